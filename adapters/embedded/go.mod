@@ -1,0 +1,3 @@
+module github.com/pgqueue/pgqueue/adapters/embedded
+
+go 1.26.0
