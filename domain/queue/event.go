@@ -1,0 +1,115 @@
+package queue
+
+import "time"
+
+// EventKind is what happened to a task.
+type EventKind string
+
+// The kinds of events. Rescue shows as what became of the task: retry, failed, expired or cancelled.
+const (
+	EventCreated   EventKind = "created"
+	EventRetained  EventKind = "retained"
+	EventReleased  EventKind = "released"
+	EventRetry     EventKind = "retry"
+	EventFailed    EventKind = "failed"
+	EventExpired   EventKind = "expired"
+	EventCancelled EventKind = "cancelled"
+	EventReturned  EventKind = "returned" // handed back or snoozed
+	EventRevived   EventKind = "revived"  // an operator's retry
+	EventProgress  EventKind = "progress" // the holder reported progress
+)
+
+// EventKinds lists every kind.
+func EventKinds() []EventKind {
+	return []EventKind{
+		EventCreated, EventRetained, EventReleased, EventRetry, EventFailed, EventExpired, EventCancelled,
+		EventReturned, EventRevived, EventProgress,
+	}
+}
+
+// Status is the status of the task after the event; "" for progress, which changes none.
+func (k EventKind) Status() Status {
+	switch k {
+	case EventCreated, EventRevived:
+		return StatusNew
+	case EventRetained:
+		return StatusRetained
+	case EventReleased, EventRetry, EventFailed, EventExpired, EventCancelled:
+		return Status(k)
+	case EventReturned, EventProgress:
+	}
+	return ""
+}
+
+// Event is one thing that happened to one task.
+type Event struct {
+	// Cursor resumes the feed behind this event. It is opaque.
+	Cursor    string
+	Kind      EventKind
+	Namespace string
+	Queue     string
+	TaskID    int64
+	// Worker that retained or released; "" where nobody did.
+	Worker string
+	// At by the database's clock.
+	At time.Time
+}
+
+// EventFilter selects events of a namespace. Zero fields do not filter.
+type EventFilter struct {
+	Queue  string
+	TaskID int64
+	Kinds  []EventKind
+	// Statuses selects the events that leave a task in one of these.
+	Statuses []Status
+	Worker   string
+	// After resumes behind the event with this cursor; "" = from now on.
+	After string
+}
+
+// Matches reports whether e passes the filter; After is not looked at.
+func (f EventFilter) Matches(e Event) bool {
+	return (f.Queue == "" || f.Queue == e.Queue) &&
+		(f.TaskID == 0 || f.TaskID == e.TaskID) &&
+		(f.Worker == "" || f.Worker == e.Worker) &&
+		among(f.Kinds, e.Kind) && among(f.Statuses, e.Kind.Status())
+}
+
+// Normalize checks f and normalises its queue's name.
+func (f EventFilter) Normalize() (EventFilter, error) {
+	tf, err := TaskFilter{Queue: f.Queue, Statuses: f.Statuses, Worker: f.Worker}.Normalize()
+	if err != nil {
+		return f, err
+	}
+	f.Queue = tf.Queue
+	for _, k := range f.Kinds {
+		if !among(EventKinds(), k) {
+			return f, Invalid("kind", "unknown kind of event "+cut(string(k), 32))
+		}
+	}
+	if f.TaskID < 0 {
+		return f, Invalid("task", "a task id above 0 is needed")
+	}
+	return f, nil
+}
+
+// EventPage is a piece of the feed, in its order.
+type EventPage struct {
+	Events []Event
+	// Next resumes behind the last event looked at, whether it matched or not.
+	Next string
+	// More says that there is more right now.
+	More bool
+}
+
+func among[T comparable](set []T, v T) bool {
+	if len(set) == 0 {
+		return true
+	}
+	for _, s := range set {
+		if s == v {
+			return true
+		}
+	}
+	return false
+}

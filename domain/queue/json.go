@@ -1,0 +1,136 @@
+package queue
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// EmptyJSON is the payload of a task that was created without one.
+var EmptyJSON = json.RawMessage("{}")
+
+// CheckJSON reports whether b is one JSON value that is kept exactly and can be stored: at most maxBytes long, nested
+// at most MaxJSONDepth deep, valid UTF-8, no lone surrogate escapes, nothing behind the value. Big numbers, key order,
+// duplicate keys and \u0000 are kept as they are. field names the input in the error.
+//
+// It runs in one pass and constant space before encoding/json sees the bytes, so that hostile nesting costs nothing.
+func CheckJSON(field string, b []byte, maxBytes int) error {
+	if len(b) > maxBytes {
+		return &Error{Kind: KindTooLarge, Field: field, Msg: fmt.Sprintf("at most %d bytes, this has %d", maxBytes, len(b))}
+	}
+	if !utf8.Valid(b) {
+		return Invalid(field, "must be valid UTF-8")
+	}
+	if msg := scanJSON(b); msg != "" {
+		return Invalid(field, msg)
+	}
+	if !json.Valid(b) {
+		return Invalid(field, "must be one JSON value: "+jsonFault(b))
+	}
+	return nil
+}
+
+// scanJSON checks nesting and surrogates without building anything; "" means fine.
+func scanJSON(b []byte) string {
+	depth, inString, high := 0, false, false
+	for i := 0; i < len(b); i++ {
+		c := b[i]
+		if !inString {
+			switch c {
+			case '"':
+				inString = true
+			case '{', '[':
+				if depth++; depth > MaxJSONDepth {
+					return fmt.Sprintf("nested deeper than %d levels", MaxJSONDepth)
+				}
+			case '}', ']':
+				depth--
+			}
+			continue
+		}
+		wasHigh := high
+		high = false
+		switch {
+		case c == '\\' && i+5 < len(b) && b[i+1] == 'u':
+			r := hex4(b[i+2 : i+6])
+			low := r >= 0xDC00 && r < 0xE000
+			if low != wasHigh {
+				return "has a lone surrogate escape; \\ud800-\\udfff must come in pairs"
+			}
+			high = r >= 0xD800 && r < 0xDC00
+			i += 5
+		case wasHigh:
+			return "has a lone surrogate escape; \\ud800-\\udfff must come in pairs"
+		case c == '\\':
+			i++
+		case c == '"':
+			inString = false
+		}
+	}
+	return ""
+}
+
+// hex4 reads four hexadecimal digits; -1 where they are none (encoding/json refuses those later).
+func hex4(b []byte) int {
+	r := 0
+	for _, c := range b {
+		switch {
+		case c >= '0' && c <= '9':
+			r = r<<4 | int(c-'0')
+		case c >= 'a' && c <= 'f':
+			r = r<<4 | int(c-'a'+10)
+		case c >= 'A' && c <= 'F':
+			r = r<<4 | int(c-'A'+10)
+		default:
+			return -1
+		}
+	}
+	return r
+}
+
+func jsonFault(b []byte) string {
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err.Error()
+	}
+	return "malformed"
+}
+
+// CleanJSON turns whatever a handler produced into JSON that CheckJSON accepts, so that a worker's odd bytes can never
+// keep a task from ending: what is no JSON becomes a JSON string, invalid UTF-8 and lone surrogates become U+FFFD, and
+// what is too large is replaced by an object that says so and carries the beginning. nil stays nil.
+func CleanJSON(b []byte, maxBytes int) json.RawMessage {
+	if len(b) == 0 {
+		return nil
+	}
+	if CheckJSON("", b, maxBytes) == nil {
+		return b
+	}
+	if len(b) > maxBytes {
+		return quoteObject("truncated", b[:max(0, maxBytes/8)])
+	}
+	// Decoding and encoding again replaces lone surrogates; it costs exactness only where there was no exactness.
+	dec := json.NewDecoder(strings.NewReader(strings.ToValidUTF8(string(b), "\uFFFD")))
+	dec.UseNumber()
+	var v any
+	if dec.Decode(&v) == nil && !dec.More() {
+		if out, err := json.Marshal(v); err == nil && CheckJSON("", out, maxBytes) == nil {
+			return out
+		}
+	}
+	return quoteObject("text", b[:min(len(b), max(0, maxBytes/8))])
+}
+
+// ErrorJSON is the result of a failed task: {"error": "…"}, cut to MaxErrorBytes.
+func ErrorJSON(msg string) json.RawMessage {
+	return quoteObject("error", []byte(cut(strings.ToValidUTF8(msg, "\uFFFD"), MaxErrorBytes)))
+}
+
+func quoteObject(key string, text []byte) json.RawMessage {
+	b, err := json.Marshal(map[string]string{key: strings.ToValidUTF8(string(text), "\uFFFD")})
+	if err != nil { // a map of valid strings always marshals
+		return EmptyJSON
+	}
+	return b
+}

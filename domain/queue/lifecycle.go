@@ -1,0 +1,169 @@
+package queue
+
+import (
+	"fmt"
+	"time"
+)
+
+// Life is the part of a task that moves.
+type Life struct {
+	Status  Status
+	Attempt int
+	Retries int
+	// DelayedAt: not before this; zero = at once.
+	DelayedAt time.Time
+	// DiesAt: expires when not finished by then; zero = never.
+	DiesAt time.Time
+	// FinishedAt is set when Status is finished.
+	FinishedAt time.Time
+	// CancelRequested: the holder was asked to stop.
+	CancelRequested bool
+}
+
+// Life is the moving part of t.
+func (t *Task) Life() Life {
+	return Life{
+		Status: t.Status, Attempt: t.Attempt, Retries: t.Retries, DelayedAt: t.DelayedAt, DiesAt: t.DiesAt,
+		FinishedAt: t.FinishedAt, CancelRequested: t.CancelRequested,
+	}
+}
+
+// SetLife puts l into t.
+func (t *Task) SetLife(l Life) {
+	t.Status, t.Attempt, t.Retries = l.Status, l.Attempt, l.Retries
+	t.DelayedAt, t.DiesAt, t.FinishedAt, t.CancelRequested = l.DelayedAt, l.DiesAt, l.FinishedAt, l.CancelRequested
+}
+
+// Circumstances are what a move depends on beside the life itself.
+type Circumstances struct {
+	// Now by the database's clock.
+	Now time.Time
+	// Permanent makes a failure final.
+	Permanent bool
+	// Delay of a create or a snooze; of a failure, instead of the backoff when above 0.
+	Delay time.Duration
+	// Jitter of the backoff: a random number in [0, 1).
+	Jitter float64
+}
+
+// Born is the life of a new task in q: due at delayedAt, or at once when that is zero or past.
+func (q *Queue) Born(now, delayedAt time.Time) Life {
+	due := now
+	if delayedAt.After(now) {
+		due = delayedAt
+	}
+	l := Life{Status: StatusNew, Retries: q.Retries, DelayedAt: delayedAt}
+	if q.TTL > 0 {
+		l.DiesAt = due.Add(q.TTL)
+	}
+	return l
+}
+
+// Moved is l after move, or an error of KindConflict where the lifecycle has no such row; then nothing has changed.
+// It mirrors Transitions row by row; retain's other conditions (paused, concurrency) are the store's to check.
+func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
+	if !Allowed(l.Status, move) {
+		return l, conflict(l.Status, move)
+	}
+	switch move {
+	case MoveRetain:
+		if c.Now.Before(l.DelayedAt) || Expired(l, c.Now) {
+			return l, conflict(l.Status, move)
+		}
+		l.Status = StatusRetained
+		l.Attempt++
+	case MoveRelease:
+		l = l.finish(StatusReleased, c.Now)
+	case MoveFail:
+		l = q.failed(l, c)
+	case MoveHandBack:
+		l = l.back(time.Time{}, c.Now)
+	case MoveSnooze:
+		l = l.back(c.Now.Add(c.Delay), c.Now)
+	case MoveLeaseLost:
+		if Expired(l, c.Now) && !l.CancelRequested {
+			return l.finish(StatusExpired, c.Now), nil
+		}
+		c.Permanent, c.Delay = false, 0
+		l = q.failed(l, c)
+	case MoveExpire:
+		if !Expired(l, c.Now) {
+			return l, conflict(l.Status, move)
+		}
+		l = l.finish(StatusExpired, c.Now)
+	case MoveCancel:
+		if l.Status == StatusRetained {
+			l.CancelRequested = true
+			return l, nil
+		}
+		l = l.finish(StatusCancelled, c.Now)
+	case MoveRetry:
+		l = q.Born(c.Now, time.Time{})
+	case MoveCreate, MovePrune: // not a move of a living task
+		return l, conflict(l.Status, move)
+	}
+	return l, nil
+}
+
+// Expired says that l's ttl is over at now.
+func Expired(l Life, now time.Time) bool { return !l.DiesAt.IsZero() && !now.Before(l.DiesAt) }
+
+func (q *Queue) failed(l Life, c Circumstances) Life {
+	if l.CancelRequested || c.Permanent || l.Retries == 0 {
+		return l.finish(StatusFailed, c.Now)
+	}
+	delay := c.Delay
+	if delay == 0 {
+		delay = q.Backoff.Delay(q.RetryDelay, q.RetryMaxDelay, l.Attempt, c.Jitter)
+	}
+	l.Status = StatusRetry
+	l.Retries--
+	l.DelayedAt = c.Now.Add(delay)
+	return l
+}
+
+// back ends a hold as if it had not been: the attempt does not count.
+func (l Life) back(delayedAt, now time.Time) Life {
+	if l.CancelRequested {
+		return l.finish(StatusCancelled, now)
+	}
+	l.Attempt--
+	l.Status = StatusNew
+	if l.Attempt > 0 {
+		l.Status = StatusRetry
+	}
+	l.DelayedAt = delayedAt
+	return l
+}
+
+// finish ends the life; where a cancel was requested it ends cancelled, whatever the holder says.
+func (l Life) finish(s Status, now time.Time) Life {
+	if l.CancelRequested {
+		s = StatusCancelled
+	}
+	l.Status, l.FinishedAt, l.CancelRequested = s, now, false
+	return l
+}
+
+func conflict(from Status, move Move) error {
+	return &Error{Kind: KindConflict, Msg: fmt.Sprintf("a task that is %s cannot %s", from, verb(move))}
+}
+
+func verb(m Move) string {
+	switch m {
+	case MoveRetain:
+		return "be retained"
+	case MoveRelease, MoveFail:
+		return "be released"
+	case MoveHandBack:
+		return "be handed back"
+	case MoveSnooze:
+		return "be snoozed"
+	case MoveCancel:
+		return "be cancelled"
+	case MoveRetry:
+		return "be retried"
+	case MoveCreate, MoveLeaseLost, MoveExpire, MovePrune:
+	}
+	return string(m)
+}

@@ -1,0 +1,71 @@
+package queue
+
+import "time"
+
+// The limits of the contract, section 2. Each is enforced at every entrance and tested at the limit and one past it.
+const (
+	// MaxNameBytes bounds queue, ticker and namespace names.
+	MaxNameBytes = 63
+	// MaxWorkerBytes bounds the name of a worker, in bytes of UTF-8.
+	MaxWorkerBytes = 255
+	// MaxKeyBytes bounds an idempotency key, in bytes of UTF-8.
+	MaxKeyBytes = 255
+	// DefaultMaxPayloadBytes bounds a payload or a result unless configured otherwise: 1 MiB.
+	DefaultMaxPayloadBytes = 1 << 20
+	// MaxJSONDepth bounds the nesting of arrays and objects in a payload or a result.
+	MaxJSONDepth = 128
+	// MaxBatch bounds the tasks of one create, retain, release or heartbeat.
+	MaxBatch = 10_000
+	// MaxPage bounds the rows of one page of a list.
+	MaxPage = 1_000
+	// DefaultPage is the number of rows of a page when none is asked for.
+	DefaultPage = 100
+	// MaxRetries bounds the retries of a queue.
+	MaxRetries = 1_000
+	// MaxDuration bounds every duration: ten years of 365.25 days.
+	MaxDuration = 10 * 8766 * time.Hour
+	// MaxHeaders bounds the entries of a task's headers.
+	MaxHeaders = 64
+	// MaxHeadersBytes bounds the names and values of a task's headers together.
+	MaxHeadersBytes = 16 << 10
+	// MaxConcurrency bounds the concurrency of a queue.
+	MaxConcurrency = 1_000_000
+	// MaxQueuesPerRetain bounds the queues that one retain names.
+	MaxQueuesPerRetain = 1_000
+	// MaxErrors bounds the failed attempts that are kept with a task; the newest stay.
+	MaxErrors = 50
+	// MaxErrorBytes bounds one kept error of an attempt; what is longer is cut.
+	MaxErrorBytes = 16 << 10
+	// MaxProgressBytes bounds the progress that a holder reports for a task.
+	MaxProgressBytes = 16 << 10
+	// MaxMisfireLimit bounds the ticks made up after a downtime.
+	MaxMisfireLimit = 1_000
+	// MaxPreview bounds the fires of a ticker's preview.
+	MaxPreview = 1_000
+	// MaxWait bounds how long a retain or an await may block.
+	MaxWait = 10 * time.Minute
+)
+
+// Defaults of a queue's policy (contract section 3) and of a ticker (section 5).
+const (
+	DefaultNamespace     = "default"
+	SystemNamespace      = "pgqueue"
+	DefaultRetries       = 3
+	DefaultRetryDelay    = 2 * time.Minute
+	DefaultRetryMaxDelay = 24 * time.Hour
+	DefaultLease         = 5 * time.Minute
+	DefaultRetention     = 7 * 24 * time.Hour
+	DefaultBackoff       = BackoffExponential
+	DefaultMisfireLimit  = 100
+)
+
+// Shortest durations that make sense: below them a lease would run out before the holder could extend it.
+const (
+	// MinLease is the shortest lease.
+	MinLease = 100 * time.Millisecond
+	// MinPeriod is the shortest period of a ticker.
+	MinPeriod = 100 * time.Millisecond
+)
+
+// LeaseExpired is the error of an attempt whose lease ran out.
+const LeaseExpired = "lease expired"

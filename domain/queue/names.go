@@ -1,0 +1,114 @@
+package queue
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// ReservedTickerName is the ticker name that a route of REST already means.
+const ReservedTickerName = "next"
+
+// QueueName trims and lower-cases s and checks it against ^[a-z][a-z0-9_-]{0,62}$.
+func QueueName(s string) (string, error) { return name("queue", s) }
+
+// NamespaceName is QueueName for a namespace. The system's own namespace is refused: applications may not use it.
+func NamespaceName(s string) (string, error) {
+	n, err := name("namespace", s)
+	if err == nil && n == SystemNamespace {
+		return "", Invalid("namespace", fmt.Sprintf("%q is the system's own namespace; choose another", n))
+	}
+	return n, err
+}
+
+// TickerName is QueueName for a ticker. "next" is reserved.
+func TickerName(s string) (string, error) {
+	n, err := name("ticker", s)
+	if err == nil && n == ReservedTickerName {
+		return "", Invalid("ticker", fmt.Sprintf("%q is reserved; choose another name", n))
+	}
+	return n, err
+}
+
+func name(field, s string) (string, error) {
+	n := strings.ToLower(strings.TrimSpace(s))
+	if n == "" {
+		return "", Invalid(field, "a name is required")
+	}
+	if len(n) > MaxNameBytes {
+		return "", Invalid(field, fmt.Sprintf("a name has at most %d characters, this one has %d", MaxNameBytes, len(n)))
+	}
+	for i := range len(n) {
+		c := n[i]
+		letter := c >= 'a' && c <= 'z'
+		rest := c >= '0' && c <= '9' || c == '_' || c == '-'
+		if !letter && (i == 0 || !rest) {
+			return "", Invalid(field, fmt.Sprintf("name %q: use a letter first, then letters, digits, '_' and '-'", cut(n, MaxNameBytes)))
+		}
+	}
+	return n, nil
+}
+
+// CheckWorker checks the name of a worker: 1 to 255 bytes of valid UTF-8 without NUL.
+func CheckWorker(s string) error {
+	switch {
+	case s == "":
+		return Invalid("worker", "a worker name is required")
+	case len(s) > MaxWorkerBytes:
+		return Invalid("worker", fmt.Sprintf("a worker name has at most %d bytes, this one has %d", MaxWorkerBytes, len(s)))
+	}
+	return checkText("worker", s)
+}
+
+// CheckKey checks an idempotency key: at most 255 bytes of valid UTF-8 without NUL; empty means none.
+func CheckKey(s string) error {
+	if len(s) > MaxKeyBytes {
+		return Invalid("key", fmt.Sprintf("a key has at most %d bytes, this one has %d", MaxKeyBytes, len(s)))
+	}
+	return checkText("key", s)
+}
+
+// CheckHeaders checks the number, the size and the encoding of a task's headers.
+func CheckHeaders(h map[string]string) error {
+	if len(h) > MaxHeaders {
+		return Invalid("headers", fmt.Sprintf("at most %d headers, these are %d", MaxHeaders, len(h)))
+	}
+	size := 0
+	for k, v := range h {
+		if k == "" {
+			return Invalid("headers", "a header needs a name")
+		}
+		size += len(k) + len(v)
+		for _, s := range [2]string{k, v} {
+			if err := checkText("headers", s); err != nil {
+				return err
+			}
+		}
+	}
+	if size > MaxHeadersBytes {
+		return Invalid("headers", fmt.Sprintf("headers have at most %d bytes together, these have %d", MaxHeadersBytes, size))
+	}
+	return nil
+}
+
+// checkText refuses what PostgreSQL's text cannot hold.
+func checkText(field, s string) error {
+	if !utf8.ValidString(s) {
+		return Invalid(field, "must be valid UTF-8")
+	}
+	if strings.IndexByte(s, 0) >= 0 {
+		return Invalid(field, "must not contain NUL")
+	}
+	return nil
+}
+
+// cut shortens s to at most n bytes at a rune's border.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

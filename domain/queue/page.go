@@ -1,0 +1,28 @@
+package queue
+
+// Page says which rows of a list to return.
+type Page struct {
+	// Offset skips rows; it excludes Cursor.
+	Offset int
+	// Limit is the most rows; 0 = DefaultPage.
+	Limit int
+	// Cursor continues after the page whose Next it was; "" starts at the beginning. It is opaque.
+	Cursor string
+}
+
+// Normalize checks p and fills in its default.
+func (p Page) Normalize() (Page, error) {
+	if p.Limit == 0 {
+		p.Limit = DefaultPage
+	}
+	if err := CheckInt("limit", p.Limit, 1, MaxPage); err != nil {
+		return p, err
+	}
+	if p.Offset < 0 {
+		return p, Invalid("offset", "a number from 0 on is needed")
+	}
+	if p.Offset > 0 && p.Cursor != "" {
+		return p, Invalid("cursor", "give offset or cursor, not both")
+	}
+	return p, nil
+}

@@ -1,0 +1,143 @@
+package queue
+
+import (
+	"fmt"
+	"time"
+)
+
+// Queue is a named lane of a namespace with its policy (contract section 3).
+type Queue struct {
+	Namespace string
+	Name      string
+	// TTL: a task not finished this long after it became due expires; 0 = none.
+	TTL time.Duration
+	// Retries after the first attempt; 0 = one attempt only.
+	Retries int
+	// RetryDelay is the base of the backoff.
+	RetryDelay time.Duration
+	Backoff    Backoff
+	// RetryMaxDelay caps the backoff before jitter; 0 = no cap but MaxDuration.
+	RetryMaxDelay time.Duration
+	// Lease is how long a retained task is held without a heartbeat.
+	Lease time.Duration
+	// Concurrency is the most tasks retained at once over all workers; 0 = no limit.
+	Concurrency int
+	// Retention is how long finished tasks stay, as set; 0 = not set: see FinishedStay.
+	Retention time.Duration
+	// Paused: nothing is retained while true.
+	Paused bool
+	// Events says whether the tasks' events are kept in the feed. Counts are kept either way.
+	Events bool
+	// Version grows by one with every update; it is the ETag of REST.
+	Version   int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// FinishedStay is how long finished tasks of the queue stay: retention if set, else ttl if set, else 7 days.
+func (q *Queue) FinishedStay() time.Duration {
+	switch {
+	case q.Retention > 0:
+		return q.Retention
+	case q.TTL > 0:
+		return q.TTL
+	default:
+		return DefaultRetention
+	}
+}
+
+// QueueMeta is what a caller says of a queue. On create nil means the default; on update nil means unchanged.
+// A TTL or a Retention of 0 takes it away again.
+type QueueMeta struct {
+	Name          string
+	TTL           *time.Duration
+	Retries       *int
+	RetryDelay    *time.Duration
+	Backoff       *Backoff
+	RetryMaxDelay *time.Duration
+	Lease         *time.Duration
+	Concurrency   *int
+	Retention     *time.Duration
+	Paused        *bool
+	Events        *bool
+	// IfVersion refuses an update with ErrPrecondition unless the queue has this version; 0 = whatever it has.
+	IfVersion int64
+}
+
+// NewQueue is the queue that meta creates in namespace: defaults filled in, names normalised, limits checked.
+func NewQueue(namespace string, meta QueueMeta) (Queue, error) {
+	n, err := QueueName(meta.Name)
+	if err != nil {
+		return Queue{}, err
+	}
+	return Queue{
+		Namespace: namespace, Name: n, Retries: DefaultRetries, RetryDelay: DefaultRetryDelay, Backoff: DefaultBackoff,
+		RetryMaxDelay: DefaultRetryMaxDelay, Lease: DefaultLease, Events: true, Version: 1,
+	}.With(meta)
+}
+
+// With is the queue after an update by meta; q itself stays as it is. The name is not changed by it, nor are version
+// and times: those are the store's.
+func (q Queue) With(meta QueueMeta) (Queue, error) {
+	set(&q.TTL, meta.TTL)
+	set(&q.Retries, meta.Retries)
+	set(&q.RetryDelay, meta.RetryDelay)
+	set(&q.Backoff, meta.Backoff)
+	set(&q.RetryMaxDelay, meta.RetryMaxDelay)
+	set(&q.Lease, meta.Lease)
+	set(&q.Concurrency, meta.Concurrency)
+	set(&q.Retention, meta.Retention)
+	set(&q.Paused, meta.Paused)
+	set(&q.Events, meta.Events)
+	return q, q.check()
+}
+
+func (q *Queue) check() error {
+	if err := CheckInt("retries", q.Retries, 0, MaxRetries); err != nil {
+		return err
+	}
+	if err := CheckInt("concurrency", q.Concurrency, 0, MaxConcurrency); err != nil {
+		return err
+	}
+	if !q.Backoff.Valid() {
+		return Invalid("backoff", fmt.Sprintf("%q is none of exponential, linear, constant", cut(string(q.Backoff), 32)))
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+		least time.Duration
+	}{
+		{"ttl", q.TTL, 0},
+		{"retry_delay", q.RetryDelay, 0},
+		{"retry_max_delay", q.RetryMaxDelay, 0},
+		{"lease", q.Lease, MinLease},
+		{"retention", q.Retention, 0},
+	} {
+		if err := CheckDuration(d.field, d.value, d.least); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckDuration checks least ≤ d ≤ MaxDuration.
+func CheckDuration(field string, d, least time.Duration) error {
+	if d < least || d > MaxDuration {
+		return Invalid(field, fmt.Sprintf("a duration from %v to 10 years is needed, this is %v", least, d))
+	}
+	return nil
+}
+
+// CheckInt checks least ≤ n ≤ most.
+func CheckInt(field string, n, least, most int) error {
+	if n < least || n > most {
+		return Invalid(field, fmt.Sprintf("a number from %d to %d is needed, this is %d", least, most, n))
+	}
+	return nil
+}
+
+func set[T any](dst, src *T) {
+	if src != nil {
+		*dst = *src
+	}
+}

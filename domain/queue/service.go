@@ -1,0 +1,163 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Service is the driving port: everything a caller can do, bound to one namespace. The manager implements it in
+// process, restclient and connectclient over the wire, telemetry decorates it; all behave the same and are held to it
+// by queuetest.TestService. A consumer asks for the role it needs, not for the union.
+//
+// All methods are safe for concurrent use, check their input against the limits (KindInvalid names the field), honour
+// ctx, and answer with *Error. A method that changes something has committed it when it returns nil.
+type Service interface {
+	Scoped
+	Producer
+	Consumer
+	Tasks
+	Queues
+	QueueStatuses
+	Tickers
+	TickerRuns
+	Events
+	Workers
+}
+
+// Scoped knows its namespace and gives the same service for another.
+type Scoped interface {
+	// Namespace is what the service is bound to.
+	Namespace() string
+	// In is the same service bound to namespace. It costs nothing and shares everything. KindInvalid for a bad name and
+	// for the system's own namespace.
+	In(namespace string) (Service, error)
+	// ListNamespaces lists every namespace that has a queue or a ticker, and the system's own, sorted.
+	ListNamespaces(ctx context.Context) ([]string, error)
+}
+
+// Producer puts tasks in.
+type Producer interface {
+	// CreateTask creates one task in queue. Single creates of many goroutines may share one commit; each is answered
+	// after it. With a Key that a task of the queue has, it returns that task with Replayed set, or KindKeyReused when
+	// the payload differs. KindNotFound for an unknown queue. After KindIndeterminate repeat it with its key.
+	CreateTask(ctx context.Context, queue string, meta TaskMeta) (*Task, error)
+	// CreateTasks creates up to MaxBatch tasks, all or none, and returns them in the order given. The error's Field
+	// names the task at fault, as "tasks[3].payload".
+	CreateTasks(ctx context.Context, tasks []NewTask) ([]*Task, error)
+}
+
+// Consumer works tasks.
+type Consumer interface {
+	// RetainTasks takes up to Limit available tasks under leases; none is an empty list, not an error. With Wait it
+	// blocks until at least one is there, the time is over or ctx ends. No task is ever held twice.
+	RetainTasks(ctx context.Context, r RetainRequest) ([]*Task, error)
+	// HeartbeatTasks extends leases and answers each in order. It fails as a whole only when nothing was done.
+	HeartbeatTasks(ctx context.Context, beats []Heartbeat) ([]Beat, error)
+	// ReleaseTasks ends holds and answers each in order. It fails as a whole only when nothing was done; after
+	// KindIndeterminate repeat it: a release that repeats an accepted one is a no-op that answers the same.
+	ReleaseTasks(ctx context.Context, releases []Release) ([]Released, error)
+}
+
+// Tasks looks at tasks and operates on them.
+type Tasks interface {
+	// GetTask returns a task with its errors, or KindNotFound.
+	GetTask(ctx context.Context, id int64) (*Task, error)
+	// ListTasks returns a page, newest first.
+	ListTasks(ctx context.Context, q TaskQuery) (TaskPage, error)
+	// CancelTasks cancels waiting tasks and asks the holders of retained ones.
+	CancelTasks(ctx context.Context, s Selection) (Bulk, error)
+	// RetryTasks makes finished tasks new again, with attempts from the start.
+	RetryTasks(ctx context.Context, s Selection) (Bulk, error)
+	// DeleteTasks deletes tasks that nobody holds.
+	DeleteTasks(ctx context.Context, s Selection) (Bulk, error)
+	// AwaitTask returns the task as soon as it is finished, or as it is when wait is over.
+	AwaitTask(ctx context.Context, id int64, wait time.Duration) (*Task, error)
+}
+
+// Queues manages queues.
+type Queues interface {
+	// CreateQueue makes a queue; KindAlreadyExists when it is there.
+	CreateQueue(ctx context.Context, meta QueueMeta) (*Queue, error)
+	// RegisterQueue makes a queue, or updates the one that is there.
+	RegisterQueue(ctx context.Context, meta QueueMeta) (*Queue, error)
+	GetQueue(ctx context.Context, name string) (*Queue, error)
+	// ListQueues returns a page in the order of names.
+	ListQueues(ctx context.Context, p Page) (QueuePage, error)
+	// UpdateQueue changes what meta names. KindPrecondition when IfVersion is not the present version.
+	UpdateQueue(ctx context.Context, name string, meta QueueMeta) (*Queue, error)
+	// DeleteQueue deletes a queue and its tasks; returns it as it was. Its name is free at once.
+	DeleteQueue(ctx context.Context, name string) (*Queue, error)
+	// CleanQueue deletes the finished tasks of a queue now, whatever their retention, and returns how many.
+	CleanQueue(ctx context.Context, name string) (int64, error)
+}
+
+// QueueStatuses tells how queues are doing without scanning tasks.
+type QueueStatuses interface {
+	QueueStats(ctx context.Context, name string) (*QueueStats, error)
+	// ListQueueStatuses returns the stats of every queue of the namespace in the order of names.
+	ListQueueStatuses(ctx context.Context) ([]*QueueStats, error)
+}
+
+// Tickers manages tickers.
+type Tickers interface {
+	// CreateTicker makes a ticker; KindAlreadyExists when it is there, KindNotFound for an unknown queue.
+	CreateTicker(ctx context.Context, meta TickerMeta) (*Ticker, error)
+	// RegisterTicker makes a ticker, or updates the one that is there.
+	RegisterTicker(ctx context.Context, meta TickerMeta) (*Ticker, error)
+	GetTicker(ctx context.Context, name string) (*Ticker, error)
+	ListTickers(ctx context.Context, p Page) (TickerPage, error)
+	UpdateTicker(ctx context.Context, name string, meta TickerMeta) (*Ticker, error)
+	DeleteTicker(ctx context.Context, name string) (*Ticker, error)
+}
+
+// TickerRuns looks at ticks and receives them.
+type TickerRuns interface {
+	// PreviewTicker returns the next n nominal times.
+	PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error)
+	// RunTicker fires a ticker now, beside its schedule.
+	RunTicker(ctx context.Context, name string) (*Tick, error)
+	// ListTicks returns the last ticks of a ticker, newest first, at most limit.
+	ListTicks(ctx context.Context, name string, limit int) ([]Tick, error)
+	// RunTickerLoop calls handle with each tick of the namespace's tickers that have no queue, one call at a time, until
+	// ctx ends or the connection is lost for good. A tick goes to exactly one loop; one whose handle returned an error,
+	// or whose process died before handle returned, goes to the next. It returns ctx's error, or why it gave up.
+	RunTickerLoop(ctx context.Context, handle func(context.Context, Tick) error) error
+}
+
+// Events follows the feed of task events.
+type Events interface {
+	// ListEvents returns what is in the feed behind f.After, at most limit events; without f.After from the oldest kept.
+	// KindCursorExpired when f.After is older than what is kept.
+	ListEvents(ctx context.Context, f EventFilter, limit int) (EventPage, error)
+	// SubscribeEvents calls handle with each event behind f.After (from now on when empty) as it happens, in the feed's
+	// order, without gaps, until ctx ends or handle returns an error, which it returns. KindSlowReader when handle does
+	// not keep up; KindCursorExpired as above.
+	SubscribeEvents(ctx context.Context, f EventFilter, handle func(Event) error) error
+}
+
+// Workers tells who holds what.
+type Workers interface {
+	// ListWorkers returns who holds tasks of the namespace now, in the order of names.
+	ListWorkers(ctx context.Context) ([]Worker, error)
+}
+
+// Marshal is the payload or result that v stands for: nil gives nil, json.RawMessage and []byte are taken as JSON, an
+// error becomes {"error": text}, anything else is marshalled.
+func Marshal(v any) (json.RawMessage, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case json.RawMessage:
+		return v, nil
+	case []byte:
+		return v, nil
+	case error:
+		return ErrorJSON(v.Error()), nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, &Error{Kind: KindInvalid, Field: "payload", Msg: "cannot be JSON", Err: err}
+	}
+	return b, nil
+}

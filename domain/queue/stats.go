@@ -1,0 +1,39 @@
+package queue
+
+import "time"
+
+// QueueStats is how a queue is doing. It is kept, not counted: reading it scans no tasks.
+type QueueStats struct {
+	Namespace string
+	Queue     string
+	// Counts of tasks by status; every status is there.
+	Counts map[Status]int64
+	// Ready is how many waiting tasks could be retained now, Delayed how many are waiting for their time.
+	Ready   int64
+	Delayed int64
+	// OldestReadyAge is how long the task that is ready the longest has been so; 0 when none is.
+	OldestReadyAge time.Duration
+	// CreatedPerSecond and FinishedPerSecond over the last minute.
+	CreatedPerSecond  float64
+	FinishedPerSecond float64
+	Paused            bool
+}
+
+// Worker is a process that holds tasks now.
+type Worker struct {
+	Name string
+	// Held is how many tasks it holds.
+	Held int64
+	// Since is when it retained the one it has held the longest.
+	Since time.Time
+	// Queues of the held tasks, sorted.
+	Queues []string
+	// ExpiresAt is when the first of its leases runs out.
+	ExpiresAt time.Time
+}
+
+// QueuePage is a page of queues.
+type QueuePage struct {
+	Queues []*Queue
+	Count  int64
+}

@@ -1,0 +1,220 @@
+package queue
+
+import (
+	"context"
+	"time"
+)
+
+// Store is the driven port: what persistence gives. It is a seam between pgqueue's own modules, outside semver.
+//
+// Every method is one atomic step, safe for concurrent use by any number of processes, bounded by ctx, and repeats
+// transient faults itself where that is safe. Input arrives normalised and checked by the domain. Time is the store's
+// own clock, the database's. Namespaces are part of every key; an id of another namespace is KindNotFound.
+// Slices and tasks that a Store returns belong to the caller. queuetest.TestStore holds every implementation to this.
+type Store interface {
+	TaskStore
+	TaskAdmin
+	QueueStore
+	TickerStore
+	EventStore
+	Maintainer
+	// Ping reports whether the store can work now: reachable, writable, its schema of this program's version.
+	Ping(ctx context.Context) error
+}
+
+// TaskStore is the hot path. All of it is batch first: one is a batch of one.
+type TaskStore interface {
+	// CreateTasks creates tasks and answers each in order. With Atomic the first error rolls back all and is returned;
+	// otherwise tasks at fault (unknown queue, key reused) are answered with their error and the others are created.
+	CreateTasks(ctx context.Context, c Create) ([]Created, error)
+	// RetainTasks serves several requests for the same queues at once and answers each in order. Within a queue tasks
+	// leave by priority, then in the order in which they became ready; over several queues none starves another.
+	RetainTasks(ctx context.Context, r Retain) ([][]*Task, error)
+	// HeartbeatTasks extends leases and answers each in order.
+	HeartbeatTasks(ctx context.Context, namespace string, beats []Heartbeat) ([]Beat, error)
+	// ReleaseTasks ends holds and answers each in order.
+	ReleaseTasks(ctx context.Context, namespace string, releases []Release) ([]Released, error)
+}
+
+// Create is a batch of tasks of one namespace.
+type Create struct {
+	Namespace string
+	Tasks     []NewTask
+	// Atomic: all or nothing.
+	Atomic bool
+}
+
+// Created answers one task of a Create.
+type Created struct {
+	Task *Task
+	Err  error
+}
+
+// Retain is a batch of requests for tasks of the same queues.
+type Retain struct {
+	Namespace string
+	// Queues sorted; empty = any queue of the namespace.
+	Queues   []string
+	Requests []RetainShare
+}
+
+// RetainShare is one request of a Retain.
+type RetainShare struct {
+	Worker string
+	Limit  int
+	Lease  time.Duration // 0 = the queue's
+}
+
+// TaskAdmin looks at tasks and operates on them.
+type TaskAdmin interface {
+	// GetTasks returns the tasks of ids that are there, in no order; with their errors when withErrors.
+	GetTasks(ctx context.Context, namespace string, ids []int64, withErrors bool) ([]*Task, error)
+	ListTasks(ctx context.Context, namespace string, q TaskQuery) (TaskPage, error)
+	// CancelTasks, RetryTasks and DeleteTasks work off a selection in bounded steps; each step is atomic.
+	CancelTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
+	RetryTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
+	DeleteTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
+	ListWorkers(ctx context.Context, namespace string) ([]Worker, error)
+}
+
+// QueueStore keeps queues.
+type QueueStore interface {
+	// CreateQueue stores q as it is and returns it with its times; KindAlreadyExists when the name is taken.
+	CreateQueue(ctx context.Context, q Queue) (*Queue, error)
+	GetQueue(ctx context.Context, namespace, name string) (*Queue, error)
+	ListQueues(ctx context.Context, namespace string, p Page) (QueuePage, error)
+	// UpdateQueue applies meta to the present queue by Queue.With, atomically.
+	UpdateQueue(ctx context.Context, namespace, name string, meta QueueMeta) (*Queue, error)
+	// DeleteQueue makes the queue and its tasks invisible at once; the tasks' rows leave in batches (ChorePrune).
+	DeleteQueue(ctx context.Context, namespace, name string) (*Queue, error)
+	CleanQueue(ctx context.Context, namespace, name string) (int64, error)
+	// QueueStats of one queue, or of every queue of the namespace when name is "", in the order of names.
+	QueueStats(ctx context.Context, namespace, name string) ([]*QueueStats, error)
+	ListNamespaces(ctx context.Context) ([]string, error)
+}
+
+// TickerStore keeps tickers and their ticks.
+type TickerStore interface {
+	CreateTicker(ctx context.Context, t Ticker) (*Ticker, error)
+	GetTicker(ctx context.Context, namespace, name string) (*Ticker, error)
+	ListTickers(ctx context.Context, namespace string, p Page) (TickerPage, error)
+	// UpdateTicker applies meta to the present ticker by Ticker.With, atomically; a change of the schedule moves the
+	// anchor to now and the next nominal time with it, any other change leaves both.
+	UpdateTicker(ctx context.Context, namespace, name string, meta TickerMeta, maxPayloadBytes int) (*Ticker, error)
+	DeleteTicker(ctx context.Context, namespace, name string) (*Ticker, error)
+	RunTicker(ctx context.Context, namespace, name string) (*Tick, error)
+	ListTicks(ctx context.Context, namespace, name string, limit int) ([]Tick, error)
+	// TakeTicks fires due tickers that have no queue and hands their ticks to the caller for hold; one that is not
+	// settled by then is handed out again. It also says in how long the next is due (0 = not known).
+	TakeTicks(ctx context.Context, namespace string, limit int, hold time.Duration) ([]Tick, time.Duration, error)
+	// SettleTicks ends the hold of taken ticks: delivered for good, or given back at once.
+	SettleTicks(ctx context.Context, namespace string, ids []int64, delivered bool) error
+}
+
+// EventStore is the feed.
+type EventStore interface {
+	// ListEvents returns at most limit events behind f.After, oldest first, in an order in which resuming from any
+	// event's cursor leaves no gap, even when transactions commit out of order. f.After "" = from the oldest kept.
+	ListEvents(ctx context.Context, namespace string, f EventFilter, limit int) (EventPage, error)
+	// LastEvent is the cursor of now: what happens later is behind it.
+	LastEvent(ctx context.Context) (string, error)
+}
+
+// Chore is a kind of background work. There is no leader: any process may do any chore at any time.
+type Chore string
+
+// The chores.
+const (
+	ChorePromote Chore = "promote" // delayed tasks that are due become ready
+	ChoreRescue  Chore = "rescue"  // tasks of expired leases are taken back
+	ChoreExpire  Chore = "expire"  // tasks past their ttl end
+	ChorePrune   Chore = "prune"   // what is past retention, and of deleted queues, leaves
+	ChoreFold    Chore = "fold"    // kept counts are summed up
+	ChoreTick    Chore = "tick"    // due tickers with a queue fire
+)
+
+// Chores lists every chore.
+func Chores() []Chore {
+	return []Chore{ChorePromote, ChoreRescue, ChoreExpire, ChorePrune, ChoreFold, ChoreTick}
+}
+
+// Maintainer does background work in small steps.
+type Maintainer interface {
+	// Maintain does one bounded step of chore. What another process is at is left to it.
+	Maintain(ctx context.Context, chore Chore) (Maintained, error)
+}
+
+// Maintained answers one step of a chore.
+type Maintained struct {
+	// Moved is how many tasks, ticks or rows the step dealt with.
+	Moved int
+	// More says that there is more to do right now.
+	More bool
+	// NextIn is in how long there will be more; 0 = not known.
+	NextIn time.Duration
+	// Lag is by how much the oldest thing dealt with was late.
+	Lag time.Duration
+	// Woken are the queues in which tasks became ready.
+	Woken []Wake
+	// Moves counts, for rescue, by what became of the tasks.
+	Moves map[Status]int
+}
+
+// Wake is a hint that a queue may have tasks that can be retained. Queue "" means any of the namespace, Namespace ""
+// any at all.
+type Wake struct {
+	Namespace string
+	Queue     string
+}
+
+// Listener is the optional power to hear of tasks that other processes made ready. Find it with StoreAs.
+type Listener interface {
+	// Listen calls wake with each hint until ctx ends; then it returns ctx's error. It reconnects by itself and calls
+	// wake(Wake{}) after a time of deafness. It is a hint only: polling must find everything without it.
+	Listen(ctx context.Context, wake func(Wake)) error
+}
+
+// Diagnoser is the optional power to examine the store for an operator.
+type Diagnoser interface {
+	Diagnose(ctx context.Context) ([]Finding, error)
+}
+
+// Level grades a Finding.
+type Level string
+
+// The levels.
+const (
+	LevelOK   Level = "ok"
+	LevelWarn Level = "warn"
+	LevelFail Level = "fail"
+)
+
+// Finding is one line of a diagnosis.
+type Finding struct {
+	// Name is stable, as "fsync" or "listen".
+	Name  string
+	Level Level
+	// Value found, for people.
+	Value string
+	// Advice says what to do; "" when all is well.
+	Advice string
+}
+
+// Unwrapper is implemented by decorators of a Store.
+type Unwrapper interface{ Unwrap() Store }
+
+// StoreAs finds an optional power of s behind its decorators.
+func StoreAs[T any](s Store) (T, bool) {
+	for s != nil {
+		if t, ok := s.(T); ok {
+			return t, true
+		}
+		u, ok := s.(Unwrapper)
+		if !ok {
+			break
+		}
+		s = u.Unwrap()
+	}
+	var zero T
+	return zero, false
+}

@@ -1,0 +1,379 @@
+package queue
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Task is one unit of work: an immutable payload and a lifecycle (contract section 4). A time that is not set is zero.
+// Tasks that a port returned belong to the caller.
+type Task struct {
+	ID        int64
+	Namespace string
+	Queue     string
+	Payload   json.RawMessage
+	// Result is the last result or error; nil until there is one.
+	Result   json.RawMessage
+	Status   Status
+	Worker   string // last holder
+	Priority int16  // smaller first
+
+	CreatedAt  time.Time
+	DelayedAt  time.Time // not before this
+	StartedAt  time.Time // last retained
+	FinishedAt time.Time
+	DiesAt     time.Time // expires when not finished by then
+
+	// Retries left.
+	Retries int
+	// Attempt counts from 1 the times the task was retained; 0 before the first. A hand back or snooze takes its one back.
+	Attempt int
+	// Lease is set for the holder alone: in what a retain returns.
+	Lease *Lease
+	// Key is the idempotency key, "" when none.
+	Key     string
+	Headers map[string]string
+	// Errors of the failed attempts, oldest first, the newest MaxErrors of them; only GetTask fills it.
+	Errors []AttemptError
+	// CancelRequested says that the holder was asked to stop.
+	CancelRequested bool
+	// Progress is what the holder last reported; nil when nothing.
+	Progress json.RawMessage
+	// Replayed says that a create found this task under its idempotency key instead of making one.
+	Replayed bool
+}
+
+// Lease is the time-bounded exclusive right to a retained task.
+type Lease struct {
+	// Token is the fencing value: every retain of a task gives a larger one.
+	Token int64
+	// ExpiresAt is when the lease runs out by the database's clock.
+	ExpiresAt time.Time
+	// Duration is what was granted; a holder measures it on its own monotonic clock from before its call.
+	Duration time.Duration
+}
+
+// AttemptError is one failed attempt of a task.
+type AttemptError struct {
+	Attempt int
+	At      time.Time
+	Worker  string
+	Error   json.RawMessage
+}
+
+// TaskMeta is what a caller says of a new task.
+type TaskMeta struct {
+	// Payload is any JSON; nil means {}.
+	Payload json.RawMessage
+	// DelayedAt keeps the task waiting until then; zero or past means at once. It excludes Delay.
+	DelayedAt time.Time
+	// Delay is the same counted from now by the database's clock.
+	Delay    time.Duration
+	Priority int16
+	// Key makes the create idempotent: unique in the queue while the task exists.
+	Key     string
+	Headers map[string]string
+}
+
+// NewTask is a task to be created in a queue.
+type NewTask struct {
+	Queue string
+	TaskMeta
+}
+
+// Normalize checks t against the names and limits and returns it with its queue's name normalised and its payload
+// filled in.
+func (t NewTask) Normalize(maxPayloadBytes int) (NewTask, error) {
+	var err error
+	if t.Queue, err = QueueName(t.Queue); err != nil {
+		return t, err
+	}
+	if len(t.Payload) == 0 {
+		t.Payload = EmptyJSON
+	} else if err := CheckJSON("payload", t.Payload, maxPayloadBytes); err != nil {
+		return t, err
+	}
+	if err := CheckDuration("delay", t.Delay, 0); err != nil {
+		return t, err
+	}
+	if t.Delay > 0 && !t.DelayedAt.IsZero() {
+		return t, Invalid("delay", "give delay or delayed_at, not both")
+	}
+	if err := CheckTime("delayed_at", t.DelayedAt); err != nil {
+		return t, err
+	}
+	if err := CheckKey(t.Key); err != nil {
+		return t, err
+	}
+	return t, CheckHeaders(t.Headers)
+}
+
+// CheckTime refuses times that RFC 3339 or PostgreSQL cannot hold; zero means unset and is fine.
+func CheckTime(field string, t time.Time) error {
+	if !t.IsZero() && (t.Year() < 1 || t.Year() > 9999) {
+		return Invalid(field, "a time of the years 1 to 9999 is needed")
+	}
+	return nil
+}
+
+// RetainRequest asks for tasks.
+type RetainRequest struct {
+	// Worker names the holder.
+	Worker string
+	// Queues to take from, none starving another; empty = any queue of the namespace.
+	Queues []string
+	// Limit is the most tasks to take; 0 = 1.
+	Limit int
+	// Wait blocks until a task is there or the time is over; 0 = answer at once.
+	Wait time.Duration
+	// Lease overrides the queue's lease; 0 = the queue's.
+	Lease time.Duration
+}
+
+// Normalize checks r and fills in its defaults. Queues come back sorted, without repeats.
+func (r RetainRequest) Normalize() (RetainRequest, error) {
+	if err := CheckWorker(r.Worker); err != nil {
+		return r, err
+	}
+	if r.Limit == 0 {
+		r.Limit = 1
+	}
+	if err := CheckInt("limit", r.Limit, 1, MaxBatch); err != nil {
+		return r, err
+	}
+	if r.Wait < 0 || r.Wait > MaxWait {
+		return r, Invalid("wait", fmt.Sprintf("a duration from 0 to %v is needed, this is %v", MaxWait, r.Wait))
+	}
+	if r.Lease != 0 {
+		if err := CheckDuration("lease", r.Lease, MinLease); err != nil {
+			return r, err
+		}
+	}
+	if len(r.Queues) > MaxQueuesPerRetain {
+		return r, Invalid("queue", fmt.Sprintf("at most %d queues, these are %d", MaxQueuesPerRetain, len(r.Queues)))
+	}
+	names := make([]string, len(r.Queues))
+	for i, q := range r.Queues {
+		n, err := QueueName(q)
+		if err != nil {
+			return r, err
+		}
+		names[i] = n
+	}
+	slices.Sort(names)
+	r.Queues = slices.Compact(names)
+	return r, nil
+}
+
+// Outcome is how a holder ends its hold of a task.
+type Outcome string
+
+// The outcomes of a release.
+const (
+	// OutcomeSuccess: done; the task is released.
+	OutcomeSuccess Outcome = "success"
+	// OutcomeFailure: failed; retried while retries are left.
+	OutcomeFailure Outcome = "failure"
+	// OutcomePermanent: failed for good, whatever retries are left.
+	OutcomePermanent Outcome = "permanent"
+	// OutcomeHandBack: not started (drain); attempt and retries as before, available at once.
+	OutcomeHandBack Outcome = "handback"
+	// OutcomeSnooze: not now; attempt and retries as before, available after Delay.
+	OutcomeSnooze Outcome = "snooze"
+)
+
+// Move is the move of the lifecycle that o makes.
+func (o Outcome) Move() Move {
+	switch o {
+	case OutcomeSuccess:
+		return MoveRelease
+	case OutcomeHandBack:
+		return MoveHandBack
+	case OutcomeSnooze:
+		return MoveSnooze
+	case OutcomeFailure, OutcomePermanent:
+		return MoveFail
+	}
+	return ""
+}
+
+// Release ends one hold.
+type Release struct {
+	ID int64
+	// Token of the lease; 0 = whoever holds it (the predecessor's REST clients send none).
+	Token   int64
+	Outcome Outcome
+	// Result is the result of a success or the error of a failure: any JSON; nil = none.
+	Result json.RawMessage
+	// Delay: of a snooze, how long; of a failure, the delay instead of the backoff (0 = the backoff).
+	Delay time.Duration
+}
+
+// Check checks r against the limits.
+func (r Release) Check(maxPayloadBytes int) error {
+	switch {
+	case r.ID <= 0:
+		return Invalid("id", "a task id above 0 is needed")
+	case r.Token < 0:
+		return Invalid("token", "a token above 0 is needed")
+	case r.Outcome.Move() == "":
+		return Invalid("outcome", fmt.Sprintf("%q is none of success, failure, permanent, handback, snooze", cut(string(r.Outcome), 32)))
+	}
+	if err := CheckDuration("delay", r.Delay, 0); err != nil {
+		return err
+	}
+	if r.Delay > 0 && r.Outcome != OutcomeSnooze && r.Outcome != OutcomeFailure {
+		return Invalid("delay", "only a snooze or a failure that is retried takes a delay")
+	}
+	if r.Outcome == OutcomeSnooze && r.Delay == 0 {
+		return Invalid("delay", "a snooze needs a delay")
+	}
+	if len(r.Result) == 0 {
+		return nil
+	}
+	if r.Outcome == OutcomeHandBack || r.Outcome == OutcomeSnooze {
+		return Invalid("result", "only a success or a failure takes a result")
+	}
+	return CheckJSON("result", r.Result, maxPayloadBytes)
+}
+
+// Released answers one Release.
+type Released struct {
+	// Task as it is after it; nil when Err is set.
+	Task *Task
+	// Err is ErrLeaseLost (stale token), ErrConflict (nobody holds it), ErrNotFound, or ErrInvalid. A release that
+	// repeats an accepted one is no error.
+	Err error
+}
+
+// Heartbeat extends the lease of one task.
+type Heartbeat struct {
+	ID    int64
+	Token int64
+	// Lease from now on; 0 = the queue's.
+	Lease time.Duration
+	// Progress to keep with the task; nil = leave it as it is.
+	Progress json.RawMessage
+}
+
+// Check checks h against the limits.
+func (h Heartbeat) Check() error {
+	switch {
+	case h.ID <= 0:
+		return Invalid("id", "a task id above 0 is needed")
+	case h.Token <= 0:
+		return Invalid("token", "the token of the lease is needed")
+	}
+	if h.Lease != 0 {
+		if err := CheckDuration("lease", h.Lease, MinLease); err != nil {
+			return err
+		}
+	}
+	if len(h.Progress) == 0 {
+		return nil
+	}
+	return CheckJSON("progress", h.Progress, MaxProgressBytes)
+}
+
+// Beat answers one Heartbeat.
+type Beat struct {
+	Lease Lease
+	// CancelRequested tells the holder to stop: release the task with any outcome and it ends cancelled.
+	CancelRequested bool
+	// Err is ErrLeaseLost, ErrNotFound or ErrInvalid.
+	Err error
+}
+
+// TaskFilter selects tasks of a namespace. Zero fields do not filter.
+type TaskFilter struct {
+	Queue         string
+	Statuses      []Status
+	Worker        string
+	CreatedAfter  time.Time // exclusive
+	CreatedBefore time.Time // exclusive
+}
+
+// Normalize checks f and normalises its queue's name.
+func (f TaskFilter) Normalize() (TaskFilter, error) {
+	if f.Queue != "" {
+		n, err := QueueName(f.Queue)
+		if err != nil {
+			return f, err
+		}
+		f.Queue = n
+	}
+	for _, s := range f.Statuses {
+		if !s.Valid() {
+			return f, Invalid("status", fmt.Sprintf("%q is none of new, retry, retained, released, failed, expired, cancelled", cut(string(s), 32)))
+		}
+	}
+	if f.Worker != "" {
+		if err := CheckWorker(f.Worker); err != nil {
+			return f, err
+		}
+	}
+	if err := CheckTime("created_after", f.CreatedAfter); err != nil {
+		return f, err
+	}
+	return f, CheckTime("created_before", f.CreatedBefore)
+}
+
+// TaskQuery is a TaskFilter and which page of it; newest tasks (largest ids) first.
+type TaskQuery struct {
+	TaskFilter
+	Page
+}
+
+// TaskPage is a page of tasks.
+type TaskPage struct {
+	Tasks []*Task
+	// Count is how many tasks match in all.
+	Count int64
+	// Next is the cursor of the next page, "" at the end.
+	Next string
+}
+
+// Selection names tasks for a bulk operation: IDs, or a Filter that names at least one thing.
+type Selection struct {
+	IDs    []int64
+	Filter *TaskFilter
+	// DryRun counts and changes nothing.
+	DryRun bool
+}
+
+// Normalize checks s: either ids or a filter, at most MaxBatch ids.
+func (s Selection) Normalize() (Selection, error) {
+	switch {
+	case len(s.IDs) > 0 && s.Filter != nil:
+		return s, Invalid("ids", "give ids or a filter, not both")
+	case len(s.IDs) == 0 && s.Filter == nil:
+		return s, Invalid("ids", "give ids or a filter")
+	case len(s.IDs) > MaxBatch:
+		return s, Invalid("ids", fmt.Sprintf("at most %d ids, these are %d", MaxBatch, len(s.IDs)))
+	}
+	for _, id := range s.IDs {
+		if id <= 0 {
+			return s, Invalid("ids", "a task id above 0 is needed")
+		}
+	}
+	if s.Filter != nil {
+		f, err := s.Filter.Normalize()
+		if err != nil {
+			return s, err
+		}
+		s.Filter = &f
+	}
+	return s, nil
+}
+
+// Bulk answers a bulk operation.
+type Bulk struct {
+	// Matched is how many tasks the selection names and the move is allowed for.
+	Matched int64
+	// Moved is how many were moved (for a cancel of held tasks: asked); 0 after a dry run.
+	Moved int64
+	// Errs tells, for a selection by ids, why an id was not moved: ErrNotFound or ErrConflict.
+	Errs map[int64]error
+}

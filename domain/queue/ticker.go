@@ -1,0 +1,163 @@
+package queue
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Misfire says what happens to the ticks that fell into a downtime.
+type Misfire string
+
+// The misfire policies.
+const (
+	MisfireSkip Misfire = "skip" // none of them fires
+	MisfireOnce Misfire = "once" // one fires for all of them
+	MisfireAll  Misfire = "all"  // each fires, at most MisfireLimit
+)
+
+// Valid says that m is one of the three.
+func (m Misfire) Valid() bool { return m == MisfireSkip || m == MisfireOnce || m == MisfireAll }
+
+// Overlap says what happens to a tick while the last tick's task is unfinished.
+type Overlap string
+
+// The overlap policies.
+const (
+	OverlapAllow Overlap = "allow"
+	OverlapSkip  Overlap = "skip"
+)
+
+// Valid says that o is one of the two.
+func (o Overlap) Valid() bool { return o == OverlapAllow || o == OverlapSkip }
+
+// Ticker is a named recurring trigger of a namespace (contract section 5). Either Period or Cron is set.
+type Ticker struct {
+	Namespace string
+	Name      string
+	// Period is a fixed interval; nominal times are Anchor + k·Period.
+	Period time.Duration
+	// Cron is a 5-field expression, or @hourly and the like.
+	Cron string
+	// Timezone is an IANA name; "" = UTC.
+	Timezone string
+	// Queue where each tick becomes a task; "" = ticks only go to listeners.
+	Queue        string
+	Payload      json.RawMessage
+	Misfire      Misfire
+	MisfireLimit int
+	Overlap      Overlap
+	Paused       bool
+	// Timestamp is the nominal time of the last tick; zero before the first.
+	Timestamp time.Time
+	// NextAt is the nominal time of the next tick; zero while paused.
+	NextAt time.Time
+	// Anchor is where a period counts from: the creation, or the last change of the schedule.
+	Anchor    time.Time
+	Version   int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// TickerMeta is what a caller says of a ticker. On create nil means the default; on update nil means unchanged.
+// Setting Period takes Cron away and the other way round.
+type TickerMeta struct {
+	Name         string
+	Period       *time.Duration
+	Cron         *string
+	Timezone     *string
+	Queue        *string
+	Payload      json.RawMessage
+	Misfire      *Misfire
+	MisfireLimit *int
+	Overlap      *Overlap
+	Paused       *bool
+	// IfVersion refuses an update with ErrPrecondition unless the ticker has this version; 0 = whatever it has.
+	IfVersion int64
+}
+
+// Tick is one firing of a ticker.
+type Tick struct {
+	ID        int64
+	Namespace string
+	Ticker    string
+	// At is the nominal time.
+	At time.Time
+	// FiredAt is when it fired by the database's clock.
+	FiredAt time.Time
+	// TaskID is the task it became; 0 when the ticker has no queue, or when Skipped.
+	TaskID int64
+	// Skipped says that the overlap policy kept it from becoming a task.
+	Skipped bool
+	// Manual says that somebody ran it by hand; At is then the time of that.
+	Manual  bool
+	Payload json.RawMessage
+	// Queue of the task.
+	Queue string
+	// Period and Cron of the ticker, for listeners.
+	Period time.Duration
+	Cron   string
+}
+
+// NewTicker is the ticker that meta creates in namespace: defaults filled in, names normalised, limits checked, the
+// schedule parsed. Times and version are the store's.
+func NewTicker(namespace string, meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
+	n, err := TickerName(meta.Name)
+	if err != nil {
+		return Ticker{}, err
+	}
+	return Ticker{
+		Namespace: namespace, Name: n, Payload: EmptyJSON, Misfire: MisfireOnce, MisfireLimit: DefaultMisfireLimit,
+		Overlap: OverlapAllow, Version: 1,
+	}.With(meta, maxPayloadBytes)
+}
+
+// With is the ticker after an update by meta; t itself stays as it is.
+func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
+	switch {
+	case meta.Period != nil && *meta.Period != 0 && meta.Cron != nil && *meta.Cron != "":
+		return t, Invalid("period", "give period or cron, not both")
+	case meta.Period != nil && *meta.Period != 0:
+		t.Period, t.Cron = *meta.Period, ""
+	case meta.Cron != nil && *meta.Cron != "":
+		t.Period, t.Cron = 0, *meta.Cron
+	}
+	set(&t.Timezone, meta.Timezone)
+	set(&t.Misfire, meta.Misfire)
+	set(&t.MisfireLimit, meta.MisfireLimit)
+	set(&t.Overlap, meta.Overlap)
+	set(&t.Paused, meta.Paused)
+	if meta.Queue != nil {
+		t.Queue = *meta.Queue
+		if t.Queue != "" {
+			n, err := QueueName(t.Queue)
+			if err != nil {
+				return t, err
+			}
+			t.Queue = n
+		}
+	}
+	if len(meta.Payload) > 0 {
+		if err := CheckJSON("payload", meta.Payload, maxPayloadBytes); err != nil {
+			return t, err
+		}
+		t.Payload = meta.Payload
+	}
+	switch {
+	case !t.Misfire.Valid():
+		return t, Invalid("misfire", fmt.Sprintf("%q is none of skip, once, all", cut(string(t.Misfire), 32)))
+	case !t.Overlap.Valid():
+		return t, Invalid("overlap", fmt.Sprintf("%q is none of allow, skip", cut(string(t.Overlap), 32)))
+	}
+	if err := CheckInt("misfire_limit", t.MisfireLimit, 1, MaxMisfireLimit); err != nil {
+		return t, err
+	}
+	_, err := t.Schedule()
+	return t, err
+}
+
+// TickerPage is a page of tickers.
+type TickerPage struct {
+	Tickers []*Ticker
+	Count   int64
+}
