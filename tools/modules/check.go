@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/semver"
+)
+
+// check lists what does not agree in the files themselves.
+func (ws *workspace) check() []string {
+	problems := ws.checkWork()
+	for _, m := range ws.modules {
+		for _, problem := range slices.Concat(ws.checkLines(m), ws.checkSiblings(m)) {
+			problems = append(problems, path.Join(m.dir, "go.mod")+": "+problem)
+		}
+	}
+	return append(problems, ws.checkThirdParties()...)
+}
+
+// checkWork holds go.work to the modules that exist.
+func (ws *workspace) checkWork() []string {
+	var problems []string
+	used := map[string]bool{}
+	for _, use := range ws.work.Use {
+		dir := path.Clean(use.Path)
+		used[dir] = true
+		if ws.sibling(prefix+dir) == nil {
+			problems = append(problems, fmt.Sprintf("go.work: %s has no go.mod", use.Path))
+		}
+	}
+	for _, m := range ws.modules {
+		switch {
+		case m.outside() && used[m.dir]:
+			problems = append(problems, fmt.Sprintf("go.work: %s must stay outside the workspace", m.dir))
+		case !m.outside() && !used[m.dir]:
+			problems = append(problems, fmt.Sprintf("go.work: %s is missing", m.dir))
+		}
+	}
+	if ws.work.Toolchain != nil {
+		problems = append(problems, "go.work: has a toolchain line; the go line says enough")
+	}
+	if len(ws.work.Replace) > 0 {
+		problems = append(problems, "go.work: has a replace, so the workspace builds other code than a module alone does")
+	}
+	return problems
+}
+
+// checkLines holds a module to the one name, the one go line, and nothing that works for us alone.
+func (ws *workspace) checkLines(m *module) []string {
+	var problems []string
+	if got := m.file.Module.Mod.Path; got != prefix+m.dir {
+		problems = append(problems, fmt.Sprintf("is named %s, its folder says %s", got, prefix+m.dir))
+	}
+	if m.file.Go == nil || m.file.Go.Version != ws.work.Go.Version {
+		problems = append(problems, fmt.Sprintf("its go line is not go.work's, %s", ws.work.Go.Version))
+	}
+	if m.file.Toolchain != nil {
+		problems = append(problems, "has a toolchain line; the go line says enough")
+	}
+	if len(m.file.Exclude) > 0 {
+		problems = append(problems, "has an exclude, which users of the module do not get")
+	}
+	return problems
+}
+
+// checkSiblings holds the requires and replaces of siblings to what the module's files import.
+func (ws *workspace) checkSiblings(m *module) []string {
+	var problems []string
+	for _, require := range m.file.Require {
+		if !strings.HasPrefix(require.Mod.Path, prefix) {
+			continue
+		}
+		if ws.sibling(require.Mod.Path) == nil {
+			problems = append(problems, fmt.Sprintf("requires %s, which does not exist", require.Mod.Path))
+		} else if require.Mod.Version != ws.version {
+			problems = append(problems, fmt.Sprintf("requires %s, but VERSION says %s", require.Mod, ws.version))
+		}
+	}
+	missing := map[string]string{}
+	for _, sibling := range ws.closure(m) {
+		missing[prefix+sibling.dir] = folder(m, sibling)
+	}
+	for _, replace := range m.file.Replace {
+		want, ok := missing[replace.Old.Path]
+		switch {
+		case !ok && !strings.HasPrefix(replace.Old.Path, prefix):
+			problems = append(problems, fmt.Sprintf("replaces %s, which users of the module do not get", replace.Old.Path))
+		case !ok:
+			problems = append(problems, fmt.Sprintf("replaces %s, which it does not need", replace.Old.Path))
+		case replace.Old.Version != "" || replace.New.Version != "" || replace.New.Path != want:
+			problems = append(problems, fmt.Sprintf("replaces %s by %s, not by %s", replace.Old.Path, replace.New.Path, want))
+		}
+		delete(missing, replace.Old.Path)
+	}
+	for _, modpath := range slices.Sorted(maps.Keys(missing)) {
+		problems = append(problems, fmt.Sprintf("does not replace %s by %s", modpath, missing[modpath]))
+	}
+	return problems
+}
+
+// thirdParties tells which modules of the workspace require each third party, by version. Indirect requirements count
+// too: the workspace builds with the highest, and a module alone must be built and tested with the same.
+func (ws *workspace) thirdParties() map[string]map[string][]string {
+	all := map[string]map[string][]string{}
+	for _, m := range ws.modules {
+		if m.outside() {
+			continue
+		}
+		for _, require := range m.file.Require {
+			modpath, version := require.Mod.Path, require.Mod.Version
+			if strings.HasPrefix(modpath, prefix) {
+				continue
+			}
+			if all[modpath] == nil {
+				all[modpath] = map[string][]string{}
+			}
+			all[modpath][version] = append(all[modpath][version], m.dir)
+		}
+	}
+	return all
+}
+
+func (ws *workspace) checkThirdParties() []string {
+	var problems []string
+	all := ws.thirdParties()
+	for _, modpath := range slices.Sorted(maps.Keys(all)) {
+		if len(all[modpath]) == 1 {
+			continue
+		}
+		var versions []string
+		for _, version := range slices.SortedFunc(maps.Keys(all[modpath]), semver.Compare) {
+			versions = append(versions, fmt.Sprintf("%s in %s", version, strings.Join(all[modpath][version], ", ")))
+		}
+		problems = append(problems, fmt.Sprintf("%s has more than one version: %s", modpath, strings.Join(versions, "; ")))
+	}
+	return problems
+}
+
+// checkTidy asks the go command what it would change in each module.
+func (ws *workspace) checkTidy() []string {
+	var problems []string
+	for _, m := range ws.modules {
+		if output, err := ws.goCommand(m, "mod", "tidy", "-diff"); err != nil {
+			problems = append(problems, fmt.Sprintf("%s is not tidy:\n%s", path.Join(m.dir, "go.mod"), output))
+		}
+	}
+	return problems
+}
+
+// goCommand runs the go command in a module as a user of that module alone would.
+func (ws *workspace) goCommand(m *module, args ...string) (string, error) {
+	command := exec.Command("go", args...)
+	command.Dir = filepath.Join(ws.root, filepath.FromSlash(m.dir))
+	command.Env = append(os.Environ(), "GOWORK=off")
+	output, err := command.CombinedOutput()
+	return strings.TrimSpace(string(output)), err
+}

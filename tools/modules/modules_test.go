@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sound is a workspace in agreement: b imports a in its code, c imports b in a test, d nests in b.
+func sound() map[string]string {
+	return map[string]string{
+		"VERSION":     "v0.1.0\n",
+		"go.work":     "go 1.26.0\n\nuse (\n\t./a\n\t./b\n\t./b/d\n\t./c\n)\n",
+		"a/go.mod":    "module github.com/pgqueue/pgqueue/a\n\ngo 1.26.0\n",
+		"a/a.go":      "package a\n",
+		"b/go.mod":    "module github.com/pgqueue/pgqueue/b\n\ngo 1.26.0\n\nrequire github.com/pgqueue/pgqueue/a v0.1.0\n\nreplace github.com/pgqueue/pgqueue/a => ../a\n",
+		"b/b.go":      "package b\n\nimport _ \"github.com/pgqueue/pgqueue/a\"\n",
+		"b/d/go.mod":  "module github.com/pgqueue/pgqueue/b/d\n\ngo 1.26.0\n\nrequire github.com/pgqueue/pgqueue/b v0.1.0\n\nrequire github.com/pgqueue/pgqueue/a v0.1.0 // indirect\n\nreplace (\n\tgithub.com/pgqueue/pgqueue/a => ../../a\n\tgithub.com/pgqueue/pgqueue/b => ..\n)\n",
+		"b/d/d.go":    "package d\n\nimport _ \"github.com/pgqueue/pgqueue/b\"\n",
+		"c/go.mod":    "module github.com/pgqueue/pgqueue/c\n\ngo 1.26.0\n\nrequire github.com/pgqueue/pgqueue/b v0.1.0\n\nrequire github.com/pgqueue/pgqueue/a v0.1.0 // indirect\n\nreplace (\n\tgithub.com/pgqueue/pgqueue/a => ../a\n\tgithub.com/pgqueue/pgqueue/b => ../b\n)\n",
+		"c/c.go":      "package c\n",
+		"c/c_test.go": "package c\n\nimport _ \"github.com/pgqueue/pgqueue/b\"\n",
+	}
+}
+
+// lay writes the files below a new folder.
+func lay(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		name = filepath.Join(root, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The fixtures need no third party that exists, so nothing may be asked for.
+	t.Setenv("GOPROXY", "off")
+	t.Setenv("GOFLAGS", "")
+	return root
+}
+
+func mustLoad(t *testing.T, root string) *workspace {
+	t.Helper()
+	ws, err := load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ws
+}
+
+func TestSoundWorkspacePasses(t *testing.T) {
+	ws := mustLoad(t, lay(t, sound()))
+	if problems := append(ws.check(), ws.checkTidy()...); len(problems) > 0 {
+		t.Errorf("unexpected problems:\n%s", strings.Join(problems, "\n"))
+	}
+}
+
+// TestEveryRuleCanFail breaks one thing at a time and wants exactly the sentence about it.
+func TestEveryRuleCanFail(t *testing.T) {
+	replace := func(name, old, text string) func(map[string]string) {
+		return func(files map[string]string) {
+			if !strings.Contains(files[name], old) {
+				panic(name + " has no " + old)
+			}
+			files[name] = strings.Replace(files[name], old, text, 1)
+		}
+	}
+	require := func(name, line string) func(map[string]string) {
+		return func(files map[string]string) { files[name] += "\n" + line + "\n" }
+	}
+	both := func(first, second func(map[string]string)) func(map[string]string) {
+		return func(files map[string]string) { first(files); second(files) }
+	}
+	for _, test := range []struct {
+		rule  string
+		spoil func(map[string]string)
+		want  []string
+	}{
+		{
+			"go.work lacks a module", replace("go.work", "\t./c\n", ""),
+			[]string{"go.work: c is missing"},
+		},
+		{
+			"go.work names a folder without a module", replace("go.work", "\t./c\n", "\t./c\n\t./e\n"),
+			[]string{"go.work: ./e has no go.mod"},
+		},
+		{
+			"go.work has the tools", func(files map[string]string) {
+				files["go.work"] = strings.Replace(files["go.work"], "\t./c\n", "\t./c\n\t./tools\n", 1)
+				files["tools/go.mod"] = "module github.com/pgqueue/pgqueue/tools\n\ngo 1.26.0\n"
+			},
+			[]string{"go.work: tools must stay outside the workspace"},
+		},
+		{
+			"go.work has a toolchain line", require("go.work", "toolchain go1.26.0"),
+			[]string{"go.work: has a toolchain line; the go line says enough"},
+		},
+		{
+			"go.work has a replace", require("go.work", "replace example.com/x => ./a"),
+			[]string{"go.work: has a replace, so the workspace builds other code than a module alone does"},
+		},
+		{
+			"a module is not named after its folder", replace("a/go.mod", "pgqueue/a", "pgqueue/other"),
+			[]string{"a/go.mod: is named github.com/pgqueue/pgqueue/other, its folder says github.com/pgqueue/pgqueue/a"},
+		},
+		{
+			"another go line", replace("a/go.mod", "go 1.26.0", "go 1.25.0"),
+			[]string{"a/go.mod: its go line is not go.work's, 1.26.0"},
+		},
+		{
+			"no go line", replace("a/go.mod", "go 1.26.0", ""),
+			[]string{"a/go.mod: its go line is not go.work's, 1.26.0"},
+		},
+		{
+			"a toolchain line", require("a/go.mod", "toolchain go1.26.1"),
+			[]string{"a/go.mod: has a toolchain line; the go line says enough"},
+		},
+		{
+			"an exclude", require("a/go.mod", "exclude example.com/x v1.0.0"),
+			[]string{"a/go.mod: has an exclude, which users of the module do not get"},
+		},
+		{
+			"a sibling at another version", replace("b/go.mod", "v0.1.0", "v0.0.9"),
+			[]string{"b/go.mod: requires github.com/pgqueue/pgqueue/a@v0.0.9, but VERSION says v0.1.0"},
+		},
+		{
+			"a sibling that does not exist", require("a/go.mod", "require github.com/pgqueue/pgqueue/gone v0.1.0"),
+			[]string{"a/go.mod: requires github.com/pgqueue/pgqueue/gone, which does not exist"},
+		},
+		{
+			"a sibling reached through another is not replaced",
+			replace("c/go.mod", "\tgithub.com/pgqueue/pgqueue/a => ../a\n", ""),
+			[]string{"c/go.mod: does not replace github.com/pgqueue/pgqueue/a by ../a"},
+		},
+		{
+			"a sibling replaced by another folder", replace("b/go.mod", "=> ../a", "=> ../c"),
+			[]string{"b/go.mod: replaces github.com/pgqueue/pgqueue/a by ../c, not by ../a"},
+		},
+		{
+			"a sibling that is not needed is replaced", require("b/go.mod", "replace github.com/pgqueue/pgqueue/c => ../c"),
+			[]string{"b/go.mod: replaces github.com/pgqueue/pgqueue/c, which it does not need"},
+		},
+		{
+			"a third party is replaced", require("a/go.mod", "replace example.com/x => ../x"),
+			[]string{"a/go.mod: replaces example.com/x, which users of the module do not get"},
+		},
+		{
+			"two versions of a third party", both(
+				require("a/go.mod", "require example.com/x v1.0.0"), require("c/go.mod", "require example.com/x v1.1.0 // indirect")),
+			[]string{"example.com/x has more than one version: v1.0.0 in a; v1.1.0 in c"},
+		},
+	} {
+		t.Run(test.rule, func(t *testing.T) {
+			files := sound()
+			test.spoil(files)
+			if got := mustLoad(t, lay(t, files)).check(); !slices.Equal(got, test.want) {
+				t.Errorf("got  %q\nwant %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestVersionsOfToolsAreTheirOwn(t *testing.T) {
+	files := sound()
+	files["a/go.mod"] += "\nrequire example.com/x v1.0.0\n"
+	files["tools/go.mod"] = "module github.com/pgqueue/pgqueue/tools\n\ngo 1.26.0\n\nrequire example.com/x v1.1.0\n"
+	if problems := mustLoad(t, lay(t, files)).check(); len(problems) > 0 {
+		t.Errorf("unexpected problems: %q", problems)
+	}
+}
+
+func TestModuleThatIsNotTidyFails(t *testing.T) {
+	files := sound()
+	files["b/b.go"] = "package b\n" // so a is required for nothing
+	problems := mustLoad(t, lay(t, files)).checkTidy()
+	if len(problems) == 0 || !strings.HasPrefix(problems[0], "b/go.mod is not tidy:") {
+		t.Errorf("got %q", problems)
+	}
+}
+
+func TestBrokenFilesAreNamed(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"go.work", "use ./a\n", "go.work: no go line"},
+		{"go.work", "what\n", "go.work:1"},
+		{"VERSION", "0.1\n", `VERSION: "0.1" is no full semantic version`},
+		{"a/go.mod", "go 1.26.0\n", "a/go.mod: no module line"},
+		{"a/go.mod", "what\n", "a/go.mod:1"},
+	} {
+		files := sound()
+		files[test.name] = test.text
+		if _, err := load(lay(t, files)); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s with %q: got %v, want %s", test.name, test.text, err, test.want)
+		}
+	}
+}
+
+// TestSyncMends takes a workspace of which nothing is right but go.work, the names of folders and the imports.
+func TestSyncMends(t *testing.T) {
+	files := sound()
+	files["a/go.mod"] = "module github.com/pgqueue/pgqueue/other\n\ngo 1.25.0\n\ntoolchain go1.26.0\n\nrequire github.com/pgqueue/pgqueue/gone v0.1.0\n"
+	files["b/go.mod"] = "module github.com/pgqueue/pgqueue/b\n"
+	files["b/d/go.mod"] = "module github.com/pgqueue/pgqueue/b/d\n\nrequire github.com/pgqueue/pgqueue/b v0.0.1\n\nreplace github.com/pgqueue/pgqueue/b => ../wrong\n"
+	files["c/go.mod"] = "module github.com/pgqueue/pgqueue/c\n\nreplace (\n\tgithub.com/pgqueue/pgqueue/b v0.0.1 => ../b\n\tgithub.com/pgqueue/pgqueue/b/d => ../b/d\n)\n"
+	root := lay(t, files)
+	if err := mustLoad(t, root).sync(io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range sound() {
+		got, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+		if err != nil {
+			t.Error(err)
+		} else if string(got) != want {
+			t.Errorf("%s is\n%s\nwant\n%s", name, got, want)
+		}
+	}
+}
+
+func TestSyncRaisesToTheHighestVersion(t *testing.T) {
+	files := sound()
+	files["a/go.mod"] += "\nrequire example.com/x v1.9.0\n"
+	files["c/go.mod"] += "\nrequire example.com/x v1.10.0 // indirect\n"
+	ws := mustLoad(t, lay(t, files))
+	var log bytes.Buffer
+	changed := ws.raise(&log)
+	if len(changed) != 1 || changed[0].dir != "a" {
+		t.Errorf("changed %v", changed)
+	}
+	if want := "a/go.mod: example.com/x v1.9.0 => v1.10.0\n"; log.String() != want {
+		t.Errorf("said %q, want %q", log.String(), want)
+	}
+	if problems := ws.checkThirdParties(); len(problems) > 0 {
+		t.Errorf("unexpected problems: %q", problems)
+	}
+}
+
+func TestSyncTidiesTheOthersWhenOneModuleFails(t *testing.T) {
+	files := sound()
+	files["a/a.go"] = "package a\n\nimport _ \"example.com/unknown\"\n"
+	files["c/c_test.go"] = "package c\n" // so nothing of c's is needed any more
+	root := lay(t, files)
+	err := mustLoad(t, root).sync(io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "a: go mod tidy:") {
+		t.Errorf("got %v", err)
+	}
+	got, err := os.ReadFile(filepath.Join(root, "c", "go.mod"))
+	if want := "module github.com/pgqueue/pgqueue/c\n\ngo 1.26.0\n"; err != nil || string(got) != want {
+		t.Errorf("c/go.mod is %q, %v", got, err)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	good := lay(t, sound())
+	files := sound()
+	files["go.work"] = strings.Replace(files["go.work"], "\t./c\n", "", 1)
+	bad := lay(t, files)
+	for _, test := range []struct {
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{[]string{"-root", good, "check"}, 0, "", ""},
+		{[]string{"-root", good, "list"}, 0, "a\nb\nb/d\nc\n", ""},
+		{[]string{"-root", good, "sync"}, 0, "", ""},
+		{[]string{"-root", bad, "check"}, 1, "", "go.work: c is missing"},
+		{[]string{"-root", bad, "sync"}, 1, "", "mend go.work first"},
+		{[]string{"-root", filepath.Join(good, "nowhere"), "check"}, 1, "", "go.work"},
+		{[]string{"-root", good, "what"}, 2, "", "unknown verb"},
+		{[]string{"-root", good}, 2, "", "usage:"},
+		{[]string{"-what"}, 2, "", "usage:"},
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(test.args, &stdout, &stderr)
+		if code != test.code || stdout.String() != test.stdout || !strings.Contains(stderr.String(), test.stderr) ||
+			(test.stderr == "" && stderr.Len() > 0) {
+			t.Errorf("%v: code %d, stdout %q, stderr %q", test.args, code, &stdout, &stderr)
+		}
+	}
+}

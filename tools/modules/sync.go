@@ -1,0 +1,169 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/semver"
+)
+
+// rounds bounds how often sync raises third parties to one version: raising one may raise what it requires itself.
+const rounds = 10
+
+// sync makes every go.mod agree. It does not touch go.work: which modules there are is for people to say.
+func (ws *workspace) sync(log io.Writer) error {
+	if problems := ws.checkWork(); len(problems) > 0 {
+		return fmt.Errorf("mend go.work first:\n%s", strings.Join(problems, "\n"))
+	}
+	for _, m := range ws.modules {
+		if err := ws.setLines(m); err != nil {
+			return err
+		}
+		if err := m.write(ws.root); err != nil {
+			return err
+		}
+	}
+	// Whoever is needed comes first, as tidy reads the go.mod files of those below.
+	todo := ws.inOrder()
+	for range rounds {
+		// One module that does not resolve keeps nobody from tidying the others: people work on several at once.
+		var failed []error
+		for _, m := range todo {
+			if output, err := ws.goCommand(m, "mod", "tidy"); err != nil {
+				failed = append(failed, fmt.Errorf("%s: go mod tidy: %w\n%s", m.dir, err, output))
+			}
+			if err := m.read(ws.root); err != nil {
+				return err
+			}
+		}
+		if len(failed) > 0 {
+			return errors.Join(failed...)
+		}
+		if todo = ws.raise(log); len(todo) == 0 {
+			return nil
+		}
+		for _, m := range todo {
+			if err := m.write(ws.root); err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("third parties do not settle on one version each after %d rounds", rounds)
+}
+
+// setLines writes the go line and the siblings.
+func (ws *workspace) setLines(m *module) error {
+	file := m.file
+	if err := file.AddModuleStmt(prefix + m.dir); err != nil {
+		return err
+	}
+	if err := file.AddGoStmt(ws.work.Go.Version); err != nil {
+		return err
+	}
+	file.DropToolchainStmt()
+	required := map[string]bool{}
+	for _, require := range slices.Clone(file.Require) {
+		modpath := require.Mod.Path
+		switch {
+		case !strings.HasPrefix(modpath, prefix):
+		case ws.sibling(modpath) == nil:
+			if err := file.DropRequire(modpath); err != nil {
+				return err
+			}
+		default:
+			required[modpath] = true
+			if err := file.AddRequire(modpath, ws.version); err != nil {
+				return err
+			}
+		}
+	}
+	for _, dir := range m.imports {
+		if !required[prefix+dir] {
+			file.AddNewRequire(prefix+dir, ws.version, false)
+		}
+	}
+	return ws.setReplaces(m)
+}
+
+// setReplaces replaces the closure by folders, and nothing else of ours. A replaced third party stays, for check to
+// name: dropping it here could hide why it was put there.
+func (ws *workspace) setReplaces(m *module) error {
+	for _, replace := range slices.Clone(m.file.Replace) {
+		if strings.HasPrefix(replace.Old.Path, prefix) {
+			if err := m.file.DropReplace(replace.Old.Path, replace.Old.Version); err != nil {
+				return err
+			}
+		}
+	}
+	m.file.Cleanup()
+	// The lines go in as one block; AddReplace would leave one statement for each.
+	block := &modfile.LineBlock{Token: []string{"replace"}}
+	for _, sibling := range ws.closure(m) {
+		tokens := []string{prefix + sibling.dir, "=>", folder(m, sibling)}
+		block.Line = append(block.Line, &modfile.Line{Token: tokens, InBlock: true})
+	}
+	switch len(block.Line) {
+	case 0:
+		return nil
+	case 1:
+		line := &modfile.Line{Token: slices.Concat(block.Token, block.Line[0].Token)}
+		m.file.Syntax.Stmt = append(m.file.Syntax.Stmt, line)
+	default:
+		m.file.Syntax.Stmt = append(m.file.Syntax.Stmt, block)
+	}
+	file, err := modfile.Parse(m.file.Syntax.Name, modfile.Format(m.file.Syntax), nil)
+	if err != nil {
+		return err
+	}
+	m.file = file
+	return nil
+}
+
+// inOrder puts every module after those that it reaches.
+func (ws *workspace) inOrder() []*module {
+	ordered := slices.Clone(ws.modules)
+	slices.SortStableFunc(ordered, func(a, b *module) int { return len(ws.closure(a)) - len(ws.closure(b)) })
+	return ordered
+}
+
+// raise sets each third party to the highest version that any module requires, and returns the modules it changed.
+func (ws *workspace) raise(log io.Writer) []*module {
+	highest := map[string]string{}
+	for modpath, versions := range ws.thirdParties() {
+		for version := range versions {
+			if semver.Compare(version, highest[modpath]) > 0 {
+				highest[modpath] = version
+			}
+		}
+	}
+	var changed []*module
+	for _, m := range ws.inOrder() {
+		if !m.outside() && raiseIn(m.file, highest, func(modpath, from, to string) {
+			fmt.Fprintf(log, "%s: %s %s => %s\n", path.Join(m.dir, "go.mod"), modpath, from, to)
+		}) {
+			changed = append(changed, m)
+		}
+	}
+	return changed
+}
+
+func raiseIn(file *modfile.File, highest map[string]string, tell func(modpath, from, to string)) bool {
+	changed := false
+	for _, require := range slices.Clone(file.Require) {
+		modpath, from := require.Mod.Path, require.Mod.Version
+		to, ok := highest[modpath]
+		if !ok || to == from {
+			continue
+		}
+		tell(modpath, from, to)
+		// The path is there, so only its version changes and AddRequire has nothing to refuse.
+		_ = file.AddRequire(modpath, to)
+		changed = true
+	}
+	return changed
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/build/constraint"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/semver"
+)
+
+// prefix is what every module's path starts with; the folder follows.
+const prefix = "github.com/pgqueue/pgqueue/"
+
+// outside names the folders whose modules stay out of the workspace: the versions that the tools need must not choose
+// the versions that the product is built with.
+var outside = []string{"tools"}
+
+// workspace is the tree as it is on disk.
+type workspace struct {
+	root    string
+	version string // of every sibling: the next release, from the file VERSION
+	work    *modfile.WorkFile
+	modules []*module // in the order of their folders, those outside the workspace too
+}
+
+// module is one folder with a go.mod.
+type module struct {
+	dir  string // below the root, with slashes
+	file *modfile.File
+	text []byte // the file's bytes, to write only what changed
+
+	// imports are the siblings that a file of the module imports, tests included, whatever the build tags.
+	imports []string
+}
+
+func (m *module) outside() bool { return slices.Contains(outside, m.dir) }
+
+// load reads go.work, VERSION and every go.mod below root.
+func load(root string) (*workspace, error) {
+	ws := &workspace{root: root}
+	text, err := os.ReadFile(filepath.Join(root, "go.work"))
+	if err != nil {
+		return nil, err
+	}
+	if ws.work, err = modfile.ParseWork("go.work", text, nil); err != nil {
+		return nil, err
+	}
+	if ws.work.Go == nil {
+		return nil, fmt.Errorf("go.work: no go line")
+	}
+	text, err = os.ReadFile(filepath.Join(root, "VERSION"))
+	if err != nil {
+		return nil, err
+	}
+	ws.version = strings.TrimSpace(string(text))
+	if semver.Canonical(ws.version) != ws.version {
+		return nil, fmt.Errorf("VERSION: %q is no full semantic version such as v1.2.3", ws.version)
+	}
+	dirs, err := moduleDirs(root)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		m := &module{dir: dir}
+		if err := m.read(root); err != nil {
+			return nil, err
+		}
+		ws.modules = append(ws.modules, m)
+	}
+	for _, m := range ws.modules {
+		if err := ws.readImports(m); err != nil {
+			return nil, err
+		}
+	}
+	return ws, nil
+}
+
+// read parses the module's go.mod, again after the go command changed it.
+func (m *module) read(root string) error {
+	name := path.Join(m.dir, "go.mod")
+	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+	if err != nil {
+		return err
+	}
+	file, err := modfile.Parse(name, text, nil)
+	if err != nil {
+		return err
+	}
+	if file.Module == nil {
+		return fmt.Errorf("%s: no module line", name)
+	}
+	m.file, m.text = file, text
+	return nil
+}
+
+// write saves the module's go.mod if it changed.
+func (m *module) write(root string) error {
+	m.file.Cleanup()
+	m.file.SortBlocks()
+	text, err := m.file.Format()
+	if err != nil || bytes.Equal(text, m.text) {
+		return err
+	}
+	m.text = text
+	return os.WriteFile(filepath.Join(root, filepath.FromSlash(m.dir), "go.mod"), text, 0o644)
+}
+
+// passedOver tells the folders that the go command does not look into either, and those that make fills.
+func passedOver(name string) bool {
+	return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") ||
+		slices.Contains([]string{"testdata", "vendor", "node_modules", "build"}, name)
+}
+
+func moduleDirs(root string) ([]string, error) {
+	var dirs []string
+	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && name != root && passedOver(entry.Name()):
+			return filepath.SkipDir
+		case !entry.IsDir() && entry.Name() == "go.mod":
+			dir, err := filepath.Rel(root, filepath.Dir(name))
+			if err != nil {
+				return err
+			}
+			dirs = append(dirs, filepath.ToSlash(dir))
+		}
+		return nil
+	})
+	slices.Sort(dirs)
+	return dirs, err
+}
+
+// readImports finds the siblings that the module's files import.
+func (ws *workspace) readImports(m *module) error {
+	top := filepath.Join(ws.root, filepath.FromSlash(m.dir))
+	found := map[string]bool{}
+	err := filepath.WalkDir(top, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if name == top {
+				return nil
+			}
+			_, err := os.Stat(filepath.Join(name, "go.mod"))
+			if passedOver(entry.Name()) || err == nil {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasPrefix(entry.Name(), ".") || strings.HasPrefix(entry.Name(), "_") {
+			return nil
+		}
+		imports, err := fileImports(name)
+		if err != nil {
+			return err
+		}
+		for _, imported := range imports {
+			if sibling := ws.owner(imported); sibling != nil && sibling != m {
+				found[sibling.dir] = true
+			}
+		}
+		return nil
+	})
+	m.imports = nil
+	for dir := range found {
+		m.imports = append(m.imports, dir)
+	}
+	slices.Sort(m.imports)
+	return err
+}
+
+// fileImports lists the import paths of a Go file, whatever its build tags: go mod tidy looks at all of them too, but
+// for files marked "ignore". A file that cannot be parsed tells what it can: saying so is the compiler's work.
+func fileImports(name string) ([]string, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	file, _ := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly|parser.ParseComments)
+	if file == nil {
+		return nil, nil
+	}
+	for _, group := range file.Comments {
+		for _, comment := range group.List {
+			if expr, err := constraint.Parse(comment.Text); err == nil && expr.String() == "ignore" {
+				return nil, nil
+			}
+		}
+	}
+	var imports []string
+	for _, spec := range file.Imports {
+		if imported, err := strconv.Unquote(spec.Path.Value); err == nil {
+			imports = append(imports, imported)
+		}
+	}
+	return imports, nil
+}
+
+// owner is the module that a package belongs to: the one with the longest folder, as modules may nest.
+func (ws *workspace) owner(pkg string) *module {
+	var owner *module
+	for _, m := range ws.modules {
+		modpath := prefix + m.dir
+		if (pkg == modpath || strings.HasPrefix(pkg, modpath+"/")) && (owner == nil || len(m.dir) > len(owner.dir)) {
+			owner = m
+		}
+	}
+	return owner
+}
+
+// sibling is the module of the workspace with this path; nil for a third party.
+func (ws *workspace) sibling(modpath string) *module {
+	for _, m := range ws.modules {
+		if prefix+m.dir == modpath {
+			return m
+		}
+	}
+	return nil
+}
+
+// closure is the set of siblings that a module reaches: each of them must be replaced, because outside the workspace
+// the go command reads the go.mod of every one. It comes from the imports, and what a go.mod requires beyond them is
+// for tidy to drop.
+func (ws *workspace) closure(m *module) []*module {
+	seen := map[string]bool{m.dir: true}
+	var reached []*module
+	for todo := slices.Clone(m.imports); len(todo) > 0; {
+		dir := todo[0]
+		todo = todo[1:]
+		if seen[dir] {
+			continue
+		}
+		seen[dir] = true
+		sibling := ws.sibling(prefix + dir)
+		reached = append(reached, sibling)
+		todo = append(todo, sibling.imports...)
+	}
+	slices.SortFunc(reached, func(a, b *module) int { return strings.Compare(a.dir, b.dir) })
+	return reached
+}
+
+// folder is how module m's go.mod names the folder of another.
+func folder(m, other *module) string {
+	rel, err := filepath.Rel(filepath.FromSlash(m.dir), filepath.FromSlash(other.dir))
+	if err != nil {
+		return other.dir
+	}
+	rel = filepath.ToSlash(rel)
+	if !strings.HasPrefix(rel, "../") && rel != ".." {
+		rel = "./" + rel
+	}
+	return rel
+}
