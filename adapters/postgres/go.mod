@@ -1,7 +1,3 @@
 module github.com/pgqueue/pgqueue/adapters/postgres
 
 go 1.26.0
-
-require github.com/pgqueue/pgqueue/domain v0.1.0
-
-replace github.com/pgqueue/pgqueue/domain => ../../domain

@@ -1,23 +1,3 @@
 module github.com/pgqueue/pgqueue/apps/worker
 
 go 1.26.0
-
-require (
-	github.com/pgqueue/pgqueue/adapters/embedded v0.1.0
-	github.com/pgqueue/pgqueue/adapters/memory v0.1.0
-	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0
-	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0
-	github.com/pgqueue/pgqueue/domain v0.1.0
-	github.com/pgqueue/pgqueue/transport/connect v0.1.0
-	github.com/pgqueue/pgqueue/transport/rest v0.1.0
-)
-
-replace (
-	github.com/pgqueue/pgqueue/adapters/embedded => ../../adapters/embedded
-	github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
-	github.com/pgqueue/pgqueue/adapters/postgres => ../../adapters/postgres
-	github.com/pgqueue/pgqueue/adapters/telemetry => ../../adapters/telemetry
-	github.com/pgqueue/pgqueue/domain => ../../domain
-	github.com/pgqueue/pgqueue/transport/connect => ../../transport/connect
-	github.com/pgqueue/pgqueue/transport/rest => ../../transport/rest
-)

@@ -8,10 +8,3 @@ require (
 	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0
 	github.com/pgqueue/pgqueue/domain v0.1.0
 )
-
-replace (
-	github.com/pgqueue/pgqueue/adapters/embedded => ../../embedded
-	github.com/pgqueue/pgqueue/adapters/memory => ../../memory
-	github.com/pgqueue/pgqueue/adapters/postgres => ..
-	github.com/pgqueue/pgqueue/domain => ../../../domain
-)
