@@ -222,6 +222,20 @@ func TestSyncMends(t *testing.T) {
 	}
 }
 
+// A module within another is where tidy looks for its own packages in the outer one too.
+func TestSyncOfNestedModuleThatNeedsNothing(t *testing.T) {
+	files := sound()
+	files["b/d/d.go"] = "package d\n"
+	root := lay(t, files)
+	if err := mustLoad(t, root).sync(io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(root, "b", "d", "go.mod"))
+	if want := "module github.com/pgqueue/pgqueue/b/d\n\ngo 1.26.0\n"; err != nil || string(got) != want {
+		t.Errorf("b/d/go.mod is %q, %v", got, err)
+	}
+}
+
 func TestSyncRaisesToTheHighestVersion(t *testing.T) {
 	files := sound()
 	files["a/go.mod"] += "\nrequire example.com/x v1.9.0\n"
@@ -243,7 +257,7 @@ func TestSyncRaisesToTheHighestVersion(t *testing.T) {
 func TestSyncTidiesTheOthersWhenOneModuleFails(t *testing.T) {
 	files := sound()
 	files["a/a.go"] = "package a\n\nimport _ \"example.com/unknown\"\n"
-	files["c/c_test.go"] = "package c\n" // so nothing of c's is needed any more
+	files["c/c_test.go"] = "package c\n" // so c needs nothing any more
 	root := lay(t, files)
 	err := mustLoad(t, root).sync(io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "a: go mod tidy:") {

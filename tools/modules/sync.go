@@ -66,12 +66,14 @@ func (ws *workspace) setLines(m *module) error {
 		return err
 	}
 	file.DropToolchainStmt()
+	reached := ws.closure(m)
 	required := map[string]bool{}
 	for _, require := range slices.Clone(file.Require) {
 		modpath := require.Mod.Path
 		switch {
 		case !strings.HasPrefix(modpath, prefix):
-		case ws.sibling(modpath) == nil:
+		case !slices.ContainsFunc(reached, func(sibling *module) bool { return prefix+sibling.dir == modpath }):
+			// Tidy would drop it too, if it did not first look for it where it is not replaced.
 			if err := file.DropRequire(modpath); err != nil {
 				return err
 			}
