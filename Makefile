@@ -1,0 +1,117 @@
+# What there is to do with this repository: "make" alone lists it. Everything works without being root and as root.
+#
+# To add a target: write it with a "## help text" behind its name. To add a check: make it a prerequisite of check.
+# Variables to set from outside: PKG (packages, default all), RUN (tests by name), TESTFLAGS, and PGQUEUE_TEST_URL.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The pattern "work" means every package of the modules that go.work names.
+PKG ?= work
+RUN ?=
+TESTFLAGS ?=
+GOTEST = go test $(if $(RUN),-run '$(RUN)') $(TESTFLAGS)
+
+# Deferred, so that only who needs the modules pays for asking.
+MODULES = $(shell go list -m -f '{{.Dir}}')
+PATTERNS = $(patsubst $(CURDIR)/%,./%/...,$(MODULES))
+
+# A program is a folder apps/APP/cmd/NAME; NAME is what it is called in build/.
+PROGRAMS = $(dir $(wildcard apps/*/cmd/*/main.go))
+VERSION_STAMP = $(shell git describe --tags --always --dirty --match 'v*' 2>/dev/null || echo "$$(cat VERSION)-dev")
+
+LINTER := .bin/golangci-lint
+MODTOOL := .bin/modules
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
+
+##@ Build
+
+.PHONY: build
+build: ## build the programs into build/
+	@mkdir -p build
+	go build -trimpath -ldflags '-X main.version=$(VERSION_STAMP)' -o build/ $(addprefix ./,$(PROGRAMS))
+
+.PHONY: run
+run: build ## build, then run a server with a PostgreSQL of its own
+	build/pgqueue run
+
+.PHONY: build-modules
+build-modules: ## build each module by itself, as its users do
+	@for module in $(MODULES); do (cd "$$module" && GOWORK=off go build ./...); done
+
+.PHONY: clean
+clean: ## remove what make built
+	rm -rf build .bin
+
+##@ Test. Tests find a PostgreSQL by themselves; PGQUEUE_TEST_URL names another.
+
+.PHONY: test
+test: test-tools ## run all tests
+	$(GOTEST) $(PKG)
+
+.PHONY: test-short
+test-short: ## run the tests that need no PostgreSQL, with the race detector
+	$(GOTEST) -short -race $(PKG)
+
+.PHONY: test-race
+test-race: ## run all tests with the race detector
+	$(GOTEST) -race -timeout 30m $(PKG)
+
+.PHONY: test-full
+test-full: test-tools ## run all tests three times in random order, with the race detector
+	$(GOTEST) -race -count 3 -shuffle on -timeout 60m $(PKG)
+
+.PHONY: test-tools
+test-tools:
+	GOWORK=off go -C tools test ./...
+
+##@ Check
+
+.PHONY: check
+check: lint check-mods check-generate ## run every check but the tests
+
+.PHONY: lint
+lint: $(LINTER) ## look for mistakes and for code that is not formatted
+	$(LINTER) run $(PATTERNS)
+	cd tools && GOWORK=off ../$(LINTER) run ./...
+
+.PHONY: fmt
+fmt: $(LINTER) ## format the code
+	$(LINTER) fmt
+
+.PHONY: mods
+mods: $(MODTOOL) ## make every go.mod agree with the others, and tidy them
+	$(MODTOOL) sync
+
+.PHONY: check-mods
+check-mods: $(MODTOOL) ## tell which go.mod does not agree
+	$(MODTOOL) check
+
+.PHONY: generate
+generate: ## write generated files anew
+	go generate work
+
+# Compares the files before and after, so that it tells the truth in a tree with uncommitted work too.
+.PHONY: check-generate
+check-generate: ## tell which generated file is not up to date
+	@state() { git ls-files -coz --exclude-standard | xargs -0 sha256sum 2>/dev/null || true; }; \
+	before="$$(state)"; \
+	$(MAKE) --no-print-directory generate; \
+	diff <(echo "$$before") <(state) || { echo "generated files were not up to date: commit them" >&2; exit 1; }
+
+##@ Tools, of the versions in tools/go.mod
+
+.PHONY: tools
+tools: $(LINTER) $(MODTOOL) ## build the tools into .bin/
+
+$(LINTER): tools/go.mod
+	GOWORK=off go -C tools build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(MODTOOL): tools/go.mod $(wildcard tools/modules/*.go)
+	GOWORK=off go -C tools build -o ../$@ ./modules
