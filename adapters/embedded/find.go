@@ -1,0 +1,283 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// minMajor is the oldest major version of PostgreSQL that is used.
+const minMajor = 14
+
+// probeTimeout bounds a command that prints a version or a folder.
+const probeTimeout = 15 * time.Second
+
+// places are where binaries are searched, in this order.
+type places struct {
+	// path is a list of folders as in PATH; pg_config is sought there too.
+	path string
+	// globs are patterns of folders; the newest version of each goes first.
+	globs []string
+	// fetched is the folder of binaries that were fetched in earlier runs.
+	fetched string
+}
+
+func defaultPlaces() places {
+	p := places{
+		path: os.Getenv("PATH"),
+		globs: []string{
+			"/usr/lib/postgresql/*/bin",   // Debian, Ubuntu
+			"/usr/pgsql-*/bin",            // Red Hat, from the PostgreSQL project
+			"/usr/libexec/postgresql*",    // Alpine
+			"/usr/lib/postgresql*/bin",    // SUSE
+			"/usr/lib64/postgresql-*/bin", // Gentoo
+			"/usr/bin",                    // Red Hat, Arch
+			"/opt/homebrew/opt/postgresql@*/bin",
+			"/opt/homebrew/opt/postgresql/bin",
+			"/usr/local/opt/postgresql@*/bin",
+			"/usr/local/opt/postgresql/bin",
+			"/home/linuxbrew/.linuxbrew/opt/postgresql@*/bin",
+			"/Applications/Postgres.app/Contents/Versions/*/bin",
+			"/opt/local/lib/postgresql*/bin", // MacPorts
+			"/usr/local/pgsql/bin",           // built from source
+			"/usr/local/bin",                 // BSD
+		},
+	}
+	if base, err := dataHome(); err == nil {
+		p.fetched = filepath.Join(base, "pgqueue", "binaries")
+	}
+	return p
+}
+
+// folders yields the folders that hold both postgres and initdb, each once.
+func (p places) folders(ctx context.Context) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		seen := map[string]bool{}
+		try := func(dir string) bool {
+			if !holdsServer(dir) || seen[realPath(dir)] {
+				return true
+			}
+			seen[realPath(dir)] = true
+			return yield(dir)
+		}
+		path := filepath.SplitList(p.path)
+		for _, dir := range path {
+			if !try(dir) {
+				return
+			}
+			// A lone link to postgres says where the rest of it is.
+			if target, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres")); err == nil {
+				if !try(filepath.Dir(target)) {
+					return
+				}
+			}
+		}
+		for _, dir := range path {
+			if bin, ok := pgConfigBinDir(ctx, filepath.Join(dir, "pg_config")); ok && !try(bin) {
+				return
+			}
+		}
+		globs := p.globs
+		if p.fetched != "" {
+			globs = append(slices.Clone(globs), filepath.Join(p.fetched, "*", "bin"))
+		}
+		for _, pattern := range globs {
+			matches, _ := filepath.Glob(pattern) // the patterns are constants
+			newestFirst(matches)
+			for _, dir := range matches {
+				if !try(dir) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// holdsServer reports whether dir, which must be absolute, has the two programs
+// this package runs.
+func holdsServer(dir string) bool {
+	if !filepath.IsAbs(dir) {
+		return false // a relative PATH entry would run whatever the folder holds
+	}
+	for _, name := range []string{"postgres", "initdb"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func realPath(dir string) string {
+	if p, err := filepath.EvalSymlinks(dir); err == nil {
+		return p
+	}
+	return dir
+}
+
+func pgConfigBinDir(ctx context.Context, pgConfig string) (string, bool) {
+	if info, err := os.Stat(pgConfig); !filepath.IsAbs(pgConfig) || err != nil || info.IsDir() {
+		return "", false
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, pgConfig, "--bindir")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err == nil
+}
+
+var digits = regexp.MustCompile(`\d+`)
+
+// newestFirst sorts folders by the numbers in their own name (not in those of
+// their parents), downwards: 18.10 before 18.3 before 9.6, and a name without
+// numbers, such as "latest", before all.
+func newestFirst(dirs []string) {
+	version := func(dir string) []int {
+		name := strings.TrimSuffix(dir, string(filepath.Separator)+"bin")
+		var numbers []int
+		for _, d := range digits.FindAllString(filepath.Base(name), -1) {
+			n, err := strconv.Atoi(d)
+			if err != nil {
+				continue // longer than any version
+			}
+			numbers = append(numbers, n)
+		}
+		if numbers == nil {
+			return []int{1 << 30}
+		}
+		return numbers
+	}
+	slices.SortStableFunc(dirs, func(a, b string) int { return slices.Compare(version(b), version(a)) })
+}
+
+// install is a folder of binaries and what they are.
+type install struct {
+	dir   string
+	major int
+}
+
+// find returns the binaries to use: of major version want, or of any that is
+// not too old when want is 0.
+func (c *config) find(ctx context.Context, f *folder, want int) (install, error) {
+	if c.binDir != "" {
+		return c.useBinDir(ctx, f, want)
+	}
+	var (
+		skipped []string // why folders were not used
+		others  []string // fit to use but for the major version
+	)
+	for dir := range c.places.folders(ctx) {
+		found, err := probe(ctx, f, dir)
+		switch {
+		case ctx.Err() != nil:
+			return install{}, fmt.Errorf("embedded: searching PostgreSQL: %w", context.Cause(ctx))
+		case err != nil:
+			skipped = append(skipped, err.Error())
+		case found.major < minMajor:
+			skipped = append(skipped, fmt.Sprintf("%s is PostgreSQL %d", dir, found.major))
+		case want != 0 && found.major != want:
+			others = append(others, fmt.Sprintf("%d in %s", found.major, dir))
+		default:
+			return found, nil
+		}
+	}
+	if len(others) > 0 {
+		return install{}, majorError(f, want, strings.Join(others, ", "))
+	}
+	why := "nothing in PATH, from pg_config or in the usual folders"
+	if len(skipped) > 0 {
+		why = "not used: " + strings.Join(skipped, "; ")
+	}
+	const advice = "install PostgreSQL 14 or newer (Debian, Ubuntu: apt install postgresql; Red Hat: dnf install postgresql-server; " +
+		"macOS: brew install postgresql), name the folder of its binaries, or use a server that runs already"
+	if c.fetch == nil || c.places.fetched == "" {
+		return install{}, fmt.Errorf("embedded: %w (%s): %s", ErrNotFound, why, advice)
+	}
+	c.logger.InfoContext(ctx, "no PostgreSQL on this machine, fetching one (once)", "folder", c.places.fetched)
+	found, err := c.fetched(ctx, f, want)
+	if err != nil {
+		return install{}, fmt.Errorf("embedded: %w (%s), and fetching one failed (%s): %s",
+			errors.Join(ErrNotFound), why, oneLine(err.Error()), advice)
+	}
+	return found, nil
+}
+
+// fetched fetches binaries and looks at them.
+func (c *config) fetched(ctx context.Context, f *folder, want int) (install, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	dir, err := c.fetch(ctx, want, c.places.fetched)
+	if err != nil {
+		return install{}, err
+	}
+	found, err := probe(ctx, f, dir)
+	if err != nil {
+		return install{}, err
+	}
+	if want != 0 && found.major != want {
+		return install{}, fmt.Errorf("got PostgreSQL %d instead of %d", found.major, want)
+	}
+	return found, nil
+}
+
+func (c *config) useBinDir(ctx context.Context, f *folder, want int) (install, error) {
+	dir, err := filepath.Abs(c.binDir)
+	if err != nil {
+		return install{}, fmt.Errorf("embedded: folder of binaries: %w", err)
+	}
+	if !holdsServer(dir) {
+		return install{}, fmt.Errorf("embedded: %w: %s does not hold the programs postgres and initdb: "+
+			"name the bin folder of a PostgreSQL server", ErrNotFound, dir)
+	}
+	found, err := probe(ctx, f, dir)
+	switch {
+	case err != nil:
+		return install{}, fmt.Errorf("embedded: %w: %w", ErrNotFound, err)
+	case found.major < minMajor:
+		return install{}, fmt.Errorf("embedded: %w: %s is PostgreSQL %d: use %d or newer", ErrNotFound, dir, found.major, minMajor)
+	case want != 0 && found.major != want:
+		return install{}, majorError(f, want, fmt.Sprintf("%d in %s", found.major, dir))
+	}
+	return found, nil
+}
+
+func majorError(f *folder, want int, have string) error {
+	return fmt.Errorf("embedded: %w: %s was made by PostgreSQL %d, found %s: "+
+		"install PostgreSQL %d, or use another data folder and move the data with pg_dump",
+		ErrMajorVersion, f.path, want, have, want)
+}
+
+var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
+
+// probe runs postgres --version as the user that will run the server, so that
+// it also tells whether that user may run it.
+func probe(ctx context.Context, f *folder, dir string) (install, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	out, err := run(f.command(ctx, filepath.Join(dir, "postgres"), "--version"), "")
+	if errors.Is(err, os.ErrPermission) {
+		return install{}, fmt.Errorf("%s: user %s may not run it", dir, f.account.name)
+	}
+	if err != nil {
+		return install{}, fmt.Errorf("%s: postgres --version: %w", dir, err)
+	}
+	m := versionLine.FindStringSubmatch(out)
+	if m == nil {
+		return install{}, fmt.Errorf("%s: postgres --version printed %q", dir, oneLine(out))
+	}
+	major, err := strconv.Atoi(m[1])
+	if err != nil {
+		return install{}, fmt.Errorf("%s: postgres --version: %w", dir, err)
+	}
+	return install{dir: dir, major: major}, nil
+}

@@ -1,0 +1,386 @@
+package embedded
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Names inside the data folder; doc.go says what each is.
+const (
+	clusterName    = "data"
+	newClusterName = "data.new"
+	passwordName   = "password"
+	portName       = "port"
+	ownerLockName  = "owner.lock"
+	serverLockName = "server.lock"
+)
+
+// DefaultDataDir is where data is kept without WithDataDir: the folder
+// pgqueue/postgres under $XDG_DATA_HOME, else under ~/.local/share, on macOS
+// under ~/Library/Application Support. For root, whose home no other user may
+// enter, it is /var/lib/pgqueue/postgres unless $XDG_DATA_HOME is set.
+func DefaultDataDir() (string, error) {
+	base, err := dataHome()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(base, "pgqueue", "postgres"), nil
+}
+
+func dataHome() (string, error) {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return dir, nil
+	}
+	if isRoot() {
+		return "/var/lib", nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("embedded: no home folder to keep data in (%w): set HOME, or name a data folder", err)
+	}
+	if runtime.GOOS == "darwin" {
+		return filepath.Join(home, "Library", "Application Support"), nil
+	}
+	return filepath.Join(home, ".local", "share"), nil
+}
+
+// folder is a data folder owned by this process: it holds the owner lock until
+// close.
+type folder struct {
+	path    string   // absolute, links resolved
+	root    *os.Root // path; nothing outside it is written by name
+	account account  // who runs PostgreSQL
+	owner   *os.File // the owner lock
+	server  *os.File // the server lock while it is ours; children inherit it
+	orphan  bool     // children survive this process
+}
+
+// openFolder makes the folder if it is missing, checks it and takes the owner
+// lock, or says why not.
+func openFolder(ctx context.Context, c *config) (_ *folder, err error) {
+	path, err := c.folderPath()
+	if err != nil {
+		return nil, err
+	}
+	f := &folder{path: path, orphan: c.orphan}
+	defer func() {
+		if err != nil {
+			f.close()
+			if c.temporary {
+				_ = os.RemoveAll(path)
+			}
+		}
+	}()
+	if f.account, err = chooseAccount(path); err != nil {
+		return nil, err
+	}
+	if err := makeFolders(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("embedded: %w: %w: make it, or name another", ErrDataDir, err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("embedded: %w: %w: make it, or name another", ErrDataDir, err)
+	}
+	if f.path, err = filepath.EvalSymlinks(path); err != nil {
+		return nil, fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
+	}
+	if f.root, err = os.OpenRoot(f.path); err != nil {
+		return nil, fmt.Errorf("embedded: %w: %w: run as its owner, or name another", ErrDataDir, err)
+	}
+	if err := f.checkContents(); err != nil {
+		return nil, err
+	}
+	if err := f.own(); err != nil {
+		return nil, err
+	}
+	if err := f.checkReach(ctx); err != nil {
+		return nil, err
+	}
+	if err := f.lockOwner(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// folderPath is where the data goes. A temporary folder is made here already.
+func (c *config) folderPath() (string, error) {
+	if c.temporary {
+		dir, err := os.MkdirTemp("", "pgqueue-postgres-")
+		if err != nil {
+			return "", fmt.Errorf("embedded: temporary data folder: %w", err)
+		}
+		return filepath.Abs(dir)
+	}
+	dir := c.dataDir
+	if dir == "" {
+		return DefaultDataDir()
+	}
+	return filepath.Abs(dir)
+}
+
+// makeFolders makes dir and its missing parents with mode 0755. Made by root,
+// they go to the owner of the nearest parent that exists, so that this user is
+// not locked out of the own home.
+func makeFolders(dir string) error {
+	if info, err := os.Stat(dir); err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("%s is not a folder", dir)
+		}
+		return nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := makeFolders(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil // another process made it
+		}
+		return err
+	}
+	if !isRoot() {
+		return nil
+	}
+	info, err := os.Stat(parent)
+	if err != nil {
+		return err
+	}
+	uid, gid := ownerOf(info)
+	return os.Lchown(dir, int(uid), int(gid))
+}
+
+// checkContents refuses a folder with files of others in it, unless it is one
+// with data already.
+func (f *folder) checkContents() error {
+	if _, err := f.root.Stat(clusterName + "/PG_VERSION"); err == nil {
+		return nil
+	}
+	entries, err := fs.ReadDir(f.root.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("embedded: %w: %w: run as its owner, or name another", ErrDataDir, err)
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case clusterName, newClusterName, passwordName, passwordName + ".new", portName, ownerLockName, serverLockName,
+			"lost+found", ".DS_Store": // of a file system of its own; of macOS
+		default:
+			return fmt.Errorf("embedded: %w: %s holds %s, which is not of this program's making: name an empty or a new folder",
+				ErrDataDir, f.path, e.Name())
+		}
+	}
+	return nil
+}
+
+// own makes sure that the folder belongs to the user PostgreSQL runs as. Only a
+// folder of root's is handed over.
+func (f *folder) own() error {
+	info, err := f.root.Stat(".")
+	if err != nil {
+		return fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
+	}
+	uid, _ := ownerOf(info)
+	switch {
+	case uid == f.account.uid:
+		return nil
+	case f.account.other && uid == 0:
+		if err := f.root.Chown(".", int(f.account.uid), int(f.account.gid)); err != nil {
+			return fmt.Errorf("embedded: %w: giving it to user %s: %w: do so by hand (chown), or start as that user",
+				ErrDataDir, f.account.name, err)
+		}
+		return nil
+	default:
+		return fmt.Errorf("embedded: %w: %s belongs to user id %d, but this is user id %d: run as its owner, or name another",
+			ErrDataDir, f.path, uid, f.account.uid)
+	}
+}
+
+// checkReach makes sure that the user PostgreSQL runs as can enter the folder:
+// a parent may be closed to it, as root's home is.
+func (f *folder) checkReach(ctx context.Context) error {
+	if !f.account.other {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := run(f.command(ctx, "/bin/sh", "-c", "exit 0"), "")
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EPERM):
+		return errors.New("embedded: running as root without the right to become another user, and PostgreSQL refuses root: " +
+			"start as an unprivileged user, or allow CAP_SETUID and CAP_SETGID")
+	case errors.Is(err, syscall.EACCES):
+		for dir := filepath.Dir(f.path); ; dir = filepath.Dir(dir) {
+			if info, err := os.Stat(dir); err == nil && !f.account.mayEnter(info) {
+				return fmt.Errorf("embedded: %w: user %s, as whom PostgreSQL runs, may not enter %s: "+
+					"name a data folder elsewhere, such as /var/lib/pgqueue/postgres, or allow it with: chmod o+x %s",
+					ErrDataDir, f.account.name, dir, dir)
+			}
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
+	return fmt.Errorf("embedded: %w: user %s, as whom PostgreSQL runs, cannot enter %s: %w: name a data folder elsewhere",
+		ErrDataDir, f.account.name, f.path, err)
+}
+
+// cluster is PostgreSQL's own data directory.
+func (f *folder) cluster() string { return filepath.Join(f.path, clusterName) }
+
+// create makes or opens a file of the folder that the user of PostgreSQL owns,
+// whoever makes it, so that a later start as that user can use it too.
+func (f *folder) create(name string, flags int) (*os.File, error) {
+	file, err := f.root.OpenFile(name, flags|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if f.account.other {
+		if err := file.Chown(int(f.account.uid), int(f.account.gid)); err != nil {
+			_ = file.Close()
+			return nil, err
+		}
+	}
+	return file, nil
+}
+
+// write replaces a small file in one step.
+func (f *folder) write(name, content string) error {
+	tmp := name + ".new"
+	file, err := f.create(tmp, os.O_WRONLY|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return f.root.Rename(tmp, name)
+}
+
+// password returns the kept password, or a new one where there is none. It
+// holds letters and digits only.
+func (f *folder) password() (string, error) {
+	const shortest = 20
+	if b, err := f.root.ReadFile(passwordName); err == nil {
+		if p := strings.TrimSpace(string(b)); len(p) >= shortest && !strings.ContainsAny(p, "'\\\x00\r\n") {
+			return p, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("embedded: %w: password: %w", ErrDataDir, err)
+	}
+	p := rand.Text()
+	if err := f.write(passwordName, p+"\n"); err != nil {
+		return "", fmt.Errorf("embedded: %w: keeping the password: %w", ErrDataDir, err)
+	}
+	return p, nil
+}
+
+// lastPort is the port of the last run, 0 when unknown.
+func (f *folder) lastPort() int {
+	b, err := f.root.ReadFile(portName)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || n < 1 || n > 65535 {
+		return 0
+	}
+	return n
+}
+
+// major is the major version that made the data, 0 when there is none yet.
+func (f *folder) major() (int, error) {
+	b, err := f.root.ReadFile(clusterName + "/PG_VERSION")
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := f.root.Lstat(clusterName); errors.Is(err, fs.ErrNotExist) {
+			return 0, nil
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("embedded: %w: %w: the data is damaged; restore it, or name another folder", ErrDataDir, err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0, fmt.Errorf("embedded: %w: %s says PostgreSQL %q: the data is damaged or older than PostgreSQL 10",
+			ErrDataDir, filepath.Join(f.cluster(), "PG_VERSION"), oneLine(string(b)))
+	}
+	return n, nil
+}
+
+// close gives up the folder. It is safe to call more than once.
+func (f *folder) close() {
+	for _, file := range []**os.File{&f.server, &f.owner} {
+		if *file != nil {
+			_ = (*file).Close() // closing frees the lock
+			*file = nil
+		}
+	}
+	if f.root != nil {
+		_ = f.root.Close()
+		f.root = nil
+	}
+}
+
+// command prepares a program of PostgreSQL: as its user, in its folder, without
+// settings from the environment, holding the server lock, and told to end when
+// this process dies.
+func (f *folder) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = f.path
+	cmd.Env = f.environ()
+	cmd.SysProcAttr = f.account.sysProcAttr(!f.orphan)
+	// initdb cleans up on SIGINT.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = 5 * time.Second
+	if f.server != nil {
+		cmd.ExtraFiles = []*os.File{f.server}
+	}
+	return cmd
+}
+
+// environ drops what would change how PostgreSQL starts or what language it
+// speaks: its messages are read.
+func (f *folder) environ() []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		switch {
+		case strings.HasPrefix(name, "PG"), strings.HasPrefix(name, "LC_"), name == "LANG", name == "LANGUAGE":
+		case f.account.other && (name == "HOME" || name == "USER" || name == "LOGNAME"):
+		default:
+			env = append(env, kv)
+		}
+	}
+	env = append(env, "LC_ALL=C")
+	if f.account.other {
+		env = append(env, "HOME="+f.path, "USER="+f.account.name, "LOGNAME="+f.account.name)
+	}
+	return env
+}
+
+// run runs a short command to its end and returns what it printed. The thread
+// is kept for it, because Linux counts the death of the thread that started a
+// process as that of the parent.
+func run(cmd *exec.Cmd, stdin string) (string, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}

@@ -1,0 +1,259 @@
+package embedded
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// quitTimeout bounds an immediate shutdown: the postmaster itself waits
+	// 5 s for its children before it kills them.
+	quitTimeout = 8 * time.Second
+	// killTimeout bounds the wait after SIGKILL, which only a process stuck
+	// in the kernel outlives.
+	killTimeout = 5 * time.Second
+	// logGrace is how long the log is read on after the postmaster's end.
+	logGrace = 2 * time.Second
+)
+
+var (
+	errBind      = errors.New("could not listen")
+	errSurvivors = errors.New("processes of an older PostgreSQL still live")
+)
+
+// postmaster is a running PostgreSQL and the two goroutines that belong to it:
+// one waits for its end, one reads its log. Both end with the process.
+type postmaster struct {
+	cmd    *exec.Cmd
+	log    *logTail
+	exited chan struct{} // closed when the process ended and its log is read
+	state  error         // how it ended; read after exited
+}
+
+// launch starts the process. It returns when the process runs or could not be
+// started.
+func launch(cmd *exec.Cmd, logger *slog.Logger) (*postmaster, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("embedded: starting PostgreSQL: %w", err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	p := &postmaster{cmd: cmd, log: &logTail{logger: logger}, exited: make(chan struct{})}
+	started := make(chan error, 1)
+	go p.watch(r, w, started)
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("embedded: starting PostgreSQL: %w", err)
+	}
+	return p, nil
+}
+
+// watch starts the process and stays on its thread until the process ended:
+// see endAtParentsDeath.
+func (p *postmaster) watch(r, w *os.File, started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer func() { _ = r.Close() }()
+
+	err := p.cmd.Start()
+	_ = w.Close() // the children have theirs
+	started <- err
+	if err != nil {
+		return
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		p.log.follow(r)
+	}()
+	p.state = p.cmd.Wait()
+	// A backend that outlives the postmaster keeps the pipe open.
+	if err := r.SetReadDeadline(time.Now().Add(logGrace)); err != nil {
+		_ = r.Close()
+	}
+	<-read
+	close(p.exited)
+}
+
+// waitReady returns nil when postmaster.pid says that connections are let in.
+func (p *postmaster) waitReady(ctx context.Context, f *folder) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.exited:
+			return p.startError()
+		case <-ctx.Done():
+			return fmt.Errorf("embedded: PostgreSQL was not ready in time (%w); it last said %q: allow it more time with WithStartTimeout",
+				context.Cause(ctx), p.log.reason())
+		case <-tick.C:
+			if f.ready(p.cmd.Process.Pid) {
+				return nil
+			}
+		}
+	}
+}
+
+// ready reads the status that the postmaster keeps in line 8 of its pid file.
+func (f *folder) ready(pid int) bool {
+	b, err := f.root.ReadFile(clusterName + "/postmaster.pid")
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(string(b), "\n")
+	return len(lines) >= 8 && strings.TrimSpace(lines[0]) == strconv.Itoa(pid) && strings.TrimSpace(lines[7]) == "ready"
+}
+
+func (p *postmaster) startError() error {
+	switch {
+	case p.log.said("could not create any TCP/IP sockets"):
+		return errBind
+	case p.log.said("pre-existing shared memory block"):
+		return errSurvivors
+	case p.log.said(`lock file "postmaster.pid" already exists`):
+		return fmt.Errorf("embedded: %w: %s", ErrInUse, p.log.reason())
+	}
+	return fmt.Errorf("embedded: PostgreSQL did not start (%w): %s", endedBy(p.state), p.log.reason())
+}
+
+// endedBy describes the end of a process that should have gone on.
+func endedBy(state error) error {
+	if state == nil {
+		return errors.New("exit status 0")
+	}
+	return state
+}
+
+// stop ends the process: fast until ctx ends, then at once. It reports whether
+// the shutdown was a clean one, and an error when the process lives on.
+func (p *postmaster) stop(ctx context.Context) (clean bool, err error) {
+	_ = p.cmd.Process.Signal(syscall.SIGINT) // it may have ended: the wait tells
+	select {
+	case <-p.exited:
+		return p.state == nil, nil
+	case <-ctx.Done():
+	}
+	for _, step := range []struct {
+		sig  syscall.Signal
+		wait time.Duration
+	}{{syscall.SIGQUIT, quitTimeout}, {syscall.SIGKILL, killTimeout}} {
+		_ = p.cmd.Process.Signal(step.sig)
+		timer := time.NewTimer(step.wait)
+		select {
+		case <-p.exited:
+			timer.Stop()
+			return false, nil
+		case <-timer.C:
+		}
+	}
+	return false, fmt.Errorf("embedded: PostgreSQL (process %d) does not end: kill it", p.cmd.Process.Pid)
+}
+
+// logTail passes PostgreSQL's log to the logger and remembers its end for error
+// messages.
+type logTail struct {
+	logger *slog.Logger
+
+	mu    sync.Mutex
+	lines []string // the last few
+}
+
+const (
+	tailLines   = 40
+	maxLogBytes = 16 << 10 // a longer line is cut
+)
+
+// follow reads until the end of r or its deadline.
+func (t *logTail) follow(r io.Reader) {
+	br := bufio.NewReaderSize(r, maxLogBytes)
+	level := slog.LevelDebug
+	for {
+		b, err := br.ReadSlice('\n')
+		if line := strings.TrimRight(string(b), "\r\n"); line != "" {
+			level = lineLevel(line, level)
+			t.logger.Log(context.Background(), level, line, "source", "postgres")
+			t.mu.Lock()
+			if t.lines = append(t.lines, line); len(t.lines) > tailLines {
+				t.lines = t.lines[1:]
+			}
+			t.mu.Unlock()
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
+}
+
+// lineLevel maps PostgreSQL's severities. A line without one, such as DETAIL,
+// belongs to the line before it. FATAL ends a session, not the server.
+func lineLevel(line string, before slog.Level) slog.Level {
+	for _, s := range []struct {
+		severity string
+		level    slog.Level
+	}{
+		{"PANIC:  ", slog.LevelError},
+		{"FATAL:  ", slog.LevelWarn},
+		{"ERROR:  ", slog.LevelWarn},
+		{"WARNING:  ", slog.LevelWarn},
+		{"LOG:  ", slog.LevelDebug},
+		{"NOTICE:  ", slog.LevelDebug},
+		{"INFO:  ", slog.LevelDebug},
+		{"DEBUG:  ", slog.LevelDebug},
+	} {
+		if strings.Contains(line, s.severity) {
+			return s.level
+		}
+	}
+	return before
+}
+
+func (t *logTail) said(text string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, line := range t.lines {
+		if strings.Contains(line, text) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *logTail) reason() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return reason(t.lines)
+}
+
+// reason picks what tells most from what PostgreSQL printed: its last failure
+// with the lines of detail after it, else the last line.
+func reason(lines []string) string {
+	for i := len(lines) - 1; i >= 0; i-- {
+		for _, severity := range []string{"PANIC:  ", "FATAL:  ", "ERROR:  ", "error: "} {
+			_, text, found := strings.Cut(lines[i], severity)
+			if !found {
+				continue
+			}
+			for _, more := range lines[i+1:] {
+				if _, detail, ok := strings.Cut(more, "DETAIL:  "); ok {
+					text += " (" + detail + ")"
+				}
+			}
+			return oneLine(text)
+		}
+	}
+	if len(lines) == 0 {
+		return "it said nothing"
+	}
+	return oneLine(lines[len(lines)-1])
+}

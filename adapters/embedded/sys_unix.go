@@ -1,0 +1,42 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package embedded
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+const supported = true
+
+// tryLock takes the lock of an open file or returns errLocked. It belongs to
+// the open file: processes that inherit it share it, a second open of the same
+// file does not, even in this process.
+func tryLock(file *os.File) error {
+	for {
+		switch err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return errLocked
+		default:
+			return err
+		}
+	}
+}
+
+func ownerOf(info fs.FileInfo) (uid, gid uint32) {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Uid, st.Gid
+	}
+	return 0, 0
+}
+
+// alive reports whether a process has this number, whosever it is.
+func alive(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}
+
+func kill(pid int, sig syscall.Signal) error { return syscall.Kill(pid, sig) }

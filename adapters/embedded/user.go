@@ -1,0 +1,86 @@
+package embedded
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+)
+
+// account is the user PostgreSQL runs as.
+type account struct {
+	name     string
+	uid, gid uint32
+	other    bool // not the user of this process, which is root then
+}
+
+// chooseAccount picks who runs PostgreSQL for the data folder path: this user,
+// or, for root, the owner of the folder or of its nearest existing parent, and
+// where that is root too, the user postgres or nobody.
+func chooseAccount(path string) (account, error) {
+	if !isRoot() {
+		return currentAccount(), nil
+	}
+	for dir := path; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+			continue
+		}
+		if err != nil {
+			break
+		}
+		uid, gid := ownerOf(info)
+		if uid == 0 {
+			break
+		}
+		// A new cluster needs a user with a name; for an old one a number does.
+		if u, err := user.LookupId(strconv.Itoa(int(uid))); err == nil {
+			return account{name: u.Username, uid: uid, gid: gid, other: true}, nil
+		}
+		if dir == path {
+			return account{name: strconv.Itoa(int(uid)), uid: uid, gid: gid, other: true}, nil
+		}
+		break
+	}
+	for _, name := range []string{"postgres", "_postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, uerr := strconv.ParseUint(u.Uid, 10, 32)
+		gid, gerr := strconv.ParseUint(u.Gid, 10, 32)
+		// macOS numbers nobody -2, which this refuses.
+		if uerr != nil || gerr != nil || uid == 0 {
+			continue
+		}
+		return account{name: name, uid: uint32(uid), gid: uint32(gid), other: true}, nil
+	}
+	return account{}, errors.New("embedded: PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as: " +
+		"start as an unprivileged user, or make one (useradd --system postgres)")
+}
+
+func currentAccount() account {
+	a := account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}
+	a.name = strconv.Itoa(int(a.uid))
+	if u, err := user.LookupId(a.name); err == nil {
+		a.name = u.Username
+	}
+	return a
+}
+
+// mayEnter tells from the mode bits alone, so it serves to explain a refusal,
+// not to foresee one.
+func (a account) mayEnter(info fs.FileInfo) bool {
+	uid, gid := ownerOf(info)
+	mode := info.Mode().Perm()
+	switch {
+	case uid == a.uid:
+		return mode&0o100 != 0
+	case gid == a.gid:
+		return mode&0o010 != 0
+	default:
+		return mode&0o001 != 0
+	}
+}
