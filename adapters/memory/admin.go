@@ -1,0 +1,230 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// GetTasks returns the tasks of ids that are there.
+func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, withErrors bool) ([]*queue.Task, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	tasks := []*queue.Task{}
+	for _, id := range unique(ids) {
+		r, err := s.get(namespace, id, now)
+		switch {
+		case err != nil:
+		case withErrors:
+			tasks = append(tasks, r.full())
+		default:
+			tasks = append(tasks, r.view())
+		}
+	}
+	return tasks, nil
+}
+
+// ListTasks returns a page, newest first. Its cursor is the last id of the page before.
+func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQuery) (queue.TaskPage, error) {
+	p, err := q.Page.Normalize()
+	if err != nil {
+		return queue.TaskPage{}, err
+	}
+	var below int64
+	if p.Cursor != "" {
+		if below, err = strconv.ParseInt(p.Cursor, 36, 64); err != nil || below <= 0 {
+			return queue.TaskPage{}, badCursor()
+		}
+	}
+	now, err := s.begin(ctx)
+	if err != nil {
+		return queue.TaskPage{}, err
+	}
+	defer s.mu.Unlock()
+	page := queue.TaskPage{Tasks: []*queue.Task{}}
+	skip := p.Offset
+	for r := range s.match(namespace, q.TaskFilter, now) {
+		page.Count++
+		switch {
+		case below > 0 && r.task.ID >= below:
+		case skip > 0:
+			skip--
+		case len(page.Tasks) < p.Limit:
+			page.Tasks = append(page.Tasks, r.view())
+		case page.Next == "":
+			page.Next = strconv.FormatInt(page.Tasks[p.Limit-1].ID, 36)
+		}
+	}
+	return page, nil
+}
+
+func badCursor() error {
+	return queue.Invalid("cursor", "is not one that a page before gave; start again without it")
+}
+
+// match yields the visible tasks that f selects, newest first.
+func (s *Store) match(namespace string, f queue.TaskFilter, now time.Time) func(yield func(*record) bool) {
+	sp := s.find(namespace)
+	from := &sp.roster
+	if f.Queue != "" {
+		l := sp.lanes[f.Queue]
+		if l == nil {
+			return func(func(*record) bool) {}
+		}
+		from = &l.roster
+	}
+	return func(yield func(*record) bool) {
+		for r := range from.all() {
+			t := &r.task
+			if !r.lane.gone && !r.lane.past(r, now) &&
+				(len(f.Statuses) == 0 || slices.Contains(f.Statuses, t.Status)) &&
+				(f.Worker == "" || f.Worker == t.Worker) &&
+				(f.CreatedAfter.IsZero() || t.CreatedAt.After(f.CreatedAfter)) &&
+				(f.CreatedBefore.IsZero() || t.CreatedAt.Before(f.CreatedBefore)) &&
+				!yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// CancelTasks cancels waiting tasks and asks the holders of retained ones.
+func (s *Store) CancelTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
+	return s.bulk(ctx, namespace, sel, queue.MoveCancel, func(r *record, now time.Time) error {
+		if err := s.move(r, queue.MoveCancel, queue.Circumstances{Now: now}); err != nil {
+			return err
+		}
+		if r.task.Status == queue.StatusCancelled {
+			s.note(r, queue.EventCancelled, "", now)
+		}
+		return nil
+	})
+}
+
+// RetryTasks makes finished tasks new again.
+func (s *Store) RetryTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
+	return s.bulk(ctx, namespace, sel, queue.MoveRetry, func(r *record, now time.Time) error {
+		if err := s.move(r, queue.MoveRetry, queue.Circumstances{Now: now}); err != nil {
+			return err
+		}
+		s.note(r, queue.EventRevived, "", now)
+		return nil
+	})
+}
+
+// DeleteTasks deletes tasks that nobody holds.
+func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
+	return s.bulk(ctx, namespace, sel, "", func(r *record, _ time.Time) error {
+		if r.task.Status == queue.StatusRetained {
+			return &queue.Error{
+				Kind: queue.KindConflict, Subject: subject(r.task.ID), Msg: "a task that is retained cannot be deleted",
+			}
+		}
+		s.remove(r)
+		return nil
+	})
+}
+
+// bulk applies do to what sel names. move ("" = a delete) tells a dry run what it would do.
+func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection, move queue.Move,
+	do func(*record, time.Time) error,
+) (queue.Bulk, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return queue.Bulk{}, err
+	}
+	defer s.mu.Unlock()
+	if sel.DryRun {
+		do = func(r *record, now time.Time) error {
+			if move == "" && r.task.Status == queue.StatusRetained || move != "" && !queue.Allowed(r.task.Status, move) {
+				return queue.ErrConflict
+			}
+			return nil
+		}
+	}
+	var b queue.Bulk
+	one := func(r *record) error {
+		if err := do(r, now); err != nil {
+			return err
+		}
+		b.Matched++
+		if !sel.DryRun {
+			b.Moved++
+		}
+		return nil
+	}
+	if sel.Filter != nil {
+		for r := range s.match(namespace, *sel.Filter, now) {
+			if err := one(r); err != nil && !errors.Is(err, queue.ErrConflict) {
+				return b, err
+			}
+		}
+		return b, nil
+	}
+	for _, id := range unique(sel.IDs) {
+		r, err := s.get(namespace, id, now)
+		if err == nil {
+			err = one(r)
+		}
+		if err != nil {
+			if b.Errs == nil {
+				b.Errs = map[int64]error{}
+			}
+			b.Errs[id] = err
+		}
+	}
+	return b, nil
+}
+
+// ListWorkers returns who holds tasks of the namespace.
+func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Worker, error) {
+	if _, err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	byName := map[string]*queue.Worker{}
+	for _, r := range s.leased.items {
+		if r.lane.gone || r.task.Namespace != namespace {
+			continue
+		}
+		w := byName[r.task.Worker]
+		if w == nil {
+			w = &queue.Worker{Name: r.task.Worker, Since: r.task.StartedAt, ExpiresAt: r.lease.ExpiresAt}
+			byName[w.Name] = w
+		}
+		w.Held++
+		w.Since = earlier(w.Since, r.task.StartedAt)
+		w.ExpiresAt = earlier(w.ExpiresAt, r.lease.ExpiresAt)
+		if i, there := slices.BinarySearch(w.Queues, r.task.Queue); !there {
+			w.Queues = slices.Insert(w.Queues, i, r.task.Queue)
+		}
+	}
+	workers := []queue.Worker{}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		workers = append(workers, *byName[name])
+	}
+	return workers, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// unique is v without repeats, sorted.
+func unique[T cmp.Ordered](v []T) []T {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return slices.Compact(v)
+}

@@ -1,0 +1,156 @@
+package memory
+
+import (
+	"context"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// stepSize bounds one step of a chore.
+const stepSize = 1_000
+
+// Maintain does one step of chore. Counts are never folded here: they are right at once.
+func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return queue.Maintained{}, err
+	}
+	defer s.mu.Unlock()
+	st := &step{now: now}
+	switch chore {
+	case queue.ChorePromote:
+		s.each(st, &s.delayed, func(r *record) time.Time { return r.task.DelayedAt }, func(r *record) {
+			s.unsettle(r)
+			s.settle(r, r.task.DelayedAt) // ready since then
+			st.woken(r.lane)
+		})
+	case queue.ChoreRescue:
+		st.done.Moves = map[queue.Status]int{}
+		s.each(st, &s.leased, func(r *record) time.Time { return r.lease.ExpiresAt }, func(r *record) {
+			s.rescue(r, now)
+			st.done.Moves[r.task.Status]++
+			if r.lane.ready.len() > 0 && r.lane.open() {
+				st.woken(r.lane)
+			}
+		})
+	case queue.ChoreExpire:
+		s.each(st, &s.dying, func(r *record) time.Time { return r.task.DiesAt }, func(r *record) { s.expire(r, now) })
+	case queue.ChorePrune:
+		s.prune(st)
+	case queue.ChoreTick:
+		s.tick(st)
+	case queue.ChoreFold:
+	default:
+		return queue.Maintained{}, queue.Invalid("chore", "no such chore")
+	}
+	return st.done, nil
+}
+
+// step is one step of a chore while it is made.
+type step struct {
+	now  time.Time
+	done queue.Maintained
+}
+
+// each does what is due in h, earliest first. do must take the record out of h. Tasks of deleted queues just leave.
+func (s *Store) each(st *step, h *heap[*record], due func(*record) time.Time, do func(*record)) {
+	for r, ok := h.top(); ok; r, ok = h.top() {
+		if r.lane.gone {
+			s.remove(r)
+			continue
+		}
+		at := due(r)
+		if at.After(st.now) {
+			st.done.NextIn = at.Sub(st.now)
+			return
+		}
+		if st.done.Moved == stepSize {
+			st.done.More = true
+			return
+		}
+		st.late(at)
+		do(r)
+		st.done.Moved++
+	}
+}
+
+func (st *step) late(due time.Time) { st.done.Lag = max(st.done.Lag, st.now.Sub(due)) }
+
+func (st *step) woken(l *lane) {
+	w := queue.Wake{Namespace: l.queue.Namespace, Queue: l.queue.Name}
+	for _, have := range st.done.Woken {
+		if have == w {
+			return
+		}
+	}
+	st.done.Woken = append(st.done.Woken, w)
+}
+
+// rescue takes a task back from a holder whose lease ran out.
+func (s *Store) rescue(r *record, now time.Time) {
+	result := queue.ErrorJSON(queue.LeaseExpired)
+	r.failed(result, now)
+	r.task.Result = result
+	s.must(r, queue.MoveLeaseLost, queue.Circumstances{Now: now, Jitter: s.jitter()})
+	s.note(r, queue.EventKind(r.task.Status), "", now)
+}
+
+func (s *Store) expire(r *record, now time.Time) {
+	s.must(r, queue.MoveExpire, queue.Circumstances{Now: now})
+	s.note(r, queue.EventExpired, "", now)
+}
+
+// must makes a move that the place of r says is allowed.
+func (s *Store) must(r *record, m queue.Move, c queue.Circumstances) {
+	if err := s.move(r, m, c); err != nil {
+		panic("memory: a task is where it does not belong: " + err.Error())
+	}
+}
+
+// prune deletes tasks of deleted queues, then what is past retention.
+func (s *Store) prune(st *step) {
+	for len(s.dropped) > 0 && st.done.Moved < stepSize {
+		l := s.dropped[0]
+		for r := range l.roster.all() {
+			if st.done.Moved == stepSize {
+				break
+			}
+			s.remove(r)
+			st.done.Moved++
+		}
+		if len(l.roster.rows) == l.roster.dead {
+			s.dropped = s.dropped[1:]
+		}
+	}
+	if st.done.More = len(s.dropped) > 0; st.done.More {
+		return
+	}
+	for _, sp := range s.spaces {
+		for _, l := range sp.lanes {
+			if s.pruneLane(l, st); st.done.More {
+				return
+			}
+		}
+	}
+}
+
+// pruneLane deletes tasks of l that are past their retention.
+func (s *Store) pruneLane(l *lane, st *step) {
+	for r, ok := l.done.top(); ok; r, ok = l.done.top() {
+		leaves := r.task.FinishedAt.Add(l.queue.FinishedStay())
+		if in := leaves.Sub(st.now); in > 0 {
+			if st.done.NextIn == 0 || in < st.done.NextIn {
+				st.done.NextIn = in
+			}
+			return
+		}
+		if st.done.Moved >= stepSize {
+			st.done.More = true
+			return
+		}
+		st.late(leaves)
+		s.remove(r)
+		st.done.Moved++
+	}
+}

@@ -1,0 +1,101 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// CreateTasks creates tasks, or answers with those that are there under their keys.
+func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	sp := s.find(c.Namespace)
+	out := make([]queue.Created, len(c.Tasks))
+	if c.Atomic {
+		if err := sp.admit(s, c.Tasks, now); err != nil {
+			return nil, err
+		}
+	}
+	for i, t := range c.Tasks {
+		out[i] = s.create(sp, t, now)
+	}
+	return out, nil
+}
+
+func (s *Store) create(sp *space, t queue.NewTask, now time.Time) queue.Created {
+	l := sp.lanes[t.Queue]
+	if l == nil {
+		return queue.Created{Err: noQueue(t.Queue)}
+	}
+	if r := s.keyed(l, t.Key, now); r != nil {
+		if !sameJSON(r.task.Payload, t.Payload) {
+			return queue.Created{Err: keyReused(t)}
+		}
+		v := r.view()
+		v.Replayed = true
+		return queue.Created{Task: v}
+	}
+	return queue.Created{Task: s.insert(l, t, now).view()}
+}
+
+// admit checks that every one of tasks can be created beside the others.
+func (sp *space) admit(s *Store, tasks []queue.NewTask, now time.Time) error {
+	type slot struct{ queue, key string }
+	payloads := map[slot]json.RawMessage{}
+	for i, t := range tasks {
+		place := fmt.Sprintf("tasks[%d]", i)
+		l := sp.lanes[t.Queue]
+		if l == nil {
+			return queue.At(place, noQueue(t.Queue))
+		}
+		if t.Key == "" {
+			continue
+		}
+		there, ok := payloads[slot{t.Queue, t.Key}]
+		if r := s.keyed(l, t.Key, now); r != nil {
+			there, ok = r.task.Payload, true
+		}
+		if ok && !sameJSON(there, t.Payload) {
+			return queue.At(place, keyReused(t))
+		}
+		payloads[slot{t.Queue, t.Key}] = t.Payload
+	}
+	return nil
+}
+
+// keyed returns the task of l that has key. One past its retention has lost it.
+func (s *Store) keyed(l *lane, key string, now time.Time) *record {
+	if key == "" {
+		return nil
+	}
+	r := l.keys[key]
+	if r != nil && l.past(r, now) {
+		s.remove(r)
+		return nil
+	}
+	return r
+}
+
+func keyReused(t queue.NewTask) error {
+	return &queue.Error{
+		Kind: queue.KindKeyReused, Subject: "queue " + t.Queue, Field: "key",
+		Msg: "a task with this key and another payload is there",
+	}
+}
+
+// sameJSON says that a and b differ by white space at most.
+func sameJSON(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	var x, y bytes.Buffer
+	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
+}

@@ -1,0 +1,81 @@
+package memory
+
+// heap is a binary heap whose items know their place, so that any of them can be taken out.
+type heap[T any] struct {
+	items []T
+	less  func(a, b T) bool
+	// place points at where an item keeps its index + 1; 0 = in no heap.
+	place func(T) *int
+}
+
+func newHeap[T any](less func(a, b T) bool, place func(T) *int) heap[T] {
+	return heap[T]{less: less, place: place}
+}
+
+func (h *heap[T]) len() int { return len(h.items) }
+
+// top is the least item.
+func (h *heap[T]) top() (T, bool) {
+	if len(h.items) == 0 {
+		var none T
+		return none, false
+	}
+	return h.items[0], true
+}
+
+func (h *heap[T]) push(v T) {
+	h.items = append(h.items, v)
+	*h.place(v) = len(h.items)
+	h.up(len(h.items) - 1)
+}
+
+// remove takes v out; v must be in h.
+func (h *heap[T]) remove(v T) {
+	i, last := *h.place(v)-1, len(h.items)-1
+	h.swap(i, last)
+	var none T
+	h.items[last] = none
+	h.items = h.items[:last]
+	*h.place(v) = 0
+	if i < last && !h.down(i) {
+		h.up(i)
+	}
+}
+
+func (h *heap[T]) up(i int) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !h.less(h.items[i], h.items[parent]) {
+			return
+		}
+		h.swap(i, parent)
+		i = parent
+	}
+}
+
+func (h *heap[T]) down(i int) bool {
+	start := i
+	for {
+		child := 2*i + 1
+		if child >= len(h.items) {
+			break
+		}
+		if right := child + 1; right < len(h.items) && h.less(h.items[right], h.items[child]) {
+			child = right
+		}
+		if !h.less(h.items[child], h.items[i]) {
+			break
+		}
+		h.swap(i, child)
+		i = child
+	}
+	return i > start
+}
+
+func (h *heap[T]) swap(i, j int) {
+	if i == j {
+		return
+	}
+	h.items[i], h.items[j] = h.items[j], h.items[i]
+	*h.place(h.items[i]), *h.place(h.items[j]) = i+1, j+1
+}

@@ -1,0 +1,60 @@
+package memory
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// maxWakes bounds the hints that wait for one listener; more of them become one hint for everything.
+const maxWakes = 1_000
+
+// ear is one Listen.
+type ear struct {
+	heard  map[queue.Wake]struct{} // under Store.mu
+	signal chan struct{}           // holds at most one
+}
+
+// wake hints to every listener that l may have tasks. The mutex is held.
+func (s *Store) wake(l *lane) {
+	for e := range s.ears {
+		if len(e.heard) >= maxWakes {
+			clear(e.heard)
+			e.heard[queue.Wake{}] = struct{}{}
+		}
+		if _, all := e.heard[queue.Wake{}]; !all {
+			e.heard[queue.Wake{Namespace: l.queue.Namespace, Queue: l.queue.Name}] = struct{}{}
+		}
+		select {
+		case e.signal <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Listen calls wake with each hint, in the caller's goroutine, until ctx ends.
+func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
+	e := &ear{heard: map[queue.Wake]struct{}{}, signal: make(chan struct{}, 1)}
+	s.mu.Lock()
+	s.ears[e] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.ears, e)
+		s.mu.Unlock()
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-e.signal:
+		}
+		s.mu.Lock()
+		heard := e.heard
+		e.heard = map[queue.Wake]struct{}{}
+		s.mu.Unlock()
+		for w := range heard {
+			wake(w)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package memory
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// HeartbeatTasks extends leases; one that ran out is good until the task has been rescued.
+func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	out := make([]queue.Beat, len(beats))
+	for i, h := range beats {
+		out[i] = s.heartbeat(namespace, h, now)
+	}
+	return out, nil
+}
+
+func (s *Store) heartbeat(namespace string, h queue.Heartbeat, now time.Time) queue.Beat {
+	r, err := s.get(namespace, h.ID, now)
+	if err != nil {
+		return queue.Beat{Err: err}
+	}
+	if r.task.Status != queue.StatusRetained || r.lease.Token != h.Token {
+		return queue.Beat{Err: leaseLost(h.ID)}
+	}
+	d := cmp.Or(h.Lease, r.lane.queue.Lease)
+	s.leased.remove(r)
+	r.lease.ExpiresAt, r.lease.Duration = now.Add(d), d
+	s.leased.push(r)
+	if len(h.Progress) > 0 {
+		r.task.Progress = bytes.Clone(h.Progress)
+		s.note(r, queue.EventProgress, r.task.Worker, now)
+	}
+	return queue.Beat{Lease: r.lease, CancelRequested: r.task.CancelRequested}
+}
+
+// ReleaseTasks ends holds; a lease that ran out is good until the task has been rescued.
+func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []queue.Release) ([]queue.Released, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	out := make([]queue.Released, len(releases))
+	for i, rel := range releases {
+		r, err := s.release(namespace, rel, now)
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		out[i].Task = r.view()
+	}
+	return out, nil
+}
+
+func (s *Store) release(namespace string, rel queue.Release, now time.Time) (*record, error) {
+	r, err := s.get(namespace, rel.ID, now)
+	if err != nil {
+		return nil, err
+	}
+	held := r.task.Status == queue.StatusRetained
+	switch {
+	case held && rel.Token != 0 && rel.Token != r.lease.Token:
+		return nil, leaseLost(rel.ID)
+	case !held && rel.Token != 0 && rel.Token == r.settled:
+		return r, nil // a repeat of what was accepted
+	case !held && rel.Token != 0:
+		return nil, leaseLost(rel.ID)
+	}
+	err = s.move(r, rel.Outcome.Move(), queue.Circumstances{
+		Now: now, Permanent: rel.Outcome == queue.OutcomePermanent, Delay: rel.Delay, Jitter: s.jitter(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.settled = r.lease.Token
+	kind := queue.EventReturned
+	switch rel.Outcome {
+	case queue.OutcomeFailure, queue.OutcomePermanent:
+		r.failed(rel.Result, now)
+		fallthrough
+	case queue.OutcomeSuccess:
+		r.task.Result = nil
+		if len(rel.Result) > 0 {
+			r.task.Result = bytes.Clone(rel.Result)
+		}
+		kind = queue.EventKind(r.task.Status)
+	case queue.OutcomeHandBack, queue.OutcomeSnooze:
+		if r.task.Status == queue.StatusCancelled {
+			kind = queue.EventCancelled
+		}
+	}
+	s.note(r, kind, r.task.Worker, now)
+	return r, nil
+}
+
+func leaseLost(id int64) error {
+	return &queue.Error{
+		Kind: queue.KindLeaseLost, Subject: subject(id), Msg: "the token is not the one of the task's present lease",
+	}
+}

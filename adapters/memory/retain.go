@@ -1,0 +1,100 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// RetainTasks serves the requests in order. Of several queues the one that was served the longest ago comes first, and
+// each gives one task a round.
+func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	lanes, err := s.find(r.Namespace).choose(r.Queues)
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]*queue.Task, len(r.Requests))
+	for i, share := range r.Requests {
+		slices.SortFunc(lanes, func(a, b *lane) int {
+			return cmp.Or(cmp.Compare(a.served, b.served), cmp.Compare(a.queue.Name, b.queue.Name))
+		})
+		out[i] = s.retain(lanes, share, now)
+	}
+	return out, nil
+}
+
+// choose returns the lanes of names that have tasks ready; without names, every one that has.
+func (sp *space) choose(names []string) ([]*lane, error) {
+	var lanes []*lane
+	if len(names) == 0 {
+		for l := range sp.busy {
+			lanes = append(lanes, l)
+		}
+		return lanes, nil
+	}
+	for _, n := range names {
+		l := sp.lanes[n]
+		if l == nil {
+			return nil, noQueue(n)
+		}
+		if l.ready.len() > 0 {
+			lanes = append(lanes, l)
+		}
+	}
+	return lanes, nil
+}
+
+func (s *Store) retain(lanes []*lane, share queue.RetainShare, now time.Time) []*queue.Task {
+	tasks := []*queue.Task{}
+	for taken := true; taken; {
+		taken = false
+		for _, l := range lanes {
+			if len(tasks) >= max(share.Limit, 1) {
+				return tasks
+			}
+			if r := s.next(l, now); r != nil {
+				tasks = append(tasks, s.hold(r, share, now))
+				taken = true
+			}
+		}
+	}
+	return tasks
+}
+
+// next is the first task of l that may be retained now. Those whose ttl is over end on the way.
+func (s *Store) next(l *lane, now time.Time) *record {
+	for l.open() {
+		r, ok := l.ready.top()
+		if !ok || !queue.Expired(r.task.Life(), now) {
+			return r
+		}
+		s.expire(r, now)
+	}
+	return nil
+}
+
+func (s *Store) hold(r *record, share queue.RetainShare, now time.Time) *queue.Task {
+	lease := cmp.Or(share.Lease, r.lane.queue.Lease)
+	s.lastToken++
+	r.lease = queue.Lease{Token: s.lastToken, ExpiresAt: now.Add(lease), Duration: lease}
+	if err := s.move(r, queue.MoveRetain, queue.Circumstances{Now: now}); err != nil {
+		panic("memory: a ready task that cannot be retained: " + err.Error())
+	}
+	r.settled = 0
+	r.task.Worker, r.task.StartedAt = share.Worker, now
+	s.turns++
+	r.lane.served = s.turns
+	s.note(r, queue.EventRetained, share.Worker, now)
+	t := r.view()
+	held := r.lease
+	t.Lease = &held
+	return t
+}

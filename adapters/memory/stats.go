@@ -1,0 +1,83 @@
+package memory
+
+import (
+	"context"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// QueueStats tells how one queue is doing, or every queue of the namespace.
+func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queue.QueueStats, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	sp := s.find(namespace)
+	if name != "" {
+		l := sp.lanes[name]
+		if l == nil {
+			return nil, noQueue(name)
+		}
+		return []*queue.QueueStats{s.stats(l, now)}, nil
+	}
+	all := make([]*queue.QueueStats, 0, len(sp.names))
+	for _, n := range sp.names {
+		all = append(all, s.stats(sp.lanes[n], now))
+	}
+	return all, nil
+}
+
+func (s *Store) stats(l *lane, now time.Time) *queue.QueueStats {
+	for r, ok := l.done.top(); ok && l.past(r, now); r, ok = l.done.top() {
+		s.remove(r) // so that what cannot be seen is not counted either
+	}
+	st := &queue.QueueStats{
+		Namespace: l.queue.Namespace, Queue: l.queue.Name, Paused: l.queue.Paused,
+		Counts: make(map[queue.Status]int64, len(l.counts)),
+		Ready:  int64(l.ready.len()),
+
+		CreatedPerSecond: l.created.perSecond(now), FinishedPerSecond: l.finished.perSecond(now),
+	}
+	for _, status := range queue.Statuses() {
+		st.Counts[status] = l.counts[status]
+	}
+	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready
+	if r, ok := l.oldest.top(); ok {
+		st.OldestReadyAge = max(0, now.Sub(r.readyAt))
+	}
+	return st
+}
+
+// rate counts the events of the last minute by seconds.
+type rate struct {
+	counts [60]int64
+	second int64 // the newest in counts
+}
+
+func (r *rate) add(now time.Time, n int64) {
+	r.turn(now)
+	r.counts[r.second%60] += n
+}
+
+func (r *rate) perSecond(now time.Time) float64 {
+	r.turn(now)
+	var sum int64
+	for _, n := range r.counts {
+		sum += n
+	}
+	return float64(sum) / 60
+}
+
+// turn forgets the seconds that are more than a minute ago.
+func (r *rate) turn(now time.Time) {
+	sec := now.Unix()
+	if sec <= r.second { // also when the clock went back
+		return
+	}
+	for i := max(r.second+1, sec-59); i <= sec; i++ {
+		r.counts[i%60] = 0
+	}
+	r.second = sec
+}

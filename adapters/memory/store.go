@@ -1,0 +1,170 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Store is a queue.Store in maps. It is safe for concurrent use.
+type Store struct {
+	clock  func() time.Time
+	jitter func() float64
+
+	mu      sync.Mutex
+	spaces  map[string]*space
+	tasks   map[int64]*record
+	delayed heap[*record] // by when they are due
+	leased  heap[*record] // by when their lease runs out
+	dying   heap[*record] // waiting tasks with a ttl, by when they expire
+	firing  heap[*ticker] // tickers with a queue, by their next nominal time
+	dropped []*lane       // deleted queues whose tasks have not left yet
+	feed    feed
+
+	lastID    int64
+	lastToken int64
+	lastTick  int64
+	ready     int64 // orders tasks by when they became ready
+	turns     int64 // orders queues by when they were last served
+
+	ears map[*ear]struct{}
+}
+
+var (
+	_ queue.Store     = (*Store)(nil)
+	_ queue.Listener  = (*Store)(nil)
+	_ queue.Diagnoser = (*Store)(nil)
+)
+
+// Option configures New.
+type Option interface{ apply(s *Store) }
+
+type option func(*Store)
+
+func (o option) apply(s *Store) { o(s) }
+
+// WithClock makes now the store's clock instead of time.Now. It must be safe for concurrent use.
+func WithClock(now func() time.Time) Option { return option(func(s *Store) { s.clock = now }) }
+
+// WithJitter makes random, which gives numbers in [0, 1), the jitter of backoff. It is never called concurrently.
+func WithJitter(random func() float64) Option { return option(func(s *Store) { s.jitter = random }) }
+
+// DefaultMaxEvents is how many events the feed keeps.
+const DefaultMaxEvents = 10_000
+
+// WithMaxEvents bounds the feed to the newest n events of all namespaces together; at least 1.
+func WithMaxEvents(n int) Option { return option(func(s *Store) { s.feed.most = max(n, 1) }) }
+
+// New returns an empty store.
+func New(opts ...Option) *Store {
+	s := &Store{
+		clock:  time.Now,
+		jitter: rand.Float64,
+		spaces: map[string]*space{},
+		tasks:  map[int64]*record{},
+		feed:   feed{most: DefaultMaxEvents},
+		ears:   map[*ear]struct{}{},
+	}
+	place := func(r *record) *int { return &r.place }
+	s.delayed = newHeap(func(a, b *record) bool {
+		if c := a.task.DelayedAt.Compare(b.task.DelayedAt); c != 0 {
+			return c < 0
+		}
+		return a.task.ID < b.task.ID
+	}, place)
+	s.leased = newHeap(func(a, b *record) bool { return a.lease.ExpiresAt.Before(b.lease.ExpiresAt) }, place)
+	s.dying = newHeap(func(a, b *record) bool { return a.task.DiesAt.Before(b.task.DiesAt) },
+		func(r *record) *int { return &r.death })
+	s.firing = newFiring()
+	for _, o := range opts {
+		o.apply(s)
+	}
+	return s
+}
+
+// space is what belongs to one namespace.
+type space struct {
+	name    string
+	lanes   map[string]*lane
+	names   []string // of lanes, sorted
+	busy    map[*lane]struct{}
+	roster  roster
+	tickers map[string]*ticker
+	ticking []string      // names of tickers, sorted
+	firing  heap[*ticker] // tickers without a queue, by their next nominal time
+	pending []*heldTick   // fired for listeners and not settled, oldest first
+}
+
+// space returns the namespace, making room for it where there is none yet.
+func (s *Store) space(name string) *space {
+	sp := s.spaces[name]
+	if sp == nil {
+		sp = &space{name: name, lanes: map[string]*lane{}, busy: map[*lane]struct{}{}, tickers: map[string]*ticker{}, firing: newFiring()}
+		s.spaces[name] = sp
+	}
+	return sp
+}
+
+// find returns the namespace, or an empty one that is not kept.
+func (s *Store) find(name string) *space {
+	if sp := s.spaces[name]; sp != nil {
+		return sp
+	}
+	return &space{name: name, firing: newFiring()}
+}
+
+// begin starts a step: it refuses a context that is over, takes the mutex and says what time it is. PostgreSQL's clock
+// counts microseconds, and so does this one.
+func (s *Store) begin(ctx context.Context) (time.Time, error) {
+	if err := ctxError(ctx); err != nil {
+		return time.Time{}, err
+	}
+	s.mu.Lock()
+	return s.clock().UTC().Truncate(time.Microsecond), nil
+}
+
+func ctxError(ctx context.Context) error {
+	err := ctx.Err()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return &queue.Error{Kind: queue.KindDeadline, Err: err}
+	}
+	return &queue.Error{Kind: queue.KindCanceled, Err: err}
+}
+
+// Ping reports whether ctx is alive; a store in memory always works.
+func (s *Store) Ping(ctx context.Context) error { return ctxError(ctx) }
+
+// ListNamespaces lists the namespaces that have a queue or a ticker, and the system's own.
+func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
+	if _, err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	names := []string{queue.SystemNamespace}
+	for name, sp := range s.spaces {
+		if name != queue.SystemNamespace && len(sp.lanes)+len(sp.tickers) > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func noQueue(name string) *queue.Error {
+	return &queue.Error{Kind: queue.KindNotFound, Subject: "queue " + name, Msg: "no such queue; create it first"}
+}
+
+func noTask(id int64) *queue.Error {
+	return &queue.Error{Kind: queue.KindNotFound, Subject: subject(id), Msg: "no such task"}
+}
+
+func subject(id int64) string { return fmt.Sprintf("task %d", id) }

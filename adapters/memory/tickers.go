@@ -1,0 +1,188 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/schedule"
+)
+
+// ticker is a ticker and what the store knows beside it.
+type ticker struct {
+	queue.Ticker
+	schedule schedule.Schedule
+	in       *heap[*ticker] // where it waits for its next time; nil when it has none
+	place    int
+	lastTask int64        // of the last tick that became one
+	ticks    []queue.Tick // the last maxTicks, oldest first
+}
+
+// maxTicks bounds the history of a ticker.
+const maxTicks = 100
+
+func newFiring() heap[*ticker] {
+	return newHeap(func(a, b *ticker) bool { return a.NextAt.Before(b.NextAt) }, func(t *ticker) *int { return &t.place })
+}
+
+// view is the ticker as a caller gets it.
+func (t *ticker) view() *queue.Ticker {
+	v := t.Ticker
+	v.Payload = bytes.Clone(v.Payload)
+	return &v
+}
+
+// plan says when t fires next, after settled, and puts it where that is found.
+func (s *Store) plan(sp *space, t *ticker, settled time.Time) {
+	var next time.Time
+	if !t.Paused {
+		next, _ = t.schedule.Next(t.Anchor, settled)
+	}
+	s.await(sp, t, next)
+}
+
+func (s *Store) await(sp *space, t *ticker, next time.Time) {
+	if t.in != nil {
+		t.in.remove(t)
+		t.in = nil
+	}
+	t.NextAt = next
+	if next.IsZero() {
+		return
+	}
+	t.in = &sp.firing
+	if t.Queue != "" {
+		t.in = &s.firing
+	}
+	t.in.push(t)
+}
+
+// CreateTicker stores t; its times are counted from now.
+func (s *Store) CreateTicker(ctx context.Context, t queue.Ticker) (*queue.Ticker, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	sch, err := t.Schedule()
+	if err != nil {
+		return nil, err
+	}
+	if t.Queue != "" && s.find(t.Namespace).lanes[t.Queue] == nil {
+		return nil, noQueue(t.Queue)
+	}
+	sp := s.space(t.Namespace)
+	if sp.tickers[t.Name] != nil {
+		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "ticker " + t.Name, Msg: "a ticker of this name is there"}
+	}
+	t.Payload = bytes.Clone(t.Payload)
+	t.Anchor, t.CreatedAt, t.UpdatedAt = now, now, now
+	own := &ticker{Ticker: t, schedule: sch}
+	sp.tickers[t.Name] = own
+	sp.ticking = insertSorted(sp.ticking, t.Name)
+	s.plan(sp, own, now)
+	return own.view(), nil
+}
+
+// GetTicker returns a ticker, or KindNotFound.
+func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
+	if _, err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	t, err := s.find(namespace).ticker(name)
+	if err != nil {
+		return nil, err
+	}
+	return t.view(), nil
+}
+
+func (sp *space) ticker(name string) (*ticker, error) {
+	t := sp.tickers[name]
+	if t == nil {
+		return nil, &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + name, Msg: "no such ticker"}
+	}
+	return t, nil
+}
+
+// ListTickers returns a page in the order of names.
+func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page) (queue.TickerPage, error) {
+	p, err := offsetPage(p)
+	if err != nil {
+		return queue.TickerPage{}, err
+	}
+	if _, err := s.begin(ctx); err != nil {
+		return queue.TickerPage{}, err
+	}
+	defer s.mu.Unlock()
+	sp := s.find(namespace)
+	page := queue.TickerPage{Tickers: []*queue.Ticker{}, Count: int64(len(sp.ticking))}
+	for _, name := range cutPage(sp.ticking, p) {
+		page.Tickers = append(page.Tickers, sp.tickers[name].view())
+	}
+	return page, nil
+}
+
+// UpdateTicker applies meta to the present ticker. A new schedule counts from now, and so does one that is resumed:
+// what a pause swallowed is not made up.
+func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta queue.TickerMeta, maxPayloadBytes int) (*queue.Ticker, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	sp := s.find(namespace)
+	t, err := sp.ticker(name)
+	if err != nil {
+		return nil, err
+	}
+	if meta.IfVersion != 0 && meta.IfVersion != t.Version {
+		return nil, stale("ticker "+name, meta.IfVersion, t.Version)
+	}
+	next, err := t.Ticker.With(meta, maxPayloadBytes)
+	if err != nil {
+		return nil, err
+	}
+	if next.Queue != "" && next.Queue != t.Queue && sp.lanes[next.Queue] == nil {
+		return nil, noQueue(next.Queue)
+	}
+	sch, err := next.Schedule()
+	if err != nil {
+		return nil, err
+	}
+	old := t.Ticker
+	next.Payload = bytes.Clone(next.Payload)
+	next.Version++
+	next.UpdatedAt = now
+	t.Ticker, t.schedule = next, sch
+	switch {
+	case next.Period != old.Period || next.Cron != old.Cron || next.Timezone != old.Timezone:
+		t.Anchor = now
+		s.plan(sp, t, now)
+	case next.Paused != old.Paused:
+		s.plan(sp, t, now)
+	default:
+		s.await(sp, t, t.NextAt) // perhaps elsewhere
+	}
+	return t.view(), nil
+}
+
+// DeleteTicker deletes a ticker and its ticks; tasks that it made stay.
+func (s *Store) DeleteTicker(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
+	if _, err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	sp := s.find(namespace)
+	t, err := sp.ticker(name)
+	if err != nil {
+		return nil, err
+	}
+	v := t.view()
+	s.await(sp, t, time.Time{})
+	delete(sp.tickers, name)
+	sp.ticking = removeSorted(sp.ticking, name)
+	sp.forget(name)
+	return v, nil
+}
