@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -144,10 +145,10 @@ func (ws *workspace) checkThirdParties() []string {
 }
 
 // checkTidy asks the go command what it would change in each module.
-func (ws *workspace) checkTidy() []string {
+func (ws *workspace) checkTidy(ctx context.Context) []string {
 	var problems []string
 	for _, m := range ws.modules {
-		if output, err := ws.goCommand(m, "mod", "tidy", "-diff"); err != nil {
+		if output, err := ws.goCommand(ctx, m, "mod", "tidy", "-diff"); err != nil {
 			problems = append(problems, fmt.Sprintf("%s is not tidy:\n%s", path.Join(m.dir, "go.mod"), output))
 		}
 	}
@@ -155,8 +156,8 @@ func (ws *workspace) checkTidy() []string {
 }
 
 // goCommand runs the go command in a module as a user of that module alone would.
-func (ws *workspace) goCommand(m *module, args ...string) (string, error) {
-	command := exec.Command("go", args...)
+func (ws *workspace) goCommand(ctx context.Context, m *module, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = filepath.Join(ws.root, filepath.FromSlash(m.dir))
 	command.Env = append(os.Environ(), "GOWORK=off")
 	output, err := command.CombinedOutput()

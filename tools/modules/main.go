@@ -10,6 +10,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -17,10 +18,10 @@ import (
 )
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("modules", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	root := flags.String("root", ".", "the folder that holds go.work")
@@ -42,9 +43,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	switch verb := flags.Arg(0); verb {
 	case "sync":
-		err = ws.sync(stdout)
+		err = ws.sync(ctx, stdout)
 	case "check":
-		problems := append(ws.check(), ws.checkTidy()...)
+		problems := append(ws.check(), ws.checkTidy(ctx)...)
 		for _, problem := range problems {
 			fmt.Fprintln(stderr, problem)
 		}

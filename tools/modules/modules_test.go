@@ -57,7 +57,7 @@ func mustLoad(t *testing.T, root string) *workspace {
 
 func TestSoundWorkspacePasses(t *testing.T) {
 	ws := mustLoad(t, lay(t, sound()))
-	if problems := append(ws.check(), ws.checkTidy()...); len(problems) > 0 {
+	if problems := append(ws.check(), ws.checkTidy(t.Context())...); len(problems) > 0 {
 		t.Errorf("unexpected problems:\n%s", strings.Join(problems, "\n"))
 	}
 }
@@ -179,7 +179,7 @@ func TestVersionsOfToolsAreTheirOwn(t *testing.T) {
 func TestModuleThatIsNotTidyFails(t *testing.T) {
 	files := sound()
 	files["b/b.go"] = "package b\n" // so a is required for nothing
-	problems := mustLoad(t, lay(t, files)).checkTidy()
+	problems := mustLoad(t, lay(t, files)).checkTidy(t.Context())
 	if len(problems) == 0 || !strings.HasPrefix(problems[0], "b/go.mod is not tidy:") {
 		t.Errorf("got %q", problems)
 	}
@@ -209,7 +209,7 @@ func TestSyncMends(t *testing.T) {
 	files["b/d/go.mod"] = "module github.com/pgqueue/pgqueue/b/d\n\nrequire github.com/pgqueue/pgqueue/b v0.0.1\n\nreplace github.com/pgqueue/pgqueue/b => ../wrong\n"
 	files["c/go.mod"] = "module github.com/pgqueue/pgqueue/c\n\nreplace (\n\tgithub.com/pgqueue/pgqueue/b v0.0.1 => ../b\n\tgithub.com/pgqueue/pgqueue/b/d => ../b/d\n)\n"
 	root := lay(t, files)
-	if err := mustLoad(t, root).sync(io.Discard); err != nil {
+	if err := mustLoad(t, root).sync(t.Context(), io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range sound() {
@@ -227,7 +227,7 @@ func TestSyncOfNestedModuleThatNeedsNothing(t *testing.T) {
 	files := sound()
 	files["b/d/d.go"] = "package d\n"
 	root := lay(t, files)
-	if err := mustLoad(t, root).sync(io.Discard); err != nil {
+	if err := mustLoad(t, root).sync(t.Context(), io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(filepath.Join(root, "b", "d", "go.mod"))
@@ -259,7 +259,7 @@ func TestSyncTidiesTheOthersWhenOneModuleFails(t *testing.T) {
 	files["a/a.go"] = "package a\n\nimport _ \"example.com/unknown\"\n"
 	files["c/c_test.go"] = "package c\n" // so c needs nothing any more
 	root := lay(t, files)
-	err := mustLoad(t, root).sync(io.Discard)
+	err := mustLoad(t, root).sync(t.Context(), io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "a: go mod tidy:") {
 		t.Errorf("got %v", err)
 	}
@@ -290,7 +290,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-what"}, 2, "", "usage:"},
 	} {
 		var stdout, stderr bytes.Buffer
-		code := run(test.args, &stdout, &stderr)
+		code := run(t.Context(), test.args, &stdout, &stderr)
 		if code != test.code || stdout.String() != test.stdout || !strings.Contains(stderr.String(), test.stderr) ||
 			(test.stderr == "" && stderr.Len() > 0) {
 			t.Errorf("%v: code %d, stdout %q, stderr %q", test.args, code, &stdout, &stderr)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,7 @@ import (
 const rounds = 10
 
 // sync makes every go.mod agree. It does not touch go.work: which modules there are is for people to say.
-func (ws *workspace) sync(log io.Writer) error {
+func (ws *workspace) sync(ctx context.Context, log io.Writer) error {
 	if problems := ws.checkWork(); len(problems) > 0 {
 		return fmt.Errorf("mend go.work first:\n%s", strings.Join(problems, "\n"))
 	}
@@ -34,7 +35,7 @@ func (ws *workspace) sync(log io.Writer) error {
 		// One module that does not resolve keeps nobody from tidying the others: people work on several at once.
 		var failed []error
 		for _, m := range todo {
-			if output, err := ws.goCommand(m, "mod", "tidy"); err != nil {
+			if output, err := ws.goCommand(ctx, m, "mod", "tidy"); err != nil {
 				failed = append(failed, fmt.Errorf("%s: go mod tidy: %w\n%s", m.dir, err, output))
 			}
 			if err := m.read(ws.root); err != nil {

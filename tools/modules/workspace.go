@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"go/build/constraint"
 	"go/parser"
@@ -56,7 +57,7 @@ func load(root string) (*workspace, error) {
 		return nil, err
 	}
 	if ws.work.Go == nil {
-		return nil, fmt.Errorf("go.work: no go line")
+		return nil, errors.New("go.work: no go line")
 	}
 	text, err = os.ReadFile(filepath.Join(root, "VERSION"))
 	if err != nil {
