@@ -1,0 +1,148 @@
+package worker
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// hold is one task held under a lease, and the context that its handler gets. A plain cancelable context is inside;
+// the values of Run's context are behind it. All of it is three allocations.
+type hold struct {
+	context.Context
+	end context.CancelCauseFunc
+
+	run     *run
+	lane    *lane
+	handler Handler
+	task    *queue.Task
+	// taken is when the retain answered.
+	taken time.Time
+	// release is what the handler's return stands for; set by whoever ends the hold.
+	release queue.Release
+	note    atomic.Pointer[note]
+
+	// Guarded by run.mu.
+
+	// pos is the place in run.held; -1 when not there.
+	pos int
+	// lapses is when the lease runs out by our own clock, beatDue when it is to be extended.
+	lapses, beatDue time.Time
+	// lost: the lease is gone.
+	lost bool
+	// over: the hold has been given to the releases, or needs none. Whatever the handler still does changes nothing.
+	over bool
+	// plain: the result was refused by the service and replaced.
+	plain bool
+}
+
+// holdKey finds the hold in its context.
+type holdKey struct{}
+
+// Value knows the hold itself; the rest is Run's context's.
+func (h *hold) Value(key any) any {
+	if key == (holdKey{}) {
+		return h
+	}
+	return h.Context.Value(key)
+}
+
+func holdFrom(ctx context.Context) *hold {
+	h, _ := ctx.Value(holdKey{}).(*hold)
+	return h
+}
+
+// newHold makes the hold of task, answered to a retain at now. base is never cancelled.
+func newHold(base context.Context, h Handler, task *queue.Task, now time.Time) *hold {
+	x := &hold{handler: h, task: task, taken: now, pos: -1}
+	x.Context, x.end = context.WithCancelCause(base)
+	if !task.DiesAt.IsZero() {
+		x.bound(now)
+	}
+	return x
+}
+
+// bound ends the context at DiesAt. That is a time of the database's clock, which the lease tells: it was granted at
+// ExpiresAt - Duration, not later than now.
+func (h *hold) bound(now time.Time) {
+	left := time.Until(h.task.DiesAt)
+	if l := h.task.Lease; l != nil && !l.ExpiresAt.IsZero() {
+		left = h.task.DiesAt.Sub(l.ExpiresAt.Add(-l.Duration))
+	}
+	outer := h.end
+	ctx, stop := context.WithDeadlineCause(h.Context, now.Add(left), ErrDeadline)
+	h.Context, h.end = ctx, func(cause error) { outer(cause); stop() }
+}
+
+// lease notes that a call from from to now was answered with l: the lease may count from the call's beginning. Caller
+// holds run.mu, or is the only one to know h.
+func (h *hold) lease(from, now time.Time, l queue.Lease, longest time.Duration) {
+	h.lapses = from.Add(l.Duration)
+	h.beatDue = earlier(from.Add(l.Duration/3), now.Add(longest))
+}
+
+// cause is why the context ended; nil while it has not.
+func (h *hold) cause() error {
+	if h.Err() == nil {
+		return nil
+	}
+	return context.Cause(h)
+}
+
+// work calls the handler. It returns the release that the handler's return stands for, and whether the task is to be
+// cancelled before it. It does not return when the handler calls runtime.Goexit.
+func (h *hold) work(maxResult int, obs Observer) (queue.Release, bool) {
+	if obs == nil {
+		v := h.call(maxResult)
+		h.end(errEnded)
+		return v.release, v.cancel
+	}
+	start := time.Now()
+	obs.TaskStarted(h.task, start.Sub(h.taken))
+	v := h.call(maxResult)
+	h.end(errEnded)
+	obs.TaskFinished(h.task, Finished{Outcome: v.release.Outcome, Took: time.Since(start), Err: v.err, Cause: v.cause})
+	return v.release, v.cancel
+}
+
+// verdict is how a handler ended.
+type verdict struct {
+	release queue.Release
+	cancel  bool
+	err     error
+	cause   error
+}
+
+// call is the handler with everything of its that may panic: itself, its result's and its error's methods.
+func (h *hold) call(maxResult int) (v verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			err := newPanic(p)
+			v = verdict{err: err, cause: h.cause()}
+			v.release = queue.Release{Outcome: queue.OutcomeFailure, Result: failure(err, maxResult)}
+		}
+	}()
+	out, err := h.handler.Work(h, h.task)
+	v.err, v.cause = err, h.cause()
+	v.release, v.cancel = settle(out, err, v.cause, maxResult)
+	return v
+}
+
+// goexitJSON is the error of a handler that ended its goroutine.
+var goexitJSON = queue.ErrorJSON("the handler called runtime.Goexit")
+
+// Work runs handler on task as a worker would, and returns the release that it stands for: for tests of handlers, and
+// for runtimes of other kinds. The handler's context is ctx with the task in it; ends as ctx does. A task without
+// a lease gives a release without a token.
+func Work(ctx context.Context, handler Handler, task *queue.Task) queue.Release {
+	h := &hold{handler: handler, task: task, taken: time.Now(), pos: -1}
+	h.Context, h.end = context.WithCancelCause(ctx)
+	rel, _ := h.work(queue.DefaultMaxPayloadBytes, nil)
+	rel.ID = task.ID
+	if task.Lease != nil {
+		rel.Token = task.Lease.Token
+	}
+	return rel
+}

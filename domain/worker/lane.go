@@ -1,0 +1,360 @@
+package worker
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Bounds of a lane's retains.
+const (
+	// maxRetain is the most tasks of one retain. Larger ones gain nothing and answer later.
+	maxRetain = 1_000
+	// sensibleRetain is a batch worth a call of its own whatever the lane's size.
+	sensibleRetain = 500
+	// maxRetains is how many retains of a lane are under way at once while there is a backlog.
+	maxRetains = 3
+	// maxWindow bounds the time that a task retained ahead should wait for its start.
+	maxWindow = 250 * time.Millisecond
+	// staleAfter: a task retained ahead that has not started by then is handed back for others to take.
+	staleAfter = 2 * time.Second
+	// callTimeout bounds a call of the service beside what it may wait.
+	callTimeout = 30 * time.Second
+	// pollInterval paces an idle worker whose retains do not wait at the service.
+	pollInterval = time.Second
+)
+
+// lane works a set of queues with slots of its own. Its fields are guarded by run.mu but for those set once.
+type lane struct {
+	run    *run
+	queues []string
+	slots  int
+
+	// ready are held tasks that wait for a slot, from head on.
+	ready []*hold
+	head  int
+	// running handlers, and starting executors that have taken no task yet.
+	running, starting int
+	// retains under way, and how many tasks they ask for.
+	retains, asked int
+	// dry: the last answer was short of what was asked, so there is no backlog.
+	dry bool
+	// stale: tasks retained ahead had to be handed back, and no handler has ended since.
+	stale bool
+	// shortest lease seen; it bounds how long a retain may wait.
+	shortest time.Duration
+	// runTime of handlers and tripTime of retains that did not wait: moving averages.
+	runTime, tripTime time.Duration
+}
+
+func (l *lane) waiting() int { return len(l.ready) - l.head }
+
+// ahead is how many tasks to hold beyond the slots: as many as the slots start within two round trips. Without a
+// backlog it is none: what there is should go to whoever is free.
+func (l *lane) ahead() int {
+	if l.dry || l.stale || l.runTime == 0 {
+		return 0
+	}
+	window := min(2*l.tripTime+2*time.Millisecond, maxWindow)
+	n := float64(l.slots) * float64(window) / float64(l.runTime)
+	return int(min(n, float64(l.run.cfg.prefetch)))
+}
+
+// want is how many tasks to ask for now; 0 = none. With nothing under way any free slot is reason enough; else a
+// sensible batch must have room, and there must be a backlog.
+func (l *lane) want() int {
+	if l.run.stopping || l.run.unreleased > l.run.maxUnreleased {
+		return 0
+	}
+	free := l.slots - l.running - l.waiting() - l.asked
+	ahead := l.ahead()
+	room := free + ahead
+	enough := min(max((l.slots+ahead)/4, 1), sensibleRetain)
+	switch {
+	case l.retains == 0 && free > 0:
+	case l.retains > 0 && (l.dry || l.retains == maxRetains):
+		return 0
+	case room < enough:
+		return 0
+	}
+	return min(room, maxRetain)
+}
+
+// refill starts retains as long as there is reason for one. Caller holds run.mu.
+func (l *lane) refill() {
+	for {
+		n := l.want()
+		if n <= 0 {
+			return
+		}
+		l.retains++
+		l.asked += n
+		l.run.retainers.Go(func() { l.retain(n) })
+	}
+}
+
+// retain asks for n tasks, and again as long as there is reason to.
+func (l *lane) retain(n int) {
+	r := l.run
+	for failures := 0; n > 0; {
+		r.mu.Lock()
+		wait := l.patience()
+		r.mu.Unlock()
+		ctx, cancel := r.calls, context.CancelFunc(nil)
+		if wait > 0 {
+			ctx = r.takes
+		}
+		ctx, cancel = context.WithTimeout(ctx, wait+callTimeout)
+		from := time.Now()
+		tasks, err := r.svc.RetainTasks(ctx, queue.RetainRequest{
+			Worker: r.cfg.name, Queues: l.queues, Limit: n, Wait: wait, Lease: r.cfg.lease,
+		})
+		cancel()
+		now := time.Now()
+		stopped := err != nil && r.takes.Err() != nil
+		if r.cfg.observer != nil && !stopped {
+			r.cfg.observer.Retained(n, len(tasks), now.Sub(from), err)
+		}
+		if !stopped {
+			r.retainLog.note(err)
+		}
+		holds := l.holds(tasks, from, now)
+		pause := time.Duration(0)
+		if err != nil {
+			pause = backoff(failures, 50*time.Millisecond, 5*time.Second)
+			failures++
+		} else {
+			failures = 0
+			if len(tasks) == 0 && r.cfg.wait <= 0 {
+				pause = jitter(pollInterval)
+			}
+		}
+
+		r.mu.Lock()
+		l.accept(holds)
+		l.dry = len(tasks) < n
+		if wait == 0 && len(tasks) > 0 {
+			average(&l.tripTime, now.Sub(from), 4)
+		}
+		l.asked -= n
+		if pause == 0 || r.stopping {
+			l.retains--
+			if n = l.want(); n > 0 {
+				l.retains++
+				l.asked += n
+			}
+			l.refill()
+			r.mu.Unlock()
+			continue
+		}
+		r.mu.Unlock()
+		sleep(r.takes, pause)
+		r.mu.Lock()
+		l.retains--
+		if n = l.want(); n > 0 {
+			l.retains++
+			l.asked += n
+		}
+		r.mu.Unlock()
+	}
+}
+
+// patience is how long the next retain may wait at the service: not at all while there is a backlog, and never so long
+// that the lease, which counts from before the call, is well on its way when the answer comes.
+func (l *lane) patience() time.Duration {
+	if !l.dry {
+		return 0
+	}
+	wait := max(l.run.cfg.wait, 0)
+	if l.shortest > 0 {
+		wait = min(wait, l.shortest/4)
+	}
+	return wait
+}
+
+// holds makes the holds of retained tasks, asked for at from and answered at now. When the answer took so long that a
+// good part of a lease may be over, the lease is made sure of first.
+func (l *lane) holds(tasks []*queue.Task, from, now time.Time) []*hold {
+	r := l.run
+	holds := make([]*hold, 0, len(tasks))
+	var unsure []*hold
+	for _, t := range tasks {
+		if t.Lease == nil {
+			r.cfg.log.Error("a retained task came without its lease", "task", t.ID)
+			continue
+		}
+		h := newHold(r.base, r.handlers[t.Queue], t, now)
+		h.run, h.lane = r, l
+		h.lease(from, now, *t.Lease, r.cfg.heartbeat)
+		holds = append(holds, h)
+		if now.Sub(from) > t.Lease.Duration/3 {
+			unsure = append(unsure, h)
+		}
+	}
+	if len(unsure) > 0 {
+		r.beat(unsure)
+	}
+	return holds
+}
+
+// accept puts holds in line and starts executors. Caller holds run.mu.
+func (l *lane) accept(holds []*hold) {
+	r := l.run
+	if l.head > 0 {
+		n := copy(l.ready, l.ready[l.head:])
+		clear(l.ready[n:])
+		l.ready, l.head = l.ready[:n], 0
+	}
+	for _, h := range holds {
+		if d := h.task.Lease.Duration; l.shortest == 0 || d < l.shortest {
+			l.shortest = d
+		}
+		if h.lost {
+			continue
+		}
+		r.keep(h)
+		switch {
+		case r.stopping:
+			r.giveBack(h)
+		case h.handler == nil: // a task of a queue that was not asked for; give it to others, not at once
+			h.end(errEnded)
+			r.finish(h, queue.Release{Outcome: queue.OutcomeSnooze, Delay: time.Minute})
+		default:
+			l.ready = append(l.ready, h)
+		}
+	}
+	if l.waiting() > 0 {
+		r.wakeBy(l.ready[0].taken.Add(staleAfter))
+	}
+	l.start()
+	r.flush()
+}
+
+// start starts an executor when there is something for one. Each starts the next before it begins its task: so a burst
+// of blocking handlers is spread at once, and handlers that return at once need no more executors than there are CPUs.
+// Caller holds run.mu.
+func (l *lane) start() {
+	if l.starting == 0 && l.waiting() > 0 && l.running < l.slots {
+		l.starting++
+		l.run.executors.Go(l.execute)
+	}
+}
+
+// execute runs tasks until none waits.
+func (l *lane) execute() {
+	r := l.run
+	r.mu.Lock()
+	l.starting--
+	h := l.take()
+	l.start()
+	r.mu.Unlock()
+	if h == nil {
+		return
+	}
+	began := time.Now()
+	exited := true
+	defer func() {
+		if exited { // by runtime.Goexit
+			h.end(errEnded)
+			r.mu.Lock()
+			l.ended(h, queue.Release{Outcome: queue.OutcomeFailure, Result: goexitJSON}, time.Since(began))
+			l.start()
+			r.mu.Unlock()
+		}
+	}()
+	for h != nil {
+		rel, cancel := h.work(r.cfg.maxResult, r.cfg.observer)
+		if cancel {
+			r.cancelTask(h)
+		}
+		now := time.Now()
+		r.mu.Lock()
+		l.ended(h, rel, now.Sub(began))
+		h = l.take()
+		l.start()
+		r.mu.Unlock()
+		began = now
+	}
+	exited = false
+}
+
+// take takes the next task that may still start; nil when there is none. Caller holds run.mu.
+func (l *lane) take() *hold {
+	for l.head < len(l.ready) && l.running < l.slots {
+		h := l.ready[l.head]
+		l.ready[l.head] = nil
+		if l.head++; l.head == len(l.ready) {
+			l.ready, l.head = l.ready[:0], 0
+		}
+		if h.lost {
+			continue
+		}
+		l.running++
+		l.run.running++
+		return h
+	}
+	return nil
+}
+
+// ended accounts for a handler that ran for took, and hands its outcome to the releases. Caller holds run.mu.
+func (l *lane) ended(h *hold, rel queue.Release, took time.Duration) {
+	r := l.run
+	l.running--
+	r.running--
+	l.stale = false
+	average(&l.runTime, took, 16)
+	if !h.over {
+		r.finish(h, rel)
+		r.flush()
+	}
+	l.refill()
+	if r.stopping && r.running == 0 {
+		r.quieted()
+	}
+}
+
+// handBackStale hands back what has waited for a slot for too long. Caller holds run.mu.
+func (l *lane) handBackStale(now time.Time) {
+	for l.waiting() > 0 && now.Sub(l.ready[l.head].taken) >= staleAfter && l.running == l.slots {
+		h := l.ready[l.head]
+		l.ready[l.head] = nil
+		l.head++
+		l.stale = true
+		if !h.lost {
+			l.run.giveBack(h)
+		}
+	}
+	if l.head == len(l.ready) {
+		l.ready, l.head = l.ready[:0], 0
+	}
+}
+
+// average moves *avg towards v with the weight 1/n; the first value is taken as it is.
+func average(avg *time.Duration, v time.Duration, n time.Duration) {
+	v = max(v, 1)
+	if *avg == 0 {
+		*avg = v
+		return
+	}
+	*avg = max(*avg+(v-*avg)/n, 1)
+}
+
+// backoff is the delay after so many failures: doubling from first to most, with jitter.
+func backoff(failures int, first, most time.Duration) time.Duration {
+	return jitter(min(first<<min(failures, 16), most))
+}
+
+// jitter is d less up to a quarter.
+func jitter(d time.Duration) time.Duration { return d - time.Duration(rand.Int64N(int64(d)/4+1)) }
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,140 @@
+package worker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// ending is an error that says how a task ends.
+type ending struct {
+	outcome queue.Outcome
+	delay   time.Duration
+	cancel  bool
+	err     error
+}
+
+func (e *ending) Error() string {
+	if e.err != nil {
+		return e.err.Error()
+	}
+	switch {
+	case e.cancel:
+		return "cancelled by its handler"
+	case e.outcome == queue.OutcomeSnooze:
+		return fmt.Sprintf("snoozed for %v", e.delay)
+	case e.outcome == queue.OutcomePermanent:
+		return "failed for good"
+	}
+	return "failed"
+}
+
+func (e *ending) Unwrap() error { return e.err }
+
+// Permanent fails the task for good, whatever retries are left.
+func Permanent(err error) error { return &ending{outcome: queue.OutcomePermanent, err: err} }
+
+// RetryIn fails the attempt; the next is in d instead of the queue's backoff. It costs a retry.
+func RetryIn(err error, d time.Duration) error {
+	return &ending{outcome: queue.OutcomeFailure, delay: delay(d), err: err}
+}
+
+// Snooze puts the task off by d at no cost of an attempt or a retry.
+func Snooze(d time.Duration) error { return &ending{outcome: queue.OutcomeSnooze, delay: delay(d)} }
+
+// Cancel ends the task cancelled. It needs a service that can cancel (queue.Tasks), as every queue.Service is; else, or
+// when the cancel does not get through, the task fails for good.
+func Cancel(err error) error {
+	return &ending{outcome: queue.OutcomePermanent, cancel: true, err: err}
+}
+
+// delay keeps d between the shortest delay that the database tells from none and the longest allowed.
+func delay(d time.Duration) time.Duration {
+	return min(max(d, time.Microsecond), queue.MaxDuration)
+}
+
+// Bounds of what is kept of a panic.
+const (
+	maxPanicBytes = 2 << 10
+	maxStackBytes = 6 << 10
+)
+
+// PanicError is the error of a handler that panicked. As a result it reads {"error": "panic: …", "stack": "…"}.
+type PanicError struct {
+	Value any
+	// Stack of the goroutine, cut.
+	Stack []byte
+}
+
+// newPanic describes a recovered value; called in the deferred function that recovered it.
+func newPanic(v any) *PanicError {
+	stack := debug.Stack()
+	return &PanicError{Value: v, Stack: stack[:min(len(stack), maxStackBytes)]}
+}
+
+func (p *PanicError) Error() string {
+	s := fmt.Sprintf("panic: %v", p.Value)
+	return s[:min(len(s), maxPanicBytes)]
+}
+
+// Unwrap gives the value when it was an error.
+func (p *PanicError) Unwrap() error {
+	err, _ := p.Value.(error)
+	return err
+}
+
+// MarshalJSON makes the stack part of the task's error.
+func (p *PanicError) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"error": p.Error(), "stack": string(p.Stack)})
+}
+
+// settle turns what a handler returned into the release of its hold, and says whether the task is to be cancelled
+// before it. cause is why the handler's context ended, nil when it had not.
+func settle(v any, err, cause error, maxResult int) (rel queue.Release, cancel bool) {
+	if err == nil {
+		return queue.Release{Outcome: queue.OutcomeSuccess, Result: result(v, maxResult)}, false
+	}
+	if e, ok := errors.AsType[*ending](err); ok {
+		rel.Outcome, rel.Delay = e.outcome, e.delay
+		if e.outcome != queue.OutcomeSnooze {
+			rel.Result = failure(err, maxResult)
+		}
+		return rel, e.cancel
+	}
+	if errors.Is(cause, ErrDraining) {
+		return queue.Release{Outcome: queue.OutcomeHandBack}, false
+	}
+	return queue.Release{Outcome: queue.OutcomeFailure, Result: failure(err, maxResult)}, false
+}
+
+// result is v as JSON that can be stored, whatever v is.
+func result(v any, maxBytes int) json.RawMessage {
+	if v == nil {
+		return nil
+	}
+	b, err := queue.Marshal(v)
+	if err != nil {
+		b = queue.ErrorJSON("the result " + err.Error())
+	}
+	return queue.CleanJSON(b, maxBytes)
+}
+
+// failure is err as JSON: as it marshals itself, else {"error": text}.
+func failure(err error, maxBytes int) json.RawMessage {
+	if m, ok := errors.AsType[jsonError](err); ok {
+		if b, merr := m.MarshalJSON(); merr == nil {
+			return queue.CleanJSON(b, maxBytes)
+		}
+	}
+	return queue.CleanJSON(queue.ErrorJSON(err.Error()), maxBytes)
+}
+
+// jsonError is an error with a JSON form of its own.
+type jsonError interface {
+	error
+	json.Marshaler
+}

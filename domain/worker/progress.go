@@ -1,0 +1,193 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Bounds of what a handler reports. The whole document has at most queue.MaxProgressBytes.
+const (
+	// MaxProgressValueBytes bounds the value of Progress as JSON.
+	MaxProgressValueBytes = queue.MaxProgressBytes / 2
+	// MaxLogLineBytes bounds one log line; what is longer is cut.
+	MaxLogLineBytes = 1 << 10
+	// MaxLogLines bounds the log lines kept; the newest stay.
+	MaxLogLines = 100
+	// progressPace is the shortest time between two reports of a task, but for Flush.
+	progressPace = time.Second
+	// noteFrame is what the document has beside the value and the lines.
+	noteFrame = 64
+)
+
+// note is what the handler of one task has reported. Its document is
+//
+//	{"progress": <value>, "log": [{"at": "<RFC 3339, the worker's clock>", "line": "…"}, …], "log_dropped": <n>}
+//
+// where what there is none of is left out.
+type note struct {
+	mu      sync.Mutex
+	value   json.RawMessage
+	lines   []json.RawMessage
+	size    int // of lines, with their commas
+	dropped int
+	// version grows by one with each change; seen is the last that the service has.
+	version, seen int
+}
+
+// Progress reports how far the handler of ctx is: v is any JSON of at most MaxProgressValueBytes. It goes with the
+// next heartbeat, which comes within a second; of several reports in that time the last counts. It does not wait.
+// ErrNoTask outside a handler; KindTooLarge and KindInvalid for a v that cannot be kept.
+func Progress(ctx context.Context, v any) error {
+	h := holdFrom(ctx)
+	if h == nil {
+		return ErrNoTask
+	}
+	b, err := queue.Marshal(v)
+	if err != nil {
+		return queue.At("progress", err)
+	}
+	if len(b) == 0 {
+		b = json.RawMessage("null")
+	}
+	if err := queue.CheckJSON("progress", b, MaxProgressValueBytes); err != nil {
+		return err
+	}
+	h.report(func(n *note) { n.value = b })
+	return nil
+}
+
+// Logf adds a line to the log of the task of ctx, which is kept with its progress: the newest MaxLogLines that have
+// room. Outside a handler it does nothing.
+func Logf(ctx context.Context, format string, args ...any) {
+	h := holdFrom(ctx)
+	if h == nil {
+		return
+	}
+	line := strings.ToValidUTF8(fmt.Sprintf(format, args...), "\uFFFD")
+	if len(line) > MaxLogLineBytes {
+		line = strings.ToValidUTF8(line[:MaxLogLineBytes], "")
+	}
+	b, err := json.Marshal(struct {
+		At   time.Time `json:"at"`
+		Line string    `json:"line"`
+	}{time.Now().UTC(), line})
+	if err != nil { // a time of today and a valid string always marshal
+		return
+	}
+	h.report(func(n *note) {
+		n.lines = append(n.lines, b)
+		n.size += len(b) + 1
+	})
+}
+
+// Flush sends what the handler of ctx has reported now, and waits until the service has it.
+func Flush(ctx context.Context) error {
+	h := holdFrom(ctx)
+	if h == nil {
+		return ErrNoTask
+	}
+	n := h.note.Load()
+	if n == nil || !n.dirty() || h.run == nil {
+		return nil
+	}
+	return h.run.beat([]*hold{h})
+}
+
+// report changes the note and has the keeper send it.
+func (h *hold) report(change func(*note)) {
+	n := h.note.Load()
+	if n == nil {
+		h.note.CompareAndSwap(nil, &note{})
+		n = h.note.Load()
+	}
+	n.mu.Lock()
+	change(n)
+	n.trim()
+	first := n.version == n.seen
+	n.version++
+	n.mu.Unlock()
+	if first && h.run != nil {
+		h.run.reported(h)
+	}
+}
+
+// reported moves h's next heartbeat up to within a second.
+func (r *run) reported(h *hold) {
+	by := time.Now().Add(progressPace)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h.pos >= 0 && by.Before(h.beatDue) {
+		h.beatDue = by
+		r.wakeBy(by)
+	}
+}
+
+// trim drops the oldest lines that have no room. Caller holds mu.
+func (n *note) trim() {
+	drop, size := 0, n.size
+	for len(n.lines)-drop > MaxLogLines || noteFrame+len(n.value)+size > queue.MaxProgressBytes {
+		size -= len(n.lines[drop]) + 1
+		drop++
+	}
+	n.lines, n.size = slices.Delete(n.lines, 0, drop), size
+	n.dropped += drop
+}
+
+func (n *note) dirty() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.version != n.seen
+}
+
+// document is the note as JSON, nil when the service has it; and its version.
+func (n *note) document() (json.RawMessage, int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.version == n.seen {
+		return nil, n.version
+	}
+	b := make([]byte, 0, noteFrame+len(n.value)+n.size)
+	b = append(b, '{')
+	if n.value != nil {
+		b = append(append(b, `"progress":`...), n.value...)
+	}
+	if len(n.lines) > 0 {
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(b, `"log":[`...)
+		for i, l := range n.lines {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, l...)
+		}
+		b = append(b, ']')
+	}
+	if n.dropped > 0 {
+		b = fmt.Appendf(b, `,"log_dropped":%d`, n.dropped)
+	}
+	return append(b, '}'), n.version
+}
+
+// sent notes that the service has the version, and says whether there is a newer one.
+func (n *note) sent(version int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen = max(n.seen, version)
+	return n.seen < n.version
+}
+
+// giveUp keeps what there is from being sent again.
+func (n *note) giveUp() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen = n.version
+}

@@ -1,0 +1,307 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// flushTimeout bounds what a stop takes beyond drain and grace: the last retains and releases.
+const flushTimeout = 10 * time.Second
+
+// run is the state of one Run: a state machine under one lock, which a task passes once, and goroutines that exist only
+// while there is something to do, beside the one that keeps the leases.
+type run struct {
+	svc      queue.Consumer
+	cfg      config
+	handlers map[string]Handler
+	lanes    []*lane
+	shared   *lane // of the queues without slots of their own; nil when there is none
+	ticks    *tickLoop
+
+	// base has the values of Run's context and never ends; takes ends with the stop, calls when all is over.
+	base, takes, calls context.Context
+	endTakes, endCalls context.CancelFunc
+
+	hurry   sync.Once
+	hurried chan struct{} // closed by StopNow
+	quiet   chan struct{} // closed when stopping and nothing runs
+	beating chan struct{} // held during a heartbeat
+	kick    chan struct{} // wakes the keeper of the leases
+
+	retainers, executors, flushing, beats sync.WaitGroup
+
+	retainLog, releaseLog, beatLog *changeLog
+
+	mu       sync.Mutex
+	stopping bool
+	// running handlers of all lanes and ticks.
+	running int
+	// held: every task whose lease is to be kept up, in no order.
+	held []*hold
+	// wakeAt is when the keeper looks next.
+	wakeAt time.Time
+	// beatOut: a heartbeat of the keeper is under way.
+	beatOut bool
+	// pending releases; unreleased counts those under way too.
+	pending       []*hold
+	unreleased    int
+	maxUnreleased int
+	flushers      int
+	// easing: a flusher waits before it tries again, so none is started.
+	easing bool
+}
+
+func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
+	r := &run{
+		svc: svc, cfg: cfg, handlers: map[string]Handler{}, base: context.WithoutCancel(ctx),
+		hurried: make(chan struct{}), quiet: make(chan struct{}), beating: make(chan struct{}, 1),
+		kick:       make(chan struct{}, 1),
+		retainLog:  &changeLog{log: cfg.log, what: "retain tasks"},
+		releaseLog: &changeLog{log: cfg.log, what: "release tasks"},
+		beatLog:    &changeLog{log: cfg.log, what: "extend leases"},
+	}
+	r.takes, r.endTakes = context.WithCancel(r.base)
+	r.calls, r.endCalls = context.WithCancel(r.base)
+	return r
+}
+
+// add makes the run work a queue.
+func (r *run) add(name string, h Handler, cfg queueConfig) {
+	r.handlers[name] = h
+	if cfg.slots == 0 && r.shared != nil {
+		r.shared.queues = append(r.shared.queues, name)
+		return
+	}
+	l := &lane{run: r, queues: []string{name}, slots: cfg.slots, dry: true}
+	if cfg.slots == 0 {
+		l.slots = r.cfg.concurrency
+		r.shared = l
+	}
+	r.lanes = append(r.lanes, l)
+	r.maxUnreleased += l.slots + r.cfg.prefetch + 4*maxRelease
+}
+
+func (r *run) checkLanes() error {
+	for _, l := range r.lanes {
+		if n := len(l.queues); n > queue.MaxQueuesPerRetain {
+			return queue.Invalid("queue", fmt.Sprintf("at most %d queues share slots, these are %d", queue.MaxQueuesPerRetain, n))
+		}
+	}
+	return nil
+}
+
+// work is Run.
+func (r *run) work(ctx context.Context) error {
+	defer r.endCalls()
+	defer r.endTakes()
+	keep, endKeep := context.WithCancel(r.base)
+	defer endKeep()
+	var keeper sync.WaitGroup
+	keeper.Go(func() { r.keepLeases(keep) })
+
+	r.mu.Lock()
+	for _, l := range r.lanes {
+		l.refill()
+	}
+	if r.ticks != nil {
+		r.executors.Go(func() { r.ticks.loop(r.takes) })
+	}
+	r.mu.Unlock()
+
+	<-ctx.Done()
+	r.stop()
+	if !r.settled(r.cfg.drain, r.hurried) {
+		r.interrupt()
+		r.settled(r.cfg.grace, nil)
+	}
+	left := r.abandon()
+
+	last := time.AfterFunc(flushTimeout, r.endCalls)
+	defer last.Stop()
+	r.retainers.Wait()
+	r.flushing.Wait()
+	endKeep()
+	keeper.Wait()
+	r.endCalls()
+	r.beats.Wait()
+	if left > 0 {
+		return fmt.Errorf("%w: %d", ErrHandlersLeft, left)
+	}
+	r.executors.Wait()
+	return nil
+}
+
+// stop takes nothing new from here on and hands back what has not started.
+func (r *run) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopping = true
+	r.endTakes()
+	for _, l := range r.lanes {
+		for _, h := range l.ready[l.head:] {
+			if !h.lost {
+				r.giveBack(h)
+			}
+		}
+		l.ready, l.head = nil, 0
+	}
+	r.flush()
+	if r.running == 0 {
+		r.quieted()
+	}
+}
+
+// quieted says that nothing runs any more. Caller holds mu; stopping is set.
+func (r *run) quieted() {
+	select {
+	case <-r.quiet:
+	default:
+		close(r.quiet)
+	}
+}
+
+// settled waits until nothing runs, for at most d or until cut; it reports whether that is so.
+func (r *run) settled(d time.Duration, cut <-chan struct{}) bool {
+	t := time.NewTimer(max(d, 0))
+	defer t.Stop()
+	select {
+	case <-r.quiet:
+		return true
+	case <-t.C:
+	case <-cut:
+	}
+	select {
+	case <-r.quiet:
+		return true
+	default:
+		return false
+	}
+}
+
+// interrupt ends the contexts of the handlers.
+func (r *run) interrupt() {
+	r.mu.Lock()
+	var ends []context.CancelCauseFunc
+	for _, h := range r.held {
+		if !h.over {
+			ends = append(ends, h.end)
+		}
+	}
+	r.mu.Unlock()
+	for _, end := range ends {
+		end(ErrDraining)
+	}
+	if r.ticks != nil {
+		r.ticks.interrupt()
+	}
+}
+
+// abandon hands back what still runs, and says how much that is.
+func (r *run) abandon() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range r.held {
+		if !h.over {
+			r.giveBack(h)
+		}
+	}
+	r.flush()
+	return r.running
+}
+
+// giveBack hands a held task back. Caller holds mu.
+func (r *run) giveBack(h *hold) {
+	h.end(ErrDraining)
+	r.finish(h, queue.Release{Outcome: queue.OutcomeHandBack})
+}
+
+// finish ends a hold with rel. Caller holds mu and calls flush.
+func (r *run) finish(h *hold, rel queue.Release) {
+	rel.ID, rel.Token = h.task.ID, h.task.Lease.Token
+	h.release, h.over = rel, true
+	r.unreleased++
+	r.pending = append(r.pending, h)
+}
+
+// keep makes the keeper keep up h's lease. Caller holds mu.
+func (r *run) keep(h *hold) {
+	h.pos = len(r.held)
+	r.held = append(r.held, h)
+	r.wakeBy(h.beatDue)
+}
+
+// drop ends that. Caller holds mu.
+func (r *run) drop(h *hold) {
+	if h.pos < 0 {
+		return
+	}
+	last := len(r.held) - 1
+	r.held[h.pos] = r.held[last]
+	r.held[h.pos].pos = h.pos
+	r.held[last] = nil
+	r.held = r.held[:last]
+	h.pos = -1
+}
+
+// lose notes that h's lease is gone. Caller holds mu, and ends the context and reports it after unlocking.
+func (r *run) lose(h *hold) {
+	h.lost = true
+	r.drop(h)
+}
+
+// reportLost ends the context of a lost hold and tells of it.
+func (r *run) reportLost(h *hold, why string) {
+	h.end(ErrLeaseLost)
+	r.cfg.log.Warn("lease lost", "task", h.task.ID, "queue", h.task.Queue, "attempt", h.task.Attempt, "why", why)
+	if r.cfg.observer != nil {
+		r.cfg.observer.LeaseLost(h.task)
+	}
+}
+
+// canceller is the power of a service to cancel tasks.
+type canceller interface {
+	CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error)
+}
+
+// cancelTask asks for the cancel of a task that its handler wants cancelled: the release that follows ends it so.
+func (r *run) cancelTask(h *hold) {
+	err := errors.ErrUnsupported
+	if c, ok := r.svc.(canceller); ok {
+		ctx, cancel := context.WithTimeout(r.calls, flushTimeout)
+		defer cancel()
+		_, err = c.CancelTasks(ctx, queue.Selection{IDs: []int64{h.task.ID}})
+	}
+	if err != nil {
+		r.cfg.log.Warn("a task that was to be cancelled fails for good instead", "task", h.task.ID, "err", err)
+	}
+}
+
+// changeLog logs a service's error once when it comes, changes its kind, or goes.
+type changeLog struct {
+	log  *slog.Logger
+	what string
+
+	mu   sync.Mutex
+	last queue.Kind
+}
+
+func (c *changeLog) note(err error) {
+	kind := queue.KindOf(err)
+	c.mu.Lock()
+	changed := kind != c.last
+	c.last = kind
+	c.mu.Unlock()
+	switch {
+	case !changed:
+	case err != nil:
+		c.log.Error("cannot "+c.what+", trying on", "err", err)
+	default:
+		c.log.Info("can " + c.what + " again")
+	}
+}

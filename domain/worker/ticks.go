@@ -1,0 +1,110 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// tickers is what the runtime needs of a service for ticks: part of queue.TickerRuns.
+type tickers interface {
+	RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error
+}
+
+// foreignPause keeps a tick that has no handler here from coming straight back.
+const foreignPause = 200 * time.Millisecond
+
+// tickLoop gives ticks to their handlers.
+type tickLoop struct {
+	svc    tickers
+	byName map[string]TickHandler
+	rest   TickHandler
+	run    *run
+
+	mu  sync.Mutex
+	end context.CancelCauseFunc // of the running handler's context; nil when none runs
+}
+
+// loop receives ticks until ctx ends, over any failure of the service.
+func (t *tickLoop) loop(ctx context.Context) {
+	log := &changeLog{log: t.run.cfg.log, what: "receive ticks"}
+	for failures := 0; ctx.Err() == nil; failures++ {
+		start := time.Now()
+		err := t.svc.RunTickerLoop(ctx, t.handle)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(start) > time.Minute {
+			failures = 0
+		}
+		log.note(err)
+		sleep(ctx, backoff(failures, 50*time.Millisecond, 5*time.Second))
+	}
+}
+
+// handle gives a tick to its handler, in a context that ends with the drain.
+func (t *tickLoop) handle(ctx context.Context, tick queue.Tick) (err error) {
+	h := t.byName[tick.Ticker]
+	if h == nil {
+		h = t.rest
+	}
+	if h == nil {
+		sleep(ctx, jitter(foreignPause))
+		return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + tick.Ticker, Msg: "has no handler here"}
+	}
+	hctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(errEnded)
+	if !t.begin(end) {
+		return ErrDraining
+	}
+	defer t.ended()
+	defer func() {
+		if v := recover(); v != nil {
+			err = newPanic(v)
+		}
+		if err != nil {
+			t.run.cfg.log.Error("a tick was not handled; it goes to the next who listens",
+				"ticker", tick.Ticker, "at", tick.At, "err", fmt.Sprint(err))
+		}
+	}()
+	return h(hctx, tick)
+}
+
+// begin counts a handler as running; false when the worker stops already.
+func (t *tickLoop) begin(end context.CancelCauseFunc) bool {
+	t.run.mu.Lock()
+	defer t.run.mu.Unlock()
+	if t.run.stopping {
+		return false
+	}
+	t.run.running++
+	t.mu.Lock()
+	t.end = end
+	t.mu.Unlock()
+	return true
+}
+
+func (t *tickLoop) ended() {
+	t.mu.Lock()
+	t.end = nil
+	t.mu.Unlock()
+	r := t.run
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running--
+	if r.stopping && r.running == 0 {
+		r.quieted()
+	}
+}
+
+// interrupt ends the context of a running handler.
+func (t *tickLoop) interrupt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.end != nil {
+		t.end(ErrDraining)
+	}
+}
