@@ -1,7 +1,7 @@
 # What there is to do with this repository: "make" alone lists it. Everything works without being root and as root.
 #
 # To add a target: write it with a "## help text" behind its name. To add a check: make it a prerequisite of check.
-# Variables to set from outside: PKG (packages, default all), RUN (tests by name), TESTFLAGS, and PGQUEUE_TEST_URL.
+# Variables to set from outside: PKG (packages, default all), RUN (tests by name), TESTFLAGS, LINTFLAGS (such as --fix).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,6 +13,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 PKG ?= work
 RUN ?=
 TESTFLAGS ?=
+LINTFLAGS ?=
 GOTEST = go test $(if $(RUN),-run '$(RUN)') $(TESTFLAGS)
 
 # Deferred, so that only who needs the modules pays for asking.
@@ -78,8 +79,8 @@ check: lint check-mods check-generate ## run every check but the tests
 
 .PHONY: lint
 lint: $(LINTER) ## look for mistakes and for code that is not formatted
-	$(LINTER) run $(PATTERNS)
-	cd tools && GOWORK=off ../$(LINTER) run ./...
+	$(LINTER) run $(LINTFLAGS) $(PATTERNS)
+	cd tools && GOWORK=off ../$(LINTER) run $(LINTFLAGS) ./...
 
 .PHONY: fmt
 fmt: $(LINTER) ## format the code
