@@ -31,8 +31,8 @@ func (f *folder) initialise(ctx context.Context, c *config, bin install) error {
 		"--locale=C",
 		"--no-instructions",
 	}
-	if c.temporary {
-		args = append(args, "--no-sync") // it need not survive the machine
+	if c.temporary || c.settings["fsync"] == "off" {
+		args = append(args, "--no-sync") // it need not survive a power cut
 	}
 	out, err := run(f.command(ctx, filepath.Join(bin.dir, "initdb"), args...), "")
 	if err != nil {
@@ -53,7 +53,7 @@ func (f *folder) initialise(ctx context.Context, c *config, bin install) error {
 // runs at every start: it takes some 40 ms, and mends a dropped database and a
 // lost password file.
 func (f *folder) prepare(ctx context.Context, c *config, bin install, password string) error {
-	args := append([]string{"--single", "-D", f.cluster()}, c.settingArgs()...)
+	args := append([]string{"--single", "-D", f.cluster()}, c.settingArgs(f.mark())...)
 	cmd := f.command(ctx, filepath.Join(bin.dir, "postgres"), append(args, "postgres")...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	out, err := run(cmd, "CREATE DATABASE "+database+"\nALTER ROLE "+role+" PASSWORD '"+password+"'\n")

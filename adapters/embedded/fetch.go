@@ -61,11 +61,11 @@ func fetchFrom(ctx context.Context, major int, dir, source string) (string, erro
 	// with its transfer, cleans up its own folder and its result is dropped.
 	done := make(chan error, 1)
 	go func() {
-		defer func() { _ = os.RemoveAll(tmp) }()
 		err := download(tmp, version, source)
 		if err == nil && ctx.Err() == nil {
 			err = place(filepath.Join(tmp, "run"), target)
 		}
+		_ = os.RemoveAll(tmp) // what remains is of no use, and harmless
 		done <- err
 	}()
 	select {

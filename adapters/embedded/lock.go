@@ -2,6 +2,8 @@ package embedded
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -117,9 +119,22 @@ func (f *folder) signalSurvivors(sig syscall.Signal) {
 	if sig == syscall.SIGINT {
 		sig = syscall.SIGTERM // SIGINT only cancels a backend's statement
 	}
-	for _, pid := range strayBackends(f.cluster()) {
+	for _, pid := range strayBackends(f.mark()) {
 		_ = kill(pid, sig)
 	}
+}
+
+// mark names the folder in the titles of PostgreSQL's processes, through the
+// setting cluster_name.
+func (f *folder) mark() string {
+	sum := sha256.Sum256([]byte(f.path))
+	return "pgqueue-" + hex.EncodeToString(sum[:8])
+}
+
+// marked knows the title of a child of a postmaster with that mark, such as
+// "postgres: <mark>: checkpointer".
+func marked(title, mark string) bool {
+	return strings.HasPrefix(title, "postgres: "+mark+": ")
 }
 
 // serverPid is the process number in postmaster.pid, 0 when there is none.

@@ -136,6 +136,7 @@ var reserved = map[string]string{
 	"config_file":             "it belongs to the data folder",
 	"hba_file":                "it belongs to the data folder",
 	"ident_file":              "it belongs to the data folder",
+	"cluster_name":            "it tells the processes of one data folder from others",
 	"external_pid_file":       "it belongs to the data folder",
 	"logging_collector":       "use WithLogger",
 	"log_destination":         "use WithLogger",
@@ -174,7 +175,7 @@ func (c *config) validate() error {
 // settingArgs gives the settings as arguments of postgres. Durability is said
 // aloud, so that a configuration file changed for a test cannot take it away
 // unseen.
-func (c *config) settingArgs() []string {
+func (c *config) settingArgs(mark string) []string {
 	all := map[string]string{
 		"fsync":              "on",
 		"full_page_writes":   "on",
@@ -184,6 +185,7 @@ func (c *config) settingArgs() []string {
 	maps.Copy(all, c.settings)
 	all["listen_addresses"] = host
 	all["unix_socket_directories"] = ""
+	all["cluster_name"] = mark
 	all["logging_collector"] = "off"
 	all["log_destination"] = "stderr"
 	all["lc_messages"] = "C"

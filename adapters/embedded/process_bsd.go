@@ -35,6 +35,20 @@ func servesCluster(pid int, cluster string) bool {
 	return false
 }
 
-// strayBackends finds none: ps does not tell the data directory of a backend.
-// They end by themselves once their statement has.
-func strayBackends(string) []int { return nil }
+// strayBackends are the processes whose title bears the mark of the folder.
+func strayBackends(mark string) []int {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "ps", "-axww", "-o", "pid=,args=").Output()
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for line := range strings.Lines(string(out)) {
+		number, title, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if pid, err := strconv.Atoi(number); err == nil && marked(strings.TrimSpace(title), mark) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

@@ -42,13 +42,9 @@ func servesCluster(pid int, cluster string) bool {
 	return true
 }
 
-// strayBackends are the PostgreSQL processes that work in the data directory,
-// as far as /proc shows them.
-func strayBackends(cluster string) []int {
-	want, err := os.Stat(cluster)
-	if err != nil {
-		return nil
-	}
+// strayBackends are the processes whose title bears the mark of the folder.
+// Titles are open to all, unlike working directories.
+func strayBackends(mark string) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
@@ -59,11 +55,7 @@ func strayBackends(cluster string) []int {
 		if err != nil {
 			continue
 		}
-		cwd, err := os.Stat("/proc/" + e.Name() + "/cwd")
-		if err != nil || !os.SameFile(cwd, want) {
-			continue
-		}
-		if args := processArgs(pid); len(args) > 0 && postgresName(args[0]) {
+		if args := processArgs(pid); len(args) > 0 && marked(args[0], mark) {
 			pids = append(pids, pid)
 		}
 	}
@@ -79,11 +71,8 @@ func processArgs(pid int) []string {
 	return strings.Split(string(b), "\x00")
 }
 
-// postgresName knows the postmaster by its program and its children by the
-// title they give themselves: "postgres: checkpointer".
 func postgresName(arg0 string) bool {
-	name, _, _ := strings.Cut(arg0, ":")
-	switch filepath.Base(name) {
+	switch filepath.Base(arg0) {
 	case "postgres", "postmaster":
 		return true
 	}

@@ -160,7 +160,7 @@ func (s *Server) listen(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		args := append([]string{"-D", f.cluster(), "-p", strconv.Itoa(port)}, c.settingArgs()...)
+		args := append([]string{"-D", f.cluster(), "-p", strconv.Itoa(port)}, c.settingArgs(f.mark())...)
 		// Not bound to ctx: it outlives the start.
 		cmd := f.command(context.WithoutCancel(ctx), filepath.Join(s.bin.dir, "postgres"), args...)
 		pm, err := launch(cmd, c.logger)
