@@ -75,7 +75,7 @@ test-tools:
 ##@ Check
 
 .PHONY: check
-check: lint check-mods check-generate ## run every check but the tests
+check: lint check-mods check-imports check-generate ## run every check but the tests
 
 .PHONY: lint
 lint: $(LINTER) ## look for mistakes and for code that is not formatted
@@ -93,6 +93,11 @@ mods: $(MODTOOL) ## make every go.mod agree with the others, and tidy them
 .PHONY: check-mods
 check-mods: $(MODTOOL) ## tell which go.mod does not agree
 	$(MODTOOL) check
+
+# Never from go's cache of test results: it cannot know that this test reads every module.
+.PHONY: check-imports
+check-imports: ## tell which package imports what it may not
+	go test -count 1 ./apps/e2e/rules
 
 .PHONY: generate
 generate: ## write generated files anew
