@@ -1,0 +1,257 @@
+package manager
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// AwaitTask returns the task as soon as it is finished, or as it is when wait (0 to MaxWait) is over. It holds no
+// database connection while it waits, and all awaited tasks of a namespace are looked at in one Store call.
+func (m *Manager) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
+	return do(ctx, m, opAwaitTask, func(ctx context.Context) (*queue.Task, error) {
+		if err := checkID(id); err != nil {
+			return nil, err
+		}
+		if err := checkRange("wait", wait, 0, queue.MaxWait); err != nil {
+			return nil, err
+		}
+		if wait > 0 {
+			t, err := m.awaits.await(ctx, m.namespace, id, wait)
+			if t != nil || err != nil {
+				return t, err
+			}
+		}
+		ctx, leave, err := m.enter(ctx, m.cfg.callTimeout)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+		return m.getTask(ctx, id, false)
+	})
+}
+
+// awaits are the tasks that somebody awaits: a releasing goroutine of this process tells of their end at once, the feed
+// of events, where it is read, gives a hint, and looks at a growing interval find what nobody told.
+type awaits struct {
+	c  *core
+	mu sync.Mutex
+	of map[string]*awaited // by namespace
+}
+
+type awaited struct {
+	*alarm
+	tasks map[int64]*awaitedTask
+}
+
+type awaitedTask struct {
+	awaiters map[*awaiter]struct{}
+	pace     pace
+	lookAt   time.Time
+}
+
+type awaiter struct {
+	done chan struct{}
+	task *queue.Task
+	err  error
+}
+
+func newAwaits(c *core) *awaits { return &awaits{c: c, of: map[string]*awaited{}} }
+
+// await returns the finished task, or nil when the time is over.
+func (as *awaits) await(ctx context.Context, namespace string, id int64, wait time.Duration) (*queue.Task, error) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	a := &awaiter{done: make(chan struct{})}
+	if !as.add(namespace, id, a) {
+		return nil, errClosed()
+	}
+	defer as.remove(namespace, id, a)
+	select {
+	case <-a.done:
+		return a.task, a.err
+	case <-ctx.Done():
+		return nil, ended(ctx)
+	case <-as.c.closing:
+		return nil, errClosed()
+	case <-timer.C:
+		return nil, nil
+	}
+}
+
+func (as *awaits) add(namespace string, id int64, a *awaiter) bool {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	ns := as.of[namespace]
+	if ns == nil {
+		ns = &awaited{alarm: newAlarm(), tasks: map[int64]*awaitedTask{}}
+		if !as.c.spawn(func() { as.run(namespace, ns) }) {
+			return false
+		}
+		as.of[namespace] = ns
+	}
+	t := ns.tasks[id]
+	if t == nil {
+		t = &awaitedTask{
+			awaiters: map[*awaiter]struct{}{},
+			pace:     pace{least: min(leastPoll, as.c.cfg.poll), most: as.c.cfg.poll},
+		}
+		ns.tasks[id] = t
+	}
+	t.awaiters[a] = struct{}{}
+	t.lookAt = time.Time{}
+	ns.ring()
+	return true
+}
+
+func (as *awaits) remove(namespace string, id int64, a *awaiter) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	ns := as.of[namespace]
+	if ns == nil || ns.tasks[id] == nil {
+		return
+	}
+	delete(ns.tasks[id].awaiters, a)
+	if len(ns.tasks[id].awaiters) == 0 {
+		delete(ns.tasks, id)
+	}
+	if len(ns.tasks) == 0 {
+		ns.ring() // the loop ends
+	}
+}
+
+// run looks at awaited tasks while there are any.
+func (as *awaits) run(namespace string, ns *awaited) {
+	for {
+		ids, sleep, ok := as.due(namespace, ns)
+		switch {
+		case !ok:
+			return
+		case len(ids) > 0:
+			as.look(namespace, ns, ids)
+		case !ns.wait(as.c.closing, sleep):
+			return
+		}
+	}
+}
+
+// due gives the tasks to look at now, at most a page of them, and else how long to sleep; ok is false when none is left.
+func (as *awaits) due(namespace string, ns *awaited) (ids []int64, sleep time.Duration, ok bool) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if len(ns.tasks) == 0 || as.c.isClosed() {
+		delete(as.of, namespace)
+		return nil, 0, false
+	}
+	now := time.Now()
+	soon := now.Add(leastPoll / 2) // what is nearly due joins this call
+	next := now.Add(as.c.cfg.poll)
+	for id, t := range ns.tasks {
+		if t.lookAt.Before(soon) && len(ids) < queue.MaxPage {
+			ids = append(ids, id)
+			t.lookAt = now.Add(t.pace.next())
+		}
+		if t.lookAt.Before(next) {
+			next = t.lookAt
+		}
+	}
+	slices.Sort(ids)
+	return ids, next.Sub(now), true
+}
+
+// look asks the Store for tasks and tells of those that are finished or gone.
+func (as *awaits) look(namespace string, ns *awaited, ids []int64) {
+	ctx, cancel := as.c.call()
+	defer cancel()
+	found, err := as.c.store.GetTasks(ctx, namespace, ids, false)
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if err != nil {
+		for _, id := range ids {
+			if !passing(err) {
+				ns.tell(id, nil, err)
+			}
+		}
+		return
+	}
+	there := make(map[int64]bool, len(found))
+	for _, t := range found {
+		there[t.ID] = true
+		if t.Status.Finished() {
+			ns.tell(t.ID, t, nil)
+		}
+	}
+	for _, id := range ids {
+		if !there[id] {
+			ns.tell(id, nil, noTask(id))
+		}
+	}
+}
+
+// tell answers those who await a task.
+func (ns *awaited) tell(id int64, t *queue.Task, err error) {
+	at := ns.tasks[id]
+	if at == nil {
+		return
+	}
+	for a := range at.awaiters {
+		if t != nil {
+			a.task = clone(t)
+		}
+		a.err = err
+		close(a.done)
+	}
+	delete(ns.tasks, id)
+	if len(ns.tasks) == 0 {
+		ns.ring()
+	}
+}
+
+// finished tells of a task whose end this process has just seen; t stays the caller's.
+func (as *awaits) finished(t *queue.Task) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if ns := as.of[t.Namespace]; ns != nil {
+		ns.tell(t.ID, t, nil)
+	}
+}
+
+// suspect has a task looked at that may have ended.
+func (as *awaits) suspect(namespace string, id int64) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if ns := as.of[namespace]; ns != nil && ns.tasks[id] != nil {
+		ns.tasks[id].lookAt = time.Time{}
+		ns.ring()
+	}
+}
+
+// suspectAll has every awaited task of the namespace ("" = of all) looked at.
+func (as *awaits) suspectAll(namespace string) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	for name, ns := range as.of {
+		if namespace == "" || namespace == name {
+			for _, t := range ns.tasks {
+				t.lookAt = time.Time{}
+			}
+			ns.ring()
+		}
+	}
+}
+
+// clone is a copy of t that shares nothing with it.
+func clone(t *queue.Task) *queue.Task {
+	c := *t
+	c.Payload, c.Result, c.Progress = slices.Clone(t.Payload), slices.Clone(t.Result), slices.Clone(t.Progress)
+	c.Headers, c.Errors = maps.Clone(t.Headers), slices.Clone(t.Errors)
+	if t.Lease != nil {
+		l := *t.Lease
+		c.Lease = &l
+	}
+	return &c
+}

@@ -1,0 +1,270 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// paces is how often each chore is looked after: at most this long after the last step, earlier when the step said when
+// there will be more. idle counts when it said nothing.
+var paces = map[queue.Chore]struct{ busy, idle time.Duration }{
+	queue.ChorePromote: {250 * time.Millisecond, time.Second},
+	queue.ChoreRescue:  {time.Second, time.Second},
+	queue.ChoreExpire:  {time.Second, time.Second},
+	queue.ChorePrune:   {10 * time.Second, 10 * time.Second},
+	queue.ChoreFold:    {250 * time.Millisecond, 250 * time.Millisecond},
+	queue.ChoreTick:    {time.Second, time.Second},
+}
+
+// After an error a chore rests from least to most.
+const (
+	leastChoreRest = 250 * time.Millisecond
+	mostChoreRest  = 10 * time.Second
+)
+
+// ChoreHealth is how a chore does in this process.
+type ChoreHealth struct {
+	Chore queue.Chore
+	// Steps done well and what they dealt with, since the manager was made.
+	Steps int64
+	Moved int64
+	// Moves counts, for rescue, by what became of the tasks.
+	Moves map[queue.Status]int64
+	// LastSuccess is when a step last ended well; zero before the first.
+	LastSuccess time.Time
+	// LastError of a step and when it was; kept after the chore has recovered.
+	LastError   error
+	LastErrorAt time.Time
+	// Failing is how many steps have failed in a row; 0 = well.
+	Failing int
+	// Lag of the last step that dealt with something: by how much the oldest was late.
+	Lag time.Duration
+}
+
+// chores is the background work.
+type chores struct {
+	c       *core
+	running atomic.Bool
+	of      map[queue.Chore]*chore // never changed
+}
+
+type chore struct {
+	*alarm
+	mu     sync.Mutex
+	health ChoreHealth
+}
+
+func newChores(c *core) *chores {
+	cs := &chores{c: c, of: map[queue.Chore]*chore{}}
+	for _, kind := range queue.Chores() {
+		cs.of[kind] = &chore{alarm: newAlarm(), health: ChoreHealth{Chore: kind}}
+	}
+	return cs
+}
+
+// kickIn has a chore looked after in d at the latest, when this process does it.
+func (cs *chores) kickIn(kind queue.Chore, d time.Duration) {
+	if cs.running.Load() {
+		cs.of[kind].ringIn(d)
+	}
+}
+
+// Run does the background work, unless WithBackgroundWork(false), and listens for hints of other processes, until ctx
+// ends or the manager is closed; then it waits for the steps in flight and returns nil. KindConflict when it runs already.
+// Steps that fail are logged and repeated; [Manager.Health] tells.
+func (m *Manager) Run(ctx context.Context) error {
+	_, err := do(ctx, m, opRun, func(ctx context.Context) (struct{}, error) { return struct{}{}, m.runBackground(ctx) })
+	return err
+}
+
+func (c *core) runBackground(ctx context.Context) error {
+	if !c.chores.running.CompareAndSwap(false, true) {
+		return &queue.Error{Kind: queue.KindConflict, Msg: "the manager runs already"}
+	}
+	defer c.chores.running.Store(false)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var work sync.WaitGroup
+	start := func(f func(context.Context)) bool {
+		work.Add(1)
+		ok := c.spawn(func() { defer work.Done(); f(ctx) })
+		if !ok {
+			work.Done()
+		}
+		return ok
+	}
+	ok := start(c.listen)
+	if c.cfg.background {
+		for _, kind := range queue.Chores() {
+			ok = ok && start(func(ctx context.Context) { c.chores.do(ctx, kind) })
+		}
+	}
+	if ok {
+		select {
+		case <-ctx.Done():
+		case <-c.closing:
+		}
+	}
+	cancel()
+	work.Wait()
+	return nil
+}
+
+// Health tells how each chore does in this process. It is a copy.
+func (m *Manager) Health() []ChoreHealth {
+	var all []ChoreHealth
+	for _, kind := range queue.Chores() {
+		ch := m.chores.of[kind]
+		ch.mu.Lock()
+		h := ch.health
+		h.Moves = make(map[queue.Status]int64, len(ch.health.Moves))
+		for s, n := range ch.health.Moves {
+			h.Moves[s] = n
+		}
+		ch.mu.Unlock()
+		all = append(all, h)
+	}
+	return all
+}
+
+// do looks after one chore until ctx ends.
+func (cs *chores) do(ctx context.Context, kind queue.Chore) {
+	ch := cs.of[kind]
+	rest := pace{least: leastChoreRest, most: mostChoreRest}
+	for ctx.Err() == nil {
+		done, err := cs.step(ctx, kind)
+		if ctx.Err() != nil {
+			return
+		}
+		sleep := nextStep(kind, done)
+		switch failed := ch.note(done, err); {
+		case err != nil:
+			sleep = rest.next()
+			if failed == 1 {
+				cs.c.cfg.log.Warn("background work fails; trying on", "chore", kind, "error", err)
+			}
+			pauseUntil(ctx.Done(), sleep) // a kick does not help
+			continue
+		case failed > 0:
+			cs.c.cfg.log.Info("background work is well again", "chore", kind, "failed", failed)
+		}
+		rest.reset()
+		cs.tell(kind, done)
+		if sleep > 0 && !ch.wait(ctx.Done(), sleep) {
+			return
+		}
+	}
+}
+
+// step does one step; a panic in it is an error.
+func (cs *chores) step(ctx context.Context, kind queue.Chore) (done queue.Maintained, err error) {
+	ctx, cancel := context.WithTimeout(ctx, cs.c.cfg.callTimeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	return cs.c.store.Maintain(ctx, kind)
+}
+
+// nextStep is how long to sleep after a step.
+func nextStep(kind queue.Chore, done queue.Maintained) time.Duration {
+	p := paces[kind]
+	switch {
+	case done.More:
+		return 0
+	case done.NextIn <= 0:
+		return jittered(p.idle)
+	case done.NextIn < p.busy:
+		return max(done.NextIn, time.Millisecond)
+	}
+	return jittered(p.busy)
+}
+
+// note keeps the outcome of a step. It returns how many steps in a row have failed, this one included; after a good step
+// how many had before it.
+func (ch *chore) note(done queue.Maintained, err error) (failed int) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	h := &ch.health
+	now := time.Now()
+	if err != nil {
+		h.LastError, h.LastErrorAt = fmt.Errorf("%s: %w", h.Chore, err), now
+		h.Failing++
+		return h.Failing
+	}
+	failed, h.Failing = h.Failing, 0
+	h.LastSuccess = now
+	h.Steps++
+	h.Moved += int64(done.Moved)
+	if done.Moved > 0 {
+		h.Lag = done.Lag
+	}
+	for s, n := range done.Moves {
+		if h.Moves == nil {
+			h.Moves = map[queue.Status]int64{}
+		}
+		h.Moves[s] += int64(n)
+	}
+	return failed
+}
+
+// tell passes on what a step has made ready or ended.
+func (cs *chores) tell(kind queue.Chore, done queue.Maintained) {
+	for _, w := range done.Woken {
+		cs.c.rooms.wake(w)
+	}
+	if done.Moved == 0 {
+		return
+	}
+	switch kind {
+	case queue.ChoreRescue, queue.ChoreExpire:
+		cs.c.feeds.changed("")
+		cs.c.awaits.suspectAll("")
+	case queue.ChoreTick:
+		cs.c.feeds.changed("")
+	case queue.ChorePromote, queue.ChorePrune, queue.ChoreFold: // nothing that anybody waits for
+	}
+}
+
+// listen hears of tasks that other processes made ready, where the store can tell.
+func (c *core) listen(ctx context.Context) {
+	l, ok := queue.StoreAs[queue.Listener](c.store)
+	if !ok {
+		return
+	}
+	rest := pace{least: leastChoreRest, most: mostChoreRest}
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := c.hear(ctx, l)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > mostChoreRest {
+			rest.reset()
+		}
+		c.cfg.log.Warn("cannot listen for wake-ups; polling meanwhile", "error", err)
+		pauseUntil(ctx.Done(), rest.next())
+		c.heard(queue.Wake{}) // what was said meanwhile
+	}
+}
+
+func (c *core) hear(ctx context.Context, l queue.Listener) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	return l.Listen(ctx, c.heard)
+}
+
+func (c *core) heard(w queue.Wake) {
+	c.rooms.wake(w)
+	c.feeds.changed(w.Namespace)
+}

@@ -1,0 +1,110 @@
+package manager
+
+import (
+	"context"
+	"strings"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// lot is what retains share a Store call for: the queues of a namespace, sorted and joined by commas; "" = any.
+type lot struct{ namespace, queues string }
+
+func (l lot) names() []string {
+	if l.queues == "" {
+		return nil
+	}
+	return strings.Split(l.queues, ",")
+}
+
+// RetainTasks takes up to Limit available tasks under leases; none is an empty list, not an error. With Wait it blocks,
+// without a database connection, until at least one is there, the time is over or ctx ends. Those who wait for the same
+// queues are served in the order in which they came.
+func (m *Manager) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
+	return do(ctx, m, opRetainTasks, func(ctx context.Context) ([]*queue.Task, error) { return m.retain(ctx, r) })
+}
+
+func (m *Manager) retain(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
+	r, err := r.Normalize()
+	if err != nil {
+		return nil, err
+	}
+	key := lot{m.namespace, strings.Join(r.Queues, ",")}
+	share := queue.RetainShare{Worker: r.Worker, Limit: r.Limit, Lease: r.Lease}
+	if r.Wait > 0 {
+		return m.rooms.retain(ctx, key, share, r.Wait)
+	}
+	return m.retainNow(ctx, key, share)
+}
+
+func (c *core) retainNow(ctx context.Context, key lot, share queue.RetainShare) ([]*queue.Task, error) {
+	outs, err := c.retains.do(ctx, key, share)
+	if err != nil {
+		return nil, err
+	}
+	return outs[0], nil
+}
+
+// HeartbeatTasks extends leases and answers each in order.
+func (m *Manager) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
+	return do(ctx, m, opHeartbeatTasks, func(ctx context.Context) ([]queue.Beat, error) {
+		if err := checkBatch("heartbeats", len(beats)); err != nil {
+			return nil, err
+		}
+		outs, err := checked(beats, queue.Heartbeat.Check,
+			func(err error) queue.Beat { return queue.Beat{Err: err} },
+			func(good []queue.Heartbeat) ([]queue.Beat, error) { return m.beats.do(ctx, m.namespace, good...) })
+		for i := range outs {
+			outs[i].Err = queue.WithOp(opHeartbeatTasks.name, outs[i].Err)
+		}
+		return outs, err
+	})
+}
+
+// ReleaseTasks ends holds and answers each in order.
+func (m *Manager) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	return do(ctx, m, opReleaseTasks, func(ctx context.Context) ([]queue.Released, error) {
+		outs, err := m.release(ctx, releases)
+		for i := range outs {
+			outs[i].Err = queue.WithOp(opReleaseTasks.name, outs[i].Err)
+		}
+		return outs, err
+	})
+}
+
+func (m *Manager) release(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	if err := checkBatch("releases", len(releases)); err != nil {
+		return nil, err
+	}
+	return checked(releases,
+		func(r queue.Release) error { return r.Check(m.cfg.maxPayload) },
+		func(err error) queue.Released { return queue.Released{Err: err} },
+		func(good []queue.Release) ([]queue.Released, error) { return m.releases.do(ctx, m.namespace, good...) })
+}
+
+// checked answers the items that check refuses itself and has send answer the others, each in its place.
+func checked[In, Out any](items []In, check func(In) error, refuse func(error) Out, send func([]In) ([]Out, error)) ([]Out, error) {
+	if len(items) == 0 {
+		return nil, nil
+	}
+	outs := make([]Out, len(items))
+	good, at := make([]In, 0, len(items)), make([]int, 0, len(items))
+	for i, it := range items {
+		if err := check(it); err != nil {
+			outs[i] = refuse(err)
+			continue
+		}
+		good, at = append(good, it), append(at, i)
+	}
+	if len(good) == 0 {
+		return outs, nil
+	}
+	answers, err := send(good)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range answers {
+		outs[at[i]] = a
+	}
+	return outs, nil
+}

@@ -1,0 +1,254 @@
+package manager
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// core is what the managers of all namespaces share. It owns every goroutine: each was started by spawn, ends by itself
+// when it has nothing to do, and at the latest when closing is closed.
+type core struct {
+	store queue.Store
+	cfg   config
+
+	base    context.Context //nolint:containedctx // bounds the Store calls of the manager's own goroutines
+	stop    context.CancelFunc
+	closing chan struct{}
+
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+
+	creates  *gatherer[string, queue.NewTask, queue.Created]
+	retains  *gatherer[lot, queue.RetainShare, []*queue.Task]
+	beats    *gatherer[string, queue.Heartbeat, queue.Beat]
+	releases *gatherer[string, queue.Release, queue.Released]
+
+	rooms  *rooms
+	awaits *awaits
+	feeds  *feeds
+	ticks  *tickHubs
+	chores *chores
+	held   *held
+	capped *capped
+}
+
+func newCore(store queue.Store, cfg config) *core {
+	c := &core{store: store, cfg: cfg, closing: make(chan struct{})}
+	c.base, c.stop = context.WithCancel(context.Background())
+	c.creates = newGatherer(c, writes, c.createTasks)
+	c.creates.size = func(t queue.NewTask) int { return len(t.Payload) }
+	c.retains = newGatherer(c, reads, c.retainTasks)
+	c.retains.lost = func(l lot, outs [][]*queue.Task) {
+		for _, tasks := range outs {
+			c.handBack(l.namespace, tasks)
+		}
+	}
+	c.beats = newGatherer(c, reads, store.HeartbeatTasks)
+	c.releases = newGatherer(c, writes, c.releaseTasks)
+	c.releases.size = func(r queue.Release) int { return len(r.Result) }
+	c.rooms = newRooms(c)
+	c.awaits = newAwaits(c)
+	c.feeds = newFeeds(c)
+	c.ticks = newTickHubs(c)
+	c.chores = newChores(c)
+	c.held = newHeld()
+	c.capped = newCapped(c)
+	return c
+}
+
+func newGatherer[K comparable, In, Out any](c *core, unsure queue.Kind, commit func(context.Context, K, []In) ([]Out, error)) *gatherer[K, In, Out] {
+	return &gatherer[K, In, Out]{
+		limits: c.cfg.gather, timeout: c.cfg.callTimeout, base: c.base, spawn: c.spawn, commit: commit, unsure: unsure,
+		lanes: map[K]*lane[K, In, Out]{},
+	}
+}
+
+// spawn runs f in a goroutine that close waits for; false when the manager is closed.
+func (c *core) spawn(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.wg.Go(f)
+	return true
+}
+
+// enter lets a caller's goroutine call the Store: its context ends after timeout, and when close gives up waiting.
+func (c *core) enter(ctx context.Context, timeout time.Duration) (context.Context, func(), error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, nil, errClosed()
+	}
+	c.wg.Add(1)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	unhook := context.AfterFunc(c.base, cancel)
+	return ctx, func() { unhook(); cancel(); c.wg.Done() }, nil
+}
+
+// call is the context of a Store call by a goroutine of the manager's own.
+func (c *core) call() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(c.base, c.cfg.callTimeout)
+}
+
+func (c *core) isClosed() bool {
+	select {
+	case <-c.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// close refuses new calls, answers those that wait, and lets Store calls in flight end until ctx does; then it cancels
+// them.
+func (c *core) close(ctx context.Context) error {
+	c.mu.Lock()
+	if !c.closed {
+		c.closed = true
+		close(c.closing)
+	}
+	c.mu.Unlock()
+	c.creates.close()
+	c.retains.close()
+	c.beats.close()
+	c.releases.close()
+	defer c.stop()
+	unhook := context.AfterFunc(ctx, c.stop)
+	c.wg.Wait()
+	if !unhook() && c.base.Err() != nil {
+		return ended(ctx)
+	}
+	return nil
+}
+
+// createTasks is a gathered Store call and the telling of what it made ready.
+func (c *core) createTasks(ctx context.Context, namespace string, tasks []queue.NewTask) ([]queue.Created, error) {
+	return c.create(ctx, queue.Create{Namespace: namespace, Tasks: tasks})
+}
+
+func (c *core) create(ctx context.Context, batch queue.Create) ([]queue.Created, error) {
+	made, err := c.store.CreateTasks(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
+	told := teller{c: c, namespace: batch.Namespace}
+	for i := range made {
+		if t := made[i].Task; t != nil && made[i].Err == nil && !t.Replayed {
+			told.waiting(t)
+		}
+	}
+	told.changed()
+	return made, nil
+}
+
+func (c *core) retainTasks(ctx context.Context, l lot, shares []queue.RetainShare) ([][]*queue.Task, error) {
+	outs, err := c.store.RetainTasks(ctx, queue.Retain{Namespace: l.namespace, Queues: l.names(), Requests: shares})
+	if err != nil {
+		return nil, err
+	}
+	for _, tasks := range outs {
+		if len(tasks) > 0 {
+			c.feeds.changed(l.namespace)
+			break
+		}
+	}
+	return outs, nil
+}
+
+func (c *core) releaseTasks(ctx context.Context, namespace string, releases []queue.Release) ([]queue.Released, error) {
+	outs, err := c.store.ReleaseTasks(ctx, namespace, releases)
+	if err != nil {
+		return nil, err
+	}
+	told := teller{c: c, namespace: namespace}
+	for i := range outs {
+		t := outs[i].Task
+		if t == nil || outs[i].Err != nil {
+			continue
+		}
+		if t.Status.Waiting() {
+			told.waiting(t)
+		} else {
+			c.awaits.finished(t)
+		}
+		told.freed(t.Queue)
+	}
+	told.changed()
+	return outs, nil
+}
+
+// handBack returns tasks that were retained for a caller that has gone, so that nothing stays held. It is called from
+// goroutines of the manager's own.
+func (c *core) handBack(namespace string, tasks []*queue.Task) {
+	var back []queue.Release
+	for _, t := range tasks {
+		if t.Lease != nil {
+			back = append(back, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack})
+		}
+	}
+	if len(back) == 0 {
+		return
+	}
+	c.wg.Go(func() {
+		tries := pace{least: 100 * time.Millisecond, most: c.cfg.poll}
+		for range 5 {
+			ctx, cancel := c.call()
+			_, err := c.releaseTasks(ctx, namespace, back)
+			cancel()
+			if err == nil {
+				return
+			}
+			c.cfg.log.Warn("cannot hand back tasks whose caller has gone; their leases end by themselves",
+				"namespace", namespace, "tasks", len(back), "error", err)
+			pauseUntil(c.base.Done(), tries.next())
+		}
+	})
+}
+
+// teller tells the parked what one Store call of a namespace made ready, each queue once.
+type teller struct {
+	c         *core
+	namespace string
+	ready     string // the last queue told of; runs of one queue are the rule
+	freedLast string
+	any       bool
+}
+
+// waiting tells of a task that is new or retry.
+func (t *teller) waiting(task *queue.Task) {
+	t.any = true
+	if !task.DelayedAt.IsZero() {
+		if in := time.Until(task.DelayedAt); in > 0 { // a hint: only the database's clock decides
+			t.c.chores.kickIn(queue.ChorePromote, in)
+			t.c.rooms.wakeIn(t.namespace, task.Queue, in)
+			return
+		}
+	}
+	if t.ready != task.Queue {
+		t.ready = task.Queue
+		t.c.rooms.wake(queue.Wake{Namespace: t.namespace, Queue: task.Queue})
+	}
+}
+
+// freed tells of a place in a queue whose concurrency may be limited.
+func (t *teller) freed(name string) {
+	t.any = true
+	if t.freedLast != name && t.ready != name {
+		t.freedLast = name
+		if t.c.rooms.wanted(t.namespace, name) && t.c.capped.is(t.namespace, name) {
+			t.c.rooms.wake(queue.Wake{Namespace: t.namespace, Queue: name})
+		}
+	}
+}
+
+func (t *teller) changed() {
+	if t.any {
+		t.c.feeds.changed(t.namespace)
+	}
+}

@@ -1,0 +1,334 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// gatherer turns the calls of many goroutines into few Store calls, the way a log's group commit does: an idle lane
+// sends a call at once; what arrives while its Store calls are in flight leaves together with the next. Each caller is
+// answered when its batch has committed. A lane is what can share a Store call: a namespace, a set of queues.
+//
+// Goroutines run only while there is something to send. A Store call has its own deadline, never a caller's.
+type gatherer[K comparable, In, Out any] struct {
+	limits  Gather
+	timeout time.Duration
+	base    context.Context //nolint:containedctx // the owner's: it bounds the Store calls, not a request
+	spawn   func(func()) bool
+	// commit is the Store call: it answers in in order.
+	commit func(ctx context.Context, key K, in []In) ([]Out, error)
+	// size is what an item weighs in bytes; nil = nothing.
+	size func(In) int
+	// lost is given the answers of a caller that has gone; nil = nothing to do.
+	lost func(key K, outs []Out)
+	// unsure is the kind of error for a caller that goes, or a deadline that passes, during the Store call.
+	unsure queue.Kind
+
+	mu      sync.Mutex
+	lanes   map[K]*lane[K, In, Out]
+	ready   []*lane[K, In, Out] // lanes that may send, in turn
+	running int                 // goroutines
+	waiting int                 // callers
+	closed  bool
+}
+
+type lane[K comparable, In, Out any] struct {
+	key     K
+	queue   []*batch[In, Out]
+	queued  bool // in ready
+	running int  // Store calls in flight
+	hint    int  // size of the last batch
+}
+
+type batch[In, Out any] struct {
+	in    []In
+	calls []*call[Out]
+	bytes int
+	done  chan struct{}
+}
+
+// call is one caller's share of a batch. Its state is guarded by the gatherer's lock until the batch is done.
+type call[Out any] struct {
+	from, to int
+	state    callState
+	out      []Out
+	err      error
+}
+
+type callState uint8
+
+const (
+	callWaiting callState = iota
+	callSent
+	callAnswered
+	callGone
+)
+
+// do sends in with the next Store call of key's lane and returns its answers. When ctx ends before the batch left,
+// nothing happens; when it ends later, the call may happen all the same.
+func (g *gatherer[K, In, Out]) do(ctx context.Context, key K, in ...In) ([]Out, error) {
+	bytes := 0
+	if g.size != nil {
+		for i := range in {
+			bytes += g.size(in[i])
+		}
+	}
+	g.mu.Lock()
+	switch {
+	case g.closed:
+		g.mu.Unlock()
+		return nil, errClosed()
+	case g.waiting >= g.limits.MaxWaiting:
+		g.mu.Unlock()
+		return nil, &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("%d calls wait already; try again later", g.limits.MaxWaiting)}
+	}
+	g.waiting++
+	l := g.lanes[key]
+	if l == nil {
+		l = &lane[K, In, Out]{key: key}
+		g.lanes[key] = l
+	}
+	b := l.open(len(in), bytes, g.limits.MaxBatch)
+	c := &call[Out]{from: len(b.in), to: len(b.in) + len(in)}
+	b.in = append(b.in, in...)
+	b.calls = append(b.calls, c)
+	b.bytes += bytes
+	if g.offer(l) {
+		g.start()
+	}
+	g.mu.Unlock()
+
+	select {
+	case <-b.done:
+		return c.out, c.err
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	state := c.state
+	if state == callAnswered {
+		return c.out, c.err
+	}
+	c.state = callGone
+	g.waiting--
+	err := ended(ctx)
+	if state == callSent && g.unsure == queue.KindIndeterminate {
+		err.Kind, err.Msg = queue.KindIndeterminate, "the caller gave up while the call was on its way"
+	}
+	return nil, err
+}
+
+// open is the batch that n more items of so many bytes join.
+func (l *lane[K, In, Out]) open(n, bytes, most int) *batch[In, Out] {
+	if k := len(l.queue); k > 0 {
+		b := l.queue[k-1]
+		if len(b.in)+n <= most && b.bytes+bytes <= maxGatherBytes {
+			return b
+		}
+	}
+	size := max(n, min(l.hint, most))
+	b := &batch[In, Out]{in: make([]In, 0, size), calls: make([]*call[Out], 0, size), done: make(chan struct{})}
+	l.queue = append(l.queue, b)
+	return b
+}
+
+// offer puts l in turn when it has something to send and may send it, and reports whether it did.
+func (g *gatherer[K, In, Out]) offer(l *lane[K, In, Out]) bool {
+	if l.queued || len(l.queue) == 0 || l.running >= g.limits.MaxCalls {
+		return false
+	}
+	l.queued = true
+	g.ready = append(g.ready, l)
+	return true
+}
+
+// start runs another sender unless enough run; those that run come to the new lane in turn.
+func (g *gatherer[K, In, Out]) start() {
+	if g.running < g.limits.MaxCalls*gatherSpread && g.spawn(g.send) {
+		g.running++
+	}
+}
+
+// send sends batch after batch until there is none.
+func (g *gatherer[K, In, Out]) send() {
+	for {
+		if g.limits.MaxDelay > 0 {
+			pauseUntil(g.base.Done(), g.limits.MaxDelay)
+		}
+		g.mu.Lock()
+		l, b := g.take()
+		if b == nil {
+			g.running--
+			g.mu.Unlock()
+			return
+		}
+		g.mu.Unlock()
+
+		g.work(l.key, b.in, b.calls)
+
+		g.mu.Lock()
+		l.running--
+		gone := g.settle(b)
+		if len(l.queue) == 0 && l.running == 0 {
+			delete(g.lanes, l.key)
+		}
+		g.offer(l)
+		g.mu.Unlock()
+		close(b.done)
+		if g.lost != nil {
+			for _, c := range gone {
+				if c.err == nil {
+					g.lost(l.key, c.out)
+				}
+			}
+		}
+	}
+}
+
+// take is the next batch of the next lane, without the calls whose callers have gone; nil when there is none.
+func (g *gatherer[K, In, Out]) take() (*lane[K, In, Out], *batch[In, Out]) {
+	for len(g.ready) > 0 {
+		l := g.ready[0]
+		g.ready = g.ready[1:]
+		l.queued = false
+		b := l.queue[0]
+		l.queue = l.queue[1:]
+		b.drop()
+		if len(b.calls) == 0 {
+			if len(l.queue) == 0 && l.running == 0 {
+				delete(g.lanes, l.key)
+			}
+			g.offer(l)
+			continue
+		}
+		for _, c := range b.calls {
+			c.state = callSent
+		}
+		l.running++
+		l.hint = len(b.in)
+		if g.offer(l) {
+			g.start()
+		}
+		return l, b
+	}
+	return nil, nil
+}
+
+// drop takes the calls out whose callers have gone.
+func (b *batch[In, Out]) drop() {
+	calls, in := b.calls[:0], b.in[:0]
+	for _, c := range b.calls {
+		if c.state == callGone {
+			continue
+		}
+		from := len(in)
+		in = append(in, b.in[c.from:c.to]...)
+		c.from, c.to = from, len(in)
+		calls = append(calls, c)
+	}
+	clear(b.calls[len(calls):])
+	clear(b.in[len(in):])
+	b.calls, b.in = calls, in
+}
+
+// settle marks what is answered and returns the calls whose callers have gone.
+func (g *gatherer[K, In, Out]) settle(b *batch[In, Out]) (gone []*call[Out]) {
+	for _, c := range b.calls {
+		if c.state == callGone {
+			gone = append(gone, c)
+			continue
+		}
+		c.state = callAnswered
+		g.waiting--
+	}
+	return gone
+}
+
+// work sends calls in one Store call and fills in their answers. When the Store refuses the input as a whole, nothing
+// has changed: then it tries the halves, so that one bad item harms its own caller only.
+func (g *gatherer[K, In, Out]) work(key K, in []In, calls []*call[Out]) {
+	first, last := calls[0].from, calls[len(calls)-1].to
+	outs, err := g.try(key, in[first:last])
+	if err != nil && len(calls) > 1 && aboutInput(err) {
+		g.work(key, in, calls[:len(calls)/2])
+		g.work(key, in, calls[len(calls)/2:])
+		return
+	}
+	for _, c := range calls {
+		if c.err = err; err == nil {
+			c.out = outs[c.from-first : c.to-first : c.to-first]
+		}
+	}
+}
+
+func (g *gatherer[K, In, Out]) try(key K, in []In) (outs []Out, err error) {
+	ctx, cancel := context.WithTimeout(g.base, g.timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	outs, err = g.commit(ctx, key, in)
+	if err != nil {
+		return nil, late(ctx, g.unsure, err)
+	}
+	if len(outs) != len(in) {
+		return nil, &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("the store answered %d of %d items", len(outs), len(in))}
+	}
+	return outs, nil
+}
+
+// close answers whoever waits for a call that was not sent. What is in flight ends by itself.
+func (g *gatherer[K, In, Out]) close() {
+	g.mu.Lock()
+	var unsent []*batch[In, Out]
+	g.closed = true
+	for key, l := range g.lanes {
+		unsent = append(unsent, l.queue...)
+		l.queue, l.queued = nil, false
+		if l.running == 0 {
+			delete(g.lanes, key)
+		}
+	}
+	g.ready = nil
+	for _, b := range unsent {
+		b.drop()
+		for _, c := range b.calls {
+			c.err = errClosed()
+		}
+		g.settle(b)
+	}
+	g.mu.Unlock()
+	for _, b := range unsent {
+		close(b.done)
+	}
+}
+
+// aboutInput says that err refuses the input and so means that nothing has changed.
+func aboutInput(err error) bool {
+	switch queue.KindOf(err) {
+	case queue.KindInvalid, queue.KindTooLarge, queue.KindNotFound, queue.KindConflict, queue.KindKeyReused:
+		return true
+	}
+	return false
+}
+
+// late turns the end of a Store call's own deadline into what it means to a caller.
+func late(ctx context.Context, unsure queue.Kind, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	k := queue.KindOf(err)
+	ended := k == queue.KindDeadline || k == queue.KindCanceled ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	if !ended {
+		return err
+	}
+	return &queue.Error{Kind: unsure, Msg: "the store did not answer in time", Err: err}
+}
