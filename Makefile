@@ -111,6 +111,10 @@ check-generate: ## tell which generated file is not up to date
 	$(MAKE) --no-print-directory generate; \
 	diff <(echo "$$before") <(state) || { echo "generated files were not up to date: commit them" >&2; exit 1; }
 
+.PHONY: release-check
+release-check: $(MODTOOL) ## rehearse a release: every module got and every program installed from outside
+	$(MODTOOL) release
+
 ##@ Tools, of the versions in tools/go.mod
 
 .PHONY: tools

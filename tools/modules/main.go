@@ -3,6 +3,7 @@
 //
 //	modules sync    write what must agree into every go.mod, then tidy each
 //	modules check   change nothing; list what does not agree
+//	modules release publish to a throw-away module proxy, and use what is there as strangers do
 //	modules list    print the modules' folders, one a line
 //
 // What must agree: go.work names exactly the modules that exist; one go line, go.work's; siblings are required at the
@@ -26,7 +27,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	root := flags.String("root", ".", "the folder that holds go.work")
 	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: modules [-root DIR] sync|check|list")
+		fmt.Fprintln(stderr, "usage: modules [-root DIR] sync|check|release|list")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
@@ -52,6 +53,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if len(problems) > 0 {
 			err = fmt.Errorf("%d disagreements; make mods mends what a program can mend", len(problems))
 		}
+	case "release":
+		err = ws.releaseCheck(ctx, stdout)
 	case "list":
 		for _, m := range ws.modules {
 			fmt.Fprintln(stdout, m.dir)

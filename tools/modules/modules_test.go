@@ -297,3 +297,45 @@ func TestCommandLine(t *testing.T) {
 		}
 	}
 }
+
+func TestReleaseIsUsedFromOutside(t *testing.T) {
+	files := sound()
+	files["go.work"] = strings.Replace(files["go.work"], "\t./a\n", "\t./a\n\t./apps/p\n", 1)
+	files["apps/p/go.mod"] = "module github.com/pgqueue/pgqueue/apps/p\n\ngo 1.26.0\n"
+	files["apps/p/cmd/tool/main.go"] = "package main\n\nimport _ \"github.com/pgqueue/pgqueue/b\"\n\nfunc main() {}\n"
+	root := lay(t, files)
+	ws := mustLoad(t, root)
+	if err := ws.sync(t.Context(), io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	if err := ws.releaseCheck(t.Context(), &log); err != nil {
+		t.Fatal(err)
+	}
+	want := "go get github.com/pgqueue/pgqueue/a@v0.1.0 works\n" +
+		"go install github.com/pgqueue/pgqueue/apps/p/cmd/tool@v0.1.0 works\n" +
+		"go get github.com/pgqueue/pgqueue/b@v0.1.0 works\n" +
+		"go get github.com/pgqueue/pgqueue/b/d@v0.1.0 works\n" +
+		"go get github.com/pgqueue/pgqueue/c@v0.1.0 works\n"
+	if log.String() != want {
+		t.Errorf("said\n%swant\n%s", &log, want)
+	}
+}
+
+// A replaced third party builds here and for nobody else.
+func TestReleaseThatOnlyBuildsHereFails(t *testing.T) {
+	files := sound()
+	files["a/go.mod"] += "\nrequire example.com/x v1.0.0\n\nreplace example.com/x => ../testdata/x\n"
+	files["a/a.go"] = "package a\n\nimport _ \"example.com/x\"\n"
+	files["testdata/x/go.mod"] = "module example.com/x\n\ngo 1.26.0\n"
+	files["testdata/x/x.go"] = "package x\n"
+	root := lay(t, files)
+	ws := mustLoad(t, root)
+	if output, err := ws.goCommand(t.Context(), ws.modules[0], "build", "./..."); err != nil {
+		t.Fatalf("does not even build here: %v\n%s", err, output)
+	}
+	err := ws.releaseCheck(t.Context(), io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "pgqueue/a@v0.1.0, used from outside: go get") {
+		t.Errorf("got %v", err)
+	}
+}
