@@ -1,0 +1,166 @@
+package schedule
+
+import (
+	"math/bits"
+	"strconv"
+	"time"
+)
+
+// expr is a parsed cron expression: a set of local date-times on a calendar
+// that knows no zones. Local times are minutes since 1970-01-01 00:00. Bit v
+// of a set stands for the value v.
+type expr struct {
+	minutes, hours, doms, months, dows uint64
+
+	domStar, dowStar bool // the day field is written with a star: see matching
+	realTime         bool // minute or hour is written with a star: see doc.go
+}
+
+const minutesPerDay = 24 * 60
+
+// possible says whether any date matches. A weekday that counts on its own
+// always comes; otherwise one of the months must be long enough. It need not
+// look at the weekday then: the calendar repeats after 400 years, in which every
+// date, 29 February too, falls on every weekday.
+func (e expr) possible() bool {
+	if !e.domStar && !e.dowStar {
+		return true
+	}
+	for m := time.January; m <= time.December; m++ {
+		const leapYear = 2000
+		if e.months>>m&1 == 1 && e.doms&below(monthDays(leapYear, m)+1) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// matching gives the days of a month that match, bit d for day d.
+func (e expr) matching(year int, month time.Month) uint64 {
+	if e.months>>month&1 == 0 {
+		return 0
+	}
+	// Repeat the seven weekdays from the weekday of day 1 on.
+	first := int(time.Date(year, month, 1, 0, 0, 0, 0, time.UTC).Weekday())
+	week := (e.dows>>first | e.dows<<(7-first)) & below(7)
+	weekdays := (week | week<<7 | week<<14 | week<<21 | week<<28) << 1
+	inMonth := below(monthDays(year, month)+1) &^ 1
+	if e.domStar || e.dowStar {
+		return e.doms & weekdays & inMonth
+	}
+	return (e.doms | weekdays) & inMonth
+}
+
+// next gives the first matching local minute in [from, to].
+func (e expr) next(from, to int64) (int64, bool) {
+	if from > to {
+		return 0, false
+	}
+	today := floorDiv(from, minutesPerDay)
+	minute := int(from - today*minutesPerDay)
+	year, month, day := date(today)
+	lastYear, lastMonth, _ := date(floorDiv(to, minutesPerDay))
+	for year < lastYear || year == lastYear && month <= lastMonth {
+		days := e.matching(year, month) &^ below(day)
+		for ; days != 0; days &= days - 1 {
+			d := bits.TrailingZeros64(days)
+			if d != day {
+				minute = 0 // no longer the day on which the search began
+			}
+			if m, ok := e.minuteFrom(minute); ok {
+				found := dayNumber(year, month, d)*minutesPerDay + int64(m)
+				return found, found <= to
+			}
+		}
+		// Day 0 is before every day, and is none of them.
+		day, minute = 0, 0
+		if month++; month > time.December {
+			year, month = year+1, time.January
+		}
+	}
+	return 0, false
+}
+
+// prev gives the last matching local minute in [from, to].
+func (e expr) prev(to, from int64) (int64, bool) {
+	if from > to {
+		return 0, false
+	}
+	today := floorDiv(to, minutesPerDay)
+	minute := int(to - today*minutesPerDay)
+	year, month, day := date(today)
+	firstYear, firstMonth, _ := date(floorDiv(from, minutesPerDay))
+	for year > firstYear || year == firstYear && month >= firstMonth {
+		days := e.matching(year, month) & below(day+1)
+		for days != 0 {
+			d := bits.Len64(days) - 1
+			days &^= 1 << d
+			if d != day {
+				minute = minutesPerDay - 1
+			}
+			if m, ok := e.minuteTo(minute); ok {
+				found := dayNumber(year, month, d)*minutesPerDay + int64(m)
+				return found, found >= from
+			}
+		}
+		day, minute = 32, minutesPerDay-1
+		if month--; month < time.January {
+			year, month = year-1, time.December
+		}
+	}
+	return 0, false
+}
+
+// minuteFrom gives the first matching minute of a day that is at or after minute.
+func (e expr) minuteFrom(minute int) (int, bool) {
+	hour := minute / 60
+	if e.hours>>hour&1 == 1 {
+		if m := e.minutes &^ below(minute%60); m != 0 {
+			return hour*60 + bits.TrailingZeros64(m), true
+		}
+	}
+	if h := e.hours &^ below(hour+1); h != 0 {
+		return bits.TrailingZeros64(h)*60 + bits.TrailingZeros64(e.minutes), true
+	}
+	return 0, false
+}
+
+// minuteTo gives the last matching minute of a day that is at or before minute.
+func (e expr) minuteTo(minute int) (int, bool) {
+	hour := minute / 60
+	if e.hours>>hour&1 == 1 {
+		if m := e.minutes & below(minute%60+1); m != 0 {
+			return hour*60 + bits.Len64(m) - 1, true
+		}
+	}
+	if h := e.hours & below(hour); h != 0 {
+		return (bits.Len64(h)-1)*60 + bits.Len64(e.minutes) - 1, true
+	}
+	return 0, false
+}
+
+// below is the set of the values under n, which is at most 63.
+func below(n int) uint64 { return 1<<n - 1 }
+
+func monthDays(year int, month time.Month) int {
+	return time.Date(year, month+1, 0, 0, 0, 0, 0, time.UTC).Day()
+}
+
+func dayNumber(year int, month time.Month, day int) int64 {
+	return floorDiv(time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix(), 24*60*60)
+}
+
+func date(dayNumber int64) (year int, month time.Month, day int) {
+	return time.Unix(dayNumber*24*60*60, 0).UTC().Date()
+}
+
+// floorDiv rounds down where / rounds to zero; b is positive.
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,146 @@
+package schedule
+
+import (
+	"strings"
+)
+
+// cron is an expression read on the clock of a zone. Instants are Unix seconds.
+type cron struct {
+	expr expr
+	zone zone
+}
+
+// horizon is how far next and prev look, in seconds. See doc.go: whatever
+// fires at all fires within 40 years on the calendar, and clock changes move
+// that by days at most.
+const horizon = 50 * 366 * 24 * 60 * 60
+
+// The @-names that are times of day. @reboot and @every are not.
+var macros = map[string]string{
+	"@hourly":   "0 * * * *",
+	"@daily":    "0 0 * * *",
+	"@midnight": "0 0 * * *",
+	"@weekly":   "0 0 * * 0",
+	"@monthly":  "0 0 1 * *",
+	"@yearly":   "0 0 1 1 *",
+	"@annually": "0 0 1 1 *",
+}
+
+func parseCron(text string) (expr, error) {
+	if len(text) > MaxCronBytes {
+		return expr{}, errorf(FieldCron, "has %d bytes, at most %d are allowed", len(text), MaxCronBytes)
+	}
+	for i := range len(text) {
+		if c := text[i]; (c < ' ' || c > '~') && c != '\t' {
+			return expr{}, errorf(FieldCron, "byte %d is not a printable ASCII character", i+1)
+		}
+	}
+	words := strings.Fields(text)
+	if len(words) == 0 {
+		return expr{}, errorf(FieldCron, "is blank; an expression has 5 fields: minute, hour, day of month, month, day of week")
+	}
+	upper := strings.ToUpper(words[0])
+	if strings.HasPrefix(upper, "TZ=") || strings.HasPrefix(upper, "CRON_TZ=") {
+		return expr{}, errorf(FieldCron, "must not set a time zone; use timezone")
+	}
+	if strings.HasPrefix(words[0], "@") {
+		name := strings.ToLower(words[0])
+		if name == "@reboot" || name == "@every" {
+			return expr{}, errorf(FieldCron, "%q is not a time on a clock; use period instead", words[0])
+		}
+		full, ok := macros[name]
+		if !ok || len(words) > 1 {
+			return expr{}, errorf(FieldCron, "%q is unknown, allowed are 5 fields or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually", strings.Join(words, " "))
+		}
+		words = strings.Fields(full)
+	}
+	if len(words) != 5 {
+		return expr{}, errorf(FieldCron, "has %s, not 5: minute, hour, day of month, month, day of week (there is none for seconds or years)", plural(len(words), "field"))
+	}
+	var e expr
+	var minuteStar, hourStar bool
+	for i, f := range []struct {
+		field
+		set     *uint64
+		starred *bool
+	}{
+		{minuteField, &e.minutes, &minuteStar},
+		{hourField, &e.hours, &hourStar},
+		{domField, &e.doms, &e.domStar},
+		{monthField, &e.months, new(bool)},
+		{dowField, &e.dows, &e.dowStar},
+	} {
+		var err error
+		if *f.set, *f.starred, err = f.parse(words[i]); err != nil {
+			return expr{}, err
+		}
+	}
+	e.realTime = minuteStar || hourStar
+	if !e.possible() {
+		return expr{}, errorf(FieldCron, "never fires: no month in %q has a day in %q", words[3], words[2])
+	}
+	return e, nil
+}
+
+// next gives the first fire after after.
+func (c cron) next(after int64) (int64, bool) {
+	if c.expr.realTime {
+		return c.nextReal(after)
+	}
+	from := floorDiv(c.zone.highWater(after), 60) + 1
+	minute, ok := c.expr.next(from, from+horizon/60)
+	if !ok {
+		return 0, false
+	}
+	return c.zone.firstAt(minute * 60), true
+}
+
+// prev gives the last fire that is at or before at and after floor.
+func (c cron) prev(at, floor int64) (int64, bool) {
+	floor = max(floor, at-horizon)
+	if c.expr.realTime {
+		return c.prevReal(at, floor)
+	}
+	from := floorDiv(c.zone.highWater(floor), 60) + 1
+	minute, ok := c.expr.prev(floorDiv(c.zone.highWater(at), 60), from)
+	if !ok {
+		return 0, false
+	}
+	return c.zone.firstAt(minute * 60), true
+}
+
+// nextReal walks the spans of equal offset: within one, the clock on the wall
+// runs like any other.
+func (c cron) nextReal(after int64) (int64, bool) {
+	limit := after + horizon
+	for at := after + 1; at <= limit; {
+		_, end, offset := c.zone.span(at)
+		from := floorDiv(at+offset+59, 60)
+		to := floorDiv(min(end-1, limit)+offset, 60)
+		if minute, ok := c.expr.next(from, to); ok {
+			return minute*60 - offset, true
+		}
+		at = end
+	}
+	return 0, false
+}
+
+func (c cron) prevReal(at, floor int64) (int64, bool) {
+	for at > floor {
+		start, _, offset := c.zone.span(at)
+		from := floorDiv(max(start, floor+1)+offset+59, 60)
+		to := floorDiv(at+offset, 60)
+		if minute, ok := c.expr.prev(to, from); ok {
+			return minute*60 - offset, true
+		}
+		at = start - 1
+	}
+	return 0, false
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return itoa(n) + " " + noun + "s"
+}

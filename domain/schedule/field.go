@@ -1,0 +1,150 @@
+package schedule
+
+import (
+	"strings"
+)
+
+// field describes one field of a cron expression: its name in messages, the
+// values allowed, and names for values, the first of which stands for min.
+type field struct {
+	name     string
+	min, max int
+	names    []string
+}
+
+var (
+	minuteField = field{name: "minute", min: 0, max: 59}
+	hourField   = field{name: "hour", min: 0, max: 23}
+	domField    = field{name: "day of month", min: 1, max: 31}
+	monthField  = field{name: "month", min: 1, max: 12, names: []string{
+		"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
+	}}
+	// max is 6 and not 7: the second Sunday is taken care of where values are
+	// read, so that * and */n count seven days and not eight.
+	dowField = field{name: "day of week", min: 0, max: 6, names: []string{
+		"SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT",
+	}}
+)
+
+// isDow: weekdays have a second number for Sunday.
+func (f field) isDow() bool { return f.max == 6 }
+
+// allowed says what values there are, for messages.
+func (f field) allowed() string {
+	switch {
+	case f.isDow():
+		return "0 to 7 (0 and 7 are Sunday) or SUN to SAT"
+	case f.names != nil:
+		return "1 to 12 or JAN to DEC"
+	default:
+		return itoa(f.min) + " to " + itoa(f.max)
+	}
+}
+
+// parse reads a field into a set (bit v for the value v) and says whether one
+// of its elements is written with a star.
+func (f field) parse(text string) (set uint64, starred bool, err error) {
+	for element := range strings.SplitSeq(text, ",") {
+		values, star, err := f.element(element)
+		if err != nil {
+			return 0, false, err
+		}
+		set |= values
+		starred = starred || star
+	}
+	return set, starred, nil
+}
+
+// element reads one of: * */n a a-b a-b/n.
+func (f field) element(text string) (set uint64, star bool, err error) {
+	if text == "" {
+		return 0, false, f.errorf(text, "a list has an empty element")
+	}
+	base, stepText, stepped := strings.Cut(text, "/")
+	step := 1
+	if stepped {
+		n, ok := number(stepText)
+		most := f.max - f.min
+		if !ok || n < 1 || n > most {
+			return 0, false, f.errorf(text, "a step must be a number from 1 to %d", most)
+		}
+		step = n
+	}
+	lo, hi := f.min, f.max
+	first, last, ranged := strings.Cut(base, "-")
+	switch {
+	case base == "*":
+		star = true
+	case !ranged && stepped:
+		return 0, false, f.errorf(text, "a step follows * or a range; for steps from a value on write %s-%d/%s", first, f.max, stepText)
+	default:
+		if lo, err = f.value(text, first); err != nil {
+			return 0, false, err
+		}
+		hi = lo
+		if ranged {
+			if hi, err = f.value(text, last); err != nil {
+				return 0, false, err
+			}
+		}
+		if f.isDow() && ranged && hi == 0 && lo > 0 {
+			hi = 7 // a week may end on Sunday: FRI-SUN
+		}
+		if lo > hi {
+			return 0, false, f.errorf(text, "a range must go upwards; for one around the end write two, separated by a comma")
+		}
+	}
+	for v := lo; v <= hi; v += step {
+		if f.isDow() && v == 7 {
+			set |= 1
+		} else {
+			set |= 1 << v
+		}
+	}
+	return set, star, nil
+}
+
+// value reads a number or a name.
+func (f field) value(element, text string) (int, error) {
+	for i, name := range f.names {
+		if strings.EqualFold(name, text) {
+			return f.min + i, nil
+		}
+	}
+	n, ok := number(text)
+	if !ok {
+		if text == "" {
+			text = element // "-5" and "5-": show what is there
+		}
+		return 0, f.errorf(element, "%q is not a value, allowed are %s", text, f.allowed())
+	}
+	most := f.max
+	if f.isDow() {
+		most = 7
+	}
+	if n < f.min || n > most {
+		return 0, f.errorf(element, "%s is out of range, allowed are %s", text, f.allowed())
+	}
+	return n, nil
+}
+
+func (f field) errorf(element, format string, args ...any) error {
+	return errorf(FieldCron, "%s field, %q: "+format, append([]any{f.name, element}, args...)...)
+}
+
+// number reads digits and nothing else. Anything over four digits is as good
+// as any other number that is too big.
+func number(text string) (int, bool) {
+	if text == "" {
+		return 0, false
+	}
+	n := 0
+	for i := range len(text) {
+		c := text[i]
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = min(n*10+int(c-'0'), 9999)
+	}
+	return n, true
+}

@@ -1,0 +1,56 @@
+package schedule
+
+import (
+	"strings"
+	"time"
+)
+
+// period is a whole number of microseconds; zero is no period. Microseconds in
+// an int64 hold every instant from year 1 to 9999, where a time.Duration ends
+// after 292 years, so no subtraction below can saturate.
+type period int64
+
+func parsePeriod(d time.Duration) (period, error) {
+	if d < MinPeriod || d > MaxPeriod {
+		return 0, errorf(FieldPeriod, "%s is out of range, allowed are %s to 10 years (%s)",
+			shortDuration(d), shortDuration(MinPeriod), shortDuration(MaxPeriod))
+	}
+	if d%time.Microsecond != 0 {
+		return 0, errorf(FieldPeriod, "%s is not a whole number of microseconds", shortDuration(d))
+	}
+	return period(d / time.Microsecond), nil
+}
+
+// next is the first anchor + k·p, k ≥ 1, after after.
+func (p period) next(anchor, after time.Time) time.Time {
+	// UnixMicro rounds down, and a nominal time, being whole microseconds, is
+	// after an instant exactly when it is after that instant rounded down.
+	base, at := anchor.UnixMicro(), after.UnixMicro()
+	k := int64(1)
+	if at >= base {
+		k = (at-base)/int64(p) + 1
+	}
+	return time.UnixMicro(base + k*int64(p)).UTC()
+}
+
+// prev is the last anchor + k·p, k ≥ 1, that is not after at.
+func (p period) prev(anchor, at time.Time) (time.Time, bool) {
+	base := anchor.UnixMicro()
+	k := (at.UnixMicro() - base) / int64(p)
+	if k < 1 {
+		return time.Time{}, false
+	}
+	return time.UnixMicro(base + k*int64(p)).UTC(), true
+}
+
+// shortDuration writes 1h30m where time.Duration writes 1h30m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -1,0 +1,188 @@
+package schedule
+
+import (
+	"time"
+)
+
+// Limits of a schedule.
+const (
+	// MinPeriod is the shortest period. Below it the cost of a tick, which is a
+	// transaction, exceeds what a table is good for.
+	MinPeriod = 100 * time.Millisecond
+	// MaxPeriod is the longest period, 10 years of 365 days.
+	MaxPeriod = 10 * 365 * 24 * time.Hour
+	// MaxCronBytes is the most bytes in a cron expression.
+	MaxCronBytes = 256
+	// MaxTimezoneBytes is the most bytes in a time zone's name. The longest
+	// name in the IANA database has 32.
+	MaxTimezoneBytes = 64
+	// MaxPreview is the most fires [Schedule.Preview] gives.
+	MaxPreview = 1000
+)
+
+// Schedules live in the years 1 to 9999, those that RFC 3339 can write.
+var (
+	minTime = time.Date(1, time.January, 1, 0, 0, 0, 0, time.UTC)
+	maxTime = time.Date(9999, time.December, 31, 23, 59, 59, 999_999_000, time.UTC)
+)
+
+// Spec is a schedule as people write it. Exactly one of Period and Cron is set.
+type Spec struct {
+	// Period is the time between two fires: MinPeriod to MaxPeriod, a whole
+	// number of microseconds.
+	Period time.Duration
+	// Cron is an expression of five fields or an @-name, at most MaxCronBytes
+	// bytes of ASCII; see the package comment.
+	Cron string
+	// Timezone is the IANA name of the zone whose clock Cron is read on; empty
+	// is UTC. It is checked with a Period too, and has no effect on it.
+	Timezone string
+}
+
+// Schedule is a checked [Spec]. It is immutable: copy it and share it between
+// goroutines freely. The zero Schedule never fires.
+type Schedule struct {
+	spec   Spec
+	period period
+	cron   cron
+}
+
+// Parse checks a spec. Its errors are of type [*Error] and name the field.
+//
+// It reads the zone from the host's database, which costs some tens of
+// microseconds: parse once per change of a ticker and not once per tick where
+// there are many.
+func Parse(spec Spec) (Schedule, error) {
+	loc, err := loadZone(spec.Timezone)
+	if err != nil {
+		return Schedule{}, err
+	}
+	spec.Timezone = loc.String()
+	switch {
+	case spec.Period != 0 && spec.Cron != "":
+		return Schedule{}, errorf(FieldCron, "is set beside a period; a ticker has one of the two")
+	case spec.Period == 0 && spec.Cron == "":
+		return Schedule{}, errorf(FieldPeriod, "is missing; give a period or a cron expression")
+	case spec.Cron == "":
+		p, err := parsePeriod(spec.Period)
+		if err != nil {
+			return Schedule{}, err
+		}
+		return Schedule{spec: spec, period: p}, nil
+	default:
+		e, err := parseCron(spec.Cron)
+		if err != nil {
+			return Schedule{}, err
+		}
+		return Schedule{spec: spec, cron: cron{expr: e, zone: zone{loc}}}, nil
+	}
+}
+
+// Spec gives what was parsed, with Timezone filled in.
+func (s Schedule) Spec() Spec { return s.spec }
+
+// Location is the zone on whose clock a cron expression is read; UTC for the
+// zero Schedule. Use it to show fires as local times.
+func (s Schedule) Location() *time.Location {
+	if s.cron.zone.loc != nil {
+		return s.cron.zone.loc
+	}
+	return time.UTC
+}
+
+// String describes the schedule for people: "every 1m30s" or
+// "30 2 * * * (Europe/Berlin)". It is not meant to be parsed.
+func (s Schedule) String() string {
+	switch {
+	case s.spec.Period != 0:
+		return "every " + shortDuration(s.spec.Period)
+	case s.spec.Cron != "":
+		return s.spec.Cron + " (" + s.spec.Timezone + ")"
+	default:
+		return "never"
+	}
+}
+
+// Next gives the first nominal time that is strictly after both after and the
+// anchor. It is false when there is none before the year 10000, for the zero
+// Schedule, and for a cron expression that does not fire for 50 years.
+//
+// A zero after stands for "from the anchor on". A zero anchor is no bound for a
+// cron expression, and the year 1 for a period.
+func (s Schedule) Next(anchor, after time.Time) (time.Time, bool) {
+	anchor, after = clampBelow(anchor), clampBelow(after)
+	if anchor.After(maxTime) || after.After(maxTime) {
+		return time.Time{}, false
+	}
+	var t time.Time
+	ok := false
+	switch {
+	case s.period != 0:
+		t, ok = s.period.next(anchor, after), true
+	case s.cron.zone.loc != nil:
+		var sec int64
+		if sec, ok = s.cron.next(later(anchor, after).Unix()); ok {
+			t = time.Unix(sec, 0).UTC()
+		}
+	}
+	if !ok || t.After(maxTime) {
+		return time.Time{}, false
+	}
+	return t, true
+}
+
+// prev gives the latest nominal time that is at or before at, and strictly
+// after both the anchor and floor. Both bounds count: floor is what keeps the
+// search short when the schedule is sparse.
+func (s Schedule) prev(anchor, floor, at time.Time) (time.Time, bool) {
+	anchor, floor = clampBelow(anchor), clampBelow(floor)
+	if at.After(maxTime) {
+		at = maxTime
+	}
+	if !at.After(later(anchor, floor)) {
+		return time.Time{}, false
+	}
+	switch {
+	case s.period != 0:
+		t, ok := s.period.prev(anchor, at)
+		return t, ok && t.After(floor)
+	case s.cron.zone.loc != nil:
+		sec, ok := s.cron.prev(at.Unix(), later(anchor, floor).Unix())
+		return time.Unix(sec, 0).UTC(), ok
+	default:
+		return time.Time{}, false
+	}
+}
+
+// Preview gives the next n nominal times after after, oldest first: fewer when
+// the schedule ends, at most MaxPreview, none when n is not positive.
+func (s Schedule) Preview(anchor, after time.Time, n int) []time.Time {
+	n = min(n, MaxPreview)
+	if n <= 0 {
+		return nil
+	}
+	fires := make([]time.Time, 0, n)
+	for len(fires) < n {
+		t, ok := s.Next(anchor, after)
+		if !ok {
+			break
+		}
+		fires = append(fires, t)
+		after = t
+	}
+	return fires
+}
+
+func clampBelow(t time.Time) time.Time {
+	if t.Before(minTime) {
+		return minTime
+	}
+	return t
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
