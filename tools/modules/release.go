@@ -182,7 +182,7 @@ func (r *rehearsal) install(ctx context.Context, m *module, log io.Writer) error
 	if err != nil {
 		return err
 	}
-	for _, program := range strings.FieldsSeq(programs) {
+	for program := range strings.FieldsSeq(programs) {
 		if _, err := r.goCommand(ctx, r.dir, "install", program+"@"+r.ws.version); err != nil {
 			return err
 		}
