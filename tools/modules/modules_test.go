@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -208,9 +210,13 @@ func TestSyncMends(t *testing.T) {
 	files["b/go.mod"] = "module github.com/pgqueue/pgqueue/b\n"
 	files["b/d/go.mod"] = "module github.com/pgqueue/pgqueue/b/d\n\nrequire github.com/pgqueue/pgqueue/b v0.0.1\n\nreplace github.com/pgqueue/pgqueue/b => ../wrong\n"
 	files["c/go.mod"] = "module github.com/pgqueue/pgqueue/c\n\nreplace (\n\tgithub.com/pgqueue/pgqueue/b v0.0.1 => ../b\n\tgithub.com/pgqueue/pgqueue/b/d => ../b/d\n)\n"
+	files["go.work.sum"] = "example.com/once/tried v1.0.0 h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n"
 	root := lay(t, files)
 	if err := mustLoad(t, root).sync(t.Context(), io.Discard); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "go.work.sum")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("go.work.sum is still there: %v", err)
 	}
 	for name, want := range sound() {
 		got, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))

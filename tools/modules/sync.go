@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -46,7 +50,7 @@ func (ws *workspace) sync(ctx context.Context, log io.Writer) error {
 			return errors.Join(failed...)
 		}
 		if todo = ws.raise(log); len(todo) == 0 {
-			return nil
+			return ws.writeWorkSum(ctx)
 		}
 		for _, m := range todo {
 			if err := m.write(ws.root); err != nil {
@@ -55,6 +59,25 @@ func (ws *workspace) sync(ctx context.Context, log io.Writer) error {
 		}
 	}
 	return fmt.Errorf("third parties do not settle on one version each after %d rounds", rounds)
+}
+
+// writeWorkSum writes go.work.sum anew, which the go command only ever adds to: otherwise it would hold what somebody
+// once tried.
+func (ws *workspace) writeWorkSum(ctx context.Context) error {
+	if err := os.Remove(filepath.Join(ws.root, "go.work.sum")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	work, err := filepath.Abs(filepath.Join(ws.root, "go.work"))
+	if err != nil {
+		return err
+	}
+	command := exec.CommandContext(ctx, "go", "list", "-m", "all")
+	command.Dir = ws.root
+	command.Env = append(os.Environ(), "GOWORK="+work)
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("go list -m all: %w\n%s", err, output)
+	}
+	return nil
 }
 
 // setLines writes the go line and the siblings.
