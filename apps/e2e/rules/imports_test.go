@@ -94,6 +94,16 @@ var rules = []rule{
 		otherwise: "messages are the wire's: what they mean here is translated in one place",
 	},
 	{
+		who: "transport/...", never: []string{"transport/rest/restserver/...", "transport/connect/connectserver/..."},
+		except:    []string{"transport/rest/restserver/...", "transport/connect/connectserver/..."},
+		otherwise: "a client is linked into users' programs, and the server with its framework is not for them",
+	},
+	{
+		who: "transport/...", except: []string{"transport/rest/restserver/..."},
+		never:     []string{"github.com/danielgtaylor/huma/..."},
+		otherwise: "the framework of the REST server brings a lot along, so it stays where it is used",
+	},
+	{
 		who: "transport/...", never: []string{"database/sql/...", "github.com/jackc/..."},
 		otherwise: "a transport that stores would behave otherwise than the other transports",
 	},
