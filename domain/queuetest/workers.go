@@ -1,0 +1,40 @@
+package queuetest
+
+import (
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+func testWorkers(e *env) {
+	e.it("workers tell who holds what, since when", func(e *env) {
+		e.queue("a", queue.QueueMeta{Lease: new(100 * time.Hour)})
+		e.queue("b", queue.QueueMeta{Lease: new(100 * time.Hour)})
+		e.createN("a", 3)
+		e.createN("b", 3)
+		list := func() []queue.Worker {
+			e.Helper()
+			w, err := e.s.ListWorkers(e.ctx(), e.ns)
+			e.ok(err)
+			return w
+		}
+		e.equal("workers", len(list()), 0)
+		first := e.retain("bob", 1, "b")[0]
+		e.advance(10 * time.Hour)
+		second := e.retain("bob", 1, "a")[0]
+		third := e.retain("ann", 2, "a")
+		got := list()
+		e.equal("number", len(got), 2)
+		e.equal("ann", []any{got[0].Name, got[0].Held, got[0].Queues}, []any{"ann", int64(2), []string{"a"}})
+		e.equal("bob", []any{got[1].Name, got[1].Held, got[1].Queues}, []any{"bob", int64(2), []string{"a", "b"}})
+		e.near("since", got[1].Since, first.StartedAt, time.Second)
+		e.near("expires", got[1].ExpiresAt, first.Lease.ExpiresAt, time.Second)
+		e.near("ann since", got[0].Since, third[0].StartedAt, time.Second)
+		e.release(first, queue.OutcomeSuccess, "")
+		got = list()
+		e.equal("bob", []any{got[1].Held, got[1].Queues}, []any{int64(1), []string{"a"}})
+		e.near("since", got[1].Since, second.StartedAt, time.Second)
+		e.release(second, queue.OutcomeFailure, "")
+		e.equal("number", len(list()), 1)
+	})
+}
