@@ -1,0 +1,109 @@
+package restapi
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Selection names tasks for a bulk operation: by ids, or by a filter that names at least one thing.
+type Selection struct {
+	IDs           []int64    `json:"ids,omitempty" doc:"The tasks; excludes the filter" example:"[1,2]"`
+	Queue         string     `json:"queue,omitempty" doc:"Tasks of this queue" example:"mail"`
+	Status        Strings    `json:"status,omitempty" doc:"Tasks in one of these statuses; one may be given as text" example:"[\"failed\"]"`
+	Worker        string     `json:"worker,omitempty" doc:"Tasks this worker held last" example:"w1"`
+	CreatedAfter  *time.Time `json:"created_after,omitempty" doc:"Tasks created later" example:"2026-01-02T15:04:05Z"`
+	CreatedBefore *time.Time `json:"created_before,omitempty" doc:"Tasks created earlier" example:"2026-01-03T15:04:05Z"`
+	DryRun        *bool      `json:"dry_run,omitempty" doc:"Count and change nothing" example:"true"`
+}
+
+// SelectionOf is s on the wire.
+func SelectionOf(s queue.Selection) Selection {
+	out := Selection{IDs: s.IDs}
+	if s.DryRun {
+		out.DryRun = &s.DryRun
+	}
+	if f := s.Filter; f != nil {
+		out.Queue, out.Worker = f.Queue, f.Worker
+		for _, st := range f.Statuses {
+			out.Status = append(out.Status, string(st))
+		}
+		if !f.CreatedAfter.IsZero() {
+			out.CreatedAfter = &f.CreatedAfter
+		}
+		if !f.CreatedBefore.IsZero() {
+			out.CreatedBefore = &f.CreatedBefore
+		}
+	}
+	return out
+}
+
+// Domain is what s selects.
+func (s Selection) Domain() queue.Selection {
+	out := queue.Selection{IDs: s.IDs, DryRun: s.DryRun != nil && *s.DryRun}
+	f := queue.TaskFilter{Queue: s.Queue, Worker: s.Worker}
+	for _, st := range s.Status {
+		f.Statuses = append(f.Statuses, queue.Status(st))
+	}
+	if s.CreatedAfter != nil {
+		f.CreatedAfter = *s.CreatedAfter
+	}
+	if s.CreatedBefore != nil {
+		f.CreatedBefore = *s.CreatedBefore
+	}
+	if f.Queue != "" || f.Worker != "" || len(f.Statuses) > 0 || !f.CreatedAfter.IsZero() || !f.CreatedBefore.IsZero() {
+		out.Filter = &f
+	}
+	return out
+}
+
+// Strings is a list of texts; one alone may be given as text.
+type Strings []string
+
+// UnmarshalJSON takes a list, a text or null.
+func (s *Strings) UnmarshalJSON(b []byte) error {
+	if bytes.HasPrefix(b, []byte{'"'}) {
+		*s = make(Strings, 1)
+		return json.Unmarshal(b, &(*s)[0])
+	}
+	return json.Unmarshal(b, (*[]string)(s))
+}
+
+// Bulk answers a bulk operation.
+type Bulk struct {
+	Matched int64       `json:"matched" doc:"How many tasks the selection names and the move is allowed for" example:"2"`
+	Moved   int64       `json:"moved" doc:"How many were moved; 0 after a dry run" example:"2"`
+	Errors  []BulkError `json:"errors,omitempty" doc:"Of a selection by ids, which were not moved and why"`
+}
+
+// BulkError tells why one task was not moved.
+type BulkError struct {
+	ID    int64   `json:"id" doc:"The task" example:"3"`
+	Error Problem `json:"error" doc:"Why it was not moved"`
+}
+
+// BulkOf is b on the wire.
+func BulkOf(b queue.Bulk) Bulk {
+	out := Bulk{Matched: b.Matched, Moved: b.Moved}
+	for id, err := range b.Errs {
+		out.Errors = append(out.Errors, BulkError{ID: id, Error: ProblemOf(err)})
+	}
+	slices.SortFunc(out.Errors, func(x, y BulkError) int { return cmp.Compare(x.ID, y.ID) })
+	return out
+}
+
+// Domain is what b answers; op is what was attempted.
+func (b Bulk) Domain(op string) queue.Bulk {
+	out := queue.Bulk{Matched: b.Matched, Moved: b.Moved}
+	for _, e := range b.Errors {
+		if out.Errs == nil {
+			out.Errs = make(map[int64]error, len(b.Errors))
+		}
+		out.Errs[e.ID] = e.Error.Err(op)
+	}
+	return out
+}

@@ -1,0 +1,116 @@
+package restapi
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Duration is a duration in a request: an integer of nanoseconds, or text such as "24h", "1m30s", "7d". It keeps what was
+// written until it is asked for, so that an error can name its field.
+type Duration struct{ raw []byte }
+
+// DurationOf is d as it is sent.
+func DurationOf(d time.Duration) *Duration {
+	return &Duration{raw: strconv.AppendInt(nil, int64(d), 10)}
+}
+
+// UnmarshalJSON takes any value; In checks it.
+func (d *Duration) UnmarshalJSON(b []byte) error {
+	d.raw = bytes.Clone(b)
+	return nil
+}
+
+// MarshalJSON gives back what was taken.
+func (d Duration) MarshalJSON() ([]byte, error) {
+	if len(d.raw) == 0 {
+		return []byte("0"), nil
+	}
+	return d.raw, nil
+}
+
+// In is the duration of field; nil stays nil, and null is nil.
+func (d *Duration) In(field string) (*time.Duration, error) {
+	if d == nil || len(d.raw) == 0 || string(d.raw) == "null" {
+		return nil, nil
+	}
+	text := string(d.raw)
+	if n := len(text); n >= 2 && text[0] == '"' {
+		text = text[1 : n-1]
+		if text == "" {
+			return nil, queue.Invalid(field, `a duration is needed, as "1m30s"`)
+		}
+	} else if strings.ContainsAny(text, "{[tf") {
+		return nil, queue.Invalid(field, `a duration is needed: an integer of nanoseconds, or text as "1m30s"`)
+	}
+	v, err := ParseDuration(field, text)
+	if err != nil {
+		return nil, err
+	}
+	return &v, nil
+}
+
+// or0 is the duration of field, 0 when it is absent.
+func (d *Duration) or0(field string) (time.Duration, error) {
+	v, err := d.In(field)
+	if v == nil || err != nil {
+		return 0, err
+	}
+	return *v, nil
+}
+
+// ParseDuration reads an integer of nanoseconds, or numbers with the units w, d, h, m, s, ms, us and ns, as "1d12h".
+// Negative and overlong ones are refused with the field named.
+func ParseDuration(field, s string) (time.Duration, error) {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		if n < 0 {
+			return 0, queue.Invalid(field, "a duration must not be negative")
+		}
+		return time.Duration(n), nil
+	}
+	if strings.HasPrefix(s, "-") {
+		return 0, queue.Invalid(field, "a duration must not be negative")
+	}
+	var sum time.Duration
+	for rest := s; rest != "" || s == ""; {
+		i := 0
+		for i < len(rest) && (rest[i] >= '0' && rest[i] <= '9' || rest[i] == '.') {
+			i++
+		}
+		j := i
+		for j < len(rest) && rest[j] != '.' && (rest[j] < '0' || rest[j] > '9') {
+			j++
+		}
+		number, unit := rest[:i], rest[i:j]
+		rest = rest[j:]
+		times := 1
+		switch unit {
+		case "d":
+			unit, times = "h", 24
+		case "w":
+			unit, times = "h", 7*24
+		}
+		d, err := time.ParseDuration(number + unit)
+		if err != nil || number == "" {
+			return 0, queue.Invalid(field, fmt.Sprintf(`%q is no duration within 10 years; write an integer of nanoseconds, or as "1m30s", "7d"`, clip(s)))
+		}
+		if d > math.MaxInt64/time.Duration(times) || sum > math.MaxInt64-d*time.Duration(times) {
+			return 0, queue.Invalid(field, fmt.Sprintf("%q is longer than 10 years", clip(s)))
+		}
+		sum += d * time.Duration(times)
+	}
+	return sum, nil
+}
+
+// clip shortens what a caller wrote for a message.
+func clip(s string) string {
+	if len(s) > 32 {
+		return strings.ToValidUTF8(s[:32], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,103 @@
+package restapi
+
+import (
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The names of SSE events.
+const (
+	EventTask   = "task"
+	EventTicker = "ticker"
+	// EventStream is the first event of a tick stream that was opened with ack=true; its data is a Stream.
+	EventStream = "stream"
+	// EventError is the last event of a stream that the server ends; its data is a Problem.
+	EventError = "error"
+)
+
+// Event is one thing that happened to one task; also the data of an SSE event "task", whose id is the cursor.
+type Event struct {
+	Kind      string    `json:"kind" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress" doc:"What happened" example:"created"`
+	Task      int64     `json:"task" doc:"The task" example:"1"`
+	Queue     string    `json:"queue" doc:"The task's queue" example:"mail"`
+	Namespace string    `json:"namespace" doc:"The tenant" example:"default"`
+	Status    string    `json:"status,omitempty" doc:"The task's status after it; absent for progress" example:"new"`
+	Worker    string    `json:"worker,omitempty" doc:"Who retained or released" example:"w1"`
+	At        time.Time `json:"at" doc:"When, by the database's clock" example:"2026-01-02T15:04:05Z"`
+	Cursor    string    `json:"cursor" doc:"Resumes the feed behind this event" example:"42"`
+}
+
+// EventOf is e on the wire.
+func EventOf(e queue.Event) Event {
+	return Event{
+		Kind: string(e.Kind), Task: e.TaskID, Queue: e.Queue, Namespace: e.Namespace, Status: string(e.Kind.Status()),
+		Worker: e.Worker, At: e.At, Cursor: e.Cursor,
+	}
+}
+
+// Domain is the event that e tells of.
+func (e Event) Domain() queue.Event {
+	return queue.Event{
+		Cursor: e.Cursor, Kind: queue.EventKind(e.Kind), Namespace: e.Namespace, Queue: e.Queue, TaskID: e.Task,
+		Worker: e.Worker, At: e.At,
+	}
+}
+
+// AppendJSON writes e.
+func (e Event) AppendJSON(b []byte) []byte {
+	o := open(b)
+	o.str("kind", e.Kind)
+	o.int("task", e.Task)
+	o.str("queue", e.Queue)
+	o.str("namespace", e.Namespace)
+	o.str("status", e.Status)
+	o.str("worker", e.Worker)
+	o.time("at", e.At)
+	o.str("cursor", e.Cursor)
+	return o.close()
+}
+
+// EventPage is a piece of the feed, oldest first.
+type EventPage struct {
+	Body []Event `json:"body" doc:"The events"`
+	Next string  `json:"next" doc:"Resumes behind the last event looked at" example:"42"`
+	More bool    `json:"more" doc:"There is more right now" example:"false"`
+}
+
+// EventPageOf is p on the wire.
+func EventPageOf(p queue.EventPage) EventPage {
+	out := EventPage{Body: make([]Event, len(p.Events)), Next: p.Next, More: p.More}
+	for i, e := range p.Events {
+		out.Body[i] = EventOf(e)
+	}
+	return out
+}
+
+// Domain is the page that p tells of.
+func (p EventPage) Domain() queue.EventPage {
+	out := queue.EventPage{Next: p.Next, More: p.More}
+	for _, e := range p.Body {
+		out.Events = append(out.Events, e.Domain())
+	}
+	return out
+}
+
+// Stream names a tick stream, for Ack.
+type Stream struct {
+	Stream string `json:"stream" doc:"The stream" example:"8f14e45fceea167a"`
+}
+
+// Ack settles the tick that a stream has handed out. Without it, by the time the stream ends, the tick goes to another.
+type Ack struct {
+	Stream    string `json:"stream" doc:"The stream, from its first event" example:"8f14e45fceea167a"`
+	ID        int64  `json:"id" doc:"The tick" example:"9"`
+	Delivered *bool  `json:"delivered,omitempty" doc:"False gives the tick back; default true" example:"true"`
+}
+
+// AppendJSON writes s.
+func (s Stream) AppendJSON(b []byte) []byte {
+	o := open(b)
+	o.str("stream", s.Stream)
+	return o.close()
+}

@@ -1,0 +1,120 @@
+package restapi
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// statuses is the one table of kinds and HTTP statuses. Of several kinds with one status, the first is what the status
+// means when a problem has no code.
+var statuses = []struct {
+	kind   queue.Kind
+	status int
+}{
+	{queue.KindInvalid, http.StatusUnprocessableEntity},
+	{queue.KindKeyReused, http.StatusUnprocessableEntity},
+	{queue.KindTooLarge, http.StatusRequestEntityTooLarge},
+	{queue.KindNotFound, http.StatusNotFound},
+	{queue.KindConflict, http.StatusConflict},
+	{queue.KindAlreadyExists, http.StatusConflict},
+	{queue.KindLeaseLost, http.StatusConflict},
+	{queue.KindPrecondition, http.StatusPreconditionFailed},
+	{queue.KindCursorExpired, http.StatusGone},
+	{queue.KindUnavailable, http.StatusServiceUnavailable},
+	{queue.KindIndeterminate, http.StatusServiceUnavailable},
+	{queue.KindSlowReader, http.StatusServiceUnavailable},
+	{queue.KindDeadline, http.StatusGatewayTimeout},
+	{queue.KindCanceled, StatusClientClosedRequest},
+	{queue.KindDenied, http.StatusForbidden},
+	{queue.KindInternal, http.StatusInternalServerError},
+}
+
+// StatusClientClosedRequest answers a caller that gave up; only logs see it.
+const StatusClientClosedRequest = 499
+
+// StatusOf is the HTTP status of a kind.
+func StatusOf(k queue.Kind) int {
+	for _, row := range statuses {
+		if row.kind == k {
+			return row.status
+		}
+	}
+	return http.StatusInternalServerError
+}
+
+// KindOf is the kind of an error answer: its code when that is a kind, else what its status means.
+func KindOf(status int, code string) queue.Kind {
+	for _, row := range statuses {
+		if string(row.kind) == code {
+			return row.kind
+		}
+	}
+	for _, row := range statuses {
+		if row.status == status {
+			return row.kind
+		}
+	}
+	switch {
+	case status == http.StatusUnauthorized:
+		return queue.KindDenied
+	case status == http.StatusTooManyRequests, status == http.StatusBadGateway:
+		return queue.KindUnavailable
+	case status >= 500:
+		return queue.KindInternal
+	}
+	return queue.KindInvalid
+}
+
+// Problem is an error on the wire: RFC 9457 with a stable code.
+type Problem struct {
+	Type      string `json:"type" doc:"A URN of the code" example:"urn:pgqueue:problem:not_found"`
+	Title     string `json:"title" doc:"The code in words" example:"not found"`
+	Status    int    `json:"status" doc:"The HTTP status" example:"404"`
+	Detail    string `json:"detail" doc:"What is wrong and what to do, for people" example:"no such queue; create it first"`
+	Code      string `json:"code" doc:"What went wrong, for programs; codes are only ever added" example:"not_found"`
+	Field     string `json:"field,omitempty" doc:"The input at fault" example:"queue"`
+	Subject   string `json:"subject,omitempty" doc:"What it was about" example:"queue mail"`
+	RequestID string `json:"request_id,omitempty" doc:"The X-Request-Id of the request" example:"5b1c0f0a9f0e4c7d"`
+}
+
+// ProblemOf is err on the wire. Causes stay behind, and of a foreign error everything but that it happened.
+func ProblemOf(err error) Problem {
+	k := queue.KindOf(err)
+	p := Problem{
+		Type: "urn:pgqueue:problem:" + string(k), Title: strings.ReplaceAll(string(k), "_", " "),
+		Status: StatusOf(k), Code: string(k),
+	}
+	if e, ok := errors.AsType[*queue.Error](err); ok && k != queue.KindInternal {
+		p.Detail, p.Field, p.Subject = e.Msg, e.Field, e.Subject
+	}
+	if p.Detail == "" {
+		p.Detail = p.Title
+	}
+	return p
+}
+
+// Err is the problem as the domain's error.
+func (p Problem) Err(op string) *queue.Error {
+	msg := p.Detail
+	if msg == p.Title {
+		msg = ""
+	}
+	return &queue.Error{Op: op, Kind: KindOf(p.Status, p.Code), Subject: p.Subject, Field: p.Field, Msg: msg}
+}
+
+// AppendJSON writes p.
+func (p Problem) AppendJSON(b []byte) []byte {
+	o := open(b)
+	o.str("type", p.Type)
+	o.str("title", p.Title)
+	o.int("status", int64(p.Status))
+	o.str("detail", p.Detail)
+	o.str("code", p.Code)
+	o.str("field", p.Field)
+	o.str("subject", p.Subject)
+	o.str("request_id", p.RequestID)
+	return o.close()
+}

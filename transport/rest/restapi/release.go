@@ -1,0 +1,216 @@
+package restapi
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Release ends a hold. Fail and result are the predecessor's.
+type Release struct {
+	ID        int64           `json:"id,omitempty" doc:"The task; of a release of many only" example:"1"`
+	Fail      *bool           `json:"fail,omitempty" doc:"True for a failure" example:"false"`
+	Result    json.RawMessage `json:"result,omitempty" doc:"The result of a success or the error of a failure, any JSON" example:"{\"sent\":true}"`
+	Token     *int64          `json:"token,omitempty" doc:"The lease's token; without it, whoever holds the task" example:"7"`
+	Permanent *bool           `json:"permanent,omitempty" doc:"Fail for good, whatever retries are left" example:"false"`
+	RetryIn   *Duration       `json:"retry_in,omitempty" doc:"The delay of the retry instead of the backoff" example:"30s"`
+	Outcome   string          `json:"outcome,omitempty" enum:"success,failure,permanent,handback,snooze" doc:"Instead of fail and permanent, all a holder can say; a snooze lasts retry_in" example:"success"`
+}
+
+// ReleaseOf is r on the wire.
+func ReleaseOf(r queue.Release) Release {
+	out := Release{ID: r.ID, Result: r.Result, Outcome: string(r.Outcome)}
+	if r.Token != 0 {
+		out.Token = &r.Token
+	}
+	if r.Delay != 0 {
+		out.RetryIn = DurationOf(r.Delay)
+	}
+	return out
+}
+
+// Domain is the release that r asks for.
+func (r Release) Domain() (queue.Release, error) {
+	out := queue.Release{ID: r.ID, Result: present(r.Result), Outcome: queue.Outcome(r.Outcome)}
+	if r.Token != nil {
+		if *r.Token == 0 {
+			return out, queue.Invalid("token", "a token above 0 is needed, or none")
+		}
+		out.Token = *r.Token
+	}
+	fail, permanent := r.Fail != nil && *r.Fail, r.Permanent != nil && *r.Permanent
+	switch {
+	case r.Outcome != "" && (r.Fail != nil || r.Permanent != nil):
+		return out, queue.Invalid("outcome", "give outcome, or fail and permanent")
+	case r.Outcome != "":
+	case permanent && !fail:
+		return out, queue.Invalid("permanent", "only a failure is permanent; give fail too")
+	case permanent:
+		out.Outcome = queue.OutcomePermanent
+	case fail:
+		out.Outcome = queue.OutcomeFailure
+	default:
+		out.Outcome = queue.OutcomeSuccess
+	}
+	var err error
+	if out.Delay, err = r.RetryIn.or0("retry_in"); err != nil {
+		return out, err
+	}
+	if out.Delay > 0 && out.Outcome != queue.OutcomeFailure && out.Outcome != queue.OutcomeSnooze {
+		return out, queue.Invalid("retry_in", "only a snooze or a failure that is retried takes a delay")
+	}
+	return out, nil
+}
+
+// AppendJSON writes r.
+func (r Release) AppendJSON(b []byte) []byte {
+	o := open(b)
+	if r.ID != 0 {
+		o.int("id", r.ID)
+	}
+	if r.Fail != nil {
+		o.value("fail", *r.Fail)
+	}
+	o.raw("result", r.Result)
+	if r.Token != nil {
+		o.int("token", *r.Token)
+	}
+	if r.Permanent != nil {
+		o.value("permanent", *r.Permanent)
+	}
+	if r.RetryIn != nil {
+		o.raw("retry_in", r.RetryIn.raw)
+	}
+	o.str("outcome", r.Outcome)
+	return o.close()
+}
+
+// Released answers one release of many.
+type Released struct {
+	Task  *Task    `json:"task,omitempty" doc:"The task as it is after it"`
+	Error *Problem `json:"error,omitempty" doc:"Why it was not released"`
+}
+
+// ReleasedOf is r on the wire.
+func ReleasedOf(r queue.Released) Released {
+	if r.Err != nil {
+		p := ProblemOf(r.Err)
+		return Released{Error: &p}
+	}
+	t := TaskOf(r.Task)
+	return Released{Task: &t}
+}
+
+// Domain is what r answers; op is what was attempted.
+func (r Released) Domain(op string) queue.Released {
+	switch {
+	case r.Error != nil:
+		return queue.Released{Err: r.Error.Err(op)}
+	case r.Task == nil:
+		return queue.Released{Err: &queue.Error{Op: op, Kind: queue.KindInternal, Msg: "the server's answer is incomplete"}}
+	}
+	return queue.Released{Task: r.Task.Domain()}
+}
+
+// AppendJSON writes r.
+func (r Released) AppendJSON(b []byte) []byte {
+	o := open(b)
+	if r.Task != nil {
+		o.value("task", *r.Task)
+	}
+	if r.Error != nil {
+		o.value("error", *r.Error)
+	}
+	return o.close()
+}
+
+// Heartbeat extends a lease.
+type Heartbeat struct {
+	ID       int64           `json:"id,omitempty" doc:"The task; of many heartbeats only" example:"1"`
+	Token    int64           `json:"token" doc:"The lease's token" example:"7"`
+	Lease    *Duration       `json:"lease,omitempty" doc:"How long from now; absent = the queue's" example:"5m"`
+	Progress json.RawMessage `json:"progress,omitempty" doc:"Kept with the task, any JSON; absent = as it is" example:"{\"percent\":40}"`
+}
+
+// HeartbeatOf is h on the wire.
+func HeartbeatOf(h queue.Heartbeat) Heartbeat {
+	out := Heartbeat{ID: h.ID, Token: h.Token, Progress: h.Progress}
+	if h.Lease != 0 {
+		out.Lease = DurationOf(h.Lease)
+	}
+	return out
+}
+
+// Domain is the heartbeat that h asks for.
+func (h Heartbeat) Domain() (queue.Heartbeat, error) {
+	lease, err := h.Lease.or0("lease")
+	return queue.Heartbeat{ID: h.ID, Token: h.Token, Lease: lease, Progress: present(h.Progress)}, err
+}
+
+// AppendJSON writes h.
+func (h Heartbeat) AppendJSON(b []byte) []byte {
+	o := open(b)
+	if h.ID != 0 {
+		o.int("id", h.ID)
+	}
+	o.int("token", h.Token)
+	if h.Lease != nil {
+		o.raw("lease", h.Lease.raw)
+	}
+	o.raw("progress", h.Progress)
+	return o.close()
+}
+
+// Beat answers a heartbeat.
+type Beat struct {
+	Lease           *Lease   `json:"lease,omitempty" doc:"The lease as it is now"`
+	CancelRequested bool     `json:"cancel_requested,omitempty" doc:"Stop: release the task with any outcome and it ends cancelled" example:"false"`
+	Error           *Problem `json:"error,omitempty" doc:"Why the lease was not extended; of many heartbeats only"`
+}
+
+// BeatOf is b on the wire.
+func BeatOf(b queue.Beat) Beat {
+	if b.Err != nil {
+		p := ProblemOf(b.Err)
+		return Beat{Error: &p}
+	}
+	l := LeaseOf(b.Lease)
+	return Beat{Lease: &l, CancelRequested: b.CancelRequested}
+}
+
+// Domain is what b answers; op is what was attempted.
+func (b Beat) Domain(op string) queue.Beat {
+	switch {
+	case b.Error != nil:
+		return queue.Beat{Err: b.Error.Err(op)}
+	case b.Lease == nil:
+		return queue.Beat{Err: &queue.Error{Op: op, Kind: queue.KindInternal, Msg: "the server's answer is incomplete"}}
+	}
+	return queue.Beat{Lease: b.Lease.Domain(), CancelRequested: b.CancelRequested}
+}
+
+// Snooze gives a task back with a delay.
+type Snooze struct {
+	Token *int64    `json:"token,omitempty" doc:"The lease's token; without it, whoever holds the task" example:"7"`
+	Delay *Duration `json:"delay" doc:"When it is available again, from now" example:"30s"`
+}
+
+// Domain is the release that s asks for.
+func (s Snooze) Domain(id int64) (queue.Release, error) {
+	r, err := Release{ID: id, Token: s.Token, RetryIn: s.Delay, Outcome: string(queue.OutcomeSnooze)}.Domain()
+	if e, ok := errors.AsType[*queue.Error](err); ok && e.Field == "retry_in" {
+		return r, queue.Invalid("delay", e.Msg)
+	}
+	return r, err
+}
+
+// HandBack gives a task back unstarted.
+type HandBack struct {
+	Token *int64 `json:"token,omitempty" doc:"The lease's token; without it, whoever holds the task" example:"7"`
+}
+
+// Domain is the release that h asks for.
+func (h HandBack) Domain(id int64) (queue.Release, error) {
+	return Release{ID: id, Token: h.Token, Outcome: string(queue.OutcomeHandBack)}.Domain()
+}

@@ -1,0 +1,218 @@
+package restapi
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Task is a task in an answer. The fields up to status are the predecessor's, in its order.
+type Task struct {
+	ID              int64             `json:"id" doc:"The task's id" example:"1"`
+	Payload         json.RawMessage   `json:"payload" doc:"What to do, any JSON, byte by byte as it came" example:"{\"to\":\"a@b.c\"}"`
+	Worker          string            `json:"worker,omitempty" doc:"The last holder" example:"w1"`
+	Namespace       string            `json:"namespace" doc:"The tenant" example:"default"`
+	Queue           string            `json:"queue" doc:"The queue it is in" example:"mail"`
+	CreatedAt       time.Time         `json:"created_at,omitzero" doc:"When it was created" example:"2026-01-02T15:04:05Z"`
+	StartedAt       time.Time         `json:"started_at,omitzero" doc:"When it was last retained" example:"2026-01-02T15:04:06Z"`
+	DiesAt          time.Time         `json:"dies_at,omitzero" doc:"It expires when not finished by then" example:"2026-01-02T16:04:05Z"`
+	DelayedAt       time.Time         `json:"delayed_at,omitzero" doc:"It is not retained before" example:"2026-01-02T15:06:06Z"`
+	FinishedAt      time.Time         `json:"finished_at,omitzero" doc:"When it ended" example:"2026-01-02T15:04:07Z"`
+	Retries         int               `json:"retries" doc:"Retries left" example:"3"`
+	Result          json.RawMessage   `json:"result,omitempty" doc:"The last result or error; absent until there is one" example:"{\"sent\":true}"`
+	Status          string            `json:"status" enum:"new,retry,retained,released,failed,expired,cancelled" doc:"Where it is in its life" example:"new"`
+	Priority        int16             `json:"priority" doc:"Smaller first" example:"0"`
+	Attempt         int               `json:"attempt" doc:"How often it was retained" example:"1"`
+	Lease           *Lease            `json:"lease,omitempty" doc:"The holder's right to it; only in what a retain answers"`
+	Key             string            `json:"key,omitempty" doc:"The idempotency key" example:"order-17"`
+	Headers         map[string]string `json:"headers,omitempty" doc:"What travels with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
+	Errors          []AttemptError    `json:"errors,omitempty" doc:"Its failed attempts, oldest first; only when one task is asked for"`
+	CancelRequested bool              `json:"cancel_requested,omitempty" doc:"The holder was asked to stop" example:"false"`
+	Progress        json.RawMessage   `json:"progress,omitempty" doc:"What the holder last reported" example:"{\"percent\":40}"`
+	Replayed        bool              `json:"replayed,omitempty" doc:"The create found this task under its key" example:"false"`
+}
+
+// Lease is the time-bounded exclusive right to a retained task.
+type Lease struct {
+	Token     int64     `json:"token" doc:"The fencing value: show it when releasing" example:"7"`
+	ExpiresAt time.Time `json:"expires_at" doc:"When the lease runs out by the database's clock" example:"2026-01-02T15:09:06Z"`
+	Duration  int64     `json:"duration" doc:"What was granted, nanoseconds" example:"300000000000"`
+}
+
+// AttemptError is one failed attempt.
+type AttemptError struct {
+	Attempt int             `json:"attempt" doc:"Which attempt, from 1" example:"1"`
+	At      time.Time       `json:"at" doc:"When it failed" example:"2026-01-02T15:04:07Z"`
+	Worker  string          `json:"worker,omitempty" doc:"Who held it" example:"w1"`
+	Error   json.RawMessage `json:"error,omitempty" doc:"What went wrong, any JSON" example:"{\"error\":\"no route to host\"}"`
+}
+
+// TaskOf is t on the wire.
+func TaskOf(t *queue.Task) Task {
+	out := Task{
+		ID: t.ID, Payload: t.Payload, Worker: t.Worker, Namespace: t.Namespace, Queue: t.Queue, CreatedAt: t.CreatedAt,
+		StartedAt: t.StartedAt, DiesAt: t.DiesAt, DelayedAt: t.DelayedAt, FinishedAt: t.FinishedAt, Retries: t.Retries,
+		Result: t.Result, Status: string(t.Status), Priority: t.Priority, Attempt: t.Attempt, Key: t.Key,
+		Headers: t.Headers, CancelRequested: t.CancelRequested, Progress: t.Progress, Replayed: t.Replayed,
+	}
+	if t.Lease != nil {
+		l := LeaseOf(*t.Lease)
+		out.Lease = &l
+	}
+	for _, e := range t.Errors {
+		out.Errors = append(out.Errors, AttemptError{Attempt: e.Attempt, At: e.At.UTC(), Worker: e.Worker, Error: e.Error})
+	}
+	return out
+}
+
+// Domain is the task that t tells of.
+func (t Task) Domain() *queue.Task {
+	out := &queue.Task{
+		ID: t.ID, Namespace: t.Namespace, Queue: t.Queue, Payload: t.Payload, Result: t.Result,
+		Status: queue.Status(t.Status), Worker: t.Worker, Priority: t.Priority, CreatedAt: t.CreatedAt,
+		DelayedAt: t.DelayedAt, StartedAt: t.StartedAt, FinishedAt: t.FinishedAt, DiesAt: t.DiesAt, Retries: t.Retries,
+		Attempt: t.Attempt, Key: t.Key, Headers: t.Headers, CancelRequested: t.CancelRequested, Progress: t.Progress,
+		Replayed: t.Replayed,
+	}
+	if t.Lease != nil {
+		l := t.Lease.Domain()
+		out.Lease = &l
+	}
+	for _, e := range t.Errors {
+		out.Errors = append(out.Errors, queue.AttemptError{Attempt: e.Attempt, At: e.At, Worker: e.Worker, Error: e.Error})
+	}
+	return out
+}
+
+// AppendJSON writes t.
+func (t Task) AppendJSON(b []byte) []byte {
+	o := open(b)
+	o.int("id", t.ID)
+	o.raw("payload", t.Payload)
+	o.str("worker", t.Worker)
+	o.str("namespace", t.Namespace)
+	o.str("queue", t.Queue)
+	o.time("created_at", t.CreatedAt)
+	o.time("started_at", t.StartedAt)
+	o.time("dies_at", t.DiesAt)
+	o.time("delayed_at", t.DelayedAt)
+	o.time("finished_at", t.FinishedAt)
+	o.int("retries", int64(t.Retries))
+	o.raw("result", t.Result)
+	o.str("status", t.Status)
+	o.int("priority", int64(t.Priority))
+	o.int("attempt", int64(t.Attempt))
+	if t.Lease != nil {
+		o.value("lease", *t.Lease)
+	}
+	o.str("key", t.Key)
+	if len(t.Headers) > 0 {
+		o.value("headers", t.Headers)
+	}
+	if len(t.Errors) > 0 {
+		o.key("errors")
+		o.b = append(o.b, '[')
+		for i, e := range t.Errors {
+			if i > 0 {
+				o.b = append(o.b, ',')
+			}
+			o.b = e.AppendJSON(o.b)
+		}
+		o.b = append(o.b, ']')
+	}
+	o.flag("cancel_requested", t.CancelRequested)
+	o.raw("progress", t.Progress)
+	o.flag("replayed", t.Replayed)
+	return o.close()
+}
+
+// AppendJSON writes e.
+func (e AttemptError) AppendJSON(b []byte) []byte {
+	o := open(b)
+	o.int("attempt", int64(e.Attempt))
+	o.time("at", e.At)
+	o.str("worker", e.Worker)
+	o.raw("error", e.Error)
+	return o.close()
+}
+
+// LeaseOf is l on the wire.
+func LeaseOf(l queue.Lease) Lease {
+	return Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: int64(l.Duration)}
+}
+
+// Domain is the lease that l tells of.
+func (l Lease) Domain() queue.Lease {
+	return queue.Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: time.Duration(l.Duration)}
+}
+
+// AppendJSON writes l.
+func (l Lease) AppendJSON(b []byte) []byte {
+	o := open(b)
+	o.int("token", l.Token)
+	o.time("expires_at", l.ExpiresAt)
+	o.int("duration", l.Duration)
+	return o.close()
+}
+
+// NewTask is a task to be created.
+type NewTask struct {
+	Queue     string            `json:"queue,omitempty" doc:"The queue to put it in" example:"mail"`
+	Payload   json.RawMessage   `json:"payload,omitempty" doc:"What to do, any JSON; absent = {}" example:"{\"to\":\"a@b.c\"}"`
+	DelayedAt *time.Time        `json:"delayed_at,omitempty" doc:"Not before this time; absent or past = at once" example:"2026-01-02T15:04:05Z"`
+	Delay     *Duration         `json:"delay,omitempty" doc:"The same counted from now; excludes delayed_at" example:"10m"`
+	Priority  *int16            `json:"priority,omitempty" doc:"Smaller first" example:"0"`
+	Key       string            `json:"key,omitempty" doc:"Makes the create idempotent: unique in the queue while the task exists" example:"order-17"`
+	Headers   map[string]string `json:"headers,omitempty" doc:"What travels with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
+}
+
+// NewTaskOf is t on the wire.
+func NewTaskOf(t queue.NewTask) NewTask {
+	out := NewTask{Queue: t.Queue, Payload: t.Payload, Key: t.Key, Headers: t.Headers}
+	if !t.DelayedAt.IsZero() {
+		out.DelayedAt = &t.DelayedAt
+	}
+	if t.Delay != 0 {
+		out.Delay = DurationOf(t.Delay)
+	}
+	if t.Priority != 0 {
+		out.Priority = &t.Priority
+	}
+	return out
+}
+
+// Domain is the task that t asks for.
+func (t NewTask) Domain() (queue.NewTask, error) {
+	out := queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: present(t.Payload), Key: t.Key, Headers: t.Headers}}
+	if t.DelayedAt != nil {
+		out.DelayedAt = *t.DelayedAt
+	}
+	if t.Priority != nil {
+		out.Priority = *t.Priority
+	}
+	var err error
+	out.Delay, err = t.Delay.or0("delay")
+	return out, err
+}
+
+// AppendJSON writes t.
+func (t NewTask) AppendJSON(b []byte) []byte {
+	o := open(b)
+	o.str("queue", t.Queue)
+	o.raw("payload", t.Payload)
+	if t.DelayedAt != nil {
+		o.time("delayed_at", *t.DelayedAt)
+	}
+	if t.Delay != nil {
+		o.raw("delay", t.Delay.raw)
+	}
+	if t.Priority != nil {
+		o.int("priority", int64(*t.Priority))
+	}
+	o.str("key", t.Key)
+	if len(t.Headers) > 0 {
+		o.value("headers", t.Headers)
+	}
+	return o.close()
+}

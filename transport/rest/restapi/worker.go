@@ -1,0 +1,26 @@
+package restapi
+
+import (
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Worker is who holds tasks now.
+type Worker struct {
+	Worker    string    `json:"worker" doc:"The worker's name" example:"w1"`
+	Held      int64     `json:"held" doc:"How many tasks it holds" example:"2"`
+	Since     time.Time `json:"since" doc:"When it retained the one it has held the longest" example:"2026-01-02T15:04:05Z"`
+	Queues    []string  `json:"queues" doc:"The queues of the held tasks" example:"[\"mail\"]"`
+	ExpiresAt time.Time `json:"expires_at" doc:"When the first of its leases runs out" example:"2026-01-02T15:09:05Z"`
+}
+
+// WorkerOf is w on the wire.
+func WorkerOf(w queue.Worker) Worker {
+	return Worker{Worker: w.Name, Held: w.Held, Since: w.Since.UTC(), Queues: w.Queues, ExpiresAt: w.ExpiresAt.UTC()}
+}
+
+// Domain is the worker that w tells of.
+func (w Worker) Domain() queue.Worker {
+	return queue.Worker{Name: w.Worker, Held: w.Held, Since: w.Since, Queues: w.Queues, ExpiresAt: w.ExpiresAt}
+}

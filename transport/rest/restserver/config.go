@@ -1,0 +1,105 @@
+package restserver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// Config says what is served and how. Only Service is required.
+type Config struct {
+	// Service answers; its namespace is the default of requests that name none.
+	Service queue.Service
+	// Prefix of the routes; "" = /api, "/" = none.
+	Prefix string
+	// Metrics answers GET {prefix}/metrics; nil = 404.
+	Metrics http.Handler
+	// Live and Ready answer /livez and /readyz; nil = always well.
+	Live  func(context.Context) error
+	Ready func(context.Context) error
+	// MaxBodyBytes bounds a request's body; 0 = the default payload and 64 KiB. Set it with the manager's payload limit.
+	MaxBodyBytes int64
+	// MaxBatchBytes bounds the body of many tasks, releases or heartbeats; 0 = 64 MiB.
+	MaxBatchBytes int64
+	// Timeouts; zero ones are filled in.
+	Timeouts Timeouts
+	// CORSOrigins that browsers may call from; empty = none. "*" = any.
+	CORSOrigins []string
+	// Logger of defects and refused work; nil = slog.Default.
+	Logger *slog.Logger
+	// Access, when set, is called after each request.
+	Access func(context.Context, Access)
+	// Middleware is put around everything, when set.
+	Middleware func(http.Handler) http.Handler
+	// Version of the program, for OpenAPI.
+	Version string
+}
+
+// Timeouts bound what a client may keep waiting.
+type Timeouts struct {
+	// Body is how long a request's body may take to arrive; default 30 s.
+	Body time.Duration
+	// Write is how long an answer, or one event of a stream, may take to leave; default 30 s.
+	Write time.Duration
+	// Idle is how long an unused connection stays; default 2 min.
+	Idle time.Duration
+	// Header is how long a request's header may take to arrive; default 10 s.
+	Header time.Duration
+	// Heartbeat is the time between the comments of a silent stream, at most 15 s; default 10 s.
+	Heartbeat time.Duration
+}
+
+// Access is one request, for a log.
+type Access struct {
+	Method    string
+	Path      string
+	Route     string // the pattern that matched, "" when none
+	Namespace string // as the request named it, "" when it did not
+	Status    int
+	Bytes     int64
+	Duration  time.Duration
+	RequestID string
+	Remote    string
+}
+
+func (t Timeouts) filled() Timeouts {
+	fill(&t.Body, 30*time.Second)
+	fill(&t.Write, 30*time.Second)
+	fill(&t.Idle, 2*time.Minute)
+	fill(&t.Header, 10*time.Second)
+	fill(&t.Heartbeat, 10*time.Second)
+	t.Heartbeat = min(t.Heartbeat, 15*time.Second)
+	return t
+}
+
+func (c Config) filled() (Config, error) {
+	if c.Service == nil {
+		return c, errors.New("restserver: Config.Service is required")
+	}
+	fill(&c.Prefix, restapi.DefaultPrefix)
+	c.Prefix = strings.TrimRight("/"+strings.Trim(c.Prefix, "/"), "/")
+	if strings.ContainsAny(c.Prefix, "{} ") {
+		return c, errors.New("restserver: Config.Prefix must be a plain path")
+	}
+	fill(&c.MaxBodyBytes, queue.DefaultMaxPayloadBytes+64<<10)
+	fill(&c.MaxBatchBytes, 64<<20)
+	fill(&c.Version, "dev")
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Timeouts = c.Timeouts.filled()
+	return c, nil
+}
+
+func fill[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}

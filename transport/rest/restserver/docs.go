@@ -1,0 +1,96 @@
+package restserver
+
+import (
+	"bytes"
+	"compress/gzip"
+	_ "embed"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/swaggest/swgui/v5/static"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The page is ours, the browser of it is Swagger UI, embedded: nothing is loaded from elsewhere.
+var (
+	//go:embed docs/index.html
+	docsPage []byte
+	//go:embed docs/init.js
+	docsScript []byte
+)
+
+// docsPolicy lets the page run its own scripts only. Swagger UI sets styles on its elements.
+const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+	"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+func (s *Server) registerDocs() {
+	s.mux.HandleFunc("GET /openapi.json", s.spec("application/json", func() ([]byte, error) { return json.MarshalIndent(s.api.OpenAPI(), "", "  ") }))
+	s.mux.HandleFunc("GET /openapi.yaml", s.spec("application/yaml", s.OpenAPI))
+	s.mux.HandleFunc("GET /docs", page("text/html; charset=utf-8", docsPage))
+	s.mux.HandleFunc("GET /docs/{$}", page("text/html; charset=utf-8", docsPage))
+	s.mux.HandleFunc("GET /docs/init.js", page("text/javascript; charset=utf-8", docsScript))
+	s.mux.HandleFunc("GET /docs/{file}", s.docsFile)
+}
+
+// spec serves what make makes; it is rendered per request: nobody asks often.
+func (s *Server) spec(media string, render func() ([]byte, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		b, err := render()
+		if err != nil {
+			(&call{Server: s, w: w, r: r}).fail(&queue.Error{Kind: queue.KindInternal, Err: err})
+			return
+		}
+		s.gzip(page(media, b))(w, r)
+	}
+}
+
+func page(media string, b []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h.Set("Content-Type", media)
+		h.Set("Content-Security-Policy", docsPolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		_, _ = w.Write(b)
+	}
+}
+
+var docsMedia = map[string]string{
+	"swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+	"swagger-ui.css":       "text/css; charset=utf-8",
+	"favicon-32x32.png":    "image/png",
+}
+
+// docsFile serves Swagger UI's files, which are embedded compressed.
+func (s *Server) docsFile(w http.ResponseWriter, r *http.Request) {
+	file := r.PathValue("file")
+	media, ok := docsMedia[file]
+	if !ok {
+		s.unmatched(w, r)
+		return
+	}
+	h := w.Header()
+	h.Set("Cache-Control", "max-age=3600")
+	if b, err := static.FS.ReadFile(file); err == nil {
+		page(media, b)(w, r)
+		return
+	}
+	b, err := static.FS.ReadFile(file + ".gz")
+	if err == nil && !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		var zr *gzip.Reader
+		if zr, err = gzip.NewReader(bytes.NewReader(b)); err == nil {
+			b, err = io.ReadAll(zr)
+		}
+	} else {
+		h.Set("Content-Encoding", "gzip")
+		h.Set("Vary", "Accept-Encoding")
+	}
+	if err != nil {
+		h.Del("Content-Encoding")
+		(&call{Server: s, w: w, r: r}).fail(&queue.Error{Kind: queue.KindInternal, Err: err})
+		return
+	}
+	page(media, b)(w, r)
+}

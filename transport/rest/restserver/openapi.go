@@ -1,0 +1,167 @@
+package restserver
+
+import (
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+const about = `A task queue on PostgreSQL.
+
+Durations in answers are integers of nanoseconds; requests take that or text such as "24h", "1m30s", "7d". In a request
+null means absent. Unknown fields are refused. JSON payloads and results pass byte by byte. The namespace of a request is
+the header Pgqueue-Namespace, or ?namespace=, else the server's default. Errors are RFC 9457 problems; their code is stable.`
+
+func describe(cfg Config) huma.Config {
+	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	registry.RegisterTypeAlias(reflect.TypeFor[restapi.Duration](), reflect.TypeFor[durationText]())
+	registry.RegisterTypeAlias(reflect.TypeFor[timestamp](), reflect.TypeFor[timeText]())
+	return huma.Config{OpenAPI: &huma.OpenAPI{
+		Info: &huma.Info{
+			Title: "pgqueue", Version: cfg.Version, Description: about,
+			License: &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
+		},
+		Tags: []*huma.Tag{
+			{Name: "namespace", Description: "Tenants"},
+			{Name: "queue", Description: "Named lanes with a policy"},
+			{Name: "task", Description: "Units of work"},
+			{Name: "ticker", Description: "Named recurring triggers"},
+			{Name: "event", Description: "The feed of what happens to tasks"},
+			{Name: "worker", Description: "Who holds what"},
+			{Name: "metrics", Description: "For Prometheus"},
+		},
+		Components: &huma.Components{Schemas: registry},
+	}}
+}
+
+// OpenAPI is the description of the interface, in YAML. It is what transport/rest/openapi.yaml holds.
+func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().YAML() }
+
+// Texts of their own kind, so that finishSchemas finds them.
+type (
+	durationText string
+	timeText     string
+)
+
+// document is op for OpenAPI.
+func (s *Server) document(op operation) *huma.Operation {
+	doc := &huma.Operation{
+		OperationID: op.ID, Method: op.Method, Path: op.Path, Tags: []string{op.Tag}, Summary: op.Summary,
+		Description: op.text, Responses: map[string]*huma.Response{},
+	}
+	table := params()
+	path := []string{}
+	for part := range strings.SplitSeq(op.Path, "/") {
+		if strings.HasPrefix(part, "{") {
+			path = append(path, strings.Trim(part, "{}"))
+		}
+	}
+	for _, n := range path {
+		p := table[n]
+		if n == "queue" { // the one name that is both
+			p = &huma.Param{In: "path", Name: n, Required: true, Schema: name(), Example: "mail", Description: "The queue"}
+		}
+		doc.Parameters = append(doc.Parameters, p)
+	}
+	for _, n := range append(slices.Clone(op.params), restapi.HeaderNamespace) {
+		doc.Parameters = append(doc.Parameters, table[n])
+	}
+	if op.body != nil {
+		doc.RequestBody = s.requestBody(op)
+	}
+	s.answers(doc, op)
+	return doc
+}
+
+func (s *Server) requestBody(op operation) *huma.RequestBody {
+	schema := s.schema(op.body)
+	body := &huma.RequestBody{Required: !op.optional, Content: map[string]*huma.MediaType{restapi.MediaJSON: {Schema: schema}}}
+	if op.many {
+		body.Content[restapi.MediaJSON] = &huma.MediaType{Schema: list(schema)}
+		body.Content[restapi.MediaNDJSON] = &huma.MediaType{Schema: schema}
+	}
+	return body
+}
+
+func (s *Server) answers(doc *huma.Operation, op operation) {
+	media := op.media
+	if media == nil {
+		media = []string{restapi.MediaJSON}
+	}
+	answer := func(status int, v any) *huma.Response {
+		r := &huma.Response{Description: http.StatusText(status), Headers: map[string]*huma.Param{
+			restapi.HeaderRequestID: {Description: "The request's id: the client's, or a new one", Schema: text(128)},
+		}}
+		if v != nil {
+			r.Content = map[string]*huma.MediaType{}
+			for _, m := range media {
+				r.Content[m] = &huma.MediaType{Schema: s.schema(v)}
+			}
+		}
+		return r
+	}
+	doc.Responses[strconv.Itoa(op.status)] = answer(op.status, op.reply)
+	for status, v := range op.also {
+		if status == op.status { // one status, two shapes
+			m := doc.Responses[strconv.Itoa(status)].Content[restapi.MediaJSON]
+			m.Schema = &huma.Schema{OneOf: []*huma.Schema{m.Schema, s.schema(v)}}
+			continue
+		}
+		r := answer(status, v)
+		doc.Responses[strconv.Itoa(status)] = r
+		if op.ID == restapi.CreateTask.ID {
+			r.Headers[restapi.HeaderReplayed] = &huma.Param{Description: "true: the task was there", Schema: text(0)}
+		}
+	}
+	switch op.ID {
+	case restapi.ListTickers.ID:
+		doc.Responses["200"].Content[restapi.MediaEventStream] = &huma.MediaType{Schema: s.schema(restapi.Tick{})}
+	case restapi.ListEvents.ID:
+		doc.Responses["200"].Content[restapi.MediaJSON] = &huma.MediaType{Schema: s.schema(restapi.EventPage{})}
+	}
+	doc.Responses["default"] = &huma.Response{
+		Description: "A problem",
+		Content:     map[string]*huma.MediaType{restapi.MediaProblem: {Schema: s.schema(restapi.Problem{})}},
+	}
+}
+
+func (s *Server) schema(v any) *huma.Schema {
+	return s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(v), true, "")
+}
+
+// finishSchemas says what Go types cannot: that a request's durations are integers or texts, that null is absent there,
+// and that answers may gain fields.
+func (s *Server) finishSchemas() {
+	schemas := s.api.OpenAPI().Components.Schemas
+	requests := map[string]bool{}
+	for _, v := range []any{
+		restapi.QueueMeta{}, restapi.NewTask{}, restapi.Release{}, restapi.Heartbeat{}, restapi.Snooze{}, restapi.HandBack{},
+		restapi.Selection{}, restapi.TickerMeta{}, restapi.Ack{},
+	} {
+		requests[reflect.TypeOf(v).Name()] = true
+	}
+	for n, schema := range schemas.Map() {
+		if !requests[n] {
+			if schema.AdditionalProperties == false {
+				schema.AdditionalProperties = nil
+			}
+			continue
+		}
+		t := schemas.TypeFromRef("#/components/schemas/" + n)
+		for i := range t.NumField() {
+			f := t.Field(i)
+			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Type == reflect.TypeFor[*restapi.Duration]() {
+				d := duration()
+				d.Description, d.Examples = schema.Properties[key].Description, schema.Properties[key].Examples
+				schema.Properties[key] = d
+			}
+		}
+	}
+}

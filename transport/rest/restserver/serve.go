@@ -1,0 +1,123 @@
+package restserver
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// recorder sees what is answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Flush is for those who do not ask http.ResponseController.
+func (w *recorder) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+// serve is around every route: request id, shutdown, panics, access log.
+func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	w := &recorder{ResponseWriter: rw}
+	w.Header()[restapi.HeaderRequestID] = []string{requestID(r)}
+	if srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server); srv == nil || srv.WriteTimeout == 0 {
+		_ = http.NewResponseController(rw).SetWriteDeadline(start.Add(s.cfg.Timeouts.Body + s.cfg.Timeouts.Write))
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(w, r, p)
+		}
+		if s.cfg.Access != nil {
+			s.cfg.Access(r.Context(), Access{
+				Method: r.Method, Path: r.URL.Path, Route: r.Pattern, Namespace: namespaceOf(r), Status: w.status,
+				Bytes: w.bytes, Duration: time.Since(start), RequestID: w.Header().Get(restapi.HeaderRequestID), Remote: r.RemoteAddr,
+			})
+		}
+	}()
+	if !s.enter() {
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
+		(&call{Server: s, w: w, r: r}).fail(errShutdown())
+		return
+	}
+	defer s.leave()
+	s.mux.ServeHTTP(w, r)
+}
+
+func (s *Server) panicked(w *recorder, r *http.Request, p any) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	s.cfg.Logger.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	if w.status != 0 {
+		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+	}
+	(&call{Server: s, w: w, r: r}).fail(&queue.Error{Kind: queue.KindInternal, Err: fmt.Errorf("panic: %v", p)})
+}
+
+// requestID is the client's when it is harmless, else a new one.
+func requestID(r *http.Request) string {
+	if h := r.Header[restapi.HeaderRequestID]; len(h) > 0 && len(h[0]) > 0 && len(h[0]) <= 128 &&
+		!strings.ContainsFunc(h[0], func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return h[0]
+	}
+	return strconv.FormatUint(rand.Uint64()|1<<63, 16)
+}
+
+// unmatched answers what no route matches: with the methods that would, when it is only that.
+func (s *Server) unmatched(w http.ResponseWriter, r *http.Request) {
+	c := &call{Server: s, w: w, r: r}
+	var allowed []string
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if _, pattern := s.mux.Handler(&http.Request{Method: m, URL: r.URL, Host: r.Host}); pattern != "" && pattern != "/" {
+			allowed = append(allowed, m)
+		}
+	}
+	if len(allowed) == 0 {
+		c.fail(&queue.Error{Kind: queue.KindNotFound, Msg: "no such route; see /docs"})
+		return
+	}
+	if slices.Contains(allowed, http.MethodGet) {
+		allowed = append(allowed, http.MethodHead)
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	c.fail(refusal{queue.Invalid("method", "this route takes "+strings.Join(allowed, ", ")), http.StatusMethodNotAllowed})
+}
+
+func parseQuery(raw string) (map[string][]string, error) {
+	v, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, queue.Invalid("query", "it is not well-formed")
+	}
+	return v, nil
+}
