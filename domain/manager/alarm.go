@@ -45,7 +45,8 @@ func (a *alarm) clear() {
 // wait sleeps for d or until the alarm rings; false means done was closed.
 func (a *alarm) wait(done <-chan struct{}, d time.Duration) bool {
 	deadline := time.Now().Add(d)
-	var timer *time.Timer
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	for {
 		left := a.left(deadline)
 		if left <= 0 {
@@ -56,12 +57,7 @@ func (a *alarm) wait(done <-chan struct{}, d time.Duration) bool {
 				return true
 			}
 		}
-		if timer == nil {
-			timer = time.NewTimer(left)
-			defer timer.Stop()
-		} else {
-			timer.Reset(left)
-		}
+		timer.Reset(left)
 		select {
 		case <-done:
 			return false

@@ -51,6 +51,7 @@ type awaited struct {
 type awaitedTask struct {
 	awaiters map[*awaiter]struct{}
 	pace     pace
+	rest     time.Duration // between the last look and the next
 	lookAt   time.Time
 }
 
@@ -140,6 +141,7 @@ func (as *awaits) run(namespace string, ns *awaited) {
 }
 
 // due gives the tasks to look at now, at most a page of them, and else how long to sleep; ok is false when none is left.
+// When one is due, those that have waited half their time come along, so that all share calls however they started.
 func (as *awaits) due(namespace string, ns *awaited) (ids []int64, sleep time.Duration, ok bool) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
@@ -148,19 +150,22 @@ func (as *awaits) due(namespace string, ns *awaited) (ids []int64, sleep time.Du
 		return nil, 0, false
 	}
 	now := time.Now()
-	soon := now.Add(leastPoll / 2) // what is nearly due joins this call
-	next := now.Add(as.c.cfg.poll)
+	sleep = as.c.cfg.poll
+	for _, t := range ns.tasks {
+		sleep = min(sleep, t.lookAt.Sub(now))
+	}
+	if sleep > 0 {
+		return nil, sleep, true
+	}
 	for id, t := range ns.tasks {
-		if t.lookAt.Before(soon) && len(ids) < queue.MaxPage {
+		if t.lookAt.Sub(now) <= t.rest/2 && len(ids) < queue.MaxPage {
 			ids = append(ids, id)
-			t.lookAt = now.Add(t.pace.next())
-		}
-		if t.lookAt.Before(next) {
-			next = t.lookAt
+			t.rest = t.pace.next()
+			t.lookAt = now.Add(t.rest)
 		}
 	}
 	slices.Sort(ids)
-	return ids, next.Sub(now), true
+	return ids, 0, true
 }
 
 // look asks the Store for tasks and tells of those that are finished or gone.

@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,9 +124,7 @@ func (m *Manager) Health() []ChoreHealth {
 		ch.mu.Lock()
 		h := ch.health
 		h.Moves = make(map[queue.Status]int64, len(ch.health.Moves))
-		for s, n := range ch.health.Moves {
-			h.Moves[s] = n
-		}
+		maps.Copy(h.Moves, ch.health.Moves)
 		ch.mu.Unlock()
 		all = append(all, h)
 	}
@@ -146,12 +145,12 @@ func (cs *chores) do(ctx context.Context, kind queue.Chore) {
 		case err != nil:
 			sleep = rest.next()
 			if failed == 1 {
-				cs.c.cfg.log.Warn("background work fails; trying on", "chore", kind, "error", err)
+				cs.c.cfg.log.WarnContext(ctx, "background work fails; trying on", "chore", kind, "error", err)
 			}
 			pauseUntil(ctx.Done(), sleep) // a kick does not help
 			continue
 		case failed > 0:
-			cs.c.cfg.log.Info("background work is well again", "chore", kind, "failed", failed)
+			cs.c.cfg.log.InfoContext(ctx, "background work is well again", "chore", kind, "failed", failed)
 		}
 		rest.reset()
 		cs.tell(kind, done)
@@ -249,7 +248,7 @@ func (c *core) listen(ctx context.Context) {
 		if time.Since(began) > mostChoreRest {
 			rest.reset()
 		}
-		c.cfg.log.Warn("cannot listen for wake-ups; polling meanwhile", "error", err)
+		c.cfg.log.WarnContext(ctx, "cannot listen for wake-ups; polling meanwhile", "error", err)
 		pauseUntil(ctx.Done(), rest.next())
 		c.heard(queue.Wake{}) // what was said meanwhile
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -312,11 +313,9 @@ func (g *gatherer[K, In, Out]) close() {
 
 // aboutInput says that err refuses the input and so means that nothing has changed.
 func aboutInput(err error) bool {
-	switch queue.KindOf(err) {
-	case queue.KindInvalid, queue.KindTooLarge, queue.KindNotFound, queue.KindConflict, queue.KindKeyReused:
-		return true
-	}
-	return false
+	return slices.Contains([]queue.Kind{
+		queue.KindInvalid, queue.KindTooLarge, queue.KindNotFound, queue.KindConflict, queue.KindKeyReused,
+	}, queue.KindOf(err))
 }
 
 // late turns the end of a Store call's own deadline into what it means to a caller.

@@ -216,7 +216,7 @@ func (rs *rooms) front(r *room, n int) (waiters []*waiter, shares []queue.Retain
 	defer rs.mu.Unlock()
 	tasks := 0
 	for e := r.waiters.Front(); e != nil && len(waiters) < n; e = e.Next() {
-		w := e.Value.(*waiter) //nolint:forcetypeassert,errcheck // the list holds nothing else
+		w := e.Value.(*waiter) // the list holds nothing else
 		if tasks += w.share.Limit; tasks > queue.MaxBatch && len(waiters) > 0 {
 			break
 		}
@@ -261,11 +261,9 @@ func (rs *rooms) serve(r *room, waiters []*waiter, outs [][]*queue.Task, err err
 
 // passing says that waiting may help against err.
 func passing(err error) bool {
-	switch queue.KindOf(err) {
-	case queue.KindUnavailable, queue.KindIndeterminate, queue.KindDeadline, queue.KindCanceled:
-		return true
-	}
-	return false
+	return slices.Contains([]queue.Kind{
+		queue.KindUnavailable, queue.KindIndeterminate, queue.KindDeadline, queue.KindCanceled,
+	}, queue.KindOf(err))
 }
 
 // wake has the rooms look in which tasks of w may be waited for.

@@ -1,0 +1,176 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// running runs the background work during test.
+func running(t *testing.T, m *Manager, test func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := start(func() (int, error) { return 0, m.Run(ctx) })
+	synctest.Wait()
+	test()
+	cancel()
+	if _, err := ran.wait(); err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
+func health(m *Manager, c queue.Chore) ChoreHealth {
+	for _, h := range m.Health() {
+		if h.Chore == c {
+			return h
+		}
+	}
+	return ChoreHealth{}
+}
+
+func TestChores(t *testing.T) {
+	bubble(t, "idle chores step at their own pace", func(t *testing.T, f *fake, m *Manager) {
+		running(t, m, func() {
+			time.Sleep(time.Minute)
+			for _, c := range queue.Chores() {
+				ideal := int(time.Minute / paces[c].idle)
+				if n := f.count(string(c)); n < ideal*9/10 || n > ideal*12/10+1 {
+					t.Errorf("%s made %d steps in a minute, want about %d", c, n, ideal)
+				}
+			}
+		})
+	})
+	bubble(t, "a chore with more to do steps again at once, one that knows when sleeps until then", func(t *testing.T, f *fake, m *Manager) {
+		var mu sync.Mutex
+		var at []time.Duration
+		began := time.Now()
+		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {
+			if c != queue.ChorePromote {
+				return queue.Maintained{}, nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Since(began))
+			if len(at) < 5 {
+				return queue.Maintained{Moved: 1, More: true, Lag: 7 * time.Millisecond}, nil
+			}
+			return queue.Maintained{NextIn: 3 * time.Millisecond}, nil
+		}
+		running(t, m, func() {
+			time.Sleep(4 * time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
+			if len(at) != 6 || at[4] != 0 || at[5] != 3*time.Millisecond {
+				t.Error(at)
+			}
+			h := health(m, queue.ChorePromote)
+			if h.Moved != 4 || h.Lag != 7*time.Millisecond || h.LastSuccess.IsZero() || h.Failing != 0 {
+				t.Errorf("%+v", h)
+			}
+		})
+	})
+	bubble(t, "what a step has woken is told to who waits", func(t *testing.T, f *fake, m *Manager) {
+		due := false
+		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if c != queue.ChorePromote || !due {
+				return queue.Maintained{}, nil
+			}
+			due = false
+			f.add("default", queue.NewTask{Queue: "mail"})
+			return queue.Maintained{Moved: 1, Woken: []queue.Wake{{Namespace: "default", Queue: "mail"}}}, nil
+		}
+		running(t, m, func() {
+			w := retain(m, waitFor("w", time.Minute, "mail"))
+			time.Sleep(20 * time.Second)
+			f.mu.Lock()
+			due = true
+			f.mu.Unlock()
+			m.chores.kickIn(queue.ChorePromote, 0)
+			if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 20*time.Second {
+				t.Error(tasks, err, w.took)
+			}
+		})
+	})
+	bubble(t, "a delayed task has its promotion come in time", func(t *testing.T, f *fake, m *Manager) {
+		running(t, m, func() {
+			time.Sleep(10*time.Second + time.Millisecond)
+			if _, err := m.CreateTask(t.Context(), "mail", queue.TaskMeta{Delay: 10 * time.Millisecond}); err != nil {
+				t.Fatal(err)
+			}
+			before := f.count("promote")
+			time.Sleep(11 * time.Millisecond)
+			if n := f.count("promote") - before; n != 1 {
+				t.Errorf("%d steps", n)
+			}
+		})
+	})
+	bubble(t, "failing work is repeated ever more slowly, and told", func(t *testing.T, f *fake, m *Manager) {
+		f.refuse(func(_ context.Context, call string, _ any) error {
+			switch call {
+			case "rescue":
+				return errors.New("broken")
+			case "fold":
+				panic("boom")
+			}
+			return nil
+		})
+		running(t, m, func() {
+			time.Sleep(time.Minute)
+			for _, c := range []queue.Chore{queue.ChoreRescue, queue.ChoreFold} {
+				h := health(m, c)
+				if n := f.count(string(c)); n < 8 || n > 14 || h.Failing != n || h.LastError == nil || !h.LastSuccess.IsZero() {
+					t.Errorf("%d steps: %+v", n, h)
+				}
+			}
+			if h := health(m, queue.ChorePromote); h.Failing != 0 || h.Steps < 50 {
+				t.Errorf("%+v", h)
+			}
+			f.refuse(nil)
+			time.Sleep(12 * time.Second)
+			if h := health(m, queue.ChoreRescue); h.Failing != 0 || h.LastSuccess.IsZero() || h.LastError == nil {
+				t.Errorf("%+v", h)
+			}
+		})
+	})
+	bubble(t, "a step that does not answer is ended by its deadline", func(t *testing.T, f *fake, m *Manager) {
+		release := f.block("prune")
+		defer release()
+		running(t, m, func() {
+			time.Sleep(31 * time.Second)
+			if h := health(m, queue.ChorePrune); h.Failing != 1 || !errors.Is(h.LastError, context.DeadlineExceeded) {
+				t.Errorf("%+v", h)
+			}
+		})
+	})
+	bubble(t, "Run without background work does no chore", func(t *testing.T, f *fake, m *Manager) {
+		running(t, m, func() {
+			time.Sleep(time.Minute)
+			for _, c := range queue.Chores() {
+				if n := f.count(string(c)); n != 0 {
+					t.Errorf("%s made %d steps", c, n)
+				}
+			}
+		})
+	}, WithBackgroundWork(false))
+	bubble(t, "Run runs once at a time, and again after it has ended", func(t *testing.T, f *fake, m *Manager) {
+		running(t, m, func() { kind(t, m.Run(t.Context()), queue.KindConflict) })
+		running(t, m, func() {})
+	})
+	bubble(t, "Run ends when the manager is closed", func(t *testing.T, f *fake, m *Manager) {
+		ran := start(func() (int, error) { return 0, m.Run(context.Background()) })
+		time.Sleep(time.Second)
+		if err := m.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ran.wait(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

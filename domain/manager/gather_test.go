@@ -1,0 +1,292 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+func create(m *Manager, name string) error {
+	_, err := m.CreateTask(context.Background(), name, queue.TaskMeta{})
+	return err
+}
+
+func TestGather(t *testing.T) {
+	bubble(t, "an idle system sends a call at once", func(t *testing.T, f *fake, m *Manager) {
+		began := time.Now()
+		if err := create(m, "mail"); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 0 || f.count("create") != 1 {
+			t.Errorf("took %v and %d calls", took, f.count("create"))
+		}
+	})
+	bubble(t, "calls that arrive during a call leave together with the next", func(t *testing.T, f *fake, m *Manager) {
+		release := f.block("create")
+		wait := each(500, func(int) error { return create(m, "mail") })
+		synctest.Wait()
+		if n := f.count("create"); n != DefaultGatherCalls {
+			t.Fatalf("%d calls in flight, want %d", n, DefaultGatherCalls)
+		}
+		release()
+		none(t, wait())
+		if n := f.count("create"); n > DefaultGatherCalls+2 {
+			t.Errorf("500 creates took %d store calls: %v", n, f.sizes)
+		}
+		if len(f.tasks) != 500 {
+			t.Errorf("%d tasks", len(f.tasks))
+		}
+	})
+	bubble(t, "no batch is larger than its limit, in items and in bytes", func(t *testing.T, f *fake, m *Manager) {
+		release := f.block("create")
+		big := queue.TaskMeta{Payload: []byte(`"` + strings.Repeat("x", 1<<19) + `"`)}
+		wait := each(40, func(i int) error {
+			meta := queue.TaskMeta{}
+			if i%2 == 0 {
+				meta = big
+			}
+			_, err := m.CreateTask(t.Context(), "mail", meta)
+			return err
+		})
+		synctest.Wait()
+		release()
+		none(t, wait())
+		if most := slices.Max(f.sizes); most > 10 {
+			t.Errorf("a batch of %d tasks: %v", most, f.sizes)
+		}
+	}, WithGather(Gather{MaxBatch: 10}))
+	bubble(t, "heartbeats and releases are gathered and each answered in its place", func(t *testing.T, f *fake, m *Manager) {
+		f.put("default", "mail", 50)
+		tasks, err := m.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Limit: 50})
+		if err != nil || len(tasks) != 50 {
+			t.Fatal(len(tasks), err)
+		}
+		beat, release := f.block("heartbeat"), f.block("release")
+		beats := each(50, func(i int) error {
+			_, err := m.HeartbeatTasks(t.Context(), []queue.Heartbeat{{ID: tasks[i].ID, Token: tasks[i].Lease.Token}})
+			return err
+		})
+		releases := each(25, func(i int) error {
+			a, b := tasks[2*i], tasks[2*i+1]
+			out, err := m.ReleaseTasks(t.Context(), []queue.Release{
+				{ID: a.ID, Token: a.Lease.Token, Outcome: queue.OutcomeSuccess},
+				{ID: 0, Outcome: queue.OutcomeSuccess},
+				{ID: b.ID, Token: b.Lease.Token + 1000, Outcome: queue.OutcomeSuccess},
+			})
+			switch {
+			case err != nil:
+				return err
+			case out[0].Err != nil || out[0].Task.ID != a.ID:
+				return errors.New("the good one is not released")
+			case !errors.Is(out[1].Err, queue.ErrInvalid) || !errors.Is(out[2].Err, queue.ErrLeaseLost):
+				return errors.Join(out[1].Err, out[2].Err)
+			}
+			return nil
+		})
+		synctest.Wait()
+		beat()
+		release()
+		none(t, beats())
+		none(t, releases())
+		if f.count("heartbeat") > 4 || f.count("release") > 4 {
+			t.Errorf("%d heartbeats, %d releases", f.count("heartbeat"), f.count("release"))
+		}
+	})
+	bubble(t, "an item at fault is answered alone", func(t *testing.T, f *fake, m *Manager) {
+		release := f.block("create")
+		wait := each(100, func(i int) error {
+			if i == 42 {
+				return create(m, "unknown")
+			}
+			return create(m, "mail")
+		})
+		synctest.Wait()
+		release()
+		for i, err := range wait() {
+			if i == 42 {
+				kind(t, err, queue.KindNotFound)
+				if want := "create task: queue unknown: no such queue"; err.Error() != want {
+					t.Errorf("got %q, want %q", err, want)
+				}
+			} else if err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		}
+	})
+	bubble(t, "an item that makes the store refuse the whole batch harms its own caller only", func(t *testing.T, f *fake, m *Manager) {
+		f.refuse(func(_ context.Context, call string, arg any) error {
+			if c, ok := arg.(queue.Create); ok && slices.ContainsFunc(c.Tasks, func(n queue.NewTask) bool { return n.Queue == "poison" }) {
+				return queue.Invalid("payload", "poison")
+			}
+			return nil
+		})
+		release := f.block("create")
+		wait := each(100, func(i int) error {
+			if i == 42 {
+				return create(m, "poison")
+			}
+			return create(m, "mail")
+		})
+		synctest.Wait()
+		release()
+		errs := wait()
+		kind(t, errs[42], queue.KindInvalid)
+		errs[42] = nil
+		none(t, errs)
+		if len(f.tasks) != 99 {
+			t.Errorf("%d tasks, want 99", len(f.tasks))
+		}
+	})
+	bubble(t, "a store that cannot be reached is one error for all, and no call is repeated", func(t *testing.T, f *fake, m *Manager) {
+		f.refuse(func(context.Context, string, any) error { return &queue.Error{Kind: queue.KindUnavailable} })
+		release := f.block("create")
+		wait := each(100, func(int) error { return create(m, "mail") })
+		synctest.Wait()
+		release()
+		for _, err := range wait() {
+			kind(t, err, queue.KindUnavailable)
+		}
+		if n := f.count("create"); n > DefaultGatherCalls+2 {
+			t.Errorf("%d calls", n)
+		}
+	})
+	bubble(t, "a panic in the store is an internal error of its callers", func(t *testing.T, f *fake, m *Manager) {
+		f.refuse(func(context.Context, string, any) error { panic("boom") })
+		kind(t, create(m, "mail"), queue.KindInternal)
+		f.refuse(nil)
+		if err := create(m, "mail"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	bubble(t, "a slow namespace does not hold up another", func(t *testing.T, f *fake, m *Manager) {
+		slow := make(chan struct{})
+		f.refuse(func(_ context.Context, _ string, arg any) error {
+			if arg.(queue.Create).Namespace == "default" {
+				<-slow
+			}
+			return nil
+		})
+		wait := each(100, func(int) error { return create(m, "mail") })
+		synctest.Wait()
+		other, err := m.In("other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.CreateTask(t.Context(), "mail", queue.TaskMeta{}); err != nil {
+			t.Fatal(err)
+		}
+		close(slow)
+		none(t, wait())
+	})
+	bubble(t, "more callers than may wait are refused", func(t *testing.T, f *fake, m *Manager) {
+		release := f.block("create")
+		wait := each(10, func(int) error { return create(m, "mail") })
+		synctest.Wait()
+		kind(t, create(m, "mail"), queue.KindUnavailable)
+		release()
+		none(t, wait())
+		if err := create(m, "mail"); err != nil {
+			t.Fatal(err)
+		}
+	}, WithGather(Gather{MaxWaiting: 10}))
+	bubble(t, "a delay that was asked for gathers on an idle system too", func(t *testing.T, f *fake, m *Manager) {
+		began := time.Now()
+		none(t, each(10, func(int) error { return create(m, "mail") })())
+		if took := time.Since(began); took != 5*time.Millisecond || f.count("create") != 1 {
+			t.Errorf("took %v and %d calls", took, f.count("create"))
+		}
+	}, WithGather(Gather{MaxDelay: 5 * time.Millisecond}))
+}
+
+func TestLostCallers(t *testing.T) {
+	bubble(t, "a caller that goes before its call has left leaves nothing behind", func(t *testing.T, f *fake, m *Manager) {
+		release := f.block("create")
+		first := each(DefaultGatherCalls, func(int) error { return create(m, "mail") })
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := start(func() (*queue.Task, error) { return m.CreateTask(ctx, "mail", queue.TaskMeta{}) })
+		stays := start(func() (*queue.Task, error) { return m.CreateTask(t.Context(), "mail", queue.TaskMeta{}) })
+		synctest.Wait()
+		cancel()
+		_, err := gone.wait()
+		kind(t, err, queue.KindCanceled)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%v does not wrap the context's error", err)
+		}
+		release()
+		none(t, first())
+		if task, err := stays.wait(); err != nil {
+			t.Fatal(task, err)
+		}
+		if len(f.tasks) != DefaultGatherCalls+1 {
+			t.Errorf("%d tasks", len(f.tasks))
+		}
+	})
+	bubble(t, "a caller that goes during its call does not know", func(t *testing.T, f *fake, m *Manager) {
+		release := f.block("create")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := m.CreateTask(ctx, "mail", queue.TaskMeta{})
+		kind(t, err, queue.KindIndeterminate)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v does not wrap the context's error", err)
+		}
+		release()
+		synctest.Wait()
+		if len(f.tasks) != 1 {
+			t.Error("the call ended with its caller")
+		}
+	})
+	bubble(t, "a store call has its own deadline", func(t *testing.T, f *fake, m *Manager) {
+		release := f.block("create")
+		defer release()
+		began := time.Now()
+		kind(t, create(m, "mail"), queue.KindIndeterminate)
+		if took := time.Since(began); took != 3*time.Second {
+			t.Errorf("took %v", took)
+		}
+	}, WithCallTimeout(3*time.Second))
+	bubble(t, "tasks retained for a caller that has gone are handed back", func(t *testing.T, f *fake, m *Manager) {
+		f.put("default", "mail", 3)
+		release := f.block("retain")
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := start(func() ([]*queue.Task, error) {
+			return m.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Limit: 3})
+		})
+		synctest.Wait()
+		cancel()
+		_, err := gone.wait()
+		kind(t, err, queue.KindCanceled)
+		release()
+		synctest.Wait()
+		if n := f.held(); n != 0 || len(f.ready) != 3 {
+			t.Errorf("%d tasks stay held, %d are ready", n, len(f.ready))
+		}
+	})
+	bubble(t, "handing back is tried again", func(t *testing.T, f *fake, m *Manager) {
+		f.put("default", "mail", 1)
+		f.refuse(func(_ context.Context, call string, _ any) error {
+			if call == "release" && f.count("release") < 3 {
+				return &queue.Error{Kind: queue.KindUnavailable}
+			}
+			return nil
+		})
+		release := f.block("retain")
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := start(func() ([]*queue.Task, error) { return m.RetainTasks(ctx, queue.RetainRequest{Worker: "w"}) })
+		synctest.Wait()
+		cancel()
+		_, _ = gone.wait()
+		release()
+		time.Sleep(time.Second)
+		if n := f.held(); n != 0 {
+			t.Errorf("%d tasks stay held", n)
+		}
+	})
+}

@@ -1,0 +1,251 @@
+package manager
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+func retain(m *Manager, r queue.RetainRequest) *later[[]*queue.Task] {
+	return start(func() ([]*queue.Task, error) { return m.RetainTasks(context.Background(), r) })
+}
+
+func TestWaitingRetain(t *testing.T) {
+	bubble(t, "a task that is there is given at once", func(t *testing.T, f *fake, m *Manager) {
+		f.put("default", "mail", 1)
+		w := retain(m, waitFor("w", time.Minute))
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 0 {
+			t.Fatal(tasks, err, w.took)
+		}
+	})
+	bubble(t, "a create of this process wakes at once", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Minute, "mail", "sms"))
+		time.Sleep(30 * time.Second)
+		if err := create(m, "mail"); err != nil {
+			t.Fatal(err)
+		}
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 30*time.Second {
+			t.Fatal(tasks, err, w.took)
+		}
+	})
+	bubble(t, "a create in another queue or namespace wakes nobody", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Second, "mail"))
+		synctest.Wait()
+		before := f.count("retain")
+		other, _ := m.In("other")
+		_, err := other.CreateTask(t.Context(), "mail", queue.TaskMeta{})
+		none(t, []error{err, create(m, "sms")})
+		synctest.Wait()
+		if n := f.count("retain") - before; n != 0 {
+			t.Errorf("%d store calls", n)
+		}
+		if tasks, err := w.wait(); err != nil || len(tasks) != 0 || w.took != time.Second {
+			t.Fatal(tasks, err, w.took)
+		}
+	})
+	bubble(t, "a hint of the store wakes at once", func(t *testing.T, f *fake, m *Manager) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := start(func() (int, error) { return 0, m.Run(ctx) })
+		w := retain(m, waitFor("w", time.Minute, "mail"))
+		time.Sleep(20 * time.Second)
+		f.put("default", "mail", 1)
+		f.wakes <- queue.Wake{Namespace: "default", Queue: "mail"}
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 20*time.Second {
+			t.Fatal(tasks, err, w.took)
+		}
+		cancel()
+		if _, err := ran.wait(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	bubble(t, "without a hint a task is found within the poll interval", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Minute))
+		time.Sleep(20 * time.Second)
+		f.put("default", "mail", 1)
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took > 21100*time.Millisecond {
+			t.Fatal(tasks, err, w.took)
+		}
+	})
+	bubble(t, "a delayed task wakes when it is due", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Minute))
+		time.Sleep(20 * time.Second)
+		if _, err := m.CreateTask(t.Context(), "mail", queue.TaskMeta{Delay: 5 * time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 20*time.Second+5*time.Millisecond {
+			t.Fatal(tasks, err, w.took)
+		}
+	})
+	bubble(t, "a hand back of this process wakes at once", func(t *testing.T, f *fake, m *Manager) {
+		f.put("default", "mail", 1)
+		task, err := m.NextTask(t.Context(), "first")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := retain(m, waitFor("second", time.Minute))
+		time.Sleep(20 * time.Second)
+		back := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeHandBack}
+		if _, err := m.ReleaseTasks(t.Context(), []queue.Release{back}); err != nil {
+			t.Fatal(err)
+		}
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 20*time.Second {
+			t.Fatal(tasks, err, w.took)
+		}
+	})
+	bubble(t, "a place under a concurrency limit wakes, the end of a task without one does not", func(t *testing.T, f *fake, m *Manager) {
+		f.put("default", "mail", 20)
+		tasks, err := m.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Limit: 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := retain(m, waitFor("w", time.Minute))
+		time.Sleep(20 * time.Second)
+		for limit := range 2 {
+			f.mu.Lock()
+			f.concurrency = limit
+			f.mu.Unlock()
+			m.capped.forget("default", "mail")
+			m.capped.is("default", "mail")
+			synctest.Wait() // it is known now
+			before := f.count("retain")
+			for _, task := range tasks[10*limit : 10*limit+10] {
+				end := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess}
+				if _, err := m.ReleaseTasks(t.Context(), []queue.Release{end}); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+			if n := f.count("retain") - before; n != 10*limit {
+				t.Errorf("with concurrency %d ten ends cost %d retains", limit, n)
+			}
+		}
+		if _, err := w.wait(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	bubble(t, "a thousand who wait for the same cost one store call a poll", func(t *testing.T, f *fake, m *Manager) {
+		wait := each(1000, func(i int) error {
+			tasks, err := m.RetainTasks(t.Context(), waitFor(worker(i), 5*time.Minute))
+			if len(tasks) > 0 {
+				t.Errorf("got %v", tasks)
+			}
+			return err
+		})
+		time.Sleep(time.Minute)
+		before := f.count("retain")
+		time.Sleep(time.Minute)
+		if n := f.count("retain") - before; n < 50 || n > 70 {
+			t.Errorf("%d calls in a minute of polling every second", n)
+		}
+		none(t, wait())
+	})
+	bubble(t, "who waits longest is served first, and a wake serves as many as there are tasks", func(t *testing.T, f *fake, m *Manager) {
+		var mu sync.Mutex
+		var order []string
+		var waits []func() []error
+		for i := range 300 {
+			waits = append(waits, each(1, func(int) error {
+				tasks, err := m.RetainTasks(t.Context(), waitFor(worker(i), time.Hour/6))
+				mu.Lock()
+				defer mu.Unlock()
+				for range tasks {
+					order = append(order, worker(i))
+				}
+				return err
+			}))
+			synctest.Wait()
+		}
+		time.Sleep(time.Minute)
+		before := f.count("retain")
+		if _, err := m.CreateTasks(t.Context(), make200()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := f.count("retain") - before; n > 4 {
+			t.Errorf("200 tasks for 300 who wait cost %d calls", n)
+		}
+		slices.Sort(order)
+		if len(order) != 200 || order[0] != worker(0) || order[199] != worker(199) {
+			t.Errorf("%d served, from %v to %v", len(order), order[0], order[len(order)-1])
+		}
+		before = f.count("retain")
+		none(t, []error{create(m, "mail")})
+		synctest.Wait()
+		if n := f.count("retain") - before; n != 1 || len(order) != 201 || order[200] != worker(200) {
+			t.Errorf("one task cost %d calls", n)
+		}
+		for _, w := range waits {
+			none(t, w())
+		}
+	})
+	bubble(t, "a caller that goes while its room is served loses no task", func(t *testing.T, f *fake, m *Manager) {
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := start(func() ([]*queue.Task, error) { return m.RetainTasks(ctx, waitFor("gone", time.Minute)) })
+		synctest.Wait()
+		release := f.block("retain")
+		none(t, []error{create(m, "mail")})
+		synctest.Wait()
+		cancel()
+		_, err := gone.wait()
+		kind(t, err, queue.KindCanceled)
+		stays := retain(m, waitFor("stays", time.Minute))
+		synctest.Wait()
+		release()
+		tasks, err := stays.wait()
+		if err != nil || len(tasks) != 1 || tasks[0].Worker != "stays" || stays.took != 0 {
+			t.Fatal(tasks, err, stays.took)
+		}
+	})
+	bubble(t, "a wait that ends during a store call takes what the call gives", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Second))
+		synctest.Wait()
+		release := f.block("retain")
+		none(t, []error{create(m, "mail")})
+		time.Sleep(2 * time.Second)
+		release()
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 {
+			t.Fatal(tasks, err)
+		}
+	})
+	bubble(t, "who waits sits out an outage and is told when it lasts", func(t *testing.T, f *fake, m *Manager) {
+		short, long := retain(m, waitFor("w", 5*time.Second)), retain(m, waitFor("w", time.Minute))
+		time.Sleep(time.Second)
+		f.refuse(func(context.Context, string, any) error { return &queue.Error{Kind: queue.KindUnavailable} })
+		_, err := short.wait()
+		kind(t, err, queue.KindUnavailable)
+		f.refuse(nil)
+		f.put("default", "mail", 1)
+		if tasks, err := long.wait(); err != nil || len(tasks) != 1 || long.took > 7*time.Second {
+			t.Fatal(tasks, err, long.took)
+		}
+	})
+	bubble(t, "an error that waiting does not help against is told at once", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Minute))
+		time.Sleep(time.Second)
+		f.refuse(func(context.Context, string, any) error { return &queue.Error{Kind: queue.KindDenied} })
+		_, err := w.wait()
+		kind(t, err, queue.KindDenied)
+	})
+	bubble(t, "rooms are left as they were found", func(t *testing.T, f *fake, m *Manager) {
+		none(t, each(100, func(i int) error {
+			_, err := m.RetainTasks(t.Context(), waitFor("w", time.Second, "q"+worker(i)))
+			return err
+		})())
+		if len(m.rooms.in) != 0 || len(m.retains.lanes) != 0 || m.retains.waiting != 0 || m.retains.running != 0 {
+			t.Errorf("%d rooms, %d lanes, %d waiting, %d running", len(m.rooms.in), len(m.retains.lanes), m.retains.waiting, m.retains.running)
+		}
+	})
+}
+
+func make200() []queue.NewTask {
+	tasks := make([]queue.NewTask, 200)
+	for i := range tasks {
+		tasks[i].Queue = "mail"
+	}
+	return tasks
+}
