@@ -57,6 +57,11 @@ func (t *tickLoop) handle(ctx context.Context, tick queue.Tick) (err error) {
 	}
 	hctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(errEnded)
+	if d, ok := ctx.Deadline(); ok { // from then on the tick may be another's
+		var stop context.CancelFunc
+		hctx, stop = context.WithDeadlineCause(hctx, d, ErrLeaseLost)
+		defer stop()
+	}
 	if !t.begin(end) {
 		return ErrDraining
 	}
