@@ -1,0 +1,90 @@
+package restclient
+
+import (
+	"context"
+	"math"
+	"net/url"
+	"strconv"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// RetainTasks takes tasks under leases; with Wait the server holds the request until there is one. It is not repeated
+// when the connection broke: what the server retained for a lost answer comes back when its lease runs out.
+func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
+	const op = "retain tasks"
+	r, err := r.Normalize()
+	if err != nil {
+		return nil, queue.WithOp(op, err)
+	}
+	v := url.Values{"worker": {r.Worker}, "limit": {strconv.Itoa(r.Limit)}}
+	setDuration(v, "wait", r.Wait)
+	setDuration(v, "lease", r.Lease)
+	if len(r.Queues) > 0 {
+		v["queue"] = r.Queues
+	}
+	var out restapi.List[restapi.Task]
+	if err := c.do(ctx, request{op: op, route: restapi.RetainAny, query: v, wait: r.Wait}, &out); err != nil {
+		return nil, err
+	}
+	return each(out.Body, restapi.Task.Domain), nil
+}
+
+// HeartbeatTasks extends leases and answers each in order.
+func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
+	const op = "heartbeat tasks"
+	return sendEach(ctx, c, request{op: op, route: restapi.HeartbeatTasks, safe: true}, beats,
+		queue.Heartbeat.Check, restapi.HeartbeatOf,
+		func(b restapi.Beat) queue.Beat { return b.Domain(op) },
+		func(err error) queue.Beat { return queue.Beat{Err: err} })
+}
+
+// ReleaseTasks ends holds and answers each in order. It is repeated when each has a token.
+func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	const op = "release tasks"
+	safe := true
+	for _, r := range releases {
+		safe = safe && r.Token != 0
+	}
+	return sendEach(ctx, c, request{op: op, route: restapi.ReleaseTasks, safe: safe}, releases,
+		func(r queue.Release) error { return r.Check(math.MaxInt) }, restapi.ReleaseOf,
+		func(r restapi.Released) queue.Released { return r.Domain(op) },
+		func(err error) queue.Released { return queue.Released{Err: err} })
+}
+
+// sendEach sends many at once. One that breaks a rule is answered here and keeps no other from being sent.
+func sendEach[In any, Wire restapi.Appender, Answer, Out any](
+	ctx context.Context, c *Client, q request, in []In,
+	check func(In) error, wire func(In) Wire, answer func(Answer) Out, refuse func(error) Out,
+) ([]Out, error) {
+	if len(in) > queue.MaxBatch {
+		return nil, queue.WithOp(q.op, queue.Invalid("batch", "at most "+strconv.Itoa(queue.MaxBatch)+" at once"))
+	}
+	out := make([]Out, len(in))
+	var places []int
+	var body list[Wire]
+	for i, v := range in {
+		if err := check(v); err != nil {
+			out[i] = refuse(queue.WithOp(q.op, err))
+			continue
+		}
+		places = append(places, i)
+		body = append(body, wire(v))
+	}
+	if len(body) == 0 {
+		return out, nil
+	}
+	q.body = body
+	var got restapi.List[Answer]
+	if err := c.do(ctx, q, &got); err != nil {
+		return nil, err
+	}
+	if len(got.Body) != len(places) {
+		return nil, incomplete(q.op)
+	}
+	for i, place := range places {
+		out[place] = answer(got.Body[i])
+	}
+	return out, nil
+}

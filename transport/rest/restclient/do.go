@@ -1,0 +1,279 @@
+package restclient
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// request is one call of the interface.
+type request struct {
+	op      string
+	route   restapi.Route
+	args    []string // of the path
+	query   url.Values
+	body    any // nil = none
+	version int64
+	// wait is how long the server may think about it by its nature.
+	wait time.Duration
+	// safe says that it may be repeated when nobody knows whether it was done.
+	safe bool
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 1 << 30
+
+// do sends q, repeats it where that is safe, and decodes the answer into out (nil = there is none).
+func (c *Client) do(ctx context.Context, q request, out any) error {
+	_, err := c.answered(ctx, q, out)
+	return err
+}
+
+// answered is do that also gives the answer's header.
+func (c *Client) answered(ctx context.Context, q request, out any) (http.Header, error) {
+	var body []byte
+	if q.body != nil {
+		var err error
+		if body, err = restapi.Append(nil, q.body); err != nil {
+			return nil, &queue.Error{Op: q.op, Kind: queue.KindInvalid, Field: "body", Msg: "cannot be JSON", Err: err}
+		}
+	}
+	for attempt := 1; ; attempt++ {
+		header, after, err := c.try(ctx, q, body, out)
+		if err == nil {
+			return header, nil
+		}
+		again := err.Kind == queue.KindUnavailable || err.Kind == queue.KindIndeterminate && q.safe
+		if !again || attempt >= c.attempts {
+			return nil, err
+		}
+		if !rest(ctx, max(after, backoff(attempt))) {
+			return nil, err
+		}
+	}
+}
+
+// try is one attempt. after is how long the server asks to wait before the next.
+func (c *Client) try(ctx context.Context, q request, body []byte, out any) (header http.Header, after time.Duration, failed *queue.Error) {
+	if ctx.Err() != nil {
+		return nil, 0, ended(ctx, q.op)
+	}
+	call, cancel := context.WithTimeout(ctx, q.wait+c.timeout)
+	defer cancel()
+	req, err := c.request(call, q, body)
+	if err != nil {
+		return nil, 0, &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, 0, broken(ctx, q.op, err)
+	}
+	defer resp.Body.Close()
+	answer, err := readAll(resp)
+	if err != nil {
+		return nil, 0, broken(ctx, q.op, err)
+	}
+	if resp.StatusCode >= 300 {
+		return nil, retryAfter(resp.Header), refused(q.op, resp, answer)
+	}
+	if out != nil {
+		if err := json.Unmarshal(answer, out); err != nil {
+			return nil, 0, &queue.Error{Op: q.op, Kind: queue.KindInternal, Msg: "the server's answer is not understood; is this the URL of pgqueue's API?", Err: err}
+		}
+	}
+	return resp.Header, 0, nil
+}
+
+func readAll(resp *http.Response) ([]byte, error) {
+	if n := resp.ContentLength; n >= 0 && n <= maxAnswer {
+		b := make([]byte, n)
+		_, err := io.ReadFull(resp.Body, b)
+		return b, err
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(b) > maxAnswer {
+		err = errors.New("the answer is too large")
+	}
+	return b, err
+}
+
+func (c *Client) request(ctx context.Context, q request, body []byte) (*http.Request, error) {
+	target := c.base + q.route.URL(q.args...)
+	if len(q.query) > 0 {
+		target += "?" + q.query.Encode()
+	}
+	var content io.Reader
+	if body != nil {
+		content = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, q.route.Method, target, content)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range c.header {
+		req.Header[k] = v
+	}
+	req.Header["Accept"] = acceptJSON
+	if body != nil {
+		req.Header["Content-Type"] = contentJSON
+	}
+	if c.namespace != "" {
+		req.Header[restapi.HeaderNamespace] = []string{c.namespace}
+	}
+	if q.version != 0 {
+		req.Header.Set("If-Match", `"`+strconv.FormatInt(q.version, 10)+`"`)
+	}
+	return req, nil
+}
+
+var (
+	acceptJSON  = []string{restapi.MediaJSON + ", " + restapi.MediaProblem}
+	contentJSON = []string{restapi.MediaJSON}
+)
+
+// broken says what it means that there is no answer: nothing happened when there was no connection at all, else nobody
+// knows.
+func broken(ctx context.Context, op string, err error) *queue.Error {
+	if ctx.Err() != nil {
+		return ended(ctx, op)
+	}
+	if unwrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = unwrapped.Err // its text repeats the method and the URL
+	}
+	k, msg := queue.KindIndeterminate, "the connection broke before the answer came"
+	var dial *net.OpError
+	switch {
+	case errors.As(err, &dial) && dial.Op == "dial":
+		k, msg = queue.KindUnavailable, "the server cannot be reached"
+	case isA[*tls.CertificateVerificationError](err):
+		k, msg = queue.KindDenied, "the server's certificate is not accepted"
+	case errors.Is(err, context.DeadlineExceeded):
+		msg = "the server did not answer in time"
+	}
+	return &queue.Error{Op: op, Kind: k, Msg: msg, Err: err}
+}
+
+func isA[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
+
+// refused is the error that an answer tells of.
+func refused(op string, resp *http.Response, answer []byte) *queue.Error {
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	var p restapi.Problem
+	if media == restapi.MediaProblem && json.Unmarshal(answer, &p) == nil && p.Code != "" {
+		p.Status = resp.StatusCode
+		return p.Err(op)
+	}
+	k := restapi.KindOf(resp.StatusCode, "")
+	if resp.StatusCode == http.StatusGatewayTimeout {
+		k = queue.KindIndeterminate // a proxy's: the server may have done it
+	}
+	return &queue.Error{
+		Op: op, Kind: k,
+		Msg: fmt.Sprintf("the server answered %s without a problem of pgqueue; is this the URL of its API? %s", resp.Status, snippet(answer)),
+	}
+}
+
+func snippet(b []byte) string {
+	return strings.ToValidUTF8(strings.TrimSpace(string(b[:min(len(b), 200)])), "")
+}
+
+func retryAfter(h http.Header) time.Duration {
+	s, err := strconv.Atoi(h.Get("Retry-After"))
+	if err != nil || s < 0 {
+		return 0
+	}
+	return min(time.Duration(s)*time.Second, 5*time.Second)
+}
+
+// backoff grows from about 50 ms to about 2 s, with jitter.
+func backoff(attempt int) time.Duration {
+	d := 50 * time.Millisecond << min(attempt-1, 5)
+	return d/2 + rand.N(d)
+}
+
+// rest waits d, or says that ctx ended or would before.
+func rest(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func pageQuery(p queue.Page) url.Values {
+	v := url.Values{}
+	if p.Offset != 0 {
+		v.Set("offset", strconv.Itoa(p.Offset))
+	}
+	if p.Limit != 0 {
+		v.Set("limit", strconv.Itoa(p.Limit))
+	}
+	setText(v, "cursor", p.Cursor)
+	return v
+}
+
+func setText(v url.Values, name, s string) {
+	if s != "" {
+		v.Set(name, s)
+	}
+}
+
+func setTime(v url.Values, name string, t time.Time) {
+	if !t.IsZero() {
+		v.Set(name, t.UTC().Format(time.RFC3339Nano))
+	}
+}
+
+func setDuration(v url.Values, name string, d time.Duration) {
+	if d != 0 {
+		v.Set(name, strconv.FormatInt(int64(d), 10))
+	}
+}
+
+// each converts a list; it is nil when there is nothing, as in process.
+func each[In, Out any](in []In, f func(In) Out) []Out {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]Out, len(in))
+	for i, v := range in {
+		out[i] = f(v)
+	}
+	return out
+}
+
+// list is a JSON array of a request.
+type list[T restapi.Appender] []T
+
+// AppendJSON writes l.
+func (l list[T]) AppendJSON(b []byte) []byte {
+	b = append(b, '[')
+	for i, v := range l {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = v.AppendJSON(b)
+	}
+	return append(b, ']')
+}

@@ -1,0 +1,73 @@
+package restclient
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+func eventQuery(f queue.EventFilter) url.Values {
+	v := url.Values{}
+	setText(v, "queue", f.Queue)
+	setText(v, "worker", f.Worker)
+	setText(v, "after", f.After)
+	if f.TaskID != 0 {
+		v.Set("task", decimal(f.TaskID))
+	}
+	for _, k := range f.Kinds {
+		v.Add("kind", string(k))
+	}
+	for _, s := range f.Statuses {
+		v.Add("status", string(s))
+	}
+	return v
+}
+
+// ListEvents returns what is in the feed behind f.After, at most limit events.
+func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
+	v := eventQuery(f)
+	for name, values := range pageQuery(queue.Page{Limit: limit}) {
+		v[name] = values
+	}
+	var out restapi.EventPage
+	if err := c.do(ctx, request{op: "list events", route: restapi.ListEvents, query: v, safe: true}, &out); err != nil {
+		return queue.EventPage{}, err
+	}
+	return out.Domain(), nil
+}
+
+// SubscribeEvents calls handle with each event behind f.After as it happens. A stream that breaks is opened again behind
+// the last event that handle saw, so nothing is missed or repeated.
+func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
+	const op = "subscribe events"
+	f, err := f.Normalize()
+	if err != nil {
+		return queue.WithOp(op, err)
+	}
+	begun := false
+	return c.follow(ctx, func(opened func()) error {
+		if begun && f.After == "" {
+			// From now on would leave a gap: the server told no place to resume from.
+			return &queue.Error{Op: op, Kind: queue.KindIndeterminate, Msg: "the stream broke before its first event; events may be missing"}
+		}
+		q := request{op: op, route: restapi.ListEvents, query: eventQuery(f)}
+		return c.stream(ctx, q, func() { begun = true; opened() }, func(fr frame) error {
+			if fr.event == restapi.EventTask {
+				var e restapi.Event
+				if err := json.Unmarshal(fr.data, &e); err != nil {
+					return &queue.Error{Op: op, Kind: queue.KindInternal, Msg: "the server sent an event that is not understood", Err: err}
+				}
+				if err := handle(e.Domain()); err != nil {
+					return handlerError{err}
+				}
+			}
+			if fr.id != "" {
+				f.After = fr.id
+			}
+			return ctx.Err()
+		})
+	})
+}

@@ -1,0 +1,86 @@
+package restclient
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Option configures a Client.
+type Option interface{ apply(*Client) error }
+
+type option func(*Client) error
+
+func (o option) apply(c *Client) error { return o(c) }
+
+// WithNamespace binds the client to a namespace. Without it requests name none, the server's default counts, and
+// Namespace says "default".
+func WithNamespace(name string) Option {
+	return option(func(c *Client) error {
+		n, err := queue.NamespaceName(name)
+		c.namespace = n
+		return err
+	})
+}
+
+// WithHTTPClient uses h instead of a client of its own; its Timeout must be 0, for long polls and streams.
+func WithHTTPClient(h *http.Client) Option {
+	return option(func(c *Client) error {
+		if h == nil || h.Timeout != 0 {
+			return errors.New("restclient: an http.Client without Timeout is needed; calls have their own")
+		}
+		c.http = h
+		return nil
+	})
+}
+
+// WithHeader adds a header to every request, as Authorization.
+func WithHeader(name, value string) Option {
+	return option(func(c *Client) error {
+		c.header.Add(name, value)
+		return nil
+	})
+}
+
+// WithTimeout bounds one attempt of a call, beside what it waits by its nature; default 30 s.
+func WithTimeout(d time.Duration) Option {
+	return option(func(c *Client) error {
+		if d <= 0 {
+			return errors.New("restclient: a timeout above 0 is needed")
+		}
+		c.timeout = d
+		return nil
+	})
+}
+
+// WithAttempts is how often a call that is safe to repeat is tried, at least once; default 4.
+func WithAttempts(n int) Option {
+	return option(func(c *Client) error {
+		if n < 1 {
+			return errors.New("restclient: at least one attempt is needed")
+		}
+		c.attempts = n
+		return nil
+	})
+}
+
+// WithPatience is how long a stream that was connected tries to reconnect before it gives up; default 2 min.
+func WithPatience(d time.Duration) Option {
+	return option(func(c *Client) error {
+		if d < 0 {
+			return errors.New("restclient: a patience from 0 on is needed")
+		}
+		c.patience = d
+		return nil
+	})
+}
+
+// WithoutKeys creates tasks as they are: without a key of the caller's a create is not repeated.
+func WithoutKeys() Option {
+	return option(func(c *Client) error {
+		c.keyless = true
+		return nil
+	})
+}

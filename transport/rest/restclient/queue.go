@@ -1,0 +1,113 @@
+package restclient
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// registerRounds bounds how often a register that meets deletes of the same name tries again.
+const registerRounds = 10
+
+// CreateQueue makes a queue.
+func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
+	return c.queue(ctx, request{op: "create queue", route: restapi.CreateQueue, body: restapi.QueueMetaOf(meta)})
+}
+
+// RegisterQueue makes a queue, or updates the one that is there.
+func (c *Client) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
+	return register(
+		func() (*queue.Queue, error) { return c.CreateQueue(ctx, meta) },
+		func() (*queue.Queue, error) { return c.UpdateQueue(ctx, meta.Name, meta) })
+}
+
+// register creates, or updates what is there.
+func register[T any](create, update func() (T, error)) (v T, err error) {
+	for range registerRounds {
+		if v, err = create(); !errors.Is(err, queue.ErrAlreadyExists) {
+			return v, err
+		}
+		if v, err = update(); !errors.Is(err, queue.ErrNotFound) {
+			return v, err
+		}
+	}
+	return v, err
+}
+
+// GetQueue gets a queue.
+func (c *Client) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
+	return c.named(ctx, request{op: "get queue", route: restapi.GetQueue, safe: true}, name)
+}
+
+// ListQueues returns a page in the order of names.
+func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
+	var out restapi.List[restapi.Queue]
+	err := c.do(ctx, request{op: "list queues", route: restapi.ListQueues, query: pageQuery(p), safe: true}, &out)
+	if err != nil {
+		return queue.QueuePage{}, err
+	}
+	return queue.QueuePage{Queues: each(out.Body, restapi.Queue.Domain), Count: out.Count}, nil
+}
+
+// UpdateQueue changes what meta names.
+func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
+	meta.Name = ""
+	return c.named(ctx, request{op: "update queue", route: restapi.UpdateQueue, body: restapi.QueueMetaOf(meta), version: meta.IfVersion, safe: meta.IfVersion == 0}, name)
+}
+
+// DeleteQueue deletes a queue and its tasks.
+func (c *Client) DeleteQueue(ctx context.Context, name string) (*queue.Queue, error) {
+	return c.named(ctx, request{op: "delete queue", route: restapi.DeleteQueue}, name)
+}
+
+// CleanQueue deletes the finished tasks of a queue.
+func (c *Client) CleanQueue(ctx context.Context, name string) (int64, error) {
+	name, err := queue.QueueName(name)
+	if err != nil {
+		return 0, queue.WithOp("clean queue", err)
+	}
+	var out restapi.Count
+	err = c.do(ctx, request{op: "clean queue", route: restapi.CleanQueue, args: []string{name}}, &out)
+	return out.Count, err
+}
+
+// QueueStats tells how a queue is doing.
+func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
+	name, err := queue.QueueName(name)
+	if err != nil {
+		return nil, queue.WithOp("queue stats", err)
+	}
+	var out restapi.QueueStats
+	if err := c.do(ctx, request{op: "queue stats", route: restapi.GetQueueStats, args: []string{name}, safe: true}, &out); err != nil {
+		return nil, err
+	}
+	return out.Domain(), nil
+}
+
+// ListQueueStatuses tells how every queue is doing.
+func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
+	var out restapi.List[restapi.QueueStats]
+	if err := c.do(ctx, request{op: "list queue statuses", route: restapi.ListStats, safe: true}, &out); err != nil {
+		return nil, err
+	}
+	return each(out.Body, restapi.QueueStats.Domain), nil
+}
+
+func (c *Client) named(ctx context.Context, q request, name string) (*queue.Queue, error) {
+	name, err := queue.QueueName(name)
+	if err != nil {
+		return nil, queue.WithOp(q.op, err)
+	}
+	q.args = []string{name}
+	return c.queue(ctx, q)
+}
+
+func (c *Client) queue(ctx context.Context, q request) (*queue.Queue, error) {
+	var out restapi.Queue
+	if err := c.do(ctx, q, &out); err != nil {
+		return nil, err
+	}
+	return out.Domain(), nil
+}

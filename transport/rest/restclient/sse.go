@@ -1,0 +1,181 @@
+package restclient
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+const (
+	// silence after which a stream counts as dead: the server says something at least every 15 s.
+	silence = 45 * time.Second
+	// maxFrame bounds one event.
+	maxFrame = 16 << 20
+)
+
+// frame is one server-sent event. An event without a name only carries an id.
+type frame struct {
+	event string
+	id    string
+	data  []byte
+}
+
+// frames reads server-sent events from r and calls handle with each until r ends. alive is called with every line.
+func frames(r io.Reader, alive func(), handle func(frame) error) error {
+	in := bufio.NewReaderSize(r, 4096)
+	var f frame
+	var seen bool
+	for {
+		line, err := readLine(in)
+		if err != nil {
+			return err
+		}
+		alive()
+		if len(line) == 0 {
+			if seen {
+				if err := handle(f); err != nil {
+					return err
+				}
+			}
+			f, seen = frame{}, false
+			continue
+		}
+		field, value, _ := bytes.Cut(line, []byte(":"))
+		value = bytes.TrimPrefix(value, []byte(" "))
+		switch string(field) {
+		case "event":
+			f.event, seen = string(value), true
+		case "id":
+			if bytes.IndexByte(value, 0) < 0 {
+				f.id, seen = string(value), true
+			}
+		case "data":
+			if seen && f.data != nil {
+				f.data = append(f.data, '\n')
+			}
+			if f.data, seen = append(f.data, value...), true; len(f.data) > maxFrame {
+				return errors.New("the server sent an event that is too large")
+			}
+		}
+	}
+}
+
+// readLine reads a line of any length up to maxFrame; it is valid until the next.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	line, err := in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		long := bytes.Clone(line)
+		for errors.Is(err, bufio.ErrBufferFull) && len(long) <= maxFrame {
+			line, err = in.ReadSlice('\n')
+			long = append(long, line...)
+		}
+		line = long
+	}
+	if err != nil {
+		return nil, err // half a line is none
+	}
+	return bytes.TrimRight(line, "\r\n"), nil
+}
+
+// stream opens one stream and calls handle with its events until it ends, which is always an error: handle's own, ctx's,
+// the server's, or that the connection broke. opened is called when the server accepted.
+func (c *Client) stream(ctx context.Context, q request, opened func(), handle func(frame) error) error {
+	call, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watch := time.AfterFunc(c.timeout, cancel) // until the answer begins
+	defer watch.Stop()
+	req, err := c.request(call, q, nil)
+	if err != nil {
+		return &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
+	}
+	req.Header["Accept"] = []string{restapi.MediaEventStream}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return down(ctx, q.op, err)
+	}
+	defer resp.Body.Close()
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode != http.StatusOK || media != restapi.MediaEventStream {
+		answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // what there is of it
+		return refused(q.op, resp, answer)
+	}
+	watch.Reset(silence)
+	opened()
+	var own error
+	err = frames(resp.Body, func() { watch.Reset(silence) }, func(f frame) error {
+		watch.Stop() // handle may take its time
+		defer watch.Reset(silence)
+		if f.event == restapi.EventError {
+			var p restapi.Problem
+			if json.Unmarshal(f.data, &p) != nil {
+				p = restapi.Problem{Status: http.StatusServiceUnavailable, Detail: strings.ToValidUTF8(string(f.data), "")}
+			}
+			own = p.Err(q.op)
+			return own
+		}
+		own = handle(f)
+		return own
+	})
+	switch {
+	case own == nil:
+		return down(ctx, q.op, err)
+	case ctx.Err() != nil && errors.Is(own, ctx.Err()):
+		return ended(ctx, q.op)
+	}
+	return own
+}
+
+// down says that there is no stream, for now.
+func down(ctx context.Context, op string, err error) error {
+	e := broken(ctx, op, err)
+	if e.Kind == queue.KindIndeterminate {
+		e.Kind, e.Msg = queue.KindUnavailable, "the stream broke"
+	}
+	return e
+}
+
+// handlerError is what the caller's own function returned.
+type handlerError struct{ error }
+
+// follow keeps a stream open: attempt opens it once and tells when it was accepted. What is unavailable is tried again,
+// before the first acceptance as often as any call, later as long as the patience lasts.
+func (c *Client) follow(ctx context.Context, attempt func(opened func()) error) error {
+	healthy, begun := time.Now(), false
+	for tries := 1; ; tries++ {
+		err := attempt(func() { begun, tries = true, 0 })
+		if own, ok := errors.AsType[handlerError](err); ok {
+			return own.error
+		}
+		if tries == 0 {
+			healthy = time.Now()
+		}
+		over := tries >= c.attempts
+		if begun {
+			over = time.Since(healthy) > c.patience
+		}
+		if over || !errors.Is(err, queue.ErrUnavailable) {
+			return err
+		}
+		rest(ctx, backoff(tries+1))
+		if ctx.Err() != nil {
+			return ended(ctx, opOf(err))
+		}
+	}
+}
+
+func opOf(err error) string {
+	if e, ok := errors.AsType[*queue.Error](err); ok {
+		return e.Op
+	}
+	return ""
+}

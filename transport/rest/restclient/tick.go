@@ -1,0 +1,81 @@
+package restclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// RunTickerLoop calls handle with each tick of the namespace's tickers that have no queue. Each is settled with the
+// server after handle returned: one whose handle failed goes to the next. Where the settling does not reach the server
+// that holds the stream (a balancer without affinity), a tick counts as delivered when it is sent.
+func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
+	l := tickLoop{c: c, handle: handle, ack: true}
+	return c.follow(ctx, func(opened func()) error { return l.run(ctx, opened) })
+}
+
+const opTickerLoop = "run ticker loop"
+
+type tickLoop struct {
+	c      *Client
+	handle func(context.Context, queue.Tick) error
+	ack    bool
+	stream string
+}
+
+func (l *tickLoop) run(ctx context.Context, opened func()) error {
+	q := request{op: opTickerLoop, route: restapi.NextTicker}
+	if l.ack {
+		q.query = url.Values{"ack": {"true"}}
+	}
+	return l.c.stream(ctx, q, opened, func(f frame) error {
+		switch f.event {
+		case restapi.EventStream:
+			var s restapi.Stream
+			if err := json.Unmarshal(f.data, &s); err != nil {
+				return misread(err)
+			}
+			l.stream = s.Stream
+		case restapi.EventTicker:
+			var t restapi.Tick
+			if err := json.Unmarshal(f.data, &t); err != nil {
+				return misread(err)
+			}
+			return l.tick(ctx, t.Domain())
+		}
+		return ctx.Err()
+	})
+}
+
+func (l *tickLoop) tick(ctx context.Context, t queue.Tick) error {
+	delivered := l.handle(ctx, t) == nil
+	if ctx.Err() != nil && !delivered {
+		return ctx.Err() // the stream ends unsettled, and so gives the tick back
+	}
+	if !l.ack {
+		return ctx.Err()
+	}
+	// What was handled is settled even when ctx has just ended.
+	settle := context.WithoutCancel(ctx)
+	err := l.c.do(settle, request{
+		op: opTickerLoop, route: restapi.AckTick, body: restapi.Ack{Stream: l.stream, ID: t.ID, Delivered: &delivered},
+	}, nil)
+	switch {
+	case errors.Is(err, queue.ErrNotFound):
+		l.ack = false
+		return &queue.Error{Op: opTickerLoop, Kind: queue.KindUnavailable, Msg: "the tick could not be settled", Err: err}
+	case errors.Is(err, queue.ErrConflict): // its hold was over: another has it now
+		return ctx.Err()
+	case err != nil:
+		return &queue.Error{Op: opTickerLoop, Kind: queue.KindUnavailable, Msg: "the tick could not be settled", Err: err}
+	}
+	return ctx.Err()
+}
+
+func misread(err error) error {
+	return &queue.Error{Op: opTickerLoop, Kind: queue.KindInternal, Msg: "the server sent a tick that is not understood", Err: err}
+}

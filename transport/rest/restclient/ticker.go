@@ -1,0 +1,111 @@
+package restclient
+
+import (
+	"context"
+	"math"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// CreateTicker makes a ticker.
+func (c *Client) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
+	return c.sendTicker(ctx, request{op: "create ticker", route: restapi.CreateTicker}, "", meta)
+}
+
+// RegisterTicker makes a ticker, or updates the one that is there.
+func (c *Client) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
+	return register(
+		func() (*queue.Ticker, error) { return c.CreateTicker(ctx, meta) },
+		func() (*queue.Ticker, error) { return c.UpdateTicker(ctx, meta.Name, meta) })
+}
+
+// GetTicker gets a ticker.
+func (c *Client) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
+	return c.ticker(ctx, request{op: "get ticker", route: restapi.GetTicker, safe: true}, name)
+}
+
+// ListTickers returns a page in the order of names.
+func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
+	var out restapi.List[restapi.Ticker]
+	if err := c.do(ctx, request{op: "list tickers", route: restapi.ListTickers, query: pageQuery(p), safe: true}, &out); err != nil {
+		return queue.TickerPage{}, err
+	}
+	return queue.TickerPage{Tickers: each(out.Body, restapi.Ticker.Domain), Count: out.Count}, nil
+}
+
+// UpdateTicker changes what meta names. It is not repeated: a change of the schedule counts from when it was made.
+func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
+	meta.Name = ""
+	return c.sendTicker(ctx, request{op: "update ticker", route: restapi.UpdateTicker, version: meta.IfVersion}, name, meta)
+}
+
+// DeleteTicker deletes a ticker.
+func (c *Client) DeleteTicker(ctx context.Context, name string) (*queue.Ticker, error) {
+	return c.ticker(ctx, request{op: "delete ticker", route: restapi.DeleteTicker}, name)
+}
+
+func (c *Client) sendTicker(ctx context.Context, q request, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
+	if len(meta.Payload) > 0 { // what is no JSON must not break the body
+		if err := queue.CheckJSON("payload", meta.Payload, math.MaxInt); err != nil {
+			return nil, queue.WithOp(q.op, err)
+		}
+	}
+	q.body = restapi.TickerMetaOf(meta)
+	if q.route == restapi.CreateTicker {
+		var out restapi.Ticker
+		if err := c.do(ctx, q, &out); err != nil {
+			return nil, err
+		}
+		return out.Domain(), nil
+	}
+	return c.ticker(ctx, q, name)
+}
+
+func (c *Client) ticker(ctx context.Context, q request, name string) (*queue.Ticker, error) {
+	var out restapi.Ticker
+	if err := c.onTicker(ctx, q, name, &out); err != nil {
+		return nil, err
+	}
+	return out.Domain(), nil
+}
+
+func (c *Client) onTicker(ctx context.Context, q request, name string, out any) error {
+	name, err := queue.TickerName(name)
+	if err != nil {
+		return queue.WithOp(q.op, err)
+	}
+	q.args = []string{name}
+	return c.do(ctx, q, out)
+}
+
+// PreviewTicker returns the next n nominal times.
+func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
+	var out restapi.List[time.Time]
+	q := request{op: "preview ticker", route: restapi.PreviewTicker, query: url.Values{"n": {strconv.Itoa(n)}}, safe: true}
+	err := c.onTicker(ctx, q, name, &out)
+	return out.Body, err
+}
+
+// RunTicker fires a ticker now.
+func (c *Client) RunTicker(ctx context.Context, name string) (*queue.Tick, error) {
+	var out restapi.Tick
+	if err := c.onTicker(ctx, request{op: "run ticker", route: restapi.RunTicker}, name, &out); err != nil {
+		return nil, err
+	}
+	t := out.Domain()
+	return &t, nil
+}
+
+// ListTicks returns the last ticks of a ticker, newest first.
+func (c *Client) ListTicks(ctx context.Context, name string, limit int) ([]queue.Tick, error) {
+	var out restapi.List[restapi.Tick]
+	q := request{op: "list ticks", route: restapi.ListTicks, query: pageQuery(queue.Page{Limit: limit}), safe: true}
+	if err := c.onTicker(ctx, q, name, &out); err != nil {
+		return nil, err
+	}
+	return each(out.Body, restapi.Tick.Domain), nil
+}
