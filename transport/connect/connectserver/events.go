@@ -1,0 +1,40 @@
+package connectserver
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+type events struct{ *Server }
+
+func (s events) ListEvents(ctx context.Context, req *pb.ListEventsRequest) (*pb.ListEventsResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	limit := r.Int("limit", req.GetLimit())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	p, err := svc.ListEvents(ctx, wire.ReadEventFilter(req.GetFilter()), limit)
+	return &pb.ListEventsResponse{Events: wire.Events(p.Events), Next: p.Next, More: p.More}, err
+}
+
+func (s events) SubscribeEvents(
+	ctx context.Context, req *pb.SubscribeEventsRequest, stream pgqueuev1connect.EventServiceSubscribeEventsServerStream,
+) error {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return err
+	}
+	return serve(ctx, s.Server, stream.Send, &pb.SubscribeEventsResponse{}, func(ctx context.Context, send func(*pb.SubscribeEventsResponse) error) error {
+		return svc.SubscribeEvents(ctx, wire.ReadEventFilter(req.GetFilter()), func(e queue.Event) error {
+			return send(&pb.SubscribeEventsResponse{Event: wire.Event(e)})
+		})
+	})
+}

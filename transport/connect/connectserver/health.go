@@ -1,0 +1,73 @@
+package connectserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	connectv1 "connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+)
+
+const (
+	healthTimeout = 5 * time.Second
+	// healthPoll is how often a watcher's health is looked at.
+	healthPoll = 5 * time.Second
+)
+
+// health answers for the whole process: every service is as ready as the others.
+type health struct{ s *Server }
+
+// Check implements grpchealth.Checker.
+func (h *health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	if req.Service != "" && !slices.Contains(serviceNames(), req.Service) {
+		return nil, connectv1.NewError(connectv1.CodeNotFound, errors.New("no such service"))
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	select {
+	case <-h.s.draining:
+		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+	default:
+	}
+	if h.s.ready != nil && h.s.ready(ctx) != nil {
+		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+	}
+	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+}
+
+// Watch implements grpchealth.Watcher by looking again and again.
+func (h *health) Watch(_ context.Context, _ *grpchealth.CheckRequest, onChange func()) (func(), error) {
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		tick := time.NewTicker(healthPoll)
+		defer tick.Stop()
+		draining := h.s.draining
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-draining:
+				draining = nil
+			case <-tick.C:
+			}
+			onChange()
+		}
+	}()
+	return stop, nil
+}
+
+// untilDrained ends what waits in next when the server is drained.
+func (s *Server) untilDrained(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancelCause(r.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { s.watchDrain(ctx, cancel) })
+		next.ServeHTTP(w, r.WithContext(ctx))
+		cancel(nil)
+		wg.Wait()
+	})
+}

@@ -1,0 +1,96 @@
+package connectserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"buf.build/go/protovalidate"
+	"connectrpc.com/connect/v2"
+	validateconnect "connectrpc.com/validate"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+// checkRequests refuses messages that break a rule of the proto. The domain checks all of it again and more: the rules
+// are there for whoever reads the proto.
+func (s *Server) checkRequests() (connect.ServerInterceptor, error) {
+	v, err := protovalidate.New(protovalidate.WithFailFast())
+	if err != nil {
+		return nil, err
+	}
+	return validateconnect.NewServerInterceptor(validateconnect.WithValidator(v), validateconnect.WithoutErrorDetails()), nil
+}
+
+// translateErrors ends every call with an error of the table in package wire, whatever it failed with.
+func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		err := next(ctx, spec, stream)
+		if err == nil {
+			return nil
+		}
+		err = domainError(err)
+		if queue.KindOf(err) == queue.KindInternal && ctx.Err() == nil {
+			s.logger.ErrorContext(ctx, "call failed", "procedure", spec.Procedure, "error", err)
+		}
+		return wire.ConnectError(err)
+	}
+}
+
+// domainError is err in the domain's words: a broken rule names its field, connect's own errors get the kind of their
+// code, anything else stays.
+func domainError(err error) error {
+	if v, ok := errors.AsType[*protovalidate.ValidationError](err); ok && len(v.Violations) > 0 {
+		p := v.Violations[0].Proto
+		return &queue.Error{Kind: queue.KindInvalid, Field: fieldPath(p.GetField()), Msg: p.GetMessage(), Err: err}
+	}
+	if errors.Is(err, io.EOF) {
+		return &queue.Error{Kind: queue.KindInvalid, Msg: "the stream ended before its first message", Err: err}
+	}
+	c, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return err
+	}
+	if d, ok := errors.AsType[*queue.Error](err); ok {
+		return d
+	}
+	return &queue.Error{Kind: wire.KindOfCode(c.Code()), Msg: c.Message(), Err: c.Unwrap()}
+}
+
+// fieldPath names a field as the domain does: "tasks[3].delay", and "retries" for meta.retries, because single messages
+// are packaging.
+func fieldPath(p *validate.FieldPath) string {
+	var parts []string
+	elements := p.GetElements()
+	for i, e := range elements {
+		switch {
+		case e.WhichSubscript() == validate.FieldPathElement_Index_case:
+			parts = append(parts, fmt.Sprintf("%s[%d]", e.GetFieldName(), e.GetIndex()))
+		case e.HasSubscript(), i == len(elements)-1:
+			parts = append(parts, e.GetFieldName())
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// bound gives unary calls that came without a deadline one.
+func (s *Server) bound(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		if _, ok := ctx.Deadline(); ok || spec.StreamType != connect.StreamTypeUnary {
+			return next(ctx, spec, stream)
+		}
+		limit := s.callTimeout
+		switch spec.Procedure {
+		case pgqueuev1connect.WorkServiceRetainTasksProcedure, pgqueuev1connect.TaskServiceAwaitTaskProcedure:
+			limit += queue.MaxWait
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		return next(ctx, spec, stream)
+	}
+}

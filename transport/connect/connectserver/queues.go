@@ -1,0 +1,105 @@
+package connectserver
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+type queues struct{ *Server }
+
+func (s queues) CreateQueue(ctx context.Context, req *pb.CreateQueueRequest) (*pb.CreateQueueResponse, error) {
+	q, err := s.put(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.CreateQueue)
+	return &pb.CreateQueueResponse{Queue: q}, err
+}
+
+func (s queues) RegisterQueue(ctx context.Context, req *pb.RegisterQueueRequest) (*pb.RegisterQueueResponse, error) {
+	q, err := s.put(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.RegisterQueue)
+	return &pb.RegisterQueueResponse{Queue: q}, err
+}
+
+func (s queues) UpdateQueue(ctx context.Context, req *pb.UpdateQueueRequest) (*pb.UpdateQueueResponse, error) {
+	q, err := s.put(ctx, req.GetNamespace(), req.GetMeta(),
+		func(svc queue.Service, ctx context.Context, m queue.QueueMeta) (*queue.Queue, error) {
+			return svc.UpdateQueue(ctx, req.GetQueue(), m)
+		})
+	return &pb.UpdateQueueResponse{Queue: q}, err
+}
+
+func (s queues) put(
+	ctx context.Context, namespace string, meta *pb.QueueMeta,
+	do func(queue.Service, context.Context, queue.QueueMeta) (*queue.Queue, error),
+) (*pb.Queue, error) {
+	svc, err := s.in(namespace)
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	m := r.QueueMeta(meta)
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	q, err := do(svc, ctx, m)
+	return wire.Queue(q), err
+}
+
+func (s queues) GetQueue(ctx context.Context, req *pb.GetQueueRequest) (*pb.GetQueueResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	q, err := svc.GetQueue(ctx, req.GetQueue())
+	return &pb.GetQueueResponse{Queue: wire.Queue(q)}, err
+}
+
+func (s queues) ListQueues(ctx context.Context, req *pb.ListQueuesRequest) (*pb.ListQueuesResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	page := r.Page(req.GetPage())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	p, err := svc.ListQueues(ctx, page)
+	return &pb.ListQueuesResponse{Queues: wire.Queues(p.Queues), Count: p.Count}, err
+}
+
+func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*pb.DeleteQueueResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	q, err := svc.DeleteQueue(ctx, req.GetQueue())
+	return &pb.DeleteQueueResponse{Queue: wire.Queue(q)}, err
+}
+
+func (s queues) CleanQueue(ctx context.Context, req *pb.CleanQueueRequest) (*pb.CleanQueueResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	n, err := svc.CleanQueue(ctx, req.GetQueue())
+	return &pb.CleanQueueResponse{Deleted: n}, err
+}
+
+func (s queues) GetQueueStats(ctx context.Context, req *pb.GetQueueStatsRequest) (*pb.GetQueueStatsResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	stats, err := svc.QueueStats(ctx, req.GetQueue())
+	return &pb.GetQueueStatsResponse{Stats: wire.QueueStats(stats)}, err
+}
+
+func (s queues) ListQueueStats(ctx context.Context, req *pb.ListQueueStatsRequest) (*pb.ListQueueStatsResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	stats, err := svc.ListQueueStatuses(ctx)
+	return &pb.ListQueueStatsResponse{Stats: wire.ManyQueueStats(stats)}, err
+}

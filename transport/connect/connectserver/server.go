@@ -1,0 +1,108 @@
+package connectserver
+
+import (
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
+)
+
+// minCompressBytes: below it compressing costs more than it saves.
+const minCompressBytes = 1 << 10
+
+// Server is an http.Handler of the whole API. Create it with New.
+type Server struct {
+	config
+	svc      queue.Service
+	handler  http.Handler
+	paths    []string
+	draining chan struct{}
+	drain    func()
+}
+
+// New serves svc. Requests that name no namespace are for the one svc is bound to.
+func New(svc queue.Service, opts ...Option) (*Server, error) {
+	s := &Server{svc: svc, draining: make(chan struct{}), config: config{
+		logger: slog.Default(), maxMessage: DefaultMaxMessageBytes, aliveEvery: DefaultAliveEvery,
+		sendTimeout: DefaultSendTimeout, callTimeout: DefaultCallTimeout,
+	}}
+	s.drain = sync.OnceFunc(func() { close(s.draining) })
+	for _, o := range opts {
+		if err := o.apply(&s.config); err != nil {
+			return nil, err
+		}
+	}
+	check, err := s.checkRequests()
+	if err != nil {
+		return nil, err
+	}
+	server := connect.NewServer(append(s.interceptors, s.translateErrors, s.bound, check)...)
+	pgqueuev1connect.RegisterNamespaceServiceHandler(server, namespaces{s})
+	pgqueuev1connect.RegisterTaskServiceHandler(server, tasks{s})
+	pgqueuev1connect.RegisterWorkServiceHandler(server, work{s})
+	pgqueuev1connect.RegisterQueueServiceHandler(server, queues{s})
+	pgqueuev1connect.RegisterTickerServiceHandler(server, tickers{s})
+	pgqueuev1connect.RegisterEventServiceHandler(server, events{s})
+
+	mux := http.NewServeMux()
+	connecthttp.Mount(mux, server,
+		connecthttp.WithReadMaxBytes(s.maxMessage), connecthttp.WithSendMaxBytes(2*s.maxMessage),
+		connecthttp.WithCompressMinBytes(minCompressBytes))
+	names := serviceNames()
+	for _, name := range names {
+		s.paths = append(s.paths, "/"+name+"/")
+	}
+	reflector := grpcreflect.NewStaticReflector(append(names, grpchealth.HealthV1ServiceName)...)
+	handle := func(path string, h http.Handler) {
+		mux.Handle(path, h)
+		s.paths = append(s.paths, path)
+	}
+	path, watched := grpchealth.NewHandler(&health{s})
+	handle(path, s.untilDrained(watched))
+	handle(grpcreflect.NewHandlerV1(reflector))
+	handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	s.handler = withWire(mux)
+	return s, nil
+}
+
+func serviceNames() []string {
+	return []string{
+		pgqueuev1connect.NamespaceServiceName, pgqueuev1connect.TaskServiceName, pgqueuev1connect.WorkServiceName,
+		pgqueuev1connect.QueueServiceName, pgqueuev1connect.TickerServiceName, pgqueuev1connect.EventServiceName,
+	}
+}
+
+// Paths are the patterns that the server answers: "/pgqueue.v1.TaskService/" and the like.
+func (s *Server) Paths() []string { return append([]string(nil), s.paths...) }
+
+// Mount puts the server onto mux at its Paths.
+func (s *Server) Mount(mux interface{ Handle(string, http.Handler) }) {
+	for _, p := range s.paths {
+		mux.Handle(p, s)
+	}
+}
+
+// ServeHTTP answers a call, whatever its protocol.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Drain ends all streams with KindUnavailable after what they have accepted is done, and makes health say NOT_SERVING.
+// Unary calls go on. Call it before http.Server.Shutdown, which waits for streams to end. Drain itself does not wait,
+// and may be called often.
+func (s *Server) Drain() { s.drain() }
+
+// in is the service of a request's namespace.
+func (s *Server) in(namespace string) (queue.Service, error) {
+	if namespace == "" {
+		return s.svc, nil
+	}
+	return s.svc.In(namespace)
+}
+
+var errDraining = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server is shutting down; connect again"}

@@ -1,0 +1,129 @@
+package connectserver
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+type tasks struct{ *Server }
+
+func (s tasks) CreateTask(ctx context.Context, req *pb.CreateTaskRequest) (*pb.CreateTaskResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	n := r.NewTask(req.GetTask())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	t, err := svc.CreateTask(ctx, n.Queue, n.TaskMeta)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CreateTaskResponse{Task: wire.Task(t)}, nil
+}
+
+func (s tasks) CreateTasks(ctx context.Context, req *pb.CreateTasksRequest) (*pb.CreateTasksResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	ns := r.NewTasks(req.GetTasks())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	ts, err := svc.CreateTasks(ctx, ns)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CreateTasksResponse{Tasks: wire.Tasks(ts)}, nil
+}
+
+func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTaskResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	t, err := svc.GetTask(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetTaskResponse{Task: wire.Task(t)}, nil
+}
+
+func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	q := queue.TaskQuery{Page: r.Page(req.GetPage())}
+	if f := r.TaskFilter(req.GetFilter()); f != nil {
+		q.TaskFilter = *f
+	}
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	p, err := svc.ListTasks(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ListTasksResponse{Tasks: wire.Tasks(p.Tasks), Count: p.Count, Next: p.Next}, nil
+}
+
+func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.AwaitTaskResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	wait := r.Duration("wait", req.GetWait())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	t, err := svc.AwaitTask(ctx, req.GetId(), wait)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AwaitTaskResponse{Task: wire.Task(t)}, nil
+}
+
+func (s tasks) CancelTasks(ctx context.Context, req *pb.CancelTasksRequest) (*pb.CancelTasksResponse, error) {
+	b, err := s.bulk(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.CancelTasks)
+	return &pb.CancelTasksResponse{Bulk: b}, err
+}
+
+func (s tasks) RetryTasks(ctx context.Context, req *pb.RetryTasksRequest) (*pb.RetryTasksResponse, error) {
+	b, err := s.bulk(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.RetryTasks)
+	return &pb.RetryTasksResponse{Bulk: b}, err
+}
+
+func (s tasks) DeleteTasks(ctx context.Context, req *pb.DeleteTasksRequest) (*pb.DeleteTasksResponse, error) {
+	b, err := s.bulk(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.DeleteTasks)
+	return &pb.DeleteTasksResponse{Bulk: b}, err
+}
+
+func (s tasks) bulk(
+	ctx context.Context, namespace string, sel *pb.Selection,
+	do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error),
+) (*pb.Bulk, error) {
+	svc, err := s.in(namespace)
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	selection := r.Selection(sel)
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	b, err := do(svc, ctx, selection)
+	if err != nil {
+		return nil, err
+	}
+	return wire.Bulk(b), nil
+}

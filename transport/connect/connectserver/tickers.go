@@ -1,0 +1,118 @@
+package connectserver
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+type tickers struct{ *Server }
+
+func (s tickers) CreateTicker(ctx context.Context, req *pb.CreateTickerRequest) (*pb.CreateTickerResponse, error) {
+	t, err := s.put(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.CreateTicker)
+	return &pb.CreateTickerResponse{Ticker: t}, err
+}
+
+func (s tickers) RegisterTicker(ctx context.Context, req *pb.RegisterTickerRequest) (*pb.RegisterTickerResponse, error) {
+	t, err := s.put(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.RegisterTicker)
+	return &pb.RegisterTickerResponse{Ticker: t}, err
+}
+
+func (s tickers) UpdateTicker(ctx context.Context, req *pb.UpdateTickerRequest) (*pb.UpdateTickerResponse, error) {
+	t, err := s.put(ctx, req.GetNamespace(), req.GetMeta(),
+		func(svc queue.Service, ctx context.Context, m queue.TickerMeta) (*queue.Ticker, error) {
+			return svc.UpdateTicker(ctx, req.GetTicker(), m)
+		})
+	return &pb.UpdateTickerResponse{Ticker: t}, err
+}
+
+func (s tickers) put(
+	ctx context.Context, namespace string, meta *pb.TickerMeta,
+	do func(queue.Service, context.Context, queue.TickerMeta) (*queue.Ticker, error),
+) (*pb.Ticker, error) {
+	svc, err := s.in(namespace)
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	m := r.TickerMeta(meta)
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	t, err := do(svc, ctx, m)
+	return wire.Ticker(t), err
+}
+
+func (s tickers) GetTicker(ctx context.Context, req *pb.GetTickerRequest) (*pb.GetTickerResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	t, err := svc.GetTicker(ctx, req.GetTicker())
+	return &pb.GetTickerResponse{Ticker: wire.Ticker(t)}, err
+}
+
+func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*pb.ListTickersResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	page := r.Page(req.GetPage())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	p, err := svc.ListTickers(ctx, page)
+	return &pb.ListTickersResponse{Tickers: wire.Tickers(p.Tickers), Count: p.Count}, err
+}
+
+func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) (*pb.DeleteTickerResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	t, err := svc.DeleteTicker(ctx, req.GetTicker())
+	return &pb.DeleteTickerResponse{Ticker: wire.Ticker(t)}, err
+}
+
+func (s tickers) PreviewTicker(ctx context.Context, req *pb.PreviewTickerRequest) (*pb.PreviewTickerResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	n := r.Int("n", req.GetN())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	times, err := svc.PreviewTicker(ctx, req.GetTicker(), n)
+	return &pb.PreviewTickerResponse{Times: wire.Times(times)}, err
+}
+
+func (s tickers) RunTicker(ctx context.Context, req *pb.RunTickerRequest) (*pb.RunTickerResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	t, err := svc.RunTicker(ctx, req.GetTicker())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.RunTickerResponse{Tick: wire.Tick(*t)}, nil
+}
+
+func (s tickers) ListTicks(ctx context.Context, req *pb.ListTicksRequest) (*pb.ListTicksResponse, error) {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	limit := r.Int("limit", req.GetLimit())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	ts, err := svc.ListTicks(ctx, req.GetTicker(), limit)
+	return &pb.ListTicksResponse{Ticks: wire.Ticks(ts)}, err
+}

@@ -1,0 +1,161 @@
+package connectserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+// ReceiveTicks sends ticks. One is delivered when its Send returned.
+func (s tickers) ReceiveTicks(
+	ctx context.Context, req *pb.ReceiveTicksRequest, stream pgqueuev1connect.TickerServiceReceiveTicksServerStream,
+) error {
+	svc, err := s.in(req.GetNamespace())
+	if err != nil {
+		return err
+	}
+	return serve(ctx, s.Server, stream.Send, &pb.ReceiveTicksResponse{}, func(ctx context.Context, send func(*pb.ReceiveTicksResponse) error) error {
+		return svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
+			return send(&pb.ReceiveTicksResponse{Tick: wire.Tick(t)})
+		})
+	})
+}
+
+// serve runs a stream that only sends: work sends by send, signs of life go out meanwhile. It ends with work, with the
+// first send that fails, and with Drain.
+func serve[M any](
+	ctx context.Context, s *Server, send func(M) error, alive M, work func(context.Context, func(M) error) error,
+) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	out := &outlet[M]{send: send, timeout: s.sendTimeout, line: lifelineOf(ctx)}
+	if err := out.Send(alive); err != nil { // the client learns at once that it is subscribed
+		cancel(err)
+		return err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { out.live(ctx, s.aliveEvery, alive, cancel) })
+	wg.Go(func() { s.watchDrain(ctx, cancel) })
+	err := work(ctx, func(m M) error {
+		err := out.Send(m)
+		if err != nil {
+			cancel(err)
+		}
+		return err
+	})
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	cancel(err)
+	wg.Wait()
+	return err
+}
+
+// watchDrain cancels with errDraining when Drain is called before ctx ends.
+func (s *Server) watchDrain(ctx context.Context, cancel context.CancelCauseFunc) {
+	select {
+	case <-ctx.Done():
+	case <-s.draining:
+		cancel(errDraining)
+	}
+}
+
+// HandleTicks sends ticks one at a time and waits for the answer to each.
+func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.TickerServiceHandleTicksServerStream) error {
+	line := lifelineOf(ctx)
+	ear := &ear{line: line, silence: 3 * s.aliveEvery}
+	first, err := hear(ear, stream.Receive)
+	if err != nil {
+		return err
+	}
+	svc, err := s.in(first.GetNamespace())
+	if err != nil {
+		return err
+	}
+	outcomes := make(chan *pb.TickOutcome)
+	return serve(ctx, s.Server, stream.Send, &pb.HandleTicksResponse{}, func(ctx context.Context, send func(*pb.HandleTicksResponse) error) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		heard := make(chan struct{})
+		go func() {
+			defer close(heard)
+			for {
+				m, err := hear(ear, stream.Receive)
+				if err != nil {
+					cancel(err)
+					return
+				}
+				if m.GetOutcome() == nil {
+					continue
+				}
+				select {
+				case outcomes <- m.GetOutcome():
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		err := svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
+			if err := send(&pb.HandleTicksResponse{Tick: wire.Tick(t)}); err != nil {
+				return err
+			}
+			return answered(ctx, t.ID, outcomes)
+		})
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		cancel(err)
+		if line.stopReading() {
+			<-heard
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	})
+}
+
+// answered waits for the outcome of tick id.
+func answered(ctx context.Context, id int64, outcomes <-chan *pb.TickOutcome) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case o := <-outcomes:
+			switch {
+			case o.GetId() != id: // of a tick that is long gone
+			case o.GetFailed():
+				return fmt.Errorf("tick %d: its listener could not handle it", id)
+			default:
+				return nil
+			}
+		}
+	}
+}
+
+// ear receives from a peer that must show that it lives.
+type ear struct {
+	line    lifeline
+	silence time.Duration
+}
+
+// hear receives one message, and fails when the peer is silent for too long.
+func hear[M any](e *ear, receive func() (M, error)) (M, error) {
+	silent := make(chan struct{})
+	watch := time.AfterFunc(e.silence, func() {
+		close(silent)
+		e.line.stopReading()
+	})
+	m, err := receive()
+	if !watch.Stop() && err != nil {
+		<-silent
+		err = &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("nothing was heard for %v", e.silence), Err: err}
+	}
+	return m, err
+}

@@ -1,0 +1,132 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+)
+
+// enum pairs the domain's words D with the numbers P of the wire. The empty word is 0.
+type enum[D ~string, P ~int32] struct {
+	numbers map[D]P
+	words   map[P]D
+}
+
+func newEnum[D ~string, P ~int32](words map[P]D) enum[D, P] {
+	e := enum[D, P]{numbers: make(map[D]P, len(words)), words: words}
+	for p, d := range words {
+		e.numbers[d] = p
+	}
+	return e
+}
+
+// unknown stands for a word that the wire has no number for; no enum uses it.
+const unknown = -1
+
+// number of d. What is not known becomes a number that is not known either: the domain refuses it where it arrives.
+func (e enum[D, P]) number(d D) P {
+	if d == "" {
+		return 0
+	}
+	if p, ok := e.numbers[d]; ok {
+		return p
+	}
+	return unknown
+}
+
+// word of p. A number that is not known becomes a word that the domain refuses.
+func (e enum[D, P]) word(p P) D {
+	if p == 0 {
+		return ""
+	}
+	if d, ok := e.words[p]; ok {
+		return d
+	}
+	return D(fmt.Sprintf("number %d", p))
+}
+
+func (e enum[D, P]) numberOf(d *D) *P {
+	if d == nil {
+		return nil
+	}
+	return new(e.number(*d))
+}
+
+func (e enum[D, P]) wordOf(p *P) *D {
+	if p == nil {
+		return nil
+	}
+	return new(e.word(*p))
+}
+
+func (e enum[D, P]) allNumbers(ds []D) []P {
+	if len(ds) == 0 {
+		return nil
+	}
+	out := make([]P, len(ds))
+	for i, d := range ds {
+		out[i] = e.number(d)
+		if d == "" { // in a list the empty word is a mistake, not an absence
+			out[i] = unknown
+		}
+	}
+	return out
+}
+
+func (e enum[D, P]) allWords(ps []P) []D {
+	if len(ps) == 0 {
+		return nil
+	}
+	out := make([]D, len(ps))
+	for i, p := range ps {
+		out[i] = e.word(p)
+	}
+	return out
+}
+
+// The words of the domain and their numbers.
+var (
+	statuses = newEnum(map[pb.Status]queue.Status{
+		pb.Status_STATUS_NEW:       queue.StatusNew,
+		pb.Status_STATUS_RETRY:     queue.StatusRetry,
+		pb.Status_STATUS_RETAINED:  queue.StatusRetained,
+		pb.Status_STATUS_RELEASED:  queue.StatusReleased,
+		pb.Status_STATUS_FAILED:    queue.StatusFailed,
+		pb.Status_STATUS_EXPIRED:   queue.StatusExpired,
+		pb.Status_STATUS_CANCELLED: queue.StatusCancelled,
+	})
+	outcomes = newEnum(map[pb.Outcome]queue.Outcome{
+		pb.Outcome_OUTCOME_SUCCESS:   queue.OutcomeSuccess,
+		pb.Outcome_OUTCOME_FAILURE:   queue.OutcomeFailure,
+		pb.Outcome_OUTCOME_PERMANENT: queue.OutcomePermanent,
+		pb.Outcome_OUTCOME_HANDBACK:  queue.OutcomeHandBack,
+		pb.Outcome_OUTCOME_SNOOZE:    queue.OutcomeSnooze,
+	})
+	backoffs = newEnum(map[pb.Backoff]queue.Backoff{
+		pb.Backoff_BACKOFF_EXPONENTIAL: queue.BackoffExponential,
+		pb.Backoff_BACKOFF_LINEAR:      queue.BackoffLinear,
+		pb.Backoff_BACKOFF_CONSTANT:    queue.BackoffConstant,
+	})
+	misfires = newEnum(map[pb.Misfire]queue.Misfire{
+		pb.Misfire_MISFIRE_SKIP: queue.MisfireSkip,
+		pb.Misfire_MISFIRE_ONCE: queue.MisfireOnce,
+		pb.Misfire_MISFIRE_ALL:  queue.MisfireAll,
+	})
+	overlaps = newEnum(map[pb.Overlap]queue.Overlap{
+		pb.Overlap_OVERLAP_ALLOW: queue.OverlapAllow,
+		pb.Overlap_OVERLAP_SKIP:  queue.OverlapSkip,
+	})
+	eventKinds = newEnum(map[pb.EventKind]queue.EventKind{
+		pb.EventKind_EVENT_KIND_CREATED:   queue.EventCreated,
+		pb.EventKind_EVENT_KIND_RETAINED:  queue.EventRetained,
+		pb.EventKind_EVENT_KIND_RELEASED:  queue.EventReleased,
+		pb.EventKind_EVENT_KIND_RETRY:     queue.EventRetry,
+		pb.EventKind_EVENT_KIND_FAILED:    queue.EventFailed,
+		pb.EventKind_EVENT_KIND_EXPIRED:   queue.EventExpired,
+		pb.EventKind_EVENT_KIND_CANCELLED: queue.EventCancelled,
+		pb.EventKind_EVENT_KIND_RETURNED:  queue.EventReturned,
+		pb.EventKind_EVENT_KIND_REVIVED:   queue.EventRevived,
+		pb.EventKind_EVENT_KIND_PROGRESS:  queue.EventProgress,
+	})
+)

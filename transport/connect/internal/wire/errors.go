@@ -1,0 +1,132 @@
+package wire
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectproto"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+)
+
+// kinds is the one table of errors. Several kinds may share a code; the detail tells them apart, and an error without
+// one is taken for the first kind that has its code.
+var kinds = []struct {
+	kind queue.Kind
+	wire pb.Kind
+	code connect.Code
+}{
+	{queue.KindInvalid, pb.Kind_KIND_INVALID, connect.CodeInvalidArgument},
+	{queue.KindTooLarge, pb.Kind_KIND_TOO_LARGE, connect.CodeResourceExhausted},
+	{queue.KindNotFound, pb.Kind_KIND_NOT_FOUND, connect.CodeNotFound},
+	{queue.KindAlreadyExists, pb.Kind_KIND_ALREADY_EXISTS, connect.CodeAlreadyExists},
+	{queue.KindConflict, pb.Kind_KIND_CONFLICT, connect.CodeFailedPrecondition},
+	{queue.KindLeaseLost, pb.Kind_KIND_LEASE_LOST, connect.CodeAborted},
+	{queue.KindKeyReused, pb.Kind_KIND_KEY_REUSED, connect.CodeFailedPrecondition},
+	{queue.KindPrecondition, pb.Kind_KIND_PRECONDITION_FAILED, connect.CodeFailedPrecondition},
+	{queue.KindCursorExpired, pb.Kind_KIND_CURSOR_EXPIRED, connect.CodeOutOfRange},
+	{queue.KindSlowReader, pb.Kind_KIND_SLOW_READER, connect.CodeAborted},
+	{queue.KindUnavailable, pb.Kind_KIND_UNAVAILABLE, connect.CodeUnavailable},
+	{queue.KindIndeterminate, pb.Kind_KIND_INDETERMINATE, connect.CodeUnknown},
+	{queue.KindDeadline, pb.Kind_KIND_DEADLINE_EXCEEDED, connect.CodeDeadlineExceeded},
+	{queue.KindCanceled, pb.Kind_KIND_CANCELED, connect.CodeCanceled},
+	{queue.KindDenied, pb.Kind_KIND_PERMISSION_DENIED, connect.CodePermissionDenied},
+	{queue.KindInternal, pb.Kind_KIND_INTERNAL, connect.CodeInternal},
+	// Codes that pgqueue never sends but a proxy may.
+	{queue.KindDenied, pb.Kind_KIND_PERMISSION_DENIED, connect.CodeUnauthenticated},
+}
+
+// KindOfCode is the kind of an error that came without a detail.
+func KindOfCode(c connect.Code) queue.Kind {
+	for _, k := range kinds {
+		if k.code == c {
+			return k.kind
+		}
+	}
+	return queue.KindInternal
+}
+
+// CodeOfKind is the code that errors of kind k travel under.
+func CodeOfKind(k queue.Kind) connect.Code {
+	for _, row := range kinds {
+		if row.kind == k {
+			return row.code
+		}
+	}
+	return connect.CodeInternal
+}
+
+// Detail is err for the wire; nil for nil. Causes stay behind: they may tell what is nobody's business.
+func Detail(err error) *pb.ErrorDetail {
+	if err == nil {
+		return nil
+	}
+	d := &pb.ErrorDetail{Kind: pb.Kind_KIND_INTERNAL}
+	kind := queue.KindOf(err)
+	if e, ok := errors.AsType[*queue.Error](err); ok {
+		d.Op, d.Subject, d.Field, d.Message = e.Op, e.Subject, e.Field, e.Msg
+	} else if kind == queue.KindInternal {
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			kind = queue.KindDeadline
+		case errors.Is(err, context.Canceled):
+			kind = queue.KindCanceled
+		}
+	}
+	for _, row := range kinds {
+		if row.kind == kind {
+			d.Kind = row.wire
+			break
+		}
+	}
+	return d
+}
+
+// Err is the error that d tells of; nil for nil. A kind this program does not know yet is internal.
+func Err(d *pb.ErrorDetail) error {
+	if d == nil {
+		return nil
+	}
+	return domainError(d, queue.KindInternal)
+}
+
+// domainError gives d's error; fallback is the kind where d's is not known.
+func domainError(d *pb.ErrorDetail, fallback queue.Kind) *queue.Error {
+	e := &queue.Error{Kind: fallback, Op: d.GetOp(), Subject: d.GetSubject(), Field: d.GetField(), Msg: d.GetMessage()}
+	for _, row := range kinds {
+		if row.wire == d.GetKind() {
+			e.Kind = row.kind
+			break
+		}
+	}
+	return e
+}
+
+// ConnectError is err as a call ends with it: the code of its kind, its text without causes, and the detail.
+func ConnectError(err error) *connect.Error {
+	d := Detail(err)
+	e := domainError(d, queue.KindInternal)
+	c := connect.NewError(CodeOfKind(e.Kind), e.Error()).WithCause(err)
+	if detail, derr := connectproto.NewErrorDetail(d); derr == nil {
+		c = c.WithDetail(detail)
+	}
+	return c
+}
+
+// RemoteError is what the peer ended a call with: the error of its detail, or of its code.
+func RemoteError(err *connect.Error) *queue.Error {
+	for _, detail := range err.Details() {
+		m, derr := connectproto.UnmarshalErrorDetail(detail)
+		if d, ok := m.(*pb.ErrorDetail); ok && derr == nil {
+			return domainError(d, KindOfCode(err.Code()))
+		}
+	}
+	kind := KindOfCode(err.Code())
+	if err.Code() == connect.CodeUnknown {
+		// Without pgqueue's detail nobody vouches that anything was on its way.
+		kind = queue.KindInternal
+	}
+	return &queue.Error{Kind: kind, Msg: err.Message()}
+}

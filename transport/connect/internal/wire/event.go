@@ -1,0 +1,44 @@
+package wire
+
+import (
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+)
+
+// Event is e for the wire.
+func Event(e queue.Event) *pb.Event {
+	return &pb.Event{
+		Cursor: e.Cursor, Kind: eventKinds.number(e.Kind), Namespace: e.Namespace, Queue: e.Queue, TaskId: e.TaskID,
+		Worker: e.Worker, At: Time(e.At),
+	}
+}
+
+// Events is es for the wire.
+func Events(es []queue.Event) []*pb.Event { return each(es, Event) }
+
+// Event is e of the wire.
+func (r *Reader) Event(e *pb.Event) queue.Event {
+	return queue.Event{
+		Cursor: e.GetCursor(), Kind: eventKinds.word(e.GetKind()), Namespace: e.GetNamespace(), Queue: e.GetQueue(),
+		TaskID: e.GetTaskId(), Worker: e.GetWorker(), At: r.Time("at", e.GetAt()),
+	}
+}
+
+// Events is es of the wire.
+func (r *Reader) Events(es []*pb.Event) []queue.Event { return each(es, r.Event) }
+
+// EventFilter is f for the wire.
+func EventFilter(f queue.EventFilter) *pb.EventFilter {
+	return &pb.EventFilter{
+		Queue: f.Queue, Task: f.TaskID, Kind: eventKinds.allNumbers(f.Kinds), Status: statuses.allNumbers(f.Statuses),
+		Worker: f.Worker, After: f.After,
+	}
+}
+
+// ReadEventFilter is f of the wire.
+func ReadEventFilter(f *pb.EventFilter) queue.EventFilter {
+	return queue.EventFilter{
+		Queue: f.GetQueue(), TaskID: f.GetTask(), Kinds: eventKinds.allWords(f.GetKind()),
+		Statuses: statuses.allWords(f.GetStatus()), Worker: f.GetWorker(), After: f.GetAfter(),
+	}
+}

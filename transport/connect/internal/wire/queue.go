@@ -1,0 +1,103 @@
+package wire
+
+import (
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+)
+
+// Queue is q for the wire; nil stays nil.
+func Queue(q *queue.Queue) *pb.Queue {
+	if q == nil {
+		return nil
+	}
+	return &pb.Queue{
+		Queue: q.Name, Namespace: q.Namespace, Ttl: Duration(q.TTL), Retries: int64(q.Retries),
+		RetryDelay: Duration(q.RetryDelay), Backoff: backoffs.number(q.Backoff), RetryMaxDelay: Duration(q.RetryMaxDelay),
+		Lease: Duration(q.Lease), Concurrency: int64(q.Concurrency), Retention: Duration(q.Retention), Paused: q.Paused,
+		Events: q.Events, Version: q.Version, CreatedAt: Time(q.CreatedAt), UpdatedAt: Time(q.UpdatedAt),
+	}
+}
+
+// Queues is qs for the wire.
+func Queues(qs []*queue.Queue) []*pb.Queue { return each(qs, Queue) }
+
+// Queue is q of the wire; nil stays nil.
+func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
+	if q == nil {
+		return nil
+	}
+	return &queue.Queue{
+		Name: q.GetQueue(), Namespace: q.GetNamespace(), TTL: r.Duration("ttl", q.GetTtl()),
+		Retries: r.Int("retries", q.GetRetries()), RetryDelay: r.Duration("retry_delay", q.GetRetryDelay()),
+		Backoff: backoffs.word(q.GetBackoff()), RetryMaxDelay: r.Duration("retry_max_delay", q.GetRetryMaxDelay()),
+		Lease: r.Duration("lease", q.GetLease()), Concurrency: r.Int("concurrency", q.GetConcurrency()),
+		Retention: r.Duration("retention", q.GetRetention()), Paused: q.GetPaused(), Events: q.GetEvents(),
+		Version: q.GetVersion(), CreatedAt: r.Time("created_at", q.GetCreatedAt()),
+		UpdatedAt: r.Time("updated_at", q.GetUpdatedAt()),
+	}
+}
+
+// Queues is qs of the wire.
+func (r *Reader) Queues(qs []*pb.Queue) []*queue.Queue { return each(qs, r.Queue) }
+
+// QueueMeta is m for the wire.
+func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
+	return &pb.QueueMeta{
+		Queue: m.Name, Ttl: durationOf(m.TTL), Retries: intOf(m.Retries), RetryDelay: durationOf(m.RetryDelay),
+		Backoff: backoffs.numberOf(m.Backoff), RetryMaxDelay: durationOf(m.RetryMaxDelay), Lease: durationOf(m.Lease),
+		Concurrency: intOf(m.Concurrency), Retention: durationOf(m.Retention), Paused: m.Paused, Events: m.Events,
+		IfVersion: m.IfVersion,
+	}
+}
+
+// QueueMeta is m of the wire.
+func (r *Reader) QueueMeta(m *pb.QueueMeta) queue.QueueMeta {
+	if m == nil {
+		return queue.QueueMeta{}
+	}
+	return queue.QueueMeta{
+		Name: m.GetQueue(), TTL: r.durationOf("ttl", m.GetTtl()), Retries: r.intOf("retries", m.Retries),
+		RetryDelay: r.durationOf("retry_delay", m.GetRetryDelay()), Backoff: backoffs.wordOf(m.Backoff),
+		RetryMaxDelay: r.durationOf("retry_max_delay", m.GetRetryMaxDelay()), Lease: r.durationOf("lease", m.GetLease()),
+		Concurrency: r.intOf("concurrency", m.Concurrency), Retention: r.durationOf("retention", m.GetRetention()),
+		Paused: m.Paused, Events: m.Events, IfVersion: m.GetIfVersion(),
+	}
+}
+
+// QueueStats is s for the wire; nil stays nil.
+func QueueStats(s *queue.QueueStats) *pb.QueueStats {
+	if s == nil {
+		return nil
+	}
+	out := &pb.QueueStats{
+		Namespace: s.Namespace, Queue: s.Queue, Ready: s.Ready, Delayed: s.Delayed,
+		OldestReadyAge: Duration(s.OldestReadyAge), CreatedPerSecond: s.CreatedPerSecond,
+		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused,
+	}
+	for _, status := range queue.Statuses() {
+		out.Counts = append(out.Counts, &pb.StatusCount{Status: statuses.number(status), Count: s.Counts[status]})
+	}
+	return out
+}
+
+// ManyQueueStats is ss for the wire.
+func ManyQueueStats(ss []*queue.QueueStats) []*pb.QueueStats { return each(ss, QueueStats) }
+
+// QueueStats is s of the wire; nil stays nil.
+func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
+	if s == nil {
+		return nil
+	}
+	out := &queue.QueueStats{
+		Namespace: s.GetNamespace(), Queue: s.GetQueue(), Counts: make(map[queue.Status]int64, len(s.GetCounts())),
+		Ready: s.GetReady(), Delayed: s.GetDelayed(), OldestReadyAge: r.Duration("oldest_ready_age", s.GetOldestReadyAge()),
+		CreatedPerSecond: s.GetCreatedPerSecond(), FinishedPerSecond: s.GetFinishedPerSecond(), Paused: s.GetPaused(),
+	}
+	for _, c := range s.GetCounts() {
+		out.Counts[statuses.word(c.GetStatus())] = c.GetCount()
+	}
+	return out
+}
+
+// ManyQueueStats is ss of the wire.
+func (r *Reader) ManyQueueStats(ss []*pb.QueueStats) []*queue.QueueStats { return each(ss, r.QueueStats) }

@@ -1,0 +1,133 @@
+package wire
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Reader turns messages into the domain's nouns and remembers the first thing that the domain cannot hold. The zero
+// value is ready. Not for concurrent use.
+type Reader struct{ err error }
+
+// Err is the first fault, a *queue.Error of KindInvalid that names the field.
+func (r *Reader) Err() error { return r.err }
+
+func (r *Reader) fault(field, msg string) {
+	if r.err == nil {
+		r.err = queue.Invalid(field, msg)
+	}
+}
+
+// at runs read for the ith item of the list field, so that a fault names its place.
+func (r *Reader) at(field string, i int, read func()) {
+	if r.err != nil {
+		return
+	}
+	read()
+	if r.err != nil {
+		r.err = queue.At(fmt.Sprintf("%s[%d]", field, i), r.err)
+	}
+}
+
+// Duration is d; 0 when absent.
+func (r *Reader) Duration(field string, d *durationpb.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	v := d.AsDuration() // saturates: what does not come back as it was did not fit
+	if d.CheckValid() != nil || int64(v/time.Second) != d.GetSeconds() || int32(v%time.Second) != d.GetNanos() {
+		r.fault(field, "a duration from 0 to 10 years is needed")
+	}
+	return v
+}
+
+func (r *Reader) durationOf(field string, d *durationpb.Duration) *time.Duration {
+	if d == nil {
+		return nil
+	}
+	return new(r.Duration(field, d))
+}
+
+// Time is t in UTC; zero when absent.
+func (r *Reader) Time(field string, t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	if t.CheckValid() != nil {
+		r.fault(field, "a time of the years 1 to 9999 is needed")
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
+// Int is n where the platform's int holds it.
+func (r *Reader) Int(field string, n int64) int {
+	if n < math.MinInt || n > math.MaxInt {
+		r.fault(field, fmt.Sprintf("the number %d is out of range", n))
+		return 0
+	}
+	return int(n)
+}
+
+func (r *Reader) intOf(field string, n *int64) *int {
+	if n == nil {
+		return nil
+	}
+	return new(r.Int(field, *n))
+}
+
+func (r *Reader) int16(field string, n int32) int16 {
+	if n < math.MinInt16 || n > math.MaxInt16 {
+		r.fault(field, fmt.Sprintf("a number from %d to %d is needed, this is %d", math.MinInt16, math.MaxInt16, n))
+		return 0
+	}
+	return int16(n)
+}
+
+// Duration is d for the wire; absent when 0.
+func Duration(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}
+
+func durationOf(d *time.Duration) *durationpb.Duration {
+	if d == nil {
+		return nil
+	}
+	return durationpb.New(*d)
+}
+
+// Time is t for the wire; absent when zero.
+func Time(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func intOf(n *int) *int64 {
+	if n == nil {
+		return nil
+	}
+	return new(int64(*n))
+}
+
+// each turns every item of in by f; nil stays nil.
+func each[A, B any](in []A, f func(A) B) []B {
+	if in == nil {
+		return nil
+	}
+	out := make([]B, len(in))
+	for i, a := range in {
+		out[i] = f(a)
+	}
+	return out
+}

@@ -1,0 +1,184 @@
+package wire
+
+import (
+	"encoding/json"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+)
+
+// Task is t for the wire; nil stays nil.
+func Task(t *queue.Task) *pb.Task {
+	if t == nil {
+		return nil
+	}
+	return &pb.Task{
+		Id: t.ID, Namespace: t.Namespace, Queue: t.Queue, Payload: t.Payload, Result: t.Result,
+		Status: statuses.number(t.Status), Worker: t.Worker, Priority: int32(t.Priority),
+		CreatedAt: Time(t.CreatedAt), DelayedAt: Time(t.DelayedAt), StartedAt: Time(t.StartedAt),
+		FinishedAt: Time(t.FinishedAt), DiesAt: Time(t.DiesAt),
+		Retries: int64(t.Retries), Attempt: int64(t.Attempt), Lease: lease(t.Lease), Key: t.Key, Headers: t.Headers,
+		Errors: each(t.Errors, func(e queue.AttemptError) *pb.AttemptError {
+			return &pb.AttemptError{Attempt: int64(e.Attempt), At: Time(e.At), Worker: e.Worker, Error: e.Error}
+		}),
+		CancelRequested: t.CancelRequested, Progress: t.Progress, Replayed: t.Replayed,
+	}
+}
+
+// Tasks is ts for the wire.
+func Tasks(ts []*queue.Task) []*pb.Task { return each(ts, Task) }
+
+func lease(l *queue.Lease) *pb.Lease {
+	if l == nil {
+		return nil
+	}
+	return &pb.Lease{Token: l.Token, ExpiresAt: Time(l.ExpiresAt), Duration: Duration(l.Duration)}
+}
+
+// Task is t of the wire; nil stays nil.
+func (r *Reader) Task(t *pb.Task) *queue.Task {
+	if t == nil {
+		return nil
+	}
+	return &queue.Task{
+		ID: t.GetId(), Namespace: t.GetNamespace(), Queue: t.GetQueue(), Payload: t.GetPayload(),
+		Result: jsonOf(t.GetResult()), Status: statuses.word(t.GetStatus()), Worker: t.GetWorker(),
+		Priority:  r.int16("priority", t.GetPriority()),
+		CreatedAt: r.Time("created_at", t.GetCreatedAt()), DelayedAt: r.Time("delayed_at", t.GetDelayedAt()),
+		StartedAt: r.Time("started_at", t.GetStartedAt()), FinishedAt: r.Time("finished_at", t.GetFinishedAt()),
+		DiesAt:  r.Time("dies_at", t.GetDiesAt()),
+		Retries: r.Int("retries", t.GetRetries()), Attempt: r.Int("attempt", t.GetAttempt()),
+		Lease: r.lease(t.GetLease()), Key: t.GetKey(), Headers: t.GetHeaders(),
+		Errors: each(t.GetErrors(), func(e *pb.AttemptError) queue.AttemptError {
+			return queue.AttemptError{
+				Attempt: r.Int("attempt", e.GetAttempt()), At: r.Time("at", e.GetAt()), Worker: e.GetWorker(),
+				Error: jsonOf(e.GetError()),
+			}
+		}),
+		CancelRequested: t.GetCancelRequested(), Progress: jsonOf(t.GetProgress()), Replayed: t.GetReplayed(),
+	}
+}
+
+// Tasks is ts of the wire, never nil.
+func (r *Reader) Tasks(ts []*pb.Task) []*queue.Task {
+	out := make([]*queue.Task, len(ts))
+	for i, t := range ts {
+		out[i] = r.Task(t)
+	}
+	return out
+}
+
+func (r *Reader) lease(l *pb.Lease) *queue.Lease {
+	if l == nil {
+		return nil
+	}
+	return &queue.Lease{
+		Token: l.GetToken(), ExpiresAt: r.Time("expires_at", l.GetExpiresAt()), Duration: r.Duration("lease", l.GetDuration()),
+	}
+}
+
+// jsonOf takes no bytes for no value: no JSON value is empty.
+func jsonOf(b []byte) json.RawMessage {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
+// NewTask is t for the wire.
+func NewTask(t queue.NewTask) *pb.NewTask {
+	return &pb.NewTask{
+		Queue: t.Queue, Payload: t.Payload, DelayedAt: Time(t.DelayedAt), Delay: Duration(t.Delay),
+		Priority: int32(t.Priority), Key: t.Key, Headers: t.Headers,
+	}
+}
+
+// NewTasks is ts for the wire.
+func NewTasks(ts []queue.NewTask) []*pb.NewTask { return each(ts, NewTask) }
+
+// NewTask is t of the wire.
+func (r *Reader) NewTask(t *pb.NewTask) queue.NewTask {
+	return queue.NewTask{Queue: t.GetQueue(), TaskMeta: queue.TaskMeta{
+		Payload: jsonOf(t.GetPayload()), DelayedAt: r.Time("delayed_at", t.GetDelayedAt()),
+		Delay: r.Duration("delay", t.GetDelay()), Priority: r.int16("priority", t.GetPriority()),
+		Key: t.GetKey(), Headers: t.GetHeaders(),
+	}}
+}
+
+// NewTasks is ts of the wire.
+func (r *Reader) NewTasks(ts []*pb.NewTask) []queue.NewTask {
+	out := make([]queue.NewTask, len(ts))
+	for i, t := range ts {
+		r.at("tasks", i, func() { out[i] = r.NewTask(t) })
+	}
+	return out
+}
+
+// TaskFilter is f for the wire; nil stays nil.
+func TaskFilter(f *queue.TaskFilter) *pb.TaskFilter {
+	if f == nil {
+		return nil
+	}
+	return &pb.TaskFilter{
+		Queue: f.Queue, Status: statuses.allNumbers(f.Statuses), Worker: f.Worker,
+		CreatedAfter: Time(f.CreatedAfter), CreatedBefore: Time(f.CreatedBefore),
+	}
+}
+
+// TaskFilter is f of the wire; nil stays nil.
+func (r *Reader) TaskFilter(f *pb.TaskFilter) *queue.TaskFilter {
+	if f == nil {
+		return nil
+	}
+	return &queue.TaskFilter{
+		Queue: f.GetQueue(), Statuses: statuses.allWords(f.GetStatus()), Worker: f.GetWorker(),
+		CreatedAfter:  r.Time("created_after", f.GetCreatedAfter()),
+		CreatedBefore: r.Time("created_before", f.GetCreatedBefore()),
+	}
+}
+
+// Page is p for the wire.
+func Page(p queue.Page) *pb.Page {
+	return &pb.Page{Offset: int64(p.Offset), Limit: int64(p.Limit), Cursor: p.Cursor}
+}
+
+// Page is p of the wire.
+func (r *Reader) Page(p *pb.Page) queue.Page {
+	return queue.Page{
+		Offset: r.Int("offset", p.GetOffset()), Limit: r.Int("limit", p.GetLimit()), Cursor: p.GetCursor(),
+	}
+}
+
+// Selection is s for the wire.
+func Selection(s queue.Selection) *pb.Selection {
+	return &pb.Selection{Ids: s.IDs, Filter: TaskFilter(s.Filter), DryRun: s.DryRun}
+}
+
+// Selection is s of the wire.
+func (r *Reader) Selection(s *pb.Selection) queue.Selection {
+	return queue.Selection{IDs: s.GetIds(), Filter: r.TaskFilter(s.GetFilter()), DryRun: s.GetDryRun()}
+}
+
+// Bulk is b for the wire.
+func Bulk(b queue.Bulk) *pb.Bulk {
+	out := &pb.Bulk{Matched: b.Matched, Moved: b.Moved}
+	if len(b.Errs) > 0 {
+		out.Errors = make(map[int64]*pb.ErrorDetail, len(b.Errs))
+		for id, err := range b.Errs {
+			out.Errors[id] = Detail(err)
+		}
+	}
+	return out
+}
+
+// ReadBulk is b of the wire.
+func ReadBulk(b *pb.Bulk) queue.Bulk {
+	out := queue.Bulk{Matched: b.GetMatched(), Moved: b.GetMoved()}
+	if len(b.GetErrors()) > 0 {
+		out.Errs = make(map[int64]error, len(b.GetErrors()))
+		for id, d := range b.GetErrors() {
+			out.Errs[id] = Err(d)
+		}
+	}
+	return out
+}

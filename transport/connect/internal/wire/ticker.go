@@ -1,0 +1,97 @@
+package wire
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+)
+
+// Ticker is t for the wire; nil stays nil.
+func Ticker(t *queue.Ticker) *pb.Ticker {
+	if t == nil {
+		return nil
+	}
+	return &pb.Ticker{
+		Ticker: t.Name, Namespace: t.Namespace, Period: Duration(t.Period), Cron: t.Cron, Timezone: t.Timezone,
+		Queue: t.Queue, Payload: t.Payload, Misfire: misfires.number(t.Misfire), MisfireLimit: int64(t.MisfireLimit),
+		Overlap: overlaps.number(t.Overlap), Paused: t.Paused, Timestamp: Time(t.Timestamp), NextAt: Time(t.NextAt),
+		Anchor: Time(t.Anchor), Version: t.Version, CreatedAt: Time(t.CreatedAt), UpdatedAt: Time(t.UpdatedAt),
+	}
+}
+
+// Tickers is ts for the wire.
+func Tickers(ts []*queue.Ticker) []*pb.Ticker { return each(ts, Ticker) }
+
+// Ticker is t of the wire; nil stays nil.
+func (r *Reader) Ticker(t *pb.Ticker) *queue.Ticker {
+	if t == nil {
+		return nil
+	}
+	return &queue.Ticker{
+		Name: t.GetTicker(), Namespace: t.GetNamespace(), Period: r.Duration("period", t.GetPeriod()), Cron: t.GetCron(),
+		Timezone: t.GetTimezone(), Queue: t.GetQueue(), Payload: jsonOf(t.GetPayload()),
+		Misfire: misfires.word(t.GetMisfire()), MisfireLimit: r.Int("misfire_limit", t.GetMisfireLimit()),
+		Overlap: overlaps.word(t.GetOverlap()), Paused: t.GetPaused(), Timestamp: r.Time("timestamp", t.GetTimestamp()),
+		NextAt: r.Time("next_at", t.GetNextAt()), Anchor: r.Time("anchor", t.GetAnchor()), Version: t.GetVersion(),
+		CreatedAt: r.Time("created_at", t.GetCreatedAt()), UpdatedAt: r.Time("updated_at", t.GetUpdatedAt()),
+	}
+}
+
+// Tickers is ts of the wire.
+func (r *Reader) Tickers(ts []*pb.Ticker) []*queue.Ticker { return each(ts, r.Ticker) }
+
+// TickerMeta is m for the wire.
+func TickerMeta(m queue.TickerMeta) *pb.TickerMeta {
+	return &pb.TickerMeta{
+		Ticker: m.Name, Period: durationOf(m.Period), Cron: m.Cron, Timezone: m.Timezone, Queue: m.Queue,
+		Payload: m.Payload, Misfire: misfires.numberOf(m.Misfire), MisfireLimit: intOf(m.MisfireLimit),
+		Overlap: overlaps.numberOf(m.Overlap), Paused: m.Paused, IfVersion: m.IfVersion,
+	}
+}
+
+// TickerMeta is m of the wire.
+func (r *Reader) TickerMeta(m *pb.TickerMeta) queue.TickerMeta {
+	if m == nil {
+		return queue.TickerMeta{}
+	}
+	return queue.TickerMeta{
+		Name: m.GetTicker(), Period: r.durationOf("period", m.GetPeriod()), Cron: m.Cron, Timezone: m.Timezone,
+		Queue: m.Queue, Payload: jsonOf(m.GetPayload()), Misfire: misfires.wordOf(m.Misfire),
+		MisfireLimit: r.intOf("misfire_limit", m.MisfireLimit), Overlap: overlaps.wordOf(m.Overlap), Paused: m.Paused,
+		IfVersion: m.GetIfVersion(),
+	}
+}
+
+// Tick is t for the wire.
+func Tick(t queue.Tick) *pb.Tick {
+	return &pb.Tick{
+		Id: t.ID, Namespace: t.Namespace, Ticker: t.Ticker, At: Time(t.At), FiredAt: Time(t.FiredAt), TaskId: t.TaskID,
+		Skipped: t.Skipped, Manual: t.Manual, Payload: t.Payload, Queue: t.Queue, Period: Duration(t.Period), Cron: t.Cron,
+	}
+}
+
+// Ticks is ts for the wire.
+func Ticks(ts []queue.Tick) []*pb.Tick { return each(ts, Tick) }
+
+// Tick is t of the wire.
+func (r *Reader) Tick(t *pb.Tick) queue.Tick {
+	return queue.Tick{
+		ID: t.GetId(), Namespace: t.GetNamespace(), Ticker: t.GetTicker(), At: r.Time("at", t.GetAt()),
+		FiredAt: r.Time("fired_at", t.GetFiredAt()), TaskID: t.GetTaskId(), Skipped: t.GetSkipped(), Manual: t.GetManual(),
+		Payload: jsonOf(t.GetPayload()), Queue: t.GetQueue(), Period: r.Duration("period", t.GetPeriod()), Cron: t.GetCron(),
+	}
+}
+
+// Ticks is ts of the wire.
+func (r *Reader) Ticks(ts []*pb.Tick) []queue.Tick { return each(ts, r.Tick) }
+
+// Times is ts for the wire.
+func Times(ts []time.Time) []*timestamppb.Timestamp { return each(ts, timestamppb.New) }
+
+// Times is ts of the wire.
+func (r *Reader) Times(ts []*timestamppb.Timestamp) []time.Time {
+	return each(ts, func(t *timestamppb.Timestamp) time.Time { return r.Time("times", t) })
+}

@@ -1,0 +1,139 @@
+package wire
+
+import (
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+)
+
+// Releases is rs for the wire.
+func Releases(rs []queue.Release) []*pb.Release {
+	return each(rs, func(r queue.Release) *pb.Release {
+		return &pb.Release{
+			Id: r.ID, Token: r.Token, Outcome: outcomes.number(r.Outcome), Result: r.Result, Delay: Duration(r.Delay),
+		}
+	})
+}
+
+// Releases is rs of the wire.
+func (r *Reader) Releases(rs []*pb.Release) []queue.Release {
+	out := make([]queue.Release, len(rs))
+	for i, m := range rs {
+		r.at("releases", i, func() {
+			out[i] = queue.Release{
+				ID: m.GetId(), Token: m.GetToken(), Outcome: outcomes.word(m.GetOutcome()), Result: jsonOf(m.GetResult()),
+				Delay: r.Duration("delay", m.GetDelay()),
+			}
+		})
+	}
+	return out
+}
+
+// Released is rs for the wire. Behind budget bytes of payloads and results tasks come without theirs: the holds have
+// ended, and saying so must not fail for the size of it.
+func Released(rs []queue.Released, budget int) []*pb.Released {
+	return each(rs, func(r queue.Released) *pb.Released {
+		t := Task(r.Task)
+		if t != nil {
+			if budget -= taskBytes(r.Task); budget < 0 {
+				t.Payload, t.Result, t.Headers, t.Progress = nil, nil, nil, nil
+			}
+		}
+		return &pb.Released{Task: t, Error: Detail(r.Err)}
+	})
+}
+
+// Released is rs of the wire.
+func (r *Reader) Released(rs []*pb.Released) []queue.Released {
+	out := make([]queue.Released, len(rs))
+	for i, m := range rs {
+		out[i] = queue.Released{Task: r.Task(m.GetTask()), Err: Err(m.GetError())}
+	}
+	return out
+}
+
+// Heartbeats is hs for the wire.
+func Heartbeats(hs []queue.Heartbeat) []*pb.Heartbeat {
+	return each(hs, func(h queue.Heartbeat) *pb.Heartbeat {
+		return &pb.Heartbeat{Id: h.ID, Token: h.Token, Lease: Duration(h.Lease), Progress: h.Progress}
+	})
+}
+
+// Heartbeats is hs of the wire.
+func (r *Reader) Heartbeats(hs []*pb.Heartbeat) []queue.Heartbeat {
+	out := make([]queue.Heartbeat, len(hs))
+	for i, m := range hs {
+		r.at("beats", i, func() {
+			out[i] = queue.Heartbeat{
+				ID: m.GetId(), Token: m.GetToken(), Lease: r.Duration("lease", m.GetLease()), Progress: jsonOf(m.GetProgress()),
+			}
+		})
+	}
+	return out
+}
+
+// Beats is bs for the wire.
+func Beats(bs []queue.Beat) []*pb.Beat {
+	return each(bs, func(b queue.Beat) *pb.Beat {
+		if b.Err != nil {
+			return &pb.Beat{Error: Detail(b.Err)}
+		}
+		return &pb.Beat{Lease: lease(&b.Lease), CancelRequested: b.CancelRequested}
+	})
+}
+
+// Beats is bs of the wire.
+func (r *Reader) Beats(bs []*pb.Beat) []queue.Beat {
+	out := make([]queue.Beat, len(bs))
+	for i, m := range bs {
+		out[i] = queue.Beat{CancelRequested: m.GetCancelRequested(), Err: Err(m.GetError())}
+		if l := r.lease(m.GetLease()); l != nil {
+			out[i].Lease = *l
+		}
+	}
+	return out
+}
+
+// Workers is ws for the wire.
+func Workers(ws []queue.Worker) []*pb.Worker {
+	return each(ws, func(w queue.Worker) *pb.Worker {
+		return &pb.Worker{Worker: w.Name, Held: w.Held, Since: Time(w.Since), Queues: w.Queues, ExpiresAt: Time(w.ExpiresAt)}
+	})
+}
+
+// Workers is ws of the wire.
+func (r *Reader) Workers(ws []*pb.Worker) []queue.Worker {
+	return each(ws, func(w *pb.Worker) queue.Worker {
+		return queue.Worker{
+			Name: w.GetWorker(), Held: w.GetHeld(), Since: r.Time("since", w.GetSince()), Queues: w.GetQueues(),
+			ExpiresAt: r.Time("expires_at", w.GetExpiresAt()),
+		}
+	})
+}
+
+// Fit is how many tasks from the front of ts go into a message of budget bytes; at least one.
+func Fit(ts []*queue.Task, budget int) int {
+	for i, t := range ts {
+		if budget -= taskBytes(t); budget < 0 && i > 0 {
+			return i
+		}
+	}
+	return len(ts)
+}
+
+// taskBytes is about what t takes on the wire.
+func taskBytes(t *queue.Task) int {
+	n := 256 + len(t.Payload) + len(t.Result) + len(t.Progress) + len(t.Key) + len(t.Worker)
+	for k, v := range t.Headers {
+		n += len(k) + len(v) + 8
+	}
+	return n
+}
+
+// Bytes is about what ts take on the wire.
+func Bytes(ts []*queue.Task) int {
+	n := 0
+	for _, t := range ts {
+		n += taskBytes(t)
+	}
+	return n
+}
