@@ -16,8 +16,8 @@ TESTFLAGS ?=
 LINTFLAGS ?=
 GOTEST = go test $(if $(RUN),-run '$(RUN)') $(TESTFLAGS)
 
-# Deferred, so that only who needs the modules pays for asking.
-MODULES = $(shell go list -m -f '{{.Dir}}')
+# Deferred, so that only who needs the modules pays for asking. None at all would make every check below pass.
+MODULES = $(or $(shell go list -m -f '{{.Dir}}'),$(error go list -m finds no modules))
 PATTERNS = $(patsubst $(CURDIR)/%,./%/...,$(MODULES))
 
 # A program is a folder apps/APP/cmd/NAME; NAME is what it is called in build/.
@@ -79,6 +79,7 @@ check: lint check-mods check-imports check-generate ## run every check but the t
 
 .PHONY: lint
 lint: $(LINTER) ## look for mistakes and for code that is not formatted
+	$(LINTER) config verify
 	$(LINTER) run $(LINTFLAGS) $(PATTERNS)
 	cd tools && GOWORK=off ../$(LINTER) run $(LINTFLAGS) ./...
 
