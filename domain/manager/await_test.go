@@ -18,7 +18,7 @@ func TestAwait(t *testing.T) {
 		none(t, []error{create(m, "mail")})
 		task, _ := m.NextTask(t.Context(), "w")
 		w := await(m, task.ID, time.Minute)
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		released, err := m.ReleaseTask(t.Context(), task.ID, true, map[string]int{"n": 1}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -34,7 +34,7 @@ func TestAwait(t *testing.T) {
 	bubble(t, "an end elsewhere is found within the poll interval", func(t *testing.T, f *fake, m *Manager) {
 		f.put("default", "mail", 1)
 		w := await(m, 1, time.Minute)
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		f.finish(1, queue.StatusExpired)
 		if got, err := w.wait(); err != nil || got.Status != queue.StatusExpired || w.took > 21100*time.Millisecond {
 			t.Fatal(got, err, w.took)
@@ -58,7 +58,7 @@ func TestAwait(t *testing.T) {
 		}
 		f.put("default", "mail", 1)
 		w = await(m, 1, time.Minute)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		f.mu.Lock()
 		delete(f.tasks, 1)
 		f.mu.Unlock()
@@ -76,9 +76,9 @@ func TestAwait(t *testing.T) {
 			_, err := m.AwaitTask(t.Context(), int64(i+1), 2*time.Minute)
 			return err
 		})
-		time.Sleep(30 * time.Second)
+		pass(30 * time.Second)
 		before := f.count("get")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n := f.count("get") - before; n < 50 || n > 130 {
 			t.Errorf("%d calls in a minute", n)
 		}

@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -36,7 +37,7 @@ func health(m *Manager, c queue.Chore) ChoreHealth {
 func TestChores(t *testing.T) {
 	bubble(t, "idle chores step at their own pace", func(t *testing.T, f *fake, m *Manager) {
 		running(t, m, func() {
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			for _, c := range queue.Chores() {
 				ideal := int(time.Minute / paces[c].idle)
 				if n := f.count(string(c)); n < ideal*9/10 || n > ideal*12/10+1 {
@@ -62,7 +63,7 @@ func TestChores(t *testing.T) {
 			return queue.Maintained{NextIn: 3 * time.Millisecond}, nil
 		}
 		running(t, m, func() {
-			time.Sleep(4 * time.Millisecond)
+			pass(4 * time.Millisecond)
 			mu.Lock()
 			defer mu.Unlock()
 			if len(at) != 6 || at[4] != 0 || at[5] != 3*time.Millisecond {
@@ -88,7 +89,7 @@ func TestChores(t *testing.T) {
 		}
 		running(t, m, func() {
 			w := retain(m, waitFor("w", time.Minute, "mail"))
-			time.Sleep(20 * time.Second)
+			pass(20 * time.Second)
 			f.mu.Lock()
 			due = true
 			f.mu.Unlock()
@@ -99,15 +100,26 @@ func TestChores(t *testing.T) {
 		})
 	})
 	bubble(t, "a delayed task has its promotion come in time", func(t *testing.T, f *fake, m *Manager) {
+		var mu sync.Mutex
+		var steps []time.Time
+		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if c == queue.ChorePromote {
+				steps = append(steps, time.Now())
+			}
+			return queue.Maintained{}, nil
+		}
 		running(t, m, func() {
-			time.Sleep(10*time.Second + time.Millisecond)
-			if _, err := m.CreateTask(t.Context(), "mail", queue.TaskMeta{Delay: 10 * time.Millisecond}); err != nil {
+			pass(10 * time.Second)
+			const delay = 10 * time.Millisecond
+			if _, err := m.CreateTask(t.Context(), "mail", queue.TaskMeta{Delay: delay}); err != nil {
 				t.Fatal(err)
 			}
-			before := f.count("promote")
-			time.Sleep(11 * time.Millisecond)
-			if n := f.count("promote") - before; n != 1 {
-				t.Errorf("%d steps", n)
+			due := time.Now().Add(delay)
+			pass(delay)
+			if !slices.ContainsFunc(steps, due.Equal) {
+				t.Errorf("no step at %v: %v", due, steps)
 			}
 		})
 	})
@@ -122,7 +134,7 @@ func TestChores(t *testing.T) {
 			return nil
 		})
 		running(t, m, func() {
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			for _, c := range []queue.Chore{queue.ChoreRescue, queue.ChoreFold} {
 				h := health(m, c)
 				if n := f.count(string(c)); n < 8 || n > 14 || h.Failing != n || h.LastError == nil || !h.LastSuccess.IsZero() {
@@ -133,7 +145,7 @@ func TestChores(t *testing.T) {
 				t.Errorf("%+v", h)
 			}
 			f.refuse(nil)
-			time.Sleep(12 * time.Second)
+			pass(12 * time.Second)
 			if h := health(m, queue.ChoreRescue); h.Failing != 0 || h.LastSuccess.IsZero() || h.LastError == nil {
 				t.Errorf("%+v", h)
 			}
@@ -143,7 +155,7 @@ func TestChores(t *testing.T) {
 		release := f.block("prune")
 		defer release()
 		running(t, m, func() {
-			time.Sleep(31 * time.Second)
+			pass(31 * time.Second)
 			if h := health(m, queue.ChorePrune); h.Failing != 1 || !errors.Is(h.LastError, context.DeadlineExceeded) {
 				t.Errorf("%+v", h)
 			}
@@ -151,7 +163,7 @@ func TestChores(t *testing.T) {
 	})
 	bubble(t, "Run without background work does no chore", func(t *testing.T, f *fake, m *Manager) {
 		running(t, m, func() {
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			for _, c := range queue.Chores() {
 				if n := f.count(string(c)); n != 0 {
 					t.Errorf("%s made %d steps", c, n)
@@ -165,7 +177,7 @@ func TestChores(t *testing.T) {
 	})
 	bubble(t, "Run ends when the manager is closed", func(t *testing.T, f *fake, m *Manager) {
 		ran := start(func() (int, error) { return 0, m.Run(context.Background()) })
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if err := m.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -65,7 +65,7 @@ func TestEvents(t *testing.T) {
 		synctest.Wait()
 		f.put("default", "mail", 5)
 		f.put("other", "mail", 5)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if got := w.cursors(); !slices.Equal(got, upTo(6, 10)) {
 			t.Error(got)
 		}
@@ -74,10 +74,10 @@ func TestEvents(t *testing.T) {
 	bubble(t, "an event of this process is told within milliseconds", func(t *testing.T, f *fake, m *Manager) {
 		var at time.Time
 		w := follow(m, queue.EventFilter{}, func(queue.Event) error { at = time.Now(); return nil })
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		none(t, []error{create(m, "mail")})
 		began := time.Now()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if took := at.Sub(began); took < 0 || took > 2*feedSpacing {
 			t.Errorf("took %v", took)
 		}
@@ -87,10 +87,10 @@ func TestEvents(t *testing.T) {
 		f.put("default", "mail", 2500)
 		f.put("default", "sms", 10)
 		w := follow(m, queue.EventFilter{After: "1", Queue: "mail"}, nil)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		f.put("default", "sms", 10)
 		f.put("default", "mail", 1)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if got := w.cursors(); !slices.Equal(got, append(upTo(2, 2500), "2521")) {
 			t.Error(len(got), got[0], got[len(got)-1])
 		}
@@ -99,9 +99,9 @@ func TestEvents(t *testing.T) {
 	bubble(t, "who joins while events come in gets each once and in order", func(t *testing.T, f *fake, m *Manager) {
 		const total = 3000
 		writing := start(func() (int, error) {
-			for range total / 10 {
+			for i := range total / 10 {
 				f.put("default", "mail", 10)
-				if len(f.events)%300 == 0 {
+				if i%30 == 0 {
 					m.feeds.changed("default")
 				}
 				time.Sleep(time.Millisecond)
@@ -116,12 +116,12 @@ func TestEvents(t *testing.T) {
 				after = "1"
 			}
 			all = append(all, follow(m, queue.EventFilter{After: after}, nil))
-			time.Sleep(5 * time.Millisecond)
+			pass(5 * time.Millisecond)
 		}
 		if _, err := writing.wait(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		for i, w := range all {
 			got := w.cursors()
 			first := 2
@@ -136,12 +136,12 @@ func TestEvents(t *testing.T) {
 	})
 	bubble(t, "who joins a feed whose reader lags gets nothing twice", func(t *testing.T, f *fake, m *Manager) {
 		first := follow(m, queue.EventFilter{}, nil)
-		time.Sleep(time.Minute) // the reader sleeps for up to a poll interval now
+		pass(time.Minute) // the reader sleeps for up to a poll interval now
 		f.put("default", "mail", 100)
 		second := follow(m, queue.EventFilter{After: "0"}, nil)
 		synctest.Wait()
 		f.put("default", "mail", 100)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		for _, w := range []*follower{first, second} {
 			if got := w.cursors(); !slices.Equal(got, upTo(1, 200)) {
 				t.Errorf("%d events", len(got))
@@ -154,9 +154,9 @@ func TestEvents(t *testing.T) {
 		for range 1000 {
 			all = append(all, follow(m, queue.EventFilter{}, nil))
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		before := f.count("events")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n := f.count("events") - before; n < 50 || n > 70 {
 			t.Errorf("%d reads in a minute of polling every second", n)
 		}
@@ -165,7 +165,7 @@ func TestEvents(t *testing.T) {
 		}
 		synctest.Wait()
 		before = f.count("events")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n := f.count("events") - before; n != 0 || len(m.feeds.of) != 0 {
 			t.Errorf("%d reads for nobody", n)
 		}
@@ -177,7 +177,7 @@ func TestEvents(t *testing.T) {
 		synctest.Wait()
 		for range 10 {
 			f.put("default", "mail", 5)
-			time.Sleep(2 * time.Second)
+			pass(2 * time.Second)
 		}
 		if got := quick.cursors(); !slices.Equal(got, upTo(1, 50)) {
 			t.Error(got)
@@ -217,7 +217,7 @@ func TestEvents(t *testing.T) {
 		w = follow(m, queue.EventFilter{}, nil)
 		synctest.Wait()
 		f.put("default", "mail", 1)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if got := w.cursors(); len(got) != 1 {
 			t.Error(got)
 		}
@@ -228,10 +228,10 @@ func TestEvents(t *testing.T) {
 		synctest.Wait()
 		f.refuse(func(context.Context, string, any) error { return &queue.Error{Kind: queue.KindUnavailable} })
 		f.put("default", "mail", 5)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		f.refuse(nil)
 		f.put("default", "mail", 5)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if got := w.cursors(); !slices.Equal(got, upTo(1, 10)) {
 			t.Error(got)
 		}

@@ -409,6 +409,12 @@ func start[T any](f func() (T, error)) *later[T] {
 
 func (l *later[T]) wait() (T, error) { <-l.ch; return l.out, l.err }
 
+// pass lets fake time go by and everything that it makes due happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func waitFor(worker string, wait time.Duration, queues ...string) queue.RetainRequest {
 	return queue.RetainRequest{Worker: worker, Queues: queues, Wait: wait}
 }

@@ -25,7 +25,7 @@ func TestWaitingRetain(t *testing.T) {
 	})
 	bubble(t, "a create of this process wakes at once", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute, "mail", "sms"))
-		time.Sleep(30 * time.Second)
+		pass(30 * time.Second)
 		if err := create(m, "mail"); err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func TestWaitingRetain(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := start(func() (int, error) { return 0, m.Run(ctx) })
 		w := retain(m, waitFor("w", time.Minute, "mail"))
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		f.put("default", "mail", 1)
 		f.wakes <- queue.Wake{Namespace: "default", Queue: "mail"}
 		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 20*time.Second {
@@ -65,7 +65,7 @@ func TestWaitingRetain(t *testing.T) {
 	})
 	bubble(t, "without a hint a task is found within the poll interval", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute))
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		f.put("default", "mail", 1)
 		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took > 21100*time.Millisecond {
 			t.Fatal(tasks, err, w.took)
@@ -73,7 +73,7 @@ func TestWaitingRetain(t *testing.T) {
 	})
 	bubble(t, "a delayed task wakes when it is due", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute))
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		if _, err := m.CreateTask(t.Context(), "mail", queue.TaskMeta{Delay: 5 * time.Millisecond}); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ func TestWaitingRetain(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := retain(m, waitFor("second", time.Minute))
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		back := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeHandBack}
 		if _, err := m.ReleaseTasks(t.Context(), []queue.Release{back}); err != nil {
 			t.Fatal(err)
@@ -104,7 +104,7 @@ func TestWaitingRetain(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := retain(m, waitFor("w", time.Minute))
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		for limit := range 2 {
 			f.mu.Lock()
 			f.concurrency = limit
@@ -136,9 +136,9 @@ func TestWaitingRetain(t *testing.T) {
 			}
 			return err
 		})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		before := f.count("retain")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n := f.count("retain") - before; n < 50 || n > 70 {
 			t.Errorf("%d calls in a minute of polling every second", n)
 		}
@@ -160,7 +160,7 @@ func TestWaitingRetain(t *testing.T) {
 			}))
 			synctest.Wait()
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		before := f.count("retain")
 		if _, err := m.CreateTasks(t.Context(), make200()); err != nil {
 			t.Fatal(err)
@@ -206,7 +206,7 @@ func TestWaitingRetain(t *testing.T) {
 		synctest.Wait()
 		release := f.block("retain")
 		none(t, []error{create(m, "mail")})
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		release()
 		if tasks, err := w.wait(); err != nil || len(tasks) != 1 {
 			t.Fatal(tasks, err)
@@ -214,7 +214,7 @@ func TestWaitingRetain(t *testing.T) {
 	})
 	bubble(t, "who waits sits out an outage and is told when it lasts", func(t *testing.T, f *fake, m *Manager) {
 		short, long := retain(m, waitFor("w", 5*time.Second)), retain(m, waitFor("w", time.Minute))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		f.refuse(func(context.Context, string, any) error { return &queue.Error{Kind: queue.KindUnavailable} })
 		_, err := short.wait()
 		kind(t, err, queue.KindUnavailable)
@@ -226,7 +226,7 @@ func TestWaitingRetain(t *testing.T) {
 	})
 	bubble(t, "an error that waiting does not help against is told at once", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		f.refuse(func(context.Context, string, any) error { return &queue.Error{Kind: queue.KindDenied} })
 		_, err := w.wait()
 		kind(t, err, queue.KindDenied)
@@ -236,6 +236,7 @@ func TestWaitingRetain(t *testing.T) {
 			_, err := m.RetainTasks(t.Context(), waitFor("w", time.Second, "q"+worker(i)))
 			return err
 		})())
+		synctest.Wait()
 		if len(m.rooms.in) != 0 || len(m.retains.lanes) != 0 || m.retains.waiting != 0 || m.retains.running != 0 {
 			t.Errorf("%d rooms, %d lanes, %d waiting, %d running", len(m.rooms.in), len(m.retains.lanes), m.retains.waiting, m.retains.running)
 		}

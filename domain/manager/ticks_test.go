@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,7 @@ func loop(m *Manager, n int, handle func(ctx context.Context, i int, t queue.Tic
 func (l *loops) end(t *testing.T) {
 	t.Helper()
 	l.stop()
+	defer synctest.Wait()
 	for _, err := range l.wait() {
 		kind(t, err, queue.KindCanceled)
 		if !errors.Is(err, context.Canceled) {
@@ -51,10 +53,10 @@ func (l *loops) end(t *testing.T) {
 func TestTicks(t *testing.T) {
 	bubble(t, "each tick goes to exactly one listener, in turn", func(t *testing.T, f *fake, m *Manager) {
 		l := loop(m, 4, nil)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		for range 20 {
 			f.tick(2)
-			time.Sleep(1100 * time.Millisecond)
+			pass(1100 * time.Millisecond)
 		}
 		var all []int64
 		for i, ids := range l.got {
@@ -73,14 +75,14 @@ func TestTicks(t *testing.T) {
 	bubble(t, "more ticks than listeners are all handled, one after the other", func(t *testing.T, f *fake, m *Manager) {
 		f.tick(10)
 		began := time.Now()
-		var last time.Time
+		var last atomic.Int64
 		l := loop(m, 2, func(context.Context, int, queue.Tick) error {
 			time.Sleep(time.Second)
-			last = time.Now()
+			last.Store(int64(time.Since(began)))
 			return nil
 		})
-		time.Sleep(time.Minute)
-		if took := last.Sub(began); took != 5*time.Second || len(f.done) != 10 {
+		pass(time.Minute)
+		if took := time.Duration(last.Load()); took != 5*time.Second || len(f.done) != 10 {
 			t.Errorf("took %v for %d ticks", took, len(f.done))
 		}
 		l.end(t)
@@ -99,7 +101,7 @@ func TestTicks(t *testing.T) {
 		synctest.Wait()
 		f.tick(1)
 		m.ticks.ring("default")
-		time.Sleep(50 * time.Millisecond)
+		pass(50 * time.Millisecond)
 		if len(l.got[bad]) != 1 || len(l.got[1-bad]) != 1 || len(f.done) != 1 {
 			t.Errorf("got %v, settled %v", l.got, f.done)
 		}
@@ -108,7 +110,7 @@ func TestTicks(t *testing.T) {
 	bubble(t, "a handle that always fails is not called in a spin", func(t *testing.T, f *fake, m *Manager) {
 		l := loop(m, 1, func(context.Context, int, queue.Tick) error { return errors.New("no") })
 		f.tick(1)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n := len(l.got[0]); n < 5 || n > 15 {
 			t.Errorf("called %d times in a minute", n)
 		}
@@ -145,7 +147,7 @@ func TestTicks(t *testing.T) {
 			took = time.Since(began)
 			return nil
 		})
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		if took != DefaultTickHold || hold < took {
 			t.Errorf("handle had %v of a hold of %v", took, hold)
 		}
@@ -153,7 +155,7 @@ func TestTicks(t *testing.T) {
 	})
 	bubble(t, "NextTicker blocks for the next tick and takes it", func(t *testing.T, f *fake, m *Manager) {
 		next := start(func() (*queue.Tick, error) { return m.NextTicker(t.Context()) })
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if next.done.Load() {
 			t.Fatal("it did not block")
 		}
@@ -169,10 +171,10 @@ func TestTicks(t *testing.T) {
 	})
 	bubble(t, "without listeners no tick is taken", func(t *testing.T, f *fake, m *Manager) {
 		l := loop(m, 1, nil)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		l.end(t)
 		before := f.count("take")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n := f.count("take") - before; n != 0 {
 			t.Errorf("%d calls", n)
 		}
@@ -181,9 +183,9 @@ func TestTicks(t *testing.T) {
 		f.refuse(func(context.Context, string, any) error { return &queue.Error{Kind: queue.KindUnavailable} })
 		l := loop(m, 1, nil)
 		f.tick(1)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		f.refuse(nil)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if len(f.done) != 1 {
 			t.Error("the tick is lost")
 		}
