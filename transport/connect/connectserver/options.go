@@ -62,8 +62,15 @@ func WithMaxMessageBytes(n int) Option {
 }
 
 // WithAliveEvery sets how often the sides of a stream show that they live; three times as long without a sign ends it.
+// At most 15 seconds: clients count on that.
 func WithAliveEvery(d time.Duration) Option {
-	return option(func(c *config) error { c.aliveEvery = d; return positive("alive_every", d) })
+	return option(func(c *config) error {
+		c.aliveEvery = d
+		if d > DefaultAliveEvery {
+			return queue.Invalid("alive_every", fmt.Sprintf("at most %v, this is %v", DefaultAliveEvery, d))
+		}
+		return positive("alive_every", d)
+	})
 }
 
 // WithSendTimeout sets how long a client may not read what a stream sends before the stream is ended.

@@ -1,0 +1,175 @@
+package connectclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+	"unicode/utf8"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+// repeat says whether a call whose outcome is not known may be sent again.
+type repeat bool
+
+const (
+	repeatable repeat = true
+	once       repeat = false
+)
+
+// The pauses between repeats.
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+// call sends req within the client's timeout and repeats it where that is safe.
+func call[Req, Res proto.Message](
+	ctx context.Context, c *Client, op string, again repeat, send func(context.Context, Req) (Res, error), req Req,
+) (Res, error) {
+	return callFor(ctx, c, op, again, 0, send, req)
+}
+
+// callFor is call for a request that waits on the server.
+func callFor[Req, Res proto.Message](
+	ctx context.Context, c *Client, op string, again repeat, wait time.Duration,
+	send func(context.Context, Req) (Res, error), req Req,
+) (Res, error) {
+	return attempt(ctx, c.shared, op, again, wait, func(ctx context.Context) (Res, error) {
+		res, err := send(ctx, req)
+		if err != nil {
+			return res, translate(ctx, req, err)
+		}
+		return res, nil
+	})
+}
+
+// attempt runs do within the client's timeout, and again as long as that is safe: always when the server was not
+// reached, and when the outcome is not known only if it is repeatable.
+func attempt[T any](
+	ctx context.Context, c *shared, op string, again repeat, wait time.Duration, do func(context.Context) (T, error),
+) (T, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(wait, 0)+c.timeout)
+		defer cancel()
+	}
+	for n := 0; ; n++ {
+		v, err := do(ctx)
+		if err == nil {
+			return v, nil
+		}
+		if f, ok := errors.AsType[*final](err); ok {
+			var none T
+			return none, queue.WithOp(op, f.error)
+		}
+		safe := errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrIndeterminate) && bool(again)
+		if n >= c.retries || !safe || !sleep(ctx, pause(n)) {
+			var none T
+			return none, queue.WithOp(op, err)
+		}
+	}
+}
+
+// pause before the nth repeat, with jitter.
+func pause(n int) time.Duration {
+	d := min(firstPause<<min(n, 16), lastPause)
+	return d/2 + rand.N(d)
+}
+
+// sleep reports whether ctx is still alive after d.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// translate is err of a call of req as an *queue.Error.
+func translate(ctx context.Context, req proto.Message, err error) error {
+	c, ok := errors.AsType[*connect.Error](err)
+	if ok && c.IsRemote() {
+		return wire.RemoteError(c)
+	}
+	switch cause := ctx.Err(); {
+	case errors.Is(cause, context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return &queue.Error{Kind: queue.KindDeadline, Err: context.DeadlineExceeded}
+	case cause != nil:
+		return &queue.Error{Kind: queue.KindCanceled, Err: cause}
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return &queue.Error{Kind: queue.KindUnavailable, Msg: "the server cannot be reached", Err: err}
+	}
+	if !ok {
+		return broken(err)
+	}
+	switch c.Code() {
+	case connect.CodeResourceExhausted:
+		return &queue.Error{Kind: queue.KindTooLarge, Msg: c.Message()}
+	case connect.CodeInternal:
+		if field := notUTF8(req.ProtoReflect()); field != "" {
+			return queue.Invalid(field, "must be valid UTF-8")
+		}
+	case connect.CodeUnimplemented, connect.CodePermissionDenied, connect.CodeUnauthenticated, connect.CodeNotFound:
+		// Answers that are not pgqueue's: another server, or a proxy.
+		return &queue.Error{Kind: wire.KindOfCode(c.Code()), Msg: c.Message()}
+	}
+	return broken(err)
+}
+
+// broken is the error of a connection that broke when the request was on its way.
+func broken(err error) error {
+	return &queue.Error{Kind: queue.KindIndeterminate, Msg: "the connection broke before the answer", Err: err}
+}
+
+// notUTF8 is the path of the first text in m that is not valid UTF-8, which protobuf cannot carry; "" when there is none.
+func notUTF8(m protoreflect.Message) string {
+	found := ""
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		name := string(f.Name())
+		switch {
+		case f.IsMap():
+			v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+				for _, s := range []any{k.Interface(), v.Interface()} {
+					if text, ok := s.(string); ok && !utf8.ValidString(text) {
+						found = name
+					}
+				}
+				return found == ""
+			})
+		case f.IsList() && f.Kind() == protoreflect.StringKind:
+			for i := range v.List().Len() {
+				if !utf8.ValidString(v.List().Get(i).String()) {
+					found = name
+				}
+			}
+		case f.IsList() && f.Message() != nil:
+			for i := 0; i < v.List().Len() && found == ""; i++ {
+				if inner := notUTF8(v.List().Get(i).Message()); inner != "" {
+					found = fmt.Sprintf("%s[%d].%s", name, i, inner)
+				}
+			}
+		case f.IsList():
+		case f.Kind() == protoreflect.StringKind:
+			if !utf8.ValidString(v.String()) {
+				found = name
+			}
+		case f.Message() != nil: // single messages are packaging: the domain's fields are those in them
+			found = notUTF8(v.Message())
+		}
+		return found == ""
+	})
+	return found
+}

@@ -1,0 +1,110 @@
+package connectclient
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
+)
+
+var _ queue.Service = (*Client)(nil)
+
+// Client is a queue.Service in a server. It is safe for concurrent use.
+type Client struct {
+	*shared
+	namespace string
+}
+
+// shared is what the clients of all namespaces share.
+type shared struct {
+	timeout time.Duration
+	retries int
+	silence time.Duration // of a stream, before it is taken for dead
+	own     *http.Transport // nil when the caller brought connections
+
+	namespaces pgqueuev1connect.NamespaceServiceClient
+	tasks      pgqueuev1connect.TaskServiceClient
+	work       pgqueuev1connect.WorkServiceClient
+	queues     pgqueuev1connect.QueueServiceClient
+	tickers    pgqueuev1connect.TickerServiceClient
+	events     pgqueuev1connect.EventServiceClient
+}
+
+// New is a client of the server at baseURL, as "http://localhost:8080": the root of the server, without REST's prefix.
+// It does not connect yet.
+func New(baseURL string, opts ...Option) (*Client, error) {
+	u, err := url.Parse(baseURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, queue.Invalid("url", "an address as http://localhost:8080 is needed")
+	}
+	c := config{
+		namespace: queue.DefaultNamespace, timeout: DefaultTimeout, retries: DefaultRetries,
+		transport: []connecthttp.Option{connecthttp.WithReadMaxBytes(DefaultMaxMessageBytes)},
+	}
+	for _, o := range opts {
+		if err := o.apply(&c); err != nil {
+			return nil, err
+		}
+	}
+	s := &shared{timeout: c.timeout, retries: c.retries, silence: 3 * aliveEvery}
+	if c.http == nil {
+		s.own = ownTransport(u.Scheme)
+		c.http = &http.Client{Transport: s.own}
+	}
+	cc := connect.NewClient(
+		connecthttp.NewTransport(c.http, strings.TrimSuffix(u.String(), "/"), c.transport...), c.interceptors...)
+	s.namespaces = pgqueuev1connect.NewNamespaceServiceClient(cc)
+	s.tasks = pgqueuev1connect.NewTaskServiceClient(cc)
+	s.work = pgqueuev1connect.NewWorkServiceClient(cc)
+	s.queues = pgqueuev1connect.NewQueueServiceClient(cc)
+	s.tickers = pgqueuev1connect.NewTickerServiceClient(cc)
+	s.events = pgqueuev1connect.NewEventServiceClient(cc)
+	return &Client{shared: s, namespace: c.namespace}, nil
+}
+
+// ownTransport speaks HTTP/2 also over plain text, which gRPC and streams need, and notices connections that died.
+func ownTransport(scheme string) *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Protocols = new(http.Protocols)
+	if scheme == "https" {
+		t.Protocols.SetHTTP1(true)
+		t.Protocols.SetHTTP2(true)
+	} else {
+		t.Protocols.SetUnencryptedHTTP2(true)
+	}
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
+	return t
+}
+
+// Close closes the idle connections that the client made. Calls under way go on; close its streams first.
+func (s *shared) Close() {
+	if s.own != nil {
+		s.own.CloseIdleConnections()
+	}
+}
+
+// Namespace is what the client is bound to.
+func (c *Client) Namespace() string { return c.namespace }
+
+// In is the same client bound to namespace. It shares its connections.
+func (c *Client) In(namespace string) (queue.Service, error) {
+	n, err := queue.NamespaceName(namespace)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{shared: c.shared, namespace: n}, nil
+}
+
+// ListNamespaces implements queue.Scoped.
+func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
+	res, err := call(ctx, c, "list namespaces", repeatable, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{})
+	return res.GetNamespaces(), err
+}

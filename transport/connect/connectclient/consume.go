@@ -1,0 +1,67 @@
+package connectclient
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+// RetainTasks implements queue.Consumer. It is not repeated when the connection breaks: tasks that were on their way
+// come back when their leases run out.
+func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
+	res, err := callFor(ctx, c, "retain tasks", once, r.Wait, c.work.RetainTasks, &pb.RetainTasksRequest{
+		Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(r.Wait),
+		Lease: wire.Duration(r.Lease),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var rd wire.Reader
+	return read(&rd, rd.Tasks(res.GetTasks()))
+}
+
+// HeartbeatTasks implements queue.Consumer.
+func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
+	res, err := call(ctx, c, "heartbeat tasks", repeatable, c.work.HeartbeatTasks, &pb.HeartbeatTasksRequest{
+		Namespace: c.namespace, Beats: wire.Heartbeats(beats),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.Beats(res.GetBeats()))
+}
+
+// ReleaseTasks implements queue.Consumer. With tokens it is repeated when the connection breaks.
+func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	res, err := call(ctx, c, "release tasks", fenced(releases), c.work.ReleaseTasks, &pb.ReleaseTasksRequest{
+		Namespace: c.namespace, Releases: wire.Releases(releases),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.Released(res.GetReleased()))
+}
+
+// fenced says whether repeating releases can do no harm: without its token a repeat could end another's hold.
+func fenced(releases []queue.Release) repeat {
+	for _, r := range releases {
+		if r.Token == 0 {
+			return once
+		}
+	}
+	return repeatable
+}
+
+// ListWorkers implements queue.Workers.
+func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
+	res, err := call(ctx, c, "list workers", repeatable, c.work.ListWorkers, &pb.ListWorkersRequest{Namespace: c.namespace})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.Workers(res.GetWorkers()))
+}

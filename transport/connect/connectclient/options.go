@@ -1,0 +1,122 @@
+package connectclient
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Defaults of the options.
+const (
+	// DefaultTimeout bounds a call whose context has no deadline, beside what the call waits for.
+	DefaultTimeout = 30 * time.Second
+	// DefaultRetries is how often a failed call is repeated where that is safe.
+	DefaultRetries = 3
+	// DefaultMaxMessageBytes bounds an answer; a server answers with at most as much by default.
+	DefaultMaxMessageBytes = 64 << 20
+)
+
+// Protocol is how a Client speaks. All do the same.
+type Protocol string
+
+// The protocols.
+const (
+	// Connect works over HTTP/1.1 and HTTP/2; the default.
+	Connect Protocol = connect.ProtocolNameConnect
+	// GRPC needs HTTP/2.
+	GRPC Protocol = connect.ProtocolNameGRPC
+	// GRPCWeb is for what sits behind proxies that translate gRPC-Web.
+	GRPCWeb Protocol = connect.ProtocolNameGRPCWeb
+)
+
+// Option configures a Client.
+type Option interface{ apply(*config) error }
+
+type option func(*config) error
+
+func (o option) apply(c *config) error { return o(c) }
+
+type config struct {
+	namespace    string
+	http         connecthttp.HTTPClient
+	timeout      time.Duration
+	retries      int
+	transport    []connecthttp.Option
+	interceptors []connect.ClientInterceptor
+}
+
+// WithNamespace binds the client to a namespace. Default "default".
+func WithNamespace(namespace string) Option {
+	return option(func(c *config) (err error) { c.namespace, err = queue.NamespaceName(namespace); return err })
+}
+
+// WithProtocol chooses how to speak. Default Connect.
+func WithProtocol(p Protocol) Option {
+	return option(func(c *config) error {
+		switch p {
+		case Connect:
+		case GRPC:
+			c.transport = append(c.transport, connecthttp.WithGRPC())
+		case GRPCWeb:
+			c.transport = append(c.transport, connecthttp.WithGRPCWeb())
+		default:
+			return queue.Invalid("protocol", fmt.Sprintf("%q is none of connect, grpc, grpcweb", p))
+		}
+		return nil
+	})
+}
+
+// WithHTTPClient sends calls through h. Without it the client has connections of its own, HTTP/2 where the server
+// speaks it and over plain text always; streams that go both ways need that. h must not have a Timeout: it would cut
+// streams.
+func WithHTTPClient(h *http.Client) Option {
+	return option(func(c *config) error {
+		if h.Timeout != 0 {
+			return queue.Invalid("http_client", "a client with a timeout cuts streams; use WithTimeout")
+		}
+		c.http = h
+		return nil
+	})
+}
+
+// WithCompression compresses requests of 1 KiB and more with gzip. Answers are compressed either way.
+func WithCompression() Option {
+	return option(func(c *config) error {
+		c.transport = append(c.transport, connecthttp.WithSendGzip(), connecthttp.WithCompressMinBytes(1<<10))
+		return nil
+	})
+}
+
+// WithTimeout bounds calls whose context has no deadline, beside what they wait for.
+func WithTimeout(d time.Duration) Option {
+	return option(func(c *config) error {
+		c.timeout = d
+		if d <= 0 {
+			return queue.Invalid("timeout", fmt.Sprintf("a duration above 0 is needed, this is %v", d))
+		}
+		return nil
+	})
+}
+
+// WithRetries sets how often a failed call is repeated where that is safe; 0 = never.
+func WithRetries(n int) Option {
+	return option(func(c *config) error { c.retries = n; return queue.CheckInt("retries", n, 0, 100) })
+}
+
+// WithMaxMessageBytes bounds an answer, after decompression.
+func WithMaxMessageBytes(n int) Option {
+	return option(func(c *config) error {
+		c.transport = append(c.transport, connecthttp.WithReadMaxBytes(n))
+		return queue.CheckInt("max_message_bytes", n, 1<<20, 1<<31-1)
+	})
+}
+
+// WithInterceptors puts interceptors around every call, the first outermost; otelconnect's among them.
+func WithInterceptors(is ...connect.ClientInterceptor) Option {
+	return option(func(c *config) error { c.interceptors = append(c.interceptors, is...); return nil })
+}

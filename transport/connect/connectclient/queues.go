@@ -1,0 +1,99 @@
+package connectclient
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+// CreateQueue implements queue.Queues.
+func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
+	res, err := call(ctx, c, "create queue", once, c.queues.CreateQueue, &pb.CreateQueueRequest{
+		Namespace: c.namespace, Meta: wire.QueueMeta(meta),
+	})
+	return lane(res.GetQueue(), err)
+}
+
+// RegisterQueue implements queue.Queues.
+func (c *Client) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
+	res, err := call(ctx, c, "register queue", repeatable, c.queues.RegisterQueue, &pb.RegisterQueueRequest{
+		Namespace: c.namespace, Meta: wire.QueueMeta(meta),
+	})
+	return lane(res.GetQueue(), err)
+}
+
+// GetQueue implements queue.Queues.
+func (c *Client) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
+	res, err := call(ctx, c, "get queue", repeatable, c.queues.GetQueue, &pb.GetQueueRequest{Namespace: c.namespace, Queue: name})
+	return lane(res.GetQueue(), err)
+}
+
+// ListQueues implements queue.Queues.
+func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
+	res, err := call(ctx, c, "list queues", repeatable, c.queues.ListQueues, &pb.ListQueuesRequest{
+		Namespace: c.namespace, Page: wire.Page(p),
+	})
+	if err != nil {
+		return queue.QueuePage{}, err
+	}
+	var r wire.Reader
+	return read(&r, queue.QueuePage{Queues: r.Queues(res.GetQueues()), Count: res.GetCount()})
+}
+
+// UpdateQueue implements queue.Queues.
+func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
+	res, err := call(ctx, c, "update queue", once, c.queues.UpdateQueue, &pb.UpdateQueueRequest{
+		Namespace: c.namespace, Queue: name, Meta: wire.QueueMeta(meta),
+	})
+	return lane(res.GetQueue(), err)
+}
+
+// DeleteQueue implements queue.Queues.
+func (c *Client) DeleteQueue(ctx context.Context, name string) (*queue.Queue, error) {
+	res, err := call(ctx, c, "delete queue", once, c.queues.DeleteQueue, &pb.DeleteQueueRequest{
+		Namespace: c.namespace, Queue: name,
+	})
+	return lane(res.GetQueue(), err)
+}
+
+// CleanQueue implements queue.Queues.
+func (c *Client) CleanQueue(ctx context.Context, name string) (int64, error) {
+	res, err := call(ctx, c, "clean queue", once, c.queues.CleanQueue, &pb.CleanQueueRequest{
+		Namespace: c.namespace, Queue: name,
+	})
+	return res.GetDeleted(), err
+}
+
+// QueueStats implements queue.QueueStatuses.
+func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
+	res, err := call(ctx, c, "get queue stats", repeatable, c.queues.GetQueueStats, &pb.GetQueueStatsRequest{
+		Namespace: c.namespace, Queue: name,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.QueueStats(res.GetStats()))
+}
+
+// ListQueueStatuses implements queue.QueueStatuses.
+func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
+	res, err := call(ctx, c, "list queue stats", repeatable, c.queues.ListQueueStats, &pb.ListQueueStatsRequest{
+		Namespace: c.namespace,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.ManyQueueStats(res.GetStats()))
+}
+
+func lane(q *pb.Queue, err error) (*queue.Queue, error) {
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.Queue(q))
+}

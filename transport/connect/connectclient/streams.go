@@ -1,0 +1,185 @@
+package connectclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+const (
+	// aliveEvery is how often each side of a stream shows that it lives; the proto says so.
+	aliveEvery = 15 * time.Second
+	// streamPatience is how long a stream is sought again before it is given up.
+	streamPatience = time.Minute
+)
+
+// RunTickerLoop implements queue.TickerRuns over a stream that goes both ways, which needs HTTP/2. A stream that breaks
+// is opened again for up to a minute.
+func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
+	return c.keepOpen(ctx, "run ticker loop", func(ctx context.Context, heard func()) error {
+		return c.handleTicks(ctx, heard, handle)
+	})
+}
+
+// SubscribeEvents implements queue.Events. A stream that breaks is opened again behind the last event for up to a
+// minute. One that breaks before its first event, without f.After, ends with an error: from where to go on is not known.
+func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
+	first := true
+	return c.keepOpen(ctx, "subscribe events", func(ctx context.Context, heard func()) error {
+		if !first && f.After == "" {
+			return &final{&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream broke before its first event; subscribe again"}}
+		}
+		req := &pb.SubscribeEventsRequest{Namespace: c.namespace, Filter: wire.EventFilter(f)}
+		stream, err := c.events.SubscribeEvents(ctx, req)
+		if err != nil {
+			return translate(ctx, req, err)
+		}
+		defer stream.Close()
+		for {
+			m, err := hear(ctx, c.silence, stream.Close, stream.Receive)
+			if err != nil {
+				return translate(ctx, req, err)
+			}
+			heard()
+			first = false
+			if m.GetEvent() == nil {
+				continue
+			}
+			var r wire.Reader
+			e, err := read(&r, r.Event(m.GetEvent()))
+			if err != nil {
+				return err
+			}
+			if err := handle(e); err != nil {
+				return &final{err}
+			}
+			f.After = e.Cursor
+		}
+	})
+}
+
+// final is an error that ends a stream for good, whatever its kind.
+type final struct{ error }
+
+func (f *final) Unwrap() error { return f.error }
+
+// keepOpen runs open again whenever the stream that it opened broke, until it fails for good, ctx ends, or nothing was
+// heard for streamPatience. open calls heard with every sign of life.
+func (c *Client) keepOpen(ctx context.Context, op string, open func(ctx context.Context, heard func()) error) error {
+	n, last := 0, time.Now()
+	for {
+		sub, cancel := context.WithCancel(ctx)
+		err := open(sub, func() { n, last = 0, time.Now() })
+		cancel()
+		if f, ok := errors.AsType[*final](err); ok {
+			return f.error
+		}
+		if cause := ctx.Err(); cause != nil {
+			return queue.WithOp(op, ended(cause))
+		}
+		lost := errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrIndeterminate)
+		if !lost || c.retries == 0 || time.Since(last) > streamPatience {
+			return queue.WithOp(op, err)
+		}
+		if !sleep(ctx, pause(n)) {
+			return queue.WithOp(op, ended(ctx.Err()))
+		}
+		n++
+	}
+}
+
+// ended is the error of a context that is over.
+func ended(cause error) error {
+	kind := queue.KindCanceled
+	if errors.Is(cause, context.DeadlineExceeded) {
+		kind = queue.KindDeadline
+	}
+	return &queue.Error{Kind: kind, Err: cause}
+}
+
+// hear receives one message. When the server is silent for too long it closes the stream, which makes receive fail.
+func hear[M any](ctx context.Context, silence time.Duration, shut func() error, receive func() (M, error)) (M, error) {
+	watch := time.AfterFunc(silence, func() { _ = shut() })
+	m, err := receive()
+	if !watch.Stop() && err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("nothing was heard for %v: %w", silence, err)
+	}
+	return m, err
+}
+
+// handleTicks works off one stream of ticks.
+func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(context.Context, queue.Tick) error) error {
+	stream, err := c.tickers.HandleTicks(ctx)
+	if err != nil {
+		return translate(ctx, &pb.HandleTicksRequest{}, err)
+	}
+	defer stream.Close()
+	var mu sync.Mutex
+	send := func(m *pb.HandleTicksRequest) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return stream.Send(m)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	if err := send(&pb.HandleTicksRequest{Namespace: c.namespace}); err != nil && !errors.Is(err, io.EOF) {
+		return translate(ctx, &pb.HandleTicksRequest{}, err)
+	}
+	wg.Go(func() {
+		alive := time.NewTicker(c.silence / 6)
+		defer alive.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-alive.C:
+				if send(&pb.HandleTicksRequest{}) != nil {
+					return // Receive tells why
+				}
+			}
+		}
+	})
+	for {
+		m, err := hear(ctx, c.silence, stream.Close, stream.Receive)
+		if err != nil {
+			return translate(ctx, &pb.HandleTicksRequest{}, err)
+		}
+		heard()
+		if m.GetTick() == nil {
+			continue
+		}
+		var r wire.Reader
+		t, err := read(&r, r.Tick(m.GetTick()))
+		if err != nil {
+			return err
+		}
+		failed := handle(ctx, t) != nil
+		err = send(&pb.HandleTicksRequest{Outcome: &pb.TickOutcome{Id: t.ID, Failed: failed}})
+		if err != nil && !errors.Is(err, io.EOF) {
+			return translate(ctx, &pb.HandleTicksRequest{}, err)
+		}
+	}
+}
+
+// ListEvents implements queue.Events.
+func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
+	res, err := call(ctx, c, "list events", repeatable, c.events.ListEvents, &pb.ListEventsRequest{
+		Namespace: c.namespace, Filter: wire.EventFilter(f), Limit: int64(limit),
+	})
+	if err != nil {
+		return queue.EventPage{}, err
+	}
+	var r wire.Reader
+	return read(&r, queue.EventPage{Events: r.Events(res.GetEvents()), Next: res.GetNext(), More: res.GetMore()})
+}
+

@@ -1,0 +1,101 @@
+package connectclient
+
+import (
+	"context"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+// CreateTask implements queue.Producer. With a key it is repeated when the connection breaks.
+func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
+	res, err := call(ctx, c, "create task", repeat(meta.Key != ""), c.tasks.CreateTask, &pb.CreateTaskRequest{
+		Namespace: c.namespace, Task: wire.NewTask(queue.NewTask{Queue: queueName, TaskMeta: meta}),
+	})
+	return task(res.GetTask(), err)
+}
+
+// CreateTasks implements queue.Producer. When all tasks have keys it is repeated when the connection breaks.
+func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
+	again := repeatable
+	for _, t := range tasks {
+		again = again && t.Key != ""
+	}
+	res, err := call(ctx, c, "create tasks", again, c.tasks.CreateTasks, &pb.CreateTasksRequest{
+		Namespace: c.namespace, Tasks: wire.NewTasks(tasks),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.Tasks(res.GetTasks()))
+}
+
+// GetTask implements queue.Tasks.
+func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
+	res, err := call(ctx, c, "get task", repeatable, c.tasks.GetTask, &pb.GetTaskRequest{Namespace: c.namespace, Id: id})
+	return task(res.GetTask(), err)
+}
+
+// ListTasks implements queue.Tasks.
+func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
+	res, err := call(ctx, c, "list tasks", repeatable, c.tasks.ListTasks, &pb.ListTasksRequest{
+		Namespace: c.namespace, Filter: wire.TaskFilter(&q.TaskFilter), Page: wire.Page(q.Page),
+	})
+	if err != nil {
+		return queue.TaskPage{}, err
+	}
+	var r wire.Reader
+	return read(&r, queue.TaskPage{Tasks: r.Tasks(res.GetTasks()), Count: res.GetCount(), Next: res.GetNext()})
+}
+
+// AwaitTask implements queue.Tasks.
+func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
+	res, err := callFor(ctx, c, "await task", repeatable, wait, c.tasks.AwaitTask, &pb.AwaitTaskRequest{
+		Namespace: c.namespace, Id: id, Wait: wire.Duration(wait),
+	})
+	return task(res.GetTask(), err)
+}
+
+// CancelTasks implements queue.Tasks.
+func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+	res, err := call(ctx, c, "cancel tasks", repeat(s.DryRun), c.tasks.CancelTasks, &pb.CancelTasksRequest{
+		Namespace: c.namespace, Selection: wire.Selection(s),
+	})
+	return wire.ReadBulk(res.GetBulk()), err
+}
+
+// RetryTasks implements queue.Tasks.
+func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+	res, err := call(ctx, c, "retry tasks", repeat(s.DryRun), c.tasks.RetryTasks, &pb.RetryTasksRequest{
+		Namespace: c.namespace, Selection: wire.Selection(s),
+	})
+	return wire.ReadBulk(res.GetBulk()), err
+}
+
+// DeleteTasks implements queue.Tasks.
+func (c *Client) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+	res, err := call(ctx, c, "delete tasks", repeat(s.DryRun), c.tasks.DeleteTasks, &pb.DeleteTasksRequest{
+		Namespace: c.namespace, Selection: wire.Selection(s),
+	})
+	return wire.ReadBulk(res.GetBulk()), err
+}
+
+func task(t *pb.Task, err error) (*queue.Task, error) {
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.Task(t))
+}
+
+// read is v unless r found a fault in the server's answer.
+func read[T any](r *wire.Reader, v T) (T, error) {
+	if err := r.Err(); err != nil {
+		var none T
+		return none, &queue.Error{Kind: queue.KindInternal, Msg: "the server's answer cannot be read", Err: err}
+	}
+	return v, nil
+}

@@ -1,0 +1,106 @@
+package connectclient
+
+import (
+	"context"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
+)
+
+// CreateTicker implements queue.Tickers.
+func (c *Client) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
+	res, err := call(ctx, c, "create ticker", once, c.tickers.CreateTicker, &pb.CreateTickerRequest{
+		Namespace: c.namespace, Meta: wire.TickerMeta(meta),
+	})
+	return ticker(res.GetTicker(), err)
+}
+
+// RegisterTicker implements queue.Tickers.
+func (c *Client) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
+	res, err := call(ctx, c, "register ticker", repeatable, c.tickers.RegisterTicker,
+		&pb.RegisterTickerRequest{Namespace: c.namespace, Meta: wire.TickerMeta(meta)})
+	return ticker(res.GetTicker(), err)
+}
+
+// GetTicker implements queue.Tickers.
+func (c *Client) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
+	res, err := call(ctx, c, "get ticker", repeatable, c.tickers.GetTicker, &pb.GetTickerRequest{
+		Namespace: c.namespace, Ticker: name,
+	})
+	return ticker(res.GetTicker(), err)
+}
+
+// ListTickers implements queue.Tickers.
+func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
+	res, err := call(ctx, c, "list tickers", repeatable, c.tickers.ListTickers, &pb.ListTickersRequest{
+		Namespace: c.namespace, Page: wire.Page(p),
+	})
+	if err != nil {
+		return queue.TickerPage{}, err
+	}
+	var r wire.Reader
+	return read(&r, queue.TickerPage{Tickers: r.Tickers(res.GetTickers()), Count: res.GetCount()})
+}
+
+// UpdateTicker implements queue.Tickers.
+func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
+	res, err := call(ctx, c, "update ticker", once, c.tickers.UpdateTicker, &pb.UpdateTickerRequest{
+		Namespace: c.namespace, Ticker: name, Meta: wire.TickerMeta(meta),
+	})
+	return ticker(res.GetTicker(), err)
+}
+
+// DeleteTicker implements queue.Tickers.
+func (c *Client) DeleteTicker(ctx context.Context, name string) (*queue.Ticker, error) {
+	res, err := call(ctx, c, "delete ticker", once, c.tickers.DeleteTicker, &pb.DeleteTickerRequest{
+		Namespace: c.namespace, Ticker: name,
+	})
+	return ticker(res.GetTicker(), err)
+}
+
+// PreviewTicker implements queue.TickerRuns.
+func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
+	res, err := call(ctx, c, "preview ticker", repeatable, c.tickers.PreviewTicker, &pb.PreviewTickerRequest{
+		Namespace: c.namespace, Ticker: name, N: int64(n),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.Times(res.GetTimes()))
+}
+
+// RunTicker implements queue.TickerRuns.
+func (c *Client) RunTicker(ctx context.Context, name string) (*queue.Tick, error) {
+	res, err := call(ctx, c, "run ticker", once, c.tickers.RunTicker, &pb.RunTickerRequest{
+		Namespace: c.namespace, Ticker: name,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	t := r.Tick(res.GetTick())
+	return read(&r, &t)
+}
+
+// ListTicks implements queue.TickerRuns.
+func (c *Client) ListTicks(ctx context.Context, name string, limit int) ([]queue.Tick, error) {
+	res, err := call(ctx, c, "list ticks", repeatable, c.tickers.ListTicks, &pb.ListTicksRequest{
+		Namespace: c.namespace, Ticker: name, Limit: int64(limit),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.Ticks(res.GetTicks()))
+}
+
+func ticker(t *pb.Ticker, err error) (*queue.Ticker, error) {
+	if err != nil {
+		return nil, err
+	}
+	var r wire.Reader
+	return read(&r, r.Ticker(t))
+}
