@@ -1,0 +1,12 @@
+// Command pgqueue-server runs a pgqueue server and nothing else.
+package main
+
+import (
+	"os"
+
+	"github.com/pgqueue/pgqueue/apps/server/run"
+)
+
+var version = "dev" // set by the build
+
+func main() { os.Exit(run.Main(os.Args[1:], version, os.Stderr)) }

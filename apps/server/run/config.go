@@ -1,0 +1,154 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Defaults of a Config.
+const (
+	DefaultAddr        = "localhost:8080"
+	DefaultPrefix      = "/api"
+	DefaultSchema      = "pgqueue"
+	DefaultWait        = 30 * time.Second
+	DefaultStopTimeout = 20 * time.Second
+)
+
+// Config says what server to run. The zero value is a server on DefaultAddr over an embedded PostgreSQL.
+type Config struct {
+	// URL of the database, postgres://…; "" = an embedded PostgreSQL.
+	URL string
+	// DataDir is where the embedded PostgreSQL lives; "" = the user's data folder.
+	DataDir string
+	// ListenURL leads to the database directly when URL leads through a pooler; for LISTEN.
+	ListenURL string
+	// Pooler says that URL leads through a transaction pooler.
+	Pooler bool
+	// Schema holds the tables.
+	Schema string
+	// MaxConns bounds the connections to the database; 0 = the store's default.
+	MaxConns int
+	// NoMigrate leaves the schema as it is; an older or missing one is refused.
+	NoMigrate bool
+	// Wait is how long to wait for a database that does not answer yet; at most 1 h. 0 = DefaultWait, below 0 = no wait.
+	Wait time.Duration
+
+	// Addr is the host and port to listen on; port 0 takes any free one.
+	Addr string
+	// Prefix of the REST routes.
+	Prefix string
+	// Namespace of requests that name none.
+	Namespace string
+	// MaxPayloadBytes bounds payloads and results; 0 = queue.DefaultMaxPayloadBytes.
+	MaxPayloadBytes int
+	// CORSOrigins that browsers may call from.
+	CORSOrigins []string
+	// NoBackground leaves background work to other processes.
+	NoBackground bool
+
+	// StopTimeout bounds a graceful stop; 0 = DefaultStopTimeout.
+	StopTimeout time.Duration
+	// DrainDelay is how long readiness is off before requests are refused, for load balancers that poll it.
+	DrainDelay time.Duration
+
+	// Log is told what happens; nil = slog.Default.
+	Log *slog.Logger
+	// Version of the program.
+	Version string
+
+	// Store opens the store instead of what the fields above say: for other stores, and tests. close is called once,
+	// after everything that uses the store has ended.
+	Store func(ctx context.Context) (store queue.Store, closeStore func(context.Context) error, err error)
+}
+
+// Validate reports the first field at fault, as an error of queue.KindInvalid.
+func (c Config) Validate() error {
+	_, err := c.filled()
+	return err
+}
+
+// filled checks c and fills in its defaults.
+func (c Config) filled() (Config, error) {
+	fill(&c.Addr, DefaultAddr)
+	fill(&c.Prefix, DefaultPrefix)
+	fill(&c.Schema, DefaultSchema)
+	fill(&c.Namespace, queue.DefaultNamespace)
+	fill(&c.Wait, DefaultWait)
+	fill(&c.StopTimeout, DefaultStopTimeout)
+	fill(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
+	fill(&c.Version, "dev")
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if err := checkURL("URL", c.URL); err != nil {
+		return c, err
+	}
+	if err := checkURL("listen-url", c.ListenURL); err != nil {
+		return c, err
+	}
+	switch {
+	case c.URL != "" && c.DataDir != "":
+		return c, queue.Invalid("data-dir", "it is of the embedded PostgreSQL; leave it out, or the URL")
+	case c.URL == "" && (c.ListenURL != "" || c.Pooler):
+		return c, queue.Invalid("listen-url", "the embedded PostgreSQL has no pooler in front of it; give a URL too")
+	case c.Wait > time.Hour:
+		return c, queue.Invalid("wait", "at most 1h")
+	case c.StopTimeout < 0 || c.DrainDelay < 0:
+		return c, queue.Invalid("stop-timeout", "a duration from 0 on is needed")
+	}
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		return c, queue.Invalid("addr", fmt.Sprintf("%q: a host and a port are needed, as %q", c.Addr, DefaultAddr))
+	}
+	if err := queue.CheckInt("max-conns", c.MaxConns, 0, 10_000); err != nil {
+		return c, err
+	}
+	n, err := queue.NamespaceName(c.Namespace)
+	c.Namespace = n
+	return c, err
+}
+
+func fill[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// checkURL takes what PostgreSQL's own clients take: a URL, or keywords and values. It never repeats what it was given,
+// which may hold a password.
+func checkURL(field, s string) error {
+	if s == "" || !strings.Contains(s, "://") && strings.Contains(s, "=") {
+		return nil
+	}
+	const want = "a URL such as postgres://user@host/database is needed"
+	u, err := url.Parse(s)
+	if err != nil {
+		return queue.Invalid(field, want)
+	}
+	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		if u.Scheme == "" {
+			return queue.Invalid(field, want)
+		}
+		return queue.Invalid(field, fmt.Sprintf("unknown scheme %q: %s", u.Scheme, want))
+	}
+	return nil
+}
+
+// as gives err a kind and an operation; an error that has both keeps them.
+func as(kind queue.Kind, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*queue.Error](err); ok {
+		return queue.WithOp(op, err)
+	}
+	return &queue.Error{Op: op, Kind: kind, Err: err}
+}

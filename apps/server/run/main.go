@@ -1,0 +1,221 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Main is the program pgqueue-server: it runs a server until a signal and returns the exit code.
+func Main(args []string, version string, stderr *os.File) int {
+	var cfg Config
+	var lc LogConfig
+	fs := pflag.NewFlagSet("pgqueue-server", pflag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.Usage = func() {
+		fmt.Fprintf(stderr, "Run a pgqueue server: REST, Connect RPC and background work.\n\nUsage:\n  pgqueue-server [URL] [flags]\n\n"+
+			"Without a URL it starts an embedded PostgreSQL that keeps its data between runs.\n"+
+			"Every flag has an environment variable, as PGQUEUE_ADDR; URL is PGQUEUE_DATABASE_URL.\n\nFlags:\n%s", fs.FlagUsages())
+	}
+	Flags(fs, &cfg)
+	LogFlags(fs, &lc)
+	showVersion := fs.Bool("version", false, "print the version and end")
+	fail := func(err error) int {
+		fmt.Fprintln(stderr, "pgqueue-server:", OneLine(err))
+		return ExitCode(err)
+	}
+	if err := fs.Parse(args); err != nil {
+		if err == pflag.ErrHelp {
+			return ExitDone
+		}
+		return fail(queue.Invalid("", err.Error()))
+	}
+	if *showVersion {
+		fmt.Fprintln(stderr, "pgqueue-server", version)
+		return ExitDone
+	}
+	if err := Environ(fs, os.LookupEnv); err != nil {
+		return fail(err)
+	}
+	var err error
+	if cfg.URL, err = DatabaseURL(fs.Args(), os.LookupEnv); err != nil {
+		return fail(err)
+	}
+	log, err := lc.Logger(stderr, term.IsTerminal(int(stderr.Fd())))
+	if err != nil {
+		return fail(err)
+	}
+	cfg.Log, cfg.Version = log, version
+	if err := UntilSignal(context.Background(), cfg, lc.Level, nil); err != nil {
+		return fail(err)
+	}
+	return ExitDone
+}
+
+// UntilSignal runs a server until SIGINT or SIGTERM, or until ctx ends, and stops it gracefully within its deadline; a
+// second signal makes it stop at once. SIGUSR1 turns the log's debug lines on and off. started, when set, is called once
+// the server is ready.
+func UntilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server)) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+	return untilSignal(ctx, cfg, level, started, signals)
+}
+
+func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server), signals <-chan os.Signal) error {
+	type result struct {
+		server *Server
+		err    error
+	}
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	came := make(chan result, 1)
+	go func() {
+		server, err := Start(starting, cfg)
+		came <- result{server, err}
+	}()
+	var server *Server
+	var done <-chan struct{}
+	asked := false
+	for !asked {
+		select {
+		case r := <-came:
+			if r.err != nil {
+				return r.err
+			}
+			server, done = r.server, r.server.Done()
+			if started != nil {
+				started(server)
+			}
+		case <-done:
+			asked = true
+		case <-ctx.Done():
+			asked = true
+		case sig := <-signals:
+			if sig == syscall.SIGUSR1 {
+				toggle(level)
+				continue
+			}
+			asked = true
+		}
+	}
+	if server == nil { // asked to stop while starting
+		cancel()
+		r := <-came
+		if r.err != nil {
+			return nil //nolint:nilerr // it did not start because it was told not to
+		}
+		server = r.server
+	}
+	return errorsOf(server, stopGracefully(server, signals))
+}
+
+// stopGracefully stops within the deadline, or at once on another signal.
+func stopGracefully(server *Server, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithTimeout(context.Background(), server.cfg.StopTimeout)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Stop(ctx) }()
+	for {
+		select {
+		case err := <-stopped:
+			return err
+		case sig := <-signals:
+			if sig != syscall.SIGUSR1 {
+				server.log.WarnContext(ctx, "stopping at once")
+				cancel()
+			}
+		}
+	}
+}
+
+// errorsOf prefers why the server ended by itself to how its stop went.
+func errorsOf(server *Server, stop error) error {
+	if err := server.Err(); err != nil {
+		return err
+	}
+	return stop
+}
+
+func toggle(level *slog.LevelVar) {
+	if level == nil {
+		return
+	}
+	if level.Level() == slog.LevelDebug {
+		level.Set(slog.LevelInfo)
+	} else {
+		level.Set(slog.LevelDebug)
+	}
+}
+
+// DatabaseURL is the one argument, else PGQUEUE_DATABASE_URL, else "".
+func DatabaseURL(args []string, lookup func(string) (string, bool)) (string, error) {
+	switch len(args) {
+	case 0:
+		v, _ := lookup("PGQUEUE_DATABASE_URL")
+		return v, nil
+	case 1:
+		return args[0], nil
+	}
+	return "", queue.Invalid("", "at most one URL is needed")
+}
+
+// Environ sets the flags that were not given from their environment variables: PGQUEUE_ and the name in capitals.
+func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var bad error
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Changed || bad != nil || f.Name == "help" || f.Name == "version" {
+			return
+		}
+		name := "PGQUEUE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v, ok := lookup(name); ok && v != "" {
+			if err := fs.Set(f.Name, v); err != nil {
+				bad = queue.Invalid(name, fmt.Sprintf("%q is not for --%s", v, f.Name))
+			}
+		}
+	})
+	return bad
+}
+
+// OneLine is err's text on one line.
+func OneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// LogConfig says what is logged and how.
+type LogConfig struct {
+	LevelName string
+	Format    string
+	// Level may be changed while the program runs. Logger makes it.
+	Level *slog.LevelVar
+}
+
+// LogFlags defines the flags of the log.
+func LogFlags(fs *pflag.FlagSet, c *LogConfig) {
+	fs.StringVar(&c.LevelName, "log-level", "info", "`level` of the log: debug, info, warn or error; SIGUSR1 turns debug on and off")
+	fs.StringVar(&c.Format, "log-format", "auto", "`format` of the log: text, json, or auto: text on a terminal")
+}
+
+// Logger is the log that c describes, written to w.
+func (c *LogConfig) Logger(w io.Writer, terminal bool) (*slog.Logger, error) {
+	c.Level = new(slog.LevelVar)
+	if err := c.Level.UnmarshalText([]byte(c.LevelName)); err != nil {
+		return nil, queue.Invalid("log-level", fmt.Sprintf("%q is none of debug, info, warn, error", c.LevelName))
+	}
+	opts := &slog.HandlerOptions{Level: c.Level}
+	switch {
+	case c.Format == "json", c.Format == "auto" && !terminal:
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	case c.Format == "text", c.Format == "auto":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	}
+	return nil, queue.Invalid("log-format", fmt.Sprintf("%q is none of auto, text, json", c.Format))
+}

@@ -1,0 +1,246 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/manager"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver"
+)
+
+// Server is a server that Start started. Its methods are safe for concurrent use.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	ln      net.Listener
+	manager *manager.Manager
+	http    *http.Server
+	ready   atomic.Bool
+
+	// stops are the steps of Stop, in their order.
+	stops []step
+
+	done     chan struct{} // closed when the server cannot go on, or has stopped
+	finished sync.Once
+	err      error // why it could not go on; written before done is closed
+
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// step is one thing that Stop does. It is done whatever became of those before it.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+// Start starts a server and returns when it is ready. ctx bounds the start alone; afterwards the server runs until
+// Stop. Errors are one line each and of these kinds: KindInvalid for a field of cfg, KindUnavailable when the database
+// does not answer, KindConflict when port or data folder are in use, KindDenied when the database's role may not do what
+// is needed. After an error nothing runs.
+func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
+	cfg, err = cfg.filled()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, done: make(chan struct{})}
+	begin := time.Now()
+	defer func() {
+		if err != nil {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.StopTimeout)
+			defer cancel()
+			_ = s.Stop(ctx)
+		}
+	}()
+	// The port comes first: a second server by mistake must not start, or migrate, anything.
+	if err := s.listen(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.assemble(ctx); err != nil {
+		return nil, err
+	}
+	s.ready.Store(true)
+	s.log.InfoContext(ctx, "ready", "url", s.URL(), "namespace", cfg.Namespace, "version", cfg.Version,
+		"took", time.Since(begin).Round(time.Millisecond))
+	return s, nil
+}
+
+func (s *Server) listen(ctx context.Context) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &queue.Error{
+			Op: "listen", Kind: queue.KindConflict, Subject: s.cfg.Addr,
+			Msg: "the port is in use; stop what uses it, or choose another with --addr",
+		}
+	}
+	if err != nil {
+		return &queue.Error{Op: "listen", Kind: queue.KindInvalid, Subject: s.cfg.Addr, Msg: "cannot listen there", Err: err}
+	}
+	s.ln = ln
+	s.first("close the port", func(context.Context) error {
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// first puts a step in front of the others: what was started last stops first.
+func (s *Server) first(name string, do func(context.Context) error) {
+	s.stops = append([]step{{name, do}}, s.stops...)
+}
+
+// assemble puts the server together, from the bottom to the top. Stop takes it apart the other way round.
+func (s *Server) assemble(ctx context.Context) error {
+	store, err := s.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	s.manager, err = manager.New(store, manager.WithNamespace(s.cfg.Namespace), manager.WithLogger(s.log),
+		manager.WithMaxPayloadBytes(s.cfg.MaxPayloadBytes), manager.WithBackgroundWork(!s.cfg.NoBackground))
+	if err != nil {
+		return err
+	}
+	var work sync.WaitGroup
+	work.Go(func() {
+		if err := s.manager.Run(context.WithoutCancel(ctx)); err != nil {
+			s.fail(fmt.Errorf("background work ended: %w", err))
+		}
+	})
+	s.first("close the manager", func(ctx context.Context) error {
+		err := s.manager.Close(ctx)
+		work.Wait()
+		return err
+	})
+	tel := s.telemetry()
+	s.first("flush telemetry", tel.close)
+	handler, err := s.handler(tel)
+	if err != nil {
+		return err
+	}
+	s.http = restserver.NewHTTPServer(handler.mux, restserver.Timeouts{})
+	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+			s.fail(fmt.Errorf("serving ended: %w", err))
+		}
+	})
+	s.first("finish requests", func(ctx context.Context) error {
+		err := s.http.Shutdown(ctx)
+		if err != nil {
+			err = errors.Join(err, s.http.Close())
+		}
+		serving.Wait()
+		return err
+	})
+	s.first("end streams", handler.drain)
+	s.first("turn readiness off", func(ctx context.Context) error {
+		s.ready.Store(false)
+		return pause(ctx, s.cfg.DrainDelay)
+	})
+	return nil
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Addr is the address the server listens on.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// URL is where the server is reached from this machine, without a prefix.
+func (s *Server) URL() string {
+	host, _, _ := net.SplitHostPort(s.cfg.Addr)
+	_, port, _ := net.SplitHostPort(s.ln.Addr().String())
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// Service is what the server serves, for the process that it runs in.
+func (s *Server) Service() queue.Service { return s.manager }
+
+// Done is closed when the server cannot go on by itself, or has stopped; Err tells which. Stop is needed in any case.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Err is why the server cannot go on; nil while it runs and when it ended by Stop.
+func (s *Server) Err() error {
+	select {
+	case <-s.done:
+		return s.err
+	default:
+		return nil
+	}
+}
+
+func (s *Server) fail(err error) {
+	s.finished.Do(func() {
+		s.err = err
+		close(s.done)
+	})
+}
+
+// Stop stops the server in this order: readiness off, streams told, requests under way finished, manager closed, store
+// closed, embedded PostgreSQL stopped. When ctx ends first it goes on to the next step at once; nothing acknowledged is
+// lost. It returns what went wrong. Later calls wait for the first and return the same.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopOnce.Do(func() {
+		begin := time.Now()
+		s.log.InfoContext(ctx, "stopping")
+		var errs []error
+		for _, st := range s.stops {
+			s.log.DebugContext(ctx, "stopping", "step", st.name)
+			if err := st.do(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", st.name, err))
+			}
+		}
+		s.fail(nil)
+		s.stopErr = errors.Join(errs...)
+		s.log.InfoContext(ctx, "stopped", "took", time.Since(begin).Round(time.Millisecond))
+	})
+	return s.stopErr
+}
+
+// Ready reports whether the server can work: not stopping, the database reachable and migrated, background work well.
+func (s *Server) Ready(ctx context.Context) error {
+	if !s.ready.Load() {
+		return errors.New("the server is starting or stopping")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if err := s.manager.Ping(ctx); err != nil {
+		return err
+	}
+	for _, h := range s.manager.Health() {
+		if h.Failing >= failingChores {
+			return fmt.Errorf("background work %q has failed %d times in a row: %w", h.Chore, h.Failing, h.LastError)
+		}
+	}
+	return nil
+}
+
+// failingChores is after how many failures in a row of one chore the server is not ready: one may be chance.
+const failingChores = 5

@@ -1,0 +1,20 @@
+package run
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// openStore opens what the configuration names and has it closed by Stop.
+func (s *Server) openStore(ctx context.Context) (queue.Store, error) {
+	if s.cfg.Store != nil {
+		store, end, err := s.cfg.Store(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.first("close the store", end)
+		return store, nil
+	}
+	return s.openPostgres(ctx)
+}
