@@ -9,6 +9,11 @@ require (
 	github.com/swaggest/swgui v1.8.5
 )
 
-require github.com/rs/cors v1.11.1
+require (
+	github.com/pgqueue/pgqueue/adapters/memory v0.1.0
+	github.com/rs/cors v1.11.1
+)
 
 replace github.com/pgqueue/pgqueue/domain => ../../domain
+
+replace github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory

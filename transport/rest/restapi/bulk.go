@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
-	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -16,8 +15,8 @@ type Selection struct {
 	Queue         string     `json:"queue,omitempty" doc:"Tasks of this queue" example:"mail"`
 	Status        Strings    `json:"status,omitempty" doc:"Tasks in one of these statuses; one may be given as text" example:"[\"failed\"]"`
 	Worker        string     `json:"worker,omitempty" doc:"Tasks this worker held last" example:"w1"`
-	CreatedAfter  *time.Time `json:"created_after,omitempty" doc:"Tasks created later" example:"2026-01-02T15:04:05Z"`
-	CreatedBefore *time.Time `json:"created_before,omitempty" doc:"Tasks created earlier" example:"2026-01-03T15:04:05Z"`
+	CreatedAfter  *Time `json:"created_after,omitempty" doc:"Tasks created later" example:"2026-01-02T15:04:05Z"`
+	CreatedBefore *Time `json:"created_before,omitempty" doc:"Tasks created earlier" example:"2026-01-03T15:04:05Z"`
 	DryRun        *bool      `json:"dry_run,omitempty" doc:"Count and change nothing" example:"true"`
 }
 
@@ -32,33 +31,28 @@ func SelectionOf(s queue.Selection) Selection {
 		for _, st := range f.Statuses {
 			out.Status = append(out.Status, string(st))
 		}
-		if !f.CreatedAfter.IsZero() {
-			out.CreatedAfter = &f.CreatedAfter
-		}
-		if !f.CreatedBefore.IsZero() {
-			out.CreatedBefore = &f.CreatedBefore
-		}
+		out.CreatedAfter, out.CreatedBefore = TimeOf(f.CreatedAfter), TimeOf(f.CreatedBefore)
 	}
 	return out
 }
 
 // Domain is what s selects.
-func (s Selection) Domain() queue.Selection {
-	out := queue.Selection{IDs: s.IDs, DryRun: s.DryRun != nil && *s.DryRun}
+func (s Selection) Domain() (out queue.Selection, err error) {
+	out = queue.Selection{IDs: s.IDs, DryRun: s.DryRun != nil && *s.DryRun}
 	f := queue.TaskFilter{Queue: s.Queue, Worker: s.Worker}
 	for _, st := range s.Status {
 		f.Statuses = append(f.Statuses, queue.Status(st))
 	}
-	if s.CreatedAfter != nil {
-		f.CreatedAfter = *s.CreatedAfter
+	if f.CreatedAfter, err = s.CreatedAfter.In("created_after"); err != nil {
+		return out, err
 	}
-	if s.CreatedBefore != nil {
-		f.CreatedBefore = *s.CreatedBefore
+	if f.CreatedBefore, err = s.CreatedBefore.In("created_before"); err != nil {
+		return out, err
 	}
 	if f.Queue != "" || f.Worker != "" || len(f.Statuses) > 0 || !f.CreatedAfter.IsZero() || !f.CreatedBefore.IsZero() {
 		out.Filter = &f
 	}
-	return out
+	return out.Normalize()
 }
 
 // Strings is a list of texts; one alone may be given as text.

@@ -55,6 +55,48 @@ func (d *Duration) In(field string) (*time.Duration, error) {
 	return &v, nil
 }
 
+// Time is a time in a request, RFC 3339. Like Duration it keeps what was written, so that an error can name its field.
+type Time struct{ raw []byte }
+
+// TimeOf is t as it is sent; nil when it is unset.
+func TimeOf(t time.Time) *Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &Time{raw: t.UTC().AppendFormat(nil, `"`+time.RFC3339Nano+`"`)}
+}
+
+// UnmarshalJSON takes any value; In checks it.
+func (t *Time) UnmarshalJSON(b []byte) error {
+	t.raw = bytes.Clone(b)
+	return nil
+}
+
+// MarshalJSON gives back what was taken.
+func (t Time) MarshalJSON() ([]byte, error) {
+	if len(t.raw) == 0 {
+		return []byte("null"), nil
+	}
+	return t.raw, nil
+}
+
+// In is the time of field; zero when it is absent or null.
+func (t *Time) In(field string) (time.Time, error) {
+	if t == nil || len(t.raw) == 0 || string(t.raw) == "null" {
+		return time.Time{}, nil
+	}
+	return ParseTime(field, strings.Trim(string(t.raw), `"`))
+}
+
+// ParseTime reads a time of RFC 3339.
+func ParseTime(field, s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return t, queue.Invalid(field, "a time is needed, as 2026-01-02T15:04:05Z")
+	}
+	return t, nil
+}
+
 // or0 is the duration of field, 0 when it is absent.
 func (d *Duration) or0(field string) (time.Duration, error) {
 	v, err := d.In(field)

@@ -147,12 +147,14 @@ func wanted(t reflect.Type) string {
 	}
 }
 
-// present is raw, or nil where it is null: in a request null means absent.
-func present(raw json.RawMessage) json.RawMessage {
-	if string(raw) == "null" {
-		return nil
+// NullDropper has raw values in which null may mean absent. In a request it does, unless the request is of
+// MediaExactJSON.
+type NullDropper interface{ DropNulls() }
+
+func dropNull(raw *json.RawMessage) {
+	if string(*raw) == "null" {
+		*raw = nil
 	}
-	return raw
 }
 
 // Appender writes itself as JSON, raw values byte by byte. (encoding/json rewrites the white space of raw values.)

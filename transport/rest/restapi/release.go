@@ -30,9 +30,12 @@ func ReleaseOf(r queue.Release) Release {
 	return out
 }
 
+// DropNulls makes null absent.
+func (r *Release) DropNulls() { dropNull(&r.Result) }
+
 // Domain is the release that r asks for.
 func (r Release) Domain() (queue.Release, error) {
-	out := queue.Release{ID: r.ID, Result: present(r.Result), Outcome: queue.Outcome(r.Outcome)}
+	out := queue.Release{ID: r.ID, Result: r.Result, Outcome: queue.Outcome(r.Outcome)}
 	if r.Token != nil {
 		if *r.Token == 0 {
 			return out, queue.Invalid("token", "a token above 0 is needed, or none")
@@ -142,10 +145,13 @@ func HeartbeatOf(h queue.Heartbeat) Heartbeat {
 	return out
 }
 
+// DropNulls makes null absent.
+func (h *Heartbeat) DropNulls() { dropNull(&h.Progress) }
+
 // Domain is the heartbeat that h asks for.
 func (h Heartbeat) Domain() (queue.Heartbeat, error) {
 	lease, err := h.Lease.or0("lease")
-	return queue.Heartbeat{ID: h.ID, Token: h.Token, Lease: lease, Progress: present(h.Progress)}, err
+	return queue.Heartbeat{ID: h.ID, Token: h.Token, Lease: lease, Progress: h.Progress}, err
 }
 
 // AppendJSON writes h.

@@ -17,7 +17,9 @@ const (
 	HeaderLastEventID = "Last-Event-ID"
 	HeaderRequestID   = "X-Request-Id"
 
-	MediaJSON        = "application/json"
+	MediaJSON = "application/json"
+	// MediaExactJSON is JSON in which a payload, result or progress of null is that and not absent. Our own client sends it.
+	MediaExactJSON   = "application/json; null=exact"
 	MediaNDJSON      = "application/x-ndjson"
 	MediaProblem     = "application/problem+json"
 	MediaEventStream = "text/event-stream"

@@ -160,7 +160,7 @@ func (l Lease) AppendJSON(b []byte) []byte {
 type NewTask struct {
 	Queue     string            `json:"queue,omitempty" doc:"The queue to put it in" example:"mail"`
 	Payload   json.RawMessage   `json:"payload,omitempty" doc:"What to do, any JSON; absent = {}" example:"{\"to\":\"a@b.c\"}"`
-	DelayedAt *time.Time        `json:"delayed_at,omitempty" doc:"Not before this time; absent or past = at once" example:"2026-01-02T15:04:05Z"`
+	DelayedAt *Time             `json:"delayed_at,omitempty" doc:"Not before this time; absent or past = at once" example:"2026-01-02T15:04:05Z"`
 	Delay     *Duration         `json:"delay,omitempty" doc:"The same counted from now; excludes delayed_at" example:"10m"`
 	Priority  *int16            `json:"priority,omitempty" doc:"Smaller first" example:"0"`
 	Key       string            `json:"key,omitempty" doc:"Makes the create idempotent: unique in the queue while the task exists" example:"order-17"`
@@ -169,10 +169,7 @@ type NewTask struct {
 
 // NewTaskOf is t on the wire.
 func NewTaskOf(t queue.NewTask) NewTask {
-	out := NewTask{Queue: t.Queue, Payload: t.Payload, Key: t.Key, Headers: t.Headers}
-	if !t.DelayedAt.IsZero() {
-		out.DelayedAt = &t.DelayedAt
-	}
+	out := NewTask{Queue: t.Queue, Payload: t.Payload, DelayedAt: TimeOf(t.DelayedAt), Key: t.Key, Headers: t.Headers}
 	if t.Delay != 0 {
 		out.Delay = DurationOf(t.Delay)
 	}
@@ -182,16 +179,19 @@ func NewTaskOf(t queue.NewTask) NewTask {
 	return out
 }
 
+// DropNulls makes null absent.
+func (t *NewTask) DropNulls() { dropNull(&t.Payload) }
+
 // Domain is the task that t asks for.
 func (t NewTask) Domain() (queue.NewTask, error) {
-	out := queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: present(t.Payload), Key: t.Key, Headers: t.Headers}}
-	if t.DelayedAt != nil {
-		out.DelayedAt = *t.DelayedAt
-	}
+	out := queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: t.Payload, Key: t.Key, Headers: t.Headers}}
 	if t.Priority != nil {
 		out.Priority = *t.Priority
 	}
 	var err error
+	if out.DelayedAt, err = t.DelayedAt.In("delayed_at"); err != nil {
+		return out, err
+	}
 	out.Delay, err = t.Delay.or0("delay")
 	return out, err
 }
@@ -202,7 +202,7 @@ func (t NewTask) AppendJSON(b []byte) []byte {
 	o.str("queue", t.Queue)
 	o.raw("payload", t.Payload)
 	if t.DelayedAt != nil {
-		o.time("delayed_at", *t.DelayedAt)
+		o.raw("delayed_at", t.DelayedAt.raw)
 	}
 	if t.Delay != nil {
 		o.raw("delay", t.Delay.raw)

@@ -101,10 +101,13 @@ func TickerMetaOf(m queue.TickerMeta) TickerMeta {
 	}
 }
 
+// DropNulls makes null absent.
+func (m *TickerMeta) DropNulls() { dropNull(&m.Payload) }
+
 // Domain is what m says.
 func (m TickerMeta) Domain() (queue.TickerMeta, error) {
 	out := queue.TickerMeta{
-		Name: m.Ticker, Cron: m.Cron, Timezone: m.Timezone, Queue: m.Queue, Payload: present(m.Payload),
+		Name: m.Ticker, Cron: m.Cron, Timezone: m.Timezone, Queue: m.Queue, Payload: m.Payload,
 		Misfire: (*queue.Misfire)(m.Misfire), MisfireLimit: m.MisfireLimit, Overlap: (*queue.Overlap)(m.Overlap),
 		Paused: m.Paused,
 	}

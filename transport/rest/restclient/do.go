@@ -143,7 +143,7 @@ func (c *Client) request(ctx context.Context, q request, body []byte) (*http.Req
 
 var (
 	acceptJSON  = []string{restapi.MediaJSON + ", " + restapi.MediaProblem}
-	contentJSON = []string{restapi.MediaJSON}
+	contentJSON = []string{restapi.MediaExactJSON}
 )
 
 // broken says what it means that there is no answer: nothing happened when there was no connection at all, else nobody

@@ -49,7 +49,7 @@ func (c *call) selected(move bulk) error {
 	if err != nil {
 		return err
 	}
-	s, err := in.Domain().Normalize()
+	s, err := in.Domain()
 	if err != nil {
 		return err
 	}

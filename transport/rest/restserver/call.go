@@ -94,7 +94,10 @@ func (c *call) etag(version int64) bool {
 // bodies are reused: whatever outlives the decoding copies.
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-const keepBody = 64 << 10 // larger buffers are not kept
+const (
+	keepBody = 64 << 10 // larger buffers are not kept
+	drain    = 8 << 20  // what is read of a body beyond its limit
+)
 
 // body reads the request's body within the limits and hands it to use; it is gone when use returns. media is its type.
 func (c *call) body(limit int64, use func(media string, body []byte) error) error {
@@ -109,17 +112,19 @@ func (c *call) body(limit int64, use func(media string, body []byte) error) erro
 			bodies.Put(buf)
 		}
 	}()
-	if c.r.ContentLength > limit {
-		return tooLarge(limit)
-	}
 	if n := c.r.ContentLength; n > 0 {
 		buf.Grow(int(min(n+bytes.MinRead, keepBody))) // what is larger must arrive before it costs memory
 	}
 	if c.r.ContentLength != 0 {
 		ctl := http.NewResponseController(c.w)
 		_ = ctl.SetReadDeadline(time.Now().Add(c.cfg.Timeouts.Body))
-		if _, err := buf.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, limit)); err != nil {
-			return bodyFault(err, limit)
+		if _, err := buf.ReadFrom(io.LimitReader(c.r.Body, limit+1)); err != nil {
+			return bodyFault(err)
+		}
+		if int64(buf.Len()) > limit {
+			// Somewhat too much is read to its end: a client that still sends does not see the answer.
+			_, _ = io.CopyN(io.Discard, c.r.Body, drain)
+			return tooLarge(limit)
 		}
 		// A deadline left behind would look like a client that went away.
 		_ = ctl.SetReadDeadline(time.Time{})
@@ -127,23 +132,19 @@ func (c *call) body(limit int64, use func(media string, body []byte) error) erro
 	return use(media, bytes.TrimSpace(buf.Bytes()))
 }
 
-func bodyFault(err error, limit int64) error {
+func bodyFault(err error) error {
 	switch {
-	case isA[*http.MaxBytesError](err):
-		return tooLarge(limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &queue.Error{Kind: queue.KindInvalid, Field: "body", Msg: "it took too long to arrive"}
+		return refusal{queue.Invalid("body", "it took too long to arrive"), http.StatusRequestTimeout}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
-		return &queue.Error{Kind: queue.KindCanceled, Field: "body", Msg: "it ended too early"}
+		return refusal{queue.Invalid("body", "it ended too early"), http.StatusBadRequest}
 	}
-	return &queue.Error{Kind: queue.KindInvalid, Field: "body", Msg: "it could not be read"}
+	return refusal{queue.Invalid("body", "it could not be read"), http.StatusBadRequest}
 }
 
 func tooLarge(limit int64) error {
 	return &queue.Error{Kind: queue.KindTooLarge, Field: "body", Msg: "at most " + strconv.FormatInt(limit, 10) + " bytes"}
 }
-
-func isA[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
 
 // refusal is an error of HTTP alone: it has a status of its own instead of its kind's.
 type refusal struct {
@@ -158,14 +159,19 @@ func (r refusal) Unwrap() error { return r.cause }
 // media is the request's media type, JSON when it does not say.
 func (c *call) media() (string, error) {
 	ct := c.r.Header.Get("Content-Type")
-	if ct == "" || ct == restapi.MediaJSON {
+	switch ct {
+	case "", restapi.MediaJSON:
 		return restapi.MediaJSON, nil
+	case restapi.MediaExactJSON:
+		return ct, nil
 	}
 	media, params, err := mime.ParseMediaType(ct)
 	charset := strings.ToLower(params["charset"])
 	switch {
 	case err != nil:
 	case charset != "" && charset != "utf-8" && charset != "us-ascii":
+	case media == restapi.MediaJSON && params["null"] == "exact":
+		return restapi.MediaExactJSON, nil
 	case media == restapi.MediaJSON, media == "text/json":
 		return restapi.MediaJSON, nil
 	case media == restapi.MediaNDJSON, media == "application/jsonl":
@@ -186,10 +192,12 @@ func decodeOptional[T any](c *call) (T, error) { return decodeBody[T](c, false) 
 func decodeBody[T any](c *call, required bool) (v T, err error) {
 	err = c.body(c.cfg.MaxBodyBytes, func(media string, body []byte) error {
 		switch {
-		case media != restapi.MediaJSON:
+		case media == restapi.MediaNDJSON:
 			return refusal{queue.Invalid("Content-Type", "send "+restapi.MediaJSON), http.StatusUnsupportedMediaType}
 		case len(body) > 0:
-			return restapi.Decode(body, &v)
+			err := restapi.Decode(body, &v)
+			dropNulls(media, &v)
+			return err
 		case required:
 			return queue.Invalid("body", "a JSON body is needed")
 		}
@@ -206,9 +214,18 @@ func decodeMany[T any](c *call, name string) (v []T, err error) {
 		} else {
 			v, err = restapi.DecodeMany[T](body, name)
 		}
+		for i := range v {
+			dropNulls(media, &v[i])
+		}
 		return err
 	})
 	return v, err
+}
+
+func dropNulls(media string, v any) {
+	if d, ok := v.(restapi.NullDropper); ok && media != restapi.MediaExactJSON {
+		d.DropNulls()
+	}
 }
 
 // Answers are built in one buffer and written at once.
@@ -257,8 +274,6 @@ func (c *call) fail(err error) {
 	p.RequestID = c.w.Header().Get(restapi.HeaderRequestID)
 	if r, ok := errors.AsType[refusal](err); ok {
 		p.Status = r.status
-	} else if p.Code == string(queue.KindCanceled) && c.ctx().Err() == nil {
-		p.Status = http.StatusBadRequest // the caller is still there: it sent half a body
 	}
 	if p.Code == string(queue.KindUnavailable) {
 		c.w.Header().Set("Retry-After", "1")
@@ -373,9 +388,9 @@ func (q *query) time(name string) time.Time {
 	if s == "" {
 		return time.Time{}
 	}
-	t, err := time.Parse(time.RFC3339Nano, s)
+	t, err := restapi.ParseTime(name, s)
 	if err != nil {
-		q.refuse(queue.Invalid(name, "a time is needed, as 2026-01-02T15:04:05Z"))
+		q.refuse(err)
 	}
 	return t
 }

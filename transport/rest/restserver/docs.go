@@ -68,7 +68,7 @@ func (s *Server) docsFile(w http.ResponseWriter, r *http.Request) {
 	file := r.PathValue("file")
 	media, ok := docsMedia[file]
 	if !ok {
-		s.unmatched(w, r)
+		(&call{Server: s, w: w, r: r}).fail(&queue.Error{Kind: queue.KindNotFound, Msg: "no such file"})
 		return
 	}
 	h := w.Header()

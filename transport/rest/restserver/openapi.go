@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
@@ -21,7 +23,7 @@ the header Pgqueue-Namespace, or ?namespace=, else the server's default. Errors 
 func describe(cfg Config) huma.Config {
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	registry.RegisterTypeAlias(reflect.TypeFor[restapi.Duration](), reflect.TypeFor[durationText]())
-	registry.RegisterTypeAlias(reflect.TypeFor[timestamp](), reflect.TypeFor[timeText]())
+	registry.RegisterTypeAlias(reflect.TypeFor[restapi.Time](), reflect.TypeFor[time.Time]())
 	return huma.Config{OpenAPI: &huma.OpenAPI{
 		Info: &huma.Info{
 			Title: "pgqueue", Version: cfg.Version, Description: about,
@@ -43,11 +45,8 @@ func describe(cfg Config) huma.Config {
 // OpenAPI is the description of the interface, in YAML. It is what transport/rest/openapi.yaml holds.
 func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().YAML() }
 
-// Texts of their own kind, so that finishSchemas finds them.
-type (
-	durationText string
-	timeText     string
-)
+// durationText stands for restapi.Duration until finishSchemas says what it takes.
+type durationText string
 
 // document is op for OpenAPI.
 func (s *Server) document(op operation) *huma.Operation {
@@ -147,21 +146,35 @@ func (s *Server) finishSchemas() {
 		requests[reflect.TypeOf(v).Name()] = true
 	}
 	for n, schema := range schemas.Map() {
-		if !requests[n] {
-			if schema.AdditionalProperties == false {
-				schema.AdditionalProperties = nil
-			}
-			continue
-		}
 		t := schemas.TypeFromRef("#/components/schemas/" + n)
 		for i := range t.NumField() {
 			f := t.Field(i)
 			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			p := schema.Properties[key]
+			optional := requests[n] && !slices.Contains(schema.Required, key)
 			if f.Type == reflect.TypeFor[*restapi.Duration]() {
 				d := duration()
-				d.Description, d.Examples = schema.Properties[key].Description, schema.Properties[key].Examples
+				d.Description, d.Examples = p.Description, p.Examples
+				if optional {
+					d.OneOf = append(d.OneOf, &huma.Schema{Type: "null"})
+				}
 				schema.Properties[key] = d
+				continue
+			}
+			// Only where there is a type: without one null is allowed anyway.
+			p.Nullable = optional && p.Type != ""
+			if p.Nullable && len(p.Enum) > 0 {
+				p.Enum = append(p.Enum, nil)
 			}
 		}
+		if !requests[n] && schema.AdditionalProperties == false {
+			schema.AdditionalProperties = nil
+		}
 	}
+	codes := schemas.Map()["Problem"].Properties["code"]
+	for _, k := range queue.Kinds() {
+		codes.Enum = append(codes.Enum, string(k))
+	}
+	schemas.Map()["ListString"].Properties["body"].Examples = []any{[]string{"demo", "pgqueue"}}
+	schemas.Map()["ListTime"].Properties["body"].Examples = []any{[]string{"2026-01-02T16:00:00Z"}}
 }

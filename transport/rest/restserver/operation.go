@@ -2,6 +2,7 @@ package restserver
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -89,7 +90,7 @@ func (s *Server) operations() []operation {
 		{Route: restapi.GetTicker, do: getTicker, params: known, status: ok, reply: restapi.Ticker{}},
 		{Route: restapi.UpdateTicker, do: updateTicker, params: match, body: restapi.TickerMeta{}, status: ok, reply: restapi.Ticker{}},
 		{Route: restapi.DeleteTicker, do: deleteTicker, status: ok, reply: restapi.Ticker{}, text: "Answers with the ticker as it was."},
-		{Route: restapi.PreviewTicker, do: previewTicker, params: []string{"n"}, status: ok, reply: restapi.List[timestamp]{}},
+		{Route: restapi.PreviewTicker, do: previewTicker, params: []string{"n"}, status: ok, reply: restapi.List[time.Time]{}},
 		{Route: restapi.RunTicker, do: runTicker, status: ok, reply: restapi.Tick{}},
 		{Route: restapi.ListTicks, do: listTicks, params: []string{"limit"}, status: ok, reply: restapi.List[restapi.Tick]{}},
 

@@ -44,9 +44,6 @@ func params() map[string]*huma.Param {
 	return table
 }
 
-// timestamp is a time in a list.
-type timestamp string
-
 func name() *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Pattern: `^\s*[A-Za-z][A-Za-z0-9_-]{0,62}\s*$`}
 }
