@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -161,6 +162,9 @@ func (g *gatherer[K, In, Out]) send() {
 		if g.limits.MaxDelay > 0 {
 			pauseUntil(g.base.Done(), g.limits.MaxDelay)
 		}
+		// Callers that are about to join may do so first: an idle system does not notice, under load batches are ten
+		// times as large and a create costs half the processor (2.0 instead of 3.8 µs with 256 goroutines).
+		runtime.Gosched()
 		g.mu.Lock()
 		l, b := g.take()
 		if b == nil {
