@@ -1,0 +1,114 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// queueCounts are the kept counts of a queue.
+type queueCounts struct {
+	id       int32
+	name     string
+	paused   bool
+	by       [statusCancelled + 1]int64
+	delayed  int64
+	created  float64 // in the window
+	finished float64
+	window   float64 // seconds
+}
+
+// counts reads the kept counts of a namespace's queues, or of one.
+func (s *Store) counts(ctx context.Context, namespace, name string) ([]queueCounts, error) {
+	var out []queueCounts
+	err := s.query(ctx, "count tasks", "counts", func(rows pgx.Rows) error {
+		var c queueCounts
+		var by []int64
+		err := rows.Scan(&c.id, &c.name, &c.paused, &by, &c.delayed, &c.created, &c.finished, &c.window)
+		copy(c.by[1:], by)
+		out = append(out, c)
+		return err
+	}, namespace, name)
+	return out, err
+}
+
+// QueueStats implements queue.Store.
+func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queue.QueueStats, error) {
+	const op = "queue stats"
+	all, err := s.counts(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	if name != "" && len(all) == 0 {
+		return nil, queue.WithOp(op, noQueue(name))
+	}
+	out := make([]*queue.QueueStats, len(all))
+	byID := make(map[int32]*queue.QueueStats, len(all))
+	var ids, cQueues []int32
+	var cLanes []int16
+	var cTurns []int64
+	for i, c := range all {
+		st := &queue.QueueStats{
+			Namespace: namespace, Queue: c.name, Counts: make(map[queue.Status]int64, len(queue.Statuses())), Paused: c.paused,
+			Ready: c.by[statusNew] + c.by[statusRetry] - c.delayed, Delayed: c.delayed,
+			CreatedPerSecond: c.created / c.window, FinishedPerSecond: c.finished / c.window,
+		}
+		for _, status := range queue.Statuses() {
+			st.Counts[status] = c.by[statusCodes[status]]
+		}
+		out[i], byID[c.id] = st, st
+		if st.Ready > 0 {
+			ids = append(ids, c.id)
+			cQueues, cLanes, cTurns = s.lanes.of(c.id).cursors(lagLevel, c.id, cQueues, cLanes, cTurns)
+		}
+	}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	return out, s.query(ctx, op, "count.oldest", func(rows pgx.Rows) error {
+		var id int32
+		var seconds float64
+		err := rows.Scan(&id, &seconds)
+		byID[id].OldestReadyAge = max(0, time.Duration(seconds*float64(time.Second)))
+		return err
+	}, ids, cQueues, cLanes, cTurns)
+}
+
+// Recount counts the tasks of a namespace by queue and status from the tasks themselves. It reads all of them: it is for
+// tests and for operators who doubt the kept counts.
+func (s *Store) Recount(ctx context.Context, namespace string) (map[string]map[queue.Status]int64, error) {
+	out := map[string]map[queue.Status]int64{}
+	err := s.query(ctx, "recount tasks", "recount", func(rows pgx.Rows) error {
+		var name string
+		var status int16
+		var n int64
+		err := rows.Scan(&name, &status, &n)
+		if out[name] == nil {
+			out[name] = map[queue.Status]int64{}
+		}
+		out[name][statusOf(status)] = n
+		return err
+	}, namespace)
+	return out, err
+}
+
+// fold sums up the counts; another process that is at it is left alone.
+func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
+	var out queue.Maintained
+	err := s.inTx(ctx, "fold counts", func(ctx context.Context, t *tx) error {
+		out = queue.Maintained{}
+		mine := false
+		if err := t.read(ctx, "fold.lock", func(pgx.Rows) error { mine = true; return nil }); err != nil {
+			return err
+		}
+		if !mine {
+			return errNothing
+		}
+		t.queueRows("fold", func(rows pgx.Rows) error { return rows.Scan(&out.Moved, nil) })
+		return nil
+	})
+	return out, quietly(err)
+}

@@ -1,0 +1,388 @@
+package postgres
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// copyFrom is the number of tasks from which COPY beats INSERT … SELECT unnest: measured, docs/adr/0003-engine.md.
+const copyFrom = 64
+
+// CreateTasks implements queue.Store.
+func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created, error) {
+	const op = "create tasks"
+	for {
+		var b *birth
+		err := s.inTx(ctx, op, func(ctx context.Context, t *tx) (err error) {
+			b, err = s.create(ctx, t, c)
+			return err
+		})
+		if needPartition(err) {
+			if err := s.extend(ctx, b); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.lanes.confirm(b.lanes)
+		s.notify.ready(b.woken)
+		return b.out, nil
+	}
+}
+
+// birth is one run of a create.
+type birth struct {
+	out   []queue.Created
+	now   time.Time
+	maxID int64
+	lanes []lane
+	woken []queue.Wake // queues in which tasks became ready
+
+	rows []bornTask
+}
+
+type bornTask struct {
+	place int
+	q     *storedQueue
+	life  queue.Life
+	task  *queue.Task
+	print []byte // of the payload; nil without a key
+}
+
+// create writes c within t. What it answers holds once t has committed.
+func (s *Store) create(ctx context.Context, t *tx, c queue.Create) (*birth, error) {
+	b := &birth{out: make([]queue.Created, len(c.Tasks))}
+	names := make([]string, 0, 4)
+	for i := range c.Tasks {
+		if !slices.Contains(names, c.Tasks[i].Queue) {
+			names = append(names, c.Tasks[i].Queue)
+		}
+	}
+	queues := make(map[string]*storedQueue, len(names))
+	t.queueRows("queue.list", func(rows pgx.Rows) error {
+		q := &storedQueue{}
+		err := q.scan(rows)
+		queues[q.Name] = q
+		return err
+	}, c.Namespace, names)
+	var ids []int64
+	err := t.read(ctx, "create.begin", func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, len(c.Tasks))
+	if err != nil {
+		return b, err
+	}
+	if b.maxID = ids[len(ids)-1]; !s.parts.covers(b.maxID) {
+		return b, errNeedPartition
+	}
+	b.now = b.now.UTC()
+	b.rows = make([]bornTask, 0, len(c.Tasks))
+	keyed := false
+	for i := range c.Tasks {
+		n := &c.Tasks[i]
+		q := queues[n.Queue]
+		if q == nil {
+			if err := b.fault(c, i, noQueue(n.Queue)); err != nil {
+				return b, err
+			}
+			continue
+		}
+		row := bornTask{place: i, q: q}
+		delayedAt := n.DelayedAt
+		if n.Delay > 0 {
+			delayedAt = b.now.Add(n.Delay)
+		}
+		row.life = q.Born(b.now, micros(delayedAt))
+		row.task = &queue.Task{
+			ID: ids[i], Namespace: c.Namespace, Queue: q.Name, Payload: n.Payload, Priority: n.Priority,
+			CreatedAt: b.now, Key: n.Key, Headers: n.Headers,
+		}
+		row.task.SetLife(row.life)
+		if n.Key != "" {
+			keyed = true
+			row.print = fingerprint(n.Payload)
+		}
+		b.rows = append(b.rows, row)
+	}
+	if keyed {
+		if err := b.claimKeys(ctx, t, c); err != nil {
+			return b, err
+		}
+	}
+	for _, r := range b.rows {
+		b.out[r.place] = queue.Created{Task: r.task}
+	}
+	return b, b.write(ctx, t, s)
+}
+
+// fault answers the task at place with err, or ends the whole when the create is atomic.
+func (b *birth) fault(c queue.Create, place int, err error) error {
+	if c.Atomic {
+		if len(c.Tasks) == 1 {
+			return err
+		}
+		return queue.At(fmt.Sprintf("tasks[%d]", place), err)
+	}
+	b.out[place] = queue.Created{Err: queue.WithOp("create task", err)}
+	return nil
+}
+
+// claimKeys takes the keys of b's rows. Rows whose key another task has leave b and are answered with that task.
+func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create) error {
+	type slot struct {
+		queue int32
+		key   string
+	}
+	first := map[slot]int{} // index into b.rows
+	var twins [][2]int      // place, index of the row it repeats
+	rows := b.rows[:0:0]
+	for _, r := range b.rows {
+		if r.print == nil {
+			rows = append(rows, r)
+			continue
+		}
+		at := slot{r.q.id, r.task.Key}
+		if i, ok := first[at]; ok {
+			if !bytes.Equal(rows[i].print, r.print) {
+				if err := b.fault(c, r.place, keyReused(r.task.Key)); err != nil {
+					return err
+				}
+				continue
+			}
+			twins = append(twins, [2]int{r.place, i})
+			continue
+		}
+		first[at] = len(rows)
+		rows = append(rows, r)
+	}
+	var (
+		qs     []int32
+		keys   []string
+		ids    []int64
+		prints [][]byte
+	)
+	for at, i := range first {
+		qs, keys, ids, prints = append(qs, at.queue), append(keys, at.key), append(ids, rows[i].task.ID), append(prints, rows[i].print)
+	}
+	won := map[slot]bool{}
+	err := t.read(ctx, "create.keys", func(r pgx.Rows) error {
+		var at slot
+		err := r.Scan(&at.queue, &at.key)
+		won[at] = true
+		return err
+	}, qs, keys, ids, prints)
+	if err != nil {
+		return err
+	}
+	replayed := map[int]int64{} // index into rows -> the task that is there
+	if len(won) < len(first) {
+		var lostQ []int32
+		var lostK []string
+		for at := range first {
+			if !won[at] {
+				lostQ, lostK = append(lostQ, at.queue), append(lostK, at.key)
+			}
+		}
+		var faults []error
+		err := t.read(ctx, "create.taken", func(r pgx.Rows) error {
+			var ord, id int64
+			var print []byte
+			var there bool
+			if err := r.Scan(&ord, &id, &print, &there); err != nil {
+				return err
+			}
+			at := slot{lostQ[ord-1], lostK[ord-1]}
+			i := first[at]
+			switch {
+			case !there: // the key outlived its task by a moment
+				t.queue("create.rekey", at.queue, at.key, rows[i].task.ID, rows[i].print)
+			case bytes.Equal(print, rows[i].print):
+				replayed[i] = id
+			default:
+				replayed[i] = 0
+				faults = append(faults, b.fault(c, rows[i].place, keyReused(at.key)))
+			}
+			return nil
+		}, lostQ, lostK)
+		if err := cmp.Or(err, errors.Join(faults...)); err != nil {
+			return err
+		}
+	}
+	there, err := b.reread(ctx, t, c.Namespace, rows, replayed)
+	if err != nil {
+		return err
+	}
+	b.rows = b.rows[:0]
+	for i, r := range rows {
+		if id, ok := replayed[i]; !ok {
+			b.rows = append(b.rows, r)
+		} else if id != 0 {
+			b.out[r.place] = queue.Created{Task: replay(there[id])}
+		}
+	}
+	for _, tw := range twins {
+		id, lost := replayed[tw[1]]
+		switch {
+		case !lost:
+			b.out[tw[0]] = queue.Created{Task: replay(rows[tw[1]].task)}
+		case id != 0:
+			b.out[tw[0]] = queue.Created{Task: replay(there[id])}
+		default:
+			if err := b.fault(c, tw[0], keyReused(rows[tw[1]].task.Key)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *birth) reread(ctx context.Context, t *tx, namespace string, rows []bornTask, replayed map[int]int64) (map[int64]*queue.Task, error) {
+	out := map[int64]*queue.Task{}
+	var queues []int32
+	var ids []int64
+	for i, id := range replayed {
+		if id != 0 {
+			queues, ids = append(queues, rows[i].q.id), append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	err := t.read(ctx, "task.now", func(r pgx.Rows) error {
+		n, err := scanNow(r)
+		if err == nil {
+			out[n.task.ID] = n.task
+		}
+		return err
+	}, queues, ids)
+	return out, err
+}
+
+func replay(t *queue.Task) *queue.Task {
+	c := *t
+	c.Replayed = true
+	return &c
+}
+
+func keyReused(key string) error {
+	return &queue.Error{Kind: queue.KindKeyReused, Field: "key",
+		Msg: fmt.Sprintf("%q belongs to a task with another payload; use a new key", key)}
+}
+
+// fingerprint tells payloads apart; white space outside of strings does not count.
+func fingerprint(payload []byte) []byte {
+	var compact bytes.Buffer
+	if json.Compact(&compact, payload) != nil {
+		compact.Reset()
+		compact.Write(payload)
+	}
+	sum := sha256.Sum256(compact.Bytes())
+	return sum[:]
+}
+
+// write queues, or copies, the rows of b.
+func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
+	if len(b.rows) == 0 {
+		return nil
+	}
+	var ready readyRows
+	var delayed delayedRows
+	ev := events{}
+	seen := map[lane]bool{}
+	for i := range b.rows {
+		r := &b.rows[i]
+		late := r.life.DelayedAt.After(b.now)
+		grew := 0
+		if late {
+			delayed.add(r.life.DelayedAt, r.task.ID, r.q.id, r.task.Priority, 0, r.life.DiesAt)
+			grew = 1
+		} else {
+			ready.add(r.task.ID, r.task.ID, r.q.id, r.task.Priority, 0, r.life.DiesAt)
+			if w := (queue.Wake{Namespace: r.q.Namespace, Queue: r.q.Name}); !slices.Contains(b.woken, w) {
+				b.woken = append(b.woken, w)
+			}
+		}
+		ev.add(change{queue: r.q.id, keep: r.q.Events, kind: eventCreated, was: 0, is: statusNew, delayed: grew}, r.task.ID)
+		if l := (lane{r.q.id, r.task.Priority}); !seen[l] {
+			seen[l] = true
+			if !s.lanes.known(l) {
+				b.lanes = append(b.lanes, l)
+			}
+		}
+	}
+	if len(b.lanes) > 0 {
+		slices.SortFunc(b.lanes, func(a, c lane) int {
+			return cmp.Or(cmp.Compare(a.queue, c.queue), cmp.Compare(a.priority, c.priority))
+		})
+		qs, ps := make([]int32, len(b.lanes)), make([]int16, len(b.lanes))
+		for i, l := range b.lanes {
+			qs[i], ps[i] = l.queue, l.priority
+		}
+		t.queue("create.lane", qs, ps)
+	}
+	if len(b.rows) >= copyFrom {
+		if err := b.copy(ctx, t, s.opt.schema, ready, delayed); err != nil {
+			return err
+		}
+	} else {
+		b.insert(t)
+		ready.insert(t)
+		delayed.insert(t)
+	}
+	ev.insert(t, b.now)
+	return nil
+}
+
+func (b *birth) insert(t *tx) {
+	n := len(b.rows)
+	var (
+		ids        = make([]int64, n)
+		delayedAts = make([]*time.Time, n)
+		diesAts    = make([]*time.Time, n)
+		queues     = make([]int32, n)
+		priorities = make([]int16, n)
+		retries    = make([]int16, n)
+		keys       = make([]*string, n)
+		headers    = make([][]byte, n)
+		payloads   = make([][]byte, n)
+	)
+	for i := range b.rows {
+		r := &b.rows[i]
+		ids[i], queues[i], priorities[i], retries[i] = r.task.ID, r.q.id, r.task.Priority, int16(r.life.Retries)
+		delayedAts[i], diesAts[i] = timePtr(r.life.DelayedAt), timePtr(r.life.DiesAt)
+		keys[i], headers[i], payloads[i] = textPtr(r.task.Key), headerJSON(r.task.Headers), r.task.Payload
+	}
+	t.queue("create.task", b.now, ids, delayedAts, diesAts, queues, priorities, retries, keys, headers, payloads)
+}
+
+func (b *birth) copy(ctx context.Context, t *tx, schema string, ready readyRows, delayed delayedRows) error {
+	if err := t.flush(ctx); err != nil {
+		return err
+	}
+	columns := []string{"id", "created_at", "delayed_at", "dies_at", "queue_id", "priority", "retries", "key", "headers", "payload"}
+	_, err := t.on.CopyFrom(ctx, pgx.Identifier{schema, "task"}, columns, pgx.CopyFromSlice(len(b.rows), func(i int) ([]any, error) {
+		r := &b.rows[i]
+		return []any{
+			r.task.ID, b.now, timePtr(r.life.DelayedAt), timePtr(r.life.DiesAt), r.q.id, r.task.Priority, int16(r.life.Retries),
+			textPtr(r.task.Key), headerJSON(r.task.Headers), []byte(r.task.Payload),
+		}, nil
+	}))
+	if err == nil && len(ready.turns) > 0 {
+		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "ready"}, readyColumns, pgx.CopyFromSlice(len(ready.turns), ready.row))
+	}
+	if err == nil && len(delayed.ids) > 0 {
+		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "delayed"}, delayedColumns, pgx.CopyFromSlice(len(delayed.ids), delayed.row))
+	}
+	return err
+}

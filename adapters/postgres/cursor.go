@@ -1,0 +1,171 @@
+package postgres
+
+import (
+	"sync"
+	"time"
+)
+
+// A process remembers how far into each lane of ready it has read and starts there, so that rows which are gone cost
+// nothing, however long some snapshot keeps them from being vacuumed. Turns are given before they are committed, so a
+// row may appear behind the cursor. Two sweeps find it: one from where the cursor was a moment ago, whenever a retain
+// comes back short, and one from the very start, now and then; both are paced by what they cost.
+
+// lane is one priority of one queue.
+type lane struct {
+	queue    int32
+	priority int16
+}
+
+// Pacing of the sweeps: none takes more than one part in sweepShare of the time.
+const (
+	behindAge   = time.Second // how far back "a moment ago" is, at least
+	behindShare = 10
+	startEvery  = 2 * time.Second
+	startShare  = 50
+)
+
+// level says from where the lanes of a queue are read.
+type level int
+
+const (
+	skipLevel  level = iota // not at all
+	fastLevel               // from the cursor
+	lagLevel                // from the cursor of a moment ago
+	startLevel              // from the start
+)
+
+// lanes keeps the cursors of a process.
+type lanes struct {
+	mu     sync.Mutex
+	queues map[int32]*queueLanes
+	sure   map[lane]bool // committed rows of the lane table
+}
+
+func (l *lanes) init() {
+	l.queues, l.sure = map[int32]*queueLanes{}, map[lane]bool{}
+}
+
+func (l *lanes) known(at lane) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sure[at]
+}
+
+func (l *lanes) confirm(all []lane) {
+	if len(all) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.sure) > 100_000 { // a bound: forgetting costs one insert that does nothing
+		clear(l.sure)
+	}
+	for _, at := range all {
+		l.sure[at] = true
+	}
+}
+
+func (l *lanes) of(queue int32) *queueLanes {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := l.queues[queue]
+	if q == nil {
+		q = &queueLanes{cursor: map[int16]*cursor{}, last: 1}
+		l.queues[queue] = q
+	}
+	return q
+}
+
+// queueLanes are the cursors of one queue.
+type queueLanes struct {
+	mu         sync.Mutex
+	cursor     map[int16]*cursor
+	last       int // what the last pick gave
+	nextBehind time.Time
+	nextStart  time.Time
+}
+
+// cursor is a place in one lane: now, and as it was up to and at least behindAge ago.
+type cursor struct {
+	fast, mid, lag int64
+	moved          time.Time
+}
+
+// busy says that the last pick found something.
+func (q *queueLanes) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.last > 0
+}
+
+func (q *queueLanes) yielded(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last = n
+}
+
+// start chooses where to read from, and whether that is a sweep whose cost is to be reported to swept. empty says that
+// nothing was found so far: then the look behind is due at once, for an idle system has nothing better to do.
+func (q *queueLanes) start(f from, now time.Time, empty bool) (level, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if f == fromBehind {
+		if len(q.cursor) == 0 || !empty && now.Before(q.nextBehind) {
+			return skipLevel, false
+		}
+		if !now.Before(q.nextStart) {
+			return startLevel, true
+		}
+		return lagLevel, true
+	}
+	if !now.Before(q.nextStart) {
+		return startLevel, true
+	}
+	return fastLevel, false
+}
+
+func (q *queueLanes) swept(f from, began time.Time, cost time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := began.Add(cost)
+	if f == fromBehind {
+		q.nextBehind = now.Add(behindShare * cost)
+	}
+	if !began.Before(q.nextStart) {
+		q.nextStart = now.Add(max(startEvery, startShare*cost))
+	}
+}
+
+// cursors appends q's cursors at a level; without one a lane is read from its start.
+func (q *queueLanes) cursors(l level, id int32, queues []int32, lanes []int16, turns []int64) ([]int32, []int16, []int64) {
+	if l == startLevel {
+		return queues, lanes, turns
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for p, c := range q.cursor {
+		turn := c.fast
+		if l == lagLevel {
+			turn = c.lag
+		}
+		if turn > 0 {
+			queues, lanes, turns = append(queues, id), append(lanes, p), append(turns, turn)
+		}
+	}
+	return queues, lanes, turns
+}
+
+// saw moves the cursor of a lane past turn.
+func (q *queueLanes) saw(priority int16, turn int64, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c := q.cursor[priority]
+	if c == nil {
+		c = &cursor{moved: now}
+		q.cursor[priority] = c
+	}
+	if now.Sub(c.moved) >= behindAge {
+		c.lag, c.mid, c.moved = c.mid, c.fast, now
+	}
+	c.fast = max(c.fast, turn)
+}

@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// connectError: no connection could be had, so nothing was sent.
+type connectError struct{ err error }
+
+func (e *connectError) Error() string { return e.err.Error() }
+func (e *connectError) Unwrap() error { return e.err }
+
+// indeterminateError: the connection broke while the commit was on its way.
+type indeterminateError struct{ err error }
+
+func (e *indeterminateError) Error() string { return e.err.Error() }
+func (e *indeterminateError) Unwrap() error { return e.err }
+
+// sentByServer says that the server itself refused, so nothing was committed.
+func sentByServer(err error) bool {
+	_, ok := errors.AsType[*pgconn.PgError](err)
+	return ok
+}
+
+// SQLSTATEs that pass by themselves: serialization failure, deadlock, lock not available, too many connections, and the
+// server starting, stopping or giving up a connection.
+var transientCodes = []string{"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"}
+
+// transient says that err left nothing behind and may not come again.
+func transient(err error) bool {
+	if _, ok := errors.AsType[*indeterminateError](err); ok {
+		return false
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return slices.Contains(transientCodes, pg.Code)
+	}
+	if _, ok := errors.AsType[*connectError](err); ok {
+		return false // the pool has tried already; the caller decides how long to go on
+	}
+	if _, ok := errors.AsType[*queue.Error](err); ok {
+		return false
+	}
+	return pgconn.SafeToRetry(err) || broken(err)
+}
+
+// broken says that the connection is gone.
+func broken(err error) bool {
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	msg := err.Error()
+	return strings.Contains(msg, "unexpected EOF") || strings.Contains(msg, "conn closed") || strings.Contains(msg, "broken pipe") ||
+		strings.Contains(msg, "connection reset")
+}
+
+// kinds maps what PostgreSQL says to what the domain says: a whole SQLSTATE or its class of two characters.
+var kinds = map[string]queue.Kind{
+	"22":    queue.KindInvalid,
+	"23":    queue.KindInternal,
+	"40":    queue.KindUnavailable,
+	"42501": queue.KindDenied,
+	"28":    queue.KindDenied,
+	"53":    queue.KindUnavailable,
+	"54":    queue.KindTooLarge,
+	"55P03": queue.KindUnavailable,
+	"57014": queue.KindDeadline,
+	"57":    queue.KindUnavailable,
+	"08":    queue.KindUnavailable,
+	"25006": queue.KindUnavailable, // read-only: a standby, or a primary that is being switched
+	"42P01": queue.KindUnavailable, // undefined table: the schema is not migrated
+	"3F000": queue.KindUnavailable,
+	"3D000": queue.KindUnavailable,
+}
+
+// translate is the edge: whatever comes out of pgx leaves as a *queue.Error with op.
+func translate(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*queue.Error](err); ok {
+		return queue.WithOp(op, err)
+	}
+	e := &queue.Error{Op: op, Kind: queue.KindInternal, Err: err}
+	if _, ok := errors.AsType[*indeterminateError](err); ok {
+		e.Kind, e.Msg = queue.KindIndeterminate, "the connection broke during the commit; it may have happened or not"
+		return e
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		kind, found := kinds[pg.Code]
+		if !found && len(pg.Code) == 5 {
+			kind, found = kinds[pg.Code[:2]]
+		}
+		if found {
+			e.Kind = kind
+		}
+		switch pg.Code {
+		case "42P01", "3F000", "42883":
+			e.Kind, e.Msg = queue.KindUnavailable, "the schema is not there or not of this version; run: pgqueue migrate up"
+		case "42501":
+			e.Msg = "the database role lacks a privilege; see docs/operations.md, roles"
+		}
+		return e
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Kind = queue.KindDeadline
+	case errors.Is(err, context.Canceled):
+		e.Kind = queue.KindCanceled
+	default:
+		if _, ok := errors.AsType[*connectError](err); ok || pgconn.SafeToRetry(err) || broken(err) {
+			e.Kind, e.Msg = queue.KindUnavailable, "the database cannot be reached"
+		}
+	}
+	return e
+}

@@ -1,0 +1,354 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// hold is a lease row that this transaction has locked.
+type hold struct {
+	q          storedQueue
+	token      int64
+	part       int16
+	worker     string
+	retainedAt time.Time
+	expiresAt  time.Time
+	ids        []int64
+	attempts   []int16 // nil: all 1
+	cancels    []int64
+	ended      []bool // beside ids
+	left       int    // not ended
+}
+
+// holds are the locked lease rows of a transaction.
+type holds struct {
+	now time.Time
+	all []*hold
+	at  map[int64]spot // by task
+}
+
+// spot is where a task is held.
+type spot struct {
+	*hold
+	i int
+}
+
+func (p spot) attempt() int {
+	if p.attempts == nil {
+		return 1
+	}
+	return int(p.attempts[p.i])
+}
+
+func (p spot) cancelled() bool { return slices.Contains(p.cancels, p.ids[p.i]) }
+
+// life of the held task, but for what only the facts know.
+func (p spot) life() queue.Life {
+	return queue.Life{Status: queue.StatusRetained, Attempt: p.attempt(), CancelRequested: p.cancelled()}
+}
+
+func (p spot) end() {
+	if p.ended == nil {
+		p.hold.ended = make([]bool, len(p.ids))
+	}
+	p.ended[p.i] = true
+	p.hold.left--
+}
+
+func (h *holds) scan(rows pgx.Rows) error {
+	l := &hold{}
+	q := &l.q
+	if err := rows.Scan(&h.now, &l.token, &l.part, &l.worker, &l.retainedAt, &l.expiresAt, &l.ids, &l.attempts, &l.cancels,
+		&q.id, &q.Namespace, &q.Name, &q.TTL, &q.Retries, &q.RetryDelay, &q.Backoff, &q.RetryMaxDelay, &q.Lease,
+		&q.Concurrency, &q.Retention, &q.Paused, &q.Events, &q.Version, &q.CreatedAt, &q.UpdatedAt); err != nil {
+		return err
+	}
+	h.now, l.retainedAt, l.expiresAt, l.left = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC(), len(l.ids)
+	h.all = append(h.all, l)
+	if h.at == nil {
+		h.at = make(map[int64]spot, len(l.ids))
+	}
+	for i, id := range l.ids {
+		h.at[id] = spot{l, i}
+	}
+	return nil
+}
+
+// find is where id is held under token (0: any).
+func (h *holds) find(id, token int64) (spot, bool) {
+	p, ok := h.at[id]
+	if !ok || token != 0 && p.token != token || p.ended != nil && p.ended[p.i] {
+		return spot{}, false
+	}
+	return p, true
+}
+
+// queueLock queues the locking of the leases with those tokens.
+func (h *holds) queueLock(t *tx, namespace string, tokens []int64) {
+	t.queueRows("hold.lock", h.scan, namespace, tokens)
+}
+
+// shrink queues what becomes of the lease rows after some of their tasks have ended.
+func (h *holds) shrink(t *tx) {
+	var gone, kept holdRows
+	for _, l := range h.all {
+		switch {
+		case l.left == len(l.ids):
+		case l.left == 0:
+			gone.add(l, l.part, nil, l.expiresAt)
+		default:
+			kept.add(l, l.part, func(i int) bool { return !l.ended[i] }, l.expiresAt)
+		}
+	}
+	if len(gone.tokens) > 0 {
+		t.queue("hold.drop", gone.tokens, gone.parts)
+	}
+	kept.update(t)
+}
+
+// holdRows are lease rows to be written.
+type holdRows struct {
+	tokens                 []int64
+	parts                  []int16
+	queues                 []int32
+	retainedAts, expiresAt []time.Time
+	workers, ids           []string
+	attempts, cancels      []*string
+}
+
+// add puts the tasks of l that stay pass into a row.
+func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt time.Time) {
+	r.tokens, r.parts, r.queues = append(r.tokens, l.token), append(r.parts, part), append(r.queues, l.q.id)
+	r.retainedAts, r.expiresAt = append(r.retainedAts, l.retainedAt), append(r.expiresAt, expiresAt)
+	r.workers = append(r.workers, l.worker)
+	if stay == nil {
+		return
+	}
+	var ids, cancels []int64
+	var attempts []int16
+	for i, id := range l.ids {
+		if !stay(i) {
+			continue
+		}
+		ids = append(ids, id)
+		if l.attempts != nil {
+			attempts = append(attempts, l.attempts[i])
+		}
+		if slices.Contains(l.cancels, id) {
+			cancels = append(cancels, id)
+		}
+	}
+	r.ids = append(r.ids, arrayText(ids))
+	r.attempts, r.cancels = append(r.attempts, arrayPtr(attempts)), append(r.cancels, arrayPtr(cancels))
+}
+
+func arrayPtr[N int16 | int64](s []N) *string {
+	if len(s) == 0 {
+		return nil
+	}
+	text := arrayText(s)
+	return &text
+}
+
+func (r *holdRows) update(t *tx) {
+	if len(r.tokens) > 0 {
+		t.queue("hold.keep", r.tokens, r.parts, r.ids, r.attempts, r.cancels, r.expiresAt)
+	}
+}
+
+func (r *holdRows) insert(t *tx) {
+	if len(r.tokens) > 0 {
+		t.queue("hold.split", r.tokens, r.parts, r.queues, r.retainedAts, r.expiresAt, r.workers, r.ids, r.attempts, r.cancels)
+	}
+}
+
+// facts is what the rows of a held task say.
+type facts struct {
+	task *queue.Task
+	life queue.Life // Status, Attempt and CancelRequested are the hold's to say
+}
+
+// factsByID gathers facts.
+type factsByID map[int64]facts
+
+func (f factsByID) scan(rows pgx.Rows) error {
+	var (
+		queueID                                int32
+		t                                      queue.Task
+		delayedAt, diesAt, sDelayedAt, sDiesAt *time.Time
+		first                                  int16
+		left                                   *int16
+		key                                    *string
+		headers, result, progress              []byte
+		stated                                 bool
+	)
+	err := rows.Scan(&queueID, &t.ID, &t.CreatedAt, &delayedAt, &diesAt, &t.Priority, &first, &key, &headers, (*[]byte)(&t.Payload),
+		&stated, &sDelayedAt, &sDiesAt, &left, &result, &progress)
+	if err != nil {
+		return err
+	}
+	if stated {
+		delayedAt, diesAt, first = sDelayedAt, sDiesAt, *left
+	}
+	t.CreatedAt, t.Key, t.Result, t.Progress = t.CreatedAt.UTC(), textOf(key), result, progress
+	if t.Headers, err = headersOf(headers); err != nil {
+		return err
+	}
+	f[t.ID] = facts{&t, queue.Life{DelayedAt: timeOf(delayedAt), DiesAt: timeOf(diesAt), Retries: int(first)}}
+	return nil
+}
+
+// HeartbeatTasks implements queue.Store. One call extends whatever a process holds; where it names some of the tasks of a
+// lease row only, the row is split.
+func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
+	const op = "heartbeat tasks"
+	out := make([]queue.Beat, len(beats))
+	var tokens []int64
+	for _, b := range beats {
+		tokens = append(tokens, b.Token)
+	}
+	slices.Sort(tokens)
+	tokens = slices.Compact(tokens)
+	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+		clear(out)
+		var h holds
+		h.queueLock(t, namespace, tokens)
+		if err := t.flush(ctx); err != nil {
+			return err
+		}
+		type group struct {
+			*hold
+			lease time.Duration
+		}
+		chosen := map[group][]bool{}
+		var progress progressRows
+		ev := events{}
+		missing := false
+		for i, b := range beats {
+			p, ok := h.find(b.ID, b.Token)
+			if !ok {
+				missing = true
+				out[i].Err = queue.ErrLeaseLost
+				continue
+			}
+			d := b.Lease
+			if d == 0 {
+				d = p.q.Lease
+			}
+			g := group{p.hold, d}
+			if chosen[g] == nil {
+				chosen[g] = make([]bool, len(p.ids))
+			}
+			chosen[g][p.i] = true
+			out[i] = queue.Beat{
+				Lease:           queue.Lease{Token: p.token, ExpiresAt: micros(h.now.Add(d)), Duration: d},
+				CancelRequested: p.cancelled(),
+			}
+			if len(b.Progress) > 0 {
+				progress.add(p, b.Progress)
+				ev.add(change{queue: p.q.id, keep: p.q.Events, kind: eventCodes[queue.EventProgress], worker: p.worker}, b.ID)
+			}
+		}
+		// Rows whose tasks all get the same new end are updated; else each end gets a row of its own.
+		var kept, split holdRows
+		lastPart := map[int64]int16{}
+		for _, l := range h.all {
+			lastPart[l.token] = max(lastPart[l.token], l.part)
+		}
+		beaten := map[*hold]int{}
+		for g, is := range chosen {
+			for _, b := range is {
+				if b {
+					beaten[g.hold]++
+				}
+			}
+		}
+		used := map[*hold]bool{}
+		for g, is := range chosen {
+			part := g.part
+			whole := !used[g.hold] && beaten[g.hold] == len(g.ids)
+			if !whole {
+				lastPart[g.token]++
+				part = lastPart[g.token]
+			}
+			rows := &split
+			if whole { // the first end of a row that is beaten as a whole stays in it
+				rows = &kept
+				used[g.hold] = true
+			}
+			rows.add(g.hold, part, func(i int) bool { return is[i] }, micros(h.now.Add(g.lease)))
+		}
+		for l, n := range beaten {
+			if n == len(l.ids) {
+				continue
+			}
+			kept.add(l, l.part, func(i int) bool {
+				for g, is := range chosen {
+					if g.hold == l && is[i] {
+						return false
+					}
+				}
+				return true
+			}, l.expiresAt)
+		}
+		kept.update(t)
+		split.insert(t)
+		progress.insert(t)
+		ev.insert(t, h.now)
+		if missing {
+			return s.explainLost(ctx, t, namespace, beats, out)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// explainLost tells tasks that are not there from those that another holds.
+func (s *Store) explainLost(ctx context.Context, t *tx, namespace string, beats []queue.Heartbeat, out []queue.Beat) error {
+	var ids []int64
+	for i, b := range beats {
+		if out[i].Err != nil {
+			ids = append(ids, b.ID)
+		}
+	}
+	there := map[int64]bool{}
+	err := t.read(ctx, "task.there", func(rows pgx.Rows) error {
+		var id int64
+		err := rows.Scan(&id)
+		there[id] = true
+		return err
+	}, namespace, ids)
+	for i, b := range beats {
+		switch {
+		case out[i].Err == nil:
+		case there[b.ID]:
+			out[i].Err = leaseLost(b.ID)
+		default:
+			out[i].Err = noTask(b.ID)
+		}
+	}
+	return err
+}
+
+type progressRows struct {
+	queues   []int32
+	ids      []int64
+	attempts []int16
+	progress [][]byte
+}
+
+func (r *progressRows) add(p spot, progress []byte) {
+	r.queues, r.ids = append(r.queues, p.q.id), append(r.ids, p.ids[p.i])
+	r.attempts, r.progress = append(r.attempts, int16(p.attempt())), append(r.progress, progress)
+}
+
+func (r *progressRows) insert(t *tx) {
+	if len(r.ids) > 0 {
+		t.queue("hold.progress", r.queues, r.ids, r.attempts, r.progress)
+	}
+}

@@ -1,0 +1,265 @@
+package postgres
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Bounds of one step of background work.
+const (
+	promoteStep = 2_000  // delayed rows
+	rescueStep  = 50     // lease rows
+	expireStep  = 2_000  // waiting rows
+	pruneStep   = 5_000  // finished rows
+	eventStep   = 10_000 // event rows
+)
+
+// Maintain implements queue.Store.
+func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
+	switch chore {
+	case queue.ChorePromote:
+		return s.promote(ctx)
+	case queue.ChoreRescue:
+		return s.rescue(ctx)
+	case queue.ChoreExpire:
+		return s.expire(ctx)
+	case queue.ChorePrune:
+		return s.prune(ctx)
+	case queue.ChoreFold:
+		return s.fold(ctx)
+	case queue.ChoreTick:
+		return s.tick(ctx)
+	}
+	return queue.Maintained{}, queue.Invalid("chore", "unknown chore "+string(chore))
+}
+
+// floors remember up to which time the rows of a table ordered by time have been dealt with, so that dead rows are not
+// read again. Rows may still appear below: now and then, paced by its cost, a step starts at the beginning.
+type floors struct {
+	mu sync.Mutex
+	at map[string]*floor
+}
+
+type floor struct {
+	time time.Time
+	next time.Time // when to start at the beginning again
+}
+
+func (f *floors) init() { f.at = map[string]*floor{} }
+
+// get is the floor of name, zero when it is time to start at the beginning.
+func (f *floors) get(name string) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l := f.at[name]; l != nil && time.Now().Before(l.next) {
+		return l.time
+	}
+	return time.Time{}
+}
+
+// set moves the floor of name after a step that began at began from used.
+func (f *floors) set(name string, used, to, began time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := f.at[name]
+	if l == nil {
+		l = &floor{}
+		f.at[name] = l
+	}
+	if used.IsZero() {
+		cost := time.Since(began)
+		l.time, l.next = to, time.Now().Add(max(startEvery, startShare*cost))
+	} else if to.After(l.time) {
+		l.time = to
+	}
+}
+
+// floorParam is t, or long ago, for statements that compare with a floor.
+func floorParam(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Unix(0, 0).UTC()
+	}
+	return t
+}
+
+func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
+	const op, name = "promote tasks", "promote"
+	var out queue.Maintained
+	var top time.Time
+	began, from := time.Now(), s.floors.get(name)
+	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+		out, top = queue.Maintained{}, from
+		t.queueRows("promote", func(rows pgx.Rows) error {
+			var w queue.Wake
+			var n int
+			var first, last, now time.Time
+			if err := rows.Scan(&w.Namespace, &w.Queue, &n, &first, &last, &now); err != nil {
+				return err
+			}
+			out.Moved += n
+			out.Woken = append(out.Woken, w)
+			out.Lag = max(out.Lag, now.Sub(first))
+			if last.After(top) {
+				top = last
+			}
+			return nil
+		}, floorParam(from), promoteStep)
+		t.queueRows("promote.next", nextIn(&out), floorParam(from))
+		return nil
+	})
+	if err != nil {
+		return out, err
+	}
+	s.floors.set(name, from, top, began)
+	out.More = out.Moved == promoteStep
+	s.notify.ready(out.Woken)
+	return out, nil
+}
+
+// nextIn reads (when, now) into out.NextIn.
+func nextIn(out *queue.Maintained) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var at *time.Time
+		var now time.Time
+		if err := rows.Scan(&at, &now); err != nil || at == nil {
+			return err
+		}
+		out.NextIn = max(at.Sub(now), time.Millisecond)
+		return nil
+	}
+}
+
+func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
+	const op, name = "rescue tasks", "rescue"
+	var out queue.Maintained
+	var m *moves
+	var top time.Time
+	began, from := time.Now(), s.floors.get(name)
+	rows := 0
+	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+		out, top = queue.Maintained{Moves: map[queue.Status]int{}}, from
+		var h holds
+		t.queueRows("hold.expired", h.scan, floorParam(from), rescueStep)
+		t.queueRows("hold.next", nextIn(&out), floorParam(from))
+		if err := t.flush(ctx); err != nil {
+			return err
+		}
+		rows = len(h.all)
+		m = newMoves(h.now)
+		if rows == 0 {
+			return errNothing
+		}
+		about := factsByID{}
+		var queues []int32
+		var ids []int64
+		for _, l := range h.all {
+			for _, id := range l.ids {
+				queues, ids = append(queues, l.q.id), append(ids, id)
+			}
+			if l.expiresAt.After(top) {
+				top = l.expiresAt
+			}
+			out.Lag = max(out.Lag, h.now.Sub(l.expiresAt))
+		}
+		if err := t.read(ctx, "hold.facts", about.scan, queues, ids); err != nil {
+			return err
+		}
+		for _, l := range h.all {
+			for i, id := range l.ids {
+				p := spot{l, i}
+				p.end()
+				f, ok := about[id]
+				if !ok {
+					continue // deleted by hand; the hold goes
+				}
+				next, err := m.rescue(p, f)
+				if err != nil {
+					return err
+				}
+				out.Moved++
+				out.Moves[next.Status]++
+			}
+		}
+		h.shrink(t)
+		m.write(t)
+		return nil
+	})
+	if quietly(err) != nil {
+		return out, err
+	}
+	s.floors.set(name, from, top, began)
+	out.More = rows == rescueStep
+	out.Woken = m.woken
+	s.notify.ready(m.woken)
+	return out, nil
+}
+
+// rescue takes a task back from a hold that ran out.
+func (m *moves) rescue(p spot, f facts) (queue.Life, error) {
+	life, held := f.life, p.life()
+	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested
+	next, err := p.q.Moved(life, queue.MoveLeaseLost, queue.Circumstances{Now: m.now, Jitter: rand.Float64()})
+	if err != nil {
+		return life, err
+	}
+	result := queue.ErrorJSON(queue.LeaseExpired)
+	m.ended(p, f, next, queue.MoveLeaseLost, 0, result)
+	m.failure(p.q.id, f.task.ID, life.Attempt, p.worker, result)
+	return next, nil
+}
+
+func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
+	const op = "expire tasks"
+	var out queue.Maintained
+	for _, name := range []string{"expire.ready", "expire.delayed"} {
+		began, from := time.Now(), s.floors.get(name)
+		var top time.Time
+		moved := 0
+		err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+			top, moved = from, 0
+			var (
+				queues   []int32
+				ids      []int64
+				attempts []int16
+				late     []bool
+			)
+			var now time.Time
+			t.queueRows("clock", func(rows pgx.Rows) error { return rows.Scan(&now) })
+			err := t.read(ctx, name, func(rows pgx.Rows) error {
+				var q int32
+				var id int64
+				var attempt int16
+				var diesAt time.Time
+				var delayed bool
+				err := rows.Scan(&q, &id, &attempt, &diesAt, &delayed)
+				queues, ids, attempts, late = append(queues, q), append(ids, id), append(attempts, attempt), append(late, delayed)
+				if diesAt.After(top) {
+					top = diesAt
+				}
+				return err
+			}, floorParam(from), expireStep)
+			if err != nil {
+				return err
+			}
+			if moved = len(ids); moved == 0 {
+				return errNothing
+			}
+			out.Lag = max(out.Lag, now.Sub(top))
+			t.queue("expire.done", micros(now), queues, ids, attempts, late)
+			return nil
+		})
+		if quietly(err) != nil {
+			return out, err
+		}
+		s.floors.set(name, from, top, began)
+		out.Moved += moved
+		out.More = out.More || moved == expireStep
+	}
+	return out, nil
+}

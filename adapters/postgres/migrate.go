@@ -1,0 +1,466 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// MigrationState says how a migration of the program and one of the database relate.
+type MigrationState string
+
+// The states of a migration.
+const (
+	MigrationApplied MigrationState = "applied"
+	MigrationPending MigrationState = "pending"
+	// MigrationChanged was applied with another text than this program has.
+	MigrationChanged MigrationState = "changed"
+	// MigrationUnknown was applied by a newer program.
+	MigrationUnknown MigrationState = "unknown"
+)
+
+// Migration is one numbered step of the schema.
+type Migration struct {
+	Version int
+	Name    string
+	// Checksum is the SHA-256 of its text in hex: the database's where it was applied, else this program's.
+	Checksum string
+	State    MigrationState
+	// AppliedAt by the database's clock; zero while it is pending.
+	AppliedAt time.Time
+}
+
+// MigrateOption changes how MigrateUp and MigrateDown work.
+type MigrateOption interface{ applyMigrate(*migrateOptions) }
+
+type migrateOptions struct{ dryRun bool }
+
+type migrateOptionFunc func(*migrateOptions)
+
+func (f migrateOptionFunc) applyMigrate(o *migrateOptions) { f(o) }
+
+// DryRun checks all that can be checked and tells what would be done, and changes nothing.
+func DryRun() MigrateOption { return migrateOptionFunc(func(o *migrateOptions) { o.dryRun = true }) }
+
+// Bounds of a step. A step that waits for a lock keeps everyone behind it waiting too, so it waits briefly and tries again.
+const (
+	stepTimeout     = 10 * time.Minute
+	stepTries       = 20
+	stepLockTimeout = "3s"
+	stepMaxBackoff  = 2 * time.Second
+)
+
+// SchemaVersion is the version of the schema that this program works with: that of its last migration.
+func SchemaVersion() int { return len(scripts()) }
+
+// MigrateUp brings the schema to this program's version and returns the migrations that it applied; none when there was
+// nothing to do. It creates the schema where it is missing. Each migration is one transaction under an advisory lock: any
+// number of installers may run at once, and a failure leaves the schema at the version before. Waiting for the locks of
+// running work is bounded and repeated.
+//
+// ErrDenied says what to grant. ErrUnavailable: the schema is newer than this program, which then touches nothing.
+// ErrConflict: an applied migration is not this program's (see ValidateMigrations).
+func (s *Store) MigrateUp(ctx context.Context, opts ...MigrateOption) ([]Migration, error) {
+	const op = "migrate up"
+	if gather(opts).dryRun {
+		var pending []Migration
+		err := s.step(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
+			all, err := s.examine(ctx, t)
+			pending = slices.DeleteFunc(all, func(m Migration) bool { return m.State != MigrationPending })
+			if err != nil || len(pending) == 0 {
+				return err
+			}
+			_, err = s.rights(ctx, t)
+			return err
+		})
+		return pending, err
+	}
+	var done []Migration
+	for {
+		var applied *Migration
+		err := s.step(ctx, op, false, func(ctx context.Context, t pgx.Tx) (err error) {
+			applied, err = s.stepUp(ctx, t)
+			return err
+		})
+		if err != nil || applied == nil {
+			return done, err
+		}
+		done = append(done, *applied)
+	}
+}
+
+// MigrateDown takes the schema back to toVersion (0 = nothing of pgqueue is left but the empty schema) and returns the
+// migrations that it undid, newest first. What the undone migrations kept is lost. Each step is one transaction, as in
+// MigrateUp; errors are the same.
+func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateOption) ([]Migration, error) {
+	const op = "migrate down"
+	if toVersion < 0 || toVersion > SchemaVersion() {
+		return nil, &queue.Error{
+			Op: op, Kind: queue.KindInvalid, Field: "version",
+			Msg: fmt.Sprintf("a version from 0 to %d is needed, this is %d", SchemaVersion(), toVersion),
+		}
+	}
+	if gather(opts).dryRun {
+		var undo []Migration
+		err := s.step(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
+			all, err := s.examine(ctx, t)
+			undo = slices.DeleteFunc(all, func(m Migration) bool { return m.State == MigrationPending || m.Version <= toVersion })
+			slices.Reverse(undo)
+			return err
+		})
+		return undo, err
+	}
+	var done []Migration
+	for {
+		var undone *Migration
+		err := s.step(ctx, op, false, func(ctx context.Context, t pgx.Tx) (err error) {
+			undone, err = s.stepDown(ctx, t, toVersion)
+			return err
+		})
+		if err != nil || undone == nil {
+			return done, err
+		}
+		done = append(done, *undone)
+	}
+}
+
+// MigrationStatus tells of every migration of the program and of the database, in order.
+func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
+	var all []Migration
+	err := s.step(ctx, "migration status", true, func(ctx context.Context, t pgx.Tx) (err error) {
+		all, err = s.compare(ctx, t)
+		return err
+	})
+	return all, err
+}
+
+// ValidateMigrations reports whether the database has all migrations of this program, with their very text, and no
+// others: ErrConflict for a changed one, ErrUnavailable when the schema is older or newer.
+func (s *Store) ValidateMigrations(ctx context.Context) error {
+	const op = "validate migrations"
+	return s.step(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
+		all, err := s.examine(ctx, t)
+		if err != nil {
+			return err
+		}
+		return s.versionFault(countApplied(all))
+	})
+}
+
+// MigrationSQL is what MigrateUp runs on an empty database, or MigrateDown to take all of it away, as a script for psql:
+// to be read, or to be run by somebody with the rights. It needs no database.
+func (s *Store) MigrationSQL(up bool) string {
+	var b strings.Builder
+	schema := pgx.Identifier{s.opt.schema}.Sanitize()
+	all := slices.Clone(scripts())
+	if !up {
+		slices.Reverse(all)
+	}
+	for i, m := range all {
+		direction, text := "down", m.down
+		if up {
+			direction, text = "up", m.up
+		}
+		fmt.Fprintf(&b, "-- migration %d %s, %s\nbegin;\n", m.version, m.name, direction)
+		if up && i == 0 {
+			fmt.Fprintf(&b, "create schema if not exists %s;\n%s;\n", schema, strings.TrimSpace(s.sql.get("migrate.table")))
+		}
+		fmt.Fprintf(&b, "%s\n", strings.TrimSpace(inSchema(s.opt.schema, text)))
+		switch {
+		case up:
+			fmt.Fprintf(&b, "insert into %s.migration (version, name, checksum) values (%d, '%s', '%s');\n", schema, m.version, m.name, m.checksum)
+		case m.version > 1:
+			fmt.Fprintf(&b, "delete from %s.migration where version = %d;\n", schema, m.version)
+		default:
+			fmt.Fprintf(&b, "%s;\n", strings.TrimSpace(withoutComments(s.sql.get("migrate.leave"))))
+		}
+		b.WriteString("commit;\n\n")
+	}
+	return b.String()
+}
+
+// checkVersion reports whether the schema is of this program's version; it only reads one row.
+func (s *Store) checkVersion(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	var version int
+	err := s.pool.QueryRow(ctx, s.sql.get("migrate.version")).Scan(&version)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42P01" || pg.Code == "3F000") {
+		return s.versionFault(0)
+	}
+	if err != nil {
+		return translate("check schema version", err)
+	}
+	return s.versionFault(version)
+}
+
+// versionFault is why a program does not work on a schema of this version; nil when it does.
+func (s *Store) versionFault(version int) error {
+	e := &queue.Error{Kind: queue.KindUnavailable, Subject: "schema " + s.opt.schema}
+	switch want := SchemaVersion(); {
+	case version == want:
+		return nil
+	case version == 0:
+		e.Msg = "there are no tables of pgqueue yet; run: pgqueue migrate up"
+	case version < want:
+		e.Msg = fmt.Sprintf("schema is older than this program (version %d < %d); run: pgqueue migrate up", version, want)
+	default:
+		e.Msg = fmt.Sprintf("schema is newer than this program (version %d > %d); upgrade the program", version, want)
+	}
+	return e
+}
+
+func gather(opts []MigrateOption) (o migrateOptions) {
+	for _, opt := range opts {
+		opt.applyMigrate(&o)
+	}
+	return o
+}
+
+// stepUp applies the next pending migration; nil when there is none.
+func (s *Store) stepUp(ctx context.Context, t pgx.Tx) (*Migration, error) {
+	all, err := s.examine(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(m Migration) bool { return m.State == MigrationPending })
+	if i < 0 {
+		return nil, nil
+	}
+	m, next := all[i], scripts()[i]
+	there, err := s.rights(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	text := inSchema(s.opt.schema, next.up)
+	if m.Version == 1 {
+		text = s.sql.get("migrate.table") + ";\n" + text
+		if !there {
+			text = "create schema " + pgx.Identifier{s.opt.schema}.Sanitize() + ";\n" + text
+		}
+	}
+	if err := runScript(ctx, t, text); err != nil {
+		return nil, err
+	}
+	err = t.QueryRow(ctx, s.sql.get("migrate.record"), pgx.QueryExecModeExec, m.Version, m.Name, m.Checksum).Scan(&m.AppliedAt)
+	m.State = MigrationApplied
+	return &m, err
+}
+
+// stepDown undoes the last applied migration above toVersion; nil when there is none.
+func (s *Store) stepDown(ctx context.Context, t pgx.Tx, toVersion int) (*Migration, error) {
+	all, err := s.examine(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	last := countApplied(all)
+	if last <= toVersion {
+		return nil, nil
+	}
+	m := all[last-1]
+	if err := runScript(ctx, t, inSchema(s.opt.schema, scripts()[last-1].down)); err != nil {
+		return nil, err
+	}
+	if m.Version == 1 {
+		_, err = t.Exec(ctx, s.sql.get("migrate.leave"), pgx.QueryExecModeExec)
+	} else {
+		_, err = t.Exec(ctx, s.sql.get("migrate.forget"), pgx.QueryExecModeExec, m.Version)
+	}
+	m.State, m.AppliedAt = MigrationPending, time.Time{}
+	return &m, err
+}
+
+// examine is compare, and refuses a database that this program must not touch.
+func (s *Store) examine(ctx context.Context, t pgx.Tx) ([]Migration, error) {
+	all, err := s.compare(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if n := countApplied(all); n > SchemaVersion() {
+		return nil, s.versionFault(n)
+	}
+	pending := 0
+	for _, m := range all {
+		switch {
+		case m.State == MigrationChanged:
+			return nil, &queue.Error{
+				Kind: queue.KindConflict, Subject: fmt.Sprintf("migration %d %s", m.Version, m.Name),
+				Msg: fmt.Sprintf("was applied to schema %s with another text (checksum %.12s…, here %.12s…); "+
+					"migrations are append-only: use the program that applied it, or restore the schema", s.opt.schema,
+					m.Checksum, scripts()[m.Version-1].checksum),
+			}
+		case m.State == MigrationPending:
+			pending = m.Version
+		case pending > 0:
+			return nil, &queue.Error{
+				Kind: queue.KindConflict, Subject: fmt.Sprintf("migration %d", pending),
+				Msg: fmt.Sprintf("is missing in schema %s although %d is applied; its table migration was changed by hand", s.opt.schema, m.Version),
+			}
+		}
+	}
+	return all, nil
+}
+
+// countApplied is the version of the schema.
+func countApplied(all []Migration) int {
+	version := 0
+	for _, m := range all {
+		if m.State != MigrationPending {
+			version = m.Version
+		}
+	}
+	return version
+}
+
+// compare lays the program's migrations and the database's beside each other.
+func (s *Store) compare(ctx context.Context, t pgx.Tx) ([]Migration, error) {
+	all := make([]Migration, 0, SchemaVersion())
+	for _, m := range scripts() {
+		all = append(all, Migration{Version: m.version, Name: m.name, Checksum: m.checksum, State: MigrationPending})
+	}
+	var there bool
+	if err := t.QueryRow(ctx, s.sql.get("migrate.exists"), pgx.QueryExecModeExec, s.opt.schema).Scan(&there); err != nil || !there {
+		return all, err
+	}
+	rows, err := t.Query(ctx, s.sql.get("migrate.applied"), pgx.QueryExecModeExec)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		m := Migration{State: MigrationApplied}
+		if err := rows.Scan(&m.Version, &m.Name, &m.Checksum, &m.AppliedAt); err != nil {
+			return nil, err
+		}
+		m.AppliedAt = m.AppliedAt.UTC()
+		if m.Version > SchemaVersion() {
+			m.State = MigrationUnknown
+			all = append(all, m)
+			continue
+		}
+		if m.Checksum != all[m.Version-1].Checksum {
+			m.State = MigrationChanged
+		}
+		all[m.Version-1] = m
+	}
+	return all, rows.Err()
+}
+
+// rights tells whether the schema is there, and refuses with what to grant when the role may not build in it.
+func (s *Store) rights(ctx context.Context, t pgx.Tx) (there bool, err error) {
+	var owner, role, database string
+	var mayBuild, mayCreate bool
+	err = t.QueryRow(ctx, s.sql.get("migrate.rights"), pgx.QueryExecModeExec, s.opt.schema).
+		Scan(&there, &owner, &role, &database, &mayBuild, &mayCreate)
+	if err != nil {
+		return false, err
+	}
+	id := func(name string) string { return pgx.Identifier{name}.Sanitize() }
+	e := &queue.Error{Kind: queue.KindDenied, Subject: "schema " + s.opt.schema}
+	switch {
+	case there && !mayBuild:
+		e.Msg = fmt.Sprintf("role %s may not create tables in it; as %s run: grant create, usage on schema %s to %s",
+			id(role), id(owner), id(s.opt.schema), id(role))
+	case !there && !mayCreate:
+		e.Msg = fmt.Sprintf("is not there and role %s may not create it; as a superuser or the owner of database %s run: "+
+			"create schema %s authorization %s", id(role), id(database), id(s.opt.schema), id(role))
+	default:
+		return there, nil
+	}
+	return there, e
+}
+
+// runScript runs text, which may be many statements, within t.
+func runScript(ctx context.Context, t pgx.Tx, text string) error {
+	return t.Conn().PgConn().Exec(ctx, text).Close()
+}
+
+// step runs do in one transaction, under the lock of installers unless it only reads, and again after a transient fault.
+// do may run several times.
+func (s *Store) step(ctx context.Context, op string, readOnly bool, do func(context.Context, pgx.Tx) error) error {
+	backoff := 50 * time.Millisecond
+	for try := 1; ; try++ {
+		err := s.tryStep(ctx, readOnly, do)
+		if err == nil || try == stepTries || ctx.Err() != nil || !transient(err) {
+			return s.stepFault(op, err)
+		}
+		s.opt.logger.WarnContext(ctx, "a migration had to wait and tries again", "try", try, "error", err)
+		select {
+		case <-ctx.Done():
+			return s.stepFault(op, err)
+		case <-time.After(time.Duration((0.5 + rand.Float64()) * float64(backoff))):
+		}
+		backoff = min(2*backoff, stepMaxBackoff)
+	}
+}
+
+func (s *Store) tryStep(ctx context.Context, readOnly bool, do func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return &connectError{err}
+	}
+	defer conn.Release()
+	// Read committed, whatever the role's default: what is read after the lock must be what is there then.
+	o := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+	if readOnly {
+		o = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	}
+	t, err := conn.BeginTx(ctx, o)
+	if err != nil {
+		return err
+	}
+	// On its own deadline: the caller's may be why we are here. After a commit it does nothing.
+	defer func() {
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = t.Rollback(rctx)
+	}()
+	if !readOnly {
+		// The queue of installers may be long, that for tables must be short. Nothing of the role's settings, nor of a
+		// search_path, may bend a migration.
+		const free = "set local lock_timeout = 0; set local statement_timeout = 0; set local search_path = pg_catalog, pg_temp"
+		if err := runScript(ctx, t, free); err != nil {
+			return err
+		}
+		if _, err := t.Exec(ctx, s.sql.get("migrate.lock"), pgx.QueryExecModeExec, s.installKey()); err != nil {
+			return err
+		}
+		if err := runScript(ctx, t, "set local lock_timeout = '"+stepLockTimeout+"'"); err != nil {
+			return err
+		}
+	}
+	if err := do(ctx, t); err != nil {
+		return err
+	}
+	return t.Commit(ctx)
+}
+
+// installKey is the advisory lock of a schema's installers.
+func (s *Store) installKey() int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte("pgqueue migrate " + s.opt.schema))
+	return int64(h.Sum64())
+}
+
+// stepFault is translate, with what to do where a privilege is missing.
+func (s *Store) stepFault(op string, err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
+		return &queue.Error{
+			Op: op, Kind: queue.KindDenied, Subject: "schema " + s.opt.schema,
+			Msg: "the role may not; run migrations as the role that owns the schema and its tables", Err: err,
+		}
+	}
+	return translate(op, err)
+}

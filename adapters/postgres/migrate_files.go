@@ -1,0 +1,87 @@
+package postgres
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// script is one embedded migration, written for the default schema.
+type script struct {
+	version  int
+	name     string
+	up, down string
+	checksum string // of up: what it built is what must not differ
+}
+
+// scripts are the migrations of this program in order: version n is scripts()[n-1]. A fault in the files is a defect,
+// so it panics.
+var scripts = sync.OnceValue(func() []script {
+	found, err := readScripts(migrationFiles)
+	if err != nil {
+		panic(err)
+	}
+	return found
+})
+
+// readScripts reads migrations/NNNN_name.{up,down}.sql and checks that they are whole: versions from 1 on without a
+// gap, each with both directions.
+func readScripts(files fs.FS) ([]script, error) {
+	paths, err := fs.Glob(files, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	byVersion := map[int]*script{}
+	for _, path := range paths {
+		b, err := fs.ReadFile(files, path)
+		if err != nil {
+			return nil, err
+		}
+		base, up := strings.CutSuffix(strings.TrimPrefix(path, "migrations/"), ".up.sql")
+		base, down := strings.CutSuffix(base, ".down.sql")
+		number, name, named := strings.Cut(base, "_")
+		version, err := strconv.Atoi(number)
+		if err != nil || up == down || !named || name == "" || len(number) != 4 || version < 1 {
+			return nil, fmt.Errorf("%s is not called NNNN_name.up.sql or NNNN_name.down.sql", path)
+		}
+		s := byVersion[version]
+		if s == nil {
+			s = &script{version: version, name: name}
+			byVersion[version] = s
+		}
+		if s.name != name {
+			return nil, fmt.Errorf("migration %d has two names, %s and %s", version, s.name, name)
+		}
+		// A checkout may have turned the line ends; the migration is the same.
+		text := strings.ReplaceAll(string(b), "\r\n", "\n")
+		if up {
+			sum := sha256.Sum256([]byte(text))
+			s.up, s.checksum = text, hex.EncodeToString(sum[:])
+		} else {
+			s.down = text
+		}
+	}
+	out := make([]script, 0, len(byVersion))
+	for _, s := range byVersion {
+		if s.up == "" || s.down == "" {
+			return nil, fmt.Errorf("migration %d %s lacks a direction", s.version, s.name)
+		}
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(a, b script) int { return a.version - b.version })
+	for i, s := range out {
+		if s.version != i+1 {
+			return nil, fmt.Errorf("migration %d is missing", i+1)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,293 @@
+-- The storage of pgqueue: a task's payload is written once; where its narrow row lies says what it is doing.
+--
+--   task     what was asked for, immutable                       (partitioned by id, dropped when past retention)
+--   ready    can be retained now, in the order of turn           status new or retry
+--   delayed  waits for its time                                  status new or retry
+--   lease    one row for what one retain took                    status retained
+--   done     how it ended                                        (partitioned by task_id, dropped with task)
+--   state    what moved since: attempts, retries, the last turn  only tasks that did not go straight through
+--
+-- Moving is delete + insert in one statement or transaction. Statuses are smallint: 1 new, 2 retry, 3 retained,
+-- 4 released, 5 failed, 6 expired, 7 cancelled; 0 stands for "not there". Durations are bigint nanoseconds.
+-- Every hot table carries queue_id, first in its key, so that the schema can be distributed by queue.
+
+-- The one clock. Tests of time replace this function; nothing else asks for the time.
+create function pgqueue.clock() returns timestamptz
+    language sql volatile parallel safe as 'select pg_catalog.clock_timestamp()';
+
+create function pgqueue.nanos(n bigint) returns interval
+    language sql immutable parallel safe as 'select pg_catalog.make_interval(secs => n / 1000000000.0::float8)';
+
+create table pgqueue.queue (
+    id              integer generated always as identity primary key,
+    namespace       text        not null check (namespace ~ '^[a-z][a-z0-9_-]{0,62}$'),
+    name            text        not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$'),
+    ttl             bigint      not null check (ttl >= 0),
+    retries         integer     not null check (retries between 0 and 1000),
+    retry_delay     bigint      not null check (retry_delay >= 0),
+    backoff         text        not null check (backoff in ('exponential', 'linear', 'constant')),
+    retry_max_delay bigint      not null check (retry_max_delay >= 0),
+    lease           bigint      not null check (lease > 0),
+    concurrency     integer     not null check (concurrency >= 0),
+    retention       bigint      not null check (retention >= 0),
+    paused          boolean     not null,
+    events          boolean     not null,
+    version         bigint      not null default 1,
+    created_at      timestamptz not null,
+    updated_at      timestamptz not null,
+    deleted_at      timestamptz
+);
+create unique index queue_name on pgqueue.queue (namespace, name) where deleted_at is null;
+create index queue_deleted on pgqueue.queue (id) where deleted_at is not null;
+
+-- How long finished tasks stay: retention if set, else ttl if set, else 7 days.
+create function pgqueue.stay(retention bigint, ttl bigint) returns interval
+    language sql immutable parallel safe as
+    'select pgqueue.nanos(case when retention > 0 then retention when ttl > 0 then ttl else 604800000000000 end)';
+
+-- The priorities that a queue has seen: what a retain loops over. Rows leave with their queue only.
+create table pgqueue.lane (
+    queue_id integer  not null,
+    priority smallint not null,
+    primary key (queue_id, priority)
+);
+
+-- One sequence for ids and turns: a task that is ready when it is created has its id as its turn.
+create sequence pgqueue.turn as bigint cache 1;
+create sequence pgqueue.token as bigint cache 1;
+
+create table pgqueue.task (
+    id         bigint      not null,
+    created_at timestamptz not null,
+    delayed_at timestamptz,
+    dies_at    timestamptz,
+    queue_id   integer     not null,
+    priority   smallint    not null,
+    retries    smallint    not null,
+    key        text,
+    headers    json,
+    payload    json        not null,
+    primary key (queue_id, id)
+) partition by range (id);
+
+create table pgqueue.done (
+    task_id     bigint      not null,
+    finished_at timestamptz not null,
+    started_at  timestamptz,
+    token       bigint      not null, -- 0 when nobody held it
+    queue_id    integer     not null,
+    status      smallint    not null check (status between 4 and 7),
+    attempt     smallint    not null,
+    worker      text,
+    result      json,
+    primary key (queue_id, task_id)
+) partition by range (task_id);
+-- Failures are what operators look for; successes need no second index.
+create index done_unwell on pgqueue.done (queue_id, status, task_id) where status <> 4;
+-- Rows arrive in the order of finished_at: a block range index finds what is past retention for next to nothing.
+create index done_finished on pgqueue.done using brin (finished_at) with (pages_per_range = 32, autosummarize = on);
+
+-- The partitions of task and done, by the ids [lower, upper).
+create table pgqueue.part (
+    lower      bigint      primary key,
+    upper      bigint      not null check (upper > lower),
+    created_at timestamptz not null
+);
+
+create table pgqueue.ready (
+    turn     bigint      not null,
+    task_id  bigint      not null,
+    queue_id integer     not null,
+    priority smallint    not null,
+    attempt  smallint    not null, -- attempts that failed so far; above 0 there is a state row
+    dies_at  timestamptz,
+    primary key (queue_id, priority, turn)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+        autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000);
+create index ready_dies on pgqueue.ready (dies_at) where dies_at is not null;
+
+create table pgqueue.delayed (
+    due_at   timestamptz not null,
+    task_id  bigint      not null,
+    queue_id integer     not null,
+    priority smallint    not null,
+    attempt  smallint    not null,
+    dies_at  timestamptz,
+    primary key (due_at, task_id)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+create index delayed_dies on pgqueue.delayed (dies_at) where dies_at is not null;
+
+create table pgqueue.lease (
+    token       bigint      not null,
+    part        smallint    not null default 0, -- above 0 where heartbeats of some of the tasks split the row
+    queue_id    integer     not null,
+    retained_at timestamptz not null,
+    expires_at  timestamptz not null,
+    worker      text        not null,
+    task_ids    bigint[]    not null,
+    attempts    smallint[],                     -- beside task_ids; null = all 1
+    cancels     bigint[],                       -- those of task_ids whose holder was asked to stop
+    primary key (token, part)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+create index lease_expires on pgqueue.lease (expires_at);
+create index lease_queue on pgqueue.lease (queue_id);
+
+create table pgqueue.state (
+    queue_id   integer  not null,
+    task_id    bigint   not null,
+    turn       bigint,               -- of its ready row, when not its id
+    delayed_at timestamptz,
+    dies_at    timestamptz,
+    started_at timestamptz,
+    token      bigint   not null default 0, -- of the last hold that ended
+    attempt    smallint not null,
+    retries    smallint not null,
+    worker     text,
+    result     json,
+    progress   json,
+    primary key (queue_id, task_id)
+);
+
+create table pgqueue.task_error (
+    queue_id integer     not null,
+    task_id  bigint      not null,
+    id       bigint      generated always as identity,
+    attempt  smallint    not null,
+    at       timestamptz not null,
+    worker   text        not null,
+    error    json        not null,
+    primary key (queue_id, task_id, id)
+);
+
+create table pgqueue.task_key (
+    queue_id    integer not null,
+    key         text    not null,
+    task_id     bigint  not null,
+    fingerprint bytea   not null, -- of the compacted payload
+    primary key (queue_id, key)
+);
+
+-- What happened, one row a statement and queue. It is the feed of events and the source of the counts: was -> is, n times.
+-- Append-only; read by what a snapshot has not seen, so that late commits are never skipped.
+create table pgqueue.event (
+    xid      xid8        not null default pg_current_xact_id(),
+    id       bigint      generated always as identity,
+    at       timestamptz not null,
+    queue_id integer     not null,
+    kind     smallint    not null, -- 0 = only counts
+    was      smallint    not null,
+    "is"     smallint    not null,
+    n        integer     not null,
+    delayed  integer     not null default 0, -- by how much the delayed rows grew
+    worker   text,
+    task_ids bigint[],              -- null where the queue keeps no events
+    primary key (xid, id)
+);
+create index event_at on pgqueue.event using brin (at) with (pages_per_range = 16, autosummarize = on);
+
+-- The counts up to a snapshot; what that snapshot has not seen is added from event.
+create table pgqueue.fold (
+    one       boolean     primary key default true check (one),
+    seen      pg_snapshot not null,
+    pruned    xid8        not null -- events below are gone
+);
+insert into pgqueue.fold (seen, pruned) select pg_current_snapshot(), pg_snapshot_xmin(pg_current_snapshot());
+
+create table pgqueue.queue_count (
+    queue_id      integer     primary key,
+    new           bigint      not null default 0,
+    retry         bigint      not null default 0,
+    retained      bigint      not null default 0,
+    released      bigint      not null default 0,
+    failed        bigint      not null default 0,
+    expired       bigint      not null default 0,
+    cancelled     bigint      not null default 0,
+    delayed       bigint      not null default 0,
+    created_sum   bigint      not null default 0, -- ever created and finished, now and at two moments: what the rates
+    finished_sum  bigint      not null default 0, -- of the last minute are told from
+    created_mark  bigint      not null default 0,
+    finished_mark bigint      not null default 0,
+    created_next  bigint      not null default 0,
+    finished_next bigint      not null default 0,
+    next_at       timestamptz not null,
+    marked_at     timestamptz not null
+) with (fillfactor = 50);
+
+create table pgqueue.ticker (
+    id            integer generated always as identity primary key,
+    namespace     text        not null check (namespace ~ '^[a-z][a-z0-9_-]{0,62}$'),
+    name          text        not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$'),
+    period        bigint      not null check (period >= 0),
+    cron          text        not null,
+    timezone      text        not null,
+    queue         text        not null, -- '' = only for listeners
+    payload       json        not null,
+    misfire       text        not null check (misfire in ('skip', 'once', 'all')),
+    misfire_limit integer     not null check (misfire_limit between 1 and 1000),
+    overlap       text        not null check (overlap in ('allow', 'skip')),
+    paused        boolean     not null,
+    last_at       timestamptz,          -- nominal time of the last tick
+    next_at       timestamptz,          -- null while paused
+    anchor        timestamptz not null,
+    version       bigint      not null default 1,
+    created_at    timestamptz not null,
+    updated_at    timestamptz not null,
+    unique (namespace, name)
+) with (fillfactor = 70);
+-- Two kinds of due: those that make tasks (background work), those that wait for a listener of their namespace.
+create index ticker_due on pgqueue.ticker (next_at) where queue <> '' and next_at is not null;
+create index ticker_due_listen on pgqueue.ticker (namespace, next_at) where queue = '' and next_at is not null;
+
+create table pgqueue.tick (
+    id         bigint      generated always as identity primary key,
+    ticker_id  integer     not null references pgqueue.ticker on delete cascade,
+    at         timestamptz not null, -- nominal
+    fired_at   timestamptz not null,
+    queue_id   integer,
+    task_id    bigint,
+    skipped    boolean     not null default false,
+    manual     boolean     not null default false,
+    held_until timestamptz,          -- taken by a listener, not yet settled
+    payload    json        not null
+);
+-- Exactly one tick a nominal time: the last guard.
+create unique index tick_once on pgqueue.tick (ticker_id, at) where not manual;
+create index tick_held on pgqueue.tick (held_until) where held_until is not null;
+create index tick_last on pgqueue.tick (ticker_id, id);
+
+-- One task with its present status: the place of its rows told as the contract's words. For lists and single looks; the
+-- hot path never reads it. Finished tasks past retention are not shown, though their rows may still be there.
+create view pgqueue.task_now as
+select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.headers, t.payload, t.created_at,
+       coalesce(d.result, s.result) as result,
+       coalesce(d.status, case when l.token is not null then 3 when s.attempt > 0 then 2 else 1 end)::smallint as status,
+       coalesce(d.worker, l.worker, s.worker) as worker,
+       case when s.task_id is null then t.delayed_at else s.delayed_at end as delayed_at,
+       case when s.task_id is null then t.dies_at else s.dies_at end as dies_at,
+       coalesce(d.started_at, l.retained_at, s.started_at) as started_at,
+       d.finished_at,
+       coalesce(s.retries, t.retries) as retries,
+       case when d.task_id is not null then d.attempt
+            when l.token is not null then coalesce(l.attempts[array_position(l.task_ids, t.id)], 1)
+            else coalesce(s.attempt, 0) end as attempt,
+       s.progress, coalesce(t.id = any (l.cancels), false) as cancel_requested,
+       l.token, l.expires_at,
+       coalesce(s.turn, t.id) as turn, s.task_id is not null as stated,
+       coalesce(d.token, s.token, 0) as last_token,
+       t.retries as first_retries
+from pgqueue.task t
+join pgqueue.queue q on q.id = t.queue_id and q.deleted_at is null
+left join pgqueue.state s on s.queue_id = t.queue_id and s.task_id = t.id
+left join pgqueue.done d on d.queue_id = t.queue_id and d.task_id = t.id
+left join pgqueue.ready r on d.task_id is null
+    and r.queue_id = t.queue_id and r.priority = t.priority and r.turn = coalesce(s.turn, t.id)
+left join pgqueue.delayed y on d.task_id is null and r.task_id is null
+    and y.due_at = case when s.task_id is null then t.delayed_at else s.delayed_at end and y.task_id = t.id
+left join lateral (
+    select l.token, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels
+    from pgqueue.lease l
+    where d.task_id is null and r.task_id is null and y.task_id is null
+      and l.queue_id = t.queue_id and t.id = any (l.task_ids)
+    limit 1
+) l on true
+where d.task_id is null or d.finished_at + pgqueue.stay(q.retention, q.ttl) > pgqueue.clock();

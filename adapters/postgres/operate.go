@@ -1,0 +1,263 @@
+package postgres
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// bulkStep is how many tasks of a selection move in one transaction.
+const bulkStep = 500
+
+// CancelTasks implements queue.Store.
+func (s *Store) CancelTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
+	return s.bulk(ctx, namespace, sel, bulkCancel)
+}
+
+// RetryTasks implements queue.Store.
+func (s *Store) RetryTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
+	return s.bulk(ctx, namespace, sel, bulkRetry)
+}
+
+// DeleteTasks implements queue.Store.
+func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
+	return s.bulk(ctx, namespace, sel, bulkDelete)
+}
+
+// operation is a bulk operation of an operator.
+type operation struct {
+	op    string
+	move  queue.Move // "" deletes
+	takes func(queue.Status) bool
+}
+
+var (
+	bulkCancel = operation{"cancel tasks", queue.MoveCancel, func(s queue.Status) bool { return queue.Allowed(s, queue.MoveCancel) }}
+	bulkRetry  = operation{"retry tasks", queue.MoveRetry, func(s queue.Status) bool { return queue.Allowed(s, queue.MoveRetry) }}
+	bulkDelete = operation{"delete tasks", "", func(s queue.Status) bool { return s != queue.StatusRetained }}
+)
+
+func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection, o operation) (queue.Bulk, error) {
+	total := queue.Bulk{Errs: map[int64]error{}}
+	step := func(ids []int64) error {
+		b, err := s.bulkStep(ctx, namespace, ids, sel.DryRun, o)
+		total.Matched += b.Matched
+		total.Moved += b.Moved
+		if len(sel.IDs) > 0 {
+			maps.Copy(total.Errs, b.Errs)
+		}
+		return err
+	}
+	if len(sel.IDs) > 0 {
+		for ids := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(sel.IDs))), bulkStep) {
+			if err := step(ids); err != nil {
+				return total, err
+			}
+		}
+		return total, nil
+	}
+	f := *sel.Filter
+	f.Statuses = slices.DeleteFunc(slices.Clone(orAll(f.Statuses)), func(st queue.Status) bool { return !o.takes(st) })
+	if len(f.Statuses) == 0 {
+		return total, nil
+	}
+	l, err := s.listing(ctx, namespace, f)
+	if err != nil {
+		return total, queue.WithOp(o.op, err)
+	}
+	if len(l.queues) == 0 {
+		return total, nil
+	}
+	for before := maxID; ; {
+		_, ids, err := s.listIDs(ctx, o.op, l, before, 0, bulkStep)
+		if err != nil || len(ids) == 0 {
+			return total, err
+		}
+		before = ids[len(ids)-1]
+		if err := step(ids); err != nil {
+			return total, err
+		}
+	}
+}
+
+func orAll(s []queue.Status) []queue.Status {
+	if len(s) == 0 {
+		return queue.Statuses()
+	}
+	return s
+}
+
+// bulkStep moves the tasks of ids in one transaction. A task that moves away meanwhile is looked at again.
+func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dryRun bool, o operation) (queue.Bulk, error) {
+	var out queue.Bulk
+	var m *moves
+	err := s.inTx(ctx, o.op, func(ctx context.Context, t *tx) error {
+		out = queue.Bulk{Errs: map[int64]error{}}
+		var now time.Time
+		if err := t.read(ctx, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
+			return err
+		}
+		m = newMoves(now)
+		left := ids
+		for tries := 0; len(left) > 0 && tries < maxTries; tries++ {
+			there, err := s.nowIn(ctx, t, namespace, left)
+			if err != nil {
+				return err
+			}
+			var fit []*nowRow
+			for _, id := range left {
+				switch n := there[id]; {
+				case n == nil:
+					out.Errs[id] = noTask(id)
+				case !o.takes(n.task.Status):
+					out.Errs[id] = refused(n, o.move)
+				default:
+					fit = append(fit, n)
+				}
+			}
+			if tries == 0 {
+				out.Matched = int64(len(fit))
+			}
+			if dryRun {
+				return errNothing
+			}
+			taken, err := s.take(ctx, t, fit)
+			if err != nil {
+				return err
+			}
+			left = nil
+			var erased []*nowRow
+			for _, n := range fit {
+				switch {
+				case !taken[n.task.ID]:
+					left = append(left, n.task.ID)
+					continue
+				case n.task.Status == queue.StatusRetained: // its holder was asked
+				case o.move == "":
+					erased = append(erased, n)
+				default:
+					if err := s.operate(ctx, m, namespace, n, o.move); err != nil {
+						return err
+					}
+				}
+				out.Moved++
+			}
+			m.erase(t, erased)
+		}
+		m.write(t)
+		return nil
+	})
+	if err == nil && m != nil {
+		s.notify.ready(m.woken)
+	}
+	return out, quietly(err)
+}
+
+func refused(n *nowRow, move queue.Move) error {
+	if move == "" {
+		return &queue.Error{Kind: queue.KindConflict, Subject: noTask(n.task.ID).(*queue.Error).Subject,
+			Msg: "a task that somebody holds cannot be deleted; cancel it first"}
+	}
+	_, err := (&queue.Queue{}).Moved(queue.Life{Status: n.task.Status}, move, queue.Circumstances{})
+	return err
+}
+
+// take removes the narrow rows of tasks from their place, or asks the holders of retained ones. Who is faster has them:
+// those that others moved meanwhile are not among the taken.
+func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool, error) {
+	taken := make(map[int64]bool, len(rows))
+	each := func(r pgx.Rows) error {
+		var id int64
+		err := r.Scan(&id)
+		taken[id] = true
+		return err
+	}
+	var (
+		readyQ, doneQ        []int32
+		readyP               []int16
+		readyT, doneID       []int64
+		dueAt                []time.Time
+		dueID, heldT, heldID []int64
+	)
+	for _, n := range rows {
+		switch id := n.task.ID; {
+		case n.task.Status.Finished():
+			doneQ, doneID = append(doneQ, n.queue), append(doneID, id)
+		case n.task.Status == queue.StatusRetained:
+			heldT, heldID = append(heldT, n.token), append(heldID, id)
+		default:
+			readyQ, readyP, readyT = append(readyQ, n.queue), append(readyP, n.task.Priority), append(readyT, n.turn)
+			if !n.task.DelayedAt.IsZero() {
+				dueAt, dueID = append(dueAt, n.task.DelayedAt), append(dueID, id)
+			}
+		}
+	}
+	if len(heldID) > 0 {
+		t.queueRows("hold.cancel", each, heldT, heldID)
+	}
+	if len(dueID) > 0 {
+		t.queueRows("take.delayed", func(r pgx.Rows) error {
+			var id int64
+			err := r.Scan(&id)
+			taken[id] = true
+			for _, n := range rows {
+				if n.task.ID == id {
+					n.token = wasDelayed
+				}
+			}
+			return err
+		}, dueAt, dueID)
+	}
+	if len(readyT) > 0 {
+		t.queueRows("take.ready", each, readyQ, readyP, readyT)
+	}
+	if len(doneID) > 0 {
+		t.queueRows("take.done", each, doneQ, doneID)
+	}
+	return taken, t.flush(ctx)
+}
+
+// wasDelayed marks a row that left the delayed ones.
+const wasDelayed = -1
+
+// operate moves one task that was taken.
+func (s *Store) operate(ctx context.Context, m *moves, namespace string, n *nowRow, move queue.Move) error {
+	queues, err := s.named(ctx, namespace, []string{n.task.Queue})
+	if err != nil {
+		return err
+	}
+	q := *queues[0]
+	q.Retries = n.firstRetries // attempts start again with what the task was created with
+	next, err := q.Moved(n.task.Life(), move, queue.Circumstances{Now: m.now, Jitter: rand.Float64()})
+	if err != nil {
+		return err
+	}
+	m.add(moved{
+		q: &q, id: n.task.ID, priority: n.task.Priority, move: move, was: n.task.Status, wasLate: n.token == wasDelayed, life: next,
+		startedAt: n.task.StartedAt, worker: n.task.Worker, result: n.task.Result,
+	})
+	return nil
+}
+
+// erase queues the removal of everything about tasks that were taken.
+func (m *moves) erase(t *tx, rows []*nowRow) {
+	if len(rows) == 0 {
+		return
+	}
+	queues, ids := make([]int32, len(rows)), make([]int64, len(rows))
+	for i, n := range rows {
+		queues[i], ids[i] = n.queue, n.task.ID
+		delayed := 0
+		if n.token == wasDelayed {
+			delayed = -1
+		}
+		m.events.add(change{queue: n.queue, was: statusCodes[n.task.Status], delayed: delayed}, n.task.ID)
+	}
+	t.queue("erase", queues, ids)
+}

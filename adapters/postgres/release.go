@@ -1,0 +1,183 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// ReleaseTasks implements queue.Store. Successes whose caller needs nothing back cost two round trips and no look at the
+// tasks; all other outcomes go through the domain's rules.
+func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []queue.Release) ([]queue.Released, error) {
+	out := make([]queue.Released, len(releases))
+	var m *moves
+	err := s.inTx(ctx, "release tasks", func(ctx context.Context, t *tx) (err error) {
+		clear(out)
+		m, err = s.release(ctx, t, namespace, releases, out)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.notify.ready(m.woken)
+	return out, nil
+}
+
+// release ends holds within t and fills in out.
+func (s *Store) release(ctx context.Context, t *tx, namespace string, releases []queue.Release, out []queue.Released) (*moves, error) {
+	tokens, err := s.tokensOf(ctx, t, namespace, releases)
+	if err != nil {
+		return nil, err
+	}
+	var h holds
+	h.queueLock(t, namespace, slices.Compact(slices.Sorted(slices.Values(tokens))))
+	about := factsByID{}
+	var ids, idTokens []int64
+	for i, r := range releases {
+		if !r.Quiet || r.Outcome != queue.OutcomeSuccess {
+			ids, idTokens = append(ids, r.ID), append(idTokens, tokens[i])
+		}
+	}
+	if len(ids) > 0 {
+		t.queueRows("hold.facts.token", about.scan, idTokens, ids)
+	}
+	if err := t.flush(ctx); err != nil {
+		return nil, err
+	}
+	m := newMoves(h.now)
+	var lost []int // places that no present hold answers
+	for i := range releases {
+		r := &releases[i]
+		p, ok := h.find(r.ID, tokens[i])
+		if !ok || tokens[i] == 0 {
+			lost = append(lost, i)
+			continue
+		}
+		f, known := about[r.ID]
+		if !known && (p.cancelled() || r.Outcome != queue.OutcomeSuccess) { // asked to stop after the facts were read
+			if err := t.read(ctx, "hold.facts", about.scan, []int32{p.q.id}, []int64{r.ID}); err != nil {
+				return nil, err
+			}
+			f, known = about[r.ID]
+		}
+		p.end()
+		if !known {
+			m.success(p, r.Result)
+			continue
+		}
+		life, err := m.release(p, f, r)
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		if !r.Quiet {
+			out[i].Task = released(p, f, life, r.Result)
+		}
+	}
+	h.shrink(t)
+	m.write(t)
+	if len(lost) > 0 {
+		if err := s.explainReleases(ctx, t, namespace, releases, tokens, lost, out); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// release moves one held task by what its holder says.
+func (m *moves) release(p spot, f facts, r *queue.Release) (queue.Life, error) {
+	life := f.life
+	held := p.life()
+	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested
+	move := r.Outcome.Move()
+	next, err := p.q.Moved(life, move, queue.Circumstances{
+		Now: m.now, Permanent: r.Outcome == queue.OutcomePermanent, Delay: r.Delay, Jitter: rand.Float64(),
+	})
+	if err != nil {
+		return life, err
+	}
+	m.ended(p, f, next, move, p.token, r.Result)
+	if move == queue.MoveFail {
+		m.failure(p.q.id, r.ID, life.Attempt, p.worker, r.Result)
+	}
+	return next, nil
+}
+
+// ended takes the end of a hold.
+func (m *moves) ended(p spot, f facts, next queue.Life, move queue.Move, token int64, result []byte) {
+	if result == nil {
+		result = f.task.Result
+	}
+	m.add(moved{
+		q: &p.q, id: f.task.ID, priority: f.task.Priority, move: move, was: queue.StatusRetained, life: next,
+		startedAt: p.retainedAt, token: token, worker: p.worker, result: result,
+	})
+}
+
+// released is the task after its hold ended.
+func released(p spot, f facts, life queue.Life, result []byte) *queue.Task {
+	t := f.task
+	t.Namespace, t.Queue, t.Worker, t.StartedAt = p.q.Namespace, p.q.Name, p.worker, p.retainedAt
+	if result != nil {
+		t.Result = result
+	}
+	life.FinishedAt, life.DelayedAt, life.DiesAt = micros(life.FinishedAt), micros(life.DelayedAt), micros(life.DiesAt)
+	t.SetLife(life)
+	return t
+}
+
+// tokensOf finds the tokens that callers did not send.
+func (s *Store) tokensOf(ctx context.Context, t *tx, namespace string, releases []queue.Release) ([]int64, error) {
+	tokens := make([]int64, len(releases))
+	var unknown []int64
+	for i, r := range releases {
+		if tokens[i] = r.Token; r.Token == 0 {
+			unknown = append(unknown, r.ID)
+		}
+	}
+	if len(unknown) == 0 {
+		return tokens, nil
+	}
+	found := map[int64]int64{}
+	err := t.read(ctx, "hold.find", func(rows pgx.Rows) error {
+		var id, token int64
+		err := rows.Scan(&id, &token)
+		found[id] = token
+		return err
+	}, namespace, unknown)
+	for i, r := range releases {
+		tokens[i] = cmp.Or(tokens[i], found[r.ID])
+	}
+	return tokens, err
+}
+
+// explainReleases answers releases whose hold is not there: a repeat of an accepted one is told the same, the others why not.
+func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, releases []queue.Release, tokens []int64, lost []int, out []queue.Released) error {
+	ids := make([]int64, len(lost))
+	for i, at := range lost {
+		ids[i] = releases[at].ID
+	}
+	there, err := s.nowIn(ctx, t, namespace, ids)
+	if err != nil {
+		return err
+	}
+	for _, at := range lost {
+		n, r := there[releases[at].ID], releases[at]
+		switch {
+		case n == nil:
+			out[at].Err = noTask(r.ID)
+		case r.Token == 0 && tokens[at] == 0:
+			out[at].Err = notHeld(r.ID)
+		case n.lastToken == tokens[at] && n.task.Status != queue.StatusRetained:
+			out[at].Task = n.task
+		default:
+			out[at].Err = leaseLost(r.ID)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,338 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// leasePiece is the most tasks of one lease row: its array stays small enough to be stored in line.
+const leasePiece = 200
+
+// gateClass is the class of the advisory locks that limited queues are retained under.
+const gateClass = 0x70677175 // "pgqu"
+
+// served rotates the queues that a retain over several looks at first.
+var served atomic.Uint64
+
+// RetainTasks implements queue.Store.
+func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
+	const op = "retain tasks"
+	out := make([][]*queue.Task, len(r.Requests))
+	queues, err := s.named(ctx, r.Namespace, r.Queues)
+	if err != nil || len(queues) == 0 {
+		return out, queue.WithOp(op, err)
+	}
+	if len(queues) > 1 {
+		turn := int(served.Add(1) % uint64(len(queues)))
+		queues = slices.Concat(queues[turn:], queues[:turn])
+	}
+	total := 0
+	for _, q := range r.Requests {
+		total += q.Limit
+	}
+	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+		clear(out)
+		picked, now, err := s.pick(ctx, t, queues, total)
+		if err != nil {
+			return err
+		}
+		if len(picked) == 0 {
+			return errNothing
+		}
+		lease(t, r.Requests, picked, now, out)
+		return nil
+	})
+	return out, quietly(err)
+}
+
+// pickedTask is a task that left ready.
+type pickedTask struct {
+	q        *storedQueue
+	rank     int // of its queue in this retain
+	priority int16
+	turn     int64
+	attempt  int16 // failed before
+	task     *queue.Task
+}
+
+// pick takes up to total tasks from queues, none starving another.
+func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total int) ([]pickedTask, time.Time, error) {
+	p := picking{store: s, tx: t, most: total}
+	if err := p.gate(ctx, queues); err != nil {
+		return nil, p.now, err
+	}
+	// First an equal share for each queue that had something lately, then the rest for those that filled their share.
+	round := make([]pickQueue, 0, len(queues))
+	busy := 0
+	for i, q := range queues {
+		room, limited := p.room[q.id]
+		if q.Paused || limited && room <= 0 {
+			continue
+		}
+		c := s.lanes.of(q.id)
+		if c.busy() {
+			busy++
+		}
+		round = append(round, pickQueue{storedQueue: q, rank: i, lanes: c})
+	}
+	share := (total + max(busy, 1) - 1) / max(busy, 1)
+	for i := range round {
+		round[i].quota = share
+		if !round[i].lanes.busy() && busy > 0 {
+			round[i].quota = max(1, share/4)
+		}
+	}
+	if err := p.run(ctx, round, fromCursor); err != nil {
+		return nil, p.now, err
+	}
+	if len(p.out) < total && len(round) > 1 {
+		var more []pickQueue
+		for _, q := range round {
+			if p.took[q.id] >= q.quota {
+				q.quota = total
+				more = append(more, q)
+			}
+		}
+		if err := p.run(ctx, more, fromCursor); err != nil {
+			return nil, p.now, err
+		}
+	}
+	// Rows of transactions that committed late lie behind the cursor.
+	if len(p.out) < total {
+		for i := range round {
+			round[i].quota = total
+		}
+		if err := p.run(ctx, round, fromBehind); err != nil {
+			return nil, p.now, err
+		}
+	}
+	slices.SortFunc(p.out, func(a, b pickedTask) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.priority, b.priority), cmp.Compare(a.turn, b.turn))
+	})
+	return p.out, p.now, nil
+}
+
+type pickQueue struct {
+	*storedQueue
+	rank  int
+	quota int
+	lanes *queueLanes
+}
+
+// from says where in a lane a pick starts.
+type from int
+
+const (
+	fromCursor from = iota // where the last one ended, or at the start when a sweep is due
+	fromBehind             // a moment before that
+)
+
+// picking is one run of pick.
+type picking struct {
+	store *Store
+	tx    *tx
+	most  int
+	gated []int32       // limited queues whose gate is held
+	room  map[int32]int // what their concurrency leaves
+	took  map[int32]int
+	now   time.Time
+	out   []pickedTask
+}
+
+// gate takes the gates of the limited queues and sees how many tasks each may still give.
+func (p *picking) gate(ctx context.Context, queues []*storedQueue) error {
+	p.took, p.room = map[int32]int{}, map[int32]int{}
+	for _, q := range queues {
+		if q.Concurrency > 0 {
+			p.gated = append(p.gated, q.id)
+		}
+	}
+	if len(p.gated) == 0 {
+		p.gated = []int32{}
+		return nil
+	}
+	slices.Sort(p.gated)
+	p.tx.queue("retain.gate", int32(gateClass), p.gated)
+	return p.tx.read(ctx, "retain.held", func(rows pgx.Rows) error {
+		var id int32
+		var limit, held int
+		err := rows.Scan(&id, &limit, &held)
+		if limit > 0 { // else the limit was lifted since the catalog was read
+			p.room[id] = limit - held
+		}
+		return err
+	}, p.gated)
+}
+
+// run picks from round what is still wanted.
+func (p *picking) run(ctx context.Context, round []pickQueue, start from) error {
+	want := p.most - len(p.out)
+	if want <= 0 || len(round) == 0 {
+		return nil
+	}
+	began := time.Now()
+	var (
+		ids     = make([]int32, 0, len(round))
+		quotas  = make([]int32, 0, len(round))
+		cQueues = make([]int32, 0, len(round))
+		cLanes  = make([]int16, 0, len(round))
+		cTurns  = make([]int64, 0, len(round))
+		byID    = make(map[int32]*pickQueue, len(round))
+		sweeps  []*queueLanes
+	)
+	for i := range round {
+		q := &round[i]
+		quota := min(q.quota, want)
+		if room, ok := p.room[q.id]; ok {
+			quota = min(quota, room-p.took[q.id])
+		}
+		if quota <= 0 {
+			continue
+		}
+		level, sweep := q.lanes.start(start, began, len(p.out) == 0)
+		if level == skipLevel {
+			continue
+		}
+		if sweep {
+			sweeps = append(sweeps, q.lanes)
+		}
+		byID[q.id] = q
+		ids, quotas = append(ids, q.id), append(quotas, int32(quota))
+		cQueues, cLanes, cTurns = q.lanes.cursors(level, q.id, cQueues, cLanes, cTurns)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	taken := len(p.out)
+	err := p.tx.read(ctx, "retain.pick", func(rows pgx.Rows) error { return p.scan(rows, byID) },
+		ids, quotas, cQueues, cLanes, cTurns, int32(want), p.gated)
+	cost := time.Since(began)
+	for _, l := range sweeps {
+		l.swept(start, began, cost)
+	}
+	for _, t := range p.out[taken:] {
+		byID[t.q.id].lanes.saw(t.priority, t.turn, began)
+	}
+	for id, q := range byID {
+		q.lanes.yielded(p.took[id])
+	}
+	return err
+}
+
+func (p *picking) scan(rows pgx.Rows, byID map[int32]*pickQueue) error {
+	var (
+		id                int32
+		t                 queue.Task
+		k                 pickedTask
+		delayedAt, diesAt *time.Time
+		key               *string
+		headers           []byte
+		retries           int16
+		result, progress  []byte
+	)
+	if err := rows.Scan(&id, &k.priority, &k.turn, &k.attempt, &p.now, &t.ID, &t.CreatedAt, &delayedAt, &diesAt, &retries, &key,
+		&headers, (*[]byte)(&t.Payload), &result, &progress); err != nil {
+		return err
+	}
+	q := byID[id]
+	k.q, k.rank = q.storedQueue, q.rank
+	t.Namespace, t.Queue, t.Status, t.Priority = q.Namespace, q.Name, queue.StatusRetained, k.priority
+	t.CreatedAt, t.DelayedAt, t.DiesAt = t.CreatedAt.UTC(), timeOf(delayedAt), timeOf(diesAt)
+	t.Retries, t.Attempt, t.Key = int(retries), int(k.attempt)+1, textOf(key)
+	t.Result, t.Progress = result, progress
+	var err error
+	t.Headers, err = headersOf(headers)
+	k.task = &t
+	p.took[id]++
+	p.out = append(p.out, k)
+	return err
+}
+
+// lease queues the lease rows and events for picked, shared out among the requests in their order.
+func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Time, out [][]*queue.Task) {
+	now = now.UTC()
+	type owner struct {
+		share int
+		queue int32
+	}
+	type piece struct {
+		q        *storedQueue
+		worker   string
+		lease    time.Duration
+		tasks    []*queue.Task
+		attempts []int16
+		again    bool // some attempt failed before
+	}
+	open := map[owner]*piece{}
+	var pieces []*piece
+	ev := events{}
+	share, given := 0, 0
+	for _, k := range picked {
+		for given == requests[share].Limit {
+			share, given = share+1, 0
+		}
+		given++
+		r := &requests[share]
+		o := owner{share, k.q.id}
+		h := open[o]
+		if h == nil || len(h.tasks) == leasePiece {
+			h = &piece{q: k.q, worker: r.Worker, lease: cmp.Or(r.Lease, k.q.Lease)}
+			open[o] = h
+			pieces = append(pieces, h)
+		}
+		k.task.Worker, k.task.StartedAt = r.Worker, now
+		h.tasks = append(h.tasks, k.task)
+		h.attempts = append(h.attempts, k.attempt+1)
+		h.again = h.again || k.attempt > 0
+		was := statusNew
+		if k.attempt > 0 {
+			was = statusRetry
+		}
+		ev.add(change{queue: k.q.id, keep: k.q.Events, kind: eventRetained, was: was, is: statusRetained, worker: r.Worker}, k.task.ID)
+		out[share] = append(out[share], k.task)
+	}
+	n := len(pieces)
+	var (
+		queues   = make([]int32, n)
+		leases   = make([]int64, n)
+		workers  = make([]string, n)
+		ids      = make([]string, n)
+		attempts = make([]*string, n)
+		first    = make(map[int64]*piece, n)
+	)
+	var scratch []int64
+	for i, h := range pieces {
+		scratch = scratch[:0]
+		for _, task := range h.tasks {
+			scratch = append(scratch, task.ID)
+		}
+		queues[i], leases[i], workers[i], ids[i] = h.q.id, int64(h.lease), h.worker, arrayText(scratch)
+		if h.again {
+			text := arrayText(h.attempts)
+			attempts[i] = &text
+		}
+		first[h.tasks[0].ID] = h
+	}
+	t.queueRows("retain.lease", func(rows pgx.Rows) error {
+		var id, token int64
+		var expires time.Time
+		if err := rows.Scan(&id, &token, &expires); err != nil {
+			return err
+		}
+		h := first[id]
+		held := make([]queue.Lease, len(h.tasks))
+		for i, task := range h.tasks {
+			held[i] = queue.Lease{Token: token, ExpiresAt: expires.UTC(), Duration: h.lease}
+			task.Lease = &held[i]
+		}
+		return nil
+	}, now, queues, leases, workers, ids, attempts)
+	ev.insert(t, now)
+}

@@ -1,0 +1,109 @@
+-- Counts: kept up to a snapshot, and what that snapshot has not seen is added from the event rows. Never counted.
+
+-- name: fold.lock
+select true from pgqueue.fold for update skip locked
+
+-- name: fold
+-- Adds the event rows that were not seen yet to the counts and remembers what was seen. The caller holds fold's row.
+with seen as materialized (select pg_current_snapshot() as now, pgqueue.clock() as t),
+new as materialized (
+    select e.queue_id,
+           sum(n) filter (where "is" = 1) as new_in, sum(n) filter (where was = 1) as new_out,
+           sum(n) filter (where "is" = 2) as retry_in, sum(n) filter (where was = 2) as retry_out,
+           sum(n) filter (where "is" = 3) as retained_in, sum(n) filter (where was = 3) as retained_out,
+           sum(n) filter (where "is" = 4) as released_in, sum(n) filter (where was = 4) as released_out,
+           sum(n) filter (where "is" = 5) as failed_in, sum(n) filter (where was = 5) as failed_out,
+           sum(n) filter (where "is" = 6) as expired_in, sum(n) filter (where was = 6) as expired_out,
+           sum(n) filter (where "is" = 7) as cancelled_in, sum(n) filter (where was = 7) as cancelled_out,
+           sum(delayed) as delayed,
+           sum(n) filter (where kind = 1) as created,
+           sum(n) filter (where "is" between 4 and 7 and was between 1 and 3) as finished
+    from pgqueue.event e, pgqueue.fold f
+    where e.xid >= pg_snapshot_xmin(f.seen) and not pg_visible_in_snapshot(e.xid, f.seen)
+    group by e.queue_id
+),
+_count as (
+    insert into pgqueue.queue_count as c (queue_id, new, retry, retained, released, failed, expired, cancelled, delayed,
+                                          created_sum, finished_sum, marked_at, next_at)
+    select queue_id, coalesce(new_in, 0) - coalesce(new_out, 0), coalesce(retry_in, 0) - coalesce(retry_out, 0),
+           coalesce(retained_in, 0) - coalesce(retained_out, 0), coalesce(released_in, 0) - coalesce(released_out, 0),
+           coalesce(failed_in, 0) - coalesce(failed_out, 0), coalesce(expired_in, 0) - coalesce(expired_out, 0),
+           coalesce(cancelled_in, 0) - coalesce(cancelled_out, 0), delayed, coalesce(created, 0), coalesce(finished, 0),
+           seen.t, seen.t
+    from new, seen
+    where exists (select 1 from pgqueue.queue q where q.id = new.queue_id)
+    order by queue_id
+    on conflict (queue_id) do update
+    set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.retained + excluded.retained,
+        released = c.released + excluded.released, failed = c.failed + excluded.failed, expired = c.expired + excluded.expired,
+        cancelled = c.cancelled + excluded.cancelled, delayed = c.delayed + excluded.delayed,
+        created_sum = c.created_sum + excluded.created_sum, finished_sum = c.finished_sum + excluded.finished_sum,
+        created_mark = case when c.next_at < excluded.next_at - interval '30 s' then c.created_next else c.created_mark end,
+        finished_mark = case when c.next_at < excluded.next_at - interval '30 s' then c.finished_next else c.finished_mark end,
+        marked_at = case when c.next_at < excluded.next_at - interval '30 s' then c.next_at else c.marked_at end,
+        created_next = case when c.next_at < excluded.next_at - interval '30 s' then c.created_sum else c.created_next end,
+        finished_next = case when c.next_at < excluded.next_at - interval '30 s' then c.finished_sum else c.finished_next end,
+        next_at = case when c.next_at < excluded.next_at - interval '30 s' then excluded.next_at else c.next_at end
+    returning 1
+),
+_fold as (update pgqueue.fold f set seen = seen.now from seen where exists (select 1 from new) returning 1)
+select (select count(*) from _count), (select count(*) from _fold)
+
+-- name: counts
+-- $1 namespace, $2 name ('' = all)
+with new as materialized (
+    select e.queue_id, array[
+           coalesce(sum(n) filter (where "is" = 1), 0) - coalesce(sum(n) filter (where was = 1), 0),
+           coalesce(sum(n) filter (where "is" = 2), 0) - coalesce(sum(n) filter (where was = 2), 0),
+           coalesce(sum(n) filter (where "is" = 3), 0) - coalesce(sum(n) filter (where was = 3), 0),
+           coalesce(sum(n) filter (where "is" = 4), 0) - coalesce(sum(n) filter (where was = 4), 0),
+           coalesce(sum(n) filter (where "is" = 5), 0) - coalesce(sum(n) filter (where was = 5), 0),
+           coalesce(sum(n) filter (where "is" = 6), 0) - coalesce(sum(n) filter (where was = 6), 0),
+           coalesce(sum(n) filter (where "is" = 7), 0) - coalesce(sum(n) filter (where was = 7), 0)] as by,
+           sum(delayed) as delayed,
+           coalesce(sum(n) filter (where kind = 1), 0) as created,
+           coalesce(sum(n) filter (where "is" between 4 and 7 and was between 1 and 3), 0) as finished
+    from pgqueue.event e, pgqueue.fold f
+    where e.xid >= pg_snapshot_xmin(f.seen) and not pg_visible_in_snapshot(e.xid, f.seen)
+    group by e.queue_id
+)
+select q.id, q.name, q.paused, array[
+           coalesce(c.new, 0) + coalesce(n.by[1], 0), coalesce(c.retry, 0) + coalesce(n.by[2], 0),
+           coalesce(c.retained, 0) + coalesce(n.by[3], 0), coalesce(c.released, 0) + coalesce(n.by[4], 0),
+           coalesce(c.failed, 0) + coalesce(n.by[5], 0), coalesce(c.expired, 0) + coalesce(n.by[6], 0),
+           coalesce(c.cancelled, 0) + coalesce(n.by[7], 0)]::bigint[],
+       (coalesce(c.delayed, 0) + coalesce(n.delayed, 0))::bigint,
+       coalesce((c.created_sum + coalesce(n.created, 0) - c.created_mark)::float8, n.created::float8, 0),
+       coalesce((c.finished_sum + coalesce(n.finished, 0) - c.finished_mark)::float8, n.finished::float8, 0),
+       greatest(coalesce(extract(epoch from pgqueue.clock() - c.marked_at), 60), 1)::float8
+from pgqueue.queue q
+left join pgqueue.queue_count c on c.queue_id = q.id
+left join new n on n.queue_id = q.id
+where q.namespace = $1 and ($2 = '' or q.name = $2) and q.deleted_at is null
+order by q.name
+
+-- name: count.oldest
+-- How long the first task of each queue has been ready: one index probe a lane, from the caller's cursors.
+-- $1 queues, $2-$4 cursors
+select u.queue_id, extract(epoch from pgqueue.clock() - min(case
+           when s.task_id is null or s.delayed_at is null then t.created_at else greatest(s.delayed_at, t.created_at) end))::float8
+from unnest($1::integer[]) u (queue_id)
+join pgqueue.lane l on l.queue_id = u.queue_id
+cross join lateral (
+    select r.queue_id, r.task_id from pgqueue.ready r
+    where r.queue_id = l.queue_id and r.priority = l.priority
+      and r.turn > coalesce((
+          select c.turn from unnest($2::integer[], $3::smallint[], $4::bigint[]) c (queue_id, priority, turn)
+          where c.queue_id = l.queue_id and c.priority = l.priority), 0)
+    order by r.turn limit 1
+) r
+join pgqueue.task t on t.queue_id = r.queue_id and t.id = r.task_id
+left join pgqueue.state s on s.queue_id = r.queue_id and s.task_id = r.task_id
+group by u.queue_id
+
+-- name: recount
+-- The counts of a namespace told from the tasks themselves: for tests and doctors, never for answers.
+select n.queue, n.status, count(*) from pgqueue.task_now n where n.namespace = $1 group by n.queue, n.status
+
+-- name: clock
+select pgqueue.clock()

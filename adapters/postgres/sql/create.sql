@@ -1,0 +1,50 @@
+-- Create: what is born is computed by the domain; these statements only write rows. Large batches are copied instead.
+
+-- name: create.begin
+-- Ids are taken before the rows are written, one sequence for ids and turns. $1 how many
+select pgqueue.clock(), array(select nextval('pgqueue.turn') from generate_series(1, $1::integer))
+
+-- name: create.task
+insert into pgqueue.task (id, created_at, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload)
+select id, $1, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload
+from unnest($2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::integer[], $6::smallint[], $7::smallint[], $8::text[],
+            $9::json[], $10::json[])
+    i (id, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload)
+
+-- name: create.ready
+insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, dies_at)
+select * from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::smallint[], $6::timestamptz[])
+
+-- name: create.delayed
+insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at)
+select * from unnest($1::timestamptz[], $2::bigint[], $3::integer[], $4::smallint[], $5::smallint[], $6::timestamptz[])
+
+-- name: create.lane
+insert into pgqueue.lane (queue_id, priority)
+select * from unnest($1::integer[], $2::smallint[]) on conflict do nothing
+
+-- name: create.keys
+-- In the order of the key, so that two batches cannot deadlock. Answers those that are new.
+insert into pgqueue.task_key (queue_id, key, task_id, fingerprint)
+select queue_id, key, task_id, fingerprint
+from unnest($1::integer[], $2::text[], $3::bigint[], $4::bytea[]) i (queue_id, key, task_id, fingerprint)
+order by queue_id, key
+on conflict do nothing
+returning queue_id, key
+
+-- name: create.taken
+-- Whose key it is, and whether that task is still there to see.
+select i.ord, k.task_id, k.fingerprint, exists (select 1 from pgqueue.task_now n where n.queue_id = k.queue_id and n.id = k.task_id)
+from unnest($1::integer[], $2::text[]) with ordinality i (queue_id, key, ord)
+join pgqueue.task_key k on k.queue_id = i.queue_id and k.key = i.key
+
+-- name: create.rekey
+update pgqueue.task_key set task_id = $3, fingerprint = $4 where queue_id = $1 and key = $2
+
+-- name: event.add
+-- One row a queue and kind: the feed and the counts of a whole batch.
+insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, worker, task_ids)
+select coalesce(at, pgqueue.clock()), queue_id, kind, was, "is", n, delayed, worker, ids::bigint[]
+from unnest($1::timestamptz[], $2::integer[], $3::smallint[], $4::smallint[], $5::smallint[], $6::integer[], $7::integer[],
+            $8::text[], $9::text[])
+    i (at, queue_id, kind, was, "is", n, delayed, worker, ids)

@@ -1,0 +1,69 @@
+-- What an operator wants to know. Read rarely, so these may look at catalogs and statistics as they like.
+
+-- name: diagnose.server
+select current_setting('server_version'), current_setting('server_version_num')::integer, pg_backend_pid(),
+       current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),
+       current_setting('autovacuum') = 'on' and current_setting('track_counts') = 'on'
+
+-- name: diagnose.clock
+select clock_timestamp()
+
+-- name: diagnose.snapshot
+-- Everything that holds back vacuum, oldest first: sessions, prepared transactions, replication slots, standbys.
+-- Seconds are null where a holder has no beginning, or hides it from this role. Vacuum's own snapshots hold back nothing.
+select kind, holder, age(xmin)::bigint, extract(epoch from since)::float8
+from (
+    select 'session' as kind,
+           format('pid %s, user %s, %s', pid, usename, coalesce(nullif(application_name, ''), 'no application name')) as holder,
+           coalesce(backend_xmin, backend_xid) as xmin, clock_timestamp() - xact_start as since
+    from pg_stat_activity
+    where pid <> pg_backend_pid() and coalesce(backend_type, '') not in ('walsender', 'autovacuum worker') and (datname = current_database() or datname is null)
+      and coalesce(backend_xmin, backend_xid) is not null
+    union all
+    select 'prepared transaction', format('%s, owner %s', gid, owner), transaction, clock_timestamp() - prepared
+    from pg_prepared_xacts where database = current_database()
+    union all
+    select 'replication slot', slot_name, xmin, null from pg_replication_slots where xmin is not null
+    union all
+    select 'standby', format('pid %s, %s', pid, coalesce(nullif(application_name, ''), 'no application name')), backend_xmin, null
+    from pg_stat_replication where backend_xmin is not null
+) holders
+order by age(xmin) desc
+limit 1
+
+-- name: diagnose.tables
+-- Each table of the schema with its partitions: bytes with indexes, live and dead rows, whether autovacuum is off for it. $1 schema
+select c.relname::text, sum(pg_total_relation_size(l.oid))::bigint,
+       coalesce(sum(t.n_live_tup), 0)::bigint, coalesce(sum(t.n_dead_tup), 0)::bigint,
+       coalesce(bool_or('autovacuum_enabled=false' = any (l.reloptions)), false)
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace and n.nspname = $1
+join lateral (
+    select c.oid, c.reloptions
+    union all
+    select p.oid, p.reloptions from pg_inherits i join pg_class p on p.oid = i.inhrelid where i.inhparent = c.oid
+) l on true
+left join pg_stat_all_tables t on t.relid = l.oid
+where c.relkind in ('r', 'p') and not c.relispartition
+group by c.relname
+order by 2 desc, 1
+
+-- name: diagnose.notify
+select pg_notification_queue_usage()
+
+-- name: diagnose.connections
+select count(*) filter (where backend_type = 'client backend' or backend_type is null)::integer,
+       current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+from pg_stat_activity
+
+-- name: diagnose.partitions
+-- Partitions whose tasks are all past the longest retention. One is full when the next is there.
+with longest as (
+    select coalesce(max(pgqueue.stay(retention, ttl)), interval '7 days') as stay from pgqueue.queue where deleted_at is null
+),
+full_at as (
+    select lower, upper, lead(created_at) over (order by lower) as at from pgqueue.part
+)
+select (select count(*) from pgqueue.part)::integer,
+       count(*) filter (where f.at + l.stay + interval '1 day' < pgqueue.clock())::integer
+from full_at f cross join longest l

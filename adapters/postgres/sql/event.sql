@@ -1,0 +1,39 @@
+-- The feed. A cursor is a snapshot: what it has seen is behind, whatever committed since is ahead, in whatever order.
+
+-- name: event.list
+-- $1 namespace, $2 seen, $3 until (null = now), $4 and $5 after (xid, id), $6 queue, $7 kinds, $8 most rows
+with s as materialized (select pg_current_snapshot()::text as now, pruned::text::bigint as pruned from pgqueue.fold)
+select s.now, s.pruned, x.xid, x.id, x.at, x.name, x.kind, x.worker, x.task_ids
+from s left join lateral (
+    select e.xid::text as xid, e.id, e.at, q.name, e.kind, e.worker, e.task_ids
+    from pgqueue.event e
+    join pgqueue.queue q on q.id = e.queue_id and q.namespace = $1 and q.deleted_at is null and ($6 = '' or q.name = $6)
+    where e.xid >= pg_snapshot_xmin($2::text::pg_snapshot) and not pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot)
+      and ($3::text is null or pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot))
+      and (e.xid, e.id) > ($4::text::xid8, $5::bigint)
+      and e.task_ids is not null and (cardinality($7::smallint[]) = 0 or e.kind = any ($7))
+    order by e.xid, e.id
+    limit $8
+) x on true
+
+-- name: event.now
+select pg_current_snapshot()::text
+
+-- name: event.oldest
+select pruned::text from pgqueue.fold
+
+-- name: event.prune
+-- Old events that the counts have seen. $1 age in ns, $2 most
+with gone as (
+    delete from pgqueue.event e
+    where (e.xid, e.id) in (
+        select o.xid, o.id from pgqueue.event o
+        where o.xid < (select pg_snapshot_xmin(seen) from pgqueue.fold) and o.at < (select pgqueue.clock() - pgqueue.nanos($1))
+        order by o.xid, o.id limit $2)
+    returning e.xid
+),
+top as (select max(xid::text::bigint) as xid, count(*) as n from gone),
+_fold as (
+    update pgqueue.fold f set pruned = greatest(f.pruned::text::bigint, top.xid + 1)::text::xid8 from top where top.n > 0
+)
+select n from top

@@ -1,0 +1,41 @@
+-- Migrations: what is asked and written around the numbered scripts of migrations/.
+
+-- name: migrate.lock
+-- One installer at a time and schema. Inside the transaction of a step, so that it holds behind a transaction pooler and
+-- leaves with the step however that ends.
+select pg_advisory_xact_lock($1::bigint)
+
+-- name: migrate.rights
+-- Whether the schema is there, who owns it, who asks, and what they may do. $1 schema
+select n.oid is not null, coalesce(pg_get_userbyid(n.nspowner), '')::text, current_user::text, current_database()::text,
+       coalesce(has_schema_privilege(n.oid, 'create') and has_schema_privilege(n.oid, 'usage'), false),
+       has_database_privilege(current_database(), 'create')
+from (select 1) one
+left join pg_namespace n on n.nspname = $1
+
+-- name: migrate.table
+create table if not exists pgqueue.migration (
+    version    integer     primary key check (version > 0),
+    name       text        not null,
+    checksum   text        not null,
+    applied_at timestamptz not null default pg_catalog.clock_timestamp()
+)
+
+-- name: migrate.exists
+select exists (select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'migration')
+
+-- name: migrate.applied
+select version, name, checksum, applied_at from pgqueue.migration order by version
+
+-- name: migrate.record
+insert into pgqueue.migration (version, name, checksum) values ($1, $2, $3) returning applied_at
+
+-- name: migrate.forget
+delete from pgqueue.migration where version = $1
+
+-- name: migrate.leave
+-- The last step down takes the table of migrations along.
+drop table pgqueue.migration
+
+-- name: migrate.version
+select coalesce(max(version), 0) from pgqueue.migration

@@ -1,0 +1,147 @@
+-- Moves: rows of tasks whose new life the domain has computed.
+
+-- name: move.done
+-- $8 to $10 belong to the holds that $2 points into.
+insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
+select i.id, $1, i.started_at, i.token, i.queue_id, i.status, i.attempt, i.worker, i.result
+from unnest($2::bigint[], $3::timestamptz[], $4::bigint[], $5::integer[], $6::smallint[], $7::smallint[], $8::text[], $9::json[])
+    i (id, started_at, token, queue_id, status, attempt, worker, result)
+
+-- name: move.done.held
+-- The common case, a success: what a lease has in common is sent once a lease ($4-$7), not once a task.
+insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
+select i.id, $1, ($4::timestamptz[])[i.hold], ($5::bigint[])[i.hold], ($6::integer[])[i.hold], 4, i.attempt, ($7::text[])[i.hold], i.result
+from unnest($2::bigint[], $3::integer[], $8::smallint[], $9::json[]) i (id, hold, attempt, result)
+
+-- name: move.back
+-- Tasks that wait again: ready under a new turn, or delayed. Their state row says what the task row cannot.
+with i as materialized (
+    select i.*, case when i.late then null else nextval('pgqueue.turn') end as turn
+    from unnest($1::bigint[], $2::integer[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+                $8::bigint[], $9::smallint[], $10::smallint[], $11::text[], $12::json[])
+        i (id, queue_id, priority, late, delayed_at, dies_at, started_at, token, attempt, retries, worker, result)
+    order by i.queue_id, i.id
+),
+_state as (
+    insert into pgqueue.state (queue_id, task_id, turn, delayed_at, dies_at, started_at, token, attempt, retries, worker, result)
+    select queue_id, id, turn, delayed_at, dies_at, started_at, token, attempt, retries, worker, result from i
+    on conflict (queue_id, task_id) do update
+    set turn = excluded.turn, delayed_at = excluded.delayed_at, dies_at = excluded.dies_at, started_at = excluded.started_at,
+        token = excluded.token, attempt = excluded.attempt, retries = excluded.retries, worker = excluded.worker,
+        result = excluded.result
+),
+_ready as (
+    insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, dies_at)
+    select turn, id, queue_id, priority, attempt, dies_at from i where not late
+)
+insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at)
+select delayed_at, id, queue_id, priority, attempt, dies_at from i where late
+
+-- name: move.error
+insert into pgqueue.task_error (queue_id, task_id, attempt, at, worker, error)
+select * from unnest($1::integer[], $2::bigint[], $3::smallint[], $4::timestamptz[], $5::text[], $6::json[])
+
+-- name: move.error.trim
+-- Only the newest errors of a task stay.
+delete from pgqueue.task_error e using unnest($1::integer[], $2::bigint[]) i (queue_id, task_id)
+where e.queue_id = i.queue_id and e.task_id = i.task_id and e.id <= (
+    select x.id from pgqueue.task_error x where x.queue_id = i.queue_id and x.task_id = i.task_id order by x.id desc offset $3 limit 1)
+
+-- name: promote
+-- Due delayed rows become ready, in the order in which they were due. $1 floor, $2 most
+with due as materialized (
+    select y.ctid as at, y.* from pgqueue.delayed y
+    where y.due_at > $1 and y.due_at <= (select pgqueue.clock())
+    order by y.due_at, y.task_id
+    limit $2
+    for update skip locked
+),
+_delayed as (delete from pgqueue.delayed y using due where y.ctid = due.at),
+turned as materialized (select due.*, nextval('pgqueue.turn') as turn from due),
+_ready as (
+    insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, dies_at)
+    select turn, task_id, queue_id, priority, attempt, dies_at from turned
+),
+_state as (
+    insert into pgqueue.state (queue_id, task_id, turn, delayed_at, dies_at, attempt, retries)
+    select u.queue_id, u.task_id, u.turn, u.due_at, u.dies_at, u.attempt, t.retries
+    from turned u join pgqueue.task t on t.queue_id = u.queue_id and t.id = u.task_id
+    order by u.queue_id, u.task_id
+    on conflict (queue_id, task_id) do update set turn = excluded.turn
+),
+_event as (
+    insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed)
+    select pgqueue.clock(), queue_id, 0, 0, 0, 0, -count(*) from due group by queue_id
+)
+select q.namespace, q.name, count(*), min(d.due_at), max(d.due_at), pgqueue.clock()
+from due d join pgqueue.queue q on q.id = d.queue_id
+group by q.namespace, q.name
+
+-- name: promote.next
+select min(y.due_at), pgqueue.clock() from pgqueue.delayed y where y.due_at > $1
+
+-- name: expire.ready
+with due as materialized (
+    select r.ctid as at, r.* from pgqueue.ready r
+    where r.dies_at > $1 and r.dies_at <= (select pgqueue.clock())
+    order by r.dies_at
+    limit $2
+    for update skip locked
+),
+gone as (delete from pgqueue.ready r using due where r.ctid = due.at)
+select queue_id, task_id, attempt, dies_at, false from due
+
+-- name: expire.delayed
+with due as materialized (
+    select y.ctid as at, y.* from pgqueue.delayed y
+    where y.dies_at > $1 and y.dies_at <= (select pgqueue.clock())
+    order by y.dies_at
+    limit $2
+    for update skip locked
+),
+gone as (delete from pgqueue.delayed y using due where y.ctid = due.at)
+select queue_id, task_id, attempt, dies_at, true from due
+
+-- name: expire.done
+-- $1 now, then queue, id, attempt, delayed of each
+with i as materialized (
+    select i.*, q.events from unnest($2::integer[], $3::bigint[], $4::smallint[], $5::boolean[]) i (queue_id, id, attempt, late)
+    join pgqueue.queue q on q.id = i.queue_id
+),
+_done as (
+    insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
+    select i.id, $1, s.started_at, 0, i.queue_id, 6, i.attempt, s.worker, s.result
+    from i left join pgqueue.state s on s.queue_id = i.queue_id and s.task_id = i.id
+)
+insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, task_ids)
+select $1, queue_id, 6, case when attempt > 0 then 2 else 1 end, 6, count(*), -count(*) filter (where late),
+       case when events then array_agg(id) end
+from i group by queue_id, attempt > 0, events
+
+-- name: take.ready
+-- Takes single tasks out of ready for an operator; who is faster, a retain or this, has them. $1 queue, $2 priority, $3 turn
+delete from pgqueue.ready r using unnest($1::integer[], $2::smallint[], $3::bigint[]) i (queue_id, priority, turn)
+where r.queue_id = i.queue_id and r.priority = i.priority and r.turn = i.turn
+returning r.task_id
+
+-- name: take.delayed
+delete from pgqueue.delayed y using unnest($1::timestamptz[], $2::bigint[]) i (due_at, id)
+where y.due_at = i.due_at and y.task_id = i.id
+returning y.task_id
+
+-- name: take.done
+delete from pgqueue.done d using unnest($1::integer[], $2::bigint[]) i (queue_id, id)
+where d.queue_id = i.queue_id and d.task_id = i.id
+returning d.task_id
+
+-- name: erase
+-- Everything about tasks that nobody holds and whose narrow row is gone already. $1 queues, $2 ids
+with i as materialized (select * from unnest($1::integer[], $2::bigint[]) i (queue_id, id) order by 1, 2),
+_key as (
+    delete from pgqueue.task_key k using i, pgqueue.task t
+    where t.queue_id = i.queue_id and t.id = i.id and t.key is not null
+      and k.queue_id = i.queue_id and k.key = t.key and k.task_id = i.id
+),
+_state as (delete from pgqueue.state s using i where s.queue_id = i.queue_id and s.task_id = i.id),
+_error as (delete from pgqueue.task_error e using i where e.queue_id = i.queue_id and e.task_id = i.id)
+delete from pgqueue.task t using i where t.queue_id = i.queue_id and t.id = i.id

@@ -1,0 +1,95 @@
+-- Prune: what is past retention, and of deleted queues, leaves. Whole partitions are dropped; the rest goes row by row.
+
+-- name: prune.stays
+-- The queues by how long their finished tasks stay, in ns.
+select extract(epoch from pgqueue.stay(retention, ttl))::float8, array_agg(id), pgqueue.clock()
+from pgqueue.queue where deleted_at is null group by 1
+
+-- name: prune.done
+-- Finished rows of some queues from one finish to another; the block range index finds them.
+-- $1 queues, $2 after, $3 until, $4 most
+delete from pgqueue.done d
+where d.queue_id = any ($1::integer[]) and d.finished_at > $2 and d.finished_at <= $3
+  and (d.queue_id, d.task_id) in (
+    select x.queue_id, x.task_id from pgqueue.done x
+    where x.queue_id = any ($1::integer[]) and x.finished_at > $2 and x.finished_at <= $3 limit $4)
+returning d.queue_id, d.task_id, d.status
+
+-- name: prune.clean
+-- Finished rows of one queue, whatever their age. $1 queue, $2 most
+delete from pgqueue.done d
+where d.queue_id = $1 and d.task_id in (select x.task_id from pgqueue.done x where x.queue_id = $1 order by x.task_id limit $2)
+returning d.queue_id, d.task_id, d.status
+
+-- name: prune.deleted
+select id from pgqueue.queue where deleted_at is not null order by id limit 1 for update skip locked
+
+-- name: prune.deleted.rows
+-- A step of emptying a deleted queue; answers how many rows went. $1 queue, $2 most
+with ready as (
+    delete from pgqueue.ready where ctid = any (array(select ctid from pgqueue.ready where queue_id = $1 limit $2)) returning 1
+),
+delayed as (
+    delete from pgqueue.delayed where ctid = any (array(select ctid from pgqueue.delayed where queue_id = $1 limit $2)) returning 1
+),
+lease as (
+    delete from pgqueue.lease where ctid = any (array(select ctid from pgqueue.lease where queue_id = $1 limit $2)) returning 1
+),
+done as (
+    delete from pgqueue.done where queue_id = $1 and task_id in (select task_id from pgqueue.done where queue_id = $1 limit $2) returning 1
+),
+state as (
+    delete from pgqueue.state where ctid = any (array(select ctid from pgqueue.state where queue_id = $1 limit $2)) returning 1
+),
+error as (
+    delete from pgqueue.task_error where ctid = any (array(select ctid from pgqueue.task_error where queue_id = $1 limit $2)) returning 1
+),
+key as (
+    delete from pgqueue.task_key where ctid = any (array(select ctid from pgqueue.task_key where queue_id = $1 limit $2)) returning 1
+),
+task as (
+    delete from pgqueue.task where queue_id = $1 and id in (select id from pgqueue.task where queue_id = $1 limit $2) returning 1
+)
+select (select count(*) from ready) + (select count(*) from delayed) + (select count(*) from lease) + (select count(*) from done)
+     + (select count(*) from state) + (select count(*) from error) + (select count(*) from key) + (select count(*) from task)
+
+-- name: prune.deleted.queue
+with _lane as (delete from pgqueue.lane where queue_id = $1), _count as (delete from pgqueue.queue_count where queue_id = $1)
+delete from pgqueue.queue where id = $1
+
+-- name: part.list
+select lower, upper, created_at, pgqueue.clock(), (select last_value from pgqueue.turn) from pgqueue.part order by lower
+
+-- name: part.lock
+select pg_advisory_xact_lock($1::integer, 0)
+
+-- name: part.insert
+insert into pgqueue.part (lower, upper, created_at) values ($1, $2, pgqueue.clock())
+
+-- name: part.create
+-- Made apart and attached: that asks for a lock which neither readers nor writers of the others wait for.
+create table pgqueue.task_p%[1]d (like pgqueue.task including defaults including constraints including storage)
+    with (autovacuum_vacuum_insert_threshold = -1);
+create table pgqueue.done_p%[1]d (like pgqueue.done including defaults including constraints including storage)
+    with (autovacuum_vacuum_insert_threshold = -1);
+alter table pgqueue.task attach partition pgqueue.task_p%[1]d for values from (%[1]d) to (%[2]d);
+alter table pgqueue.done attach partition pgqueue.done_p%[1]d for values from (%[1]d) to (%[2]d);
+
+-- name: part.young
+-- Whether some finished task of a partition still has to stay: stops at the first.
+select exists (
+    select 1 from pgqueue.done_p%[1]d d join pgqueue.queue q on q.id = d.queue_id
+    where q.deleted_at is null and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock()))
+
+-- name: part.unfinished
+select (select count(*) from pgqueue.task_p%[1]d) - (select count(*) from pgqueue.done_p%[1]d)
+
+-- name: part.counts
+select d.queue_id, d.status, count(*) from pgqueue.done_p%[1]d d group by 1, 2
+
+-- name: part.drop
+delete from pgqueue.task_key k using pgqueue.task_p%[1]d t where t.key is not null and k.queue_id = t.queue_id and k.key = t.key and k.task_id = t.id;
+delete from pgqueue.state where task_id >= %[1]d and task_id < %[2]d;
+delete from pgqueue.task_error where task_id >= %[1]d and task_id < %[2]d;
+drop table pgqueue.task_p%[1]d, pgqueue.done_p%[1]d;
+delete from pgqueue.part where lower = %[1]d;

@@ -1,0 +1,61 @@
+-- Retain: the tasks are picked in one statement, their lease rows and event follow in the same transaction.
+
+-- name: retain.pick
+-- Takes ready tasks out of several queues. Locks the ready rows it takes (SKIP LOCKED, so no retain waits for another)
+-- and nothing else. The primary key of ready serves each lane from the caller's cursor on, so that rows which were taken
+-- before cost nothing, dead or not. A queue with a limit is served only when the caller holds its gate ($7).
+-- $1 queue ids in the order to serve, $2 quota of each, $3-$5 cursors (queue, priority, turn), $6 most rows in all
+with now as materialized (select pgqueue.clock() as t),
+picked as materialized (
+    select u.queue_id, r.*
+    from unnest($1::integer[], $2::integer[]) with ordinality u (queue_id, quota, ord)
+    join pgqueue.queue q on q.id = u.queue_id and not q.paused and q.deleted_at is null
+        and (q.concurrency = 0 or q.id = any ($7::integer[]))
+    cross join lateral (
+        select r.*
+        from pgqueue.lane l
+        cross join lateral (
+            select r.ctid as at, r.turn, r.task_id, r.priority, r.attempt
+            from pgqueue.ready r
+            where r.queue_id = u.queue_id and r.priority = l.priority
+              and r.turn > coalesce((
+                  select c.turn from unnest($3::integer[], $4::smallint[], $5::bigint[]) c (queue_id, priority, turn)
+                  where c.queue_id = u.queue_id and c.priority = l.priority), 0)
+              and (r.dies_at is null or r.dies_at > (select t from now))
+            order by r.turn
+            limit u.quota
+            for update skip locked
+        ) r
+        where l.queue_id = u.queue_id
+        order by l.priority
+        limit u.quota
+    ) r
+    limit $6
+),
+_ready as (
+    delete from pgqueue.ready r using picked p where r.ctid = p.at
+)
+select p.queue_id, p.priority, p.turn, p.attempt, now.t,
+       t.id, t.created_at, case when p.attempt > 0 then x.delayed_at else t.delayed_at end,
+       case when p.attempt > 0 then x.dies_at else t.dies_at end,
+       coalesce(x.retries, t.retries), t.key, t.headers, t.payload, x.result, x.progress
+from picked p
+cross join now
+join pgqueue.task t on t.queue_id = p.queue_id and t.id = p.task_id
+left join pgqueue.state x on x.queue_id = p.queue_id and x.task_id = case when p.attempt > 0 then p.task_id end
+
+-- name: retain.gate
+-- Limited queues are retained from by one transaction at a time; held is bounded by their concurrency, so this counts few rows.
+-- The locks are taken in the order of ids and leave with the transaction.
+select pg_advisory_xact_lock($1::integer, id) from unnest($2::integer[]) id order by id
+
+-- name: retain.held
+select q.id, q.concurrency, coalesce((select sum(cardinality(l.task_ids)) from pgqueue.lease l where l.queue_id = q.id), 0)::bigint
+from pgqueue.queue q where q.id = any ($1::integer[])
+
+-- name: retain.lease
+-- $1 now, then for each lease: queue, duration in ns, worker, task ids, attempts. Told apart by their first task.
+insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, task_ids, attempts)
+select nextval('pgqueue.token'), queue_id, $1, $1 + pgqueue.nanos(lease), worker, ids::bigint[], attempts::smallint[]
+from unnest($2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[]) i (queue_id, lease, worker, ids, attempts)
+returning task_ids[1], token, expires_at

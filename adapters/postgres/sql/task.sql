@@ -1,0 +1,109 @@
+-- Looks at tasks. The hot path reads none of this.
+
+-- name: task.now
+-- $1 queues, $2 ids, side by side
+select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
+       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
+       n.turn, n.last_token, n.first_retries
+from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
+join pgqueue.task_now n on n.queue_id = i.queue_id and n.id = i.id
+
+-- name: task.now.any
+-- The same where the queue is not known: one probe for each queue of the namespace. $1 namespace, $2 ids
+select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
+       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
+       n.turn, n.last_token, n.first_retries
+from pgqueue.queue q
+cross join unnest($2::bigint[]) i (id)
+join pgqueue.task_now n on n.queue_id = q.id and n.id = i.id
+where q.namespace = $1 and q.deleted_at is null
+
+-- name: task.there
+select t.id from pgqueue.queue q cross join unnest($2::bigint[]) i (id)
+join pgqueue.task t on t.queue_id = q.id and t.id = i.id
+where q.namespace = $1 and q.deleted_at is null
+
+-- name: task.errors
+select e.task_id, e.attempt, e.at, e.worker, e.error
+from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
+join pgqueue.task_error e on e.queue_id = i.queue_id and e.task_id = i.id
+order by e.task_id, e.id
+
+-- Lists walk ids downwards, from $2 (exclusive), and stop as soon as a page is full. Each way suits a status.
+
+-- name: list.all
+-- $1 queues, $2 before, $3 created after, $4 created before, $5 worker, $6 offset, $7 limit, $8 statuses
+select n.queue_id, n.id from (
+    select t.queue_id, t.id from unnest($1::integer[]) u (queue_id)
+    cross join lateral (
+        select t.queue_id, t.id from pgqueue.task t
+        where t.queue_id = u.queue_id and t.id < $2
+          and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
+          and (cardinality($8::smallint[]) = 7 and $5 = '' or exists (
+              select 1 from pgqueue.task_now n where n.queue_id = t.queue_id and n.id = t.id
+                and n.status = any ($8) and ($5 = '' or n.worker = $5)))
+        order by t.id desc limit $6 + $7
+    ) t
+) n
+order by n.id desc offset $6 limit $7
+
+-- name: list.waiting
+-- For queues in which few tasks wait: their narrow rows tell them all.
+select w.queue_id, w.task_id from (
+    select r.queue_id, r.task_id, r.attempt from pgqueue.ready r where r.queue_id = any ($1::integer[]) and r.task_id < $2
+    union all
+    select y.queue_id, y.task_id, y.attempt from pgqueue.delayed y where y.queue_id = any ($1::integer[]) and y.task_id < $2
+) w
+join pgqueue.task t on t.queue_id = w.queue_id and t.id = w.task_id
+where ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
+  and (case when w.attempt > 0 then 2 else 1 end)::smallint = any ($8::smallint[])
+  and ($5 = '' or exists (select 1 from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = w.task_id and s.worker = $5))
+order by w.task_id desc offset $6 limit $7
+
+-- name: list.retained
+select l.queue_id, i.id from pgqueue.lease l cross join lateral unnest(l.task_ids) i (id)
+join pgqueue.task t on t.queue_id = l.queue_id and t.id = i.id
+where l.queue_id = any ($1::integer[]) and i.id < $2 and ($5 = '' or l.worker = $5) and 3 = any ($8::smallint[])
+  and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
+order by i.id desc offset $6 limit $7
+
+-- name: list.unwell
+-- failed, expired, cancelled: by the index of those
+select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id) cross join unnest($8::smallint[]) s (status)
+cross join lateral (
+    select d.queue_id, d.task_id from pgqueue.done d
+    join pgqueue.task t on t.queue_id = d.queue_id and t.id = d.task_id
+    join pgqueue.queue q on q.id = d.queue_id
+    where d.queue_id = u.queue_id and d.status = s.status and d.status <> 4 and d.task_id < $2
+      and ($5 = '' or d.worker = $5)
+      and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
+      and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
+    order by d.task_id desc limit $6 + $7
+) d
+order by d.task_id desc offset $6 limit $7
+
+-- name: list.released
+select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id)
+cross join lateral (
+    select d.queue_id, d.task_id from pgqueue.done d
+    join pgqueue.task t on t.queue_id = d.queue_id and t.id = d.task_id
+    join pgqueue.queue q on q.id = d.queue_id
+    where d.queue_id = u.queue_id and d.status = 4 and 4 = any ($8::smallint[]) and d.task_id < $2
+      and ($5 = '' or d.worker = $5)
+      and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
+      and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
+    order by d.task_id desc limit $6 + $7
+) d
+order by d.task_id desc offset $6 limit $7
+
+-- name: list.count
+-- Only for filters that the kept counts do not answer.
+select count(*) from pgqueue.task_now n
+where n.queue_id = any ($1::integer[]) and n.status = any ($5::smallint[])
+  and ($2::timestamptz is null or n.created_at > $2) and ($3::timestamptz is null or n.created_at < $3) and ($4 = '' or n.worker = $4)
+
+-- name: worker.list
+select l.worker, sum(cardinality(l.task_ids))::bigint, min(l.retained_at), array_agg(distinct q.name order by q.name), min(l.expires_at)
+from pgqueue.queue q join pgqueue.lease l on l.queue_id = q.id
+where q.namespace = $1 and q.deleted_at is null
+group by l.worker order by l.worker

@@ -1,0 +1,115 @@
+-- Tickers and their ticks. A due ticker's row is the lock: whoever has it fires all that is due and plans what is next.
+
+-- name: ticker.insert
+insert into pgqueue.ticker (namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused,
+                            last_at, next_at, anchor, created_at, updated_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, null, $12, $13, $13, $13)
+on conflict (namespace, name) do nothing
+returning id
+
+-- name: ticker.page
+-- $1 namespace, $2 name ('' = all), $3 offset, $4 limit, $5 after this name
+select id, namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused, last_at, next_at, anchor,
+       version, created_at, updated_at
+from pgqueue.ticker where namespace = $1 and ($2 = '' or name = $2) and name > $5
+order by name offset $3 limit $4
+
+-- name: ticker.count
+select count(*) from pgqueue.ticker where namespace = $1
+
+-- name: ticker.lock
+select id, namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused, last_at, next_at, anchor,
+       version, created_at, updated_at
+from pgqueue.ticker where namespace = $1 and name = $2
+for update
+
+-- name: ticker.update
+update pgqueue.ticker
+set period = $2, cron = $3, timezone = $4, queue = $5, payload = $6, misfire = $7, misfire_limit = $8, overlap = $9, paused = $10,
+    next_at = $11, anchor = $12, version = version + 1, updated_at = $13
+where id = $1
+
+-- name: ticker.delete
+delete from pgqueue.ticker where id = $1
+
+-- name: ticker.due
+-- Due tickers that make tasks, found by an index of just those; with the task of their last tick while it is unfinished.
+select pgqueue.clock(), (
+           select t.id from pgqueue.task t
+           where t.queue_id = l.queue_id and t.id = l.task_id
+             and not exists (select 1 from pgqueue.done d where d.queue_id = t.queue_id and d.task_id = t.id)),
+       k.id, k.namespace, k.name, k.period, k.cron, k.timezone, k.queue, k.payload, k.misfire, k.misfire_limit, k.overlap, k.paused,
+       k.last_at, k.next_at, k.anchor, k.version, k.created_at, k.updated_at
+from pgqueue.ticker k
+left join lateral (
+    select i.queue_id, i.task_id from pgqueue.tick i
+    where k.overlap = 'skip' and i.ticker_id = k.id and i.task_id is not null order by i.id desc limit 1) l on true
+where k.queue <> '' and k.next_at is not null and k.next_at <= (select pgqueue.clock())
+order by k.next_at limit $1
+for update of k skip locked
+
+-- name: ticker.next
+select min(next_at), pgqueue.clock() from pgqueue.ticker where queue <> '' and next_at is not null
+
+-- name: ticker.due.listen
+select pgqueue.clock(), null::bigint,
+       k.id, k.namespace, k.name, k.period, k.cron, k.timezone, k.queue, k.payload, k.misfire, k.misfire_limit, k.overlap, k.paused,
+       k.last_at, k.next_at, k.anchor, k.version, k.created_at, k.updated_at
+from pgqueue.ticker k
+where k.namespace = $2 and k.queue = '' and k.next_at is not null and k.next_at <= (select pgqueue.clock())
+order by k.next_at limit $1
+for update of k skip locked
+
+-- name: ticker.next.listen
+select least(
+    (select min(k.next_at) from pgqueue.ticker k where k.namespace = $1 and k.queue = '' and k.next_at is not null),
+    (select min(i.held_until) from pgqueue.tick i join pgqueue.ticker k on k.id = i.ticker_id and k.namespace = $1
+     where i.held_until is not null)), pgqueue.clock()
+
+-- name: ticker.plan
+update pgqueue.ticker k set last_at = coalesce(i.last_at, k.last_at), next_at = i.next_at
+from unnest($1::integer[], $2::timestamptz[], $3::timestamptz[]) i (id, last_at, next_at)
+where k.id = i.id
+
+-- name: tick.insert
+-- The unique index on the nominal time is the last guard against a second tick.
+insert into pgqueue.tick (ticker_id, at, fired_at, queue_id, task_id, skipped, manual, held_until, payload)
+select * from unnest($1::integer[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::bigint[], $6::boolean[], $7::boolean[],
+                     $8::timestamptz[], $9::json[])
+returning id
+
+-- name: tick.list
+select i.id, i.at, i.fired_at, coalesce(i.task_id, 0), i.skipped, i.manual, i.payload, k.namespace, k.name, k.queue, k.period, k.cron
+from pgqueue.tick i join pgqueue.ticker k on k.id = i.ticker_id
+where k.namespace = $1 and k.name = $2
+order by i.id desc limit $3
+
+-- name: tick.take
+-- Ticks for listeners that nobody holds. $1 namespace, $2 most, $3 hold in ns
+with free as (
+    select i.id from pgqueue.tick i join pgqueue.ticker k on k.id = i.ticker_id and k.namespace = $1
+    where i.held_until <= (select pgqueue.clock())
+    order by i.id limit $2
+    for update of i skip locked
+),
+taken as (
+    update pgqueue.tick i set held_until = pgqueue.clock() + pgqueue.nanos($3) from free where i.id = free.id returning i.*
+)
+select i.id, i.at, i.fired_at, 0::bigint, i.skipped, i.manual, i.payload, k.namespace, k.name, k.queue, k.period, k.cron
+from taken i join pgqueue.ticker k on k.id = i.ticker_id
+order by i.id
+
+-- name: tick.settle
+-- $3 delivered: nobody needs it any more; else it is free at once
+update pgqueue.tick i set held_until = case when $3 then null else pgqueue.clock() end
+from pgqueue.ticker k
+where k.id = i.ticker_id and k.namespace = $1 and i.id = any ($2::bigint[]) and i.held_until is not null
+
+-- name: tick.prune
+-- Only the last ticks of each ticker stay. $1 how many, $2 most
+delete from pgqueue.tick i
+where i.id in (
+    select x.id from pgqueue.ticker k
+    cross join lateral (select t.id from pgqueue.tick t where t.ticker_id = k.id order by t.id desc offset $1 limit 1) old
+    cross join lateral (select t.id from pgqueue.tick t where t.ticker_id = k.id and t.id <= old.id order by t.id limit $2) x
+    limit $2)

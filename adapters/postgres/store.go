@@ -1,0 +1,169 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"regexp"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Store keeps tasks in PostgreSQL 14 or later. It is safe for concurrent use; any number of processes may share one
+// database. Its caches and cursors only save work: forgetting them costs time, never correctness.
+type Store struct {
+	pool    *pgxpool.Pool
+	owned   bool // Close closes the pool
+	opt     options
+	sql     statements
+	catalog catalog
+	lanes   lanes
+	parts   parts
+	notify  *notifier
+	floors  floors
+
+	ticksPruned time.Time // under floors.mu
+}
+
+// schemaName is what a schema may be called: it stands in SQL text, quoted.
+var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
+
+// Open connects to the database at url and returns a Store. It checks that the database answers; it does not migrate:
+// see Migrate and Ping.
+func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
+	const op = "open store"
+	o := defaults()
+	for _, opt := range opts {
+		opt.apply(&o)
+	}
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "is no PostgreSQL connection string", Err: err}
+	}
+	if o.maxConns > 0 {
+		cfg.MaxConns = o.maxConns
+	} else if cfg.MaxConns < 10 {
+		cfg.MaxConns = 10
+	}
+	if o.pooler {
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	} else {
+		// The statements are short and many; compiling them just in time costs more than they do.
+		cfg.ConnConfig.RuntimeParams["jit"] = "off"
+		if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
+			cfg.ConnConfig.RuntimeParams["application_name"] = "pgqueue"
+		}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, translate(op, &connectError{err})
+	}
+	s, err := newStore(pool, o)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s.owned = true
+	bctx, cancel := s.bound(ctx)
+	defer cancel()
+	if err := pool.Ping(bctx); err != nil {
+		s.Close()
+		return nil, translate(op, &connectError{err})
+	}
+	return s, nil
+}
+
+// New is a Store on a pool of the caller's, who closes it after the Store.
+func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
+	o := defaults()
+	for _, opt := range opts {
+		opt.apply(&o)
+	}
+	return newStore(pool, o)
+}
+
+func newStore(pool *pgxpool.Pool, o options) (*Store, error) {
+	if !schemaName.MatchString(o.schema) {
+		return nil, &queue.Error{Op: "open store", Kind: queue.KindInvalid, Field: "schema",
+			Msg: fmt.Sprintf("%q: use a lower-case letter first, then letters, digits and '_'", o.schema)}
+	}
+	s := &Store{pool: pool, opt: o, sql: loadStatements(o.schema)}
+	s.catalog.init()
+	s.lanes.init()
+	s.floors.init()
+	s.notify = newNotifier(s)
+	return s, nil
+}
+
+// Close ends what the store does by itself, and its connections when Open made them.
+func (s *Store) Close() {
+	s.notify.close()
+	if s.owned {
+		s.pool.Close()
+	}
+}
+
+// Pool is the connection pool, for callers who want their own transactions beside the queue's.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+// Schema is the name of the schema.
+func (s *Store) Schema() string { return s.opt.schema }
+
+// Ping reports whether the store can work now: reachable, writable, migrated to this program's version.
+func (s *Store) Ping(ctx context.Context) error {
+	const op = "ping store"
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	var readOnly bool
+	if err := s.pool.QueryRow(ctx, "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean").Scan(&readOnly); err != nil {
+		return translate(op, err)
+	}
+	if readOnly {
+		return &queue.Error{Op: op, Kind: queue.KindUnavailable, Msg: "the database is read-only (a standby?); connect to the primary"}
+	}
+	return s.checkVersion(ctx)
+}
+
+// channel is the NOTIFY channel of the schema: at most 63 bytes whatever the schema is called.
+func (s *Store) channel() string {
+	if s.opt.schema == DefaultSchema {
+		return DefaultSchema
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(s.opt.schema))
+	return fmt.Sprintf("pgqueue_%x", h.Sum64())
+}
+
+// query runs one statement outside a transaction, again after a transient fault: for reads only.
+func (s *Store) query(ctx context.Context, op, name string, each func(pgx.Rows) error, args ...any) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	for try := 1; ; try++ {
+		err := s.queryOnce(ctx, s.sql.get(name), each, args...)
+		if err == nil || try == maxTries || ctx.Err() != nil || !transient(err) {
+			return translate(op, err)
+		}
+	}
+}
+
+func (s *Store) queryOnce(ctx context.Context, sql string, each func(pgx.Rows) error, args ...any) error {
+	rows, err := s.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// isNoRows says that a QueryRow found nothing.
+func isNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }

@@ -1,0 +1,143 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// tx is one transaction as a unit of work: writes are queued and leave with the next read or with the commit, in one
+// round trip. A transaction of "read, decide, write" costs two.
+type tx struct {
+	on    sender
+	sql   statements
+	batch *pgx.Batch
+}
+
+// sender is a connection, or the caller's own transaction.
+type sender interface {
+	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (int64, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// queue puts a statement into the next round trip.
+func (t *tx) queue(name string, args ...any) { t.batch.Queue(t.sql.get(name), args...) }
+
+// queueRows does the same and hands the rows to each.
+func (t *tx) queueRows(name string, each func(pgx.Rows) error, args ...any) {
+	t.batch.Queue(t.sql.get(name), args...).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := each(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+// flush sends what is queued and waits for all of it.
+func (t *tx) flush(ctx context.Context) error {
+	if t.batch.Len() == 0 {
+		return nil
+	}
+	b := t.batch
+	t.batch = &pgx.Batch{}
+	return t.on.SendBatch(ctx, b).Close()
+}
+
+// read is queueRows and flush.
+func (t *tx) read(ctx context.Context, name string, each func(pgx.Rows) error, args ...any) error {
+	t.queueRows(name, each, args...)
+	return t.flush(ctx)
+}
+
+// Retries of transient faults: serialization, deadlock, lock not to be had, a shutdown or a broken connection before
+// anything was committed.
+const (
+	maxTries     = 5
+	firstBackoff = 5 * time.Millisecond
+)
+
+// inTx runs do in a transaction of its own, again after a transient fault that left nothing behind. do may run several
+// times and must not keep what an earlier run gathered.
+func (s *Store) inTx(ctx context.Context, op string, do func(ctx context.Context, t *tx) error) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	backoff := firstBackoff
+	for try := 1; ; try++ {
+		err := s.tryTx(ctx, do)
+		if err == nil || try == maxTries || ctx.Err() != nil || !transient(err) {
+			return translate(op, err)
+		}
+		select {
+		case <-ctx.Done():
+			return translate(op, err)
+		case <-time.After(time.Duration((0.5 + rand.Float64()) * float64(backoff))):
+		}
+		backoff *= 2
+	}
+}
+
+func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) error) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return &connectError{err}
+	}
+	defer conn.Release()
+	t := &tx{on: conn, sql: s.sql, batch: &pgx.Batch{}}
+	t.batch.Queue("begin")
+	if err := do(ctx, t); err != nil {
+		if conn.Conn().PgConn().TxStatus() != 'I' {
+			// On its own deadline: the caller's may be why we are here. A connection that cannot roll back is closed.
+			rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			if _, rerr := conn.Exec(rctx, "rollback"); rerr != nil {
+				_ = conn.Conn().Close(rctx)
+			}
+		}
+		return err
+	}
+	t.batch.Queue("commit")
+	if err := t.flush(ctx); err != nil {
+		if conn.Conn().PgConn().TxStatus() == 'I' || conn.Conn().IsClosed() {
+			return commitFault(conn.Conn(), err)
+		}
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_, _ = conn.Exec(rctx, "rollback")
+		return err
+	}
+	return nil
+}
+
+// commitFault tells an error that the server sent (nothing was committed) from a connection that broke with the commit
+// on its way (nobody knows).
+func commitFault(conn *pgx.Conn, err error) error {
+	if !conn.IsClosed() || sentByServer(err) {
+		return err
+	}
+	return &indeterminateError{err}
+}
+
+// bound gives ctx the store's deadline where it has none of its own that is nearer.
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.opt.callTimeout)
+}
+
+// errNothing ends a transaction early without an error: there is nothing to do.
+var errNothing = errors.New("nothing to do")
+
+// quietly turns errNothing into success.
+func quietly(err error) error {
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
+}
+
+var _ queue.Store = (*Store)(nil)
