@@ -65,6 +65,11 @@ func newAwaits(c *core) *awaits { return &awaits{c: c, of: map[string]*awaited{}
 
 // await returns the finished task, or nil when the time is over.
 func (as *awaits) await(ctx context.Context, namespace string, id int64, wait time.Duration) (*queue.Task, error) {
+	stand, err := as.c.sit()
+	if err != nil {
+		return nil, err
+	}
+	defer stand()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	a := &awaiter{done: make(chan struct{})}

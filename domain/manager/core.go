@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -21,6 +22,7 @@ type core struct {
 	mu     sync.Mutex
 	closed bool
 	wg     sync.WaitGroup
+	seats  atomic.Int64 // taken by parked callers
 
 	creates  *gatherer[string, queue.NewTask, queue.Created]
 	retains  *gatherer[lot, queue.RetainShare, []*queue.Task]
@@ -94,6 +96,16 @@ func (c *core) enter(ctx context.Context, timeout time.Duration) (context.Contex
 // call is the context of a Store call by a goroutine of the manager's own.
 func (c *core) call() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(c.base, c.cfg.callTimeout)
+}
+
+// sit counts a caller that parks; there are as many seats as callers may wait for gathered calls of a kind.
+func (c *core) sit() (stand func(), err error) {
+	stand = func() { c.seats.Add(-1) }
+	if c.seats.Add(1) > int64(c.cfg.gather.MaxWaiting) {
+		stand()
+		return nil, crowded(c.cfg.gather.MaxWaiting)
+	}
+	return stand, nil
 }
 
 func (c *core) isClosed() bool {

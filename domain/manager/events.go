@@ -50,6 +50,11 @@ func (m *Manager) SubscribeEvents(ctx context.Context, f queue.EventFilter, hand
 }
 
 func (m *Manager) subscribe(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
+	stand, err := m.sit()
+	if err != nil {
+		return err
+	}
+	defer stand()
 	if f.After == "" {
 		call, leave, err := m.enter(ctx, m.cfg.callTimeout)
 		if err != nil {
@@ -219,9 +224,11 @@ type feed struct {
 	turn    chan struct{}
 	begun   bool
 	after   string
-	subs    map[*subscriber]struct{}
 	failing bool
 	err     error // why the feed has ended
+
+	mu   sync.Mutex
+	subs map[*subscriber]struct{}
 }
 
 func newFeeds(c *core) *feeds { return &feeds{c: c, of: map[string]*feed{}} }
@@ -282,15 +289,17 @@ func (f *feed) join(ctx context.Context, sub *subscriber) (first bool, err error
 			return false, err
 		}
 	}
+	f.mu.Lock()
 	f.subs[sub] = struct{}{}
+	f.mu.Unlock()
 	f.ring()
 	return first, nil
 }
 
 func (fs *feeds) leave(f *feed, sub *subscriber) {
-	f.turn <- struct{}{}
+	f.mu.Lock()
 	delete(f.subs, sub)
-	<-f.turn
+	f.mu.Unlock()
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if f.users--; f.users == 0 {
@@ -356,9 +365,7 @@ func (f *feed) advance() (read int, err error) {
 		}
 		if !passing(err) {
 			f.err = queue.WithOp(opSubscribeEvents.name, err)
-			for sub := range f.subs {
-				sub.fail(err)
-			}
+			f.each(func(sub *subscriber) { sub.fail(err) })
 			return read, err
 		}
 		if !f.failing {
@@ -381,13 +388,19 @@ func (f *feed) read(ctx context.Context) (more bool, n int, err error) {
 	if page.Next != "" {
 		f.after = page.Next
 	}
-	for sub := range f.subs {
-		sub.put(page.Events)
-	}
+	f.each(func(sub *subscriber) { sub.put(page.Events) })
 	for _, e := range page.Events {
 		if e.Kind.Status().Finished() {
 			f.c.awaits.suspect(f.namespace, e.TaskID)
 		}
 	}
 	return page.More, n, nil
+}
+
+func (f *feed) each(tell func(*subscriber)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for sub := range f.subs {
+		tell(sub)
+	}
 }

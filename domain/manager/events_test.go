@@ -190,6 +190,17 @@ func TestEvents(t *testing.T) {
 		}
 		quick.end(t, queue.KindCanceled)
 	}, WithEventBuffer(10))
+	bubble(t, "a subscriber may go while the store does not answer", func(t *testing.T, f *fake, m *Manager) {
+		w := follow(m, queue.EventFilter{}, nil)
+		synctest.Wait()
+		release := f.block("events")
+		defer release()
+		pass(5 * time.Second)
+		w.end(t, queue.KindCanceled)
+		if w.took != 5*time.Second {
+			t.Errorf("took %v", w.took)
+		}
+	})
 	bubble(t, "what handle returns is returned", func(t *testing.T, f *fake, m *Manager) {
 		enough := errors.New("enough")
 		w := follow(m, queue.EventFilter{}, func(queue.Event) error { return enough })

@@ -87,7 +87,7 @@ func (g *gatherer[K, In, Out]) do(ctx context.Context, key K, in ...In) ([]Out, 
 		return nil, errClosed()
 	case g.waiting >= g.limits.MaxWaiting:
 		g.mu.Unlock()
-		return nil, &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("%d calls wait already; try again later", g.limits.MaxWaiting)}
+		return nil, crowded(g.limits.MaxWaiting)
 	}
 	g.waiting++
 	l := g.lanes[key]

@@ -133,6 +133,10 @@ func errClosed() *queue.Error {
 	return &queue.Error{Kind: queue.KindUnavailable, Msg: "the manager is closed"}
 }
 
+func crowded(most int) *queue.Error {
+	return &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("%d calls wait already; try again later", most)}
+}
+
 func panicked(p any) *queue.Error {
 	return &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("panic: %v", p)}
 }

@@ -53,7 +53,8 @@ type Gather struct {
 	// MaxCalls is the most Store calls in flight of one namespace (of one set of queues for retains); four times as
 	// many over all namespaces. Default 2.
 	MaxCalls int
-	// MaxWaiting is the most callers waiting; beyond it KindUnavailable. Default 100,000.
+	// MaxWaiting is the most callers waiting for Store calls, and the most parked ones: retains with a wait, awaits,
+	// subscribers and ticker loops together. Beyond it KindUnavailable. Default 100,000.
 	MaxWaiting int
 	// MaxDelay holds a Store call back for more to join. Default 0: what arrives during one call leaves with the next.
 	MaxDelay time.Duration

@@ -54,6 +54,11 @@ func newRooms(c *core) *rooms { return &rooms{c: c, in: map[string]map[lot]*room
 
 // retain takes tasks, and waits for them when there are none.
 func (rs *rooms) retain(ctx context.Context, key lot, share queue.RetainShare, wait time.Duration) ([]*queue.Task, error) {
+	stand, err := rs.c.sit()
+	if err != nil {
+		return nil, err
+	}
+	defer stand()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	r, wakes, crowded := rs.enter(key)

@@ -231,6 +231,19 @@ func TestWaitingRetain(t *testing.T) {
 		_, err := w.wait()
 		kind(t, err, queue.KindDenied)
 	})
+	bubble(t, "more than may park are refused", func(t *testing.T, f *fake, m *Manager) {
+		wait := each(10, func(int) error { _, err := m.RetainTasks(t.Context(), waitFor("w", time.Minute)); return err })
+		synctest.Wait()
+		f.put("default", "mail", 1)
+		_, err := m.RetainTasks(t.Context(), waitFor("w", time.Minute))
+		kind(t, err, queue.KindUnavailable)
+		_, err = m.AwaitTask(t.Context(), 1, time.Minute)
+		kind(t, err, queue.KindUnavailable)
+		none(t, wait())
+		if _, err := m.AwaitTask(t.Context(), 1, time.Second); err != nil {
+			t.Error(err)
+		}
+	}, WithGather(Gather{MaxWaiting: 10}))
 	bubble(t, "rooms are left as they were found", func(t *testing.T, f *fake, m *Manager) {
 		none(t, each(100, func(i int) error {
 			_, err := m.RetainTasks(t.Context(), waitFor("w", time.Second, "q"+worker(i)))

@@ -18,6 +18,11 @@ const maxTickRest = 10 * time.Second
 // next loop, and this one rests a little before it takes another.
 func (m *Manager) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
 	_, err := do(ctx, m, opTickerLoop, func(ctx context.Context) (struct{}, error) {
+		stand, err := m.sit()
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer stand()
 		l, err := m.ticks.join(m.namespace)
 		if err != nil {
 			return struct{}{}, err
@@ -58,6 +63,11 @@ func (m *Manager) handleTick(ctx context.Context, t queue.Tick, handle func(cont
 // NextTicker returns it.
 func (m *Manager) NextTicker(ctx context.Context) (*queue.Tick, error) {
 	return do(ctx, m, opNextTicker, func(ctx context.Context) (*queue.Tick, error) {
+		stand, err := m.sit()
+		if err != nil {
+			return nil, err
+		}
+		defer stand()
 		l, err := m.ticks.join(m.namespace)
 		if err != nil {
 			return nil, err
