@@ -27,6 +27,12 @@ func (m *Manager) ListEvents(ctx context.Context, f queue.EventFilter, limit int
 	})
 }
 
+// LastEvent is the cursor of now in the feed: what happens later is behind it. A server tells it to a new subscriber, who
+// can then resume without a gap before having seen any event.
+func (m *Manager) LastEvent(ctx context.Context) (string, error) {
+	return ask(ctx, m, opLastEvent, m.store.LastEvent)
+}
+
 // SubscribeEvents calls handle with each event behind f.After (from now on when empty), in the feed's order and without
 // gaps, until ctx ends or handle returns an error, which it returns. The process reads the feed once for all subscribers
 // of a namespace; one that is more than the event buffer behind is ended with KindSlowReader and resumes with the cursor

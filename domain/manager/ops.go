@@ -59,6 +59,7 @@ var (
 	opListTicks       = op{"list ticks", reads}
 	opTickerLoop      = op{"run ticker loop", reads}
 	opNextTicker      = op{"next ticker", reads}
+	opLastEvent       = op{"last event", reads}
 	opListEvents      = op{"list events", reads}
 	opSubscribeEvents = op{"subscribe events", reads}
 )

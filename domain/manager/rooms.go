@@ -61,16 +61,16 @@ func (rs *rooms) retain(ctx context.Context, key lot, share queue.RetainShare, w
 	defer stand()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	r, wakes, crowded := rs.enter(key)
+	r, wakes, others := rs.enter(key)
 	defer rs.leave(r)
-	if !crowded { // nobody to queue up behind
+	if !others { // nobody to queue up behind
 		tasks, err := rs.c.retainNow(ctx, key, share)
 		if err != nil || len(tasks) > 0 {
 			return tasks, err
 		}
 	}
 	w := &waiter{share: share, done: make(chan struct{})}
-	if !rs.park(r, w, crowded, wakes) {
+	if !rs.park(r, w, others, wakes) {
 		return nil, errClosed()
 	}
 	over := timer.C
@@ -96,7 +96,7 @@ func (rs *rooms) retain(ctx context.Context, key lot, share queue.RetainShare, w
 }
 
 // enter gives the room of key, how often it was woken so far, and whether others wait there.
-func (rs *rooms) enter(key lot) (r *room, wakes int, crowded bool) {
+func (rs *rooms) enter(key lot) (r *room, wakes int, others bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	r = rs.in[key.namespace][key]
