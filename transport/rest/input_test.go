@@ -124,7 +124,7 @@ func TestBadInputIsRefusedWithTheFieldNamed(t *testing.T) {
 		{"a tick of no stream", "POST", "/ticker/ack", `{"stream":"x","id":1}`, 404, queue.KindNotFound, "stream"},
 
 		{"an unknown kind of event", "GET", "/event?kind=born", ``, 422, invalid, "kind"},
-		{"a bad event cursor", "GET", "/event?after=nonsense", ``, 422, invalid, "after"},
+		{"a bad event cursor", "GET", "/event?cursor=nonsense", ``, 422, invalid, "cursor"},
 		{"a bad task of events", "GET", "/event?task=-1", ``, 422, invalid, "task"},
 
 		{"no such route", "GET", "/tasks", ``, 404, queue.KindNotFound, ""},

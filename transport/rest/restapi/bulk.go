@@ -11,13 +11,13 @@ import (
 
 // Selection names tasks for a bulk operation: by ids, or by a filter that names at least one thing.
 type Selection struct {
-	IDs           []int64    `json:"ids,omitempty" doc:"The tasks; excludes the filter" example:"[1,2]"`
-	Queue         string     `json:"queue,omitempty" doc:"Tasks of this queue" example:"mail"`
-	Status        Strings    `json:"status,omitempty" doc:"Tasks in one of these statuses; one may be given as text" example:"[\"failed\"]"`
-	Worker        string     `json:"worker,omitempty" doc:"Tasks this worker held last" example:"w1"`
-	CreatedAfter  *Time `json:"created_after,omitempty" doc:"Tasks created later" example:"2026-01-02T15:04:05Z"`
-	CreatedBefore *Time `json:"created_before,omitempty" doc:"Tasks created earlier" example:"2026-01-03T15:04:05Z"`
-	DryRun        *bool      `json:"dry_run,omitempty" doc:"Count and change nothing" example:"true"`
+	IDs           []int64 `json:"ids,omitempty" doc:"The tasks; excludes the filter" example:"[1,2]"`
+	Queue         string  `json:"queue,omitempty" doc:"Tasks of this queue" example:"mail"`
+	Status        Strings `json:"status,omitempty" doc:"Tasks in one of these statuses; one may be given as text" example:"[\"failed\"]"`
+	Worker        string  `json:"worker,omitempty" doc:"Tasks this worker held last" example:"w1"`
+	CreatedAfter  *Time   `json:"created_after,omitempty" doc:"Tasks created later" example:"2026-01-02T15:04:05Z"`
+	CreatedBefore *Time   `json:"created_before,omitempty" doc:"Tasks created earlier" example:"2026-01-03T15:04:05Z"`
+	DryRun        *bool   `json:"dry_run,omitempty" doc:"Count and change nothing" example:"true"`
 }
 
 // SelectionOf is s on the wire.

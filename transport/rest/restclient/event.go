@@ -13,7 +13,7 @@ func eventQuery(f queue.EventFilter) url.Values {
 	v := url.Values{}
 	setText(v, "queue", f.Queue)
 	setText(v, "worker", f.Worker)
-	setText(v, "after", f.After)
+	setText(v, "cursor", f.After)
 	if f.TaskID != 0 {
 		v.Set("task", decimal(f.TaskID))
 	}

@@ -2,7 +2,6 @@ package restserver
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 
@@ -14,7 +13,7 @@ import (
 func listEvents(c *call) error {
 	q := c.query()
 	f := queue.EventFilter{
-		Queue: q.text("queue"), Statuses: statuses(q.list("status")), Worker: q.text("worker"), After: q.text("after"),
+		Queue: q.text("queue"), Statuses: statuses(q.list("status")), Worker: q.text("worker"), After: q.text("cursor"),
 	}
 	for _, k := range q.list("kind") {
 		f.Kinds = append(f.Kinds, queue.EventKind(k))
@@ -50,19 +49,9 @@ func (c *call) eventPage(f queue.EventFilter, limit int) error {
 	}
 	page, err := c.svc.ListEvents(c.ctx(), f, p.Limit)
 	if err != nil {
-		return aboutAfter(err)
+		return err
 	}
 	return c.reply(http.StatusOK, restapi.EventPageOf(page))
-}
-
-// aboutAfter names a bad cursor as this route does.
-func aboutAfter(err error) error {
-	if e, ok := errors.AsType[*queue.Error](err); ok && e.Field == "cursor" {
-		c := *e
-		c.Field = "after"
-		return &c
-	}
-	return err
 }
 
 // feed is the optional power of a service to say where its feed ends now.
@@ -75,7 +64,7 @@ func (c *call) events(f queue.EventFilter) error {
 	if f.After != "" {
 		// A cursor that is too old or malformed is a plain refusal, not a stream that ends.
 		if _, err := c.svc.ListEvents(c.ctx(), f, 1); err != nil {
-			return aboutAfter(err)
+			return err
 		}
 	} else if last, ok := c.svc.(feed); ok {
 		var err error

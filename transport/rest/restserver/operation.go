@@ -41,7 +41,7 @@ func (s *Server) operations() []operation {
 		known    = []string{"If-None-Match"}
 		held     = []string{"worker", "wait", "lease", "limit"}
 		filter   = []string{"queue", "status", "worker", "created_after", "created_before", "offset", "limit", "cursor"}
-		events   = []string{"queue", "task", "kind", "status", "worker", "after", "limit", "Last-Event-ID"}
+		events   = []string{"queue", "task", "kind", "status", "worker", "cursor", "limit", "Last-Event-ID"}
 		task     = restapi.Task{}
 		tasks    = restapi.List[restapi.Task]{}
 		oneOrAll = "Without limit the answer is one task, or 404 when none is available; with limit a list, empty when none is."
@@ -95,7 +95,7 @@ func (s *Server) operations() []operation {
 		{Route: restapi.ListTicks, do: listTicks, params: []string{"limit"}, status: ok, reply: restapi.List[restapi.Tick]{}},
 
 		{Route: restapi.ListEvents, do: listEvents, params: events, status: ok, reply: restapi.Event{}, media: []string{restapi.MediaEventStream},
-			text: "Server-sent events named task, with the cursor as id; Last-Event-ID resumes without gaps. A reader that is too slow gets a last event named error. With Accept: application/json the answer is a page of the feed (from the oldest kept event, or behind after)."},
+			text: "Server-sent events named task, with the cursor as id; Last-Event-ID resumes without gaps. A reader that is too slow gets a last event named error. With Accept: application/json the answer is a page of the feed (from the oldest kept event, or behind cursor)."},
 		{Route: restapi.ListWorkers, do: listWorkers, status: ok, reply: restapi.List[restapi.Worker]{}},
 		{Route: restapi.Metrics, do: metrics, status: ok, reply: "", media: []string{"text/plain"}},
 	}

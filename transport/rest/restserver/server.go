@@ -92,6 +92,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
+// Open is how many requests are under way, streams and long polls among them.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
 func errShutdown() *queue.Error {
 	return &queue.Error{Kind: queue.KindUnavailable, Msg: "the server is shutting down; try again"}
 }

@@ -1,0 +1,68 @@
+package rest_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/domain/manager"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
+)
+
+// jumpingClock runs as the real one does, ahead of it by what it was told.
+type jumpingClock struct {
+	mu    sync.Mutex
+	ahead time.Duration
+}
+
+func (c *jumpingClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead)
+}
+
+func (c *jumpingClock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead += d
+}
+
+// TestService holds client → server → manager → memory to the contract.
+func TestService(t *testing.T) {
+	type behind struct {
+		clock *jumpingClock
+		store *memory.Store
+	}
+	var mu sync.Mutex
+	stacks := map[queue.Service]behind{}
+	of := func(s queue.Service) behind {
+		mu.Lock()
+		defer mu.Unlock()
+		return stacks[s]
+	}
+	queuetest.TestService(t, queuetest.ServiceHarness{
+		New: func(tb testing.TB) queue.Service {
+			t, isTest := tb.(*testing.T)
+			if !isTest {
+				tb.Fatal("not a test")
+			}
+			b := behind{clock: &jumpingClock{}}
+			b.store = memory.New(memory.WithClock(b.clock.Now))
+			m, err := manager.New(b.store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = m.Close(context.Background()) })
+			c := serve(t, m).client
+			mu.Lock()
+			defer mu.Unlock()
+			stacks[c] = b
+			return c
+		},
+		Advance: func(_ testing.TB, s queue.Service, d time.Duration) { of(s).clock.Advance(d) },
+		Chores:  func(t testing.TB, s queue.Service) { queuetest.Chores(t, of(s).store) },
+	})
+}
