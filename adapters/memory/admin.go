@@ -153,12 +153,21 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 	}
 	var b queue.Bulk
 	one := func(r *record) error {
+		was := r.task.Status
 		if err := do(r, now); err != nil {
 			return err
 		}
 		b.Matched++
-		if !sel.DryRun {
-			b.Moved++
+		if sel.DryRun {
+			return nil
+		}
+		b.Moved++
+		is := r.task.Status
+		if move == "" {
+			is = ""
+		}
+		if was != is {
+			b.Tallies.Add(namespace, r.task.Queue, was, is, 1)
 		}
 		return nil
 	}

@@ -30,12 +30,16 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 		s.each(st, &s.leased, func(r *record) time.Time { return r.lease.ExpiresAt }, func(r *record) {
 			s.rescue(r, now)
 			st.done.Moves[r.task.Status]++
+			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, queue.StatusRetained, r.task.Status, 1)
 			if r.lane.ready.len() > 0 && r.lane.open() {
 				st.woken(r.lane)
 			}
 		})
 	case queue.ChoreExpire:
-		s.each(st, &s.dying, func(r *record) time.Time { return r.task.DiesAt }, func(r *record) { s.expire(r, now) })
+		s.each(st, &s.dying, func(r *record) time.Time { return r.task.DiesAt }, func(r *record) {
+			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, r.task.Status, queue.StatusExpired, 1)
+			s.expire(r, now)
+		})
 	case queue.ChorePrune:
 		s.prune(st)
 	case queue.ChoreTick:

@@ -51,35 +51,36 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 	defer s.mu.Unlock()
 	out := make([]queue.Released, len(releases))
 	for i, rel := range releases {
-		r, err := s.release(namespace, rel, now)
+		r, replayed, err := s.release(namespace, rel, now)
 		if err != nil {
 			out[i].Err = err
 			continue
 		}
-		out[i].Task = r.view()
+		out[i].Task, out[i].Replayed = r.view(), replayed
 	}
 	return out, nil
 }
 
-func (s *Store) release(namespace string, rel queue.Release, now time.Time) (*record, error) {
-	r, err := s.get(namespace, rel.ID, now)
+// release ends one hold; replayed says that it had ended so already.
+func (s *Store) release(namespace string, rel queue.Release, now time.Time) (r *record, replayed bool, err error) {
+	r, err = s.get(namespace, rel.ID, now)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	held := r.task.Status == queue.StatusRetained
 	switch {
 	case held && rel.Token != 0 && rel.Token != r.lease.Token:
-		return nil, leaseLost(rel.ID)
+		return nil, false, leaseLost(rel.ID)
 	case !held && rel.Token != 0 && rel.Token == r.settled:
-		return r, nil // a repeat of what was accepted
+		return r, true, nil // a repeat of what was accepted
 	case !held && rel.Token != 0:
-		return nil, leaseLost(rel.ID)
+		return nil, false, leaseLost(rel.ID)
 	}
 	err = s.move(r, rel.Outcome.Move(), queue.Circumstances{
 		Now: now, Permanent: rel.Outcome == queue.OutcomePermanent, Delay: rel.Delay, Jitter: s.jitter(),
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	r.settled = r.lease.Token
 	kind := queue.EventReturned
@@ -99,7 +100,7 @@ func (s *Store) release(namespace string, rel queue.Release, now time.Time) (*re
 		}
 	}
 	s.note(r, kind, r.task.Worker, now)
-	return r, nil
+	return r, false, nil
 }
 
 func leaseLost(id int64) error {

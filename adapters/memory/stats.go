@@ -2,6 +2,8 @@ package memory
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -25,6 +27,23 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 	all := make([]*queue.QueueStats, 0, len(sp.names))
 	for _, n := range sp.names {
 		all = append(all, s.stats(sp.lanes[n], now))
+	}
+	return all, nil
+}
+
+// AllQueueStats tells how every queue of every namespace is doing.
+func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	all := []*queue.QueueStats{}
+	for _, name := range slices.Sorted(maps.Keys(s.spaces)) {
+		sp := s.spaces[name]
+		for _, n := range sp.names {
+			all = append(all, s.stats(sp.lanes[n], now))
+		}
 	}
 	return all, nil
 }

@@ -37,9 +37,10 @@ type Store struct {
 }
 
 var (
-	_ queue.Store     = (*Store)(nil)
-	_ queue.Listener  = (*Store)(nil)
-	_ queue.Diagnoser = (*Store)(nil)
+	_ queue.Store       = (*Store)(nil)
+	_ queue.Listener    = (*Store)(nil)
+	_ queue.StatsLister = (*Store)(nil)
+	_ queue.Diagnoser   = (*Store)(nil)
 )
 
 // Option configures New.

@@ -32,6 +32,7 @@ func (s *Store) tick(st *step) {
 		for _, tick := range s.due(sp, t, st.now) {
 			if tick.TaskID != 0 {
 				st.woken(sp.lanes[t.Queue])
+				st.done.Tallies.Add(t.Namespace, t.Queue, "", queue.StatusNew, 1)
 			}
 		}
 		st.done.Moved++

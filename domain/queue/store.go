@@ -158,6 +158,8 @@ type Maintained struct {
 	Woken []Wake
 	// Moves counts, for rescue, by what became of the tasks.
 	Moves map[Status]int
+	// Tallies tell, for rescue, expire and tick, what moved in which queue; those of a tick are the tasks it made.
+	Tallies Tallies
 }
 
 // Wake is a hint that a queue may have tasks that can be retained. Queue "" means any of the namespace, Namespace ""
@@ -172,6 +174,12 @@ type Listener interface {
 	// Listen calls wake with each hint until ctx ends; then it returns ctx's error. It reconnects by itself and calls
 	// wake(Wake{}) after a time of deafness. It is a hint only: polling must find everything without it.
 	Listen(ctx context.Context, wake func(Wake)) error
+}
+
+// StatsLister is the optional power to tell how every queue of every namespace is doing in one step, ordered by namespace
+// and name. Find it with StoreAs; without it ask QueueStats of each namespace. It scans no tasks: monitoring calls it.
+type StatsLister interface {
+	AllQueueStats(ctx context.Context) ([]*QueueStats, error)
 }
 
 // Diagnoser is the optional power to examine the store for an operator.

@@ -209,6 +209,8 @@ type Release struct {
 	Result json.RawMessage
 	// Delay: of a snooze, how long; of a failure, the delay instead of the backoff (0 = the backoff).
 	Delay time.Duration
+	// Quiet: the caller does not need the task in the answer, so it need not be read back. Not part of the wire.
+	Quiet bool
 }
 
 // Check checks r against the limits.
@@ -241,11 +243,13 @@ func (r Release) Check(maxPayloadBytes int) error {
 
 // Released answers one Release.
 type Released struct {
-	// Task as it is after it; nil when Err is set.
+	// Task as it is after it; nil when Err is set, and possibly when the release was Quiet.
 	Task *Task
 	// Err is ErrLeaseLost (stale token), ErrConflict (nobody holds it), ErrNotFound, or ErrInvalid. A release that
 	// repeats an accepted one is no error.
 	Err error
+	// Replayed says that the release repeats an accepted one and changed nothing. Not part of the wire.
+	Replayed bool
 }
 
 // Heartbeat extends the lease of one task.
@@ -376,4 +380,7 @@ type Bulk struct {
 	Moved int64
 	// Errs tells, for a selection by ids, why an id was not moved: ErrNotFound or ErrConflict.
 	Errs map[int64]error
+	// Tallies tell what moved in which queue; a cancel that a holder was asked for is not among them. Not part of the
+	// wire.
+	Tallies Tallies
 }
