@@ -13,7 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-var _ queue.Consumer = (*Stream)(nil)
+var _ queue.Service = (*Stream)(nil)
 
 const (
 	// maxMergedBytes bounds what is merged into one message that was not one call before.
@@ -22,14 +22,15 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
-// Stream is a queue.Consumer over one stream that goes both ways, which needs HTTP/2. It does the same as the client's
-// own methods with a fraction of their cost: calls that are made at the same time share messages, and nothing waits for
+// Stream is a Client that retains, heartbeats and releases over one stream that goes both ways, which needs HTTP/2. It
+// does the same as the client's own methods with a fraction of their cost: calls that are made at the same time share messages, and nothing waits for
 // a round trip but the caller. The server never sends more tasks than the calls of RetainTasks under way ask for; what
 // arrives for one that has ended meanwhile is handed back.
 //
-// The stream is opened by the first call, and again after it broke. Safe for concurrent use; Close it in the end.
+// The stream is opened by the first call, and again after it broke. What In returns is a plain client. Safe for
+// concurrent use; Close it in the end.
 type Stream struct {
-	c      *Client
+	*Client
 	ctx    context.Context // of all connections
 	cancel context.CancelFunc
 	// opening is held by whoever looks at line or opens it.
@@ -41,7 +42,7 @@ type Stream struct {
 // NewStream is a stream of c's namespace. It does not connect yet.
 func NewStream(c *Client) *Stream {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Stream{c: c, ctx: ctx, cancel: cancel, opening: make(chan struct{}, 1)}
+	return &Stream{Client: c, ctx: ctx, cancel: cancel, opening: make(chan struct{}, 1)}
 }
 
 // Close ends the stream after what the server has accepted is answered, for at most 5 seconds. Calls that wait end, and
@@ -71,7 +72,7 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	if field := notUTF8(ask.ProtoReflect()); field != "" { // must not break the stream of the others
 		return nil, queue.WithOp("retain tasks", queue.Invalid(field, "must be valid UTF-8"))
 	}
-	return attempt(ctx, s.c.shared, "retain tasks", once, r.Wait, func(ctx context.Context) ([]*queue.Task, error) {
+	return attempt(ctx, s.shared, "retain tasks", once, r.Wait, func(ctx context.Context) ([]*queue.Task, error) {
 		l, err := s.open(ctx)
 		if err != nil {
 			return nil, err
@@ -87,7 +88,7 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 
 // HeartbeatTasks implements queue.Consumer.
 func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	return attempt(ctx, s.c.shared, "heartbeat tasks", repeatable, 0, func(ctx context.Context) ([]queue.Beat, error) {
+	return attempt(ctx, s.shared, "heartbeat tasks", repeatable, 0, func(ctx context.Context) ([]queue.Beat, error) {
 		l, err := s.open(ctx)
 		if err != nil {
 			return nil, err
@@ -104,7 +105,7 @@ func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 // ReleaseTasks implements queue.Consumer. With tokens it is repeated when the stream breaks.
 func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	again := fenced(releases)
-	return attempt(ctx, s.c.shared, "release tasks", again, 0, func(ctx context.Context) ([]queue.Released, error) {
+	return attempt(ctx, s.shared, "release tasks", again, 0, func(ctx context.Context) ([]queue.Released, error) {
 		l, err := s.open(ctx)
 		if err != nil {
 			return nil, err
@@ -143,15 +144,15 @@ func (s *Stream) open(ctx context.Context) (*line, error) {
 // dial opens a connection and waits until the server has said welcome.
 func (s *Stream) dial(ctx context.Context) (*line, error) {
 	sub, cancel := context.WithCancel(s.ctx)
-	stream, err := s.c.work.Work(sub)
+	stream, err := s.work.Work(sub)
 	if err != nil {
 		cancel()
 		return nil, translate(ctx, &pb.WorkRequest{}, err)
 	}
 	l := &line{
-		stream: stream, ctx: sub, cancel: cancel, silence: s.c.silence, calls: make(map[uint64]chan<- answer),
+		stream: stream, ctx: sub, cancel: cancel, silence: s.silence, calls: make(map[uint64]chan<- answer),
 		wake: make(chan struct{}, 1), welcome: make(chan struct{}), done: make(chan struct{}),
-		pending: []*pb.WorkRequest{{Hello: &pb.WorkHello{Namespace: s.c.namespace}}},
+		pending: []*pb.WorkRequest{{Hello: &pb.WorkHello{Namespace: s.namespace}}},
 	}
 	l.pendingBytes = maxMergedBytes // hello goes alone
 	l.wake <- struct{}{}

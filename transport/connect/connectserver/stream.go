@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// maxOpenRetains bounds the retains that a worker's stream may have open.
-	maxOpenRetains = 64
+	// maxOpenRetains bounds the retains that a worker's stream may have open; less than maxAnswers, so that retains that
+	// wait never keep releases from being read.
+	maxOpenRetains = 512
 	// maxAnswers bounds the answers of a stream that are being worked on or wait to be sent. Behind it nothing is read.
 	maxAnswers = 1024
 	// maxMergedBytes bounds what is merged into one message that was not one message before.
@@ -159,8 +160,8 @@ func (w *workStream) start(ctx context.Context, job func() answer) error {
 	return nil
 }
 
-func (w *workStream) retain(ctx context.Context, m *pb.WorkRetain) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (w *workStream) retain(stream context.Context, m *pb.WorkRetain) error {
+	ctx, cancel := context.WithCancel(stream)
 	id := m.GetId()
 	w.mu.Lock()
 	_, twice := w.open[id]
@@ -175,9 +176,12 @@ func (w *workStream) retain(ctx context.Context, m *pb.WorkRetain) error {
 		return queue.Invalid("retains", fmt.Sprintf("a retain with the id %d is open", id))
 	case n >= maxOpenRetains:
 		cancel()
-		return queue.Invalid("retains", fmt.Sprintf("at most %d retains may be open", maxOpenRetains))
+		return w.start(stream, func() answer {
+			err := &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("at most %d retains may be open on a stream", maxOpenRetains)}
+			return answer{retained: &pb.WorkRetained{Id: id, Error: wire.Detail(err)}}
+		})
 	}
-	return w.start(ctx, func() answer {
+	return w.start(stream, func() answer {
 		ts, err := w.take(ctx, m)
 		w.mu.Lock()
 		delete(w.open, id)
@@ -250,10 +254,10 @@ func (w *workStream) release(ctx context.Context, m *pb.WorkReleases) answer {
 	defer cancel()
 	done, err := w.svc.ReleaseTasks(ctx, rs)
 	a := answer{
-		released: &pb.WorkReleased{Id: m.GetId(), Released: wire.Released(done, w.maxMessage), Error: wire.Detail(err)},
+		released: &pb.WorkReleased{Id: m.GetId(), Released: wire.Released(rs, done, w.maxMessage), Error: wire.Detail(err)},
 	}
-	for _, d := range done {
-		if d.Task != nil {
+	for i, d := range done {
+		if d.Task != nil && !rs[i].Quiet {
 			a.bytes += int64(wire.Bytes([]*queue.Task{d.Task}))
 		}
 	}

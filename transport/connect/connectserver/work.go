@@ -81,7 +81,7 @@ func (s work) ReleaseTasks(ctx context.Context, req *pb.ReleaseTasksRequest) (*p
 		return nil, r.Err()
 	}
 	done, err := svc.ReleaseTasks(ctx, rs)
-	return &pb.ReleaseTasksResponse{Released: wire.Released(done, s.maxMessage)}, err
+	return &pb.ReleaseTasksResponse{Released: wire.Released(rs, done, s.maxMessage)}, err
 }
 
 func (s work) ListWorkers(ctx context.Context, req *pb.ListWorkersRequest) (*pb.ListWorkersResponse, error) {

@@ -9,7 +9,7 @@ import (
 func Releases(rs []queue.Release) []*pb.Release {
 	return each(rs, func(r queue.Release) *pb.Release {
 		return &pb.Release{
-			Id: r.ID, Token: r.Token, Outcome: outcomes.number(r.Outcome), Result: r.Result, Delay: Duration(r.Delay),
+			Id: r.ID, Token: r.Token, Outcome: outcomes.number(r.Outcome), Result: r.Result, Delay: Duration(r.Delay), Quiet: r.Quiet,
 		}
 	})
 }
@@ -21,25 +21,29 @@ func (r *Reader) Releases(rs []*pb.Release) []queue.Release {
 		r.at("releases", i, func() {
 			out[i] = queue.Release{
 				ID: m.GetId(), Token: m.GetToken(), Outcome: outcomes.word(m.GetOutcome()), Result: jsonOf(m.GetResult()),
-				Delay: r.Duration("delay", m.GetDelay()),
+				Delay: r.Duration("delay", m.GetDelay()), Quiet: m.GetQuiet(),
 			}
 		})
 	}
 	return out
 }
 
-// Released is rs for the wire. Behind budget bytes of payloads and results tasks come without theirs: the holds have
+// Released is rs, the answers to asked, for the wire. Behind budget bytes of payloads and results tasks come without theirs: the holds have
 // ended, and saying so must not fail for the size of it.
-func Released(rs []queue.Released, budget int) []*pb.Released {
-	return each(rs, func(r queue.Released) *pb.Released {
-		t := Task(r.Task)
-		if t != nil {
-			if budget -= taskBytes(r.Task); budget < 0 {
-				t.Payload, t.Result, t.Headers, t.Progress = nil, nil, nil, nil
-			}
+func Released(asked []queue.Release, rs []queue.Released, budget int) []*pb.Released {
+	out := make([]*pb.Released, len(rs))
+	for i, r := range rs {
+		out[i] = &pb.Released{Error: Detail(r.Err)}
+		if r.Task == nil || asked[i].Quiet {
+			continue
 		}
-		return &pb.Released{Task: t, Error: Detail(r.Err)}
-	})
+		t := Task(r.Task)
+		if budget -= taskBytes(r.Task); budget < 0 {
+			t.Payload, t.Result, t.Headers, t.Progress = nil, nil, nil, nil
+		}
+		out[i].Task = t
+	}
+	return out
 }
 
 // Released is rs of the wire.

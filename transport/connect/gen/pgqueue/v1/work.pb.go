@@ -101,7 +101,9 @@ type Release struct {
 	// The result of a success or the error of a failure: any JSON; empty = none.
 	Result []byte `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
 	// Of a snooze, how long; of a failure, the delay instead of the backoff.
-	Delay         *durationpb.Duration `protobuf:"bytes,5,opt,name=delay,proto3" json:"delay,omitempty"`
+	Delay *durationpb.Duration `protobuf:"bytes,5,opt,name=delay,proto3" json:"delay,omitempty"`
+	// The task is not needed in the answer.
+	Quiet         bool `protobuf:"varint,6,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,10 +173,18 @@ func (x *Release) GetDelay() *durationpb.Duration {
 	return nil
 }
 
+func (x *Release) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
+}
+
 // Released answers one Release.
 type Released struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The task after it. In an answer that would be too large for one message, tasks come without payload and result.
+	// The task after it; absent when the release was quiet. In an answer that would be too large for one message, tasks
+	// come without payload, result, headers and progress.
 	Task *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	// Why nothing changed: lease_lost, conflict, not_found or invalid. Excludes task.
 	Error         *ErrorDetail `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
@@ -1549,13 +1559,14 @@ var File_pgqueue_v1_work_proto protoreflect.FileDescriptor
 const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\n" +
 	"\x15pgqueue/v1/work.proto\x12\n" +
-	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pgqueue/v1/error.proto\x1a\x15pgqueue/v1/task.proto\"\xa7\x01\n" +
+	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pgqueue/v1/error.proto\x1a\x15pgqueue/v1/task.proto\"\xbd\x01\n" +
 	"\aRelease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x03R\x05token\x12-\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x13.pgqueue.v1.OutcomeR\aoutcome\x12\x16\n" +
 	"\x06result\x18\x04 \x01(\fR\x06result\x12/\n" +
-	"\x05delay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"_\n" +
+	"\x05delay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x14\n" +
+	"\x05quiet\x18\x06 \x01(\bR\x05quiet\"_\n" +
 	"\bReleased\x12$\n" +
 	"\x04task\x18\x01 \x01(\v2\x10.pgqueue.v1.TaskR\x04task\x12-\n" +
 	"\x05error\x18\x02 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"~\n" +

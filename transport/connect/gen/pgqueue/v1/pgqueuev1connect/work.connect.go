@@ -92,7 +92,8 @@ type WorkServiceClient interface {
 	// The worker sends hello first. Then it says with retain that it has room for some tasks and gets retained with that
 	// id exactly once, as soon as there is at least one task, or when wait is over; what it asked for is all it can get.
 	// Releases and heartbeats are batches with an id too. Answers come in any order. Ids are the worker's choice, unique
-	// among what is open; 64 retains may be open at once, and what is read while 1,024 answers are outstanding waits.
+	// among what is open. A retain beyond 512 open ones is answered with KIND_UNAVAILABLE, and while 1,024 answers are
+	// outstanding the server reads no further.
 	//
 	// The server says with welcome how often each side must send something, an empty message if there is nothing else.
 	// A side that is silent for three times as long is taken for dead. When the stream ends, tasks that could not be
@@ -165,7 +166,8 @@ type WorkServiceHandler interface {
 	// The worker sends hello first. Then it says with retain that it has room for some tasks and gets retained with that
 	// id exactly once, as soon as there is at least one task, or when wait is over; what it asked for is all it can get.
 	// Releases and heartbeats are batches with an id too. Answers come in any order. Ids are the worker's choice, unique
-	// among what is open; 64 retains may be open at once, and what is read while 1,024 answers are outstanding waits.
+	// among what is open. A retain beyond 512 open ones is answered with KIND_UNAVAILABLE, and while 1,024 answers are
+	// outstanding the server reads no further.
 	//
 	// The server says with welcome how often each side must send something, an empty message if there is nothing else.
 	// A side that is silent for three times as long is taken for dead. When the stream ends, tasks that could not be
