@@ -4,4 +4,6 @@ go 1.26.0
 
 require github.com/pgqueue/pgqueue/domain v0.1.0
 
+require pgregory.net/rapid v1.3.0
+
 replace github.com/pgqueue/pgqueue/domain => ../../domain
