@@ -80,6 +80,21 @@ func testRelease(e *env) {
 			}
 		})
 	}
+	e.it("a release is no repeat any more when the task was retained again since", func(e *env) {
+		e.queue("mail", queue.QueueMeta{Lease: new(time.Hour), RetryDelay: new(time.Duration(0))})
+		e.create("mail", queue.TaskMeta{})
+		first := e.hold("mail")
+		e.release(first, queue.OutcomeFailure, "")
+		second := e.hold("mail")
+		e.advance(2 * time.Hour)
+		e.chores(queue.ChoreRescue)
+		e.unchanged(first.ID, func() {
+			for _, t := range []*queue.Task{first, second} {
+				_, err := e.tryRelease(releaseOf(t.ID, t.Lease.Token, queue.OutcomeSuccess))
+				e.kind(err, queue.KindLeaseLost)
+			}
+		})
+	})
 	e.it("a release without a token is accepted while the task is retained", func(e *env) {
 		e.queue("mail", queue.QueueMeta{})
 		t := e.create("mail", queue.TaskMeta{})
