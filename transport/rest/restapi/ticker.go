@@ -131,6 +131,9 @@ func (m TickerMeta) AppendJSON(b []byte) []byte {
 	if m.Period != nil {
 		o.raw("period", m.Period.raw)
 	}
+	if m.Interval != nil {
+		o.raw("interval", m.Interval.raw)
+	}
 	optional(o, "cron", m.Cron)
 	optional(o, "timezone", m.Timezone)
 	optional(o, "queue", m.Queue)
