@@ -11,23 +11,24 @@ import (
 
 // queueCounts are the kept counts of a queue.
 type queueCounts struct {
-	id       int32
-	name     string
-	paused   bool
-	by       [statusCancelled + 1]int64
-	delayed  int64
-	created  float64 // in the window
-	finished float64
-	window   float64 // seconds
+	id        int32
+	namespace string
+	name      string
+	paused    bool
+	by        [statusCancelled + 1]int64
+	delayed   int64
+	created   float64 // in the window
+	finished  float64
+	window    float64 // seconds
 }
 
-// counts reads the kept counts of a namespace's queues, or of one.
+// counts reads the kept counts of a namespace's queues, or of one, or of all of all namespaces.
 func (s *Store) counts(ctx context.Context, namespace, name string) ([]queueCounts, error) {
 	var out []queueCounts
 	err := s.query(ctx, "count tasks", "counts", func(rows pgx.Rows) error {
 		var c queueCounts
 		var by []int64
-		err := rows.Scan(&c.id, &c.name, &c.paused, &by, &c.delayed, &c.created, &c.finished, &c.window)
+		err := rows.Scan(&c.id, &c.namespace, &c.name, &c.paused, &by, &c.delayed, &c.created, &c.finished, &c.window)
 		copy(c.by[1:], by)
 		out = append(out, c)
 		return err
@@ -45,6 +46,20 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 	if name != "" && len(all) == 0 {
 		return nil, queue.WithOp(op, noQueue(name))
 	}
+	return s.stats(ctx, op, all)
+}
+
+// AllQueueStats implements queue.StatsLister.
+func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) {
+	const op = "all queue stats"
+	all, err := s.counts(ctx, "", "")
+	if err != nil {
+		return nil, err
+	}
+	return s.stats(ctx, op, all)
+}
+
+func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*queue.QueueStats, error) {
 	out := make([]*queue.QueueStats, len(all))
 	byID := make(map[int32]*queue.QueueStats, len(all))
 	var ids, cQueues []int32
@@ -52,7 +67,7 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 	var cTurns []int64
 	for i, c := range all {
 		st := &queue.QueueStats{
-			Namespace: namespace, Queue: c.name, Counts: make(map[queue.Status]int64, len(queue.Statuses())), Paused: c.paused,
+			Namespace: c.namespace, Queue: c.name, Counts: make(map[queue.Status]int64, len(queue.Statuses())), Paused: c.paused,
 			Ready: c.by[statusNew] + c.by[statusRetry] - c.delayed, Delayed: c.delayed,
 			CreatedPerSecond: c.created / c.window, FinishedPerSecond: c.finished / c.window,
 		}

@@ -22,6 +22,9 @@ const copyFrom = 64
 // CreateTasks implements queue.Store.
 func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created, error) {
 	const op = "create tasks"
+	if len(c.Tasks) == 0 {
+		return nil, nil
+	}
 	for {
 		var b *birth
 		err := s.inTx(ctx, op, func(ctx context.Context, t *tx) (err error) {
@@ -129,9 +132,6 @@ func (s *Store) create(ctx context.Context, t *tx, c queue.Create) (*birth, erro
 // fault answers the task at place with err, or ends the whole when the create is atomic.
 func (b *birth) fault(c queue.Create, place int, err error) error {
 	if c.Atomic {
-		if len(c.Tasks) == 1 {
-			return err
-		}
 		return queue.At(fmt.Sprintf("tasks[%d]", place), err)
 	}
 	b.out[place] = queue.Created{Err: queue.WithOp("create task", err)}
@@ -155,7 +155,7 @@ func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create) error {
 		at := slot{r.q.id, r.task.Key}
 		if i, ok := first[at]; ok {
 			if !bytes.Equal(rows[i].print, r.print) {
-				if err := b.fault(c, r.place, keyReused(r.task.Key)); err != nil {
+				if err := b.fault(c, r.place, keyReused(r.q.Name, r.task.Key)); err != nil {
 					return err
 				}
 				continue
@@ -211,7 +211,7 @@ func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create) error {
 				replayed[i] = id
 			default:
 				replayed[i] = 0
-				faults = append(faults, b.fault(c, rows[i].place, keyReused(at.key)))
+				faults = append(faults, b.fault(c, rows[i].place, keyReused(rows[i].q.Name, at.key)))
 			}
 			return nil
 		}, lostQ, lostK)
@@ -239,7 +239,7 @@ func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create) error {
 		case id != 0:
 			b.out[tw[0]] = queue.Created{Task: replay(there[id])}
 		default:
-			if err := b.fault(c, tw[0], keyReused(rows[tw[1]].task.Key)); err != nil {
+			if err := b.fault(c, tw[0], keyReused(rows[tw[1]].q.Name, rows[tw[1]].task.Key)); err != nil {
 				return err
 			}
 		}
@@ -275,8 +275,8 @@ func replay(t *queue.Task) *queue.Task {
 	return &c
 }
 
-func keyReused(key string) error {
-	return &queue.Error{Kind: queue.KindKeyReused, Field: "key",
+func keyReused(name, key string) error {
+	return &queue.Error{Kind: queue.KindKeyReused, Subject: "queue " + name, Field: "key",
 		Msg: fmt.Sprintf("%q belongs to a task with another payload; use a new key", key)}
 }
 

@@ -13,16 +13,16 @@ import (
 // hold is a lease row that this transaction has locked.
 type hold struct {
 	q          storedQueue
-	token      int64
+	token      int64 // of the first task; the others count on
 	part       int16
 	worker     string
 	retainedAt time.Time
 	expiresAt  time.Time
-	ids        []int64
+	ids        []int64 // 0 where a hold has ended
 	attempts   []int16 // nil: all 1
 	cancels    []int64
-	ended      []bool // beside ids
-	left       int    // not ended
+	held       int // as it was
+	left       int // not ended by now
 }
 
 // holds are the locked lease rows of a transaction.
@@ -35,7 +35,8 @@ type holds struct {
 // spot is where a task is held.
 type spot struct {
 	*hold
-	i int
+	i  int
+	id int64
 }
 
 func (p spot) attempt() int {
@@ -45,20 +46,26 @@ func (p spot) attempt() int {
 	return int(p.attempts[p.i])
 }
 
-func (p spot) cancelled() bool { return slices.Contains(p.cancels, p.ids[p.i]) }
+func (p spot) cancelled() bool { return slices.Contains(p.cancels, p.id) }
 
 // life of the held task, but for what only the facts know.
 func (p spot) life() queue.Life {
 	return queue.Life{Status: queue.StatusRetained, Attempt: p.attempt(), CancelRequested: p.cancelled()}
 }
 
+func (p spot) taskToken() int64 { return p.token + int64(p.i) }
+
+// end takes the task out of its row; its id stays readable in p.
 func (p spot) end() {
-	if p.ended == nil {
-		p.hold.ended = make([]bool, len(p.ids))
-	}
-	p.ended[p.i] = true
+	p.ids[p.i] = 0
 	p.hold.left--
 }
+
+// tokensPerLease is how many tokens a lease row takes.
+const tokensPerLease = 256
+
+// leaseToken is the token of the lease row that a task's token belongs to.
+func leaseToken(token int64) int64 { return token - token%tokensPerLease }
 
 func (h *holds) scan(rows pgx.Rows) error {
 	l := &hold{}
@@ -68,29 +75,38 @@ func (h *holds) scan(rows pgx.Rows) error {
 		&q.Concurrency, &q.Retention, &q.Paused, &q.Events, &q.Version, &q.CreatedAt, &q.UpdatedAt); err != nil {
 		return err
 	}
-	h.now, l.retainedAt, l.expiresAt, l.left = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC(), len(l.ids)
+	h.now, l.retainedAt, l.expiresAt = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC()
 	h.all = append(h.all, l)
 	if h.at == nil {
 		h.at = make(map[int64]spot, len(l.ids))
 	}
 	for i, id := range l.ids {
-		h.at[id] = spot{l, i}
+		if id != 0 {
+			h.at[id] = spot{l, i, id}
+			l.held++
+		}
 	}
+	l.left = l.held
 	return nil
 }
 
 // find is where id is held under token (0: any).
 func (h *holds) find(id, token int64) (spot, bool) {
 	p, ok := h.at[id]
-	if !ok || token != 0 && p.token != token || p.ended != nil && p.ended[p.i] {
+	if !ok || token != 0 && p.taskToken() != token || p.ids[p.i] == 0 {
 		return spot{}, false
 	}
 	return p, true
 }
 
-// queueLock queues the locking of the leases with those tokens.
+// queueLock queues the locking of the lease rows that tasks' tokens belong to.
 func (h *holds) queueLock(t *tx, namespace string, tokens []int64) {
-	t.queueRows("hold.lock", h.scan, namespace, tokens)
+	rows := make([]int64, len(tokens))
+	for i, token := range tokens {
+		rows[i] = leaseToken(token)
+	}
+	slices.Sort(rows)
+	t.queueRows("hold.lock", h.scan, namespace, slices.Compact(rows))
 }
 
 // shrink queues what becomes of the lease rows after some of their tasks have ended.
@@ -98,11 +114,11 @@ func (h *holds) shrink(t *tx) {
 	var gone, kept holdRows
 	for _, l := range h.all {
 		switch {
-		case l.left == len(l.ids):
+		case l.left == l.held:
 		case l.left == 0:
 			gone.add(l, l.part, nil, l.expiresAt)
 		default:
-			kept.add(l, l.part, func(i int) bool { return !l.ended[i] }, l.expiresAt)
+			kept.add(l, l.part, func(i int) bool { return true }, l.expiresAt)
 		}
 	}
 	if len(gone.tokens) > 0 {
@@ -118,6 +134,7 @@ type holdRows struct {
 	queues                 []int32
 	retainedAts, expiresAt []time.Time
 	workers, ids           []string
+	held                   []int16
 	attempts, cancels      []*string
 }
 
@@ -129,22 +146,20 @@ func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt tim
 	if stay == nil {
 		return
 	}
-	var ids, cancels []int64
-	var attempts []int16
+	var cancels []int64
+	ids, held := make([]int64, len(l.ids)), int16(0)
 	for i, id := range l.ids {
-		if !stay(i) {
+		if id == 0 || !stay(i) {
 			continue
 		}
-		ids = append(ids, id)
-		if l.attempts != nil {
-			attempts = append(attempts, l.attempts[i])
-		}
+		ids[i] = id
+		held++
 		if slices.Contains(l.cancels, id) {
 			cancels = append(cancels, id)
 		}
 	}
-	r.ids = append(r.ids, arrayText(ids))
-	r.attempts, r.cancels = append(r.attempts, arrayPtr(attempts)), append(r.cancels, arrayPtr(cancels))
+	r.ids, r.held = append(r.ids, arrayText(ids)), append(r.held, held)
+	r.attempts, r.cancels = append(r.attempts, arrayPtr(l.attempts)), append(r.cancels, arrayPtr(cancels))
 }
 
 func arrayPtr[N int16 | int64](s []N) *string {
@@ -157,13 +172,13 @@ func arrayPtr[N int16 | int64](s []N) *string {
 
 func (r *holdRows) update(t *tx) {
 	if len(r.tokens) > 0 {
-		t.queue("hold.keep", r.tokens, r.parts, r.ids, r.attempts, r.cancels, r.expiresAt)
+		t.queue("hold.keep", r.tokens, r.parts, r.held, r.ids, r.cancels, r.expiresAt)
 	}
 }
 
 func (r *holdRows) insert(t *tx) {
 	if len(r.tokens) > 0 {
-		t.queue("hold.split", r.tokens, r.parts, r.queues, r.retainedAts, r.expiresAt, r.workers, r.ids, r.attempts, r.cancels)
+		t.queue("hold.split", r.tokens, r.parts, r.queues, r.retainedAts, r.expiresAt, r.workers, r.held, r.ids, r.attempts, r.cancels)
 	}
 }
 
@@ -207,13 +222,14 @@ func (f factsByID) scan(rows pgx.Rows) error {
 // lease row only, the row is split.
 func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	const op = "heartbeat tasks"
+	if len(beats) == 0 {
+		return nil, nil
+	}
 	out := make([]queue.Beat, len(beats))
 	var tokens []int64
 	for _, b := range beats {
 		tokens = append(tokens, b.Token)
 	}
-	slices.Sort(tokens)
-	tokens = slices.Compact(tokens)
 	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
 		clear(out)
 		var h holds
@@ -246,7 +262,7 @@ func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []qu
 			}
 			chosen[g][p.i] = true
 			out[i] = queue.Beat{
-				Lease:           queue.Lease{Token: p.token, ExpiresAt: micros(h.now.Add(d)), Duration: d},
+				Lease:           queue.Lease{Token: p.taskToken(), ExpiresAt: micros(h.now.Add(d)), Duration: d},
 				CancelRequested: p.cancelled(),
 			}
 			if len(b.Progress) > 0 {
@@ -271,7 +287,7 @@ func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []qu
 		used := map[*hold]bool{}
 		for g, is := range chosen {
 			part := g.part
-			whole := !used[g.hold] && beaten[g.hold] == len(g.ids)
+			whole := !used[g.hold] && beaten[g.hold] == g.held
 			if !whole {
 				lastPart[g.token]++
 				part = lastPart[g.token]
@@ -284,7 +300,7 @@ func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []qu
 			rows.add(g.hold, part, func(i int) bool { return is[i] }, micros(h.now.Add(g.lease)))
 		}
 		for l, n := range beaten {
-			if n == len(l.ids) {
+			if n == l.held {
 				continue
 			}
 			kept.add(l, l.part, func(i int) bool {
@@ -343,7 +359,7 @@ type progressRows struct {
 }
 
 func (r *progressRows) add(p spot, progress []byte) {
-	r.queues, r.ids = append(r.queues, p.q.id), append(r.ids, p.ids[p.i])
+	r.queues, r.ids = append(r.queues, p.q.id), append(r.ids, p.id)
 	r.attempts, r.progress = append(r.attempts, int16(p.attempt())), append(r.progress, progress)
 }
 

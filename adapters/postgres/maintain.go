@@ -160,7 +160,9 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 		var ids []int64
 		for _, l := range h.all {
 			for _, id := range l.ids {
-				queues, ids = append(queues, l.q.id), append(ids, id)
+				if id != 0 {
+					queues, ids = append(queues, l.q.id), append(ids, id)
+				}
 			}
 			if l.expiresAt.After(top) {
 				top = l.expiresAt
@@ -172,7 +174,10 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 		}
 		for _, l := range h.all {
 			for i, id := range l.ids {
-				p := spot{l, i}
+				if id == 0 {
+					continue
+				}
+				p := spot{l, i, id}
 				p.end()
 				f, ok := about[id]
 				if !ok {
@@ -195,7 +200,7 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 	}
 	s.floors.set(name, from, top, began)
 	out.More = rows == rescueStep
-	out.Woken = m.woken
+	out.Woken, out.Tallies = m.woken, m.tallies
 	s.notify.ready(m.woken)
 	return out, nil
 }
@@ -220,6 +225,7 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 	for _, name := range []string{"expire.ready", "expire.delayed"} {
 		began, from := time.Now(), s.floors.get(name)
 		var top time.Time
+		var tallies queue.Tallies
 		moved := 0
 		err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
 			top, moved = from, 0
@@ -251,7 +257,15 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 				return errNothing
 			}
 			out.Lag = max(out.Lag, now.Sub(top))
-			t.queue("expire.done", micros(now), queues, ids, attempts, late)
+			tallies = nil
+			t.queueRows("expire.done", func(rows pgx.Rows) error {
+				var namespace, name string
+				var was int16
+				var n int
+				err := rows.Scan(&namespace, &name, &was, &n)
+				tallies.Add(namespace, name, statusOf(was), queue.StatusExpired, n)
+				return err
+			}, micros(now), queues, ids, attempts, late)
 			return nil
 		})
 		if quietly(err) != nil {
@@ -259,6 +273,7 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 		}
 		s.floors.set(name, from, top, began)
 		out.Moved += moved
+		out.Tallies.Merge(tallies)
 		out.More = out.More || moved == expireStep
 	}
 	return out, nil

@@ -17,6 +17,8 @@ type moves struct {
 	errs   errorRows
 	events events
 	woken  []queue.Wake
+
+	tallies queue.Tallies
 }
 
 func newMoves(now time.Time) *moves { return &moves{now: micros(now), events: events{}} }
@@ -25,7 +27,7 @@ func newMoves(now time.Time) *moves { return &moves{now: micros(now), events: ev
 func (m *moves) success(p spot, result json.RawMessage) {
 	m.held.add(p, result)
 	m.events.add(change{queue: p.q.id, keep: p.q.Events, kind: eventFor(queue.MoveRelease, queue.StatusReleased), was: statusRetained,
-		is: statusReleased, worker: p.worker}, p.ids[p.i])
+		is: statusReleased, worker: p.worker}, p.id)
 }
 
 // moved is one task with the life that the domain gave it.
@@ -48,6 +50,7 @@ func (m *moves) add(d moved) {
 	if d.wasLate {
 		delayed--
 	}
+	m.tallies.Add(d.q.Namespace, d.q.Name, d.was, d.life.Status, 1)
 	if d.life.Status.Finished() {
 		m.done.add(d)
 	} else {
@@ -104,13 +107,13 @@ func (r *doneRows) insert(t *tx, now time.Time) {
 // heldRows are successes: what their leases have in common is sent once a lease.
 type heldRows struct {
 	ids      []int64
+	tokens   []int64
 	refs     []int32
 	attempts []int16
 	results  [][]byte
 
 	place     map[*hold]int32
 	startedAt []time.Time
-	tokens    []int64
 	queues    []int32
 	workers   []string
 }
@@ -121,18 +124,17 @@ func (r *heldRows) add(p spot, result []byte) {
 		if r.place == nil {
 			r.place = map[*hold]int32{}
 		}
-		r.startedAt, r.tokens = append(r.startedAt, p.retainedAt), append(r.tokens, p.token)
-		r.queues, r.workers = append(r.queues, p.q.id), append(r.workers, p.worker)
-		ref = int32(len(r.tokens)) // arrays count from 1
+		r.startedAt, r.queues, r.workers = append(r.startedAt, p.retainedAt), append(r.queues, p.q.id), append(r.workers, p.worker)
+		ref = int32(len(r.queues)) // arrays count from 1
 		r.place[p.hold] = ref
 	}
-	r.ids, r.refs = append(r.ids, p.ids[p.i]), append(r.refs, ref)
+	r.ids, r.refs, r.tokens = append(r.ids, p.id), append(r.refs, ref), append(r.tokens, p.taskToken())
 	r.attempts, r.results = append(r.attempts, int16(p.attempt())), append(r.results, result)
 }
 
 func (r *heldRows) insert(t *tx, now time.Time) {
 	if len(r.ids) > 0 {
-		t.queue("move.done.held", now, r.ids, r.refs, r.startedAt, r.tokens, r.queues, r.workers, r.attempts, r.results)
+		t.queue("move.done.held", now, r.ids, r.refs, r.startedAt, r.queues, r.workers, r.tokens, r.attempts, r.results)
 	}
 }
 

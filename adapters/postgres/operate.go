@@ -49,6 +49,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		b, err := s.bulkStep(ctx, namespace, ids, sel.DryRun, o)
 		total.Matched += b.Matched
 		total.Moved += b.Moved
+		total.Tallies.Merge(b.Tallies)
 		if len(sel.IDs) > 0 {
 			maps.Copy(total.Errs, b.Errs)
 		}
@@ -154,6 +155,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 		return nil
 	})
 	if err == nil && m != nil {
+		out.Tallies = m.tallies
 		s.notify.ready(m.woken)
 	}
 	return out, quietly(err)
@@ -232,14 +234,13 @@ func (s *Store) operate(ctx context.Context, m *moves, namespace string, n *nowR
 	if err != nil {
 		return err
 	}
-	q := *queues[0]
-	q.Retries = n.firstRetries // attempts start again with what the task was created with
+	q := queues[0]
 	next, err := q.Moved(n.task.Life(), move, queue.Circumstances{Now: m.now, Jitter: rand.Float64()})
 	if err != nil {
 		return err
 	}
 	m.add(moved{
-		q: &q, id: n.task.ID, priority: n.task.Priority, move: move, was: n.task.Status, wasLate: n.token == wasDelayed, life: next,
+		q: q, id: n.task.ID, priority: n.task.Priority, move: move, was: n.task.Status, wasLate: n.token == wasDelayed, life: next,
 		startedAt: n.task.StartedAt, worker: n.task.Worker, result: n.task.Result,
 	})
 	return nil
@@ -257,6 +258,7 @@ func (m *moves) erase(t *tx, rows []*nowRow) {
 		if n.token == wasDelayed {
 			delayed = -1
 		}
+		m.tallies.Add(n.task.Namespace, n.task.Queue, n.task.Status, "", 1)
 		m.events.add(change{queue: n.queue, was: statusCodes[n.task.Status], delayed: delayed}, n.task.ID)
 	}
 	t.queue("erase", queues, ids)

@@ -3,7 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -98,9 +98,14 @@ func (p *parts) lock(ctx context.Context, t *tx) (all []part, now time.Time, las
 	return all, now, lastID, err
 }
 
+// ofPart is a statement about the partition [lower, upper): its tables are named by it.
+func ofPart(text string, lower, upper int64) string {
+	return strings.NewReplacer("{lower}", strconv.FormatInt(lower, 10), "{upper}", strconv.FormatInt(upper, 10)).Replace(text)
+}
+
 // ddl queues the statements of a text about one partition.
 func (t *tx) ddl(name string, lower, upper int64) {
-	for text := range strings.SplitSeq(fmt.Sprintf(t.sql.get(name)+"%.0[1]d%.0[2]d", lower, upper), ";") {
+	for text := range strings.SplitSeq(ofPart(t.sql.get(name), lower, upper), ";") {
 		if text = strings.TrimSpace(withoutComments(text)); text != "" {
 			t.batch.Queue(text)
 		}
@@ -141,7 +146,7 @@ func (s *Store) dropPast(ctx context.Context) (bool, error) {
 		}
 		p := all[0]
 		ask := func(name string, into any) error {
-			t.batch.Queue(fmt.Sprintf(t.sql.get(name)+"%.0[1]d", p.lower)).QueryRow(func(row pgx.Row) error { return row.Scan(into) })
+			t.batch.Queue(ofPart(t.sql.get(name), p.lower, p.upper)).QueryRow(func(row pgx.Row) error { return row.Scan(into) })
 			return t.flush(ctx)
 		}
 		var young bool
@@ -155,7 +160,7 @@ func (s *Store) dropPast(ctx context.Context) (bool, error) {
 		ev := events{}
 		var gone []change
 		var counts []int32
-		t.batch.Queue(fmt.Sprintf(t.sql.get("part.counts")+"%.0[1]d", p.lower)).Query(func(rows pgx.Rows) error {
+		t.batch.Queue(ofPart(t.sql.get("part.counts"), p.lower, p.upper)).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				var c change
 				var n int32

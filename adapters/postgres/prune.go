@@ -9,8 +9,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// pruneSlack is the share of its retention that a finished task may stay longer, out of sight, so that it can leave with
-// its whole partition instead of by itself.
+// pruneSlack is the share of its retention that a finished task of a full partition may stay longer, out of sight, so that
+// it can leave with the whole partition instead of by itself. Until then it is still counted.
 const (
 	pruneSlack    = 8
 	pruneSlackMax = 24 * time.Hour
@@ -50,7 +50,12 @@ func (s *Store) pruneDone(ctx context.Context) (int, bool, error) {
 	}
 	var groups []group
 	var now time.Time
-	err := s.query(ctx, op, "prune.stays", func(rows pgx.Rows) error {
+	open := int64(0) // the first id of the partition in use
+	err := s.query(ctx, op, "part.open", func(rows pgx.Rows) error { return rows.Scan(&open) })
+	if err != nil {
+		return 0, false, err
+	}
+	err = s.query(ctx, op, "prune.stays", func(rows pgx.Rows) error {
 		var seconds float64
 		var g group
 		err := rows.Scan(&seconds, &g.queues, &now)
@@ -63,19 +68,27 @@ func (s *Store) pruneDone(ctx context.Context) (int, bool, error) {
 	}
 	moved, more := 0, false
 	for _, g := range groups {
-		name := "prune " + g.stay.String()
-		began, from := time.Now(), s.floors.get(name)
-		until := now.Add(-g.stay - min(g.stay/pruneSlack, pruneSlackMax))
-		n, err := s.eraseDone(ctx, op, "prune.done", g.queues, floorParam(from), until, pruneStep)
-		moved += n
-		if err != nil {
-			return moved, more, err
+		past := now.Add(-g.stay)
+		for _, pass := range []struct {
+			name   string
+			until  time.Time
+			fromID int64
+		}{
+			{"prune open " + g.stay.String(), past, open},
+			{"prune full " + g.stay.String(), past.Add(-min(g.stay/pruneSlack, pruneSlackMax)), 0},
+		} {
+			began, from := time.Now(), s.floors.get(pass.name)
+			n, err := s.eraseDone(ctx, op, "prune.done", g.queues, floorParam(from), pass.until, pass.fromID, pruneStep)
+			moved += n
+			if err != nil {
+				return moved, more, err
+			}
+			if n == pruneStep {
+				more = true
+				continue
+			}
+			s.floors.set(pass.name, from, pass.until, began)
 		}
-		if n == pruneStep {
-			more = true
-			continue
-		}
-		s.floors.set(name, from, until, began)
 	}
 	return moved, more, nil
 }
@@ -152,6 +165,9 @@ func (s *Store) pruneDeleted(ctx context.Context) (int, bool, error) {
 // pruneEvents removes old events.
 func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
 	n := 0
+	if _, err := s.fold(ctx); err != nil { // only what the counts have seen may go
+		return 0, false, err
+	}
 	err := s.inTx(ctx, "prune events", func(ctx context.Context, t *tx) error {
 		return t.read(ctx, "event.prune", func(rows pgx.Rows) error { return rows.Scan(&n) }, int64(s.opt.eventsStay), eventStep)
 	})

@@ -78,7 +78,11 @@ func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Qu
 func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) (queue.QueuePage, error) {
 	const op = "list queues"
 	page := queue.QueuePage{Queues: []*queue.Queue{}}
-	err := s.query(ctx, op, "queue.page", func(rows pgx.Rows) error {
+	p, err := p.Normalize()
+	if err != nil {
+		return page, queue.WithOp(op, err)
+	}
+	err = s.query(ctx, op, "queue.page", func(rows pgx.Rows) error {
 		q := &storedQueue{}
 		page.Queues = append(page.Queues, &q.Queue)
 		return q.scan(rows, nil)

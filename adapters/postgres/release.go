@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"math/rand/v2"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,6 +13,9 @@ import (
 // ReleaseTasks implements queue.Store. Successes whose caller needs nothing back cost two round trips and no look at the
 // tasks; all other outcomes go through the domain's rules.
 func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []queue.Release) ([]queue.Released, error) {
+	if len(releases) == 0 {
+		return nil, nil
+	}
 	out := make([]queue.Released, len(releases))
 	var m *moves
 	err := s.inTx(ctx, "release tasks", func(ctx context.Context, t *tx) (err error) {
@@ -35,12 +37,12 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 		return nil, err
 	}
 	var h holds
-	h.queueLock(t, namespace, slices.Compact(slices.Sorted(slices.Values(tokens))))
+	h.queueLock(t, namespace, tokens)
 	about := factsByID{}
 	var ids, idTokens []int64
 	for i, r := range releases {
 		if !r.Quiet || r.Outcome != queue.OutcomeSuccess {
-			ids, idTokens = append(ids, r.ID), append(idTokens, tokens[i])
+			ids, idTokens = append(ids, r.ID), append(idTokens, leaseToken(tokens[i]))
 		}
 	}
 	if len(ids) > 0 {
@@ -101,7 +103,7 @@ func (m *moves) release(p spot, f facts, r *queue.Release) (queue.Life, error) {
 	if err != nil {
 		return life, err
 	}
-	m.ended(p, f, next, move, p.token, r.Result)
+	m.ended(p, f, next, move, p.taskToken(), r.Result)
 	if move == queue.MoveFail {
 		m.failure(p.q.id, r.ID, life.Attempt, p.worker, r.Result)
 	}
@@ -110,7 +112,7 @@ func (m *moves) release(p spot, f facts, r *queue.Release) (queue.Life, error) {
 
 // ended takes the end of a hold.
 func (m *moves) ended(p spot, f facts, next queue.Life, move queue.Move, token int64, result []byte) {
-	if result == nil {
+	if move == queue.MoveHandBack || move == queue.MoveSnooze {
 		result = f.task.Result
 	}
 	m.add(moved{
@@ -123,7 +125,7 @@ func (m *moves) ended(p spot, f facts, next queue.Life, move queue.Move, token i
 func released(p spot, f facts, life queue.Life, result []byte) *queue.Task {
 	t := f.task
 	t.Namespace, t.Queue, t.Worker, t.StartedAt = p.q.Namespace, p.q.Name, p.worker, p.retainedAt
-	if result != nil {
+	if life.Status.Finished() || len(result) > 0 {
 		t.Result = result
 	}
 	life.FinishedAt, life.DelayedAt, life.DiesAt = micros(life.FinishedAt), micros(life.DelayedAt), micros(life.DiesAt)
@@ -174,7 +176,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 		case r.Token == 0 && tokens[at] == 0:
 			out[at].Err = notHeld(r.ID)
 		case n.lastToken == tokens[at] && n.task.Status != queue.StatusRetained:
-			out[at].Task = n.task
+			out[at].Task, out[at].Replayed = n.task, true
 		default:
 			out[at].Err = leaseLost(r.ID)
 		}

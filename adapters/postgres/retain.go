@@ -329,7 +329,7 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 		h := first[id]
 		held := make([]queue.Lease, len(h.tasks))
 		for i, task := range h.tasks {
-			held[i] = queue.Lease{Token: token, ExpiresAt: expires.UTC(), Duration: h.lease}
+			held[i] = queue.Lease{Token: token + int64(i), ExpiresAt: expires.UTC(), Duration: h.lease}
 			task.Lease = &held[i]
 		}
 		return nil

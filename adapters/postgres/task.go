@@ -15,12 +15,11 @@ import (
 
 // nowRow is a row of the view task_now: a task and where its narrow row lies.
 type nowRow struct {
-	task         *queue.Task
-	queue        int32
-	token        int64 // of the present lease
-	turn         int64
-	lastToken    int64
-	firstRetries int
+	task      *queue.Task
+	queue     int32
+	token     int64 // of the present lease row
+	turn      int64
+	lastToken int64
 }
 
 func scanNow(rows pgx.Rows) (*nowRow, error) {
@@ -35,7 +34,7 @@ func scanNow(rows pgx.Rows) (*nowRow, error) {
 	)
 	err := rows.Scan(&t.ID, &n.queue, &t.Namespace, &t.Queue, &t.Priority, &key, &headers, (*[]byte)(&t.Payload), &t.CreatedAt, &result,
 		&status, &worker, &delayedAt, &diesAt, &startedAt, &finishedAt, &t.Retries, &attempt, &progress, &t.CancelRequested, &token,
-		&n.turn, &n.lastToken, &n.firstRetries)
+		&n.turn, &n.lastToken)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +66,9 @@ func (s *Store) nowIn(ctx context.Context, t *tx, namespace string, ids []int64)
 // GetTasks implements queue.Store.
 func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, withErrors bool) ([]*queue.Task, error) {
 	const op = "get tasks"
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	var rowsNow []*nowRow
 	err := s.query(ctx, op, "task.now.any", func(rows pgx.Rows) error {
 		n, err := scanNow(rows)
@@ -103,6 +105,10 @@ const fewWaiting = 20_000
 func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQuery) (queue.TaskPage, error) {
 	const op = "list tasks"
 	page := queue.TaskPage{Tasks: []*queue.Task{}}
+	var err error
+	if q.Page, err = q.Page.Normalize(); err != nil {
+		return page, queue.WithOp(op, err)
+	}
 	before, err := decodeCursor(q.Cursor)
 	if err != nil {
 		return page, queue.WithOp(op, err)
@@ -150,6 +156,9 @@ func (s *Store) listing(ctx context.Context, namespace string, f queue.TaskFilte
 		names = []string{f.Queue}
 	}
 	queues, err := s.named(ctx, namespace, names)
+	if queue.KindOf(err) == queue.KindNotFound { // an unknown queue has no tasks
+		return l, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -210,6 +210,11 @@ func (s *Store) tick(ctx context.Context) (queue.Maintained, error) {
 		return out, err
 	}
 	out.Lag, out.Woken = f.lag, f.committed(s)
+	for i := range f.ticks {
+		if k := &f.ticks[i]; k.TaskID != 0 {
+			out.Tallies.Add(k.Namespace, k.Queue, "", queue.StatusNew, 1)
+		}
+	}
 	return out, nil
 }
 
@@ -283,6 +288,9 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 
 // SettleTicks implements queue.Store.
 func (s *Store) SettleTicks(ctx context.Context, namespace string, ids []int64, delivered bool) error {
+	if len(ids) == 0 {
+		return nil
+	}
 	return s.inTx(ctx, "settle ticks", func(_ context.Context, t *tx) error {
 		t.queue("tick.settle", namespace, ids, delivered)
 		return nil

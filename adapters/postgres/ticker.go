@@ -103,7 +103,11 @@ func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.T
 func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page) (queue.TickerPage, error) {
 	const op = "list tickers"
 	page := queue.TickerPage{Tickers: []*queue.Ticker{}}
-	err := s.query(ctx, op, "ticker.page", func(rows pgx.Rows) error {
+	p, err := p.Normalize()
+	if err != nil {
+		return page, queue.WithOp(op, err)
+	}
+	err = s.query(ctx, op, "ticker.page", func(rows pgx.Rows) error {
 		k := &storedTicker{}
 		page.Tickers = append(page.Tickers, &k.Ticker)
 		return k.scan(rows)

@@ -54,7 +54,8 @@ create table pgqueue.lane (
 
 -- One sequence for ids and turns: a task that is ready when it is created has its id as its turn.
 create sequence pgqueue.turn as bigint cache 1;
-create sequence pgqueue.token as bigint cache 1;
+-- A lease row takes 256 tokens: the one of its ith task is its own plus i-1.
+create sequence pgqueue.token as bigint start 256 increment 256 cache 1;
 
 create table pgqueue.task (
     id         bigint      not null,
@@ -118,13 +119,14 @@ create table pgqueue.delayed (
 create index delayed_dies on pgqueue.delayed (dies_at) where dies_at is not null;
 
 create table pgqueue.lease (
-    token       bigint      not null,
+    token       bigint      not null check (token % 256 = 0), -- of the first task
     part        smallint    not null default 0, -- above 0 where heartbeats of some of the tasks split the row
     queue_id    integer     not null,
     retained_at timestamptz not null,
     expires_at  timestamptz not null,
     worker      text        not null,
-    task_ids    bigint[]    not null,
+    held        smallint    not null,           -- how many of task_ids are held still
+    task_ids    bigint[]    not null,           -- in their places for good: 0 where a hold has ended
     attempts    smallint[],                     -- beside task_ids; null = all 1
     cancels     bigint[],                       -- those of task_ids whose holder was asked to stop
     primary key (token, part)
@@ -259,7 +261,7 @@ create index tick_last on pgqueue.tick (ticker_id, id);
 -- hot path never reads it. Finished tasks past retention are not shown, though their rows may still be there.
 create view pgqueue.task_now as
 select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.headers, t.payload, t.created_at,
-       coalesce(d.result, s.result) as result,
+       case when d.task_id is not null then d.result else s.result end as result,
        coalesce(d.status, case when l.token is not null then 3 when s.attempt > 0 then 2 else 1 end)::smallint as status,
        coalesce(d.worker, l.worker, s.worker) as worker,
        case when s.task_id is null then t.delayed_at else s.delayed_at end as delayed_at,
@@ -273,8 +275,7 @@ select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.head
        s.progress, coalesce(t.id = any (l.cancels), false) as cancel_requested,
        l.token, l.expires_at,
        coalesce(s.turn, t.id) as turn, s.task_id is not null as stated,
-       coalesce(d.token, s.token, 0) as last_token,
-       t.retries as first_retries
+       coalesce(d.token, s.token, 0) as last_token
 from pgqueue.task t
 join pgqueue.queue q on q.id = t.queue_id and q.deleted_at is null
 left join pgqueue.state s on s.queue_id = t.queue_id and s.task_id = t.id

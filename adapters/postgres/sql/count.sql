@@ -67,20 +67,22 @@ with new as materialized (
     where e.xid >= pg_snapshot_xmin(f.seen) and not pg_visible_in_snapshot(e.xid, f.seen)
     group by e.queue_id
 )
-select q.id, q.name, q.paused, array[
+select q.id, q.namespace, q.name, q.paused, array[
            coalesce(c.new, 0) + coalesce(n.by[1], 0), coalesce(c.retry, 0) + coalesce(n.by[2], 0),
            coalesce(c.retained, 0) + coalesce(n.by[3], 0), coalesce(c.released, 0) + coalesce(n.by[4], 0),
            coalesce(c.failed, 0) + coalesce(n.by[5], 0), coalesce(c.expired, 0) + coalesce(n.by[6], 0),
            coalesce(c.cancelled, 0) + coalesce(n.by[7], 0)]::bigint[],
        (coalesce(c.delayed, 0) + coalesce(n.delayed, 0))::bigint,
-       coalesce((c.created_sum + coalesce(n.created, 0) - c.created_mark)::float8, n.created::float8, 0),
-       coalesce((c.finished_sum + coalesce(n.finished, 0) - c.finished_mark)::float8, n.finished::float8, 0),
-       greatest(coalesce(extract(epoch from pgqueue.clock() - c.marked_at), 60), 1)::float8
+       -- next_at moves every 30 s while anything happens: when it is older, the last minute had only what is not folded
+       case when recent then c.created_sum - c.created_mark else 0 end::float8 + coalesce(n.created, 0)::float8,
+       case when recent then c.finished_sum - c.finished_mark else 0 end::float8 + coalesce(n.finished, 0)::float8,
+       case when recent then greatest(extract(epoch from pgqueue.clock() - c.marked_at), 1) else 60 end::float8
 from pgqueue.queue q
 left join pgqueue.queue_count c on c.queue_id = q.id
 left join new n on n.queue_id = q.id
-where q.namespace = $1 and ($2 = '' or q.name = $2) and q.deleted_at is null
-order by q.name
+cross join lateral (select coalesce(c.next_at > pgqueue.clock() - interval '90 s', false) as recent) r
+where ($1 = '' or q.namespace = $1) and ($2 = '' or q.name = $2) and q.deleted_at is null
+order by q.namespace, q.name
 
 -- name: count.oldest
 -- How long the first task of each queue has been ready: one index probe a lane, from the caller's cursors.

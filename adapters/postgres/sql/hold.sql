@@ -30,7 +30,7 @@ select min(l.expires_at), pgqueue.clock() from pgqueue.lease l where l.expires_a
 
 -- name: hold.find
 -- Who holds these tasks: for callers without a token.
-select i.id, l.token
+select i.id, l.token + array_position(l.task_ids, i.id) - 1
 from unnest($2::bigint[]) i (id)
 join pgqueue.queue q on q.namespace = $1 and q.deleted_at is null
 join pgqueue.lease l on l.queue_id = q.id and i.id = any (l.task_ids)
@@ -44,7 +44,7 @@ join pgqueue.task t on t.queue_id = i.queue_id and t.id = i.id
 left join pgqueue.state s on s.queue_id = i.queue_id and s.task_id = i.id
 
 -- name: hold.facts.token
--- The same by token, so that it can leave together with hold.lock. $1 tokens, $2 ids
+-- The same by token, so that it can leave together with hold.lock. $1 tokens of the lease rows, $2 ids
 select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, t.key, t.headers, t.payload,
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
 from unnest($1::bigint[], $2::bigint[]) i (token, id)
@@ -58,17 +58,17 @@ where l.token = i.token and l.part = i.part
 
 -- name: hold.keep
 update pgqueue.lease l
-set task_ids = i.ids::bigint[], attempts = i.attempts::smallint[], cancels = i.cancels::bigint[], expires_at = i.expires_at
-from unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
-    i (token, part, ids, attempts, cancels, expires_at)
+set held = i.held, task_ids = i.ids::bigint[], cancels = i.cancels::bigint[], expires_at = i.expires_at
+from unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::text[], $5::text[], $6::timestamptz[])
+    i (token, part, held, ids, cancels, expires_at)
 where l.token = i.token and l.part = i.part
 
 -- name: hold.split
-insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, task_ids, attempts, cancels)
-select token, part, queue_id, retained_at, expires_at, worker, ids::bigint[], attempts::smallint[], cancels::bigint[]
-from unnest($1::bigint[], $2::smallint[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
-            $9::text[])
-    i (token, part, queue_id, retained_at, expires_at, worker, ids, attempts, cancels)
+insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, cancels)
+select token, part, queue_id, retained_at, expires_at, worker, held, ids::bigint[], attempts::smallint[], cancels::bigint[]
+from unnest($1::bigint[], $2::smallint[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::smallint[], $8::text[],
+            $9::text[], $10::text[])
+    i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels)
 
 -- name: hold.cancel
 -- Asks holders to stop. $1 token, $2 task; a hold that has ended is left alone.

@@ -1,17 +1,16 @@
 -- Moves: rows of tasks whose new life the domain has computed.
 
 -- name: move.done
--- $8 to $10 belong to the holds that $2 points into.
 insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
 select i.id, $1, i.started_at, i.token, i.queue_id, i.status, i.attempt, i.worker, i.result
 from unnest($2::bigint[], $3::timestamptz[], $4::bigint[], $5::integer[], $6::smallint[], $7::smallint[], $8::text[], $9::json[])
     i (id, started_at, token, queue_id, status, attempt, worker, result)
 
 -- name: move.done.held
--- The common case, a success: what a lease has in common is sent once a lease ($4-$7), not once a task.
+-- The common case, a success: what a lease has in common is sent once a lease ($4-$6), not once a task.
 insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
-select i.id, $1, ($4::timestamptz[])[i.hold], ($5::bigint[])[i.hold], ($6::integer[])[i.hold], 4, i.attempt, ($7::text[])[i.hold], i.result
-from unnest($2::bigint[], $3::integer[], $8::smallint[], $9::json[]) i (id, hold, attempt, result)
+select i.id, $1, ($4::timestamptz[])[i.hold], i.token, ($5::integer[])[i.hold], 4, i.attempt, ($6::text[])[i.hold], i.result
+from unnest($2::bigint[], $3::integer[], $7::bigint[], $8::smallint[], $9::json[]) i (id, hold, token, attempt, result)
 
 -- name: move.back
 -- Tasks that wait again: ready under a new turn, or delayed. Their state row says what the task row cannot.
@@ -105,18 +104,21 @@ select queue_id, task_id, attempt, dies_at, true from due
 -- name: expire.done
 -- $1 now, then queue, id, attempt, delayed of each
 with i as materialized (
-    select i.*, q.events from unnest($2::integer[], $3::bigint[], $4::smallint[], $5::boolean[]) i (queue_id, id, attempt, late)
+    select i.*, q.events, q.namespace, q.name from unnest($2::integer[], $3::bigint[], $4::smallint[], $5::boolean[]) i (queue_id, id, attempt, late)
     join pgqueue.queue q on q.id = i.queue_id
 ),
 _done as (
     insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
     select i.id, $1, s.started_at, 0, i.queue_id, 6, i.attempt, s.worker, s.result
     from i left join pgqueue.state s on s.queue_id = i.queue_id and s.task_id = i.id
+),
+_event as (
+    insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, task_ids)
+    select $1, queue_id, 6, case when attempt > 0 then 2 else 1 end, 6, count(*), -count(*) filter (where late),
+           case when events then array_agg(id) end
+    from i group by queue_id, attempt > 0, events
 )
-insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, task_ids)
-select $1, queue_id, 6, case when attempt > 0 then 2 else 1 end, 6, count(*), -count(*) filter (where late),
-       case when events then array_agg(id) end
-from i group by queue_id, attempt > 0, events
+select namespace, name, (case when attempt > 0 then 2 else 1 end)::smallint, count(*) from i group by namespace, name, attempt > 0
 
 -- name: take.ready
 -- Takes single tasks out of ready for an operator; who is faster, a retain or this, has them. $1 queue, $2 priority, $3 turn

@@ -7,12 +7,12 @@ from pgqueue.queue where deleted_at is null group by 1
 
 -- name: prune.done
 -- Finished rows of some queues from one finish to another; the block range index finds them.
--- $1 queues, $2 after, $3 until, $4 most
+-- $1 queues, $2 after, $3 until, $4 from this id on, $5 most
 delete from pgqueue.done d
-where d.queue_id = any ($1::integer[]) and d.finished_at > $2 and d.finished_at <= $3
+where d.queue_id = any ($1::integer[]) and d.finished_at > $2 and d.finished_at <= $3 and d.task_id >= $4
   and (d.queue_id, d.task_id) in (
     select x.queue_id, x.task_id from pgqueue.done x
-    where x.queue_id = any ($1::integer[]) and x.finished_at > $2 and x.finished_at <= $3 limit $4)
+    where x.queue_id = any ($1::integer[]) and x.finished_at > $2 and x.finished_at <= $3 and x.task_id >= $4 limit $5)
 returning d.queue_id, d.task_id, d.status
 
 -- name: prune.clean
@@ -60,6 +60,9 @@ delete from pgqueue.queue where id = $1
 -- name: part.list
 select lower, upper, created_at, pgqueue.clock(), (select last_value from pgqueue.turn) from pgqueue.part order by lower
 
+-- name: part.open
+select coalesce(max(lower), 0) from pgqueue.part where lower <= (select last_value from pgqueue.turn)
+
 -- name: part.lock
 select pg_advisory_xact_lock($1::integer, 0)
 
@@ -68,28 +71,28 @@ insert into pgqueue.part (lower, upper, created_at) values ($1, $2, pgqueue.cloc
 
 -- name: part.create
 -- Made apart and attached: that asks for a lock which neither readers nor writers of the others wait for.
-create table pgqueue.task_p%[1]d (like pgqueue.task including defaults including constraints including storage)
+create table pgqueue.task_p{lower} (like pgqueue.task including defaults including constraints including storage)
     with (autovacuum_vacuum_insert_threshold = -1);
-create table pgqueue.done_p%[1]d (like pgqueue.done including defaults including constraints including storage)
+create table pgqueue.done_p{lower} (like pgqueue.done including defaults including constraints including storage)
     with (autovacuum_vacuum_insert_threshold = -1);
-alter table pgqueue.task attach partition pgqueue.task_p%[1]d for values from (%[1]d) to (%[2]d);
-alter table pgqueue.done attach partition pgqueue.done_p%[1]d for values from (%[1]d) to (%[2]d);
+alter table pgqueue.task attach partition pgqueue.task_p{lower} for values from ({lower}) to ({upper});
+alter table pgqueue.done attach partition pgqueue.done_p{lower} for values from ({lower}) to ({upper});
 
 -- name: part.young
 -- Whether some finished task of a partition still has to stay: stops at the first.
 select exists (
-    select 1 from pgqueue.done_p%[1]d d join pgqueue.queue q on q.id = d.queue_id
+    select 1 from pgqueue.done_p{lower} d join pgqueue.queue q on q.id = d.queue_id
     where q.deleted_at is null and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock()))
 
 -- name: part.unfinished
-select (select count(*) from pgqueue.task_p%[1]d) - (select count(*) from pgqueue.done_p%[1]d)
+select (select count(*) from pgqueue.task_p{lower}) - (select count(*) from pgqueue.done_p{lower})
 
 -- name: part.counts
-select d.queue_id, d.status, count(*) from pgqueue.done_p%[1]d d group by 1, 2
+select d.queue_id, d.status, count(*) from pgqueue.done_p{lower} d group by 1, 2
 
 -- name: part.drop
-delete from pgqueue.task_key k using pgqueue.task_p%[1]d t where t.key is not null and k.queue_id = t.queue_id and k.key = t.key and k.task_id = t.id;
-delete from pgqueue.state where task_id >= %[1]d and task_id < %[2]d;
-delete from pgqueue.task_error where task_id >= %[1]d and task_id < %[2]d;
-drop table pgqueue.task_p%[1]d, pgqueue.done_p%[1]d;
-delete from pgqueue.part where lower = %[1]d;
+delete from pgqueue.task_key k using pgqueue.task_p{lower} t where t.key is not null and k.queue_id = t.queue_id and k.key = t.key and k.task_id = t.id;
+delete from pgqueue.state where task_id >= {lower} and task_id < {upper};
+delete from pgqueue.task_error where task_id >= {lower} and task_id < {upper};
+drop table pgqueue.task_p{lower}, pgqueue.done_p{lower};
+delete from pgqueue.part where lower = {lower};

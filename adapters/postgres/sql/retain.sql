@@ -6,11 +6,16 @@
 -- before cost nothing, dead or not. A queue with a limit is served only when the caller holds its gate ($7).
 -- $1 queue ids in the order to serve, $2 quota of each, $3-$5 cursors (queue, priority, turn), $6 most rows in all
 with now as materialized (select pgqueue.clock() as t),
-picked as materialized (
-    select u.queue_id, r.*
+serving as materialized ( -- in order: it is what keeps the picked in order, and the limit from locking more
+    select u.queue_id, u.quota
     from unnest($1::integer[], $2::integer[]) with ordinality u (queue_id, quota, ord)
     join pgqueue.queue q on q.id = u.queue_id and not q.paused and q.deleted_at is null
         and (q.concurrency = 0 or q.id = any ($7::integer[]))
+    order by u.ord
+),
+picked as materialized (
+    select u.queue_id, r.*
+    from serving u
     cross join lateral (
         select r.*
         from pgqueue.lane l
@@ -50,12 +55,13 @@ left join pgqueue.state x on x.queue_id = p.queue_id and x.task_id = case when p
 select pg_advisory_xact_lock($1::integer, id) from unnest($2::integer[]) id order by id
 
 -- name: retain.held
-select q.id, q.concurrency, coalesce((select sum(cardinality(l.task_ids)) from pgqueue.lease l where l.queue_id = q.id), 0)::bigint
+select q.id, q.concurrency, coalesce((select sum(l.held) from pgqueue.lease l where l.queue_id = q.id), 0)::bigint
 from pgqueue.queue q where q.id = any ($1::integer[])
 
 -- name: retain.lease
 -- $1 now, then for each lease: queue, duration in ns, worker, task ids, attempts. Told apart by their first task.
-insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, task_ids, attempts)
-select nextval('pgqueue.token'), queue_id, $1, $1 + pgqueue.nanos(lease), worker, ids::bigint[], attempts::smallint[]
+insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids, attempts)
+select nextval('pgqueue.token'), queue_id, $1::timestamptz, $1::timestamptz + pgqueue.nanos(lease), worker, cardinality(ids::bigint[]),
+       ids::bigint[], attempts::smallint[]
 from unnest($2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[]) i (queue_id, lease, worker, ids, attempts)
 returning task_ids[1], token, expires_at

@@ -4,7 +4,7 @@
 -- $1 queues, $2 ids, side by side
 select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
        n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
-       n.turn, n.last_token, n.first_retries
+       n.turn, n.last_token
 from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
 join pgqueue.task_now n on n.queue_id = i.queue_id and n.id = i.id
 
@@ -12,7 +12,7 @@ join pgqueue.task_now n on n.queue_id = i.queue_id and n.id = i.id
 -- The same where the queue is not known: one probe for each queue of the namespace. $1 namespace, $2 ids
 select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
        n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
-       n.turn, n.last_token, n.first_retries
+       n.turn, n.last_token
 from pgqueue.queue q
 cross join unnest($2::bigint[]) i (id)
 join pgqueue.task_now n on n.queue_id = q.id and n.id = i.id
@@ -42,10 +42,10 @@ select n.queue_id, n.id from (
           and (cardinality($8::smallint[]) = 7 and $5 = '' or exists (
               select 1 from pgqueue.task_now n where n.queue_id = t.queue_id and n.id = t.id
                 and n.status = any ($8) and ($5 = '' or n.worker = $5)))
-        order by t.id desc limit $6 + $7
+        order by t.id desc limit $6::bigint + $7::bigint
     ) t
 ) n
-order by n.id desc offset $6 limit $7
+order by n.id desc offset $6::bigint limit $7::bigint
 
 -- name: list.waiting
 -- For queues in which few tasks wait: their narrow rows tell them all.
@@ -58,14 +58,14 @@ join pgqueue.task t on t.queue_id = w.queue_id and t.id = w.task_id
 where ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
   and (case when w.attempt > 0 then 2 else 1 end)::smallint = any ($8::smallint[])
   and ($5 = '' or exists (select 1 from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = w.task_id and s.worker = $5))
-order by w.task_id desc offset $6 limit $7
+order by w.task_id desc offset $6::bigint limit $7::bigint
 
 -- name: list.retained
 select l.queue_id, i.id from pgqueue.lease l cross join lateral unnest(l.task_ids) i (id)
 join pgqueue.task t on t.queue_id = l.queue_id and t.id = i.id
-where l.queue_id = any ($1::integer[]) and i.id < $2 and ($5 = '' or l.worker = $5) and 3 = any ($8::smallint[])
+where l.queue_id = any ($1::integer[]) and i.id > 0 and i.id < $2 and ($5 = '' or l.worker = $5) and 3 = any ($8::smallint[])
   and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
-order by i.id desc offset $6 limit $7
+order by i.id desc offset $6::bigint limit $7::bigint
 
 -- name: list.unwell
 -- failed, expired, cancelled: by the index of those
@@ -78,9 +78,9 @@ cross join lateral (
       and ($5 = '' or d.worker = $5)
       and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
       and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
-    order by d.task_id desc limit $6 + $7
+    order by d.task_id desc limit $6::bigint + $7::bigint
 ) d
-order by d.task_id desc offset $6 limit $7
+order by d.task_id desc offset $6::bigint limit $7::bigint
 
 -- name: list.released
 select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id)
@@ -92,9 +92,9 @@ cross join lateral (
       and ($5 = '' or d.worker = $5)
       and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
       and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
-    order by d.task_id desc limit $6 + $7
+    order by d.task_id desc limit $6::bigint + $7::bigint
 ) d
-order by d.task_id desc offset $6 limit $7
+order by d.task_id desc offset $6::bigint limit $7::bigint
 
 -- name: list.count
 -- Only for filters that the kept counts do not answer.
@@ -103,7 +103,7 @@ where n.queue_id = any ($1::integer[]) and n.status = any ($5::smallint[])
   and ($2::timestamptz is null or n.created_at > $2) and ($3::timestamptz is null or n.created_at < $3) and ($4 = '' or n.worker = $4)
 
 -- name: worker.list
-select l.worker, sum(cardinality(l.task_ids))::bigint, min(l.retained_at), array_agg(distinct q.name order by q.name), min(l.expires_at)
+select l.worker, sum(l.held)::bigint, min(l.retained_at), array_agg(distinct q.name order by q.name), min(l.expires_at)
 from pgqueue.queue q join pgqueue.lease l on l.queue_id = q.id
 where q.namespace = $1 and q.deleted_at is null
 group by l.worker order by l.worker
