@@ -370,7 +370,7 @@ func (l *line) write() {
 
 // read hands out answers until the stream ends.
 func (l *line) read() {
-	defer l.stream.Close()
+	defer shutWith(l.ctx, l.stream.Close)()
 	for {
 		l.mu.Lock()
 		silence := l.silence

@@ -42,7 +42,7 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 		if err != nil {
 			return translate(ctx, req, err)
 		}
-		defer stream.Close()
+		defer shutWith(ctx, stream.Close)()
 		for {
 			m, err := hear(ctx, c.silence, stream.Close, stream.Receive)
 			if err != nil {
@@ -115,13 +115,23 @@ func hear[M any](ctx context.Context, silence time.Duration, shut func() error, 
 	return m, err
 }
 
+// shutWith shuts a stream when ctx ends, because the end of ctx alone does not wake a Receive while the sending side is
+// open. The function it returns shuts it at once.
+func shutWith(ctx context.Context, shut func() error) func() {
+	stop := context.AfterFunc(ctx, func() { _ = shut() })
+	return func() {
+		stop()
+		_ = shut()
+	}
+}
+
 // handleTicks works off one stream of ticks.
 func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(context.Context, queue.Tick) error) error {
 	stream, err := c.tickers.HandleTicks(ctx)
 	if err != nil {
 		return translate(ctx, &pb.HandleTicksRequest{}, err)
 	}
-	defer stream.Close()
+	defer shutWith(ctx, stream.Close)()
 	var mu sync.Mutex
 	send := func(m *pb.HandleTicksRequest) error {
 		mu.Lock()
