@@ -1,0 +1,152 @@
+package execrun
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/worker"
+)
+
+// Exit codes with a meaning of their own.
+const (
+	ExitRetry     = 75
+	ExitPermanent = 100
+)
+
+// Defaults of a Command.
+const (
+	DefaultKillAfter = 5 * time.Second
+	DefaultMaxOutput = 256 << 10
+	// maxStderr is how much of the end of standard error is kept with a failure.
+	maxStderr = 4 << 10
+)
+
+// Command is a handler that runs a command. It is safe for concurrent use and must not be changed once in use.
+type Command struct {
+	// Line is what the shell runs: /bin/sh -c LINE.
+	Line string
+	// Dir is the working directory; "" = this process's.
+	Dir string
+	// Env names the variables of this process's environment that the command gets. nil = all but PGQUEUE_…: those
+	// configure the worker and may hold secrets.
+	Env []string
+	// KillAfter is the time between SIGTERM and SIGKILL; 0 = DefaultKillAfter.
+	KillAfter time.Duration
+	// MaxOutput is how much of standard output is kept; 0 = DefaultMaxOutput. What is more is read and dropped.
+	MaxOutput int
+}
+
+var _ worker.Handler = (*Command)(nil)
+
+// Failure is the error of a command that failed.
+type Failure struct {
+	// Text is how it ended, as "exit status 3".
+	Text string
+	// Code is its exit code; -1 when it did not exit by itself.
+	Code   int
+	Stderr string
+	Output json.RawMessage
+}
+
+func (f *Failure) Error() string {
+	if line := strings.TrimSpace(f.Stderr); line != "" {
+		return f.Text + ": " + line[strings.LastIndexByte(line, '\n')+1:]
+	}
+	return f.Text
+}
+
+// MarshalJSON is the failure as it is kept with the task.
+func (f *Failure) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Error  string          `json:"error"`
+		Code   int             `json:"exit_code"`
+		Stderr string          `json:"stderr,omitempty"`
+		Output json.RawMessage `json:"output,omitempty"`
+	}{f.Error(), f.Code, f.Stderr, f.Output})
+}
+
+// Work runs the command on task.
+func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
+	killAfter, maxOutput := c.KillAfter, c.MaxOutput
+	if killAfter <= 0 {
+		killAfter = DefaultKillAfter
+	}
+	if maxOutput <= 0 {
+		maxOutput = DefaultMaxOutput
+	}
+	out := &head{most: maxOutput}
+	errs := &lines{most: maxStderr, line: func(s string) { worker.Logf(ctx, "%s", s) }}
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", c.Line) //nolint:gosec // the operator's own command
+	cmd.Dir, cmd.Env = c.Dir, c.environ(task)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(task.Payload)), out, errs
+	cmd.WaitDelay = killAfter
+	group(cmd)
+	err := cmd.Run()
+	errs.end()
+	if ctx.Err() != nil || errors.Is(err, exec.ErrWaitDelay) {
+		killGroup(cmd) // what the command started and left behind
+	}
+	if cmd.ProcessState != nil && cmd.ProcessState.Success() { // err may still tell of the context or of open pipes
+		return out.json(), nil
+	}
+	if ctx.Err() != nil {
+		return nil, &Failure{Text: fmt.Sprintf("stopped: %v", context.Cause(ctx)), Code: -1, Stderr: errs.tail()}
+	}
+	f := &Failure{Text: err.Error(), Code: -1, Stderr: errs.tail(), Output: out.json()}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		f.Code = exit.ExitCode()
+	}
+	if f.Code == ExitPermanent {
+		return nil, worker.Permanent(f)
+	}
+	return nil, f
+}
+
+// environ is the command's environment.
+func (c *Command) environ(task *queue.Task) []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if c.Env == nil && !strings.HasPrefix(name, "PGQUEUE_") || slices.Contains(c.Env, name) {
+			env = append(env, kv)
+		}
+	}
+	headers := "{}"
+	if b, err := json.Marshal(task.Headers); err == nil && task.Headers != nil {
+		headers = string(b)
+	}
+	env = append(env,
+		"PGQUEUE_TASK_ID="+strconv.FormatInt(task.ID, 10),
+		"PGQUEUE_NAMESPACE="+task.Namespace,
+		"PGQUEUE_QUEUE="+task.Queue,
+		"PGQUEUE_ATTEMPT="+strconv.Itoa(task.Attempt),
+		"PGQUEUE_RETRIES="+strconv.Itoa(task.Retries),
+		"PGQUEUE_PRIORITY="+strconv.Itoa(int(task.Priority)),
+		"PGQUEUE_KEY="+task.Key,
+		"PGQUEUE_CREATED_AT="+stamp(task.CreatedAt),
+		"PGQUEUE_DIES_AT="+stamp(task.DiesAt),
+		"PGQUEUE_HEADERS="+headers,
+	)
+	for _, name := range []string{"traceparent", "tracestate", "baggage"} {
+		if v, ok := task.Headers[name]; ok {
+			env = append(env, strings.ToUpper(name)+"="+v)
+		}
+	}
+	return env
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}

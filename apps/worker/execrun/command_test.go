@@ -1,0 +1,175 @@
+//go:build unix
+
+package execrun_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/pgqueue/pgqueue/apps/worker/execrun"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
+	"github.com/pgqueue/pgqueue/domain/worker"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestOutcome(t *testing.T) {
+	for _, c := range []struct {
+		name, line, payload string
+		outcome             queue.Outcome
+		result              string
+	}{
+		{"the payload is standard input and JSON on standard output the result", `cat`, `{"n":1.50,"a":[]}`, queue.OutcomeSuccess, `{"n":1.50,"a":[]}`},
+		{"other output is a text", `echo hello; echo world`, `{}`, queue.OutcomeSuccess, `{"text":"hello\nworld"}`},
+		{"output that is no UTF-8 is a text all the same", `printf 'a\377b'`, `{}`, queue.OutcomeSuccess, `{"text":"a�b"}`},
+		{"no output is no result", `true`, `{}`, queue.OutcomeSuccess, ``},
+		{"a payload that is not read does no harm", `exit 0`, `"` + strings.Repeat("x", 200_000) + `"`, queue.OutcomeSuccess, ``},
+		{"output over the limit is cut", `head -c 5000 /dev/zero | tr '\0' x`, `{}`, queue.OutcomeSuccess, `{"text":"` + strings.Repeat("x", 1000) + `","dropped_bytes":4000}`},
+		{"exit 75 is tried again", `echo busy >&2; exit 75`, `{}`, queue.OutcomeFailure, `{"error":"exit status 75: busy","exit_code":75,"stderr":"busy\n"}`},
+		{"exit 100 is a failure for good", `echo '{"why":1}'; exit 100`, `{}`, queue.OutcomePermanent, `{"error":"exit status 100","exit_code":100,"output":{"why":1}}`},
+		{"any other exit code is a failure", `exit 3`, `{}`, queue.OutcomeFailure, `{"error":"exit status 3","exit_code":3}`},
+		{"death by a signal is a failure", `kill -9 $$`, `{}`, queue.OutcomeFailure, `{"error":"signal: killed","exit_code":-1}`},
+		{"a command that is not there is a failure", `/nowhere/at/all 2>/dev/null`, `{}`, queue.OutcomeFailure, `{"error":"exit status 127","exit_code":127}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := &execrun.Command{Line: c.line, MaxOutput: 1000}
+			rel := queuetest.RunHandler(t, h, json.RawMessage(c.payload))
+			if rel.Outcome != c.outcome || string(rel.Result) != c.result {
+				t.Errorf("got %s %.300s", rel.Outcome, rel.Result)
+			}
+		})
+	}
+
+	t.Run("a working directory that is not there is a failure", func(t *testing.T) {
+		rel := queuetest.RunHandler(t, &execrun.Command{Line: "true", Dir: "/nowhere"}, nil)
+		queuetest.RequireOutcome(t, rel, queue.OutcomeFailure)
+	})
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Setenv("PGQUEUE_DATABASE", "postgres://secret")
+	t.Setenv("MAIL_HOST", "mx")
+	t.Setenv("OTHER", "o")
+	fill := func(task *queue.Task) {
+		task.ID, task.Queue, task.Attempt, task.Retries, task.Key = 42, "mail", 2, 1, "k\n1"
+		task.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.FixedZone("x", 3600))
+		task.Headers = map[string]string{"traceparent": "00-aa-bb-01", "x": "y"}
+	}
+	const line = `printf '%s|' "$PGQUEUE_TASK_ID" "$PGQUEUE_NAMESPACE" "$PGQUEUE_QUEUE" "$PGQUEUE_ATTEMPT" "$PGQUEUE_RETRIES" \
+		"$PGQUEUE_KEY" "$PGQUEUE_CREATED_AT" "$PGQUEUE_DIES_AT" "$PGQUEUE_HEADERS" "$TRACEPARENT" "$PGQUEUE_DATABASE" "$MAIL_HOST" "$OTHER" "$PWD"`
+
+	run := func(t *testing.T, c *execrun.Command) string {
+		t.Helper()
+		return queuetest.RequireResult[struct{ Text string }](t, queuetest.RunHandler(t, c, nil, fill)).Text
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const about = "42|default|mail|2|1|k\n1|2026-01-02T02:04:05.000006Z||" + `{"traceparent":"00-aa-bb-01","x":"y"}` + "|00-aa-bb-01|"
+	t.Run("tells of the task, passes the worker's own but its configuration, in the working directory", func(t *testing.T) {
+		if got := run(t, &execrun.Command{Line: line, Dir: dir}); got != about+"|mx|o|"+dir+"|" {
+			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("passes only what is named when something is", func(t *testing.T) {
+		if got := run(t, &execrun.Command{Line: line, Dir: dir, Env: []string{"MAIL_HOST", "PATH"}}); got != about+"|mx||"+dir+"|" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// await waits for the pid that a command writes into a file.
+func await(t *testing.T, file string) int {
+	t.Helper()
+	for {
+		if b, err := os.ReadFile(file); err == nil && strings.HasSuffix(string(b), "\n") {
+			pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the command did not start")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// gone waits until no process has pid, or only its undertaker is late.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	for range 5000 {
+		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || zombie(pid) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Errorf("process %d is still there", pid)
+}
+
+func zombie(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err == nil && strings.Contains(string(b), ") Z ")
+}
+
+func TestStop(t *testing.T) {
+	stop := func(t *testing.T, line string, killAfter time.Duration) (queue.Release, int) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "pid")
+		t.Setenv("PID_FILE", file)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		done := make(chan queue.Release, 1)
+		go func() {
+			h := &execrun.Command{Line: line, KillAfter: killAfter}
+			done <- worker.Work(ctx, h, &queue.Task{ID: 1, Payload: queue.EmptyJSON})
+		}()
+		pid := await(t, file)
+		cancel(worker.ErrCancelRequested)
+		return <-done, pid
+	}
+
+	t.Run("a command gets SIGTERM and may still end well", func(t *testing.T) {
+		rel, _ := stop(t, `trap 'echo "\"cleaned up\""; exit 0' TERM; echo $$ > $PID_FILE; while :; do sleep 0.01; done`, time.Minute)
+		if rel.Outcome != queue.OutcomeSuccess || string(rel.Result) != `"cleaned up"` {
+			t.Errorf("got %s %s", rel.Outcome, rel.Result)
+		}
+	})
+	t.Run("its children get it too", func(t *testing.T) {
+		rel, pid := stop(t, `sleep 1000 & echo $! > $PID_FILE; wait`, time.Minute)
+		if rel.Outcome != queue.OutcomeFailure || !strings.Contains(string(rel.Result), "a cancel of the task was requested") {
+			t.Errorf("got %s %s", rel.Outcome, rel.Result)
+		}
+		gone(t, pid)
+	})
+	t.Run("one that ignores it is killed with all its children", func(t *testing.T) {
+		rel, pid := stop(t, `trap '' TERM; (while :; do sleep 0.05; done) & echo $! > $PID_FILE; while :; do sleep 0.05; done`, 50*time.Millisecond)
+		if rel.Outcome != queue.OutcomeFailure {
+			t.Errorf("got %s %s", rel.Outcome, rel.Result)
+		}
+		gone(t, pid)
+	})
+	t.Run("a child that keeps the output open does not keep the task from ending", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "pid")
+		t.Setenv("PID_FILE", file)
+		rel := queuetest.RunHandler(t, &execrun.Command{Line: `sleep 1000 & echo $! > $PID_FILE; echo 7`, KillAfter: 20 * time.Millisecond}, nil)
+		if rel.Outcome != queue.OutcomeSuccess || string(rel.Result) != "7" {
+			t.Errorf("got %s %s", rel.Outcome, rel.Result)
+		}
+		gone(t, await(t, file))
+	})
+}

@@ -1,0 +1,22 @@
+// Package execrun works tasks by running a command for each.
+//
+// The command gets the payload on standard input, and about the task in its environment:
+//
+//	PGQUEUE_TASK_ID  PGQUEUE_NAMESPACE  PGQUEUE_QUEUE  PGQUEUE_ATTEMPT  PGQUEUE_RETRIES (left)  PGQUEUE_PRIORITY
+//	PGQUEUE_KEY  PGQUEUE_CREATED_AT  PGQUEUE_DIES_AT (both RFC 3339, empty when unset)
+//	PGQUEUE_HEADERS (a JSON object)  TRACEPARENT  TRACESTATE  BAGGAGE (from the headers, when there)
+//
+// Its exit code is the outcome:
+//
+//	0        done; standard output is the result: as it is when it is JSON, else {"text": …}, nothing when empty
+//	75       try later (EX_TEMPFAIL): failed, tried again after the queue's backoff while retries last
+//	100      failed for good, whatever retries are left
+//	others   as 75; so does death by a signal
+//
+// A failure is kept as {"error": …, "exit_code": …, "stderr": its end, "output": …}. Lines on standard error go to the
+// task's log as they come.
+//
+// When the task's context ends (a cancel, its ttl, a lost lease, the end of the drain) the command's process group gets
+// SIGTERM, and SIGKILL when it is still there after KillAfter. Where there are no process groups the process itself is
+// killed at once.
+package execrun
