@@ -1,5 +1,7 @@
 package queue
 
+import "slices"
+
 // Status is where a task is in its life.
 type Status string
 
@@ -68,7 +70,12 @@ type Transition struct {
 // Transitions is the lifecycle, the single source of every other telling of it: the rules in lifecycle.go are held to
 // it by a test over all pairs, the stores by the conformance suite, and docs/lifecycle.md is generated from it.
 // A (From, Move) pair that is not here is refused with ErrConflict and changes nothing.
-func Transitions() []Transition {
+func Transitions() []Transition { return slices.Clone(transitions) }
+
+// transitions is never changed. Every move of every task looks into it.
+var transitions = lifecycle()
+
+func lifecycle() []Transition {
 	const (
 		due     = "due, not expired, queue not paused, under its concurrency"
 		left    = "retries left"
@@ -113,7 +120,7 @@ func Transitions() []Transition {
 
 // Allowed reports whether the lifecycle has a row for (from, move).
 func Allowed(from Status, move Move) bool {
-	for _, t := range Transitions() {
+	for _, t := range transitions {
 		if t.From == from && t.Move == move {
 			return true
 		}
