@@ -2,7 +2,6 @@ package rest_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -66,7 +65,7 @@ func BenchmarkHotPath(b *testing.B) {
 				s.ServeHTTP(w, &r)
 			}
 			if w.status >= 400 && x.name != "404" {
-				b.Fatal(fmt.Sprint(w.status))
+				b.Fatal("status ", w.status)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package rest_test
 import (
 	"encoding/json"
 	"io"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -154,8 +155,13 @@ func members(text string) (out []member) {
 
 func TestShapeFindsDifferences(t *testing.T) {
 	for _, x := range []struct{ got, want string }{
-		{`{"a":1,"b":2}`, `{"b":2,"a":1}`}, {`{"a":1}`, `{"a":2}`}, {`{"a":"1"}`, `{"a":1}`}, {`{"a":1}`, `{"a":1,"b":2}`},
-		{`[1,2]`, `[1]`}, {`[]`, `[1]`}, {`{"a":"x"}`, `{"a":"T"}`},
+		{`{"a":1,"b":2}`, `{"b":2,"a":1}`},
+		{`{"a":1}`, `{"a":2}`},
+		{`{"a":"1"}`, `{"a":1}`},
+		{`{"a":1}`, `{"a":1,"b":2}`},
+		{`[1,2]`, `[1]`},
+		{`[]`, `[1]`},
+		{`{"a":"x"}`, `{"a":"T"}`},
 	} {
 		if shape(x.got, x.want) == "" {
 			t.Errorf("%s passes for %s", x.got, x.want)
@@ -195,7 +201,7 @@ func (s *stack) open(method, path, body string, header ...string) *sse {
 	if err != nil {
 		s.Fatal(err)
 	}
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		b, _ := io.ReadAll(resp.Body)
 		s.Fatal(resp.Status, string(b))
 	}

@@ -132,7 +132,7 @@ func TestRequestIDsAndAccess(t *testing.T) {
 	if len(log) != 2 {
 		t.Fatal(log)
 	}
-	if a := log[0]; a.Method != "GET" || a.Path != "/api/queue" || a.Route != "GET /api/queue" || a.Namespace != "a" || a.Status != 200 || a.Bytes == 0 || a.Duration <= 0 || a.RequestID != "mine" || a.Remote == "" {
+	if a := log[0]; a.Method != http.MethodGet || a.Path != "/api/queue" || a.Route != "GET /api/queue" || a.Namespace != "a" || a.Status != 200 || a.Bytes == 0 || a.Duration <= 0 || a.RequestID != "mine" || a.Remote == "" {
 		t.Errorf("%+v", a)
 	}
 	if a := log[1]; a.Status != 404 || a.RequestID != id {

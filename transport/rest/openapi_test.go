@@ -74,7 +74,7 @@ func TestDocsLoadNothingFromElsewhere(t *testing.T) {
 	if csp := page.header.Get("Content-Security-Policy"); !strings.Contains(csp, "script-src 'self'") || strings.Contains(csp, "http") {
 		t.Error("policy", csp)
 	}
-	for _, part := range strings.Split(page.body, `"`) {
+	for part := range strings.SplitSeq(page.body, `"`) {
 		if strings.HasPrefix(part, "http") || strings.HasPrefix(part, "//") {
 			t.Error("the page loads", part)
 		}

@@ -1,9 +1,9 @@
 package rest_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -68,7 +68,9 @@ func serve(t *testing.T, svc queue.Service, change ...func(*restserver.Config)) 
 		if err := hs.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
-		<-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	return s
 }
@@ -161,15 +163,8 @@ func (s *stack) refused(status int, code queue.Kind, field, method, path, body s
 
 func cut(s string) string { return s[:min(len(s), 300)] }
 
-func compact(s string) string {
-	var b bytes.Buffer
-	if json.Compact(&b, []byte(s)) != nil {
-		return s
-	}
-	return b.String()
-}
-
 func ok[T any](t testing.TB) func(T, error) T {
+	t.Helper()
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {

@@ -45,6 +45,7 @@ func TestService(t *testing.T) {
 	}
 	queuetest.TestService(t, queuetest.ServiceHarness{
 		New: func(tb testing.TB) queue.Service {
+			tb.Helper()
 			t, isTest := tb.(*testing.T)
 			if !isTest {
 				tb.Fatal("not a test")
@@ -63,6 +64,9 @@ func TestService(t *testing.T) {
 			return c
 		},
 		Advance: func(_ testing.TB, s queue.Service, d time.Duration) { of(s).clock.Advance(d) },
-		Chores:  func(t testing.TB, s queue.Service) { queuetest.Chores(t, of(s).store) },
+		Chores: func(t testing.TB, s queue.Service) {
+			t.Helper()
+			queuetest.Chores(t, of(s).store)
+		},
 	})
 }

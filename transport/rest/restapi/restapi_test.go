@@ -134,8 +134,8 @@ func fill(t *testing.T, v reflect.Value) {
 	case reflect.Map:
 		v.Set(reflect.ValueOf(map[string]string{"k": "v", "traceparent": "00"}))
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(t, v.Field(i))
+		for _, f := range v.Fields() {
+			fill(t, f)
 		}
 	default:
 		t.Fatalf("cannot fill %v", v.Type())

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"mime"
 	"net"
@@ -125,9 +126,7 @@ func (c *Client) request(ctx context.Context, q request, body []byte) (*http.Req
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range c.header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, c.header)
 	req.Header["Accept"] = acceptJSON
 	if body != nil {
 		req.Header["Content-Type"] = contentJSON

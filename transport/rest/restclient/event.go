@@ -3,6 +3,7 @@ package restclient
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/url"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -29,9 +30,7 @@ func eventQuery(f queue.EventFilter) url.Values {
 // ListEvents returns what is in the feed behind f.After, at most limit events.
 func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
 	v := eventQuery(f)
-	for name, values := range pageQuery(queue.Page{Limit: limit}) {
-		v[name] = values
-	}
+	maps.Copy(v, pageQuery(queue.Page{Limit: limit}))
 	var out restapi.EventPage
 	if err := c.do(ctx, request{op: "list events", route: restapi.ListEvents, query: v, safe: true}, &out); err != nil {
 		return queue.EventPage{}, err

@@ -249,7 +249,7 @@ func TestBadURLs(t *testing.T) {
 func events(frames ...string) step {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		w.WriteHeader(200)
+		w.WriteHeader(http.StatusOK)
 		ctl := http.NewResponseController(w)
 		for _, f := range frames {
 			if f == "stay" {
@@ -283,7 +283,7 @@ func TestSubscriptionResumesWhereItBroke(t *testing.T) {
 		}
 		return nil
 	})
-	if err != stop || fmt.Sprint(got) != "[1 2 3 4]" {
+	if !errors.Is(err, stop) || fmt.Sprint(got) != "[1 2 3 4]" {
 		t.Error(err, got)
 	}
 	want := []string{"", "cursor=0&", "cursor=2&", "cursor=2&", "cursor=3&"}
@@ -330,7 +330,7 @@ func TestTicksAreSettledAfterTheHandler(t *testing.T) {
 		if handled.Load() == 0 {
 			t.Error("settled before it was handled")
 		}
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 		cancel()
 	})
 	err := s.client.RunTickerLoop(ctx, func(_ context.Context, tick queue.Tick) error {

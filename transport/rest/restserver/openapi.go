@@ -140,15 +140,21 @@ func (s *Server) finishSchemas() {
 	schemas := s.api.OpenAPI().Components.Schemas
 	requests := map[string]bool{}
 	for _, v := range []any{
-		restapi.QueueMeta{}, restapi.NewTask{}, restapi.Release{}, restapi.Heartbeat{}, restapi.Snooze{}, restapi.HandBack{},
-		restapi.Selection{}, restapi.TickerMeta{}, restapi.Ack{},
+		restapi.QueueMeta{},
+		restapi.NewTask{},
+		restapi.Release{},
+		restapi.Heartbeat{},
+		restapi.Snooze{},
+		restapi.HandBack{},
+		restapi.Selection{},
+		restapi.TickerMeta{},
+		restapi.Ack{},
 	} {
 		requests[reflect.TypeOf(v).Name()] = true
 	}
 	for n, schema := range schemas.Map() {
 		t := schemas.TypeFromRef("#/components/schemas/" + n)
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
 			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			p := schema.Properties[key]
 			optional := requests[n] && !slices.Contains(schema.Required, key)

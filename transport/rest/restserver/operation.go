@@ -61,8 +61,10 @@ func (s *Server) operations() []operation {
 		{Route: restapi.ListStats, do: listStats, status: ok, reply: restapi.List[restapi.QueueStats]{}},
 
 		{Route: restapi.ListTasks, do: listTasks, params: filter, status: ok, reply: tasks, text: "The count is of all tasks that match, the body is this page."},
-		{Route: restapi.CreateTask, do: createTask, params: []string{restapi.HeaderKey}, body: restapi.NewTask{}, status: created, reply: task,
-			also: map[int]any{ok: task}, text: "With a key that a task of the queue has, the answer is that task, 200 and Idempotency-Replayed: true."},
+		{
+			Route: restapi.CreateTask, do: createTask, params: []string{restapi.HeaderKey}, body: restapi.NewTask{}, status: created, reply: task,
+			also: map[int]any{ok: task}, text: "With a key that a task of the queue has, the answer is that task, 200 and Idempotency-Replayed: true.",
+		},
 		{Route: restapi.CreateTasks, do: createTasks, body: restapi.NewTask{}, many: true, status: created, reply: tasks},
 		{Route: restapi.RetainAny, do: retain, params: append([]string{"queue"}, held...), status: ok, reply: task, also: map[int]any{ok: tasks}, text: oneOrAll},
 		{Route: restapi.RetainFrom, do: retain, params: held, status: ok, reply: task, also: map[int]any{ok: tasks}, text: oneOrAll},
@@ -81,11 +83,15 @@ func (s *Server) operations() []operation {
 		{Route: restapi.DeleteTasks, do: deleteTasks, body: restapi.Selection{}, status: ok, reply: restapi.Bulk{}},
 		{Route: restapi.AwaitTask, do: awaitTask, params: []string{"wait"}, status: ok, reply: task, text: "Answers as soon as the task is finished, or with the task as it is when wait is over."},
 
-		{Route: restapi.ListTickers, do: listTickers, params: paged, status: ok, reply: restapi.List[restapi.Ticker]{},
-			text: "With Accept: text/event-stream it is the stream of /ticker/next."},
+		{
+			Route: restapi.ListTickers, do: listTickers, params: paged, status: ok, reply: restapi.List[restapi.Ticker]{},
+			text: "With Accept: text/event-stream it is the stream of /ticker/next.",
+		},
 		{Route: restapi.CreateTicker, do: createTicker, body: restapi.TickerMeta{}, status: created, reply: restapi.Ticker{}},
-		{Route: restapi.NextTicker, do: nextTicker, params: []string{"ack"}, status: ok, reply: restapi.Tick{}, media: []string{restapi.MediaEventStream},
-			text: "Server-sent events named ticker, with the tick's id; a tick goes to exactly one stream. A stream that ends by the server has a last event named error. With ack=true the first event is named stream, and each tick must be settled with POST /ticker/ack before the next one comes."},
+		{
+			Route: restapi.NextTicker, do: nextTicker, params: []string{"ack"}, status: ok, reply: restapi.Tick{}, media: []string{restapi.MediaEventStream},
+			text: "Server-sent events named ticker, with the tick's id; a tick goes to exactly one stream. A stream that ends by the server has a last event named error. With ack=true the first event is named stream, and each tick must be settled with POST /ticker/ack before the next one comes.",
+		},
 		{Route: restapi.AckTick, do: ackTick, body: restapi.Ack{}, status: none},
 		{Route: restapi.GetTicker, do: getTicker, params: known, status: ok, reply: restapi.Ticker{}},
 		{Route: restapi.UpdateTicker, do: updateTicker, params: match, body: restapi.TickerMeta{}, status: ok, reply: restapi.Ticker{}},
@@ -94,8 +100,10 @@ func (s *Server) operations() []operation {
 		{Route: restapi.RunTicker, do: runTicker, status: ok, reply: restapi.Tick{}},
 		{Route: restapi.ListTicks, do: listTicks, params: []string{"limit"}, status: ok, reply: restapi.List[restapi.Tick]{}},
 
-		{Route: restapi.ListEvents, do: listEvents, params: events, status: ok, reply: restapi.Event{}, media: []string{restapi.MediaEventStream},
-			text: "Server-sent events named task, with the cursor as id; Last-Event-ID resumes without gaps. A reader that is too slow gets a last event named error. With Accept: application/json the answer is a page of the feed (from the oldest kept event, or behind cursor)."},
+		{
+			Route: restapi.ListEvents, do: listEvents, params: events, status: ok, reply: restapi.Event{}, media: []string{restapi.MediaEventStream},
+			text: "Server-sent events named task, with the cursor as id; Last-Event-ID resumes without gaps. A reader that is too slow gets a last event named error. With Accept: application/json the answer is a page of the feed (from the oldest kept event, or behind cursor).",
+		},
 		{Route: restapi.ListWorkers, do: listWorkers, status: ok, reply: restapi.List[restapi.Worker]{}},
 		{Route: restapi.Metrics, do: metrics, status: ok, reply: "", media: []string{"text/plain"}},
 	}
