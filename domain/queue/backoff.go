@@ -27,6 +27,9 @@ const BackoffJitter = 0.10
 // when 0), then moved by up to ±10 %. jitter is a random number in [0, 1); 0.5 leaves the delay as it is. The result
 // is never negative and saturates at MaxDuration; it passes limit by jitter only.
 func (b Backoff) Delay(base, limit time.Duration, n int, jitter float64) time.Duration {
+	if base <= 0 { // 0·∞ would be no number
+		return 0
+	}
 	n = max(n, 1)
 	f := float64(base)
 	switch b {
