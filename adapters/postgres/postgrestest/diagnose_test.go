@@ -1,0 +1,212 @@
+package postgrestest_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// diagnose is what Diagnose finds, by name.
+func diagnose(t *testing.T, s *postgres.Store) map[string]queue.Finding {
+	t.Helper()
+	found, err := s.Diagnose(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]queue.Finding{}
+	for _, f := range found {
+		if _, double := byName[f.Name]; double {
+			t.Errorf("%s is found twice", f.Name)
+		}
+		if f.Value == "" || (f.Advice == "") != (f.Level == queue.LevelOK) {
+			t.Errorf("%+v: a value always, an advice where something is wrong", f)
+		}
+		byName[f.Name] = f
+	}
+	return byName
+}
+
+func wantFinding(t *testing.T, found map[string]queue.Finding, name string, level queue.Level, texts ...string) {
+	t.Helper()
+	f, ok := found[name]
+	if !ok || f.Level != level {
+		t.Fatalf("%s: found %+v, want level %s", name, f, level)
+	}
+	for _, text := range texts {
+		if !strings.Contains(f.Value+" "+f.Advice, text) {
+			t.Errorf("%+v does not say %q", f, text)
+		}
+	}
+}
+
+func TestDiagnose(t *testing.T) {
+	t.Parallel()
+
+	t.Run("a healthy store is told to be so, line by line", func(t *testing.T) {
+		t.Parallel()
+		found := diagnose(t, postgrestest.Open(t))
+		for _, name := range []string{
+			"server_version", "autovacuum", "pooler", "schema", "clock", "size", "dead_rows", "autovacuum_tables", "notify_queue",
+			"partitions", "listen",
+		} {
+			wantFinding(t, found, name, queue.LevelOK)
+		}
+		for _, name := range []string{"oldest_snapshot", "connections", "fsync", "full_page_writes", "synchronous_commit"} {
+			if _, ok := found[name]; !ok {
+				t.Errorf("nothing about %s", name)
+			}
+		}
+		wantFinding(t, found, "listen", queue.LevelOK, "delivers")
+	})
+
+	t.Run("durability is what the settings say", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		conn := connect(t, dsn)
+		sql(t, conn, "alter database "+value[string](t, conn, "select quote_ident(current_database())")+" set synchronous_commit = off")
+		found, err := open(t, dsn).CheckDurability(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) != 3 {
+			t.Fatalf("found %+v", found)
+		}
+		for _, f := range found {
+			now := value[string](t, conn, "select current_setting($1)", f.Name)
+			if f.Name == "synchronous_commit" {
+				now = "off" // for new connections
+			}
+			if f.Value != now || (f.Level == queue.LevelFail) != (now == "off") {
+				t.Errorf("found %+v, it is %s", f, now)
+			}
+		}
+	})
+
+	t.Run("a schema that is not there or not of this version is told with what to do", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.Empty(t)
+		s := open(t, dsn)
+		found := diagnose(t, s)
+		wantFinding(t, found, "schema", queue.LevelFail, "pgqueue migrate up", "version 0 of")
+		wantFinding(t, found, "listen", queue.LevelOK)
+		up(t, s)
+		sql(t, connect(t, dsn), fmt.Sprintf("insert into pgqueue.migration values (%d, 'later', 'a')", postgres.SchemaVersion()+1))
+		wantFinding(t, diagnose(t, s), "schema", queue.LevelFail, "upgrade the program")
+	})
+
+	t.Run("who holds the oldest snapshot is named", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		holder := connect(t, dsn)
+		sql(t, holder, "set application_name = 'a long report'", "begin isolation level repeatable read", "select 1")
+		wantFinding(t, diagnose(t, open(t, dsn)), "oldest_snapshot", queue.LevelOK, "session", "a long report",
+			fmt.Sprintf("pid %d", holder.PgConn().PID()))
+	})
+
+	t.Run("a prepared transaction that nobody ends is named", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		conn := connect(t, dsn)
+		if value[string](t, conn, "select current_setting('max_prepared_transactions')") == "0" {
+			t.Skip("this server has no prepared transactions: max_prepared_transactions is 0")
+		}
+		id := "pgqueue test " + value[string](t, conn, "select current_database()::text")
+		sql(t, conn, "begin", "create table public.t ()", "prepare transaction '"+id+"'")
+		t.Cleanup(func() {
+			ctx, cancel := cleanupContext(t)
+			defer cancel()
+			if _, err := conn.Exec(ctx, "rollback prepared '"+id+"'"); err != nil {
+				t.Error(err)
+			}
+		})
+		wantFinding(t, diagnose(t, open(t, dsn)), "oldest_snapshot", queue.LevelOK, "prepared transaction", id)
+	})
+
+	t.Run("a table whose autovacuum was switched off is named", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		sql(t, connect(t, dsn), "alter table pgqueue.ready set (autovacuum_enabled = false)")
+		wantFinding(t, diagnose(t, open(t, dsn)), "autovacuum_tables", queue.LevelWarn, "ready", "reset (autovacuum_enabled)")
+	})
+
+	t.Run("LISTEN that delivers nothing, or cannot connect, is told with what to do", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		p := newProxy(t, dsn)
+		p.swallow(true)
+		s := open(t, dsn, postgres.WithListenURL(p.url))
+		wantFinding(t, diagnose(t, s), "listen", queue.LevelFail, "does not deliver", "WithListenURL")
+		p.close()
+		wantFinding(t, diagnose(t, s), "listen", queue.LevelFail, "connection")
+	})
+
+	t.Run("a pool larger than the server has room for is told", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		most := value[int](t, connect(t, dsn), "select current_setting('max_connections')::integer")
+		wantFinding(t, diagnose(t, open(t, dsn, postgres.WithMaxConns(most+1))), "connections", queue.LevelWarn, "max_connections")
+	})
+
+	t.Run("partitions past every retention are counted", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		sql(t, connect(t, dsn), "insert into pgqueue.part (lower, upper, created_at) select i * 1000, (i + 1) * 1000, "+
+			"pgqueue.clock() - interval '1 day' * (100 - i) from generate_series(1, 3) i")
+		wantFinding(t, diagnose(t, open(t, dsn)), "partitions", queue.LevelWarn, "3, of which 2", "prun")
+	})
+
+	t.Run("a role that may not look gets a finding, not an error", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		conn := connect(t, dsn)
+		role := value[string](t, conn, "select 'pgqueue_test_role_' || substr(md5(current_database()), 1, 12)")
+		sql(t, conn, "create role "+role+" login password 'secret'")
+		t.Cleanup(func() {
+			ctx, cancel := cleanupContext(t)
+			defer cancel()
+			if _, err := conn.Exec(ctx, "drop role "+role); err != nil {
+				t.Error(err)
+			}
+		})
+		found := diagnose(t, open(t, withUser(t, dsn, role, "secret")))
+		wantFinding(t, found, "schema", queue.LevelWarn, "not known")
+		wantFinding(t, found, "partitions", queue.LevelWarn, "not known")
+		wantFinding(t, found, "server_version", queue.LevelOK)
+	})
+
+	t.Run("a database that is away is an error", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		p := newProxy(t, dsn)
+		s := open(t, p.url)
+		p.close()
+		_, err := s.Diagnose(t.Context())
+		wantError(t, err, queue.KindUnavailable)
+		_, err = s.CheckDurability(t.Context())
+		wantError(t, err, queue.KindUnavailable)
+	})
+
+	t.Run("names are stable", func(t *testing.T) {
+		t.Parallel()
+		found, err := postgrestest.Open(t).Diagnose(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, f := range found {
+			names = append(names, f.Name)
+		}
+		want := []string{
+			"server_version", "fsync", "full_page_writes", "synchronous_commit", "autovacuum", "pooler", "schema", "clock",
+			"oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue", "connections", "partitions", "listen",
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("names %q", names)
+		}
+	})
+}
