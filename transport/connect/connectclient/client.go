@@ -27,7 +27,7 @@ type Client struct {
 type shared struct {
 	timeout time.Duration
 	retries int
-	silence time.Duration // of a stream, before it is taken for dead
+	silence time.Duration   // of a stream, before it is taken for dead
 	own     *http.Transport // nil when the caller brought connections
 
 	namespaces pgqueuev1connect.NamespaceServiceClient

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
@@ -192,4 +191,3 @@ func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int)
 	var r wire.Reader
 	return read(&r, queue.EventPage{Events: r.Events(res.GetEvents()), Next: res.GetNext(), More: res.GetMore()})
 }
-

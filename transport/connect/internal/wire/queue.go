@@ -100,4 +100,6 @@ func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
 }
 
 // ManyQueueStats is ss of the wire.
-func (r *Reader) ManyQueueStats(ss []*pb.QueueStats) []*queue.QueueStats { return each(ss, r.QueueStats) }
+func (r *Reader) ManyQueueStats(ss []*pb.QueueStats) []*queue.QueueStats {
+	return each(ss, r.QueueStats)
+}
