@@ -38,7 +38,7 @@ type Config struct {
 	MaxConns int
 	// NoMigrate leaves the schema as it is; an older or missing one is refused.
 	NoMigrate bool
-	// Wait is how long to wait for a database that does not answer yet; at most 1 h. 0 = DefaultWait, below 0 = no wait.
+	// Wait is how long to wait for a database that does not answer yet, at most 1 h; Flags sets DefaultWait.
 	Wait time.Duration
 
 	// Addr is the host and port to listen on; port 0 takes any free one.
@@ -81,7 +81,6 @@ func (c Config) filled() (Config, error) {
 	fill(&c.Prefix, DefaultPrefix)
 	fill(&c.Schema, DefaultSchema)
 	fill(&c.Namespace, queue.DefaultNamespace)
-	fill(&c.Wait, DefaultWait)
 	fill(&c.StopTimeout, DefaultStopTimeout)
 	fill(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
 	fill(&c.Version, "dev")
@@ -99,8 +98,8 @@ func (c Config) filled() (Config, error) {
 		return c, queue.Invalid("data-dir", "it is of the embedded PostgreSQL; leave it out, or the URL")
 	case c.URL == "" && (c.ListenURL != "" || c.Pooler):
 		return c, queue.Invalid("listen-url", "the embedded PostgreSQL has no pooler in front of it; give a URL too")
-	case c.Wait > time.Hour:
-		return c, queue.Invalid("wait", "at most 1h")
+	case c.Wait < 0 || c.Wait > time.Hour:
+		return c, queue.Invalid("wait", "a duration from 0 to 1h is needed")
 	case c.StopTimeout < 0 || c.DrainDelay < 0:
 		return c, queue.Invalid("stop-timeout", "a duration from 0 on is needed")
 	}
