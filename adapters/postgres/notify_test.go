@@ -1,0 +1,197 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// sends records what a notifier sends, and when.
+type sends struct {
+	begin time.Time
+	at    []time.Duration
+	texts []string
+	fault error
+	took  time.Duration
+	faced []error
+}
+
+func (s *sends) notifier(every time.Duration) *notifier {
+	s.begin = time.Now()
+	n := newNotifier(&Store{opt: options{notifyEvery: every}})
+	n.sender = "me"
+	n.failed = func(err error) { s.faced = append(s.faced, err) }
+	n.send = func(ctx context.Context, text string) error {
+		s.at = append(s.at, time.Since(s.begin))
+		s.texts = append(s.texts, text)
+		select {
+		case <-time.After(s.took):
+			return s.fault
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return n
+}
+
+func in(names ...string) (wakes []queue.Wake) {
+	for _, name := range names {
+		wakes = append(wakes, queue.Wake{Namespace: "n", Queue: name})
+	}
+	return wakes
+}
+
+func (s *sends) want(t *testing.T, want ...string) {
+	t.Helper()
+	var got []string
+	for i := range s.texts {
+		got = append(got, fmt.Sprintf("%v %s", s.at[i], s.texts[i]))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("sent %q, want %q", got, want)
+	}
+}
+
+func TestNotifier(t *testing.T) {
+	it := func(name string, test func(*testing.T, *sends)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { test(t, &sends{}) }) })
+	}
+	const every = 5 * time.Millisecond
+
+	it("the first is sent at once, those of the window after it together at its end", func(t *testing.T, s *sends) {
+		n := s.notifier(every)
+		n.ready(in("a"))
+		time.Sleep(time.Millisecond)
+		n.ready(in("c"))
+		n.ready(in("b", "c"))
+		time.Sleep(every)
+		n.ready(in("d"))
+		time.Sleep(time.Minute)
+		n.ready(in("e"))
+		synctest.Wait()
+		s.want(t, "0s me n/a", "5ms me n/b,n/c", "10ms me n/d", fmt.Sprintf("%v me n/e", time.Minute+6*time.Millisecond))
+		n.close()
+	})
+	it("a slow send holds nobody up, and what came meanwhile goes next", func(t *testing.T, s *sends) {
+		s.took = time.Second
+		n := s.notifier(every)
+		n.ready(in("a"))
+		synctest.Wait()
+		n.ready(in("b"))
+		n.ready(in("c"))
+		time.Sleep(3 * time.Second)
+		s.want(t, "0s me n/a", "1s me n/b,n/c")
+		n.close()
+	})
+	it("a send that fails or hangs is given up, told and forgotten", func(t *testing.T, s *sends) {
+		s.fault = errors.New("no")
+		n := s.notifier(every)
+		n.ready(in("a"))
+		synctest.Wait()
+		s.fault, s.took = nil, time.Hour
+		n.ready(in("b"))
+		time.Sleep(time.Minute)
+		if len(s.faced) != 2 || !errors.Is(s.faced[1], context.DeadlineExceeded) {
+			t.Errorf("told %v", s.faced)
+		}
+		n.close()
+	})
+	it("close sends what is left and nothing is sent after it", func(t *testing.T, s *sends) {
+		n := s.notifier(time.Hour)
+		n.ready(in("a"))
+		synctest.Wait()
+		n.ready(in("b"))
+		n.close()
+		n.ready(in("c"))
+		n.close()
+		synctest.Wait()
+		s.want(t, "0s me n/a", "0s me n/b")
+	})
+	it("close is over in bounded time however long a send hangs", func(t *testing.T, s *sends) {
+		s.took = time.Hour
+		n := s.notifier(every)
+		n.ready(in("a"))
+		synctest.Wait()
+		n.ready(in("b"))
+		n.close()
+		if took := time.Since(s.begin); took > 2*notifyTimeout {
+			t.Errorf("it took %v", took)
+		}
+	})
+	it("what waits is bounded: beyond it everyone is woken", func(t *testing.T, s *sends) {
+		n := s.notifier(every)
+		for i := range maxPending + 1 {
+			n.ready(in(fmt.Sprintf("q%d", i)))
+		}
+		if len(n.pending) > maxPending {
+			t.Errorf("%d wait", len(n.pending))
+		}
+		synctest.Wait()
+		time.Sleep(every)
+		synctest.Wait()
+		if last := s.texts[len(s.texts)-1]; last != "me " {
+			t.Errorf("sent %.60q…", last)
+		}
+		n.close()
+	})
+	it("switched off it sends nothing", func(t *testing.T, s *sends) {
+		n := s.notifier(every)
+		n.off = true
+		n.ready(in("a"))
+		n.close()
+		s.want(t)
+	})
+	it("nothing to tell starts nothing", func(t *testing.T, s *sends) {
+		n := s.notifier(every)
+		n.ready(nil)
+		if n.running {
+			t.Error("a goroutine was started")
+		}
+		n.close()
+	})
+}
+
+func TestPayload(t *testing.T) {
+	long := func(n int) (wakes []queue.Wake) {
+		for i := range n {
+			wakes = append(wakes, queue.Wake{Namespace: strings.Repeat("n", 63), Queue: fmt.Sprintf("q%062d", i)})
+		}
+		return wakes
+	}
+	for _, c := range []struct {
+		name  string
+		wakes []queue.Wake
+		want  string
+	}{
+		{"queues are named once, in order", in("b", "a", "b"), "- n/a,n/b"},
+		{"any queue of a namespace", []queue.Wake{{Namespace: "n"}}, "- n/"},
+		{"any at all swallows the rest", append(in("a"), queue.Wake{}), "- "},
+		{"none is any", nil, "- "},
+		{"what does not fit is any", long(100), "- "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := payload(c.wakes); got != c.want {
+				t.Errorf("%.80q, want %q", got, c.want)
+			}
+		})
+	}
+	t.Run("what just fits is told, and never more than the limit", func(t *testing.T) {
+		for n := range 100 {
+			text := payload(long(n))
+			if len(text) > maxNotifyBytes {
+				t.Fatalf("%d queues make %d bytes", n, len(text))
+			}
+			_, wakes, _ := parsePayload(text)
+			if n > 0 && n <= 60 && !slices.Equal(wakes, long(n)) {
+				t.Fatalf("%d queues come back as %v", n, wakes)
+			}
+		}
+	})
+}
