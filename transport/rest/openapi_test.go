@@ -9,12 +9,16 @@ import (
 	"testing"
 
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
+
+//go:generate go test -run TestOpenAPIFileIsWhatTheCodeSays -update .
 
 var update = flag.Bool("update", false, "write openapi.yaml")
 
 func TestOpenAPIFileIsWhatTheCodeSays(t *testing.T) {
-	s := newStack(t)
+	version := strings.TrimPrefix(strings.TrimSpace(string(ok[[]byte](t)(os.ReadFile("../../VERSION")))), "v")
+	s := newStack(t, func(c *restserver.Config) { c.Version = version })
 	got := ok[[]byte](t)(s.server.OpenAPI())
 	if *update {
 		if err := os.WriteFile("openapi.yaml", got, 0o644); err != nil {
@@ -22,7 +26,7 @@ func TestOpenAPIFileIsWhatTheCodeSays(t *testing.T) {
 		}
 	}
 	if want := ok[[]byte](t)(os.ReadFile("openapi.yaml")); !bytes.Equal(got, want) {
-		t.Error("openapi.yaml is not what the code says; run: go test ./transport/rest -run OpenAPI -update")
+		t.Error("openapi.yaml is not what the code says; run: make generate")
 	}
 	if a := s.do(200, "GET", "/openapi.yaml", ""); a.body != strings.TrimSpace(string(got)) {
 		t.Error("/openapi.yaml differs")
@@ -74,17 +78,26 @@ func TestDocsLoadNothingFromElsewhere(t *testing.T) {
 	if csp := page.header.Get("Content-Security-Policy"); !strings.Contains(csp, "script-src 'self'") || strings.Contains(csp, "http") {
 		t.Error("policy", csp)
 	}
+	loads := 0
 	for part := range strings.SplitSeq(page.body, `"`) {
 		if strings.HasPrefix(part, "http") || strings.HasPrefix(part, "//") {
 			t.Error("the page loads", part)
 		}
-		if strings.HasPrefix(part, "/docs/") {
+		if strings.HasPrefix(part, "docs/") {
+			part = "/" + part
+			loads++
 			for _, encoding := range []string{"gzip", "identity"} {
 				if f := s.do(200, "GET", part, "", "Accept-Encoding", encoding); len(f.body) < 100 || (f.header.Get("Content-Encoding") == "gzip") != (encoding == "gzip" && len(f.body) > 10_000) {
 					t.Error(part, encoding, f.header, len(f.body))
 				}
 			}
 		}
+	}
+	if loads != 4 {
+		t.Error("the page loads", loads, "files")
+	}
+	if s.do(200, "GET", "/docs/", "").body != page.body {
+		t.Error("/docs/ is not /docs")
 	}
 	s.do(404, "GET", "/docs/nothing.js", "")
 }

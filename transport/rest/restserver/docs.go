@@ -30,7 +30,10 @@ func (s *Server) registerDocs() {
 	s.mux.HandleFunc("GET /openapi.json", s.spec("application/json", func() ([]byte, error) { return json.MarshalIndent(s.api.OpenAPI(), "", "  ") }))
 	s.mux.HandleFunc("GET /openapi.yaml", s.spec("application/yaml", s.OpenAPI))
 	s.mux.HandleFunc("GET /docs", page("text/html; charset=utf-8", docsPage))
-	s.mux.HandleFunc("GET /docs/{$}", page("text/html; charset=utf-8", docsPage))
+	s.mux.HandleFunc("GET /docs/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "../docs") // all links are relative: the server may be behind a path of a proxy
+		w.WriteHeader(http.StatusFound)
+	})
 	s.mux.HandleFunc("GET /docs/init.js", page("text/javascript; charset=utf-8", docsScript))
 	s.mux.HandleFunc("GET /docs/{file}", s.docsFile)
 }
