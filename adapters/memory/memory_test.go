@@ -31,7 +31,7 @@ func harness() queuetest.StoreHarness {
 			}
 			c.(*clock).Advance(d)
 		},
-		Features: queuetest.Features{Listener: true, Diagnoser: true, MaxEvents: maxEvents},
+		Features: queuetest.Features{Listener: true, StatsLister: true, Diagnoser: true, MaxEvents: maxEvents},
 	}
 }
 
@@ -55,4 +55,22 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func TestStore(t *testing.T) { queuetest.TestStore(t, harness()) }
+func TestStore(t *testing.T) {
+	queuetest.CheckGoroutines(t)
+	queuetest.TestStore(t, harness())
+}
+
+// TestStoreDecorated holds a store behind a decorator to the same: nothing of it is hidden.
+func TestStoreDecorated(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the same suite again: run it without -short")
+	}
+	inner := harness()
+	h := inner
+	h.New = func(t testing.TB) queue.Store { return queuetest.NewFaulty(inner.New(t)) }
+	h.Advance = func(t testing.TB, s queue.Store, d time.Duration) {
+		t.Helper()
+		inner.Advance(t, s.(queue.Unwrapper).Unwrap(), d)
+	}
+	queuetest.TestStore(t, h)
+}

@@ -35,6 +35,7 @@ type lane struct {
 	keys   map[string]*record
 	ready  heap[*record] // by priority, then by when they became ready
 	oldest heap[*record] // the same tasks by when they became ready alone
+	late   heap[*record] // were ready when their ttl ran out
 	done   heap[*record] // by when they finished
 	counts map[queue.Status]int64
 	served int64 // when it was last served, in turns
@@ -54,6 +55,7 @@ func newLane(q queue.Queue, sp *space) *lane {
 			return a.order < b.order
 		}, place),
 		oldest: newHeap(func(a, b *record) bool { return a.readyAt.Before(b.readyAt) }, func(r *record) *int { return &r.age }),
+		late:   newHeap(func(a, b *record) bool { return a.task.DiesAt.Before(b.task.DiesAt) }, place),
 		done:   newHeap(func(a, b *record) bool { return a.task.FinishedAt.Before(b.task.FinishedAt) }, place),
 	}
 }

@@ -69,14 +69,17 @@ func (s *Store) retain(lanes []*lane, share queue.RetainShare, now time.Time) []
 	return tasks
 }
 
-// next is the first task of l that may be retained now. Those whose ttl is over end on the way.
+// next is the first task of l that may be retained now. Those whose ttl is over are put aside for ChoreExpire.
 func (s *Store) next(l *lane, now time.Time) *record {
 	for l.open() {
 		r, ok := l.ready.top()
 		if !ok || !queue.Expired(r.task.Life(), now) {
 			return r
 		}
-		s.expire(r, now)
+		l.ready.remove(r)
+		l.oldest.remove(r)
+		r.in = &l.late
+		l.late.push(r)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (s *Store) stats(l *lane, now time.Time) *queue.QueueStats {
 	for _, status := range queue.Statuses() {
 		st.Counts[status] = l.counts[status]
 	}
-	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready
+	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - int64(l.late.len())
 	if r, ok := l.oldest.top(); ok {
 		st.OldestReadyAge = max(0, now.Sub(r.readyAt))
 	}

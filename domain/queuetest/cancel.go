@@ -95,6 +95,7 @@ func testBulk(e *env) {
 		held := e.hold("q")
 		b := e.bulk(e.s.CancelTasks, queue.Selection{Filter: &queue.TaskFilter{Queue: "q"}})
 		e.equal("matched, moved, errors", []int64{b.Matched, b.Moved, int64(len(b.Errs))}, []int64{249, 249, 0})
+		e.tallies(b.Tallies, queue.Tally{Queue: "q", Was: queue.StatusNew, Is: queue.StatusCancelled, N: 248})
 		e.counts("q", map[queue.Status]int64{queue.StatusReleased: 1, queue.StatusRetained: 1, queue.StatusCancelled: 248})
 		e.equal("asked", e.get(held.ID).CancelRequested, true)
 		e.status(rest[0], queue.StatusNew)
@@ -103,6 +104,7 @@ func testBulk(e *env) {
 		e.equal("ready", e.stats("q").Ready, int64(248))
 		b = e.bulk(e.s.DeleteTasks, queue.Selection{Filter: &queue.TaskFilter{Queue: "q"}})
 		e.equal("matched, moved", []int64{b.Matched, b.Moved}, []int64{249, 249})
+		e.tallies(b.Tallies, queue.Tally{Queue: "q", Was: queue.StatusNew, N: 248}, queue.Tally{Queue: "q", Was: queue.StatusReleased, N: 1})
 		e.counts("q", map[queue.Status]int64{queue.StatusRetained: 1})
 		if e.find(made[5]) != nil {
 			e.Fatal("a deleted task is there")

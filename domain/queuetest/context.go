@@ -65,10 +65,41 @@ func testPowers(e *env) {
 		if _, is := queue.StoreAs[queue.Listener](e.s); is != e.h.Features.Listener {
 			t.Errorf("is a Listener: %v, declared: %v", is, e.h.Features.Listener)
 		}
+		if _, is := queue.StoreAs[queue.StatsLister](e.s); is != e.h.Features.StatsLister {
+			t.Errorf("is a StatsLister: %v, declared: %v", is, e.h.Features.StatsLister)
+		}
 		if _, is := queue.StoreAs[queue.Diagnoser](e.s); is != e.h.Features.Diagnoser {
 			t.Errorf("is a Diagnoser: %v, declared: %v", is, e.h.Features.Diagnoser)
 		}
 	})
+	if l, is := queue.StoreAs[queue.StatsLister](e.s); is {
+		e.it("the stats of all namespaces are those of each, in their order", func(e *env) {
+			spaces := []string{e.ns + "-a", e.ns + "-b"}
+			var want []*queue.QueueStats
+			for i, ns := range spaces {
+				e.ns = ns
+				e.queue("y", queue.QueueMeta{})
+				e.queue("x", queue.QueueMeta{Paused: new(true)})
+				e.createN("y", i+1)
+				each, err := e.s.QueueStats(e.ctx(), ns, "")
+				e.ok(err)
+				want = append(want, each...)
+			}
+			all, err := l.AllQueueStats(e.ctx())
+			e.ok(err)
+			var got []*queue.QueueStats
+			for _, st := range all {
+				if slices.Contains(spaces, st.Namespace) {
+					got = append(got, st)
+				}
+			}
+			e.equal("number", len(got), 4)
+			for i := range got {
+				e.equal("namespace, queue, paused, counts", []any{got[i].Namespace, got[i].Queue, got[i].Paused, got[i].Counts},
+					[]any{want[i].Namespace, want[i].Queue, want[i].Paused, want[i].Counts})
+			}
+		})
+	}
 	if d, is := queue.StoreAs[queue.Diagnoser](e.s); is {
 		e.it("a diagnosis grades what it found and advises where it is bad", func(e *env) {
 			findings, err := d.Diagnose(e.ctx())
@@ -87,8 +118,15 @@ func testPowers(e *env) {
 			}
 		})
 	}
-	if l, is := queue.StoreAs[queue.Listener](e.s); is {
-		e.it("a listener hears of tasks that became ready, until its context ends", func(e *env) { e.listens(l) })
+	if _, is := queue.StoreAs[queue.Listener](e.s); is {
+		e.it("a listener hears of tasks that another process made ready, until its context ends", func(e *env) {
+			peer := e.s
+			if e.h.Peer != nil {
+				peer = e.h.Peer(e.T, e.s)
+			}
+			l, _ := queue.StoreAs[queue.Listener](peer)
+			e.listens(l)
+		})
 	}
 }
 

@@ -66,13 +66,17 @@ func testRelease(e *env) {
 			e.create("mail", queue.TaskMeta{})
 			t := e.hold("mail")
 			r := releaseOf(t.ID, t.Lease.Token, o)
-			first, err := e.tryRelease(r)
+			first, err := e.s.ReleaseTasks(e.ctx(), e.ns, []queue.Release{r})
 			e.ok(err)
+			e.ok(first[0].Err)
+			e.equal("replayed", first[0].Replayed, false)
 			e.unchanged(t.ID, func() {
 				for range 3 {
-					again, err := e.tryRelease(r)
+					again, err := e.s.ReleaseTasks(e.ctx(), e.ns, []queue.Release{r})
 					e.ok(err)
-					e.equal("the answer", again, first)
+					e.ok(again[0].Err)
+					e.equal("the answer", again[0].Task, first[0].Task)
+					e.equal("replayed", again[0].Replayed, true)
 				}
 			})
 			if n := len(e.get(t.ID).Errors); n > 1 {
@@ -80,6 +84,19 @@ func testRelease(e *env) {
 			}
 		})
 	}
+	e.it("a quiet release is as good as another", func(e *env) {
+		e.queue("mail", queue.QueueMeta{})
+		e.create("mail", queue.TaskMeta{})
+		t := e.hold("mail")
+		for range 2 {
+			out, err := e.s.ReleaseTasks(e.ctx(), e.ns, []queue.Release{
+				{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeSuccess, Result: []byte(`1`), Quiet: true},
+			})
+			e.ok(err)
+			e.ok(out[0].Err)
+			e.equal("result", string(e.status(t.ID, queue.StatusReleased).Result), "1")
+		}
+	})
 	e.it("a release is no repeat any more when the task was retained again since", func(e *env) {
 		e.queue("mail", queue.QueueMeta{Lease: new(time.Hour), RetryDelay: new(time.Duration(0))})
 		e.create("mail", queue.TaskMeta{})

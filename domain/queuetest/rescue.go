@@ -59,6 +59,8 @@ func testRescue(e *env) {
 		m := e.chores(queue.ChoreRescue)
 		e.equal("moved", m.Moved, 8)
 		e.equal("moves", m.Moves, map[queue.Status]int{queue.StatusRetry: 5, queue.StatusFailed: 3})
+		e.tallies(m.Tallies, queue.Tally{Queue: "some", Was: queue.StatusRetained, Is: queue.StatusRetry, N: 5},
+			queue.Tally{Queue: "none", Was: queue.StatusRetained, Is: queue.StatusFailed, N: 3})
 		if m.Lag < time.Hour || m.Lag > 3*time.Hour {
 			e.Fatalf("lag is %v", m.Lag)
 		}
@@ -70,6 +72,16 @@ func testRescue(e *env) {
 		}
 		e.equal("moved again", e.chores(queue.ChoreRescue).Moved, 0)
 		e.equal("held", len(e.retain("w", 100)), 5)
+	})
+	e.fresh("an expiry says what it ended, also what a retain has passed by", func(e *env) {
+		e.queue("q", queue.QueueMeta{TTL: new(time.Hour), RetryDelay: new(time.Duration(0)), Retention: new(100 * time.Hour)})
+		e.createN("q", 3)
+		e.release(e.hold("q"), queue.OutcomeFailure, "")
+		e.advance(2 * time.Hour)
+		e.nothing("q")
+		m := e.chores(queue.ChoreExpire)
+		e.tallies(m.Tallies, queue.Tally{Queue: "q", Was: queue.StatusNew, Is: queue.StatusExpired, N: 2},
+			queue.Tally{Queue: "q", Was: queue.StatusRetry, Is: queue.StatusExpired, N: 1})
 	})
 	e.fresh("a promote makes everything due ready, and wakes its queues", func(e *env) {
 		e.queue("a", queue.QueueMeta{})
@@ -93,4 +105,20 @@ func testRescue(e *env) {
 		e.equal("ready, delayed", []int64{st.Ready, st.Delayed}, []int64{1500, 0})
 		e.equal("held", len(e.retain("w", 2000, "a", "b")), 1500)
 	})
+}
+
+// tallies checks what a step moved by queue, in any order.
+func (e *env) tallies(got queue.Tallies, want ...queue.Tally) {
+	e.Helper()
+	for i := range want {
+		want[i].Namespace = e.ns
+	}
+	if len(got) != len(want) {
+		e.Fatalf("tallies are %+v, want %+v", got, want)
+	}
+	for _, w := range want {
+		if !slices.Contains(got, w) {
+			e.Fatalf("tallies are %+v, want %+v", got, want)
+		}
+	}
 }

@@ -18,6 +18,9 @@ type StoreHarness struct {
 	New func(t testing.TB) queue.Store
 	// Advance makes the clock of a store that New returned jump d ahead.
 	Advance func(t testing.TB, s queue.Store, d time.Duration)
+	// Peer is another process's store on the data of one that New returned; nil = the store itself. What a process tells
+	// others, such as hints to their listeners, it need not tell itself.
+	Peer func(t testing.TB, s queue.Store) queue.Store
 	// Features of the stores.
 	Features Features
 }
@@ -27,6 +30,8 @@ type StoreHarness struct {
 type Features struct {
 	// Listener: the store is a queue.Listener.
 	Listener bool
+	// StatsLister: the store is a queue.StatsLister.
+	StatsLister bool
 	// Diagnoser: the store is a queue.Diagnoser.
 	Diagnoser bool
 	// MaxEvents is how many events the feed keeps; 0 = it is bounded by age.
@@ -179,6 +184,7 @@ func (e *env) chores(chores ...queue.Chore) queue.Maintained {
 			e.ok(err)
 			sum.Moved += m.Moved
 			sum.Woken = append(sum.Woken, m.Woken...)
+			sum.Tallies.Merge(m.Tallies)
 			sum.Lag = max(sum.Lag, m.Lag)
 			sum.NextIn = m.NextIn
 			for s, n := range m.Moves {

@@ -178,6 +178,9 @@ func testTicks(e *env) {
 			if !slices.ContainsFunc(m.Woken, func(w queue.Wake) bool { return w.Namespace == e.ns && w.Queue == "q" }) {
 				e.Fatalf("woken are %v", m.Woken)
 			}
+			if !slices.Contains(m.Tallies, queue.Tally{Namespace: e.ns, Queue: "q", Is: queue.StatusNew, N: 1}) {
+				e.Fatalf("tallies are %+v", m.Tallies)
+			}
 			for range 3 {
 				e.chores(queue.ChoreTick)
 			}
