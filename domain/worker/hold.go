@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -100,10 +101,13 @@ func (h *hold) work(maxResult int, obs Observer) (queue.Release, bool) {
 		return v.release, v.cancel
 	}
 	start := time.Now()
-	obs.TaskStarted(h.task, start.Sub(h.taken))
+	waited := start.Sub(h.taken)
+	obs.TaskStarted(h.task, waited)
 	v := h.call(maxResult)
 	h.end(errEnded)
-	obs.TaskFinished(h.task, Finished{Outcome: v.release.Outcome, Took: time.Since(start), Err: v.err, Cause: v.cause})
+	obs.TaskFinished(h.task, Finished{
+		Outcome: v.release.Outcome, Waited: waited, Took: time.Since(start), Err: v.err, Cause: v.cause,
+	})
 	return v.release, v.cancel
 }
 
@@ -131,7 +135,10 @@ func (h *hold) call(maxResult int) (v verdict) {
 }
 
 // goexitJSON is the error of a handler that ended its goroutine.
-var goexitJSON = queue.ErrorJSON("the handler called runtime.Goexit")
+var (
+	errGoexit  = errors.New("the handler called runtime.Goexit")
+	goexitJSON = queue.ErrorJSON(errGoexit.Error())
+)
 
 // Work runs handler on task as a worker would, and returns the release that it stands for: for tests of handlers, and
 // for runtimes of other kinds. The handler's context is ctx with the task in it; ends as ctx does. A task without

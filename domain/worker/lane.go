@@ -257,6 +257,11 @@ func (l *lane) execute() {
 	exited := true
 	defer func() {
 		if exited { // by runtime.Goexit
+			if obs := r.cfg.observer; obs != nil {
+				obs.TaskFinished(h.task, Finished{
+					Outcome: queue.OutcomeFailure, Waited: began.Sub(h.taken), Took: time.Since(began), Err: errGoexit, Cause: h.cause(),
+				})
+			}
 			h.end(errEnded)
 			r.mu.Lock()
 			l.ended(h, queue.Release{Outcome: queue.OutcomeFailure, Result: goexitJSON}, time.Since(began))

@@ -27,8 +27,8 @@ type Observer interface {
 // Finished is how a handler ended.
 type Finished struct {
 	Outcome queue.Outcome
-	// Took is how long the handler ran.
-	Took time.Duration
+	// Waited is how long the task had been held before the handler was called, Took how long the handler ran.
+	Waited, Took time.Duration
 	// Err is what it returned; a *PanicError when it panicked.
 	Err error
 	// Cause is why its context had ended; nil when it had not.

@@ -92,6 +92,17 @@ func (p *PanicError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{"error": p.Error(), "stack": string(p.Stack)})
 }
 
+// OutcomeOf is the outcome that a handler's return of err asks for; nil means success. It is for middleware.
+func OutcomeOf(err error) queue.Outcome {
+	if err == nil {
+		return queue.OutcomeSuccess
+	}
+	if e, ok := errors.AsType[*ending](err); ok {
+		return e.outcome
+	}
+	return queue.OutcomeFailure
+}
+
 // settle turns what a handler returned into the release of its hold, and says whether the task is to be cancelled
 // before it. cause is why the handler's context ended, nil when it had not.
 func settle(v any, err, cause error, maxResult int) (rel queue.Release, cancel bool) {
