@@ -8,7 +8,7 @@ import (
 )
 
 // CheckGoroutines fails the test, at its end and behind the cleanups that it registers later, if goroutines run that
-// were not there when it was called. It gives those that are about to end 5 seconds. Do not use it in parallel tests:
+// were not there when it was called. It gives those that are about to end 2 seconds. Do not use it in parallel tests:
 // it cannot tell whose goroutines are whose.
 func CheckGoroutines(t testing.TB) {
 	t.Helper()
