@@ -1,0 +1,149 @@
+// Package export makes the telemetry of a program: metrics for Prometheus to scrape, and traces and metrics sent by
+// OTLP where the standard environment variables ask for it. It is apart from package telemetry because the exporters
+// bring a lot along that a program which only decorates does not need.
+//
+//	tel, shutdown, err := export.Setup(ctx, export.Config{Service: "pgqueue-server", Version: version})
+//	...
+//	defer shutdown(context.WithoutCancel(ctx))
+//
+// Nothing is sent unless a variable says so:
+//
+//	OTEL_EXPORTER_OTLP_ENDPOINT          sends traces and metrics there (http://collector:4318)
+//	OTEL_EXPORTER_OTLP_PROTOCOL          http/protobuf (default) or grpc
+//	OTEL_TRACES_EXPORTER                 otlp, console or none
+//	OTEL_METRICS_EXPORTER                otlp, console, prometheus or none
+//	OTEL_TRACES_SAMPLER[_ARG]            parentbased_traceidratio and 0.01, for example
+//	OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME, OTEL_SDK_DISABLED
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	bridge "go.opentelemetry.io/contrib/bridges/prometheus"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/pgqueue/pgqueue/adapters/telemetry"
+)
+
+// Config says who reports.
+type Config struct {
+	// Service is service.name unless OTEL_SERVICE_NAME says otherwise, as "pgqueue-server".
+	Service string
+	// Version of the program.
+	Version string
+	// Options of the Telemetry, beside those that Setup makes.
+	Options []telemetry.Option
+}
+
+// Shutdown sends what is left and ends the exporters' goroutines, until ctx ends. It may be called again.
+type Shutdown func(ctx context.Context) error
+
+// Setup makes the Telemetry of this process. The registry also has the metrics of the Go runtime and of the process.
+// The same registry is what OTLP sends: one source of truth. An error names the variable that it cannot make sense of.
+func Setup(ctx context.Context, cfg Config) (*telemetry.Telemetry, Shutdown, error) {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s := &setup{cfg: cfg, registry: reg}
+	opts := append([]telemetry.Option{telemetry.WithRegistry(reg), telemetry.WithVersion(cfg.Version)}, cfg.Options...)
+	if err := s.start(ctx); err != nil {
+		return nil, nil, errors.Join(err, s.shutdown(ctx))
+	}
+	if s.traces != nil {
+		opts = append(opts, telemetry.WithTracerProvider(s.traces))
+	}
+	tel, err := telemetry.New(opts...)
+	if err != nil {
+		return nil, nil, errors.Join(err, s.shutdown(ctx))
+	}
+	return tel, s.shutdown, nil
+}
+
+type setup struct {
+	cfg      Config
+	registry *prometheus.Registry
+	traces   *sdktrace.TracerProvider
+	metrics  *metric.MeterProvider
+	once     sync.Once
+	err      error
+}
+
+func (s *setup) start(ctx context.Context) error {
+	traces, metrics := wanted("TRACES"), wanted("METRICS")
+	if !traces && !metrics {
+		return nil
+	}
+	res, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(), resource.WithProcessPID(),
+		resource.WithAttributes(semconv.ServiceName(s.cfg.Service), semconv.ServiceVersion(s.cfg.Version)), resource.WithFromEnv())
+	if err != nil && !errors.Is(err, resource.ErrPartialResource) && !errors.Is(err, resource.ErrSchemaURLConflict) {
+		return fmt.Errorf("telemetry: describe this process: %w", err)
+	}
+	if traces {
+		exporter, err := autoexport.NewSpanExporter(ctx)
+		if err != nil {
+			return fmt.Errorf("telemetry: export traces (see OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_*): %w", err)
+		}
+		if !autoexport.IsNoneSpanExporter(exporter) {
+			s.traces = sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
+		}
+	}
+	if metrics {
+		reader, err := s.reader(ctx)
+		if err != nil {
+			return fmt.Errorf("telemetry: export metrics (see OTEL_METRICS_EXPORTER, OTEL_EXPORTER_OTLP_*): %w", err)
+		}
+		if !autoexport.IsNoneMetricReader(reader) {
+			s.metrics = metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(res))
+		}
+	}
+	return nil
+}
+
+// producing guards autoexport's one producer of a process.
+var producing sync.Mutex
+
+// reader sends what the registry has.
+func (s *setup) reader(ctx context.Context) (metric.Reader, error) {
+	producing.Lock()
+	defer producing.Unlock()
+	autoexport.WithFallbackMetricProducer(func(context.Context) (metric.Producer, error) {
+		return bridge.NewMetricProducer(bridge.WithGatherer(s.registry)), nil
+	})
+	return autoexport.NewMetricReader(ctx)
+}
+
+// wanted says that the environment asks for a signal to be sent. By the specification the default is to send everything
+// to localhost; a queue that nobody collects from would then log errors for ever.
+func wanted(signal string) bool {
+	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+		return false
+	}
+	if exporter := os.Getenv("OTEL_" + signal + "_EXPORTER"); exporter != "" {
+		return exporter != "none"
+	}
+	return os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != ""
+}
+
+func (s *setup) shutdown(ctx context.Context) error {
+	s.once.Do(func() {
+		var errs []error
+		if s.traces != nil {
+			errs = append(errs, s.traces.Shutdown(ctx))
+		}
+		if s.metrics != nil {
+			errs = append(errs, s.metrics.Shutdown(ctx))
+		}
+		s.err = errors.Join(errs...)
+	})
+	return s.err
+}

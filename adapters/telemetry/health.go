@@ -1,0 +1,272 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pgqueue/pgqueue/domain/manager"
+)
+
+// Defaults of a Health.
+const (
+	// CheckTimeout bounds each check.
+	CheckTimeout = 3 * time.Second
+	// checkAge is how old an answer may be: probes in that time share one round of checks.
+	checkAge = time.Second
+	// FailingChores is after how many failures in a row of one chore a process is not ready: one may be chance.
+	FailingChores = 5
+)
+
+// ErrDraining is why a process that stops is not ready.
+var ErrDraining = errors.New("draining")
+
+// Check tells whether one thing that a process needs works. It must honour ctx.
+type Check func(ctx context.Context) error
+
+// Health answers whether a process can work. It lives as long as it answers at all; it is ready when every check is
+// well and it is not draining. Its methods are safe for concurrent use.
+type Health struct {
+	mu       sync.Mutex
+	names    []string
+	checks   []Check
+	draining bool
+	last     []CheckResult
+	asked    time.Time
+	running  chan struct{} // closed when the round of checks under way ends; nil when none is
+}
+
+// CheckResult is the outcome of one check.
+type CheckResult struct {
+	Name string
+	// Took is how long it took.
+	Took time.Duration
+	// Err is why it is not well; nil = well.
+	Err error
+}
+
+// NewHealth is a Health without checks.
+func NewHealth() *Health { return &Health{} }
+
+// Add adds a check under a name that is stable: it is a label.
+func (h *Health) Add(name string, c Check) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.names, h.checks = append(h.names, name), append(h.checks, c)
+	h.last = nil
+}
+
+// Drain makes the process not ready from now on: the first thing a stop does.
+func (h *Health) Drain() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.draining = true
+}
+
+// Ready is nil when the process can work, else what keeps it from it. It has the form that servers take.
+func (h *Health) Ready(ctx context.Context) error {
+	results, err := h.Report(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range results {
+		if r.Err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", r.Name, r.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Report is the outcome of every check, at most a second old. Its error is ErrDraining, without looking further, or that
+// of ctx.
+func (h *Health) Report(ctx context.Context) ([]CheckResult, error) {
+	for {
+		h.mu.Lock()
+		switch {
+		case h.draining:
+			h.mu.Unlock()
+			return nil, ErrDraining
+		case h.last != nil && time.Since(h.asked) < checkAge, len(h.checks) == 0:
+			defer h.mu.Unlock()
+			return h.last, nil
+		case h.running == nil:
+			h.running = make(chan struct{})
+			go h.round(h.names, h.checks)
+		}
+		running := h.running
+		h.mu.Unlock()
+		select {
+		case <-running:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// round runs all checks at once; it ends with the slowest of them, or soon after CheckTimeout.
+func (h *Health) round(names []string, checks []Check) {
+	ctx, cancel := context.WithTimeout(context.Background(), CheckTimeout)
+	defer cancel()
+	results := make([]CheckResult, len(checks))
+	var wg sync.WaitGroup
+	for i, check := range checks {
+		wg.Go(func() {
+			start := time.Now()
+			err := safely(ctx, check)
+			results[i] = CheckResult{Name: names[i], Took: time.Since(start), Err: err}
+		})
+	}
+	wg.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last, h.asked = results, time.Now()
+	close(h.running)
+	h.running = nil
+}
+
+func safely(ctx context.Context, c Check) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return c(ctx)
+}
+
+// Livez answers 200 as long as the process answers at all: a database that is down is no reason to restart a fleet.
+func (h *Health) Livez() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") })
+}
+
+// Readyz answers 200 when the process is ready, else 503 with what is wrong; with ?verbose every check as JSON.
+func (h *Health) Readyz() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		results, err := h.Report(r.Context())
+		status := http.StatusOK
+		var wrong []string
+		if err != nil {
+			wrong = append(wrong, err.Error())
+		}
+		for _, c := range results {
+			if c.Err != nil {
+				wrong = append(wrong, c.Name+": "+RedactText(c.Err.Error()))
+			}
+		}
+		if len(wrong) > 0 {
+			status = http.StatusServiceUnavailable
+		}
+		if r.URL.Query().Has("verbose") {
+			w.Header().Set("Content-Type", "application/json")
+			answer(w, status, verbose(results, err))
+			return
+		}
+		if len(wrong) > 0 {
+			answer(w, status, strings.Join(wrong, "\n")+"\n")
+			return
+		}
+		answer(w, status, "ok\n")
+	})
+}
+
+func answer(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Cache-Control", "no-store")
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body))
+}
+
+// verbose reads {"status":"ready","checks":[{"name":"store","status":"ok","took_seconds":0.001}]}.
+func verbose(results []CheckResult, err error) string {
+	type check struct {
+		Name   string  `json:"name"`
+		Status string  `json:"status"`
+		Took   float64 `json:"took_seconds"`
+		Error  string  `json:"error,omitempty"`
+	}
+	report := struct {
+		Status string  `json:"status"`
+		Checks []check `json:"checks"`
+	}{Status: "ready", Checks: []check{}}
+	switch {
+	case errors.Is(err, ErrDraining):
+		report.Status = "draining"
+	case err != nil:
+		report.Status = "not ready"
+	}
+	for _, r := range results {
+		c := check{Name: r.Name, Status: "ok", Took: r.Took.Seconds()}
+		if r.Err != nil {
+			c.Status, c.Error = "failed", RedactText(r.Err.Error())
+			report.Status = "not ready"
+		}
+		report.Checks = append(report.Checks, c)
+	}
+	b, merr := json.MarshalIndent(report, "", "  ")
+	if merr != nil { // strings and numbers always marshal
+		return "{}"
+	}
+	return string(b) + "\n"
+}
+
+// ChoresCheck is a check of the background work that a manager does in this process.
+func ChoresCheck(health func() []manager.ChoreHealth) Check {
+	return func(context.Context) error {
+		var errs []error
+		for _, h := range health() {
+			if h.Failing >= FailingChores {
+				errs = append(errs, fmt.Errorf("background work %q has failed %d times in a row: %w", h.Chore, h.Failing, h.LastError))
+			}
+		}
+		return errors.Join(errs...)
+	}
+}
+
+var (
+	descReadyNow = prometheus.NewDesc("pgqueue_ready", "1 while the process is ready, by the last round of checks.", nil, nil)
+	descCheck    = prometheus.NewDesc("pgqueue_health_check", "1 while the check is well, by the last round.", []string{"check"}, nil)
+)
+
+// WatchHealth adds the outcome of the last round of checks to the metrics; a scrape starts one when there is none yet.
+func (t *Telemetry) WatchHealth(h *Health) error {
+	if t.m == nil {
+		return nil
+	}
+	return t.registry.Register(&healthCollector{h})
+}
+
+type healthCollector struct{ h *Health }
+
+func (*healthCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descReadyNow
+	ch <- descCheck
+}
+
+func (c *healthCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), CheckTimeout)
+	defer cancel()
+	results, err := c.h.Report(ctx)
+	ready := bit(err == nil)
+	for _, r := range results {
+		well := bit(r.Err == nil)
+		ready = min(ready, well)
+		ch <- prometheus.MustNewConstMetric(descCheck, prometheus.GaugeValue, well, r.Name)
+	}
+	ch <- prometheus.MustNewConstMetric(descReadyNow, prometheus.GaugeValue, ready)
+}
+
+func bit(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

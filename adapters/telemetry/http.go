@@ -1,0 +1,143 @@
+package telemetry
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+type httpMeters struct {
+	requests *prometheus.CounterVec   // method, route, code
+	seconds  *prometheus.HistogramVec // method, route
+	inFlight prometheus.Gauge
+}
+
+func newHTTPMeters(mk *maker) httpMeters {
+	return httpMeters{
+		requests: mk.counters("pgqueue_http_requests_total", "Requests answered, by route and status.", "method", "route", "code"),
+		seconds: mk.histograms("pgqueue_http_request_seconds", "How long requests took, by route. Long polls and streams last as long as asked for.",
+			callBuckets, "method", "route"),
+		inFlight: mk.gauges("pgqueue_http_in_flight_requests", "Requests under way, streams too.").WithLabelValues(),
+	}
+}
+
+// HTTP counts and traces the requests that next answers: a server span each, of the caller's trace where it sends one.
+// The route is the pattern of the http.ServeMux that took the request, so its number is bounded; without one it is
+// "other". Streams, hijacking and http.ResponseController work through it.
+func (t *Telemetry) HTTP(next http.Handler) http.Handler {
+	if t.off() {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		rec := &recorder{ResponseWriter: w}
+		var span trace.Span
+		if t.tracer != nil {
+			ctx := propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+			ctx, span = t.tracer.Start(ctx, method(r), trace.WithSpanKind(trace.SpanKindServer))
+			r = r.WithContext(ctx)
+		}
+		if t.m != nil {
+			t.m.http.inFlight.Inc()
+			defer t.m.http.inFlight.Dec()
+		}
+		answered := false
+		defer func() {
+			if !answered && rec.status == 0 {
+				rec.status = http.StatusInternalServerError // a panic, which net/http ends the connection for
+			}
+			t.answered(r, rec.code(), span, time.Since(start))
+		}()
+		next.ServeHTTP(rec, r)
+		answered = true
+	})
+}
+
+// answered records a request after the fact, when its route is known.
+func (t *Telemetry) answered(r *http.Request, status int, span trace.Span, took time.Duration) {
+	m, route := method(r), route(r)
+	if t.m != nil {
+		t.m.http.requests.WithLabelValues(m, route, strconv.Itoa(status)).Inc()
+		t.m.http.seconds.WithLabelValues(m, route).Observe(took.Seconds())
+	}
+	if span == nil {
+		return
+	}
+	if span.IsRecording() {
+		span.SetName(m + " " + route)
+		scheme := "http"
+		if r.TLS != nil {
+			scheme = "https"
+		}
+		span.SetAttributes(attrMethod(m), attrRoute(route), attrStatus(status), attrPath(r.URL.Path), attrScheme(scheme))
+		if status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, "")
+			span.SetAttributes(attrError(strconv.Itoa(status)))
+		}
+	}
+	span.End()
+}
+
+var methods = []string{
+	http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions,
+}
+
+// method is one of the known ones, or "other": it is a label.
+func method(r *http.Request) string {
+	if slices.Contains(methods, r.Method) {
+		return r.Method
+	}
+	return Other
+}
+
+// route is the path of the pattern that took the request.
+func route(r *http.Request) string {
+	_, path, found := strings.Cut(r.Pattern, " ")
+	if !found {
+		path = r.Pattern
+	}
+	if path == "" || path == "/" {
+		return Other // what nothing more special took
+	}
+	return path
+}
+
+// recorder sees the status.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *recorder) code() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Flush is for those who do not ask http.ResponseController.
+func (w *recorder) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }

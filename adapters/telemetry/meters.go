@@ -1,0 +1,270 @@
+package telemetry
+
+import (
+	"errors"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Buckets of the histograms.
+var (
+	// callBuckets are for calls: half a millisecond to ten seconds.
+	callBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	// taskBuckets are for what happens to tasks: a millisecond to a day.
+	taskBuckets = []float64{.001, .005, .01, .05, .1, .5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400}
+	// batchBuckets are for numbers of tasks, up to queue.MaxBatch.
+	batchBuckets = []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000}
+)
+
+// meters are all metrics of a process, registered at once. The gauges that are read when scraped are in stats.go,
+// pool.go and health.go.
+type meters struct {
+	tasks  *byQueue[taskMeters]
+	worker *byQueue[workerMeters]
+
+	store, service, runtime *calls
+
+	leaseLost   *prometheus.CounterVec // op
+	batch       [opCount]prometheus.Observer
+	workerBatch [opCount]prometheus.Observer
+
+	pollsFound, pollsEmpty prometheus.Counter
+	notifications          prometheus.Counter
+	listening              atomic.Pointer[func() bool]
+	listens                atomic.Int64
+
+	chores       map[queue.Chore]*choreMeters
+	ticks        *prometheus.CounterVec // result
+	tickLateness prometheus.Histogram
+
+	streams map[stream]prometheus.Gauge
+
+	heartbeatLag prometheus.Histogram
+
+	http httpMeters
+}
+
+// taskMeters count the tasks of one queue.
+type taskMeters struct {
+	created, retained, released, failed, retried, returned prometheus.Counter
+	expired, rescued, cancelled, revived, deleted          prometheus.Counter
+	wait, endToEnd                                         prometheus.Observer
+	run                                                    map[queue.Status]prometheus.Observer
+}
+
+// workerMeters are of the handler of one queue.
+type workerMeters struct {
+	running       prometheus.Gauge
+	leaseLost     prometheus.Counter
+	run           map[queue.Outcome]prometheus.Observer
+	wait, holding prometheus.Observer
+}
+
+// choreMeters are of one kind of background work.
+type choreMeters struct {
+	well, failed, moved prometheus.Counter
+	seconds             prometheus.Observer
+	lag, lastSuccess    prometheus.Gauge
+}
+
+type stream string
+
+// The kinds of open streams and parked calls.
+const (
+	streamEvents stream = "events"
+	streamTicks  stream = "ticks"
+	streamAwait  stream = "await"
+	streamRetain stream = "retain"
+)
+
+// maker makes metrics and registers them, and keeps the errors.
+type maker struct {
+	reg  prometheus.Registerer
+	errs []error
+}
+
+func (m *maker) add(c prometheus.Collector) { m.errs = append(m.errs, m.reg.Register(c)) }
+
+func (m *maker) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	m.add(v)
+	return v
+}
+
+func (m *maker) counter(name, help string) prometheus.Counter {
+	return m.counters(name, help).WithLabelValues()
+}
+
+func (m *maker) gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	m.add(v)
+	return v
+}
+
+func (m *maker) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+	m.add(v)
+	return v
+}
+
+func (m *maker) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	v := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	m.add(v)
+	return v
+}
+
+func newMeters(c config) (*meters, error) {
+	mk := &maker{reg: c.registry}
+	m := &meters{
+		tasks:   newTaskMeters(mk, c.maxQueues),
+		worker:  newWorkerMeters(mk, c.maxQueues),
+		store:   newCalls(mk, "store", "calls of the store"),
+		service: newCalls(mk, "service", "operations of the service"),
+		runtime: newCalls(mk, "worker", "calls that the worker runtime makes"),
+
+		leaseLost:     mk.counters("pgqueue_lease_lost_total", "Heartbeats and releases refused because their token was stale.", "op"),
+		notifications: mk.counter("pgqueue_notifications_total", "Hints of other processes that tasks became ready."),
+		ticks:         mk.counters("pgqueue_ticks_total", "Ticks, by what became of them: task, delivered, returned, manual.", "result"),
+		tickLateness:  mk.histogram("pgqueue_tick_lateness_seconds", "How long after their nominal time ticks fired.", taskBuckets),
+		heartbeatLag:  mk.histogram("pgqueue_worker_heartbeat_lag_seconds", "How long after they were due heartbeats of workers were sent.", callBuckets),
+		http:          newHTTPMeters(mk),
+	}
+	polls := mk.counters("pgqueue_polls_total", "Looks of the process for tasks, by whether there were any: found, empty.", "result")
+	m.pollsFound, m.pollsEmpty = polls.WithLabelValues("found"), polls.WithLabelValues("empty")
+	batch := mk.histograms("pgqueue_batch_tasks", "Tasks of one call of the store.", batchBuckets, "op")
+	for _, o := range []op{opCreateTasks, opRetainTasks, opHeartbeatTasks, opReleaseTasks} {
+		m.batch[o] = batch.WithLabelValues(o.String())
+	}
+	batch = mk.histograms("pgqueue_worker_batch_tasks", "Tasks of one call of the worker runtime.", batchBuckets, "op")
+	for _, o := range []op{opRetainTasks, opHeartbeatTasks, opReleaseTasks} {
+		m.workerBatch[o] = batch.WithLabelValues(o.String())
+	}
+	m.chores = newChoreMeters(mk)
+	open := mk.gauges("pgqueue_streams", "Open streams and parked calls by kind: events, ticks, await, retain.", "kind")
+	m.streams = map[stream]prometheus.Gauge{}
+	for _, k := range []stream{streamEvents, streamTicks, streamAwait, streamRetain} {
+		m.streams[k] = open.WithLabelValues(string(k))
+	}
+	mk.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "pgqueue_listener_connected", Help: "1 while hints of other processes are heard, 0 while tasks are found by polling.",
+	}, m.hears))
+	info := mk.gauges("pgqueue_build_info", "The program, always 1.", "version", "revision", "go_version")
+	info.WithLabelValues(c.version, revision(), runtime.Version()).Set(1)
+	return m, errors.Join(mk.errs...)
+}
+
+func newTaskMeters(mk *maker, most int) *byQueue[taskMeters] {
+	count := func(name, help string) *prometheus.CounterVec {
+		return mk.counters("pgqueue_tasks_"+name+"_total", help, "namespace", "queue")
+	}
+	var (
+		created   = count("created", "Tasks created, those of ticks too.")
+		retained  = count("retained", "Times a task was retained.")
+		released  = count("released", "Tasks that succeeded.")
+		failed    = count("failed", "Tasks that failed for good.")
+		retried   = count("retried", "Failed attempts, or expired leases, after which the task is tried again.")
+		returned  = count("returned", "Times a task was handed back or snoozed.")
+		expired   = count("expired", "Tasks whose ttl passed first.")
+		rescued   = count("rescued", "Tasks taken back because their lease expired, whatever became of them.")
+		cancelled = count("cancelled", "Tasks that ended cancelled.")
+		revived   = count("revived", "Finished tasks that an operator made new again.")
+		deleted   = count("deleted", "Tasks that an operator deleted.")
+
+		wait = mk.histograms("pgqueue_task_wait_seconds", "From when a task was created or due, whichever was later, until it was retained.",
+			taskBuckets, "namespace", "queue")
+		run = mk.histograms("pgqueue_task_run_seconds", "From a finished task's last retain to its end, by how it ended.",
+			taskBuckets, "namespace", "queue", "status")
+		endToEnd = mk.histograms("pgqueue_task_end_to_end_seconds", "From a finished task's creation to its end, delays and retries included.",
+			taskBuckets, "namespace", "queue")
+	)
+	return newByQueue(most, func(namespace, name string) *taskMeters {
+		t := &taskMeters{
+			created: created.WithLabelValues(namespace, name), retained: retained.WithLabelValues(namespace, name),
+			released: released.WithLabelValues(namespace, name), failed: failed.WithLabelValues(namespace, name),
+			retried: retried.WithLabelValues(namespace, name), returned: returned.WithLabelValues(namespace, name),
+			expired: expired.WithLabelValues(namespace, name), rescued: rescued.WithLabelValues(namespace, name),
+			cancelled: cancelled.WithLabelValues(namespace, name), revived: revived.WithLabelValues(namespace, name),
+			deleted: deleted.WithLabelValues(namespace, name),
+			wait:    wait.WithLabelValues(namespace, name), endToEnd: endToEnd.WithLabelValues(namespace, name),
+			run: map[queue.Status]prometheus.Observer{},
+		}
+		for _, s := range []queue.Status{queue.StatusReleased, queue.StatusFailed, queue.StatusCancelled} {
+			t.run[s] = run.WithLabelValues(namespace, name, string(s))
+		}
+		return t
+	})
+}
+
+func newWorkerMeters(mk *maker, most int) *byQueue[workerMeters] {
+	var (
+		running = mk.gauges("pgqueue_worker_running_tasks", "Handlers running now.", "namespace", "queue")
+		lost    = mk.counters("pgqueue_worker_lease_lost_total", "Tasks lost while held.", "namespace", "queue")
+		run     = mk.histograms("pgqueue_worker_run_seconds", "How long handlers ran, by the outcome they returned.", taskBuckets,
+			"namespace", "queue", "outcome")
+		wait = mk.histograms("pgqueue_worker_wait_seconds", "How long retained tasks waited in the worker for their handler.", taskBuckets,
+			"namespace", "queue")
+		holding = mk.histograms("pgqueue_worker_lease_age_seconds", "How long tasks had been held when their handler returned.", taskBuckets,
+			"namespace", "queue")
+	)
+	return newByQueue(most, func(namespace, name string) *workerMeters {
+		w := &workerMeters{
+			running: running.WithLabelValues(namespace, name), leaseLost: lost.WithLabelValues(namespace, name),
+			wait: wait.WithLabelValues(namespace, name), holding: holding.WithLabelValues(namespace, name),
+			run: map[queue.Outcome]prometheus.Observer{},
+		}
+		for _, o := range outcomes {
+			w.run[o] = run.WithLabelValues(namespace, name, string(o))
+		}
+		return w
+	})
+}
+
+var outcomes = []queue.Outcome{
+	queue.OutcomeSuccess, queue.OutcomeFailure, queue.OutcomePermanent, queue.OutcomeHandBack, queue.OutcomeSnooze,
+}
+
+func newChoreMeters(mk *maker) map[queue.Chore]*choreMeters {
+	var (
+		runs    = mk.counters("pgqueue_chore_runs_total", "Steps of background work, by result: ok, error.", "chore", "result")
+		moved   = mk.counters("pgqueue_chore_moved_total", "Tasks, ticks or rows that background work dealt with.", "chore")
+		seconds = mk.histograms("pgqueue_chore_seconds", "How long a step of background work took.", callBuckets, "chore")
+		lag     = mk.gauges("pgqueue_chore_lag_seconds", "By how much the oldest thing that the last step dealt with was late.", "chore")
+		last    = mk.gauges("pgqueue_chore_last_success_timestamp_seconds", "When a step of background work last ended well; 0 = never.", "chore")
+	)
+	all := map[queue.Chore]*choreMeters{}
+	for _, c := range queue.Chores() {
+		name := string(c)
+		all[c] = &choreMeters{
+			well: runs.WithLabelValues(name, "ok"), failed: runs.WithLabelValues(name, "error"), moved: moved.WithLabelValues(name),
+			seconds: seconds.WithLabelValues(name), lag: lag.WithLabelValues(name), lastSuccess: last.WithLabelValues(name),
+		}
+	}
+	return all
+}
+
+// hears is 1 while a listener hears.
+func (m *meters) hears() float64 {
+	if hears := m.listening.Load(); hears != nil && (*hears)() {
+		return 1
+	}
+	return 0
+}
+
+// revision is the commit that the program was built from, where the build knows.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return "unknown"
+}

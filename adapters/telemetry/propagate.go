@@ -1,0 +1,77 @@
+package telemetry
+
+import (
+	"context"
+	"maps"
+
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// headerTraceparent says that a task has a creation context.
+const headerTraceparent = "traceparent"
+
+// propagator puts W3C trace context and baggage into a task's headers, and reads them.
+var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+
+// inject returns headers with the context of ctx, copied when changed: what the caller gave stays as it is. A context
+// that nobody records costs the task nothing, and one for which there is no room within the limits is left out.
+func inject(ctx context.Context, headers map[string]string) map[string]string {
+	if !trace.SpanContextFromContext(ctx).IsSampled() && baggage.FromContext(ctx).Len() == 0 {
+		return headers
+	}
+	if headers[headerTraceparent] != "" {
+		return headers // the caller's own producer span is the creation
+	}
+	with := make(propagation.MapCarrier, len(headers)+3)
+	maps.Copy(with, headers)
+	propagator.Inject(ctx, with)
+	if queue.CheckHeaders(with) != nil {
+		return headers
+	}
+	return with
+}
+
+// extract is ctx with the creation context and the baggage of a task.
+func extract(ctx context.Context, headers map[string]string) context.Context {
+	if len(headers) == 0 {
+		return ctx
+	}
+	return propagator.Extract(ctx, propagation.MapCarrier(headers))
+}
+
+// maxLinks bounds the links of one span; more would be dropped by the SDK anyway.
+const maxLinks = 128
+
+// creations gathers links to the contexts in which tasks were created, each once.
+type creations struct {
+	links []trace.Link
+	seen  map[spanKey]struct{}
+}
+
+type spanKey struct {
+	trace trace.TraceID
+	span  trace.SpanID
+}
+
+func (c *creations) add(headers map[string]string) {
+	if headers[headerTraceparent] == "" || len(c.links) == maxLinks {
+		return
+	}
+	sc := trace.SpanContextFromContext(extract(context.Background(), headers))
+	if !sc.IsValid() {
+		return
+	}
+	key := spanKey{sc.TraceID(), sc.SpanID()}
+	if _, ok := c.seen[key]; ok {
+		return
+	}
+	if c.seen == nil {
+		c.seen = map[spanKey]struct{}{}
+	}
+	c.seen[key] = struct{}{}
+	c.links = append(c.links, trace.Link{SpanContext: sc})
+}

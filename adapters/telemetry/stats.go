@@ -1,0 +1,159 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Gauges that the store keeps. They are of the whole store, not of this process: with several processes scraped, take
+// the max over them, never the sum.
+var (
+	descTasks = prometheus.NewDesc("queue_tasks", "Tasks by namespace, queue and status.", []string{"namespace", "queue", "status"}, nil)
+	descReady = prometheus.NewDesc("pgqueue_queue_ready_tasks", "Tasks that could be retained now.", []string{"namespace", "queue"}, nil)
+	descLater = prometheus.NewDesc("pgqueue_queue_delayed_tasks", "Tasks that wait for their time.", []string{"namespace", "queue"}, nil)
+	descAge   = prometheus.NewDesc("pgqueue_queue_oldest_ready_age_seconds", "How long the task that is ready the longest has been so; 0 when none is.",
+		[]string{"namespace", "queue"}, nil)
+	descPaused  = prometheus.NewDesc("pgqueue_queue_paused", "1 while the queue is paused.", []string{"namespace", "queue"}, nil)
+	descUp      = prometheus.NewDesc("pgqueue_stats_up", "1 when the last reading of the queues' stats went well.", nil, nil)
+	descSeconds = prometheus.NewDesc("pgqueue_stats_seconds", "How long the last reading of the queues' stats took.", nil, nil)
+	descQueues  = prometheus.NewDesc("pgqueue_queues", "Queues of all namespaces.", nil, nil)
+)
+
+// WatchQueues adds queue_tasks and the other gauges of every queue. They are read from the counts that the store keeps,
+// when scraped, at most once in the time of WithStatsAge however many scrape; no task is looked at. When the store does
+// not answer in time the gauges are missing and pgqueue_stats_up is 0; other metrics are served all the same.
+func (t *Telemetry) WatchQueues(s queue.Store) error {
+	if t.m == nil {
+		return nil
+	}
+	for { // the readings of a scrape are no calls of the program's
+		u, ok := s.(interface{ undecorated() queue.Store })
+		if !ok {
+			break
+		}
+		s = u.undecorated()
+	}
+	c := &statsCollector{store: s, cfg: t.cfg}
+	c.lister, _ = queue.StoreAs[queue.StatsLister](s)
+	return t.registry.Register(c)
+}
+
+// statsCollector turns the stats of all queues into gauges.
+type statsCollector struct {
+	store  queue.Store
+	lister queue.StatsLister // nil where the store is not one
+	cfg    config
+
+	mu      sync.Mutex
+	read    time.Time // when metrics was made
+	metrics []prometheus.Metric
+}
+
+func (c *statsCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descTasks, descReady, descLater, descAge, descPaused, descUp, descSeconds, descQueues} {
+		ch <- d
+	}
+}
+
+func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, m := range c.fresh() {
+		ch <- m
+	}
+}
+
+// fresh gives the metrics of a reading that is not too old. Scrapes that come during one wait for it.
+func (c *statsCollector) fresh() []prometheus.Metric {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	start := time.Now()
+	if c.metrics != nil && start.Sub(c.read) < c.cfg.statsAge {
+		return c.metrics
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.statsTimeout)
+	defer cancel()
+	all, err := c.stats(ctx)
+	took, up := time.Since(start), 1.0
+	if err != nil {
+		all, up = nil, 0
+	}
+	c.metrics = append(c.gauges(all),
+		prometheus.MustNewConstMetric(descUp, prometheus.GaugeValue, up),
+		prometheus.MustNewConstMetric(descSeconds, prometheus.GaugeValue, took.Seconds()))
+	if err == nil {
+		c.metrics = append(c.metrics, prometheus.MustNewConstMetric(descQueues, prometheus.GaugeValue, float64(len(all))))
+	}
+	c.read = time.Now()
+	return c.metrics
+}
+
+// stats reads the stats of every queue of every namespace.
+func (c *statsCollector) stats(ctx context.Context) ([]*queue.QueueStats, error) {
+	if c.lister != nil {
+		return c.lister.AllQueueStats(ctx)
+	}
+	names, err := c.store.ListNamespaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []*queue.QueueStats
+	for _, n := range names {
+		some, err := c.store.QueueStats(ctx, n, "")
+		if err != nil && !errors.Is(err, queue.ErrNotFound) {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// gauges makes the metrics of the queues; those beyond the limit are added up.
+func (c *statsCollector) gauges(all []*queue.QueueStats) []prometheus.Metric {
+	statuses := queue.Statuses()
+	out := make([]prometheus.Metric, 0, (len(statuses)+4)*min(len(all), c.cfg.maxGaugeQueues+1)+3)
+	add := func(d *prometheus.Desc, v float64, labels ...string) {
+		out = append(out, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...))
+	}
+	one := func(st *queue.QueueStats) {
+		for _, s := range statuses {
+			add(descTasks, float64(st.Counts[s]), st.Namespace, st.Queue, string(s))
+		}
+		paused := 0.0
+		if st.Paused {
+			paused = 1
+		}
+		add(descReady, float64(st.Ready), st.Namespace, st.Queue)
+		add(descLater, float64(st.Delayed), st.Namespace, st.Queue)
+		add(descAge, st.OldestReadyAge.Seconds(), st.Namespace, st.Queue)
+		add(descPaused, paused, st.Namespace, st.Queue)
+	}
+	if len(all) <= c.cfg.maxGaugeQueues {
+		for _, st := range all {
+			one(st)
+		}
+		return out
+	}
+	rest := &queue.QueueStats{Namespace: Other, Queue: Other, Counts: map[queue.Status]int64{}, Paused: true}
+	for i, st := range all {
+		if i < c.cfg.maxGaugeQueues {
+			if st.Namespace != Other || st.Queue != Other { // that one is among the rest
+				one(st)
+				continue
+			}
+		}
+		for s, n := range st.Counts {
+			rest.Counts[s] += n
+		}
+		rest.Ready += st.Ready
+		rest.Delayed += st.Delayed
+		rest.OldestReadyAge = max(rest.OldestReadyAge, st.OldestReadyAge)
+		rest.Paused = rest.Paused && st.Paused
+	}
+	one(rest)
+	return out
+}

@@ -1,0 +1,247 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Store counts what next moves and times its calls. It gives next itself when all is off. What a caller does in his own
+// transaction passes by it uncounted, and so does what other processes do: each counts its own.
+func (t *Telemetry) Store(next queue.Store) queue.Store {
+	if t.off() {
+		return next
+	}
+	s := &store{next: next, t: t}
+	if l, ok := queue.StoreAs[queue.Listener](next); ok {
+		return &listeningStore{store: s, listener: l}
+	}
+	return s
+}
+
+// store is the decorated Store. The hot path is here, the rest in store_admin.go.
+type store struct {
+	next queue.Store
+	t    *Telemetry
+}
+
+var (
+	_ queue.Store     = (*store)(nil)
+	_ queue.Unwrapper = (*store)(nil)
+	_ queue.Listener  = (*listeningStore)(nil)
+	_ queue.Unwrapper = (*listeningStore)(nil)
+)
+
+// Unwrap gives the store without telemetry, for queue.StoreAs.
+func (s *store) Unwrap() queue.Store { return s.next }
+
+func (s *store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created, error) {
+	ctx, span := s.t.within(ctx, "store", opCreateTasks, c.Namespace, s.created(c.Tasks))
+	if span != nil && span.IsRecording() {
+		span.SetAttributes(attrBatch(len(c.Tasks)))
+	}
+	start := time.Now()
+	made, err := s.next.CreateTasks(ctx, c)
+	took := time.Since(start)
+	end(span, err)
+	m := s.t.m
+	if m == nil {
+		return made, err
+	}
+	m.store.done(opCreateTasks, took, err)
+	m.batch[opCreateTasks].Observe(float64(len(c.Tasks)))
+	if err != nil {
+		return made, err
+	}
+	for i := 0; i < len(made); {
+		task := made[i].Task
+		if !isMade(made[i]) {
+			i++
+			continue
+		}
+		n := 1
+		for i++; i < len(made) && isMade(made[i]) && made[i].Task.Queue == task.Queue; i++ {
+			n++
+		}
+		m.tasks.get(c.Namespace, task.Queue).created.Add(float64(n))
+	}
+	return made, nil
+}
+
+func isMade(c queue.Created) bool { return c.Task != nil && c.Err == nil && !c.Task.Replayed }
+
+// created links to the spans that create tasks, so that a gathered call leads back to its callers.
+func (s *store) created(tasks []queue.NewTask) []trace.Link {
+	if s.t.tracer == nil {
+		return nil
+	}
+	var c creations
+	for i := range tasks {
+		c.add(tasks[i].Headers)
+	}
+	return c.links
+}
+
+func (s *store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
+	ctx, span := s.t.within(ctx, "store", opRetainTasks, r.Namespace, nil)
+	start := time.Now()
+	outs, err := s.next.RetainTasks(ctx, r)
+	took := time.Since(start)
+	end(span, err)
+	m := s.t.m
+	if m == nil {
+		return outs, err
+	}
+	m.store.done(opRetainTasks, took, err)
+	if err != nil {
+		return outs, err
+	}
+	got := 0
+	for _, tasks := range outs {
+		got += len(tasks)
+		m.retained(r.Namespace, tasks)
+	}
+	if got == 0 {
+		m.pollsEmpty.Inc()
+		return outs, nil
+	}
+	m.pollsFound.Inc()
+	m.batch[opRetainTasks].Observe(float64(got))
+	return outs, nil
+}
+
+// retained counts tasks that were just retained, and how long each had waited.
+func (m *meters) retained(namespace string, tasks []*queue.Task) {
+	for i := 0; i < len(tasks); {
+		name := tasks[i].Queue
+		of := m.tasks.get(namespace, name)
+		n := 0
+		for ; i < len(tasks) && tasks[i].Queue == name; i++ {
+			n++
+			of.wait.Observe(waited(tasks[i]).Seconds())
+		}
+		of.retained.Add(float64(n))
+	}
+}
+
+// waited is how long a retained task could have been retained before, by the database's clock.
+func waited(t *queue.Task) time.Duration {
+	from := t.CreatedAt
+	if t.DelayedAt.After(from) {
+		from = t.DelayedAt
+	}
+	return max(t.StartedAt.Sub(from), 0)
+}
+
+func (s *store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
+	ctx, span := s.t.within(ctx, "store", opHeartbeatTasks, namespace, nil)
+	start := time.Now()
+	outs, err := s.next.HeartbeatTasks(ctx, namespace, beats)
+	took := time.Since(start)
+	end(span, err)
+	m := s.t.m
+	if m == nil {
+		return outs, err
+	}
+	m.store.done(opHeartbeatTasks, took, err)
+	m.batch[opHeartbeatTasks].Observe(float64(len(beats)))
+	for i := range outs {
+		m.refused(opHeartbeatTasks, outs[i].Err)
+	}
+	return outs, err
+}
+
+// refused counts an answer that says that the lease was lost.
+func (m *meters) refused(o op, err error) {
+	if err != nil && queue.KindOf(err) == queue.KindLeaseLost {
+		m.leaseLost.WithLabelValues(o.String()).Inc()
+	}
+}
+
+func (s *store) ReleaseTasks(ctx context.Context, namespace string, releases []queue.Release) ([]queue.Released, error) {
+	ctx, span := s.t.within(ctx, "store", opReleaseTasks, namespace, nil)
+	start := time.Now()
+	outs, err := s.next.ReleaseTasks(ctx, namespace, releases)
+	took := time.Since(start)
+	end(span, err)
+	m := s.t.m
+	if m == nil {
+		return outs, err
+	}
+	m.store.done(opReleaseTasks, took, err)
+	m.batch[opReleaseTasks].Observe(float64(len(releases)))
+	if err != nil || len(outs) != len(releases) {
+		return outs, err
+	}
+	var last *taskMeters
+	var name string
+	for i := range outs {
+		o := &outs[i]
+		switch {
+		case o.Err != nil:
+			m.refused(opReleaseTasks, o.Err)
+			continue
+		case o.Replayed:
+			continue
+		case o.Task == nil: // the release was quiet and the store did not say
+			m.tasks.get(namespace, "").ended(releases[i].Outcome, statusOf(releases[i].Outcome))
+			continue
+		}
+		if last == nil || name != o.Task.Queue {
+			name = o.Task.Queue
+			last = m.tasks.get(namespace, name)
+		}
+		last.ended(releases[i].Outcome, o.Task.Status)
+		last.finished(o.Task)
+	}
+	return outs, nil
+}
+
+// statusOf is what most likely became of a task after a release whose answer does not say.
+func statusOf(o queue.Outcome) queue.Status {
+	switch o {
+	case queue.OutcomeSuccess:
+		return queue.StatusReleased
+	case queue.OutcomePermanent:
+		return queue.StatusFailed
+	case queue.OutcomeFailure:
+		return queue.StatusRetry
+	case queue.OutcomeHandBack, queue.OutcomeSnooze:
+	}
+	return queue.StatusNew
+}
+
+// ended counts a task whose hold ended with o and left it in status.
+func (t *taskMeters) ended(o queue.Outcome, status queue.Status) {
+	switch {
+	case status == queue.StatusReleased:
+		t.released.Inc()
+	case status == queue.StatusFailed:
+		t.failed.Inc()
+	case status == queue.StatusCancelled:
+		t.cancelled.Inc()
+	case o == queue.OutcomeHandBack || o == queue.OutcomeSnooze:
+		t.returned.Inc()
+	default:
+		t.retried.Inc()
+	}
+}
+
+// finished takes the times of a task that its holder ended.
+func (t *taskMeters) finished(task *queue.Task) {
+	if task.FinishedAt.IsZero() {
+		return
+	}
+	if run := t.run[task.Status]; run != nil && !task.StartedAt.IsZero() {
+		run.Observe(max(task.FinishedAt.Sub(task.StartedAt), 0).Seconds())
+	}
+	if !task.CreatedAt.IsZero() { // a quiet answer may not know it
+		t.endToEnd.Observe(max(task.FinishedAt.Sub(task.CreatedAt), 0).Seconds())
+	}
+}
+
+// undecorated is for readings that are not to be counted.
+func (s *store) undecorated() queue.Store { return s.next }

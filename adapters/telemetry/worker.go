@@ -1,0 +1,143 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/worker"
+)
+
+// Observer measures a worker: worker.WithObserver takes it. Several workers may share it.
+func (t *Telemetry) Observer() worker.Observer {
+	if t.m == nil {
+		return worker.NoObserver{}
+	}
+	return &observer{m: t.m}
+}
+
+type observer struct {
+	worker.NoObserver // for methods that come later
+	m                 *meters
+}
+
+func (o *observer) TaskStarted(task *queue.Task, waited time.Duration) {
+	w := o.m.worker.get(task.Namespace, task.Queue)
+	w.running.Inc()
+	w.wait.Observe(waited.Seconds())
+}
+
+func (o *observer) TaskFinished(task *queue.Task, f worker.Finished) {
+	w := o.m.worker.get(task.Namespace, task.Queue)
+	w.running.Dec()
+	if run := w.run[f.Outcome]; run != nil {
+		run.Observe(f.Took.Seconds())
+	}
+	w.holding.Observe((f.Waited + f.Took).Seconds())
+}
+
+func (o *observer) Retained(_, got int, took time.Duration, err error) {
+	o.m.runtime.done(opRetainTasks, took, err)
+	if got > 0 {
+		o.m.workerBatch[opRetainTasks].Observe(float64(got))
+	}
+}
+
+func (o *observer) Released(n int, took time.Duration, err error) {
+	o.m.runtime.done(opReleaseTasks, took, err)
+	o.m.workerBatch[opReleaseTasks].Observe(float64(n))
+}
+
+func (o *observer) Heartbeat(n int, lag time.Duration, err error) {
+	o.m.heartbeatLag.Observe(lag.Seconds())
+	o.m.runtime.failed(opHeartbeatTasks, err)
+	o.m.workerBatch[opHeartbeatTasks].Observe(float64(n))
+}
+
+func (o *observer) LeaseLost(task *queue.Task) {
+	o.m.worker.get(task.Namespace, task.Queue).leaseLost.Inc()
+}
+
+// Middleware records a span around each handler, with the task's baggage in its context: worker.Worker.Use takes it.
+func (t *Telemetry) Middleware() func(worker.Handler) worker.Handler {
+	if t.tracer == nil {
+		return func(next worker.Handler) worker.Handler { return next }
+	}
+	return func(next worker.Handler) worker.Handler {
+		return worker.HandlerFunc(func(ctx context.Context, task *queue.Task) (out any, err error) {
+			ctx, span := t.process(ctx, task)
+			returned := false
+			defer func() {
+				if !returned { // the panic goes on: the runtime makes a failure of it
+					panicked(span)
+				}
+			}()
+			out, err = next.Work(ctx, task)
+			returned = true
+			processed(ctx, span, err)
+			return out, err
+		})
+	}
+}
+
+// process begins the span of a handler.
+func (t *Telemetry) process(ctx context.Context, task *queue.Task) (context.Context, trace.Span) {
+	created := extract(ctx, task.Headers)
+	opts := []trace.SpanStartOption{trace.WithSpanKind(opProcess.kind)}
+	switch from := trace.SpanContextFromContext(created); {
+	case !from.IsRemote(): // there is no creation context
+	case t.cfg.parentCreation:
+	default:
+		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: from}))
+		created = trace.ContextWithSpanContext(created, trace.SpanContextFromContext(ctx))
+	}
+	ctx, span := t.tracer.Start(created, opProcess.spanName(task.Queue), opts...)
+	if span.IsRecording() {
+		attrs := append(opProcess.describe(task.Namespace, task.Queue), attrTask(task.ID), keyAttempt.Int(task.Attempt),
+			attrWorker(task.Worker), attrSize(len(task.Payload)))
+		if task.Lease != nil {
+			attrs = append(attrs, keyToken.Int64(task.Lease.Token))
+		}
+		span.SetAttributes(attrs...)
+	}
+	return ctx, span
+}
+
+// processed ends the span of a handler that returned err. Only what its error is goes with it, not what it says.
+func processed(ctx context.Context, span trace.Span, err error) {
+	if span.IsRecording() {
+		outcome := worker.OutcomeOf(err)
+		span.SetAttributes(keyOutcome.String(string(outcome)))
+		if cause := context.Cause(ctx); cause != nil {
+			span.SetAttributes(keyCause.String(cause.Error())) // of the runtime: why the context ended
+		}
+		if outcome == queue.OutcomeFailure || outcome == queue.OutcomePermanent {
+			span.SetStatus(codes.Error, string(outcome))
+			span.SetAttributes(attrError(errorType(err)))
+		}
+	}
+	span.End()
+}
+
+// panicked ends the span of a handler that panicked, or called runtime.Goexit.
+func panicked(span trace.Span) {
+	span.SetStatus(codes.Error, "panic")
+	span.SetAttributes(attrError("panic"), keyOutcome.String(string(queue.OutcomeFailure)))
+	span.End()
+}
+
+// errorType is the kind of an error of ours, else the Go type at the end of the chain.
+func errorType(err error) string {
+	if e, ok := errors.AsType[*queue.Error](err); ok {
+		return string(e.Kind)
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return fmt.Sprintf("%T", err)
+}
