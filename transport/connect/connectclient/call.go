@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"time"
 	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -76,6 +78,7 @@ func attempt[T any](
 			var none T
 			return none, queue.WithOp(op, err)
 		}
+		c.refresh()
 	}
 }
 
@@ -127,6 +130,15 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 		return &queue.Error{Kind: wire.KindOfCode(c.Code()), Msg: c.Message()}
 	}
 	return broken(err)
+}
+
+// http2Missing is the error of a stream that goes both ways over HTTP/1.1; nil when that was not it.
+func http2Missing(info *connect.CallInfo) error {
+	h, ok := info.TransportInfo.(*connecthttp.ClientInfo)
+	if !ok || h.ResponseStatus() != http.StatusHTTPVersionNotSupported {
+		return nil
+	}
+	return &final{queue.Invalid("http_client", "streams that go both ways need HTTP/2; this connection is HTTP/1.1")}
 }
 
 // broken is the error of a connection that broke when the request was on its way.

@@ -80,16 +80,19 @@ func ownTransport(scheme string) *http.Transport {
 	} else {
 		t.Protocols.SetUnencryptedHTTP2(true)
 	}
-	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}
 	return t
 }
 
-// Close closes the idle connections that the client made. Calls under way go on; close its streams first.
-func (s *shared) Close() {
+// refresh drops connections that carry nothing now, as those that just proved dead.
+func (s *shared) refresh() {
 	if s.own != nil {
 		s.own.CloseIdleConnections()
 	}
 }
+
+// Close closes the idle connections that the client made. Calls under way go on; close its streams first.
+func (s *shared) Close() { s.refresh() }
 
 // Namespace is what the client is bound to.
 func (c *Client) Namespace() string { return c.namespace }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect/v2"
+
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
@@ -18,9 +20,13 @@ var _ queue.Service = (*Stream)(nil)
 const (
 	// maxMergedBytes bounds what is merged into one message that was not one call before.
 	maxMergedBytes = 1 << 20
+	// dialTimeout bounds how long the server may take to say welcome.
+	dialTimeout = 10 * time.Second
 	// closeTimeout bounds how long Close waits for what the server has accepted.
 	closeTimeout = 5 * time.Second
 )
+
+var errNoWelcome error = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server does not answer"}
 
 // Stream is a Client that retains, heartbeats and releases over one stream that goes both ways, which needs HTTP/2. It
 // does the same as the client's own methods with a fraction of their cost: calls that are made at the same time share messages, and nothing waits for
@@ -133,6 +139,11 @@ func (s *Stream) open(ctx context.Context) (*line, error) {
 	if s.line != nil && s.line.fault() == nil {
 		return s.line, nil
 	}
+	if s.line != nil {
+		s.line.wg.Wait()
+		s.refresh() // what carried it may be dead
+		s.line = nil
+	}
 	l, err := s.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -143,7 +154,10 @@ func (s *Stream) open(ctx context.Context) (*line, error) {
 
 // dial opens a connection and waits until the server has said welcome.
 func (s *Stream) dial(ctx context.Context) (*line, error) {
+	ctx, timeout := context.WithTimeoutCause(ctx, dialTimeout, errNoWelcome)
+	defer timeout()
 	sub, cancel := context.WithCancel(s.ctx)
+	sub, info := connect.NewClientContext(sub)
 	stream, err := s.work.Work(sub)
 	if err != nil {
 		cancel()
@@ -164,8 +178,14 @@ func (s *Stream) dial(ctx context.Context) (*line, error) {
 	case <-l.done:
 		err = l.fault()
 	case <-ctx.Done():
-		err = ended(ctx.Err())
+		if err = context.Cause(ctx); err != errNoWelcome {
+			err = ended(err)
+		}
 		l.fail(err)
+	}
+	l.wg.Wait()
+	if missing := http2Missing(info); missing != nil {
+		return nil, missing
 	}
 	if errors.Is(err, queue.ErrIndeterminate) { // nothing was asked yet
 		err = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server cannot be reached", Err: err}

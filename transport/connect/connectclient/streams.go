@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect/v2"
+
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
@@ -92,6 +94,7 @@ func (c *Client) keepOpen(ctx context.Context, op string, open func(ctx context.
 			return queue.WithOp(op, ended(ctx.Err()))
 		}
 		n++
+		c.refresh()
 	}
 }
 
@@ -126,6 +129,7 @@ func shutWith(ctx context.Context, shut func() error) func() {
 
 // handleTicks works off one stream of ticks.
 func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(context.Context, queue.Tick) error) error {
+	ctx, info := connect.NewClientContext(ctx)
 	stream, err := c.tickers.HandleTicks(ctx)
 	if err != nil {
 		return translate(ctx, &pb.HandleTicksRequest{}, err)
@@ -161,6 +165,9 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 	for {
 		m, err := hear(ctx, c.silence, stream.Close, stream.Receive)
 		if err != nil {
+			if missing := http2Missing(info); missing != nil {
+				return missing
+			}
 			return translate(ctx, &pb.HandleTicksRequest{}, err)
 		}
 		heard()
