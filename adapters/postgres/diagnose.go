@@ -111,8 +111,8 @@ func (d *diagnosis) bounded(ctx context.Context, look func(context.Context) erro
 
 // row reads one row. What the server refuses becomes the finding name, and ok is false; only a fault of the connection
 // is an error.
-func (d *diagnosis) row(ctx context.Context, name, statement string, args []any, dst ...any) (ok bool, err error) {
-	err = d.conn.QueryRow(ctx, d.store.sql.get(statement), args...).Scan(dst...)
+func (d *diagnosis) row(ctx context.Context, name, statement string, dst ...any) (ok bool, err error) {
+	err = d.conn.QueryRow(ctx, d.store.sql.get(statement)).Scan(dst...)
 	return err == nil, d.unknown(name, err)
 }
 
@@ -134,7 +134,7 @@ func (d *diagnosis) server(ctx context.Context) error {
 		fsync, pages, commits string
 		autovacuum            bool
 	)
-	ok, err := d.row(ctx, "server_version", "diagnose.server", nil, &version, &number, &pid, &fsync, &pages, &commits, &autovacuum)
+	ok, err := d.row(ctx, "server_version", "diagnose.server", &version, &number, &pid, &fsync, &pages, &commits, &autovacuum)
 	if !ok {
 		return err
 	}
@@ -195,7 +195,7 @@ func (d *diagnosis) schema(ctx context.Context) error {
 func (d *diagnosis) clock(ctx context.Context) error {
 	var there time.Time
 	sent := time.Now()
-	ok, err := d.row(ctx, "clock", "diagnose.clock", nil, &there)
+	ok, err := d.row(ctx, "clock", "diagnose.clock", &there)
 	if !ok {
 		return err
 	}
@@ -292,7 +292,7 @@ func (d *diagnosis) listed(name string, list []string, advice string) {
 
 func (d *diagnosis) notifyQueue(ctx context.Context) error {
 	var usage float64
-	ok, err := d.row(ctx, "notify_queue", "diagnose.notify", nil, &usage)
+	ok, err := d.row(ctx, "notify_queue", "diagnose.notify", &usage)
 	if !ok {
 		return err
 	}
@@ -303,7 +303,7 @@ func (d *diagnosis) notifyQueue(ctx context.Context) error {
 
 func (d *diagnosis) connections(ctx context.Context) error {
 	var used, most int
-	ok, err := d.row(ctx, "connections", "diagnose.connections", nil, &used, &most)
+	ok, err := d.row(ctx, "connections", "diagnose.connections", &used, &most)
 	if !ok {
 		return err
 	}
@@ -319,7 +319,7 @@ func (d *diagnosis) connections(ctx context.Context) error {
 func (d *diagnosis) partitions(ctx context.Context) error {
 	const name = "partitions"
 	var all, old int
-	ok, err := d.row(ctx, name, "diagnose.partitions", nil, &all, &old)
+	ok, err := d.row(ctx, name, "diagnose.partitions", &all, &old)
 	if !ok {
 		return err
 	}

@@ -95,7 +95,7 @@ func (r *doneRows) add(d moved) {
 	r.ids, r.startedAt, r.tokens = append(r.ids, d.id), append(r.startedAt, timePtr(d.startedAt)), append(r.tokens, d.token)
 	r.queues, r.statuses = append(r.queues, d.q.id), append(r.statuses, statusCodes[d.life.Status])
 	r.attempts, r.workers = append(r.attempts, int16(d.life.Attempt)), append(r.workers, textPtr(d.worker))
-	r.results = append(r.results, d.result)
+	r.results = append(r.results, jsonParam(d.result))
 }
 
 func (r *doneRows) insert(t *tx, now time.Time) {
@@ -129,7 +129,7 @@ func (r *heldRows) add(p spot, result []byte) {
 		r.place[p.hold] = ref
 	}
 	r.ids, r.refs, r.tokens = append(r.ids, p.id), append(r.refs, ref), append(r.tokens, p.taskToken())
-	r.attempts, r.results = append(r.attempts, int16(p.attempt())), append(r.results, result)
+	r.attempts, r.results = append(r.attempts, int16(p.attempt())), append(r.results, jsonParam(result))
 }
 
 func (r *heldRows) insert(t *tx, now time.Time) {
@@ -159,7 +159,7 @@ func (r *backRows) add(d moved, late bool) {
 	r.diesAt, r.startedAt = append(r.diesAt, timePtr(micros(d.life.DiesAt))), append(r.startedAt, timePtr(d.startedAt))
 	r.tokens, r.attempts = append(r.tokens, d.token), append(r.attempts, int16(d.life.Attempt))
 	r.retries, r.workers = append(r.retries, int16(d.life.Retries)), append(r.workers, textPtr(d.worker))
-	r.results = append(r.results, d.result)
+	r.results = append(r.results, jsonParam(d.result))
 }
 
 func (r *backRows) insert(t *tx) {

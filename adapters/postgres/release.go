@@ -173,7 +173,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 		switch {
 		case n == nil:
 			out[at].Err = noTask(r.ID)
-		case r.Token == 0 && tokens[at] == 0:
+		case r.Token == 0: // nothing to tell a repeat by
 			out[at].Err = notHeld(r.ID)
 		case n.lastToken == tokens[at] && n.task.Status != queue.StatusRetained:
 			out[at].Task, out[at].Replayed = n.task, true

@@ -97,6 +97,14 @@ func textOf(p *string) string {
 	return *p
 }
 
+// jsonParam is b, or nothing at all: empty is no JSON.
+func jsonParam(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
 func headerJSON(h map[string]string) []byte {
 	if len(h) == 0 {
 		return nil

@@ -101,6 +101,9 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 // fewWaiting is up to how many waiting tasks the narrow rows are read and sorted whole for a list.
 const fewWaiting = 20_000
 
+// mostHidden bounds the count of tasks past retention that are counted still.
+const mostHidden = 100_000
+
 // ListTasks implements queue.Store.
 func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQuery) (queue.TaskPage, error) {
 	const op = "list tasks"
@@ -132,8 +135,12 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		page.Next = encodeCursor(ids[len(ids)-1])
 	}
 	if l.counted {
-		page.Count = l.count
-		return page, nil
+		var hidden int64
+		if slices.ContainsFunc(l.statuses, func(c int16) bool { return c >= statusReleased }) {
+			err = s.query(ctx, op, "list.hidden", func(rows pgx.Rows) error { return rows.Scan(&hidden) }, l.queues, l.statuses, mostHidden)
+		}
+		page.Count = max(l.count-hidden, int64(len(page.Tasks)))
+		return page, err
 	}
 	return page, s.query(ctx, op, "list.count", func(rows pgx.Rows) error { return rows.Scan(&page.Count) },
 		l.queues, timePtr(q.CreatedAfter), timePtr(q.CreatedBefore), q.Worker, l.statuses)

@@ -22,8 +22,8 @@ const (
 	DefaultPage = 100
 	// MaxRetries bounds the retries of a queue.
 	MaxRetries = 1_000
-	// MaxDuration bounds every duration: ten years of 365.25 days.
-	MaxDuration = 10 * 8766 * time.Hour
+	// MaxDuration bounds every duration: ten years of 365 days.
+	MaxDuration = 10 * 365 * 24 * time.Hour
 	// MaxHeaders bounds the entries of a task's headers.
 	MaxHeaders = 64
 	// MaxHeadersBytes bounds the names and values of a task's headers together.

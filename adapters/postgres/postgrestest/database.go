@@ -50,11 +50,11 @@ func Open(t testing.TB, opts ...postgres.Option) *postgres.Store {
 }
 
 // OpenURL is Open on a database that is there: for several Stores on one, which behave like as many processes.
-func OpenURL(t testing.TB, url string, opts ...postgres.Option) *postgres.Store {
+func OpenURL(t testing.TB, dsn string, opts ...postgres.Option) *postgres.Store {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), setupTimeout)
 	defer cancel()
-	s, err := postgres.Open(ctx, url, opts...)
+	s, err := postgres.Open(ctx, dsn, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,11 +163,11 @@ func exists(ctx context.Context, conn *pgx.Conn, name string) (ok bool, err erro
 }
 
 func migrate(ctx context.Context, admin, name string) error {
-	url, err := inDatabase(admin, name)
+	dsn, err := inDatabase(admin, name)
 	if err != nil {
 		return err
 	}
-	s, err := postgres.Open(ctx, url)
+	s, err := postgres.Open(ctx, dsn)
 	if err != nil {
 		return err
 	}
@@ -192,8 +192,8 @@ func migrationScript(ctx context.Context, admin string) (string, error) {
 }
 
 // execute runs one statement on a connection of its own.
-func execute(ctx context.Context, url, statement string) error {
-	conn, err := pgx.Connect(ctx, url)
+func execute(ctx context.Context, dsn, statement string) error {
+	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return err
 	}

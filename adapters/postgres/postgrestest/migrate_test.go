@@ -465,7 +465,7 @@ func TestOtherServers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL; -short leaves it out")
 	}
-	for _, dir := range strings.Split(os.Getenv("PGQUEUE_TEST_BINDIRS"), string(os.PathListSeparator)) {
+	for dir := range strings.SplitSeq(os.Getenv("PGQUEUE_TEST_BINDIRS"), string(os.PathListSeparator)) {
 		if dir == "" {
 			continue // none are named: make test-full names them
 		}

@@ -395,7 +395,8 @@ func (p *proxy) messages(to io.Writer, from io.Reader) error {
 			return err
 		}
 		size := int(head[1])<<24 | int(head[2])<<16 | int(head[3])<<8 | int(head[4])
-		message := append(head, make([]byte, size-4)...)
+		message := make([]byte, 1+size)
+		copy(message, head)
 		if _, err := io.ReadFull(from, message[5:]); err != nil {
 			return err
 		}

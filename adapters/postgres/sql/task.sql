@@ -102,6 +102,15 @@ select count(*) from pgqueue.task_now n
 where n.queue_id = any ($1::integer[]) and n.status = any ($5::smallint[])
   and ($2::timestamptz is null or n.created_at > $2) and ($3::timestamptz is null or n.created_at < $3) and ($4 = '' or n.worker = $4)
 
+-- name: list.hidden
+-- Finished tasks past retention that are counted still: few, or those of a full partition that is about to go, up to $3.
+select count(*) from (
+    select 1 from pgqueue.done d join pgqueue.queue q on q.id = d.queue_id
+    where d.queue_id = any ($1::integer[]) and d.status = any ($2::smallint[])
+      and d.finished_at <= (select pgqueue.clock() - min(pgqueue.stay(m.retention, m.ttl)) from pgqueue.queue m where m.id = any ($1::integer[]))
+      and d.finished_at <= (select pgqueue.clock()) - pgqueue.stay(q.retention, q.ttl)
+    limit $3) hidden
+
 -- name: worker.list
 select l.worker, sum(l.held)::bigint, min(l.retained_at), array_agg(distinct q.name order by q.name), min(l.expires_at)
 from pgqueue.queue q join pgqueue.lease l on l.queue_id = q.id
