@@ -2,9 +2,11 @@ package rest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
@@ -60,6 +62,8 @@ func Example() {
 			log.Print(err)
 		}
 	}
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		log.Print(err)
+	}
 	// Output: {"to":"a@b.c"} released
 }

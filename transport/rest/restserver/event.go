@@ -84,7 +84,7 @@ func (c *call) events(f queue.EventFilter) error {
 		}
 	}
 	st.end(c.svc.SubscribeEvents(st.ctx, f, func(e queue.Event) error {
-		return st.send(restapi.EventTask, e.Cursor, restapi.EventOf(e))
+		return st.send(restapi.EventTask, e.Cursor, restapi.EventOf(e), false)
 	}))
 	return nil
 }

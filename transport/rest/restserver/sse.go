@@ -11,8 +11,15 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// stream is an answer of server-sent events. It has no goroutine of its own: a timer writes the heartbeats. Each write
-// has a deadline; the first that fails ends ctx.
+// Events that come in a burst leave together: the first at once, what follows within a moment, or when there is much.
+// A write for each would cost a burst to many streams more than the events themselves.
+const (
+	burst     = 5 * time.Millisecond
+	burstSize = 32 << 10
+)
+
+// stream is an answer of server-sent events. It has no goroutine of its own: timers write the heartbeats and the end of
+// a burst. Each write has a deadline; the first that fails ends ctx.
 type stream struct {
 	ctx     context.Context
 	done    func()
@@ -23,11 +30,14 @@ type stream struct {
 	timeout time.Duration
 	beat    time.Duration
 
-	mu    sync.Mutex
-	timer *time.Timer
-	buf   []byte
-	err   error
-	over  bool
+	mu      sync.Mutex
+	silence *time.Timer // until the next heartbeat
+	later   *time.Timer // until buf leaves, when waiting
+	waiting bool
+	flushed time.Time // when something left last
+	buf     *[]byte   // of the pool; nil while nothing waits, so that idle streams hold none
+	err     error
+	over    bool
 }
 
 // stream begins the answer. The caller must close it.
@@ -50,7 +60,8 @@ func (c *call) stream() (*stream, error) {
 	}
 	c.w.WriteHeader(http.StatusOK)
 	st.mu.Lock()
-	st.timer = time.AfterFunc(st.beat, st.heartbeat)
+	st.silence = time.AfterFunc(st.beat, func() { st.comment("") })
+	st.later = time.AfterFunc(time.Hour, st.flushLater)
 	st.mu.Unlock()
 	st.comment("pgqueue") // opens the stream at the client
 	return st, nil
@@ -60,7 +71,8 @@ func (c *call) stream() (*stream, error) {
 func (st *stream) close() {
 	st.mu.Lock()
 	st.over = true
-	st.timer.Stop()
+	st.silence.Stop()
+	st.later.Stop()
 	st.mu.Unlock()
 	st.cancel(nil)
 	st.done()
@@ -74,7 +86,7 @@ func (st *stream) end(err error) {
 	if err = ended(st.ctx, err); err == nil || st.failed() != nil {
 		return
 	}
-	_ = st.send(restapi.EventError, "", restapi.ProblemOf(err))
+	_ = st.send(restapi.EventError, "", restapi.ProblemOf(err), true)
 }
 
 func (st *stream) failed() error {
@@ -83,9 +95,9 @@ func (st *stream) failed() error {
 	return st.err
 }
 
-// send writes one event.
-func (st *stream) send(event, id string, data restapi.Appender) error {
-	return st.write(func(b []byte) []byte {
+// send writes one event; with now it has left when send returns, else a burst may keep it for a moment.
+func (st *stream) send(event, id string, data restapi.Appender, now bool) error {
+	return st.write(now, func(b []byte) []byte {
 		b = append(b, "event: "...)
 		b = append(b, event...)
 		if id != "" {
@@ -95,7 +107,7 @@ func (st *stream) send(event, id string, data restapi.Appender) error {
 		b = append(b, "\ndata: "...)
 		from := len(b)
 		b = data.AppendJSON(b)
-		if bytes.ContainsAny(b[from:], "\r\n") { // white space of a payload: a line each
+		if bytes.IndexByte(b[from:], '\n') >= 0 || bytes.IndexByte(b[from:], '\r') >= 0 { // white space of a payload: a line each
 			lines := bytes.ReplaceAll(bytes.ReplaceAll(b[from:], []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
 			b = append(b[:from], bytes.ReplaceAll(lines, []byte("\n"), []byte("\ndata: "))...)
 		}
@@ -105,7 +117,7 @@ func (st *stream) send(event, id string, data restapi.Appender) error {
 
 // mark gives the client an id to resume from without an event.
 func (st *stream) mark(id string) error {
-	return st.write(func(b []byte) []byte {
+	return st.write(true, func(b []byte) []byte {
 		b = append(b, "id: "...)
 		b = append(b, id...)
 		return append(b, "\n\n"...)
@@ -113,16 +125,14 @@ func (st *stream) mark(id string) error {
 }
 
 func (st *stream) comment(text string) {
-	_ = st.write(func(b []byte) []byte {
+	_ = st.write(true, func(b []byte) []byte {
 		b = append(b, ": "...)
 		b = append(b, text...)
 		return append(b, "\n\n"...)
 	})
 }
 
-func (st *stream) heartbeat() { st.comment("") }
-
-func (st *stream) write(frame func([]byte) []byte) error {
+func (st *stream) write(now bool, frame func([]byte) []byte) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.err != nil {
@@ -131,20 +141,46 @@ func (st *stream) write(frame func([]byte) []byte) error {
 	if st.over {
 		return context.Canceled
 	}
-	st.buf = frame(st.buf[:0])
+	if st.buf == nil {
+		st.buf, _ = answers.Get().(*[]byte)
+		*st.buf = (*st.buf)[:0]
+	}
+	*st.buf = frame(*st.buf)
+	if rest := burst - time.Since(st.flushed); !now && rest > 0 && len(*st.buf) < burstSize {
+		if !st.waiting {
+			st.waiting = true
+			st.later.Reset(rest)
+		}
+		return nil
+	}
+	return st.flush()
+}
+
+func (st *stream) flushLater() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.waiting && st.err == nil && !st.over {
+		_ = st.flush() // the next write tells
+	}
+}
+
+// flush lets buf leave. The lock is held.
+func (st *stream) flush() error {
 	_ = st.ctl.SetWriteDeadline(time.Now().Add(st.timeout))
-	_, err := st.w.Write(st.buf)
+	_, err := st.w.Write(*st.buf)
 	if err == nil {
 		err = st.ctl.Flush()
 	}
-	if cap(st.buf) > keepBody {
-		st.buf = nil
+	if cap(*st.buf) <= keepBody {
+		answers.Put(st.buf)
 	}
+	st.buf = nil
+	st.waiting, st.flushed = false, time.Now()
 	if err != nil {
 		st.err = &queue.Error{Kind: queue.KindCanceled, Msg: "the reader is gone", Err: err}
 		st.cancel(st.err)
 		return st.err
 	}
-	st.timer.Reset(st.beat)
+	st.silence.Reset(st.beat)
 	return nil
 }

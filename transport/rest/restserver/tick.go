@@ -28,7 +28,7 @@ func nextTicker(c *call) error {
 	if wantAck {
 		line := c.acks.open(c.svc.Namespace())
 		defer c.acks.close(line)
-		if err := st.send(restapi.EventStream, "", restapi.Stream{Stream: line.name}); err != nil {
+		if err := st.send(restapi.EventStream, "", restapi.Stream{Stream: line.name}, true); err != nil {
 			return nil // the client went away
 		}
 		deliver = func(ctx context.Context, t queue.Tick) error {
@@ -44,7 +44,7 @@ func nextTicker(c *call) error {
 }
 
 func (st *stream) tick(t queue.Tick) error {
-	return st.send(restapi.EventTicker, strconv.FormatInt(t.ID, 10), restapi.TickOf(t))
+	return st.send(restapi.EventTicker, strconv.FormatInt(t.ID, 10), restapi.TickOf(t), true)
 }
 
 func ackTick(c *call) error {
