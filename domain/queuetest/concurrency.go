@@ -60,11 +60,12 @@ func testConcurrency(e *env) {
 		e.queue("q", queue.QueueMeta{Concurrency: new(limit)})
 		e.createN("q", total)
 		var held, done atomic.Int64
+		ctx := e.ctx() // one for all: a store that gives no more ends the test
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
 				for done.Load() < total && !e.Failed() {
-					out, err := e.s.RetainTasks(e.ctx(), queue.Retain{
+					out, err := e.s.RetainTasks(ctx, queue.Retain{
 						Namespace: e.ns, Queues: []string{"q"}, Requests: []queue.RetainShare{{Worker: "w", Limit: 3}},
 					})
 					if err != nil {
@@ -83,7 +84,7 @@ func testConcurrency(e *env) {
 					if n == 0 {
 						continue
 					}
-					if _, err := e.s.ReleaseTasks(e.ctx(), e.ns, rel); err != nil {
+					if _, err := e.s.ReleaseTasks(ctx, e.ns, rel); err != nil {
 						e.Errorf("release: %v", err)
 						return
 					}

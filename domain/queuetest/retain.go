@@ -180,13 +180,14 @@ func testConcurrentRetain(e *env) {
 	e.Run("under concurrent retains no task is ever held twice, and none is forgotten", func(t *testing.T) {
 		e := e.with(t)
 		var mu sync.Mutex
-		held, tokens := map[int64]int{}, map[int64]int{}
+		held := map[int64]int{}
+		ctx := e.ctx()
 		var wg sync.WaitGroup
 		for w := range workers {
 			wg.Go(func() {
 				queues := [][]string{{"a"}, {"b"}, {"a", "b"}, nil}[w%4]
 				for idle := 0; idle < 3; {
-					out, err := e.s.RetainTasks(e.ctx(), queue.Retain{
+					out, err := e.s.RetainTasks(ctx, queue.Retain{
 						Namespace: e.ns, Queues: queues, Requests: []queue.RetainShare{{Worker: "w", Limit: 1 + w%5}},
 					})
 					if err != nil {
@@ -202,11 +203,10 @@ func testConcurrentRetain(e *env) {
 					mu.Lock()
 					for _, task := range out[0] {
 						held[task.ID]++
-						tokens[task.Lease.Token]++
 						rel = append(rel, queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess})
 					}
 					mu.Unlock()
-					done, err := e.s.ReleaseTasks(e.ctx(), e.ns, rel)
+					done, err := e.s.ReleaseTasks(ctx, e.ns, rel)
 					if err != nil {
 						e.Errorf("release: %v", err)
 						return

@@ -146,11 +146,12 @@ func serveConsume(v *svc) {
 		v.createN("q", total)
 		var mu sync.Mutex
 		held := map[int64]int{}
+		ctx := v.ctx() // one for all: a service that gives no more ends the test
 		var wg sync.WaitGroup
 		for i := range 16 {
 			wg.Go(func() {
 				for {
-					got, err := v.s.RetainTasks(v.ctx(), queue.RetainRequest{Worker: "w", Queues: []string{"q"}, Limit: 1 + i%7})
+					got, err := v.s.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"q"}, Limit: 1 + i%7})
 					if err != nil {
 						v.Errorf("retain: %v", err)
 						return
@@ -162,7 +163,7 @@ func serveConsume(v *svc) {
 					done := len(held) == total
 					mu.Unlock()
 					for _, t := range got {
-						out, err := v.s.ReleaseTasks(v.ctx(), []queue.Release{{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeSuccess}})
+						out, err := v.s.ReleaseTasks(ctx, []queue.Release{{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeSuccess}})
 						if err != nil || out[0].Err != nil {
 							v.Errorf("release: %v %v", err, out)
 							return
