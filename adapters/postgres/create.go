@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -138,135 +137,116 @@ func (b *birth) fault(c queue.Create, place int, err error) error {
 	return nil
 }
 
-// claimKeys takes the keys of b's rows. Rows whose key another task has leave b and are answered with that task.
+// keySlot is a key of a queue.
+type keySlot struct {
+	queue int32
+	key   string
+}
+
+// keyOwner is whose key it is: a task that was there, or the first of this batch that asks for it.
+type keyOwner struct {
+	print []byte
+	first *bornTask // of this batch; nil when the task was there
+	id    int64
+}
+
+// claimKeys takes the keys of b's rows. Rows whose key has another owner leave b and are answered with that task, or with
+// KindKeyReused where the payload differs.
 func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create) error {
-	type slot struct {
-		queue int32
-		key   string
-	}
-	first := map[slot]int{} // index into b.rows
-	var twins [][2]int      // place, index of the row it repeats
-	rows := b.rows[:0:0]
-	for _, r := range b.rows {
-		if r.print == nil {
-			rows = append(rows, r)
-			continue
-		}
-		at := slot{r.q.id, r.task.Key}
-		if i, ok := first[at]; ok {
-			if !bytes.Equal(rows[i].print, r.print) {
-				if err := b.fault(c, r.place, keyReused(r.q.Name, r.task.Key)); err != nil {
-					return err
-				}
-				continue
-			}
-			twins = append(twins, [2]int{r.place, i})
-			continue
-		}
-		first[at] = len(rows)
-		rows = append(rows, r)
-	}
+	owners := map[keySlot]*keyOwner{}
 	var (
-		qs     []int32
+		queues []int32
 		keys   []string
 		ids    []int64
 		prints [][]byte
 	)
-	for at, i := range first {
-		qs, keys, ids, prints = append(qs, at.queue), append(keys, at.key), append(ids, rows[i].task.ID), append(prints, rows[i].print)
+	for i := range b.rows {
+		r := &b.rows[i]
+		slot := keySlot{r.q.id, r.task.Key}
+		if r.print == nil || owners[slot] != nil {
+			continue
+		}
+		owners[slot] = &keyOwner{print: r.print, first: r, id: r.task.ID}
+		queues, keys = append(queues, slot.queue), append(keys, slot.key)
+		ids, prints = append(ids, r.task.ID), append(prints, r.print)
 	}
-	won := map[slot]bool{}
+	won := map[keySlot]bool{}
 	err := t.read(ctx, "create.keys", func(r pgx.Rows) error {
-		var at slot
-		err := r.Scan(&at.queue, &at.key)
-		won[at] = true
+		var slot keySlot
+		err := r.Scan(&slot.queue, &slot.key)
+		won[slot] = true
 		return err
-	}, qs, keys, ids, prints)
+	}, queues, keys, ids, prints)
 	if err != nil {
 		return err
 	}
-	replayed := map[int]int64{} // index into rows -> the task that is there
-	if len(won) < len(first) {
-		var lostQ []int32
-		var lostK []string
-		for at := range first {
-			if !won[at] {
-				lostQ, lostK = append(lostQ, at.queue), append(lostK, at.key)
-			}
-		}
-		var faults []error
-		err := t.read(ctx, "create.taken", func(r pgx.Rows) error {
-			var ord, id int64
-			var print []byte
-			var there bool
-			if err := r.Scan(&ord, &id, &print, &there); err != nil {
-				return err
-			}
-			at := slot{lostQ[ord-1], lostK[ord-1]}
-			i := first[at]
-			switch {
-			case !there: // the key outlived its task by a moment
-				t.queue("create.rekey", at.queue, at.key, rows[i].task.ID, rows[i].print)
-			case bytes.Equal(print, rows[i].print):
-				replayed[i] = id
-			default:
-				replayed[i] = 0
-				faults = append(faults, b.fault(c, rows[i].place, keyReused(rows[i].q.Name, at.key)))
-			}
-			return nil
-		}, lostQ, lostK)
-		if err := cmp.Or(err, errors.Join(faults...)); err != nil {
-			return err
-		}
-	}
-	there, err := b.reread(ctx, t, c.Namespace, rows, replayed)
+	there, err := b.owners(ctx, t, owners, won)
 	if err != nil {
 		return err
 	}
-	b.rows = b.rows[:0]
-	for i, r := range rows {
-		if id, ok := replayed[i]; !ok {
-			b.rows = append(b.rows, r)
-		} else if id != 0 {
-			b.out[r.place] = queue.Created{Task: replay(there[id])}
-		}
-	}
-	for _, tw := range twins {
-		id, lost := replayed[tw[1]]
+	rows := b.rows[:0:0]
+	for i := range b.rows {
+		r := &b.rows[i]
+		owner := owners[keySlot{r.q.id, r.task.Key}]
 		switch {
-		case !lost:
-			b.out[tw[0]] = queue.Created{Task: replay(rows[tw[1]].task)}
-		case id != 0:
-			b.out[tw[0]] = queue.Created{Task: replay(there[id])}
-		default:
-			if err := b.fault(c, tw[0], keyReused(rows[tw[1]].q.Name, rows[tw[1]].task.Key)); err != nil {
+		case r.print == nil || owner.first == r:
+			rows = append(rows, *r)
+		case !bytes.Equal(owner.print, r.print):
+			if err := b.fault(c, r.place, keyReused(r.q.Name, r.task.Key)); err != nil {
 				return err
 			}
+		case owner.first != nil:
+			b.out[r.place] = queue.Created{Task: replay(owner.first.task)}
+		default:
+			b.out[r.place] = queue.Created{Task: replay(there[owner.id])}
 		}
 	}
+	b.rows = rows
 	return nil
 }
 
-func (b *birth) reread(ctx context.Context, t *tx, namespace string, rows []bornTask, replayed map[int]int64) (map[int64]*queue.Task, error) {
-	out := map[int64]*queue.Task{}
+// owners finds the owners of the keys that were not won, and their tasks.
+func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner, won map[keySlot]bool) (map[int64]*queue.Task, error) {
 	var queues []int32
-	var ids []int64
-	for i, id := range replayed {
-		if id != 0 {
-			queues, ids = append(queues, rows[i].q.id), append(ids, id)
+	var keys []string
+	for slot := range owners {
+		if !won[slot] {
+			queues, keys = append(queues, slot.queue), append(keys, slot.key)
 		}
 	}
-	if len(ids) == 0 {
-		return out, nil
+	if len(keys) == 0 {
+		return nil, nil
 	}
-	err := t.read(ctx, "task.now", func(r pgx.Rows) error {
+	var ownerQueues []int32
+	var ownerIDs []int64
+	err := t.read(ctx, "create.taken", func(r pgx.Rows) error {
+		var ord, id int64
+		var print []byte
+		var there bool
+		if err := r.Scan(&ord, &id, &print, &there); err != nil {
+			return err
+		}
+		slot := keySlot{queues[ord-1], keys[ord-1]}
+		o := owners[slot]
+		if !there { // the key outlived its task by a moment
+			t.queue("create.rekey", slot.queue, slot.key, o.id, o.print)
+			return nil
+		}
+		*o = keyOwner{print: print, id: id}
+		ownerQueues, ownerIDs = append(ownerQueues, slot.queue), append(ownerIDs, id)
+		return nil
+	}, queues, keys)
+	if err != nil || len(ownerIDs) == 0 {
+		return nil, err
+	}
+	tasks := map[int64]*queue.Task{}
+	return tasks, t.read(ctx, "task.now", func(r pgx.Rows) error {
 		n, err := scanNow(r)
 		if err == nil {
-			out[n.task.ID] = n.task
+			tasks[n.task.ID] = n.task
 		}
 		return err
-	}, queues, ids)
-	return out, err
+	}, ownerQueues, ownerIDs)
 }
 
 func replay(t *queue.Task) *queue.Task {

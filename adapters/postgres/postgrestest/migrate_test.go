@@ -424,8 +424,10 @@ func TestMigrations(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.Empty(t)
 		conn := connect(t, dsn)
-		// A function that is found before the real one, and the strictest isolation.
-		sql(t, conn, "create schema trap", "create function trap.now() returns timestamptz language sql as $$ select null::timestamptz $$")
+		// Functions that are found before the real ones, and the strictest isolation.
+		sql(t, conn, "create schema trap",
+			"create function trap.pg_current_snapshot() returns pg_snapshot language sql as $$ select null::pg_snapshot $$",
+			"create function trap.pg_snapshot_xmin(pg_snapshot) returns xid8 language sql as $$ select null::xid8 $$")
 		name := value[string](t, conn, "select quote_ident(current_database())")
 		sql(t, conn, "alter database "+name+" set search_path = trap, pg_catalog",
 			"alter database "+name+" set default_transaction_isolation = 'serializable'")
