@@ -104,7 +104,7 @@ func (l *lane) retain(n int) {
 		r.mu.Unlock()
 		ctx, cancel := r.calls, context.CancelFunc(nil)
 		if wait > 0 {
-			ctx = r.takes
+			ctx = r.waits
 		}
 		ctx, cancel = context.WithTimeout(ctx, wait+callTimeout)
 		from := time.Now()

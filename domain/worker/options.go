@@ -21,8 +21,9 @@ const (
 	DefaultDrain = 25 * time.Second
 	// DefaultGrace is how long they have after their context ended.
 	DefaultGrace = 3 * time.Second
-	// DefaultWait is how long an idle worker's retain waits at the service.
-	DefaultWait = 20 * time.Second
+	// DefaultWait is how long an idle worker's retain waits at the service, and so how long an idle worker may take to
+	// stop.
+	DefaultWait = 2 * time.Second
 	// DefaultHeartbeat is the longest time between two heartbeats, and so until a handler hears of a cancel.
 	DefaultHeartbeat = 10 * time.Second
 )
@@ -69,8 +70,9 @@ func WithDrain(d time.Duration) Option { return option(func(c *config) { c.drain
 // WithGrace is how long handlers have after the drain ended their contexts; then their tasks are handed back.
 func WithGrace(d time.Duration) Option { return option(func(c *config) { c.grace = d }) }
 
-// WithWait is how long a retain of an idle worker waits at the service for a task; at most queue.MaxWait. 0 makes the
-// worker poll once a second.
+// WithWait is how long a retain of an idle worker waits at the service for a task; at most queue.MaxWait. A stop lets it
+// end by itself: cut short, an answer on its way would be lost, and its tasks held until their leases are over. 0 makes
+// the worker poll once a second.
 func WithWait(d time.Duration) Option { return option(func(c *config) { c.wait = d }) }
 
 // WithHeartbeat is the longest time between heartbeats; they come at a third of the lease when that is sooner.

@@ -24,9 +24,10 @@ type run struct {
 	shared   *lane // of the queues without slots of their own; nil when there is none
 	ticks    *tickLoop
 
-	// base has the values of Run's context and never ends; takes ends with the stop, calls when all is over.
-	base, takes, calls context.Context
-	endTakes, endCalls context.CancelFunc
+	// base has the values of Run's context and never ends; takes ends with the stop, waits (for retains that wait at the
+	// service) with StopNow after it, calls when all is over.
+	base, takes, waits, calls    context.Context
+	endTakes, endWaits, endCalls context.CancelFunc
 
 	hurry   sync.Once
 	hurried chan struct{} // closed by StopNow
@@ -68,6 +69,7 @@ func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 	}
 	r.takes, r.endTakes = context.WithCancel(r.base)
 	r.calls, r.endCalls = context.WithCancel(r.base)
+	r.waits, r.endWaits = context.WithCancel(r.calls)
 	return r
 }
 
@@ -116,6 +118,13 @@ func (r *run) work(ctx context.Context) error {
 
 	<-ctx.Done()
 	r.stop()
+	keeper.Go(func() {
+		select {
+		case <-r.hurried:
+			r.endWaits()
+		case <-r.waits.Done():
+		}
+	})
 	if !r.settled(r.cfg.drain, r.hurried) {
 		r.interrupt()
 		r.settled(r.cfg.grace, nil)
@@ -125,6 +134,7 @@ func (r *run) work(ctx context.Context) error {
 	last := time.AfterFunc(flushTimeout, r.endCalls)
 	defer last.Stop()
 	r.retainers.Wait()
+	r.endWaits()
 	r.flushing.Wait()
 	endKeep()
 	keeper.Wait()

@@ -148,6 +148,37 @@ func TestStop(t *testing.T) {
 		})
 	})
 
+	t.Run("a retain that waits at the service is not cut short by a stop, only by a second one", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			w := newWorker(f)
+			w.Handle("mail", sleeper(0))
+			r := start(t, w)
+			pass(time.Second)
+			r.cancel()
+			pass(500 * time.Millisecond)
+			id := f.add("mail", 1)
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+			if rel := f.end(t, id); rel.Outcome != queue.OutcomeHandBack {
+				t.Errorf("ended %s", rel.Outcome)
+			}
+			r = start(t, w)
+			f.mu.Lock()
+			f.ready = nil
+			f.mu.Unlock()
+			pass(time.Second)
+			began := time.Now()
+			r.cancel()
+			synctest.Wait()
+			w.StopNow()
+			if err := r.stop(); err != nil || time.Since(began) != 0 {
+				t.Errorf("%v after %v", err, time.Since(began))
+			}
+		})
+	})
+
 	t.Run("a stop with the service gone ends in bounded time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()

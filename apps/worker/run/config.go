@@ -1,0 +1,257 @@
+package run
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pgqueue/pgqueue/apps/worker/execrun"
+	"github.com/pgqueue/pgqueue/apps/worker/httprun"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/worker"
+)
+
+// config is every setting.
+type config struct {
+	file        string
+	url         string
+	protocol    string
+	database    string
+	schema      string
+	background  bool
+	namespace   string
+	name        string
+	concurrency int
+	lease       time.Duration
+	drain       time.Duration
+	metricsAddr string
+	logLevel    string
+	logFormat   string
+
+	queues []string
+	job    job   // of queues
+	jobs   []job // what queues and the file come to
+}
+
+// job is how a queue is worked; in the file one entry of queues.
+type job struct {
+	Queue        string        `yaml:"queue"`
+	Exec         string        `yaml:"exec"`
+	HTTP         string        `yaml:"http"`
+	Concurrency  int           `yaml:"concurrency"`
+	Dir          string        `yaml:"dir"`
+	Env          []string      `yaml:"env"`
+	KillAfter    time.Duration `yaml:"kill-after"`
+	MaxOutput    int           `yaml:"max-output"`
+	Timeout      time.Duration `yaml:"timeout"`
+	Secret       []string      `yaml:"secret"`
+	Header       []string      `yaml:"header"`
+	AllowPrivate bool          `yaml:"allow-private"`
+}
+
+func (c *config) flags(f *pflag.FlagSet) {
+	f.StringVar(&c.file, "config", "", "YAML file of settings")
+	f.StringArrayVarP(&c.queues, "queue", "q", nil, "queue to work (repeatable)")
+	f.StringVar(&c.job.Exec, "exec", "", "command to run for each task: payload on stdin, result on stdout; exit 75 = try later, 100 = failed for good")
+	f.StringVar(&c.job.HTTP, "http", "", "URL to post each task to: 2xx = done, 429 and 503 = try later, other 4xx = failed for good")
+
+	f.StringVar(&c.url, "url", "http://localhost:8080/api", "address of the server")
+	f.StringVar(&c.protocol, "protocol", "rest", "how to speak with it: rest or connect (whose address has no /api)")
+	f.StringVar(&c.database, "database", "", "PostgreSQL to work on directly, instead of a server")
+	f.StringVar(&c.schema, "schema", "pgqueue", "schema of pgqueue in the database")
+	f.BoolVar(&c.background, "background", true, "with --database, do background work too (promote, rescue, prune, ticks)")
+	f.StringVar(&c.namespace, "namespace", queue.DefaultNamespace, "namespace of the queues")
+
+	f.StringVar(&c.name, "name", "", "name of this worker (default: host, process id and some letters)")
+	f.IntVarP(&c.concurrency, "concurrency", "c", 10, "most tasks at once, over all queues without slots of their own")
+	f.DurationVar(&c.lease, "lease", 0, "lease of retained tasks (default: the queue's)")
+	f.DurationVar(&c.drain, "drain-time", worker.DefaultDrain, "time that running tasks have to end after SIGTERM")
+
+	f.StringVar(&c.job.Dir, "dir", "", "exec: working directory")
+	f.StringArrayVar(&c.job.Env, "env", nil, "exec: variable of the environment to pass (repeatable; default: all but PGQUEUE_…)")
+	f.DurationVar(&c.job.KillAfter, "kill-after", execrun.DefaultKillAfter, "exec: time between SIGTERM and SIGKILL")
+	f.IntVar(&c.job.MaxOutput, "max-output", execrun.DefaultMaxOutput, "most bytes kept of a command's output or an answer's body")
+	f.DurationVar(&c.job.Timeout, "timeout", httprun.DefaultTimeout, "http: time for one request")
+	f.StringArrayVar(&c.job.Secret, "secret", nil, "http: Standard Webhooks secret that signs, whsec_… (repeatable, to rotate)")
+	f.StringArrayVar(&c.job.Header, "header", nil, "http: header to add, as 'Authorization: Bearer …' (repeatable)")
+	f.BoolVar(&c.job.AllowPrivate, "allow-private", false, "http: allow addresses that are not public")
+
+	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
+	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
+}
+
+// load fills in what the flags leave open from the environment and the file, and checks all of it.
+func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) error {
+	set := map[string]bool{}
+	f.VisitAll(func(fl *pflag.Flag) { set[fl.Name] = fl.Changed })
+	if err := fromEnv(f, set, getenv); err != nil {
+		return err
+	}
+	entries, err := c.fromFile(f, set)
+	if err != nil {
+		return err
+	}
+	for _, name := range c.queues {
+		j := c.job
+		j.Queue = name
+		c.jobs = append(c.jobs, j)
+	}
+	for i, e := range entries {
+		j, err := c.entry(e)
+		if err != nil {
+			return fmt.Errorf("%s: queues[%d]: %w", c.file, i, err)
+		}
+		c.jobs = append(c.jobs, j)
+	}
+	return c.check()
+}
+
+// fromEnv sets flags from PGQUEUE_WORKER_… and PGQUEUE_….
+func fromEnv(f *pflag.FlagSet, set map[string]bool, getenv func(string) (string, bool)) (err error) {
+	f.VisitAll(func(fl *pflag.Flag) {
+		if set[fl.Name] || fl.Name == "help" || fl.Name == "version" || err != nil {
+			return
+		}
+		name := strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		for _, key := range []string{"PGQUEUE_WORKER_" + name, "PGQUEUE_" + name} {
+			v, ok := getenv(key)
+			if !ok || v == "" {
+				continue
+			}
+			set[fl.Name] = true
+			if list, ok := fl.Value.(pflag.SliceValue); ok {
+				parts := strings.Split(v, ",")
+				for i := range parts {
+					parts[i] = strings.TrimSpace(parts[i])
+				}
+				err = list.Replace(parts)
+			} else {
+				err = fl.Value.Set(v)
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", key, err)
+			}
+			return
+		}
+	})
+	return err
+}
+
+// fromFile sets flags from the file, and returns its entries of queues.
+func (c *config) fromFile(f *pflag.FlagSet, set map[string]bool) ([]map[string]yaml.Node, error) {
+	if c.file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(c.file)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Queues   []map[string]yaml.Node `yaml:"queues"`
+		Settings map[string]yaml.Node   `yaml:",inline"`
+	}
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.file, err)
+	}
+	for key, node := range doc.Settings {
+		fl := f.Lookup(dashed(key))
+		if fl == nil || fl.Name == "config" || fl.Name == "help" || fl.Name == "version" {
+			return nil, fmt.Errorf("%s: no setting is called %q", c.file, key)
+		}
+		if set[fl.Name] {
+			continue
+		}
+		if list, ok := fl.Value.(pflag.SliceValue); ok {
+			var values []string
+			if node.Kind == yaml.ScalarNode {
+				values = []string{node.Value}
+			} else if err := node.Decode(&values); err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", c.file, key, err)
+			}
+			err = list.Replace(values)
+		} else {
+			err = fl.Value.Set(node.Value)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", c.file, key, err)
+		}
+	}
+	return doc.Queues, nil
+}
+
+func dashed(key string) string { return strings.ReplaceAll(key, "_", "-") }
+
+// entry is the job of an entry of queues: what it does not say is as for the others.
+func (c *config) entry(e map[string]yaml.Node) (job, error) {
+	j := c.job
+	named := map[string]yaml.Node{}
+	for key, node := range e {
+		named[dashed(key)] = node
+	}
+	if _, ok := named["exec"]; ok {
+		j.HTTP = ""
+	}
+	if _, ok := named["http"]; ok {
+		j.Exec = ""
+	}
+	b, err := yaml.Marshal(named)
+	if err != nil {
+		return j, err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(&j); err != nil && !errors.Is(err, io.EOF) {
+		return j, err
+	}
+	return j, nil
+}
+
+func (c *config) check() error {
+	if len(c.jobs) == 0 {
+		return errors.New("name a queue: --queue mail")
+	}
+	for _, j := range c.jobs {
+		if (j.Exec == "") == (j.HTTP == "") {
+			return fmt.Errorf("queue %s: give either --exec or --http", j.Queue)
+		}
+	}
+	if !slices.Contains([]string{"rest", "connect"}, c.protocol) {
+		return fmt.Errorf("protocol %q is none of rest, connect", c.protocol)
+	}
+	return nil
+}
+
+// handler is what works the queue of j.
+func (j job) handler(version string, slots int) (worker.Handler, func(), error) {
+	if j.Exec != "" {
+		return &execrun.Command{
+			Line: j.Exec, Dir: j.Dir, Env: j.Env, KillAfter: j.KillAfter, MaxOutput: j.MaxOutput,
+		}, func() {}, nil
+	}
+	header := http.Header{}
+	for _, h := range j.Header {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok || strings.TrimSpace(name) == "" {
+			return nil, nil, fmt.Errorf("queue %s: header: write 'Name: value'", j.Queue)
+		}
+		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	p, err := httprun.New(httprun.Config{
+		URL: j.HTTP, Secrets: j.Secret, Header: header, Timeout: j.Timeout, MaxResponse: j.MaxOutput,
+		Connections: slots, AllowPrivate: j.AllowPrivate, UserAgent: "pgqueue-worker/" + version,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("queue %s: %w", j.Queue, err)
+	}
+	return p, p.Close, nil
+}

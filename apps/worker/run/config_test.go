@@ -1,0 +1,135 @@
+package run
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// load is what flags, environment and file come to.
+func load(t *testing.T, args []string, env map[string]string, file string) (*config, error) {
+	t.Helper()
+	if file != "" {
+		name := filepath.Join(t.TempDir(), "worker.yaml")
+		if err := os.WriteFile(name, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", name)
+	}
+	c := &config{}
+	f := pflag.NewFlagSet("x", pflag.ContinueOnError)
+	c.flags(f)
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return c, c.load(f, func(k string) (string, bool) { v, ok := env[k]; return v, ok })
+}
+
+func TestSettings(t *testing.T) {
+	t.Run("flags come before the environment, the environment before the file", func(t *testing.T) {
+		c, err := load(t, []string{"--concurrency", "3"}, map[string]string{
+			"PGQUEUE_WORKER_CONCURRENCY": "4", "PGQUEUE_WORKER_NAMESPACE": "own", "PGQUEUE_NAMESPACE": "all",
+			"PGQUEUE_DRAIN_TIME": "7s", "PGQUEUE_WORKER_SECRET": "a, b", "PGQUEUE_URL": "http://env/api",
+		}, `
+concurrency: 5
+namespace: file
+drain_time: 9s
+lease: 90s
+queue: [mail, sms]
+exec: ./send.sh
+env: PATH
+url: http://file/api
+`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.concurrency != 3 || c.namespace != "own" || c.drain != 7*time.Second || c.lease != 90*time.Second || c.url != "http://env/api" {
+			t.Errorf("%+v", c)
+		}
+		if len(c.jobs) != 2 || c.jobs[1].Queue != "sms" || c.jobs[0].Exec != "./send.sh" || c.jobs[0].Env[0] != "PATH" {
+			t.Errorf("%+v", c.jobs)
+		}
+		if s := c.job.Secret; len(s) != 2 || s[1] != "b" {
+			t.Errorf("%q", s)
+		}
+	})
+
+	t.Run("an entry of queues has what it says, and the rest as the others", func(t *testing.T) {
+		c, err := load(t, []string{"-q", "mail", "--exec", "./all.sh", "--timeout", "5s"}, nil, `
+queues:
+  - queue: hooks
+    http: https://example.com/
+    concurrency: 4
+    allow_private: true
+  - {queue: sms, kill-after: 1s, env: []}
+`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.jobs) != 3 {
+			t.Fatalf("%+v", c.jobs)
+		}
+		if h := c.jobs[1]; h.Exec != "" || h.HTTP != "https://example.com/" || h.Concurrency != 4 || !h.AllowPrivate || h.Timeout != 5*time.Second {
+			t.Errorf("%+v", h)
+		}
+		if s := c.jobs[2]; s.Exec != "./all.sh" || s.KillAfter != time.Second || s.Env == nil || s.AllowPrivate {
+			t.Errorf("%+v", s)
+		}
+	})
+
+	for name, c := range map[string]struct {
+		args []string
+		env  map[string]string
+		file string
+	}{
+		"no queue":                     {args: []string{"--exec", "x"}},
+		"nothing to run":               {args: []string{"-q", "mail"}},
+		"both exec and http":           {args: []string{"-q", "mail", "--exec", "x", "--http", "http://x"}},
+		"an unknown protocol":          {args: []string{"-q", "mail", "--exec", "x", "--protocol", "smtp"}},
+		"a bad variable":               {args: []string{"-q", "mail", "--exec", "x"}, env: map[string]string{"PGQUEUE_WORKER_LEASE": "soon"}},
+		"an unknown key of the file":   {args: []string{"-q", "mail", "--exec", "x"}, file: "concurency: 4"},
+		"an unknown key of an entry":   {file: "queues: [{queue: mail, exec: x, concurency: 3}]"},
+		"a file that is no YAML":       {file: "{"},
+		"a bad duration in the file":   {args: []string{"-q", "mail", "--exec", "x"}, file: "lease: soon"},
+		"a file that names a file":     {args: []string{"-q", "mail", "--exec", "x"}, file: "config: other.yaml"},
+		"a list where one value is to": {args: []string{"-q", "mail", "--exec", "x"}, file: "lease: [1s]"},
+	} {
+		t.Run(name+" is refused", func(t *testing.T) {
+			if c, err := load(t, c.args, c.env, c.file); err == nil {
+				t.Errorf("taken: %+v", c)
+			}
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"--nonsense"}, {"stray", "-q", "mail", "--exec", "x"}, {"-q", "mail", "--exec", "x", "--log-level", "loud"},
+		{"-q", "mail", "--http", "http://x", "--secret", "short"}, {"-q", "mail", "--http", "http://x", "--header", "x"},
+		{"-q", "mail", "--http", "no-url"},
+	} {
+		t.Run("exit code 2: "+strings.Join(args, " "), func(t *testing.T) {
+			if code := Main("test", args, io.Discard, io.Discard); code != exitUsage {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+	t.Run("exit code 1 when the database cannot be reached", func(t *testing.T) {
+		if code := Main("test", []string{"-q", "mail", "--exec", "x", "--database", "postgres://127.0.0.1:1/x?connect_timeout=2"}, io.Discard, io.Discard); code != exitFailed {
+			t.Errorf("exit code %d", code)
+		}
+	})
+	t.Run("help and version are told on standard output", func(t *testing.T) {
+		for _, arg := range []string{"--help", "--version"} {
+			var out strings.Builder
+			if code := Main("v1.2.3", []string{arg}, &out, io.Discard); code != exitDone || !strings.Contains(out.String(), "pgqueue-worker") {
+				t.Errorf("%s: exit code %d\n%s", arg, code, out.String())
+			}
+		}
+	})
+}

@@ -1,0 +1,92 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// probeAge is how long an answer of /readyz counts, probeTimeout how long it may take.
+const (
+	probeAge     = time.Second
+	probeTimeout = 2 * time.Second
+)
+
+// probes serves /livez, /readyz and /metrics.
+type probes struct {
+	svc      queue.Scoped
+	draining atomic.Bool
+
+	mu    sync.Mutex
+	asked time.Time
+	last  error
+}
+
+// ready reports why the worker cannot work now; nil when it can.
+func (p *probes) ready(ctx context.Context) error {
+	if p.draining.Load() {
+		return errors.New("draining")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.asked) < probeAge {
+		return p.last
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, p.last = p.svc.ListNamespaces(ctx)
+	p.asked = time.Now()
+	return p.last
+}
+
+func (p *probes) handler(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { answer(w, p.ready(r.Context())) })
+	mux.Handle("GET /metrics", metrics)
+	return mux
+}
+
+func answer(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(err.Error() + "\n"))
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// serve serves h at addr until the function that it returns is called.
+func serve(ctx context.Context, addr string, h http.Handler, log *slog.Logger) (func(), error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("metrics are no longer served", "err", err)
+		}
+	})
+	log.Info("serving /livez, /readyz and /metrics", "addr", l.Addr().String())
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if s.Shutdown(ctx) != nil {
+			_ = s.Close()
+		}
+		served.Wait()
+	}, nil
+}

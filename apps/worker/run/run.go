@@ -1,0 +1,163 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/adapters/telemetry"
+	"github.com/pgqueue/pgqueue/domain/worker"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is an error of the command line or the settings.
+type usageError struct{ error }
+
+// Main is the program with args: it returns its exit code. SIGTERM and SIGINT stop it.
+func Main(version string, args []string, stdout, stderr io.Writer) int {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(signals)
+	cmd := newCommand(version, stderr, os.LookupEnv, signals)
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.Execute()
+	if err == nil {
+		return exitDone
+	}
+	_, _ = fmt.Fprintln(stderr, "pgqueue-worker:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func newCommand(version string, stderr io.Writer, getenv func(string) (string, bool), signals <-chan os.Signal) *cobra.Command {
+	c := &config{}
+	cmd := &cobra.Command{
+		Use:   "pgqueue-worker --queue NAME (--exec COMMAND | --http URL)",
+		Short: "Work the tasks of queues by running a command or calling an URL for each",
+		Example: `  pgqueue-worker --queue mail --exec './send.sh' -c 4
+  pgqueue-worker --queue hooks --http https://example.com/hook --secret whsec_…
+  pgqueue-worker --database postgres://localhost/app --config worker.yaml`,
+		Version: version, SilenceUsage: true, SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unexpected %q; see --help", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.load(cmd.Flags(), getenv); err != nil {
+				return usageError{err}
+			}
+			log, err := newLogger(c, stderr)
+			if err != nil {
+				return usageError{err}
+			}
+			return c.run(cmd.Context(), version, log, signals)
+		},
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.Flags().SortFlags = false
+	c.flags(cmd.Flags())
+	return cmd
+}
+
+func newLogger(c *config, w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", c.logLevel)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch c.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return nil, fmt.Errorf("log format %q is none of text, json", c.logFormat)
+}
+
+// run works until a signal, or the end of ctx.
+func (c *config) run(ctx context.Context, version string, log *slog.Logger, signals <-chan os.Signal) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	tel, err := telemetry.New(telemetry.WithVersion(version))
+	if err != nil {
+		return err
+	}
+	opts := []worker.Option{
+		worker.WithConcurrency(c.concurrency), worker.WithLease(c.lease), worker.WithDrain(c.drain),
+		worker.WithGrace(c.job.KillAfter + 2*time.Second), worker.WithLogger(log), worker.WithObserver(tel.Observer()),
+	}
+	if c.name != "" {
+		opts = append(opts, worker.WithName(c.name))
+	}
+	handlers := make([]worker.Handler, len(c.jobs))
+	for i, j := range c.jobs {
+		h, closeHandler, err := j.handler(version, max(j.Concurrency, c.concurrency))
+		if err != nil {
+			return usageError{err}
+		}
+		defer closeHandler()
+		handlers[i] = h
+	}
+	svc, closeService, err := open(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer closeService()
+	w := worker.New(svc, opts...)
+	w.Use(tel.Middleware())
+	for i, j := range c.jobs {
+		w.Handle(j.Queue, handlers[i], worker.Concurrency(j.Concurrency))
+	}
+	p := &probes{svc: svc}
+	if c.metricsAddr != "" {
+		unserve, err := serve(ctx, c.metricsAddr, p.handler(tel.Handler()), log)
+		if err != nil {
+			return err
+		}
+		defer unserve()
+	}
+
+	done := make(chan struct{})
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer close(done)
+	watch.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			case s := <-signals:
+				p.draining.Store(true)
+				log.Info("stopping", "signal", s.String(), "drain", n == 0)
+				if stop(); n > 0 {
+					w.StopNow()
+				}
+			}
+		}
+	})
+	log.Info("working", "name", w.Name(), "queues", len(c.jobs), "at", c.describe(), "namespace", c.namespace)
+	err = w.Run(ctx)
+	log.Info("stopped")
+	return err
+}

@@ -1,0 +1,398 @@
+//go:build unix
+
+package run
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/domain/manager"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
+	"github.com/pgqueue/pgqueue/transport/connect/connectserver"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver"
+)
+
+// asProgram makes the test's binary be the program: so the tests have a real process.
+const asProgram = "RUN_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(Main("test", os.Args[1:], os.Stdout, os.Stderr))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// server is a manager over the memory store, served over REST at /api and over Connect beside it.
+func server(t *testing.T) (*manager.Manager, string) {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	m, err := manager.New(memory.New(), manager.WithLogger(quiet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	background.Go(func() { _ = m.Run(ctx) })
+	r, err := restserver.New(restserver.Config{Service: m, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := connectserver.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	c.Mount(mux)
+	mux.Handle("/", r)
+	s := httptest.NewUnstartedServer(mux)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(func() {
+		cancel()
+		background.Wait()
+		if err := m.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return m, s.URL
+}
+
+func makeQueue(t *testing.T, m *manager.Manager, meta queue.QueueMeta) {
+	t.Helper()
+	if _, err := m.CreateQueue(t.Context(), meta); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makeTasks(t *testing.T, m *manager.Manager, name string, n int) []*queue.Task {
+	t.Helper()
+	batch := make([]queue.NewTask, n)
+	for i := range batch {
+		batch[i] = queue.NewTask{Queue: name, TaskMeta: queue.TaskMeta{Payload: fmt.Appendf(nil, `{"n":%d}`, i)}}
+	}
+	tasks, err := m.CreateTasks(t.Context(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tasks
+}
+
+// await returns a task as soon as it is finished.
+func await(t *testing.T, m *manager.Manager, id int64) *queue.Task {
+	t.Helper()
+	task, err := m.AwaitTask(t.Context(), id, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !task.Status.Finished() {
+		t.Fatalf("task %d is still %s", id, task.Status)
+	}
+	return task
+}
+
+// program is a running pgqueue-worker.
+type program struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	log chan string
+}
+
+func startProgram(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.Command(os.Args[0], args...), log: make(chan string, 10_000)}
+	p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	out, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var read sync.WaitGroup
+	read.Go(func() {
+		defer close(p.log)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			p.log <- s.Text()
+		}
+	})
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // unless it has ended
+		read.Wait()
+		if p.cmd.ProcessState == nil {
+			_ = p.cmd.Wait()
+		}
+		if t.Failed() {
+			for line := range p.log {
+				t.Log(line)
+			}
+		}
+	})
+	return p
+}
+
+// says waits for a line of the log that matches, and returns what its first group matched.
+func (p *program) says(pattern string) string {
+	p.t.Helper()
+	re := regexp.MustCompile(pattern)
+	over := time.After(20 * time.Second)
+	for {
+		select {
+		case line, ok := <-p.log:
+			if !ok {
+				p.t.Fatalf("it ended without saying %q", pattern)
+			}
+			if m := re.FindStringSubmatch(line); m != nil {
+				return m[len(m)-1]
+			}
+		case <-over:
+			p.t.Fatalf("it did not say %q", pattern)
+		}
+	}
+}
+
+// stop sends SIGTERM and returns the exit code.
+func (p *program) stop() int {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	p.says("msg=stopped")
+	for range p.log { // to the end: Wait closes the pipe
+	}
+	_ = p.cmd.Wait() // the exit code tells
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func TestProgram(t *testing.T) {
+	for _, protocol := range []string{"rest", "connect"} {
+		t.Run("works a queue over "+protocol, func(t *testing.T) {
+			m, url := server(t)
+			makeQueue(t, m, queue.QueueMeta{Name: "mail", RetryDelay: new(time.Duration)})
+			if protocol == "rest" {
+				url += "/api"
+			}
+			p := startProgram(t, "--url", url, "--protocol", protocol, "-q", "mail", "--name", "w1",
+				"--exec", `read -r p; echo "sending" >&2; echo "{\"got\":$p,\"id\":$PGQUEUE_TASK_ID}"; [ $PGQUEUE_ATTEMPT -gt 1 ] || exit 75`)
+			for i, task := range makeTasks(t, m, "mail", 3) {
+				done := await(t, m, task.ID)
+				want := fmt.Sprintf(`{"got":{"n":%d},"id":%d}`, i, task.ID)
+				if done.Status != queue.StatusReleased || string(done.Result) != want || done.Attempt != 2 || done.Worker != "w1" {
+					t.Errorf("%s %s after %d attempts by %q", done.Status, done.Result, done.Attempt, done.Worker)
+				}
+				full, err := m.GetTask(t.Context(), task.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(string(full.Progress), `"line":"sending"`) {
+					t.Errorf("progress %s", full.Progress)
+				}
+				if len(full.Errors) != 1 || !strings.Contains(string(full.Errors[0].Error), `"exit_code":75`) {
+					t.Errorf("errors %+v", full.Errors)
+				}
+			}
+			if code := p.stop(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+
+	t.Run("posts tasks to an URL", func(t *testing.T) {
+		m, url := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "hooks"})
+		var calls atomic.Int64
+		hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			calls.Add(1)
+			body, _ := io.ReadAll(r.Body)
+			if r.Header.Get("Webhook-Signature") == "" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			_, _ = w.Write(body)
+		}))
+		defer hook.Close()
+		p := startProgram(t, "--url", url+"/api", "-q", "hooks", "--http", hook.URL, "--allow-private",
+			"--secret", "whsec_MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0")
+		for i, task := range makeTasks(t, m, "hooks", 20) {
+			if done := await(t, m, task.ID); done.Status != queue.StatusReleased || string(done.Result) != fmt.Sprintf(`{"n":%d}`, i) {
+				t.Errorf("%s %s", done.Status, done.Result)
+			}
+		}
+		if code := p.stop(); code != 0 || calls.Load() != 20 {
+			t.Errorf("exit code %d, %d calls", code, calls.Load())
+		}
+	})
+
+	t.Run("is stopped under load: nothing is lost, nothing runs twice, no attempt is spent", func(t *testing.T) {
+		m, url := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "mail"})
+		dir := t.TempDir()
+		const n = 150
+		tasks := makeTasks(t, m, "mail", n)
+		run := func() *program {
+			return startProgram(t, "--url", url+"/api", "-q", "mail", "-c", "8", "--dir", dir,
+				"--exec", `echo $$ >> $PGQUEUE_TASK_ID; sleep 0.01`)
+		}
+		for range 3 { // stopped in the midst of it, again and again
+			p := run()
+			p.says("msg=working")
+			held(t, m)
+			if code := p.stop(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			for _, task := range queuetest.Created(t, m, "mail") {
+				if task.Status == queue.StatusRetained || task.Status == queue.StatusNew && task.Attempt != 0 {
+					t.Errorf("after a stop task %d is %s at attempt %d", task.ID, task.Status, task.Attempt)
+				}
+			}
+		}
+		p := run()
+		for _, task := range tasks {
+			if done := await(t, m, task.ID); done.Status != queue.StatusReleased || done.Attempt != 1 {
+				t.Errorf("task %d: %s at attempt %d", task.ID, done.Status, done.Attempt)
+			}
+			b, err := os.ReadFile(filepath.Join(dir, fmt.Sprint(task.ID)))
+			if err != nil || strings.Count(string(b), "\n") != 1 {
+				t.Errorf("task %d ran as %q (%v)", task.ID, b, err)
+			}
+		}
+		p.stop()
+	})
+
+	t.Run("a second signal ends the drain: what runs is stopped and handed back", func(t *testing.T) {
+		m, url := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "mail"})
+		id := makeTasks(t, m, "mail", 1)[0].ID
+		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--exec", `sleep 1000`)
+		held(t, m)
+		began := time.Now()
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		p.says("msg=stopping")
+		if code := p.stop(); code != 0 || time.Since(began) > 20*time.Second {
+			t.Errorf("exit code %d after %v", code, time.Since(began))
+		}
+		if task, err := m.GetTask(t.Context(), id); err != nil || task.Status != queue.StatusNew || task.Attempt != 0 || task.Retries != queue.DefaultRetries {
+			t.Errorf("%+v %v", task, err)
+		}
+	})
+
+	t.Run("a cancel stops the command and ends the task cancelled", func(t *testing.T) {
+		m, url := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "mail", Lease: new(2 * time.Second)})
+		id := makeTasks(t, m, "mail", 1)[0].ID
+		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--exec", `sleep 1000`)
+		held(t, m)
+		if _, err := m.CancelTasks(t.Context(), queue.Selection{IDs: []int64{id}}); err != nil {
+			t.Fatal(err)
+		}
+		if done := await(t, m, id); done.Status != queue.StatusCancelled || !strings.Contains(string(done.Result), "a cancel of the task was requested") {
+			t.Errorf("%s %s", done.Status, done.Result)
+		}
+		p.stop()
+	})
+
+	t.Run("a killed worker's tasks are worked by another when their lease is over", func(t *testing.T) {
+		m, url := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "mail", Lease: new(time.Second), RetryDelay: new(time.Duration)})
+		id := makeTasks(t, m, "mail", 1)[0].ID
+		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--exec", `sleep 1000`)
+		held(t, m)
+		if err := p.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		killed := time.Now()
+		startProgram(t, "--url", url+"/api", "-q", "mail", "--exec", `echo 2`)
+		done := await(t, m, id)
+		if done.Status != queue.StatusReleased || done.Attempt != 2 {
+			t.Errorf("%s at attempt %d", done.Status, done.Attempt)
+		}
+		if took := time.Since(killed); took > 6*time.Second {
+			t.Errorf("redelivered after %v with a lease of 1 s", took)
+		}
+	})
+
+	t.Run("tells how it is over HTTP", func(t *testing.T) {
+		m, url := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "mail"})
+		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--exec", "true", "--metrics-addr", "127.0.0.1:0")
+		addr := p.says(`addr=(\S+)`)
+		await(t, m, makeTasks(t, m, "mail", 1)[0].ID)
+		get := func(path string) (int, string) {
+			res, err := http.Get("http://" + addr + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			b, _ := io.ReadAll(res.Body)
+			return res.StatusCode, string(b)
+		}
+		for _, path := range []string{"/livez", "/readyz"} {
+			if code, body := get(path); code != 200 {
+				t.Errorf("%s: %d %s", path, code, body)
+			}
+		}
+		if code, body := get("/metrics"); code != 200 || !strings.Contains(body, "pgqueue_worker_") {
+			t.Errorf("/metrics: %d %.500s", code, body)
+		}
+		http.DefaultClient.CloseIdleConnections()
+		p.stop()
+	})
+
+	t.Run("is not ready without its server", func(t *testing.T) {
+		p := startProgram(t, "--url", "http://127.0.0.1:1/api", "-q", "mail", "--exec", "true", "--metrics-addr", "127.0.0.1:0")
+		addr := p.says(`addr=(\S+)`)
+		res, err := http.Get("http://" + addr + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("status %d", res.StatusCode)
+		}
+		http.DefaultClient.CloseIdleConnections()
+		p.says("cannot retain tasks")
+		if code := p.stop(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+}
+
+// held waits until some worker holds a task.
+func held(t *testing.T, m *manager.Manager) {
+	t.Helper()
+	for range 20_000 {
+		ws, err := m.ListWorkers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(ws) > 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("nobody holds a task")
+}

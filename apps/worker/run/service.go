@@ -1,0 +1,82 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/domain/manager"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+	"github.com/pgqueue/pgqueue/transport/rest/restclient"
+)
+
+// closeTimeout bounds closing what works on a database.
+const closeTimeout = 10 * time.Second
+
+// open is the service that the configuration names, and what closes it.
+func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func(), error) {
+	switch {
+	case c.database != "":
+		return openDatabase(ctx, c, log)
+	case c.protocol == "connect":
+		s, err := connectclient.New(c.url, connectclient.WithNamespace(c.namespace))
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, s.Close, nil
+	}
+	s, err := restclient.New(c.url, restclient.WithNamespace(c.namespace))
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, s.Close, nil
+}
+
+// openDatabase is the manager in process, with its background work.
+func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Service, closer func(), err error) {
+	store, err := postgres.Open(ctx, c.database, postgres.WithSchema(c.schema), postgres.WithLogger(log))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			store.Close()
+		}
+	}()
+	if err := store.Ping(ctx); err != nil {
+		return nil, nil, err
+	}
+	m, err := manager.New(store, manager.WithNamespace(c.namespace), manager.WithLogger(log), manager.WithBackgroundWork(c.background))
+	if err != nil {
+		return nil, nil, err
+	}
+	work, end := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	background.Go(func() {
+		if err := m.Run(work); err != nil {
+			log.Error("background work ended", "err", err)
+		}
+	})
+	return m, func() {
+		end()
+		background.Wait()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		if err := m.Close(ctx); err != nil {
+			log.Error("not all calls ended", "err", err)
+		}
+		store.Close()
+	}, nil
+}
+
+// describe names the service for the log, without what is secret in it.
+func (c *config) describe() string {
+	if c.database != "" {
+		return "database"
+	}
+	return fmt.Sprintf("%s (%s)", c.url, c.protocol)
+}
