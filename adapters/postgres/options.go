@@ -3,6 +3,8 @@ package postgres
 import (
 	"log/slog"
 	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // Option sets up a Store.
@@ -22,6 +24,7 @@ type options struct {
 	eventsStay   time.Duration
 	logger       *slog.Logger
 	noNotify     bool
+	maxPayload   int
 	partitionMin int64
 }
 
@@ -33,6 +36,7 @@ func defaults() options {
 		eventsStay:   time.Hour,
 		logger:       slog.New(slog.DiscardHandler),
 		partitionMin: 1 << 20,
+		maxPayload:   queue.DefaultMaxPayloadBytes,
 	}
 }
 
@@ -75,3 +79,6 @@ func WithLogger(l *slog.Logger) Option { return optionFunc(func(o *options) { o.
 func WithPartitionSize(ids int64) Option {
 	return optionFunc(func(o *options) { o.partitionMin = max(ids, 1000) })
 }
+
+// WithMaxPayloadBytes bounds payloads and results of InTx (default 1 MiB); elsewhere the manager checks them.
+func WithMaxPayloadBytes(n int) Option { return optionFunc(func(o *options) { o.maxPayload = n }) }

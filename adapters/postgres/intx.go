@@ -1,0 +1,161 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// InTx is the queue inside a transaction of the caller's: what it does happens when that transaction commits, together
+// with the caller's own writes, or not at all. Until then nobody sees it and nobody is woken by it.
+//
+// It is as safe for concurrent use as the pgx.Tx, that is: not. An error that the domain found (unknown queue, key
+// reused, lease lost) leaves the transaction usable; an error of PostgreSQL aborts it, as ever.
+type InTx struct {
+	store     *Store
+	tx        pgx.Tx
+	namespace string
+}
+
+var _ queue.Producer = (*InTx)(nil)
+
+// InTx binds the store to tx and a namespace ("" = default). The transaction must be on the store's database.
+func (s *Store) InTx(tx pgx.Tx, namespace string) (*InTx, error) {
+	if namespace == "" {
+		namespace = queue.DefaultNamespace
+	}
+	namespace, err := queue.NamespaceName(namespace)
+	if err != nil {
+		return nil, err
+	}
+	return &InTx{store: s, tx: tx, namespace: namespace}, nil
+}
+
+// CreateTask creates one task with the transaction. Errors as of queue.Producer.
+func (x *InTx) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
+	tasks, err := x.create(ctx, "create task", []queue.NewTask{{Queue: name, TaskMeta: meta}})
+	if err != nil {
+		return nil, err
+	}
+	return tasks[0], nil
+}
+
+// CreateTasks creates up to MaxBatch tasks with the transaction, all or none. Errors as of queue.Producer.
+func (x *InTx) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
+	return x.create(ctx, "create tasks", tasks)
+}
+
+// ReleaseTasks ends holds with the transaction and answers each in order: a task is completed exactly when the work it
+// stands for is committed. The leases' rows are locked until the transaction ends, so their heartbeats and rescues wait.
+func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	const op = "release tasks"
+	out := make([]queue.Released, len(releases))
+	sound := make([]queue.Release, 0, len(releases))
+	places := make([]int, 0, len(releases))
+	for i, r := range releases {
+		if err := r.Check(x.store.opt.maxPayload); err != nil {
+			out[i].Err = queue.WithOp("release task", err)
+			continue
+		}
+		sound, places = append(sound, r), append(places, i)
+	}
+	if len(sound) == 0 {
+		return out, nil
+	}
+	answers := make([]queue.Released, len(sound))
+	err := x.do(ctx, op, func(ctx context.Context, t *tx) ([]queue.Wake, error) {
+		m, err := x.store.release(ctx, t, x.namespace, sound, answers)
+		if err != nil {
+			return nil, err
+		}
+		return m.woken, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, at := range places {
+		out[at] = answers[i]
+	}
+	return out, nil
+}
+
+// Complete releases a retained task with success and creates the tasks that follow from it, with the transaction. task is
+// as the retain gave it; result is anything that queue.Marshal takes.
+func (x *InTx) Complete(ctx context.Context, task *queue.Task, result any, then ...queue.NewTask) (*queue.Task, error) {
+	const op = "complete task"
+	r := queue.Release{ID: task.ID, Outcome: queue.OutcomeSuccess}
+	if task.Lease != nil {
+		r.Token = task.Lease.Token
+	}
+	var err error
+	if r.Result, err = queue.Marshal(result); err != nil {
+		return nil, queue.WithOp(op, err)
+	}
+	out, err := x.ReleaseTasks(ctx, []queue.Release{r})
+	if err != nil {
+		return nil, err
+	}
+	if out[0].Err != nil {
+		return nil, queue.WithOp(op, out[0].Err)
+	}
+	if len(then) > 0 {
+		if _, err := x.CreateTasks(ctx, then); err != nil {
+			return nil, err
+		}
+	}
+	return out[0].Task, nil
+}
+
+func (x *InTx) create(ctx context.Context, op string, tasks []queue.NewTask) ([]*queue.Task, error) {
+	if err := queue.CheckInt("tasks", len(tasks), 1, queue.MaxBatch); err != nil {
+		return nil, queue.WithOp(op, err)
+	}
+	c := queue.Create{Namespace: x.namespace, Tasks: make([]queue.NewTask, len(tasks)), Atomic: true}
+	for i, n := range tasks {
+		var err error
+		if c.Tasks[i], err = n.Normalize(x.store.opt.maxPayload); err != nil {
+			return nil, queue.WithOp(op, queue.At(fmt.Sprintf("tasks[%d]", i), err))
+		}
+	}
+	var b *birth
+	write := func(ctx context.Context, t *tx) (woken []queue.Wake, err error) {
+		b, err = x.store.create(ctx, t, c)
+		return b.woken, err
+	}
+	err := x.do(ctx, op, write)
+	for needPartition(err) { // nothing was written yet; partitions are made on a connection of their own
+		if err := x.store.extend(ctx, b); err != nil {
+			return nil, err
+		}
+		err = x.do(ctx, op, write)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*queue.Task, len(b.out))
+	for i := range b.out {
+		out[i] = b.out[i].Task
+	}
+	return out, nil
+}
+
+// do runs a step in the caller's transaction. The hint to others leaves with its commit.
+func (x *InTx) do(ctx context.Context, op string, step func(context.Context, *tx) ([]queue.Wake, error)) error {
+	ctx, cancel := x.store.bound(ctx)
+	defer cancel()
+	t := &tx{on: x.tx, sql: x.store.sql, batch: &pgx.Batch{}}
+	woken, err := step(ctx, t)
+	if err != nil {
+		if needPartition(err) {
+			return err
+		}
+		return translate(op, err)
+	}
+	if len(woken) > 0 && !x.store.opt.noNotify {
+		t.queue("notify.send", x.store.channel(), payload(woken))
+	}
+	return translate(op, t.flush(ctx))
+}
