@@ -28,6 +28,7 @@ func Main(args []string, version string, stderr *os.File) int {
 			"Every flag has an environment variable, as PGQUEUE_ADDR; URL is PGQUEUE_DATABASE_URL.\n\nFlags:\n%s", fs.FlagUsages())
 	}
 	Flags(fs, &cfg)
+	fs.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "`namespace` of requests that name none")
 	LogFlags(fs, &lc)
 	showVersion := fs.Bool("version", false, "print the version and end")
 	fail := func(err error) int {

@@ -1,0 +1,12 @@
+// Command pgqueue runs a server and talks to one.
+package main
+
+import (
+	"os"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/root"
+)
+
+var version = "dev" // set by the build
+
+func main() { os.Exit(root.Main(os.Args[1:], version)) }

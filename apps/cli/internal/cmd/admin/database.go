@@ -1,0 +1,267 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// databaseCommands work on the database itself, not through a server.
+func databaseCommands(f *factory.Factory) []*cobra.Command {
+	return []*cobra.Command{newMigrate(f), newDoctor(f)}
+}
+
+// database is how to reach one.
+type database struct {
+	url       string
+	schema    string
+	listenURL string
+	pooler    bool
+}
+
+func (d *database) flags(fs *pflag.FlagSet) {
+	fs.StringVar(&d.url, "database-url", "", "`URL` of the database, postgres://…")
+	fs.StringVar(&d.schema, "schema", run.DefaultSchema, "database `schema` of the tables")
+	fs.BoolVar(&d.pooler, "pooler", false, "the URL leads through a transaction pooler such as pgbouncer")
+	fs.StringVar(&d.listenURL, "listen-url", "", "direct database `URL` for LISTEN, when the other leads through a pooler")
+}
+
+// open connects; the URL may be an argument too.
+func (d *database) open(ctx context.Context, args []string) (*postgres.Store, error) {
+	if len(args) > 0 {
+		d.url = args[0]
+	}
+	if d.url == "" {
+		return nil, cmdutil.Usage("the database's URL is needed: as an argument, --database-url or PGQUEUE_DATABASE_URL")
+	}
+	if err := (run.Config{URL: d.url, ListenURL: d.listenURL}).Validate(); err != nil {
+		return nil, err
+	}
+	opts := []postgres.Option{postgres.WithSchema(d.schema)}
+	if d.pooler {
+		opts = append(opts, postgres.WithPooler())
+	}
+	if d.listenURL != "" {
+		opts = append(opts, postgres.WithListenURL(d.listenURL))
+	}
+	return postgres.Open(ctx, d.url, opts...)
+}
+
+// migration is one on the wire.
+type migration struct {
+	Version   int       `json:"version"`
+	Name      string    `json:"name"`
+	State     string    `json:"state"`
+	AppliedAt time.Time `json:"applied_at,omitzero"`
+	Checksum  string    `json:"checksum"`
+}
+
+func newMigrate(f *factory.Factory) *cobra.Command {
+	var db database
+	cmd := &cobra.Command{
+		Use:   "migrate COMMAND",
+		Short: "Create, upgrade, check or remove the tables of a database",
+		Long: "Create, upgrade, check or remove the tables of a database. A server does migrate up at its start, unless\n" +
+			"it runs with --migrate=false.",
+		Example: "  pgqueue migrate status postgres://app@db.example.org/app\n  pgqueue migrate sql up | less",
+		GroupID: cmdutil.GroupServer,
+	}
+	db.flags(cmd.PersistentFlags())
+	show := func(all []postgres.Migration, none string) error {
+		p, err := f.Printer()
+		if err != nil {
+			return err
+		}
+		list := restapi.List[migration]{Count: int64(len(all))}
+		for _, m := range all {
+			list.Body = append(list.Body, migration{m.Version, m.Name, string(m.State), m.AppliedAt, m.Checksum})
+		}
+		return output.List(p, list, none, []output.Column[migration]{
+			{Head: "VERSION", Right: true, Cell: func(m migration) string { return strconv.Itoa(m.Version) }},
+			{Head: "NAME", Cell: func(m migration) string { return m.Name }},
+			{Head: "STATE", Cell: func(m migration) string { return m.State }},
+			{Head: "APPLIED", Cell: func(m migration) string { return output.Time(m.AppliedAt, f.Now()) }},
+			{Head: "CHECKSUM", Wide: true, Cell: func(m migration) string { return m.Checksum }},
+		})
+	}
+	// with makes a command that has the database.
+	with := func(c *cobra.Command, do func(ctx context.Context, s *postgres.Store) error) {
+		c.Args = cmdutil.Args(0, 1, "")
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			s, err := db.open(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			return do(cmd.Context(), s)
+		}
+		cmd.AddCommand(c)
+	}
+	dryRun, to := false, -1
+	opts := func() (o []postgres.MigrateOption) {
+		if dryRun {
+			o = append(o, postgres.DryRun())
+		}
+		return o
+	}
+	up := &cobra.Command{
+		Use: "up [URL]", Short: "Create the tables, or upgrade them to this program's version",
+		Example: "  pgqueue migrate up postgres://app@db.example.org/app --dry-run",
+	}
+	with(up, func(ctx context.Context, s *postgres.Store) error {
+		done, err := s.MigrateUp(ctx, opts()...)
+		if err != nil {
+			return err
+		}
+		return show(done, "nothing to do: the schema is of this program's version")
+	})
+	down := &cobra.Command{
+		Use: "down [URL]", Short: "Take the tables back to an older version; what newer ones kept is lost",
+		Example: "  pgqueue migrate down postgres://app@db.example.org/app --to 0",
+	}
+	with(down, func(ctx context.Context, s *postgres.Store) error {
+		if to < 0 {
+			return cmdutil.Usage("--to is needed: the version to go back to; 0 removes all tables and tasks")
+		}
+		done, err := s.MigrateDown(ctx, to, opts()...)
+		if err != nil {
+			return err
+		}
+		return show(done, "nothing to do")
+	})
+	for _, c := range []*cobra.Command{up, down} {
+		c.Flags().BoolVar(&dryRun, "dry-run", false, "tell what would be done, and change nothing")
+	}
+	down.Flags().IntVar(&to, "to", to, "go back to this `version`; 0 removes everything (needed)")
+	with(&cobra.Command{Use: "status [URL]", Short: "List the migrations of the program and of the database", Example: "  pgqueue migrate status -o json"},
+		func(ctx context.Context, s *postgres.Store) error {
+			all, err := s.MigrationStatus(ctx)
+			if err != nil {
+				return err
+			}
+			return show(all, "there are no migrations")
+		})
+	with(&cobra.Command{Use: "validate [URL]", Short: "Check that the database has this program's tables", Example: "  pgqueue migrate validate"},
+		func(ctx context.Context, s *postgres.Store) error {
+			if err := s.ValidateMigrations(ctx); err != nil {
+				return err
+			}
+			p, err := f.Printer()
+			if err == nil {
+				p.Done("the schema is of this program's version")
+			}
+			return err
+		})
+	cmd.AddCommand(newMigrateSQL(f, &db))
+	return cmd
+}
+
+func newMigrateSQL(f *factory.Factory, db *database) *cobra.Command {
+	return &cobra.Command{
+		Use: "sql up|down", Short: "Write what a migration runs, as a script for psql",
+		Long:    "Write what a migration runs on an empty database, or to remove everything, as a script for psql.",
+		Example: "  pgqueue migrate sql up >pgqueue.sql", Args: cmdutil.Args(1, 1, "up or down"), ValidArgs: []string{"up", "down"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] != "up" && args[0] != "down" {
+				return cmdutil.Usage("%q is none of up, down", args[0])
+			}
+			// A pool connects when it is asked to, and nobody asks.
+			pool, err := pgxpool.New(cmd.Context(), "postgres://localhost/pgqueue")
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			s, err := postgres.New(pool, postgres.WithSchema(db.schema))
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			_, err = fmt.Fprintln(f.IO.Out, strings.TrimRight(s.MigrationSQL(args[0] == "up"), "\n"))
+			return err
+		},
+	}
+}
+
+// finding is one on the wire.
+type finding struct {
+	Name   string `json:"name"`
+	Level  string `json:"level"`
+	Value  string `json:"value"`
+	Advice string `json:"advice,omitempty"`
+}
+
+func newDoctor(f *factory.Factory) *cobra.Command {
+	var db database
+	cmd := &cobra.Command{
+		Use:   "doctor [URL]",
+		Short: "Examine a database: settings, tables, clock, locks, LISTEN",
+		Long: "Examine a database and say what to do about what is found: settings, tables, clock, long transactions, dead rows,\n" +
+			"LISTEN through a pooler. It changes nothing. The exit code is 1 when something fails.",
+		Example: "  pgqueue doctor postgres://app@db.example.org/app\n  pgqueue doctor --jq '.body[] | select(.level != \"ok\")'",
+		GroupID: cmdutil.GroupServer,
+		Args:    cmdutil.Args(0, 1, ""),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := f.Printer()
+			if err != nil {
+				return err
+			}
+			s, err := db.open(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			found, err := s.Diagnose(cmd.Context())
+			if err != nil {
+				return err
+			}
+			bad := false
+			list := restapi.List[finding]{Count: int64(len(found))}
+			for _, x := range found {
+				bad = bad || x.Level == queue.LevelFail
+				list.Body = append(list.Body, finding{x.Name, string(x.Level), x.Value, x.Advice})
+			}
+			if err := output.List(p, list, "nothing was found", findingColumns()); err != nil {
+				return err
+			}
+			if bad {
+				return &cmdutil.Exit{Code: run.ExitFailed}
+			}
+			return nil
+		},
+	}
+	db.flags(cmd.Flags())
+	return cmd
+}
+
+func findingColumns() []output.Column[finding] {
+	return []output.Column[finding]{
+		{Head: "CHECK", Cell: func(x finding) string { return x.Name }},
+		{Head: "LEVEL", Cell: func(x finding) string { return x.Level }, Style: func(x finding) iostreams.Style {
+			switch queue.Level(x.Level) {
+			case queue.LevelFail:
+				return iostreams.Red
+			case queue.LevelWarn:
+				return iostreams.Yellow
+			case queue.LevelOK:
+			}
+			return iostreams.Green
+		}},
+		{Head: "FOUND", Cell: func(x finding) string { return output.Clean(x.Value) }},
+		{Head: "ADVICE", Cell: func(x finding) string { return output.Clean(x.Advice) }},
+	}
+}

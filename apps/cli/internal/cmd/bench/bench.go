@@ -1,0 +1,160 @@
+// Package bench has the command that measures a server from outside.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Commands is the command that measures.
+func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newBench(f)} }
+
+type options struct {
+	tasks, batch, parallel int
+	queue                  string
+}
+
+// Result is what was measured.
+type Result struct {
+	Tasks           int     `json:"tasks"`
+	Batch           int     `json:"batch"`
+	Parallel        int     `json:"parallel"`
+	CreateSeconds   float64 `json:"create_seconds"`
+	CreatePerSecond float64 `json:"create_per_second"`
+	WorkSeconds     float64 `json:"work_seconds"`
+	WorkPerSecond   float64 `json:"work_per_second"`
+}
+
+func newBench(f *factory.Factory) *cobra.Command {
+	o := options{tasks: 10_000, batch: 500, parallel: 4, queue: "pgqueue-bench"}
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure how fast a server takes and gives tasks",
+		Long: "Create tasks in a queue made for it, retain and release them all, and tell the rates. The queue is deleted\n" +
+			"afterwards. It measures this machine, the network and the server together.",
+		Example: "  pgqueue bench\n  pgqueue bench --tasks 100000 --batch 1000 --parallel 8",
+		GroupID: cmdutil.GroupOther,
+		Args:    cmdutil.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, c := range []struct {
+				flag    string
+				n, most int
+			}{{"--tasks", o.tasks, 10_000_000}, {"--batch", o.batch, queue.MaxBatch}, {"--parallel", o.parallel, 1000}} {
+				if err := queue.CheckInt(c.flag, c.n, 1, c.most); err != nil {
+					return err
+				}
+			}
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			r, err := o.run(cmd.Context(), svc)
+			if err != nil {
+				return err
+			}
+			return output.One(p, r, func() []output.Field {
+				return []output.Field{
+					{Name: "created", Value: fmt.Sprintf("%d tasks in %.2fs: %s", r.Tasks, r.CreateSeconds, output.Rate(r.CreatePerSecond))},
+					{Name: "worked", Value: fmt.Sprintf("%d tasks in %.2fs: %s", r.Tasks, r.WorkSeconds, output.Rate(r.WorkPerSecond))},
+				}
+			})
+		},
+	}
+	cmd.Flags().IntVar(&o.tasks, "tasks", o.tasks, "how many tasks")
+	cmd.Flags().IntVar(&o.batch, "batch", o.batch, "tasks in a call")
+	cmd.Flags().IntVar(&o.parallel, "parallel", o.parallel, "calls under way at once")
+	cmd.Flags().StringVar(&o.queue, "queue", o.queue, "`queue` to make for it; it must not be there yet")
+	return cmd
+}
+
+func (o options) run(ctx context.Context, svc queue.Service) (r Result, err error) {
+	if _, err := svc.CreateQueue(ctx, queue.QueueMeta{Name: o.queue}); err != nil {
+		return r, err
+	}
+	defer func() {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if _, gone := svc.DeleteQueue(clean, o.queue); err == nil {
+			err = gone
+		}
+	}()
+	r = Result{Tasks: o.tasks, Batch: o.batch, Parallel: o.parallel}
+	payload := []byte(`{"to":"somebody@example.org","subject":"a task of the benchmark"}`)
+	left := atomic.Int64{}
+	left.Store(int64(o.tasks))
+	r.CreateSeconds, err = o.each(ctx, func(ctx context.Context, _ int) (bool, error) {
+		end := left.Add(-int64(o.batch))
+		n := min(o.batch, o.batch+int(end))
+		if n <= 0 {
+			return false, nil
+		}
+		tasks := make([]queue.NewTask, n)
+		for i := range tasks {
+			tasks[i] = queue.NewTask{Queue: o.queue, TaskMeta: queue.TaskMeta{Payload: payload}}
+		}
+		_, err := svc.CreateTasks(ctx, tasks)
+		return true, err
+	})
+	if err != nil {
+		return r, err
+	}
+	left.Store(int64(o.tasks))
+	r.WorkSeconds, err = o.each(ctx, func(ctx context.Context, worker int) (bool, error) {
+		if left.Load() <= 0 {
+			return false, nil
+		}
+		held, err := svc.RetainTasks(ctx, queue.RetainRequest{
+			Worker: fmt.Sprintf("bench-%d", worker), Queues: []string{o.queue}, Limit: o.batch, Wait: time.Second,
+		})
+		if err != nil || len(held) == 0 {
+			return left.Load() > 0, err
+		}
+		releases := make([]queue.Release, len(held))
+		for i, t := range held {
+			releases[i] = queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeSuccess, Quiet: true}
+		}
+		out, err := svc.ReleaseTasks(ctx, releases)
+		if err != nil {
+			return false, err
+		}
+		for _, rel := range out {
+			if rel.Err != nil {
+				return false, rel.Err
+			}
+		}
+		return left.Add(-int64(len(held))) > 0, nil
+	})
+	r.CreatePerSecond = float64(o.tasks) / r.CreateSeconds
+	r.WorkPerSecond = float64(o.tasks) / r.WorkSeconds
+	return r, err
+}
+
+// each repeats step in parallel until it says that there is no more, and tells how many seconds that took.
+func (o options) each(ctx context.Context, step func(context.Context, int) (more bool, err error)) (float64, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for worker := range o.parallel {
+		wg.Go(func() {
+			for more := true; more && ctx.Err() == nil; {
+				var err error
+				if more, err = step(ctx, worker); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(begin).Seconds(), context.Cause(ctx)
+}

@@ -1,0 +1,270 @@
+// Package queues has the commands about queues and namespaces.
+package queues
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// Commands are the commands about queues and namespaces.
+func Commands(f *factory.Factory) []*cobra.Command {
+	all := []*cobra.Command{
+		newNamespaces(f), newList(f), newGet(f), newCreate(f), newUpdate(f), newDelete(f), newPause(f, true), newPause(f, false), newClean(f),
+	}
+	for _, c := range all {
+		c.GroupID = cmdutil.GroupQueues
+	}
+	return all
+}
+
+func newNamespaces(f *factory.Factory) *cobra.Command {
+	return &cobra.Command{
+		Use:     "namespaces",
+		Short:   "List the namespaces",
+		Example: "  pgqueue namespaces\n  pgqueue namespaces --jq '.body[]'",
+		Args:    cmdutil.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			names, err := svc.ListNamespaces(ctx)
+			if err != nil {
+				return err
+			}
+			return output.List(p, restapi.ListOf(names), "no namespaces",
+				[]output.Column[string]{{Head: "NAMESPACE", Cell: func(s string) string { return s }}})
+		},
+	}
+}
+
+func dur(n int64) string { return output.Duration(time.Duration(n)) }
+
+// stay is how long finished tasks stay.
+func stay(q restapi.Queue) string { return output.Duration(q.Domain().FinishedStay()) }
+
+func columns(now time.Time) []output.Column[restapi.Queue] {
+	type row = restapi.Queue
+	return []output.Column[row]{
+		{Head: "QUEUE", Cell: func(q row) string { return q.Queue }, Style: func(row) iostreams.Style { return iostreams.Bold }},
+		{Head: "PAUSED", Cell: func(q row) string { return output.YesNo(q.Paused) }, Style: func(q row) iostreams.Style {
+			if q.Paused {
+				return iostreams.Yellow
+			}
+			return iostreams.Plain
+		}},
+		{Head: "TTL", Right: true, Cell: func(q row) string { return dur(q.TTL) }},
+		{Head: "RETRIES", Right: true, Cell: func(q row) string { return strconv.Itoa(q.Retries) }},
+		{Head: "DELAY", Right: true, Cell: func(q row) string { return dur(q.RetryDelay) }},
+		{Head: "BACKOFF", Cell: func(q row) string { return q.Backoff }},
+		{Head: "MAX-DELAY", Right: true, Wide: true, Cell: func(q row) string { return dur(q.RetryMaxDelay) }},
+		{Head: "LEASE", Right: true, Cell: func(q row) string { return dur(q.Lease) }},
+		{Head: "CONCURRENCY", Right: true, Cell: func(q row) string {
+			if q.Concurrency == 0 {
+				return "-"
+			}
+			return strconv.Itoa(q.Concurrency)
+		}},
+		{Head: "RETENTION", Right: true, Cell: stay},
+		{Head: "EVENTS", Wide: true, Cell: func(q row) string { return output.YesNo(q.Events) }},
+		{Head: "CREATED", Wide: true, Cell: func(q row) string { return output.Ago(q.CreatedAt, now) }},
+	}
+}
+
+func fields(q restapi.Queue, now time.Time) []output.Field {
+	concurrency := "no limit"
+	if q.Concurrency > 0 {
+		concurrency = strconv.Itoa(q.Concurrency)
+	}
+	paused := output.Field{Name: "paused", Value: output.YesNo(q.Paused)}
+	if q.Paused {
+		paused.Style = iostreams.Yellow
+	}
+	return []output.Field{
+		{Name: "queue", Value: q.Queue, Style: iostreams.Bold},
+		{Name: "namespace", Value: q.Namespace},
+		paused,
+		{Name: "ttl", Value: dur(q.TTL)},
+		{Name: "retries", Value: strconv.Itoa(q.Retries)},
+		{Name: "retry delay", Value: fmt.Sprintf("%s, %s, at most %s", dur(q.RetryDelay), q.Backoff, dur(q.RetryMaxDelay))},
+		{Name: "lease", Value: dur(q.Lease)},
+		{Name: "concurrency", Value: concurrency},
+		{Name: "retention", Value: stay(q)},
+		{Name: "events", Value: output.YesNo(q.Events)},
+		{Name: "created", Value: output.Time(q.CreatedAt, now)},
+		{Name: "updated", Value: output.Time(q.UpdatedAt, now)},
+	}
+}
+
+func show(f *factory.Factory, p *output.Printer, q *queue.Queue) error {
+	w := restapi.QueueOf(q)
+	return output.One(p, w, func() []output.Field { return fields(w, f.Now()) })
+}
+
+func newList(f *factory.Factory) *cobra.Command {
+	var page queue.Page
+	cmd := &cobra.Command{
+		Use:     "queues",
+		Short:   "List the queues and their policies",
+		Long:    "List the queues and their policies. How full they are is told by: pgqueue stats.",
+		Example: "  pgqueue queues\n  pgqueue queues -o wide\n  pgqueue queues --jq '.body[] | select(.paused) | .queue'",
+		Args:    cmdutil.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			got, err := svc.ListQueues(ctx, page)
+			if err != nil {
+				return err
+			}
+			list := restapi.List[restapi.Queue]{Count: got.Count}
+			for _, q := range got.Queues {
+				list.Body = append(list.Body, restapi.QueueOf(q))
+			}
+			return output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", columns(f.Now()))
+		},
+	}
+	cmd.Flags().IntVar(&page.Offset, "offset", 0, "skip this many")
+	cmd.Flags().IntVar(&page.Limit, "limit", 0, "show at most this many, up to 1000 (default 100)")
+	return cmd
+}
+
+// about makes a command about one queue that is named.
+func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Queue, error), done string) *cobra.Command {
+	cmd.Args = cmdutil.Args(1, 1, "a queue's name")
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cmdutil.First(cmdutil.QueueNames(f))
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		svc, p, err := f.Both()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := f.Call(cmd.Context())
+		defer cancel()
+		q, err := do(ctx, svc, args[0])
+		if err != nil {
+			return err
+		}
+		if done != "" {
+			p.Done("queue %s %s", q.Name, done)
+		}
+		return show(f, p, q)
+	}
+	return cmd
+}
+
+func newGet(f *factory.Factory) *cobra.Command {
+	return about(f, &cobra.Command{
+		Use: "queue NAME", Short: "Show a queue and its policy", Example: "  pgqueue queue mail\n  pgqueue queue mail --jq .retries",
+	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) { return svc.GetQueue(ctx, name) }, "")
+}
+
+// policy defines the flags of a queue's policy.
+func policy(cmd *cobra.Command, m *queue.QueueMeta) {
+	fs := cmd.Flags()
+	cmdutil.MaybeDuration(fs, &m.TTL, "ttl", "a task not finished this long after it became due expires; 0 = never")
+	cmdutil.MaybeInt(fs, &m.Retries, "retries", "retries after the first attempt; 0 = one attempt only")
+	cmdutil.MaybeDuration(fs, &m.RetryDelay, "retry-delay", "base of the delay between attempts")
+	cmdutil.MaybeText(fs, &m.Backoff, "backoff", "how the delay grows: exponential, linear or constant")
+	cmdutil.MaybeDuration(fs, &m.RetryMaxDelay, "retry-max-delay", "cap of the delay; 0 = none")
+	cmdutil.MaybeDuration(fs, &m.Lease, "lease", "how long a retained task is held without a heartbeat")
+	cmdutil.MaybeInt(fs, &m.Concurrency, "concurrency", "most tasks retained at once over all workers; 0 = no limit")
+	cmdutil.MaybeDuration(fs, &m.Retention, "retention", "how long finished tasks stay; 0 = the ttl if set, else 7d")
+	cmdutil.MaybeBool(fs, &m.Paused, "paused", "retain nothing from it")
+	cmdutil.MaybeBool(fs, &m.Events, "events", "keep the events of its tasks in the feed")
+	_ = cmd.RegisterFlagCompletionFunc("backoff", cmdutil.Fixed("exponential", "linear", "constant"))
+}
+
+func newCreate(f *factory.Factory) *cobra.Command {
+	var m queue.QueueMeta
+	cmd := about(f, &cobra.Command{
+		Use: "create-queue NAME", Short: "Create a queue",
+		Long:              "Create a queue. What is not said is the default: 3 retries, 2m delay, exponential, 5m lease, 7d retention.",
+		Example:           "  pgqueue create-queue mail\n  pgqueue create-queue mail --retries 2 --retry-delay 30s --ttl 7d --concurrency 10",
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
+		m.Name = name
+		return svc.CreateQueue(ctx, m)
+	}, "created")
+	policy(cmd, &m)
+	return cmd
+}
+
+func newUpdate(f *factory.Factory) *cobra.Command {
+	var m queue.QueueMeta
+	cmd := about(f, &cobra.Command{
+		Use: "update-queue NAME", Short: "Change what is named of a queue",
+		Example: "  pgqueue update-queue mail --lease 10m\n  pgqueue update-queue mail --ttl 0",
+	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
+		if m == (queue.QueueMeta{IfVersion: m.IfVersion}) {
+			return nil, cmdutil.Usage("nothing to change; see pgqueue update-queue --help")
+		}
+		return svc.UpdateQueue(ctx, name, m)
+	}, "updated")
+	policy(cmd, &m)
+	cmd.Flags().Int64Var(&m.IfVersion, "if-version", 0, "only if the queue has this `version`")
+	return cmd
+}
+
+func newDelete(f *factory.Factory) *cobra.Command {
+	return about(f, &cobra.Command{
+		Use: "delete-queue NAME", Short: "Delete a queue and its tasks", Example: "  pgqueue delete-queue mail",
+	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
+		return svc.DeleteQueue(ctx, name)
+	}, "deleted")
+}
+
+func newPause(f *factory.Factory, paused bool) *cobra.Command {
+	cmd, done := &cobra.Command{Use: "resume-queue NAME", Short: "Resume a paused queue", Example: "  pgqueue resume-queue mail"}, "resumed"
+	if paused {
+		cmd = &cobra.Command{
+			Use: "pause-queue NAME", Short: "Pause a queue: nothing is retained from it", Example: "  pgqueue pause-queue mail",
+		}
+		done = "paused"
+	}
+	return about(f, cmd, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
+		return svc.UpdateQueue(ctx, name, queue.QueueMeta{Paused: &paused})
+	}, done)
+}
+
+func newClean(f *factory.Factory) *cobra.Command {
+	return &cobra.Command{
+		Use:               "clean-queue NAME",
+		Short:             "Delete the finished tasks of a queue now",
+		Example:           "  pgqueue clean-queue mail",
+		Args:              cmdutil.Args(1, 1, "a queue's name"),
+		ValidArgsFunction: cmdutil.First(cmdutil.QueueNames(f)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			n, err := svc.CleanQueue(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if p.Human() {
+				p.Done("%d finished tasks deleted", n)
+				return nil
+			}
+			return p.Value(restapi.Count{Count: n})
+		},
+	}
+}

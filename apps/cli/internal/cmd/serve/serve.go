@@ -1,0 +1,79 @@
+// Package serve has the command that runs a server.
+package serve
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/server/run"
+)
+
+// Commands is the command that runs a server.
+func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newRun(f)} }
+
+func newRun(f *factory.Factory) *cobra.Command {
+	var cfg run.Config
+	var log run.LogConfig
+	cmd := &cobra.Command{
+		Use:   "run [URL]",
+		Short: "Run a server: REST, Connect RPC and background work",
+		Long: "Run a server: REST, Connect RPC and background work, on one port.\n\n" +
+			"With a URL (or PGQUEUE_DATABASE_URL) it works on that PostgreSQL. Without one it starts an embedded PostgreSQL\n" +
+			"that keeps its data between runs. A signal stops it gracefully, a second one at once.",
+		Example: "  pgqueue run\n" +
+			"  pgqueue run --addr :9000 --data-dir ./data\n" +
+			"  pgqueue run postgres://app@db.example.org/app --schema jobs",
+		GroupID:           cmdutil.GroupServer,
+		Args:              cmdutil.Args(0, 1, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if cfg.URL, err = run.DatabaseURL(args, f.Lookup); err != nil {
+				return err
+			}
+			if cfg.Log, err = log.Logger(f.IO.Err, f.IO.ErrTTY); err != nil {
+				return err
+			}
+			if ns := f.Settings.Namespace; ns != "" {
+				cfg.Namespace = ns
+			}
+			cfg.Version = f.Version
+			return run.UntilSignal(cmd.Context(), cfg, log.Level, func(s *run.Server) { next(f, s, cfg.Prefix) })
+		},
+	}
+	run.Flags(cmd.Flags(), &cfg)
+	run.LogFlags(cmd.Flags(), &log)
+	// These are flags of clients; a server has a namespace too.
+	return cmd
+}
+
+// next says in three lines what to type next.
+func next(f *factory.Factory, s *run.Server, prefix string) {
+	self := program()
+	at := ""
+	if url := strings.TrimRight(s.URL()+"/"+strings.Trim(prefix, "/"), "/"); url != factory.DefaultURL {
+		at = " --url " + url
+	}
+	for _, line := range []string{
+		self + " create-queue mail" + at,
+		self + " create-task mail --payload '{\"to\":\"a@b.c\"}'" + at,
+		self + " retain-task mail --worker w1" + at + f.IO.Paint(iostreams.Faint, "   # more: "+self+" --help, "+s.URL()+"/docs"),
+	} {
+		fmt.Fprintln(f.IO.Out, line)
+	}
+}
+
+// program is how whoever started this called it, as far as that is short enough to be typed again.
+func program() string {
+	name := "pgqueue"
+	if len(os.Args) > 0 && filepath.Base(os.Args[0]) == name {
+		name = os.Args[0]
+	}
+	return name
+}

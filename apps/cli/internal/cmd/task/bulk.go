@@ -1,0 +1,104 @@
+package task
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// bulk is one operation on many tasks.
+type bulk struct {
+	verb, done, short, long, example string
+	call                             func(queue.Tasks, context.Context, queue.Selection) (queue.Bulk, error)
+}
+
+var (
+	bulkCancel = bulk{
+		"cancel", "cancelled", "Cancel tasks by ids or filter",
+		"Waiting tasks end cancelled; the holders of tasks that are held are asked to stop.",
+		"  pgqueue cancel-task 42 43\n  pgqueue cancel-task --queue mail --status new --dry-run",
+		queue.Tasks.CancelTasks,
+	}
+	bulkRetry = bulk{
+		"retry", "made new", "Make finished tasks new again, by ids or filter",
+		"Finished tasks become new, with attempts from the start.",
+		"  pgqueue retry-task 42\n  pgqueue retry-task --queue mail --status failed",
+		queue.Tasks.RetryTasks,
+	}
+	bulkDelete = bulk{
+		"delete", "deleted", "Delete tasks that nobody holds, by ids or filter",
+		"Tasks that are held stay.",
+		"  pgqueue delete-task 42\n  pgqueue delete-task --queue mail --status released --created-before 2026-01-01 --dry-run",
+		queue.Tasks.DeleteTasks,
+	}
+)
+
+func newBulk(f *factory.Factory, b bulk) *cobra.Command {
+	var filter cmdutil.Filter
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:     b.verb + "-task [ID...]",
+		Short:   b.short,
+		Long:    b.short + ". " + b.long + "\nBy ids, or by a filter that names at least one thing; --dry-run counts and changes nothing.",
+		Example: b.example,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s := queue.Selection{DryRun: dryRun}
+			switch {
+			case len(args) == 0 && filter.Empty():
+				return cmdutil.Usage("ids or a filter are needed, as --queue or --status")
+			case len(args) > 0 && !filter.Empty():
+				return cmdutil.Usage("give ids or a filter, not both")
+			case len(args) > 0:
+				var err error
+				if s.IDs, err = cmdutil.IDs(args); err != nil {
+					return err
+				}
+			default:
+				df := filter.Domain()
+				s.Filter = &df
+			}
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			got, err := b.call(svc, cmd.Context(), s) // as long as it takes: it goes in steps
+			if err != nil {
+				return err
+			}
+			return tell(f, p, b, got, dryRun)
+		},
+	}
+	filter.Flags(f, cmd)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "count, and change nothing")
+	return cmd
+}
+
+// tell tells how it went; when not one of the ids was moved the exit code is that of the first error.
+func tell(f *factory.Factory, p *output.Printer, b bulk, got queue.Bulk, dryRun bool) error {
+	if !p.Human() {
+		if err := p.Value(restapi.BulkOf(got)); err != nil {
+			return err
+		}
+	} else if dryRun {
+		fmt.Fprintf(f.IO.Out, "%d tasks would be %s\n", got.Matched, b.done)
+	} else {
+		fmt.Fprintf(f.IO.Out, "%d tasks %s\n", got.Moved, b.done)
+	}
+	ids := slices.Sorted(maps.Keys(got.Errs))
+	for _, id := range ids {
+		fmt.Fprintf(f.IO.Err, "pgqueue: %s task: task %d: %s\n", b.verb, id, reason(got.Errs[id]))
+	}
+	if len(ids) > 0 {
+		return &cmdutil.Exit{Code: exitCode(got.Errs[ids[0]])}
+	}
+	return nil
+}

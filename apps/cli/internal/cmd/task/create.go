@@ -1,0 +1,140 @@
+package task
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+type createOptions struct {
+	queue    string
+	payload  string
+	at       time.Time
+	delay    time.Duration
+	priority int16
+	key      string
+	headers  []string
+}
+
+func newCreate(f *factory.Factory) *cobra.Command {
+	var o createOptions
+	cmd := &cobra.Command{
+		Use:   "create-task QUEUE",
+		Short: "Create a task, or one of each JSON value of stdin",
+		Long: "Create a task and show it.\n\n" +
+			"--payload takes JSON, @file or - for stdin. Where the file or stdin holds several JSON values, as NDJSON has one\n" +
+			"a line, each becomes the payload of a task: all of them or, when one is at fault, none; at most 10,000. For more,\n" +
+			"and for tasks with settings of their own, there is: pgqueue import.",
+		Example: "  pgqueue create-task mail --payload '{\"to\":\"a@b.c\"}'\n" +
+			"  pgqueue create-task mail --payload @mail.json --delay 1h30m --priority -5\n" +
+			"  pgqueue create-task mail --payload - <mails.ndjson\n" +
+			"  pgqueue create-task mail --key order-17 --delayed-at 2026-12-24T18:00:00Z",
+		Args:              cmdutil.Args(1, 1, "a queue"),
+		ValidArgsFunction: cmdutil.First(cmdutil.QueueNames(f)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.queue = args[0]
+			return o.run(cmd, f)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&o.payload, "payload", "", "the `payload`: JSON, @file, or - for stdin (default {})")
+	cmdutil.Time(fs, &o.at, "delayed-at", "keep it waiting until this `time`")
+	cmdutil.Duration(fs, &o.delay, "delay", "keep it waiting this long")
+	fs.Int16Var(&o.priority, "priority", 0, "smaller is first")
+	fs.StringVar(&o.key, "key", "", "idempotency `key`: the same key gives the task that is there")
+	fs.StringArrayVar(&o.headers, "header", nil, "a header, as `NAME=VALUE`; may be repeated")
+	return cmd
+}
+
+func (o *createOptions) run(cmd *cobra.Command, f *factory.Factory) error {
+	headers, err := cmdutil.Headers(o.headers)
+	if err != nil {
+		return err
+	}
+	payloads, err := o.payloads(f)
+	if err != nil {
+		return err
+	}
+	svc, p, err := f.Both()
+	if err != nil {
+		return err
+	}
+	meta := queue.TaskMeta{DelayedAt: o.at, Delay: o.delay, Priority: o.priority, Key: o.key, Headers: headers}
+	ctx, cancel := f.Call(cmd.Context())
+	defer cancel()
+	if len(payloads) == 1 {
+		meta.Payload = payloads[0]
+		t, err := svc.CreateTask(ctx, o.queue, meta)
+		if err != nil {
+			return err
+		}
+		if err := show(f, p, t); err != nil {
+			return err
+		}
+		if t.Replayed {
+			fmt.Fprintf(f.IO.Err, "the key had made task %d before\n", t.ID)
+		}
+		return nil
+	}
+	if o.key != "" {
+		return cmdutil.Usage("--key: one key cannot be for %d tasks; pgqueue import makes one for each", len(payloads))
+	}
+	tasks := make([]queue.NewTask, len(payloads))
+	for i := range payloads {
+		tasks[i] = queue.NewTask{Queue: o.queue, TaskMeta: meta}
+		tasks[i].Payload = payloads[i]
+	}
+	made, err := svc.CreateTasks(ctx, tasks)
+	if err != nil {
+		return err
+	}
+	if p.Human() {
+		p.Done("%d tasks created in %s: %d to %d", len(made), made[0].Queue, made[0].ID, made[len(made)-1].ID)
+		return nil
+	}
+	return output.List(p, restapi.ListOf(listOf(made)), "", nil)
+}
+
+// payloads reads what --payload names: one value, or as many as a file or stdin holds.
+func (o *createOptions) payloads(f *factory.Factory) ([]json.RawMessage, error) {
+	if o.payload == "" {
+		return []json.RawMessage{nil}, nil
+	}
+	if o.payload != "-" && !strings.HasPrefix(o.payload, "@") {
+		one, err := cmdutil.JSON(f, "--payload", o.payload)
+		return []json.RawMessage{one}, err
+	}
+	b, err := cmdutil.Input(f, "--payload", o.payload)
+	if err != nil {
+		return nil, err
+	}
+	var out []json.RawMessage
+	for dec := json.NewDecoder(bytes.NewReader(b)); ; {
+		var v json.RawMessage
+		err := dec.Decode(&v)
+		switch {
+		case errors.Is(err, io.EOF) && len(out) > 0:
+			return out, nil
+		case errors.Is(err, io.EOF):
+			return nil, cmdutil.Usage("--payload: %s holds nothing", o.payload)
+		case err != nil:
+			line := 1 + bytes.Count(b[:min(int(dec.InputOffset())+1, len(b))], []byte("\n"))
+			return nil, cmdutil.Usage("--payload: line %d: %v; nothing was created", line, err)
+		case len(out) == queue.MaxBatch:
+			return nil, cmdutil.Usage("--payload: more than %d values; use pgqueue import", queue.MaxBatch)
+		}
+		out = append(out, v)
+	}
+}

@@ -1,0 +1,18 @@
+package task
+
+import (
+	"errors"
+
+	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+func exitCode(err error) int { return run.ExitCode(err) }
+
+// reason is what an error says beyond its operation and subject.
+func reason(err error) string {
+	if e, ok := errors.AsType[*queue.Error](err); ok && e.Msg != "" {
+		return e.Msg
+	}
+	return err.Error()
+}

@@ -1,0 +1,228 @@
+// Package task has the commands about tasks.
+package task
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// Commands are the commands about tasks.
+func Commands(f *factory.Factory) []*cobra.Command {
+	all := []*cobra.Command{
+		newList(f), newGet(f), newCreate(f), newRetain(f), newComplete(f), newHeartbeat(f), newSnooze(f), newHandBack(f), newAwait(f),
+		newBulk(f, bulkCancel), newBulk(f, bulkRetry), newBulk(f, bulkDelete),
+	}
+	for _, c := range all {
+		c.GroupID = cmdutil.GroupTasks
+	}
+	return all
+}
+
+// columns of a list of tasks.
+func columns(now time.Time) []output.Column[restapi.Task] {
+	status := func(t restapi.Task) iostreams.Style { return output.StatusStyle(queue.Status(t.Status)) }
+	return []output.Column[restapi.Task]{
+		{Head: "ID", Right: true, Cell: func(t restapi.Task) string { return strconv.FormatInt(t.ID, 10) }},
+		{Head: "QUEUE", Cell: func(t restapi.Task) string { return t.Queue }},
+		{Head: "STATUS", Cell: func(t restapi.Task) string { return t.Status }, Style: status},
+		{Head: "ATTEMPT", Right: true, Cell: func(t restapi.Task) string { return strconv.Itoa(t.Attempt) }},
+		{Head: "RETRIES", Right: true, Wide: true, Cell: func(t restapi.Task) string { return strconv.Itoa(t.Retries) }},
+		{Head: "PRIORITY", Right: true, Wide: true, Cell: func(t restapi.Task) string { return strconv.Itoa(int(t.Priority)) }},
+		{Head: "WORKER", Cell: func(t restapi.Task) string { return output.Dash(t.Worker) }},
+		{Head: "CREATED", Cell: func(t restapi.Task) string { return output.Ago(t.CreatedAt, now) }},
+		{Head: "DUE", Cell: func(t restapi.Task) string { return due(t, now) }},
+		{Head: "STARTED", Wide: true, Cell: func(t restapi.Task) string { return output.Ago(t.StartedAt, now) }},
+		{Head: "FINISHED", Wide: true, Cell: func(t restapi.Task) string { return output.Ago(t.FinishedAt, now) }},
+		{Head: "KEY", Wide: true, Cell: func(t restapi.Task) string { return output.Dash(t.Key) }},
+		{Head: "RESULT", Wide: true, Cell: func(t restapi.Task) string { return output.Dash(string(t.Result)) }},
+		{Head: "PAYLOAD", Cell: func(t restapi.Task) string { return output.Clean(string(t.Payload)) }},
+	}
+}
+
+// due is when a waiting task may be retained.
+func due(t restapi.Task, now time.Time) string {
+	if !queue.Status(t.Status).Waiting() {
+		return "-"
+	}
+	if !t.DelayedAt.After(now) {
+		return "now"
+	}
+	return output.Ago(t.DelayedAt, now)
+}
+
+// fields of one task.
+func fields(t restapi.Task, now time.Time) []output.Field {
+	out := []output.Field{
+		{Name: "id", Value: strconv.FormatInt(t.ID, 10), Style: iostreams.Bold},
+		{Name: "queue", Value: t.Queue},
+		{Name: "namespace", Value: t.Namespace},
+		{Name: "status", Value: t.Status, Style: output.StatusStyle(queue.Status(t.Status))},
+		{Name: "attempt", Value: fmt.Sprintf("%d (%d retries left)", t.Attempt, t.Retries)},
+		{Name: "priority", Value: strconv.Itoa(int(t.Priority))},
+		{Name: "worker", Value: output.Clean(t.Worker)},
+		{Name: "key", Value: output.Clean(t.Key)},
+	}
+	for _, at := range []struct {
+		name string
+		t    time.Time
+	}{{"created", t.CreatedAt}, {"due", t.DelayedAt}, {"started", t.StartedAt}, {"finished", t.FinishedAt}, {"expires", t.DiesAt}} {
+		if !at.t.IsZero() {
+			out = append(out, output.Field{Name: at.name, Value: output.Time(at.t, now)})
+		}
+	}
+	if t.Lease != nil {
+		out = append(out,
+			output.Field{Name: "token", Value: strconv.FormatInt(t.Lease.Token, 10), Style: iostreams.Bold},
+			output.Field{Name: "lease", Value: "until " + output.Time(t.Lease.ExpiresAt, now)})
+	}
+	if t.CancelRequested {
+		out = append(out, output.Field{Name: "cancel", Value: "requested", Style: iostreams.Yellow})
+	}
+	out = append(out, output.Field{Name: "payload", Value: output.Pretty(t.Payload)})
+	if len(t.Headers) > 0 {
+		var lines []string
+		for _, k := range slices.Sorted(maps.Keys(t.Headers)) {
+			lines = append(lines, output.Clean(k)+": "+output.Clean(t.Headers[k]))
+		}
+		out = append(out, output.Field{Name: "headers", Value: strings.Join(lines, "\n")})
+	}
+	if len(t.Progress) > 0 {
+		out = append(out, output.Field{Name: "progress", Value: output.Pretty(t.Progress)})
+	}
+	if len(t.Result) > 0 {
+		out = append(out, output.Field{Name: "result", Value: output.Pretty(t.Result)})
+	}
+	for _, e := range t.Errors {
+		text := fmt.Sprintf("attempt %d, %s, %s: %s", e.Attempt, output.Time(e.At, now), output.Dash(e.Worker), output.Clean(string(e.Error)))
+		out = append(out, output.Field{Name: "error", Value: text, Style: iostreams.Red})
+	}
+	return out
+}
+
+func show(f *factory.Factory, p *output.Printer, t *queue.Task) error {
+	w := restapi.TaskOf(t)
+	return output.One(p, w, func() []output.Field { return fields(w, f.Now()) })
+}
+
+func listOf(tasks []*queue.Task) []restapi.Task {
+	out := make([]restapi.Task, len(tasks))
+	for i, t := range tasks {
+		out[i] = restapi.TaskOf(t)
+	}
+	return out
+}
+
+func newList(f *factory.Factory) *cobra.Command {
+	var filter cmdutil.Filter
+	var page queue.Page
+	cmd := &cobra.Command{
+		Use:   "tasks",
+		Short: "List tasks, newest first",
+		Example: "  pgqueue tasks --queue mail --status failed\n" +
+			"  pgqueue tasks --created-after 2026-01-02 -o wide\n" +
+			"  pgqueue tasks --limit 1000 --jq '.body[] | [.id, .status] | @tsv'",
+		Args: cmdutil.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			found, err := svc.ListTasks(ctx, queue.TaskQuery{TaskFilter: filter.Domain(), Page: page})
+			if err != nil {
+				return err
+			}
+			list := restapi.List[restapi.Task]{Count: found.Count, Body: listOf(found.Tasks), Next: found.Next}
+			if err := output.List(p, list, "no tasks", columns(f.Now())); err != nil {
+				return err
+			}
+			if p.Human() && found.Next != "" {
+				fmt.Fprintf(f.IO.Err, "%d of %d; the next page: --cursor %s\n", len(found.Tasks), found.Count, found.Next)
+			}
+			return nil
+		},
+	}
+	filter.Flags(f, cmd)
+	cmd.Flags().IntVar(&page.Offset, "offset", 0, "skip this many")
+	cmd.Flags().IntVar(&page.Limit, "limit", 0, "show at most this many, up to 1000 (default 100)")
+	cmd.Flags().StringVar(&page.Cursor, "cursor", "", "go on after the page that named this `cursor`")
+	return cmd
+}
+
+func newGet(f *factory.Factory) *cobra.Command {
+	return &cobra.Command{
+		Use:     "task ID",
+		Short:   "Show a task with its errors",
+		Example: "  pgqueue task 42\n  pgqueue task 42 -o yaml\n  pgqueue task 42 --jq .payload",
+		Args:    cmdutil.Args(1, 1, "a task id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := cmdutil.ID(args[0])
+			if err != nil {
+				return err
+			}
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			t, err := svc.GetTask(ctx, id)
+			if err != nil {
+				return err
+			}
+			return show(f, p, t)
+		},
+	}
+}
+
+func newAwait(f *factory.Factory) *cobra.Command {
+	wait := time.Minute
+	cmd := &cobra.Command{
+		Use:   "await-task ID",
+		Short: "Wait until a task is finished",
+		Long: "Wait until a task is finished and show it. The exit code is 0 when it was released, 1 when it failed, expired or was\n" +
+			"cancelled, and 3 when it was not finished in time.",
+		Example: "  pgqueue await-task 42 --wait 5m --jq .result",
+		Args:    cmdutil.Args(1, 1, "a task id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := cmdutil.ID(args[0])
+			if err != nil {
+				return err
+			}
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			t, err := svc.AwaitTask(cmd.Context(), id, wait)
+			if err != nil {
+				return err
+			}
+			if err := show(f, p, t); err != nil {
+				return err
+			}
+			switch {
+			case !t.Status.Finished():
+				return &cmdutil.Exit{Code: 3}
+			case t.Status != queue.StatusReleased:
+				return &cmdutil.Exit{Code: 1}
+			}
+			return nil
+		},
+	}
+	cmdutil.Duration(cmd.Flags(), &wait, "wait", "how long to wait, up to 10m")
+	return cmd
+}

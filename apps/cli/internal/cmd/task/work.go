@@ -1,0 +1,241 @@
+package task
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+func newRetain(f *factory.Factory) *cobra.Command {
+	var r queue.RetainRequest
+	cmd := &cobra.Command{
+		Use:   "retain-task [QUEUE...]",
+		Short: "Take tasks under a lease",
+		Long: "Take tasks that can be worked now, under a lease, from the queues named or from any. The token shown is needed to\n" +
+			"complete them. The exit code is 3 when there is none. With --limit the JSON is a list, else it is the task.",
+		Example: "  pgqueue retain-task mail --worker w1\n" +
+			"  pgqueue retain-task --worker w1 --wait 30s\n" +
+			"  pgqueue retain-task mail sms --worker w1 --limit 10 --jq '.body[].id'",
+		ValidArgsFunction: cmdutil.QueueNames(f),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if r.Worker == "" {
+				return cmdutil.Usage("--worker is needed: the name of who works the task")
+			}
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			r.Queues = args
+			tasks, err := svc.RetainTasks(cmd.Context(), r)
+			if err != nil {
+				return err
+			}
+			switch {
+			case len(tasks) == 0 && (p.Human() || !cmd.Flags().Changed("limit")):
+				return &queue.Error{Op: "retain task", Kind: queue.KindNotFound, Msg: "there is nothing to do"}
+			case cmd.Flags().Changed("limit"):
+				if err := output.List(p, restapi.ListOf(listOf(tasks)), "", heldColumns(f.Now())); err != nil {
+					return err
+				}
+				if len(tasks) == 0 {
+					return &cmdutil.Exit{Code: 3}
+				}
+				return nil
+			}
+			return show(f, p, tasks[0])
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&r.Worker, "worker", "", "`name` of who works it (needed)")
+	cmdutil.Duration(fs, &r.Wait, "wait", "wait this long for a task, up to 10m")
+	fs.IntVar(&r.Limit, "limit", 1, "take at most this many")
+	cmdutil.Duration(fs, &r.Lease, "lease", "hold it this long without a heartbeat (default: the queue's)")
+	return cmd
+}
+
+// heldColumns shows the token first: without it nothing can be completed.
+func heldColumns(now time.Time) []output.Column[restapi.Task] {
+	out := []output.Column[restapi.Task]{{Head: "TOKEN", Right: true, Cell: func(t restapi.Task) string {
+		if t.Lease == nil {
+			return "-"
+		}
+		return output.Number(t.Lease.Token)
+	}}}
+	return append(out, columns(now)...)
+}
+
+type completeOptions struct {
+	failure   string
+	result    string
+	token     int64
+	permanent bool
+	retryIn   time.Duration
+}
+
+func newComplete(f *factory.Factory) *cobra.Command {
+	var o completeOptions
+	cmd := &cobra.Command{
+		Use:   "complete-task ID",
+		Short: "End a task that is held: done, or failed with --error",
+		Long: "End a task that is held: done, with a --result, or failed, with an --error; then it is tried again while retries are\n" +
+			"left. Without --token it is ended whoever holds it; with it, only if that lease still holds (exit code 4).",
+		Example: "  pgqueue complete-task 42 --token 7 --result '{\"sent\":true}'\n" +
+			"  pgqueue complete-task 42 --error '{\"msg\":\"no route to host\"}' --retry-in 30s\n" +
+			"  pgqueue complete-task 42 --error '\"no such address\"' --permanent",
+		Args: cmdutil.Args(1, 1, "a task id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := o.release(cmd, f, args[0])
+			if err != nil {
+				return err
+			}
+			return release(cmd, f, r)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&o.failure, "error", "", "it failed with this `error`: JSON, @file, or - for stdin")
+	fs.StringVar(&o.result, "result", "", "its `result`: JSON, @file, or - for stdin")
+	fs.Int64Var(&o.token, "token", 0, "`token` of the lease")
+	fs.BoolVar(&o.permanent, "permanent", false, "with --error: do not try it again")
+	cmdutil.Duration(fs, &o.retryIn, "retry-in", "with --error: try it again after this instead of the backoff")
+	return cmd
+}
+
+func (o *completeOptions) release(cmd *cobra.Command, f *factory.Factory, arg string) (queue.Release, error) {
+	id, err := cmdutil.ID(arg)
+	r := queue.Release{ID: id, Token: o.token, Outcome: queue.OutcomeSuccess, Delay: o.retryIn}
+	if err != nil {
+		return r, err
+	}
+	failed := cmd.Flags().Changed("error")
+	switch {
+	case failed && o.result != "":
+		return r, cmdutil.Usage("give --error or --result, not both")
+	case !failed && (o.permanent || o.retryIn != 0):
+		return r, cmdutil.Usage("--permanent and --retry-in go with --error")
+	case o.permanent && o.retryIn != 0:
+		return r, cmdutil.Usage("give --permanent or --retry-in, not both")
+	case failed && o.failure == "":
+		return r, cmdutil.Usage(`--error: JSON is needed, as '{"msg":"no route to host"}'`)
+	case failed:
+		r.Outcome = queue.OutcomeFailure
+		if o.permanent {
+			r.Outcome = queue.OutcomePermanent
+		}
+		r.Result, err = cmdutil.JSON(f, "--error", o.failure)
+	default:
+		r.Result, err = cmdutil.JSON(f, "--result", o.result)
+	}
+	return r, err
+}
+
+func release(cmd *cobra.Command, f *factory.Factory, r queue.Release) error {
+	svc, p, err := f.Both()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := f.Call(cmd.Context())
+	defer cancel()
+	out, err := svc.ReleaseTasks(ctx, []queue.Release{r})
+	if err != nil {
+		return err
+	}
+	if out[0].Err != nil {
+		return out[0].Err
+	}
+	return show(f, p, out[0].Task)
+}
+
+func newSnooze(f *factory.Factory) *cobra.Command {
+	r := queue.Release{Outcome: queue.OutcomeSnooze}
+	cmd := &cobra.Command{
+		Use:     "snooze-task ID",
+		Short:   "Give a task that is held back for a while, at no cost of an attempt",
+		Example: "  pgqueue snooze-task 42 --token 7 --delay 10m",
+		Args:    cmdutil.Args(1, 1, "a task id"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if r.ID, err = cmdutil.ID(args[0]); err != nil {
+				return err
+			}
+			if r.Delay == 0 {
+				return cmdutil.Usage("--delay is needed: how long it is to wait")
+			}
+			return release(cmd, f, r)
+		},
+	}
+	cmd.Flags().Int64Var(&r.Token, "token", 0, "`token` of the lease")
+	cmdutil.Duration(cmd.Flags(), &r.Delay, "delay", "how long it waits (needed)")
+	return cmd
+}
+
+func newHandBack(f *factory.Factory) *cobra.Command {
+	r := queue.Release{Outcome: queue.OutcomeHandBack}
+	cmd := &cobra.Command{
+		Use:     "handback-task ID",
+		Short:   "Give a task that is held back unstarted, at no cost of an attempt",
+		Example: "  pgqueue handback-task 42 --token 7",
+		Args:    cmdutil.Args(1, 1, "a task id"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if r.ID, err = cmdutil.ID(args[0]); err != nil {
+				return err
+			}
+			return release(cmd, f, r)
+		},
+	}
+	cmd.Flags().Int64Var(&r.Token, "token", 0, "`token` of the lease")
+	return cmd
+}
+
+func newHeartbeat(f *factory.Factory) *cobra.Command {
+	var h queue.Heartbeat
+	var progress string
+	cmd := &cobra.Command{
+		Use:     "heartbeat-task ID",
+		Short:   "Extend the lease of a task, and report progress",
+		Example: "  pgqueue heartbeat-task 42 --token 7 --lease 10m --progress '{\"percent\":40}'",
+		Args:    cmdutil.Args(1, 1, "a task id"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if h.ID, err = cmdutil.ID(args[0]); err != nil {
+				return err
+			}
+			if h.Token == 0 {
+				return cmdutil.Usage("--token is needed: that of the lease")
+			}
+			var raw json.RawMessage
+			if raw, err = cmdutil.JSON(f, "--progress", progress); err != nil {
+				return err
+			}
+			h.Progress = raw
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			out, err := svc.HeartbeatTasks(ctx, []queue.Heartbeat{h})
+			if err != nil {
+				return err
+			}
+			if out[0].Err != nil {
+				return out[0].Err
+			}
+			return output.One(p, restapi.BeatOf(out[0]), func() []output.Field {
+				cancel := ""
+				if out[0].CancelRequested {
+					cancel = "requested: complete the task to end it"
+				}
+				return []output.Field{{Name: "lease", Value: "until " + output.Time(out[0].Lease.ExpiresAt, f.Now())}, {Name: "cancel", Value: cancel}}
+			})
+		},
+	}
+	cmd.Flags().Int64Var(&h.Token, "token", 0, "`token` of the lease (needed)")
+	cmdutil.Duration(cmd.Flags(), &h.Lease, "lease", "hold it this long from now on (default: the queue's)")
+	cmd.Flags().StringVar(&progress, "progress", "", "`progress` to keep with the task: JSON, @file, or -")
+	return cmd
+}

@@ -1,0 +1,363 @@
+// Package ticker has the commands about tickers.
+package ticker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// Commands are the commands about tickers.
+func Commands(f *factory.Factory) []*cobra.Command {
+	all := []*cobra.Command{
+		newList(f), newGet(f), newCreate(f), newUpdate(f), newDelete(f), newNext(f), newPreview(f), newRun(f), newTicks(f),
+	}
+	for _, c := range all {
+		c.GroupID = cmdutil.GroupTickers
+	}
+	return all
+}
+
+// schedule is a ticker's for people.
+func schedule(t restapi.Ticker) string {
+	if t.Cron == "" {
+		return "every " + output.Duration(time.Duration(t.Period))
+	}
+	if t.Timezone != "" {
+		return t.Cron + " " + t.Timezone
+	}
+	return t.Cron + " UTC"
+}
+
+func columns(now time.Time) []output.Column[restapi.Ticker] {
+	type row = restapi.Ticker
+	return []output.Column[row]{
+		{Head: "TICKER", Cell: func(t row) string { return t.Ticker }, Style: func(row) iostreams.Style { return iostreams.Bold }},
+		{Head: "SCHEDULE", Cell: schedule},
+		{Head: "QUEUE", Cell: func(t row) string { return output.Dash(t.Queue) }},
+		{Head: "PAUSED", Cell: func(t row) string { return output.YesNo(t.Paused) }},
+		{Head: "LAST", Cell: func(t row) string { return output.Ago(t.Timestamp, now) }},
+		{Head: "NEXT", Cell: func(t row) string { return output.Ago(t.NextAt, now) }},
+		{Head: "MISFIRE", Wide: true, Cell: func(t row) string { return t.Misfire }},
+		{Head: "OVERLAP", Wide: true, Cell: func(t row) string { return t.Overlap }},
+		{Head: "PAYLOAD", Cell: func(t row) string { return output.Clean(string(t.Payload)) }},
+	}
+}
+
+func show(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
+	w, now := restapi.TickerOf(t), f.Now()
+	return output.One(p, w, func() []output.Field {
+		misfire := w.Misfire
+		if w.Misfire == string(queue.MisfireAll) {
+			misfire = fmt.Sprintf("all, at most %d", w.MisfireLimit)
+		}
+		return []output.Field{
+			{Name: "ticker", Value: w.Ticker, Style: iostreams.Bold},
+			{Name: "namespace", Value: w.Namespace},
+			{Name: "schedule", Value: schedule(w)},
+			{Name: "queue", Value: output.Dash(w.Queue)},
+			{Name: "paused", Value: output.YesNo(w.Paused)},
+			{Name: "last", Value: output.Time(w.Timestamp, now)},
+			{Name: "next", Value: output.Time(w.NextAt, now)},
+			{Name: "misfire", Value: misfire},
+			{Name: "overlap", Value: w.Overlap},
+			{Name: "payload", Value: output.Pretty(w.Payload)},
+		}
+	})
+}
+
+func newList(f *factory.Factory) *cobra.Command {
+	var page queue.Page
+	cmd := &cobra.Command{
+		Use: "tickers", Short: "List the tickers",
+		Example: "  pgqueue tickers\n  pgqueue tickers --jq '.body[] | [.ticker, .next_at] | @tsv'",
+		Args:    cmdutil.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			got, err := svc.ListTickers(ctx, page)
+			if err != nil {
+				return err
+			}
+			list := restapi.List[restapi.Ticker]{Count: got.Count}
+			for _, t := range got.Tickers {
+				list.Body = append(list.Body, restapi.TickerOf(t))
+			}
+			return output.List(p, list, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", columns(f.Now()))
+		},
+	}
+	cmd.Flags().IntVar(&page.Offset, "offset", 0, "skip this many")
+	cmd.Flags().IntVar(&page.Limit, "limit", 0, "show at most this many, up to 1000 (default 100)")
+	return cmd
+}
+
+// about makes a command about one ticker that is named.
+func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Ticker, error), done string) *cobra.Command {
+	cmd.Args = cmdutil.Args(1, 1, "a ticker's name")
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cmdutil.First(cmdutil.TickerNames(f))
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		svc, p, err := f.Both()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := f.Call(cmd.Context())
+		defer cancel()
+		t, err := do(ctx, svc, args[0])
+		if err != nil {
+			return err
+		}
+		if done != "" {
+			p.Done("ticker %s %s", t.Name, done)
+		}
+		return show(f, p, t)
+	}
+	return cmd
+}
+
+func newGet(f *factory.Factory) *cobra.Command {
+	return about(f, &cobra.Command{Use: "ticker NAME", Short: "Show a ticker", Example: "  pgqueue ticker nightly"},
+		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) { return svc.GetTicker(ctx, name) }, "")
+}
+
+// settings of a ticker as flags.
+type settings struct {
+	meta    queue.TickerMeta
+	payload string
+}
+
+func (s *settings) flags(f *factory.Factory, cmd *cobra.Command) {
+	fs := cmd.Flags()
+	cmdutil.MaybeDuration(fs, &s.meta.Period, "period", "fire at this interval")
+	cmdutil.MaybeText(fs, &s.meta.Cron, "cron", "fire by this 5-field cron expression, or @hourly and the like")
+	cmdutil.MaybeText(fs, &s.meta.Timezone, "timezone", "IANA name of the cron expression's zone, as Europe/Berlin (default UTC)")
+	cmdutil.MaybeText(fs, &s.meta.Queue, "queue", "make each tick a task of this queue; empty = ticks go to listeners")
+	fs.StringVar(&s.payload, "payload", "", "`payload` of each tick: JSON, @file, or - for stdin")
+	cmdutil.MaybeText(fs, &s.meta.Misfire, "misfire", "after a downtime: skip, once or all")
+	cmdutil.MaybeInt(fs, &s.meta.MisfireLimit, "misfire-limit", "with --misfire all: at most this many")
+	cmdutil.MaybeText(fs, &s.meta.Overlap, "overlap", "while the last tick's task is unfinished: allow or skip")
+	cmdutil.MaybeBool(fs, &s.meta.Paused, "paused", "do not fire")
+	_ = cmd.RegisterFlagCompletionFunc("queue", cmdutil.QueueNames(f))
+	_ = cmd.RegisterFlagCompletionFunc("misfire", cmdutil.Fixed("skip", "once", "all"))
+	_ = cmd.RegisterFlagCompletionFunc("overlap", cmdutil.Fixed("allow", "skip"))
+}
+
+func (s *settings) read(f *factory.Factory, name string) (_ queue.TickerMeta, err error) {
+	s.meta.Name = name
+	s.meta.Payload, err = cmdutil.JSON(f, "--payload", s.payload)
+	return s.meta, err
+}
+
+func newCreate(f *factory.Factory) *cobra.Command {
+	var s settings
+	cmd := about(f, &cobra.Command{
+		Use: "create-ticker NAME", Short: "Create a ticker",
+		Example: "  pgqueue create-ticker nightly --cron '30 3 * * *' --timezone Europe/Berlin --queue reports\n" +
+			"  pgqueue create-ticker pulse --period 10s",
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
+		if s.meta.Period == nil && s.meta.Cron == nil {
+			return nil, cmdutil.Usage("--period or --cron is needed")
+		}
+		m, err := s.read(f, name)
+		if err != nil {
+			return nil, err
+		}
+		return svc.CreateTicker(ctx, m)
+	}, "created")
+	s.flags(f, cmd)
+	return cmd
+}
+
+func newUpdate(f *factory.Factory) *cobra.Command {
+	var s settings
+	cmd := about(f, &cobra.Command{
+		Use: "update-ticker NAME", Short: "Change what is named of a ticker",
+		Example: "  pgqueue update-ticker nightly --paused\n  pgqueue update-ticker nightly --paused=false --cron '0 4 * * *'",
+	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
+		m, err := s.read(f, "")
+		if err != nil {
+			return nil, err
+		}
+		return svc.UpdateTicker(ctx, name, m)
+	}, "updated")
+	s.flags(f, cmd)
+	cmd.Flags().Int64Var(&s.meta.IfVersion, "if-version", 0, "only if the ticker has this `version`")
+	return cmd
+}
+
+func newDelete(f *factory.Factory) *cobra.Command {
+	return about(f, &cobra.Command{Use: "delete-ticker NAME", Short: "Delete a ticker", Example: "  pgqueue delete-ticker nightly"},
+		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
+			return svc.DeleteTicker(ctx, name)
+		}, "deleted")
+}
+
+func tickColumns(now time.Time) []output.Column[restapi.Tick] {
+	type row = restapi.Tick
+	return []output.Column[row]{
+		{Head: "TICK", Right: true, Cell: func(t row) string { return output.Number(t.ID) }},
+		{Head: "TICKER", Cell: func(t row) string { return t.Ticker }},
+		{Head: "AT", Cell: func(t row) string { return output.Time(t.Timestamp, now) }},
+		{Head: "TASK", Right: true, Cell: func(t row) string {
+			switch {
+			case t.Skipped:
+				return "skipped"
+			case t.Task == 0:
+				return "-"
+			}
+			return output.Number(t.Task)
+		}},
+		{Head: "MANUAL", Cell: func(t row) string { return output.YesNo(t.Manual) }},
+	}
+}
+
+func newTicks(f *factory.Factory) *cobra.Command {
+	limit := 20
+	cmd := &cobra.Command{
+		Use: "ticks NAME", Short: "List the last ticks of a ticker, newest first", Example: "  pgqueue ticks nightly --limit 5",
+		Args:              cmdutil.Args(1, 1, "a ticker's name"),
+		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			got, err := svc.ListTicks(ctx, args[0], limit)
+			if err != nil {
+				return err
+			}
+			list := restapi.List[restapi.Tick]{Count: int64(len(got))}
+			for _, t := range got {
+				list.Body = append(list.Body, restapi.TickOf(t))
+			}
+			return output.List(p, list, "it has not fired yet", tickColumns(f.Now()))
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", limit, "show at most this many")
+	return cmd
+}
+
+func newPreview(f *factory.Factory) *cobra.Command {
+	n := 10
+	cmd := &cobra.Command{
+		Use: "preview-ticker NAME", Short: "List the next times of a ticker", Example: "  pgqueue preview-ticker nightly -N 3",
+		Args:              cmdutil.Args(1, 1, "a ticker's name"),
+		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			times, err := svc.PreviewTicker(ctx, args[0], n)
+			if err != nil {
+				return err
+			}
+			now := f.Now()
+			return output.List(p, restapi.ListOf(times), "it does not fire: it is paused", []output.Column[time.Time]{
+				{Head: "AT", Cell: func(t time.Time) string { return t.In(now.Location()).Format("Mon 2006-01-02 15:04:05 MST") }},
+				{Head: "IN", Cell: func(t time.Time) string { return output.Ago(t, now) }},
+			})
+		},
+	}
+	cmd.Flags().IntVarP(&n, "count", "N", n, "how many")
+	return cmd
+}
+
+func newRun(f *factory.Factory) *cobra.Command {
+	return &cobra.Command{
+		Use: "run-ticker NAME", Short: "Fire a ticker now, beside its schedule", Example: "  pgqueue run-ticker nightly",
+		Args:              cmdutil.Args(1, 1, "a ticker's name"),
+		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			t, err := svc.RunTicker(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if !p.Human() {
+				return p.Value(restapi.TickOf(*t))
+			}
+			switch {
+			case t.Skipped:
+				p.Done("ticker %s fired; no task: the last one is unfinished", t.Ticker)
+			case t.TaskID == 0:
+				p.Done("ticker %s fired; the tick goes to a listener", t.Ticker)
+			default:
+				p.Done("ticker %s fired: task %d in %s", t.Ticker, t.TaskID, t.Queue)
+			}
+			return nil
+		},
+	}
+}
+
+func newNext(f *factory.Factory) *cobra.Command {
+	count := 0
+	cmd := &cobra.Command{
+		Use:   "next-ticker",
+		Short: "Follow the ticks of tickers that have no queue",
+		Long: "Follow the ticks of tickers that have no queue, until interrupted. Each tick goes to one listener; it counts as\n" +
+			"delivered when it was written out.",
+		Example: "  pgqueue next-ticker\n  pgqueue next-ticker --count 1 --jq .ticker",
+		Args:    cmdutil.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			seen := 0
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			err = svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
+				if err := next(f, p, t); err != nil {
+					cancel()
+					return err
+				}
+				if seen++; seen == count {
+					cancel() // a tick that was handled is settled all the same
+				}
+				return nil
+			})
+			if count > 0 && seen == count {
+				return nil
+			}
+			return err
+		},
+	}
+	cmd.Flags().IntVar(&count, "count", 0, "end after this many")
+	return cmd
+}
+
+func next(f *factory.Factory, p *output.Printer, t queue.Tick) error {
+	if !p.Human() {
+		line := *p
+		line.Format = output.NDJSON
+		return line.Value(restapi.TickOf(t))
+	}
+	_, err := fmt.Fprintf(f.IO.Out, "%s  %s  %s\n", t.At.In(f.Now().Location()).Format(time.DateTime),
+		f.IO.Paint(iostreams.Bold, t.Ticker), output.Clean(string(t.Payload)))
+	return err
+}

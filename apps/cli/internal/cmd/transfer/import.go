@@ -1,0 +1,329 @@
+// Package transfer has the commands that move many tasks: import and export.
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Commands are the commands that move many tasks.
+func Commands(f *factory.Factory) []*cobra.Command {
+	all := []*cobra.Command{newImport(f), newExport(f)}
+	for _, c := range all {
+		c.GroupID = cmdutil.GroupTasks
+	}
+	return all
+}
+
+// maxBatchBytes bounds the payloads of one call, so that a batch of large ones stays below what a server reads.
+const maxBatchBytes = 8 << 20
+
+// Summary is what an import did.
+type Summary struct {
+	Lines   int `json:"lines"`
+	Created int `json:"created"`
+	// Replayed lines had made their task before.
+	Replayed int `json:"replayed"`
+	Skipped  int `json:"skipped"`
+}
+
+type importOptions struct {
+	queue    string
+	payloads bool
+	onError  string
+	label    string
+	noKeys   bool
+	batch    int
+	parallel int
+}
+
+func newImport(f *factory.Factory) *cobra.Command {
+	o := importOptions{onError: "stop", batch: 2000, parallel: 3}
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Create a task of each line of an NDJSON file",
+		Long: "Create a task of each line of an NDJSON file, or of stdin with -. A line is a task as export writes it, or less:\n" +
+			"{\"queue\":\"mail\",\"payload\":{},\"priority\":0,\"delay\":\"1h\",\"key\":\"k\",\"headers\":{}}; with --payloads a line is a payload.\n\n" +
+			"An import that was interrupted is gone on with by the same command: a line without a key gets one made of the\n" +
+			"file's path (or --label), the line's number and its text, so that it makes its task once while that is there.",
+		Example: "  pgqueue import tasks.ndjson\n" +
+			"  pgqueue import mails.ndjson --queue mail --payloads --on-error skip\n" +
+			"  zcat dump.gz | pgqueue import - --label dump-2026-01-02",
+		Args: cmdutil.Args(1, 1, "a file, or - for stdin,"),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), f, args[0]) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&o.queue, "queue", "", "put all tasks into this `queue`")
+	fs.BoolVar(&o.payloads, "payloads", false, "each line as a whole is a payload; needs --queue")
+	fs.StringVar(&o.onError, "on-error", o.onError, "at a line that is at fault: `stop` or skip")
+	fs.StringVar(&o.label, "label", "", "`name` of what is imported, for the keys (default: the file's path; stdin has none)")
+	fs.BoolVar(&o.noKeys, "no-keys", false, "make no keys: each run makes all tasks again")
+	fs.IntVar(&o.batch, "batch", o.batch, "tasks in a call")
+	fs.IntVar(&o.parallel, "parallel", o.parallel, "calls under way at once")
+	_ = cmd.RegisterFlagCompletionFunc("queue", cmdutil.QueueNames(f))
+	_ = cmd.RegisterFlagCompletionFunc("on-error", cmdutil.Fixed("stop", "skip"))
+	return cmd
+}
+
+func (o *importOptions) check() error {
+	switch {
+	case o.onError != "stop" && o.onError != "skip":
+		return cmdutil.Usage("--on-error: %q is none of stop, skip", o.onError)
+	case o.payloads && o.queue == "":
+		return cmdutil.Usage("--payloads needs --queue")
+	case o.noKeys && o.label != "":
+		return cmdutil.Usage("give --label or --no-keys, not both")
+	}
+	if err := queue.CheckInt("--batch", o.batch, 1, queue.MaxBatch); err != nil {
+		return err
+	}
+	return queue.CheckInt("--parallel", o.parallel, 1, 100)
+}
+
+func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	in, size, err := o.open(f, name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	svc, p, err := f.Both()
+	if err != nil {
+		return err
+	}
+	r := newReader(in)
+	r.queue, r.payloads, r.now = o.queue, o.payloads, f.Now()
+	if !o.noKeys {
+		r.label = o.label
+	}
+	im := &importer{o: o, f: f, svc: svc, progress: newProgress(f), size: size}
+	err = im.all(ctx, r)
+	im.progress.end()
+	im.sum.Lines = r.line
+	if p.Human() {
+		text := fmt.Sprintf("%d tasks created", im.sum.Created)
+		if im.sum.Replayed > 0 {
+			text += fmt.Sprintf(", %d were there from before", im.sum.Replayed)
+		}
+		if im.sum.Skipped > 0 {
+			text += fmt.Sprintf(", %d lines skipped", im.sum.Skipped)
+		}
+		fmt.Fprintln(f.IO.Out, text)
+	} else if outErr := p.Value(im.sum); outErr != nil {
+		return outErr
+	}
+	switch {
+	case err != nil && r.label != "":
+		fmt.Fprintln(f.IO.Err, "pgqueue: import stopped; the same command goes on where it was")
+		return err
+	case err != nil:
+		return err
+	case im.sum.Skipped > 0:
+		return &cmdutil.Exit{Code: run.ExitFailed}
+	}
+	return nil
+}
+
+// open opens the file and says how large it is; 0 = not known.
+func (o *importOptions) open(f *factory.Factory, name string) (io.ReadCloser, int64, error) {
+	if name == "-" {
+		return io.NopCloser(f.IO.In), 0, nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, 0, cmdutil.Usage("%v", err)
+	}
+	info, err := file.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a folder", name)
+	}
+	if err == nil && o.label == "" && !o.noKeys {
+		o.label, err = filepath.Abs(name)
+	}
+	if err != nil {
+		file.Close()
+		return nil, 0, cmdutil.Usage("%v", err)
+	}
+	if !info.Mode().IsRegular() {
+		return file, 0, nil
+	}
+	return file, info.Size(), nil
+}
+
+// importer sends batches, a few at once.
+type importer struct {
+	o        *importOptions
+	f        *factory.Factory
+	svc      queue.Service
+	progress *progress
+	size     int64
+
+	mu   sync.Mutex
+	sum  Summary
+	done int64 // bytes of the file whose tasks are there
+	err  error // the first
+}
+
+// batch is some tasks and where they stood.
+type batch struct {
+	tasks []queue.NewTask
+	lines []int
+	bytes int
+	end   int64 // of the file, behind it
+}
+
+// all sends everything, or what there is before the first line at fault.
+func (im *importer) all(ctx context.Context, r *reader) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	work := make(chan batch)
+	var senders sync.WaitGroup
+	for range im.o.parallel {
+		senders.Go(func() {
+			for b := range work {
+				if err := im.send(ctx, b); err != nil {
+					im.fail(err)
+					cancel()
+				}
+			}
+		})
+	}
+	readErr := im.read(ctx, r, work)
+	close(work)
+	senders.Wait()
+	if im.err != nil {
+		return im.err
+	}
+	return readErr
+}
+
+func (im *importer) fail(err error) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if im.err == nil {
+		im.err = err
+	}
+}
+
+// read cuts the lines into batches. What stands before a line at fault is sent.
+func (im *importer) read(ctx context.Context, r *reader, work chan<- batch) error {
+	var b batch
+	flush := func() error {
+		if len(b.tasks) == 0 {
+			return nil
+		}
+		b.end = r.bytes
+		select {
+		case work <- b:
+			b = batch{}
+			return nil
+		case <-ctx.Done():
+			return &queue.Error{Op: "import", Kind: queue.KindCanceled, Err: ctx.Err()}
+		}
+	}
+	for {
+		t, err := r.next()
+		bad, isLine := errors.AsType[*lineError](err)
+		switch {
+		case errors.Is(err, io.EOF):
+			return flush()
+		case isLine && im.o.onError == "skip":
+			im.skip(bad)
+			continue
+		case err != nil:
+			if ferr := flush(); ferr != nil {
+				return ferr
+			}
+			return &queue.Error{Op: "import", Kind: queue.KindInvalid, Err: err}
+		}
+		b.tasks, b.lines, b.bytes = append(b.tasks, t), append(b.lines, r.line), b.bytes+len(t.Payload)
+		if len(b.tasks) == im.o.batch || b.bytes >= maxBatchBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (im *importer) skip(e *lineError) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	im.sum.Skipped++
+	im.progress.end()
+	fmt.Fprintf(im.f.IO.Err, "pgqueue: import: skipped %s\n", output.Clean(e.Error()))
+}
+
+// send creates a batch. Where the server finds a task at fault, those before it are created, and it is skipped or told
+// of; a batch is all or nothing, so nothing is made twice.
+func (im *importer) send(ctx context.Context, b batch) error {
+	for len(b.tasks) > 0 {
+		made, err := im.svc.CreateTasks(ctx, b.tasks)
+		if err == nil {
+			im.count(made, b.end)
+			return nil
+		}
+		i := at(err, len(b.tasks))
+		if i < 0 {
+			return err
+		}
+		if i > 0 {
+			made, err := im.svc.CreateTasks(ctx, b.tasks[:i])
+			if err != nil {
+				return err
+			}
+			im.count(made, 0)
+		}
+		bad := &lineError{b.lines[i], err}
+		if im.o.onError != "skip" {
+			return &queue.Error{Op: "import", Kind: queue.KindOf(err), Err: bad}
+		}
+		im.skip(bad)
+		b.tasks, b.lines = b.tasks[i+1:], b.lines[i+1:]
+	}
+	return nil
+}
+
+// at is the place of the task that err is about, from its field "tasks[3].payload"; below 0 when it is about all.
+func at(err error, n int) int {
+	e, ok := errors.AsType[*queue.Error](err)
+	if !ok {
+		return -1
+	}
+	rest, ok := strings.CutPrefix(e.Field, "tasks[")
+	digits, _, closed := strings.Cut(rest, "]")
+	if i, bad := strconv.Atoi(digits); ok && closed && bad == nil && i >= 0 && i < n {
+		return i
+	}
+	return -1
+}
+
+func (im *importer) count(made []*queue.Task, end int64) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	for _, t := range made {
+		if t.Replayed {
+			im.sum.Replayed++
+		} else {
+			im.sum.Created++
+		}
+	}
+	im.done = max(im.done, end)
+	im.progress.at(im.done, im.size, int64(im.sum.Created+im.sum.Replayed))
+}

@@ -1,0 +1,52 @@
+package transfer
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+)
+
+// progress is a line on a terminal that tells how far it has come.
+type progress struct {
+	f     *factory.Factory
+	begin time.Time
+	last  time.Time
+	wrote bool
+}
+
+const (
+	progressEvery = 100 * time.Millisecond
+	barCells      = 24
+)
+
+func newProgress(f *factory.Factory) *progress { return &progress{f: f, begin: time.Now()} }
+
+// at draws the line: done of what there is in all (0 = not known), and how many tasks that were.
+func (p *progress) at(done, all, tasks int64) {
+	now := time.Now()
+	if !p.f.IO.ErrTTY || now.Sub(p.last) < progressEvery {
+		return
+	}
+	p.last, p.wrote = now, true
+	passed := now.Sub(p.begin)
+	rate := output.Rate(float64(tasks) / max(passed.Seconds(), 0.001))
+	if all <= 0 || done <= 0 {
+		fmt.Fprintf(p.f.IO.Err, "\r\x1b[K%d tasks  %s", tasks, rate)
+		return
+	}
+	share := min(float64(done)/float64(all), 1)
+	full := int(share * barCells)
+	left := time.Duration(float64(passed) * (1 - share) / share)
+	fmt.Fprintf(p.f.IO.Err, "\r\x1b[K%s%s %3.0f%%  %d tasks  %s  %s left",
+		strings.Repeat("█", full), strings.Repeat("░", barCells-full), 100*share, tasks, rate, output.Duration(left.Round(time.Second)))
+}
+
+// end takes the line away.
+func (p *progress) end() {
+	if p.wrote {
+		fmt.Fprint(p.f.IO.Err, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,262 @@
+// Package watch has the commands that tell how things are going: stats, events, workers.
+package watch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// Commands are the commands that watch.
+func Commands(f *factory.Factory) []*cobra.Command {
+	all := []*cobra.Command{newStats(f), newEvents(f), newWorkers(f)}
+	for _, c := range all {
+		c.GroupID = cmdutil.GroupWatch
+	}
+	return all
+}
+
+func statsColumns() []output.Column[restapi.QueueStats] {
+	type row = restapi.QueueStats
+	out := []output.Column[row]{
+		{Head: "QUEUE", Cell: func(s row) string { return s.Queue }, Style: func(row) iostreams.Style { return iostreams.Bold }},
+		{Head: "READY", Right: true, Cell: func(s row) string { return output.Number(s.Ready) }},
+		{Head: "DELAYED", Right: true, Cell: func(s row) string { return output.Number(s.Delayed) }},
+	}
+	for _, status := range queue.Statuses() {
+		out = append(out, output.Column[row]{
+			Head: strings.ToUpper(string(status)), Right: true,
+			Wide: status == queue.StatusNew || status == queue.StatusExpired || status == queue.StatusCancelled,
+			Cell: func(s row) string { return output.Number(s.Counts[string(status)]) },
+			Style: func(s row) iostreams.Style {
+				if s.Counts[string(status)] == 0 {
+					return iostreams.Faint
+				}
+				return output.StatusStyle(status)
+			},
+		})
+	}
+	return append(out,
+		output.Column[row]{Head: "OLDEST", Right: true, Cell: func(s row) string { return output.Duration(time.Duration(s.OldestReadyAge)) }},
+		output.Column[row]{Head: "IN", Right: true, Cell: func(s row) string { return output.Rate(s.CreatedPerSecond) }},
+		output.Column[row]{Head: "OUT", Right: true, Cell: func(s row) string { return output.Rate(s.FinishedPerSecond) }},
+		output.Column[row]{Head: "PAUSED", Cell: func(s row) string { return output.YesNo(s.Paused) }})
+}
+
+func newStats(f *factory.Factory) *cobra.Command {
+	watch, every := false, 2*time.Second
+	cmd := &cobra.Command{
+		Use:   "stats [QUEUE]",
+		Short: "Tell how full and how busy the queues are",
+		Long: "Tell how full and how busy the queues are: tasks by status, the age of the task that is ready the longest, and\n" +
+			"the rates of the last minute. With --watch it goes on until interrupted.",
+		Example:           "  pgqueue stats\n  pgqueue stats mail --watch --every 1s\n  pgqueue stats --jq '.body[] | select(.ready > 1000) | .queue'",
+		Args:              cmdutil.Args(0, 1, ""),
+		ValidArgsFunction: cmdutil.First(cmdutil.QueueNames(f)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			if watch && every < 100*time.Millisecond {
+				return cmdutil.Usage("--every: at least 100ms")
+			}
+			if watch && !p.Human() && p.Format != output.YAML {
+				p.Format = output.NDJSON
+			}
+			for {
+				if err := stats(cmd.Context(), f, svc, p, args, watch); err != nil || !watch {
+					return err
+				}
+				select {
+				case <-cmd.Context().Done():
+					return nil
+				case <-time.After(every):
+				}
+			}
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on until interrupted")
+	cmd.Flags().DurationVar(&every, "every", every, "with --watch: look this often")
+	return cmd
+}
+
+func stats(ctx context.Context, f *factory.Factory, svc queue.Service, p *output.Printer, args []string, watch bool) error {
+	call, cancel := f.Call(ctx)
+	defer cancel()
+	var list restapi.List[restapi.QueueStats]
+	if len(args) == 1 {
+		st, err := svc.QueueStats(call, args[0])
+		if err != nil {
+			return err
+		}
+		if !p.Human() {
+			return p.Value(restapi.QueueStatsOf(st))
+		}
+		list = restapi.ListOf([]restapi.QueueStats{restapi.QueueStatsOf(st)})
+	} else {
+		all, err := svc.ListQueueStatuses(call)
+		if err != nil {
+			return err
+		}
+		for _, st := range all {
+			list.Body = append(list.Body, restapi.QueueStatsOf(st))
+		}
+		list.Count = int64(len(all))
+	}
+	if watch && p.Human() && p.IO.OutTTY {
+		fmt.Fprint(f.IO.Out, "\x1b[H\x1b[2J") // from the top of an empty screen
+	}
+	return output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", statsColumns())
+}
+
+func newEvents(f *factory.Factory) *cobra.Command {
+	var filter queue.EventFilter
+	var kinds, statuses []string
+	follow, count := true, 0
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Follow what happens to tasks",
+		Long: "Follow what happens to tasks, until interrupted: a line each. --after goes on behind the cursor of an event, without\n" +
+			"gaps; --follow=false shows what is kept of the feed and ends.",
+		Example: "  pgqueue events --queue mail --kind failed\n  pgqueue events --task 42\n" +
+			"  pgqueue events --follow=false --jq 'select(.status == \"failed\") | .task'",
+		Args: cmdutil.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			if !p.Human() {
+				p.Format = output.NDJSON
+			}
+			for _, k := range kinds {
+				filter.Kinds = append(filter.Kinds, queue.EventKind(k))
+			}
+			for _, s := range statuses {
+				filter.Statuses = append(filter.Statuses, queue.Status(s))
+			}
+			seen := 0
+			tell := func(e queue.Event) error {
+				if err := event(f, p, e); err != nil {
+					return err
+				}
+				if seen++; seen == count {
+					return errEnough
+				}
+				return nil
+			}
+			if follow {
+				err = svc.SubscribeEvents(cmd.Context(), filter, tell)
+			} else {
+				err = kept(cmd.Context(), f, svc, filter, tell)
+			}
+			if err == errEnough || cmd.Context().Err() != nil { //nolint:errorlint // it is our own, given back as it is
+				return nil
+			}
+			return err
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&filter.Queue, "queue", "", "only of this `queue`")
+	fs.Int64Var(&filter.TaskID, "task", 0, "only of this `task`")
+	fs.StringVar(&filter.Worker, "worker", "", "only of this `worker`")
+	fs.StringSliceVar(&kinds, "kind", nil, "only these `kinds`: "+strings.Join(kindNames(), ", "))
+	fs.StringSliceVar(&statuses, "status", nil, "only what leaves a task in these `statuses`")
+	fs.StringVar(&filter.After, "after", "", "go on behind this `cursor`")
+	fs.BoolVarP(&follow, "follow", "f", true, "go on until interrupted")
+	fs.IntVar(&count, "count", 0, "end after this many")
+	_ = cmd.RegisterFlagCompletionFunc("queue", cmdutil.QueueNames(f))
+	_ = cmd.RegisterFlagCompletionFunc("kind", cmdutil.Fixed(kindNames()...))
+	_ = cmd.RegisterFlagCompletionFunc("status", cmdutil.Statuses)
+	return cmd
+}
+
+// errEnough ends a stream that has had as many events as were asked for.
+var errEnough error = cmdutil.Usage("enough")
+
+func kindNames() []string {
+	var names []string
+	for _, k := range queue.EventKinds() {
+		names = append(names, string(k))
+	}
+	return names
+}
+
+// kept tells of what is in the feed now.
+func kept(ctx context.Context, f *factory.Factory, svc queue.Service, filter queue.EventFilter, tell func(queue.Event) error) error {
+	for {
+		call, cancel := f.Call(ctx)
+		page, err := svc.ListEvents(call, filter, queue.MaxPage)
+		cancel()
+		if err != nil {
+			return err
+		}
+		for _, e := range page.Events {
+			if err := tell(e); err != nil {
+				return err
+			}
+		}
+		if !page.More {
+			return nil
+		}
+		filter.After = page.Next
+	}
+}
+
+func event(f *factory.Factory, p *output.Printer, e queue.Event) error {
+	if !p.Human() {
+		return p.Value(restapi.EventOf(e))
+	}
+	worker := ""
+	if e.Worker != "" {
+		worker = "  by " + output.Clean(e.Worker)
+	}
+	_, err := fmt.Fprintf(f.IO.Out, "%s  %s  task %d in %s%s\n", e.At.In(f.Now().Location()).Format("15:04:05.000"),
+		f.IO.Paint(output.StatusStyle(e.Kind.Status()), fmt.Sprintf("%-9s", e.Kind)), e.TaskID, e.Queue, worker)
+	return err
+}
+
+func newWorkers(f *factory.Factory) *cobra.Command {
+	return &cobra.Command{
+		Use:     "workers",
+		Short:   "List who holds tasks, since when",
+		Example: "  pgqueue workers\n  pgqueue workers --jq '.body[] | [.worker, .held] | @tsv'",
+		Args:    cmdutil.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			svc, p, err := f.Both()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := f.Call(cmd.Context())
+			defer cancel()
+			all, err := svc.ListWorkers(ctx)
+			if err != nil {
+				return err
+			}
+			list := restapi.List[restapi.Worker]{Count: int64(len(all))}
+			for _, w := range all {
+				list.Body = append(list.Body, restapi.WorkerOf(w))
+			}
+			now := f.Now()
+			return output.List(p, list, "nobody holds a task", []output.Column[restapi.Worker]{
+				{Head: "WORKER", Cell: func(w restapi.Worker) string { return output.Clean(w.Worker) }},
+				{Head: "HELD", Right: true, Cell: func(w restapi.Worker) string { return output.Number(w.Held) }},
+				{Head: "SINCE", Cell: func(w restapi.Worker) string { return output.Ago(w.Since, now) }},
+				{Head: "LEASE ENDS", Cell: func(w restapi.Worker) string { return output.Ago(w.ExpiresAt, now) }},
+				{Head: "QUEUES", Cell: func(w restapi.Worker) string { return strings.Join(slices.Sorted(slices.Values(w.Queues)), " ") }},
+			})
+		},
+	}
+}

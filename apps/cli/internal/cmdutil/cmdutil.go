@@ -1,0 +1,270 @@
+// Package cmdutil is what commands are made with: arguments, flags of the queue's own kinds, input, completion.
+package cmdutil
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// Groups of commands in the help.
+const (
+	GroupTasks   = "tasks"
+	GroupQueues  = "queues"
+	GroupTickers = "tickers"
+	GroupWatch   = "watch"
+	GroupServer  = "server"
+	GroupOther   = "other"
+)
+
+// Usage is an error about how a command was called.
+func Usage(format string, args ...any) error { return queue.Invalid("", fmt.Sprintf(format, args...)) }
+
+// Args checks the number of arguments; most < 0 = any number.
+func Args(least, most int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return Usage("%s is needed", what)
+		case most >= 0 && len(args) > most:
+			return Usage("unexpected argument %q", args[most])
+		}
+		return nil
+	}
+}
+
+// ID reads a task's id.
+func ID(s string) (int64, error) {
+	id, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || id <= 0 {
+		return 0, Usage("%q is no task id; a number above 0 is needed", s)
+	}
+	return id, nil
+}
+
+// IDs reads tasks' ids.
+func IDs(args []string) ([]int64, error) {
+	ids := make([]int64, len(args))
+	for i, a := range args {
+		var err error
+		if ids[i], err = ID(a); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+// duration is a flag of a duration that takes "7d" and "1w" too.
+type duration struct{ to *time.Duration }
+
+// Duration defines a flag of a duration.
+func Duration(fs *pflag.FlagSet, to *time.Duration, name, usage string) {
+	fs.Var(duration{to}, name, usage)
+}
+
+func (d duration) String() string {
+	if d.to == nil || *d.to == 0 {
+		return ""
+	}
+	return d.to.String()
+}
+
+func (d duration) Set(s string) (err error) {
+	if _, bad := strconv.Atoi(s); bad == nil && s != "0" {
+		return fmt.Errorf("a unit is needed, as %ss", s)
+	}
+	*d.to, err = restapi.ParseDuration("", s)
+	return err
+}
+
+func (duration) Type() string { return "duration" }
+
+// maybe is a flag that is nil unless given.
+type maybe[T any] struct {
+	to    **T
+	parse func(string) (T, error)
+	kind  string
+}
+
+func (m maybe[T]) String() string { return "" }
+func (m maybe[T]) Type() string   { return m.kind }
+
+func (m maybe[T]) Set(s string) error {
+	v, err := m.parse(s)
+	if err != nil {
+		return err
+	}
+	*m.to = &v
+	return nil
+}
+
+// MaybeDuration is Duration for a setting that stays as it is unless given.
+func MaybeDuration(fs *pflag.FlagSet, to **time.Duration, name, usage string) {
+	fs.Var(maybe[time.Duration]{to, func(s string) (time.Duration, error) {
+		var d time.Duration
+		return d, duration{&d}.set(s, &d)
+	}, "duration"}, name, usage)
+}
+
+func (d duration) set(s string, out *time.Duration) error {
+	err := d.Set(s)
+	*out = *d.to
+	return err
+}
+
+// MaybeInt is a number that stays as it is unless given.
+func MaybeInt(fs *pflag.FlagSet, to **int, name, usage string) {
+	fs.Var(maybe[int]{to, strconv.Atoi, "int"}, name, usage)
+}
+
+// MaybeText is a text that stays as it is unless given.
+func MaybeText[T ~string](fs *pflag.FlagSet, to **T, name, usage string) {
+	fs.Var(maybe[T]{to, func(s string) (T, error) { return T(s), nil }, "string"}, name, usage)
+}
+
+// MaybeBool is a switch that stays as it is unless given.
+func MaybeBool(fs *pflag.FlagSet, to **bool, name, usage string) {
+	fs.Var(maybe[bool]{to, strconv.ParseBool, "bool"}, name, usage)
+	fs.Lookup(name).NoOptDefVal = "true"
+}
+
+// moment is a flag of a point in time.
+type moment struct{ to *time.Time }
+
+// Time defines a flag of a point in time: RFC 3339, or a date, or a date and a time, in the local zone.
+func Time(fs *pflag.FlagSet, to *time.Time, name, usage string) { fs.Var(moment{to}, name, usage) }
+
+func (m moment) String() string {
+	if m.to == nil || m.to.IsZero() {
+		return ""
+	}
+	return m.to.Format(time.RFC3339)
+}
+
+func (m moment) Set(s string) error {
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		*m.to = t
+		return nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", time.DateTime, "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			*m.to = t
+			return nil
+		}
+	}
+	return fmt.Errorf("a time is needed, as %s", "2026-01-02T15:04:05Z")
+}
+
+func (moment) Type() string { return "time" }
+
+// Input reads what a flag such as --payload names: JSON itself, @file, or - for stdin.
+func Input(f *factory.Factory, flag, s string) ([]byte, error) {
+	var b []byte
+	var err error
+	switch name, isFile := strings.CutPrefix(s, "@"); {
+	case s == "-" || isFile && name == "-":
+		b, err = io.ReadAll(f.IO.In)
+	case isFile:
+		b, err = os.ReadFile(name)
+	default:
+		return []byte(s), nil
+	}
+	if err != nil {
+		return nil, Usage("%s: %v", flag, err)
+	}
+	return b, nil
+}
+
+// JSON is Input that must be one JSON value; "" gives nil.
+func JSON(f *factory.Factory, flag, s string) (json.RawMessage, error) {
+	if s == "" {
+		return nil, nil
+	}
+	b, err := Input(f, flag, s)
+	if err != nil {
+		return nil, err
+	}
+	b = bytes.TrimSpace(b)
+	if err := queue.CheckJSON(flag, b, 1<<30); err != nil { // its size is the server's to judge
+		if !strings.ContainsAny(s, `{["`) && s != "-" && s[0] != '@' {
+			return nil, Usage(`%s: %q is no JSON; a text needs quotes: '"%s"'; @file reads a file, - reads stdin`, flag, s, s)
+		}
+		return nil, err
+	}
+	return b, nil
+}
+
+// Headers reads NAME=VALUE pairs.
+func Headers(pairs []string) (map[string]string, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	h := make(map[string]string, len(pairs))
+	for _, p := range pairs {
+		k, v, ok := strings.Cut(p, "=")
+		if !ok || k == "" {
+			return nil, Usage("--header: %q: NAME=VALUE is needed", p)
+		}
+		h[k] = v
+	}
+	return h, nil
+}
+
+// Filter is a task filter as flags.
+type Filter struct {
+	Queue  string
+	Status []string
+	Worker string
+	After  time.Time
+	Before time.Time
+}
+
+// Flags defines the flags of the filter on cmd.
+func (x *Filter) Flags(f *factory.Factory, cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVar(&x.Queue, "queue", "", "only tasks of this `queue`")
+	fs.StringSliceVar(&x.Status, "status", nil, "only tasks in these `statuses`: new, retry, retained, released, failed, expired, cancelled")
+	fs.StringVar(&x.Worker, "worker", "", "only tasks this `worker` held last")
+	Time(fs, &x.After, "created-after", "only tasks created after this `time`")
+	Time(fs, &x.Before, "created-before", "only tasks created before this `time`")
+	_ = cmd.RegisterFlagCompletionFunc("queue", QueueNames(f))
+	_ = cmd.RegisterFlagCompletionFunc("status", Statuses)
+}
+
+// Domain is what the filter selects.
+func (x *Filter) Domain() queue.TaskFilter {
+	out := queue.TaskFilter{Queue: x.Queue, Worker: x.Worker, CreatedAfter: x.After, CreatedBefore: x.Before}
+	for _, s := range x.Status {
+		out.Statuses = append(out.Statuses, queue.Status(s))
+	}
+	return out
+}
+
+// Empty says that the filter names nothing.
+func (x *Filter) Empty() bool {
+	return x.Queue == "" && len(x.Status) == 0 && x.Worker == "" && x.After.IsZero() && x.Before.IsZero()
+}
+
+// Statuses completes statuses.
+func Statuses(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, s := range queue.Statuses() {
+		names = append(names, string(s))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completionTimeout bounds what a shell waits for.
+const completionTimeout = 2 * time.Second

@@ -1,0 +1,144 @@
+// Package config keeps named contexts: which server, namespace and credentials a command is for.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Context is one named set of settings. Empty ones are left to flags, environment and defaults.
+type Context struct {
+	URL       string `yaml:"url,omitempty" json:"url,omitempty"`
+	Namespace string `yaml:"namespace,omitempty" json:"namespace,omitempty"`
+	Protocol  string `yaml:"protocol,omitempty" json:"protocol,omitempty"`
+	Output    string `yaml:"output,omitempty" json:"output,omitempty"`
+	// Token is sent as "Authorization: Bearer …".
+	Token string `yaml:"token,omitempty" json:"token,omitempty"`
+}
+
+// File is the configuration file.
+type File struct {
+	Current  string             `yaml:"current-context,omitempty" json:"current-context,omitempty"`
+	Contexts map[string]Context `yaml:"contexts,omitempty" json:"contexts,omitempty"`
+}
+
+// DefaultPath is where the file is: $XDG_CONFIG_HOME/pgqueue/config.yaml, else ~/.config/pgqueue/config.yaml; "" when
+// there is no home.
+func DefaultPath(lookup func(string) (string, bool)) string {
+	if dir, ok := lookup("XDG_CONFIG_HOME"); ok && filepath.IsAbs(dir) {
+		return filepath.Join(dir, "pgqueue", "config.yaml")
+	}
+	home, ok := lookup("HOME")
+	if !ok || home == "" {
+		return ""
+	}
+	return filepath.Join(home, ".config", "pgqueue", "config.yaml")
+}
+
+// Load reads the file at path; one that does not exist is empty.
+func Load(path string) (File, error) {
+	var f File
+	if path == "" {
+		return f, nil
+	}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, nil
+	}
+	if err != nil {
+		return f, &queue.Error{Op: "read configuration", Kind: queue.KindInvalid, Err: err}
+	}
+	dec := yaml.NewDecoder(strings.NewReader(string(b)))
+	dec.KnownFields(true)
+	if err := dec.Decode(&f); err != nil && len(strings.TrimSpace(string(b))) > 0 {
+		return f, &queue.Error{Op: "read configuration", Kind: queue.KindInvalid, Subject: path, Msg: strings.ReplaceAll(err.Error(), "\n", " ")}
+	}
+	return f, nil
+}
+
+// Save writes the file for its owner alone: as a whole or not at all.
+func (f File) Save(path string) error {
+	if path == "" {
+		return &queue.Error{Op: "write configuration", Kind: queue.KindInvalid, Msg: "there is no home folder; give --config"}
+	}
+	b, err := yaml.Marshal(f)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".config-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if _, err := tmp.Write(b); err != nil {
+		return errors.Join(err, tmp.Close())
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// Names lists the contexts.
+func (f File) Names() []string { return slices.Sorted(maps.Keys(f.Contexts)) }
+
+// Use is the context called name, or the current one when name is ""; without either an empty one.
+func (f File) Use(name string) (Context, error) {
+	if name == "" {
+		name = f.Current
+	}
+	if name == "" {
+		return Context{}, nil
+	}
+	c, ok := f.Contexts[name]
+	if !ok {
+		msg := "there are none yet; make one with: pgqueue config set-context NAME --url URL"
+		if len(f.Contexts) > 0 {
+			msg = "there are " + strings.Join(f.Names(), ", ")
+		}
+		return c, &queue.Error{Kind: queue.KindNotFound, Subject: fmt.Sprintf("context %q", name), Msg: "no such context; " + msg}
+	}
+	return c, nil
+}
+
+// redacted stands for a secret.
+const redacted = "REDACTED"
+
+// Redacted is f without its secrets.
+func (f File) Redacted() File {
+	out := File{Current: f.Current, Contexts: map[string]Context{}}
+	for name, c := range f.Contexts {
+		if c.Token != "" {
+			c.Token = redacted
+		}
+		c.URL = RedactURL(c.URL)
+		out.Contexts[name] = c
+	}
+	return out
+}
+
+// RedactURL is s without its password.
+func RedactURL(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.User == nil {
+		return s
+	}
+	if _, has := u.User.Password(); has {
+		u.User = url.UserPassword(u.User.Username(), redacted)
+	}
+	return u.String()
+}

@@ -1,0 +1,196 @@
+// Package factory gives commands what they share: streams, settings, a service to talk to, a printer.
+package factory
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/config"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+	"github.com/pgqueue/pgqueue/transport/rest/restclient"
+)
+
+// Defaults of the settings.
+const (
+	DefaultURL     = "http://localhost:8080/api"
+	DefaultTimeout = 30 * time.Second
+	REST           = "rest"
+	Connect        = "connect"
+)
+
+// Settings are the flags that every command has.
+type Settings struct {
+	URL        string
+	Namespace  string
+	Protocol   string
+	Token      string
+	Timeout    time.Duration
+	Output     string
+	JQ         string
+	Context    string
+	ConfigPath string
+}
+
+// Factory is made once a process.
+type Factory struct {
+	IO       *iostreams.IO
+	Version  string
+	Settings Settings
+	Now      func() time.Time
+	Lookup   func(string) (string, bool) // of environment variables
+
+	mu      sync.Mutex
+	service queue.Service
+	close   func()
+}
+
+// New is the factory of the process.
+func New(version string) *Factory {
+	return &Factory{
+		IO: iostreams.System(os.LookupEnv), Version: version, Now: time.Now, Lookup: os.LookupEnv,
+	}
+}
+
+// Flags defines the settings as flags that cmd and all below it have.
+func (f *Factory) Flags(cmd *cobra.Command) {
+	fs, s := cmd.PersistentFlags(), &f.Settings
+	fs.StringVar(&s.URL, "url", DefaultURL, "`URL` of the server's API")
+	fs.StringVarP(&s.Namespace, "namespace", "n", "", "`namespace` to work in (default: the server's)")
+	fs.StringVar(&s.Protocol, "protocol", REST, "how to talk to the server: rest or connect")
+	fs.StringVar(&s.Token, "auth-token", "", "bearer `token` for the server")
+	fs.DurationVar(&s.Timeout, "timeout", DefaultTimeout, "how long one call may take")
+	fs.StringVarP(&s.Output, "output", "o", "", "`format`: table, wide, json, ndjson, yaml (default: table on a terminal, else json)")
+	fs.StringVar(&s.JQ, "jq", "", "put a jq `expression` over the JSON")
+	fs.StringVar(&s.Context, "context", "", "`name` of a context of the configuration")
+	fs.StringVar(&s.ConfigPath, "config", "", "configuration `file` (default ~/.config/pgqueue/config.yaml)")
+}
+
+// Path is the configuration file in use.
+func (f *Factory) Path() string {
+	if f.Settings.ConfigPath != "" {
+		return f.Settings.ConfigPath
+	}
+	return config.DefaultPath(f.Lookup)
+}
+
+// Resolve puts the configuration file below flags and environment: it fills in what changed says neither has set.
+func (f *Factory) Resolve(changed func(flag string) bool) error {
+	file, err := config.Load(f.Path())
+	if err != nil {
+		return err
+	}
+	c, err := file.Use(f.Settings.Context)
+	if err != nil {
+		return err
+	}
+	for _, v := range []struct {
+		flag string
+		to   *string
+		from string
+	}{
+		{"url", &f.Settings.URL, c.URL},
+		{"namespace", &f.Settings.Namespace, c.Namespace},
+		{"protocol", &f.Settings.Protocol, c.Protocol},
+		{"auth-token", &f.Settings.Token, c.Token},
+		{"output", &f.Settings.Output, c.Output},
+	} {
+		if v.from != "" && !changed(v.flag) {
+			*v.to = v.from
+		}
+	}
+	return nil
+}
+
+// Service connects to the server, once.
+func (f *Factory) Service() (queue.Service, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.service != nil {
+		return f.service, nil
+	}
+	var err error
+	switch f.Settings.Protocol {
+	case REST:
+		f.service, f.close, err = f.rest()
+	case Connect:
+		f.service, f.close, err = f.connect()
+	default:
+		err = queue.Invalid("--protocol", fmt.Sprintf("%q is none of rest, connect", f.Settings.Protocol))
+	}
+	return f.service, err
+}
+
+func (f *Factory) rest() (queue.Service, func(), error) {
+	opts := []restclient.Option{restclient.WithTimeout(f.Settings.Timeout)}
+	if f.Settings.Namespace != "" {
+		opts = append(opts, restclient.WithNamespace(f.Settings.Namespace))
+	}
+	if f.Settings.Token != "" {
+		opts = append(opts, restclient.WithHeader("Authorization", "Bearer "+f.Settings.Token))
+	}
+	c, err := restclient.New(f.Settings.URL, opts...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.Close, nil
+}
+
+// connect talks to the root of the server that URL names: Connect's routes have no prefix.
+func (f *Factory) connect() (queue.Service, func(), error) {
+	base := f.Settings.URL
+	if u, err := url.Parse(base); err == nil && u.Host != "" {
+		base = (&url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host}).String()
+	}
+	opts := []connectclient.Option{connectclient.WithTimeout(f.Settings.Timeout)}
+	if f.Settings.Namespace != "" {
+		opts = append(opts, connectclient.WithNamespace(f.Settings.Namespace))
+	}
+	if f.Settings.Token != "" {
+		return nil, nil, queue.Invalid("--auth-token", "it goes with --protocol rest only")
+	}
+	c, err := connectclient.New(base, opts...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, func() {}, nil
+}
+
+// Close ends the connection to the server, if there is one.
+func (f *Factory) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.close != nil {
+		f.close()
+	}
+	f.service, f.close = nil, nil
+}
+
+// Printer writes results in the format that is asked for.
+func (f *Factory) Printer() (*output.Printer, error) {
+	return output.New(f.IO, f.Settings.Output, f.Settings.JQ)
+}
+
+// Both gives a service and a printer, which nearly every command needs. A wrong flag of the printer is found before
+// anything is done.
+func (f *Factory) Both() (queue.Service, *output.Printer, error) {
+	p, err := f.Printer()
+	if err != nil {
+		return nil, nil, err
+	}
+	svc, err := f.Service()
+	return svc, p, err
+}
+
+// Call bounds a call that is not meant to wait.
+func (f *Factory) Call(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, f.Settings.Timeout+5*time.Second) // the client's own limit comes first and says more
+}

@@ -1,0 +1,74 @@
+// Package iostreams holds what a command reads and writes, and what is known about the terminal behind it.
+package iostreams
+
+import (
+	"bytes"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// IO is the standard streams of a command.
+type IO struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+
+	// OutTTY and ErrTTY say that a person reads there, InTTY that one writes.
+	InTTY, OutTTY, ErrTTY bool
+	// Color says that colours are welcome on Out.
+	Color bool
+	// Width of the terminal in cells; 0 = not known, nothing is cut.
+	Width int
+}
+
+// System is the process's own streams. lookup finds environment variables.
+func System(lookup func(string) (string, bool)) *IO {
+	s := &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, InTTY: isTTY(os.Stdin), OutTTY: isTTY(os.Stdout), ErrTTY: isTTY(os.Stderr)}
+	none, _ := lookup("NO_COLOR")
+	dumb, _ := lookup("TERM")
+	s.Color = s.OutTTY && none == "" && dumb != "dumb"
+	if s.OutTTY {
+		s.Width, _, _ = term.GetSize(int(os.Stdout.Fd()))
+	}
+	return s
+}
+
+func isTTY(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// Test gives streams to look at afterwards.
+func Test(stdin string) (streams *IO, stdout, stderr *bytes.Buffer) {
+	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
+	return &IO{In: bytes.NewBufferString(stdin), Out: stdout, Err: stderr}, stdout, stderr
+}
+
+// Terminal makes s look like a terminal of 100 columns with colours.
+func (s *IO) Terminal() *IO {
+	s.OutTTY, s.ErrTTY, s.Color, s.Width = true, true, true, 100
+	return s
+}
+
+// Style is a look of text on a terminal.
+type Style string
+
+// The styles.
+const (
+	Plain  Style = ""
+	Bold   Style = "1"
+	Faint  Style = "2"
+	Red    Style = "31"
+	Green  Style = "32"
+	Yellow Style = "33"
+	Blue   Style = "34"
+	Purple Style = "35"
+	Cyan   Style = "36"
+)
+
+// Paint is text in a style where colours are welcome.
+func (s *IO) Paint(st Style, text string) string {
+	if !s.Color || st == Plain || text == "" {
+		return text
+	}
+	return "\x1b[" + string(st) + "m" + text + "\x1b[0m"
+}

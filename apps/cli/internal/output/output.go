@@ -1,0 +1,217 @@
+// Package output writes what a command found: as a table for people, and as JSON, NDJSON, YAML, or through a jq
+// expression for programs. The JSON is that of REST, field by field.
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/itchyny/gojq"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// Format is how results are written.
+type Format string
+
+// The formats.
+const (
+	Auto   Format = ""       // a table on a terminal, JSON otherwise
+	Table  Format = "table"  // aligned columns
+	Wide   Format = "wide"   // a table with all columns, not cut
+	JSON   Format = "json"   // one value
+	NDJSON Format = "ndjson" // a value a line
+	YAML   Format = "yaml"
+)
+
+// Formats lists what -o takes.
+func Formats() []string {
+	return []string{string(Table), string(Wide), string(JSON), string(NDJSON), string(YAML)}
+}
+
+// Printer writes results.
+type Printer struct {
+	IO     *iostreams.IO
+	Format Format
+	query  *gojq.Code
+}
+
+// New makes a printer of format ("" = what fits the terminal) that puts a jq expression over JSON when there is one.
+func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
+	p := &Printer{IO: streams, Format: Format(format)}
+	switch p.Format {
+	case Table, Wide, JSON, NDJSON, YAML:
+	case Auto:
+		if p.Format = JSON; streams.OutTTY && jq == "" {
+			p.Format = Table
+		}
+	default:
+		return nil, queue.Invalid("--output", fmt.Sprintf("%q is none of %s", format, strings.Join(Formats(), ", ")))
+	}
+	if jq == "" {
+		return p, nil
+	}
+	if p.Format == Table || p.Format == Wide || p.Format == YAML {
+		return nil, queue.Invalid("--jq", "it works on JSON; leave --output out, or give json or ndjson")
+	}
+	q, err := gojq.Parse(jq)
+	if err == nil {
+		p.query, err = gojq.Compile(q)
+	}
+	if err != nil {
+		return nil, queue.Invalid("--jq", err.Error())
+	}
+	return p, nil
+}
+
+// Human says that people read it.
+func (p *Printer) Human() bool { return p.Format == Table || p.Format == Wide }
+
+// Value writes one JSON value in a format for programs.
+func (p *Printer) Value(v any) error {
+	b, err := restapi.Append(nil, v)
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.query != nil:
+		return p.jq(b)
+	case p.Format == YAML:
+		return writeYAML(p.IO.Out, b)
+	case p.Format == NDJSON || !p.IO.OutTTY:
+		return p.write(append(b, '\n'))
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, b, "", "  "); err != nil {
+		return err
+	}
+	out.WriteByte('\n')
+	return p.write(out.Bytes())
+}
+
+// write reports a reader that has gone, as head does.
+func (p *Printer) write(b []byte) error {
+	_, err := p.IO.Out.Write(b)
+	return err
+}
+
+// jq writes what the expression makes of b: texts as they are, anything else as JSON, each on a line.
+func (p *Printer) jq(b []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber() // a large id stays exact
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return err
+	}
+	iter := p.query.Run(v)
+	for {
+		out, ok := iter.Next()
+		if !ok {
+			return nil
+		}
+		if err, failed := out.(error); failed {
+			return &queue.Error{Op: "jq", Kind: queue.KindInvalid, Field: "--jq", Msg: err.Error()}
+		}
+		line, isText := out.(string)
+		if !isText {
+			text, err := gojq.Marshal(out)
+			if err != nil {
+				return err
+			}
+			line = string(text)
+		}
+		if err := p.write([]byte(line + "\n")); err != nil {
+			return err
+		}
+	}
+}
+
+// List writes a page of a list: as a table with columns, or as the list is on the wire.
+func List[T any](p *Printer, list restapi.List[T], none string, columns []Column[T]) error {
+	if list.Body == nil {
+		list.Body = []T{}
+	}
+	switch {
+	case p.Human():
+		if len(list.Body) == 0 {
+			fmt.Fprintln(p.IO.Err, none)
+			return nil
+		}
+		return table(p, list.Body, columns)
+	case p.Format == NDJSON:
+		for _, v := range list.Body {
+			if err := p.Value(v); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return p.Value(list)
+}
+
+// One writes a thing: as lines of name and value, or as it is on the wire.
+func One(p *Printer, v any, fields func() []Field) error {
+	if p.Human() {
+		return details(p.IO, fields())
+	}
+	return p.Value(v)
+}
+
+// Done tells people that something was done, on stderr, so that stdout holds results alone.
+func (p *Printer) Done(format string, args ...any) {
+	if p.Human() {
+		fmt.Fprintf(p.IO.Err, "%s "+format+"\n", append([]any{p.IO.Paint(iostreams.Green, "✓")}, args...)...)
+	}
+}
+
+// Field is a line of One.
+type Field struct {
+	Name  string
+	Value string
+	Style iostreams.Style
+}
+
+func details(s *iostreams.IO, fields []Field) error {
+	width := 0
+	for _, f := range fields {
+		width = max(width, len(f.Name))
+	}
+	var b strings.Builder
+	for _, f := range fields {
+		if f.Value == "" {
+			continue
+		}
+		first := true
+		for line := range strings.Lines(f.Value) {
+			name := f.Name
+			if !first {
+				name = ""
+			}
+			first = false
+			b.WriteString(s.Paint(iostreams.Faint, fmt.Sprintf("%-*s", width, name)) + "  " + s.Paint(f.Style, strings.TrimRight(line, "\n")) + "\n")
+		}
+	}
+	_, err := io.WriteString(s.Out, b.String())
+	return err
+}
+
+// Pretty is JSON for people: indented when it does not fit a short line.
+func Pretty(raw json.RawMessage) string {
+	if len(raw) <= 72 {
+		return Clean(string(raw))
+	}
+	var b bytes.Buffer
+	if err := json.Indent(&b, raw, "", "  "); err != nil {
+		return Clean(string(raw))
+	}
+	lines := strings.Split(b.String(), "\n")
+	for i := range lines {
+		lines[i] = Clean(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,66 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// writeYAML writes JSON as YAML: keys in their order, numbers as they were written.
+func writeYAML(w io.Writer, b []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	node, err := yamlNode(dec)
+	if err != nil {
+		return err
+	}
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	if err := enc.Encode(node); err != nil {
+		return err
+	}
+	return enc.Close()
+}
+
+func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
+	tok, err := dec.Token()
+	if err != nil {
+		return nil, err
+	}
+	scalar := func(tag, value string) *yaml.Node {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: value}
+	}
+	switch v := tok.(type) {
+	case nil:
+		return scalar("!!null", "null"), nil
+	case bool:
+		return scalar("!!bool", fmt.Sprint(v)), nil
+	case string:
+		n := &yaml.Node{}
+		n.SetString(v)
+		return n, nil
+	case json.Number:
+		if bytes.ContainsAny([]byte(v), ".eE") {
+			return scalar("!!float", v.String()), nil
+		}
+		return scalar("!!int", v.String()), nil
+	case json.Delim:
+		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+		if v == '[' {
+			n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
+		}
+		for dec.More() {
+			child, err := yamlNode(dec) // in an object the keys are tokens like the rest
+			if err != nil {
+				return nil, err
+			}
+			n.Content = append(n.Content, child)
+		}
+		_, err := dec.Token() // the closing one
+		return n, err
+	}
+	return nil, fmt.Errorf("unexpected JSON token %v", tok)
+}
