@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,4 +70,39 @@ func TestService(t *testing.T) {
 			queuetest.Chores(t, of(s).store)
 		},
 	})
+}
+
+// TestManyClientsAtOnce is the predecessor's worst: 32 concurrent HTTP clients hung its server for good.
+func TestManyClientsAtOnce(t *testing.T) {
+	s := newStack(t)
+	s.do(201, "POST", "/api/queue", `{"queue":"q"}`)
+	const clients, each = 64, 20
+	var done atomic.Int64
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for range each {
+				if _, err := s.client.CreateTask(t.Context(), "q", queue.TaskMeta{}); err != nil {
+					t.Error(err)
+					return
+				}
+				held, err := s.client.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Wait: time.Minute})
+				if err != nil || len(held) != 1 {
+					t.Error(held, err)
+					return
+				}
+				out, err := s.client.ReleaseTasks(t.Context(), []queue.Release{{ID: held[0].ID, Token: held[0].Lease.Token, Outcome: queue.OutcomeSuccess}})
+				if err != nil || out[0].Err != nil {
+					t.Error(out, err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	stats := ok[*queue.QueueStats](t)(s.client.QueueStats(t.Context(), "q"))
+	if done.Load() != clients*each || stats.Counts[queue.StatusReleased] != clients*each {
+		t.Error(done.Load(), stats.Counts)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"runtime"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/memory"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
@@ -233,7 +235,16 @@ func TestLongPollOutlivesTheTimeouts(t *testing.T) {
 func TestTasksOfAClientThatIsGoneAreHandedBack(t *testing.T) {
 	m := newManager(t)
 	late := &lateRetain{Service: m, entered: make(chan struct{}), gone: make(chan struct{})}
-	s := serve(t, late)
+	var log syncBuffer
+	logged := make(chan int, 10)
+	s := serve(t, late, func(c *restserver.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.Access = func(_ context.Context, a restserver.Access) {
+			if a.Method == http.MethodPut {
+				logged <- a.Status
+			}
+		}
+	})
 	s.do(201, "POST", "/api/queue", `{"queue":"q"}`)
 	s.do(201, "POST", "/api/task", `{"queue":"q"}`)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -248,12 +259,33 @@ func TestTasksOfAClientThatIsGoneAreHandedBack(t *testing.T) {
 	for {
 		a := s.send("GET", "/api/task/1", "")
 		if shape(a.body, `{"id":1,"status":"new","attempt":0}`) == "" {
-			return
+			break
 		}
 		if t.Context().Err() != nil {
 			t.Fatal(a.body)
 		}
 	}
+	if status := <-logged; status != restapi.StatusClientClosedRequest || log.String() != "" {
+		t.Error("a client that went away is no defect:", status, log.String())
+	}
+}
+
+// syncBuffer is a log.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 // lateRetain retains when its caller is gone.

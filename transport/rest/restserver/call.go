@@ -270,6 +270,9 @@ func (c *call) write(status int, media []string, v any) error {
 
 // fail answers with err as a problem.
 func (c *call) fail(err error) {
+	if gone := c.ctx().Err(); gone != nil && errors.Is(err, gone) {
+		err = &queue.Error{Kind: queue.KindCanceled, Err: err} // for the log alone
+	}
 	p := restapi.ProblemOf(err)
 	p.RequestID = c.w.Header().Get(restapi.HeaderRequestID)
 	if r, ok := errors.AsType[refusal](err); ok {
