@@ -75,9 +75,10 @@ func (cs *chores) kickIn(kind queue.Chore, d time.Duration) {
 	}
 }
 
-// Run does the background work, unless WithBackgroundWork(false), and listens for hints of other processes, until ctx
-// ends or the manager is closed; then it waits for the steps in flight and returns nil. KindConflict when it runs already.
-// Steps that fail are logged and repeated; [Manager.Health] tells.
+// Run does the background work, unless WithBackgroundWork(false), listens for hints of other processes, and runs the
+// registered workers, until ctx ends or the manager is closed; then it drains the workers, waits for the steps in flight
+// and returns nil. KindConflict when it runs already. Steps that fail are logged and repeated; [Manager.Health] tells. A
+// worker that cannot run ends it with its error.
 func (m *Manager) Run(ctx context.Context) error {
 	_, err := do(ctx, m, opRun, func(ctx context.Context) (struct{}, error) { return struct{}{}, m.runBackground(ctx) })
 	return err
@@ -105,7 +106,9 @@ func (c *core) runBackground(ctx context.Context) error {
 			ok = ok && start(func(ctx context.Context) { c.chores.do(ctx, kind) })
 		}
 	}
+	var workers func() error
 	if ok {
+		workers = c.workers.start(ctx, cancel)
 		select {
 		case <-ctx.Done():
 		case <-c.closing:
@@ -113,7 +116,10 @@ func (c *core) runBackground(ctx context.Context) error {
 	}
 	cancel()
 	work.Wait()
-	return nil
+	if workers == nil {
+		return nil
+	}
+	return workers()
 }
 
 // Health tells how each chore does in this process. It is a copy.

@@ -36,6 +36,8 @@ type core struct {
 	chores *chores
 	held   *held
 	capped *capped
+
+	workers *workers
 }
 
 func newCore(store queue.Store, cfg config) *core {
@@ -59,6 +61,7 @@ func newCore(store queue.Store, cfg config) *core {
 	c.chores = newChores(c)
 	c.held = newHeld()
 	c.capped = newCapped(c)
+	c.workers = newWorkers(c)
 	return c
 }
 

@@ -419,4 +419,4 @@ func waitFor(worker string, wait time.Duration, queues ...string) queue.RetainRe
 	return queue.RetainRequest{Worker: worker, Queues: queues, Wait: wait}
 }
 
-func worker(i int) string { return fmt.Sprintf("w%04d", i) }
+func workerName(i int) string { return fmt.Sprintf("w%04d", i) }

@@ -76,7 +76,8 @@ func (m *Manager) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 
 // Close refuses new calls with KindUnavailable, answers those that wait with it, lets Store calls in flight end, and
 // returns when no goroutine of the manager is left. When ctx ends first it cancels those calls and returns ctx's error.
-// It closes the managers of all namespaces, ends Run, and may be called again.
+// It closes the managers of all namespaces, ends Run, whose workers drain first, and may be called again.
 func (m *Manager) Close(ctx context.Context) error {
+	m.workers.end(ctx)
 	return queue.WithOp("close manager", m.close(ctx))
 }

@@ -108,7 +108,8 @@ func WithNamespace(namespace string) Option {
 	})
 }
 
-// WithWorkers sets how many tasks Run works at once, 1 to 10,000. Default: GOMAXPROCS.
+// WithWorkers sets how many tasks Run works at once for the registered workers of a namespace, 1 to 10,000. Default:
+// GOMAXPROCS.
 func WithWorkers(n int) Option {
 	return option(func(c *config) error {
 		c.workers = n

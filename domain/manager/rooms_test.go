@@ -130,7 +130,7 @@ func TestWaitingRetain(t *testing.T) {
 	})
 	bubble(t, "a thousand who wait for the same cost one store call a poll", func(t *testing.T, f *fake, m *Manager) {
 		wait := each(1000, func(i int) error {
-			tasks, err := m.RetainTasks(t.Context(), waitFor(worker(i), 5*time.Minute))
+			tasks, err := m.RetainTasks(t.Context(), waitFor(workerName(i), 5*time.Minute))
 			if len(tasks) > 0 {
 				t.Errorf("got %v", tasks)
 			}
@@ -150,11 +150,11 @@ func TestWaitingRetain(t *testing.T) {
 		var waits []func() []error
 		for i := range 300 {
 			waits = append(waits, each(1, func(int) error {
-				tasks, err := m.RetainTasks(t.Context(), waitFor(worker(i), time.Hour/6))
+				tasks, err := m.RetainTasks(t.Context(), waitFor(workerName(i), time.Hour/6))
 				mu.Lock()
 				defer mu.Unlock()
 				for range tasks {
-					order = append(order, worker(i))
+					order = append(order, workerName(i))
 				}
 				return err
 			}))
@@ -170,13 +170,13 @@ func TestWaitingRetain(t *testing.T) {
 			t.Errorf("200 tasks for 300 who wait cost %d calls", n)
 		}
 		slices.Sort(order)
-		if len(order) != 200 || order[0] != worker(0) || order[199] != worker(199) {
+		if len(order) != 200 || order[0] != workerName(0) || order[199] != workerName(199) {
 			t.Errorf("%d served, from %v to %v", len(order), order[0], order[len(order)-1])
 		}
 		before = f.count("retain")
 		none(t, []error{create(m, "mail")})
 		synctest.Wait()
-		if n := f.count("retain") - before; n != 1 || len(order) != 201 || order[200] != worker(200) {
+		if n := f.count("retain") - before; n != 1 || len(order) != 201 || order[200] != workerName(200) {
 			t.Errorf("one task cost %d calls", n)
 		}
 		for _, w := range waits {
@@ -246,7 +246,7 @@ func TestWaitingRetain(t *testing.T) {
 	}, WithGather(Gather{MaxWaiting: 10}))
 	bubble(t, "rooms are left as they were found", func(t *testing.T, f *fake, m *Manager) {
 		none(t, each(100, func(i int) error {
-			_, err := m.RetainTasks(t.Context(), waitFor("w", time.Second, "q"+worker(i)))
+			_, err := m.RetainTasks(t.Context(), waitFor("w", time.Second, "q"+workerName(i)))
 			return err
 		})())
 		synctest.Wait()

@@ -31,8 +31,8 @@ type fake struct {
 	lost    map[int64]bool
 
 	counts
-	progress                 map[int64][]string
-	order                    []int64
+	progress map[int64][]string
+	order    []int64
 
 	failRetain  func(n int) error
 	failRelease func(n int, rs []queue.Release) error

@@ -41,6 +41,7 @@ type config struct {
 	maxResult   int
 	log         *slog.Logger
 	observer    Observer
+	inProcess   bool
 }
 
 // Option configures a worker.
@@ -71,9 +72,13 @@ func WithDrain(d time.Duration) Option { return option(func(c *config) { c.drain
 func WithGrace(d time.Duration) Option { return option(func(c *config) { c.grace = d }) }
 
 // WithWait is how long a retain of an idle worker waits at the service for a task; at most queue.MaxWait. A stop lets it
-// end by itself: cut short, an answer on its way would be lost, and its tasks held until their leases are over. 0 makes
-// the worker poll once a second.
+// end by itself, unless WithInProcess: cut short, an answer on its way would be lost, and its tasks held until their
+// leases are over. 0 makes the worker poll once a second.
 func WithWait(d time.Duration) Option { return option(func(c *config) { c.wait = d }) }
+
+// WithInProcess says that a RetainTasks whose context ends holds nothing that it does not return, as that of a manager in
+// process: a stop then ends waiting retains at once.
+func WithInProcess() Option { return option(func(c *config) { c.inProcess = true }) }
 
 // WithHeartbeat is the longest time between heartbeats; they come at a third of the lease when that is sooner.
 func WithHeartbeat(d time.Duration) Option { return option(func(c *config) { c.heartbeat = d }) }

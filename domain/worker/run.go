@@ -25,7 +25,7 @@ type run struct {
 	ticks    *tickLoop
 
 	// base has the values of Run's context and never ends; takes ends with the stop, waits (for retains that wait at the
-	// service) with StopNow after it, calls when all is over.
+	// service) with StopNow after it or WithInProcess, calls when all is over.
 	base, takes, waits, calls    context.Context
 	endTakes, endWaits, endCalls context.CancelFunc
 
@@ -153,6 +153,9 @@ func (r *run) stop() {
 	defer r.mu.Unlock()
 	r.stopping = true
 	r.endTakes()
+	if r.cfg.inProcess {
+		r.endWaits()
+	}
 	for _, l := range r.lanes {
 		for _, h := range l.ready[l.head:] {
 			if !h.lost {
