@@ -15,6 +15,7 @@ require (
 	go.uber.org/goleak v1.3.0
 )
 
-replace github.com/pgqueue/pgqueue/domain => ../../domain
-
-replace github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
+replace (
+	github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
+	github.com/pgqueue/pgqueue/domain => ../../domain
+)
