@@ -13,7 +13,7 @@ type expr struct {
 	minutes, hours, doms, months, dows uint64
 
 	domStar, dowStar bool // the day field is written with a star: see matching
-	realTime         bool // minute or hour is written with a star: see doc.go
+	realTime         bool // the hour field is written with a star: see doc.go
 }
 
 const minutesPerDay = 24 * 60

@@ -58,14 +58,13 @@ func parseCron(text string) (expr, error) {
 		return expr{}, errorf(FieldCron, "has %s, not 5: minute, hour, day of month, month, day of week (there is none for seconds or years)", plural(len(words), "field"))
 	}
 	var e expr
-	var minuteStar, hourStar bool
 	for i, f := range []struct {
 		field
 		set     *uint64
 		starred *bool
 	}{
-		{minuteField, &e.minutes, &minuteStar},
-		{hourField, &e.hours, &hourStar},
+		{minuteField, &e.minutes, new(bool)},
+		{hourField, &e.hours, &e.realTime},
 		{domField, &e.doms, &e.domStar},
 		{monthField, &e.months, new(bool)},
 		{dowField, &e.dows, &e.dowStar},
@@ -75,7 +74,6 @@ func parseCron(text string) (expr, error) {
 			return expr{}, err
 		}
 	}
-	e.realTime = minuteStar || hourStar
 	if !e.possible() {
 		return expr{}, errorf(FieldCron, "never fires: no month in %q has a day in %q", words[3], words[2])
 	}

@@ -54,19 +54,20 @@
 //
 // # Clock changes
 //
-// A schedule whose minute and hour fields are both unstarred names fixed local
-// times. Each local date and time fires once: at the first instant at which the
+// A schedule whose hour field is unstarred names fixed local times, however its
+// minutes are written. Each local date and time fires once: at the first instant at which the
 // local clock shows it or has gone past it. So a time in the gap of a change to
 // summer time fires at the first instant after the gap; a time that exists twice
 // fires the first time only; a day that a zone left out (Pacific/Apia had no 30
 // December 2011) fires at the start of the next one. Several local times in one
 // gap share one instant and so make one fire.
 //
-// A schedule with a starred minute or hour field follows real time: it fires
-// whenever the local clock shows a matching time, on both passes of a repeated
-// hour and never in a gap. "*/30 * * * *" fires 50 times on the day of 25 hours
-// and 46 times on that of 23. Where the line runs, and which fields decide, is
-// the rule of ISC cron.
+// A schedule with a starred hour field follows real time: it fires whenever the
+// local clock shows a matching time, on both passes of a repeated hour and never
+// in a gap. "*/30 * * * *" fires 50 times on the day of 25 hours and 46 times on
+// that of 23. The minute field does not decide: who names an hour means that
+// hour of the day, so "*/15 2 * * *" fires once on the night without an hour 2
+// and four times on the night with two of them.
 //
 // # Misfires
 //
