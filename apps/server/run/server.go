@@ -58,7 +58,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.StopTimeout)
 			defer cancel()
-			_ = s.Stop(ctx)
+			_ = s.takeApart(ctx)
 		}
 	}()
 	// The port comes first: a second server by mistake must not start, or migrate, anything.
@@ -210,18 +210,22 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		begin := time.Now()
 		s.log.InfoContext(ctx, "stopping")
-		var errs []error
-		for _, st := range s.stops {
-			s.log.DebugContext(ctx, "stopping", "step", st.name)
-			if err := st.do(ctx); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", st.name, err))
-			}
-		}
+		s.stopErr = s.takeApart(ctx)
 		s.fail(nil)
-		s.stopErr = errors.Join(errs...)
 		s.log.InfoContext(ctx, "stopped", "took", time.Since(begin).Round(time.Millisecond))
 	})
 	return s.stopErr
+}
+
+func (s *Server) takeApart(ctx context.Context) error {
+	var errs []error
+	for _, st := range s.stops {
+		s.log.DebugContext(ctx, "stopping", "step", st.name)
+		if err := st.do(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", st.name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Ready reports whether the server can work: not stopping, the database reachable and migrated, background work well.

@@ -9,4 +9,3 @@ type Exit struct{ Code int }
 
 // Error is for whoever prints it by mistake.
 func (e *Exit) Error() string { return fmt.Sprintf("exit code %d", e.Code) }
-

@@ -84,7 +84,7 @@ func hint(f *factory.Factory, err error) string {
 	}
 	text := e.Error()
 	switch {
-	case e.Kind == queue.KindUnavailable && strings.Contains(text, "connect"):
+	case e.Kind == queue.KindUnavailable && strings.Contains(text, "server cannot be reached"):
 		return "is a server running there? start one with: pgqueue run (or name another with --url)"
 	case e.Kind == queue.KindNotFound && strings.Contains(text, "no such queue") && !strings.Contains(text, "pgqueue "):
 		return "pgqueue queues lists what is there; pgqueue create-queue NAME makes one"

@@ -173,7 +173,9 @@ func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queu
 func newGet(f *factory.Factory) *cobra.Command {
 	return about(f, &cobra.Command{
 		Use: "queue NAME", Short: "Show a queue and its policy", Example: "  pgqueue queue mail\n  pgqueue queue mail --jq .retries",
-	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) { return svc.GetQueue(ctx, name) }, "")
+	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
+		return svc.GetQueue(ctx, name)
+	}, "")
 }
 
 // policy defines the flags of a queue's policy.

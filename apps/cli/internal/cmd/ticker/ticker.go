@@ -131,7 +131,9 @@ func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queu
 
 func newGet(f *factory.Factory) *cobra.Command {
 	return about(f, &cobra.Command{Use: "ticker NAME", Short: "Show a ticker", Example: "  pgqueue ticker nightly"},
-		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) { return svc.GetTicker(ctx, name) }, "")
+		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
+			return svc.GetTicker(ctx, name)
+		}, "")
 }
 
 // settings of a ticker as flags.

@@ -1,0 +1,422 @@
+package root
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"pgqueue": func() { os.Exit(Main(os.Args[1:], "test")) }})
+}
+
+// startServer runs a server over memory and gives the URL of its API.
+func startServer(t testing.TB, opts ...memory.Option) string {
+	t.Helper()
+	s, err := run.Start(context.Background(), run.Config{
+		Addr: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), Version: "test",
+		Store: func(context.Context) (queue.Store, func(context.Context) error, error) {
+			return memory.New(opts...), func(context.Context) error { return nil }, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = s.Stop(ctx)
+	})
+	return s.URL() + "/api"
+}
+
+// moment is when everything happens in the golden tests.
+var moment = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
+
+// shell runs command lines against one server, at a time of its own.
+type shell struct {
+	t   *testing.T
+	env map[string]string
+	now time.Time
+}
+
+func newShell(t *testing.T, url string) *shell {
+	return &shell{t: t, env: map[string]string{"PGQUEUE_URL": url, "HOME": t.TempDir()}, now: moment}
+}
+
+func (s *shell) run(terminal bool, stdin string, args ...string) (code int, stdout, stderr string) {
+	streams, out, errOut := iostreams.Test(stdin)
+	if terminal {
+		streams.Terminal()
+	}
+	f := &factory.Factory{
+		IO: streams, Version: "test", Now: func() time.Time { return s.now },
+		Lookup: func(k string) (string, bool) { v, ok := s.env[k]; return v, ok },
+	}
+	code = Run(s.t.Context(), f, args)
+	return code, out.String(), errOut.String()
+}
+
+// must runs a command line that has to go well.
+func (s *shell) must(args ...string) string {
+	s.t.Helper()
+	code, out, errOut := s.run(false, "", args...)
+	if code != 0 {
+		s.t.Fatalf("pgqueue %s: exit code %d: %s", strings.Join(args, " "), code, errOut)
+	}
+	return out
+}
+
+// golden compares with a file, or writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", "golden", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; go test -update writes it", err)
+	}
+	if got != string(want) {
+		t.Errorf("%s is not up to date (go test -update writes it)\ngot:\n%s\nwant:\n%s", name, got, want)
+	}
+}
+
+// each calls do with cmd and all commands below it.
+func each(cmd *cobra.Command, do func(*cobra.Command)) {
+	do(cmd)
+	for _, c := range cmd.Commands() {
+		each(c, do)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	streams, _, _ := iostreams.Test("")
+	root, _ := New(&factory.Factory{IO: streams, Version: "test", Lookup: func(string) (string, bool) { return "", false }})
+	t.Run("every command has a short description and examples", func(t *testing.T) {
+		each(root, func(c *cobra.Command) {
+			if c.Name() == "help" {
+				return
+			}
+			if c.Short == "" || c.Example == "" {
+				t.Errorf("%s lacks its description or its examples", c.CommandPath())
+			}
+			for line := range strings.Lines(c.Example) {
+				if !strings.HasPrefix(line, "  ") || !strings.Contains(line, "pgqueue ") {
+					t.Errorf("%s: example %q", c.CommandPath(), line)
+				}
+			}
+		})
+	})
+	t.Run("the help is as it was agreed", func(t *testing.T) {
+		var b bytes.Buffer
+		each(root, func(c *cobra.Command) {
+			if c.Name() == "help" {
+				return
+			}
+			c.SetOut(&b)
+			fmt.Fprintf(&b, "$ %s --help\n", c.CommandPath())
+			if err := c.Help(); err != nil {
+				t.Fatal(err)
+			}
+			b.WriteString("\n")
+		})
+		golden(t, "help.txt", b.String())
+	})
+	t.Run("every flag of a command can be set by its environment variable", func(t *testing.T) {
+		url := startServer(t)
+		s := newShell(t, url)
+		s.env["PGQUEUE_RETRIES"], s.env["PGQUEUE_OUTPUT"], s.env["PGQUEUE_JQ"] = "7", "json", ".retries"
+		if out := s.must("create-queue", "mail"); out != "7\n" {
+			t.Fatal(out)
+		}
+		if out := s.must("create-queue", "sms", "--retries", "2"); out != "2\n" {
+			t.Fatal("a flag is stronger:", out)
+		}
+	})
+}
+
+// world is a server with one of everything, at moment.
+func world(t *testing.T) *shell {
+	t.Helper()
+	clock := atomic.Pointer[time.Time]{}
+	clock.Store(&moment)
+	s := newShell(t, startServer(t, memory.WithClock(func() time.Time { return *clock.Load() }), memory.WithJitter(func() float64 { return 0.5 })))
+	s.must("create-queue", "mail", "--retries", "2", "--ttl", "7d", "--concurrency", "5")
+	s.must("create-queue", "sms", "--paused")
+	s.must("create-task", "mail", "--key", "k1", "--payload", `{"to":"a@b.c"}`, "--priority", "-3", "--header", "lang=de")
+	s.must("create-task", "mail", "--key", "k2", "--payload", `{"n":12345678901234567890,"text":"ünï \u0000"}`)
+	s.must("create-task", "mail", "--key", "k3", "--delay", "1h30m")
+	s.must("create-task", "mail", "--key", "k4", "--priority", "9", "--payload", `"`+strings.Repeat("long ", 30)+`"`)
+	s.must("retain-task", "mail", "--worker", "w1")
+	s.must("retain-task", "mail", "--worker", "w2")
+	s.must("complete-task", "1", "--error", `{"msg":"no route to host"}`)
+	s.must("create-ticker", "nightly", "--cron", "30 3 * * *", "--timezone", "Europe/Berlin", "--queue", "mail", "--payload", `{"kind":"report"}`)
+	s.must("create-ticker", "pulse", "--period", "90s", "--paused")
+	later := moment.Add(95 * time.Second)
+	s.now = later
+	clock.Store(&later)
+	return s
+}
+
+func TestOutput(t *testing.T) {
+	s := world(t)
+	for name, args := range map[string][]string{
+		"namespaces": {"namespaces"}, "queues": {"queues"}, "queue": {"queue", "mail"}, "tasks": {"tasks"}, "task": {"task", "1"},
+		"tickers": {"tickers"}, "ticker": {"ticker", "nightly"}, "workers": {"workers"}, "stats": {"stats"}, "preview": {"preview-ticker", "nightly", "-N", "2"},
+		"none": {"tasks", "--queue", "sms"}, "not-found": {"task", "99"},
+	} {
+		for kind, terminal := range map[string]bool{"terminal": true, "piped": false} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				code, out, errOut := s.run(terminal, "", args...)
+				golden(t, name+"."+kind+".txt", fmt.Sprintf("$ pgqueue %s\n%s--- stderr\n%s--- exit code %d\n", strings.Join(args, " "), out, errOut, code))
+			})
+		}
+	}
+	for _, format := range []string{"wide", "yaml", "ndjson"} {
+		t.Run("-o "+format, func(t *testing.T) {
+			golden(t, "tasks."+format+".txt", s.must("tasks", "-o", format))
+		})
+	}
+	t.Run("colours only where they are welcome", func(t *testing.T) {
+		if _, out, _ := s.run(true, "", "tasks"); !strings.Contains(out, "\x1b[") {
+			t.Error("no colours on a terminal")
+		}
+		if _, out, _ := s.run(false, "", "tasks", "-o", "table"); strings.Contains(out, "\x1b[") {
+			t.Error("colours in a pipe")
+		}
+	})
+	t.Run("a payload cannot move the cursor", func(t *testing.T) {
+		s.must("create-task", "mail", "--payload", `"\u001b[2J"`, "--key", "esc")
+		s.must("create-task", "mail", "--payload", "\"\x7f\u009b2J\"", "--key", "csi")
+		_, out, _ := s.run(true, "", "tasks", "-o", "wide")
+		if strings.ContainsAny(out, "\x7f\u009b") || strings.Contains(out, "\x1b[2J") {
+			t.Errorf("%q", out)
+		}
+	})
+	t.Run("jq keeps large numbers exact and writes texts as they are", func(t *testing.T) {
+		if out := s.must("task", "2", "--jq", ".payload.n, .queue"); out != "12345678901234567890\nmail\n" {
+			t.Error(out)
+		}
+	})
+}
+
+func TestExitCodes(t *testing.T) {
+	url := startServer(t)
+	s := newShell(t, url)
+	s.must("create-queue", "mail")
+	s.must("create-task", "mail", "--key", "a")
+	type want struct {
+		code int
+		says string
+	}
+	for line, w := range map[string]want{
+		"queues":                               {0, ""},
+		"create-queue mail":                    {4, "mail"},
+		"create-queue 9x":                      {2, "letter"},
+		"create-queue":                         {2, "a queue's name is needed"},
+		"queue a b":                            {2, `unexpected argument "b"`},
+		"queue nix":                            {3, "no such queue"},
+		"task 99":                              {3, "no such task"},
+		"task x":                               {2, "no task id"},
+		"tasks --statsu x":                     {2, "did you mean --status?"},
+		"tasks --status lost":                  {2, "none of new, retry"},
+		"taskss":                               {2, "tasks"},
+		"tasks -o xml":                         {2, "table, wide, json"},
+		"tasks --jq .[":                        {2, "--jq"},
+		"create-task mail --payload {":         {2, "payload"},
+		"create-task mail --payload hello":     {2, "quotes"},
+		"create-task mail --payload @missing":  {2, "missing"},
+		"create-task mail --delay 5":           {2, "unit"},
+		"create-task mail --header x":          {2, "NAME=VALUE"},
+		"create-task nix":                      {3, "no such queue"},
+		"create-task mail --key a --payload 1": {4, "key"},
+		"retain-task mail":                     {2, "--worker is needed"},
+		"complete-task 1":                      {4, ""},
+		"complete-task 1 --permanent":          {2, "--error"},
+		"update-queue mail":                    {2, "nothing to change"},
+		"delete-task":                          {2, "filter"},
+		"delete-task 1 --queue mail":           {2, "not both"},
+		"retry-task 1":                         {4, "new"},
+		"queues --url http://127.0.0.1:1/api":  {5, "pgqueue run"},
+		"queues --url nonsense":                {2, "url"},
+		"queues --protocol soap":               {2, "rest, connect"},
+		"queues --context prod":                {3, "set-context"},
+		"import /does/not/exist":               {2, "no such file"},
+		"run mysql://h/d":                      {2, "unknown scheme"},
+		"run postgres://127.0.0.1:1/x --wait 0 --addr 127.0.0.1:0": {5, "127.0.0.1"},
+		"migrate down postgres://127.0.0.1:1/x":                    {5, ""},
+		"migrate up":                                               {2, "PGQUEUE_DATABASE_URL"},
+		"completion tcsh":                                          {2, "bash, zsh, fish"},
+		"create-ticker t":                                          {2, "--period or --cron"},
+		"create-ticker t --cron nonsense":                          {2, "cron"},
+		"create-ticker next --period 1h":                           {2, "reserved"},
+	} {
+		t.Run(line, func(t *testing.T) {
+			code, out, errOut := s.run(false, "", strings.Fields(line)...)
+			if code != w.code || !strings.Contains(errOut, w.says) {
+				t.Errorf("exit code %d, want %d; stderr %q should say %q; stdout %q", code, w.code, errOut, w.says, out)
+			}
+			if code != 0 && !strings.HasPrefix(errOut, "pgqueue: ") {
+				t.Errorf("stderr %q", errOut)
+			}
+			if first, _, _ := strings.Cut(errOut, "\n"); code != 0 && strings.Count(errOut, "\n") > 2 {
+				t.Errorf("more than an error and a hint: %q…", first)
+			}
+		})
+	}
+	t.Run("lease lost", func(t *testing.T) {
+		s.must("retain-task", "mail", "--worker", "w1")
+		if code, _, errOut := s.run(false, "", "complete-task", "1", "--token", "999999"); code != 4 || !strings.Contains(errOut, "pgqueue task") {
+			t.Error(code, errOut)
+		}
+	})
+	t.Run("nothing there", func(t *testing.T) {
+		if code, out, _ := s.run(false, "", "retain-task", "mail", "--worker", "w1"); code != 3 || out != "" {
+			t.Error(code, out)
+		}
+		if code, out, _ := s.run(false, "", "retain-task", "mail", "--worker", "w1", "--limit", "5"); code != 3 || out != `{"count":0,"body":[]}`+"\n" {
+			t.Error(code, out)
+		}
+	})
+}
+
+// TestFields pins the names of JSON: scripts are built on them.
+func TestFields(t *testing.T) {
+	s := world(t)
+	for name, want := range map[string]string{
+		"queue mail":     "backoff concurrency created_at events lease namespace paused queue retries retry_delay retry_max_delay ttl updated_at version",
+		"task 1":         "attempt created_at delayed_at dies_at errors headers id key namespace payload priority queue result retries started_at status worker",
+		"ticker nightly": "anchor created_at cron misfire misfire_limit namespace next_at overlap paused payload queue ticker timezone updated_at version",
+		"stats mail":     "counts created_per_second delayed finished_per_second namespace oldest_ready_age paused queue ready",
+		"workers":        "body count",
+		"version":        "arch go os version",
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := strings.TrimSpace(s.must(append(strings.Fields(name), "--jq", `keys | join(" ")`)...))
+			if got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+		})
+	}
+	t.Run("a worker", func(t *testing.T) {
+		if got := s.must("workers", "--jq", `.body[0] | keys | join(" ")`); got != "expires_at held queues since worker\n" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestConfig(t *testing.T) {
+	s := newShell(t, startServer(t))
+	url := s.env["PGQUEUE_URL"]
+	delete(s.env, "PGQUEUE_URL")
+	s.must("config", "set-context", "prod", "--url", strings.Replace(url, "http://", "http://bob:secret@", 1), "--namespace", "shop", "--auth-token", "hush")
+	s.must("config", "set-context", "dev", "--url", "http://127.0.0.1:1/api")
+	t.Run("the first context is in use", func(t *testing.T) {
+		if ns := s.must("create-queue", "mail", "--jq", ".namespace"); ns != "shop\n" {
+			t.Error(ns)
+		}
+	})
+	t.Run("environment is stronger than the file, and a flag than both", func(t *testing.T) {
+		s.env["PGQUEUE_NAMESPACE"] = "other"
+		defer delete(s.env, "PGQUEUE_NAMESPACE")
+		if ns := s.must("create-queue", "mail", "--jq", ".namespace"); ns != "other\n" {
+			t.Error(ns)
+		}
+		if ns := s.must("create-queue", "mail", "--jq", ".namespace", "-n", "third"); ns != "third\n" {
+			t.Error(ns)
+		}
+	})
+	t.Run("secrets are never shown", func(t *testing.T) {
+		for _, args := range [][]string{{"config", "view"}, {"config", "view", "-o", "json"}, {"config", "get-contexts"}} {
+			if out := s.must(args...); strings.Contains(out, "secret") || strings.Contains(out, "hush") || !strings.Contains(out, "bob") {
+				t.Error(out)
+			}
+		}
+	})
+	t.Run("the file is for its owner alone", func(t *testing.T) {
+		info, err := os.Stat(filepath.Join(s.env["HOME"], ".config", "pgqueue", "config.yaml"))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Error(info.Mode(), err)
+		}
+	})
+	t.Run("another context is used", func(t *testing.T) {
+		if code, _, errOut := s.run(false, "", "queues", "--context", "dev"); code != 5 {
+			t.Error(code, errOut)
+		}
+		s.must("config", "use-context", "dev")
+		if code, _, errOut := s.run(false, "", "queues"); code != 5 {
+			t.Error(code, errOut)
+		}
+	})
+}
+
+func TestProtocols(t *testing.T) {
+	url := startServer(t)
+	for _, protocol := range []string{"rest", "connect"} {
+		t.Run("the commands are the same over "+protocol, func(t *testing.T) {
+			s := newShell(t, url)
+			s.env["PGQUEUE_PROTOCOL"], s.env["PGQUEUE_NAMESPACE"] = protocol, "by-"+protocol
+			s.must("create-queue", "mail")
+			id := strings.TrimSpace(s.must("create-task", "mail", "--payload", `{"a":1}`, "--jq", ".id"))
+			token := strings.TrimSpace(s.must("retain-task", "mail", "--worker", "w", "--jq", ".lease.token"))
+			s.must("heartbeat-task", id, "--token", token, "--progress", "1")
+			if got := s.must("complete-task", id, "--token", token, "--result", "2", "--jq", "[.status, .result] | @csv"); got != "\"released\",2\n" {
+				t.Error(got)
+			}
+			if code, _, _ := s.run(false, "", "complete-task", id, "--token", token+"1"); code != 4 {
+				t.Error("a wrong token:", code)
+			}
+			if got := s.must("tasks", "--jq", ".count"); got != "1\n" {
+				t.Error(got)
+			}
+			if got := s.must("events", "--follow=false", "--jq", ".kind"); got != "created\nretained\nprogress\nreleased\n" {
+				t.Error(got)
+			}
+		})
+	}
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PGQUEUE_URL", startServer(env.T().(testing.TB)))
+			env.Setenv("HOME", env.WorkDir)
+			return nil
+		},
+	})
+}
+
+func TestNearest(t *testing.T) {
+	for pair, want := range map[[2]string]int{{"status", "statsu"}: 2, {"", "abc"}: 3, {"queue", "queue"}: 0, {"limit", "limits"}: 1} {
+		if got := distance(pair[0], pair[1]); got != want {
+			t.Errorf("%q to %q: %d, want %d", pair[0], pair[1], got, want)
+		}
+	}
+}
