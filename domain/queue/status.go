@@ -67,6 +67,8 @@ type Transition struct {
 	When string
 }
 
+//go:generate go run ../internal/lifecycledoc ../../docs/lifecycle.md
+
 // Transitions is the lifecycle, the single source of every other telling of it: the rules in lifecycle.go are held to
 // it by a test over all pairs, the stores by the conformance suite, and docs/lifecycle.md is generated from it.
 // A (From, Move) pair that is not here is refused with ErrConflict and changes nothing.
