@@ -101,9 +101,7 @@ func (f *fake) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue
 			return got, nil
 		}
 		if over == nil {
-			t := time.NewTimer(r.Wait)
-			defer t.Stop()
-			over = t.C
+			over = time.After(r.Wait)
 		}
 		select {
 		case <-wake:
@@ -257,7 +255,7 @@ func start(t *testing.T, w *worker.Worker) *running {
 		defer close(r.done)
 		r.err = w.Run(ctx)
 	}()
-	t.Cleanup(func() { r.stop() })
+	t.Cleanup(func() { _ = r.stop() })
 	return r
 }
 

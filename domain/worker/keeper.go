@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -43,8 +44,7 @@ func (r *run) look(now time.Time) time.Duration {
 		}
 	}
 	r.flush()
-	for i := len(r.held) - 1; i >= 0; i-- { // backwards: lose moves the last into the place of the lost
-		h := r.held[i]
+	for _, h := range slices.Backward(r.held) { // backwards: lose moves the last into the place of the lost
 		switch {
 		case !now.Before(h.lapses):
 			if r.lose(h); !h.over {
@@ -109,7 +109,7 @@ func (r *run) wakeBy(t time.Time) {
 
 // beatDueOnes is one heartbeat of the keeper.
 func (r *run) beatDueOnes(due []*hold) {
-	r.beat(due)
+	_ = r.beat(due) // dealt with
 	r.mu.Lock()
 	r.beatOut = false
 	r.wakeAt = time.Now().Add(idleWake)
@@ -126,7 +126,7 @@ func (r *run) beatNotes(batch []*hold) {
 		}
 	}
 	if len(dirty) > 0 {
-		r.beat(dirty)
+		_ = r.beat(dirty) // the outcome counts more than the progress
 	}
 }
 

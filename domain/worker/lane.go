@@ -102,11 +102,11 @@ func (l *lane) retain(n int) {
 		r.mu.Lock()
 		wait := l.patience()
 		r.mu.Unlock()
-		ctx, cancel := r.calls, context.CancelFunc(nil)
+		base := r.calls
 		if wait > 0 {
-			ctx = r.waits
+			base = r.waits
 		}
-		ctx, cancel = context.WithTimeout(ctx, wait+callTimeout)
+		ctx, cancel := context.WithTimeout(base, wait+callTimeout)
 		from := time.Now()
 		tasks, err := r.svc.RetainTasks(ctx, queue.RetainRequest{
 			Worker: r.cfg.name, Queues: l.queues, Limit: n, Wait: wait, Lease: r.cfg.lease,
@@ -139,24 +139,17 @@ func (l *lane) retain(n int) {
 			average(&l.tripTime, now.Sub(from), 4)
 		}
 		l.asked -= n
-		if pause == 0 || r.stopping {
-			l.retains--
-			if n = l.want(); n > 0 {
-				l.retains++
-				l.asked += n
-			}
-			l.refill()
+		if pause > 0 {
 			r.mu.Unlock()
-			continue
+			sleep(r.takes, pause)
+			r.mu.Lock()
 		}
-		r.mu.Unlock()
-		sleep(r.takes, pause)
-		r.mu.Lock()
 		l.retains--
 		if n = l.want(); n > 0 {
 			l.retains++
 			l.asked += n
 		}
+		l.refill()
 		r.mu.Unlock()
 	}
 }
@@ -194,7 +187,7 @@ func (l *lane) holds(tasks []*queue.Task, from, now time.Time) []*hold {
 		}
 	}
 	if len(unsure) > 0 {
-		r.beat(unsure)
+		_ = r.beat(unsure) // dealt with: what was lost is marked
 	}
 	return holds
 }

@@ -412,11 +412,13 @@ type collect struct {
 }
 
 func (c *collect) TaskStarted(*queue.Task, time.Duration) { c.mu.Lock(); c.started++; c.mu.Unlock() }
+
 func (c *collect) TaskFinished(_ *queue.Task, f worker.Finished) {
 	c.mu.Lock()
 	c.finished = append(c.finished, f)
 	c.mu.Unlock()
 }
+
 func (c *collect) Released(n int, _ time.Duration, err error) {
 	c.mu.Lock()
 	if err == nil {

@@ -71,7 +71,7 @@ func (t *tickLoop) handle(ctx context.Context, tick queue.Tick) (err error) {
 			err = newPanic(v)
 		}
 		if err != nil {
-			t.run.cfg.log.Error("a tick was not handled; it goes to the next who listens",
+			t.run.cfg.log.ErrorContext(ctx, "a tick was not handled; it goes to the next who listens",
 				"ticker", tick.Ticker, "at", tick.At, "err", fmt.Sprint(err))
 		}
 	}()

@@ -135,7 +135,7 @@ func (p *Push) Work(ctx context.Context, task *queue.Task) (any, error) {
 	if err != nil {
 		return nil, p.failed(ctx, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // it was read as far as it is wanted
+	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, int64(p.cfg.MaxResponse)+1))
 	if err != nil {
 		return nil, p.failed(ctx, err)

@@ -186,8 +186,11 @@ func TestRequest(t *testing.T) {
 
 	t.Run("a bad secret or URL is refused at once", func(t *testing.T) {
 		for _, c := range []Config{
-			{URL: "http://x", Secrets: []string{"whsec_short"}}, {URL: "http://x", Secrets: []string{"whsec_c2hvcnQ="}},
-			{URL: "ftp://x"}, {URL: "/path"}, {URL: ""},
+			{URL: "http://x", Secrets: []string{"whsec_short"}},
+			{URL: "http://x", Secrets: []string{"whsec_c2hvcnQ="}},
+			{URL: "ftp://x"},
+			{URL: "/path"},
+			{URL: ""},
 		} {
 			if _, err := New(c); err == nil {
 				t.Errorf("%+v was taken", c)

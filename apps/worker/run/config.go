@@ -231,6 +231,14 @@ func (c *config) check() error {
 	return nil
 }
 
+// killAfter is the longest time that a command has after SIGTERM.
+func (c *config) killAfter() (most time.Duration) {
+	for _, j := range c.jobs {
+		most = max(most, j.KillAfter)
+	}
+	return most
+}
+
 // handler is what works the queue of j.
 func (j job) handler(version string, slots int) (worker.Handler, func(), error) {
 	if j.Exec != "" {

@@ -109,8 +109,12 @@ queues:
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"--nonsense"}, {"stray", "-q", "mail", "--exec", "x"}, {"-q", "mail", "--exec", "x", "--log-level", "loud"},
-		{"-q", "mail", "--http", "http://x", "--secret", "short"}, {"-q", "mail", "--http", "http://x", "--header", "x"},
+		{},
+		{"--nonsense"},
+		{"stray", "-q", "mail", "--exec", "x"},
+		{"-q", "mail", "--exec", "x", "--log-level", "loud"},
+		{"-q", "mail", "--http", "http://x", "--secret", "short"},
+		{"-q", "mail", "--http", "http://x", "--header", "x"},
 		{"-q", "mail", "--http", "no-url"},
 	} {
 		t.Run("exit code 2: "+strings.Join(args, " "), func(t *testing.T) {

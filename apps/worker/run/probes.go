@@ -77,10 +77,10 @@ func serve(ctx context.Context, addr string, h http.Handler, log *slog.Logger) (
 	var served sync.WaitGroup
 	served.Go(func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("metrics are no longer served", "err", err)
+			log.ErrorContext(ctx, "metrics are no longer served", "err", err)
 		}
 	})
-	log.Info("serving /livez, /readyz and /metrics", "addr", l.Addr().String())
+	log.InfoContext(ctx, "serving /livez, /readyz and /metrics", "addr", l.Addr().String())
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()

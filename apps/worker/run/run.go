@@ -105,19 +105,27 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 	}
 	opts := []worker.Option{
 		worker.WithConcurrency(c.concurrency), worker.WithLease(c.lease), worker.WithDrain(c.drain),
-		worker.WithGrace(c.job.KillAfter + 2*time.Second), worker.WithLogger(log), worker.WithObserver(tel.Observer()),
+		worker.WithGrace(c.killAfter() + 2*time.Second), worker.WithLogger(log), worker.WithObserver(tel.Observer()),
+	}
+	if c.database != "" {
+		opts = append(opts, worker.WithInProcess())
 	}
 	if c.name != "" {
 		opts = append(opts, worker.WithName(c.name))
 	}
 	handlers := make([]worker.Handler, len(c.jobs))
+	var closers []func()
+	defer func() {
+		for _, f := range closers {
+			f()
+		}
+	}()
 	for i, j := range c.jobs {
 		h, closeHandler, err := j.handler(version, max(j.Concurrency, c.concurrency))
 		if err != nil {
 			return usageError{err}
 		}
-		defer closeHandler()
-		handlers[i] = h
+		handlers[i], closers = h, append(closers, closeHandler)
 	}
 	svc, closeService, err := open(ctx, c, log)
 	if err != nil {
@@ -149,15 +157,15 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 				return
 			case s := <-signals:
 				p.draining.Store(true)
-				log.Info("stopping", "signal", s.String(), "drain", n == 0)
+				log.InfoContext(ctx, "stopping", "signal", s.String(), "drain", n == 0)
 				if stop(); n > 0 {
 					w.StopNow()
 				}
 			}
 		}
 	})
-	log.Info("working", "name", w.Name(), "queues", len(c.jobs), "at", c.describe(), "namespace", c.namespace)
+	log.InfoContext(ctx, "working", "name", w.Name(), "queues", len(c.jobs), "at", c.describe(), "namespace", c.namespace)
 	err = w.Run(ctx)
-	log.Info("stopped")
+	log.InfoContext(ctx, "stopped")
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -273,7 +274,7 @@ func TestProgram(t *testing.T) {
 			if done := await(t, m, task.ID); done.Status != queue.StatusReleased || done.Attempt != 1 {
 				t.Errorf("task %d: %s at attempt %d", task.ID, done.Status, done.Attempt)
 			}
-			b, err := os.ReadFile(filepath.Join(dir, fmt.Sprint(task.ID)))
+			b, err := os.ReadFile(filepath.Join(dir, strconv.FormatInt(task.ID, 10)))
 			if err != nil || strings.Count(string(b), "\n") != 1 {
 				t.Errorf("task %d ran as %q (%v)", task.ID, b, err)
 			}

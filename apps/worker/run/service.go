@@ -58,7 +58,7 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 	var background sync.WaitGroup
 	background.Go(func() {
 		if err := m.Run(work); err != nil {
-			log.Error("background work ended", "err", err)
+			log.ErrorContext(work, "background work ended", "err", err)
 		}
 	})
 	return m, func() {
@@ -67,7 +67,7 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		if err := m.Close(ctx); err != nil {
-			log.Error("not all calls ended", "err", err)
+			log.ErrorContext(ctx, "not all calls ended", "err", err)
 		}
 		store.Close()
 	}, nil
