@@ -50,6 +50,7 @@ func in(names ...string) (wakes []queue.Wake) {
 
 func (s *sends) want(t *testing.T, want ...string) {
 	t.Helper()
+	synctest.Wait()
 	var got []string
 	for i := range s.texts {
 		got = append(got, fmt.Sprintf("%v %s", s.at[i], s.texts[i]))
@@ -98,6 +99,7 @@ func TestNotifier(t *testing.T) {
 		s.fault, s.took = nil, time.Hour
 		n.ready(in("b"))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(s.faced) != 2 || !errors.Is(s.faced[1], context.DeadlineExceeded) {
 			t.Errorf("told %v", s.faced)
 		}
@@ -127,13 +129,16 @@ func TestNotifier(t *testing.T) {
 	})
 	it("what waits is bounded: beyond it everyone is woken", func(t *testing.T, s *sends) {
 		n := s.notifier(every)
+		n.ready(in("first"))
+		synctest.Wait() // sent; what follows waits for the end of the window, which cannot come while this runs
 		for i := range maxPending + 1 {
 			n.ready(in(fmt.Sprintf("q%d", i)))
 		}
-		if len(n.pending) > maxPending {
+		n.mu.Lock()
+		if len(n.pending) != maxPending {
 			t.Errorf("%d wait", len(n.pending))
 		}
-		synctest.Wait()
+		n.mu.Unlock()
 		time.Sleep(every)
 		synctest.Wait()
 		if last := s.texts[len(s.texts)-1]; last != "me " {
