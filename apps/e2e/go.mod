@@ -9,6 +9,7 @@ require (
 	github.com/pgqueue/pgqueue/adapters/memory v0.1.0
 	github.com/pgqueue/pgqueue/domain v0.1.0
 	github.com/pgqueue/pgqueue/transport/connect v0.1.0
+	github.com/pgqueue/pgqueue/transport/rest v0.1.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )
@@ -55,4 +56,5 @@ replace (
 	github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
 	github.com/pgqueue/pgqueue/domain => ../../domain
 	github.com/pgqueue/pgqueue/transport/connect => ../../transport/connect
+	github.com/pgqueue/pgqueue/transport/rest => ../../transport/rest
 )

@@ -1,0 +1,157 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// build builds the programs once a test run and returns their folder.
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "pgqueue-e2e-")
+	if err != nil {
+		return "", err
+	}
+	for app, program := range map[string]string{"cli": "pgqueue", "server": "pgqueue-server"} {
+		out, err := exec.Command("go", "build", "-C", filepath.Join("..", app), "-o", filepath.Join(dir, program), "./cmd/"+program).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("build %s: %w\n%s", program, err, out)
+		}
+	}
+	return dir, nil
+})
+
+// programs is the folder of the programs as they are now.
+func programs(t testing.TB) string {
+	t.Helper()
+	dir, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// node is a server in a process of its own, on a PostgreSQL that it started itself.
+type node struct {
+	cmd  *exec.Cmd
+	data string
+	url  string // of the API
+	log  *bytes.Buffer
+}
+
+var urlFlag = regexp.MustCompile(`--url (\S+)`)
+
+// startNode starts "pgqueue run" on a data folder and waits until it says what to type next, which it does when ready.
+func startNode(t *testing.T, data string, args ...string) *node {
+	t.Helper()
+	n := &node{data: data, log: &bytes.Buffer{}}
+	n.cmd = exec.Command(filepath.Join(programs(t), "pgqueue"), append([]string{"run", "--data-dir", data, "--addr", "127.0.0.1:0"}, args...)...)
+	n.cmd.Stderr = n.log
+	out, err := n.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan string, 1)
+	go func() {
+		defer close(ready)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if m := urlFlag.FindStringSubmatch(lines.Text()); m != nil {
+				select {
+				case ready <- m[1]:
+				default:
+				}
+			}
+		}
+	}()
+	t.Cleanup(func() { n.stop(t) })
+	select {
+	case n.url = <-ready:
+	case <-time.After(2 * time.Minute):
+	}
+	if n.url == "" {
+		n.stop(t)
+		t.Fatalf("the server does not come up:\n%s", n.log)
+	}
+	return n
+}
+
+// stop stops the server as a user does.
+func (n *node) stop(t *testing.T) {
+	t.Helper()
+	if n.cmd.ProcessState != nil {
+		return
+	}
+	_ = n.cmd.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(time.Minute, func() { _ = n.cmd.Process.Kill() })
+	defer kill.Stop()
+	if err := n.cmd.Wait(); err != nil {
+		t.Errorf("the server ended with %v:\n%s", err, n.log)
+	}
+}
+
+// kill ends the server and its PostgreSQL by SIGKILL, so that neither can do anything about it.
+func (n *node) kill(t *testing.T) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(n.data, "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+		t.Fatal(err)
+	}
+	_ = n.cmd.Wait()
+}
+
+// pgqueue runs a command line against n and returns its stdout.
+func (n *node) pgqueue(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(programs(t), "pgqueue"), args...)
+	cmd.Env = append(os.Environ(), "PGQUEUE_URL="+n.url)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("pgqueue %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return string(out)
+}
+
+// dataDir is a folder for a server's data that goes with the test. Where the test runs as root PostgreSQL does not, so
+// others may pass through it; t.TempDir's is closed to them.
+func dataDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pgqueue-e2e-data-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "pg")
+}
