@@ -54,6 +54,11 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 			return nil, err
 		}
 	}
+	if c.compress {
+		c.transport = append(c.transport, connecthttp.WithSendGzip(), connecthttp.WithCompressMinBytes(1<<10))
+	} else {
+		c.transport = append(c.transport, connecthttp.WithCompressors())
+	}
 	s := &shared{timeout: c.timeout, retries: c.retries, silence: 3 * aliveEvery}
 	if c.http == nil {
 		s.own = ownTransport(u.Scheme)

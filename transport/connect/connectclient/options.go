@@ -46,6 +46,7 @@ type config struct {
 	http         connecthttp.HTTPClient
 	timeout      time.Duration
 	retries      int
+	compress     bool
 	transport    []connecthttp.Option
 	interceptors []connect.ClientInterceptor
 }
@@ -84,13 +85,9 @@ func WithHTTPClient(h *http.Client) Option {
 	})
 }
 
-// WithCompression compresses requests of 1 KiB and more with gzip. Answers are compressed either way.
-func WithCompression() Option {
-	return option(func(c *config) error {
-		c.transport = append(c.transport, connecthttp.WithSendGzip(), connecthttp.WithCompressMinBytes(1<<10))
-		return nil
-	})
-}
+// WithCompression compresses messages of 1 KiB and more with gzip, both ways. It is worth its time where the network is
+// slow; by default nothing is compressed.
+func WithCompression() Option { return option(func(c *config) error { c.compress = true; return nil }) }
 
 // WithTimeout bounds calls whose context has no deadline, beside what they wait for.
 func WithTimeout(d time.Duration) Option {
