@@ -112,6 +112,10 @@ var rules = []rule{
 		otherwise: "apps share what is below them, not each other",
 	},
 	{
+		who: "apps/worker/...", may: inApps,
+		otherwise: "a worker that links the server could not stay small, nor be released by itself",
+	},
+	{
 		who: "...", except: []string{"domain/queuetest/...", "adapters/postgres/postgrestest/...", "apps/e2e/..."},
 		never:     []string{"testing/...", "adapters/postgres/postgrestest/..."},
 		otherwise: "what only tests use would be linked into users' programs",
