@@ -95,7 +95,7 @@ func nodeModules(t *testing.T, npm string) string {
 // generateTypes gives protoc-gen-es the descriptors that are linked into this program.
 func generateTypes(t *testing.T, dir string) {
 	t.Helper()
-	req := &pluginpb.CodeGeneratorRequest{Parameter: proto.String("target=ts,import_extension=js")}
+	req := &pluginpb.CodeGeneratorRequest{Parameter: new("target=ts,import_extension=js")}
 	seen := map[string]bool{}
 	var add func(f protoreflect.FileDescriptor)
 	add = func(f protoreflect.FileDescriptor) {

@@ -20,8 +20,8 @@ func BenchmarkWork(b *testing.B) {
 		name string
 		of   func(b *testing.B, s *stack) queue.Consumer
 	}{
-		{"unary", func(b *testing.B, s *stack) queue.Consumer { return s.client(b) }},
-		{"stream", func(b *testing.B, s *stack) queue.Consumer { return stream(b, s.client(b)) }},
+		{"unary", func(b *testing.B, s *stack) queue.Consumer { b.Helper(); return s.client(b) }},
+		{"stream", func(b *testing.B, s *stack) queue.Consumer { b.Helper(); return stream(b, s.client(b)) }},
 		{"in process", func(_ *testing.B, s *stack) queue.Consumer { return s.svc }},
 	} {
 		b.Run("calls/"+way.name, func(b *testing.B) {

@@ -118,7 +118,7 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 	if !ok {
 		return broken(err)
 	}
-	switch c.Code() {
+	switch code := c.Code(); code { //nolint:exhaustive // what is not here broke on its way
 	case connect.CodeResourceExhausted:
 		return &queue.Error{Kind: queue.KindTooLarge, Msg: c.Message()}
 	case connect.CodeInternal:
@@ -127,7 +127,7 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 		}
 	case connect.CodeUnimplemented, connect.CodePermissionDenied, connect.CodeUnauthenticated, connect.CodeNotFound:
 		// Answers that are not pgqueue's: another server, or a proxy.
-		return &queue.Error{Kind: wire.KindOfCode(c.Code()), Msg: c.Message()}
+		return &queue.Error{Kind: wire.KindOfCode(code), Msg: c.Message()}
 	}
 	return broken(err)
 }

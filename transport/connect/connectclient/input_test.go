@@ -25,6 +25,7 @@ import (
 
 // raw speaks to s as a client would that knows nothing but the proto.
 func (s *stack) raw(t testing.TB) *connect.Client {
+	t.Helper()
 	h := &http.Transport{Protocols: new(http.Protocols)}
 	h.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(h.CloseIdleConnections)

@@ -30,6 +30,7 @@ type cable struct {
 }
 
 func newCable(t testing.TB, server string) *cable {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +86,7 @@ func carry(to, from net.Conn, cut <-chan struct{}) {
 			}
 		}
 		if err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				_ = to.(*net.TCPConn).CloseWrite()
 			}
 			return
@@ -102,6 +103,7 @@ func (c *cable) Cut() {
 }
 
 func (c *cable) client(t testing.TB, opts ...connectclient.Option) *connectclient.Client {
+	t.Helper()
 	cl, err := connectclient.New("http://"+c.Addr().String(), opts...)
 	if err != nil {
 		t.Fatal(err)

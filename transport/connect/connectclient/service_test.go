@@ -14,13 +14,17 @@ import (
 // worker's stream in place of the unary calls.
 func TestService(t *testing.T) {
 	ways := map[string]func(t testing.TB, s *stack) queue.Service{
-		"stream": func(t testing.TB, s *stack) queue.Service { return scoped{stream(t, s.client(t)), t} },
+		"stream": func(t testing.TB, s *stack) queue.Service { t.Helper(); return scoped{stream(t, s.client(t)), t} },
 		"compressed": func(t testing.TB, s *stack) queue.Service {
+			t.Helper()
 			return s.client(t, connectclient.WithCompression())
 		},
 	}
 	for _, p := range protocols {
-		ways[string(p)] = func(t testing.TB, s *stack) queue.Service { return s.client(t, connectclient.WithProtocol(p)) }
+		ways[string(p)] = func(t testing.TB, s *stack) queue.Service {
+			t.Helper()
+			return s.client(t, connectclient.WithProtocol(p))
+		}
 	}
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -35,6 +39,7 @@ func TestService(t *testing.T) {
 			}
 			queuetest.TestService(t, queuetest.ServiceHarness{
 				New: func(t testing.TB) queue.Service {
+					t.Helper()
 					st := serve(t)
 					c := way(t, st)
 					stacks.Store(c, st)

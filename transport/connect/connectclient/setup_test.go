@@ -120,6 +120,7 @@ func stream(t testing.TB, c *connectclient.Client) *connectclient.Stream {
 var protocols = []connectclient.Protocol{connectclient.Connect, connectclient.GRPC, connectclient.GRPCWeb}
 
 func must[T any](t testing.TB) func(T, error) T {
+	t.Helper()
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {

@@ -26,7 +26,7 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
-var errNoWelcome error = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server does not answer"}
+var errNoWelcome = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server does not answer"}
 
 // Stream is a Client that retains, heartbeats and releases over one stream that goes both ways, which needs HTTP/2. It
 // does the same as the client's own methods with a fraction of their cost: calls that are made at the same time share messages, and nothing waits for
@@ -178,7 +178,7 @@ func (s *Stream) dial(ctx context.Context) (*line, error) {
 	case <-l.done:
 		err = l.fault()
 	case <-ctx.Done():
-		if err = context.Cause(ctx); err != errNoWelcome {
+		if err = context.Cause(ctx); !errors.Is(err, errNoWelcome) {
 			err = ended(err)
 		}
 		l.fail(err)
@@ -390,7 +390,8 @@ func (l *line) write() {
 
 // read hands out answers until the stream ends.
 func (l *line) read() {
-	defer shutWith(l.ctx, l.stream.Close)()
+	shut := shutWith(l.ctx, l.stream.Close)
+	defer shut()
 	for {
 		l.mu.Lock()
 		silence := l.silence

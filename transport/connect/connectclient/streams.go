@@ -43,7 +43,8 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 		if err != nil {
 			return translate(ctx, req, err)
 		}
-		defer shutWith(ctx, stream.Close)()
+		shut := shutWith(ctx, stream.Close)
+		defer shut()
 		for {
 			m, err := hear(ctx, c.silence, stream.Close, stream.Receive)
 			if err != nil {
@@ -134,7 +135,8 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 	if err != nil {
 		return translate(ctx, &pb.HandleTicksRequest{}, err)
 	}
-	defer shutWith(ctx, stream.Close)()
+	shut := shutWith(ctx, stream.Close)
+	defer shut()
 	var mu sync.Mutex
 	send := func(m *pb.HandleTicksRequest) error {
 		mu.Lock()

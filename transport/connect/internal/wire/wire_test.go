@@ -138,7 +138,7 @@ func FuzzDurationMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s int64, n int32) {
 		var r Reader
 		d := r.Duration("f", &durationpb.Duration{Seconds: s, Nanos: n})
-		if r.Err() == nil && (int64(d/time.Second) != s || int32(d%time.Second) != n) {
+		if r.Err() == nil && (int64(d/time.Second) != s || int64(d%time.Second) != int64(n)) {
 			t.Fatalf("%d s %d ns became %v", s, n, d)
 		}
 	})
