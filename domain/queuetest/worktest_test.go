@@ -3,6 +3,7 @@ package queuetest_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -20,9 +21,9 @@ func (l *line) add(name string, payload string) {
 }
 
 func (l *line) ListTasks(_ context.Context, q queue.TaskQuery) (p queue.TaskPage, _ error) {
-	for i := len(l.tasks) - 1; i >= 0; i-- {
-		if l.tasks[i].Queue == q.Queue || q.Queue == "" {
-			p.Tasks = append(p.Tasks, l.tasks[i])
+	for _, t := range slices.Backward(l.tasks) {
+		if t.Queue == q.Queue || q.Queue == "" {
+			p.Tasks = append(p.Tasks, t)
 		}
 	}
 	if q.Cursor == "" && len(p.Tasks) > 2 { // two pages
