@@ -74,7 +74,7 @@ func BenchmarkNoop(b *testing.B) {
 			b.ReportAllocs()
 			e := &endless{trip: c.trip, done: make(chan struct{}), total: int64(b.N)}
 			e.left.Store(int64(b.N))
-			w := newWorker(e, worker.WithConcurrency(100))
+			w := newWorker(e, worker.WithConcurrency(100), worker.WithInProcess())
 			w.HandleFunc("noop", func(context.Context, *queue.Task) (any, error) { return nil, nil })
 			ctx, cancel := context.WithCancel(b.Context())
 			done := make(chan error, 1)
