@@ -51,6 +51,10 @@ build: ## build the programs into build/
 run: build ## build, then run a server with a PostgreSQL of its own
 	build/pgqueue run
 
+.PHONY: man
+man: ## write the manual pages into build/man/
+	go run ./apps/cli/internal/man build/man
+
 .PHONY: build-modules
 build-modules: ## build each module by itself, as its users do
 	@for module in $(MODULES); do (cd "$$module" && GOWORK=off go build ./...); done

@@ -119,6 +119,8 @@ func Rate(perSecond float64) string {
 	switch {
 	case perSecond == 0:
 		return "0"
+	case perSecond < 0.05:
+		return "<0.1/s"
 	case perSecond < 10:
 		return strconv.FormatFloat(perSecond, 'f', 1, 64) + "/s"
 	}

@@ -1,11 +1,99 @@
-// Package top has the full-screen view.
+// Package top has the full-screen view of what is going on.
 package top
 
 import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/config"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // Commands is the full-screen view.
-func Commands(*factory.Factory) []*cobra.Command { return nil }
+func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newTop(f)} }
+
+func newTop(f *factory.Factory) *cobra.Command {
+	every := time.Second
+	cmd := &cobra.Command{
+		Use:   "top",
+		Short: "Watch queues, rates, ages, workers and failures, full-screen",
+		Long: "Watch queues, rates, ages, workers and recent failures, full-screen.\n\n" +
+			"Keys: up and down choose a queue, p pauses and resumes it, r retries its failed tasks, enter inspects its\n" +
+			"failures, q ends. For scripts there is: pgqueue stats --watch.",
+		Example: "  pgqueue top\n  pgqueue top --every 5s -n shop",
+		GroupID: cmdutil.GroupWatch,
+		Args:    cmdutil.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case !f.IO.OutTTY || !f.IO.InTTY:
+				return cmdutil.Usage("top needs a terminal; see pgqueue stats --watch")
+			case every < 100*time.Millisecond:
+				return cmdutil.Usage("--every: at least 100ms")
+			}
+			svc, err := f.Service()
+			if err != nil {
+				return err
+			}
+			// The first look is before the screen is taken over, so that what is wrong is told as by every command.
+			first, err := look(cmd.Context(), svc)
+			if err != nil {
+				return err
+			}
+			m := &model{
+				ctx: cmd.Context(), svc: svc, now: f.Now, every: every, snapshot: first,
+				title: svc.Namespace() + " at " + config.RedactURL(f.Settings.URL), color: f.IO.Color,
+			}
+			_, err = tea.NewProgram(m, tea.WithContext(cmd.Context()), tea.WithInput(f.IO.In), tea.WithOutput(f.IO.Out),
+				tea.WithEnvironment(os.Environ()), tea.WithoutSignalHandler()).Run()
+			if errors.Is(err, tea.ErrInterrupted) || cmd.Context().Err() != nil {
+				return nil // the terminal is as it was
+			}
+			return err
+		},
+	}
+	cmd.Flags().DurationVar(&every, "every", every, "look this often")
+	return cmd
+}
+
+// snapshot is what one look found.
+type snapshot struct {
+	at       time.Time
+	stats    []*queue.QueueStats
+	workers  []queue.Worker
+	failures []*queue.Task
+}
+
+const (
+	lookTimeout = 5 * time.Second
+	// mostFailures bounds the recent failures that are looked at.
+	mostFailures = 50
+)
+
+func look(ctx context.Context, svc queue.Service) (s snapshot, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	if s.stats, err = svc.ListQueueStatuses(ctx); err != nil {
+		return s, err
+	}
+	if s.workers, err = svc.ListWorkers(ctx); err != nil {
+		return s, err
+	}
+	s.failures, err = failures(ctx, svc, "")
+	return s, err
+}
+
+// failures are the newest tasks that failed, or failed and are to be tried again.
+func failures(ctx context.Context, svc queue.Service, name string) ([]*queue.Task, error) {
+	page, err := svc.ListTasks(ctx, queue.TaskQuery{
+		TaskFilter: queue.TaskFilter{Queue: name, Statuses: []queue.Status{queue.StatusFailed, queue.StatusRetry}},
+		Page:       queue.Page{Limit: mostFailures},
+	})
+	return page.Tasks, err
+}

@@ -1,0 +1,255 @@
+package top
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// model is the state of the screen. Calls run beside it and come back as messages.
+type model struct {
+	ctx   context.Context //nolint:containedctx // bounds the calls that commands make
+	svc   queue.Service
+	now   func() time.Time
+	every time.Duration
+	title string
+	color bool
+
+	snapshot
+	width, height int
+	chosen        string // the queue; a name, as queues come and go
+	note          string // what the last key did
+	err           error  // of the last look
+	asking        string // the queue whose failed tasks are to be retried, if confirmed
+
+	inspecting bool
+	tasks      []*queue.Task // failures of the chosen queue
+	row        int
+	task       *queue.Task // one of them, with its errors
+}
+
+type (
+	looked struct {
+		snapshot
+		err error
+	}
+	lookAgain struct{}
+	did       struct {
+		note string
+		err  error
+	}
+	inspected struct {
+		tasks []*queue.Task
+		err   error
+	}
+	opened struct {
+		task *queue.Task
+		err  error
+	}
+)
+
+// Init starts the rounds of looking.
+func (m *model) Init() tea.Cmd { return m.later() }
+
+func (m *model) later() tea.Cmd {
+	return tea.Tick(m.every, func(time.Time) tea.Msg { return lookAgain{} })
+}
+
+func (m *model) look() tea.Msg {
+	s, err := look(m.ctx, m.svc)
+	s.at = m.now()
+	return looked{s, err}
+}
+
+// call makes a command of a call that is bounded.
+func (m *model) call(do func(ctx context.Context) tea.Msg) tea.Cmd {
+	return func() tea.Msg {
+		ctx, cancel := context.WithTimeout(m.ctx, lookTimeout)
+		defer cancel()
+		return do(ctx)
+	}
+}
+
+// Update takes a message in.
+func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case tea.WindowSizeMsg:
+		m.width, m.height = msg.Width, msg.Height
+	case lookAgain:
+		return m, m.look
+	case looked:
+		if m.err = msg.err; msg.err == nil {
+			m.snapshot = msg.snapshot
+		}
+		return m, m.later()
+	case once:
+		m.snapshot, m.at = msg.snapshot, m.now()
+	case did:
+		m.note = msg.note
+		if msg.err != nil {
+			m.note = msg.err.Error()
+		}
+		return m, tea.Batch(m.look1(), m.inspectAgain())
+	case inspected:
+		m.tasks = msg.tasks
+		m.row = min(m.row, max(0, len(m.tasks)-1))
+		if msg.err != nil {
+			m.note = msg.err.Error()
+		}
+		return m, m.open()
+	case opened:
+		if m.task = msg.task; msg.err != nil {
+			m.note = msg.err.Error()
+		}
+	case tea.KeyPressMsg:
+		return m.key(msg.String())
+	}
+	return m, nil
+}
+
+// look1 looks once, beside the rounds.
+func (m *model) look1() tea.Cmd {
+	return func() tea.Msg {
+		s, err := look(m.ctx, m.svc)
+		if err != nil {
+			return nil
+		}
+		return once{s}
+	}
+}
+
+type once struct{ snapshot }
+
+func (m *model) key(key string) (tea.Model, tea.Cmd) {
+	if key == "ctrl+c" || key == "q" {
+		return m, tea.Quit
+	}
+	if name := m.asking; name != "" {
+		m.asking = ""
+		if key != "y" {
+			m.note = "nothing was retried"
+			return m, nil
+		}
+		return m, m.retry(queue.Selection{Filter: &queue.TaskFilter{Queue: name, Statuses: []queue.Status{queue.StatusFailed}}})
+	}
+	m.note = ""
+	if m.inspecting {
+		return m.inspectKey(key)
+	}
+	st := m.queue()
+	switch key {
+	case "up", "k":
+		m.move(-1)
+	case "down", "j":
+		m.move(1)
+	case "p":
+		if st != nil {
+			return m, m.pause(st)
+		}
+	case "r":
+		switch {
+		case st == nil:
+		case st.Counts[queue.StatusFailed] == 0:
+			m.note = "no task of " + st.Queue + " has failed"
+		default:
+			m.asking = st.Queue
+			m.note = fmt.Sprintf("retry %d failed tasks of %s? y or n", st.Counts[queue.StatusFailed], st.Queue)
+		}
+	case "enter", "i":
+		if st != nil {
+			m.inspecting, m.row, m.task, m.tasks = true, 0, nil, nil
+			return m, m.inspectAgain()
+		}
+	}
+	return m, nil
+}
+
+func (m *model) inspectKey(key string) (tea.Model, tea.Cmd) {
+	switch key {
+	case "esc", "left", "backspace", "h":
+		m.inspecting = false
+	case "up", "k":
+		m.row = max(0, m.row-1)
+		return m, m.open()
+	case "down", "j":
+		m.row = max(0, min(len(m.tasks)-1, m.row+1))
+		return m, m.open()
+	case "r":
+		if m.row < len(m.tasks) {
+			if t := m.tasks[m.row]; t.Status == queue.StatusFailed {
+				return m, m.retry(queue.Selection{IDs: []int64{t.ID}})
+			}
+			m.note = "it waits for its next attempt already"
+		}
+	}
+	return m, nil
+}
+
+// place of the chosen queue among the queues.
+func (m *model) place() int {
+	for i, s := range m.stats {
+		if s.Queue == m.chosen {
+			return i
+		}
+	}
+	return 0
+}
+
+func (m *model) queue() *queue.QueueStats {
+	if len(m.stats) == 0 {
+		return nil
+	}
+	return m.stats[m.place()]
+}
+
+func (m *model) move(by int) {
+	if n := len(m.stats); n > 0 {
+		m.chosen = m.stats[max(0, min(n-1, m.place()+by))].Queue
+	}
+}
+
+func (m *model) pause(st *queue.QueueStats) tea.Cmd {
+	paused, note := !st.Paused, st.Queue+" is paused"
+	if !paused {
+		note = st.Queue + " is resumed"
+	}
+	return m.call(func(ctx context.Context) tea.Msg {
+		_, err := m.svc.UpdateQueue(ctx, st.Queue, queue.QueueMeta{Paused: &paused})
+		return did{note, err}
+	})
+}
+
+func (m *model) retry(s queue.Selection) tea.Cmd {
+	return m.call(func(ctx context.Context) tea.Msg {
+		got, err := m.svc.RetryTasks(ctx, s)
+		return did{fmt.Sprintf("%d tasks are new again", got.Moved), err}
+	})
+}
+
+func (m *model) inspectAgain() tea.Cmd {
+	st := m.queue()
+	if !m.inspecting || st == nil {
+		return nil
+	}
+	return m.call(func(ctx context.Context) tea.Msg {
+		tasks, err := failures(ctx, m.svc, st.Queue)
+		return inspected{tasks, err}
+	})
+}
+
+// open gets the errors of the task that is chosen.
+func (m *model) open() tea.Cmd {
+	if m.row >= len(m.tasks) {
+		m.task = nil
+		return nil
+	}
+	id := m.tasks[m.row].ID
+	return m.call(func(ctx context.Context) tea.Msg {
+		t, err := m.svc.GetTask(ctx, id)
+		return opened{t, err}
+	})
+}
