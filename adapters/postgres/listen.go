@@ -63,6 +63,9 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 	}
 }
 
+// Listening reports whether a connection listens now. One that went deaf counts until that is noticed, 15 s at most.
+func (s *Store) Listening() bool { return s.listening.Load() > 0 }
+
 // listenOnce listens on one connection until that ends, which is always an error, and says whether it ever proved itself.
 func (s *Store) listenOnce(ctx context.Context, wake func(queue.Wake)) (proved bool, err error) {
 	conn, err := s.listenConn(ctx)
@@ -81,6 +84,8 @@ func (s *Store) listenOnce(ctx context.Context, wake func(queue.Wake)) (proved b
 	if proved = s.opt.noNotify; !proved {
 		prover.Go(func() { end(s.prove(ctx, heard)) })
 	}
+	s.listening.Add(1)
+	defer s.listening.Add(-1)
 	wake(queue.Wake{}) // for what happened while nobody listened
 	for {
 		n, err := conn.WaitForNotification(ctx)

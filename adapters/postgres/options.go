@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -26,6 +28,7 @@ type options struct {
 	noNotify     bool
 	maxPayload   int
 	partitionMin int64
+	tracer       pgx.QueryTracer
 }
 
 func defaults() options {
@@ -71,6 +74,9 @@ func WithoutNotify() Option { return optionFunc(func(o *options) { o.noNotify = 
 func WithEventRetention(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.eventsStay = d })
 }
+
+// WithTracer has the connections that Open makes traced by t, which may be a pgx tracer of any kind. Default: none.
+func WithTracer(t pgx.QueryTracer) Option { return optionFunc(func(o *options) { o.tracer = t }) }
 
 // WithLogger is told of what background work had to put up with. Default: nobody.
 func WithLogger(l *slog.Logger) Option { return optionFunc(func(o *options) { o.logger = l }) }

@@ -68,15 +68,17 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 			f, known = about[r.ID]
 		}
 		p.end()
+		out[i].Queue, out[i].Status, out[i].Held = p.q.Name, queue.StatusReleased, m.now.Sub(p.retainedAt)
 		if !known {
 			m.success(p, r.Result)
 			continue
 		}
 		life, err := m.release(p, f, r)
 		if err != nil {
-			out[i].Err = err
+			out[i] = queue.Released{Err: err}
 			continue
 		}
+		out[i].Status = life.Status
 		if !r.Quiet {
 			out[i].Task = released(p, f, life, r.Result)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"regexp"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,6 +29,8 @@ type Store struct {
 	floors  floors
 
 	ticksPruned time.Time // under floors.mu
+
+	listening atomic.Int32 // connections that do
 }
 
 // schemaName is what a schema may be called: it stands in SQL text, quoted.
@@ -55,9 +58,15 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	} else {
 		// The statements are short and many; compiling them just in time costs more than they do.
 		cfg.ConnConfig.RuntimeParams["jit"] = "off"
+		// A statement is planned once for as long as its tables are not analyzed anew. Planned while they are all but empty,
+		// as they are between two bursts, it would read whole tables in the next. A pooler's are planned at each call.
+		cfg.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
 		if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 			cfg.ConnConfig.RuntimeParams["application_name"] = "pgqueue"
 		}
+	}
+	if o.tracer != nil {
+		cfg.ConnConfig.Tracer = o.tracer
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
@@ -78,7 +87,8 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-// New is a Store on a pool of the caller's, who closes it after the Store.
+// New is a Store on a pool of the caller's, who closes it after the Store. Give its connections the parameters jit=off and
+// enable_seqscan=off, as Open does, or plans that were made while tables were small may read them whole in a burst.
 func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 	o := defaults()
 	for _, opt := range opts {

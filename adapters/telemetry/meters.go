@@ -63,6 +63,7 @@ type workerMeters struct {
 	leaseLost     prometheus.Counter
 	run           map[queue.Outcome]prometheus.Observer
 	wait, holding prometheus.Observer
+	endToEnd      prometheus.Observer
 }
 
 // choreMeters are of one kind of background work.
@@ -179,7 +180,7 @@ func newTaskMeters(mk *maker, most int) *byQueue[taskMeters] {
 			taskBuckets, "namespace", "queue")
 		run = mk.histograms("pgqueue_task_run_seconds", "From a finished task's last retain to its end, by how it ended.",
 			taskBuckets, "namespace", "queue", "status")
-		endToEnd = mk.histograms("pgqueue_task_end_to_end_seconds", "From a finished task's creation to its end, delays and retries included.",
+		endToEnd = mk.histograms("pgqueue_task_end_to_end_seconds", "From a finished task's creation to its end, delays and retries included; of releases that ask for the task back.",
 			taskBuckets, "namespace", "queue")
 	)
 	return newByQueue(most, func(namespace, name string) *taskMeters {
@@ -211,11 +212,13 @@ func newWorkerMeters(mk *maker, most int) *byQueue[workerMeters] {
 		holding = mk.histograms("pgqueue_worker_lease_age_seconds", "How long tasks had been held when their handler returned.", taskBuckets,
 			"namespace", "queue")
 	)
+	endToEnd := mk.histograms("pgqueue_worker_end_to_end_seconds", "From a task's creation to its handler's success, delays and retries included.",
+		taskBuckets, "namespace", "queue")
 	return newByQueue(most, func(namespace, name string) *workerMeters {
 		w := &workerMeters{
 			running: running.WithLabelValues(namespace, name), leaseLost: lost.WithLabelValues(namespace, name),
 			wait: wait.WithLabelValues(namespace, name), holding: holding.WithLabelValues(namespace, name),
-			run: map[queue.Outcome]prometheus.Observer{},
+			endToEnd: endToEnd.WithLabelValues(namespace, name), run: map[queue.Outcome]prometheus.Observer{},
 		}
 		for _, o := range outcomes {
 			w.run[o] = run.WithLabelValues(namespace, name, string(o))

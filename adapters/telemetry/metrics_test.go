@@ -75,6 +75,7 @@ var everyMetric = map[string]struct {
 	"pgqueue_worker_run_seconds":           {dto.MetricType_HISTOGRAM, "namespace outcome queue"},
 	"pgqueue_worker_wait_seconds":          {dto.MetricType_HISTOGRAM, "namespace queue"},
 	"pgqueue_worker_lease_age_seconds":     {dto.MetricType_HISTOGRAM, "namespace queue"},
+	"pgqueue_worker_end_to_end_seconds":    {dto.MetricType_HISTOGRAM, "namespace queue"},
 	"pgqueue_worker_heartbeat_lag_seconds": {dto.MetricType_HISTOGRAM, ""},
 	"pgqueue_worker_batch_tasks":           {dto.MetricType_HISTOGRAM, "op"},
 	"pgqueue_worker_call_seconds":          {dto.MetricType_HISTOGRAM, "op"},

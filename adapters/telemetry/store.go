@@ -186,16 +186,18 @@ func (s *store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 			continue
 		case o.Replayed:
 			continue
-		case o.Task == nil: // the release was quiet and the store did not say
-			m.tasks.get(namespace, "").ended(releases[i].Outcome, statusOf(releases[i].Outcome))
-			continue
 		}
-		if last == nil || name != o.Task.Queue {
-			name = o.Task.Queue
+		after := *o
+		if o.Task != nil {
+			after.Queue, after.Status, after.Held = o.Task.Queue, o.Task.Status, held(o.Task)
+		} else if after.Status == "" { // a remote store, say, that tells nothing of a quiet release
+			after.Status = statusOf(releases[i].Outcome)
+		}
+		if last == nil || name != after.Queue {
+			name = after.Queue
 			last = m.tasks.get(namespace, name)
 		}
-		last.ended(releases[i].Outcome, o.Task.Status)
-		last.finished(o.Task)
+		last.ended(releases[i].Outcome, after)
 	}
 	return outs, nil
 }
@@ -214,31 +216,32 @@ func statusOf(o queue.Outcome) queue.Status {
 	return queue.StatusNew
 }
 
-// ended counts a task whose hold ended with o and left it in status.
-func (t *taskMeters) ended(o queue.Outcome, status queue.Status) {
+// held is how long a task that was released had been held, by the database's clock; 0 = not known.
+func held(t *queue.Task) time.Duration {
+	if t.FinishedAt.IsZero() || t.StartedAt.IsZero() {
+		return 0
+	}
+	return t.FinishedAt.Sub(t.StartedAt)
+}
+
+// ended counts a task whose hold ended with o, and takes its times.
+func (t *taskMeters) ended(o queue.Outcome, after queue.Released) {
 	switch {
-	case status == queue.StatusReleased:
+	case after.Status == queue.StatusReleased:
 		t.released.Inc()
-	case status == queue.StatusFailed:
+	case after.Status == queue.StatusFailed:
 		t.failed.Inc()
-	case status == queue.StatusCancelled:
+	case after.Status == queue.StatusCancelled:
 		t.cancelled.Inc()
 	case o == queue.OutcomeHandBack || o == queue.OutcomeSnooze:
 		t.returned.Inc()
 	default:
 		t.retried.Inc()
 	}
-}
-
-// finished takes the times of a task that its holder ended.
-func (t *taskMeters) finished(task *queue.Task) {
-	if task.FinishedAt.IsZero() {
-		return
+	if run := t.run[after.Status]; run != nil && after.Held > 0 {
+		run.Observe(after.Held.Seconds())
 	}
-	if run := t.run[task.Status]; run != nil && !task.StartedAt.IsZero() {
-		run.Observe(max(task.FinishedAt.Sub(task.StartedAt), 0).Seconds())
-	}
-	if !task.CreatedAt.IsZero() { // a quiet answer may not know it
+	if task := after.Task; task != nil && !task.FinishedAt.IsZero() && !task.CreatedAt.IsZero() {
 		t.endToEnd.Observe(max(task.FinishedAt.Sub(task.CreatedAt), 0).Seconds())
 	}
 }

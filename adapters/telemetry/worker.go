@@ -39,6 +39,10 @@ func (o *observer) TaskFinished(task *queue.Task, f worker.Finished) {
 		run.Observe(f.Took.Seconds())
 	}
 	w.holding.Observe((f.Waited + f.Took).Seconds())
+	if f.Outcome == queue.OutcomeSuccess && !task.StartedAt.IsZero() && !task.CreatedAt.IsZero() {
+		// Until the retain by the database's clock, from then on by our own stopwatch: no two clocks are compared.
+		w.endToEnd.Observe((task.StartedAt.Sub(task.CreatedAt) + f.Waited + f.Took).Seconds())
+	}
 }
 
 func (o *observer) Retained(_, got int, took time.Duration, err error) {

@@ -209,7 +209,7 @@ type Release struct {
 	Result json.RawMessage
 	// Delay: of a snooze, how long; of a failure, the delay instead of the backoff (0 = the backoff).
 	Delay time.Duration
-	// Quiet: the caller does not need the task in the answer, so it need not be read back. Not part of the wire.
+	// Quiet: the caller does not need the task in the answer, so it need not be read back.
 	Quiet bool
 }
 
@@ -250,6 +250,11 @@ type Released struct {
 	Err error
 	// Replayed says that the release repeats an accepted one and changed nothing. Not part of the wire.
 	Replayed bool
+	// Queue, Status and Held tell of a hold that ended even when Task is nil: whose it was, what became of the task, how
+	// long it was held by the store's clock. A store that returns the task may leave them out. Not part of the wire.
+	Queue  string
+	Status Status
+	Held   time.Duration
 }
 
 // Heartbeat extends the lease of one task.
