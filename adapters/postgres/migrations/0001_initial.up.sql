@@ -259,6 +259,7 @@ create index tick_last on pgqueue.tick (ticker_id, id);
 
 -- One task with its present status: the place of its rows told as the contract's words. For lists and single looks; the
 -- hot path never reads it. Finished tasks past retention are not shown, though their rows may still be there.
+-- "offset 0" keeps each table a look-up by its whole key, whatever the statistics say of its size.
 create view pgqueue.task_now as
 select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.headers, t.payload, t.created_at,
        case when d.task_id is not null then d.result else s.result end as result,
@@ -278,12 +279,21 @@ select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.head
        coalesce(d.token, s.token, 0) as last_token
 from pgqueue.task t
 join pgqueue.queue q on q.id = t.queue_id and q.deleted_at is null
-left join pgqueue.state s on s.queue_id = t.queue_id and s.task_id = t.id
-left join pgqueue.done d on d.queue_id = t.queue_id and d.task_id = t.id
-left join pgqueue.ready r on d.task_id is null
-    and r.queue_id = t.queue_id and r.priority = t.priority and r.turn = coalesce(s.turn, t.id)
-left join pgqueue.delayed y on d.task_id is null and r.task_id is null
-    and y.due_at = case when s.task_id is null then t.delayed_at else s.delayed_at end and y.task_id = t.id
+left join lateral (
+    select s.* from pgqueue.state s where s.queue_id = t.queue_id and s.task_id = t.id offset 0
+) s on true
+left join lateral (
+    select d.* from pgqueue.done d where d.queue_id = t.queue_id and d.task_id = t.id offset 0
+) d on true
+left join lateral (
+    select r.task_id from pgqueue.ready r
+    where d.task_id is null and r.queue_id = t.queue_id and r.priority = t.priority and r.turn = coalesce(s.turn, t.id) offset 0
+) r on true
+left join lateral (
+    select y.task_id from pgqueue.delayed y
+    where d.task_id is null and r.task_id is null
+      and y.due_at = case when s.task_id is null then t.delayed_at else s.delayed_at end and y.task_id = t.id offset 0
+) y on true
 left join lateral (
     select l.token, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels
     from pgqueue.lease l

@@ -1,4 +1,5 @@
 -- Counts: kept up to a snapshot, and what that snapshot has not seen is added from the event rows. Never counted.
+-- Nothing that can be seen is at or past the present snapshot's end: saying so tells the planner that few rows are meant.
 
 -- name: fold.lock
 select true from pgqueue.fold for update skip locked
@@ -18,8 +19,9 @@ new as materialized (
            sum(delayed) as delayed,
            sum(n) filter (where kind = 1) as created,
            sum(n) filter (where "is" between 4 and 7 and was between 1 and 3) as finished
-    from pgqueue.event e, pgqueue.fold f
-    where e.xid >= pg_snapshot_xmin(f.seen) and not pg_visible_in_snapshot(e.xid, f.seen)
+    from pgqueue.event e
+    where e.xid >= (select pg_snapshot_xmin(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
+      and not pg_visible_in_snapshot(e.xid, (select seen from pgqueue.fold))
     group by e.queue_id
 ),
 _count as (
@@ -63,8 +65,9 @@ with new as materialized (
            sum(delayed) as delayed,
            coalesce(sum(n) filter (where kind = 1), 0) as created,
            coalesce(sum(n) filter (where "is" between 4 and 7 and was between 1 and 3), 0) as finished
-    from pgqueue.event e, pgqueue.fold f
-    where e.xid >= pg_snapshot_xmin(f.seen) and not pg_visible_in_snapshot(e.xid, f.seen)
+    from pgqueue.event e
+    where e.xid >= (select pg_snapshot_xmin(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
+      and not pg_visible_in_snapshot(e.xid, (select seen from pgqueue.fold))
     group by e.queue_id
 )
 select q.id, q.namespace, q.name, q.paused, array[
@@ -99,8 +102,10 @@ cross join lateral (
           where c.queue_id = l.queue_id and c.priority = l.priority), 0)
     order by r.turn limit 1
 ) r
-join pgqueue.task t on t.queue_id = r.queue_id and t.id = r.task_id
-left join pgqueue.state s on s.queue_id = r.queue_id and s.task_id = r.task_id
+cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = r.queue_id and t.id = r.task_id offset 0) t
+left join lateral (
+    select s.task_id, s.delayed_at from pgqueue.state s where s.queue_id = r.queue_id and s.task_id = r.task_id offset 0
+) s on true
 group by u.queue_id
 
 -- name: recount

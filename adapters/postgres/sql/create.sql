@@ -34,9 +34,10 @@ returning queue_id, key
 
 -- name: create.taken
 -- Whose key it is, and whether that task is still there to see.
-select i.ord, k.task_id, k.fingerprint, exists (select 1 from pgqueue.task_now n where n.queue_id = k.queue_id and n.id = k.task_id)
+select i.ord, k.task_id, k.fingerprint,
+       exists (select 1 from pgqueue.task_now n where n.queue_id = i.queue_id and n.id = k.task_id offset 0)
 from unnest($1::integer[], $2::text[]) with ordinality i (queue_id, key, ord)
-join pgqueue.task_key k on k.queue_id = i.queue_id and k.key = i.key
+cross join lateral (select k.* from pgqueue.task_key k where k.queue_id = i.queue_id and k.key = i.key offset 0) k
 
 -- name: create.rekey
 update pgqueue.task_key set task_id = $3, fingerprint = $4 where queue_id = $1 and key = $2

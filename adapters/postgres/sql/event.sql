@@ -25,12 +25,11 @@ select pruned::text from pgqueue.fold
 -- name: event.prune
 -- Old events that the counts have seen. $1 age in ns, $2 most
 with gone as (
-    delete from pgqueue.event e
-    where (e.xid, e.id) in (
-        select o.xid, o.id from pgqueue.event o
+    delete from pgqueue.event where ctid = any (array(
+        select o.ctid from pgqueue.event o
         where o.xid < (select pg_snapshot_xmin(seen) from pgqueue.fold) and o.at < (select pgqueue.clock() - pgqueue.nanos($1))
-        order by o.xid, o.id limit $2)
-    returning e.xid
+        order by o.xid, o.id limit $2))
+    returning xid
 ),
 top as (select max(xid::text::bigint) as xid, count(*) as n from gone),
 _fold as (

@@ -6,23 +6,31 @@
 select pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels,
        q.id, q.namespace, q.name, q.ttl, q.retries, q.retry_delay, q.backoff, q.retry_max_delay, q.lease, q.concurrency,
        q.retention, q.paused, q.events, q.version, q.created_at, q.updated_at
-from pgqueue.lease l
-join pgqueue.queue q on q.id = l.queue_id and q.namespace = $1 and q.deleted_at is null
-where l.token = any ($2::bigint[])
+from unnest($2::bigint[]) i (token)
+cross join lateral (
+    select l.* from pgqueue.lease l
+    where l.token = i.token
+      and (select q.namespace = $1 and q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id)
+    order by l.part offset 0
+    for update
+) l
+join pgqueue.queue q on q.id = l.queue_id
 order by l.token, l.part
-for update of l
 
 -- name: hold.expired
 -- Leases that ran out, oldest first, from where the last look ended. $1 floor, $2 most
 select pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels,
        q.id, q.namespace, q.name, q.ttl, q.retries, q.retry_delay, q.backoff, q.retry_max_delay, q.lease, q.concurrency,
        q.retention, q.paused, q.events, q.version, q.created_at, q.updated_at
-from pgqueue.lease l
-join pgqueue.queue q on q.id = l.queue_id and q.deleted_at is null
-where l.expires_at > $1 and l.expires_at <= (select pgqueue.clock())
-order by l.expires_at
-limit $2
-for update of l skip locked
+from (
+    select l.* from pgqueue.lease l
+    where l.expires_at > $1 and l.expires_at <= (select pgqueue.clock())
+      and (select q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id)
+    order by l.expires_at
+    limit $2
+    for update skip locked
+) l
+join pgqueue.queue q on q.id = l.queue_id
 
 -- name: hold.next
 -- When the next lease runs out.
@@ -40,21 +48,23 @@ join pgqueue.lease l on l.queue_id = q.id and i.id = any (l.task_ids)
 select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, t.key, t.headers, t.payload,
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
 from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
-join pgqueue.task t on t.queue_id = i.queue_id and t.id = i.id
-left join pgqueue.state s on s.queue_id = i.queue_id and s.task_id = i.id
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
+left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
 
 -- name: hold.facts.token
 -- The same by token, so that it can leave together with hold.lock. $1 tokens of the lease rows, $2 ids
 select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, t.key, t.headers, t.payload,
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
 from unnest($1::bigint[], $2::bigint[]) i (token, id)
-join pgqueue.lease l on l.token = i.token and i.id = any (l.task_ids)
-join pgqueue.task t on t.queue_id = l.queue_id and t.id = i.id
-left join pgqueue.state s on s.queue_id = l.queue_id and s.task_id = i.id
+cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
+left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
 
 -- name: hold.drop
-delete from pgqueue.lease l using unnest($1::bigint[], $2::smallint[]) i (token, part)
-where l.token = i.token and l.part = i.part
+delete from pgqueue.lease where ctid = any (array(
+    select l.at
+    from unnest($1::bigint[], $2::smallint[]) i (token, part)
+    cross join lateral (select l.ctid as at from pgqueue.lease l where l.token = i.token and l.part = i.part offset 0) l))
 
 -- name: hold.keep
 update pgqueue.lease l
@@ -71,17 +81,22 @@ from unnest($1::bigint[], $2::smallint[], $3::integer[], $4::timestamptz[], $5::
     i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels)
 
 -- name: hold.cancel
--- Asks holders to stop. $1 token, $2 task; a hold that has ended is left alone.
-update pgqueue.lease l set cancels = array_append(array_remove(coalesce(l.cancels, '{}'), i.id), i.id)
-from unnest($1::bigint[], $2::bigint[]) i (token, id)
-where l.token = i.token and i.id = any (l.task_ids)
-returning i.id
+-- Asks holders to stop. $1 tokens, $2 tasks, side by side; a hold that has ended is left alone. Gathered by lease row: an
+-- update joined to several tasks of one row would take one of them and leave the rest.
+with asked as (
+    update pgqueue.lease l
+    set cancels = (select array_agg(distinct c) from unnest(l.cancels || i.ids) c where c = any (l.task_ids))
+    from (select token, array_agg(id) as ids from unnest($1::bigint[], $2::bigint[]) a (token, id) group by token) i
+    where l.token = i.token and l.task_ids && i.ids
+    returning l.task_ids, i.ids
+)
+select c from asked cross join lateral unnest(asked.ids) c where c = any (asked.task_ids)
 
 -- name: hold.progress
 -- A task's progress lives in its state row; a task on its first attempt gets one.
 insert into pgqueue.state (queue_id, task_id, delayed_at, dies_at, attempt, retries, progress)
 select t.queue_id, t.id, t.delayed_at, t.dies_at, i.attempt - 1, t.retries, i.progress
 from unnest($1::integer[], $2::bigint[], $3::smallint[], $4::json[]) i (queue_id, id, attempt, progress)
-join pgqueue.task t on t.queue_id = i.queue_id and t.id = i.id
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
 order by t.queue_id, t.id
 on conflict (queue_id, task_id) do update set progress = excluded.progress

@@ -42,9 +42,13 @@ select * from unnest($1::integer[], $2::bigint[], $3::smallint[], $4::timestampt
 
 -- name: move.error.trim
 -- Only the newest errors of a task stay.
-delete from pgqueue.task_error e using unnest($1::integer[], $2::bigint[]) i (queue_id, task_id)
-where e.queue_id = i.queue_id and e.task_id = i.task_id and e.id <= (
-    select x.id from pgqueue.task_error x where x.queue_id = i.queue_id and x.task_id = i.task_id order by x.id desc offset $3 limit 1)
+delete from pgqueue.task_error where ctid = any (array(
+    select e.at
+    from unnest($1::integer[], $2::bigint[]) i (queue_id, task_id)
+    cross join lateral (
+        select e.ctid as at from pgqueue.task_error e where e.queue_id = i.queue_id and e.task_id = i.task_id
+        order by e.id desc offset $3
+    ) e))
 
 -- name: promote
 -- Due delayed rows become ready, in the order in which they were due. $1 floor, $2 most
@@ -55,7 +59,7 @@ with due as materialized (
     limit $2
     for update skip locked
 ),
-_delayed as (delete from pgqueue.delayed y using due where y.ctid = due.at),
+_delayed as (delete from pgqueue.delayed where ctid = any (array(select at from due))),
 turned as materialized (select due.*, nextval('pgqueue.turn') as turn from due),
 _ready as (
     insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, dies_at)
@@ -64,7 +68,8 @@ _ready as (
 _state as (
     insert into pgqueue.state (queue_id, task_id, turn, delayed_at, dies_at, attempt, retries)
     select u.queue_id, u.task_id, u.turn, u.due_at, u.dies_at, u.attempt, t.retries
-    from turned u join pgqueue.task t on t.queue_id = u.queue_id and t.id = u.task_id
+    from turned u
+    cross join lateral (select t.retries from pgqueue.task t where t.queue_id = u.queue_id and t.id = u.task_id offset 0) t
     order by u.queue_id, u.task_id
     on conflict (queue_id, task_id) do update set turn = excluded.turn
 ),
@@ -87,7 +92,7 @@ with due as materialized (
     limit $2
     for update skip locked
 ),
-gone as (delete from pgqueue.ready r using due where r.ctid = due.at)
+gone as (delete from pgqueue.ready where ctid = any (array(select at from due)))
 select queue_id, task_id, attempt, dies_at, false from due
 
 -- name: expire.delayed
@@ -98,7 +103,7 @@ with due as materialized (
     limit $2
     for update skip locked
 ),
-gone as (delete from pgqueue.delayed y using due where y.ctid = due.at)
+gone as (delete from pgqueue.delayed where ctid = any (array(select at from due)))
 select queue_id, task_id, attempt, dies_at, true from due
 
 -- name: expire.done
@@ -110,7 +115,8 @@ with i as materialized (
 _done as (
     insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
     select i.id, $1, s.started_at, 0, i.queue_id, 6, i.attempt, s.worker, s.result
-    from i left join pgqueue.state s on s.queue_id = i.queue_id and s.task_id = i.id
+    from i
+    left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
 ),
 _event as (
     insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, task_ids)
@@ -122,28 +128,48 @@ select namespace, name, (case when attempt > 0 then 2 else 1 end)::smallint, cou
 
 -- name: take.ready
 -- Takes single tasks out of ready for an operator; who is faster, a retain or this, has them. $1 queue, $2 priority, $3 turn
-delete from pgqueue.ready r using unnest($1::integer[], $2::smallint[], $3::bigint[]) i (queue_id, priority, turn)
-where r.queue_id = i.queue_id and r.priority = i.priority and r.turn = i.turn
-returning r.task_id
+delete from pgqueue.ready where ctid = any (array(
+    select r.at
+    from unnest($1::integer[], $2::smallint[], $3::bigint[]) i (queue_id, priority, turn)
+    cross join lateral (
+        select r.ctid as at from pgqueue.ready r
+        where r.queue_id = i.queue_id and r.priority = i.priority and r.turn = i.turn offset 0
+    ) r))
+returning task_id
 
 -- name: take.delayed
-delete from pgqueue.delayed y using unnest($1::timestamptz[], $2::bigint[]) i (due_at, id)
-where y.due_at = i.due_at and y.task_id = i.id
-returning y.task_id
+delete from pgqueue.delayed where ctid = any (array(
+    select y.at
+    from unnest($1::timestamptz[], $2::bigint[]) i (due_at, id)
+    cross join lateral (
+        select y.ctid as at from pgqueue.delayed y where y.due_at = i.due_at and y.task_id = i.id offset 0
+    ) y))
+returning task_id
 
 -- name: take.done
-delete from pgqueue.done d using unnest($1::integer[], $2::bigint[]) i (queue_id, id)
-where d.queue_id = i.queue_id and d.task_id = i.id
+-- Ids are unique over all queues, so two lists are as good as pairs, and tell which partitions to open.
+delete from pgqueue.done d where d.queue_id = any ($1::integer[]) and d.task_id = any ($2::bigint[])
 returning d.task_id
 
 -- name: erase
 -- Everything about tasks that nobody holds and whose narrow row is gone already. $1 queues, $2 ids
 with i as materialized (select * from unnest($1::integer[], $2::bigint[]) i (queue_id, id) order by 1, 2),
 _key as (
-    delete from pgqueue.task_key k using i, pgqueue.task t
-    where t.queue_id = i.queue_id and t.id = i.id and t.key is not null
-      and k.queue_id = i.queue_id and k.key = t.key and k.task_id = i.id
+    delete from pgqueue.task_key where ctid = any (array(
+        select k.at from i
+        cross join lateral (select t.key from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
+        cross join lateral (
+            select k.ctid as at from pgqueue.task_key k where k.queue_id = i.queue_id and k.key = t.key and k.task_id = i.id offset 0
+        ) k))
 ),
-_state as (delete from pgqueue.state s using i where s.queue_id = i.queue_id and s.task_id = i.id),
-_error as (delete from pgqueue.task_error e using i where e.queue_id = i.queue_id and e.task_id = i.id)
-delete from pgqueue.task t using i where t.queue_id = i.queue_id and t.id = i.id
+_state as (
+    delete from pgqueue.state where ctid = any (array(
+        select s.at from i
+        cross join lateral (select s.ctid as at from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s))
+),
+_error as (
+    delete from pgqueue.task_error where ctid = any (array(
+        select e.at from i
+        cross join lateral (select e.ctid as at from pgqueue.task_error e where e.queue_id = i.queue_id and e.task_id = i.id offset 0) e))
+)
+delete from pgqueue.task t where t.queue_id = any ($1::integer[]) and t.id = any ($2::bigint[])

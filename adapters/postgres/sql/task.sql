@@ -6,7 +6,7 @@ select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.p
        n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
        n.turn, n.last_token
 from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
-join pgqueue.task_now n on n.queue_id = i.queue_id and n.id = i.id
+cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = i.queue_id and n.id = i.id offset 0) n
 
 -- name: task.now.any
 -- The same where the queue is not known: one probe for each queue of the namespace. $1 namespace, $2 ids
@@ -15,18 +15,18 @@ select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.p
        n.turn, n.last_token
 from pgqueue.queue q
 cross join unnest($2::bigint[]) i (id)
-join pgqueue.task_now n on n.queue_id = q.id and n.id = i.id
+cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = q.id and n.id = i.id offset 0) n
 where q.namespace = $1 and q.deleted_at is null
 
 -- name: task.there
 select t.id from pgqueue.queue q cross join unnest($2::bigint[]) i (id)
-join pgqueue.task t on t.queue_id = q.id and t.id = i.id
+cross join lateral (select t.id from pgqueue.task t where t.queue_id = q.id and t.id = i.id offset 0) t
 where q.namespace = $1 and q.deleted_at is null
 
 -- name: task.errors
 select e.task_id, e.attempt, e.at, e.worker, e.error
 from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
-join pgqueue.task_error e on e.queue_id = i.queue_id and e.task_id = i.id
+cross join lateral (select e.* from pgqueue.task_error e where e.queue_id = i.queue_id and e.task_id = i.id offset 0) e
 order by e.task_id, e.id
 
 -- Lists walk ids downwards, from $2 (exclusive), and stop as soon as a page is full. Each way suits a status.
@@ -41,7 +41,7 @@ select n.queue_id, n.id from (
           and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
           and (cardinality($8::smallint[]) = 7 and $5 = '' or exists (
               select 1 from pgqueue.task_now n where n.queue_id = t.queue_id and n.id = t.id
-                and n.status = any ($8) and ($5 = '' or n.worker = $5)))
+                and n.status = any ($8) and ($5 = '' or n.worker = $5) offset 0))
         order by t.id desc limit $6::bigint + $7::bigint
     ) t
 ) n
@@ -54,15 +54,15 @@ select w.queue_id, w.task_id from (
     union all
     select y.queue_id, y.task_id, y.attempt from pgqueue.delayed y where y.queue_id = any ($1::integer[]) and y.task_id < $2
 ) w
-join pgqueue.task t on t.queue_id = w.queue_id and t.id = w.task_id
+cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = w.queue_id and t.id = w.task_id offset 0) t
 where ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
   and (case when w.attempt > 0 then 2 else 1 end)::smallint = any ($8::smallint[])
-  and ($5 = '' or exists (select 1 from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = w.task_id and s.worker = $5))
+  and ($5 = '' or exists (select 1 from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = w.task_id and s.worker = $5 offset 0))
 order by w.task_id desc offset $6::bigint limit $7::bigint
 
 -- name: list.retained
 select l.queue_id, i.id from pgqueue.lease l cross join lateral unnest(l.task_ids) i (id)
-join pgqueue.task t on t.queue_id = l.queue_id and t.id = i.id
+cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
 where l.queue_id = any ($1::integer[]) and i.id > 0 and i.id < $2 and ($5 = '' or l.worker = $5) and 3 = any ($8::smallint[])
   and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
 order by i.id desc offset $6::bigint limit $7::bigint
@@ -72,8 +72,8 @@ order by i.id desc offset $6::bigint limit $7::bigint
 select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id) cross join unnest($8::smallint[]) s (status)
 cross join lateral (
     select d.queue_id, d.task_id from pgqueue.done d
-    join pgqueue.task t on t.queue_id = d.queue_id and t.id = d.task_id
-    join pgqueue.queue q on q.id = d.queue_id
+    cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id offset 0) t
+    cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = d.queue_id offset 0) q
     where d.queue_id = u.queue_id and d.status = s.status and d.status <> 4 and d.task_id < $2
       and ($5 = '' or d.worker = $5)
       and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
@@ -86,8 +86,8 @@ order by d.task_id desc offset $6::bigint limit $7::bigint
 select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id)
 cross join lateral (
     select d.queue_id, d.task_id from pgqueue.done d
-    join pgqueue.task t on t.queue_id = d.queue_id and t.id = d.task_id
-    join pgqueue.queue q on q.id = d.queue_id
+    cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id offset 0) t
+    cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = d.queue_id offset 0) q
     where d.queue_id = u.queue_id and d.status = 4 and 4 = any ($8::smallint[]) and d.task_id < $2
       and ($5 = '' or d.worker = $5)
       and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
