@@ -1,0 +1,150 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/embedded"
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+)
+
+// TestStart is about what stands in the way of a server: each is told in one line, by the right exit code, and leaves
+// nothing behind.
+func TestStart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs PostgreSQL")
+	}
+	pg, err := embedded.Start(t.Context(), embedded.WithTemporary(), embedded.WithSetting("fsync", "off"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pg.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	store, err := postgres.Open(t.Context(), pg.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	exec1 := func(sql string) {
+		t.Helper()
+		if _, err := store.Pool().Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	exec1("create role weak login password 'weak-secret'")
+	exec1("revoke create on database " + strings.TrimPrefix(mustURL(t, pg.DSN()).Path, "/") + " from public")
+	weak := mustURL(t, pg.DSN())
+	weak.User = url.UserPassword("weak", "weak-secret")
+	wrong := mustURL(t, pg.DSN())
+	wrong.User = url.UserPassword("weak", "wrong-secret")
+	missing := mustURL(t, pg.DSN())
+	missing.Path = "/no_such_database"
+
+	if _, err := store.MigrateUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	newer, err := postgres.Open(t.Context(), pg.DSN(), postgres.WithSchema("newer"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer newer.Close()
+	if _, err := newer.MigrateUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exec1(fmt.Sprintf("insert into newer.migration (version, name, checksum) values (%d, 'tomorrow', repeat('0', 64))", postgres.SchemaVersion()+1))
+
+	busy := startNode(t, dataDir(t))
+	for name, tc := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"a URL that answers nothing":                 {[]string{"postgres://127.0.0.1:1/x", "--wait", "500ms"}, 5, "127.0.0.1:1"},
+		"a database that is not there":               {[]string{missing.String()}, 5, "no_such_database"},
+		"a role that may not create a schema":        {[]string{weak.String(), "--schema", "mine"}, 1, "may not create it"},
+		"a wrong password":                           {[]string{wrong.String()}, 1, "password"},
+		"a schema newer than the program":            {[]string{pg.DSN(), "--schema", "newer"}, 4, "newer than this program"},
+		"a schema without tables, and no migrations": {[]string{pg.DSN(), "--schema", "empty", "--migrate=false"}, 4, "migrate up"},
+		"a data folder in use":                       {[]string{"--data-dir", busy.data}, 4, "in use"},
+	} {
+		for _, program := range []string{"pgqueue", "pgqueue-server"} {
+			t.Run(name+": "+program, func(t *testing.T) {
+				args := append([]string{"--addr", "127.0.0.1:0", "--log-level", "error"}, tc.args...)
+				if program == "pgqueue" {
+					args = append([]string{"run"}, args...)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				cmd := exec.CommandContext(ctx, filepath.Join(programs(t), program), args...)
+				var stderr bytes.Buffer
+				cmd.Stderr = &stderr
+				_ = cmd.Run()
+				text := stderr.String()
+				if code := cmd.ProcessState.ExitCode(); code != tc.code || !strings.Contains(text, tc.says) {
+					t.Errorf("exit code %d, want %d; it should say %q:\n%s", code, tc.code, tc.says, text)
+				}
+				if strings.Count(text, "\n") != 1 || strings.Contains(text, "-secret") {
+					t.Errorf("it should be one line without secrets:\n%s", text)
+				}
+			})
+		}
+	}
+	t.Run("nothing is left half done", func(t *testing.T) {
+		var n int
+		err := store.Pool().QueryRow(t.Context(), "select count(*) from pg_namespace where nspname in ('mine', 'empty')").Scan(&n)
+		if err != nil || n != 0 {
+			t.Errorf("%d schemas were made: %v", n, err)
+		}
+	})
+	t.Run("on a migrated database it is ready within a second", func(t *testing.T) {
+		took := time.Hour
+		for range 3 { // the machine may be busy with something else
+			took = min(took, readyIn(t, pg.DSN()))
+		}
+		t.Log("ready in", took)
+		if took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// readyIn is how long a server takes from its start to its first word.
+func readyIn(t *testing.T, dsn string) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	cmd := exec.Command(filepath.Join(programs(t), "pgqueue"), "run", dsn, "--addr", "127.0.0.1:0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = out.Read(make([]byte, 1))
+	took := time.Since(begin)
+	if err := errors.Join(err, cmd.Process.Kill()); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	return took
+}
+
+func mustURL(t *testing.T, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
