@@ -37,6 +37,21 @@ func testCancel(e *env) {
 		e.pass(2 * time.Hour)
 		e.status(t.ID, queue.StatusCancelled)
 	})
+	e.it("a cancel of tasks that were retained together asks for each of them", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		made := e.createN("q", 5)
+		held := e.retain("w", 5, "q")
+		e.bulk(e.s.CancelTasks, queue.Selection{IDs: made[:2]})
+		b := e.bulk(e.s.CancelTasks, queue.Selection{IDs: made[1:4]})
+		e.equal("matched, moved", []int64{b.Matched, b.Moved}, []int64{3, 3})
+		for i, t := range held {
+			want := queue.StatusReleased
+			if i < 4 {
+				want = queue.StatusCancelled
+			}
+			e.equal("status", e.release(t, queue.OutcomeSuccess, "").Status, want)
+		}
+	})
 	e.it("a cancel of what is not there is not found", func(e *env) {
 		e.kind(e.one(e.s.CancelTasks, 1<<60), queue.KindNotFound)
 		e.kind(e.one(e.s.RetryTasks, 1<<60), queue.KindNotFound)

@@ -1,0 +1,267 @@
+package postgrestest_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// script reads one of deploy/sql.
+func script(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile("../../../deploy/sql/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// runAll runs a script as psql would.
+func runAll(t *testing.T, conn *pgx.Conn, text string) {
+	t.Helper()
+	if _, err := conn.PgConn().Exec(t.Context(), text).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRoles holds deploy/sql/roles.sql to "least privileges, and the store works with the server's role alone".
+func TestRoles(t *testing.T) {
+	needsDatabase(t)
+	dsn := postgrestest.Empty(t)
+	admin := connect(t, dsn)
+	// Roles belong to the whole server, so these are this test's own.
+	prefix := "pgq_" + strings.ToLower(rand.Text()[:8])
+	roles := strings.NewReplacer("pgqueue_owner", prefix+"_owner", "pgqueue_server", prefix+"_server", "pgqueue_readonly", prefix+"_readonly")
+	text := roles.Replace(script(t, "roles.sql"))
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		for _, name := range []string{"_app", "_owner", "_readonly", "_server"} {
+			for _, q := range []string{"drop owned by ", "drop role if exists "} {
+				if _, err := admin.Exec(ctx, q+prefix+name+map[bool]string{true: " cascade"}[q == "drop owned by "]); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+
+	runAll(t, admin, text)
+	sql(t, admin, roles.Replace("alter role pgqueue_owner login password 'o'"), roles.Replace("alter role pgqueue_readonly login password 'r'"),
+		"create role "+prefix+"_app login password 'a' in role "+prefix+"_server", "alter role "+prefix+"_app set role = "+prefix+"_server")
+	up(t, open(t, withUser(t, dsn, prefix+"_owner", "o")))
+	runAll(t, admin, text)
+	runAll(t, admin, text)
+
+	s := open(t, withUser(t, dsn, prefix+"_app", "a"), postgres.WithPartitionSize(1000))
+	ctx := t.Context()
+	chores := func() {
+		t.Helper()
+		for _, c := range queue.Chores() {
+			for more := true; more; {
+				m, err := s.Maintain(ctx, c)
+				if err != nil {
+					t.Fatalf("%s: %v", c, err)
+				}
+				more = m.More
+			}
+		}
+	}
+	oldest := func() int64 { return value[int64](t, admin, "select min(lower) from pgqueue.part") }
+
+	t.Run("the store works with the server's role alone", func(t *testing.T) {
+		if err := s.Ping(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := s.MigrateUp(ctx); err != nil || len(done) > 0 {
+			t.Fatal(done, err)
+		}
+		mustQueue(t, s, "mail")
+		tasks := make([]queue.NewTask, 1500)
+		for i := range tasks {
+			tasks[i].Queue = "mail"
+			tasks[i].Payload = queue.EmptyJSON
+		}
+		tasks[0].Key = "k"
+		for range 2 {
+			if _, err := s.CreateTasks(ctx, queue.Create{Namespace: "default", Tasks: tasks, Atomic: true}); err != nil {
+				t.Fatal(err)
+			}
+			tasks[0].Key = ""
+		}
+		held := retain(t, s, 10)
+		if _, err := s.HeartbeatTasks(ctx, "default", []queue.Heartbeat{{ID: held[0].ID, Token: held[0].Lease.Token, Progress: []byte("1")}}); err != nil {
+			t.Fatal(err)
+		}
+		var releases []queue.Release
+		for i, o := range []queue.Outcome{queue.OutcomeSuccess, queue.OutcomeFailure, queue.OutcomePermanent, queue.OutcomeHandBack} {
+			releases = append(releases, queue.Release{ID: held[i].ID, Token: held[i].Lease.Token, Outcome: o})
+		}
+		out, err := s.ReleaseTasks(ctx, "default", releases)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range out {
+			if r.Err != nil {
+				t.Error(r.Err)
+			}
+		}
+		if _, err := s.RetryTasks(ctx, "default", queue.Selection{IDs: []int64{held[2].ID}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.CancelTasks(ctx, "default", queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.DeleteTasks(ctx, "default", queue.Selection{IDs: []int64{held[0].ID}}); err != nil {
+			t.Fatal(err)
+		}
+		tk, err := queue.NewTicker("default", queue.TickerMeta{Name: "tick", Period: new(time.Hour), Queue: new("mail")}, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.CreateTicker(ctx, tk); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.RunTicker(ctx, "default", "tick"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.DeleteTicker(ctx, "default", "tick"); err != nil { // or it would go on making tasks
+			t.Fatal(err)
+		}
+		chores()
+		if _, err := s.Diagnose(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+
+	t.Run("and drops partitions that are past retention", func(t *testing.T) {
+		before := oldest()
+		tasks := make([]queue.NewTask, 2000) // on to the next partitions
+		for i := range tasks {
+			tasks[i].Queue, tasks[i].Payload = "mail", queue.EmptyJSON
+		}
+		for range 2 {
+			if _, err := s.CreateTasks(ctx, queue.Create{Namespace: "default", Tasks: tasks, Atomic: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.CancelTasks(ctx, "default", queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // first what is held is rescued, then that is past retention too
+			postgrestest.AdvanceURL(t, dsn, 30*24*time.Hour)
+			chores()
+		}
+		if after := oldest(); after <= before {
+			t.Errorf("the oldest partition began at %d before, at %d after", before, after)
+		}
+	})
+
+	denied := func(t *testing.T, dsn string, statements ...string) {
+		t.Helper()
+		conn := connect(t, dsn)
+		for _, q := range statements {
+			_, err := conn.Exec(ctx, q)
+			if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "42501" {
+				t.Errorf("%s: %v", q, err)
+			}
+		}
+	}
+	t.Run("the server's role changes no table, function or record of migrations", func(t *testing.T) {
+		denied(t, withUser(t, dsn, prefix+"_app", "a"),
+			"drop table pgqueue.queue", "alter table pgqueue.ready add column x int", "update pgqueue.migration set name = 'x'",
+			"create or replace function pgqueue.clock() returns timestamptz language sql as 'select now()'",
+			"drop schema pgqueue cascade", "create schema other")
+	})
+	t.Run("the read-only role reads and does not write", func(t *testing.T) {
+		viewer := withUser(t, dsn, prefix+"_readonly", "r")
+		conn := connect(t, viewer)
+		if n := value[int64](t, conn, "select count(*) from pgqueue.event"); n == 0 {
+			t.Error("it sees nothing")
+		}
+		value[int64](t, conn, "select count(*) from pgqueue.task_now")
+		denied(t, viewer, "delete from pgqueue.task", "insert into pgqueue.lane values (1, 1)", "create table pgqueue.x (i int)")
+	})
+}
+
+// TestAfterRestore holds deploy/sql/after-restore.sql to "counts and feed go on after a dump was restored elsewhere".
+func TestAfterRestore(t *testing.T) {
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	admin := connect(t, dsn)
+	s := open(t, dsn)
+	ctx := t.Context()
+	mustQueue(t, s, "mail")
+	create := func(n int) {
+		t.Helper()
+		tasks := make([]queue.NewTask, n)
+		for i := range tasks {
+			tasks[i].Queue, tasks[i].Payload = "mail", queue.EmptyJSON
+		}
+		if _, err := s.CreateTasks(ctx, queue.Create{Namespace: "default", Tasks: tasks, Atomic: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fold := func() {
+		t.Helper()
+		if _, err := s.Maintain(ctx, queue.ChoreFold); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func() int64 {
+		t.Helper()
+		st, err := s.QueueStats(ctx, "default", "mail")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st[0].Counts[queue.StatusNew]
+	}
+	create(3)
+	fold()
+	create(2) // not folded when the dump is made
+	// A dump of a cluster that has seen a billion transactions more.
+	sql(t, admin, `update pgqueue.event set xid = (xid::text::bigint + 1000000000)::text::xid8`,
+		`update pgqueue.fold set seen = format('%1$s:%1$s:', pg_snapshot_xmax(seen)::text::bigint + 1000000000)::pg_snapshot`)
+
+	t.Run("a restore alone loses count of what comes next", func(t *testing.T) { // else the script is not needed
+		before := count()
+		create(1)
+		if n := count(); n != before {
+			t.Error("counts go on without it")
+		}
+	})
+	// The task above came before its time: no server runs before the script.
+	sql(t, admin, "delete from pgqueue.event where xid < '1000000000'")
+
+	runAll(t, admin, "begin;"+script(t, "after-restore.sql")+"commit;")
+	t.Run("what the dump had not folded is counted", func(t *testing.T) {
+		if n := count(); n != 5 {
+			t.Errorf("%d tasks, want 5", n)
+		}
+	})
+	t.Run("counts and feed go on", func(t *testing.T) {
+		after, err := s.LastEvent(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		create(4)
+		fold()
+		fold()
+		if n := count(); n != 9 {
+			t.Errorf("%d tasks, want 9", n)
+		}
+		page, err := s.ListEvents(ctx, "default", queue.EventFilter{After: after}, 100)
+		if err != nil || len(page.Events) != 4 {
+			t.Errorf("%d events, want 4: %v", len(page.Events), err)
+		}
+	})
+}
