@@ -141,3 +141,8 @@ func failed(span trace.Span, err error) {
 	span.SetStatus(codes.Error, kind)
 	span.SetAttributes(attrError(kind))
 }
+
+var epoch = time.Now()
+
+// stopwatch reads the monotonic clock alone: half the price of time.Now, and there are many reads on the hot path.
+func stopwatch() time.Duration { return time.Since(epoch) }

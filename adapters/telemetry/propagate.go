@@ -49,29 +49,26 @@ const maxLinks = 128
 // creations gathers links to the contexts in which tasks were created, each once.
 type creations struct {
 	links []trace.Link
-	seen  map[spanKey]struct{}
-}
-
-type spanKey struct {
-	trace trace.TraceID
-	span  trace.SpanID
+	seen  map[string]struct{} // by traceparent; nil while there is but one
+	last  string
 }
 
 func (c *creations) add(headers map[string]string) {
-	if headers[headerTraceparent] == "" || len(c.links) == maxLinks {
+	parent := headers[headerTraceparent]
+	if parent == "" || parent == c.last || len(c.links) == maxLinks {
 		return
 	}
-	sc := trace.SpanContextFromContext(extract(context.Background(), headers))
-	if !sc.IsValid() {
+	if c.last != "" && c.seen == nil {
+		c.seen = map[string]struct{}{c.last: {}}
+	}
+	if _, ok := c.seen[parent]; ok {
 		return
 	}
-	key := spanKey{sc.TraceID(), sc.SpanID()}
-	if _, ok := c.seen[key]; ok {
-		return
+	if c.seen != nil {
+		c.seen[parent] = struct{}{}
 	}
-	if c.seen == nil {
-		c.seen = map[spanKey]struct{}{}
+	c.last = parent
+	if sc := trace.SpanContextFromContext(extract(context.Background(), headers)); sc.IsValid() {
+		c.links = append(c.links, trace.Link{SpanContext: sc})
 	}
-	c.seen[key] = struct{}{}
-	c.links = append(c.links, trace.Link{SpanContext: sc})
 }

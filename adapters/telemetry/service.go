@@ -46,9 +46,9 @@ func (s *service) In(namespace string) (queue.Service, error) {
 // served is one operation of the service that is timed and nothing else.
 func served[T any](ctx context.Context, s *service, o op, call func(context.Context) (T, error)) (T, error) {
 	ctx, span := s.t.within(ctx, "service", o, s.namespace, nil)
-	start := time.Now()
+	start := stopwatch()
 	out, err := call(ctx)
-	took := time.Since(start)
+	took := stopwatch() - start
 	end(span, err)
 	s.done(o, took, err)
 	return out, err

@@ -15,9 +15,9 @@ func (s *service) CreateTask(ctx context.Context, name string, meta queue.TaskMe
 		ctx, span = s.t.tracer.Start(ctx, opSend.spanName(name), trace.WithSpanKind(opSend.kind))
 		meta.Headers = inject(ctx, meta.Headers)
 	}
-	start := time.Now()
+	start := stopwatch()
 	task, err := s.next.CreateTask(ctx, name, meta)
-	s.done(opCreateTask, time.Since(start), err)
+	s.done(opCreateTask, stopwatch()-start, err)
 	if span == nil {
 		return task, err
 	}
@@ -42,9 +42,9 @@ func (s *service) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*qu
 			span.SetAttributes(append(opSend.describe(s.namespace, name), attrBatch(len(tasks)))...)
 		}
 	}
-	start := time.Now()
+	start := stopwatch()
 	made, err := s.next.CreateTasks(ctx, tasks)
-	s.done(opCreateTasks, time.Since(start), err)
+	s.done(opCreateTasks, stopwatch()-start, err)
 	end(span, err)
 	return made, err
 }
@@ -84,12 +84,13 @@ func (s *service) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*qu
 	if r.Wait > 0 {
 		defer s.open(streamRetain)()
 	}
-	start := time.Now()
+	start := stopwatch()
 	tasks, err := s.next.RetainTasks(ctx, r)
-	now := time.Now()
-	s.done(opRetainTasks, now.Sub(start), err)
+	took := stopwatch() - start
+	s.done(opRetainTasks, took, err)
 	if s.t.tracer != nil && (len(tasks) > 0 || err != nil && queue.KindOf(err) != queue.KindCanceled) {
-		s.received(ctx, r, tasks, err, start, now)
+		now := time.Now()
+		s.received(ctx, r, tasks, err, now.Add(-took), now)
 	}
 	return tasks, err
 }
@@ -122,13 +123,13 @@ func (s *service) received(ctx context.Context, r queue.RetainRequest, tasks []*
 func (s *service) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	var span trace.Span
 	var op operation
-	start := time.Now()
 	if s.t.tracer != nil && len(releases) > 0 {
 		op = settling(commonOutcome(releases))
-		ctx, span = s.t.tracer.Start(ctx, op.name, trace.WithSpanKind(op.kind), trace.WithTimestamp(start))
+		ctx, span = s.t.tracer.Start(ctx, op.name, trace.WithSpanKind(op.kind))
 	}
+	start := stopwatch()
 	outs, err := s.next.ReleaseTasks(ctx, releases)
-	s.done(opReleaseTasks, time.Since(start), err)
+	s.done(opReleaseTasks, stopwatch()-start, err)
 	if span != nil {
 		s.settled(span, op, releases, outs, err)
 	}

@@ -43,9 +43,9 @@ func (s *store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 	if span != nil && span.IsRecording() {
 		span.SetAttributes(attrBatch(len(c.Tasks)))
 	}
-	start := time.Now()
+	start := stopwatch()
 	made, err := s.next.CreateTasks(ctx, c)
-	took := time.Since(start)
+	took := stopwatch() - start
 	end(span, err)
 	m := s.t.m
 	if m == nil {
@@ -87,9 +87,9 @@ func (s *store) created(tasks []queue.NewTask) []trace.Link {
 
 func (s *store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
 	ctx, span := s.t.within(ctx, "store", opRetainTasks, r.Namespace, nil)
-	start := time.Now()
+	start := stopwatch()
 	outs, err := s.next.RetainTasks(ctx, r)
-	took := time.Since(start)
+	took := stopwatch() - start
 	end(span, err)
 	m := s.t.m
 	if m == nil {
@@ -138,9 +138,9 @@ func waited(t *queue.Task) time.Duration {
 
 func (s *store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	ctx, span := s.t.within(ctx, "store", opHeartbeatTasks, namespace, nil)
-	start := time.Now()
+	start := stopwatch()
 	outs, err := s.next.HeartbeatTasks(ctx, namespace, beats)
-	took := time.Since(start)
+	took := stopwatch() - start
 	end(span, err)
 	m := s.t.m
 	if m == nil {
@@ -163,9 +163,9 @@ func (m *meters) refused(o op, err error) {
 
 func (s *store) ReleaseTasks(ctx context.Context, namespace string, releases []queue.Release) ([]queue.Released, error) {
 	ctx, span := s.t.within(ctx, "store", opReleaseTasks, namespace, nil)
-	start := time.Now()
+	start := stopwatch()
 	outs, err := s.next.ReleaseTasks(ctx, namespace, releases)
-	took := time.Since(start)
+	took := stopwatch() - start
 	end(span, err)
 	m := s.t.m
 	if m == nil {

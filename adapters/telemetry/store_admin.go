@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -10,9 +9,9 @@ import (
 // stored is one call of the store that is timed and nothing else.
 func stored[T any](ctx context.Context, s *store, o op, namespace string, call func(context.Context) (T, error)) (T, error) {
 	ctx, span := s.t.within(ctx, "store", o, namespace, nil)
-	start := time.Now()
+	start := stopwatch()
 	out, err := call(ctx)
-	took := time.Since(start)
+	took := stopwatch() - start
 	end(span, err)
 	if s.t.m != nil {
 		s.t.m.store.done(o, took, err)

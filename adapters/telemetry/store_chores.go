@@ -9,9 +9,9 @@ import (
 
 func (s *store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
 	ctx, span := s.t.within(ctx, "store", opMaintain, "", nil)
-	start := time.Now()
+	start := stopwatch()
 	done, err := s.next.Maintain(ctx, chore)
-	took := time.Since(start)
+	took := stopwatch() - start
 	end(span, err)
 	m := s.t.m
 	if m == nil {
@@ -122,9 +122,9 @@ func (s *store) RunTicker(ctx context.Context, namespace, name string) (*queue.T
 
 func (s *store) TakeTicks(ctx context.Context, namespace string, limit int, hold time.Duration) ([]queue.Tick, time.Duration, error) {
 	ctx, span := s.t.within(ctx, "store", opTakeTicks, namespace, nil)
-	start := time.Now()
+	start := stopwatch()
 	ticks, next, err := s.next.TakeTicks(ctx, namespace, limit, hold)
-	took := time.Since(start)
+	took := stopwatch() - start
 	end(span, err)
 	if m := s.t.m; m != nil {
 		m.store.done(opTakeTicks, took, err)
