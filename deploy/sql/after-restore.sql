@@ -1,4 +1,4 @@
--- To be run once after a dump was restored into another cluster, before anything uses it. For psql, as the owner.
+-- To be run once after a restore to an earlier moment, before anything uses the database. For psql, as the owner.
 --
 --   psql --single-transaction --set ON_ERROR_STOP=1 --file after-restore.sql
 --
@@ -6,8 +6,7 @@
 -- these numbers along, but another cluster counts transactions from elsewhere: new events would lie in the past. So what
 -- was not yet counted is counted here, by the old numbers, and the feed begins anew. Readers of the feed start anew too.
 --
--- A copy of the whole cluster (pg_basebackup, a snapshot of the disk, point-in-time recovery, pg_upgrade) keeps its
--- transaction ids and needs none of this.
+-- Tokens that were given out after that moment must not be given out again.
 
 lock table pgqueue.fold, pgqueue.event, pgqueue.queue_count in access exclusive mode;
 
@@ -46,3 +45,6 @@ set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.r
 
 truncate pgqueue.event;
 update pgqueue.fold set seen = pg_current_snapshot(), pruned = pg_snapshot_xmin(pg_current_snapshot());
+
+-- A lease row takes 256 tokens.
+select setval('pgqueue.token', last_value + 256 * 1000000::bigint) from pgqueue.token;
