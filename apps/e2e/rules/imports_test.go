@@ -116,6 +116,10 @@ var rules = []rule{
 		otherwise: "a worker that links the server could not stay small, nor be released by itself",
 	},
 	{
+		who: "apps/cli/...", may: append([]string{"apps/server/run"}, inApps...),
+		otherwise: "the command line runs a server inside itself by what the server offers everybody",
+	},
+	{
 		who: "...", except: []string{"domain/queuetest/...", "adapters/postgres/postgrestest/...", "apps/e2e/..."},
 		never:     []string{"testing/...", "adapters/postgres/postgrestest/..."},
 		otherwise: "what only tests use would be linked into users' programs",

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/pgqueue/pgqueue/adapters/telemetry"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -36,7 +38,7 @@ func Main(args []string, version string, stderr *os.File) int {
 		return ExitCode(err)
 	}
 	if err := fs.Parse(args); err != nil {
-		if err == pflag.ErrHelp {
+		if errors.Is(err, pflag.ErrHelp) {
 			return ExitDone
 		}
 		return fail(queue.Invalid("", err.Error()))
@@ -114,7 +116,7 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 		cancel()
 		r := <-came
 		if r.err != nil {
-			return nil //nolint:nilerr // it did not start because it was told not to
+			return nil // it did not start because it was told not to
 		}
 		server = r.server
 	}
@@ -211,12 +213,11 @@ func (c *LogConfig) Logger(w io.Writer, terminal bool) (*slog.Logger, error) {
 	if err := c.Level.UnmarshalText([]byte(c.LevelName)); err != nil {
 		return nil, queue.Invalid("log-level", fmt.Sprintf("%q is none of debug, info, warn, error", c.LevelName))
 	}
-	opts := &slog.HandlerOptions{Level: c.Level}
 	switch {
 	case c.Format == "json", c.Format == "auto" && !terminal:
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
+		return telemetry.NewLogger(w, telemetry.LogOptions{JSON: true, Level: c.Level}), nil
 	case c.Format == "text", c.Format == "auto":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
+		return telemetry.NewLogger(w, telemetry.LogOptions{Level: c.Level}), nil
 	}
 	return nil, queue.Invalid("log-format", fmt.Sprintf("%q is none of auto, text, json", c.Format))
 }

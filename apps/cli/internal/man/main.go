@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -21,7 +22,7 @@ func main() {
 
 func write(args []string) error {
 	if len(args) != 1 {
-		return fmt.Errorf("usage: man FOLDER")
+		return errors.New("usage: man FOLDER")
 	}
 	if err := os.MkdirAll(args[0], 0o755); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -37,7 +38,7 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 	case nil:
 		return scalar("!!null", "null"), nil
 	case bool:
-		return scalar("!!bool", fmt.Sprint(v)), nil
+		return scalar("!!bool", strconv.FormatBool(v)), nil
 	case string:
 		n := &yaml.Node{}
 		n.SetString(v)

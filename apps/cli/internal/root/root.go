@@ -71,13 +71,13 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 // explain tells of err and of what to do next.
 func explain(f *factory.Factory, err error) {
 	fmt.Fprintf(f.IO.Err, "pgqueue: %s\n", output.Clean(run.OneLine(err)))
-	if hint := hint(f, err); hint != "" {
+	if hint := hint(err); hint != "" {
 		fmt.Fprintln(f.IO.Err, f.IO.Paint(iostreams.Faint, strings.Repeat(" ", len("pgqueue: "))+hint))
 	}
 }
 
 // hint says what to do next, where it is not in the error.
-func hint(f *factory.Factory, err error) string {
+func hint(err error) string {
 	e, ok := errors.AsType[*queue.Error](err)
 	if !ok {
 		return ""
@@ -147,7 +147,7 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 
 // flagError says which flag may have been meant.
 func flagError(cmd *cobra.Command, err error) error {
-	if err == pflag.ErrHelp {
+	if errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
 	text := err.Error()

@@ -84,13 +84,14 @@ func newBulk(f *factory.Factory, b bulk) *cobra.Command {
 
 // tell tells how it went; when not one of the ids was moved the exit code is that of the first error.
 func tell(f *factory.Factory, p *output.Printer, b bulk, got queue.Bulk, dryRun bool) error {
-	if !p.Human() {
+	switch {
+	case !p.Human():
 		if err := p.Value(restapi.BulkOf(got)); err != nil {
 			return err
 		}
-	} else if dryRun {
+	case dryRun:
 		fmt.Fprintf(f.IO.Out, "%d tasks would be %s\n", got.Matched, b.done)
-	} else {
+	default:
 		fmt.Fprintf(f.IO.Out, "%d tasks %s\n", got.Moved, b.done)
 	}
 	ids := slices.Sorted(maps.Keys(got.Errs))

@@ -53,7 +53,7 @@ func newTop(f *factory.Factory) *cobra.Command {
 			_, err = tea.NewProgram(m, tea.WithContext(cmd.Context()), tea.WithInput(f.IO.In), tea.WithOutput(f.IO.Out),
 				tea.WithEnvironment(os.Environ()), tea.WithoutSignalHandler()).Run()
 			if errors.Is(err, tea.ErrInterrupted) || cmd.Context().Err() != nil {
-				return nil // the terminal is as it was
+				err = nil // it was asked to, and the terminal is as it was
 			}
 			return err
 		},

@@ -3,6 +3,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -162,8 +163,8 @@ func newEvents(f *factory.Factory) *cobra.Command {
 			} else {
 				err = kept(cmd.Context(), f, svc, filter, tell)
 			}
-			if err == errEnough || cmd.Context().Err() != nil { //nolint:errorlint // it is our own, given back as it is
-				return nil
+			if errors.Is(err, errEnough) || cmd.Context().Err() != nil {
+				err = nil
 			}
 			return err
 		},
@@ -184,7 +185,7 @@ func newEvents(f *factory.Factory) *cobra.Command {
 }
 
 // errEnough ends a stream that has had as many events as were asked for.
-var errEnough error = cmdutil.Usage("enough")
+var errEnough = errors.New("enough")
 
 func kindNames() []string {
 	var names []string
