@@ -111,7 +111,7 @@ func (c *calls) failed(o op, err error) {
 
 // within begins a span inside a trace that is being recorded, or that links say of; else there is none (nil).
 func (t *Telemetry) within(ctx context.Context, layer string, o op, namespace string, links []trace.Link) (context.Context, trace.Span) {
-	if t.tracer == nil || len(links) == 0 && !trace.SpanContextFromContext(ctx).IsSampled() {
+	if t.tracer == nil || len(links) == 0 && !recorded(ctx) {
 		return ctx, nil
 	}
 	ctx, span := t.tracer.Start(ctx, layer+" "+o.String(), trace.WithLinks(links...))

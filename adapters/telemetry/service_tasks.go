@@ -105,6 +105,9 @@ func (s *service) received(ctx context.Context, r queue.RetainRequest, tasks []*
 	for _, t := range tasks {
 		from.add(t.Headers)
 	}
+	if len(from.links) == 0 && !recorded(ctx) {
+		return // of no trace that anybody looks at
+	}
 	_, span := s.t.tracer.Start(ctx, opReceive.spanName(name), trace.WithSpanKind(opReceive.kind), trace.WithTimestamp(start),
 		trace.WithLinks(from.links...))
 	if span.IsRecording() {
@@ -123,25 +126,25 @@ func (s *service) received(ctx context.Context, r queue.RetainRequest, tasks []*
 func (s *service) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	var span trace.Span
 	var op operation
+	outer := ctx
 	if s.t.tracer != nil && len(releases) > 0 {
-		op = settling(commonOutcome(releases))
-		ctx, span = s.t.tracer.Start(ctx, op.name, trace.WithSpanKind(op.kind))
+		if op = settling(commonOutcome(releases)); recorded(ctx) {
+			ctx, span = s.t.tracer.Start(ctx, op.name, trace.WithSpanKind(op.kind))
+		}
 	}
 	start := stopwatch()
 	outs, err := s.next.ReleaseTasks(ctx, releases)
-	s.done(opReleaseTasks, stopwatch()-start, err)
-	if span != nil {
-		s.settled(span, op, releases, outs, err)
+	took := stopwatch() - start
+	s.done(opReleaseTasks, took, err)
+	if op.name != "" {
+		s.settled(outer, span, op, releases, outs, err, took)
 	}
 	return outs, err
 }
 
-// settled ends the span of releases. What it is about is known only from their answers.
-func (s *service) settled(span trace.Span, op operation, releases []queue.Release, outs []queue.Released, err error) {
-	if !span.IsRecording() {
-		span.End()
-		return
-	}
+// settled records releases, in span or after the fact in one of its own when they are linked to a creation that somebody
+// recorded. What they are about is known only from their answers.
+func (s *service) settled(ctx context.Context, span trace.Span, op operation, releases []queue.Release, outs []queue.Released, err error, took time.Duration) {
 	var from creations
 	name, first := "", true
 	for i := range outs {
@@ -159,6 +162,16 @@ func (s *service) settled(span trace.Span, op operation, releases []queue.Releas
 			name = ""
 		}
 	}
+	if span == nil {
+		if len(from.links) == 0 {
+			return
+		}
+		_, span = s.t.tracer.Start(ctx, op.name, trace.WithSpanKind(op.kind), trace.WithTimestamp(time.Now().Add(-took)))
+	}
+	if !span.IsRecording() {
+		span.End()
+		return
+	}
 	span.SetName(op.spanName(name))
 	for _, l := range from.links {
 		span.AddLink(l)
@@ -170,6 +183,9 @@ func (s *service) settled(span trace.Span, op operation, releases []queue.Releas
 	span.SetAttributes(attrs...)
 	end(span, err)
 }
+
+// recorded says that ctx is of a trace that is being recorded.
+func recorded(ctx context.Context) bool { return trace.SpanContextFromContext(ctx).IsSampled() }
 
 // commonOutcome is the outcome of all releases; "" when they have several.
 func commonOutcome(releases []queue.Release) queue.Outcome {

@@ -146,6 +146,14 @@ func New(opts ...Option) (*Telemetry, error) {
 // Tracing reports whether spans are recorded.
 func (t *Telemetry) Tracing() bool { return t.tracer != nil }
 
+// TracerProvider is where spans go, for instrumentation of others; a no-op one when tracing is off.
+func (t *Telemetry) TracerProvider() trace.TracerProvider {
+	if t.tracer == nil {
+		return noop.NewTracerProvider()
+	}
+	return t.cfg.provider
+}
+
 // Registry has the metrics; it also takes others' collectors.
 func (t *Telemetry) Registry() *prometheus.Registry { return t.registry }
 

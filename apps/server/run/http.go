@@ -18,9 +18,9 @@ type handler struct {
 }
 
 // handler puts REST under its prefix and Connect beside it.
-func (s *Server) handler(tel telemetry) (handler, error) {
+func (s *Server) handler() (handler, error) {
 	rest, err := restserver.New(restserver.Config{
-		Service: s.manager, Prefix: s.cfg.Prefix, Metrics: tel.metrics, Ready: s.Ready,
+		Service: s.service, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
 		MaxBodyBytes: int64(s.cfg.MaxPayloadBytes) + 64<<10, CORSOrigins: s.cfg.CORSOrigins, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, level(a.Path, s.cfg.Prefix, a.Status), "request", slog.String("method", a.Method), slog.String("path", a.Path),
@@ -31,12 +31,19 @@ func (s *Server) handler(tel telemetry) (handler, error) {
 	if err != nil {
 		return handler{}, err
 	}
-	rpc, err := connectserver.New(s.manager, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log))
+	rpc, err := connectserver.New(s.service, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log))
 	if err != nil {
 		return handler{}, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", rest)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("verbose") {
+			s.health.Readyz().ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
 	logged := s.logged(rpc)
 	for _, path := range rpc.Paths() {
 		mux.Handle(path, logged)

@@ -79,6 +79,9 @@ func (s *Server) connect(ctx context.Context, url string) (*postgres.Store, erro
 	if s.cfg.Pooler {
 		opts = append(opts, postgres.WithPooler())
 	}
+	if s.tel.Tracing() {
+		opts = append(opts, postgres.WithTracer(newPgxTracer(s.tel.TracerProvider())))
+	}
 	until := time.Now().Add(s.cfg.Wait)
 	for told := false; ; {
 		try, cancel := context.WithTimeout(ctx, connectPatience)

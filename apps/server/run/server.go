@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/telemetry"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
@@ -22,7 +23,10 @@ type Server struct {
 	cfg     Config
 	log     *slog.Logger
 	ln      net.Listener
+	tel     *telemetry.Telemetry
+	health  *telemetry.Health
 	manager *manager.Manager
+	service queue.Service // the manager, observed
 	http    *http.Server
 	ready   atomic.Bool
 
@@ -102,8 +106,14 @@ func (s *Server) first(name string, do func(context.Context) error) {
 
 // assemble puts the server together, from the bottom to the top. Stop takes it apart the other way round.
 func (s *Server) assemble(ctx context.Context) error {
+	if err := s.startTelemetry(ctx); err != nil {
+		return err
+	}
 	store, err := s.openStore(ctx)
 	if err != nil {
+		return err
+	}
+	if store, err = s.observe(store); err != nil {
 		return err
 	}
 	s.manager, err = manager.New(store, manager.WithNamespace(s.cfg.Namespace), manager.WithLogger(s.log),
@@ -122,13 +132,15 @@ func (s *Server) assemble(ctx context.Context) error {
 		work.Wait()
 		return err
 	})
-	tel := s.telemetry()
-	s.first("flush telemetry", tel.close)
-	handler, err := s.handler(tel)
+	s.service = s.tel.Service(s.manager)
+	if err := s.watchHealth(); err != nil {
+		return err
+	}
+	handler, err := s.handler()
 	if err != nil {
 		return err
 	}
-	s.http = restserver.NewHTTPServer(handler.mux, restserver.Timeouts{})
+	s.http = restserver.NewHTTPServer(s.tel.HTTP(handler.mux), restserver.Timeouts{})
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -147,6 +159,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.first("end streams", handler.drain)
 	s.first("turn readiness off", func(ctx context.Context) error {
 		s.ready.Store(false)
+		s.health.Drain()
 		return pause(ctx, s.cfg.DrainDelay)
 	})
 	return nil
@@ -181,7 +194,7 @@ func (s *Server) URL() string {
 }
 
 // Service is what the server serves, for the process that it runs in.
-func (s *Server) Service() queue.Service { return s.manager }
+func (s *Server) Service() queue.Service { return s.service }
 
 // Done is closed when the server cannot go on by itself, or has stopped; Err tells which. Stop is needed in any case.
 func (s *Server) Done() <-chan struct{} { return s.done }
@@ -233,18 +246,5 @@ func (s *Server) Ready(ctx context.Context) error {
 	if !s.ready.Load() {
 		return errors.New("the server is starting or stopping")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	if err := s.manager.Ping(ctx); err != nil {
-		return err
-	}
-	for _, h := range s.manager.Health() {
-		if h.Failing >= failingChores {
-			return fmt.Errorf("background work %q has failed %d times in a row: %w", h.Chore, h.Failing, h.LastError)
-		}
-	}
-	return nil
+	return s.health.Ready(ctx)
 }
-
-// failingChores is after how many failures in a row of one chore the server is not ready: one may be chance.
-const failingChores = 5

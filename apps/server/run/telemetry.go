@@ -2,75 +2,101 @@ package run
 
 import (
 	"context"
-	"net/http"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/telemetry"
+	"github.com/pgqueue/pgqueue/adapters/telemetry/export"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// telemetry is what lets operators look inside.
-type telemetry struct {
-	metrics http.Handler
-	close   func(context.Context) error
-}
-
-// telemetry is the single place where it is put together.
-func (s *Server) telemetry() telemetry {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	reg.MustRegister(&queueTasks{svc: s.manager})
-	return telemetry{
-		metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}),
-		close:   func(context.Context) error { return nil },
-	}
-}
-
-// queueTasksDesc is the predecessor's gauge.
-var queueTasksDesc = prometheus.NewDesc("queue_tasks", "Tasks by namespace, queue and status.", []string{"namespace", "queue", "status"}, nil)
-
-// queueTasks reads the counts that the store keeps; it scans no tasks.
-type queueTasks struct{ svc queue.Service }
-
-// Describe names the gauge.
-func (*queueTasks) Describe(ch chan<- *prometheus.Desc) { ch <- queueTasksDesc }
-
-// Collect reads every namespace.
-func (q *queueTasks) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	names, err := q.svc.ListNamespaces(ctx)
+// startTelemetry makes what operators look inside with: /metrics, and what the OTEL_ variables ask for.
+func (s *Server) startTelemetry(ctx context.Context) error {
+	tel, shutdown, err := export.Setup(ctx, export.Config{Service: "pgqueue-server", Version: s.cfg.Version})
 	if err != nil {
-		ch <- prometheus.NewInvalidMetric(queueTasksDesc, err)
-		return
+		return as(queue.KindInvalid, "start telemetry", err)
 	}
-	for _, name := range names {
-		if name == queue.SystemNamespace {
-			continue
-		}
-		if err := q.collect(ctx, name, ch); err != nil {
-			ch <- prometheus.NewInvalidMetric(queueTasksDesc, err)
-			return
-		}
-	}
-}
-
-func (q *queueTasks) collect(ctx context.Context, namespace string, ch chan<- prometheus.Metric) error {
-	svc, err := q.svc.In(namespace)
-	if err != nil {
-		return err
-	}
-	all, err := svc.ListQueueStatuses(ctx)
-	if err != nil {
-		return err
-	}
-	for _, st := range all {
-		for status, n := range st.Counts {
-			ch <- prometheus.MustNewConstMetric(queueTasksDesc, prometheus.GaugeValue, float64(n), namespace, st.Queue, string(status))
-		}
-	}
+	s.tel, s.health = tel, telemetry.NewHealth()
+	s.first("flush telemetry", shutdown)
 	return nil
+}
+
+// observe decorates store and has its gauges scraped.
+func (s *Server) observe(store queue.Store) (queue.Store, error) {
+	if err := s.tel.WatchQueues(store); err != nil {
+		return nil, err
+	}
+	if pg, ok := queue.StoreAs[*postgres.Store](store); ok {
+		if err := s.tel.WatchPool(func() telemetry.PoolStat { return pg.Pool().Stat() }); err != nil {
+			return nil, err
+		}
+	}
+	return s.tel.Store(store), nil
+}
+
+// watchHealth decides when the server is ready.
+func (s *Server) watchHealth() error {
+	s.health.Add("store", s.manager.Ping)
+	s.health.Add("background", telemetry.ChoresCheck(s.manager.Health))
+	return s.tel.WatchHealth(s.health)
+}
+
+// pgxTracer records the statements of traces that are being recorded, and begins none: background work and polls would
+// drown them. Values of parameters are not recorded.
+type pgxTracer struct{ *otelpgx.Tracer }
+
+func newPgxTracer(tp trace.TracerProvider) pgxTracer {
+	return pgxTracer{otelpgx.NewTracer(otelpgx.WithTracerProvider(tp), otelpgx.WithTrimSQLInSpanName())}
+}
+
+func recorded(ctx context.Context) bool { return trace.SpanFromContext(ctx).IsRecording() }
+
+// TraceQueryStart begins the span of a statement.
+func (t pgxTracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if !recorded(ctx) {
+		return ctx
+	}
+	return t.Tracer.TraceQueryStart(ctx, conn, data)
+}
+
+// TraceBatchStart begins the span of a batch.
+func (t pgxTracer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	if !recorded(ctx) {
+		return ctx
+	}
+	return t.Tracer.TraceBatchStart(ctx, conn, data)
+}
+
+// TraceBatchQuery records one statement of a batch.
+func (t pgxTracer) TraceBatchQuery(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchQueryData) {
+	if recorded(ctx) {
+		t.Tracer.TraceBatchQuery(ctx, conn, data)
+	}
+}
+
+// TraceCopyFromStart begins the span of a copy.
+func (t pgxTracer) TraceCopyFromStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
+	if !recorded(ctx) {
+		return ctx
+	}
+	return t.Tracer.TraceCopyFromStart(ctx, conn, data)
+}
+
+// TracePrepareStart begins the span of a preparation.
+func (t pgxTracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, data pgx.TracePrepareStartData) context.Context {
+	if !recorded(ctx) {
+		return ctx
+	}
+	return t.Tracer.TracePrepareStart(ctx, conn, data)
+}
+
+// TraceConnectStart begins the span of a connect.
+func (t pgxTracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
+	if !recorded(ctx) {
+		return ctx
+	}
+	return t.Tracer.TraceConnectStart(ctx, data)
 }
