@@ -197,7 +197,7 @@ func TestStop(t *testing.T) {
 			}
 		}
 		want := []any{
-			"turn readiness off", "end streams", "finish requests", "flush telemetry", "close the manager", "close the store",
+			"turn readiness off", "end streams", "finish requests", "close the manager", "close the store", "flush telemetry",
 			"close the port",
 		}
 		if !slices.Equal(got, want) {
