@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pgqueue/pgqueue/adapters/telemetry"
+	"github.com/pgqueue/pgqueue/adapters/telemetry/export"
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
@@ -95,14 +95,24 @@ func newLogger(c *config, w io.Writer) (*slog.Logger, error) {
 	return nil, fmt.Errorf("log format %q is none of text, json", c.logFormat)
 }
 
+// flushTimeout bounds the sending of the last spans and metrics.
+const flushTimeout = 5 * time.Second
+
 // run works until a signal, or the end of ctx.
 func (c *config) run(ctx context.Context, version string, log *slog.Logger, signals <-chan os.Signal) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	tel, err := telemetry.New(telemetry.WithVersion(version))
+	tel, flush, err := export.Setup(ctx, export.Config{Service: "pgqueue-worker", Version: version})
 	if err != nil {
 		return err
 	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+		defer cancel()
+		if err := flush(ctx); err != nil {
+			log.WarnContext(ctx, "the last telemetry was not sent", "err", err)
+		}
+	}()
 	opts := []worker.Option{
 		worker.WithConcurrency(c.concurrency), worker.WithLease(c.lease), worker.WithDrain(c.drain),
 		worker.WithGrace(c.killAfter() + 2*time.Second), worker.WithLogger(log), worker.WithObserver(tel.Observer()),
@@ -132,6 +142,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 		return err
 	}
 	defer closeService()
+	svc = tel.Service(svc)
 	w := worker.New(svc, opts...)
 	w.Use(tel.Middleware())
 	for i, j := range c.jobs {
