@@ -12,6 +12,7 @@ require (
 	github.com/pgqueue/pgqueue/domain v0.1.0
 	github.com/pgqueue/pgqueue/transport/connect v0.1.0
 	github.com/pgqueue/pgqueue/transport/rest v0.1.0
+	github.com/yuin/goldmark v1.8.7
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )
@@ -44,6 +45,7 @@ require (
 	github.com/lib/pq v1.10.9 // indirect
 	github.com/petermattis/goid v0.0.0-20260113132338-7c7de50cc741 // indirect
 	github.com/planetscale/vtprotobuf v0.6.1-0.20240319094008-0393e58bdf10 // indirect
+	github.com/prometheus/prometheus v0.315.0 // indirect
 	github.com/spiffe/go-spiffe/v2 v2.8.1 // indirect
 	github.com/xi2/xz v0.0.0-20171230120015-48954b6210f8 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
