@@ -91,6 +91,9 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 	defer conn.Release()
 	t := &tx{on: conn, sql: s.sql, batch: &pgx.Batch{}}
 	t.batch.Queue("begin")
+	if s.opt.pooler {
+		t.batch.Queue("set local enable_seqscan to off") // see Open
+	}
 	if err := do(ctx, t); err != nil {
 		if conn.Conn().PgConn().TxStatus() != 'I' {
 			// On its own deadline: the caller's may be why we are here. A connection that cannot roll back is closed.

@@ -87,6 +87,7 @@ func (r *run) release(batch []*hold) (again []*hold) {
 	releases := make([]queue.Release, len(batch))
 	for i, h := range batch {
 		releases[i] = h.release
+		releases[i].Quiet = true // nobody here looks at the task again
 	}
 	ctx, cancel := context.WithTimeout(r.calls, callTimeout)
 	start := time.Now()
