@@ -85,6 +85,44 @@ test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times in random 
 test-tools:
 	GOWORK=off go -C tools test ./...
 
+##@ Measure, on a machine with nothing else to do. Never part of a check.
+
+# Where the benchmark keeps what it needs and what it found.
+BENCH = build/bench
+BENCHFLAGS ?=
+BENCH_RUN = $(BENCH)/bench -server $(BENCH)/pgqueue-server -node $(BENCH)/node -out $(BENCH)/results.json -docs docs $(BENCHFLAGS)
+
+.PHONY: bench
+bench: bench-ready ## compare with peers on one PostgreSQL, in minutes; writes docs/benchmarks.md. BENCHFLAGS=-help
+	$(BENCH_RUN)
+
+.PHONY: bench-full
+bench-full: bench-ready ## the same at full length, in hours
+	$(BENCH_RUN) -full
+
+.PHONY: bench-profile
+bench-profile: bench-ready ## where pgqueue and PostgreSQL spend their time: statements and CPU profiles. BENCHFLAGS='-only ^live$$'
+	$(BENCH)/bench -server $(BENCH)/pgqueue-server -node $(BENCH)/node -out $(BENCH)/profile.json -profile $(BENCH)/profiles -who pgqueue -rounds 1 $(BENCHFLAGS)
+	for profile in $(BENCH)/profiles/*-pgqueue-0.pprof; do echo "== $$profile"; go tool pprof -top -nodecount 25 "$$profile" | head -32; done
+
+# To compare the stacks: benchstat -col pkg FILE; two states of the tree: benchstat OLD NEW (golang.org/x/perf).
+.PHONY: bench-micro
+bench-micro: ## benchmark the hot paths of every store and service, in the form that benchstat reads
+	$(TESTDB) go test -run '^$$' -bench '^Benchmark(Store|Service)$$' -benchmem -timeout 30m $(TESTFLAGS) \
+		./adapters/memory ./adapters/postgres/postgrestest ./transport/rest ./transport/connect/connectclient
+
+.PHONY: bench-ready
+bench-ready: $(if $(shell command -v npm),$(BENCH)/node/.installed)
+	@mkdir -p $(BENCH)
+	go build -o $(BENCH)/bench ./apps/e2e/bench
+	go build -trimpath -o $(BENCH)/pgqueue-server ./apps/server/cmd/pgqueue-server
+
+# Without npm, or when it fails, the benchmark says so and goes on without the peers that need it.
+$(BENCH)/node/.installed: $(wildcard apps/e2e/bench/node/*)
+	@mkdir -p $(@D)
+	cp apps/e2e/bench/node/* $(@D)/
+	if npm install --silent --no-audit --no-fund --no-package-lock --prefix $(@D); then touch $@; fi
+
 ##@ Check
 
 .PHONY: check

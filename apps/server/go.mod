@@ -93,9 +93,8 @@ replace (
 	github.com/pgqueue/pgqueue/adapters/embedded => ../../adapters/embedded
 	github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
 	github.com/pgqueue/pgqueue/adapters/postgres => ../../adapters/postgres
+	github.com/pgqueue/pgqueue/adapters/telemetry => ../../adapters/telemetry
 	github.com/pgqueue/pgqueue/domain => ../../domain
 	github.com/pgqueue/pgqueue/transport/connect => ../../transport/connect
 	github.com/pgqueue/pgqueue/transport/rest => ../../transport/rest
 )
-
-replace github.com/pgqueue/pgqueue/adapters/telemetry => ../../adapters/telemetry

@@ -129,6 +129,12 @@ var rules = []rule{
 		otherwise: "it is never released, so whoever imports it could not be released either",
 	},
 	{
+		who: "...", except: []string{"apps/e2e/bench/..."},
+		never:     []string{"apps/e2e/bench/...", "github.com/riverqueue/...", "github.com/wcharczuk/..."},
+		testsToo:  true,
+		otherwise: "the peers are there to be measured, and neither they nor what draws it is for anybody else",
+	},
+	{
 		who: "apps/e2e/...", may: []string{std, thirdParty, "domain/...", "adapters/...", "transport/...", "apps/..."},
 		otherwise: "it puts everything together",
 	},

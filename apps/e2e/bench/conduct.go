@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/host"
+	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
+	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/report"
+)
+
+// measure runs everything that o asks for.
+func measure(ctx context.Context, o options, r *report.Results) error {
+	r.Began, r.Full = time.Now().UTC().Format(time.DateTime), o.full
+	r.Machine, r.LoadBefore = host.Describe(), host.Load()
+	c := &conductor{options: o, results: r, print: os.Stdout}
+	var err error
+	if c.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if c.node, err = findNode(ctx, o.nodeDir); err != nil {
+		r.LeftOut = append(r.LeftOut, fmt.Sprintf("%s and %s: %v", graphile, pgBoss, err))
+	}
+	if o.server == "" {
+		r.LeftOut = append(r.LeftOut, "the server: its binary was not given")
+	}
+	r.LeftOut = append(r.LeftOut, "gue: version 6 of its module could not be had from the Go module proxy when this was written")
+	r.Versions = versions(c.node)
+	if c.db, err = startDatabase(ctx, o.profile != ""); err != nil {
+		return err
+	}
+	defer c.db.stop(ctx)
+	if err := c.db.describe(ctx, r); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.print, "%s, %d cores, load %.2f; PostgreSQL %s\n", r.Machine.CPU, r.Machine.Cores, r.LoadBefore, r.PostgreSQL)
+	for _, s := range r.Settings {
+		fmt.Fprintf(c.print, "  %s = %s\n", s[0], s[1])
+	}
+	for _, s := range scenarios(o.full) {
+		if !o.only.MatchString(s.id) {
+			continue
+		}
+		if err := c.scenario(ctx, s); err != nil {
+			return errors.Join(err, keep(o.out, r))
+		}
+		r.Ended = time.Now().UTC().Format(time.DateTime)
+		if err := keep(o.out, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// conductor lets everybody play.
+type conductor struct {
+	options
+	results *report.Results
+	db      *database
+	node    *nodePeers
+	self    string
+	print   io.Writer
+}
+
+func (c *conductor) scenario(ctx context.Context, s scenario) error {
+	var who []string
+	for _, name := range s.who {
+		_, needsNode := scripts[name]
+		if c.who.MatchString(name) && !(needsNode && c.node == nil) && !(name == server && c.server == "") {
+			who = append(who, name)
+		}
+	}
+	rounds := s.rounds
+	if c.rounds > 0 {
+		rounds = c.rounds
+	}
+	for round := range rounds {
+		for i := range who {
+			name := who[(i+round)%len(who)] // who goes first has an emptier machine, or a colder one
+			run := report.Run{ID: s.id, Contender: name, Round: round, Held: s.held, Plan: fill(s.plan, c.scale)}
+			run.Plan.Contender = name
+			if c.profile != "" {
+				if err := os.MkdirAll(c.profile, 0o755); err != nil {
+					return err
+				}
+				run.Plan.CPUProfile = filepath.Join(c.profile, strings.ReplaceAll(fmt.Sprintf("%s-%s-%d.pprof", s.id, name, round), " ", "-"))
+			}
+			if err := c.run(ctx, &run); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				run.Err = err.Error()
+			}
+			c.results.Runs = append(c.results.Runs, run)
+			c.tell(run)
+		}
+	}
+	return nil
+}
+
+// tell prints a line for each phase of a run.
+func (c *conductor) tell(r report.Run) {
+	if r.Err != "" {
+		fmt.Fprintf(c.print, "%-18s %d %-16s FAILED: %s\n", r.ID, r.Round+1, r.Contender, r.Err)
+	}
+	for _, p := range r.Phases {
+		fmt.Fprintf(c.print, "%-18s %d %-16s %-14s %9.0f/s", r.ID, r.Round+1, r.Contender, p.Name, p.Rate())
+		for _, from := range slices.Sorted(maps.Keys(p.Latency)) {
+			q := p.Latency[from]
+			fmt.Fprintf(c.print, "  %s p50 %.2f p99 %.2f ms", from, q.P50, q.P99)
+		}
+		if p.Errors > 0 {
+			fmt.Fprintf(c.print, "  %d ERRORS %s", p.Errors, p.Error)
+		}
+		fmt.Fprintln(c.print)
+	}
+	for _, s := range r.Statements {
+		fmt.Fprintf(c.print, "    %7.3f s %8d calls %9d rows  %.150s\n", s.Seconds, s.Calls, s.Rows, s.Query)
+	}
+}
+
+// run lets one contender play one scenario on an empty database.
+func (c *conductor) run(ctx context.Context, run *report.Run) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, run.Plan.Limit()+time.Minute)
+	defer cancel()
+	url, err := c.db.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	run.Plan.URL = url
+	defer func() { run.Plan.URL = "" }() // its password says nothing to a reader
+	var app *process
+	if run.Contender == server {
+		if app, err = c.startServer(ctx, url); err != nil {
+			return err
+		}
+		run.Plan.Server = app.url
+		defer func() {
+			usage := app.stop()
+			run.ServerPeak = usage.Peak
+			run.Plan.Server = "the server"
+		}()
+	}
+	if run.Held {
+		release, err := c.db.hold(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	size, err := c.db.size(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.play(ctx, run, app); err != nil {
+		return err
+	}
+	after, err := c.db.size(ctx)
+	if err != nil {
+		return err
+	}
+	run.Growth = after - size
+	if run.Dead, err = c.db.dead(ctx); err != nil {
+		return err
+	}
+	if c.profile != "" {
+		run.Statements, err = c.db.slowest(ctx)
+	}
+	return err
+}
+
+// play runs the player's process and reads the clocks where it says that a phase begins and ends.
+func (c *conductor) play(ctx context.Context, run *report.Run, app *process) error {
+	text, err := json.Marshal(run.Plan)
+	if err != nil {
+		return err
+	}
+	name, args := c.self, []string{"play", string(text)}
+	if script, ok := scripts[run.Contender]; ok {
+		name, args = c.node.binary, []string{filepath.Join(c.node.dir, script), string(text)}
+	}
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = 5 * time.Second
+	// Nobody's settings from outside, such as GOMAXPROCS or PGHOST, favour anybody.
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	var before clocks
+	listenErr := plan.Listen(out, in, func(string) (err error) {
+		before, err = c.read(ctx, cmd.Process.Pid, app)
+		return err
+	}, func(phase string, r plan.Result) error {
+		now, err := c.read(ctx, cmd.Process.Pid, app)
+		if err != nil {
+			return err
+		}
+		p := report.Phase{
+			Name: phase, Result: r, WAL: now.wal - before.wal,
+			ClientCPU:   (now.client - before.client).Seconds(),
+			PostgresCPU: (now.postgres - before.postgres).Seconds(), ServerCPU: (now.server - before.server).Seconds(),
+		}
+		p.Memory, _ = host.Memory(cmd.Process.Pid)
+		if app != nil {
+			p.ServerMemory, _ = host.Memory(app.pid())
+		}
+		run.Phases = append(run.Phases, p)
+		return nil
+	})
+	if listenErr != nil {
+		_ = cmd.Process.Kill()
+	}
+	waitErr := cmd.Wait()
+	run.Peak = host.UsageOf(cmd.ProcessState).Peak
+	if err := errors.Join(listenErr, waitErr); err != nil {
+		return fmt.Errorf("%w: %s", err, last(complaints.String(), 400))
+	}
+	return nil
+}
+
+// clocks are what is read at the edges of a phase.
+type clocks struct {
+	client, postgres, server time.Duration
+	wal                      int64
+}
+
+func (c *conductor) read(ctx context.Context, player int, app *process) (clocks, error) {
+	wal, err := c.db.wal(ctx)
+	if err != nil {
+		return clocks{}, err
+	}
+	k := clocks{client: host.CPU(player), postgres: host.FamilyCPU(c.db.postmaster), wal: wal}
+	if app != nil {
+		k.server = host.CPU(app.pid())
+	}
+	return k, nil
+}
+
+func last(s string, n int) string {
+	s = strings.TrimSpace(s)
+	if len(s) > n {
+		s = "… " + s[len(s)-n:]
+	}
+	return s
+}

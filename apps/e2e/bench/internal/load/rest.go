@@ -1,0 +1,68 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// restCreate creates one task a request.
+func (l *load) restCreate(ctx context.Context) error {
+	body := []byte(`{"queue":"` + benchQueue + `","payload":{"to":"a@b.c"}}`)
+	return clients(ctx, l, "rest create", l.dial(ctx), func(c *conn, seen *client) bool {
+		begin := time.Now()
+		status, answer, err := c.do("POST", "/api/task", body)
+		seen.took = append(seen.took, time.Since(begin))
+		if err == nil && status != http.StatusCreated {
+			err = fmt.Errorf("%d: %s", status, answer)
+		}
+		if err != nil {
+			seen.fail(err)
+			return status != 0 // a connection that broke has no more to say
+		}
+		seen.done++
+		return true
+	})
+}
+
+// restPairs retains a task and releases it, one request each. It ends early when the tasks do.
+func (l *load) restPairs(ctx context.Context) error {
+	if err := l.fill(ctx, l.plan.Tasks); err != nil {
+		return err
+	}
+	return clients(ctx, l, "rest pairs", l.dial(ctx), func(c *conn, seen *client) bool {
+		begin := time.Now()
+		status, answer, err := c.do("PUT", "/api/task/"+benchQueue+"?worker=w1", nil)
+		if err == nil && status == http.StatusNotFound {
+			return false // all are worked
+		}
+		seen.took = append(seen.took, time.Since(begin))
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("retain: %d: %s", status, answer)
+		}
+		if err != nil {
+			seen.fail(err)
+			return status != 0 // a connection that broke has no more to say
+		}
+		path := "/api/task/" + strconv.FormatInt(number(answer, "id"), 10)
+		body := fmt.Appendf(nil, `{"fail":false,"token":%d}`, number(answer, "token"))
+		begin = time.Now()
+		status, answer, err = c.do("PATCH", path, body)
+		seen.took = append(seen.took, time.Since(begin))
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("release: %d: %s", status, answer)
+		}
+		if err != nil {
+			seen.fail(err)
+			return status != 0 // a connection that broke has no more to say
+		}
+		seen.done++
+		return true
+	})
+}
+
+func (l *load) dial(ctx context.Context) func() (*conn, error) {
+	return func() (*conn, error) { return dial(ctx, l.addr) }
+}

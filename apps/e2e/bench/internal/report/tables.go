@@ -1,0 +1,258 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
+)
+
+// compare writes one row a contender: a figure and its ratio to ours.
+func (r *Results) compare(p *page, id string, phases ...string) {
+	head := []string{""}
+	for _, phase := range phases {
+		head = append(head, phase+", tasks/s", "ours is")
+	}
+	var rows [][]string
+	for _, who := range r.contenders(id) {
+		row := []string{who}
+		for _, phase := range phases {
+			got, own := r.of(id, who, phase, rate), r.of(id, ours, phase, rate)
+			ratio := ""
+			if who != ours && got.N > 0 && own.N > 0 {
+				ratio = fmt.Sprintf("%.2f ×", over(own.Median, got.Median))
+			}
+			row = append(row, got.String(), ratio)
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) > 0 {
+		p.table(head, rows)
+	}
+}
+
+// tasks that a scenario inserts.
+func (r *Results) tasks(id string) string {
+	for _, run := range r.Runs {
+		if run.ID == id {
+			return number(float64(run.Plan.Tasks))
+		}
+	}
+	return "no"
+}
+
+func (r *Results) ran(id string) bool {
+	return slices.ContainsFunc(r.Runs, func(run Run) bool { return run.ID == id })
+}
+
+func (r *Results) bulkTables(p *page) {
+	for _, x := range []struct{ id, title, text string }{
+		{"drain", "Bulk insert and drain", "%s tasks of about 10 bytes, inserted in batches of 2,000 by two producers with nobody there to work them; then drained."},
+		{"backlog 1000000", "A backlog of a million", "The same with %s tasks."},
+	} {
+		if r.ran(x.id) {
+			p.say("## %s\n", x.title)
+			p.say(x.text+"\n", r.tasks(x.id))
+			r.compare(p, x.id, "insert", "drain")
+		}
+	}
+	r.family(p, "queues ", "Many queues", "queues", "insert", "drain")
+	r.family(p, "payload ", "Payloads", "bytes", "insert", "drain")
+}
+
+// family writes scenarios that differ in one number: a row each, a column a contender and phase.
+func (r *Results) family(p *page, prefix, title, what string, phases ...string) {
+	var head []string
+	var rows [][]string
+	for _, id := range r.ids() {
+		size, ok := strings.CutPrefix(id, prefix)
+		if !ok {
+			continue
+		}
+		row := []string{size}
+		head = []string{what}
+		for _, who := range r.contenders(id) {
+			for _, phase := range phases {
+				head = append(head, who+", "+phase+"/s")
+				row = append(row, r.of(id, who, phase, rate).String())
+			}
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) > 0 {
+		p.say("## %s\n", title)
+		p.table(head, rows)
+	}
+}
+
+func (r *Results) liveTables(p *page) {
+	if !r.ran("live") {
+		return
+	}
+	p.say("## Live insert and work\n")
+	p.say("Two producers insert batches of 500 as fast as they can while workers work, never more than 20,000 ahead. Held: all the")
+	p.say("while another session holds a snapshot open (repeatable read), so that vacuum can take nothing away.\n")
+	var rows [][]string
+	for _, who := range r.contenders("live") {
+		free, held := r.of("live", who, "live", rate), r.of("live held", who, "live", rate)
+		end := r.of("live held", who, "live", func(_ Run, ph Phase) float64 { return lastSeconds(ph.Series) })
+		row := []string{who, free.String(), "–", "–", "–", ""}
+		if held.N > 0 {
+			row[2], row[3], row[4] = held.String(), end.String(), fmt.Sprintf("%.0f %%", 100*over(held.Median, free.Median))
+		}
+		if own := r.of("live", ours, "live", rate); who != ours && own.N > 0 {
+			row[5] = fmt.Sprintf("%.2f ×", over(own.Median, free.Median))
+		}
+		rows = append(rows, row)
+	}
+	p.table([]string{"", "free, tasks/s", "held, tasks/s", "held, last quarter", "held of free", "ours, free, is"}, rows)
+	if r.ran("live held") {
+		p.say("![Tasks a second while a snapshot is held](benchmarks/held.svg)\n")
+	}
+	for _, id := range r.ids() {
+		if n, ok := strings.CutPrefix(id, "delayed "); ok {
+			p.say("Beside %s delayed tasks that are not due:\n", n)
+			r.compare(p, id, "delay", "live")
+		}
+	}
+}
+
+// lastSeconds is the mean of the last quarter of a series.
+func lastSeconds(series []float64) float64 {
+	if len(series) == 0 {
+		return 0
+	}
+	tail := series[len(series)-max(len(series)/4, 1):]
+	sum := 0.0
+	for _, v := range tail {
+		sum += v
+	}
+	return sum / float64(len(tail))
+}
+
+// quantiles writes p50, p95, p99 and the most, in milliseconds.
+func (r *Results) quantiles(p *page, id, phase, from string) {
+	var rows [][]string
+	for _, who := range r.contenders(id) {
+		row := []string{who}
+		for _, pick := range []func(plan.Quantiles) float64{
+			p50, func(q plan.Quantiles) float64 { return q.P95 }, p99, func(q plan.Quantiles) float64 { return q.Max },
+		} {
+			row = append(row, r.of(id, who, phase, latency(from, pick)).String())
+		}
+		late := r.of(id, who, phase, func(_ Run, ph Phase) float64 { return float64(ph.Errors) })
+		rows = append(rows, append(row, late.String()))
+	}
+	p.table([]string{"", "p50, ms", "p95, ms", "p99, ms", "most, ms", "never came"}, rows)
+}
+
+func (r *Results) latencyTables(p *page) {
+	if r.ran("pickup") {
+		p.say("## Pickup latency\n")
+		p.say("One task into an idle queue, again and again: from the commit of its create, as the caller hears of it, to the handler's")
+		p.say("first line. Created by the process's own instance:\n")
+		r.quantiles(p, "pickup", "pickup", "commit")
+		p.say("Created by another instance, with connections of its own:\n")
+		r.quantiles(p, "pickup", "pickup apart", "commit")
+		p.say("The same two from the call of the create on, its commit included:\n")
+		r.quantiles(p, "pickup", "pickup", "call")
+		r.quantiles(p, "pickup", "pickup apart", "call")
+		p.say("![Pickup latency](benchmarks/pickup.svg)\n")
+	}
+	for _, id := range r.ids() {
+		if n, ok := strings.CutPrefix(id, "offered "); ok {
+			p.say("## %s tasks a second offered\n", n)
+			p.say("Inserted every 10 ms by the bulk call, whatever became of the tasks before; from when a task should have been inserted to")
+			p.say("its handler's first line.\n")
+			r.quantiles(p, id, "offered", "due")
+			p.say("![Latency at %s tasks a second](benchmarks/offered-%s.svg)\n", n, n)
+		}
+	}
+}
+
+func (r *Results) costTables(p *page) {
+	if r.ran("drain") {
+		p.say("## What a task costs\n")
+		p.say("In the runs of bulk insert and drain. Dead rows: rows updated or deleted. Growth: of the database, after both.\n")
+		whole := func(who string, take func(Phase) float64) string {
+			var values []float64
+			for _, run := range r.Runs {
+				if run.ID == "drain" && run.Contender == who && run.Err == "" {
+					sum := 0.0
+					for _, ph := range run.Phases {
+						sum += take(ph) / float64(max(ph.N, 1))
+					}
+					values = append(values, sum)
+				}
+			}
+			return SpreadOf(values).String()
+		}
+		var rows [][]string
+		for _, who := range r.contenders("drain") {
+			run := func(take func(Run) float64) string {
+				return r.of("drain", who, "drain", func(run Run, ph Phase) float64 { return take(run) / float64(max(ph.N, 1)) }).String()
+			}
+			rows = append(rows, []string{
+				who, whole(who, func(ph Phase) float64 { return float64(ph.WAL) }),
+				run(func(x Run) float64 { return float64(x.Growth) }), run(func(x Run) float64 { return float64(x.Dead) }),
+				whole(who, func(ph Phase) float64 { return ph.ClientCPU * 1e6 }), whole(who, func(ph Phase) float64 { return ph.PostgresCPU * 1e6 }),
+			})
+		}
+		p.table([]string{"", "WAL, bytes", "growth, bytes", "dead rows", "CPU of the queue, µs", "CPU of PostgreSQL, µs"}, rows)
+	}
+	p.say("## Memory\n")
+	p.say("Of the contender's process, MB. At rest: workers started, nothing to do. Most: in the whole of a run.\n")
+	var rows [][]string
+	for _, who := range r.contenders("drain") {
+		peak := r.of("drain", who, "drain", func(run Run, _ Phase) float64 { return float64(run.Peak) / 1e6 })
+		rest := r.of("pickup", who, "rest", func(_ Run, ph Phase) float64 { return float64(ph.Memory) / 1e6 })
+		live := r.of("live", who, "live", func(run Run, _ Phase) float64 { return float64(run.Peak) / 1e6 })
+		rows = append(rows, []string{who, rest.String(), peak.String(), live.String()})
+	}
+	for _, id := range []string{"rest create 256", "rest pairs 256", "streams"} {
+		for _, run := range r.Runs {
+			if run.ID == id && run.Err == "" && run.Round == 0 {
+				rows = append(rows, []string{server + ", " + id, "–", number(float64(run.ServerPeak) / 1e6), "–"})
+			}
+		}
+	}
+	p.table([]string{"", "at rest", "most, insert and drain", "most, live"}, rows)
+}
+
+func (r *Results) serverTables(p *page) {
+	var rows [][]string
+	for _, id := range r.ids() {
+		if !slices.Contains(r.contenders(id), server) || id == "streams" {
+			continue
+		}
+		for _, phase := range []string{"rest create", "rest pairs", "connect create", "connect pairs", "stream runtime"} {
+			got := r.of(id, server, phase, rate)
+			if got.N == 0 {
+				continue
+			}
+			cpu := func(take func(Phase) float64) string {
+				return r.of(id, server, phase, func(_ Run, ph Phase) float64 { return take(ph) * 1e6 / float64(max(ph.N, 1)) }).String()
+			}
+			rows = append(rows, []string{
+				id, got.String(), r.of(id, server, phase, latency("request", p50)).String(), r.of(id, server, phase, latency("request", p99)).String(),
+				r.of(id, server, phase, func(_ Run, ph Phase) float64 { return float64(ph.Errors) }).String(),
+				cpu(func(ph Phase) float64 { return ph.ServerCPU }), cpu(func(ph Phase) float64 { return ph.PostgresCPU }), cpu(func(ph Phase) float64 { return ph.ClientCPU }),
+			})
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	p.say("## Over the wire\n")
+	p.say("The server's own binary with a log of warnings only; one task a request, each answered after its commit. The number is how")
+	p.say("many clients, each with its connection over REST, all sharing one over Connect (HTTP/2), or handlers of one worker stream.")
+	p.say("Create: one task. Pairs: a retain and a release, two requests. Stream: the worker runtime over one worker stream.\n")
+	p.table([]string{"", "a second", "p50, ms", "p99, ms", "errors", "server CPU, µs", "PostgreSQL CPU, µs", "client CPU, µs"}, rows)
+	if r.ran("streams") {
+		p.say("1,000 idle streams of server-sent events and 1,000 waiting retains at once:\n")
+		mb := r.of("streams", server, "wake", serverMB)
+		wake, fan := r.of("streams", server, "wake", latency("commit", p99)), r.of("streams", server, "fan out", latency("commit", p99))
+		p.table([]string{"server's memory, MB", "a retain's wake-up, p99, ms", "one event to 1,000 streams, p99, ms"}, [][]string{{mb.String(), wake.String(), fan.String()}})
+	}
+}

@@ -1,0 +1,137 @@
+// Command bench measures pgqueue and its peers in turns on one PostgreSQL of its own, and says which of the project's
+// targets are reached. It is run by make bench (minutes) and make bench-full (hours), and never fails by a figure.
+//
+// Each contender plays each scenario in a process and a database of its own, the order turned on in each round. What it
+// is to be read for, and how, is written into the report.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime/pprof"
+	"syscall"
+
+	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/contender"
+	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/load"
+	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
+	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/report"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if len(os.Args) == 3 && os.Args[1] == "play" {
+		err = play(ctx, os.Args[2])
+	} else {
+		err = conduct(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1) //nolint:gocritic // the signals need no more handling
+	}
+}
+
+// play is a player's process.
+func play(ctx context.Context, text string) (err error) {
+	var p plan.Plan
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.Limit())
+	defer cancel()
+	if p.CPUProfile != "" {
+		f, err := os.Create(p.CPUProfile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	stage := plan.NewStage(os.Stdin, os.Stdout)
+	if p.Server != "" {
+		return load.Play(ctx, p, stage)
+	}
+	return contender.Play(ctx, p, stage)
+}
+
+// options of a run.
+type options struct {
+	full    bool
+	only    *regexp.Regexp // scenarios
+	who     *regexp.Regexp // contenders
+	rounds  int
+	scale   float64
+	profile string
+	out     string
+	docs    string
+	nodeDir string
+	server  string
+	render  bool
+}
+
+func conduct(ctx context.Context) error {
+	var o options
+	var only, who string
+	flag.BoolVar(&o.full, "full", false, "run every scenario, at full length")
+	flag.StringVar(&only, "only", "", "run the scenarios whose names match this `pattern`")
+	flag.StringVar(&who, "who", "", "run the contenders whose names match this `pattern`")
+	flag.IntVar(&o.rounds, "rounds", 0, "`number` of rounds (default: what the scenario says)")
+	flag.Float64Var(&o.scale, "scale", 1, "`factor` on all numbers and times, for trying out")
+	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles; also notes which statements take PostgreSQL's time")
+	flag.StringVar(&o.out, "out", "build/bench/results.json", "`file` for the raw results")
+	flag.StringVar(&o.docs, "docs", "", "`folder` for benchmarks.md and its plots; empty = none")
+	flag.StringVar(&o.nodeDir, "node", "build/bench/node", "`folder` where the peers that need Node are installed")
+	flag.StringVar(&o.server, "server", "", "the server's `binary`; without it the server is left out")
+	flag.BoolVar(&o.render, "render", false, "measure nothing: write the report of the raw results again")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("%q is no flag", flag.Arg(0))
+	}
+	var err, err2 error
+	o.only, err = regexp.Compile(only)
+	o.who, err2 = regexp.Compile(who)
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	results := &report.Results{}
+	if o.render {
+		text, err := os.ReadFile(o.out)
+		if err == nil {
+			err = json.Unmarshal(text, results)
+		}
+		if err != nil {
+			return err
+		}
+	} else if err := measure(ctx, o, results); err != nil {
+		return err
+	}
+	if o.docs != "" {
+		if err := results.Write(o.docs); err != nil {
+			return err
+		}
+	}
+	return results.Summary(os.Stdout)
+}
+
+// keep writes the raw results, so that what was measured is not lost when a later scenario fails.
+func keep(file string, r *report.Results) error {
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, text, 0o644)
+}
