@@ -33,6 +33,7 @@ func Main(args []string, version string, stderr *os.File) int {
 	fs.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "`namespace` of requests that name none")
 	LogFlags(fs, &lc)
 	showVersion := fs.Bool("version", false, "print the version and end")
+	check := fs.Bool("check", false, "ask the server at --addr whether it is ready, and end: 0 = it is, 5 = it is not")
 	fail := func(err error) int {
 		fmt.Fprintln(stderr, "pgqueue-server:", OneLine(err))
 		return ExitCode(err)
@@ -49,6 +50,12 @@ func Main(args []string, version string, stderr *os.File) int {
 	}
 	if err := Environ(fs, os.LookupEnv); err != nil {
 		return fail(err)
+	}
+	if *check {
+		if err := Check(context.Background(), cfg.Addr); err != nil {
+			return fail(err)
+		}
+		return ExitDone
 	}
 	var err error
 	if cfg.URL, err = DatabaseURL(fs.Args(), os.LookupEnv); err != nil {
@@ -177,7 +184,7 @@ func DatabaseURL(args []string, lookup func(string) (string, bool)) (string, err
 func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var bad error
 	fs.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || bad != nil || f.Name == "help" || f.Name == "version" {
+		if f.Changed || bad != nil || f.Name == "help" || f.Name == "version" || f.Name == "check" {
 			return
 		}
 		name := "PGQUEUE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))

@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // where the system has no time zones, as in an image from scratch
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/root"
 )
