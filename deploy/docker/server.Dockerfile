@@ -1,0 +1,43 @@
+# pgqueue-server: static, not root, nothing beside it but certificates. From the root of the repository:
+#
+#   docker build -f deploy/docker/server.Dockerfile -t pgqueue-server --build-arg VERSION=v0.1.0 .
+#
+# BASE is what it stands on, GO what it is built with. The same sources, GO and VERSION give the same program, byte by byte.
+ARG GO=golang:1.26
+ARG BASE=scratch
+
+FROM ${GO} AS build
+ARG GOPROXY
+ENV CGO_ENABLED=0 GOWORK=off GOTOOLCHAIN=local
+WORKDIR /src
+# First what changes seldom: dependencies are fetched again only when a go.mod changes.
+COPY domain/go.mod domain/
+COPY adapters/embedded/go.mod adapters/embedded/go.sum adapters/embedded/
+COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
+COPY adapters/postgres/go.mod adapters/postgres/go.sum adapters/postgres/
+COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
+COPY transport/connect/go.mod transport/connect/go.sum transport/connect/
+COPY transport/rest/go.mod transport/rest/go.sum transport/rest/
+COPY apps/server/go.mod apps/server/go.sum apps/server/
+RUN --mount=type=cache,target=/go/pkg/mod go -C apps/server mod download
+COPY domain domain
+COPY adapters/embedded adapters/embedded
+COPY adapters/postgres/*.go adapters/postgres/
+COPY adapters/postgres/sql adapters/postgres/sql
+COPY adapters/postgres/migrations adapters/postgres/migrations
+COPY adapters/telemetry adapters/telemetry
+COPY transport/connect transport/connect
+COPY transport/rest transport/rest
+COPY apps/server apps/server
+ARG VERSION=dev
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    go -C apps/server build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=${VERSION}" -o /out/pgqueue-server ./cmd/pgqueue-server
+
+FROM ${BASE}
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/pgqueue-server /usr/local/bin/
+USER 65532:65532
+ENV PGQUEUE_ADDR=:8080
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["/usr/local/bin/pgqueue-server", "--check"]
+ENTRYPOINT ["/usr/local/bin/pgqueue-server"]

@@ -1,0 +1,41 @@
+# pgqueue-worker: static, not root, nothing beside it but certificates. From the root of the repository:
+#
+#   docker build -f deploy/docker/worker.Dockerfile -t pgqueue-worker --build-arg VERSION=v0.1.0 .
+#
+# BASE is what it stands on: scratch is enough to call URLs, commands need a system to run in and programs of their own.
+# GO is what it is built with. The same sources, GO and VERSION give the same program, byte by byte.
+ARG GO=golang:1.26
+ARG BASE=debian:stable-slim
+
+FROM ${GO} AS build
+ARG GOPROXY
+ENV CGO_ENABLED=0 GOWORK=off GOTOOLCHAIN=local
+WORKDIR /src
+# First what changes seldom: dependencies are fetched again only when a go.mod changes.
+COPY domain/go.mod domain/
+COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
+COPY adapters/postgres/go.mod adapters/postgres/go.sum adapters/postgres/
+COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
+COPY transport/connect/go.mod transport/connect/go.sum transport/connect/
+COPY transport/rest/go.mod transport/rest/go.sum transport/rest/
+COPY apps/worker/go.mod apps/worker/go.sum apps/worker/
+RUN --mount=type=cache,target=/go/pkg/mod go -C apps/worker mod download
+COPY domain domain
+COPY adapters/postgres/*.go adapters/postgres/
+COPY adapters/postgres/sql adapters/postgres/sql
+COPY adapters/postgres/migrations adapters/postgres/migrations
+COPY adapters/telemetry adapters/telemetry
+COPY transport/connect transport/connect
+COPY transport/rest transport/rest
+COPY apps/worker apps/worker
+ARG VERSION=dev
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    go -C apps/worker build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=${VERSION}" -o /out/pgqueue-worker ./cmd/pgqueue-worker
+
+FROM ${BASE}
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/pgqueue-worker /usr/local/bin/
+USER 65532:65532
+ENV PGQUEUE_WORKER_METRICS_ADDR=:9090
+EXPOSE 9090
+ENTRYPOINT ["/usr/local/bin/pgqueue-worker"]
