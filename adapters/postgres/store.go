@@ -58,9 +58,11 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	} else {
 		// The statements are short and many; compiling them just in time costs more than they do.
 		cfg.ConnConfig.RuntimeParams["jit"] = "off"
-		// A statement is planned once for as long as its tables are not analyzed anew. Planned while they are all but empty,
-		// as they are between two bursts, it would read whole tables in the next. A pooler's are planned at each call.
+		// A plan that was made while a table was small is kept when it is large. Every statement has an index that
+		// serves it at any size and in its order, so none may be planned as a scan of the whole table, or as one of all
+		// that matches and a sort. See plans_test.go.
 		cfg.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
+		cfg.ConnConfig.RuntimeParams["enable_bitmapscan"] = "off"
 		if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 			cfg.ConnConfig.RuntimeParams["application_name"] = "pgqueue"
 		}
@@ -87,8 +89,9 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-// New is a Store on a pool of the caller's, who closes it after the Store. Give its connections the parameters jit=off and
-// enable_seqscan=off, as Open does, or plans that were made while tables were small may read them whole in a burst.
+// New is a Store on a pool of the caller's, who closes it after the Store. Give its connections the parameters jit=off,
+// enable_seqscan=off and enable_bitmapscan=off, as Open does, or plans that were made while tables were small may read
+// them whole in a burst.
 func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 	o := defaults()
 	for _, opt := range opts {

@@ -203,6 +203,8 @@ func (s *Store) listing(ctx context.Context, namespace string, f queue.TaskFilte
 		l.way = "list.released"
 	case all(statusFailed, statusExpired, statusCancelled):
 		l.way = "list.unwell"
+	case all(statusRetry):
+		l.way = "list.retry"
 	case all(statusNew, statusRetry) && waiting <= fewWaiting:
 		l.way = "list.waiting"
 	default:

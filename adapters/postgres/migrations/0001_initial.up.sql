@@ -149,6 +149,7 @@ create table pgqueue.state (
     progress   json,
     primary key (queue_id, task_id)
 );
+create index state_again on pgqueue.state (queue_id, task_id) where attempt > 0;
 
 create table pgqueue.task_error (
     queue_id integer     not null,
@@ -182,7 +183,7 @@ create table pgqueue.event (
     n        integer     not null,
     delayed  integer     not null default 0, -- by how much the delayed rows grew
     worker   text,
-    task_ids bigint[],              -- null where the queue keeps no events
+    task_ids bigint[],              -- a run of ids as first, -last; null where the queue keeps no events
     primary key (xid, id)
 );
 create index event_at on pgqueue.event using brin (at) with (pages_per_range = 16, autosummarize = on);

@@ -34,7 +34,7 @@ join pgqueue.queue q on q.id = l.queue_id
 
 -- name: hold.next
 -- When the next lease runs out.
-select min(l.expires_at), pgqueue.clock() from pgqueue.lease l where l.expires_at > $1
+select (select l.expires_at from pgqueue.lease l where l.expires_at > $1 order by l.expires_at limit 1), pgqueue.clock()
 
 -- name: hold.find
 -- Who holds these tasks: for callers without a token.

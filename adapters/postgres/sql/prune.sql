@@ -5,6 +5,10 @@
 select extract(epoch from pgqueue.stay(retention, ttl))::float8, array_agg(id), pgqueue.clock()
 from pgqueue.queue where deleted_at is null group by 1
 
+-- name: prune.plan
+-- Block range indexes work by bitmaps only, which Open turns off. For this transaction.
+select set_config('enable_bitmapscan', 'on', true)
+
 -- name: prune.done
 -- Finished rows of some queues from one finish to another; the block range index finds them.
 -- $1 queues, $2 after, $3 until, $4 from this id on, $5 most
@@ -25,30 +29,42 @@ returning d.queue_id, d.task_id, d.status
 select id from pgqueue.queue where deleted_at is not null order by id limit 1 for update skip locked
 
 -- name: prune.deleted.rows
--- A step of emptying a deleted queue; answers how many rows went. $1 queue, $2 most
-with ready as (
+-- A step of emptying a deleted queue; answers how many rows went. Delayed rows have no index by queue: they are found from
+-- their tasks, with whom they go. $1 queue, $2 most
+with batch as materialized (
+    select t.id, case when s.task_id is null then t.delayed_at else s.delayed_at end as due_at
+    from (select t.id, t.delayed_at from pgqueue.task t where t.queue_id = $1 order by t.id limit $2) t
+    left join lateral (
+        select s.task_id, s.delayed_at from pgqueue.state s where s.queue_id = $1 and s.task_id = t.id offset 0
+    ) s on true
+),
+ready as (
     delete from pgqueue.ready where ctid = any (array(select ctid from pgqueue.ready where queue_id = $1 limit $2)) returning 1
 ),
 delayed as (
-    delete from pgqueue.delayed where ctid = any (array(select ctid from pgqueue.delayed where queue_id = $1 limit $2)) returning 1
+    delete from pgqueue.delayed where ctid = any (array(
+        select y.at from batch b
+        cross join lateral (
+            select y.ctid as at from pgqueue.delayed y where y.due_at = b.due_at and y.task_id = b.id offset 0
+        ) y)) returning 1
 ),
 lease as (
     delete from pgqueue.lease where ctid = any (array(select ctid from pgqueue.lease where queue_id = $1 limit $2)) returning 1
 ),
 done as (
-    delete from pgqueue.done where queue_id = $1 and task_id in (select task_id from pgqueue.done where queue_id = $1 limit $2) returning 1
+    delete from pgqueue.done where queue_id = $1 and task_id = any (array(select id from batch)) returning 1
 ),
 state as (
-    delete from pgqueue.state where ctid = any (array(select ctid from pgqueue.state where queue_id = $1 limit $2)) returning 1
+    delete from pgqueue.state where queue_id = $1 and task_id = any (array(select id from batch)) returning 1
 ),
 error as (
-    delete from pgqueue.task_error where ctid = any (array(select ctid from pgqueue.task_error where queue_id = $1 limit $2)) returning 1
+    delete from pgqueue.task_error where queue_id = $1 and task_id = any (array(select id from batch)) returning 1
 ),
 key as (
     delete from pgqueue.task_key where ctid = any (array(select ctid from pgqueue.task_key where queue_id = $1 limit $2)) returning 1
 ),
 task as (
-    delete from pgqueue.task where queue_id = $1 and id in (select id from pgqueue.task where queue_id = $1 limit $2) returning 1
+    delete from pgqueue.task where queue_id = $1 and id = any (array(select id from batch)) returning 1
 )
 select (select count(*) from ready) + (select count(*) from delayed) + (select count(*) from lease) + (select count(*) from done)
      + (select count(*) from state) + (select count(*) from error) + (select count(*) from key) + (select count(*) from task)

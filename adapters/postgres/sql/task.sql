@@ -60,11 +60,25 @@ where ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is nul
   and ($5 = '' or exists (select 1 from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = w.task_id and s.worker = $5 offset 0))
 order by w.task_id desc offset $6::bigint limit $7::bigint
 
+-- name: list.retry
+-- by the index of tasks that failed before, some of which have ended since
+select s.queue_id, s.task_id from unnest($1::integer[]) u (queue_id)
+cross join lateral (
+    select s.queue_id, s.task_id from pgqueue.state s
+    where s.queue_id = u.queue_id and s.attempt > 0 and s.task_id < $2 and ($5 = '' or s.worker = $5) and 2 = any ($8::smallint[])
+      and exists (
+          select 1 from pgqueue.task_now n where n.queue_id = s.queue_id and n.id = s.task_id and n.status = 2
+            and ($3::timestamptz is null or n.created_at > $3) and ($4::timestamptz is null or n.created_at < $4) offset 0)
+    order by s.task_id desc limit $6::bigint + $7::bigint
+) s
+order by s.task_id desc offset $6::bigint limit $7::bigint
+
 -- name: list.retained
 select l.queue_id, i.id from pgqueue.lease l cross join lateral unnest(l.task_ids) i (id)
-cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
 where l.queue_id = any ($1::integer[]) and i.id > 0 and i.id < $2 and ($5 = '' or l.worker = $5) and 3 = any ($8::smallint[])
-  and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
+  and ($3::timestamptz is null and $4::timestamptz is null or exists (
+      select 1 from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id
+        and ($3 is null or t.created_at > $3) and ($4 is null or t.created_at < $4) offset 0))
 order by i.id desc offset $6::bigint limit $7::bigint
 
 -- name: list.unwell
@@ -72,11 +86,12 @@ order by i.id desc offset $6::bigint limit $7::bigint
 select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id) cross join unnest($8::smallint[]) s (status)
 cross join lateral (
     select d.queue_id, d.task_id from pgqueue.done d
-    cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id offset 0) t
     cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = d.queue_id offset 0) q
     where d.queue_id = u.queue_id and d.status = s.status and d.status <> 4 and d.task_id < $2
       and ($5 = '' or d.worker = $5)
-      and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
+      and ($3::timestamptz is null and $4::timestamptz is null or exists (
+          select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id
+            and ($3 is null or t.created_at > $3) and ($4 is null or t.created_at < $4) offset 0))
       and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
     order by d.task_id desc limit $6::bigint + $7::bigint
 ) d
@@ -86,11 +101,12 @@ order by d.task_id desc offset $6::bigint limit $7::bigint
 select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id)
 cross join lateral (
     select d.queue_id, d.task_id from pgqueue.done d
-    cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id offset 0) t
     cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = d.queue_id offset 0) q
     where d.queue_id = u.queue_id and d.status = 4 and 4 = any ($8::smallint[]) and d.task_id < $2
       and ($5 = '' or d.worker = $5)
-      and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
+      and ($3::timestamptz is null and $4::timestamptz is null or exists (
+          select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id
+            and ($3 is null or t.created_at > $3) and ($4 is null or t.created_at < $4) offset 0))
       and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
     order by d.task_id desc limit $6::bigint + $7::bigint
 ) d

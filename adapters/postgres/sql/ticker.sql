@@ -49,7 +49,7 @@ order by k.next_at limit $1
 for update of k skip locked
 
 -- name: ticker.next
-select min(next_at), pgqueue.clock() from pgqueue.ticker where queue <> '' and next_at is not null
+select (select k.next_at from pgqueue.ticker k where k.queue <> '' and k.next_at is not null order by k.next_at limit 1), pgqueue.clock()
 
 -- name: ticker.due.listen
 select pgqueue.clock(), null::bigint,
@@ -62,9 +62,11 @@ for update of k skip locked
 
 -- name: ticker.next.listen
 select least(
-    (select min(k.next_at) from pgqueue.ticker k where k.namespace = $1 and k.queue = '' and k.next_at is not null),
-    (select min(i.held_until) from pgqueue.tick i join pgqueue.ticker k on k.id = i.ticker_id and k.namespace = $1
-     where i.held_until is not null)), pgqueue.clock()
+    (select k.next_at from pgqueue.ticker k where k.namespace = $1 and k.queue = '' and k.next_at is not null
+     order by k.next_at limit 1),
+    (select i.held_until from pgqueue.tick i
+     where i.held_until is not null and (select k.namespace from pgqueue.ticker k where k.id = i.ticker_id) = $1
+     order by i.held_until limit 1)), pgqueue.clock()
 
 -- name: ticker.plan
 update pgqueue.ticker k set last_at = coalesce(i.last_at, k.last_at), next_at = i.next_at

@@ -1,0 +1,333 @@
+package postgrestest_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// plan is a node of what EXPLAIN tells.
+type plan struct {
+	Node     string  `json:"Node Type"`
+	Relation string  `json:"Relation Name"`
+	Index    string  `json:"Index Name"`
+	Loops    float64 `json:"Actual Loops"`
+	Hit      int64   `json:"Shared Hit Blocks"`
+	Read     int64   `json:"Shared Read Blocks"`
+	Plans    []plan  `json:"Plans"`
+}
+
+// buffers is how many were touched.
+func (p plan) buffers() int64 { return p.Hit + p.Read }
+
+// walk calls do with p and all below it.
+func (p plan) walk(do func(plan)) {
+	do(p)
+	for _, c := range p.Plans {
+		c.walk(do)
+	}
+}
+
+// partition tells the number of a partition's table or index.
+var partition = regexp.MustCompile(`_p\d+`)
+
+// scans are the tables that p reads from one end to the other.
+func (p plan) scans() (tables []string) {
+	p.walk(func(n plan) {
+		if n.Node == "Seq Scan" {
+			tables = append(tables, partition.ReplaceAllString(n.Relation, ""))
+		}
+	})
+	slices.Sort(tables)
+	return slices.Compact(tables)
+}
+
+// indexes are those that p reads, of all partitions as one.
+func (p plan) indexes() (names []string) {
+	p.walk(func(n plan) {
+		if n.Index != "" {
+			names = append(names, partition.ReplaceAllString(n.Index, ""))
+		}
+	})
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// planner explains the adapter's statements on one connection, with the one plan for all arguments that PostgreSQL keeps.
+type planner struct {
+	conn     *pgx.Conn
+	text     map[string]string
+	prepared map[string]int // parameters
+}
+
+func newPlanner(t *testing.T, conn *pgx.Conn) *planner {
+	t.Helper()
+	sql(t, conn, "set plan_cache_mode = force_generic_plan")
+	return &planner{conn: conn, text: postgres.Statements(postgres.DefaultSchema), prepared: map[string]int{}}
+}
+
+// forget makes it plan anew.
+func (p *planner) forget(t *testing.T) {
+	t.Helper()
+	if err := p.conn.DeallocateAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	clear(p.prepared)
+}
+
+// explain tells how the statement is done with args, SQL text each; without any they are all null. With run it is done,
+// within a transaction that is undone.
+func (p *planner) explain(t *testing.T, name string, run bool, args ...string) plan {
+	t.Helper()
+	as := "plan " + name
+	if _, ok := p.prepared[name]; !ok {
+		d, err := p.conn.Prepare(t.Context(), as, p.text[name])
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		p.prepared[name] = len(d.ParamOIDs)
+	}
+	if n := p.prepared[name]; args == nil && n > 0 {
+		args = slices.Repeat([]string{"null"}, n)
+	}
+	list := ""
+	if len(args) > 0 {
+		list = "(" + strings.Join(args, ", ") + ")"
+	}
+	how := "format json"
+	if run {
+		how = "analyze, buffers, timing off, " + how
+	}
+	var out []struct{ Plan plan }
+	tx, err := p.conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if strings.HasPrefix(name, "prune.") {
+		if _, err := tx.Exec(t.Context(), p.text["prune.plan"]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var text []byte
+	err = tx.QueryRow(t.Context(), fmt.Sprintf("explain (%s) execute %s%s", how, pgx.Identifier{as}.Sanitize(), list), pgx.QueryExecModeSimpleProtocol).Scan(&text)
+	if err == nil {
+		err = json.Unmarshal(text, &out)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return out[0].Plan
+}
+
+// mayScan are the statements that read whole tables, each for its reason. No other statement does, but for tables that
+// hold a row for each queue, partition or the like.
+var mayScan = map[string]string{
+	"recount":    "it is what the kept counts are held to, by tests and doctors",
+	"list.count": "it answers filters that no index serves",
+	"tick.prune": "a minute apart",
+}
+
+// big are the tables that grow with the tasks.
+var big = []string{"task", "ready", "delayed", "lease", "done", "state", "event", "task_error", "task_key", "tick", "ticker"}
+
+// load is how much lies in the tables.
+type load struct{ waiting, delayed, done, events int }
+
+// fill puts it there, in queue mail of namespace tests, by plain SQL: the same rows as the adapter writes. A queue beside
+// it, "quiet", has 100 waiting tasks.
+func (l load) fill(t *testing.T, s *postgres.Store, conn *pgx.Conn) (first int64) {
+	t.Helper()
+	const quiet = 100
+	first = value[int64](t, conn, "select last_value from pgqueue.turn") + 1
+	n := l.waiting + l.delayed + l.done + quiet
+	sql(t, conn, fmt.Sprintf("select setval('pgqueue.turn', %d)", first+int64(n)))
+	makeTask(t, s, "tests", "mail") // which makes the partitions
+	mail := value[int](t, conn, "select id from pgqueue.queue where name = 'mail'")
+	done, delayed, waiting := first+int64(l.done), first+int64(l.done+l.delayed), first+int64(l.done+l.delayed+l.waiting)
+	sql(t, conn,
+		"set synchronous_commit = off",
+		fmt.Sprintf(`insert into pgqueue.task (id, created_at, delayed_at, queue_id, priority, retries, payload)
+			select i, now() - interval '1 h', case when i between %[3]d and %[4]d - 1 then now() + interval '1 h' + (i %% 100000) * interval '1 s' end,
+			       case when i < %[5]d then %[1]d else (select id from pgqueue.queue where name = 'quiet') end, 0, 3, '{"to": "somebody"}'
+			from generate_series(%[2]d::bigint, %[2]d::bigint + %[6]d - 1) i`, mail, first, done, delayed, waiting, n),
+		fmt.Sprintf(`insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker)
+			select i, now() - interval '1 min', now() - interval '2 min', i * 256, %d, case when i %% 50 = 0 then 5 else 4 end, 1, 'w'
+			from generate_series(%d::bigint, %d) i`, mail, first, done-1),
+		fmt.Sprintf(`insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt)
+			select delayed_at, id, queue_id, priority, 0 from pgqueue.task where id between %d and %d`, done, delayed-1),
+		fmt.Sprintf(`insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt)
+			select id, id, queue_id, priority, 0 from pgqueue.task where id between %d and %d order by id`, delayed, waiting+quiet-1),
+		"insert into pgqueue.lane select id, 0 from pgqueue.queue on conflict do nothing",
+		fmt.Sprintf(`insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed)
+			select now(), %[1]d, 1, 0, 1, %[2]d, %[3]d
+			union all select now(), %[1]d, 2, 1, 3, %[4]d, 0
+			union all select now(), %[1]d, 4, 3, 4, %[4]d - %[6]d, 0
+			union all select now(), %[1]d, 5, 3, 5, %[6]d, 0
+			union all select now(), (select id from pgqueue.queue where name = 'quiet'), 1, 0, 1, %[5]d, 0`,
+			mail, l.waiting+l.delayed+l.done, l.delayed, l.done, quiet,
+			value[int](t, conn, fmt.Sprintf("select count(*) from generate_series(%d::bigint, %d) i where i %% 50 = 0", first, done-1))),
+		// A task each: what single creates leave behind, already counted.
+		fmt.Sprintf(`insert into pgqueue.event (at, queue_id, kind, was, "is", n, task_ids)
+			select now(), %d, 10, 0, 0, 0, array[i] from generate_series(%d::bigint, %d) i`, mail, first, first+int64(l.events)-1),
+	)
+	if _, err := s.Maintain(t.Context(), queue.ChoreFold); err != nil {
+		t.Fatal(err)
+	}
+	return first
+}
+
+// TestPlans holds every statement to its index, and those of the hot path to what they touch, however large the tables
+// and however wrong their statistics are.
+func TestPlans(t *testing.T) {
+	needsDatabase(t)
+	small := load{waiting: 20_000, delayed: 20_000, done: 10_000, events: 20_000}
+	large := sized(t, load{waiting: 50_000, delayed: 200_000, done: 20_000, events: 50_000},
+		load{waiting: 1_000_000, delayed: 10_000_000, done: 1_000_000, events: 1_000_000})
+	for _, c := range []struct {
+		name    string
+		prepare []string // before the statements are planned
+		load    load
+		after   []string // once it is loaded; nil keeps the plans
+	}{
+		{"planned while the tables are new, met by a burst", nil, small, nil},
+		{"planned while the tables are empty and analyzed so, met by a burst", []string{"vacuum analyze"}, small, nil},
+		{"planned on large tables that were never analyzed", nil, large, []string{}},
+		{"planned on large tables that are analyzed", nil, large, []string{"analyze"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := postgrestest.Open(t, postgres.WithPartitionSize(100_000))
+			makeQueue(t, s, "tests", "mail")
+			makeQueue(t, s, "tests", "quiet")
+			makeTask(t, s, "tests", "mail", "quiet")
+			pooled, err := s.Pool().Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pooled.Release()
+			conn := pooled.Conn()
+			sql(t, conn, c.prepare...)
+			p := newPlanner(t, conn)
+			p.all(t)
+			first := c.load.fill(t, s, conn)
+			if c.after != nil {
+				sql(t, conn, c.after...)
+				p.forget(t)
+				p.all(t)
+			}
+			p.hot(t, conn, c.load, first)
+		})
+	}
+}
+
+// all plans every statement.
+func (p *planner) all(t *testing.T) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(p.text)) {
+		if strings.Contains(p.text[name], "{") || strings.HasPrefix(name, "migrate.") || strings.HasPrefix(name, "diagnose.") ||
+			mayScan[name] != "" {
+			continue // of one partition; of the catalog; for its reason
+		}
+		for _, table := range p.explain(t, name, false).scans() {
+			if slices.Contains(big, table) {
+				t.Errorf("%s reads all of %s", name, table)
+			}
+		}
+	}
+}
+
+// hot runs the statements of the hot path.
+func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
+	t.Helper()
+	const batch = 100
+	mail := value[int](t, conn, "select id from pgqueue.queue where name = 'mail'")
+	quiet := value[int](t, conn, "select id from pgqueue.queue where name = 'quiet'")
+	// Parameters of EXECUTE may be no subqueries.
+	series := func(from, step int64) string {
+		var all []string
+		for i := range int64(batch) {
+			all = append(all, fmt.Sprint((from+i)*step))
+		}
+		return "'{" + strings.Join(all, ",") + "}'"
+	}
+	ids := func(from int64) string { return series(from, 1) }
+	all := func(n int, what, kind string) string {
+		return fmt.Sprintf("array_fill(%s, array[%d])::%s[]", what, n, kind)
+	}
+	queues := all(batch, fmt.Sprint(mail), "integer")
+	waiting := first + int64(l.done+l.delayed)
+	// 100 leases of one task each, of tasks that are finished already: nothing here asks.
+	sql(t, conn, fmt.Sprintf(`insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids)
+		select i * 256, %d, now(), now() + interval '1 h', 'w', 1, array[i] from generate_series(%d::bigint, %d) i`, mail, first, first+999))
+	defer sql(t, conn, "delete from pgqueue.lease")
+	tokens := series(first, 256)
+	pick := func(id int) []string {
+		return []string{fmt.Sprintf("array[%d]", id), fmt.Sprintf("array[%d]", batch), "'{}'", "'{}'", "'{}'", fmt.Sprint(batch), "'{}'"}
+	}
+	page := []string{fmt.Sprintf("array[%d]", mail), "9223372036854775807", "null", "null", "''", "0", "101"}
+	list := func(statuses string) []string { return append(slices.Clone(page), "'{"+statuses+"}'") }
+	for _, c := range []struct {
+		sentence string
+		name     string
+		args     []string
+		index    string
+		most     int64 // buffers
+	}{
+		{"a retain of 100", "retain.pick", pick(mail), "ready_pkey", 1300},
+		{"a release of 100 locks its leases", "hold.lock", []string{"'tests'", tokens}, "lease_pkey", 1000},
+		{"a release of 100 reads their tasks", "hold.facts.token", []string{tokens, ids(first)}, "task_pkey", 1500},
+		{"a rescue reads their tasks", "hold.facts", []string{queues, ids(first)}, "task_pkey", 1200},
+		{"a release of 100 ends their leases", "hold.drop", []string{tokens, all(batch, "0", "smallint")}, "lease_pkey", 1000},
+		{"a heartbeat of 100", "hold.keep", []string{tokens, all(batch, "0", "smallint"), all(batch, "1", "smallint"), all(batch, "'{1}'::text", "text"), all(batch, "null::text", "text"), all(batch, "now()", "timestamptz")}, "lease_pkey", 3000},
+		{"the next lease to run out", "hold.next", []string{"'epoch'"}, "lease_expires", 60},
+		{"a promotion with nothing due", "promote", []string{"'epoch'", "2000"}, "delayed_pkey", 60},
+		{"the next delayed task", "promote.next", []string{"'epoch'"}, "delayed_pkey", 60},
+		{"an expiry with nothing to expire", "expire.ready", []string{"'epoch'", "2000"}, "ready_dies", 60},
+		{"an expiry of delayed tasks with nothing to expire", "expire.delayed", []string{"'epoch'", "2000"}, "delayed_dies", 60},
+		{"a look at 100 tasks", "task.now.any", []string{"'tests'", ids(waiting)}, "task_pkey", 6000},
+		{"a look at 100 tasks of known queues", "task.now", []string{queues, ids(waiting)}, "task_pkey", 3500},
+		{"the counts", "counts", []string{"''", "''"}, "event_pkey", 200},
+		{"the oldest ready task", "count.oldest", []string{fmt.Sprintf("array[%d, %d]", mail, quiet), "'{}'", "'{}'", "'{}'"}, "ready_pkey", 200},
+		{"a page of all tasks", "list.all", list("1,2,3,4,5,6,7"), "task_pkey", 400},
+		{"a page of waiting tasks", "list.all", list("1"), "task_pkey", 6000},
+		{"a page of tasks that wait for another attempt", "list.retry", list("2"), "state_again", 100},
+		{"a page of retained tasks", "list.retained", list("3"), "lease_queue", 1200},
+		{"a page of released tasks", "list.released", list("4"), "done_pkey", 2000},
+		{"a page of failed tasks", "list.unwell", list("5"), "done_queue_id_status_task_id_idx", 2000},
+		{"a page of events", "event.list", []string{"'tests'", "'1:1:'", "null", "'0'", "0", "''", "'{}'", "100"}, "event_pkey", 1000},
+		{"a prune with nothing past retention", "prune.done", []string{fmt.Sprintf("array[%d]", mail), "'epoch'", "now() - interval '7 d'", "0", "5000"}, "", 2000},
+		{"a tick with nothing due", "ticker.due", []string{"200"}, "ticker_due", 60},
+	} {
+		got := p.explain(t, c.name, true, c.args...)
+		if n := got.buffers(); n > c.most {
+			t.Errorf("%s (%s) touches %d buffers, at most %d are needed: by %v", c.sentence, c.name, n, c.most, got.indexes())
+		}
+		if c.index != "" && !slices.Contains(got.indexes(), c.index) {
+			t.Errorf("%s (%s) is not served by %s, but by %v", c.sentence, c.name, c.index, got.indexes())
+		}
+		for _, table := range got.scans() {
+			if slices.Contains(big, table) {
+				t.Errorf("%s (%s) reads all of %s", c.sentence, c.name, table)
+			}
+		}
+		t.Logf("%s: %d buffers by %v", c.sentence, got.buffers(), got.indexes())
+	}
+	full, empty := p.explain(t, "retain.pick", true, pick(mail)...).buffers(), p.explain(t, "retain.pick", true, pick(quiet)...).buffers()
+	if 2*full > 3*empty {
+		t.Errorf("a retain of 100 touches %d buffers in a queue of %d tasks, %d in one that has no others", full, l.waiting, empty)
+	}
+}
