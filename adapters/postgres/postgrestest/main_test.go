@@ -14,6 +14,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if name := os.Getenv(roleEnv); name != "" {
+		os.Exit(playRole(name))
+	}
 	code := postgrestest.Main(m)
 	if code == 0 {
 		if err := goleak.Find(); err != nil {

@@ -36,7 +36,7 @@ func harness() queuetest.StoreHarness {
 			}
 			return postgrestest.OpenURL(t, url.(string))
 		},
-		Features: queuetest.Features{Listener: true, Diagnoser: true, EventsAge: time.Hour},
+		Features: queuetest.Features{Listener: true, StatsLister: true, Diagnoser: true, EventsAge: time.Hour},
 	}
 }
 
