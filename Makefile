@@ -78,8 +78,8 @@ test-race: ## run all tests with the race detector
 	$(TESTDB) $(GOTEST) -race -timeout 30m $(PKG)
 
 .PHONY: test-full
-test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times in random order, with the race detector, also on other PostgreSQLs
-	PGQUEUE_TEST_BINDIRS="$(POSTGRES_BINDIRS)" $(TESTDB) $(GOTEST) -race -count 3 -shuffle on -timeout 60m $(PKG)
+test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times, in their long forms in random order, with the race detector, also on other PostgreSQLs
+	PGQUEUE_TEST_FULL=1 PGQUEUE_TEST_BINDIRS="$(POSTGRES_BINDIRS)" $(TESTDB) $(GOTEST) -race -count 3 -shuffle on -timeout 180m $(PKG)
 
 .PHONY: test-tools
 test-tools:
