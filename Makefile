@@ -84,6 +84,7 @@ test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times, in their 
 .PHONY: test-tools
 test-tools:
 	GOWORK=off go -C tools test ./...
+	GOWORK=off go -C tools/chart test -count 1 ./...
 
 ##@ Measure, on a machine with nothing else to do. Never part of a check.
 
@@ -126,7 +127,7 @@ $(BENCH)/node/.installed: $(wildcard apps/e2e/bench/node/*)
 ##@ Check
 
 .PHONY: check
-check: lint check-mods check-imports check-generate ## run every check but the tests
+check: lint check-mods check-imports check-docs check-generate ## run every check but the tests
 
 .PHONY: lint
 lint: $(LINTER) ## look for mistakes and for code that is not formatted
@@ -150,6 +151,11 @@ check-mods: $(MODTOOL) ## tell which go.mod does not agree
 .PHONY: check-imports
 check-imports: ## tell which package imports what it may not
 	go test -count 1 ./apps/e2e/rules
+
+# Nor this one, which reads every page.
+.PHONY: check-docs
+check-docs: ## tell which link, anchor or example of the documentation is not right
+	go test -count 1 -run '^TestDocs$$' ./apps/e2e
 
 .PHONY: generate
 generate: ## write generated files anew

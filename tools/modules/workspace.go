@@ -24,7 +24,7 @@ const prefix = "github.com/pgqueue/pgqueue/"
 
 // outside names the folders whose modules stay out of the workspace: the versions that the tools need must not choose
 // the versions that the product is built with.
-var outside = []string{"tools"}
+var outside = []string{"tools", "tools/chart"}
 
 // workspace is the tree as it is on disk.
 type workspace struct {

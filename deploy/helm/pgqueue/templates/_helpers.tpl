@@ -1,0 +1,57 @@
+{{- define "pgqueue.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "pgqueue.selector" -}}
+app.kubernetes.io/name: pgqueue
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "pgqueue.labels" -}}
+{{ include "pgqueue.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "pgqueue.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "pgqueue.name" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
+{{- end }}
+
+{{- /* An image of a repository: (list . repository) */}}
+{{- define "pgqueue.image" -}}
+{{- $v := (index . 0).Values.image }}
+{{- with $v.registry }}{{ . }}/{{ end }}{{ index . 1 }}:{{ $v.tag | default (index . 0).Chart.AppVersion }}
+{{- end }}
+
+{{- /* What every pod of ours is. */}}
+{{- define "pgqueue.pod" -}}
+serviceAccountName: {{ include "pgqueue.serviceAccount" . }}
+automountServiceAccountToken: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "pgqueue.container" -}}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* The connection string from the secret: (list . key name) */}}
+{{- define "pgqueue.secret" -}}
+- name: {{ index . 2 }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ required "database.existingSecret: name the secret that has the connection string" (index . 0).Values.database.existingSecret }}
+      key: {{ index . 1 }}
+{{- end }}

@@ -1,0 +1,241 @@
+package chart
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/engine"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+	sigsyaml "sigs.k8s.io/yaml"
+)
+
+// least is what a user must say.
+const least = "database: {existingSecret: db}\n"
+
+// everything turns on all there is.
+const everything = `
+database: {existingSecret: db, key: url, ownerKey: owner, listenKey: listen, pooler: true, schema: jobs}
+image: {registry: registry.example.org/x, tag: v9, pullSecrets: [{name: pull}]}
+server:
+  autoscaling: {enabled: true}
+  env: [{name: OTEL_TRACES_EXPORTER, value: none}]
+  podAnnotations: {a: b}
+  nodeSelector: {disk: ssd}
+  tolerations: [{key: k, operator: Exists}]
+workers:
+  - name: hooks
+    queues: [hooks, mail]
+    url: https://hooks.example.org/task
+    secret: {name: hooks, key: secret}
+    autoscaling: {enabled: true, minReplicas: 0, maxReplicas: 20, targetAgeSeconds: 30}
+  - {name: exec, queues: [build], exec: "./build.sh 'a b'", image: "example.org/builder:1", replicas: 0, env: [{name: A, value: b}]}
+serviceAccount: {annotations: {a: b}}
+networkPolicy: {enabled: true, from: [{podSelector: {}}], databaseTo: [{ipBlock: {cidr: 10.0.0.0/8}}]}
+serviceMonitor: {enabled: true, labels: {release: prometheus}}
+`
+
+// render gives the objects of the chart by kind and name. Kinds of Kubernetes itself are decoded strictly.
+func render(t *testing.T, values string) (map[string]any, error) {
+	t.Helper()
+	chart, err := loader.Load("../../deploy/helm/pgqueue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := map[string]any{}
+	if err := sigsyaml.Unmarshal([]byte(values), &given); err != nil {
+		t.Fatal(err)
+	}
+	top, err := util.ToRenderValues(chart, given, common.ReleaseOptions{Name: "jobs", Namespace: "prod", IsInstall: true}, common.DefaultCapabilities)
+	if err != nil {
+		return nil, err
+	}
+	files, err := engine.Render(chart, top)
+	if err != nil {
+		return nil, err
+	}
+	objects := map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if strings.HasSuffix(name, ".txt") || strings.HasSuffix(name, ".tpl") {
+			continue
+		}
+		docs := yaml.NewYAMLReader(bufio.NewReader(strings.NewReader(files[name])))
+		for {
+			doc, err := docs.Read()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			if len(bytes.TrimSpace(doc)) == 0 {
+				continue
+			}
+			key, object, err := decode(doc)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w\n%s", name, err, doc)
+			}
+			if key == "" {
+				continue
+			}
+			if objects[key] != nil {
+				return nil, fmt.Errorf("%s is there twice", key)
+			}
+			objects[key] = object
+		}
+	}
+	return objects, nil
+}
+
+// custom are the kinds that are not Kubernetes' own.
+var custom = []string{"keda.sh/v1alpha1/ScaledObject", "monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor"}
+
+func decode(doc []byte) (string, any, error) {
+	var head struct {
+		APIVersion, Kind string
+		Metadata         struct{ Name string }
+	}
+	var all map[string]any
+	if err := sigsyaml.UnmarshalStrict(doc, &all); err != nil || len(all) == 0 {
+		return "", nil, err
+	}
+	if err := sigsyaml.Unmarshal(doc, &head); err != nil {
+		return "", nil, err
+	}
+	key := head.Kind + "/" + head.Metadata.Name
+	if slices.Contains(custom, head.APIVersion+"/"+head.Kind) {
+		return key, all, nil
+	}
+	object, _, err := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer().Decode(doc, nil, nil)
+	return key, object, err
+}
+
+func TestChart(t *testing.T) {
+	t.Run("the least values give servers, their service, a budget and migrations", func(t *testing.T) {
+		got, err := render(t, least)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []string{
+			"Deployment/jobs-pgqueue-server", "Job/jobs-pgqueue-migrate", "PodDisruptionBudget/jobs-pgqueue-server",
+			"Service/jobs-pgqueue-server", "ServiceAccount/jobs-pgqueue",
+		}
+		if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) {
+			t.Errorf("objects %v", keys)
+		}
+	})
+	t.Run("all values give all objects", func(t *testing.T) {
+		got, err := render(t, everything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []string{
+			"Deployment/jobs-pgqueue-server", "Deployment/jobs-pgqueue-worker-exec", "Deployment/jobs-pgqueue-worker-hooks",
+			"HorizontalPodAutoscaler/jobs-pgqueue-server", "Job/jobs-pgqueue-migrate", "NetworkPolicy/jobs-pgqueue-server",
+			"NetworkPolicy/jobs-pgqueue-worker", "PodDisruptionBudget/jobs-pgqueue-server", "PodMonitor/jobs-pgqueue-worker",
+			"ScaledObject/jobs-pgqueue-worker-hooks", "Service/jobs-pgqueue-server", "ServiceAccount/jobs-pgqueue",
+			"ServiceMonitor/jobs-pgqueue-server",
+		}
+		if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) {
+			t.Errorf("objects %v", keys)
+		}
+		server := got["Deployment/jobs-pgqueue-server"].(*appsv1.Deployment)
+		if server.Spec.Replicas != nil {
+			t.Error("the autoscaler and the chart both say how many servers there are")
+		}
+		exec := got["Deployment/jobs-pgqueue-worker-exec"].(*appsv1.Deployment)
+		if exec.Spec.Replicas == nil || *exec.Spec.Replicas != 0 {
+			t.Error("no replicas are none")
+		}
+		container := exec.Spec.Template.Spec.Containers[0]
+		if container.Image != "example.org/builder:1" || !slices.Contains(container.Args, "--exec=./build.sh 'a b'") {
+			t.Errorf("%s %q", container.Image, container.Args)
+		}
+		job := got["Job/jobs-pgqueue-migrate"].(*batchv1.Job)
+		if c := job.Spec.Template.Spec.Containers[0]; c.Image != "registry.example.org/x/pgqueue:v9" || c.Env[0].ValueFrom.SecretKeyRef.Key != "owner" {
+			t.Errorf("%s by %s", c.Image, c.Env[0].ValueFrom.SecretKeyRef.Key)
+		}
+		triggers := got["ScaledObject/jobs-pgqueue-worker-hooks"].(map[string]any)["spec"].(map[string]any)["triggers"].([]any)
+		if len(triggers) != 2 {
+			t.Errorf("%d triggers for 2 queues", len(triggers))
+		}
+		if age := triggers[0].(map[string]any)["metadata"].(map[string]any)["targetValue"]; age != "30000000000" {
+			t.Errorf("scaled at an age of %v ns", age)
+		}
+	})
+	t.Run("every pod runs without rights, within limits, and secrets come by reference", func(t *testing.T) {
+		got, err := render(t, everything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pods := map[string]corev1.PodSpec{}
+		for key, object := range got {
+			switch o := object.(type) {
+			case *appsv1.Deployment:
+				pods[key] = o.Spec.Template.Spec
+				if o.Spec.Selector.MatchLabels["app.kubernetes.io/component"] != o.Spec.Template.Labels["app.kubernetes.io/component"] {
+					t.Errorf("%s selects pods that are not its own", key)
+				}
+				c := o.Spec.Template.Spec.Containers[0]
+				if c.LivenessProbe == nil || c.LivenessProbe.HTTPGet.Path != "/livez" || c.ReadinessProbe == nil || c.ReadinessProbe.HTTPGet.Path != "/readyz" {
+					t.Errorf("%s is not probed", key)
+				}
+			case *batchv1.Job:
+				pods[key] = o.Spec.Template.Spec
+			}
+		}
+		if len(pods) != 4 {
+			t.Fatalf("%d pods", len(pods))
+		}
+		for key, pod := range pods {
+			s := pod.SecurityContext
+			if s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.SeccompProfile == nil || *pod.AutomountServiceAccountToken {
+				t.Errorf("%s: the pod's security", key)
+			}
+			for _, c := range pod.Containers {
+				s := c.SecurityContext
+				if s == nil || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+					t.Errorf("%s: the container's security", key)
+				}
+				if c.Resources.Requests.Cpu().IsZero() || c.Resources.Limits.Memory().IsZero() {
+					t.Errorf("%s: resources", key)
+				}
+				for _, e := range c.Env {
+					if strings.Contains(e.Name, "URL") && (e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil) {
+						t.Errorf("%s: %s is no secret", key, e.Name)
+					}
+				}
+			}
+		}
+	})
+	for name, values := range map[string]string{
+		"existingSecret": "{}",
+		"replicas":       least + "server: {replicas: 0}",
+		"logLevel":       least + "server: {logLevel: loud}",
+		"servers":        least + "servers: {replicas: 2}",
+		"schema":         "database: {existingSecret: db, schema: Jobs}",
+		"workers":        least + "workers: [{name: w, queues: [mail]}]",
+		"queues":         least + "workers: [{name: w, queues: [], url: 'https://example.org'}]",
+		"drainTime":      least + "worker: {drainTime: 25}",
+	} {
+		t.Run("values at fault are refused: "+name, func(t *testing.T) {
+			_, err := render(t, values)
+			if err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
