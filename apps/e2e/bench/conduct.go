@@ -22,7 +22,7 @@ import (
 
 // measure runs everything that o asks for.
 func measure(ctx context.Context, o options, r *report.Results) error {
-	r.Began, r.Full = time.Now().UTC().Format(time.DateTime), o.full
+	r.Began, r.Full, r.Scale = time.Now().UTC().Format(time.DateTime), o.full, o.scale
 	r.Machine, r.LoadBefore = host.Describe(), host.Load()
 	c := &conductor{options: o, results: r, print: os.Stdout}
 	var err error

@@ -22,20 +22,24 @@ var colours = map[string]string{
 // plot is one picture with one axis each way.
 type plot struct {
 	title, x, y string
-	logarithmic bool
+	logarithmic bool // the lines are logarithms
 	lines       []line
-	ticks       []chart.Tick // of the y axis; nil = by itself
+	xTicks      []chart.Tick // nil = by itself
+	yTicks      []chart.Tick // of a logarithmic axis, the ends among them, at the logarithms
 }
 
 // svg draws the plot.
 func (p plot) svg(w io.Writer) error {
 	c := chart.Chart{
-		Title: p.title, TitleStyle: chart.Style{FontSize: 13}, Width: 900, Height: 420,
-		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 170, Right: 20, Bottom: 20}},
-		XAxis:      chart.XAxis{Name: p.x, ValueFormatter: format, Range: &chart.ContinuousRange{}},
-		YAxis:      chart.YAxis{Name: p.y, AxisType: chart.YAxisPrimary, ValueFormatter: format, Ticks: p.ticks},
+		// The name of the y axis is in the title: an axis with a name leaves whatever is drawn later turned on its side.
+		Title: p.title + " (" + p.y + ")", TitleStyle: chart.Style{FontSize: 12}, Width: 960, Height: 420,
+		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 160, Right: 20, Bottom: 20}},
+		XAxis:      chart.XAxis{Name: p.x, ValueFormatter: format, Ticks: p.xTicks},
+		YAxis:      chart.YAxis{ValueFormatter: format, Ticks: p.yTicks},
+		// There is one axis; the other would draw itself without knowing of what.
+		YAxisSecondary: chart.YAxis{Style: chart.Hidden()},
 	}
-	least, most := 0.0, 0.0
+	most := 0.0
 	for _, l := range p.lines {
 		style := chart.Style{StrokeWidth: 2, StrokeColor: drawing.ColorFromHex(colours[l.who])}
 		if l.dash {
@@ -44,16 +48,13 @@ func (p plot) svg(w io.Writer) error {
 		c.Series = append(c.Series, chart.ContinuousSeries{Name: l.name, XValues: l.x, YValues: l.y, Style: style})
 		for _, y := range l.y {
 			most = max(most, y)
-			if least == 0 || y < least {
-				least = y
-			}
 		}
 	}
+	low, high := 0.0, most*1.05
 	if p.logarithmic {
-		c.YAxis.Range = &chart.LogarithmicRange{Min: least, Max: most}
-	} else {
-		c.YAxis.Range = &chart.ContinuousRange{Min: 0, Max: most * 1.05}
+		low, high = p.yTicks[0].Value, p.yTicks[len(p.yTicks)-1].Value
 	}
+	c.YAxis.Range = &chart.ContinuousRange{Min: low, Max: high}
 	c.Elements = []chart.Renderable{chart.LegendLeft(&c)}
 	return c.Render(chart.SVG, w)
 }

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"math"
+	"strconv"
 	"strings"
 
 	chart "github.com/wcharczuk/go-chart/v2"
@@ -23,6 +25,13 @@ func (r *Results) plots() []picture {
 					p.lines = append(p.lines, l)
 				}
 			}
+		}
+		length := 0
+		for _, l := range p.lines {
+			length = max(length, len(l.x))
+		}
+		for at := 0; at <= length; at += max(length/10, 1) {
+			p.xTicks = append(p.xTicks, chart.Tick{Value: float64(at), Label: strconv.Itoa(at)})
 		}
 		all = append(all, picture{"held.svg", p})
 	}
@@ -85,15 +94,21 @@ func (r *Results) curves(id, phase, from, title string) plot {
 				}
 				l := line{who: who, name: who}
 				for i, v := range q.Curve[:len(q.Curve)-1] { // the slowest of all would set the scale
-					l.x, l.y = append(l.x, float64(i)), append(l.y, max(v, 0.1))
+					l.x, l.y = append(l.x, float64(i)), append(l.y, math.Log10(max(v, 0.1)))
 					most = max(most, v)
 				}
 				p.lines = append(p.lines, l)
 			}
 		}
 	}
-	for v := 0.1; v <= most*10; v *= 10 {
-		p.ticks = append(p.ticks, chart.Tick{Value: v, Label: number(v)})
+	for _, v := range []float64{0.1, 1, 10, 100, 1000, 10_000, 100_000} {
+		p.yTicks = append(p.yTicks, chart.Tick{Value: math.Log10(v), Label: strconv.FormatFloat(v, 'f', -1, 64)})
+		if v > most {
+			break
+		}
+	}
+	for _, v := range []float64{0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99} {
+		p.xTicks = append(p.xTicks, chart.Tick{Value: v, Label: number(v)})
 	}
 	return p
 }

@@ -18,6 +18,7 @@ type Results struct {
 	Versions     [][2]string
 	LeftOut      []string
 	LoadBefore   float64 // load average of the machine before
+	Scale        float64 // of all numbers and times; 1 but for trying out
 	Runs         []Run
 }
 

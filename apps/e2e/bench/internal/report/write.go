@@ -76,8 +76,8 @@ func (r *Results) intro(p *page) {
 	}
 	p.say("Machine: %s, %d cores, %.0f GB, Linux %s, %s; load average before: %.2f.", r.Machine.CPU, r.Machine.Cores,
 		float64(r.Machine.Memory)/1e9, r.Machine.Kernel, r.Machine.Go, r.LoadBefore)
-	if r.LoadBefore > 1.5 {
-		p.say("\n**The machine was busy with other things: these figures are good for nothing but trying out.**")
+	if r.LoadBefore > 1.5 || r.Scale != 1 {
+		p.say("\n**The machine was busy with other things, or the numbers were scaled by %v: good for nothing but trying out.**\n", r.Scale)
 	}
 	var all []string
 	for _, s := range r.Settings {
