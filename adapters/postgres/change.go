@@ -90,27 +90,64 @@ func (e events) insert(t *tx, at time.Time) {
 	slices.SortFunc(keys, func(a, b change) int {
 		return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.kind, b.kind), cmp.Compare(a.was, b.was), cmp.Compare(a.worker, b.worker))
 	})
-	n := len(keys)
 	var (
-		ats     = make([]*time.Time, n)
-		queues  = make([]int32, n)
-		kinds   = make([]int16, n)
-		was     = make([]int16, n)
-		is      = make([]int16, n)
-		counts  = make([]int32, n)
-		delayed = make([]int32, n)
-		workers = make([]*string, n)
-		ids     = make([]*string, n)
+		ats              []*time.Time
+		queues           []int32
+		kinds, was, is   []int16
+		counts, delayeds []int32
+		workers, ids     []*string
 	)
-	for i, c := range keys {
-		ats[i], queues[i], kinds[i], was[i], is[i] = timePtr(at), c.queue, c.kind, c.was, c.is
-		counts[i], delayed[i], workers[i] = int32(len(e[c])), int32(c.delayed*len(e[c])), textPtr(c.worker)
-		if c.keep && c.kind != eventNone {
-			text := arrayText(e[c])
-			ids[i] = &text
+	row := func(c change, n int, text *string) {
+		ats, queues, kinds = append(ats, timePtr(at)), append(queues, c.queue), append(kinds, c.kind)
+		was, is, counts = append(was, c.was), append(is, c.is), append(counts, int32(n))
+		delayeds, workers, ids = append(delayeds, int32(c.delayed*n)), append(workers, textPtr(c.worker)), append(ids, text)
+	}
+	for _, c := range keys {
+		if !c.keep || c.kind == eventNone {
+			row(c, len(e[c]), nil)
+			continue
+		}
+		for left := e[c]; len(left) > 0; {
+			runs, n := packRuns(left, runsPerEvent)
+			text := arrayText(runs)
+			row(c, n, &text)
+			left = left[n:]
 		}
 	}
-	t.queue("event.add", ats, queues, kinds, was, is, counts, delayed, workers, ids)
+	t.queue("event.add", ats, queues, kinds, was, is, counts, delayeds, workers, ids)
+}
+
+// runsPerEvent is the most numbers in an event row's task_ids: it stays small enough to be stored in line.
+const runsPerEvent = 200
+
+// packRuns writes ids, all above 0, with each run of consecutive ones as its first and the negative of its last, into at
+// most most numbers. It tells how many ids it wrote.
+func packRuns(ids []int64, most int) (packed []int64, n int) {
+	for n < len(ids) && len(packed)+2 <= most {
+		first := ids[n]
+		for n++; n < len(ids) && ids[n] == ids[n-1]+1; n++ {
+		}
+		packed = append(packed, first)
+		if last := ids[n-1]; last > first {
+			packed = append(packed, -last)
+		}
+	}
+	return packed, n
+}
+
+// unpackRuns undoes packRuns.
+func unpackRuns(packed []int64) []int64 {
+	ids := make([]int64, 0, len(packed))
+	for _, v := range packed {
+		if v > 0 {
+			ids = append(ids, v)
+			continue
+		}
+		for id := ids[len(ids)-1] + 1; id <= -v; id++ {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // insertCounts queues rows that only count.

@@ -140,6 +140,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 			return nil
 		}
 		rowsRead++
+		ids = unpackRuns(ids)
 		start := 0
 		if *xid == pos.xid && *id == pos.id {
 			start = pos.index
