@@ -28,8 +28,12 @@ var levels = []struct {
 }{
 	{"off", func(testing.TB) []telemetry.Option { return []telemetry.Option{telemetry.WithMetrics(false)} }},
 	{"metrics", func(testing.TB) []telemetry.Option { return nil }},
-	{"metrics and 1 % of traces", func(b testing.TB) []telemetry.Option { return []telemetry.Option{tracing(b, .01)} }},
-	{"metrics and all traces", func(b testing.TB) []telemetry.Option { return []telemetry.Option{tracing(b, 1)} }},
+	{"metrics and 1 % of traces", some(.01)},
+	{"metrics and all traces", some(1)},
+}
+
+func some(share float64) func(testing.TB) []telemetry.Option {
+	return func(tb testing.TB) []telemetry.Option { tb.Helper(); return []telemetry.Option{tracing(tb, share)} }
 }
 
 func tracing(b testing.TB, share float64) telemetry.Option {

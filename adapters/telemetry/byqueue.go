@@ -39,7 +39,7 @@ func (b *byQueue[T]) get(namespace, name string) *T {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if t = b.of[key]; t != nil {
+	if t := b.of[key]; t != nil {
 		return t
 	}
 	if len(b.of) >= b.most {

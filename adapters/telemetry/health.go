@@ -95,8 +95,9 @@ func (h *Health) Report(ctx context.Context) ([]CheckResult, error) {
 			h.mu.Unlock()
 			return nil, ErrDraining
 		case h.last != nil && time.Since(h.asked) < checkAge, len(h.checks) == 0:
-			defer h.mu.Unlock()
-			return h.last, nil
+			last := h.last
+			h.mu.Unlock()
+			return last, nil
 		case h.running == nil:
 			h.running = make(chan struct{})
 			go h.round(h.names, h.checks)

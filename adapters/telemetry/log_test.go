@@ -71,7 +71,7 @@ func TestLog(t *testing.T) {
 			slog.String("error", `host=h password = 'hunter2 with \' quote' dbname=d`),
 			slog.Any("error", errors.New("parse postgres://me:hunter2@host/db: no")),
 			slog.Any("where", u),
-			slog.String("password", "hunter2"), slog.String("db_password", "hunter2"), slog.String("Authorization", "Bearer hunter2"),
+			slog.String("password", "hunter2"), slog.String("db_password", "hunter2"), slog.String("authorization", "Bearer hunter2"),
 			slog.Any("payload", []byte(`"hunter2"`)), slog.String("result", "hunter2"),
 			slog.Group("g", slog.String("dsn", "hunter2")),
 		} {

@@ -483,7 +483,9 @@ func TestListening(t *testing.T) {
 	until(heard, func() { s.create("mail", 1) }) // the listener may begin a little later
 	s.want(1, "pgqueue_listener_connected")
 	cancel()
-	<-ended
+	if err := <-ended; !errors.Is(err, context.Canceled) && !errors.Is(err, queue.ErrCanceled) {
+		t.Error(err)
+	}
 	s.want(0, "pgqueue_listener_connected")
 	if s.value("pgqueue_notifications_total") == 0 {
 		t.Error("no hint was counted")
@@ -519,7 +521,9 @@ func TestStreams(t *testing.T) {
 	until(began, func() { s.create("mail", 1) }) // the subscription may begin a little later
 	s.want(1, "pgqueue_streams", "kind", "events")
 	cancel()
-	<-ended
+	if err := <-ended; !errors.Is(err, context.Canceled) && !errors.Is(err, queue.ErrCanceled) {
+		t.Error(err)
+	}
 	s.want(0, "pgqueue_streams", "kind", "events")
 }
 
@@ -610,4 +614,33 @@ func TestOptions(t *testing.T) {
 	if _, err := telemetry.New(telemetry.WithRegistry(reg)); !errors.Is(err, queue.ErrConflict) {
 		t.Errorf("a second Telemetry on one registry: %v", err)
 	}
+}
+
+// quiet answers quiet releases as a store does that does not read tasks back.
+type quiet struct{ *memory.Store }
+
+func (q quiet) ReleaseTasks(ctx context.Context, namespace string, rs []queue.Release) ([]queue.Released, error) {
+	outs, err := q.Store.ReleaseTasks(ctx, namespace, rs)
+	for i := range outs {
+		if t := outs[i].Task; t != nil && rs[i].Quiet {
+			outs[i] = queue.Released{Queue: t.Queue, Status: t.Status, Held: t.FinishedAt.Sub(t.StartedAt)}
+		}
+	}
+	return outs, err
+}
+
+func TestQuietReleases(t *testing.T) {
+	s := newStack(t)
+	s.queue("mail", queue.QueueMeta{})
+	s.create("mail", 2)
+	store := s.tel.Store(quiet{s.raw})
+	got := s.retain("mail", 2)
+	for i, task := range got {
+		outcome := []queue.Outcome{queue.OutcomeSuccess, queue.OutcomeFailure}[i]
+		_, err := store.ReleaseTasks(t.Context(), "default", []queue.Release{{ID: task.ID, Token: task.Lease.Token, Outcome: outcome, Quiet: true}})
+		s.ok(err)
+	}
+	s.want(1, "pgqueue_tasks_released_total", "queue", "mail")
+	s.want(1, "pgqueue_tasks_retried_total", "queue", "mail")
+	s.want(1, "pgqueue_task_run_seconds", "queue", "mail", "status", "released")
 }

@@ -72,7 +72,8 @@ func (s *service) open(k stream) func() {
 
 func (s *service) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
 	if wait > 0 {
-		defer s.open(streamAwait)()
+		leave := s.open(streamAwait)
+		defer leave()
 	}
 	return served(ctx, s, opAwaitTask, func(ctx context.Context) (*queue.Task, error) {
 		return s.next.AwaitTask(ctx, id, wait)
@@ -82,12 +83,14 @@ func (s *service) AwaitTask(ctx context.Context, id int64, wait time.Duration) (
 // RunTickerLoop and SubscribeEvents last as long as their callers want: they are counted, not timed, and a span would
 // only end with the process.
 func (s *service) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
-	defer s.open(streamTicks)()
+	leave := s.open(streamTicks)
+	defer leave()
 	return s.streamed(opTickerLoop, s.next.RunTickerLoop(ctx, handle))
 }
 
 func (s *service) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
-	defer s.open(streamEvents)()
+	leave := s.open(streamEvents)
+	defer leave()
 	return s.streamed(opSubscribeEvents, s.next.SubscribeEvents(ctx, f, handle))
 }
 

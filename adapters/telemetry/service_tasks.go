@@ -82,7 +82,8 @@ func commonQueue(tasks []queue.NewTask) string {
 
 func (s *service) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	if r.Wait > 0 {
-		defer s.open(streamRetain)()
+		leave := s.open(streamRetain)
+		defer leave()
 	}
 	start := stopwatch()
 	tasks, err := s.next.RetainTasks(ctx, r)

@@ -34,6 +34,7 @@ func TestStore(t *testing.T) {
 	var clocks sync.Map
 	queuetest.TestStore(t, queuetest.StoreHarness{
 		New: func(t testing.TB) queue.Store {
+			t.Helper()
 			c := newClock()
 			s := full(t).Store(memory.New(memory.WithClock(c.Now), memory.WithMaxEvents(maxEvents)))
 			clocks.Store(s, c)
@@ -68,6 +69,7 @@ func serviceHarness(decorate func(testing.TB) *telemetry.Telemetry) queuetest.Se
 	}
 	return queuetest.ServiceHarness{
 		New: func(t testing.TB) queue.Service {
+			t.Helper()
 			c := &offset{}
 			tel := decorate(t)
 			store := tel.Store(memory.New(memory.WithClock(c.Now)))
