@@ -173,6 +173,16 @@ check-generate: ## tell which generated file is not up to date
 release-check: $(MODTOOL) ## rehearse a release: every module got and every program installed from outside
 	$(MODTOOL) release
 
+.PHONY: sbom
+sbom: build ## tell what the programs are made of, beside each in build/
+	GOWORK=off go -C tools run ./sbom $(addprefix $(CURDIR)/build/,$(notdir $(PROGRAMS:/=)))
+
+# Asks a database on the internet, so it is no part of check: without that it can only fail.
+.PHONY: vuln
+vuln: ## look for known vulnerabilities; needs vuln.go.dev
+	@for module in $(MODULES); do echo "$$module"; (cd "$$module" && GOWORK=off go run golang.org/x/vuln/cmd/govulncheck@latest ./...) || \
+		{ echo "vuln: findings above, or the tool or its database (vuln.go.dev) cannot be had from here" >&2; exit 1; }; done
+
 ##@ Tools, of the versions in tools/go.mod
 
 .PHONY: tools
