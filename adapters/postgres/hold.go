@@ -27,9 +27,10 @@ type hold struct {
 
 // holds are the locked lease rows of a transaction.
 type holds struct {
-	now time.Time
-	all []*hold
-	at  map[int64]spot // by task
+	now   time.Time
+	all   []*hold
+	at    map[int64]spot // by task
+	again bool           // some are locked already
 }
 
 // spot is where a task is held.
@@ -76,6 +77,9 @@ func (h *holds) scan(rows pgx.Rows) error {
 		return err
 	}
 	h.now, l.retainedAt, l.expiresAt = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC()
+	if h.again && slices.ContainsFunc(h.all, func(o *hold) bool { return o.token == l.token && o.part == l.part }) {
+		return nil // locked before
+	}
 	h.all = append(h.all, l)
 	if h.at == nil {
 		h.at = make(map[int64]spot, len(l.ids))
@@ -107,6 +111,28 @@ func (h *holds) queueLock(t *tx, namespace string, tokens []int64) {
 	}
 	slices.Sort(rows)
 	t.queueRows("hold.lock", h.scan, namespace, slices.Compact(rows))
+}
+
+// lockMoved looks again for holds that the first look did not find: where it waited for a heartbeat, that may have moved
+// them to rows which it could not see yet. ids and tokens lie side by side.
+func (h *holds) lockMoved(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
+	for {
+		var missing []int64
+		for i, id := range ids {
+			if _, ok := h.find(id, tokens[i]); !ok && tokens[i] != 0 {
+				missing = append(missing, tokens[i])
+			}
+		}
+		before := len(h.all)
+		if len(missing) == 0 {
+			return nil
+		}
+		h.again = true
+		h.queueLock(t, namespace, missing)
+		if err := t.flush(ctx); err != nil || len(h.all) == before {
+			return err
+		}
+	}
 }
 
 // shrink queues what becomes of the lease rows after some of their tasks have ended.
@@ -226,15 +252,18 @@ func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []qu
 		return nil, nil
 	}
 	out := make([]queue.Beat, len(beats))
-	var tokens []int64
+	var ids, tokens []int64
 	for _, b := range beats {
-		tokens = append(tokens, b.Token)
+		ids, tokens = append(ids, b.ID), append(tokens, b.Token)
 	}
 	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
 		clear(out)
 		var h holds
 		h.queueLock(t, namespace, tokens)
 		if err := t.flush(ctx); err != nil {
+			return err
+		}
+		if err := h.lockMoved(ctx, t, namespace, ids, tokens); err != nil {
 			return err
 		}
 		type group struct {

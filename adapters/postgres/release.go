@@ -39,8 +39,10 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 	var h holds
 	h.queueLock(t, namespace, tokens)
 	about := factsByID{}
+	all := make([]int64, len(releases))
 	var ids, idTokens []int64
 	for i, r := range releases {
+		all[i] = r.ID
 		if !r.Quiet || r.Outcome != queue.OutcomeSuccess {
 			ids, idTokens = append(ids, r.ID), append(idTokens, leaseToken(tokens[i]))
 		}
@@ -49,6 +51,9 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 		t.queueRows("hold.facts.token", about.scan, idTokens, ids)
 	}
 	if err := t.flush(ctx); err != nil {
+		return nil, err
+	}
+	if err := h.lockMoved(ctx, t, namespace, all, tokens); err != nil {
 		return nil, err
 	}
 	m := newMoves(h.now)
@@ -61,7 +66,7 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 			continue
 		}
 		f, known := about[r.ID]
-		if !known && (p.cancelled() || r.Outcome != queue.OutcomeSuccess) { // asked to stop after the facts were read
+		if !known && (p.cancelled() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) { // asked to stop after the facts were read
 			if err := t.read(ctx, "hold.facts", about.scan, []int32{p.q.id}, []int64{r.ID}); err != nil {
 				return nil, err
 			}
