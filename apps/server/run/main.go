@@ -77,7 +77,7 @@ func Main(args []string, version string, stderr *os.File) int {
 // the server is ready.
 func UntilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server)) error {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGUSR1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, debugSignal)
 	defer signal.Stop(signals)
 	return untilSignal(ctx, cfg, level, started, signals)
 }
@@ -112,7 +112,7 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 		case <-ctx.Done():
 			asked = true
 		case sig := <-signals:
-			if sig == syscall.SIGUSR1 {
+			if sig == debugSignal {
 				toggle(level)
 				continue
 			}
@@ -141,7 +141,7 @@ func stopGracefully(server *Server, signals <-chan os.Signal) error {
 		case err := <-stopped:
 			return err
 		case sig := <-signals:
-			if sig != syscall.SIGUSR1 {
+			if sig != debugSignal {
 				server.log.WarnContext(ctx, "stopping at once")
 				cancel()
 			}

@@ -41,13 +41,9 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 		return scalar("!!bool", strconv.FormatBool(v)), nil
 	case string:
 		n := &yaml.Node{}
-		n.SetString(v)
-		return n, nil
+		return n, n.Encode(v) // which quotes what older readers take for something else, as no
 	case json.Number:
-		if bytes.ContainsAny([]byte(v), ".eE") {
-			return scalar("!!float", v.String()), nil
-		}
-		return scalar("!!int", v.String()), nil
+		return scalar("", v.String()), nil // without a tag it is written as it is, however large
 	case json.Delim:
 		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 		if v == '[' {

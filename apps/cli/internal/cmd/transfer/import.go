@@ -53,7 +53,7 @@ type importOptions struct {
 }
 
 func newImport(f *factory.Factory) *cobra.Command {
-	o := importOptions{onError: "stop", batch: 2000, parallel: 3}
+	o := importOptions{onError: "stop", batch: 5000, parallel: 3}
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Create a task of each line of an NDJSON file",

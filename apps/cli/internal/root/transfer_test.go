@@ -1,0 +1,112 @@
+package root
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// breaking is a way to a server that refuses the nth and every later request with a path, until it is mended.
+type breaking struct {
+	url    string
+	left   atomic.Int64
+	mended atomic.Bool
+}
+
+func newBreaking(t *testing.T, api, path string, n int64) *breaking {
+	t.Helper()
+	target, err := url.Parse(strings.TrimSuffix(api, "/api"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &breaking{}
+	b.left.Store(n)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == path && b.left.Add(-1) <= 0 && !b.mended.Load() {
+			http.Error(w, "broken", http.StatusForbidden) // which no client repeats
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	b.url = srv.URL + "/api"
+	return b
+}
+
+func TestInterruption(t *testing.T) {
+	api := startServer(t)
+	s := newShell(t, api)
+	s.must("create-queue", "mail")
+	var file bytes.Buffer
+	for i := range 2500 {
+		fmt.Fprintf(&file, "{\"queue\":\"mail\",\"payload\":{\"n\":%d}}\n", i)
+	}
+	dir := t.TempDir()
+	input, output := filepath.Join(dir, "in.ndjson"), filepath.Join(dir, "out.ndjson")
+	if err := os.WriteFile(input, file.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("an import that was interrupted goes on where it was, and makes each task once", func(t *testing.T) {
+		b := newBreaking(t, api, "/api/task/batch", 4)
+		s.env["PGQUEUE_URL"] = b.url
+		code, out, errOut := s.run(false, "", "import", input, "--batch", "500", "--parallel", "1")
+		if code != 1 || !strings.Contains(out, `"created":1500`) || !strings.Contains(errOut, "goes on where it was") {
+			t.Fatal(code, out, errOut)
+		}
+		b.mended.Store(true)
+		if out := s.must("import", input, "--batch", "500"); !strings.Contains(out, `"created":1000,"replayed":1500`) {
+			t.Fatal(out)
+		}
+		if n := s.must("tasks", "--jq", ".count"); n != "2500\n" {
+			t.Fatal(n)
+		}
+	})
+	t.Run("an export that was interrupted goes on where it was, and writes each task once", func(t *testing.T) {
+		b := newBreaking(t, api, "/api/task", 3)
+		s.env["PGQUEUE_URL"] = b.url
+		if code, _, errOut := s.run(false, "", "export", output); code != 1 || !strings.Contains(errOut, "goes on where it was") {
+			t.Fatal(code, errOut)
+		}
+		if _, err := os.Stat(output); err == nil {
+			t.Fatal("half a file has the name of a whole one")
+		}
+		b.mended.Store(true)
+		if code, _, errOut := s.run(false, "", "export", output); code != 0 || !strings.Contains(errOut, "goes on behind") {
+			t.Fatal(code, errOut)
+		}
+		got, err := os.ReadFile(output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for line := range strings.Lines(string(got)) {
+			id, _, _ := strings.Cut(line, ",")
+			if seen[id] {
+				t.Fatalf("%s twice", id)
+			}
+			seen[id] = true
+		}
+		if len(seen) != 2500 {
+			t.Fatalf("%d tasks", len(seen))
+		}
+		if rest, _ := filepath.Glob(output + ".*"); len(rest) > 0 {
+			t.Errorf("left behind: %v", rest)
+		}
+	})
+	t.Run("a terminal shows how far it is", func(t *testing.T) {
+		s.env["PGQUEUE_URL"] = api
+		_, out, errOut := s.run(true, "", "import", input, "--batch", "100", "--parallel", "1")
+		if !strings.Contains(out, "0 tasks created, 2500 were there from before") || !strings.Contains(errOut, "%") || !strings.HasSuffix(errOut, "\r\x1b[K") {
+			t.Errorf("%q %q", out, errOut)
+		}
+	})
+}
