@@ -47,6 +47,7 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		if len(picked) == 0 {
 			return errNothing
 		}
+		fetch(t, picked)
 		lease(t, r.Requests, picked, now, out)
 		return nil
 	})
@@ -228,32 +229,116 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 }
 
 func (p *picking) scan(rows pgx.Rows, byID map[int32]*pickQueue) error {
-	var (
-		id                int32
-		t                 queue.Task
-		k                 pickedTask
-		delayedAt, diesAt *time.Time
-		key               *string
-		headers           []byte
-		retries           int16
-		result, progress  []byte
-	)
-	if err := rows.Scan(&id, &k.priority, &k.turn, &k.attempt, &p.now, &t.ID, &t.CreatedAt, &delayedAt, &diesAt, &retries, &key,
-		&headers, (*[]byte)(&t.Payload), &result, &progress); err != nil {
+	var id int32
+	var k pickedTask
+	t := &queue.Task{Status: queue.StatusRetained}
+	if err := rows.Scan(&id, &k.priority, &k.turn, &t.ID, &k.attempt, &p.now); err != nil {
 		return err
 	}
 	q := byID[id]
-	k.q, k.rank = q.storedQueue, q.rank
-	t.Namespace, t.Queue, t.Status, t.Priority = q.Namespace, q.Name, queue.StatusRetained, k.priority
-	t.CreatedAt, t.DelayedAt, t.DiesAt = t.CreatedAt.UTC(), timeOf(delayedAt), timeOf(diesAt)
-	t.Retries, t.Attempt, t.Key = int(retries), int(k.attempt)+1, textOf(key)
-	t.Result, t.Progress = result, progress
-	var err error
-	t.Headers, err = headersOf(headers)
-	k.task = &t
+	k.q, k.rank, k.task = q.storedQueue, q.rank, t
+	t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, k.priority, int(k.attempt)+1
 	p.took[id]++
 	p.out = append(p.out, k)
+	return nil
+}
+
+// rangeLeast is from how many tasks of a queue a walk along the key is tried; it pays while rangeSlack times as many ids
+// lie in between.
+const (
+	rangeLeast = 16
+	rangeSlack = 2
+)
+
+// fetch queues the reading of the picked tasks.
+func fetch(t *tx, picked []pickedTask) {
+	byID := make(map[int64]*queue.Task, len(picked))
+	type span struct {
+		q           int32
+		first, last int64
+		n           int64
+	}
+	var spans []span
+	place := map[int32]int{}
+	var movedQ []int32
+	var movedID []int64
+	for i := range picked {
+		k := &picked[i]
+		id := k.task.ID
+		byID[id] = k.task
+		if k.turn != id {
+			movedQ, movedID = append(movedQ, k.q.id), append(movedID, id)
+		}
+		at, ok := place[k.q.id]
+		if !ok {
+			at = len(spans)
+			place[k.q.id] = at
+			spans = append(spans, span{q: k.q.id, first: id, last: id})
+		}
+		sp := &spans[at]
+		sp.first, sp.last, sp.n = min(sp.first, id), max(sp.last, id), sp.n+1
+	}
+	each := func(rows pgx.Rows) error { return fetchTask(rows, byID) }
+	dense := map[int32]bool{}
+	for _, sp := range spans {
+		if sp.n >= rangeLeast && sp.last-sp.first < rangeSlack*sp.n {
+			dense[sp.q] = true
+			t.queueRows("retain.range", each, sp.q, sp.first, sp.last)
+		}
+	}
+	var queues []int32
+	var ids []int64
+	for i := range picked {
+		if k := &picked[i]; !dense[k.q.id] {
+			queues, ids = append(queues, k.q.id), append(ids, k.task.ID)
+		}
+	}
+	if len(ids) > 0 {
+		t.queueRows("retain.tasks", each, queues, ids)
+	}
+	if len(movedID) > 0 {
+		t.queueRows("retain.states", func(rows pgx.Rows) error { return fetchState(rows, byID) }, movedQ, movedID)
+	}
+}
+
+// fetchTask reads what a task was created with.
+func fetchTask(rows pgx.Rows, byID map[int64]*queue.Task) error {
+	var (
+		id                int64
+		createdAt         time.Time
+		delayedAt, diesAt *time.Time
+		retries           int16
+		key               *string
+		headers, payload  []byte
+	)
+	if err := rows.Scan(&id, &createdAt, &delayedAt, &diesAt, &retries, &key, &headers, &payload); err != nil {
+		return err
+	}
+	t := byID[id]
+	if t == nil {
+		return nil
+	}
+	t.CreatedAt, t.DelayedAt, t.DiesAt = createdAt.UTC(), timeOf(delayedAt), timeOf(diesAt)
+	t.Retries, t.Key, t.Payload = int(retries), textOf(key), payload
+	var err error
+	t.Headers, err = headersOf(headers)
 	return err
+}
+
+// fetchState reads what moved since. It comes after fetchTask.
+func fetchState(rows pgx.Rows, byID map[int64]*queue.Task) error {
+	var (
+		id                int64
+		delayedAt, diesAt *time.Time
+		retries           int16
+		result, progress  []byte
+	)
+	if err := rows.Scan(&id, &delayedAt, &diesAt, &retries, &result, &progress); err != nil {
+		return err
+	}
+	t := byID[id]
+	t.DelayedAt, t.DiesAt, t.Retries, t.Result, t.Progress = timeOf(delayedAt), timeOf(diesAt), int(retries), result, progress
+	return nil
 }
 
 // lease queues the lease rows and events for picked, shared out among the requests in their order.

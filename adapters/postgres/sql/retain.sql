@@ -1,4 +1,5 @@
--- Retain: the tasks are picked in one statement, their lease rows and event follow in the same transaction.
+-- Retain: ready rows are picked in one statement; in the next round trip their tasks are read and their lease rows and
+-- event written.
 
 -- name: retain.plan
 -- For this transaction only: lanes are read in the order of their index and joined row by row, whatever a planner that has
@@ -46,16 +47,25 @@ picked as materialized (
 _ready as (
     delete from pgqueue.ready where ctid = any (array(select at from picked))
 )
-select p.queue_id, p.priority, p.turn, p.attempt, now.t,
-       t.id, t.created_at, case when p.attempt > 0 then x.delayed_at else t.delayed_at end,
-       case when p.attempt > 0 then x.dies_at else t.dies_at end,
-       coalesce(x.retries, t.retries), t.key, t.headers, t.payload, x.result, x.progress
-from picked p
-cross join now
-cross join lateral (select t.* from pgqueue.task t where t.queue_id = p.queue_id and t.id = p.task_id offset 0) t
-left join lateral (
-    select x.* from pgqueue.state x where p.attempt > 0 and x.queue_id = p.queue_id and x.task_id = p.task_id offset 0
-) x on true
+select p.queue_id, p.priority, p.turn, p.task_id, p.attempt, now.t from picked p cross join now
+
+-- name: retain.range
+-- The tasks of a queue that were picked, when their ids lie close together, as those of a backlog do: one walk along the key
+-- costs 1.3 µs a task where a look-up each costs 2.1. Strangers in between are left aside. $1 queue, $2 first, $3 last
+select t.id, t.created_at, t.delayed_at, t.dies_at, t.retries, t.key, t.headers, t.payload
+from pgqueue.task t where t.queue_id = $1 and t.id >= $2 and t.id <= $3
+
+-- name: retain.tasks
+-- The same by look-ups. $1 queues, $2 ids
+select t.id, t.created_at, t.delayed_at, t.dies_at, t.retries, t.key, t.headers, t.payload
+from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
+
+-- name: retain.states
+-- What moved since they were created, for those that did not come straight here. $1 queues, $2 ids
+select x.task_id, x.delayed_at, x.dies_at, x.retries, x.result, x.progress
+from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
+cross join lateral (select x.* from pgqueue.state x where x.queue_id = i.queue_id and x.task_id = i.id offset 0) x
 
 -- name: retain.gate
 -- Limited queues are retained from by one transaction at a time; held is bounded by their concurrency, so this counts few rows.
