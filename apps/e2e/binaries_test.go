@@ -19,7 +19,7 @@ import (
 
 // build builds the programs once a test run and returns their folder.
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "pgqueue-e2e-")
+	dir, err := filepath.Abs("../../build/e2e") // which git does not see, and where the next run finds most of the work done
 	if err != nil {
 		return "", err
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -50,7 +51,7 @@ func TestMainJob(t *testing.T) {
 	}
 
 	var held restapi.List[restapi.Task]
-	decode(t, n.pgqueue(t, "", "retain-task", "mail", "--worker", "w1", "--limit", fmt.Sprint(len(lines))), &held)
+	decode(t, n.pgqueue(t, "", "retain-task", "mail", "--worker", "w1", "--limit", strconv.Itoa(len(lines))), &held)
 	if len(held.Body) != len(lines) {
 		t.Fatalf("%d of %d tasks were retained", len(held.Body), len(lines))
 	}
@@ -62,8 +63,8 @@ func TestMainJob(t *testing.T) {
 	client := connect(t, n)
 	var releases []queue.Release
 	for i, task := range held.Body[:half+tenth] {
-		token, byHand := fmt.Sprint(task.Lease.Token), i%100 == 0
-		args := []string{"complete-task", fmt.Sprint(task.ID), "--token", token}
+		token, byHand := strconv.FormatInt(task.Lease.Token, 10), i%100 == 0
+		args := []string{"complete-task", strconv.FormatInt(task.ID, 10), "--token", token}
 		r := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess, Result: json.RawMessage(`{"ok":true}`)}
 		status[task.ID] = queue.StatusReleased
 		switch {

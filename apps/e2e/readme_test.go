@@ -15,7 +15,7 @@ import (
 // block is a piece of code of the README.
 type block struct{ language, code string }
 
-var fence = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
+var fence = regexp.MustCompile("(?s)\n```(\\w*)\n(.*?\n)```\n")
 
 func readme(t *testing.T) []block {
 	t.Helper()
