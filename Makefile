@@ -104,7 +104,7 @@ bench-full: bench-ready ## the same at full length, in hours
 .PHONY: bench-profile
 bench-profile: bench-ready ## where pgqueue and PostgreSQL spend their time: statements and CPU profiles. BENCHFLAGS='-only ^live$$'
 	$(BENCH)/bench -server $(BENCH)/pgqueue-server -node $(BENCH)/node -out $(BENCH)/profile.json -profile $(BENCH)/profiles -who pgqueue -rounds 1 $(BENCHFLAGS)
-	for profile in $(BENCH)/profiles/*-pgqueue-0.pprof; do echo "== $$profile"; go tool pprof -top -nodecount 25 "$$profile" | head -32; done
+	for profile in $(BENCH)/profiles/*.pprof; do echo "== $$profile"; go tool pprof -top -cum -nodecount 40 "$$profile" | head -48; done
 
 # To compare the stacks: benchstat -col pkg FILE; two states of the tree: benchstat OLD NEW (golang.org/x/perf).
 .PHONY: bench-micro

@@ -124,9 +124,10 @@ func (c *conductor) tell(r report.Run) {
 			fmt.Fprintf(c.print, "  %d ERRORS %s", p.Errors, p.Error)
 		}
 		fmt.Fprintln(c.print)
-	}
-	for _, s := range r.Statements {
-		fmt.Fprintf(c.print, "    %7.3f s %8d calls %9d rows  %.150s\n", s.Seconds, s.Calls, s.Rows, s.Query)
+		for _, s := range p.Statements {
+			fmt.Fprintf(c.print, "    %7.3f s %6.2f µs a task %8d calls %9d rows  %.150s\n",
+				s.Seconds, s.Seconds*1e6/float64(max(p.N, 1)), s.Calls, s.Rows, s.Query)
+		}
 	}
 }
 
@@ -142,10 +143,10 @@ func (c *conductor) run(ctx context.Context, run *report.Run) (err error) {
 	defer func() { run.Plan.URL = "" }() // its password says nothing to a reader
 	var app *process
 	if run.Contender == server {
-		if app, err = c.startServer(ctx, url); err != nil {
+		if app, err = c.startServer(ctx, url, run.Plan.CPUProfile); err != nil {
 			return err
 		}
-		run.Plan.Server = app.url
+		run.Plan.Server, run.Plan.CPUProfile = app.url, "" // the profile is the server's
 		defer func() {
 			usage := app.stop()
 			run.ServerPeak = usage.Peak
@@ -171,12 +172,7 @@ func (c *conductor) run(ctx context.Context, run *report.Run) (err error) {
 		return err
 	}
 	run.Growth = after - size
-	if run.Dead, err = c.db.dead(ctx); err != nil {
-		return err
-	}
-	if c.profile != "" {
-		run.Statements, err = c.db.slowest(ctx)
-	}
+	run.Dead, err = c.db.dead(ctx)
 	return err
 }
 
@@ -209,6 +205,11 @@ func (c *conductor) play(ctx context.Context, run *report.Run, app *process) err
 	}
 	var before clocks
 	listenErr := plan.Listen(out, in, func(string) (err error) {
+		if c.profile != "" {
+			if err := c.db.forget(ctx); err != nil {
+				return err
+			}
+		}
 		before, err = c.read(ctx, cmd.Process.Pid, app)
 		return err
 	}, func(phase string, r plan.Result) error {
@@ -224,6 +225,11 @@ func (c *conductor) play(ctx context.Context, run *report.Run, app *process) err
 		p.Memory, _ = host.Memory(cmd.Process.Pid)
 		if app != nil {
 			p.ServerMemory, _ = host.Memory(app.pid())
+		}
+		if c.profile != "" {
+			if p.Statements, err = c.db.slowest(ctx); err != nil {
+				return err
+			}
 		}
 		run.Phases = append(run.Phases, p)
 		return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -105,11 +106,6 @@ func (d *database) fresh(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("%s: %w", sql, err)
 		}
 	}
-	if d.statements {
-		if _, err := d.conn.Exec(ctx, "select pg_stat_statements_reset()"); err != nil {
-			return "", err
-		}
-	}
 	u, err := url.Parse(d.server.DSN())
 	if err != nil {
 		return "", err
@@ -136,6 +132,15 @@ func (d *database) dead(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
+// forget starts noting statements anew.
+func (d *database) forget(ctx context.Context) error {
+	if !d.statements {
+		return nil
+	}
+	_, err := d.conn.Exec(ctx, "select pg_stat_statements_reset()")
+	return err
+}
+
 // slowest are the statements of the stage that took most time.
 func (d *database) slowest(ctx context.Context) ([]report.Statement, error) {
 	if !d.statements {
@@ -149,10 +154,13 @@ func (d *database) slowest(ctx context.Context) ([]report.Statement, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s report.Statement, err error) {
 		err = row.Scan(&s.Query, &s.Calls, &s.Rows, &s.Seconds)
-		s.Query = strings.Join(strings.Fields(s.Query), " ")
+		s.Query = strings.Join(strings.Fields(comment.ReplaceAllString(s.Query, "")), " ")
 		return s, err
 	})
 }
+
+// comment is one in SQL; what a statement does says more in a list.
+var comment = regexp.MustCompile(`(?m)--.*$`)
 
 // hold opens a session that keeps a snapshot until release is called, as a long report or a backup does.
 func (*database) hold(ctx context.Context, stage string) (release func(), err error) {

@@ -22,15 +22,19 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/load"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/report"
+	"github.com/pgqueue/pgqueue/apps/server/run"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if len(os.Args) == 3 && os.Args[1] == "play" {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "play":
 		err = play(ctx, os.Args[2])
-	} else {
+	case len(os.Args) > 3 && os.Args[1] == "serve":
+		err = serve(os.Args[2], os.Args[3:])
+	default:
 		err = conduct(ctx)
 	}
 	if err != nil {
@@ -48,21 +52,45 @@ func play(ctx context.Context, text string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.Limit())
 	defer cancel()
 	if p.CPUProfile != "" {
-		f, err := os.Create(p.CPUProfile)
+		stop, err := profile(p.CPUProfile)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
+		defer stop()
 	}
 	stage := plan.NewStage(os.Stdin, os.Stdout)
 	if p.Server != "" {
 		return load.Play(ctx, p, stage)
 	}
 	return contender.Play(ctx, p, stage)
+}
+
+// serve is the server with a CPU profile, which its own binary does not give.
+func serve(file string, args []string) error {
+	stop, err := profile(file)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if code := run.Main(args, "bench", os.Stderr); code != run.ExitDone {
+		return fmt.Errorf("the server ended with code %d", code)
+	}
+	return nil
+}
+
+// profile writes a CPU profile to file until stop is called.
+func profile(file string) (stop func(), err error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
 }
 
 // options of a run.

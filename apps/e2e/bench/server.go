@@ -23,7 +23,7 @@ type process struct {
 
 // startServer starts the real binary on the stage's database, as it is shipped but for a log of warnings only: a line a
 // request costs what the reader's log costs, and here there is none.
-func (c *conductor) startServer(ctx context.Context, url string) (*process, error) {
+func (c *conductor) startServer(ctx context.Context, url, profile string) (*process, error) {
 	// Nobody else takes ports on this machine while it measures, so the port is free a moment later too.
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,7 +34,11 @@ func (c *conductor) startServer(ctx context.Context, url string) (*process, erro
 		return nil, err
 	}
 	p := &process{url: "http://" + addr}
-	p.cmd = exec.CommandContext(ctx, c.server, "--addr", addr, "--log-level", "warn", url)
+	name, args := c.server, []string{"--addr", addr, "--log-level", "warn", url}
+	if profile != "" {
+		name, args = c.self, append([]string{"serve", profile}, args...)
+	}
+	p.cmd = exec.CommandContext(ctx, name, args...)
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = 20 * time.Second
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}

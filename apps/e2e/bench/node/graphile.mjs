@@ -25,7 +25,7 @@ await play(async (plan, fresh) => {
         pgPool, logger, noHandleSignals: true,
         preset: {
           worker: {
-            concurrentJobs: 24, maxPoolSize: 24, pollInterval: 2000, completeJobBatchDelay: 0, failJobBatchDelay: 0,
+            concurrentJobs: 24, maxPoolSize: 24, pollInterval: 20, completeJobBatchDelay: 0, failJobBatchDelay: 0,
             localQueue: { size: 500, refetchDelay: { durationMs: 10 } },
           },
         },

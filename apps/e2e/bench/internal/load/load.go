@@ -24,7 +24,7 @@ func Play(ctx context.Context, p plan.Plan, stage *plan.Stage) error {
 		return err
 	}
 	l := &load{plan: p, stage: stage, addr: u.Host}
-	if l.rest, err = restclient.New(p.Server + "/api"); err != nil {
+	if l.rest, err = restclient.New(p.Server+"/api", restclient.WithoutKeys()); err != nil {
 		return err
 	}
 	defer l.rest.Close()

@@ -37,8 +37,6 @@ type Run struct {
 	Dead, Growth int64
 	// Peak memory of the contender, bytes; ServerPeak of the server when there is one.
 	Peak, ServerPeak int64
-	// Statements that took the database's time, where it was asked to note that.
-	Statements []Statement `json:",omitempty"`
 }
 
 // Statement is one that took time.
@@ -59,6 +57,8 @@ type Phase struct {
 	WAL int64
 	// Memory of the contender and of the server at the end of the phase, bytes.
 	Memory, ServerMemory int64
+	// Statements that took the database's time, where it was asked to note that.
+	Statements []Statement `json:",omitempty"`
 }
 
 // Rate of a phase in things a second.
