@@ -39,7 +39,6 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 	}
 	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
 		clear(out)
-		t.queue("retain.plan")
 		picked, now, err := s.pick(ctx, t, queues, total)
 		if err != nil {
 			return err

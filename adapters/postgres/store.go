@@ -20,6 +20,7 @@ import (
 type Store struct {
 	pool    *pgxpool.Pool
 	owned   bool // Close closes the pool
+	tuned   bool // its connections were told how to plan, see Open
 	opt     options
 	sql     statements
 	catalog catalog
@@ -79,7 +80,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
-	s.owned = true
+	s.owned, s.tuned = true, !o.pooler
 	bctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := pool.Ping(bctx); err != nil {
@@ -89,9 +90,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-// New is a Store on a pool of the caller's, who closes it after the Store. Give its connections the parameters jit=off,
-// enable_seqscan=off and enable_bitmapscan=off, as Open does, or plans that were made while tables were small may read
-// them whole in a burst.
+// New is a Store on a pool of the caller's, who closes it after the Store.
 func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 	o := defaults()
 	for _, opt := range opts {

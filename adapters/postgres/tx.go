@@ -91,8 +91,8 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 	defer conn.Release()
 	t := &tx{on: conn, sql: s.sql, batch: &pgx.Batch{}}
 	t.batch.Queue("begin")
-	if s.opt.pooler {
-		t.batch.Queue("set local enable_seqscan to off") // see Open
+	if !s.tuned {
+		t.queue("tx.plan")
 	}
 	if err := do(ctx, t); err != nil {
 		if conn.Conn().PgConn().TxStatus() != 'I' {

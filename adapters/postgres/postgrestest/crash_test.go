@@ -33,6 +33,7 @@ func errorsOf(errs ...error) error {
 
 // TestCrash ends PostgreSQL by SIGKILL while tasks are created and released, with full durability.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	needsDatabase(t)
 	rounds := sized(t, 2, 20)
 	data := filepath.Join(t.TempDir(), "data")

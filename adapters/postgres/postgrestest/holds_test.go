@@ -11,6 +11,7 @@ import (
 // TestHoldsAtOnce has calls of one holder meet at the lease row of a batch: the second waits for the first, which moves
 // tasks to a row of their own.
 func TestHoldsAtOnce(t *testing.T) {
+	t.Parallel()
 	needsDatabase(t)
 	for _, c := range []struct {
 		sentence string
@@ -66,7 +67,9 @@ func beatAll(t *testing.T, s queue.Store, tasks []*queue.Task) error {
 	return err
 }
 
-func beatSome(t *testing.T, s queue.Store, tasks []*queue.Task) error { return beatAll(t, s, tasks[:2]) }
+func beatSome(t *testing.T, s queue.Store, tasks []*queue.Task) error {
+	return beatAll(t, s, tasks[:2])
+}
 
 func releaseSome(t *testing.T, s queue.Store, tasks []*queue.Task) error {
 	out, err := s.ReleaseTasks(t.Context(), "tests", []queue.Release{

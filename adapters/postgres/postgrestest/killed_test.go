@@ -98,6 +98,7 @@ func rescued(t *testing.T, s *postgres.Store, n int) {
 
 // TestKilledHolders ends and freezes processes that hold tasks.
 func TestKilledHolders(t *testing.T) {
+	t.Parallel()
 	needsDatabase(t)
 	held := func(t *testing.T) (*postgres.Store, *child, int) {
 		t.Helper()
@@ -224,6 +225,7 @@ func work(ctx context.Context, s *postgres.Store, _ <-chan string, say func(stri
 
 // TestKilledWorkers kills and freezes workers at random while they work.
 func TestKilledWorkers(t *testing.T) {
+	t.Parallel()
 	needsDatabase(t)
 	const workers = 3
 	n := sized(t, 400, 10_000)

@@ -194,6 +194,7 @@ func (l load) fill(t *testing.T, s *postgres.Store, conn *pgx.Conn) (first int64
 // TestPlans holds every statement to its index, and those of the hot path to what they touch, however large the tables
 // and however wrong their statistics are.
 func TestPlans(t *testing.T) {
+	t.Parallel()
 	needsDatabase(t)
 	small := load{waiting: 20_000, delayed: 20_000, done: 10_000, events: 20_000}
 	large := sized(t, load{waiting: 50_000, delayed: 200_000, done: 20_000, events: 50_000},

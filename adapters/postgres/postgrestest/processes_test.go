@@ -79,6 +79,7 @@ func drain(ctx context.Context, s *postgres.Store, _ <-chan string, say func(str
 
 // TestProcesses has 64 goroutines of 4 processes take from one queue.
 func TestProcesses(t *testing.T) {
+	t.Parallel()
 	needsDatabase(t)
 	const processes = 4
 	n := sized(t, 8_000, 100_000)

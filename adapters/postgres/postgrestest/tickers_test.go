@@ -86,6 +86,7 @@ func makeTicker(t *testing.T, s *postgres.Store, name string, period time.Durati
 
 // TestTickersOfKilledProcesses kills the processes that fire tickers at random: no tick is lost, doubled or early.
 func TestTickersOfKilledProcesses(t *testing.T) {
+	t.Parallel()
 	needsDatabase(t)
 	processes, tickers, long := sized(t, 3, 8), sized(t, 30, 200), sized(t, 6*time.Second, time.Minute)
 	dsn := postgrestest.URL(t)
@@ -175,6 +176,7 @@ func TestTickersOfKilledProcesses(t *testing.T) {
 
 // TestManyTickers holds the look for due tickers to its index.
 func TestManyTickers(t *testing.T) {
+	t.Parallel()
 	needsDatabase(t)
 	dsn := postgrestest.URL(t)
 	s := postgrestest.OpenURL(t, dsn)

@@ -110,6 +110,7 @@ func listens(t *testing.T, s *postgres.Store) {
 
 // TestWakeUp has one process wait for what another creates.
 func TestWakeUp(t *testing.T) {
+	t.Parallel()
 	needsDatabase(t)
 	t.Run("a waiting retain starts by the hint of a create elsewhere, long before it polls", func(t *testing.T) {
 		t.Parallel()

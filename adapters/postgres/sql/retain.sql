@@ -1,12 +1,6 @@
 -- Retain: ready rows are picked in one statement; in the next round trip their tasks are read and their lease rows and
 -- event written.
 
--- name: retain.plan
--- For this transaction only: lanes are read in the order of their index and joined row by row, whatever a planner that has
--- seen them empty thinks. Without it a plan made early read all of ready for each retain: 123 ms instead of 3.
-select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
-
 -- name: retain.pick
 -- Takes ready tasks out of several queues. Locks the ready rows it takes (SKIP LOCKED, so no retain waits for another)
 -- and nothing else. The primary key of ready serves each lane from the caller's cursor on, so that rows which were taken
