@@ -124,8 +124,8 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	return page, nil
 }
 
-// UpdateTicker applies meta to the present ticker. A new schedule counts from now, and so does one that is resumed:
-// what a pause swallowed is not made up.
+// UpdateTicker applies meta to the present ticker. A new schedule counts from now, after what was due by the old one has
+// fired, and so does one that is resumed: what a pause swallowed is not made up.
 func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta queue.TickerMeta, maxPayloadBytes int) (*queue.Ticker, error) {
 	now, err := s.begin(ctx)
 	if err != nil {
@@ -152,12 +152,17 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 		return nil, err
 	}
 	old := t.Ticker
+	anew := next.Period != old.Period || next.Cron != old.Cron || next.Timezone != old.Timezone
+	if anew && t.in != nil && !t.NextAt.After(now) { // what is due by the old schedule would be lost
+		s.due(sp, t, now)
+		next.Timestamp = t.Timestamp
+	}
 	next.Payload = bytes.Clone(next.Payload)
 	next.Version++
 	next.UpdatedAt = now
 	t.Ticker, t.schedule = next, sch
 	switch {
-	case next.Period != old.Period || next.Cron != old.Cron || next.Timezone != old.Timezone:
+	case anew:
 		t.Anchor = now
 		s.plan(sp, t, now)
 	case next.Paused != old.Paused:

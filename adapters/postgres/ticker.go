@@ -118,12 +118,12 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	return page, s.query(ctx, op, "ticker.count", func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, namespace)
 }
 
-// UpdateTicker implements queue.Store. A new schedule counts from now, and so does one that is resumed: what a pause
-// swallowed is not made up.
+// UpdateTicker implements queue.Store. A new schedule counts from now, after what was due by the old one has fired, and so
+// does one that is resumed: what a pause swallowed is not made up.
 func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta queue.TickerMeta, maxPayloadBytes int) (*queue.Ticker, error) {
 	const op = "update ticker"
 	var out *queue.Ticker
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
 		k, now, err := lockTicker(ctx, t, namespace, name)
 		if err != nil {
 			return err
@@ -142,6 +142,11 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 			}
 		}
 		anew := next.Period != k.Period || next.Cron != k.Cron || next.Timezone != k.Timezone
+		if anew && !k.NextAt.IsZero() && !k.NextAt.After(now) {
+			if next.Timestamp, err = s.fireLast(ctx, t, f, k, now); err != nil {
+				return err
+			}
+		}
 		if anew {
 			next.Anchor = now
 		}
@@ -160,7 +165,26 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	if err != nil {
 		return nil, err
 	}
+	f.committed(s)
 	return out, nil
+}
+
+// fireLast fires what is due by a schedule that is about to go, and says which tick is the last now.
+func (s *Store) fireLast(ctx context.Context, t *tx, f *firing, k *storedTicker, now time.Time) (time.Time, error) {
+	unfinished := false
+	err := t.read(ctx, "ticker.unfinished", func(rows pgx.Rows) error { return rows.Scan(&unfinished) }, k.id)
+	if err != nil {
+		return now, err
+	}
+	f.now = now
+	if err := f.due(k, unfinished); err != nil {
+		return now, err
+	}
+	last := k.Timestamp
+	if n := len(f.ticks); n > 0 {
+		last = f.ticks[n-1].At
+	}
+	return last, f.write(ctx, t, s)
 }
 
 func lockTicker(ctx context.Context, t *tx, namespace, name string) (*storedTicker, time.Time, error) {

@@ -99,7 +99,8 @@ type TickerStore interface {
 	GetTicker(ctx context.Context, namespace, name string) (*Ticker, error)
 	ListTickers(ctx context.Context, namespace string, p Page) (TickerPage, error)
 	// UpdateTicker applies meta to the present ticker by Ticker.With, atomically; a change of the schedule moves the
-	// anchor to now and the next nominal time with it, any other change leaves both.
+	// anchor to now and the next nominal time with it, after what was due by the old one has fired; any other change
+	// leaves both.
 	UpdateTicker(ctx context.Context, namespace, name string, meta TickerMeta, maxPayloadBytes int) (*Ticker, error)
 	DeleteTicker(ctx context.Context, namespace, name string) (*Ticker, error)
 	RunTicker(ctx context.Context, namespace, name string) (*Tick, error)

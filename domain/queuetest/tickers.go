@@ -319,6 +319,23 @@ func testTicks(e *env) {
 		e.counts("r", map[queue.Status]int64{queue.StatusNew: 1})
 		e.counts("q", nil)
 	})
+	e.it("what was due by the old schedule fires when the schedule is updated, once", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		made := e.ticker("t", queue.TickerMeta{Period: new(10 * time.Hour), Queue: new("q")})
+		e.advance(11 * time.Hour)
+		moved := e.updateTicker("t", queue.TickerMeta{Period: new(7 * time.Hour)})
+		if !moved.Timestamp.Equal(made.NextAt) || !moved.NextAt.Equal(moved.Anchor.Add(7*time.Hour)) {
+			e.Fatalf("last %v, want %v; next %v, anchor %v", moved.Timestamp, made.NextAt, moved.NextAt, moved.Anchor)
+		}
+		e.chores(queue.ChoreTick)
+		e.counts("q", map[queue.Status]int64{queue.StatusNew: 1})
+		e.advance(7 * time.Hour)
+		e.chores(queue.ChoreTick)
+		ticks := e.ticks("t") // newest first
+		e.equal("ticks", len(ticks), 2)
+		e.equal("nominal times", []time.Time{ticks[1].At, ticks[0].At}, []time.Time{made.NextAt, moved.NextAt})
+		e.counts("q", map[queue.Status]int64{queue.StatusNew: 2})
+	})
 	e.it("a tick of a ticker whose queue was deleted makes no task, and the ticker goes on", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		e.ticker("t", queue.TickerMeta{Period: new(time.Hour), Queue: new("q")})

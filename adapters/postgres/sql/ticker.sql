@@ -48,6 +48,13 @@ where k.queue <> '' and k.next_at is not null and k.next_at <= (select pgqueue.c
 order by k.next_at limit $1
 for update of k skip locked
 
+-- name: ticker.unfinished
+-- Whether the task of a ticker's last tick is unfinished.
+select exists (
+    select 1 from (select i.queue_id, i.task_id from pgqueue.tick i where i.ticker_id = $1 and i.task_id is not null order by i.id desc limit 1) l
+    join pgqueue.task t on t.queue_id = l.queue_id and t.id = l.task_id
+    where not exists (select 1 from pgqueue.done d where d.queue_id = t.queue_id and d.task_id = t.id))
+
 -- name: ticker.next
 select (select k.next_at from pgqueue.ticker k where k.queue <> '' and k.next_at is not null order by k.next_at limit 1), pgqueue.clock()
 
