@@ -123,7 +123,6 @@ logfile = %s
 
 // TestPoolerSuite holds a store behind a transaction pooler to the same contract.
 func TestPoolerSuite(t *testing.T) {
-	t.Parallel()
 	through := startPooler(t, postgrestest.URL(t))
 	var urls sync.Map
 	at := func(t testing.TB, dsn string) *postgres.Store {
