@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -238,9 +239,9 @@ func (t *logTail) reason() string {
 // reason picks what tells most from what PostgreSQL printed: its last failure
 // with the lines of detail after it, else the last line.
 func reason(lines []string) string {
-	for i := len(lines) - 1; i >= 0; i-- {
+	for i, line := range slices.Backward(lines) {
 		for _, severity := range []string{"PANIC:  ", "FATAL:  ", "ERROR:  ", "error: "} {
-			_, text, found := strings.Cut(lines[i], severity)
+			_, text, found := strings.Cut(line, severity)
 			if !found {
 				continue
 			}

@@ -306,7 +306,7 @@ func (s *Server) stop(ctx context.Context) error {
 	default:
 		err = fmt.Errorf("embedded: PostgreSQL did not end cleanly (%w): the next start recovers it", endedBy(s.pm.state))
 	}
-	s.cfg.logger.Info("PostgreSQL stopped", "folder", s.path, "clean", clean)
+	s.cfg.logger.InfoContext(ctx, "PostgreSQL stopped", "folder", s.path, "clean", clean)
 	return errors.Join(err, s.release())
 }
 

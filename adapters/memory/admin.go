@@ -144,7 +144,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 	}
 	defer s.mu.Unlock()
 	if sel.DryRun {
-		do = func(r *record, now time.Time) error {
+		do = func(r *record, _ time.Time) error {
 			if move == "" && r.task.Status == queue.StatusRetained || move != "" && !queue.Allowed(r.task.Status, move) {
 				return queue.ErrConflict
 			}

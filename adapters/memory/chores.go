@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -83,10 +84,8 @@ func (st *step) late(due time.Time) { st.done.Lag = max(st.done.Lag, st.now.Sub(
 
 func (st *step) woken(l *lane) {
 	w := queue.Wake{Namespace: l.queue.Namespace, Queue: l.queue.Name}
-	for _, have := range st.done.Woken {
-		if have == w {
-			return
-		}
+	if slices.Contains(st.done.Woken, w) {
+		return
 	}
 	st.done.Woken = append(st.done.Woken, w)
 }

@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -19,7 +20,7 @@ func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 			Name: "durability", Level: queue.LevelWarn, Value: "in memory",
 			Advice: "everything is lost when the process ends; use PostgreSQL for work that matters",
 		},
-		{Name: "tasks", Level: queue.LevelOK, Value: fmt.Sprint(len(s.tasks))},
+		{Name: "tasks", Level: queue.LevelOK, Value: strconv.Itoa(len(s.tasks))},
 		{Name: "listen", Level: queue.LevelOK, Value: fmt.Sprintf("%d listeners", len(s.ears))},
 		{Name: "clock", Level: queue.LevelOK, Value: now.Format("2006-01-02T15:04:05.000000Z07:00")},
 	}, nil

@@ -160,8 +160,8 @@ func Example_fencing() {
 	if _, err := m.CreateTask(ctx, "mail", queue.TaskMeta{}); err != nil {
 		log.Fatal(err)
 	}
-	retain := func(worker string) *queue.Task {
-		tasks, err := m.RetainTasks(ctx, queue.RetainRequest{Worker: worker})
+	retain := func(name string) *queue.Task {
+		tasks, err := m.RetainTasks(ctx, queue.RetainRequest{Worker: name})
 		if err != nil || len(tasks) != 1 {
 			log.Fatal(len(tasks), err)
 		}

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -113,7 +114,8 @@ func (s *Store) insert(l *lane, t queue.NewTask, now time.Time) *record {
 func (s *Store) move(r *record, m queue.Move, c queue.Circumstances) error {
 	life, err := r.lane.queue.Moved(r.task.Life(), m, c)
 	if err != nil {
-		if e, ok := err.(*queue.Error); ok {
+		e := &queue.Error{}
+		if errors.As(err, &e) {
 			e.Subject = subject(r.task.ID)
 		}
 		return err
@@ -240,8 +242,8 @@ func (o *roster) lost() {
 func (o *roster) all() func(yield func(*record) bool) {
 	rows := o.rows
 	return func(yield func(*record) bool) {
-		for i := len(rows) - 1; i >= 0; i-- {
-			if r := rows[i]; !r.gone && !yield(r) {
+		for _, row := range slices.Backward(rows) {
+			if r := row; !r.gone && !yield(r) {
 				return
 			}
 		}

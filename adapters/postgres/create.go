@@ -24,6 +24,9 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 	if len(c.Tasks) == 0 {
 		return nil, nil
 	}
+	if err := s.learnParts(ctx); err != nil {
+		return nil, err
+	}
 	for {
 		var b *birth
 		err := s.inTx(ctx, op, func(ctx context.Context, t *tx) (err error) {
@@ -221,9 +224,9 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 	var ownerIDs []int64
 	err := t.read(ctx, "create.taken", func(r pgx.Rows) error {
 		var ord, id int64
-		var print []byte
+		var mark []byte
 		var there bool
-		if err := r.Scan(&ord, &id, &print, &there); err != nil {
+		if err := r.Scan(&ord, &id, &mark, &there); err != nil {
 			return err
 		}
 		slot := keySlot{queues[ord-1], keys[ord-1]}
@@ -232,7 +235,7 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 			t.queue("create.rekey", slot.queue, slot.key, o.id, o.print)
 			return nil
 		}
-		*o = keyOwner{print: print, id: id}
+		*o = keyOwner{print: mark, id: id}
 		ownerQueues, ownerIDs = append(ownerQueues, slot.queue), append(ownerIDs, id)
 		return nil
 	}, queues, keys)
@@ -256,8 +259,10 @@ func replay(t *queue.Task) *queue.Task {
 }
 
 func keyReused(name, key string) error {
-	return &queue.Error{Kind: queue.KindKeyReused, Subject: "queue " + name, Field: "key",
-		Msg: fmt.Sprintf("%q belongs to a task with another payload; use a new key", key)}
+	return &queue.Error{
+		Kind: queue.KindKeyReused, Subject: "queue " + name, Field: "key",
+		Msg: fmt.Sprintf("%q belongs to a task with another payload; use a new key", key),
+	}
 }
 
 // fingerprint tells payloads apart; white space outside of strings does not count.

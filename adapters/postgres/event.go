@@ -165,8 +165,10 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 		return page, err
 	}
 	if snapshotXmin(pos.seen) < pruned && f.After != "" {
-		return queue.EventPage{}, &queue.Error{Op: op, Kind: queue.KindCursorExpired, Field: "cursor",
-			Msg: "is older than the events that are kept; start anew"}
+		return queue.EventPage{}, &queue.Error{
+			Op: op, Kind: queue.KindCursorExpired, Field: "cursor",
+			Msg: "is older than the events that are kept; start anew",
+		}
 	}
 	if full || rowsRead == eventRows {
 		page.Next, page.More = at.encode(), true

@@ -26,8 +26,10 @@ func newMoves(now time.Time) *moves { return &moves{now: micros(now), events: ev
 // success ends a hold well. It needs no facts: that is what makes the common case cheap.
 func (m *moves) success(p spot, result json.RawMessage) {
 	m.held.add(p, result)
-	m.events.add(change{queue: p.q.id, keep: p.q.Events, kind: eventFor(queue.MoveRelease, queue.StatusReleased), was: statusRetained,
-		is: statusReleased, worker: p.worker}, p.id)
+	m.events.add(change{
+		queue: p.q.id, keep: p.q.Events, kind: eventFor(queue.MoveRelease, queue.StatusReleased), was: statusRetained,
+		is: statusReleased, worker: p.worker,
+	}, p.id)
 }
 
 // moved is one task with the life that the domain gave it.
@@ -62,8 +64,10 @@ func (m *moves) add(d moved) {
 			m.woken = append(m.woken, queue.Wake{Namespace: d.q.Namespace, Queue: d.q.Name})
 		}
 	}
-	m.events.add(change{queue: d.q.id, keep: d.q.Events, kind: eventFor(d.move, d.life.Status), was: statusCodes[d.was],
-		is: statusCodes[d.life.Status], worker: d.worker, delayed: delayed}, d.id)
+	m.events.add(change{
+		queue: d.q.id, keep: d.q.Events, kind: eventFor(d.move, d.life.Status), was: statusCodes[d.was],
+		is: statusCodes[d.life.Status], worker: d.worker, delayed: delayed,
+	}, d.id)
 }
 
 // failure keeps the error of an attempt.
@@ -207,8 +211,10 @@ func (r *errorRows) insert(t *tx) {
 }
 
 func leaseLost(id int64) error {
-	return &queue.Error{Kind: queue.KindLeaseLost, Subject: fmt.Sprintf("task %d", id),
-		Msg: "the token is not the one of its present lease; somebody else may hold it"}
+	return &queue.Error{
+		Kind: queue.KindLeaseLost, Subject: fmt.Sprintf("task %d", id),
+		Msg: "the token is not the one of its present lease; somebody else may hold it",
+	}
 }
 
 func noTask(id int64) error {

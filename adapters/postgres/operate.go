@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -163,8 +164,14 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 
 func refused(n *nowRow, move queue.Move) error {
 	if move == "" {
-		return &queue.Error{Kind: queue.KindConflict, Subject: noTask(n.task.ID).(*queue.Error).Subject,
-			Msg: "a task that somebody holds cannot be deleted; cancel it first"}
+		return &queue.Error{
+			Kind: queue.KindConflict, Subject: func() *queue.Error {
+				target := &queue.Error{}
+				_ = errors.As(noTask(n.task.ID), &target)
+				return target
+			}().Subject,
+			Msg: "a task that somebody holds cannot be deleted; cancel it first",
+		}
 	}
 	_, err := (&queue.Queue{}).Moved(queue.Life{Status: n.task.Status}, move, queue.Circumstances{})
 	return err

@@ -48,6 +48,23 @@ type part struct {
 	createdAt    time.Time
 }
 
+// learnParts reads, once, how far the partitions of the database go, and makes the first: no id is lost in finding out.
+func (s *Store) learnParts(ctx context.Context) error {
+	if s.parts.upper.Load() > 0 {
+		return nil
+	}
+	upper := int64(0)
+	err := s.query(ctx, "list partitions", "part.list", func(rows pgx.Rows) error { return rows.Scan(nil, &upper, nil, nil, nil) })
+	if err != nil {
+		return err
+	}
+	if upper == 0 {
+		return s.extendTo(ctx, 1)
+	}
+	s.parts.upper.CompareAndSwap(0, upper)
+	return nil
+}
+
 // extend makes partitions until b's ids are covered.
 func (s *Store) extend(ctx context.Context, b *birth) error {
 	return s.extendTo(ctx, b.maxID)

@@ -104,8 +104,10 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 			return err
 		}
 		if meta.IfVersion != 0 && meta.IfVersion != q.Version {
-			return &queue.Error{Kind: queue.KindPrecondition, Subject: "queue " + name,
-				Msg: fmt.Sprintf("has version %d by now, not %d; read it again", q.Version, meta.IfVersion)}
+			return &queue.Error{
+				Kind: queue.KindPrecondition, Subject: "queue " + name,
+				Msg: fmt.Sprintf("has version %d by now, not %d; read it again", q.Version, meta.IfVersion),
+			}
 		}
 		next, err := q.With(meta)
 		if err != nil {

@@ -101,8 +101,10 @@ func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 
 func newStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	if !schemaName.MatchString(o.schema) {
-		return nil, &queue.Error{Op: "open store", Kind: queue.KindInvalid, Field: "schema",
-			Msg: fmt.Sprintf("%q: use a lower-case letter first, then letters, digits and '_'", o.schema)}
+		return nil, &queue.Error{
+			Op: "open store", Kind: queue.KindInvalid, Field: "schema",
+			Msg: fmt.Sprintf("%q: use a lower-case letter first, then letters, digits and '_'", o.schema),
+		}
 	}
 	s := &Store{pool: pool, opt: o, sql: loadStatements(o.schema)}
 	s.catalog.init()

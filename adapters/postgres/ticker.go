@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,8 +19,10 @@ type storedTicker struct {
 
 func (k *storedTicker) scan(rows pgx.Rows, before ...any) error {
 	var lastAt, nextAt *time.Time
-	dst := append(before, &k.id, &k.Namespace, &k.Name, &k.Period, &k.Cron, &k.Timezone, &k.Queue, (*[]byte)(&k.Payload), &k.Misfire,
-		&k.MisfireLimit, &k.Overlap, &k.Paused, &lastAt, &nextAt, &k.Anchor, &k.Version, &k.CreatedAt, &k.UpdatedAt)
+	dst := slices.Concat(before, []any{
+		&k.id, &k.Namespace, &k.Name, &k.Period, &k.Cron, &k.Timezone, &k.Queue, (*[]byte)(&k.Payload), &k.Misfire,
+		&k.MisfireLimit, &k.Overlap, &k.Paused, &lastAt, &nextAt, &k.Anchor, &k.Version, &k.CreatedAt, &k.UpdatedAt,
+	})
 	err := rows.Scan(dst...)
 	k.Timestamp, k.NextAt, k.Anchor = timeOf(lastAt), timeOf(nextAt), k.Anchor.UTC()
 	k.CreatedAt, k.UpdatedAt = k.CreatedAt.UTC(), k.UpdatedAt.UTC()
@@ -129,8 +132,10 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 			return err
 		}
 		if meta.IfVersion != 0 && meta.IfVersion != k.Version {
-			return &queue.Error{Kind: queue.KindPrecondition, Subject: "ticker " + name,
-				Msg: fmt.Sprintf("has version %d by now, not %d; read it again", k.Version, meta.IfVersion)}
+			return &queue.Error{
+				Kind: queue.KindPrecondition, Subject: "ticker " + name,
+				Msg: fmt.Sprintf("has version %d by now, not %d; read it again", k.Version, meta.IfVersion),
+			}
 		}
 		next, err := k.With(meta, maxPayloadBytes)
 		if err != nil {

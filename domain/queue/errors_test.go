@@ -42,8 +42,10 @@ func TestErrorText(t *testing.T) {
 		err  *Error
 		want string
 	}{
-		{&Error{Op: "create task", Kind: KindNotFound, Subject: "queue mail", Msg: "no such queue; create it first"},
-			"create task: queue mail: no such queue; create it first"},
+		{
+			&Error{Op: "create task", Kind: KindNotFound, Subject: "queue mail", Msg: "no such queue; create it first"},
+			"create task: queue mail: no such queue; create it first",
+		},
 		{Invalid("retries", "a number is needed"), "retries: a number is needed"},
 		{&Error{Kind: KindLeaseLost, Subject: "task 12"}, "task 12: lease lost"},
 		{&Error{Op: "ping", Kind: KindUnavailable, Err: cause}, "ping: no route to host"},
@@ -73,7 +75,7 @@ func TestAt(t *testing.T) {
 		t.Error("At changed its argument")
 	}
 	foreign := errors.New("foreign")
-	if At("x", foreign) != foreign || WithOp("x", foreign) != foreign || WithOp("x", nil) != nil || At("x", nil) != nil {
+	if !errors.Is(At("x", foreign), foreign) || !errors.Is(WithOp("x", foreign), foreign) || WithOp("x", nil) != nil || At("x", nil) != nil {
 		t.Error("a foreign error was changed")
 	}
 	if e, _ := errors.AsType[*Error](WithOp("new", &Error{Op: "old"})); e.Op != "old" {

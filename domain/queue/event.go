@@ -1,6 +1,9 @@
 package queue
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // EventKind is what happened to a task.
 type EventKind string
@@ -106,10 +109,5 @@ func among[T comparable](set []T, v T) bool {
 	if len(set) == 0 {
 		return true
 	}
-	for _, s := range set {
-		if s == v {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(set, v)
 }

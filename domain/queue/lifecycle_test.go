@@ -132,20 +132,34 @@ func TestMovedDetails(t *testing.T) {
 		name      string
 		got, want Life
 	}{
-		{"a failure takes a retry and waits for its backoff", move(held, MoveFail, Circumstances{}),
-			Life{Status: StatusRetry, Attempt: 3, Retries: 1, DelayedAt: noon.Add(4 * time.Hour), DiesAt: held.DiesAt}},
-		{"a failure with a delay waits for that", move(held, MoveFail, Circumstances{Delay: time.Minute}),
-			Life{Status: StatusRetry, Attempt: 3, Retries: 1, DelayedAt: noon.Add(time.Minute), DiesAt: held.DiesAt}},
-		{"a permanent failure takes no retry", move(held, MoveFail, Circumstances{Permanent: true}),
-			Life{Status: StatusFailed, Attempt: 3, Retries: 2, DiesAt: held.DiesAt, FinishedAt: noon}},
-		{"an expired lease waits for the backoff, whatever the delay", move(held, MoveLeaseLost, Circumstances{Delay: 1, Permanent: true}),
-			Life{Status: StatusRetry, Attempt: 3, Retries: 1, DelayedAt: noon.Add(4 * time.Hour), DiesAt: held.DiesAt}},
-		{"a hand back takes the attempt back", move(held, MoveHandBack, Circumstances{}),
-			Life{Status: StatusRetry, Attempt: 2, Retries: 2, DiesAt: held.DiesAt}},
-		{"a snooze takes the attempt back and waits", move(held, MoveSnooze, Circumstances{Delay: time.Minute}),
-			Life{Status: StatusRetry, Attempt: 2, Retries: 2, DelayedAt: noon.Add(time.Minute), DiesAt: held.DiesAt}},
-		{"an operator's retry starts again", move(Life{Status: StatusFailed, Attempt: 9, FinishedAt: noon, DelayedAt: noon}, MoveRetry, Circumstances{}),
-			Life{Status: StatusNew, Retries: 2, DiesAt: noon.Add(10 * time.Hour)}},
+		{
+			"a failure takes a retry and waits for its backoff", move(held, MoveFail, Circumstances{}),
+			Life{Status: StatusRetry, Attempt: 3, Retries: 1, DelayedAt: noon.Add(4 * time.Hour), DiesAt: held.DiesAt},
+		},
+		{
+			"a failure with a delay waits for that", move(held, MoveFail, Circumstances{Delay: time.Minute}),
+			Life{Status: StatusRetry, Attempt: 3, Retries: 1, DelayedAt: noon.Add(time.Minute), DiesAt: held.DiesAt},
+		},
+		{
+			"a permanent failure takes no retry", move(held, MoveFail, Circumstances{Permanent: true}),
+			Life{Status: StatusFailed, Attempt: 3, Retries: 2, DiesAt: held.DiesAt, FinishedAt: noon},
+		},
+		{
+			"an expired lease waits for the backoff, whatever the delay", move(held, MoveLeaseLost, Circumstances{Delay: 1, Permanent: true}),
+			Life{Status: StatusRetry, Attempt: 3, Retries: 1, DelayedAt: noon.Add(4 * time.Hour), DiesAt: held.DiesAt},
+		},
+		{
+			"a hand back takes the attempt back", move(held, MoveHandBack, Circumstances{}),
+			Life{Status: StatusRetry, Attempt: 2, Retries: 2, DiesAt: held.DiesAt},
+		},
+		{
+			"a snooze takes the attempt back and waits", move(held, MoveSnooze, Circumstances{Delay: time.Minute}),
+			Life{Status: StatusRetry, Attempt: 2, Retries: 2, DelayedAt: noon.Add(time.Minute), DiesAt: held.DiesAt},
+		},
+		{
+			"an operator's retry starts again", move(Life{Status: StatusFailed, Attempt: 9, FinishedAt: noon, DelayedAt: noon}, MoveRetry, Circumstances{}),
+			Life{Status: StatusNew, Retries: 2, DiesAt: noon.Add(10 * time.Hour)},
+		},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, c.got, c.want)

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -46,7 +47,7 @@ func testCreate(e *env) {
 		}
 		var last int64
 		for i, t := range e.createAll(batch...) {
-			e.equal("payload", string(t.Payload), fmt.Sprint(i))
+			e.equal("payload", string(t.Payload), strconv.Itoa(i))
 			e.equal("queue", t.Queue, batch[i].Queue)
 			if t.ID <= last {
 				e.Fatalf("id %d behind %d", t.ID, last)

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -122,7 +123,7 @@ func call[T any](ctx context.Context, s *Faulty, do func() (T, error), names ...
 
 func contextError(ctx context.Context) error {
 	kind := queue.KindCanceled
-	if ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // a context's Err is never wrapped
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		kind = queue.KindDeadline
 	}
 	return &queue.Error{Kind: kind, Err: ctx.Err()}

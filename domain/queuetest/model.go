@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,11 +130,11 @@ func NewModelRun(t testing.TB, h StoreHarness, choose Chooser) *ModelRun {
 
 // Log is what the last operations were.
 func (m *ModelRun) Log() string {
-	out := ""
+	var out strings.Builder
 	for _, l := range m.log[max(0, len(m.log)-30):] {
-		out += "  " + l + "\n"
+		out.WriteString("  " + l + "\n")
 	}
-	return out
+	return out.String()
 }
 
 func (m *ModelRun) say(format string, args ...any) {
@@ -251,9 +252,9 @@ func (m *ModelRun) create() error {
 		if t.Key != "" && there != nil && !m.past(there) {
 			switch same := there.payload == string(t.Payload); {
 			case same && (c.Err != nil || c.Task.ID != there.id || !c.Task.Replayed):
-				return fmt.Errorf("key %s of task %d was answered by %+v, %v", t.Key, there.id, c.Task, c.Err)
+				return fmt.Errorf("key %s of task %d was answered by %+v, %w", t.Key, there.id, c.Task, c.Err)
 			case !same && !errors.Is(c.Err, queue.ErrKeyReused):
-				return fmt.Errorf("key %s of task %d with another payload was answered by %v", t.Key, there.id, c.Err)
+				return fmt.Errorf("key %s of task %d with another payload was answered by %w", t.Key, there.id, c.Err)
 			}
 			continue
 		}
@@ -425,7 +426,7 @@ func (m *ModelRun) release() error {
 	r.Token = t.token
 	again, err := m.releaseOne(r)
 	if err != nil || string(again.Status) != t.delivered {
-		return fmt.Errorf("a repeat of an accepted release of %d was answered by %+v, %v", t.id, again, err)
+		return fmt.Errorf("a repeat of an accepted release of %d was answered by %+v, %w", t.id, again, err)
 	}
 	return m.compare(t)
 }
@@ -498,7 +499,7 @@ func (m *ModelRun) staleRelease() error {
 	}
 	m.say("stale release %d with token %d", t.id, r.Token)
 	if after, err := m.releaseOne(r); queue.KindOf(err) != want {
-		return fmt.Errorf("a stale release of %d (%s) was answered by %+v, %v; want %s", t.id, t.status, after, err, want)
+		return fmt.Errorf("a stale release of %d (%s) was answered by %+v, %w; want %w", t.id, t.status, after, err, want)
 	}
 	return m.compare(t)
 }
@@ -729,7 +730,7 @@ func (m *ModelRun) look() error {
 	if len(m.gone) > 0 {
 		id := m.gone[m.choose.IntN(len(m.gone))]
 		if got, err := m.find(id); err != nil || got != nil {
-			return fmt.Errorf("task %d is gone and found: %+v, %v", id, got, err)
+			return fmt.Errorf("task %d is gone and found: %+v, %w", id, got, err)
 		}
 	}
 	if t := m.pick(func(*modelTask) bool { return true }); t != nil {

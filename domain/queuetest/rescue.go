@@ -64,7 +64,7 @@ func testRescue(e *env) {
 		if m.Lag < time.Hour || m.Lag > 3*time.Hour {
 			e.Fatalf("lag is %v", m.Lag)
 		}
-		woken := append(m.Woken, e.chores(queue.ChorePromote).Woken...)
+		woken := slices.Concat(m.Woken, e.chores(queue.ChorePromote).Woken)
 		if !slices.ContainsFunc(woken, func(w queue.Wake) bool {
 			return w == queue.Wake{} || w.Namespace == e.ns && (w.Queue == "" || w.Queue == "some")
 		}) {

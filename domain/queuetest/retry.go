@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -79,7 +80,7 @@ func testRetry(e *env) {
 		e.queue("q", queue.QueueMeta{Retries: new(queue.MaxErrors + 10), RetryDelay: new(time.Duration(0))})
 		t := e.create("q", queue.TaskMeta{})
 		for i := range queue.MaxErrors + 3 {
-			e.release(e.hold("q"), queue.OutcomeFailure, fmt.Sprint(i+1))
+			e.release(e.hold("q"), queue.OutcomeFailure, strconv.Itoa(i+1))
 		}
 		errs := e.get(t.ID).Errors
 		e.equal("number", len(errs), queue.MaxErrors)

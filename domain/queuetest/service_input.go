@@ -3,6 +3,7 @@ package queuetest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -334,7 +335,7 @@ func servePredecessor(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		v.create("q", queue.TaskMeta{})
 		t := v.hold("q")
-		text, err := queue.Marshal(fmt.Errorf("no such address"))
+		text, err := queue.Marshal(errors.New("no such address"))
 		v.ok(err)
 		after, err := v.tryRelease(queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeFailure, Result: text})
 		v.ok(err)

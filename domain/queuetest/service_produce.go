@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,7 +53,7 @@ func serveProduce(v *svc) {
 		made, err := v.s.CreateTasks(v.ctx(), batch)
 		v.ok(err)
 		for i, t := range made {
-			v.equal("payload", string(t.Payload), fmt.Sprint(i))
+			v.equal("payload", string(t.Payload), strconv.Itoa(i))
 		}
 		v.equal("queues", []string{made[0].Queue, made[1].Queue}, []string{"a", "b"})
 		sameTime(v, "delayed_at", made[1].DelayedAt, made[1].CreatedAt.Add(time.Hour))

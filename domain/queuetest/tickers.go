@@ -467,7 +467,7 @@ func testListenerTicks(e *env) {
 		e.advance(10*time.Hour + time.Minute)
 		first, second := e.take(4, time.Hour), e.take(100, time.Hour)
 		e.equal("numbers", []int{len(first), len(second)}, []int{4, 6})
-		all := append(first, second...)
+		all := slices.Concat(first, second)
 		for i := 1; i < len(all); i++ {
 			if !all[i].At.After(all[i-1].At) {
 				e.Fatalf("tick %d is of %v, behind %v", i, all[i].At, all[i-1].At)

@@ -49,7 +49,7 @@ func (s *Server) watchHealth() error {
 type pgxTracer struct{ *otelpgx.Tracer }
 
 func newPgxTracer(tp trace.TracerProvider) pgxTracer {
-	return pgxTracer{otelpgx.NewTracer(otelpgx.WithTracerProvider(tp), otelpgx.WithTrimSQLInSpanName())}
+	return pgxTracer{otelpgx.NewTracer(otelpgx.WithTracerProvider(tp))}
 }
 
 func recorded(ctx context.Context) bool { return trace.SpanFromContext(ctx).IsRecording() }
