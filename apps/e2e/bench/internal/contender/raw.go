@@ -120,14 +120,16 @@ func (r *raw) take(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// takeSQL finds rows by where they are and by arrays of ids: a join of tables without statistics yet would read them whole.
 const takeSQL = `
 with taken as (
-	delete from ready where id in (select id from ready where id > $1 order by id limit $2 for update skip locked) returning id
+	delete from ready where ctid = any (array(select ctid from ready where id > $1 order by id limit $2 for update skip locked))
+	returning id
 ), held as (
 	insert into lease (expires_at, ids)
 	select clock_timestamp() + interval '5 min', array_agg(id) from taken having count(*) > 0 returning lease.id
 )
-select held.id, task.id, task.payload from held, taken join task using (id)`
+select held.id, task.id, task.payload from held, task where task.id = any (array(select id from taken))`
 
 const doneSQL = `
 with ended as (delete from lease where id = $1 returning ids)
