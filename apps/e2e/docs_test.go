@@ -194,8 +194,8 @@ func TestDocs(t *testing.T) {
 			}
 			for line := range strings.Lines(f.code) {
 				// An import may bring more there.
-				if strings.HasPrefix(line, "import") {
-					line = line[strings.Index(line, " from "):]
+				if _, module, ok := strings.Cut(line, " from "); ok && strings.HasPrefix(line, "import") {
+					line = " from " + module
 				}
 				if !bytes.Contains(source, []byte(strings.TrimSpace(line))) {
 					t.Errorf("the client does not have %s", line)
@@ -276,10 +276,10 @@ func body(t *testing.T, file, name string) string {
 		if !ok || f.Recv != nil || f.Name.Name != name {
 			continue
 		}
-		text := string(source[set.Position(f.Body.Lbrace).Offset+2 : set.Position(f.Body.Rbrace).Offset])
-		text, _, _ = strings.Cut(text, "\t// Output:")
+		body := string(source[set.Position(f.Body.Lbrace).Offset+2 : set.Position(f.Body.Rbrace).Offset])
+		body, _, _ = strings.Cut(body, "\t// Output:")
 		var b strings.Builder
-		for line := range strings.Lines(text) {
+		for line := range strings.Lines(body) {
 			if strings.HasPrefix(line, "\t_ = ") { // names a function that the example only shows
 				continue
 			}
