@@ -107,7 +107,7 @@ func spawn(t *testing.T, role, dsn string) *child {
 	}()
 	t.Cleanup(func() {
 		_ = c.cmd.Process.Kill()
-		for range c.said { //nolint:revive // until it has ended
+		for range c.said { // until it has ended
 		}
 	})
 	return c

@@ -234,7 +234,7 @@ func crash(t *testing.T, pg *embedded.Server) {
 	if err := kill(pid); err != nil {
 		t.Fatal(err)
 	}
-	for _, one := range strings.Fields(string(children)) {
+	for one := range strings.FieldsSeq(string(children)) {
 		if n, err := strconv.Atoi(one); err == nil {
 			_ = kill(n) // it may have ended with the postmaster
 		}

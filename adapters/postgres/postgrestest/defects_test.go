@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -202,14 +203,14 @@ func TestSnapshotHeldOpen(t *testing.T) {
 	pick := func(turn int64) int64 {
 		t.Helper()
 		return p.explain(t, "retain.pick", true, fmt.Sprintf("array[%d]", mail), fmt.Sprintf("array[%d]", batch),
-			fmt.Sprintf("array[%d]", mail), "array[0::smallint]", fmt.Sprintf("array[%d::bigint]", turn), fmt.Sprint(batch), "'{}'").buffers()
+			fmt.Sprintf("array[%d]", mail), "array[0::smallint]", fmt.Sprintf("array[%d::bigint]", turn), strconv.Itoa(batch), "'{}'").buffers()
 	}
 	touched := func() int64 {
 		t.Helper()
 		s.Pool().Reset() // connections tell what they did at their end
 		waitFor(t, func() (bool, string) {
 			left := value[int](t, conn, "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'pgqueue'")
-			return left == 0, fmt.Sprint(left)
+			return left == 0, strconv.Itoa(left)
 		})
 		return value[int64](t, conn, "select blks_hit + blks_read from pg_stat_database where datname = current_database()")
 	}

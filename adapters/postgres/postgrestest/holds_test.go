@@ -2,6 +2,7 @@ package postgrestest_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
@@ -40,7 +41,7 @@ func TestHoldsAtOnce(t *testing.T) {
 				go func() { answers <- call(t, s, out[0]) }()
 				waitFor(t, func() (bool, string) {
 					n := value[int](t, other, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
-					return n > i, fmt.Sprint(n)
+					return n > i, strconv.Itoa(n)
 				})
 			}
 			sql(t, conn, "commit")

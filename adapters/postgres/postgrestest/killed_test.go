@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,7 +25,7 @@ func hold(ctx context.Context, s *postgres.Store, hear <-chan string, say func(s
 	}
 	var ids []string
 	for _, task := range out[0] {
-		ids = append(ids, fmt.Sprint(task.ID))
+		ids = append(ids, strconv.FormatInt(task.ID, 10))
 	}
 	say("%s", strings.Join(ids, " "))
 	for line := range hear {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -185,6 +186,9 @@ func (l load) fill(t *testing.T, s *postgres.Store, conn *pgx.Conn) (first int64
 		fmt.Sprintf(`insert into pgqueue.event (at, queue_id, kind, was, "is", n, task_ids)
 			select now(), %d, 10, 0, 0, 0, array[i] from generate_series(%d::bigint, %d) i`, mail, first, first+int64(l.events)-1),
 	)
+	// As autovacuum does before long.
+	sql(t, conn, "select brin_summarize_new_values(i.indexrelid) from pg_inherits h join pg_index i on i.indrelid = h.inhrelid "+
+		"join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam and a.amname = 'brin' where h.inhparent = 'pgqueue.done'::regclass")
 	if _, err := s.Maintain(t.Context(), queue.ChoreFold); err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +265,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 	series := func(from, step int64) string {
 		var all []string
 		for i := range int64(batch) {
-			all = append(all, fmt.Sprint((from+i)*step))
+			all = append(all, strconv.FormatInt((from+i)*step, 10))
 		}
 		return "'{" + strings.Join(all, ",") + "}'"
 	}
@@ -269,7 +273,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 	all := func(n int, what, kind string) string {
 		return fmt.Sprintf("array_fill(%s, array[%d])::%s[]", what, n, kind)
 	}
-	queues := all(batch, fmt.Sprint(mail), "integer")
+	queues := all(batch, strconv.Itoa(mail), "integer")
 	waiting := first + int64(l.done+l.delayed)
 	// 100 leases of one task each, of tasks that are finished already: nothing here asks.
 	sql(t, conn, fmt.Sprintf(`insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids)
@@ -277,7 +281,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 	defer sql(t, conn, "delete from pgqueue.lease")
 	tokens := series(first, 256)
 	pick := func(id int) []string {
-		return []string{fmt.Sprintf("array[%d]", id), fmt.Sprintf("array[%d]", batch), "'{}'", "'{}'", "'{}'", fmt.Sprint(batch), "'{}'"}
+		return []string{fmt.Sprintf("array[%d]", id), fmt.Sprintf("array[%d]", batch), "'{}'", "'{}'", "'{}'", strconv.Itoa(batch), "'{}'"}
 	}
 	page := []string{fmt.Sprintf("array[%d]", mail), "9223372036854775807", "null", "null", "''", "0", "101"}
 	list := func(statuses string) []string { return append(slices.Clone(page), "'{"+statuses+"}'") }
@@ -288,7 +292,10 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		index    string
 		most     int64 // buffers
 	}{
-		{"a retain of 100", "retain.pick", pick(mail), "ready_pkey", 1300},
+		{"a retain of 100", "retain.pick", pick(mail), "ready_pkey", 600},
+		{"a retain of 100 reads their tasks where they lie together", "retain.range", []string{strconv.Itoa(mail), strconv.FormatInt(waiting, 10), strconv.FormatInt(waiting+batch-1, 10)}, "task_pkey", 150},
+		{"a retain of 100 reads their tasks wherever they lie", "retain.tasks", []string{queues, ids(waiting)}, "task_pkey", 700},
+		{"a retain of 100 reads what moved", "retain.states", []string{queues, ids(waiting)}, "state_pkey", 700},
 		{"a release of 100 locks its leases", "hold.lock", []string{"'tests'", tokens}, "lease_pkey", 1000},
 		{"a release of 100 reads their tasks", "hold.facts.token", []string{tokens, ids(first)}, "task_pkey", 1500},
 		{"a rescue reads their tasks", "hold.facts", []string{queues, ids(first)}, "task_pkey", 1200},
@@ -327,7 +334,12 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		}
 		t.Logf("%s: %d buffers by %v", c.sentence, got.buffers(), got.indexes())
 	}
-	full, empty := p.explain(t, "retain.pick", true, pick(mail)...).buffers(), p.explain(t, "retain.pick", true, pick(quiet)...).buffers()
+	cost := func(queue int, from int64) int64 {
+		t.Helper()
+		return p.explain(t, "retain.pick", true, pick(queue)...).buffers() +
+			p.explain(t, "retain.range", true, strconv.Itoa(queue), strconv.FormatInt(from, 10), strconv.FormatInt(from+batch-1, 10)).buffers()
+	}
+	full, empty := cost(mail, waiting), cost(quiet, waiting+int64(l.waiting))
 	if 2*full > 3*empty {
 		t.Errorf("a retain of 100 touches %d buffers in a queue of %d tasks, %d in one that has no others", full, l.waiting, empty)
 	}
