@@ -175,6 +175,7 @@ func (r *Results) costTables(p *page) {
 	if r.ran("drain") {
 		p.say("## What a task costs\n")
 		p.say("In the runs of bulk insert and drain. Dead rows: rows updated or deleted. Growth: of the database, after both.\n")
+		// The second table is what is least moved by whatever else the machine does.
 		whole := func(who string, take func(Phase) float64) string {
 			var values []float64
 			for _, run := range r.Runs {
@@ -196,10 +197,22 @@ func (r *Results) costTables(p *page) {
 			rows = append(rows, []string{
 				who, whole(who, func(ph Phase) float64 { return float64(ph.WAL) }),
 				run(func(x Run) float64 { return float64(x.Growth) }), run(func(x Run) float64 { return float64(x.Dead) }),
-				whole(who, func(ph Phase) float64 { return ph.ClientCPU * 1e6 }), whole(who, func(ph Phase) float64 { return ph.PostgresCPU * 1e6 }),
 			})
 		}
-		p.table([]string{"", "WAL, bytes", "growth, bytes", "dead rows", "CPU of the queue, µs", "CPU of PostgreSQL, µs"}, rows)
+		p.table([]string{"", "WAL, bytes", "growth, bytes", "dead rows"}, rows)
+		rows = nil
+		for _, who := range r.contenders("drain") {
+			row := []string{who}
+			for _, phase := range []string{"insert", "drain"} {
+				client := r.of("drain", who, phase, perTask(func(_ Run, ph Phase) float64 { return ph.ClientCPU * 1e6 }))
+				postgres := r.of("drain", who, phase, perTask(func(_ Run, ph Phase) float64 { return ph.PostgresCPU * 1e6 }))
+				bound := over(float64(r.Machine.Cores)*1e6, client.Median+postgres.Median)
+				row = append(row, client.String(), postgres.String(), number(bound))
+			}
+			rows = append(rows, row)
+		}
+		p.say("CPU a task in µs, and the tasks a second that all cores have time for at that:\n")
+		p.table([]string{"", "insert: queue", "PostgreSQL", "bound/s", "drain: queue", "PostgreSQL", "bound/s"}, rows)
 	}
 	p.say("## Memory\n")
 	p.say("Of the contender's process, MB. At rest: workers started, nothing to do. Most: in the whole of a run.\n")
