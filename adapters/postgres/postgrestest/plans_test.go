@@ -160,19 +160,30 @@ func (l load) fill(t *testing.T, s *postgres.Store, conn *pgx.Conn) (first int64
 	makeTask(t, s, "tests", "mail") // which makes the partitions
 	mail := value[int](t, conn, "select id from pgqueue.queue where name = 'mail'")
 	done, delayed, waiting := first+int64(l.done), first+int64(l.done+l.delayed), first+int64(l.done+l.delayed+l.waiting)
+	sql(t, conn, "set synchronous_commit = off")
+	// In pieces: a transaction that is open for long keeps the events of every database of the server.
+	pieces := func(from, to int64, text string) {
+		t.Helper()
+		const piece = 200_000
+		for ; from < to; from += piece {
+			sql(t, conn, fmt.Sprintf(text, from, min(from+piece, to)-1))
+		}
+	}
+	pieces(first, first+int64(n), fmt.Sprintf(`insert into pgqueue.task (id, created_at, delayed_at, queue_id, priority, retries, payload)
+		select i, now() - interval '1 h', case when i between %[2]d and %[3]d - 1 then now() + interval '1 h' + (i %%%% 100000) * interval '1 s' end,
+		       case when i < %[4]d then %[1]d else (select id from pgqueue.queue where name = 'quiet') end, 0, 3, '{"to": "somebody"}'
+		from generate_series(%%d::bigint, %%d) i`, mail, done, delayed, waiting))
+	pieces(first, done, fmt.Sprintf(`insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker)
+		select i, now() - interval '1 min', now() - interval '2 min', i * 256, %d, case when i %%%% 50 = 0 then 5 else 4 end, 1, 'w'
+		from generate_series(%%d::bigint, %%d) i`, mail))
+	pieces(done, delayed, `insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt)
+		select delayed_at, id, queue_id, priority, 0 from pgqueue.task where id between %d and %d`)
+	pieces(delayed, waiting+quiet, `insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt)
+		select id, id, queue_id, priority, 0 from pgqueue.task where id between %d and %d order by id`)
+	// A task each: what single creates leave behind.
+	pieces(first, first+int64(l.events), fmt.Sprintf(`insert into pgqueue.event (at, queue_id, kind, was, "is", n, task_ids)
+		select now(), %d, 10, 0, 0, 0, array[i] from generate_series(%%d::bigint, %%d) i`, mail))
 	sql(t, conn,
-		"set synchronous_commit = off",
-		fmt.Sprintf(`insert into pgqueue.task (id, created_at, delayed_at, queue_id, priority, retries, payload)
-			select i, now() - interval '1 h', case when i between %[3]d and %[4]d - 1 then now() + interval '1 h' + (i %% 100000) * interval '1 s' end,
-			       case when i < %[5]d then %[1]d else (select id from pgqueue.queue where name = 'quiet') end, 0, 3, '{"to": "somebody"}'
-			from generate_series(%[2]d::bigint, %[2]d::bigint + %[6]d - 1) i`, mail, first, done, delayed, waiting, n),
-		fmt.Sprintf(`insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker)
-			select i, now() - interval '1 min', now() - interval '2 min', i * 256, %d, case when i %% 50 = 0 then 5 else 4 end, 1, 'w'
-			from generate_series(%d::bigint, %d) i`, mail, first, done-1),
-		fmt.Sprintf(`insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt)
-			select delayed_at, id, queue_id, priority, 0 from pgqueue.task where id between %d and %d`, done, delayed-1),
-		fmt.Sprintf(`insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt)
-			select id, id, queue_id, priority, 0 from pgqueue.task where id between %d and %d order by id`, delayed, waiting+quiet-1),
 		"insert into pgqueue.lane select id, 0 from pgqueue.queue on conflict do nothing",
 		fmt.Sprintf(`insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed)
 			select now(), %[1]d, 1, 0, 1, %[2]d, %[3]d
@@ -182,9 +193,6 @@ func (l load) fill(t *testing.T, s *postgres.Store, conn *pgx.Conn) (first int64
 			union all select now(), (select id from pgqueue.queue where name = 'quiet'), 1, 0, 1, %[5]d, 0`,
 			mail, l.waiting+l.delayed+l.done, l.delayed, l.done, quiet,
 			value[int](t, conn, fmt.Sprintf("select count(*) from generate_series(%d::bigint, %d) i where i %% 50 = 0", first, done-1))),
-		// A task each: what single creates leave behind, already counted.
-		fmt.Sprintf(`insert into pgqueue.event (at, queue_id, kind, was, "is", n, task_ids)
-			select now(), %d, 10, 0, 0, 0, array[i] from generate_series(%d::bigint, %d) i`, mail, first, first+int64(l.events)-1),
 	)
 	// As autovacuum does before long.
 	sql(t, conn, "select brin_summarize_new_values(i.indexrelid) from pg_inherits h join pg_index i on i.indrelid = h.inhrelid "+
