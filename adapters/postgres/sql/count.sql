@@ -48,7 +48,13 @@ _count as (
         next_at = case when c.next_at < excluded.next_at - interval '30 s' then excluded.next_at else c.next_at end
     returning 1
 ),
-_fold as (update pgqueue.fold f set seen = seen.now from seen where exists (select 1 from new) returning 1)
+-- Also without news, while rows lie above the snapshot's xmin: it was held back by somebody's transaction, and every look
+-- would read them again.
+_fold as (
+    update pgqueue.fold f set seen = seen.now from seen
+    where exists (select 1 from new) or exists (select 1 from pgqueue.event e where e.xid >= pg_snapshot_xmin(f.seen))
+    returning 1
+)
 select (select count(*) from _count), (select count(*) from _fold)
 
 -- name: counts
