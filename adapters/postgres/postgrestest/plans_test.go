@@ -351,10 +351,10 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		}
 		t.Logf("%s: %d buffers by %v", c.sentence, got.buffers(), got.indexes())
 	}
-	cost := func(queue int, from int64) int64 {
+	cost := func(id int, from int64) int64 {
 		t.Helper()
-		return p.explain(t, "retain.pick", true, pick(queue)...).buffers() +
-			p.explain(t, "retain.range", true, strconv.Itoa(queue), strconv.FormatInt(from, 10), strconv.FormatInt(from+batch-1, 10)).buffers()
+		return p.explain(t, "retain.pick", true, pick(id)...).buffers() +
+			p.explain(t, "retain.range", true, strconv.Itoa(id), strconv.FormatInt(from, 10), strconv.FormatInt(from+batch-1, 10)).buffers()
 	}
 	full, empty := cost(mail, waiting), cost(quiet, waiting+int64(l.waiting))
 	if 2*full > 3*empty {
