@@ -37,6 +37,14 @@ type Store struct {
 // schemaName is what a schema may be called: it stands in SQL text, quoted.
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
+// CheckSchema checks what a schema may be called, for callers who want to know before anything is started.
+func CheckSchema(name string) error {
+	if !schemaName.MatchString(name) {
+		return queue.Invalid("schema", fmt.Sprintf("%q: use a lower-case letter first, then letters, digits and '_'", name))
+	}
+	return nil
+}
+
 // Open connects to the database at url and returns a Store. It checks that the database answers; it does not migrate:
 // see Migrate and Ping.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
@@ -100,11 +108,8 @@ func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 }
 
 func newStore(pool *pgxpool.Pool, o options) (*Store, error) {
-	if !schemaName.MatchString(o.schema) {
-		return nil, &queue.Error{
-			Op: "open store", Kind: queue.KindInvalid, Field: "schema",
-			Msg: fmt.Sprintf("%q: use a lower-case letter first, then letters, digits and '_'", o.schema),
-		}
+	if err := CheckSchema(o.schema); err != nil {
+		return nil, queue.WithOp("open store", err)
 	}
 	s := &Store{pool: pool, opt: o, sql: loadStatements(o.schema)}
 	s.catalog.init()

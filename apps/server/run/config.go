@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -105,6 +106,9 @@ func (c Config) filled() (Config, error) {
 	}
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		return c, queue.Invalid("addr", fmt.Sprintf("%q: a host and a port are needed, as %q", c.Addr, DefaultAddr))
+	}
+	if err := postgres.CheckSchema(c.Schema); err != nil {
+		return c, err
 	}
 	if err := queue.CheckInt("max-conns", c.MaxConns, 0, 10_000); err != nil {
 		return c, err
