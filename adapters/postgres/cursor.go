@@ -18,7 +18,8 @@ type lane struct {
 
 // Pacing of the sweeps: none takes more than one part in sweepShare of the time.
 const (
-	behindAge   = time.Second // how far back "a moment ago" is, at least
+	behindAge   = time.Second           // how far back "a moment ago" is, at least
+	behindEvery = 50 * time.Millisecond // a retain that found something need not look behind more often
 	behindShare = 10
 	startEvery  = 2 * time.Second
 	startShare  = 50
@@ -129,7 +130,7 @@ func (q *queueLanes) swept(f from, began time.Time, cost time.Duration) {
 	defer q.mu.Unlock()
 	now := began.Add(cost)
 	if f == fromBehind {
-		q.nextBehind = now.Add(behindShare * cost)
+		q.nextBehind = now.Add(max(behindEvery, behindShare*cost))
 	}
 	if !began.Before(q.nextStart) {
 		q.nextStart = now.Add(max(startEvery, startShare*cost))
