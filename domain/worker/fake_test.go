@@ -18,6 +18,8 @@ type fake struct {
 	// trip is how long every call takes; lease what is granted.
 	trip  time.Duration
 	lease time.Duration
+	// beatTrip is how long a heartbeat takes.
+	beatTrip time.Duration
 
 	mu      sync.Mutex
 	ready   []*queue.Task
@@ -33,6 +35,9 @@ type fake struct {
 	counts
 	progress map[int64][]string
 	order    []int64
+
+	// absent queues: to ask for one is an error.
+	absent map[string]bool
 
 	failRetain  func(n int) error
 	failRelease func(n int, rs []queue.Release) error
@@ -55,6 +60,18 @@ func newFake() *fake {
 		lease: time.Minute, held: map[int64]*queue.Task{}, ended: map[int64]queue.Release{},
 		wake: make(chan struct{}), cancels: map[int64]bool{}, lost: map[int64]bool{}, progress: map[int64][]string{},
 	}
+}
+
+// lacks says which queues are not there.
+func (f *fake) lacks(names ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.absent = map[string]bool{}
+	for _, name := range names {
+		f.absent[name] = true
+	}
+	close(f.wake)
+	f.wake = make(chan struct{})
 }
 
 // add makes n tasks of a queue ready and returns the first's id.
@@ -94,6 +111,12 @@ func (f *fake) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue
 	var over <-chan time.Time
 	for {
 		f.mu.Lock()
+		for _, name := range r.Queues {
+			if f.absent[name] {
+				f.mu.Unlock()
+				return nil, &queue.Error{Kind: queue.KindNotFound, Subject: "queue " + name}
+			}
+		}
 		got := f.take(r)
 		wake := f.wake
 		f.mu.Unlock()
@@ -138,7 +161,14 @@ func (f *fake) take(r queue.RetainRequest) []*queue.Task {
 	return got
 }
 
-func (f *fake) HeartbeatTasks(_ context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
+func (f *fake) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
+	if f.beatTrip > 0 {
+		select {
+		case <-time.After(f.beatTrip):
+		case <-ctx.Done():
+			return nil, &queue.Error{Kind: queue.KindDeadline, Err: ctx.Err()}
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.beats++

@@ -188,8 +188,11 @@ func (r *run) beatAgain(holds []*hold, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, h := range holds {
-		if n := h.note.Load(); n != nil && unfit(err) {
-			n.giveUp()
+		if n := h.note.Load(); n != nil {
+			if unfit(err) {
+				n.giveUp()
+			}
+			n.settle(err)
 		}
 		h.beatDue = now.Add(jitter(min(max(r.interval(h)/4, 50*time.Millisecond), 2*time.Second)))
 		r.wakeBy(h.beatDue)
@@ -205,8 +208,13 @@ func (r *run) beaten(holds []*hold, answers []queue.Beat, versions []int, from t
 		switch b := answers[i]; {
 		case b.Err == nil:
 			h.lease(from, now, b.Lease, r.cfg.heartbeat)
-			if n := h.note.Load(); n != nil && n.sent(versions[i]) {
-				h.beatDue = earlier(h.beatDue, now.Add(progressPace))
+			if n := h.note.Load(); n != nil {
+				switch newer, urgent := n.sent(versions[i]); {
+				case urgent:
+					h.beatDue = now
+				case newer:
+					h.beatDue = earlier(h.beatDue, now.Add(progressPace))
+				}
 			}
 			if b.CancelRequested && !h.over {
 				cancelled = append(cancelled, h)
@@ -214,6 +222,7 @@ func (r *run) beaten(holds []*hold, answers []queue.Beat, versions []int, from t
 		case unfit(b.Err):
 			if n := h.note.Load(); n != nil {
 				n.giveUp()
+				n.settle(b.Err)
 			}
 			h.beatDue = from.Add(r.interval(h) / 4)
 		case h.over: // being released; that tells what became of it

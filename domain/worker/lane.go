@@ -2,7 +2,10 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -24,6 +27,8 @@ const (
 	callTimeout = 30 * time.Second
 	// pollInterval paces an idle worker whose retains do not wait at the service.
 	pollInterval = time.Second
+	// absentFor is how long a queue that was not there is not asked for beside others that are.
+	absentFor = 5 * time.Second
 )
 
 // lane works a set of queues with slots of its own. Its fields are guarded by run.mu but for those set once.
@@ -43,6 +48,9 @@ type lane struct {
 	dry bool
 	// stale: tasks retained ahead had to be handed back, and no handler has ended since.
 	stale bool
+	// absent queues, which the service did not know, and when to ask for them again: one queue that was deleted, or is not
+	// made yet, must not keep the others from being worked.
+	absent map[string]time.Time
 	// shortest lease seen; it bounds how long a retain may wait.
 	shortest time.Duration
 	// runTime of handlers and tripTime of retains that did not wait: moving averages.
@@ -100,7 +108,7 @@ func (l *lane) retain(n int) {
 	r := l.run
 	for failures := 0; n > 0; {
 		r.mu.Lock()
-		wait := l.patience()
+		wait, names := l.patience(), l.present(time.Now())
 		r.mu.Unlock()
 		base := r.calls
 		if wait > 0 {
@@ -109,10 +117,13 @@ func (l *lane) retain(n int) {
 		ctx, cancel := context.WithTimeout(base, wait+callTimeout)
 		from := time.Now()
 		tasks, err := r.svc.RetainTasks(ctx, queue.RetainRequest{
-			Worker: r.cfg.name, Queues: l.queues, Limit: n, Wait: wait, Lease: r.cfg.lease,
+			Worker: r.cfg.name, Queues: names, Limit: n, Wait: wait, Lease: r.cfg.lease,
 		})
 		cancel()
 		now := time.Now()
+		if l.known(names, err, now) {
+			continue
+		}
 		stopped := err != nil && r.takes.Err() != nil
 		if r.cfg.observer != nil && !stopped {
 			r.cfg.observer.Retained(n, len(tasks), now.Sub(from), err)
@@ -154,6 +165,61 @@ func (l *lane) retain(n int) {
 	}
 }
 
+// present are the queues to ask for at now; all when none is known to be there. Caller holds run.mu.
+func (l *lane) present(now time.Time) []string {
+	if len(l.absent) == 0 {
+		return l.queues
+	}
+	names := make([]string, 0, len(l.queues))
+	for _, name := range l.queues {
+		if again, ok := l.absent[name]; !ok || !now.Before(again) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return l.queues
+	}
+	return names
+}
+
+// known takes note of which queues are there by the answer to a retain of names, and reports whether to ask at once for
+// those that are left.
+func (l *lane) known(names []string, err error, now time.Time) (again bool) {
+	var came, went []string
+	r := l.run
+	r.mu.Lock()
+	switch e, _ := errors.AsType[*queue.Error](err); {
+	case err == nil:
+		for _, name := range names {
+			if _, ok := l.absent[name]; ok {
+				delete(l.absent, name)
+				came = append(came, name)
+			}
+		}
+	case e == nil || e.Kind != queue.KindNotFound || len(names) == 1:
+	default:
+		name, _ := strings.CutPrefix(e.Subject, "queue ")
+		if again = slices.Contains(names, name); !again {
+			break
+		}
+		if _, ok := l.absent[name]; !ok {
+			went = append(went, name)
+		}
+		if l.absent == nil {
+			l.absent = map[string]time.Time{}
+		}
+		l.absent[name] = now.Add(absentFor)
+	}
+	r.mu.Unlock()
+	for _, name := range went {
+		r.cfg.log.Warn("a queue is not there; the others are worked, and it when it is made", "queue", name)
+	}
+	for _, name := range came {
+		r.cfg.log.Info("a queue is there now", "queue", name)
+	}
+	return again
+}
+
 // patience is how long the next retain may wait at the service: not at all while there is a backlog, and never so long
 // that the lease, which counts from before the call, is well on its way when the answer comes.
 func (l *lane) patience() time.Duration {
@@ -163,6 +229,9 @@ func (l *lane) patience() time.Duration {
 	wait := max(l.run.cfg.wait, 0)
 	if l.shortest > 0 {
 		wait = min(wait, l.shortest/4)
+	}
+	if len(l.absent) > 0 {
+		wait = min(wait, absentFor)
 	}
 	return wait
 }

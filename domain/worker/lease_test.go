@@ -220,6 +220,27 @@ func TestHeartbeats(t *testing.T) {
 	})
 }
 
+func TestCancelByHandler(t *testing.T) {
+	t.Run("does not cancel a task that is another worker's by now", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			id := f.add("mail", 1)
+			w := newWorker(f)
+			w.HandleFunc("mail", func(ctx context.Context, _ *queue.Task) (any, error) {
+				<-ctx.Done()
+				return nil, worker.Cancel(errors.New("not needed"))
+			})
+			start(t, w)
+			synctest.Wait()
+			f.lose(id)
+			pass(worker.DefaultHeartbeat + time.Second)
+			if f.cancels[id] {
+				t.Error("cancelled")
+			}
+		})
+	})
+}
+
 func TestReleases(t *testing.T) {
 	t.Run("are repeated after unavailable and indeterminate until they are through", func(t *testing.T) {
 		for _, kind := range []error{queue.ErrUnavailable, queue.ErrIndeterminate, errors.New("odd")} {
@@ -352,6 +373,56 @@ func TestRetainErrors(t *testing.T) {
 	})
 }
 
+func TestAbsentQueues(t *testing.T) {
+	t.Run("do not keep the others from being worked, and are worked when they are made", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.lacks("a", "b")
+			var log strings.Builder
+			w := worker.New(f, worker.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+			for _, name := range []string{"a", "b", "mail"} {
+				w.Handle(name, sleeper(0))
+			}
+			f.add("mail", 3)
+			start(t, w)
+			pass(time.Second)
+			if f.count() != 3 {
+				t.Errorf("%d of 3 tasks ended beside two queues that are not there", f.count())
+			}
+			for range 20 {
+				f.add("mail", 1)
+				pass(time.Second)
+			}
+			if f.count() != 23 {
+				t.Errorf("%d of 23 tasks ended", f.count())
+			}
+			f.lacks("b")
+			f.add("a", 1)
+			pass(10 * time.Second)
+			if f.count() != 24 {
+				t.Error("a queue that was made is not worked")
+			}
+			f.lacks("mail") // deleted while a retain waits for it
+			f.add("b", 1)
+			pass(10 * time.Second)
+			f.lacks("a", "b", "mail")
+			pass(time.Minute)
+			f.lacks()
+			f.add("mail", 1)
+			pass(10 * time.Second)
+			if f.count() != 26 {
+				t.Errorf("%d of 26 tasks ended", f.count())
+			}
+			if n := strings.Count(log.String(), "queue=a"); n > 4 {
+				t.Errorf("%d lines about one queue:\n%s", n, log.String())
+			}
+			if n := f.n().retains; n > 200 {
+				t.Errorf("%d retains in two minutes", n)
+			}
+		})
+	})
+}
+
 func TestProgress(t *testing.T) {
 	type doc struct {
 		Progress any
@@ -421,6 +492,76 @@ func TestProgress(t *testing.T) {
 			}
 			return nil, nil
 		}))
+	})
+
+	t.Run("what many flush at once goes in few calls", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.beatTrip = 5 * time.Millisecond
+			f.add("mail", 100)
+			var most atomic.Int64
+			w := newWorker(f, worker.WithConcurrency(100))
+			w.HandleFunc("mail", func(ctx context.Context, task *queue.Task) (any, error) {
+				for i := range 3 {
+					began := time.Now()
+					if err := errors.Join(worker.Progress(ctx, i), worker.Flush(ctx)); err != nil {
+						t.Error(err)
+					}
+					most.Store(max(most.Load(), int64(time.Since(began))))
+				}
+				return nil, nil
+			})
+			start(t, w)
+			pass(time.Second)
+			if took := time.Duration(most.Load()); f.count() != 100 || f.n().beats > 8 || took > 10*time.Millisecond {
+				t.Errorf("%d ended, %d calls, a flush took up to %v", f.count(), f.n().beats, took)
+			}
+			for id, sent := range f.progress {
+				if len(sent) != 3 {
+					t.Fatalf("task %d reported %v", id, sent)
+				}
+			}
+		})
+	})
+
+	t.Run("a flush tells why the service does not have it, and does not outlast its context", func(t *testing.T) {
+		for name, c := range map[string]struct {
+			fault func(f *fake, id int64)
+			ctx   time.Duration
+			want  error
+		}{
+			"the service is gone":    {func(f *fake, _ int64) { f.failBeat = func(int) error { return queue.ErrUnavailable } }, 0, queue.ErrUnavailable},
+			"the lease is lost":      {func(f *fake, id int64) { f.lost[id] = true }, 0, queue.ErrLeaseLost},
+			"the service hangs":      {func(f *fake, _ int64) { f.beatTrip = time.Minute }, time.Second, context.DeadlineExceeded},
+			"nobody waits any more":  {func(f *fake, _ int64) { f.beatTrip = time.Millisecond }, -1, context.DeadlineExceeded},
+			"it does not take those": {func(f *fake, _ int64) { f.failBeat = func(int) error { return queue.Invalid("progress", "odd") } }, 0, queue.ErrInvalid},
+		} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFake()
+					c.fault(f, f.add("mail", 1))
+					var err error
+					var took time.Duration
+					w := newWorker(f)
+					w.HandleFunc("mail", func(ctx context.Context, _ *queue.Task) (any, error) {
+						if c.ctx != 0 {
+							var cancel context.CancelFunc
+							ctx, cancel = context.WithTimeout(ctx, c.ctx)
+							defer cancel()
+						}
+						began := time.Now()
+						_ = worker.Progress(ctx, 1)
+						err, took = worker.Flush(ctx), time.Since(began)
+						return nil, nil
+					})
+					start(t, w)
+					pass(5 * time.Second)
+					if !errors.Is(err, c.want) || took > time.Second {
+						t.Errorf("%v after %v", err, took)
+					}
+				})
+			})
+		}
 	})
 
 	t.Run("log lines are a ring and the document stays within its limit", func(t *testing.T) {

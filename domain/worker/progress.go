@@ -39,6 +39,13 @@ type note struct {
 	dropped int
 	// version grows by one with each change; seen is the last that the service has.
 	version, seen int
+	// flushes that wait until the service has a version, and what became of them.
+	flushes []flushed
+}
+
+type flushed struct {
+	version int
+	done    chan error
 }
 
 // Progress reports how far the handler of ctx is: v is any JSON of at most MaxProgressValueBytes. It goes with the
@@ -87,17 +94,54 @@ func Logf(ctx context.Context, format string, args ...any) {
 	})
 }
 
-// Flush sends what the handler of ctx has reported now, and waits until the service has it.
+// Flush sends what the handler of ctx has reported now, together with what others flush meanwhile, and waits until the
+// service has it. The error is the service's; or why ctx ended, when what was reported goes with the task's end.
 func Flush(ctx context.Context) error {
 	h := holdFrom(ctx)
 	if h == nil {
 		return ErrNoTask
 	}
 	n := h.note.Load()
-	if n == nil || !n.dirty() || h.run == nil {
+	if n == nil || h.run == nil {
 		return nil
 	}
-	return h.run.beat([]*hold{h})
+	done := n.flush()
+	if done == nil {
+		return nil
+	}
+	if !h.run.due(h, time.Now()) {
+		return ErrLeaseLost
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-h.run.calls.Done():
+		return ErrDraining
+	}
+}
+
+// flush is settled when the service has what there is; nil when it has it.
+func (n *note) flush() <-chan error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.version == n.seen {
+		return nil
+	}
+	done := make(chan error, 1)
+	n.flushes = append(n.flushes, flushed{n.version, done})
+	return done
+}
+
+// settle ends the flushes that wait.
+func (n *note) settle(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, f := range n.flushes {
+		f.done <- err
+	}
+	n.flushes = nil
 }
 
 // report changes the note and has the keeper send it.
@@ -114,19 +158,22 @@ func (h *hold) report(change func(*note)) {
 	n.version++
 	n.mu.Unlock()
 	if first && h.run != nil {
-		h.run.reported(h)
+		h.run.due(h, time.Now().Add(progressPace))
 	}
 }
 
-// reported moves h's next heartbeat up to within a second.
-func (r *run) reported(h *hold) {
-	by := time.Now().Add(progressPace)
+// due moves h's next heartbeat up; false when h is no longer held.
+func (r *run) due(h *hold, by time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if h.pos >= 0 && by.Before(h.beatDue) {
+	if h.pos < 0 {
+		return false
+	}
+	if by.Before(h.beatDue) {
 		h.beatDue = by
 		r.wakeBy(by)
 	}
+	return true
 }
 
 // trim drops the oldest lines that have no room. Caller holds mu.
@@ -177,12 +224,20 @@ func (n *note) document() (json.RawMessage, int) {
 	return append(b, '}'), n.version
 }
 
-// sent notes that the service has the version, and says whether there is a newer one.
-func (n *note) sent(version int) bool {
+// sent notes that the service has the version. It says whether there is a newer one, and whether somebody waits for the
+// service to have that.
+func (n *note) sent(version int) (newer, urgent bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen = max(n.seen, version)
-	return n.seen < n.version
+	n.flushes = slices.DeleteFunc(n.flushes, func(f flushed) bool {
+		if f.version > n.seen {
+			return false
+		}
+		f.done <- nil
+		return true
+	})
+	return n.seen < n.version, len(n.flushes) > 0
 }
 
 // giveUp keeps what there is from being sent again.

@@ -260,6 +260,9 @@ func (r *run) drop(h *hold) {
 	r.held[last] = nil
 	r.held = r.held[:last]
 	h.pos = -1
+	if n := h.note.Load(); n != nil {
+		n.settle(ErrLeaseLost) // what was sent has been settled before
+	}
 }
 
 // lose notes that h's lease is gone. Caller holds mu, and ends the context and reports it after unlocking.
@@ -282,8 +285,15 @@ type canceller interface {
 	CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error)
 }
 
-// cancelTask asks for the cancel of a task that its handler wants cancelled: the release that follows ends it so.
+// cancelTask asks for the cancel of a task that its handler wants cancelled: the release that follows ends it so. A task
+// that is no longer held is another's to cancel.
 func (r *run) cancelTask(h *hold) {
+	r.mu.Lock()
+	gone := h.over || h.lost
+	r.mu.Unlock()
+	if gone {
+		return
+	}
 	err := errors.ErrUnsupported
 	if c, ok := r.svc.(canceller); ok {
 		ctx, cancel := context.WithTimeout(r.calls, flushTimeout)
