@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -15,8 +16,20 @@ import (
 // connectError: no connection could be had, so nothing was sent.
 type connectError struct{ err error }
 
-func (e *connectError) Error() string { return e.err.Error() }
 func (e *connectError) Unwrap() error { return e.err }
+
+// Error tells of each address once: pgx tells of every attempt, also of that with TLS before that without.
+func (e *connectError) Error() string {
+	all, ok := errors.AsType[*pgconn.ConnectError](e.err)
+	if !ok {
+		return e.err.Error()
+	}
+	attempts := slices.Compact(strings.Split(all.Unwrap().Error(), "\n"))
+	if len(attempts) > 1 {
+		attempts = slices.DeleteFunc(attempts, func(s string) bool { return strings.HasSuffix(s, "server refused TLS connection") })
+	}
+	return fmt.Sprintf("user=%s database=%s: %s", all.Config.User, all.Config.Database, strings.Join(attempts, "; "))
+}
 
 // indeterminateError: the connection broke while the commit was on its way.
 type indeterminateError struct{ err error }
@@ -104,6 +117,10 @@ func translate(op string, err error) error {
 		switch pg.Code {
 		case "42P01", "3F000", "42883":
 			e.Kind, e.Msg = queue.KindUnavailable, "the schema is not there or not of this version; run: pgqueue migrate up"
+		case "3D000":
+			e.Msg = "the database is not there; create it, or correct the URL"
+		case "28P01", "28000":
+			e.Msg = "the database does not let this role in; correct user and password in the URL"
 		case "42501":
 			e.Msg = "the database role lacks a privilege; see docs/operations.md, roles"
 		}

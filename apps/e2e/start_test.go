@@ -80,7 +80,7 @@ func TestStart(t *testing.T) {
 	} {
 		for _, program := range []string{"pgqueue", "pgqueue-server"} {
 			t.Run(name+": "+program, func(t *testing.T) {
-				args := append([]string{"--addr", "127.0.0.1:0", "--log-level", "error"}, tc.args...)
+				args := append([]string{"--addr", "127.0.0.1:0"}, tc.args...)
 				if program == "pgqueue" {
 					args = append([]string{"run"}, args...)
 				}

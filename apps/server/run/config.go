@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -41,6 +42,9 @@ type Config struct {
 	NoMigrate bool
 	// Wait is how long to wait for a database that does not answer yet, at most 1 h; Flags sets DefaultWait.
 	Wait time.Duration
+	// Waiting, when set, is told of each attempt to reach the database that failed, and of how long more are made; at last,
+	// when there are no more, of nil.
+	Waiting func(err error, left time.Duration)
 
 	// Addr is the host and port to listen on; port 0 takes any free one.
 	Addr string
@@ -107,6 +111,9 @@ func (c Config) filled() (Config, error) {
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		return c, queue.Invalid("addr", fmt.Sprintf("%q: a host and a port are needed, as %q", c.Addr, DefaultAddr))
 	}
+	if !plainPath.MatchString(c.Prefix) {
+		return c, queue.Invalid("prefix", fmt.Sprintf("%q: a plain path is needed, as %q", c.Prefix, DefaultPrefix))
+	}
 	if err := postgres.CheckSchema(c.Schema); err != nil {
 		return c, err
 	}
@@ -117,6 +124,9 @@ func (c Config) filled() (Config, error) {
 	c.Namespace = n
 	return c, err
 }
+
+// plainPath is what a prefix may be, with or without the slashes at its ends.
+var plainPath = regexp.MustCompile(`^/*([\w.~-]+/*)*$`)
 
 func fill[T comparable](v *T, def T) {
 	var zero T

@@ -64,10 +64,12 @@ func (s *Server) startEmbedded(ctx context.Context) (string, error) {
 	return pg.DSN(), nil
 }
 
-// connectEvery is how long to rest between attempts to reach a database, connectPatience how long one may take.
+// connectEvery is how long to rest between attempts to reach a database, connectPatience how long one may take, and
+// tellEvery how often the log says that it is still waited for.
 const (
 	connectEvery    = 250 * time.Millisecond
 	connectPatience = 10 * time.Second
+	tellEvery       = 30 * time.Second
 )
 
 // connect waits for a database that does not answer yet, as one that is starting beside this program.
@@ -82,25 +84,45 @@ func (s *Server) connect(ctx context.Context, url string) (*postgres.Store, erro
 	if s.tel.Tracing() {
 		opts = append(opts, postgres.WithTracer(newPgxTracer(s.tel.TracerProvider())))
 	}
-	until := time.Now().Add(s.cfg.Wait)
-	for told := false; ; {
+	begin := time.Now()
+	until, told := begin.Add(s.cfg.Wait), begin
+	if s.cfg.Waiting != nil {
+		defer s.cfg.Waiting(nil, 0)
+	}
+	for {
 		try, cancel := context.WithTimeout(ctx, connectPatience)
 		store, err := postgres.Open(try, url, opts...)
 		cancel()
-		if err == nil {
+		switch {
+		case err == nil:
 			return store, nil
-		}
-		if ctx.Err() != nil || !mayCome(err) || time.Now().Add(connectEvery).After(until) {
+		case ctx.Err() != nil || !mayCome(err):
 			return nil, as(queue.KindUnavailable, "open database", err)
+		case time.Now().Add(connectEvery).After(until):
+			return nil, noDatabase(err, time.Since(begin))
 		}
-		if !told {
-			told = true
-			s.log.WarnContext(ctx, "waiting for the database", "error", OneLine(err), "until", until.Format(time.TimeOnly))
+		// Who starts this program beside its database waits as a matter of course; the log is for when that takes long.
+		if s.cfg.Waiting != nil {
+			s.cfg.Waiting(err, time.Until(until))
+		}
+		if time.Since(told) >= tellEvery {
+			told = time.Now()
+			s.log.WarnContext(ctx, "waiting for the database", "error", OneLine(err), "left", time.Until(until).Round(time.Second))
 		}
 		if err := pause(ctx, connectEvery); err != nil {
 			return nil, as(queue.KindCanceled, "open database", err)
 		}
 	}
+}
+
+// noDatabase is the error of a database that did not answer in all that time.
+func noDatabase(err error, after time.Duration) error {
+	out := &queue.Error{Op: "open database", Kind: queue.KindUnavailable, Err: err}
+	out.Msg = fmt.Sprintf("it did not answer within %s; check the URL, and that PostgreSQL runs there", after.Round(100*time.Millisecond))
+	if e, ok := errors.AsType[*queue.Error](err); ok && e.Err != nil {
+		out.Err = e.Err
+	}
+	return out
 }
 
 // mayCome says that a database that gives err may be one that is starting. One that answers that there is no such

@@ -28,6 +28,7 @@ type Server struct {
 	manager *manager.Manager
 	service queue.Service // the manager, observed
 	http    *http.Server
+	root    atomic.Pointer[http.Handler] // what http answers with
 	ready   atomic.Bool
 
 	// stops are the steps of Stop, in their order.
@@ -65,10 +66,12 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 			_ = s.takeApart(ctx)
 		}
 	}()
-	// The port comes first: a second server by mistake must not start, or migrate, anything.
+	// The port comes first: a second server by mistake must not start, or migrate, anything. Who calls before the rest is
+	// there is told so.
 	if err := s.listen(ctx); err != nil {
 		return nil, err
 	}
+	s.serve()
 	if err := s.assemble(ctx); err != nil {
 		return nil, err
 	}
@@ -90,14 +93,31 @@ func (s *Server) listen(ctx context.Context) error {
 		return &queue.Error{Op: "listen", Kind: queue.KindInvalid, Subject: s.cfg.Addr, Msg: "cannot listen there", Err: err}
 	}
 	s.ln = ln
-	s.first("close the port", func(context.Context) error {
-		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	})
 	return nil
 }
+
+// serve answers on the port, at first that the server is starting.
+func (s *Server) serve() {
+	s.answer(http.HandlerFunc(starting))
+	s.http = restserver.NewHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		(*s.root.Load()).ServeHTTP(w, r)
+	}), restserver.Timeouts{})
+	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+			s.fail(fmt.Errorf("serving ended: %w", err))
+		}
+	})
+	s.first("close the port", func(context.Context) error {
+		err := s.http.Close()
+		serving.Wait()
+		return err
+	})
+}
+
+// answer makes h what the port answers with from now on.
+func (s *Server) answer(h http.Handler) { s.root.Store(&h) }
 
 // first puts a step in front of the others: what was started last stops first.
 func (s *Server) first(name string, do func(context.Context) error) {
@@ -140,20 +160,12 @@ func (s *Server) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.http = restserver.NewHTTPServer(s.tel.HTTP(handler.mux), restserver.Timeouts{})
-	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
-			s.fail(fmt.Errorf("serving ended: %w", err))
-		}
-	})
+	s.answer(s.tel.HTTP(handler.mux))
 	s.first("finish requests", func(ctx context.Context) error {
 		err := s.http.Shutdown(ctx)
 		if err != nil {
 			err = errors.Join(err, s.http.Close())
 		}
-		serving.Wait()
 		return err
 	})
 	s.first("end streams", handler.drain)
