@@ -34,12 +34,12 @@ func Usage(format string, args ...any) error { return queue.Invalid("", fmt.Spri
 
 // Args checks the number of arguments; most < 0 = any number.
 func Args(least, most int, what string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return Usage("%s is needed", what)
+			return Usage("%s is needed; see %s --help", what, cmd.CommandPath())
 		case most >= 0 && len(args) > most:
-			return Usage("unexpected argument %q", args[most])
+			return Usage("unexpected argument %q; see %s --help", args[most], cmd.CommandPath())
 		}
 		return nil
 	}
@@ -81,12 +81,16 @@ func (d duration) String() string {
 	return d.to.String()
 }
 
-func (d duration) Set(s string) (err error) {
+func (d duration) Set(s string) error {
 	if _, bad := strconv.Atoi(s); bad == nil && s != "0" {
 		return fmt.Errorf("a unit is needed, as %ss", s)
 	}
-	*d.to, err = restapi.ParseDuration("", s)
-	return err
+	v, err := restapi.ParseDuration("", s)
+	if err != nil { // which speaks of what JSON takes
+		return fmt.Errorf("%q is no duration from 0 to 10 years, such as 30s, 1h30m or 7d", s)
+	}
+	*d.to = v
+	return nil
 }
 
 func (duration) Type() string { return "duration" }
@@ -182,7 +186,7 @@ func Input(f *factory.Factory, flag, s string) ([]byte, error) {
 		return []byte(s), nil
 	}
 	if err != nil {
-		return nil, Usage("%s: %v", flag, err)
+		return nil, Usage("%s: cannot read it: %v", flag, err)
 	}
 	return b, nil
 }

@@ -164,6 +164,13 @@ func (f *Factory) connect() (queue.Service, func(), error) {
 	return c, func() {}, nil
 }
 
+// Connected says that a server was to be asked.
+func (f *Factory) Connected() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.service != nil
+}
+
 // Close ends the connection to the server, if there is one.
 func (f *Factory) Close() {
 	f.mu.Lock()

@@ -25,9 +25,11 @@ func TestCompletion(t *testing.T) {
 	}
 	cases := map[string][]string{
 		"pgqueue create-t":            {"create-task", "create-ticker"},
-		"pgqueue queue ":              {"mail", "sms"},
+		"pgqueue queue view ":         {"mail", "sms"},
+		"pgqueue queue m":             {"mail"},
+		"pgqueue queue pa":            {"pause"},
 		"pgqueue retain-task sms ":    {"mail"},
-		"pgqueue ticker n":            {"nightly"},
+		"pgqueue ticker ni":           {"nightly"},
 		"pgqueue tasks --queue m":     {"mail"},
 		"pgqueue tasks --status exp":  {"expired"},
 		"pgqueue queues -o y":         {"yaml"},
@@ -39,7 +41,7 @@ func TestCompletion(t *testing.T) {
 			if shell == "bash" {
 				t.Fatal(err)
 			}
-			t.Logf("%s is not installed here", shell)
+			t.Run(shell, func(t *testing.T) { t.Skip("it is not installed here: what the script does in it was not tried") })
 			continue
 		}
 		script := filepath.Join(t.TempDir(), "completion")
@@ -71,7 +73,7 @@ func TestCompletion(t *testing.T) {
 	}
 	t.Run("a server that does not answer offers nothing, quickly", func(t *testing.T) {
 		s.env["PGQUEUE_URL"] = "http://127.0.0.1:1/api"
-		if out := s.must("__complete", "queue", ""); !strings.HasPrefix(out, ":") {
+		if out := s.must("__complete", "pause-queue", ""); !strings.HasPrefix(out, ":") {
 			t.Errorf("%q", out)
 		}
 	})

@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/admin"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/bench"
@@ -25,7 +24,6 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/watch"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
-	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -40,7 +38,7 @@ func Main(args []string, version string) int {
 	return Run(ctx, factory.New(version), args)
 }
 
-// Run runs one command line and returns the exit code. Errors are told on f.IO.Err, a line each, with what to do next.
+// Run runs one command line and returns the exit code. An error is one line on f.IO.Err that says what to do next.
 func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	defer f.Close()
 	cmd, started := New(f)
@@ -55,7 +53,7 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	if quiet, ok := errors.AsType[*cmdutil.Exit](err); ok {
 		return quiet.Code
 	}
-	if !*started { // cobra's own: an unknown command, a missing argument
+	if !*started { // cobra's own, as a flag that is needed
 		if _, ours := errors.AsType[*queue.Error](err); !ours {
 			err = cmdutil.Usage("%s", err.Error())
 		}
@@ -64,62 +62,37 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 		fmt.Fprintln(f.IO.Err, "interrupted")
 		return run.ExitFailed
 	}
-	explain(f, err)
-	return run.ExitCode(err)
-}
-
-// explain tells of err and of what to do next.
-func explain(f *factory.Factory, err error) {
-	fmt.Fprintf(f.IO.Err, "pgqueue: %s\n", output.Clean(run.OneLine(err)))
-	if hint := hint(err); hint != "" {
-		fmt.Fprintln(f.IO.Err, f.IO.Paint(iostreams.Faint, strings.Repeat(" ", len("pgqueue: "))+hint))
-	}
-}
-
-// hint says what to do next, where it is not in the error.
-func hint(err error) string {
-	e, ok := errors.AsType[*queue.Error](err)
-	if !ok {
-		return ""
-	}
-	text := e.Error()
-	switch {
-	case e.Kind == queue.KindUnavailable && strings.Contains(text, "server cannot be reached"):
-		return "is a server running there? start one with: pgqueue run (or name another with --url)"
-	case e.Kind == queue.KindNotFound && strings.Contains(text, "no such queue") && !strings.Contains(text, "pgqueue "):
-		return "pgqueue queues lists what is there; pgqueue create-queue NAME makes one"
-	case e.Kind == queue.KindNotFound && strings.Contains(text, "no such ticker"):
-		return "pgqueue tickers lists what is there"
-	case e.Kind == queue.KindLeaseLost:
-		return "another worker may hold the task now; pgqueue task ID tells"
-	case e.Kind == queue.KindIndeterminate:
-		return "it may have been done or not; look before repeating it"
-	}
-	return ""
+	text, code := explain(f, err)
+	fmt.Fprintf(f.IO.Err, "pgqueue: %s\n", output.Clean(text))
+	return code
 }
 
 // New is the tree of commands; started becomes true when one of them begins to run.
 func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 	started = new(bool)
-	cmd := &cobra.Command{
+	cmd := cmdutil.Parent(&cobra.Command{
 		Use:   "pgqueue COMMAND",
 		Short: "A task queue on PostgreSQL",
 		Long: "pgqueue is a task queue on PostgreSQL: delayed tasks, retries with backoff, tickers, many tenants.\n\n" +
 			"pgqueue run starts a server; the other commands are clients of one.\n" +
+			"They can be said noun first, too: pgqueue task list is pgqueue tasks.\n" +
 			"Every flag has an environment variable, as PGQUEUE_URL for --url.\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing there, 4 conflict or lease lost, 5 server unreachable.",
 		Example:       "  pgqueue run\n  pgqueue create-queue mail\n  pgqueue create-task mail --payload '{\"to\":\"a@b.c\"}'\n  pgqueue retain-task mail --worker w1\n  pgqueue complete-task 1",
 		SilenceErrors: true, SilenceUsage: true,
-		SuggestionsMinimumDistance: 3,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			*started = true
+			if cmdutil.OnlyCommands(cmd) {
+				return nil // its help is shown whatever the settings are
+			}
 			return cmdutil.Prepare(f, cmd)
 		},
 		Version: f.Version,
-	}
+	})
 	cmd.SetIn(f.IO.In)
 	cmd.SetOut(f.IO.Out)
 	cmd.SetErr(f.IO.Err)
+	cmd.SetUsageTemplate(cmdutil.UsageTemplate(cmd.UsageTemplate()))
 	cmd.SetVersionTemplate("pgqueue {{.Version}}\n")
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	f.Flags(cmd)
@@ -135,72 +108,17 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 		&cobra.Group{ID: cmdutil.GroupOther, Title: "Other:"},
 	)
 	cmd.SetHelpCommandGroupID(cmdutil.GroupOther)
-	for _, group := range [][]*cobra.Command{
-		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), transfer.Commands(f),
-		top.Commands(f), bench.Commands(f), admin.Commands(f), configure.Commands(f),
-	} {
-		cmd.AddCommand(group...)
-	}
-	cmd.SetFlagErrorFunc(flagError)
+	flat := commands(f)
+	cmd.AddCommand(flat...)
+	addNouns(flat, commands(f))
+	cmd.SetFlagErrorFunc(cmdutil.FlagError)
 	return cmd, started
 }
 
-// flagError says which flag may have been meant.
-func flagError(cmd *cobra.Command, err error) error {
-	if errors.Is(err, pflag.ErrHelp) {
-		return err
-	}
-	text := err.Error()
-	if missing, ok := errors.AsType[*pflag.NotExistError](err); ok {
-		text = fmt.Sprintf("unknown flag %s", flagName(missing.GetSpecifiedName()))
-		if near := nearest(cmd, missing.GetSpecifiedName()); near != "" {
-			text += fmt.Sprintf("; did you mean --%s?", near)
-		} else {
-			text += fmt.Sprintf("; see %s --help", cmd.CommandPath())
-		}
-	}
-	return cmdutil.Usage("%s", text)
-}
-
-func flagName(s string) string {
-	if len(s) == 1 {
-		return "-" + s
-	}
-	return "--" + s
-}
-
-// nearest is the flag of cmd that name is closest to; "" when none is close.
-func nearest(cmd *cobra.Command, name string) string {
-	best, least := "", 1+len(name)/3
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		d := distance(name, f.Name)
-		if len(name) > 2 && strings.HasPrefix(f.Name, name) {
-			d = 1
-		}
-		if !f.Hidden && d <= least && (best == "" || d < least) {
-			best, least = f.Name, d
-		}
-	})
-	return best
-}
-
-// distance is how many letters must change to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := last
-			if a[i] != b[j] {
-				cost++
-			}
-			last = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+// commands are all commands of the contract, made anew.
+func commands(f *factory.Factory) []*cobra.Command {
+	return slices.Concat(
+		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), transfer.Commands(f),
+		top.Commands(f), bench.Commands(f), admin.Commands(f), configure.Commands(f),
+	)
 }

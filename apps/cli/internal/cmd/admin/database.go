@@ -73,14 +73,14 @@ type migration struct {
 
 func newMigrate(f *factory.Factory) *cobra.Command {
 	var db database
-	cmd := &cobra.Command{
+	cmd := cmdutil.Parent(&cobra.Command{
 		Use:   "migrate COMMAND",
 		Short: "Create, upgrade, check or remove the tables of a database",
 		Long: "Create, upgrade, check or remove the tables of a database. A server does migrate up at its start, unless\n" +
 			"it runs with --migrate=false.",
 		Example: "  pgqueue migrate status postgres://app@db.example.org/app\n  pgqueue migrate sql up | less",
 		GroupID: cmdutil.GroupServer,
-	}
+	})
 	db.flags(cmd.PersistentFlags())
 	show := func(all []postgres.Migration, none string) error {
 		p, err := f.Printer()

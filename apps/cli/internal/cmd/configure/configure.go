@@ -16,7 +16,7 @@ import (
 
 // Commands are the commands about the configuration file.
 func Commands(f *factory.Factory) []*cobra.Command {
-	cmd := &cobra.Command{
+	cmd := cmdutil.Parent(&cobra.Command{
 		Use:   "config COMMAND",
 		Short: "Keep settings of several servers as named contexts",
 		Long: "Keep settings of several servers as named contexts in a file, by default ~/.config/pgqueue/config.yaml.\n" +
@@ -24,7 +24,7 @@ func Commands(f *factory.Factory) []*cobra.Command {
 		Example: "  pgqueue config set-context prod --url https://queue.example.org/api --namespace shop\n" +
 			"  pgqueue config use-context prod\n  pgqueue tasks --context staging",
 		GroupID: cmdutil.GroupOther,
-	}
+	})
 	cmd.AddCommand(newView(f), newContexts(f), newUse(f), newSet(f), newDelete(f))
 	return []*cobra.Command{cmd}
 }

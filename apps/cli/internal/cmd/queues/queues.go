@@ -117,11 +117,12 @@ func show(f *factory.Factory, p *output.Printer, q *queue.Queue) error {
 func newList(f *factory.Factory) *cobra.Command {
 	var page queue.Page
 	cmd := &cobra.Command{
-		Use:     "queues",
-		Short:   "List the queues and their policies",
-		Long:    "List the queues and their policies. How full they are is told by: pgqueue stats.",
-		Example: "  pgqueue queues\n  pgqueue queues -o wide\n  pgqueue queues --jq '.body[] | select(.paused) | .queue'",
-		Args:    cmdutil.Args(0, 0, ""),
+		Use:        "queues",
+		SuggestFor: []string{"ls", "list"},
+		Short:      "List the queues and their policies",
+		Long:       "List the queues and their policies. How full they are is told by: pgqueue stats.",
+		Example:    "  pgqueue queues\n  pgqueue queues -o wide\n  pgqueue queues --jq '.body[] | select(.paused) | .queue'",
+		Args:       cmdutil.Args(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			svc, p, err := f.Both()
 			if err != nil {
@@ -249,6 +250,7 @@ func newPause(f *factory.Factory, paused bool) *cobra.Command {
 func newClean(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:               "clean-queue NAME",
+		SuggestFor:        []string{"purge", "purge-queue", "prune", "clean"},
 		Short:             "Delete the finished tasks of a queue now",
 		Example:           "  pgqueue clean-queue mail",
 		Args:              cmdutil.Args(1, 1, "a queue's name"),

@@ -6,12 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 )
 
@@ -22,8 +25,9 @@ func newRun(f *factory.Factory) *cobra.Command {
 	var cfg run.Config
 	var log run.LogConfig
 	cmd := &cobra.Command{
-		Use:   "run [URL]",
-		Short: "Run a server: REST, Connect RPC and background work",
+		Use:        "run [URL]",
+		SuggestFor: []string{"start", "serve", "server", "up"},
+		Short:      "Run a server: REST, Connect RPC and background work",
 		Long: "Run a server: REST, Connect RPC and background work, on one port.\n\n" +
 			"With a URL (or PGQUEUE_DATABASE_URL) it works on that PostgreSQL. Without one it starts an embedded PostgreSQL\n" +
 			"that keeps its data between runs. A signal stops it gracefully, a second one at once.",
@@ -44,13 +48,27 @@ func newRun(f *factory.Factory) *cobra.Command {
 				cfg.Namespace = ns
 			}
 			cfg.Version = f.Version
+			if f.IO.ErrTTY {
+				cfg.Waiting = func(err error, left time.Duration) { waiting(f, err, left) }
+			}
 			return run.UntilSignal(cmd.Context(), cfg, log.Level, func(s *run.Server) { next(f, s, cfg.Prefix) })
 		},
 	}
 	run.Flags(cmd.Flags(), &cfg)
 	run.LogFlags(cmd.Flags(), &log)
-	// These are flags of clients; a server has a namespace too.
 	return cmd
+}
+
+// waiting shows on one line of a terminal that the database is waited for, and takes it away at the end.
+func waiting(f *factory.Factory, err error, left time.Duration) {
+	text := ""
+	if err != nil {
+		text = fmt.Sprintf("waiting for the database, %s left: %s", output.Duration(left.Round(time.Second)), output.Clean(run.OneLine(err)))
+		if f.IO.Width > 0 {
+			text = ansi.Truncate(text, f.IO.Width-1, "…")
+		}
+	}
+	fmt.Fprint(f.IO.Err, "\r\x1b[K"+f.IO.Paint(iostreams.Faint, text))
 }
 
 // next says in three lines what to type next.

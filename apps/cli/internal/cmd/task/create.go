@@ -31,8 +31,9 @@ type createOptions struct {
 func newCreate(f *factory.Factory) *cobra.Command {
 	var o createOptions
 	cmd := &cobra.Command{
-		Use:   "create-task QUEUE",
-		Short: "Create a task, or one of each JSON value of stdin",
+		Use:        "create-task QUEUE",
+		SuggestFor: []string{"enqueue", "push", "add", "submit"},
+		Short:      "Create a task, or one of each JSON value of stdin",
 		Long: "Create a task and show it.\n\n" +
 			"--payload takes JSON, @file or - for stdin. Where the file or stdin holds several JSON values, as NDJSON has one\n" +
 			"a line, each becomes the payload of a task: all of them or, when one is at fault, none; at most 10,000. For more,\n" +

@@ -172,6 +172,9 @@ func newGet(f *factory.Factory) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := cmdutil.ID(args[0])
 			if err != nil {
+				if near := cmdutil.NearCommand(cmd, args[0]); near != "" {
+					err = cmdutil.Usage("%q is no task id; did you mean %s?", args[0], near)
+				}
 				return err
 			}
 			svc, p, err := f.Both()

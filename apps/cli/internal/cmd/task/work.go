@@ -16,8 +16,9 @@ import (
 func newRetain(f *factory.Factory) *cobra.Command {
 	var r queue.RetainRequest
 	cmd := &cobra.Command{
-		Use:   "retain-task [QUEUE...]",
-		Short: "Take tasks under a lease",
+		Use:        "retain-task [QUEUE...]",
+		SuggestFor: []string{"dequeue", "pull", "claim", "reserve", "fetch", "retain"},
+		Short:      "Take tasks under a lease",
 		Long: "Take tasks that can be worked now, under a lease, from the queues named or from any. The token shown is needed to\n" +
 			"complete them. The exit code is 3 when there is none. With --limit the JSON is a list, else it is the task.",
 		Example: "  pgqueue retain-task mail --worker w1\n" +
@@ -82,8 +83,9 @@ type completeOptions struct {
 func newComplete(f *factory.Factory) *cobra.Command {
 	var o completeOptions
 	cmd := &cobra.Command{
-		Use:   "complete-task ID",
-		Short: "End a task that is held: done, or failed with --error",
+		Use:        "complete-task ID",
+		SuggestFor: []string{"release-task", "release", "ack", "done", "finish", "fail", "complete"},
+		Short:      "End a task that is held: done, or failed with --error",
 		Long: "End a task that is held: done, with a --result, or failed, with an --error; then it is tried again while retries are\n" +
 			"left. Without --token it is ended whoever holds it; with it, only if that lease still holds (exit code 4).",
 		Example: "  pgqueue complete-task 42 --token 7 --result '{\"sent\":true}'\n" +

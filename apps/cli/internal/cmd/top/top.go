@@ -22,8 +22,9 @@ func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{new
 func newTop(f *factory.Factory) *cobra.Command {
 	every := time.Second
 	cmd := &cobra.Command{
-		Use:   "top",
-		Short: "Watch queues, rates, ages, workers and failures, full-screen",
+		Use:        "top",
+		SuggestFor: []string{"watch", "ui", "dashboard"},
+		Short:      "Watch queues, rates, ages, workers and failures, full-screen",
 		Long: "Watch queues, rates, ages, workers and recent failures, full-screen.\n\n" +
 			"Keys: up and down choose a queue, p pauses and resumes it, r retries its failed tasks, enter inspects its\n" +
 			"failures, q ends. For scripts there is: pgqueue stats --watch.",

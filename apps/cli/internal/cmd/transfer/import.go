@@ -64,7 +64,7 @@ func newImport(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue import tasks.ndjson\n" +
 			"  pgqueue import mails.ndjson --queue mail --payloads --on-error skip\n" +
 			"  zcat dump.gz | pgqueue import - --label dump-2026-01-02",
-		Args: cmdutil.Args(1, 1, "a file, or - for stdin,"),
+		Args: cmdutil.Args(1, 1, "a file (or - for stdin)"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), f, args[0]) },
 	}
 	fs := cmd.Flags()

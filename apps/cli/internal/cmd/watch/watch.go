@@ -58,8 +58,9 @@ func statsColumns() []output.Column[restapi.QueueStats] {
 func newStats(f *factory.Factory) *cobra.Command {
 	watch, every := false, 2*time.Second
 	cmd := &cobra.Command{
-		Use:   "stats [QUEUE]",
-		Short: "Tell how full and how busy the queues are",
+		Use:        "stats [QUEUE]",
+		SuggestFor: []string{"status", "ps", "count", "counts"},
+		Short:      "Tell how full and how busy the queues are",
 		Long: "Tell how full and how busy the queues are: tasks by status, the age of the task that is ready the longest, and\n" +
 			"the rates of the last minute. With --watch it goes on until interrupted.",
 		Example:           "  pgqueue stats\n  pgqueue stats mail --watch --every 1s\n  pgqueue stats --jq '.body[] | select(.ready > 1000) | .queue'",
@@ -127,8 +128,9 @@ func newEvents(f *factory.Factory) *cobra.Command {
 	var kinds, statuses []string
 	follow, count := true, 0
 	cmd := &cobra.Command{
-		Use:   "events",
-		Short: "Follow what happens to tasks",
+		Use:        "events",
+		SuggestFor: []string{"log", "logs", "tail", "follow"},
+		Short:      "Follow what happens to tasks",
 		Long: "Follow what happens to tasks, until interrupted: a line each. --after goes on behind the cursor of an event, without\n" +
 			"gaps; --follow=false shows what is kept of the feed and ends.",
 		Example: "  pgqueue events --queue mail --kind failed\n  pgqueue events --task 42\n" +

@@ -1,0 +1,121 @@
+package cmdutil
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// onlyCommands marks commands that do nothing by themselves.
+const onlyCommands = "only-commands"
+
+// Parent makes cmd one that only has commands below it: alone it shows its help, and another word is told to be none.
+func Parent(cmd *cobra.Command) *cobra.Command {
+	cmd.Annotations = map[string]string{onlyCommands: "yes"}
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return Usage("%s", unknownCommand(cmd, args[0]))
+	}
+	return cmd
+}
+
+// OnlyCommands says that cmd is a Parent.
+func OnlyCommands(cmd *cobra.Command) bool { return cmd.Annotations[onlyCommands] != "" }
+
+// UsageTemplate is cobra's, without a line that tells how to run what does nothing by itself.
+func UsageTemplate(template string) string {
+	return strings.Replace(template, "{{if .Runnable}}", `{{if and .Runnable (not (index .Annotations "`+onlyCommands+`"))}}`, 1)
+}
+
+// unknownCommand says which command below cmd may have been meant.
+func unknownCommand(cmd *cobra.Command, name string) string {
+	near := NearCommand(cmd, name)
+	if !cmd.HasParent() {
+		near = strings.TrimPrefix(near, cmd.Name()+" ")
+	}
+	return unknown("command "+name, cmd.CommandPath(), near)
+}
+
+// NearCommand is the whole of the command below cmd that may have been meant by name; "" when none is near.
+func NearCommand(cmd *cobra.Command, name string) string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+			if slices.Contains(c.SuggestFor, name) {
+				return c.CommandPath()
+			}
+		}
+	}
+	if near := Nearest(name, names); near != "" {
+		return cmd.CommandPath() + " " + near
+	}
+	return ""
+}
+
+// UnknownFlag says which flag of cmd may have been meant.
+func UnknownFlag(cmd *cobra.Command, name string) string {
+	shown := "--" + name
+	if len(name) == 1 {
+		shown = "-" + name
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	near := Nearest(name, names)
+	if near != "" {
+		near = "--" + near
+	}
+	return unknown("flag "+shown, cmd.CommandPath(), near)
+}
+
+func unknown(what, path, near string) string {
+	if near != "" {
+		return "unknown " + what + "; did you mean " + near + "?"
+	}
+	return "unknown " + what + "; see " + path + " --help"
+}
+
+// Nearest is the one of names that name is closest to, or begins; "" when none is close.
+func Nearest(name string, names []string) string {
+	best, least := "", 1+len(name)/3
+	for _, n := range names {
+		d := distance(name, n)
+		if len(name) > 2 && strings.HasPrefix(n, name) {
+			d = 1
+		}
+		if d <= least && (best == "" || d < least) {
+			best, least = n, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters must change to make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		last := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := last
+			if a[i] != b[j] {
+				cost++
+			}
+			last = row[j+1]
+			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
