@@ -285,6 +285,7 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 	var delayed delayedRows
 	ev := events{}
 	seen := map[lane]bool{}
+	bulk := len(b.rows) >= copyFrom
 	for i := range b.rows {
 		r := &b.rows[i]
 		late := r.life.DelayedAt.After(b.now)
@@ -293,7 +294,7 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 			delayed.add(r.life.DelayedAt, r.task.ID, r.q.id, r.task.Priority, 0, r.life.DiesAt)
 			grew = 1
 		} else {
-			ready.add(r.task.ID, r.task.ID, r.q.id, r.task.Priority, 0, r.life.DiesAt)
+			ready.add(r.task.ID, r.q.id, r.task.Priority, r.life.DiesAt, bulk)
 			if w := (queue.Wake{Namespace: r.q.Namespace, Queue: r.q.Name}); !slices.Contains(b.woken, w) {
 				b.woken = append(b.woken, w)
 			}
@@ -316,7 +317,7 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 		}
 		t.queue("create.lane", qs, ps)
 	}
-	if len(b.rows) >= copyFrom {
+	if bulk {
 		if err := b.copy(ctx, t, s.opt.schema, ready, delayed); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -71,7 +72,7 @@ func (l *lanes) of(queue int32) *queueLanes {
 	defer l.mu.Unlock()
 	q := l.queues[queue]
 	if q == nil {
-		q = &queueLanes{cursor: map[int16]*cursor{}, last: 1}
+		q = &queueLanes{cursor: map[int16]*cursor{}, rest: map[int16]int64{}, last: 1, dense: runMost}
 		l.queues[queue] = q
 	}
 	return q
@@ -84,6 +85,10 @@ type queueLanes struct {
 	last       int // what the last pick gave
 	nextBehind time.Time
 	nextStart  time.Time
+	// rest: by priority, the first turn of what this process left of the runs that it split.
+	rest map[int16]int64
+	// dense: how many tasks a ready row stood for, last.
+	dense float64
 }
 
 // cursor is a place in one lane: now, and as it was up to and at least behindAge ago.
@@ -99,10 +104,34 @@ func (q *queueLanes) busy() bool {
 	return q.last > 0
 }
 
-func (q *queueLanes) yielded(n int) {
+// yielded notes what a pick took, and how many tasks the rows that it saw stood for.
+func (q *queueLanes) yielded(took, rows, tasks int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.last = n
+	q.last = took
+	if rows > 0 {
+		q.dense = float64(tasks) / float64(rows)
+	}
+}
+
+// rowsFor is how many rows a pick of so many tasks should lock: no more than it takes, if the last rows tell. A pick that
+// comes back short with all its rows asks again.
+func (q *queueLanes) rowsFor(tasks int) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.dense <= 1 {
+		return tasks
+	}
+	return min(int(math.Ceil(float64(tasks)/q.dense))+1, tasks) // the first may be the rest of a run
+}
+
+// left notes what a split left of a run, once others can see it.
+func (q *queueLanes) left(priority int16, turn int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if old := q.rest[priority]; old == 0 || turn < old {
+		q.rest[priority] = turn
+	}
 }
 
 // start chooses where to read from, and whether that is a sweep whose cost is to be reported to swept. empty says that
@@ -137,7 +166,8 @@ func (q *queueLanes) swept(f from, began time.Time, cost time.Duration) {
 	}
 }
 
-// cursors appends q's cursors at a level; without one a lane is read from its start.
+// cursors appends q's cursors at a level; without one a lane is read from its start. What was left of split runs is ahead of
+// them; a pick that starts there has it, so no other needs to.
 func (q *queueLanes) cursors(l level, id int32, queues []int32, lanes []int16, turns []int64) ([]int32, []int16, []int64) {
 	if l == startLevel {
 		return queues, lanes, turns
@@ -148,6 +178,12 @@ func (q *queueLanes) cursors(l level, id int32, queues []int32, lanes []int16, t
 		turn := c.fast
 		if l == lagLevel {
 			turn = c.lag
+		}
+		if left := q.rest[p]; left > 0 {
+			turn = min(turn, left-1)
+			if l == fastLevel {
+				delete(q.rest, p)
+			}
 		}
 		if turn > 0 {
 			queues, lanes, turns = append(queues, id), append(lanes, p), append(turns, turn)

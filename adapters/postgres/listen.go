@@ -55,10 +55,8 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 		wait := time.Duration((0.5 + mathrand.Float64()) * float64(backoff))
 		s.opt.logger.WarnContext(ctx, "listening ended; tasks are found by polling until it is back", "error", err, "again_in", wait)
 		backoff = min(2*backoff, listenMaxBackoff)
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, wait) {
 			return ctx.Err()
-		case <-time.After(wait):
 		}
 	}
 }

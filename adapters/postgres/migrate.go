@@ -395,10 +395,8 @@ func (s *Store) step(ctx context.Context, op string, readOnly bool, do func(cont
 			return s.stepFault(op, err)
 		}
 		s.opt.logger.WarnContext(ctx, "a migration had to wait and tries again", "try", try, "error", err)
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, time.Duration((0.5+rand.Float64())*float64(backoff))) {
 			return s.stepFault(op, err)
-		case <-time.After(time.Duration((0.5 + rand.Float64()) * float64(backoff))):
 		}
 		backoff = min(2*backoff, stepMaxBackoff)
 	}

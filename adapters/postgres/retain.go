@@ -3,11 +3,13 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -37,20 +39,27 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 	for _, q := range r.Requests {
 		total += q.Limit
 	}
-	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		clear(out)
-		picked, now, err := s.pick(ctx, t, queues, total)
-		if err != nil {
-			return err
+	for try := 1; ; try++ {
+		err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+			clear(out)
+			picked, now, err := s.pick(ctx, t, queues, total)
+			if err != nil {
+				return err
+			}
+			if len(picked) == 0 {
+				return errNothing
+			}
+			fetch(t, picked)
+			lease(t, r.Requests, picked, now, out)
+			return nil
+		})
+		if !errors.Is(err, errSplitting) {
+			return out, quietly(err)
 		}
-		if len(picked) == 0 {
-			return errNothing
+		if try == splitTries || !pause(ctx, splitPause) {
+			return out, nil
 		}
-		fetch(t, picked)
-		lease(t, r.Requests, picked, now, out)
-		return nil
-	})
-	return out, quietly(err)
+	}
 }
 
 // pickedTask is a task that left ready.
@@ -90,19 +99,16 @@ func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total in
 			round[i].quota = max(1, share/4)
 		}
 	}
-	if err := p.run(ctx, round, fromCursor); err != nil {
-		return nil, p.now, err
-	}
-	if len(p.out) < total && len(round) > 1 {
-		var more []pickQueue
-		for _, q := range round {
-			if p.took[q.id] >= q.quota {
-				q.quota = total
-				more = append(more, q)
-			}
-		}
-		if err := p.run(ctx, more, fromCursor); err != nil {
+	// Where there are more rows the rest comes from them; a queue that filled its share may give all of it.
+	for next := round; len(next) > 0 && len(p.out) < total; {
+		if err := p.run(ctx, next, fromCursor); err != nil {
 			return nil, p.now, err
+		}
+		next = slices.DeleteFunc(slices.Clone(next), func(q pickQueue) bool { return !p.fuller[q.id] })
+		for i := range next {
+			if p.took[next[i].id] >= next[i].quota {
+				next[i].quota = total
+			}
 		}
 	}
 	// Rows of transactions that committed late lie behind the cursor.
@@ -114,6 +120,10 @@ func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total in
 			return nil, p.now, err
 		}
 	}
+	if len(p.out) == 0 && p.splitting {
+		return nil, p.now, errSplitting
+	}
+	p.remember()
 	slices.SortFunc(p.out, func(a, b pickedTask) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.priority, b.priority), cmp.Compare(a.turn, b.turn))
 	})
@@ -123,7 +133,7 @@ func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total in
 type pickQueue struct {
 	*storedQueue
 	rank  int
-	quota int
+	quota int // tasks
 	lanes *queueLanes
 }
 
@@ -137,14 +147,26 @@ const (
 
 // picking is one run of pick.
 type picking struct {
-	store *Store
-	tx    *tx
-	most  int
-	gated []int32       // limited queues whose gate is held
-	room  map[int32]int // what their concurrency leaves
-	took  map[int32]int
-	now   time.Time
-	out   []pickedTask
+	store  *Store
+	tx     *tx
+	most   int
+	gated  []int32       // limited queues whose gate is held
+	room   map[int32]int // what their concurrency leaves
+	took   map[int32]int
+	fuller map[int32]bool // queues whose last run gave all the rows that it asked for: there may be more
+	now    time.Time
+	out    []pickedTask
+	whole  []pgtype.TID // of runs that are taken whole
+	rests  []rest       // of runs that are split
+	// splitting: nothing was found but runs that somebody is at.
+	splitting bool
+}
+
+// rest is what a split leaves of a run.
+type rest struct {
+	lanes    *queueLanes
+	priority int16
+	turn     int64 // of its first task
 }
 
 // gate takes the gates of the limited queues and sees how many tasks each may still give.
@@ -181,13 +203,14 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 	began := time.Now()
 	var (
 		ids     = make([]int32, 0, len(round))
-		quotas  = make([]int32, 0, len(round))
+		most    = make([]int32, 0, len(round))
 		cQueues = make([]int32, 0, len(round))
 		cLanes  = make([]int16, 0, len(round))
 		cTurns  = make([]int64, 0, len(round))
-		byID    = make(map[int32]*pickQueue, len(round))
+		byID    = make(map[int32]*runQueue, len(round))
 		sweeps  []*queueLanes
 	)
+	allRows := 0
 	for i := range round {
 		q := &round[i]
 		quota := min(q.quota, want)
@@ -204,43 +227,105 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 		if sweep {
 			sweeps = append(sweeps, q.lanes)
 		}
-		byID[q.id] = q
-		ids, quotas = append(ids, q.id), append(quotas, int32(quota))
+		u := &runQueue{pickQueue: q, want: quota, most: q.lanes.rowsFor(quota)}
+		byID[q.id] = u
+		allRows += u.most
+		ids, most = append(ids, q.id), append(most, int32(u.most))
 		cQueues, cLanes, cTurns = q.lanes.cursors(level, q.id, cQueues, cLanes, cTurns)
 	}
+	p.fuller = make(map[int32]bool, len(ids))
 	if len(ids) == 0 {
 		return nil
 	}
-	taken := len(p.out)
-	err := p.tx.read(ctx, "retain.pick", func(rows pgx.Rows) error { return p.scan(rows, byID) },
-		ids, quotas, cQueues, cLanes, cTurns, int32(want), p.gated)
+	if start == fromBehind && len(p.out) == 0 {
+		p.tx.queueRows("retain.splitting", func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, ids, cQueues, cLanes, cTurns, p.gated)
+	}
+	err := p.tx.read(ctx, "retain.pick", func(rows pgx.Rows) error { return p.scan(rows, byID, want, began) },
+		ids, most, cQueues, cLanes, cTurns, int32(allRows), p.gated)
 	cost := time.Since(began)
 	for _, l := range sweeps {
 		l.swept(start, began, cost)
 	}
-	for _, t := range p.out[taken:] {
-		byID[t.q.id].lanes.saw(t.priority, t.turn, began)
+	if len(p.whole) > 0 { // before the next pick, which would find them again: our own locks are none to us
+		p.tx.queue("retain.take", p.whole)
+		p.whole = nil
 	}
 	for id, q := range byID {
-		q.lanes.yielded(p.took[id])
+		p.fuller[id] = q.rows == q.most
+		q.lanes.yielded(p.took[id], q.rows, q.tasks)
 	}
 	return err
 }
 
-func (p *picking) scan(rows pgx.Rows, byID map[int32]*pickQueue) error {
-	var id int32
-	var k pickedTask
-	t := &queue.Task{Status: queue.StatusRetained}
-	if err := rows.Scan(&id, &k.priority, &k.turn, &t.ID, &k.attempt, &p.now); err != nil {
+// runQueue is a queue in one run of a picking.
+type runQueue struct {
+	*pickQueue
+	want        int // tasks
+	most        int // rows
+	rows, tasks int // seen
+}
+
+// scan reads a run of tasks that was locked, and takes of it what is still wanted.
+func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, want int, began time.Time) error {
+	var (
+		queueID       int32
+		priority      int16
+		turn, task    int64
+		attempt, size int16
+		at            pgtype.TID
+	)
+	if err := rows.Scan(&queueID, &priority, &turn, &task, &attempt, &size, &at, &p.now); err != nil {
 		return err
 	}
-	q := byID[id]
-	k.q, k.rank, k.task = q.storedQueue, q.rank, t
-	t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, k.priority, int(k.attempt)+1
-	p.took[id]++
-	p.out = append(p.out, k)
+	q := byID[queueID]
+	q.rows++
+	q.tasks += int(size)
+	n := min(int(size), q.want, p.most-len(p.out))
+	if n <= 0 {
+		return nil
+	}
+	q.want -= n
+	p.took[queueID] += n
+	tasks := make([]queue.Task, n)
+	for i := range n {
+		t := &tasks[i]
+		t.ID, t.Status = task+int64(i), queue.StatusRetained
+		t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, priority, int(attempt)+1
+		p.out = append(p.out, pickedTask{
+			q: q.storedQueue, rank: q.rank, priority: priority, turn: turn + int64(i), attempt: attempt, task: t,
+		})
+	}
+	q.lanes.saw(priority, turn+int64(n)-1, began)
+	if n == int(size) {
+		p.whole = append(p.whole, at)
+		return nil
+	}
+	p.rests = append(p.rests, rest{lanes: q.lanes, priority: priority, turn: turn + int64(n)})
+	p.tx.queue("retain.split", at, int16(n))
 	return nil
 }
+
+// remember has the next pick of this process start at what is left of the runs that were split: it is behind the cursor as
+// soon as others pick beyond it.
+func (p *picking) remember() {
+	if rests := p.rests; len(rests) > 0 {
+		p.tx.committed = func() {
+			for _, r := range rests {
+				r.lanes.left(r.priority, r.turn)
+			}
+		}
+	}
+}
+
+// A pick that found nothing but runs which others are splitting looks again: what is left of them is ready, and there as soon
+// as they have committed.
+const (
+	splitPause = time.Millisecond
+	splitTries = 30
+)
+
+// errSplitting ends such a pick.
+var errSplitting = errors.New("somebody is splitting what is left")
 
 // rangeLeast is from how many tasks of a queue a walk along the key is tried; it pays while rangeSlack times as many ids
 // lie in between.

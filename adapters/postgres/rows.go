@@ -8,30 +8,41 @@ import (
 
 // The rows of the narrow tables as columns, ready for unnest or COPY.
 
-var readyColumns = []string{"turn", "task_id", "queue_id", "priority", "attempt", "dies_at"}
+// runMost is the most tasks that a ready row stands for: the check of the table. Long enough that what ready costs a task is
+// next to nothing, short enough that a retain which skips a run that another is splitting runs ahead by little.
+const runMost = 32
+
+var readyColumns = []string{"turn", "task_id", "queue_id", "priority", "attempt", "n", "dies_at"}
 
 type readyRows struct {
-	turns, ids []int64
+	turns      []int64 // their ids too
 	queues     []int32
 	priorities []int16
 	attempts   []int16
+	lengths    []int16
 	diesAts    []*time.Time
 }
 
-func (r *readyRows) add(turn, id int64, queue int32, priority int16, attempt int, diesAt time.Time) {
-	r.turns, r.ids = append(r.turns, turn), append(r.ids, id)
+// add adds a new task, whose turn is its id. With runs it lengthens the last run where it can: tasks of a bulk.
+func (r *readyRows) add(id int64, queue int32, priority int16, diesAt time.Time, runs bool) {
+	if last := len(r.turns) - 1; runs && last >= 0 && r.lengths[last] < runMost && r.turns[last]+int64(r.lengths[last]) == id &&
+		r.queues[last] == queue && r.priorities[last] == priority && timeOf(r.diesAts[last]).Equal(diesAt) {
+		r.lengths[last]++
+		return
+	}
+	r.turns, r.lengths = append(r.turns, id), append(r.lengths, 1)
 	r.queues, r.priorities = append(r.queues, queue), append(r.priorities, priority)
-	r.attempts, r.diesAts = append(r.attempts, int16(attempt)), append(r.diesAts, timePtr(diesAt))
+	r.attempts, r.diesAts = append(r.attempts, 0), append(r.diesAts, timePtr(diesAt))
 }
 
 func (r *readyRows) insert(t *tx) {
 	if len(r.turns) > 0 {
-		t.queue("create.ready", r.turns, r.ids, r.queues, r.priorities, r.attempts, r.diesAts)
+		t.queue("create.ready", r.turns, r.turns, r.queues, r.priorities, r.attempts, r.lengths, r.diesAts)
 	}
 }
 
 func (r *readyRows) row(i int) ([]any, error) {
-	return []any{r.turns[i], r.ids[i], r.queues[i], r.priorities[i], r.attempts[i], r.diesAts[i]}, nil
+	return []any{r.turns[i], r.turns[i], r.queues[i], r.priorities[i], r.attempts[i], r.lengths[i], r.diesAts[i]}, nil
 }
 
 var delayedColumns = []string{"due_at", "task_id", "queue_id", "priority", "attempt", "dies_at"}

@@ -17,6 +17,8 @@ type tx struct {
 	on    sender
 	sql   statements
 	batch *pgx.Batch
+	// committed is called once t has committed; nil = nothing to do.
+	committed func()
 }
 
 // sender is a connection, or the caller's own transaction.
@@ -74,12 +76,22 @@ func (s *Store) inTx(ctx context.Context, op string, do func(ctx context.Context
 		if err == nil || try == maxTries || ctx.Err() != nil || !transient(err) {
 			return translate(op, err)
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, time.Duration((0.5+rand.Float64())*float64(backoff))) {
 			return translate(op, err)
-		case <-time.After(time.Duration((0.5 + rand.Float64()) * float64(backoff))):
 		}
 		backoff *= 2
+	}
+}
+
+// pause waits for d; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 
@@ -114,6 +126,9 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 		defer cancel()
 		_, _ = conn.Exec(rctx, "rollback")
 		return err
+	}
+	if t.committed != nil {
+		t.committed()
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 -- The storage of pgqueue: a task's payload is written once; where its narrow row lies says what it is doing.
 --
 --   task     what was asked for, immutable                       (partitioned by id, dropped when past retention)
---   ready    can be retained now, in the order of turn           status new or retry
+--   ready    can be retained now, in the order of turn; in runs   status new or retry
 --   delayed  waits for its time                                  status new or retry
 --   lease    one row for what one retain took                    status retained
 --   done     how it ended                                        (partitioned by task_id, dropped with task)
@@ -95,12 +95,15 @@ create table pgqueue.part (
     created_at timestamptz not null
 );
 
+-- A row stands for a run of tasks that were created together: n ids and turns one after the other, at most 32, alike in all
+-- the rest. Whoever takes some of a run splits it.
 create table pgqueue.ready (
-    turn     bigint      not null,
-    task_id  bigint      not null,
+    turn     bigint      not null, -- of the first
+    task_id  bigint      not null, -- of the first; its turn too, where n > 1
     queue_id integer     not null,
     priority smallint    not null,
     attempt  smallint    not null, -- attempts that failed so far; above 0 there is a state row
+    n        smallint    not null default 1 check (n between 1 and 32),
     dies_at  timestamptz,
     primary key (queue_id, priority, turn)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
@@ -288,7 +291,9 @@ left join lateral (
 ) d on true
 left join lateral (
     select r.task_id from pgqueue.ready r
-    where d.task_id is null and r.queue_id = t.queue_id and r.priority = t.priority and r.turn = coalesce(s.turn, t.id) offset 0
+    where d.task_id is null and r.queue_id = t.queue_id and r.priority = t.priority
+      and r.turn <= coalesce(s.turn, t.id) and r.turn > coalesce(s.turn, t.id) - 32 and r.turn + r.n > coalesce(s.turn, t.id)
+    limit 1
 ) r on true
 left join lateral (
     select y.task_id from pgqueue.delayed y

@@ -12,8 +12,8 @@ from unnest($2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::integer[], $
     i (id, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload)
 
 -- name: create.ready
-insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, dies_at)
-select * from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::smallint[], $6::timestamptz[])
+insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
+select * from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::smallint[], $6::smallint[], $7::timestamptz[])
 
 -- name: create.delayed
 insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at)

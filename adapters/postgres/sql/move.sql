@@ -86,15 +86,19 @@ group by q.namespace, q.name
 select (select y.due_at from pgqueue.delayed y where y.due_at > $1 order by y.due_at limit 1), pgqueue.clock()
 
 -- name: expire.ready
-with due as materialized (
+-- Whole runs, until $2 tasks are reached. What it locks beyond is past its ttl too, so no retain misses it.
+with locked as materialized (
     select r.ctid as at, r.* from pgqueue.ready r
     where r.dies_at > $1 and r.dies_at <= (select pgqueue.clock())
     order by r.dies_at
     limit $2
     for update skip locked
 ),
+due as materialized (
+    select * from (select l.*, sum(l.n) over (order by l.dies_at, l.turn) - l.n as before from locked l) l where l.before < $2
+),
 gone as (delete from pgqueue.ready where ctid = any (array(select at from due)))
-select queue_id, task_id, attempt, dies_at, false from due
+select queue_id, task_id + i, attempt, dies_at, false from due cross join lateral generate_series(0, n - 1) i
 
 -- name: expire.delayed
 with due as materialized (
@@ -128,15 +132,34 @@ _event as (
 select namespace, name, (case when attempt > 0 then 2 else 1 end)::smallint, count(*) from i group by namespace, name, attempt > 0
 
 -- name: take.ready
--- Takes single tasks out of ready for an operator; who is faster, a retain or this, has them. $1 queue, $2 priority, $3 turn
-delete from pgqueue.ready where ctid = any (array(
-    select r.at
-    from unnest($1::integer[], $2::smallint[], $3::bigint[]) i (queue_id, priority, turn)
-    cross join lateral (
-        select r.ctid as at from pgqueue.ready r
-        where r.queue_id = i.queue_id and r.priority = i.priority and r.turn = i.turn offset 0
-    ) r))
-returning task_id
+-- Takes single tasks out of ready for an operator; who is faster, a retain or this, has them. What is left of the runs they
+-- lay in goes back as shorter ones. $1 queue, $2 priority, $3 turn
+with i as materialized (select * from unnest($1::integer[], $2::smallint[], $3::bigint[]) i (queue_id, priority, turn)),
+run as (
+    delete from pgqueue.ready where ctid = any (array(
+        select r.at
+        from i
+        cross join lateral (
+            select r.ctid as at from pgqueue.ready r
+            where r.queue_id = i.queue_id and r.priority = i.priority
+              and r.turn <= i.turn and r.turn > i.turn - 32 and r.turn + r.n > i.turn
+            limit 1
+        ) r))
+    returning *
+),
+member as materialized (
+    select r.queue_id, r.priority, r.turn + g as turn, r.task_id + g as task_id, r.attempt, r.dies_at, r.turn as of, i.turn is not null as taken
+    from run r
+    cross join lateral generate_series(0, r.n - 1) g
+    left join i on i.queue_id = r.queue_id and i.priority = r.priority and i.turn = r.turn + g
+),
+_rest as (
+    insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
+    select min(turn), min(task_id), queue_id, priority, min(attempt), count(*), min(dies_at)
+    from (select m.*, turn - row_number() over (partition by queue_id, priority, of order by turn) as island from member m where not taken) m
+    group by queue_id, priority, of, island
+)
+select task_id from member where taken
 
 -- name: take.delayed
 delete from pgqueue.delayed where ctid = any (array(

@@ -1,13 +1,13 @@
--- Retain: ready rows are picked in one statement; in the next round trip their tasks are read and their lease rows and
--- event written.
+-- Retain: runs of ready tasks are locked in one statement; in the next round trip what is taken of them leaves, its tasks are
+-- read, and its lease rows and event are written.
 
 -- name: retain.pick
--- Takes ready tasks out of several queues. Locks the ready rows it takes (SKIP LOCKED, so no retain waits for another)
--- and nothing else. The primary key of ready serves each lane from the caller's cursor on, so that rows which were taken
--- before cost nothing, dead or not. A queue with a limit is served only when the caller holds its gate ($7).
+-- Locks runs of ready tasks of several queues (SKIP LOCKED, so no retain waits for another) and nothing else. The primary
+-- key of ready serves each lane from the caller's cursor on, so that rows which were taken before cost nothing, dead or not.
+-- A queue with a limit is served only when the caller holds its gate ($7).
 -- Here and in the other files "lateral … offset 0" and "ctid = any (array(…))" fence what must be a look-up a row: without
 -- them a plan that was made while a table was small reads all of it when it has grown (plans_test.go).
--- $1 queue ids in the order to serve, $2 quota of each, $3-$5 cursors (queue, priority, turn), $6 most rows in all
+-- $1 queue ids in the order to serve, $2 most rows of each, $3-$5 cursors (queue, priority, turn), $6 most rows in all
 with now as materialized (select pgqueue.clock() as t),
 serving as materialized ( -- in order: it is what keeps the picked in order, and the limit from locking more
     select u.queue_id, u.quota
@@ -15,33 +15,54 @@ serving as materialized ( -- in order: it is what keeps the picked in order, and
     join pgqueue.queue q on q.id = u.queue_id and not q.paused and q.deleted_at is null
         and (q.concurrency = 0 or q.id = any ($7::integer[]))
     order by u.ord
-),
-picked as materialized (
-    select u.queue_id, r.*
-    from serving u
-    cross join lateral (
-        select r.*
-        from (select l.priority from pgqueue.lane l where l.queue_id = u.queue_id order by l.priority offset 0) l
-        cross join lateral (
-            select r.ctid as at, r.turn, r.task_id, r.priority, r.attempt
-            from pgqueue.ready r
-            where r.queue_id = u.queue_id and r.priority = l.priority
-              and r.turn > coalesce((
-                  select c.turn from unnest($3::integer[], $4::smallint[], $5::bigint[]) c (queue_id, priority, turn)
-                  where c.queue_id = u.queue_id and c.priority = l.priority), 0)
-              and (r.dies_at is null or r.dies_at > (select t from now))
-            order by r.turn
-            limit u.quota
-            for update skip locked
-        ) r
-        limit u.quota
-    ) r
-    limit $6
-),
-_ready as (
-    delete from pgqueue.ready where ctid = any (array(select at from picked))
 )
-select p.queue_id, p.priority, p.turn, p.task_id, p.attempt, now.t from picked p cross join now
+select u.queue_id, r.priority, r.turn, r.task_id, r.attempt, r.n, r.at, (select t from now)
+from serving u
+cross join lateral (
+    select r.*
+    from (select l.priority from pgqueue.lane l where l.queue_id = u.queue_id order by l.priority offset 0) l
+    cross join lateral (
+        select r.ctid as at, r.turn, r.task_id, r.priority, r.attempt, r.n
+        from pgqueue.ready r
+        where r.queue_id = u.queue_id and r.priority = l.priority
+          and r.turn > coalesce((
+              select c.turn from unnest($3::integer[], $4::smallint[], $5::bigint[]) c (queue_id, priority, turn)
+              where c.queue_id = u.queue_id and c.priority = l.priority), 0)
+          and (r.dies_at is null or r.dies_at > (select t from now))
+        order by r.turn
+        limit u.quota
+        for update skip locked
+    ) r
+    limit u.quota
+) r
+limit $6
+
+-- name: retain.splitting
+-- Whether there is a run to be seen: then a pick that found nothing has met somebody who is splitting it, and what is left of
+-- it is ready still. Of a single task nothing is left. $1 queue ids, $2-$4 cursors, $5 limited queues whose gate is held
+select exists (
+    select 1
+    from unnest($1::integer[]) u (queue_id)
+    join pgqueue.queue q on q.id = u.queue_id and not q.paused and q.deleted_at is null
+        and (q.concurrency = 0 or q.id = any ($5::integer[]))
+    cross join lateral (select l.priority from pgqueue.lane l where l.queue_id = u.queue_id offset 0) l
+    cross join lateral (
+        select 1 from pgqueue.ready r
+        where r.queue_id = u.queue_id and r.priority = l.priority and r.n > 1
+          and r.turn > coalesce((
+              select c.turn from unnest($2::integer[], $3::smallint[], $4::bigint[]) c (queue_id, priority, turn)
+              where c.queue_id = u.queue_id and c.priority = l.priority), 0)
+          and (r.dies_at is null or r.dies_at > (select pgqueue.clock()))
+        limit 1
+    ) r)
+
+-- name: retain.take
+-- Runs that were locked and are taken whole. $1 where they lie
+delete from pgqueue.ready where ctid = any ($1::tid[])
+
+-- name: retain.split
+-- One of which the first tasks are taken. $1 where it lies, $2 how many
+update pgqueue.ready set turn = turn + $2, task_id = task_id + $2, n = n - $2 where ctid = $1::tid
 
 -- name: retain.range
 -- The tasks of a queue that were picked, when their ids lie close together, as those of a backlog do: one walk along the key

@@ -50,10 +50,11 @@ order by n.id desc offset $6::bigint limit $7::bigint
 -- name: list.waiting
 -- For queues in which few tasks wait: their narrow rows tell them all.
 select w.queue_id, w.task_id from (
-    select r.queue_id, r.task_id, r.attempt from pgqueue.ready r where r.queue_id = any ($1::integer[]) and r.task_id < $2
+    select r.queue_id, r.task_id + i, r.attempt from pgqueue.ready r cross join lateral generate_series(0, r.n - 1) i
+    where r.queue_id = any ($1::integer[]) and r.task_id + i < $2
     union all
     select y.queue_id, y.task_id, y.attempt from pgqueue.delayed y where y.queue_id = any ($1::integer[]) and y.task_id < $2
-) w
+) w (queue_id, task_id, attempt)
 cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = w.queue_id and t.id = w.task_id offset 0) t
 where ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
   and (case when w.attempt > 0 then 2 else 1 end)::smallint = any ($8::smallint[])
