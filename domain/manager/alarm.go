@@ -98,6 +98,29 @@ func (p *pace) next() time.Duration {
 
 func (p *pace) reset() { p.now = p.least }
 
+// Bounds of a courtesy's delay. The most is what comes on top when the process that was always first is gone.
+const (
+	leastLate = 5 * time.Millisecond
+	mostLate  = 50 * time.Millisecond
+)
+
+// courtesy keeps processes from coming for the same work at the same instant, all but one of them for nothing: one that
+// came on time and found it done comes a little later the next time, one that did it comes on time. So one process does the
+// work without being appointed, and when it is gone the next one finds it undone.
+type courtesy struct{ late time.Duration }
+
+// came notes a visit on time: whether there was still something to do.
+func (c *courtesy) came(found bool) {
+	if found {
+		c.late = 0
+		return
+	}
+	c.late = min(max(2*c.late, leastLate), mostLate)
+}
+
+// delay is by how much to come late.
+func (c *courtesy) delay() time.Duration { return jittered(c.late) }
+
 // pauseUntil sleeps for d or until done is closed.
 func pauseUntil(done <-chan struct{}, d time.Duration) {
 	t := time.NewTimer(d)

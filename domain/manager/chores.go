@@ -141,12 +141,22 @@ func (m *Manager) Health() []ChoreHealth {
 func (cs *chores) do(ctx context.Context, kind queue.Chore) {
 	ch := cs.of[kind]
 	rest := pace{least: leastChoreRest, most: mostChoreRest}
+	var others courtesy
+	var due time.Time // what the last step told; zero = nothing
 	for ctx.Err() == nil {
+		onTime := !due.IsZero() && !time.Now().Before(due)
 		done, err := cs.step(ctx, kind)
 		if ctx.Err() != nil {
 			return
 		}
-		sleep := nextStep(kind, done)
+		if err == nil && (onTime || done.Moved > 0) {
+			others.came(done.Moved > 0)
+		}
+		sleep, told := nextStep(kind, done)
+		if due = (time.Time{}); told {
+			sleep += others.delay()
+			due = time.Now().Add(sleep)
+		}
 		switch failed := ch.note(done, err); {
 		case err != nil:
 			sleep = rest.next()
@@ -178,18 +188,18 @@ func (cs *chores) step(ctx context.Context, kind queue.Chore) (done queue.Mainta
 	return cs.c.store.Maintain(ctx, kind)
 }
 
-// nextStep is how long to sleep after a step.
-func nextStep(kind queue.Chore, done queue.Maintained) time.Duration {
+// nextStep is how long to sleep after a step, and whether the step told it.
+func nextStep(kind queue.Chore, done queue.Maintained) (sleep time.Duration, told bool) {
 	p := paces[kind]
 	switch {
 	case done.More:
-		return 0
+		return 0, false
 	case done.NextIn <= 0:
-		return jittered(p.idle)
+		return jittered(p.idle), false
 	case done.NextIn < p.busy:
-		return max(done.NextIn, time.Millisecond)
+		return max(done.NextIn, time.Millisecond), true
 	}
-	return jittered(p.busy)
+	return jittered(p.busy), false
 }
 
 // note keeps the outcome of a step. It returns how many steps in a row have failed, this one included; after a good step

@@ -75,6 +75,55 @@ func TestChores(t *testing.T) {
 			}
 		})
 	})
+	bubble(t, "a process that comes on time for what another has done comes ever later, until it has something to do", func(t *testing.T, f *fake, m *Manager) {
+		var at []time.Time
+		const next = 3 * time.Millisecond
+		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {
+			if c != queue.ChoreTick {
+				return queue.Maintained{}, nil
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			at = append(at, time.Now())
+			moved := 0
+			if len(at) == 10 {
+				moved = 1
+			}
+			return queue.Maintained{Moved: moved, NextIn: next}, nil
+		}
+		running(t, m, func() {
+			pass(time.Second)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			for i, late := range []time.Duration{0, leastLate, 2 * leastLate, 4 * leastLate, 8 * leastLate, mostLate, mostLate, mostLate, mostLate, 0, leastLate} {
+				got := at[i+1].Sub(at[i]) - next
+				if got < late*9/10 || got > late*11/10 {
+					t.Errorf("step %d came %v late, want about %v", i+1, got, late)
+				}
+			}
+		})
+	})
+	bubble(t, "a kick that finds nothing makes nobody late", func(t *testing.T, f *fake, m *Manager) {
+		var at []time.Time
+		const next = 100 * time.Millisecond
+		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if c == queue.ChoreTick {
+				at = append(at, time.Now())
+			}
+			return queue.Maintained{NextIn: next}, nil
+		}
+		running(t, m, func() {
+			m.chores.kickIn(queue.ChoreTick, 0)
+			pass(next)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if len(at) != 3 || at[2].Sub(at[1]) != next {
+				t.Error(at)
+			}
+		})
+	})
 	bubble(t, "what a step has woken is told to who waits", func(t *testing.T, f *fake, m *Manager) {
 		due := false
 		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {

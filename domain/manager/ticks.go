@@ -193,10 +193,14 @@ func (h *tickHub) run() {
 	c := h.hubs.c
 	trouble := pace{least: leastPoll, most: max(c.cfg.poll, leastPoll)}
 	failing := false
+	var others courtesy
+	var due time.Time // what the last look told; zero = nothing
 	for sleep := time.Duration(0); ; {
 		if sleep > 0 && !h.wait(c.closing, sleep) || c.isClosed() {
 			return
 		}
+		onTime := !due.IsZero() && !time.Now().Before(due)
+		due = time.Time{}
 		free, ok := h.free()
 		if !ok {
 			return
@@ -216,8 +220,12 @@ func (h *tickHub) run() {
 		}
 		failing = false
 		trouble.reset()
-		if next > 0 {
-			sleep = min(sleep, max(next, time.Millisecond))
+		told := next > 0
+		if onTime || len(ticks) > 0 {
+			others.came(len(ticks) > 0)
+		}
+		if next = max(next, time.Millisecond) + others.delay(); told && next < sleep {
+			sleep, due = next, time.Now().Add(next)
 		}
 		if h.deal(ticks, len(ticks) >= free) {
 			sleep = 0

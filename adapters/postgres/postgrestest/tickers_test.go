@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,94 +85,232 @@ func makeTicker(t *testing.T, s *postgres.Store, name string, period time.Durati
 	return made
 }
 
-// TestTickersOfKilledProcesses kills the processes that fire tickers at random: no tick is lost, doubled or early.
-func TestTickersOfKilledProcesses(t *testing.T) {
+// epoch is a stretch of a ticker's life with one schedule: its times are anchor + n x period, up to the next epoch's anchor.
+type epoch struct {
+	anchor time.Time
+	period time.Duration
+}
+
+// tickRun is processes that fire tickers, and what is known of both.
+type tickRun struct {
+	*testing.T
+	s         *postgres.Store
+	dsn       string
+	present   []*child
+	tickers   []string
+	epochs    map[string][]epoch
+	ledger    *tickLedger
+	disturbed int
+}
+
+// TestTickersOfManyProcesses has processes fire the same tickers: no tick is lost, doubled or early, whatever is done to the
+// processes and to the tickers meanwhile. How late they are is logged, and decides nothing.
+func TestTickersOfManyProcesses(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
-	processes, tickers, long := sized(t, 3, 8), sized(t, 30, 200), sized(t, 6*time.Second, time.Minute)
-	dsn := postgrestest.URL(t)
-	s := postgrestest.OpenURL(t, dsn)
-	makeQueue(t, s, "tests", "mail")
-	present := make([]*child, processes)
-	for i := range present {
-		present[i] = spawn(t, "ticker", dsn)
-		present[i].hear(t)
+	processes, tickers := sized(t, 3, 8), sized(t, 30, 200)
+	for _, c := range []struct {
+		name        string
+		short, long time.Duration
+		disturb     func(*tickRun)
+	}{
+		{"killed at random", 6 * time.Second, time.Minute, (*tickRun).kill},
+		{"of tickers that are updated meanwhile", 3 * time.Second, time.Minute, (*tickRun).update},
+		{"left alone", 3 * time.Second, time.Minute, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			long := sized(t, c.short, c.long)
+			r := &tickRun{T: t, dsn: postgrestest.URL(t), present: make([]*child, processes), epochs: map[string][]epoch{}}
+			r.s = postgrestest.OpenURL(t, r.dsn)
+			r.ledger = &tickLedger{conn: connect(t, r.dsn)}
+			makeQueue(t, r.s, "tests", "mail")
+			for i := range r.present {
+				r.present[i] = spawn(t, "ticker", r.dsn)
+				r.present[i].hear(t)
+			}
+			for i := range tickers {
+				period := 100*time.Millisecond + time.Duration(i)*1900*time.Millisecond/time.Duration(tickers)
+				k := makeTicker(t, r.s, fmt.Sprintf("t%d", i), period.Round(time.Millisecond))
+				r.tickers = append(r.tickers, k.Name)
+				r.epochs[k.Name] = []epoch{{k.Anchor, k.Period}}
+			}
+			var worked func() map[int64]time.Time
+			if c.disturb == nil {
+				worked = r.work()
+			}
+			for end := time.Now().Add(long); time.Now().Before(end); {
+				time.Sleep(time.Duration(200+rand.IntN(400)) * time.Millisecond) // between two disturbances
+				if c.disturb != nil {
+					c.disturb(r)
+				}
+				r.ledger.gather(t)
+			}
+			end := value[time.Time](t, r.ledger.conn, "select pgqueue.clock()")
+			for _, c := range r.present {
+				c.signal(t, os.Kill)
+			}
+			for more := true; more; { // what was due when the last of them died
+				m, err := r.s.Maintain(t.Context(), queue.ChoreTick)
+				if err != nil {
+					t.Fatal(err)
+				}
+				more = m.More
+			}
+			r.ledger.gather(t)
+			r.judge(long)
+			t.Logf("%d ticks of %d tickers by %d processes; %d disturbances", len(r.ledger.all), tickers, processes, r.disturbed)
+			if worked != nil {
+				r.tellLateness(end.Add(-time.Second), worked())
+			}
+		})
 	}
-	byName := map[string]*queue.Ticker{}
-	for i := range tickers {
-		period := 100*time.Millisecond + time.Duration(i)*1900*time.Millisecond/time.Duration(tickers)
-		k := makeTicker(t, s, fmt.Sprintf("t%d", i), period.Round(time.Millisecond))
-		byName[k.Name] = k
-	}
-	ledger := &tickLedger{conn: connect(t, dsn)}
-	killed := 0
-	for end := time.Now().Add(long); time.Now().Before(end); {
-		time.Sleep(time.Duration(200+rand.IntN(400)) * time.Millisecond) // between two murders
-		i := rand.IntN(processes)
-		present[i].signal(t, os.Kill)
-		killed++
-		present[i] = spawn(t, "ticker", dsn)
-		ledger.gather(t)
-	}
-	for _, c := range present {
-		c.signal(t, os.Kill)
-	}
-	for more := true; more; { // what was due when the last of them died
-		m, err := s.Maintain(t.Context(), queue.ChoreTick)
-		if err != nil {
-			t.Fatal(err)
-		}
-		more = m.More
-	}
-	ledger.gather(t)
+}
 
-	at := map[string]map[int64]bool{}
-	tasks := map[int64]bool{}
-	for _, k := range ledger.all {
-		ticker := byName[k.Ticker]
-		if at[k.Ticker] == nil {
-			at[k.Ticker] = map[int64]bool{}
+// kill kills a process, and another takes its place.
+func (r *tickRun) kill() {
+	i := rand.IntN(len(r.present))
+	r.present[i].signal(r.T, os.Kill)
+	r.disturbed++
+	r.present[i] = spawn(r.T, "ticker", r.dsn)
+}
+
+// update changes some tickers: the schedule of some, the payload of others.
+func (r *tickRun) update() {
+	for range len(r.tickers) / 5 {
+		name := r.tickers[rand.IntN(len(r.tickers))]
+		meta := queue.TickerMeta{Payload: fmt.Appendf(nil, `{"update":%d}`, r.disturbed)}
+		if rand.IntN(2) == 0 {
+			period := time.Duration(100+rand.IntN(1900)) * time.Millisecond
+			meta.Period = &period
 		}
-		since := k.At.Sub(ticker.Anchor)
-		n := int64(since / ticker.Period)
+		k, err := r.s.UpdateTicker(r.Context(), "tests", name, meta, queue.DefaultMaxPayloadBytes)
+		if err != nil {
+			r.Fatal(err)
+		}
+		if last := r.epochs[name][len(r.epochs[name])-1]; !k.Anchor.Equal(last.anchor) {
+			r.epochs[name] = append(r.epochs[name], epoch{k.Anchor, k.Period})
+		}
+		r.disturbed++
+	}
+}
+
+// work retains the tasks of ticks as a worker that waits for them, until the returned function is called; it gives when
+// each task was retained, by the database's clock.
+func (r *tickRun) work() func() map[int64]time.Time {
+	m, err := manager.New(postgrestest.OpenURL(r.T, r.dsn), manager.WithNamespace("tests"), manager.WithBackgroundWork(false))
+	if err != nil {
+		r.Fatal(err)
+	}
+	ctx, end := context.WithCancel(r.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- m.Run(ctx) }() // for its ears
+	started := make(chan map[int64]time.Time, 1)
+	go func() {
+		at := map[int64]time.Time{}
+		defer func() { started <- at }()
+		for ctx.Err() == nil {
+			tasks, err := m.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"mail"}, Limit: 100, Wait: 5 * time.Second})
+			if err != nil && ctx.Err() == nil {
+				r.Error(err)
+				return
+			}
+			for _, task := range tasks {
+				at[task.ID] = task.StartedAt
+			}
+		}
+	}()
+	return func() map[int64]time.Time {
+		end()
+		if err := errorsOf(<-ran, m.Close(context.WithoutCancel(r.Context()))); err != nil {
+			r.Error(err)
+		}
+		return <-started
+	}
+}
+
+// judge holds the ticks to the schedules.
+func (r *tickRun) judge(long time.Duration) {
+	r.Helper()
+	fired := map[string]map[int64]bool{} // by nominal time
+	tasks := map[int64]bool{}
+	for _, name := range r.tickers {
+		fired[name] = map[int64]bool{}
+	}
+	for _, k := range r.ledger.all {
+		at := k.At.UnixMicro()
 		switch {
-		case since%ticker.Period != 0 || n < 1:
-			t.Errorf("ticker %s fired for %v, which is no time of it", k.Ticker, k.At)
-		case at[k.Ticker][n]:
-			t.Errorf("ticker %s fired twice for %v", k.Ticker, k.At)
+		case fired[k.Ticker][at]:
+			r.Errorf("ticker %s fired twice for %v", k.Ticker, k.At)
 		case k.Skipped || k.TaskID == nil || tasks[*k.TaskID]:
-			t.Errorf("the tick of %s at %v has no task of its own", k.Ticker, k.At)
+			r.Errorf("the tick of %s at %v has no task of its own", k.Ticker, k.At)
 		case k.Fired.Before(k.At):
-			t.Errorf("ticker %s fired at %v for %v: early", k.Ticker, k.Fired, k.At)
+			r.Errorf("ticker %s fired at %v for %v: early", k.Ticker, k.Fired, k.At)
 		default:
 			tasks[*k.TaskID] = true
 		}
-		at[k.Ticker][n] = true
+		fired[k.Ticker][at] = true
 	}
-	for name, ticker := range byName {
-		now, err := s.GetTicker(t.Context(), "tests", name)
+	for _, name := range r.tickers {
+		now, err := r.s.GetTicker(r.Context(), "tests", name)
 		if err != nil {
-			t.Fatal(err)
+			r.Fatal(err)
 		}
-		last := int64(now.Timestamp.Sub(ticker.Anchor) / ticker.Period)
-		if least := int64(long / ticker.Period); last < least {
-			t.Errorf("ticker %s fired %d times in %v, %d are due", name, last, long, least)
+		epochs := r.epochs[name]
+		last := epochs[len(epochs)-1]
+		if end := epochs[0].anchor.Add(long); now.NextAt.Before(end) {
+			r.Errorf("ticker %s fires next at %v, before the end of the run, %v", name, now.NextAt, end)
 		}
-		for n := int64(1); n <= last; n++ {
-			if !at[name][n] {
-				t.Errorf("ticker %s lost its tick %d of %d", name, n, last)
+		if now.Timestamp.After(last.anchor) && !now.NextAt.Equal(now.Timestamp.Add(last.period)) {
+			r.Errorf("ticker %s fires next at %v after %v: it drifts", name, now.NextAt, now.Timestamp)
+		}
+		want := 0
+		for i, e := range epochs {
+			end := now.NextAt.Add(-1)
+			if i+1 < len(epochs) {
+				end = epochs[i+1].anchor
+			}
+			for at := e.anchor.Add(e.period); !at.After(end); at = at.Add(e.period) {
+				want++
+				if !fired[name][at.UnixMicro()] {
+					r.Errorf("ticker %s lost its tick at %v, of every %v from %v", name, at, e.period, e.anchor)
+				}
 			}
 		}
-		if next := now.Timestamp.Add(ticker.Period); !now.NextAt.Equal(next) {
-			t.Errorf("ticker %s fires next at %v, want %v: it drifts", name, now.NextAt, next)
+		if n := len(fired[name]); n != want {
+			r.Errorf("ticker %s fired for %d times, %d were due", name, n, want)
 		}
 	}
-	total := totals(t, s)
-	if total[queue.StatusNew] != int64(len(ledger.all)) {
-		t.Errorf("%d ticks made %d tasks", len(ledger.all), total[queue.StatusNew])
+	total := totals(r.T, r.s)
+	if n := total[queue.StatusNew] + total[queue.StatusRetained]; n != int64(len(r.ledger.all)) {
+		r.Errorf("%d ticks made %d tasks", len(r.ledger.all), n)
 	}
-	recounted(t, s)
-	t.Logf("%d ticks of %d tickers; %d processes were killed", len(ledger.all), tickers, killed)
+	recounted(r.T, r.s)
+}
+
+// tellLateness logs by how much ticks fired after their nominal times, and by how much a waiting worker had their tasks
+// after them, up to an end. The first second is left out: the tickers were just made.
+func (r *tickRun) tellLateness(end time.Time, retained map[int64]time.Time) {
+	r.Helper()
+	var fire, have []time.Duration
+	for _, k := range r.ledger.all {
+		if k.At.Before(r.epochs[k.Ticker][0].anchor.Add(time.Second)) || k.At.After(end) || k.TaskID == nil {
+			continue
+		}
+		fire = append(fire, k.Fired.Sub(k.At))
+		if at, ok := retained[*k.TaskID]; ok {
+			have = append(have, at.Sub(k.At))
+		}
+	}
+	for what, all := range map[string][]time.Duration{"fired": fire, "was with a worker": have} {
+		if len(all) == 0 {
+			continue
+		}
+		slices.Sort(all)
+		p := func(share float64) time.Duration {
+			return all[int(share*float64(len(all)-1))].Round(10 * time.Microsecond)
+		}
+		r.Logf("a tick %s after its time by p50 %v, p90 %v, p99 %v, p99.9 %v, at most %v (%d ticks)", what, p(.5), p(.9), p(.99), p(.999), p(1), len(all))
+	}
 }
 
 // TestManyTickers holds the look for due tickers to its index.
