@@ -30,6 +30,7 @@ func (s *Store) tick(st *step) {
 		st.late(t.NextAt)
 		sp := s.spaces[t.Namespace]
 		for _, tick := range s.due(sp, t, st.now) {
+			st.done.Ticks = append(st.done.Ticks, viewTick(tick))
 			if tick.TaskID != 0 {
 				st.woken(sp.lanes[t.Queue])
 				st.done.Tallies.Add(t.Namespace, t.Queue, "", queue.StatusNew, 1)

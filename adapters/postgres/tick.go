@@ -209,7 +209,7 @@ func (s *Store) tick(ctx context.Context) (queue.Maintained, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Lag, out.Woken = f.lag, f.committed(s)
+	out.Lag, out.Woken, out.Ticks = f.lag, f.committed(s), f.ticks
 	for i := range f.ticks {
 		if k := &f.ticks[i]; k.TaskID != 0 {
 			out.Tallies.Add(k.Namespace, k.Queue, "", queue.StatusNew, 1)

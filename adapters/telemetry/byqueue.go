@@ -1,6 +1,10 @@
 package telemetry
 
-import "sync"
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+)
 
 // byQueue keeps the metrics of each queue at hand, of at most most queues; the others share one.
 type byQueue[T any] struct {
@@ -8,17 +12,17 @@ type byQueue[T any] struct {
 	make  func(namespace, name string) *T
 	other func() *T
 
-	mu sync.RWMutex
-	of map[queueKey]*T
+	// of is never changed: it is replaced by a copy that has one more. So looking takes no lock.
+	of atomic.Pointer[map[queueKey]*T]
+	mu sync.Mutex // of who replaces it
 }
 
 type queueKey struct{ namespace, name string }
 
 func newByQueue[T any](most int, mk func(namespace, name string) *T) *byQueue[T] {
-	return &byQueue[T]{
-		most: most, make: mk, of: map[queueKey]*T{},
-		other: sync.OnceValue(func() *T { return mk(Other, Other) }),
-	}
+	b := &byQueue[T]{most: most, make: mk, other: sync.OnceValue(func() *T { return mk(Other, Other) })}
+	b.of.Store(&map[queueKey]*T{})
+	return b
 }
 
 // get gives the metrics of a queue. name "" is a queue that nobody told.
@@ -27,25 +31,29 @@ func (b *byQueue[T]) get(namespace, name string) *T {
 		return b.other()
 	}
 	key := queueKey{namespace, name}
-	b.mu.RLock()
-	t := b.of[key]
-	full := len(b.of) >= b.most
-	b.mu.RUnlock()
-	if t != nil {
+	of := *b.of.Load()
+	if t := of[key]; t != nil {
 		return t
 	}
-	if full {
+	if len(of) >= b.most {
 		return b.other()
 	}
+	return b.add(key)
+}
+
+func (b *byQueue[T]) add(key queueKey) *T {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if t := b.of[key]; t != nil {
+	of := *b.of.Load()
+	if t := of[key]; t != nil {
 		return t
 	}
-	if len(b.of) >= b.most {
+	if len(of) >= b.most {
 		return b.other()
 	}
-	t = b.make(namespace, name)
-	b.of[key] = t
+	t := b.make(key.namespace, key.name)
+	more := maps.Clone(of)
+	more[key] = t
+	b.of.Store(&more)
 	return t
 }

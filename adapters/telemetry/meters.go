@@ -54,7 +54,7 @@ type taskMeters struct {
 	created, retained, released, failed, retried, returned prometheus.Counter
 	expired, rescued, cancelled, revived, deleted          prometheus.Counter
 	wait, endToEnd                                         prometheus.Observer
-	run                                                    map[queue.Status]prometheus.Observer
+	run                                                    struct{ released, failed, cancelled prometheus.Observer }
 }
 
 // workerMeters are of the handler of one queue.
@@ -130,7 +130,7 @@ func newMeters(c config) (*meters, error) {
 
 		leaseLost:     mk.counters("pgqueue_lease_lost_total", "Heartbeats and releases refused because their token was stale.", "op"),
 		notifications: mk.counter("pgqueue_notifications_total", "Hints of other processes that tasks became ready."),
-		ticks:         mk.counters("pgqueue_ticks_total", "Ticks, by what became of them: task, delivered, returned, manual.", "result"),
+		ticks:         mk.counters("pgqueue_ticks_total", "Ticks, by what became of them: task, skipped, delivered, returned, manual.", "result"),
 		tickLateness:  mk.histogram("pgqueue_tick_lateness_seconds", "How long after their nominal time ticks fired.", taskBuckets),
 		heartbeatLag:  mk.histogram("pgqueue_worker_heartbeat_lag_seconds", "How long after they were due heartbeats of workers were sent.", callBuckets),
 		http:          newHTTPMeters(mk),
@@ -192,11 +192,10 @@ func newTaskMeters(mk *maker, most int) *byQueue[taskMeters] {
 			cancelled: cancelled.WithLabelValues(namespace, name), revived: revived.WithLabelValues(namespace, name),
 			deleted: deleted.WithLabelValues(namespace, name),
 			wait:    wait.WithLabelValues(namespace, name), endToEnd: endToEnd.WithLabelValues(namespace, name),
-			run: map[queue.Status]prometheus.Observer{},
 		}
-		for _, s := range []queue.Status{queue.StatusReleased, queue.StatusFailed, queue.StatusCancelled} {
-			t.run[s] = run.WithLabelValues(namespace, name, string(s))
-		}
+		t.run.released = run.WithLabelValues(namespace, name, string(queue.StatusReleased))
+		t.run.failed = run.WithLabelValues(namespace, name, string(queue.StatusFailed))
+		t.run.cancelled = run.WithLabelValues(namespace, name, string(queue.StatusCancelled))
 		return t
 	})
 }

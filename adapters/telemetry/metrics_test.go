@@ -247,6 +247,11 @@ func workload(s *stack) map[string]float64 {
 	s.ok(err)
 	_, err = s.svc.RunTicker(ctx, "t")
 	s.ok(err) // created 1
+	s.queue("idle", queue.QueueMeta{})
+	_, err = s.svc.RegisterTicker(ctx, queue.TickerMeta{
+		Name: "u", Period: new(time.Hour), Queue: new("idle"), Misfire: new(queue.MisfireAll), Overlap: new(queue.OverlapSkip),
+	})
+	s.ok(err)
 	s.clock.Advance(3*time.Hour + time.Minute)
 	s.chores(queue.ChoreTick, queue.ChorePromote) // created 3
 	left := s.retain("mail", 10)
@@ -260,7 +265,7 @@ func workload(s *stack) map[string]float64 {
 // recount tells from the feed of events how often each thing happened: another source than the counters'.
 func recount(s *stack) map[string]float64 {
 	s.Helper()
-	page, err := s.raw.ListEvents(s.Context(), "default", queue.EventFilter{}, 10_000)
+	page, err := s.raw.ListEvents(s.Context(), "default", queue.EventFilter{Queue: "mail"}, 10_000)
 	s.ok(err)
 	n := map[string]float64{}
 	for _, e := range page.Events {
@@ -287,7 +292,9 @@ func TestCounters(t *testing.T) {
 	s.want(1, "pgqueue_tasks_deleted_total", of...)
 	s.want(1, "pgqueue_lease_lost_total", "op", "release_tasks")
 	s.want(1, "pgqueue_lease_lost_total", "op", "heartbeat_tasks")
-	s.want(3, "pgqueue_ticks_total", "result", "task")
+	s.want(3+1, "pgqueue_ticks_total", "result", "task")
+	s.want(2, "pgqueue_ticks_total", "result", "skipped")
+	s.want(3+3, "pgqueue_tick_lateness_seconds")
 	s.want(1, "pgqueue_ticks_total", "result", "manual")
 	s.want(n["retained"], "pgqueue_task_wait_seconds", of...)
 	s.want(n["released"], "pgqueue_task_run_seconds", append(of, "status", "released")...)

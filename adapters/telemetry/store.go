@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -226,19 +227,23 @@ func held(t *queue.Task) time.Duration {
 
 // ended counts a task whose hold ended with o, and takes its times.
 func (t *taskMeters) ended(o queue.Outcome, after queue.Released) {
+	var run prometheus.Observer
 	switch {
 	case after.Status == queue.StatusReleased:
 		t.released.Inc()
+		run = t.run.released
 	case after.Status == queue.StatusFailed:
 		t.failed.Inc()
+		run = t.run.failed
 	case after.Status == queue.StatusCancelled:
 		t.cancelled.Inc()
+		run = t.run.cancelled
 	case o == queue.OutcomeHandBack || o == queue.OutcomeSnooze:
 		t.returned.Inc()
 	default:
 		t.retried.Inc()
 	}
-	if run := t.run[after.Status]; run != nil && after.Held > 0 {
+	if run != nil && after.Held > 0 {
 		run.Observe(after.Held.Seconds())
 	}
 	if task := after.Task; task != nil && !task.FinishedAt.IsZero() && !task.CreatedAt.IsZero() {

@@ -56,13 +56,22 @@ func (m *meters) maintained(chore queue.Chore, done queue.Maintained) {
 	case queue.ChoreTick:
 		for _, t := range done.Tallies {
 			m.tasks.get(t.Namespace, t.Queue).created.Add(float64(t.N))
-			m.ticks.WithLabelValues("task").Add(float64(t.N))
 		}
-		if done.Moved > 0 {
-			m.tickLateness.Observe(done.Lag.Seconds())
+		for i := range done.Ticks {
+			m.fired(&done.Ticks[i])
 		}
 	case queue.ChorePromote, queue.ChorePrune, queue.ChoreFold: // they end nothing
 	}
+}
+
+// fired counts a tick of a ticker with a queue.
+func (m *meters) fired(t *queue.Tick) {
+	result := "skipped"
+	if t.TaskID != 0 {
+		result = "task"
+	}
+	m.ticks.WithLabelValues(result).Inc()
+	m.tickLateness.Observe(max(t.FiredAt.Sub(t.At), 0).Seconds())
 }
 
 // told is what a step tells by queue; of a store that does not, all under no queue.

@@ -161,6 +161,8 @@ type Maintained struct {
 	Moves map[Status]int
 	// Tallies tell, for rescue, expire and tick, what moved in which queue; those of a tick are the tasks it made.
 	Tallies Tallies
+	// Ticks are those that a tick step fired.
+	Ticks []Tick
 }
 
 // Wake is a hint that a queue may have tasks that can be retained. Queue "" means any of the namespace, Namespace ""

@@ -185,6 +185,7 @@ func (e *env) chores(chores ...queue.Chore) queue.Maintained {
 			sum.Moved += m.Moved
 			sum.Woken = append(sum.Woken, m.Woken...)
 			sum.Tallies.Merge(m.Tallies)
+			sum.Ticks = append(sum.Ticks, m.Ticks...)
 			sum.Lag = max(sum.Lag, m.Lag)
 			sum.NextIn = m.NextIn
 			for s, n := range m.Moves {

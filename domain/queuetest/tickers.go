@@ -182,9 +182,10 @@ func testTicks(e *env) {
 				e.Fatalf("tallies are %+v", m.Tallies)
 			}
 			for range 3 {
-				e.chores(queue.ChoreTick)
+				e.equal("ticks of a step with nothing due", len(e.chores(queue.ChoreTick).Ticks), 0)
 			}
 			ticks := e.ticks("t")
+			e.equal("the step's ticks", m.Ticks, ticks[:1])
 			e.equal("ticks", len(ticks), i+1)
 			want := made.Anchor.Add(time.Duration(i+1) * 10 * time.Hour) // no drift
 			if !ticks[0].At.Equal(want) {
