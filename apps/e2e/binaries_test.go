@@ -55,8 +55,19 @@ var urlFlag = regexp.MustCompile(`--url (\S+)`)
 // startNode starts "pgqueue run" on a data folder and waits until it says what to type next, which it does when ready.
 func startNode(t *testing.T, data string, args ...string) *node {
 	t.Helper()
+	return startWith(t, data, append([]string{"--data-dir", data}, args...)...)
+}
+
+// startNodeAt is startNode on a database.
+func startNodeAt(t *testing.T, dsn string, args ...string) *node {
+	t.Helper()
+	return startWith(t, "", append([]string{dsn}, args...)...)
+}
+
+func startWith(t *testing.T, data string, args ...string) *node {
+	t.Helper()
 	n := &node{data: data, log: &bytes.Buffer{}}
-	n.cmd = exec.Command(filepath.Join(programs(t), "pgqueue"), append([]string{"run", "--data-dir", data, "--addr", "127.0.0.1:0"}, args...)...)
+	n.cmd = exec.Command(filepath.Join(programs(t), "pgqueue"), append([]string{"run", "--addr", "127.0.0.1:0"}, args...)...)
 	n.cmd.Stderr = n.log
 	out, err := n.cmd.StdoutPipe()
 	if err != nil {

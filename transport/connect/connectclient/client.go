@@ -64,6 +64,9 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		s.own = ownTransport(u.Scheme)
 		c.http = &http.Client{Transport: s.own}
 	}
+	if c.header != nil {
+		c.http = withHeader{c.http, c.header}
+	}
 	cc := connect.NewClient(
 		connecthttp.NewTransport(c.http, strings.TrimSuffix(u.String(), "/"), c.transport...), c.interceptors...)
 	s.namespaces = pgqueuev1connect.NewNamespaceServiceClient(cc)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -273,5 +274,28 @@ func TestHealthFollowsReadiness(t *testing.T) {
 	s.server.Drain()
 	if got := check(""); got != grpchealth.StatusNotServing {
 		t.Fatal(got)
+	}
+}
+
+func TestWithHeader(t *testing.T) {
+	got := make(chan []string, 1)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got <- r.Header.Values("Authorization")
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	srv.Config.Protocols = new(http.Protocols)
+	srv.Config.Protocols.SetUnencryptedHTTP2(true)
+	srv.Start()
+	defer srv.Close()
+	c, err := connectclient.New(srv.URL, connectclient.WithHeader("authorization", "Bearer hush"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.ListNamespaces(t.Context()); queue.KindOf(err) != queue.KindDenied {
+		t.Error(err)
+	}
+	if values := <-got; len(values) != 1 || values[0] != "Bearer hush" {
+		t.Error(values)
 	}
 }

@@ -2,6 +2,7 @@ package connectclient
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -44,6 +45,7 @@ func (o option) apply(c *config) error { return o(c) }
 type config struct {
 	namespace    string
 	http         connecthttp.HTTPClient
+	header       http.Header
 	timeout      time.Duration
 	retries      int
 	compress     bool
@@ -83,6 +85,29 @@ func WithHTTPClient(h *http.Client) Option {
 		c.http = h
 		return nil
 	})
+}
+
+// WithHeader adds a header to every call, as Authorization.
+func WithHeader(name, value string) Option {
+	return option(func(c *config) error {
+		if c.header == nil {
+			c.header = http.Header{}
+		}
+		c.header.Add(name, value)
+		return nil
+	})
+}
+
+// withHeader sends requests with a header more.
+type withHeader struct {
+	connecthttp.HTTPClient
+	header http.Header
+}
+
+// Do sends r, which is the caller's alone.
+func (h withHeader) Do(r *http.Request) (*http.Response, error) {
+	maps.Copy(r.Header, h.header)
+	return h.HTTPClient.Do(r)
 }
 
 // WithCompression compresses messages of 1 KiB and more with gzip, both ways. It is worth its time where the network is

@@ -155,7 +155,7 @@ func (f *Factory) connect() (queue.Service, func(), error) {
 		opts = append(opts, connectclient.WithNamespace(f.Settings.Namespace))
 	}
 	if f.Settings.Token != "" {
-		return nil, nil, queue.Invalid("--auth-token", "it goes with --protocol rest only")
+		opts = append(opts, connectclient.WithHeader("Authorization", "Bearer "+f.Settings.Token))
 	}
 	c, err := connectclient.New(base, opts...)
 	if err != nil {

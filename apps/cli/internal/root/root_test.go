@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -413,11 +415,45 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
+// TestToken looks at what a server is sent.
+func TestToken(t *testing.T) {
+	var got atomic.Pointer[string]
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := r.Header.Get("Authorization")
+		got.Store(&token)
+		http.Error(w, "no", http.StatusForbidden)
+	}))
+	srv.Config.Protocols = new(http.Protocols)
+	srv.Config.Protocols.SetHTTP1(true)
+	srv.Config.Protocols.SetUnencryptedHTTP2(true)
+	srv.Start()
+	defer srv.Close()
+	for _, protocol := range []string{"rest", "connect"} {
+		t.Run(protocol, func(t *testing.T) {
+			s := newShell(t, srv.URL+"/api")
+			s.env["PGQUEUE_AUTH_TOKEN"], s.env["PGQUEUE_PROTOCOL"] = "hush", protocol
+			code, out, errOut := s.run(false, "", "queues")
+			if token := got.Swap(nil); token == nil || *token != "Bearer hush" {
+				t.Errorf("the server was sent %v: %s", token, errOut)
+			}
+			if code != 1 || strings.Contains(out+errOut, "hush") {
+				t.Errorf("exit code %d: %s %s", code, out, errOut)
+			}
+		})
+	}
+}
+
+// remember keeps what the last command wrote as a variable. apps/e2e plays the scripts too, and has it as well.
+func remember(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"remember": remember},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PGQUEUE_URL", startServer(env.T().(testing.TB)))
 			env.Setenv("HOME", env.WorkDir)

@@ -35,7 +35,7 @@ type database struct {
 }
 
 func (d *database) flags(fs *pflag.FlagSet) {
-	fs.StringVar(&d.url, "database-url", "", "`URL` of the database, postgres://…")
+	fs.StringVar(&d.url, "database-url", "", "`URL` of the database, as postgres://app@db.example.org/app")
 	fs.StringVar(&d.schema, "schema", run.DefaultSchema, "database `schema` of the tables")
 	fs.BoolVar(&d.pooler, "pooler", false, "the URL leads through a transaction pooler such as pgbouncer")
 	fs.StringVar(&d.listenURL, "listen-url", "", "direct database `URL` for LISTEN, when the other leads through a pooler")
