@@ -37,10 +37,11 @@ type indeterminateError struct{ err error }
 func (e *indeterminateError) Error() string { return e.err.Error() }
 func (e *indeterminateError) Unwrap() error { return e.err }
 
-// sentByServer says that the server itself refused, so nothing was committed.
+// sentByServer says that the server itself refused, so nothing was committed. A pooler that lost its server in the middle
+// says so in the server's place (class 08, connection exceptions), and knows no more than we do.
 func sentByServer(err error) bool {
-	_, ok := errors.AsType[*pgconn.PgError](err)
-	return ok
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && !strings.HasPrefix(pg.Code, "08")
 }
 
 // SQLSTATEs that pass by themselves: serialization failure, deadlock, lock not available, too many connections, and the

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -117,8 +118,17 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 		}
 		return err
 	}
-	t.batch.Queue("commit")
+	committed := false
+	t.batch.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
+		if committed = tag.String() == "COMMIT"; !committed {
+			return errRolledBack
+		}
+		return nil
+	})
 	if err := t.flush(ctx); err != nil {
+		if committed { // what came behind its answer, such as the server's own end, changes nothing
+			return nil
+		}
 		if conn.Conn().PgConn().TxStatus() == 'I' || conn.Conn().IsClosed() {
 			return commitFault(conn.Conn(), err)
 		}
@@ -132,6 +142,9 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 	}
 	return nil
 }
+
+// errRolledBack is a commit that was answered by a rollback.
+var errRolledBack = errors.New("the transaction was rolled back at its commit")
 
 // commitFault tells an error that the server sent (nothing was committed) from a connection that broke with the commit
 // on its way (nobody knows).

@@ -45,7 +45,7 @@ func TestCrash(t *testing.T) {
 	}
 	launch := func() *embedded.Server {
 		t.Helper()
-		pg, err := embedded.Start(t.Context(), embedded.WithDataDir(data))
+		pg, err := embedded.Start(t.Context(), append(binaries(), embedded.WithDataDir(data))...)
 		if err != nil {
 			t.Fatal(err)
 		}

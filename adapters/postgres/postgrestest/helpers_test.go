@@ -3,6 +3,8 @@ package postgrestest_test
 import (
 	"context"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,10 +60,24 @@ func cleanupContext(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 }
 
+// binaries are those that the tests were told to run on, for tests that start a server of their own.
+func binaries() []embedded.Option {
+	if dir := os.Getenv("PGQUEUE_TEST_BINDIR"); dir != "" {
+		return []embedded.Option{embedded.WithBinDir(dir)}
+	}
+	return nil
+}
+
 // startServer starts the PostgreSQL of binaries, for this test alone.
 func startServer(t *testing.T, binDir string) string {
 	t.Helper()
-	pg, err := embedded.Start(t.Context(), embedded.WithTemporary(), embedded.WithBinDir(binDir), embedded.WithSetting("fsync", "off"))
+	return launchServer(t, embedded.WithBinDir(binDir), embedded.WithSetting("fsync", "off"))
+}
+
+// launchServer starts a durable PostgreSQL for this test alone, unless opts say otherwise.
+func launchServer(t *testing.T, opts ...embedded.Option) string {
+	t.Helper()
+	pg, err := embedded.Start(t.Context(), slices.Concat(binaries(), []embedded.Option{embedded.WithTemporary()}, opts)...)
 	if err != nil {
 		t.Fatal(err)
 	}
