@@ -2,6 +2,7 @@ package postgrestest_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -194,7 +195,16 @@ func TestSnapshotHeldOpen(t *testing.T) {
 	for range n / 1000 {
 		makeTask(t, s, "tests", slices.Repeat([]string{"mail"}, 1000)...)
 	}
-	sql(t, snapshot, "begin isolation level repeatable read", "select count(*) from pgqueue.queue")
+	// It has written something too: it holds back what snapshots begin with.
+	sql(t, snapshot, "begin isolation level repeatable read", "select count(*) from pgqueue.queue", "select pg_current_xact_id()")
+	feed, err := s.LastEvent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, err := base64.RawURLEncoding.DecodeString(feed)
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	p := newPlanner(t, connect(t, tuned(t, dsn)))
 	mail := value[int](t, conn, "select id from pgqueue.queue where name = 'mail'")
@@ -248,6 +258,26 @@ func TestSnapshotHeldOpen(t *testing.T) {
 	// Sweeps from the start are paced by the time they take; a decile without one shows what a task costs.
 	if least := slices.Min(each[deciles-3:]); least > 1.3*each[0] {
 		t.Errorf("a task touches %.1f buffers in the last deciles, %.1f in the first", least, each[0])
+	}
+	// What the counts have seen, and what a reader of the feed has, is not read again.
+	if _, err := s.Maintain(t.Context(), queue.ChoreFold); err != nil {
+		t.Fatal(err)
+	}
+	rows := value[int](t, conn, "select count(*) from pgqueue.event")
+	feed, err2 := s.LastEvent(t.Context())
+	end, err3 := base64.RawURLEncoding.DecodeString(feed)
+	if err := errors.Join(err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	events := func(cursor []byte) int64 {
+		return p.explain(t, "event.list", true, "'tests'", "'"+string(cursor)+"'", "null", "'0'", "0", "''", "'{}'", "100").buffers()
+	}
+	for name, n := range map[string]int64{
+		"the counts": p.explain(t, "counts", true, "''", "''").buffers(), "a page of the feed": events(seen), "a look at its end": events(end),
+	} {
+		if t.Logf("%s: %d buffers, %d event rows", name, n, rows); n > 300 {
+			t.Errorf("%s touches %d buffers while somebody's transaction is open", name, n)
+		}
 	}
 	recounted(t, s)
 }

@@ -1,4 +1,6 @@
 -- Counts: kept up to a snapshot, and what that snapshot has not seen is added from the event rows. Never counted.
+-- What a snapshot has not seen are the transactions that were open then, a few, and those from its end on. To read from its
+-- beginning on would be simpler, and read everything since the oldest transaction on the server that has written something.
 -- Nothing that can be seen is at or past the present snapshot's end: saying so tells the planner that few rows are meant.
 
 -- name: fold.lock
@@ -19,9 +21,12 @@ new as materialized (
            sum(delayed) as delayed,
            sum(n) filter (where kind = 1) as created,
            sum(n) filter (where "is" between 4 and 7 and was between 1 and 3) as finished
-    from pgqueue.event e
-    where e.xid >= (select pg_snapshot_xmin(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
-      and not pg_visible_in_snapshot(e.xid, (select seen from pgqueue.fold))
+    from (
+        select e.* from pgqueue.event e where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold))
+        union all
+        select e.* from pgqueue.event e
+        where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
+    ) e
     group by e.queue_id
 ),
 _count as (
@@ -71,9 +76,12 @@ with new as materialized (
            sum(delayed) as delayed,
            coalesce(sum(n) filter (where kind = 1), 0) as created,
            coalesce(sum(n) filter (where "is" between 4 and 7 and was between 1 and 3), 0) as finished
-    from pgqueue.event e
-    where e.xid >= (select pg_snapshot_xmin(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
-      and not pg_visible_in_snapshot(e.xid, (select seen from pgqueue.fold))
+    from (
+        select e.* from pgqueue.event e where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold))
+        union all
+        select e.* from pgqueue.event e
+        where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
+    ) e
     group by e.queue_id
 )
 select q.id, q.namespace, q.name, q.paused, array[

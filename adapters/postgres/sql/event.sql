@@ -1,17 +1,28 @@
 -- The feed. A cursor is a snapshot: what it has seen is behind, whatever committed since is ahead, in whatever order.
 
 -- name: event.list
+-- What $2 has not seen are the transactions that were open then, a few, and those from its end on: to read from its beginning
+-- on would read everything since the oldest open transaction of the server, again at every look.
 -- $1 namespace, $2 seen, $3 until (null = now), $4 and $5 after (xid, id), $6 queue, $7 kinds, $8 most rows
 with s as materialized (select pg_current_snapshot()::text as now, pruned::text::bigint as pruned from pgqueue.fold)
 select s.now, s.pruned, x.xid, x.id, x.at, x.name, x.kind, x.worker, x.task_ids
 from s left join lateral (
-    select e.xid::text as xid, e.id, e.at, q.name, e.kind, e.worker, e.task_ids
-    from pgqueue.event e
-    join pgqueue.queue q on q.id = e.queue_id and q.namespace = $1 and q.deleted_at is null and ($6 = '' or q.name = $6)
-    where e.xid >= pg_snapshot_xmin($2::text::pg_snapshot) and not pg_visible_in_snapshot(e.xid, $2::text::pg_snapshot)
-      and ($3::text is null or pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot))
-      and (e.xid, e.id) > ($4::text::xid8, $5::bigint)
-      and e.task_ids is not null and (cardinality($7::smallint[]) = 0 or e.kind = any ($7))
+    select e.xid::text as xid, e.id, e.at, e.name, e.kind, e.worker, e.task_ids
+    from (
+        select x as first, x as last from pg_snapshot_xip($2::text::pg_snapshot) x
+        union all
+        select pg_snapshot_xmax($2::text::pg_snapshot), '18446744073709551615'::xid8
+    ) span
+    cross join lateral (
+        select e.xid, e.id, e.at, q.name, e.kind, e.worker, e.task_ids
+        from pgqueue.event e
+        join pgqueue.queue q on q.id = e.queue_id and q.namespace = $1 and q.deleted_at is null and ($6 = '' or q.name = $6)
+        where e.xid >= span.first and e.xid <= span.last and (e.xid, e.id) > ($4::text::xid8, $5::bigint)
+          and ($3::text is null or pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot))
+          and e.task_ids is not null and (cardinality($7::smallint[]) = 0 or e.kind = any ($7))
+        order by e.xid, e.id
+        limit $8
+    ) e
     order by e.xid, e.id
     limit $8
 ) x on true
