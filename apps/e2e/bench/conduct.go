@@ -88,24 +88,41 @@ func (c *conductor) scenario(ctx context.Context, s scenario) error {
 	for round := range rounds {
 		for i := range who {
 			name := who[(i+round)%len(who)] // who goes first has an emptier machine, or a colder one
-			run := report.Run{ID: s.id, Contender: name, Round: round, Held: s.held, Plan: fill(s.plan, c.scale)}
-			run.Plan.Contender = name
-			if c.profile != "" {
-				if err := os.MkdirAll(c.profile, 0o755); err != nil {
+			ways := []bool{s.held}
+			if s.both {
+				ways = []bool{round%2 == 1, round%2 == 0}
+			}
+			for _, held := range ways {
+				id := s.id
+				if s.both && held {
+					id += " held"
+				}
+				if err := c.one(ctx, report.Run{ID: id, Contender: name, Round: round, Held: held, Plan: fill(s.plan, c.scale)}); err != nil {
 					return err
 				}
-				run.Plan.CPUProfile = filepath.Join(c.profile, strings.ReplaceAll(fmt.Sprintf("%s-%s-%d.pprof", s.id, name, round), " ", "-"))
 			}
-			if err := c.run(ctx, &run); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				run.Err = err.Error()
-			}
-			c.results.Runs = append(c.results.Runs, run)
-			c.tell(run)
 		}
 	}
+	return nil
+}
+
+// one keeps what became of one run. Its error is the end of all.
+func (c *conductor) one(ctx context.Context, run report.Run) error {
+	run.Plan.Contender = run.Contender
+	if c.profile != "" {
+		if err := os.MkdirAll(c.profile, 0o755); err != nil {
+			return err
+		}
+		run.Plan.CPUProfile = filepath.Join(c.profile, strings.ReplaceAll(fmt.Sprintf("%s-%s-%d.pprof", run.ID, run.Contender, run.Round), " ", "-"))
+	}
+	if err := c.run(ctx, &run); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		run.Err = err.Error()
+	}
+	c.results.Runs = append(c.results.Runs, run)
+	c.tell(run)
 	return nil
 }
 

@@ -20,6 +20,8 @@ type scenario struct {
 	rounds int
 	// held: another session holds a snapshot all the while.
 	held bool
+	// both: each round is played twice, free and held in turns; the latter under its id and " held".
+	both bool
 }
 
 // Sets of contenders.
@@ -46,6 +48,8 @@ func scenarios(full bool) []scenario {
 		{id: "drain 256", plan: with(bulk, func(p *plan.Plan) { p.Workers = 256 }), who: []string{contender.Ours}, rounds: rounds},
 		{id: "live", plan: live, who: set(full, everybody, append(two, contender.Raw)), rounds: 3},
 		{id: "live held", plan: live, who: set(full, everybody, append(two, contender.Raw)), rounds: 3, held: true},
+		{id: "million", plan: with(bulk, func(p *plan.Plan) { p.Tasks = 1_000_000 }), who: []string{contender.Ours}, rounds: pick(1, 3), both: true},
+		{id: "million live", plan: with(live, func(p *plan.Plan) { p.Tasks, p.Seconds = 1_000_000, 0 }), who: []string{contender.Ours}, rounds: pick(1, 3), both: true},
 		{id: "pickup", plan: plan.Plan{Scenario: "pickup", Samples: pick(200, 1000)}, who: nearest, rounds: rounds},
 	}
 	for _, rate := range []int{1000, 5000} {

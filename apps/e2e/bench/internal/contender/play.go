@@ -116,19 +116,25 @@ func (s *script) completed(ctx context.Context, n int64) error {
 	return nil
 }
 
-// live inserts and works at once, as fast as it goes.
+// live inserts and works at once, as fast as it goes: for a time, or until a number of tasks is done.
 func (s *script) live(ctx context.Context) error {
 	if err := s.q.Work(ctx, func(Payload) {}); err != nil {
 		return err
 	}
 	return s.stage.Phase("live", func() (plan.Result, error) {
 		var inserted atomic.Int64
-		length := time.Duration(s.plan.Seconds * float64(time.Second))
-		stop := time.Now().Add(length)
+		stop := time.Now().Add(time.Duration(s.plan.Seconds * float64(time.Second)))
+		total := int64(s.plan.Tasks)
+		goOn := func() bool {
+			if total > 0 {
+				return inserted.Load() < total && ctx.Err() == nil
+			}
+			return time.Now().Before(stop) && ctx.Err() == nil
+		}
 		producing := make(chan error, 1)
 		go func() {
-			producing <- each(s.plan.Producers, func() error {
-				for time.Now().Before(stop) && ctx.Err() == nil {
+			err := each(s.plan.Producers, func() error {
+				for goOn() {
 					if inserted.Load()-s.q.Completed() > backlogLimit {
 						plan.Pause(ctx, time.Millisecond)
 						continue
@@ -140,6 +146,10 @@ func (s *script) live(ctx context.Context) error {
 				}
 				return ctx.Err()
 			})
+			if total > 0 {
+				err = errors.Join(err, s.completed(ctx, inserted.Load()))
+			}
+			producing <- err
 		}()
 		begin, last, at := time.Now(), int64(0), time.Now()
 		var series []float64

@@ -110,6 +110,17 @@ func (r *Results) liveTables(p *page) {
 	if r.ran("live held") {
 		p.say("![Tasks a second while a snapshot is held](benchmarks/held.svg)\n")
 	}
+	rows = nil
+	for _, m := range millions {
+		free, held := r.of(m.id, ours, m.phase, rate), r.of(m.id+" held", ours, m.phase, rate)
+		if free.N > 0 && held.N > 0 {
+			rows = append(rows, []string{m.what, free.String(), held.String(), fmt.Sprintf("%.0f %%", 100*over(held.Median, free.Median))})
+		}
+	}
+	if len(rows) > 0 {
+		p.say("The same over 1,000,000 tasks, free and held in turns, pgqueue alone:\n")
+		p.table([]string{"", "free, tasks/s", "held, tasks/s", "held of free"}, rows)
+	}
 	for _, id := range r.ids() {
 		if n, ok := strings.CutPrefix(id, "delayed "); ok {
 			p.say("Beside %s delayed tasks that are not due:\n", n)
