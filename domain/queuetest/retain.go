@@ -74,6 +74,41 @@ func testRetain(e *env) {
 		e.equal("order", ids(e.retain("w", 150, "mail")), first[:150])
 		e.equal("order", ids(e.retain("w", 150, "mail")), append(first[150:], late.ID))
 	})
+	e.it("tasks that were created together leave in order by takes of any size, without those that were taken out", func(e *env) {
+		e.queue("mail", queue.QueueMeta{})
+		want := e.createN("mail", 200)
+		for _, at := range []int{150, 64, 33, 32, 31, 5, 0} { // from behind: places stay what they are
+			gone := want[at]
+			if at%2 == 0 {
+				e.ok(e.one(e.s.CancelTasks, gone))
+				e.status(gone, queue.StatusCancelled)
+			} else {
+				e.ok(e.one(e.s.DeleteTasks, gone))
+			}
+			want = slices.Delete(want, at, at+1)
+		}
+		for _, id := range want {
+			e.status(id, queue.StatusNew)
+		}
+		e.counts("mail", map[queue.Status]int64{queue.StatusNew: int64(len(want)), queue.StatusCancelled: 4})
+		var got []int64
+		for _, limit := range []int{1, 2, 1, 40, 7, 1, 100, 100} {
+			got = append(got, ids(e.retain("w", limit, "mail"))...)
+		}
+		e.equal("order", got, want)
+		e.nothing("mail")
+	})
+	e.it("tasks that were created together expire together", func(e *env) {
+		e.queue("mail", queue.QueueMeta{TTL: new(time.Hour)})
+		all := e.createN("mail", 100)
+		e.equal("retained", ids(e.retain("w", 10, "mail")), all[:10])
+		e.pass(2 * time.Hour)
+		e.nothing("mail")
+		e.chores(queue.ChoreExpire)
+		for _, id := range all[10:] {
+			e.status(id, queue.StatusExpired)
+		}
+	})
 	e.it("a delayed task queues behind those that were ready before it", func(e *env) {
 		e.queue("mail", queue.QueueMeta{})
 		second := e.create("mail", queue.TaskMeta{Delay: 2 * time.Hour})
