@@ -17,6 +17,11 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 		return nil, err
 	}
 	defer s.mu.Unlock()
+	return s.createAll(c, now)
+}
+
+// createAll is CreateTasks under the mutex.
+func (s *Store) createAll(c queue.Create, now time.Time) ([]queue.Created, error) {
 	sp := s.find(c.Namespace)
 	out := make([]queue.Created, len(c.Tasks))
 	if c.Atomic {

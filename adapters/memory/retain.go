@@ -17,6 +17,11 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		return nil, err
 	}
 	defer s.mu.Unlock()
+	return s.retainAll(r, now)
+}
+
+// retainAll is RetainTasks under the mutex.
+func (s *Store) retainAll(r queue.Retain, now time.Time) ([][]*queue.Task, error) {
 	lanes, err := s.find(r.Namespace).choose(r.Queues)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ const (
 	opCreateTask op = iota
 	opCreateTasks
 	opRetainTasks
+	opCreateAndRetain
 	opHeartbeatTasks
 	opReleaseTasks
 	opGetTasks
@@ -59,7 +60,7 @@ const (
 )
 
 var opNames = [opCount]string{
-	opCreateTask: "create_task", opCreateTasks: "create_tasks", opRetainTasks: "retain_tasks", opHeartbeatTasks: "heartbeat_tasks",
+	opCreateTask: "create_task", opCreateTasks: "create_tasks", opRetainTasks: "retain_tasks", opCreateAndRetain: "create_and_retain", opHeartbeatTasks: "heartbeat_tasks",
 	opReleaseTasks: "release_tasks", opGetTasks: "get_tasks", opListTasks: "list_tasks", opCancelTasks: "cancel_tasks",
 	opRetryTasks: "retry_tasks", opDeleteTasks: "delete_tasks", opAwaitTask: "await_task", opListWorkers: "list_workers",
 	opCreateQueue: "create_queue", opRegisterQueue: "register_queue", opGetQueue: "get_queue", opListQueues: "list_queues",

@@ -53,10 +53,13 @@ func (s *store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 		return made, err
 	}
 	m.store.done(opCreateTasks, took, err)
+	m.created(c, made)
+	return made, err
+}
+
+// created counts what a create made; nothing of one that failed.
+func (m *meters) created(c queue.Create, made []queue.Created) {
 	m.batch[opCreateTasks].Observe(float64(len(c.Tasks)))
-	if err != nil {
-		return made, err
-	}
 	for i := 0; i < len(made); {
 		task := made[i].Task
 		if !isMade(made[i]) {
@@ -69,7 +72,6 @@ func (s *store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 		}
 		m.tasks.get(c.Namespace, task.Queue).created.Add(float64(n))
 	}
-	return made, nil
 }
 
 func isMade(c queue.Created) bool { return c.Task != nil && c.Err == nil && !c.Task.Replayed }
@@ -97,21 +99,44 @@ func (s *store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		return outs, err
 	}
 	m.store.done(opRetainTasks, took, err)
-	if err != nil {
-		return outs, err
+	if err == nil {
+		m.polled(r.Namespace, outs)
 	}
+	return outs, err
+}
+
+func (s *store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
+	ctx, span := s.t.within(ctx, "store", opCreateAndRetain, c.Namespace, s.created(c.Tasks))
+	if span != nil && span.IsRecording() {
+		span.SetAttributes(attrBatch(len(c.Tasks)))
+	}
+	start := stopwatch()
+	made, outs, err := s.next.CreateAndRetain(ctx, c, r)
+	took := stopwatch() - start
+	end(span, err)
+	if m := s.t.m; m != nil {
+		m.store.done(opCreateAndRetain, took, err)
+		m.created(c, made)
+		if err == nil {
+			m.polled(r.Namespace, outs)
+		}
+	}
+	return made, outs, err
+}
+
+// polled counts what a retain found.
+func (m *meters) polled(namespace string, outs [][]*queue.Task) {
 	got := 0
 	for _, tasks := range outs {
 		got += len(tasks)
-		m.retained(r.Namespace, tasks)
+		m.retained(namespace, tasks)
 	}
 	if got == 0 {
 		m.pollsEmpty.Inc()
-		return outs, nil
+		return
 	}
 	m.pollsFound.Inc()
 	m.batch[opRetainTasks].Observe(float64(got))
-	return outs, nil
 }
 
 // retained counts tasks that were just retained, and how long each had waited.

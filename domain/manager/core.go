@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -147,20 +148,33 @@ func (c *core) createTasks(ctx context.Context, namespace string, tasks []queue.
 	return c.create(ctx, queue.Create{Namespace: namespace, Tasks: tasks})
 }
 
-func (c *core) create(ctx context.Context, batch queue.Create) ([]queue.Created, error) {
-	made, err := c.store.CreateTasks(ctx, batch)
+// create starts what it creates where somebody waits for it.
+func (c *core) create(ctx context.Context, batch queue.Create) (made []queue.Created, err error) {
+	var started []int64
+	if p := c.rooms.invite(batch); p != nil {
+		made, started, err = c.createFor(ctx, p, batch)
+	} else {
+		made, err = c.store.CreateTasks(ctx, batch)
+	}
 	if err != nil {
 		return nil, err
 	}
 	told := teller{c: c, namespace: batch.Namespace}
 	for i := range made {
-		if t := made[i].Task; t != nil && made[i].Err == nil && !t.Replayed {
+		switch t := made[i].Task; {
+		case !isNew(made[i]):
+		case slices.Contains(started, t.ID):
+			told.any = true
+		default:
 			told.waiting(t)
 		}
 	}
 	told.changed()
 	return made, nil
 }
+
+// isNew says that a create made a task, and did not find it under its key.
+func isNew(c queue.Created) bool { return c.Task != nil && c.Err == nil && !c.Task.Replayed }
 
 func (c *core) retainTasks(ctx context.Context, l lot, shares []queue.RetainShare) ([][]*queue.Task, error) {
 	outs, err := c.store.RetainTasks(ctx, queue.Retain{Namespace: l.namespace, Queues: l.names(), Requests: shares})

@@ -129,6 +129,10 @@ func (f *fake) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created
 		return nil, err
 	}
 	defer f.mu.Unlock()
+	return f.created(c), nil
+}
+
+func (f *fake) created(c queue.Create) []queue.Created {
 	f.sizes = append(f.sizes, len(c.Tasks))
 	out := make([]queue.Created, len(c.Tasks))
 	for i, n := range c.Tasks {
@@ -138,7 +142,15 @@ func (f *fake) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created
 		}
 		out[i].Task = clone(f.add(c.Namespace, n))
 	}
-	return out, nil
+	return out
+}
+
+func (f *fake) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
+	if err := f.enter(ctx, "eager", c); err != nil {
+		return nil, nil, err
+	}
+	defer f.mu.Unlock()
+	return f.created(c), f.retained(r), nil
 }
 
 func (f *fake) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
@@ -146,6 +158,10 @@ func (f *fake) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task
 		return nil, err
 	}
 	defer f.mu.Unlock()
+	return f.retained(r), nil
+}
+
+func (f *fake) retained(r queue.Retain) [][]*queue.Task {
 	out := make([][]*queue.Task, len(r.Requests))
 	for i, q := range r.Requests {
 		for range q.Limit {
@@ -165,7 +181,7 @@ func (f *fake) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task
 			out[i] = append(out[i], clone(t))
 		}
 	}
-	return out, nil
+	return out
 }
 
 func (f *fake) HeartbeatTasks(ctx context.Context, _ string, beats []queue.Heartbeat) ([]queue.Beat, error) {

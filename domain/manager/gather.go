@@ -118,11 +118,10 @@ func (g *gatherer[K, In, Out]) do(ctx context.Context, key K, in ...In) ([]Out, 
 	}
 	c.state = callGone
 	g.waiting--
-	err := ended(ctx)
 	if state == callSent && g.unsure == queue.KindIndeterminate {
-		err.Kind, err.Msg = queue.KindIndeterminate, "the caller gave up while the call was on its way"
+		return nil, gaveUp(ctx)
 	}
-	return nil, err
+	return nil, ended(ctx)
 }
 
 // open is the batch that n more items of so many bytes join.

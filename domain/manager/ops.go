@@ -130,6 +130,11 @@ func ended(ctx context.Context) *queue.Error {
 	return &queue.Error{Kind: k, Err: ctx.Err()}
 }
 
+// gaveUp is the error of a caller whose ctx has ended during a call that goes on and changes something.
+func gaveUp(ctx context.Context) *queue.Error {
+	return &queue.Error{Kind: queue.KindIndeterminate, Msg: "the caller gave up while the call was on its way", Err: ctx.Err()}
+}
+
 func errClosed() *queue.Error {
 	return &queue.Error{Kind: queue.KindUnavailable, Msg: "the manager is closed"}
 }

@@ -24,6 +24,8 @@ type rooms struct {
 	c  *core
 	mu sync.Mutex
 	in map[string]map[lot]*room // by namespace
+	// turns counts those who came to wait.
+	turns uint64
 }
 
 type room struct {
@@ -36,12 +38,14 @@ type room struct {
 	running bool
 	pace    pace
 	err     error // why the last pass failed
+	vain    bool  // a create had nothing for those who wait; see treat
 }
 
 // waiter is a parked retain; guarded by the lock of rooms until done is closed.
 type waiter struct {
 	share   queue.RetainShare
 	place   *list.Element
+	turn    uint64 // in which it came, over all rooms
 	serving bool // in a Store call
 	last    bool // its time is over: the present call is its last
 	gone    bool // its caller has gone: what the present call gives it is handed back
@@ -136,7 +140,8 @@ func (rs *rooms) park(r *room, w *waiter, look bool, wakes int) bool {
 		}
 		r.running = true
 	}
-	w.place = r.waiters.PushBack(w)
+	rs.turns++
+	w.place, w.turn = r.waiters.PushBack(w), rs.turns
 	if look || r.wakes != wakes {
 		r.ring()
 	}
@@ -215,13 +220,12 @@ func (rs *rooms) pass(r *room) {
 	}
 }
 
-// front is the first n waiters, fewer when they ask for more tasks than a batch has.
+// front is the first n waiters who are not served already, fewer when they ask for more tasks than a batch has.
 func (rs *rooms) front(r *room, n int) (waiters []*waiter, shares []queue.RetainShare) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	tasks := 0
-	for e := r.waiters.Front(); e != nil && len(waiters) < n; e = e.Next() {
-		w := e.Value.(*waiter) // the list holds nothing else
+	for w := idle(r.waiters.Front()); w != nil && len(waiters) < n; w = idle(w.place.Next()) {
 		if tasks += w.share.Limit; tasks > queue.MaxBatch && len(waiters) > 0 {
 			break
 		}
@@ -229,6 +233,16 @@ func (rs *rooms) front(r *room, n int) (waiters []*waiter, shares []queue.Retain
 		waiters, shares = append(waiters, w), append(shares, w.share)
 	}
 	return waiters, shares
+}
+
+// idle is the first from e on who is not in a Store call.
+func idle(e *list.Element) *waiter {
+	for ; e != nil; e = e.Next() {
+		if w := e.Value.(*waiter); !w.serving { // the list holds nothing else
+			return w
+		}
+	}
+	return nil
 }
 
 // serve gives waiters what a Store call gave, and returns how many got something.
@@ -258,6 +272,7 @@ func (rs *rooms) serve(r *room, waiters []*waiter, outs [][]*queue.Task, err err
 	}
 	if served > 0 {
 		r.pace.reset()
+		r.vain = false
 	}
 	rs.mu.Unlock()
 	rs.c.handBack(r.key.namespace, back)
@@ -309,9 +324,14 @@ func (rs *rooms) each(w queue.Wake, f func(*room)) {
 		return
 	}
 	for _, r := range rs.in[w.Namespace] {
-		_, named := slices.BinarySearch(r.queues, w.Queue)
-		if named || w.Queue == "" || len(r.queues) == 0 {
+		if w.Queue == "" || r.hears(w.Queue) {
 			f(r)
 		}
 	}
+}
+
+// hears says that those in the room wait for tasks of a queue.
+func (r *room) hears(name string) bool {
+	_, named := slices.BinarySearch(r.queues, name)
+	return named || len(r.queues) == 0
 }

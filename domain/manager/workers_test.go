@@ -33,12 +33,22 @@ func (s workStore) UpdateTicker(context.Context, string, string, queue.TickerMet
 
 func (s workStore) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
 	outs, err := s.fake.RetainTasks(ctx, r)
+	lastingAMinute(outs)
+	return outs, err
+}
+
+func (s workStore) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
+	made, outs, err := s.fake.CreateAndRetain(ctx, c, r)
+	lastingAMinute(outs)
+	return made, outs, err
+}
+
+func lastingAMinute(outs [][]*queue.Task) {
 	for _, tasks := range outs {
 		for _, t := range tasks {
 			t.Lease.Duration = time.Minute
 		}
 	}
-	return outs, err
 }
 
 // works runs test on a manager over a workStore.

@@ -30,6 +30,12 @@ type TaskStore interface {
 	// RetainTasks serves several requests for the same queues at once and answers each in order. Within a queue tasks
 	// leave by priority, then in the order in which they became ready; over several queues none starves another.
 	RetainTasks(ctx context.Context, r Retain) ([][]*Task, error)
+	// CreateAndRetain is a CreateTasks and a RetainTasks behind it in one commit: what is created where somebody waits is
+	// started by its creation. The retain is one like any other, so it may take other tasks than those created, or none.
+	// It is left out when nothing became ready, and when it cannot be done: then its requests are answered by nothing and
+	// the creation stands. An error is of the creation, and means that nothing was retained either, unless it is
+	// KindIndeterminate.
+	CreateAndRetain(ctx context.Context, c Create, r Retain) ([]Created, [][]*Task, error)
 	// HeartbeatTasks extends leases and answers each in order.
 	HeartbeatTasks(ctx context.Context, namespace string, beats []Heartbeat) ([]Beat, error)
 	// ReleaseTasks ends holds and answers each in order.

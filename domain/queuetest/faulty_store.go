@@ -19,6 +19,19 @@ func (s *Faulty) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Ta
 	return call(ctx, s, func() ([][]*queue.Task, error) { return s.store.RetainTasks(ctx, r) }, "RetainTasks")
 }
 
+// CreateAndRetain of the store, unless a fault hits it.
+func (s *Faulty) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
+	type answer struct {
+		made []queue.Created
+		outs [][]*queue.Task
+	}
+	a, err := call(ctx, s, func() (answer, error) {
+		made, outs, err := s.store.CreateAndRetain(ctx, c, r)
+		return answer{made, outs}, err
+	}, "CreateAndRetain")
+	return a.made, a.outs, err
+}
+
 // HeartbeatTasks of the store, unless a fault hits it.
 func (s *Faulty) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	return call(ctx, s, func() ([]queue.Beat, error) { return s.store.HeartbeatTasks(ctx, namespace, beats) }, "HeartbeatTasks")

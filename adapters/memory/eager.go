@@ -1,0 +1,30 @@
+package memory
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// CreateAndRetain creates tasks, and serves the requests when any of them is ready.
+func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer s.mu.Unlock()
+	before := s.ready
+	made, err := s.createAll(c, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	none := make([][]*queue.Task, len(r.Requests))
+	if s.ready == before {
+		return made, none, nil
+	}
+	outs, err := s.retainAll(r, now)
+	if err != nil {
+		return made, none, nil //nolint:nilerr // the creation stands, as its contract says
+	}
+	return made, outs, nil
+}

@@ -1,0 +1,114 @@
+package postgres
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// CreateAndRetain implements queue.Store: the transaction of a create goes on as that of a retain. Its second round trip
+// writes the tasks and picks, its third writes the leases and commits: one commit, and one round trip more than a create,
+// instead of two transactions with a wake between them. See docs/adr/0005-eager-start.md.
+func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
+	outs := make([][]*queue.Task, len(r.Requests))
+	// Before the transaction: who holds a connection must not wait for another.
+	queues, err := s.named(ctx, r.Namespace, r.Queues)
+	if err != nil || len(queues) == 0 || len(c.Tasks) == 0 {
+		return s.createAlone(ctx, c, outs)
+	}
+	if err := s.learnParts(ctx); err != nil {
+		return nil, nil, err
+	}
+	var b *birth
+	var picked []pickedTask
+	retaining := false
+	for {
+		err = s.inTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
+			clear(outs)
+			picked, retaining = nil, false
+			if b, err = s.create(ctx, t, c); err != nil || len(b.woken) == 0 {
+				return err
+			}
+			retaining = true
+			picked, err = s.pickBorn(ctx, t, b, queues, r, outs)
+			return err
+		})
+		if !needPartition(err) {
+			break
+		}
+		if err := s.extend(ctx, b); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err != nil {
+		// Whatever keeps the retain from being done is no reason not to create. A fault of the create comes again.
+		if retaining && ctx.Err() == nil && queue.KindOf(err) != queue.KindIndeterminate {
+			return s.createAlone(ctx, c, outs)
+		}
+		return nil, nil, err
+	}
+	s.lanes.confirm(b.lanes)
+	s.notify.ready(b.left(picked))
+	return b.out, outs, nil
+}
+
+// createAlone is CreateTasks, and nothing for the requests of outs.
+func (s *Store) createAlone(ctx context.Context, c queue.Create, outs [][]*queue.Task) ([]queue.Created, [][]*queue.Task, error) {
+	clear(outs)
+	made, err := s.CreateTasks(ctx, c)
+	return made, outs, err
+}
+
+// pickBorn retains within the transaction that has created b.
+func (s *Store) pickBorn(ctx context.Context, t *tx, b *birth, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) ([]pickedTask, error) {
+	total := 0
+	for _, q := range r.Requests {
+		total += q.Limit
+	}
+	picked, now, err := s.pick(ctx, t, queues, total)
+	if err != nil || len(picked) == 0 {
+		return nil, err
+	}
+	if others := b.recall(picked); len(others) > 0 {
+		fetch(t, others)
+	}
+	lease(t, r.Requests, picked, now, outs)
+	return picked, nil
+}
+
+// recall fills in those of picked that b has created: they need not be read. It returns the others.
+func (b *birth) recall(picked []pickedTask) (others []pickedTask) {
+	for _, k := range picked {
+		i, born := slices.BinarySearchFunc(b.rows, k.task.ID, func(r bornTask, id int64) int { return cmp.Compare(r.task.ID, id) })
+		if !born {
+			others = append(others, k)
+			continue
+		}
+		from, to := b.rows[i].task, k.task
+		to.CreatedAt, to.DelayedAt, to.DiesAt = from.CreatedAt, micros(from.DelayedAt), micros(from.DiesAt)
+		to.Retries, to.Key = from.Retries, from.Key
+		// Copies: the creator has the others.
+		to.Payload, to.Headers = bytes.Clone(from.Payload), maps.Clone(from.Headers)
+	}
+	return others
+}
+
+// left are the queues in which tasks of b wait that are not among picked: others are to hear of them.
+func (b *birth) left(picked []pickedTask) (wakes []queue.Wake) {
+	gone := make(map[int64]bool, len(picked))
+	for _, k := range picked {
+		gone[k.task.ID] = true
+	}
+	for i := range b.rows {
+		r := &b.rows[i]
+		w := queue.Wake{Namespace: r.q.Namespace, Queue: r.q.Name}
+		if !gone[r.task.ID] && !r.life.DelayedAt.After(b.now) && !slices.Contains(wakes, w) {
+			wakes = append(wakes, w)
+		}
+	}
+	return wakes
+}
