@@ -240,7 +240,7 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 	if start == fromBehind && len(p.out) == 0 {
 		p.tx.queueRows("retain.splitting", func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, ids, cQueues, cLanes, cTurns, p.gated)
 	}
-	err := p.tx.read(ctx, "retain.pick", func(rows pgx.Rows) error { return p.scan(rows, byID, want, began) },
+	err := p.tx.read(ctx, "retain.pick", func(rows pgx.Rows) error { return p.scan(rows, byID, began) },
 		ids, most, cQueues, cLanes, cTurns, int32(allRows), p.gated)
 	cost := time.Since(began)
 	for _, l := range sweeps {
@@ -266,7 +266,7 @@ type runQueue struct {
 }
 
 // scan reads a run of tasks that was locked, and takes of it what is still wanted.
-func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, want int, began time.Time) error {
+func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, began time.Time) error {
 	var (
 		queueID       int32
 		priority      int16

@@ -89,7 +89,7 @@ func TestClose(t *testing.T) {
 		w := retain(m, waitFor("w", time.Minute))
 		synctest.Wait()
 		release := f.block("retain")
-		none(t, []error{create(m, "mail")})
+		elsewhere(f, m)
 		synctest.Wait()
 		closed := start(func() (int, error) { return 0, m.Close(context.Background()) })
 		synctest.Wait()

@@ -1,0 +1,126 @@
+package manager
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+func TestEagerStart(t *testing.T) {
+	bubble(t, "a create hands its task to who has waited longest, in one store call", func(t *testing.T, f *fake, m *Manager) {
+		first := retain(m, waitFor("first", time.Minute))
+		synctest.Wait()
+		second := retain(m, waitFor("second", time.Minute, "mail"))
+		synctest.Wait()
+		looks := f.count("retain")
+		for _, w := range []*later[[]*queue.Task]{first, second} {
+			none(t, []error{create(m, "mail")})
+			if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 0 {
+				t.Fatal(tasks, err, w.took)
+			}
+		}
+		if f.count("retain") != looks || f.count("eager") != 2 || f.count("create") != 0 {
+			t.Errorf("calls are %v", f.calls)
+		}
+	})
+	bubble(t, "a batch is shared out, and what is left wakes those whom it did not reach", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Minute))
+		synctest.Wait()
+		if _, err := m.CreateTasks(t.Context(), make200()[:3]); err != nil {
+			t.Fatal(err)
+		}
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 {
+			t.Fatal(tasks, err)
+		}
+		if tasks, err := m.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Limit: 5}); err != nil || len(tasks) != 2 {
+			t.Fatal(tasks, err)
+		}
+	})
+	bubble(t, "nobody is invited by a delayed task, by one of another queue, or by a large batch", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Minute, "mail"))
+		synctest.Wait()
+		none(t, []error{create(m, "sms")})
+		if _, err := m.CreateTask(t.Context(), "mail", queue.TaskMeta{Delay: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.CreateTasks(t.Context(), make200()[:eagerMost+1]); err != nil {
+			t.Fatal(err)
+		}
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || f.count("eager") != 0 {
+			t.Fatal(tasks, err, f.calls)
+		}
+	})
+	bubble(t, "a create that fails is its creator's affair; who waits goes on waiting", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Minute))
+		pass(time.Second)
+		f.refuse(func(_ context.Context, call string, _ any) error {
+			if call == "eager" {
+				return &queue.Error{Kind: queue.KindDenied}
+			}
+			return nil
+		})
+		kind(t, create(m, "mail"), queue.KindDenied)
+		pass(time.Second)
+		f.refuse(nil)
+		none(t, []error{create(m, "mail")})
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 2*time.Second {
+			t.Fatal(tasks, err, w.took)
+		}
+	})
+	bubble(t, "a creator who goes keeps nobody from having the task", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Minute))
+		synctest.Wait()
+		release := f.block("eager")
+		ctx, cancel := context.WithCancel(t.Context())
+		created := start(func() ([]*queue.Task, error) { return m.CreateTasks(ctx, make200()[:1]) })
+		synctest.Wait()
+		cancel()
+		_, err := created.wait()
+		kind(t, err, queue.KindIndeterminate)
+		release()
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 {
+			t.Fatal(tasks, err)
+		}
+	})
+	bubble(t, "what is retained for one who has gone is handed back", func(t *testing.T, f *fake, m *Manager) {
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := start(func() ([]*queue.Task, error) { return m.RetainTasks(ctx, waitFor("gone", time.Minute)) })
+		synctest.Wait()
+		release := f.block("eager")
+		created := start(func() (struct{}, error) { return struct{}{}, create(m, "mail") })
+		synctest.Wait()
+		cancel()
+		_, err := gone.wait()
+		kind(t, err, queue.KindCanceled)
+		release()
+		if _, err := created.wait(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := f.held(); n != 0 {
+			t.Errorf("%d tasks stay held", n)
+		}
+	})
+	bubble(t, "who is served by a create is not served by his room too", func(t *testing.T, f *fake, m *Manager) {
+		w := retain(m, waitFor("w", time.Minute))
+		synctest.Wait()
+		release := f.block("eager")
+		created := start(func() (struct{}, error) { return struct{}{}, create(m, "mail") })
+		synctest.Wait()
+		elsewhere(f, m)
+		pass(10 * time.Second)
+		if n := f.held(); n != 0 {
+			t.Errorf("%d tasks are held", n)
+		}
+		release()
+		if _, err := created.wait(); err != nil {
+			t.Fatal(err)
+		}
+		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || f.held() != 1 {
+			t.Fatal(tasks, err, f.held())
+		}
+	})
+}
