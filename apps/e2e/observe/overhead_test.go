@@ -95,7 +95,7 @@ func BenchmarkOverhead(b *testing.B) {
 						cpu = append(cpu, float64(used[1])/float64(used[0]))
 						rate += took[0]
 					}
-										b.ReportMetric((1-1/median(wall))*100, "%less-throughput")
+					b.ReportMetric((1-1/median(wall))*100, "%less-throughput")
 					b.ReportMetric((median(cpu)-1)*100, "%more-cpu")
 					b.ReportMetric(float64(work.n*len(wall))/rate.Seconds(), "plain-tasks/s")
 					b.ReportMetric(0, "ns/op") // of both together: says nothing

@@ -161,6 +161,23 @@ func TestRunbooks(t *testing.T) {
 	}
 }
 
+// TestDocsListMetrics holds docs/operations.md to name every metric that is exposed.
+func TestDocsListMetrics(t *testing.T) {
+	b, err := os.ReadFile(runbooks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range exposedMetrics(t) {
+		base := name
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			base = strings.TrimSuffix(base, suffix)
+		}
+		if !regexp.MustCompile("`" + base + "[`{]").Match(b) {
+			t.Errorf("docs/operations.md does not list %s", base)
+		}
+	}
+}
+
 // TestMetricsExist checks that everything that rules and dashboard look at is there after some work.
 func TestMetricsExist(t *testing.T) {
 	exposed := exposedMetrics(t)
