@@ -11,8 +11,13 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// flushTimeout bounds what a stop takes beyond drain and grace: the last retains and releases.
-const flushTimeout = 10 * time.Second
+const (
+	// flushTimeout bounds what a stop takes beyond drain and grace: the last retains and releases.
+	flushTimeout = 10 * time.Second
+	// hurryWait is what a retain that waits at the service still gets after StopNow: by default it ends by itself in it, so
+	// that no answer on its way is lost and no attempt with it.
+	hurryWait = DefaultWait
+)
 
 // run is the state of one Run: a state machine under one lock, which a task passes once, and goroutines that exist only
 // while there is something to do, beside the one that keeps the leases.
@@ -25,7 +30,7 @@ type run struct {
 	ticks    *tickLoop
 
 	// base has the values of Run's context and never ends; takes ends with the stop, waits (for retains that wait at the
-	// service) with StopNow after it or WithInProcess, calls when all is over.
+	// service) a little after StopNow or at once WithInProcess, calls when all is over.
 	base, takes, waits, calls    context.Context
 	endTakes, endWaits, endCalls context.CancelFunc
 
@@ -121,6 +126,7 @@ func (r *run) work(ctx context.Context) error {
 	keeper.Go(func() {
 		select {
 		case <-r.hurried:
+			sleep(r.waits, hurryWait)
 			r.endWaits()
 		case <-r.waits.Done():
 		}

@@ -148,10 +148,10 @@ func TestStop(t *testing.T) {
 		})
 	})
 
-	t.Run("a retain that waits at the service is not cut short by a stop, only by a second one", func(t *testing.T) {
+	t.Run("a retain that waits at the service is not cut short by a stop, only a while after a second one", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()
-			w := newWorker(f)
+			w := newWorker(f, worker.WithWait(30*time.Second))
 			w.Handle("mail", sleeper(0))
 			r := start(t, w)
 			pass(time.Second)
@@ -173,7 +173,21 @@ func TestStop(t *testing.T) {
 			r.cancel()
 			synctest.Wait()
 			w.StopNow()
-			if err := r.stop(); err != nil || time.Since(began) != 0 {
+			pass(time.Second)
+			id = f.add("mail", 1)
+			if err := r.stop(); err != nil || time.Since(began) != time.Second {
+				t.Errorf("%v after %v", err, time.Since(began))
+			}
+			if rel := f.end(t, id); rel.Outcome != queue.OutcomeHandBack {
+				t.Errorf("ended %s", rel.Outcome)
+			}
+			r = start(t, w)
+			pass(time.Second)
+			began = time.Now()
+			r.cancel()
+			synctest.Wait()
+			w.StopNow()
+			if err := r.stop(); err != nil || time.Since(began) != worker.DefaultWait {
 				t.Errorf("%v after %v", err, time.Since(began))
 			}
 		})

@@ -127,7 +127,7 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // StopNow cuts the time to drain of a Run that is stopping, or will be: the answer to a second signal. Handlers keep
-// their grace.
+// their grace; a retain that waits at a remote service gets DefaultWait.
 func (w *Worker) StopNow() {
 	w.mu.Lock()
 	r := w.running
