@@ -36,6 +36,29 @@ type Scoped interface {
 	ListNamespaces(ctx context.Context) ([]string, error)
 }
 
+// ServiceAs finds an optional power of s behind its decorators, which give what they decorate by Unwrap.
+func ServiceAs[T any](s Service) (T, bool) {
+	for s != nil {
+		if t, ok := s.(T); ok {
+			return t, true
+		}
+		u, ok := s.(interface{ Unwrap() Service })
+		if !ok {
+			break
+		}
+		s = u.Unwrap()
+	}
+	var zero T
+	return zero, false
+}
+
+// FeedEnd is the optional power of a Service to say where its feed ends now. A server tells it to a new subscriber, who
+// can then resume without a gap before having seen any event.
+type FeedEnd interface {
+	// LastEvent is the cursor of now: what happens later is behind it.
+	LastEvent(ctx context.Context) (string, error)
+}
+
 // Producer puts tasks in.
 type Producer interface {
 	// CreateTask creates one task in queue. Single creates of many goroutines may share one commit; each is answered

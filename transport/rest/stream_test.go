@@ -406,3 +406,24 @@ func TestThousandIdleStreamsAndWaits(t *testing.T) {
 		runtime.Gosched()
 	}
 }
+
+func TestStreamBehindADecoratorSaysWhereItBegins(t *testing.T) {
+	s := serve(t, decorated{newManager(t)})
+	s.do(201, "POST", "/api/queue", `{"queue":"q"}`)
+	st := s.open("GET", "/api/event", "")
+	begin := st.next("")
+	if begin.id == "" || begin.data != "" {
+		t.Fatalf("%+v", begin)
+	}
+	s.do(201, "POST", "/api/task", `{"queue":"q"}`)
+	for _, st := range []*sse{st, s.open("GET", "/api/event", "", "Last-Event-ID", begin.id)} {
+		if e := st.next("task"); shape(e.data, `{"kind":"created","task":1}`) != "" {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
+// decorated hides the optional powers of a service, as telemetry does.
+type decorated struct{ queue.Service }
+
+func (d decorated) Unwrap() queue.Service { return d.Service }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -286,6 +287,53 @@ func TestASubscriptionGoesOnWithoutGapsWhereItBroke(t *testing.T) {
 		}
 	}
 }
+
+func TestASubscriptionThatBreaksBeforeItsFirstEventHasNoGap(t *testing.T) {
+	s := serve(t)
+	fill(t, s.svc, "q", 0, queue.QueueMeta{})
+	s.svc = decorated{s.svc}
+	s.http.Close()
+	s.start(t, s.addr)
+	heard := make(chan struct{}, 100)
+	c := s.client(t, connectclient.WithInterceptors(func(next connect.ClientFunc) connect.ClientFunc {
+		return func(ctx context.Context, spec connect.Spec) (connect.ClientStream, error) {
+			st, err := next(ctx, spec)
+			return hearing{st, heard}, err
+		}
+	}))
+	enough := errors.New("enough")
+	var id int64
+	ended := make(chan error, 1)
+	go func() {
+		ended <- c.SubscribeEvents(t.Context(), queue.EventFilter{}, func(e queue.Event) error { id = e.TaskID; return enough })
+	}()
+	<-heard // where the feed ends; the client takes it before it hears anything else
+	s.http.Close()
+	task := must[*queue.Task](t)(s.svc.CreateTask(t.Context(), "q", queue.TaskMeta{})) // nobody listens
+	s.start(t, s.addr)
+	if err := <-ended; !errors.Is(err, enough) || id != task.ID {
+		t.Fatal(err, id)
+	}
+}
+
+// hearing tells of every message that a client receives.
+type hearing struct {
+	connect.ClientStream
+	heard chan<- struct{}
+}
+
+func (h hearing) Receive(msg any) error {
+	err := h.ClientStream.Receive(msg)
+	if err == nil {
+		h.heard <- struct{}{}
+	}
+	return err
+}
+
+// decorated hides the optional powers of a service, as telemetry does.
+type decorated struct{ queue.Service }
+
+func (d decorated) Unwrap() queue.Service { return d.Service }
 
 func TestAServerThatIsNotThere(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

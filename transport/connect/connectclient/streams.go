@@ -31,7 +31,7 @@ func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context,
 }
 
 // SubscribeEvents implements queue.Events. A stream that breaks is opened again behind the last event for up to a
-// minute. One that breaks before its first event, without f.After, ends with an error: from where to go on is not known.
+// minute; the server says at its beginning where that is before the first event.
 func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
 	first := true
 	return c.keepOpen(ctx, "subscribe events", func(ctx context.Context, heard func()) error {
@@ -52,6 +52,9 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 			}
 			heard()
 			first = false
+			if m.GetCursor() != "" && f.After == "" {
+				f.After = m.GetCursor()
+			}
 			if m.GetEvent() == nil {
 				continue
 			}

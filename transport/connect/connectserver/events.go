@@ -32,9 +32,23 @@ func (s events) SubscribeEvents(
 	if err != nil {
 		return err
 	}
-	return serve(ctx, s.Server, stream.Send, &pb.SubscribeEventsResponse{}, func(ctx context.Context, send func(*pb.SubscribeEventsResponse) error) error {
-		return svc.SubscribeEvents(ctx, wire.ReadEventFilter(req.GetFilter()), func(e queue.Event) error {
+	f, hello := wire.ReadEventFilter(req.GetFilter()), &pb.SubscribeEventsResponse{}
+	if end, ok := queue.ServiceAs[queue.FeedEnd](svc); ok && f.After == "" {
+		if f.After, err = s.feedEnd(ctx, end); err != nil {
+			return err
+		}
+		hello.Cursor = f.After
+	}
+	return serve(ctx, s.Server, stream.Send, hello, &pb.SubscribeEventsResponse{}, func(ctx context.Context, send func(*pb.SubscribeEventsResponse) error) error {
+		return svc.SubscribeEvents(ctx, f, func(e queue.Event) error {
 			return send(&pb.SubscribeEventsResponse{Event: wire.Event(e)})
 		})
 	})
+}
+
+// feedEnd is the cursor of now.
+func (s *Server) feedEnd(ctx context.Context, end queue.FeedEnd) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.callTimeout)
+	defer cancel()
+	return end.LastEvent(ctx)
 }

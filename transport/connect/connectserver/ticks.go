@@ -22,21 +22,21 @@ func (s tickers) ReceiveTicks(
 	if err != nil {
 		return err
 	}
-	return serve(ctx, s.Server, stream.Send, &pb.ReceiveTicksResponse{}, func(ctx context.Context, send func(*pb.ReceiveTicksResponse) error) error {
+	return serve(ctx, s.Server, stream.Send, &pb.ReceiveTicksResponse{}, &pb.ReceiveTicksResponse{}, func(ctx context.Context, send func(*pb.ReceiveTicksResponse) error) error {
 		return svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
 			return send(&pb.ReceiveTicksResponse{Tick: wire.Tick(t)})
 		})
 	})
 }
 
-// serve runs a stream that only sends: work sends by send, signs of life go out meanwhile. It ends with work, with the
-// first send that fails, and with Drain.
+// serve runs a stream that only sends: hello at once, then work sends by send, and signs of life go out meanwhile. It
+// ends with work, with the first send that fails, and with Drain.
 func serve[M any](
-	ctx context.Context, s *Server, send func(M) error, alive M, work func(context.Context, func(M) error) error,
+	ctx context.Context, s *Server, send func(M) error, hello, alive M, work func(context.Context, func(M) error) error,
 ) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	out := &outlet[M]{send: send, timeout: s.sendTimeout, line: lifelineOf(ctx)}
-	if err := out.Send(alive); err != nil { // the client learns at once that it is subscribed
+	if err := out.Send(hello); err != nil { // the client learns at once that it is subscribed
 		cancel(err)
 		return err
 	}
@@ -80,7 +80,7 @@ func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.Ticker
 		return err
 	}
 	outcomes := make(chan *pb.TickOutcome)
-	return serve(ctx, s.Server, stream.Send, &pb.HandleTicksResponse{}, func(ctx context.Context, send func(*pb.HandleTicksResponse) error) error {
+	return serve(ctx, s.Server, stream.Send, &pb.HandleTicksResponse{}, &pb.HandleTicksResponse{}, func(ctx context.Context, send func(*pb.HandleTicksResponse) error) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		heard := make(chan struct{})
 		go func() {

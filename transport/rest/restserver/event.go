@@ -1,7 +1,6 @@
 package restserver
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 
@@ -54,11 +53,6 @@ func (c *call) eventPage(f queue.EventFilter, limit int) error {
 	return c.reply(http.StatusOK, restapi.EventPageOf(page))
 }
 
-// feed is the optional power of a service to say where its feed ends now.
-type feed interface {
-	LastEvent(ctx context.Context) (string, error)
-}
-
 func (c *call) events(f queue.EventFilter) error {
 	from := ""
 	if f.After != "" {
@@ -66,7 +60,7 @@ func (c *call) events(f queue.EventFilter) error {
 		if _, err := c.svc.ListEvents(c.ctx(), f, 1); err != nil {
 			return err
 		}
-	} else if last, ok := c.svc.(feed); ok {
+	} else if last, ok := queue.ServiceAs[queue.FeedEnd](c.svc); ok {
 		var err error
 		if from, err = last.LastEvent(c.ctx()); err != nil {
 			return err

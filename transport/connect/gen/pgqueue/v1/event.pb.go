@@ -485,7 +485,10 @@ func (x *SubscribeEventsRequest) GetFilter() *EventFilter {
 type SubscribeEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Absent in a sign of life.
-	Event         *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	Event *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// Where the feed ended when the subscription began: resume behind it as long as no event has come. Only in the first
+	// message, of a subscription that did not say where to begin.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -527,6 +530,13 @@ func (x *SubscribeEventsResponse) GetEvent() *Event {
 	return nil
 }
 
+func (x *SubscribeEventsResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
 var File_pgqueue_v1_event_proto protoreflect.FileDescriptor
 
 const file_pgqueue_v1_event_proto_rawDesc = "" +
@@ -558,9 +568,10 @@ const file_pgqueue_v1_event_proto_rawDesc = "" +
 	"\x04more\x18\x03 \x01(\bR\x04more\"g\n" +
 	"\x16SubscribeEventsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12/\n" +
-	"\x06filter\x18\x02 \x01(\v2\x17.pgqueue.v1.EventFilterR\x06filter\"B\n" +
+	"\x06filter\x18\x02 \x01(\v2\x17.pgqueue.v1.EventFilterR\x06filter\"Z\n" +
 	"\x17SubscribeEventsResponse\x12'\n" +
-	"\x05event\x18\x01 \x01(\v2\x11.pgqueue.v1.EventR\x05event*\x9a\x02\n" +
+	"\x05event\x18\x01 \x01(\v2\x11.pgqueue.v1.EventR\x05event\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor*\x9a\x02\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12EVENT_KIND_CREATED\x10\x01\x12\x17\n" +
