@@ -1,0 +1,79 @@
+package wire_test
+
+import (
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
+	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+)
+
+// way is a client of a server. The quick ones run always, the others in the long form: over memory all of them run
+// always, beside the code of each.
+type way struct {
+	name  string
+	quick bool
+	of    func(t testing.TB, s *run.Server) queue.Service
+}
+
+func ways() []way {
+	over := func(p connectclient.Protocol) func(testing.TB, *run.Server) queue.Service {
+		return func(t testing.TB, s *run.Server) queue.Service {
+			t.Helper()
+			return connect(t, s, connectclient.WithProtocol(p))
+		}
+	}
+	return []way{
+		{"rest", true, func(t testing.TB, s *run.Server) queue.Service { t.Helper(); return rest(t, s) }},
+		{"stream", true, func(t testing.TB, s *run.Server) queue.Service {
+			t.Helper()
+			st := connectclient.NewStream(connect(t, s))
+			t.Cleanup(st.Close)
+			return st
+		}},
+		{"connect", false, over(connectclient.Connect)},
+		{"grpc", false, over(connectclient.GRPC)},
+		{"grpcweb", false, over(connectclient.GRPCWeb)},
+	}
+}
+
+// TestService holds client, wire, server, telemetry and manager over PostgreSQL to the contract.
+func TestService(t *testing.T) {
+	needsDatabase(t)
+	for _, w := range ways() {
+		t.Run(w.name, func(t *testing.T) {
+			if !w.quick && os.Getenv("PGQUEUE_TEST_FULL") == "" {
+				t.Skip("in the long form, PGQUEUE_TEST_FULL=1")
+			}
+			var stores sync.Map
+			store := func(t testing.TB, s queue.Service) *postgres.Store {
+				t.Helper()
+				v, ok := stores.Load(s)
+				if !ok {
+					t.Fatal("not a service of this harness")
+				}
+				return v.(*postgres.Store)
+			}
+			queuetest.TestService(t, queuetest.ServiceHarness{
+				New: func(t testing.TB) queue.Service {
+					t.Helper()
+					s := postgrestest.Open(t)
+					c := w.of(t, start(t, s))
+					stores.Store(c, s)
+					return c
+				},
+				Advance: func(t testing.TB, s queue.Service, d time.Duration) {
+					t.Helper()
+					postgrestest.Advance(t, store(t, s), d)
+				},
+				Chores: func(t testing.TB, s queue.Service) { t.Helper(); queuetest.Chores(t, store(t, s)) },
+			})
+		})
+	}
+}
