@@ -24,7 +24,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	}
 	outs, err := s.retainAll(r, now)
 	if err != nil {
-		return made, none, nil //nolint:nilerr // the creation stands, as its contract says
+		return made, none, nil // the creation stands, as its contract says
 	}
 	return made, outs, nil
 }

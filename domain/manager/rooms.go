@@ -46,9 +46,9 @@ type waiter struct {
 	share   queue.RetainShare
 	place   *list.Element
 	turn    uint64 // in which it came, over all rooms
-	serving bool // in a Store call
-	last    bool // its time is over: the present call is its last
-	gone    bool // its caller has gone: what the present call gives it is handed back
+	serving bool   // in a Store call
+	last    bool   // its time is over: the present call is its last
+	gone    bool   // its caller has gone: what the present call gives it is handed back
 	done    chan struct{}
 	tasks   []*queue.Task
 	err     error

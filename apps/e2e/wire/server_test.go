@@ -3,7 +3,6 @@ package wire_test
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"os"
 	"testing"
 
@@ -62,23 +61,4 @@ func connect(t testing.TB, s *run.Server, opts ...connectclient.Option) *connect
 	}
 	t.Cleanup(c.Close)
 	return c
-}
-
-func must[T any](t testing.TB) func(T, error) T {
-	t.Helper()
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
-// plain is an http.Client of the test's own.
-func plain(t testing.TB) *http.Client {
-	t.Helper()
-	h := &http.Transport{}
-	t.Cleanup(h.CloseIdleConnections)
-	return &http.Client{Transport: h}
 }

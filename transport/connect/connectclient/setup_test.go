@@ -86,11 +86,14 @@ func (s *stack) start(t testing.TB, addr string, opts ...connectserver.Option) {
 	s.addr = l.Addr().String()
 	s.url = "http://" + s.addr
 	h := s.http
+	serving := make(chan struct{}) // from here on a close reaches the listener
+	h.BaseContext = func(net.Listener) context.Context { close(serving); return context.Background() }
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		_ = h.Serve(l)
 	}()
+	<-serving
 	t.Cleanup(func() {
 		s.server.Drain()
 		_ = h.Close()

@@ -141,7 +141,7 @@ func answered(ctx context.Context, id int64, outcomes <-chan *pb.TickOutcome) er
 
 // ear receives from a peer that must show that it lives.
 type ear struct {
-	line    lifeline
+	line    *lifeline
 	silence time.Duration
 }
 

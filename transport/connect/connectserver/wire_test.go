@@ -1,0 +1,33 @@
+package connectserver
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// What is called by a timer or at the end of a context may come when the handler has long returned.
+func TestLifelineOfAHandlerThatHasReturned(t *testing.T) {
+	lines := make(chan *lifeline, 1)
+	server := httptest.NewUnstartedServer(withWire(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		lines <- lifelineOf(r.Context())
+	})))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	line := <-lines
+	if line.stopReading() || line.stopWriting() {
+		t.Error("it reached a connection")
+	}
+	if lifelineOf(t.Context()).stopReading() {
+		t.Error("there is no connection")
+	}
+}
