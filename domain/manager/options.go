@@ -19,7 +19,8 @@ const (
 	DefaultBulkTimeout   = 10 * time.Minute
 	DefaultTickHold      = time.Minute
 	DefaultGatherBatch   = 1000
-	DefaultGatherCalls   = 2
+	// One call at a time: what comes while it runs makes the next one larger. Why not two: docs/adr/0006-single-calls.md.
+	DefaultGatherCalls   = 1
 	DefaultGatherWaiting = 100_000
 	DefaultEventBuffer   = 4096
 )
