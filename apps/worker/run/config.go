@@ -16,7 +16,6 @@ import (
 
 	"github.com/pgqueue/pgqueue/apps/worker/execrun"
 	"github.com/pgqueue/pgqueue/apps/worker/httprun"
-	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
@@ -65,11 +64,11 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.job.HTTP, "http", "", "URL to post each task to: 2xx = done, 429 and 503 = try later, other 4xx = failed for good")
 
 	f.StringVar(&c.url, "url", "http://localhost:8080/api", "address of the server")
-	f.StringVar(&c.protocol, "protocol", "rest", "how to speak with it: rest or connect (whose address has no /api)")
+	f.StringVar(&c.protocol, "protocol", "rest", "how to speak with it: rest, or connect, which leaves out the address's last /api")
 	f.StringVar(&c.database, "database", "", "PostgreSQL to work on directly, instead of a server")
 	f.StringVar(&c.schema, "schema", "pgqueue", "schema of pgqueue in the database")
 	f.BoolVar(&c.background, "background", true, "with --database, do background work too (promote, rescue, prune, ticks)")
-	f.StringVar(&c.namespace, "namespace", queue.DefaultNamespace, "namespace of the queues")
+	f.StringVar(&c.namespace, "namespace", "", "namespace of the queues (default: the server's)")
 
 	f.StringVar(&c.name, "name", "", "name of this worker (default: host, process id and some letters)")
 	f.IntVarP(&c.concurrency, "concurrency", "c", 10, "most tasks at once, over all queues without slots of their own")

@@ -42,11 +42,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// server is a manager over the memory store, served over REST at /api and over Connect beside it.
+// server is a manager over the memory store, served over REST at /api and over Connect beside it. Its namespace is not
+// "default": a worker that is told none works in the server's.
 func server(t *testing.T) (*manager.Manager, string) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	m, err := manager.New(memory.New(), manager.WithLogger(quiet))
+	m, err := manager.New(memory.New(), manager.WithLogger(quiet), manager.WithNamespace("shop"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,10 +193,7 @@ func TestProgram(t *testing.T) {
 		t.Run("works a queue over "+protocol, func(t *testing.T) {
 			m, url := server(t)
 			makeQueue(t, m, queue.QueueMeta{Name: "mail", RetryDelay: new(time.Duration)})
-			if protocol == "rest" {
-				url += "/api"
-			}
-			p := startProgram(t, "--url", url, "--protocol", protocol, "-q", "mail", "--name", "w1",
+			p := startProgram(t, "--url", url+"/api", "--protocol", protocol, "-q", "mail", "--name", "w1",
 				"--exec", `read -r p; echo "sending" >&2; echo "{\"got\":$p,\"id\":$PGQUEUE_TASK_ID}"; [ $PGQUEUE_ATTEMPT -gt 1 ] || exit 75`)
 			for i, task := range makeTasks(t, m, "mail", 3) {
 				done := await(t, m, task.ID)

@@ -1,9 +1,11 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,13 +25,21 @@ func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func
 	case c.database != "":
 		return openDatabase(ctx, c, log)
 	case c.protocol == "connect":
-		s, err := connectclient.New(c.url, connectclient.WithNamespace(c.namespace))
+		var opts []connectclient.Option
+		if c.namespace != "" {
+			opts = append(opts, connectclient.WithNamespace(c.namespace))
+		}
+		s, err := connectclient.New(strings.TrimSuffix(strings.TrimRight(c.url, "/"), "/api"), opts...)
 		if err != nil {
 			return nil, nil, err
 		}
 		return s, s.Close, nil
 	}
-	s, err := restclient.New(c.url, restclient.WithNamespace(c.namespace))
+	var opts []restclient.Option
+	if c.namespace != "" {
+		opts = append(opts, restclient.WithNamespace(c.namespace))
+	}
+	s, err := restclient.New(c.url, opts...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -50,7 +60,7 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 	if err := store.Ping(ctx); err != nil {
 		return nil, nil, err
 	}
-	m, err := manager.New(store, manager.WithNamespace(c.namespace), manager.WithLogger(log), manager.WithBackgroundWork(c.background))
+	m, err := manager.New(store, manager.WithNamespace(cmp.Or(c.namespace, queue.DefaultNamespace)), manager.WithLogger(log), manager.WithBackgroundWork(c.background))
 	if err != nil {
 		return nil, nil, err
 	}

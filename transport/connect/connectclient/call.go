@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -125,9 +126,13 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 		if field := notUTF8(req.ProtoReflect()); field != "" {
 			return queue.Invalid(field, "must be valid UTF-8")
 		}
-	case connect.CodeUnimplemented, connect.CodePermissionDenied, connect.CodeUnauthenticated, connect.CodeNotFound:
-		// Answers that are not pgqueue's: another server, or a proxy.
-		return &queue.Error{Kind: wire.KindOfCode(code), Msg: c.Message()}
+	case connect.CodePermissionDenied, connect.CodeUnauthenticated:
+		return &queue.Error{Kind: wire.KindOfCode(code), Msg: c.Message()} // a proxy's
+	case connect.CodeUnimplemented, connect.CodeNotFound:
+		return &queue.Error{Kind: queue.KindInternal, Msg: "what answers is not pgqueue; is this the URL of its root? " + c.Message()}
+	}
+	if strings.Contains(err.Error(), "http2: frame too large") { // what HTTP/1 looks like when it is read as HTTP/2
+		return queue.Invalid("url", "what answers there does not speak HTTP/2 without TLS, which Connect needs here; use https or REST")
 	}
 	return broken(err)
 }

@@ -20,7 +20,7 @@ var _ queue.Service = (*Client)(nil)
 // Client is a queue.Service in a server. It is safe for concurrent use.
 type Client struct {
 	*shared
-	namespace string
+	namespace string // "" = the server's default
 }
 
 // shared is what the clients of all namespaces share.
@@ -38,15 +38,18 @@ type shared struct {
 	events     pgqueuev1connect.EventServiceClient
 }
 
-// New is a client of the server at baseURL, as "http://localhost:8080": the root of the server, without REST's prefix.
-// It does not connect yet.
+// New is a client of the server at baseURL, as "http://localhost:8080": the root of the server, without REST's prefix;
+// with a path where a proxy puts one before it. It does not connect yet.
 func New(baseURL string, opts ...Option) (*Client, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, queue.Invalid("url", "an address as http://localhost:8080 is needed")
 	}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return nil, queue.Invalid("url", "it must not have a query or a fragment")
+	}
 	c := config{
-		namespace: queue.DefaultNamespace, timeout: DefaultTimeout, retries: DefaultRetries,
+		timeout: DefaultTimeout, retries: DefaultRetries,
 		transport: []connecthttp.Option{connecthttp.WithReadMaxBytes(DefaultMaxMessageBytes)},
 	}
 	for _, o := range opts {
@@ -68,7 +71,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		c.http = withHeader{c.http, c.header}
 	}
 	cc := connect.NewClient(
-		connecthttp.NewTransport(c.http, strings.TrimSuffix(u.String(), "/"), c.transport...), c.interceptors...)
+		connecthttp.NewTransport(c.http, strings.TrimRight(u.String(), "/"), c.transport...), c.interceptors...)
 	s.namespaces = pgqueuev1connect.NewNamespaceServiceClient(cc)
 	s.tasks = pgqueuev1connect.NewTaskServiceClient(cc)
 	s.work = pgqueuev1connect.NewWorkServiceClient(cc)
@@ -102,8 +105,13 @@ func (s *shared) refresh() {
 // Close closes the idle connections that the client made. Calls under way go on; close its streams first.
 func (s *shared) Close() { s.refresh() }
 
-// Namespace is what the client is bound to.
-func (c *Client) Namespace() string { return c.namespace }
+// Namespace is what the client is bound to; "default" when it is bound to none.
+func (c *Client) Namespace() string {
+	if c.namespace == "" {
+		return queue.DefaultNamespace
+	}
+	return c.namespace
+}
 
 // In is the same client bound to namespace. It shares its connections.
 func (c *Client) In(namespace string) (queue.Service, error) {

@@ -53,7 +53,8 @@ type config struct {
 	interceptors []connect.ClientInterceptor
 }
 
-// WithNamespace binds the client to a namespace. Default "default".
+// WithNamespace binds the client to a namespace. Without it requests name none, the server's default counts, and
+// Namespace says "default".
 func WithNamespace(namespace string) Option {
 	return option(func(c *config) (err error) { c.namespace, err = queue.NamespaceName(namespace); return err })
 }

@@ -72,7 +72,7 @@ func (c *Client) Close() {
 	}
 }
 
-// Namespace is what the client is bound to.
+// Namespace is what the client is bound to; "default" when it is bound to none.
 func (c *Client) Namespace() string {
 	if c.namespace == "" {
 		return queue.DefaultNamespace

@@ -178,17 +178,20 @@ func refused(op string, resp *http.Response, answer []byte) *queue.Error {
 		return p.Err(op)
 	}
 	k := restapi.KindOf(resp.StatusCode, "")
-	if resp.StatusCode == http.StatusGatewayTimeout {
+	switch resp.StatusCode {
+	case http.StatusGatewayTimeout:
 		k = queue.KindIndeterminate // a proxy's: the server may have done it
+	case http.StatusNotFound:
+		k = queue.KindInternal // it says nothing of the task or the queue that was asked for
+	}
+	text := ""
+	if media != "text/html" { // a page is of no use here
+		text = " " + strings.ToValidUTF8(strings.TrimSpace(string(answer[:min(len(answer), 200)])), "")
 	}
 	return &queue.Error{
 		Op: op, Kind: k,
-		Msg: fmt.Sprintf("the server answered %s without a problem of pgqueue; is this the URL of its API? %s", resp.Status, snippet(answer)),
+		Msg: strings.TrimSpace(fmt.Sprintf("the server answered %s without a problem of pgqueue; is this the URL of its API?%s", resp.Status, text)),
 	}
-}
-
-func snippet(b []byte) string {
-	return strings.ToValidUTF8(strings.TrimSpace(string(b[:min(len(b), 200)])), "")
 }
 
 func retryAfter(h http.Header) time.Duration {

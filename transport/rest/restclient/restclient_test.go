@@ -217,16 +217,19 @@ func TestServerThatHangsIsLeft(t *testing.T) {
 }
 
 func TestAnswersThatAreNotOurs(t *testing.T) {
-	for want, st := range map[queue.Kind]step{
-		queue.KindInternal:      reply(200, `<html>`),
-		queue.KindNotFound:      reply(404, `<html>`),
-		queue.KindInvalid:       reply(302, ``, "Location", "/elsewhere"),
-		queue.KindIndeterminate: reply(504, `gateway`),
-		queue.KindDenied:        reply(401, ``),
+	for _, c := range []struct {
+		want queue.Kind
+		step step
+	}{
+		{queue.KindInternal, reply(200, `<html>`)},
+		{queue.KindInternal, reply(404, `<html>`, "Content-Type", "text/html; charset=utf-8")}, // of no task
+		{queue.KindInvalid, reply(302, ``, "Location", "/elsewhere")},
+		{queue.KindIndeterminate, reply(504, `gateway`)},
+		{queue.KindDenied, reply(401, ``)},
 	} {
-		s := play(t, []Option{WithAttempts(1)}, st)
-		if _, err := s.client.GetTask(t.Context(), 1); queue.KindOf(err) != want {
-			t.Errorf("%v, want %s", err, want)
+		s := play(t, []Option{WithAttempts(1)}, c.step)
+		if _, err := s.client.GetTask(t.Context(), 1); queue.KindOf(err) != c.want || strings.Contains(err.Error(), "<html>") {
+			t.Errorf("%v, want %s", err, c.want)
 		}
 	}
 }

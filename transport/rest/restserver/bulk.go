@@ -45,11 +45,7 @@ func (c *call) one(move bulk, left bool) error {
 
 // selected moves the tasks that the body selects.
 func (c *call) selected(move bulk) error {
-	in, err := decode[restapi.Selection](c)
-	if err != nil {
-		return err
-	}
-	s, err := in.Domain()
+	s, err := input[restapi.Selection](c)
 	if err != nil {
 		return err
 	}

@@ -186,6 +186,15 @@ func (c *call) media() (string, error) {
 // decode reads a required JSON body.
 func decode[T any](c *call) (T, error) { return decodeBody[T](c, true) }
 
+// input reads a JSON body as what it is in the domain.
+func input[In interface{ Domain() (Out, error) }, Out any](c *call) (out Out, err error) {
+	in, err := decode[In](c)
+	if err != nil {
+		return out, err
+	}
+	return in.Domain()
+}
+
 // decodeOptional reads a JSON body that may be missing.
 func decodeOptional[T any](c *call) (T, error) { return decodeBody[T](c, false) }
 

@@ -21,11 +21,7 @@ func listQueues(c *call) error {
 }
 
 func createQueue(c *call) error {
-	in, err := decode[restapi.QueueMeta](c)
-	if err != nil {
-		return err
-	}
-	meta, err := in.Domain()
+	meta, err := input[restapi.QueueMeta](c)
 	if err != nil {
 		return err
 	}
@@ -39,11 +35,7 @@ func getQueue(c *call) error {
 }
 
 func updateQueue(c *call) error {
-	in, err := decode[restapi.QueueMeta](c)
-	if err != nil {
-		return err
-	}
-	meta, err := in.Domain()
+	meta, err := input[restapi.QueueMeta](c)
 	if err != nil {
 		return err
 	}

@@ -26,11 +26,7 @@ func listTickers(c *call) error {
 }
 
 func createTicker(c *call) error {
-	in, err := decode[restapi.TickerMeta](c)
-	if err != nil {
-		return err
-	}
-	meta, err := in.Domain()
+	meta, err := input[restapi.TickerMeta](c)
 	if err != nil {
 		return err
 	}
@@ -44,11 +40,7 @@ func getTicker(c *call) error {
 }
 
 func updateTicker(c *call) error {
-	in, err := decode[restapi.TickerMeta](c)
-	if err != nil {
-		return err
-	}
-	meta, err := in.Domain()
+	meta, err := input[restapi.TickerMeta](c)
 	if err != nil {
 		return err
 	}

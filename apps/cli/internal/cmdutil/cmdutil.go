@@ -3,6 +3,7 @@ package cmdutil
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -43,6 +45,30 @@ func Args(least, most int, what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// About makes a command about one thing that is named: do finds or changes it, tell tells of it.
+func About[T any](f *factory.Factory, cmd *cobra.Command, what string, names Completer,
+	do func(context.Context, queue.Service, string) (T, error), tell func(*output.Printer, T) error,
+) *cobra.Command {
+	cmd.Args = Args(1, 1, what)
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = First(names)
+	}
+	cmd.RunE = f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
+		v, err := do(ctx, svc, args[0])
+		if err != nil {
+			return err
+		}
+		return tell(p, v)
+	})
+	return cmd
+}
+
+// Page defines the flags of a page of a list.
+func Page(fs *pflag.FlagSet, p *queue.Page) {
+	fs.IntVar(&p.Offset, "offset", 0, "skip this many")
+	fs.IntVar(&p.Limit, "limit", 0, "show at most this many, up to 1000 (default 100)")
 }
 
 // ID reads a task's id.

@@ -4,8 +4,8 @@ package factory
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/config"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
@@ -63,7 +64,7 @@ func New(version string) *Factory {
 // Flags defines the settings as flags that cmd and all below it have.
 func (f *Factory) Flags(cmd *cobra.Command) {
 	fs, s := cmd.PersistentFlags(), &f.Settings
-	fs.StringVar(&s.URL, "url", DefaultURL, "`URL` of the server's API")
+	fs.StringVar(&s.URL, "url", DefaultURL, "`URL` of the server's API; --protocol connect leaves out its last "+run.DefaultPrefix)
 	fs.StringVarP(&s.Namespace, "namespace", "n", "", "`namespace` to work in (default: the server's)")
 	fs.StringVar(&s.Protocol, "protocol", REST, "how to talk to the server: rest or connect")
 	fs.StringVar(&s.Token, "auth-token", "", "bearer `token` for the server")
@@ -144,12 +145,10 @@ func (f *Factory) rest() (queue.Service, func(), error) {
 	return c, c.Close, nil
 }
 
-// connect talks to the root of the server that URL names: Connect's routes have no prefix.
+// connect talks to the root of the server that URL names: Connect's routes are not behind REST's prefix. Any other path,
+// as that of a proxy, stays.
 func (f *Factory) connect() (queue.Service, func(), error) {
-	base := f.Settings.URL
-	if u, err := url.Parse(base); err == nil && u.Host != "" {
-		base = (&url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host}).String()
-	}
+	base := strings.TrimSuffix(strings.TrimRight(f.Settings.URL, "/"), run.DefaultPrefix)
 	opts := []connectclient.Option{connectclient.WithTimeout(f.Settings.Timeout)}
 	if f.Settings.Namespace != "" {
 		opts = append(opts, connectclient.WithNamespace(f.Settings.Namespace))
@@ -161,7 +160,7 @@ func (f *Factory) connect() (queue.Service, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return c, func() {}, nil
+	return c, c.Close, nil
 }
 
 // Connected says that a server was to be asked.
@@ -195,6 +194,19 @@ func (f *Factory) Both() (queue.Service, *output.Printer, error) {
 	}
 	svc, err := f.Service()
 	return svc, p, err
+}
+
+// One is what a command runs that makes a call or a few: with a service and a printer, and a context that bounds it.
+func (f *Factory) One(do func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		svc, p, err := f.Both()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := f.Call(cmd.Context())
+		defer cancel()
+		return do(ctx, svc, p, args)
+	}
 }
 
 // Call bounds a call that is not meant to wait.

@@ -26,7 +26,10 @@ func TestWrite(t *testing.T) {
 	}
 	t.Run("man takes each page without a complaint", func(t *testing.T) {
 		groff, err := exec.LookPath("groff")
-		if err != nil {
+		switch {
+		case err != nil && os.Getenv("CI") != "":
+			t.Fatal(err)
+		case err != nil:
 			t.Skip("groff is not installed here: the pages were written, not set")
 		}
 		pages, err := filepath.Glob(filepath.Join(dir, "*.1"))

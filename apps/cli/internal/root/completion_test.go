@@ -9,20 +9,13 @@ import (
 	"testing"
 )
 
-// TestCompletion completes in the shells that are installed; bash has to be.
+// TestCompletion completes in the shells that are installed; bash has to be, and in CI all of them.
 func TestCompletion(t *testing.T) {
 	s := newShell(t, startServer(t))
 	s.must("create-queue", "mail")
 	s.must("create-queue", "sms")
 	s.must("create-ticker", "nightly", "--period", "24h")
-	bin := t.TempDir()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(self, filepath.Join(bin, "pgqueue")); err != nil { // TestMain makes it the program by its name
-		t.Fatal(err)
-	}
+	bin := filepath.Dir(program(t))
 	cases := map[string][]string{
 		"pgqueue create-t":            {"create-task", "create-ticker"},
 		"pgqueue queue view ":         {"mail", "sms"},
@@ -38,10 +31,12 @@ func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		path, err := exec.LookPath(shell)
 		if err != nil {
-			if shell == "bash" {
-				t.Fatal(err)
-			}
-			t.Run(shell, func(t *testing.T) { t.Skip("it is not installed here: what the script does in it was not tried") })
+			t.Run(shell, func(t *testing.T) {
+				if shell == "bash" || os.Getenv("CI") != "" {
+					t.Fatal(err)
+				}
+				t.Skip("it is not installed here: what the script does in it was not tried")
+			})
 			continue
 		}
 		script := filepath.Join(t.TempDir(), "completion")

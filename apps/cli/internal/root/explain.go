@@ -25,6 +25,9 @@ func explain(f *factory.Factory, err error) (text string, code int) {
 		}
 		return text, run.ExitUnreachable
 	}
+	if e.Kind == queue.KindNotFound && strings.Contains(text, "no such route") {
+		return fmt.Sprintf("%s is not the URL of the server's API, which is as %s; see --url", where(f), factory.DefaultURL), run.ExitUsage
+	}
 	if h := hint(f, e, text); h != "" {
 		text += "; " + h
 	}

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,8 +36,14 @@ func TestMain(m *testing.M) {
 // startServer runs a server over memory and gives the URL of its API.
 func startServer(t testing.TB, opts ...memory.Option) string {
 	t.Helper()
+	return startServerIn(t, "", opts...)
+}
+
+// startServerIn is startServer with a namespace for requests that name none.
+func startServerIn(t testing.TB, namespace string, opts ...memory.Option) string {
+	t.Helper()
 	s, err := run.Start(context.Background(), run.Config{
-		Addr: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), Version: "test",
+		Addr: "127.0.0.1:0", Namespace: namespace, Log: slog.New(slog.DiscardHandler), Version: "test",
 		Store: func(context.Context) (queue.Store, func(context.Context) error, error) {
 			return memory.New(opts...), func(context.Context) error { return nil }, nil
 		},
@@ -103,7 +111,15 @@ func golden(t *testing.T, name, got string) {
 		t.Fatalf("%v; go test -update writes it", err)
 	}
 	if got != string(want) {
-		t.Errorf("%s is not up to date (go test -update writes it)\ngot:\n%s\nwant:\n%s", name, got, want)
+		line, rest := 1, got
+		for w := range strings.Lines(string(want)) {
+			var same bool
+			if rest, same = strings.CutPrefix(rest, w); !same {
+				break
+			}
+			line++
+		}
+		t.Errorf("%s is not up to date (go test -update writes it); from line %d on it is:\n%.2000s", name, line, rest)
 	}
 }
 
@@ -234,6 +250,8 @@ func TestExitCodes(t *testing.T) {
 	s := newShell(t, url)
 	s.must("create-queue", "mail")
 	s.must("create-task", "mail", "--key", "a")
+	other := httptest.NewServer(http.NotFoundHandler()) // is not pgqueue's
+	defer other.Close()
 	type want struct {
 		code int
 		says string
@@ -278,10 +296,14 @@ func TestExitCodes(t *testing.T) {
 		"retry-task 1":                         {4, "new"},
 		"queues --url http://127.0.0.1:1/api":  {5, "pgqueue run"},
 		"queues --url nonsense":                {2, "url"},
-		"queues --protocol soap":               {2, "rest, connect"},
-		"queues --context prod":                {3, "set-context"},
-		"import /does/not/exist":               {2, "no such file"},
-		"run mysql://h/d":                      {2, "unknown scheme"},
+		"queues --url " + strings.TrimSuffix(url, "/api"):          {2, "is not the URL of the server's API"},
+		"queues --url " + other.URL:                                {1, "is this the URL of its API?"},
+		"queues --protocol connect --url " + other.URL:             {2, "HTTP/2"},
+		"queues --protocol connect --url " + url + "/api":          {1, "is this the URL of its root?"},
+		"queues --protocol soap":                                   {2, "rest, connect"},
+		"queues --context prod":                                    {3, "set-context"},
+		"import /does/not/exist":                                   {2, "no such file"},
+		"run mysql://h/d":                                          {2, "unknown scheme"},
 		"run postgres://127.0.0.1:1/x --wait 0 --addr 127.0.0.1:0": {5, "127.0.0.1"},
 		"migrate down postgres://127.0.0.1:1/x":                    {5, ""},
 		"migrate up":                                               {2, "PGQUEUE_DATABASE_URL"},
@@ -413,6 +435,39 @@ func TestProtocols(t *testing.T) {
 			}
 		})
 	}
+	shop := newShell(t, startServerIn(t, "shop"))
+	for _, protocol := range []string{"rest", "connect"} {
+		t.Run("without --namespace it is the server's over "+protocol, func(t *testing.T) {
+			shop.env["PGQUEUE_PROTOCOL"] = protocol
+			shop.must("create-queue", "by-"+protocol)
+			if got := shop.must("queue", "by-"+protocol, "--jq", ".namespace"); got != "shop\n" {
+				t.Error(got)
+			}
+			if got := shop.must("queues", "-n", "default", "--jq", ".count"); got != "0\n" {
+				t.Error(got)
+			}
+		})
+	}
+	t.Run("a path in the URL is kept over both", func(t *testing.T) {
+		target, err := neturl.Parse(strings.TrimSuffix(url, "/api"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		proxy := httptest.NewUnstartedServer(http.StripPrefix("/team/queue", httputil.NewSingleHostReverseProxy(target)))
+		proxy.Config.Protocols = new(http.Protocols)
+		proxy.Config.Protocols.SetHTTP1(true)
+		proxy.Config.Protocols.SetUnencryptedHTTP2(true)
+		proxy.Start()
+		defer proxy.Close()
+		s := newShell(t, "")
+		for base, protocols := range map[string][]string{"/team/queue/api": {"rest", "connect"}, "/team/queue/api/": {"rest", "connect"}, "/team/queue": {"connect"}} {
+			for _, protocol := range protocols {
+				if got := s.must("namespaces", "--jq", ".body[0]", "--protocol", protocol, "--url", proxy.URL+base); got != "by-connect\n" {
+					t.Errorf("%s over %s: %s", base, protocol, got)
+				}
+			}
+		}
+	})
 }
 
 // TestToken looks at what a server is sent.

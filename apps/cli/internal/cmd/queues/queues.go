@@ -34,20 +34,14 @@ func newNamespaces(f *factory.Factory) *cobra.Command {
 		Short:   "List the namespaces",
 		Example: "  pgqueue namespaces\n  pgqueue namespaces --jq '.body[]'",
 		Args:    cmdutil.Args(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
+		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			names, err := svc.ListNamespaces(ctx)
 			if err != nil {
 				return err
 			}
 			return output.List(p, restapi.ListOf(names), "no namespaces",
 				[]output.Column[string]{{Head: "NAMESPACE", Cell: func(s string) string { return s }}})
-		},
+		}),
 	}
 }
 
@@ -123,13 +117,7 @@ func newList(f *factory.Factory) *cobra.Command {
 		Long:       "List the queues and their policies. How full they are is told by: pgqueue stats.",
 		Example:    "  pgqueue queues\n  pgqueue queues -o wide\n  pgqueue queues --jq '.body[] | select(.paused) | .queue'",
 		Args:       cmdutil.Args(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
+		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			got, err := svc.ListQueues(ctx, page)
 			if err != nil {
 				return err
@@ -139,36 +127,20 @@ func newList(f *factory.Factory) *cobra.Command {
 				list.Body = append(list.Body, restapi.QueueOf(q))
 			}
 			return output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", columns(f.Now()))
-		},
+		}),
 	}
-	cmd.Flags().IntVar(&page.Offset, "offset", 0, "skip this many")
-	cmd.Flags().IntVar(&page.Limit, "limit", 0, "show at most this many, up to 1000 (default 100)")
+	cmdutil.Page(cmd.Flags(), &page)
 	return cmd
 }
 
 // about makes a command about one queue that is named.
 func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Queue, error), done string) *cobra.Command {
-	cmd.Args = cmdutil.Args(1, 1, "a queue's name")
-	if cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = cmdutil.First(cmdutil.QueueNames(f))
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		svc, p, err := f.Both()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := f.Call(cmd.Context())
-		defer cancel()
-		q, err := do(ctx, svc, args[0])
-		if err != nil {
-			return err
-		}
+	return cmdutil.About(f, cmd, "a queue's name", cmdutil.QueueNames(f), do, func(p *output.Printer, q *queue.Queue) error {
 		if done != "" {
 			p.Done("queue %s %s", q.Name, done)
 		}
 		return show(f, p, q)
-	}
-	return cmd
+	})
 }
 
 func newGet(f *factory.Factory) *cobra.Command {

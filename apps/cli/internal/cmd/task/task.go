@@ -2,6 +2,7 @@
 package task
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -135,13 +136,7 @@ func newList(f *factory.Factory) *cobra.Command {
 			"  pgqueue tasks --created-after 2026-01-02 -o wide\n" +
 			"  pgqueue tasks --limit 1000 --jq '.body[] | [.id, .status] | @tsv'",
 		Args: cmdutil.Args(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
+		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			found, err := svc.ListTasks(ctx, queue.TaskQuery{TaskFilter: filter.Domain(), Page: page})
 			if err != nil {
 				return err
@@ -154,11 +149,10 @@ func newList(f *factory.Factory) *cobra.Command {
 				fmt.Fprintf(f.IO.Err, "%d of %d; the next page: --cursor %s\n", len(found.Tasks), found.Count, found.Next)
 			}
 			return nil
-		},
+		}),
 	}
 	filter.Flags(f, cmd)
-	cmd.Flags().IntVar(&page.Offset, "offset", 0, "skip this many")
-	cmd.Flags().IntVar(&page.Limit, "limit", 0, "show at most this many, up to 1000 (default 100)")
+	cmdutil.Page(cmd.Flags(), &page)
 	cmd.Flags().StringVar(&page.Cursor, "cursor", "", "go on after the page that named this `cursor`")
 	return cmd
 }

@@ -81,13 +81,7 @@ func newList(f *factory.Factory) *cobra.Command {
 		Use: "tickers", Short: "List the tickers",
 		Example: "  pgqueue tickers\n  pgqueue tickers --jq '.body[] | [.ticker, .next_at] | @tsv'",
 		Args:    cmdutil.Args(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
+		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			got, err := svc.ListTickers(ctx, page)
 			if err != nil {
 				return err
@@ -97,36 +91,20 @@ func newList(f *factory.Factory) *cobra.Command {
 				list.Body = append(list.Body, restapi.TickerOf(t))
 			}
 			return output.List(p, list, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", columns(f.Now()))
-		},
+		}),
 	}
-	cmd.Flags().IntVar(&page.Offset, "offset", 0, "skip this many")
-	cmd.Flags().IntVar(&page.Limit, "limit", 0, "show at most this many, up to 1000 (default 100)")
+	cmdutil.Page(cmd.Flags(), &page)
 	return cmd
 }
 
 // about makes a command about one ticker that is named.
 func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Ticker, error), done string) *cobra.Command {
-	cmd.Args = cmdutil.Args(1, 1, "a ticker's name")
-	if cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = cmdutil.First(cmdutil.TickerNames(f))
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		svc, p, err := f.Both()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := f.Call(cmd.Context())
-		defer cancel()
-		t, err := do(ctx, svc, args[0])
-		if err != nil {
-			return err
-		}
+	return cmdutil.About(f, cmd, "a ticker's name", cmdutil.TickerNames(f), do, func(p *output.Printer, t *queue.Ticker) error {
 		if done != "" {
 			p.Done("ticker %s %s", t.Name, done)
 		}
 		return show(f, p, t)
-	}
-	return cmd
+	})
 }
 
 func newGet(f *factory.Factory) *cobra.Command {
@@ -234,13 +212,7 @@ func newTicks(f *factory.Factory) *cobra.Command {
 		Use: "ticks NAME", Short: "List the last ticks of a ticker, newest first", Example: "  pgqueue ticks nightly --limit 5",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
+		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
 			got, err := svc.ListTicks(ctx, args[0], limit)
 			if err != nil {
 				return err
@@ -250,7 +222,7 @@ func newTicks(f *factory.Factory) *cobra.Command {
 				list.Body = append(list.Body, restapi.TickOf(t))
 			}
 			return output.List(p, list, "it has not fired yet", tickColumns(f.Now()))
-		},
+		}),
 	}
 	cmd.Flags().IntVar(&limit, "limit", limit, "show at most this many")
 	return cmd
@@ -262,13 +234,7 @@ func newPreview(f *factory.Factory) *cobra.Command {
 		Use: "preview-ticker NAME", Short: "List the next times of a ticker", Example: "  pgqueue preview-ticker nightly -N 3",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
+		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
 			times, err := svc.PreviewTicker(ctx, args[0], n)
 			if err != nil {
 				return err
@@ -278,7 +244,7 @@ func newPreview(f *factory.Factory) *cobra.Command {
 				{Head: "AT", Cell: func(t time.Time) string { return t.In(now.Location()).Format("Mon 2006-01-02 15:04:05 MST") }},
 				{Head: "IN", Cell: func(t time.Time) string { return output.Ago(t, now) }},
 			})
-		},
+		}),
 	}
 	cmd.Flags().IntVarP(&n, "count", "N", n, "how many")
 	return cmd
@@ -289,13 +255,7 @@ func newRun(f *factory.Factory) *cobra.Command {
 		Use: "run-ticker NAME", Short: "Fire a ticker now, beside its schedule", Example: "  pgqueue run-ticker nightly",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
+		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
 			t, err := svc.RunTicker(ctx, args[0])
 			if err != nil {
 				return err
@@ -312,7 +272,7 @@ func newRun(f *factory.Factory) *cobra.Command {
 				p.Done("ticker %s fired: task %d in %s", t.Ticker, t.TaskID, t.Queue)
 			}
 			return nil
-		},
+		}),
 	}
 }
 
@@ -343,7 +303,7 @@ func newNext(f *factory.Factory) *cobra.Command {
 				}
 				return nil
 			})
-			if count > 0 && seen == count {
+			if count > 0 && seen == count || count == 0 && cmd.Context().Err() != nil {
 				return nil
 			}
 			return err

@@ -49,7 +49,7 @@ func newTop(f *factory.Factory) *cobra.Command {
 			}
 			m := &model{
 				ctx: cmd.Context(), svc: svc, now: f.Now, every: every, snapshot: first,
-				title: svc.Namespace() + " at " + config.RedactURL(f.Settings.URL), color: f.IO.Color,
+				title: namespace(svc, first) + " at " + config.RedactURL(f.Settings.URL), color: f.IO.Color,
 			}
 			_, err = tea.NewProgram(m, tea.WithContext(cmd.Context()), tea.WithInput(f.IO.In), tea.WithOutput(f.IO.Out),
 				tea.WithEnvironment(os.Environ()), tea.WithoutSignalHandler()).Run()
@@ -61,6 +61,14 @@ func newTop(f *factory.Factory) *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&every, "every", every, "look this often")
 	return cmd
+}
+
+// namespace is what is looked at. Where none was asked for it is the server's, and the queues tell which that is.
+func namespace(svc queue.Service, first snapshot) string {
+	if len(first.stats) > 0 {
+		return first.stats[0].Namespace
+	}
+	return svc.Namespace()
 }
 
 // snapshot is what one look found.

@@ -165,7 +165,7 @@ func newEvents(f *factory.Factory) *cobra.Command {
 			} else {
 				err = kept(cmd.Context(), f, svc, filter, tell)
 			}
-			if errors.Is(err, errEnough) || cmd.Context().Err() != nil {
+			if errors.Is(err, errEnough) || count == 0 && cmd.Context().Err() != nil {
 				err = nil
 			}
 			return err
@@ -237,13 +237,7 @@ func newWorkers(f *factory.Factory) *cobra.Command {
 		Short:   "List who holds tasks, since when",
 		Example: "  pgqueue workers\n  pgqueue workers --jq '.body[] | [.worker, .held] | @tsv'",
 		Args:    cmdutil.Args(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
+		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			all, err := svc.ListWorkers(ctx)
 			if err != nil {
 				return err
@@ -260,6 +254,6 @@ func newWorkers(f *factory.Factory) *cobra.Command {
 				{Head: "LEASE ENDS", Cell: func(w restapi.Worker) string { return output.Ago(w.ExpiresAt, now) }},
 				{Head: "QUEUES", Cell: func(w restapi.Worker) string { return strings.Join(slices.Sorted(slices.Values(w.Queues)), " ") }},
 			})
-		},
+		}),
 	}
 }

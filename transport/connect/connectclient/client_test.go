@@ -1,0 +1,52 @@
+package connectclient_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"testing"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+)
+
+func TestWithoutANamespaceTheServersCounts(t *testing.T) {
+	s := serve(t)
+	shop := &stack{svc: must[queue.Service](t)(s.svc.In("shop"))}
+	shop.start(t, "127.0.0.1:0")
+	c := shop.client(t)
+	q := must[*queue.Queue](t)(c.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}))
+	if q.Namespace != "shop" {
+		t.Errorf("the queue is of %s", q.Namespace)
+	}
+	fill(t, c, "mail", 1, queue.QueueMeta{})
+	held := must[[]*queue.Task](t)(stream(t, c).RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Queues: []string{"mail"}}))
+	if len(held) != 1 || held[0].Namespace != "shop" {
+		t.Errorf("a stream holds %v", held)
+	}
+	if c.Namespace() != queue.DefaultNamespace {
+		t.Errorf("the client says it is bound to %s", c.Namespace())
+	}
+}
+
+func TestAPathBeforeTheServerIsKept(t *testing.T) {
+	s := serve(t)
+	target, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewUnstartedServer(http.StripPrefix("/behind/a/proxy", httputil.NewSingleHostReverseProxy(target)))
+	proxy.Config.Protocols = new(http.Protocols)
+	proxy.Config.Protocols.SetUnencryptedHTTP2(true)
+	proxy.Start()
+	t.Cleanup(proxy.Close)
+	c := must[*connectclient.Client](t)(connectclient.New(proxy.URL + "/behind/a/proxy/"))
+	t.Cleanup(c.Close)
+	must[[]string](t)(c.ListNamespaces(t.Context()))
+	for _, bad := range []string{s.url + "?a=b", s.url + "#a", "localhost:8080", "ftp://localhost"} {
+		if _, err := connectclient.New(bad); queue.KindOf(err) != queue.KindInvalid {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
