@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -65,6 +67,13 @@ func TestStart(t *testing.T) {
 	exec1(fmt.Sprintf("insert into newer.migration (version, name, checksum) values (%d, 'tomorrow', repeat('0', 64))", postgres.SchemaVersion()+1))
 
 	busy := startNode(t, dataDir(t))
+	untouched, other := dataDir(t), dataDir(t)
+	if err := os.MkdirAll(filepath.Join(other, "data"), 0o700); err != nil { // of a PostgreSQL that is not there
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(other, "data", "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct {
 		args []string
 		code int
@@ -77,6 +86,8 @@ func TestStart(t *testing.T) {
 		"a schema newer than the program":            {[]string{pg.DSN(), "--schema", "newer"}, 4, "newer than this program"},
 		"a schema without tables, and no migrations": {[]string{pg.DSN(), "--schema", "empty", "--migrate=false"}, 4, "migrate up"},
 		"a data folder in use":                       {[]string{"--data-dir", busy.data}, 4, "in use"},
+		"a data folder of another major version":     {[]string{"--data-dir", other}, 4, "was made by PostgreSQL 9"},
+		"a port in use":                              {[]string{"--data-dir", untouched, "--addr", mustURL(t, busy.url).Host}, 4, "the port is in use"},
 	} {
 		for _, program := range []string{"pgqueue", "pgqueue-server"} {
 			t.Run(name+": "+program, func(t *testing.T) {
@@ -105,6 +116,12 @@ func TestStart(t *testing.T) {
 		err := store.Pool().QueryRow(t.Context(), "select count(*) from pg_namespace where nspname in ('mine', 'empty')").Scan(&n)
 		if err != nil || n != 0 {
 			t.Errorf("%d schemas were made: %v", n, err)
+		}
+		if _, err := os.Stat(untouched); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a data folder was made: %v", err)
+		}
+		if made, err := filepath.Glob(filepath.Join(other, "data", "*")); err != nil || len(made) != 1 {
+			t.Errorf("the data folder of another version holds %q: %v", made, err)
 		}
 	})
 	t.Run("on a migrated database it is ready within a second", func(t *testing.T) {

@@ -341,6 +341,18 @@ func TestExitCodes(t *testing.T) {
 	})
 }
 
+// TestRunHearsSignals holds that the end of the context, which comes with a signal, is no second signal to a server.
+func TestRunHearsSignals(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	streams, _, _ := iostreams.Test("")
+	f := &factory.Factory{IO: streams, Version: "test", Now: time.Now, Lookup: func(string) (string, bool) { return "", false }}
+	// It tries to reach its database all the same, and tells that it did not.
+	if code := Run(ended, f, strings.Fields("run postgres://127.0.0.1:1/x --wait 0 --addr 127.0.0.1:0")); code != run.ExitUnreachable {
+		t.Error("exit code", code)
+	}
+}
+
 // TestFields pins the names of JSON: scripts are built on them.
 func TestFields(t *testing.T) {
 	s := world(t)

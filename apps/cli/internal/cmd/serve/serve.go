@@ -2,6 +2,7 @@
 package serve
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -51,7 +52,9 @@ func newRun(f *factory.Factory) *cobra.Command {
 			if f.IO.ErrTTY {
 				cfg.Waiting = func(err error, left time.Duration) { waiting(f, err, left) }
 			}
-			return run.UntilSignal(cmd.Context(), cfg, log.Level, func(s *run.Server) { next(f, s, cfg.Prefix) })
+			// A signal ends the command's context too. It must not count twice: a second one stops the server at once.
+			ctx := context.WithoutCancel(cmd.Context())
+			return run.UntilSignal(ctx, cfg, log.Level, func(s *run.Server) { next(f, s, cfg.Prefix) })
 		},
 	}
 	run.Flags(cmd.Flags(), &cfg)

@@ -81,7 +81,7 @@ func (r *reader) task(b []byte) (queue.NewTask, error) {
 	} else {
 		var rec record
 		if err := json.Unmarshal(b, &rec); err != nil {
-			return t, err
+			return t, notTask(err)
 		}
 		t.Payload, t.Priority, t.Key, t.Headers = rec.Payload, rec.Priority, rec.Key, rec.Headers
 		if rec.Queue != "" && t.Queue == "" {
@@ -105,6 +105,17 @@ func (r *reader) task(b []byte) (queue.NewTask, error) {
 		t.Key = r.key(b)
 	}
 	return t.Normalize(maxLine) // the size of payloads is the server's to judge
+}
+
+// notTask says why a line is none, where Go's own words are for programmers.
+func notTask(err error) error {
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		if e.Field == "" {
+			return fmt.Errorf("an object is needed, as {\"queue\":\"mail\",\"payload\":{}}; this is a JSON %s", e.Value)
+		}
+		return fmt.Errorf("%s: a JSON %s does not belong there", e.Field, e.Value)
+	}
+	return fmt.Errorf("no JSON: %w", err)
 }
 
 // key is the same for the same line of the same file, and so keeps a second run from making its task again. The text of
