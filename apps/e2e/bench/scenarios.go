@@ -46,6 +46,7 @@ func scenarios(full bool) []scenario {
 	s := []scenario{
 		{id: "drain", plan: bulk, who: everybody, rounds: rounds},
 		{id: "drain 256", plan: with(bulk, func(p *plan.Plan) { p.Workers = 256 }), who: []string{contender.Ours}, rounds: rounds},
+		{id: "slots", plan: slots(func(p *plan.Plan) { p.Scenario, p.Workers, p.Batch = "drain", 100, 500 }), who: []string{contender.Ours}, rounds: rounds},
 		{id: "live", plan: live, who: set(full, everybody, append(two, contender.Raw)), rounds: 3},
 		{id: "live held", plan: live, who: set(full, everybody, append(two, contender.Raw)), rounds: 3, held: true},
 		{id: "million", plan: with(bulk, func(p *plan.Plan) { p.Tasks = 1_000_000 }), who: []string{contender.Ours}, rounds: pick(1, 3), both: true},
@@ -109,8 +110,14 @@ func serverScenarios(pick func(int, int) int) []scenario {
 			}
 		}
 	}
+	add("stream slots", pick(3, 5), slots(func(p *plan.Plan) { p.Scenario, p.Clients = "stream runtime", 100 }))
 	add("streams", pick(1, 3), plan.Plan{Scenario: "streams", Clients: 1000, Samples: pick(200, 500)})
 	return s
+}
+
+// slots is work that takes time, by fewer handlers at once than there are tasks: what counts is that none of them waits.
+func slots(change func(*plan.Plan)) plan.Plan {
+	return with(plan.Plan{Tasks: 1000, HandlerMillis: 50}, change)
 }
 
 func with(p plan.Plan, change func(*plan.Plan)) plan.Plan {

@@ -95,7 +95,7 @@ func (s *script) drain(ctx context.Context) error {
 		return err
 	}
 	return s.stage.Phase("drain", func() (plan.Result, error) {
-		if err := s.q.Work(ctx, func(Payload) {}); err != nil {
+		if err := s.q.Work(ctx, func(Payload) { s.plan.Handle() }); err != nil {
 			return plan.Result{}, err
 		}
 		return plan.Result{N: s.plan.Tasks}, s.completed(ctx, int64(s.plan.Tasks))

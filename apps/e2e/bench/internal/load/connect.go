@@ -92,7 +92,10 @@ func (l *load) streamRuntime(ctx context.Context) error {
 		defer cancel()
 		released := &counter{limit: int64(l.plan.Tasks), reached: cancel}
 		w := worker.New(stream, worker.WithConcurrency(l.plan.Clients), worker.WithObserver(released), worker.WithWait(time.Second))
-		w.HandleFunc(benchQueue, func(context.Context, *queue.Task) (any, error) { return nil, nil })
+		w.HandleFunc(benchQueue, func(context.Context, *queue.Task) (any, error) {
+			l.plan.Handle()
+			return nil, nil
+		})
 		begin := time.Now()
 		err := w.Run(running)
 		if ctx.Err() != nil {

@@ -25,6 +25,8 @@ type Plan struct {
 	Producers int `json:"producers"`
 	// Workers is how many handlers may run at once.
 	Workers int `json:"workers"`
+	// HandlerMillis is how long each handler sleeps; 0 = it does nothing.
+	HandlerMillis int `json:"handler_millis"`
 	// Queues to spread the tasks over.
 	Queues int `json:"queues"`
 	// PayloadBytes is the size of a payload, 0 = a number.
@@ -48,6 +50,21 @@ type Plan struct {
 func (p Plan) Limit() time.Duration {
 	return 3*time.Minute + time.Duration(p.Seconds*float64(time.Second)) +
 		time.Duration(p.Tasks+p.Delayed)*250*time.Microsecond + time.Duration(p.Samples)*50*time.Millisecond
+}
+
+// Handle is what a handler does.
+func (p Plan) Handle() {
+	if p.HandlerMillis > 0 {
+		time.Sleep(time.Duration(p.HandlerMillis) * time.Millisecond)
+	}
+}
+
+// Ideal is the time that n handlers take when slots run at once, every moment: nothing but the handlers themselves.
+func (p Plan) Ideal(n, slots int) time.Duration {
+	if slots <= 0 {
+		return 0
+	}
+	return time.Duration((n+slots-1)/slots) * time.Duration(p.HandlerMillis) * time.Millisecond
 }
 
 // Result is what a player says of a phase. What it leaves out is zero.

@@ -39,11 +39,20 @@ func find(t *testing.T, targets []report.Target, what, want string) report.Targe
 func TestTargets(t *testing.T) {
 	r := &report.Results{Runs: append(runs("pgqueue", 90_000, 130_000, 110_000), runs("River", 30_000, 20_000, 1)...)}
 	r.Runs = append(r.Runs, report.Run{ID: "drain", Contender: "raw SQL", Err: "it broke"})
+	for _, busy := range []report.Run{
+		{ID: "slots", Contender: "pgqueue", Plan: plan.Plan{Workers: 100, HandlerMillis: 50}, Phases: []report.Phase{{Name: "drain"}}},
+		{ID: "stream slots", Contender: "pgqueue server", Plan: plan.Plan{Workers: 500, Clients: 100, HandlerMillis: 50}, Phases: []report.Phase{{Name: "stream runtime"}}},
+	} {
+		busy.Phases[0].Result = plan.Result{N: 1000, Seconds: 0.5625}
+		r.Runs = append(r.Runs, busy)
+	}
 	for _, x := range []struct{ what, want, verdict, got string }{
 		{"drain", "River's", "yes", "5.50 × (110,000 of 20,000)"}, // medians
 		{"drain, tasks/s", "100,000", "yes", "110,000"},
 		{"drain", "raw SQL's", "not measured", "–"}, // what failed is no figure
 		{"WAL a task, insert + work", "River's", "yes", "1.00 × (300 B of 300)"},
+		{"1,000 tasks of 50 ms, 100 at once, in process: % over the ideal time", "10", "no", "12.5"},
+		{"1,000 tasks of 50 ms, 100 at once, worker stream: % over the ideal time", "10", "no", "12.5"},
 		{"REST creates/s, 32 clients", "10,000", "not measured", "–"},
 	} {
 		got := find(t, r.Targets(), x.what, x.want)

@@ -86,6 +86,23 @@ func (r *Results) family(p *page, prefix, title, what string, phases ...string) 
 	}
 }
 
+// busyTables are of work that takes time.
+func (r *Results) busyTables(p *page) {
+	var rows [][]string
+	for _, x := range busy {
+		took := r.of(x.id, x.who, x.phase, func(_ Run, ph Phase) float64 { return ph.Seconds * 1e3 })
+		if took.N > 0 {
+			rows = append(rows, []string{x.what, took.String(), r.of(x.id, x.who, x.phase, overIdeal).String()})
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	p.say("## Work that takes time\n")
+	p.say("From the start of the worker to the last commit. Ideal: nothing but the handlers, all slots busy to the end.\n")
+	p.table([]string{"", "took, ms", "over the ideal, %"}, rows)
+}
+
 func (r *Results) liveTables(p *page) {
 	if !r.ran("live") {
 		return
@@ -247,7 +264,7 @@ func (r *Results) costTables(p *page) {
 func (r *Results) serverTables(p *page) {
 	var rows [][]string
 	for _, id := range r.ids() {
-		if !slices.Contains(r.contenders(id), server) || id == "streams" {
+		if !slices.Contains(r.contenders(id), server) || id == "streams" || id == "stream slots" {
 			continue
 		}
 		for _, phase := range []string{"rest create", "rest pairs", "connect create", "connect pairs", "stream runtime"} {

@@ -21,6 +21,21 @@ var millions = []struct{ id, phase, what string }{
 	{"million live", "live", "live insert + work of 1,000,000"},
 }
 
+// busy is work that takes time, in process and over a worker stream.
+var busy = []struct{ id, who, phase, what string }{
+	{"slots", ours, "drain", "1,000 tasks of 50 ms, 100 at once, in process"},
+	{"stream slots", server, "stream runtime", "1,000 tasks of 50 ms, 100 at once, worker stream"},
+}
+
+// overIdeal is how much longer than the ideal a phase took, in percent.
+func overIdeal(run Run, p Phase) float64 {
+	slots := run.Plan.Workers
+	if run.Plan.Clients > 0 {
+		slots = run.Plan.Clients
+	}
+	return 100 * (over(p.Seconds, run.Plan.Ideal(p.N, slots).Seconds()) - 1)
+}
+
 // Targets holds the results to the figures that the project set itself. It reports; it judges nobody's build.
 func (r *Results) Targets() []Target {
 	t := targets{r: r}
@@ -40,6 +55,9 @@ func (r *Results) Targets() []Target {
 	t.atMost("7", "pickup p50, ms", pick, 1.5)
 	t.atMost("7", "pickup p99, ms", r.of("pickup", ours, "pickup", latency("commit", p99)), 4)
 	t.atMostRatio("10", "WAL a task, insert + work", t.wal(ours), t.wal(river), 1, "River's", "B")
+	for _, x := range busy {
+		t.atMost("7", x.what+": % over the ideal time", r.of(x.id, x.who, x.phase, overIdeal), 10)
+	}
 	for _, clients := range []int{32, 256} {
 		create, pairs := fmt.Sprintf("rest create %d", clients), fmt.Sprintf("rest pairs %d", clients)
 		t.atLeast("5", fmt.Sprintf("REST creates/s, %d clients", clients), t.spread(create, server, "rest create"), 10_000)

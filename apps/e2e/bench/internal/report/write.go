@@ -34,6 +34,7 @@ func (r *Results) Write(folder string) error {
 	r.intro(p)
 	r.targetTable(p)
 	r.bulkTables(p)
+	r.busyTables(p)
 	r.liveTables(p)
 	r.latencyTables(p)
 	r.costTables(p)
