@@ -1,40 +1,69 @@
 package queuetest
 
 import (
+	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 )
 
+// leakPatience is how long goroutines that are about to end get for it.
+const leakPatience = 2 * time.Second
+
 // CheckGoroutines fails the test, at its end and behind the cleanups that it registers later, if goroutines run that
 // were not there when it was called. It gives those that are about to end 2 seconds. Do not use it in parallel tests:
 // it cannot tell whose goroutines are whose.
 func CheckGoroutines(t testing.TB) {
 	t.Helper()
-	before := map[string]bool{}
-	for _, g := range goroutines() {
-		before[goroutineID(g)] = true
-	}
+	before := goroutineIDs()
 	t.Cleanup(func() {
-		var left []string
-		for wait := time.Millisecond; ; wait *= 2 {
-			left = left[:0]
-			for _, g := range goroutines() {
-				if !before[goroutineID(g)] && !harmless(g) {
-					left = append(left, g)
-				}
-			}
-			if len(left) == 0 {
-				return
-			}
-			if wait > 2*time.Second {
-				t.Errorf("%d goroutines are left:\n\n%s", len(left), strings.Join(left, "\n\n"))
-				return
-			}
-			time.Sleep(wait)
+		if left := leftSince(before); len(left) > 0 {
+			t.Errorf("%d goroutines are left:\n\n%s", len(left), strings.Join(left, "\n\n"))
 		}
 	})
+}
+
+// VerifyGoroutines is for a package's TestMain: it runs the tests and returns their exit code, or 1 when they passed but
+// left goroutines running, which it tells on standard error.
+//
+//	func TestMain(m *testing.M) { os.Exit(queuetest.VerifyGoroutines(m.Run)) }
+func VerifyGoroutines(run func() int) int {
+	before := goroutineIDs()
+	if code := run(); code != 0 {
+		return code
+	}
+	left := leftSince(before)
+	if len(left) == 0 {
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "the tests passed, but %d goroutines are left:\n\n%s\n", len(left), strings.Join(left, "\n\n"))
+	return 1
+}
+
+func goroutineIDs() map[string]bool {
+	ids := map[string]bool{}
+	for _, g := range goroutines() {
+		ids[goroutineID(g)] = true
+	}
+	return ids
+}
+
+// leftSince are the goroutines that were not there before and do not end.
+func leftSince(before map[string]bool) (left []string) {
+	for wait := time.Millisecond; ; wait *= 2 {
+		left = left[:0]
+		for _, g := range goroutines() {
+			if !before[goroutineID(g)] && !harmless(g) {
+				left = append(left, g)
+			}
+		}
+		if len(left) == 0 || wait > leakPatience {
+			return left
+		}
+		time.Sleep(wait)
+	}
 }
 
 // goroutines are the stacks of all goroutines but the caller's.

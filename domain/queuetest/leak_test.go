@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -16,6 +17,25 @@ func (r *recorder) Helper()          {}
 func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
 func (r *recorder) Errorf(format string, _ ...any) {
 	r.errors = append(r.errors, format)
+}
+
+func TestMain(m *testing.M) { os.Exit(VerifyGoroutines(m.Run)) }
+
+func TestVerifyGoroutines(t *testing.T) {
+	if code := VerifyGoroutines(func() int { return 3 }); code != 3 {
+		t.Errorf("failed tests are %d", code)
+	}
+	if code := VerifyGoroutines(func() int { return 0 }); code != 0 {
+		t.Errorf("good tests are %d", code)
+	}
+	if testing.Short() {
+		t.Skip("the check waits its 2 seconds: run it without -short")
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	if code := VerifyGoroutines(func() int { go func() { <-stop }(); return 0 }); code != 1 {
+		t.Errorf("good tests that leave a goroutine are %d", code)
+	}
 }
 
 func TestCheckGoroutines(t *testing.T) {

@@ -28,7 +28,9 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(queuetest.VerifyGoroutines(func() int { return postgrestest.Main(m) }))
+}
 
 // scraped are the metrics as a scrape gives them.
 func scraped(t testing.TB, tel *telemetry.Telemetry) map[string]*dto.MetricFamily {

@@ -10,11 +10,14 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
-func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(queuetest.VerifyGoroutines(func() int { return postgrestest.Main(m) }))
+}
 
 func needsDatabase(t *testing.T) {
 	t.Helper()

@@ -25,12 +25,18 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+// verified are the tests, and that they leave no goroutine.
+type verified struct{ *testing.M }
+
+func (v verified) Run() int { return queuetest.VerifyGoroutines(v.M.Run) }
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"pgqueue": func() { os.Exit(Main(os.Args[1:], "test")) }})
+	testscript.Main(verified{m}, map[string]func(){"pgqueue": func() { os.Exit(Main(os.Args[1:], "test")) }})
 }
 
 // startServer runs a server over memory and gives the URL of its API.

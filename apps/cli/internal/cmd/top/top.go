@@ -51,8 +51,11 @@ func newTop(f *factory.Factory) *cobra.Command {
 				ctx: cmd.Context(), svc: svc, now: f.Now, every: every, snapshot: first,
 				title: namespace(svc, first) + " at " + config.RedactURL(f.Settings.URL), color: f.IO.Color,
 			}
-			_, err = tea.NewProgram(m, tea.WithContext(cmd.Context()), tea.WithInput(f.IO.In), tea.WithOutput(f.IO.Out),
-				tea.WithEnvironment(os.Environ()), tea.WithoutSignalHandler()).Run()
+			p := tea.NewProgram(m, tea.WithInput(f.IO.In), tea.WithOutput(f.IO.Out), tea.WithEnvironment(os.Environ()), tea.WithoutSignalHandler())
+			// Not by tea.WithContext: that does not wait for who reads the terminal, and may leave it reading for ever.
+			stop := context.AfterFunc(cmd.Context(), p.Quit)
+			defer stop()
+			_, err = p.Run()
 			if errors.Is(err, tea.ErrInterrupted) || cmd.Context().Err() != nil {
 				err = nil // it was asked to, and the terminal is as it was
 			}

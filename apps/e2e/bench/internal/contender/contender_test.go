@@ -12,9 +12,12 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/contender"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(queuetest.VerifyGoroutines(func() int { return postgrestest.Main(m) }))
+}
 
 // TestPlay lets every contender play every script once, with a few tasks. How fast is none of its business.
 func TestPlay(t *testing.T) {
