@@ -23,7 +23,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for app, program := range map[string]string{"cli": "pgqueue", "server": "pgqueue-server"} {
+	for app, program := range map[string]string{"cli": "pgqueue", "server": "pgqueue-server", "worker": "pgqueue-worker"} {
 		out, err := exec.Command("go", "build", "-C", filepath.Join("..", app), "-o", filepath.Join(dir, program), "./cmd/"+program).CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("build %s: %w\n%s", program, err, out)

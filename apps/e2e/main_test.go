@@ -4,7 +4,10 @@ import (
 	"os"
 	"testing"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(queuetest.VerifyGoroutines(m.Run)) }
+func TestMain(m *testing.M) {
+	os.Exit(queuetest.VerifyGoroutines(func() int { return postgrestest.Main(m) }))
+}
