@@ -42,7 +42,7 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 		if err != nil {
 			return nil, err
 		}
-		s.lanes.confirm(b.lanes)
+		s.lanes.confirm(b.lanes, b.era)
 		s.notify.ready(b.woken)
 		return b.out, nil
 	}
@@ -54,6 +54,7 @@ type birth struct {
 	now   time.Time
 	maxID int64
 	lanes []lane
+	era   int          // of lanes
 	woken []queue.Wake // queues in which tasks became ready
 
 	rows []bornTask
@@ -69,7 +70,7 @@ type bornTask struct {
 
 // create writes c within t. What it answers holds once t has committed.
 func (s *Store) create(ctx context.Context, t *tx, c queue.Create) (*birth, error) {
-	b := &birth{out: make([]queue.Created, len(c.Tasks))}
+	b := &birth{out: make([]queue.Created, len(c.Tasks)), era: s.lanes.now()}
 	names := make([]string, 0, 4)
 	for i := range c.Tasks {
 		if !slices.Contains(names, c.Tasks[i].Queue) {
@@ -242,6 +243,7 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 	if err != nil || len(ownerIDs) == 0 {
 		return nil, err
 	}
+	t.queue("tx.wait")
 	tasks := map[int64]*queue.Task{}
 	return tasks, t.read(ctx, "task.now", func(r pgx.Rows) error {
 		n, err := scanNow(r)

@@ -40,7 +40,8 @@ const (
 type lanes struct {
 	mu     sync.Mutex
 	queues map[int32]*queueLanes
-	sure   map[lane]bool // committed rows of the lane table
+	sure   map[lane]bool // committed rows of the lane table, in this era
+	era    int
 }
 
 func (l *lanes) init() {
@@ -53,12 +54,32 @@ func (l *lanes) known(at lane) bool {
 	return l.sure[at]
 }
 
-func (l *lanes) confirm(all []lane) {
+// renew begins an era: nothing is sure any more. A database that lost its last moments, by a failover to a standby that
+// lacked them, is met on new connections, or behind a pooler after an error.
+func (l *lanes) renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.era++
+	clear(l.sure)
+}
+
+// now is the present era.
+func (l *lanes) now() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.era
+}
+
+// confirm notes rows that were committed in era.
+func (l *lanes) confirm(all []lane, era int) {
 	if len(all) == 0 {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if era != l.era {
+		return
+	}
 	if len(l.sure) > 100_000 { // a bound: forgetting costs one insert that does nothing
 		clear(l.sure)
 	}

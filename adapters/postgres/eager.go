@@ -51,7 +51,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 		}
 		return nil, nil, err
 	}
-	s.lanes.confirm(b.lanes)
+	s.lanes.confirm(b.lanes, b.era)
 	s.notify.ready(b.left(picked))
 	return b.out, outs, nil
 }

@@ -31,7 +31,7 @@ func (e *connectError) Error() string {
 	return fmt.Sprintf("user=%s database=%s: %s", all.Config.User, all.Config.Database, strings.Join(attempts, "; "))
 }
 
-// indeterminateError: the connection broke while the commit was on its way.
+// indeterminateError: the connection broke while the commit was on its way, or the commit is not confirmed by a standby.
 type indeterminateError struct{ err error }
 
 func (e *indeterminateError) Error() string { return e.err.Error() }
@@ -105,6 +105,9 @@ func translate(op string, err error) error {
 	e := &queue.Error{Op: op, Kind: queue.KindInternal, Err: err}
 	if _, ok := errors.AsType[*indeterminateError](err); ok {
 		e.Kind, e.Msg = queue.KindIndeterminate, "the connection broke during the commit; it may have happened or not"
+		if errors.Is(err, errUnconfirmed) {
+			e.Msg = "the wait for a synchronous standby was cut short; it has happened, and a failover may undo it"
+		}
 		return e
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {

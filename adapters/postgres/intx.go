@@ -31,6 +31,7 @@ func (s *Store) InTx(tx pgx.Tx, namespace string) (*InTx, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.meet(tx.Conn())
 	return &InTx{store: s, tx: tx, namespace: namespace}, nil
 }
 

@@ -175,6 +175,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 	if err != nil {
 		return err
 	}
+	replayed := false
 	for _, at := range lost {
 		n, r := there[releases[at].ID], releases[at]
 		switch {
@@ -184,9 +185,13 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 			out[at].Err = notHeld(r.ID)
 		case n.lastToken == tokens[at] && n.task.Status != queue.StatusRetained:
 			out[at].Task, out[at].Replayed = n.task, true
+			replayed = true
 		default:
 			out[at].Err = leaseLost(r.ID)
 		}
+	}
+	if replayed {
+		t.queue("tx.wait")
 	}
 	return nil
 }

@@ -76,6 +76,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 			cfg.ConnConfig.RuntimeParams["application_name"] = "pgqueue"
 		}
 	}
+	cfg.ConnConfig.OnNotice = heed
 	if o.tracer != nil {
 		cfg.ConnConfig.Tracer = o.tracer
 	}
@@ -98,7 +99,9 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-// New is a Store on a pool of the caller's, who closes it after the Store.
+// New is a Store on a pool of the caller's, who closes it after the Store. It cannot see the notices of that pool: when the
+// wait for a synchronous standby is cut short, by statement_timeout or pg_cancel_backend, calls succeed that fail with
+// KindIndeterminate on a Store of Open's.
 func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 	o := defaults()
 	for _, opt := range opts {

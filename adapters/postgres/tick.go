@@ -163,7 +163,7 @@ func (f *firing) readDue(ctx context.Context, t *tx, name string, args ...any) (
 // committed lets the store know what f's tasks changed.
 func (f *firing) committed(s *Store) (woken []queue.Wake) {
 	for _, b := range f.birth {
-		s.lanes.confirm(b.lanes)
+		s.lanes.confirm(b.lanes, b.era)
 		woken = append(woken, b.woken...)
 	}
 	s.notify.ready(woken)

@@ -102,12 +102,15 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 		return &connectError{err}
 	}
 	defer conn.Release()
+	s.meet(conn.Conn())
+	unconfirmed(conn.Conn()) // whatever somebody else did on it
 	t := &tx{on: conn, sql: s.sql, batch: &pgx.Batch{}}
 	t.batch.Queue("begin")
 	if !s.tuned {
 		t.queue("tx.plan")
 	}
 	if err := do(ctx, t); err != nil {
+		s.doubt(err)
 		if conn.Conn().PgConn().TxStatus() != 'I' {
 			// On its own deadline: the caller's may be why we are here. A connection that cannot roll back is closed.
 			rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -125,22 +128,63 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 		}
 		return nil
 	})
-	if err := t.flush(ctx); err != nil {
-		if committed { // what came behind its answer, such as the server's own end, changes nothing
-			return nil
+	err = t.flush(ctx)
+	if committed { // what came behind its answer, such as the server's own end, changes nothing
+		if unconfirmed(conn.Conn()) {
+			return &indeterminateError{errUnconfirmed}
 		}
+		if err == nil && t.committed != nil {
+			t.committed()
+		}
+		return nil
+	}
+	if err != nil {
+		s.doubt(err)
 		if conn.Conn().PgConn().TxStatus() == 'I' || conn.Conn().IsClosed() {
 			return commitFault(conn.Conn(), err)
 		}
 		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		_, _ = conn.Exec(rctx, "rollback")
-		return err
 	}
-	if t.committed != nil {
-		t.committed()
+	return err
+}
+
+// errUnconfirmed is a commit that waited for a synchronous standby until somebody ended the wait (statement_timeout,
+// pg_cancel_backend). PostgreSQL answers such a commit like any other, and says by a warning alone that a failover loses it.
+var errUnconfirmed = errors.New("committed, but not confirmed by a standby")
+
+// unconfirmedMark marks a connection that gave that warning.
+const unconfirmedMark = "pgqueue unconfirmed"
+
+// heed is told of every notice. The texts are translated, the name of the routine is not.
+func heed(c *pgconn.PgConn, n *pgconn.Notice) {
+	if n.Routine == "SyncRepWaitForLSN" {
+		c.CustomData()[unconfirmedMark] = true
 	}
-	return nil
+}
+
+// unconfirmed says whether the last commit of conn is not confirmed, and forgets it.
+func unconfirmed(conn *pgx.Conn) bool {
+	data := conn.PgConn().CustomData()
+	marked := data[unconfirmedMark] != nil
+	delete(data, unconfirmedMark)
+	return marked
+}
+
+// meet notices a connection that this store has not used.
+func (s *Store) meet(conn *pgx.Conn) {
+	if data := conn.PgConn().CustomData(); data[s.notify.sender] == nil {
+		data[s.notify.sender] = true
+		s.lanes.renew()
+	}
+}
+
+// doubt notices a fault of the database.
+func (s *Store) doubt(err error) {
+	if _, ok := errors.AsType[*queue.Error](err); !ok && !errors.Is(err, errNothing) && !errors.Is(err, errSplitting) && !needPartition(err) {
+		s.lanes.renew()
+	}
 }
 
 // errRolledBack is a commit that was answered by a rollback.

@@ -226,17 +226,28 @@ func crash(t *testing.T, pg *embedded.Server) {
 	if err != nil || pid < 2 {
 		t.Fatal(pid, err)
 	}
-	kill := func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) }
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		t.Logf("only the postmaster is killed: %v", err) // the others end with it, as they notice
+	all := children(pid)
+	if len(all) == 0 {
+		t.Log("only the postmaster is killed") // the others end with it, as they notice
 	}
-	if err := kill(pid); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for one := range strings.FieldsSeq(string(children)) {
+	for _, one := range all {
+		_ = syscall.Kill(one, syscall.SIGKILL) // it may have ended with the postmaster
+	}
+}
+
+// children are the processes that pid has started, where the system tells.
+func children(pid int) (all []int) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil
+	}
+	for one := range strings.FieldsSeq(string(text)) {
 		if n, err := strconv.Atoi(one); err == nil {
-			_ = kill(n) // it may have ended with the postmaster
+			all = append(all, n)
 		}
 	}
+	return all
 }

@@ -1,6 +1,12 @@
--- What every transaction is told where the connection cannot be: behind a pooler, and on a pool of the caller's.
+-- What transactions are told.
 
 -- name: tx.plan
+-- Where the connection cannot be told: behind a pooler, and on a pool of the caller's.
 -- See Open: without these a plan that was made while a table was small reads all of it in a burst. They need jit off: a plan
 -- without another way than a forbidden one looks dear, and would be compiled.
 select set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
+
+-- name: tx.wait
+-- Has the commit wait as if it had written: what a repeat is answered may have been committed here by a transaction that no
+-- standby has confirmed, since PostgreSQL crashed or was told to wait no longer.
+select pg_logical_emit_message(true, 'pgqueue', '')
