@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -144,7 +145,7 @@ type clients struct {
 // startClients has tasks created, retained and released by hand in queue "hand" and by a worker in queue "work", until finish.
 func startClients(t *testing.T, s *postgres.Store) *clients {
 	t.Helper()
-	m, err := manager.New(s, manager.WithNamespace("tests"), manager.WithCallTimeout(5*time.Second))
+	m, err := manager.New(s, manager.WithNamespace("tests"), manager.WithCallTimeout(5*time.Second), manager.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,8 @@ func startClients(t *testing.T, s *postgres.Store) *clients {
 	ctx, end := context.WithCancel(t.Context())
 	hands, stop := context.WithCancel(ctx)
 	l.end, l.stop = end, stop
-	w := worker.New(m, worker.WithConcurrency(8), worker.WithInProcess(), worker.WithDrain(patience))
+	w := worker.New(m, worker.WithConcurrency(8), worker.WithInProcess(), worker.WithDrain(patience),
+		worker.WithLogger(slog.New(slog.DiscardHandler)))
 	w.Handle("work", worker.HandlerFunc(func(_ context.Context, task *queue.Task) (any, error) {
 		l.note(func() { l.worked[string(task.Payload)]++ })
 		return nil, nil

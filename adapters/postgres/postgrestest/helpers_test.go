@@ -13,7 +13,7 @@ import (
 )
 
 // patience bounds waits for what must come; it decides nothing.
-const patience = 15 * time.Second
+const patience = 30 * time.Second
 
 // signals are messages of a log, so that a test can wait for one.
 type signals chan string
