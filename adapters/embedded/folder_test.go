@@ -183,6 +183,25 @@ func TestAnothersFolderIsRefusedWithoutRoot(t *testing.T) {
 	}
 }
 
+func TestRunningSaysWhereNothingRuns(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	if _, err := Running(filepath.Join(dir, "nowhere")); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, clusterName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"", "1\n", "x\n\n\n5432\n\n\n\nready\n", "1\n\n\n5432\n\n\n\nstarting\n"} {
+		if err := os.WriteFile(filepath.Join(dir, clusterName, "postmaster.pid"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Running(dir); !errors.Is(err, ErrNotRunning) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestDefaultDataDir(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", "/data/home")
 	if dir, err := DefaultDataDir(); err != nil || dir != "/data/home/pgqueue/postgres" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -109,13 +108,7 @@ func (s *Server) start(ctx context.Context, fresh bool) error {
 		_, stopErr := s.pm.stop(ctx)
 		return errors.Join(err, stopErr)
 	}
-	s.dsn = (&url.URL{
-		Scheme:   "postgres",
-		User:     url.UserPassword(role, password),
-		Host:     net.JoinHostPort(host, strconv.Itoa(port)),
-		Path:     "/" + database,
-		RawQuery: "sslmode=disable",
-	}).String()
+	s.dsn = dsn(password, port)
 	return nil
 }
 

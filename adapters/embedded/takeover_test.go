@@ -71,6 +71,9 @@ func TestAKillOfBothIsRecoveredFromThoughThePidIsAnothers(t *testing.T) {
 		t.Fatal(reply.Error)
 	}
 	exec1(t, reply.DSN, "CREATE TABLE t AS SELECT 6 AS n")
+	if dsn, err := Running(dir); err != nil || dsn != reply.DSN {
+		t.Errorf("Running: %v", err)
+	}
 	// A backend deep in a statement that outlives its postmaster unnoticed.
 	busy := make(chan error, 1)
 	go func() {
@@ -84,6 +87,7 @@ func TestAKillOfBothIsRecoveredFromThoughThePidIsAnothers(t *testing.T) {
 	if err := syscall.Kill(reply.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	until(t, "it is seen that nothing runs there", func() bool { _, err := Running(dir); return errors.Is(err, ErrNotRunning) })
 	// Its number goes to a live process of the same user and of another kind.
 	pid, rest := pidFile(t, dir)
 	if pid != reply.PID {

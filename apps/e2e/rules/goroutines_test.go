@@ -15,6 +15,7 @@ import (
 var testedBy = map[string]string{
 	"adapters/postgres/postgrestest/cmd/testdb": "adapters/postgres/postgrestest",
 	"apps/cli/internal/cmd/bench":               "apps/cli/internal/root",
+	"apps/cli/internal/cmd/top":                 "apps/cli/internal/root",
 	"apps/cli/internal/cmd/transfer":            "apps/cli/internal/root",
 	"apps/e2e/bench":                            "apps/e2e/bench/internal/contender",
 	"transport/connect/connectserver":           "transport/connect/connectclient",

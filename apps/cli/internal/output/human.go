@@ -114,6 +114,14 @@ func Dash(s string) string {
 // Number is n in digits.
 func Number(n int64) string { return strconv.FormatInt(n, 10) }
 
+// Count is how many there are of what: "1 task", "2 tasks".
+func Count[N int | int64](n N, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 // Rate is a number a second: "0", "0.3/s", "12/s".
 func Rate(perSecond float64) string {
 	switch {

@@ -313,6 +313,9 @@ func TestExitCodes(t *testing.T) {
 		"run postgres://127.0.0.1:1/x --wait 0 --addr 127.0.0.1:0": {5, "127.0.0.1"},
 		"migrate down postgres://127.0.0.1:1/x":                    {5, ""},
 		"migrate up":                                               {2, "PGQUEUE_DATABASE_URL"},
+		"migrate up --data-dir /does/not/exist":                    {2, "no PostgreSQL runs there"},
+		"doctor --data-dir /does/not/exist":                        {2, "no PostgreSQL runs there"},
+		"doctor postgres://h/d --data-dir /x":                      {2, "not both"},
 		"completion tcsh":                                          {2, "bash, zsh, fish"},
 		"create-ticker t":                                          {2, "--period or --cron"},
 		"create-ticker t --cron nonsense":                          {2, "cron"},
@@ -409,6 +412,14 @@ func TestConfig(t *testing.T) {
 		for _, args := range [][]string{{"config", "view"}, {"config", "view", "-o", "json"}, {"config", "get-contexts"}} {
 			if out := s.must(args...); strings.Contains(out, "secret") || strings.Contains(out, "hush") || !strings.Contains(out, "bob") {
 				t.Error(out)
+			}
+		}
+	})
+	t.Run("nor in what is said of a server that is not there", func(t *testing.T) {
+		for _, protocol := range []string{"rest", "connect"} {
+			code, out, errOut := s.run(false, "", "queues", "--protocol", protocol, "--url", "http://bob:secret@127.0.0.1:1/api", "--auth-token", "hush")
+			if code != 5 || strings.Contains(out+errOut, "secret") || strings.Contains(out+errOut, "hush") {
+				t.Errorf("exit code %d: %s%s", code, out, errOut)
 			}
 		}
 	})

@@ -75,11 +75,11 @@ func TestTop(t *testing.T) {
 	})
 	t.Run("r asks, and retries what failed", func(t *testing.T) {
 		sc.press("r")
-		sc.await("retry 1 failed tasks of mail? y or n")
+		sc.await("retry 1 failed task of mail? y or n")
 		sc.press("n")
 		sc.await("nothing was retried")
 		sc.press("ry")
-		sc.await("1 tasks are new again")
+		sc.await("1 task made new")
 		if got := s.must("task", "4", "--jq", ".status"); got != "new\n" {
 			t.Error(got)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/pgqueue/pgqueue/adapters/embedded"
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
@@ -32,12 +33,15 @@ type database struct {
 	schema    string
 	listenURL string
 	pooler    bool
+	dataDir   string // of the embedded PostgreSQL that is meant instead
+	embedded  bool   // that of the default folder is meant when nothing is said
 }
 
 func (d *database) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&d.url, "database-url", "", "`URL` of the database, as postgres://app@db.example.org/app")
 	fs.StringVar(&d.schema, "schema", run.DefaultSchema, "database `schema` of the tables")
 	fs.BoolVar(&d.pooler, "pooler", false, "the URL leads through a transaction pooler such as pgbouncer")
+	fs.StringVar(&d.dataDir, "data-dir", "", "`folder` of the embedded PostgreSQL, which runs, instead of a URL")
 	fs.StringVar(&d.listenURL, "listen-url", "", "direct database `URL` for LISTEN, when the other leads through a pooler")
 }
 
@@ -46,8 +50,17 @@ func (d *database) open(ctx context.Context, args []string) (*postgres.Store, er
 	if len(args) > 0 {
 		d.url = args[0]
 	}
-	if d.url == "" {
-		return nil, cmdutil.Usage("the database's URL is needed: as an argument, --database-url or PGQUEUE_DATABASE_URL")
+	const needed = "the database's URL is needed: as an argument, --database-url or PGQUEUE_DATABASE_URL"
+	switch {
+	case d.url != "" && d.dataDir != "":
+		return nil, cmdutil.Usage("give a URL or --data-dir, not both")
+	case d.url == "" && (d.dataDir != "" || d.embedded):
+		var err error
+		if d.url, err = embedded.Running(d.dataDir); err != nil {
+			return nil, cmdutil.Usage("%s; or that of pgqueue run's own PostgreSQL, by --data-dir: %s", needed, err)
+		}
+	case d.url == "":
+		return nil, cmdutil.Usage(needed)
 	}
 	if err := (run.Config{URL: d.url, ListenURL: d.listenURL}).Validate(); err != nil {
 		return nil, err
@@ -206,12 +219,13 @@ type finding struct {
 }
 
 func newDoctor(f *factory.Factory) *cobra.Command {
-	var db database
+	db := database{embedded: true} // it changes nothing, so that it may guess
 	cmd := &cobra.Command{
 		Use:   "doctor [URL]",
 		Short: "Examine a database: settings, tables, clock, locks, LISTEN",
 		Long: "Examine a database and say what to do about what is found: settings, tables, clock, long transactions, dead rows,\n" +
-			"LISTEN through a pooler. It changes nothing. The exit code is 1 when something fails.",
+			"LISTEN through a pooler. It changes nothing. The exit code is 1 when something fails.\n" +
+			"Without a URL it examines the PostgreSQL that pgqueue run has started by itself.",
 		Example: "  pgqueue doctor postgres://app@db.example.org/app\n  pgqueue doctor --jq '.body[] | select(.level != \"ok\")'",
 		GroupID: cmdutil.GroupServer,
 		Args:    cmdutil.Args(0, 1, ""),

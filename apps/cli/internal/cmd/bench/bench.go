@@ -64,8 +64,8 @@ func newBench(f *factory.Factory) *cobra.Command {
 			}
 			return output.One(p, r, func() []output.Field {
 				return []output.Field{
-					{Name: "created", Value: fmt.Sprintf("%d tasks in %.2fs: %s", r.Tasks, r.CreateSeconds, output.Rate(r.CreatePerSecond))},
-					{Name: "worked", Value: fmt.Sprintf("%d tasks in %.2fs: %s", r.Tasks, r.WorkSeconds, output.Rate(r.WorkPerSecond))},
+					{Name: "created", Value: fmt.Sprintf("%s in %.2fs: %s", output.Count(r.Tasks, "task"), r.CreateSeconds, output.Rate(r.CreatePerSecond))},
+					{Name: "worked", Value: fmt.Sprintf("%s in %.2fs: %s", output.Count(r.Tasks, "task"), r.WorkSeconds, output.Rate(r.WorkPerSecond))},
 				}
 			})
 		},
@@ -91,10 +91,10 @@ func (o options) run(ctx context.Context, svc queue.Service) (r Result, err erro
 	r = Result{Tasks: o.tasks, Batch: o.batch, Parallel: o.parallel}
 	payload := []byte(`{"to":"somebody@example.org","subject":"a task of the benchmark"}`)
 	left := atomic.Int64{}
+	share := func() int { return min(o.batch, int(left.Add(-int64(o.batch)))+o.batch) }
 	left.Store(int64(o.tasks))
 	r.CreateSeconds, err = o.each(ctx, func(ctx context.Context, _ int) (bool, error) {
-		end := left.Add(-int64(o.batch))
-		n := min(o.batch, o.batch+int(end))
+		n := share()
 		if n <= 0 {
 			return false, nil
 		}
@@ -110,14 +110,19 @@ func (o options) run(ctx context.Context, svc queue.Service) (r Result, err erro
 	}
 	left.Store(int64(o.tasks))
 	r.WorkSeconds, err = o.each(ctx, func(ctx context.Context, worker int) (bool, error) {
-		if left.Load() <= 0 {
+		n := share()
+		if n <= 0 { // nobody asks for what others are about to have, and waits
 			return false, nil
 		}
 		held, err := svc.RetainTasks(ctx, queue.RetainRequest{
-			Worker: fmt.Sprintf("bench-%d", worker), Queues: []string{o.queue}, Limit: o.batch, Wait: time.Second,
+			Worker: fmt.Sprintf("bench-%d", worker), Queues: []string{o.queue}, Limit: n, Wait: time.Second,
 		})
-		if err != nil || len(held) == 0 {
-			return left.Load() > 0, err
+		if err != nil {
+			return false, err
+		}
+		left.Add(int64(n - len(held)))
+		if len(held) == 0 {
+			return true, nil
 		}
 		releases := make([]queue.Release, len(held))
 		for i, t := range held {
@@ -132,7 +137,7 @@ func (o options) run(ctx context.Context, svc queue.Service) (r Result, err erro
 				return false, rel.Err
 			}
 		}
-		return left.Add(-int64(len(held))) > 0, nil
+		return true, nil
 	})
 	r.CreatePerSecond = float64(o.tasks) / r.CreateSeconds
 	r.WorkPerSecond = float64(o.tasks) / r.WorkSeconds

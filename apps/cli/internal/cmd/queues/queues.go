@@ -133,11 +133,21 @@ func newList(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
+// What may have been done to a queue after which its policy is of no interest.
+const (
+	deleted = "deleted"
+	paused  = "paused"
+	resumed = "resumed"
+)
+
 // about makes a command about one queue that is named.
 func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Queue, error), done string) *cobra.Command {
 	return cmdutil.About(f, cmd, "a queue's name", cmdutil.QueueNames(f), do, func(p *output.Printer, q *queue.Queue) error {
 		if done != "" {
 			p.Done("queue %s %s", q.Name, done)
+		}
+		if p.Human() && (done == deleted || done == paused || done == resumed) {
+			return nil // that says all
 		}
 		return show(f, p, q)
 	})
@@ -203,19 +213,19 @@ func newDelete(f *factory.Factory) *cobra.Command {
 		Use: "delete-queue NAME", Short: "Delete a queue and its tasks", Example: "  pgqueue delete-queue mail",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		return svc.DeleteQueue(ctx, name)
-	}, "deleted")
+	}, deleted)
 }
 
-func newPause(f *factory.Factory, paused bool) *cobra.Command {
-	cmd, done := &cobra.Command{Use: "resume-queue NAME", Short: "Resume a paused queue", Example: "  pgqueue resume-queue mail"}, "resumed"
-	if paused {
+func newPause(f *factory.Factory, pause bool) *cobra.Command {
+	cmd, done := &cobra.Command{Use: "resume-queue NAME", Short: "Resume a paused queue", Example: "  pgqueue resume-queue mail"}, resumed
+	if pause {
 		cmd = &cobra.Command{
 			Use: "pause-queue NAME", Short: "Pause a queue: nothing is retained from it", Example: "  pgqueue pause-queue mail",
 		}
-		done = "paused"
+		done = paused
 	}
 	return about(f, cmd, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
-		return svc.UpdateQueue(ctx, name, queue.QueueMeta{Paused: &paused})
+		return svc.UpdateQueue(ctx, name, queue.QueueMeta{Paused: &pause})
 	}, done)
 }
 
@@ -237,7 +247,7 @@ func newClean(f *factory.Factory) *cobra.Command {
 				return err
 			}
 			if p.Human() {
-				p.Done("%d finished tasks deleted", n)
+				p.Done("%s deleted", output.Count(n, "finished task"))
 				return nil
 			}
 			return p.Value(restapi.Count{Count: n})

@@ -90,9 +90,9 @@ func tell(f *factory.Factory, p *output.Printer, b bulk, got queue.Bulk, dryRun 
 			return err
 		}
 	case dryRun:
-		fmt.Fprintf(f.IO.Out, "%d tasks would be %s\n", got.Matched, b.done)
+		fmt.Fprintf(f.IO.Out, "%s would be %s\n", output.Count(got.Matched, "task"), b.done)
 	default:
-		fmt.Fprintf(f.IO.Out, "%d tasks %s\n", got.Moved, b.done)
+		fmt.Fprintf(f.IO.Out, "%s %s\n", output.Count(got.Moved, "task"), b.done)
 	}
 	ids := slices.Sorted(maps.Keys(got.Errs))
 	for _, id := range ids {

@@ -97,11 +97,17 @@ func newList(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
+// deleted is what may have been done to a ticker after which its settings are of no interest.
+const deleted = "deleted"
+
 // about makes a command about one ticker that is named.
 func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Ticker, error), done string) *cobra.Command {
 	return cmdutil.About(f, cmd, "a ticker's name", cmdutil.TickerNames(f), do, func(p *output.Printer, t *queue.Ticker) error {
 		if done != "" {
 			p.Done("ticker %s %s", t.Name, done)
+		}
+		if p.Human() && done == deleted {
+			return nil // that says all
 		}
 		return show(f, p, t)
 	})
@@ -184,7 +190,7 @@ func newDelete(f *factory.Factory) *cobra.Command {
 	return about(f, &cobra.Command{Use: "delete-ticker NAME", Short: "Delete a ticker", Example: "  pgqueue delete-ticker nightly"},
 		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 			return svc.DeleteTicker(ctx, name)
-		}, "deleted")
+		}, deleted)
 }
 
 func tickColumns(now time.Time) []output.Column[restapi.Tick] {

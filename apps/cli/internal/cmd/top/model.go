@@ -7,6 +7,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -157,7 +158,7 @@ func (m *model) key(key string) (tea.Model, tea.Cmd) {
 			m.note = "no task of " + st.Queue + " has failed"
 		default:
 			m.asking = st.Queue
-			m.note = fmt.Sprintf("retry %d failed tasks of %s? y or n", st.Counts[queue.StatusFailed], st.Queue)
+			m.note = fmt.Sprintf("retry %s of %s? y or n", output.Count(st.Counts[queue.StatusFailed], "failed task"), st.Queue)
 		}
 	case "enter", "i":
 		if st != nil {
@@ -226,7 +227,7 @@ func (m *model) pause(st *queue.QueueStats) tea.Cmd {
 func (m *model) retry(s queue.Selection) tea.Cmd {
 	return m.call(func(ctx context.Context) tea.Msg {
 		got, err := m.svc.RetryTasks(ctx, s)
-		return did{fmt.Sprintf("%d tasks are new again", got.Moved), err}
+		return did{output.Count(got.Moved, "task") + " made new", err}
 	})
 }
 

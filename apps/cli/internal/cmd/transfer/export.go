@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -45,12 +46,11 @@ func newExport(f *factory.Factory) *cobra.Command {
 }
 
 // pages calls write with each page behind cursor, and after it keep with the next cursor.
-func (o *exportOptions) pages(ctx context.Context, f *factory.Factory, cursor string, w io.Writer, keep func(next string) error) (n int64, err error) {
+func (o *exportOptions) pages(ctx context.Context, f *factory.Factory, bar *progress, cursor string, w io.Writer, keep func(next string) error) (n int64, err error) {
 	svc, err := f.Service()
 	if err != nil {
 		return 0, err
 	}
-	bar := newProgress(f)
 	defer bar.end()
 	for {
 		call, cancel := f.Call(ctx)
@@ -78,8 +78,10 @@ func (o *exportOptions) pages(ctx context.Context, f *factory.Factory, cursor st
 }
 
 func (o *exportOptions) toStdout(ctx context.Context, f *factory.Factory) error {
+	bar := newProgress(f)
+	bar.hidden = f.IO.OutTTY // it would stand between the lines
 	out := bufio.NewWriter(f.IO.Out)
-	_, err := o.pages(ctx, f, "", out, func(string) error { return nil })
+	_, err := o.pages(ctx, f, bar, "", out, func(string) error { return nil })
 	return errors.Join(err, out.Flush())
 }
 
@@ -110,7 +112,7 @@ func (o *exportOptions) toFile(ctx context.Context, f *factory.Factory, name str
 	if at.Offset > 0 {
 		fmt.Fprintf(f.IO.Err, "pgqueue: export goes on behind %d bytes of %s\n", at.Offset, part)
 	}
-	n, err := o.pages(ctx, f, at.Cursor, file, func(next string) error {
+	n, err := o.pages(ctx, f, newProgress(f), at.Cursor, file, func(next string) error {
 		at.Cursor = next
 		if at.Offset, err = file.Seek(0, io.SeekCurrent); err != nil {
 			return err
@@ -134,7 +136,7 @@ func (o *exportOptions) toFile(ctx context.Context, f *factory.Factory, name str
 	if err := os.Remove(marks); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	fmt.Fprintf(f.IO.Err, "%d tasks written to %s\n", n, name)
+	fmt.Fprintf(f.IO.Err, "%s written to %s\n", output.Count(n, "task"), name)
 	return nil
 }
 

@@ -118,12 +118,12 @@ func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string
 	im.progress.end()
 	im.sum.Lines = r.line
 	if p.Human() {
-		text := fmt.Sprintf("%d tasks created", im.sum.Created)
+		text := output.Count(im.sum.Created, "task") + " created"
 		if im.sum.Replayed > 0 {
 			text += fmt.Sprintf(", %d were there from before", im.sum.Replayed)
 		}
 		if im.sum.Skipped > 0 {
-			text += fmt.Sprintf(", %d lines skipped", im.sum.Skipped)
+			text += ", " + output.Count(im.sum.Skipped, "line") + " skipped"
 		}
 		fmt.Fprintln(f.IO.Out, text)
 	} else if outErr := p.Value(im.sum); outErr != nil {

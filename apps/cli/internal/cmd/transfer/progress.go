@@ -15,6 +15,8 @@ type progress struct {
 	begin time.Time
 	last  time.Time
 	wrote bool
+	// hidden keeps it off the terminal.
+	hidden bool
 }
 
 const (
@@ -27,21 +29,21 @@ func newProgress(f *factory.Factory) *progress { return &progress{f: f, begin: t
 // at draws the line: done of what there is in all (0 = not known), and how many tasks that were.
 func (p *progress) at(done, all, tasks int64) {
 	now := time.Now()
-	if !p.f.IO.ErrTTY || now.Sub(p.last) < progressEvery {
+	if p.hidden || !p.f.IO.ErrTTY || now.Sub(p.last) < progressEvery {
 		return
 	}
 	p.last, p.wrote = now, true
 	passed := now.Sub(p.begin)
 	rate := output.Rate(float64(tasks) / max(passed.Seconds(), 0.001))
 	if all <= 0 || done <= 0 {
-		fmt.Fprintf(p.f.IO.Err, "\r\x1b[K%d tasks  %s", tasks, rate)
+		fmt.Fprintf(p.f.IO.Err, "\r\x1b[K%s  %s", output.Count(tasks, "task"), rate)
 		return
 	}
 	share := min(float64(done)/float64(all), 1)
 	full := int(share * barCells)
 	left := time.Duration(float64(passed) * (1 - share) / share)
-	fmt.Fprintf(p.f.IO.Err, "\r\x1b[K%s%s %3.0f%%  %d tasks  %s  %s left",
-		strings.Repeat("█", full), strings.Repeat("░", barCells-full), 100*share, tasks, rate, output.Duration(left.Round(time.Second)))
+	fmt.Fprintf(p.f.IO.Err, "\r\x1b[K%s%s %3.0f%%  %s  %s  %s left",
+		strings.Repeat("█", full), strings.Repeat("░", barCells-full), 100*share, output.Count(tasks, "task"), rate, output.Duration(left.Round(time.Second)))
 }
 
 // end takes the line away.
