@@ -26,8 +26,8 @@
 //
 // A lane is a set of queues that share slots: all queues that have no [Concurrency] of their own share one, each other
 // queue has its own. A lane retains again as soon as a sensible batch has room, or a slot is free and nothing is on
-// its way; with a backlog it also holds a few tasks more than it has slots, as many as it starts within about two round
-// trips by the run times it measures. Goroutines exist only while there is a task to run.
+// its way; with a backlog it also holds tasks beyond its slots, as many as it starts within about two round trips, or
+// 50 ms when that is longer, by the run times it measures. Goroutines exist only while there is a task to run.
 //
 // The package imports the standard library only. It is API.
 package worker

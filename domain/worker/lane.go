@@ -19,7 +19,9 @@ const (
 	sensibleRetain = 500
 	// maxRetains is how many retains of a lane are under way at once while there is a backlog.
 	maxRetains = 3
-	// maxWindow bounds the time that a task retained ahead should wait for its start.
+	// minWindow and maxWindow bound the time that a task retained ahead should wait for its start. Handlers that began
+	// together end together, so less than minWindow would let most of them wait for a round trip each time.
+	minWindow = 50 * time.Millisecond
 	maxWindow = 250 * time.Millisecond
 	// staleAfter: a task retained ahead that has not started by then is handed back for others to take.
 	staleAfter = 2 * time.Second
@@ -59,13 +61,13 @@ type lane struct {
 
 func (l *lane) waiting() int { return len(l.ready) - l.head }
 
-// ahead is how many tasks to hold beyond the slots: as many as the slots start within two round trips. Without a
+// ahead is how many tasks to hold beyond the slots: as many as the slots start within the window. Without a
 // backlog it is none: what there is should go to whoever is free.
 func (l *lane) ahead() int {
 	if l.dry || l.stale || l.runTime == 0 {
 		return 0
 	}
-	window := min(2*l.tripTime+2*time.Millisecond, maxWindow)
+	window := min(max(2*l.tripTime, minWindow), maxWindow)
 	n := float64(l.slots) * float64(window) / float64(l.runTime)
 	return int(min(n, float64(l.run.cfg.prefetch)))
 }

@@ -30,7 +30,7 @@ func sleeper(d time.Duration) worker.HandlerFunc {
 
 func TestThroughput(t *testing.T) {
 	t.Run("1,000 tasks of 50 ms at concurrency 100 take within 10 % of the ideal time", func(t *testing.T) {
-		for _, trip := range []time.Duration{0, 2 * time.Millisecond} {
+		for _, trip := range []time.Duration{0, 2 * time.Millisecond, 5 * time.Millisecond} {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake()
 				f.trip = trip

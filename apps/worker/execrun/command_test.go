@@ -51,6 +51,24 @@ func TestOutcome(t *testing.T) {
 		})
 	}
 
+	t.Run("of much on standard error the end is kept, and the task ends", func(t *testing.T) {
+		rel := queuetest.RunHandler(t, &execrun.Command{Line: `yes 123456789 | head -n 200000 >&2; echo last >&2; exit 1`}, nil)
+		var f struct{ Error, Stderr string }
+		if err := json.Unmarshal(rel.Result, &f); err != nil || rel.Outcome != queue.OutcomeFailure {
+			t.Fatal(err, rel.Outcome)
+		}
+		if f.Error != "exit status 1: last" || !strings.HasSuffix(f.Stderr, "123456789\nlast\n") || len(f.Stderr) > 4<<10 {
+			t.Errorf("%q and %d bytes of standard error", f.Error, len(f.Stderr))
+		}
+	})
+	t.Run("of output without end the beginning is kept, until the command is stopped", func(t *testing.T) {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, worker.ErrDeadline)
+		defer cancel()
+		rel := worker.Work(ctx, &execrun.Command{Line: `yes; echo never`, MaxOutput: 1000}, &queue.Task{ID: 1, Payload: queue.EmptyJSON})
+		if rel.Outcome != queue.OutcomeFailure || len(rel.Result) > 2000 || !strings.Contains(string(rel.Result), "time to live is over") {
+			t.Errorf("got %s %.200s", rel.Outcome, rel.Result)
+		}
+	})
 	t.Run("a working directory that is not there is a failure", func(t *testing.T) {
 		rel := queuetest.RunHandler(t, &execrun.Command{Line: "true", Dir: "/nowhere"}, nil)
 		queuetest.RequireOutcome(t, rel, queue.OutcomeFailure)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -117,6 +118,51 @@ func TestOutcome(t *testing.T) {
 		}
 	})
 
+	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
+		"an answer that stops in its middle": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"a byte now and then": func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				_, _ = io.WriteString(w, " ")
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(time.Millisecond)
+			}
+		},
+	} {
+		t.Run(name+" is tried again when the time is over", func(t *testing.T) {
+			rel := post(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				_, _ = io.WriteString(w, `{"n":`)
+				_ = http.NewResponseController(w).Flush()
+				answer(w, r)
+			}, Config{Timeout: 50 * time.Millisecond}, task("{}"))
+			if rel.Outcome != queue.OutcomeFailure || string(rel.Result) != `{"error":"no answer within 50ms"}` {
+				t.Errorf("got %s %s", rel.Outcome, rel.Result)
+			}
+		})
+	}
+
+	t.Run("of an answer without end the beginning is kept", func(t *testing.T) {
+		rel := post(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			for r.Context().Err() == nil {
+				_, _ = io.WriteString(w, strings.Repeat("x", 10_000))
+			}
+		}, Config{MaxResponse: 1000}, task("{}"))
+		if rel.Outcome != queue.OutcomeSuccess || string(rel.Result) != `{"text":"`+strings.Repeat("x", 1000)+`","truncated":true}` {
+			t.Errorf("got %s %.100s", rel.Outcome, rel.Result)
+		}
+	})
+
+	t.Run("an answer that breaks off is tried again", func(t *testing.T) {
+		rel := post(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, `{"n":`)
+		}, Config{}, task("{}"))
+		if rel.Outcome != queue.OutcomeFailure || !strings.Contains(string(rel.Result), "unexpected EOF") {
+			t.Errorf("got %s %s", rel.Outcome, rel.Result)
+		}
+	})
+
 	t.Run("a cancel ends the request", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -195,6 +241,47 @@ func TestRequest(t *testing.T) {
 			if _, err := New(c); err == nil {
 				t.Errorf("%+v was taken", c)
 			}
+		}
+	})
+
+	t.Run("as many connections are kept as tasks are worked at once", func(t *testing.T) {
+		const n = 8
+		var conns, inside atomic.Int64
+		all := make(chan struct{})
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			if inside.Add(1) == n {
+				close(all)
+			}
+			<-all
+		}))
+		s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				conns.Add(1)
+			}
+		}
+		s.Start()
+		defer s.Close()
+		p, err := New(Config{URL: s.URL, AllowPrivate: true, Connections: n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		for range 5 {
+			inside.Store(0)
+			all = make(chan struct{})
+			var wg sync.WaitGroup
+			for range n {
+				wg.Go(func() {
+					if rel := worker.Work(t.Context(), p, task("{}")); rel.Outcome != queue.OutcomeSuccess {
+						t.Errorf("got %s %s", rel.Outcome, rel.Result)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		if got := conns.Load(); got != n {
+			t.Errorf("%d connections for 5 rounds of %d requests at once", got, n)
 		}
 	})
 

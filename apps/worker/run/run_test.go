@@ -361,6 +361,39 @@ func TestProgram(t *testing.T) {
 		p.stop()
 	})
 
+	t.Run("is not ready while it drains", func(t *testing.T) {
+		m, url := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "mail"})
+		release := filepath.Join(t.TempDir(), "release")
+		id := makeTasks(t, m, "mail", 1)[0].ID
+		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--metrics-addr", "127.0.0.1:0",
+			"--exec", `until [ -e `+release+` ]; do sleep 0.01; done; echo '"drained"'`)
+		addr := p.says(`addr=(\S+)`)
+		held(t, m)
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		p.says("msg=stopping")
+		for path, want := range map[string]int{"/livez": http.StatusOK, "/readyz": http.StatusServiceUnavailable} {
+			res, err := http.Get("http://" + addr + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != want {
+				t.Errorf("%s: status %d", path, res.StatusCode)
+			}
+		}
+		http.DefaultClient.CloseIdleConnections()
+		if err := os.WriteFile(release, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.says("msg=stopped")
+		if done := await(t, m, id); done.Status != queue.StatusReleased || string(done.Result) != `"drained"` {
+			t.Errorf("%s %s", done.Status, done.Result)
+		}
+	})
+
 	t.Run("is not ready without its server", func(t *testing.T) {
 		p := startProgram(t, "--url", "http://127.0.0.1:1/api", "-q", "mail", "--exec", "true", "--metrics-addr", "127.0.0.1:0")
 		addr := p.says(`addr=(\S+)`)
