@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -61,7 +62,11 @@ type Push struct {
 
 var _ worker.Handler = (*Push)(nil)
 
-// New checks cfg and makes a Push.
+// ErrPrivate is the error of an URL whose address is not public, and not allowed.
+var ErrPrivate = errors.New("the URL leads to an address that is not public")
+
+// New checks cfg and makes a Push. ErrPrivate when the URL itself says so; where its name leads is looked at when it is
+// called.
 func New(cfg Config) (*Push, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -81,7 +86,11 @@ func New(cfg Config) (*Push, error) {
 	fill(&p.cfg.UserAgent, "pgqueue-worker")
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	if !cfg.AllowPrivate {
-		dialer.Control = ssrf.New(ssrf.WithAnyPort()).Safe
+		guard := ssrf.New(ssrf.WithAnyPort())
+		if refused(guard, u.Hostname()) {
+			return nil, fmt.Errorf("%w: %s", ErrPrivate, u.Hostname())
+		}
+		dialer.Control = guard.Safe
 	}
 	p.client = &http.Client{
 		Transport: &http.Transport{
@@ -92,6 +101,22 @@ func New(cfg Config) (*Push, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return p, nil
+}
+
+// refused says that host is an address, or a name of this machine, that the guard keeps from being called.
+func refused(guard *ssrf.Guardian, host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	network := "tcp6"
+	if ip.Is4() {
+		network = "tcp4"
+	}
+	return guard.Safe(network, net.JoinHostPort(host, "80"), nil) != nil
 }
 
 func fill[T comparable](v *T, otherwise T) {
@@ -148,7 +173,7 @@ func (p *Push) Work(ctx context.Context, task *queue.Task) (any, error) {
 	if res.StatusCode/100 == 2 {
 		return result(body, cut), nil
 	}
-	return nil, refused(res, body)
+	return nil, rejected(res, body)
 }
 
 // request is the POST of task at the time now.
@@ -198,7 +223,7 @@ func (p *Push) failed(ctx context.Context, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return &Failure{Text: fmt.Sprintf("no answer within %v", p.cfg.Timeout)}
 	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork):
-		return &Failure{Text: "the URL leads to an address that is not public; such addresses are refused unless allowed"}
+		return &Failure{Text: ErrPrivate.Error() + "; such addresses are refused unless allowed"}
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
@@ -226,8 +251,8 @@ func result(body []byte, cut bool) json.RawMessage {
 	return b
 }
 
-// refused is the error of an answer that is no 2xx.
-func refused(res *http.Response, body []byte) error {
+// rejected is the error of an answer that is no 2xx.
+func rejected(res *http.Response, body []byte) error {
 	text := strings.ToValidUTF8(string(body[:min(len(body), maxFailureBody)]), "\uFFFD")
 	f := &Failure{Text: "answered " + strconv.Itoa(res.StatusCode), Status: res.StatusCode, Body: text}
 	switch c := res.StatusCode; {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/apps/worker/execrun"
 	"github.com/pgqueue/pgqueue/apps/worker/httprun"
+	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
@@ -65,7 +66,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 
 	f.StringVar(&c.url, "url", "http://localhost:8080/api", "address of the server")
 	f.StringVar(&c.protocol, "protocol", "rest", "how to speak with it: rest, or connect, which leaves out the address's last /api")
-	f.StringVar(&c.database, "database", "", "PostgreSQL to work on directly, instead of a server")
+	f.StringVar(&c.database, "database", "", "URL of a PostgreSQL to work on directly, instead of a server")
 	f.StringVar(&c.schema, "schema", "pgqueue", "schema of pgqueue in the database")
 	f.BoolVar(&c.background, "background", true, "with --database, do background work too (promote, rescue, prune, ticks)")
 	f.StringVar(&c.namespace, "namespace", "", "namespace of the queues (default: the server's)")
@@ -219,9 +220,24 @@ func (c *config) check() error {
 	if len(c.jobs) == 0 {
 		return errors.New("name a queue: --queue mail")
 	}
+	if err := queue.CheckInt("concurrency", c.concurrency, 1, queue.MaxConcurrency); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
 	for _, j := range c.jobs {
+		name, err := queue.QueueName(j.Queue)
+		if err != nil {
+			return err
+		}
+		if seen[name] {
+			return fmt.Errorf("queue %s is named twice", name)
+		}
+		seen[name] = true
+		if err := queue.CheckInt("concurrency", j.Concurrency, 0, queue.MaxConcurrency); err != nil {
+			return fmt.Errorf("queue %s: %w", name, err)
+		}
 		if (j.Exec == "") == (j.HTTP == "") {
-			return fmt.Errorf("queue %s: give either --exec or --http", j.Queue)
+			return fmt.Errorf("queue %s: give either --exec or --http", name)
 		}
 	}
 	if !slices.Contains([]string{"rest", "connect"}, c.protocol) {
@@ -257,6 +273,9 @@ func (j job) handler(version string, slots int) (worker.Handler, func(), error) 
 		URL: j.HTTP, Secrets: j.Secret, Header: header, Timeout: j.Timeout, MaxResponse: j.MaxOutput,
 		Connections: slots, AllowPrivate: j.AllowPrivate, UserAgent: "pgqueue-worker/" + version,
 	})
+	if errors.Is(err, httprun.ErrPrivate) {
+		err = fmt.Errorf("%w; --allow-private allows it", err)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("queue %s: %w", j.Queue, err)
 	}

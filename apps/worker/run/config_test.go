@@ -91,6 +91,10 @@ queues:
 		"nothing to run":               {args: []string{"-q", "mail"}},
 		"both exec and http":           {args: []string{"-q", "mail", "--exec", "x", "--http", "http://x"}},
 		"an unknown protocol":          {args: []string{"-q", "mail", "--exec", "x", "--protocol", "smtp"}},
+		"a bad queue name":             {args: []string{"-q", "9 lives", "--exec", "x"}},
+		"a queue twice":                {args: []string{"-q", "mail", "-q", " Mail", "--exec", "x"}},
+		"no concurrency":               {args: []string{"-q", "mail", "--exec", "x", "-c", "0"}},
+		"a bad concurrency of a queue": {file: "queues: [{queue: mail, exec: x, concurrency: -1}]"},
 		"a bad variable":               {args: []string{"-q", "mail", "--exec", "x"}, env: map[string]string{"PGQUEUE_WORKER_LEASE": "soon"}},
 		"an unknown key of the file":   {args: []string{"-q", "mail", "--exec", "x"}, file: "concurency: 4"},
 		"an unknown key of an entry":   {file: "queues: [{queue: mail, exec: x, concurency: 3}]"},
@@ -116,6 +120,8 @@ func TestUsage(t *testing.T) {
 		{"-q", "mail", "--http", "http://x", "--secret", "short"},
 		{"-q", "mail", "--http", "http://x", "--header", "x"},
 		{"-q", "mail", "--http", "no-url"},
+		{"-q", "mail", "--http", "http://localhost:1/hook"},
+		{"-q", "mail", "--exec", "x", "--lease", "1ms"},
 	} {
 		t.Run("exit code 2: "+strings.Join(args, " "), func(t *testing.T) {
 			if code := Main("test", args, io.Discard, io.Discard); code != exitUsage {

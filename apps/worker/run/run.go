@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgqueue/pgqueue/adapters/telemetry/export"
+	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
@@ -144,7 +145,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 	defer closeService()
 	svc = tel.Service(svc)
 	w := worker.New(svc, opts...)
-	w.Use(tel.Middleware())
+	w.Use(tel.Middleware(), (&failures{log: log}).middleware)
 	for i, j := range c.jobs {
 		w.Handle(j.Queue, handlers[i], worker.Concurrency(j.Concurrency))
 	}
@@ -175,8 +176,11 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 			}
 		}
 	})
-	log.InfoContext(ctx, "working", "name", w.Name(), "queues", len(c.jobs), "at", c.describe(), "namespace", c.namespace)
+	log.InfoContext(ctx, "working", "name", w.Name(), "queues", c.names(), "at", c.describe())
 	err = w.Run(ctx)
 	log.InfoContext(ctx, "stopped")
+	if queue.KindOf(err) == queue.KindInvalid {
+		return usageError{err}
+	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -85,8 +86,30 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 
 // describe names the service for the log, without what is secret in it.
 func (c *config) describe() string {
-	if c.database != "" {
-		return "database"
+	at := "the database"
+	if c.database == "" {
+		at = fmt.Sprintf("%s (%s)", redacted(c.url), c.protocol)
 	}
-	return fmt.Sprintf("%s (%s)", c.url, c.protocol)
+	if c.namespace != "" {
+		at += ", namespace " + c.namespace
+	}
+	return at
+}
+
+// redacted is an address without the password that may be in it.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "an address that is none"
+	}
+	return u.Redacted()
+}
+
+// names of the queues, for the log.
+func (c *config) names() string {
+	names := make([]string, len(c.jobs))
+	for i, j := range c.jobs {
+		names[i] = j.Queue
+	}
+	return strings.Join(names, ",")
 }

@@ -1,0 +1,71 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/worker"
+)
+
+// failurePace is the shortest time between two records of failed tasks of one queue.
+const failurePace = 10 * time.Second
+
+// failures tells in the log that tasks fail: at once, and then now and then, with how many there were. Each is a record
+// of level debug.
+type failures struct {
+	log *slog.Logger
+
+	mu sync.Mutex
+	of map[string]*told
+}
+
+// told is what was told of a queue: when, and how many have failed since.
+type told struct {
+	at    time.Time
+	since int
+}
+
+func (f *failures) middleware(next worker.Handler) worker.Handler {
+	return worker.HandlerFunc(func(ctx context.Context, task *queue.Task) (any, error) {
+		v, err := next.Work(ctx, task)
+		// Who is stopped for the worker's sake has not failed.
+		if err != nil && worker.OutcomeOf(err) != queue.OutcomeSnooze && !errors.Is(context.Cause(ctx), worker.ErrDraining) {
+			f.failed(ctx, task, err)
+		}
+		return v, err
+	})
+}
+
+func (f *failures) failed(ctx context.Context, task *queue.Task, err error) {
+	n := f.due(task.Queue, time.Now())
+	if n == 0 {
+		f.log.DebugContext(ctx, "a task failed", "queue", task.Queue, "task", task.ID, "attempt", task.Attempt, "retries", task.Retries, "err", err)
+		return
+	}
+	f.log.WarnContext(ctx, "a task failed", "queue", task.Queue, "task", task.ID, "attempt", task.Attempt, "retries", task.Retries,
+		"err", err, "failed", n)
+}
+
+// due counts a failure, and says how many there were since the last one that was told when it is time to tell again.
+func (f *failures) due(name string, now time.Time) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.of == nil {
+		f.of = map[string]*told{}
+	}
+	t := f.of[name]
+	if t == nil {
+		t = &told{}
+		f.of[name] = t
+	}
+	t.since++
+	if !t.at.IsZero() && now.Sub(t.at) < failurePace {
+		return 0
+	}
+	n, t.at, t.since = t.since, now, 0
+	return n
+}
