@@ -163,7 +163,9 @@ func (c *conductor) run(ctx context.Context, run *report.Run) (err error) {
 		if app, err = c.startServer(ctx, url, run.Plan.CPUProfile); err != nil {
 			return err
 		}
-		run.Plan.Server, run.Plan.CPUProfile = app.url, "" // the profile is the server's
+		if run.Plan.Server = app.url; run.Plan.CPUProfile != "" { // that one is the server's
+			run.Plan.CPUProfile = strings.TrimSuffix(run.Plan.CPUProfile, ".pprof") + "-client.pprof"
+		}
 		defer func() {
 			usage := app.stop()
 			run.ServerPeak = usage.Peak

@@ -73,12 +73,14 @@ func Main(args []string, version string, stderr *os.File) int {
 }
 
 // UntilSignal runs a server until SIGINT or SIGTERM, or until ctx ends, and stops it gracefully within its deadline; a
-// second signal makes it stop at once. SIGUSR1 turns the log's debug lines on and off. started, when set, is called once
-// the server is ready.
+// second signal makes it stop at once. SIGUSR1 turns the log's debug lines on and off. Up to 64 MB of garbage may gather
+// in the process's heap, unless GOGC is set in its environment. started, when set, is called once the server is ready.
 func UntilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server)) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, debugSignal)
 	defer signal.Stop(signals)
+	stop := roomForGarbage(os.LookupEnv)
+	defer stop()
 	return untilSignal(ctx, cfg, level, started, signals)
 }
 

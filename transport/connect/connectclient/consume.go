@@ -43,7 +43,7 @@ func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Released(res.GetReleased()))
+	return read(&r, r.Released(res.GetReleased(), len(releases)))
 }
 
 // fenced says whether repeating releases can do no harm: without its token a repeat could end another's hold.

@@ -121,7 +121,7 @@ func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 			return nil, err
 		}
 		var r wire.Reader
-		return read(&r, r.Released(a.released.GetReleased()))
+		return read(&r, r.Released(a.released.GetReleased(), len(releases)))
 	})
 }
 

@@ -49,6 +49,31 @@ func testStream(t *testing.T, p connectclient.Protocol) {
 		}
 	})
 
+	t.Run("of quiet releases only what is wrong is told", func(t *testing.T) {
+		for name, consumer := range map[string]queue.Consumer{"unary": c, "stream": st} {
+			fill(t, c, "g", 3, queue.QueueMeta{})
+			ts := must[[]*queue.Task](t)(st.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"g"}, Limit: 3}))
+			rel := make([]queue.Release, 3)
+			for i, task := range ts {
+				rel[i] = queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess, Quiet: true}
+			}
+			rel[1].Token++
+			done := must[[]queue.Released](t)(consumer.ReleaseTasks(ctx, rel))
+			if len(done) != 3 || done[0].Err != nil || !errors.Is(done[1].Err, queue.ErrLeaseLost) || done[2].Err != nil || done[0].Task != nil {
+				t.Errorf("%s: got %+v", name, done)
+			}
+			rel[1].Token--
+			done = must[[]queue.Released](t)(consumer.ReleaseTasks(ctx, rel))
+			if len(done) != 3 || done[0].Err != nil || done[1].Err != nil || done[2].Err != nil {
+				t.Errorf("%s: got %+v", name, done)
+			}
+			got := must[*queue.Task](t)(c.GetTask(ctx, ts[1].ID))
+			if got.Status != queue.StatusReleased {
+				t.Errorf("%s: it is %s", name, got.Status)
+			}
+		}
+	})
+
 	t.Run("a stale token is lease lost and an unknown task is not found", func(t *testing.T) {
 		fill(t, c, "b", 1, queue.QueueMeta{})
 		ts := must[[]*queue.Task](t)(st.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"b"}}))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"testing"
 	"time"
 
@@ -142,4 +143,55 @@ func FuzzDurationMessage(f *testing.F) {
 			t.Fatalf("%d s %d ns became %v", s, n, d)
 		}
 	})
+}
+
+func TestQuietReleasesThatAreDoneAreNoAnswer(t *testing.T) {
+	asked := []queue.Release{{ID: 1, Quiet: true}, {ID: 2, Quiet: true}, {ID: 3}}
+	task := &queue.Task{ID: 3, Payload: []byte(`1`)}
+	if got := Released(asked[:2], make([]queue.Released, 2), 1<<20); got != nil {
+		t.Errorf("got %v", got)
+	}
+	for name, answers := range map[string][]queue.Released{
+		"one that is not quiet": {{}, {}, {Task: task}}, "one that failed": {{}, {Err: queue.ErrLeaseLost}, {Task: task}},
+	} {
+		sent := Released(asked, answers, 1<<20)
+		var r Reader
+		got := r.Released(sent, len(asked))
+		if len(sent) != 3 || len(got) != 3 || got[2].Task == nil || got[2].Task.ID != 3 || got[0].Task != nil || r.Err() != nil {
+			t.Errorf("%s: got %v", name, sent)
+			continue
+		}
+		for i := range got {
+			if queue.KindOf(got[i].Err) != queue.KindOf(answers[i].Err) {
+				t.Errorf("%s: answer %d is %v", name, i, got[i].Err)
+			}
+		}
+	}
+	var r Reader
+	if got := r.Released(nil, 2); len(got) != 2 || got[0].Err != nil || got[1].Task != nil {
+		t.Errorf("got %v", got)
+	}
+}
+
+// Tasks share memory by the boxful; none may show through another.
+func TestTasksOfOneMessageAreEachTheirOwn(t *testing.T) {
+	at := time.Date(2026, 5, 6, 7, 8, 9, 10, time.UTC)
+	in := make([]*queue.Task, 2*boxes+1)
+	for i := range in {
+		in[i] = &queue.Task{ID: int64(i + 1), Queue: "q", CreatedAt: at.Add(time.Duration(i)), Status: queue.StatusNew}
+		if i%2 == 0 {
+			in[i].StartedAt, in[i].DiesAt = at.Add(time.Hour), at.Add(time.Duration(i)*time.Hour)
+			in[i].Lease = &queue.Lease{Token: int64(i), ExpiresAt: at.Add(time.Minute), Duration: time.Duration(i)}
+		}
+	}
+	var r Reader
+	out := r.Tasks(Tasks(in))
+	if r.Err() != nil || len(out) != len(in) {
+		t.Fatal(len(out), r.Err())
+	}
+	for i := range in {
+		if !reflect.DeepEqual(in[i], out[i]) {
+			t.Errorf("task %d became %+v with %+v", i, out[i], out[i].Lease)
+		}
+	}
 }

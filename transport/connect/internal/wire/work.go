@@ -7,11 +7,14 @@ import (
 
 // Releases is rs for the wire.
 func Releases(rs []queue.Release) []*pb.Release {
-	return each(rs, func(r queue.Release) *pb.Release {
-		return &pb.Release{
-			Id: r.ID, Token: r.Token, Outcome: outcomes.number(r.Outcome), Result: r.Result, Delay: Duration(r.Delay), Quiet: r.Quiet,
-		}
-	})
+	out, room := make([]*pb.Release, len(rs)), make([]pb.Release, len(rs))
+	for i, r := range rs {
+		m := &room[i]
+		m.Id, m.Token, m.Outcome, m.Result, m.Quiet = r.ID, r.Token, outcomes.number(r.Outcome), r.Result, r.Quiet
+		m.Delay = Duration(r.Delay)
+		out[i] = m
+	}
+	return out
 }
 
 // Releases is rs of the wire.
@@ -28,26 +31,38 @@ func (r *Reader) Releases(rs []*pb.Release) []queue.Release {
 	return out
 }
 
-// Released is rs, the answers to asked, for the wire. Behind budget bytes of payloads and results tasks come without theirs: the holds have
-// ended, and saying so must not fail for the size of it.
+// Released is rs, the answers to asked, for the wire; nothing when nobody asked for a task and all is done. Behind budget
+// bytes of payloads and results tasks come without theirs: the holds have ended, and saying so must not fail for the
+// size of it.
 func Released(asked []queue.Release, rs []queue.Released, budget int) []*pb.Released {
-	out := make([]*pb.Released, len(rs))
+	var out []*pb.Released
 	for i, r := range rs {
-		out[i] = &pb.Released{Error: Detail(r.Err)}
+		if asked[i].Quiet && r.Err == nil {
+			continue
+		}
+		if out == nil {
+			out = make([]*pb.Released, len(rs))
+			for j := range out {
+				out[j] = &pb.Released{}
+			}
+		}
+		out[i].Error = Detail(r.Err)
 		if r.Task == nil || asked[i].Quiet {
 			continue
 		}
-		t := Task(r.Task)
+		out[i].Task = Task(r.Task)
 		if budget -= taskBytes(r.Task); budget < 0 {
-			t.Payload, t.Result, t.Headers, t.Progress = nil, nil, nil, nil
+			out[i].Task.Payload, out[i].Task.Result, out[i].Task.Headers, out[i].Task.Progress = nil, nil, nil, nil
 		}
-		out[i].Task = t
 	}
 	return out
 }
 
-// Released is rs of the wire.
-func (r *Reader) Released(rs []*pb.Released) []queue.Released {
+// Released is rs of the wire, the answer to n releases.
+func (r *Reader) Released(rs []*pb.Released, n int) []queue.Released {
+	if len(rs) == 0 {
+		return make([]queue.Released, n)
+	}
 	out := make([]queue.Released, len(rs))
 	for i, m := range rs {
 		out[i] = queue.Released{Task: r.Task(m.GetTask()), Err: Err(m.GetError())}
@@ -90,8 +105,8 @@ func (r *Reader) Beats(bs []*pb.Beat) []queue.Beat {
 	out := make([]queue.Beat, len(bs))
 	for i, m := range bs {
 		out[i] = queue.Beat{CancelRequested: m.GetCancelRequested(), Err: Err(m.GetError())}
-		if l := r.lease(m.GetLease()); l != nil {
-			out[i].Lease = *l
+		if l := m.GetLease(); l != nil {
+			out[i].Lease = r.lease(l)
 		}
 	}
 	return out

@@ -180,7 +180,7 @@ func (x *Release) GetQuiet() bool {
 	return false
 }
 
-// Released answers one Release.
+// Released answers one Release. Without a task and without an error it is done.
 type Released struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task after it; absent when the release was quiet. In an answer that would be too large for one message, tasks
@@ -669,7 +669,7 @@ func (x *ReleaseTasksRequest) GetReleases() []*Release {
 // The response of WorkService.ReleaseTasks.
 type ReleaseTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In the order of the request.
+	// In the order of the request; empty when all are done and all were quiet.
 	Released      []*Released `protobuf:"bytes,1,rep,name=released,proto3" json:"released,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1257,7 +1257,7 @@ type WorkReleased struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The releases'.
 	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// In the order of the request.
+	// In the order of the request; empty when all are done and all were quiet.
 	Released []*Released `protobuf:"bytes,2,rep,name=released,proto3" json:"released,omitempty"`
 	// Why nothing at all was done. Excludes released.
 	Error         *ErrorDetail `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
