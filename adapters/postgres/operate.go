@@ -69,7 +69,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 	if len(f.Statuses) == 0 {
 		return total, nil
 	}
-	l, err := s.listing(ctx, namespace, f)
+	l, err := s.listing(ctx, o.op, namespace, f)
 	if err != nil {
 		return total, queue.WithOp(o.op, err)
 	}
@@ -77,13 +77,21 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		return total, nil
 	}
 	for before := maxID; ; {
-		_, ids, err := s.listIDs(ctx, o.op, l, before, 0, bulkStep)
-		if err != nil || len(ids) == 0 {
+		some, err := s.walk(ctx, o.op, l, before, 0, bulkStep)
+		if err != nil {
 			return total, err
 		}
-		before = ids[len(ids)-1]
-		if err := step(ids); err != nil {
-			return total, err
+		if len(some.ids) > 0 {
+			if err := step(some.ids); err != nil {
+				return total, err
+			}
+			before = some.ids[len(some.ids)-1]
+		}
+		switch {
+		case some.more:
+			before = some.end
+		case len(some.ids) == 0:
+			return total, nil
 		}
 	}
 }

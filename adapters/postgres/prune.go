@@ -100,7 +100,7 @@ func (s *Store) eraseDone(ctx context.Context, op, name string, args ...any) (in
 		var queues []int32
 		var ids []int64
 		ev := events{}
-		t.queue("prune.plan")
+		t.queue("tx.bitmaps", "on")
 		err := t.read(ctx, name, func(rows pgx.Rows) error {
 			var q int32
 			var id int64

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 
@@ -98,12 +97,6 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	}, queues, found)
 }
 
-// fewWaiting is up to how many waiting tasks the narrow rows are read and sorted whole for a list.
-const fewWaiting = 20_000
-
-// mostHidden bounds the count of tasks past retention that are counted still.
-const mostHidden = 100_000
-
 // ListTasks implements queue.Store.
 func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQuery) (queue.TaskPage, error) {
 	const op = "list tasks"
@@ -116,112 +109,32 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
-	l, err := s.listing(ctx, namespace, q.TaskFilter)
+	l, err := s.listing(ctx, op, namespace, q.TaskFilter)
 	if err != nil || len(l.queues) == 0 {
 		return page, queue.WithOp(op, err)
 	}
-	queues, ids, err := s.listIDs(ctx, op, l, before, q.Offset, q.Limit+1)
+	found, err := s.walk(ctx, op, l, before, q.Offset, q.Limit+1)
 	if err != nil {
 		return page, err
 	}
-	more := len(ids) > q.Limit
-	if more {
-		queues, ids = queues[:q.Limit], ids[:q.Limit]
-	}
-	if page.Tasks, err = s.tasksNow(ctx, op, queues, ids); err != nil {
-		return page, err
-	}
-	if more {
-		page.Next = encodeCursor(ids[len(ids)-1])
-	}
-	if l.counted {
-		var hidden int64
-		if slices.ContainsFunc(l.statuses, func(c int16) bool { return c >= statusReleased }) {
-			err = s.query(ctx, op, "list.hidden", func(rows pgx.Rows) error { return rows.Scan(&hidden) }, l.queues, l.statuses, mostHidden)
-		}
-		page.Count = max(l.count-hidden, int64(len(page.Tasks)))
-		return page, err
-	}
-	return page, s.query(ctx, op, "list.count", func(rows pgx.Rows) error { return rows.Scan(&page.Count) },
-		l.queues, timePtr(q.CreatedAfter), timePtr(q.CreatedBefore), q.Worker, l.statuses)
-}
-
-// listing is a filter in the tables' terms, and the way to walk it.
-type listing struct {
-	filter   queue.TaskFilter
-	queues   []int32
-	statuses []int16
-	way      string
-	count    int64
-	counted  bool // the kept counts answer it
-}
-
-func (s *Store) listing(ctx context.Context, namespace string, f queue.TaskFilter) (*listing, error) {
-	l := &listing{filter: f}
-	var names []string
-	if f.Queue != "" {
-		names = []string{f.Queue}
-	}
-	queues, err := s.named(ctx, namespace, names)
-	if queue.KindOf(err) == queue.KindNotFound { // an unknown queue has no tasks
-		return l, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, q := range queues {
-		l.queues = append(l.queues, q.id)
-	}
-	statuses := f.Statuses
-	if len(statuses) == 0 {
-		statuses = queue.Statuses()
-	}
-	for _, st := range statuses {
-		if c := statusCodes[st]; !slices.Contains(l.statuses, c) {
-			l.statuses = append(l.statuses, c)
-		}
-	}
-	stats, err := s.counts(ctx, namespace, f.Queue)
-	if err != nil {
-		return nil, err
-	}
-	waiting := int64(0)
-	for _, c := range stats {
-		waiting += c.by[statusNew] + c.by[statusRetry]
-		for _, st := range l.statuses {
-			l.count += c.by[st]
-		}
-	}
-	l.counted = f.Worker == "" && f.CreatedAfter.IsZero() && f.CreatedBefore.IsZero()
-	all := func(set ...int16) bool {
-		return !slices.ContainsFunc(l.statuses, func(s int16) bool { return !slices.Contains(set, s) })
-	}
+	cut := len(found.ids) > q.Limit
 	switch {
-	case all(statusRetained):
-		l.way = "list.retained"
-	case all(statusReleased):
-		l.way = "list.released"
-	case all(statusFailed, statusExpired, statusCancelled):
-		l.way = "list.unwell"
-	case all(statusRetry):
-		l.way = "list.retry"
-	case all(statusNew, statusRetry) && waiting <= fewWaiting:
-		l.way = "list.waiting"
-	default:
-		l.way = "list.all"
+	case cut:
+		found.cut(q.Limit)
+		page.Next = encodeCursor(found.ids[q.Limit-1])
+	case found.more:
+		page.Next = encodeCursor(found.end)
 	}
-	return l, nil
-}
-
-func (s *Store) listIDs(ctx context.Context, op string, l *listing, before int64, offset, limit int) (queues []int32, ids []int64, err error) {
-	err = s.query(ctx, op, l.way, func(rows pgx.Rows) error {
-		var q int32
-		var id int64
-		err := rows.Scan(&q, &id)
-		queues, ids = append(queues, q), append(ids, id)
-		return err
-	}, l.queues, before, timePtr(l.filter.CreatedAfter), timePtr(l.filter.CreatedBefore), l.filter.Worker, offset, limit, l.statuses)
-	return queues, ids, err
+	if page.Tasks, err = s.tasksNow(ctx, op, found.queues, found.ids); err != nil {
+		return page, err
+	}
+	if !l.counted && q.Cursor == "" && q.Offset == 0 && !cut { // no more would be counted
+		page.Count, page.AtLeast = int64(len(page.Tasks)), found.more
+		return page, nil
+	}
+	page.Count, page.AtLeast, err = s.count(ctx, op, l)
+	page.Count = max(page.Count, int64(len(page.Tasks)))
+	return page, err
 }
 
 // tasksNow reads tasks in the order of ids; those that have gone meanwhile are left out.

@@ -340,7 +340,11 @@ type TaskPage struct {
 	Tasks []*Task
 	// Count is how many tasks match in all.
 	Count int64
-	// Next is the cursor of the next page, "" at the end.
+	// AtLeast says that more tasks than Count may match: counting them all would take long. It is so only of filters by
+	// worker or times that many tasks match, or that take a look at many.
+	AtLeast bool
+	// Next is the cursor of the next page, "" at the end. Only that tells the end: a page of a filter by worker may be
+	// shorter than its limit, even empty, where many tasks of others lie between.
 	Next string
 }
 

@@ -101,6 +101,88 @@ func testList(e *env) {
 			}
 		}
 	})
+	e.it("a list by worker has what it held last, however that ended", func(e *env) {
+		e.queue("q", queue.QueueMeta{RetryDelay: new(time.Hour)})
+		e.createN("q", 6)
+		want := map[queue.Status][]int64{}
+		for i, o := range []queue.Outcome{queue.OutcomeSuccess, queue.OutcomeFailure, queue.OutcomePermanent, queue.OutcomeHandBack, "", queue.OutcomeSuccess} {
+			worker := "ann"
+			if i == 5 {
+				worker = "bob"
+			}
+			t := e.retain(worker, 1, "q")[0]
+			if o != "" {
+				e.release(t, o, "")
+			}
+			if o == queue.OutcomeHandBack { // and bob has it next
+				t = e.retain("bob", 1, "q")[0]
+				e.release(t, queue.OutcomeFailure, "")
+			} else if worker == "ann" {
+				s := e.get(t.ID).Status
+				want[s] = append(want[s], t.ID)
+			}
+		}
+		all := []int64{}
+		for _, s := range queue.Statuses() {
+			page := e.list(queue.TaskFilter{Worker: "ann", Statuses: []queue.Status{s}}, queue.Page{})
+			if got := ids(page.Tasks); !slices.Equal(got, want[s]) || page.Count != int64(len(want[s])) {
+				e.Errorf("%s: %v (%d), want %v", s, got, page.Count, want[s])
+			}
+			all = append(all, want[s]...)
+		}
+		slices.Sort(all)
+		slices.Reverse(all)
+		e.equal("all", ids(e.list(queue.TaskFilter{Worker: "ann"}, queue.Page{}).Tasks), all)
+		e.equal("behind two", ids(e.list(queue.TaskFilter{Worker: "ann"}, queue.Page{Offset: 2}).Tasks), all[2:])
+	})
+	e.it("pages of several statuses go on as those of one", func(e *env) {
+		e.queue("q", queue.QueueMeta{RetryDelay: new(time.Hour)})
+		e.queue("r", queue.QueueMeta{})
+		e.createN("q", 30)
+		e.createN("r", 5)
+		outcomes := []queue.Outcome{queue.OutcomeSuccess, queue.OutcomeFailure, queue.OutcomePermanent, ""}
+		for i, t := range e.retain("ann", 20) {
+			if o := outcomes[i%len(outcomes)]; o != "" {
+				e.release(t, o, "")
+			}
+		}
+		for _, f := range []queue.TaskFilter{
+			{Statuses: []queue.Status{queue.StatusReleased, queue.StatusFailed}},
+			{Statuses: []queue.Status{queue.StatusRetry, queue.StatusRetained, queue.StatusReleased}},
+			{Statuses: []queue.Status{queue.StatusNew, queue.StatusRetry, queue.StatusFailed}},
+			{Queue: "q", Statuses: []queue.Status{queue.StatusNew, queue.StatusRetained}},
+			{Worker: "ann"},
+			{CreatedBefore: e.now().Add(time.Hour)},
+		} {
+			whole := e.list(f, queue.Page{})
+			want := ids(whole.Tasks)
+			for i, t := range whole.Tasks {
+				if i > 0 && t.ID >= want[i-1] || len(f.Statuses) > 0 && !slices.Contains(f.Statuses, t.Status) {
+					e.Errorf("%v: %d, %s, behind %v", f, t.ID, t.Status, want[:i])
+				}
+			}
+			e.equal("count", whole.Count, int64(len(want)))
+			var byCursor, byOffset []int64
+			page := e.list(f, queue.Page{Limit: 3})
+			for {
+				byCursor = append(byCursor, ids(page.Tasks)...)
+				if page.Next == "" {
+					break
+				}
+				page = e.list(f, queue.Page{Limit: 3, Cursor: page.Next})
+				e.equal("count", page.Count, int64(len(want)))
+			}
+			for len(byOffset) < len(want) {
+				more := ids(e.list(f, queue.Page{Limit: 4, Offset: len(byOffset)}).Tasks)
+				if len(more) == 0 {
+					break
+				}
+				byOffset = append(byOffset, more...)
+			}
+			e.equal("by cursor", byCursor, want)
+			e.equal("by offset", byOffset, want)
+		}
+	})
 	e.it("a filter's times are exclusive", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		t := e.create("q", queue.TaskMeta{})

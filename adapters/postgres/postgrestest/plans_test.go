@@ -120,8 +120,8 @@ func (p *planner) explain(t *testing.T, name string, run bool, args ...string) p
 			t.Fatal(err)
 		}
 	}()
-	if strings.HasPrefix(name, "prune.") {
-		if _, err := tx.Exec(t.Context(), p.text["prune.plan"]); err != nil {
+	if others := map[bool]string{true: "off", false: "on"}[name == "list.hidden"]; others == "off" || strings.HasPrefix(name, "prune.") {
+		if _, err := tx.Exec(t.Context(), p.text["tx.bitmaps"], others); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +140,6 @@ func (p *planner) explain(t *testing.T, name string, run bool, args ...string) p
 // hold a row for each queue, partition or the like.
 var mayScan = map[string]string{
 	"recount":    "it is what the kept counts are held to, by tests and doctors",
-	"list.count": "it answers filters that no index serves",
 	"tick.prune": "a minute apart",
 }
 
@@ -300,8 +299,10 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 	pick := func(id int) []string {
 		return []string{fmt.Sprintf("array[%d]", id), fmt.Sprintf("array[%d]", batch), "'{}'", "'{}'", "'{}'", strconv.Itoa(batch), "'{}'"}
 	}
-	page := []string{fmt.Sprintf("array[%d]", mail), "9223372036854775807", "null", "null", "''", "0", "101"}
-	list := func(statuses string) []string { return append(slices.Clone(page), "'{"+statuses+"}'") }
+	list := func(statuses, after string, limit int) []string {
+		return []string{fmt.Sprintf("array[%d]", mail), "0", "9223372036854775807", after, "null", "0", strconv.Itoa(limit), "'{" + statuses + "}'"}
+	}
+	everything, page, count := "1,2,3,4,5,6,7", 101, 2001
 	for _, c := range []struct {
 		sentence string
 		name     string
@@ -327,12 +328,21 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a look at 100 tasks of known queues", "task.now", []string{queues, ids(waiting)}, "task_pkey", 3500},
 		{"the counts", "counts", []string{"''", "''"}, "event_pkey", 200},
 		{"the oldest ready task", "count.oldest", []string{fmt.Sprintf("array[%d, %d]", mail, quiet), "'{}'", "'{}'", "'{}'"}, "ready_pkey", 200},
-		{"a page of all tasks", "list.all", list("1,2,3,4,5,6,7"), "task_pkey", 400},
-		{"a page of waiting tasks", "list.all", list("1"), "task_pkey", 6000},
-		{"a page of tasks that wait for another attempt", "list.retry", list("2"), "state_again", 100},
-		{"a page of retained tasks", "list.retained", list("3"), "lease_queue", 1200},
-		{"a page of released tasks", "list.released", list("4"), "done_pkey", 2000},
-		{"a page of failed tasks", "list.unwell", list("5"), "done_queue_id_status_task_id_idx", 2000},
+		{"a page of all tasks", "list.any", list(everything, "null", page), "task_pkey", 400},
+		{"a page of waiting tasks", "list.all", list("1", "null", page), "task_pkey", 6000},
+		{"a page of tasks that wait for another attempt", "list.retry", list("2", "null", page), "state_again", 100},
+		{"a page of retained tasks", "list.retained", list("3", "null", page), "lease_queue", 1200},
+		{"a page of released tasks", "list.released", list("4", "null", page), "done_pkey", 2000},
+		{"a page of failed tasks", "list.unwell", list("5", "null", page), "done_queue_id_status_task_id_idx", 2000},
+		{"a page of a worker's tasks", "list.worker", append(list(everything, "null", page), "'w'", "10000"), "done_pkey", 2000},
+		{"a page of an unknown worker's tasks", "list.worker", append(list(everything, "null", page), "'x'", "10000"), "done_pkey", 12_000},
+		{"a count of a worker's tasks", "list.worker", append(list(everything, "null", count), "'w'", "10000"), "done_pkey", 12_000},
+		{"a count of tasks by time", "list.any", list(everything, "'epoch'", count), "task_pkey", 3000},
+		{"a count of waiting tasks by time", "list.all", list("1", "'epoch'", count), "task_pkey", 60_000},
+		{"a count of released tasks by time", "list.released", list("4", "'epoch'", count), "done_pkey", 30_000},
+		{"a count of failed tasks by time", "list.unwell", list("5", "'epoch'", count), "done_queue_id_status_task_id_idx", 30_000},
+		{"the ids of a time", "list.edge", []string{fmt.Sprintf("array[%d, %d]", mail, quiet), "now()"}, "task_pkey", 1000},
+		{"tasks past retention that are counted still", "list.hidden", slices.Delete(list(everything, "null", 100_000), 5, 6), "done_finished_at_idx", 600},
 		{"a page of events", "event.list", []string{"'tests'", "'1:1:'", "null", "'0'", "0", "''", "'{}'", "100"}, "event_pkey", 1000},
 		{"a prune with nothing past retention", "prune.done", []string{fmt.Sprintf("array[%d]", mail), "'epoch'", "now() - interval '7 d'", "0", "5000"}, "", 2000},
 		{"a tick with nothing due", "ticker.due", []string{"200"}, "ticker_due", 60},
@@ -357,6 +367,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 			p.explain(t, "retain.range", true, strconv.Itoa(id), strconv.FormatInt(from, 10), strconv.FormatInt(from+batch-1, 10)).buffers()
 	}
 	full, empty := cost(mail, waiting), cost(quiet, waiting+int64(l.waiting))
+	t.Logf("a retain of 100 touches %d buffers in a queue of %d tasks, %d in one that has no others", full, l.waiting, empty)
 	if 2*full > 3*empty {
 		t.Errorf("a retain of 100 touches %d buffers in a queue of %d tasks, %d in one that has no others", full, l.waiting, empty)
 	}

@@ -46,12 +46,14 @@ func TestStore(t *testing.T) {
 	queuetest.TestStore(t, harness())
 }
 
-// TestModel makes 6,000 random operations, clock jumps among them, against the model of the domain's table.
+// TestModel makes 6,000 random operations, clock jumps among them, against the model of the domain's table, and recounts
+// what is there after each thousand; in the long form after 100,000 that one store has seen.
 func TestModel(t *testing.T) {
 	needsDatabase(t)
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { queuetest.Model(t, harness(), 1_000, seed) })
 	}
+	t.Run("a long life", func(t *testing.T) { queuetest.Model(t, harness(), sized(t, 1_000, 100_000), 6) })
 }
 
 // TestService holds the manager over the store to the contract.

@@ -5,10 +5,6 @@
 select extract(epoch from pgqueue.stay(retention, ttl))::float8, array_agg(id), pgqueue.clock()
 from pgqueue.queue where deleted_at is null group by 1
 
--- name: prune.plan
--- Block range indexes work by bitmaps only, which Open turns off. For this transaction.
-select set_config('enable_bitmapscan', 'on', true)
-
 -- name: prune.done
 -- Finished rows of some queues from one finish to another; the block range index finds them.
 -- $1 queues, $2 after, $3 until, $4 from this id on, $5 most

@@ -29,19 +29,31 @@ from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
 cross join lateral (select e.* from pgqueue.task_error e where e.queue_id = i.queue_id and e.task_id = i.id offset 0) e
 order by e.task_id, e.id
 
--- Lists walk ids downwards, from $2 (exclusive), and stop as soon as a page is full. Each way suits a status.
+-- Lists walk ids downwards, from $3 (exclusive) to $2, and stop as soon as a page is full. Each way suits a status.
+-- $1 queues, $2 from, $3 before, $4 created after, $5 created before, $6 offset, $7 limit, $8 statuses
 
--- name: list.all
--- $1 queues, $2 before, $3 created after, $4 created before, $5 worker, $6 offset, $7 limit, $8 statuses
+-- name: list.any
+-- All statuses: tasks past retention may be among them.
 select n.queue_id, n.id from (
     select t.queue_id, t.id from unnest($1::integer[]) u (queue_id)
     cross join lateral (
         select t.queue_id, t.id from pgqueue.task t
-        where t.queue_id = u.queue_id and t.id < $2
-          and ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
-          and (cardinality($8::smallint[]) = 7 and $5 = '' or exists (
-              select 1 from pgqueue.task_now n where n.queue_id = t.queue_id and n.id = t.id
-                and n.status = any ($8) and ($5 = '' or n.worker = $5) offset 0))
+        where t.queue_id = u.queue_id and t.id >= $2 and t.id < $3 and cardinality($8::smallint[]) > 0
+          and ($4::timestamptz is null or t.created_at > $4) and ($5::timestamptz is null or t.created_at < $5)
+        order by t.id desc limit $6::bigint + $7::bigint
+    ) t
+) n
+order by n.id desc offset $6::bigint limit $7::bigint
+
+-- name: list.all
+select n.queue_id, n.id from (
+    select t.queue_id, t.id from unnest($1::integer[]) u (queue_id)
+    cross join lateral (
+        select t.queue_id, t.id from pgqueue.task t
+        where t.queue_id = u.queue_id and t.id >= $2 and t.id < $3
+          and ($4::timestamptz is null or t.created_at > $4) and ($5::timestamptz is null or t.created_at < $5)
+          and exists (
+              select 1 from pgqueue.task_now n where n.queue_id = t.queue_id and n.id = t.id and n.status = any ($8::smallint[]) offset 0)
         order by t.id desc limit $6::bigint + $7::bigint
     ) t
 ) n
@@ -51,14 +63,15 @@ order by n.id desc offset $6::bigint limit $7::bigint
 -- For queues in which few tasks wait: their narrow rows tell them all.
 select w.queue_id, w.task_id from (
     select r.queue_id, r.task_id + i, r.attempt from pgqueue.ready r cross join lateral generate_series(0, r.n - 1) i
-    where r.queue_id = any ($1::integer[]) and r.task_id + i < $2
+    where r.queue_id = any ($1::integer[]) and r.task_id + i >= $2 and r.task_id + i < $3
     union all
-    select y.queue_id, y.task_id, y.attempt from pgqueue.delayed y where y.queue_id = any ($1::integer[]) and y.task_id < $2
+    select y.queue_id, y.task_id, y.attempt from pgqueue.delayed y
+    where y.queue_id = any ($1::integer[]) and y.task_id >= $2 and y.task_id < $3
 ) w (queue_id, task_id, attempt)
-cross join lateral (select t.created_at from pgqueue.task t where t.queue_id = w.queue_id and t.id = w.task_id offset 0) t
-where ($3::timestamptz is null or t.created_at > $3) and ($4::timestamptz is null or t.created_at < $4)
-  and (case when w.attempt > 0 then 2 else 1 end)::smallint = any ($8::smallint[])
-  and ($5 = '' or exists (select 1 from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = w.task_id and s.worker = $5 offset 0))
+where (case when w.attempt > 0 then 2 else 1 end)::smallint = any ($8::smallint[])
+  and ($4::timestamptz is null and $5::timestamptz is null or exists (
+      select 1 from pgqueue.task t where t.queue_id = w.queue_id and t.id = w.task_id
+        and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
 order by w.task_id desc offset $6::bigint limit $7::bigint
 
 -- name: list.retry
@@ -66,33 +79,32 @@ order by w.task_id desc offset $6::bigint limit $7::bigint
 select s.queue_id, s.task_id from unnest($1::integer[]) u (queue_id)
 cross join lateral (
     select s.queue_id, s.task_id from pgqueue.state s
-    where s.queue_id = u.queue_id and s.attempt > 0 and s.task_id < $2 and ($5 = '' or s.worker = $5) and 2 = any ($8::smallint[])
+    where s.queue_id = u.queue_id and s.attempt > 0 and s.task_id >= $2 and s.task_id < $3 and 2 = any ($8::smallint[])
       and exists (
           select 1 from pgqueue.task_now n where n.queue_id = s.queue_id and n.id = s.task_id and n.status = 2
-            and ($3::timestamptz is null or n.created_at > $3) and ($4::timestamptz is null or n.created_at < $4) offset 0)
+            and ($4::timestamptz is null or n.created_at > $4) and ($5::timestamptz is null or n.created_at < $5) offset 0)
     order by s.task_id desc limit $6::bigint + $7::bigint
 ) s
 order by s.task_id desc offset $6::bigint limit $7::bigint
 
 -- name: list.retained
 select l.queue_id, i.id from pgqueue.lease l cross join lateral unnest(l.task_ids) i (id)
-where l.queue_id = any ($1::integer[]) and i.id > 0 and i.id < $2 and ($5 = '' or l.worker = $5) and 3 = any ($8::smallint[])
-  and ($3::timestamptz is null and $4::timestamptz is null or exists (
+where l.queue_id = any ($1::integer[]) and i.id > 0 and i.id >= $2 and i.id < $3 and 3 = any ($8::smallint[])
+  and ($4::timestamptz is null and $5::timestamptz is null or exists (
       select 1 from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id
-        and ($3 is null or t.created_at > $3) and ($4 is null or t.created_at < $4) offset 0))
+        and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
 order by i.id desc offset $6::bigint limit $7::bigint
 
 -- name: list.unwell
 -- failed, expired, cancelled: by the index of those
 select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id) cross join unnest($8::smallint[]) s (status)
+cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = u.queue_id offset 0) q
 cross join lateral (
     select d.queue_id, d.task_id from pgqueue.done d
-    cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = d.queue_id offset 0) q
-    where d.queue_id = u.queue_id and d.status = s.status and d.status <> 4 and d.task_id < $2
-      and ($5 = '' or d.worker = $5)
-      and ($3::timestamptz is null and $4::timestamptz is null or exists (
+    where d.queue_id = u.queue_id and d.status = s.status and d.status <> 4 and d.task_id >= $2 and d.task_id < $3
+      and ($4::timestamptz is null and $5::timestamptz is null or exists (
           select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id
-            and ($3 is null or t.created_at > $3) and ($4 is null or t.created_at < $4) offset 0))
+            and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
       and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
     order by d.task_id desc limit $6::bigint + $7::bigint
 ) d
@@ -100,33 +112,95 @@ order by d.task_id desc offset $6::bigint limit $7::bigint
 
 -- name: list.released
 select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id)
+cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = u.queue_id offset 0) q
 cross join lateral (
     select d.queue_id, d.task_id from pgqueue.done d
-    cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = d.queue_id offset 0) q
-    where d.queue_id = u.queue_id and d.status = 4 and 4 = any ($8::smallint[]) and d.task_id < $2
-      and ($5 = '' or d.worker = $5)
-      and ($3::timestamptz is null and $4::timestamptz is null or exists (
+    where d.queue_id = u.queue_id and d.status = 4 and 4 = any ($8::smallint[]) and d.task_id >= $2 and d.task_id < $3
+      and ($4::timestamptz is null and $5::timestamptz is null or exists (
           select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id
-            and ($3 is null or t.created_at > $3) and ($4 is null or t.created_at < $4) offset 0))
+            and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
       and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
     order by d.task_id desc limit $6::bigint + $7::bigint
 ) d
 order by d.task_id desc offset $6::bigint limit $7::bigint
 
--- name: list.count
--- Only for filters that the kept counts do not answer.
-select count(*) from pgqueue.task_now n
-where n.queue_id = any ($1::integer[]) and n.status = any ($5::smallint[])
-  and ($2::timestamptz is null or n.created_at > $2) and ($3::timestamptz is null or n.created_at < $3) and ($4 = '' or n.worker = $4)
+-- name: list.worker
+-- Tasks that worker $9 held last: leased, put back, ended. No index knows workers, so that at most $10 rows of a queue and
+-- table are looked at; a row of queue 0 says that the walk ended there, above its id. The offset is left to the caller.
+select w.queue_id, w.id from (
+    select l.queue_id, i.id from pgqueue.lease l cross join lateral unnest(l.task_ids) i (id)
+    where l.queue_id = any ($1::integer[]) and l.worker = $9::text and i.id > 0 and i.id >= $2 and i.id < $3
+      and 3 = any ($8::smallint[])
+      and ($4::timestamptz is null and $5::timestamptz is null or exists (
+          select 1 from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id
+            and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
+    union all
+    select s.queue_id, s.task_id from unnest($1::integer[]) u (queue_id)
+    cross join lateral (
+        select case when s.nth <= $10::bigint then s.queue_id else 0 end, s.task_id from (
+            select s.queue_id, s.task_id, s.worker, row_number() over (order by s.task_id desc) from pgqueue.state s
+            where s.queue_id = u.queue_id and s.task_id >= $2 and s.task_id < $3
+            order by s.task_id desc limit $10::bigint + 1
+        ) s (queue_id, task_id, worker, nth)
+        where s.nth > $10::bigint or s.worker = $9 and exists (
+            select 1 from pgqueue.task_now n where n.queue_id = s.queue_id and n.id = s.task_id and n.worker = $9
+              and n.status < 3 and n.status = any ($8)
+              and ($4::timestamptz is null or n.created_at > $4) and ($5::timestamptz is null or n.created_at < $5) offset 0)
+        order by s.task_id desc limit $6::bigint + $7::bigint
+    ) s (queue_id, task_id)
+    union all
+    select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id)
+    cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = u.queue_id offset 0) q
+    cross join lateral (
+        select case when d.nth <= $10::bigint then d.queue_id else 0 end, d.task_id from (
+            select d.queue_id, d.task_id, d.worker, d.status, d.finished_at, row_number() over (order by d.task_id desc)
+            from pgqueue.done d where d.queue_id = u.queue_id and d.task_id >= $2 and d.task_id < $3
+            order by d.task_id desc limit $10::bigint + 1
+        ) d (queue_id, task_id, worker, status, finished_at, nth)
+        where d.nth > $10::bigint or d.worker = $9 and d.status = any ($8)
+          and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
+          and ($4::timestamptz is null and $5::timestamptz is null or exists (
+              select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id
+                and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
+        order by d.task_id desc limit $6::bigint + $7::bigint
+    ) d (queue_id, task_id)
+) w (queue_id, id)
+order by w.id desc limit $6::bigint + $7::bigint
+
+-- name: list.edge
+-- The id from which on tasks were created at $2 or later, found by halves: ids and created_at grow together, but for what is
+-- created at the same moment. $1 queues, $2 when
+with recursive search (low, high) as (
+    select (select min(p.lower) from pgqueue.part p), (select max(p.upper) from pgqueue.part p)
+    union all
+    select case when t.created_at < $2::timestamptz then t.id + 1 else s.low end,
+           case when t.created_at < $2::timestamptz then s.high else s.middle end
+    from (select s.low, s.high, s.low + (s.high - s.low) / 2 from search s where s.low < s.high) s (low, high, middle)
+    left join lateral (
+        select t.id, t.created_at from unnest($1::integer[]) u (queue_id)
+        cross join lateral (
+            select t.id, t.created_at from pgqueue.task t
+            where t.queue_id = u.queue_id and t.id >= s.middle and t.id < s.high order by t.id limit 1
+        ) t
+        order by t.id limit 1
+    ) t on true
+)
+select s.low from search s where s.low >= s.high
 
 -- name: list.hidden
--- Finished tasks past retention that are counted still: few, or those of a full partition that is about to go, up to $3.
+-- Finished tasks past retention that are counted still: few, or those of a full partition that is about to go, up to $6. The
+-- block range index finds them: "+ 0" keeps the others out of it.
+-- $1 queues, $2 from, $3 before, $4 created after, $5 created before, $7 statuses
 select count(*) from (
     select 1 from pgqueue.done d join pgqueue.queue q on q.id = d.queue_id
-    where d.queue_id = any ($1::integer[]) and d.status = any ($2::smallint[])
+    where d.queue_id + 0 = any ($1::integer[]) and d.status = any ($7::smallint[])
       and d.finished_at <= (select pgqueue.clock() - min(pgqueue.stay(m.retention, m.ttl)) from pgqueue.queue m where m.id = any ($1::integer[]))
       and d.finished_at <= (select pgqueue.clock()) - pgqueue.stay(q.retention, q.ttl)
-    limit $3) hidden
+      and d.task_id + 0 >= $2 and d.task_id + 0 < $3
+      and ($4::timestamptz is null and $5::timestamptz is null or exists (
+          select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id
+            and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
+    limit $6) hidden
 
 -- name: worker.list
 select l.worker, sum(l.held)::bigint, min(l.retained_at), array_agg(distinct q.name order by q.name), min(l.expires_at)

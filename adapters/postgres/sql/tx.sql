@@ -10,3 +10,7 @@ select set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true)
 -- Has the commit wait as if it had written: what a repeat is answered may have been committed here by a transaction that no
 -- standby has confirmed, since PostgreSQL crashed or was told to wait no longer.
 select pg_logical_emit_message(true, 'pgqueue', '')
+
+-- name: tx.bitmaps
+-- Block range indexes work by bitmaps only, which Open turns off. For this transaction; $1 whether other indexes may be walked.
+select set_config('enable_bitmapscan', 'on', true), set_config('enable_indexscan', $1, true)

@@ -48,7 +48,7 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 		return queue.TaskPage{}, err
 	}
 	var r wire.Reader
-	return read(&r, queue.TaskPage{Tasks: r.Tasks(res.GetTasks()), Count: res.GetCount(), Next: res.GetNext()})
+	return read(&r, queue.TaskPage{Tasks: r.Tasks(res.GetTasks()), Count: res.GetCount(), AtLeast: res.GetAtLeast(), Next: res.GetNext()})
 }
 
 // AwaitTask implements queue.Tasks.

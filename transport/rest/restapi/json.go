@@ -176,11 +176,12 @@ func Append(b []byte, v any) ([]byte, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
-// List is a page of a list. Count is how many there are in all.
+// List is a page of a list. Count is how many there are in all, with AtLeast at least how many.
 type List[T any] struct {
-	Count int64  `json:"count" doc:"How many there are in all" example:"1"`
-	Body  []T    `json:"body" doc:"This page of them"`
-	Next  string `json:"next,omitempty" doc:"The cursor of the next page; absent at the end" example:"MTIz"`
+	Count   int64  `json:"count" doc:"How many there are in all" example:"1"`
+	AtLeast bool   `json:"at_least,omitempty" doc:"There may be more than count: counting tasks by worker or times ends where it would take long" example:"true"`
+	Body    []T    `json:"body" doc:"This page of them"`
+	Next    string `json:"next,omitempty" doc:"The cursor of the next page; absent at the end, and only there" example:"MTIz"`
 }
 
 // ListOf is a list that is complete.
@@ -190,6 +191,7 @@ func ListOf[T any](body []T) List[T] { return List[T]{Count: int64(len(body)), B
 func (l List[T]) AppendJSON(b []byte) []byte {
 	o := open(b)
 	o.int("count", l.Count)
+	o.flag("at_least", l.AtLeast)
 	o.key("body")
 	o.b = append(o.b, '[')
 	for i := range l.Body {

@@ -107,7 +107,7 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 	if err := c.do(ctx, request{op: "list tasks", route: restapi.ListTasks, query: v, safe: true}, &out); err != nil {
 		return queue.TaskPage{}, err
 	}
-	return queue.TaskPage{Tasks: each(out.Body, restapi.Task.Domain), Count: out.Count, Next: out.Next}, nil
+	return queue.TaskPage{Tasks: each(out.Body, restapi.Task.Domain), Count: out.Count, AtLeast: out.AtLeast, Next: out.Next}, nil
 }
 
 // CancelTasks cancels waiting tasks and asks the holders of retained ones.

@@ -21,7 +21,7 @@ func listTasks(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, restapi.List[restapi.Task]{Count: p.Count, Body: each(p.Tasks, restapi.TaskOf), Next: p.Next})
+	return c.reply(http.StatusOK, restapi.List[restapi.Task]{Count: p.Count, AtLeast: p.AtLeast, Body: each(p.Tasks, restapi.TaskOf), Next: p.Next})
 }
 
 func createTask(c *call) error {

@@ -545,3 +545,29 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+func TestTasksInPieces(t *testing.T) {
+	// A service whose pages by worker come in pieces, and that ends its counts.
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		next := map[string]string{
+			"":  `{"count":1,"at_least":true,"body":[{"id":9}],"next":"a"}`,
+			"a": `{"count":1,"at_least":true,"body":[],"next":"b"}`,
+			"b": `{"count":1,"at_least":true,"body":[{"id":2}]}`,
+		}
+		fmt.Fprintln(w, next[r.URL.Query().Get("cursor")])
+	}))
+	defer srv.Close()
+	s := newShell(t, srv.URL)
+	for want, args := range map[string][]string{
+		`[2,false,[9,2],null]`: {"tasks", "--worker", "w", "--jq", "[.count, .at_least // false, [.body[].id], .next]"},
+		`[1,true,[9],"a"]`:     {"tasks", "--worker", "w", "--limit", "1", "--jq", "[.count, .at_least // false, [.body[].id], .next]"},
+	} {
+		if code, out, errs := s.run(false, "", args...); code != 0 || strings.TrimSpace(out) != want {
+			t.Errorf("%v: %d, %s %s, want %s", args, code, out, errs, want)
+		}
+	}
+	if _, _, errs := s.run(true, "", "tasks", "--worker", "w", "--limit", "1"); !strings.Contains(errs, "1 of at least 1; the next page: --cursor a") {
+		t.Error(errs)
+	}
+}

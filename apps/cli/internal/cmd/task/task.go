@@ -137,16 +137,20 @@ func newList(f *factory.Factory) *cobra.Command {
 			"  pgqueue tasks --limit 1000 --jq '.body[] | [.id, .status] | @tsv'",
 		Args: cmdutil.Args(0, 0, ""),
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
-			found, err := svc.ListTasks(ctx, queue.TaskQuery{TaskFilter: filter.Domain(), Page: page})
+			found, err := list(ctx, svc, queue.TaskQuery{TaskFilter: filter.Domain(), Page: page})
 			if err != nil {
 				return err
 			}
-			list := restapi.List[restapi.Task]{Count: found.Count, Body: listOf(found.Tasks), Next: found.Next}
-			if err := output.List(p, list, "no tasks", columns(f.Now())); err != nil {
+			body := restapi.List[restapi.Task]{Count: found.Count, AtLeast: found.AtLeast, Body: listOf(found.Tasks), Next: found.Next}
+			if err := output.List(p, body, "no tasks", columns(f.Now())); err != nil {
 				return err
 			}
 			if p.Human() && found.Next != "" {
-				fmt.Fprintf(f.IO.Err, "%d of %d; the next page: --cursor %s\n", len(found.Tasks), found.Count, found.Next)
+				of := strconv.FormatInt(found.Count, 10)
+				if found.AtLeast {
+					of = "at least " + of
+				}
+				fmt.Fprintf(f.IO.Err, "%d of %s; the next page: --cursor %s\n", len(found.Tasks), of, found.Next)
 			}
 			return nil
 		}),
@@ -155,6 +159,25 @@ func newList(f *factory.Factory) *cobra.Command {
 	cmdutil.Page(cmd.Flags(), &page)
 	cmd.Flags().StringVar(&page.Cursor, "cursor", "", "go on after the page that named this `cursor`")
 	return cmd
+}
+
+// list is a page of tasks that is full, or the last: those of a worker may come in pieces.
+func list(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue.TaskPage, error) {
+	page, err := svc.ListTasks(ctx, q)
+	if q.Limit == 0 {
+		q.Limit = queue.DefaultPage
+	}
+	for err == nil && q.Offset == 0 && page.Next != "" && len(page.Tasks) < q.Limit {
+		more := q
+		more.Cursor, more.Limit = page.Next, q.Limit-len(page.Tasks)
+		var rest queue.TaskPage
+		rest, err = svc.ListTasks(ctx, more)
+		page.Tasks, page.Next = append(page.Tasks, rest.Tasks...), rest.Next
+	}
+	if q.Offset == 0 && q.Cursor == "" && page.Next == "" { // these are all
+		page.Count, page.AtLeast = int64(len(page.Tasks)), false
+	}
+	return page, err
 }
 
 func newGet(f *factory.Factory) *cobra.Command {

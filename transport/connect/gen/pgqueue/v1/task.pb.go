@@ -1153,8 +1153,10 @@ type ListTasksResponse struct {
 	Tasks []*Task `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	// How many match in all.
 	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
-	// The cursor of the next page; empty at the end.
-	Next          string `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`
+	// The cursor of the next page; empty at the end, and only there.
+	Next string `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`
+	// More than count may match: counting by worker or times ends where it would take long.
+	AtLeast       bool `protobuf:"varint,4,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1208,6 +1210,13 @@ func (x *ListTasksResponse) GetNext() string {
 		return x.Next
 	}
 	return ""
+}
+
+func (x *ListTasksResponse) GetAtLeast() bool {
+	if x != nil {
+		return x.AtLeast
+	}
+	return false
 }
 
 // The request of TaskService.AwaitTask.
@@ -1721,11 +1730,12 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\x10ListTasksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12.\n" +
 	"\x06filter\x18\x02 \x01(\v2\x16.pgqueue.v1.TaskFilterR\x06filter\x12$\n" +
-	"\x04page\x18\x03 \x01(\v2\x10.pgqueue.v1.PageR\x04page\"e\n" +
+	"\x04page\x18\x03 \x01(\v2\x10.pgqueue.v1.PageR\x04page\"\x80\x01\n" +
 	"\x11ListTasksResponse\x12&\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x10.pgqueue.v1.TaskR\x05tasks\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x12\n" +
-	"\x04next\x18\x03 \x01(\tR\x04next\"~\n" +
+	"\x04next\x18\x03 \x01(\tR\x04next\x12\x19\n" +
+	"\bat_least\x18\x04 \x01(\bR\aatLeast\"~\n" +
 	"\x10AwaitTaskRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\x12<\n" +
