@@ -199,7 +199,7 @@ func (c *config) find(ctx context.Context, f *folder, want int) (install, error)
 		why = "not used: " + strings.Join(skipped, "; ")
 	}
 	const advice = "install PostgreSQL 14 or newer (Debian, Ubuntu: apt install postgresql; Red Hat: dnf install postgresql-server; " +
-		"macOS: brew install postgresql), name the folder of its binaries, or use a server that runs already"
+		"macOS: brew install postgresql), put the folder of its binaries into PATH, or use a server that runs already"
 	if c.fetch == nil || c.places.fetched == "" {
 		return install{}, fmt.Errorf("embedded: %w (%s): %s", ErrNotFound, why, advice)
 	}

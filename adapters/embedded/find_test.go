@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -134,13 +135,9 @@ func TestWithoutBinariesItSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// binarySource serves an archive laid out as those of the library's source.
-func binarySource(t *testing.T, requests *atomic.Int32) *httptest.Server {
+// binarySource serves an archive as the library's source serves its own.
+func binarySource(t *testing.T, txz []byte, requests *atomic.Int32) *httptest.Server {
 	t.Helper()
-	txz, err := os.ReadFile(filepath.Join("testdata", "binaries.txz"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var jar bytes.Buffer
 	z := zip.NewWriter(&jar)
 	w, err := z.Create("postgres-test.txz")
@@ -173,8 +170,12 @@ func binarySource(t *testing.T, requests *atomic.Int32) *httptest.Server {
 // unpacking: see download.
 func TestBinariesAreFetchedOnce(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir()) // the library leaves an empty file there
+	txz, err := os.ReadFile(filepath.Join("testdata", "binaries.txz"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var requests atomic.Int32
-	srv := binarySource(t, &requests)
+	srv := binarySource(t, txz, &requests)
 	dir := filepath.Join(t.TempDir(), "binaries")
 	c, err := newConfig([]Option{
 		searchIn(places{fetched: dir}),
@@ -198,6 +199,40 @@ func TestBinariesAreFetchedOnce(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("it left %v, %v", entries, err)
+	}
+}
+
+// TestAFetchedServerRuns has a machine without PostgreSQL: one is fetched as a whole, and runs.
+func TestAFetchedServerRuns(t *testing.T) {
+	dirs := filepath.SplitList(os.Getenv("PGQUEUE_TEST_BINDIRS"))
+	if len(dirs) == 0 {
+		t.Skip("in the long form, which has binaries to serve: make test-full")
+	}
+	t.Setenv("TMPDIR", openDir(t))
+	tar := exec.Command("tar", "-C", filepath.Dir(dirs[0]), "-cJf", "-", "bin", "lib", "share")
+	tar.Env = append(os.Environ(), "XZ_OPT=-0")
+	txz, err := tar.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var requests atomic.Int32
+	srv := binarySource(t, txz, &requests)
+	dir := openDir(t)
+	for range 2 {
+		s, err := Start(t.Context(), WithDataDir(filepath.Join(dir, "pg")), searchIn(places{fetched: filepath.Join(dir, "binaries")}),
+			WithFetcher(func(ctx context.Context, major int, dir string) (string, error) {
+				return fetchFrom(ctx, major, dir, srv.URL)
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := query(t, s.DSN(), "SELECT 1"); got != "1" || !strings.HasPrefix(s.BinDir(), dir) {
+			t.Errorf("%q from %s", got, s.BinDir())
+		}
+		stop(t, s)
+	}
+	if n := requests.Load(); n != 2 {
+		t.Errorf("%d requests, want those for one archive and its checksum", n)
 	}
 }
 

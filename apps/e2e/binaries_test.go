@@ -53,18 +53,18 @@ type node struct {
 var urlFlag = regexp.MustCompile(`--url (\S+)`)
 
 // startNode starts "pgqueue run" on a data folder and waits until it says what to type next, which it does when ready.
-func startNode(t *testing.T, data string, args ...string) *node {
+func startNode(t testing.TB, data string, args ...string) *node {
 	t.Helper()
 	return startWith(t, data, append([]string{"--data-dir", data}, args...)...)
 }
 
 // startNodeAt is startNode on a database.
-func startNodeAt(t *testing.T, dsn string, args ...string) *node {
+func startNodeAt(t testing.TB, dsn string, args ...string) *node {
 	t.Helper()
 	return startWith(t, "", append([]string{dsn}, args...)...)
 }
 
-func startWith(t *testing.T, data string, args ...string) *node {
+func startWith(t testing.TB, data string, args ...string) *node {
 	t.Helper()
 	n := &node{data: data, log: &bytes.Buffer{}}
 	n.cmd = exec.Command(filepath.Join(programs(t), "pgqueue"), append([]string{"run", "--addr", "127.0.0.1:0"}, args...)...)
@@ -101,7 +101,7 @@ func startWith(t *testing.T, data string, args ...string) *node {
 }
 
 // stop stops the server as a user does.
-func (n *node) stop(t *testing.T) {
+func (n *node) stop(t testing.TB) {
 	t.Helper()
 	if n.cmd.ProcessState != nil {
 		return
@@ -115,7 +115,7 @@ func (n *node) stop(t *testing.T) {
 }
 
 // kill ends the server and its PostgreSQL by SIGKILL, so that neither can do anything about it.
-func (n *node) kill(t *testing.T) {
+func (n *node) kill(t testing.TB) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(n.data, "data", "postmaster.pid"))
 	if err != nil {
@@ -136,7 +136,7 @@ func (n *node) kill(t *testing.T) {
 }
 
 // pgqueue runs a command line against n and returns its stdout.
-func (n *node) pgqueue(t *testing.T, stdin string, args ...string) string {
+func (n *node) pgqueue(t testing.TB, stdin string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -154,7 +154,7 @@ func (n *node) pgqueue(t *testing.T, stdin string, args ...string) string {
 
 // dataDir is a folder for a server's data that goes with the test. Where the test runs as root PostgreSQL does not, so
 // others may pass through it; t.TempDir's is closed to them.
-func dataDir(t *testing.T) string {
+func dataDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pgqueue-e2e-data-")
 	if err != nil {

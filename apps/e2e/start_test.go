@@ -124,37 +124,6 @@ func TestStart(t *testing.T) {
 			t.Errorf("the data folder of another version holds %q: %v", made, err)
 		}
 	})
-	t.Run("on a migrated database it is ready within a second", func(t *testing.T) {
-		took := time.Hour
-		for range 3 { // the machine may be busy with something else
-			took = min(took, readyIn(t, pg.DSN()))
-		}
-		t.Log("ready in", took)
-		if took > time.Second {
-			t.Errorf("it took %v", took)
-		}
-	})
-}
-
-// readyIn is how long a server takes from its start to its first word.
-func readyIn(t *testing.T, dsn string) time.Duration {
-	t.Helper()
-	begin := time.Now()
-	cmd := exec.Command(filepath.Join(programs(t), "pgqueue"), "run", dsn, "--addr", "127.0.0.1:0")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_, err = out.Read(make([]byte, 1))
-	took := time.Since(begin)
-	if err := errors.Join(err, cmd.Process.Kill()); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
-	return took
 }
 
 func mustURL(t *testing.T, s string) *url.URL {

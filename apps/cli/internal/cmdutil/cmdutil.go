@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -34,18 +35,31 @@ const (
 // Usage is an error about how a command was called.
 func Usage(format string, args ...any) error { return queue.Invalid("", fmt.Sprintf(format, args...)) }
 
-// Args checks the number of arguments; most < 0 = any number.
-func Args(least, most int, what string) cobra.PositionalArgs {
+// Args checks the number of arguments; most < 0 = any number. flag, when given, is what one too many may have been meant
+// for.
+func Args(least, most int, what string, flag ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
 			return Usage("%s is needed; see %s --help", what, cmd.CommandPath())
+		case most >= 0 && len(args) > most && len(flag) > 0:
+			return Usage("unexpected argument %q; did you mean %s %s?", args[most], flag[0], quote(args[most]))
 		case most >= 0 && len(args) > most:
 			return Usage("unexpected argument %q; see %s --help", args[most], cmd.CommandPath())
 		}
 		return nil
 	}
 }
+
+// quote is s as it is typed in a shell.
+func quote(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+var plainWord = regexp.MustCompile(`^[\w./:@%+,-]+$`)
 
 // About makes a command about one thing that is named: do finds or changes it, tell tells of it.
 func About[T any](f *factory.Factory, cmd *cobra.Command, what string, names Completer,

@@ -58,6 +58,12 @@ func NearCommand(cmd *cobra.Command, name string) string {
 	return ""
 }
 
+// elsewhere are flags that other programs have, and what is the same here.
+var elsewhere = map[string]string{
+	"json": "--output json", "yaml": "--output yaml", "format": "--output", "port": "--addr", "listen": "--addr",
+	"wait": "--timeout", "data": "--payload", "body": "--payload", "number": "--limit",
+}
+
 // UnknownFlag says which flag of cmd may have been meant.
 func UnknownFlag(cmd *cobra.Command, name string) string {
 	shown := "--" + name
@@ -73,6 +79,9 @@ func UnknownFlag(cmd *cobra.Command, name string) string {
 	near := Nearest(name, names)
 	if near != "" {
 		near = "--" + near
+	}
+	if other := elsewhere[name]; other != "" && cmd.Flags().Lookup(strings.TrimPrefix(strings.Fields(other)[0], "--")) != nil {
+		near = other
 	}
 	return unknown("flag "+shown, cmd.CommandPath(), near)
 }

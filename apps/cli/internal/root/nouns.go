@@ -53,6 +53,9 @@ var nouns = []struct {
 	}},
 }
 
+// aliases are what the verbs are called by kubectl and gh.
+var aliases = map[string][]string{"list": {"ls"}, "view": {"get", "show"}, "delete": {"rm"}}
+
 // addNouns puts the second commands, by the names of nouns, below those of the first that are called like a noun.
 func addNouns(first, second []*cobra.Command) {
 	named := func(all []*cobra.Command, name string) *cobra.Command {
@@ -68,6 +71,7 @@ func addNouns(first, second []*cobra.Command) {
 			c.Use = verb + strings.TrimPrefix(c.Use, flat)
 			c.Example = strings.ReplaceAll(c.Example, "pgqueue "+flat, "pgqueue "+n.noun+" "+verb)
 			c.GroupID = ""
+			c.Aliases = aliases[verb]
 			parent.AddCommand(c)
 		}
 	}

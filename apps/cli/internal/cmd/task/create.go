@@ -42,7 +42,7 @@ func newCreate(f *factory.Factory) *cobra.Command {
 			"  pgqueue create-task mail --payload @mail.json --delay 1h30m --priority -5\n" +
 			"  pgqueue create-task mail --payload - <mails.ndjson\n" +
 			"  pgqueue create-task mail --key order-17 --delayed-at 2026-12-24T18:00:00Z",
-		Args:              cmdutil.Args(1, 1, "a queue"),
+		Args:              cmdutil.Args(1, 1, "a queue", "--payload"),
 		ValidArgsFunction: cmdutil.First(cmdutil.QueueNames(f)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.queue = args[0]

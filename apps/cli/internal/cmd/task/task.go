@@ -130,12 +130,13 @@ func newList(f *factory.Factory) *cobra.Command {
 	var filter cmdutil.Filter
 	var page queue.Page
 	cmd := &cobra.Command{
-		Use:   "tasks",
-		Short: "List tasks, newest first",
+		Use:        "tasks",
+		SuggestFor: []string{"get"},
+		Short:      "List tasks, newest first",
 		Example: "  pgqueue tasks --queue mail --status failed\n" +
 			"  pgqueue tasks --created-after 2026-01-02 -o wide\n" +
 			"  pgqueue tasks --limit 1000 --jq '.body[] | [.id, .status] | @tsv'",
-		Args: cmdutil.Args(0, 0, ""),
+		Args: cmdutil.Args(0, 0, "", "--queue"),
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			found, err := list(ctx, svc, queue.TaskQuery{TaskFilter: filter.Domain(), Page: page})
 			if err != nil {
@@ -182,10 +183,11 @@ func list(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue.Task
 
 func newGet(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
-		Use:     "task ID",
-		Short:   "Show a task with its errors",
-		Example: "  pgqueue task 42\n  pgqueue task 42 -o yaml\n  pgqueue task 42 --jq .payload",
-		Args:    cmdutil.Args(1, 1, "a task id"),
+		Use:        "task ID",
+		SuggestFor: []string{"describe", "show", "view", "inspect"},
+		Short:      "Show a task with its errors",
+		Example:    "  pgqueue task 42\n  pgqueue task 42 -o yaml\n  pgqueue task 42 --jq .payload",
+		Args:       cmdutil.Args(1, 1, "a task id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := cmdutil.ID(args[0])
 			if err != nil {

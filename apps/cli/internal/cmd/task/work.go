@@ -91,7 +91,7 @@ func newComplete(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue complete-task 42 --token 7 --result '{\"sent\":true}'\n" +
 			"  pgqueue complete-task 42 --error '{\"msg\":\"no route to host\"}' --retry-in 30s\n" +
 			"  pgqueue complete-task 42 --error '\"no such address\"' --permanent",
-		Args: cmdutil.Args(1, 1, "a task id"),
+		Args: cmdutil.Args(1, 1, "a task id", "--result"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := o.release(cmd, f, args[0])
 			if err != nil {

@@ -135,7 +135,7 @@ func newEvents(f *factory.Factory) *cobra.Command {
 			"gaps; --follow=false shows what is kept of the feed and ends.",
 		Example: "  pgqueue events --queue mail --kind failed\n  pgqueue events --task 42\n" +
 			"  pgqueue events --follow=false --jq 'select(.status == \"failed\") | .task'",
-		Args: cmdutil.Args(0, 0, ""),
+		Args: cmdutil.Args(0, 0, "", "--queue"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			svc, p, err := f.Both()
 			if err != nil {
