@@ -47,6 +47,7 @@ func newCore(store queue.Store, cfg config) *core {
 	c.creates = newGatherer(c, writes, c.createTasks)
 	c.creates.size = func(t queue.NewTask) int { return len(t.Payload) }
 	c.retains = newGatherer(c, reads, c.retainTasks)
+	c.retains.tasks = func(s queue.RetainShare) int { return s.Limit }
 	c.retains.lost = func(l lot, outs [][]*queue.Task) {
 		for _, tasks := range outs {
 			c.handBack(l.namespace, tasks)

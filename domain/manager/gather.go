@@ -26,6 +26,8 @@ type gatherer[K comparable, In, Out any] struct {
 	commit func(ctx context.Context, key K, in []In) ([]Out, error)
 	// size is what an item weighs in bytes; nil = nothing.
 	size func(In) int
+	// tasks is how many tasks an item stands for; nil = one.
+	tasks func(In) int
 	// lost is given the answers of a caller that has gone; nil = nothing to do.
 	lost func(key K, outs []Out)
 	// unsure is the kind of error for a caller that goes, or a deadline that passes, during the Store call.
@@ -51,6 +53,7 @@ type batch[In, Out any] struct {
 	in    []In
 	calls []*call[Out]
 	bytes int
+	tasks int
 	done  chan struct{}
 }
 
@@ -74,10 +77,16 @@ const (
 // do sends in with the next Store call of key's lane and returns its answers. When ctx ends before the batch left,
 // nothing happens; when it ends later, the call may happen all the same.
 func (g *gatherer[K, In, Out]) do(ctx context.Context, key K, in ...In) ([]Out, error) {
-	bytes := 0
+	bytes, tasks := 0, len(in)
 	if g.size != nil {
 		for i := range in {
 			bytes += g.size(in[i])
+		}
+	}
+	if g.tasks != nil {
+		tasks = 0
+		for i := range in {
+			tasks += g.tasks(in[i])
 		}
 	}
 	g.mu.Lock()
@@ -100,6 +109,7 @@ func (g *gatherer[K, In, Out]) do(ctx context.Context, key K, in ...In) ([]Out, 
 	b.in = append(b.in, in...)
 	b.calls = append(b.calls, c)
 	b.bytes += bytes
+	b.tasks += tasks
 	if g.offer(l) {
 		g.start()
 	}
@@ -140,7 +150,14 @@ func (l *lane[K, In, Out]) open(n, bytes, most int) *batch[In, Out] {
 
 // offer puts l in turn when it has something to send and may send it, and reports whether it did.
 func (g *gatherer[K, In, Out]) offer(l *lane[K, In, Out]) bool {
-	if l.queued || len(l.queue) == 0 || l.running >= g.limits.MaxCalls {
+	if l.queued || len(l.queue) == 0 {
+		return false
+	}
+	most := g.limits.MaxCalls
+	if l.queue[0].tasks >= g.limits.MaxBatch {
+		most = max(most, fullCalls)
+	}
+	if l.running >= most {
 		return false
 	}
 	l.queued = true
@@ -150,7 +167,7 @@ func (g *gatherer[K, In, Out]) offer(l *lane[K, In, Out]) bool {
 
 // start runs another sender unless enough run; those that run come to the new lane in turn.
 func (g *gatherer[K, In, Out]) start() {
-	if g.running < g.limits.MaxCalls*gatherSpread && g.spawn(g.send) {
+	if g.running < max(g.limits.MaxCalls, fullCalls)*gatherSpread && g.spawn(g.send) {
 		g.running++
 	}
 }

@@ -59,6 +59,42 @@ func TestGather(t *testing.T) {
 			t.Errorf("%d tasks", len(f.tasks))
 		}
 	})
+	bubble(t, "a full batch does not wait for those in flight, one that is not full does", func(t *testing.T, f *fake, m *Manager) {
+		f.put("default", "mail", 100)
+		tasks, err := m.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Limit: 100})
+		if err != nil || len(tasks) != 100 {
+			t.Fatal(len(tasks), err)
+		}
+		unblock := f.block("release")
+		var waits []func() []error
+		release := func(n int) {
+			var batch []queue.Release
+			for _, task := range tasks[:n] {
+				batch = append(batch, queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess})
+			}
+			tasks = tasks[n:]
+			waits = append(waits, each(1, func(int) error {
+				_, err := m.ReleaseTasks(context.Background(), batch)
+				return err
+			}))
+			synctest.Wait()
+		}
+		for i := range fullCalls {
+			release(10)
+			if n := f.count("release"); n != i+1 {
+				t.Errorf("%d calls in flight, want %d", n, i+1)
+			}
+		}
+		release(10)
+		release(1)
+		if n := f.count("release"); n != fullCalls {
+			t.Errorf("%d calls in flight, want %d and no more", n, fullCalls)
+		}
+		unblock()
+		for _, wait := range waits {
+			none(t, wait())
+		}
+	}, WithGather(Gather{MaxBatch: 10}))
 	bubble(t, "no batch is larger than its limit, in items and in bytes", func(t *testing.T, f *fake, m *Manager) {
 		release := f.block("create")
 		big := queue.TaskMeta{Payload: []byte(`"` + strings.Repeat("x", 1<<19) + `"`)}

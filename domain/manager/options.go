@@ -16,9 +16,9 @@ const (
 	DefaultPollInterval = time.Second
 	DefaultCallTimeout  = 30 * time.Second
 	// DefaultBulkTimeout bounds the calls that work off many tasks in steps: bulk moves, clean and delete of a queue.
-	DefaultBulkTimeout   = 10 * time.Minute
-	DefaultTickHold      = time.Minute
-	DefaultGatherBatch   = 1000
+	DefaultBulkTimeout = 10 * time.Minute
+	DefaultTickHold    = time.Minute
+	DefaultGatherBatch = 1000
 	// One call at a time: what comes while it runs makes the next one larger. Why not two: docs/adr/0006-single-calls.md.
 	DefaultGatherCalls   = 1
 	DefaultGatherWaiting = 100_000
@@ -28,6 +28,9 @@ const (
 const (
 	// maxGatherBytes bounds the payloads of one gathered call; a larger single call goes alone.
 	maxGatherBytes = 8 << 20
+	// fullCalls is how many full batches of a lane may be in flight at once: they gain nothing by waiting for company, and the
+	// database works on one while the log of another is flushed.
+	fullCalls = 3
 	// gatherSpread is how many namespaces may use all their calls of a kind at the same time.
 	gatherSpread = 4
 )
@@ -51,8 +54,9 @@ type Tracer interface {
 type Gather struct {
 	// MaxBatch is the most items of one Store call; a call that alone has more goes alone. Default 1000.
 	MaxBatch int
-	// MaxCalls is the most Store calls in flight of one namespace (of one set of queues for retains); four times as
-	// many over all namespaces. Default 2.
+	// MaxCalls is the most Store calls in flight of one namespace (of one set of queues for retains). Default 1: what comes
+	// during a call makes the next one larger. Of calls for MaxBatch tasks or more there may be three. Over all namespaces four
+	// times as many.
 	MaxCalls int
 	// MaxWaiting is the most callers waiting for Store calls, and the most parked ones: retains with a wait, awaits,
 	// subscribers and ticker loops together. Beyond it KindUnavailable. Default 100,000.

@@ -15,10 +15,8 @@ import (
 const (
 	// maxRetain is the most tasks of one retain. Larger ones gain nothing and answer later.
 	maxRetain = 1_000
-	// sensibleRetain is a batch worth a call of its own whatever the lane's size.
-	sensibleRetain = 500
 	// maxRetains is how many retains of a lane are under way at once while there is a backlog.
-	maxRetains = 3
+	maxRetains = 2
 	// minWindow and maxWindow bound the time that a task retained ahead should wait for its start. Handlers that began
 	// together end together, so less than minWindow would let most of them wait for a round trip each time.
 	minWindow = 50 * time.Millisecond
@@ -81,7 +79,7 @@ func (l *lane) want() int {
 	free := l.slots - l.running - l.waiting() - l.asked
 	ahead := l.ahead()
 	room := free + ahead
-	enough := min(max((l.slots+ahead)/4, 1), sensibleRetain)
+	enough := min(max((l.slots+ahead)/2, 1), maxRetain)
 	switch {
 	case l.retains == 0 && free > 0:
 	case l.retains > 0 && (l.dry || l.retains == maxRetains):

@@ -14,8 +14,6 @@ const (
 	// maxRelease is the most releases of one call, maxReleaseBytes the most bytes of results.
 	maxRelease      = 1_000
 	maxReleaseBytes = 4 << 20
-	// sensibleRelease is a batch worth a call of its own while another is under way.
-	sensibleRelease = 500
 	// maxFlushers is how many calls are under way at once.
 	maxFlushers = 3
 )
@@ -26,7 +24,7 @@ func (r *run) flush() {
 	if len(r.pending) == 0 || r.easing {
 		return
 	}
-	if r.flushers == 0 || len(r.pending) >= sensibleRelease && r.flushers < maxFlushers {
+	if r.flushers == 0 || len(r.pending) >= maxRelease && r.flushers < maxFlushers {
 		r.flushers++
 		r.flushing.Go(r.flushAll)
 	}

@@ -41,7 +41,7 @@ func scenarios(full bool) []scenario {
 		return quick
 	}
 	seconds, rounds := float64(pick(10, 60)), pick(3, 5)
-	bulk := plan.Plan{Scenario: "drain", Tasks: pick(100_000, 200_000), Batch: 2000}
+	bulk := plan.Plan{Scenario: "drain", Tasks: 200_000, Batch: 2000}
 	live := plan.Plan{Scenario: "live", Seconds: seconds, Batch: 500}
 	s := []scenario{
 		{id: "drain", plan: bulk, who: everybody, rounds: rounds},
