@@ -5,6 +5,7 @@ package plan
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -55,7 +56,7 @@ func (p Plan) Limit() time.Duration {
 // Handle is what a handler does.
 func (p Plan) Handle() {
 	if p.HandlerMillis > 0 {
-		time.Sleep(time.Duration(p.HandlerMillis) * time.Millisecond)
+		Pause(context.Background(), time.Duration(p.HandlerMillis)*time.Millisecond)
 	}
 }
 
