@@ -302,6 +302,57 @@ func Example_namespaces() {
 	// Output: default acme true
 }
 
+// A worker of its own: middleware, slots, progress, a ticker's handler.
+func Example_worker() {
+	ctx, stop := context.WithCancel(context.Background())
+	m, end := demo() // or restclient.New(…), connectclient.New(…)
+	defer end()
+	w := worker.New(m, worker.WithConcurrency(20))
+	w.Use(func(next worker.Handler) worker.Handler { // middleware, around every queue's handler
+		return worker.HandlerFunc(func(ctx context.Context, task *queue.Task) (any, error) {
+			v, err := next.Work(ctx, task)
+			fmt.Println(task.Queue, worker.OutcomeOf(err))
+			return v, err
+		})
+	})
+	w.Handle("mail", worker.Typed(func(ctx context.Context, mail Mail) (string, error) {
+		worker.Logf(ctx, "attempt %d", worker.TaskFrom(ctx).Attempt) // seen on the task and in the feed of events
+		if err := worker.Progress(ctx, map[string]int{"percent": 50}); err != nil {
+			return "", err
+		}
+		return "sent to " + mail.To, ctx.Err() // ctx ends at a cancel, dies_at, a lost lease, the end of the drain
+	}), worker.Concurrency(4)) // slots of its own, beside the 20
+	w.HandleTicker("sweep", func(_ context.Context, tick queue.Tick) error {
+		fmt.Println("tick of", tick.Ticker)
+		stop() // as a signal would
+		return nil
+	})
+
+	if _, err := m.RegisterTicker(ctx, queue.TickerMeta{Name: "sweep", Period: new(time.Hour)}); err != nil {
+		log.Fatal(err)
+	}
+	task, err := m.CreateTask(ctx, "mail", queue.TaskMeta{Payload: []byte(`{"to":"ann@example.org"}`)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ran := make(chan error, 1)
+	go func() { ran <- w.Run(ctx) }() // until ctx ends and everything held has been ended or handed back
+	if task, err = m.AwaitTask(ctx, task.ID, time.Minute); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(task.Status, string(task.Result))
+	if _, err := m.RunTicker(ctx, "sweep"); err != nil {
+		log.Fatal(err)
+	}
+	if err := <-ran; err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// mail success
+	// released "sent to ann@example.org"
+	// tick of sweep
+}
+
 // demo is a manager with the queue mail, and what ends it.
 func demo() (*manager.Manager, func()) {
 	ctx := context.Background()

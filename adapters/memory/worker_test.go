@@ -11,6 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/memory"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
@@ -71,4 +72,66 @@ func inQueue(name string, n int) []queue.NewTask {
 		batch[i].Queue = name
 	}
 	return batch
+}
+
+// remind is a handler of an application: it reminds of a mail in an hour, by another task.
+func remind(m *manager.Manager) worker.Handler {
+	return worker.Typed(func(ctx context.Context, mail Mail) (struct{}, error) {
+		payload, err := queue.Marshal(mail)
+		if err == nil {
+			_, err = m.CreateTask(ctx, "mail", queue.TaskMeta{Payload: payload, Delay: time.Hour})
+		}
+		return struct{}{}, err
+	})
+}
+
+// send is another: the first attempt never works.
+var send = worker.Typed(func(ctx context.Context, mail Mail) (string, error) {
+	if worker.TaskFrom(ctx).Attempt == 1 {
+		return "", errors.New("busy")
+	}
+	return "sent to " + mail.To, nil
+})
+
+// TestWithFakeTime is how an application tests its handlers.
+func TestWithFakeTime(t *testing.T) {
+	rel := queuetest.RunHandler(t, send, Mail{To: "ann@example.org"}, func(task *queue.Task) { task.Attempt = 2 })
+	if got := queuetest.RequireResult[string](t, rel); got != "sent to ann@example.org" {
+		t.Error(got)
+	}
+
+	synctest.Test(t, func(t *testing.T) { // here time passes when everybody waits
+		m, err := manager.New(memory.New())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"remind", "mail"} {
+			if _, err := m.RegisterQueue(t.Context(), queue.QueueMeta{Name: name, RetryDelay: new(time.Minute)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- m.Run(ctx) }() // makes due what was delayed
+		if _, err := m.CreateTask(t.Context(), "remind", queue.TaskMeta{Payload: []byte(`{"to":"ann@example.org"}`)}); err != nil {
+			t.Fatal(err)
+		}
+		handlers := map[string]worker.Handler{"remind": remind(m), "mail": send}
+		if worked := queuetest.Drain(t, m, handlers); len(worked) != 1 { // the mail is not due
+			t.Errorf("worked %d", len(worked))
+		}
+		mail := queuetest.RequireCreated(t, m, "mail", Mail{To: "ann@example.org"})
+		time.Sleep(time.Hour + time.Second)
+		if worked := queuetest.Drain(t, m, handlers); len(worked) != 1 || worked[0].ID != mail.ID || worked[0].Status != queue.StatusRetry {
+			t.Errorf("worked %+v", worked)
+		}
+		time.Sleep(2 * time.Minute) // the backoff
+		if worked := queuetest.Drain(t, m, handlers); len(worked) != 1 || worked[0].Status != queue.StatusReleased {
+			t.Errorf("worked %+v", worked)
+		}
+		stop()
+		if err := errors.Join(<-ran, m.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -298,7 +299,7 @@ func TestDocsCommands(t *testing.T) {
 	}
 	for page, needs := range map[string][]string{
 		"docs/how-to/rest.md": {"curl", "jq", "bash"}, "docs/how-to/cli.md": {"jq", "bash"}, "docs/how-to/tickers.md": {"bash"},
-		"docs/how-to/connect.md": {"python3"},
+		"docs/how-to/connect.md": {"python3"}, "docs/how-to/worker.md": {"bash"},
 	} {
 		t.Run(path.Base(page), func(t *testing.T) {
 			for _, program := range needs {
@@ -341,6 +342,14 @@ func runDoc(t *testing.T, dir string, env []string, name string, args ...string)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, env
+	// What the commands left running ends with them.
+	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{Setpgid: true}, 10*time.Second
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	defer func() {
+		if cmd.Process != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		}
+	}()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -19,7 +19,8 @@ import (
 //	m, err := manager.New(memory.New())
 //
 // and inside testing/synctest the memory store's clock is the bubble's, so that delays, backoff and leases pass at once:
-// call time.Sleep for the delay, then Drain.
+// have the manager Run there, which makes due what was delayed, call time.Sleep for the delay and a second more, then
+// Drain.
 
 // RunHandler runs handler on a task with payload, as a worker would, and returns the release that came of it: done or
 // failed, the result, the delay. change may set more of the task (Headers, Attempt, DiesAt …). The handler's context is

@@ -25,6 +25,7 @@ type config struct {
 	file        string
 	url         string
 	protocol    string
+	authToken   string
 	database    string
 	schema      string
 	background  bool
@@ -66,6 +67,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 
 	f.StringVar(&c.url, "url", "http://localhost:8080/api", "address of the server")
 	f.StringVar(&c.protocol, "protocol", "rest", "how to speak with it: rest, or connect, which leaves out the address's last /api")
+	f.StringVar(&c.authToken, "auth-token", "", "bearer token for the server, or what stands before it")
 	f.StringVar(&c.database, "database", "", "URL of a PostgreSQL to work on directly, instead of a server")
 	f.StringVar(&c.schema, "schema", "pgqueue", "schema of pgqueue in the database")
 	f.BoolVar(&c.background, "background", true, "with --database, do background work too (promote, rescue, prune, ticks)")

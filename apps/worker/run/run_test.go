@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -217,6 +219,32 @@ func TestProgram(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("shows its token to what stands before the server", func(t *testing.T) {
+		m, backend := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "mail"})
+		to, err := url.Parse(backend)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
+		guard := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "Bearer hush" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			proxy.ServeHTTP(w, r)
+		}))
+		t.Cleanup(guard.Close)
+		t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+		for _, protocol := range []string{"rest", "connect"} {
+			p := startProgram(t, "--url", guard.URL+"/api", "--protocol", protocol, "--auth-token", "hush", "-q", "mail", "--exec", "cat")
+			if done := await(t, m, makeTasks(t, m, "mail", 1)[0].ID); done.Status != queue.StatusReleased {
+				t.Errorf("%s: %s %s", protocol, done.Status, done.Result)
+			}
+			p.stop()
+		}
+	})
 
 	t.Run("posts tasks to an URL", func(t *testing.T) {
 		m, url := server(t)

@@ -30,6 +30,9 @@ func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func
 		if c.namespace != "" {
 			opts = append(opts, connectclient.WithNamespace(c.namespace))
 		}
+		if c.authToken != "" {
+			opts = append(opts, connectclient.WithHeader("Authorization", "Bearer "+c.authToken))
+		}
 		s, err := connectclient.New(strings.TrimSuffix(strings.TrimRight(c.url, "/"), "/api"), opts...)
 		if err != nil {
 			return nil, nil, err
@@ -39,6 +42,9 @@ func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func
 	var opts []restclient.Option
 	if c.namespace != "" {
 		opts = append(opts, restclient.WithNamespace(c.namespace))
+	}
+	if c.authToken != "" {
+		opts = append(opts, restclient.WithHeader("Authorization", "Bearer "+c.authToken))
 	}
 	s, err := restclient.New(c.url, opts...)
 	if err != nil {
