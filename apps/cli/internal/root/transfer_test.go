@@ -108,5 +108,12 @@ func TestInterruption(t *testing.T) {
 		if !strings.Contains(out, "0 tasks created, 2500 were there from before") || !strings.Contains(errOut, "%") || !strings.HasSuffix(errOut, "\r\x1b[K") {
 			t.Errorf("%q %q", out, errOut)
 		}
+		if _, _, errOut := s.run(true, "", "export", filepath.Join(dir, "again.ndjson")); !strings.Contains(errOut, "40%  1000 tasks") {
+			t.Errorf("%q", errOut)
+		}
+		// Where the tasks themselves go to the terminal it would stand between them.
+		if _, out, errOut := s.run(true, "", "export"); strings.Count(out, "\n") != 2500 || errOut != "" {
+			t.Errorf("%d bytes %q", len(out), errOut)
+		}
 	})
 }
