@@ -134,17 +134,18 @@ func startPatroni(t *testing.T) *patroni {
 	return p
 }
 
-func freePorts(t *testing.T, n int) (ports []int) {
+// freePorts are n ports that nobody listens on, each another.
+func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	if n == 0 {
+		return nil
 	}
-	return ports
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // when the others have been found
+	return append(freePorts(t, n-1), l.Addr().(*net.TCPAddr).Port)
 }
 
 // role is what a node says of itself: "master" or "primary" when it leads, "sync_standby" when commits wait for it.

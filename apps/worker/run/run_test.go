@@ -392,12 +392,13 @@ func TestProgram(t *testing.T) {
 	t.Run("is not ready while it drains", func(t *testing.T) {
 		m, url := server(t)
 		makeQueue(t, m, queue.QueueMeta{Name: "mail"})
-		release := filepath.Join(t.TempDir(), "release")
+		dir := t.TempDir()
+		started, release := filepath.Join(dir, "started"), filepath.Join(dir, "release")
 		id := makeTasks(t, m, "mail", 1)[0].ID
 		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--metrics-addr", "127.0.0.1:0",
-			"--exec", `until [ -e `+release+` ]; do sleep 0.01; done; echo '"drained"'`)
+			"--exec", `: >`+started+`; until [ -e `+release+` ]; do sleep 0.01; done; echo '"drained"'`)
 		addr := p.says(`addr=(\S+)`)
-		held(t, m)
+		appears(t, started) // held is too soon: what has not started is handed back
 		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -439,6 +440,18 @@ func TestProgram(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 	})
+}
+
+// appears waits until a file is there.
+func appears(t *testing.T, file string) {
+	t.Helper()
+	for range 20_000 {
+		if _, err := os.Stat(file); err == nil {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("%s does not appear", file)
 }
 
 // held waits until some worker holds a task.
