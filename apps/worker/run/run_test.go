@@ -227,16 +227,23 @@ func TestProgram(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
-		guard := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var plain http.Protocols // HTTP/2 without TLS, as Connect needs it
+		plain.SetUnencryptedHTTP2(true)
+		through := &http.Transport{Protocols: &plain}
+		t.Cleanup(through.CloseIdleConnections)
+		proxy := &httputil.ReverseProxy{Transport: through, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
+		guard := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Authorization") != "Bearer hush" {
 				w.WriteHeader(http.StatusUnauthorized)
 				return
 			}
 			proxy.ServeHTTP(w, r)
 		}))
+		guard.Config.Protocols = new(http.Protocols)
+		guard.Config.Protocols.SetHTTP1(true)
+		guard.Config.Protocols.SetUnencryptedHTTP2(true)
+		guard.Start()
 		t.Cleanup(guard.Close)
-		t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
 		for _, protocol := range []string{"rest", "connect"} {
 			p := startProgram(t, "--url", guard.URL+"/api", "--protocol", protocol, "--auth-token", "hush", "-q", "mail", "--exec", "cat")
 			if done := await(t, m, makeTasks(t, m, "mail", 1)[0].ID); done.Status != queue.StatusReleased {
