@@ -4,7 +4,7 @@ import "fmt"
 
 // Target is one figure that must be reached.
 type Target struct {
-	Issue, What, Want, Got string
+	What, Want, Got string
 	// Verdict is "yes", "no" or "not measured".
 	Verdict string
 }
@@ -40,39 +40,39 @@ func overIdeal(run Run, p Phase) float64 {
 func (r *Results) Targets() []Target {
 	t := targets{r: r}
 	drain := t.spread("drain", ours, "drain")
-	t.ratio("10", "drain", drain, t.spread("drain", river, "drain"), 4, "River's")
-	t.ratio("10", "drain", drain, t.spread("drain", raw, "drain"), 0.6, "raw SQL's")
-	t.atLeast("7", "drain, tasks/s", drain, 100_000)
-	t.ratio("10", "bulk insert", t.spread("drain", ours, "insert"), t.spread("drain", river, "insert"), 2, "River's COPY")
+	t.ratio("drain", drain, t.spread("drain", river, "drain"), 4, "River's")
+	t.ratio("drain", drain, t.spread("drain", raw, "drain"), 0.6, "raw SQL's")
+	t.atLeast("drain, tasks/s", drain, 100_000)
+	t.ratio("bulk insert", t.spread("drain", ours, "insert"), t.spread("drain", river, "insert"), 2, "River's COPY")
 	live := t.spread("live", ours, "live")
-	t.ratio("10", "live insert + work", live, t.spread("live", river, "live"), 4, "River's")
-	t.ratio("10", "live with a snapshot held", t.spread("live held", ours, "live"), live, 0.9, "our own free rate")
+	t.ratio("live insert + work", live, t.spread("live", river, "live"), 4, "River's")
+	t.ratio("live with a snapshot held", t.spread("live held", ours, "live"), live, 0.9, "our own free rate")
 	for _, m := range millions {
-		t.ratio("3", m.what+", with a snapshot held", t.spread(m.id+" held", ours, m.phase), t.spread(m.id, ours, m.phase), 0.9, "our own free rate")
+		t.ratio(m.what+", with a snapshot held", t.spread(m.id+" held", ours, m.phase), t.spread(m.id, ours, m.phase), 0.9, "our own free rate")
 	}
 	pick := r.of("pickup", ours, "pickup", latency("commit", p50))
-	t.atMostRatio("10", "pickup p50", pick, r.of("pickup", river, "pickup", latency("commit", p50)), 0.5, "River's", "ms")
-	t.atMost("7", "pickup p50, ms", pick, 1.5)
-	t.atMost("7", "pickup p99, ms", r.of("pickup", ours, "pickup", latency("commit", p99)), 4)
-	t.atMostRatio("10", "WAL a task, insert + work", t.wal(ours), t.wal(river), 1, "River's", "B")
+	t.atMostRatio("pickup p50", pick, r.of("pickup", river, "pickup", latency("commit", p50)), 0.5, "River's", "ms")
+	t.atMost("pickup p50, ms", pick, 1.5)
+	t.atMost("pickup p99, ms", r.of("pickup", ours, "pickup", latency("commit", p99)), 4)
+	t.atMostRatio("WAL a task, insert + work", t.wal(ours), t.wal(river), 1, "River's", "B")
 	for _, x := range busy {
-		t.atMost("7", x.what+": % over the ideal time", r.of(x.id, x.who, x.phase, overIdeal), 10)
+		t.atMost(x.what+": % over the ideal time", r.of(x.id, x.who, x.phase, overIdeal), 10)
 	}
 	for _, clients := range []int{32, 256} {
 		create, pairs := fmt.Sprintf("rest create %d", clients), fmt.Sprintf("rest pairs %d", clients)
-		t.atLeast("5", fmt.Sprintf("REST creates/s, %d clients", clients), t.spread(create, server, "rest create"), 10_000)
-		t.atLeast("5", fmt.Sprintf("REST retain + release pairs/s, %d clients", clients), t.spread(pairs, server, "rest pairs"), 5_000)
-		t.atMost("5", fmt.Sprintf("REST errors, %d clients", clients), t.errors(create, "rest create", pairs, "rest pairs"), 0)
+		t.atLeast(fmt.Sprintf("REST creates/s, %d clients", clients), t.spread(create, server, "rest create"), 10_000)
+		t.atLeast(fmt.Sprintf("REST retain + release pairs/s, %d clients", clients), t.spread(pairs, server, "rest pairs"), 5_000)
+		t.atMost(fmt.Sprintf("REST errors, %d clients", clients), t.errors(create, "rest create", pairs, "rest pairs"), 0)
 		if clients == 32 {
-			t.atMost("5", "REST create p99, ms, 32 clients", r.of(create, server, "rest create", latency("request", p99)), 100)
-			t.atMost("5", "REST retain, release p99, ms, 32 clients", r.of(pairs, server, "rest pairs", latency("request", p99)), 100)
+			t.atMost("REST create p99, ms, 32 clients", r.of(create, server, "rest create", latency("request", p99)), 100)
+			t.atMost("REST retain, release p99, ms, 32 clients", r.of(pairs, server, "rest pairs", latency("request", p99)), 100)
 		}
 	}
-	t.atMost("5", "1,000 streams + 1,000 waiting retains: memory, MB", r.of("streams", server, "wake", serverMB), 200)
-	t.atMost("5", "1,000 streams + 1,000 waiting retains: wake-up p99, ms", r.of("streams", server, "wake", latency("commit", p99)), 50)
+	t.atMost("1,000 streams + 1,000 waiting retains: memory, MB", r.of("streams", server, "wake", serverMB), 200)
+	t.atMost("1,000 streams + 1,000 waiting retains: wake-up p99, ms", r.of("streams", server, "wake", latency("commit", p99)), 50)
 	stream := t.spread("stream 256", server, "stream runtime")
-	t.ratio("6", "worker stream, 256 in flight", stream, t.spread("connect pairs 256", server, "connect pairs"), 3, "unary retain + release")
-	t.ratio("6", "worker stream, 256 in flight", stream, t.spread("drain 256", ours, "drain"), 0.7, "in process")
+	t.ratio("worker stream, 256 in flight", stream, t.spread("connect pairs 256", server, "connect pairs"), 3, "unary retain + release")
+	t.ratio("worker stream, 256 in flight", stream, t.spread("drain 256", ours, "drain"), 0.7, "in process")
 	return t.all
 }
 
@@ -114,7 +114,7 @@ func (t *targets) errors(pairs ...string) Spread {
 	return s
 }
 
-func (t *targets) add(issue, what, want, got string, measured, reached bool) {
+func (t *targets) add(what, want, got string, measured, reached bool) {
 	verdict := "not measured"
 	switch {
 	case measured && reached:
@@ -125,26 +125,26 @@ func (t *targets) add(issue, what, want, got string, measured, reached bool) {
 	if !measured {
 		got = "–"
 	}
-	t.all = append(t.all, Target{issue, what, want, got, verdict})
+	t.all = append(t.all, Target{what, want, got, verdict})
 }
 
-func (t *targets) atLeast(issue, what string, got Spread, want float64) {
-	t.add(issue, what, "≥ "+number(want), number(got.Median), got.N > 0, got.Median >= want)
+func (t *targets) atLeast(what string, got Spread, want float64) {
+	t.add(what, "≥ "+number(want), number(got.Median), got.N > 0, got.Median >= want)
 }
 
-func (t *targets) atMost(issue, what string, got Spread, want float64) {
-	t.add(issue, what, "≤ "+number(want), number(got.Median), got.N > 0, got.Median <= want)
+func (t *targets) atMost(what string, got Spread, want float64) {
+	t.add(what, "≤ "+number(want), number(got.Median), got.N > 0, got.Median <= want)
 }
 
-func (t *targets) ratio(issue, what string, got, of Spread, want float64, whose string) {
+func (t *targets) ratio(what string, got, of Spread, want float64, whose string) {
 	ratio := over(got.Median, of.Median)
-	t.add(issue, what, fmt.Sprintf("≥ %s × %s", number(want), whose),
+	t.add(what, fmt.Sprintf("≥ %s × %s", number(want), whose),
 		fmt.Sprintf("%.2f × (%s of %s)", ratio, number(got.Median), number(of.Median)), got.N > 0 && of.N > 0, ratio >= want)
 }
 
-func (t *targets) atMostRatio(issue, what string, got, of Spread, want float64, whose, unit string) {
+func (t *targets) atMostRatio(what string, got, of Spread, want float64, whose, unit string) {
 	ratio := over(got.Median, of.Median)
-	t.add(issue, what, fmt.Sprintf("≤ %s × %s", number(want), whose),
+	t.add(what, fmt.Sprintf("≤ %s × %s", number(want), whose),
 		fmt.Sprintf("%.2f × (%s %s of %s)", ratio, number(got.Median), unit, number(of.Median)), got.N > 0 && of.N > 0, ratio <= want)
 }
 

@@ -100,9 +100,9 @@ func (r *Results) targetTable(p *page) {
 		if verdict == "no" {
 			verdict = "**no**"
 		}
-		rows = append(rows, []string{t.Issue, t.What, t.Want, t.Got, verdict})
+		rows = append(rows, []string{t.What, t.Want, t.Got, verdict})
 	}
-	p.table([]string{"issue", "what", "wanted", "measured", "reached"}, rows)
+	p.table([]string{"what", "wanted", "measured", "reached"}, rows)
 }
 
 func (r *Results) failures(p *page) {
@@ -128,7 +128,7 @@ func (r *Results) Summary(w io.Writer) error {
 		}
 	}
 	for _, t := range r.Targets() {
-		_, err := fmt.Fprintf(w, "issue %-3s %-52s %-26s %-38s %s\n", t.Issue, t.What, t.Want, t.Got, t.Verdict)
+		_, err := fmt.Fprintf(w, "%-62s %-26s %-38s %s\n", t.What, t.Want, t.Got, t.Verdict)
 		if err != nil {
 			return err
 		}
