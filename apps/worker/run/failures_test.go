@@ -23,7 +23,7 @@ func TestFailuresInTheLog(t *testing.T) {
 		work := func(ctx context.Context, name string, err error) string {
 			log.Reset()
 			outcome = err
-			if _, got := h.Work(ctx, &queue.Task{ID: 7, Queue: name, Attempt: 2, Retries: 1}); got != err {
+			if _, got := h.Work(ctx, &queue.Task{ID: 7, Queue: name, Attempt: 2, Retries: 1}); !errors.Is(got, err) {
 				t.Errorf("the handler's error became %v", got)
 			}
 			return log.String()
