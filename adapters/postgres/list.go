@@ -18,7 +18,7 @@ const fewWaiting = 20_000
 const mostHidden = 100_000
 
 // mostCounted is up to how many tasks a list counts that the kept counts do not know.
-const mostCounted = 2_000
+const mostCounted = 1_000
 
 // mostSeen is how many rows of a table a list by worker looks at, over all queues.
 const mostSeen = 10_000

@@ -302,7 +302,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 	list := func(statuses, after string, limit int) []string {
 		return []string{fmt.Sprintf("array[%d]", mail), "0", "9223372036854775807", after, "null", "0", strconv.Itoa(limit), "'{" + statuses + "}'"}
 	}
-	everything, page, count := "1,2,3,4,5,6,7", 101, 2001
+	everything, page, count := "1,2,3,4,5,6,7", 101, 1001
 	for _, c := range []struct {
 		sentence string
 		name     string
@@ -338,9 +338,9 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a page of an unknown worker's tasks", "list.worker", append(list(everything, "null", page), "'x'", "10000"), "done_pkey", 12_000},
 		{"a count of a worker's tasks", "list.worker", append(list(everything, "null", count), "'w'", "10000"), "done_pkey", 12_000},
 		{"a count of tasks by time", "list.any", list(everything, "'epoch'", count), "task_pkey", 3000},
-		{"a count of waiting tasks by time", "list.all", list("1", "'epoch'", count), "task_pkey", 60_000},
-		{"a count of released tasks by time", "list.released", list("4", "'epoch'", count), "done_pkey", 30_000},
-		{"a count of failed tasks by time", "list.unwell", list("5", "'epoch'", count), "done_queue_id_status_task_id_idx", 30_000},
+		{"a count of waiting tasks by time", "list.all", list("1", "'epoch'", count), "task_pkey", 30_000},
+		{"a count of released tasks by time", "list.released", list("4", "'epoch'", count), "done_pkey", 10_000},
+		{"a count of failed tasks by time", "list.unwell", list("5", "'epoch'", count), "done_queue_id_status_task_id_idx", 10_000},
 		{"the ids of a time", "list.edge", []string{fmt.Sprintf("array[%d, %d]", mail, quiet), "now()"}, "task_pkey", 1000},
 		{"tasks past retention that are counted still", "list.hidden", slices.Delete(list(everything, "null", 100_000), 5, 6), "done_finished_at_idx", 600},
 		{"a page of events", "event.list", []string{"'tests'", "'1:1:'", "null", "'0'", "0", "''", "'{}'", "100"}, "event_pkey", 1000},
