@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,24 @@ func testKeys(e *env) {
 		}})
 		e.kind(err, queue.KindKeyReused)
 		e.counts("mail", map[queue.Status]int64{queue.StatusNew: 3})
+	})
+	e.it("a bulk honours keys", func(e *env) {
+		e.queue("mail", queue.QueueMeta{})
+		bulk := func(from, to int) []*queue.Task {
+			var tasks []queue.NewTask
+			for i := from; i < to; i++ {
+				tasks = append(tasks, e.newTask("mail", queue.TaskMeta{Key: fmt.Sprint("k", i), Payload: fmt.Append(nil, i)}))
+			}
+			return e.createAll(tasks...)
+		}
+		first := bulk(0, 300)
+		for i, t := range bulk(200, 500) {
+			if i < 100 != t.Replayed || i < 100 && t.ID != first[200+i].ID || i >= 100 && t.ID <= first[299].ID {
+				e.Fatalf("task %d of the second bulk is %d, replayed: %v; that of the first is %d", i, t.ID, t.Replayed, first[min(200+i, 299)].ID)
+			}
+		}
+		e.counts("mail", map[queue.Status]int64{queue.StatusNew: 500})
+		e.equal("held", len(e.retain("w", 1000, "mail")), 500)
 	})
 	e.it("a key is taken while its task exists, held or finished, and free after", func(e *env) {
 		e.queue("mail", queue.QueueMeta{Retention: new(10 * time.Hour)})

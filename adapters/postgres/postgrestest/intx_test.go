@@ -39,7 +39,9 @@ func TestInTx(t *testing.T) {
 	}
 	undo := errors.New("undo")
 
-	t.Run("a create that rolls back leaves nothing", func(t *testing.T) {
+	t.Run("a create that rolls back leaves nothing and wakes nobody", func(t *testing.T) {
+		ears := connect(t, s.Pool().Config().ConnString())
+		sql(t, ears, "listen pgqueue")
 		err := inTx(func(tx pgx.Tx, q *postgres.InTx) error {
 			if _, err := tx.Exec(ctx, "insert into orders values (1)"); err != nil {
 				return err
@@ -56,6 +58,11 @@ func TestInTx(t *testing.T) {
 			if n := count(table); n != 0 {
 				t.Errorf("%s has %d rows", table, n)
 			}
+		}
+		// Notifications come in the order of commits: what the create might have sent is before this one.
+		sql(t, connect(t, s.Pool().Config().ConnString()), "notify pgqueue, 'the end'")
+		if n, err := ears.WaitForNotification(ctx); err != nil || n.Payload != "the end" {
+			t.Errorf("somebody was woken: %+v, %v", n, err)
 		}
 	})
 	t.Run("a create that commits is there with the caller's writes", func(t *testing.T) {

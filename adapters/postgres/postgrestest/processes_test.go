@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -146,6 +147,49 @@ func TestProcesses(t *testing.T) {
 	if len(held) != n {
 		t.Errorf("%d tasks were held, %d were created", len(held), n)
 	}
+	recounted(t, s)
+}
+
+// TestConcurrencyOfProcesses has 48 goroutines of 3 processes take from a queue that lets 5 tasks be held at once.
+func TestConcurrencyOfProcesses(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	const limit = 5
+	n := sized(t, 500, 10_000)
+	dsn := postgrestest.URL(t)
+	s := postgrestest.OpenURL(t, dsn)
+	makeQueue(t, s, "tests", "mail")
+	most := limit
+	if _, err := s.UpdateQueue(t.Context(), "tests", "mail", queue.QueueMeta{Concurrency: &most}); err != nil {
+		t.Fatal(err)
+	}
+	for left := n; left > 0; left -= 500 {
+		makeTask(t, s, "tests", strings.Fields(strings.Repeat("mail ", min(left, 500)))...)
+	}
+	var children []*child
+	for range 3 {
+		children = append(children, spawn(t, "drain", dsn))
+	}
+	conn := connect(t, dsn)
+	looks, seen := 0, 0
+	for {
+		held := value[int](t, conn, "select coalesce(sum(held), 0) from pgqueue.lease")
+		if held > limit {
+			t.Fatalf("%d tasks are held at once, at most %d may be", held, limit)
+		}
+		looks, seen = looks+1, max(seen, held)
+		if looks%100 == 0 && totals(t, s)[queue.StatusReleased] == int64(n) {
+			break
+		}
+	}
+	for _, c := range children {
+		for _, line := range c.dismiss(t) {
+			if !strings.HasSuffix(line, " released") {
+				t.Errorf("a release was refused: %s", line)
+			}
+		}
+	}
+	t.Logf("%d looks saw up to %d tasks held", looks, seen)
 	recounted(t, s)
 }
 

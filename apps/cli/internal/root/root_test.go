@@ -593,3 +593,28 @@ func TestTasksInPieces(t *testing.T) {
 		t.Error(errs)
 	}
 }
+
+func TestBadTickers(t *testing.T) {
+	s := world(t)
+	for _, c := range []struct {
+		says string
+		args []string
+	}{
+		{"period or cron", []string{"--period", "1h", "--cron", "@daily"}},
+		{"100ms", []string{"--period", "99ms"}},
+		{"period", []string{"--period", "-1h"}},
+		{"Mars/Olympus", []string{"--cron", "@daily", "--timezone", "Mars/Olympus"}},
+		{"never", []string{"--cron", "0 0 30 2 *"}},
+		{"cron", []string{"--cron", strings.Repeat("0,", 5000) + "0 * * * *"}},
+		{"timezone", []string{"--cron", "TZ=UTC 0 0 * * *"}},
+		{"timezone", []string{"--cron", "CRON_TZ=UTC 0 0 * * *"}},
+	} {
+		code, _, errs := s.run(false, "", append([]string{"create-ticker", "bad"}, c.args...)...)
+		if code != 2 || !strings.Contains(errs, c.says) || len(errs) > 1000 || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%.60q: exit code %d, stderr should say %q: %.300q", c.args, code, c.says, errs)
+		}
+	}
+	if code, _, errs := s.run(false, "", "ticker", "bad"); code != 3 {
+		t.Error(code, errs)
+	}
+}
