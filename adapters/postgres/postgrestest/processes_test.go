@@ -209,24 +209,29 @@ func totals(t *testing.T, s *postgres.Store) map[queue.Status]int64 {
 	return total
 }
 
-// recounted holds the counts of namespace tests to a recount.
+// recounted holds the counts of namespace tests to a recount. A call that was cut short may still commit between the two, so
+// that it looks again: what is wrong stays wrong.
 func recounted(t *testing.T, s *postgres.Store) {
 	t.Helper()
-	all, err := s.QueueStats(t.Context(), "tests", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := s.Recount(t.Context(), "tests")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, q := range all {
-		for _, st := range queue.Statuses() {
-			if got, want := q.Counts[st], again[q.Queue][st]; got != want {
-				t.Errorf("queue %s counts %d %s, a recount finds %d", q.Queue, got, st, want)
+	waitFor(t, func() (bool, string) {
+		all, err := s.QueueStats(t.Context(), "tests", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := s.Recount(t.Context(), "tests")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrong := ""
+		for _, q := range all {
+			for _, st := range queue.Statuses() {
+				if got, want := q.Counts[st], again[q.Queue][st]; got != want {
+					wrong += fmt.Sprintf("queue %s counts %d %s, a recount finds %d; ", q.Queue, got, st, want)
+				}
 			}
 		}
-	}
+		return wrong == "", wrong
+	})
 }
 
 // waitFor looks until what is awaited is there, and fails with the last look when nothing has changed for a long time.
