@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -180,6 +181,32 @@ func TestMessagesThatAreTooLarge(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	for _, p := range protocols {
+		t.Run("on a stream it is too_large for whoever sent it, and the others go on, "+string(p), func(t *testing.T) {
+			c := s.client(t, connectclient.WithProtocol(p))
+			st := stream(t, c)
+			fill(t, c, "s", 1, queue.QueueMeta{})
+			held := must[[]*queue.Task](t)(st.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"s"}}))
+			waiting := make(chan error, 1)
+			go func() {
+				_, err := st.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"s"}, Wait: time.Second})
+				waiting <- err
+			}()
+			release := queue.Release{ID: held[0].ID, Token: held[0].Lease.Token, Outcome: queue.OutcomeSuccess}
+			large := release
+			large.Result = []byte(`"` + strings.Repeat("x", 2<<20) + `"`)
+			if _, err := st.ReleaseTasks(ctx, []queue.Release{large}); !errors.Is(err, queue.ErrTooLarge) {
+				t.Error(err)
+			}
+			if err := <-waiting; err != nil && !errors.Is(err, queue.ErrIndeterminate) { // it may have come before or behind
+				t.Error(err)
+			}
+			done := must[[]queue.Released](t)(st.ReleaseTasks(ctx, []queue.Release{release}))
+			if done[0].Err != nil || done[0].Task.Status != queue.StatusReleased {
+				t.Errorf("got %+v", done[0])
+			}
+		})
+	}
 	for name, consumer := range map[string]queue.Consumer{"unary": c, "stream": stream(t, c)} {
 		t.Run("what does not fit into the answer of a retain goes back at once, "+name, func(t *testing.T) {
 			for range 5 {

@@ -219,6 +219,13 @@ func TestAWorkerThatStopsReading(t *testing.T) {
 			got++
 		}
 	}
+	var err error
+	for err == nil { // what has come already, and then the end
+		_, err = deaf.Receive()
+	}
+	if errors.Is(err, io.EOF) {
+		t.Error("the stream ended as if all was well")
+	}
 }
 
 func TestADrainedServerEndsItsStreams(t *testing.T) {

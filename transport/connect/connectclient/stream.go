@@ -242,7 +242,8 @@ func (a answer) err() error {
 // ask sends r and waits for its answer.
 func (l *line) ask(ctx context.Context, r request) (answer, error) {
 	ch := make(chan answer, 1)
-	id, err := l.put(r, ch)
+	size := r.size()
+	id, err := l.put(r, size, ch)
 	if err != nil {
 		return answer{}, err
 	}
@@ -254,8 +255,12 @@ func (l *line) ask(ctx context.Context, r request) (answer, error) {
 		case a := <-ch:
 			return a, a.err()
 		default:
-			return answer{}, l.fault()
 		}
+		err := l.fault()
+		if errors.Is(err, queue.ErrTooLarge) && size <= maxMergedBytes { // another's message was
+			err = broken(err)
+		}
+		return answer{}, err
 	case <-ctx.Done():
 		if r.retain != nil {
 			l.giveUp(id, ch)
@@ -266,8 +271,20 @@ func (l *line) ask(ctx context.Context, r request) (answer, error) {
 	}
 }
 
-// put adds r to what is sent next.
-func (l *line) put(r request, ch chan<- answer) (uint64, error) {
+// size is about how many bytes r takes.
+func (r request) size() int {
+	size := 64
+	for _, rel := range r.releases.GetReleases() {
+		size += 32 + len(rel.GetResult())
+	}
+	for _, b := range r.beats.GetBeats() {
+		size += 32 + len(b.GetProgress())
+	}
+	return size
+}
+
+// put adds r, of so many bytes, to what is sent next.
+func (l *line) put(r request, size int, ch chan<- answer) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -277,13 +294,6 @@ func (l *line) put(r request, ch chan<- answer) (uint64, error) {
 	id := l.ids
 	if ch != nil {
 		l.calls[id] = ch
-	}
-	size := 64
-	for _, rel := range r.releases.GetReleases() {
-		size += 32 + len(rel.GetResult())
-	}
-	for _, b := range r.beats.GetBeats() {
-		size += 32 + len(b.GetProgress())
 	}
 	m := l.message(size)
 	switch {
@@ -342,7 +352,8 @@ func (l *line) handBack(ts []*pb.Task) {
 		back[i] = &pb.Release{Id: t.GetId(), Token: t.GetLease().GetToken(), Outcome: pb.Outcome_OUTCOME_HANDBACK}
 	}
 	// Where this fails the leases run out.
-	_, _ = l.put(request{releases: &pb.WorkReleases{Releases: back}}, nil)
+	r := request{releases: &pb.WorkReleases{Releases: back}}
+	_, _ = l.put(r, r.size(), nil)
 }
 
 func (l *line) forget(id uint64) {

@@ -101,8 +101,9 @@ type WorkServiceClient interface {
 	// or by the unary calls, and their leases run out as they should. What was sent but not answered is repeated safely:
 	// releases and heartbeats carry tokens.
 	//
-	// A request that breaks the protocol ends the stream with KIND_INVALID, a shutdown of the server with
-	// KIND_UNAVAILABLE, and a worker that does not read with KIND_SLOW_READER.
+	// A request that breaks the protocol ends the stream with KIND_INVALID, a message that is too large with
+	// KIND_TOO_LARGE, and a shutdown of the server with KIND_UNAVAILABLE. A worker that leaves an answer unread for 30
+	// seconds has its stream reset, since nothing more can be said to it.
 	Work(context.Context) (WorkServiceWorkClientStream, error)
 	// Returns who holds tasks of the namespace now, in the order of names.
 	ListWorkers(context.Context, *v1.ListWorkersRequest) (*v1.ListWorkersResponse, error)
@@ -175,8 +176,9 @@ type WorkServiceHandler interface {
 	// or by the unary calls, and their leases run out as they should. What was sent but not answered is repeated safely:
 	// releases and heartbeats carry tokens.
 	//
-	// A request that breaks the protocol ends the stream with KIND_INVALID, a shutdown of the server with
-	// KIND_UNAVAILABLE, and a worker that does not read with KIND_SLOW_READER.
+	// A request that breaks the protocol ends the stream with KIND_INVALID, a message that is too large with
+	// KIND_TOO_LARGE, and a shutdown of the server with KIND_UNAVAILABLE. A worker that leaves an answer unread for 30
+	// seconds has its stream reset, since nothing more can be said to it.
 	Work(context.Context, WorkServiceWorkServerStream) error
 	// Returns who holds tasks of the namespace now, in the order of names.
 	ListWorkers(context.Context, *v1.ListWorkersRequest) (*v1.ListWorkersResponse, error)
