@@ -221,6 +221,16 @@ func TestStop(t *testing.T) {
 		for s.Ready(t.Context()) == nil {
 			time.Sleep(time.Millisecond)
 		}
+		// The create under way keeps the port open for probes.
+		if code, _ := do(t, "GET", s.URL()+"/readyz", ""); code != http.StatusServiceUnavailable {
+			t.Error("/readyz answers", code)
+		}
+		if code, body := do(t, "GET", s.URL()+"/livez", ""); code != http.StatusOK {
+			t.Error("/livez answers", code, body)
+		}
+		if code, body := do2(t, s.URL()+"/grpc.health.v1.Health/Check", `{}`); code != http.StatusOK || !strings.Contains(body, "NOT_SERVING") {
+			t.Error("gRPC health answers", code, body)
+		}
 		select {
 		case <-store.closed:
 			t.Fatal("the store was closed with a create under way")

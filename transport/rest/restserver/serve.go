@@ -65,6 +65,10 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	if !s.enter() {
+		if r.URL.Path == "/livez" { // who finishes requests is alive
+			s.mux.ServeHTTP(w, r)
+			return
+		}
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close")
 		}
