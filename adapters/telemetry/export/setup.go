@@ -12,7 +12,8 @@
 //	OTEL_EXPORTER_OTLP_PROTOCOL          http/protobuf (default) or grpc
 //	OTEL_TRACES_EXPORTER                 otlp, console or none
 //	OTEL_METRICS_EXPORTER                otlp, console, prometheus or none
-//	OTEL_TRACES_SAMPLER[_ARG]            parentbased_traceidratio and 0.01, for example
+//	OTEL_TRACES_SAMPLER[_ARG]            parentbased_traceidratio and 0.01, for example; without it a process records up to
+//	                                     10 new traces a second
 //	OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME, OTEL_SDK_DISABLED
 package export
 
@@ -94,7 +95,11 @@ func (s *setup) start(ctx context.Context) error {
 			return fmt.Errorf("telemetry: export traces (see OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_*): %w", err)
 		}
 		if !autoexport.IsNoneSpanExporter(exporter) {
-			s.traces = sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
+			opts := []sdktrace.TracerProviderOption{sdktrace.WithBatcher(exporter), sdktrace.WithResource(res)}
+			if os.Getenv("OTEL_TRACES_SAMPLER") == "" {
+				opts = append(opts, sdktrace.WithSampler(Sampler(DefaultTraces)))
+			}
+			s.traces = sdktrace.NewTracerProvider(opts...)
 		}
 	}
 	if metrics {

@@ -21,6 +21,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/memory"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/adapters/telemetry"
+	"github.com/pgqueue/pgqueue/adapters/telemetry/export"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
@@ -71,8 +72,11 @@ func BenchmarkOverhead(b *testing.B) {
 				opts func(*testing.B) []telemetry.Option
 			}{
 				{"metrics", func(*testing.B) []telemetry.Option { return nil }},
-				{"metrics and 1 % of traces", func(b *testing.B) []telemetry.Option { return traced(b, .01) }},
-				{"metrics and all traces", func(b *testing.B) []telemetry.Option { return traced(b, 1) }},
+				{"metrics and traces", func(b *testing.B) []telemetry.Option { return traced(b, export.Sampler(export.DefaultTraces)) }},
+				{"metrics and 1 % of traces", func(b *testing.B) []telemetry.Option {
+					return traced(b, sdktrace.ParentBased(sdktrace.TraceIDRatioBased(.01)))
+				}},
+				{"metrics and all traces", func(b *testing.B) []telemetry.Option { return traced(b, sdktrace.AlwaysSample()) }},
 			} {
 				b.Run(fmt.Sprintf("%s/%s/%s", st.name, work.name, level.name), func(b *testing.B) {
 					open := st.open(b)
@@ -110,10 +114,10 @@ func median(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
-// traced records the share of traces, for an exporter that throws them away.
-func traced(b *testing.B, share float64) []telemetry.Option {
+// traced records the traces that sampler chooses, for an exporter that throws them away.
+func traced(b *testing.B, sampler sdktrace.Sampler) []telemetry.Option {
 	b.Helper()
-	p := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(share))), sdktrace.WithBatcher(nowhere{}))
+	p := sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler), sdktrace.WithBatcher(nowhere{}))
 	b.Cleanup(func() { _ = p.Shutdown(context.Background()) })
 	return []telemetry.Option{telemetry.WithTracerProvider(p)}
 }

@@ -37,10 +37,30 @@ func scraped(t testing.TB, tel *telemetry.Telemetry) map[string]*dto.MetricFamil
 	t.Helper()
 	w := httptest.NewRecorder()
 	tel.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	return parsed(t, w.Result())
+}
+
+// scrapedFrom are the metrics at url.
+func scrapedFrom(t testing.TB, url string) map[string]*dto.MetricFamily {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed(t, resp)
+}
+
+func parsed(t testing.TB, resp *http.Response) map[string]*dto.MetricFamily {
+	t.Helper()
+	defer resp.Body.Close()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(w.Body.Bytes()))
-	if err != nil || w.Code != http.StatusOK {
-		t.Fatal(w.Code, err)
+	families, err := parser.TextToMetricFamilies(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.StatusCode, err)
 	}
 	return families
 }

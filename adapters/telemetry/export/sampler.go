@@ -1,0 +1,39 @@
+package export
+
+import (
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
+)
+
+// DefaultTraces is how many new traces a second a process records unless OTEL_TRACES_SAMPLER says otherwise.
+const DefaultTraces = 10
+
+// Sampler records up to n new traces a second, and whatever belongs to a trace that is recorded already. So a process
+// that does little is seen whole, and one that does much does not spend its time on telling of it. Handlers of tasks
+// whose creation is recorded have room of their own, as much again, so that traces with both ends are what is found.
+func Sampler(n int) sdktrace.Sampler {
+	room := func() *rate.Limiter { return rate.NewLimiter(rate.Limit(n), n) }
+	return sdktrace.ParentBased(&sampler{fresh: room(), linked: room()})
+}
+
+type sampler struct{ fresh, linked *rate.Limiter }
+
+// ShouldSample decides about a span that has no parent.
+func (s *sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	room := s.fresh
+	for _, l := range p.Links {
+		if l.SpanContext.IsSampled() {
+			room = s.linked
+			break
+		}
+	}
+	r := sdktrace.SamplingResult{Decision: sdktrace.Drop, Tracestate: trace.SpanContextFromContext(p.ParentContext).TraceState()}
+	if room.Allow() {
+		r.Decision = sdktrace.RecordAndSample
+	}
+	return r
+}
+
+// Description is for people.
+func (s *sampler) Description() string { return "RateLimited" }
