@@ -155,8 +155,8 @@ func TestAWorkersStreamThatBreaksTheProtocolEndsWithInvalid(t *testing.T) {
 			st := must[pgqueuev1connect.WorkServiceWorkClientStream](t)(work.Work(t.Context()))
 			defer st.Close()
 			for _, m := range c.sent {
-				if err := st.Send(m); err != nil {
-					t.Fatal(err)
+				if st.Send(m) != nil { // the server has ended the stream already: what is received says why
+					break
 				}
 			}
 			var err error
