@@ -26,12 +26,12 @@ import (
 )
 
 // raw speaks to s as a client would that knows nothing but the proto.
-func (s *stack) raw(t testing.TB) *connect.Client {
+func (s *stack) raw(t testing.TB, opts ...connecthttp.Option) *connect.Client {
 	t.Helper()
 	h := &http.Transport{Protocols: new(http.Protocols)}
 	h.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(h.CloseIdleConnections)
-	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: h}, s.url, connecthttp.WithGRPC()))
+	return connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: h}, s.url, append(opts, connecthttp.WithGRPC())...))
 }
 
 // wantDetail checks the code and the detail of err.

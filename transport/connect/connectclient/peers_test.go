@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -195,7 +196,9 @@ func TestAWorkerThatStopsReading(t *testing.T) {
 	for range n {
 		must[*queue.Task](t)(near.CreateTask(ctx, "q", queue.TaskMeta{Payload: payload}))
 	}
-	deaf := must[pgqueuev1connect.WorkServiceWorkClientStream](t)(pgqueuev1connect.NewWorkServiceClient(s.raw(t)).Work(ctx))
+	// Compressed, all of it would fit into what the transport takes unread.
+	work := pgqueuev1connect.NewWorkServiceClient(s.raw(t, connecthttp.WithCompressors()))
+	deaf := must[pgqueuev1connect.WorkServiceWorkClientStream](t)(work.Work(ctx))
 	defer deaf.Close()
 	for _, m := range []*pb.WorkRequest{
 		{Hello: &pb.WorkHello{Worker: "deaf"}},
