@@ -15,7 +15,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// copyFrom is the number of tasks from which COPY beats INSERT … SELECT unnest: measured, docs/adr/0003-engine.md.
+// copyFrom is the number of tasks from which COPY beats INSERT … SELECT unnest: measured, docs/adr/0003-storage.md.
 const copyFrom = 64
 
 // CreateTasks implements queue.Store.
