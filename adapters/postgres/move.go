@@ -108,15 +108,18 @@ func (r *doneRows) insert(t *tx, now time.Time) {
 	}
 }
 
-// heldRows are successes: what their leases have in common is sent once a lease.
+// heldRows are successes: what their leases have in common is sent once a lease, and those without a result go in runs.
 type heldRows struct {
-	ids      []int64
+	ids      []int64 // of the first of each run, as its token
 	tokens   []int64
 	refs     []int32
 	attempts []int16
+	lengths  []int16
 	results  [][]byte
 
-	place     map[*hold]int32
+	place     map[*hold]int
+	leases    []*hold
+	bare      [][]int64 // by lease, the ids without a result in their places
 	startedAt []time.Time
 	queues    []int32
 	workers   []string
@@ -126,19 +129,47 @@ func (r *heldRows) add(p spot, result []byte) {
 	ref, ok := r.place[p.hold]
 	if !ok {
 		if r.place == nil {
-			r.place = map[*hold]int32{}
+			r.place = map[*hold]int{}
 		}
-		r.startedAt, r.queues, r.workers = append(r.startedAt, p.retainedAt), append(r.queues, p.q.id), append(r.workers, p.worker)
-		ref = int32(len(r.queues)) // arrays count from 1
+		ref = len(r.leases)
 		r.place[p.hold] = ref
+		r.leases, r.bare = append(r.leases, p.hold), append(r.bare, nil)
+		r.startedAt, r.queues, r.workers = append(r.startedAt, p.retainedAt), append(r.queues, p.q.id), append(r.workers, p.worker)
 	}
-	r.ids, r.refs, r.tokens = append(r.ids, p.id), append(r.refs, ref), append(r.tokens, p.taskToken())
-	r.attempts, r.results = append(r.attempts, int16(p.attempt())), append(r.results, jsonParam(result))
+	if len(result) > 0 {
+		r.row(ref, p.i, p.id, result)
+		return
+	}
+	if r.bare[ref] == nil {
+		r.bare[ref] = make([]int64, len(p.ids))
+	}
+	r.bare[ref][p.i] = p.id
+}
+
+// row adds the row of a task, the first of its run if more follow.
+func (r *heldRows) row(ref, place int, id int64, result []byte) {
+	p := spot{r.leases[ref], place, id}
+	r.ids, r.tokens, r.refs = append(r.ids, id), append(r.tokens, p.taskToken()), append(r.refs, int32(ref+1)) // arrays count from 1
+	r.attempts, r.lengths = append(r.attempts, int16(p.attempt())), append(r.lengths, 1)
+	r.results = append(r.results, jsonParam(result))
 }
 
 func (r *heldRows) insert(t *tx, now time.Time) {
+	for ref, ids := range r.bare {
+		l := r.leases[ref]
+		for i := 0; i < len(ids); {
+			first := i
+			for i++; i < len(ids) && ids[first] != 0 && ids[i] == ids[i-1]+1 && runBlock(ids[i]) == runBlock(ids[first]) &&
+				(spot{l, i, ids[i]}).attempt() == (spot{l, first, ids[first]}).attempt(); i++ {
+			}
+			if ids[first] != 0 {
+				r.row(ref, first, ids[first], nil)
+				r.lengths[len(r.lengths)-1] = int16(i - first)
+			}
+		}
+	}
 	if len(r.ids) > 0 {
-		t.queue("move.done.held", now, r.ids, r.refs, r.startedAt, r.queues, r.workers, r.tokens, r.attempts, r.results)
+		t.queue("move.done.held", now, r.ids, r.refs, r.startedAt, r.queues, r.workers, r.tokens, r.attempts, r.lengths, r.results)
 	}
 }
 

@@ -81,9 +81,10 @@ func WithTracer(t pgx.QueryTracer) Option { return optionFunc(func(o *options) {
 // WithLogger is told of what background work had to put up with. Default: nobody.
 func WithLogger(l *slog.Logger) Option { return optionFunc(func(o *options) { o.logger = l }) }
 
-// WithPartitionSize is the least number of ids in a partition of tasks (default 1,048,576). Partitions grow with the rate.
+// WithPartitionSize is the least number of ids in a partition of tasks (default 1,048,576; at least 1024, rounded up to a
+// multiple of 32). Partitions grow with the rate.
 func WithPartitionSize(ids int64) Option {
-	return optionFunc(func(o *options) { o.partitionMin = max(ids, 1000) })
+	return optionFunc(func(o *options) { o.partitionMin = (max(ids, 1024) + runMost - 1) / runMost * runMost })
 }
 
 // WithMaxPayloadBytes bounds payloads and results of InTx (default 1 MiB); elsewhere the manager checks them.

@@ -83,7 +83,7 @@ func (s *Store) pruneDone(ctx context.Context) (int, bool, error) {
 			if err != nil {
 				return moved, more, err
 			}
-			if n == pruneStep {
+			if n >= pruneStep { // whole runs: it may be some more
 				more = true
 				continue
 			}
@@ -103,11 +103,13 @@ func (s *Store) eraseDone(ctx context.Context, op, name string, args ...any) (in
 		t.queue("tx.bitmaps", "on")
 		err := t.read(ctx, name, func(rows pgx.Rows) error {
 			var q int32
-			var id int64
+			var id, n int64
 			var status int16
-			err := rows.Scan(&q, &id, &status)
-			queues, ids = append(queues, q), append(ids, id)
-			ev.add(change{queue: q, was: status}, id)
+			err := rows.Scan(&q, &id, &n, &status)
+			for last := id + n; id < last; id++ {
+				queues, ids = append(queues, q), append(ids, id)
+				ev.add(change{queue: q, was: status}, id)
+			}
 			return err
 		}, args...)
 		if err != nil {

@@ -8,9 +8,12 @@ import (
 
 // The rows of the narrow tables as columns, ready for unnest or COPY.
 
-// runMost is the most tasks that a ready row stands for: the check of the table. Long enough that what ready costs a task is
-// next to nothing, short enough that a retain which skips a run that another is splitting runs ahead by little.
+// runMost is the most tasks that a ready or done row stands for: the checks of the tables. Long enough that what a row costs a
+// task is next to nothing, short enough that a retain which skips a run that another is splitting runs ahead by little.
 const runMost = 32
+
+// runBlock is the block of ids that a run of done rows stays in.
+func runBlock(id int64) int64 { return (id - 1) / runMost }
 
 var readyColumns = []string{"turn", "task_id", "queue_id", "priority", "attempt", "n", "dies_at"}
 

@@ -1,4 +1,5 @@
 drop view pgqueue.task_now;
+drop function pgqueue.done_of(integer, bigint);
 drop table pgqueue.tick, pgqueue.ticker, pgqueue.queue_count, pgqueue.fold, pgqueue.event, pgqueue.task_key,
     pgqueue.task_error, pgqueue.state, pgqueue.lease, pgqueue.delayed, pgqueue.ready, pgqueue.part, pgqueue.done,
     pgqueue.task, pgqueue.lane, pgqueue.queue;

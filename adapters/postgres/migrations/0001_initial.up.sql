@@ -4,7 +4,7 @@
 --   ready    can be retained now, in the order of turn; in runs   status new or retry
 --   delayed  waits for its time                                  status new or retry
 --   lease    one row for what one retain took                    status retained
---   done     how it ended                                        (partitioned by task_id, dropped with task)
+--   done     how it ended; successes in runs                     (partitioned by task_id, dropped with task)
 --   state    what moved since: attempts, retries, the last turn  only tasks that did not go straight through
 --
 -- Moving is delete + insert in one statement or transaction. Statuses are smallint: 1 new, 2 retry, 3 retained,
@@ -71,24 +71,38 @@ create table pgqueue.task (
     primary key (queue_id, id)
 ) partition by range (id);
 
+-- A row stands for a run of tasks that one lease held and that were released together, without a result: n ids and tokens one
+-- after the other, alike in all the rest. A run ends with its block of 32 ids (1-32, 33-64, …): what covers an id lies in
+-- its block, and in its partition.
 create table pgqueue.done (
-    task_id     bigint      not null,
+    task_id     bigint      not null, -- of the first
     finished_at timestamptz not null,
     started_at  timestamptz,
-    token       bigint      not null, -- 0 when nobody held it
+    token       bigint      not null, -- of the first; 0 when nobody held it
     queue_id    integer     not null,
     status      smallint    not null check (status between 4 and 7),
     attempt     smallint    not null,
+    n           smallint    not null default 1 check (n between 1 and 32),
     worker      text,
     result      json,
-    primary key (queue_id, task_id)
+    primary key (queue_id, task_id),
+    check (n = 1 or status = 4 and result is null and (task_id - 1) / 32 = (task_id + n - 2) / 32)
 ) partition by range (task_id);
 -- Failures are what operators look for; successes need no second index.
 create index done_unwell on pgqueue.done (queue_id, status, task_id) where status <> 4;
 -- Rows arrive in the order of finished_at: a block range index finds what is past retention for next to nothing.
 create index done_finished on pgqueue.done using brin (finished_at) with (pages_per_range = 32, autosummarize = on);
 
--- The partitions of task and done, by the ids [lower, upper).
+-- The row of done that covers a task, if it has ended.
+create function pgqueue.done_of(queue integer, id bigint) returns setof pgqueue.done
+    language sql stable parallel safe as
+    'select d.* from (
+        select d.* from pgqueue.done d
+        where d.queue_id = $1 and d.task_id > ($2 - 1) / 32 * 32 and d.task_id <= $2
+        order by d.task_id desc limit 1) d
+     where d.task_id + d.n > $2';
+
+-- The partitions of task and done, by the ids [lower, upper): multiples of 32 ids each.
 create table pgqueue.part (
     lower      bigint      primary key,
     upper      bigint      not null check (upper > lower),
@@ -280,15 +294,13 @@ select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.head
        s.progress, coalesce(t.id = any (l.cancels), false) as cancel_requested,
        l.token, l.expires_at,
        coalesce(s.turn, t.id) as turn, s.task_id is not null as stated,
-       coalesce(d.token, s.token, 0) as last_token
+       coalesce(d.token + (t.id - d.task_id), s.token, 0) as last_token
 from pgqueue.task t
 join pgqueue.queue q on q.id = t.queue_id and q.deleted_at is null
 left join lateral (
     select s.* from pgqueue.state s where s.queue_id = t.queue_id and s.task_id = t.id offset 0
 ) s on true
-left join lateral (
-    select d.* from pgqueue.done d where d.queue_id = t.queue_id and d.task_id = t.id offset 0
-) d on true
+left join lateral (select d.* from pgqueue.done_of(t.queue_id, t.id) d offset 0) d on true
 left join lateral (
     select r.task_id from pgqueue.ready r
     where d.task_id is null and r.queue_id = t.queue_id and r.priority = t.priority

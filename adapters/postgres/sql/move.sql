@@ -7,10 +7,10 @@ from unnest($2::bigint[], $3::timestamptz[], $4::bigint[], $5::integer[], $6::sm
     i (id, started_at, token, queue_id, status, attempt, worker, result)
 
 -- name: move.done.held
--- The common case, a success: what a lease has in common is sent once a lease ($4-$6), not once a task.
-insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
-select i.id, $1, ($4::timestamptz[])[i.hold], i.token, ($5::integer[])[i.hold], 4, i.attempt, ($6::text[])[i.hold], i.result
-from unnest($2::bigint[], $3::integer[], $7::bigint[], $8::smallint[], $9::json[]) i (id, hold, token, attempt, result)
+-- The common case, successes, by runs: what a lease has in common is sent once a lease ($4-$6), not once a run.
+insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, n, worker, result)
+select i.id, $1, ($4::timestamptz[])[i.hold], i.token, ($5::integer[])[i.hold], 4, i.attempt, i.n, ($6::text[])[i.hold], i.result
+from unnest($2::bigint[], $3::integer[], $7::bigint[], $8::smallint[], $9::smallint[], $10::json[]) i (id, hold, token, attempt, n, result)
 
 -- name: move.back
 -- Tasks that wait again: ready under a new turn, or delayed. Their state row says what the task row cannot.
@@ -171,9 +171,28 @@ delete from pgqueue.delayed where ctid = any (array(
 returning task_id
 
 -- name: take.done
--- Ids are unique over all queues, so two lists are as good as pairs, and tell which partitions to open.
-delete from pgqueue.done d where d.queue_id = any ($1::integer[]) and d.task_id = any ($2::bigint[])
-returning d.task_id
+-- Takes single tasks out of done for an operator. What is left of the runs they lay in goes back as shorter ones. Ids are
+-- unique over all queues, so two lists are as good as pairs, and tell which partitions to open. $1 queues, $2 ids
+with i as materialized (select * from unnest($1::integer[], $2::bigint[]) i (queue_id, id)),
+run as (
+    delete from pgqueue.done d
+    where d.queue_id = any ($1::integer[])
+      and d.task_id = any (array(select o.task_id from i cross join lateral pgqueue.done_of(i.queue_id, i.id) o))
+    returning d.*
+),
+member as materialized (
+    select r.*, g, i.id is not null as taken
+    from run r
+    cross join lateral generate_series(0, r.n - 1) g
+    left join i on i.queue_id = r.queue_id and i.id = r.task_id + g
+),
+_rest as (
+    insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, n, worker)
+    select task_id + min(g), min(finished_at), min(started_at), min(token) + min(g), queue_id, min(status), min(attempt), count(*), min(worker)
+    from (select m.*, g - row_number() over (partition by queue_id, task_id order by g) as island from member m where not taken) m
+    group by queue_id, task_id, island
+)
+select task_id + g from member where taken
 
 -- name: erase
 -- Everything about tasks that nobody holds and whose narrow row is gone already. $1 queues, $2 ids

@@ -6,20 +6,34 @@ select extract(epoch from pgqueue.stay(retention, ttl))::float8, array_agg(id), 
 from pgqueue.queue where deleted_at is null group by 1
 
 -- name: prune.done
--- Finished rows of some queues from one finish to another; the block range index finds them.
+-- Finished rows of some queues from one finish to another; the block range index finds them. Whole runs, until $5 tasks are
+-- reached.
 -- $1 queues, $2 after, $3 until, $4 from this id on, $5 most
 delete from pgqueue.done d
 where d.queue_id = any ($1::integer[]) and d.finished_at > $2 and d.finished_at <= $3 and d.task_id >= $4
   and (d.queue_id, d.task_id) in (
-    select x.queue_id, x.task_id from pgqueue.done x
-    where x.queue_id = any ($1::integer[]) and x.finished_at > $2 and x.finished_at <= $3 and x.task_id >= $4 limit $5)
-returning d.queue_id, d.task_id, d.status
+    select x.queue_id, x.task_id
+    from (
+        select x.*, sum(x.n) over (rows unbounded preceding) - x.n as before
+        from (
+            select x.queue_id, x.task_id, x.n from pgqueue.done x
+            where x.queue_id = any ($1::integer[]) and x.finished_at > $2 and x.finished_at <= $3 and x.task_id >= $4 limit $5
+        ) x
+    ) x
+    where x.before < $5)
+returning d.queue_id, d.task_id, d.n, d.status
 
 -- name: prune.clean
 -- Finished rows of one queue, whatever their age. $1 queue, $2 most
 delete from pgqueue.done d
-where d.queue_id = $1 and d.task_id in (select x.task_id from pgqueue.done x where x.queue_id = $1 order by x.task_id limit $2)
-returning d.queue_id, d.task_id, d.status
+where d.queue_id = $1 and d.task_id in (
+    select x.task_id
+    from (
+        select x.task_id, sum(x.n) over (order by x.task_id) - x.n as before
+        from (select x.task_id, x.n from pgqueue.done x where x.queue_id = $1 order by x.task_id limit $2) x
+    ) x
+    where x.before < $2)
+returning d.queue_id, d.task_id, d.n, d.status
 
 -- name: prune.deleted
 select id from pgqueue.queue where deleted_at is not null order by id limit 1 for update skip locked
@@ -97,10 +111,10 @@ select exists (
     where q.deleted_at is null and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock()))
 
 -- name: part.unfinished
-select (select count(*) from pgqueue.task_p{lower}) - (select count(*) from pgqueue.done_p{lower})
+select (select count(*) from pgqueue.task_p{lower}) - (select coalesce(sum(n), 0) from pgqueue.done_p{lower})
 
 -- name: part.counts
-select d.queue_id, d.status, count(*) from pgqueue.done_p{lower} d group by 1, 2
+select d.queue_id, d.status, sum(n)::integer from pgqueue.done_p{lower} d group by 1, 2
 
 -- name: part.drop
 delete from pgqueue.task_key k using pgqueue.task_p{lower} t where t.key is not null and k.queue_id = t.queue_id and k.key = t.key and k.task_id = t.id;

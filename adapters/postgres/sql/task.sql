@@ -111,18 +111,25 @@ cross join lateral (
 order by d.task_id desc offset $6::bigint limit $7::bigint
 
 -- name: list.released
-select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id)
+-- As many runs as tasks are wanted are enough: each of those that are chosen has one at least.
+select d.queue_id, i.id from unnest($1::integer[]) u (queue_id)
 cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = u.queue_id offset 0) q
 cross join lateral (
-    select d.queue_id, d.task_id from pgqueue.done d
-    where d.queue_id = u.queue_id and d.status = 4 and 4 = any ($8::smallint[]) and d.task_id >= $2 and d.task_id < $3
+    select d.queue_id, d.task_id, d.n from pgqueue.done d
+    where d.queue_id = u.queue_id and d.status = 4 and 4 = any ($8::smallint[])
+      and d.task_id > $2 - 32 and d.task_id < $3 and d.task_id + d.n > $2
       and ($4::timestamptz is null and $5::timestamptz is null or exists (
-          select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id
+          select 1 from pgqueue.task t
+          where t.queue_id = d.queue_id and t.id >= greatest(d.task_id, $2) and t.id < least(d.task_id + d.n, $3)
             and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
       and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
     order by d.task_id desc limit $6::bigint + $7::bigint
 ) d
-order by d.task_id desc offset $6::bigint limit $7::bigint
+cross join lateral generate_series(greatest(d.task_id, $2), least(d.task_id + d.n, $3) - 1) i (id)
+where $4 is null and $5 is null or exists (
+    select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = i.id
+      and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0)
+order by i.id desc offset $6::bigint limit $7::bigint
 
 -- name: list.worker
 -- Tasks that worker $9 held last: leased, put back, ended. No index knows workers, so that at most $10 rows of a queue and
@@ -149,21 +156,28 @@ select w.queue_id, w.id from (
         order by s.task_id desc limit $6::bigint + $7::bigint
     ) s (queue_id, task_id)
     union all
-    select d.queue_id, d.task_id from unnest($1::integer[]) u (queue_id)
+    select d.queue_id, i.id from unnest($1::integer[]) u (queue_id)
     cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = u.queue_id offset 0) q
     cross join lateral (
-        select case when d.nth <= $10::bigint then d.queue_id else 0 end, d.task_id from (
-            select d.queue_id, d.task_id, d.worker, d.status, d.finished_at, row_number() over (order by d.task_id desc)
-            from pgqueue.done d where d.queue_id = u.queue_id and d.task_id >= $2 and d.task_id < $3
+        select case when d.nth <= $10::bigint then d.queue_id else 0 end, greatest(d.task_id, $2), least(d.task_id + d.n, $3) - 1
+        from (
+            select d.queue_id, d.task_id, d.n, d.worker, d.status, d.finished_at, row_number() over (order by d.task_id desc)
+            from pgqueue.done d
+            where d.queue_id = u.queue_id and d.task_id > $2 - 32 and d.task_id < $3 and d.task_id + d.n > $2
             order by d.task_id desc limit $10::bigint + 1
-        ) d (queue_id, task_id, worker, status, finished_at, nth)
+        ) d (queue_id, task_id, n, worker, status, finished_at, nth)
         where d.nth > $10::bigint or d.worker = $9 and d.status = any ($8)
           and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
           and ($4::timestamptz is null and $5::timestamptz is null or exists (
-              select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id
+              select 1 from pgqueue.task t
+              where t.queue_id = d.queue_id and t.id >= greatest(d.task_id, $2) and t.id < least(d.task_id + d.n, $3)
                 and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
         order by d.task_id desc limit $6::bigint + $7::bigint
-    ) d (queue_id, task_id)
+    ) d (queue_id, first, last)
+    cross join lateral generate_series(case when d.queue_id = 0 then d.last else d.first end, d.last) i (id)
+    where d.queue_id = 0 or $4 is null and $5 is null or exists (
+        select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = i.id
+          and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0)
 ) w (queue_id, id)
 order by w.id desc limit $6::bigint + $7::bigint
 
@@ -193,12 +207,13 @@ select s.low from search s where s.low >= s.high
 -- $1 queues, $2 from, $3 before, $4 created after, $5 created before, $7 statuses
 select count(*) from (
     select 1 from pgqueue.done d join pgqueue.queue q on q.id = d.queue_id
+    cross join lateral generate_series(d.task_id, d.task_id + d.n - 1) i (id)
     where d.queue_id + 0 = any ($1::integer[]) and d.status = any ($7::smallint[])
       and d.finished_at <= (select pgqueue.clock() - min(pgqueue.stay(m.retention, m.ttl)) from pgqueue.queue m where m.id = any ($1::integer[]))
       and d.finished_at <= (select pgqueue.clock()) - pgqueue.stay(q.retention, q.ttl)
-      and d.task_id + 0 >= $2 and d.task_id + 0 < $3
+      and i.id >= $2 and i.id < $3
       and ($4::timestamptz is null and $5::timestamptz is null or exists (
-          select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = d.task_id
+          select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = i.id
             and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
     limit $6) hidden
 

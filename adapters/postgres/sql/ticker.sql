@@ -37,7 +37,7 @@ delete from pgqueue.ticker where id = $1
 select pgqueue.clock(), (
            select t.id from pgqueue.task t
            where t.queue_id = l.queue_id and t.id = l.task_id
-             and not exists (select 1 from pgqueue.done d where d.queue_id = t.queue_id and d.task_id = t.id)),
+             and not exists (select 1 from pgqueue.done_of(t.queue_id, t.id))),
        k.id, k.namespace, k.name, k.period, k.cron, k.timezone, k.queue, k.payload, k.misfire, k.misfire_limit, k.overlap, k.paused,
        k.last_at, k.next_at, k.anchor, k.version, k.created_at, k.updated_at
 from pgqueue.ticker k
@@ -53,7 +53,7 @@ for update of k skip locked
 select exists (
     select 1 from (select i.queue_id, i.task_id from pgqueue.tick i where i.ticker_id = $1 and i.task_id is not null order by i.id desc limit 1) l
     join pgqueue.task t on t.queue_id = l.queue_id and t.id = l.task_id
-    where not exists (select 1 from pgqueue.done d where d.queue_id = t.queue_id and d.task_id = t.id))
+    where not exists (select 1 from pgqueue.done_of(t.queue_id, t.id)))
 
 -- name: ticker.next
 select (select k.next_at from pgqueue.ticker k where k.queue <> '' and k.next_at is not null order by k.next_at limit 1), pgqueue.clock()
