@@ -106,7 +106,7 @@ bench: bench-ready ## compare with peers on one PostgreSQL, in minutes; writes d
 	$(BENCH_RUN)
 
 .PHONY: bench-full
-bench-full: bench-ready ## the same at full length, in hours
+bench-full: bench-ready ## the same at full length, in one to two hours
 	$(BENCH_RUN) -full
 
 .PHONY: bench-profile
@@ -123,6 +123,7 @@ bench-micro: ## benchmark the hot paths of every store and service, in the form 
 .PHONY: bench-ready
 bench-ready: $(if $(shell command -v npm),$(BENCH)/node/.installed)
 	@mkdir -p $(BENCH)
+	cp -f "$$(go list -m -f '{{.Dir}}' github.com/vgarvardt/gue/v5)/migrations/schema.sql" $(BENCH)/gue.sql
 	go build -o $(BENCH)/bench ./apps/e2e/bench
 	go build -trimpath -o $(BENCH)/pgqueue-server ./apps/server/cmd/pgqueue-server
 

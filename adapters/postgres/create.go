@@ -15,8 +15,14 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// copyFrom is the number of tasks from which COPY beats INSERT … SELECT unnest: measured, docs/adr/0003-storage.md.
-const copyFrom = 64
+// COPY beats INSERT … SELECT unnest from so many tasks, or bytes of payloads, on: measured, docs/adr/0003-storage.md.
+const (
+	copyTasks = 64
+	copyBytes = 256 << 10
+)
+
+// taskSlab is how many tasks are allocated at once: each is kept in memory for as long as any of them is.
+const taskSlab = 32
 
 // CreateTasks implements queue.Store.
 func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created, error) {
@@ -95,6 +101,7 @@ func (s *Store) create(ctx context.Context, t *tx, c queue.Create) (*birth, erro
 	b.now = b.now.UTC()
 	b.rows = make([]bornTask, 0, len(c.Tasks))
 	keyed := false
+	var slab []queue.Task
 	for i := range c.Tasks {
 		n := &c.Tasks[i]
 		q := queues[n.Queue]
@@ -110,7 +117,11 @@ func (s *Store) create(ctx context.Context, t *tx, c queue.Create) (*birth, erro
 			delayedAt = b.now.Add(n.Delay)
 		}
 		row.life = q.Born(b.now, micros(delayedAt))
-		row.task = &queue.Task{
+		if len(slab) == 0 {
+			slab = make([]queue.Task, min(taskSlab, len(c.Tasks)-i))
+		}
+		row.task, slab = &slab[0], slab[1:]
+		*row.task = queue.Task{
 			ID: ids[i], Namespace: c.Namespace, Queue: q.Name, Payload: n.Payload, Priority: n.Priority,
 			CreatedAt: b.now, Key: n.Key, Headers: n.Headers,
 		}
@@ -287,9 +298,10 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 	var delayed delayedRows
 	ev := events{}
 	seen := map[lane]bool{}
-	bulk := len(b.rows) >= copyFrom
+	bulk, size := len(b.rows) >= copyTasks, 0
 	for i := range b.rows {
 		r := &b.rows[i]
+		size += len(r.task.Payload)
 		late := r.life.DelayedAt.After(b.now)
 		grew := 0
 		if late {
@@ -319,7 +331,7 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 		}
 		t.queue("create.lane", qs, ps)
 	}
-	if bulk {
+	if bulk || size >= copyBytes {
 		if err := b.copy(ctx, t, s.opt.schema, ready, delayed); err != nil {
 			return err
 		}
@@ -358,13 +370,14 @@ func (b *birth) copy(ctx context.Context, t *tx, schema string, ready readyRows,
 	if err := t.flush(ctx); err != nil {
 		return err
 	}
+	row := make([]any, 0, 10) // the same for all: each is encoded before the next is asked for
 	columns := []string{"id", "created_at", "delayed_at", "dies_at", "queue_id", "priority", "retries", "key", "headers", "payload"}
 	_, err := t.on.CopyFrom(ctx, pgx.Identifier{schema, "task"}, columns, pgx.CopyFromSlice(len(b.rows), func(i int) ([]any, error) {
 		r := &b.rows[i]
-		return []any{
-			r.task.ID, b.now, timePtr(r.life.DelayedAt), timePtr(r.life.DiesAt), r.q.id, r.task.Priority, int16(r.life.Retries),
+		return append(
+			row[:0], r.task.ID, b.now, timePtr(r.life.DelayedAt), timePtr(r.life.DiesAt), r.q.id, r.task.Priority, int16(r.life.Retries),
 			textPtr(r.task.Key), headerJSON(r.task.Headers), []byte(r.task.Payload),
-		}, nil
+		), nil
 	}))
 	if err == nil && len(ready.turns) > 0 {
 		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "ready"}, readyColumns, pgx.CopyFromSlice(len(ready.turns), ready.row))

@@ -286,6 +286,9 @@ func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, began time.Time)
 	}
 	q.want -= n
 	p.took[queueID] += n
+	if n > 1 && p.out == nil { // a backlog: the other rows will be like this one
+		p.out = make([]pickedTask, 0, min(p.most, n*q.most))
+	}
 	tasks := make([]queue.Task, n)
 	for i := range n {
 		t := &tasks[i]
@@ -362,7 +365,7 @@ func fetch(t *tx, picked []pickedTask) {
 		sp := &spans[at]
 		sp.first, sp.last, sp.n = min(sp.first, id), max(sp.last, id), sp.n+1
 	}
-	each := func(rows pgx.Rows) error { return fetchTask(rows, byID) }
+	each := fetchedTasks(byID)
 	dense := map[int32]bool{}
 	for _, sp := range spans {
 		if sp.n >= rangeLeast && sp.last-sp.first < rangeSlack*sp.n {
@@ -385,8 +388,9 @@ func fetch(t *tx, picked []pickedTask) {
 	}
 }
 
-// fetchTask reads what a task was created with.
-func fetchTask(rows pgx.Rows, byID map[int64]*queue.Task) error {
+// fetchedTasks reads what tasks were created with. All rows are read by way of the same variables: a set a row would be most
+// of what a row costs.
+func fetchedTasks(byID map[int64]*queue.Task) func(pgx.Rows) error {
 	var (
 		id                int64
 		createdAt         time.Time
@@ -395,21 +399,23 @@ func fetchTask(rows pgx.Rows, byID map[int64]*queue.Task) error {
 		key               *string
 		headers, payload  []byte
 	)
-	if err := rows.Scan(&id, &createdAt, &delayedAt, &diesAt, &retries, &key, &headers, &payload); err != nil {
+	into := []any{&id, &createdAt, &delayedAt, &diesAt, &retries, &key, &headers, &payload}
+	return func(rows pgx.Rows) (err error) {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		t := byID[id]
+		if t == nil {
+			return nil
+		}
+		t.CreatedAt, t.DelayedAt, t.DiesAt = createdAt.UTC(), timeOf(delayedAt), timeOf(diesAt)
+		t.Retries, t.Key, t.Payload = int(retries), textOf(key), payload
+		t.Headers, err = headersOf(headers)
 		return err
 	}
-	t := byID[id]
-	if t == nil {
-		return nil
-	}
-	t.CreatedAt, t.DelayedAt, t.DiesAt = createdAt.UTC(), timeOf(delayedAt), timeOf(diesAt)
-	t.Retries, t.Key, t.Payload = int(retries), textOf(key), payload
-	var err error
-	t.Headers, err = headersOf(headers)
-	return err
 }
 
-// fetchState reads what moved since. It comes after fetchTask.
+// fetchState reads what moved since. It comes after fetchedTasks.
 func fetchState(rows pgx.Rows, byID map[int64]*queue.Task) error {
 	var (
 		id                int64

@@ -87,10 +87,22 @@ func checked[In, Out any](items []In, check func(In) error, refuse func(error) O
 	if len(items) == 0 {
 		return nil, nil
 	}
+	var refused map[int]error
+	for i, it := range items {
+		if err := check(it); err != nil {
+			if refused == nil {
+				refused = map[int]error{}
+			}
+			refused[i] = err
+		}
+	}
+	if len(refused) == 0 {
+		return send(items)
+	}
 	outs := make([]Out, len(items))
 	good, at := make([]In, 0, len(items)), make([]int, 0, len(items))
 	for i, it := range items {
-		if err := check(it); err != nil {
+		if err := refused[i]; err != nil {
 			outs[i] = refuse(err)
 			continue
 		}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/contender"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/host"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/report"
@@ -35,7 +36,10 @@ func measure(ctx context.Context, o options, r *report.Results) error {
 	if o.server == "" {
 		r.LeftOut = append(r.LeftOut, "the server: its binary was not given")
 	}
-	r.LeftOut = append(r.LeftOut, "gue: version 6 of its module could not be had from the Go module proxy when this was written")
+	schema, err := os.ReadFile(o.gue)
+	if c.schema = string(schema); err != nil {
+		r.LeftOut = append(r.LeftOut, fmt.Sprintf("%s: its schema is missing: %v", contender.Gue, err))
+	}
 	r.Versions = versions(c.node)
 	if c.db, err = startDatabase(ctx, o.profile != ""); err != nil {
 		return err
@@ -70,6 +74,7 @@ type conductor struct {
 	db      *database
 	node    *nodePeers
 	self    string
+	schema  string // gue's
 	print   io.Writer
 }
 
@@ -77,7 +82,7 @@ func (c *conductor) scenario(ctx context.Context, s scenario) error {
 	var who []string
 	for _, name := range s.who {
 		_, needsNode := scripts[name]
-		if c.who.MatchString(name) && !(needsNode && c.node == nil) && !(name == server && c.server == "") {
+		if c.who.MatchString(name) && !(needsNode && c.node == nil) && !(name == server && c.server == "") && !(name == contender.Gue && c.schema == "") {
 			who = append(who, name)
 		}
 	}
@@ -157,7 +162,10 @@ func (c *conductor) run(ctx context.Context, run *report.Run) (err error) {
 		return err
 	}
 	run.Plan.URL = url
-	defer func() { run.Plan.URL = "" }() // its password says nothing to a reader
+	if run.Contender == contender.Gue {
+		run.Plan.Schema = c.schema
+	}
+	defer func() { run.Plan.URL, run.Plan.Schema = "", "" }() // they say nothing to a reader, the password least of all
 	var app *process
 	if run.Contender == server {
 		if app, err = c.startServer(ctx, url, run.Plan.CPUProfile); err != nil {

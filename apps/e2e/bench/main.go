@@ -105,6 +105,7 @@ type options struct {
 	docs    string
 	nodeDir string
 	server  string
+	gue     string
 	render  bool
 }
 
@@ -121,6 +122,7 @@ func conduct(ctx context.Context) error {
 	flag.StringVar(&o.docs, "docs", "", "`folder` for benchmarks.md and its plots; empty = none")
 	flag.StringVar(&o.nodeDir, "node", "build/bench/node", "`folder` where the peers that need Node are installed")
 	flag.StringVar(&o.server, "server", "", "the server's `binary`; without it the server is left out")
+	flag.StringVar(&o.gue, "gue", "build/bench/gue.sql", "`file` with the schema of gue")
 	flag.BoolVar(&o.render, "render", false, "measure nothing: write the report of the raw results again")
 	flag.Parse()
 	if flag.NArg() > 0 {

@@ -60,7 +60,7 @@ func versions(node *nodePeers) [][2]string {
 		}
 		for _, m := range info.Deps {
 			switch m.Path {
-			case "github.com/riverqueue/river", "github.com/jackc/pgx/v5":
+			case "github.com/riverqueue/river", "github.com/vgarvardt/gue/v5", "github.com/jackc/pgx/v5":
 				v = append(v, [2]string{m.Path, m.Version})
 			}
 		}

@@ -26,9 +26,9 @@ type scenario struct {
 
 // Sets of contenders.
 var (
-	everybody = []string{contender.Ours, contender.River, graphile, pgBoss, contender.Raw}
-	peers     = []string{contender.Ours, contender.River, graphile, pgBoss}
-	nearest   = []string{contender.Ours, contender.River, graphile}
+	everybody = []string{contender.Ours, contender.River, graphile, pgBoss, contender.Gue, contender.Raw}
+	peers     = []string{contender.Ours, contender.River, graphile, pgBoss, contender.Gue}
+	nearest   = []string{contender.Ours, contender.River, graphile, contender.Gue}
 	two       = []string{contender.Ours, contender.River}
 )
 
@@ -51,12 +51,12 @@ func scenarios(full bool) []scenario {
 		{id: "live held", plan: live, who: set(full, everybody, append(two, contender.Raw)), rounds: 3, held: true},
 		{id: "million", plan: with(bulk, func(p *plan.Plan) { p.Tasks = 1_000_000 }), who: []string{contender.Ours}, rounds: pick(1, 3), both: true},
 		{id: "million live", plan: with(live, func(p *plan.Plan) { p.Tasks, p.Seconds = 1_000_000, 0 }), who: []string{contender.Ours}, rounds: pick(1, 3), both: true},
-		{id: "pickup", plan: plan.Plan{Scenario: "pickup", Samples: pick(200, 1000)}, who: nearest, rounds: rounds},
+		{id: "pickup", plan: plan.Plan{Scenario: "pickup", Samples: pick(200, 500)}, who: nearest, rounds: rounds},
 	}
 	for _, rate := range []int{1000, 5000} {
 		s = append(s, scenario{
 			id: fmt.Sprintf("offered %d", rate), who: peers, rounds: pick(1, 3),
-			plan: plan.Plan{Scenario: "offered", Rate: rate, Seconds: float64(pick(5, 30))},
+			plan: plan.Plan{Scenario: "offered", Rate: rate, Seconds: float64(pick(5, 20))},
 		})
 	}
 	for _, queues := range []int{1, 8, 64} {
@@ -96,8 +96,8 @@ func serverScenarios(pick func(int, int) int) []scenario {
 	}
 	for _, n := range clients {
 		for _, way := range []string{"rest", "connect"} {
-			rounds := pick(1, 3)
-			if way == "rest" && n >= 32 || n == 256 { // those with a target
+			rounds := 1
+			if way == "rest" && n >= 32 || n == 256 { // those with a target, and their neighbours
 				rounds = 3
 			}
 			length := float64(pick(4, 10))

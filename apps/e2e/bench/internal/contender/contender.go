@@ -74,6 +74,7 @@ type opener func(ctx context.Context, p plan.Plan, fresh bool) (Queue, error)
 var openers = map[string]opener{
 	Ours:  openOurs,
 	River: openRiver,
+	Gue:   openGue,
 	Raw:   openRaw,
 }
 
@@ -81,6 +82,7 @@ var openers = map[string]opener{
 const (
 	Ours  = "pgqueue"
 	River = "River"
+	Gue   = "gue"
 	Raw   = "raw SQL"
 )
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -31,15 +33,18 @@ func TestPlay(t *testing.T) {
 		phases  []string
 		counted bool // each task, exactly
 	}{
-		{"drain", []string{contender.Ours, contender.River, contender.Raw}, []string{"delay", "insert", "drain"}, true},
-		{"live", []string{contender.Ours, contender.River, contender.Raw}, []string{"delay", "live"}, false},
-		{"offered", []string{contender.Ours, contender.River}, []string{"delay", "offered"}, false},
-		{"pickup", []string{contender.Ours, contender.River}, []string{"delay", "rest", "pickup", "pickup apart"}, false},
+		{"drain", []string{contender.Ours, contender.River, contender.Gue, contender.Raw}, []string{"delay", "insert", "drain"}, true},
+		{"live", []string{contender.Ours, contender.River, contender.Gue, contender.Raw}, []string{"delay", "live"}, false},
+		{"offered", []string{contender.Ours, contender.River, contender.Gue}, []string{"delay", "offered"}, false},
+		{"pickup", []string{contender.Ours, contender.River, contender.Gue}, []string{"delay", "rest", "pickup", "pickup apart"}, false},
 	} {
 		for _, who := range x.who {
 			t.Run(x.script+"/"+who, func(t *testing.T) {
 				p := small
 				p.Contender, p.Scenario, p.URL = who, x.script, postgrestest.Empty(t)
+				if who == contender.Gue {
+					p.Schema = gueSchema(t)
+				}
 				phases := x.phases
 				if p.Delayed = 70; who == contender.Raw { // it knows no delay
 					p.Delayed, phases = 0, phases[1:]
@@ -73,4 +78,18 @@ func TestPlay(t *testing.T) {
 			})
 		}
 	}
+}
+
+// gueSchema is the schema that gue's module brings as a file.
+func gueSchema(t *testing.T) string {
+	t.Helper()
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/vgarvardt/gue/v5").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "migrations", "schema.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(schema)
 }

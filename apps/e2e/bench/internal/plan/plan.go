@@ -20,6 +20,8 @@ type Plan struct {
 	Scenario string `json:"scenario"`
 	// URL of the database.
 	URL string `json:"url"`
+	// Schema is the SQL that installs a contender which does not bring its own; "" = none.
+	Schema string `json:"schema,omitempty"`
 	// Tasks to insert, in batches of Batch by Producers at once.
 	Tasks     int `json:"tasks"`
 	Batch     int `json:"batch"`
