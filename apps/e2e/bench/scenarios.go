@@ -30,6 +30,9 @@ var (
 	peers     = []string{contender.Ours, contender.River, graphile, pgBoss, contender.Gue}
 	nearest   = []string{contender.Ours, contender.River, graphile, contender.Gue}
 	two       = []string{contender.Ours, contender.River}
+	// Those that a target compares, and the rest of everybody.
+	targets = []string{contender.Ours, contender.River, contender.Raw}
+	others  = []string{graphile, pgBoss, contender.Gue}
 )
 
 // scenarios of a run. The quick ones are the same with smaller numbers, and fewer of them.
@@ -47,8 +50,8 @@ func scenarios(full bool) []scenario {
 		{id: "drain", plan: bulk, who: everybody, rounds: rounds},
 		{id: "drain 256", plan: with(bulk, func(p *plan.Plan) { p.Workers = 256 }), who: []string{contender.Ours}, rounds: rounds},
 		{id: "slots", plan: slots(func(p *plan.Plan) { p.Scenario, p.Workers, p.Batch = "drain", 100, 500 }), who: []string{contender.Ours}, rounds: rounds},
-		{id: "live", plan: live, who: set(full, everybody, append(two, contender.Raw)), rounds: 3},
-		{id: "live held", plan: live, who: set(full, everybody, append(two, contender.Raw)), rounds: 3, held: true},
+		{id: "live", plan: live, who: targets, rounds: 3},
+		{id: "live held", plan: live, who: targets, rounds: 3, held: true},
 		{id: "million", plan: with(bulk, func(p *plan.Plan) { p.Tasks = 1_000_000 }), who: []string{contender.Ours}, rounds: pick(1, 3), both: true},
 		{id: "million live", plan: with(live, func(p *plan.Plan) { p.Tasks, p.Seconds = 1_000_000, 0 }), who: []string{contender.Ours}, rounds: pick(1, 3), both: true},
 		{id: "pickup", plan: plan.Plan{Scenario: "pickup", Samples: pick(200, 500)}, who: nearest, rounds: rounds},
@@ -76,6 +79,8 @@ func scenarios(full bool) []scenario {
 	if full {
 		s = append(
 			s,
+			scenario{id: "live", plan: live, who: others, rounds: 1},
+			scenario{id: "live held", plan: live, who: others, rounds: 1, held: true},
 			scenario{id: "backlog 1000000", plan: with(bulk, func(p *plan.Plan) { p.Tasks = 1_000_000 }), who: append(nearest, contender.Raw), rounds: 1},
 			scenario{id: "delayed 10000000", plan: with(live, func(p *plan.Plan) { p.Delayed, p.Seconds, p.Batch = 10_000_000, 20, 2000 }), who: two, rounds: 1},
 		)
@@ -123,13 +128,6 @@ func slots(change func(*plan.Plan)) plan.Plan {
 func with(p plan.Plan, change func(*plan.Plan)) plan.Plan {
 	change(&p)
 	return p
-}
-
-func set(full bool, whole, quick []string) []string {
-	if full {
-		return whole
-	}
-	return quick
 }
 
 // fill fills in what most scenarios do not care about, and scales.

@@ -16,7 +16,7 @@ import (
 )
 
 // gueWorkers is how many workers drain fastest here. Each has a connection of its own: a job is held by an open transaction.
-const gueWorkers = 32
+const gueWorkers = 8
 
 // gueQueue is gue. It has no call back from behind a job's commit: the nearest is just before its row is deleted.
 type gueQueue struct {

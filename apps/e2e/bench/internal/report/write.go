@@ -70,7 +70,7 @@ func (r *Results) intro(p *page) {
 	p.say("- **Graphile Worker**: `add_jobs`, a local queue of 500, completions in batches, polling every 20 ms beside notifications.")
 	p.say("  It deletes what is done. Done in a live run = handled.")
 	p.say("- **pg-boss**: `insert`, `fetch` and `complete` in batches of 500 by four pollers every 2 ms.")
-	p.say("- **gue**: `EnqueueBatch`, 32 workers with a connection each, polling every 2 ms. It deletes what is done. Done = its hook,")
+	p.say("- **gue**: `EnqueueBatch`, 8 workers with a connection each, polling every 2 ms. It deletes what is done. Done = its hook,")
 	p.say("  which is called just before that.")
 	p.say("- **raw SQL**: hand-written statements for batches of 500 over narrow rows, two connections, a client that does nothing:")
 	p.say("  the ceiling of such a storage on this machine, not a queue.\n")
