@@ -16,7 +16,15 @@ type line struct {
 
 // colours of the contenders, so that each has its own in every plot.
 var colours = map[string]string{
-	ours: "1f6feb", river: "d1242f", raw: "8c959f", "Graphile Worker": "1a7f37", "pg-boss": "9a6700",
+	ours: "1f6feb", river: "d1242f", raw: "8c959f", "Graphile Worker": "1a7f37", "pg-boss": "9a6700", "gue": "8250df",
+}
+
+// colour of a contender; black for one that has none of its own yet.
+func colour(who string) drawing.Color {
+	if hex, ok := colours[who]; ok {
+		return drawing.ColorFromHex(hex)
+	}
+	return drawing.ColorBlack
 }
 
 // plot is one picture with one axis each way.
@@ -41,7 +49,7 @@ func (p plot) svg(w io.Writer) error {
 	}
 	most := 0.0
 	for _, l := range p.lines {
-		style := chart.Style{StrokeWidth: 2, StrokeColor: drawing.ColorFromHex(colours[l.who])}
+		style := chart.Style{StrokeWidth: 2, StrokeColor: colour(l.who)}
 		if l.dash {
 			style.StrokeDashArray = []float64{6, 4}
 		}

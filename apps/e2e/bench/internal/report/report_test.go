@@ -78,7 +78,7 @@ func TestSpread(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	r := &report.Results{Runs: append(runs("pgqueue", 100), runs("River", 50)...), LeftOut: []string{"one: reason"}}
-	for _, who := range []string{"pgqueue", "River"} {
+	for _, who := range []string{"pgqueue", "River", "one that has no colour yet"} {
 		q := plan.Quantiles{N: 3, P50: 1, P99: 3, Max: 3, Curve: []float64{0.5, 1, 3, 20}}
 		r.Runs = append(
 			r.Runs,
