@@ -77,7 +77,7 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 		out[i], byID[c.id] = st, st
 		if st.Ready > 0 {
 			ids = append(ids, c.id)
-			cQueues, cLanes, cTurns = s.lanes.of(c.id).cursors(lagLevel, c.id, cQueues, cLanes, cTurns)
+			cQueues, cLanes, cTurns, _ = s.lanes.of(c.id).cursors(lagLevel, c.id, cQueues, cLanes, cTurns)
 		}
 	}
 	if len(ids) == 0 {

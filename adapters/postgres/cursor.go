@@ -106,7 +106,8 @@ type queueLanes struct {
 	last       int // what the last pick gave
 	nextBehind time.Time
 	nextStart  time.Time
-	// rest: by priority, the first turn of what this process left of the runs that it split.
+	// rest: by priority, the first turn of what this process left behind its cursor: of runs that it split, or locked and did
+	// not need while another pick went by.
 	rest map[int16]int64
 	// dense: how many tasks a ready row stood for, last.
 	dense float64
@@ -146,7 +147,7 @@ func (q *queueLanes) rowsFor(tasks int) int {
 	return min(int(math.Ceil(float64(tasks)/q.dense))+1, tasks) // the first may be the rest of a run
 }
 
-// left notes what a split left of a run, once others can see it.
+// left notes what a pick left from a turn on, once others can see it.
 func (q *queueLanes) left(priority int16, turn int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -187,11 +188,12 @@ func (q *queueLanes) swept(f from, began time.Time, cost time.Duration) {
 	}
 }
 
-// cursors appends q's cursors at a level; without one a lane is read from its start. What was left of split runs is ahead of
-// them; a pick that starts there has it, so no other needs to.
-func (q *queueLanes) cursors(l level, id int32, queues []int32, lanes []int16, turns []int64) ([]int32, []int16, []int64) {
+// cursors appends q's cursors at a level; without one a lane is read from its start. What picks left is ahead of them; a pick
+// that starts there has it, so no other needs to. Those starts are in resumed, by priority: what the pick does not come to is
+// to be given to left again.
+func (q *queueLanes) cursors(l level, id int32, queues []int32, lanes []int16, turns []int64) (_ []int32, _ []int16, _ []int64, resumed map[int16]int64) {
 	if l == startLevel {
-		return queues, lanes, turns
+		return queues, lanes, turns, nil
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -204,13 +206,17 @@ func (q *queueLanes) cursors(l level, id int32, queues []int32, lanes []int16, t
 			turn = min(turn, left-1)
 			if l == fastLevel {
 				delete(q.rest, p)
+				if resumed == nil {
+					resumed = map[int16]int64{}
+				}
+				resumed[p] = left
 			}
 		}
 		if turn > 0 {
 			queues, lanes, turns = append(queues, id), append(lanes, p), append(turns, turn)
 		}
 	}
-	return queues, lanes, turns
+	return queues, lanes, turns, resumed
 }
 
 // saw moves the cursor of a lane past turn.

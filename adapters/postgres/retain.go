@@ -157,12 +157,12 @@ type picking struct {
 	now    time.Time
 	out    []pickedTask
 	whole  []pgtype.TID // of runs that are taken whole
-	rests  []rest       // of runs that are split
+	rests  []rest       // of runs that are split, and runs that are not needed
 	// splitting: nothing was found but runs that somebody is at.
 	splitting bool
 }
 
-// rest is what a split leaves of a run.
+// rest is what is left of a run.
 type rest struct {
 	lanes    *queueLanes
 	priority int16
@@ -231,7 +231,7 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 		byID[q.id] = u
 		allRows += u.most
 		ids, most = append(ids, q.id), append(most, int32(u.most))
-		cQueues, cLanes, cTurns = q.lanes.cursors(level, q.id, cQueues, cLanes, cTurns)
+		cQueues, cLanes, cTurns, u.resumed = q.lanes.cursors(level, q.id, cQueues, cLanes, cTurns)
 	}
 	p.fuller = make(map[int32]bool, len(ids))
 	if len(ids) == 0 {
@@ -253,6 +253,7 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 	for id, q := range byID {
 		p.fuller[id] = q.rows == q.most
 		q.lanes.yielded(p.took[id], q.rows, q.tasks)
+		q.giveBack(err != nil)
 	}
 	return err
 }
@@ -263,6 +264,22 @@ type runQueue struct {
 	want        int // tasks
 	most        int // rows
 	rows, tasks int // seen
+	// resumed are the turns at which lanes were read that this process had left, and where this run ended.
+	resumed      map[int16]int64
+	lastPriority int16
+	lastTurn     int64
+}
+
+// giveBack has the next pick begin where this one ended, in lanes that it resumed and did not read to their end.
+func (q *runQueue) giveBack(failed bool) {
+	for priority, turn := range q.resumed {
+		switch full := q.rows == q.most; {
+		case failed || full && priority > q.lastPriority: // it did not come so far
+			q.lanes.left(priority, turn)
+		case full && priority == q.lastPriority:
+			q.lanes.left(priority, max(turn, q.lastTurn+1))
+		}
+	}
 }
 
 // scan reads a run of tasks that was locked, and takes of it what is still wanted.
@@ -280,8 +297,10 @@ func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, began time.Time)
 	q := byID[queueID]
 	q.rows++
 	q.tasks += int(size)
+	q.lastPriority, q.lastTurn = priority, turn+int64(size)-1
 	n := min(int(size), q.want, p.most-len(p.out))
-	if n <= 0 {
+	if n <= 0 { // locked and not needed: whoever picks meanwhile passes it
+		p.rests = append(p.rests, rest{lanes: q.lanes, priority: priority, turn: turn})
 		return nil
 	}
 	q.want -= n
@@ -308,7 +327,7 @@ func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, began time.Time)
 	return nil
 }
 
-// remember has the next pick of this process start at what is left of the runs that were split: it is behind the cursor as
+// remember has the next pick of this process start at what is left of the runs that were locked: it is behind the cursor as
 // soon as others pick beyond it.
 func (p *picking) remember() {
 	if rests := p.rests; len(rests) > 0 {
