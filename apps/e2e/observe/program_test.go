@@ -186,7 +186,12 @@ func TestProgram(t *testing.T) {
 	if err != nil || done.Status != queue.StatusReleased {
 		t.Fatalf("%+v, %v", done, err)
 	}
+	// A scrape may show stats that were read before the queue was there.
 	families := scrapedFrom(t, s.URL()+"/api/metrics")
+	for end := time.Now().Add(20 * time.Second); families["queue_tasks"] == nil && time.Now().Before(end); {
+		time.Sleep(telemetry.DefaultStatsAge / 10)
+		families = scrapedFrom(t, s.URL()+"/api/metrics")
+	}
 	ok(shutdown(context.WithoutCancel(ctx)))
 	got.mu.Lock()
 	clear(got.metrics) // the worker's: what follows is the server's
