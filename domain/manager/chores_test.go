@@ -103,6 +103,33 @@ func TestChores(t *testing.T) {
 			}
 		})
 	})
+	bubble(t, "chores begin one after another, one that is kicked at once", func(t *testing.T, f *fake, m *Manager) {
+		began := time.Now()
+		first := map[queue.Chore]time.Duration{}
+		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if _, ok := first[c]; !ok {
+				first[c] = time.Since(began)
+			}
+			return queue.Maintained{}, nil
+		}
+		running(t, m, func() {
+			m.chores.kickIn(queue.ChoreTick, 0)
+			pass(time.Second)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			for i, kind := range queue.Chores() {
+				want := time.Duration(i) * choreHeadway
+				if kind == queue.ChoreTick {
+					want = 0
+				}
+				if first[kind] != want {
+					t.Errorf("%s begins after %v, want %v", kind, first[kind], want)
+				}
+			}
+		})
+	})
 	bubble(t, "a kick that finds nothing makes nobody late", func(t *testing.T, f *fake, m *Manager) {
 		var at []time.Time
 		const next = 100 * time.Millisecond
@@ -115,6 +142,7 @@ func TestChores(t *testing.T) {
 			return queue.Maintained{NextIn: next}, nil
 		}
 		running(t, m, func() {
+			pass(next * 3 / 2) // its first step is behind it
 			m.chores.kickIn(queue.ChoreTick, 0)
 			pass(next)
 			f.mu.Lock()
