@@ -4,7 +4,8 @@
 -- Where the connection cannot be told: behind a pooler, and on a pool of the caller's.
 -- See Open: without these a plan that was made while a table was small reads all of it in a burst. They need jit off: a plan
 -- without another way than a forbidden one looks dear, and would be compiled.
-select set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
+select set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+       set_config('plan_cache_mode', 'force_generic_plan', true)
 
 -- name: tx.wait
 -- Has the commit wait as if it had written: what a repeat is answered may have been committed here by a transaction that no
@@ -13,6 +14,4 @@ select pg_logical_emit_message(true, 'pgqueue', '')
 
 -- name: tx.bitmaps
 -- Block range indexes work by bitmaps only, which Open turns off. For this transaction; $1 whether other indexes may be walked.
--- One plan for all arguments: planning for many partitions takes longer than what is planned.
-select set_config('enable_bitmapscan', 'on', true), set_config('enable_indexscan', $1, true),
-       set_config('plan_cache_mode', 'force_generic_plan', true)
+select set_config('enable_bitmapscan', 'on', true), set_config('enable_indexscan', $1, true)
