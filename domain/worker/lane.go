@@ -16,11 +16,13 @@ const (
 	// maxRetain is the most tasks of one retain. Larger ones gain nothing and answer later.
 	maxRetain = 1_000
 	// maxRetains is how many retains of a lane are under way at once while there is a backlog.
-	maxRetains = 2
+	maxRetains = 3
 	// minWindow and maxWindow bound the time that a task retained ahead should wait for its start. Handlers that began
 	// together end together, so less than minWindow would let most of them wait for a round trip each time.
 	minWindow = 50 * time.Millisecond
 	maxWindow = 250 * time.Millisecond
+	// maxAheadBytes bounds the payloads that are held ahead, by what those of late weighed.
+	maxAheadBytes = 64 << 20
 	// staleAfter: a task retained ahead that has not started by then is handed back for others to take.
 	staleAfter = 2 * time.Second
 	// callTimeout bounds a call of the service beside what it may wait.
@@ -55,19 +57,21 @@ type lane struct {
 	shortest time.Duration
 	// runTime of handlers and tripTime of retains that did not wait: moving averages.
 	runTime, tripTime time.Duration
+	// payload in bytes of the tasks of a retain: a moving average.
+	payload int64
 }
 
 func (l *lane) waiting() int { return len(l.ready) - l.head }
 
 // ahead is how many tasks to hold beyond the slots: as many as the slots start within the window. Without a
-// backlog it is none: what there is should go to whoever is free.
+// backlog it is none: what there is should go to whoever is free. Large payloads are not piled up.
 func (l *lane) ahead() int {
 	if l.dry || l.stale || l.runTime == 0 {
 		return 0
 	}
 	window := min(max(2*l.tripTime, minWindow), maxWindow)
 	n := float64(l.slots) * float64(window) / float64(l.runTime)
-	return int(min(n, float64(l.run.cfg.prefetch)))
+	return int(min(n, float64(l.run.cfg.prefetch), float64(maxAheadBytes/max(l.payload, 1))))
 }
 
 // want is how many tasks to ask for now; 0 = none. With nothing under way any free slot is reason enough; else a
@@ -269,7 +273,9 @@ func (l *lane) accept(holds []*hold) {
 		clear(l.ready[n:])
 		l.ready, l.head = l.ready[:n], 0
 	}
+	bytes := 0
 	for _, h := range holds {
+		bytes += len(h.task.Payload)
 		if d := h.task.Lease.Duration; l.shortest == 0 || d < l.shortest {
 			l.shortest = d
 		}
@@ -286,6 +292,9 @@ func (l *lane) accept(holds []*hold) {
 		default:
 			l.ready = append(l.ready, h)
 		}
+	}
+	if len(holds) > 0 {
+		average(&l.payload, int64(bytes/len(holds)), 4)
 	}
 	if l.waiting() > 0 {
 		r.wakeBy(l.ready[0].taken.Add(staleAfter))
@@ -399,7 +408,7 @@ func (l *lane) handBackStale(now time.Time) {
 }
 
 // average moves *avg towards v with the weight 1/n; the first value is taken as it is.
-func average(avg *time.Duration, v time.Duration, n time.Duration) {
+func average[T ~int64](avg *T, v, n T) {
 	v = max(v, 1)
 	if *avg == 0 {
 		*avg = v

@@ -16,7 +16,7 @@ const (
 	// DefaultConcurrencyPerCPU times GOMAXPROCS is the concurrency of a worker that names none.
 	DefaultConcurrencyPerCPU = 10
 	// DefaultPrefetch is the most tasks a lane holds beyond its slots.
-	DefaultPrefetch = 2_000
+	DefaultPrefetch = 4_000
 	// DefaultDrain is how long running handlers have to end after a stop.
 	DefaultDrain = 25 * time.Second
 	// DefaultGrace is how long they have after their context ended.
@@ -58,8 +58,8 @@ func WithName(name string) Option { return option(func(c *config) { c.name = nam
 // WithConcurrency is how many handlers run at once over all queues without a [Concurrency] of their own.
 func WithConcurrency(n int) Option { return option(func(c *config) { c.concurrency = n }) }
 
-// WithPrefetch is the most tasks a lane may hold beyond its slots; how many it does hold follows the run times it
-// measures. 0 = none.
+// WithPrefetch is the most tasks a lane may hold beyond its slots; how many it does hold follows the run times that it
+// measures, up to 64 MiB of payloads. 0 = none.
 func WithPrefetch(n int) Option { return option(func(c *config) { c.prefetch = n }) }
 
 // WithLease overrides the queues' lease.

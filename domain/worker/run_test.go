@@ -149,6 +149,26 @@ func TestThroughput(t *testing.T) {
 		})
 	})
 
+	t.Run("large payloads are not piled up ahead of fast handlers", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.trip = 2 * time.Millisecond
+			large := make([]byte, 1<<20)
+			f.add("mail", 1000, func(task *queue.Task) { task.Payload = large })
+			w := newWorker(f, worker.WithConcurrency(4))
+			w.Handle("mail", sleeper(time.Millisecond))
+			start(t, w)
+			pass(time.Minute)
+			// Beside those, what ends during the two trips of a release.
+			if n := f.n().maxHeld; n <= 4 || n > 4+64+16 {
+				t.Errorf("held %d at once: 4 slots, and up to 64 MiB of 1 MiB each ahead", n)
+			}
+			if f.count() != 1000 {
+				t.Errorf("%d of 1000 ended", f.count())
+			}
+		})
+	})
+
 	t.Run("an idle worker waits at the service and starts a task the moment it is there", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()
