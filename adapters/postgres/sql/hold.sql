@@ -33,15 +33,18 @@ from (
 join pgqueue.queue q on q.id = l.queue_id
 
 -- name: hold.next
--- When the next lease runs out.
-select (select l.expires_at from pgqueue.lease l where l.expires_at > $1 order by l.expires_at limit 1), pgqueue.clock()
+-- When the next lease runs out, if in the next 5 s: before that somebody looks again anyway, and further on lie all leases that
+-- ended well, as long as an old snapshot keeps them.
+select (select l.expires_at from pgqueue.lease l
+        where l.expires_at > $1 and l.expires_at <= (select pgqueue.clock() + interval '5 s') order by l.expires_at limit 1), pgqueue.clock()
 
 -- name: hold.find
 -- Who holds these tasks: for callers without a token.
 select i.id, l.token + array_position(l.task_ids, i.id) - 1
-from unnest($2::bigint[]) i (id)
-join pgqueue.queue q on q.namespace = $1 and q.deleted_at is null
-join pgqueue.lease l on l.queue_id = q.id and i.id = any (l.task_ids)
+from pgqueue.queue q
+cross join lateral (select l.token, l.task_ids from pgqueue.lease l where l.queue_id = q.id and l.task_ids && $2::bigint[] offset 0) l
+cross join lateral unnest(l.task_ids) i (id)
+where q.namespace = $1 and q.deleted_at is null and i.id = any ($2::bigint[])
 
 -- name: hold.facts
 -- What is needed of held tasks to move them. $1 queues, $2 ids
@@ -71,7 +74,8 @@ update pgqueue.lease l
 set held = i.held, task_ids = i.ids::bigint[], cancels = i.cancels::bigint[], expires_at = i.expires_at
 from unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::text[], $5::text[], $6::timestamptz[])
     i (token, part, held, ids, cancels, expires_at)
-where l.token = i.token and l.part = i.part
+cross join lateral (select l.ctid as at from pgqueue.lease l where l.token = i.token and l.part = i.part offset 0) k
+where l.ctid = k.at
 
 -- name: hold.split
 insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, cancels)
@@ -81,16 +85,15 @@ from unnest($1::bigint[], $2::smallint[], $3::integer[], $4::timestamptz[], $5::
     i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels)
 
 -- name: hold.cancel
--- Asks holders to stop. $1 tokens, $2 tasks, side by side; a hold that has ended is left alone. Gathered by lease row: an
--- update joined to several tasks of one row would take one of them and leave the rest.
+-- Asks holders to stop. $1 tokens, $2 tasks, side by side; a hold that has ended is left alone. Not by way of where the row
+-- lies: a heartbeat may be moving it.
 with asked as (
     update pgqueue.lease l
-    set cancels = (select array_agg(distinct c) from unnest(l.cancels || i.ids) c where c = any (l.task_ids))
-    from (select token, array_agg(id) as ids from unnest($1::bigint[], $2::bigint[]) a (token, id) group by token) i
-    where l.token = i.token and l.task_ids && i.ids
-    returning l.task_ids, i.ids
+    set cancels = (select array_agg(distinct c) from unnest(l.cancels || $2::bigint[]) c where c = any (l.task_ids))
+    where l.token = any ($1::bigint[]) and l.task_ids && $2::bigint[]
+    returning l.task_ids
 )
-select c from asked cross join lateral unnest(asked.ids) c where c = any (asked.task_ids)
+select c from asked cross join lateral unnest(asked.task_ids) c where c = any ($2::bigint[])
 
 -- name: hold.progress
 -- A task's progress lives in its state row; a task on its first attempt gets one.

@@ -219,6 +219,6 @@ select count(*) from (
 
 -- name: worker.list
 select l.worker, sum(l.held)::bigint, min(l.retained_at), array_agg(distinct q.name order by q.name), min(l.expires_at)
-from pgqueue.queue q join pgqueue.lease l on l.queue_id = q.id
+from pgqueue.queue q cross join lateral (select l.* from pgqueue.lease l where l.queue_id = q.id offset 0) l
 where q.namespace = $1 and q.deleted_at is null
 group by l.worker order by l.worker

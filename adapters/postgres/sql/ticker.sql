@@ -76,9 +76,11 @@ select least(
      order by i.held_until limit 1)), pgqueue.clock()
 
 -- name: ticker.plan
+-- Of tickers that this transaction has locked.
 update pgqueue.ticker k set last_at = coalesce(i.last_at, k.last_at), next_at = i.next_at
 from unnest($1::integer[], $2::timestamptz[], $3::timestamptz[]) i (id, last_at, next_at)
-where k.id = i.id
+cross join lateral (select k.ctid as at from pgqueue.ticker k where k.id = i.id offset 0) l
+where k.ctid = l.at
 
 -- name: tick.insert
 -- The unique index on the nominal time is the last guard against a second tick.
@@ -89,30 +91,31 @@ returning id
 
 -- name: tick.list
 select i.id, i.at, i.fired_at, coalesce(i.task_id, 0), i.skipped, i.manual, i.payload, k.namespace, k.name, k.queue, k.period, k.cron
-from pgqueue.tick i join pgqueue.ticker k on k.id = i.ticker_id
+from pgqueue.ticker k
+cross join lateral (select i.* from pgqueue.tick i where i.ticker_id = k.id order by i.id desc limit $3) i
 where k.namespace = $1 and k.name = $2
-order by i.id desc limit $3
+order by i.id desc
 
 -- name: tick.take
--- Ticks for listeners that nobody holds. $1 namespace, $2 most, $3 hold in ns
+-- Ticks for listeners that nobody holds. $1 namespace, $2 most, $3 hold in ns. In an order that no index has: by id all that
+-- are kept would be walked.
 with free as (
-    select i.id from pgqueue.tick i join pgqueue.ticker k on k.id = i.ticker_id and k.namespace = $1
-    where i.held_until <= (select pgqueue.clock())
-    order by i.id limit $2
-    for update of i skip locked
+    select i.id from pgqueue.tick i
+    where i.held_until <= (select pgqueue.clock()) and (select k.namespace from pgqueue.ticker k where k.id = i.ticker_id) = $1
+    order by i.id + 0 limit $2
+    for update skip locked
 ),
 taken as (
-    update pgqueue.tick i set held_until = pgqueue.clock() + pgqueue.nanos($3) from free where i.id = free.id returning i.*
+    update pgqueue.tick i set held_until = pgqueue.clock() + pgqueue.nanos($3) where i.id = any (array(select id from free)) returning i.*
 )
 select i.id, i.at, i.fired_at, 0::bigint, i.skipped, i.manual, i.payload, k.namespace, k.name, k.queue, k.period, k.cron
-from taken i join pgqueue.ticker k on k.id = i.ticker_id
+from taken i cross join lateral (select k.* from pgqueue.ticker k where k.id = i.ticker_id offset 0) k
 order by i.id
 
 -- name: tick.settle
 -- $3 delivered: nobody needs it any more; else it is free at once
 update pgqueue.tick i set held_until = case when $3 then null else pgqueue.clock() end
-from pgqueue.ticker k
-where k.id = i.ticker_id and k.namespace = $1 and i.id = any ($2::bigint[]) and i.held_until is not null
+where i.id = any ($2::bigint[]) and i.held_until is not null and (select k.namespace from pgqueue.ticker k where k.id = i.ticker_id) = $1
 
 -- name: tick.prune
 -- Only the last ticks of each ticker stay. $1 how many, $2 most
