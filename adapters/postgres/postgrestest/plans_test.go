@@ -350,6 +350,10 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"tasks past retention that are counted still", "list.hidden", slices.Delete(list(everything, "null", 100_000), 5, 6), "done_finished_at_idx", 600},
 		{"a page of events", "event.list", []string{"'tests'", "'1:1:'", "null", "'0'", "0", "''", "'{}'", "100"}, "event_pkey", 1000},
 		{"a prune with nothing past retention", "prune.done", []string{fmt.Sprintf("array[%d]", mail), "'epoch'", "now() - interval '7 d'", "0", "5000"}, "", 2000},
+		{"an operator takes 100 finished tasks", "take.done", []string{queues, ids(first)}, "done_pkey", 3000},
+		{"an operator takes 100 waiting tasks", "take.ready", []string{queues, all(batch, "0", "smallint"), ids(waiting)}, "ready_pkey", 3000},
+		{"an operator deletes 100 tasks", "erase", []string{queues, ids(first)}, "task_pkey", 3000},
+		{"a step of a clean", "prune.clean", []string{strconv.Itoa(mail), "100"}, "done_pkey", 1500},
 		{"a tick with nothing due", "ticker.due", []string{"200"}, "ticker_due", 60},
 	} {
 		got := p.explain(t, c.name, true, c.args...)

@@ -26,13 +26,13 @@ returning d.queue_id, d.task_id, d.n, d.status
 -- name: prune.clean
 -- Finished rows of one queue, whatever their age. $1 queue, $2 most
 delete from pgqueue.done d
-where d.queue_id = $1 and d.task_id in (
+where d.queue_id = $1 and d.task_id = any (array(
     select x.task_id
     from (
         select x.task_id, sum(x.n) over (order by x.task_id) - x.n as before
         from (select x.task_id, x.n from pgqueue.done x where x.queue_id = $1 order by x.task_id limit $2) x
     ) x
-    where x.before < $2)
+    where x.before < $2))
 returning d.queue_id, d.task_id, d.n, d.status
 
 -- name: prune.deleted
