@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -30,6 +31,17 @@ func atoi(t *testing.T, s string) int {
 	return n
 }
 
+// writeProgram writes a program that can be run at once. A child that another test forks meanwhile would hold the file open
+// for a moment, and what is open for writing cannot be run.
+func writeProgram(t *testing.T, name string, text []byte) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(name, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // fakeServer makes a folder with programs that only tell a version.
 func fakeServer(t *testing.T, dir, version string) string {
 	t.Helper()
@@ -38,9 +50,7 @@ func fakeServer(t *testing.T, dir, version string) string {
 	}
 	for _, name := range []string{"postgres", "initdb"} {
 		script := fmt.Sprintf("#!/bin/sh\necho '%s (PostgreSQL) %s'\n", name, version)
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		writeProgram(t, filepath.Join(dir, name), []byte(script))
 	}
 	return dir
 }
@@ -63,9 +73,7 @@ func TestBinariesAreFoundInOrder(t *testing.T) {
 	if err := os.Mkdir(at("tools"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(at("tools", "pg_config"), []byte("#!/bin/sh\necho "+configured+"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, at("tools", "pg_config"), []byte("#!/bin/sh\necho "+configured+"\n"))
 	fetched := fakeServer(t, at("fetched", "16.2.0", "bin"), "16.2")
 	all := places{path: "relative:" + inPath + ":" + at("tools"), globs: []string{at("debian", "*", "bin")}, fetched: at("fetched")}
 	want := []string{inPath, configured, at("debian", "18", "bin"), at("debian", "14", "bin"), at("debian", "9.6", "bin"), fetched}

@@ -118,9 +118,7 @@ func publicSelf(t *testing.T) string {
 		t.Fatal(err)
 	}
 	name := filepath.Join(openDir(t), "helper")
-	if err := os.WriteFile(name, b, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, name, b)
 	return name
 }
 
