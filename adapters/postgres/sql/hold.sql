@@ -70,6 +70,7 @@ delete from pgqueue.lease where ctid = any (array(
     cross join lateral (select l.ctid as at from pgqueue.lease l where l.token = i.token and l.part = i.part offset 0) l))
 
 -- name: hold.keep
+-- Of rows that this transaction has locked.
 update pgqueue.lease l
 set held = i.held, task_ids = i.ids::bigint[], cancels = i.cancels::bigint[], expires_at = i.expires_at
 from unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::text[], $5::text[], $6::timestamptz[])
@@ -89,7 +90,7 @@ from unnest($1::bigint[], $2::smallint[], $3::integer[], $4::timestamptz[], $5::
 -- lies: a heartbeat may be moving it.
 with asked as (
     update pgqueue.lease l
-    set cancels = (select array_agg(distinct c) from unnest(l.cancels || $2::bigint[]) c where c = any (l.task_ids))
+    set cancels = (select array_agg(c) from unnest(l.task_ids) c where c = any (l.cancels) or c = any ($2::bigint[]))
     where l.token = any ($1::bigint[]) and l.task_ids && $2::bigint[]
     returning l.task_ids
 )
