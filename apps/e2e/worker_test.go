@@ -102,7 +102,7 @@ func startHand(t *testing.T, name, dir string, args ...string) *hand {
 	t.Helper()
 	h := &hand{name: name, ended: make(chan struct{})}
 	h.cmd = exec.Command(filepath.Join(programs(t), "pgqueue-worker"), append([]string{
-		"--name", name, "--dir", dir, "--exec", `echo $PGQUEUE_ATTEMPT >>$PGQUEUE_TASK_ID; read -r s; sleep $s`,
+		"--name", name, "--dir", dir, "--exec", `echo $PGQUEUE_TASK_ATTEMPT >>$PGQUEUE_TASK_ID; read -r s; sleep $s`,
 	}, args...)...)
 	h.cmd.Stderr = &h.log
 	if err := h.cmd.Start(); err != nil {

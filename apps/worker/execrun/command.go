@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -41,6 +42,9 @@ type Command struct {
 	Env []string
 	// KillAfter is the time between SIGTERM and SIGKILL; 0 = DefaultKillAfter.
 	KillAfter time.Duration
+	// Server and Protocol are how a pgqueue that the command runs reaches the server: its PGQUEUE_URL, without user and
+	// password, and PGQUEUE_PROTOCOL; "" = the command gets none.
+	Server, Protocol string
 	// MaxOutput is how much of standard output is kept; 0 = DefaultMaxOutput. What is more is read and dropped.
 	MaxOutput int
 }
@@ -111,7 +115,8 @@ func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
 	return nil, f
 }
 
-// environ is the command's environment.
+// environ is the command's environment. What tells of the task is called PGQUEUE_TASK_…, and no program of pgqueue reads
+// that: a pgqueue that the command runs does what its arguments say.
 func (c *Command) environ(task *queue.Task) []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -127,21 +132,37 @@ func (c *Command) environ(task *queue.Task) []string {
 	env = append(env,
 		"PGQUEUE_TASK_ID="+strconv.FormatInt(task.ID, 10),
 		"PGQUEUE_NAMESPACE="+task.Namespace,
-		"PGQUEUE_QUEUE="+task.Queue,
-		"PGQUEUE_ATTEMPT="+strconv.Itoa(task.Attempt),
-		"PGQUEUE_RETRIES="+strconv.Itoa(task.Retries),
-		"PGQUEUE_PRIORITY="+strconv.Itoa(int(task.Priority)),
-		"PGQUEUE_KEY="+task.Key,
-		"PGQUEUE_CREATED_AT="+stamp(task.CreatedAt),
-		"PGQUEUE_DIES_AT="+stamp(task.DiesAt),
-		"PGQUEUE_HEADERS="+headers,
+		"PGQUEUE_TASK_QUEUE="+task.Queue,
+		"PGQUEUE_TASK_ATTEMPT="+strconv.Itoa(task.Attempt),
+		"PGQUEUE_TASK_RETRIES="+strconv.Itoa(task.Retries),
+		"PGQUEUE_TASK_PRIORITY="+strconv.Itoa(int(task.Priority)),
+		"PGQUEUE_TASK_KEY="+task.Key,
+		"PGQUEUE_TASK_CREATED_AT="+stamp(task.CreatedAt),
+		"PGQUEUE_TASK_DIES_AT="+stamp(task.DiesAt),
+		"PGQUEUE_TASK_HEADERS="+headers,
 	)
+	if c.Server != "" {
+		env = append(env, "PGQUEUE_URL="+withoutUser(c.Server))
+	}
+	if c.Protocol != "" {
+		env = append(env, "PGQUEUE_PROTOCOL="+c.Protocol)
+	}
 	for _, name := range []string{"traceparent", "tracestate", "baggage"} {
 		if v, ok := task.Headers[name]; ok {
 			env = append(env, strings.ToUpper(name)+"="+v)
 		}
 	}
 	return env
+}
+
+// withoutUser is address without the user and password that may be in it: each command would see them.
+func withoutUser(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	u.User = nil
+	return u.String()
 }
 
 func stamp(t time.Time) string {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -84,8 +85,8 @@ func TestEnvironment(t *testing.T) {
 		task.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.FixedZone("x", 3600))
 		task.Headers = map[string]string{"traceparent": "00-aa-bb-01", "x": "y"}
 	}
-	const line = `printf '%s|' "$PGQUEUE_TASK_ID" "$PGQUEUE_NAMESPACE" "$PGQUEUE_QUEUE" "$PGQUEUE_ATTEMPT" "$PGQUEUE_RETRIES" \
-		"$PGQUEUE_KEY" "$PGQUEUE_CREATED_AT" "$PGQUEUE_DIES_AT" "$PGQUEUE_HEADERS" "$TRACEPARENT" "$PGQUEUE_DATABASE" "$MAIL_HOST" "$OTHER" "$PWD"`
+	const line = `printf '%s|' "$PGQUEUE_TASK_ID" "$PGQUEUE_NAMESPACE" "$PGQUEUE_TASK_QUEUE" "$PGQUEUE_TASK_ATTEMPT" "$PGQUEUE_TASK_RETRIES" \
+		"$PGQUEUE_TASK_KEY" "$PGQUEUE_TASK_CREATED_AT" "$PGQUEUE_TASK_DIES_AT" "$PGQUEUE_TASK_HEADERS" "$TRACEPARENT" "$PGQUEUE_DATABASE" "$MAIL_HOST" "$OTHER" "$PWD"`
 
 	run := func(t *testing.T, c *execrun.Command) string {
 		t.Helper()
@@ -99,6 +100,19 @@ func TestEnvironment(t *testing.T) {
 	t.Run("tells of the task, passes the worker's own but its configuration, in the working directory", func(t *testing.T) {
 		if got := run(t, &execrun.Command{Line: line, Dir: dir}); got != about+"|mx|o|"+dir+"|" {
 			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("a pgqueue in it finds server and namespace, and no variable says what it does", func(t *testing.T) {
+		c := &execrun.Command{Line: "env | grep ^PGQUEUE_ | sort", Dir: dir, Server: "http://me:secret@queue:8080/api", Protocol: "connect"}
+		got := run(t, c)
+		if !strings.Contains(got, "PGQUEUE_URL=http://queue:8080/api\n") || !strings.Contains(got, "PGQUEUE_PROTOCOL=connect\n") || strings.Contains(got, "secret") {
+			t.Errorf("got %q", got)
+		}
+		for line := range strings.Lines(got) {
+			name, _, isVariable := strings.Cut(line, "=")
+			if isVariable && !strings.HasPrefix(name, "PGQUEUE_TASK_") && !slices.Contains([]string{"PGQUEUE_URL", "PGQUEUE_PROTOCOL", "PGQUEUE_NAMESPACE"}, name) {
+				t.Errorf("%s is given", name)
+			}
 		}
 	})
 	t.Run("passes only what is named when something is", func(t *testing.T) {

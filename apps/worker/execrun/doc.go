@@ -2,9 +2,11 @@
 //
 // The command gets the payload on standard input, and about the task in its environment:
 //
-//	PGQUEUE_TASK_ID  PGQUEUE_NAMESPACE  PGQUEUE_QUEUE  PGQUEUE_ATTEMPT  PGQUEUE_RETRIES (left)  PGQUEUE_PRIORITY
-//	PGQUEUE_KEY  PGQUEUE_CREATED_AT  PGQUEUE_DIES_AT (both RFC 3339, empty when unset)
-//	PGQUEUE_HEADERS (a JSON object)  TRACEPARENT  TRACESTATE  BAGGAGE (from the headers, when there)
+//	PGQUEUE_TASK_ID  PGQUEUE_TASK_QUEUE  PGQUEUE_TASK_KEY  PGQUEUE_TASK_ATTEMPT  PGQUEUE_TASK_RETRIES (left)
+//	PGQUEUE_TASK_PRIORITY  PGQUEUE_TASK_CREATED_AT  PGQUEUE_TASK_DIES_AT (both RFC 3339, empty when unset)
+//	PGQUEUE_TASK_HEADERS (a JSON object)  TRACEPARENT  TRACESTATE  BAGGAGE (from the headers, when there)
+//
+// and, for a pgqueue that it runs, PGQUEUE_NAMESPACE, and PGQUEUE_URL and PGQUEUE_PROTOCOL when the worker asks a server.
 //
 // Its exit code is the outcome:
 //

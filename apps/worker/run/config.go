@@ -257,11 +257,13 @@ func (c *config) killAfter() (most time.Duration) {
 }
 
 // handler is what works the queue of j.
-func (j job) handler(version string, slots int) (worker.Handler, func(), error) {
+func (c *config) handler(j job, version string, slots int) (worker.Handler, func(), error) {
 	if j.Exec != "" {
-		return &execrun.Command{
-			Line: j.Exec, Dir: j.Dir, Env: j.Env, KillAfter: j.KillAfter, MaxOutput: j.MaxOutput,
-		}, func() {}, nil
+		command := &execrun.Command{Line: j.Exec, Dir: j.Dir, Env: j.Env, KillAfter: j.KillAfter, MaxOutput: j.MaxOutput}
+		if c.database == "" {
+			command.Server, command.Protocol = c.url, c.protocol
+		}
+		return command, func() {}, nil
 	}
 	header := http.Header{}
 	for _, h := range j.Header {

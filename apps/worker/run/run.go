@@ -132,7 +132,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 		}
 	}()
 	for i, j := range c.jobs {
-		h, closeHandler, err := j.handler(version, max(j.Concurrency, c.concurrency))
+		h, closeHandler, err := c.handler(j, version, max(j.Concurrency, c.concurrency))
 		if err != nil {
 			return usageError{err}
 		}

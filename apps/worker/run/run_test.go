@@ -196,7 +196,7 @@ func TestProgram(t *testing.T) {
 			m, url := server(t)
 			makeQueue(t, m, queue.QueueMeta{Name: "mail", RetryDelay: new(time.Duration)})
 			p := startProgram(t, "--url", url+"/api", "--protocol", protocol, "-q", "mail", "--name", "w1",
-				"--exec", `read -r p; echo "sending" >&2; echo "{\"got\":$p,\"id\":$PGQUEUE_TASK_ID}"; [ $PGQUEUE_ATTEMPT -gt 1 ] || exit 75`)
+				"--exec", `read -r p; echo "sending" >&2; echo "{\"got\":$p,\"id\":$PGQUEUE_TASK_ID}"; [ $PGQUEUE_TASK_ATTEMPT -gt 1 ] || exit 75`)
 			for i, task := range makeTasks(t, m, "mail", 3) {
 				done := await(t, m, task.ID)
 				want := fmt.Sprintf(`{"got":{"n":%d},"id":%d}`, i, task.ID)
