@@ -104,7 +104,7 @@ func TestEnvironment(t *testing.T) {
 	})
 	t.Run("a pgqueue in it finds server and namespace, and no variable says what it does", func(t *testing.T) {
 		c := &execrun.Command{Line: "env | grep ^PGQUEUE_ | sort", Dir: dir, Server: "http://me:secret@queue:8080/api", Protocol: "connect"}
-		got := run(t, c)
+		got := run(t, c) + "\n"
 		if !strings.Contains(got, "PGQUEUE_URL=http://queue:8080/api\n") || !strings.Contains(got, "PGQUEUE_PROTOCOL=connect\n") || strings.Contains(got, "secret") {
 			t.Errorf("got %q", got)
 		}
