@@ -172,20 +172,24 @@ func (d *diagnosis) pooler(pid uint32) {
 }
 
 func (d *diagnosis) schema(ctx context.Context) error {
-	var version int
-	err := d.conn.QueryRow(ctx, d.store.sql.get("migrate.version")).Scan(&version)
+	var version, compatibleFrom int
+	err := d.conn.QueryRow(ctx, d.store.sql.get("migrate.version")).Scan(&version, &compatibleFrom)
 	if err != nil {
 		if !sentByServer(err) {
 			return err
 		}
-		version = 0
+		version, compatibleFrom = 0, 0
 		if e, ok := errors.AsType[*queue.Error](translate("", err)); ok && e.Kind == queue.KindDenied {
 			return d.unknown("schema", err)
 		}
 	}
 	value := fmt.Sprintf("%s, version %d of %d", d.store.opt.schema, version, SchemaVersion())
-	if e, ok := errors.AsType[*queue.Error](d.store.versionFault(version)); ok {
+	if e, ok := errors.AsType[*queue.Error](d.store.versionFault(version, compatibleFrom)); ok {
 		d.say("schema", queue.LevelFail, value, e.Msg)
+		return nil
+	}
+	if version > SchemaVersion() {
+		d.say("schema", queue.LevelWarn, value, "this program is older than the schema and goes on working with it; upgrade the program")
 		return nil
 	}
 	d.say("schema", queue.LevelOK, value, "")

@@ -36,6 +36,8 @@ type Migration struct {
 	// Checksum is the SHA-256 of its text in hex: the database's where it was applied, else this program's.
 	Checksum string
 	State    MigrationState
+	// CompatibleFrom is the oldest schema version whose programs go on working once it is applied; 1 where it only adds.
+	CompatibleFrom int
 	// AppliedAt by the database's clock; zero while it is pending.
 	AppliedAt time.Time
 }
@@ -68,7 +70,8 @@ func SchemaVersion() int { return len(scripts()) }
 // number of installers may run at once, and a failure leaves the schema at the version before. Waiting for the locks of
 // running work is bounded and repeated.
 //
-// ErrDenied says what to grant. ErrUnavailable: the schema is newer than this program, which then touches nothing.
+// ErrDenied says what to grant. ErrUnavailable: the schema is newer than this program, and its migrations say that older
+// programs cannot work with it; nothing is touched then. Nor is a newer schema that this program can work with.
 // ErrConflict: an applied migration is not this program's (see ValidateMigrations).
 func (s *Store) MigrateUp(ctx context.Context, opts ...MigrateOption) ([]Migration, error) {
 	const op = "migrate up"
@@ -114,6 +117,9 @@ func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateO
 		var undo []Migration
 		err := s.step(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
 			all, err := s.examine(ctx, t)
+			if n := countApplied(all); err == nil && n > SchemaVersion() {
+				return s.versionFault(n, n)
+			}
 			undo = slices.DeleteFunc(all, func(m Migration) bool { return m.State == MigrationPending || m.Version <= toVersion })
 			slices.Reverse(undo)
 			return err
@@ -153,7 +159,8 @@ func (s *Store) ValidateMigrations(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return s.versionFault(countApplied(all))
+		n := countApplied(all)
+		return s.versionFault(n, n)
 	})
 }
 
@@ -178,7 +185,8 @@ func (s *Store) MigrationSQL(up bool) string {
 		fmt.Fprintf(&b, "%s\n", strings.TrimSpace(inSchema(s.opt.schema, text)))
 		switch {
 		case up:
-			fmt.Fprintf(&b, "insert into %s.migration (version, name, checksum) values (%d, '%s', '%s');\n", schema, m.version, m.name, m.checksum)
+			fmt.Fprintf(&b, "insert into %s.migration (version, name, checksum, compatible_from) values (%d, '%s', '%s', %d);\n",
+				schema, m.version, m.name, m.checksum, m.compatibleFrom)
 		case m.version > 1:
 			fmt.Fprintf(&b, "delete from %s.migration where version = %d;\n", schema, m.version)
 		default:
@@ -189,26 +197,28 @@ func (s *Store) MigrationSQL(up bool) string {
 	return b.String()
 }
 
-// checkVersion reports whether the schema is of this program's version; it only reads one row.
+// checkVersion reports whether this program can work with the schema; it only reads one row.
 func (s *Store) checkVersion(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	var version int
-	err := s.pool.QueryRow(ctx, s.sql.get("migrate.version")).Scan(&version)
+	var version, compatibleFrom int
+	err := s.pool.QueryRow(ctx, s.sql.get("migrate.version")).Scan(&version, &compatibleFrom)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42P01" || pg.Code == "3F000") {
-		return s.versionFault(0)
+		return s.versionFault(0, 0)
 	}
 	if err != nil {
 		return translate("check schema version", err)
 	}
-	return s.versionFault(version)
+	return s.versionFault(version, compatibleFrom)
 }
 
-// versionFault is why a program does not work on a schema of this version; nil when it does.
-func (s *Store) versionFault(version int) error {
+// versionFault is why this program does not work with a schema of that version, which programs from compatibleFrom on can
+// work with; nil when it does. A newer schema is no fault while its migrations only added: during a rolling upgrade the
+// programs of both versions serve, and an old one may even be started again.
+func (s *Store) versionFault(version, compatibleFrom int) error {
 	e := &queue.Error{Kind: queue.KindUnavailable, Subject: "schema " + s.opt.schema}
 	switch want := SchemaVersion(); {
-	case version == want:
+	case version == want, version > want && compatibleFrom <= want:
 		return nil
 	case version == 0:
 		e.Msg = "there are no tables of pgqueue yet; run: pgqueue migrate up"
@@ -252,7 +262,7 @@ func (s *Store) stepUp(ctx context.Context, t pgx.Tx) (*Migration, error) {
 	if err := runScript(ctx, t, text); err != nil {
 		return nil, err
 	}
-	err = t.QueryRow(ctx, s.sql.get("migrate.record"), pgx.QueryExecModeExec, m.Version, m.Name, m.Checksum).Scan(&m.AppliedAt)
+	err = t.QueryRow(ctx, s.sql.get("migrate.record"), pgx.QueryExecModeExec, m.Version, m.Name, m.Checksum, m.CompatibleFrom).Scan(&m.AppliedAt)
 	m.State = MigrationApplied
 	return &m, err
 }
@@ -266,6 +276,9 @@ func (s *Store) stepDown(ctx context.Context, t pgx.Tx, toVersion int) (*Migrati
 	last := countApplied(all)
 	if last <= toVersion {
 		return nil, nil
+	}
+	if last > SchemaVersion() { // only the program that applied it knows how to undo it
+		return nil, s.versionFault(last, last)
 	}
 	m := all[last-1]
 	if err := runScript(ctx, t, inSchema(s.opt.schema, scripts()[last-1].down)); err != nil {
@@ -286,8 +299,8 @@ func (s *Store) examine(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := countApplied(all); n > SchemaVersion() {
-		return nil, s.versionFault(n)
+	if n, from := countApplied(all), compatibleFrom(all); n > SchemaVersion() && from > SchemaVersion() {
+		return nil, s.versionFault(n, from)
 	}
 	pending := 0
 	for _, m := range all {
@@ -322,11 +335,24 @@ func countApplied(all []Migration) int {
 	return version
 }
 
+// compatibleFrom is the oldest schema version whose programs work with all that is applied.
+func compatibleFrom(all []Migration) int {
+	from := 0
+	for _, m := range all {
+		if m.State != MigrationPending {
+			from = max(from, m.CompatibleFrom)
+		}
+	}
+	return from
+}
+
 // compare lays the program's migrations and the database's beside each other.
 func (s *Store) compare(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 	all := make([]Migration, 0, SchemaVersion())
 	for _, m := range scripts() {
-		all = append(all, Migration{Version: m.version, Name: m.name, Checksum: m.checksum, State: MigrationPending})
+		all = append(all, Migration{
+			Version: m.version, Name: m.name, Checksum: m.checksum, State: MigrationPending, CompatibleFrom: m.compatibleFrom,
+		})
 	}
 	var there bool
 	if err := t.QueryRow(ctx, s.sql.get("migrate.exists"), pgx.QueryExecModeExec, s.opt.schema).Scan(&there); err != nil || !there {
@@ -339,7 +365,7 @@ func (s *Store) compare(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 	defer rows.Close()
 	for rows.Next() {
 		m := Migration{State: MigrationApplied}
-		if err := rows.Scan(&m.Version, &m.Name, &m.Checksum, &m.AppliedAt); err != nil {
+		if err := rows.Scan(&m.Version, &m.Name, &m.Checksum, &m.AppliedAt, &m.CompatibleFrom); err != nil {
 			return nil, err
 		}
 		m.AppliedAt = m.AppliedAt.UTC()

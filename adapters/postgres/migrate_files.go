@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +22,13 @@ type script struct {
 	name     string
 	up, down string
 	checksum string // of up: what it built is what must not differ
+	// compatibleFrom is the oldest schema version whose programs go on working once the script has run.
+	compatibleFrom int
 }
+
+// compatibleLine is how the up direction of a migration that older programs cannot work with says so. Without the line
+// every older program goes on.
+var compatibleLine = regexp.MustCompile(`(?m)^-- compatible from: *(\d+)$`)
 
 // scripts are the migrations of this program in order: version n is scripts()[n-1]. A fault in the files is a defect,
 // so it panics.
@@ -66,6 +73,13 @@ func readScripts(files fs.FS) ([]script, error) {
 		if up {
 			sum := sha256.Sum256([]byte(text))
 			s.up, s.checksum = text, hex.EncodeToString(sum[:])
+			s.compatibleFrom = 1
+			if m := compatibleLine.FindStringSubmatch(text); m != nil {
+				s.compatibleFrom, err = strconv.Atoi(m[1])
+				if err != nil || s.compatibleFrom < 1 || s.compatibleFrom > version {
+					return nil, fmt.Errorf("migration %d is compatible from %s: must be 1 to %d", version, m[1], version)
+				}
+			}
 		} else {
 			s.down = text
 		}

@@ -37,6 +37,30 @@ func TestReadScripts(t *testing.T) {
 			}
 		})
 	}
+	for _, c := range []struct {
+		name, head, want string
+		from             int
+	}{
+		{"a migration that says nothing is for all older programs", "", "", 1},
+		{"a migration may say from which programs on it is", "-- compatible from: 2\n", "", 2},
+		{"it cannot ask for programs newer than itself", "-- compatible from: 3\n", "must be 1 to 2", 0},
+		{"it cannot ask for programs of no version", "-- compatible from: 0\n", "must be 1 to 2", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fs := files("0001_a.up.sql", "0001_a.down.sql", "0002_b.up.sql", "0002_b.down.sql")
+			fs["migrations/0002_b.up.sql"].Data = []byte("-- What it does.\n" + c.head + "select 1;\n")
+			got, err := readScripts(fs)
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Fatalf("error %v, want %q", err, c.want)
+				}
+				return
+			}
+			if err != nil || got[0].compatibleFrom != 1 || got[1].compatibleFrom != c.from {
+				t.Fatalf("%+v, %v", got, err)
+			}
+		})
+	}
 	t.Run("turned line ends do not change a checksum, anything else does", func(t *testing.T) {
 		sum := func(text string) string {
 			got, err := readScripts(fstest.MapFS{

@@ -139,7 +139,7 @@ func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 // Schema is the name of the schema.
 func (s *Store) Schema() string { return s.opt.schema }
 
-// Ping reports whether the store can work now: reachable, writable, migrated to this program's version.
+// Ping reports whether the store can work now: reachable, writable, its schema one that this program works with.
 func (s *Store) Ping(ctx context.Context) error {
 	const op = "ping store"
 	ctx, cancel := s.bound(ctx)

@@ -21,7 +21,7 @@ const (
 	CheckTimeout = 3 * time.Second
 	// checkAge is how old an answer may be: probes in that time share one round of checks.
 	checkAge = time.Second
-	// FailingChores is after how many failures in a row of one chore a process is not ready: one may be chance.
+	// FailingChores is after how many failures in a row of one chore its check fails: one may be chance.
 	FailingChores = 5
 )
 
@@ -31,21 +31,29 @@ var ErrDraining = errors.New("draining")
 // Check tells whether one thing that a process needs works. It must honour ctx.
 type Check func(ctx context.Context) error
 
-// Health answers whether a process can work. It lives as long as it answers at all; it is ready when every check is
-// well and it is not draining. Its methods are safe for concurrent use.
+// Health answers whether a process can work. It lives as long as it answers at all; it is ready when every check that it
+// needs is well and it is not draining. Other checks are told beside them and decide nothing. Its methods are safe for
+// concurrent use.
 type Health struct {
 	mu       sync.Mutex
-	names    []string
-	checks   []Check
+	checks   []namedCheck
 	draining bool
 	last     []CheckResult
 	asked    time.Time
 	running  chan struct{} // closed when the round of checks under way ends; nil when none is
 }
 
+type namedCheck struct {
+	name   string
+	needed bool
+	check  Check
+}
+
 // CheckResult is the outcome of one check.
 type CheckResult struct {
 	Name string
+	// Needed says that the process is not ready while the check fails.
+	Needed bool
 	// Took is how long it took.
 	Took time.Duration
 	// Err is why it is not well; nil = well.
@@ -55,11 +63,17 @@ type CheckResult struct {
 // NewHealth is a Health without checks.
 func NewHealth() *Health { return &Health{} }
 
-// Add adds a check under a name that is stable: it is a label.
-func (h *Health) Add(name string, c Check) {
+// Add adds a check that the process must pass to be ready, under a name that is stable: it is a label.
+func (h *Health) Add(name string, c Check) { h.add(namedCheck{name, true, c}) }
+
+// AddNotice adds a check of something that all processes share, such as background work. It is told in the report, in
+// /readyz?verbose and in the metrics. It never turns readiness off: all replicas would go at once, though all can answer.
+func (h *Health) AddNotice(name string, c Check) { h.add(namedCheck{name, false, c}) }
+
+func (h *Health) add(c namedCheck) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.names, h.checks = append(h.names, name), append(h.checks, c)
+	h.checks = append(h.checks, c)
 	h.last = nil
 }
 
@@ -78,7 +92,7 @@ func (h *Health) Ready(ctx context.Context) error {
 	}
 	var errs []error
 	for _, r := range results {
-		if r.Err != nil {
+		if r.Needed && r.Err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", r.Name, r.Err))
 		}
 	}
@@ -100,7 +114,7 @@ func (h *Health) Report(ctx context.Context) ([]CheckResult, error) {
 			return last, nil
 		case h.running == nil:
 			h.running = make(chan struct{})
-			go h.round(h.names, h.checks)
+			go h.round(h.checks)
 		}
 		running := h.running
 		h.mu.Unlock()
@@ -113,16 +127,16 @@ func (h *Health) Report(ctx context.Context) ([]CheckResult, error) {
 }
 
 // round runs all checks at once; it ends with the slowest of them, or soon after CheckTimeout.
-func (h *Health) round(names []string, checks []Check) {
+func (h *Health) round(checks []namedCheck) {
 	ctx, cancel := context.WithTimeout(context.Background(), CheckTimeout)
 	defer cancel()
 	results := make([]CheckResult, len(checks))
 	var wg sync.WaitGroup
-	for i, check := range checks {
+	for i, c := range checks {
 		wg.Go(func() {
 			start := time.Now()
-			err := safely(ctx, check)
-			results[i] = CheckResult{Name: names[i], Took: time.Since(start), Err: err}
+			err := safely(ctx, c.check)
+			results[i] = CheckResult{Name: c.name, Needed: c.needed, Took: time.Since(start), Err: err}
 		})
 	}
 	wg.Wait()
@@ -157,7 +171,7 @@ func (h *Health) Readyz() http.Handler {
 			wrong = append(wrong, err.Error())
 		}
 		for _, c := range results {
-			if c.Err != nil {
+			if c.Needed && c.Err != nil {
 				wrong = append(wrong, c.Name+": "+RedactText(c.Err.Error()))
 			}
 		}
@@ -186,10 +200,11 @@ func answer(w http.ResponseWriter, status int, body string) {
 	_, _ = w.Write([]byte(body))
 }
 
-// verbose reads {"status":"ready","checks":[{"name":"store","status":"ok","took_seconds":0.001}]}.
+// verbose reads {"status":"ready","checks":[{"name":"store","needed":true,"status":"ok","took_seconds":0.001}]}.
 func verbose(results []CheckResult, err error) string {
 	type check struct {
 		Name   string  `json:"name"`
+		Needed bool    `json:"needed"`
 		Status string  `json:"status"`
 		Took   float64 `json:"took_seconds"`
 		Error  string  `json:"error,omitempty"`
@@ -205,10 +220,12 @@ func verbose(results []CheckResult, err error) string {
 		report.Status = "not ready"
 	}
 	for _, r := range results {
-		c := check{Name: r.Name, Status: "ok", Took: r.Took.Seconds()}
+		c := check{Name: r.Name, Needed: r.Needed, Status: "ok", Took: r.Took.Seconds()}
 		if r.Err != nil {
 			c.Status, c.Error = "failed", RedactText(r.Err.Error())
-			report.Status = "not ready"
+			if r.Needed {
+				report.Status = "not ready"
+			}
 		}
 		report.Checks = append(report.Checks, c)
 	}
@@ -259,7 +276,9 @@ func (c *healthCollector) Collect(ch chan<- prometheus.Metric) {
 	ready := bit(err == nil)
 	for _, r := range results {
 		well := bit(r.Err == nil)
-		ready = min(ready, well)
+		if r.Needed {
+			ready = min(ready, well)
+		}
 		ch <- prometheus.MustNewConstMetric(descCheck, prometheus.GaugeValue, well, r.Name)
 	}
 	ch <- prometheus.MustNewConstMetric(descReadyNow, prometheus.GaugeValue, ready)

@@ -60,6 +60,21 @@ func TestHealth(t *testing.T) {
 			t.Errorf("a process that answers lives, %d", code)
 		}
 	})
+	t.Run("a notice that fails is told and leaves the process ready", func(t *testing.T) {
+		h := telemetry.NewHealth()
+		h.Add("store", func(context.Context) error { return nil })
+		h.AddNotice("background", func(context.Context) error { return errors.New("prune has failed") })
+		if err := h.Ready(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if code, body := get(t, h.Readyz(), "/readyz"); code != 200 || body != "ok\n" {
+			t.Errorf("%d %q", code, body)
+		}
+		code, body := get(t, h.Readyz(), "/readyz?verbose")
+		if code != 200 || !strings.Contains(body, `"status": "ready"`) || !strings.Contains(body, "prune has failed") {
+			t.Errorf("%d %s", code, body)
+		}
+	})
 	t.Run("draining turns it off at once", func(t *testing.T) {
 		h := telemetry.NewHealth()
 		h.Add("store", func(context.Context) error { return nil })
@@ -141,9 +156,11 @@ func TestHealth(t *testing.T) {
 		h := telemetry.NewHealth()
 		h.Add("store", s.store.Ping)
 		h.Add("other", func(context.Context) error { return errors.New("no") })
+		h.AddNotice("background", func(context.Context) error { return errors.New("no") })
 		s.ok(s.tel.WatchHealth(h))
 		s.want(1, "pgqueue_health_check", "check", "store")
 		s.want(0, "pgqueue_health_check", "check", "other")
+		s.want(0, "pgqueue_health_check", "check", "background")
 		s.want(0, "pgqueue_ready")
 	})
 }

@@ -64,7 +64,7 @@ func TestStart(t *testing.T) {
 	if _, err := newer.MigrateUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	exec1(fmt.Sprintf("insert into newer.migration (version, name, checksum) values (%d, 'tomorrow', repeat('0', 64))", postgres.SchemaVersion()+1))
+	exec1(fmt.Sprintf("insert into newer.migration (version, name, checksum, compatible_from) values (%d, 'tomorrow', repeat('0', 64), %[1]d)", postgres.SchemaVersion()+1))
 
 	busy := startNode(t, dataDir(t))
 	untouched, other := dataDir(t), dataDir(t)

@@ -18,7 +18,7 @@ type Store interface {
 	TickerStore
 	EventStore
 	Maintainer
-	// Ping reports whether the store can work now: reachable, writable, its schema of this program's version.
+	// Ping reports whether the store can work now: reachable, writable, its schema one that this program works with.
 	Ping(ctx context.Context) error
 }
 

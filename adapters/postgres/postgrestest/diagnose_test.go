@@ -95,7 +95,10 @@ func TestDiagnose(t *testing.T) {
 		wantFinding(t, found, "schema", queue.LevelFail, "pgqueue migrate up", "version 0 of")
 		wantFinding(t, found, "listen", queue.LevelOK)
 		up(t, s)
-		sql(t, connect(t, dsn), fmt.Sprintf("insert into pgqueue.migration values (%d, 'later', 'a')", postgres.SchemaVersion()+1))
+		next := postgres.SchemaVersion() + 1
+		sql(t, connect(t, dsn), fmt.Sprintf("insert into pgqueue.migration (version, name, checksum) values (%d, 'later', 'a')", next))
+		wantFinding(t, diagnose(t, s), "schema", queue.LevelWarn, "goes on working", "upgrade the program")
+		sql(t, connect(t, dsn), fmt.Sprintf("update pgqueue.migration set compatible_from = %d where version = %[1]d", next))
 		wantFinding(t, diagnose(t, s), "schema", queue.LevelFail, "upgrade the program")
 	})
 

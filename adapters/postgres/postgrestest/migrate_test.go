@@ -277,13 +277,40 @@ func TestMigrations(t *testing.T) {
 		sameThings(t, before, things(t, conn, "pgqueue"))
 	})
 
-	t.Run("a newer schema is refused and not touched", func(t *testing.T) {
+	t.Run("a newer schema whose migrations only add is worked with and not touched", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		s, conn := open(t, dsn), connect(t, dsn)
+		newer := postgres.SchemaVersion() + 2
+		sql(t, conn, fmt.Sprintf("insert into pgqueue.migration (version, name, checksum) values (%d, 'later', 'a'), (%d, 'latest', 'b')", newer-1, newer))
+		before := things(t, conn, "pgqueue")
+		if err := s.Ping(t.Context()); err != nil {
+			t.Errorf("an older program is not ready: %v", err)
+		}
+		if done, err := s.MigrateUp(t.Context()); err != nil || len(done) > 0 {
+			t.Errorf("the start of an older program applied %+v, %v", done, err)
+		}
+		if todo, err := s.MigrateUp(t.Context(), postgres.DryRun()); err != nil || len(todo) > 0 {
+			t.Errorf("it would apply %+v, %v", todo, err)
+		}
+		const says = "schema is newer than this program"
+		wantError(t, s.ValidateMigrations(t.Context()), queue.KindUnavailable, says)
+		for _, opts := range [][]postgres.MigrateOption{nil, {postgres.DryRun()}} {
+			_, err := s.MigrateDown(t.Context(), 0, opts...)
+			wantError(t, err, queue.KindUnavailable, says)
+		}
+		sameThings(t, before, things(t, conn, "pgqueue"))
+	})
+
+	t.Run("a newer schema that is not for this program is refused and not touched", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		s, conn := open(t, dsn), connect(t, dsn)
 		newer := postgres.SchemaVersion() + 2
 		sql(t, conn,
-			fmt.Sprintf("insert into pgqueue.migration values (%d, 'later', 'a'), (%d, 'latest', 'b')", newer-1, newer),
+			// The last one only adds; the one before it does not.
+			fmt.Sprintf("insert into pgqueue.migration (version, name, checksum, compatible_from) values (%d, 'later', 'a', %[1]d), (%d, 'latest', 'b', 1)",
+				newer-1, newer),
 			// A newer program may even have changed what the old ones read.
 			"alter table pgqueue.task rename to task_of_tomorrow")
 		before := things(t, conn, "pgqueue")

@@ -14,21 +14,24 @@ from (select 1) one
 left join pg_namespace n on n.nspname = $1
 
 -- name: migrate.table
+-- compatible_from is the oldest schema version whose programs go on working once the migration is applied. Most
+-- migrations only add, so all older programs do: 1.
 create table if not exists pgqueue.migration (
-    version    integer     primary key check (version > 0),
-    name       text        not null,
-    checksum   text        not null,
-    applied_at timestamptz not null default pg_catalog.clock_timestamp()
+    version         integer     primary key check (version > 0),
+    name            text        not null,
+    checksum        text        not null,
+    applied_at      timestamptz not null default pg_catalog.clock_timestamp(),
+    compatible_from integer     not null default 1 check (compatible_from between 1 and version)
 )
 
 -- name: migrate.exists
 select exists (select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'migration')
 
 -- name: migrate.applied
-select version, name, checksum, applied_at from pgqueue.migration order by version
+select version, name, checksum, applied_at, compatible_from from pgqueue.migration order by version
 
 -- name: migrate.record
-insert into pgqueue.migration (version, name, checksum) values ($1, $2, $3) returning applied_at
+insert into pgqueue.migration (version, name, checksum, compatible_from) values ($1, $2, $3, $4) returning applied_at
 
 -- name: migrate.forget
 delete from pgqueue.migration where version = $1
@@ -38,4 +41,5 @@ delete from pgqueue.migration where version = $1
 drop table pgqueue.migration
 
 -- name: migrate.version
-select coalesce(max(version), 0) from pgqueue.migration
+-- The version of the schema, and the oldest whose programs go on working with it.
+select coalesce(max(version), 0), coalesce(max(compatible_from), 0) from pgqueue.migration

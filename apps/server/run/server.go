@@ -253,7 +253,7 @@ func (s *Server) takeApart(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Ready reports whether the server can work: not stopping, the database reachable and migrated, background work well.
+// Ready reports whether the server can answer: not stopping, the database reachable, with a schema it works with.
 func (s *Server) Ready(ctx context.Context) error {
 	if !s.ready.Load() {
 		return errors.New("the server is starting or stopping")

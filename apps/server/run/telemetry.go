@@ -40,7 +40,7 @@ func (s *Server) observe(store queue.Store) (queue.Store, error) {
 // watchHealth decides when the server is ready.
 func (s *Server) watchHealth() error {
 	s.health.Add("store", s.manager.Ping)
-	s.health.Add("background", telemetry.ChoresCheck(s.manager.Health))
+	s.health.AddNotice("background", telemetry.ChoresCheck(s.manager.Health))
 	return s.tel.WatchHealth(s.health)
 }
 
