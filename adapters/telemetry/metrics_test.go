@@ -133,7 +133,7 @@ func TestEveryMetric(t *testing.T) {
 	_, err = s.svc.RunTicker(t.Context(), "t")
 	s.ok(err)
 	obs := s.tel.Observer()
-	task := &queue.Task{ID: 1, Namespace: "default", Queue: "mail"}
+	task := worker.Held{ID: 1, Namespace: "default", Queue: "mail"}
 	obs.TaskStarted(task, time.Millisecond)
 	obs.TaskFinished(task, worker.Finished{Outcome: queue.OutcomeSuccess, Took: time.Second})
 	obs.Retained(1, 1, time.Millisecond, nil)

@@ -26,22 +26,22 @@ type observer struct {
 	m                 *meters
 }
 
-func (o *observer) TaskStarted(task *queue.Task, waited time.Duration) {
+func (o *observer) TaskStarted(task worker.Held, waited time.Duration) {
 	w := o.m.worker.get(task.Namespace, task.Queue)
 	w.running.Inc()
 	w.wait.Observe(waited.Seconds())
 }
 
-func (o *observer) TaskFinished(task *queue.Task, f worker.Finished) {
+func (o *observer) TaskFinished(task worker.Held, f worker.Finished) {
 	w := o.m.worker.get(task.Namespace, task.Queue)
 	w.running.Dec()
 	if run := w.run[f.Outcome]; run != nil {
 		run.Observe(f.Took.Seconds())
 	}
 	w.holding.Observe((f.Waited + f.Took).Seconds())
-	if f.Outcome == queue.OutcomeSuccess && !task.StartedAt.IsZero() && !task.CreatedAt.IsZero() {
+	if f.Outcome == queue.OutcomeSuccess && task.Queued > 0 {
 		// Until the retain by the database's clock, from then on by our own stopwatch: no two clocks are compared.
-		w.endToEnd.Observe((task.StartedAt.Sub(task.CreatedAt) + f.Waited + f.Took).Seconds())
+		w.endToEnd.Observe((task.Queued + f.Waited + f.Took).Seconds())
 	}
 }
 
@@ -63,7 +63,7 @@ func (o *observer) Heartbeat(n int, lag time.Duration, err error) {
 	o.m.workerBatch[opHeartbeatTasks].Observe(float64(n))
 }
 
-func (o *observer) LeaseLost(task *queue.Task) {
+func (o *observer) LeaseLost(task worker.Held) {
 	o.m.worker.get(task.Namespace, task.Queue).leaseLost.Inc()
 }
 

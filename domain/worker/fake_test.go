@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -153,7 +154,9 @@ func (f *fake) take(r queue.RetainRequest) []*queue.Task {
 		c.Attempt++
 		c.Lease = &queue.Lease{Token: f.token, Duration: f.lease, ExpiresAt: time.Now().Add(f.lease)}
 		f.held[c.ID] = &c
-		out := c
+		out := c // whose holder may do with it what it likes
+		lease := *c.Lease
+		out.Lease, out.Headers, out.Payload = &lease, maps.Clone(c.Headers), slices.Clone(c.Payload)
 		got = append(got, &out)
 	}
 	f.ready = left

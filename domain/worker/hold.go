@@ -18,7 +18,11 @@ type hold struct {
 	run     *run
 	lane    *lane
 	handler Handler
-	task    *queue.Task
+	// task is the handler's from its call on: it may clear or change it. What the runtime needs of it is in held, token
+	// and granted.
+	task  *queue.Task
+	held  Held
+	token int64
 	// taken is when the retain answered.
 	taken time.Time
 	// release is what the handler's return stands for; set by whoever ends the hold.
@@ -31,6 +35,8 @@ type hold struct {
 	pos int
 	// lapses is when the lease runs out by our own clock, beatDue when it is to be extended.
 	lapses, beatDue time.Time
+	// granted is the length of the lease, as the last answer told it.
+	granted time.Duration
 	// lost: the lease is gone.
 	lost bool
 	// over: the hold has been given to the releases, or needs none. Whatever the handler still does changes nothing.
@@ -57,7 +63,10 @@ func holdFrom(ctx context.Context) *hold {
 
 // newHold makes the hold of task, answered to a retain at now. base is never cancelled.
 func newHold(base context.Context, h Handler, task *queue.Task, now time.Time) *hold {
-	x := &hold{handler: h, task: task, taken: now, pos: -1}
+	x := &hold{handler: h, task: task, held: heldOf(task), taken: now, pos: -1}
+	if task.Lease != nil {
+		x.token = task.Lease.Token
+	}
 	x.Context, x.end = context.WithCancelCause(base)
 	if !task.DiesAt.IsZero() {
 		x.bound(now)
@@ -80,6 +89,7 @@ func (h *hold) bound(now time.Time) {
 // lease notes that a call from from to now was answered with l: the lease may count from the call's beginning. Caller
 // holds run.mu, or is the only one to know h.
 func (h *hold) lease(from, now time.Time, l queue.Lease, longest time.Duration) {
+	h.granted = l.Duration
 	h.lapses = from.Add(l.Duration)
 	h.beatDue = earlier(from.Add(l.Duration/3), now.Add(longest))
 }
@@ -102,10 +112,10 @@ func (h *hold) work(maxResult int, obs Observer) (queue.Release, bool) {
 	}
 	start := time.Now()
 	waited := start.Sub(h.taken)
-	obs.TaskStarted(h.task, waited)
+	obs.TaskStarted(h.held, waited)
 	v := h.call(maxResult)
 	h.end(errEnded)
-	obs.TaskFinished(h.task, Finished{
+	obs.TaskFinished(h.held, Finished{
 		Outcome: v.release.Outcome, Waited: waited, Took: time.Since(start), Err: v.err, Cause: v.cause,
 	})
 	return v.release, v.cancel
@@ -144,12 +154,8 @@ var (
 // for runtimes of other kinds. The handler's context is ctx with the task in it; ends as ctx does. A task without
 // a lease gives a release without a token.
 func Work(ctx context.Context, handler Handler, task *queue.Task) queue.Release {
-	h := &hold{handler: handler, task: task, taken: time.Now(), pos: -1}
-	h.Context, h.end = context.WithCancelCause(ctx)
+	h := newHold(ctx, handler, task, time.Now())
 	rel, _ := h.work(queue.DefaultMaxPayloadBytes, nil)
-	rel.ID = task.ID
-	if task.Lease != nil {
-		rel.Token = task.Lease.Token
-	}
+	rel.ID, rel.Token = h.held.ID, h.token
 	return rel
 }

@@ -85,7 +85,7 @@ func (r *run) nearlyDue(due []*hold, now time.Time) []*hold {
 
 // interval between heartbeats of h.
 func (r *run) interval(h *hold) time.Duration {
-	return min(h.task.Lease.Duration/3, r.cfg.heartbeat)
+	return min(h.granted/3, r.cfg.heartbeat)
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -154,8 +154,8 @@ func (r *run) beatSome(holds []*hold) error {
 	oldest := holds[0].beatDue
 	for i, h := range holds {
 		oldest = earlier(oldest, h.beatDue)
-		shortest = min(shortest, h.task.Lease.Duration)
-		beats[i] = queue.Heartbeat{ID: h.task.ID, Token: h.task.Lease.Token, Lease: r.cfg.lease}
+		shortest = min(shortest, h.granted)
+		beats[i] = queue.Heartbeat{ID: h.held.ID, Token: h.token, Lease: r.cfg.lease}
 	}
 	r.mu.Unlock()
 	for i, h := range holds {

@@ -276,7 +276,7 @@ func (l *lane) accept(holds []*hold) {
 	bytes := 0
 	for _, h := range holds {
 		bytes += len(h.task.Payload)
-		if d := h.task.Lease.Duration; l.shortest == 0 || d < l.shortest {
+		if d := h.granted; l.shortest == 0 || d < l.shortest {
 			l.shortest = d
 		}
 		if h.lost {
@@ -329,7 +329,7 @@ func (l *lane) execute() {
 	defer func() {
 		if exited { // by runtime.Goexit
 			if obs := r.cfg.observer; obs != nil {
-				obs.TaskFinished(h.task, Finished{
+				obs.TaskFinished(h.held, Finished{
 					Outcome: queue.OutcomeFailure, Waited: began.Sub(h.taken), Took: time.Since(began), Err: errGoexit, Cause: h.cause(),
 				})
 			}

@@ -11,9 +11,9 @@ import (
 // compatible when methods are added.
 type Observer interface {
 	// TaskStarted: a handler is about to be called, waited after its task was retained.
-	TaskStarted(task *queue.Task, waited time.Duration)
+	TaskStarted(task Held, waited time.Duration)
 	// TaskFinished: it returned.
-	TaskFinished(task *queue.Task, f Finished)
+	TaskFinished(task Held, f Finished)
 	// Retained: a retain of asked tasks answered with got, or failed.
 	Retained(asked, got int, took time.Duration, err error)
 	// Released: a batch of n releases was answered, or failed as a whole and will be repeated.
@@ -21,7 +21,26 @@ type Observer interface {
 	// Heartbeat: n leases were extended, lag after the first was due, or the call failed.
 	Heartbeat(n int, lag time.Duration, err error)
 	// LeaseLost: a task was lost while held.
-	LeaseLost(task *queue.Task)
+	LeaseLost(task Held)
+}
+
+// Held names a task that the worker holds, as it was when it was retained: the handler may change its own.
+type Held struct {
+	ID               int64
+	Namespace, Queue string
+	Attempt          int
+	// Queued is how long the task was there before its retain, by the database's clock: at least a nanosecond, 0 when it
+	// is not known.
+	Queued time.Duration
+}
+
+// heldOf is what the runtime keeps of task.
+func heldOf(task *queue.Task) Held {
+	h := Held{ID: task.ID, Namespace: task.Namespace, Queue: task.Queue, Attempt: task.Attempt}
+	if !task.StartedAt.IsZero() && !task.CreatedAt.IsZero() {
+		h.Queued = max(task.StartedAt.Sub(task.CreatedAt), 1)
+	}
+	return h
 }
 
 // Finished is how a handler ended.
@@ -41,10 +60,10 @@ type NoObserver struct{}
 var _ Observer = NoObserver{}
 
 // TaskStarted does nothing.
-func (NoObserver) TaskStarted(*queue.Task, time.Duration) {}
+func (NoObserver) TaskStarted(Held, time.Duration) {}
 
 // TaskFinished does nothing.
-func (NoObserver) TaskFinished(*queue.Task, Finished) {}
+func (NoObserver) TaskFinished(Held, Finished) {}
 
 // Retained does nothing.
 func (NoObserver) Retained(int, int, time.Duration, error) {}
@@ -56,4 +75,4 @@ func (NoObserver) Released(int, time.Duration, error) {}
 func (NoObserver) Heartbeat(int, time.Duration, error) {}
 
 // LeaseLost does nothing.
-func (NoObserver) LeaseLost(*queue.Task) {}
+func (NoObserver) LeaseLost(Held) {}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -127,7 +128,7 @@ func result(v any, maxBytes int) json.RawMessage {
 	if v == nil {
 		return nil
 	}
-	b, err := queue.Marshal(v)
+	b, err := ownJSON(v)
 	if err != nil {
 		b = queue.ErrorJSON("the result " + err.Error())
 	}
@@ -138,10 +139,20 @@ func result(v any, maxBytes int) json.RawMessage {
 func failure(err error, maxBytes int) json.RawMessage {
 	if m, ok := errors.AsType[jsonError](err); ok {
 		if b, merr := m.MarshalJSON(); merr == nil {
-			return queue.CleanJSON(b, maxBytes)
+			return queue.CleanJSON(bytes.Clone(b), maxBytes)
 		}
 	}
 	return queue.CleanJSON(queue.ErrorJSON(err.Error()), maxBytes)
+}
+
+// ownJSON is v as JSON in bytes of our own: they are sent after the handler has returned, and it may use its own again.
+func ownJSON(v any) (json.RawMessage, error) {
+	b, err := queue.Marshal(v)
+	switch v.(type) {
+	case json.RawMessage, []byte:
+		b = bytes.Clone(b)
+	}
+	return b, err
 }
 
 // jsonError is an error with a JSON form of its own.

@@ -56,7 +56,7 @@ func Progress(ctx context.Context, v any) error {
 	if h == nil {
 		return ErrNoTask
 	}
-	b, err := queue.Marshal(v)
+	b, err := ownJSON(v)
 	if err != nil {
 		return queue.At("progress", err)
 	}

@@ -112,7 +112,7 @@ func (r *run) release(batch []*hold) (again []*hold) {
 			if queue.KindOf(err) == queue.KindLeaseLost {
 				r.reportLost(h, "release refused")
 			} else {
-				r.cfg.log.Warn("release refused", "task", h.task.ID, "queue", h.task.Queue, "err", err)
+				r.cfg.log.Warn("release refused", "task", h.held.ID, "queue", h.held.Queue, "err", err)
 			}
 			done = append(done, h)
 		}
@@ -145,7 +145,7 @@ func (r *run) refused(batch []*hold, err error) (again []*hold) {
 	}
 	r.mu.Unlock()
 	for _, h := range over {
-		r.cfg.log.Error("an outcome could not be recorded", "task", h.task.ID, "queue", h.task.Queue, "err", err)
+		r.cfg.log.Error("an outcome could not be recorded", "task", h.held.ID, "queue", h.held.Queue, "err", err)
 	}
 	r.answered(over)
 	return again
@@ -159,7 +159,7 @@ func unfit(err error) bool {
 
 // plain replaces a result that the service refused by the reason, so that the task ends all the same.
 func (r *run) plain(h *hold, err error) *hold {
-	r.cfg.log.Warn("a result was refused and replaced", "task", h.task.ID, "queue", h.task.Queue, "err", err)
+	r.cfg.log.Warn("a result was refused and replaced", "task", h.held.ID, "queue", h.held.Queue, "err", err)
 	h.plain = true
 	if h.release.Result != nil {
 		h.release.Result = queue.ErrorJSON("the result was refused: " + err.Error())

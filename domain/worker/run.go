@@ -242,7 +242,7 @@ func (r *run) giveBack(h *hold) {
 
 // finish ends a hold with rel. Caller holds mu and calls flush.
 func (r *run) finish(h *hold, rel queue.Release) {
-	rel.ID, rel.Token = h.task.ID, h.task.Lease.Token
+	rel.ID, rel.Token = h.held.ID, h.token
 	h.release, h.over = rel, true
 	r.unreleased++
 	r.pending = append(r.pending, h)
@@ -280,9 +280,9 @@ func (r *run) lose(h *hold) {
 // reportLost ends the context of a lost hold and tells of it.
 func (r *run) reportLost(h *hold, why string) {
 	h.end(ErrLeaseLost)
-	r.cfg.log.Warn("lease lost", "task", h.task.ID, "queue", h.task.Queue, "attempt", h.task.Attempt, "why", why)
+	r.cfg.log.Warn("lease lost", "task", h.held.ID, "queue", h.held.Queue, "attempt", h.held.Attempt, "why", why)
 	if r.cfg.observer != nil {
-		r.cfg.observer.LeaseLost(h.task)
+		r.cfg.observer.LeaseLost(h.held)
 	}
 }
 
@@ -304,10 +304,10 @@ func (r *run) cancelTask(h *hold) {
 	if c, ok := r.svc.(canceller); ok {
 		ctx, cancel := context.WithTimeout(r.calls, flushTimeout)
 		defer cancel()
-		_, err = c.CancelTasks(ctx, queue.Selection{IDs: []int64{h.task.ID}})
+		_, err = c.CancelTasks(ctx, queue.Selection{IDs: []int64{h.held.ID}})
 	}
 	if err != nil {
-		r.cfg.log.Warn("a task that was to be cancelled fails for good instead", "task", h.task.ID, "err", err)
+		r.cfg.log.Warn("a task that was to be cancelled fails for good instead", "task", h.held.ID, "err", err)
 	}
 }
 

@@ -429,12 +429,19 @@ type collect struct {
 	finished []worker.Finished
 	released int
 	lost     int
+	held     []worker.Held
 }
 
-func (c *collect) TaskStarted(*queue.Task, time.Duration) { c.mu.Lock(); c.started++; c.mu.Unlock() }
-
-func (c *collect) TaskFinished(_ *queue.Task, f worker.Finished) {
+func (c *collect) TaskStarted(h worker.Held, _ time.Duration) {
 	c.mu.Lock()
+	c.started++
+	c.held = append(c.held, h)
+	c.mu.Unlock()
+}
+
+func (c *collect) TaskFinished(h worker.Held, f worker.Finished) {
+	c.mu.Lock()
+	c.held = append(c.held, h)
 	c.finished = append(c.finished, f)
 	c.mu.Unlock()
 }
@@ -446,7 +453,7 @@ func (c *collect) Released(n int, _ time.Duration, err error) {
 	}
 	c.mu.Unlock()
 }
-func (c *collect) LeaseLost(*queue.Task) { c.mu.Lock(); c.lost++; c.mu.Unlock() }
+func (c *collect) LeaseLost(worker.Held) { c.mu.Lock(); c.lost++; c.mu.Unlock() }
 
 func TestObserver(t *testing.T) {
 	t.Run("an observer is told of starts, ends, panics and releases", func(t *testing.T) {

@@ -204,8 +204,9 @@ func exposedMetrics(t *testing.T) map[string]bool {
 		}
 	}
 	obs := tel.Observer()
-	obs.TaskStarted(got[0], 0)
-	obs.TaskFinished(got[0], worker.Finished{Outcome: queue.OutcomeSuccess})
+	held := worker.Held{ID: got[0].ID, Namespace: got[0].Namespace, Queue: got[0].Queue, Attempt: got[0].Attempt}
+	obs.TaskStarted(held, 0)
+	obs.TaskFinished(held, worker.Finished{Outcome: queue.OutcomeSuccess})
 	all, err := tel.Registry().Gather()
 	if err != nil {
 		t.Fatal(err)
