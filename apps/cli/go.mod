@@ -13,6 +13,7 @@ require (
 	github.com/pgqueue/pgqueue/adapters/embedded v0.1.0
 	github.com/pgqueue/pgqueue/adapters/memory v0.1.0
 	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0
+	github.com/pgqueue/pgqueue/apps/internal/program v0.1.0
 	github.com/pgqueue/pgqueue/apps/server v0.1.0
 	github.com/pgqueue/pgqueue/domain v0.1.0
 	github.com/pgqueue/pgqueue/transport/connect v0.1.0
@@ -117,6 +118,7 @@ replace (
 	github.com/pgqueue/pgqueue/adapters/memory => ../../adapters/memory
 	github.com/pgqueue/pgqueue/adapters/postgres => ../../adapters/postgres
 	github.com/pgqueue/pgqueue/adapters/telemetry => ../../adapters/telemetry
+	github.com/pgqueue/pgqueue/apps/internal/program => ../internal/program
 	github.com/pgqueue/pgqueue/apps/server => ../server
 	github.com/pgqueue/pgqueue/domain => ../../domain
 	github.com/pgqueue/pgqueue/transport/connect => ../../transport/connect

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/pgqueue/pgqueue/adapters/embedded"
-	server "github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
 // TestOperator does with the real program what an operator does to a database beside a running server.
@@ -37,50 +37,50 @@ func TestOperator(t *testing.T) {
 	}
 	t.Run("doctor examines a database by its URL, and the embedded one by its folder", func(t *testing.T) {
 		for _, args := range [][]string{{dsn}, {"--data-dir", n.data}} {
-			if got := pgqueue(t, server.ExitDone, "", append([]string{"doctor", "--jq", `[.body[] | select(.name == "fsync") | .level] | first`}, args...)...); got != "ok\n" {
+			if got := pgqueue(t, program.ExitDone, "", append([]string{"doctor", "--jq", `[.body[] | select(.name == "fsync") | .level] | first`}, args...)...); got != "ok\n" {
 				t.Error(got)
 			}
-			if table := pgqueue(t, server.ExitDone, "", append([]string{"doctor", "-o", "table"}, args...)...); !strings.HasPrefix(table, "CHECK") {
+			if table := pgqueue(t, program.ExitDone, "", append([]string{"doctor", "-o", "table"}, args...)...); !strings.HasPrefix(table, "CHECK") {
 				t.Error(table)
 			}
 		}
-		pgqueue(t, server.ExitFailed, "", "doctor", dsn, "--schema", "nothing_here")
+		pgqueue(t, program.ExitFailed, "", "doctor", dsn, "--schema", "nothing_here")
 	})
 	t.Run("migrate goes up and down, and changes nothing when told so", func(t *testing.T) {
 		migrate := func(code int, says string, args ...string) string {
 			t.Helper()
 			return pgqueue(t, code, says, append(append([]string{"migrate"}, args...), dsn, "--schema", "second")...)
 		}
-		state := func() string { return migrate(server.ExitDone, "", "status", "--jq", ".body[0].state") }
+		state := func() string { return migrate(program.ExitDone, "", "status", "--jq", ".body[0].state") }
 		pending := state()
-		migrate(server.ExitDone, "", "up", "--dry-run")
+		migrate(program.ExitDone, "", "up", "--dry-run")
 		if got := state(); got != pending {
 			t.Errorf("a dry run made it %s", got)
 		}
-		migrate(server.ExitDone, "", "up")
+		migrate(program.ExitDone, "", "up")
 		if got := state(); got == pending {
 			t.Errorf("it is still %s", got)
 		}
-		migrate(server.ExitDone, "", "validate")
-		migrate(server.ExitUsage, "--to is needed", "down")
-		migrate(server.ExitDone, "", "down", "--to", "0")
+		migrate(program.ExitDone, "", "validate")
+		migrate(program.ExitUsage, "--to is needed", "down")
+		migrate(program.ExitDone, "", "down", "--to", "0")
 		if got := state(); got != pending {
 			t.Errorf("it is %s", got)
 		}
-		if sql := pgqueue(t, server.ExitDone, "", "migrate", "sql", "up", "--schema", "second"); !strings.Contains(sql, `create schema if not exists "second"`) {
+		if sql := pgqueue(t, program.ExitDone, "", "migrate", "sql", "up", "--schema", "second"); !strings.Contains(sql, `create schema if not exists "second"`) {
 			t.Error(sql)
 		}
 	})
 	t.Run("bench measures, and leaves nothing behind", func(t *testing.T) {
-		if got := pgqueue(t, server.ExitDone, "", "bench", "--tasks", "1234", "--batch", "100", "--jq", ".tasks, (.work_per_second > 0)"); got != "1234\ntrue\n" {
+		if got := pgqueue(t, program.ExitDone, "", "bench", "--tasks", "1234", "--batch", "100", "--jq", ".tasks, (.work_per_second > 0)"); got != "1234\ntrue\n" {
 			t.Error(got)
 		}
-		if got := pgqueue(t, server.ExitDone, "", "queues", "--jq", ".count"); got != "0\n" {
+		if got := pgqueue(t, program.ExitDone, "", "queues", "--jq", ".count"); got != "0\n" {
 			t.Error(got)
 		}
 	})
 	t.Run("a folder in which nothing runs any more is told", func(t *testing.T) {
 		n.stop(t)
-		pgqueue(t, server.ExitUsage, "no PostgreSQL runs there", "doctor", "--data-dir", n.data)
+		pgqueue(t, program.ExitUsage, "no PostgreSQL runs there", "doctor", "--data-dir", n.data)
 	})
 }

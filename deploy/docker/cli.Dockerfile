@@ -19,6 +19,7 @@ COPY adapters/postgres/go.mod adapters/postgres/go.sum adapters/postgres/
 COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
 COPY transport/connect/go.mod transport/connect/go.sum transport/connect/
 COPY transport/rest/go.mod transport/rest/go.sum transport/rest/
+COPY apps/internal/program/go.mod apps/internal/program/go.sum apps/internal/program/
 COPY apps/server/go.mod apps/server/go.sum apps/server/
 COPY apps/cli/go.mod apps/cli/go.sum apps/cli/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/cli mod download
@@ -30,6 +31,7 @@ COPY adapters/postgres/migrations adapters/postgres/migrations
 COPY adapters/telemetry adapters/telemetry
 COPY transport/connect transport/connect
 COPY transport/rest transport/rest
+COPY apps/internal/program apps/internal/program
 COPY apps/server apps/server
 COPY apps/cli apps/cli
 # grpcnotrace leaves out pages for debugging which nobody serves, and 5 MB that these keep alive.

@@ -18,6 +18,7 @@ COPY adapters/postgres/go.mod adapters/postgres/go.sum adapters/postgres/
 COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
 COPY transport/connect/go.mod transport/connect/go.sum transport/connect/
 COPY transport/rest/go.mod transport/rest/go.sum transport/rest/
+COPY apps/internal/program/go.mod apps/internal/program/go.sum apps/internal/program/
 COPY apps/worker/go.mod apps/worker/go.sum apps/worker/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/worker mod download
 COPY domain domain
@@ -27,6 +28,7 @@ COPY adapters/postgres/migrations adapters/postgres/migrations
 COPY adapters/telemetry adapters/telemetry
 COPY transport/connect transport/connect
 COPY transport/rest transport/rest
+COPY apps/internal/program apps/internal/program
 COPY apps/worker apps/worker
 # grpcnotrace leaves out pages for debugging which nobody serves, and 5 MB that these keep alive.
 ARG VERSION=dev

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0
+	github.com/pgqueue/pgqueue/apps/internal/program v0.1.0
 	github.com/pgqueue/pgqueue/domain v0.1.0
 	github.com/pgqueue/pgqueue/transport/connect v0.1.0
 	github.com/pgqueue/pgqueue/transport/rest v0.1.0
@@ -149,6 +150,7 @@ replace (
 	github.com/pgqueue/pgqueue/adapters/postgres => ../../../adapters/postgres
 	github.com/pgqueue/pgqueue/adapters/postgres/postgrestest => ../../../adapters/postgres/postgrestest
 	github.com/pgqueue/pgqueue/adapters/telemetry => ../../../adapters/telemetry
+	github.com/pgqueue/pgqueue/apps/internal/program => ../../internal/program
 	github.com/pgqueue/pgqueue/apps/server => ../../server
 	github.com/pgqueue/pgqueue/domain => ../../../domain
 	github.com/pgqueue/pgqueue/transport/connect => ../../../transport/connect

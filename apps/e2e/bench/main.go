@@ -22,6 +22,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/load"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/report"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 )
 
@@ -72,7 +73,7 @@ func serve(file string, args []string) error {
 		return err
 	}
 	defer stop()
-	if code := run.Main(args, "bench", os.Stderr); code != run.ExitDone {
+	if code := run.Main(args, "bench", os.Stderr); code != program.ExitDone {
 		return fmt.Errorf("the server ended with code %d", code)
 	}
 	return nil

@@ -120,6 +120,10 @@ var rules = []rule{
 		otherwise: "the command line runs a server inside itself by what the server offers everybody",
 	},
 	{
+		who: "apps/internal/program/...", may: []string{std, thirdParty, same, "domain/...", "adapters/..."},
+		otherwise: "what all programs share is below them, and speaks with no server",
+	},
+	{
 		who: "...", except: []string{"domain/queuetest/...", "adapters/postgres/postgrestest/...", "apps/e2e/..."},
 		never:     []string{"testing/...", "adapters/postgres/postgrestest/..."},
 		otherwise: "what only tests use would be linked into users' programs",
@@ -144,7 +148,7 @@ var rules = []rule{
 var inTests = []string{"adapters/memory"}
 
 // inApps is what an app may import; each adds what it needs of other apps.
-var inApps = []string{std, thirdParty, same, "domain/...", "adapters/...", "transport/..."}
+var inApps = []string{std, thirdParty, same, "domain/...", "adapters/...", "transport/...", "apps/internal/program/..."}
 
 // pkg is what go list tells of a package.
 type pkg struct {
@@ -239,7 +243,8 @@ func checkRules(rules []rule, packages []pkg) []string {
 }
 
 // checkInternal keeps modules out of each other's internal packages, which the compiler does only for modules that do
-// not nest: a user can have one of the two at another version.
+// not nest: a user can have one of the two at another version. A module that is internal as a whole, as
+// apps/internal/program, is made for the modules beside it.
 func checkInternal(p pkg, packages []pkg) []string {
 	var problems []string
 	for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
@@ -247,7 +252,7 @@ func checkInternal(p pkg, packages []pkg) []string {
 			continue
 		}
 		at := slices.IndexFunc(packages, func(other pkg) bool { return other.ImportPath == imported })
-		if at >= 0 && packages[at].Module.Path != p.Module.Path {
+		if at >= 0 && packages[at].Module.Path != p.Module.Path && !slices.Contains(strings.Split(packages[at].Module.Path, "/"), "internal") {
 			problems = append(problems, fmt.Sprintf("%s imports %s, which is internal to another module", p.ImportPath, imported))
 		}
 	}

@@ -4,24 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
-	"github.com/pgqueue/pgqueue/adapters/telemetry"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // Main is the program pgqueue-server: it runs a server until a signal and returns the exit code.
 func Main(args []string, version string, stderr *os.File) int {
 	var cfg Config
-	var lc LogConfig
+	var lc program.LogConfig
 	fs := pflag.NewFlagSet("pgqueue-server", pflag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() {
@@ -31,37 +28,37 @@ func Main(args []string, version string, stderr *os.File) int {
 	}
 	Flags(fs, &cfg)
 	fs.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "`namespace` of requests that name none")
-	LogFlags(fs, &lc)
+	program.LogFlags(fs, &lc)
 	showVersion := fs.Bool("version", false, "print the version and end")
 	check := fs.Bool("check", false, "ask the server at --addr whether it is ready, and end: 0 = it is, 5 = it is not")
 	fail := func(err error) int {
-		fmt.Fprintln(stderr, "pgqueue-server:", OneLine(err))
-		return ExitCode(err)
+		fmt.Fprintln(stderr, "pgqueue-server:", program.OneLine(err))
+		return program.ExitCode(err)
 	}
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
-			return ExitDone
+			return program.ExitDone
 		}
 		return fail(queue.Invalid("", err.Error()))
 	}
 	if *showVersion {
 		fmt.Fprintln(stderr, "pgqueue-server", version)
-		return ExitDone
+		return program.ExitDone
 	}
-	if err := Environ(fs, os.LookupEnv); err != nil {
+	if err := program.Environ(fs, os.LookupEnv); err != nil {
 		return fail(err)
 	}
 	if *check {
 		if err := Check(context.Background(), cfg.Addr); err != nil {
 			return fail(err)
 		}
-		return ExitDone
+		return program.ExitDone
 	}
 	var err error
 	if cfg.URL, err = DatabaseURL(fs.Args(), os.LookupEnv); err != nil {
 		return fail(err)
 	}
-	log, err := lc.Logger(stderr, term.IsTerminal(int(stderr.Fd())))
+	log, err := lc.Logger(stderr, program.IsTerminal(stderr))
 	if err != nil {
 		return fail(err)
 	}
@@ -69,7 +66,7 @@ func Main(args []string, version string, stderr *os.File) int {
 	if err := UntilSignal(context.Background(), cfg, lc.Level, nil); err != nil {
 		return fail(err)
 	}
-	return ExitDone
+	return program.ExitDone
 }
 
 // UntilSignal runs a server until SIGINT or SIGTERM, or until ctx ends, and stops it gracefully within its deadline; a
@@ -180,53 +177,4 @@ func DatabaseURL(args []string, lookup func(string) (string, bool)) (string, err
 		return args[0], nil
 	}
 	return "", queue.Invalid("", "at most one URL is needed")
-}
-
-// Environ sets the flags that were not given from their environment variables: PGQUEUE_ and the name in capitals.
-func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	var bad error
-	fs.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || bad != nil || f.Name == "help" || f.Name == "version" || f.Name == "check" {
-			return
-		}
-		name := "PGQUEUE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		if v, ok := lookup(name); ok && v != "" {
-			if err := fs.Set(f.Name, v); err != nil {
-				bad = queue.Invalid(name, fmt.Sprintf("%q is not for --%s", v, f.Name))
-			}
-		}
-	})
-	return bad
-}
-
-// OneLine is err's text on one line.
-func OneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
-
-// LogConfig says what is logged and how.
-type LogConfig struct {
-	LevelName string
-	Format    string
-	// Level may be changed while the program runs. Logger makes it.
-	Level *slog.LevelVar
-}
-
-// LogFlags defines the flags of the log.
-func LogFlags(fs *pflag.FlagSet, c *LogConfig) {
-	fs.StringVar(&c.LevelName, "log-level", "info", "`level` of the log: debug, info, warn or error; SIGUSR1 turns debug on and off")
-	fs.StringVar(&c.Format, "log-format", "auto", "`format` of the log: text, json, or auto: text on a terminal")
-}
-
-// Logger is the log that c describes, written to w.
-func (c *LogConfig) Logger(w io.Writer, terminal bool) (*slog.Logger, error) {
-	c.Level = new(slog.LevelVar)
-	if err := c.Level.UnmarshalText([]byte(c.LevelName)); err != nil {
-		return nil, queue.Invalid("log-level", fmt.Sprintf("%q is none of debug, info, warn, error", c.LevelName))
-	}
-	switch {
-	case c.Format == "json", c.Format == "auto" && !terminal:
-		return telemetry.NewLogger(w, telemetry.LogOptions{JSON: true, Level: c.Level}), nil
-	case c.Format == "text", c.Format == "auto":
-		return telemetry.NewLogger(w, telemetry.LogOptions{Level: c.Level}), nil
-	}
-	return nil, queue.Invalid("log-format", fmt.Sprintf("%q is none of auto, text, json", c.Format))
 }

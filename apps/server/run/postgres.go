@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/embedded"
 	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -107,7 +108,7 @@ func (s *Server) connect(ctx context.Context, url string) (*postgres.Store, erro
 		}
 		if time.Since(told) >= tellEvery {
 			told = time.Now()
-			s.log.WarnContext(ctx, "waiting for the database", "error", OneLine(err), "left", time.Until(until).Round(time.Second))
+			s.log.WarnContext(ctx, "waiting for the database", "error", program.OneLine(err), "left", time.Until(until).Round(time.Second))
 		}
 		if err := pause(ctx, connectEvery); err != nil {
 			return nil, as(queue.KindCanceled, "open database", err)

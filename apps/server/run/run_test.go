@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -345,20 +346,20 @@ func TestBadInput(t *testing.T) {
 		code int
 		says string
 	}{
-		"an unknown scheme":       {Config{URL: "mysql://u:secret@h/d"}, ExitUsage, `unknown scheme "mysql"`},
-		"no URL":                  {Config{URL: "db.example.org"}, ExitUsage, "postgres://"},
-		"a broken URL":            {Config{URL: "postgres://u:secret@h:x/d"}, ExitUsage, "postgres://"},
-		"a folder beside a URL":   {Config{URL: "postgres://h/d", DataDir: "x"}, ExitUsage, "data-dir"},
-		"an address without port": {Config{Addr: "localhost"}, ExitUsage, "localhost:8080"},
-		"a bad namespace":         {Config{Namespace: "9"}, ExitUsage, "namespace"},
-		"the system's namespace":  {Config{Namespace: "pgqueue"}, ExitUsage, "system"},
-		"a port in use":           {Config{Addr: taken.Addr().String()}, ExitConflict, "in use"},
+		"an unknown scheme":       {Config{URL: "mysql://u:secret@h/d"}, program.ExitUsage, `unknown scheme "mysql"`},
+		"no URL":                  {Config{URL: "db.example.org"}, program.ExitUsage, "postgres://"},
+		"a broken URL":            {Config{URL: "postgres://u:secret@h:x/d"}, program.ExitUsage, "postgres://"},
+		"a folder beside a URL":   {Config{URL: "postgres://h/d", DataDir: "x"}, program.ExitUsage, "data-dir"},
+		"an address without port": {Config{Addr: "localhost"}, program.ExitUsage, "localhost:8080"},
+		"a bad namespace":         {Config{Namespace: "9"}, program.ExitUsage, "namespace"},
+		"the system's namespace":  {Config{Namespace: "pgqueue"}, program.ExitUsage, "system"},
+		"a port in use":           {Config{Addr: taken.Addr().String()}, program.ExitConflict, "in use"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.cfg.Log = slog.New(slog.DiscardHandler)
 			_, err := Start(t.Context(), tc.cfg)
-			if err == nil || ExitCode(err) != tc.code || !strings.Contains(err.Error(), tc.says) {
-				t.Fatalf("exit code %d, want %d; %v should say %q", ExitCode(err), tc.code, err, tc.says)
+			if err == nil || program.ExitCode(err) != tc.code || !strings.Contains(err.Error(), tc.says) {
+				t.Fatalf("exit code %d, want %d; %v should say %q", program.ExitCode(err), tc.code, err, tc.says)
 			}
 			if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("tells too much: %q", err)
@@ -375,7 +376,7 @@ func TestEnviron(t *testing.T) {
 		if err := fs.Parse(args); err != nil {
 			return c, err
 		}
-		return c, Environ(fs, func(k string) (string, bool) { v, ok := env[k]; return v, ok })
+		return c, program.Environ(fs, func(k string) (string, bool) { v, ok := env[k]; return v, ok })
 	}
 	t.Run("a flag is stronger than its variable", func(t *testing.T) {
 		c, err := parse(map[string]string{"PGQUEUE_ADDR": "h:1", "PGQUEUE_PREFIX": "/q"}, "--addr", "h:2")

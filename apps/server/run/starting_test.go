@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
@@ -96,7 +97,7 @@ func TestWaiting(t *testing.T) {
 		URL: "postgres://127.0.0.1:1/x", Addr: "127.0.0.1:0", Wait: 1, Log: slog.New(slog.DiscardHandler),
 		Waiting: func(err error, _ time.Duration) { told = append(told, err) },
 	})
-	if code := ExitCode(err); code != ExitUnreachable || !strings.Contains(err.Error(), "check the URL") {
+	if code := program.ExitCode(err); code != program.ExitUnreachable || !strings.Contains(err.Error(), "check the URL") {
 		t.Errorf("exit code %d: %v", code, err)
 	}
 	if len(told) == 0 || told[len(told)-1] != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/apps/worker/execrun"
 	"github.com/pgqueue/pgqueue/apps/worker/httprun"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -35,8 +36,7 @@ type config struct {
 	lease       time.Duration
 	drain       time.Duration
 	metricsAddr string
-	logLevel    string
-	logFormat   string
+	log         program.LogConfig
 
 	queues []string
 	job    job   // of queues
@@ -88,8 +88,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.job.AllowPrivate, "allow-private", false, "http: allow addresses that are not public")
 
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
-	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
+	program.LogFlags(f, &c.log)
 }
 
 // load fills in what the flags leave open from the environment and the file, and checks all of it.

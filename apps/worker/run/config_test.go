@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
 // load is what flags, environment and file come to.
@@ -124,20 +126,20 @@ func TestUsage(t *testing.T) {
 		{"-q", "mail", "--exec", "x", "--lease", "1ms"},
 	} {
 		t.Run("exit code 2: "+strings.Join(args, " "), func(t *testing.T) {
-			if code := Main("test", args, io.Discard, io.Discard); code != exitUsage {
+			if code := Main("test", args, io.Discard, io.Discard); code != program.ExitUsage {
 				t.Errorf("exit code %d", code)
 			}
 		})
 	}
 	t.Run("exit code 1 when the database cannot be reached", func(t *testing.T) {
-		if code := Main("test", []string{"-q", "mail", "--exec", "x", "--database", "postgres://127.0.0.1:1/x?connect_timeout=2"}, io.Discard, io.Discard); code != exitFailed {
+		if code := Main("test", []string{"-q", "mail", "--exec", "x", "--database", "postgres://127.0.0.1:1/x?connect_timeout=2"}, io.Discard, io.Discard); code != program.ExitFailed {
 			t.Errorf("exit code %d", code)
 		}
 	})
 	t.Run("help and version are told on standard output", func(t *testing.T) {
 		for _, arg := range []string{"--help", "--version"} {
 			var out strings.Builder
-			if code := Main("v1.2.3", []string{arg}, &out, io.Discard); code != exitDone || !strings.Contains(out.String(), "pgqueue-worker") {
+			if code := Main("v1.2.3", []string{arg}, &out, io.Discard); code != program.ExitDone || !strings.Contains(out.String(), "pgqueue-worker") {
 				t.Errorf("%s: exit code %d\n%s", arg, code, out.String())
 			}
 		}

@@ -15,15 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgqueue/pgqueue/adapters/telemetry/export"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
-)
-
-// Exit codes.
-const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
 )
 
 // usageError is an error of the command line or the settings.
@@ -40,13 +34,13 @@ func Main(version string, args []string, stdout, stderr io.Writer) int {
 	cmd.SetErr(stderr)
 	err := cmd.Execute()
 	if err == nil {
-		return exitDone
+		return program.ExitDone
 	}
 	_, _ = fmt.Fprintln(stderr, "pgqueue-worker:", err)
 	if _, ok := errors.AsType[usageError](err); ok {
-		return exitUsage
+		return program.ExitUsage
 	}
-	return exitFailed
+	return program.ExitFailed
 }
 
 func newCommand(version string, stderr io.Writer, getenv func(string) (string, bool), signals <-chan os.Signal) *cobra.Command {
@@ -68,7 +62,7 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 			if err := c.load(cmd.Flags(), getenv); err != nil {
 				return usageError{err}
 			}
-			log, err := newLogger(c, stderr)
+			log, err := c.log.Logger(stderr, program.IsTerminal(stderr))
 			if err != nil {
 				return usageError{err}
 			}
@@ -79,21 +73,6 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 	cmd.Flags().SortFlags = false
 	c.flags(cmd.Flags())
 	return cmd
-}
-
-func newLogger(c *config, w io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
-		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", c.logLevel)
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	switch c.logFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	}
-	return nil, fmt.Errorf("log format %q is none of text, json", c.logFormat)
 }
 
 // flushTimeout bounds the sending of the last spans and metrics.

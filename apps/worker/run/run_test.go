@@ -117,17 +117,17 @@ func await(t *testing.T, m *manager.Manager, id int64) *queue.Task {
 	return task
 }
 
-// program is a running pgqueue-worker.
-type program struct {
+// process is a running pgqueue-worker.
+type process struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	log chan string
 }
 
-func startProgram(t *testing.T, args ...string) *program {
+func startProgram(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &program{t: t, cmd: exec.Command(os.Args[0], args...), log: make(chan string, 10_000)}
-	p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), log: make(chan string, 10_000)}
+	p.cmd.Env = append(os.Environ(), asProgram+"=1", "PGQUEUE_LOG_FORMAT=text")
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func startProgram(t *testing.T, args ...string) *program {
 }
 
 // says waits for a line of the log that matches, and returns what its first group matched.
-func (p *program) says(pattern string) string {
+func (p *process) says(pattern string) string {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
 	over := time.After(20 * time.Second)
@@ -178,7 +178,7 @@ func (p *program) says(pattern string) string {
 }
 
 // stop sends SIGTERM and returns the exit code.
-func (p *program) stop() int {
+func (p *process) stop() int {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
@@ -285,7 +285,7 @@ func TestProgram(t *testing.T) {
 		dir := t.TempDir()
 		const n = 150
 		tasks := makeTasks(t, m, "mail", n)
-		run := func() *program {
+		run := func() *process {
 			return startProgram(t, "--url", url+"/api", "-q", "mail", "-c", "8", "--dir", dir,
 				"--exec", `echo $$ >> $PGQUEUE_TASK_ID; sleep 0.01`)
 		}

@@ -15,7 +15,7 @@ func TestCompletion(t *testing.T) {
 	s.must("create-queue", "mail")
 	s.must("create-queue", "sms")
 	s.must("create-ticker", "nightly", "--period", "24h")
-	bin := filepath.Dir(program(t))
+	bin := filepath.Dir(builtProgram(t))
 	cases := map[string][]string{
 		"pgqueue create-t":            {"create-task", "create-ticker"},
 		"pgqueue queue view ":         {"mail", "sms"},

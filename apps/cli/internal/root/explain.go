@@ -7,13 +7,13 @@ import (
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/config"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
-	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // explain is err on one line, with what to do next, and its exit code.
 func explain(f *factory.Factory, err error) (text string, code int) {
-	text, code = run.OneLine(err), run.ExitCode(err)
+	text, code = program.OneLine(err), program.ExitCode(err)
 	e, ok := errors.AsType[*queue.Error](err)
 	if !ok {
 		return text, code
@@ -23,10 +23,10 @@ func explain(f *factory.Factory, err error) (text string, code int) {
 		if e.Op != "" {
 			text = e.Op + ": " + text
 		}
-		return text, run.ExitUnreachable
+		return text, program.ExitUnreachable
 	}
 	if e.Kind == queue.KindNotFound && strings.Contains(text, "no such route") {
-		return fmt.Sprintf("%s is not the URL of the server's API, which is as %s; see --url", where(f), factory.DefaultURL), run.ExitUsage
+		return fmt.Sprintf("%s is not the URL of the server's API, which is as %s; see --url", where(f), factory.DefaultURL), program.ExitUsage
 	}
 	if h := hint(f, e, text); h != "" {
 		text += "; " + h

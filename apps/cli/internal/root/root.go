@@ -25,7 +25,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
-	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -45,10 +45,10 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
-		return run.ExitDone
+		return program.ExitDone
 	}
 	if errors.Is(err, syscall.EPIPE) {
-		return run.ExitDone // whoever read has seen enough
+		return program.ExitDone // whoever read has seen enough
 	}
 	if quiet, ok := errors.AsType[*cmdutil.Exit](err); ok {
 		return quiet.Code
@@ -60,7 +60,7 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	}
 	if ctx.Err() != nil && (queue.KindOf(err) == queue.KindCanceled || errors.Is(err, context.Canceled)) {
 		fmt.Fprintln(f.IO.Err, "interrupted")
-		return run.ExitFailed
+		return program.ExitFailed
 	}
 	text, code := explain(f, err)
 	fmt.Fprintf(f.IO.Err, "pgqueue: %s\n", output.Clean(text))

@@ -23,6 +23,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/memory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/queuetest"
@@ -379,7 +380,7 @@ func TestRunHearsSignals(t *testing.T) {
 	streams, _, _ := iostreams.Test("")
 	f := &factory.Factory{IO: streams, Version: "test", Now: time.Now, Lookup: func(string) (string, bool) { return "", false }}
 	// It tries to reach its database all the same, and tells that it did not.
-	if code := Run(ended, f, strings.Fields("run postgres://127.0.0.1:1/x --wait 0 --addr 127.0.0.1:0")); code != run.ExitUnreachable {
+	if code := Run(ended, f, strings.Fields("run postgres://127.0.0.1:1/x --wait 0 --addr 127.0.0.1:0")); code != program.ExitUnreachable {
 		t.Error("exit code", code)
 	}
 }

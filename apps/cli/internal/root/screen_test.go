@@ -121,7 +121,7 @@ func (s *screen) press(keys string) {
 func (s *screen) session(env map[string]string, args ...string) {
 	s.t.Helper()
 	const script = `trap : INT; "$@"; echo "exit code $?"; read -r line; echo "read: $line"`
-	cmd := exec.Command("/bin/sh", append([]string{"-c", script, "sh", program(s.t)}, args...)...)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", script, "sh", builtProgram(s.t)}, args...)...)
 	cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=")
 	for k, v := range env {
 		cmd.Env = append(cmd.Env, k+"="+v)
@@ -178,8 +178,8 @@ func (s *screen) leftOn() string {
 	return ""
 }
 
-// program is the real program in a folder of its own: this test, which TestMain makes it by its name.
-func program(t *testing.T) string {
+// builtProgram is the real program in a folder of its own: this test, which TestMain makes it by its name.
+func builtProgram(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
@@ -253,7 +254,7 @@ func newDoctor(f *factory.Factory) *cobra.Command {
 				return err
 			}
 			if bad {
-				return &cmdutil.Exit{Code: run.ExitFailed}
+				return &cmdutil.Exit{Code: program.ExitFailed}
 			}
 			return nil
 		},

@@ -16,6 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 )
 
@@ -24,7 +25,7 @@ func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{new
 
 func newRun(f *factory.Factory) *cobra.Command {
 	var cfg run.Config
-	var log run.LogConfig
+	var log program.LogConfig
 	cmd := &cobra.Command{
 		Use:        "run [URL]",
 		SuggestFor: []string{"start", "serve", "server", "up"},
@@ -58,7 +59,7 @@ func newRun(f *factory.Factory) *cobra.Command {
 		},
 	}
 	run.Flags(cmd.Flags(), &cfg)
-	run.LogFlags(cmd.Flags(), &log)
+	program.LogFlags(cmd.Flags(), &log)
 	return cmd
 }
 
@@ -66,7 +67,7 @@ func newRun(f *factory.Factory) *cobra.Command {
 func waiting(f *factory.Factory, err error, left time.Duration) {
 	text := ""
 	if err != nil {
-		text = fmt.Sprintf("waiting for the database, %s left: %s", output.Duration(left.Round(time.Second)), output.Clean(run.OneLine(err)))
+		text = fmt.Sprintf("waiting for the database, %s left: %s", output.Duration(left.Round(time.Second)), output.Clean(program.OneLine(err)))
 		if f.IO.Width > 0 {
 			text = ansi.Truncate(text, f.IO.Width-1, "…")
 		}
@@ -76,7 +77,7 @@ func waiting(f *factory.Factory, err error, left time.Duration) {
 
 // next says in three lines what to type next.
 func next(f *factory.Factory, s *run.Server, prefix string) {
-	self := program()
+	self := typedName()
 	at := ""
 	if url := strings.TrimRight(s.URL()+"/"+strings.Trim(prefix, "/"), "/"); url != factory.DefaultURL {
 		at = " --url " + url
@@ -90,8 +91,8 @@ func next(f *factory.Factory, s *run.Server, prefix string) {
 	}
 }
 
-// program is how whoever started this called it, as far as that is short enough to be typed again.
-func program() string {
+// typedName is how whoever started this called it, as far as that is short enough to be typed again.
+func typedName() string {
 	name := "pgqueue"
 	if len(os.Args) > 0 && filepath.Base(os.Args[0]) == name {
 		name = os.Args[0]

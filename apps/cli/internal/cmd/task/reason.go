@@ -3,11 +3,11 @@ package task
 import (
 	"errors"
 
-	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-func exitCode(err error) int { return run.ExitCode(err) }
+func exitCode(err error) int { return program.ExitCode(err) }
 
 // reason is what an error says beyond its operation and subject.
 func reason(err error) string {

@@ -17,7 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
-	"github.com/pgqueue/pgqueue/apps/server/run"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -136,7 +136,7 @@ func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string
 	case err != nil:
 		return err
 	case im.sum.Skipped > 0:
-		return &cmdutil.Exit{Code: run.ExitFailed}
+		return &cmdutil.Exit{Code: program.ExitFailed}
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
-package run
+package program
 
-import "github.com/pgqueue/pgqueue/domain/queue"
+import (
+	"strings"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
 
 // The exit codes of every program of pgqueue.
 const (
@@ -29,3 +33,6 @@ func ExitCode(err error) int {
 		return ExitFailed
 	}
 }
+
+// OneLine is err's text on one line.
+func OneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -1,0 +1,30 @@
+module github.com/pgqueue/pgqueue/apps/internal/program
+
+go 1.26.0
+
+require (
+	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0
+	github.com/pgqueue/pgqueue/domain v0.1.0
+	github.com/spf13/pflag v1.0.10
+	golang.org/x/term v0.47.0
+)
+
+require (
+	github.com/beorn7/perks v1.0.1 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/prometheus/client_golang v1.25.0 // indirect
+	github.com/prometheus/client_model v0.6.3 // indirect
+	github.com/prometheus/common v0.72.0 // indirect
+	github.com/prometheus/procfs v0.22.0 // indirect
+	go.opentelemetry.io/otel v1.47.0 // indirect
+	go.opentelemetry.io/otel/trace v1.47.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
+
+replace (
+	github.com/pgqueue/pgqueue/adapters/memory => ../../../adapters/memory
+	github.com/pgqueue/pgqueue/adapters/telemetry => ../../../adapters/telemetry
+	github.com/pgqueue/pgqueue/domain => ../../../domain
+)

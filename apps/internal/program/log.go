@@ -1,0 +1,49 @@
+package program
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/pgqueue/pgqueue/adapters/telemetry"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// IsTerminal says that w is a terminal.
+func IsTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// LogConfig says what is logged and how.
+type LogConfig struct {
+	LevelName string
+	Format    string
+	// Level may be changed while the program runs. Logger makes it.
+	Level *slog.LevelVar
+}
+
+// LogFlags defines the flags of the log.
+func LogFlags(fs *pflag.FlagSet, c *LogConfig) {
+	fs.StringVar(&c.LevelName, "log-level", "info", "`level` of the log: debug, info, warn or error; SIGUSR1 turns debug on and off")
+	fs.StringVar(&c.Format, "log-format", "auto", "`format` of the log: text, json, or auto: text on a terminal")
+}
+
+// Logger is the log that c describes, written to w.
+func (c *LogConfig) Logger(w io.Writer, terminal bool) (*slog.Logger, error) {
+	c.Level = new(slog.LevelVar)
+	if err := c.Level.UnmarshalText([]byte(c.LevelName)); err != nil {
+		return nil, queue.Invalid("log-level", fmt.Sprintf("%q is none of debug, info, warn, error", c.LevelName))
+	}
+	switch {
+	case c.Format == "json", c.Format == "auto" && !terminal:
+		return telemetry.NewLogger(w, telemetry.LogOptions{JSON: true, Level: c.Level}), nil
+	case c.Format == "text", c.Format == "auto":
+		return telemetry.NewLogger(w, telemetry.LogOptions{Level: c.Level}), nil
+	}
+	return nil, queue.Invalid("log-format", fmt.Sprintf("%q is none of auto, text, json", c.Format))
+}
