@@ -9,7 +9,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// HeartbeatTasks extends leases; one that ran out is good until the task has been rescued.
+// HeartbeatTasks extends leases, one after the other; one that ran out is good until the task has been rescued.
 func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	now, err := s.begin(ctx)
 	if err != nil {
@@ -31,9 +31,12 @@ func (s *Store) heartbeat(namespace string, h queue.Heartbeat, now time.Time) qu
 	if r.task.Status != queue.StatusRetained || r.lease.Token != h.Token {
 		return queue.Beat{Err: leaseLost(h.ID)}
 	}
-	d := cmp.Or(h.Lease, r.lane.queue.Lease)
+	end := now.Add(cmp.Or(h.Lease, r.lease.Duration))
+	if h.Lease == 0 && r.lease.ExpiresAt.After(end) {
+		end = r.lease.ExpiresAt
+	}
 	s.leased.remove(r)
-	r.lease.ExpiresAt, r.lease.Duration = now.Add(d), d
+	r.lease.ExpiresAt, r.lease.Duration = end, cmp.Or(h.Lease, r.lease.Duration)
 	s.leased.push(r)
 	if len(h.Progress) > 0 {
 		r.task.Progress = bytes.Clone(h.Progress)

@@ -21,8 +21,17 @@ type hold struct {
 	ids        []int64 // 0 where a hold has ended
 	attempts   []int16 // nil: all 1
 	cancels    []int64
-	held       int // as it was
-	left       int // not ended by now
+	granted    *int64 // ns; nil: what the retain granted
+	held       int    // as it was
+	left       int    // not ended by now
+}
+
+// length is how long the lease is that was granted last.
+func (l *hold) length() time.Duration {
+	if l.granted != nil {
+		return time.Duration(*l.granted)
+	}
+	return l.expiresAt.Sub(l.retainedAt)
 }
 
 // holds are the locked lease rows of a transaction.
@@ -71,7 +80,7 @@ func leaseToken(token int64) int64 { return token - token%tokensPerLease }
 func (h *holds) scan(rows pgx.Rows) error {
 	l := &hold{}
 	q := &l.q
-	if err := rows.Scan(&h.now, &l.token, &l.part, &l.worker, &l.retainedAt, &l.expiresAt, &l.ids, &l.attempts, &l.cancels,
+	if err := rows.Scan(&h.now, &l.token, &l.part, &l.worker, &l.retainedAt, &l.expiresAt, &l.ids, &l.attempts, &l.cancels, &l.granted,
 		&q.id, &q.Namespace, &q.Name, &q.TTL, &q.Retries, &q.RetryDelay, &q.Backoff, &q.RetryMaxDelay, &q.Lease,
 		&q.Concurrency, &q.Retention, &q.Paused, &q.Events, &q.Version, &q.CreatedAt, &q.UpdatedAt); err != nil {
 		return err
@@ -142,9 +151,9 @@ func (h *holds) shrink(t *tx) {
 		switch {
 		case l.left == l.held:
 		case l.left == 0:
-			gone.add(l, l.part, nil, l.expiresAt)
+			gone.add(l, l.part, nil, l.expiresAt, l.granted)
 		default:
-			kept.add(l, l.part, func(i int) bool { return true }, l.expiresAt)
+			kept.add(l, l.part, func(i int) bool { return true }, l.expiresAt, l.granted)
 		}
 	}
 	if len(gone.tokens) > 0 {
@@ -162,10 +171,11 @@ type holdRows struct {
 	workers, ids           []string
 	held                   []int16
 	attempts, cancels      []*string
+	granted                []*int64
 }
 
 // add puts the tasks of l that stay pass into a row.
-func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt time.Time) {
+func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt time.Time, granted *int64) {
 	r.tokens, r.parts, r.queues = append(r.tokens, l.token), append(r.parts, part), append(r.queues, l.q.id)
 	r.retainedAts, r.expiresAt = append(r.retainedAts, l.retainedAt), append(r.expiresAt, expiresAt)
 	r.workers = append(r.workers, l.worker)
@@ -184,7 +194,7 @@ func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt tim
 			cancels = append(cancels, id)
 		}
 	}
-	r.ids, r.held = append(r.ids, arrayText(ids)), append(r.held, held)
+	r.ids, r.held, r.granted = append(r.ids, arrayText(ids)), append(r.held, held), append(r.granted, granted)
 	r.attempts, r.cancels = append(r.attempts, arrayPtr(l.attempts)), append(r.cancels, arrayPtr(cancels))
 }
 
@@ -198,13 +208,14 @@ func arrayPtr[N int16 | int64](s []N) *string {
 
 func (r *holdRows) update(t *tx) {
 	if len(r.tokens) > 0 {
-		t.queue("hold.keep", r.tokens, r.parts, r.held, r.ids, r.cancels, r.expiresAt)
+		t.queue("hold.keep", r.tokens, r.parts, r.held, r.ids, r.cancels, r.expiresAt, r.granted)
 	}
 }
 
 func (r *holdRows) insert(t *tx) {
 	if len(r.tokens) > 0 {
-		t.queue("hold.split", r.tokens, r.parts, r.queues, r.retainedAts, r.expiresAt, r.workers, r.held, r.ids, r.attempts, r.cancels)
+		t.queue("hold.split", r.tokens, r.parts, r.queues, r.retainedAts, r.expiresAt, r.workers, r.held, r.ids, r.attempts, r.cancels,
+			r.granted)
 	}
 }
 
@@ -242,158 +253,4 @@ func (f factsByID) scan(rows pgx.Rows) error {
 	}
 	f[t.ID] = facts{&t, queue.Life{DelayedAt: timeOf(delayedAt), DiesAt: timeOf(diesAt), Retries: int(first)}}
 	return nil
-}
-
-// HeartbeatTasks implements queue.Store. One call extends whatever a process holds; where it names some of the tasks of a
-// lease row only, the row is split.
-func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	const op = "heartbeat tasks"
-	if len(beats) == 0 {
-		return nil, nil
-	}
-	out := make([]queue.Beat, len(beats))
-	var ids, tokens []int64
-	for _, b := range beats {
-		ids, tokens = append(ids, b.ID), append(tokens, b.Token)
-	}
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		clear(out)
-		var h holds
-		h.queueLock(t, namespace, tokens)
-		if err := t.flush(ctx); err != nil {
-			return err
-		}
-		if err := h.lockMoved(ctx, t, namespace, ids, tokens); err != nil {
-			return err
-		}
-		type group struct {
-			*hold
-			lease time.Duration
-		}
-		chosen := map[group][]bool{}
-		var progress progressRows
-		ev := events{}
-		missing := false
-		for i, b := range beats {
-			p, ok := h.find(b.ID, b.Token)
-			if !ok {
-				missing = true
-				out[i].Err = queue.ErrLeaseLost
-				continue
-			}
-			d := b.Lease
-			if d == 0 {
-				d = p.q.Lease
-			}
-			g := group{p.hold, d}
-			if chosen[g] == nil {
-				chosen[g] = make([]bool, len(p.ids))
-			}
-			chosen[g][p.i] = true
-			out[i] = queue.Beat{
-				Lease:           queue.Lease{Token: p.taskToken(), ExpiresAt: micros(h.now.Add(d)), Duration: d},
-				CancelRequested: p.cancelled(),
-			}
-			if len(b.Progress) > 0 {
-				progress.add(p, b.Progress)
-				ev.add(change{queue: p.q.id, keep: p.q.Events, kind: eventCodes[queue.EventProgress], worker: p.worker}, b.ID)
-			}
-		}
-		// Rows whose tasks all get the same new end are updated; else each end gets a row of its own.
-		var kept, split holdRows
-		lastPart := map[int64]int16{}
-		for _, l := range h.all {
-			lastPart[l.token] = max(lastPart[l.token], l.part)
-		}
-		beaten := map[*hold]int{}
-		for g, is := range chosen {
-			for _, b := range is {
-				if b {
-					beaten[g.hold]++
-				}
-			}
-		}
-		used := map[*hold]bool{}
-		for g, is := range chosen {
-			part := g.part
-			whole := !used[g.hold] && beaten[g.hold] == g.held
-			if !whole {
-				lastPart[g.token]++
-				part = lastPart[g.token]
-			}
-			rows := &split
-			if whole { // the first end of a row that is beaten as a whole stays in it
-				rows = &kept
-				used[g.hold] = true
-			}
-			rows.add(g.hold, part, func(i int) bool { return is[i] }, micros(h.now.Add(g.lease)))
-		}
-		for l, n := range beaten {
-			if n == l.held {
-				continue
-			}
-			kept.add(l, l.part, func(i int) bool {
-				for g, is := range chosen {
-					if g.hold == l && is[i] {
-						return false
-					}
-				}
-				return true
-			}, l.expiresAt)
-		}
-		kept.update(t)
-		split.insert(t)
-		progress.insert(t)
-		ev.insert(t, h.now)
-		if missing {
-			return s.explainLost(ctx, t, namespace, beats, out)
-		}
-		return nil
-	})
-	return out, err
-}
-
-// explainLost tells tasks that are not there from those that another holds.
-func (s *Store) explainLost(ctx context.Context, t *tx, namespace string, beats []queue.Heartbeat, out []queue.Beat) error {
-	var ids []int64
-	for i, b := range beats {
-		if out[i].Err != nil {
-			ids = append(ids, b.ID)
-		}
-	}
-	there := map[int64]bool{}
-	err := t.read(ctx, "task.there", func(rows pgx.Rows) error {
-		var id int64
-		err := rows.Scan(&id)
-		there[id] = true
-		return err
-	}, namespace, ids)
-	for i, b := range beats {
-		switch {
-		case out[i].Err == nil:
-		case there[b.ID]:
-			out[i].Err = leaseLost(b.ID)
-		default:
-			out[i].Err = noTask(b.ID)
-		}
-	}
-	return err
-}
-
-type progressRows struct {
-	queues   []int32
-	ids      []int64
-	attempts []int16
-	progress [][]byte
-}
-
-func (r *progressRows) add(p spot, progress []byte) {
-	r.queues, r.ids = append(r.queues, p.q.id), append(r.ids, p.id)
-	r.attempts, r.progress = append(r.attempts, int16(p.attempt())), append(r.progress, progress)
-}
-
-func (r *progressRows) insert(t *tx) {
-	if len(r.ids) > 0 {
-		t.queue("hold.progress", r.queues, r.ids, r.attempts, r.progress)
-	}
 }

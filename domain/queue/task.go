@@ -257,11 +257,12 @@ type Released struct {
 	Held   time.Duration
 }
 
-// Heartbeat extends the lease of one task.
+// Heartbeat extends the lease of one task. Heartbeats of one call, and of calls that share a Store call, act in their order.
 type Heartbeat struct {
 	ID    int64
 	Token int64
-	// Lease from now on; 0 = the queue's.
+	// Lease from now on, which may shorten the present one. 0 keeps what was granted: the end is the later of the present end
+	// and now + the length that the retain, or the last heartbeat with a lease, was granted.
 	Lease time.Duration
 	// Progress to keep with the task; nil = leave it as it is.
 	Progress json.RawMessage

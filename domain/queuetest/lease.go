@@ -31,6 +31,40 @@ func testLease(e *env) {
 		e.equal("duration", b.Lease.Duration, 50*time.Hour)
 		e.near("end", b.Lease.ExpiresAt, t.StartedAt.Add(50*time.Hour), aWhile)
 	})
+	e.it("a heartbeat without a lease keeps what the retain granted", func(e *env) {
+		e.queue("mail", queue.QueueMeta{Lease: new(30 * time.Minute)})
+		e.createN("mail", 2)
+		held := e.retainFor(5*time.Hour, "w", 2, "mail")
+		e.update("mail", queue.QueueMeta{Lease: new(time.Minute)}) // what was granted stays
+		for i := range 3 {
+			e.advance(time.Hour)
+			b := e.beat(queue.Heartbeat{ID: held[0].ID, Token: held[0].Lease.Token})
+			e.ok(b.Err)
+			e.equal("duration", b.Lease.Duration, 5*time.Hour)
+			e.near("end", b.Lease.ExpiresAt, held[0].StartedAt.Add(time.Duration(i+6)*time.Hour), aWhile)
+		}
+	})
+	e.it("a heartbeat without a lease keeps what the last one with a lease was granted", func(e *env) {
+		e.queue("mail", queue.QueueMeta{Lease: new(time.Hour)})
+		e.createN("mail", 2)
+		t := e.retain("w", 2, "mail")[0]
+		e.ok(e.beat(queue.Heartbeat{ID: t.ID, Token: t.Lease.Token, Lease: 50 * time.Hour}).Err)
+		e.advance(10 * time.Hour)
+		b := e.beat(queue.Heartbeat{ID: t.ID, Token: t.Lease.Token})
+		e.ok(b.Err)
+		e.near("end", b.Lease.ExpiresAt, t.StartedAt.Add(60*time.Hour), aWhile)
+	})
+	e.it("a heartbeat with a lease may shorten the present one", func(e *env) {
+		e.queue("mail", queue.QueueMeta{Lease: new(50 * time.Hour)})
+		e.createN("mail", 1)
+		t := e.hold("mail")
+		b := e.beat(queue.Heartbeat{ID: t.ID, Token: t.Lease.Token, Lease: time.Hour})
+		e.ok(b.Err)
+		e.near("end", b.Lease.ExpiresAt, t.StartedAt.Add(time.Hour), aWhile)
+		e.advance(2 * time.Hour)
+		e.chores(queue.ChoreRescue)
+		e.status(t.ID, queue.StatusRetry)
+	})
 	e.it("progress stays with the task until there is other", func(e *env) {
 		e.queue("mail", queue.QueueMeta{})
 		e.create("mail", queue.TaskMeta{})

@@ -54,6 +54,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"create and retain", testCreateAndRetain},
 		{"concurrent retain", testConcurrentRetain},
 		{"lease", testLease},
+		{"named twice", testTwice},
 		{"release", testRelease},
 		{"lifecycle", testLifecycle},
 		{"retry", testRetry},

@@ -137,7 +137,8 @@ create index delayed_dies on pgqueue.delayed (dies_at) where dies_at is not null
 
 create table pgqueue.lease (
     token       bigint      not null check (token % 256 = 0), -- of the first task
-    part        smallint    not null default 0, -- above 0 where heartbeats of some of the tasks split the row
+    part        smallint    not null default 0, -- above 0 where heartbeats of some of the tasks split the row: the place,
+                                                -- from 1, of a task that stays in this row until its hold ends
     queue_id    integer     not null,
     retained_at timestamptz not null,
     expires_at  timestamptz not null,
@@ -146,10 +147,20 @@ create table pgqueue.lease (
     task_ids    bigint[]    not null,           -- in their places for good: 0 where a hold has ended
     attempts    smallint[],                     -- beside task_ids; null = all 1
     cancels     bigint[],                       -- those of task_ids whose holder was asked to stop
+    granted     bigint,                         -- how long a lease is, in ns; null = expires_at - retained_at, until a heartbeat
     primary key (token, part)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 create index lease_expires on pgqueue.lease (expires_at);
 create index lease_queue on pgqueue.lease (queue_id);
+
+-- Heartbeats of tasks whose lease row another transaction had locked: a rescue looks here before it takes tasks back. Empty
+-- unless a caller keeps a transaction open behind the completion of a task that was retained together with others.
+create table pgqueue.lease_beat (
+    token      bigint      primary key, -- of the task's hold
+    expires_at timestamptz not null,
+    granted    bigint      not null     -- ns
+);
+create index lease_beat_expires on pgqueue.lease_beat (expires_at);
 
 create table pgqueue.state (
     queue_id   integer  not null,

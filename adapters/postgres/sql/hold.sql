@@ -3,7 +3,7 @@
 
 -- name: hold.lock
 -- $1 namespace, $2 tokens
-select pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels,
+select pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels, l.granted,
        q.id, q.namespace, q.name, q.ttl, q.retries, q.retry_delay, q.backoff, q.retry_max_delay, q.lease, q.concurrency,
        q.retention, q.paused, q.events, q.version, q.created_at, q.updated_at
 from unnest($2::bigint[]) i (token)
@@ -19,7 +19,7 @@ order by l.token, l.part
 
 -- name: hold.expired
 -- Leases that ran out, oldest first, from where the last look ended. $1 floor, $2 most
-select pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels,
+select pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels, l.granted,
        q.id, q.namespace, q.name, q.ttl, q.retries, q.retry_delay, q.backoff, q.retry_max_delay, q.lease, q.concurrency,
        q.retention, q.paused, q.events, q.version, q.created_at, q.updated_at
 from (
@@ -72,18 +72,18 @@ delete from pgqueue.lease where ctid = any (array(
 -- name: hold.keep
 -- Of rows that this transaction has locked.
 update pgqueue.lease l
-set held = i.held, task_ids = i.ids::bigint[], cancels = i.cancels::bigint[], expires_at = i.expires_at
-from unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::text[], $5::text[], $6::timestamptz[])
-    i (token, part, held, ids, cancels, expires_at)
+set held = i.held, task_ids = i.ids::bigint[], cancels = i.cancels::bigint[], expires_at = i.expires_at, granted = i.granted
+from unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::text[], $5::text[], $6::timestamptz[], $7::bigint[])
+    i (token, part, held, ids, cancels, expires_at, granted)
 cross join lateral (select l.ctid as at from pgqueue.lease l where l.token = i.token and l.part = i.part offset 0) k
 where l.ctid = k.at
 
 -- name: hold.split
-insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, cancels)
-select token, part, queue_id, retained_at, expires_at, worker, held, ids::bigint[], attempts::smallint[], cancels::bigint[]
+insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, cancels, granted)
+select token, part, queue_id, retained_at, expires_at, worker, held, ids::bigint[], attempts::smallint[], cancels::bigint[], granted
 from unnest($1::bigint[], $2::smallint[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::smallint[], $8::text[],
-            $9::text[], $10::text[])
-    i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels)
+            $9::text[], $10::text[], $11::bigint[])
+    i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels, granted)
 
 -- name: hold.cancel
 -- Asks holders to stop. $1 tokens, $2 tasks, side by side; a hold that has ended is left alone. Not by way of where the row

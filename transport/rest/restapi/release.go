@@ -132,7 +132,7 @@ func (r Released) AppendJSON(b []byte) []byte {
 type Heartbeat struct {
 	ID       int64           `json:"id,omitempty" doc:"The task; of many heartbeats only" example:"1"`
 	Token    int64           `json:"token" doc:"The lease's token" example:"7"`
-	Lease    *Duration       `json:"lease,omitempty" doc:"How long from now; absent = the queue's" example:"5m"`
+	Lease    *Duration       `json:"lease,omitempty" doc:"From now on, may shorten; absent = keep what was granted" example:"5m"`
 	Progress json.RawMessage `json:"progress,omitempty" doc:"Kept with the task, any JSON; absent = as it is" example:"{\"percent\":40}"`
 }
 

@@ -237,7 +237,7 @@ func newHeartbeat(f *factory.Factory) *cobra.Command {
 		},
 	}
 	cmd.Flags().Int64Var(&h.Token, "token", 0, "`token` of the lease (needed)")
-	cmdutil.Duration(cmd.Flags(), &h.Lease, "lease", "hold it this long from now on (default: the queue's)")
+	cmdutil.Duration(cmd.Flags(), &h.Lease, "lease", "hold it this long from now on (default: keep the length that was granted)")
 	cmd.Flags().StringVar(&progress, "progress", "", "`progress` to keep with the task: JSON, @file, or -")
 	return cmd
 }

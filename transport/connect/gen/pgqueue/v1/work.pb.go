@@ -243,7 +243,7 @@ type Heartbeat struct {
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The token of the lease.
 	Token int64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
-	// From now on; absent = the queue's.
+	// From now on, may shorten; absent = keep what was granted.
 	Lease *durationpb.Duration `protobuf:"bytes,3,opt,name=lease,proto3" json:"lease,omitempty"`
 	// Progress to keep with the task, JSON of at most 16 KiB; empty = leave it as it is.
 	Progress      []byte `protobuf:"bytes,4,opt,name=progress,proto3" json:"progress,omitempty"`
