@@ -13,6 +13,8 @@
 //	return nil, RetryIn(err, d)     failed; tried again after d instead of the queue's backoff
 //	return nil, Snooze(d)           not now; again after d, at no cost of an attempt
 //	return nil, Cancel(err)         the task ends cancelled
+//	return nil, NotStarted(err)     the worker's own trouble: handed back, and the worker rests from the queue
+//	return nil, Systemic(err)       as err, and the queue's other tasks would fail alike: after some the worker rests
 //
 // A panic is a failure with its stack. Odd bytes in a result are made storable, never a reason for a task not to end.
 //

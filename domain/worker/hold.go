@@ -102,13 +102,12 @@ func (h *hold) cause() error {
 	return context.Cause(h)
 }
 
-// work calls the handler. It returns the release that the handler's return stands for, and whether the task is to be
-// cancelled before it. It does not return when the handler calls runtime.Goexit.
-func (h *hold) work(maxResult int, obs Observer) (queue.Release, bool) {
+// work calls the handler and tells how it ended. It does not return when the handler calls runtime.Goexit.
+func (h *hold) work(maxResult int, obs Observer) verdict {
 	if obs == nil {
 		v := h.call(maxResult)
 		h.end(errEnded)
-		return v.release, v.cancel
+		return v
 	}
 	start := time.Now()
 	waited := start.Sub(h.taken)
@@ -118,15 +117,17 @@ func (h *hold) work(maxResult int, obs Observer) (queue.Release, bool) {
 	obs.TaskFinished(h.held, Finished{
 		Outcome: v.release.Outcome, Waited: waited, Took: time.Since(start), Err: v.err, Cause: v.cause,
 	})
-	return v.release, v.cancel
+	return v
 }
 
 // verdict is how a handler ended.
 type verdict struct {
+	// release that the handler's return stands for.
 	release queue.Release
-	cancel  bool
-	err     error
-	cause   error
+	// cancel: the task is to be cancelled before it.
+	cancel bool
+	err    error
+	cause  error
 }
 
 // call is the handler with everything of its that may panic: itself, its result's and its error's methods.
@@ -155,7 +156,7 @@ var (
 // a lease gives a release without a token.
 func Work(ctx context.Context, handler Handler, task *queue.Task) queue.Release {
 	h := newHold(ctx, handler, task, time.Now())
-	rel, _ := h.work(queue.DefaultMaxPayloadBytes, nil)
+	rel := h.work(queue.DefaultMaxPayloadBytes, nil).release
 	rel.ID, rel.Token = h.held.ID, h.token
 	return rel
 }

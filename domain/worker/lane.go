@@ -53,6 +53,8 @@ type lane struct {
 	// absent queues, which the service did not know, and when to ask for them again: one queue that was deleted, or is not
 	// made yet, must not keep the others from being worked.
 	absent map[string]time.Time
+	// rests are the queues whose handlers had trouble that is not their tasks'; nil while there are none.
+	rests map[string]*rest
 	// shortest lease seen; it bounds how long a retain may wait.
 	shortest time.Duration
 	// runTime of handlers and tripTime of retains that did not wait: moving averages.
@@ -112,8 +114,18 @@ func (l *lane) retain(n int) {
 	r := l.run
 	for failures := 0; n > 0; {
 		r.mu.Lock()
-		wait, names := l.patience(), l.present(time.Now())
+		wait, names, limit := l.patience(), l.present(time.Now()), n
+		if l.probes(names) {
+			wait, limit = 0, 1
+		}
 		r.mu.Unlock()
+		if len(names) == 0 { // all rest
+			sleep(r.takes, restLook)
+			r.mu.Lock()
+			n = l.again(n)
+			r.mu.Unlock()
+			continue
+		}
 		base := r.calls
 		if wait > 0 {
 			base = r.waits
@@ -121,7 +133,7 @@ func (l *lane) retain(n int) {
 		ctx, cancel := context.WithTimeout(base, wait+callTimeout)
 		from := time.Now()
 		tasks, err := r.svc.RetainTasks(ctx, queue.RetainRequest{
-			Worker: r.cfg.name, Queues: names, Limit: n, Wait: wait, Lease: r.cfg.lease,
+			Worker: r.cfg.name, Queues: names, Limit: limit, Wait: wait, Lease: r.cfg.lease,
 		})
 		cancel()
 		now := time.Now()
@@ -130,7 +142,7 @@ func (l *lane) retain(n int) {
 		}
 		stopped := err != nil && r.takes.Err() != nil
 		if r.cfg.observer != nil && !stopped {
-			r.cfg.observer.Retained(n, len(tasks), now.Sub(from), err)
+			r.cfg.observer.Retained(limit, len(tasks), now.Sub(from), err)
 		}
 		if !stopped {
 			r.retainLog.note(err)
@@ -148,40 +160,57 @@ func (l *lane) retain(n int) {
 		}
 
 		r.mu.Lock()
+		l.probed(names, len(holds), now)
 		l.accept(holds)
 		l.dry = len(tasks) < n
 		if wait == 0 && len(tasks) > 0 {
 			average(&l.tripTime, now.Sub(from), 4)
 		}
-		l.asked -= n
 		if pause > 0 {
+			l.asked -= n
 			r.mu.Unlock()
 			sleep(r.takes, pause)
 			r.mu.Lock()
-		}
-		l.retains--
-		if n = l.want(); n > 0 {
-			l.retains++
 			l.asked += n
 		}
-		l.refill()
+		n = l.again(n)
 		r.mu.Unlock()
 	}
 }
 
-// present are the queues to ask for at now; all when none is known to be there. Caller holds run.mu.
+// again ends a retain that asked for n, and says how many tasks to ask for next; 0 = none. Caller holds run.mu.
+func (l *lane) again(n int) (next int) {
+	l.asked -= n
+	l.retains--
+	if next = l.want(); next > 0 {
+		l.retains++
+		l.asked += next
+	}
+	l.refill()
+	return next
+}
+
+// present are the queues to ask for at now; all when none is known to be there. A queue whose rest is over is asked for
+// alone; none means that all rest. Caller holds run.mu.
 func (l *lane) present(now time.Time) []string {
-	if len(l.absent) == 0 {
+	if len(l.absent) == 0 && l.rests == nil {
 		return l.queues
 	}
+	awake := l.queues
+	if l.rests != nil {
+		var probe string
+		if awake, probe = l.awake(now); probe != "" {
+			return []string{probe}
+		}
+	}
 	names := make([]string, 0, len(l.queues))
-	for _, name := range l.queues {
+	for _, name := range awake {
 		if again, ok := l.absent[name]; !ok || !now.Before(again) {
 			names = append(names, name)
 		}
 	}
 	if len(names) == 0 {
-		return l.queues
+		return awake
 	}
 	return names
 }
@@ -237,6 +266,9 @@ func (l *lane) patience() time.Duration {
 	if len(l.absent) > 0 {
 		wait = min(wait, absentFor)
 	}
+	if l.rests != nil {
+		wait = min(wait, minRest)
+	}
 	return wait
 }
 
@@ -284,7 +316,7 @@ func (l *lane) accept(holds []*hold) {
 		}
 		r.keep(h)
 		switch {
-		case r.stopping:
+		case r.stopping, l.resting(h.held.Queue):
 			r.giveBack(h)
 		case h.handler == nil: // a task of a queue that was not asked for; give it to others, not at once
 			h.end(errEnded)
@@ -341,16 +373,20 @@ func (l *lane) execute() {
 		}
 	}()
 	for h != nil {
-		rel, cancel := h.work(r.cfg.maxResult, r.cfg.observer)
-		if cancel {
+		v := h.work(r.cfg.maxResult, r.cfg.observer)
+		if v.cancel {
 			r.cancelTask(h)
 		}
 		now := time.Now()
 		r.mu.Lock()
-		l.ended(h, rel, now.Sub(began))
+		news := l.judge(h.held.Queue, v, began, now)
+		l.ended(h, v.release, now.Sub(began))
 		h = l.take()
 		l.start()
 		r.mu.Unlock()
+		if news != nil {
+			news.tell(r.cfg.log)
+		}
 		began = now
 	}
 	exited = false

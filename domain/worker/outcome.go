@@ -14,9 +14,11 @@ import (
 // ending is an error that says how a task ends.
 type ending struct {
 	outcome queue.Outcome
-	delay   time.Duration
-	cancel  bool
-	err     error
+	// unstarted: the handler could not begin.
+	unstarted bool
+	delay     time.Duration
+	cancel    bool
+	err       error
 }
 
 func (e *ending) Error() string {
@@ -30,6 +32,8 @@ func (e *ending) Error() string {
 		return fmt.Sprintf("snoozed for %v", e.delay)
 	case e.outcome == queue.OutcomePermanent:
 		return "failed for good"
+	case e.unstarted:
+		return "not started"
 	}
 	return "failed"
 }
@@ -51,6 +55,47 @@ func Snooze(d time.Duration) error { return &ending{outcome: queue.OutcomeSnooze
 // when the cancel does not get through, the task fails for good.
 func Cancel(err error) error {
 	return &ending{outcome: queue.OutcomePermanent, cancel: true, err: err}
+}
+
+// NotStarted says that the handler could not begin, by trouble of the worker's own, as no memory or a missing program.
+// The task goes back at no cost of an attempt, and the worker rests from its queue for a second, twice as long after each
+// further time, up to a minute; then it takes one task to see whether the trouble is over.
+func NotStarted(err error) error {
+	return &ending{outcome: queue.OutcomeHandBack, unstarted: true, err: err}
+}
+
+// Systemic says of a failure that the queue's other tasks would fail alike, as when what they call is not there. The
+// task ends as err says. After StrikesToRest of them in a row the worker rests from the queue, as after NotStarted.
+func Systemic(err error) error { return &systemic{err} }
+
+type systemic struct{ err error }
+
+func (s *systemic) Error() string { return s.err.Error() }
+func (s *systemic) Unwrap() error { return s.err }
+
+// trouble is what a handler's error says of the tasks beside its own.
+type trouble int
+
+const (
+	troubleNone trouble = iota
+	// troubleSystemic: others would fail alike.
+	troubleSystemic
+	// troubleOwn: the worker cannot begin.
+	troubleOwn
+)
+
+// troubleOf is what err says; cause is why the handler's context ended, when it had: then err tells of that.
+func troubleOf(err, cause error) trouble {
+	if err == nil || cause != nil {
+		return troubleNone
+	}
+	if e, ok := errors.AsType[*ending](err); ok && e.unstarted {
+		return troubleOwn
+	}
+	if _, ok := errors.AsType[*systemic](err); ok {
+		return troubleSystemic
+	}
+	return troubleNone
 }
 
 // delay keeps d between the shortest delay that the database tells from none and the longest allowed.
@@ -112,7 +157,7 @@ func settle(v any, err, cause error, maxResult int) (rel queue.Release, cancel b
 	}
 	if e, ok := errors.AsType[*ending](err); ok {
 		rel.Outcome, rel.Delay = e.outcome, e.delay
-		if e.outcome != queue.OutcomeSnooze {
+		if e.outcome != queue.OutcomeSnooze && !e.unstarted {
 			rel.Result = failure(err, maxResult)
 		}
 		return rel, e.cancel
