@@ -13,29 +13,42 @@ import (
 // Prefix is what the names of all environment variables of pgqueue begin with.
 const Prefix = "PGQUEUE_"
 
-// notFromEnvironment are flags that ask for something else than what the program is there for.
-var notFromEnvironment = []string{"help", "version", "check"}
-
 // Variable is the environment variable of a flag: PGQUEUE_ADDR for addr.
 func Variable(flag string) string {
 	return Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Environ sets the flags that were not given from their environment variables. An empty variable counts as unset. only,
-// when given, names the flags that the environment may set; without it that is every flag.
-func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), only ...string) error {
+// fromEnvironment annotates flags that have an environment variable.
+const fromEnvironment = "pgqueue_environment"
+
+// FromEnvironment gives the flags of fs that names names an environment variable, or all of them when it names none.
+// Programs that run for long take every setting from there. A command takes only what says where and as whom it works,
+// never what it does: a variable that was set for something else must not change that.
+func FromEnvironment(fs *pflag.FlagSet, names ...string) {
+	fs.VisitAll(func(f *pflag.Flag) {
+		if len(names) > 0 && !slices.Contains(names, f.Name) {
+			return
+		}
+		if f.Annotations == nil {
+			f.Annotations = map[string][]string{}
+		}
+		f.Annotations[fromEnvironment] = []string{Variable(f.Name)}
+	})
+}
+
+// Environ sets the flags that were not given from their environment variables, where FromEnvironment gave them one. An
+// empty variable counts as unset.
+func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var bad error
 	fs.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || bad != nil || slices.Contains(notFromEnvironment, f.Name) || len(only) > 0 && !slices.Contains(only, f.Name) {
-			return
-		}
-		name := Variable(f.Name)
-		v, ok := lookup(name)
-		if !ok || v == "" {
-			return
-		}
-		if err := set(fs, f, v); err != nil {
-			bad = queue.Invalid(name, fmt.Sprintf("%q is not for --%s", v, f.Name))
+		for _, name := range f.Annotations[fromEnvironment] {
+			v, ok := lookup(name)
+			if f.Changed || bad != nil || !ok || v == "" {
+				continue
+			}
+			if err := set(fs, f, v); err != nil {
+				bad = queue.Invalid(name, fmt.Sprintf("%q is not for --%s", v, f.Name))
+			}
 		}
 	})
 	return bad

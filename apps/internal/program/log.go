@@ -31,6 +31,7 @@ type LogConfig struct {
 func LogFlags(fs *pflag.FlagSet, c *LogConfig) {
 	fs.StringVar(&c.LevelName, "log-level", "info", "`level` of the log: debug, info, warn or error; SIGUSR1 turns debug on and off")
 	fs.StringVar(&c.Format, "log-format", "auto", "`format` of the log: text, json, or auto: text on a terminal")
+	FromEnvironment(fs, "log-level", "log-format")
 }
 
 // Logger is the log that c describes, written to w.

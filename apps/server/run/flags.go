@@ -3,11 +3,13 @@ package run
 import (
 	"github.com/spf13/pflag"
 
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Flags defines the flags of a server on fs, bound to c, whose present values are their defaults.
-func Flags(fs *pflag.FlagSet, c *Config) {
+// Flags defines the flags of a server on to, bound to c, whose present values are their defaults.
+func Flags(to *pflag.FlagSet, c *Config) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	c.Addr, c.Prefix, c.Schema, c.Namespace = DefaultAddr, DefaultPrefix, DefaultSchema, queue.DefaultNamespace
 	c.Wait, c.StopTimeout, c.MaxPayloadBytes = DefaultWait, DefaultStopTimeout, queue.DefaultMaxPayloadBytes
 	fs.StringVar(&c.Addr, "addr", c.Addr, "listen on this `host:port`; port 0 takes a free one")
@@ -26,6 +28,8 @@ func Flags(fs *pflag.FlagSet, c *Config) {
 	fs.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay, "how long /readyz is off before requests are refused")
 	fs.IntVar(&c.MaxPayloadBytes, "max-payload", c.MaxPayloadBytes, "most `bytes` of a payload or a result")
 	fs.StringSliceVar(&c.CORSOrigins, "cors-origin", c.CORSOrigins, "`origins` that browsers may call from")
+	program.FromEnvironment(fs)
+	to.AddFlagSet(fs)
 }
 
 // negated is a flag that says the opposite of its variable, so that the zero Config is the default one.

@@ -28,6 +28,7 @@ func Main(args []string, version string, stderr *os.File) int {
 	}
 	Flags(fs, &cfg)
 	fs.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "`namespace` of requests that name none")
+	program.FromEnvironment(fs, "namespace")
 	program.LogFlags(fs, &lc)
 	showVersion := fs.Bool("version", false, "print the version and end")
 	check := fs.Bool("check", false, "ask the server at --addr whether it is ready, and end: 0 = it is, 5 = it is not")

@@ -14,6 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/config"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
@@ -73,6 +74,7 @@ func (f *Factory) Flags(cmd *cobra.Command) {
 	fs.StringVar(&s.JQ, "jq", "", "put a jq `expression` over the JSON")
 	fs.StringVar(&s.Context, "context", "", "`name` of a context of the configuration")
 	fs.StringVar(&s.ConfigPath, "config", "", "configuration `file` (default ~/.config/pgqueue/config.yaml)")
+	program.FromEnvironment(fs, "url", "namespace", "protocol", "auth-token", "timeout", "output")
 }
 
 // Path is the configuration file in use.

@@ -76,7 +76,8 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 		Long: "pgqueue is a task queue on PostgreSQL: delayed tasks, retries with backoff, tickers, many tenants.\n\n" +
 			"pgqueue run starts a server; the other commands are clients of one.\n" +
 			"They can be said noun first, too: pgqueue task list is pgqueue tasks.\n" +
-			"Every flag has an environment variable, as PGQUEUE_URL for --url.\n" +
+			"The environment says where and as whom a command works: PGQUEUE_URL, _NAMESPACE, _PROTOCOL, _AUTH_TOKEN, _TIMEOUT and\n" +
+			"_OUTPUT. What it does is said by its arguments alone; only of pgqueue run every flag has a variable, as PGQUEUE_ADDR.\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing there, 4 conflict or lease lost, 5 server unreachable.",
 		Example:       "  pgqueue run\n  pgqueue create-queue mail\n  pgqueue create-task mail --payload '{\"to\":\"a@b.c\"}'\n  pgqueue retain-task mail --worker w1\n  pgqueue complete-task 1",
 		SilenceErrors: true, SilenceUsage: true,

@@ -174,17 +174,6 @@ func TestHelp(t *testing.T) {
 		})
 		golden(t, "help.txt", all.String())
 	})
-	t.Run("every flag of a command can be set by its environment variable", func(t *testing.T) {
-		url := startServer(t)
-		s := newShell(t, url)
-		s.env["PGQUEUE_RETRIES"], s.env["PGQUEUE_OUTPUT"], s.env["PGQUEUE_JQ"] = "7", "json", ".retries"
-		if out := s.must("create-queue", "mail"); out != "7\n" {
-			t.Fatal(out)
-		}
-		if out := s.must("create-queue", "sms", "--retries", "2"); out != "2\n" {
-			t.Fatal("a flag is stronger:", out)
-		}
-	})
 }
 
 // world is a server with one of everything, at moment.

@@ -44,6 +44,7 @@ func (d *database) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&d.pooler, "pooler", false, "the URL leads through a transaction pooler such as pgbouncer")
 	fs.StringVar(&d.dataDir, "data-dir", "", "`folder` of the embedded PostgreSQL, which runs, instead of a URL")
 	fs.StringVar(&d.listenURL, "listen-url", "", "direct database `URL` for LISTEN, when the other leads through a pooler")
+	program.FromEnvironment(fs, "database-url", "schema", "pooler", "data-dir", "listen-url")
 }
 
 // open connects; the URL may be an argument too.
