@@ -29,6 +29,7 @@ type shared struct {
 	retries int
 	silence time.Duration   // of a stream, before it is taken for dead
 	own     *http.Transport // nil when the caller brought connections
+	late    queue.LateRetains
 
 	namespaces pgqueuev1connect.NamespaceServiceClient
 	tasks      pgqueuev1connect.TaskServiceClient
@@ -102,8 +103,12 @@ func (s *shared) refresh() {
 	}
 }
 
-// Close closes the idle connections that the client made. Calls under way go on; close its streams first.
-func (s *shared) Close() { s.refresh() }
+// Close closes the idle connections that the client made, after it has handed back what arrives for callers that have gone.
+// Calls under way go on; close its streams first.
+func (s *shared) Close() {
+	s.late.Close()
+	s.refresh()
+}
 
 // Namespace is what the client is bound to; "default" when it is bound to none.
 func (c *Client) Namespace() string {

@@ -2,24 +2,32 @@ package connectclient
 
 import (
 	"context"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-// RetainTasks implements queue.Consumer. It is not repeated when the connection breaks: tasks that were on their way
-// come back when their leases run out.
+// RetainTasks implements queue.Consumer. It is not repeated when the connection breaks: the server takes back what it
+// could not deliver, and the rest comes back when its leases run out. What arrives after ctx is over is handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
-	res, err := callFor(ctx, c, "retain tasks", once, r.Wait, c.work.RetainTasks, &pb.RetainTasksRequest{
-		Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(r.Wait),
-		Lease: wire.Duration(r.Lease),
+	const op = "retain tasks"
+	tasks, err := c.late.Do(ctx, c, r.Wait, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
+		res, err := callFor(call, c, op, once, wait, c.work.RetainTasks, &pb.RetainTasksRequest{
+			Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(wait),
+			Lease: wire.Duration(r.Lease),
+		})
+		if err != nil {
+			return nil, err
+		}
+		var rd wire.Reader
+		return read(&rd, rd.Tasks(res.GetTasks()))
 	})
-	if err != nil {
-		return nil, err
+	if err != nil && ctx.Err() != nil {
+		return nil, queue.WithOp(op, ended(ctx.Err()))
 	}
-	var rd wire.Reader
-	return read(&rd, rd.Tasks(res.GetTasks()))
+	return tasks, err
 }
 
 // HeartbeatTasks implements queue.Consumer.

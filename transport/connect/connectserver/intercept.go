@@ -32,8 +32,10 @@ func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		err := next(ctx, spec, stream)
 		if err == nil {
+			deliveryOf(ctx).fail(ctx.Err()) // the caller's deadline passed before the answer left
 			return nil
 		}
+		deliveryOf(ctx).fail(err) // the answer is this error
 		err = domainError(err)
 		if queue.KindOf(err) == queue.KindInternal && ctx.Err() == nil {
 			s.logger.ErrorContext(ctx, "call failed", "procedure", spec.Procedure, "error", err)

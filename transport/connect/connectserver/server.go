@@ -68,7 +68,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 	handle(path, s.untilDrained(watched))
 	handle(grpcreflect.NewHandlerV1(reflector))
 	handle(grpcreflect.NewHandlerV1Alpha(reflector))
-	s.handler = withWire(mux)
+	s.handler = s.withWire(mux)
 	return s, nil
 }
 

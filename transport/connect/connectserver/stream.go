@@ -187,13 +187,13 @@ func (w *workStream) retain(stream context.Context, m *pb.WorkRetain) error {
 		delete(w.open, id)
 		w.mu.Unlock()
 		if ctx.Err() != nil { // withdrawn, or the stream is over
-			handBack(ctx, w.svc, ts)
+			w.handBack(ctx, w.svc, ts)
 			ts, err = nil, nil
 		}
 		cancel()
 		// Behind a worker that reads slowly tasks must not pile up.
 		fit := wire.Fit(ts, max(w.maxMessage-int(w.unsent.Load()), 0))
-		handBack(ctx, w.svc, ts[fit:])
+		w.handBack(ctx, w.svc, ts[fit:])
 		ts = ts[:fit]
 		a := answer{
 			retained: &pb.WorkRetained{Id: id, Tasks: wire.Tasks(ts), Error: wire.Detail(err)},
@@ -288,7 +288,7 @@ func (w *workStream) write(ctx context.Context, cancel context.CancelCauseFunc) 
 		}
 		for _, a := range batch {
 			if err != nil {
-				handBack(ctx, w.svc, a.tasks)
+				w.handBack(ctx, w.svc, a.tasks)
 			}
 			w.unsent.Add(-a.bytes)
 			<-w.slots

@@ -14,7 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-// ReceiveTicks sends ticks. One is delivered when its Send returned.
+// ReceiveTicks sends ticks. One is delivered when its Send returned to a caller that is there.
 func (s tickers) ReceiveTicks(
 	ctx context.Context, req *pb.ReceiveTicksRequest, stream pgqueuev1connect.TickerServiceReceiveTicksServerStream,
 ) error {
@@ -24,7 +24,10 @@ func (s tickers) ReceiveTicks(
 	}
 	return serve(ctx, s.Server, stream.Send, &pb.ReceiveTicksResponse{}, &pb.ReceiveTicksResponse{}, func(ctx context.Context, send func(*pb.ReceiveTicksResponse) error) error {
 		return svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
-			return send(&pb.ReceiveTicksResponse{Tick: wire.Tick(t)})
+			if err := send(&pb.ReceiveTicksResponse{Tick: wire.Tick(t)}); err != nil {
+				return err
+			}
+			return ctx.Err() // who goes while a tick leaves has not got it for sure
 		})
 	})
 }

@@ -2,9 +2,12 @@ package connectserver
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // lifeline reaches through to the connection of a stream: what a handler waits for, a Receive or a Send, can be cut
@@ -17,19 +20,87 @@ type lifeline struct {
 
 type lifelineKey struct{}
 
-// withWire gives every handler the lifeline of its connection.
-func withWire(next http.Handler) http.Handler {
+// withWire gives every handler the lifeline of its connection, and gives back what a unary call has retained when its
+// answer has not left.
+func (s *Server) withWire(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		line := &lifeline{rc: http.NewResponseController(w)}
-		defer line.cut()
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), lifelineKey{}, line)))
+		d := &delivery{ResponseWriter: w, lifeline: lifeline{rc: http.NewResponseController(w)}}
+		defer d.lifeline.cut()
+		left := false
+		defer func() {
+			if len(d.tasks) > 0 && !left { // after a panic too
+				s.handBack(r.Context(), d.svc, d.tasks)
+			}
+		}()
+
+		next.ServeHTTP(d, r.WithContext(context.WithValue(r.Context(), lifelineKey{}, d)))
+		left = len(d.tasks) == 0 || d.leave(r.Context())
 	})
+}
+
+// delivery is the connection of one call: it knows what the call has retained, and whether writing its answer failed.
+type delivery struct {
+	http.ResponseWriter
+	lifeline
+
+	svc    queue.Consumer
+	tasks  []*queue.Task // retained by a unary call
+	failed error         // why the answer has not left
+}
+
+// deliver notes that tasks leave with the answer of the call; nil where there is no connection.
+func (d *delivery) deliver(svc queue.Consumer, tasks []*queue.Task) {
+	if d != nil {
+		d.svc, d.tasks = svc, tasks
+	}
+}
+
+// fail notes why the answer has not left. The first reason counts.
+func (d *delivery) fail(err error) {
+	if d != nil && d.failed == nil {
+		d.failed = err
+	}
+}
+
+// leave sends what is buffered of the answer, and reports whether all of it has left to a caller that is there. The end
+// of the answer has not left yet, so who goes before has not got it.
+func (d *delivery) leave(ctx context.Context) bool {
+	if d.failed == nil {
+		if err := http.NewResponseController(d.ResponseWriter).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			d.fail(err)
+		}
+	}
+	return d.failed == nil && ctx.Err() == nil
+}
+
+func (d *delivery) Write(b []byte) (int, error) {
+	n, err := d.ResponseWriter.Write(b)
+	d.fail(err)
+	return n, err
+}
+
+// Flush is for the framework, which asks for an http.Flusher and sees no error.
+func (d *delivery) Flush() {
+	if err := http.NewResponseController(d.ResponseWriter).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		d.fail(err)
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (d *delivery) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
+// deliveryOf is the connection of the handler's call; nil where there is none.
+func deliveryOf(ctx context.Context) *delivery {
+	d, _ := ctx.Value(lifelineKey{}).(*delivery)
+	return d
 }
 
 // lifelineOf is the lifeline of the handler's connection; nil where there is no connection.
 func lifelineOf(ctx context.Context) *lifeline {
-	line, _ := ctx.Value(lifelineKey{}).(*lifeline)
-	return line
+	if d := deliveryOf(ctx); d != nil {
+		return &d.lifeline
+	}
+	return nil
 }
 
 // cut makes l do nothing from here on.

@@ -2,16 +2,11 @@ package connectserver
 
 import (
 	"context"
-	"slices"
-	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
-
-// handBackTimeout bounds giving back tasks that could not be delivered. If it fails their leases run out.
-const handBackTimeout = 10 * time.Second
 
 type work struct{ *Server }
 
@@ -36,23 +31,15 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	if ctx.Err() != nil { // the caller left while the tasks were on their way
 		fit = 0
 	}
-	handBack(ctx, svc, ts[fit:])
+	s.handBack(ctx, svc, ts[fit:])
+	deliveryOf(ctx).deliver(svc, ts[:fit])
 	return &pb.RetainTasksResponse{Tasks: wire.Tasks(ts[:fit])}, ctx.Err()
 }
 
-// handBack gives back tasks that nobody will get. The caller's context may be over already.
-func handBack(ctx context.Context, svc queue.Consumer, ts []*queue.Task) {
-	if len(ts) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handBackTimeout)
-	defer cancel()
-	for part := range slices.Chunk(ts, queue.MaxBatch) {
-		back := make([]queue.Release, len(part))
-		for i, t := range part {
-			back[i] = queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack}
-		}
-		_, _ = svc.ReleaseTasks(ctx, back) // what could not be given back comes back when its lease runs out
+// handBack gives back tasks that were not delivered. The caller's context may be over already.
+func (s *Server) handBack(ctx context.Context, svc queue.Consumer, ts []*queue.Task) {
+	if err := queue.HandBack(ctx, svc, ts); err != nil {
+		s.logger.WarnContext(ctx, "tasks that were not delivered stay held until their leases run out", "tasks", len(ts), "error", err)
 	}
 }
 

@@ -24,6 +24,7 @@ type Client struct {
 	attempts  int
 	patience  time.Duration
 	keyless   bool
+	late      *queue.LateRetains
 }
 
 var _ queue.Service = (*Client)(nil)
@@ -40,6 +41,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	}
 	c := &Client{
 		base: strings.TrimRight(u.String(), "/"), header: http.Header{}, timeout: 30 * time.Second, attempts: 4, patience: 2 * time.Minute,
+		late: new(queue.LateRetains),
 	}
 	for _, o := range opts {
 		if err := o.apply(c); err != nil {
@@ -65,8 +67,10 @@ func transport() *http.Transport {
 // noRedirect takes a redirect for what it is: a wrong URL. Following it would turn a POST into a GET.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// Close closes the idle connections of a client that made its own. Clients from In share them.
+// Close closes the idle connections of a client that made its own, after it has handed back what arrives for callers that
+// have gone. Clients from In share them.
 func (c *Client) Close() {
+	c.late.Close()
 	if c.own {
 		c.http.CloseIdleConnections()
 	}

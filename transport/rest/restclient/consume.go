@@ -5,30 +5,38 @@ import (
 	"math"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
 // RetainTasks takes tasks under leases; with Wait the server holds the request until there is one. It is not repeated
-// when the connection broke: what the server retained for a lost answer comes back when its lease runs out.
+// when the connection broke: the server takes back what it could not deliver, and the rest comes back when its leases run
+// out. What arrives after ctx is over is handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	const op = "retain tasks"
 	r, err := r.Normalize()
 	if err != nil {
 		return nil, queue.WithOp(op, err)
 	}
-	v := url.Values{"worker": {r.Worker}, "limit": {strconv.Itoa(r.Limit)}}
-	setDuration(v, "wait", r.Wait)
-	setDuration(v, "lease", r.Lease)
-	if len(r.Queues) > 0 {
-		v["queue"] = r.Queues
+	tasks, err := c.late.Do(ctx, c, r.Wait, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
+		v := url.Values{"worker": {r.Worker}, "limit": {strconv.Itoa(r.Limit)}}
+		setDuration(v, "wait", wait)
+		setDuration(v, "lease", r.Lease)
+		if len(r.Queues) > 0 {
+			v["queue"] = r.Queues
+		}
+		var out restapi.List[restapi.Task]
+		if err := c.do(call, request{op: op, route: restapi.RetainAny, query: v, wait: wait}, &out); err != nil {
+			return nil, err
+		}
+		return each(out.Body, restapi.Task.Domain), nil
+	})
+	if err != nil && ctx.Err() != nil {
+		return nil, ended(ctx, op)
 	}
-	var out restapi.List[restapi.Task]
-	if err := c.do(ctx, request{op: op, route: restapi.RetainAny, query: v, wait: r.Wait}, &out); err != nil {
-		return nil, err
-	}
-	return each(out.Body, restapi.Task.Domain), nil
+	return tasks, err
 }
 
 // HeartbeatTasks extends leases and answers each in order.

@@ -24,6 +24,10 @@ type call struct {
 	w   http.ResponseWriter
 	r   *http.Request
 	svc queue.Service // bound to the request's namespace
+	// lost is why the answer, or a part of it, could not be written.
+	lost error
+	// flushed: the answer is flushed before its handler returns.
+	flushed bool
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -245,8 +249,12 @@ var (
 	mediaProblem = []string{restapi.MediaProblem}
 )
 
-// compressFrom is the size from which an answer is worth compressing.
-const compressFrom = 1400
+const (
+	// compressFrom is the size from which an answer is worth compressing.
+	compressFrom = 1400
+	// chunkFrom is the size from which net/http sends an answer in chunks by itself.
+	chunkFrom = 2048
+)
 
 // reply answers with v as JSON.
 func (c *call) reply(status int, v any) error {
@@ -264,11 +272,17 @@ func (c *call) write(status int, media []string, v any) error {
 	if len(b) >= compressFrom && c.r.Header.Get("Accept-Encoding") != "" {
 		c.gzip(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
-			_, _ = w.Write(b) // a client that went away is no error of ours
+			_, _ = w.Write(b) // the recorder has the error
 		}))(c.w, c.r)
 	} else {
+		if c.flushed && len(b) < chunkFrom { // else net/http would send it in chunks
+			c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(b))}
+		}
 		c.w.WriteHeader(status)
-		_, _ = c.w.Write(b)
+		_, c.lost = c.w.Write(b)
+	}
+	if w, ok := c.w.(*recorder); ok && c.lost == nil { // a client that went away is no error of ours
+		c.lost = w.err
 	}
 	if cap(b) <= keepBody {
 		*buf = b

@@ -1,17 +1,13 @@
 package restserver
 
 import (
-	"context"
+	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
-
-// handBackTime bounds the return of tasks whose caller is gone.
-const handBackTime = 5 * time.Second
 
 // retain serves both routes. Without a limit one task is the answer, or 404; with one, a list.
 func retain(c *call) error {
@@ -43,31 +39,53 @@ func retain(c *call) error {
 	switch {
 	case err != nil:
 		return ended(ctx, err)
-	case c.ctx().Err() != nil: // nobody is there to take them
-		c.handBack(tasks)
-		return c.ctx().Err()
+	case len(tasks) > 0:
+		return c.deliver(tasks, many)
 	case many:
-		return c.reply(http.StatusOK, restapi.ListOf(each(tasks, restapi.TaskOf)))
-	case len(tasks) == 0:
-		return &queue.Error{Kind: queue.KindNotFound, Subject: "task", Msg: "none is available"}
+		return c.reply(http.StatusOK, restapi.ListOf([]restapi.Task{}))
 	}
-	return c.reply(http.StatusOK, restapi.TaskOf(tasks[0]))
+	return &queue.Error{Kind: queue.KindNotFound, Subject: "task", Msg: "none is available"}
 }
 
-func (c *call) handBack(tasks []*queue.Task) {
-	if len(tasks) == 0 {
-		return
-	}
-	back := make([]queue.Release, len(tasks))
-	for i, t := range tasks {
-		back[i] = queue.Release{ID: t.ID, Outcome: queue.OutcomeHandBack}
-		if t.Lease != nil {
-			back[i].Token = t.Lease.Token
+// deliver answers with retained tasks. Those whose answer could not be written, for whatever reason, go back at once.
+func (c *call) deliver(tasks []*queue.Task, many bool) (err error) {
+	delivered := false
+	defer func() {
+		if delivered {
+			return
 		}
+		if back := queue.HandBack(c.ctx(), c.svc, tasks); back != nil {
+			c.cfg.Logger.WarnContext(c.ctx(), "tasks that were not delivered stay held until their leases run out",
+				"tasks", len(tasks), "error", back)
+		}
+	}()
+
+	if err := c.ctx().Err(); err != nil { // the caller left while the tasks were on their way
+		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), handBackTime)
-	defer cancel()
-	if _, err := c.svc.ReleaseTasks(ctx, back); err != nil {
-		c.cfg.Logger.WarnContext(ctx, "tasks of a caller that is gone stay held until their lease runs out", "tasks", len(tasks), "error", err)
+	c.flushed = true
+	if many {
+		err = c.reply(http.StatusOK, restapi.ListOf(each(tasks, restapi.TaskOf)))
+	} else {
+		err = c.reply(http.StatusOK, restapi.TaskOf(tasks[0]))
 	}
+	if err != nil {
+		return err
+	}
+
+	delivered = c.flushAnswer()
+	return nil
+}
+
+// flushAnswer sends what is buffered of the answer, and reports whether all of it has left to a caller that is there.
+func (c *call) flushAnswer() bool {
+	if c.lost != nil {
+		return false
+	}
+	if err := http.NewResponseController(c.w).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return false
+	}
+	// The end of a chunked answer, or of a stream of HTTP/2, has not left yet: who goes now has not got the answer. Who
+	// has read an answer of a known length may close the connection at any moment.
+	return c.w.Header().Get("Content-Length") != "" || c.ctx().Err() == nil
 }

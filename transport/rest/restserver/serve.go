@@ -21,6 +21,7 @@ type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+	err    error // of the first write that failed
 }
 
 func (w *recorder) WriteHeader(status int) {
@@ -36,6 +37,9 @@ func (w *recorder) Write(b []byte) (int, error) {
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
+	if w.err == nil {
+		w.err = err
+	}
 	return n, err
 }
 

@@ -43,8 +43,12 @@ func nextTicker(c *call) error {
 	return nil
 }
 
+// tick sends t. It fails when the listener has not got it: then the tick goes to another.
 func (st *stream) tick(t queue.Tick) error {
-	return st.send(restapi.EventTicker, strconv.FormatInt(t.ID, 10), restapi.TickOf(t), true)
+	if err := st.send(restapi.EventTicker, strconv.FormatInt(t.ID, 10), restapi.TickOf(t), true); err != nil {
+		return err
+	}
+	return st.gone.Err() // a stream never ends by itself: who goes while a tick leaves has not got it for sure
 }
 
 func ackTick(c *call) error {

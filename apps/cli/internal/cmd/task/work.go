@@ -2,6 +2,7 @@ package task
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,15 +43,17 @@ func newRetain(f *factory.Factory) *cobra.Command {
 			case len(tasks) == 0 && (p.Human() || !cmd.Flags().Changed("limit")):
 				return &queue.Error{Op: "retain task", Kind: queue.KindNotFound, Msg: "there is nothing to do"}
 			case cmd.Flags().Changed("limit"):
-				if err := output.List(p, restapi.ListOf(listOf(tasks)), "", heldColumns(f.Now())); err != nil {
-					return err
-				}
-				if len(tasks) == 0 {
+				err = output.List(p, restapi.ListOf(listOf(tasks)), "", heldColumns(f.Now()))
+				if err == nil && len(tasks) == 0 {
 					return &cmdutil.Exit{Code: 3}
 				}
-				return nil
+			default:
+				err = show(f, p, tasks[0])
 			}
-			return show(f, p, tasks[0])
+			if err != nil {
+				handBackUnseen(cmd, p, svc, tasks)
+			}
+			return err
 		},
 	}
 	fs := cmd.Flags()
@@ -59,6 +62,18 @@ func newRetain(f *factory.Factory) *cobra.Command {
 	fs.IntVar(&r.Limit, "limit", 1, "take at most this many")
 	cmdutil.Duration(fs, &r.Lease, "lease", "hold it this long without a heartbeat (default: the queue's)")
 	return cmd
+}
+
+// handBackUnseen gives back retained tasks that could not be shown: without their tokens they cannot be worked.
+func handBackUnseen(cmd *cobra.Command, p *output.Printer, svc queue.Consumer, tasks []*queue.Task) {
+	if len(tasks) == 0 {
+		return
+	}
+	if err := queue.HandBack(cmd.Context(), svc, tasks); err != nil {
+		fmt.Fprintf(p.IO.Err, "the tasks could not be shown, and not be handed back: their leases run out by themselves: %v\n", err)
+		return
+	}
+	fmt.Fprintln(p.IO.Err, "the tasks could not be shown and were handed back")
 }
 
 // heldColumns shows the token first: without it nothing can be completed.
