@@ -50,6 +50,7 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 		}
 		s.lanes.confirm(b.lanes, b.era)
 		s.notify.ready(b.woken)
+		s.extendSoon(b.maxID)
 		return b.out, nil
 	}
 }

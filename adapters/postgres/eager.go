@@ -53,6 +53,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	}
 	s.lanes.confirm(b.lanes, b.era)
 	s.notify.ready(b.left(picked))
+	s.extendSoon(b.maxID)
 	return b.out, outs, nil
 }
 

@@ -142,3 +142,6 @@ func translate(op string, err error) error {
 	}
 	return e
 }
+
+// errForeignEncoding is the cause of a refusal for the encoding of a connection.
+var errForeignEncoding = errors.New("foreign client_encoding")

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -11,6 +12,10 @@ import (
 
 // InTx is the queue inside a transaction of the caller's: what it does happens when that transaction commits, together
 // with the caller's own writes, or not at all. Until then nobody sees it and nobody is woken by it.
+//
+// It takes no connection of the pool while it works. The transaction may have any isolation level: at repeatable read and
+// serializable a call may fail with SQLSTATE 40001, as any statement there may, when it meets what others have changed since
+// the snapshot (a key, a lease); repeat the whole transaction then.
 //
 // It is as safe for concurrent use as the pgx.Tx, that is: not. An error that the domain found (unknown queue, key
 // reused, lease lost) leaves the transaction usable; an error of PostgreSQL aborts it, as ever.
@@ -29,6 +34,9 @@ func (s *Store) InTx(tx pgx.Tx, namespace string) (*InTx, error) {
 	}
 	namespace, err := queue.NamespaceName(namespace)
 	if err != nil {
+		return nil, err
+	}
+	if err := encodingFault(tx.Conn().PgConn()); err != nil {
 		return nil, err
 	}
 	s.meet(tx.Conn())
@@ -127,20 +135,43 @@ func (x *InTx) create(ctx context.Context, op string, tasks []queue.NewTask) ([]
 		return b.woken, err
 	}
 	err := x.do(ctx, op, write)
-	for needPartition(err) { // nothing was written yet; partitions are made on a connection of their own
-		if err := x.store.extend(ctx, b); err != nil {
+	for learned := false; errors.Is(err, errNeedPartition); learned = true { // nothing was written yet
+		if err := x.needPartition(ctx, b.maxID, learned); err != nil {
 			return nil, err
 		}
 		err = x.do(ctx, op, write)
 	}
+	if noPartition(err) { // PostgreSQL has aborted the transaction
+		x.store.parts.upper.Store(0)
+		return nil, &queue.Error{
+			Op: op, Kind: queue.KindUnavailable, Err: err,
+			Msg: "a partition that was there is gone, as after a restore; roll the transaction back and repeat it",
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
+	x.store.extendSoon(b.maxID)
 	out := make([]*queue.Task, len(b.out))
 	for i := range b.out {
 		out[i] = b.out[i].Task
 	}
 	return out, nil
+}
+
+// needPartition finds, or has made, the partition of id. It takes no connection of the pool, which may be all in the hands
+// of callers like this one: it asks on the transaction's own first, and then has the store make it on one beside the pool.
+// That is rare: background work, and every create, makes partitions ahead of need.
+func (x *InTx) needPartition(ctx context.Context, id int64, learned bool) error {
+	ctx, cancel := x.store.bound(ctx)
+	defer cancel()
+	if !learned {
+		t := &tx{on: x.tx, sql: x.store.sql, batch: &pgx.Batch{}}
+		if err := x.store.learnPartsIn(ctx, t); err != nil {
+			return translate("list partitions", err)
+		}
+	}
+	return x.store.extendAside(ctx, id)
 }
 
 // do runs a step in the caller's transaction. The hint to others leaves with its commit.

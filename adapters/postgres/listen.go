@@ -165,19 +165,10 @@ func (s *Store) listenConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 		if cfg.RuntimeParams["application_name"] == "" {
 			cfg.RuntimeParams["application_name"] = "pgqueue listen"
 		}
+		s.opt.prepare(cfg, false)
 		return cfg, nil
 	}
-	pool := s.pool.Config()
-	cfg := pool.ConnConfig
-	if pool.BeforeConnect != nil { // it may know the password of the hour
-		if err := pool.BeforeConnect(ctx, cfg); err != nil {
-			return nil, &connectError{err}
-		}
-	}
-	if cfg.RuntimeParams["application_name"] == "pgqueue" {
-		cfg.RuntimeParams["application_name"] = "pgqueue listen"
-	}
-	return cfg, nil
+	return s.poolConfig(ctx, "pgqueue listen")
 }
 
 func badListenURL(op string, err error) error {
@@ -192,9 +183,9 @@ func (s *Store) listenConn(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pgx.ConnectConfig(cctx, cfg)
+	conn, err := connect(cctx, cfg)
 	if err != nil {
-		return nil, &connectError{err}
+		return nil, err
 	}
 	if err := conn.PgConn().Exec(cctx, "listen "+pgx.Identifier{s.channel()}.Sanitize()).Close(); err != nil {
 		closeConn(ctx, conn)

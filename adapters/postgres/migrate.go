@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -262,8 +261,9 @@ func (s *Store) stepUp(ctx context.Context, t pgx.Tx) (*Migration, error) {
 	if err := runScript(ctx, t, text); err != nil {
 		return nil, err
 	}
-	err = t.QueryRow(ctx, s.sql.get("migrate.record"), pgx.QueryExecModeExec, m.Version, m.Name, m.Checksum, m.CompatibleFrom).Scan(&m.AppliedAt)
-	m.State = MigrationApplied
+	var at int64
+	err = t.QueryRow(ctx, s.sql.get("migrate.record"), pgx.QueryExecModeExec, m.Version, m.Name, m.Checksum, m.CompatibleFrom).Scan(&at)
+	m.State, m.AppliedAt = MigrationApplied, time.UnixMicro(at).UTC()
 	return &m, err
 }
 
@@ -365,10 +365,11 @@ func (s *Store) compare(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 	defer rows.Close()
 	for rows.Next() {
 		m := Migration{State: MigrationApplied}
-		if err := rows.Scan(&m.Version, &m.Name, &m.Checksum, &m.AppliedAt, &m.CompatibleFrom); err != nil {
+		var at int64
+		if err := rows.Scan(&m.Version, &m.Name, &m.Checksum, &at, &m.CompatibleFrom); err != nil {
 			return nil, err
 		}
-		m.AppliedAt = m.AppliedAt.UTC()
+		m.AppliedAt = time.UnixMicro(at).UTC()
 		if m.Version > SchemaVersion() {
 			m.State = MigrationUnknown
 			all = append(all, m)
@@ -469,13 +470,6 @@ func (s *Store) tryStep(ctx context.Context, readOnly bool, do func(context.Cont
 		return err
 	}
 	return t.Commit(ctx)
-}
-
-// installKey is the advisory lock of a schema's installers.
-func (s *Store) installKey() int64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte("pgqueue migrate " + s.opt.schema))
-	return int64(h.Sum64())
 }
 
 // stepFault is translate, with what to do where a privilege is missing.

@@ -51,7 +51,8 @@ func WithSchema(name string) Option { return optionFunc(func(o *options) { o.sch
 func WithListenURL(url string) Option { return optionFunc(func(o *options) { o.listenURL = url }) }
 
 // WithPooler says that the main connection string leads through a transaction pooler such as pgbouncer: statements are
-// described and not prepared by name, and no start-up parameters are sent.
+// described and not prepared by name, and the only start-up parameters sent are those that poolers know (client_encoding and
+// standard_conforming_strings).
 func WithPooler() Option { return optionFunc(func(o *options) { o.pooler = true }) }
 
 // WithMaxConns bounds the connections of the pool. Default: what the connection string says, else 10.

@@ -17,9 +17,6 @@ import (
 // leasePiece is the most tasks of one lease row: its array stays small enough to be stored in line.
 const leasePiece = 200
 
-// gateClass is the class of the advisory locks that limited queues are retained under.
-const gateClass = 0x70677175 // "pgqu"
-
 // served rotates the queues that a retain over several looks at first.
 var served atomic.Uint64
 
@@ -182,7 +179,7 @@ func (p *picking) gate(ctx context.Context, queues []*storedQueue) error {
 		return nil
 	}
 	slices.Sort(p.gated)
-	p.tx.queue("retain.gate", int32(gateClass), p.gated)
+	p.tx.queue("retain.gate", p.gated)
 	return p.tx.read(ctx, "retain.held", func(rows pgx.Rows) error {
 		var id int32
 		var limit, held int

@@ -53,35 +53,16 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	for _, opt := range opts {
 		opt.apply(&o)
 	}
-	cfg, err := pgxpool.ParseConfig(url)
+	source := poolSource{url: url, opt: &o}
+	cfg, err := source.config()
 	if err != nil {
 		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "is no PostgreSQL connection string", Err: err}
 	}
+	cfg.BeforeConnect = source.refresh
 	if o.maxConns > 0 {
 		cfg.MaxConns = o.maxConns
 	} else if cfg.MaxConns < 10 {
 		cfg.MaxConns = 10
-	}
-	if o.pooler {
-		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	} else {
-		// The statements are short and many; compiling them just in time costs more than they do.
-		cfg.ConnConfig.RuntimeParams["jit"] = "off"
-		// A plan that was made while a table was small is kept when it is large. Every statement has an index that
-		// serves it at any size and in its order, so none may be planned as a scan of the whole table, or as one of all
-		// that matches and a sort. See plans_test.go.
-		cfg.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
-		cfg.ConnConfig.RuntimeParams["enable_bitmapscan"] = "off"
-		// One plan for all arguments, which is what plans_test.go looks at. By itself PostgreSQL takes a list of a few for so
-		// much less than what it plans for that it plans anew at each call, for several times the cost of the statement.
-		cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
-		if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
-			cfg.ConnConfig.RuntimeParams["application_name"] = "pgqueue"
-		}
-	}
-	cfg.ConnConfig.OnNotice = heed
-	if o.tracer != nil {
-		cfg.ConnConfig.Tracer = o.tracer
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
@@ -121,6 +102,7 @@ func newStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	s.catalog.init()
 	s.lanes.init()
 	s.floors.init()
+	s.parts.init()
 	s.notify = newNotifier(s)
 	return s, nil
 }
@@ -128,6 +110,7 @@ func newStore(pool *pgxpool.Pool, o options) (*Store, error) {
 // Close ends what the store does by itself, and its connections when Open made them.
 func (s *Store) Close() {
 	s.notify.close()
+	s.parts.close()
 	if s.owned {
 		s.pool.Close()
 	}

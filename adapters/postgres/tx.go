@@ -102,21 +102,35 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 		return &connectError{err}
 	}
 	defer conn.Release()
+	if !s.owned {
+		if err := encodingFault(conn.Conn().PgConn()); err != nil {
+			return err
+		}
+	}
 	s.meet(conn.Conn())
-	unconfirmed(conn.Conn()) // whatever somebody else did on it
+	return s.tryTxOn(ctx, conn.Conn(), do)
+}
+
+// beginTx states the level, whatever the role's default: what a statement reads after a lock must be what is there then.
+// A concurrency limit is exceeded otherwise. The access mode stays the default's: who made it read only means that.
+const beginTx = "begin isolation level read committed"
+
+// tryTxOn runs do in one transaction on conn.
+func (s *Store) tryTxOn(ctx context.Context, conn *pgx.Conn, do func(ctx context.Context, t *tx) error) error {
+	unconfirmed(conn) // whatever somebody else did on it
 	t := &tx{on: conn, sql: s.sql, batch: &pgx.Batch{}}
-	t.batch.Queue("begin")
+	t.batch.Queue(beginTx)
 	if !s.tuned {
 		t.queue("tx.plan")
 	}
 	if err := do(ctx, t); err != nil {
 		s.doubt(err)
-		if conn.Conn().PgConn().TxStatus() != 'I' {
+		if conn.PgConn().TxStatus() != 'I' {
 			// On its own deadline: the caller's may be why we are here. A connection that cannot roll back is closed.
 			rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
 			if _, rerr := conn.Exec(rctx, "rollback"); rerr != nil {
-				_ = conn.Conn().Close(rctx)
+				_ = conn.Close(rctx)
 			}
 		}
 		return err
@@ -128,9 +142,9 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 		}
 		return nil
 	})
-	err = t.flush(ctx)
+	err := t.flush(ctx)
 	if committed { // what came behind its answer, such as the server's own end, changes nothing
-		if unconfirmed(conn.Conn()) {
+		if unconfirmed(conn) {
 			return &indeterminateError{errUnconfirmed}
 		}
 		if err == nil && t.committed != nil {
@@ -140,8 +154,8 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 	}
 	if err != nil {
 		s.doubt(err)
-		if conn.Conn().PgConn().TxStatus() == 'I' || conn.Conn().IsClosed() {
-			return commitFault(conn.Conn(), err)
+		if conn.PgConn().TxStatus() == 'I' || conn.IsClosed() {
+			return commitFault(conn, err)
 		}
 		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()

@@ -28,10 +28,12 @@ create table if not exists pgqueue.migration (
 select exists (select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'migration')
 
 -- name: migrate.applied
-select version, name, checksum, applied_at, compatible_from from pgqueue.migration order by version
+-- Times as microseconds: the answer comes as text, which times have in the DateStyle of whoever owns the connection.
+select version, name, checksum, (extract(epoch from applied_at) * 1000000)::bigint, compatible_from from pgqueue.migration order by version
 
 -- name: migrate.record
-insert into pgqueue.migration (version, name, checksum, compatible_from) values ($1, $2, $3, $4) returning applied_at
+insert into pgqueue.migration (version, name, checksum, compatible_from) values ($1, $2, $3, $4)
+returning (extract(epoch from applied_at) * 1000000)::bigint
 
 -- name: migrate.forget
 delete from pgqueue.migration where version = $1

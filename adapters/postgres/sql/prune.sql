@@ -90,7 +90,7 @@ select lower, upper, created_at, pgqueue.clock(), (select last_value from pgqueu
 select coalesce(max(lower), 0) from pgqueue.part where lower <= (select last_value from pgqueue.turn)
 
 -- name: part.lock
-select pg_advisory_xact_lock($1::integer, 0)
+select pg_advisory_xact_lock('pgqueue.part'::regclass::oid::integer, 0)
 
 -- name: part.insert
 insert into pgqueue.part (lower, upper, created_at) values ($1, $2, pgqueue.clock())

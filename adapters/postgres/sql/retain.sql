@@ -84,8 +84,8 @@ cross join lateral (select x.* from pgqueue.state x where x.queue_id = i.queue_i
 
 -- name: retain.gate
 -- Limited queues are retained from by one transaction at a time; held is bounded by their concurrency, so this counts few rows.
--- The locks are taken in the order of ids and leave with the transaction.
-select pg_advisory_xact_lock($1::integer, id) from unnest($2::integer[]) id order by id
+-- The locks are taken in the order of ids and leave with the transaction. $1 queues
+select pg_advisory_xact_lock('pgqueue.queue'::regclass::oid::integer, id) from unnest($1::integer[]) id order by id
 
 -- name: retain.held
 select q.id, q.concurrency, coalesce((select sum(l.held) from pgqueue.lease l where l.queue_id = q.id), 0)::bigint

@@ -5,7 +5,7 @@
 -- See Open: without these a plan that was made while a table was small reads all of it in a burst. They need jit off: a plan
 -- without another way than a forbidden one looks dear, and would be compiled.
 select set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-       set_config('plan_cache_mode', 'force_generic_plan', true)
+       set_config('plan_cache_mode', 'force_generic_plan', true), set_config('client_min_messages', 'notice', true)
 
 -- name: tx.wait
 -- Has the commit wait as if it had written: what a repeat is answered may have been committed here by a transaction that no
