@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ import (
 )
 
 // Decode reads one JSON value of a request's body into v, strictly: valid UTF-8, no lone surrogates, no unknown fields,
-// nothing behind the value. The error is of KindInvalid and names the field. Raw values stay as they were written; their
+// none twice, nothing behind the value. The error is of KindInvalid and names the field. Raw values stay as they were written; their
 // nesting is checked by the domain.
 func Decode(body []byte, v any) error {
 	if err := checkText(body); err != nil {
@@ -27,6 +28,9 @@ func Decode(body []byte, v any) error {
 }
 
 func decode(body []byte, v any) error {
+	if err := checkFieldsOnce(body); err != nil {
+		return err
+	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
@@ -107,6 +111,68 @@ func checkText(body []byte) error {
 		high = r >= 0xD800 && r < 0xDC00
 	}
 	return nil
+}
+
+// maxFields is how many fields of an object are compared; no object of ours has as many.
+const maxFields = 64
+
+// checkFieldsOnce refuses an object that has a field twice: encoding/json would take the last in silence, and another
+// reader the first. What is inside of a field, as a payload, is not looked at. It says nothing of what is no JSON.
+func checkFieldsOnce(body []byte) error {
+	var seen [maxFields][]byte
+	n, depth, isKey := 0, 0, false
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '{', '[':
+			depth++
+			isKey = depth == 1 && body[i] == '{'
+			if depth == 1 && !isKey {
+				return nil // a list has no fields
+			}
+		case '}', ']':
+			if depth--; depth <= 0 {
+				return nil
+			}
+		case ',':
+			isKey = depth == 1
+		case '"':
+			end := textEnd(body, i+1)
+			if end < 0 {
+				return nil
+			}
+			key, wasKey := body[i+1:end], isKey
+			i, isKey = end, false
+			if !wasKey {
+				continue
+			}
+			if slices.ContainsFunc(seen[:n], func(k []byte) bool { return bytes.EqualFold(k, key) }) {
+				return queue.Invalid(clip(string(key)), "must not be there twice")
+			}
+			if n < maxFields {
+				seen[n], n = key, n+1
+			}
+		}
+	}
+	return nil
+}
+
+// textEnd is where the text that begins at i has its closing quote; below 0 when it has none.
+func textEnd(body []byte, i int) int {
+	for {
+		quote := bytes.IndexByte(body[i:], '"')
+		if quote < 0 {
+			return -1
+		}
+		escapes := 0
+		for escapes < quote && body[i+quote-1-escapes] == '\\' {
+			escapes++
+		}
+		i += quote
+		if escapes%2 == 0 {
+			return i
+		}
+		i++
+	}
 }
 
 // fault says what encoding/json found, with the field at fault.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,6 +43,8 @@ func Args(least, most int, what string, flag ...string) cobra.PositionalArgs {
 		switch {
 		case len(args) < least:
 			return Usage("%s is needed; see %s --help", what, cmd.CommandPath())
+		case most >= 0 && len(args) > most && split(cmd) != "":
+			return Usage("unexpected argument %q; the shell may have split the value of --%s: put it in quotes, or give @file or -", args[most], split(cmd))
 		case most >= 0 && len(args) > most && len(flag) > 0:
 			return Usage("unexpected argument %q; did you mean %s %s?", args[most], flag[0], quote(args[most]))
 		case most >= 0 && len(args) > most:
@@ -49,6 +52,18 @@ func Args(least, most int, what string, flag ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// split is the flag of cmd whose JSON was given as an argument and is not whole, as where a shell split it; "" when there
+// is none.
+func split(cmd *cobra.Command) (name string) {
+	for _, flag := range []string{"payload", "result", "error", "progress"} {
+		f := cmd.Flags().Lookup(flag)
+		if f != nil && f.Changed && f.Value.String() != "-" && !strings.HasPrefix(f.Value.String(), "@") && !json.Valid([]byte(f.Value.String())) {
+			name = flag
+		}
+	}
+	return name
 }
 
 // quote is s as it is typed in a shell.
@@ -219,17 +234,32 @@ func Input(f *factory.Factory, flag, s string) ([]byte, error) {
 	var err error
 	switch name, isFile := strings.CutPrefix(s, "@"); {
 	case s == "-" || isFile && name == "-":
-		b, err = io.ReadAll(f.IO.In)
+		b, err = io.ReadAll(Text(f.IO.In))
 	case isFile:
-		b, err = os.ReadFile(name)
+		b, err = readFile(name)
 	default:
 		return []byte(s), nil
+	}
+	if e, ok := errors.AsType[*queue.Error](err); ok {
+		return nil, Usage("%s: %s", flag, e.Msg)
 	}
 	if err != nil {
 		return nil, Usage("%s: cannot read it: %v", flag, err)
 	}
 	return b, nil
 }
+
+func readFile(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(Text(file))
+}
+
+// inQuotes is what to do where a shell has changed the quotes of JSON on its way.
+const inQuotes = "the shell may have taken quotes off, or left some; @file and - take the JSON as it is"
 
 // JSON is Input that must be one JSON value; "" gives nil.
 func JSON(f *factory.Factory, flag, s string) (json.RawMessage, error) {
@@ -245,7 +275,10 @@ func JSON(f *factory.Factory, flag, s string) (json.RawMessage, error) {
 		if !strings.ContainsAny(s, `{["`) && s != "-" && s[0] != '@' {
 			return nil, Usage(`%s: %q is no JSON; a text needs quotes: '"%s"'; @file reads a file, - reads stdin`, flag, s, s)
 		}
-		return nil, err
+		if s == "-" || s[0] == '@' {
+			return nil, err
+		}
+		return nil, Usage("%v; %s", err, inQuotes)
 	}
 	return b, nil
 }

@@ -123,6 +123,9 @@ func (o *exportOptions) toFile(ctx context.Context, f *factory.Factory, name str
 		}
 		return os.WriteFile(marks, b, 0o600)
 	})
+	if err != nil && at.Offset == 0 { // there is nothing to go on with
+		return errors.Join(err, file.Close(), os.Remove(part))
+	}
 	if err != nil {
 		fmt.Fprintln(f.IO.Err, "pgqueue: export stopped; the same command goes on where it was")
 		return err

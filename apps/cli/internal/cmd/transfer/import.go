@@ -108,7 +108,7 @@ func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string
 	if err != nil {
 		return err
 	}
-	r := newReader(in)
+	r := newReader(cmdutil.Text(in))
 	r.queue, r.payloads, r.now = o.queue, o.payloads, f.Now()
 	if !o.noKeys {
 		r.label = o.label
@@ -130,15 +130,28 @@ func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string
 		return outErr
 	}
 	switch {
-	case err != nil && r.label != "":
-		fmt.Fprintln(f.IO.Err, "pgqueue: import stopped; the same command goes on where it was")
-		return err
 	case err != nil:
+		if hint := im.hint(err, r.label != ""); hint != "" {
+			fmt.Fprintln(f.IO.Err, "pgqueue: import stopped; "+hint)
+		}
 		return err
 	case im.sum.Skipped > 0:
 		return &cmdutil.Exit{Code: program.ExitFailed}
 	}
 	return nil
+}
+
+// hint says how to go on after err, where that is possible: by the same command only when that does not end at the same
+// line again.
+func (im *importer) hint(err error, keys bool) string {
+	_, isLine := errors.AsType[*lineError](err)
+	switch {
+	case isLine && keys:
+		return "mend the line, or give --on-error skip; the same command then makes what is missing"
+	case keys && im.sum.Created+im.sum.Replayed > 0:
+		return "the same command goes on where it was"
+	}
+	return ""
 }
 
 // open opens the file and says how large it is; 0 = not known.

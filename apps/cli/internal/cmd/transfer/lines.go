@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -19,15 +20,31 @@ import (
 // maxLine bounds a line: a payload of the largest size a server can be told to take is shorter.
 const maxLine = 64 << 20
 
-// record is a line of a file: what a new task says. The other fields of an exported task are not looked at.
+// record is a line of a file: a new task as REST takes it, or a task as export writes it. Any other field is at fault: a
+// misspelt payload must not be a task without one.
 type record struct {
-	Queue     string            `json:"queue"`
-	Payload   json.RawMessage   `json:"payload"`
-	DelayedAt *time.Time        `json:"delayed_at"`
-	Delay     *restapi.Duration `json:"delay"`
-	Priority  int16             `json:"priority"`
-	Key       string            `json:"key"`
-	Headers   map[string]string `json:"headers"`
+	restapi.NewTask
+	exported
+}
+
+// exported are the fields that export writes and import leaves behind: they tell what became of the task.
+type exported struct {
+	ID              json.RawMessage `json:"id"`
+	Namespace       json.RawMessage `json:"namespace"`
+	Status          json.RawMessage `json:"status"`
+	Worker          json.RawMessage `json:"worker"`
+	CreatedAt       json.RawMessage `json:"created_at"`
+	StartedAt       json.RawMessage `json:"started_at"`
+	FinishedAt      json.RawMessage `json:"finished_at"`
+	DiesAt          json.RawMessage `json:"dies_at"`
+	Retries         json.RawMessage `json:"retries"`
+	Attempt         json.RawMessage `json:"attempt"`
+	Lease           json.RawMessage `json:"lease"`
+	Result          json.RawMessage `json:"result"`
+	Errors          json.RawMessage `json:"errors"`
+	Progress        json.RawMessage `json:"progress"`
+	CancelRequested json.RawMessage `json:"cancel_requested"`
+	Replayed        json.RawMessage `json:"replayed"`
 }
 
 // reader turns lines into tasks.
@@ -80,23 +97,20 @@ func (r *reader) task(b []byte) (queue.NewTask, error) {
 		t.Payload = bytes.Clone(b)
 	} else {
 		var rec record
-		if err := json.Unmarshal(b, &rec); err != nil {
+		if err := restapi.Decode(b, &rec); err != nil {
 			return t, notTask(err)
 		}
-		t.Payload, t.Priority, t.Key, t.Headers = rec.Payload, rec.Priority, rec.Key, rec.Headers
-		if rec.Queue != "" && t.Queue == "" {
-			t.Queue = rec.Queue
-		}
-		if rec.DelayedAt != nil && rec.DelayedAt.After(r.now) { // an exported task's may be long past
-			t.DelayedAt = *rec.DelayedAt
-		}
-		d, err := rec.Delay.In("delay")
+		line, err := rec.Domain()
 		if err != nil {
 			return t, err
 		}
-		if d != nil {
-			t.Delay = *d
+		if r.queue != "" {
+			line.Queue = r.queue
 		}
+		if line.DelayedAt.Before(r.now) { // an exported task's may be long past
+			line.DelayedAt = time.Time{}
+		}
+		t = line
 	}
 	if t.Queue == "" {
 		return t, queue.Invalid("queue", "the line names no queue; give --queue")
@@ -107,15 +121,21 @@ func (r *reader) task(b []byte) (queue.NewTask, error) {
 	return t.Normalize(maxLine) // the size of payloads is the server's to judge
 }
 
-// notTask says why a line is none, where Go's own words are for programmers.
+// notTask says why a line is none, with what is one.
 func notTask(err error) error {
-	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		if e.Field == "" {
-			return fmt.Errorf("an object is needed, as {\"queue\":\"mail\",\"payload\":{}}; this is a JSON %s", e.Value)
-		}
-		return fmt.Errorf("%s: a JSON %s does not belong there", e.Field, e.Value)
+	e, ok := errors.AsType[*queue.Error](err)
+	switch {
+	case ok && e.Msg == "unknown field":
+		return fmt.Errorf("%s: unknown field; a task has queue, payload, delayed_at, delay, priority, key and headers", e.Field)
+	case ok && e.Field == "body" && strings.HasPrefix(e.Msg, "an object is needed"):
+		return fmt.Errorf("%s; as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
+	case ok && e.Field == "body":
+		return fmt.Errorf("%s; an object is needed, as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
 	}
-	return fmt.Errorf("no JSON: %w", err)
+	if ok { // encoding/json names the struct that a field is embedded by
+		return queue.Invalid(strings.TrimPrefix(e.Field, "NewTask."), e.Msg)
+	}
+	return err
 }
 
 // key is the same for the same line of the same file, and so keeps a second run from making its task again. The text of

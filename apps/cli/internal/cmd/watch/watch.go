@@ -78,7 +78,11 @@ func newStats(f *factory.Factory) *cobra.Command {
 				p.Format = output.NDJSON
 			}
 			for {
-				if err := stats(cmd.Context(), f, svc, p, args, watch); err != nil || !watch {
+				err := stats(cmd.Context(), f, svc, p, args, watch)
+				if watch && cmd.Context().Err() != nil { // it was to end, and may have been in the middle of a call
+					return nil
+				}
+				if err != nil || !watch {
 					return err
 				}
 				select {

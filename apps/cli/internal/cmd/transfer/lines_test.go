@@ -1,0 +1,30 @@
+package transfer
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// TestImportKnowsEachFieldThatExportWrites holds the fields that import takes or leaves behind to those of a task.
+func TestImportKnowsEachFieldThatExportWrites(t *testing.T) {
+	known := map[string]bool{}
+	for _, part := range []reflect.Type{reflect.TypeFor[restapi.NewTask](), reflect.TypeFor[exported]()} {
+		for i := range part.NumField() {
+			name, _, _ := strings.Cut(part.Field(i).Tag.Get("json"), ",")
+			if known[name] {
+				t.Errorf("%s is known twice", name)
+			}
+			known[name] = true
+		}
+	}
+	written := reflect.TypeFor[restapi.Task]()
+	for i := range written.NumField() {
+		name, _, _ := strings.Cut(written.Field(i).Tag.Get("json"), ",")
+		if !known[name] {
+			t.Errorf("export writes %s, and import does not know it", name)
+		}
+	}
+}
