@@ -11,7 +11,6 @@ require (
 
 require (
 	github.com/pgqueue/pgqueue/adapters/memory v0.1.0
-	github.com/rs/cors v1.11.1
 	go.uber.org/goleak v1.3.0
 )
 

@@ -140,22 +140,6 @@ func TestRequestIDsAndAccess(t *testing.T) {
 	}
 }
 
-func TestCORSIsOffUnlessConfigured(t *testing.T) {
-	const origin = "https://app.example"
-	preflight := []string{"Origin", origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type"}
-	s := newStack(t)
-	if a := s.send("OPTIONS", "/api/task", "", preflight...); a.header.Get("Access-Control-Allow-Origin") != "" {
-		t.Error(a.header)
-	}
-	s = newStack(t, func(c *restserver.Config) { c.CORSOrigins = []string{origin} })
-	if a := s.send("OPTIONS", "/api/task", "", preflight...); a.header.Get("Access-Control-Allow-Origin") != origin {
-		t.Error(a.status, a.header)
-	}
-	if a := s.send("GET", "/api/queue", "", "Origin", "https://evil.example"); a.header.Get("Access-Control-Allow-Origin") != "" {
-		t.Error(a.header)
-	}
-}
-
 func TestProbesAndMetrics(t *testing.T) {
 	var wrong error
 	s := newStack(t, func(c *restserver.Config) {

@@ -68,13 +68,13 @@ require (
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0 // indirect
+	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0 // indirect
 	github.com/power-devops/perfstat v0.0.0-20240221224432-82ca36839d55 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
-	github.com/rs/cors v1.11.1 // indirect
 	github.com/shirou/gopsutil/v4 v4.26.6 // indirect
 	github.com/sirupsen/logrus v1.9.4 // indirect
 	github.com/spf13/pflag v1.0.10 // indirect
@@ -154,5 +154,6 @@ replace (
 	github.com/pgqueue/pgqueue/apps/server => ../../server
 	github.com/pgqueue/pgqueue/domain => ../../../domain
 	github.com/pgqueue/pgqueue/transport/connect => ../../../transport/connect
+	github.com/pgqueue/pgqueue/transport/httpaccess => ../../../transport/httpaccess
 	github.com/pgqueue/pgqueue/transport/rest => ../../../transport/rest
 )

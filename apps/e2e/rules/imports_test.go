@@ -86,6 +86,10 @@ var rules = []rule{
 		otherwise: "a transport that knows an adapter cannot be put over another; one that knows a transport goes with it",
 	},
 	{
+		who: "transport/httpaccess/...", may: []string{std, "domain/..."},
+		otherwise: "what guards the port is to be read without knowing any library",
+	},
+	{
 		who: "transport/rest/restapi/...", may: []string{std, "domain/..."},
 		otherwise: "the client shares the wire types, and must not bring the server's framework along",
 	},

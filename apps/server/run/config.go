@@ -54,8 +54,10 @@ type Config struct {
 	Namespace string
 	// MaxPayloadBytes bounds payloads and results; 0 = queue.DefaultMaxPayloadBytes.
 	MaxPayloadBytes int
-	// CORSOrigins that browsers may call from.
+	// CORSOrigins are those whose pages may call from browsers, as https://app.example.com.
 	CORSOrigins []string
+	// AllowedHosts are the names that requests over loopback may be for, beside localhost and the host of Addr.
+	AllowedHosts []string
 	// NoBackground leaves background work to other processes.
 	NoBackground bool
 

@@ -3,10 +3,12 @@ package run
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
 	"github.com/pgqueue/pgqueue/transport/connect/connectserver"
+	"github.com/pgqueue/pgqueue/transport/httpaccess"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
@@ -17,11 +19,24 @@ type handler struct {
 	drain func(context.Context) error
 }
 
+// newChecks makes what looks at each request first. The host that the server was told to listen on is one of its names.
+func newChecks(cfg Config) (*httpaccess.Checks, error) {
+	hosts := cfg.AllowedHosts
+	if host, _, err := net.SplitHostPort(cfg.Addr); err == nil && host != "" {
+		hosts = append([]string{host}, hosts...)
+	}
+	return httpaccess.New(httpaccess.Config{
+		Hosts: hosts, Origins: cfg.CORSOrigins, Refuse: answerError,
+		// Documents that change nothing and hold nothing of any namespace.
+		Pages: []string{"/", "/docs", "/docs/", "/openapi.json", "/openapi.yaml"},
+	})
+}
+
 // handler puts REST under its prefix and Connect beside it.
 func (s *Server) handler() (handler, error) {
 	rest, err := restserver.New(restserver.Config{
 		Service: s.service, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
-		MaxBodyBytes: int64(s.cfg.MaxPayloadBytes) + 64<<10, CORSOrigins: s.cfg.CORSOrigins, Logger: s.log, Version: s.cfg.Version,
+		MaxBodyBytes: int64(s.cfg.MaxPayloadBytes) + 64<<10, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, level(a.Path, s.cfg.Prefix, a.Status), "request", slog.String("method", a.Method), slog.String("path", a.Path),
 				slog.Int("status", a.Status), slog.Int64("bytes", a.Bytes), slog.Duration("took", a.Duration.Round(time.Microsecond)),

@@ -108,6 +108,9 @@ func do(t *testing.T, method, url, body string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -270,6 +273,7 @@ func TestStop(t *testing.T) {
 		do(t, "POST", s.URL()+"/api/queue", `{"queue":"mail"}`)
 		go func() { // its answer is of no interest: it is cut off
 			req, _ := http.NewRequest(http.MethodPost, s.URL()+"/api/task", strings.NewReader(`{"queue":"mail"}`))
+			req.Header.Set("Content-Type", "application/json")
 			if resp, err := client.Do(req); err == nil {
 				resp.Body.Close()
 			}
@@ -308,6 +312,7 @@ func TestUntilSignal(t *testing.T) {
 		do(t, "POST", s.URL()+"/api/queue", `{"queue":"mail"}`)
 		go func() {
 			req, _ := http.NewRequest(http.MethodPost, s.URL()+"/api/task", strings.NewReader(`{"queue":"mail"}`))
+			req.Header.Set("Content-Type", "application/json")
 			if resp, err := client.Do(req); err == nil {
 				resp.Body.Close()
 			}

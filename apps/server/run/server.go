@@ -15,6 +15,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/telemetry"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/httpaccess"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
@@ -27,6 +28,7 @@ type Server struct {
 	health  *telemetry.Health
 	manager *manager.Manager
 	service queue.Service // the manager, observed
+	checks  *httpaccess.Checks
 	http    *http.Server
 	root    atomic.Pointer[http.Handler] // what http answers with
 	ready   atomic.Bool
@@ -57,7 +59,11 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, done: make(chan struct{})}
+	checks, err := newChecks(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, checks: checks, done: make(chan struct{})}
 	begin := time.Now()
 	defer func() {
 		if err != nil {
@@ -99,9 +105,8 @@ func (s *Server) listen(ctx context.Context) error {
 // serve answers on the port, at first that the server is starting.
 func (s *Server) serve() {
 	s.answer(http.HandlerFunc(starting))
-	s.http = restserver.NewHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		(*s.root.Load()).ServeHTTP(w, r)
-	}), restserver.Timeouts{})
+	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.root.Load()).ServeHTTP(w, r) })
+	s.http = restserver.NewHTTPServer(s.checks.Wrap(root), restserver.Timeouts{})
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	var serving sync.WaitGroup
 	serving.Go(func() {

@@ -160,13 +160,10 @@ func (r refusal) Error() string { return r.cause.Error() }
 
 func (r refusal) Unwrap() error { return r.cause }
 
-// media is the request's media type, JSON when it does not say.
+// media is the request's media type. A body must say its type: one without is what a form of any web page can send.
 func (c *call) media() (string, error) {
 	ct := c.r.Header.Get("Content-Type")
-	switch ct {
-	case "", restapi.MediaJSON:
-		return restapi.MediaJSON, nil
-	case restapi.MediaExactJSON:
+	if ct == restapi.MediaJSON || ct == restapi.MediaExactJSON {
 		return ct, nil
 	}
 	media, params, err := mime.ParseMediaType(ct)
@@ -176,7 +173,7 @@ func (c *call) media() (string, error) {
 	case charset != "" && charset != "utf-8" && charset != "us-ascii":
 	case media == restapi.MediaJSON && params["null"] == "exact":
 		return restapi.MediaExactJSON, nil
-	case media == restapi.MediaJSON, media == "text/json":
+	case media == restapi.MediaJSON:
 		return restapi.MediaJSON, nil
 	case media == restapi.MediaNDJSON, media == "application/jsonl":
 		return restapi.MediaNDJSON, nil

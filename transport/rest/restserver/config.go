@@ -29,8 +29,6 @@ type Config struct {
 	MaxBatchBytes int64
 	// Timeouts; zero ones are filled in.
 	Timeouts Timeouts
-	// CORSOrigins that browsers may call from; empty = none. "*" = any.
-	CORSOrigins []string
 	// Logger of defects and refused work; nil = slog.Default.
 	Logger *slog.Logger
 	// Access, when set, is called after each request.

@@ -88,7 +88,7 @@ func (s *Server) docsFile(w http.ResponseWriter, r *http.Request) {
 		}
 	} else {
 		h.Set("Content-Encoding", "gzip")
-		h.Set("Vary", "Accept-Encoding")
+		h.Add("Vary", "Accept-Encoding")
 	}
 	if err != nil {
 		h.Del("Content-Encoding")

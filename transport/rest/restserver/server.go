@@ -9,7 +9,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/klauspost/compress/gzhttp"
-	"github.com/rs/cors"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -50,23 +49,10 @@ func New(cfg Config) (*Server, error) {
 	s.api = humago.NewWithPrefix(s.mux, cfg.Prefix, describe(cfg))
 	s.register()
 	s.handler = http.HandlerFunc(s.serve)
-	if len(cfg.CORSOrigins) > 0 {
-		s.handler = crossOrigin(cfg.CORSOrigins).Handler(s.handler)
-	}
 	if cfg.Middleware != nil {
 		s.handler = cfg.Middleware(s.handler)
 	}
 	return s, nil
-}
-
-func crossOrigin(origins []string) *cors.Cors {
-	return cors.New(cors.Options{
-		AllowedOrigins: origins,
-		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
-		AllowedHeaders: []string{"*"},
-		ExposedHeaders: []string{"ETag", "Idempotency-Replayed", "X-Request-Id", "Retry-After"},
-		MaxAge:         600,
-	})
 }
 
 // ServeHTTP serves one request.

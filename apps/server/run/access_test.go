@@ -1,0 +1,247 @@
+package run
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+// target is one thing that the port answers.
+type target struct {
+	method, path, media, body string
+	stream                    bool // it would answer until the test ends
+}
+
+// targets is everything that the port answers: each route of REST, each call of each service in each of its protocols,
+// and what is beside them.
+func targets(t *testing.T) []target {
+	t.Helper()
+	var all []target
+	for _, r := range restapi.Routes() {
+		path := "/api" + r.URL("x", "y")
+		if strings.Contains(r.Path, "{id}") {
+			path = "/api" + r.URL("1")
+		}
+		x := target{method: r.Method, path: path, stream: r == restapi.NextTicker || r == restapi.ListEvents}
+		all = append(all, x)
+		if r.Method != http.MethodGet && r.Method != http.MethodDelete {
+			x.media, x.body = "application/json", "{}"
+			all = append(all, x)
+		}
+	}
+	calls := 0
+	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			service := f.Services().Get(i)
+			if !strings.HasPrefix(string(service.FullName()), "pgqueue.") && !strings.HasPrefix(string(service.FullName()), "grpc.") {
+				continue
+			}
+			for j := range service.Methods().Len() {
+				calls++
+				path := "/" + string(service.FullName()) + "/" + string(service.Methods().Get(j).Name())
+				stream := service.Methods().Get(j).IsStreamingServer()
+				all = append(all, target{"GET", path, "", "", stream}, target{"POST", path, "application/json", "{}", stream})
+				for _, media := range []string{"application/proto", "application/connect+json", "application/grpc", "application/grpc-web+proto"} {
+					all = append(all, target{"POST", path, media, "\x00\x00\x00\x00\x00", stream})
+				}
+			}
+		}
+		return true
+	})
+	if calls < 35 {
+		t.Fatal("only", calls, "calls are known")
+	}
+	for _, path := range []string{"/livez", "/readyz", "/readyz?verbose", "/nothing", "/api/nothing"} {
+		for _, method := range []string{"GET", "POST", "BREW"} {
+			all = append(all, target{method: method, path: path})
+		}
+	}
+	return all
+}
+
+// TestNoRouteIsForgottenByTheChecks sends each kind of request that a page of another site can make a browser send to
+// everything that the port answers. What is to get through is sent there as well: a check that refuses all is none.
+func TestNoRouteIsForgottenByTheChecks(t *testing.T) {
+	const app, evil = "https://app.example.com", "https://evil.example"
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(io.Discard)
+	cfg.CORSOrigins, cfg.AllowedHosts = []string{app}, []string{"queue.example.com"}
+	s := start(t, cfg)
+	ask := func(x target, header ...string) (status int, grpc string, h http.Header) {
+		req, err := http.NewRequestWithContext(t.Context(), x.method, s.URL()+x.path, strings.NewReader(x.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.media != "" {
+			req.Header.Set("Content-Type", x.media)
+		}
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+			if header[i] == "Host" {
+				req.Host = header[i+1]
+			}
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(x, err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode, resp.Header.Get("Grpc-Status"), resp.Header
+	}
+	// A call without a body of its protocol, or of a stream, is refused by its transport: here it is enough that it got there.
+	checked := func(status int, grpc string) bool {
+		return status == 403 || status == 421 || status == 415 && grpc == "" || grpc == "7"
+	}
+	all := targets(t)
+	for _, x := range all {
+		for name, header := range map[string][]string{
+			"a foreign origin":    {"Origin", evil},
+			"a sandboxed frame":   {"Origin", "null"},
+			"across sites":        {"Sec-Fetch-Site", "cross-site"},
+			"within the site":     {"Sec-Fetch-Site", "same-site"},
+			"by a link":           {"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"},
+			"a preflight's words": {"Origin", evil, "Access-Control-Request-Method", "POST", "Sec-Fetch-Site", "cross-site"},
+		} {
+			status, grpc, h := ask(x, header...)
+			if isGRPC := strings.HasPrefix(x.media, "application/grpc"); isGRPC && grpc != "7" || !isGRPC && status != 403 {
+				t.Errorf("%s: %s %s %s: %d %s", name, x.method, x.path, x.media, status, grpc)
+			}
+			if h.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("%s: %s %s may be read by %s", name, x.method, x.path, h.Get("Access-Control-Allow-Origin"))
+			}
+		}
+		status, grpc, _ := ask(x, "Host", "evil.example")
+		if isGRPC := strings.HasPrefix(x.media, "application/grpc"); isGRPC && grpc != "3" || !isGRPC && status != 421 {
+			t.Errorf("rebound: %s %s %s: %d %s", x.method, x.path, x.media, status, grpc)
+		}
+		if x.body != "" {
+			for _, media := range []string{"", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded"} {
+				y := x
+				y.media = media
+				if status, _, _ := ask(y); status != 415 {
+					t.Errorf("a body of %q: %s %s: %d", media, x.method, x.path, status)
+				}
+			}
+		}
+		if x.stream {
+			continue
+		}
+		for name, header := range map[string][]string{
+			"a program":           {},
+			"the address bar":     {"Sec-Fetch-Site", "none"},
+			"our own page":        {"Sec-Fetch-Site", "same-origin", "Origin", s.URL()},
+			"a proxy's own page":  {"Sec-Fetch-Site", "same-origin", "Origin", "https://queue.example.com", "Host", "queue.example.com"},
+			"a trusted page":      {"Sec-Fetch-Site", "cross-site", "Origin", app},
+			"an older browser":    {"Origin", s.URL()},
+			"a name of the proxy": {"Host", "queue.example.com"},
+		} {
+			status, grpc, h := ask(x, header...)
+			if checked(status, grpc) && !(status == 415 && isRPCPath(x.path)) {
+				t.Errorf("%s: %s %s %s: %d %s", name, x.method, x.path, x.media, status, grpc)
+			}
+			if name == "a trusted page" && h.Get("Access-Control-Allow-Origin") != app {
+				t.Errorf("%s cannot read %s %s", name, x.method, x.path)
+			}
+		}
+		status, _, h := ask(target{method: "OPTIONS", path: x.path}, "Origin", app, "Sec-Fetch-Site", "cross-site", "Access-Control-Request-Method", x.method,
+			"Access-Control-Request-Headers", "content-type,connect-protocol-version,x-grpc-web,grpc-timeout")
+		if status != 204 || h.Get("Access-Control-Allow-Origin") != app || !strings.Contains(h.Get("Access-Control-Allow-Headers"), "x-grpc-web") {
+			t.Errorf("the preflight of %s: %d %v", x.path, status, h)
+		}
+	}
+	t.Logf("%d targets", len(all))
+
+	t.Run("links lead to the pages, and their parts load", func(t *testing.T) {
+		for path, want := range map[string]int{"/": 404, "/docs": 200, "/openapi.json": 200, "/openapi.yaml": 200} {
+			if status, _, _ := ask(target{method: "GET", path: path}, "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"); status != want {
+				t.Error(path, status)
+			}
+		}
+		for _, path := range []string{"/docs/init.js", "/docs/swagger-ui-bundle.js", "/openapi.json"} {
+			if status, _, _ := ask(target{method: "GET", path: path}, "Sec-Fetch-Site", "same-origin"); status != 200 {
+				t.Error(path, status)
+			}
+			if status, _, _ := ask(target{method: "GET", path: path}, "Sec-Fetch-Site", "cross-site"); status != 403 {
+				t.Error(path, status)
+			}
+		}
+	})
+}
+
+func isRPCPath(path string) bool { return isRPC(&http.Request{URL: &url.URL{Path: path}}) }
+
+// TestRefusalsSayWhatToDo reads them as each protocol's clients do.
+func TestRefusalsSayWhatToDo(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	s := start(t, store.config(io.Discard))
+	refused := func(path, media string) (int, http.Header, []byte) {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL()+path, bytes.NewReader([]byte("{}")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "evil.example"
+		req.Header.Set("Content-Type", media)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, resp.Header, b
+	}
+	t.Run("REST", func(t *testing.T) {
+		status, h, b := refused("/api/queue", "application/json")
+		var p struct {
+			Status              int
+			Code, Field, Detail string
+		}
+		if err := json.Unmarshal(b, &p); err != nil || status != 421 || h.Get("Content-Type") != restapi.MediaProblem ||
+			p.Status != 421 || p.Code != string(queue.KindInvalid) || p.Field != "Host" || !strings.Contains(p.Detail, "--allowed-host") {
+			t.Error(status, h, string(b), err)
+		}
+	})
+	t.Run("Connect", func(t *testing.T) {
+		status, _, b := refused("/pgqueue.v1.QueueService/ListQueues", "application/json")
+		var e struct{ Code, Message string }
+		if err := json.Unmarshal(b, &e); err != nil || status != 421 || e.Code != "invalid_argument" || !strings.Contains(e.Message, "--allowed-host") {
+			t.Error(status, string(b), err)
+		}
+	})
+	t.Run("gRPC", func(t *testing.T) {
+		status, h, _ := refused("/pgqueue.v1.QueueService/ListQueues", "application/grpc+proto")
+		if status != 200 || h.Get("Grpc-Status") != "3" || !strings.Contains(h.Get("Grpc-Message"), "--allowed-host") {
+			t.Error(status, h)
+		}
+	})
+}
+
+func TestBadNamesAndOriginsAreRefusedAtTheStart(t *testing.T) {
+	for field, change := range map[string]func(*Config){
+		"cors-origin":  func(c *Config) { c.CORSOrigins = []string{"*"} },
+		"allowed-host": func(c *Config) { c.AllowedHosts = []string{"https://queue.example.com"} },
+	} {
+		cfg := newSlow().config(io.Discard)
+		change(&cfg)
+		s, err := Start(t.Context(), cfg)
+		if err == nil {
+			_ = s.Stop(t.Context())
+		}
+		if queue.KindOf(err) != queue.KindInvalid || !strings.Contains(err.Error(), field) {
+			t.Error(field, err)
+		}
+	}
+}
