@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -33,38 +34,80 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	return tasks, nil
 }
 
-// ListTasks returns a page, newest first. Its cursor is the last id of the page before.
+// ListTasks returns a page. Its cursor is the order and the last id of the page before.
 func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQuery) (queue.TaskPage, error) {
 	p, err := q.Page.Normalize()
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
-	var below int64
-	if p.Cursor != "" {
-		if below, err = strconv.ParseInt(p.Cursor, 36, 64); err != nil || below <= 0 {
-			return queue.TaskPage{}, badCursor()
-		}
+	behind, err := readCursor(p.Cursor, q.OldestFirst)
+	if err != nil {
+		return queue.TaskPage{}, err
 	}
 	now, err := s.begin(ctx)
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
 	defer s.mu.Unlock()
+
+	matches := s.match(namespace, q.TaskFilter, now)
+	if q.OldestFirst {
+		matches = slices.Values(reversed(matches))
+	}
+
 	page := queue.TaskPage{Tasks: []*queue.Task{}}
-	skip := p.Offset
-	for r := range s.match(namespace, q.TaskFilter, now) {
+	skip, bytes := p.Offset, 0
+	for r := range matches {
 		page.Count++
-		switch {
-		case below > 0 && r.task.ID >= below:
+		switch id := r.task.ID; {
+		case p.Cursor != "" && (q.OldestFirst && id <= behind || !q.OldestFirst && id >= behind):
 		case skip > 0:
 			skip--
-		case len(page.Tasks) < p.Limit:
-			page.Tasks = append(page.Tasks, r.view())
-		case page.Next == "":
-			page.Next = strconv.FormatInt(page.Tasks[p.Limit-1].ID, 36)
+		case page.Next != "":
+		default:
+			t := r.view()
+			bytes += t.Bytes()
+			if n := len(page.Tasks); n == p.Limit || n > 0 && bytes > queue.MaxPageBytes {
+				page.Next = writeCursor(page.Tasks[n-1].ID, q.OldestFirst)
+				continue
+			}
+			page.Tasks = append(page.Tasks, t)
 		}
 	}
 	return page, nil
+}
+
+// reversed gathers what seq yields, the last first.
+func reversed(seq iter.Seq[*record]) []*record {
+	all := slices.Collect(seq)
+	slices.Reverse(all)
+	return all
+}
+
+// The letters that a cursor begins with: no list goes on in the order of another.
+const (
+	cursorNewest = "t"
+	cursorOldest = "o"
+)
+
+func writeCursor(id int64, oldestFirst bool) string {
+	order := cursorNewest
+	if oldestFirst {
+		order = cursorOldest
+	}
+	return order + strconv.FormatInt(id, 36)
+}
+
+// readCursor gives the id that a cursor goes on behind; 0 for the beginning.
+func readCursor(c string, oldestFirst bool) (int64, error) {
+	if c == "" {
+		return 0, nil
+	}
+	id, err := strconv.ParseInt(c[1:], 36, 64)
+	if err != nil || id < 0 || writeCursor(id, oldestFirst) != c {
+		return 0, badCursor()
+	}
+	return id, nil
 }
 
 func badCursor() error {
@@ -72,7 +115,7 @@ func badCursor() error {
 }
 
 // match yields the visible tasks that f selects, newest first.
-func (s *Store) match(namespace string, f queue.TaskFilter, now time.Time) func(yield func(*record) bool) {
+func (s *Store) match(namespace string, f queue.TaskFilter, now time.Time) iter.Seq[*record] {
 	sp := s.find(namespace)
 	from := &sp.roster
 	if f.Queue != "" {
@@ -151,6 +194,11 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			return nil
 		}
 	}
+	behind, err := queue.ReadBulkCursor(sel.Cursor)
+	if err != nil {
+		return queue.Bulk{}, err
+	}
+
 	var b queue.Bulk
 	one := func(r *record) error {
 		was := r.task.Status
@@ -171,15 +219,44 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		}
 		return nil
 	}
+
+	began := time.Now()
+	// ended notes where to go on when a step is full and the time is over.
+	ended := func(done int, id int64) bool {
+		if sel.Within > 0 && done%bulkStep == 0 && time.Since(began) >= sel.Within {
+			b.Next = queue.BulkCursor(id)
+			return true
+		}
+		return false
+	}
+
 	if sel.Filter != nil {
-		for r := range s.match(namespace, *sel.Filter, now) {
+		up := move == queue.MoveRetry // what it makes new keeps its order
+		selected := slices.Collect(s.match(namespace, *sel.Filter, now))
+		if up {
+			slices.Reverse(selected)
+		}
+		done := 0
+		for _, r := range selected {
+			id := r.task.ID
+			if sel.Cursor != "" && (up && id <= behind || !up && id >= behind) {
+				continue
+			}
 			if err := one(r); err != nil && !errors.Is(err, queue.ErrConflict) {
 				return b, err
+			}
+			if done++; ended(done, id) {
+				break
 			}
 		}
 		return b, nil
 	}
+
+	done := 0
 	for _, id := range unique(sel.IDs) {
+		if id <= behind {
+			continue
+		}
 		r, err := s.get(namespace, id, now)
 		if err == nil {
 			err = one(r)
@@ -190,9 +267,15 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			}
 			b.Errs[id] = err
 		}
+		if done++; ended(done, id) {
+			break
+		}
 	}
 	return b, nil
 }
+
+// bulkStep is after how many tasks a bulk operation looks whether its time is over.
+const bulkStep = 500
 
 // ListWorkers returns who holds tasks of the namespace.
 func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Worker, error) {

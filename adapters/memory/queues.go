@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -40,7 +41,7 @@ func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Qu
 
 // ListQueues returns a page in the order of names.
 func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) (queue.QueuePage, error) {
-	p, err := offsetPage(p)
+	p, err := p.Normalize()
 	if err != nil {
 		return queue.QueuePage{}, err
 	}
@@ -50,9 +51,13 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 	defer s.mu.Unlock()
 	sp := s.find(namespace)
 	page := queue.QueuePage{Queues: []*queue.Queue{}, Count: int64(len(sp.names))}
-	for _, name := range cutPage(sp.names, p) {
+	names := behindPage(sp.names, p)
+	for _, name := range names[:p.Cut(len(names), func(int) int { return 0 })] {
 		q := sp.lanes[name].queue
 		page.Queues = append(page.Queues, &q)
+	}
+	if n := len(page.Queues); n > 0 && n < len(names) {
+		page.Next = names[n-1]
 	}
 	return page, nil
 }
@@ -105,24 +110,31 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string) (*queue
 }
 
 // CleanQueue deletes the finished tasks of a queue.
-func (s *Store) CleanQueue(ctx context.Context, namespace, name string) (int64, error) {
+func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (queue.Cleaned, error) {
 	now, err := s.begin(ctx)
 	if err != nil {
-		return 0, err
+		return queue.Cleaned{}, err
 	}
 	defer s.mu.Unlock()
 	l := s.find(namespace).lanes[name]
 	if l == nil {
-		return 0, noQueue(name)
+		return queue.Cleaned{}, noQueue(name)
 	}
-	var n int64
+
+	var out queue.Cleaned
+	began, done := time.Now(), 0
 	for r, ok := l.done.top(); ok; r, ok = l.done.top() {
+		if within > 0 && done > 0 && done%bulkStep == 0 && time.Since(began) >= within {
+			out.More = true
+			break
+		}
+		done++
 		if !l.past(r, now) {
-			n++
+			out.Count++
 		}
 		s.remove(r)
 	}
-	return n, nil
+	return out, nil
 }
 
 func stale(subject string, given, present int64) error {
@@ -132,18 +144,16 @@ func stale(subject string, given, present int64) error {
 	}
 }
 
-// offsetPage is p for a list that has no cursor.
-func offsetPage(p queue.Page) (queue.Page, error) {
-	p, err := p.Normalize()
-	if err == nil && p.Cursor != "" {
-		return p, badCursor()
+// behindPage are the names from where a page begins; its cursor is the last name of the page before.
+func behindPage(names []string, p queue.Page) []string {
+	from := min(p.Offset, len(names))
+	if p.Cursor != "" {
+		i, there := slices.BinarySearch(names, p.Cursor)
+		if from = i; there {
+			from++
+		}
 	}
-	return p, err
-}
-
-func cutPage(names []string, p queue.Page) []string {
-	names = names[min(p.Offset, len(names)):]
-	return names[:min(p.Limit, len(names))]
+	return names[from:]
 }
 
 func insertSorted(names []string, name string) []string {

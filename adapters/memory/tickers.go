@@ -108,7 +108,7 @@ func (sp *space) ticker(name string) (*ticker, error) {
 
 // ListTickers returns a page in the order of names.
 func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page) (queue.TickerPage, error) {
-	p, err := offsetPage(p)
+	p, err := p.Normalize()
 	if err != nil {
 		return queue.TickerPage{}, err
 	}
@@ -118,8 +118,12 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	defer s.mu.Unlock()
 	sp := s.find(namespace)
 	page := queue.TickerPage{Tickers: []*queue.Ticker{}, Count: int64(len(sp.ticking))}
-	for _, name := range cutPage(sp.ticking, p) {
+	names := behindPage(sp.ticking, p)
+	for _, name := range names[:p.Cut(len(names), func(i int) int { return len(sp.tickers[names[i]].Payload) })] {
 		page.Tickers = append(page.Tickers, sp.tickers[name].view())
+	}
+	if n := len(page.Tickers); n > 0 && n < len(names) {
+		page.Next = names[n-1]
 	}
 	return page, nil
 }

@@ -113,9 +113,10 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 	if err != nil {
 		return nil, err
 	}
-	ticks := []queue.Tick{}
+	ticks, bytes := []queue.Tick{}, 0
 	for _, tick := range slices.Backward(t.ticks) {
-		if len(ticks) == limit {
+		bytes += len(tick.Payload)
+		if len(ticks) == limit || bytes > queue.MaxPageBytes && len(ticks) > 0 {
 			break
 		}
 		ticks = append(ticks, viewTick(tick))

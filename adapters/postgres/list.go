@@ -20,7 +20,8 @@ const mostHidden = 100_000
 // mostCounted is up to how many tasks a list counts that the kept counts do not know.
 const mostCounted = 1_000
 
-// mostSeen is how many rows of a table a list by worker looks at, over all queues.
+// mostSeen is how many rows of a table a list looks at that no index serves, over all queues: by worker, and of many
+// waiting tasks the oldest first.
 const mostSeen = 10_000
 
 // edgeQueues are in how many queues the ids of a time are looked for; those of one tell about all.
@@ -40,6 +41,7 @@ type listing struct {
 	before   int64
 	count    int64
 	counted  bool // the kept counts answer it
+	up       bool // walks upwards
 }
 
 // way is a statement that walks some of the statuses.
@@ -48,8 +50,9 @@ type way struct {
 	statuses []int16
 }
 
-func (s *Store) listing(ctx context.Context, op, namespace string, f queue.TaskFilter) (*listing, error) {
-	l := &listing{filter: f, before: maxID}
+// listing prepares the walk of a filter, downwards or upwards.
+func (s *Store) listing(ctx context.Context, op, namespace string, f queue.TaskFilter, up bool) (*listing, error) {
+	l := &listing{filter: f, up: up, before: maxID}
 	var names []string
 	if f.Queue != "" {
 		names = []string{f.Queue}
@@ -85,12 +88,12 @@ func (s *Store) listing(ctx context.Context, op, namespace string, f queue.TaskF
 		}
 	}
 	l.counted = f.Worker == "" && f.CreatedAfter.IsZero() && f.CreatedBefore.IsZero()
-	l.ways = waysOf(l.statuses, f.Worker != "", waiting <= fewWaiting)
+	l.ways = waysOf(l.statuses, f.Worker != "", waiting <= fewWaiting, up)
 	return l, s.edges(ctx, op, l, stats)
 }
 
 // waysOf are the ways to walk statuses.
-func waysOf(statuses []int16, worker, few bool) []way {
+func waysOf(statuses []int16, worker, few, up bool) []way {
 	switch {
 	case worker:
 		return []way{{"list.worker", statuses}}
@@ -112,6 +115,8 @@ func waysOf(statuses []int16, worker, few bool) []way {
 	switch {
 	case few:
 		split("list.waiting", statusNew, statusRetry)
+	case up && slices.Contains(statuses, statusRetry): // states of tasks that have ended would come first
+		return []way{{"list.all", statuses}}
 	case slices.Contains(statuses, statusNew): // the most, so that any walk comes by
 		return []way{{"list.all", statuses}}
 	default:
@@ -153,35 +158,46 @@ func (s *Store) edges(ctx context.Context, op string, l *listing, stats []queueC
 	return nil
 }
 
-// found are tasks of a list, newest first.
+// found are tasks of a list, in the order of the walk.
 type found struct {
 	queues []int32
 	ids    []int64
-	more   bool // the walk ended before the list did, at the ids below end
+	more   bool // the walk ended before the list did, with id end looked at
 	end    int64
 }
 
 func (f *found) cut(n int) { f.queues, f.ids = f.queues[:n], f.ids[:n] }
 
-// walk gives the tasks of l below an id: limit of them behind an offset, or fewer where l ends or more says that the walk does.
-func (s *Store) walk(ctx context.Context, op string, l *listing, before int64, offset, limit int) (found, error) {
+// walk gives the tasks of l behind an id, in l's direction: limit of them behind an offset, or fewer where l ends or
+// more says that the walk does.
+func (s *Store) walk(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (found, error) {
 	var out found
-	before = min(before, l.before)
+
+	from, before, suffix := l.from, min(behind, l.before), ""
+	if l.up {
+		from, before, suffix = max(l.from, behind+1), l.before, upwards
+	}
+
+	bounded := l.filter.Worker != "" || l.up && l.ways[0].name == "list.all" // in how many rows it looks at
 	skip := 0
-	if len(l.ways) > 1 || l.filter.Worker != "" { // only the merged rows can be skipped
+	if len(l.ways) > 1 || bounded { // only the merged rows can be skipped
 		skip, offset, limit = offset, 0, offset+limit
 	}
+
 	type row struct {
 		id    int64
 		queue int32
 	}
 	var rows []row
 	for _, w := range l.ways {
-		args := []any{l.queues, l.from, before, timePtr(l.filter.CreatedAfter), timePtr(l.filter.CreatedBefore), offset, limit, w.statuses}
+		args := []any{l.queues, from, before, timePtr(l.filter.CreatedAfter), timePtr(l.filter.CreatedBefore), offset, limit, w.statuses}
 		if l.filter.Worker != "" {
-			args = append(args, l.filter.Worker, max(mostSeen/len(l.queues), 200))
+			args = append(args, l.filter.Worker)
 		}
-		err := s.query(ctx, op, w.name, func(r pgx.Rows) error {
+		if bounded {
+			args = append(args, max(mostSeen/len(l.queues), 200))
+		}
+		err := s.query(ctx, op, w.name+suffix, func(r pgx.Rows) error {
 			var one row
 			err := r.Scan(&one.queue, &one.id)
 			rows = append(rows, one)
@@ -191,13 +207,23 @@ func (s *Store) walk(ctx context.Context, op string, l *listing, before int64, o
 			return out, err
 		}
 	}
+
 	if len(l.ways) > 1 {
-		slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(b.id, a.id) })
+		slices.SortFunc(rows, func(a, b row) int {
+			if l.up {
+				return cmp.Compare(a.id, b.id)
+			}
+			return cmp.Compare(b.id, a.id)
+		})
 		rows = rows[:min(len(rows), limit)]
 	}
+
 	for _, r := range rows {
 		if r.queue == 0 {
 			out.more, out.end = true, r.id+1
+			if l.up {
+				out.end = r.id - 1
+			}
 			break
 		}
 		if skip > 0 {
@@ -212,6 +238,11 @@ func (s *Store) walk(ctx context.Context, op string, l *listing, before int64, o
 // count tells how many tasks l has; where the kept counts do not know, it counts as far as that takes little.
 func (s *Store) count(ctx context.Context, op string, l *listing) (n int64, atLeast bool, err error) {
 	if n = l.count; !l.counted {
+		if l.up { // the other way finds as many, and ends where that takes long as it always did
+			down := *l
+			down.up = false
+			l = &down
+		}
 		f, err := s.walk(ctx, op, l, maxID, 0, mostCounted+1)
 		if err != nil {
 			return 0, false, err

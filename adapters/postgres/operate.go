@@ -3,7 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
-	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -45,55 +45,75 @@ var (
 )
 
 func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection, o operation) (queue.Bulk, error) {
-	total := queue.Bulk{Errs: map[int64]error{}}
-	step := func(ids []int64) error {
-		b, err := s.bulkStep(ctx, namespace, ids, sel.DryRun, o)
-		total.Matched += b.Matched
-		total.Moved += b.Moved
-		total.Tallies.Merge(b.Tallies)
-		if len(sel.IDs) > 0 {
-			maps.Copy(total.Errs, b.Errs)
-		}
-		return err
-	}
-	if len(sel.IDs) > 0 {
-		for ids := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(sel.IDs))), bulkStep) {
-			if err := step(ids); err != nil {
-				return total, err
-			}
-		}
-		return total, nil
-	}
-	f := *sel.Filter
-	f.Statuses = slices.DeleteFunc(slices.Clone(orAll(f.Statuses)), func(st queue.Status) bool { return !o.takes(st) })
-	if len(f.Statuses) == 0 {
-		return total, nil
-	}
-	l, err := s.listing(ctx, o.op, namespace, f)
+	total := queue.Bulk{Next: sel.Cursor}
+	behind, err := queue.ReadBulkCursor(sel.Cursor)
 	if err != nil {
 		return total, queue.WithOp(o.op, err)
 	}
-	if len(l.queues) == 0 {
-		return total, nil
+
+	// pick gives the next tasks behind an id, and whether these are the last.
+	pick := func(behind int64) (found, bool, error) { return pickIDs(sel.IDs, behind) }
+	if len(sel.IDs) == 0 {
+		f := *sel.Filter
+		f.Statuses = slices.DeleteFunc(slices.Clone(orAll(f.Statuses)), func(st queue.Status) bool { return !o.takes(st) })
+		if len(f.Statuses) == 0 {
+			return queue.Bulk{}, nil
+		}
+		l, err := s.listing(ctx, o.op, namespace, f, o.move == queue.MoveRetry)
+		if err != nil {
+			return total, queue.WithOp(o.op, err)
+		}
+		if len(l.queues) == 0 {
+			return queue.Bulk{}, nil
+		}
+		if behind == 0 && !l.up {
+			behind = maxID
+		}
+		pick = func(behind int64) (found, bool, error) {
+			some, err := s.walk(ctx, o.op, l, behind, 0, bulkStep)
+			return some, len(some.ids) == 0 && !some.more, err
+		}
 	}
-	for before := maxID; ; {
-		some, err := s.walk(ctx, o.op, l, before, 0, bulkStep)
+
+	for began := time.Now(); ; {
+		some, last, err := pick(behind)
 		if err != nil {
 			return total, err
 		}
 		if len(some.ids) > 0 {
-			if err := step(some.ids); err != nil {
+			b, fit, err := s.bulkStep(ctx, namespace, some.ids, sel.DryRun, o)
+			if err != nil {
 				return total, err
 			}
-			before = some.ids[len(some.ids)-1]
+			if behind = some.ids[fit-1]; fit < len(some.ids) {
+				last, some.more = false, false
+			}
+			if len(sel.IDs) == 0 { // who left the selection meanwhile is no longer asked for
+				b.Errs = nil
+			}
+			b.Next = queue.BulkCursor(behind)
+			total.Add(b)
 		}
 		switch {
+		case last:
+			total.Next = ""
+			return total, nil
 		case some.more:
-			before = some.end
-		case len(some.ids) == 0:
+			behind = some.end
+			total.Next = queue.BulkCursor(max(behind, 1))
+		}
+		if sel.Within > 0 && time.Since(began) >= sel.Within {
 			return total, nil
 		}
 	}
+}
+
+// pickIDs gives the next ids of a selection behind one, in their order, and whether they are the last.
+func pickIDs(ids []int64, behind int64) (found, bool, error) {
+	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
+	from, _ := slices.BinarySearch(sorted, behind+1)
+	rest := sorted[from:]
+	return found{ids: rest[:min(len(rest), bulkStep)]}, len(rest) <= bulkStep, nil
 }
 
 func orAll(s []queue.Status) []queue.Status {
@@ -103,12 +123,12 @@ func orAll(s []queue.Status) []queue.Status {
 	return s
 }
 
-// bulkStep moves the tasks of ids in one transaction. A task that moves away meanwhile is looked at again.
-func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dryRun bool, o operation) (queue.Bulk, error) {
-	var out queue.Bulk
+// bulkStep moves tasks from the front of ids in one transaction, all of them unless their results are large; fit is how
+// many. A task that moves away meanwhile is looked at again.
+func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dryRun bool, o operation) (out queue.Bulk, fit int, err error) {
 	var m *moves
-	err := s.inTx(ctx, o.op, func(ctx context.Context, t *tx) error {
-		out = queue.Bulk{Errs: map[int64]error{}}
+	err = s.inTx(ctx, o.op, func(ctx context.Context, t *tx) error {
+		out, fit = queue.Bulk{Errs: map[int64]error{}}, len(ids)
 		var now time.Time
 		if err := t.read(ctx, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
 			return err
@@ -116,11 +136,18 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 		m = newMoves(now)
 		left := ids
 		for tries := 0; len(left) > 0 && tries < maxTries; tries++ {
-			there, err := s.nowIn(ctx, t, namespace, left)
+			most := int64(math.MaxInt64)
+			if tries == 0 {
+				most = queue.MaxPageBytes
+			}
+			there, n, err := s.lifeIn(ctx, t, namespace, left, most)
 			if err != nil {
 				return err
 			}
-			var fit []*nowRow
+			if tries == 0 { // the others are left to the next step
+				left, fit = left[:n], n
+			}
+			var able []*nowRow
 			for _, id := range left {
 				switch n := there[id]; {
 				case n == nil:
@@ -128,22 +155,22 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 				case !o.takes(n.task.Status):
 					out.Errs[id] = refused(n, o.move)
 				default:
-					fit = append(fit, n)
+					able = append(able, n)
 				}
 			}
 			if tries == 0 {
-				out.Matched = int64(len(fit))
+				out.Matched = int64(len(able))
 			}
 			if dryRun {
 				return errNothing
 			}
-			taken, err := s.take(ctx, t, fit)
+			taken, err := s.take(ctx, t, able)
 			if err != nil {
 				return err
 			}
 			left = nil
 			var erased []*nowRow
-			for _, n := range fit {
+			for _, n := range able {
 				switch {
 				case !taken[n.task.ID]:
 					left = append(left, n.task.ID)
@@ -167,7 +194,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 		out.Tallies = m.tallies
 		s.notify.ready(m.woken)
 	}
-	return out, quietly(err)
+	return out, fit, quietly(err)
 }
 
 func refused(n *nowRow, move queue.Move) error {

@@ -126,18 +126,22 @@ func (s *Store) eraseDone(ctx context.Context, op, name string, args ...any) (in
 }
 
 // CleanQueue implements queue.Store.
-func (s *Store) CleanQueue(ctx context.Context, namespace, name string) (int64, error) {
+func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (queue.Cleaned, error) {
 	const op = "clean queue"
+	var out queue.Cleaned
 	queues, err := s.named(ctx, namespace, []string{name})
 	if err != nil {
-		return 0, queue.WithOp(op, err)
+		return out, queue.WithOp(op, err)
 	}
-	total := int64(0)
-	for {
+
+	for began := time.Now(); ; {
 		n, err := s.eraseDone(ctx, op, "prune.clean", queues[0].id, pruneStep)
-		total += int64(n)
-		if err != nil || n < pruneStep {
-			return total, err
+		out.Count += int64(n)
+		if out.More = err != nil || n >= pruneStep; !out.More || err != nil {
+			return out, err
+		}
+		if within > 0 && time.Since(began) >= within {
+			return out, nil
 		}
 	}
 }

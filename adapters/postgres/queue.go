@@ -86,9 +86,13 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 		q := &storedQueue{}
 		page.Queues = append(page.Queues, &q.Queue)
 		return q.scan(rows, nil)
-	}, namespace, p.Offset, p.Limit, p.Cursor)
+	}, namespace, p.Offset, p.Limit+1, p.Cursor)
 	if err != nil {
 		return page, err
+	}
+	if len(page.Queues) > p.Limit {
+		page.Queues = page.Queues[:p.Limit]
+		page.Next = page.Queues[p.Limit-1].Name
 	}
 	err = s.query(ctx, op, "queue.count", func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, namespace)
 	return page, err

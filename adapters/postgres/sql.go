@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,10 @@ var sqlFiles embed.FS
 
 // statementMark heads each statement of a file.
 const statementMark = "-- name: "
+
+// upwards ends the name of a list's statement that walks ids upwards. Unless the files have it, it is made of the one that
+// walks downwards.
+const upwards = ".up"
 
 // statements are the SQL texts of one schema by name, as "retain.pick".
 type statements map[string]string
@@ -43,6 +48,11 @@ func loadStatements(schema string) statements {
 				panic("two statements named " + name)
 			}
 			out[name] = inSchema(schema, text)
+		}
+	}
+	for name, text := range maps.Clone(out) {
+		if _, written := out[name+upwards]; !written && strings.HasPrefix(name, "list.") && strings.Contains(text, " desc") {
+			out[name+upwards] = strings.ReplaceAll(text, " desc", "")
 		}
 	}
 	return out

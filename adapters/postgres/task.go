@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"math"
@@ -21,7 +22,8 @@ type nowRow struct {
 	lastToken int64
 }
 
-func scanNow(rows pgx.Rows) (*nowRow, error) {
+// scanNow reads a row of the view, and what a statement puts behind its columns into more.
+func scanNow(rows pgx.Rows, more ...any) (*nowRow, error) {
 	var (
 		n                                        nowRow
 		t                                        queue.Task
@@ -31,9 +33,11 @@ func scanNow(rows pgx.Rows) (*nowRow, error) {
 		status, attempt                          int16
 		token                                    *int64
 	)
-	err := rows.Scan(&t.ID, &n.queue, &t.Namespace, &t.Queue, &t.Priority, &key, &headers, (*[]byte)(&t.Payload), &t.CreatedAt, &result,
+	err := rows.Scan(append([]any{
+		&t.ID, &n.queue, &t.Namespace, &t.Queue, &t.Priority, &key, &headers, (*[]byte)(&t.Payload), &t.CreatedAt, &result,
 		&status, &worker, &delayedAt, &diesAt, &startedAt, &finishedAt, &t.Retries, &attempt, &progress, &t.CancelRequested, &token,
-		&n.turn, &n.lastToken)
+		&n.turn, &n.lastToken,
+	}, more...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +64,20 @@ func (s *Store) nowIn(ctx context.Context, t *tx, namespace string, ids []int64)
 		return err
 	}, namespace, ids)
 	return out, err
+}
+
+// lifeIn reads tasks of a namespace without payload, headers, key and progress, within t: as many from the front of ids as
+// have results of most bytes. fit is how many ids those are.
+func (s *Store) lifeIn(ctx context.Context, t *tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {
+	there, fit = make(map[int64]*nowRow, len(ids)), len(ids)
+	err = t.read(ctx, "task.life", func(rows pgx.Rows) error {
+		n, err := scanNow(rows, &fit)
+		if err == nil {
+			there[n.task.ID] = n
+		}
+		return err
+	}, namespace, ids, most)
+	return there, fit, err
 }
 
 // GetTasks implements queue.Store.
@@ -105,31 +123,39 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	if q.Page, err = q.Page.Normalize(); err != nil {
 		return page, queue.WithOp(op, err)
 	}
-	before, err := decodeCursor(q.Cursor)
+	behind, err := decodeCursor(q.Cursor, q.OldestFirst)
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
-	l, err := s.listing(ctx, op, namespace, q.TaskFilter)
+	l, err := s.listing(ctx, op, namespace, q.TaskFilter, q.OldestFirst)
 	if err != nil || len(l.queues) == 0 {
 		return page, queue.WithOp(op, err)
 	}
-	found, err := s.walk(ctx, op, l, before, q.Offset, q.Limit+1)
+	found, err := s.walk(ctx, op, l, behind, q.Offset, q.Limit+1)
 	if err != nil {
 		return page, err
 	}
-	cut := len(found.ids) > q.Limit
-	switch {
-	case cut:
+
+	whole := len(found.ids) <= q.Limit
+	if !whole {
 		found.cut(q.Limit)
-		page.Next = encodeCursor(found.ids[q.Limit-1])
-	case found.more:
-		page.Next = encodeCursor(found.end)
 	}
-	if page.Tasks, err = s.tasksNow(ctx, op, found.queues, found.ids); err != nil {
+	seen, fit := len(found.ids), 0
+	if page.Tasks, fit, err = s.readPage(ctx, op, found.queues, found.ids); err != nil {
 		return page, err
 	}
-	if !l.counted && q.Cursor == "" && q.Offset == 0 && !cut { // no more would be counted
-		page.Count, page.AtLeast = int64(len(page.Tasks)), found.more
+
+	switch {
+	case fit < seen:
+		page.Next = encodeCursor(found.ids[fit-1], q.OldestFirst)
+	case !whole:
+		page.Next = encodeCursor(found.ids[seen-1], q.OldestFirst)
+	case found.more:
+		page.Next = encodeCursor(found.end, q.OldestFirst)
+	}
+
+	if !l.counted && q.Cursor == "" && q.Offset == 0 && whole { // no more would be counted
+		page.Count, page.AtLeast = int64(seen-fit+len(page.Tasks)), found.more
 		return page, nil
 	}
 	page.Count, page.AtLeast, err = s.count(ctx, op, l)
@@ -137,43 +163,52 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	return page, err
 }
 
-// tasksNow reads tasks in the order of ids; those that have gone meanwhile are left out.
-func (s *Store) tasksNow(ctx context.Context, op string, queues []int32, ids []int64) ([]*queue.Task, error) {
-	byID := make(map[int64]*queue.Task, len(ids))
-	err := s.query(ctx, op, "task.now", func(rows pgx.Rows) error {
-		n, err := scanNow(rows)
+// readPage reads tasks in the order of ids, as many from the front as a page may have bytes; fit is how many ids those
+// are. Tasks that have gone meanwhile are left out.
+func (s *Store) readPage(ctx context.Context, op string, queues []int32, ids []int64) (tasks []*queue.Task, fit int, err error) {
+	tasks, fit = make([]*queue.Task, 0, len(ids)), len(ids)
+	if len(ids) == 0 {
+		return tasks, fit, nil
+	}
+	err = s.query(ctx, op, "task.page", func(rows pgx.Rows) error {
+		n, err := scanNow(rows, &fit)
 		if err == nil {
-			byID[n.task.ID] = n.task
+			tasks = append(tasks, n.task)
 		}
 		return err
-	}, queues, ids)
-	out := make([]*queue.Task, 0, len(ids))
-	for _, id := range ids {
-		if t := byID[id]; t != nil {
-			out = append(out, t)
-		}
-	}
-	return out, err
+	}, queues, ids, queue.MaxPageBytes)
+	return tasks, fit, err
 }
 
 // maxID is above every id.
 const maxID = int64(math.MaxInt64)
 
-func encodeCursor(id int64) string {
-	return base64.RawURLEncoding.EncodeToString([]byte("t" + strconv.FormatInt(id, 36)))
+// encodeCursor is the cursor of what lies behind an id. Its first letter is the order, so that no list goes on in another.
+func encodeCursor(id int64, oldestFirst bool) string {
+	return base64.RawURLEncoding.EncodeToString(append(cursorOrder(oldestFirst), strconv.FormatInt(id, 36)...))
 }
 
-func decodeCursor(c string) (int64, error) {
-	if c == "" {
+func cursorOrder(oldestFirst bool) []byte {
+	if oldestFirst {
+		return []byte("o")
+	}
+	return []byte("t")
+}
+
+func decodeCursor(c string, oldestFirst bool) (int64, error) {
+	switch {
+	case c == "" && oldestFirst:
+		return 0, nil
+	case c == "":
 		return maxID, nil
 	}
 	b, err := base64.RawURLEncoding.DecodeString(c)
-	if err == nil && len(b) > 1 && b[0] == 't' {
-		if id, err := strconv.ParseInt(string(b[1:]), 36, 64); err == nil && id > 0 {
+	if digits, ok := bytes.CutPrefix(b, cursorOrder(oldestFirst)); err == nil && ok {
+		if id, err := strconv.ParseInt(string(digits), 36, 64); err == nil && id >= 0 {
 			return id, nil
 		}
 	}
-	return 0, queue.Invalid("cursor", "is not one that a list gave")
+	return 0, queue.Invalid("cursor", "is not one that a list in this order gave; start again without it")
 }
 
 // ListWorkers implements queue.Store.

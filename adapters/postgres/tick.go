@@ -246,7 +246,7 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 		return nil, err
 	}
 	ticks := []queue.Tick{}
-	err := s.query(ctx, "list ticks", "tick.list", scanTicks(&ticks), namespace, name, limit)
+	err := s.query(ctx, "list ticks", "tick.list", scanTicks(&ticks), namespace, name, limit, queue.MaxPageBytes)
 	return ticks, err
 }
 

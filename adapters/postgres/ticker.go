@@ -91,8 +91,8 @@ func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.T
 	var k *storedTicker
 	err := s.query(ctx, op, "ticker.page", func(rows pgx.Rows) error {
 		k = &storedTicker{}
-		return k.scan(rows)
-	}, namespace, name, 0, 1, "")
+		return k.scan(rows, nil)
+	}, namespace, name, 0, 1, "", queue.MaxPageBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -110,13 +110,18 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
+	there := 0 // how many there are, up to one more than the page has room for
 	err = s.query(ctx, op, "ticker.page", func(rows pgx.Rows) error {
 		k := &storedTicker{}
 		page.Tickers = append(page.Tickers, &k.Ticker)
-		return k.scan(rows)
-	}, namespace, "", p.Offset, p.Limit, p.Cursor)
+		return k.scan(rows, &there)
+	}, namespace, "", p.Offset, p.Limit+1, p.Cursor, queue.MaxPageBytes)
 	if err != nil {
 		return page, err
+	}
+	page.Tickers = page.Tickers[:min(len(page.Tickers), p.Limit)]
+	if n := len(page.Tickers); n > 0 && n < there {
+		page.Next = page.Tickers[n-1].Name
 	}
 	return page, s.query(ctx, op, "ticker.count", func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, namespace)
 }

@@ -189,6 +189,12 @@ func (s *service) CleanQueue(ctx context.Context, name string) (int64, error) {
 	})
 }
 
+func (s *service) CleanQueueWithin(ctx context.Context, name string, within time.Duration) (queue.Cleaned, error) {
+	return served(ctx, s, opCleanQueue, func(ctx context.Context) (queue.Cleaned, error) {
+		return s.next.CleanQueueWithin(ctx, name, within)
+	})
+}
+
 func (s *service) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
 	return served(ctx, s, opQueueStats, func(ctx context.Context) (*queue.QueueStats, error) {
 		return s.next.QueueStats(ctx, name)

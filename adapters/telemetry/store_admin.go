@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -91,9 +92,9 @@ func (s *store) DeleteQueue(ctx context.Context, namespace, name string) (*queue
 	})
 }
 
-func (s *store) CleanQueue(ctx context.Context, namespace, name string) (int64, error) {
-	return stored(ctx, s, opCleanQueue, namespace, func(ctx context.Context) (int64, error) {
-		return s.next.CleanQueue(ctx, namespace, name)
+func (s *store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (queue.Cleaned, error) {
+	return stored(ctx, s, opCleanQueue, namespace, func(ctx context.Context) (queue.Cleaned, error) {
+		return s.next.CleanQueue(ctx, namespace, name, within)
 	})
 }
 

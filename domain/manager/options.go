@@ -15,10 +15,8 @@ import (
 const (
 	DefaultPollInterval = time.Second
 	DefaultCallTimeout  = 30 * time.Second
-	// DefaultBulkTimeout bounds the calls that work off many tasks in steps: bulk moves, clean and delete of a queue.
-	DefaultBulkTimeout = 10 * time.Minute
-	DefaultTickHold    = time.Minute
-	DefaultGatherBatch = 1000
+	DefaultTickHold     = time.Minute
+	DefaultGatherBatch  = 1000
 	// One call at a time: what comes while it runs makes the next one larger. Why not two: docs/adr/0006-single-calls.md.
 	DefaultGatherCalls   = 1
 	DefaultGatherWaiting = 100_000
@@ -74,7 +72,6 @@ type config struct {
 	maxPayload  int
 	poll        time.Duration
 	callTimeout time.Duration
-	bulkTimeout time.Duration
 	tickHold    time.Duration
 	gather      Gather
 	eventBuffer int
@@ -85,7 +82,7 @@ func newConfig(opts []Option) (config, error) {
 	c := config{
 		namespace: queue.DefaultNamespace, workers: runtime.GOMAXPROCS(0), workerName: defaultWorkerName(),
 		log: slog.Default(), maxPayload: queue.DefaultMaxPayloadBytes, poll: DefaultPollInterval,
-		callTimeout: DefaultCallTimeout, bulkTimeout: DefaultBulkTimeout, tickHold: DefaultTickHold,
+		callTimeout: DefaultCallTimeout, tickHold: DefaultTickHold,
 		gather:      Gather{MaxBatch: DefaultGatherBatch, MaxCalls: DefaultGatherCalls, MaxWaiting: DefaultGatherWaiting},
 		eventBuffer: DefaultEventBuffer, background: true,
 	}

@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -59,11 +60,7 @@ func (m *Manager) GetQueue(ctx context.Context, name string) (*queue.Queue, erro
 
 // onQueue is an operation on the one queue of a name.
 func onQueue[T any](ctx context.Context, m *Manager, o op, name string, f func(context.Context, string, string) (T, error)) (T, error) {
-	timeout := m.cfg.callTimeout
-	if o == opCleanQueue || o == opDeleteQueue {
-		timeout = m.cfg.bulkTimeout
-	}
-	return askFor(ctx, m, o, timeout, func(ctx context.Context) (T, error) {
+	return ask(ctx, m, o, func(ctx context.Context) (T, error) {
 		n, err := queue.QueueName(name)
 		if err != nil {
 			var none T
@@ -134,8 +131,30 @@ func (m *Manager) DeleteQueue(ctx context.Context, name string) (*queue.Queue, e
 }
 
 // CleanQueue deletes the finished tasks of a queue now, whatever their retention, and returns how many.
-func (m *Manager) CleanQueue(ctx context.Context, name string) (int64, error) {
-	return onQueue(ctx, m, opCleanQueue, name, m.store.CleanQueue)
+func (m *Manager) CleanQueue(ctx context.Context, name string) (n int64, err error) {
+	for {
+		c, err := m.CleanQueueWithin(ctx, name, queue.BulkStep)
+		n += c.Count
+		if err != nil || !c.More {
+			return n, err
+		}
+	}
+}
+
+// CleanQueueWithin is a step of CleanQueue: it stops after about within, at most queue.BulkStep, and says whether there may
+// be more.
+func (m *Manager) CleanQueueWithin(ctx context.Context, name string, within time.Duration) (queue.Cleaned, error) {
+	return onQueue(ctx, m, opCleanQueue, name, func(ctx context.Context, namespace, name string) (queue.Cleaned, error) {
+		if err := queue.CheckDuration("within", within, 1); err != nil {
+			return queue.Cleaned{}, err
+		}
+		c, err := m.store.CleanQueue(ctx, namespace, name, min(within, stepWithin(ctx, m.cfg.callTimeout)))
+		if c.Count > 0 {
+			m.feeds.changed(m.namespace)
+			return c, nil // what was done is told first; the step behind it meets the error, if it lasts
+		}
+		return c, err
+	})
 }
 
 // QueueStats tells how a queue is doing.

@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -118,27 +119,51 @@ func (m *Manager) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bul
 }
 
 func (m *Manager) bulk(ctx context.Context, o op, s queue.Selection, f func(context.Context, string, queue.Selection) (queue.Bulk, error)) (queue.Bulk, error) {
-	return askFor(ctx, m, o, m.cfg.bulkTimeout, func(ctx context.Context) (queue.Bulk, error) {
+	var total queue.Bulk
+	_, err := do(ctx, m, o, func(ctx context.Context) (struct{}, error) {
 		s, err := s.Normalize()
-		if err != nil {
-			return queue.Bulk{}, err
+		if err == nil {
+			total, err = queue.InSteps(ctx, s, stepWithin(ctx, m.cfg.callTimeout), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+				return m.bulkStep(ctx, o, s, f)
+			})
 		}
-		b, err := f(ctx, m.namespace, s)
-		if err != nil {
-			return queue.Bulk{}, err
-		}
-		for id, e := range b.Errs {
-			b.Errs[id] = queue.WithOp(o.name, e)
-		}
-		if b.Moved > 0 {
-			m.feeds.changed(m.namespace)
-			m.awaits.suspectAll(m.namespace)
-			if o == opRetryTasks {
-				m.rooms.wake(queue.Wake{Namespace: m.namespace, Queue: queueOf(s)})
-			}
-		}
-		return b, nil
+		return struct{}{}, err
 	})
+	return total, err
+}
+
+// bulkStep is one Store call of a bulk operation, and the telling of what it moved.
+func (m *Manager) bulkStep(ctx context.Context, o op, s queue.Selection, f func(context.Context, string, queue.Selection) (queue.Bulk, error)) (queue.Bulk, error) {
+	ctx, leave, err := m.enter(ctx, m.cfg.callTimeout)
+	if err != nil {
+		return queue.Bulk{}, err
+	}
+	defer leave()
+
+	b, err := f(ctx, m.namespace, s)
+	for id, e := range b.Errs {
+		b.Errs[id] = queue.WithOp(o.name, e)
+	}
+	if b.Moved > 0 {
+		m.feeds.changed(m.namespace)
+		m.awaits.suspectAll(m.namespace)
+		if o == opRetryTasks {
+			m.rooms.wake(queue.Wake{Namespace: m.namespace, Queue: queueOf(s)})
+		}
+	}
+	if err != nil && b.Next != "" && b.Next != s.Cursor {
+		return b, nil // what was done is told first; the step behind it meets the error, if it lasts
+	}
+	return b, err
+}
+
+// stepWithin is how long a step of a long operation may work: well below the limit of its call, and of its caller.
+func stepWithin(ctx context.Context, call time.Duration) time.Duration {
+	within := min(queue.BulkStep, call/2)
+	if deadline, ok := ctx.Deadline(); ok {
+		within = min(within, max(time.Until(deadline)/2, 1))
+	}
+	return within
 }
 
 // queueOf is the one queue that s selects from, "" for any.

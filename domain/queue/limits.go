@@ -20,6 +20,10 @@ const (
 	MaxPage = 1_000
 	// DefaultPage is the number of rows of a page when none is asked for.
 	DefaultPage = 100
+	// MaxPageBytes bounds a page of a list in bytes, as Task.Bytes counts them: a page ends early when the next element
+	// would exceed it. The first element always comes. With the framing of every transport a page stays below 4 MiB,
+	// which gRPC clients take unless they are configured otherwise.
+	MaxPageBytes = 3 << 20
 	// MaxRetries bounds the retries of a queue.
 	MaxRetries = 1_000
 	// MaxDuration bounds every duration: ten years of 365 days.
@@ -44,6 +48,9 @@ const (
 	MaxPreview = 1_000
 	// MaxWait bounds how long a retain or an await may block.
 	MaxWait = 10 * time.Minute
+	// BulkStep is how long a call of a long operation (a bulk move, a clean) works before it answers with what it did and
+	// where to go on. It is well below every limit of time around a call.
+	BulkStep = 5 * time.Second
 )
 
 // Defaults of a queue's policy (contract section 3) and of a ticker (section 5).

@@ -10,6 +10,18 @@ type Page struct {
 	Cursor string
 }
 
+// Cut is the end of what a page holds of items, which may be more than it has room for: those of its limit, and of
+// MaxPageBytes unless the first alone has more. bytes is about what an item takes.
+func (p Page) Cut(n int, bytes func(i int) int) int {
+	total := 0
+	for i := range min(n, p.Limit) {
+		if total += bytes(i); total > MaxPageBytes && i > 0 {
+			return i
+		}
+	}
+	return min(n, p.Limit)
+}
+
 // Normalize checks p and fills in its default.
 func (p Page) Normalize() (Page, error) {
 	if p.Limit == 0 {

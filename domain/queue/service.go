@@ -86,11 +86,13 @@ type Consumer interface {
 type Tasks interface {
 	// GetTask returns a task with its errors, or KindNotFound.
 	GetTask(ctx context.Context, id int64) (*Task, error)
-	// ListTasks returns a page, newest first.
+	// ListTasks returns a page, newest first unless q says otherwise.
 	ListTasks(ctx context.Context, q TaskQuery) (TaskPage, error)
-	// CancelTasks cancels waiting tasks and asks the holders of retained ones.
+	// CancelTasks cancels waiting tasks and asks the holders of retained ones. This and the next two work in steps, until
+	// all is done, s.Within is over, or an error or the end of ctx stops them: then the answer beside the error tells what
+	// was done before.
 	CancelTasks(ctx context.Context, s Selection) (Bulk, error)
-	// RetryTasks makes finished tasks new again, with attempts from the start.
+	// RetryTasks makes finished tasks new again, with attempts from the start, the oldest first.
 	RetryTasks(ctx context.Context, s Selection) (Bulk, error)
 	// DeleteTasks deletes tasks that nobody holds.
 	DeleteTasks(ctx context.Context, s Selection) (Bulk, error)
@@ -111,8 +113,11 @@ type Queues interface {
 	UpdateQueue(ctx context.Context, name string, meta QueueMeta) (*Queue, error)
 	// DeleteQueue deletes a queue and its tasks; returns it as it was. Its name is free at once.
 	DeleteQueue(ctx context.Context, name string) (*Queue, error)
-	// CleanQueue deletes the finished tasks of a queue now, whatever their retention, and returns how many.
+	// CleanQueue deletes the finished tasks of a queue now, whatever their retention, and returns how many. When it fails
+	// it returns how many were deleted before.
 	CleanQueue(ctx context.Context, name string) (int64, error)
+	// CleanQueueWithin is a step of CleanQueue: it stops after about within, and says whether there may be more.
+	CleanQueueWithin(ctx context.Context, name string, within time.Duration) (Cleaned, error)
 }
 
 // QueueStatuses tells how queues are doing without scanning tasks.
@@ -140,7 +145,7 @@ type TickerRuns interface {
 	PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error)
 	// RunTicker fires a ticker now, beside its schedule.
 	RunTicker(ctx context.Context, name string) (*Tick, error)
-	// ListTicks returns the last ticks of a ticker, newest first, at most limit.
+	// ListTicks returns the last ticks of a ticker, newest first, at most limit, and of MaxPageBytes.
 	ListTicks(ctx context.Context, name string, limit int) ([]Tick, error)
 	// RunTickerLoop calls handle with each tick of the namespace's tickers that have no queue, one call at a time, until
 	// ctx ends or the connection is lost for good. A tick goes to exactly one loop; one whose handle returned an error,

@@ -36,4 +36,6 @@ type Worker struct {
 type QueuePage struct {
 	Queues []*Queue
 	Count  int64
+	// Next is the cursor of the next page, "" at the end, and only there.
+	Next string
 }

@@ -75,8 +75,11 @@ type RetainShare struct {
 type TaskAdmin interface {
 	// GetTasks returns the tasks of ids that are there, in no order; with their errors when withErrors.
 	GetTasks(ctx context.Context, namespace string, ids []int64, withErrors bool) ([]*Task, error)
+	// ListTasks reads no more than a page holds: its limit, or MaxPageBytes.
 	ListTasks(ctx context.Context, namespace string, q TaskQuery) (TaskPage, error)
-	// CancelTasks, RetryTasks and DeleteTasks work off a selection in bounded steps; each step is atomic.
+	// CancelTasks, RetryTasks and DeleteTasks work off a selection behind its cursor in bounded steps, each atomic, until
+	// nothing is left or s.Within is over; at least one step. What was done before an error is in the answer beside it.
+	// RetryTasks takes the oldest first, so that what it makes new keeps its order.
 	CancelTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
 	RetryTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
 	DeleteTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
@@ -93,7 +96,8 @@ type QueueStore interface {
 	UpdateQueue(ctx context.Context, namespace, name string, meta QueueMeta) (*Queue, error)
 	// DeleteQueue makes the queue and its tasks invisible at once; the tasks' rows leave in batches (ChorePrune).
 	DeleteQueue(ctx context.Context, namespace, name string) (*Queue, error)
-	CleanQueue(ctx context.Context, namespace, name string) (int64, error)
+	// CleanQueue deletes finished tasks in bounded steps until none is left or within (0 = no limit) is over.
+	CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (Cleaned, error)
 	// QueueStats of one queue, or of every queue of the namespace when name is "", in the order of names.
 	QueueStats(ctx context.Context, namespace, name string) ([]*QueueStats, error)
 	ListNamespaces(ctx context.Context) ([]string, error)

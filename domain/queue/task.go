@@ -45,6 +45,21 @@ type Task struct {
 	Replayed bool
 }
 
+// taskFrame is about what a task takes beside its variable parts: ids, times, names, and the framing of a transport.
+const taskFrame = 512
+
+// Bytes is about how many bytes t takes in an answer.
+func (t *Task) Bytes() int {
+	n := taskFrame + len(t.Payload) + len(t.Result) + len(t.Progress) + len(t.Key) + len(t.Worker)
+	for k, v := range t.Headers {
+		n += len(k) + len(v) + 8
+	}
+	for _, e := range t.Errors {
+		n += len(e.Error) + len(e.Worker) + 64
+	}
+	return n
+}
+
 // Lease is the time-bounded exclusive right to a retained task.
 type Lease struct {
 	// Token is the fencing value: every retain of a task gives a larger one.
@@ -330,10 +345,12 @@ func (f TaskFilter) Normalize() (TaskFilter, error) {
 	return f, CheckTime("created_before", f.CreatedBefore)
 }
 
-// TaskQuery is a TaskFilter and which page of it; newest tasks (largest ids) first.
+// TaskQuery is a TaskFilter and which page of it.
 type TaskQuery struct {
 	TaskFilter
 	Page
+	// OldestFirst lists the smallest ids first, in the order in which tasks were created; else the newest come first.
+	OldestFirst bool
 }
 
 // TaskPage is a page of tasks.
@@ -344,53 +361,8 @@ type TaskPage struct {
 	// AtLeast says that more tasks than Count may match: counting them all would take long. It is so only of filters by
 	// worker or times that many tasks match, or that take a look at many.
 	AtLeast bool
-	// Next is the cursor of the next page, "" at the end. Only that tells the end: a page of a filter by worker may be
-	// shorter than its limit, even empty, where many tasks of others lie between.
+	// Next is the cursor of the next page, "" at the end. Only that tells the end: a page may be shorter than its limit,
+	// because it reached MaxPageBytes. Where no index serves the filter (by worker, or waiting tasks the oldest first), a
+	// page may even be empty, because many other tasks lie between.
 	Next string
-}
-
-// Selection names tasks for a bulk operation: IDs, or a Filter that names at least one thing.
-type Selection struct {
-	IDs    []int64
-	Filter *TaskFilter
-	// DryRun counts and changes nothing.
-	DryRun bool
-}
-
-// Normalize checks s: either ids or a filter, at most MaxBatch ids.
-func (s Selection) Normalize() (Selection, error) {
-	switch {
-	case len(s.IDs) > 0 && s.Filter != nil:
-		return s, Invalid("ids", "give ids or a filter, not both")
-	case len(s.IDs) == 0 && s.Filter == nil:
-		return s, Invalid("ids", "give ids or a filter")
-	case len(s.IDs) > MaxBatch:
-		return s, Invalid("ids", fmt.Sprintf("at most %d ids, these are %d", MaxBatch, len(s.IDs)))
-	}
-	for _, id := range s.IDs {
-		if id <= 0 {
-			return s, Invalid("ids", "a task id above 0 is needed")
-		}
-	}
-	if s.Filter != nil {
-		f, err := s.Filter.Normalize()
-		if err != nil {
-			return s, err
-		}
-		s.Filter = &f
-	}
-	return s, nil
-}
-
-// Bulk answers a bulk operation.
-type Bulk struct {
-	// Matched is how many tasks the selection names and the move is allowed for.
-	Matched int64
-	// Moved is how many were moved (for a cancel of held tasks: asked); 0 after a dry run.
-	Moved int64
-	// Errs tells, for a selection by ids, why an id was not moved: ErrNotFound or ErrConflict.
-	Errs map[int64]error
-	// Tallies tell what moved in which queue; a cancel that a holder was asked for is not among them. Not part of the
-	// wire.
-	Tallies Tallies
 }

@@ -160,4 +160,7 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 type TickerPage struct {
 	Tickers []*Ticker
 	Count   int64
+	// Next is the cursor of the next page, "" at the end, and only there. A page may be shorter than its limit, because it
+	// reached MaxPageBytes.
+	Next string
 }

@@ -29,7 +29,7 @@ func testContext(e *env) {
 					"cancel": second(e.s.CancelTasks(ctx, e.ns, queue.Selection{IDs: []int64{t.ID}})),
 					"delete": second(e.s.DeleteTasks(ctx, e.ns, queue.Selection{IDs: []int64{t.ID}})),
 					"queue":  second(e.s.DeleteQueue(ctx, e.ns, "q")),
-					"clean":  second(e.s.CleanQueue(ctx, e.ns, "q")),
+					"clean":  second(e.s.CleanQueue(ctx, e.ns, "q", 0)),
 					"chore":  second(e.s.Maintain(ctx, queue.ChorePrune)),
 					"ping":   e.s.Ping(ctx),
 				} {

@@ -98,8 +98,8 @@ func (s *Faulty) DeleteQueue(ctx context.Context, namespace, name string) (*queu
 }
 
 // CleanQueue of the store, unless a fault hits it.
-func (s *Faulty) CleanQueue(ctx context.Context, namespace, name string) (int64, error) {
-	return call(ctx, s, func() (int64, error) { return s.store.CleanQueue(ctx, namespace, name) }, "CleanQueue")
+func (s *Faulty) CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (queue.Cleaned, error) {
+	return call(ctx, s, func() (queue.Cleaned, error) { return s.store.CleanQueue(ctx, namespace, name, within) }, "CleanQueue")
 }
 
 // QueueStats of the store, unless a fault hits it.

@@ -1,7 +1,11 @@
 package queuetest
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -12,6 +16,23 @@ func (e *env) list(f queue.TaskFilter, p queue.Page) queue.TaskPage {
 	page, err := e.s.ListTasks(e.ctx(), e.ns, queue.TaskQuery{TaskFilter: f, Page: p})
 	e.ok(err)
 	return page
+}
+
+func (e *env) listOldest(f queue.TaskFilter, p queue.Page) queue.TaskPage {
+	e.Helper()
+	page, err := e.s.ListTasks(e.ctx(), e.ns, queue.TaskQuery{TaskFilter: f, Page: p, OldestFirst: true})
+	e.ok(err)
+	return page
+}
+
+// noise is a JSON text of about n bytes that does not compress much.
+func noise(n int) string {
+	b := make([]byte, n*3/4)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return `"` + base64.StdEncoding.EncodeToString(b) + `"`
 }
 
 func testList(e *env) {
@@ -202,6 +223,110 @@ func testList(e *env) {
 			}
 		})
 	}
+	e.it("a list with the oldest first is the other turned around, in every filter", func(e *env) {
+		e.queue("q", queue.QueueMeta{RetryDelay: new(time.Hour)})
+		e.queue("r", queue.QueueMeta{})
+		e.createN("q", 60)
+		e.createN("r", 5)
+		outcomes := []queue.Outcome{queue.OutcomeSuccess, queue.OutcomeFailure, queue.OutcomePermanent, ""}
+		for i, t := range e.retain("ann", 40) {
+			if o := outcomes[i/4%len(outcomes)]; o != "" {
+				e.release(t, o, "")
+			}
+		}
+		filters := []queue.TaskFilter{
+			{}, {Queue: "r"}, {Worker: "ann"}, {CreatedBefore: e.now().Add(time.Hour)},
+			{Statuses: []queue.Status{queue.StatusReleased, queue.StatusFailed}},
+			{Statuses: []queue.Status{queue.StatusNew, queue.StatusRetained}},
+		}
+		for _, s := range queue.Statuses() {
+			filters = append(filters, queue.TaskFilter{Statuses: []queue.Status{s}})
+		}
+		for _, f := range filters {
+			want := ids(e.list(f, queue.Page{}).Tasks)
+			slices.Reverse(want)
+			got := []int64{}
+			cursor := ""
+			for {
+				page := e.listOldest(f, queue.Page{Limit: 7, Cursor: cursor})
+				got = append(got, ids(page.Tasks)...)
+				e.equal("count", page.Count, int64(len(want)))
+				if cursor = page.Next; cursor == "" {
+					break
+				}
+			}
+			e.equal("oldest first", got, want)
+			e.equal("behind four", ids(e.listOldest(f, queue.Page{Offset: 4}).Tasks), want[min(4, len(want)):])
+		}
+	})
+	e.it("a cursor of one order is refused in the other", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		e.createN("q", 4)
+		down, up := e.list(queue.TaskFilter{}, queue.Page{Limit: 2}), e.listOldest(queue.TaskFilter{}, queue.Page{Limit: 2})
+		for _, q := range []queue.TaskQuery{{Page: queue.Page{Cursor: up.Next}}, {OldestFirst: true, Page: queue.Page{Cursor: down.Next}}} {
+			_, err := e.s.ListTasks(e.ctx(), e.ns, q)
+			e.kind(err, queue.KindInvalid)
+			e.subject(err, "", "cursor")
+		}
+	})
+	e.it("a page ends early when its bytes are reached, and says where it goes on", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		// Random letters do not compress, repeated ones do: a page counts both as they are sent.
+		for _, payload := range []string{noise(900_000), `"` + strings.Repeat("x", 900_000) + `"`} {
+			var made []int64
+			for range 8 {
+				made = append(made, e.create("q", queue.TaskMeta{Payload: json.RawMessage(payload)}).ID)
+			}
+			small := e.createN("q", 5)
+			for _, oldest := range []bool{false, true} {
+				var got []int64
+				q := queue.TaskQuery{TaskFilter: queue.TaskFilter{Queue: "q"}, OldestFirst: oldest}
+				for range 20 {
+					page, err := e.s.ListTasks(e.ctx(), e.ns, q)
+					e.ok(err)
+					bytes := 0
+					for _, t := range page.Tasks {
+						bytes += t.Bytes()
+					}
+					if bytes > queue.MaxPageBytes {
+						e.Errorf("a page has %d bytes", bytes)
+					}
+					e.equal("count", page.Count, int64(13))
+					got = append(got, ids(page.Tasks)...)
+					if q.Cursor = page.Next; q.Cursor == "" {
+						break
+					}
+				}
+				slices.Sort(got)
+				e.equal("all, each once", got, append(slices.Clone(made), small...))
+			}
+			_, err := e.s.DeleteTasks(e.ctx(), e.ns, queue.Selection{Filter: &queue.TaskFilter{Queue: "q"}})
+			e.ok(err)
+		}
+	})
+	e.it("results count among the bytes of a page", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		e.createN("q", 6)
+		for _, t := range e.retain("ann", 6) {
+			e.release(t, queue.OutcomeSuccess, noise(900_000))
+		}
+		page := e.list(queue.TaskFilter{}, queue.Page{})
+		if n := len(page.Tasks); n != 3 || page.Next == "" || page.Count != 6 {
+			e.Errorf("%d tasks of %d, next %q", n, page.Count, page.Next)
+		}
+	})
+	e.it("the first task of a page comes whatever its size", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		large := queue.NewTask{Queue: "q", TaskMeta: queue.TaskMeta{Payload: json.RawMessage(noise(queue.MaxPageBytes + 1000))}}
+		made, err := e.s.CreateTasks(e.ctx(), queue.Create{Namespace: e.ns, Tasks: []queue.NewTask{large}})
+		e.ok(err)
+		e.createN("q", 1)
+		page := e.listOldest(queue.TaskFilter{}, queue.Page{})
+		e.equal("ids", ids(page.Tasks), []int64{made[0].Task.ID})
+		if page.Next == "" {
+			e.Error("no next behind it")
+		}
+	})
 	e.it("ids that are not there are left out, and many may be asked for", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		made := e.createN("q", 300)

@@ -35,9 +35,9 @@ func testNamespaces(e *env) {
 		a.unchanged(inA[1], func() {
 			b.bulk(b.s.CancelTasks, queue.Selection{Filter: &queue.TaskFilter{Queue: "q"}})
 			b.bulk(b.s.DeleteTasks, queue.Selection{Filter: &queue.TaskFilter{Statuses: queue.Statuses()}})
-			n, err := b.s.CleanQueue(b.ctx(), b.ns, "q")
+			n, err := b.s.CleanQueue(b.ctx(), b.ns, "q", 0)
 			a.ok(err)
-			a.equal("cleaned", n, int64(0))
+			a.equal("cleaned", n.Count, int64(0))
 		})
 		a.equal("listed", b.list(queue.TaskFilter{}, queue.Page{}).Count, int64(1))
 		workers, err := b.s.ListWorkers(b.ctx(), b.ns)

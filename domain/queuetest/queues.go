@@ -63,7 +63,7 @@ func testQueues(e *env) {
 			"get":    func() error { _, err := e.s.GetQueue(e.ctx(), e.ns, "none"); return err },
 			"update": func() error { _, err := e.s.UpdateQueue(e.ctx(), e.ns, "none", queue.QueueMeta{}); return err },
 			"delete": func() error { _, err := e.s.DeleteQueue(e.ctx(), e.ns, "none"); return err },
-			"clean":  func() error { _, err := e.s.CleanQueue(e.ctx(), e.ns, "none"); return err },
+			"clean":  func() error { _, err := e.s.CleanQueue(e.ctx(), e.ns, "none", 0); return err },
 			"stats":  func() error { _, err := e.s.QueueStats(e.ctx(), e.ns, "none"); return err },
 			"create": func() error {
 				_, err := e.s.CreateTasks(e.ctx(), queue.Create{Namespace: e.ns, Atomic: true, Tasks: []queue.NewTask{e.newTask("none", queue.TaskMeta{})}})
@@ -145,17 +145,17 @@ func testQueues(e *env) {
 				e.release(t, []queue.Outcome{queue.OutcomeSuccess, queue.OutcomeFailure}[i%2], "")
 			}
 		}
-		n, err := e.s.CleanQueue(e.ctx(), e.ns, "q")
+		n, err := e.s.CleanQueue(e.ctx(), e.ns, "q", 0)
 		e.ok(err)
-		e.equal("cleaned", n, int64(230))
+		e.equal("cleaned", n, queue.Cleaned{Count: 230})
 		e.counts("q", map[queue.Status]int64{queue.StatusRetained: 10, queue.StatusNew: 10})
 		e.counts("other", map[queue.Status]int64{queue.StatusReleased: 1})
 		if e.find(made[0]) != nil {
 			e.Fatal("a cleaned task is there")
 		}
-		n, err = e.s.CleanQueue(e.ctx(), e.ns, "q")
+		n, err = e.s.CleanQueue(e.ctx(), e.ns, "q", 0)
 		e.ok(err)
-		e.equal("cleaned again", n, int64(0))
+		e.equal("cleaned again", n, queue.Cleaned{})
 	})
 }
 

@@ -36,6 +36,7 @@ func TestService(t *testing.T, h ServiceHarness) {
 		{"consume", serveConsume},
 		{"wait", serveWait},
 		{"tasks", serveTasks},
+		{"steps", serveSteps},
 		{"await", serveAwait},
 		{"queues", serveQueues},
 		{"stats and workers", serveStats},

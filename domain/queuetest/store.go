@@ -63,6 +63,8 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"cancel", testCancel},
 		{"bulk", testBulk},
 		{"list", testList},
+		{"steps", testSteps},
+		{"large tickers", testLargeTickers},
 		{"concurrency", testConcurrency},
 		{"pause", testPause},
 		{"queues", testQueues},

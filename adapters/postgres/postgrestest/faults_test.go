@@ -139,7 +139,7 @@ func TestCallsEnd(t *testing.T) {
 		"list queues":   func(ctx context.Context) error { return errOf(s.ListQueues(ctx, "tests", queue.Page{})) },
 		"update queue":  func(ctx context.Context) error { return errOf(s.UpdateQueue(ctx, "tests", "mail", queue.QueueMeta{})) },
 		"delete queue":  func(ctx context.Context) error { return errOf(s.DeleteQueue(ctx, "tests", "mail")) },
-		"clean queue":   func(ctx context.Context) error { return errOf(s.CleanQueue(ctx, "tests", "mail")) },
+		"clean queue":   func(ctx context.Context) error { return errOf(s.CleanQueue(ctx, "tests", "mail", 0)) },
 		"queue stats":   func(ctx context.Context) error { return errOf(s.QueueStats(ctx, "tests", "")) },
 		"all stats":     func(ctx context.Context) error { return errOf(s.AllQueueStats(ctx)) },
 		"namespaces":    func(ctx context.Context) error { return errOf(s.ListNamespaces(ctx)) },

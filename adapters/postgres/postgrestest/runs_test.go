@@ -235,9 +235,9 @@ func (r *runs) vanish() {
 		r.t.Fatalf("%d are left of %d", len(r.released), before)
 	}
 	r.look()
-	n, err := r.s.CleanQueue(r.t.Context(), "tests", "mail")
-	if err != nil || n != int64(len(r.released)) {
-		r.t.Errorf("%d of %d were cleaned away, %v", n, len(r.released), err)
+	n, err := r.s.CleanQueue(r.t.Context(), "tests", "mail", 0)
+	if err != nil || n.Count != int64(len(r.released)) {
+		r.t.Errorf("%d of %d were cleaned away, %v", n.Count, len(r.released), err)
 	}
 	recounted(r.t, r.s)
 	if rows := value[int](r.t, r.conn, "select count(*) from pgqueue.done"); rows != 0 {

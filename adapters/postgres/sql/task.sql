@@ -18,6 +18,77 @@ cross join unnest($2::bigint[]) i (id)
 cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = q.id and n.id = i.id offset 0) n
 where q.namespace = $1 and q.deleted_at is null
 
+-- name: task.page
+-- Tasks in the order given, until they take more than $3 bytes; the first comes in any case. It goes step by step, so that
+-- what lies behind the last one is neither read nor decompressed. A size is told without reading the value where it is not
+-- compressed. 512 is the frame of queue.Task.Bytes. The last column is the place of the last task looked at.
+-- $1 queues, $2 ids, side by side, $3 bytes
+with recursive page as (
+    select 0 as nth, 0::bigint as bytes, n.* from (values (0)) one (n) left join (
+        select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status,
+               n.worker, n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested,
+               n.token, n.turn, n.last_token
+        from pgqueue.task_now n where false
+    ) n on false
+    union all
+    select p.nth + 1, p.bytes + coalesce(z.bytes, 0), n.*
+    from page p
+    left join lateral (
+        select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status,
+               n.worker, n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested,
+               n.token, n.turn, n.last_token
+        from pgqueue.task_now n
+        where n.queue_id = ($1::integer[])[p.nth + 1] and n.id = ($2::bigint[])[p.nth + 1] offset 0
+    ) n on true
+    left join lateral (
+        select 512 + sum(case when pg_column_compression(v) is null then pg_column_size(v) else octet_length(v::text) end) as bytes
+        from (values (n.payload), (n.result), (n.progress), (n.headers)) j (v) where v is not null
+    ) z on true
+    where p.nth < cardinality($2::bigint[]) and p.bytes <= $3::bigint
+)
+select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
+       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
+       n.turn, n.last_token, (select max(p.nth) from page p where p.nth = 1 or p.bytes <= $3::bigint)
+from page n
+where n.id is not null and (n.nth = 1 or n.bytes <= $3::bigint)
+order by n.nth
+
+-- name: task.life
+-- Tasks of a namespace without what they carry in, until their results take more than $3 bytes; the first comes in any case.
+-- As task.page, where the queue is not known. $1 namespace, $2 ids, $3 bytes
+with recursive page as (
+    select 0 as nth, 0::bigint as bytes, n.* from (values (0)) one (n) left join (
+        select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status,
+               n.worker, n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested,
+               n.token, n.turn, n.last_token
+        from pgqueue.task_now n where false
+    ) n on false
+    union all
+    select p.nth + 1, p.bytes + coalesce(z.bytes, 0), n.*
+    from page p
+    left join lateral (
+        select n.id, n.queue_id, n.namespace, n.queue, n.priority, null::text, null::json, null::json, n.created_at, n.result,
+               n.status, n.worker, n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, null::json,
+               n.cancel_requested, n.token, n.turn, n.last_token
+        from pgqueue.queue q
+        cross join lateral (
+            select n.* from pgqueue.task_now n where n.queue_id = q.id and n.id = ($2::bigint[])[p.nth + 1] offset 0
+        ) n
+        where q.namespace = $1 and q.deleted_at is null
+    ) n on true
+    left join lateral (
+        select 512 + coalesce(case when pg_column_compression(n.result) is null then pg_column_size(n.result)
+                                   else octet_length(n.result::text) end, 0) as bytes
+    ) z on true
+    where p.nth < cardinality($2::bigint[]) and p.bytes <= $3::bigint
+)
+select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
+       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
+       n.turn, n.last_token, (select max(p.nth) from page p where p.nth = 1 or p.bytes <= $3::bigint)
+from page n
+where n.id is not null and (n.nth = 1 or n.bytes <= $3::bigint)
+order by n.nth
+
 -- name: task.there
 select t.id from pgqueue.queue q cross join unnest($2::bigint[]) i (id)
 cross join lateral (select t.id from pgqueue.task t where t.queue_id = q.id and t.id = i.id offset 0) t
@@ -29,7 +100,8 @@ from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
 cross join lateral (select e.* from pgqueue.task_error e where e.queue_id = i.queue_id and e.task_id = i.id offset 0) e
 order by e.task_id, e.id
 
--- Lists walk ids downwards, from $3 (exclusive) to $2, and stop as soon as a page is full. Each way suits a status.
+-- Lists walk ids downwards, from $3 (exclusive) to $2, and stop as soon as a page is full. Each way suits a status. From
+-- each a statement with the suffix ".up" is made that walks upwards, its text without "desc", unless it stands here.
 -- $1 queues, $2 from, $3 before, $4 created after, $5 created before, $6 offset, $7 limit, $8 statuses
 
 -- name: list.any
@@ -58,6 +130,25 @@ select n.queue_id, n.id from (
     ) t
 ) n
 order by n.id desc offset $6::bigint limit $7::bigint
+
+-- name: list.all.up
+-- What ended long ago lies before what waits: at most $9 tasks of a queue are looked at. A row of queue 0 says that the walk
+-- ended there, before its id. The offset is left to the caller.
+select n.queue_id, n.id from (
+    select t.queue_id, t.id from unnest($1::integer[]) u (queue_id)
+    cross join lateral (
+        select case when t.nth <= $9::bigint then t.queue_id else 0 end, t.id from (
+            select t.queue_id, t.id, row_number() over (order by t.id) from pgqueue.task t
+            where t.queue_id = u.queue_id and t.id >= $2 and t.id < $3
+              and ($4::timestamptz is null or t.created_at > $4) and ($5::timestamptz is null or t.created_at < $5)
+            order by t.id limit $9::bigint + 1
+        ) t (queue_id, id, nth)
+        where t.nth > $9::bigint or exists (
+            select 1 from pgqueue.task_now n where n.queue_id = t.queue_id and n.id = t.id and n.status = any ($8::smallint[]) offset 0)
+        order by t.id limit $6::bigint + $7::bigint
+    ) t (queue_id, id)
+) n
+order by n.id limit $6::bigint + $7::bigint
 
 -- name: list.waiting
 -- For queues in which few tasks wait: their narrow rows tell them all.
@@ -133,7 +224,7 @@ order by i.id desc offset $6::bigint limit $7::bigint
 
 -- name: list.worker
 -- Tasks that worker $9 held last: leased, put back, ended. No index knows workers, so that at most $10 rows of a queue and
--- table are looked at; a row of queue 0 says that the walk ended there, above its id. The offset is left to the caller.
+-- table are looked at; rows of queue 0 say that the walk ended there, before their ids. The offset is left to the caller.
 select w.queue_id, w.id from (
     select l.queue_id, i.id from pgqueue.lease l cross join lateral unnest(l.task_ids) i (id)
     where l.queue_id = any ($1::integer[]) and l.worker = $9::text and i.id > 0 and i.id >= $2 and i.id < $3
@@ -174,7 +265,7 @@ select w.queue_id, w.id from (
                 and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0))
         order by d.task_id desc limit $6::bigint + $7::bigint
     ) d (queue_id, first, last)
-    cross join lateral generate_series(case when d.queue_id = 0 then d.last else d.first end, d.last) i (id)
+    cross join lateral generate_series(d.first, d.last) i (id)
     where d.queue_id = 0 or $4 is null and $5 is null or exists (
         select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = i.id
           and ($4 is null or t.created_at > $4) and ($5 is null or t.created_at < $5) offset 0)

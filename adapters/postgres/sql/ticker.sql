@@ -8,11 +8,21 @@ on conflict (namespace, name) do nothing
 returning id
 
 -- name: ticker.page
+-- As many as have payloads of $6 bytes, one at least; the first column is how many there are without that bound.
 -- $1 namespace, $2 name ('' = all), $3 offset, $4 limit, $5 after this name
-select id, namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused, last_at, next_at, anchor,
+select there, id, namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused, last_at, next_at, anchor,
        version, created_at, updated_at
-from pgqueue.ticker where namespace = $1 and ($2 = '' or name = $2) and name > $5
-order by name offset $3 limit $4
+from (
+    select k.*, count(*) over () as there, row_number() over (order by name) as nth,
+           sum(case when pg_column_compression(payload) is null then pg_column_size(payload) else octet_length(payload::text) end)
+               over (order by name) as bytes
+    from (
+        select * from pgqueue.ticker where namespace = $1 and ($2 = '' or name = $2) and name > $5
+        order by name offset $3 limit $4
+    ) k
+) k
+where nth = 1 or bytes <= $6::bigint
+order by name
 
 -- name: ticker.count
 select count(*) from pgqueue.ticker where namespace = $1
@@ -90,10 +100,16 @@ select * from unnest($1::integer[], $2::timestamptz[], $3::timestamptz[], $4::in
 returning id
 
 -- name: tick.list
+-- As many as have payloads of $4 bytes, one at least. $1 namespace, $2 name, $3 limit
 select i.id, i.at, i.fired_at, coalesce(i.task_id, 0), i.skipped, i.manual, i.payload, k.namespace, k.name, k.queue, k.period, k.cron
 from pgqueue.ticker k
-cross join lateral (select i.* from pgqueue.tick i where i.ticker_id = k.id order by i.id desc limit $3) i
-where k.namespace = $1 and k.name = $2
+cross join lateral (
+    select i.*, row_number() over (order by i.id desc) as nth,
+           sum(case when pg_column_compression(i.payload) is null then pg_column_size(i.payload) else octet_length(i.payload::text) end)
+               over (order by i.id desc) as bytes
+    from (select i.* from pgqueue.tick i where i.ticker_id = k.id order by i.id desc limit $3) i
+) i
+where k.namespace = $1 and k.name = $2 and (i.nth = 1 or i.bytes <= $4::bigint)
 order by i.id desc
 
 -- name: tick.take

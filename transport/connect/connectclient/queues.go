@@ -2,6 +2,7 @@ package connectclient
 
 import (
 	"context"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
@@ -39,7 +40,7 @@ func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage,
 		return queue.QueuePage{}, err
 	}
 	var r wire.Reader
-	return read(&r, queue.QueuePage{Queues: r.Queues(res.GetQueues()), Count: res.GetCount()})
+	return read(&r, queue.QueuePage{Queues: r.Queues(res.GetQueues()), Count: res.GetCount(), Next: res.GetNext()})
 }
 
 // UpdateQueue implements queue.Queues.
@@ -58,13 +59,31 @@ func (c *Client) DeleteQueue(ctx context.Context, name string) (*queue.Queue, er
 	return lane(res.GetQueue(), err)
 }
 
-// CleanQueue implements queue.Queues.
-func (c *Client) CleanQueue(ctx context.Context, name string) (int64, error) {
-	res, err := call(ctx, c, "clean queue", once, c.queues.CleanQueue, &pb.CleanQueueRequest{
-		Namespace: c.namespace, Queue: name,
-	})
-	return res.GetDeleted(), err
+// CleanQueue implements queue.Queues, in as many calls as it takes.
+func (c *Client) CleanQueue(ctx context.Context, name string) (n int64, err error) {
+	for {
+		step, err := c.CleanQueueWithin(ctx, name, c.step())
+		n += step.Count
+		if err != nil || !step.More {
+			return n, err
+		}
+	}
 }
+
+// CleanQueueWithin implements queue.Queues.
+func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration) (queue.Cleaned, error) {
+	const op = "clean queue"
+	if err := queue.CheckDuration("within", within, 1); err != nil {
+		return queue.Cleaned{}, queue.WithOp(op, err)
+	}
+	res, err := call(ctx, c, op, once, c.queues.CleanQueue, &pb.CleanQueueRequest{
+		Namespace: c.namespace, Queue: name, Within: wire.Duration(within),
+	})
+	return queue.Cleaned{Count: res.GetDeleted(), More: res.GetMore()}, err
+}
+
+// step is how long the server may work at a step of a long operation: well below the limit of a call.
+func (c *Client) step() time.Duration { return min(queue.BulkStep, c.timeout/2) }
 
 // QueueStats implements queue.QueueStatuses.
 func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {

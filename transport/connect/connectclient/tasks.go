@@ -42,7 +42,7 @@ func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
 // ListTasks implements queue.Tasks.
 func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
 	res, err := call(ctx, c, "list tasks", repeatable, c.tasks.ListTasks, &pb.ListTasksRequest{
-		Namespace: c.namespace, Filter: wire.TaskFilter(&q.TaskFilter), Page: wire.Page(q.Page),
+		Namespace: c.namespace, Filter: wire.TaskFilter(&q.TaskFilter), Page: wire.Page(q.Page), OldestFirst: q.OldestFirst,
 	})
 	if err != nil {
 		return queue.TaskPage{}, err
@@ -61,26 +61,32 @@ func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*
 
 // CancelTasks implements queue.Tasks.
 func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	res, err := call(ctx, c, "cancel tasks", repeat(s.DryRun), c.tasks.CancelTasks, &pb.CancelTasksRequest{
-		Namespace: c.namespace, Selection: wire.Selection(s),
+	return queue.InSteps(ctx, s, c.step(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+		res, err := call(ctx, c, "cancel tasks", repeat(s.DryRun), c.tasks.CancelTasks, &pb.CancelTasksRequest{
+			Namespace: c.namespace, Selection: wire.Selection(s),
+		})
+		return wire.ReadBulk(res.GetBulk()), err
 	})
-	return wire.ReadBulk(res.GetBulk()), err
 }
 
 // RetryTasks implements queue.Tasks.
 func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	res, err := call(ctx, c, "retry tasks", repeat(s.DryRun), c.tasks.RetryTasks, &pb.RetryTasksRequest{
-		Namespace: c.namespace, Selection: wire.Selection(s),
+	return queue.InSteps(ctx, s, c.step(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+		res, err := call(ctx, c, "retry tasks", repeat(s.DryRun), c.tasks.RetryTasks, &pb.RetryTasksRequest{
+			Namespace: c.namespace, Selection: wire.Selection(s),
+		})
+		return wire.ReadBulk(res.GetBulk()), err
 	})
-	return wire.ReadBulk(res.GetBulk()), err
 }
 
 // DeleteTasks implements queue.Tasks.
 func (c *Client) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	res, err := call(ctx, c, "delete tasks", repeat(s.DryRun), c.tasks.DeleteTasks, &pb.DeleteTasksRequest{
-		Namespace: c.namespace, Selection: wire.Selection(s),
+	return queue.InSteps(ctx, s, c.step(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+		res, err := call(ctx, c, "delete tasks", repeat(s.DryRun), c.tasks.DeleteTasks, &pb.DeleteTasksRequest{
+			Namespace: c.namespace, Selection: wire.Selection(s),
+		})
+		return wire.ReadBulk(res.GetBulk()), err
 	})
-	return wire.ReadBulk(res.GetBulk()), err
 }
 
 func task(t *pb.Task, err error) (*queue.Task, error) {

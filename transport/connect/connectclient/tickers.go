@@ -41,7 +41,7 @@ func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPag
 		return queue.TickerPage{}, err
 	}
 	var r wire.Reader
-	return read(&r, queue.TickerPage{Tickers: r.Tickers(res.GetTickers()), Count: res.GetCount()})
+	return read(&r, queue.TickerPage{Tickers: r.Tickers(res.GetTickers()), Count: res.GetCount(), Next: res.GetNext()})
 }
 
 // UpdateTicker implements queue.Tickers.

@@ -65,7 +65,7 @@ func (s queues) ListQueues(ctx context.Context, req *pb.ListQueuesRequest) (*pb.
 		return nil, r.Err()
 	}
 	p, err := svc.ListQueues(ctx, page)
-	return &pb.ListQueuesResponse{Queues: wire.Queues(p.Queues), Count: p.Count}, err
+	return &pb.ListQueuesResponse{Queues: wire.Queues(p.Queues), Count: p.Count, Next: p.Next}, err
 }
 
 func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*pb.DeleteQueueResponse, error) {
@@ -82,8 +82,16 @@ func (s queues) CleanQueue(ctx context.Context, req *pb.CleanQueueRequest) (*pb.
 	if err != nil {
 		return nil, err
 	}
-	n, err := svc.CleanQueue(ctx, req.GetQueue())
-	return &pb.CleanQueueResponse{Deleted: n}, err
+	var r wire.Reader
+	within := r.Duration("within", req.GetWithin())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	if within == 0 {
+		within = queue.BulkStep
+	}
+	n, err := svc.CleanQueueWithin(ctx, req.GetQueue(), within)
+	return &pb.CleanQueueResponse{Deleted: n.Count, More: n.More}, err
 }
 
 func (s queues) GetQueueStats(ctx context.Context, req *pb.GetQueueStatsRequest) (*pb.GetQueueStatsResponse, error) {

@@ -62,7 +62,7 @@ func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.Lis
 		return nil, err
 	}
 	var r wire.Reader
-	q := queue.TaskQuery{Page: r.Page(req.GetPage())}
+	q := queue.TaskQuery{Page: r.Page(req.GetPage()), OldestFirst: req.GetOldestFirst()}
 	if f := r.TaskFilter(req.GetFilter()); f != nil {
 		q.TaskFilter = *f
 	}
@@ -120,6 +120,9 @@ func (s tasks) bulk(
 	selection := r.Selection(sel)
 	if r.Err() != nil {
 		return nil, r.Err()
+	}
+	if selection.Within == 0 {
+		selection.Within = queue.BulkStep
 	}
 	b, err := do(svc, ctx, selection)
 	if err != nil {

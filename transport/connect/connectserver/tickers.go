@@ -65,7 +65,7 @@ func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*
 		return nil, r.Err()
 	}
 	p, err := svc.ListTickers(ctx, page)
-	return &pb.ListTickersResponse{Tickers: wire.Tickers(p.Tickers), Count: p.Count}, err
+	return &pb.ListTickersResponse{Tickers: wire.Tickers(p.Tickers), Count: p.Count, Next: p.Next}, err
 }
 
 func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) (*pb.DeleteTickerResponse, error) {

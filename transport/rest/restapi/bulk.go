@@ -18,11 +18,17 @@ type Selection struct {
 	CreatedAfter  *Time   `json:"created_after,omitempty" doc:"Tasks created later" example:"2026-01-02T15:04:05Z"`
 	CreatedBefore *Time   `json:"created_before,omitempty" doc:"Tasks created earlier" example:"2026-01-03T15:04:05Z"`
 	DryRun        *bool   `json:"dry_run,omitempty" doc:"Count and change nothing" example:"true"`
+
+	Cursor string    `json:"cursor,omitempty" doc:"The next of the answer before: go on there; the rest of the selection must be the same" example:"b2s"`
+	Within *Duration `json:"within,omitempty" doc:"How long to work before answering, at most 5 s, which is the default" example:"2s"`
 }
 
 // SelectionOf is s on the wire.
 func SelectionOf(s queue.Selection) Selection {
-	out := Selection{IDs: s.IDs}
+	out := Selection{IDs: s.IDs, Cursor: s.Cursor}
+	if s.Within > 0 {
+		out.Within = DurationOf(s.Within)
+	}
 	if s.DryRun {
 		out.DryRun = &s.DryRun
 	}
@@ -38,7 +44,14 @@ func SelectionOf(s queue.Selection) Selection {
 
 // Domain is what s selects.
 func (s Selection) Domain() (out queue.Selection, err error) {
-	out = queue.Selection{IDs: s.IDs, DryRun: s.DryRun != nil && *s.DryRun}
+	out = queue.Selection{IDs: s.IDs, DryRun: s.DryRun != nil && *s.DryRun, Cursor: s.Cursor}
+	within, err := s.Within.In("within")
+	if err != nil {
+		return out, err
+	}
+	if within != nil {
+		out.Within = *within
+	}
 	f := queue.TaskFilter{Queue: s.Queue, Worker: s.Worker}
 	for _, st := range s.Status {
 		f.Statuses = append(f.Statuses, queue.Status(st))
@@ -71,6 +84,8 @@ func (s *Strings) UnmarshalJSON(b []byte) error {
 type Bulk struct {
 	Matched int64       `json:"matched" doc:"How many tasks the selection names and the move is allowed for" example:"2"`
 	Moved   int64       `json:"moved" doc:"How many were moved; 0 after a dry run" example:"2"`
+	More    bool        `json:"more,omitempty" doc:"There may be more to do: repeat the call with next as its cursor" example:"true"`
+	Next    string      `json:"next,omitempty" doc:"The cursor to go on with; absent when all is done, and only then" example:"b2s"`
 	Errors  []BulkError `json:"errors,omitempty" doc:"Of a selection by ids, which were not moved and why"`
 }
 
@@ -82,7 +97,7 @@ type BulkError struct {
 
 // BulkOf is b on the wire.
 func BulkOf(b queue.Bulk) Bulk {
-	out := Bulk{Matched: b.Matched, Moved: b.Moved}
+	out := Bulk{Matched: b.Matched, Moved: b.Moved, More: b.Next != "", Next: b.Next}
 	for id, err := range b.Errs {
 		out.Errors = append(out.Errors, BulkError{ID: id, Error: ProblemOf(err)})
 	}
@@ -92,7 +107,7 @@ func BulkOf(b queue.Bulk) Bulk {
 
 // Domain is what b answers; op is what was attempted.
 func (b Bulk) Domain(op string) queue.Bulk {
-	out := queue.Bulk{Matched: b.Matched, Moved: b.Moved}
+	out := queue.Bulk{Matched: b.Matched, Moved: b.Moved, Next: b.Next}
 	for _, e := range b.Errors {
 		if out.Errs == nil {
 			out.Errs = make(map[int64]error, len(b.Errors))

@@ -127,6 +127,7 @@ func (s QueueStats) Domain() *queue.QueueStats {
 // Count answers what counts only.
 type Count struct {
 	Count int64 `json:"count" doc:"How many were deleted" example:"42"`
+	More  bool  `json:"more,omitempty" doc:"There may be more to delete: repeat the call" example:"true"`
 }
 
 func durationOf(d *time.Duration) *Duration {

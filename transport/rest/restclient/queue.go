@@ -3,6 +3,8 @@ package restclient
 import (
 	"context"
 	"errors"
+	"net/url"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
@@ -48,7 +50,7 @@ func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage,
 	if err != nil {
 		return queue.QueuePage{}, err
 	}
-	return queue.QueuePage{Queues: each(out.Body, restapi.Queue.Domain), Count: out.Count}, nil
+	return queue.QueuePage{Queues: each(out.Body, restapi.Queue.Domain), Count: out.Count, Next: out.Next}, nil
 }
 
 // UpdateQueue changes what meta names.
@@ -62,16 +64,36 @@ func (c *Client) DeleteQueue(ctx context.Context, name string) (*queue.Queue, er
 	return c.named(ctx, request{op: "delete queue", route: restapi.DeleteQueue}, name)
 }
 
-// CleanQueue deletes the finished tasks of a queue.
-func (c *Client) CleanQueue(ctx context.Context, name string) (int64, error) {
+// CleanQueue deletes the finished tasks of a queue, in as many calls as it takes.
+func (c *Client) CleanQueue(ctx context.Context, name string) (n int64, err error) {
+	for {
+		step, err := c.CleanQueueWithin(ctx, name, c.step())
+		n += step.Count
+		if err != nil || !step.More {
+			return n, err
+		}
+	}
+}
+
+// CleanQueueWithin is one call of CleanQueue: the server works for about within.
+func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration) (queue.Cleaned, error) {
+	const op = "clean queue"
 	name, err := queue.QueueName(name)
+	if err == nil {
+		err = queue.CheckDuration("within", within, 1)
+	}
 	if err != nil {
-		return 0, queue.WithOp("clean queue", err)
+		return queue.Cleaned{}, queue.WithOp(op, err)
 	}
 	var out restapi.Count
-	err = c.do(ctx, request{op: "clean queue", route: restapi.CleanQueue, args: []string{name}}, &out)
-	return out.Count, err
+	v := url.Values{}
+	setDuration(v, "within", within)
+	err = c.do(ctx, request{op: op, route: restapi.CleanQueue, args: []string{name}, query: v}, &out)
+	return queue.Cleaned{Count: out.Count, More: out.More}, err
 }
+
+// step is how long the server may work at a step of a long operation: well below the limit of a call.
+func (c *Client) step() time.Duration { return min(queue.BulkStep, c.timeout/2) }
 
 // QueueStats tells how a queue is doing.
 func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {

@@ -93,7 +93,7 @@ func (c *Client) task(ctx context.Context, q request) (*queue.Task, error) {
 	return out.Domain(), nil
 }
 
-// ListTasks returns a page, newest first.
+// ListTasks returns a page, newest first unless q says otherwise.
 func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
 	v := pageQuery(q.Page)
 	setText(v, "queue", q.Queue)
@@ -103,6 +103,9 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 	}
 	setTime(v, "created_after", q.CreatedAfter)
 	setTime(v, "created_before", q.CreatedBefore)
+	if q.OldestFirst {
+		v.Set("order", "oldest")
+	}
 	var out restapi.List[restapi.Task]
 	if err := c.do(ctx, request{op: "list tasks", route: restapi.ListTasks, query: v, safe: true}, &out); err != nil {
 		return queue.TaskPage{}, err
@@ -130,11 +133,13 @@ func (c *Client) bulk(ctx context.Context, op string, route restapi.Route, s que
 	if err != nil {
 		return queue.Bulk{}, queue.WithOp(op, err)
 	}
-	var out restapi.Bulk
-	if err := c.do(ctx, request{op: op, route: route, body: restapi.SelectionOf(s), safe: s.DryRun}, &out); err != nil {
-		return queue.Bulk{}, err
-	}
-	return out.Domain(op), nil
+	return queue.InSteps(ctx, s, c.step(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+		var out restapi.Bulk
+		if err := c.do(ctx, request{op: op, route: route, body: restapi.SelectionOf(s), safe: s.DryRun}, &out); err != nil {
+			return queue.Bulk{}, err
+		}
+		return out.Domain(op), nil
+	})
 }
 
 // ListWorkers returns who holds tasks now.

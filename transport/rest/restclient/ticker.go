@@ -34,7 +34,7 @@ func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPag
 	if err := c.do(ctx, request{op: "list tickers", route: restapi.ListTickers, query: pageQuery(p), safe: true}, &out); err != nil {
 		return queue.TickerPage{}, err
 	}
-	return queue.TickerPage{Tickers: each(out.Body, restapi.Ticker.Domain), Count: out.Count}, nil
+	return queue.TickerPage{Tickers: each(out.Body, restapi.Ticker.Domain), Count: out.Count, Next: out.Next}, nil
 }
 
 // UpdateTicker changes what meta names. It is not repeated: a change of the schedule counts from when it was made.

@@ -49,6 +49,9 @@ func (c *call) selected(move bulk) error {
 	if err != nil {
 		return err
 	}
+	if s.Within == 0 {
+		s.Within = queue.BulkStep
+	}
 	out, err := move(c.ctx(), s)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package restserver
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -56,11 +57,14 @@ func (s *Server) operations() []operation {
 		{Route: restapi.DeleteQueue, do: deleteQueue, status: ok, reply: restapi.Queue{}, text: "Answers with the queue as it was."},
 		{Route: restapi.PauseQueue, do: pauseQueue, params: match, status: ok, reply: restapi.Queue{}},
 		{Route: restapi.ResumeQueue, do: resumeQueue, params: match, status: ok, reply: restapi.Queue{}},
-		{Route: restapi.CleanQueue, do: cleanQueue, status: ok, reply: restapi.Count{}},
+		{
+			Route: restapi.CleanQueue, do: cleanQueue, params: []string{"within"}, status: ok, reply: restapi.Count{},
+			text: "Works for some seconds at most; with more in the answer repeat the call.",
+		},
 		{Route: restapi.GetQueueStats, do: getQueueStats, status: ok, reply: restapi.QueueStats{}},
 		{Route: restapi.ListStats, do: listStats, status: ok, reply: restapi.List[restapi.QueueStats]{}},
 
-		{Route: restapi.ListTasks, do: listTasks, params: filter, status: ok, reply: tasks, text: "The count is of all tasks that match, the body is this page."},
+		{Route: restapi.ListTasks, do: listTasks, params: append(slices.Clip(filter), "order"), status: ok, reply: tasks, text: "The count is of all tasks that match, the body is this page. A page ends early when it reaches 3 MiB; only the absence of next tells the end."},
 		{
 			Route: restapi.CreateTask, do: createTask, params: []string{restapi.HeaderKey}, body: restapi.NewTask{}, status: created, reply: task,
 			also: map[int]any{ok: task}, text: "With a key that a task of the queue has, the answer is that task, 200 and Idempotency-Replayed: true.",

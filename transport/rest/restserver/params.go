@@ -28,6 +28,8 @@ func params() map[string]*huma.Param {
 		{In: "query", Name: "offset", Schema: integer(0, 0), Example: 0, Description: "Rows to skip"},
 		{In: "query", Name: "limit", Schema: integer(1, 0), Example: 100, Description: fmt.Sprintf("The most rows of a page, 1 to %d, default %d; of a retain, the most tasks, 1 to %d", queue.MaxPage, queue.DefaultPage, queue.MaxBatch)},
 		{In: "query", Name: "cursor", Schema: text(0), Example: "MTIz", Description: "The next of the page before, excludes offset; of events, the cursor of the last one seen"},
+		{In: "query", Name: "order", Schema: enum([]string{"newest", "oldest"}), Example: "oldest", Description: "Which tasks come first; newest is the default"},
+		{In: "query", Name: "within", Schema: duration(), Example: "2s", Description: fmt.Sprintf("How long to work before answering, at most %v, which is the default", queue.BulkStep)},
 		{In: "query", Name: "n", Schema: integer(1, queue.MaxPreview), Example: 10, Description: "How many times"},
 		{In: "query", Name: "ack", Schema: &huma.Schema{Type: huma.TypeBoolean}, Example: false, Description: "Each tick is settled with POST /ticker/ack"},
 

@@ -17,7 +17,7 @@ func listQueues(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, restapi.List[restapi.Queue]{Count: p.Count, Body: each(p.Queues, restapi.QueueOf)})
+	return c.reply(http.StatusOK, restapi.List[restapi.Queue]{Count: p.Count, Body: each(p.Queues, restapi.QueueOf), Next: p.Next})
 }
 
 func createQueue(c *call) error {
@@ -88,11 +88,19 @@ func (c *call) setPaused(paused bool) error {
 }
 
 func cleanQueue(c *call) error {
-	n, err := c.svc.CleanQueue(c.ctx(), c.r.PathValue("name"))
+	q := c.query()
+	within := q.duration("within")
+	if q.err != nil {
+		return q.err
+	}
+	if within == 0 {
+		within = queue.BulkStep
+	}
+	n, err := c.svc.CleanQueueWithin(c.ctx(), c.r.PathValue("name"), within)
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, restapi.Count{Count: n})
+	return c.reply(http.StatusOK, restapi.Count{Count: n.Count, More: n.More})
 }
 
 func getQueueStats(c *call) error {

@@ -14,6 +14,13 @@ func listTasks(c *call) error {
 		Queue: q.text("queue"), Statuses: statuses(q.list("status")), Worker: q.text("worker"),
 		CreatedAfter: q.time("created_after"), CreatedBefore: q.time("created_before"),
 	}}
+	switch order := q.text("order"); order {
+	case "", "newest":
+	case "oldest":
+		tq.OldestFirst = true
+	default:
+		q.refuse(queue.Invalid("order", "must be newest or oldest"))
+	}
 	if q.err != nil {
 		return q.err
 	}

@@ -22,7 +22,7 @@ func listTickers(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, restapi.List[restapi.Ticker]{Count: p.Count, Body: each(p.Tickers, restapi.TickerOf)})
+	return c.reply(http.StatusOK, restapi.List[restapi.Ticker]{Count: p.Count, Body: each(p.Tickers, restapi.TickerOf), Next: p.Next})
 }
 
 func createTicker(c *call) error {

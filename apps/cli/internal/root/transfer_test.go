@@ -2,7 +2,9 @@ package root
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -114,6 +116,67 @@ func TestInterruption(t *testing.T) {
 		// Where the tasks themselves go to the terminal it would stand between them.
 		if _, out, errOut := s.run(true, "", "export"); strings.Count(out, "\n") != 2500 || errOut != "" {
 			t.Errorf("%d bytes %q", len(out), errOut)
+		}
+	})
+}
+
+// hurried is a way to a server that asks for steps of bulk operations that take no time.
+func hurried(t *testing.T, api string) string {
+	t.Helper()
+	target, err := url.Parse(strings.TrimSuffix(api, "/api"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.URL.Path != "/api/task/batch" {
+			var in map[string]any
+			if b, err := io.ReadAll(r.Body); err == nil && json.Unmarshal(b, &in) == nil && in != nil {
+				in["within"] = 1
+				b, _ = json.Marshal(in)
+				r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL + "/api"
+}
+
+func TestLongOperations(t *testing.T) {
+	api := startServer(t)
+	s := newShell(t, api)
+	s.must("create-queue", "mail")
+	code, _, errOut := s.run(false, strings.Repeat("{}\n", 2000), "import", "-", "--queue", "mail", "--payloads")
+	if code != 0 {
+		t.Fatal(errOut)
+	}
+	t.Run("a bulk operation that breaks says how many it did, and the same command does the rest", func(t *testing.T) {
+		b := newBreaking(t, hurried(t, api), "/api/task/cancel", 3)
+		s.env["PGQUEUE_URL"] = b.url
+		code, out, errOut := s.run(false, "", "cancel-task", "--queue", "mail", "--status", "new", "-o", "json")
+		if code != 1 || !strings.Contains(out, `"moved":1000,"more":true,"next":"`) || !strings.Contains(errOut, "stopped after 1000 tasks cancelled; the same command does the rest") {
+			t.Fatal(code, out, errOut)
+		}
+		b.mended.Store(true)
+		if out := s.must("cancel-task", "--queue", "mail", "--status", "new", "--jq", ".moved"); out != "1000\n" {
+			t.Fatal(out)
+		}
+	})
+	t.Run("what waits again after a retry in steps is in its old order", func(t *testing.T) {
+		s.env["PGQUEUE_URL"] = hurried(t, api)
+		if out := s.must("retry-task", "--queue", "mail", "--status", "cancelled", "--jq", ".moved"); out != "2000\n" {
+			t.Fatal(out)
+		}
+		s.env["PGQUEUE_URL"] = api
+		ids := strings.Fields(s.must("retain-task", "mail", "--worker", "w", "--limit", "2000", "--jq", ".body[].id"))
+		for i := range ids {
+			if i > 0 && (len(ids[i]) < len(ids[i-1]) || len(ids[i]) == len(ids[i-1]) && ids[i] < ids[i-1]) {
+				t.Fatalf("%s comes before %s", ids[i-1], ids[i])
+			}
+		}
+		if len(ids) == 0 {
+			t.Fatal("nothing waits")
 		}
 	})
 }

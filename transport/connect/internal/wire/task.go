@@ -208,17 +208,20 @@ func (r *Reader) Page(p *pb.Page) queue.Page {
 
 // Selection is s for the wire.
 func Selection(s queue.Selection) *pb.Selection {
-	return &pb.Selection{Ids: s.IDs, Filter: TaskFilter(s.Filter), DryRun: s.DryRun}
+	return &pb.Selection{Ids: s.IDs, Filter: TaskFilter(s.Filter), DryRun: s.DryRun, Cursor: s.Cursor, Within: Duration(s.Within)}
 }
 
 // Selection is s of the wire.
 func (r *Reader) Selection(s *pb.Selection) queue.Selection {
-	return queue.Selection{IDs: s.GetIds(), Filter: r.TaskFilter(s.GetFilter()), DryRun: s.GetDryRun()}
+	return queue.Selection{
+		IDs: s.GetIds(), Filter: r.TaskFilter(s.GetFilter()), DryRun: s.GetDryRun(), Cursor: s.GetCursor(),
+		Within: r.Duration("within", s.GetWithin()),
+	}
 }
 
 // Bulk is b for the wire.
 func Bulk(b queue.Bulk) *pb.Bulk {
-	out := &pb.Bulk{Matched: b.Matched, Moved: b.Moved}
+	out := &pb.Bulk{Matched: b.Matched, Moved: b.Moved, Next: b.Next}
 	if len(b.Errs) > 0 {
 		out.Errors = make(map[int64]*pb.ErrorDetail, len(b.Errs))
 		for id, err := range b.Errs {
@@ -230,7 +233,7 @@ func Bulk(b queue.Bulk) *pb.Bulk {
 
 // ReadBulk is b of the wire.
 func ReadBulk(b *pb.Bulk) queue.Bulk {
-	out := queue.Bulk{Matched: b.GetMatched(), Moved: b.GetMoved()}
+	out := queue.Bulk{Matched: b.GetMatched(), Moved: b.GetMoved(), Next: b.GetNext()}
 	if len(b.GetErrors()) > 0 {
 		out.Errs = make(map[int64]error, len(b.GetErrors()))
 		for id, d := range b.GetErrors() {

@@ -3,6 +3,7 @@ package queues
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -242,15 +243,24 @@ func newClean(f *factory.Factory) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			n, err := svc.CleanQueue(cmd.Context(), args[0])
-			if err != nil {
+			var got queue.Cleaned
+			sentence := func() string { return output.Count(got.Count, "finished task") + " deleted" }
+			err = cmdutil.Steps(cmd.Context(), f, sentence, func(ctx context.Context, within time.Duration) (bool, error) {
+				step, err := svc.CleanQueueWithin(ctx, args[0], within)
+				if err != nil {
+					return false, err
+				}
+				got.Count, got.More = got.Count+step.Count, step.More
+				return got.More, nil
+			})
+			if err != nil && got.Count == 0 {
 				return err
 			}
 			if p.Human() {
-				p.Done("%s deleted", output.Count(n, "finished task"))
-				return nil
+				p.Done("%s", sentence())
+				return err
 			}
-			return p.Value(restapi.Count{Count: n})
+			return errors.Join(err, p.Value(restapi.Count{Count: got.Count, More: got.More}))
 		},
 	}
 }

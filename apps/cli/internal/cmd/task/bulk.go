@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,9 +47,11 @@ func newBulk(f *factory.Factory, b bulk) *cobra.Command {
 	var filter cmdutil.Filter
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use:     b.verb + "-task [ID...]",
-		Short:   b.short,
-		Long:    b.short + ". " + b.long + "\nBy ids, or by a filter that names at least one thing; --dry-run counts and changes nothing.",
+		Use:   b.verb + "-task [ID...]",
+		Short: b.short,
+		Long: b.short + ". " + b.long + "\nBy ids, or by a filter that names at least one thing; --dry-run counts and changes nothing.\n" +
+			"It goes on until all is done, in calls of a few seconds; --timeout is for each of them. When it is stopped it says how\n" +
+			"many tasks were " + b.done + ", and the same command does the rest.",
 		Example: b.example,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s := queue.Selection{DryRun: dryRun}
@@ -70,16 +73,36 @@ func newBulk(f *factory.Factory, b bulk) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			got, err := b.call(svc, cmd.Context(), s) // as long as it takes: it goes in steps
-			if err != nil {
+			var got queue.Bulk
+			err = cmdutil.Steps(cmd.Context(), f, func() string { return b.sentence(got, dryRun) }, func(ctx context.Context, within time.Duration) (bool, error) {
+				s.Cursor, s.Within = got.Next, within
+				step, err := b.call(svc, ctx, s)
+				if err != nil {
+					return false, err
+				}
+				got.Add(step)
+				return got.Next != "", nil
+			})
+			if err != nil && got.Matched == 0 {
 				return err
 			}
-			return tell(f, p, b, got, dryRun)
+			if told := tell(f, p, b, got, dryRun); err == nil {
+				return told
+			}
+			return err
 		},
 	}
 	filter.Flags(f, cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "count, and change nothing")
 	return cmd
+}
+
+// sentence says what was done, or would be.
+func (b bulk) sentence(got queue.Bulk, dryRun bool) string {
+	if dryRun {
+		return output.Count(got.Matched, "task") + " would be " + b.done
+	}
+	return output.Count(got.Moved, "task") + " " + b.done
 }
 
 // tell tells how it went; when not one of the ids was moved the exit code is that of the first error.
@@ -89,10 +112,8 @@ func tell(f *factory.Factory, p *output.Printer, b bulk, got queue.Bulk, dryRun 
 		if err := p.Value(restapi.BulkOf(got)); err != nil {
 			return err
 		}
-	case dryRun:
-		fmt.Fprintf(f.IO.Out, "%s would be %s\n", output.Count(got.Matched, "task"), b.done)
 	default:
-		fmt.Fprintf(f.IO.Out, "%s %s\n", output.Count(got.Moved, "task"), b.done)
+		fmt.Fprintln(f.IO.Out, b.sentence(got, dryRun))
 	}
 	ids := slices.Sorted(maps.Keys(got.Errs))
 	for _, id := range ids {

@@ -659,7 +659,11 @@ type Selection struct {
 	// Excludes ids; names at least one thing.
 	Filter *TaskFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Counts and changes nothing.
-	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Goes on where an answer with that next ended; empty = begins. The rest of the selection must be the same.
+	Cursor string `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// How long to work before answering; absent or more than 5 s = 5 s.
+	Within        *durationpb.Duration `protobuf:"bytes,5,opt,name=within,proto3" json:"within,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -715,6 +719,20 @@ func (x *Selection) GetDryRun() bool {
 	return false
 }
 
+func (x *Selection) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *Selection) GetWithin() *durationpb.Duration {
+	if x != nil {
+		return x.Within
+	}
+	return nil
+}
+
 // Bulk answers a bulk operation.
 type Bulk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -723,7 +741,9 @@ type Bulk struct {
 	// How many were moved (for a cancel of held tasks: asked); 0 after a dry run.
 	Moved int64 `protobuf:"varint,2,opt,name=moved,proto3" json:"moved,omitempty"`
 	// For a selection by ids: why an id was not moved.
-	Errors        map[int64]*ErrorDetail `protobuf:"bytes,3,rep,name=errors,proto3" json:"errors,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Errors map[int64]*ErrorDetail `protobuf:"bytes,3,rep,name=errors,proto3" json:"errors,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The cursor to go on with; empty when all is done, and only then.
+	Next          string `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -777,6 +797,13 @@ func (x *Bulk) GetErrors() map[int64]*ErrorDetail {
 		return x.Errors
 	}
 	return nil
+}
+
+func (x *Bulk) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 // The request of TaskService.CreateTask.
@@ -1090,7 +1117,9 @@ type ListTasksRequest struct {
 	// Which tasks; absent = all.
 	Filter *TaskFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Which rows; absent = the first 100.
-	Page          *Page `protobuf:"bytes,3,opt,name=page,proto3" json:"page,omitempty"`
+	Page *Page `protobuf:"bytes,3,opt,name=page,proto3" json:"page,omitempty"`
+	// The smallest ids first, in the order in which tasks were created.
+	OldestFirst   bool `protobuf:"varint,4,opt,name=oldest_first,json=oldestFirst,proto3" json:"oldest_first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1144,6 +1173,13 @@ func (x *ListTasksRequest) GetPage() *Page {
 		return x.Page
 	}
 	return nil
+}
+
+func (x *ListTasksRequest) GetOldestFirst() bool {
+	if x != nil {
+		return x.OldestFirst
+	}
+	return false
 }
 
 // The response of TaskService.ListTasks.
@@ -1700,15 +1736,19 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x03(\x0e2\x12.pgqueue.v1.StatusR\x06status\x12 \n" +
 	"\x06worker\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x06worker\x12?\n" +
 	"\rcreated_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fcreatedAfter\x12A\n" +
-	"\x0ecreated_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\"f\n" +
+	"\x0ecreated_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\"\xc3\x01\n" +
 	"\tSelection\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x03R\x03ids\x12.\n" +
 	"\x06filter\x18\x02 \x01(\v2\x16.pgqueue.v1.TaskFilterR\x06filter\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\xc0\x01\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x16\n" +
+	"\x06cursor\x18\x04 \x01(\tR\x06cursor\x12C\n" +
+	"\x06within\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x06\b\x80\x86\xb0\x96\x012\x00R\x06within\"\xd4\x01\n" +
 	"\x04Bulk\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x03R\amatched\x12\x14\n" +
 	"\x05moved\x18\x02 \x01(\x03R\x05moved\x124\n" +
-	"\x06errors\x18\x03 \x03(\v2\x1c.pgqueue.v1.Bulk.ErrorsEntryR\x06errors\x1aR\n" +
+	"\x06errors\x18\x03 \x03(\v2\x1c.pgqueue.v1.Bulk.ErrorsEntryR\x06errors\x12\x12\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next\x1aR\n" +
 	"\vErrorsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x03R\x03key\x12-\n" +
 	"\x05value\x18\x02 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05value:\x028\x01\"b\n" +
@@ -1726,11 +1766,12 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\"7\n" +
 	"\x0fGetTaskResponse\x12$\n" +
-	"\x04task\x18\x01 \x01(\v2\x10.pgqueue.v1.TaskR\x04task\"\x86\x01\n" +
+	"\x04task\x18\x01 \x01(\v2\x10.pgqueue.v1.TaskR\x04task\"\xa9\x01\n" +
 	"\x10ListTasksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12.\n" +
 	"\x06filter\x18\x02 \x01(\v2\x16.pgqueue.v1.TaskFilterR\x06filter\x12$\n" +
-	"\x04page\x18\x03 \x01(\v2\x10.pgqueue.v1.PageR\x04page\"\x80\x01\n" +
+	"\x04page\x18\x03 \x01(\v2\x10.pgqueue.v1.PageR\x04page\x12!\n" +
+	"\foldest_first\x18\x04 \x01(\bR\voldestFirst\"\x80\x01\n" +
 	"\x11ListTasksResponse\x12&\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x10.pgqueue.v1.TaskR\x05tasks\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x12\n" +
@@ -1850,45 +1891,46 @@ var file_pgqueue_v1_task_proto_depIdxs = []int32{
 	27, // 16: pgqueue.v1.TaskFilter.created_after:type_name -> google.protobuf.Timestamp
 	27, // 17: pgqueue.v1.TaskFilter.created_before:type_name -> google.protobuf.Timestamp
 	5,  // 18: pgqueue.v1.Selection.filter:type_name -> pgqueue.v1.TaskFilter
-	26, // 19: pgqueue.v1.Bulk.errors:type_name -> pgqueue.v1.Bulk.ErrorsEntry
-	4,  // 20: pgqueue.v1.CreateTaskRequest.task:type_name -> pgqueue.v1.NewTask
-	1,  // 21: pgqueue.v1.CreateTaskResponse.task:type_name -> pgqueue.v1.Task
-	4,  // 22: pgqueue.v1.CreateTasksRequest.tasks:type_name -> pgqueue.v1.NewTask
-	1,  // 23: pgqueue.v1.CreateTasksResponse.tasks:type_name -> pgqueue.v1.Task
-	1,  // 24: pgqueue.v1.GetTaskResponse.task:type_name -> pgqueue.v1.Task
-	5,  // 25: pgqueue.v1.ListTasksRequest.filter:type_name -> pgqueue.v1.TaskFilter
-	29, // 26: pgqueue.v1.ListTasksRequest.page:type_name -> pgqueue.v1.Page
-	1,  // 27: pgqueue.v1.ListTasksResponse.tasks:type_name -> pgqueue.v1.Task
-	28, // 28: pgqueue.v1.AwaitTaskRequest.wait:type_name -> google.protobuf.Duration
-	1,  // 29: pgqueue.v1.AwaitTaskResponse.task:type_name -> pgqueue.v1.Task
-	6,  // 30: pgqueue.v1.CancelTasksRequest.selection:type_name -> pgqueue.v1.Selection
-	7,  // 31: pgqueue.v1.CancelTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
-	6,  // 32: pgqueue.v1.RetryTasksRequest.selection:type_name -> pgqueue.v1.Selection
-	7,  // 33: pgqueue.v1.RetryTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
-	6,  // 34: pgqueue.v1.DeleteTasksRequest.selection:type_name -> pgqueue.v1.Selection
-	7,  // 35: pgqueue.v1.DeleteTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
-	30, // 36: pgqueue.v1.Bulk.ErrorsEntry.value:type_name -> pgqueue.v1.ErrorDetail
-	8,  // 37: pgqueue.v1.TaskService.CreateTask:input_type -> pgqueue.v1.CreateTaskRequest
-	10, // 38: pgqueue.v1.TaskService.CreateTasks:input_type -> pgqueue.v1.CreateTasksRequest
-	12, // 39: pgqueue.v1.TaskService.GetTask:input_type -> pgqueue.v1.GetTaskRequest
-	14, // 40: pgqueue.v1.TaskService.ListTasks:input_type -> pgqueue.v1.ListTasksRequest
-	16, // 41: pgqueue.v1.TaskService.AwaitTask:input_type -> pgqueue.v1.AwaitTaskRequest
-	18, // 42: pgqueue.v1.TaskService.CancelTasks:input_type -> pgqueue.v1.CancelTasksRequest
-	20, // 43: pgqueue.v1.TaskService.RetryTasks:input_type -> pgqueue.v1.RetryTasksRequest
-	22, // 44: pgqueue.v1.TaskService.DeleteTasks:input_type -> pgqueue.v1.DeleteTasksRequest
-	9,  // 45: pgqueue.v1.TaskService.CreateTask:output_type -> pgqueue.v1.CreateTaskResponse
-	11, // 46: pgqueue.v1.TaskService.CreateTasks:output_type -> pgqueue.v1.CreateTasksResponse
-	13, // 47: pgqueue.v1.TaskService.GetTask:output_type -> pgqueue.v1.GetTaskResponse
-	15, // 48: pgqueue.v1.TaskService.ListTasks:output_type -> pgqueue.v1.ListTasksResponse
-	17, // 49: pgqueue.v1.TaskService.AwaitTask:output_type -> pgqueue.v1.AwaitTaskResponse
-	19, // 50: pgqueue.v1.TaskService.CancelTasks:output_type -> pgqueue.v1.CancelTasksResponse
-	21, // 51: pgqueue.v1.TaskService.RetryTasks:output_type -> pgqueue.v1.RetryTasksResponse
-	23, // 52: pgqueue.v1.TaskService.DeleteTasks:output_type -> pgqueue.v1.DeleteTasksResponse
-	45, // [45:53] is the sub-list for method output_type
-	37, // [37:45] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	28, // 19: pgqueue.v1.Selection.within:type_name -> google.protobuf.Duration
+	26, // 20: pgqueue.v1.Bulk.errors:type_name -> pgqueue.v1.Bulk.ErrorsEntry
+	4,  // 21: pgqueue.v1.CreateTaskRequest.task:type_name -> pgqueue.v1.NewTask
+	1,  // 22: pgqueue.v1.CreateTaskResponse.task:type_name -> pgqueue.v1.Task
+	4,  // 23: pgqueue.v1.CreateTasksRequest.tasks:type_name -> pgqueue.v1.NewTask
+	1,  // 24: pgqueue.v1.CreateTasksResponse.tasks:type_name -> pgqueue.v1.Task
+	1,  // 25: pgqueue.v1.GetTaskResponse.task:type_name -> pgqueue.v1.Task
+	5,  // 26: pgqueue.v1.ListTasksRequest.filter:type_name -> pgqueue.v1.TaskFilter
+	29, // 27: pgqueue.v1.ListTasksRequest.page:type_name -> pgqueue.v1.Page
+	1,  // 28: pgqueue.v1.ListTasksResponse.tasks:type_name -> pgqueue.v1.Task
+	28, // 29: pgqueue.v1.AwaitTaskRequest.wait:type_name -> google.protobuf.Duration
+	1,  // 30: pgqueue.v1.AwaitTaskResponse.task:type_name -> pgqueue.v1.Task
+	6,  // 31: pgqueue.v1.CancelTasksRequest.selection:type_name -> pgqueue.v1.Selection
+	7,  // 32: pgqueue.v1.CancelTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
+	6,  // 33: pgqueue.v1.RetryTasksRequest.selection:type_name -> pgqueue.v1.Selection
+	7,  // 34: pgqueue.v1.RetryTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
+	6,  // 35: pgqueue.v1.DeleteTasksRequest.selection:type_name -> pgqueue.v1.Selection
+	7,  // 36: pgqueue.v1.DeleteTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
+	30, // 37: pgqueue.v1.Bulk.ErrorsEntry.value:type_name -> pgqueue.v1.ErrorDetail
+	8,  // 38: pgqueue.v1.TaskService.CreateTask:input_type -> pgqueue.v1.CreateTaskRequest
+	10, // 39: pgqueue.v1.TaskService.CreateTasks:input_type -> pgqueue.v1.CreateTasksRequest
+	12, // 40: pgqueue.v1.TaskService.GetTask:input_type -> pgqueue.v1.GetTaskRequest
+	14, // 41: pgqueue.v1.TaskService.ListTasks:input_type -> pgqueue.v1.ListTasksRequest
+	16, // 42: pgqueue.v1.TaskService.AwaitTask:input_type -> pgqueue.v1.AwaitTaskRequest
+	18, // 43: pgqueue.v1.TaskService.CancelTasks:input_type -> pgqueue.v1.CancelTasksRequest
+	20, // 44: pgqueue.v1.TaskService.RetryTasks:input_type -> pgqueue.v1.RetryTasksRequest
+	22, // 45: pgqueue.v1.TaskService.DeleteTasks:input_type -> pgqueue.v1.DeleteTasksRequest
+	9,  // 46: pgqueue.v1.TaskService.CreateTask:output_type -> pgqueue.v1.CreateTaskResponse
+	11, // 47: pgqueue.v1.TaskService.CreateTasks:output_type -> pgqueue.v1.CreateTasksResponse
+	13, // 48: pgqueue.v1.TaskService.GetTask:output_type -> pgqueue.v1.GetTaskResponse
+	15, // 49: pgqueue.v1.TaskService.ListTasks:output_type -> pgqueue.v1.ListTasksResponse
+	17, // 50: pgqueue.v1.TaskService.AwaitTask:output_type -> pgqueue.v1.AwaitTaskResponse
+	19, // 51: pgqueue.v1.TaskService.CancelTasks:output_type -> pgqueue.v1.CancelTasksResponse
+	21, // 52: pgqueue.v1.TaskService.RetryTasks:output_type -> pgqueue.v1.RetryTasksResponse
+	23, // 53: pgqueue.v1.TaskService.DeleteTasks:output_type -> pgqueue.v1.DeleteTasksResponse
+	46, // [46:54] is the sub-list for method output_type
+	38, // [38:46] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_task_proto_init() }

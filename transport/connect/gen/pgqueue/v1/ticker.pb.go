@@ -970,7 +970,9 @@ type ListTickersResponse struct {
 	// This page.
 	Tickers []*Ticker `protobuf:"bytes,1,rep,name=tickers,proto3" json:"tickers,omitempty"`
 	// How many there are in all.
-	Count         int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// The cursor of the next page; empty at the end, and only there.
+	Next          string `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1017,6 +1019,13 @@ func (x *ListTickersResponse) GetCount() int64 {
 		return x.Count
 	}
 	return 0
+}
+
+func (x *ListTickersResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 // The request of TickerService.UpdateTicker.
@@ -1885,10 +1894,11 @@ const file_pgqueue_v1_ticker_proto_rawDesc = "" +
 	"\x06ticker\x18\x01 \x01(\v2\x12.pgqueue.v1.TickerR\x06ticker\"X\n" +
 	"\x12ListTickersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12$\n" +
-	"\x04page\x18\x02 \x01(\v2\x10.pgqueue.v1.PageR\x04page\"Y\n" +
+	"\x04page\x18\x02 \x01(\v2\x10.pgqueue.v1.PageR\x04page\"m\n" +
 	"\x13ListTickersResponse\x12,\n" +
 	"\atickers\x18\x01 \x03(\v2\x12.pgqueue.v1.TickerR\atickers\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x03R\x05count\"\x7f\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\tR\x04next\"\x7f\n" +
 	"\x13UpdateTickerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06ticker\x18\x02 \x01(\tR\x06ticker\x122\n" +

@@ -130,7 +130,8 @@ type QueueServiceClient interface {
 	UpdateQueue(context.Context, *v1.UpdateQueueRequest) (*v1.UpdateQueueResponse, error)
 	// Deletes a queue and its tasks; returns it as it was. Its name is free at once.
 	DeleteQueue(context.Context, *v1.DeleteQueueRequest) (*v1.DeleteQueueResponse, error)
-	// Deletes the finished tasks of a queue now, whatever their retention.
+	// Deletes finished tasks of a queue now, whatever their retention, for some seconds at most: repeat the call while more
+	// is set.
 	CleanQueue(context.Context, *v1.CleanQueueRequest) (*v1.CleanQueueResponse, error)
 	// Tells how a queue is doing, without scanning tasks.
 	GetQueueStats(context.Context, *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error)
@@ -158,7 +159,8 @@ type QueueServiceHandler interface {
 	UpdateQueue(context.Context, *v1.UpdateQueueRequest) (*v1.UpdateQueueResponse, error)
 	// Deletes a queue and its tasks; returns it as it was. Its name is free at once.
 	DeleteQueue(context.Context, *v1.DeleteQueueRequest) (*v1.DeleteQueueResponse, error)
-	// Deletes the finished tasks of a queue now, whatever their retention.
+	// Deletes finished tasks of a queue now, whatever their retention, for some seconds at most: repeat the call while more
+	// is set.
 	CleanQueue(context.Context, *v1.CleanQueueRequest) (*v1.CleanQueueResponse, error)
 	// Tells how a queue is doing, without scanning tasks.
 	GetQueueStats(context.Context, *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error)

@@ -115,11 +115,13 @@ type TaskServiceClient interface {
 	CreateTasks(context.Context, *v1.CreateTasksRequest) (*v1.CreateTasksResponse, error)
 	// Returns a task with its errors, or KIND_NOT_FOUND.
 	GetTask(context.Context, *v1.GetTaskRequest) (*v1.GetTaskResponse, error)
-	// Returns a page of tasks, newest first.
+	// Returns a page of tasks, newest first unless asked otherwise. A page ends early when it reaches 3 MiB, so that it stays
+	// below the 4 MiB that a gRPC client takes by default; next goes on.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
 	// Returns the task as soon as it is finished, or as it is when wait is over.
 	AwaitTask(context.Context, *v1.AwaitTaskRequest) (*v1.AwaitTaskResponse, error)
-	// Cancels waiting tasks and asks the holders of retained ones.
+	// Cancels waiting tasks and asks the holders of retained ones. This and the next two work for some seconds at most and
+	// answer with what they did: repeat the call with next as the selection's cursor until next is empty.
 	CancelTasks(context.Context, *v1.CancelTasksRequest) (*v1.CancelTasksResponse, error)
 	// Makes finished tasks new again, with attempts from the start.
 	RetryTasks(context.Context, *v1.RetryTasksRequest) (*v1.RetryTasksResponse, error)
@@ -144,11 +146,13 @@ type TaskServiceHandler interface {
 	CreateTasks(context.Context, *v1.CreateTasksRequest) (*v1.CreateTasksResponse, error)
 	// Returns a task with its errors, or KIND_NOT_FOUND.
 	GetTask(context.Context, *v1.GetTaskRequest) (*v1.GetTaskResponse, error)
-	// Returns a page of tasks, newest first.
+	// Returns a page of tasks, newest first unless asked otherwise. A page ends early when it reaches 3 MiB, so that it stays
+	// below the 4 MiB that a gRPC client takes by default; next goes on.
 	ListTasks(context.Context, *v1.ListTasksRequest) (*v1.ListTasksResponse, error)
 	// Returns the task as soon as it is finished, or as it is when wait is over.
 	AwaitTask(context.Context, *v1.AwaitTaskRequest) (*v1.AwaitTaskResponse, error)
-	// Cancels waiting tasks and asks the holders of retained ones.
+	// Cancels waiting tasks and asks the holders of retained ones. This and the next two work for some seconds at most and
+	// answer with what they did: repeat the call with next as the selection's cursor until next is empty.
 	CancelTasks(context.Context, *v1.CancelTasksRequest) (*v1.CancelTasksResponse, error)
 	// Makes finished tasks new again, with attempts from the start.
 	RetryTasks(context.Context, *v1.RetryTasksRequest) (*v1.RetryTasksResponse, error)

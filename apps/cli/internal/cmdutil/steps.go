@@ -1,0 +1,50 @@
+package cmdutil
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Steps works off a long operation: it repeats step, each a call with a limit of its own, until there is no more. soFar
+// says what has been done, for a terminal and for whoever stops it. When ctx ends, the step under way is waited for, so
+// that its count is not lost.
+func Steps(ctx context.Context, f *factory.Factory, soFar func() string, step func(ctx context.Context, within time.Duration) (more bool, err error)) error {
+	within := min(queue.BulkStep, f.Settings.Timeout/2)
+	drawn := false
+	defer func() {
+		if drawn {
+			fmt.Fprint(f.IO.Err, "\r\x1b[K")
+		}
+	}()
+
+	for n := 0; ; n++ {
+		call, cancel := f.Call(context.WithoutCancel(ctx))
+		more, err := step(call, within)
+		cancel()
+		switch {
+		case err == nil && !more:
+			return nil
+		case err == nil && ctx.Err() != nil:
+			err = &queue.Error{Kind: queue.KindCanceled, Err: ctx.Err()}
+		}
+		if err != nil && n == 0 && ctx.Err() == nil {
+			return err // nothing was done
+		}
+		if err != nil {
+			if drawn {
+				fmt.Fprint(f.IO.Err, "\r\x1b[K")
+				drawn = false
+			}
+			fmt.Fprintf(f.IO.Err, "pgqueue: stopped after %s; the same command does the rest\n", soFar())
+			return err
+		}
+		if f.IO.ErrTTY {
+			drawn = true
+			fmt.Fprintf(f.IO.Err, "\r\x1b[K%s so far", soFar())
+		}
+	}
+}
