@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strconv"
 	"strings"
@@ -136,4 +137,22 @@ func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 		return nil, &connectError{err}
 	}
 	return conn, nil
+}
+
+// refusesParameters says that err is a pooler's refusal of the settings that cfg states: the same server lets in who states
+// none. Poolers give one SQLSTATE to all that they refuse, so the texts would tell no more.
+func refusesParameters(ctx context.Context, cfg *pgx.ConnConfig, err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || pg.Code != "08P01" {
+		return false
+	}
+	bare := cfg.Copy()
+	bare.RuntimeParams = map[string]string{}
+	bare.AfterConnect = nil
+	conn, err := connect(ctx, bare)
+	if err != nil {
+		return false
+	}
+	closeConn(ctx, conn)
+	return true
 }

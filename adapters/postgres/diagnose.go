@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -160,7 +161,7 @@ func (d *diagnosis) server(ctx context.Context) error {
 // pooler: a pooler makes up the process id that it tells its clients; the server tells its own.
 func (d *diagnosis) pooler(pid uint32) {
 	o := d.store.opt
-	const both = "if it pools transactions, open the store with WithPooler and give LISTEN a direct connection with WithListenURL"
+	const both = "if it pools transactions, say so: --pooler (postgres.WithPooler), and give LISTEN a direct connection: --listen-url (postgres.WithListenURL)"
 	switch behind := d.conn.Conn().PgConn().PID() != pid; {
 	case !behind:
 		d.say("pooler", queue.LevelOK, "none", "")
@@ -179,7 +180,7 @@ func (d *diagnosis) schema(ctx context.Context) error {
 			return err
 		}
 		version, compatibleFrom = 0, 0
-		if e, ok := errors.AsType[*queue.Error](translate("", err)); ok && e.Kind == queue.KindDenied {
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
 			return d.unknown("schema", err)
 		}
 	}
@@ -365,7 +366,7 @@ func (d *diagnosis) listen(ctx context.Context) error {
 		err = werr
 	}
 	d.say(name, queue.LevelFail, "does not deliver: "+err.Error(),
-		"behind a transaction pooler give a direct connection with WithListenURL; until then tasks are found by polling only")
+		"behind a transaction pooler give a direct connection: --listen-url (postgres.WithListenURL); until then tasks are found by polling only")
 	return nil
 }
 

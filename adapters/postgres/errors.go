@@ -44,17 +44,13 @@ func sentByServer(err error) bool {
 	return ok && !strings.HasPrefix(pg.Code, "08")
 }
 
-// SQLSTATEs that pass by themselves: serialization failure, deadlock, lock not available, too many connections, and the
-// server starting, stopping or giving up a connection.
-var transientCodes = []string{"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"}
-
-// transient says that err left nothing behind and may not come again.
+// transient says that err left nothing behind and may not come again. Codes: see faults.
 func transient(err error) bool {
 	if _, ok := errors.AsType[*indeterminateError](err); ok {
 		return false
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return slices.Contains(transientCodes, pg.Code)
+		return faultOf(pg.Code).again
 	}
 	if _, ok := errors.AsType[*connectError](err); ok {
 		return false // the pool has tried already; the caller decides how long to go on
@@ -75,25 +71,6 @@ func broken(err error) bool {
 		strings.Contains(msg, "connection reset")
 }
 
-// kinds maps what PostgreSQL says to what the domain says: a whole SQLSTATE or its class of two characters.
-var kinds = map[string]queue.Kind{
-	"22":    queue.KindInvalid,
-	"23":    queue.KindInternal,
-	"40":    queue.KindUnavailable,
-	"42501": queue.KindDenied,
-	"28":    queue.KindDenied,
-	"53":    queue.KindUnavailable,
-	"54":    queue.KindTooLarge,
-	"55P03": queue.KindUnavailable,
-	"57014": queue.KindDeadline,
-	"57":    queue.KindUnavailable,
-	"08":    queue.KindUnavailable,
-	"25006": queue.KindUnavailable, // read-only: a standby, or a primary that is being switched
-	"42P01": queue.KindUnavailable, // undefined table: the schema is not migrated
-	"3F000": queue.KindUnavailable,
-	"3D000": queue.KindUnavailable,
-}
-
 // translate is the edge: whatever comes out of pgx leaves as a *queue.Error with op.
 func translate(op string, err error) error {
 	if err == nil {
@@ -111,24 +88,7 @@ func translate(op string, err error) error {
 		return e
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		kind, found := kinds[pg.Code]
-		if !found && len(pg.Code) == 5 {
-			kind, found = kinds[pg.Code[:2]]
-		}
-		if found {
-			e.Kind = kind
-		}
-		switch pg.Code {
-		case "42P01", "3F000", "42883":
-			e.Kind, e.Msg = queue.KindUnavailable, "the schema is not there or not of this version; run: pgqueue migrate up"
-		case "3D000":
-			e.Msg = "the database is not there; create it, or correct the URL"
-		case "28P01", "28000":
-			e.Msg = "the database does not let this role in; correct user and password in the URL"
-		case "42501":
-			e.Msg = "the database role lacks a privilege; see docs/operations.md, roles"
-		}
-		return e
+		return serverError(op, pg, err)
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -142,6 +102,9 @@ func translate(op string, err error) error {
 	}
 	return e
 }
+
+// errNeedsPooler: the connection string leads through a pooler that the options do not tell of.
+var errNeedsPooler = errors.New(advicePooler)
 
 // errForeignEncoding is the cause of a refusal for the encoding of a connection.
 var errForeignEncoding = errors.New("foreign client_encoding")

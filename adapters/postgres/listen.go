@@ -31,7 +31,7 @@ const (
 // errDeaf ends a connection on which LISTEN was accepted and delivers nothing: a pooler in transaction mode, or a network
 // that lost the connection without saying so.
 var errDeaf = errors.New("LISTEN delivers nothing: a notification to itself did not come back; " +
-	"behind a transaction pooler give a direct connection with WithListenURL")
+	"behind a transaction pooler give a direct connection: --listen-url (postgres.WithListenURL)")
 
 // Listen implements queue.Listener on one connection of its own, outside of the pool. It notifies itself through the pool
 // every 10 s and takes 5 s of silence for deafness; a store made WithoutNotify sends no proofs and notices only a broken

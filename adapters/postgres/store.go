@@ -78,6 +78,9 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	defer cancel()
 	if err := pool.Ping(bctx); err != nil {
 		s.Close()
+		if !o.pooler && refusesParameters(bctx, cfg.ConnConfig, err) {
+			return nil, &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: errNeedsPooler}
+		}
 		return nil, translate(op, &connectError{err})
 	}
 	return s, nil

@@ -40,7 +40,7 @@ const (
 	KindDeadline Kind = "deadline_exceeded"
 	// KindCanceled: the caller gave up.
 	KindCanceled Kind = "canceled"
-	// KindDenied: the database's role, or the caller, may not do this.
+	// KindDenied: the caller may not do this. A role that the database denies something to is KindUnavailable to callers.
 	KindDenied Kind = "permission_denied"
 	// KindInternal: a defect of pgqueue.
 	KindInternal Kind = "internal"

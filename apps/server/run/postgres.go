@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/pgqueue/pgqueue/adapters/embedded"
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
@@ -97,7 +95,7 @@ func (s *Server) connect(ctx context.Context, url string) (*postgres.Store, erro
 		switch {
 		case err == nil:
 			return store, nil
-		case ctx.Err() != nil || !mayCome(err):
+		case ctx.Err() != nil || !postgres.WaitHelps(err):
 			return nil, as(queue.KindUnavailable, "open database", err)
 		case time.Now().Add(connectEvery).After(until):
 			return nil, noDatabase(err, time.Since(begin))
@@ -124,16 +122,6 @@ func noDatabase(err error, after time.Duration) error {
 		out.Err = e.Err
 	}
 	return out
-}
-
-// mayCome says that a database that gives err may be one that is starting. One that answers that there is no such
-// database will not make it by itself.
-func mayCome(err error) bool {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "3D000" {
-		return false
-	}
-	k := queue.KindOf(err)
-	return k == queue.KindUnavailable || k == queue.KindDeadline
 }
 
 func (s *Server) migrate(ctx context.Context, store *postgres.Store) error {

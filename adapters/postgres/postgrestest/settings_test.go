@@ -1,0 +1,323 @@
+package postgrestest_test
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
+)
+
+// TestSettings holds the table of settings to those that a role or a database may have on this server: one that is not in it
+// fails, so that somebody thinks about it.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	known := map[string]postgres.Setting{}
+	for _, s := range postgres.Settings() {
+		if _, double := known[strings.ToLower(s.Name)]; double || s.Why == "" {
+			t.Errorf("%s is there twice, or without a reason", s.Name)
+		}
+		known[strings.ToLower(s.Name)] = s
+	}
+	names := value[[]string](t, connect(t, dsn), "select array_agg(name) from pg_settings where context in ('user', 'superuser') and name not like '%.%'")
+	if len(names) < 100 {
+		t.Fatalf("%d settings are not all", len(names))
+	}
+	for _, name := range names {
+		if _, ok := known[strings.ToLower(name)]; !ok {
+			t.Errorf("%s: say in settings.go whether it is stated, harmless or refused", name)
+		}
+	}
+	t.Run("what is stated is so on each connection, whatever role and database say", func(t *testing.T) {
+		dsn := postgrestest.URL(t)
+		turnSettings(t, dsn)
+		s := postgrestest.OpenURL(t, dsn)
+		for _, stated := range postgres.Settings() {
+			if stated.Class != postgres.SettingStated || !slices.Contains(names, stated.Name) {
+				continue
+			}
+			var got string
+			if err := s.Pool().QueryRow(t.Context(), "select current_setting($1)", stated.Name).Scan(&got); err != nil {
+				t.Fatal(err)
+			}
+			if got, _, _ = strings.Cut(got, ","); got != stated.Value { // DateStyle adds the order of days and months
+				t.Errorf("%s is %q, want %q", stated.Name, got, stated.Value)
+			}
+		}
+	})
+	t.Run("the connection string may give timeouts", func(t *testing.T) {
+		s := postgrestest.OpenURL(t, dsn+"&statement_timeout=12345&datestyle=German&Client_Encoding=latin1")
+		var timeout, style, encoding string
+		err := s.Pool().QueryRow(t.Context(), "select current_setting('statement_timeout'), current_setting('datestyle'), current_setting('client_encoding')").
+			Scan(&timeout, &style, &encoding)
+		if err != nil || timeout != "12345ms" || !strings.HasPrefix(style, "ISO") || encoding != "UTF8" {
+			t.Errorf("%s, %s, %s, %v", timeout, style, encoding, err)
+		}
+	})
+}
+
+// oddSettings are values that bend what a careless program relies on.
+var oddSettings = map[string]string{
+	"client_encoding": "'latin1'", "DateStyle": "'German'", "IntervalStyle": "'sql_standard'", "TimeZone": "'America/St_Johns'",
+	"bytea_output": "'escape'", "extra_float_digits": "-15", "standard_conforming_strings": "off", "backslash_quote": "off", "array_nulls": "off",
+	"escape_string_warning": "on", "transform_null_equals": "on", "quote_all_identifiers": "on", "xmloption": "'document'", "xmlbinary": "'hex'",
+	"default_transaction_isolation": "'serializable'", "default_transaction_deferrable": "on",
+	"client_min_messages": "'error'", "exit_on_error": "on", "row_security": "off", "search_path": "'elsewhere'",
+	"statement_timeout": "'50ms'", "lock_timeout": "'1ms'", "idle_session_timeout": "'300ms'", "idle_in_transaction_session_timeout": "'20s'",
+	"jit": "on", "jit_above_cost": "0", "enable_seqscan": "on", "enable_indexscan": "off", "enable_indexonlyscan": "off", "enable_nestloop": "off", "enable_partition_pruning": "off",
+	"plan_cache_mode": "'force_custom_plan'", "constraint_exclusion": "'on'", "from_collapse_limit": "1", "join_collapse_limit": "1", "geqo_threshold": "2",
+	"default_statistics_target": "1", "work_mem": "'64kB'", "check_function_bodies": "off", "timezone_abbreviations": "'India'",
+	"lc_numeric": "'C.UTF-8'", "default_text_search_config": "'pg_catalog.simple'", "synchronize_seqscans": "off", "max_parallel_workers_per_gather": "0",
+}
+
+// turnSettings gives the database at dsn all of oddSettings, and what its server knows beside them.
+func turnSettings(t testing.TB, dsn string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	odd := map[string]string{"transaction_timeout": "'60ms'"} // from 17 on
+	var database string
+	if err := conn.QueryRow(t.Context(), "select current_database()").Scan(&database); err != nil {
+		t.Fatal(err)
+	}
+	for name, v := range oddSettings {
+		odd[name] = v
+	}
+	for name, v := range odd {
+		var there bool
+		if err := conn.QueryRow(t.Context(), "select exists (select 1 from pg_settings where lower(name) = lower($1))", name).Scan(&there); err != nil {
+			t.Fatal(err)
+		}
+		if !there {
+			continue
+		}
+		if _, err := conn.Exec(t.Context(), fmt.Sprintf("alter database %s set %s = %s", pgx.Identifier{database}.Sanitize(), name, v)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTurnedSettings holds the store to the contract on databases whose settings are all turned.
+func TestTurnedSettings(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	t.Run("migrations", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.Empty(t)
+		turnSettings(t, dsn)
+		s := postgrestest.OpenURL(t, dsn)
+		up(t, s)
+		all, err := s.MigrationStatus(t.Context())
+		if err != nil || all[0].AppliedAt.IsZero() || time.Since(all[0].AppliedAt).Abs() > time.Hour {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if _, err := s.MigrateDown(t.Context(), 0); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("on a pool of the caller's, which states nothing but the encoding", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.Empty(t)
+		turnSettings(t, dsn)
+		cfg, err := pgxpool.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.ConnConfig.RuntimeParams = map[string]string{"client_encoding": "UTF8", "statement_timeout": "0", "lock_timeout": "0", "transaction_timeout": "0", "standard_conforming_strings": "on"}
+		if value[int](t, connect(t, dsn+"&statement_timeout=0"), "select current_setting('server_version_num')::integer") < 170000 {
+			delete(cfg.ConnConfig.RuntimeParams, "transaction_timeout")
+		}
+		pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		s, err := postgres.New(pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		up(t, s)
+		mustQueue(t, s, "mail")
+		makeTask(t, s, "default", "mail")
+		if task := retain(t, s, 1)[0]; time.Since(task.StartedAt).Abs() > time.Hour {
+			t.Errorf("started at %v", task.StartedAt)
+		}
+	})
+	t.Run("a pool of another encoding is refused by name, also in a caller's transaction", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		ours := postgrestest.OpenURL(t, dsn)
+		pool, err := pgxpool.New(t.Context(), dsn+"&client_encoding=latin1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		s, err := postgres.New(pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		_, err = s.CreateTasks(t.Context(), queue.Create{Namespace: "default", Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte(`"é"`)}}}})
+		if !errors.Is(err, queue.ErrUnavailable) || !strings.Contains(err.Error(), "client_encoding") {
+			t.Errorf("a create is answered by %v", err)
+		}
+		err = pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { _, err := ours.InTx(tx, ""); return err })
+		if !errors.Is(err, queue.ErrUnavailable) || !strings.Contains(err.Error(), "client_encoding") {
+			t.Errorf("a caller's transaction is answered by %v", err)
+		}
+	})
+	h := harness()
+	var urls sync.Map
+	h.New = func(t testing.TB) queue.Store {
+		dsn := postgrestest.URL(t)
+		turnSettings(t, dsn)
+		s := postgrestest.OpenURL(t, dsn)
+		urls.Store(queue.Store(s), dsn)
+		return s
+	}
+	h.Peer = func(t testing.TB, s queue.Store) queue.Store {
+		t.Helper()
+		dsn, ok := urls.Load(s)
+		if !ok {
+			t.Fatal("not a store of this harness")
+		}
+		return postgrestest.OpenURL(t, dsn.(string))
+	}
+	t.Run("the store's suite", func(t *testing.T) { queuetest.TestStore(t, h) })
+}
+
+// TestIsolation holds a queue's limit at any default of the role: a retain that waited for another sees what that has taken.
+func TestIsolation(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
+		t.Run(level, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			admin := connect(t, dsn)
+			sql(t, admin, fmt.Sprintf("alter database %s set default_transaction_isolation = '%s'",
+				pgx.Identifier{admin.Config().Database}.Sanitize(), level))
+			s := postgrestest.OpenURL(t, dsn)
+			q, err := queue.NewQueue(queue.DefaultNamespace, queue.QueueMeta{Name: "mail", Concurrency: new(1)})
+			if err == nil {
+				_, err = s.CreateQueue(t.Context(), q)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			makeTask(t, s, "default", "mail", "mail")
+			// Another retain: it holds the gate, and has not yet written its lease.
+			all := postgres.Statements(postgres.DefaultSchema)
+			sql(t, admin, "begin isolation level read committed")
+			if _, err := admin.Exec(t.Context(), all["retain.gate"], []int32{1}); err != nil {
+				t.Fatal(err)
+			}
+			got := make(chan int, 1)
+			go func() { got <- len(retain(t, s, 1)) }()
+			waiting := "select exists (select 1 from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database()))"
+			for deadline := time.Now().Add(patience); !value[bool](t, admin, waiting); time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("it does not wait for the gate")
+				}
+			}
+			sql(t, admin, `insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids)
+				values (nextval('pgqueue.token'), 1, now(), now() + interval '1 h', 'other', 1, array[1])`, "commit")
+			if n := <-got; n != 0 {
+				t.Errorf("%d tasks more than the limit of 1 are held", n)
+			}
+		})
+	}
+}
+
+// TestRotatedPassword has a role's password change while a store lives: the pass file is read again for each connection.
+func TestRotatedPassword(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	admin := connect(t, dsn)
+	role := admin.Config().Database + "_r"
+	role = role[max(0, len(role)-60):]
+	sql(t, admin, "create role "+role+" login superuser password 'old'")
+	t.Cleanup(func() {
+		ctx, cancel := cleanupContext(t)
+		defer cancel()
+		for _, q := range []string{"reassign owned by " + role + " to current_user", "drop role " + role} {
+			if _, err := admin.Exec(ctx, q); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	file := filepath.Join(t.TempDir(), "pgpass")
+	pass := func(password string) {
+		if err := os.WriteFile(file, []byte("*:*:*:*:"+password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass("old")
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User(role)
+	q := u.Query()
+	q.Set("passfile", file)
+	u.RawQuery = q.Encode()
+	s := postgrestest.OpenURL(t, u.String())
+	mustQueue(t, s, "mail")
+
+	sql(t, admin, "alter role "+role+" password 'new'")
+	end := func() {
+		t.Helper()
+		if _, err := admin.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where usename = $1", role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end()
+	// With the old password: it is not the callers who are refused.
+	create := func() error {
+		_, err := s.CreateTasks(t.Context(), queue.Create{Namespace: "default", Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}}}})
+		return err
+	}
+	for err = create(); err != nil && refusal(err) == ""; err = create() { // connections that were ended under it
+		time.Sleep(10 * time.Millisecond)
+	}
+	if refusal(err) == "" {
+		t.Fatal("this server lets roles in without a password")
+	}
+	e, _ := errors.AsType[*queue.Error](err)
+	if queue.KindOf(err) != queue.KindUnavailable || strings.Contains(e.Msg, "password") || !strings.Contains(err.Error(), "password") {
+		t.Errorf("answered by %v, callers are told %q", err, e.Msg)
+	}
+	pass("new")
+	if err := create(); err != nil {
+		t.Errorf("with the new password in the file: %v", err)
+	}
+}
+
+// refusal is the SQLSTATE of class 28 that err has.
+func refusal(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(pg.Code, "28") {
+		return pg.Code
+	}
+	return ""
+}
