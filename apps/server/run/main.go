@@ -46,6 +46,9 @@ func Main(args []string, version string, stderr *os.File) int {
 		fmt.Fprintln(stderr, "pgqueue-server", version)
 		return program.ExitDone
 	}
+	if err := program.RefuseEmpty(fs, fs.Args()); err != nil {
+		return fail(err)
+	}
 	if err := program.Environ(fs, os.LookupEnv); err != nil {
 		return fail(err)
 	}

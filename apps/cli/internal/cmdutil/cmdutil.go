@@ -157,8 +157,14 @@ type maybe[T any] struct {
 	kind  string
 }
 
-func (m maybe[T]) String() string { return "" }
-func (m maybe[T]) Type() string   { return m.kind }
+func (m maybe[T]) String() string {
+	if m.to == nil || *m.to == nil {
+		return ""
+	}
+	return fmt.Sprint(**m.to)
+}
+
+func (m maybe[T]) Type() string { return m.kind }
 
 func (m maybe[T]) Set(s string) error {
 	v, err := m.parse(s)

@@ -81,10 +81,13 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing there, 4 conflict or lease lost, 5 server unreachable.",
 		Example:       "  pgqueue run\n  pgqueue create-queue mail\n  pgqueue create-task mail --payload '{\"to\":\"a@b.c\"}'\n  pgqueue retain-task mail --worker w1\n  pgqueue complete-task 1",
 		SilenceErrors: true, SilenceUsage: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			*started = true
-			if cmdutil.OnlyCommands(cmd) {
-				return nil // its help is shown whatever the settings are
+			if cmdutil.OnlyCommands(cmd) || cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
+				return nil // help and completion come whatever the settings are
+			}
+			if err := program.RefuseEmpty(cmd.Flags(), args); err != nil {
+				return err
 			}
 			return cmdutil.Prepare(f, cmd)
 		},

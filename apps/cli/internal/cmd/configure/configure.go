@@ -5,11 +5,13 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/config"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -49,9 +51,12 @@ func change(f *factory.Factory, do func(*config.File) (string, error)) error {
 	return nil
 }
 
-// offline keeps the command from looking for the context that is in use: it may be the one to mend.
+// offline keeps the command from looking for the context that is in use: it may be the one to mend. An empty flag takes
+// a setting out of a context.
 func offline(cmd *cobra.Command) *cobra.Command {
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return nil }
+	cmd.PersistentPreRunE = func(_ *cobra.Command, args []string) error {
+		return program.RefuseEmpty(pflag.NewFlagSet("", pflag.ContinueOnError), args)
+	}
 	return cmd
 }
 

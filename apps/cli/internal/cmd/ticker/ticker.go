@@ -12,6 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -131,7 +132,7 @@ func (s *settings) flags(f *factory.Factory, cmd *cobra.Command) {
 	cmdutil.MaybeDuration(fs, &s.meta.Period, "period", "fire at this interval")
 	cmdutil.MaybeText(fs, &s.meta.Cron, "cron", "fire by this 5-field cron expression, or @hourly and the like")
 	cmdutil.MaybeText(fs, &s.meta.Timezone, "timezone", "IANA name of the cron expression's zone, as Europe/Berlin (default UTC)")
-	cmdutil.MaybeText(fs, &s.meta.Queue, "queue", "make each tick a task of this queue; empty = ticks go to listeners")
+	cmdutil.MaybeText(fs, &s.meta.Queue, "queue", "make each tick a task of this queue; update-ticker: empty = ticks go to listeners")
 	fs.StringVar(&s.payload, "payload", "", "`payload` of each tick: JSON, @file, or - for stdin")
 	cmdutil.MaybeText(fs, &s.meta.Misfire, "misfire", "after a downtime: skip, once or all")
 	cmdutil.MaybeInt(fs, &s.meta.MisfireLimit, "misfire-limit", "with --misfire all: at most this many")
@@ -183,6 +184,7 @@ func newUpdate(f *factory.Factory) *cobra.Command {
 	}, "updated")
 	s.flags(f, cmd)
 	cmd.Flags().Int64Var(&s.meta.IfVersion, "if-version", 0, "only if the ticker has this `version`")
+	program.MayBeEmpty(cmd.Flags(), "queue")
 	return cmd
 }
 
