@@ -17,12 +17,6 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// Exit codes with a meaning of their own.
-const (
-	ExitRetry     = 75
-	ExitPermanent = 100
-)
-
 // Defaults of a Command.
 const (
 	DefaultKillAfter = 5 * time.Second
@@ -94,11 +88,15 @@ func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(task.Payload)), out, errs
 	cmd.WaitDelay = killAfter
 	group(cmd)
-	err := cmd.Run()
-	errs.end()
-	if ctx.Err() != nil || errors.Is(err, exec.ErrWaitDelay) {
-		killGroup(cmd) // what the command started and left behind
+	if err := cmd.Start(); err != nil {
+		if ctx.Err() != nil {
+			return nil, &Failure{Text: fmt.Sprintf("stopped: %v", context.Cause(ctx)), Code: -1}
+		}
+		return nil, c.notStarted(err)
 	}
+	err := cmd.Wait()
+	errs.end()
+	killGroup(cmd)                                             // what the command started and left behind ends with its task
 	if cmd.ProcessState != nil && cmd.ProcessState.Success() { // err may still tell of the context or of open pipes
 		return out.json(), nil
 	}
@@ -109,10 +107,7 @@ func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		f.Code = exit.ExitCode()
 	}
-	if f.Code == ExitPermanent {
-		return nil, worker.Permanent(f)
-	}
-	return nil, f
+	return nil, c.judge(f)
 }
 
 // environ is the command's environment. What tells of the task is called PGQUEUE_TASK_…, and no program of pgqueue reads

@@ -41,7 +41,8 @@ func TestOutcome(t *testing.T) {
 		{"exit 100 is a failure for good", `echo '{"why":1}'; exit 100`, `{}`, queue.OutcomePermanent, `{"error":"exit status 100","exit_code":100,"output":{"why":1}}`},
 		{"any other exit code is a failure", `exit 3`, `{}`, queue.OutcomeFailure, `{"error":"exit status 3","exit_code":3}`},
 		{"death by a signal is a failure", `kill -9 $$`, `{}`, queue.OutcomeFailure, `{"error":"signal: killed","exit_code":-1}`},
-		{"a command that is not there is a failure", `/nowhere/at/all 2>/dev/null`, `{}`, queue.OutcomeFailure, `{"error":"exit status 127","exit_code":127}`},
+		{"a command that is not there is the worker's trouble: the task goes back", `/nowhere/at/all 2>/dev/null`, `{}`, queue.OutcomeHandBack, ``},
+		{"a command that is not found in its own turn is a failure", `true; nowhere-at-all 2>/dev/null`, `{}`, queue.OutcomeFailure, `{"error":"exit status 127","exit_code":127}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := &execrun.Command{Line: c.line, MaxOutput: 1000}
@@ -70,9 +71,12 @@ func TestOutcome(t *testing.T) {
 			t.Errorf("got %s %.200s", rel.Outcome, rel.Result)
 		}
 	})
-	t.Run("a working directory that is not there is a failure", func(t *testing.T) {
-		rel := queuetest.RunHandler(t, &execrun.Command{Line: "true", Dir: "/nowhere"}, nil)
-		queuetest.RequireOutcome(t, rel, queue.OutcomeFailure)
+	t.Run("a working directory that is not there is the worker's trouble, and is named", func(t *testing.T) {
+		h := &execrun.Command{Line: "true", Dir: "/nowhere"}
+		queuetest.RequireOutcome(t, queuetest.RunHandler(t, h, nil), queue.OutcomeHandBack)
+		if _, err := h.Work(t.Context(), &queue.Task{ID: 1}); err == nil || !strings.Contains(err.Error(), "stat /nowhere") {
+			t.Errorf("the error is %v", err)
+		}
 	})
 }
 

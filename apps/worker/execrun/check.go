@@ -1,0 +1,104 @@
+package execrun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// shell runs the lines.
+const shell = "/bin/sh"
+
+// checkTimeout bounds asking the shell for a command.
+const checkTimeout = 5 * time.Second
+
+// Check reports what is wrong with c before any task is taken: a shell, working directory or program that is not there,
+// settings that no command could run with.
+func (c *Command) Check() error {
+	switch {
+	case strings.TrimSpace(c.Line) == "":
+		return queue.Invalid("exec", "must be a command")
+	case strings.ContainsRune(c.Line, 0):
+		return queue.Invalid("exec", "must not contain a NUL byte")
+	case c.KillAfter < 0:
+		return queue.Invalid("kill-after", fmt.Sprintf("must be a duration above 0, this is %v", c.KillAfter))
+	case c.MaxOutput < 0:
+		return queue.Invalid("max-output", fmt.Sprintf("must be a number of bytes above 0, this is %d", c.MaxOutput))
+	}
+	for _, name := range c.Env {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			return queue.Invalid("env", fmt.Sprintf("must be the name of a variable, this is %q; its value is the worker's own", name))
+		}
+	}
+	if err := executable(shell); err != nil {
+		return queue.Invalid("exec", fmt.Sprintf("needs the shell %s: %v; use an image that has one", shell, err))
+	}
+	if c.Dir != "" {
+		if err := folder(c.Dir); err != nil {
+			return queue.Invalid("dir", fmt.Sprintf("must be a folder that this process may enter: %v", err))
+		}
+	}
+	return c.checkProgram()
+}
+
+// checkProgram looks for the program that the line begins with, as the shell will.
+func (c *Command) checkProgram() error {
+	word := firstWord(c.Line)
+	if builtin(word) {
+		return nil
+	}
+	if strings.Contains(word, "/") {
+		file := word
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(c.Dir, file)
+		}
+		if err := executable(file); err != nil {
+			return queue.Invalid("exec", fmt.Sprintf("must begin with a program that is there: %v; check its name, --dir and its mode", err))
+		}
+		return nil
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, shell, "-c", `command -v -- "$1" >/dev/null`, shell, word) //nolint:gosec // a word of plain letters
+	cmd.Dir, cmd.Env = c.Dir, c.environ(&queue.Task{})
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
+		return queue.Invalid("exec", fmt.Sprintf("must begin with a program that is there: %s is not found; check its name and PATH", word))
+	}
+	return nil // the shell could not be asked: that tells nothing of the program
+}
+
+// executable reports why a file cannot be run.
+func executable(file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is no file", file)
+	case info.Mode()&0o111 == 0:
+		return fmt.Errorf("%s is not executable; chmod +x it", file)
+	}
+	return nil
+}
+
+// folder reports why a process cannot work in dir.
+func folder(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is no folder", dir)
+	}
+	_, err = os.Stat(dir + "/.") // needs the right to enter it
+	return err
+}
