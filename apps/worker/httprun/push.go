@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,8 +40,10 @@ type Config struct {
 	// Secrets sign each request, in the form of Standard Webhooks ("whsec_…"); the first is the present one, others are
 	// on their way out or in.
 	Secrets []string
-	// Header is added to each request, as Authorization.
+	// Header is added to each request, as Authorization; Host is the name that the target is asked for.
 	Header http.Header
+	// Permanent are the statuses that fail a task for good: numbers, classes as 4xx, or none; nil = DefaultPermanent.
+	Permanent []string
 	// Timeout of one request; 0 = DefaultTimeout.
 	Timeout time.Duration
 	// MaxResponse is how much of an answer is kept; 0 = DefaultMaxResponse.
@@ -55,9 +58,10 @@ type Config struct {
 
 // Push is a handler that posts tasks to an URL. It is safe for concurrent use.
 type Push struct {
-	cfg    Config
-	keys   [][]byte
-	client *http.Client
+	cfg       Config
+	keys      [][]byte
+	permanent map[int]bool
+	client    *http.Client
 }
 
 var _ worker.Handler = (*Push)(nil)
@@ -66,13 +70,25 @@ var _ worker.Handler = (*Push)(nil)
 var ErrPrivate = errors.New("the URL leads to an address that is not public")
 
 // New checks cfg and makes a Push. ErrPrivate when the URL itself says so; where its name leads is looked at when it is
-// called.
+// called. What is wrong with cfg is found here, not at the cost of a task.
 func New(cfg Config) (*Push, error) {
-	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("%q is no http or https URL", cfg.URL)
+	u, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkHeader(cfg.Header); err != nil {
+		return nil, err
+	}
+	if cfg.Timeout < 0 {
+		return nil, queue.Invalid("timeout", fmt.Sprintf("must be a duration above 0, this is %v", cfg.Timeout))
+	}
+	if cfg.MaxResponse < 0 {
+		return nil, queue.Invalid("max-output", fmt.Sprintf("must be a number of bytes above 0, this is %d", cfg.MaxResponse))
 	}
 	p := &Push{cfg: cfg}
+	if p.permanent, err = parsePermanent(cfg.Permanent); err != nil {
+		return nil, err
+	}
 	for _, s := range cfg.Secrets {
 		key, err := parseSecret(s)
 		if err != nil {
@@ -99,6 +115,9 @@ func New(cfg Config) (*Push, error) {
 			MaxResponseHeaderBytes: 64 << 10,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	if err := p.try(); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -153,8 +172,8 @@ func (p *Push) Work(ctx context.Context, task *queue.Task) (any, error) {
 	rctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
 	req, err := p.request(rctx, task, time.Now())
-	if err != nil {
-		return nil, worker.Permanent(err)
+	if err != nil { // New tried one
+		return nil, worker.NotStarted(err)
 	}
 	res, err := p.client.Do(req)
 	if err != nil {
@@ -170,10 +189,11 @@ func (p *Push) Work(ctx context.Context, task *queue.Task) (any, error) {
 		body = body[:p.cfg.MaxResponse]
 		_, _ = io.CopyN(io.Discard, res.Body, maxDrain)
 	}
-	if res.StatusCode/100 == 2 {
+	m := meaningOf(res.StatusCode, p.permanent)
+	if m == meansDone {
 		return result(body, cut), nil
 	}
-	return nil, rejected(res, body)
+	return nil, rejected(res, body, m)
 }
 
 // request is the POST of task at the time now.
@@ -186,7 +206,11 @@ func (p *Push) request(ctx context.Context, task *queue.Task, now time.Time) (*h
 	h.Set("Content-Type", "application/json")
 	h.Set("User-Agent", p.cfg.UserAgent)
 	for name, values := range p.cfg.Header {
-		h[http.CanonicalHeaderKey(name)] = values
+		if name = http.CanonicalHeaderKey(name); name == "Host" {
+			req.Host = values[0] // net/http sends this one
+			continue
+		}
+		h[name] = slices.Clone(values)
 	}
 	id := strconv.FormatInt(task.ID, 10)
 	h.Set("Pgqueue-Task-Id", id)
@@ -217,18 +241,20 @@ func pass(h http.Header, name, value string) {
 
 // failed is the error of a request without an answer. The URL, which may hold secrets, is left out.
 func (p *Push) failed(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return &Failure{Text: fmt.Sprintf("stopped: %v", context.Cause(ctx))}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &Failure{Text: fmt.Sprintf("no answer within %v", p.cfg.Timeout)}
-	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork):
-		return &Failure{Text: ErrPrivate.Error() + "; such addresses are refused unless allowed"}
-	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	return &Failure{Text: err.Error()}
+	f := &Failure{Text: err.Error()}
+	switch {
+	case ctx.Err() != nil:
+		f.Text = fmt.Sprintf("stopped: %v", context.Cause(ctx))
+		return f
+	case errors.Is(err, context.DeadlineExceeded):
+		f.Text = fmt.Sprintf("no answer within %v", p.cfg.Timeout)
+	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork):
+		f.Text = ErrPrivate.Error() + "; --allow-private allows it"
+	}
+	return charge(f, err)
 }
 
 // result is the body of an accepted task.
@@ -251,31 +277,37 @@ func result(body []byte, cut bool) json.RawMessage {
 	return b
 }
 
-// rejected is the error of an answer that is no 2xx.
-func rejected(res *http.Response, body []byte) error {
+// maxRetryAfter bounds what a target may ask for: a date in ten years would lose the task.
+const maxRetryAfter = queue.DefaultRetryMaxDelay
+
+// rejected is the error of an answer that is no success.
+func rejected(res *http.Response, body []byte, m meaning) error {
 	text := strings.ToValidUTF8(string(body[:min(len(body), maxFailureBody)]), "\uFFFD")
 	f := &Failure{Text: "answered " + strconv.Itoa(res.StatusCode), Status: res.StatusCode, Body: text}
-	switch c := res.StatusCode; {
-	case c == http.StatusTooManyRequests || c == http.StatusServiceUnavailable:
-		if d, ok := retryAfter(res.Header.Get("Retry-After"), time.Now()); ok {
-			return worker.RetryIn(f, d)
-		}
-		return f
-	case c/100 == 4:
-		return worker.Permanent(f)
-	case c/100 == 3:
+	if res.StatusCode/100 == 3 {
 		f.Text += ": redirects are not followed"
 	}
-	return f
+	if m == meansPermanent {
+		return worker.Permanent(f)
+	}
+	var err error = f
+	if d, ok := retryAfter(res.Header.Get("Retry-After"), time.Now()); ok {
+		err = worker.RetryIn(f, d)
+	}
+	if m == meansSystemic {
+		err = worker.Systemic(err)
+	}
+	return err
 }
 
-// retryAfter reads a Retry-After: seconds, or a date.
+// retryAfter reads a Retry-After: seconds, or a date. One that has passed already asks for nothing: the queue's backoff
+// holds, as tries without a pause would spend all attempts in a moment.
 func retryAfter(s string, now time.Time) (time.Duration, bool) {
-	if n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64); err == nil && n >= 0 {
-		return time.Duration(min(n, int64(queue.MaxDuration/time.Second))) * time.Second, true
+	d := time.Duration(0)
+	if n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64); err == nil {
+		d = time.Duration(min(n, int64(maxRetryAfter/time.Second))) * time.Second
+	} else if t, err := http.ParseTime(s); err == nil {
+		d = min(t.Sub(now), maxRetryAfter)
 	}
-	if t, err := http.ParseTime(s); err == nil {
-		return max(t.Sub(now), 0), true
-	}
-	return 0, false
+	return d, d > 0
 }

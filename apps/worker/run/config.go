@@ -57,13 +57,14 @@ type job struct {
 	Secret       []string      `yaml:"secret"`
 	Header       []string      `yaml:"header"`
 	AllowPrivate bool          `yaml:"allow-private"`
+	Permanent    []string      `yaml:"permanent-status"`
 }
 
 func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.file, "config", "", "YAML file of settings")
 	f.StringArrayVarP(&c.queues, "queue", "q", nil, "queue to work (repeatable)")
 	f.StringVar(&c.job.Exec, "exec", "", "command to run for each task: payload on stdin, result on stdout; exit 75 = try later, 100 = failed for good")
-	f.StringVar(&c.job.HTTP, "http", "", "URL to post each task to: 2xx = done, 429 and 503 = try later, other 4xx = failed for good")
+	f.StringVar(&c.job.HTTP, "http", "", "URL to post each task to: 2xx = done, 410 and 422 = failed for good, everything else = try later")
 
 	f.StringVar(&c.url, "url", "http://localhost:8080/api", "address of the server")
 	f.StringVar(&c.protocol, "protocol", "rest", "how to speak with it: rest, or connect, which leaves out the address's last /api")
@@ -85,6 +86,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.DurationVar(&c.job.Timeout, "timeout", httprun.DefaultTimeout, "http: time for one request")
 	f.StringArrayVar(&c.job.Secret, "secret", nil, "http: Standard Webhooks secret that signs, whsec_… (repeatable, to rotate)")
 	f.StringArrayVar(&c.job.Header, "header", nil, "http: header to add, as 'Authorization: Bearer …' (repeatable)")
+	f.StringSliceVar(&c.job.Permanent, "permanent-status", httprun.DefaultPermanent, "http: statuses that fail a task for good, as 400,404 or 4xx; none = no status does")
 	f.BoolVar(&c.job.AllowPrivate, "allow-private", false, "http: allow addresses that are not public")
 
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
@@ -241,6 +243,9 @@ func (c *config) check() error {
 			return fmt.Errorf("queue %s: give either --exec or --http", name)
 		}
 	}
+	if c.drain < 0 {
+		return queue.Invalid("drain-time", fmt.Sprintf("must be 0 or a duration above it, this is %v", c.drain))
+	}
 	if !slices.Contains([]string{"rest", "connect"}, c.protocol) {
 		return fmt.Errorf("protocol %q is none of rest, connect", c.protocol)
 	}
@@ -262,6 +267,9 @@ func (c *config) handler(j job, version string, slots int) (worker.Handler, func
 		if c.database == "" {
 			command.Server, command.Protocol = c.url, c.protocol
 		}
+		if err := command.Check(); err != nil {
+			return nil, nil, fmt.Errorf("queue %s: %w", j.Queue, err)
+		}
 		return command, func() {}, nil
 	}
 	header := http.Header{}
@@ -274,7 +282,7 @@ func (c *config) handler(j job, version string, slots int) (worker.Handler, func
 	}
 	p, err := httprun.New(httprun.Config{
 		URL: j.HTTP, Secrets: j.Secret, Header: header, Timeout: j.Timeout, MaxResponse: j.MaxOutput,
-		Connections: slots, AllowPrivate: j.AllowPrivate, UserAgent: "pgqueue-worker/" + version,
+		Connections: slots, AllowPrivate: j.AllowPrivate, Permanent: j.Permanent, UserAgent: "pgqueue-worker/" + version,
 	})
 	if errors.Is(err, httprun.ErrPrivate) {
 		err = fmt.Errorf("%w; --allow-private allows it", err)

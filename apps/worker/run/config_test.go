@@ -123,7 +123,19 @@ func TestUsage(t *testing.T) {
 		{"-q", "mail", "--http", "http://x", "--header", "x"},
 		{"-q", "mail", "--http", "no-url"},
 		{"-q", "mail", "--http", "http://localhost:1/hook"},
-		{"-q", "mail", "--exec", "x", "--lease", "1ms"},
+		{"-q", "mail", "--exec", "true", "--lease", "1ms"},
+		{"-q", "mail", "--exec", "true", "--drain-time", "-1s"},
+		{"-q", "mail", "--exec", "true", "--kill-after", "-1s"},
+		{"-q", "mail", "--exec", "true", "--max-output", "-1"},
+		{"-q", "mail", "--exec", "true", "--env", "A=b"},
+		{"-q", "mail", "--exec", "true", "--dir", "/nowhere/at/all"},
+		{"-q", "mail", "--exec", "./nothere.sh"},
+		{"-q", "mail", "--http", "https://example.org/", "--header", "Content-Length: 5"},
+		{"-q", "mail", "--http", "https://example.org/", "--header", "X Y: 5"},
+		{"-q", "mail", "--http", "https://example.org/", "--header", "Pgqueue-Task-Id: 99"},
+		{"-q", "mail", "--http", "https://example.org/#here"},
+		{"-q", "mail", "--http", "https://example.org/", "--timeout", "-1s"},
+		{"-q", "mail", "--http", "https://example.org/", "--permanent-status", "forty"},
 	} {
 		t.Run("exit code 2: "+strings.Join(args, " "), func(t *testing.T) {
 			if code := Main("test", args, io.Discard, io.Discard); code != program.ExitUsage {
@@ -132,7 +144,7 @@ func TestUsage(t *testing.T) {
 		})
 	}
 	t.Run("exit code 1 when the database cannot be reached", func(t *testing.T) {
-		if code := Main("test", []string{"-q", "mail", "--exec", "x", "--database", "postgres://127.0.0.1:1/x?connect_timeout=2"}, io.Discard, io.Discard); code != program.ExitFailed {
+		if code := Main("test", []string{"-q", "mail", "--exec", "true", "--database", "postgres://127.0.0.1:1/x?connect_timeout=2"}, io.Discard, io.Discard); code != program.ExitFailed {
 			t.Errorf("exit code %d", code)
 		}
 	})

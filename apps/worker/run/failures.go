@@ -32,8 +32,8 @@ type told struct {
 func (f *failures) middleware(next worker.Handler) worker.Handler {
 	return worker.HandlerFunc(func(ctx context.Context, task *queue.Task) (any, error) {
 		v, err := next.Work(ctx, task)
-		// Who is stopped for the worker's sake has not failed.
-		if err != nil && worker.OutcomeOf(err) != queue.OutcomeSnooze && !errors.Is(context.Cause(ctx), worker.ErrDraining) {
+		// Who is stopped for the worker's sake has not failed, and the runtime tells of what could not be started.
+		if o := worker.OutcomeOf(err); err != nil && o != queue.OutcomeSnooze && o != queue.OutcomeHandBack && !errors.Is(context.Cause(ctx), worker.ErrDraining) {
 			f.failed(ctx, task, err)
 		}
 		return v, err

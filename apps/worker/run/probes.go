@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
 // probeAge is how long an answer of /readyz counts, probeTimeout how long it may take.
@@ -22,6 +24,7 @@ const (
 // probes serves /livez, /readyz and /metrics.
 type probes struct {
 	svc      queue.Scoped
+	resting  func() []worker.Resting
 	draining atomic.Bool
 
 	mu    sync.Mutex
@@ -33,6 +36,11 @@ type probes struct {
 func (p *probes) ready(ctx context.Context) error {
 	if p.draining.Load() {
 		return errors.New("draining")
+	}
+	for _, r := range p.resting() {
+		if r.Own {
+			return fmt.Errorf("tasks of queue %s cannot be started here: %w", r.Queue, r.Err)
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

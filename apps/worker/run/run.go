@@ -128,7 +128,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 	for i, j := range c.jobs {
 		w.Handle(j.Queue, handlers[i], worker.Concurrency(j.Concurrency))
 	}
-	p := &probes{svc: svc}
+	p := &probes{svc: svc, resting: w.Resting}
 	if c.metricsAddr != "" {
 		unserve, err := serve(ctx, c.metricsAddr, p.handler(tel.Handler()), log)
 		if err != nil {

@@ -279,6 +279,68 @@ func TestProgram(t *testing.T) {
 		}
 	})
 
+	t.Run("a target that is not there for a while does not fail a backlog", func(t *testing.T) {
+		m, url := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "dep", Retries: new(3), RetryDelay: new(10 * time.Millisecond)})
+		var up atomic.Bool
+		var missed atomic.Int64
+		hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if !up.Load() {
+				missed.Add(1)
+				http.Error(w, "default backend - 404", http.StatusNotFound)
+			}
+		}))
+		defer hook.Close()
+		p := startProgram(t, "--url", url+"/api", "-q", "dep", "--http", hook.URL, "--allow-private", "-c", "4")
+		tasks := makeTasks(t, m, "dep", 200)
+		p.says("rests from the queue")
+		p.says("rests from the queue") // and again, after the first rest
+		if n := missed.Load(); n > 40 {
+			t.Errorf("%d requests in the first two rounds", n)
+		}
+		up.Store(true)
+		for _, task := range tasks {
+			if done := await(t, m, task.ID); done.Status != queue.StatusReleased {
+				t.Errorf("task %d is %s: %s", task.ID, done.Status, done.Result)
+			}
+		}
+		p.stop()
+	})
+	t.Run("a folder that vanishes costs no attempt, readiness says so, and it goes on when the folder is back", func(t *testing.T) {
+		m, url := server(t)
+		makeQueue(t, m, queue.QueueMeta{Name: "mail", Retries: new(0)})
+		dir := filepath.Join(t.TempDir(), "w")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--dir", dir, "--exec", "pwd", "--metrics-addr", "127.0.0.1:0")
+		addr := p.says(`addr=(\S+)`)
+		p.says("msg=working")
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		tasks := makeTasks(t, m, "mail", 50)
+		p.says("tasks cannot be started here.*stat " + dir)
+		res, err := http.Get("http://" + addr + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		http.DefaultClient.CloseIdleConnections()
+		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "queue mail cannot be started") {
+			t.Errorf("/readyz: %d %s", res.StatusCode, body)
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			if done := await(t, m, task.ID); done.Status != queue.StatusReleased || done.Attempt != 1 {
+				t.Errorf("task %d is %s at attempt %d: %s", task.ID, done.Status, done.Attempt, done.Result)
+			}
+		}
+		p.stop()
+	})
 	t.Run("is stopped under load: nothing is lost, nothing runs twice, no attempt is spent", func(t *testing.T) {
 		m, url := server(t)
 		makeQueue(t, m, queue.QueueMeta{Name: "mail"})

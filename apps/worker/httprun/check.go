@@ -1,0 +1,90 @@
+package httprun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// reserved are headers that a request has by itself: of the connection, which HTTP sets, and of the task.
+var reserved = []string{
+	"Connection", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Traceparent", "Tracestate", "Baggage",
+}
+
+// reservedPrefixes begin the names of headers that tell of the task.
+var reservedPrefixes = []string{"Pgqueue-", "Webhook-"}
+
+// parseURL checks the URL to post to.
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, queue.Invalid("http", fmt.Sprintf("must be an http or https URL with a host, this is %q", s))
+	case u.Fragment != "" || u.RawFragment != "":
+		return nil, queue.Invalid("http", "must have no #fragment: it is never sent; leave it out")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return nil, queue.Invalid("http", fmt.Sprintf("must have a port from 1 to 65535, this is %s", port))
+		}
+	}
+	return u, nil
+}
+
+// checkHeader refuses headers that would not be sent as given.
+func checkHeader(h http.Header) error {
+	for name, values := range h {
+		canon := http.CanonicalHeaderKey(name)
+		switch {
+		case slices.Contains(reserved, canon), slices.ContainsFunc(reservedPrefixes, func(p string) bool { return strings.HasPrefix(canon, p) }):
+			return queue.Invalid("header", canon+" cannot be set: the request has one of its own; leave it out")
+		case canon == "Host" && (len(values) != 1 || !isHost(values[0])):
+			return queue.Invalid("header", fmt.Sprintf("Host must be one name, or name:port, this is %q", values))
+		}
+	}
+	return nil
+}
+
+// isHost says that net/http sends s as a Host as it is: it cuts others without a word.
+func isHost(s string) bool {
+	u, err := url.Parse("http://" + s)
+	return err == nil && u.Hostname() != "" && u.Host == s && !strings.ContainsAny(s, " /")
+}
+
+// errTried ends a request that is made to see whether HTTP takes it.
+var errTried = errors.New("nothing is sent")
+
+// try makes the request of a task up to where it would connect: whatever net/http refuses, it refuses now instead of
+// at the cost of each task.
+func (p *Push) try() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	req, err := p.request(ctx, &queue.Task{ID: 1, Namespace: queue.DefaultNamespace, Queue: "q", Payload: queue.EmptyJSON}, time.Now())
+	if err != nil {
+		return queue.Invalid("http", err.Error())
+	}
+	if err := req.Write(io.Discard); err != nil { // looks at the host
+		return queue.Invalid("header", "must be what HTTP can carry: "+err.Error())
+	}
+	t := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errTried }}
+	res, err := t.RoundTrip(req)
+	if err == nil {
+		_ = res.Body.Close()
+		return nil
+	}
+	if errors.Is(err, errTried) {
+		return nil
+	}
+	return queue.Invalid("header", "must be what HTTP can carry: "+err.Error())
+}

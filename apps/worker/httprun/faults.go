@@ -1,0 +1,96 @@
+package httprun
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+
+	"code.dny.dev/ssrf"
+
+	"github.com/pgqueue/pgqueue/domain/worker"
+)
+
+// fault is whose fault it is that a request had no answer.
+type fault int
+
+const (
+	// faultTask: it may be the task's: a failed attempt.
+	faultTask fault = iota
+	// faultTarget: other tasks would fail alike: a failed attempt, and after some in a row the worker rests.
+	faultTarget
+	// faultOwn: the worker's; nothing was sent, so the task goes back unworked.
+	faultOwn
+)
+
+// errorsTable is the one table of errors without an answer; the first that is holds.
+var errorsTable = []struct {
+	when  string
+	fault fault
+	is    func(error) bool
+}{
+	{"the address is not public and not allowed", faultOwn, func(err error) bool {
+		return errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedNetwork)
+	}},
+	{"the target's name does not resolve", faultOwn, isA[*net.DNSError]},
+	{"this machine has no file descriptor, memory, port or route left", faultOwn, oneOf(
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.ENETDOWN, syscall.ENETUNREACH,
+		syscall.EAGAIN, syscall.EACCES, syscall.EPERM, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT,
+	)},
+	{"this machine does not know the authority of the target's certificate, or has none to ask", faultOwn, func(err error) bool {
+		return isA[x509.UnknownAuthorityError](err) || isA[x509.SystemRootsError](err)
+	}},
+	{"the target's certificate is for another name or time, or it does not speak TLS", faultTarget, func(err error) bool {
+		return isA[x509.HostnameError](err) || isA[x509.CertificateInvalidError](err) || isA[*tls.CertificateVerificationError](err) ||
+			isA[tls.RecordHeaderError](err) || isA[tls.AlertError](err)
+	}},
+	{"the target cannot be reached, or refuses the connection", faultTarget, func(err error) bool {
+		op, ok := errors.AsType[*net.OpError](err)
+		return ok && op.Op == "dial" || oneOf(syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.EHOSTDOWN)(err)
+	}},
+	{"none within `--timeout`", faultTask, func(err error) bool {
+		return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+	}},
+	{"the connection breaks, or the answer is not HTTP", faultTask, func(error) bool { return true }},
+}
+
+func isA[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+func oneOf(codes ...syscall.Errno) func(error) bool {
+	return func(err error) bool {
+		for _, code := range codes {
+			if errors.Is(err, code) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// faultOf is whose fault err is.
+func faultOf(err error) fault {
+	for _, e := range errorsTable {
+		if e.is(err) {
+			return e.fault
+		}
+	}
+	return faultTask
+}
+
+// charge makes f, the error of a request that failed with err, what the fault of err asks for.
+func charge(f *Failure, err error) error {
+	switch faultOf(err) {
+	case faultOwn:
+		return worker.NotStarted(f)
+	case faultTarget:
+		return worker.Systemic(f)
+	case faultTask:
+	}
+	return f
+}
