@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -26,33 +27,71 @@ const taskSlab = 32
 
 // CreateTasks implements queue.Store.
 func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created, error) {
-	const op = "create tasks"
 	if len(c.Tasks) == 0 {
 		return nil, nil
 	}
 	if err := s.learnParts(ctx); err != nil {
 		return nil, err
 	}
-	for {
+	b, err := s.createFree(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if len(b.locked) > 0 && queue.Waits(ctx) {
+		out := b.out
+		s.untilFree(ctx, b.locked, func(ctx context.Context, places []int) ([]int, error) {
+			again := c
+			again.Tasks = pick(c.Tasks, places)
+			b, err := s.createFree(ctx, again)
+			if err != nil {
+				return nil, err
+			}
+			return put(out, b.out, places, func(a queue.Created) error { return a.Err }), nil
+		}, func(place int, err error) { out[place] = queue.Created{Err: err} })
+		b.out = out
+	}
+	if c.Atomic && len(b.locked) > 0 && b.out[b.locked[0]].Err != nil {
+		return nil, b.out[b.locked[0]].Err
+	}
+	return b.out, nil
+}
+
+// createFree creates what it can without waiting for another transaction. Tasks whose key such a one has taken are in locked;
+// of an atomic create all are.
+func (s *Store) createFree(ctx context.Context, c queue.Create) (*birth, error) {
+	for keys := keysTry; ; {
 		var b *birth
-		err := s.inTx(ctx, op, func(ctx context.Context, t *tx) (err error) {
-			b, err = s.create(ctx, t, c)
+		err := s.inTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
+			b, err = s.create(ctx, t, c, keys)
 			return err
 		})
-		if needPartition(err) {
+		switch {
+		case needPartition(err):
 			if err := s.extend(ctx, b); err != nil {
 				return nil, err
 			}
-			continue
-		}
-		if err != nil {
+		case errors.Is(err, errKeyTaken):
+			keys = keysApart
+		case err != nil && c.Atomic && queue.IsLocked(err):
+			return lockedWhole(c, err), nil
+		case err != nil:
 			return nil, err
+		default:
+			s.lanes.confirm(b.lanes, b.era)
+			s.notify.ready(b.woken)
+			s.extendSoon(b.maxID)
+			return b, nil
 		}
-		s.lanes.confirm(b.lanes, b.era)
-		s.notify.ready(b.woken)
-		s.extendSoon(b.maxID)
-		return b.out, nil
 	}
+}
+
+// lockedWhole answers an atomic create of which one task is locked.
+func lockedWhole(c queue.Create, err error) *birth {
+	b := &birth{out: make([]queue.Created, len(c.Tasks)), locked: make([]int, len(c.Tasks))}
+	for i := range b.out {
+		b.out[i].Err, b.locked[i] = err, i
+	}
+	return b
 }
 
 // birth is one run of a create.
@@ -64,7 +103,8 @@ type birth struct {
 	era   int          // of lanes
 	woken []queue.Wake // queues in which tasks became ready
 
-	rows []bornTask
+	rows   []bornTask
+	locked []int // places of tasks whose key an open transaction has taken
 }
 
 type bornTask struct {
@@ -76,7 +116,7 @@ type bornTask struct {
 }
 
 // create writes c within t. What it answers holds once t has committed.
-func (s *Store) create(ctx context.Context, t *tx, c queue.Create) (*birth, error) {
+func (s *Store) create(ctx context.Context, t *tx, c queue.Create, how keysHow) (*birth, error) {
 	b := &birth{out: make([]queue.Created, len(c.Tasks)), era: s.lanes.now()}
 	names := make([]string, 0, 4)
 	for i := range c.Tasks {
@@ -134,7 +174,7 @@ func (s *Store) create(ctx context.Context, t *tx, c queue.Create) (*birth, erro
 		b.rows = append(b.rows, row)
 	}
 	if keyed {
-		if err := b.claimKeys(ctx, t, c); err != nil {
+		if err := b.claimKeys(ctx, t, c, how); err != nil {
 			return b, err
 		}
 	}
@@ -168,14 +208,9 @@ type keyOwner struct {
 
 // claimKeys takes the keys of b's rows. Rows whose key has another owner leave b and are answered with that task, or with
 // KindKeyReused where the payload differs.
-func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create) error {
+func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create, how keysHow) error {
 	owners := map[keySlot]*keyOwner{}
-	var (
-		queues []int32
-		keys   []string
-		ids    []int64
-		prints [][]byte
-	)
+	var claims keyClaims
 	for i := range b.rows {
 		r := &b.rows[i]
 		slot := keySlot{r.q.id, r.task.Key}
@@ -183,28 +218,29 @@ func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create) error {
 			continue
 		}
 		owners[slot] = &keyOwner{print: r.print, first: r, id: r.task.ID}
-		queues, keys = append(queues, slot.queue), append(keys, slot.key)
-		ids, prints = append(ids, r.task.ID), append(prints, r.print)
+		claims.add(slot, owners[slot])
 	}
-	won := map[keySlot]bool{}
-	err := t.read(ctx, "create.keys", func(r pgx.Rows) error {
-		var slot keySlot
-		err := r.Scan(&slot.queue, &slot.key)
-		won[slot] = true
-		return err
-	}, queues, keys, ids, prints)
-	if err != nil {
+	won, held := map[keySlot]bool{}, map[keySlot]bool{}
+	if err := claims.make(ctx, t, how, won, held); err != nil {
 		return err
 	}
-	there, err := b.owners(ctx, t, owners, won)
+	there, err := b.owners(ctx, t, owners, won, held)
 	if err != nil {
 		return err
 	}
 	rows := b.rows[:0:0]
 	for i := range b.rows {
 		r := &b.rows[i]
-		owner := owners[keySlot{r.q.id, r.task.Key}]
+		slot := keySlot{r.q.id, r.task.Key}
+		owner := owners[slot]
 		switch {
+		case held[slot]:
+			err := queue.LockedKey(r.q.Name, r.task.Key)
+			if c.Atomic {
+				return err
+			}
+			b.out[r.place] = queue.Created{Err: err}
+			b.locked = append(b.locked, r.place)
 		case r.print == nil || owner.first == r:
 			rows = append(rows, *r)
 		case !bytes.Equal(owner.print, r.print):
@@ -222,11 +258,11 @@ func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create) error {
 }
 
 // owners finds the owners of the keys that were not won, and their tasks.
-func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner, won map[keySlot]bool) (map[int64]*queue.Task, error) {
+func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner, won, held map[keySlot]bool) (map[int64]*queue.Task, error) {
 	var queues []int32
 	var keys []string
 	for slot := range owners {
-		if !won[slot] {
+		if !won[slot] && !held[slot] {
 			queues, keys = append(queues, slot.queue), append(keys, slot.key)
 		}
 	}

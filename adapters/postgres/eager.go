@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -30,7 +31,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 		err = s.inTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
 			clear(outs)
 			picked, retaining = nil, false
-			if b, err = s.create(ctx, t, c); err != nil || len(b.woken) == 0 {
+			if b, err = s.create(ctx, t, c, keysTry); err != nil || len(b.woken) == 0 {
 				return err
 			}
 			retaining = true
@@ -46,7 +47,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	}
 	if err != nil {
 		// Whatever keeps the retain from being done is no reason not to create. A fault of the create comes again.
-		if retaining && ctx.Err() == nil && queue.KindOf(err) != queue.KindIndeterminate {
+		if (retaining || errors.Is(err, errKeyTaken)) && ctx.Err() == nil && queue.KindOf(err) != queue.KindIndeterminate {
 			return s.createAlone(ctx, c, outs)
 		}
 		return nil, nil, err

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,30 +18,81 @@ func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []qu
 		return nil, nil
 	}
 	out := make([]queue.Beat, len(beats))
+	locked, err := s.beatFree(ctx, namespace, beats, out, nil)
+	if err != nil {
+		return nil, err
+	}
+	if len(locked) > 0 && queue.Waits(ctx) {
+		s.untilFree(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
+			return s.beatFree(ctx, namespace, beats, out, places)
+		}, func(place int, err error) { out[place] = queue.Beat{Err: err} })
+	}
+	return out, nil
+}
+
+// beatFree extends what it can without waiting for another transaction. Holds in rows that such a one has locked are
+// extended beside their row by a second transaction; it returns those that cannot be either.
+func (s *Store) beatFree(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, places []int) ([]int, error) {
+	errOf := func(b queue.Beat) error { return b.Err }
+	answers := out
+	if places != nil {
+		answers = make([]queue.Beat, len(places))
+	}
+	if err := s.beat(ctx, namespace, pick(beats, places), answers, beatRows); err != nil {
+		return nil, err
+	}
+	locked := put(out, answers, places, errOf)
+	for _, how := range []beatHow{beatAside, beatLeases} {
+		if len(locked) == 0 {
+			break
+		}
+		answers = make([]queue.Beat, len(locked))
+		if err := s.beat(ctx, namespace, pick(beats, locked), answers, how); err == nil {
+			return put(out, answers, locked, errOf), nil
+		}
+	}
+	return locked, nil
+}
+
+// beatHow is what a heartbeat does about holds whose row another transaction has locked.
+type beatHow uint8
+
+const (
+	beatRows   beatHow = iota // leaves them
+	beatAside                 // writes their new end and their progress beside the row
+	beatLeases                // writes their new end alone; a report of progress stays locked
+)
+
+// asideSlack is how long the present end of a hold must be away still for a heartbeat beside its row: a rescue that has locked
+// the row found it over, and does not see what is written behind its look.
+const asideSlack = time.Second
+
+// asideHurry is how long a statement of such a heartbeat waits for a lock.
+const asideHurry = "20ms"
+
+func (s *Store) beat(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, how beatHow) error {
 	var ids, tokens []int64
 	for _, b := range beats {
 		ids, tokens = append(ids, b.ID), append(tokens, b.Token)
 	}
-
-	err := s.inTx(ctx, "heartbeat tasks", func(ctx context.Context, t *tx) error {
+	return s.inTx(ctx, "heartbeat tasks", func(ctx context.Context, t *tx) error {
 		clear(out)
-		var h holds
+		h := holds{free: true}
 		h.queueLock(t, namespace, tokens)
 		if err := t.flush(ctx); err != nil {
 			return err
 		}
-		if err := h.lockMoved(ctx, t, namespace, ids, tokens); err != nil {
+		if err := h.lockMissing(ctx, t, namespace, ids, tokens); err != nil {
 			return err
 		}
 
-		taken := takeBeats(&h, beats, out)
+		taken := takeBeats(&h, beats, out, how)
 		taken.write(t, &h)
 		if taken.lost {
 			return s.explainLost(ctx, t, namespace, beats, out)
 		}
 		return nil
 	})
-	return out, err
 }
 
 // leaseEnd is when a lease runs out, and how long it is: the length that a later heartbeat without one gets.
@@ -72,27 +125,27 @@ type takenBeats struct {
 	order    []*hold // of rows, as they were named first
 	progress progressRows
 	events   events
-	lost     bool // some found no hold
+	lost     bool               // some found no hold
+	aside    map[int64]leaseEnd // by token: new ends of holds whose row is locked
 }
 
 // takeBeats applies beats one after the other: of two that name one task the last wins, for its lease and for its
 // progress, and each is answered with what was true behind it.
-func takeBeats(h *holds, beats []queue.Heartbeat, out []queue.Beat) *takenBeats {
+func takeBeats(h *holds, beats []queue.Heartbeat, out []queue.Beat, how beatHow) *takenBeats {
 	taken := &takenBeats{rows: map[*hold]*beaten{}, events: events{}}
 	for i, b := range beats {
 		p, ok := h.find(b.ID, b.Token)
 		if !ok {
+			if p, ok := h.isLocked(b.ID, b.Token); ok {
+				out[i] = taken.putAside(h, p, b, how)
+				continue
+			}
 			taken.lost = true
 			out[i].Err = queue.ErrLeaseLost
 			continue
 		}
 
-		row := taken.rows[p.hold]
-		if row == nil {
-			row = &beaten{group: make([]int16, len(p.ids))}
-			taken.rows[p.hold] = row
-			taken.order = append(taken.order, p.hold)
-		}
+		row := taken.row(p.hold)
 		end := leaseEnd{p.expiresAt, p.length()}
 		if g := row.group[p.i]; g > 0 {
 			end = row.ends[g-1]
@@ -104,12 +157,54 @@ func takeBeats(h *holds, beats []queue.Heartbeat, out []queue.Beat) *takenBeats 
 			CancelRequested: p.cancelled(),
 		}
 
-		if len(b.Progress) > 0 {
-			taken.progress.add(p, b.Progress)
-			taken.events.add(change{queue: p.q.id, keep: p.q.Events, kind: eventCodes[queue.EventProgress], worker: p.worker}, b.ID)
-		}
+		taken.report(p, b.Progress)
 	}
 	return taken
+}
+
+// row is what was taken of l's tasks.
+func (taken *takenBeats) row(l *hold) *beaten {
+	b := taken.rows[l]
+	if b == nil {
+		b = &beaten{group: make([]int16, len(l.ids))}
+		taken.rows[l] = b
+		taken.order = append(taken.order, l)
+	}
+	return b
+}
+
+// keep gives a task the end that a heartbeat left beside its row.
+func (taken *takenBeats) keep(p spot, end leaseEnd) { taken.row(p.hold).set(p.i, end) }
+
+// putAside takes a heartbeat of a hold whose row is locked, and answers it.
+func (taken *takenBeats) putAside(h *holds, p spot, b queue.Heartbeat, how beatHow) queue.Beat {
+	end, ok := taken.aside[p.taskToken()]
+	if !ok {
+		end = leaseEnd{p.expiresAt, p.length()}
+	}
+	if how == beatRows || !end.at.After(h.now.Add(asideSlack)) {
+		return queue.Beat{Err: queue.Locked(b.ID)}
+	}
+
+	end = nextEnd(end, h.now, b.Lease)
+	if taken.aside == nil {
+		taken.aside = map[int64]leaseEnd{}
+	}
+	taken.aside[p.taskToken()] = end
+	if how == beatLeases && len(b.Progress) > 0 {
+		return queue.Beat{Err: queue.Locked(b.ID)}
+	}
+	taken.report(p, b.Progress)
+	return queue.Beat{Lease: queue.Lease{Token: p.taskToken(), ExpiresAt: end.at, Duration: end.length}, CancelRequested: p.cancelled()}
+}
+
+// report takes the progress of a held task, if there is any.
+func (taken *takenBeats) report(p spot, progress []byte) {
+	if len(progress) == 0 {
+		return
+	}
+	taken.progress.add(p, progress)
+	taken.events.add(change{queue: p.q.id, keep: p.q.Events, kind: eventCodes[queue.EventProgress], worker: p.worker}, p.id)
 }
 
 // nextEnd is the end of a lease behind a heartbeat at now: with a lease of its own that long from now on, which may shorten it;
@@ -144,8 +239,22 @@ func (taken *takenBeats) write(t *tx, h *holds) {
 	}
 	kept.update(t)
 	split.insert(t)
+	if len(taken.aside) > 0 {
+		taken.writeAside(t)
+	}
 	taken.progress.insert(t)
 	taken.events.insert(t, h.now)
+}
+
+// writeAside queues the ends of holds whose row is locked. Their progress may be locked too: the transaction does not wait.
+func (taken *takenBeats) writeAside(t *tx) {
+	tokens := slices.Sorted(maps.Keys(taken.aside))
+	ends, granted := make([]time.Time, len(tokens)), make([]int64, len(tokens))
+	for i, token := range tokens {
+		ends[i], granted[i] = taken.aside[token].at, int64(taken.aside[token].length)
+	}
+	t.queue("tx.hurry", asideHurry)
+	t.queue("hold.beat", tokens, ends, granted)
 }
 
 // leaseRow is a row that holds the tasks of one group of a lease row that heartbeats split.
@@ -194,7 +303,7 @@ func splitLeaseRow(l *hold, b *beaten) []leaseRow {
 func (s *Store) explainLost(ctx context.Context, t *tx, namespace string, beats []queue.Heartbeat, out []queue.Beat) error {
 	var ids []int64
 	for i, b := range beats {
-		if out[i].Err != nil {
+		if out[i].Err != nil && !queue.IsLocked(out[i].Err) {
 			ids = append(ids, b.ID)
 		}
 	}
@@ -207,7 +316,7 @@ func (s *Store) explainLost(ctx context.Context, t *tx, namespace string, beats 
 	}, namespace, ids)
 	for i, b := range beats {
 		switch {
-		case out[i].Err == nil:
+		case out[i].Err == nil, queue.IsLocked(out[i].Err):
 		case there[b.ID]:
 			out[i].Err = leaseLost(b.ID)
 		default:

@@ -79,7 +79,7 @@ func TestTakeBeats(t *testing.T) {
 				beats[i] = queue.Heartbeat{ID: 7, Token: 256, Lease: d, Progress: []byte{byte('1' + i)}}
 			}
 			out := make([]queue.Beat, len(beats))
-			taken := takeBeats(h, beats, out)
+			taken := takeBeats(h, beats, out, beatRows)
 			b := taken.rows[l]
 			if got := b.ends[b.group[0]-1]; got != c.want {
 				t.Errorf("end %+v, want %+v", got, c.want)

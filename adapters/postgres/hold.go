@@ -40,6 +40,9 @@ type holds struct {
 	all   []*hold
 	at    map[int64]spot // by task
 	again bool           // some are locked already
+	// free leaves out rows that another transaction has locked; locked are the tasks in them.
+	free   bool
+	locked map[int64]spot
 }
 
 // spot is where a task is held.
@@ -112,36 +115,138 @@ func (h *holds) find(id, token int64) (spot, bool) {
 	return p, true
 }
 
-// queueLock queues the locking of the lease rows that tasks' tokens belong to.
+// queueLock queues the locking of the lease rows that tasks' tokens belong to. Rows that another transaction has locked are
+// waited for, or left out with h.free.
 func (h *holds) queueLock(t *tx, namespace string, tokens []int64) {
 	rows := make([]int64, len(tokens))
 	for i, token := range tokens {
 		rows[i] = leaseToken(token)
 	}
 	slices.Sort(rows)
-	t.queueRows("hold.lock", h.scan, namespace, slices.Compact(rows))
+	name := "hold.lock"
+	if h.free {
+		name = "hold.lock.free"
+	}
+	t.queueRows(name, h.scan, namespace, slices.Compact(rows))
+}
+
+// lockMissing looks again for holds that the first look did not find. ids and tokens lie side by side.
+func (h *holds) lockMissing(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
+	if h.free {
+		return h.lookForLocked(ctx, t, namespace, ids, tokens)
+	}
+	return h.lockMoved(ctx, t, namespace, ids, tokens)
+}
+
+// lookForLocked tells holds that have ended from those whose row is locked: h.locked. The second try to lock comes first, so
+// that a hold which a heartbeat moves in between is seen where it was, or where it is.
+func (h *holds) lookForLocked(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
+	missing, rows := h.missing(ids, tokens)
+	if len(missing) == 0 {
+		return nil
+	}
+	h.again = true
+	h.queueLock(t, namespace, rows)
+	t.queueRows("hold.seen", h.scanSeen, namespace, rows, missing)
+	return t.flush(ctx)
+}
+
+// missing are the tasks that no locked row holds under their token, and the lease rows that their tokens belong to.
+func (h *holds) missing(ids, tokens []int64) (missing, rows []int64) {
+	for i, id := range ids {
+		if _, ok := h.find(id, tokens[i]); !ok && tokens[i] != 0 {
+			missing, rows = append(missing, id), append(rows, leaseToken(tokens[i]))
+		}
+	}
+	return missing, rows
+}
+
+func (h *holds) scanSeen(rows pgx.Rows) error {
+	l := &hold{}
+	var id int64
+	if err := rows.Scan(&id, &h.now, &l.token, &l.part, &l.worker, &l.retainedAt, &l.expiresAt, &l.ids, &l.attempts, &l.cancels, &l.granted,
+		&l.q.id, &l.q.Events); err != nil {
+		return err
+	}
+	h.now, l.retainedAt, l.expiresAt = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC()
+	if h.locked == nil {
+		h.locked = map[int64]spot{}
+	}
+	h.locked[id] = spot{l, slices.Index(l.ids, id), id}
+	return nil
+}
+
+// isLocked is where id is held under token in a row that another transaction has locked.
+func (h *holds) isLocked(id, token int64) (spot, bool) {
+	p, ok := h.locked[id]
+	return p, ok && p.taskToken() == token
 }
 
 // lockMoved looks again for holds that the first look did not find: where it waited for a heartbeat, that may have moved
-// them to rows which it could not see yet. ids and tokens lie side by side.
+// them to rows which it could not see yet.
 func (h *holds) lockMoved(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
 	for {
-		var missing []int64
-		for i, id := range ids {
-			if _, ok := h.find(id, tokens[i]); !ok && tokens[i] != 0 {
-				missing = append(missing, tokens[i])
-			}
-		}
+		missing, rows := h.missing(ids, tokens)
 		before := len(h.all)
 		if len(missing) == 0 {
 			return nil
 		}
 		h.again = true
-		h.queueLock(t, namespace, missing)
+		h.queueLock(t, namespace, rows)
 		if err := t.flush(ctx); err != nil || len(h.all) == before {
 			return err
 		}
 	}
+}
+
+// Pauses between two looks at what another transaction has locked.
+const (
+	firstLook = 5 * time.Millisecond
+	mostLook  = 200 * time.Millisecond
+)
+
+// untilFree calls again for the elements at places, which another transaction has locked, until none is locked or ctx ends. It
+// holds no connection while it waits. Elements of a call that fails get its error: the others are answered already.
+func (s *Store) untilFree(ctx context.Context, places []int, again func(ctx context.Context, places []int) (locked []int, err error), fail func(place int, err error)) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	for look := firstLook; len(places) > 0 && pause(ctx, look); look = min(2*look, mostLook) {
+		locked, err := again(ctx, places)
+		if err != nil {
+			for _, at := range places {
+				fail(at, err)
+			}
+			return
+		}
+		places = locked
+	}
+}
+
+// pick are the elements of all at places; nil = all of them.
+func pick[T any](all []T, places []int) []T {
+	if places == nil {
+		return all
+	}
+	some := make([]T, len(places))
+	for i, at := range places {
+		some[i] = all[at]
+	}
+	return some
+}
+
+// put answers the elements at places and tells which of them are locked.
+func put[T any](out, answers []T, places []int, errOf func(T) error) (locked []int) {
+	for i, a := range answers {
+		at := i
+		if places != nil {
+			at = places[i]
+			out[at] = a
+		}
+		if queue.IsLocked(errOf(a)) {
+			locked = append(locked, at)
+		}
+	}
+	return locked
 }
 
 // shrink queues what becomes of the lease rows after some of their tasks have ended.

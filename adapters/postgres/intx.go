@@ -76,7 +76,7 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 	}
 	answers := make([]queue.Released, len(sound))
 	err := x.do(ctx, op, func(ctx context.Context, t *tx) ([]queue.Wake, error) {
-		m, err := x.store.release(ctx, t, x.namespace, sound, answers)
+		m, err := x.store.release(ctx, t, x.namespace, sound, answers, false)
 		if err != nil {
 			return nil, err
 		}
@@ -131,7 +131,7 @@ func (x *InTx) create(ctx context.Context, op string, tasks []queue.NewTask) ([]
 	}
 	var b *birth
 	write := func(ctx context.Context, t *tx) (woken []queue.Wake, err error) {
-		b, err = x.store.create(ctx, t, c)
+		b, err = x.store.create(ctx, t, c, keysWait)
 		return b.woken, err
 	}
 	err := x.do(ctx, op, write)

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 // Bounds of one step of background work.
 const (
 	promoteStep = 2_000  // delayed rows
-	rescueStep  = 50     // lease rows
 	expireStep  = 2_000  // waiting rows
 	pruneStep   = 5_000  // finished rows
 	eventStep   = 10_000 // event rows
@@ -133,90 +131,6 @@ func nextIn(out *queue.Maintained) func(pgx.Rows) error {
 		out.NextIn = max(at.Sub(now), time.Millisecond)
 		return nil
 	}
-}
-
-func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
-	const op, name = "rescue tasks", "rescue"
-	var out queue.Maintained
-	var m *moves
-	var top time.Time
-	began, from := time.Now(), s.floors.get(name)
-	rows := 0
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		out, top = queue.Maintained{Moves: map[queue.Status]int{}}, from
-		var h holds
-		t.queueRows("hold.expired", h.scan, floorParam(from), rescueStep)
-		t.queueRows("hold.next", nextIn(&out), floorParam(from))
-		if err := t.flush(ctx); err != nil {
-			return err
-		}
-		rows = len(h.all)
-		m = newMoves(h.now)
-		if rows == 0 {
-			return errNothing
-		}
-		about := factsByID{}
-		var queues []int32
-		var ids []int64
-		for _, l := range h.all {
-			for _, id := range l.ids {
-				if id != 0 {
-					queues, ids = append(queues, l.q.id), append(ids, id)
-				}
-			}
-			if l.expiresAt.After(top) {
-				top = l.expiresAt
-			}
-			out.Lag = max(out.Lag, h.now.Sub(l.expiresAt))
-		}
-		if err := t.read(ctx, "hold.facts", about.scan, queues, ids); err != nil {
-			return err
-		}
-		for _, l := range h.all {
-			for i, id := range l.ids {
-				if id == 0 {
-					continue
-				}
-				p := spot{l, i, id}
-				p.end()
-				f, ok := about[id]
-				if !ok {
-					continue // deleted by hand; the hold goes
-				}
-				next, err := m.rescue(p, f)
-				if err != nil {
-					return err
-				}
-				out.Moved++
-				out.Moves[next.Status]++
-			}
-		}
-		h.shrink(t)
-		m.write(t)
-		return nil
-	})
-	if quietly(err) != nil {
-		return out, err
-	}
-	s.floors.set(name, from, top, began)
-	out.More = rows == rescueStep
-	out.Woken, out.Tallies = m.woken, m.tallies
-	s.notify.ready(m.woken)
-	return out, nil
-}
-
-// rescue takes a task back from a hold that ran out.
-func (m *moves) rescue(p spot, f facts) (queue.Life, error) {
-	life, held := f.life, p.life()
-	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested
-	next, err := p.q.Moved(life, queue.MoveLeaseLost, queue.Circumstances{Now: m.now, Jitter: rand.Float64()})
-	if err != nil {
-		return life, err
-	}
-	result := queue.ErrorJSON(queue.LeaseExpired)
-	m.ended(p, f, next, queue.MoveLeaseLost, 0, result)
-	m.failure(p.q.id, f.task.ID, life.Attempt, p.worker, result)
-	return next, nil
 }
 
 func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {

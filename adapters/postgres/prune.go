@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -30,7 +31,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		out.Moved++
 		out.More = true
 	}
-	for _, step := range []func(context.Context) (int, bool, error){s.pruneDone, s.pruneDeleted, s.pruneEvents, s.pruneTicks} {
+	for _, step := range []func(context.Context) (int, bool, error){s.pruneDone, s.pruneDeleted, s.pruneEvents, s.pruneTicks, s.pruneBeats} {
 		n, more, err := step(ctx)
 		out.Moved += n
 		out.More = out.More || more
@@ -182,4 +183,17 @@ func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
 		return 0, false, err
 	}
 	return n, n == eventStep, nil
+}
+
+// pruneBeats removes heartbeats that were written beside a locked lease row and are over.
+func (s *Store) pruneBeats(ctx context.Context) (int, bool, error) {
+	n := 0
+	err := s.inTx(ctx, "prune heartbeats", func(ctx context.Context, t *tx) error {
+		t.batch.Queue(t.sql.get("prune.beats"), pruneStep).Exec(func(tag pgconn.CommandTag) error {
+			n = int(tag.RowsAffected())
+			return nil
+		})
+		return nil
+	})
+	return n, n == pruneStep, err
 }

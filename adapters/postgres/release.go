@@ -17,26 +17,45 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 		return nil, nil
 	}
 	out := make([]queue.Released, len(releases))
+	locked, err := s.releaseFree(ctx, namespace, releases, out, nil)
+	if err != nil {
+		return nil, err
+	}
+	if len(locked) > 0 && queue.Waits(ctx) {
+		s.untilFree(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
+			return s.releaseFree(ctx, namespace, releases, out, places)
+		}, func(place int, err error) { out[place] = queue.Released{Err: err} })
+	}
+	return out, nil
+}
+
+// releaseFree ends the holds that it can end without waiting for another transaction and returns the others.
+func (s *Store) releaseFree(ctx context.Context, namespace string, releases []queue.Release, out []queue.Released, places []int) ([]int, error) {
+	answers := out
+	if places != nil {
+		answers = make([]queue.Released, len(places))
+	}
 	var m *moves
 	err := s.inTx(ctx, "release tasks", func(ctx context.Context, t *tx) (err error) {
-		clear(out)
-		m, err = s.release(ctx, t, namespace, releases, out)
+		clear(answers)
+		m, err = s.release(ctx, t, namespace, pick(releases, places), answers, true)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.notify.ready(m.woken)
-	return out, nil
+	return put(out, answers, places, func(r queue.Released) error { return r.Err }), nil
 }
 
-// release ends holds within t and fills in out.
-func (s *Store) release(ctx context.Context, t *tx, namespace string, releases []queue.Release, out []queue.Released) (*moves, error) {
+// release ends holds within t and fills in out. Holds whose row another transaction has locked are waited for; with free they
+// are answered with queue.Locked instead.
+func (s *Store) release(ctx context.Context, t *tx, namespace string, releases []queue.Release, out []queue.Released, free bool) (*moves, error) {
 	tokens, err := s.tokensOf(ctx, t, namespace, releases)
 	if err != nil {
 		return nil, err
 	}
-	var h holds
+	h := holds{free: free}
 	h.queueLock(t, namespace, tokens)
 	about := factsByID{}
 	all := make([]int64, len(releases))
@@ -53,7 +72,7 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 	if err := t.flush(ctx); err != nil {
 		return nil, err
 	}
-	if err := h.lockMoved(ctx, t, namespace, all, tokens); err != nil {
+	if err := h.lockMissing(ctx, t, namespace, all, tokens); err != nil {
 		return nil, err
 	}
 	m := newMoves(h.now)
@@ -62,7 +81,11 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 		r := &releases[i]
 		p, ok := h.find(r.ID, tokens[i])
 		if !ok || tokens[i] == 0 {
-			lost = append(lost, i)
+			if _, locked := h.isLocked(r.ID, tokens[i]); locked {
+				out[i].Err = queue.Locked(r.ID)
+			} else {
+				lost = append(lost, i)
+			}
 			continue
 		}
 		f, known := about[r.ID]

@@ -87,7 +87,7 @@ func (f *firing) write(ctx context.Context, t *tx, s *Store) error {
 		for _, p := range pending {
 			c.Tasks = append(c.Tasks, p.task)
 		}
-		b, err := s.create(ctx, t, c)
+		b, err := s.create(ctx, t, c, keysWait)
 		f.birth = append(f.birth, b)
 		if err != nil {
 			return err

@@ -43,7 +43,7 @@ type core struct {
 
 func newCore(store queue.Store, cfg config) *core {
 	c := &core{store: store, cfg: cfg, closing: make(chan struct{})}
-	c.base, c.stop = context.WithCancel(context.Background())
+	c.base, c.stop = context.WithCancel(queue.WithoutWait(context.Background()))
 	c.creates = newGatherer(c, writes, c.createTasks)
 	c.creates.size = func(t queue.NewTask) int { return len(t.Payload) }
 	c.retains = newGatherer(c, reads, c.retainTasks)
@@ -154,6 +154,9 @@ func (c *core) create(ctx context.Context, batch queue.Create) (made []queue.Cre
 	var started []int64
 	if p := c.rooms.invite(batch); p != nil {
 		made, started, err = c.createFor(ctx, p, batch)
+		if queue.IsLocked(err) && queue.Waits(ctx) { // the party has not waited for it
+			made, err = c.store.CreateTasks(ctx, batch)
+		}
 	} else {
 		made, err = c.store.CreateTasks(ctx, batch)
 	}

@@ -79,7 +79,7 @@ func (rs *rooms) treat(p *party, outs [][]*queue.Task, vain bool) {
 // nobody is woken to look for it. It is carried out though the creator may go: others are to have what it retains. started
 // are the tasks that somebody has.
 func (c *core) createFor(ctx context.Context, p *party, batch queue.Create) (made []queue.Created, started []int64, err error) {
-	call, leave, err := c.enter(context.WithoutCancel(ctx), c.cfg.callTimeout)
+	call, leave, err := c.enter(queue.WithoutWait(context.WithoutCancel(ctx)), c.cfg.callTimeout)
 	if err != nil {
 		c.rooms.treat(p, nil, false)
 		return nil, nil, err

@@ -45,11 +45,13 @@ create function pgqueue.stay(retention bigint, ttl bigint) returns interval
     language sql immutable parallel safe as
     'select pgqueue.nanos(case when retention > 0 then retention when ttl > 0 then ttl else 604800000000000 end)';
 
--- The priorities that a queue has seen: what a retain loops over. Rows leave with their queue only.
+-- The priorities that a queue has seen: what a retain loops over. Rows leave with their queue only. Two transactions that see
+-- a priority first at the same time both add it (n tells them apart): neither waits for the end of the other.
 create table pgqueue.lane (
     queue_id integer  not null,
     priority smallint not null,
-    primary key (queue_id, priority)
+    n        bigint   generated always as identity,
+    primary key (queue_id, priority, n)
 );
 
 -- One sequence for ids and turns: a task that is ready when it is created has its id as its turn.

@@ -1,28 +1,33 @@
 package postgrestest_test
 
 import (
+	"errors"
 	"fmt"
-	"strconv"
+	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// TestHoldsAtOnce has calls of one holder meet at the lease row of a batch: the second waits for the first, which moves
-// tasks to a row of their own.
+// TestHoldsAtOnce has calls of one holder meet at the lease row of a batch, which another transaction has locked: heartbeats
+// do not wait for it, releases of the row's tasks do, and nothing is lost between them.
 func TestHoldsAtOnce(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
+	type call = func(t *testing.T, s queue.Store, tasks []*queue.Task) error
 	for _, c := range []struct {
 		sentence string
-		first    func(t *testing.T, s queue.Store, tasks []*queue.Task) error
-		second   func(t *testing.T, s queue.Store, tasks []*queue.Task) error
+		during   []call // each is answered while the row is locked
+		behind   call   // is answered when it is free
 	}{
-		{"a release loses nothing to a heartbeat of a part of the batch", beatSome, releaseSome},
-		{"a heartbeat loses nothing to one of a part of the batch", beatSome, beatSome},
-		{"a heartbeat of all loses nothing to one of a part", beatSome, beatAll},
-		{"a heartbeat of a part loses nothing to one of all", beatAll, beatSome},
+		{"a release loses nothing to a heartbeat of a part of the batch", []call{beatSome}, releaseSome},
+		{"a heartbeat loses nothing to one of a part of the batch", []call{beatSome, beatSome}, beatAll},
+		{"a heartbeat of all loses nothing to one of a part", []call{beatSome, beatAll}, releaseSome},
+		{"a heartbeat of a part loses nothing to one of all", []call{beatAll, beatSome}, releaseSome},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
 			t.Parallel()
@@ -34,23 +39,123 @@ func TestHoldsAtOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn, other := connect(t, dsn), connect(t, dsn)
+			conn := connect(t, dsn)
 			sql(t, conn, "begin", "select 1 from pgqueue.lease for update")
-			answers := make(chan error, 2)
-			for i, call := range []func(*testing.T, queue.Store, []*queue.Task) error{c.first, c.second} {
-				go func() { answers <- call(t, s, out[0]) }()
-				waitFor(t, func() (bool, string) {
-					n := value[int](t, other, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
-					return n > i, strconv.Itoa(n)
-				})
-			}
-			sql(t, conn, "commit")
-			for range 2 {
-				if err := <-answers; err != nil {
+			for _, during := range c.during {
+				if err := during(t, s, out[0]); err != nil {
 					t.Error(err)
 				}
 			}
+			answer := make(chan error, 1)
+			go func() { answer <- c.behind(t, s, out[0]) }()
+			sql(t, conn, "commit")
+			if err := <-answer; err != nil {
+				t.Error(err)
+			}
 		})
+	}
+}
+
+// TestHeartbeatBesideARow has a lease run out whose row was locked when it was extended: the heartbeat counts.
+func TestHeartbeatBesideARow(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s := open(t, dsn)
+	makeQueue(t, s, "tests", "mail")
+	makeTask(t, s, "tests", "mail", "mail", "mail")
+	out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: 3}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks := out[0]
+	conn := connect(t, dsn)
+	sql(t, conn, "begin", "select 1 from pgqueue.lease for update")
+	beats, err := s.HeartbeatTasks(t.Context(), "tests", []queue.Heartbeat{
+		{ID: tasks[0].ID, Token: tasks[0].Lease.Token, Lease: 5 * time.Hour, Progress: []byte(`7`)},
+		{ID: tasks[1].ID, Token: tasks[1].Lease.Token, Lease: 6 * time.Hour},
+		{ID: tasks[0].ID, Token: tasks[1].Lease.Token},
+	})
+	if err != nil || beats[0].Err != nil || beats[1].Err != nil || !errors.Is(beats[2].Err, queue.ErrLeaseLost) {
+		t.Fatal(beats, err)
+	}
+	if beats[0].Lease.Duration != 5*time.Hour || beats[1].Lease.ExpiresAt.Before(beats[0].Lease.ExpiresAt) {
+		t.Errorf("leases %+v", beats)
+	}
+	// The row's own end comes while it is locked: nothing is rescued, and behind that only what nobody extended.
+	sql(t, conn, "update pgqueue.lease set expires_at = pgqueue.clock() - interval '1 s'")
+	rescue := func() int {
+		t.Helper()
+		m, err := s.Maintain(t.Context(), queue.ChoreRescue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Moved
+	}
+	if n := rescue(); n != 0 {
+		t.Fatalf("%d tasks of a locked row were rescued", n)
+	}
+	sql(t, conn, "commit")
+	if n := rescue(); n != 1 {
+		t.Fatalf("%d tasks were rescued, want the one that was not extended", n)
+	}
+	if n := rescue(); n != 0 {
+		t.Fatalf("%d more tasks were rescued", n)
+	}
+	found, err := s.GetTasks(t.Context(), "tests", []int64{tasks[0].ID}, false)
+	if err != nil || len(found) != 1 || string(found[0].Progress) != `7` {
+		t.Fatal(found, err)
+	}
+	released, err := s.ReleaseTasks(t.Context(), "tests", []queue.Release{
+		{ID: tasks[0].ID, Token: tasks[0].Lease.Token, Outcome: queue.OutcomeSuccess},
+		{ID: tasks[1].ID, Token: tasks[1].Lease.Token, Outcome: queue.OutcomeSuccess},
+		{ID: tasks[2].ID, Token: tasks[2].Lease.Token, Outcome: queue.OutcomeSuccess},
+	})
+	if err != nil || released[0].Err != nil || released[1].Err != nil || !errors.Is(released[2].Err, queue.ErrLeaseLost) {
+		t.Fatal(released, err)
+	}
+	if n := value[int](t, conn, "select count(*) from pgqueue.lease_beat"); n != 0 {
+		t.Errorf("%d heartbeats are left beside rows", n)
+	}
+}
+
+// TestRescueSkipsWhatItCannot has one lease row contradict the rest of the database: the others are rescued.
+func TestRescueSkipsWhatItCannot(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	var said strings.Builder
+	s, err := postgres.Open(t.Context(), dsn, postgres.WithLogger(slog.New(slog.NewTextHandler(&said, nil))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	makeQueue(t, s, "tests", "once")
+	makeQueue(t, s, "tests", "innocent")
+	none := 0
+	if _, err := s.UpdateQueue(t.Context(), "tests", "once", queue.QueueMeta{Retries: &none}); err != nil {
+		t.Fatal(err)
+	}
+	makeTask(t, s, "tests", "once", "innocent")
+	for _, name := range []string{"once", "innocent"} {
+		if _, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Queues: []string{name}, Requests: []queue.RetainShare{{Worker: "w", Limit: 1}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := connect(t, dsn)
+	// Held, and finished too: its rescue fails with a key that is there.
+	sql(t, conn, `insert into pgqueue.done (task_id, finished_at, token, queue_id, status, attempt)
+		select l.task_ids[1], now(), 0, l.queue_id, 4, 1 from pgqueue.lease l join pgqueue.queue q on q.id = l.queue_id where q.name = 'once'`)
+	sql(t, conn, "update pgqueue.lease set expires_at = pgqueue.clock() - interval '1 s'")
+	m, err := s.Maintain(t.Context(), queue.ChoreRescue)
+	if err != nil || m.Moved != 1 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if got := said.String(); !strings.Contains(got, "queue=once") || !strings.Contains(got, "namespace=tests") || !strings.Contains(got, "doctor") {
+		t.Errorf("said %s", got)
+	}
+	if m, err = s.Maintain(t.Context(), queue.ChoreRescue); err != nil || m.Moved != 0 {
+		t.Fatalf("%+v, %v", m, err)
 	}
 }
 

@@ -21,7 +21,8 @@ select * from unnest($1::timestamptz[], $2::bigint[], $3::integer[], $4::smallin
 
 -- name: create.lane
 insert into pgqueue.lane (queue_id, priority)
-select * from unnest($1::integer[], $2::smallint[]) on conflict do nothing
+select i.queue_id, i.priority from unnest($1::integer[], $2::smallint[]) i (queue_id, priority)
+where not exists (select 1 from pgqueue.lane l where l.queue_id = i.queue_id and l.priority = i.priority)
 
 -- name: create.keys
 -- In the order of the key, so that two batches cannot deadlock. Answers those that are new.
@@ -31,6 +32,22 @@ from unnest($1::integer[], $2::text[], $3::bigint[], $4::bytea[]) i (queue_id, k
 order by queue_id, key
 on conflict do nothing
 returning queue_id, key
+
+-- name: create.keys.free
+-- The same for calls that many callers share: it waits for a transaction that has taken one of the keys no longer than $5. The
+-- last row, which is no key, sets that back for what follows; it is made behind all others.
+with hurry as materialized (select current_setting('lock_timeout') as was, set_config('lock_timeout', $5, true)),
+won as (
+    insert into pgqueue.task_key (queue_id, key, task_id, fingerprint)
+    select queue_id, key, task_id, fingerprint
+    from hurry, unnest($1::integer[], $2::text[], $3::bigint[], $4::bytea[]) i (queue_id, key, task_id, fingerprint)
+    order by queue_id, key
+    on conflict do nothing
+    returning queue_id, key
+)
+select queue_id, key from won
+union all
+select -1, set_config('lock_timeout', (select was from hurry), true)
 
 -- name: create.taken
 -- Whose key it is, and whether that task is still there to see.

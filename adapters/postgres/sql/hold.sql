@@ -17,6 +17,51 @@ cross join lateral (
 join pgqueue.queue q on q.id = l.queue_id
 order by l.token, l.part
 
+-- name: hold.lock.free
+-- The same for calls that many callers share: rows that another transaction has locked are left out, so that no caller waits for
+-- another. hold.seen tells of those.
+select pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels, l.granted,
+       q.id, q.namespace, q.name, q.ttl, q.retries, q.retry_delay, q.backoff, q.retry_max_delay, q.lease, q.concurrency,
+       q.retention, q.paused, q.events, q.version, q.created_at, q.updated_at
+from unnest($2::bigint[]) i (token)
+cross join lateral (
+    select l.* from pgqueue.lease l
+    where l.token = i.token
+      and (select q.namespace = $1 and q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id)
+    order by l.part offset 0
+    for update skip locked
+) l
+join pgqueue.queue q on q.id = l.queue_id
+order by l.token, l.part
+
+-- name: hold.seen
+-- Tasks that a lease holds and whose row could not be locked. $1 namespace, $2 tokens of lease rows, $3 ids, side by side
+select i.id, pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, greatest(l.expires_at, b.expires_at),
+       l.task_ids, l.attempts, l.cancels, case when b.expires_at > l.expires_at then b.granted else l.granted end, q.id, q.events
+from unnest($2::bigint[], $3::bigint[]) i (token, id)
+cross join lateral (select l.* from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
+join pgqueue.queue q on q.id = l.queue_id and q.namespace = $1 and q.deleted_at is null
+left join lateral (
+    select b.* from pgqueue.lease_beat b where b.token = l.token + array_position(l.task_ids, i.id) - 1 offset 0
+) b on true
+
+-- name: hold.beat
+-- Heartbeats of tasks whose row is locked. In the order of tokens, so that two cannot deadlock.
+insert into pgqueue.lease_beat (token, expires_at, granted)
+select * from unnest($1::bigint[], $2::timestamptz[], $3::bigint[]) i (token, expires_at, granted) order by token
+on conflict (token) do update set expires_at = excluded.expires_at, granted = excluded.granted
+
+-- name: hold.beats
+-- What heartbeats left beside lease rows that this transaction has locked. $1 tokens of the rows
+select b.token, b.expires_at, b.granted
+from unnest($1::bigint[]) i (token)
+cross join lateral (
+    select b.* from pgqueue.lease_beat b where b.token >= i.token and b.token < i.token + 256 and b.expires_at > (select pgqueue.clock()) offset 0
+) b
+
+-- name: hold.unbeat
+delete from pgqueue.lease_beat where token = any ($1::bigint[])
+
 -- name: hold.expired
 -- Leases that ran out, oldest first, from where the last look ended. $1 floor, $2 most
 select pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels, l.granted,
@@ -31,6 +76,34 @@ from (
     for update skip locked
 ) l
 join pgqueue.queue q on q.id = l.queue_id
+
+-- name: hold.expired.keys
+-- The same without locks, to rescue each by itself. $1 most
+select l.token, l.part
+from pgqueue.lease l
+where l.expires_at <= (select pgqueue.clock())
+  and (select q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id)
+order by l.expires_at limit $1
+
+-- name: hold.expired.one
+-- $1 token, $2 part
+select pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, l.expires_at, l.task_ids, l.attempts, l.cancels, l.granted,
+       q.id, q.namespace, q.name, q.ttl, q.retries, q.retry_delay, q.backoff, q.retry_max_delay, q.lease, q.concurrency,
+       q.retention, q.paused, q.events, q.version, q.created_at, q.updated_at
+from (
+    select l.* from pgqueue.lease l
+    where l.token = $1 and l.part = $2 and l.expires_at <= (select pgqueue.clock())
+    for update skip locked
+) l
+join pgqueue.queue q on q.id = l.queue_id
+
+-- name: hold.putoff
+-- A lease row that cannot be rescued: looked at again later, so that it does not stand before the others.
+-- $1 token, $2 part, $3 ns
+update pgqueue.lease set expires_at = pgqueue.clock() + pgqueue.nanos($3)
+where ctid = any (array(
+    select l.ctid from pgqueue.lease l where l.token = $1 and l.part = $2 and l.expires_at <= (select pgqueue.clock())))
+returning (select q.namespace from pgqueue.queue q where q.id = queue_id), (select q.name from pgqueue.queue q where q.id = queue_id), task_ids
 
 -- name: hold.next
 -- When the next lease runs out, if in the next 5 s: before that somebody looks again anyway, and further on lie all leases that

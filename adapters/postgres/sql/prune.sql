@@ -59,7 +59,7 @@ delayed as (
         ) y)) returning 1
 ),
 lease as (
-    delete from pgqueue.lease where ctid = any (array(select ctid from pgqueue.lease where queue_id = $1 limit $2)) returning 1
+    delete from pgqueue.lease where ctid = any (array(select ctid from pgqueue.lease where queue_id = $1 limit $2 for update skip locked)) returning 1
 ),
 done as (
     delete from pgqueue.done where queue_id = $1 and task_id = any (array(select id from batch)) returning 1
@@ -82,6 +82,11 @@ select (select count(*) from ready) + (select count(*) from delayed) + (select c
 -- name: prune.deleted.queue
 with _lane as (delete from pgqueue.lane where queue_id = $1), _count as (delete from pgqueue.queue_count where queue_id = $1)
 delete from pgqueue.queue where id = $1
+
+-- name: prune.beats
+-- Heartbeats that were written beside a locked lease row and mean nothing any more. $1 most
+delete from pgqueue.lease_beat where ctid = any (array(
+    select b.ctid from pgqueue.lease_beat b where b.expires_at <= (select pgqueue.clock()) order by b.expires_at limit $1))
 
 -- name: part.list
 select lower, upper, created_at, pgqueue.clock(), (select last_value from pgqueue.turn) from pgqueue.part order by lower

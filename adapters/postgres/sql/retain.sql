@@ -20,7 +20,7 @@ select u.queue_id, r.priority, r.turn, r.task_id, r.attempt, r.n, r.at, (select 
 from serving u
 cross join lateral (
     select r.*
-    from (select l.priority from pgqueue.lane l where l.queue_id = u.queue_id order by l.priority offset 0) l
+    from (select distinct l.priority from pgqueue.lane l where l.queue_id = u.queue_id order by l.priority offset 0) l
     cross join lateral (
         select r.ctid as at, r.turn, r.task_id, r.priority, r.attempt, r.n
         from pgqueue.ready r

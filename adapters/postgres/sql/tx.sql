@@ -15,3 +15,7 @@ select pg_logical_emit_message(true, 'pgqueue', '')
 -- name: tx.bitmaps
 -- Block range indexes work by bitmaps only, which Open turns off. For this transaction; $1 whether other indexes may be walked.
 select set_config('enable_bitmapscan', 'on', true), set_config('enable_indexscan', $1, true)
+
+-- name: tx.hurry
+-- For this transaction: how long a statement may wait for a lock
+select set_config('lock_timeout', $1, true)

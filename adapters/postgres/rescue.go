@@ -1,0 +1,221 @@
+package postgres
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+const (
+	rescueStep = 50 // lease rows of one step
+	// rescuePutOff is when a lease row that could not be rescued is tried again.
+	rescuePutOff = 10 * time.Minute
+)
+
+// rescue takes back what expired leases held. Where a step fails because of a row, each row is rescued by itself, and the one
+// at fault is named and put off: it holds up no other.
+func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
+	const name = "rescue"
+	began, from := time.Now(), s.floors.get(name)
+	r, err := s.rescueRows(ctx, func(t *tx, each func(pgx.Rows) error, out *queue.Maintained) {
+		t.queueRows("hold.expired", each, floorParam(from), rescueStep)
+		t.queueRows("hold.next", nextIn(out), floorParam(from))
+	})
+	if err != nil {
+		if !faultOfRow(err) {
+			return r.out, err
+		}
+		return s.rescueEach(ctx)
+	}
+
+	s.floors.set(name, from, later(from, r.top), began)
+	r.out.More = r.rows == rescueStep
+	return r.out, nil
+}
+
+const opRescue = "rescue tasks"
+
+// faultOfRow says that err may be of what a row holds, and not of the database or of the time that was given.
+func faultOfRow(err error) bool {
+	return !slices.Contains([]queue.Kind{
+		queue.KindUnavailable, queue.KindDeadline, queue.KindCanceled, queue.KindDenied, queue.KindIndeterminate,
+	}, queue.KindOf(err))
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// rescueEach rescues the rows of a step one by one and puts off those that cannot be.
+func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
+	type key struct {
+		token int64
+		part  int16
+	}
+	total := queue.Maintained{Moves: map[queue.Status]int{}}
+	var keys []key
+	err := s.query(ctx, opRescue, "hold.expired.keys", func(rows pgx.Rows) error {
+		var k key
+		err := rows.Scan(&k.token, &k.part)
+		keys = append(keys, k)
+		return err
+	}, rescueStep)
+	if err != nil {
+		return total, err
+	}
+
+	for _, k := range keys {
+		r, err := s.rescueRows(ctx, func(t *tx, each func(pgx.Rows) error, _ *queue.Maintained) {
+			t.queueRows("hold.expired.one", each, k.token, k.part)
+		})
+		if err != nil {
+			if !faultOfRow(err) {
+				return total, err
+			}
+			if err := s.putOff(ctx, k.token, k.part, err); err != nil {
+				return total, err
+			}
+			continue
+		}
+		total.Moved += r.out.Moved
+		total.Lag = max(total.Lag, r.out.Lag)
+		total.Woken = append(total.Woken, r.out.Woken...)
+		total.Tallies.Merge(r.out.Tallies)
+		for status, n := range r.out.Moves {
+			total.Moves[status] += n
+		}
+	}
+	total.More = len(keys) == rescueStep
+	return total, nil
+}
+
+// putOff names a lease row that cannot be rescued and has it tried again later.
+func (s *Store) putOff(ctx context.Context, token int64, part int16, cause error) error {
+	return s.inTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
+		return t.read(ctx, "hold.putoff", func(rows pgx.Rows) error {
+			var namespace, name string
+			var ids []int64
+			err := rows.Scan(&namespace, &name, &ids)
+			s.opt.logger.Error("a lease cannot be rescued and is tried again later; run: pgqueue doctor",
+				"namespace", namespace, "queue", name, "token", token, "part", part,
+				"tasks", slices.DeleteFunc(ids, func(id int64) bool { return id == 0 }), "again_in", rescuePutOff, "error", cause)
+			return err
+		}, token, part, int64(rescuePutOff))
+	})
+}
+
+// rescued is one transaction of a rescue.
+type rescued struct {
+	out  queue.Maintained
+	rows int
+	top  time.Time // the latest end among the rows
+}
+
+// rescueRows rescues the expired lease rows that lock finds, but for tasks whose heartbeat was written beside their row.
+func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.Rows) error, out *queue.Maintained)) (rescued, error) {
+	var r rescued
+	var m *moves
+	err := s.inTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
+		r = rescued{out: queue.Maintained{Moves: map[queue.Status]int{}}}
+		var h holds
+		lock(t, h.scan, &r.out)
+		if err := t.flush(ctx); err != nil {
+			return err
+		}
+		m = newMoves(h.now)
+		if r.rows = len(h.all); r.rows == 0 {
+			return errNothing
+		}
+
+		about := factsByID{}
+		var queues []int32
+		var ids, tokens []int64
+		for _, l := range h.all {
+			for _, id := range l.ids {
+				if id != 0 {
+					queues, ids = append(queues, l.q.id), append(ids, id)
+				}
+			}
+			tokens = append(tokens, l.token)
+			r.top = later(r.top, l.expiresAt)
+			r.out.Lag = max(r.out.Lag, h.now.Sub(l.expiresAt))
+		}
+		slices.Sort(tokens)
+		aside := map[int64]leaseEnd{}
+		t.queueRows("hold.beats", func(rows pgx.Rows) error {
+			var token, granted int64
+			var at time.Time
+			err := rows.Scan(&token, &at, &granted)
+			aside[token] = leaseEnd{at.UTC(), time.Duration(granted)}
+			return err
+		}, slices.Compact(tokens))
+		if err := t.read(ctx, "hold.facts", about.scan, queues, ids); err != nil {
+			return err
+		}
+
+		taken := &takenBeats{rows: map[*hold]*beaten{}}
+		var merged []int64
+		for _, l := range h.all {
+			for i, id := range l.ids {
+				if id == 0 {
+					continue
+				}
+				p := spot{l, i, id}
+				if end, ok := aside[p.taskToken()]; ok {
+					taken.keep(p, end)
+					merged = append(merged, p.taskToken())
+					continue
+				}
+				p.end()
+				f, ok := about[id]
+				if !ok {
+					continue // deleted by hand; the hold goes
+				}
+				next, err := m.rescue(p, f)
+				if err != nil {
+					return err
+				}
+				r.out.Moved++
+				r.out.Moves[next.Status]++
+			}
+			if taken.rows[l] != nil {
+				l.held = l.left // written with its new ends, not by shrink
+			}
+		}
+		h.shrink(t)
+		taken.write(t, &h)
+		if len(merged) > 0 {
+			t.queue("hold.unbeat", merged)
+		}
+		m.write(t)
+		return nil
+	})
+	if quietly(err) != nil {
+		return r, err
+	}
+	r.out.Woken, r.out.Tallies = m.woken, m.tallies
+	s.notify.ready(m.woken)
+	return r, nil
+}
+
+// rescue takes a task back from a hold that ran out.
+func (m *moves) rescue(p spot, f facts) (queue.Life, error) {
+	life, held := f.life, p.life()
+	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested
+	next, err := p.q.Moved(life, queue.MoveLeaseLost, queue.Circumstances{Now: m.now, Jitter: rand.Float64()})
+	if err != nil {
+		return life, err
+	}
+	result := queue.ErrorJSON(queue.LeaseExpired)
+	m.ended(p, f, next, queue.MoveLeaseLost, 0, result)
+	m.failure(p.q.id, f.task.ID, life.Attempt, p.worker, result)
+	return next, nil
+}
