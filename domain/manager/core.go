@@ -25,7 +25,7 @@ type core struct {
 	wg     sync.WaitGroup
 	seats  atomic.Int64 // taken by parked callers
 
-	creates  *gatherer[string, queue.NewTask, queue.Created]
+	creates  *gatherer[createLot, queue.NewTask, queue.Created]
 	retains  *gatherer[lot, queue.RetainShare, []*queue.Task]
 	beats    *gatherer[string, queue.Heartbeat, queue.Beat]
 	releases *gatherer[string, queue.Release, queue.Released]
@@ -46,6 +46,8 @@ func newCore(store queue.Store, cfg config) *core {
 	c.base, c.stop = context.WithCancel(queue.WithoutWait(context.Background()))
 	c.creates = newGatherer(c, writes, c.createTasks)
 	c.creates.size = func(t queue.NewTask) int { return len(t.Payload) }
+	c.creates.own, c.creates.put = ownTask, putTask
+	c.creates.locked = lockedErr(func(m queue.Created) error { return m.Err })
 	c.retains = newGatherer(c, reads, c.retainTasks)
 	c.retains.tasks = func(s queue.RetainShare) int { return s.Limit }
 	c.retains.lost = func(l lot, outs [][]*queue.Task) {
@@ -54,8 +56,13 @@ func newCore(store queue.Store, cfg config) *core {
 		}
 	}
 	c.beats = newGatherer(c, reads, store.HeartbeatTasks)
+	c.beats.size = func(h queue.Heartbeat) int { return len(h.Progress) }
+	c.beats.own = ownBeat
+	c.beats.locked = lockedErr(func(b queue.Beat) error { return b.Err })
 	c.releases = newGatherer(c, writes, c.releaseTasks)
 	c.releases.size = func(r queue.Release) int { return len(r.Result) }
+	c.releases.own, c.releases.put = ownRelease, putRelease
+	c.releases.locked = lockedErr(func(r queue.Released) error { return r.Err })
 	c.rooms = newRooms(c)
 	c.awaits = newAwaits(c)
 	c.feeds = newFeeds(c)
@@ -144,9 +151,16 @@ func (c *core) close(ctx context.Context) error {
 	return nil
 }
 
+// createLot is what creates share a Store call for. A key may be taken by an open transaction, and telling that takes a
+// moment: creates without one do not wait for it.
+type createLot struct {
+	namespace string
+	keyed     bool
+}
+
 // createTasks is a gathered Store call and the telling of what it made ready.
-func (c *core) createTasks(ctx context.Context, namespace string, tasks []queue.NewTask) ([]queue.Created, error) {
-	return c.create(ctx, queue.Create{Namespace: namespace, Tasks: tasks})
+func (c *core) createTasks(ctx context.Context, lot createLot, tasks []queue.NewTask) ([]queue.Created, error) {
+	return c.create(ctx, queue.Create{Namespace: lot.namespace, Tasks: tasks})
 }
 
 // create starts what it creates where somebody waits for it.
@@ -232,16 +246,29 @@ func (c *core) handBack(namespace string, tasks []*queue.Task) {
 		tries := pace{least: 100 * time.Millisecond, most: c.cfg.poll}
 		for range 5 {
 			ctx, cancel := c.call()
-			_, err := c.releaseTasks(ctx, namespace, back)
+			outs, err := c.releaseTasks(ctx, namespace, back)
 			cancel()
 			if err == nil {
-				return
+				if back = stillLocked(back, outs); len(back) == 0 {
+					return
+				}
+				err = queue.Locked(back[0].ID)
 			}
 			c.cfg.log.Warn("cannot hand back tasks whose caller has gone; their leases end by themselves",
 				"namespace", namespace, "tasks", len(back), "error", err)
 			pauseUntil(c.base.Done(), tries.next())
 		}
 	})
+}
+
+// stillLocked are the releases that another transaction has kept from being done.
+func stillLocked(releases []queue.Release, outs []queue.Released) (left []queue.Release) {
+	for i := range outs {
+		if queue.IsLocked(outs[i].Err) {
+			left = append(left, releases[i])
+		}
+	}
+	return left
 }
 
 // teller tells the parked what one Store call of a namespace made ready, each queue once.

@@ -39,12 +39,14 @@ type fake struct {
 	maintain func(context.Context, queue.Chore) (queue.Maintained, error)
 	// concurrency of every queue.
 	concurrency int
-	wakes       chan queue.Wake
+	// locked are the tasks that another transaction has locked.
+	locked map[int64]bool
+	wakes  chan queue.Wake
 }
 
 func newFake() *fake {
 	return &fake{
-		calls: map[string]int{}, tasks: map[int64]*queue.Task{}, taken: map[int64]queue.Tick{},
+		calls: map[string]int{}, tasks: map[int64]*queue.Task{}, taken: map[int64]queue.Tick{}, locked: map[int64]bool{},
 		hold: map[string]chan struct{}{}, wakes: make(chan queue.Wake, 16),
 	}
 }
@@ -91,6 +93,18 @@ func (f *fake) block(call string) (release func()) {
 	}
 }
 
+func (f *fake) lock(id int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.locked[id] = true
+}
+
+func (f *fake) unlock(id int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.locked, id)
+}
+
 func (f *fake) refuse(before func(ctx context.Context, call string, arg any) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -114,7 +128,7 @@ func (f *fake) put(namespace, name string, n int) {
 
 func (f *fake) add(namespace string, n queue.NewTask) *queue.Task {
 	f.ids++
-	t := &queue.Task{ID: f.ids, Namespace: namespace, Queue: n.Queue, Payload: n.Payload, Status: queue.StatusNew, Key: n.Key}
+	t := &queue.Task{ID: f.ids, Namespace: namespace, Queue: n.Queue, Payload: slices.Clone(n.Payload), Status: queue.StatusNew, Key: n.Key}
 	if n.Delay > 0 {
 		t.DelayedAt = time.Now().Add(n.Delay)
 	}
@@ -201,6 +215,9 @@ func (f *fake) ReleaseTasks(ctx context.Context, namespace string, rs []queue.Re
 	for i, r := range rs {
 		t := f.tasks[r.ID]
 		switch {
+		case f.locked[r.ID]:
+			out[i].Err = queue.Locked(r.ID)
+			continue
 		case t == nil || t.Namespace != namespace:
 			out[i].Err = queue.ErrNotFound
 			continue
@@ -208,7 +225,7 @@ func (f *fake) ReleaseTasks(ctx context.Context, namespace string, rs []queue.Re
 			out[i].Err = &queue.Error{Kind: queue.KindLeaseLost}
 			continue
 		}
-		t.Lease, t.Result = nil, r.Result
+		t.Lease, t.Result = nil, slices.Clone(r.Result)
 		switch r.Outcome {
 		case queue.OutcomeSuccess:
 			t.Status = queue.StatusReleased

@@ -30,14 +30,21 @@ type gatherer[K comparable, In, Out any] struct {
 	tasks func(In) int
 	// lost is given the answers of a caller that has gone; nil = nothing to do.
 	lost func(key K, outs []Out)
+	// own repoints an item at copies of what its caller may change once its call has returned, appended to dst; nil = there is
+	// nothing such. put points an answer at the caller's own again.
+	own func(dst []byte, in *In) []byte
+	put func(out *Out, in In)
+	// locked tells answers of items that another transaction has locked, which are tried again apart; nil = there are none.
+	locked func(Out) bool
 	// unsure is the kind of error for a caller that goes, or a deadline that passes, during the Store call.
 	unsure queue.Kind
 
 	mu      sync.Mutex
 	lanes   map[K]*lane[K, In, Out]
-	ready   []*lane[K, In, Out] // lanes that may send, in turn
-	running int                 // goroutines
-	waiting int                 // callers
+	apart   map[K]*apart[In, Out] // calls with locked items
+	ready   []*lane[K, In, Out]   // lanes that may send, in turn
+	running int                   // goroutines
+	waiting int                   // callers
 	closed  bool
 }
 
@@ -55,6 +62,8 @@ type batch[In, Out any] struct {
 	bytes int
 	tasks int
 	done  chan struct{}
+	// copying is held from when the batch is taken until it reads nothing of its callers' any more.
+	copying sync.Mutex
 }
 
 // call is one caller's share of a batch. Its state is guarded by the gatherer's lock until the batch is done.
@@ -63,6 +72,7 @@ type call[Out any] struct {
 	state    callState
 	out      []Out
 	err      error
+	later    chan struct{} // closed when the call is answered, where that is later than its batch
 }
 
 type callState uint8
@@ -70,6 +80,7 @@ type callState uint8
 const (
 	callWaiting callState = iota
 	callSent
+	callLocked // waits for another transaction; nothing of it is in flight
 	callAnswered
 	callGone
 )
@@ -117,17 +128,44 @@ func (g *gatherer[K, In, Out]) do(ctx context.Context, key K, in ...In) ([]Out, 
 
 	select {
 	case <-b.done:
-		return c.out, c.err
+		if c.later == nil {
+			return g.answer(c, in)
+		}
+		select {
+		case <-c.later:
+			return g.answer(c, in)
+		case <-ctx.Done():
+		}
 	case <-ctx.Done():
 	}
+	return g.leave(ctx, b, c, in)
+}
+
+// answer is what the caller of c gets.
+func (g *gatherer[K, In, Out]) answer(c *call[Out], in []In) ([]Out, error) {
+	if g.put != nil && c.err == nil {
+		for i := range c.out {
+			g.put(&c.out[i], in[i])
+		}
+	}
+	return c.out, c.err
+}
+
+// leave is the end of a call whose caller goes. It returns when nothing of the caller's is read any more: at once, or when a
+// batch that is about to be sent has been copied. It does not wait for a Store call.
+func (g *gatherer[K, In, Out]) leave(ctx context.Context, b *batch[In, Out], c *call[Out], in []In) ([]Out, error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	state := c.state
 	if state == callAnswered {
-		return c.out, c.err
+		g.mu.Unlock()
+		return g.answer(c, in)
 	}
 	c.state = callGone
 	g.waiting--
+	g.mu.Unlock()
+
+	b.copying.Lock()
+	defer b.copying.Unlock()
 	if state == callSent && g.unsure == queue.KindIndeterminate {
 		return nil, gaveUp(ctx)
 	}
@@ -190,17 +228,20 @@ func (g *gatherer[K, In, Out]) send() {
 		}
 		g.mu.Unlock()
 
+		memory := g.copy(b)
+		b.copying.Unlock()
 		g.work(l.key, b.in, b.calls)
 
 		g.mu.Lock()
 		l.running--
-		gone := g.settle(b)
+		gone := g.settle(l.key, b)
 		if len(l.queue) == 0 && l.running == 0 {
 			delete(g.lanes, l.key)
 		}
 		g.offer(l)
 		g.mu.Unlock()
 		close(b.done)
+		giveBack(memory)
 		if g.lost != nil {
 			for _, c := range gone {
 				if c.err == nil {
@@ -230,6 +271,7 @@ func (g *gatherer[K, In, Out]) take() (*lane[K, In, Out], *batch[In, Out]) {
 		for _, c := range b.calls {
 			c.state = callSent
 		}
+		b.copying.Lock()
 		l.running++
 		l.hint = len(b.in)
 		if g.offer(l) {
@@ -257,11 +299,14 @@ func (b *batch[In, Out]) drop() {
 	b.calls, b.in = calls, in
 }
 
-// settle marks what is answered and returns the calls whose callers have gone.
-func (g *gatherer[K, In, Out]) settle(b *batch[In, Out]) (gone []*call[Out]) {
+// settle marks what is answered and returns the calls whose callers have gone. Calls with locked items are answered later.
+func (g *gatherer[K, In, Out]) settle(key K, b *batch[In, Out]) (gone []*call[Out]) {
 	for _, c := range b.calls {
 		if c.state == callGone {
 			gone = append(gone, c)
+			continue
+		}
+		if g.locked != nil && c.err == nil && slices.ContainsFunc(c.out, g.locked) && g.putApart(key, b, c) {
 			continue
 		}
 		c.state = callAnswered
@@ -273,11 +318,15 @@ func (g *gatherer[K, In, Out]) settle(b *batch[In, Out]) (gone []*call[Out]) {
 // work sends calls in one Store call and fills in their answers. When the Store refuses the input as a whole, nothing
 // has changed: then it tries the halves, so that one bad item harms its own caller only.
 func (g *gatherer[K, In, Out]) work(key K, in []In, calls []*call[Out]) {
+	g.halve(key, in, calls, &search{calls: len(calls)})
+}
+
+func (g *gatherer[K, In, Out]) halve(key K, in []In, calls []*call[Out], s *search) {
 	first, last := calls[0].from, calls[len(calls)-1].to
-	outs, err := g.try(key, in[first:last])
-	if err != nil && len(calls) > 1 && aboutInput(err) {
-		g.work(key, in, calls[:len(calls)/2])
-		g.work(key, in, calls[len(calls)/2:])
+	outs, refused, err := g.try(key, in[first:last])
+	if s.tried(err); len(calls) > 1 && refused && s.goesOn(err) {
+		g.halve(key, in, calls[:len(calls)/2], s)
+		g.halve(key, in, calls[len(calls)/2:], s)
 		return
 	}
 	for _, c := range calls {
@@ -287,22 +336,23 @@ func (g *gatherer[K, In, Out]) work(key K, in []In, calls []*call[Out]) {
 	}
 }
 
-func (g *gatherer[K, In, Out]) try(key K, in []In) (outs []Out, err error) {
+// try is one Store call. refused says that the Store answered with an error, so that nothing has changed.
+func (g *gatherer[K, In, Out]) try(key K, in []In) (outs []Out, refused bool, err error) {
 	ctx, cancel := context.WithTimeout(g.base, g.timeout)
 	defer cancel()
 	defer func() {
-		if p := recover(); p != nil {
-			err = panicked(p)
+		if p := recover(); p != nil { // before or behind the commit: not to be repeated
+			outs, refused, err = nil, false, panicked(p)
 		}
 	}()
 	outs, err = g.commit(ctx, key, in)
 	if err != nil {
-		return nil, late(ctx, g.unsure, err)
+		return nil, true, late(ctx, g.unsure, err)
 	}
 	if len(outs) != len(in) {
-		return nil, &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("the store answered %d of %d items", len(outs), len(in))}
+		return nil, false, &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("the store answered %d of %d items", len(outs), len(in))}
 	}
-	return outs, nil
+	return outs, false, nil
 }
 
 // close answers whoever waits for a call that was not sent. What is in flight ends by itself.
@@ -323,19 +373,15 @@ func (g *gatherer[K, In, Out]) close() {
 		for _, c := range b.calls {
 			c.err = errClosed()
 		}
-		g.settle(b)
+		for _, c := range b.calls {
+			c.state = callAnswered
+			g.waiting--
+		}
 	}
 	g.mu.Unlock()
 	for _, b := range unsent {
 		close(b.done)
 	}
-}
-
-// aboutInput says that err refuses the input and so means that nothing has changed.
-func aboutInput(err error) bool {
-	return slices.Contains([]queue.Kind{
-		queue.KindInvalid, queue.KindTooLarge, queue.KindNotFound, queue.KindConflict, queue.KindKeyReused,
-	}, queue.KindOf(err))
 }
 
 // late turns the end of a Store call's own deadline into what it means to a caller.

@@ -341,3 +341,225 @@ func TestLostCallers(t *testing.T) {
 		}
 	})
 }
+
+// TestFaultOfEachKind has a place for every kind of error: whether a batch that fails with it is searched for one item at fault.
+func TestFaultOfEachKind(t *testing.T) {
+	for _, k := range queue.Kinds() {
+		if _, ok := fault[k]; !ok {
+			t.Errorf("%s: say in fault whether it may be of one item", k)
+		}
+	}
+}
+
+func TestSharedCallFaults(t *testing.T) {
+	poison := func(err error, bad ...string) func(context.Context, string, any) error {
+		return func(_ context.Context, call string, arg any) error {
+			c, ok := arg.(queue.Create)
+			if ok && slices.ContainsFunc(c.Tasks, func(n queue.NewTask) bool { return slices.Contains(bad, n.Queue) }) {
+				return err
+			}
+			return nil
+		}
+	}
+	internal := &queue.Error{Kind: queue.KindInternal, Msg: "cannot affect row a second time"}
+	gathered := func(t *testing.T, f *fake, m *Manager, n int, name func(i int) string) (errs []error, calls int) {
+		t.Helper()
+		release := f.block("create")
+		wait := each(n, func(i int) error { return create(m, name(i)) })
+		synctest.Wait()
+		release()
+		errs = wait()
+		return errs, f.count("create")
+	}
+	bubble(t, "an item that breaks the store harms its own caller only", func(t *testing.T, f *fake, m *Manager) {
+		f.refuse(poison(internal, "poison"))
+		errs, calls := gathered(t, f, m, 400, func(i int) string {
+			if i%100 == 3 {
+				return "poison"
+			}
+			return "mail"
+		})
+		for i, err := range errs {
+			if i%100 == 3 {
+				kind(t, err, queue.KindInternal)
+			} else if err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		}
+		if calls > 100 {
+			t.Errorf("%d store calls", calls)
+		}
+	})
+	bubble(t, "a store that breaks at everything is not stormed", func(t *testing.T, f *fake, m *Manager) {
+		f.refuse(poison(internal, "mail"))
+		errs, calls := gathered(t, f, m, 1000, func(int) string { return "mail" })
+		for _, err := range errs {
+			kind(t, err, queue.KindInternal)
+		}
+		if calls > 50 {
+			t.Errorf("%d store calls for 1000 callers", calls)
+		}
+	})
+	bubble(t, "a panic of the store is not repeated: it may have been behind the commit", func(t *testing.T, f *fake, m *Manager) {
+		f.refuse(func(context.Context, string, any) error { panic("boom") })
+		errs, calls := gathered(t, f, m, 100, func(int) string { return "mail" })
+		for _, err := range errs {
+			kind(t, err, queue.KindInternal)
+		}
+		if calls > 3 {
+			t.Errorf("%d store calls", calls)
+		}
+	})
+}
+
+// TestLockedItems has another transaction keep one caller's task locked: the others of the Store call are answered.
+func TestLockedItems(t *testing.T) {
+	retained := func(t *testing.T, f *fake, m *Manager, n int) []*queue.Task {
+		t.Helper()
+		f.put("default", "mail", n)
+		tasks, err := m.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Limit: n})
+		if err != nil || len(tasks) != n {
+			t.Fatal(len(tasks), err)
+		}
+		return tasks
+	}
+	release := func(ctx context.Context, m *Manager, tasks ...*queue.Task) ([]queue.Released, error) {
+		var rs []queue.Release
+		for _, task := range tasks {
+			rs = append(rs, queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess})
+		}
+		return m.ReleaseTasks(ctx, rs)
+	}
+	bubble(t, "its caller waits until it is free, the others do not", func(t *testing.T, f *fake, m *Manager) {
+		tasks := retained(t, f, m, 20)
+		f.lock(tasks[3].ID)
+		answered := make(chan error, 1)
+		go func() {
+			out, err := release(context.Background(), m, tasks[3])
+			if err == nil {
+				err = out[0].Err
+			}
+			answered <- err
+		}()
+		synctest.Wait()
+		none(t, each(20, func(i int) error {
+			if i == 3 {
+				return nil
+			}
+			out, err := release(t.Context(), m, tasks[i])
+			return errors.Join(err, out[0].Err)
+		})())
+		select {
+		case err := <-answered:
+			t.Fatalf("the locked release was answered: %v", err)
+		default:
+		}
+		f.unlock(tasks[3].ID)
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	})
+	bubble(t, "its caller's deadline counts, and nothing happened", func(t *testing.T, f *fake, m *Manager) {
+		tasks := retained(t, f, m, 1)
+		f.lock(tasks[0].ID)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := release(ctx, m, tasks[0])
+		if k := queue.KindOf(err); k != queue.KindDeadline && k != queue.KindIndeterminate {
+			t.Error(err)
+		}
+	})
+	bubble(t, "a call with several is answered soon, each by itself", func(t *testing.T, f *fake, m *Manager) {
+		tasks := retained(t, f, m, 3)
+		f.lock(tasks[1].ID)
+		from := time.Now()
+		out, err := release(t.Context(), m, tasks...)
+		if err != nil || out[0].Err != nil || out[2].Err != nil {
+			t.Fatal(out, err)
+		}
+		kind(t, out[1].Err, queue.KindUnavailable)
+		if took := time.Since(from); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+	bubble(t, "what stays locked for longer than a call may take is unavailable", func(t *testing.T, f *fake, m *Manager) {
+		tasks := retained(t, f, m, 1)
+		f.lock(tasks[0].ID)
+		out, err := release(context.Background(), m, tasks[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind(t, out[0].Err, queue.KindUnavailable)
+	})
+	bubble(t, "closing the manager answers who waits", func(t *testing.T, f *fake, m *Manager) {
+		tasks := retained(t, f, m, 1)
+		f.lock(tasks[0].ID)
+		answered := make(chan error, 1)
+		go func() {
+			out, err := release(context.Background(), m, tasks[0])
+			if err == nil {
+				err = out[0].Err
+			}
+			answered <- err
+		}()
+		synctest.Wait()
+		if err := m.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		kind(t, <-answered, queue.KindUnavailable)
+	})
+}
+
+// TestMemoryOfCallers has callers change what they handed in once their call has returned, while the Store still works on it.
+func TestMemoryOfCallers(t *testing.T) {
+	for _, c := range []struct {
+		call string
+		make func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error
+		kept func(arg any) (memory []byte, headers map[string]string)
+	}{
+		{"create", func(ctx context.Context, m *Manager, memory []byte, headers map[string]string) error {
+			_, err := m.CreateTask(ctx, "mail", queue.TaskMeta{Payload: memory, Headers: headers})
+			return err
+		}, func(arg any) ([]byte, map[string]string) {
+			t := arg.(queue.Create).Tasks[0]
+			return t.Payload, t.Headers
+		}},
+		{"release", func(ctx context.Context, m *Manager, memory []byte, _ map[string]string) error {
+			_, err := m.ReleaseTasks(ctx, []queue.Release{{ID: 1, Token: 1, Outcome: queue.OutcomeSuccess, Result: memory}})
+			return err
+		}, func(arg any) ([]byte, map[string]string) { return arg.([]queue.Release)[0].Result, nil }},
+		{"heartbeat", func(ctx context.Context, m *Manager, memory []byte, _ map[string]string) error {
+			_, err := m.HeartbeatTasks(ctx, []queue.Heartbeat{{ID: 1, Token: 1, Progress: memory}})
+			return err
+		}, func(arg any) ([]byte, map[string]string) { return arg.([]queue.Heartbeat)[0].Progress, nil }},
+	} {
+		bubble(t, c.call, func(t *testing.T, f *fake, m *Manager) {
+			var memory string
+			var headers map[string]string
+			f.refuse(func(_ context.Context, call string, arg any) error {
+				if call == c.call { // reads while the caller, who has gone, writes: the race detector sees it
+					b, h := c.kept(arg)
+					memory, headers = string(b), h
+				}
+				return nil
+			})
+			release := f.block(c.call)
+			ctx, cancel := context.WithCancel(t.Context())
+			mine, names := []byte(`"alice"`), map[string]string{"to": "alice"}
+			done := make(chan error, 1)
+			go func() { done <- c.make(ctx, m, mine, names) }()
+			synctest.Wait()
+			cancel()
+			if err := <-done; err == nil {
+				t.Error("the call was answered")
+			}
+			copy(mine, `"mallo"`)
+			names["to"] = "mallo"
+			release()
+			synctest.Wait()
+			if memory != `"alice"` || headers != nil && headers["to"] != "alice" {
+				t.Errorf("the store got %s and %v", memory, headers)
+			}
+		})
+	}
+}

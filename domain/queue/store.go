@@ -10,7 +10,8 @@ import (
 // Every method is one atomic step, safe for concurrent use by any number of processes, bounded by ctx, and repeats
 // transient faults itself where that is safe. Input arrives normalised and checked by the domain. Time is the store's
 // own clock, the database's. Namespaces are part of every key; an id of another namespace is KindNotFound.
-// Slices and tasks that a Store returns belong to the caller. queuetest.TestStore holds every implementation to this.
+// Slices and tasks that a Store returns belong to the caller. A Store reads nothing of its arguments once a call has returned.
+// What another transaction has locked is tried again until ctx ends, and then answered with Locked; see WithoutWait. queuetest.TestStore holds every implementation to this.
 type Store interface {
 	TaskStore
 	TaskAdmin
