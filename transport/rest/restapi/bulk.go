@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -12,9 +13,9 @@ import (
 // Selection names tasks for a bulk operation: by ids, or by a filter that names at least one thing.
 type Selection struct {
 	IDs           []int64 `json:"ids,omitempty" doc:"The tasks; excludes the filter" example:"[1,2]"`
-	Queue         string  `json:"queue,omitempty" doc:"Tasks of this queue" example:"mail"`
+	Queue         *string `json:"queue,omitempty" doc:"Tasks of this queue" example:"mail"`
 	Status        Strings `json:"status,omitempty" doc:"Tasks in one of these statuses; one may be given as text" example:"[\"failed\"]"`
-	Worker        string  `json:"worker,omitempty" doc:"Tasks this worker held last" example:"w1"`
+	Worker        *string `json:"worker,omitempty" doc:"Tasks this worker held last" example:"w1"`
 	CreatedAfter  *Time   `json:"created_after,omitempty" doc:"Tasks created later" example:"2026-01-02T15:04:05Z"`
 	CreatedBefore *Time   `json:"created_before,omitempty" doc:"Tasks created earlier" example:"2026-01-03T15:04:05Z"`
 	DryRun        *bool   `json:"dry_run,omitempty" doc:"Count and change nothing" example:"true"`
@@ -33,7 +34,7 @@ func SelectionOf(s queue.Selection) Selection {
 		out.DryRun = &s.DryRun
 	}
 	if f := s.Filter; f != nil {
-		out.Queue, out.Worker = f.Queue, f.Worker
+		out.Queue, out.Worker = given(f.Queue), given(f.Worker)
 		for _, st := range f.Statuses {
 			out.Status = append(out.Status, string(st))
 		}
@@ -52,7 +53,22 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 	if within != nil {
 		out.Within = *within
 	}
-	f := queue.TaskFilter{Queue: s.Queue, Worker: s.Worker}
+	// What is there and empty was meant to name something: taken for absent it would select everything.
+	for _, x := range []struct {
+		field string
+		empty bool
+	}{
+		{"ids", s.IDs != nil && len(s.IDs) == 0},
+		{"queue", s.Queue != nil && strings.TrimSpace(*s.Queue) == ""},
+		{"status", s.Status != nil && len(s.Status) == 0},
+		{"worker", s.Worker != nil && *s.Worker == ""},
+	} {
+		if x.empty {
+			return out, queue.Invalid(x.field, "must not be empty; leave it out when it is not meant")
+		}
+	}
+
+	f := queue.TaskFilter{Queue: valueOf(s.Queue), Worker: valueOf(s.Worker)}
 	for _, st := range s.Status {
 		f.Statuses = append(f.Statuses, queue.Status(st))
 	}
@@ -66,6 +82,22 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 		out.Filter = &f
 	}
 	return out.Normalize()
+}
+
+// given is a pointer to s, nil when s is empty.
+func given(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// valueOf is what s points at, "" when it is nil.
+func valueOf(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // Strings is a list of texts; one alone may be given as text.

@@ -24,6 +24,8 @@ type call struct {
 	w   http.ResponseWriter
 	r   *http.Request
 	svc queue.Service // bound to the request's namespace
+	// values are the query's, which the route takes.
+	values map[string][]string
 	// lost is why the answer, or a part of it, could not be written.
 	lost error
 	// flushed: the answer is flushed before its handler returns.
@@ -35,7 +37,19 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 // bind finds the request's namespace.
 func (c *call) bind() error {
 	c.svc = c.cfg.Service
-	name := namespaceOf(c.r)
+	name := ""
+	if v := c.values["namespace"]; len(v) > 0 {
+		name = v[0]
+	}
+	if h := c.r.Header[restapi.HeaderNamespace]; len(h) > 0 {
+		switch {
+		case len(h) > 1 || name != "" && name != h[0]:
+			return queue.Invalid("namespace", "give one, by the header "+restapi.HeaderNamespace+" or by ?namespace=")
+		case strings.TrimSpace(h[0]) == "":
+			return queue.Invalid("namespace", "must not be empty; leave the header out for the server's default")
+		}
+		name = h[0]
+	}
 	if name == "" || name == c.svc.Namespace() {
 		return nil
 	}
@@ -334,13 +348,7 @@ type query struct {
 	err    error
 }
 
-func (c *call) query() *query {
-	if c.r.URL.RawQuery == "" {
-		return &query{}
-	}
-	v, err := parseQuery(c.r.URL.RawQuery)
-	return &query{values: v, err: err}
-}
+func (c *call) query() *query { return &query{values: c.values} }
 
 func (q *query) refuse(err error) {
 	if q.err == nil {

@@ -17,7 +17,7 @@ import (
 const about = `A task queue on PostgreSQL.
 
 Durations in answers are integers of nanoseconds; requests take that or text such as "24h", "1m30s", "7d". In a request
-null means absent. Unknown fields are refused. JSON payloads and results pass byte by byte. The namespace of a request is
+null means absent. Unknown fields and query parameters are refused, and empty ones. JSON payloads and results pass byte by byte. The namespace of a request is
 the header Pgqueue-Namespace, or ?namespace=, else the server's default. Errors are RFC 9457 problems; their code is stable.`
 
 func describe(cfg Config) huma.Config {
@@ -114,7 +114,7 @@ func (s *Server) answers(doc *huma.Operation, op operation) {
 		}
 		r := answer(status, v)
 		doc.Responses[strconv.Itoa(status)] = r
-		if op.ID == restapi.CreateTask.ID {
+		if op.ID == restapi.CreateTask.ID || op.ID == restapi.CreateTasks.ID {
 			r.Headers[restapi.HeaderReplayed] = &huma.Param{Description: "true: the task was there", Schema: text(0)}
 		}
 	}

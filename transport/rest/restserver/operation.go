@@ -23,6 +23,8 @@ type operation struct {
 	many bool
 	// optional says that the body may be missing.
 	optional bool
+	// creates says that the route makes something, and a repeat would make it again.
+	creates bool
 	// status and reply of a success; nil = no body.
 	status int
 	reply  any
@@ -51,7 +53,7 @@ func (s *Server) operations() []operation {
 		{Route: restapi.ListNamespaces, do: listNamespaces, params: paged, status: ok, reply: restapi.List[string]{}},
 
 		{Route: restapi.ListQueues, do: listQueues, params: paged, status: ok, reply: restapi.List[restapi.Queue]{}},
-		{Route: restapi.CreateQueue, do: createQueue, body: restapi.QueueMeta{}, status: created, reply: restapi.Queue{}},
+		{Route: restapi.CreateQueue, do: createQueue, creates: true, body: restapi.QueueMeta{}, status: created, reply: restapi.Queue{}},
 		{Route: restapi.GetQueue, do: getQueue, params: known, status: ok, reply: restapi.Queue{}},
 		{Route: restapi.UpdateQueue, do: updateQueue, params: match, body: restapi.QueueMeta{}, status: ok, reply: restapi.Queue{}},
 		{Route: restapi.DeleteQueue, do: deleteQueue, status: ok, reply: restapi.Queue{}, text: "Answers with the queue as it was."},
@@ -66,11 +68,14 @@ func (s *Server) operations() []operation {
 
 		{Route: restapi.ListTasks, do: listTasks, params: append(slices.Clip(filter), "order"), status: ok, reply: tasks, text: "The count is of all tasks that match, the body is this page. A page ends early when it reaches 3 MiB; only the absence of next tells the end."},
 		{
-			Route: restapi.CreateTask, do: createTask, params: []string{restapi.HeaderKey}, body: restapi.NewTask{}, status: created, reply: task,
+			Route: restapi.CreateTask, do: createTask, creates: true, params: []string{restapi.HeaderKey}, body: restapi.NewTask{}, status: created, reply: task,
 			also: map[int]any{ok: task}, text: "With a key that a task of the queue has, the answer is that task, 200 and Idempotency-Replayed: true.",
 		},
-		{Route: restapi.CreateTasks, do: createTasks, body: restapi.NewTask{}, many: true, status: created, reply: tasks},
-		{Route: restapi.RetainAny, do: retain, params: append([]string{"queue"}, held...), status: ok, reply: task, also: map[int]any{ok: tasks}, text: oneOrAll},
+		{
+			Route: restapi.CreateTasks, do: createTasks, creates: true, params: []string{restapi.HeaderKey}, body: restapi.NewTask{}, many: true, status: created, reply: tasks,
+			also: map[int]any{ok: tasks}, text: "With Idempotency-Key the task at index i has the key KEY/i; a repeat is answered with the same tasks, 200 and Idempotency-Replayed: true.",
+		},
+		{Route: restapi.RetainAny, do: retain, params: append([]string{"queues"}, held...), status: ok, reply: task, also: map[int]any{ok: tasks}, text: oneOrAll},
 		{Route: restapi.RetainFrom, do: retain, params: held, status: ok, reply: task, also: map[int]any{ok: tasks}, text: oneOrAll},
 		{Route: restapi.GetTask, do: getTask, status: ok, reply: task},
 		{Route: restapi.ReleaseTask, do: releaseTask, body: restapi.Release{}, status: ok, reply: task},
@@ -88,10 +93,10 @@ func (s *Server) operations() []operation {
 		{Route: restapi.AwaitTask, do: awaitTask, params: []string{"wait"}, status: ok, reply: task, text: "Answers as soon as the task is finished, or with the task as it is when wait is over."},
 
 		{
-			Route: restapi.ListTickers, do: listTickers, params: paged, status: ok, reply: restapi.List[restapi.Ticker]{},
+			Route: restapi.ListTickers, do: listTickers, params: append([]string{"ack"}, paged...), status: ok, reply: restapi.List[restapi.Ticker]{},
 			text: "With Accept: text/event-stream it is the stream of /ticker/next.",
 		},
-		{Route: restapi.CreateTicker, do: createTicker, body: restapi.TickerMeta{}, status: created, reply: restapi.Ticker{}},
+		{Route: restapi.CreateTicker, do: createTicker, creates: true, body: restapi.TickerMeta{}, status: created, reply: restapi.Ticker{}},
 		{
 			Route: restapi.NextTicker, do: nextTicker, params: []string{"ack"}, status: ok, reply: restapi.Tick{}, media: []string{restapi.MediaEventStream},
 			text: "Server-sent events named ticker, with the tick's id; a tick goes to exactly one stream. A stream that ends by the server has a last event named error. With ack=true the first event is named stream, and each tick must be settled with POST /ticker/ack before the next one comes.",
@@ -101,7 +106,7 @@ func (s *Server) operations() []operation {
 		{Route: restapi.UpdateTicker, do: updateTicker, params: match, body: restapi.TickerMeta{}, status: ok, reply: restapi.Ticker{}},
 		{Route: restapi.DeleteTicker, do: deleteTicker, status: ok, reply: restapi.Ticker{}, text: "Answers with the ticker as it was."},
 		{Route: restapi.PreviewTicker, do: previewTicker, params: []string{"n"}, status: ok, reply: restapi.List[time.Time]{}},
-		{Route: restapi.RunTicker, do: runTicker, status: ok, reply: restapi.Tick{}},
+		{Route: restapi.RunTicker, do: runTicker, creates: true, status: ok, reply: restapi.Tick{}},
 		{Route: restapi.ListTicks, do: listTicks, params: []string{"limit"}, status: ok, reply: restapi.List[restapi.Tick]{}},
 
 		{
@@ -115,13 +120,21 @@ func (s *Server) operations() []operation {
 
 // register puts every route, the probes and the documentation on the mux.
 func (s *Server) register() {
+	table := params()
 	for _, op := range s.operations() {
 		doc := s.document(op)
+		accepts := acceptedBy(op, table)
 		s.api.OpenAPI().AddOperation(doc)
 		s.api.Adapter().Handle(doc, func(ctx huma.Context) {
 			r, w := humago.Unwrap(ctx)
 			c := &call{Server: s, w: w, r: r}
-			err := c.bind()
+			err := accepts.checkHeaders(r)
+			if err == nil {
+				c.values, err = accepts.checkQuery(r.URL.RawQuery)
+			}
+			if err == nil {
+				err = c.bind()
+			}
 			if err == nil {
 				err = op.do(c)
 			}

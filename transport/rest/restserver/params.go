@@ -16,7 +16,7 @@ func params() map[string]*huma.Param {
 		{In: "path", Name: "name", Schema: name(), Example: "mail", Description: "The name, trimmed and lower-cased"},
 		{In: "path", Name: "id", Schema: integer(1, 0), Example: 1, Description: "The task's id"},
 
-		{In: "query", Name: "queue", Schema: list(name()), Example: []string{"mail"}, Description: "The queue; repeat it for several where tasks are retained"},
+		{In: "query", Name: "queue", Schema: name(), Example: "mail", Description: "Only of this queue"},
 		{In: "query", Name: "worker", Schema: text(queue.MaxWorkerBytes), Example: "w1", Description: "The worker's name, 1 to 255 bytes"},
 		{In: "query", Name: "wait", Schema: duration(), Example: "30s", Description: fmt.Sprintf("How long to wait when there is nothing yet, at most %v", queue.MaxWait)},
 		{In: "query", Name: "lease", Schema: duration(), Example: "5m", Description: "The lease instead of the queue's"},
@@ -42,6 +42,8 @@ func params() map[string]*huma.Param {
 		p.Required = p.In == "path"
 		table[p.Name] = p
 	}
+	table["queues"] = &huma.Param{In: "query", Name: "queue", Schema: list(name()), Example: []string{"mail"}, Description: "The queue; repeat it for several; none = any"}
+	table["namespace"] = &huma.Param{In: "query", Name: "namespace", Schema: name()} // described with its header
 	return table
 }
 

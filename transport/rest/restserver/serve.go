@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -121,12 +120,4 @@ func (s *Server) unmatched(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	c.fail(refusal{queue.Invalid("method", "this route takes "+strings.Join(allowed, ", ")), http.StatusMethodNotAllowed})
-}
-
-func parseQuery(raw string) (map[string][]string, error) {
-	v, err := url.ParseQuery(raw)
-	if err != nil {
-		return nil, queue.Invalid("query", "it is not well-formed")
-	}
-	return v, nil
 }

@@ -3,6 +3,8 @@ package restserver
 import (
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
@@ -36,7 +38,7 @@ func createTask(c *call) error {
 	if err != nil {
 		return err
 	}
-	if h := c.r.Header[restapi.HeaderKey]; len(h) > 0 && h[0] != "" {
+	if h := c.r.Header[restapi.HeaderKey]; len(h) > 0 {
 		if in.Key != "" && in.Key != h[0] {
 			return queue.Invalid("key", "the body and the header "+restapi.HeaderKey+" differ")
 		}
@@ -62,6 +64,12 @@ func createTasks(c *call) error {
 	if err != nil {
 		return err
 	}
+	if h := c.r.Header[restapi.HeaderKey]; len(h) > 0 {
+		if err := giveKeys(in, h[0]); err != nil {
+			return err
+		}
+	}
+
 	tasks, err := eachIn(in, "tasks", restapi.NewTask.Domain)
 	if err != nil {
 		return err
@@ -70,7 +78,27 @@ func createTasks(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusCreated, restapi.ListOf(each(created, restapi.TaskOf)))
+	status := http.StatusCreated
+	if len(created) > 0 && !slices.ContainsFunc(created, func(t *queue.Task) bool { return !t.Replayed }) {
+		status = http.StatusOK
+		c.w.Header().Set(restapi.HeaderReplayed, "true")
+	}
+	return c.reply(status, restapi.ListOf(each(created, restapi.TaskOf)))
+}
+
+// giveKeys gives each task of a batch a key of its own, made of the batch's key and the task's place.
+func giveKeys(tasks []restapi.NewTask, key string) error {
+	const room = len("/9999") // a batch has at most queue.MaxBatch tasks
+	if len(key) > queue.MaxKeyBytes-room {
+		return queue.Invalid(restapi.HeaderKey, fmt.Sprintf("at most %d bytes for a batch", queue.MaxKeyBytes-room))
+	}
+	for i := range tasks {
+		if tasks[i].Key != "" {
+			return queue.Invalid(fmt.Sprintf("tasks[%d].key", i), "the header "+restapi.HeaderKey+" gives each task its key; leave one of them out")
+		}
+		tasks[i].Key = key + "/" + strconv.Itoa(i)
+	}
+	return nil
 }
 
 func getTask(c *call) error {
