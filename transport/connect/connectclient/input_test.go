@@ -106,6 +106,14 @@ func TestBadInputIsRefusedByItsField(t *testing.T) {
 			_, err := tasks.ListTasks(ctx, &pb.ListTasksRequest{Filter: &pb.TaskFilter{Status: []pb.Status{77}}})
 			return err
 		}},
+		"an empty queue of a filter": {"queue", func() error {
+			_, err := tasks.DeleteTasks(ctx, &pb.DeleteTasksRequest{Selection: &pb.Selection{Filter: &pb.TaskFilter{Queue: new(""), Status: []pb.Status{pb.Status_STATUS_NEW}}}})
+			return err
+		}},
+		"an empty worker of a filter": {"worker", func() error {
+			_, err := tasks.ListTasks(ctx, &pb.ListTasksRequest{Filter: &pb.TaskFilter{Worker: new("")}})
+			return err
+		}},
 		"a page of 1001 rows": {"limit", func() error {
 			_, err := tasks.ListTasks(ctx, &pb.ListTasksRequest{Page: &pb.Page{Limit: 1001}})
 			return err

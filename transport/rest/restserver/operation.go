@@ -39,7 +39,7 @@ type operation struct {
 func (s *Server) operations() []operation {
 	const ok, created, none = http.StatusOK, http.StatusCreated, http.StatusNoContent
 	var (
-		paged    = []string{"offset", "limit"}
+		paged    = []string{"offset", "limit", "cursor"}
 		match    = []string{"If-Match"}
 		known    = []string{"If-None-Match"}
 		held     = []string{"worker", "wait", "lease", "limit"}
@@ -50,7 +50,7 @@ func (s *Server) operations() []operation {
 		oneOrAll = "Without limit the answer is one task, or 404 when none is available; with limit a list, empty when none is."
 	)
 	return []operation{
-		{Route: restapi.ListNamespaces, do: listNamespaces, params: paged, status: ok, reply: restapi.List[string]{}},
+		{Route: restapi.ListNamespaces, do: listNamespaces, params: paged[:2], status: ok, reply: restapi.List[string]{}},
 
 		{Route: restapi.ListQueues, do: listQueues, params: paged, status: ok, reply: restapi.List[restapi.Queue]{}},
 		{Route: restapi.CreateQueue, do: createQueue, creates: true, body: restapi.QueueMeta{}, status: created, reply: restapi.Queue{}},

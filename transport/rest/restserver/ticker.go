@@ -2,7 +2,6 @@ package restserver
 
 import (
 	"net/http"
-	"strconv"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
@@ -116,9 +115,6 @@ func listTicks(c *call) error {
 	p, err := p.Normalize()
 	if err != nil {
 		return err
-	}
-	if p.Offset > 0 || p.Cursor != "" {
-		return queue.Invalid("offset", "only the last ticks are kept; give a limit of up to "+strconv.Itoa(queue.MaxPage))
 	}
 	ticks, err := c.svc.ListTicks(c.ctx(), c.r.PathValue("name"), p.Limit)
 	if err != nil {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -177,15 +178,30 @@ func TaskFilter(f *queue.TaskFilter) *pb.TaskFilter {
 		return nil
 	}
 	return &pb.TaskFilter{
-		Queue: f.Queue, Status: statuses.allNumbers(f.Statuses), Worker: f.Worker,
+		Queue: given(f.Queue), Status: statuses.allNumbers(f.Statuses), Worker: given(f.Worker),
 		CreatedAfter: Time(f.CreatedAfter), CreatedBefore: Time(f.CreatedBefore),
 	}
 }
 
-// TaskFilter is f of the wire; nil stays nil.
+// given is s where an empty text is not the same as none.
+func given(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// TaskFilter is f of the wire; nil stays nil. What is there and empty was meant to name something: taken for absent it
+// would select everything.
 func (r *Reader) TaskFilter(f *pb.TaskFilter) *queue.TaskFilter {
 	if f == nil {
 		return nil
+	}
+	if f.Queue != nil && strings.TrimSpace(f.GetQueue()) == "" {
+		r.fault("queue", "must not be empty; leave it out when it is not meant")
+	}
+	if f.Worker != nil && f.GetWorker() == "" {
+		r.fault("worker", "must not be empty; leave it out when it is not meant")
 	}
 	return &queue.TaskFilter{
 		Queue: f.GetQueue(), Statuses: statuses.allWords(f.GetStatus()), Worker: f.GetWorker(),

@@ -572,12 +572,12 @@ func (x *NewTask) GetHeaders() map[string]string {
 // TaskFilter selects tasks of a namespace. What is not set does not filter.
 type TaskFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The queue.
-	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The queue; refused when it is given and empty.
+	Queue *string `protobuf:"bytes,1,opt,name=queue,proto3,oneof" json:"queue,omitempty"`
 	// Any of these.
 	Status []Status `protobuf:"varint,2,rep,packed,name=status,proto3,enum=pgqueue.v1.Status" json:"status,omitempty"`
-	// The last holder.
-	Worker string `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
+	// The last holder; refused when it is given and empty.
+	Worker *string `protobuf:"bytes,3,opt,name=worker,proto3,oneof" json:"worker,omitempty"`
 	// Exclusive.
 	CreatedAfter *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
 	// Exclusive.
@@ -617,8 +617,8 @@ func (*TaskFilter) Descriptor() ([]byte, []int) {
 }
 
 func (x *TaskFilter) GetQueue() string {
-	if x != nil {
-		return x.Queue
+	if x != nil && x.Queue != nil {
+		return *x.Queue
 	}
 	return ""
 }
@@ -631,8 +631,8 @@ func (x *TaskFilter) GetStatus() []Status {
 }
 
 func (x *TaskFilter) GetWorker() string {
-	if x != nil {
-		return x.Worker
+	if x != nil && x.Worker != nil {
+		return *x.Worker
 	}
 	return ""
 }
@@ -1729,14 +1729,16 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\aheaders\x18\a \x03(\v2 .pgqueue.v1.NewTask.HeadersEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x02\n" +
 	"\n" +
-	"TaskFilter\x12\x14\n" +
-	"\x05queue\x18\x01 \x01(\tR\x05queue\x12*\n" +
-	"\x06status\x18\x02 \x03(\x0e2\x12.pgqueue.v1.StatusR\x06status\x12 \n" +
-	"\x06worker\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x06worker\x12?\n" +
+	"TaskFilter\x12\x19\n" +
+	"\x05queue\x18\x01 \x01(\tH\x00R\x05queue\x88\x01\x01\x12*\n" +
+	"\x06status\x18\x02 \x03(\x0e2\x12.pgqueue.v1.StatusR\x06status\x12%\n" +
+	"\x06worker\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xff\x01H\x01R\x06worker\x88\x01\x01\x12?\n" +
 	"\rcreated_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fcreatedAfter\x12A\n" +
-	"\x0ecreated_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\"\xc3\x01\n" +
+	"\x0ecreated_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBeforeB\b\n" +
+	"\x06_queueB\t\n" +
+	"\a_worker\"\xc3\x01\n" +
 	"\tSelection\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x03R\x03ids\x12.\n" +
 	"\x06filter\x18\x02 \x01(\v2\x16.pgqueue.v1.TaskFilterR\x06filter\x12\x17\n" +
@@ -1941,6 +1943,7 @@ func file_pgqueue_v1_task_proto_init() {
 	file_pgqueue_v1_error_proto_init()
 	file_pgqueue_v1_page_proto_init()
 	file_pgqueue_v1_task_proto_msgTypes[0].OneofWrappers = []any{}
+	file_pgqueue_v1_task_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
