@@ -34,5 +34,5 @@ func ExitCode(err error) int {
 	}
 }
 
-// OneLine is err's text on one line.
-func OneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// OneLine is err's text on one line, harmless to a terminal.
+func OneLine(err error) string { return Clean(strings.Join(strings.Fields(err.Error()), " ")) }

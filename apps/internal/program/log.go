@@ -40,6 +40,9 @@ func (c *LogConfig) Logger(w io.Writer, terminal bool) (*slog.Logger, error) {
 	if err := c.Level.UnmarshalText([]byte(c.LevelName)); err != nil {
 		return nil, queue.Invalid("log-level", fmt.Sprintf("%q is none of debug, info, warn, error", c.LevelName))
 	}
+	if terminal {
+		w = TerminalWriter(w)
+	}
 	switch {
 	case c.Format == "json", c.Format == "auto" && !terminal:
 		return telemetry.NewLogger(w, telemetry.LogOptions{JSON: true, Level: c.Level}), nil

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/term"
+
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
 // IO is the standard streams of a command.
@@ -21,6 +23,42 @@ type IO struct {
 	Color bool
 	// Width of the terminal in cells; 0 = not known, nothing is cut.
 	Width int
+}
+
+// Screen is the terminal itself, for what draws all of it.
+func (s *IO) Screen() io.Writer {
+	if c, ok := s.Out.(*checked); ok {
+		return c.screen
+	}
+	return s.Out
+}
+
+// Guard puts two guards before the streams: what goes to a terminal can do nothing there, and a write to Out that fails
+// is remembered. The function that it gives tells of the first.
+func (s *IO) Guard() (failed func() error) {
+	out := &checked{w: s.Out, screen: s.Out}
+	if s.OutTTY {
+		out.w = program.TerminalWriter(s.Out)
+	}
+	s.Out = out
+	if s.ErrTTY {
+		s.Err = program.TerminalWriter(s.Err)
+	}
+	return func() error { return out.err }
+}
+
+// checked remembers the first write that failed.
+type checked struct {
+	w, screen io.Writer
+	err       error
+}
+
+func (c *checked) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if err != nil && c.err == nil {
+		c.err = err
+	}
+	return n, err
 }
 
 // System is the process's own streams. lookup finds environment variables.

@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -86,22 +86,8 @@ func StatusStyle(s queue.Status) iostreams.Style {
 	return iostreams.Plain
 }
 
-// Clean makes text from outside harmless to a terminal: control characters become U+FFFD, so that a payload can neither
-// move the cursor nor break a line.
-func Clean(s string) string {
-	if strings.IndexFunc(s, unicode.IsControl) < 0 {
-		return s
-	}
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case unicode.IsControl(r):
-			return '\uFFFD'
-		}
-		return r
-	}, s)
-}
+// Clean makes text from outside harmless to a terminal, so that a payload can neither move the cursor nor break a line.
+func Clean(s string) string { return program.Clean(s) }
 
 // Dash is s, or "-" when it is empty.
 func Dash(s string) string {

@@ -5,6 +5,7 @@ package output
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -72,12 +73,38 @@ func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 // Human says that people read it.
 func (p *Printer) Human() bool { return p.Format == Table || p.Format == Wide }
 
+// Unshown is the error of a result that is there and could not be told: --jq failed over it, or it could not be written.
+type Unshown struct {
+	// JSON is the result; nil when it is not known.
+	JSON []byte
+	Err  error
+}
+
+func (e *Unshown) Error() string { return e.Err.Error() }
+func (e *Unshown) Unwrap() error { return e.Err }
+
+// unshown makes err, unless it is nil, one of the result v.
+func unshown(v any, err error) error {
+	if err == nil {
+		return nil
+	}
+	b, jsonErr := restapi.Append(nil, v)
+	return &Unshown{b, errors.Join(err, jsonErr)}
+}
+
 // Value writes one JSON value in a format for programs.
 func (p *Printer) Value(v any) error {
 	b, err := restapi.Append(nil, v)
 	if err != nil {
 		return err
 	}
+	if err := p.json(b); err != nil {
+		return &Unshown{b, err}
+	}
+	return nil
+}
+
+func (p *Printer) json(b []byte) error {
 	switch {
 	case p.query != nil:
 		return p.jq(b)
@@ -115,9 +142,12 @@ func (p *Printer) jq(b []byte) error {
 			return nil
 		}
 		if err, failed := out.(error); failed {
-			return &queue.Error{Op: "jq", Kind: queue.KindInvalid, Field: "--jq", Msg: err.Error()}
+			return queue.Invalid("--jq", err.Error())
 		}
 		line, isText := out.(string)
+		if isText && p.IO.OutTTY { // as it is, but for what the terminal would act on
+			line = cleanLines(line)
+		}
 		if !isText {
 			text, err := gojq.Marshal(out)
 			if err != nil {
@@ -131,6 +161,19 @@ func (p *Printer) jq(b []byte) error {
 	}
 }
 
+// cleanLines is text of several lines that is harmless to a terminal. Tabs stay, which @tsv makes.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		cells := strings.Split(line, "\t")
+		for j := range cells {
+			cells[j] = Clean(cells[j])
+		}
+		lines[i] = strings.Join(cells, "\t")
+	}
+	return strings.Join(lines, "\n")
+}
+
 // List writes a page of a list: as a table with columns, or as the list is on the wire.
 func List[T any](p *Printer, list restapi.List[T], none string, columns []Column[T]) error {
 	if list.Body == nil {
@@ -142,11 +185,11 @@ func List[T any](p *Printer, list restapi.List[T], none string, columns []Column
 			fmt.Fprintln(p.IO.Err, none)
 			return nil
 		}
-		return table(p, list.Body, columns)
+		return unshown(list, table(p, list.Body, columns))
 	case p.Format == NDJSON:
 		for _, v := range list.Body {
 			if err := p.Value(v); err != nil {
-				return err
+				return unshown(list, errors.Unwrap(err)) // all of it: where the reader has come to is not known
 			}
 		}
 		return nil
@@ -157,7 +200,7 @@ func List[T any](p *Printer, list restapi.List[T], none string, columns []Column
 // One writes a thing: as lines of name and value, or as it is on the wire.
 func One(p *Printer, v any, fields func() []Field) error {
 	if p.Human() {
-		return details(p.IO, fields())
+		return unshown(v, details(p.IO, fields()))
 	}
 	return p.Value(v)
 }

@@ -35,17 +35,29 @@ func Main(args []string, version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	// A reader that goes away is an error of the write, and not the end of the process: what was done is to be told, and
+	// tasks that were not seen go back. It is heard and not ignored, as what this starts would ignore it too.
+	gone := make(chan os.Signal, 1)
+	signal.Notify(gone, syscall.SIGPIPE)
+	defer signal.Stop(gone)
 	return Run(ctx, factory.New(version), args)
 }
 
 // Run runs one command line and returns the exit code. An error is one line on f.IO.Err that says what to do next.
 func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	defer f.Close()
+	failed := f.IO.Guard()
 	cmd, started := New(f)
 	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(ctx)
+	ran, err := cmd.ExecuteContextC(ctx)
+	if err == nil && failed() != nil {
+		err = &output.Unshown{Err: failed()}
+	}
 	if err == nil {
 		return program.ExitDone
+	}
+	if lost, ok := errors.AsType[*output.Unshown](err); ok && changes(ran) {
+		return tellDone(f, lost)
 	}
 	if errors.Is(err, syscall.EPIPE) {
 		return program.ExitDone // whoever read has seen enough
@@ -65,6 +77,60 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	text, code := explain(f, err)
 	fmt.Fprintf(f.IO.Err, "pgqueue: %s\n", output.Clean(text))
 	return code
+}
+
+// onlyReads are the commands that change nothing: when their results cannot be told, nothing was done.
+var onlyReads = []string{
+	"namespaces", "queues", "queue", "stats", "tasks", "task", "await-task", "export", "events", "tickers", "ticker", "ticks", "preview-ticker",
+	"next-ticker", "workers", "top", "version", "completion", "doctor", "help",
+}
+
+const changesNothing = "changes-nothing"
+
+// changes says that a command may have changed something. One that is not known to change nothing may.
+func changes(cmd *cobra.Command) bool {
+	parent := ""
+	if cmd.HasParent() {
+		parent = cmd.Parent().Name()
+	}
+	switch {
+	case !cmd.HasParent(), cmdutil.OnlyCommands(cmd), cmd.Annotations[changesNothing] != "":
+		return false
+	case parent == "config":
+		return cmd.Name() != "view" && cmd.Name() != "get-contexts"
+	case parent == "migrate":
+		return cmd.Name() == "up" || cmd.Name() == "down"
+	}
+	return true
+}
+
+// writesNoJSON are commands that have nothing for --jq to work on.
+var writesNoJSON = []string{"run", "top", "completion", "export", "sql"}
+
+// checkJQ finds what is wrong with --jq before anything is done.
+func checkJQ(f *factory.Factory, cmd *cobra.Command) error {
+	if f.Settings.JQ == "" {
+		return nil
+	}
+	if slices.Contains(writesNoJSON, cmd.Name()) && cmd.Parent().Name() != "ticker" {
+		return queue.Invalid("--jq", cmd.CommandPath()+" writes no JSON for it; leave it out")
+	}
+	_, err := f.Printer()
+	return err
+}
+
+// tellDone tells of what was done and could not be told as it was asked for: exit code 2 would say that nothing was done.
+func tellDone(f *factory.Factory, lost *output.Unshown) int {
+	reason := "its answer could not be written: " + program.OneLine(lost.Err)
+	if e, ok := errors.AsType[*queue.Error](lost.Err); ok && e.Field == "--jq" {
+		reason = "--jq failed: " + program.Clean(e.Msg)
+	}
+	if lost.JSON == nil {
+		fmt.Fprintf(f.IO.Err, "pgqueue: done, but %s\n", reason)
+	} else {
+		fmt.Fprintf(f.IO.Err, "pgqueue: done, but %s; the answer is:\n%s\n", reason, lost.JSON)
+	}
+	return program.ExitFailed
 }
 
 // New is the tree of commands; started becomes true when one of them begins to run.
@@ -89,7 +155,10 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 			if err := program.RefuseEmpty(cmd.Flags(), args); err != nil {
 				return err
 			}
-			return cmdutil.Prepare(f, cmd)
+			if err := cmdutil.Prepare(f, cmd); err != nil {
+				return err
+			}
+			return checkJQ(f, cmd)
 		},
 		Version: f.Version,
 	})
@@ -112,11 +181,25 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 		&cobra.Group{ID: cmdutil.GroupOther, Title: "Other:"},
 	)
 	cmd.SetHelpCommandGroupID(cmdutil.GroupOther)
-	flat := commands(f)
+	flat, second := commands(f), commands(f)
 	cmd.AddCommand(flat...)
-	addNouns(flat, commands(f))
+	markReads(flat)
+	markReads(second)
+	addNouns(flat, second)
 	cmd.SetFlagErrorFunc(cmdutil.FlagError)
 	return cmd, started
+}
+
+// markReads marks the commands that change nothing, by the names that they have at first.
+func markReads(all []*cobra.Command) {
+	for _, c := range all {
+		if slices.Contains(onlyReads, c.Name()) {
+			if c.Annotations == nil {
+				c.Annotations = map[string]string{}
+			}
+			c.Annotations[changesNothing] = "yes"
+		}
+	}
 }
 
 // commands are all commands of the contract, made anew.

@@ -10,6 +10,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -50,8 +51,8 @@ func newRetain(f *factory.Factory) *cobra.Command {
 			default:
 				err = show(f, p, tasks[0])
 			}
-			if err != nil {
-				handBackUnseen(cmd, p, svc, tasks)
+			if err != nil && handBackUnseen(cmd, p, svc, tasks) {
+				return &queue.Error{Op: "retain task", Kind: queue.KindInternal, Msg: "nothing is held: " + program.OneLine(err)}
 			}
 			return err
 		},
@@ -64,16 +65,18 @@ func newRetain(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// handBackUnseen gives back retained tasks that could not be shown: without their tokens they cannot be worked.
-func handBackUnseen(cmd *cobra.Command, p *output.Printer, svc queue.Consumer, tasks []*queue.Task) {
+// handBackUnseen gives back retained tasks that could not be shown, and says whether it has: without their tokens they
+// cannot be worked.
+func handBackUnseen(cmd *cobra.Command, p *output.Printer, svc queue.Consumer, tasks []*queue.Task) bool {
 	if len(tasks) == 0 {
-		return
+		return true
 	}
 	if err := queue.HandBack(cmd.Context(), svc, tasks); err != nil {
 		fmt.Fprintf(p.IO.Err, "the tasks could not be shown, and not be handed back: their leases run out by themselves: %v\n", err)
-		return
+		return false
 	}
 	fmt.Fprintln(p.IO.Err, "the tasks could not be shown and were handed back")
+	return true
 }
 
 // heldColumns shows the token first: without it nothing can be completed.

@@ -51,7 +51,7 @@ func newTop(f *factory.Factory) *cobra.Command {
 				ctx: cmd.Context(), svc: svc, now: f.Now, every: every, snapshot: first,
 				title: namespace(svc, first) + " at " + config.RedactURL(f.Settings.URL), color: f.IO.Color,
 			}
-			p := tea.NewProgram(m, tea.WithInput(f.IO.In), tea.WithOutput(f.IO.Out), tea.WithEnvironment(os.Environ()), tea.WithoutSignalHandler())
+			p := tea.NewProgram(m, tea.WithInput(f.IO.In), tea.WithOutput(f.IO.Screen()), tea.WithEnvironment(os.Environ()), tea.WithoutSignalHandler())
 			// Not by tea.WithContext: that does not wait for who reads the terminal, and may leave it reading for ever.
 			stop := context.AfterFunc(cmd.Context(), p.Quit)
 			defer stop()
