@@ -113,6 +113,7 @@ func (s *Store) must(r *record, m queue.Move, c queue.Circumstances) {
 
 // prune deletes tasks of deleted queues, then what is past retention.
 func (s *Store) prune(st *step) {
+	s.replan(st.now)
 	for len(s.dropped) > 0 && st.done.Moved < stepSize {
 		l := s.dropped[0]
 		for r := range l.roster.all() {

@@ -12,18 +12,19 @@ import (
 // ticker is a ticker and what the store knows beside it.
 type ticker struct {
 	queue.Ticker
-	schedule schedule.Schedule
-	in       *heap[*ticker] // where it waits for its next time; nil when it has none
-	place    int
-	lastTask int64        // of the last tick that became one
-	ticks    []queue.Tick // the last maxTicks, oldest first
+	in        *heap[*ticker] // where it waits for its next time; nil when it has none
+	place     int
+	dueAt     time.Time    // when to look at it: NextAt; later after a fault, or now in a long catch-up
+	plannedAt time.Time    // when NextAt was computed
+	lastTask  int64        // of the last tick that became one
+	ticks     []queue.Tick // the last maxTicks, oldest first
 }
 
 // maxTicks bounds the history of a ticker.
 const maxTicks = 100
 
 func newFiring() heap[*ticker] {
-	return newHeap(func(a, b *ticker) bool { return a.NextAt.Before(b.NextAt) }, func(t *ticker) *int { return &t.place })
+	return newHeap(func(a, b *ticker) bool { return a.dueAt.Before(b.dueAt) }, func(t *ticker) *int { return &t.place })
 }
 
 // view is the ticker as a caller gets it.
@@ -34,20 +35,24 @@ func (t *ticker) view() *queue.Ticker {
 }
 
 // plan says when t fires next, after settled, and puts it where that is found.
-func (s *Store) plan(sp *space, t *ticker, settled time.Time) {
+func (s *Store) plan(sp *space, t *ticker, sch schedule.Schedule, settled time.Time) {
 	var next time.Time
 	if !t.Paused {
-		next, _ = t.schedule.Next(t.Anchor, settled)
+		next, _ = sch.Next(t.Anchor, settled)
 	}
+	t.plannedAt = settled
 	s.await(sp, t, next)
 }
 
-func (s *Store) await(sp *space, t *ticker, next time.Time) {
+func (s *Store) await(sp *space, t *ticker, next time.Time) { s.awaitUntil(sp, t, next, next) }
+
+// awaitUntil has t wait for its next time, and looked at then or, after a fault, later.
+func (s *Store) awaitUntil(sp *space, t *ticker, next, dueAt time.Time) {
 	if t.in != nil {
 		t.in.remove(t)
 		t.in = nil
 	}
-	t.NextAt = next
+	t.NextAt, t.dueAt = next, dueAt
 	if next.IsZero() {
 		return
 	}
@@ -78,10 +83,10 @@ func (s *Store) CreateTicker(ctx context.Context, t queue.Ticker) (*queue.Ticker
 	}
 	t.Payload = bytes.Clone(t.Payload)
 	t.Anchor, t.CreatedAt, t.UpdatedAt = now, now, now
-	own := &ticker{Ticker: t, schedule: sch}
+	own := &ticker{Ticker: t}
 	sp.tickers[t.Name] = own
 	sp.ticking = insertSorted(sp.ticking, t.Name)
-	s.plan(sp, own, now)
+	s.plan(sp, own, sch, now)
 	return own.view(), nil
 }
 
@@ -151,26 +156,33 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	if next.Queue != "" && next.Queue != t.Queue && sp.lanes[next.Queue] == nil {
 		return nil, noQueue(next.Queue)
 	}
-	sch, err := next.Schedule()
-	if err != nil {
-		return nil, err
-	}
 	old := t.Ticker
 	anew := next.Period != old.Period || next.Cron != old.Cron || next.Timezone != old.Timezone
-	if anew && t.in != nil && !t.NextAt.After(now) { // what is due by the old schedule would be lost
-		s.due(sp, t, now)
+	planned := !next.Paused && (anew || old.Paused)
+	var sch schedule.Schedule
+	if planned {
+		if sch, err = next.Schedule(); err != nil {
+			return nil, err
+		}
+	}
+	for more := anew; more && t.in != nil && !t.NextAt.After(now); { // what is due by the old schedule would be lost
+		budget := queue.NewTickBudget()
+		_, more, _ = s.due(sp, t, now, &budget, 1) // a ticker that cannot fire is mended all the same
 		next.Timestamp = t.Timestamp
 	}
 	next.Payload = bytes.Clone(next.Payload)
 	next.Version++
 	next.UpdatedAt = now
-	t.Ticker, t.schedule = next, sch
-	switch {
-	case anew:
+	next.Fault = ""
+	t.Ticker = next
+	if anew {
 		t.Anchor = now
-		s.plan(sp, t, now)
-	case next.Paused != old.Paused:
-		s.plan(sp, t, now)
+	}
+	switch {
+	case planned:
+		s.plan(sp, t, sch, now)
+	case next.Paused:
+		s.await(sp, t, time.Time{})
 	default:
 		s.await(sp, t, t.NextAt) // perhaps elsewhere
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
-	"github.com/pgqueue/pgqueue/domain/schedule"
 )
 
 // heldTick is a tick of a ticker without a queue that no listener has settled.
@@ -18,40 +17,104 @@ type heldTick struct {
 
 // tick makes one step of ChoreTick. A tick and its task come into being under the one mutex: both or none.
 func (s *Store) tick(st *step) {
-	for t, ok := s.firing.top(); ok; t, ok = s.firing.top() {
-		if t.NextAt.After(st.now) {
-			st.done.NextIn = t.NextAt.Sub(st.now)
-			return
+	ticks, n, more := s.fireDue(&s.firing, st.now, func(sp *space, t *ticker) { st.late(t.NextAt) }, &st.done.Faults)
+	for _, tick := range ticks {
+		st.done.Ticks = append(st.done.Ticks, viewTick(tick))
+		if tick.TaskID != 0 {
+			st.woken(s.spaces[tick.Namespace].lanes[tick.Queue])
+			st.done.Tallies.Add(tick.Namespace, tick.Queue, "", queue.StatusNew, 1)
 		}
-		if st.done.Moved >= stepSize {
-			st.done.More = true
-			return
-		}
-		st.late(t.NextAt)
-		sp := s.spaces[t.Namespace]
-		for _, tick := range s.due(sp, t, st.now) {
-			st.done.Ticks = append(st.done.Ticks, viewTick(tick))
-			if tick.TaskID != 0 {
-				st.woken(sp.lanes[t.Queue])
-				st.done.Tallies.Add(t.Namespace, t.Queue, "", queue.StatusNew, 1)
-			}
-		}
-		st.done.Moved++
+	}
+	st.done.Moved, st.done.More = n, more
+	if t, ok := s.firing.top(); ok && !more {
+		st.done.NextIn = max(t.dueAt.Sub(st.now), 1)
 	}
 }
 
-// due fires t for the times that its misfire policy leaves, and plans its next.
-func (s *Store) due(sp *space, t *ticker, now time.Time) []queue.Tick {
-	out := t.schedule.Due(t.Anchor, t.NextAt.Add(-time.Microsecond), now, schedule.Policy{
-		Misfire: schedule.Misfire(t.Misfire), Limit: t.MisfireLimit,
-	})
-	ticks := make([]queue.Tick, 0, len(out.Fires))
-	for _, at := range out.Fires {
-		t.Timestamp = at
-		ticks = append(ticks, s.fire(sp, t, at, now, false))
+// fireDue fires the due tickers of a heap, those looked at longest ago first, within one step's bounds. It says how many it
+// looked at, and whether there is more to do.
+func (s *Store) fireDue(
+	h *heap[*ticker], now time.Time, look func(*space, *ticker), faults *[]queue.Fault,
+) (ticks []queue.Tick, n int, more bool) {
+	var due []*ticker
+	bytes := 0
+	for t, ok := h.top(); ok && !t.dueAt.After(now); t, ok = h.top() {
+		if len(due) == queue.MaxStepTickers || bytes >= queue.MaxStepTickBytes {
+			more = true
+			break
+		}
+		bytes += len(t.Payload)
+		due = append(due, t)
+		t.in.remove(t)
+		t.in = nil
 	}
-	s.await(sp, t, out.Next)
-	return ticks
+	budget := queue.NewTickBudget()
+	for i, t := range due {
+		sp := s.spaces[t.Namespace]
+		look(sp, t)
+		fired, again, err := s.due(sp, t, now, &budget, len(due)-i)
+		ticks, more = append(ticks, fired...), more || again
+		if err != nil {
+			*faults = append(*faults, queue.Fault{Namespace: t.Namespace, Subject: "ticker " + t.Name, Err: err, Known: t.Fault == err.Error()})
+		}
+		if t.Fault = ""; err != nil {
+			t.Fault = err.Error()
+		}
+	}
+	return ticks, len(due), more
+}
+
+// due fires t for the times that its misfire policy and its share of the budget leave, and plans its next. An error says
+// that t cannot fire, or that its ticks make no tasks.
+func (s *Store) due(sp *space, t *ticker, now time.Time, budget *queue.TickBudget, tickers int) ([]queue.Tick, bool, error) {
+	fires, next, more, err := budget.Fires(&t.Ticker, now, tickers)
+	if err != nil {
+		s.awaitUntil(sp, t, t.NextAt, now.Add(queue.TickFaultRest))
+		return nil, false, err
+	}
+	ticks := make([]queue.Tick, 0, len(fires))
+	for _, at := range fires {
+		if !at.After(t.Timestamp) && t.fired(at) { // the clock went back: its time has fired already
+			continue
+		}
+		tick := s.fire(sp, t, at, now, false)
+		ticks = append(ticks, tick)
+		if t.Queue != "" && sp.lanes[t.Queue] == nil {
+			err = noQueue(t.Queue)
+		}
+		if at.After(t.Timestamp) {
+			t.Timestamp = at
+		}
+	}
+	t.plannedAt = now
+	if more { // behind those that were not looked at
+		s.awaitUntil(sp, t, next, now)
+	} else {
+		s.await(sp, t, next)
+	}
+	return ticks, more, err
+}
+
+// fired says whether a nominal time has fired, as far as the history goes.
+func (t *ticker) fired(at time.Time) bool {
+	return slices.ContainsFunc(t.ticks, func(k queue.Tick) bool { return !k.Manual && k.At.Equal(at) })
+}
+
+// replan counts tickers from now that were planned while the clock was ahead of now; it has gone back since.
+func (s *Store) replan(now time.Time) {
+	for _, sp := range s.spaces {
+		for _, t := range sp.tickers {
+			if !t.plannedAt.After(now.Add(time.Second)) {
+				continue
+			}
+			anchor, next, err := t.Replan(now)
+			if err != nil {
+				next = now
+			}
+			t.Anchor, t.plannedAt = anchor, now
+			s.await(sp, t, next)
+		}
+	}
 }
 
 // fire makes one tick of t, with its task when t has a queue. A tick whose queue has been deleted, or whose
@@ -72,8 +135,11 @@ func (s *Store) fire(sp *space, t *ticker, at, now time.Time, manual bool) queue
 	} else {
 		sp.pending = append(sp.pending, &heldTick{tick: tick})
 	}
-	if len(t.ticks) == maxTicks {
-		t.ticks = slices.Delete(t.ticks, 0, 1)
+	// Times that are still to come stay: a clock that went back reaches them again.
+	if len(t.ticks) >= maxTicks {
+		if i := slices.IndexFunc(t.ticks, func(k queue.Tick) bool { return !k.At.After(now) }); i >= 0 {
+			t.ticks = slices.Delete(t.ticks, i, i+1)
+		}
 	}
 	t.ticks = append(t.ticks, tick)
 	return tick
@@ -136,9 +202,8 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	}
 	defer s.mu.Unlock()
 	sp := s.find(namespace)
-	for t, ok := sp.firing.top(); ok && !t.NextAt.After(now); t, ok = sp.firing.top() {
-		s.due(sp, t, now)
-	}
+	var faults []queue.Fault // told by the tickers themselves
+	s.fireDue(&sp.firing, now, func(*space, *ticker) {}, &faults)
 	if extra := len(sp.pending) - maxPending; extra > 0 {
 		sp.pending = slices.Delete(sp.pending, 0, extra)
 	}
@@ -150,14 +215,14 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 		}
 	}
 	for _, h := range sp.pending {
-		if len(ticks) < limit && !h.until.After(now) {
+		if len(ticks) < min(limit, queue.MaxTakenTicks) && !h.until.After(now) {
 			h.until = now.Add(hold)
 			ticks = append(ticks, viewTick(h.tick))
 		}
 		soonest(h.until)
 	}
 	if t, ok := sp.firing.top(); ok {
-		soonest(t.NextAt)
+		soonest(t.dueAt)
 	}
 	if next.IsZero() {
 		return ticks, 0, nil

@@ -48,6 +48,7 @@ func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 	// The examination holds its connection only while it needs it: LISTEN is tried through the pool.
 	for _, look := range []func(context.Context) error{
 		d.server, d.schema, d.clock, d.snapshot, d.tables, d.notifyQueue, d.connections, d.partitions,
+		d.tickers, d.background, d.ahead,
 	} {
 		if err := d.bounded(ctx, look); err != nil {
 			conn.Release()

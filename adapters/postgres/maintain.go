@@ -16,6 +16,7 @@ const (
 	expireStep  = 2_000  // waiting rows
 	pruneStep   = 5_000  // finished rows
 	eventStep   = 10_000 // event rows
+	stripStep   = 20_000 // tasks of a partition to be dropped, and what other tables have of them
 )
 
 // Maintain implements queue.Store.
@@ -91,6 +92,7 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 	var out queue.Maintained
 	var top time.Time
 	began, from := time.Now(), s.floors.get(name)
+	size, rows, queues := s.sieves.promote.next()
 	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
 		out, top = queue.Maintained{}, from
 		t.queueRows("promote", func(rows pgx.Rows) error {
@@ -107,15 +109,21 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 				top = last
 			}
 			return nil
-		}, floorParam(from), promoteStep)
+		}, floorParam(from), size, rows, queues)
 		t.queueRows("promote.next", nextIn(&out), floorParam(from))
 		return nil
 	})
 	if err != nil {
-		return out, err
+		return s.sieves.promote.again(ctx, err, func() (row refusedRow, err error) {
+			err = s.query(ctx, op, "promote.first", row.scan, floorParam(from), rows, queues)
+			return row, err
+		})
 	}
-	s.floors.set(name, from, top, began)
-	out.More = out.Moved == promoteStep
+	s.sieves.promote.passed()
+	if len(rows) == 0 && len(queues) == 0 { // what is passed over comes again from the beginning
+		s.floors.set(name, from, top, began)
+	}
+	out.More = out.Moved == size
 	s.notify.ready(out.Woken)
 	return out, nil
 }
@@ -136,8 +144,13 @@ func nextIn(out *queue.Maintained) func(pgx.Rows) error {
 func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 	const op = "expire tasks"
 	var out queue.Maintained
-	for _, name := range []string{"expire.ready", "expire.delayed"} {
+	for _, kind := range []struct {
+		name  string
+		sieve *sieve
+	}{{"expire.ready", s.sieves.expireReady}, {"expire.delayed", s.sieves.expireDelayed}} {
+		name := kind.name
 		began, from := time.Now(), s.floors.get(name)
+		size, rows, skipped := kind.sieve.next()
 		var top time.Time
 		var tallies queue.Tallies
 		moved := 0
@@ -163,7 +176,7 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 					top = diesAt
 				}
 				return err
-			}, floorParam(from), expireStep)
+			}, floorParam(from), size, rows, skipped)
 			if err != nil {
 				return err
 			}
@@ -183,12 +196,23 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 			return nil
 		})
 		if quietly(err) != nil {
-			return out, err
+			again, err := kind.sieve.again(ctx, err, func() (row refusedRow, err error) {
+				err = s.query(ctx, op, name+".first", row.scan, floorParam(from), rows, skipped)
+				return row, err
+			})
+			if err != nil {
+				return out, err
+			}
+			out.Faults, out.More = append(out.Faults, again.Faults...), true
+			continue
 		}
-		s.floors.set(name, from, top, began)
+		kind.sieve.passed()
+		if len(rows) == 0 && len(skipped) == 0 {
+			s.floors.set(name, from, top, began)
+		}
 		out.Moved += moved
 		out.Tallies.Merge(tallies)
-		out.More = out.More || moved == expireStep
+		out.More = out.More || moved >= size
 	}
 	return out, nil
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,7 +28,15 @@ const (
 	asideRest  = 5 * time.Second  // between a failed extension ahead of need and the next
 )
 
-// parts remembers how far the partitions go.
+// A try to drop a partition waits dropPatience for each of its locks, while others wait behind it; after one in vain the next
+// try rests.
+const (
+	dropPatience  = "20ms"
+	dropRestLeast = 10 * time.Second
+	dropRestMost  = 5 * time.Minute
+)
+
+// parts remembers how far the partitions go, and how dropping the oldest goes.
 type parts struct {
 	upper atomic.Int64 // ids below have a partition; 0 = not known yet
 	soon  atomic.Int64 // from this id on the next partition is made ahead of need
@@ -38,6 +47,10 @@ type parts struct {
 	ending  context.Context
 	end     context.CancelFunc
 	done    sync.WaitGroup
+
+	cursor   partCursor
+	dropRest time.Duration
+	nextDrop time.Time
 }
 
 // extension is one run of extendAside, for all who wait for it.
@@ -307,29 +320,130 @@ func (s *Store) keepAhead(ctx context.Context) error {
 	return nil
 }
 
-// dropPast drops the oldest partition when all of its tasks are finished and past retention. It reports whether it did.
-func (s *Store) dropPast(ctx context.Context) (bool, error) {
+// dropPast works at dropping the oldest partition when all of its tasks are finished and past retention: at first, in bounded
+// steps, what other tables have of them; then the partition itself. It reports how much it dealt with, and whether there is
+// more to do at once.
+func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	const op = "drop partition"
-	dropped := false
+	var all []part
+	var lastID int64
+	err := s.query(ctx, op, "part.list", func(rows pgx.Rows) error {
+		var one part
+		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, nil, &lastID)
+		all = append(all, one)
+		return err
+	})
+	if err != nil || len(all) < 2 || all[0].upper > lastID { // the one in use stays
+		return 0, false, err
+	}
+	p := all[0]
+	past, err := s.isPast(ctx, op, p)
+	if err != nil || !past {
+		return 0, false, err
+	}
+	moved, more, err := s.stripPart(ctx, op, p)
+	if err != nil || more {
+		return moved, err == nil, err
+	}
+	dropped, err := s.dropPart(ctx, op, p)
+	if dropped {
+		moved++
+	}
+	return moved, dropped, err
+}
+
+// isPast says whether all tasks of a partition are finished and past retention. Only dropPart's answer counts, under its lock:
+// this one keeps it from asking for the lock in vain.
+func (s *Store) isPast(ctx context.Context, op string, p part) (bool, error) {
+	var past bool
 	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		all, _, lastID, err := s.parts.lock(ctx, t)
-		if err != nil {
+		t.batch.Queue("set local statement_timeout = 0") // ctx bounds it; counting a large partition takes seconds
+		var err error
+		past, err = t.allPast(ctx, p)
+		return err
+	})
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42P01" { // another process has just dropped it
+		return false, nil
+	}
+	return past, err
+}
+
+// allPast says whether all tasks of a partition are finished and past retention.
+func (t *tx) allPast(ctx context.Context, p part) (bool, error) {
+	ask := func(name string, into any) error {
+		t.batch.Queue(ofPart(t.sql.get(name), p.lower, p.upper)).QueryRow(func(row pgx.Row) error { return row.Scan(into) })
+		return t.flush(ctx)
+	}
+	var young bool
+	var unfinished int64
+	if err := ask("part.young", &young); err != nil || young {
+		return false, err
+	}
+	err := ask("part.unfinished", &unfinished)
+	return unfinished == 0, err
+}
+
+// stripPart removes a step of what other tables have of the tasks of a partition: keys, states and errors. The walk over the
+// tasks goes on where the last step ended; a process that starts anew walks anew and finds nothing.
+func (s *Store) stripPart(ctx context.Context, op string, p part) (moved int, more bool, err error) {
+	size, _, _ := s.sieves.strip.next()
+	at := s.parts.strip(p.lower)
+	next := at
+	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+		moved, next = 0, at
+		t.batch.Queue(ofPart(t.sql.get("part.strip.keys"), p.lower, p.upper), at.queue, at.id, size).QueryRow(func(row pgx.Row) error {
+			var visited int
+			var q *int32
+			var id *int64
+			if err := row.Scan(&visited, &q, &id, &moved); err != nil {
+				return err
+			}
+			if more = visited == size; q != nil {
+				next = partCursor{p.lower, *q, *id}
+			}
+			return nil
+		})
+		t.batch.Queue(ofPart(t.sql.get("part.strip"), p.lower, p.upper), size).QueryRow(func(row pgx.Row) error {
+			var n int
+			err := row.Scan(&n)
+			moved += n
+			more = more || n >= size
+			return err
+		})
+		return t.flush(ctx)
+	})
+	if err != nil {
+		// A row that cannot go keeps its partition, and no more than that: the fault is told with the step's.
+		if !ofItsRows(ctx, err) || !s.sieves.strip.halve() {
+			return 0, false, err
+		}
+		return 0, true, nil
+	}
+	s.sieves.strip.passed()
+	s.parts.stripped(next)
+	return moved, more, nil
+}
+
+// dropPart drops a partition, unless something has changed. Other statements on old tasks of the partition wait for the
+// look at them; those of the hot path only while the two tables are dropped. That needs a lock which everything waits
+// behind, so it is tried once and given up after dropPatience: a session that reads the tables for long, as pg_dump does,
+// holds up nothing. The next tries are further and further apart.
+func (s *Store) dropPart(ctx context.Context, op string, p part) (dropped bool, err error) {
+	if !s.parts.mayDrop() {
+		return false, nil
+	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	err = s.tryTx(ctx, func(ctx context.Context, t *tx) error {
+		t.queue("part.drop.lock")
+		t.batch.Queue("set local lock_timeout = '" + dropPatience + "'")
+		t.batch.Queue("set local statement_timeout = 0") // ctx bounds it; counting a large partition takes seconds
+		t.ddl("part.freeze", p.lower, p.upper)
+		if err := t.flush(ctx); err != nil {
 			return err
 		}
-		if len(all) < 2 || all[0].upper > lastID { // the one in use stays
-			return errNothing
-		}
-		p := all[0]
-		ask := func(name string, into any) error {
-			t.batch.Queue(ofPart(t.sql.get(name), p.lower, p.upper)).QueryRow(func(row pgx.Row) error { return row.Scan(into) })
-			return t.flush(ctx)
-		}
-		var young bool
-		var unfinished int64
-		if err := ask("part.young", &young); err != nil || young {
-			return orNothing(err)
-		}
-		if err := ask("part.unfinished", &unfinished); err != nil || unfinished != 0 {
+		past, err := t.allPast(ctx, p)
+		if err != nil || !past {
 			return orNothing(err)
 		}
 		ev := events{}
@@ -349,16 +463,17 @@ func (s *Store) dropPast(ctx context.Context) (bool, error) {
 		if err := t.flush(ctx); err != nil {
 			return err
 		}
-		t.batch.Queue("set local lock_timeout = '" + ddlTimeout + "'")
-		t.ddl("part.drop", p.lower, p.upper)
 		ev.insertCounts(t, gone, counts)
+		t.ddl("part.drop", p.lower, p.upper)
 		dropped = true
 		return nil
 	})
-	if err != nil && quietly(err) == nil || errors.Is(err, queue.ErrUnavailable) { // the lock was not to be had: later
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "55P03" || pg.Code == "42P01") {
+		s.parts.dropLater()
 		return false, nil
 	}
-	return dropped && err == nil, err
+	s.parts.dropSoon()
+	return dropped && err == nil, translate(op, quietly(err))
 }
 
 func orNothing(err error) error {
@@ -366,4 +481,48 @@ func orNothing(err error) error {
 		return errNothing
 	}
 	return err
+}
+
+// partCursor is how far the walk over the tasks of the partition that begins at lower has come.
+type partCursor struct {
+	lower int64
+	queue int32
+	id    int64
+}
+
+// strip is where the walk over a partition goes on.
+func (p *parts) strip(lower int64) partCursor {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cursor.lower != lower {
+		p.cursor = partCursor{lower: lower, queue: math.MinInt32}
+	}
+	return p.cursor
+}
+
+func (p *parts) stripped(at partCursor) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cursor = at
+}
+
+// mayDrop says whether the rest after a lock that was not to be had is over.
+func (p *parts) mayDrop() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !time.Now().Before(p.nextDrop)
+}
+
+// dropLater lets the next try rest for twice as long as the last.
+func (p *parts) dropLater() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dropRest = min(max(2*p.dropRest, dropRestLeast), dropRestMost)
+	p.nextDrop = time.Now().Add(p.dropRest)
+}
+
+func (p *parts) dropSoon() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dropRest, p.nextDrop = 0, time.Time{}
 }

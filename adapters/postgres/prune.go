@@ -2,6 +2,9 @@ package postgres
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,55 +18,75 @@ import (
 const (
 	pruneSlack    = 8
 	pruneSlackMax = 24 * time.Hour
+	pruneSteps    = 7 // kinds of removal
 )
 
-// prune does one step of each kind of removal.
-func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
-	var out queue.Maintained
-	if err := s.keepAhead(ctx); err != nil {
-		return out, err
-	}
-	dropped, err := s.dropPast(ctx)
-	if err != nil {
-		return out, err
-	}
-	if dropped {
-		out.Moved++
-		out.More = true
-	}
-	for _, step := range []func(context.Context) (int, bool, error){s.pruneDone, s.pruneDeleted, s.pruneEvents, s.pruneTicks, s.pruneBeats} {
-		n, more, err := step(ctx)
-		out.Moved += n
-		out.More = out.More || more
-		if err != nil {
-			return out, err
-		}
-	}
-	return out, nil
+// stayGroup is the queues whose finished tasks stay equally long.
+type stayGroup struct {
+	stay   time.Duration
+	queues []int32
 }
 
-// pruneDone removes finished tasks past retention, queue by queue with the same retention.
-func (s *Store) pruneDone(ctx context.Context) (int, bool, error) {
-	const op = "prune tasks"
-	type group struct {
-		stay   time.Duration
-		queues []int32
-	}
-	var groups []group
+// prune does one step of each kind of removal. Each is by itself: one that fails is told as a fault, and the others go on.
+func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
+	const op = "prune"
+	var out queue.Maintained
+	var groups []stayGroup
 	var now time.Time
-	open := int64(0) // the first id of the partition in use
-	err := s.query(ctx, op, "part.open", func(rows pgx.Rows) error { return rows.Scan(&open) })
-	if err != nil {
-		return 0, false, err
-	}
-	err = s.query(ctx, op, "prune.stays", func(rows pgx.Rows) error {
+	err := s.query(ctx, op, "prune.stays", func(rows pgx.Rows) error {
 		var seconds float64
-		var g group
+		var g stayGroup
 		err := rows.Scan(&seconds, &g.queues, &now)
 		g.stay = time.Duration(seconds * float64(time.Second))
 		groups = append(groups, g)
 		return err
 	})
+	if err != nil {
+		return out, err
+	}
+	if len(groups) == 0 {
+		if err := s.query(ctx, op, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
+			return out, err
+		}
+	}
+	failed := 0
+	for _, step := range []struct {
+		name string
+		do   func() (int, bool, error)
+	}{
+		{"next partition", func() (int, bool, error) { return 0, false, s.keepAhead(ctx) }},
+		{"old partitions", func() (int, bool, error) { return s.dropPast(ctx) }},
+		{"finished tasks", func() (int, bool, error) { return s.pruneDone(ctx, groups, now, &out.Faults) }},
+		{"deleted queues", func() (int, bool, error) { return s.pruneDeleted(ctx, &out.Faults) }},
+		{"events", func() (int, bool, error) { return s.pruneEvents(ctx) }},
+		{"ticks", func() (int, bool, error) { return s.pruneTicks(ctx, now) }},
+		{"heartbeats", func() (int, bool, error) { return s.pruneBeats(ctx) }},
+	} {
+		n, more, stepErr := step.do()
+		out.Moved += n
+		out.More = out.More || more
+		s.told.clear(step.name, stepErr)
+		if stepErr == nil {
+			continue
+		}
+		if !ofItsRows(ctx, stepErr) && queue.KindOf(stepErr) != queue.KindDenied { // the others would fail the same way
+			return out, stepErr
+		}
+		failed++
+		err = stepErr
+		out.Faults = append(out.Faults, queue.Fault{Subject: step.name, Err: stepErr, Known: s.told.known(step.name, stepErr)})
+	}
+	if failed == pruneSteps {
+		return out, err
+	}
+	return out, nil
+}
+
+// pruneDone removes finished tasks past retention, queue by queue with the same retention.
+func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time, faults *[]queue.Fault) (int, bool, error) {
+	const op = "prune tasks"
+	open := int64(0) // the first id of the partition in use
+	err := s.query(ctx, op, "part.open", func(rows pgx.Rows) error { return rows.Scan(&open) })
 	if err != nil {
 		return 0, false, err
 	}
@@ -79,16 +102,36 @@ func (s *Store) pruneDone(ctx context.Context) (int, bool, error) {
 			{"prune full " + g.stay.String(), past.Add(-min(g.stay/pruneSlack, pruneSlackMax)), 0},
 		} {
 			began, from := time.Now(), s.floors.get(pass.name)
-			n, err := s.eraseDone(ctx, op, "prune.done", g.queues, floorParam(from), pass.until, pass.fromID, pruneStep)
+			size, rows, passed := s.sieves.done.next()
+			queues := slices.DeleteFunc(slices.Clone(g.queues), func(q int32) bool { return slices.Contains(passed, q) })
+			if len(queues) == 0 {
+				continue
+			}
+			n, err := s.eraseDone(ctx, op, "prune.done", queues, floorParam(from), pass.until, pass.fromID, size, rows)
 			moved += n
 			if err != nil {
-				return moved, more, err
-			}
-			if n >= pruneStep { // whole runs: it may be some more
+				fault, err := s.sieves.done.failed(ctx, err, func() (row refusedRow, err error) {
+					err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+						t.queue("tx.bitmaps", "on") // as prune.done: the same plan gives the same row
+						return t.read(ctx, "prune.done.first", row.scan, queues, floorParam(from), pass.until, pass.fromID, rows)
+					})
+					return row, err
+				})
+				if err != nil {
+					return moved, more, err
+				}
+				*faults = append(*faults, fault...)
 				more = true
 				continue
 			}
-			s.floors.set(pass.name, from, pass.until, began)
+			s.sieves.done.passed()
+			if n >= size { // whole runs: it may be some more
+				more = true
+				continue
+			}
+			if len(rows) == 0 { // what is passed over comes again from the beginning
+				s.floors.set(pass.name, from, pass.until, began)
+			}
 		}
 	}
 	return moved, more, nil
@@ -147,34 +190,46 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 	}
 }
 
-// pruneDeleted removes rows of one deleted queue, and the queue itself when nothing is left of it.
-func (s *Store) pruneDeleted(ctx context.Context) (int, bool, error) {
+// pruneDeleted removes rows of one deleted queue, and the queue itself when nothing is left of it. A queue that the database
+// refuses to remove is passed over for a while.
+func (s *Store) pruneDeleted(ctx context.Context, faults *[]queue.Fault) (int, bool, error) {
+	const op = "prune queue"
 	moved, more := 0, false
-	err := s.inTx(ctx, "prune queue", func(ctx context.Context, t *tx) error {
-		moved, more = 0, false
-		var id int32
-		if err := t.read(ctx, "prune.deleted", func(rows pgx.Rows) error { return rows.Scan(&id) }); err != nil {
+	var id int32
+	size, _, passed := s.sieves.deleted.next()
+	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+		moved, more, id = 0, false, 0
+		if err := t.read(ctx, "prune.deleted", func(rows pgx.Rows) error { return rows.Scan(&id) }, passed); err != nil {
 			return err
 		}
 		if id == 0 {
 			return errNothing
 		}
-		if err := t.read(ctx, "prune.deleted.rows", func(rows pgx.Rows) error { return rows.Scan(&moved) }, id, pruneStep); err != nil {
+		if err := t.read(ctx, "prune.deleted.rows", func(rows pgx.Rows) error { return rows.Scan(&moved) }, id, size); err != nil {
 			return err
 		}
-		if more = moved > 0; !more {
+		more = true // of this queue, or there may be another
+		if moved == 0 {
 			t.queue("prune.deleted.queue", id)
 		}
 		return nil
 	})
-	return moved, more, quietly(err)
+	if quietly(err) == nil {
+		s.sieves.deleted.passed()
+		return moved, more, nil
+	}
+	fault, err := s.sieves.deleted.failed(ctx, err, func() (refusedRow, error) {
+		return refusedRow{queue: id, subject: "deleted queue " + strconv.Itoa(int(id)), whole: true}, nil
+	})
+	*faults = append(*faults, fault...)
+	return 0, err == nil, err
 }
 
 // pruneEvents removes old events.
 func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
 	n := 0
 	if _, err := s.fold(ctx); err != nil { // only what the counts have seen may go
-		return 0, false, err
+		return 0, false, fmt.Errorf("first the counts: %w", err)
 	}
 	err := s.inTx(ctx, "prune events", func(ctx context.Context, t *tx) error {
 		return t.read(ctx, "event.prune", func(rows pgx.Rows) error { return rows.Scan(&n) }, int64(s.opt.eventsStay), eventStep)

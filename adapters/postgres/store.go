@@ -28,6 +28,8 @@ type Store struct {
 	parts   parts
 	notify  *notifier
 	floors  floors
+	sieves  sieves
+	told    toldFaults
 
 	ticksPruned time.Time // under floors.mu
 
@@ -106,6 +108,7 @@ func newStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	s.lanes.init()
 	s.floors.init()
 	s.parts.init()
+	s.sieves.init()
 	s.notify = newNotifier(s)
 	return s, nil
 }

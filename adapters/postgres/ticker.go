@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,17 +12,44 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// storedTicker is a ticker as stored.
+// storedTicker is a ticker as stored, and what became of it in a transaction that fires it.
 type storedTicker struct {
 	id int32
 	queue.Ticker
+	unfinished bool   // the task of its last tick, where the ticker skips then
+	lastQueue  *int32 // of the task that it made last in this transaction
+	lastTask   *int64
+	err        error // why it does not fire, or makes no task
+}
+
+// maxFaultBytes bounds what is kept of a ticker's fault.
+const maxFaultBytes = 1024
+
+// fail notes why k does not fire, or makes no task.
+func (k *storedTicker) fail(err error) { k.err = err }
+
+// faultText is the fault for people, cut to maxFaultBytes of valid UTF-8 without NULs, which text columns refuse.
+func (k *storedTicker) faultText() string {
+	if k.err == nil {
+		return ""
+	}
+	text := strings.ToValidUTF8(strings.ReplaceAll(k.err.Error(), "\x00", " "), "?")
+	if len(text) > maxFaultBytes {
+		text = strings.ToValidUTF8(text[:maxFaultBytes], "")
+	}
+	return text
+}
+
+// told is k's fault for those who watch background work.
+func (k *storedTicker) told() queue.Fault {
+	return queue.Fault{Namespace: k.Namespace, Subject: "ticker " + k.Name, Err: k.err, Known: k.Fault == k.faultText()}
 }
 
 func (k *storedTicker) scan(rows pgx.Rows, before ...any) error {
 	var lastAt, nextAt *time.Time
 	dst := slices.Concat(before, []any{
 		&k.id, &k.Namespace, &k.Name, &k.Period, &k.Cron, &k.Timezone, &k.Queue, (*[]byte)(&k.Payload), &k.Misfire,
-		&k.MisfireLimit, &k.Overlap, &k.Paused, &lastAt, &nextAt, &k.Anchor, &k.Version, &k.CreatedAt, &k.UpdatedAt,
+		&k.MisfireLimit, &k.Overlap, &k.Paused, &lastAt, &nextAt, &k.Fault, &k.Anchor, &k.Version, &k.CreatedAt, &k.UpdatedAt,
 	})
 	err := rows.Scan(dst...)
 	k.Timestamp, k.NextAt, k.Anchor = timeOf(lastAt), timeOf(nextAt), k.Anchor.UTC()
@@ -73,7 +101,7 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 			return err
 		}
 		t.queueRows("ticker.insert", func(rows pgx.Rows) error { made = true; return nil }, k.Namespace, k.Name, k.Period, k.Cron,
-			k.Timezone, k.Queue, []byte(k.Payload), k.Misfire, k.MisfireLimit, k.Overlap, k.Paused, timePtr(micros(k.NextAt)), k.Anchor)
+			k.Timezone, k.Queue, []byte(k.Payload), k.Misfire, k.MisfireLimit, k.Overlap, k.Paused, timePtr(micros(k.NextAt)), k.Anchor, len(k.Payload))
 		return nil
 	})
 	if err != nil {
@@ -127,8 +155,48 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 }
 
 // UpdateTicker implements queue.Store. A new schedule counts from now, after what was due by the old one has fired, and so
-// does one that is resumed: what a pause swallowed is not made up.
+// does one that is resumed: what a pause swallowed is not made up. A ticker that cannot fire is updated all the same: the way
+// to mend it must not run what fails.
 func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta queue.TickerMeta, maxPayloadBytes int) (*queue.Ticker, error) {
+	const op = "update ticker"
+	fire := meta.Period != nil || meta.Cron != nil || meta.Timezone != nil
+	if fire {
+		var err error
+		if fire, err = s.fireBacklog(ctx, op, namespace, name); err != nil {
+			return nil, err
+		}
+	}
+	out, err := s.updateTicker(ctx, namespace, name, meta, maxPayloadBytes, fire)
+	if fire && ofItsRows(ctx, err) {
+		out, err = s.updateTicker(ctx, namespace, name, meta, maxPayloadBytes, false)
+	}
+	return out, err
+}
+
+// fireBacklog fires what is due of a ticker, in bounded steps. It reports whether the ticker can fire.
+func (s *Store) fireBacklog(ctx context.Context, op, namespace, name string) (bool, error) {
+	var k *storedTicker
+	err := s.query(ctx, op, "ticker.page", func(rows pgx.Rows) error {
+		k = &storedTicker{}
+		return k.scan(rows, nil)
+	}, namespace, name, 0, 1, "", queue.MaxPageBytes)
+	if err != nil || k == nil {
+		return false, err
+	}
+	for more := true; more; {
+		one, err := s.fireOne(ctx, op, k)
+		if err != nil || len(one.Faults) > 0 {
+			return false, err
+		}
+		more = one.More
+	}
+	return true, nil
+}
+
+// updateTicker is one try of UpdateTicker; fire has what has become due by the old schedule since fireBacklog fire too.
+func (s *Store) updateTicker(
+	ctx context.Context, namespace, name string, meta queue.TickerMeta, maxPayloadBytes int, fire bool,
+) (*queue.Ticker, error) {
 	const op = "update ticker"
 	var out *queue.Ticker
 	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
@@ -152,24 +220,34 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 			}
 		}
 		anew := next.Period != k.Period || next.Cron != k.Cron || next.Timezone != k.Timezone
-		if anew && !k.NextAt.IsZero() && !k.NextAt.After(now) {
-			if next.Timestamp, err = s.fireLast(ctx, t, f, k, now); err != nil {
+		if anew && fire {
+			if err := f.readDue(ctx, t, "ticker.due.one", k.id); err != nil {
 				return err
+			}
+			if err := f.write(ctx, t, s); err != nil {
+				return err
+			}
+			if n := len(f.ticks); n > 0 {
+				next.Timestamp = f.ticks[n-1].At
 			}
 		}
 		if anew {
 			next.Anchor = now
 		}
-		if anew || next.Paused != k.Paused {
+		switch {
+		case next.Paused:
+			next.NextAt = time.Time{}
+		case anew || k.Paused:
 			if err := plan(&next, now); err != nil {
 				return err
 			}
 		}
 		next.Version++
 		next.UpdatedAt = now
+		next.Fault = ""
 		out = &next
 		t.queue("ticker.update", k.id, next.Period, next.Cron, next.Timezone, next.Queue, []byte(next.Payload), next.Misfire,
-			next.MisfireLimit, next.Overlap, next.Paused, timePtr(micros(next.NextAt)), next.Anchor, now)
+			next.MisfireLimit, next.Overlap, next.Paused, timePtr(micros(next.NextAt)), next.Anchor, now, len(next.Payload), next.Fault)
 		return nil
 	})
 	if err != nil {
@@ -177,24 +255,6 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	}
 	f.committed(s)
 	return out, nil
-}
-
-// fireLast fires what is due by a schedule that is about to go, and says which tick is the last now.
-func (s *Store) fireLast(ctx context.Context, t *tx, f *firing, k *storedTicker, now time.Time) (time.Time, error) {
-	unfinished := false
-	err := t.read(ctx, "ticker.unfinished", func(rows pgx.Rows) error { return rows.Scan(&unfinished) }, k.id)
-	if err != nil {
-		return now, err
-	}
-	f.now = now
-	if err := f.due(k, unfinished); err != nil {
-		return now, err
-	}
-	last := k.Timestamp
-	if n := len(f.ticks); n > 0 {
-		last = f.ticks[n-1].At
-	}
-	return last, f.write(ctx, t, s)
 }
 
 func lockTicker(ctx context.Context, t *tx, namespace, name string) (*storedTicker, time.Time, error) {

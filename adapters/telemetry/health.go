@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pgqueue/pgqueue/domain/manager"
+	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // Defaults of a Health.
@@ -236,6 +237,17 @@ func verbose(results []CheckResult, err error) string {
 	return string(b) + "\n"
 }
 
+// mostFaultsTold bounds the faults of a chore that the check tells one by one.
+const mostFaultsTold = 10
+
+// owned names what a fault is about.
+func owned(f queue.Fault) string {
+	if f.Namespace == "" {
+		return f.Subject
+	}
+	return f.Subject + " of namespace " + f.Namespace
+}
+
 // ChoresCheck is a check of the background work that a manager does in this process.
 func ChoresCheck(health func() []manager.ChoreHealth) Check {
 	return func(context.Context) error {
@@ -243,6 +255,13 @@ func ChoresCheck(health func() []manager.ChoreHealth) Check {
 		for _, h := range health() {
 			if h.Failing >= FailingChores {
 				errs = append(errs, fmt.Errorf("background work %q has failed %d times in a row: %w", h.Chore, h.Failing, h.LastError))
+			}
+			for i, f := range h.Faults {
+				if i == mostFaultsTold {
+					errs = append(errs, fmt.Errorf("background work %q passes over %d more", h.Chore, len(h.Faults)-i))
+					break
+				}
+				errs = append(errs, fmt.Errorf("background work %q passes over %s: %w", h.Chore, owned(f), f.Err))
 			}
 		}
 		return errors.Join(errs...)

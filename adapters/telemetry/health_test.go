@@ -151,6 +151,21 @@ func TestHealth(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("what background work passes over is told by name", func(t *testing.T) {
+		c := telemetry.ChoresCheck(func() []manager.ChoreHealth {
+			h := manager.ChoreHealth{Chore: queue.ChoreTick}
+			for range 12 {
+				h.Faults = append(h.Faults, queue.Fault{Namespace: "shop", Subject: "ticker nightly", Err: errors.New("no such zone")})
+			}
+			return []manager.ChoreHealth{h}
+		})
+		err := c(t.Context())
+		for _, want := range []string{"ticker nightly of namespace shop: no such zone", "2 more"} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v does not say %q", err, want)
+			}
+		}
+	})
 	t.Run("the checks are metrics", func(t *testing.T) {
 		s := newStack(t)
 		h := telemetry.NewHealth()

@@ -68,9 +68,9 @@ type workerMeters struct {
 
 // choreMeters are of one kind of background work.
 type choreMeters struct {
-	well, failed, moved prometheus.Counter
-	seconds             prometheus.Observer
-	lag, lastSuccess    prometheus.Gauge
+	well, failed, moved, faults prometheus.Counter
+	seconds                     prometheus.Observer
+	lag, lastSuccess            prometheus.Gauge
 }
 
 type stream string
@@ -234,6 +234,7 @@ func newChoreMeters(mk *maker) map[queue.Chore]*choreMeters {
 	var (
 		runs    = mk.counters("pgqueue_chore_runs_total", "Steps of background work, by result: ok, error.", "chore", "result")
 		moved   = mk.counters("pgqueue_chore_moved_total", "Tasks, ticks or rows that background work dealt with.", "chore")
+		faults  = mk.counters("pgqueue_chore_faults_total", "Tickers, tasks, queues or partitions that a step of background work passed over.", "chore")
 		seconds = mk.histograms("pgqueue_chore_seconds", "How long a step of background work took.", callBuckets, "chore")
 		lag     = mk.gauges("pgqueue_chore_lag_seconds", "By how much the oldest thing that the last step dealt with was late.", "chore")
 		last    = mk.gauges("pgqueue_chore_last_success_timestamp_seconds", "When a step of background work last ended well; 0 = never.", "chore")
@@ -243,6 +244,7 @@ func newChoreMeters(mk *maker) map[queue.Chore]*choreMeters {
 		name := string(c)
 		all[c] = &choreMeters{
 			well: runs.WithLabelValues(name, "ok"), failed: runs.WithLabelValues(name, "error"), moved: moved.WithLabelValues(name),
+			faults:  faults.WithLabelValues(name),
 			seconds: seconds.WithLabelValues(name), lag: lag.WithLabelValues(name), lastSuccess: last.WithLabelValues(name),
 		}
 	}

@@ -64,6 +64,7 @@ var everyMetric = map[string]struct {
 
 	"pgqueue_chore_runs_total":                     {dto.MetricType_COUNTER, "chore result"},
 	"pgqueue_chore_moved_total":                    {dto.MetricType_COUNTER, "chore"},
+	"pgqueue_chore_faults_total":                   {dto.MetricType_COUNTER, "chore"},
 	"pgqueue_chore_seconds":                        {dto.MetricType_HISTOGRAM, "chore"},
 	"pgqueue_chore_lag_seconds":                    {dto.MetricType_GAUGE, "chore"},
 	"pgqueue_chore_last_success_timestamp_seconds": {dto.MetricType_GAUGE, "chore"},

@@ -31,6 +31,7 @@ func (s *store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	c.well.Inc()
 	c.lastSuccess.SetToCurrentTime()
 	c.moved.Add(float64(done.Moved))
+	c.faults.Add(float64(len(done.Faults)))
 	if lag := done.Lag.Seconds(); done.Moved > 0 {
 		c.lag.Set(lag)
 	} else {

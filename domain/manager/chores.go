@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,61 @@ type ChoreHealth struct {
 	Failing int
 	// Lag of the last step that dealt with something: by how much the oldest was late.
 	Lag time.Duration
+	// Faults are what its steps passed over in the last two minutes, at most 100: tickers, tasks, queues or partitions that
+	// cannot be dealt with, while all others are.
+	Faults []queue.Fault
+}
+
+// Bounds of what is kept and logged of the faults of one chore.
+const (
+	faultKept   = 2 * time.Minute
+	mostFaults  = 100
+	faultLines  = 10 // in faultWindow
+	faultWindow = time.Minute
+)
+
+// faultLog keeps and logs the faults of one chore.
+type faultLog struct {
+	at     map[string]time.Time // when each was last told, by namespace and subject
+	faults map[string]queue.Fault
+	window time.Time // when the present window began
+	lines  int       // logged in it
+}
+
+// note keeps faults, drops those that have not been told for long, and answers those to log.
+func (l *faultLog) note(faults []queue.Fault, now time.Time) (tell []queue.Fault) {
+	if l.at == nil {
+		l.at, l.faults = map[string]time.Time{}, map[string]queue.Fault{}
+	}
+	for key, at := range l.at {
+		if now.Sub(at) > faultKept {
+			delete(l.at, key)
+			delete(l.faults, key)
+		}
+	}
+	if now.Sub(l.window) > faultWindow {
+		l.window, l.lines = now, 0
+	}
+	for _, f := range faults {
+		key := f.Namespace + " " + f.Subject
+		if _, kept := l.at[key]; kept || len(l.at) < mostFaults {
+			l.at[key], l.faults[key] = now, f
+		}
+		if !f.Known && l.lines < faultLines {
+			l.lines++
+			tell = append(tell, f)
+		}
+	}
+	return tell
+}
+
+// list is what is kept, in the order of namespaces and subjects.
+func (l *faultLog) list() []queue.Fault {
+	var all []queue.Fault
+	for _, key := range slices.Sorted(maps.Keys(l.faults)) {
+		all = append(all, l.faults[key])
+	}
+	return all
 }
 
 // chores is the background work.
@@ -62,6 +118,7 @@ type chore struct {
 	*alarm
 	mu     sync.Mutex
 	health ChoreHealth
+	faults faultLog
 }
 
 func newChores(c *core) *chores {
@@ -139,6 +196,7 @@ func (m *Manager) Health() []ChoreHealth {
 		h := ch.health
 		h.Moves = make(map[queue.Status]int64, len(ch.health.Moves))
 		maps.Copy(h.Moves, ch.health.Moves)
+		h.Faults = ch.faults.list()
 		ch.mu.Unlock()
 		all = append(all, h)
 	}
@@ -177,6 +235,7 @@ func (cs *chores) do(ctx context.Context, kind queue.Chore) {
 			cs.c.cfg.log.InfoContext(ctx, "background work is well again", "chore", kind, "failed", failed)
 		}
 		rest.reset()
+		cs.tellFaults(ctx, ch, kind, done.Faults)
 		cs.tell(kind, done)
 		if sleep > 0 && !ch.wait(ctx.Done(), sleep) {
 			return
@@ -236,6 +295,17 @@ func (ch *chore) note(done queue.Maintained, err error) (failed int) {
 		h.Moves[s] += int64(n)
 	}
 	return failed
+}
+
+// tellFaults keeps and logs what a step passed over.
+func (cs *chores) tellFaults(ctx context.Context, ch *chore, kind queue.Chore, faults []queue.Fault) {
+	ch.mu.Lock()
+	tell := ch.faults.note(faults, time.Now())
+	ch.mu.Unlock()
+	for _, f := range tell {
+		cs.c.cfg.log.WarnContext(ctx, "background work passes over what fails; the rest goes on", "chore", kind, "namespace", f.Namespace,
+			"subject", f.Subject, "error", f.Err)
+	}
 }
 
 // tell passes on what a step has made ready or ended.

@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -227,6 +228,55 @@ func TestChores(t *testing.T) {
 				t.Errorf("%+v", h)
 			}
 		})
+	})
+	bubble(t, "what a step passes over is kept and logged by name, at a bounded rate, and forgotten when it is well", func(t *testing.T, f *fake, m *Manager) {
+		var mu sync.Mutex
+		var faults []queue.Fault
+		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if c != queue.ChoreTick {
+				return queue.Maintained{}, nil
+			}
+			return queue.Maintained{Moved: len(faults), Faults: faults}, nil
+		}
+		for i := range 150 {
+			faults = append(faults, queue.Fault{Namespace: "n", Subject: fmt.Sprintf("ticker t%03d", i), Err: errors.New("no such zone")})
+		}
+		running(t, m, func() {
+			pass(50 * time.Second)
+			h := health(m, queue.ChoreTick)
+			if h.Failing != 0 || len(h.Faults) != 100 || h.Faults[0].Subject != "ticker t000" {
+				t.Errorf("%d failures, %d faults", h.Failing, len(h.Faults))
+			}
+			mu.Lock()
+			faults = nil
+			mu.Unlock()
+			pass(3 * time.Minute)
+			if h := health(m, queue.ChoreTick); len(h.Faults) != 0 {
+				t.Errorf("%d faults are kept", len(h.Faults))
+			}
+		})
+	})
+	t.Run("faults are logged once while they are known, ten a minute at most", func(t *testing.T) {
+		var l faultLog
+		var many []queue.Fault
+		for i := range 30 {
+			many = append(many, queue.Fault{Subject: fmt.Sprint(i)})
+		}
+		now := time.Now()
+		if n := len(l.note(many, now)); n != 10 {
+			t.Errorf("%d lines at once", n)
+		}
+		if n := len(l.note(many, now.Add(30*time.Second))); n != 0 {
+			t.Errorf("%d more lines in the same minute", n)
+		}
+		if n := len(l.note(many[:3], now.Add(2*time.Minute))); n != 3 {
+			t.Errorf("%d lines in the next minute", n)
+		}
+		if n := len(l.note([]queue.Fault{{Subject: "x", Known: true}}, now.Add(4*time.Minute))); n != 0 {
+			t.Errorf("what is known is logged %d times", n)
+		}
 	})
 	bubble(t, "a step that does not answer is ended by its deadline", func(t *testing.T, f *fake, m *Manager) {
 		release := f.block("prune")

@@ -209,6 +209,7 @@ func (h *tickHub) run() {
 			continue
 		}
 		ctx, cancel := c.call()
+		free = min(free, queue.MaxTakenTicks)
 		ticks, next, err := c.store.TakeTicks(ctx, h.namespace, free, c.cfg.tickHold+c.cfg.callTimeout)
 		cancel()
 		if err != nil {

@@ -110,14 +110,15 @@ type TickerStore interface {
 	GetTicker(ctx context.Context, namespace, name string) (*Ticker, error)
 	ListTickers(ctx context.Context, namespace string, p Page) (TickerPage, error)
 	// UpdateTicker applies meta to the present ticker by Ticker.With, atomically; a change of the schedule moves the
-	// anchor to now and the next nominal time with it, after what was due by the old one has fired; any other change
-	// leaves both.
+	// anchor to now and the next nominal time with it, after what was due by the old one has fired, where that can be done;
+	// any other change leaves both.
 	UpdateTicker(ctx context.Context, namespace, name string, meta TickerMeta, maxPayloadBytes int) (*Ticker, error)
 	DeleteTicker(ctx context.Context, namespace, name string) (*Ticker, error)
 	RunTicker(ctx context.Context, namespace, name string) (*Tick, error)
 	ListTicks(ctx context.Context, namespace, name string, limit int) ([]Tick, error)
-	// TakeTicks fires due tickers that have no queue and hands their ticks to the caller for hold; one that is not
-	// settled by then is handed out again. It also says in how long the next is due (0 = not known).
+	// TakeTicks fires due tickers that have no queue and hands their ticks, at most MaxTakenTicks, to the caller for hold;
+	// one that is not settled by then is handed out again. A ticker that cannot fire is passed over. It also says in how long
+	// the next is due (0 = not known).
 	TakeTicks(ctx context.Context, namespace string, limit int, hold time.Duration) ([]Tick, time.Duration, error)
 	// SettleTicks ends the hold of taken ticks: delivered for good, or given back at once.
 	SettleTicks(ctx context.Context, namespace string, ids []int64, delivered bool) error
@@ -174,6 +175,8 @@ type Maintained struct {
 	Tallies Tallies
 	// Ticks are those that a tick step fired.
 	Ticks []Tick
+	// Faults are what the step passed over, each named; the rest of the step was done.
+	Faults []Fault
 }
 
 // Wake is a hint that a queue may have tasks that can be retained. Queue "" means any of the namespace, Namespace ""

@@ -52,6 +52,9 @@ type Ticker struct {
 	Timestamp time.Time
 	// NextAt is the nominal time of the next tick; zero while paused.
 	NextAt time.Time
+	// Fault is why it did not fire, or made no task, when it was last due; "" = all is well. A tick that succeeds, and an
+	// update, clear it.
+	Fault string
 	// Anchor is where a period counts from: the creation, or the last change of the schedule.
 	Anchor    time.Time
 	Version   int64
@@ -106,13 +109,19 @@ func NewTicker(namespace string, meta TickerMeta, maxPayloadBytes int) (Ticker, 
 	if err != nil {
 		return Ticker{}, err
 	}
-	return Ticker{
+	t, err := Ticker{
 		Namespace: namespace, Name: n, Payload: EmptyJSON, Misfire: MisfireOnce, MisfireLimit: DefaultMisfireLimit,
 		Overlap: OverlapAllow, Version: 1,
 	}.With(meta, maxPayloadBytes)
+	if err != nil {
+		return t, err
+	}
+	_, err = t.Schedule()
+	return t, err
 }
 
-// With is the ticker after an update by meta; t itself stays as it is.
+// With is the ticker after an update by meta; t itself stays as it is. A schedule that meta leaves alone is not looked at:
+// one that this host cannot read, as for want of its time zone, must not be in the way of pausing or mending the ticker.
 func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 	switch {
 	case meta.Period != nil && *meta.Period != 0 && meta.Cron != nil && *meta.Cron != "":
@@ -152,8 +161,17 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 	if err := CheckInt("misfire_limit", t.MisfireLimit, 1, MaxMisfireLimit); err != nil {
 		return t, err
 	}
-	_, err := t.Schedule()
-	return t, err
+	if meta.Timezone != nil {
+		if err := checkTimezone(t.Timezone); err != nil {
+			return t, err
+		}
+	}
+	if meta.Period != nil && *meta.Period != 0 || meta.Cron != nil && *meta.Cron != "" || meta.Timezone != nil {
+		if _, err := t.Schedule(); err != nil {
+			return t, err
+		}
+	}
+	return t, nil
 }
 
 // TickerPage is a page of tickers.

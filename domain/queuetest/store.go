@@ -191,6 +191,7 @@ func (e *env) chores(chores ...queue.Chore) queue.Maintained {
 			sum.Tallies.Merge(m.Tallies)
 			sum.Ticks = append(sum.Ticks, m.Ticks...)
 			sum.Lag = max(sum.Lag, m.Lag)
+			sum.Faults = append(sum.Faults, m.Faults...)
 			sum.NextIn = m.NextIn
 			for s, n := range m.Moves {
 				sum.Moves[s] += n

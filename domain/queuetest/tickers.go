@@ -237,6 +237,68 @@ func testTicks(e *env) {
 		e.status(tick.TaskID, queue.StatusNew)
 		e.counts("q", map[queue.Status]int64{queue.StatusNew: 1, queue.StatusReleased: 1})
 	})
+	e.it("overlap skip knows its last task after any number of skipped ticks", func(e *env) {
+		e.queue("q", queue.QueueMeta{Retention: new(10_000 * time.Hour)})
+		e.ticker("t", queue.TickerMeta{Period: new(time.Hour), Queue: new("q"), Overlap: new(queue.OverlapSkip)})
+		e.pass(time.Hour + time.Minute)
+		held := e.retainFor(9_000*time.Hour, "w", 1, "q")[0]
+		for range 5 { // the history is pruned several times
+			for range 60 {
+				e.advance(time.Hour)
+				e.chores(queue.ChoreTick)
+			}
+			e.chores(queue.ChorePrune)
+		}
+		e.counts("q", map[queue.Status]int64{queue.StatusRetained: 1})
+		e.release(held, queue.OutcomeSuccess, "")
+		e.advance(time.Hour)
+		e.chores(queue.ChoreTick)
+		e.counts("q", map[queue.Status]int64{queue.StatusReleased: 1, queue.StatusNew: 1})
+	})
+	e.it("a task that was run by hand is the last one to overlap skip", func(e *env) {
+		e.queue("q", queue.QueueMeta{Retention: new(1000 * time.Hour)})
+		e.ticker("t", queue.TickerMeta{Period: new(time.Hour), Queue: new("q"), Overlap: new(queue.OverlapSkip)})
+		_, err := e.s.RunTicker(e.ctx(), e.ns, "t")
+		e.ok(err)
+		e.pass(time.Hour + time.Minute)
+		e.counts("q", map[queue.Status]int64{queue.StatusNew: 1})
+	})
+	e.it("a clock that went ahead and came back leaves no ticker standing, and no time fires twice", func(e *env) {
+		e.queue("q", queue.QueueMeta{Retention: new(1000 * time.Hour)})
+		e.ticker("p", queue.TickerMeta{Period: new(time.Hour), Queue: new("q")})
+		e.ticker("c", queue.TickerMeta{Cron: new("@hourly"), Queue: new("q")})
+		e.ticker("skips", queue.TickerMeta{Cron: new("@daily"), Queue: new("q"), Misfire: new(queue.MisfireSkip)})
+		e.advance(50*time.Hour + time.Minute)
+		e.chores(queue.ChoreTick)
+		e.ticker("young", queue.TickerMeta{Period: new(time.Hour), Queue: new("q")})
+		e.advance(-50 * time.Hour)
+		e.chores(queue.ChorePrune)
+		for _, name := range []string{"p", "c", "young"} {
+			if in := e.getTicker(name).NextAt.Sub(e.now()); in > time.Hour+time.Minute {
+				e.Errorf("ticker %s fires in %v", name, in)
+			}
+		}
+		if in := e.getTicker("skips").NextAt.Sub(e.now()); in > 24*time.Hour+time.Minute {
+			e.Errorf("ticker skips fires in %v", in)
+		}
+		for range 60 { // past the times that had fired while the clock was ahead
+			e.advance(time.Hour)
+			e.chores(queue.ChoreTick)
+		}
+		for _, name := range []string{"p", "c"} {
+			seen := map[int64]bool{}
+			ticks := e.ticks(name)
+			for _, k := range ticks {
+				if seen[k.At.UnixMicro()] {
+					e.Errorf("%s fired twice for %v", name, k.At)
+				}
+				seen[k.At.UnixMicro()] = true
+			}
+			if n := len(ticks); n < 59 || n > 61 {
+				e.Errorf("%s has %d ticks of 60 hours", name, n)
+			}
+		}
+	})
 	e.it("overlap allow makes a task at each tick", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		e.ticker("t", queue.TickerMeta{Period: new(time.Hour), Queue: new("q")})
@@ -342,16 +404,60 @@ func testTicks(e *env) {
 		e.ticker("t", queue.TickerMeta{Period: new(time.Hour), Queue: new("q")})
 		_, err := e.s.DeleteQueue(e.ctx(), e.ns, "q")
 		e.ok(err)
-		e.pass(time.Hour + time.Minute)
+		e.advance(time.Hour + time.Minute)
+		done := e.chores(queue.ChoreTick)
+		if len(done.Faults) != 1 || done.Faults[0].Namespace != e.ns || done.Faults[0].Subject != "ticker t" || done.Faults[0].Known {
+			e.Fatalf("faults are %+v", done.Faults)
+		}
+		if fault := e.getTicker("t").Fault; !strings.Contains(fault, "queue q") {
+			e.Fatalf("the ticker's fault is %q", fault)
+		}
+		e.equal("skipped", e.ticks("t")[0].Skipped, true)
 		_, err = e.s.RunTicker(e.ctx(), e.ns, "t")
 		e.kind(err, queue.KindNotFound)
 		e.queue("q", queue.QueueMeta{})
 		e.pass(time.Hour)
+		e.equal("fault", e.getTicker("t").Fault, "")
 		e.counts("q", map[queue.Status]int64{queue.StatusNew: 1})
 	})
 }
 
 func testMisfire(e *env) {
+	e.it("a catch-up goes in bounded steps, loses no tick, and other tickers do not wait for it", func(e *env) {
+		e.queue("q", queue.QueueMeta{Retention: new(1000 * time.Hour)})
+		e.queue("r", queue.QueueMeta{Retention: new(1000 * time.Hour)})
+		const big, fires = 256 << 10, 100
+		payload := []byte(`"` + strings.Repeat("x", big) + `"`)
+		for i := range 3 {
+			e.ticker("big"+string(rune('a'+i)), queue.TickerMeta{
+				Period: new(time.Hour), Queue: new("q"), Misfire: new(queue.MisfireAll), MisfireLimit: new(fires), Payload: payload,
+			})
+		}
+		made := e.ticker("small", queue.TickerMeta{Period: new(90 * time.Hour), Queue: new("r")})
+		e.advance(99*time.Hour + time.Minute)
+		first, err := e.s.Maintain(e.ctx(), queue.ChoreTick)
+		e.ok(err)
+		second, err := e.s.Maintain(e.ctx(), queue.ChoreTick)
+		e.ok(err)
+		bytes := 0
+		for _, k := range first.Ticks {
+			bytes += len(k.Payload)
+		}
+		if bytes > queue.MaxStepTickBytes+big || !first.More {
+			e.Fatalf("the first step made %d ticks of %d bytes, more is %v", len(first.Ticks), bytes, first.More)
+		}
+		if !slices.ContainsFunc(slices.Concat(first.Ticks, second.Ticks), func(k queue.Tick) bool { return k.Ticker == "small" && k.At.Equal(made.NextAt) }) {
+			e.Fatal("the small ticker waits for the catch-up of the others")
+		}
+		e.chores(queue.ChoreTick)
+		e.counts("r", map[queue.Status]int64{queue.StatusNew: 1})
+		e.counts("q", map[queue.Status]int64{queue.StatusNew: 3 * 99})
+		seen := map[int64]bool{}
+		for _, k := range e.ticks("biga") {
+			seen[k.At.UnixMicro()] = true
+		}
+		e.equal("nominal times", len(seen), 99)
+	})
 	down := func(e *env, misfire queue.Misfire, limit int) (*queue.Ticker, []queue.Tick) {
 		e.queue("q", queue.QueueMeta{})
 		made := e.ticker("t", queue.TickerMeta{

@@ -255,12 +255,18 @@ create table pgqueue.ticker (
     timezone      text        not null,
     queue         text        not null, -- '' = only for listeners
     payload       json        not null,
+    payload_bytes integer     not null, -- of payload as it was given: what a step may read is bounded in bytes
     misfire       text        not null check (misfire in ('skip', 'once', 'all')),
     misfire_limit integer     not null check (misfire_limit between 1 and 1000),
     overlap       text        not null check (overlap in ('allow', 'skip')),
     paused        boolean     not null,
     last_at       timestamptz,          -- nominal time of the last tick
     next_at       timestamptz,          -- null while paused
+    due_at        timestamptz,          -- when to look at it: next_at; later after a fault; null while paused
+    planned_at    timestamptz not null, -- when next_at was computed: ahead of the clock once that went back
+    last_queue_id integer,              -- of the last tick that made a task
+    last_task_id  bigint,
+    fault         text        not null default '', -- why it did not fire when it was last due
     anchor        timestamptz not null,
     version       bigint      not null default 1,
     created_at    timestamptz not null,
@@ -268,8 +274,8 @@ create table pgqueue.ticker (
     unique (namespace, name)
 ) with (fillfactor = 70);
 -- Two kinds of due: those that make tasks (background work), those that wait for a listener of their namespace.
-create index ticker_due on pgqueue.ticker (next_at) where queue <> '' and next_at is not null;
-create index ticker_due_listen on pgqueue.ticker (namespace, next_at) where queue = '' and next_at is not null;
+create index ticker_due on pgqueue.ticker (due_at) where queue <> '' and due_at is not null;
+create index ticker_due_listen on pgqueue.ticker (namespace, due_at) where queue = '' and due_at is not null;
 
 create table pgqueue.tick (
     id         bigint      generated always as identity primary key,
@@ -281,7 +287,7 @@ create table pgqueue.tick (
     skipped    boolean     not null default false,
     manual     boolean     not null default false,
     held_until timestamptz,          -- taken by a listener, not yet settled
-    payload    json        not null
+    payload    json                  -- for a listener; else the task has it
 );
 -- Exactly one tick a nominal time: the last guard.
 create unique index tick_once on pgqueue.tick (ticker_id, at) where not manual;

@@ -52,7 +52,7 @@ func TestDiagnose(t *testing.T) {
 		found := diagnose(t, postgrestest.Open(t))
 		for _, name := range []string{
 			"server_version", "autovacuum", "pooler", "schema", "clock", "size", "dead_rows", "autovacuum_tables", "notify_queue",
-			"partitions", "listen",
+			"partitions", "listen", "tickers", "background_work", "times_ahead",
 		} {
 			wantFinding(t, found, name, queue.LevelOK)
 		}
@@ -206,7 +206,8 @@ func TestDiagnose(t *testing.T) {
 		}
 		want := []string{
 			"server_version", "fsync", "full_page_writes", "synchronous_commit", "autovacuum", "pooler", "schema", "clock",
-			"oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue", "connections", "partitions", "listen",
+			"oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue", "connections", "partitions", "tickers",
+			"background_work", "times_ahead", "listen",
 		}
 		if !slices.Equal(names, want) {
 			t.Errorf("names %q", names)

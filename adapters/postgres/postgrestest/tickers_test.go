@@ -324,9 +324,9 @@ func TestManyTickers(t *testing.T) {
 	makeTicker(t, s, "first", time.Hour)
 	conn := connect(t, dsn)
 	sql(t, conn, `insert into pgqueue.ticker (namespace, name, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused,
-			next_at, anchor, created_at, updated_at)
+			payload_bytes, next_at, due_at, planned_at, anchor, created_at, updated_at)
 		select namespace, 't' || i, period, cron, timezone, queue, payload, misfire, misfire_limit, overlap, paused,
-			next_at + i * interval '1 ms', anchor + i * interval '1 ms', created_at, updated_at
+			payload_bytes, next_at + i * interval '1 ms', next_at + i * interval '1 ms', planned_at, anchor + i * interval '1 ms', created_at, updated_at
 		from pgqueue.ticker, generate_series(1, 10000) i`)
 	pooled, err := s.Pool().Acquire(t.Context())
 	if err != nil {
@@ -339,7 +339,7 @@ func TestManyTickers(t *testing.T) {
 				sql(t, conn, "analyze")
 			}
 			p := newPlanner(t, pooled.Conn())
-			for name, args := range map[string][]string{"ticker.due": {"200"}, "ticker.next": {}, "ticker.due.listen": {"200", "'tests'"}, "ticker.next.listen": {"'tests'"}} {
+			for name, args := range map[string][]string{"ticker.due": {"200", "8388608"}, "ticker.next": {}, "ticker.due.listen": {"200", "8388608", "'tests'"}, "ticker.next.listen": {"'tests'"}} {
 				got := p.explain(t, name, true, args...)
 				if n := got.buffers(); n > 12 || len(got.scans()) > 0 {
 					t.Errorf("%s touches %d buffers by %v", name, n, got.indexes())

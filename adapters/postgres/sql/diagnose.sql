@@ -67,3 +67,26 @@ full_at as (
 select (select count(*) from pgqueue.part)::integer,
        count(*) filter (where f.at + l.stay + interval '1 day' < pgqueue.clock())::integer
 from full_at f cross join longest l
+
+-- name: diagnose.tickers
+-- Tickers that should fire, and by how many seconds each is late; one without a queue waits for a listener. $1 most
+select namespace, name, period, cron, timezone, fault,
+       (case when queue <> '' and next_at < pgqueue.clock() then extract(epoch from pgqueue.clock() - next_at) else 0 end)::float8
+from pgqueue.ticker where not paused order by fault = '', namespace, name limit $1
+
+-- name: diagnose.background
+-- By how many seconds the oldest work of promote, rescue and expire is late.
+select (select extract(epoch from pgqueue.clock() - y.due_at)::float8 from pgqueue.delayed y order by y.due_at limit 1),
+       (select extract(epoch from pgqueue.clock() - l.expires_at)::float8 from pgqueue.lease l
+        where (select q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id) order by l.expires_at limit 1),
+       (select extract(epoch from pgqueue.clock() - least(
+           (select r.dies_at from pgqueue.ready r where r.dies_at is not null order by r.dies_at limit 1),
+           (select y.dies_at from pgqueue.delayed y where y.dies_at is not null order by y.dies_at limit 1)))::float8)
+
+-- name: diagnose.ahead
+-- What was written by a clock that is ahead of now. $1 most delayed tasks looked at, the latest first
+select (select count(*) from pgqueue.lease where retained_at > pgqueue.clock() + interval '1 s')::integer,
+       (select count(*) from (select y.queue_id, y.task_id from pgqueue.delayed y order by y.due_at desc limit $1) y
+        join pgqueue.task t on t.queue_id = y.queue_id and t.id = y.task_id
+        where t.created_at > pgqueue.clock() + interval '1 s')::integer,
+       (select count(*) from pgqueue.ticker where planned_at > pgqueue.clock() + interval '1 s')::integer

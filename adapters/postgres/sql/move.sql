@@ -51,10 +51,10 @@ delete from pgqueue.task_error where ctid = any (array(
     ) e))
 
 -- name: promote
--- Due delayed rows become ready, in the order in which they were due. $1 floor, $2 most
+-- Due delayed rows become ready, in the order in which they were due. $1 floor, $2 most, $3 tasks and $4 queues to pass over
 with due as materialized (
     select y.ctid as at, y.* from pgqueue.delayed y
-    where y.due_at > $1 and y.due_at <= (select pgqueue.clock())
+    where y.due_at > $1 and y.due_at <= (select pgqueue.clock()) and y.task_id <> all ($3::bigint[]) and y.queue_id <> all ($4::integer[])
     order by y.due_at, y.task_id
     limit $2
     for update skip locked
@@ -81,15 +81,23 @@ select q.namespace, q.name, count(*), min(d.due_at), max(d.due_at), pgqueue.cloc
 from due d join pgqueue.queue q on q.id = d.queue_id
 group by q.namespace, q.name
 
+-- name: promote.first
+-- The row that promote takes first. $1 floor, $2 tasks and $3 queues to pass over
+select y.queue_id, y.task_id, coalesce(q.namespace, ''), coalesce(q.name, '') from pgqueue.delayed y
+left join pgqueue.queue q on q.id = y.queue_id
+where y.due_at > $1 and y.due_at <= (select pgqueue.clock()) and y.task_id <> all ($2::bigint[]) and y.queue_id <> all ($3::integer[])
+order by y.due_at, y.task_id limit 1
+
 -- name: promote.next
 -- The first of its index, not its min(): a planner that thinks the table empty would read all of it for that.
 select (select y.due_at from pgqueue.delayed y where y.due_at > $1 order by y.due_at limit 1), pgqueue.clock()
 
 -- name: expire.ready
--- Whole runs, until $2 tasks are reached. What it locks beyond is past its ttl too, so no retain misses it.
+-- Whole runs, until $2 tasks are reached. What it locks beyond is past its ttl too, so no retain misses it. $3 first tasks of
+-- runs and $4 queues to pass over
 with locked as materialized (
     select r.ctid as at, r.* from pgqueue.ready r
-    where r.dies_at > $1 and r.dies_at <= (select pgqueue.clock())
+    where r.dies_at > $1 and r.dies_at <= (select pgqueue.clock()) and r.task_id <> all ($3::bigint[]) and r.queue_id <> all ($4::integer[])
     order by r.dies_at
     limit $2
     for update skip locked
@@ -100,10 +108,24 @@ due as materialized (
 gone as (delete from pgqueue.ready where ctid = any (array(select at from due)))
 select queue_id, task_id + i, attempt, dies_at, false from due cross join lateral generate_series(0, n - 1) i
 
+-- name: expire.ready.first
+-- The row that expire.ready takes first. $1 floor, $2 tasks and $3 queues to pass over
+select r.queue_id, r.task_id, coalesce(q.namespace, ''), coalesce(q.name, '') from pgqueue.ready r
+left join pgqueue.queue q on q.id = r.queue_id
+where r.dies_at > $1 and r.dies_at <= (select pgqueue.clock()) and r.task_id <> all ($2::bigint[]) and r.queue_id <> all ($3::integer[])
+order by r.dies_at limit 1
+
+-- name: expire.delayed.first
+select y.queue_id, y.task_id, coalesce(q.namespace, ''), coalesce(q.name, '') from pgqueue.delayed y
+left join pgqueue.queue q on q.id = y.queue_id
+where y.dies_at > $1 and y.dies_at <= (select pgqueue.clock()) and y.task_id <> all ($2::bigint[]) and y.queue_id <> all ($3::integer[])
+order by y.dies_at limit 1
+
 -- name: expire.delayed
+-- $3 tasks and $4 queues to pass over
 with due as materialized (
     select y.ctid as at, y.* from pgqueue.delayed y
-    where y.dies_at > $1 and y.dies_at <= (select pgqueue.clock())
+    where y.dies_at > $1 and y.dies_at <= (select pgqueue.clock()) and y.task_id <> all ($3::bigint[]) and y.queue_id <> all ($4::integer[])
     order by y.dies_at
     limit $2
     for update skip locked

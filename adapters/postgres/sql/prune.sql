@@ -8,7 +8,7 @@ from pgqueue.queue where deleted_at is null group by 1
 -- name: prune.done
 -- Finished rows of some queues from one finish to another; the block range index finds them. Whole runs, until $5 tasks are
 -- reached.
--- $1 queues, $2 after, $3 until, $4 from this id on, $5 most
+-- $1 queues, $2 after, $3 until, $4 from this id on, $5 most, $6 first ids of the runs to pass over
 delete from pgqueue.done d
 where d.queue_id = any ($1::integer[]) and d.finished_at > $2 and d.finished_at <= $3 and d.task_id >= $4
   and (d.queue_id, d.task_id) in (
@@ -17,11 +17,20 @@ where d.queue_id = any ($1::integer[]) and d.finished_at > $2 and d.finished_at 
         select x.*, sum(x.n) over (rows unbounded preceding) - x.n as before
         from (
             select x.queue_id, x.task_id, x.n from pgqueue.done x
-            where x.queue_id = any ($1::integer[]) and x.finished_at > $2 and x.finished_at <= $3 and x.task_id >= $4 limit $5
+            where x.queue_id = any ($1::integer[]) and x.finished_at > $2 and x.finished_at <= $3 and x.task_id >= $4
+              and x.task_id <> all ($6::bigint[]) limit $5
         ) x
     ) x
     where x.before < $5)
 returning d.queue_id, d.task_id, d.n, d.status
+
+-- name: prune.done.first
+-- The run that prune.done takes first. Arguments as there, without how many.
+select x.queue_id, x.task_id, q.namespace, q.name
+from pgqueue.done x
+join pgqueue.queue q on q.id = x.queue_id
+where x.queue_id = any ($1::integer[]) and x.finished_at > $2 and x.finished_at <= $3 and x.task_id >= $4
+  and x.task_id <> all ($5::bigint[]) limit 1
 
 -- name: prune.clean
 -- Finished rows of one queue, whatever their age. $1 queue, $2 most
@@ -36,7 +45,8 @@ where d.queue_id = $1 and d.task_id = any (array(
 returning d.queue_id, d.task_id, d.n, d.status
 
 -- name: prune.deleted
-select id from pgqueue.queue where deleted_at is not null order by id limit 1 for update skip locked
+-- $1 queues to pass over
+select id from pgqueue.queue where deleted_at is not null and id <> all ($1::integer[]) order by id limit 1 for update skip locked
 
 -- name: prune.deleted.rows
 -- A step of emptying a deleted queue; answers how many rows went. Delayed rows have no index by queue: they are found from
@@ -121,9 +131,54 @@ select (select count(*) from pgqueue.task_p{lower}) - (select coalesce(sum(n), 0
 -- name: part.counts
 select d.queue_id, d.status, sum(n)::integer from pgqueue.done_p{lower} d group by 1, 2
 
+-- name: part.strip.keys
+-- Keys of a step of a partition's tasks, in the order of queue and id. $1 and $2 after this queue and id, $3 most tasks visited.
+-- Answers how many were visited, the last of them, and how many keys went.
+with visited as materialized (
+    select t.queue_id, t.id, t.key from pgqueue.task_p{lower} t
+    where (t.queue_id, t.id) > ($1::integer, $2::bigint) order by t.queue_id, t.id limit $3
+),
+gone as (
+    delete from pgqueue.task_key where ctid = any (array(
+        select k.at from visited v
+        cross join lateral (
+            select k.ctid as at from pgqueue.task_key k where k.queue_id = v.queue_id and k.key = v.key and k.task_id = v.id offset 0
+        ) k
+        where v.key is not null)) returning 1
+)
+select (select count(*) from visited)::integer, last.queue_id, last.id, (select count(*) from gone)::integer
+from (select 1) one
+left join lateral (select v.queue_id, v.id from visited v order by v.queue_id desc, v.id desc limit 1) last on true
+
+-- name: part.strip
+-- A step of the states and errors of a partition's tasks, queue by queue: their keys begin with it. $1 most of each
+with state as (
+    delete from pgqueue.state where ctid = any (array(
+        select s.at from pgqueue.queue q
+        cross join lateral (
+            select s.ctid as at from pgqueue.state s
+            where s.queue_id = q.id and s.task_id >= {lower} and s.task_id < {upper} order by s.task_id limit $1
+        ) s limit $1)) returning 1
+),
+error as (
+    delete from pgqueue.task_error where ctid = any (array(
+        select e.at from pgqueue.queue q
+        cross join lateral (
+            select e.ctid as at from pgqueue.task_error e
+            where e.queue_id = q.id and e.task_id >= {lower} and e.task_id < {upper} order by e.task_id limit $1
+        ) e limit $1)) returning 1
+)
+select ((select count(*) from state) + (select count(*) from error))::integer
+
+-- name: part.drop.lock
+select pg_advisory_xact_lock('pgqueue.part'::regclass::oid::integer, 1)
+
+-- name: part.freeze
+-- Nothing may change in the partition between its counting and its end. The hot path has no business there.
+lock table pgqueue.task_p{lower}, pgqueue.done_p{lower} in share mode
+
 -- name: part.drop
-delete from pgqueue.task_key k using pgqueue.task_p{lower} t where t.key is not null and k.queue_id = t.queue_id and k.key = t.key and k.task_id = t.id;
-delete from pgqueue.state where task_id >= {lower} and task_id < {upper};
-delete from pgqueue.task_error where task_id >= {lower} and task_id < {upper};
+-- "only": without it the lock would be for all partitions.
+lock table only pgqueue.task, only pgqueue.done in access exclusive mode;
 drop table pgqueue.task_p{lower}, pgqueue.done_p{lower};
 delete from pgqueue.part where lower = {lower};

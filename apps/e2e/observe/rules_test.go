@@ -76,6 +76,8 @@ var alerts = []struct {
 		"pgqueue_chore_runs_total{chore=\"prune\",result=\"error\"} 0+6x60", 20 * time.Minute, true},
 	{"PgqueueChoreFails", "now and then", "pgqueue_chore_runs_total{chore=\"prune\",result=\"ok\"} 0+6x60\n" +
 		"pgqueue_chore_runs_total{chore=\"prune\",result=\"error\"} 0+1x60", 20 * time.Minute, false},
+	{"PgqueueChorePassesOver", "again and again", `pgqueue_chore_faults_total{chore="tick"} 0+6x60`, 40 * time.Minute, true},
+	{"PgqueueChorePassesOver", "mended", `pgqueue_chore_faults_total{chore="tick"} 0 6x60`, 50 * time.Minute, false},
 	{"PgqueueChoreLags", "behind", `pgqueue_chore_lag_seconds{chore="promote",instance="a"} 60x60`, 20 * time.Minute, true},
 	{"PgqueueChoreLags", "another keeps up", "pgqueue_chore_lag_seconds{chore=\"promote\",instance=\"a\"} 60x60\n" +
 		"pgqueue_chore_lag_seconds{chore=\"promote\",instance=\"b\"} 0x60", 20 * time.Minute, false},

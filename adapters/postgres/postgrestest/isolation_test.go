@@ -1,0 +1,409 @@
+package postgrestest_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// maintain does all steps of a chore and gathers its faults. Steps that never end fail the test.
+func maintain(t *testing.T, s *postgres.Store, chore queue.Chore) []queue.Fault {
+	t.Helper()
+	var faults []queue.Fault
+	for range 1_000 {
+		done, err := s.Maintain(t.Context(), chore)
+		if err != nil {
+			t.Fatalf("%s: %v", chore, err)
+		}
+		faults = append(faults, done.Faults...)
+		if !done.More {
+			return faults
+		}
+	}
+	t.Fatalf("%s never ends", chore)
+	return nil
+}
+
+// refuse has the database refuse each row of a table's operation for which when holds.
+func refuse(t *testing.T, conn *pgx.Conn, operation, table, when string) {
+	t.Helper()
+	record := "old"
+	if operation == "insert" {
+		record = "new"
+	}
+	name := "refuse_" + table
+	sql(t, conn,
+		fmt.Sprintf(`create or replace function pgqueue.%s() returns trigger language plpgsql as
+			'begin raise exception ''the row is refused''; end'`, name),
+		fmt.Sprintf("create trigger %s before %s on pgqueue.%s for each row when (%s) execute function pgqueue.%[1]s()",
+			name, operation, table, strings.ReplaceAll(when, "row.", record+".")))
+}
+
+func newTicker(t *testing.T, s *postgres.Store, namespace, name, target string, meta queue.TickerMeta) *queue.Ticker {
+	t.Helper()
+	meta.Name, meta.Queue = name, &target
+	k, err := queue.NewTicker(namespace, meta, queue.DefaultMaxPayloadBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := s.CreateTicker(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// TestBrokenTicker has one ticker of many that cannot fire: the others do, in all namespaces; it is named and can be mended.
+func TestBrokenTicker(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for _, c := range []struct {
+		name, says string
+		breaks     string // the ticker a of namespace bad
+		schedule   bool   // its schedule is at fault, so a schedule mends it; else the database refuses its ticks
+	}{
+		{
+			"with a zone that this host does not know", "time zone database",
+			"update pgqueue.ticker set cron = '* * * * *', period = 0, timezone = 'America/Nowhere' where name = 'a'", true,
+		},
+		{
+			"with a cron expression of a newer program", "cron",
+			"update pgqueue.ticker set cron = '@fortnightly', period = 0 where name = 'a'", true,
+		},
+		{
+			"whose ticks the database refuses", "refused",
+			"", false,
+		},
+	} {
+		for _, target := range []string{"mail", ""} {
+			kind := "a queue's ticker"
+			if target == "" {
+				kind = "a listener's ticker"
+			}
+			t.Run(kind+" "+c.name+" is named, passed over and mended", func(t *testing.T) {
+				t.Parallel()
+				dsn := postgrestest.URL(t)
+				log := make(signals, 100)
+				s := open(t, dsn, postgres.WithLogger(log.logger()))
+				conn := connect(t, dsn)
+				for _, namespace := range []string{"bad", "good"} {
+					makeQueue(t, s, namespace, "mail")
+				}
+				newTicker(t, s, "bad", "a", target, queue.TickerMeta{Period: new(time.Minute)})
+				newTicker(t, s, "bad", "b", target, queue.TickerMeta{Period: new(time.Minute)})
+				newTicker(t, s, "good", "c", target, queue.TickerMeta{Cron: new("* * * * *")})
+				if c.breaks != "" {
+					sql(t, conn, c.breaks)
+				} else {
+					refuse(t, conn, "insert", "tick", fmt.Sprintf("row.ticker_id = %d", value[int](t, conn, "select id from pgqueue.ticker where name = 'a'")))
+				}
+				postgrestest.Advance(t, s, 61*time.Second)
+
+				var faults []queue.Fault
+				look := func() {
+					t.Helper()
+					if target != "" {
+						faults = maintain(t, s, queue.ChoreTick)
+						return
+					}
+					for _, namespace := range []string{"bad", "good"} {
+						if _, _, err := s.TakeTicks(t.Context(), namespace, 10, time.Minute); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				look()
+				ticks := func(namespace, name string) int {
+					t.Helper()
+					all, err := s.ListTicks(t.Context(), namespace, name, 100)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return len(all)
+				}
+				if b, good := ticks("bad", "b"), ticks("good", "c"); b != 1 || good != 1 {
+					t.Errorf("the other tickers fired %d and %d times", b, good)
+				}
+				if target != "" {
+					if len(faults) != 1 || faults[0].Namespace != "bad" || faults[0].Subject != "ticker a" ||
+						!strings.Contains(faults[0].Err.Error(), c.says) || faults[0].Known {
+						t.Errorf("faults %+v", faults)
+					}
+				} else {
+					log.wait(t, "ticker a")
+				}
+				get := func() *queue.Ticker {
+					t.Helper()
+					k, err := s.GetTicker(t.Context(), "bad", "a")
+					if err != nil {
+						t.Fatal(err)
+					}
+					return k
+				}
+				if k := get(); !strings.Contains(k.Fault, c.says) {
+					t.Errorf("the ticker's fault is %q", k.Fault)
+				}
+				if look(); len(faults) != 0 {
+					t.Errorf("it is looked at again at once: %+v", faults)
+				}
+				wantFinding(t, diagnose(t, s), "tickers", queue.LevelFail, "a of bad", c.says)
+				postgrestest.Advance(t, s, queue.TickFaultRest+time.Second)
+				if look(); target != "" && (len(faults) != 1 || !faults[0].Known) {
+					t.Errorf("after its rest: faults %+v", faults)
+				}
+
+				update := func(meta queue.TickerMeta) *queue.Ticker {
+					t.Helper()
+					k, err := s.UpdateTicker(t.Context(), "bad", "a", meta, queue.DefaultMaxPayloadBytes)
+					if err != nil {
+						t.Fatalf("update %+v: %v", meta, err)
+					}
+					if k.Fault != "" {
+						t.Errorf("after an update its fault is %q", k.Fault)
+					}
+					return k
+				}
+				if k := update(queue.TickerMeta{Paused: new(true)}); !k.Paused || !k.NextAt.IsZero() {
+					t.Errorf("paused: %+v", k)
+				}
+				update(queue.TickerMeta{Payload: []byte(`{"n":1}`)})
+				mend := queue.TickerMeta{Cron: new("*/2 * * * *"), Timezone: new("UTC")}
+				if !c.schedule {
+					sql(t, conn, "drop trigger refuse_tick on pgqueue.tick")
+				}
+				update(mend)
+				if k := update(queue.TickerMeta{Paused: new(false)}); k.NextAt.IsZero() {
+					t.Errorf("resumed: %+v", k)
+				}
+				before := ticks("bad", "a")
+				postgrestest.Advance(t, s, 2*time.Minute)
+				if look(); ticks("bad", "a") != before+1 || get().Fault != "" {
+					t.Errorf("after it was mended it has %d more ticks, fault %q", ticks("bad", "a")-before, get().Fault)
+				}
+			})
+		}
+	}
+	for _, mend := range []struct {
+		name string
+		do   func(s *postgres.Store, t *testing.T) error
+	}{
+		{"update --timezone", func(s *postgres.Store, t *testing.T) error {
+			_, err := s.UpdateTicker(t.Context(), "bad", "a", queue.TickerMeta{Timezone: new("UTC")}, 1<<20)
+			return err
+		}},
+		{"update --period", func(s *postgres.Store, t *testing.T) error {
+			_, err := s.UpdateTicker(t.Context(), "bad", "a", queue.TickerMeta{Period: new(time.Minute)}, 1<<20)
+			return err
+		}},
+		{"update --paused", func(s *postgres.Store, t *testing.T) error {
+			_, err := s.UpdateTicker(t.Context(), "bad", "a", queue.TickerMeta{Paused: new(true)}, 1<<20)
+			return err
+		}},
+		{"delete", func(s *postgres.Store, t *testing.T) error {
+			_, err := s.DeleteTicker(t.Context(), "bad", "a")
+			return err
+		}},
+		{"run", func(s *postgres.Store, t *testing.T) error {
+			_, err := s.RunTicker(t.Context(), "bad", "a")
+			return err
+		}},
+	} {
+		t.Run(mend.name+" works on a ticker that is due in an unknown zone", func(t *testing.T) {
+			t.Parallel()
+			s := postgrestest.Open(t)
+			makeQueue(t, s, "bad", "mail")
+			newTicker(t, s, "bad", "a", "mail", queue.TickerMeta{Cron: new("* * * * *")})
+			if _, err := s.Pool().Exec(t.Context(), "update pgqueue.ticker set timezone = 'America/Nowhere'"); err != nil {
+				t.Fatal(err)
+			}
+			postgrestest.Advance(t, s, time.Minute)
+			maintain(t, s, queue.ChoreTick)
+			if err := mend.do(s, t); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestPoisonedChores has the database refuse one row, or all rows of one queue, to each chore: the work of others goes on,
+// and what is refused is named. Once it is let through, it is done as well.
+func TestPoisonedChores(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	expired := func(t *testing.T, conn *pgx.Conn, namespace string) int {
+		return value[int](t, conn, `select count(*) from pgqueue.done d join pgqueue.queue q on q.id = d.queue_id
+			where q.namespace = $1 and d.status = 6`, namespace)
+	}
+	gone := func(t *testing.T, conn *pgx.Conn, namespace string) int {
+		return 30 - value[int](t, conn, "select count(*) from pgqueue.task t join pgqueue.queue q on q.id = t.queue_id where q.namespace = $1", namespace)
+	}
+	hour := time.Hour
+	for _, c := range []struct {
+		chore            queue.Chore
+		name             string
+		operation, table string
+		meta             queue.QueueMeta
+		delay, ttl       time.Duration
+		end              bool // the tasks end before their retention passes
+		done             func(t *testing.T, conn *pgx.Conn, namespace string) int
+	}{
+		{
+			chore: queue.ChorePromote, name: "promote", operation: "delete", table: "delayed", delay: time.Hour,
+			done: func(t *testing.T, conn *pgx.Conn, namespace string) int {
+				return value[int](t, conn, "select count(*) from pgqueue.ready r join pgqueue.queue q on q.id = r.queue_id where q.namespace = $1", namespace)
+			},
+		},
+		{chore: queue.ChoreExpire, name: "expire of ready tasks", operation: "delete", table: "ready", meta: queue.QueueMeta{TTL: &hour}, done: expired},
+		{
+			chore: queue.ChoreExpire, name: "expire of delayed tasks", operation: "delete", table: "delayed", meta: queue.QueueMeta{TTL: &hour},
+			delay: 30 * time.Minute, done: expired,
+		},
+		{chore: queue.ChorePrune, name: "prune of finished tasks", operation: "delete", table: "done", meta: queue.QueueMeta{Retention: &hour}, end: true, done: gone},
+	} {
+		for _, whole := range []bool{false, true} {
+			what := "one row"
+			if whole {
+				what = "a whole queue"
+			}
+			t.Run(c.name+", refused "+what, func(t *testing.T) {
+				t.Parallel()
+				dsn := postgrestest.URL(t)
+				s, conn := open(t, dsn), connect(t, dsn)
+				// The bad ones come first in every order.
+				for _, namespace := range []string{"bad", "good"} {
+					meta := c.meta
+					meta.Name = "mail"
+					q, err := queue.NewQueue(namespace, meta)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := s.CreateQueue(t.Context(), q); err != nil {
+						t.Fatal(err)
+					}
+					for i := range 30 { // one by one, so that none share a run
+						task := queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Priority: int16(i), Delay: c.delay}}
+						if _, err := s.CreateTasks(t.Context(), queue.Create{Namespace: namespace, Tasks: []queue.NewTask{task}, Atomic: true}); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if c.end {
+						if _, err := s.CancelTasks(t.Context(), namespace, queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				column := "task_id"
+				first := value[int](t, conn, fmt.Sprintf("select min(%s) from pgqueue.%s", column, c.table))
+				bad := value[int](t, conn, "select id from pgqueue.queue where namespace = 'bad'")
+				when := fmt.Sprintf("row.queue_id = %d", bad)
+				refused := 30
+				if !whole {
+					when, refused = fmt.Sprintf("row.task_id = %d", first), 1
+				}
+				refuse(t, conn, c.operation, c.table, when)
+				postgrestest.Advance(t, s, 3*time.Hour)
+
+				faults := maintain(t, s, c.chore)
+				if n := c.done(t, conn, "good"); n != 30 {
+					t.Errorf("the chore did %d of 30 of the other namespace", n)
+				}
+				if n := c.done(t, conn, "bad"); n != 30-refused {
+					t.Errorf("the chore did %d of the namespace with the refused rows, want %d", n, 30-refused)
+				}
+				if len(faults) == 0 || faults[0].Namespace != "bad" || !strings.Contains(faults[0].Subject, "queue mail") ||
+					!strings.Contains(faults[0].Err.Error(), "refused") {
+					t.Errorf("faults are %+v", faults)
+				}
+				sql(t, conn, fmt.Sprintf("drop trigger refuse_%s on pgqueue.%[1]s", c.table))
+				maintain(t, open(t, dsn), c.chore) // another process has passed over nothing
+				if n := c.done(t, conn, "bad"); n != 30 {
+					t.Errorf("once it is mended, the chore did %d of 30", n)
+				}
+			})
+		}
+	}
+
+	t.Run("prune goes on where a step of it fails", func(t *testing.T) {
+		for _, step := range []struct{ name, operation, table, subject string }{
+			{"deleted queues", "delete", "queue", "deleted queue"},
+			{"old partitions", "delete", "part", "old partitions"},
+			{"events", "delete", "event", "events"},
+			{"ticks", "delete", "tick", "ticks"},
+		} {
+			t.Run(step.name, func(t *testing.T) {
+				t.Parallel()
+				dsn := postgrestest.URL(t)
+				s, conn := open(t, dsn, postgres.WithPartitionSize(1024)), connect(t, dsn)
+				for _, namespace := range []string{"bad", "good"} {
+					q, err := queue.NewQueue(namespace, queue.QueueMeta{Name: "mail", Retention: &hour})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := s.CreateQueue(t.Context(), q); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, name := range []string{"d1", "d2"} {
+					makeQueue(t, s, "bad", name)
+					if _, err := s.DeleteQueue(t.Context(), "bad", name); err != nil {
+						t.Fatal(err)
+					}
+				}
+				newTicker(t, s, "bad", "t", "mail", queue.TickerMeta{Period: new(time.Hour)})
+				for range 120 {
+					if _, err := s.RunTicker(t.Context(), "bad", "t"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				makeTask(t, s, "good", slices.Repeat([]string{"mail"}, 100)...)
+				for _, namespace := range []string{"bad", "good"} {
+					if _, err := s.CancelTasks(t.Context(), namespace, queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				sql(t, conn, "select setval('pgqueue.turn', 1030)")
+				makeTask(t, s, "good", "mail")
+				when := "true"
+				if step.table == "queue" {
+					when = "row.name = 'd1'"
+				}
+				refuse(t, conn, step.operation, step.table, when)
+				postgrestest.Advance(t, s, 50*time.Hour)
+
+				faults := maintain(t, s, queue.ChorePrune)
+				if len(faults) == 0 || !strings.HasPrefix(faults[0].Subject, step.subject) {
+					t.Errorf("faults are %+v", faults)
+				}
+				for what, left := range map[string]int{
+					"deleted queues": value[int](t, conn, "select count(*) from pgqueue.queue where deleted_at is not null"),
+					"old partitions": value[int](t, conn, "select count(*) from pgqueue.part where lower = 1"),
+					"events":         value[int](t, conn, "select count(*) from pgqueue.event where at < pgqueue.clock() - interval '2 h'"),
+					"ticks":          max(0, value[int](t, conn, "select count(*)::integer - 100 from pgqueue.tick")),
+				} {
+					want := 0
+					if what == step.name {
+						want = left
+						if left == 0 || what == "deleted queues" && left != 1 {
+							t.Errorf("%d %s are left of what is refused", left, what)
+						}
+					}
+					if left != want {
+						t.Errorf("%d %s are left", left, what)
+					}
+				}
+				finished := value[int](t, conn, "select count(*) from pgqueue.done")
+				if finished != 0 {
+					t.Errorf("%d finished tasks are left", finished)
+				}
+			})
+		}
+	})
+}

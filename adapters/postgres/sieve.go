@@ -1,0 +1,180 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Bounds of what a sieve passes over.
+const (
+	refusedRest   = time.Minute // how long a row is passed over before it is tried again
+	refusedRows   = 10          // of one queue; from then on the whole queue is passed over
+	refusedQueues = 100         // at once; a chore that needs more fails as a whole
+)
+
+// sieve bounds the steps of one kind of background work, and finds the rows that the database refuses, so that it can pass
+// over them and do the others. A step that fails is tried again with half as many rows, down to one: that one is refused.
+// Steps that succeed grow again. It works for statements that are too slow for a timeout, too.
+type sieve struct {
+	mu     sync.Mutex
+	most   int
+	size   int
+	rows   map[int64]refusedRow // by task
+	queues map[int32]refusedRow
+}
+
+// refusedRow is one row, or a whole queue, that a step cannot deal with.
+type refusedRow struct {
+	queue   int32
+	task    int64
+	space   string
+	subject string // for people
+	whole   bool   // the queue as a whole
+	until   time.Time
+}
+
+func newSieve(most int) *sieve {
+	return &sieve{most: most, size: most, rows: map[int64]refusedRow{}, queues: map[int32]refusedRow{}}
+}
+
+// sieves are those of the store, one for each kind of work that goes by rows of many owners.
+type sieves struct{ promote, expireReady, expireDelayed, done, deleted, strip *sieve }
+
+func (s *sieves) init() {
+	s.promote, s.expireReady, s.expireDelayed = newSieve(promoteStep), newSieve(expireStep), newSieve(expireStep)
+	s.done, s.deleted, s.strip = newSieve(pruneStep), newSieve(pruneStep), newSieve(stripStep)
+}
+
+// scan reads queue, task, namespace and name of a row.
+func (r *refusedRow) scan(rows pgx.Rows) error {
+	var name string
+	err := rows.Scan(&r.queue, &r.task, &r.space, &name)
+	r.subject = "task " + strconv.FormatInt(r.task, 10) + " of queue " + name
+	return err
+}
+
+// next is how many rows the next step may take, and which tasks and queues it must pass over.
+func (v *sieve) next() (size int, rows []int64, queues []int32) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := time.Now()
+	rows, queues = []int64{}, []int32{}
+	for id, r := range v.rows {
+		if now.Before(r.until) {
+			rows = append(rows, id)
+		} else {
+			delete(v.rows, id)
+		}
+	}
+	for id, r := range v.queues {
+		if now.Before(r.until) {
+			queues = append(queues, id)
+		} else {
+			delete(v.queues, id)
+		}
+	}
+	slices.Sort(rows)
+	slices.Sort(queues)
+	return v.size, rows, queues
+}
+
+// passed notes a step that succeeded.
+func (v *sieve) passed() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.size = min(2*v.size, v.most)
+}
+
+// halve has the next step take half as many rows; false when it takes one already.
+func (v *sieve) halve() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.size == 1 {
+		return false
+	}
+	v.size /= 2
+	return true
+}
+
+// failed notes a step that failed with err. It answers without an error when the next step may do better: it takes fewer
+// rows, or passes over the one that first gives, which is what it then tells.
+func (v *sieve) failed(ctx context.Context, err error, first func() (refusedRow, error)) ([]queue.Fault, error) {
+	if !ofItsRows(ctx, err) {
+		return nil, err
+	}
+	if v.halve() {
+		return nil, nil
+	}
+	row, ferr := first()
+	if ferr != nil {
+		return nil, errors.Join(err, ferr)
+	}
+	if row.queue == 0 { // it has gone meanwhile
+		return nil, nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	ofQueue := 0
+	for _, r := range v.rows {
+		if r.queue == row.queue {
+			ofQueue++
+		}
+	}
+	if len(v.queues) >= refusedQueues {
+		return nil, err
+	}
+	row.until = time.Now().Add(refusedRest)
+	if row.whole || ofQueue >= refusedRows {
+		for id, r := range v.rows {
+			if r.queue == row.queue {
+				delete(v.rows, id)
+			}
+		}
+		v.queues[row.queue] = row
+	} else {
+		v.rows[row.task] = row
+	}
+	return []queue.Fault{{Namespace: row.space, Subject: row.subject, Err: err}}, nil
+}
+
+// again is failed, as a step of a chore answers it.
+func (v *sieve) again(ctx context.Context, err error, first func() (refusedRow, error)) (queue.Maintained, error) {
+	faults, err := v.failed(ctx, err, first)
+	return queue.Maintained{More: err == nil, Faults: faults}, err
+}
+
+// toldFaults remembers what steps have told, by subject, so that it is told once.
+type toldFaults struct {
+	mu   sync.Mutex
+	text map[string]string
+}
+
+// known says whether err of a subject was told by the step before, and notes it.
+func (f *toldFaults) known(subject string, err error) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.text == nil {
+		f.text = map[string]string{}
+	}
+	was, ok := f.text[subject]
+	f.text[subject] = err.Error()
+	return ok && was == err.Error()
+}
+
+// clear forgets a subject that is well.
+func (f *toldFaults) clear(subject string, err error) {
+	if err != nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.text, subject)
+}
