@@ -3,6 +3,7 @@ package queuetest
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,6 +96,23 @@ func serveTickers(v *svc) {
 		v.equal("payload", string(was.Payload), "2")
 		_, err = v.s.GetTicker(v.ctx(), "t")
 		v.kind(err, queue.KindNotFound)
+	})
+	v.it("a ticker tells why it made no task, and forgets it when it is updated", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		v.ticker(queue.TickerMeta{Name: "t", Period: new(time.Hour), Queue: new("q")})
+		_, err := v.s.DeleteQueue(v.ctx(), "q")
+		v.ok(err)
+		v.pass(time.Hour + time.Minute)
+		t, err := v.s.GetTicker(v.ctx(), "t")
+		v.ok(err)
+		page, err := v.s.ListTickers(v.ctx(), queue.Page{})
+		v.ok(err)
+		if !strings.Contains(t.Fault, "queue q") || page.Tickers[0].Fault != t.Fault {
+			v.Fatalf("the ticker's fault is %q, in the list %q", t.Fault, page.Tickers[0].Fault)
+		}
+		t, err = v.s.UpdateTicker(v.ctx(), "t", queue.TickerMeta{Paused: new(true)})
+		v.ok(err)
+		v.equal("fault", t.Fault, "")
 	})
 	v.it("tickers are listed by name, by pages", func(v *svc) {
 		for _, n := range []string{"c", "a", "b"} {

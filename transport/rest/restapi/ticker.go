@@ -23,6 +23,7 @@ type Ticker struct {
 	Overlap      string          `json:"overlap" enum:"allow,skip" doc:"What happens to a tick while the last tick's task is unfinished" example:"allow"`
 	Paused       bool            `json:"paused" doc:"It does not fire while true" example:"false"`
 	NextAt       time.Time       `json:"next_at,omitzero" doc:"The nominal time of the next tick; absent while paused" example:"2026-01-02T16:00:00Z"`
+	Fault        string          `json:"fault,omitempty" doc:"Why it did not fire, or made no task, when it was last due; absent when all is well" example:"timezone: \"Mars/Olympus\" is not in the time zone database of this host"`
 	Anchor       time.Time       `json:"anchor,omitzero" doc:"Where the period counts from" example:"2026-01-02T15:00:00Z"`
 	Version      int64           `json:"version" doc:"Grows by one with every update; also the ETag" example:"1"`
 	CreatedAt    time.Time       `json:"created_at,omitzero" doc:"When it was created" example:"2026-01-02T15:04:05Z"`
@@ -34,7 +35,7 @@ func TickerOf(t *queue.Ticker) Ticker {
 	return Ticker{
 		Ticker: t.Name, Interval: int64(t.Period), Payload: t.Payload, Namespace: t.Namespace, Timestamp: t.Timestamp,
 		Period: int64(t.Period), Cron: t.Cron, Timezone: t.Timezone, Queue: t.Queue, Misfire: string(t.Misfire),
-		MisfireLimit: t.MisfireLimit, Overlap: string(t.Overlap), Paused: t.Paused, NextAt: t.NextAt, Anchor: t.Anchor,
+		MisfireLimit: t.MisfireLimit, Overlap: string(t.Overlap), Paused: t.Paused, NextAt: t.NextAt, Fault: t.Fault, Anchor: t.Anchor,
 		Version: t.Version, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt,
 	}
 }
@@ -44,7 +45,7 @@ func (t Ticker) Domain() *queue.Ticker {
 	return &queue.Ticker{
 		Namespace: t.Namespace, Name: t.Ticker, Period: time.Duration(t.Period), Cron: t.Cron, Timezone: t.Timezone,
 		Queue: t.Queue, Payload: t.Payload, Misfire: queue.Misfire(t.Misfire), MisfireLimit: t.MisfireLimit,
-		Overlap: queue.Overlap(t.Overlap), Paused: t.Paused, Timestamp: t.Timestamp, NextAt: t.NextAt, Anchor: t.Anchor,
+		Overlap: queue.Overlap(t.Overlap), Paused: t.Paused, Timestamp: t.Timestamp, NextAt: t.NextAt, Fault: t.Fault, Anchor: t.Anchor,
 		Version: t.Version, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt,
 	}
 }
@@ -70,6 +71,7 @@ func (t Ticker) AppendJSON(b []byte) []byte {
 	o.str("overlap", t.Overlap)
 	o.value("paused", t.Paused)
 	o.time("next_at", t.NextAt)
+	o.str("fault", t.Fault)
 	o.time("anchor", t.Anchor)
 	o.int("version", t.Version)
 	o.time("created_at", t.CreatedAt)

@@ -18,7 +18,7 @@ func Ticker(t *queue.Ticker) *pb.Ticker {
 		Ticker: t.Name, Namespace: t.Namespace, Period: Duration(t.Period), Cron: t.Cron, Timezone: t.Timezone,
 		Queue: t.Queue, Payload: t.Payload, Misfire: misfires.number(t.Misfire), MisfireLimit: int64(t.MisfireLimit),
 		Overlap: overlaps.number(t.Overlap), Paused: t.Paused, Timestamp: Time(t.Timestamp), NextAt: Time(t.NextAt),
-		Anchor: Time(t.Anchor), Version: t.Version, CreatedAt: Time(t.CreatedAt), UpdatedAt: Time(t.UpdatedAt),
+		Anchor: Time(t.Anchor), Version: t.Version, CreatedAt: Time(t.CreatedAt), UpdatedAt: Time(t.UpdatedAt), Fault: t.Fault,
 	}
 }
 
@@ -37,6 +37,7 @@ func (r *Reader) Ticker(t *pb.Ticker) *queue.Ticker {
 		Overlap: overlaps.word(t.GetOverlap()), Paused: t.GetPaused(), Timestamp: r.Time("timestamp", t.GetTimestamp()),
 		NextAt: r.Time("next_at", t.GetNextAt()), Anchor: r.Time("anchor", t.GetAnchor()), Version: t.GetVersion(),
 		CreatedAt: r.Time("created_at", t.GetCreatedAt()), UpdatedAt: r.Time("updated_at", t.GetUpdatedAt()),
+		Fault: t.GetFault(),
 	}
 }
 

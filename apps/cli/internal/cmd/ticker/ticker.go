@@ -47,7 +47,12 @@ func columns(now time.Time) []output.Column[restapi.Ticker] {
 		{Head: "QUEUE", Cell: func(t row) string { return output.Dash(t.Queue) }},
 		{Head: "PAUSED", Cell: func(t row) string { return output.YesNo(t.Paused) }},
 		{Head: "LAST", Cell: func(t row) string { return output.Ago(t.Timestamp, now) }},
-		{Head: "NEXT", Cell: func(t row) string { return output.Ago(t.NextAt, now) }},
+		{Head: "NEXT", Cell: func(t row) string {
+			if t.Fault != "" {
+				return "fails; see: pgqueue ticker " + t.Ticker
+			}
+			return output.Ago(t.NextAt, now)
+		}},
 		{Head: "MISFIRE", Wide: true, Cell: func(t row) string { return t.Misfire }},
 		{Head: "OVERLAP", Wide: true, Cell: func(t row) string { return t.Overlap }},
 		{Head: "PAYLOAD", Cell: func(t row) string { return output.Clean(string(t.Payload)) }},
@@ -61,7 +66,7 @@ func show(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
 		if w.Misfire == string(queue.MisfireAll) {
 			misfire = fmt.Sprintf("all, at most %d", w.MisfireLimit)
 		}
-		return []output.Field{
+		fields := []output.Field{
 			{Name: "ticker", Value: w.Ticker, Style: iostreams.Bold},
 			{Name: "namespace", Value: w.Namespace},
 			{Name: "schedule", Value: schedule(w)},
@@ -73,6 +78,10 @@ func show(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
 			{Name: "overlap", Value: w.Overlap},
 			{Name: "payload", Value: output.Pretty(w.Payload)},
 		}
+		if w.Fault != "" {
+			fields = append(fields, output.Field{Name: "fault", Value: output.Clean(w.Fault), Style: iostreams.Red})
+		}
+		return fields
 	})
 }
 

@@ -170,7 +170,9 @@ type Ticker struct {
 	// When it was made.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it was last updated.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Why it did not fire, or made no task, when it was last due; empty when all is well.
+	Fault         string `protobuf:"bytes,18,opt,name=fault,proto3" json:"fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -322,6 +324,13 @@ func (x *Ticker) GetUpdatedAt() *timestamppb.Timestamp {
 		return x.UpdatedAt
 	}
 	return nil
+}
+
+func (x *Ticker) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
 }
 
 // TickerMeta is what a caller says of a ticker. What is absent means the default on create and unchanged on update.
@@ -1813,7 +1822,7 @@ var File_pgqueue_v1_ticker_proto protoreflect.FileDescriptor
 const file_pgqueue_v1_ticker_proto_rawDesc = "" +
 	"\n" +
 	"\x17pgqueue/v1/ticker.proto\x12\n" +
-	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15pgqueue/v1/page.proto\"\x9f\x05\n" +
+	"pgqueue.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15pgqueue/v1/page.proto\"\xb5\x05\n" +
 	"\x06Ticker\x12\x16\n" +
 	"\x06ticker\x18\x01 \x01(\tR\x06ticker\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x121\n" +
@@ -1834,7 +1843,8 @@ const file_pgqueue_v1_ticker_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\x98\x04\n" +
+	"updated_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x14\n" +
+	"\x05fault\x18\x12 \x01(\tR\x05fault\"\x98\x04\n" +
 	"\n" +
 	"TickerMeta\x12\x16\n" +
 	"\x06ticker\x18\x01 \x01(\tR\x06ticker\x12C\n" +
