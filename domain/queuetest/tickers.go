@@ -449,12 +449,14 @@ func testMisfire(e *env) {
 		if !slices.ContainsFunc(slices.Concat(first.Ticks, second.Ticks), func(k queue.Tick) bool { return k.Ticker == "small" && k.At.Equal(made.NextAt) }) {
 			e.Fatal("the small ticker waits for the catch-up of the others")
 		}
-		e.chores(queue.ChoreTick)
+		rest := e.chores(queue.ChoreTick)
 		e.counts("r", map[queue.Status]int64{queue.StatusNew: 1})
 		e.counts("q", map[queue.Status]int64{queue.StatusNew: 3 * 99})
 		seen := map[int64]bool{}
-		for _, k := range e.ticks("biga") {
-			seen[k.At.UnixMicro()] = true
+		for _, k := range slices.Concat(first.Ticks, second.Ticks, rest.Ticks) {
+			if k.Ticker == "biga" {
+				seen[k.At.UnixMicro()] = true
+			}
 		}
 		e.equal("nominal times", len(seen), 99)
 	})

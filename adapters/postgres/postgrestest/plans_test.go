@@ -347,10 +347,10 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a heartbeat of 100", "hold.keep", []string{tokens, all(batch, "0", "smallint"), all(batch, "1", "smallint"), all(batch, "'{1}'::text", "text"), all(batch, "null::text", "text"), all(batch, "now()", "timestamptz"), all(batch, "null::bigint", "bigint")}, "lease_pkey", 3000},
 		{"a cancel of 100 that are held", "hold.cancel", []string{tokens, ids(first)}, "lease_pkey", 3000},
 		{"the next lease to run out", "hold.next", []string{"'epoch'"}, "lease_expires", 60},
-		{"a promotion with nothing due", "promote", []string{"'epoch'", "2000"}, "delayed_pkey", 60},
+		{"a promotion with nothing due", "promote", []string{"'epoch'", "2000", "'{}'", "'{}'"}, "delayed_pkey", 60},
 		{"the next delayed task", "promote.next", []string{"'epoch'"}, "delayed_pkey", 60},
-		{"an expiry with nothing to expire", "expire.ready", []string{"'epoch'", "2000"}, "ready_dies", 60},
-		{"an expiry of delayed tasks with nothing to expire", "expire.delayed", []string{"'epoch'", "2000"}, "delayed_dies", 60},
+		{"an expiry with nothing to expire", "expire.ready", []string{"'epoch'", "2000", "'{}'", "'{}'"}, "ready_dies", 60},
+		{"an expiry of delayed tasks with nothing to expire", "expire.delayed", []string{"'epoch'", "2000", "'{}'", "'{}'"}, "delayed_dies", 60},
 		{"a look at 100 tasks", "task.now.any", []string{"'tests'", ids(waiting)}, "task_pkey", 6000},
 		{"a look at 100 tasks of known queues", "task.now", []string{queues, ids(waiting)}, "task_pkey", 3500},
 		{"the counts", "counts", []string{"''", "''"}, "event_pkey", 200},
@@ -376,12 +376,12 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"the ids of a time", "list.edge", []string{fmt.Sprintf("array[%d, %d]", mail, quiet), "now()"}, "task_pkey", 1000},
 		{"tasks past retention that are counted still", "list.hidden", slices.Delete(list(everything, "null", 100_000), 5, 6), "done_finished_at_idx", 600},
 		{"a page of events", "event.list", []string{"'tests'", "'1:1:'", "null", "'0'", "0", "''", "'{}'", "100"}, "event_pkey", 1000},
-		{"a prune with nothing past retention", "prune.done", []string{fmt.Sprintf("array[%d]", mail), "'epoch'", "now() - interval '7 d'", "0", "5000"}, "", 2000},
+		{"a prune with nothing past retention", "prune.done", []string{fmt.Sprintf("array[%d]", mail), "'epoch'", "now() - interval '7 d'", "0", "5000", "'{}'"}, "", 2000},
 		{"an operator takes 100 finished tasks", "take.done", []string{queues, ids(first)}, "done_pkey", 3000},
 		{"an operator takes 100 waiting tasks", "take.ready", []string{queues, all(batch, "0", "smallint"), ids(waiting)}, "ready_pkey", 3000},
 		{"an operator deletes 100 tasks", "erase", []string{queues, ids(first)}, "task_pkey", 3000},
 		{"a step of a clean", "prune.clean", []string{strconv.Itoa(mail), "100"}, "done_pkey", 1500},
-		{"a tick with nothing due", "ticker.due", []string{"200"}, "ticker_due", 60},
+		{"a tick with nothing due", "ticker.due", []string{"200", "8388608"}, "ticker_due", 60},
 	} {
 		got := p.explain(t, c.name, true, c.args...)
 		if n := got.buffers(); n > c.most {
