@@ -61,20 +61,6 @@ func transient(err error) bool {
 	return pgconn.SafeToRetry(err) || broken(err)
 }
 
-// ofItsRows says that err may be about some of the rows that a step dealt with, so that others may pass without them: not
-// about the database as a whole, and there is time left.
-func ofItsRows(ctx context.Context, err error) bool {
-	if ctx.Err() != nil || err == nil {
-		return false
-	}
-	switch queue.KindOf(err) {
-	case queue.KindUnavailable, queue.KindCanceled, queue.KindIndeterminate, queue.KindDenied:
-		return false
-	default:
-		return true
-	}
-}
-
 // broken says that the connection is gone.
 func broken(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {

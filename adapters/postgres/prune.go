@@ -69,7 +69,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		if stepErr == nil {
 			continue
 		}
-		if !ofItsRows(ctx, stepErr) && queue.KindOf(stepErr) != queue.KindDenied { // the others would fail the same way
+		if !canGoOn(ctx, stepErr) {
 			return out, stepErr
 		}
 		failed++
@@ -80,6 +80,11 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		return out, err
 	}
 	return out, nil
+}
+
+// canGoOn says that other steps may pass though one failed with err: PostgreSQL answered, and there is time left.
+func canGoOn(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && (ofItsRows(ctx, err) || sentByServer(err))
 }
 
 // pruneDone removes finished tasks past retention, queue by queue with the same retention.

@@ -9,9 +9,31 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
+
+// rowCodes are the SQLSTATEs, whole or by class, that may be about some of the rows that a statement deals with: triggers and
+// functions, values, constraints, limits, damaged rows, and a timeout, which fewer rows may keep.
+var rowCodes = []string{"09", "21", "22", "23", "27", "2F", "38", "39", "44", "54", "57014", "P0", "XX"}
+
+// ofItsRows says that err may be about some of the rows that a step dealt with, so that others may pass without them: not
+// about the database as a whole, and there is time left.
+func ofItsRows(ctx context.Context, err error) bool {
+	if err == nil || ctx.Err() != nil {
+		return false
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return slices.Contains(rowCodes, pg.Code) || len(pg.Code) == 5 && slices.Contains(rowCodes, pg.Code[:2])
+	}
+	switch queue.KindOf(err) {
+	case queue.KindUnavailable, queue.KindCanceled, queue.KindDeadline, queue.KindIndeterminate:
+		return false
+	default: // as a message that is too large to be sent
+		return true
+	}
+}
 
 // Bounds of what a sieve passes over.
 const (
