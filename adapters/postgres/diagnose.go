@@ -47,8 +47,8 @@ func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 	d := &diagnosis{store: s, conn: conn}
 	// The examination holds its connection only while it needs it: LISTEN is tried through the pool.
 	for _, look := range []func(context.Context) error{
-		d.server, d.schema, d.clock, d.snapshot, d.tables, d.notifyQueue, d.connections, d.partitions,
-		d.tickers, d.background, d.ahead,
+		d.server, d.encoding, d.settings, d.schema, d.restored, d.clock, d.snapshot, d.tables, d.notifyQueue, d.connections,
+		d.partitions, d.tickers, d.background, d.ahead,
 	} {
 		if err := d.bounded(ctx, look); err != nil {
 			conn.Release()
@@ -173,9 +173,78 @@ func (d *diagnosis) pooler(pid uint32) {
 	}
 }
 
+// encoding names one that cannot hold all texts.
+func (d *diagnosis) encoding(ctx context.Context) error {
+	const name = "encoding"
+	var encoding string
+	ok, err := d.row(ctx, name, "diagnose.encoding", &encoding)
+	if !ok {
+		return err
+	}
+	level, advice := queue.LevelOK, encodingAdvice(encoding)
+	switch {
+	case encoding == "SQL_ASCII":
+		level = queue.LevelWarn
+	case advice != "":
+		level = queue.LevelFail
+	}
+	d.say(name, level, encoding, advice)
+	return nil
+}
+
+// settings names what role and database have set and pgqueue cannot state itself: what it refuses, and, where it may state
+// nothing, what cuts its calls short.
+func (d *diagnosis) settings(ctx context.Context) error {
+	const name = "role_settings"
+	rows, err := d.conn.Query(ctx, d.store.sql.get("diagnose.settings"))
+	if err != nil {
+		return d.unknown(name, err)
+	}
+	var bad, odd []string
+	var setting, value, source string
+	_, err = pgx.ForEachRow(rows, []any{&setting, &value, &source}, func() error {
+		text := setting + " = " + value
+		switch {
+		case refusesSetting(setting, value):
+			bad = append(bad, text)
+		case source == "default" || source == "client" || source == "session" || source == "override":
+		case strings.HasSuffix(setting, "_timeout") && value != "0" && setting != "idle_in_transaction_session_timeout" && setting != "idle_session_timeout":
+			odd = append(odd, text)
+		case setting == "default_transaction_isolation" && value != "read committed":
+			odd = append(odd, text)
+		case setting == "search_path" && pathHidesCatalog(value):
+			odd = append(odd, text)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return d.unknown(name, err)
+	case len(bad) > 0:
+		d.say(name, queue.LevelFail, strings.Join(append(bad, odd...), ", "),
+			"pgqueue cannot work with that and may not change it: alter role … (or database …) reset it")
+	case len(odd) > 0:
+		d.say(name, queue.LevelWarn, strings.Join(odd, ", "),
+			"time-outs cut calls short behind a pooler, isolation and path bend what runs in transactions of your own: alter role … reset it")
+	default:
+		d.say(name, queue.LevelOK, "nothing odd", "")
+	}
+	return nil
+}
+
+// pathHidesCatalog says that a search path names another schema before pg_catalog.
+func pathHidesCatalog(path string) bool {
+	for i, schema := range strings.Split(path, ",") {
+		if strings.Trim(schema, ` "`) == "pg_catalog" {
+			return i > 0
+		}
+	}
+	return false
+}
+
 func (d *diagnosis) schema(ctx context.Context) error {
 	var version, compatibleFrom int
-	err := d.conn.QueryRow(ctx, d.store.sql.get("migrate.version")).Scan(&version, &compatibleFrom)
+	err := d.conn.QueryRow(ctx, d.store.sql.get("migrate.version")).Scan(&version, &compatibleFrom, nil)
 	if err != nil {
 		if !sentByServer(err) {
 			return err
@@ -184,6 +253,10 @@ func (d *diagnosis) schema(ctx context.Context) error {
 		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
 			return d.unknown("schema", err)
 		}
+	}
+	if err == nil && version == 0 {
+		d.say("schema", queue.LevelFail, d.store.opt.schema+", no version", d.store.unrecorded().Msg)
+		return nil
 	}
 	value := fmt.Sprintf("%s, version %d of %d", d.store.opt.schema, version, SchemaVersion())
 	if e, ok := errors.AsType[*queue.Error](d.store.versionFault(version, compatibleFrom)); ok {

@@ -94,8 +94,11 @@ func (s *Store) MigrateUp(ctx context.Context, opts ...MigrateOption) ([]Migrati
 			applied, err = s.stepUp(ctx, t)
 			return err
 		})
-		if err != nil || applied == nil {
+		if err != nil {
 			return done, err
+		}
+		if applied == nil {
+			return done, s.mendRestored(ctx, op)
 		}
 		done = append(done, *applied)
 	}
@@ -201,14 +204,36 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var version, compatibleFrom int
-	err := s.pool.QueryRow(ctx, s.sql.get("migrate.version")).Scan(&version, &compatibleFrom)
+	var folded bool
+	err := s.pool.QueryRow(ctx, s.sql.get("migrate.version")).Scan(&version, &compatibleFrom, &folded)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42P01" || pg.Code == "3F000") {
 		return s.versionFault(0, 0)
 	}
 	if err != nil {
 		return translate("check schema version", err)
 	}
-	return s.versionFault(version, compatibleFrom)
+	if version == 0 {
+		return s.unrecorded()
+	}
+	if err := s.versionFault(version, compatibleFrom); err != nil {
+		return err
+	}
+	if !folded {
+		return &queue.Error{
+			Kind: queue.KindUnavailable, Subject: "schema " + s.opt.schema,
+			Msg: gaps{fold: true}.String() + ", as after a restore without data; run: pgqueue migrate up",
+		}
+	}
+	return nil
+}
+
+// unrecorded is the error of tables without a record of their version.
+func (s *Store) unrecorded() *queue.Error {
+	return &queue.Error{
+		Kind: queue.KindConflict, Subject: "schema " + s.opt.schema,
+		Msg: "has tables of pgqueue and no record of their version, as after a restore without data; restore the rows of its table " +
+			"migration too, or drop the schema and run: pgqueue migrate up",
+	}
 }
 
 // versionFault is why this program does not work with a schema of that version, which programs from compatibleFrom on can
@@ -302,6 +327,11 @@ func (s *Store) examine(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 	if n, from := countApplied(all), compatibleFrom(all); n > SchemaVersion() && from > SchemaVersion() {
 		return nil, s.versionFault(n, from)
 	}
+	if countApplied(all) == 0 {
+		if err := s.checkGround(ctx, t); err != nil {
+			return nil, err
+		}
+	}
 	pending := 0
 	for _, m := range all {
 		switch {
@@ -322,6 +352,35 @@ func (s *Store) examine(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 		}
 	}
 	return all, nil
+}
+
+// checkGround refuses a database on which the first migration must not stand.
+func (s *Store) checkGround(ctx context.Context, t pgx.Tx) error {
+	var encoding string
+	var tables bool
+	err := t.QueryRow(ctx, s.sql.get("migrate.ground"), pgx.QueryExecModeExec, s.opt.schema).Scan(&encoding, &tables)
+	if err != nil {
+		return err
+	}
+	if tables {
+		return s.unrecorded()
+	}
+	if advice := encodingAdvice(encoding); advice != "" && encoding != "SQL_ASCII" {
+		return &queue.Error{Kind: queue.KindConflict, Subject: "encoding " + encoding, Msg: advice}
+	}
+	return nil
+}
+
+// encodingAdvice is what is to be said of a database's encoding; "" for UTF8.
+func encodingAdvice(encoding string) string {
+	switch encoding {
+	case "UTF8":
+		return ""
+	case "SQL_ASCII":
+		return "texts of others are not checked to be UTF-8; a database with encoding UTF8 is safer"
+	default:
+		return "cannot hold all texts; use a database of encoding UTF8: create database … encoding 'UTF8' template template0"
+	}
 }
 
 // countApplied is the version of the schema.

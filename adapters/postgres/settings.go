@@ -74,6 +74,19 @@ var refusedSettings = []Setting{
 	{Name: "restrict_nonsystem_relation_kind", Value: "", Why: "view keeps lists and single looks from their view"},
 }
 
+// refusesSetting says that name must not have value.
+func refusesSetting(name, value string) bool {
+	switch name {
+	case "default_transaction_read_only":
+		return value == "on"
+	case "session_replication_role":
+		return value == "replica"
+	case "restrict_nonsystem_relation_kind":
+		return strings.Contains(value, "view")
+	}
+	return false
+}
+
 // harmlessSettings by the reason.
 var harmlessSettings = []struct{ why, names string }{
 	{

@@ -133,12 +133,22 @@ func (s *Store) Ping(ctx context.Context) error {
 	const op = "ping store"
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	var readOnly bool
-	if err := s.pool.QueryRow(ctx, "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean").Scan(&readOnly); err != nil {
+	var recovery bool
+	values := make([]string, len(refusedSettings))
+	err := s.pool.QueryRow(ctx, s.sql.get("diagnose.refused")).Scan(&recovery, &values[0], &values[1], &values[2])
+	if err != nil {
 		return translate(op, err)
 	}
-	if readOnly {
+	if recovery {
 		return &queue.Error{Op: op, Kind: queue.KindUnavailable, Msg: "the database is read-only (a standby?); connect to the primary"}
+	}
+	for i, setting := range refusedSettings {
+		if refusesSetting(setting.Name, values[i]) {
+			return &queue.Error{
+				Op: op, Kind: queue.KindUnavailable, Subject: "setting " + setting.Name,
+				Msg: "is " + values[i] + " for this role or database, which pgqueue cannot work with; run: alter role … reset " + setting.Name,
+			}
+		}
 	}
 	return s.checkVersion(ctx)
 }

@@ -17,16 +17,6 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// script reads one of deploy/sql.
-func script(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile("../../../deploy/sql/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
 // runAll runs a script as psql would.
 func runAll(t *testing.T, conn *pgx.Conn, text string) {
 	t.Helper()
@@ -35,15 +25,41 @@ func runAll(t *testing.T, conn *pgx.Conn, text string) {
 	}
 }
 
-// TestRoles holds deploy/sql/roles.sql to "least privileges, and the store works with the server's role alone".
+// TestScripts: what lies in deploy/sql is what the program writes for the default schema.
+func TestScripts(t *testing.T) {
+	needsDatabase(t)
+	s := postgrestest.Open(t)
+	for name, want := range map[string]string{"roles.sql": s.RolesSQL(), "after-restore.sql": s.AfterRestoreSQL()} {
+		b, err := os.ReadFile("../../../deploy/sql/" + name)
+		if err != nil || string(b) != want {
+			t.Errorf("%s is not what the program writes: %v", name, err)
+		}
+	}
+}
+
+// inSchema is a test's statement, written for the default schema, for another.
+func inSchema(schema string) func(string) string {
+	quoted := pgx.Identifier{schema}.Sanitize()
+	return strings.NewReplacer("pgqueue.", quoted+".", "schema pgqueue", "schema "+quoted).Replace
+}
+
+// TestRoles holds the script of roles to "least privileges, and the store works with the server's role alone".
 func TestRoles(t *testing.T) {
 	needsDatabase(t)
+	for _, schema := range []string{postgres.DefaultSchema, "order"} { // the latter is a word of SQL
+		t.Run(schema, func(t *testing.T) { testRoles(t, schema) })
+	}
+}
+
+func testRoles(t *testing.T, schema string) {
+	t.Helper()
+	in := inSchema(schema)
 	dsn := postgrestest.Empty(t)
 	admin := connect(t, dsn)
 	// Roles belong to the whole server, so these are this test's own.
 	prefix := "pgq_" + strings.ToLower(rand.Text()[:8])
 	roles := strings.NewReplacer("pgqueue_owner", prefix+"_owner", "pgqueue_server", prefix+"_server", "pgqueue_readonly", prefix+"_readonly")
-	text := roles.Replace(script(t, "roles.sql"))
+	text := roles.Replace(open(t, dsn, postgres.WithSchema(schema)).RolesSQL())
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		for _, name := range []string{"_app", "_owner", "_readonly", "_server"} {
@@ -58,11 +74,11 @@ func TestRoles(t *testing.T) {
 	runAll(t, admin, text)
 	sql(t, admin, roles.Replace("alter role pgqueue_owner login password 'o'"), roles.Replace("alter role pgqueue_readonly login password 'r'"),
 		"create role "+prefix+"_app login password 'a' in role "+prefix+"_server", "alter role "+prefix+"_app set role = "+prefix+"_server")
-	up(t, open(t, withUser(t, dsn, prefix+"_owner", "o")))
+	up(t, open(t, withUser(t, dsn, prefix+"_owner", "o"), postgres.WithSchema(schema)))
 	runAll(t, admin, text)
 	runAll(t, admin, text)
 
-	s := open(t, withUser(t, dsn, prefix+"_app", "a"), postgres.WithPartitionSize(1000))
+	s := open(t, withUser(t, dsn, prefix+"_app", "a"), postgres.WithPartitionSize(1000), postgres.WithSchema(schema))
 	ctx := t.Context()
 	chores := func() {
 		t.Helper()
@@ -76,7 +92,7 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	oldest := func() int64 { return value[int64](t, admin, "select min(lower) from pgqueue.part") }
+	oldest := func() int64 { return value[int64](t, admin, in("select min(lower) from pgqueue.part")) }
 
 	t.Run("the store works with the server's role alone", func(t *testing.T) {
 		if err := s.Ping(ctx); err != nil {
@@ -158,7 +174,7 @@ func TestRoles(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // first what is held is rescued, then that is past retention too
-			postgrestest.AdvanceURL(t, dsn, 30*24*time.Hour)
+			postgrestest.Advance(t, open(t, dsn, postgres.WithSchema(schema)), 30*24*time.Hour)
 			chores()
 		}
 		if after := oldest(); after <= before {
@@ -170,7 +186,7 @@ func TestRoles(t *testing.T) {
 		t.Helper()
 		conn := connect(t, dsn)
 		for _, q := range statements {
-			_, err := conn.Exec(ctx, q)
+			_, err := conn.Exec(ctx, in(q))
 			if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "42501" {
 				t.Errorf("%s: %v", q, err)
 			}
@@ -185,20 +201,41 @@ func TestRoles(t *testing.T) {
 	t.Run("the read-only role reads and does not write", func(t *testing.T) {
 		viewer := withUser(t, dsn, prefix+"_readonly", "r")
 		conn := connect(t, viewer)
-		if n := value[int64](t, conn, "select count(*) from pgqueue.event"); n == 0 {
+		if n := value[int64](t, conn, in("select count(*) from pgqueue.event")); n == 0 {
 			t.Error("it sees nothing")
 		}
-		value[int64](t, conn, "select count(*) from pgqueue.task_now")
+		value[int64](t, conn, in("select count(*) from pgqueue.task_now"))
 		denied(t, viewer, "delete from pgqueue.task", "insert into pgqueue.lane values (1, 1)", "create table pgqueue.x (i int)")
 	})
 }
 
-// TestAfterRestore holds deploy/sql/after-restore.sql to "counts and feed go on after a dump was restored elsewhere".
+// TestAfterRestore holds the script, and the command that runs it, to "counts and feed go on after a dump was restored
+// elsewhere".
 func TestAfterRestore(t *testing.T) {
 	needsDatabase(t)
+	for _, schema := range []string{postgres.DefaultSchema, "select"} {
+		t.Run(schema+" by the script", func(t *testing.T) {
+			testAfterRestore(t, schema, func(admin *pgx.Conn, s *postgres.Store) { runAll(t, admin, "begin;"+s.AfterRestoreSQL()+"commit;") })
+		})
+		t.Run(schema+" by the command", func(t *testing.T) {
+			testAfterRestore(t, schema, func(_ *pgx.Conn, s *postgres.Store) {
+				if err := s.AfterRestore(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+func testAfterRestore(t *testing.T, schema string, run func(admin *pgx.Conn, s *postgres.Store)) {
+	t.Helper()
+	in := inSchema(schema)
 	dsn := postgrestest.URL(t)
 	admin := connect(t, dsn)
-	s := open(t, dsn)
+	s := open(t, dsn, postgres.WithSchema(schema))
+	if schema != postgres.DefaultSchema {
+		up(t, s)
+	}
 	ctx := t.Context()
 	mustQueue(t, s, "mail")
 	create := func(n int) {
@@ -230,8 +267,8 @@ func TestAfterRestore(t *testing.T) {
 	create(2) // not folded when the dump is made
 	lost := retain(t, s, 1)[0]
 	// A dump of a cluster that has seen a billion transactions more.
-	sql(t, admin, `update pgqueue.event set xid = (xid::text::bigint + 1000000000)::text::xid8`,
-		`update pgqueue.fold set seen = format('%1$s:%1$s:', pg_snapshot_xmax(seen)::text::bigint + 1000000000)::pg_snapshot`)
+	sql(t, admin, in(`update pgqueue.event set xid = (xid::text::bigint + 1000000000)::text::xid8`),
+		in(`update pgqueue.fold set seen = format('%1$s:%1$s:', pg_snapshot_xmax(seen)::text::bigint + 1000000000)::pg_snapshot`))
 
 	t.Run("a restore alone loses count of what comes next", func(t *testing.T) { // else the script is not needed
 		before := count()
@@ -241,10 +278,11 @@ func TestAfterRestore(t *testing.T) {
 		}
 	})
 	// The task above came before its time: no server runs before the script.
-	sql(t, admin, "delete from pgqueue.event where xid < '1000000000'")
+	sql(t, admin, in("delete from pgqueue.event where xid < '1000000000'"))
 
-	sql(t, admin, "select setval('pgqueue.token', 256, false)") // of the moment before that retain
-	runAll(t, admin, "begin;"+script(t, "after-restore.sql")+"commit;")
+	// Of the moment before that retain, and of a replication, which carries no sequences along.
+	sql(t, admin, in("select setval('pgqueue.token', 1, false), setval('pgqueue.turn', 1, false), setval('pgqueue.queue_id_seq', 1, false)"))
+	run(admin, s)
 	t.Run("tokens of the time that was lost are not given out again", func(t *testing.T) {
 		if after := retain(t, s, 1)[0]; after.Lease.Token <= lost.Lease.Token {
 			t.Errorf("token %d, after %d before", after.Lease.Token, lost.Lease.Token)
@@ -269,6 +307,13 @@ func TestAfterRestore(t *testing.T) {
 		page, err := s.ListEvents(ctx, "default", queue.EventFilter{After: after}, 100)
 		if err != nil || len(page.Events) != 4 {
 			t.Errorf("%d events, want 4: %v", len(page.Events), err)
+		}
+	})
+	t.Run("ids go on, and queues can be made", func(t *testing.T) {
+		mustQueue(t, s, "other")
+		made, err := s.CreateTasks(ctx, queue.Create{Namespace: "default", Tasks: []queue.NewTask{{Queue: "other", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}}}})
+		if err != nil || made[0].Task.ID <= 6 {
+			t.Errorf("%+v, %v", made, err)
 		}
 	})
 }

@@ -205,9 +205,9 @@ func TestDiagnose(t *testing.T) {
 			names = append(names, f.Name)
 		}
 		want := []string{
-			"server_version", "fsync", "full_page_writes", "synchronous_commit", "autovacuum", "pooler", "schema", "clock",
-			"oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue", "connections", "partitions", "tickers",
-			"background_work", "times_ahead", "listen",
+			"server_version", "fsync", "full_page_writes", "synchronous_commit", "autovacuum", "pooler", "encoding", "role_settings",
+			"schema", "restored_rows", "clock", "oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue",
+			"connections", "partitions", "tickers", "background_work", "times_ahead", "listen",
 		}
 		if !slices.Equal(names, want) {
 			t.Errorf("names %q", names)

@@ -5,6 +5,22 @@ select current_setting('server_version'), current_setting('server_version_num'):
        current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),
        current_setting('autovacuum') = 'on' and current_setting('track_counts') = 'on'
 
+-- name: diagnose.encoding
+select getdatabaseencoding()::text
+
+-- name: diagnose.refused
+-- Whether this is a standby, and the values of refusedSettings in their order. The transaction may be read only by itself.
+select pg_is_in_recovery(), current_setting('transaction_read_only'), current_setting('session_replication_role'),
+       coalesce(current_setting('restrict_nonsystem_relation_kind', true), '')
+
+-- name: diagnose.settings
+-- What a role or database may have set and a program cannot always state itself.
+select name, setting, source from pg_settings
+where name in ('default_transaction_read_only', 'session_replication_role', 'restrict_nonsystem_relation_kind',
+    'default_transaction_isolation', 'search_path', 'statement_timeout', 'lock_timeout', 'transaction_timeout',
+    'idle_in_transaction_session_timeout', 'idle_session_timeout')
+order by name
+
 -- name: diagnose.clock
 select clock_timestamp()
 

@@ -27,6 +27,12 @@ create table if not exists pgqueue.migration (
 -- name: migrate.exists
 select exists (select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'migration')
 
+-- name: migrate.ground
+-- What the first migration is to stand on: the database's encoding, and whether there are tables of pgqueue already. $1 schema
+select getdatabaseencoding()::text,
+       (select count(*) = 3 from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = $1 and c.relname in ('queue', 'task', 'fold'))
+
 -- name: migrate.applied
 -- Times as microseconds: the answer comes as text, which times have in the DateStyle of whoever owns the connection.
 select version, name, checksum, (extract(epoch from applied_at) * 1000000)::bigint, compatible_from from pgqueue.migration order by version
@@ -43,5 +49,5 @@ delete from pgqueue.migration where version = $1
 drop table pgqueue.migration
 
 -- name: migrate.version
--- The version of the schema, and the oldest whose programs go on working with it.
-select coalesce(max(version), 0), coalesce(max(compatible_from), 0) from pgqueue.migration
+-- The version of the schema, the oldest whose programs go on working with it, and whether the row of fold is there.
+select coalesce(max(version), 0), coalesce(max(compatible_from), 0), exists (select 1 from pgqueue.fold) from pgqueue.migration

@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -182,18 +184,48 @@ func newMigrate(f *factory.Factory) *cobra.Command {
 			}
 			return err
 		})
+	with(&cobra.Command{
+		Use: "after-restore [URL]", Short: "Put right what a restore to an earlier moment leaves behind",
+		Long: "Put right what a restore to an earlier moment, or into another cluster, leaves behind: counts, the feed of events, the\n" +
+			"sequences of ids and tokens, and rows that a dump without data lacks. Run it once, before anything uses the database,\n" +
+			"as the role that owns the tables.",
+		Example: "  pgqueue migrate after-restore postgres://owner@db.example.org/app --schema jobs",
+	},
+		func(ctx context.Context, s *postgres.Store) error {
+			if err := s.AfterRestore(ctx); err != nil {
+				return err
+			}
+			p, err := f.Printer()
+			if err == nil {
+				p.Done("counts, events and sequences are as they should be; start the servers")
+			}
+			return err
+		})
 	cmd.AddCommand(newMigrateSQL(f, &db))
 	return cmd
 }
 
+// migrateScripts are what migrate sql writes, by name.
+var migrateScripts = map[string]func(*postgres.Store) string{
+	"up":            func(s *postgres.Store) string { return s.MigrationSQL(true) },
+	"down":          func(s *postgres.Store) string { return s.MigrationSQL(false) },
+	"roles":         (*postgres.Store).RolesSQL,
+	"after-restore": (*postgres.Store).AfterRestoreSQL,
+}
+
 func newMigrateSQL(f *factory.Factory, db *database) *cobra.Command {
+	names := slices.Sorted(maps.Keys(migrateScripts))
 	return &cobra.Command{
-		Use: "sql up|down", Short: "Write what a migration runs, as a script for psql",
-		Long:    "Write what a migration runs on an empty database, or to remove everything, as a script for psql.",
-		Example: "  pgqueue migrate sql up >pgqueue.sql", Args: cmdutil.Args(1, 1, "up or down"), ValidArgs: []string{"up", "down"},
+		Use: "sql up|down|roles|after-restore", Short: "Write what a migration runs, as a script for psql",
+		Long: "Write a script for psql, for the schema of --schema: what a migration runs on an empty database (up), or to remove\n" +
+			"everything (down); roles with no more rights than their work needs (roles); what is to be run after a restore to an\n" +
+			"earlier moment (after-restore).",
+		Example: "  pgqueue migrate sql up >pgqueue.sql\n  pgqueue migrate sql roles --schema jobs | psql --file -",
+		Args:    cmdutil.Args(1, 1, "up, down, roles or after-restore"), ValidArgs: names,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] != "up" && args[0] != "down" {
-				return cmdutil.Usage("%q is none of up, down", args[0])
+			script := migrateScripts[args[0]]
+			if script == nil {
+				return cmdutil.Usage("%q is none of %s", args[0], strings.Join(names, ", "))
 			}
 			// A pool connects when it is asked to, and nobody asks.
 			pool, err := pgxpool.New(cmd.Context(), "postgres://localhost/pgqueue")
@@ -206,7 +238,7 @@ func newMigrateSQL(f *factory.Factory, db *database) *cobra.Command {
 				return err
 			}
 			defer s.Close()
-			_, err = fmt.Fprintln(f.IO.Out, strings.TrimRight(s.MigrationSQL(args[0] == "up"), "\n"))
+			_, err = fmt.Fprintln(f.IO.Out, strings.TrimRight(script(s), "\n"))
 			return err
 		},
 	}

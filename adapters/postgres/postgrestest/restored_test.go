@@ -1,0 +1,302 @@
+package postgrestest_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// TestRestoredInPart has a database come back without some of its rows, as from a dump of the structure alone or from a
+// replication: it is noticed, and put right where it can be known what is right.
+func TestRestoredInPart(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	finding := func(t *testing.T, s *postgres.Store, name string) queue.Finding {
+		t.Helper()
+		found, err := s.Diagnose(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			if f.Name == name {
+				return f
+			}
+		}
+		t.Fatalf("doctor says nothing of %s", name)
+		return queue.Finding{}
+	}
+	t.Run("tables without a record of their version are refused by name", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		sql(t, connect(t, dsn), "delete from pgqueue.migration", "delete from pgqueue.fold")
+		s := open(t, dsn)
+		_, err := s.MigrateUp(t.Context())
+		wantError(t, err, queue.KindConflict, "no record of their version")
+		_, err = s.MigrateUp(t.Context(), postgres.DryRun())
+		wantError(t, err, queue.KindConflict, "no record of their version")
+		wantError(t, s.Ping(t.Context()), queue.KindConflict, "no record of their version")
+		if f := finding(t, s, "schema"); f.Level != queue.LevelFail || !strings.Contains(f.Advice, "without data") {
+			t.Errorf("doctor: %+v", f)
+		}
+	})
+	t.Run("an empty database is none of these", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, postgrestest.Empty(t))
+		wantError(t, s.Ping(t.Context()), queue.KindUnavailable, "no tables of pgqueue yet")
+		up(t, s)
+		if f := finding(t, s, "restored_rows"); f.Level != queue.LevelOK {
+			t.Errorf("doctor: %+v", f)
+		}
+	})
+
+	// filled is a store with tasks in all places, and its counts.
+	filled := func(t *testing.T) (string, *postgres.Store, map[queue.Status]int64) {
+		t.Helper()
+		dsn := postgrestest.URL(t)
+		s := open(t, dsn, postgres.WithPartitionSize(1024))
+		mustQueue(t, s, "mail")
+		makeTask(t, s, "default", strings.Fields(strings.Repeat("mail ", 1500))...)
+		c := queue.Create{Namespace: "default", Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Delay: 1e12}}}}
+		if _, err := s.CreateTasks(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		held := retain(t, s, 20)
+		var releases []queue.Release
+		for i, o := range []queue.Outcome{queue.OutcomeSuccess, queue.OutcomeSuccess, queue.OutcomeFailure, queue.OutcomePermanent, queue.OutcomeHandBack} {
+			releases = append(releases, queue.Release{ID: held[i].ID, Token: held[i].Lease.Token, Outcome: o})
+		}
+		if _, err := s.ReleaseTasks(t.Context(), "default", releases); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.CancelTasks(t.Context(), "default", queue.Selection{IDs: []int64{100, 101}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Maintain(t.Context(), queue.ChoreFold); err != nil {
+			t.Fatal(err)
+		}
+		return dsn, s, stats(t, s).Counts
+	}
+	for name, c := range map[string]struct{ harm, says string }{
+		"the row of fold":                      {"delete from pgqueue.fold", "fold"},
+		"the row of fold, counts and events":   {"truncate pgqueue.fold, pgqueue.queue_count, pgqueue.event", "fold"},
+		"fold, and events of another cluster":  {"delete from pgqueue.fold; update pgqueue.event set xid = (xid::text::bigint + 1000000000)::text::xid8", "fold"},
+		"rows of part":                         {"delete from pgqueue.part", "part"},
+		"a row of part, and a partition":       {"delete from pgqueue.part where lower = 1; insert into pgqueue.part values (900000001, 900001025, now())", "part"},
+		"the sequence of ids":                  {"alter sequence pgqueue.turn restart", "turn"},
+		"the sequence of tokens":               {"alter sequence pgqueue.token restart", "token"},
+		"a token that is no multiple (X1)":     {"select setval('pgqueue.token', 1000000)", "token"},
+		"the sequence of queues":               {"alter sequence pgqueue.queue_id_seq restart", "queue_id_seq"},
+		"all that a dump of the rows has left": {"delete from pgqueue.fold; delete from pgqueue.part; alter sequence pgqueue.turn restart; alter sequence pgqueue.token restart; alter sequence pgqueue.queue_id_seq restart", "fold"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn, first, before := filled(t)
+			lastToken := retain(t, first, 1)[0].Lease.Token
+			before[queue.StatusNew]--
+			before[queue.StatusRetained]++
+			first.Close() // all programs stand still while a database is restored
+			admin := connect(t, dsn)
+			runAll(t, admin, c.harm)
+
+			s := open(t, dsn, postgres.WithPartitionSize(1024))
+			if f := finding(t, s, "restored_rows"); f.Level != queue.LevelFail || !strings.Contains(f.Value, c.says) || !strings.Contains(f.Advice, "pgqueue migrate up") {
+				t.Errorf("doctor: %+v", f)
+			}
+			if strings.Contains(c.harm, "fold") {
+				wantError(t, s.Ping(t.Context()), queue.KindUnavailable, "pgqueue migrate up")
+			}
+			up(t, s)
+			if f := finding(t, s, "restored_rows"); f.Level != queue.LevelOK {
+				t.Errorf("doctor, after migrate up: %+v", f)
+			}
+			if err := s.Ping(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if after := stats(t, s).Counts; !maps.Equal(after, before) {
+				t.Errorf("counts %v, before %v", after, before)
+			}
+			after, err := s.LastEvent(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			greatest := value[int64](t, admin, "select max(id) from pgqueue.task")
+			makeTask(t, s, "default", strings.Fields(strings.Repeat("mail ", 2000))...)
+			if least := value[int64](t, admin, "select count(*) from pgqueue.task where id > $1", greatest); least != 2000 {
+				t.Errorf("%d of 2000 new tasks have new ids", least)
+			}
+			if task := retain(t, s, 1)[0]; task.Lease.Token <= lastToken {
+				t.Errorf("token %d, after %d before", task.Lease.Token, lastToken)
+			}
+			mustQueue(t, s, "other")
+			for range 2 {
+				if _, err := s.Maintain(t.Context(), queue.ChoreFold); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before[queue.StatusNew] += 1999
+			before[queue.StatusRetained]++
+			if now := stats(t, s).Counts; !maps.Equal(now, before) {
+				t.Errorf("counts go on as %v, want %v", now, before)
+			}
+			if page, err := s.ListEvents(t.Context(), "default", queue.EventFilter{After: after}, 10); err != nil || len(page.Events) != 10 {
+				t.Errorf("the feed goes on with %d events, %v", len(page.Events), err)
+			}
+		})
+	}
+}
+
+func stats(t *testing.T, s *postgres.Store) *queue.QueueStats {
+	t.Helper()
+	st, err := s.QueueStats(t.Context(), "default", "mail")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st[0]
+}
+
+// TestEncodings: a database whose encoding cannot hold all texts is refused by migrations, and named by doctor.
+func TestEncodings(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.Empty(t)
+	admin := connect(t, dsn)
+	for encoding, want := range map[string]queue.Level{"LATIN1": queue.LevelFail, "EUC_JP": queue.LevelFail, "SQL_ASCII": queue.LevelWarn} {
+		name := admin.Config().Database
+		name = name[max(0, len(name)-40):] + "_" + strings.ToLower(encoding)
+		sql(t, admin, "create database "+name+" encoding '"+encoding+"' template template0 locale 'C'")
+		t.Cleanup(func() {
+			ctx, cancel := cleanupContext(t)
+			defer cancel()
+			if _, err := admin.Exec(ctx, "drop database "+name+" with (force)"); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run(encoding, func(t *testing.T) {
+			s := open(t, strings.Replace(dsn, "/"+admin.Config().Database, "/"+name, 1))
+			found, err := s.Diagnose(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range found {
+				if f.Name == "encoding" && (f.Level != want || f.Value != encoding || f.Advice == "") {
+					t.Errorf("doctor: %+v", f)
+				}
+			}
+			_, err = s.MigrateUp(t.Context())
+			if want == queue.LevelFail {
+				wantError(t, err, queue.KindConflict, "encoding "+encoding)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustQueue(t, s, "mail")
+			c := queue.Create{Namespace: "default", Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte(`"日本 €"`), Key: "schlüssel"}}}}
+			if _, err := s.CreateTasks(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			if task := retain(t, s, 1)[0]; string(task.Payload) != `"日本 €"` || task.Key != "schlüssel" {
+				t.Errorf("%s, %s", task.Payload, task.Key)
+			}
+		})
+	}
+}
+
+// TestRefusedSettings: what role or database have set, and pgqueue cannot work with, is told by name.
+func TestRefusedSettings(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for _, c := range []struct {
+		name, value string
+		level       queue.Level
+		refused     bool
+	}{
+		{"default_transaction_read_only", "on", queue.LevelFail, true},
+		{"session_replication_role", "replica", queue.LevelFail, true},
+		{"default_transaction_isolation", "serializable", queue.LevelWarn, false},
+		{"search_path", "public, pg_catalog", queue.LevelWarn, false},
+		{"DateStyle", "German", queue.LevelOK, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			admin := connect(t, dsn)
+			setting := "'" + c.value + "'"
+			if c.name == "search_path" {
+				setting = c.value
+			}
+			sql(t, admin, "alter database "+pgx.Identifier{admin.Config().Database}.Sanitize()+" set "+c.name+" = "+setting)
+			s := open(t, dsn)
+			found, err := s.Diagnose(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range found {
+				if f.Name == "role_settings" && (f.Level != c.level || f.Level != queue.LevelOK && !strings.Contains(f.Value, c.name)) {
+					t.Errorf("doctor: %+v", f)
+				}
+			}
+			if err := s.Ping(t.Context()); c.refused {
+				wantError(t, err, queue.KindUnavailable, c.name)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// documented finds statements of SQL in running text and in blocks.
+var documented = regexp.MustCompile("(?s)`((?:select|update|delete|insert|alter|create|drop|vacuum|grant|set|truncate) [^`]*)`")
+
+// TestDocumentedSQL runs every statement that the documentation tells operators to run, each in a transaction of its own that
+// is undone: an instruction that nobody ran broke every retain once.
+func TestDocumentedSQL(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	admin := connect(t, dsn)
+	mustQueue(t, open(t, dsn), "mail")
+	files, err := filepath.Glob("../../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("../../../docs/how-to/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, file := range append(files, more...) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range documented.FindAllStringSubmatch(string(b), -1) {
+			if !strings.Contains(m[1], "pgqueue") || strings.Contains(m[1], "pgqueue_") { // of roles: TestRoles
+				continue
+			}
+			ran++
+			text := strings.NewReplacer("id = …", "id = 1", "TABLE", "ready").Replace(m[1])
+			if _, err := admin.Exec(t.Context(), "begin"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := admin.PgConn().Exec(t.Context(), text).ReadAll(); err != nil {
+				t.Errorf("%s: %s: %v", filepath.Base(file), m[1], err)
+			}
+			if _, err := admin.Exec(t.Context(), "rollback"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if ran < 3 {
+		t.Errorf("only %d statements were found", ran)
+	}
+}

@@ -1,0 +1,61 @@
+-- To be run once after a restore to an earlier moment, before anything uses the database, as the owner. Either of
+--
+--   pgqueue migrate after-restore postgres://owner@db/app --schema pgqueue
+--   pgqueue migrate sql after-restore --schema pgqueue | psql --single-transaction --set ON_ERROR_STOP=1 --file -
+--
+-- works for every schema; the first also puts right what a restore has left out. As it is here it is for the schema pgqueue.
+--
+-- Events are ordered by transaction ids, and the kept counts say up to which transactions they know them. A dump carries
+-- these numbers along, but another cluster counts transactions from elsewhere: new events would lie in the past. So what
+-- was not yet counted is counted here, by the old numbers, and the feed begins anew. Readers of the feed start anew too.
+--
+-- Tokens that were given out after that moment must not be given out again.
+
+lock table pgqueue.fold, pgqueue.event, pgqueue.queue_count in access exclusive mode;
+
+with moved as (
+    select e.queue_id, m.status, sum(m.n) as n
+    from pgqueue.event e
+    cross join pgqueue.fold f
+    cross join lateral (values (e."is", e.n), (e.was, -e.n)) m (status, n)
+    where e.xid >= pg_snapshot_xmin(f.seen) and not pg_visible_in_snapshot(e.xid, f.seen) and m.status > 0
+    group by e.queue_id, m.status
+),
+late as (
+    select e.queue_id, sum(e.delayed) as n
+    from pgqueue.event e cross join pgqueue.fold f
+    where e.xid >= pg_snapshot_xmin(f.seen) and not pg_visible_in_snapshot(e.xid, f.seen)
+    group by e.queue_id
+),
+by_queue as (
+    select q.id,
+           coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 1), 0) as new,
+           coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 2), 0) as retry,
+           coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 3), 0) as retained,
+           coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 4), 0) as released,
+           coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 5), 0) as failed,
+           coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 6), 0) as expired,
+           coalesce((select sum(m.n) from moved m where m.queue_id = q.id and m.status = 7), 0) as cancelled,
+           coalesce((select l.n from late l where l.queue_id = q.id), 0) as delayed
+    from pgqueue.queue q
+)
+insert into pgqueue.queue_count as c (queue_id, new, retry, retained, released, failed, expired, cancelled, delayed, marked_at, next_at)
+select id, new, retry, retained, released, failed, expired, cancelled, delayed, now(), now() from by_queue
+on conflict (queue_id) do update
+set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.retained + excluded.retained,
+    released = c.released + excluded.released, failed = c.failed + excluded.failed, expired = c.expired + excluded.expired,
+    cancelled = c.cancelled + excluded.cancelled, delayed = c.delayed + excluded.delayed;
+
+truncate pgqueue.event;
+update pgqueue.fold set seen = pg_current_snapshot(), pruned = pg_snapshot_xmin(pg_current_snapshot());
+
+-- Ids and turns go on past the greatest in use: logical replication carries no sequences along. Tokens go on far past what may
+-- have been given out in the time that was lost; a lease row takes 256 of them, so each is a multiple of 256.
+select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn), (select max(id) from pgqueue.task),
+           (select max(turn + n) from pgqueue.ready), (select max(turn) from pgqueue.state)));
+select setval('pgqueue.token', (greatest((select last_value from pgqueue.token), (select max(token) from pgqueue.lease),
+           (select max(token) from pgqueue.state), (select max(token) from pgqueue.done)) + 255) / 256 * 256 + 256 * 1000000::bigint);
+select setval('pgqueue.queue_id_seq', greatest((select last_value from pgqueue.queue_id_seq), (select max(id) from pgqueue.queue))),
+       setval('pgqueue.ticker_id_seq', greatest((select last_value from pgqueue.ticker_id_seq), (select max(id) from pgqueue.ticker))),
+       setval('pgqueue.tick_id_seq', greatest((select last_value from pgqueue.tick_id_seq), (select max(id) from pgqueue.tick))),
+       setval('pgqueue.task_error_id_seq', greatest((select last_value from pgqueue.task_error_id_seq), (select max(id) from pgqueue.task_error)));

@@ -1,0 +1,64 @@
+-- Roles with no more rights than their work needs. For psql, as a superuser or as a role that may create roles and owns
+-- the database. Run it before the first migration and again after each: it may be run as often as you like. As it is here it
+-- is for the schema pgqueue; for another: pgqueue migrate sql roles --schema jobs | psql --file -
+--
+--   pgqueue_owner     owns schema and tables; "pgqueue migrate up" runs as it
+--   pgqueue_server    what servers, workers with --database and programs that use the queue in process need
+--   pgqueue_readonly  looks at everything, changes nothing; for people and dashboards
+--
+-- None may log in yet. Either let them, or act as them from a role of your own:
+--
+--   alter role pgqueue_server login password '…';
+--   create role app login password '…' in role pgqueue_server; alter role app set role = pgqueue_server;
+--
+-- The second line matters: a partition that app made as itself could not be dropped by another member.
+--
+-- Servers make and drop partitions while they run, so pgqueue_server owns the two partitioned tables and may create in
+-- the schema. It can neither change nor drop any other table, nor replace a function.
+
+do $$
+declare
+    name text;
+begin
+    foreach name in array array['pgqueue_owner', 'pgqueue_server', 'pgqueue_readonly'] loop
+        if not exists (select 1 from pg_roles where rolname = name) then
+            execute format('create role %I nologin', name);
+        end if;
+    end loop;
+end $$;
+
+-- A migration that changes the partitioned tables changes their partitions too, which servers own.
+grant pgqueue_server to pgqueue_owner;
+
+create schema if not exists pgqueue;
+alter schema pgqueue owner to pgqueue_owner;
+revoke all on schema pgqueue from public;
+grant usage, create on schema pgqueue to pgqueue_server;
+grant usage on schema pgqueue to pgqueue_readonly;
+
+grant select, insert, update, delete on all tables in schema pgqueue to pgqueue_server;
+grant usage, select on all sequences in schema pgqueue to pgqueue_server;
+grant select on all tables in schema pgqueue to pgqueue_readonly;
+grant select on all sequences in schema pgqueue to pgqueue_readonly;
+
+-- What later migrations add, and the partitions that servers add.
+alter default privileges for role pgqueue_owner in schema pgqueue grant select, insert, update, delete on tables to pgqueue_server;
+alter default privileges for role pgqueue_owner in schema pgqueue grant usage, select on sequences to pgqueue_server;
+alter default privileges for role pgqueue_owner in schema pgqueue grant select on tables to pgqueue_readonly;
+alter default privileges for role pgqueue_owner in schema pgqueue grant select on sequences to pgqueue_readonly;
+alter default privileges for role pgqueue_server in schema pgqueue grant select on tables to pgqueue_readonly;
+
+-- After a migration: the record of migrations is to be read only, and the partitioned tables are the servers'.
+do $$
+declare
+    name text;
+begin
+    if to_regclass('pgqueue.migration') is not null then
+        revoke insert, update, delete on pgqueue.migration from pgqueue_server;
+    end if;
+    foreach name in array array['pgqueue.task', 'pgqueue.done'] loop
+        if to_regclass(name) is not null then
+            execute format('alter table %s owner to pgqueue_server', name);
+        end if;
+    end loop;
+end $$;
