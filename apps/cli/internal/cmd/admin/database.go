@@ -3,8 +3,6 @@ package admin
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -214,7 +212,7 @@ var migrateScripts = map[string]func(*postgres.Store) string{
 }
 
 func newMigrateSQL(f *factory.Factory, db *database) *cobra.Command {
-	names := slices.Sorted(maps.Keys(migrateScripts))
+	names := []string{"up", "down", "roles", "after-restore"}
 	return &cobra.Command{
 		Use: "sql up|down|roles|after-restore", Short: "Write what a migration runs, as a script for psql",
 		Long: "Write a script for psql, for the schema of --schema: what a migration runs on an empty database (up), or to remove\n" +
