@@ -3,12 +3,14 @@ package connectclient_test
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+	"github.com/pgqueue/pgqueue/transport/connect/connectserver"
 )
 
 func TestStream(t *testing.T) {
@@ -198,5 +200,38 @@ func wantInvalid(t *testing.T, err error, field string) {
 	e, ok := errors.AsType[*queue.Error](err)
 	if !ok || e.Kind != queue.KindInvalid || e.Field != field || e.Msg == "" {
 		t.Fatalf("error %#v (%v) does not say what is wrong with %s", err, err, field)
+	}
+}
+
+// TestCallsThatWaitOutliveTheServersLimit holds that a server's own limit of a request cuts neither a call that waits as
+// long as it asked to, nor a stream.
+func TestCallsThatWaitOutliveTheServersLimit(t *testing.T) {
+	s := serve(t, connectserver.WithAliveEvery(50*time.Millisecond))
+	limited := httptest.NewUnstartedServer(s.server)
+	limited.Config.WriteTimeout = 200 * time.Millisecond
+	limited.Config.Protocols = s.http.Protocols
+	limited.Start()
+	t.Cleanup(limited.Close)
+	s.url = limited.URL
+	for _, p := range []connectclient.Protocol{connectclient.Connect, connectclient.GRPC} {
+		c := s.client(t, connectclient.WithProtocol(p), connectclient.WithRetries(0))
+		if _, err := s.svc.RegisterQueue(t.Context(), queue.QueueMeta{Name: "q"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Queues: []string{"q"}, Wait: time.Second}); err != nil {
+			t.Errorf("%s: a retain that waits: %v", p, err)
+		}
+		task, err := s.svc.CreateTask(t.Context(), "q", queue.TaskMeta{Delay: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.AwaitTask(t.Context(), task.ID, time.Second); err != nil {
+			t.Errorf("%s: an await: %v", p, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if err := c.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error { return nil }); queue.KindOf(err) != queue.KindDeadline {
+			t.Errorf("%s: a stream: %v", p, err)
+		}
+		cancel()
 	}
 }

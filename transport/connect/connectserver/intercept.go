@@ -83,7 +83,12 @@ func fieldPath(p *validate.FieldPath) string {
 // bound gives unary calls that came without a deadline one.
 func (s *Server) bound(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
-		if _, ok := ctx.Deadline(); ok || spec.StreamType != connect.StreamTypeUnary {
+		if spec.StreamType != connect.StreamTypeUnary {
+			lifelineOf(ctx).linger(0)
+			return next(ctx, spec, stream)
+		}
+		deliveryOf(ctx).pace()
+		if _, ok := ctx.Deadline(); ok {
 			return next(ctx, spec, stream)
 		}
 		limit := s.callTimeout

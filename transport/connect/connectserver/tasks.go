@@ -86,6 +86,9 @@ func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.Awa
 	if r.Err() != nil {
 		return nil, r.Err()
 	}
+	if wait > 0 {
+		lifelineOf(ctx).linger(wait + s.callTimeout)
+	}
 	t, err := svc.AwaitTask(ctx, req.GetId(), wait)
 	if err != nil {
 		return nil, err

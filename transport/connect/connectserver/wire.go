@@ -3,6 +3,7 @@ package connectserver
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -14,8 +15,9 @@ import (
 // short by nothing else. Its methods are safe for concurrent use, and for nil; when the handler has returned they do
 // nothing, for then the connection is net/http's again, and a late call would crash the process.
 type lifeline struct {
-	mu sync.Mutex
-	rc *http.ResponseController // nil when the handler has returned
+	mu      sync.Mutex
+	rc      *http.ResponseController // nil when the handler has returned
+	stopped bool                     // no write deadline comes after the one that is past
 }
 
 type lifelineKey struct{}
@@ -24,7 +26,7 @@ type lifelineKey struct{}
 // answer has not left.
 func (s *Server) withWire(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d := &delivery{ResponseWriter: w, lifeline: lifeline{rc: http.NewResponseController(w)}}
+		d := &delivery{ResponseWriter: w, body: r.Body, timeout: s.sendTimeout, http1: r.ProtoMajor == 1, lifeline: lifeline{rc: http.NewResponseController(w)}}
 		defer d.lifeline.cut()
 		left := false
 		defer func() {
@@ -33,7 +35,9 @@ func (s *Server) withWire(next http.Handler) http.Handler {
 			}
 		}()
 
-		next.ServeHTTP(d, r.WithContext(context.WithValue(r.Context(), lifelineKey{}, d)))
+		r = r.WithContext(context.WithValue(r.Context(), lifelineKey{}, d))
+		r.Body = d
+		next.ServeHTTP(d, r)
 		left = len(d.tasks) == 0 || d.leave(r.Context())
 	})
 }
@@ -46,6 +50,50 @@ type delivery struct {
 	svc    queue.Consumer
 	tasks  []*queue.Task // retained by a unary call
 	failed error         // why the answer has not left
+
+	body     io.ReadCloser
+	timeout  time.Duration // of each paceBytes of a unary call
+	unary    bool
+	http1    bool
+	received int // bytes since the deadlines moved
+	paced    int // bytes since the write deadline moved
+}
+
+// paceBytes is how much of a message must move within a timeout. What moves so fast is never cut, however long the whole
+// takes; what stands still, or drips, is.
+const paceBytes = 64 << 10
+
+// Read is for the framework, which reads the body of the request. That of a unary call must move.
+func (d *delivery) Read(b []byte) (int, error) {
+	n, err := d.body.Read(b)
+	if !d.unary {
+		return n, err
+	}
+	if d.received += n; d.received >= paceBytes {
+		d.received = 0
+		d.lifeline.move((*http.ResponseController).SetReadDeadline, d.timeout)
+		d.lifeline.move((*http.ResponseController).SetWriteDeadline, 2*d.timeout)
+	}
+	if errors.Is(err, io.EOF) { // a deadline left behind would look like a client that went away
+		d.unary = false
+		d.lifeline.move((*http.ResponseController).SetReadDeadline, 0)
+	}
+	return n, err
+}
+
+// Close closes the body of the request.
+func (d *delivery) Close() error { return d.body.Close() }
+
+// pace bounds how long the message of a unary call may take to arrive. Over HTTP/2 the server's own limit of a stream
+// bounds the first of it.
+func (d *delivery) pace() {
+	if d == nil {
+		return
+	}
+	d.unary = true
+	if d.http1 {
+		d.lifeline.move((*http.ResponseController).SetReadDeadline, d.timeout)
+	}
 }
 
 // deliver notes that tasks leave with the answer of the call; nil where there is no connection.
@@ -74,9 +122,20 @@ func (d *delivery) leave(ctx context.Context) bool {
 }
 
 func (d *delivery) Write(b []byte) (int, error) {
-	n, err := d.ResponseWriter.Write(b)
-	d.fail(err)
-	return n, err
+	written := 0
+	for {
+		piece := b[written:min(len(b), written+paceBytes)]
+		if d.paced += len(piece); d.paced >= paceBytes { // what lies before it has left, or waits in a buffer of the system
+			d.paced = 0
+			d.lifeline.move((*http.ResponseController).SetWriteDeadline, d.timeout)
+		}
+		n, err := d.ResponseWriter.Write(piece)
+		written += n
+		if err != nil || written == len(b) {
+			d.fail(err)
+			return written, err
+		}
+	}
 }
 
 // Flush is for the framework, which asks for an http.Flusher and sees no error.
@@ -117,7 +176,31 @@ func (l *lifeline) do(set func(*http.ResponseController, time.Time) error) bool 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.stopped = true
 	return l.rc != nil && set(l.rc, past) == nil
+}
+
+// move calls set with the time in d; 0 = with none.
+func (l *lifeline) move(set func(*http.ResponseController, time.Time) error, d time.Duration) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.rc == nil || l.stopped {
+		return
+	}
+	var at time.Time
+	if d > 0 {
+		at = time.Now().Add(d)
+	}
+	_ = set(l.rc, at) // what cannot move its deadlines has none, or keeps them
+}
+
+// linger lets a call wait as long as it asked to: the server's own limit would cut it. 0 = a stream, whose messages have
+// a limit each.
+func (l *lifeline) linger(wait time.Duration) {
+	l.move((*http.ResponseController).SetWriteDeadline, wait)
 }
 
 var past = time.Unix(1, 0)

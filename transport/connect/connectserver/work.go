@@ -23,6 +23,9 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	if r.Err() != nil {
 		return nil, r.Err()
 	}
+	if ask.Wait > 0 {
+		lifelineOf(ctx).linger(ask.Wait + s.callTimeout)
+	}
 	ts, err := svc.RetainTasks(ctx, ask)
 	if err != nil {
 		return nil, err

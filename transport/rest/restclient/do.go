@@ -74,20 +74,22 @@ func (c *Client) try(ctx context.Context, q request, body []byte, out any) (head
 	if ctx.Err() != nil {
 		return nil, 0, ended(ctx, q.op)
 	}
-	call, cancel := context.WithTimeout(ctx, q.wait+c.timeout)
-	defer cancel()
+	call, pace, stop := newPace(ctx, q.wait, c.timeout)
+	defer stop()
 	req, err := c.request(call, q, body)
 	if err != nil {
 		return nil, 0, &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
 	}
+	pace.sends(req)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, 0, broken(ctx, q.op, err)
+		return nil, 0, broken(ctx, q.op, whyEnded(call, err))
 	}
 	defer resp.Body.Close()
+	pace.receives(resp, c.timeout)
 	answer, err := readAll(resp)
 	if err != nil {
-		return nil, 0, broken(ctx, q.op, err)
+		return nil, 0, broken(ctx, q.op, whyEnded(call, err))
 	}
 	if resp.StatusCode >= 300 {
 		return nil, retryAfter(resp.Header), refused(q.op, resp, answer)
@@ -98,6 +100,14 @@ func (c *Client) try(ctx context.Context, q request, body []byte, out any) (head
 		}
 	}
 	return resp.Header, 0, nil
+}
+
+// whyEnded is why a call ended when its context did, else err.
+func whyEnded(call context.Context, err error) error {
+	if cause := context.Cause(call); cause != nil {
+		return cause
+	}
+	return err
 }
 
 func readAll(resp *http.Response) ([]byte, error) {

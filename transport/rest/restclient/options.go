@@ -44,7 +44,8 @@ func WithHeader(name, value string) Option {
 	})
 }
 
-// WithTimeout bounds one attempt of a call, beside what it waits by its nature; default 30 s.
+// WithTimeout bounds one attempt of a call, beside what it waits by its nature; default 30 s. It is for the beginning of
+// the answer, and for each 64 KiB of a body or an answer: what moves is not cut.
 func WithTimeout(d time.Duration) Option {
 	return option(func(c *Client) error {
 		if d <= 0 {

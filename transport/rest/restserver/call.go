@@ -135,19 +135,36 @@ func (c *call) body(limit int64, use func(media string, body []byte) error) erro
 	}
 	if c.r.ContentLength != 0 {
 		ctl := http.NewResponseController(c.w)
-		_ = ctl.SetReadDeadline(time.Now().Add(c.cfg.Timeouts.Body))
-		if _, err := buf.ReadFrom(io.LimitReader(c.r.Body, limit+1)); err != nil {
+		if err := c.receive(ctl, buf, limit+1); err != nil {
 			return bodyFault(err)
 		}
 		if int64(buf.Len()) > limit {
 			// Somewhat too much is read to its end: a client that still sends does not see the answer.
-			_, _ = io.CopyN(io.Discard, c.r.Body, drain)
+			_ = c.receive(ctl, io.Discard, drain)
 			return tooLarge(limit)
 		}
 		// A deadline left behind would look like a client that went away.
 		_ = ctl.SetReadDeadline(time.Time{})
 	}
 	return use(media, bytes.TrimSpace(buf.Bytes()))
+}
+
+// receive copies at most n bytes of the request's body. Each paceBytes of it, and the last ones, must arrive within the
+// timeout of bodies; the answer has its time from then on.
+func (c *call) receive(ctl *http.ResponseController, to io.Writer, n int64) error {
+	for rest := n; rest > 0; {
+		_ = ctl.SetReadDeadline(time.Now().Add(c.cfg.Timeouts.Body))
+		if rest < n {
+			_ = ctl.SetWriteDeadline(time.Now().Add(c.cfg.Timeouts.Body + c.cfg.Timeouts.Write))
+		}
+		some, err := io.CopyN(to, c.r.Body, min(rest, paceBytes))
+		if rest -= some; errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func bodyFault(err error) error {

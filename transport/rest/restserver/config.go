@@ -41,9 +41,9 @@ type Config struct {
 
 // Timeouts bound what a client may keep waiting.
 type Timeouts struct {
-	// Body is how long a request's body may take to arrive; default 30 s.
+	// Body is how long each 64 KiB of a request's body may take to arrive, and the last of it; default 30 s.
 	Body time.Duration
-	// Write is how long an answer, or one event of a stream, may take to leave; default 30 s.
+	// Write is how long each 64 KiB of an answer, or one event of a stream, may take to leave; default 30 s.
 	Write time.Duration
 	// Idle is how long an unused connection stays; default 2 min.
 	Idle time.Duration

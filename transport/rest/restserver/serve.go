@@ -21,7 +21,14 @@ type recorder struct {
 	status int
 	bytes  int64
 	err    error // of the first write that failed
+
+	timeout time.Duration // of each paceBytes of the answer
+	paced   int           // bytes since the write deadline moved
 }
+
+// paceBytes is how much of a body or an answer must move within a timeout. What moves so fast is never cut, however long
+// the whole takes; what stands still, or drips, is.
+const paceBytes = 64 << 10
 
 func (w *recorder) WriteHeader(status int) {
 	if w.status == 0 && status >= http.StatusOK {
@@ -34,12 +41,24 @@ func (w *recorder) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	n, err := w.ResponseWriter.Write(b)
-	w.bytes += int64(n)
-	if w.err == nil {
-		w.err = err
+	written := 0
+	for {
+		piece := b[written:min(len(b), written+paceBytes)]
+		if w.paced += len(piece); w.paced >= paceBytes { // what lies before it has left, or waits in a buffer of the system
+			w.paced = 0
+			_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
+		}
+
+		n, err := w.ResponseWriter.Write(piece)
+		written += n
+		w.bytes += int64(n)
+		if err != nil && w.err == nil {
+			w.err = err
+		}
+		if err != nil || written == len(b) {
+			return written, err
+		}
 	}
-	return n, err
 }
 
 // Unwrap is for http.ResponseController.
@@ -51,7 +70,7 @@ func (w *recorder) Flush() { _ = http.NewResponseController(w.ResponseWriter).Fl
 // serve is around every route: request id, shutdown, panics, access log.
 func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	w := &recorder{ResponseWriter: rw}
+	w := &recorder{ResponseWriter: rw, timeout: s.cfg.Timeouts.Write}
 	w.Header()[restapi.HeaderRequestID] = []string{requestID(r)}
 	if srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server); srv == nil || srv.WriteTimeout == 0 {
 		_ = http.NewResponseController(rw).SetWriteDeadline(start.Add(s.cfg.Timeouts.Body + s.cfg.Timeouts.Write))

@@ -107,8 +107,8 @@ func (s *Server) leave() {
 	}
 }
 
-// NewHTTPServer is an http.Server for h with the timeouts of t, and with HTTP/2 also without TLS. Long polls and streams
-// of a Server outlive the timeouts: they move their own deadlines.
+// NewHTTPServer is an http.Server for h with the timeouts of t, and with HTTP/2 also without TLS. Long polls, streams,
+// and bodies and answers that move outlive the timeouts: they move their own deadlines.
 func NewHTTPServer(h http.Handler, t Timeouts) *http.Server {
 	t = t.filled()
 	var p http.Protocols
