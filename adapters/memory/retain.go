@@ -59,6 +59,7 @@ func (sp *space) choose(names []string) ([]*lane, error) {
 
 func (s *Store) retain(lanes []*lane, share queue.RetainShare, now time.Time) []*queue.Task {
 	tasks := []*queue.Task{}
+	bytes := 0
 	for taken := true; taken; {
 		taken = false
 		for _, l := range lanes {
@@ -66,6 +67,11 @@ func (s *Store) retain(lanes []*lane, share queue.RetainShare, now time.Time) []
 				return tasks
 			}
 			if r := s.next(l, now); r != nil {
+				size := r.task.Bytes()
+				if !share.TakesBytes(len(tasks), bytes, size) {
+					return tasks
+				}
+				bytes += size
 				tasks = append(tasks, s.hold(r, share, now))
 				taken = true
 			}

@@ -110,7 +110,8 @@ type queueLanes struct {
 	// not need while another pick went by.
 	rest map[int16]int64
 	// dense: how many tasks a ready row stood for, last.
-	dense float64
+	dense   float64
+	weighed weight
 }
 
 // cursor is a place in one lane: now, and as it was up to and at least behindAge ago.

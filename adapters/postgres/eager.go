@@ -25,17 +25,17 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 		return nil, nil, err
 	}
 	var b *birth
-	var picked []pickedTask
+	var p *picking
 	retaining := false
 	for {
 		err = s.inTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
 			clear(outs)
-			picked, retaining = nil, false
+			p, retaining = nil, false
 			if b, err = s.create(ctx, t, c, keysTry); err != nil || len(b.woken) == 0 {
 				return err
 			}
 			retaining = true
-			picked, err = s.pickBorn(ctx, t, b, queues, r, outs)
+			p, err = s.pickBorn(ctx, t, b, queues, r, outs)
 			return err
 		})
 		if !needPartition(err) {
@@ -53,6 +53,11 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 		return nil, nil, err
 	}
 	s.lanes.confirm(b.lanes, b.era)
+	var picked []pickedTask
+	if p != nil {
+		s.held(ctx, r, p, outs)
+		picked = p.out
+	}
 	s.notify.ready(b.left(picked))
 	s.extendSoon(b.maxID)
 	return b.out, outs, nil
@@ -66,20 +71,23 @@ func (s *Store) createAlone(ctx context.Context, c queue.Create, outs [][]*queue
 }
 
 // pickBorn retains within the transaction that has created b.
-func (s *Store) pickBorn(ctx context.Context, t *tx, b *birth, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) ([]pickedTask, error) {
-	total := 0
-	for _, q := range r.Requests {
-		total += q.Limit
-	}
-	picked, now, err := s.pick(ctx, t, queues, total)
-	if err != nil || len(picked) == 0 {
+func (s *Store) pickBorn(ctx context.Context, t *tx, b *birth, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) (*picking, error) {
+	p, err := s.pick(ctx, t, queues, s.mostTasks(r.Requests, queues))
+	if err != nil || len(p.out) == 0 {
 		return nil, err
 	}
-	if others := b.recall(picked); len(others) > 0 {
-		fetch(t, others)
+	others := b.recall(p.out)
+	if !s.surelyFit(r.Requests, p.out) {
+		err = s.measure(ctx, t, r.Requests, p)
+	} else if shareOut(r.Requests, p.out); len(others) > 0 {
+		fetch(t, others, keepBytes(r.Requests))
 	}
-	lease(t, r.Requests, picked, now, outs)
-	return picked, nil
+	if err != nil {
+		return nil, err
+	}
+	p.remember()
+	lease(t, r.Requests, p.out, p.now, outs)
+	return p, nil
 }
 
 // recall fills in those of picked that b has created: they need not be read. It returns the others.

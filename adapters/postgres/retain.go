@@ -32,24 +32,22 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		turn := int(served.Add(1) % uint64(len(queues)))
 		queues = slices.Concat(queues[turn:], queues[:turn])
 	}
-	total := 0
-	for _, q := range r.Requests {
-		total += q.Limit
-	}
+	total := s.mostTasks(r.Requests, queues)
+	var p *picking
 	for try := 1; ; try++ {
-		err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+		err = s.inTx(ctx, op, func(ctx context.Context, t *tx) (err error) {
 			clear(out)
-			picked, now, err := s.pick(ctx, t, queues, total)
-			if err != nil {
+			if p, err = s.pick(ctx, t, queues, total); err != nil {
 				return err
 			}
-			if len(picked) == 0 {
+			if len(p.out) == 0 {
 				return errNothing
 			}
-			fetch(t, picked)
-			lease(t, r.Requests, picked, now, out)
-			return nil
+			return s.hold(ctx, t, r.Requests, p, out)
 		})
+		if err == nil {
+			s.held(ctx, r, p, out)
+		}
 		if !errors.Is(err, errSplitting) {
 			return out, quietly(err)
 		}
@@ -59,6 +57,35 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 	}
 }
 
+// hold queues the reading of what was picked and the writing of its leases, or of what fits of it.
+func (s *Store) hold(ctx context.Context, t *tx, requests []queue.RetainShare, p *picking, out [][]*queue.Task) error {
+	if s.surelyFit(requests, p.out) {
+		fetch(t, p.out, keepBytes(requests))
+		shareOut(requests, p.out)
+	} else if err := s.measure(ctx, t, requests, p); err != nil {
+		return err
+	}
+	p.remember()
+	lease(t, requests, p.out, p.now, out)
+	return nil
+}
+
+// held is for after the commit of hold.
+func (s *Store) held(ctx context.Context, r queue.Retain, p *picking, out [][]*queue.Task) {
+	if !slices.ContainsFunc(r.Requests, func(q queue.RetainShare) bool { return q.MaxBytes > 0 && q.Limit > 1 }) {
+		return
+	}
+	s.weighPicked(p.out)
+	s.returnSurplus(ctx, r, out)
+	var wakes []queue.Wake
+	for _, k := range p.restored { // others may have passed them by
+		if w := (queue.Wake{Namespace: k.q.Namespace, Queue: k.q.Name}); !slices.Contains(wakes, w) {
+			wakes = append(wakes, w)
+		}
+	}
+	s.notify.ready(wakes)
+}
+
 // pickedTask is a task that left ready.
 type pickedTask struct {
 	q        *storedQueue
@@ -66,14 +93,16 @@ type pickedTask struct {
 	priority int16
 	turn     int64
 	attempt  int16 // failed before
+	share    int16 // the request that gets it
+	run      int32 // it was picked from; counted
 	task     *queue.Task
 }
 
 // pick takes up to total tasks from queues, none starving another.
-func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total int) ([]pickedTask, time.Time, error) {
-	p := picking{store: s, tx: t, most: total}
+func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total int) (*picking, error) {
+	p := &picking{store: s, tx: t, most: total}
 	if err := p.gate(ctx, queues); err != nil {
-		return nil, p.now, err
+		return nil, err
 	}
 	// First an equal share for each queue that had something lately, then the rest for those that filled their share.
 	round := make([]pickQueue, 0, len(queues))
@@ -99,7 +128,7 @@ func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total in
 	// Where there are more rows the rest comes from them; a queue that filled its share may give all of it.
 	for next := round; len(next) > 0 && len(p.out) < total; {
 		if err := p.run(ctx, next, fromCursor); err != nil {
-			return nil, p.now, err
+			return nil, err
 		}
 		next = slices.DeleteFunc(slices.Clone(next), func(q pickQueue) bool { return !p.fuller[q.id] })
 		for i := range next {
@@ -114,17 +143,16 @@ func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total in
 			round[i].quota = total
 		}
 		if err := p.run(ctx, round, fromBehind); err != nil {
-			return nil, p.now, err
+			return nil, err
 		}
 	}
 	if len(p.out) == 0 && p.splitting {
-		return nil, p.now, errSplitting
+		return nil, errSplitting
 	}
-	p.remember()
 	slices.SortFunc(p.out, func(a, b pickedTask) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.priority, b.priority), cmp.Compare(a.turn, b.turn))
 	})
-	return p.out, p.now, nil
+	return p, nil
 }
 
 type pickQueue struct {
@@ -155,6 +183,9 @@ type picking struct {
 	out    []pickedTask
 	whole  []pgtype.TID // of runs that are taken whole
 	rests  []rest       // of runs that are split, and runs that are not needed
+	runs   int32        // taken from
+	// restored were picked and do not fit.
+	restored []pickedTask
 	// splitting: nothing was found but runs that somebody is at.
 	splitting bool
 }
@@ -306,12 +337,13 @@ func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, began time.Time)
 		p.out = make([]pickedTask, 0, min(p.most, n*q.most))
 	}
 	tasks := make([]queue.Task, n)
+	p.runs++
 	for i := range n {
 		t := &tasks[i]
 		t.ID, t.Status = task+int64(i), queue.StatusRetained
 		t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, priority, int(attempt)+1
 		p.out = append(p.out, pickedTask{
-			q: q.storedQueue, rank: q.rank, priority: priority, turn: turn + int64(i), attempt: attempt, task: t,
+			q: q.storedQueue, rank: q.rank, priority: priority, turn: turn + int64(i), attempt: attempt, run: p.runs, task: t,
 		})
 	}
 	q.lanes.saw(priority, turn+int64(n)-1, began)
@@ -353,8 +385,9 @@ const (
 	rangeSlack = 2
 )
 
-// fetch queues the reading of the picked tasks.
-func fetch(t *tx, picked []pickedTask) {
+// fetch queues the reading of the picked tasks. Of their payloads it keeps about so many bytes, 0 = all; a task of which it
+// does not keep the payload has none.
+func fetch(t *tx, picked []pickedTask, keep int) {
 	byID := make(map[int64]*queue.Task, len(picked))
 	type span struct {
 		q           int32
@@ -381,7 +414,7 @@ func fetch(t *tx, picked []pickedTask) {
 		sp := &spans[at]
 		sp.first, sp.last, sp.n = min(sp.first, id), max(sp.last, id), sp.n+1
 	}
-	each := fetchedTasks(byID)
+	each := fetchedTasks(byID, keep)
 	dense := map[int32]bool{}
 	for _, sp := range spans {
 		if sp.n >= rangeLeast && sp.last-sp.first < rangeSlack*sp.n {
@@ -406,7 +439,7 @@ func fetch(t *tx, picked []pickedTask) {
 
 // fetchedTasks reads what tasks were created with. All rows are read by way of the same variables: a set a row would be most
 // of what a row costs.
-func fetchedTasks(byID map[int64]*queue.Task) func(pgx.Rows) error {
+func fetchedTasks(byID map[int64]*queue.Task, keep int) func(pgx.Rows) error {
 	var (
 		id                int64
 		createdAt         time.Time
@@ -414,6 +447,7 @@ func fetchedTasks(byID map[int64]*queue.Task) func(pgx.Rows) error {
 		retries           int16
 		key               *string
 		headers, payload  []byte
+		kept              int
 	)
 	into := []any{&id, &createdAt, &delayedAt, &diesAt, &retries, &key, &headers, &payload}
 	return func(rows pgx.Rows) (err error) {
@@ -426,6 +460,9 @@ func fetchedTasks(byID map[int64]*queue.Task) func(pgx.Rows) error {
 		}
 		t.CreatedAt, t.DelayedAt, t.DiesAt = createdAt.UTC(), timeOf(delayedAt), timeOf(diesAt)
 		t.Retries, t.Key, t.Payload = int(retries), textOf(key), payload
+		if kept += len(payload); keep > 0 && kept > keep {
+			t.Payload = nil
+		}
 		t.Headers, err = headersOf(headers)
 		return err
 	}
@@ -465,12 +502,8 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 	open := map[owner]*piece{}
 	var pieces []*piece
 	ev := events{}
-	share, given := 0, 0
 	for _, k := range picked {
-		for given == requests[share].Limit {
-			share, given = share+1, 0
-		}
-		given++
+		share := int(k.share)
 		r := &requests[share]
 		o := owner{share, k.q.id}
 		h := open[o]

@@ -30,7 +30,7 @@ func (m *Manager) retain(ctx context.Context, r queue.RetainRequest) ([]*queue.T
 		return nil, err
 	}
 	key := lot{m.namespace, strings.Join(r.Queues, ",")}
-	share := queue.RetainShare{Worker: r.Worker, Limit: r.Limit, Lease: r.Lease}
+	share := queue.RetainShare{Worker: r.Worker, Limit: r.Limit, Lease: r.Lease, MaxBytes: r.MaxBytes}
 	if r.Wait > 0 {
 		return m.rooms.retain(ctx, key, share, r.Wait)
 	}

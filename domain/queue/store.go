@@ -70,6 +70,13 @@ type RetainShare struct {
 	Worker string
 	Limit  int
 	Lease  time.Duration // 0 = the queue's
+	// MaxBytes bounds the tasks by Task.Bytes while they are read; 0 = no bound. The first one always fits.
+	MaxBytes int
+}
+
+// TakesBytes says whether a share that has so many tasks of so many bytes takes one more task of size bytes.
+func (s RetainShare) TakesBytes(tasks, bytes, size int) bool {
+	return s.MaxBytes == 0 || tasks == 0 || bytes+size <= s.MaxBytes
 }
 
 // TaskAdmin looks at tasks and operates on them.

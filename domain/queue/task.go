@@ -46,16 +46,31 @@ type Task struct {
 }
 
 // taskFrame is about what a task takes beside its variable parts: ids, times, names, and the framing of a transport.
-const taskFrame = 512
+// MaxBatch tasks without a payload stay below DefaultRetainBytes.
+const taskFrame = 256
 
-// Bytes is about how many bytes t takes in an answer.
+// Bytes is about how many bytes t takes in an answer. Payload, result and progress are JSON, and are sent as they are.
 func (t *Task) Bytes() int {
-	n := taskFrame + len(t.Payload) + len(t.Result) + len(t.Progress) + len(t.Key) + len(t.Worker)
-	for k, v := range t.Headers {
-		n += len(k) + len(v) + 8
+	n := taskFrame + len(t.Payload) + len(t.Result) + len(t.Progress) + textBytes(t.Key) + textBytes(t.Worker)
+	for name, value := range t.Headers {
+		n += textBytes(name) + textBytes(value) + 8
 	}
 	for _, e := range t.Errors {
-		n += len(e.Error) + len(e.Worker) + 64
+		n += len(e.Error) + textBytes(e.Worker) + 64
+	}
+	return n
+}
+
+// textBytes is the length of s as a JSON text, at the most: control characters become six bytes each.
+func textBytes(s string) int {
+	n := len(s)
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ':
+			n += 5
+		case c == '"' || c == '\\':
+			n++
+		}
 	}
 	return n
 }
@@ -145,6 +160,9 @@ type RetainRequest struct {
 	Wait time.Duration
 	// Lease overrides the queue's lease; 0 = the queue's.
 	Lease time.Duration
+	// MaxBytes is about how many bytes the tasks may have together, encoded; 0 = DefaultRetainBytes. The first task always
+	// fits, the first that does not ends the answer and stays available.
+	MaxBytes int
 }
 
 // Normalize checks r and fills in its defaults. Queues come back sorted, without repeats.
@@ -165,6 +183,12 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 		if err := CheckDuration("lease", r.Lease, MinLease); err != nil {
 			return r, err
 		}
+	}
+	if r.MaxBytes == 0 {
+		r.MaxBytes = DefaultRetainBytes
+	}
+	if err := CheckInt("max_bytes", r.MaxBytes, 1, MaxRetainBytes); err != nil {
+		return r, err
 	}
 	if len(r.Queues) > MaxQueuesPerRetain {
 		return r, Invalid("queue", fmt.Sprintf("at most %d queues, these are %d", MaxQueuesPerRetain, len(r.Queues)))

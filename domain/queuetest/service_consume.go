@@ -41,6 +41,17 @@ func serveConsume(v *svc) {
 		v.equal("from any", len(v.retain(10)), 1)
 		v.equal("nothing is a list", len(v.retain(10)), 0)
 	})
+	v.it("a retain takes about as many bytes as it asks for, and 3,000,000 when it does not say", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		for range 9 {
+			v.create("q", queue.TaskMeta{Payload: large(600_000)})
+		}
+		for _, c := range []struct{ max, want int }{{1, 1}, {1_800_000, 2}, {0, 4}, {0, 2}} {
+			got, err := v.s.RetainTasks(v.ctx(), queue.RetainRequest{Worker: "w", Limit: 100, MaxBytes: c.max})
+			v.ok(err)
+			v.equal("tasks", len(got), c.want)
+		}
+	})
 	v.it("a request's lease is used", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		v.createN("q", 1)

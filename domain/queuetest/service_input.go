@@ -125,6 +125,8 @@ func serveInput(v *svc) {
 			{"lease", queue.RetainRequest{Worker: "w", Lease: queue.MinLease - 1}},
 			{"lease", queue.RetainRequest{Worker: "w", Lease: queue.MaxDuration + 1}},
 			{"queue", queue.RetainRequest{Worker: "w", Queues: []string{"1"}}},
+			{"max_bytes", queue.RetainRequest{Worker: "w", MaxBytes: -1}},
+			{"max_bytes", queue.RetainRequest{Worker: "w", MaxBytes: queue.MaxRetainBytes + 1}},
 			{"queue", queue.RetainRequest{Worker: "w", Queues: queues}},
 		} {
 			_, err := v.s.RetainTasks(v.ctx(), c.r)

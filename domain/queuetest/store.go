@@ -51,6 +51,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"json", testJSON},
 		{"keys", testKeys},
 		{"retain", testRetain},
+		{"bytes of a retain", testRetainBytes},
 		{"create and retain", testCreateAndRetain},
 		{"concurrent retain", testConcurrentRetain},
 		{"lease", testLease},

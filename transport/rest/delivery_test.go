@@ -22,14 +22,17 @@ func TestRetainThatIsNotDeliveredGoesBack(t *testing.T) {
 
 	for name, leave := range map[string]func(t *testing.T, s *stack){
 		"its caller closes the connection in the middle of the answer": func(t *testing.T, s *stack) {
-			conn := s.dial("PUT /api/task/big?worker=w&limit=12 HTTP/1.1\r\nHost: x\r\n\r\n")
+			conn := s.dial("PUT /api/task/big?worker=w&limit=12&max_bytes=16777216 HTTP/1.1\r\nHost: x\r\n\r\n")
 			if _, err := io.ReadFull(conn, make([]byte, 100_000)); err != nil {
 				t.Fatal(err)
 			}
 			_ = conn.Close()
 		},
-		"its caller reads too slowly": func(_ *testing.T, s *stack) {
-			s.dial("PUT /api/task/big?worker=w&limit=12 HTTP/1.1\r\nHost: x\r\n\r\n")
+		"its caller reads too slowly": func(t *testing.T, s *stack) {
+			conn := s.dial("PUT /api/task/big?worker=w&limit=12&max_bytes=16777216 HTTP/1.1\r\nHost: x\r\n\r\n")
+			if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil { // the answer is on its way; no more of it is read
+				t.Fatal(err)
+			}
 		},
 		"a stream of HTTP/2 is reset in the middle of the answer": func(t *testing.T, s *stack) {
 			var p http.Protocols
@@ -37,7 +40,7 @@ func TestRetainThatIsNotDeliveredGoesBack(t *testing.T) {
 			tr := &http.Transport{Protocols: &p}
 			t.Cleanup(tr.CloseIdleConnections)
 			ctx, cancel := context.WithCancel(t.Context())
-			req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.url+"/api/task/big?worker=w&limit=12", nil)
+			req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.url+"/api/task/big?worker=w&limit=12&max_bytes=16777216", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +56,7 @@ func TestRetainThatIsNotDeliveredGoesBack(t *testing.T) {
 		},
 		"a proxy cuts it": func(t *testing.T, s *stack) {
 			url := cuttingProxy(t, strings.TrimPrefix(s.url, "http://"), 200_000)
-			resp, err := request(t, url+"/api/task/big?worker=w&limit=12")
+			resp, err := request(t, url+"/api/task/big?worker=w&limit=12&max_bytes=16777216")
 			if err == nil {
 				_, err = io.Copy(io.Discard, resp.Body)
 				_ = resp.Body.Close()

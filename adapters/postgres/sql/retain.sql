@@ -64,6 +64,16 @@ delete from pgqueue.ready where ctid = any ($1::tid[])
 -- One of which the first tasks are taken. $1 where it lies, $2 how many
 update pgqueue.ready set turn = turn + $2, task_id = task_id + $2, n = n - $2 where ctid = $1::tid
 
+-- name: retain.restore
+-- Runs that were picked and do not fit become ready again, as they were. $1 turns, $2 ids, $3 queues, $4 priorities, $5 attempts,
+-- $6 tasks of each
+insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
+select i.turn, i.id, i.queue_id, i.priority, i.attempt, i.n, case when s.task_id is null then t.dies_at else s.dies_at end
+from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::smallint[], $6::smallint[])
+    i (turn, id, queue_id, priority, attempt, n)
+cross join lateral (select t.dies_at from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
+left join lateral (select s.task_id, s.dies_at from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
+
 -- name: retain.range
 -- The tasks of a queue that were picked, when their ids lie close together, as those of a backlog do: one walk along the key
 -- costs 1.3 µs a task where a look-up each costs 2.1. Strangers in between are left aside. $1 queue, $2 first, $3 last

@@ -21,7 +21,7 @@ where q.namespace = $1 and q.deleted_at is null
 -- name: task.page
 -- Tasks in the order given, until they take more than $3 bytes; the first comes in any case. It goes step by step, so that
 -- what lies behind the last one is neither read nor decompressed. A size is told without reading the value where it is not
--- compressed. 512 is the frame of queue.Task.Bytes. The last column is the place of the last task looked at.
+-- compressed. 256 is the frame of queue.Task.Bytes. The last column is the place of the last task looked at.
 -- $1 queues, $2 ids, side by side, $3 bytes
 with recursive page as (
     select 0 as nth, 0::bigint as bytes, n.* from (values (0)) one (n) left join (
@@ -41,7 +41,7 @@ with recursive page as (
         where n.queue_id = ($1::integer[])[p.nth + 1] and n.id = ($2::bigint[])[p.nth + 1] offset 0
     ) n on true
     left join lateral (
-        select 512 + sum(case when pg_column_compression(v) is null then pg_column_size(v) else octet_length(v::text) end) as bytes
+        select 256 + sum(case when pg_column_compression(v) is null then pg_column_size(v) else octet_length(v::text) end) as bytes
         from (values (n.payload), (n.result), (n.progress), (n.headers)) j (v) where v is not null
     ) z on true
     where p.nth < cardinality($2::bigint[]) and p.bytes <= $3::bigint
@@ -77,7 +77,7 @@ with recursive page as (
         where q.namespace = $1 and q.deleted_at is null
     ) n on true
     left join lateral (
-        select 512 + coalesce(case when pg_column_compression(n.result) is null then pg_column_size(n.result)
+        select 256 + coalesce(case when pg_column_compression(n.result) is null then pg_column_size(n.result)
                                    else octet_length(n.result::text) end, 0) as bytes
     ) z on true
     where p.nth < cardinality($2::bigint[]) and p.bytes <= $3::bigint

@@ -30,6 +30,7 @@ type shared struct {
 	silence time.Duration   // of a stream, before it is taken for dead
 	own     *http.Transport // nil when the caller brought connections
 	late    queue.LateRetains
+	most    int // bytes of an answer
 
 	namespaces pgqueuev1connect.NamespaceServiceClient
 	tasks      pgqueuev1connect.TaskServiceClient
@@ -51,19 +52,20 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	}
 	c := config{
 		timeout: DefaultTimeout, retries: DefaultRetries,
-		transport: []connecthttp.Option{connecthttp.WithReadMaxBytes(DefaultMaxMessageBytes)},
+		maxMessage: DefaultMaxMessageBytes,
 	}
 	for _, o := range opts {
 		if err := o.apply(&c); err != nil {
 			return nil, err
 		}
 	}
+	c.transport = append(c.transport, connecthttp.WithReadMaxBytes(c.maxMessage))
 	if c.compress {
 		c.transport = append(c.transport, connecthttp.WithSendGzip(), connecthttp.WithCompressMinBytes(1<<10))
 	} else {
 		c.transport = append(c.transport, connecthttp.WithCompressors())
 	}
-	s := &shared{timeout: c.timeout, retries: c.retries, silence: 3 * aliveEvery}
+	s := &shared{most: c.maxMessage, timeout: c.timeout, retries: c.retries, silence: 3 * aliveEvery}
 	if c.http == nil {
 		s.own = ownTransport(u.Scheme)
 		c.http = &http.Client{Transport: s.own}

@@ -16,7 +16,7 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	tasks, err := c.late.Do(ctx, c, r.Wait, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
 		res, err := callFor(call, c, op, once, wait, c.work.RetainTasks, &pb.RetainTasksRequest{
 			Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(wait),
-			Lease: wire.Duration(r.Lease),
+			Lease: wire.Duration(r.Lease), MaxBytes: int64(c.takes(r)),
 		})
 		if err != nil {
 			return nil, err
@@ -28,6 +28,14 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		return nil, queue.WithOp(op, ended(ctx.Err()))
 	}
 	return tasks, err
+}
+
+// takes is how many bytes a retain asks for; 0 = the server's default.
+func (s *shared) takes(r queue.RetainRequest) int {
+	if fits := s.most / 4 * 3; r.MaxBytes == 0 && fits < queue.DefaultRetainBytes {
+		return fits
+	}
+	return r.MaxBytes
 }
 
 // HeartbeatTasks implements queue.Consumer.

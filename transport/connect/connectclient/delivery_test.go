@@ -43,7 +43,7 @@ func TestRetainThatIsNotDeliveredGoesBack(t *testing.T) {
 			defer tr.CloseIdleConnections()
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			body := must[[]byte](t)(proto.Marshal(&pb.RetainTasksRequest{Worker: "w", Queue: []string{"big"}, Limit: tasks}))
+			body := must[[]byte](t)(proto.Marshal(&pb.RetainTasksRequest{Worker: "w", Queue: []string{"big"}, Limit: tasks, MaxBytes: queue.MaxRetainBytes}))
 			if strings.Contains(call.media, "grpc") {
 				body = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body))), body...)
 			}

@@ -49,6 +49,7 @@ type config struct {
 	timeout      time.Duration
 	retries      int
 	compress     bool
+	maxMessage   int
 	transport    []connecthttp.Option
 	interceptors []connect.ClientInterceptor
 }
@@ -131,10 +132,10 @@ func WithRetries(n int) Option {
 	return option(func(c *config) error { c.retries = n; return queue.CheckInt("retries", n, 0, 100) })
 }
 
-// WithMaxMessageBytes bounds an answer, after decompression.
+// WithMaxMessageBytes bounds an answer, after decompression. Retains ask for what fits.
 func WithMaxMessageBytes(n int) Option {
 	return option(func(c *config) error {
-		c.transport = append(c.transport, connecthttp.WithReadMaxBytes(n))
+		c.maxMessage = n
 		return queue.CheckInt("max_message_bytes", n, 1<<20, 1<<31-1)
 	})
 }

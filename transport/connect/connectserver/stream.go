@@ -208,7 +208,7 @@ func (w *workStream) take(ctx context.Context, m *pb.WorkRetain) ([]*queue.Task,
 	var r wire.Reader
 	ask := queue.RetainRequest{
 		Worker: m.GetWorker(), Queues: m.GetQueue(), Limit: r.Int("limit", m.GetLimit()), Wait: r.Duration("wait", m.GetWait()),
-		Lease: r.Duration("lease", m.GetLease()),
+		Lease: r.Duration("lease", m.GetLease()), MaxBytes: r.Int("max_bytes", m.GetMaxBytes()),
 	}
 	if ask.Worker == "" {
 		ask.Worker = w.hello.GetWorker()

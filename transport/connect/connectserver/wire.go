@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +27,10 @@ type lifelineKey struct{}
 // answer has not left.
 func (s *Server) withWire(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d := &delivery{ResponseWriter: w, body: r.Body, timeout: s.sendTimeout, http1: r.ProtoMajor == 1, lifeline: lifeline{rc: http.NewResponseController(w)}}
+		d := &delivery{
+			ResponseWriter: w, body: r.Body, timeout: s.sendTimeout, http1: r.ProtoMajor == 1,
+			lifeline: lifeline{rc: http.NewResponseController(w)}, json: strings.HasSuffix(r.Header.Get("Content-Type"), "json"),
+		}
 		defer d.lifeline.cut()
 		left := false
 		defer func() {
@@ -50,6 +54,7 @@ type delivery struct {
 	svc    queue.Consumer
 	tasks  []*queue.Task // retained by a unary call
 	failed error         // why the answer has not left
+	json   bool          // the answer is JSON: payloads are in base64
 
 	body     io.ReadCloser
 	timeout  time.Duration // of each paceBytes of a unary call
@@ -94,6 +99,14 @@ func (d *delivery) pace() {
 	if d.http1 {
 		d.lifeline.move((*http.ResponseController).SetReadDeadline, d.timeout)
 	}
+}
+
+// encodable is how many bytes of tasks become at most n in the answer.
+func (d *delivery) encodable(n int) int {
+	if d != nil && d.json {
+		return max(n/4*3, 1)
+	}
+	return n
 }
 
 // deliver notes that tasks leave with the answer of the call; nil where there is no connection.

@@ -19,10 +19,15 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	ask := queue.RetainRequest{
 		Worker: req.GetWorker(), Queues: req.GetQueue(), Limit: r.Int("limit", req.GetLimit()),
 		Wait: r.Duration("wait", req.GetWait()), Lease: r.Duration("lease", req.GetLease()),
+		MaxBytes: r.Int("max_bytes", req.GetMaxBytes()),
 	}
 	if r.Err() != nil {
 		return nil, r.Err()
 	}
+	if ask, err = ask.Normalize(); err != nil {
+		return nil, err
+	}
+	ask.MaxBytes = deliveryOf(ctx).encodable(min(ask.MaxBytes, s.maxMessage))
 	if ask.Wait > 0 {
 		lifelineOf(ctx).linger(ask.Wait + s.callTimeout)
 	}

@@ -24,6 +24,9 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		v := url.Values{"worker": {r.Worker}, "limit": {strconv.Itoa(r.Limit)}}
 		setDuration(v, "wait", wait)
 		setDuration(v, "lease", r.Lease)
+		if r.MaxBytes != queue.DefaultRetainBytes {
+			v.Set("max_bytes", strconv.Itoa(r.MaxBytes))
+		}
 		if len(r.Queues) > 0 {
 			v["queue"] = r.Queues
 		}

@@ -14,6 +14,7 @@ func retain(c *call) error {
 	q := c.query()
 	req := queue.RetainRequest{
 		Worker: q.text("worker"), Queues: q.list("queue"), Limit: q.int("limit"), Wait: q.duration("wait"), Lease: q.duration("lease"),
+		MaxBytes: q.int("max_bytes"),
 	}
 	many := q.has("limit")
 	switch {

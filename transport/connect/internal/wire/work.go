@@ -51,7 +51,7 @@ func Released(asked []queue.Release, rs []queue.Released, budget int) []*pb.Rele
 			continue
 		}
 		out[i].Task = Task(r.Task)
-		if budget -= taskBytes(r.Task); budget < 0 {
+		if budget -= r.Task.Bytes(); budget < 0 {
 			out[i].Task.Payload, out[i].Task.Result, out[i].Task.Headers, out[i].Task.Progress = nil, nil, nil, nil
 		}
 	}
@@ -132,27 +132,18 @@ func (r *Reader) Workers(ws []*pb.Worker) []queue.Worker {
 // Fit is how many tasks from the front of ts go into a message of budget bytes; at least one.
 func Fit(ts []*queue.Task, budget int) int {
 	for i, t := range ts {
-		if budget -= taskBytes(t); budget < 0 && i > 0 {
+		if budget -= t.Bytes(); budget < 0 && i > 0 {
 			return i
 		}
 	}
 	return len(ts)
 }
 
-// taskBytes is about what t takes on the wire.
-func taskBytes(t *queue.Task) int {
-	n := 256 + len(t.Payload) + len(t.Result) + len(t.Progress) + len(t.Key) + len(t.Worker)
-	for k, v := range t.Headers {
-		n += len(k) + len(v) + 8
-	}
-	return n
-}
-
 // Bytes is about what ts take on the wire.
 func Bytes(ts []*queue.Task) int {
 	n := 0
 	for _, t := range ts {
-		n += taskBytes(t)
+		n += t.Bytes()
 	}
 	return n
 }

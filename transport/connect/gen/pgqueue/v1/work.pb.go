@@ -387,7 +387,10 @@ type RetainTasksRequest struct {
 	// Blocks until a task is there or the time is over; at most 10 minutes; absent = answer at once.
 	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
 	// Instead of the queue's lease.
-	Lease         *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
+	Lease *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
+	// About how many bytes the answer may have, at most 16 MiB; 0 = 3,000,000, which clients take whose messages may have 4
+	// MiB. The first task always fits, and the first that does not ends the answer and stays available.
+	MaxBytes      int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -462,6 +465,13 @@ func (x *RetainTasksRequest) GetLease() *durationpb.Duration {
 		return x.Lease
 	}
 	return nil
+}
+
+func (x *RetainTasksRequest) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
 }
 
 // The response of WorkService.RetainTasks.
@@ -881,7 +891,9 @@ type WorkRetain struct {
 	// Instead of the hello's.
 	Queue []string `protobuf:"bytes,5,rep,name=queue,proto3" json:"queue,omitempty"`
 	// Instead of the hello's.
-	Lease         *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
+	Lease *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
+	// About how many bytes the tasks may have, at most 16 MiB; 0 = 3,000,000. The first task always fits.
+	MaxBytes      int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -956,6 +968,13 @@ func (x *WorkRetain) GetLease() *durationpb.Duration {
 		return x.Lease
 	}
 	return nil
+}
+
+func (x *WorkRetain) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
 }
 
 // WorkReleases ends holds.
@@ -1578,7 +1597,7 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x04Beat\x12'\n" +
 	"\x05lease\x18\x01 \x01(\v2\x11.pgqueue.v1.LeaseR\x05lease\x12)\n" +
 	"\x10cancel_requested\x18\x02 \x01(\bR\x0fcancelRequested\x12-\n" +
-	"\x05error\x18\x03 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"\xfd\x01\n" +
+	"\x05error\x18\x03 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"\xa8\x02\n" +
 	"\x12RetainTasksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
 	"\x06worker\x18\x02 \x01(\tB\n" +
@@ -1588,7 +1607,8 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\xbaH\a\"\x05\x18\x90N(\x00R\x05limit\x12<\n" +
 	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
 	"\xaa\x01\a\"\x03\b\xd8\x042\x00R\x04wait\x12/\n" +
-	"\x05lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"=\n" +
+	"\x05lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12)\n" +
+	"\tmax_bytes\x18\a \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80\b(\x00R\bmaxBytes\"=\n" +
 	"\x13RetainTasksResponse\x12&\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x10.pgqueue.v1.TaskR\x05tasks\"b\n" +
 	"\x15HeartbeatTasksRequest\x12\x1c\n" +
@@ -1613,7 +1633,7 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x14\n" +
 	"\x05queue\x18\x03 \x03(\tR\x05queue\x12/\n" +
-	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\xc0\x01\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\xdd\x01\n" +
 	"\n" +
 	"WorkRetain\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
@@ -1621,7 +1641,8 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x16\n" +
 	"\x06worker\x18\x04 \x01(\tR\x06worker\x12\x14\n" +
 	"\x05queue\x18\x05 \x03(\tR\x05queue\x12/\n" +
-	"\x05lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"O\n" +
+	"\x05lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\x1b\n" +
+	"\tmax_bytes\x18\a \x01(\x03R\bmaxBytes\"O\n" +
 	"\fWorkReleases\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12/\n" +
 	"\breleases\x18\x02 \x03(\v2\x13.pgqueue.v1.ReleaseR\breleases\"M\n" +

@@ -79,8 +79,8 @@ var (
 // WorkServiceClient is a client for the pgqueue.v1.WorkService service.
 type WorkServiceClient interface {
 	// Takes up to limit available tasks under leases; none is an empty list, not an error. With wait it blocks until at
-	// least one is there or the time is over. No task is ever held twice. When the tasks found are too large for one
-	// message, the rest goes back at once and the answer has fewer.
+	// least one is there or the time is over. No task is ever held twice. Tasks that are too large together for max_bytes
+	// stay available, and the answer has fewer. What cannot be delivered goes back at once, at no cost of an attempt.
 	RetainTasks(context.Context, *v1.RetainTasksRequest) (*v1.RetainTasksResponse, error)
 	// Extends leases and answers each in order. It fails as a whole only when nothing was done.
 	HeartbeatTasks(context.Context, *v1.HeartbeatTasksRequest) (*v1.HeartbeatTasksResponse, error)
@@ -154,8 +154,8 @@ func (s WorkServiceWorkClientStream) Close() error {
 // WorkServiceHandler is an implementation of the pgqueue.v1.WorkService service.
 type WorkServiceHandler interface {
 	// Takes up to limit available tasks under leases; none is an empty list, not an error. With wait it blocks until at
-	// least one is there or the time is over. No task is ever held twice. When the tasks found are too large for one
-	// message, the rest goes back at once and the answer has fewer.
+	// least one is there or the time is over. No task is ever held twice. Tasks that are too large together for max_bytes
+	// stay available, and the answer has fewer. What cannot be delivered goes back at once, at no cost of an attempt.
 	RetainTasks(context.Context, *v1.RetainTasksRequest) (*v1.RetainTasksResponse, error)
 	// Extends leases and answers each in order. It fails as a whole only when nothing was done.
 	HeartbeatTasks(context.Context, *v1.HeartbeatTasksRequest) (*v1.HeartbeatTasksResponse, error)
