@@ -92,27 +92,27 @@ type queryer interface {
 }
 
 func (s *Store) lookRestored(ctx context.Context, on queryer) (g gaps, err error) {
-	err = on.QueryRow(ctx, s.sql.get("restore.look")).Scan(&g.fold, &g.parts, &g.sequences)
+	err = on.QueryRow(ctx, s.sql.get("migrate.restored.look")).Scan(&g.fold, &g.parts, &g.sequences)
 	return g, err
 }
 
 // fillGaps mends g.
 func (s *Store) fillGaps(ctx context.Context, t pgx.Tx, g gaps) error {
 	if g.parts > 0 {
-		if _, err := t.Exec(ctx, s.sql.get("restore.parts")); err != nil {
+		if _, err := t.Exec(ctx, s.sql.get("migrate.restored.parts")); err != nil {
 			return err
 		}
 	}
 	if len(g.sequences) > 0 {
-		if _, err := t.Exec(ctx, s.sql.get("restore.sequences")); err != nil {
+		if _, err := t.Exec(ctx, s.sql.get("migrate.restored.sequences")); err != nil {
 			return err
 		}
 	}
 	if g.fold {
-		if _, err := t.Exec(ctx, s.sql.get("restore.lock")); err != nil {
+		if _, err := t.Exec(ctx, s.sql.get("migrate.restored.lock")); err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, s.sql.get("restore.count")); err != nil {
+		if _, err := t.Exec(ctx, s.sql.get("migrate.restored.count")); err != nil {
 			return err
 		}
 	}

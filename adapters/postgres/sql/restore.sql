@@ -1,7 +1,7 @@
 -- What a restore may have left out: rows and sequences that the program relies on. Looked at when programs migrate and by
 -- doctor; put right by migrate up and migrate after-restore, where it can be known what is right.
 
--- name: restore.look
+-- name: migrate.restored.look
 -- The row of fold; partitions without their row of part, or rows without partitions; sequences behind what was given out, in
 -- words. A partition counts when task and done both have it. A token is a multiple of 256.
 with attached as (
@@ -34,7 +34,7 @@ select not exists (select 1 from pgqueue.fold),
            case when exists (select 1 from pgqueue.tick x, pgqueue.tick_id_seq s where x.id >= s.last_value + s.is_called::integer) then 'tick_id_seq' end
        ], null)::text[]
 
--- name: restore.parts
+-- name: migrate.restored.parts
 -- Rows of part as the partitions are: a partition of both tables has one, and no other row is there.
 with attached as (
     select lower, upper from (
@@ -55,7 +55,7 @@ insert into pgqueue.part (lower, upper, created_at)
 select lower, upper, pgqueue.clock() from attached
 on conflict (lower) do nothing
 
--- name: restore.sequences
+-- name: migrate.restored.sequences
 -- Each sequence is at or past the greatest value in use; tokens are multiples of 256.
 select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn),
            (select max(id) from pgqueue.task), (select max(turn + n) from pgqueue.ready), (select max(turn) from pgqueue.state))),
@@ -67,7 +67,7 @@ select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn),
        setval('pgqueue.event_id_seq', greatest((select last_value from pgqueue.event_id_seq), (select max(id) from pgqueue.event))),
        setval('pgqueue.task_error_id_seq', greatest((select last_value from pgqueue.task_error_id_seq), (select max(id) from pgqueue.task_error)))
 
--- name: restore.count
+-- name: migrate.restored.count
 -- Counts from the rows themselves, as of this statement's snapshot, with the row of fold that says so. All of event is known
 -- to them, so it begins anew. The caller holds fold, event and queue_count, so that nothing is counted twice.
 with counted as (
@@ -101,5 +101,5 @@ _count as (
 _event as (delete from pgqueue.event)
 insert into pgqueue.fold (seen, pruned) select pg_current_snapshot(), pg_snapshot_xmin(pg_current_snapshot())
 
--- name: restore.lock
+-- name: migrate.restored.lock
 lock table pgqueue.fold, pgqueue.event, pgqueue.queue_count in access exclusive mode
