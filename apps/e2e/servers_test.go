@@ -32,7 +32,7 @@ func TestTwoServersSeveralWorkers(t *testing.T) {
 		"rest-one":    {"--url", servers[0].url},
 		"rest-two":    {"--url", servers[1].url},
 		"connect-two": {"--url", strings.TrimSuffix(servers[1].url, "/api"), "--protocol", "connect"},
-		"database":    {"--database", dsn},
+		"database":    {"--database-url", dsn},
 	} {
 		hands = append(hands, startHand(t, name, dir, append([]string{"-q", "mail", "-c", "4"}, way...)...))
 	}

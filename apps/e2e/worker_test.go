@@ -32,7 +32,7 @@ func newPlant(t *testing.T) *plant {
 	return &plant{connect(t, n), map[string][]string{
 		"rest":     {"--url", n.url},
 		"connect":  {"--url", strings.TrimSuffix(n.url, "/api"), "--protocol", "connect"},
-		"database": {"--database", dsn},
+		"database": {"--database-url", dsn},
 	}}
 }
 

@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	code.dny.dev/ssrf v0.3.0
 	github.com/pgqueue/pgqueue/adapters/memory v0.1.0
-	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0
 	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0
 	github.com/pgqueue/pgqueue/apps/internal/program v0.1.0
 	github.com/pgqueue/pgqueue/domain v0.1.0
@@ -45,6 +44,7 @@ require (
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect

@@ -3,7 +3,7 @@
 -- is for the schema pgqueue; for another: pgqueue migrate sql roles --schema jobs | psql --file -
 --
 --   pgqueue_owner     owns schema and tables; "pgqueue migrate up" runs as it
---   pgqueue_server    what servers, workers with --database and programs that use the queue in process need
+--   pgqueue_server    what servers, workers with --database-url and programs that use the queue in process need
 --   pgqueue_readonly  looks at everything, changes nothing; for people and dashboards
 --
 -- None may log in yet. Either let them, or act as them from a role of your own:

@@ -26,6 +26,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 	"github.com/pgqueue/pgqueue/adapters/telemetry"
 	"github.com/pgqueue/pgqueue/adapters/telemetry/export"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
@@ -148,7 +149,7 @@ func TestProgram(t *testing.T) {
 	ctx := t.Context()
 	log := &logOf{}
 	s, err := run.Start(ctx, run.Config{
-		URL: postgrestest.URL(t), Addr: "127.0.0.1:0", Log: telemetry.NewLogger(log, telemetry.LogOptions{JSON: true}),
+		Database: program.Database{URL: postgrestest.URL(t)}, Addr: "127.0.0.1:0", Log: telemetry.NewLogger(log, telemetry.LogOptions{JSON: true}),
 	})
 	ok(err)
 	defer func() { _ = s.Stop(context.WithoutCancel(ctx)) }()

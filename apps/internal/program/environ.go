@@ -37,11 +37,19 @@ func FromEnvironment(fs *pflag.FlagSet, names ...string) {
 }
 
 // Environ sets the flags that were not given from their environment variables, where FromEnvironment gave them one. An
-// empty variable counts as unset.
-func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool)) error {
+// empty variable counts as unset. own, when given, is what a program's own variables begin with instead of Prefix: they
+// are stronger.
+func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), own ...string) error {
 	var bad error
 	fs.VisitAll(func(f *pflag.Flag) {
+		var names []string
 		for _, name := range f.Annotations[fromEnvironment] {
+			for _, prefix := range own {
+				names = append(names, prefix+strings.TrimPrefix(name, Prefix))
+			}
+			names = append(names, name)
+		}
+		for _, name := range names {
 			v, ok := lookup(name)
 			if f.Changed || bad != nil || !ok || v == "" {
 				continue

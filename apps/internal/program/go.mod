@@ -3,6 +3,8 @@ module github.com/pgqueue/pgqueue/apps/internal/program
 go 1.26.0
 
 require (
+	github.com/jackc/pgx/v5 v5.12.0
+	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0
 	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0
 	github.com/pgqueue/pgqueue/domain v0.1.0
 	github.com/spf13/pflag v1.0.10
@@ -12,6 +14,9 @@ require (
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
@@ -19,12 +24,15 @@ require (
 	github.com/prometheus/procfs v0.22.0 // indirect
 	go.opentelemetry.io/otel v1.47.0 // indirect
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
 replace (
 	github.com/pgqueue/pgqueue/adapters/memory => ../../../adapters/memory
+	github.com/pgqueue/pgqueue/adapters/postgres => ../../../adapters/postgres
 	github.com/pgqueue/pgqueue/adapters/telemetry => ../../../adapters/telemetry
 	github.com/pgqueue/pgqueue/domain => ../../../domain
 )

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"regexp"
-	"strings"
 	"time"
 
-	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -19,32 +17,17 @@ import (
 const (
 	DefaultAddr        = "localhost:8080"
 	DefaultPrefix      = "/api"
-	DefaultSchema      = "pgqueue"
-	DefaultWait        = 30 * time.Second
 	DefaultStopTimeout = 20 * time.Second
 )
 
 // Config says what server to run. The zero value is a server on DefaultAddr over an embedded PostgreSQL.
 type Config struct {
-	// URL of the database, postgres://…; "" = an embedded PostgreSQL.
-	URL string
+	// Database says how to reach PostgreSQL; without a URL the server starts an embedded one.
+	program.Database
 	// DataDir is where the embedded PostgreSQL lives; "" = the user's data folder.
 	DataDir string
-	// ListenURL leads to the database directly when URL leads through a pooler; for LISTEN.
-	ListenURL string
-	// Pooler says that URL leads through a transaction pooler.
-	Pooler bool
-	// Schema holds the tables.
-	Schema string
-	// MaxConns bounds the connections to the database; 0 = the store's default.
-	MaxConns int
 	// NoMigrate leaves the schema as it is; an older or missing one is refused.
 	NoMigrate bool
-	// Wait is how long to wait for a database that does not answer yet, at most 1 h; Flags sets DefaultWait.
-	Wait time.Duration
-	// Waiting, when set, is told of each attempt to reach the database that failed, and of how long more are made; at last,
-	// when there are no more, of nil.
-	Waiting func(err error, left time.Duration)
 
 	// Addr is the host and port to listen on; port 0 takes any free one.
 	Addr string
@@ -86,7 +69,7 @@ func (c Config) Validate() error {
 func (c Config) filled() (Config, error) {
 	fill(&c.Addr, DefaultAddr)
 	fill(&c.Prefix, DefaultPrefix)
-	fill(&c.Schema, DefaultSchema)
+	fill(&c.Schema, program.DefaultSchema)
 	fill(&c.Namespace, queue.DefaultNamespace)
 	fill(&c.StopTimeout, DefaultStopTimeout)
 	fill(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
@@ -94,10 +77,7 @@ func (c Config) filled() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	if err := checkURL("URL", c.URL); err != nil {
-		return c, err
-	}
-	if err := checkURL("listen-url", c.ListenURL); err != nil {
+	if err := c.Database.Validate(); err != nil {
 		return c, err
 	}
 	switch {
@@ -105,8 +85,6 @@ func (c Config) filled() (Config, error) {
 		return c, queue.Invalid("data-dir", "it is of the embedded PostgreSQL; leave it out, or the URL")
 	case c.URL == "" && (c.ListenURL != "" || c.Pooler):
 		return c, queue.Invalid("listen-url", "the embedded PostgreSQL has no pooler in front of it; give a URL too")
-	case c.Wait < 0 || c.Wait > time.Hour:
-		return c, queue.Invalid("wait", "a duration from 0 to 1h is needed")
 	case c.StopTimeout < 0 || c.DrainDelay < 0:
 		return c, queue.Invalid("stop-timeout", "a duration from 0 on is needed")
 	}
@@ -115,12 +93,6 @@ func (c Config) filled() (Config, error) {
 	}
 	if !plainPath.MatchString(c.Prefix) {
 		return c, queue.Invalid("prefix", fmt.Sprintf("%q: a plain path is needed, as %q", c.Prefix, DefaultPrefix))
-	}
-	if err := postgres.CheckSchema(c.Schema); err != nil {
-		return c, err
-	}
-	if err := queue.CheckInt("max-conns", c.MaxConns, 0, 10_000); err != nil {
-		return c, err
 	}
 	n, err := queue.NamespaceName(c.Namespace)
 	c.Namespace = n
@@ -135,26 +107,6 @@ func fill[T comparable](v *T, def T) {
 	if *v == zero {
 		*v = def
 	}
-}
-
-// checkURL takes what PostgreSQL's own clients take: a URL, or keywords and values. It never repeats what it was given,
-// which may hold a password.
-func checkURL(field, s string) error {
-	if s == "" || !strings.Contains(s, "://") && strings.Contains(s, "=") {
-		return nil
-	}
-	const want = "a URL such as postgres://user@host/database is needed"
-	u, err := url.Parse(s)
-	if err != nil {
-		return queue.Invalid(field, want)
-	}
-	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		if u.Scheme == "" {
-			return queue.Invalid(field, want)
-		}
-		return queue.Invalid(field, fmt.Sprintf("unknown scheme %q: %s", u.Scheme, want))
-	}
-	return nil
 }
 
 // as gives err a kind and an operation; an error that has both keeps them.

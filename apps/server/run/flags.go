@@ -10,20 +10,16 @@ import (
 // Flags defines the flags of a server on to, bound to c, whose present values are their defaults.
 func Flags(to *pflag.FlagSet, c *Config) {
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
-	c.Addr, c.Prefix, c.Schema, c.Namespace = DefaultAddr, DefaultPrefix, DefaultSchema, queue.DefaultNamespace
-	c.Wait, c.StopTimeout, c.MaxPayloadBytes = DefaultWait, DefaultStopTimeout, queue.DefaultMaxPayloadBytes
+	c.Addr, c.Prefix, c.Schema, c.Namespace = DefaultAddr, DefaultPrefix, program.DefaultSchema, queue.DefaultNamespace
+	c.Wait, c.StopTimeout, c.MaxPayloadBytes = program.DefaultWait, DefaultStopTimeout, queue.DefaultMaxPayloadBytes
 	fs.StringVar(&c.Addr, "addr", c.Addr, "listen on this `host:port`; port 0 takes a free one")
 	fs.StringVar(&c.Prefix, "prefix", c.Prefix, "`path` in front of the REST routes")
-	fs.StringVar(&c.Schema, "schema", c.Schema, "database `schema` of the tables")
+	c.Database.Flags(fs)
 	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "`folder` of the embedded PostgreSQL (default: in the user's data folder)")
-	fs.StringVar(&c.ListenURL, "listen-url", c.ListenURL, "direct database `URL` for LISTEN, when URL leads through a pooler")
-	fs.BoolVar(&c.Pooler, "pooler", c.Pooler, "URL leads through a transaction pooler such as pgbouncer")
-	fs.IntVar(&c.MaxConns, "max-conns", c.MaxConns, "most connections to the database (default: the store's)")
 	fs.Var((*negated)(&c.NoMigrate), "migrate", "create and upgrade the tables at start")
 	fs.Lookup("migrate").NoOptDefVal = "true"
 	fs.Var((*negated)(&c.NoBackground), "background", "do background work: promote, rescue, expire, prune, tick")
 	fs.Lookup("background").NoOptDefVal = "true"
-	fs.DurationVar(&c.Wait, "wait", c.Wait, "how long to wait for a database that does not answer yet")
 	fs.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long a graceful stop may take")
 	fs.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay, "how long /readyz is off before requests are refused")
 	fs.IntVar(&c.MaxPayloadBytes, "max-payload", c.MaxPayloadBytes, "most `bytes` of a payload or a result")

@@ -24,7 +24,7 @@ func Main(args []string, version string, stderr *os.File) int {
 	fs.Usage = func() {
 		fmt.Fprintf(stderr, "Run a pgqueue server: REST, Connect RPC and background work.\n\nUsage:\n  pgqueue-server [URL] [flags]\n\n"+
 			"Without a URL it starts an embedded PostgreSQL that keeps its data between runs.\n"+
-			"Every flag has an environment variable, as PGQUEUE_ADDR; URL is PGQUEUE_DATABASE_URL.\n\nFlags:\n%s", fs.FlagUsages())
+			"Every flag has an environment variable, as PGQUEUE_ADDR; URL is --database-url, PGQUEUE_DATABASE_URL.\n\nFlags:\n%s", fs.FlagUsages())
 	}
 	Flags(fs, &cfg)
 	fs.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "`namespace` of requests that name none")
@@ -59,7 +59,7 @@ func Main(args []string, version string, stderr *os.File) int {
 		return program.ExitDone
 	}
 	var err error
-	if cfg.URL, err = DatabaseURL(fs.Args(), os.LookupEnv); err != nil {
+	if err = cfg.Argument(fs.Args()); err != nil {
 		return fail(err)
 	}
 	log, err := lc.Logger(stderr, program.IsTerminal(stderr))
@@ -169,16 +169,4 @@ func toggle(level *slog.LevelVar) {
 	} else {
 		level.Set(slog.LevelDebug)
 	}
-}
-
-// DatabaseURL is the one argument, else PGQUEUE_DATABASE_URL, else "".
-func DatabaseURL(args []string, lookup func(string) (string, bool)) (string, error) {
-	switch len(args) {
-	case 0:
-		v, _ := lookup("PGQUEUE_DATABASE_URL")
-		return v, nil
-	case 1:
-		return args[0], nil
-	}
-	return "", queue.Invalid("", "at most one URL is needed")
 }

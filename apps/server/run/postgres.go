@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/embedded"
 	"github.com/pgqueue/pgqueue/adapters/postgres"
-	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -63,65 +61,15 @@ func (s *Server) startEmbedded(ctx context.Context) (string, error) {
 	return pg.DSN(), nil
 }
 
-// connectEvery is how long to rest between attempts to reach a database, connectPatience how long one may take, and
-// tellEvery how often the log says that it is still waited for.
-const (
-	connectEvery    = 250 * time.Millisecond
-	connectPatience = 10 * time.Second
-	tellEvery       = 30 * time.Second
-)
-
-// connect waits for a database that does not answer yet, as one that is starting beside this program.
+// connect reaches the database at url.
 func (s *Server) connect(ctx context.Context, url string) (*postgres.Store, error) {
-	opts := []postgres.Option{postgres.WithSchema(s.cfg.Schema), postgres.WithLogger(s.log), postgres.WithMaxConns(s.cfg.MaxConns)}
-	if s.cfg.ListenURL != "" {
-		opts = append(opts, postgres.WithListenURL(s.cfg.ListenURL))
-	}
-	if s.cfg.Pooler {
-		opts = append(opts, postgres.WithPooler())
-	}
+	var opts []postgres.Option
 	if s.tel.Tracing() {
 		opts = append(opts, postgres.WithTracer(newPgxTracer(s.tel.TracerProvider())))
 	}
-	begin := time.Now()
-	until, told := begin.Add(s.cfg.Wait), begin
-	if s.cfg.Waiting != nil {
-		defer s.cfg.Waiting(nil, 0)
-	}
-	for {
-		try, cancel := context.WithTimeout(ctx, connectPatience)
-		store, err := postgres.Open(try, url, opts...)
-		cancel()
-		switch {
-		case err == nil:
-			return store, nil
-		case ctx.Err() != nil || !postgres.WaitHelps(err):
-			return nil, as(queue.KindUnavailable, "open database", err)
-		case time.Now().Add(connectEvery).After(until):
-			return nil, noDatabase(err, time.Since(begin))
-		}
-		// Who starts this program beside its database waits as a matter of course; the log is for when that takes long.
-		if s.cfg.Waiting != nil {
-			s.cfg.Waiting(err, time.Until(until))
-		}
-		if time.Since(told) >= tellEvery {
-			told = time.Now()
-			s.log.WarnContext(ctx, "waiting for the database", "error", program.OneLine(err), "left", time.Until(until).Round(time.Second))
-		}
-		if err := pause(ctx, connectEvery); err != nil {
-			return nil, as(queue.KindCanceled, "open database", err)
-		}
-	}
-}
-
-// noDatabase is the error of a database that did not answer in all that time.
-func noDatabase(err error, after time.Duration) error {
-	out := &queue.Error{Op: "open database", Kind: queue.KindUnavailable, Err: err}
-	out.Msg = fmt.Sprintf("it did not answer within %s; check the URL, and that PostgreSQL runs there", after.Round(100*time.Millisecond))
-	if e, ok := errors.AsType[*queue.Error](err); ok && e.Err != nil {
-		out.Err = e.Err
-	}
-	return out
+	db := s.cfg.Database
+	db.URL = url
+	return db.Open(ctx, s.log, opts...)
 }
 
 func (s *Server) migrate(ctx context.Context, store *postgres.Store) error {

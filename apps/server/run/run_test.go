@@ -351,10 +351,10 @@ func TestBadInput(t *testing.T) {
 		code int
 		says string
 	}{
-		"an unknown scheme":       {Config{URL: "mysql://u:secret@h/d"}, program.ExitUsage, `unknown scheme "mysql"`},
-		"no URL":                  {Config{URL: "db.example.org"}, program.ExitUsage, "postgres://"},
-		"a broken URL":            {Config{URL: "postgres://u:secret@h:x/d"}, program.ExitUsage, "postgres://"},
-		"a folder beside a URL":   {Config{URL: "postgres://h/d", DataDir: "x"}, program.ExitUsage, "data-dir"},
+		"an unknown scheme":       {Config{Database: program.Database{URL: "mysql://u:secret@h/d"}}, program.ExitUsage, `unknown scheme "mysql"`},
+		"no URL":                  {Config{Database: program.Database{URL: "db.example.org"}}, program.ExitUsage, "postgres://"},
+		"a broken URL":            {Config{Database: program.Database{URL: "postgres://u:secret@h:x/d"}}, program.ExitUsage, "postgres://"},
+		"a folder beside a URL":   {Config{Database: program.Database{URL: "postgres://h/d"}, DataDir: "x"}, program.ExitUsage, "data-dir"},
 		"an address without port": {Config{Addr: "localhost"}, program.ExitUsage, "localhost:8080"},
 		"a bad namespace":         {Config{Namespace: "9"}, program.ExitUsage, "namespace"},
 		"the system's namespace":  {Config{Namespace: "pgqueue"}, program.ExitUsage, "system"},

@@ -94,8 +94,10 @@ func TestStarting(t *testing.T) {
 func TestWaiting(t *testing.T) {
 	var told []error
 	_, err := Start(t.Context(), Config{
-		URL: "postgres://127.0.0.1:1/x", Addr: "127.0.0.1:0", Wait: 1, Log: slog.New(slog.DiscardHandler),
-		Waiting: func(err error, _ time.Duration) { told = append(told, err) },
+		Database: program.Database{
+			URL: "postgres://127.0.0.1:1/x", Wait: 1, Waiting: func(err error, _ time.Duration) { told = append(told, err) },
+		},
+		Addr: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler),
 	})
 	if code := program.ExitCode(err); code != program.ExitUnreachable || !strings.Contains(err.Error(), "check the URL") {
 		t.Errorf("exit code %d: %v", code, err)

@@ -27,8 +27,7 @@ type config struct {
 	url         string
 	protocol    string
 	authToken   string
-	database    string
-	schema      string
+	database    program.Database
 	background  bool
 	namespace   string
 	name        string
@@ -69,9 +68,9 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.url, "url", "http://localhost:8080/api", "address of the server")
 	f.StringVar(&c.protocol, "protocol", "rest", "how to speak with it: rest, or connect, which leaves out the address's last /api")
 	f.StringVar(&c.authToken, "auth-token", "", "bearer token for the server, or what stands before it")
-	f.StringVar(&c.database, "database", "", "URL of a PostgreSQL to work on directly, instead of a server")
-	f.StringVar(&c.schema, "schema", "pgqueue", "schema of pgqueue in the database")
-	f.BoolVar(&c.background, "background", true, "with --database, do background work too (promote, rescue, prune, ticks)")
+	c.database.Schema, c.database.Wait = program.DefaultSchema, program.DefaultWait
+	c.database.Flags(f)
+	f.BoolVar(&c.background, "background", true, "with --database-url, do background work too (promote, rescue, prune, ticks)")
 	f.StringVar(&c.namespace, "namespace", "", "namespace of the queues (default: the server's)")
 
 	f.StringVar(&c.name, "name", "", "name of this worker (default: host, process id and some letters)")
@@ -91,17 +90,41 @@ func (c *config) flags(f *pflag.FlagSet) {
 
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
 	program.LogFlags(f, &c.log)
+	program.MayBeEmpty(f, "metrics-addr")
+	program.FromEnvironment(f)
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "database" { // short for it
+			name = "database-url"
+		}
+		return pflag.NormalizedName(name)
+	})
 }
+
+// ownPrefix is what the worker's own environment variables begin with; they are stronger than those of all programs.
+const ownPrefix = program.Prefix + "WORKER_"
 
 // load fills in what the flags leave open from the environment and the file, and checks all of it.
 func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) error {
-	set := map[string]bool{}
-	f.VisitAll(func(fl *pflag.Flag) { set[fl.Name] = fl.Changed })
-	if err := fromEnv(f, set, getenv); err != nil {
+	if err := program.RefuseEmpty(f, nil); err != nil {
 		return err
 	}
-	entries, err := c.fromFile(f, set)
+	// A URL in the command line is stronger than a database in a variable or the file. Of two that are as strong neither
+	// is taken: which is meant would be a guess.
+	server, database := f.Changed("url"), f.Changed("database-url")
+	if err := program.Environ(f, getenv, ownPrefix); err != nil {
+		return err
+	}
+	entries, err := c.fromFile(f)
 	if err != nil {
+		return err
+	}
+	switch both := f.Changed("url") && c.database.URL != ""; {
+	case both && server == database:
+		return errors.New("give --url or --database-url, not both")
+	case both && server:
+		c.database.URL = ""
+	}
+	if err := c.database.Validate(); err != nil {
 		return err
 	}
 	for _, name := range c.queues {
@@ -119,39 +142,8 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 	return c.check()
 }
 
-// fromEnv sets flags from PGQUEUE_WORKER_… and PGQUEUE_….
-func fromEnv(f *pflag.FlagSet, set map[string]bool, getenv func(string) (string, bool)) (err error) {
-	f.VisitAll(func(fl *pflag.Flag) {
-		if set[fl.Name] || fl.Name == "help" || fl.Name == "version" || err != nil {
-			return
-		}
-		name := strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
-		for _, key := range []string{"PGQUEUE_WORKER_" + name, "PGQUEUE_" + name} {
-			v, ok := getenv(key)
-			if !ok || v == "" {
-				continue
-			}
-			set[fl.Name] = true
-			if list, ok := fl.Value.(pflag.SliceValue); ok {
-				parts := strings.Split(v, ",")
-				for i := range parts {
-					parts[i] = strings.TrimSpace(parts[i])
-				}
-				err = list.Replace(parts)
-			} else {
-				err = fl.Value.Set(v)
-			}
-			if err != nil {
-				err = fmt.Errorf("%s: %w", key, err)
-			}
-			return
-		}
-	})
-	return err
-}
-
 // fromFile sets flags from the file, and returns its entries of queues.
-func (c *config) fromFile(f *pflag.FlagSet, set map[string]bool) ([]map[string]yaml.Node, error) {
+func (c *config) fromFile(f *pflag.FlagSet) ([]map[string]yaml.Node, error) {
 	if c.file == "" {
 		return nil, nil
 	}
@@ -163,15 +155,24 @@ func (c *config) fromFile(f *pflag.FlagSet, set map[string]bool) ([]map[string]y
 		Queues   []map[string]yaml.Node `yaml:"queues"`
 		Settings map[string]yaml.Node   `yaml:",inline"`
 	}
-	if err := yaml.Unmarshal(b, &doc); err != nil {
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %w", c.file, err)
 	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: must be one YAML document; leave out what is behind ---", c.file)
+	}
+	spelt := map[string]string{}
 	for key, node := range doc.Settings {
 		fl := f.Lookup(dashed(key))
 		if fl == nil || fl.Name == "config" || fl.Name == "help" || fl.Name == "version" {
 			return nil, fmt.Errorf("%s: no setting is called %q", c.file, key)
 		}
-		if set[fl.Name] {
+		if other, twice := spelt[fl.Name]; twice {
+			return nil, fmt.Errorf("%s: %s and %s are one setting; leave one out", c.file, min(key, other), max(key, other))
+		}
+		spelt[fl.Name] = key
+		if fl.Changed {
 			continue
 		}
 		if list, ok := fl.Value.(pflag.SliceValue); ok {
@@ -188,6 +189,7 @@ func (c *config) fromFile(f *pflag.FlagSet, set map[string]bool) ([]map[string]y
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", c.file, key, err)
 		}
+		fl.Changed = true
 	}
 	return doc.Queues, nil
 }
@@ -264,7 +266,7 @@ func (c *config) killAfter() (most time.Duration) {
 func (c *config) handler(j job, version string, slots int) (worker.Handler, func(), error) {
 	if j.Exec != "" {
 		command := &execrun.Command{Line: j.Exec, Dir: j.Dir, Env: j.Env, KillAfter: j.KillAfter, MaxOutput: j.MaxOutput}
-		if c.database == "" {
+		if c.database.URL == "" {
 			command.Server, command.Protocol = c.url, c.protocol
 		}
 		if err := command.Check(); err != nil {

@@ -32,6 +32,42 @@ func load(t *testing.T, args []string, env map[string]string, file string) (*con
 	return c, c.load(f, func(k string) (string, bool) { v, ok := env[k]; return v, ok })
 }
 
+func TestAServerOrADatabase(t *testing.T) {
+	const db, other = "postgres://app@db/app", "http://queue/api"
+	task := []string{"-q", "mail", "--exec", "x"}
+	for _, c := range []struct {
+		args         []string
+		env          map[string]string
+		file         string
+		url, problem string
+	}{
+		{args: []string{"--database-url", db, "--pooler", "--listen-url", db, "--wait", "1m", "--max-conns", "7"}, url: db},
+		{args: []string{"--database", db}, url: db},
+		{env: map[string]string{"PGQUEUE_DATABASE_URL": db, "PGQUEUE_POOLER": "true"}, url: db},
+		{env: map[string]string{"PGQUEUE_DATABASE_URL": "postgres://else", "PGQUEUE_WORKER_DATABASE_URL": db}, url: db},
+		{file: "database_url: " + db + "\npooler: true\nwait: 5s\n", url: db},
+		{args: []string{"--url", other}, env: map[string]string{"PGQUEUE_DATABASE_URL": db}},
+		{args: []string{"--database-url", db}, env: map[string]string{"PGQUEUE_URL": other}, url: db},
+		{args: []string{"--database-url", db, "--url", other}, problem: "not both"},
+		{env: map[string]string{"PGQUEUE_DATABASE_URL": db, "PGQUEUE_URL": other}, problem: "not both"},
+		{args: []string{"--database-url", "mysql://u:s3cret@h/d"}, problem: "unknown scheme"},
+		{args: []string{"--database-url", ""}, problem: "must not be empty"},
+		{args: []string{"--database-url", db, "--wait", "2h"}, problem: "wait"},
+		{file: "drain-time: 1s\ndrain_time: 2s\n", problem: "are one setting"},
+		{file: "namespace: a\n---\nnamespace: b\n", problem: "one YAML document"},
+		{file: "namespace: a\nnamespace: b\n", problem: "already defined"},
+		{file: "conncurrency: 3\n", problem: "no setting is called"},
+	} {
+		got, err := load(t, append(append([]string{}, task...), c.args...), c.env, c.file)
+		switch {
+		case c.problem != "" && (err == nil || !strings.Contains(err.Error(), c.problem) || strings.Contains(err.Error(), "s3cret")):
+			t.Errorf("%v %v %q: %v should say %q", c.args, c.env, c.file, err, c.problem)
+		case c.problem == "" && (err != nil || got.database.URL != c.url):
+			t.Errorf("%v %v %q: %v, database %q", c.args, c.env, c.file, err, got.database.URL)
+		}
+	}
+}
+
 func TestSettings(t *testing.T) {
 	t.Run("flags come before the environment, the environment before the file", func(t *testing.T) {
 		c, err := load(t, []string{"--concurrency", "3"}, map[string]string{
@@ -144,7 +180,7 @@ func TestUsage(t *testing.T) {
 		})
 	}
 	t.Run("exit code 1 when the database cannot be reached", func(t *testing.T) {
-		if code := Main("test", []string{"-q", "mail", "--exec", "true", "--database", "postgres://127.0.0.1:1/x?connect_timeout=2"}, io.Discard, io.Discard); code != program.ExitFailed {
+		if code := Main("test", []string{"-q", "mail", "--exec", "true", "--database-url", "postgres://127.0.0.1:1/x?connect_timeout=2"}, io.Discard, io.Discard); code != program.ExitFailed {
 			t.Errorf("exit code %d", code)
 		}
 	})

@@ -36,7 +36,7 @@ func Main(version string, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return program.ExitDone
 	}
-	_, _ = fmt.Fprintln(stderr, "pgqueue-worker:", err)
+	_, _ = fmt.Fprintln(stderr, "pgqueue-worker:", program.OneLine(err))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return program.ExitUsage
 	}
@@ -50,7 +50,7 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 		Short: "Work the tasks of queues by running a command or calling an URL for each",
 		Example: `  pgqueue-worker --queue mail --exec './send.sh' -c 4
   pgqueue-worker --queue hooks --http https://example.com/hook --secret whsec_…
-  pgqueue-worker --database postgres://localhost/app --config worker.yaml`,
+  pgqueue-worker --database-url postgres://localhost/app --config worker.yaml`,
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -97,7 +97,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 		worker.WithConcurrency(c.concurrency), worker.WithLease(c.lease), worker.WithDrain(c.drain),
 		worker.WithGrace(c.killAfter() + 2*time.Second), worker.WithLogger(log), worker.WithObserver(tel.Observer()),
 	}
-	if c.database != "" {
+	if c.database.URL != "" {
 		opts = append(opts, worker.WithInProcess())
 	}
 	if c.name != "" {

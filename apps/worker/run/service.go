@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
@@ -23,7 +22,7 @@ const closeTimeout = 10 * time.Second
 // open is the service that the configuration names, and what closes it.
 func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func(), error) {
 	switch {
-	case c.database != "":
+	case c.database.URL != "":
 		return openDatabase(ctx, c, log)
 	case c.protocol == "connect":
 		var opts []connectclient.Option
@@ -55,7 +54,7 @@ func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func
 
 // openDatabase is the manager in process, with its background work.
 func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Service, closer func(), err error) {
-	store, err := postgres.Open(ctx, c.database, postgres.WithSchema(c.schema), postgres.WithLogger(log))
+	store, err := c.database.Open(ctx, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,7 +92,7 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 // describe names the service for the log, without what is secret in it.
 func (c *config) describe() string {
 	at := "the database"
-	if c.database == "" {
+	if c.database.URL == "" {
 		at = fmt.Sprintf("%s (%s)", redacted(c.url), c.protocol)
 	}
 	if c.namespace != "" {

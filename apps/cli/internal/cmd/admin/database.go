@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +19,6 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
-	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -30,51 +30,39 @@ func databaseCommands(f *factory.Factory) []*cobra.Command {
 
 // database is how to reach one.
 type database struct {
-	url       string
-	schema    string
-	listenURL string
-	pooler    bool
-	dataDir   string // of the embedded PostgreSQL that is meant instead
-	embedded  bool   // that of the default folder is meant when nothing is said
+	program.Database
+	dataDir  string // of the embedded PostgreSQL that is meant instead
+	embedded bool   // that of the default folder is meant when nothing is said
 }
 
 func (d *database) flags(fs *pflag.FlagSet) {
-	fs.StringVar(&d.url, "database-url", "", "`URL` of the database, as postgres://app@db.example.org/app")
-	fs.StringVar(&d.schema, "schema", run.DefaultSchema, "database `schema` of the tables")
-	fs.BoolVar(&d.pooler, "pooler", false, "the URL leads through a transaction pooler such as pgbouncer")
+	d.Schema = program.DefaultSchema
+	d.Flags(fs)
 	fs.StringVar(&d.dataDir, "data-dir", "", "`folder` of the embedded PostgreSQL, which runs, instead of a URL")
-	fs.StringVar(&d.listenURL, "listen-url", "", "direct database `URL` for LISTEN, when the other leads through a pooler")
-	program.FromEnvironment(fs, "database-url", "schema", "pooler", "data-dir", "listen-url")
+	program.FromEnvironment(fs, "data-dir")
 }
 
 // open connects; the URL may be an argument too.
 func (d *database) open(ctx context.Context, args []string) (*postgres.Store, error) {
-	if len(args) > 0 {
-		d.url = args[0]
+	if err := d.Argument(args); err != nil {
+		return nil, err
 	}
 	const needed = "the database's URL is needed: as an argument, --database-url or PGQUEUE_DATABASE_URL"
 	switch {
-	case d.url != "" && d.dataDir != "":
+	case d.URL != "" && d.dataDir != "":
 		return nil, cmdutil.Usage("give a URL or --data-dir, not both")
-	case d.url == "" && (d.dataDir != "" || d.embedded):
+	case d.URL == "" && (d.dataDir != "" || d.embedded):
 		var err error
-		if d.url, err = embedded.Running(d.dataDir); err != nil {
+		if d.URL, err = embedded.Running(d.dataDir); err != nil {
 			return nil, cmdutil.Usage("%s; or that of pgqueue run's own PostgreSQL, by --data-dir: %s", needed, err)
 		}
-	case d.url == "":
+	case d.URL == "":
 		return nil, cmdutil.Usage(needed)
 	}
-	if err := (run.Config{URL: d.url, ListenURL: d.listenURL}).Validate(); err != nil {
+	if err := d.Validate(); err != nil {
 		return nil, err
 	}
-	opts := []postgres.Option{postgres.WithSchema(d.schema)}
-	if d.pooler {
-		opts = append(opts, postgres.WithPooler())
-	}
-	if d.listenURL != "" {
-		opts = append(opts, postgres.WithListenURL(d.listenURL))
-	}
-	return postgres.Open(ctx, d.url, opts...)
+	return d.Open(ctx, slog.New(slog.DiscardHandler))
 }
 
 // migration is one on the wire.
@@ -231,7 +219,7 @@ func newMigrateSQL(f *factory.Factory, db *database) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			s, err := postgres.New(pool, postgres.WithSchema(db.schema))
+			s, err := postgres.New(pool, postgres.WithSchema(db.Schema))
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,183 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/pflag"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Defaults of a Database, and the most that may be waited for one.
+const (
+	DefaultSchema = "pgqueue"
+	DefaultWait   = 30 * time.Second
+	MaxWait       = time.Hour
+)
+
+// Database is how a program reaches PostgreSQL. All programs have the same settings for it, with the same meaning.
+type Database struct {
+	// URL is a URL, or keywords and values; "" = none.
+	URL string
+	// ListenURL leads to the database directly when URL leads through a pooler; for LISTEN.
+	ListenURL string
+	// Pooler says that URL leads through a transaction pooler.
+	Pooler bool
+	// Schema holds the tables.
+	Schema string
+	// MaxConns bounds the connections to the database; 0 = the store's default.
+	MaxConns int
+	// Wait is how long to wait for a database that does not answer yet, at most MaxWait.
+	Wait time.Duration
+	// Waiting, when set, is told of each attempt to reach the database that failed, and of how long more are made; at last,
+	// when there are no more, of nil.
+	Waiting func(err error, left time.Duration)
+}
+
+// Flags defines the flags of d, whose present values are their defaults, with their environment variables.
+func (d *Database) Flags(to *pflag.FlagSet) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	fs.StringVar(&d.URL, "database-url", d.URL, "`URL` of the database, as postgres://app@db.example.org/app, or keywords: host=… user=…")
+	fs.StringVar(&d.Schema, "schema", d.Schema, "database `schema` of the tables")
+	fs.StringVar(&d.ListenURL, "listen-url", d.ListenURL, "direct database `URL` for LISTEN, when the other leads through a pooler")
+	fs.BoolVar(&d.Pooler, "pooler", d.Pooler, "the database's URL leads through a transaction pooler such as pgbouncer")
+	fs.IntVar(&d.MaxConns, "max-conns", d.MaxConns, "most connections to the database (default: the store's)")
+	fs.DurationVar(&d.Wait, "wait", d.Wait, "how long to wait for a database that does not answer yet")
+	FromEnvironment(fs)
+	to.AddFlagSet(fs)
+}
+
+// Argument takes the URL that was given as an argument, which is stronger than the flag and its variable.
+func (d *Database) Argument(args []string) error {
+	switch {
+	case len(args) == 1:
+		d.URL = args[0]
+	case len(args) > 1:
+		return queue.Invalid("", "at most one URL is needed")
+	}
+	return nil
+}
+
+// Validate reports the first setting at fault. It never repeats a URL, which may hold a password.
+func (d *Database) Validate() error {
+	if err := checkURL("database-url", d.URL); err != nil {
+		return err
+	}
+	if err := checkURL("listen-url", d.ListenURL); err != nil {
+		return err
+	}
+	if d.Wait < 0 || d.Wait > MaxWait {
+		return queue.Invalid("wait", fmt.Sprintf("a duration from 0 to %s is needed", MaxWait))
+	}
+	if err := postgres.CheckSchema(d.Schema); err != nil {
+		return err
+	}
+	return queue.CheckInt("max-conns", d.MaxConns, 0, 10_000)
+}
+
+// checkURL leaves it to the driver what is a URL, and says what to do where that refuses.
+func checkURL(field, s string) error {
+	if s == "" {
+		return nil
+	}
+	_, err := pgx.ParseConfig(s)
+	if err == nil {
+		return nil
+	}
+	const want = "must be a URL such as postgres://user@host/database, or keywords such as host=… user=… dbname=…"
+	scheme, _, isURL := strings.Cut(s, "://")
+	if isURL && scheme != "postgres" && scheme != "postgresql" && !strings.ContainsAny(scheme, "= ") {
+		return queue.Invalid(field, fmt.Sprintf("%s; unknown scheme %q", want, scheme))
+	}
+	remedy := "mend that keyword"
+	if isURL {
+		remedy = "in a URL percent-encode what is special in the password, as %23 for #, or use keywords"
+	}
+
+	// The driver's reason stands behind the URL, which it repeats. Where it could not take the text apart, the reason has
+	// a part of it, which may be of the password.
+	text := err.Error()
+	at := strings.LastIndex(text, "`: ")
+	if at < 0 || strings.HasPrefix(text[at+3:], "failed to parse as") {
+		return queue.Invalid(field, want+"; "+remedy)
+	}
+	return queue.Invalid(field, Clean(text[at+3:])+"; "+remedy)
+}
+
+// connectEvery is how long to rest between attempts to reach a database, connectPatience how long one may take, and
+// tellEvery how often the log says that it is still waited for.
+const (
+	connectEvery    = 250 * time.Millisecond
+	connectPatience = 10 * time.Second
+	tellEvery       = 30 * time.Second
+)
+
+// Open connects, and waits for a database that does not answer yet, as one that is starting beside this program.
+func (d *Database) Open(ctx context.Context, log *slog.Logger, more ...postgres.Option) (*postgres.Store, error) {
+	const op = "open database"
+	opts := append([]postgres.Option{postgres.WithSchema(d.Schema), postgres.WithLogger(log), postgres.WithMaxConns(d.MaxConns)}, more...)
+	if d.ListenURL != "" {
+		opts = append(opts, postgres.WithListenURL(d.ListenURL))
+	}
+	if d.Pooler {
+		opts = append(opts, postgres.WithPooler())
+	}
+	begin := time.Now()
+	until, told := begin.Add(d.Wait), begin
+	if d.Waiting != nil {
+		defer d.Waiting(nil, 0)
+	}
+
+	for {
+		try, cancel := context.WithTimeout(ctx, connectPatience)
+		store, err := postgres.Open(try, d.URL, opts...)
+		cancel()
+		switch {
+		case err == nil:
+			return store, nil
+		case ctx.Err() != nil || !postgres.WaitHelps(err):
+			return nil, asUnavailable(op, err)
+		case time.Now().Add(connectEvery).After(until):
+			return nil, noDatabase(op, err, time.Since(begin))
+		}
+
+		// Who starts this program beside its database waits as a matter of course; the log is for when that takes long.
+		if d.Waiting != nil {
+			d.Waiting(err, time.Until(until))
+		}
+		if time.Since(told) >= tellEvery {
+			told = time.Now()
+			log.WarnContext(ctx, "waiting for the database", "error", OneLine(err), "left", time.Until(until).Round(time.Second))
+		}
+		select {
+		case <-time.After(connectEvery):
+		case <-ctx.Done():
+			return nil, &queue.Error{Op: op, Kind: queue.KindCanceled, Err: ctx.Err()}
+		}
+	}
+}
+
+// asUnavailable gives err the operation, and a kind when it has none.
+func asUnavailable(op string, err error) error {
+	if _, ok := errors.AsType[*queue.Error](err); ok {
+		return queue.WithOp(op, err)
+	}
+	return &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: err}
+}
+
+// noDatabase is the error of a database that did not answer in all that time.
+func noDatabase(op string, err error, after time.Duration) error {
+	out := &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: err}
+	out.Msg = fmt.Sprintf("it did not answer within %s; check the URL, and that PostgreSQL runs there", after.Round(100*time.Millisecond))
+	if e, ok := errors.AsType[*queue.Error](err); ok && e.Err != nil {
+		out.Err = e.Err
+	}
+	return out
+}

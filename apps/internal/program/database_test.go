@@ -1,0 +1,58 @@
+package program_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/apps/internal/program"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+func TestDatabaseURLsAreWhatTheDriverTakes(t *testing.T) {
+	for _, url := range []string{
+		"postgres://u:p@h:5432/d?sslmode=disable", "postgresql://postgres@%2Ftmp%2Fpg:15541/app", "postgres://postgres@[::1]:15541,127.0.0.1:15541/app",
+		"postgresql://p:a^b{c}|d@127.0.0.1:15541/app", "postgres:///app?host=/socket/dir", "host=/tmp user=u password='it is'", "postgres://h1,h2:5433/d?target_session_attrs=read-write",
+		"postgres://u:se%23cr%40et@h/d", "",
+	} {
+		d := program.Database{Schema: program.DefaultSchema, URL: url, ListenURL: url}
+		if err := d.Validate(); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	for url, says := range map[string]string{
+		"postgres://u:s3cr et@h/d":      "percent-encode",
+		"postgres://u:s3cr%zzet@h/d":    "percent-encode",
+		"postgres://u:s3cr/et@h:x/d":    "percent-encode",
+		"postgres://u:s3cret@h:x/d":     "percent-encode",
+		"mysql://u:s3cret@h/d":          `unknown scheme "mysql"`,
+		"db.example.org":                "must be a URL such as postgres://",
+		"u:s3cret@h/d":                  "must be a URL such as postgres://",
+		"host=h port=x password=s3cret": "port",
+		"host=h password='s3cret":       "must be a URL",
+		"postgres://u:s3cret@h/d?sslmode=verify-full&sslrootcert=/does/not/exist": "/does/not/exist",
+		"postgres://u:s3cret@h/d?connect_timeout=soon":                            "connect_timeout",
+	} {
+		for _, d := range []program.Database{{URL: url}, {ListenURL: url}} {
+			d.Schema = program.DefaultSchema
+			err := d.Validate()
+			if queue.KindOf(err) != queue.KindInvalid || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %v should say %q", url, err, says)
+				continue
+			}
+			if strings.Contains(err.Error(), "s3cr") || !strings.Contains(err.Error(), "url: ") {
+				t.Errorf("%s: it tells a password, or not which setting: %v", url, err)
+			}
+		}
+	}
+}
+
+func TestWhatIsWrongWithADatabaseIsRefusedAtTheStart(t *testing.T) {
+	for field, d := range map[string]program.Database{
+		"wait": {Schema: "s", Wait: 2 * time.Hour}, "max-conns": {Schema: "s", MaxConns: -1}, "schema": {Schema: strings.Repeat("x", 100)},
+	} {
+		if err := d.Validate(); queue.KindOf(err) != queue.KindInvalid || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
