@@ -21,6 +21,15 @@ const (
 
 // Maintain implements queue.Store.
 func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
+	if out, nothing := s.nothingDue(ctx, chore); nothing {
+		return out, nil
+	}
+	out, err := s.maintain(ctx, chore)
+	s.idle.note(chore, err == nil && out.Moved == 0 && !out.More)
+	return out, err
+}
+
+func (s *Store) maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
 	switch chore {
 	case queue.ChorePromote:
 		return s.promote(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,7 +28,7 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 		t.queueRows("hold.next", nextIn(out), floorParam(from))
 	})
 	if err != nil {
-		if !faultOfRow(err) {
+		if !ofItsRows(ctx, err) {
 			return r.out, err
 		}
 		return s.rescueEach(ctx)
@@ -39,13 +40,6 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 }
 
 const opRescue = "rescue tasks"
-
-// faultOfRow says that err may be of what a row holds, and not of the database or of the time that was given.
-func faultOfRow(err error) bool {
-	return !slices.Contains([]queue.Kind{
-		queue.KindUnavailable, queue.KindDeadline, queue.KindCanceled, queue.KindDenied, queue.KindIndeterminate,
-	}, queue.KindOf(err))
-}
 
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
@@ -77,12 +71,14 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 			t.queueRows("hold.expired.one", each, k.token, k.part)
 		})
 		if err != nil {
-			if !faultOfRow(err) {
+			if !ofItsRows(ctx, err) {
 				return total, err
 			}
-			if err := s.putOff(ctx, k.token, k.part, err); err != nil {
+			fault, err := s.putOff(ctx, k.token, k.part, err)
+			if err != nil {
 				return total, err
 			}
+			total.Faults = append(total.Faults, fault)
 			continue
 		}
 		total.Moved += r.out.Moved
@@ -98,18 +94,21 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 }
 
 // putOff names a lease row that cannot be rescued and has it tried again later.
-func (s *Store) putOff(ctx context.Context, token int64, part int16, cause error) error {
-	return s.inTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
+func (s *Store) putOff(ctx context.Context, token int64, part int16, cause error) (queue.Fault, error) {
+	fault := queue.Fault{Subject: "lease " + strconv.FormatInt(token, 10), Err: cause, Known: true} // logged here, with more
+	err := s.inTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
 		return t.read(ctx, "hold.putoff", func(rows pgx.Rows) error {
 			var namespace, name string
 			var ids []int64
 			err := rows.Scan(&namespace, &name, &ids)
+			fault.Namespace, fault.Subject = namespace, fault.Subject+" of queue "+name
 			s.opt.logger.Error("a lease cannot be rescued and is tried again later; run: pgqueue doctor",
 				"namespace", namespace, "queue", name, "token", token, "part", part,
 				"tasks", slices.DeleteFunc(ids, func(id int64) bool { return id == 0 }), "again_in", rescuePutOff, "error", cause)
 			return err
 		}, token, part, int64(rescuePutOff))
 	})
+	return fault, err
 }
 
 // rescued is one transaction of a rescue.

@@ -29,6 +29,7 @@ type Store struct {
 	notify  *notifier
 	floors  floors
 	sieves  sieves
+	idle    idleChores
 	told    toldFaults
 
 	ticksPruned time.Time // under floors.mu

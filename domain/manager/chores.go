@@ -13,13 +13,14 @@ import (
 )
 
 // paces is how often each chore is looked after: at most this long after the last step, earlier when the step said when
-// there will be more. idle counts when it said nothing.
+// there will be more. idle counts when it said nothing; fold and prune, for which nothing waits, are idle only after a step
+// that dealt with nothing.
 var paces = map[queue.Chore]struct{ busy, idle time.Duration }{
 	queue.ChorePromote: {250 * time.Millisecond, time.Second},
 	queue.ChoreRescue:  {time.Second, time.Second},
 	queue.ChoreExpire:  {time.Second, time.Second},
-	queue.ChorePrune:   {10 * time.Second, 10 * time.Second},
-	queue.ChoreFold:    {250 * time.Millisecond, 250 * time.Millisecond},
+	queue.ChorePrune:   {10 * time.Second, 20 * time.Second},
+	queue.ChoreFold:    {250 * time.Millisecond, 2 * time.Second},
 	queue.ChoreTick:    {time.Second, time.Second},
 }
 
@@ -261,6 +262,8 @@ func nextStep(kind queue.Chore, done queue.Maintained) (sleep time.Duration, tol
 	switch {
 	case done.More:
 		return 0, false
+	case done.Moved > 0 && (kind == queue.ChoreFold || kind == queue.ChorePrune): // there will be more
+		return jittered(p.busy), false
 	case done.NextIn <= 0:
 		return jittered(p.idle), false
 	case done.NextIn < p.busy:

@@ -346,6 +346,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a release of 100 ends their leases", "hold.drop", []string{tokens, all(batch, "0", "smallint")}, "lease_pkey", 1000},
 		{"a heartbeat of 100", "hold.keep", []string{tokens, all(batch, "0", "smallint"), all(batch, "1", "smallint"), all(batch, "'{1}'::text", "text"), all(batch, "null::text", "text"), all(batch, "now()", "timestamptz"), all(batch, "null::bigint", "bigint")}, "lease_pkey", 3000},
 		{"a cancel of 100 that are held", "hold.cancel", []string{tokens, ids(first)}, "lease_pkey", 3000},
+		{"the next task past its ttl", "expire.next", []string{"'epoch'", "'epoch'"}, "ready_dies", 120},
 		{"the next lease to run out", "hold.next", []string{"'epoch'"}, "lease_expires", 60},
 		{"a promotion with nothing due", "promote", []string{"'epoch'", "2000", "'{}'", "'{}'"}, "delayed_pkey", 60},
 		{"the next delayed task", "promote.next", []string{"'epoch'"}, "delayed_pkey", 60},

@@ -6,6 +6,11 @@
 -- name: fold.lock
 select true from pgqueue.fold for update skip locked
 
+-- name: fold.next
+-- Now, when there is something that fold would do.
+select case when exists (
+    select 1 from pgqueue.event e where e.xid >= pg_snapshot_xmin((select seen from pgqueue.fold))) then pgqueue.clock() end, pgqueue.clock()
+
 -- name: fold
 -- Adds the event rows that were not seen yet to the counts and remembers what was seen. The caller holds fold's row.
 with seen as materialized (select pg_current_snapshot() as now, pgqueue.clock() as t),

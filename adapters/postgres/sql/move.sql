@@ -121,6 +121,12 @@ left join pgqueue.queue q on q.id = y.queue_id
 where y.dies_at > $1 and y.dies_at <= (select pgqueue.clock()) and y.task_id <> all ($2::bigint[]) and y.queue_id <> all ($3::integer[])
 order by y.dies_at limit 1
 
+-- name: expire.next
+-- When the first task that waits is past its ttl. $1 and $2 floors of the ready and the delayed
+select least(
+    (select r.dies_at from pgqueue.ready r where r.dies_at > $1 order by r.dies_at limit 1),
+    (select y.dies_at from pgqueue.delayed y where y.dies_at > $2 order by y.dies_at limit 1)), pgqueue.clock()
+
 -- name: expire.delayed
 -- $3 tasks and $4 queues to pass over
 with due as materialized (

@@ -1,0 +1,151 @@
+package postgrestest_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// countLocks counts the statements that ask for a lock which everything waits behind.
+type countLocks struct{ n atomic.Int32 }
+
+func (c *countLocks) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+func (c *countLocks) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c *countLocks) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	for _, q := range data.Batch.QueuedQueries {
+		if strings.Contains(q.SQL, "access exclusive") {
+			c.n.Add(1)
+		}
+	}
+	return ctx
+}
+
+func (c *countLocks) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (c *countLocks) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// finishPartition makes n tasks with keys that end in the first partition, of 1,024 ids a thousand, and goes on in the next.
+func finishPartition(t *testing.T, s *postgres.Store, conn *pgx.Conn, n int, upper int64) {
+	t.Helper()
+	hour := time.Hour
+	q, err := queue.NewQueue("tests", queue.QueueMeta{Name: "mail", Retention: &hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateQueue(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	c := queue.Create{Namespace: "tests", Atomic: true}
+	for i := range n {
+		c.Tasks = append(c.Tasks, queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON, Key: fmt.Sprint(i)}})
+	}
+	if _, err := s.CreateTasks(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CancelTasks(t.Context(), "tests", queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}}); err != nil {
+		t.Fatal(err)
+	}
+	sql(t, conn, fmt.Sprintf("select setval('pgqueue.turn', %d)", upper+10))
+	makeTask(t, s, "tests", "mail")
+}
+
+func TestDropPartition(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+
+	t.Run("a session that reads the tables for long holds up nothing, and is not asked for its lock again and again", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		locks := &countLocks{}
+		s, conn := open(t, dsn, postgres.WithPartitionSize(1024), postgres.WithTracer(locks)), connect(t, dsn)
+		finishPartition(t, s, conn, 100, 1025)
+		postgrestest.Advance(t, s, 62*time.Minute)
+
+		dump := connect(t, dsn)
+		sql(t, dump, "begin", "lock table pgqueue.task in access share mode") // as pg_dump
+		for range 3 {
+			if faults := maintain(t, s, queue.ChorePrune); len(faults) > 0 {
+				t.Errorf("faults %+v", faults)
+			}
+		}
+		if n := locks.n.Load(); n != 1 {
+			t.Errorf("three prunes asked for the lock %d times", n)
+		}
+		if n := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1"); n != 1 {
+			t.Fatalf("%d first partitions", n)
+		}
+		// A new partition needs no lock that it would wait for.
+		sql(t, conn, "select setval('pgqueue.turn', (select max(upper) from pgqueue.part))")
+		makeTask(t, s, "tests", "mail")
+
+		sql(t, dump, "commit")
+		waitFor(t, func() (bool, string) {
+			maintain(t, open(t, dsn), queue.ChorePrune) // another process rests from nothing
+			n := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1")
+			return n == 0, "the partition is still there"
+		})
+		if n := value[int](t, conn, "select count(*) from pgqueue.task_key"); n != 0 {
+			t.Errorf("%d keys are left", n)
+		}
+		recounted(t, s)
+	})
+
+	t.Run("what belongs to a partition goes in steps, as small as a timeout asks for, and other tasks do not wait", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		conn := connect(t, dsn)
+		makeQueue(t, open(t, dsn), "others", "mail")
+		sql(t, conn, "update pgqueue.queue set retention = 3600000000000")
+		s := open(t, dsn, postgres.WithPartitionSize(1024))
+		finishPartition(t, s, conn, 1000, 1025)
+		makeTask(t, s, "others", "mail")
+		if _, err := s.CancelTasks(t.Context(), "others", queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}}); err != nil {
+			t.Fatal(err)
+		}
+		postgrestest.Advance(t, s, 62*time.Minute)
+		// Each key costs 2 ms: all of them more than the timeout, some hundred of them less.
+		sql(t, conn,
+			"create function pgqueue.slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.002); return old; end'",
+			"create trigger slow before delete on pgqueue.task_key for each row execute function pgqueue.slow()",
+			"do $$ begin execute format('alter database %I set statement_timeout = ''1s''', current_database()); end $$")
+		slow := open(t, dsn, postgres.WithPartitionSize(1024))
+		if got := value[string](t, connect(t, dsn), "show statement_timeout"); got != "1s" {
+			t.Fatalf("statement_timeout is %s", got)
+		}
+		waitFor(t, func() (bool, string) {
+			_, err := slow.Maintain(t.Context(), queue.ChorePrune) // a loaded machine may be too slow for any other statement
+			parts := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1")
+			others := value[int](t, conn, "select count(*) from pgqueue.done d join pgqueue.queue q on q.id = d.queue_id where q.namespace = 'others'")
+			return parts == 0 && others == 0, fmt.Sprintf("%d first partitions, %d tasks of others: %v", parts, others, err)
+		})
+		recounted(t, s)
+	})
+
+	t.Run("a task that came back to life keeps its partition", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		s, conn := open(t, dsn, postgres.WithPartitionSize(1024)), connect(t, dsn)
+		finishPartition(t, s, conn, 10, 1025)
+		id := value[int64](t, conn, "select min(id) from pgqueue.task")
+		if b, err := s.RetryTasks(t.Context(), "tests", queue.Selection{IDs: []int64{id}}); err != nil {
+			t.Fatal(b, err)
+		}
+		postgrestest.Advance(t, s, 62*time.Minute)
+		maintain(t, s, queue.ChorePrune)
+		if n := value[int](t, conn, "select count(*) from pgqueue.task where id = $1", id); n != 1 {
+			t.Error("the task is gone")
+		}
+	})
+}
