@@ -21,7 +21,7 @@ type hold struct {
 	ids        []int64 // 0 where a hold has ended
 	attempts   []int16 // nil: all 1
 	cancels    []int64
-	granted    *int64 // ns; nil: what the retain granted
+	granted    *int64 // length of the lease in ns; nil: the queue's
 	held       int    // as it was
 	left       int    // not ended by now
 }
@@ -31,7 +31,15 @@ func (l *hold) length() time.Duration {
 	if l.granted != nil {
 		return time.Duration(*l.granted)
 	}
-	return l.expiresAt.Sub(l.retainedAt)
+	return l.q.Lease
+}
+
+// grantedLength is what the row of a lease of this length says: nothing where it is the queue's, so that most rows stay small.
+func (q *storedQueue) grantedLength(length time.Duration) *int64 {
+	if length == q.Lease {
+		return nil
+	}
+	return new(int64(length))
 }
 
 // holds are the locked lease rows of a transaction.
@@ -165,7 +173,7 @@ func (h *holds) scanSeen(rows pgx.Rows) error {
 	l := &hold{}
 	var id int64
 	if err := rows.Scan(&id, &h.now, &l.token, &l.part, &l.worker, &l.retainedAt, &l.expiresAt, &l.ids, &l.attempts, &l.cancels, &l.granted,
-		&l.q.id, &l.q.Events); err != nil {
+		&l.q.id, &l.q.Lease, &l.q.Events); err != nil {
 		return err
 	}
 	h.now, l.retainedAt, l.expiresAt = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC()

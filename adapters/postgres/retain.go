@@ -530,6 +530,7 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 		workers  = make([]string, n)
 		ids      = make([]string, n)
 		attempts = make([]*string, n)
+		granted  []*int64 // nil while all have their queue's lease
 		first    = make(map[int64]*piece, n)
 	)
 	var scratch []int64
@@ -542,6 +543,12 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 		if h.again {
 			text := arrayText(h.attempts)
 			attempts[i] = &text
+		}
+		if own := h.q.grantedLength(h.lease); own != nil {
+			if granted == nil {
+				granted = make([]*int64, n)
+			}
+			granted[i] = own
 		}
 		first[h.tasks[0].ID] = h
 	}
@@ -558,6 +565,6 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 			task.Lease = &held[i]
 		}
 		return nil
-	}, now, queues, leases, workers, ids, attempts)
+	}, now, queues, leases, workers, ids, attempts, granted)
 	ev.insert(t, now)
 }

@@ -44,6 +44,17 @@ func testLease(e *env) {
 			e.near("end", b.Lease.ExpiresAt, held[0].StartedAt.Add(time.Duration(i+6)*time.Hour), aWhile)
 		}
 	})
+	e.it("a heartbeat without a lease keeps the queue's lease as it was when it was granted", func(e *env) {
+		e.queue("mail", queue.QueueMeta{Lease: new(5 * time.Hour)})
+		e.createN("mail", 1)
+		t := e.retain("w", 1, "mail")[0]
+		e.update("mail", queue.QueueMeta{Lease: new(time.Minute)})
+		e.advance(time.Hour)
+		b := e.beat(queue.Heartbeat{ID: t.ID, Token: t.Lease.Token})
+		e.ok(b.Err)
+		e.equal("duration", b.Lease.Duration, 5*time.Hour)
+		e.near("end", b.Lease.ExpiresAt, t.StartedAt.Add(6*time.Hour), aWhile)
+	})
 	e.it("a heartbeat without a lease keeps what the last one with a lease was granted", func(e *env) {
 		e.queue("mail", queue.QueueMeta{Lease: new(time.Hour)})
 		e.createN("mail", 2)

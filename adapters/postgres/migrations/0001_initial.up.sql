@@ -144,12 +144,12 @@ create table pgqueue.lease (
     queue_id    integer     not null,
     retained_at timestamptz not null,
     expires_at  timestamptz not null,
+    granted     bigint,                         -- how long the lease is, in ns, where that is not the queue's lease
     worker      text        not null,
     held        smallint    not null,           -- how many of task_ids are held still
     task_ids    bigint[]    not null,           -- in their places for good: 0 where a hold has ended
     attempts    smallint[],                     -- beside task_ids; null = all 1
     cancels     bigint[],                       -- those of task_ids whose holder was asked to stop
-    granted     bigint,                         -- how long a lease is, in ns; null = expires_at - retained_at, until a heartbeat
     primary key (token, part)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 create index lease_expires on pgqueue.lease (expires_at);
