@@ -62,13 +62,63 @@ func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), own ...strin
 	return bad
 }
 
-// set gives a flag the value of a variable or of a file. A list is separated by commas.
+// oneALine annotates lists whose values may have commas in them.
+const oneALine = "pgqueue_one_a_line"
+
+// OneALine separates the variables of the flags of fs that names names by line ends, and not by commas.
+func OneALine(fs *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		_ = fs.SetAnnotation(name, oneALine, []string{"yes"})
+	}
+}
+
+// elsewhere are beginnings of variables that other programs of pgqueue read, or that are given to commands and tests.
+// Kubernetes makes the last ones, of a service that is called pgqueue.
+var elsewhere = []string{
+	"TASK_", "TEST_", "WORKER_", "URL", "PROTOCOL", "AUTH_TOKEN", "TOKEN", "TIMEOUT", "OUTPUT", "NAMESPACE", "SERVICE_", "PORT", "SERVER_PORT", "SERVER_SERVICE_",
+}
+
+// Unread are the variables of environ, as os.Environ gives it, that begin as pgqueue's do and that no flag of fs reads: a
+// misspelt one would have no effect without a word. own is as for Environ.
+func Unread(fs *pflag.FlagSet, environ []string, own ...string) (names []string) {
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		rest, ours := strings.CutPrefix(name, Prefix)
+		if !ours {
+			continue
+		}
+		read := false
+		fs.VisitAll(func(f *pflag.Flag) {
+			for _, variable := range f.Annotations[fromEnvironment] {
+				read = read || name == variable
+				for _, prefix := range own {
+					read = read || name == prefix+strings.TrimPrefix(variable, Prefix)
+				}
+			}
+		})
+		other := slices.ContainsFunc(elsewhere, func(begin string) bool { return strings.HasPrefix(rest, begin) })
+		for _, prefix := range own { // its own are no other program's
+			other = other && !strings.HasPrefix(name, prefix)
+		}
+		if !read && !other {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// set gives a flag the value of a variable. A list is separated by commas, or by line ends.
 func set(fs *pflag.FlagSet, f *pflag.Flag, value string) error {
 	list, ok := f.Value.(pflag.SliceValue)
 	if !ok {
 		return fs.Set(f.Name, value)
 	}
-	parts := strings.Split(value, ",")
+	separator := ","
+	if len(f.Annotations[oneALine]) > 0 {
+		separator = "\n"
+	}
+	parts := strings.Split(strings.TrimSpace(value), separator)
 	for i := range parts {
 		parts[i] = strings.TrimSpace(parts[i])
 	}

@@ -66,6 +66,9 @@ func Main(args []string, version string, stderr *os.File) int {
 	if err != nil {
 		return fail(err)
 	}
+	for _, name := range program.Unread(fs, os.Environ()) {
+		log.Warn("no setting is read from this environment variable", "variable", name)
+	}
 	cfg.Log, cfg.Version = log, version
 	if err := UntilSignal(context.Background(), cfg, lc.Level, nil); err != nil {
 		return fail(err)

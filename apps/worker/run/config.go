@@ -91,6 +91,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
 	program.LogFlags(f, &c.log)
 	program.MayBeEmpty(f, "metrics-addr")
+	program.OneALine(f, "header") // whose values have commas
 	program.FromEnvironment(f)
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "database" { // short for it
@@ -125,6 +126,9 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 		c.database.URL = ""
 	}
 	if err := c.database.Validate(); err != nil {
+		return err
+	}
+	if c.authToken, err = program.Token(c.authToken); err != nil {
 		return err
 	}
 	for _, name := range c.queues {

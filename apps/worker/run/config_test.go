@@ -56,6 +56,10 @@ func TestAServerOrADatabase(t *testing.T) {
 		{file: "drain-time: 1s\ndrain_time: 2s\n", problem: "are one setting"},
 		{file: "namespace: a\n---\nnamespace: b\n", problem: "one YAML document"},
 		{file: "namespace: a\nnamespace: b\n", problem: "already defined"},
+		{file: "lease: 90\n", problem: "lease"},
+		{file: "concurrency: true\n", problem: "concurrency"},
+		{file: "queues: [{queue: a, exec: x, timeout: 30}]\n", problem: "queues[0]"},
+		{file: "queues: [{queue: a, exec: x, concurency: 3}]\n", problem: "concurency"},
 		{file: "conncurrency: 3\n", problem: "no setting is called"},
 	} {
 		got, err := load(t, append(append([]string{}, task...), c.args...), c.env, c.file)

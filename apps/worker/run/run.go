@@ -66,6 +66,9 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 			if err != nil {
 				return usageError{err}
 			}
+			for _, name := range program.Unread(cmd.Flags(), os.Environ(), ownPrefix) {
+				log.WarnContext(cmd.Context(), "no setting is read from this environment variable", "variable", name)
+			}
 			return c.run(cmd.Context(), version, log, signals)
 		},
 	}

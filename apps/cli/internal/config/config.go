@@ -79,6 +79,9 @@ func (f File) Save(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
+	if target, err := filepath.EvalSymlinks(path); err == nil { // the file is replaced, and a link to it stays
+		path = target
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".config-*") // mode 0600
 	if err != nil {
 		return err

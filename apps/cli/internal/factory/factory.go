@@ -121,6 +121,9 @@ func (f *Factory) Service() (queue.Service, error) {
 		return f.service, nil
 	}
 	var err error
+	if f.Settings.Token, err = program.Token(f.Settings.Token); err != nil {
+		return nil, err
+	}
 	switch f.Settings.Protocol {
 	case REST:
 		f.service, f.close, err = f.rest()

@@ -19,6 +19,8 @@ type IO struct {
 
 	// OutTTY and ErrTTY say that a person reads there, InTTY that one writes.
 	InTTY, OutTTY, ErrTTY bool
+	// Dumb says that the terminal cannot take a line or the screen away.
+	Dumb bool
 	// Color says that colours are welcome on Out.
 	Color bool
 	// Width of the terminal in cells; 0 = not known, nothing is cut.
@@ -66,6 +68,7 @@ func System(lookup func(string) (string, bool)) *IO {
 	s := &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, InTTY: isTTY(os.Stdin), OutTTY: isTTY(os.Stdout), ErrTTY: isTTY(os.Stderr)}
 	none, _ := lookup("NO_COLOR")
 	dumb, _ := lookup("TERM")
+	s.Dumb = dumb == "dumb"
 	s.Color = s.OutTTY && none == "" && dumb != "dumb"
 	if s.OutTTY {
 		s.Width, _, _ = term.GetSize(int(os.Stdout.Fd()))

@@ -50,7 +50,7 @@ func newRun(f *factory.Factory) *cobra.Command {
 				cfg.Namespace = ns
 			}
 			cfg.Version = f.Version
-			if f.IO.ErrTTY {
+			if f.IO.ErrTTY && !f.IO.Dumb {
 				cfg.Waiting = func(err error, left time.Duration) { waiting(f, err, left) }
 			}
 			// A signal ends the command's context too. It must not count twice: a second one stops the server at once.

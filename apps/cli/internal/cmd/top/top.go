@@ -33,7 +33,7 @@ func newTop(f *factory.Factory) *cobra.Command {
 		Args:    cmdutil.Args(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
-			case !f.IO.OutTTY || !f.IO.InTTY:
+			case !f.IO.OutTTY || !f.IO.InTTY || f.IO.Dumb:
 				return cmdutil.Usage("top needs a terminal; see pgqueue stats --watch")
 			case every < 100*time.Millisecond:
 				return cmdutil.Usage("--every: at least 100ms")

@@ -29,7 +29,7 @@ func newProgress(f *factory.Factory) *progress { return &progress{f: f, begin: t
 // at draws the line: done of what there is in all (0 = not known), and how many tasks that were.
 func (p *progress) at(done, all, tasks int64) {
 	now := time.Now()
-	if p.hidden || !p.f.IO.ErrTTY || now.Sub(p.last) < progressEvery {
+	if p.hidden || !p.f.IO.ErrTTY || p.f.IO.Dumb || now.Sub(p.last) < progressEvery {
 		return
 	}
 	p.last, p.wrote = now, true
