@@ -28,6 +28,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 		})
 	case queue.ChoreRescue:
 		st.done.Moves = map[queue.Status]int{}
+		s.endRequests(st)
 		s.each(st, &s.leased, func(r *record) time.Time { return r.lease.ExpiresAt }, func(r *record) {
 			s.rescue(r, now)
 			st.done.Moves[r.task.Status]++

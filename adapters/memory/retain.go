@@ -31,7 +31,9 @@ func (s *Store) retainAll(r queue.Retain, now time.Time) ([][]*queue.Task, error
 		slices.SortFunc(lanes, func(a, b *lane) int {
 			return cmp.Or(cmp.Compare(a.served, b.served), cmp.Compare(a.queue.Name, b.queue.Name))
 		})
-		out[i] = s.retain(lanes, share, now)
+		if out[i], err = s.retainRequest(r.Namespace, lanes, share, now); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }

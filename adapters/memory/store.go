@@ -34,6 +34,8 @@ type Store struct {
 	turns     int64 // orders queues by when they were last served
 
 	ears map[*ear]struct{}
+
+	requests map[requestKey]*request
 }
 
 var (
@@ -41,6 +43,8 @@ var (
 	_ queue.Listener    = (*Store)(nil)
 	_ queue.StatsLister = (*Store)(nil)
 	_ queue.Diagnoser   = (*Store)(nil)
+
+	_ queue.UndeliveredRequests = (*Store)(nil)
 )
 
 // Option configures New.
@@ -71,6 +75,8 @@ func New(opts ...Option) *Store {
 		tasks:  map[int64]*record{},
 		feed:   feed{most: DefaultMaxEvents},
 		ears:   map[*ear]struct{}{},
+
+		requests: map[requestKey]*request{},
 	}
 	place := func(r *record) *int { return &r.place }
 	s.delayed = newHeap(func(a, b *record) bool {

@@ -36,7 +36,7 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 
 	s.floors.set(name, from, later(from, r.top), began)
 	r.out.More = r.rows == rescueStep
-	return r.out, nil
+	return r.out, s.endRequests(ctx, &r.out)
 }
 
 const opRescue = "rescue tasks"

@@ -32,6 +32,14 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		turn := int(served.Add(1) % uint64(len(queues)))
 		queues = slices.Concat(queues[turn:], queues[:turn])
 	}
+	if requestOf(r) {
+		for i, share := range r.Requests {
+			if out[i], err = s.retainRequest(ctx, r.Namespace, queues, share); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
 	total := s.mostTasks(r.Requests, queues)
 	var p *picking
 	for try := 1; ; try++ {

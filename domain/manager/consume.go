@@ -8,7 +8,13 @@ import (
 )
 
 // lot is what retains share a Store call for: the queues of a namespace, sorted and joined by commas; "" = any.
-type lot struct{ namespace, queues string }
+type lot struct {
+	namespace, queues string
+	// request is set for retains with a request id: they share with their repeats alone.
+	request request
+}
+
+type request struct{ worker, id, arguments string }
 
 func (l lot) names() []string {
 	if l.queues == "" {
@@ -29,12 +35,28 @@ func (m *Manager) retain(ctx context.Context, r queue.RetainRequest) ([]*queue.T
 	if err != nil {
 		return nil, err
 	}
-	key := lot{m.namespace, strings.Join(r.Queues, ",")}
+	key := lot{namespace: m.namespace, queues: strings.Join(r.Queues, ",")}
 	share := queue.RetainShare{Worker: r.Worker, Limit: r.Limit, Lease: r.Lease, MaxBytes: r.MaxBytes}
+	if r.RequestID != "" {
+		share.RequestID, share.Arguments = r.RequestID, r.Arguments()
+		key.request = request{r.Worker, r.RequestID, share.Arguments}
+	}
 	if r.Wait > 0 {
 		return m.rooms.retain(ctx, key, share, r.Wait)
 	}
 	return m.retainNow(ctx, key, share)
+}
+
+// UndeliveredRetain notes that an answer of a retain with a request id was not delivered.
+func (m *Manager) UndeliveredRetain(ctx context.Context, worker, requestID string) error {
+	_, err := ask(ctx, m, opRetainTasks, func(ctx context.Context) (struct{}, error) {
+		u, ok := queue.StoreAs[queue.UndeliveredRequests](m.store)
+		if !ok {
+			return struct{}{}, nil // the leases run out
+		}
+		return struct{}{}, u.UndeliveredRequest(ctx, m.namespace, worker, requestID)
+	})
+	return err
 }
 
 func (c *core) retainNow(ctx context.Context, key lot, share queue.RetainShare) ([]*queue.Task, error) {

@@ -52,7 +52,7 @@ func newCore(store queue.Store, cfg config) *core {
 	c.retains.tasks = func(s queue.RetainShare) int { return s.Limit }
 	c.retains.lost = func(l lot, outs [][]*queue.Task) {
 		for _, tasks := range outs {
-			c.handBack(l.namespace, tasks)
+			c.giveBack(l, tasks)
 		}
 	}
 	c.beats = newGatherer(c, reads, store.HeartbeatTasks)
@@ -228,6 +228,26 @@ func (c *core) releaseTasks(ctx context.Context, namespace string, releases []qu
 	}
 	told.changed()
 	return outs, nil
+}
+
+// giveBack is handBack for what a lot has retained. Tasks of a request with an id stay for its repeat.
+func (c *core) giveBack(l lot, tasks []*queue.Task) {
+	u, ok := queue.StoreAs[queue.UndeliveredRequests](c.store)
+	if l.request.id == "" || !ok {
+		c.handBack(l.namespace, tasks)
+		return
+	}
+	if len(tasks) == 0 {
+		return
+	}
+	c.wg.Go(func() {
+		ctx, cancel := c.call()
+		defer cancel()
+		if err := u.UndeliveredRequest(ctx, l.namespace, l.request.worker, l.request.id); err != nil {
+			c.cfg.log.Warn("cannot note that a retain was not delivered; its leases end by themselves",
+				"namespace", l.namespace, "worker", l.request.worker, "tasks", len(tasks), "error", err)
+		}
+	})
 }
 
 // handBack returns tasks that were retained for a caller that has gone, so that nothing stays held. It is called from

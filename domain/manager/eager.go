@@ -31,7 +31,7 @@ func (rs *rooms) invite(batch queue.Create) *party {
 	left := 0
 	for _, r := range rs.in[batch.Namespace] {
 		w := idle(r.waiters.Front())
-		if w == nil || r.vain || first != nil && first.turn < w.turn {
+		if w == nil || r.vain || r.key.request.id != "" || first != nil && first.turn < w.turn {
 			continue
 		}
 		if n := r.count(batch.Tasks); n > 0 {

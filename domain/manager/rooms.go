@@ -275,7 +275,7 @@ func (rs *rooms) serve(r *room, waiters []*waiter, outs [][]*queue.Task, err err
 		r.vain = false
 	}
 	rs.mu.Unlock()
-	rs.c.handBack(r.key.namespace, back)
+	rs.c.giveBack(r.key, back)
 	return served
 }
 

@@ -27,12 +27,13 @@ type LateRetains struct {
 // wait at the server, or no longer than the deadline of ctx, goes on and what it takes is handed back. One that would wait
 // longer is cut: then a task that was on its way in that moment comes back when its lease runs out.
 func (l *LateRetains) Do(
-	ctx context.Context, consumer Consumer, wait time.Duration, retain func(ctx context.Context, wait time.Duration) ([]*Task, error),
+	ctx context.Context, consumer Consumer, r RetainRequest, retain func(ctx context.Context, wait time.Duration) ([]*Task, error),
 ) ([]*Task, error) {
+	wait := r.Wait
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if ctx.Done() == nil {
+	if ctx.Done() == nil || r.RequestID != "" { // the repeat of a request gets what this one leaves
 		return retain(ctx, wait)
 	}
 	if end, ok := ctx.Deadline(); ok && wait > 0 && wait <= MaxWait { // the server ends the wait: nothing is cut then

@@ -75,6 +75,8 @@ func TestLimits(t *testing.T) {
 		{"queue", retain(RetainRequest{Queues: names(MaxQueuesPerRetain)}), retain(RetainRequest{Queues: names(MaxQueuesPerRetain + 1)})},
 		{"max_bytes", retain(RetainRequest{MaxBytes: MaxRetainBytes}), retain(RetainRequest{MaxBytes: MaxRetainBytes + 1})},
 		{"max_bytes", retain(RetainRequest{MaxBytes: 1}), retain(RetainRequest{MaxBytes: -1})},
+		{"request_id", retain(RetainRequest{RequestID: strings.Repeat("x", MaxRequestIDBytes)}), retain(RetainRequest{RequestID: strings.Repeat("x", MaxRequestIDBytes+1)})},
+		{"request_id", retain(RetainRequest{RequestID: "☃"}), retain(RetainRequest{RequestID: "\xff"})},
 		{"progress", Heartbeat{ID: 1, Token: 1, Progress: str(MaxProgressBytes)}.Check(), Heartbeat{ID: 1, Token: 1, Progress: str(MaxProgressBytes + 1)}.Check()},
 		{"lease", Heartbeat{ID: 1, Token: 1, Lease: MinLease}.Check(), Heartbeat{ID: 1, Token: 1, Lease: MinLease - 1}.Check()},
 		{"token", Heartbeat{ID: 1, Token: 1}.Check(), Heartbeat{ID: 1}.Check()},

@@ -72,6 +72,8 @@ type RetainShare struct {
 	Lease  time.Duration // 0 = the queue's
 	// MaxBytes bounds the tasks by Task.Bytes while they are read; 0 = no bound. The first one always fits.
 	MaxBytes int
+	// RequestID makes the share repeatable; a Retain with one has no share of another request. Arguments tell repeats apart.
+	RequestID, Arguments string
 }
 
 // TakesBytes says whether a share that has so many tasks of so many bytes takes one more task of size bytes.

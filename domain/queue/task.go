@@ -163,6 +163,10 @@ type RetainRequest struct {
 	// MaxBytes is about how many bytes the tasks may have together, encoded; 0 = DefaultRetainBytes. The first task always
 	// fits, the first that does not ends the answer and stays available.
 	MaxBytes int
+	// RequestID, of the namespace and worker, makes the retain repeatable: within RequestTime, and the leases, the same
+	// request gives the same tasks and tokens, as far as they are still held. Other arguments under it are KindInvalid. "" =
+	// not repeatable.
+	RequestID string
 }
 
 // Normalize checks r and fills in its defaults. Queues come back sorted, without repeats.
@@ -188,6 +192,9 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 		r.MaxBytes = DefaultRetainBytes
 	}
 	if err := CheckInt("max_bytes", r.MaxBytes, 1, MaxRetainBytes); err != nil {
+		return r, err
+	}
+	if err := CheckRequestID(r.RequestID); err != nil {
 		return r, err
 	}
 	if len(r.Queues) > MaxQueuesPerRetain {

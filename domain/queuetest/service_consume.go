@@ -52,6 +52,50 @@ func serveConsume(v *svc) {
 			v.equal("tasks", len(got), c.want)
 		}
 	})
+	v.it("a retain with a request id gives the same tasks when it is repeated, and refuses other arguments", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		v.createN("q", 5)
+		ask := queue.RetainRequest{Worker: "w", Queues: []string{"q"}, Limit: 2, RequestID: "one"}
+		first, err := v.s.RetainTasks(v.ctx(), ask)
+		v.ok(err)
+		v.equal("tasks", len(first), 2)
+		waiting := ask
+		waiting.Wait = time.Minute
+		again, err := v.s.RetainTasks(v.ctx(), waiting)
+		v.ok(err)
+		v.equal("ids", ids(again), ids(first))
+		v.equal("token", again[1].Lease.Token, first[1].Lease.Token)
+		other := ask
+		other.Limit = 3
+		_, err = v.s.RetainTasks(v.ctx(), other)
+		v.invalid(err, queue.KindInvalid, "request_id")
+		other = ask
+		other.Worker = "v"
+		others, err := v.s.RetainTasks(v.ctx(), other)
+		v.ok(err)
+		v.equal("another worker's", len(others), 2)
+		v.equal("the rest", len(v.retain(10, "q")), 1)
+	})
+	v.it("a retain with a request id waits", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		type answer struct {
+			tasks []*queue.Task
+			err   error
+		}
+		answers := make(chan answer, 2)
+		for range 2 {
+			go func() {
+				tasks, err := v.s.RetainTasks(v.ctx(), queue.RetainRequest{Worker: "w", Wait: time.Minute, RequestID: "one"})
+				answers <- answer{tasks, err}
+			}()
+		}
+		made := v.createN("q", 2)
+		for range 2 {
+			a := <-answers
+			v.ok(a.err)
+			v.equal("ids", ids(a.tasks), made[:1])
+		}
+	})
 	v.it("a request's lease is used", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		v.createN("q", 1)

@@ -52,6 +52,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"keys", testKeys},
 		{"retain", testRetain},
 		{"bytes of a retain", testRetainBytes},
+		{"requests", testRetainRequests},
 		{"create and retain", testCreateAndRetain},
 		{"concurrent retain", testConcurrentRetain},
 		{"lease", testLease},

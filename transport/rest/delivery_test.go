@@ -168,3 +168,28 @@ func request(t *testing.T, url string) (*http.Response, error) {
 	req.Header.Set("Accept-Encoding", "identity")
 	return http.DefaultClient.Do(req)
 }
+
+// TestRetainWithARequestIDStaysForItsRepeat: the same request gets the tasks and tokens of an answer that was cut.
+func TestRetainWithARequestIDStaysForItsRepeat(t *testing.T) {
+	s := newStack(t)
+	s.do(201, "POST", "/api/queue", `{"queue":"big","retries":2,"lease":"1h"}`)
+	for i := range 12 {
+		s.do(201, "POST", "/api/task", fmt.Sprintf(`{"queue":"big","payload":{"n":%d,"x":"%s"}}`, i, strings.Repeat("x", 900_000)))
+	}
+	const ask = "/api/task/big?worker=w&limit=12&max_bytes=16777216&request_id=one"
+	conn := s.dial("PUT " + ask + " HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := io.ReadFull(conn, make([]byte, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+
+	first := s.do(200, "PUT", ask, "")
+	if again := s.do(200, "PUT", ask, ""); string(again.body) != string(first.body) || !strings.Contains(string(first.body), `"count":12`) {
+		t.Errorf("the repeat of a retain is not the same: %d and %d bytes", len(first.body), len(again.body))
+	}
+	stats := ok[*queue.QueueStats](t)(s.client.QueueStats(t.Context(), "big"))
+	if stats.Counts[queue.StatusRetained] != 12 {
+		t.Errorf("%v, want 12 retained", stats.Counts)
+	}
+	s.refused(422, queue.KindInvalid, "request_id", "PUT", "/api/task/big?worker=w&limit=11&request_id=one", "")
+}

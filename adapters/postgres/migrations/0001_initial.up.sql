@@ -164,6 +164,22 @@ create table pgqueue.lease_beat (
 );
 create index lease_beat_expires on pgqueue.lease_beat (expires_at);
 
+-- What retains with a request id gave, while they can be repeated.
+create table pgqueue.request (
+    namespace  text        not null,
+    worker     text        not null,
+    request_id text        not null,
+    arguments  text        not null, -- a fingerprint
+    expires_at timestamptz not null,
+    ids        bigint[]    not null,
+    tokens     bigint[]    not null,           -- beside ids
+    leases     bigint[]    not null,           -- beside ids, in ns
+    given      integer     not null default 0, -- answers
+    lost       integer     not null default 0, -- of them that were not delivered
+    primary key (namespace, worker, request_id)
+);
+create index request_expires on pgqueue.request (expires_at);
+
 create table pgqueue.state (
     queue_id   integer  not null,
     task_id    bigint   not null,

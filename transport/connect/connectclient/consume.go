@@ -9,14 +9,14 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-// RetainTasks implements queue.Consumer. It is not repeated when the connection breaks: the server takes back what it
+// RetainTasks implements queue.Consumer. Without a request id it is not repeated when the connection breaks: the server takes back what it
 // could not deliver, and the rest comes back when its leases run out. What arrives after ctx is over is handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	const op = "retain tasks"
-	tasks, err := c.late.Do(ctx, c, r.Wait, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
-		res, err := callFor(call, c, op, once, wait, c.work.RetainTasks, &pb.RetainTasksRequest{
+	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
+		res, err := callFor(call, c, op, repeat(r.RequestID != ""), wait, c.work.RetainTasks, &pb.RetainTasksRequest{
 			Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(wait),
-			Lease: wire.Duration(r.Lease), MaxBytes: int64(c.takes(r)),
+			Lease: wire.Duration(r.Lease), MaxBytes: int64(c.takes(r)), RequestId: r.RequestID,
 		})
 		if err != nil {
 			return nil, err

@@ -35,7 +35,7 @@ func (s *Server) withWire(next http.Handler) http.Handler {
 		left := false
 		defer func() {
 			if len(d.tasks) > 0 && !left { // after a panic too
-				s.handBack(r.Context(), d.svc, d.tasks)
+				s.giveBack(r.Context(), d.svc, d.asked, d.tasks)
 			}
 		}()
 
@@ -51,7 +51,8 @@ type delivery struct {
 	http.ResponseWriter
 	lifeline
 
-	svc    queue.Consumer
+	svc    queue.Service
+	asked  queue.RetainRequest
 	tasks  []*queue.Task // retained by a unary call
 	failed error         // why the answer has not left
 	json   bool          // the answer is JSON: payloads are in base64
@@ -110,9 +111,9 @@ func (d *delivery) encodable(n int) int {
 }
 
 // deliver notes that tasks leave with the answer of the call; nil where there is no connection.
-func (d *delivery) deliver(svc queue.Consumer, tasks []*queue.Task) {
+func (d *delivery) deliver(svc queue.Service, asked queue.RetainRequest, tasks []*queue.Task) {
 	if d != nil {
-		d.svc, d.tasks = svc, tasks
+		d.svc, d.asked, d.tasks = svc, asked, tasks
 	}
 }
 

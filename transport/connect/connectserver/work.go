@@ -19,7 +19,7 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	ask := queue.RetainRequest{
 		Worker: req.GetWorker(), Queues: req.GetQueue(), Limit: r.Int("limit", req.GetLimit()),
 		Wait: r.Duration("wait", req.GetWait()), Lease: r.Duration("lease", req.GetLease()),
-		MaxBytes: r.Int("max_bytes", req.GetMaxBytes()),
+		MaxBytes: r.Int("max_bytes", req.GetMaxBytes()), RequestID: req.GetRequestId(),
 	}
 	if r.Err() != nil {
 		return nil, r.Err()
@@ -35,13 +35,21 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	if err != nil {
 		return nil, err
 	}
-	fit := wire.Fit(ts, s.maxMessage)
 	if ctx.Err() != nil { // the caller left while the tasks were on their way
-		fit = 0
+		s.giveBack(ctx, svc, ask, ts)
+		return nil, ctx.Err()
 	}
+	fit := wire.Fit(ts, s.maxMessage)
 	s.handBack(ctx, svc, ts[fit:])
-	deliveryOf(ctx).deliver(svc, ts[:fit])
-	return &pb.RetainTasksResponse{Tasks: wire.Tasks(ts[:fit])}, ctx.Err()
+	deliveryOf(ctx).deliver(svc, ask, ts[:fit])
+	return &pb.RetainTasksResponse{Tasks: wire.Tasks(ts[:fit])}, nil
+}
+
+// giveBack gives back what a retain took whose answer has not left, or leaves it to the repeat of its request.
+func (s *Server) giveBack(ctx context.Context, svc queue.Service, asked queue.RetainRequest, ts []*queue.Task) {
+	if err := queue.GiveBack(ctx, svc, asked, ts); err != nil {
+		s.logger.WarnContext(ctx, "tasks that were not delivered stay held until their leases run out", "tasks", len(ts), "error", err)
+	}
 }
 
 // handBack gives back tasks that were not delivered. The caller's context may be over already.

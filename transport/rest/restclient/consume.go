@@ -11,8 +11,8 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// RetainTasks takes tasks under leases; with Wait the server holds the request until there is one. It is not repeated
-// when the connection broke: the server takes back what it could not deliver, and the rest comes back when its leases run
+// RetainTasks takes tasks under leases; with Wait the server holds the request until there is one. Without a
+// request id it is not repeated when the connection broke: the server takes back what it could not deliver, and the rest comes back when its leases run
 // out. What arrives after ctx is over is handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	const op = "retain tasks"
@@ -20,18 +20,19 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	if err != nil {
 		return nil, queue.WithOp(op, err)
 	}
-	tasks, err := c.late.Do(ctx, c, r.Wait, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
+	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
 		v := url.Values{"worker": {r.Worker}, "limit": {strconv.Itoa(r.Limit)}}
 		setDuration(v, "wait", wait)
 		setDuration(v, "lease", r.Lease)
 		if r.MaxBytes != queue.DefaultRetainBytes {
 			v.Set("max_bytes", strconv.Itoa(r.MaxBytes))
 		}
+		setText(v, "request_id", r.RequestID)
 		if len(r.Queues) > 0 {
 			v["queue"] = r.Queues
 		}
 		var out restapi.List[restapi.Task]
-		if err := c.do(call, request{op: op, route: restapi.RetainAny, query: v, wait: wait}, &out); err != nil {
+		if err := c.do(call, request{op: op, route: restapi.RetainAny, query: v, wait: wait, safe: r.RequestID != ""}, &out); err != nil {
 			return nil, err
 		}
 		return each(out.Body, restapi.Task.Domain), nil

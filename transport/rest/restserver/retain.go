@@ -14,7 +14,7 @@ func retain(c *call) error {
 	q := c.query()
 	req := queue.RetainRequest{
 		Worker: q.text("worker"), Queues: q.list("queue"), Limit: q.int("limit"), Wait: q.duration("wait"), Lease: q.duration("lease"),
-		MaxBytes: q.int("max_bytes"),
+		MaxBytes: q.int("max_bytes"), RequestID: q.text("request_id"),
 	}
 	many := q.has("limit")
 	switch {
@@ -41,21 +41,22 @@ func retain(c *call) error {
 	case err != nil:
 		return ended(ctx, err)
 	case len(tasks) > 0:
-		return c.deliver(tasks, many)
+		return c.deliver(req, tasks, many)
 	case many:
 		return c.reply(http.StatusOK, restapi.ListOf([]restapi.Task{}))
 	}
 	return &queue.Error{Kind: queue.KindNotFound, Subject: "task", Msg: "none is available"}
 }
 
-// deliver answers with retained tasks. Those whose answer could not be written, for whatever reason, go back at once.
-func (c *call) deliver(tasks []*queue.Task, many bool) (err error) {
+// deliver answers with retained tasks. Those whose answer could not be written, for whatever reason, go back at once, or stay
+// for the repeat of their request.
+func (c *call) deliver(req queue.RetainRequest, tasks []*queue.Task, many bool) (err error) {
 	delivered := false
 	defer func() {
 		if delivered {
 			return
 		}
-		if back := queue.HandBack(c.ctx(), c.svc, tasks); back != nil {
+		if back := queue.GiveBack(c.ctx(), c.svc, req, tasks); back != nil {
 			c.cfg.Logger.WarnContext(c.ctx(), "tasks that were not delivered stay held until their leases run out",
 				"tasks", len(tasks), "error", back)
 		}

@@ -390,7 +390,11 @@ type RetainTasksRequest struct {
 	Lease *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
 	// About how many bytes the answer may have, at most 16 MiB; 0 = 3,000,000, which clients take whose messages may have 4
 	// MiB. The first task always fits, and the first that does not ends the answer and stays available.
-	MaxBytes      int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	MaxBytes int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Makes the retain repeatable when its answer got lost: the same request with the same id gives the same tasks and tokens
+	// for the shorter of their leases and 30 seconds; what was never delivered goes back then. At most 255 bytes, of the
+	// namespace and worker; another request under the id is invalid.
+	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -472,6 +476,13 @@ func (x *RetainTasksRequest) GetMaxBytes() int64 {
 		return x.MaxBytes
 	}
 	return 0
+}
+
+func (x *RetainTasksRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
 }
 
 // The response of WorkService.RetainTasks.
@@ -1597,7 +1608,7 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x04Beat\x12'\n" +
 	"\x05lease\x18\x01 \x01(\v2\x11.pgqueue.v1.LeaseR\x05lease\x12)\n" +
 	"\x10cancel_requested\x18\x02 \x01(\bR\x0fcancelRequested\x12-\n" +
-	"\x05error\x18\x03 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"\xa8\x02\n" +
+	"\x05error\x18\x03 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"\xd1\x02\n" +
 	"\x12RetainTasksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
 	"\x06worker\x18\x02 \x01(\tB\n" +
@@ -1608,7 +1619,9 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
 	"\xaa\x01\a\"\x03\b\xd8\x042\x00R\x04wait\x12/\n" +
 	"\x05lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12)\n" +
-	"\tmax_bytes\x18\a \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80\b(\x00R\bmaxBytes\"=\n" +
+	"\tmax_bytes\x18\a \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80\b(\x00R\bmaxBytes\x12'\n" +
+	"\n" +
+	"request_id\x18\b \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\trequestId\"=\n" +
 	"\x13RetainTasksResponse\x12&\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x10.pgqueue.v1.TaskR\x05tasks\"b\n" +
 	"\x15HeartbeatTasksRequest\x12\x1c\n" +

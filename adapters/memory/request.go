@@ -1,0 +1,99 @@
+package memory
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// requestKey names a retain with a request id.
+type requestKey struct{ namespace, worker, id string }
+
+// request is what such a retain gave.
+type request struct {
+	arguments string
+	expiresAt time.Time
+	ids       []int64
+	tokens    []int64
+	// given counts its answers, lost those that were not delivered.
+	given, lost int
+}
+
+// retainRequest is retain for a share that may be the repeat of one.
+func (s *Store) retainRequest(namespace string, lanes []*lane, share queue.RetainShare, now time.Time) ([]*queue.Task, error) {
+	if share.RequestID == "" {
+		return s.retain(lanes, share, now), nil
+	}
+	key := requestKey{namespace, share.Worker, share.RequestID}
+	if known := s.requests[key]; known != nil && now.Before(known.expiresAt) {
+		if known.arguments != share.Arguments {
+			return nil, queue.RequestReused()
+		}
+		known.given++
+		tasks := []*queue.Task{}
+		for i, id := range known.ids {
+			if r := s.tasks[id]; r != nil && r.task.Status == queue.StatusRetained && r.lease.Token == known.tokens[i] {
+				t := r.view()
+				held := r.lease
+				t.Lease = &held
+				tasks = append(tasks, t)
+			}
+		}
+		return tasks, nil
+	}
+
+	tasks := s.retain(lanes, share, now)
+	if len(tasks) == 0 {
+		return tasks, nil
+	}
+	made := &request{arguments: share.Arguments, expiresAt: now.Add(queue.RequestTime), given: 1}
+	for _, t := range tasks {
+		made.ids, made.tokens = append(made.ids, t.ID), append(made.tokens, t.Lease.Token)
+		if t.Lease.ExpiresAt.Before(made.expiresAt) {
+			made.expiresAt = t.Lease.ExpiresAt
+		}
+	}
+	s.requests[key] = made
+	return tasks, nil
+}
+
+// UndeliveredRequest notes that an answer of a request was not delivered.
+func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, requestID string) error {
+	if _, err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if r := s.requests[requestKey{namespace, worker, requestID}]; r != nil {
+		r.lost++
+	}
+	return nil
+}
+
+// endRequests forgets requests whose time is over, and hands back the tasks of those that were never delivered.
+func (s *Store) endRequests(st *step) {
+	for key, r := range maps.Clone(s.requests) {
+		if st.now.Before(r.expiresAt) {
+			continue
+		}
+		delete(s.requests, key)
+		if r.lost < r.given {
+			continue
+		}
+		for i, id := range r.ids {
+			held := s.tasks[id]
+			if held == nil || held.lane.gone {
+				continue
+			}
+			rel := queue.Release{ID: id, Token: r.tokens[i], Outcome: queue.OutcomeHandBack}
+			if back, replayed, err := s.release(key.namespace, rel, st.now); err == nil && !replayed {
+				st.done.Moved++
+				if w := (queue.Wake{Namespace: key.namespace, Queue: back.task.Queue}); !slices.Contains(st.done.Woken, w) {
+					st.done.Woken = append(st.done.Woken, w)
+				}
+			}
+		}
+	}
+}
