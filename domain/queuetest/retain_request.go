@@ -98,6 +98,7 @@ func testRetainRequests(e *env) {
 		must(e, "one", 2)
 		lose(e, "one")
 		lose(e, "one")
+		e.chores(queue.ChoreRescue) // now it is idle
 		e.advance(queue.RequestTime + time.Second)
 		e.chores(queue.ChoreRescue)
 		back := e.retain("v", 2, "mail")
