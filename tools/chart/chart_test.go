@@ -17,6 +17,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -44,7 +45,7 @@ workers:
     autoscaling: {enabled: true, minReplicas: 0, maxReplicas: 20, targetAgeSeconds: 30}
   - {name: exec, queues: [build], exec: "./build.sh 'a b'", image: "example.org/builder:1", replicas: 0, env: [{name: A, value: b}]}
 serviceAccount: {annotations: {a: b}}
-networkPolicy: {enabled: true, from: [{podSelector: {}}], databaseTo: [{ipBlock: {cidr: 10.0.0.0/8}}]}
+networkPolicy: {enabled: true, from: [{podSelector: {}}], databaseTo: [{ipBlock: {cidr: 10.0.0.0/8}}], egress: [{ports: [{port: 4318}], to: [{namespaceSelector: {}}]}]}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
 `
 
@@ -176,6 +177,23 @@ func TestChart(t *testing.T) {
 			t.Errorf("scaled at an age of %v ns", age)
 		}
 	})
+	t.Run("monitors keep the tenants' label, and servers reach what they are told to", func(t *testing.T) {
+		got, err := render(t, everything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, endpoints := range map[string]string{"ServiceMonitor/jobs-pgqueue-server": "endpoints", "PodMonitor/jobs-pgqueue-worker": "podMetricsEndpoints"} {
+			for _, e := range got[key].(map[string]any)["spec"].(map[string]any)[endpoints].([]any) {
+				if e.(map[string]any)["honorLabels"] != true {
+					t.Errorf("%s replaces the label namespace", key)
+				}
+			}
+		}
+		policy := got["NetworkPolicy/jobs-pgqueue-server"].(*networkingv1.NetworkPolicy)
+		if last := policy.Spec.Egress[len(policy.Spec.Egress)-1]; len(policy.Spec.Egress) != 3 || last.Ports[0].Port.IntValue() != 4318 {
+			t.Errorf("egress %v", policy.Spec.Egress)
+		}
+	})
 	t.Run("every pod runs without rights, within limits, and secrets come by reference", func(t *testing.T) {
 		got, err := render(t, everything)
 		if err != nil {
@@ -229,6 +247,7 @@ func TestChart(t *testing.T) {
 		"schema":         "database: {existingSecret: db, schema: Jobs}",
 		"workers":        least + "workers: [{name: w, queues: [mail]}]",
 		"queues":         least + "workers: [{name: w, queues: [], url: 'https://example.org'}]",
+		"egress":         least + "networkPolicy: {egress: [4318]}",
 		"drainTime":      least + "worker: {drainTime: 25}",
 	} {
 		t.Run("values at fault are refused: "+name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
 // Defaults of a Config.
@@ -44,6 +45,9 @@ type Config struct {
 	// NoBackground leaves background work to other processes.
 	NoBackground bool
 
+	// IdleTimeout is how long an unused connection of a client stays; 0 = restserver.DefaultIdle.
+	IdleTimeout time.Duration
+
 	// StopTimeout bounds a graceful stop; 0 = DefaultStopTimeout.
 	StopTimeout time.Duration
 	// DrainDelay is how long readiness is off before requests are refused, for load balancers that poll it.
@@ -72,6 +76,7 @@ func (c Config) filled() (Config, error) {
 	fill(&c.Schema, program.DefaultSchema)
 	fill(&c.Namespace, queue.DefaultNamespace)
 	fill(&c.StopTimeout, DefaultStopTimeout)
+	fill(&c.IdleTimeout, restserver.DefaultIdle)
 	fill(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
 	fill(&c.Version, "dev")
 	if c.Log == nil {
@@ -85,6 +90,8 @@ func (c Config) filled() (Config, error) {
 		return c, queue.Invalid("data-dir", "it is of the embedded PostgreSQL; leave it out, or the URL")
 	case c.URL == "" && (c.ListenURL != "" || c.Pooler):
 		return c, queue.Invalid("listen-url", "the embedded PostgreSQL has no pooler in front of it; give a URL too")
+	case c.IdleTimeout < time.Second || c.IdleTimeout > 24*time.Hour:
+		return c, queue.Invalid("idle-timeout", "must be a duration from 1s to 24h")
 	case c.StopTimeout < 0 || c.DrainDelay < 0:
 		return c, queue.Invalid("stop-timeout", "a duration from 0 on is needed")
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
 // Flags defines the flags of a server on to, bound to c, whose present values are their defaults.
@@ -12,6 +13,7 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	c.Addr, c.Prefix, c.Schema, c.Namespace = DefaultAddr, DefaultPrefix, program.DefaultSchema, queue.DefaultNamespace
 	c.Wait, c.StopTimeout, c.MaxPayloadBytes = program.DefaultWait, DefaultStopTimeout, queue.DefaultMaxPayloadBytes
+	c.IdleTimeout = restserver.DefaultIdle
 	fs.StringVar(&c.Addr, "addr", c.Addr, "listen on this `host:port`; port 0 takes a free one")
 	fs.StringVar(&c.Prefix, "prefix", c.Prefix, "`path` in front of the REST routes")
 	c.Database.Flags(fs)

@@ -39,13 +39,18 @@ type Config struct {
 	Version string
 }
 
+// DefaultIdle is longer than load balancers keep an unused connection: Google's for 600 s, AWS's and nginx's for 60 s
+// unless told otherwise. The side that closes first must be theirs, else a request meets a connection that is being
+// closed, and a POST that was cut so is not sent again.
+const DefaultIdle = 620 * time.Second
+
 // Timeouts bound what a client may keep waiting.
 type Timeouts struct {
 	// Body is how long each 64 KiB of a request's body may take to arrive, and the last of it; default 30 s.
 	Body time.Duration
 	// Write is how long each 64 KiB of an answer, or one event of a stream, may take to leave; default 30 s.
 	Write time.Duration
-	// Idle is how long an unused connection stays; default 2 min.
+	// Idle is how long an unused connection stays; default DefaultIdle.
 	Idle time.Duration
 	// Header is how long a request's header may take to arrive; default 10 s.
 	Header time.Duration
@@ -69,7 +74,7 @@ type Access struct {
 func (t Timeouts) filled() Timeouts {
 	fill(&t.Body, 30*time.Second)
 	fill(&t.Write, 30*time.Second)
-	fill(&t.Idle, 2*time.Minute)
+	fill(&t.Idle, DefaultIdle)
 	fill(&t.Header, 10*time.Second)
 	fill(&t.Heartbeat, 10*time.Second)
 	t.Heartbeat = min(t.Heartbeat, 15*time.Second)
