@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -53,7 +54,7 @@ func (t *Telemetry) HTTP(next http.Handler) http.Handler {
 			if !answered && rec.status == 0 {
 				rec.status = http.StatusInternalServerError // a panic, which net/http ends the connection for
 			}
-			t.answered(r, rec.code(), span, time.Since(start))
+			t.answered(r, rec.code(r), span, time.Since(start))
 		}()
 		next.ServeHTTP(rec, r)
 		answered = true
@@ -109,14 +110,25 @@ func route(r *http.Request) string {
 	return path
 }
 
-// recorder sees the status.
+// statusClientGone is what is recorded of an answer that its reader has not got: nginx's number for it.
+const statusClientGone = 499
+
+// recorder sees the status, and whether the answer could be written.
 type recorder struct {
 	http.ResponseWriter
 	status int
+	err    error // of the first write that failed
 }
 
-func (w *recorder) code() int {
-	if w.status == 0 {
+// code is what was answered, 499 when the answer has not arrived: a write failed, or the client left before the end. A
+// stream ends by its client leaving, and an answer of a known length may have been read as a whole by then.
+func (w *recorder) code(r *http.Request) int {
+	h := w.Header()
+	left := r.Context().Err() != nil && h.Get("Content-Length") == "" && h.Get("Content-Type") != "text/event-stream"
+	switch {
+	case w.err != nil || left:
+		return statusClientGone
+	case w.status == 0:
 		return http.StatusOK
 	}
 	return w.status
@@ -133,11 +145,28 @@ func (w *recorder) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	return w.ResponseWriter.Write(b)
+	n, err := w.ResponseWriter.Write(b)
+	w.fail(err)
+	return n, err
+}
+
+// FlushError is for http.ResponseController: what is behind must see that a flush failed.
+func (w *recorder) FlushError() error {
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if !errors.Is(err, errors.ErrUnsupported) {
+		w.fail(err)
+	}
+	return err
+}
+
+// Flush is for those who do not ask http.ResponseController.
+func (w *recorder) Flush() { _ = w.FlushError() }
+
+func (w *recorder) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
 }
 
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// Flush is for those who do not ask http.ResponseController.
-func (w *recorder) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }

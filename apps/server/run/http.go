@@ -2,11 +2,13 @@ package run
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectserver"
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
@@ -26,7 +28,12 @@ func newChecks(cfg Config) (*httpaccess.Checks, error) {
 		hosts = append([]string{host}, hosts...)
 	}
 	return httpaccess.New(httpaccess.Config{
-		Hosts: hosts, Origins: cfg.CORSOrigins, Refuse: answerError,
+		Hosts: hosts, Origins: cfg.CORSOrigins,
+		Refuse: func(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error) {
+			cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "refused", slog.Int("status", status), slog.String("method", r.Method),
+				slog.String("path", r.URL.Path), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr))
+			answerError(w, r, status, reason)
+		},
 		// Documents that change nothing and hold nothing of any namespace.
 		Pages: []string{"/", "/docs", "/docs/", "/openapi.json", "/openapi.yaml"},
 	})
@@ -38,9 +45,10 @@ func (s *Server) handler() (handler, error) {
 		Service: s.service, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
 		MaxBodyBytes: int64(s.cfg.MaxPayloadBytes) + 64<<10, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
-			s.log.LogAttrs(ctx, level(a.Path, s.cfg.Prefix, a.Status), "request", slog.String("method", a.Method), slog.String("path", a.Path),
-				slog.Int("status", a.Status), slog.Int64("bytes", a.Bytes), slog.Duration("took", a.Duration.Round(time.Microsecond)),
-				slog.String("namespace", a.Namespace), slog.String("remote", a.Remote), slog.String("request_id", a.RequestID))
+			s.log.LogAttrs(ctx, level(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),
+				slog.String("method", a.Method), slog.String("path", a.Path),
+				slog.Int64("bytes", a.Bytes), slog.Duration("took", a.Duration.Round(time.Microsecond)),
+				slog.String("namespace", a.Namespace), slog.String("remote", a.Remote), slog.String("request_id", a.RequestID))...)
 		},
 	})
 	if err != nil {
@@ -80,15 +88,93 @@ func level(path, prefix string, status int) slog.Level {
 	return slog.LevelInfo
 }
 
-// logged writes a line for each call of RPC. The status of gRPC is in its trailers, so only the duration tells here.
+// answered tells a log what became of an answer. One that did not arrive is no success: it is 499, as nginx has it,
+// and what it would have been stands beside it.
+func answered(status int, aborted bool) []slog.Attr {
+	if !aborted {
+		return []slog.Attr{slog.Int("status", status)}
+	}
+	return []slog.Attr{slog.Int("status", 499), slog.Bool("aborted", true), slog.Int("answer", status)}
+}
+
+// logged writes a line for each call of RPC.
 func (s *Server) logged(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
-			s.log.LogAttrs(r.Context(), slog.LevelInfo, "call", slog.String("path", r.URL.Path), slog.String("proto", r.Proto),
-				slog.String("type", r.Header.Get("Content-Type")), slog.Duration("took", time.Since(begin).Round(time.Microsecond)),
-				slog.String("remote", r.RemoteAddr))
+			took := time.Since(begin)
+			line := append(answered(rec.status, rec.aborted(r, took)), slog.String("path", r.URL.Path), slog.String("proto", r.Proto),
+				slog.String("type", r.Header.Get("Content-Type")), slog.Int64("bytes", rec.bytes),
+				slog.Duration("took", took.Round(time.Microsecond)), slog.String("remote", r.RemoteAddr))
+			if code := rec.grpcStatus(); code != "" {
+				line = append(line, slog.String("grpc_status", code))
+			}
+			s.log.LogAttrs(r.Context(), slog.LevelInfo, "call", line...)
 		}()
-		h.ServeHTTP(w, r)
+		h.ServeHTTP(rec, r)
 	})
+}
+
+// slowCall is how long a call must have taken for its last bytes to be pushed out before its line is logged. The
+// shortest deadline of a connection is longer, so no faster answer was cut by one.
+const slowCall = time.Second
+
+// recorder sees what a call of RPC is answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+	err    error // of the first write that failed
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	w.fail(err)
+	return n, err
+}
+
+// FlushError is for http.ResponseController: what is behind must see that a flush failed.
+func (w *recorder) FlushError() error {
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if !errors.Is(err, errors.ErrUnsupported) {
+		w.fail(err)
+	}
+	return err
+}
+
+// Flush is for the framework, which asks for an http.Flusher and sees no error.
+func (w *recorder) Flush() { _ = w.FlushError() }
+
+// Unwrap is for http.ResponseController.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *recorder) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// aborted says whether the caller has not got the answer: a write failed, or it left before the end.
+func (w *recorder) aborted(r *http.Request, took time.Duration) bool {
+	if w.err == nil && took >= slowCall {
+		_ = w.FlushError()
+	}
+	return w.err != nil || r.Context().Err() != nil
+}
+
+// grpcStatus is the code of gRPC, which is a trailer, or a header when there is nothing else.
+func (w *recorder) grpcStatus() string {
+	if code := w.Header().Get(http.TrailerPrefix + "Grpc-Status"); code != "" {
+		return code
+	}
+	return w.Header().Get("Grpc-Status")
 }

@@ -64,7 +64,8 @@ type Access struct {
 	Path      string
 	Route     string // the pattern that matched, "" when none
 	Namespace string // as the request named it, "" when it did not
-	Status    int
+	Status    int    // as it was answered, also when that did not arrive
+	Aborted   bool   // the client has not got the answer, or not all of it
 	Bytes     int64
 	Duration  time.Duration
 	RequestID string

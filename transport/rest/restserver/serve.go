@@ -52,20 +52,48 @@ func (w *recorder) Write(b []byte) (int, error) {
 		n, err := w.ResponseWriter.Write(piece)
 		written += n
 		w.bytes += int64(n)
-		if err != nil && w.err == nil {
-			w.err = err
-		}
+		w.fail(err)
 		if err != nil || written == len(b) {
 			return written, err
 		}
 	}
 }
 
+func (w *recorder) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}
+
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// FlushError is for http.ResponseController: who delivers must see that a flush failed.
+func (w *recorder) FlushError() error {
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if !errors.Is(err, errors.ErrUnsupported) {
+		w.fail(err)
+	}
+	return err
+}
+
 // Flush is for those who do not ask http.ResponseController.
-func (w *recorder) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+func (w *recorder) Flush() { _ = w.FlushError() }
+
+// slowAnswer is how long an answer must have taken for its last bytes to be pushed out before its line is logged. The
+// shortest deadline of a connection is longer, so no faster answer was cut by one.
+const slowAnswer = time.Second
+
+// aborted says whether the client has not got the answer: a write failed, or it left before the end. A stream ends by
+// its client leaving, and an answer of a known length may have been read as a whole by then.
+func (w *recorder) aborted(r *http.Request, took time.Duration) bool {
+	if w.err == nil && took >= slowAnswer {
+		_ = w.FlushError()
+	}
+	h := w.Header()
+	left := r.Context().Err() != nil && h.Get("Content-Length") == "" && h.Get("Content-Type") != restapi.MediaEventStream
+	return w.err != nil || left
+}
 
 // serve is around every route: request id, shutdown, panics, access log.
 func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
@@ -80,9 +108,10 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 			s.panicked(w, r, p)
 		}
 		if s.cfg.Access != nil {
+			took := time.Since(start)
 			s.cfg.Access(r.Context(), Access{
-				Method: r.Method, Path: r.URL.Path, Route: r.Pattern, Namespace: namespaceOf(r), Status: w.status,
-				Bytes: w.bytes, Duration: time.Since(start), RequestID: w.Header().Get(restapi.HeaderRequestID), Remote: r.RemoteAddr,
+				Method: r.Method, Path: r.URL.Path, Route: r.Pattern, Namespace: namespaceOf(r), Aborted: w.aborted(r, took), Status: w.status,
+				Bytes: w.bytes, Duration: took, RequestID: w.Header().Get(restapi.HeaderRequestID), Remote: r.RemoteAddr,
 			})
 		}
 	}()
