@@ -10,17 +10,20 @@ import (
 type byQueue[T any] struct {
 	most  int
 	make  func(namespace, name string) *T
+	drop  func(namespace, name string) // takes back what make registered
 	other func() *T
 
 	// of is never changed: it is replaced by a copy that has one more. So looking takes no lock.
 	of atomic.Pointer[map[queueKey]*T]
 	mu sync.Mutex // of who replaces it
+	// missed are those that were not among the queues at the last look.
+	missed map[queueKey]bool
 }
 
 type queueKey struct{ namespace, name string }
 
-func newByQueue[T any](most int, mk func(namespace, name string) *T) *byQueue[T] {
-	b := &byQueue[T]{most: most, make: mk, other: sync.OnceValue(func() *T { return mk(Other, Other) })}
+func newByQueue[T any](most int, mk func(namespace, name string) *T, drop func(namespace, name string)) *byQueue[T] {
+	b := &byQueue[T]{most: most, make: mk, drop: drop, other: sync.OnceValue(func() *T { return mk(Other, Other) })}
 	b.of.Store(&map[queueKey]*T{})
 	return b
 }
@@ -56,4 +59,25 @@ func (b *byQueue[T]) add(key queueKey) *T {
 	more[key] = t
 	b.of.Store(&more)
 	return t
+}
+
+// keepOnly gives back the places of queues that are not there any more, so that later ones get their own. A queue goes
+// when two looks in a row have not found it: one that was made during a look is counted before it is seen.
+func (b *byQueue[T]) keepOnly(there map[queueKey]bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	missed := map[queueKey]bool{}
+	kept := maps.Clone(*b.of.Load())
+	for key := range kept {
+		switch {
+		case there[key]:
+		case b.missed[key]:
+			delete(kept, key)
+			b.drop(key.namespace, key.name)
+		default:
+			missed[key] = true
+		}
+	}
+	b.missed = missed
+	b.of.Store(&kept)
 }

@@ -197,6 +197,15 @@ func newTaskMeters(mk *maker, most int) *byQueue[taskMeters] {
 		t.run.failed = run.WithLabelValues(namespace, name, string(queue.StatusFailed))
 		t.run.cancelled = run.WithLabelValues(namespace, name, string(queue.StatusCancelled))
 		return t
+	}, func(namespace, name string) {
+		for _, v := range []*prometheus.CounterVec{
+			created, retained, released, failed, retried, returned, expired, rescued, cancelled, revived, deleted,
+		} {
+			v.DeleteLabelValues(namespace, name)
+		}
+		for _, v := range []*prometheus.HistogramVec{wait, run, endToEnd} {
+			v.DeletePartialMatch(prometheus.Labels{"namespace": namespace, "queue": name})
+		}
 	})
 }
 
@@ -223,7 +232,7 @@ func newWorkerMeters(mk *maker, most int) *byQueue[workerMeters] {
 			w.run[o] = run.WithLabelValues(namespace, name, string(o))
 		}
 		return w
-	})
+	}, nil) // a worker knows its queues from its start on, and never looks which ones are there
 }
 
 var outcomes = []queue.Outcome{

@@ -379,6 +379,33 @@ func TestCardinality(t *testing.T) {
 	})
 }
 
+// TestDeletedQueuesGiveTheirPlacesBack makes and deletes more queues than there are places: a later one has its own.
+func TestDeletedQueuesGiveTheirPlacesBack(t *testing.T) {
+	s := newStack(t, telemetry.WithMaxQueues(3))
+	look := func() { families(t, s.tel.Registry()) }
+	for i := range 10 {
+		name := fmt.Sprintf("q%d", i)
+		s.queue(name, queue.QueueMeta{})
+		s.create(name, 1)
+		if _, err := s.svc.DeleteQueue(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		look()
+		look()
+	}
+	s.queue("live", queue.QueueMeta{})
+	s.create("live", 5)
+	look()
+	look()
+	s.want(5, "pgqueue_tasks_created_total", "queue", "live")
+	f := families(t, s.tel.Registry())
+	for _, name := range []string{"pgqueue_tasks_created_total", "pgqueue_task_wait_seconds"} {
+		if n := len(f[name].GetMetric()); n != 1 {
+			t.Errorf("%s has %d series, want that of the one queue", name, n)
+		}
+	}
+}
+
 // failing is a store whose stats cannot be read.
 type failing struct {
 	*memory.Store

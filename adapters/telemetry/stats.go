@@ -40,7 +40,7 @@ func (t *Telemetry) WatchQueues(s queue.Store) error {
 		}
 		s = u.undecorated()
 	}
-	c := &statsCollector{store: s, cfg: t.cfg}
+	c := &statsCollector{store: s, cfg: t.cfg, tasks: t.m.tasks}
 	c.lister, _ = queue.StoreAs[queue.StatsLister](s)
 	return t.registry.Register(c)
 }
@@ -50,6 +50,7 @@ type statsCollector struct {
 	store  queue.Store
 	lister queue.StatsLister // nil where the store is not one
 	cfg    config
+	tasks  *byQueue[taskMeters]
 
 	mu      sync.Mutex
 	read    time.Time // when metrics was made
@@ -82,6 +83,12 @@ func (c *statsCollector) fresh() []prometheus.Metric {
 	took, up := time.Since(start), 1.0
 	if err != nil {
 		all, up = nil, 0
+	} else {
+		there := make(map[queueKey]bool, len(all))
+		for _, st := range all {
+			there[queueKey{st.Namespace, st.Queue}] = true
+		}
+		c.tasks.keepOnly(there)
 	}
 	c.metrics = append(c.gauges(all),
 		prometheus.MustNewConstMetric(descUp, prometheus.GaugeValue, up),
