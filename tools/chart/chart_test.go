@@ -42,7 +42,8 @@ workers:
     queues: [hooks, mail]
     url: https://hooks.example.org/task
     secret: {name: hooks, key: secret}
-    autoscaling: {enabled: true, minReplicas: 0, maxReplicas: 20, targetAgeSeconds: 30}
+    autoscaling: {enabled: true, minReplicas: 0, maxReplicas: 20}
+    concurrency: 50
   - {name: exec, queues: [build], exec: "./build.sh 'a b'", image: "example.org/builder:1", replicas: 0, env: [{name: A, value: b}]}
 serviceAccount: {annotations: {a: b}}
 networkPolicy: {enabled: true, from: [{podSelector: {}}], databaseTo: [{ipBlock: {cidr: 10.0.0.0/8}}], egress: [{ports: [{port: 4318}], to: [{namespaceSelector: {}}]}]}
@@ -170,11 +171,21 @@ func TestChart(t *testing.T) {
 			t.Errorf("%s by %s", c.Image, c.Env[0].ValueFrom.SecretKeyRef.Key)
 		}
 		triggers := got["ScaledObject/jobs-pgqueue-worker-hooks"].(map[string]any)["spec"].(map[string]any)["triggers"].([]any)
-		if len(triggers) != 2 {
-			t.Errorf("%d triggers for 2 queues", len(triggers))
+		var values []string
+		for _, trigger := range triggers {
+			x := trigger.(map[string]any)
+			m := x["metadata"].(map[string]any)
+			if x["metricType"] != "AverageValue" || m["targetValue"] != "50" {
+				t.Errorf("%v: replicas would be multiplied, or not what one runs at once", x)
+			}
+			values = append(values, strings.TrimPrefix(m["url"].(string), "http://jobs-pgqueue-server.prod:8080/api/queue/")+" "+m["valueLocation"].(string))
 		}
-		if age := triggers[0].(map[string]any)["metadata"].(map[string]any)["targetValue"]; age != "30000000000" {
-			t.Errorf("scaled at an age of %v ns", age)
+		want = []string{ // what runs counts, else workers go while they work
+			"hooks/stats?namespace=default counts.retained", "hooks/stats?namespace=default ready",
+			"mail/stats?namespace=default counts.retained", "mail/stats?namespace=default ready",
+		}
+		if !slices.Equal(values, want) {
+			t.Errorf("scaled by %q", values)
 		}
 	})
 	t.Run("monitors keep the tenants' label, and servers reach what they are told to", func(t *testing.T) {
@@ -240,15 +251,16 @@ func TestChart(t *testing.T) {
 		}
 	})
 	for name, values := range map[string]string{
-		"existingSecret": "{}",
-		"replicas":       least + "server: {replicas: 0}",
-		"logLevel":       least + "server: {logLevel: loud}",
-		"servers":        least + "servers: {replicas: 2}",
-		"schema":         "database: {existingSecret: db, schema: Jobs}",
-		"workers":        least + "workers: [{name: w, queues: [mail]}]",
-		"queues":         least + "workers: [{name: w, queues: [], url: 'https://example.org'}]",
-		"egress":         least + "networkPolicy: {egress: [4318]}",
-		"drainTime":      least + "worker: {drainTime: 25}",
+		"existingSecret":   "{}",
+		"replicas":         least + "server: {replicas: 0}",
+		"logLevel":         least + "server: {logLevel: loud}",
+		"servers":          least + "servers: {replicas: 2}",
+		"schema":           "database: {existingSecret: db, schema: Jobs}",
+		"workers":          least + "workers: [{name: w, queues: [mail]}]",
+		"queues":           least + "workers: [{name: w, queues: [], url: 'https://example.org'}]",
+		"egress":           least + "networkPolicy: {egress: [4318]}",
+		"targetAgeSeconds": least + "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true, targetAgeSeconds: 30}}]",
+		"drainTime":        least + "worker: {drainTime: 25}",
 	} {
 		t.Run("values at fault are refused: "+name, func(t *testing.T) {
 			_, err := render(t, values)
