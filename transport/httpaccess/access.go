@@ -159,11 +159,16 @@ func hostOf(hostport string) string {
 	return normalizeHost(host)
 }
 
-// normalizeHost is host in lower case, without the brackets of IPv6 and the dot at the end of a full name.
+// normalizeHost is host in lower case, without the brackets of IPv6 and the dot at the end of a full name. Brackets hold
+// nothing else: what does is malformed, and "".
 func normalizeHost(host string) string {
 	host = strings.ToLower(strings.TrimSpace(host))
 	if inner, ok := strings.CutPrefix(host, "["); ok {
-		return strings.TrimSuffix(inner, "]")
+		inner, ok = strings.CutSuffix(inner, "]")
+		if !ok || !strings.Contains(inner, ":") {
+			return ""
+		}
+		return inner
 	}
 	return strings.TrimSuffix(host, ".")
 }

@@ -64,7 +64,8 @@ func TestUnknownHostsOnLoopbackAre421(t *testing.T) {
 		"127.0.0.1.evil.example": false, "queue.example.com.evil.example": false, "sub.queue.example.com": false,
 		"10.0.0.8": false, "192.168.0.1:8080": false, "0.0.0.0:8080": false, "[::]:8080": false, "[fe80::1]": false,
 		"::1": false, "localhost:evil.example": false, "localhost:80:80": false, "evil.example#localhost": false, "user@localhost": false,
-		"localhost..": false, "127.1": false, "0x7f000001": false, "2130706433": false, "ｌocalhost": false, ":8080": false, "[": false, "]": false,
+		"localhost..": false, "127.1": false, "0x7f000001": false, "2130706433": false, "ｌocalhost": false, ":8080": false, "[localhost]": false, "[127.0.0.1]": false, "[[::1]]": false, "[::1]x:80": false, "0177.0.0.1": false,
+		"127.0.0.256": false, "127.0.0.1:+80": false, "127.0.0.1:0x50": false, "[": false, "]": false,
 	} {
 		for _, local := range []string{"127.0.0.1:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080", ""} {
 			r := httptest.NewRequest(http.MethodGet, "/api/queue", nil)
@@ -279,10 +280,10 @@ func TestPreflightsOfTrustedOriginsAreAnswered(t *testing.T) {
 				t.Errorf("%s: %s is %q, want %q", path, header, got, want)
 			}
 		}
-		if vary := strings.Join(w.Header().Values("Vary"), ", "); w.Code != 204 || vary != "Origin, Access-Control-Request-Headers" {
+		if vary := strings.Join(w.Header().Values("Vary"), ", "); w.Code != 204 || vary != "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network" {
 			t.Error(path, w.Code, vary)
 		}
-		if w := ask("https://evil.example", path); w.Code != 403 || w.Header().Get("Access-Control-Allow-Origin") != "" {
+		if w := ask("https://evil.example", path); w.Code != 403 || w.Header().Get("Vary") != "Origin" || w.Header().Get("Access-Control-Allow-Origin") != "" {
 			t.Error(path, w.Code, w.Header())
 		}
 	}

@@ -33,7 +33,7 @@ func allowOrigin(h http.Header, r *http.Request) {
 // answerPreflight says yes: the origin is trusted, so it may send any header with any method that there is.
 func answerPreflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Add("Vary", "Access-Control-Request-Headers")
+	h.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network")
 	h.Set("Access-Control-Allow-Methods", allowedMethods)
 	if asked := strings.Join(r.Header.Values("Access-Control-Request-Headers"), ", "); asked != "" {
 		h.Set("Access-Control-Allow-Headers", asked)
