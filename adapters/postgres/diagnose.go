@@ -212,8 +212,6 @@ func (d *diagnosis) settings(ctx context.Context) error {
 			odd = append(odd, text)
 		case setting == "default_transaction_isolation" && value != "read committed":
 			odd = append(odd, text)
-		case setting == "search_path" && pathHidesCatalog(value):
-			odd = append(odd, text)
 		}
 		return nil
 	})
@@ -225,21 +223,11 @@ func (d *diagnosis) settings(ctx context.Context) error {
 			"pgqueue cannot work with that and may not change it: alter role … (or database …) reset it")
 	case len(odd) > 0:
 		d.say(name, queue.LevelWarn, strings.Join(odd, ", "),
-			"time-outs cut calls short behind a pooler, isolation and path bend what runs in transactions of your own: alter role … reset it")
+			"time-outs cut calls short behind a pooler, isolation bends what runs in transactions of your own: alter role … reset it")
 	default:
 		d.say(name, queue.LevelOK, "nothing odd", "")
 	}
 	return nil
-}
-
-// pathHidesCatalog says that a search path names another schema before pg_catalog.
-func pathHidesCatalog(path string) bool {
-	for i, schema := range strings.Split(path, ",") {
-		if strings.Trim(schema, ` "`) == "pg_catalog" {
-			return i > 0
-		}
-	}
-	return false
 }
 
 func (d *diagnosis) schema(ctx context.Context) error {

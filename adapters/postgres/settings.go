@@ -72,6 +72,8 @@ var refusedSettings = []Setting{
 	{Name: "default_transaction_read_only", Value: "off", Why: "who sets it wants nothing to be written"},
 	{Name: "session_replication_role", Value: "origin", Why: "replica leaves out foreign keys and triggers; only a superuser may change it"},
 	{Name: "restrict_nonsystem_relation_kind", Value: "", Why: "view keeps lists and single looks from their view"},
+	// Names of tables and functions of ours are qualified, and pg_catalog is searched first unless the path names it later.
+	{Name: "search_path", Value: "", Why: "a schema before pg_catalog gives operators another meaning; any other path is harmless"},
 }
 
 // refusesSetting says that name must not have value.
@@ -83,6 +85,18 @@ func refusesSetting(name, value string) bool {
 		return value == "replica"
 	case "restrict_nonsystem_relation_kind":
 		return strings.Contains(value, "view")
+	case "search_path":
+		return pathHidesCatalog(value)
+	}
+	return false
+}
+
+// pathHidesCatalog says that a search path names another schema before pg_catalog.
+func pathHidesCatalog(path string) bool {
+	for i, schema := range strings.Split(path, ",") {
+		if strings.Trim(schema, ` "`) == "pg_catalog" {
+			return i > 0
+		}
 	}
 	return false
 }
@@ -100,11 +114,6 @@ var harmlessSettings = []struct{ why, names string }{
 	{
 		"no statement formats numbers or money, searches text or makes XML",
 		"lc_monetary lc_numeric lc_time default_text_search_config xmlbinary xmloption",
-	},
-	{
-		"all names of tables, functions and sequences are qualified, and pg_catalog is searched first unless a path says " +
-			"otherwise, which doctor names; migrations state the path, so that views and functions keep their meaning",
-		"search_path",
 	},
 	{
 		"each transaction of ours states its level, and a statement by itself means the same at any",
@@ -157,7 +166,7 @@ var harmlessSettings = []struct{ why, names string }{
 	{
 		"what a superuser loads or lets pass is the superuser's to answer for",
 		"allow_alter_system allow_in_place_tablespaces allow_system_table_mods dynamic_library_path extension_control_path extension_destdir ignore_checksum_failure " +
-			"ignore_invalid_pages local_preload_libraries session_preload_libraries zero_damaged_pages",
+			"ignore_invalid_pages icu_validation_level local_preload_libraries session_preload_libraries zero_damaged_pages",
 	},
 }
 

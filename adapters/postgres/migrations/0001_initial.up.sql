@@ -11,17 +11,21 @@
 -- 4 released, 5 failed, 6 expired, 7 cancelled; 0 stands for "not there". Durations are bigint nanoseconds.
 -- Every hot table carries queue_id, first in its key, so that the schema can be distributed by queue.
 
+-- Views and the bodies of functions are read once, here, where the search path is pg_catalog: no path of a caller's gives an
+-- operator in them another meaning. Texts in indexes are compared byte by byte (collate "C"): an index in the order of a
+-- language breaks when the operating system's tables of that language change.
+
 -- The one clock. Tests of time replace this function; nothing else asks for the time.
 create function pgqueue.clock() returns timestamptz
     language sql volatile parallel safe as 'select pg_catalog.clock_timestamp()';
 
 create function pgqueue.nanos(n bigint) returns interval
-    language sql immutable parallel safe as 'select pg_catalog.make_interval(secs => n / 1000000000.0::float8)';
+    language sql immutable parallel safe return pg_catalog.make_interval(secs => n / 1000000000.0::float8);
 
 create table pgqueue.queue (
     id              integer generated always as identity primary key,
-    namespace       text        not null check (namespace ~ '^[a-z][a-z0-9_-]{0,62}$'),
-    name            text        not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$'),
+    namespace       text collate "C" not null check (namespace ~ '^[a-z][a-z0-9_-]{0,62}$'),
+    name            text collate "C" not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$'),
     ttl             bigint      not null check (ttl >= 0),
     retries         integer     not null check (retries between 0 and 1000),
     retry_delay     bigint      not null check (retry_delay >= 0),
@@ -42,8 +46,8 @@ create index queue_deleted on pgqueue.queue (id) where deleted_at is not null;
 
 -- How long finished tasks stay: retention if set, else ttl if set, else 7 days.
 create function pgqueue.stay(retention bigint, ttl bigint) returns interval
-    language sql immutable parallel safe as
-    'select pgqueue.nanos(case when retention > 0 then retention when ttl > 0 then ttl else 604800000000000 end)';
+    language sql immutable parallel safe
+    return pgqueue.nanos(case when retention > 0 then retention when ttl > 0 then ttl else 604800000000000 end);
 
 -- The priorities that a queue has seen: what a retain loops over. Rows leave with their queue only. Two transactions that see
 -- a priority first at the same time both add it (n tells them apart): neither waits for the end of the other.
@@ -97,12 +101,14 @@ create index done_finished on pgqueue.done using brin (finished_at) with (pages_
 
 -- The row of done that covers a task, if it has ended.
 create function pgqueue.done_of(queue integer, id bigint) returns setof pgqueue.done
-    language sql stable parallel safe as
-    'select d.* from (
+    language sql stable parallel safe
+begin atomic
+    select d.* from (
         select d.* from pgqueue.done d
         where d.queue_id = $1 and d.task_id > ($2 - 1) / 32 * 32 and d.task_id <= $2
         order by d.task_id desc limit 1) d
-     where d.task_id + d.n > $2';
+    where d.task_id + d.n > $2;
+end;
 
 -- The partitions of task and done, by the ids [lower, upper): multiples of 32 ids each.
 create table pgqueue.part (
@@ -210,7 +216,7 @@ create table pgqueue.task_error (
 
 create table pgqueue.task_key (
     queue_id    integer not null,
-    key         text    not null,
+    key         text collate "C" not null,
     task_id     bigint  not null,
     fingerprint bytea   not null, -- of the compacted payload
     primary key (queue_id, key)
@@ -264,8 +270,8 @@ create table pgqueue.queue_count (
 
 create table pgqueue.ticker (
     id            integer generated always as identity primary key,
-    namespace     text        not null check (namespace ~ '^[a-z][a-z0-9_-]{0,62}$'),
-    name          text        not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$'),
+    namespace     text collate "C" not null check (namespace ~ '^[a-z][a-z0-9_-]{0,62}$'),
+    name          text collate "C" not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$'),
     period        bigint      not null check (period >= 0),
     cron          text        not null,
     timezone      text        not null,

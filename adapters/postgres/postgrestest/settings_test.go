@@ -321,3 +321,51 @@ func refusal(err error) string {
 	}
 	return ""
 }
+
+// TestSearchPath gives a database a path that leads to other operators and functions first: functions of ours keep
+// their meaning, and programs refuse to work under it.
+func TestSearchPath(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	admin := connect(t, dsn)
+	sql(t, admin, "create schema other",
+		"create function other.wrong(bigint, double precision) returns double precision language sql immutable as 'select 1::float8'",
+		"create operator other./ (leftarg = bigint, rightarg = double precision, function = other.wrong)",
+		"create function other.never(bigint, bigint) returns boolean language sql immutable as 'select false'",
+		"create function other.never(bigint, integer) returns boolean language sql immutable as 'select false'",
+		"create operator other.> (leftarg = bigint, rightarg = bigint, function = other.never)",
+		"create operator other.> (leftarg = bigint, rightarg = integer, function = other.never)",
+		"alter database "+pgx.Identifier{admin.Config().Database}.Sanitize()+" set search_path = other, pg_catalog")
+	conn := connect(t, dsn)
+	if got := value[string](t, conn, "select pgqueue.nanos(60000000000)::text"); got != "00:01:00" {
+		t.Errorf("a minute is %s", got)
+	}
+	if got := value[string](t, conn, "select pgqueue.stay(3600000000000, 60000000000)::text"); got != "01:00:00" {
+		t.Errorf("a retention of an hour is %s", got)
+	}
+	// Statements of ours are read under that path, so a program that would work under it says so instead.
+	wantError(t, postgrestest.OpenURL(t, dsn).Ping(t.Context()), queue.KindUnavailable, "search_path")
+}
+
+// TestCollations: no index depends on the order of a language, which changes with the operating system.
+func TestCollations(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	conn := connect(t, postgrestest.URL(t))
+	if bad := value[[]string](t, conn, `select coalesce(array_agg(i.indexrelid::regclass::text), '{}')
+		from pg_index i join pg_class c on c.oid = i.indexrelid and c.relnamespace = 'pgqueue'::regnamespace
+		cross join lateral unnest(i.indcollation::oid[]) x (coll)
+		where coll not in (0, '"C"'::regcollation)`); len(bad) > 0 {
+		t.Errorf("%q", bad)
+	}
+}
+
+// TestSessionLocks: behind a transaction pooler a lock of a session stays on the pooler's connection for good.
+func TestSessionLocks(t *testing.T) {
+	for name, text := range postgres.Statements(postgres.DefaultSchema) {
+		if strings.Contains(text, "advisory") && !strings.Contains(text, "pg_advisory_xact_lock") {
+			t.Errorf("%s takes a lock that does not end with its transaction", name)
+		}
+	}
+}
