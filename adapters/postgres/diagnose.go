@@ -210,6 +210,8 @@ func (d *diagnosis) settings(ctx context.Context) error {
 		case source == "default" || source == "client" || source == "session" || source == "override":
 		case strings.HasSuffix(setting, "_timeout") && value != "0" && setting != "idle_in_transaction_session_timeout" && setting != "idle_session_timeout":
 			odd = append(odd, text)
+		case setting == "search_path" && pathHidesCatalog(value):
+			odd = append(odd, text)
 		case setting == "default_transaction_isolation" && value != "read committed":
 			odd = append(odd, text)
 		}
@@ -223,7 +225,7 @@ func (d *diagnosis) settings(ctx context.Context) error {
 			"pgqueue cannot work with that and may not change it: alter role … (or database …) reset it")
 	case len(odd) > 0:
 		d.say(name, queue.LevelWarn, strings.Join(odd, ", "),
-			"time-outs cut calls short behind a pooler, isolation bends what runs in transactions of your own: alter role … reset it")
+			"time-outs cut calls short behind a pooler, isolation bends what runs in transactions of your own, a path before pg_catalog bends operators: alter role … reset it")
 	default:
 		d.say(name, queue.LevelOK, "nothing odd", "")
 	}

@@ -72,8 +72,6 @@ var refusedSettings = []Setting{
 	{Name: "default_transaction_read_only", Value: "off", Why: "who sets it wants nothing to be written"},
 	{Name: "session_replication_role", Value: "origin", Why: "replica leaves out foreign keys and triggers; only a superuser may change it"},
 	{Name: "restrict_nonsystem_relation_kind", Value: "", Why: "view keeps lists and single looks from their view"},
-	// Names of tables and functions of ours are qualified, and pg_catalog is searched first unless the path names it later.
-	{Name: "search_path", Value: "", Why: "a schema before pg_catalog gives operators another meaning; any other path is harmless"},
 }
 
 // refusesSetting says that name must not have value.
@@ -85,8 +83,6 @@ func refusesSetting(name, value string) bool {
 		return value == "replica"
 	case "restrict_nonsystem_relation_kind":
 		return strings.Contains(value, "view")
-	case "search_path":
-		return pathHidesCatalog(value)
 	}
 	return false
 }
@@ -114,6 +110,11 @@ var harmlessSettings = []struct{ why, names string }{
 	{
 		"no statement formats numbers or money, searches text or makes XML",
 		"lc_monetary lc_numeric lc_time default_text_search_config xmlbinary xmloption",
+	},
+	{
+		"names of tables and functions are qualified, and pg_catalog is searched first unless a path names it later, which doctor " +
+			"names; migrations state the path, so that views and functions keep their meaning",
+		"search_path",
 	},
 	{
 		"each transaction of ours states its level, and a statement by itself means the same at any",

@@ -136,7 +136,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	defer cancel()
 	var recovery bool
 	values := make([]string, len(refusedSettings))
-	err := s.pool.QueryRow(ctx, s.sql.get("diagnose.refused")).Scan(&recovery, &values[0], &values[1], &values[2], &values[3])
+	err := s.pool.QueryRow(ctx, s.sql.get("diagnose.refused")).Scan(&recovery, &values[0], &values[1], &values[2])
 	if err != nil {
 		return translate(op, err)
 	}

@@ -223,7 +223,7 @@ func TestRefusedSettings(t *testing.T) {
 		{"default_transaction_read_only", "on", queue.LevelFail, true},
 		{"session_replication_role", "replica", queue.LevelFail, true},
 		{"default_transaction_isolation", "serializable", queue.LevelWarn, false},
-		{"search_path", "public, pg_catalog", queue.LevelFail, true},
+		{"search_path", "public, pg_catalog", queue.LevelWarn, false},
 		{"DateStyle", "German", queue.LevelOK, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

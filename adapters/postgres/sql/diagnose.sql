@@ -11,7 +11,7 @@ select getdatabaseencoding()::text
 -- name: diagnose.refused
 -- Whether this is a standby, and the values of refusedSettings in their order. The transaction may be read only by itself.
 select pg_is_in_recovery(), current_setting('transaction_read_only'), current_setting('session_replication_role'),
-       coalesce(current_setting('restrict_nonsystem_relation_kind', true), ''), current_setting('search_path')
+       coalesce(current_setting('restrict_nonsystem_relation_kind', true), '')
 
 -- name: diagnose.settings
 -- What a role or database may have set and a program cannot always state itself.
