@@ -225,6 +225,8 @@ func (r *run) beaten(holds []*hold, answers []queue.Beat, versions []int, from t
 				n.settle(b.Err)
 			}
 			h.beatDue = from.Add(r.interval(h) / 4)
+		case queue.KindOf(b.Err) == queue.KindUnavailable: // another transaction has locked it, say; its lease lasts still
+			h.beatDue = from.Add(r.interval(h) / 4)
 		case h.over: // being released; that tells what became of it
 			h.beatDue = from.Add(r.interval(h))
 		default:

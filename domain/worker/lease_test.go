@@ -277,6 +277,56 @@ func TestReleases(t *testing.T) {
 		})
 	})
 
+	t.Run("whose task another transaction has locked wait, alone, as do its heartbeats", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			locked := true
+			f.failOne = func(r queue.Release) error {
+				if locked && r.ID == 7 {
+					return queue.Locked(7)
+				}
+				return nil
+			}
+			f.add("mail", 20)
+			w := newWorker(f, worker.WithConcurrency(20))
+			w.Handle("mail", sleeper(time.Millisecond))
+			start(t, w)
+			pass(5 * time.Second)
+			if n := f.count(); n != 19 {
+				t.Errorf("%d tasks ended while one was locked, want 19", n)
+			}
+			f.mu.Lock()
+			locked = false
+			f.mu.Unlock()
+			pass(time.Second)
+			if n := f.count(); n != 20 {
+				t.Errorf("%d tasks ended, want 20", n)
+			}
+		})
+	})
+
+	t.Run("one that breaks the service harms itself alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.failRelease = func(_ int, rs []queue.Release) error {
+				for _, r := range rs {
+					if r.ID == 7 {
+						return &queue.Error{Kind: queue.KindInternal}
+					}
+				}
+				return nil
+			}
+			f.add("mail", 20)
+			w := newWorker(f, worker.WithConcurrency(20))
+			w.Handle("mail", sleeper(time.Millisecond))
+			start(t, w)
+			pass(5 * time.Second)
+			if n := f.count(); n != 19 {
+				t.Errorf("%d tasks ended beside one that cannot, want 19", n)
+			}
+		})
+	})
+
 	t.Run("a result that the service refuses is replaced, and the others of its batch are recorded as they are", func(t *testing.T) {
 		for name, fail := range map[string]func(*fake){
 			"as an answer": func(f *fake) {

@@ -16,6 +16,9 @@ const (
 	maxReleaseBytes = 4 << 20
 	// maxFlushers is how many calls are under way at once.
 	maxFlushers = 3
+	// maxSearches is how many calls in a row may fail by a fault of the service's own (KindInternal) and still be halved to find
+	// the release at fault: with twice log2(maxRelease) refused and none accepted, it is not of one release.
+	maxSearches = 22
 )
 
 // flush sees to it that pending releases are sent: at once when none is on its way, else when the call under way is
@@ -101,13 +104,17 @@ func (r *run) release(batch []*hold) (again []*hold) {
 		return r.refused(batch, err)
 	}
 	r.releaseLog.note(nil)
+	r.searches.Store(0)
 	done := batch[:0]
+	var later []*hold
 	for i, h := range batch {
 		switch err := answers[i].Err; {
 		case err == nil:
 			done = append(done, h)
 		case unfit(err) && !h.plain:
 			again = append(again, r.plain(h, err))
+		case queue.KindOf(err) == queue.KindUnavailable: // another transaction has locked it, say
+			later = append(later, h)
 		default:
 			if queue.KindOf(err) == queue.KindLeaseLost {
 				r.reportLost(h, "release refused")
@@ -118,16 +125,49 @@ func (r *run) release(batch []*hold) (again []*hold) {
 		}
 	}
 	r.answered(done)
+	r.releaseLater(later)
 	return again
+}
+
+// lockedPause is when releases are tried again whose tasks could not be had alone: the others go on meanwhile.
+const lockedPause = 250 * time.Millisecond
+
+// releaseLater puts releases back among the pending ones after a while, as long as their leases last.
+func (r *run) releaseLater(later []*hold) {
+	if len(later) == 0 {
+		return
+	}
+	r.flushing.Go(func() { // counted by the flusher that calls this, so nobody is done waiting yet
+		sleep(r.calls, lockedPause)
+		now := time.Now()
+		var over []*hold
+		r.mu.Lock()
+		for _, h := range later {
+			if now.Before(h.lapses) {
+				r.pending = append(r.pending, h)
+			} else {
+				over = append(over, h)
+			}
+		}
+		r.flush()
+		r.mu.Unlock()
+		for _, h := range over {
+			r.cfg.log.Error("an outcome could not be recorded: its task was locked until its lease ran out", "task", h.held.ID, "queue", h.held.Queue)
+		}
+		r.answered(over)
+	})
 }
 
 // refused deals with a batch that failed as a whole: what the service cannot take is looked for by halves and made
 // plain; after any other error all is tried again as long as its lease lasts.
 func (r *run) refused(batch []*hold, err error) (again []*hold) {
-	if unfit(err) {
+	if unfit(err) || queue.KindOf(err) == queue.KindInternal && r.searches.Add(1) < maxSearches {
 		if n := len(batch) / 2; n > 0 {
 			return append(r.release(batch[:n:n]), r.release(batch[n:])...)
 		}
+	}
+	r.searches.Store(0)
+	if unfit(err) {
 		if h := batch[0]; !h.plain {
 			return append(again, r.plain(h, err))
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -58,7 +59,9 @@ type run struct {
 	pending       []*hold
 	unreleased    int
 	maxUnreleased int
-	flushers      int
+	// searches counts the calls of releases in a row that failed by the service's own fault.
+	searches atomic.Int32
+	flushers int
 	// easing: a flusher waits before it tries again, so none is started.
 	easing bool
 }
