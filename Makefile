@@ -89,6 +89,14 @@ test-postgres: $(POSTGRES_OTHERS) ## run the store's tests on each major version
 		echo "== $$dir"; PGQUEUE_TEST_BINDIR="$$dir" $(TESTDB) $(GOTEST) ./adapters/postgres/... ./adapters/postgres/postgrestest/... ./adapters/embedded/...; \
 	done
 
+# The whole takes an hour; MODEL_MEMORY and MODEL_POSTGRES are how many operations.
+MODEL_MEMORY ?= 1000000
+MODEL_POSTGRES ?= 100000
+.PHONY: test-model
+test-model: ## run the model of the contract at length: a million operations in memory, a hundred thousand on PostgreSQL
+	PGQUEUE_TEST_MODEL=$(MODEL_MEMORY) go test -timeout 3h -run '^TestModel$$' $(TESTFLAGS) ./adapters/memory
+	PGQUEUE_TEST_MODEL=$(MODEL_POSTGRES) $(TESTDB) go test -timeout 3h -run '^TestModel$$' $(TESTFLAGS) ./adapters/postgres/postgrestest
+
 .PHONY: test-tools
 test-tools:
 	GOWORK=off go -C tools test ./...

@@ -2,6 +2,8 @@ package memory_test
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -9,12 +11,16 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
-// TestModel makes 120,000 random operations, clock jumps among them; with -short a tenth of that.
+// TestModel makes 120,000 random operations, clock jumps among them; with -short a tenth of that, and as many as
+// PGQUEUE_TEST_MODEL says (make test-model).
 func TestModel(t *testing.T) {
 	t.Parallel()
 	runs := uint64(40)
 	if testing.Short() {
 		runs = 4
+	}
+	if n, err := strconv.ParseUint(os.Getenv("PGQUEUE_TEST_MODEL"), 10, 64); err == nil {
+		runs = (n + 2_999) / 3_000
 	}
 	for seed := range runs {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { queuetest.Model(t, harness(), 3_000, seed) })

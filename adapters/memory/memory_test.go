@@ -1,11 +1,13 @@
 package memory_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
@@ -30,6 +32,15 @@ func harness() queuetest.StoreHarness {
 				t.Fatal("not a store of this harness")
 			}
 			c.(*clock).Advance(d)
+		},
+		Shared: func(t testing.TB, s queue.Store, namespace string) queue.Consumer {
+			t.Helper()
+			m, err := manager.New(s, manager.WithNamespace(namespace))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = m.Close(context.WithoutCancel(t.Context())) })
+			return m
 		},
 		Features: queuetest.Features{Listener: true, StatsLister: true, Diagnoser: true, MaxEvents: maxEvents},
 	}

@@ -56,6 +56,9 @@ func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 		}
 	}
 	conn.Release()
+	if err := d.bounded(ctx, d.contradictions); err != nil {
+		return nil, translate("diagnose", err)
+	}
 	if err := d.bounded(ctx, d.listen); err != nil {
 		return nil, translate("diagnose", err)
 	}
@@ -470,4 +473,13 @@ func byteSize(n int64) string {
 		return fmt.Sprintf("%d B", n)
 	}
 	return fmt.Sprintf("%.1f %s", f, units[i])
+}
+
+func (d *diagnosis) contradictions(ctx context.Context) error {
+	f, err := d.store.contradictions(ctx)
+	if err != nil {
+		return d.unknown("contradictions", err)
+	}
+	d.found = append(d.found, f)
+	return nil
 }

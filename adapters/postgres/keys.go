@@ -88,6 +88,9 @@ func (k keyClaims) makeApart(ctx context.Context, t *tx, each func(pgx.Rows) err
 	}
 
 	t.batch.Queue("rollback to savepoint pgqueue_keys")
+	if err := t.flush(ctx); err != nil { // alone: nothing else may be prepared before it
+		return err
+	}
 	t.batch.Queue("release savepoint pgqueue_keys")
 	n := len(k.keys)
 	if n == 1 {

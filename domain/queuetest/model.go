@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,7 @@ type ModelRun struct {
 	now     time.Time
 	log     []string
 	retains int
+	shared  queue.Consumer
 }
 
 type modelQueue struct {
@@ -84,7 +86,9 @@ type modelTask struct {
 	order     int  // by which it became ready
 	atCreate  bool // ready since its creation: its place is certain
 	held      int
-	delivered string // what the last accepted release answered
+	delivered string        // what the last accepted release answered
+	length    time.Duration // of the lease, as it was granted last
+	progress  string
 }
 
 const modelSpace = "model"
@@ -125,6 +129,9 @@ func NewModelRun(t testing.TB, h StoreHarness, choose Chooser) *ModelRun {
 		}
 		m.now = made.CreatedAt
 	}
+	if h.Shared != nil {
+		m.shared = h.Shared(t, m.s, modelSpace)
+	}
 	return m
 }
 
@@ -155,6 +162,11 @@ func (m *ModelRun) Step() error {
 		{24, m.release},
 		{6, m.staleRelease},
 		{6, m.heartbeat},
+		{6, m.heartbeats},
+		{5, m.releases},
+		{3, m.callers},
+		{3, m.locked},
+		{1, m.audit},
 		{6, m.cancel},
 		{4, m.retry},
 		{2, m.remove},
@@ -305,13 +317,17 @@ func (m *ModelRun) retain() error {
 		}
 	}
 	limit := 1 + m.choose.IntN(5)
+	lease := time.Duration(0)
+	if m.choose.IntN(4) == 0 {
+		lease = 8 * time.Hour
+	}
 	m.say("retain %d from %v", limit, names)
 	if err := m.promote(); err != nil {
 		return err
 	}
 	m.now = m.clock()
 	out, err := m.s.RetainTasks(m.ctx, queue.Retain{
-		Namespace: modelSpace, Queues: names, Requests: []queue.RetainShare{{Worker: "w", Limit: limit}},
+		Namespace: modelSpace, Queues: names, Requests: []queue.RetainShare{{Worker: "w", Limit: limit, Lease: lease}},
 	})
 	if err != nil {
 		return err
@@ -347,7 +363,7 @@ func (m *ModelRun) retain() error {
 		return fmt.Errorf("retained %d of %d where %d are to be had", len(got), limit, room)
 	}
 	for _, g := range got {
-		if err := m.took(g, names, could); err != nil {
+		if err := m.took(g, names, could, cmp.Or(lease, modelLease)); err != nil {
 			return err
 		}
 	}
@@ -357,7 +373,7 @@ func (m *ModelRun) retain() error {
 	return m.sync()
 }
 
-func (m *ModelRun) took(g *queue.Task, names []string, could []*modelTask) error {
+func (m *ModelRun) took(g *queue.Task, names []string, could []*modelTask, lease time.Duration) error {
 	t := m.tasks[g.ID]
 	switch {
 	case t == nil || !slices.Contains(could, t):
@@ -373,7 +389,7 @@ func (m *ModelRun) took(g *queue.Task, names []string, could []*modelTask) error
 		return err
 	}
 	m.token = g.Lease.Token
-	t.token, t.settled, t.expires = g.Lease.Token, 0, g.Lease.ExpiresAt
+	t.token, t.settled, t.expires, t.length = g.Lease.Token, 0, g.Lease.ExpiresAt, lease
 	t.attempt++
 	t.held++
 	m.retains++
@@ -509,6 +525,7 @@ func (m *ModelRun) heartbeat() error {
 	if t == nil || m.past(t) {
 		return nil
 	}
+	m.now = m.clock()
 	h := queue.Heartbeat{ID: t.id, Token: t.token - int64(m.choose.IntN(2))}
 	m.say("heartbeat %d with token %d", t.id, h.Token)
 	if h.Token <= 0 {
@@ -518,14 +535,8 @@ func (m *ModelRun) heartbeat() error {
 	if err != nil {
 		return err
 	}
-	good := t.status == queue.StatusRetained && h.Token == t.token
-	switch b := out[0]; {
-	case !good && !errors.Is(b.Err, queue.ErrLeaseLost):
-		return fmt.Errorf("a stale heartbeat of %d was answered by %+v", t.id, b)
-	case good && (b.Err != nil || b.CancelRequested != t.asked || b.Lease.Token != t.token || b.Lease.Duration != modelLease):
-		return fmt.Errorf("a heartbeat of %d (asked %v) was answered by %+v", t.id, t.asked, b)
-	case good:
-		t.expires = b.Lease.ExpiresAt
+	if err := m.beat(h, out[0]); err != nil {
+		return err
 	}
 	return m.compare(t)
 }
@@ -537,7 +548,7 @@ func (m *ModelRun) bulk(what string, f bulkFunc, allowed func(*modelTask) bool, 
 	}
 	m.now = m.clock()
 	m.say("%s %d", what, t.id)
-	b, err := f(m.ctx, modelSpace, queue.Selection{IDs: []int64{t.id}})
+	b, err := f(m.ctx, modelSpace, queue.Selection{IDs: slices.Repeat([]int64{t.id}, 1+m.choose.IntN(2))})
 	if err != nil {
 		return err
 	}
@@ -780,6 +791,9 @@ func (m *ModelRun) same(t *modelTask, got *queue.Task) error {
 	if isFinished(t.status) && !got.FinishedAt.IsZero() && got.FinishedAt.Sub(t.finished).Abs() < leeway {
 		t.finished = got.FinishedAt
 	}
+	if t.status == queue.StatusRetained && string(got.Progress) != t.progress {
+		return fmt.Errorf("task %d has progress %s, want %s", t.id, got.Progress, t.progress)
+	}
 	type state struct {
 		status           queue.Status
 		attempt, retries int
@@ -864,6 +878,9 @@ func (m *ModelRun) Check() error {
 		return err
 	}
 	if err := m.counts(); err != nil {
+		return err
+	}
+	if err := m.audit(); err != nil {
 		return err
 	}
 	if m.retains == 0 && len(m.tasks) > 200 {

@@ -21,6 +21,13 @@ type StoreHarness struct {
 	// Peer is another process's store on the data of one that New returned; nil = the store itself. What a process tells
 	// others, such as hints to their listeners, it need not tell itself.
 	Peer func(t testing.TB, s queue.Store) queue.Store
+	// Shared is what gathers the calls of many callers on the store, in a namespace; nil = the model leaves that out.
+	Shared func(t testing.TB, s queue.Store, namespace string) queue.Consumer
+	// Lock has another transaction lock the rows of a held task until unlock; it tells which tasks are held in them. nil =
+	// nothing can be locked.
+	Lock func(t testing.TB, s queue.Store, id int64) (locked []int64, unlock func())
+	// Audit looks for rows that contradict each other; nil = there is nothing to look for.
+	Audit func(ctx context.Context, s queue.Store) error
 	// Features of the stores.
 	Features Features
 }

@@ -3,9 +3,14 @@ package postgrestest_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
@@ -36,8 +41,46 @@ func harness() queuetest.StoreHarness {
 			}
 			return postgrestest.OpenURL(t, url.(string))
 		},
+		Shared: func(t testing.TB, s queue.Store, namespace string) queue.Consumer {
+			t.Helper()
+			m, err := manager.New(s, manager.WithNamespace(namespace))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = m.Close(context.WithoutCancel(t.Context())) })
+			return m
+		},
+		Lock:     lockHolds,
+		Audit:    audit,
 		Features: queuetest.Features{Listener: true, StatsLister: true, Diagnoser: true, EventsAge: time.Hour},
 	}
+}
+
+// lockHolds has another transaction lock the lease rows of a task.
+func lockHolds(t testing.TB, s queue.Store, id int64) (locked []int64, unlock func()) {
+	t.Helper()
+	tx, err := s.(*postgres.Store).Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := tx.Query(t.Context(), "select task_ids from pgqueue.lease where $1 = any (task_ids) for update", id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[[]int64])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Concat(all...), func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }
+}
+
+// audit finds rows that contradict each other.
+func audit(ctx context.Context, s queue.Store) error {
+	found, err := s.(*postgres.Store).FindContradictions(ctx)
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("the rows contradict each other: %+v", found)
+	}
+	return err
 }
 
 // TestStore holds the store to the contract.
@@ -47,9 +90,16 @@ func TestStore(t *testing.T) {
 }
 
 // TestModel makes 6,000 random operations, clock jumps among them, against the model of the domain's table, and recounts
-// what is there after each thousand; in the long form after 100,000 that one store has seen.
+// what is there after each thousand; in the long form after 100,000 that one store has seen. PGQUEUE_TEST_MODEL names another
+// number, in runs of 2,000 (make test-model).
 func TestModel(t *testing.T) {
 	needsDatabase(t)
+	if n, err := strconv.ParseUint(os.Getenv("PGQUEUE_TEST_MODEL"), 10, 64); err == nil {
+		for seed := range (n + 1_999) / 2_000 {
+			t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { queuetest.Model(t, harness(), 2_000, seed) })
+		}
+		return
+	}
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { queuetest.Model(t, harness(), 1_000, seed) })
 	}

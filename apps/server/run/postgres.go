@@ -28,6 +28,7 @@ func (s *Server) openPostgres(ctx context.Context) (queue.Store, error) {
 	if err := s.migrate(ctx, store); err != nil {
 		return nil, err
 	}
+	s.checkRows(ctx, store)
 	return store, s.checkDurability(ctx, store)
 }
 
@@ -111,4 +112,15 @@ func (s *Server) checkDurability(ctx context.Context, store *postgres.Store) err
 		}
 	}
 	return nil
+}
+
+// checkRows says so when rows contradict each other. The server starts all the same: the rest of the database works.
+func (s *Server) checkRows(ctx context.Context, store *postgres.Store) {
+	f, err := store.CheckContradictions(ctx)
+	switch {
+	case err != nil:
+		s.log.WarnContext(ctx, "cannot look for rows that contradict each other", "error", err)
+	case f.Level != queue.LevelOK:
+		s.log.ErrorContext(ctx, "rows of tasks contradict each other", "found", f.Value, "advice", f.Advice)
+	}
 }

@@ -239,12 +239,16 @@ type finding struct {
 }
 
 func newDoctor(f *factory.Factory) *cobra.Command {
-	db := database{embedded: true} // it changes nothing, so that it may guess
+	db := database{embedded: true} // without --repair it changes nothing, so that it may guess
+	repair := false
 	cmd := &cobra.Command{
 		Use:   "doctor [URL]",
 		Short: "Examine a database: settings, tables, clock, locks, LISTEN",
 		Long: "Examine a database and say what to do about what is found: settings, tables, clock, long transactions, dead rows,\n" +
-			"LISTEN through a pooler. It changes nothing. The exit code is 1 when something fails.\n" +
+			"LISTEN through a pooler, rows that contradict each other. The exit code is 1 when something fails.\n" +
+			"It changes nothing, but for --repair, which settles rows that contradict each other before the examination: a finished\n" +
+			"task stays finished, a held one stays with the newest token, one that waits waits once, and counts are corrected. A\n" +
+			"queue that has such rows stops for a moment, and with it all others of the schema; nothing is deleted.\n" +
 			"Without a URL it examines the PostgreSQL that pgqueue run has started by itself.",
 		Example: "  pgqueue doctor postgres://app@db.example.org/app\n  pgqueue doctor --jq '.body[] | select(.level != \"ok\")'",
 		GroupID: cmdutil.GroupServer,
@@ -259,6 +263,15 @@ func newDoctor(f *factory.Factory) *cobra.Command {
 				return err
 			}
 			defer s.Close()
+			if repair {
+				settled, err := s.RepairContradictions(cmd.Context())
+				for _, c := range settled {
+					fmt.Fprintf(cmd.ErrOrStderr(), "settled: %s/%s task %d was %s\n", c.Namespace, c.Queue, c.TaskID, c.What)
+				}
+				if err != nil {
+					return err
+				}
+			}
 			found, err := s.Diagnose(cmd.Context())
 			if err != nil {
 				return err
@@ -278,6 +291,7 @@ func newDoctor(f *factory.Factory) *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "settle rows that contradict each other first")
 	db.flags(cmd.Flags())
 	return cmd
 }

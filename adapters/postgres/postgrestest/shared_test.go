@@ -1,0 +1,265 @@
+package postgrestest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/manager"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// TestSharedCalls keeps a caller's transaction open and has others of the namespace call at the same time, so that the gatherer
+// puts them into the same Store calls: they are answered while that transaction is open still. Its end depends on them, so a
+// call that waits for it fails the test by its deadline, whatever the speed of the machine.
+func TestSharedCalls(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for _, c := range []struct {
+		sentence string
+		// hold does something in an open transaction; blocked is what has to wait for its end, innocent what has not.
+		hold     func(e *sharing, tx *postgres.InTx) error
+		blocked  func(e *sharing) error
+		innocent []func(e *sharing, i int) error
+		commit   bool
+	}{
+		{
+			sentence: "a completion in an open transaction holds up no heartbeat, release, create or retain of others",
+			hold: func(e *sharing, tx *postgres.InTx) error {
+				_, err := tx.Complete(e.ctx, e.mine[0], nil)
+				return err
+			},
+			innocent: []func(e *sharing, i int) error{(*sharing).beat, (*sharing).release, (*sharing).create, (*sharing).keyed},
+			commit:   true,
+		},
+		{
+			sentence: "nor a heartbeat of its own task and of those retained together with it",
+			hold: func(e *sharing, tx *postgres.InTx) error {
+				_, err := tx.Complete(e.ctx, e.mine[0], nil)
+				return err
+			},
+			innocent: []func(e *sharing, i int) error{(*sharing).beatMine, (*sharing).beat},
+		},
+		{
+			sentence: "a release of a task that was retained together with it waits, alone",
+			hold: func(e *sharing, tx *postgres.InTx) error {
+				_, err := tx.Complete(e.ctx, e.mine[0], nil)
+				return err
+			},
+			blocked:  func(e *sharing) error { return e.end(e.mine[1]) },
+			innocent: []func(e *sharing, i int) error{(*sharing).release, (*sharing).beat},
+			commit:   true,
+		},
+		{
+			sentence: "a key that is taken in an open transaction holds up creates with that key alone; it commits",
+			hold: func(e *sharing, tx *postgres.InTx) error {
+				_, err := tx.CreateTask(e.ctx, "other", queue.TaskMeta{Key: "taken"})
+				return err
+			},
+			blocked: func(e *sharing) error {
+				task, err := e.m.CreateTask(e.ctx, "other", queue.TaskMeta{Key: "taken"})
+				if err == nil && !task.Replayed {
+					err = errors.New("the key that was committed made a second task")
+				}
+				return err
+			},
+			innocent: []func(e *sharing, i int) error{(*sharing).create, (*sharing).keyed, (*sharing).beat, (*sharing).release},
+			commit:   true,
+		},
+		{
+			sentence: "a key that is taken in an open transaction holds up creates with that key alone; it rolls back",
+			hold: func(e *sharing, tx *postgres.InTx) error {
+				_, err := tx.CreateTask(e.ctx, "other", queue.TaskMeta{Key: "taken"})
+				return err
+			},
+			blocked: func(e *sharing) error {
+				task, err := e.m.CreateTask(e.ctx, "other", queue.TaskMeta{Key: "taken"})
+				if err == nil && task.Replayed {
+					err = errors.New("the key that was rolled back has a task")
+				}
+				return err
+			},
+			innocent: []func(e *sharing, i int) error{(*sharing).create, (*sharing).keyed},
+		},
+		{
+			sentence: "a bulk of many keys waits for the one that is taken, and others for none of them",
+			hold: func(e *sharing, tx *postgres.InTx) error {
+				_, err := tx.CreateTask(e.ctx, "other", queue.TaskMeta{Key: "taken"})
+				return err
+			},
+			blocked: func(e *sharing) error {
+				tasks := make([]queue.NewTask, 50)
+				for i := range tasks {
+					tasks[i] = queue.NewTask{Queue: "other", TaskMeta: queue.TaskMeta{Key: fmt.Sprint("bulk", i)}}
+				}
+				tasks[33].Key = "taken"
+				_, err := e.m.CreateTasks(e.ctx, tasks)
+				return err
+			},
+			innocent: []func(e *sharing, i int) error{(*sharing).create, (*sharing).keyed},
+		},
+		{
+			sentence: "the first task of a priority, created in an open transaction, holds up no other of that priority",
+			hold: func(e *sharing, tx *postgres.InTx) error {
+				_, err := tx.CreateTask(e.ctx, "other", queue.TaskMeta{Priority: 7})
+				return err
+			},
+			innocent: []func(e *sharing, i int) error{func(e *sharing, _ int) error {
+				_, err := e.m.CreateTask(e.ctx, "other", queue.TaskMeta{Priority: 7})
+				return err
+			}, (*sharing).create},
+			commit: true,
+		},
+	} {
+		t.Run(c.sentence, func(t *testing.T) {
+			t.Parallel()
+			e := newSharing(t)
+			tx, err := e.s.Pool().Begin(e.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(context.WithoutCancel(e.ctx)) }()
+			in, err := e.s.InTx(tx, "tests")
+			if err == nil {
+				err = c.hold(e, in)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			blocked := make(chan error, 1)
+			if c.blocked != nil {
+				go func() { blocked <- c.blocked(e) }()
+			}
+			for range 3 { // the later rounds meet the blocked call at work
+				answers := make(chan error)
+				const each = 4
+				for _, innocent := range c.innocent {
+					i := e.next
+					e.next += each
+					for i := i; i < e.next; i++ {
+						go func() { answers <- innocent(e, i) }()
+					}
+				}
+				for range each * len(c.innocent) {
+					if err := <-answers; err != nil {
+						t.Error("while the transaction is open: ", err)
+					}
+				}
+			}
+			if c.blocked != nil {
+				select {
+				case err := <-blocked:
+					t.Fatalf("what had to wait was answered: %v", err)
+				default:
+				}
+			}
+
+			end := tx.Rollback
+			if c.commit {
+				end = tx.Commit
+			}
+			if err := end(e.ctx); err != nil {
+				t.Fatal(err)
+			}
+			if c.blocked != nil {
+				if err := <-blocked; err != nil {
+					t.Error("behind its end: ", err)
+				}
+			}
+			noContradictions(t, e.s)
+		})
+	}
+}
+
+// sharing is a namespace with tasks of two holders.
+type sharing struct {
+	ctx    context.Context
+	s      *postgres.Store
+	m      *manager.Manager
+	mine   []*queue.Task // of the caller with the transaction, in one lease
+	theirs []*queue.Task // of others, each in a lease of its own
+	next   int
+}
+
+func newSharing(t *testing.T) *sharing {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	e := &sharing{ctx: ctx, s: postgrestest.Open(t)}
+	for _, name := range []string{"mine", "other"} {
+		makeQueue(t, e.s, "tests", name)
+	}
+	m, err := manager.New(e.s, manager.WithNamespace("tests"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close(context.WithoutCancel(ctx)) })
+	e.m = m
+	makeTask(t, e.s, "tests", "mine", "mine", "mine")
+	const n = 60
+	tasks := make([]queue.NewTask, n)
+	for i := range tasks {
+		tasks[i].Queue = "other"
+	}
+	if _, err := m.CreateTasks(ctx, tasks); err != nil {
+		t.Fatal(err)
+	}
+	if e.mine, err = m.RetainTasks(ctx, queue.RetainRequest{Worker: "w1", Queues: []string{"mine"}, Limit: 3}); err != nil || len(e.mine) != 3 {
+		t.Fatal(e.mine, err)
+	}
+	for range n {
+		one, err := m.RetainTasks(ctx, queue.RetainRequest{Worker: "w2", Queues: []string{"other"}})
+		if err != nil || len(one) != 1 {
+			t.Fatal(one, err)
+		}
+		e.theirs = append(e.theirs, one...)
+	}
+	return e
+}
+
+func (e *sharing) beatOf(task *queue.Task) error {
+	out, err := e.m.HeartbeatTasks(e.ctx, []queue.Heartbeat{{ID: task.ID, Token: task.Lease.Token}})
+	if err == nil {
+		err = out[0].Err
+	}
+	return err
+}
+
+func (e *sharing) end(task *queue.Task) error {
+	out, err := e.m.ReleaseTasks(e.ctx, []queue.Release{{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess}})
+	if err == nil {
+		err = out[0].Err
+	}
+	return err
+}
+
+func (e *sharing) beat(i int) error     { return e.beatOf(e.theirs[i]) }
+func (e *sharing) beatMine(i int) error { return e.beatOf(e.mine[i%3]) }
+func (e *sharing) release(i int) error  { return e.end(e.theirs[i]) }
+
+func (e *sharing) create(int) error {
+	_, err := e.m.CreateTask(e.ctx, "other", queue.TaskMeta{})
+	return err
+}
+
+func (e *sharing) keyed(i int) error {
+	_, err := e.m.CreateTask(e.ctx, "other", queue.TaskMeta{Key: fmt.Sprint("innocent", i)})
+	return err
+}
+
+// noContradictions has doctor's check find nothing.
+func noContradictions(t *testing.T, s *postgres.Store) {
+	t.Helper()
+	found, err := s.FindContradictions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range found {
+		t.Errorf("the rows contradict each other: %+v", c)
+	}
+}
