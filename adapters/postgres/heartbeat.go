@@ -85,14 +85,62 @@ func (s *Store) beat(ctx context.Context, namespace string, beats []queue.Heartb
 		if err := h.lockMissing(ctx, t, namespace, ids, tokens); err != nil {
 			return err
 		}
+		if s.asideUntil.Load() > time.Now().UnixNano() {
+			if err := h.readAside(ctx, t); err != nil {
+				return err
+			}
+		}
 
 		taken := takeBeats(&h, beats, out, how)
 		taken.write(t, &h)
+		s.noteAside(taken)
 		if taken.lost {
 			return s.explainLost(ctx, t, namespace, beats, out)
 		}
 		return nil
 	})
+}
+
+// readAside reads what heartbeats have left beside the locked rows.
+func (h *holds) readAside(ctx context.Context, t *tx) error {
+	if len(h.all) == 0 {
+		return nil
+	}
+	h.aside = map[int64]leaseEnd{}
+	return t.read(ctx, "hold.beats", h.scanAside, h.rowTokens())
+}
+
+// rowTokens are the tokens of the locked rows, each once.
+func (h *holds) rowTokens() []int64 {
+	tokens := make([]int64, len(h.all))
+	for i, l := range h.all {
+		tokens[i] = l.token
+	}
+	slices.Sort(tokens)
+	return slices.Compact(tokens)
+}
+
+func (h *holds) scanAside(rows pgx.Rows) error {
+	var token, granted int64
+	var at time.Time
+	err := rows.Scan(&token, &at, &granted)
+	h.aside[token] = leaseEnd{at.UTC(), time.Duration(granted)}
+	return err
+}
+
+// noteAside has the next heartbeats of this process look beside their rows, as long as there may be something: one that
+// shortens a lease must not be outlived by what an earlier one left there. Another process does not know and does not look: a
+// lease that it shortens may then last as long as the earlier one said, and no task is lost by that.
+func (s *Store) noteAside(taken *takenBeats) {
+	for _, end := range taken.aside {
+		until := time.Now().Add(2 * end.length).UnixNano()
+		for {
+			known := s.asideUntil.Load()
+			if known >= until || s.asideUntil.CompareAndSwap(known, until) {
+				break
+			}
+		}
+	}
 }
 
 // leaseEnd is when a lease runs out, and how long it is: the length that a later heartbeat without one gets.
@@ -127,6 +175,7 @@ type takenBeats struct {
 	events   events
 	lost     bool               // some found no hold
 	aside    map[int64]leaseEnd // by token: new ends of holds whose row is locked
+	merged   []int64            // tokens whose end beside their row is over: the row knows a later one
 }
 
 // takeBeats applies beats one after the other: of two that name one task the last wins, for its lease and for its
@@ -147,6 +196,10 @@ func takeBeats(h *holds, beats []queue.Heartbeat, out []queue.Beat, how beatHow)
 
 		row := taken.row(p.hold)
 		end := leaseEnd{p.expiresAt, p.length()}
+		if aside, ok := h.aside[p.taskToken()]; ok { // goes into the row now
+			end = aside
+			taken.merged = append(taken.merged, p.taskToken())
+		}
 		if g := row.group[p.i]; g > 0 {
 			end = row.ends[g-1]
 		}
@@ -186,7 +239,11 @@ func (taken *takenBeats) putAside(h *holds, p spot, b queue.Heartbeat, how beatH
 		return queue.Beat{Err: queue.Locked(b.ID)}
 	}
 
-	end = nextEnd(end, h.now, b.Lease)
+	next := nextEnd(end, h.now, b.Lease)
+	if next.at.Before(end.at) { // the row's own end would still count: a shorter lease waits for the row
+		return queue.Beat{Err: queue.Locked(b.ID)}
+	}
+	end = next
 	if taken.aside == nil {
 		taken.aside = map[int64]leaseEnd{}
 	}
@@ -239,6 +296,9 @@ func (taken *takenBeats) write(t *tx, h *holds) {
 	}
 	kept.update(t)
 	split.insert(t)
+	if len(taken.merged) > 0 {
+		t.queue("hold.unbeat", taken.merged)
+	}
 	if len(taken.aside) > 0 {
 		taken.writeAside(t)
 	}

@@ -51,6 +51,7 @@ type holds struct {
 	// free leaves out rows that another transaction has locked; locked are the tasks in them.
 	free   bool
 	locked map[int64]spot
+	aside  map[int64]leaseEnd // by token of a task: what heartbeats have left beside the row
 }
 
 // spot is where a task is held.

@@ -136,26 +136,18 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 
 		about := factsByID{}
 		var queues []int32
-		var ids, tokens []int64
+		var ids []int64
 		for _, l := range h.all {
 			for _, id := range l.ids {
 				if id != 0 {
 					queues, ids = append(queues, l.q.id), append(ids, id)
 				}
 			}
-			tokens = append(tokens, l.token)
 			r.top = later(r.top, l.expiresAt)
 			r.out.Lag = max(r.out.Lag, h.now.Sub(l.expiresAt))
 		}
-		slices.Sort(tokens)
-		aside := map[int64]leaseEnd{}
-		t.queueRows("hold.beats", func(rows pgx.Rows) error {
-			var token, granted int64
-			var at time.Time
-			err := rows.Scan(&token, &at, &granted)
-			aside[token] = leaseEnd{at.UTC(), time.Duration(granted)}
-			return err
-		}, slices.Compact(tokens))
+		h.aside = map[int64]leaseEnd{}
+		t.queueRows("hold.beats", h.scanAside, h.rowTokens())
 		if err := t.read(ctx, "hold.facts", about.scan, queues, ids); err != nil {
 			return err
 		}
@@ -168,7 +160,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 					continue
 				}
 				p := spot{l, i, id}
-				if end, ok := aside[p.taskToken()]; ok {
+				if end, ok := h.aside[p.taskToken()]; ok {
 					taken.keep(p, end)
 					merged = append(merged, p.taskToken())
 					continue

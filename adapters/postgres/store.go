@@ -31,6 +31,8 @@ type Store struct {
 	sieves  sieves
 	idle    idleChores
 	told    toldFaults
+	// asideUntil is until when (ns, this machine's clock) heartbeats that this process wrote beside locked rows may count.
+	asideUntil atomic.Int64
 
 	ticksPruned time.Time // under floors.mu
 

@@ -273,9 +273,11 @@ func (m *ModelRun) locked() error {
 		return err
 	}
 	for i, h := range beats {
-		late := !m.tasks[h.ID].expires.After(m.now.Add(leeway))
-		if slices.Contains(locked, h.ID) && late && queue.IsLocked(out[i].Err) {
-			continue // whether it was rescued is not known yet
+		// Whether a hold whose time is over was rescued is not known yet, and one is not shortened beside its row.
+		t := m.tasks[h.ID]
+		open := !t.expires.After(m.now.Add(leeway)) || h.Lease > 0 && m.now.Add(h.Lease).Before(t.expires.Add(leeway))
+		if slices.Contains(locked, h.ID) && open && queue.IsLocked(out[i].Err) {
+			continue
 		}
 		if err := m.beat(h, out[i]); err != nil {
 			return fmt.Errorf("while %v are locked: %w", locked, err)
