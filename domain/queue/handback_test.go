@@ -1,0 +1,99 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// lockedConsumer answers releases of some tasks with queue.Locked, each so many times.
+type lockedConsumer struct {
+	queue.Consumer
+	locked map[int64]int
+	calls  [][]int64
+}
+
+func (c *lockedConsumer) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	out, ids := make([]queue.Released, len(releases)), []int64{}
+	for i, r := range releases {
+		ids = append(ids, r.ID)
+		if c.locked[r.ID] > 0 {
+			c.locked[r.ID]--
+			out[i].Err = queue.Locked(r.ID)
+		}
+	}
+	c.calls = append(c.calls, ids)
+	return out, nil
+}
+
+func heldTasks(n int64) (tasks []*queue.Task) {
+	for id := int64(1); id <= n; id++ {
+		tasks = append(tasks, &queue.Task{ID: id, Lease: &queue.Lease{Token: 100 + id}})
+	}
+	return tasks
+}
+
+// TestHandBackOfLockedTasks: tasks that another transaction has locked go back when it has ended, and the others at once.
+func TestHandBackOfLockedTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &lockedConsumer{locked: map[int64]int{2: 2, 3: 1}}
+		if err := queue.HandBack(t.Context(), c, heldTasks(4)); err != nil {
+			t.Fatal(err)
+		}
+		want := [][]int64{{1, 2, 3, 4}, {2, 3}, {2}}
+		if !slices.EqualFunc(c.calls, want, slices.Equal) {
+			t.Errorf("released %v, want %v", c.calls, want)
+		}
+	})
+}
+
+// TestHandBackOfLockedTasksEnds: a transaction that does not end keeps HandBack for HandBackTimeout and no longer.
+func TestHandBackOfLockedTasksEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		c, began := &lockedConsumer{locked: map[int64]int{2: 1 << 30}}, time.Now()
+		err := queue.HandBack(gone, c, heldTasks(2))
+		if !queue.IsLocked(err) {
+			t.Errorf("error %v, want the one of the locked task", err)
+		}
+		if took := time.Since(began); took != queue.HandBackTimeout {
+			t.Errorf("took %v, want %v", took, queue.HandBackTimeout)
+		}
+	})
+}
+
+// TestLateRetainsEnd: what is retained for a caller that has gone goes back, and no goroutine stays.
+func TestLateRetainsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var late queue.LateRetains
+		c := &lockedConsumer{}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+
+		_, err := late.Do(ctx, c, queue.RetainRequest{Worker: "w"}, func(call context.Context, _ time.Duration) ([]*queue.Task, error) {
+			select {
+			case <-time.After(2 * time.Second):
+				return heldTasks(3), nil
+			case <-call.Done():
+				return nil, call.Err()
+			}
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("error %v, want the caller's deadline", err)
+		}
+		late.Close()
+		if got, want := fmt.Sprint(c.calls), "[[1 2 3]]"; got != want {
+			t.Errorf("handed back %s, want %s", got, want)
+		}
+	})
+}
