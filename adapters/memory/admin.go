@@ -34,6 +34,22 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	return tasks, nil
 }
 
+// EndedTasks returns those of ids that are finished, or not there.
+func (s *Store) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	var ended []int64
+	for _, id := range unique(ids) {
+		if r, err := s.get(namespace, id, now); err != nil || r.task.Status.Finished() {
+			ended = append(ended, id)
+		}
+	}
+	return ended, nil
+}
+
 // ListTasks returns a page. Its cursor is the order and the last id of the page before.
 func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQuery) (queue.TaskPage, error) {
 	p, err := q.Page.Normalize()

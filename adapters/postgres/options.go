@@ -34,7 +34,7 @@ type options struct {
 func defaults() options {
 	return options{
 		schema:       DefaultSchema,
-		callTimeout:  30 * time.Second,
+		callTimeout:  DefaultCallTimeout,
 		notifyEvery:  5 * time.Millisecond,
 		eventsStay:   time.Hour,
 		logger:       slog.New(slog.DiscardHandler),
@@ -57,6 +57,9 @@ func WithPooler() Option { return optionFunc(func(o *options) { o.pooler = true 
 
 // WithMaxConns bounds the connections of the pool. Default: what the connection string says, else 10.
 func WithMaxConns(n int) Option { return optionFunc(func(o *options) { o.maxConns = int32(n) }) }
+
+// DefaultCallTimeout bounds a call of the store, unless its caller has less time.
+const DefaultCallTimeout = 30 * time.Second
 
 // WithCallTimeout bounds every call to the database (default 30 s); a nearer deadline of the caller counts first.
 func WithCallTimeout(d time.Duration) Option {

@@ -115,6 +115,18 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	}, queues, found)
 }
 
+// EndedTasks implements queue.Store.
+func (s *Store) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
+	var ended []int64
+	err := s.query(ctx, "get tasks", "task.ended", func(rows pgx.Rows) error {
+		var id int64
+		err := rows.Scan(&id)
+		ended = append(ended, id)
+		return err
+	}, namespace, ids)
+	return ended, err
+}
+
 // ListTasks implements queue.Store.
 func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQuery) (queue.TaskPage, error) {
 	const op = "list tasks"

@@ -26,6 +26,12 @@ func (s *store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	})
 }
 
+func (s *store) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
+	return stored(ctx, s, opGetTasks, namespace, func(ctx context.Context) ([]int64, error) {
+		return s.next.EndedTasks(ctx, namespace, ids)
+	})
+}
+
 func (s *store) ListTasks(ctx context.Context, namespace string, q queue.TaskQuery) (queue.TaskPage, error) {
 	return stored(ctx, s, opListTasks, namespace, func(ctx context.Context) (queue.TaskPage, error) {
 		return s.next.ListTasks(ctx, namespace, q)

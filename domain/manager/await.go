@@ -173,21 +173,43 @@ func (as *awaits) due(namespace string, ns *awaited) (ids []int64, sleep time.Du
 	return ids, 0, true
 }
 
-// look asks the Store for tasks and tells of those that are finished or gone.
+// endsPerRead is how many tasks that have ended are read in one call, so that few payloads are in memory at once.
+const endsPerRead = 16
+
+// look asks the Store which tasks have ended, reads those, and tells of them.
 func (as *awaits) look(namespace string, ns *awaited, ids []int64) {
 	ctx, cancel := as.c.call()
 	defer cancel()
-	found, err := as.c.store.GetTasks(ctx, namespace, ids, false)
-	as.mu.Lock()
-	defer as.mu.Unlock()
+	ended, err := as.c.store.EndedTasks(ctx, namespace, ids)
 	if err != nil {
-		for _, id := range ids {
-			if !passing(err) {
-				ns.tell(id, nil, err)
-			}
-		}
+		as.failed(ns, ids, err)
 		return
 	}
+	for some := range slices.Chunk(ended, endsPerRead) {
+		as.read(ctx, namespace, ns, some)
+	}
+}
+
+// failed tells those who await ids of a failure that will not pass.
+func (as *awaits) failed(ns *awaited, ids []int64, err error) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	for _, id := range ids {
+		if !passing(err) {
+			ns.tell(id, nil, err)
+		}
+	}
+}
+
+// read reads tasks that have ended and tells of them. One that an operator made new meanwhile is awaited still.
+func (as *awaits) read(ctx context.Context, namespace string, ns *awaited, ids []int64) {
+	found, err := as.c.store.GetTasks(ctx, namespace, ids, false)
+	if err != nil {
+		as.failed(ns, ids, err)
+		return
+	}
+	as.mu.Lock()
+	defer as.mu.Unlock()
 	there := make(map[int64]bool, len(found))
 	for _, t := range found {
 		there[t.ID] = true

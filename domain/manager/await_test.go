@@ -77,9 +77,9 @@ func TestAwait(t *testing.T) {
 			return err
 		})
 		pass(30 * time.Second)
-		before := f.count("get")
+		before := f.count("ended")
 		pass(time.Minute)
-		if n := f.count("get") - before; n < 50 || n > 130 {
+		if n := f.count("ended") - before; n < 50 || n > 130 {
 			t.Errorf("%d calls in a minute", n)
 		}
 		for id := range int64(1000) {

@@ -257,6 +257,20 @@ func (f *fake) GetTasks(ctx context.Context, namespace string, ids []int64, _ bo
 	return out, nil
 }
 
+func (f *fake) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
+	if err := f.enter(ctx, "ended", ids); err != nil {
+		return nil, err
+	}
+	defer f.mu.Unlock()
+	var ended []int64
+	for _, id := range ids {
+		if t := f.tasks[id]; t == nil || t.Namespace != namespace || t.Status.Finished() {
+			ended = append(ended, id)
+		}
+	}
+	return ended, nil
+}
+
 // finish ends a task behind the manager's back.
 func (f *fake) finish(id int64, s queue.Status) {
 	f.mu.Lock()

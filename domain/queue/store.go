@@ -85,6 +85,9 @@ func (s RetainShare) TakesBytes(tasks, bytes, size int) bool {
 type TaskAdmin interface {
 	// GetTasks returns the tasks of ids that are there, in no order; with their errors when withErrors.
 	GetTasks(ctx context.Context, namespace string, ids []int64, withErrors bool) ([]*Task, error)
+	// EndedTasks returns those of ids that are finished, or not there. It reads no payloads: what waits for the end of
+	// many tasks asks it again and again.
+	EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error)
 	// ListTasks reads no more than a page holds: its limit, or MaxPageBytes.
 	ListTasks(ctx context.Context, namespace string, q TaskQuery) (TaskPage, error)
 	// CancelTasks, RetryTasks and DeleteTasks work off a selection behind its cursor in bounded steps, each atomic, until

@@ -47,6 +47,11 @@ func (s *Faulty) GetTasks(ctx context.Context, namespace string, ids []int64, wi
 	return call(ctx, s, func() ([]*queue.Task, error) { return s.store.GetTasks(ctx, namespace, ids, withErrors) }, "GetTasks")
 }
 
+// EndedTasks of the store, unless a fault hits it.
+func (s *Faulty) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
+	return call(ctx, s, func() ([]int64, error) { return s.store.EndedTasks(ctx, namespace, ids) }, "EndedTasks")
+}
+
 // ListTasks of the store, unless a fault hits it.
 func (s *Faulty) ListTasks(ctx context.Context, namespace string, q queue.TaskQuery) (queue.TaskPage, error) {
 	return call(ctx, s, func() (queue.TaskPage, error) { return s.store.ListTasks(ctx, namespace, q) }, "ListTasks")

@@ -327,6 +327,20 @@ func testList(e *env) {
 			e.Error("no next behind it")
 		}
 	})
+	for _, s := range queue.Statuses() {
+		e.it("of many tasks it tells whether one that is "+string(s)+" has ended, and which are not there", func(e *env) {
+			t := e.reach(s)
+			waiting := e.createN("q", 2)
+			want := []int64{1 << 60}
+			if s.Finished() {
+				want = []int64{t.ID, 1 << 60}
+			}
+			got, err := e.s.EndedTasks(e.ctx(), e.ns, []int64{waiting[1], t.ID, 1 << 60, t.ID, waiting[0]})
+			e.ok(err)
+			slices.Sort(got)
+			e.equal("ended", got, want)
+		})
+	}
 	e.it("ids that are not there are left out, and many may be asked for", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		made := e.createN("q", 300)

@@ -18,6 +18,15 @@ cross join unnest($2::bigint[]) i (id)
 cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = q.id and n.id = i.id offset 0) n
 where q.namespace = $1 and q.deleted_at is null
 
+-- name: task.ended
+-- Those of $2 that are finished, or not there. It reads no payloads: what waits for the end of many tasks asks it again and
+-- again. $1 namespace, $2 ids
+select i.id from (select distinct i.id from unnest($2::bigint[]) i (id)) i
+where not exists (
+    select 1 from pgqueue.queue q
+    cross join lateral (select t.id from pgqueue.task t where t.queue_id = q.id and t.id = i.id offset 0) t
+    where q.namespace = $1 and q.deleted_at is null and not exists (select 1 from pgqueue.done_of(q.id, i.id)))
+
 -- name: task.page
 -- Tasks in the order given, until they take more than $3 bytes; the first comes in any case. It goes step by step, so that
 -- what lies behind the last one is neither read nor decompressed. A size is told without reading the value where it is not

@@ -41,9 +41,10 @@ func newChecks(cfg Config) (*httpaccess.Checks, error) {
 
 // handler puts REST under its prefix and Connect beside it.
 func (s *Server) handler() (handler, error) {
+	body, batch, message := messageLimits(s.cfg.MaxPayloadBytes)
 	rest, err := restserver.New(restserver.Config{
 		Service: s.service, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
-		MaxBodyBytes: int64(s.cfg.MaxPayloadBytes) + 64<<10, Logger: s.log, Version: s.cfg.Version,
+		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, level(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),
 				slog.String("method", a.Method), slog.String("path", a.Path),
@@ -54,7 +55,7 @@ func (s *Server) handler() (handler, error) {
 	if err != nil {
 		return handler{}, err
 	}
-	rpc, err := connectserver.New(s.service, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log))
+	rpc, err := connectserver.New(s.service, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log), connectserver.WithMaxMessageBytes(message))
 	if err != nil {
 		return handler{}, err
 	}
@@ -95,6 +96,14 @@ func answered(status int, aborted bool) []slog.Attr {
 		return []slog.Attr{slog.Int("status", status)}
 	}
 	return []slog.Attr{slog.Int("status", 499), slog.Bool("aborted", true), slog.Int("answer", status)}
+}
+
+// messageLimits are the bounds of a request's body over REST, of one with many tasks, and of a message over Connect, for
+// payloads of a size: each transport takes one such task at least, with its headers and key.
+func messageLimits(payload int) (body, batch int64, message int) {
+	const rest = 64 << 10
+	body = int64(payload) + rest
+	return body, max(body, restserver.DefaultMaxBatchBytes), min(max(payload+rest, connectserver.DefaultMaxMessageBytes), 1<<30)
 }
 
 // logged writes a line for each call of RPC.

@@ -40,7 +40,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: "it must not have a query or a fragment"}
 	}
 	c := &Client{
-		base: strings.TrimRight(u.String(), "/"), header: http.Header{}, timeout: 30 * time.Second, attempts: 4, patience: 2 * time.Minute,
+		base: strings.TrimRight(u.String(), "/"), header: http.Header{}, timeout: DefaultTimeout, attempts: 4, patience: 2 * time.Minute,
 		late: new(queue.LateRetains),
 	}
 	for _, o := range opts {

@@ -8,6 +8,10 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
+// DefaultTimeout bounds one attempt of a call: until the answer begins, beside what it waits by its nature, and then for
+// each 64 KiB.
+const DefaultTimeout = 30 * time.Second
+
 // Option configures a Client.
 type Option interface{ apply(*Client) error }
 

@@ -44,6 +44,16 @@ type Config struct {
 // closed, and a POST that was cut so is not sent again.
 const DefaultIdle = 620 * time.Second
 
+// Defaults of a Config.
+const (
+	// DefaultMaxBatchBytes bounds the body of many tasks, releases or heartbeats.
+	DefaultMaxBatchBytes = 64 << 20
+	// DefaultBodyTimeout is how long each 64 KiB of a request's body may take to arrive, and the last of it.
+	DefaultBodyTimeout = 30 * time.Second
+	// DefaultWriteTimeout is how long each 64 KiB of an answer, or one event of a stream, may take to leave.
+	DefaultWriteTimeout = 30 * time.Second
+)
+
 // Timeouts bound what a client may keep waiting.
 type Timeouts struct {
 	// Body is how long each 64 KiB of a request's body may take to arrive, and the last of it; default 30 s.
@@ -73,8 +83,8 @@ type Access struct {
 }
 
 func (t Timeouts) filled() Timeouts {
-	fill(&t.Body, 30*time.Second)
-	fill(&t.Write, 30*time.Second)
+	fill(&t.Body, DefaultBodyTimeout)
+	fill(&t.Write, DefaultWriteTimeout)
 	fill(&t.Idle, DefaultIdle)
 	fill(&t.Header, 10*time.Second)
 	fill(&t.Heartbeat, 10*time.Second)
@@ -92,7 +102,7 @@ func (c Config) filled() (Config, error) {
 		return c, errors.New("restserver: Config.Prefix must be a plain path")
 	}
 	fill(&c.MaxBodyBytes, queue.DefaultMaxPayloadBytes+64<<10)
-	fill(&c.MaxBatchBytes, 64<<20)
+	fill(&c.MaxBatchBytes, DefaultMaxBatchBytes)
 	fill(&c.Version, "dev")
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -104,6 +104,23 @@ func TestInterruption(t *testing.T) {
 			t.Errorf("left behind: %v", rest)
 		}
 	})
+	t.Run("an export whose part is gone begins anew, without bytes of nothing", func(t *testing.T) {
+		file := filepath.Join(dir, "gone.ndjson")
+		b := newBreaking(t, api, "/api/task", 3)
+		s.env["PGQUEUE_URL"] = b.url
+		if code, _, errOut := s.run(false, "", "export", file); code != 1 {
+			t.Fatal(code, errOut)
+		}
+		if err := os.Remove(file + ".part"); err != nil {
+			t.Fatal(err)
+		}
+		b.mended.Store(true)
+		s.must("export", file)
+		got, err := os.ReadFile(file)
+		if err != nil || bytes.IndexByte(got, 0) >= 0 || bytes.Count(got, []byte("\n")) != 2500 {
+			t.Fatalf("%d lines of 2500, %v", bytes.Count(got, []byte("\n")), err)
+		}
+	})
 	t.Run("a terminal shows how far it is", func(t *testing.T) {
 		s.env["PGQUEUE_URL"] = api
 		_, out, errOut := s.run(true, "", "import", input, "--batch", "100", "--parallel", "1")

@@ -1,0 +1,113 @@
+package run
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/domain/manager"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+	"github.com/pgqueue/pgqueue/transport/connect/connectserver"
+	"github.com/pgqueue/pgqueue/transport/rest/restclient"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver"
+)
+
+// limits are the rows of docs/limits.md.
+var limits = []struct {
+	what  string
+	value any // a time.Duration, or an int of bytes or elements
+	name  string
+}{
+	{"a payload, or a result, by default", queue.DefaultMaxPayloadBytes, "queue.DefaultMaxPayloadBytes"},
+	{"tasks of one create, retain, release or heartbeat", queue.MaxBatch, "queue.MaxBatch"},
+	{"elements of a page", queue.MaxPage, "queue.MaxPage"},
+	{"bytes of a page; the first element always comes", queue.MaxPageBytes, "queue.MaxPageBytes"},
+	{"a message to the Connect and gRPC server", connectserver.DefaultMaxMessageBytes, "connectserver.DefaultMaxMessageBytes"},
+	{"a message to the Connect and gRPC client", connectclient.DefaultMaxMessageBytes, "connectclient.DefaultMaxMessageBytes"},
+	{"the body of many tasks over REST", restserver.DefaultMaxBatchBytes, "restserver.DefaultMaxBatchBytes"},
+	{"a step of a bulk operation or a clean", queue.BulkStep, "queue.BulkStep"},
+	{"a call to the database", postgres.DefaultCallTimeout, "postgres.DefaultCallTimeout"},
+	{"a call of the manager", manager.DefaultCallTimeout, "manager.DefaultCallTimeout"},
+	{"a retain's or an await's wait", queue.MaxWait, "queue.MaxWait"},
+	{"each 64 KiB of a request's body over REST, and the last of it", restserver.DefaultBodyTimeout, "restserver.DefaultBodyTimeout"},
+	{"each 64 KiB of an answer over REST, and an event of a stream", restserver.DefaultWriteTimeout, "restserver.DefaultWriteTimeout"},
+	{"each 64 KiB of a message over Connect, either way", connectserver.DefaultSendTimeout, "connectserver.DefaultSendTimeout"},
+	{"a call over Connect without a deadline, beside its wait", connectserver.DefaultCallTimeout, "connectserver.DefaultCallTimeout"},
+	{"the beginning of an answer at the REST client, and each 64 KiB", restclient.DefaultTimeout, "restclient.DefaultTimeout"},
+	{"a call of the Connect client without a deadline, beside its wait", connectclient.DefaultTimeout, "connectclient.DefaultTimeout"},
+}
+
+func TestLimitsAreDocumented(t *testing.T) {
+	var table strings.Builder
+	for _, l := range limits {
+		fmt.Fprintf(&table, "| %s | %s | `%s` |\n", l.what, limitText(l.value), l.name)
+	}
+	doc, err := os.ReadFile("../../../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(doc), table.String()) {
+		t.Errorf("docs/limits.md is not what the code says; its table must be:\n%s", table.String())
+	}
+}
+
+func limitText(v any) string {
+	n, ok := v.(int)
+	switch {
+	case !ok:
+		return fmt.Sprint(v)
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprint(n)
+}
+
+func TestInnerLimitsAreBelowOuterOnes(t *testing.T) {
+	for _, c := range []struct {
+		inner string
+		in    time.Duration
+		outer string
+		out   time.Duration
+	}{
+		{"two steps of a bulk operation", 2 * queue.BulkStep, "a call to the database", postgres.DefaultCallTimeout},
+		{"two steps of a bulk operation", 2 * queue.BulkStep, "a call of the REST client", restclient.DefaultTimeout},
+		{"two steps of a bulk operation", 2 * queue.BulkStep, "a call of the Connect client", connectclient.DefaultTimeout},
+		{"a call to the database", postgres.DefaultCallTimeout, "a call of the manager", manager.DefaultCallTimeout},
+		{"a call of the manager", manager.DefaultCallTimeout, "a call over Connect", connectserver.DefaultCallTimeout},
+		{"a call of the manager", manager.DefaultCallTimeout, "a request over REST", restserver.DefaultBodyTimeout + restserver.DefaultWriteTimeout},
+	} {
+		if c.in > c.out {
+			t.Errorf("%s may take %v, %s %v", c.inner, c.in, c.outer, c.out)
+		}
+	}
+
+	const grpc = 4 << 20 // what a gRPC client takes unless it is configured otherwise
+	largest := 2*queue.DefaultMaxPayloadBytes + queue.MaxProgressBytes + queue.MaxHeadersBytes + queue.MaxErrors*queue.MaxErrorBytes
+	for what, n := range map[string]int{
+		"a page, with what JSON's base64 or a framing adds": queue.MaxPageBytes + queue.MaxPageBytes/4,
+		"the largest task": largest,
+	} {
+		if n > grpc {
+			t.Errorf("%s has %d bytes, a gRPC client takes %d", what, n, grpc)
+		}
+	}
+	if largest > queue.MaxPageBytes {
+		t.Errorf("the largest task has %d bytes, a page %d", largest, queue.MaxPageBytes)
+	}
+	if 2*connectserver.DefaultMaxMessageBytes > connectclient.DefaultMaxMessageBytes {
+		t.Error("the Connect server may send more than its client takes")
+	}
+}
+
+func TestPayloadLimitReachesEveryTransport(t *testing.T) {
+	for _, payload := range []int{queue.DefaultMaxPayloadBytes, 100 << 20} {
+		body, batch, message := messageLimits(payload)
+		if body <= int64(payload) || batch < body || message <= payload {
+			t.Errorf("payloads of %d: a body has %d, a batch %d, a message %d", payload, body, batch, message)
+		}
+	}
+}
