@@ -3,6 +3,7 @@ module github.com/pgqueue/pgqueue/adapters/telemetry
 go 1.26.0
 
 require (
+	github.com/go-logr/logr v1.4.4
 	github.com/pgqueue/pgqueue/adapters/memory v0.1.0
 	github.com/pgqueue/pgqueue/domain v0.1.0
 	github.com/prometheus/client_golang v1.25.0
@@ -21,7 +22,6 @@ require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.31.0 // indirect

@@ -41,4 +41,5 @@ COPY --from=build /out/pgqueue-worker /usr/local/bin/
 USER 65532:65532
 ENV PGQUEUE_WORKER_METRICS_ADDR=:9090
 EXPOSE 9090
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["/usr/local/bin/pgqueue-worker", "--check"]
 ENTRYPOINT ["/usr/local/bin/pgqueue-worker"]

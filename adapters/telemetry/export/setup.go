@@ -21,14 +21,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	bridge "go.opentelemetry.io/contrib/bridges/prometheus"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -43,11 +47,18 @@ type Config struct {
 	Service string
 	// Version of the program.
 	Version string
+	// Logger takes what the exporters say, as that a collector does not answer; nil = slog.Default().
+	Logger *slog.Logger
 	// Options of the Telemetry, beside those that Setup makes.
 	Options []telemetry.Option
 }
 
-// Shutdown sends what is left and ends the exporters' goroutines, until ctx ends. It may be called again.
+// FlushTimeout bounds what Shutdown takes to send what is left: a collector that is down or hangs must not hold up the end
+// of a program, which has better things to do in the time that it has left.
+const FlushTimeout = 3 * time.Second
+
+// Shutdown sends what is left and ends the exporters' goroutines, until ctx ends, at most for FlushTimeout. It may be
+// called again.
 type Shutdown func(ctx context.Context) error
 
 // Setup makes the Telemetry of this process. The registry also has the metrics of the Go runtime and of the process.
@@ -56,6 +67,7 @@ func Setup(ctx context.Context, cfg Config) (*telemetry.Telemetry, Shutdown, err
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s := &setup{cfg: cfg, registry: reg}
+	s.listen()
 	opts := append([]telemetry.Option{telemetry.WithRegistry(reg), telemetry.WithVersion(cfg.Version)}, cfg.Options...)
 	if err := s.start(ctx); err != nil {
 		return nil, nil, errors.Join(err, s.shutdown(ctx))
@@ -114,6 +126,35 @@ func (s *setup) start(ctx context.Context) error {
 	return nil
 }
 
+// tellEvery is the shortest time between two records of what exporters say.
+const tellEvery = time.Minute
+
+// listen has what the SDK says go to the log instead of to standard error in a form of its own, at once and then not more
+// often than every tellEvery: a collector that is down makes each export fail.
+func (s *setup) listen() {
+	log := s.cfg.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	var mu sync.Mutex
+	var told time.Time
+	var since int
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		mu.Lock()
+		since++
+		n := since
+		due := told.IsZero() || time.Since(told) >= tellEvery
+		if due {
+			told, since = time.Now(), 0
+		}
+		mu.Unlock()
+		if due {
+			log.Warn("telemetry was not sent; work goes on", "err", err, "times", n)
+		}
+	}))
+	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
+}
+
 // producing guards autoexport's one producer of a process.
 var producing sync.Mutex
 
@@ -141,14 +182,18 @@ func wanted(signal string) bool {
 
 func (s *setup) shutdown(ctx context.Context) error {
 	s.once.Do(func() {
-		var errs []error
+		ctx, cancel := context.WithTimeout(ctx, FlushTimeout)
+		defer cancel()
+		var traces, metrics error
+		var both sync.WaitGroup
 		if s.traces != nil {
-			errs = append(errs, s.traces.Shutdown(ctx))
+			both.Go(func() { traces = s.traces.Shutdown(ctx) })
 		}
 		if s.metrics != nil {
-			errs = append(errs, s.metrics.Shutdown(ctx))
+			both.Go(func() { metrics = s.metrics.Shutdown(ctx) })
 		}
-		s.err = errors.Join(errs...)
+		both.Wait()
+		s.err = errors.Join(traces, metrics)
 	})
 	return s.err
 }

@@ -34,6 +34,17 @@ func LogFlags(fs *pflag.FlagSet, c *LogConfig) {
 	FromEnvironment(fs, "log-level", "log-format")
 }
 
+// Toggle turns the debug lines on, or off again.
+func Toggle(level *slog.LevelVar) {
+	switch {
+	case level == nil:
+	case level.Level() == slog.LevelDebug:
+		level.Set(slog.LevelInfo)
+	default:
+		level.Set(slog.LevelDebug)
+	}
+}
+
 // Logger is the log that c describes, written to w.
 func (c *LogConfig) Logger(w io.Writer, terminal bool) (*slog.Logger, error) {
 	c.Level = new(slog.LevelVar)

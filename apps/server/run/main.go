@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/pflag"
 
@@ -53,7 +51,10 @@ func Main(args []string, version string, stderr *os.File) int {
 		return fail(err)
 	}
 	if *check {
-		if err := Check(context.Background(), cfg.Addr); err != nil {
+		if err := lookWhere(fs, args); err != nil {
+			return fail(err)
+		}
+		if err := program.Check(context.Background(), cfg.Addr); err != nil {
 			return fail(err)
 		}
 		return program.ExitDone
@@ -70,22 +71,49 @@ func Main(args []string, version string, stderr *os.File) int {
 		log.Warn("no setting is read from this environment variable", "variable", name)
 	}
 	cfg.Log, cfg.Version = log, version
+	if code, done := program.Init(); done {
+		return code
+	}
 	if err := UntilSignal(context.Background(), cfg, lc.Level, nil); err != nil {
 		return fail(err)
 	}
 	return program.ExitDone
 }
 
-// UntilSignal runs a server until SIGINT or SIGTERM, or until ctx ends, and stops it gracefully within its deadline; a
-// second signal makes it stop at once. SIGUSR1 turns the log's debug lines on and off. Up to 64 MB of garbage may gather
-// in the process's heap, unless GOGC is set in its environment. started, when set, is called once the server is ready.
+// lookWhere has a check that was told nothing else look where the first process of the container listens, when that is a
+// server: its arguments may name another address than the environment that both have.
+func lookWhere(fs *pflag.FlagSet, args []string) error {
+	if len(args) > 1 {
+		return nil
+	}
+	first := program.FirstArgs()
+	if first == nil {
+		return nil
+	}
+	if err := fs.Parse(first); err != nil {
+		return queue.Invalid("", "the arguments of process 1: "+err.Error())
+	}
+	return nil
+}
+
+// UntilSignal runs a server until a signal asks for its end, as program.Signals says, or until ctx ends, and stops it
+// gracefully within its deadline. A supervisor is told when it is ready and when it stops. Up to 64 MB of garbage may
+// gather in the process's heap, unless GOGC is set in its environment. started, when set, is called once the server is
+// ready.
 func UntilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server)) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, debugSignal)
-	defer signal.Stop(signals)
+	signals, unlisten := program.Signals()
+	defer unlisten()
 	stop := roomForGarbage(os.LookupEnv)
 	defer stop()
-	return untilSignal(ctx, cfg, level, started, signals)
+	supervisor := program.Supervised(cfg.Log)
+	defer supervisor.Close()
+	return untilSignal(ctx, cfg, level, func(s *Server) {
+		supervisor.Ready()
+		s.first("tell the supervisor", func(context.Context) error { supervisor.Stopping(); return nil })
+		if started != nil {
+			started(s)
+		}
+	}, signals)
 }
 
 func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server), signals <-chan os.Signal) error {
@@ -102,7 +130,7 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 	}()
 	var server *Server
 	var done <-chan struct{}
-	asked := false
+	asked, atOnce := false, false
 	for !asked {
 		select {
 		case r := <-came:
@@ -118,9 +146,13 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 		case <-ctx.Done():
 			asked = true
 		case sig := <-signals:
-			if sig == debugSignal {
-				toggle(level)
+			switch {
+			case program.IsDebug(sig):
+				program.Toggle(level)
 				continue
+			case program.IsDump(sig):
+				program.DumpGoroutines(os.Stderr)
+				atOnce = true
 			}
 			asked = true
 		}
@@ -133,13 +165,16 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 		}
 		server = r.server
 	}
-	return errorsOf(server, stopGracefully(server, signals))
+	return errorsOf(server, stopGracefully(server, signals, atOnce))
 }
 
-// stopGracefully stops within the deadline, or at once on another signal.
-func stopGracefully(server *Server, signals <-chan os.Signal) error {
+// stopGracefully stops within the deadline, or at once when that is asked for, now or by another signal.
+func stopGracefully(server *Server, signals <-chan os.Signal, atOnce bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), server.cfg.StopTimeout)
 	defer cancel()
+	if atOnce {
+		cancel()
+	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Stop(ctx) }()
 	for {
@@ -147,7 +182,10 @@ func stopGracefully(server *Server, signals <-chan os.Signal) error {
 		case err := <-stopped:
 			return err
 		case sig := <-signals:
-			if sig != debugSignal {
+			if program.IsDump(sig) {
+				program.DumpGoroutines(os.Stderr)
+			}
+			if !program.IsDebug(sig) {
 				server.log.WarnContext(ctx, "stopping at once")
 				cancel()
 			}
@@ -161,15 +199,4 @@ func errorsOf(server *Server, stop error) error {
 		return err
 	}
 	return stop
-}
-
-func toggle(level *slog.LevelVar) {
-	if level == nil {
-		return
-	}
-	if level.Level() == slog.LevelDebug {
-		level.Set(slog.LevelInfo)
-	} else {
-		level.Set(slog.LevelDebug)
-	}
 }

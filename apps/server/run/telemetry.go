@@ -15,12 +15,17 @@ import (
 
 // startTelemetry makes what operators look inside with: /metrics, and what the OTEL_ variables ask for.
 func (s *Server) startTelemetry(ctx context.Context) error {
-	tel, shutdown, err := export.Setup(ctx, export.Config{Service: "pgqueue-server", Version: s.cfg.Version})
+	tel, shutdown, err := export.Setup(ctx, export.Config{Service: "pgqueue-server", Version: s.cfg.Version, Logger: s.log})
 	if err != nil {
 		return as(queue.KindInvalid, "start telemetry", err)
 	}
 	s.tel, s.health = tel, telemetry.NewHealth()
-	s.first("flush telemetry", shutdown)
+	s.first("flush telemetry", func(ctx context.Context) error {
+		if err := shutdown(ctx); err != nil { // nothing that the server promises is lost with it
+			s.log.WarnContext(ctx, "the last telemetry was not sent", "err", err)
+		}
+		return nil
+	})
 	return nil
 }
 

@@ -7,9 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,11 +21,13 @@ import (
 // usageError is an error of the command line or the settings.
 type usageError struct{ error }
 
-// Main is the program with args: it returns its exit code. SIGTERM and SIGINT stop it.
+// Main is the program with args: it returns its exit code. What signals do, program.Signals says.
 func Main(version string, args []string, stdout, stderr io.Writer) int {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	defer signal.Stop(signals)
+	if code, done := program.Init(); done {
+		return code
+	}
+	signals, stop := program.Signals()
+	defer stop()
 	cmd := newCommand(version, stderr, os.LookupEnv, signals)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
@@ -39,6 +39,9 @@ func Main(version string, args []string, stdout, stderr io.Writer) int {
 	_, _ = fmt.Fprintln(stderr, "pgqueue-worker:", program.OneLine(err))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return program.ExitUsage
+	}
+	if c, ok := errors.AsType[*queue.Error](err); ok && c.Op == "check" {
+		return program.ExitCode(err)
 	}
 	return program.ExitFailed
 }
@@ -59,6 +62,9 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.asks {
+				return c.ask(cmd, getenv)
+			}
 			if err := c.load(cmd.Flags(), getenv); err != nil {
 				return usageError{err}
 			}
@@ -69,7 +75,7 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 			for _, name := range program.Unread(cmd.Flags(), os.Environ(), ownPrefix) {
 				log.WarnContext(cmd.Context(), "no setting is read from this environment variable", "variable", name)
 			}
-			return c.run(cmd.Context(), version, log, signals)
+			return c.run(cmd.Context(), version, log, stderr, signals)
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -78,20 +84,33 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 	return cmd
 }
 
-// flushTimeout bounds the sending of the last spans and metrics.
-const flushTimeout = 5 * time.Second
+// ask asks the worker that listens at --metrics-addr whether it is ready. Told nothing else, it looks where the first
+// process of the container listens, when that is a worker.
+func (c *config) ask(cmd *cobra.Command, getenv func(string) (string, bool)) error {
+	if cmd.Flags().NFlag() == 1 {
+		if err := cmd.Flags().Parse(program.FirstArgs()); err != nil {
+			return usageError{fmt.Errorf("the arguments of process 1: %w", err)}
+		}
+	}
+	if err := c.load(cmd.Flags(), getenv); err != nil {
+		return usageError{err}
+	}
+	if c.metricsAddr == "" {
+		return usageError{errors.New("--check needs the worker to listen: give both --metrics-addr")}
+	}
+	return program.Check(cmd.Context(), c.metricsAddr)
+}
 
 // run works until a signal, or the end of ctx.
-func (c *config) run(ctx context.Context, version string, log *slog.Logger, signals <-chan os.Signal) error {
+func (c *config) run(ctx context.Context, version string, log *slog.Logger, stderr io.Writer, signals <-chan os.Signal) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	tel, flush, err := export.Setup(ctx, export.Config{Service: "pgqueue-worker", Version: version})
+	tel, flush, err := export.Setup(ctx, export.Config{Service: "pgqueue-worker", Version: version, Logger: log})
 	if err != nil {
 		return err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-		defer cancel()
+		ctx := context.WithoutCancel(ctx) // flush has a bound of its own
 		if err := flush(ctx); err != nil {
 			log.WarnContext(ctx, "the last telemetry was not sent", "err", err)
 		}
@@ -140,6 +159,8 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 		defer unserve()
 	}
 
+	supervisor := program.Supervised(log)
+	defer supervisor.Close()
 	done := make(chan struct{})
 	var watch sync.WaitGroup
 	defer watch.Wait()
@@ -150,7 +171,17 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 			case <-done:
 				return
 			case s := <-signals:
+				if program.IsDebug(s) {
+					program.Toggle(c.log.Level)
+					n--
+					continue
+				}
+				if program.IsDump(s) {
+					program.DumpGoroutines(stderr)
+					n++ // no drain
+				}
 				p.draining.Store(true)
+				supervisor.Stopping()
 				log.InfoContext(ctx, "stopping", "signal", s.String(), "drain", n == 0)
 				if stop(); n > 0 {
 					w.StopNow()
@@ -158,6 +189,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, sign
 			}
 		}
 	})
+	supervisor.Ready()
 	log.InfoContext(ctx, "working", "name", w.Name(), "queues", c.names(), "at", c.describe())
 	err = w.Run(ctx)
 	log.InfoContext(ctx, "stopped")

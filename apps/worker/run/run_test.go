@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -126,8 +127,15 @@ type process struct {
 
 func startProgram(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), log: make(chan string, 10_000)}
-	p.cmd.Env = append(os.Environ(), asProgram+"=1", "PGQUEUE_LOG_FORMAT=text")
+	return startUnder(t, nil, nil, args...)
+}
+
+// startUnder starts the program by a command line that ends in its own, with more environment.
+func startUnder(t *testing.T, under, env []string, args ...string) *process {
+	t.Helper()
+	line := slices.Concat(under, []string{os.Args[0]}, args)
+	p := &process{t: t, cmd: exec.Command(line[0], line[1:]...), log: make(chan string, 10_000)}
+	p.cmd.Env = append(os.Environ(), append([]string{asProgram + "=1", "PGQUEUE_LOG_FORMAT=text"}, env...)...)
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

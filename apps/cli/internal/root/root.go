@@ -31,8 +31,13 @@ import (
 
 // Main runs the program and returns its exit code.
 func Main(args []string, version string) int {
-	// SIGINT and SIGTERM end the context once; a second one ends the process, as nothing else listens then.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// SIGINT and SIGTERM end the context once; a second one ends the process, as nothing else listens then. A shell has
+	// what it starts in the background ignore SIGINT, and so it stays.
+	ends := []os.Signal{syscall.SIGTERM}
+	if !signal.Ignored(os.Interrupt) {
+		ends = append(ends, os.Interrupt)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	// A reader that goes away is an error of the write, and not the end of the process: what was done is to be told, and
@@ -79,10 +84,11 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	return code
 }
 
-// onlyReads are the commands that change nothing: when their results cannot be told, nothing was done.
+// onlyReads are the commands that change nothing: when their results cannot be told, nothing was done. What run writes is
+// advice.
 var onlyReads = []string{
 	"namespaces", "queues", "queue", "stats", "tasks", "task", "await-task", "export", "events", "tickers", "ticker", "ticks", "preview-ticker",
-	"next-ticker", "workers", "top", "version", "completion", "doctor", "help",
+	"next-ticker", "workers", "top", "version", "completion", "doctor", "help", "run",
 }
 
 const changesNothing = "changes-nothing"

@@ -55,6 +55,9 @@ func newRun(f *factory.Factory) *cobra.Command {
 			}
 			// A signal ends the command's context too. It must not count twice: a second one stops the server at once.
 			ctx := context.WithoutCancel(cmd.Context())
+			if code, done := program.Init(); done {
+				return &cmdutil.Exit{Code: code}
+			}
 			return run.UntilSignal(ctx, cfg, log.Level, func(s *run.Server) { next(f, s, cfg.Prefix) })
 		},
 	}

@@ -92,25 +92,18 @@ func newList(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue tickers\n  pgqueue tickers --jq '.body[] | [.ticker, .next_at] | @tsv'",
 		Args:    cmdutil.Args(0, 0, ""),
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
-			got, count, err := cmdutil.All(page, func(page queue.Page) ([]*queue.Ticker, int64, error) {
-				got, err := svc.ListTickers(ctx, page)
-				return got.Tickers, got.Count, err
-			})
+			got, err := svc.ListTickers(ctx, page)
 			if err != nil {
 				return err
 			}
-			list := restapi.List[restapi.Ticker]{Count: count}
-			for _, t := range got {
+			list := restapi.List[restapi.Ticker]{Count: got.Count}
+			for _, t := range got.Tickers {
 				list.Body = append(list.Body, restapi.TickerOf(t))
 			}
-			if err := output.List(p, list, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", columns(f.Now())); err != nil {
-				return err
-			}
-			cmdutil.TellCut(p, page, len(list.Body), count)
-			return nil
+			return output.List(p, list, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", columns(f.Now()))
 		}),
 	}
-	cmdutil.Page(cmd.Flags(), &page, "all")
+	cmdutil.Page(cmd.Flags(), &page)
 	return cmd
 }
 
@@ -237,28 +230,15 @@ func newTicks(f *factory.Factory) *cobra.Command {
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
-			if err := queue.CheckInt("--limit", limit, 1, queue.MaxPage); err != nil {
-				return err
-			}
-			got, err := svc.ListTicks(ctx, args[0], min(limit+1, queue.MaxPage)) // one more tells whether there is more
+			got, err := svc.ListTicks(ctx, args[0], limit)
 			if err != nil {
 				return err
-			}
-			more := len(got) > limit
-			if more {
-				got = got[:limit]
 			}
 			list := restapi.List[restapi.Tick]{Count: int64(len(got))}
 			for _, t := range got {
 				list.Body = append(list.Body, restapi.TickOf(t))
 			}
-			if err := output.List(p, list, "it has not fired yet", tickColumns(f.Now())); err != nil {
-				return err
-			}
-			if more {
-				p.Cut(len(got), "more", fmt.Sprintf("--limit shows more, up to %d", queue.MaxPage))
-			}
-			return nil
+			return output.List(p, list, "it has not fired yet", tickColumns(f.Now()))
 		}),
 	}
 	cmd.Flags().IntVar(&limit, "limit", limit, "show at most this many")

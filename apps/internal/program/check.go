@@ -1,4 +1,4 @@
-package run
+package program
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 // checkPatience bounds a check: it is asked by what waits for a server, again and again.
 const checkPatience = 5 * time.Second
 
-// Check asks the server that listens at addr on this machine whether it is ready, for images that have no other program
+// Check asks the program that listens at addr on this machine whether it is ready, for images that have no other program
 // to ask with. The error is of KindUnavailable when it is not.
 func Check(ctx context.Context, addr string) error {
 	const op = "check"
@@ -30,12 +30,12 @@ func Check(ctx context.Context, addr string) error {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", http.NoBody)
 	if err != nil {
-		return as(queue.KindInvalid, op, err)
+		return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "addr", Err: err}
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // and no proxy
 	res, err := client.Do(req)
 	if err != nil {
-		return as(queue.KindUnavailable, op, err)
+		return &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: err}
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode == http.StatusOK {

@@ -1,0 +1,302 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+)
+
+// server is a server program under a command line.
+type server struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	addr string
+	log  syncBuffer
+	done chan struct{}
+}
+
+// startServer starts a program, as "pgqueue run", on a port of its own and waits until it is ready. under is a command line
+// that ends in the program's.
+func startServer(t *testing.T, under, env []string, program string, args ...string) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, addr: l.Addr().String(), done: make(chan struct{})}
+	_ = l.Close()
+	words := strings.Fields(program)
+	line := append(append([]string{}, under...), filepath.Join(programs(t), words[0]))
+	line = append(append(append(line, words[1:]...), "--addr", s.addr, "--log-format", "json"), args...)
+	s.cmd = exec.Command(line[0], line[1:]...)
+	s.cmd.Env = append(os.Environ(), env...)
+	s.cmd.Stderr = &s.log
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(s.done)
+		_ = s.cmd.Wait() // the state tells
+	}()
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Kill() // unless it has ended
+		<-s.done
+		if t.Failed() {
+			t.Logf("%s:\n%s", program, s.log.String())
+		}
+	})
+	s.ready()
+	return s
+}
+
+func (s *server) get(path string) int {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	res, err := client.Get("http://" + s.addr + path)
+	if err != nil {
+		return 0
+	}
+	_ = res.Body.Close()
+	return res.StatusCode
+}
+
+func (s *server) ready() {
+	s.t.Helper()
+	for over := time.Now().Add(2 * time.Minute); s.get("/readyz") != http.StatusOK; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(over) {
+			s.t.Fatalf("it is not ready:\n%s", s.log.String())
+		}
+	}
+}
+
+// ends waits for the end and returns the exit code.
+func (s *server) ends() int {
+	s.t.Helper()
+	select {
+	case <-s.done:
+	case <-time.After(time.Minute):
+		s.t.Fatalf("it does not end:\n%s", s.log.String())
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// childrenOf are the children of a process.
+func childrenOf(pid int) (pids []int) {
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		i := strings.LastIndexByte(string(b), ')')
+		if err != nil || i < 0 {
+			continue // it has ended
+		}
+		var state string
+		var child, parent int
+		if _, err := fmt.Sscan(string(b[i+1:]), &state, &parent); err != nil || parent != pid {
+			continue
+		}
+		if _, err := fmt.Sscan(string(b), &child); err == nil {
+			pids = append(pids, child)
+		}
+	}
+	return pids
+}
+
+// TestServerAmongProcesses holds what signals, a log without a reader, a supervisor and a collector that hangs do to both
+// server programs.
+func TestServerAmongProcesses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs PostgreSQL")
+	}
+	dsn := postgrestest.Empty(t)
+	for _, program := range []string{"pgqueue run", "pgqueue-server"} {
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
+			t.Run(program+": "+sig.String()+" stops it", func(t *testing.T) {
+				s := startServer(t, nil, nil, program, dsn)
+				if err := s.cmd.Process.Signal(sig); err != nil {
+					t.Fatal(err)
+				}
+				code := s.ends()
+				if sig == syscall.SIGQUIT {
+					if !strings.Contains(s.log.String(), "goroutine ") {
+						t.Error("the goroutines are not told")
+					}
+				} else if code != 0 {
+					t.Errorf("exit code %d", code)
+				}
+				if !strings.Contains(s.log.String(), `"msg":"stopped"`) {
+					t.Error("it did not stop by itself")
+				}
+			})
+		}
+		t.Run(program+": SIGHUP that was ignored at the start stays so", func(t *testing.T) {
+			s := startServer(t, []string{"nohup"}, nil, program, dsn)
+			for range 3 {
+				if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+					t.Fatal(err)
+				}
+				if got := s.get("/livez"); got != http.StatusOK {
+					t.Errorf("/livez: %d", got)
+				}
+			}
+			if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if code := s.ends(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+		t.Run(program+": a reader of the log that goes away ends nothing", func(t *testing.T) {
+			s := startServer(t, []string{"sh", "-c", `{ "$@" 2>&1; echo "exit code $?" >&2; } | head -n 1`, "sh"}, nil, program, dsn)
+			for range 20 { // each is a line of the log
+				if got := s.get("/api/queue"); got != http.StatusOK {
+					t.Fatalf("/api/queue: %d", got)
+				}
+			}
+			pids := childrenOf(s.cmd.Process.Pid)
+			if err := syscall.Kill(serverIn(t, pids), syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			s.ends()
+			if !strings.Contains(s.log.String(), "exit code 0") {
+				t.Errorf("it ended with %s", s.log.String())
+			}
+		})
+		t.Run(program+": a supervisor hears that it is ready and stops", func(t *testing.T) {
+			socket := filepath.Join(t.TempDir(), "notify")
+			l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			s := startServer(t, nil, []string{"NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=20000"}, program, dsn)
+			if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if code := s.ends(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			heard := map[string]bool{}
+			for b := make([]byte, 100); !heard["STOPPING=1"]; {
+				if err := l.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				n, err := l.Read(b)
+				if err != nil {
+					t.Fatal(err, heard)
+				}
+				heard[string(b[:n])] = true
+			}
+			if !heard["READY=1"] || !heard["WATCHDOG=1"] {
+				t.Errorf("heard %v", heard)
+			}
+		})
+		t.Run(program+": a collector that hangs is no reason to fail", func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			for _, protocol := range []string{"http/protobuf", "grpc"} {
+				s := startServer(t, nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + l.Addr().String(), "OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol}, program, dsn)
+				if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+				if code := s.ends(); code != 0 {
+					t.Errorf("%s: exit code %d", protocol, code)
+				}
+				warned := false
+				for lines := bufio.NewScanner(strings.NewReader(s.log.String())); lines.Scan(); {
+					var entry struct{ Level, Msg string }
+					if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
+						t.Errorf("%s: a line that is no JSON: %s", protocol, lines.Text())
+					}
+					warned = warned || entry.Level == "WARN" && strings.Contains(entry.Msg, "telemetry was not sent")
+				}
+				if !warned {
+					t.Errorf("%s: nothing is said of it", protocol)
+				}
+			}
+		})
+		t.Run(program+": as process 1 it passes signals on and its check finds it", func(t *testing.T) {
+			under := []string{"unshare", "--pid", "--fork", "--mount-proc", "--kill-child"}
+			if os.Getuid() != 0 {
+				under = append(under, "--map-root-user")
+			}
+			s := startServer(t, under, nil, program, dsn)
+			first := childrenOf(s.cmd.Process.Pid)
+			if len(first) != 1 || len(childrenOf(first[0])) != 1 {
+				t.Fatalf("process 1 is %v", first)
+			}
+			if program == "pgqueue-server" {
+				check := exec.Command("nsenter", "--target", fmt.Sprint(first[0]), "--pid", "--mount", "--user", "--preserve-credentials", s.cmd.Args[len(under)], "--check")
+				if os.Getuid() == 0 {
+					check = exec.Command("nsenter", "--target", fmt.Sprint(first[0]), "--pid", "--mount", s.cmd.Args[len(under)], "--check")
+				}
+				check.Env = append(os.Environ(), "PGQUEUE_ADDR=127.0.0.1:1")
+				if out, err := check.CombinedOutput(); err != nil {
+					t.Errorf("the check: %v\n%s", err, out)
+				}
+			}
+			if err := syscall.Kill(first[0], syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if code := s.ends(); code != 0 || !strings.Contains(s.log.String(), `"msg":"stopped"`) {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
+
+// serverIn is the process of a server among pids or their children.
+func serverIn(t *testing.T, pids []int) int {
+	t.Helper()
+	for len(pids) > 0 {
+		pid := pids[0]
+		pids = append(pids[1:], childrenOf(pid)...)
+		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil && strings.HasPrefix(string(name), "pgqueue") {
+			return pid
+		}
+	}
+	t.Fatal("the server is not there")
+	return 0
+}
+
+// TestUnits: the units that are shipped are what systemd takes, without a word of warning.
+func TestUnits(t *testing.T) {
+	units, err := filepath.Glob("../../deploy/systemd/*.service")
+	if err != nil || len(units) == 0 {
+		t.Fatal(units, err)
+	}
+	dir := programs(t)
+	for _, unit := range units {
+		b, err := os.ReadFile(unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(string(b), "/usr/local/bin/", dir+"/")
+		for _, want := range []string{"Type=notify\n", "WatchdogSec=", "TimeoutStopSec=", "RestartPreventExitStatus=2"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s has no %s", unit, want)
+			}
+		}
+		file := filepath.Join(t.TempDir(), filepath.Base(unit))
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("systemd-analyze", "verify", file).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("systemd-analyze verify %s: %v\n%s", unit, err, out)
+		}
+	}
+}

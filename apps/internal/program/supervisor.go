@@ -1,0 +1,105 @@
+package program
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Supervisor is what started the program and is told how it is, as systemd does with Type=notify. A nil one, where there
+// is none, takes everything and does nothing.
+type Supervisor struct {
+	conn *net.UnixConn
+	log  *slog.Logger
+	beat time.Duration // between the signs of life; 0 = none are wanted
+
+	end    chan struct{}
+	once   sync.Once
+	closed sync.Once
+	beats  sync.WaitGroup
+}
+
+// supervisorVariables are for this process alone: a child that had them would speak in its name.
+var supervisorVariables = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+
+// notifyTimeout bounds a message to the supervisor.
+const notifyTimeout = time.Second
+
+// Supervised is the supervisor that the environment names, nil when it names none. Its variables are taken away.
+func Supervised(log *slog.Logger) *Supervisor {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	usec, pid := os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
+	for _, name := range supervisorVariables {
+		_ = os.Unsetenv(name) // fails for no name that has none of = and NUL
+	}
+	if socket == "" {
+		return nil
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		log.Warn("cannot speak to the supervisor; it will not hear that this program is ready", "err", err)
+		return nil
+	}
+	s := &Supervisor{conn: conn, log: log, end: make(chan struct{})}
+	if n, err := strconv.ParseInt(usec, 10, 64); err == nil && n > 0 && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
+		s.beat = time.Duration(n) * time.Microsecond / 2
+	}
+	return s
+}
+
+// Ready says that the program works, and gives signs of life from now on.
+func (s *Supervisor) Ready() {
+	if s == nil {
+		return
+	}
+	s.say("READY=1")
+	if s.beat > 0 {
+		s.once.Do(func() { s.beats.Go(s.live) })
+	}
+}
+
+// Stopping says that the program stops.
+func (s *Supervisor) Stopping() {
+	if s != nil {
+		s.say("STOPPING=1")
+	}
+}
+
+// Close ends the signs of life.
+func (s *Supervisor) Close() {
+	if s == nil {
+		return
+	}
+	s.closed.Do(func() {
+		close(s.end)
+		s.beats.Wait()
+		_ = s.conn.Close() // nothing is buffered
+	})
+}
+
+func (s *Supervisor) live() {
+	t := time.NewTicker(s.beat)
+	defer t.Stop()
+	for {
+		s.say("WATCHDOG=1")
+		select {
+		case <-t.C:
+		case <-s.end:
+			return
+		}
+	}
+}
+
+func (s *Supervisor) say(what string) {
+	err := s.conn.SetWriteDeadline(time.Now().Add(notifyTimeout))
+	if err == nil {
+		_, err = s.conn.Write([]byte(what))
+	}
+	if err != nil {
+		s.log.DebugContext(context.Background(), "cannot speak to the supervisor", "what", what, "err", err)
+	}
+}
