@@ -73,8 +73,8 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 	if l == nil {
 		return nil, noQueue(name)
 	}
-	if meta.IfVersion != 0 && meta.IfVersion != l.queue.Version {
-		return nil, stale("queue "+name, meta.IfVersion, l.queue.Version)
+	if err := queue.CheckVersion("queue "+name, l.queue.Version, queue.IfVersion(meta.IfVersion)); err != nil {
+		return nil, err
 	}
 	q, err := l.queue.With(meta)
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 }
 
 // DeleteQueue takes the queue and its tasks out of sight at once; ChorePrune deletes the tasks.
-func (s *Store) DeleteQueue(ctx context.Context, namespace, name string) (*queue.Queue, error) {
+func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
 	if _, err := s.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -100,6 +100,10 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string) (*queue
 	if l == nil {
 		return nil, noQueue(name)
 	}
+	if err := queue.CheckVersion("queue "+name, l.queue.Version, only...); err != nil {
+		return nil, err
+	}
+
 	l.gone = true
 	delete(sp.lanes, name)
 	delete(sp.busy, l)
@@ -110,7 +114,7 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string) (*queue
 }
 
 // CleanQueue deletes the finished tasks of a queue.
-func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (queue.Cleaned, error) {
+func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
 	now, err := s.begin(ctx)
 	if err != nil {
 		return queue.Cleaned{}, err
@@ -119,6 +123,9 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 	l := s.find(namespace).lanes[name]
 	if l == nil {
 		return queue.Cleaned{}, noQueue(name)
+	}
+	if err := queue.CheckVersion("queue "+name, l.queue.Version, only...); err != nil {
+		return queue.Cleaned{}, err
 	}
 
 	var out queue.Cleaned
@@ -135,13 +142,6 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 		s.remove(r)
 	}
 	return out, nil
-}
-
-func stale(subject string, given, present int64) error {
-	return &queue.Error{
-		Kind: queue.KindPrecondition, Subject: subject, Field: "version",
-		Msg: "version " + decimal(given) + " was expected, it is " + decimal(present) + "; read it again",
-	}
 }
 
 // behindPage are the names from where a page begins; its cursor is the last name of the page before.

@@ -146,8 +146,8 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	if err != nil {
 		return nil, err
 	}
-	if meta.IfVersion != 0 && meta.IfVersion != t.Version {
-		return nil, stale("ticker "+name, meta.IfVersion, t.Version)
+	if err := queue.CheckVersion("ticker "+name, t.Version, queue.IfVersion(meta.IfVersion)); err != nil {
+		return nil, err
 	}
 	next, err := t.Ticker.With(meta, maxPayloadBytes)
 	if err != nil {
@@ -190,7 +190,7 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 }
 
 // DeleteTicker deletes a ticker and its ticks; tasks that it made stay.
-func (s *Store) DeleteTicker(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
+func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
 	if _, err := s.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -200,6 +200,10 @@ func (s *Store) DeleteTicker(ctx context.Context, namespace, name string) (*queu
 	if err != nil {
 		return nil, err
 	}
+	if err := queue.CheckVersion("ticker "+name, t.Version, only...); err != nil {
+		return nil, err
+	}
+
 	v := t.view()
 	s.await(sp, t, time.Time{})
 	delete(sp.tickers, name)

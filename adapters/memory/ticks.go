@@ -151,7 +151,7 @@ func (s *Store) unfinished(id int64) bool {
 }
 
 // RunTicker fires a ticker now, whatever its schedule, pause and overlap say.
-func (s *Store) RunTicker(ctx context.Context, namespace, name string) (*queue.Tick, error) {
+func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	now, err := s.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -160,6 +160,9 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string) (*queue.T
 	sp := s.find(namespace)
 	t, err := sp.ticker(name)
 	if err != nil {
+		return nil, err
+	}
+	if err := queue.CheckVersion("ticker "+name, t.Version, only...); err != nil {
 		return nil, err
 	}
 	if t.Queue != "" && sp.lanes[t.Queue] == nil {

@@ -112,7 +112,7 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 			if len(queues) == 0 {
 				continue
 			}
-			n, err := s.eraseDone(ctx, op, "prune.done", queues, floorParam(from), pass.until, pass.fromID, size, rows)
+			n, err := s.eraseDone(ctx, op, nil, "prune.done", queues, floorParam(from), pass.until, pass.fromID, size, rows)
 			moved += n
 			if err != nil {
 				fault, err := s.sieves.done.failed(ctx, err, func() (row refusedRow, err error) {
@@ -142,13 +142,21 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 	return moved, more, nil
 }
 
-// eraseDone removes the finished tasks that a statement picks, and everything about them.
-func (s *Store) eraseDone(ctx context.Context, op, name string, args ...any) (int, error) {
+// eraseDone removes the finished tasks that a statement picks, and everything about them, unless check, where there is one,
+// refuses it in the same transaction.
+func (s *Store) eraseDone(
+	ctx context.Context, op string, check func(context.Context, *tx) error, name string, args ...any,
+) (int, error) {
 	moved := 0
 	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
 		var queues []int32
 		var ids []int64
 		ev := events{}
+		if check != nil {
+			if err := check(ctx, t); err != nil {
+				return err
+			}
+		}
 		t.queue("tx.bitmaps", "on")
 		err := t.read(ctx, name, func(rows pgx.Rows) error {
 			var q int32
@@ -175,16 +183,34 @@ func (s *Store) eraseDone(ctx context.Context, op, name string, args ...any) (in
 }
 
 // CleanQueue implements queue.Store.
-func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (queue.Cleaned, error) {
+func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
 	const op = "clean queue"
 	var out queue.Cleaned
+	versioned := queue.RequiredVersion(only) != 0
+	if versioned {
+		s.catalog.forget(namespace) // the version belongs to the queue that has the name now
+	}
 	queues, err := s.named(ctx, namespace, []string{name})
 	if err != nil {
 		return out, queue.WithOp(op, err)
 	}
 
+	var check func(context.Context, *tx) error
+	if versioned {
+		check = func(ctx context.Context, t *tx) error {
+			q, err := lockQueue(ctx, t, namespace, name)
+			switch {
+			case err != nil:
+				return err
+			case q.id != queues[0].id:
+				return noQueue(name)
+			}
+			return queue.CheckVersion("queue "+name, q.Version, only...)
+		}
+	}
+
 	for began := time.Now(); ; {
-		n, err := s.eraseDone(ctx, op, "prune.clean", queues[0].id, pruneStep)
+		n, err := s.eraseDone(ctx, op, check, "prune.clean", queues[0].id, pruneStep)
 		out.Count += int64(n)
 		if out.More = err != nil || n >= pruneStep; !out.More || err != nil {
 			return out, err

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -107,11 +106,8 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 		if err != nil {
 			return err
 		}
-		if meta.IfVersion != 0 && meta.IfVersion != q.Version {
-			return &queue.Error{
-				Kind: queue.KindPrecondition, Subject: "queue " + name,
-				Msg: fmt.Sprintf("has version %d by now, not %d; read it again", q.Version, meta.IfVersion),
-			}
+		if err := queue.CheckVersion("queue "+name, q.Version, queue.IfVersion(meta.IfVersion)); err != nil {
+			return err
 		}
 		next, err := q.With(meta)
 		if err != nil {
@@ -135,11 +131,14 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 }
 
 // DeleteQueue implements queue.Store.
-func (s *Store) DeleteQueue(ctx context.Context, namespace, name string) (*queue.Queue, error) {
+func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
 	var out *queue.Queue
 	err := s.inTx(ctx, "delete queue", func(ctx context.Context, t *tx) error {
 		q, err := lockQueue(ctx, t, namespace, name)
 		if err != nil {
+			return err
+		}
+		if err := queue.CheckVersion("queue "+name, q.Version, only...); err != nil {
 			return err
 		}
 		out = &q.Queue

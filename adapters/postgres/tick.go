@@ -353,11 +353,14 @@ func (s *Store) fired(f *firing, nextIn time.Duration) queue.Maintained {
 }
 
 // RunTicker implements queue.Store.
-func (s *Store) RunTicker(ctx context.Context, namespace, name string) (*queue.Tick, error) {
+func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	const op = "run ticker"
 	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
 		k, now, err := lockTicker(ctx, t, namespace, name)
 		if err != nil {
+			return err
+		}
+		if err := queue.CheckVersion("ticker "+name, k.Version, only...); err != nil {
 			return err
 		}
 		if err := s.checkTarget(ctx, &k.Ticker); err != nil {

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -204,11 +203,8 @@ func (s *Store) updateTicker(
 		if err != nil {
 			return err
 		}
-		if meta.IfVersion != 0 && meta.IfVersion != k.Version {
-			return &queue.Error{
-				Kind: queue.KindPrecondition, Subject: "ticker " + name,
-				Msg: fmt.Sprintf("has version %d by now, not %d; read it again", k.Version, meta.IfVersion),
-			}
+		if err := queue.CheckVersion("ticker "+name, k.Version, queue.IfVersion(meta.IfVersion)); err != nil {
+			return err
 		}
 		next, err := k.With(meta, maxPayloadBytes)
 		if err != nil {
@@ -272,11 +268,14 @@ func lockTicker(ctx context.Context, t *tx, namespace, name string) (*storedTick
 }
 
 // DeleteTicker implements queue.Store.
-func (s *Store) DeleteTicker(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
+func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
 	var out *queue.Ticker
 	err := s.inTx(ctx, "delete ticker", func(ctx context.Context, t *tx) error {
 		k, _, err := lockTicker(ctx, t, namespace, name)
 		if err != nil {
+			return err
+		}
+		if err := queue.CheckVersion("ticker "+name, k.Version, only...); err != nil {
 			return err
 		}
 		out = &k.Ticker

@@ -177,21 +177,21 @@ func (s *service) UpdateQueue(ctx context.Context, name string, meta queue.Queue
 	})
 }
 
-func (s *service) DeleteQueue(ctx context.Context, name string) (*queue.Queue, error) {
+func (s *service) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
 	return served(ctx, s, opDeleteQueue, func(ctx context.Context) (*queue.Queue, error) {
-		return s.next.DeleteQueue(ctx, name)
+		return s.next.DeleteQueue(ctx, name, only...)
 	})
 }
 
-func (s *service) CleanQueue(ctx context.Context, name string) (int64, error) {
+func (s *service) CleanQueue(ctx context.Context, name string, only ...queue.IfVersion) (int64, error) {
 	return served(ctx, s, opCleanQueue, func(ctx context.Context) (int64, error) {
-		return s.next.CleanQueue(ctx, name)
+		return s.next.CleanQueue(ctx, name, only...)
 	})
 }
 
-func (s *service) CleanQueueWithin(ctx context.Context, name string, within time.Duration) (queue.Cleaned, error) {
+func (s *service) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
 	return served(ctx, s, opCleanQueue, func(ctx context.Context) (queue.Cleaned, error) {
-		return s.next.CleanQueueWithin(ctx, name, within)
+		return s.next.CleanQueueWithin(ctx, name, within, only...)
 	})
 }
 
@@ -237,9 +237,9 @@ func (s *service) UpdateTicker(ctx context.Context, name string, meta queue.Tick
 	})
 }
 
-func (s *service) DeleteTicker(ctx context.Context, name string) (*queue.Ticker, error) {
+func (s *service) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
 	return served(ctx, s, opDeleteTicker, func(ctx context.Context) (*queue.Ticker, error) {
-		return s.next.DeleteTicker(ctx, name)
+		return s.next.DeleteTicker(ctx, name, only...)
 	})
 }
 
@@ -249,9 +249,9 @@ func (s *service) PreviewTicker(ctx context.Context, name string, n int) ([]time
 	})
 }
 
-func (s *service) RunTicker(ctx context.Context, name string) (*queue.Tick, error) {
+func (s *service) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	return served(ctx, s, opRunTicker, func(ctx context.Context) (*queue.Tick, error) {
-		return s.next.RunTicker(ctx, name)
+		return s.next.RunTicker(ctx, name, only...)
 	})
 }
 

@@ -92,15 +92,15 @@ func (s *store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 	})
 }
 
-func (s *store) DeleteQueue(ctx context.Context, namespace, name string) (*queue.Queue, error) {
+func (s *store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
 	return stored(ctx, s, opDeleteQueue, namespace, func(ctx context.Context) (*queue.Queue, error) {
-		return s.next.DeleteQueue(ctx, namespace, name)
+		return s.next.DeleteQueue(ctx, namespace, name, only...)
 	})
 }
 
-func (s *store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (queue.Cleaned, error) {
+func (s *store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
 	return stored(ctx, s, opCleanQueue, namespace, func(ctx context.Context) (queue.Cleaned, error) {
-		return s.next.CleanQueue(ctx, namespace, name, within)
+		return s.next.CleanQueue(ctx, namespace, name, within, only...)
 	})
 }
 
@@ -140,9 +140,9 @@ func (s *store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	})
 }
 
-func (s *store) DeleteTicker(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
+func (s *store) DeleteTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
 	return stored(ctx, s, opDeleteTicker, namespace, func(ctx context.Context) (*queue.Ticker, error) {
-		return s.next.DeleteTicker(ctx, namespace, name)
+		return s.next.DeleteTicker(ctx, namespace, name, only...)
 	})
 }
 

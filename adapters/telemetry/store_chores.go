@@ -117,9 +117,9 @@ func (s *store) bulk(b queue.Bulk) {
 	}
 }
 
-func (s *store) RunTicker(ctx context.Context, namespace, name string) (*queue.Tick, error) {
+func (s *store) RunTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	tick, err := stored(ctx, s, opRunTicker, namespace, func(ctx context.Context) (*queue.Tick, error) {
-		return s.next.RunTicker(ctx, namespace, name)
+		return s.next.RunTicker(ctx, namespace, name, only...)
 	})
 	if m := s.t.m; m != nil && err == nil && tick != nil {
 		m.ticks.WithLabelValues("manual").Inc()

@@ -120,8 +120,10 @@ func sameName(field, name, given string, norm func(string) (string, error)) erro
 }
 
 // DeleteQueue deletes a queue and its tasks and returns it as it was.
-func (m *Manager) DeleteQueue(ctx context.Context, name string) (*queue.Queue, error) {
-	q, err := onQueue(ctx, m, opDeleteQueue, name, m.store.DeleteQueue)
+func (m *Manager) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+	q, err := onQueue(ctx, m, opDeleteQueue, name, func(ctx context.Context, namespace, name string) (*queue.Queue, error) {
+		return m.store.DeleteQueue(ctx, namespace, name, only...)
+	})
 	if err == nil {
 		m.capped.forget(m.namespace, q.Name)
 		m.awaits.suspectAll(m.namespace)
@@ -131,9 +133,9 @@ func (m *Manager) DeleteQueue(ctx context.Context, name string) (*queue.Queue, e
 }
 
 // CleanQueue deletes the finished tasks of a queue now, whatever their retention, and returns how many.
-func (m *Manager) CleanQueue(ctx context.Context, name string) (n int64, err error) {
+func (m *Manager) CleanQueue(ctx context.Context, name string, only ...queue.IfVersion) (n int64, err error) {
 	for {
-		c, err := m.CleanQueueWithin(ctx, name, queue.BulkStep)
+		c, err := m.CleanQueueWithin(ctx, name, queue.BulkStep, only...)
 		n += c.Count
 		if err != nil || !c.More {
 			return n, err
@@ -143,12 +145,12 @@ func (m *Manager) CleanQueue(ctx context.Context, name string) (n int64, err err
 
 // CleanQueueWithin is a step of CleanQueue: it stops after about within, at most queue.BulkStep, and says whether there may
 // be more.
-func (m *Manager) CleanQueueWithin(ctx context.Context, name string, within time.Duration) (queue.Cleaned, error) {
+func (m *Manager) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
 	return onQueue(ctx, m, opCleanQueue, name, func(ctx context.Context, namespace, name string) (queue.Cleaned, error) {
 		if err := queue.CheckDuration("within", within, 1); err != nil {
 			return queue.Cleaned{}, err
 		}
-		c, err := m.store.CleanQueue(ctx, namespace, name, min(within, stepWithin(ctx, m.cfg.callTimeout)))
+		c, err := m.store.CleanQueue(ctx, namespace, name, min(within, stepWithin(ctx, m.cfg.callTimeout)), only...)
 		if c.Count > 0 {
 			m.feeds.changed(m.namespace)
 			return c, nil // what was done is told first; the step behind it meets the error, if it lasts

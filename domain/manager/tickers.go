@@ -94,8 +94,10 @@ func (m *Manager) UpdateTicker(ctx context.Context, name string, meta queue.Tick
 }
 
 // DeleteTicker deletes a ticker and returns it as it was.
-func (m *Manager) DeleteTicker(ctx context.Context, name string) (*queue.Ticker, error) {
-	return onTicker(ctx, m, opDeleteTicker, name, m.store.DeleteTicker)
+func (m *Manager) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
+	return onTicker(ctx, m, opDeleteTicker, name, func(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
+		return m.store.DeleteTicker(ctx, namespace, name, only...)
+	})
 }
 
 // PreviewTicker returns the next n nominal times, 1 to 1,000; fewer when the schedule has no more. A paused ticker's are
@@ -121,9 +123,9 @@ func (m *Manager) PreviewTicker(ctx context.Context, name string, n int) ([]time
 }
 
 // RunTicker fires a ticker now, beside its schedule.
-func (m *Manager) RunTicker(ctx context.Context, name string) (*queue.Tick, error) {
+func (m *Manager) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	return onTicker(ctx, m, opRunTicker, name, func(ctx context.Context, namespace, name string) (*queue.Tick, error) {
-		t, err := m.store.RunTicker(ctx, namespace, name)
+		t, err := m.store.RunTicker(ctx, namespace, name, only...)
 		if err != nil {
 			return nil, err
 		}

@@ -64,6 +64,36 @@ type QueueMeta struct {
 	IfVersion int64
 }
 
+// IfVersion is a condition of a change: the queue or the ticker has this version; 0 = whatever it has.
+type IfVersion int64
+
+// CheckVersion returns an error of KindPrecondition when the present version of the subject does not meet a condition.
+func CheckVersion(subject string, present int64, conditions ...IfVersion) error {
+	want := RequiredVersion(conditions)
+	if want == 0 || want == present {
+		return nil
+	}
+	return &Error{
+		Kind: KindPrecondition, Subject: subject, Field: "version",
+		Msg: fmt.Sprintf("has version %d by now, not %d; read it again", present, want),
+	}
+}
+
+// RequiredVersion is the version that meets all conditions: 0 = any, -1 = none, as two of them differ.
+func RequiredVersion(conditions []IfVersion) int64 {
+	var one int64
+	for _, c := range conditions {
+		switch {
+		case c == 0 || int64(c) == one:
+		case one == 0:
+			one = int64(c)
+		default:
+			return -1
+		}
+	}
+	return one
+}
+
 // NewQueue is the queue that meta creates in namespace: defaults filled in, names normalised, limits checked.
 func NewQueue(namespace string, meta QueueMeta) (Queue, error) {
 	n, err := QueueName(meta.Name)

@@ -111,13 +111,14 @@ type Queues interface {
 	ListQueues(ctx context.Context, p Page) (QueuePage, error)
 	// UpdateQueue changes what meta names. KindPrecondition when IfVersion is not the present version.
 	UpdateQueue(ctx context.Context, name string, meta QueueMeta) (*Queue, error)
-	// DeleteQueue deletes a queue and its tasks; returns it as it was. Its name is free at once.
-	DeleteQueue(ctx context.Context, name string) (*Queue, error)
+	// DeleteQueue deletes a queue and its tasks; returns it as it was. Its name is free at once. KindPrecondition when the
+	// queue has not the version given, here and at CleanQueue, DeleteTicker and RunTicker.
+	DeleteQueue(ctx context.Context, name string, only ...IfVersion) (*Queue, error)
 	// CleanQueue deletes the finished tasks of a queue now, whatever their retention, and returns how many. When it fails
 	// it returns how many were deleted before.
-	CleanQueue(ctx context.Context, name string) (int64, error)
+	CleanQueue(ctx context.Context, name string, only ...IfVersion) (int64, error)
 	// CleanQueueWithin is a step of CleanQueue: it stops after about within, and says whether there may be more.
-	CleanQueueWithin(ctx context.Context, name string, within time.Duration) (Cleaned, error)
+	CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...IfVersion) (Cleaned, error)
 }
 
 // QueueStatuses tells how queues are doing without scanning tasks.
@@ -136,7 +137,7 @@ type Tickers interface {
 	GetTicker(ctx context.Context, name string) (*Ticker, error)
 	ListTickers(ctx context.Context, p Page) (TickerPage, error)
 	UpdateTicker(ctx context.Context, name string, meta TickerMeta) (*Ticker, error)
-	DeleteTicker(ctx context.Context, name string) (*Ticker, error)
+	DeleteTicker(ctx context.Context, name string, only ...IfVersion) (*Ticker, error)
 }
 
 // TickerRuns looks at ticks and receives them.
@@ -144,7 +145,7 @@ type TickerRuns interface {
 	// PreviewTicker returns the next n nominal times.
 	PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error)
 	// RunTicker fires a ticker now, beside its schedule.
-	RunTicker(ctx context.Context, name string) (*Tick, error)
+	RunTicker(ctx context.Context, name string, only ...IfVersion) (*Tick, error)
 	// ListTicks returns the last ticks of a ticker, newest first, at most limit, and of MaxPageBytes.
 	ListTicks(ctx context.Context, name string, limit int) ([]Tick, error)
 	// RunTickerLoop calls handle with each tick of the namespace's tickers that have no queue, one call at a time, until

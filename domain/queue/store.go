@@ -107,10 +107,11 @@ type QueueStore interface {
 	ListQueues(ctx context.Context, namespace string, p Page) (QueuePage, error)
 	// UpdateQueue applies meta to the present queue by Queue.With, atomically.
 	UpdateQueue(ctx context.Context, namespace, name string, meta QueueMeta) (*Queue, error)
-	// DeleteQueue makes the queue and its tasks invisible at once; the tasks' rows leave in batches (ChorePrune).
-	DeleteQueue(ctx context.Context, namespace, name string) (*Queue, error)
+	// DeleteQueue makes the queue and its tasks invisible at once; the tasks' rows leave in batches (ChorePrune). Each call
+	// that takes IfVersion checks it by CheckVersion in the transaction of the change.
+	DeleteQueue(ctx context.Context, namespace, name string, only ...IfVersion) (*Queue, error)
 	// CleanQueue deletes finished tasks in bounded steps until none is left or within (0 = no limit) is over.
-	CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (Cleaned, error)
+	CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...IfVersion) (Cleaned, error)
 	// QueueStats of one queue, or of every queue of the namespace when name is "", in the order of names.
 	QueueStats(ctx context.Context, namespace, name string) ([]*QueueStats, error)
 	ListNamespaces(ctx context.Context) ([]string, error)
@@ -125,8 +126,8 @@ type TickerStore interface {
 	// anchor to now and the next nominal time with it, after what was due by the old one has fired, where that can be done;
 	// any other change leaves both.
 	UpdateTicker(ctx context.Context, namespace, name string, meta TickerMeta, maxPayloadBytes int) (*Ticker, error)
-	DeleteTicker(ctx context.Context, namespace, name string) (*Ticker, error)
-	RunTicker(ctx context.Context, namespace, name string) (*Tick, error)
+	DeleteTicker(ctx context.Context, namespace, name string, only ...IfVersion) (*Ticker, error)
+	RunTicker(ctx context.Context, namespace, name string, only ...IfVersion) (*Tick, error)
 	ListTicks(ctx context.Context, namespace, name string, limit int) ([]Tick, error)
 	// TakeTicks fires due tickers that have no queue and hands their ticks, at most MaxTakenTicks, to the caller for hold;
 	// one that is not settled by then is handed out again. A ticker that cannot fire is passed over. It also says in how long

@@ -98,13 +98,13 @@ func (s *Faulty) UpdateQueue(ctx context.Context, namespace, name string, meta q
 }
 
 // DeleteQueue of the store, unless a fault hits it.
-func (s *Faulty) DeleteQueue(ctx context.Context, namespace, name string) (*queue.Queue, error) {
-	return call(ctx, s, func() (*queue.Queue, error) { return s.store.DeleteQueue(ctx, namespace, name) }, "DeleteQueue")
+func (s *Faulty) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+	return call(ctx, s, func() (*queue.Queue, error) { return s.store.DeleteQueue(ctx, namespace, name, only...) }, "DeleteQueue")
 }
 
 // CleanQueue of the store, unless a fault hits it.
-func (s *Faulty) CleanQueue(ctx context.Context, namespace, name string, within time.Duration) (queue.Cleaned, error) {
-	return call(ctx, s, func() (queue.Cleaned, error) { return s.store.CleanQueue(ctx, namespace, name, within) }, "CleanQueue")
+func (s *Faulty) CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
+	return call(ctx, s, func() (queue.Cleaned, error) { return s.store.CleanQueue(ctx, namespace, name, within, only...) }, "CleanQueue")
 }
 
 // QueueStats of the store, unless a fault hits it.
@@ -140,13 +140,13 @@ func (s *Faulty) UpdateTicker(ctx context.Context, namespace, name string, meta 
 }
 
 // DeleteTicker of the store, unless a fault hits it.
-func (s *Faulty) DeleteTicker(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
-	return call(ctx, s, func() (*queue.Ticker, error) { return s.store.DeleteTicker(ctx, namespace, name) }, "DeleteTicker")
+func (s *Faulty) DeleteTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
+	return call(ctx, s, func() (*queue.Ticker, error) { return s.store.DeleteTicker(ctx, namespace, name, only...) }, "DeleteTicker")
 }
 
 // RunTicker of the store, unless a fault hits it.
-func (s *Faulty) RunTicker(ctx context.Context, namespace, name string) (*queue.Tick, error) {
-	return call(ctx, s, func() (*queue.Tick, error) { return s.store.RunTicker(ctx, namespace, name) }, "RunTicker")
+func (s *Faulty) RunTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Tick, error) {
+	return call(ctx, s, func() (*queue.Tick, error) { return s.store.RunTicker(ctx, namespace, name, only...) }, "RunTicker")
 }
 
 // ListTicks of the store, unless a fault hits it.

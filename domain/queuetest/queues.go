@@ -3,6 +3,7 @@ package queuetest
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -156,6 +157,37 @@ func testQueues(e *env) {
 		n, err = e.s.CleanQueue(e.ctx(), e.ns, "q", 0)
 		e.ok(err)
 		e.equal("cleaned again", n, queue.Cleaned{})
+	})
+	e.it("clean and delete for another version of the queue change nothing", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		e.create("q", queue.TaskMeta{})
+		e.release(e.hold("q"), queue.OutcomeSuccess, "")
+		e.update("q", queue.QueueMeta{Retries: new(7)})
+
+		_, cleaned := e.s.CleanQueue(e.ctx(), e.ns, "q", 0, 1)
+		_, deleted := e.s.DeleteQueue(e.ctx(), e.ns, "q", 1)
+		_, both := e.s.DeleteQueue(e.ctx(), e.ns, "q", 1, 2)
+		for _, err := range []error{cleaned, deleted, both} {
+			e.kind(err, queue.KindPrecondition)
+			e.subject(err, "queue q", "version")
+		}
+		if !strings.Contains(deleted.Error(), "version 2") || !strings.Contains(deleted.Error(), "not 1") {
+			e.Fatalf("it should say both versions: %v", deleted)
+		}
+		e.counts("q", map[queue.Status]int64{queue.StatusReleased: 1})
+
+		n, err := e.s.CleanQueue(e.ctx(), e.ns, "q", 0, 2)
+		e.ok(err)
+		e.equal("cleaned", n, queue.Cleaned{Count: 1})
+		was, err := e.s.DeleteQueue(e.ctx(), e.ns, "q", 0, 2)
+		e.ok(err)
+		e.equal("version", was.Version, int64(2))
+		for _, call := range []func() error{
+			func() error { _, err := e.s.CleanQueue(e.ctx(), e.ns, "q", 0, 2); return err },
+			func() error { _, err := e.s.DeleteQueue(e.ctx(), e.ns, "q", 2); return err },
+		} {
+			e.kind(call(), queue.KindNotFound)
+		}
 	})
 }
 

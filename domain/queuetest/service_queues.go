@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"strings"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -81,6 +82,32 @@ func serveQueues(v *svc) {
 		v.ok(err)
 		v.equal("cleaned", n, int64(3))
 		v.status(made[3], queue.StatusNew)
+	})
+	v.it("clean and delete are for the version they name", func(v *svc) {
+		made := v.queue("q", queue.QueueMeta{})
+		v.create("q", queue.TaskMeta{})
+		v.release(v.hold("q"), queue.OutcomeSuccess)
+		q, err := v.s.UpdateQueue(v.ctx(), "q", queue.QueueMeta{Retries: new(7)})
+		v.ok(err)
+		old, now := queue.IfVersion(made.Version), queue.IfVersion(q.Version)
+
+		_, err = v.s.CleanQueue(v.ctx(), "q", old)
+		v.invalid(err, queue.KindPrecondition, "version")
+		_, err = v.s.CleanQueueWithin(v.ctx(), "q", time.Second, old)
+		v.invalid(err, queue.KindPrecondition, "version")
+		_, err = v.s.DeleteQueue(v.ctx(), "q", old)
+		v.invalid(err, queue.KindPrecondition, "version")
+		if !strings.Contains(err.Error(), "version 2") || !strings.Contains(err.Error(), "not 1") {
+			v.Fatalf("it should say both versions: %v", err)
+		}
+
+		n, err := v.s.CleanQueue(v.ctx(), "q", now)
+		v.ok(err)
+		v.equal("cleaned", n, int64(1))
+		_, err = v.s.DeleteQueue(v.ctx(), "q", now)
+		v.ok(err)
+		_, err = v.s.DeleteQueue(v.ctx(), "q", now)
+		v.kind(err, queue.KindNotFound)
 	})
 }
 

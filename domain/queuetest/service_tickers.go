@@ -97,6 +97,24 @@ func serveTickers(v *svc) {
 		_, err = v.s.GetTicker(v.ctx(), "t")
 		v.kind(err, queue.KindNotFound)
 	})
+	v.it("a run and a delete are for the version they name", func(v *svc) {
+		made := v.ticker(queue.TickerMeta{Name: "t", Period: new(time.Hour)})
+		t, err := v.s.UpdateTicker(v.ctx(), "t", queue.TickerMeta{Payload: []byte(`2`)})
+		v.ok(err)
+
+		_, err = v.s.RunTicker(v.ctx(), "t", queue.IfVersion(made.Version))
+		v.invalid(err, queue.KindPrecondition, "version")
+		_, err = v.s.DeleteTicker(v.ctx(), "t", queue.IfVersion(made.Version))
+		v.invalid(err, queue.KindPrecondition, "version")
+		ticks, err := v.s.ListTicks(v.ctx(), "t", 10)
+		v.ok(err)
+		v.equal("ticks", len(ticks), 0)
+
+		_, err = v.s.RunTicker(v.ctx(), "t", queue.IfVersion(t.Version))
+		v.ok(err)
+		_, err = v.s.DeleteTicker(v.ctx(), "t", queue.IfVersion(t.Version))
+		v.ok(err)
+	})
 	v.it("a ticker tells why it made no task, and forgets it when it is updated", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		v.ticker(queue.TickerMeta{Name: "t", Period: new(time.Hour), Queue: new("q")})

@@ -132,6 +132,27 @@ func testTickers(e *env) {
 		e.equal("ticker", e.getTicker("t"), made)
 		e.updateTicker("t", queue.TickerMeta{IfVersion: 1, Payload: []byte(`1`)})
 	})
+	e.it("a run and a delete for another version of the ticker change nothing", func(e *env) {
+		e.ticker("t", queue.TickerMeta{Period: new(time.Hour)})
+		made := e.updateTicker("t", queue.TickerMeta{Payload: []byte(`1`)})
+
+		_, ran := e.s.RunTicker(e.ctx(), e.ns, "t", 1)
+		_, deleted := e.s.DeleteTicker(e.ctx(), e.ns, "t", 1)
+		for _, err := range []error{ran, deleted} {
+			e.kind(err, queue.KindPrecondition)
+			e.subject(err, "ticker t", "version")
+		}
+		e.equal("ticker", e.getTicker("t"), made)
+		e.equal("ticks", len(e.ticks("t")), 0)
+
+		_, err := e.s.RunTicker(e.ctx(), e.ns, "t", 2)
+		e.ok(err)
+		e.equal("ticks", len(e.ticks("t")), 1)
+		_, err = e.s.DeleteTicker(e.ctx(), e.ns, "t", 2)
+		e.ok(err)
+		_, err = e.s.RunTicker(e.ctx(), e.ns, "t", 2)
+		e.kind(err, queue.KindNotFound)
+	})
 	e.it("a list of tickers is in the order of names, by pages", func(e *env) {
 		for _, n := range []string{"c", "a", "e", "b", "d"} {
 			e.ticker(n, queue.TickerMeta{Period: new(time.Hour)})

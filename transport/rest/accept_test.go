@@ -140,7 +140,10 @@ func TestConditionsAreHonouredOrRefused(t *testing.T) {
 			continue
 		}
 		field := "If-Match"
-		if slices.Contains([]restapi.Route{restapi.UpdateQueue, restapi.UpdateTicker, restapi.PauseQueue, restapi.ResumeQueue}, r) {
+		if slices.Contains([]restapi.Route{
+			restapi.UpdateQueue, restapi.DeleteQueue, restapi.PauseQueue, restapi.ResumeQueue, restapi.CleanQueue,
+			restapi.UpdateTicker, restapi.DeleteTicker, restapi.RunTicker,
+		}, r) {
 			field = "version"
 		}
 		s.refused(412, queue.KindPrecondition, field, r.Method, pathOf(r), bodies[r], "If-Match", `"1"`)
@@ -152,7 +155,11 @@ func TestConditionsAreHonouredOrRefused(t *testing.T) {
 		t.Errorf("before\n%s\nafter\n%s", before, after)
 	}
 	s.refused(422, queue.KindInvalid, "If-Match", "PATCH", "/api/queue/q", `{"retries":1}`, "If-Match", "")
+	s.do(200, "POST", "/api/ticker/t/run", "", "If-Match", `"2"`)
+	s.do(200, "DELETE", "/api/ticker/t", "", "If-Match", `"2"`)
+	s.do(200, "POST", "/api/queue/q/clean", "", "If-Match", `"2"`)
 	s.do(200, "DELETE", "/api/queue/q", "", "If-Match", "*")
+	s.refused(404, queue.KindNotFound, "", "DELETE", "/api/queue/q", "", "If-Match", "*")
 }
 
 func TestIdempotencyKeyOnEveryRouteThatMakesSomething(t *testing.T) {

@@ -52,17 +52,17 @@ func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueM
 }
 
 // DeleteQueue implements queue.Queues.
-func (c *Client) DeleteQueue(ctx context.Context, name string) (*queue.Queue, error) {
+func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
 	res, err := call(ctx, c, "delete queue", once, c.queues.DeleteQueue, &pb.DeleteQueueRequest{
-		Namespace: c.namespace, Queue: name,
+		Namespace: c.namespace, Queue: name, IfVersion: queue.RequiredVersion(only),
 	})
 	return lane(res.GetQueue(), err)
 }
 
 // CleanQueue implements queue.Queues, in as many calls as it takes.
-func (c *Client) CleanQueue(ctx context.Context, name string) (n int64, err error) {
+func (c *Client) CleanQueue(ctx context.Context, name string, only ...queue.IfVersion) (n int64, err error) {
 	for {
-		step, err := c.CleanQueueWithin(ctx, name, c.step())
+		step, err := c.CleanQueueWithin(ctx, name, c.step(), only...)
 		n += step.Count
 		if err != nil || !step.More {
 			return n, err
@@ -71,13 +71,13 @@ func (c *Client) CleanQueue(ctx context.Context, name string) (n int64, err erro
 }
 
 // CleanQueueWithin implements queue.Queues.
-func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration) (queue.Cleaned, error) {
+func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
 	const op = "clean queue"
 	if err := queue.CheckDuration("within", within, 1); err != nil {
 		return queue.Cleaned{}, queue.WithOp(op, err)
 	}
 	res, err := call(ctx, c, op, once, c.queues.CleanQueue, &pb.CleanQueueRequest{
-		Namespace: c.namespace, Queue: name, Within: wire.Duration(within),
+		Namespace: c.namespace, Queue: name, Within: wire.Duration(within), IfVersion: queue.RequiredVersion(only),
 	})
 	return queue.Cleaned{Count: res.GetDeleted(), More: res.GetMore()}, err
 }

@@ -53,9 +53,9 @@ func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.Ticke
 }
 
 // DeleteTicker implements queue.Tickers.
-func (c *Client) DeleteTicker(ctx context.Context, name string) (*queue.Ticker, error) {
+func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
 	res, err := call(ctx, c, "delete ticker", once, c.tickers.DeleteTicker, &pb.DeleteTickerRequest{
-		Namespace: c.namespace, Ticker: name,
+		Namespace: c.namespace, Ticker: name, IfVersion: queue.RequiredVersion(only),
 	})
 	return ticker(res.GetTicker(), err)
 }
@@ -73,9 +73,9 @@ func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.
 }
 
 // RunTicker implements queue.TickerRuns.
-func (c *Client) RunTicker(ctx context.Context, name string) (*queue.Tick, error) {
+func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	res, err := call(ctx, c, "run ticker", once, c.tickers.RunTicker, &pb.RunTickerRequest{
-		Namespace: c.namespace, Ticker: name,
+		Namespace: c.namespace, Ticker: name, IfVersion: queue.RequiredVersion(only),
 	})
 	if err != nil {
 		return nil, err

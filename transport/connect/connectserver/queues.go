@@ -73,7 +73,7 @@ func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	q, err := svc.DeleteQueue(ctx, req.GetQueue())
+	q, err := svc.DeleteQueue(ctx, req.GetQueue(), queue.IfVersion(req.GetIfVersion()))
 	return &pb.DeleteQueueResponse{Queue: wire.Queue(q)}, err
 }
 
@@ -90,7 +90,7 @@ func (s queues) CleanQueue(ctx context.Context, req *pb.CleanQueueRequest) (*pb.
 	if within == 0 {
 		within = queue.BulkStep
 	}
-	n, err := svc.CleanQueueWithin(ctx, req.GetQueue(), within)
+	n, err := svc.CleanQueueWithin(ctx, req.GetQueue(), within, queue.IfVersion(req.GetIfVersion()))
 	return &pb.CleanQueueResponse{Deleted: n.Count, More: n.More}, err
 }
 

@@ -73,7 +73,7 @@ func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) 
 	if err != nil {
 		return nil, err
 	}
-	t, err := svc.DeleteTicker(ctx, req.GetTicker())
+	t, err := svc.DeleteTicker(ctx, req.GetTicker(), queue.IfVersion(req.GetIfVersion()))
 	return &pb.DeleteTickerResponse{Ticker: wire.Ticker(t)}, err
 }
 
@@ -96,7 +96,7 @@ func (s tickers) RunTicker(ctx context.Context, req *pb.RunTickerRequest) (*pb.R
 	if err != nil {
 		return nil, err
 	}
-	t, err := svc.RunTicker(ctx, req.GetTicker())
+	t, err := svc.RunTicker(ctx, req.GetTicker(), queue.IfVersion(req.GetIfVersion()))
 	if err != nil {
 		return nil, err
 	}

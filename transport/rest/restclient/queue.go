@@ -60,14 +60,14 @@ func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueM
 }
 
 // DeleteQueue deletes a queue and its tasks.
-func (c *Client) DeleteQueue(ctx context.Context, name string) (*queue.Queue, error) {
-	return c.named(ctx, request{op: "delete queue", route: restapi.DeleteQueue}, name)
+func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
+	return c.named(ctx, request{op: "delete queue", route: restapi.DeleteQueue, version: queue.RequiredVersion(only)}, name)
 }
 
 // CleanQueue deletes the finished tasks of a queue, in as many calls as it takes.
-func (c *Client) CleanQueue(ctx context.Context, name string) (n int64, err error) {
+func (c *Client) CleanQueue(ctx context.Context, name string, only ...queue.IfVersion) (n int64, err error) {
 	for {
-		step, err := c.CleanQueueWithin(ctx, name, c.step())
+		step, err := c.CleanQueueWithin(ctx, name, c.step(), only...)
 		n += step.Count
 		if err != nil || !step.More {
 			return n, err
@@ -76,7 +76,7 @@ func (c *Client) CleanQueue(ctx context.Context, name string) (n int64, err erro
 }
 
 // CleanQueueWithin is one call of CleanQueue: the server works for about within.
-func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration) (queue.Cleaned, error) {
+func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
 	const op = "clean queue"
 	name, err := queue.QueueName(name)
 	if err == nil {
@@ -88,7 +88,7 @@ func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.
 	var out restapi.Count
 	v := url.Values{}
 	setDuration(v, "within", within)
-	err = c.do(ctx, request{op: op, route: restapi.CleanQueue, args: []string{name}, query: v}, &out)
+	err = c.do(ctx, request{op: op, route: restapi.CleanQueue, args: []string{name}, query: v, version: queue.RequiredVersion(only)}, &out)
 	return queue.Cleaned{Count: out.Count, More: out.More}, err
 }
 

@@ -44,8 +44,8 @@ func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.Ticke
 }
 
 // DeleteTicker deletes a ticker.
-func (c *Client) DeleteTicker(ctx context.Context, name string) (*queue.Ticker, error) {
-	return c.ticker(ctx, request{op: "delete ticker", route: restapi.DeleteTicker}, name)
+func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
+	return c.ticker(ctx, request{op: "delete ticker", route: restapi.DeleteTicker, version: queue.RequiredVersion(only)}, name)
 }
 
 func (c *Client) sendTicker(ctx context.Context, q request, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
@@ -91,9 +91,9 @@ func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.
 }
 
 // RunTicker fires a ticker now.
-func (c *Client) RunTicker(ctx context.Context, name string) (*queue.Tick, error) {
+func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	var out restapi.Tick
-	if err := c.onTicker(ctx, request{op: "run ticker", route: restapi.RunTicker}, name, &out); err != nil {
+	if err := c.onTicker(ctx, request{op: "run ticker", route: restapi.RunTicker, version: queue.RequiredVersion(only)}, name, &out); err != nil {
 		return nil, err
 	}
 	t := out.Domain()

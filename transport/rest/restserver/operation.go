@@ -56,11 +56,11 @@ func (s *Server) operations() []operation {
 		{Route: restapi.CreateQueue, do: createQueue, creates: true, body: restapi.QueueMeta{}, status: created, reply: restapi.Queue{}},
 		{Route: restapi.GetQueue, do: getQueue, params: known, status: ok, reply: restapi.Queue{}},
 		{Route: restapi.UpdateQueue, do: updateQueue, params: match, body: restapi.QueueMeta{}, status: ok, reply: restapi.Queue{}},
-		{Route: restapi.DeleteQueue, do: deleteQueue, status: ok, reply: restapi.Queue{}, text: "Answers with the queue as it was."},
+		{Route: restapi.DeleteQueue, do: deleteQueue, params: match, status: ok, reply: restapi.Queue{}, text: "Answers with the queue as it was."},
 		{Route: restapi.PauseQueue, do: pauseQueue, params: match, status: ok, reply: restapi.Queue{}},
 		{Route: restapi.ResumeQueue, do: resumeQueue, params: match, status: ok, reply: restapi.Queue{}},
 		{
-			Route: restapi.CleanQueue, do: cleanQueue, params: []string{"within"}, status: ok, reply: restapi.Count{},
+			Route: restapi.CleanQueue, do: cleanQueue, params: []string{"within", "If-Match"}, status: ok, reply: restapi.Count{},
 			text: "Works for some seconds at most; with more in the answer repeat the call.",
 		},
 		{Route: restapi.GetQueueStats, do: getQueueStats, status: ok, reply: restapi.QueueStats{}},
@@ -104,9 +104,9 @@ func (s *Server) operations() []operation {
 		{Route: restapi.AckTick, do: ackTick, body: restapi.Ack{}, status: none},
 		{Route: restapi.GetTicker, do: getTicker, params: known, status: ok, reply: restapi.Ticker{}},
 		{Route: restapi.UpdateTicker, do: updateTicker, params: match, body: restapi.TickerMeta{}, status: ok, reply: restapi.Ticker{}},
-		{Route: restapi.DeleteTicker, do: deleteTicker, status: ok, reply: restapi.Ticker{}, text: "Answers with the ticker as it was."},
+		{Route: restapi.DeleteTicker, do: deleteTicker, params: match, status: ok, reply: restapi.Ticker{}, text: "Answers with the ticker as it was."},
 		{Route: restapi.PreviewTicker, do: previewTicker, params: []string{"n"}, status: ok, reply: restapi.List[time.Time]{}},
-		{Route: restapi.RunTicker, do: runTicker, creates: true, status: ok, reply: restapi.Tick{}},
+		{Route: restapi.RunTicker, do: runTicker, creates: true, params: match, status: ok, reply: restapi.Tick{}},
 		{Route: restapi.ListTicks, do: listTicks, params: []string{"limit"}, status: ok, reply: restapi.List[restapi.Tick]{}},
 
 		{

@@ -67,7 +67,11 @@ func sameName(field, given, path string, normal func(string) (string, error)) er
 }
 
 func deleteQueue(c *call) error {
-	q, err := c.svc.DeleteQueue(c.ctx(), c.r.PathValue("name"))
+	version, err := c.ifMatch()
+	if err != nil {
+		return err
+	}
+	q, err := c.svc.DeleteQueue(c.ctx(), c.r.PathValue("name"), queue.IfVersion(version))
 	if err != nil {
 		return err
 	}
@@ -96,7 +100,11 @@ func cleanQueue(c *call) error {
 	if within == 0 {
 		within = queue.BulkStep
 	}
-	n, err := c.svc.CleanQueueWithin(c.ctx(), c.r.PathValue("name"), within)
+	version, err := c.ifMatch()
+	if err != nil {
+		return err
+	}
+	n, err := c.svc.CleanQueueWithin(c.ctx(), c.r.PathValue("name"), within, queue.IfVersion(version))
 	if err != nil {
 		return err
 	}

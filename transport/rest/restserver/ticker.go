@@ -56,7 +56,11 @@ func updateTicker(c *call) error {
 }
 
 func deleteTicker(c *call) error {
-	t, err := c.svc.DeleteTicker(c.ctx(), c.r.PathValue("name"))
+	version, err := c.ifMatch()
+	if err != nil {
+		return err
+	}
+	t, err := c.svc.DeleteTicker(c.ctx(), c.r.PathValue("name"), queue.IfVersion(version))
 	if err != nil {
 		return err
 	}
@@ -99,7 +103,11 @@ func previewTicker(c *call) error {
 }
 
 func runTicker(c *call) error {
-	t, err := c.svc.RunTicker(c.ctx(), c.r.PathValue("name"))
+	version, err := c.ifMatch()
+	if err != nil {
+		return err
+	}
+	t, err := c.svc.RunTicker(c.ctx(), c.r.PathValue("name"), queue.IfVersion(version))
 	if err != nil {
 		return err
 	}

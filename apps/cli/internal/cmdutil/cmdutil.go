@@ -205,6 +205,11 @@ func MaybeBool(fs *pflag.FlagSet, to **bool, name, usage string) {
 	fs.Lookup(name).NoOptDefVal = "true"
 }
 
+// IfVersion defines the flag that makes a change depend on the version of what it changes.
+func IfVersion(cmd *cobra.Command, to *int64, what string) {
+	cmd.Flags().Int64Var(to, "if-version", 0, "only if the "+what+" has this `version`")
+}
+
 // moment is a flag of a point in time.
 type moment struct{ to *time.Time }
 

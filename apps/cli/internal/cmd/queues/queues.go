@@ -205,16 +205,19 @@ func newUpdate(f *factory.Factory) *cobra.Command {
 		return svc.UpdateQueue(ctx, name, m)
 	}, "updated")
 	policy(cmd, &m)
-	cmd.Flags().Int64Var(&m.IfVersion, "if-version", 0, "only if the queue has this `version`")
+	cmdutil.IfVersion(cmd, &m.IfVersion, "queue")
 	return cmd
 }
 
 func newDelete(f *factory.Factory) *cobra.Command {
-	return about(f, &cobra.Command{
+	var version int64
+	cmd := about(f, &cobra.Command{
 		Use: "delete-queue NAME", Short: "Delete a queue and its tasks", Example: "  pgqueue delete-queue mail",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
-		return svc.DeleteQueue(ctx, name)
+		return svc.DeleteQueue(ctx, name, queue.IfVersion(version))
 	}, deleted)
+	cmdutil.IfVersion(cmd, &version, "queue")
+	return cmd
 }
 
 func newPause(f *factory.Factory, pause bool) *cobra.Command {
@@ -225,13 +228,17 @@ func newPause(f *factory.Factory, pause bool) *cobra.Command {
 		}
 		done = paused
 	}
-	return about(f, cmd, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
-		return svc.UpdateQueue(ctx, name, queue.QueueMeta{Paused: &pause})
+	var version int64
+	cmd = about(f, cmd, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
+		return svc.UpdateQueue(ctx, name, queue.QueueMeta{Paused: &pause, IfVersion: version})
 	}, done)
+	cmdutil.IfVersion(cmd, &version, "queue")
+	return cmd
 }
 
 func newClean(f *factory.Factory) *cobra.Command {
-	return &cobra.Command{
+	var version int64
+	cmd := &cobra.Command{
 		Use:               "clean-queue NAME",
 		SuggestFor:        []string{"purge", "purge-queue", "prune", "clean"},
 		Short:             "Delete the finished tasks of a queue now",
@@ -246,7 +253,7 @@ func newClean(f *factory.Factory) *cobra.Command {
 			var got queue.Cleaned
 			sentence := func() string { return output.Count(got.Count, "finished task") + " deleted" }
 			err = cmdutil.Steps(cmd.Context(), f, sentence, func(ctx context.Context, within time.Duration) (bool, error) {
-				step, err := svc.CleanQueueWithin(ctx, args[0], within)
+				step, err := svc.CleanQueueWithin(ctx, args[0], within, queue.IfVersion(version))
 				if err != nil {
 					return false, err
 				}
@@ -263,4 +270,6 @@ func newClean(f *factory.Factory) *cobra.Command {
 			return errors.Join(err, p.Value(restapi.Count{Count: got.Count, More: got.More}))
 		},
 	}
+	cmdutil.IfVersion(cmd, &version, "queue")
+	return cmd
 }

@@ -192,16 +192,19 @@ func newUpdate(f *factory.Factory) *cobra.Command {
 		return svc.UpdateTicker(ctx, name, m)
 	}, "updated")
 	s.flags(f, cmd)
-	cmd.Flags().Int64Var(&s.meta.IfVersion, "if-version", 0, "only if the ticker has this `version`")
+	cmdutil.IfVersion(cmd, &s.meta.IfVersion, "ticker")
 	program.MayBeEmpty(cmd.Flags(), "queue")
 	return cmd
 }
 
 func newDelete(f *factory.Factory) *cobra.Command {
-	return about(f, &cobra.Command{Use: "delete-ticker NAME", Short: "Delete a ticker", Example: "  pgqueue delete-ticker nightly"},
+	var version int64
+	cmd := about(f, &cobra.Command{Use: "delete-ticker NAME", Short: "Delete a ticker", Example: "  pgqueue delete-ticker nightly"},
 		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
-			return svc.DeleteTicker(ctx, name)
+			return svc.DeleteTicker(ctx, name, queue.IfVersion(version))
 		}, deleted)
+	cmdutil.IfVersion(cmd, &version, "ticker")
+	return cmd
 }
 
 func tickColumns(now time.Time) []output.Column[restapi.Tick] {
@@ -268,12 +271,13 @@ func newPreview(f *factory.Factory) *cobra.Command {
 }
 
 func newRun(f *factory.Factory) *cobra.Command {
-	return &cobra.Command{
+	var version int64
+	cmd := &cobra.Command{
 		Use: "run-ticker NAME", Short: "Fire a ticker now, beside its schedule", Example: "  pgqueue run-ticker nightly",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
-			t, err := svc.RunTicker(ctx, args[0])
+			t, err := svc.RunTicker(ctx, args[0], queue.IfVersion(version))
 			if err != nil {
 				return err
 			}
@@ -291,6 +295,8 @@ func newRun(f *factory.Factory) *cobra.Command {
 			return nil
 		}),
 	}
+	cmdutil.IfVersion(cmd, &version, "ticker")
+	return cmd
 }
 
 func newNext(f *factory.Factory) *cobra.Command {

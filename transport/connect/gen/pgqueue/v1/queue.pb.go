@@ -1109,7 +1109,9 @@ type DeleteQueueRequest struct {
 	// The tenant; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
-	Queue         string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The call is refused unless the queue has this version; 0 = whatever it has.
+	IfVersion     int64 `protobuf:"varint,3,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1156,6 +1158,13 @@ func (x *DeleteQueueRequest) GetQueue() string {
 		return x.Queue
 	}
 	return ""
+}
+
+func (x *DeleteQueueRequest) GetIfVersion() int64 {
+	if x != nil {
+		return x.IfVersion
+	}
+	return 0
 }
 
 // The response of QueueService.DeleteQueue.
@@ -1212,7 +1221,9 @@ type CleanQueueRequest struct {
 	// Its name.
 	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
 	// How long to work before answering; absent or more than 5 s = 5 s.
-	Within        *durationpb.Duration `protobuf:"bytes,3,opt,name=within,proto3" json:"within,omitempty"`
+	Within *durationpb.Duration `protobuf:"bytes,3,opt,name=within,proto3" json:"within,omitempty"`
+	// The call is refused unless the queue has this version; 0 = whatever it has.
+	IfVersion     int64 `protobuf:"varint,4,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1266,6 +1277,13 @@ func (x *CleanQueueRequest) GetWithin() *durationpb.Duration {
 		return x.Within
 	}
 	return nil
+}
+
+func (x *CleanQueueRequest) GetIfVersion() int64 {
+	if x != nil {
+		return x.IfVersion
+	}
+	return 0
 }
 
 // The response of QueueService.CleanQueue.
@@ -1611,17 +1629,21 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x121\n" +
 	"\x04meta\x18\x03 \x01(\v2\x15.pgqueue.v1.QueueMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\">\n" +
 	"\x13UpdateQueueResponse\x12'\n" +
-	"\x05queue\x18\x01 \x01(\v2\x11.pgqueue.v1.QueueR\x05queue\"H\n" +
+	"\x05queue\x18\x01 \x01(\v2\x11.pgqueue.v1.QueueR\x05queue\"g\n" +
 	"\x12DeleteQueueRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
-	"\x05queue\x18\x02 \x01(\tR\x05queue\">\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1d\n" +
+	"\n" +
+	"if_version\x18\x03 \x01(\x03R\tifVersion\">\n" +
 	"\x13DeleteQueueResponse\x12'\n" +
-	"\x05queue\x18\x01 \x01(\v2\x11.pgqueue.v1.QueueR\x05queue\"\x8c\x01\n" +
+	"\x05queue\x18\x01 \x01(\v2\x11.pgqueue.v1.QueueR\x05queue\"\xab\x01\n" +
 	"\x11CleanQueueRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12C\n" +
 	"\x06within\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
-	"\"\x06\b\x80\x86\xb0\x96\x012\x00R\x06within\"B\n" +
+	"\"\x06\b\x80\x86\xb0\x96\x012\x00R\x06within\x12\x1d\n" +
+	"\n" +
+	"if_version\x18\x04 \x01(\x03R\tifVersion\"B\n" +
 	"\x12CleanQueueResponse\x12\x18\n" +
 	"\adeleted\x18\x01 \x01(\x03R\adeleted\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\"J\n" +

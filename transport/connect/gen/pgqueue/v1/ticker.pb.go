@@ -1153,7 +1153,9 @@ type DeleteTickerRequest struct {
 	// The tenant; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
-	Ticker        string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
+	Ticker string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
+	// The call is refused unless the ticker has this version; 0 = whatever it has.
+	IfVersion     int64 `protobuf:"varint,3,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1200,6 +1202,13 @@ func (x *DeleteTickerRequest) GetTicker() string {
 		return x.Ticker
 	}
 	return ""
+}
+
+func (x *DeleteTickerRequest) GetIfVersion() int64 {
+	if x != nil {
+		return x.IfVersion
+	}
+	return 0
 }
 
 // The response of TickerService.DeleteTicker.
@@ -1364,7 +1373,9 @@ type RunTickerRequest struct {
 	// The tenant; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
-	Ticker        string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
+	Ticker string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
+	// The call is refused unless the ticker has this version; 0 = whatever it has.
+	IfVersion     int64 `protobuf:"varint,3,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1411,6 +1422,13 @@ func (x *RunTickerRequest) GetTicker() string {
 		return x.Ticker
 	}
 	return ""
+}
+
+func (x *RunTickerRequest) GetIfVersion() int64 {
+	if x != nil {
+		return x.IfVersion
+	}
+	return 0
 }
 
 // The response of TickerService.RunTicker.
@@ -1914,10 +1932,12 @@ const file_pgqueue_v1_ticker_proto_rawDesc = "" +
 	"\x06ticker\x18\x02 \x01(\tR\x06ticker\x122\n" +
 	"\x04meta\x18\x03 \x01(\v2\x16.pgqueue.v1.TickerMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"B\n" +
 	"\x14UpdateTickerResponse\x12*\n" +
-	"\x06ticker\x18\x01 \x01(\v2\x12.pgqueue.v1.TickerR\x06ticker\"K\n" +
+	"\x06ticker\x18\x01 \x01(\v2\x12.pgqueue.v1.TickerR\x06ticker\"j\n" +
 	"\x13DeleteTickerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
-	"\x06ticker\x18\x02 \x01(\tR\x06ticker\"B\n" +
+	"\x06ticker\x18\x02 \x01(\tR\x06ticker\x12\x1d\n" +
+	"\n" +
+	"if_version\x18\x03 \x01(\x03R\tifVersion\"B\n" +
 	"\x14DeleteTickerResponse\x12*\n" +
 	"\x06ticker\x18\x01 \x01(\v2\x12.pgqueue.v1.TickerR\x06ticker\"Z\n" +
 	"\x14PreviewTickerRequest\x12\x1c\n" +
@@ -1925,10 +1945,12 @@ const file_pgqueue_v1_ticker_proto_rawDesc = "" +
 	"\x06ticker\x18\x02 \x01(\tR\x06ticker\x12\f\n" +
 	"\x01n\x18\x03 \x01(\x03R\x01n\"I\n" +
 	"\x15PreviewTickerResponse\x120\n" +
-	"\x05times\x18\x01 \x03(\v2\x1a.google.protobuf.TimestampR\x05times\"H\n" +
+	"\x05times\x18\x01 \x03(\v2\x1a.google.protobuf.TimestampR\x05times\"g\n" +
 	"\x10RunTickerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
-	"\x06ticker\x18\x02 \x01(\tR\x06ticker\"9\n" +
+	"\x06ticker\x18\x02 \x01(\tR\x06ticker\x12\x1d\n" +
+	"\n" +
+	"if_version\x18\x03 \x01(\x03R\tifVersion\"9\n" +
 	"\x11RunTickerResponse\x12$\n" +
 	"\x04tick\x18\x01 \x01(\v2\x10.pgqueue.v1.TickR\x04tick\"^\n" +
 	"\x10ListTicksRequest\x12\x1c\n" +
