@@ -172,6 +172,19 @@ func serverError(op string, pg *pgconn.PgError, err error) *queue.Error {
 	return e
 }
 
+// openError is what err is to a program that opens a store. It acts for the operator: a role that is not let in, or lacks a
+// privilege, is KindDenied with the advice, which callers of an open Store do not get.
+func openError(op string, err error) error {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return translate(op, err)
+	}
+	if advice := faultOf(pg.Code).advice; advice == adviceRole || advice == adviceRights {
+		return &queue.Error{Op: op, Kind: queue.KindDenied, Msg: advice, Err: err}
+	}
+	return translate(op, err)
+}
+
 // WaitHelps says whether a program that gets err when it starts should wait for the database: for one that is starting, or
 // cannot be reached yet. It should not for one that has answered what only an operator can mend: no such role or database,
 // or a pooler that was taken for PostgreSQL.

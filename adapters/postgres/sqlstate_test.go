@@ -132,6 +132,18 @@ func TestWaitHelps(t *testing.T) {
 	}
 }
 
+func TestOpenOfARefusedRole(t *testing.T) {
+	for code, want := range map[string]queue.Kind{
+		"28P01": queue.KindDenied, "28000": queue.KindDenied, "42501": queue.KindDenied,
+		"3D000": queue.KindUnavailable, "57P03": queue.KindUnavailable, "53300": queue.KindUnavailable,
+	} {
+		err := openError("open", &connectError{&pgconn.PgError{Code: code}})
+		if queue.KindOf(err) != want || WaitHelps(err) != (faultOf(code).blame == blamePassing) {
+			t.Errorf("%s: %v, kind %s, waits %v", code, err, queue.KindOf(err), WaitHelps(err))
+		}
+	}
+}
+
 // TestOpenBehindPooler has a pooler in PostgreSQL's place: it refuses all start-up parameters but those that each pooler knows.
 func TestOpenBehindPooler(t *testing.T) {
 	known := []string{"user", "database", "client_encoding", "standard_conforming_strings", "application_name"}

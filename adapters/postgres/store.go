@@ -86,7 +86,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 		if !o.pooler && refusesParameters(bctx, cfg.ConnConfig, err) {
 			return nil, &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: errNeedsPooler}
 		}
-		return nil, translate(op, &connectError{err})
+		return nil, openError(op, &connectError{err})
 	}
 	return s, nil
 }
