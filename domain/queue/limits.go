@@ -49,8 +49,8 @@ const (
 	// DefaultRetainBytes bounds the tasks of one retain, encoded, when it does not say how many bytes it takes. Base64 makes
 	// 4,000,000 of them, and with some room for the rest any client takes that whose messages may have the usual 4 MiB.
 	DefaultRetainBytes = 3_000_000
-	// MaxRetainBytes bounds what a retain may ask for instead: 16 MiB.
-	MaxRetainBytes = 16 << 20
+	// MaxRetainBytes bounds what a retain may ask for instead: 8 MiB.
+	MaxRetainBytes = 8 << 20
 	// MaxWait bounds how long a retain or an await may block.
 	MaxWait = 10 * time.Minute
 	// BulkStep is how long a call of a long operation (a bulk move, a clean) works before it answers with what it did and

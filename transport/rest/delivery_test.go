@@ -22,14 +22,14 @@ func TestRetainThatIsNotDeliveredGoesBack(t *testing.T) {
 
 	for name, leave := range map[string]func(t *testing.T, s *stack){
 		"its caller closes the connection in the middle of the answer": func(t *testing.T, s *stack) {
-			conn := s.dial("PUT /api/task/big?worker=w&limit=12&max_bytes=16777216 HTTP/1.1\r\nHost: x\r\n\r\n")
+			conn := s.dial("PUT /api/task/big?worker=w&limit=12&max_bytes=8388608 HTTP/1.1\r\nHost: x\r\n\r\n")
 			if _, err := io.ReadFull(conn, make([]byte, 100_000)); err != nil {
 				t.Fatal(err)
 			}
 			_ = conn.Close()
 		},
 		"its caller reads too slowly": func(t *testing.T, s *stack) {
-			conn := s.dial("PUT /api/task/big?worker=w&limit=12&max_bytes=16777216 HTTP/1.1\r\nHost: x\r\n\r\n")
+			conn := s.dial("PUT /api/task/big?worker=w&limit=12&max_bytes=8388608 HTTP/1.1\r\nHost: x\r\n\r\n")
 			if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil { // the answer is on its way; no more of it is read
 				t.Fatal(err)
 			}
@@ -40,7 +40,7 @@ func TestRetainThatIsNotDeliveredGoesBack(t *testing.T) {
 			tr := &http.Transport{Protocols: &p}
 			t.Cleanup(tr.CloseIdleConnections)
 			ctx, cancel := context.WithCancel(t.Context())
-			req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.url+"/api/task/big?worker=w&limit=12&max_bytes=16777216", nil)
+			req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.url+"/api/task/big?worker=w&limit=12&max_bytes=8388608", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestRetainThatIsNotDeliveredGoesBack(t *testing.T) {
 		},
 		"a proxy cuts it": func(t *testing.T, s *stack) {
 			url := cuttingProxy(t, strings.TrimPrefix(s.url, "http://"), 200_000)
-			resp, err := request(t, url+"/api/task/big?worker=w&limit=12&max_bytes=16777216")
+			resp, err := request(t, url+"/api/task/big?worker=w&limit=12&max_bytes=8388608")
 			if err == nil {
 				_, err = io.Copy(io.Discard, resp.Body)
 				_ = resp.Body.Close()
@@ -176,7 +176,7 @@ func TestRetainWithARequestIDStaysForItsRepeat(t *testing.T) {
 	for i := range 12 {
 		s.do(201, "POST", "/api/task", fmt.Sprintf(`{"queue":"big","payload":{"n":%d,"x":"%s"}}`, i, strings.Repeat("x", 900_000)))
 	}
-	const ask = "/api/task/big?worker=w&limit=12&max_bytes=16777216&request_id=one"
+	const ask = "/api/task/big?worker=w&limit=9&max_bytes=8388608&request_id=one"
 	conn := s.dial("PUT " + ask + " HTTP/1.1\r\nHost: x\r\n\r\n")
 	if _, err := io.ReadFull(conn, make([]byte, 100_000)); err != nil {
 		t.Fatal(err)
@@ -184,12 +184,12 @@ func TestRetainWithARequestIDStaysForItsRepeat(t *testing.T) {
 	_ = conn.Close()
 
 	first := s.do(200, "PUT", ask, "")
-	if again := s.do(200, "PUT", ask, ""); string(again.body) != string(first.body) || !strings.Contains(string(first.body), `"count":12`) {
+	if again := s.do(200, "PUT", ask, ""); string(again.body) != string(first.body) || !strings.Contains(string(first.body), `"count":9`) {
 		t.Errorf("the repeat of a retain is not the same: %d and %d bytes", len(first.body), len(again.body))
 	}
 	stats := ok[*queue.QueueStats](t)(s.client.QueueStats(t.Context(), "big"))
-	if stats.Counts[queue.StatusRetained] != 12 {
-		t.Errorf("%v, want 12 retained", stats.Counts)
+	if stats.Counts[queue.StatusRetained] != 9 {
+		t.Errorf("%v, want 9 retained", stats.Counts)
 	}
 	s.refused(422, queue.KindInvalid, "request_id", "PUT", "/api/task/big?worker=w&limit=11&request_id=one", "")
 }

@@ -42,8 +42,9 @@ func newChecks(cfg Config) (*httpaccess.Checks, error) {
 // handler puts REST under its prefix and Connect beside it.
 func (s *Server) handler() (handler, error) {
 	body, batch, message := messageLimits(s.cfg.MaxPayloadBytes)
+	large := queue.NewBudget(queue.DefaultLargeBytes)
 	rest, err := restserver.New(restserver.Config{
-		Service: s.service, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
+		Service: s.service, Large: large, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
 		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, level(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),
@@ -55,7 +56,8 @@ func (s *Server) handler() (handler, error) {
 	if err != nil {
 		return handler{}, err
 	}
-	rpc, err := connectserver.New(s.service, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log), connectserver.WithMaxMessageBytes(message))
+	rpc, err := connectserver.New(s.service, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log),
+		connectserver.WithMaxMessageBytes(message), connectserver.WithLargeAnswers(large))
 	if err != nil {
 		return handler{}, err
 	}

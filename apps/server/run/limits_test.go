@@ -26,10 +26,17 @@ var limits = []struct {
 	{"tasks of one create, retain, release or heartbeat", queue.MaxBatch, "queue.MaxBatch"},
 	{"elements of a page", queue.MaxPage, "queue.MaxPage"},
 	{"bytes of a page; the first element always comes", queue.MaxPageBytes, "queue.MaxPageBytes"},
+	{"bytes of a retain that does not say; the first task always comes", queue.DefaultRetainBytes, "queue.DefaultRetainBytes"},
+	{"bytes that a retain may ask for", queue.MaxRetainBytes, "queue.MaxRetainBytes"},
+	{"bytes of a retain's request id", queue.MaxRequestIDBytes, "queue.MaxRequestIDBytes"},
+	{"large answers of a server at the same time, in all", queue.DefaultLargeBytes, "queue.DefaultLargeBytes"},
+	{"an answer that is not large", queue.SmallAnswerBytes, "queue.SmallAnswerBytes"},
 	{"a message to the Connect and gRPC server", connectserver.DefaultMaxMessageBytes, "connectserver.DefaultMaxMessageBytes"},
 	{"a message to the Connect and gRPC client", connectclient.DefaultMaxMessageBytes, "connectclient.DefaultMaxMessageBytes"},
 	{"the body of many tasks over REST", restserver.DefaultMaxBatchBytes, "restserver.DefaultMaxBatchBytes"},
 	{"a step of a bulk operation or a clean", queue.BulkStep, "queue.BulkStep"},
+	{"a large answer's wait for others to have left", queue.BudgetTimeout, "queue.BudgetTimeout"},
+	{"tasks on their way back that were not delivered", queue.HandBackTimeout, "queue.HandBackTimeout"},
 	{"a call to the database", postgres.DefaultCallTimeout, "postgres.DefaultCallTimeout"},
 	{"a call of the manager", manager.DefaultCallTimeout, "manager.DefaultCallTimeout"},
 	{"a retain's or an await's wait", queue.MaxWait, "queue.MaxWait"},
@@ -76,6 +83,8 @@ func TestInnerLimitsAreBelowOuterOnes(t *testing.T) {
 		{"two steps of a bulk operation", 2 * queue.BulkStep, "a call to the database", postgres.DefaultCallTimeout},
 		{"two steps of a bulk operation", 2 * queue.BulkStep, "a call of the REST client", restclient.DefaultTimeout},
 		{"two steps of a bulk operation", 2 * queue.BulkStep, "a call of the Connect client", connectclient.DefaultTimeout},
+		{"a large answer's wait", queue.BudgetTimeout, "a call of the REST client", restclient.DefaultTimeout},
+		{"a large answer's wait", queue.BudgetTimeout, "a call of the Connect client", connectclient.DefaultTimeout},
 		{"a call to the database", postgres.DefaultCallTimeout, "a call of the manager", manager.DefaultCallTimeout},
 		{"a call of the manager", manager.DefaultCallTimeout, "a call over Connect", connectserver.DefaultCallTimeout},
 		{"a call of the manager", manager.DefaultCallTimeout, "a request over REST", restserver.DefaultBodyTimeout + restserver.DefaultWriteTimeout},
@@ -90,6 +99,7 @@ func TestInnerLimitsAreBelowOuterOnes(t *testing.T) {
 	for what, n := range map[string]int{
 		"a page, with what JSON's base64 or a framing adds": queue.MaxPageBytes + queue.MaxPageBytes/4,
 		"the largest task": largest,
+		"a retain that does not say, with what JSON's base64 adds": queue.DefaultRetainBytes + queue.DefaultRetainBytes/3,
 	} {
 		if n > grpc {
 			t.Errorf("%s has %d bytes, a gRPC client takes %d", what, n, grpc)
@@ -97,6 +107,9 @@ func TestInnerLimitsAreBelowOuterOnes(t *testing.T) {
 	}
 	if largest > queue.MaxPageBytes {
 		t.Errorf("the largest task has %d bytes, a page %d", largest, queue.MaxPageBytes)
+	}
+	if queue.MaxRetainBytes > queue.DefaultLargeBytes/4 || queue.MaxRetainBytes > connectserver.DefaultMaxMessageBytes {
+		t.Errorf("a retain may ask for %d bytes, four such answers or a message have less", queue.MaxRetainBytes)
 	}
 	if 2*connectserver.DefaultMaxMessageBytes > connectclient.DefaultMaxMessageBytes {
 		t.Error("the Connect server may send more than its client takes")

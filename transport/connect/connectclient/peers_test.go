@@ -202,7 +202,7 @@ func TestAWorkerThatStopsReading(t *testing.T) {
 	defer deaf.Close()
 	for _, m := range []*pb.WorkRequest{
 		{Hello: &pb.WorkHello{Worker: "deaf"}},
-		{Retains: []*pb.WorkRetain{{Id: 1, Limit: n, Wait: durationpb.New(time.Minute)}}},
+		{Retains: []*pb.WorkRetain{{Id: 1, Limit: n, Wait: durationpb.New(time.Minute), MaxBytes: queue.MaxRetainBytes}}},
 	} {
 		if err := deaf.Send(m); err != nil {
 			t.Fatal(err)

@@ -67,8 +67,11 @@ func (s *Stream) Close() {
 	}
 }
 
-// RetainTasks implements queue.Consumer.
+// RetainTasks implements queue.Consumer. A retain with a request id is a call of its own: the stream has no repeats.
 func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
+	if r.RequestID != "" {
+		return s.Client.RetainTasks(ctx, r)
+	}
 	ask := &pb.WorkRetain{
 		Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(r.Wait), Lease: wire.Duration(r.Lease),
 		MaxBytes: int64(s.takes(r)),

@@ -35,6 +35,7 @@ type config struct {
 	ready        func(context.Context) error
 	logger       *slog.Logger
 	maxMessage   int
+	large        *queue.Budget
 	aliveEvery   time.Duration
 	sendTimeout  time.Duration
 	callTimeout  time.Duration
@@ -50,6 +51,11 @@ func WithReadiness(ready func(context.Context) error) Option {
 // WithLogger is told of internal errors, whose causes do not travel. Default slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return option(func(c *config) error { c.logger = l; return nil })
+}
+
+// WithLargeAnswers bounds the large answers that unary calls get at the same time. Default queue.DefaultLargeBytes.
+func WithLargeAnswers(b *queue.Budget) Option {
+	return option(func(c *config) error { c.large = b; return nil })
 }
 
 // WithMaxMessageBytes bounds a message from a client, after decompression; answers may be twice as large. It must leave

@@ -31,7 +31,7 @@ type Server struct {
 func New(svc queue.Service, opts ...Option) (*Server, error) {
 	s := &Server{svc: svc, draining: make(chan struct{}), config: config{
 		logger: slog.Default(), maxMessage: DefaultMaxMessageBytes, aliveEvery: DefaultAliveEvery,
-		sendTimeout: DefaultSendTimeout, callTimeout: DefaultCallTimeout,
+		sendTimeout: DefaultSendTimeout, callTimeout: DefaultCallTimeout, large: queue.NewBudget(queue.DefaultLargeBytes),
 	}}
 	s.drain = sync.OnceFunc(func() { close(s.draining) })
 	for _, o := range opts {

@@ -197,7 +197,7 @@ func (w *workStream) retain(stream context.Context, m *pb.WorkRetain) error {
 		ts = ts[:fit]
 		a := answer{
 			retained: &pb.WorkRetained{Id: id, Tasks: wire.Tasks(ts), Error: wire.Detail(err)},
-			tasks:    ts, bytes: int64(wire.Bytes(ts)),
+			tasks:    ts, bytes: int64(queue.TaskBytes(ts)),
 		}
 		w.unsent.Add(a.bytes)
 		return a
@@ -258,7 +258,7 @@ func (w *workStream) release(ctx context.Context, m *pb.WorkReleases) answer {
 	}
 	for i, d := range done {
 		if d.Task != nil && !rs[i].Quiet {
-			a.bytes += int64(wire.Bytes([]*queue.Task{d.Task}))
+			a.bytes += int64(d.Task.Bytes())
 		}
 	}
 	w.unsent.Add(a.bytes)

@@ -73,6 +73,11 @@ func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.Lis
 	if err != nil {
 		return nil, err
 	}
+	give, err := s.large.Take(ctx, queue.TaskBytes(p.Tasks))
+	if err != nil {
+		return nil, err
+	}
+	deliveryOf(ctx).atEnd(give)
 	return &pb.ListTasksResponse{Tasks: wire.Tasks(p.Tasks), Count: p.Count, AtLeast: p.AtLeast, Next: p.Next}, nil
 }
 

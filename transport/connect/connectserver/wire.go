@@ -32,6 +32,11 @@ func (s *Server) withWire(next http.Handler) http.Handler {
 			lifeline: lifeline{rc: http.NewResponseController(w)}, json: strings.HasSuffix(r.Header.Get("Content-Type"), "json"),
 		}
 		defer d.lifeline.cut()
+		defer func() {
+			if d.give != nil {
+				d.give()
+			}
+		}()
 		left := false
 		defer func() {
 			if len(d.tasks) > 0 && !left { // after a panic too
@@ -55,6 +60,7 @@ type delivery struct {
 	asked  queue.RetainRequest
 	tasks  []*queue.Task // retained by a unary call
 	failed error         // why the answer has not left
+	give   func()        // the bytes of a large answer, when it has left
 	json   bool          // the answer is JSON: payloads are in base64
 
 	body     io.ReadCloser
@@ -115,6 +121,15 @@ func (d *delivery) deliver(svc queue.Service, asked queue.RetainRequest, tasks [
 	if d != nil {
 		d.svc, d.asked, d.tasks = svc, asked, tasks
 	}
+}
+
+// atEnd has give called when the answer has left; at once where there is no connection.
+func (d *delivery) atEnd(give func()) {
+	if d == nil {
+		give()
+		return
+	}
+	d.give = give
 }
 
 // fail notes why the answer has not left. The first reason counts.

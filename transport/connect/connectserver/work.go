@@ -31,10 +31,11 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	if ask.Wait > 0 {
 		lifelineOf(ctx).linger(ask.Wait + s.callTimeout)
 	}
-	ts, err := svc.RetainTasks(ctx, ask)
+	ts, give, err := s.large.RetainWithin(ctx, svc, ask)
 	if err != nil {
 		return nil, err
 	}
+	deliveryOf(ctx).atEnd(give)
 	if ctx.Err() != nil { // the caller left while the tasks were on their way
 		s.giveBack(ctx, svc, ask, ts)
 		return nil, ctx.Err()

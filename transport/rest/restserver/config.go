@@ -27,6 +27,8 @@ type Config struct {
 	MaxBodyBytes int64
 	// MaxBatchBytes bounds the body of many tasks, releases or heartbeats; 0 = 64 MiB.
 	MaxBatchBytes int64
+	// Large bounds the large answers that are made at the same time; nil = queue.DefaultLargeBytes of its own.
+	Large *queue.Budget
 	// Timeouts; zero ones are filled in.
 	Timeouts Timeouts
 	// Logger of defects and refused work; nil = slog.Default.
@@ -104,6 +106,9 @@ func (c Config) filled() (Config, error) {
 	fill(&c.MaxBodyBytes, queue.DefaultMaxPayloadBytes+64<<10)
 	fill(&c.MaxBatchBytes, DefaultMaxBatchBytes)
 	fill(&c.Version, "dev")
+	if c.Large == nil {
+		c.Large = queue.NewBudget(queue.DefaultLargeBytes)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

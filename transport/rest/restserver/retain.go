@@ -36,10 +36,12 @@ func retain(c *call) error {
 		ctx, done = c.linger(req.Wait)
 		defer done()
 	}
-	tasks, err := c.svc.RetainTasks(ctx, req)
-	switch {
-	case err != nil:
+	tasks, give, err := c.cfg.Large.RetainWithin(ctx, c.svc, req)
+	if err != nil {
 		return ended(ctx, err)
+	}
+	defer give()
+	switch {
 	case len(tasks) > 0:
 		return c.deliver(req, tasks, many)
 	case many:

@@ -30,6 +30,11 @@ func listTasks(c *call) error {
 	if err != nil {
 		return err
 	}
+	give, err := c.cfg.Large.Take(c.ctx(), queue.TaskBytes(p.Tasks))
+	if err != nil {
+		return err
+	}
+	defer give()
 	return c.reply(http.StatusOK, restapi.List[restapi.Task]{Count: p.Count, AtLeast: p.AtLeast, Body: each(p.Tasks, restapi.TaskOf), Next: p.Next})
 }
 

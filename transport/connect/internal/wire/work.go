@@ -138,12 +138,3 @@ func Fit(ts []*queue.Task, budget int) int {
 	}
 	return len(ts)
 }
-
-// Bytes is about what ts take on the wire.
-func Bytes(ts []*queue.Task) int {
-	n := 0
-	for _, t := range ts {
-		n += t.Bytes()
-	}
-	return n
-}

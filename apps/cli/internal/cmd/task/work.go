@@ -62,7 +62,7 @@ func newRetain(f *factory.Factory) *cobra.Command {
 	cmdutil.Duration(fs, &r.Wait, "wait", "wait this long for a task, up to 10m")
 	fs.IntVar(&r.Limit, "limit", 1, "take at most this many")
 	fs.StringVar(&r.RequestID, "request-id", "", "`id` of this retain: the same command with it gives the same tasks for 30s, or their leases if shorter")
-	fs.IntVar(&r.MaxBytes, "max-bytes", 0, "take tasks of about this many bytes together, up to 16777216; the first one always (default 3000000)")
+	fs.IntVar(&r.MaxBytes, "max-bytes", 0, "take tasks of about this many bytes together, up to 8388608; the first one always (default 3000000)")
 	cmdutil.Duration(fs, &r.Lease, "lease", "hold it this long without a heartbeat (default: the queue's)")
 	return cmd
 }

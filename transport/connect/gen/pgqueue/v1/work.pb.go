@@ -388,7 +388,7 @@ type RetainTasksRequest struct {
 	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
 	// Instead of the queue's lease.
 	Lease *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
-	// About how many bytes the answer may have, at most 16 MiB; 0 = 3,000,000, which clients take whose messages may have 4
+	// About how many bytes the answer may have, at most 8 MiB; 0 = 3,000,000, which clients take whose messages may have 4
 	// MiB. The first task always fits, and the first that does not ends the answer and stays available.
 	MaxBytes int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// Makes the retain repeatable when its answer got lost: the same request with the same id gives the same tasks and tokens
@@ -903,7 +903,7 @@ type WorkRetain struct {
 	Queue []string `protobuf:"bytes,5,rep,name=queue,proto3" json:"queue,omitempty"`
 	// Instead of the hello's.
 	Lease *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
-	// About how many bytes the tasks may have, at most 16 MiB; 0 = 3,000,000. The first task always fits.
+	// About how many bytes the tasks may have, at most 8 MiB; 0 = 3,000,000. The first task always fits.
 	MaxBytes      int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1619,7 +1619,7 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
 	"\xaa\x01\a\"\x03\b\xd8\x042\x00R\x04wait\x12/\n" +
 	"\x05lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12)\n" +
-	"\tmax_bytes\x18\a \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80\b(\x00R\bmaxBytes\x12'\n" +
+	"\tmax_bytes\x18\a \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80\x04(\x00R\bmaxBytes\x12'\n" +
 	"\n" +
 	"request_id\x18\b \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\trequestId\"=\n" +
 	"\x13RetainTasksResponse\x12&\n" +

@@ -1,0 +1,127 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+const (
+	// DefaultLargeBytes bounds the large answers that a server makes at the same time: 32 MiB. Each byte of an answer takes
+	// about five of memory on its way from the database to the connection.
+	DefaultLargeBytes = 32 << 20
+	// SmallAnswerBytes is up to where an answer is small, and takes nothing of a Budget.
+	SmallAnswerBytes = 64 << 10
+	// BudgetTimeout is how long an answer may wait for its bytes.
+	BudgetTimeout = 10 * time.Second
+)
+
+// Budget bounds the bytes of large answers that are made at the same time, in the order in which they were asked for. It is
+// safe for concurrent use; nil bounds nothing.
+type Budget struct {
+	most int
+
+	mu     sync.Mutex
+	free   int
+	claims []*claim // that wait, the oldest first
+}
+
+type claim struct {
+	bytes   int
+	granted chan struct{}
+}
+
+// NewBudget is a budget of so many bytes.
+func NewBudget(bytes int) *Budget { return &Budget{most: bytes, free: bytes} }
+
+// Take waits until so many bytes are free, or all where the budget is smaller, and takes them until give is called. It fails
+// with KindUnavailable after 10 seconds, and with ctx's error when that ends first.
+func (b *Budget) Take(ctx context.Context, bytes int) (give func(), err error) {
+	if b == nil || bytes <= SmallAnswerBytes {
+		return func() {}, nil
+	}
+	bytes = min(bytes, b.most)
+	c := &claim{bytes: bytes, granted: make(chan struct{})}
+	give = sync.OnceFunc(func() { b.put(bytes) })
+	b.mu.Lock()
+	b.claims = append(b.claims, c)
+	b.grant()
+	b.mu.Unlock()
+
+	timer := time.NewTimer(BudgetTimeout)
+	defer timer.Stop()
+	select {
+	case <-c.granted:
+		return give, nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
+		err = &Error{Kind: KindUnavailable, Msg: "the server is making many large answers; try again, or ask for fewer bytes"}
+	}
+	if !b.withdraw(c) { // it was granted meanwhile
+		give()
+	}
+	return nil, err
+}
+
+// put gives bytes back.
+func (b *Budget) put(bytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free += bytes
+	b.grant()
+}
+
+// grant gives the oldest claims what they wait for. Caller holds mu.
+func (b *Budget) grant() {
+	for len(b.claims) > 0 && b.claims[0].bytes <= b.free {
+		b.free -= b.claims[0].bytes
+		close(b.claims[0].granted)
+		b.claims = b.claims[1:]
+	}
+}
+
+// withdraw takes out a claim that waits; false when it waits no more.
+func (b *Budget) withdraw(c *claim) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, other := range b.claims {
+		if other == c {
+			b.claims = append(b.claims[:i:i], b.claims[i+1:]...)
+			b.grant() // smaller ones may fit
+			return true
+		}
+	}
+	return false
+}
+
+// TaskBytes is about how many bytes tasks take in an answer.
+func TaskBytes(tasks []*Task) (n int) {
+	for _, t := range tasks {
+		n += t.Bytes()
+	}
+	return n
+}
+
+// RetainWithin retains tasks of svc and takes the bytes of the answer from b: before they are read where r does not wait and
+// asks for more than usual, else as soon as they are known. Tasks for which there is no room in time go back.
+func (b *Budget) RetainWithin(ctx context.Context, svc Service, r RetainRequest) (tasks []*Task, give func(), err error) {
+	asked := 0
+	if r.Wait == 0 && r.Limit > 1 && r.MaxBytes > DefaultRetainBytes {
+		asked = r.MaxBytes
+	}
+	if give, err = b.Take(ctx, asked); err != nil {
+		return nil, nil, err
+	}
+	if tasks, err = svc.RetainTasks(ctx, r); err != nil || asked > 0 || b == nil {
+		if err != nil {
+			give()
+		}
+		return tasks, give, err
+	}
+	if give, err = b.Take(ctx, TaskBytes(tasks)); err != nil {
+		return nil, nil, errors.Join(err, GiveBack(ctx, svc, r, tasks))
+	}
+	return tasks, give, nil
+}
