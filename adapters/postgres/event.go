@@ -2,10 +2,7 @@ package postgres
 
 import (
 	"context"
-	"encoding/base64"
-	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,83 +13,11 @@ import (
 // eventRows is the most rows that one look at the feed reads; each may stand for many tasks.
 const eventRows = 100
 
-// feedPos is a place in the feed: behind everything that snapshot seen has seen, and, inside the window of what committed
-// between seen and until, behind one task of one row. Without a window it is between two windows.
-type feedPos struct {
-	seen, until string
-	xid         string
-	id          int64
-	index       int // tasks of the row that are behind
-}
-
-func (p feedPos) encode() string {
-	text := p.seen
-	if p.until != "" {
-		text = fmt.Sprintf("%s;%s;%s;%d;%d", p.seen, p.until, p.xid, p.id, p.index)
-	}
-	return base64.RawURLEncoding.EncodeToString([]byte(text))
-}
-
-func decodePos(cursor string) (feedPos, error) {
-	bad := queue.Invalid("cursor", "is not one that the feed gave")
-	b, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil {
-		return feedPos{}, bad
-	}
-	f := strings.Split(string(b), ";")
-	p := feedPos{seen: f[0], xid: "0"}
-	if len(f) == 5 {
-		p.until, p.xid = f[1], f[2]
-		p.id, err = strconv.ParseInt(f[3], 10, 64)
-		if err == nil {
-			p.index, err = strconv.Atoi(f[4])
-		}
-		if _, xerr := strconv.ParseUint(p.xid, 10, 64); err != nil || xerr != nil || !isSnapshot(p.until) {
-			return feedPos{}, bad
-		}
-	} else if len(f) != 1 {
-		return feedPos{}, bad
-	}
-	if !isSnapshot(p.seen) {
-		return feedPos{}, bad
-	}
-	return p, nil
-}
-
-// isSnapshot says that s has the form xmin:xmax:xip,… and so will be read by PostgreSQL.
-func isSnapshot(s string) bool {
-	f := strings.Split(s, ":")
-	if len(f) != 3 {
-		return false
-	}
-	last := uint64(0)
-	for i, n := range append(f[:2:2], strings.Split(f[2], ",")...) {
-		if n == "" && i == 2 && f[2] == "" {
-			return true
-		}
-		v, err := strconv.ParseUint(n, 10, 63)
-		if err != nil || v == 0 || i == 1 && v < last {
-			return false
-		}
-		last = v
-	}
-	return true
-}
-
-func snapshotXmin(s string) int64 {
-	xmin, _, _ := strings.Cut(s, ":")
-	v, err := strconv.ParseInt(xmin, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return v
-}
-
 // ListEvents implements queue.Store.
 func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventFilter, limit int) (queue.EventPage, error) {
 	const op = "list events"
 	var page queue.EventPage
-	pos := feedPos{xid: "0"}
+	var pos feedPos
 	if f.After == "" {
 		err := s.query(ctx, op, "event.oldest", func(rows pgx.Rows) error {
 			var xid string
@@ -105,7 +30,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 		}
 	} else {
 		var err error
-		if pos, err = decodePos(f.After); err != nil {
+		if pos, err = s.readCursor(ctx, op, f.After); err != nil {
 			return page, queue.WithOp(op, err)
 		}
 	}
@@ -118,17 +43,18 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 	if pos.index > 0 {
 		afterID--
 	}
-	at := pos // advances
+	at := pos            // advances
+	var behind []feedPos // the position behind each event of the page
 	rowsRead, full := 0, false
 	var pruned int64
 	err := s.query(ctx, op, "event.list", func(rows pgx.Rows) error {
 		var (
-			now               string
-			xid, name, worker *string
-			id                *int64
-			when              *time.Time
-			kind              *int16
-			ids               []int64
+			now          string
+			name, worker *string
+			xid, id      *int64
+			when         *time.Time
+			kind         *int16
+			ids          []int64
 		)
 		if err := rows.Scan(&now, &pruned, &xid, &id, &when, &name, &kind, &worker, &ids); err != nil {
 			return err
@@ -155,33 +81,50 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 				Kind: queue.EventKinds()[*kind-1], Namespace: namespace, Queue: *name, TaskID: ids[i], Worker: textOf(worker), At: when.UTC(),
 			}
 			if f.Matches(e) {
-				e.Cursor = at.encode()
 				page.Events = append(page.Events, e)
+				behind = append(behind, at)
 			}
 		}
 		return nil
-	}, namespace, pos.seen, textPtr(pos.until), pos.xid, afterID, f.Queue, kinds, eventRows)
+	}, namespace, pos.seen, textPtr(pos.until), strconv.FormatInt(pos.xid, 10), afterID, f.Queue, kinds, eventRows)
 	if err != nil {
 		return page, err
 	}
 	if snapshotXmin(pos.seen) < pruned && f.After != "" {
-		return queue.EventPage{}, &queue.Error{
-			Op: op, Kind: queue.KindCursorExpired, Field: "cursor",
-			Msg: "is older than the events that are kept; start anew",
-		}
+		return queue.EventPage{}, cursorExpired(op)
 	}
+	end := feedPos{seen: at.until}
+	page.More = pos.until != "" // a window of the past is over; what came after it is next
 	if full || rowsRead == eventRows {
-		page.Next, page.More = at.encode(), true
+		end, page.More = at, true
+	}
+	if len(page.Events) == 0 && !page.More && s.feedSnapshots.stays(pos.seen, end.seen) {
+		page.Next = f.After
 		return page, nil
 	}
-	page.Next = feedPos{seen: at.until}.encode()
-	page.More = pos.until != "" // a window of the past is over; what came after it is next
+
+	cursors, err := s.writeCursors(ctx, op, append(behind, end))
+	if err != nil {
+		return queue.EventPage{}, err
+	}
+	for i := range page.Events {
+		page.Events[i].Cursor = cursors[i]
+	}
+	page.Next = cursors[len(behind)]
 	return page, nil
 }
 
 // LastEvent implements queue.Store.
 func (s *Store) LastEvent(ctx context.Context) (string, error) {
+	const op = "last event"
 	var now string
-	err := s.query(ctx, "last event", "event.now", func(rows pgx.Rows) error { return rows.Scan(&now) })
-	return feedPos{seen: now}.encode(), err
+	err := s.query(ctx, op, "event.now", func(rows pgx.Rows) error { return rows.Scan(&now) })
+	if err != nil {
+		return "", err
+	}
+	cursors, err := s.writeCursors(ctx, op, []feedPos{{seen: now}})
+	if err != nil {
+		return "", err
+	}
+	return cursors[0], nil
 }

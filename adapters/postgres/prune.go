@@ -256,19 +256,23 @@ func (s *Store) pruneDeleted(ctx context.Context, faults *[]queue.Fault) (int, b
 	return 0, err == nil, err
 }
 
-// pruneEvents removes old events.
+// pruneEvents removes old events, and the snapshots of cursors that are as old.
 func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
-	n := 0
+	n, snapshots := 0, 0
 	if _, err := s.fold(ctx); err != nil { // only what the counts have seen may go
 		return 0, false, fmt.Errorf("first the counts: %w", err)
 	}
 	err := s.inTx(ctx, "prune events", func(ctx context.Context, t *tx) error {
+		t.batch.Queue(t.sql.get("event.snapshot.prune"), int64(s.opt.eventsStay+snapshotKeptAgain), eventStep).Exec(func(tag pgconn.CommandTag) error {
+			snapshots = int(tag.RowsAffected())
+			return nil
+		})
 		return t.read(ctx, "event.prune", func(rows pgx.Rows) error { return rows.Scan(&n) }, int64(s.opt.eventsStay), eventStep)
 	})
 	if err != nil {
 		return 0, false, err
 	}
-	return n, n == eventStep, nil
+	return n, n == eventStep || snapshots == eventStep, nil
 }
 
 // pruneBeats removes heartbeats that were written beside a locked lease row and are over.

@@ -34,6 +34,8 @@ type Store struct {
 	// asideUntil is until when (ns, this machine's clock) heartbeats that this process wrote beside locked rows may count.
 	asideUntil atomic.Int64
 
+	feedSnapshots feedSnapshots
+
 	ticksPruned time.Time // under floors.mu
 
 	listening atomic.Int32 // connections that do

@@ -46,7 +46,7 @@ func (k EventKind) Status() Status {
 
 // Event is one thing that happened to one task.
 type Event struct {
-	// Cursor resumes the feed behind this event. It is opaque.
+	// Cursor resumes the feed behind this event. It is opaque, and has at most MaxEventCursor bytes.
 	Cursor    string
 	Kind      EventKind
 	Namespace string

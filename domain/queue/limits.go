@@ -18,6 +18,8 @@ const (
 	MaxBatch = 10_000
 	// MaxPage bounds the rows of one page of a list.
 	MaxPage = 1_000
+	// MaxEventCursor bounds a cursor of the feed, in bytes: it is a header of requests. A Store keeps what does not fit.
+	MaxEventCursor = 64
 	// DefaultPage is the number of rows of a page when none is asked for.
 	DefaultPage = 100
 	// MaxPageBytes bounds a page of a list in bytes, as Task.Bytes counts them: a page ends early when the next element

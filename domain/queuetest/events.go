@@ -141,6 +141,24 @@ func testEvents(e *env) {
 		}
 		e.equal("walked by pages", walked, all)
 	})
+	e.it("a cursor is short, so that it fits into a header of a request", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		e.createN("q", 30)
+		e.events(queue.EventFilter{}, 30)
+		last, err := e.s.LastEvent(e.ctx())
+		e.ok(err)
+		page, err := e.s.ListEvents(e.ctx(), e.ns, queue.EventFilter{}, 10)
+		e.ok(err)
+		cursors := []string{last, page.Next}
+		for _, ev := range page.Events {
+			cursors = append(cursors, ev.Cursor)
+		}
+		for _, c := range cursors {
+			if len(c) == 0 || len(c) > queue.MaxEventCursor {
+				e.Errorf("the cursor %q has %d bytes, want 1 to %d", c, len(c), queue.MaxEventCursor)
+			}
+		}
+	})
 	e.it("what happens later is behind the last event", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		e.createN("q", 3)

@@ -95,6 +95,9 @@ func TestEventStream(t *testing.T) {
 		if why := shape(e.data, want[len(cursors)]); e.name != "task" || why != "" || e.id == "" {
 			t.Errorf("%s: %+v", why, e)
 		}
+		if strings.Contains(e.data, `"cursor"`) {
+			t.Errorf("the data %s repeats the id", e.data)
+		}
 		cursors = append(cursors, e.id)
 	}
 	for _, w := range want[1:3] {

@@ -248,6 +248,14 @@ create table pgqueue.fold (
 );
 insert into pgqueue.fold (seen, pruned) select pg_current_snapshot(), pg_snapshot_xmin(pg_current_snapshot());
 
+-- Snapshots that cursors of the feed name, because they list too many open transactions to stand in a cursor.
+create table pgqueue.event_snapshot (
+    id   bigint      primary key, -- a hash of seen, so that each process finds the same
+    seen pg_snapshot not null,
+    at   timestamptz not null     -- when a cursor named it last, within a minute
+);
+create index event_snapshot_at on pgqueue.event_snapshot (at);
+
 create table pgqueue.queue_count (
     queue_id      integer     primary key,
     new           bigint      not null default 0,

@@ -46,7 +46,7 @@ set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.r
     released = c.released + excluded.released, failed = c.failed + excluded.failed, expired = c.expired + excluded.expired,
     cancelled = c.cancelled + excluded.cancelled, delayed = c.delayed + excluded.delayed;
 
-truncate pgqueue.event;
+truncate pgqueue.event, pgqueue.event_snapshot;
 update pgqueue.fold set seen = pg_current_snapshot(), pruned = pg_snapshot_xmin(pg_current_snapshot());
 
 -- Ids and turns go on past the greatest in use: logical replication carries no sequences along. Tokens go on far past what may

@@ -98,7 +98,8 @@ _count as (
     set new = excluded.new, retry = excluded.retry, retained = excluded.retained, released = excluded.released,
         failed = excluded.failed, expired = excluded.expired, cancelled = excluded.cancelled, delayed = excluded.delayed
 ),
-_event as (delete from pgqueue.event)
+_event as (delete from pgqueue.event),
+_snapshot as (delete from pgqueue.event_snapshot)
 insert into pgqueue.fold (seen, pruned) select pg_current_snapshot(), pg_snapshot_xmin(pg_current_snapshot())
 
 -- name: migrate.restored.lock

@@ -16,7 +16,8 @@ const (
 	EventError = "error"
 )
 
-// Event is one thing that happened to one task; also the data of an SSE event "task", whose id is the cursor.
+// Event is one thing that happened to one task; also the data of an SSE event "task", whose id is the cursor: the data
+// does not repeat it.
 type Event struct {
 	Kind      string    `json:"kind" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress" doc:"What happened" example:"created"`
 	Task      int64     `json:"task" doc:"The task" example:"1"`
@@ -25,7 +26,7 @@ type Event struct {
 	Status    string    `json:"status,omitempty" doc:"The task's status after it; absent for progress" example:"new"`
 	Worker    string    `json:"worker,omitempty" doc:"Who retained or released" example:"w1"`
 	At        time.Time `json:"at" doc:"When, by the database's clock" example:"2026-01-02T15:04:05Z"`
-	Cursor    string    `json:"cursor" doc:"Resumes the feed behind this event" example:"42"`
+	Cursor    string    `json:"cursor,omitempty" doc:"Resumes the feed behind this event; absent in a stream, where the id of the event is the cursor" example:"42"`
 }
 
 // EventOf is e on the wire.

@@ -59,6 +59,7 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 				if err := json.Unmarshal(fr.data, &e); err != nil {
 					return &queue.Error{Op: op, Kind: queue.KindInternal, Msg: "the server sent an event that is not understood", Err: err}
 				}
+				e.Cursor = fr.id // the data does not repeat it
 				if err := handle(e.Domain()); err != nil {
 					return handlerError{err}
 				}

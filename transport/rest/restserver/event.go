@@ -78,7 +78,9 @@ func (c *call) events(f queue.EventFilter) error {
 		}
 	}
 	st.end(c.svc.SubscribeEvents(st.ctx, f, func(e queue.Event) error {
-		return st.send(restapi.EventTask, e.Cursor, restapi.EventOf(e), false)
+		data := restapi.EventOf(e)
+		data.Cursor = "" // the id tells it
+		return st.send(restapi.EventTask, e.Cursor, data, false)
 	}))
 	return nil
 }

@@ -44,7 +44,7 @@ var settings = map[string]string{
 	"full_page_writes":          "off",
 	"max_connections":           "300",
 	"shared_buffers":            "256MB",
-	"max_prepared_transactions": "4", // diagnosed by tests
+	"max_prepared_transactions": "520", // diagnosed by tests, and listed in their snapshots
 }
 
 // Options of Start. The zero value is a server of this process alone, made as the environment says.
