@@ -396,7 +396,9 @@ func TestSharedCallFaults(t *testing.T) {
 		for _, err := range errs {
 			kind(t, err, queue.KindInternal)
 		}
-		if calls > 50 {
+		// The callers leave in up to four batches, as the scheduler has it. A batch of 250 ends its search after 2·(log2 250 + 1)
+		// refused calls, and answers the halves that are left, one a level.
+		if calls > 4*3*9 {
 			t.Errorf("%d store calls for 1000 callers", calls)
 		}
 	})
