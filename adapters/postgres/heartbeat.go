@@ -169,8 +169,7 @@ func (b *beaten) set(place int, end leaseEnd) {
 
 // takenBeats gathers what a call's heartbeats change.
 type takenBeats struct {
-	rows     map[*hold]*beaten
-	order    []*hold // of rows, as they were named first
+	rows     []*hold // with something in beaten, as they were named first
 	progress progressRows
 	events   events
 	lost     bool               // some found no hold
@@ -181,7 +180,7 @@ type takenBeats struct {
 // takeBeats applies beats one after the other: of two that name one task the last wins, for its lease and for its
 // progress, and each is answered with what was true behind it.
 func takeBeats(h *holds, beats []queue.Heartbeat, out []queue.Beat, how beatHow) *takenBeats {
-	taken := &takenBeats{rows: map[*hold]*beaten{}, events: events{}}
+	taken := &takenBeats{events: events{}}
 	for i, b := range beats {
 		p, ok := h.find(b.ID, b.Token)
 		if !ok {
@@ -217,13 +216,11 @@ func takeBeats(h *holds, beats []queue.Heartbeat, out []queue.Beat, how beatHow)
 
 // row is what was taken of l's tasks.
 func (taken *takenBeats) row(l *hold) *beaten {
-	b := taken.rows[l]
-	if b == nil {
-		b = &beaten{group: make([]int16, len(l.ids))}
-		taken.rows[l] = b
-		taken.order = append(taken.order, l)
+	if l.beaten == nil {
+		l.beaten = &beaten{group: make([]int16, len(l.ids))}
+		taken.rows = append(taken.rows, l)
 	}
-	return b
+	return l.beaten
 }
 
 // keep gives a task the end that a heartbeat left beside its row.
@@ -279,8 +276,8 @@ func nextEnd(present leaseEnd, now time.Time, asked time.Duration) leaseEnd {
 // write queues the rows.
 func (taken *takenBeats) write(t *tx, h *holds) {
 	var kept, split holdRows
-	for _, l := range taken.order {
-		b := taken.rows[l]
+	for _, l := range taken.rows {
+		b := l.beaten
 		for _, row := range splitLeaseRow(l, b) {
 			rows := &kept
 			if row.fresh {

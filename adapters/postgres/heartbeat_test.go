@@ -74,13 +74,14 @@ func TestTakeBeats(t *testing.T) {
 		{"a granted length behind a short one is the short one", []time.Duration{time.Second, 0}, leaseEnd{now.Add(time.Second), time.Second}},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
+			l.beaten = nil
 			beats := make([]queue.Heartbeat, len(c.leases))
 			for i, d := range c.leases {
 				beats[i] = queue.Heartbeat{ID: 7, Token: 256, Lease: d, Progress: []byte{byte('1' + i)}}
 			}
 			out := make([]queue.Beat, len(beats))
 			taken := takeBeats(h, beats, out, beatRows)
-			b := taken.rows[l]
+			b := l.beaten
 			if got := b.ends[b.group[0]-1]; got != c.want {
 				t.Errorf("end %+v, want %+v", got, c.want)
 			}

@@ -21,9 +21,10 @@ type hold struct {
 	ids        []int64 // 0 where a hold has ended
 	attempts   []int16 // nil: all 1
 	cancels    []int64
-	granted    *int64 // length of the lease in ns; nil: the queue's
-	held       int    // as it was
-	left       int    // not ended by now
+	granted    *int64  // length of the lease in ns; nil: the queue's
+	beaten     *beaten // what heartbeats of this call make of it; nil = nothing
+	held       int     // as it was
+	left       int     // not ended by now
 }
 
 // length is how long the lease is that was granted last.
@@ -285,7 +286,7 @@ type holdRows struct {
 	workers, ids           []string
 	held                   []int16
 	attempts, cancels      []*string
-	granted                []*int64
+	granted                []*int64 // nil while every row has its queue's lease: most have
 }
 
 // add puts the tasks of l that stay pass into a row.
@@ -308,7 +309,13 @@ func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt tim
 			cancels = append(cancels, id)
 		}
 	}
-	r.ids, r.held, r.granted = append(r.ids, arrayText(ids)), append(r.held, held), append(r.granted, granted)
+	r.ids, r.held = append(r.ids, arrayText(ids)), append(r.held, held)
+	if granted != nil && r.granted == nil {
+		r.granted = make([]*int64, len(r.ids)-1, len(r.ids))
+	}
+	if r.granted != nil {
+		r.granted = append(r.granted, granted)
+	}
 	r.attempts, r.cancels = append(r.attempts, arrayPtr(l.attempts)), append(r.cancels, arrayPtr(cancels))
 }
 

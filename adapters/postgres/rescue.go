@@ -152,7 +152,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 			return err
 		}
 
-		taken := &takenBeats{rows: map[*hold]*beaten{}}
+		taken := &takenBeats{}
 		var merged []int64
 		for _, l := range h.all {
 			for i, id := range l.ids {
@@ -177,7 +177,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 				r.out.Moved++
 				r.out.Moves[next.Status]++
 			}
-			if taken.rows[l] != nil {
+			if l.beaten != nil {
 				l.held = l.left // written with its new ends, not by shrink
 			}
 		}
