@@ -34,6 +34,7 @@ var limits = []struct {
 	{"a message to the Connect and gRPC server", connectserver.DefaultMaxMessageBytes, "connectserver.DefaultMaxMessageBytes"},
 	{"a message to the Connect and gRPC client", connectclient.DefaultMaxMessageBytes, "connectclient.DefaultMaxMessageBytes"},
 	{"the body of many tasks over REST", restserver.DefaultMaxBatchBytes, "restserver.DefaultMaxBatchBytes"},
+	{"an answer to the REST client, without compression", restclient.DefaultMaxAnswerBytes, "restclient.DefaultMaxAnswerBytes"},
 	{"a step of a bulk operation or a clean", queue.BulkStep, "queue.BulkStep"},
 	{"a large answer's wait for others to have left", queue.BudgetTimeout, "queue.BudgetTimeout"},
 	{"tasks on their way back that were not delivered", queue.HandBackTimeout, "queue.HandBackTimeout"},

@@ -22,6 +22,7 @@ type Client struct {
 	header    http.Header
 	timeout   time.Duration
 	attempts  int
+	maxAnswer int
 	patience  time.Duration
 	keyless   bool
 	late      *queue.LateRetains
@@ -40,7 +41,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: "it must not have a query or a fragment"}
 	}
 	c := &Client{
-		base: strings.TrimRight(u.String(), "/"), header: http.Header{}, timeout: DefaultTimeout, attempts: 4, patience: 2 * time.Minute,
+		base: strings.TrimRight(u.String(), "/"), header: http.Header{}, timeout: DefaultTimeout, attempts: 4, maxAnswer: DefaultMaxAnswerBytes, patience: 2 * time.Minute,
 		late: new(queue.LateRetains),
 	}
 	for _, o := range opts {

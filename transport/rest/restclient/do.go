@@ -36,9 +36,6 @@ type request struct {
 	safe bool
 }
 
-// maxAnswer bounds what is read of an answer.
-const maxAnswer = 1 << 30
-
 // do sends q, repeats it where that is safe, and decodes the answer into out (nil = there is none).
 func (c *Client) do(ctx context.Context, q request, out any) error {
 	_, err := c.answered(ctx, q, out)
@@ -87,7 +84,7 @@ func (c *Client) try(ctx context.Context, q request, body []byte, out any) (head
 	}
 	defer resp.Body.Close()
 	pace.receives(resp, c.timeout)
-	answer, err := readAll(resp)
+	answer, err := readAll(resp, c.maxAnswer)
 	if err != nil {
 		return nil, 0, broken(ctx, q.op, whyEnded(call, err))
 	}
@@ -110,15 +107,19 @@ func whyEnded(call context.Context, err error) error {
 	return err
 }
 
-func readAll(resp *http.Response) ([]byte, error) {
-	if n := resp.ContentLength; n >= 0 && n <= maxAnswer {
+// trustedBytes is up to where memory is made for what a header says of an answer's length; more must arrive first.
+const trustedBytes = 1 << 20
+
+// readAll reads an answer, which may be much larger than what travels of it compressed.
+func readAll(resp *http.Response, most int) ([]byte, error) {
+	if n := resp.ContentLength; n >= 0 && n <= trustedBytes {
 		b := make([]byte, n)
 		_, err := io.ReadFull(resp.Body, b)
 		return b, err
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(b) > maxAnswer {
-		err = errors.New("the answer is too large")
+	b, err := io.ReadAll(io.LimitReader(resp.Body, int64(most)+1))
+	if err == nil && len(b) > most {
+		err = fmt.Errorf("the answer has more than %d bytes; ask for less at once, or allow more", most)
 	}
 	return b, err
 }

@@ -12,6 +12,10 @@ import (
 // each 64 KiB.
 const DefaultTimeout = 30 * time.Second
 
+// DefaultMaxAnswerBytes bounds an answer, as it is without compression: 128 MiB. The largest is that of a create of as many
+// bytes as a server takes by default.
+const DefaultMaxAnswerBytes = 128 << 20
+
 // Option configures a Client.
 type Option interface{ apply(*Client) error }
 
@@ -57,6 +61,15 @@ func WithTimeout(d time.Duration) Option {
 		}
 		c.timeout = d
 		return nil
+	})
+}
+
+// WithMaxAnswerBytes bounds an answer, as it is without compression; default DefaultMaxAnswerBytes, at most 1 GiB. A server
+// whose payloads may be larger than 32 MiB needs more.
+func WithMaxAnswerBytes(n int) Option {
+	return option(func(c *Client) error {
+		c.maxAnswer = n
+		return queue.CheckInt("max_answer_bytes", n, 1<<20, 1<<30)
 	})
 }
 
