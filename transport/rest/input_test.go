@@ -143,6 +143,10 @@ func TestBadInputIsRefusedWithTheFieldNamed(t *testing.T) {
 			s.refused(415, invalid, "Content-Type", "POST", "/api/task", `{"queue":"q"}`, "Content-Type", ct)
 		}
 		s.refused(415, invalid, "Content-Type", "POST", "/api/task", `{"queue":"q"}`, "Content-Type", "application/x-ndjson")
+		for _, encoding := range []string{"gzip", "br"} {
+			s.refused(415, invalid, "Content-Encoding", "POST", "/api/task", `{"queue":"q"}`, "Content-Encoding", encoding)
+		}
+		s.do(201, "POST", "/api/queue", `{"queue":"plain"}`, "Content-Encoding", "identity")
 		s.do(201, "POST", "/api/task", `{"queue":"q"}`, "Content-Type", "application/json; charset=UTF-8")
 	})
 	t.Run("405 says what is allowed", func(t *testing.T) {

@@ -193,6 +193,10 @@ func (r refusal) Unwrap() error { return r.cause }
 
 // media is the request's media type. A body must say its type: one without is what a form of any web page can send.
 func (c *call) media() (string, error) {
+	if e := c.r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		c.w.Header().Set("Accept-Encoding", "identity")
+		return "", refusal{queue.Invalid("Content-Encoding", "must be identity; send the body without compression"), http.StatusUnsupportedMediaType}
+	}
 	ct := c.r.Header.Get("Content-Type")
 	if ct == restapi.MediaJSON || ct == restapi.MediaExactJSON {
 		return ct, nil
