@@ -286,7 +286,7 @@ func (taken *takenBeats) write(t *tx, h *holds) {
 			at, granted := l.expiresAt, l.granted
 			if row.group > 0 {
 				end := b.ends[row.group-1]
-				at, granted = end.at, l.q.grantedLength(end.length)
+				at, granted = end.at, int64(end.length)
 			}
 			rows.add(l, row.part, func(i int) bool { return b.group[i] == row.group }, at, granted)
 		}

@@ -60,7 +60,7 @@ func TestSplitLeaseRow(t *testing.T) {
 func TestTakeBeats(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	h := &holds{now: now, at: map[int64]spot{}}
-	l := &hold{q: storedQueue{Queue: queue.Queue{Lease: 61 * time.Minute}}, token: 256, retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, held: 1, left: 1}
+	l := &hold{token: 256, granted: int64(61 * time.Minute), retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, held: 1, left: 1}
 	h.all, h.at[7] = []*hold{l}, spot{l, 0, 7}
 	for _, c := range []struct {
 		sentence string

@@ -21,7 +21,7 @@ type hold struct {
 	ids        []int64 // 0 where a hold has ended
 	attempts   []int16 // nil: all 1
 	cancels    []int64
-	granted    *int64  // length of the lease in ns; nil: the queue's
+	granted    int64   // length of the lease in ns
 	beaten     *beaten // what heartbeats of this call make of it; nil = nothing
 	held       int     // as it was
 	left       int     // not ended by now
@@ -29,18 +29,7 @@ type hold struct {
 
 // length is how long the lease is that was granted last.
 func (l *hold) length() time.Duration {
-	if l.granted != nil {
-		return time.Duration(*l.granted)
-	}
-	return l.q.Lease
-}
-
-// grantedLength is what the row of a lease of this length says: nothing where it is the queue's, so that most rows stay small.
-func (q *storedQueue) grantedLength(length time.Duration) *int64 {
-	if length == q.Lease {
-		return nil
-	}
-	return new(int64(length))
+	return time.Duration(l.granted)
 }
 
 // holds are the locked lease rows of a transaction.
@@ -175,7 +164,7 @@ func (h *holds) scanSeen(rows pgx.Rows) error {
 	l := &hold{}
 	var id int64
 	if err := rows.Scan(&id, &h.now, &l.token, &l.part, &l.worker, &l.retainedAt, &l.expiresAt, &l.ids, &l.attempts, &l.cancels, &l.granted,
-		&l.q.id, &l.q.Lease, &l.q.Events); err != nil {
+		&l.q.id, &l.q.Events); err != nil {
 		return err
 	}
 	h.now, l.retainedAt, l.expiresAt = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC()
@@ -286,11 +275,11 @@ type holdRows struct {
 	workers, ids           []string
 	held                   []int16
 	attempts, cancels      []*string
-	granted                []*int64 // nil while every row has its queue's lease: most have
+	granted                []int64
 }
 
 // add puts the tasks of l that stay pass into a row.
-func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt time.Time, granted *int64) {
+func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt time.Time, granted int64) {
 	r.tokens, r.parts, r.queues = append(r.tokens, l.token), append(r.parts, part), append(r.queues, l.q.id)
 	r.retainedAts, r.expiresAt = append(r.retainedAts, l.retainedAt), append(r.expiresAt, expiresAt)
 	r.workers = append(r.workers, l.worker)
@@ -309,13 +298,7 @@ func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt tim
 			cancels = append(cancels, id)
 		}
 	}
-	r.ids, r.held = append(r.ids, arrayText(ids)), append(r.held, held)
-	if granted != nil && r.granted == nil {
-		r.granted = make([]*int64, len(r.ids)-1, len(r.ids))
-	}
-	if r.granted != nil {
-		r.granted = append(r.granted, granted)
-	}
+	r.ids, r.held, r.granted = append(r.ids, arrayText(ids)), append(r.held, held), append(r.granted, granted)
 	r.attempts, r.cancels = append(r.attempts, arrayPtr(l.attempts)), append(r.cancels, arrayPtr(cancels))
 }
 

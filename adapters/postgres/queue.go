@@ -114,9 +114,6 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 			return err
 		}
 		out = &next
-		if next.Lease != q.Lease {
-			t.queue("queue.granted", q.id, int64(q.Lease))
-		}
 		t.queueRows("queue.update", func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) },
 			q.id, next.TTL, next.Retries, next.RetryDelay, next.Backoff, next.RetryMaxDelay, next.Lease, next.Concurrency,
 			next.Retention, next.Paused, next.Events)

@@ -538,7 +538,6 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 		workers  = make([]string, n)
 		ids      = make([]string, n)
 		attempts = make([]*string, n)
-		granted  []*int64 // nil while all have their queue's lease
 		first    = make(map[int64]*piece, n)
 	)
 	var scratch []int64
@@ -551,12 +550,6 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 		if h.again {
 			text := arrayText(h.attempts)
 			attempts[i] = &text
-		}
-		if own := h.q.grantedLength(h.lease); own != nil {
-			if granted == nil {
-				granted = make([]*int64, n)
-			}
-			granted[i] = own
 		}
 		first[h.tasks[0].ID] = h
 	}
@@ -573,6 +566,6 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 			task.Lease = &held[i]
 		}
 		return nil
-	}, now, queues, leases, workers, ids, attempts, granted)
+	}, now, queues, leases, workers, ids, attempts)
 	ev.insert(t, now)
 }

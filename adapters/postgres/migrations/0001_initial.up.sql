@@ -150,7 +150,7 @@ create table pgqueue.lease (
     queue_id    integer     not null,
     retained_at timestamptz not null,
     expires_at  timestamptz not null,
-    granted     bigint,                         -- how long the lease is, in ns, where that is not the queue's lease
+    granted     bigint      not null,           -- how long the lease is, in ns
     worker      text        not null,
     held        smallint    not null,           -- how many of task_ids are held still
     task_ids    bigint[]    not null,           -- in their places for good: 0 where a hold has ended

@@ -21,10 +21,10 @@ func TestContradictions(t *testing.T) {
 		state  = `insert into pgqueue.state (queue_id, task_id, turn, attempt, retries) select r.queue_id, r.task_id, r.turn, 1, 2 from pgqueue.ready r where r.attempt = 1 limit 1
 			on conflict (queue_id, task_id) do update set turn = excluded.turn`
 		delayed = `insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt) select now() + interval '1 day', l.task_ids[2], l.queue_id, 0, 0 from pgqueue.lease l limit 1`
-		again   = `insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids)
-			select token, 2, queue_id, retained_at, expires_at - interval '1 minute', worker, 1, array[0, task_ids[2], 0] from pgqueue.lease`
-		newer = `insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids)
-			select nextval('pgqueue.token'), queue_id, retained_at, expires_at, 'w2', 1, array[task_ids[2]] from pgqueue.lease`
+		again   = `insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
+			select token, 2, queue_id, retained_at, expires_at - interval '1 minute', granted, worker, 1, array[0, task_ids[2], 0] from pgqueue.lease`
+		newer = `insert into pgqueue.lease (token, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
+			select nextval('pgqueue.token'), queue_id, retained_at, expires_at, granted, 'w2', 1, array[task_ids[2]] from pgqueue.lease`
 		free = `update pgqueue.lease set held = 2, task_ids[2] = 0`
 	)
 	for _, c := range []struct {

@@ -318,8 +318,8 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 	queues := all(batch, strconv.Itoa(mail), "integer")
 	waiting := first + int64(l.done+l.delayed)
 	// Leases of one task each, of tasks that are finished already: nothing here asks.
-	sql(t, conn, fmt.Sprintf(`insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids)
-		select i * 256, %d, now(), now() + interval '1 h', 'w', 1, array[i] from generate_series(%d::bigint, %d) i`, mail, first, first+9_999))
+	sql(t, conn, fmt.Sprintf(`insert into pgqueue.lease (token, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
+		select i * 256, %d, now(), now() + interval '1 h', 0, 'w', 1, array[i] from generate_series(%d::bigint, %d) i`, mail, first, first+9_999))
 	defer sql(t, conn, "delete from pgqueue.lease")
 	tokens := series(first, 256)
 	pick := func(id int) []string {

@@ -240,8 +240,8 @@ func TestIsolation(t *testing.T) {
 					t.Fatal("it does not wait for the gate")
 				}
 			}
-			sql(t, admin, `insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids)
-				values (nextval('pgqueue.token'), 1, now(), now() + interval '1 h', 'other', 1, array[1])`, "commit")
+			sql(t, admin, `insert into pgqueue.lease (token, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
+				values (nextval('pgqueue.token'), 1, now(), now() + interval '1 h', 0, 'other', 1, array[1])`, "commit")
 			if n := <-got; n != 0 {
 				t.Errorf("%d tasks more than the limit of 1 are held", n)
 			}

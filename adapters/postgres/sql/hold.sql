@@ -37,7 +37,7 @@ order by l.token, l.part
 -- name: hold.seen
 -- Tasks that a lease holds and whose row could not be locked. $1 namespace, $2 tokens of lease rows, $3 ids, side by side
 select i.id, pgqueue.clock(), l.token, l.part, l.worker, l.retained_at, greatest(l.expires_at, b.expires_at),
-       l.task_ids, l.attempts, l.cancels, case when b.expires_at > l.expires_at then b.granted else l.granted end, q.id, q.lease, q.events
+       l.task_ids, l.attempts, l.cancels, case when b.expires_at > l.expires_at then b.granted else l.granted end, q.id, q.events
 from unnest($2::bigint[], $3::bigint[]) i (token, id)
 cross join lateral (select l.* from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
 join pgqueue.queue q on q.id = l.queue_id and q.namespace = $1 and q.deleted_at is null

@@ -37,12 +37,6 @@ set ttl = $2, retries = $3, retry_delay = $4, backoff = $5, retry_max_delay = $6
 where id = $1
 returning version, updated_at
 
--- name: queue.granted
--- Leases that were granted before the queue's lease changes keep their length. $1 queue, $2 the length in ns. A row that
--- another transaction has locked is left out: its next heartbeat gets the new length.
-update pgqueue.lease set granted = $2
-where ctid = any (array(select ctid from pgqueue.lease where queue_id = $1 and granted is null for update skip locked))
-
 -- name: queue.delete
 -- The queue and all of its tasks are invisible from here on; prune removes the rows in batches.
 update pgqueue.queue set deleted_at = pgqueue.clock(), updated_at = pgqueue.clock() where id = $1

@@ -102,10 +102,9 @@ select q.id, q.concurrency, coalesce((select sum(l.held) from pgqueue.lease l wh
 from pgqueue.queue q where q.id = any ($1::integer[])
 
 -- name: retain.lease
--- $1 now, then for each lease: queue, duration in ns, worker, task ids, attempts, the duration where it is not the queue's (null:
--- it is, for all). Told apart by their first task.
+-- $1 now, then for each lease: queue, duration in ns, worker, task ids, attempts. Told apart by their first task.
 insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, granted)
 select nextval('pgqueue.token'), queue_id, $1::timestamptz, $1::timestamptz + pgqueue.nanos(lease), worker, cardinality(ids::bigint[]),
-       ids::bigint[], attempts::smallint[], granted
-from unnest($2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[]) i (queue_id, lease, worker, ids, attempts, granted)
+       ids::bigint[], attempts::smallint[], lease
+from unnest($2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[]) i (queue_id, lease, worker, ids, attempts)
 returning task_ids[1], token, expires_at
