@@ -9,5 +9,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	queuetest.DefaultSignals()
 	os.Exit(queuetest.VerifyGoroutines(func() int { return postgrestest.Main(m) }))
 }

@@ -18,6 +18,7 @@ COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
 COPY adapters/postgres/go.mod adapters/postgres/go.sum adapters/postgres/
 COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
 COPY transport/connect/go.mod transport/connect/go.sum transport/connect/
+COPY transport/httpaccess/go.mod transport/httpaccess/
 COPY transport/rest/go.mod transport/rest/go.sum transport/rest/
 COPY apps/internal/program/go.mod apps/internal/program/go.sum apps/internal/program/
 COPY apps/server/go.mod apps/server/go.sum apps/server/
@@ -28,8 +29,10 @@ COPY adapters/embedded adapters/embedded
 COPY adapters/postgres/*.go adapters/postgres/
 COPY adapters/postgres/sql adapters/postgres/sql
 COPY adapters/postgres/migrations adapters/postgres/migrations
+COPY adapters/postgres/scripts adapters/postgres/scripts
 COPY adapters/telemetry adapters/telemetry
 COPY transport/connect transport/connect
+COPY transport/httpaccess transport/httpaccess
 COPY transport/rest transport/rest
 COPY apps/internal/program apps/internal/program
 COPY apps/server apps/server

@@ -44,7 +44,7 @@ type Database struct {
 // Flags defines the flags of d, whose present values are their defaults, with their environment variables.
 func (d *Database) Flags(to *pflag.FlagSet) {
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
-	fs.StringVar(&d.URL, "database-url", d.URL, "`URL` of the database, as postgres://app@db.example.org/app, or keywords: host=… user=…")
+	fs.StringVar(&d.URL, "database-url", d.URL, "`URL` of the database, as postgres://app@db.example.org/app, or keywords: host=HOST user=USER")
 	fs.StringVar(&d.Schema, "schema", d.Schema, "database `schema` of the tables")
 	fs.StringVar(&d.ListenURL, "listen-url", d.ListenURL, "direct database `URL` for LISTEN, when the other leads through a pooler")
 	fs.BoolVar(&d.Pooler, "pooler", d.Pooler, "the database's URL leads through a transaction pooler such as pgbouncer")

@@ -353,7 +353,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		"an unknown scheme":       {Config{Database: program.Database{URL: "mysql://u:secret@h/d"}}, program.ExitUsage, `unknown scheme "mysql"`},
 		"no URL":                  {Config{Database: program.Database{URL: "db.example.org"}}, program.ExitUsage, "postgres://"},
-		"a broken URL":            {Config{Database: program.Database{URL: "postgres://u:secret@h:x/d"}}, program.ExitUsage, "postgres://"},
+		"a broken URL":            {Config{Database: program.Database{URL: "postgres://u:secret@h:x/d"}}, program.ExitUsage, "invalid port"},
 		"a folder beside a URL":   {Config{Database: program.Database{URL: "postgres://h/d"}, DataDir: "x"}, program.ExitUsage, "data-dir"},
 		"an address without port": {Config{Addr: "localhost"}, program.ExitUsage, "localhost:8080"},
 		"a bad namespace":         {Config{Namespace: "9"}, program.ExitUsage, "namespace"},

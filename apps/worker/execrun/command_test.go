@@ -23,7 +23,10 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	queuetest.DefaultSignals()
+	goleak.VerifyTestMain(m)
+}
 
 func TestOutcome(t *testing.T) {
 	for _, c := range []struct {

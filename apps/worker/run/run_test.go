@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(Main("test", os.Args[1:], os.Stdout, os.Stderr))
 	}
+	queuetest.DefaultSignals()
 	goleak.VerifyTestMain(m)
 }
 

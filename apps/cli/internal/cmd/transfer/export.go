@@ -103,6 +103,12 @@ func (o *exportOptions) toFile(ctx context.Context, f *factory.Factory, name str
 		return cmdutil.Usage("%v", err)
 	}
 	defer file.Close()
+	// Behind the end of what is there, Truncate would put bytes of nothing.
+	if info, err := file.Stat(); err != nil {
+		return err
+	} else if info.Size() < at.Offset {
+		at = mark{What: at.What}
+	}
 	if err := file.Truncate(at.Offset); err != nil {
 		return err
 	}
