@@ -67,7 +67,7 @@ clean: ## remove what make built
 
 .PHONY: test
 test: test-tools ## run all tests
-	$(TESTDB) $(GOTEST) $(PKG)
+	$(TESTDB) $(GOTEST) -timeout 20m $(PKG)
 
 .PHONY: test-short
 test-short: ## run the tests that need no PostgreSQL, with the race detector
