@@ -37,13 +37,13 @@ func (s *Store) fireDue(
 	h *heap[*ticker], now time.Time, look func(*space, *ticker), faults *[]queue.Fault,
 ) (ticks []queue.Tick, n int, more bool) {
 	var due []*ticker
-	bytes := 0
+	size := 0
 	for t, ok := h.top(); ok && !t.dueAt.After(now); t, ok = h.top() {
-		if len(due) == queue.MaxStepTickers || bytes >= queue.MaxStepTickBytes {
+		if len(due) == queue.MaxStepTickers || size >= queue.MaxStepTickBytes {
 			more = true
 			break
 		}
-		bytes += len(t.Payload)
+		size += len(t.Payload)
 		due = append(due, t)
 		t.in.remove(t)
 		t.in = nil
@@ -182,10 +182,10 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 	if err != nil {
 		return nil, err
 	}
-	ticks, bytes := []queue.Tick{}, 0
+	ticks, size := []queue.Tick{}, 0
 	for _, tick := range slices.Backward(t.ticks) {
-		bytes += len(tick.Payload)
-		if len(ticks) == limit || bytes > queue.MaxPageBytes && len(ticks) > 0 {
+		size += len(tick.Payload)
+		if len(ticks) == limit || size > queue.MaxPageBytes && len(ticks) > 0 {
 			break
 		}
 		ticks = append(ticks, viewTick(tick))

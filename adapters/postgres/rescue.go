@@ -102,7 +102,7 @@ func (s *Store) putOff(ctx context.Context, token int64, part int16, cause error
 			var ids []int64
 			err := rows.Scan(&namespace, &name, &ids)
 			fault.Namespace, fault.Subject = namespace, fault.Subject+" of queue "+name
-			s.opt.logger.Error("a lease cannot be rescued and is tried again later; run: pgqueue doctor",
+			s.opt.logger.ErrorContext(ctx, "a lease cannot be rescued and is tried again later; run: pgqueue doctor",
 				"namespace", namespace, "queue", name, "token", token, "part", part,
 				"tasks", slices.DeleteFunc(ids, func(id int64) bool { return id == 0 }), "again_in", rescuePutOff, "error", cause)
 			return err

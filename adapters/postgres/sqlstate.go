@@ -168,6 +168,7 @@ func serverError(op string, pg *pgconn.PgError, err error) *queue.Error {
 		e.Msg, e.Err = "the database refuses this program's work; the program's log says why", &adviceError{f.advice, err}
 	case blameCaller:
 		e.Msg = f.advice
+	case blamePassing, blameDefect, blameUnknown: // their kinds say it
 	}
 	return e
 }

@@ -152,7 +152,8 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	if !whole {
 		found.cut(q.Limit)
 	}
-	seen, fit := len(found.ids), 0
+	seen := len(found.ids)
+	var fit int
 	if page.Tasks, fit, err = s.readPage(ctx, op, found.queues, found.ids); err != nil {
 		return page, err
 	}

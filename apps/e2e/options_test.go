@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -37,7 +38,7 @@ func TestProgramsHaveOneListOfOptions(t *testing.T) {
 	for name, has := range all {
 		want := database
 		if !strings.HasPrefix(name, "pgqueue doctor") && !strings.HasPrefix(name, "pgqueue migrate") {
-			want = append(want[:len(want):len(want)], running...) // the others wait only when asked to
+			want = append(slices.Clip(want), running...) // the others wait only when asked to
 		} else if _, ok := has["wait"]; !ok {
 			t.Errorf("%s lacks --wait", name)
 		}

@@ -235,7 +235,10 @@ func testList(e *env) {
 			}
 		}
 		filters := []queue.TaskFilter{
-			{}, {Queue: "r"}, {Worker: "ann"}, {CreatedBefore: e.now().Add(time.Hour)},
+			{},
+			{Queue: "r"},
+			{Worker: "ann"},
+			{CreatedBefore: e.now().Add(time.Hour)},
 			{Statuses: []queue.Status{queue.StatusReleased, queue.StatusFailed}},
 			{Statuses: []queue.Status{queue.StatusNew, queue.StatusRetained}},
 		}

@@ -3,6 +3,7 @@ package queuetest
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,7 +87,7 @@ func testTwice(e *env) {
 		{"look at a task", func(e *env, t *queue.Task, _ bool) string {
 			found, err := e.s.GetTasks(e.ctx(), e.ns, []int64{t.ID, t.ID}, false)
 			e.ok(err)
-			return fmt.Sprint(len(found)) // those that are there, in no order: once
+			return strconv.Itoa(len(found)) // those that are there, in no order: once
 		}},
 	} {
 		e.it("a call that names a task twice acts as two calls: "+c.call, func(e *env) {

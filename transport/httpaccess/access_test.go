@@ -2,6 +2,7 @@ package httpaccess_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -147,7 +148,7 @@ func TestRequestsOfOtherSitesAre403(t *testing.T) {
 		}
 	}
 	t.Run("two origins are none", func(t *testing.T) {
-		r := httptest.NewRequest("GET", "/api/queue", nil)
+		r := httptest.NewRequest(http.MethodGet, "/api/queue", nil)
 		r.Host = "localhost"
 		r.Header["Origin"] = []string{trusted, "https://evil.example"}
 		if w := arrive(h, r, ""); w.Code != 403 {
@@ -156,7 +157,7 @@ func TestRequestsOfOtherSitesAre403(t *testing.T) {
 	})
 	t.Run("a proxy that speaks TLS for us", func(t *testing.T) {
 		for _, host := range []string{"queue.example.com", "queue.example.com:443"} {
-			r := httptest.NewRequest("POST", "/api/queue", nil)
+			r := httptest.NewRequest(http.MethodPost, "/api/queue", nil)
 			r.Host = host
 			r.Header.Set("Origin", "https://queue.example.com")
 			if w := arrive(h, r, ""); w.Code != 204 {
@@ -224,7 +225,7 @@ func TestBodiesSayTheirType(t *testing.T) {
 		}
 	}
 	t.Run("two types are none", func(t *testing.T) {
-		r := httptest.NewRequest("POST", "/api/queue", strings.NewReader("{}"))
+		r := httptest.NewRequest(http.MethodPost, "/api/queue", strings.NewReader("{}"))
 		r.Host = "localhost"
 		r.Header["Content-Type"] = []string{"application/json", "text/plain"}
 		if w := arrive(h, r, ""); w.Code != 415 {
@@ -244,7 +245,7 @@ func TestBodiesSayTheirType(t *testing.T) {
 	})
 	t.Run("the predecessor's ticker stream passes", func(t *testing.T) {
 		for _, media := range []string{"", "application/json"} {
-			r := httptest.NewRequest("GET", "/api/ticker", io.MultiReader(strings.NewReader("null\n")))
+			r := httptest.NewRequest(http.MethodGet, "/api/ticker", io.MultiReader(strings.NewReader("null\n")))
 			r.Host = "localhost"
 			r.Header.Set("Accept", "text/event-stream")
 			if media != "" {
@@ -260,7 +261,7 @@ func TestBodiesSayTheirType(t *testing.T) {
 func TestPreflightsOfTrustedOriginsAreAnswered(t *testing.T) {
 	h := wrap(t)
 	ask := func(origin, path string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest("OPTIONS", path, nil)
+		r := httptest.NewRequest(http.MethodOptions, path, nil)
 		r.Host = "localhost"
 		r.Header.Set("Origin", origin)
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
@@ -288,7 +289,7 @@ func TestPreflightsOfTrustedOriginsAreAnswered(t *testing.T) {
 		}
 	}
 	t.Run("an answer shows its headers, and tells caches that it differs by origin", func(t *testing.T) {
-		r := httptest.NewRequest("GET", "/api/queue", nil)
+		r := httptest.NewRequest(http.MethodGet, "/api/queue", nil)
 		r.Host = "localhost"
 		r.Header.Set("Origin", trusted)
 		w := arrive(h, r, "")
@@ -303,7 +304,7 @@ func TestPreflightsOfTrustedOriginsAreAnswered(t *testing.T) {
 	})
 	t.Run("without trusted origins there is nothing of CORS", func(t *testing.T) {
 		h := wrap(t, func(c *httpaccess.Config) { c.Origins = nil })
-		r := httptest.NewRequest("GET", "/api/queue", nil)
+		r := httptest.NewRequest(http.MethodGet, "/api/queue", nil)
 		r.Host = "localhost"
 		if w := arrive(h, r, ""); len(w.Header()) != 0 {
 			t.Error(w.Header())
@@ -334,7 +335,7 @@ func TestSettingsAreCheckedAtTheStart(t *testing.T) {
 		x.cfg.Refuse = refuse
 		_, err := httpaccess.New(x.cfg)
 		field := ""
-		if e, ok := err.(*queue.Error); ok {
+		if e, ok := errors.AsType[*queue.Error](err); ok {
 			field = e.Field
 		}
 		if field != x.field || (err != nil) != (x.field != "") {
@@ -346,7 +347,7 @@ func TestSettingsAreCheckedAtTheStart(t *testing.T) {
 	}
 	t.Run("origins are compared as browsers write them", func(t *testing.T) {
 		h := wrap(t, func(c *httpaccess.Config) { c.Origins = []string{"HTTPS://App.Example.com:443/"} })
-		r := httptest.NewRequest("GET", "/api/queue", nil)
+		r := httptest.NewRequest(http.MethodGet, "/api/queue", nil)
 		r.Host = "localhost"
 		r.Header.Set("Origin", trusted)
 		if w := arrive(h, r, ""); w.Code != 204 {
@@ -392,7 +393,7 @@ func TestConnectionsAreLookedAt(t *testing.T) {
 		tr := &http.Transport{Protocols: &p}
 		defer tr.CloseIdleConnections()
 		for host, want := range map[string]int{"localhost": 204, "evil.example": 421} {
-			r, _ := http.NewRequestWithContext(t.Context(), "GET", h2.URL+"/api/queue", nil)
+			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, h2.URL+"/api/queue", nil)
 			r.Host = host
 			resp, err := tr.RoundTrip(r)
 			if err != nil {

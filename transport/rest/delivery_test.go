@@ -72,7 +72,7 @@ func TestRetainThatIsNotDeliveredGoesBack(t *testing.T) {
 			s.do(201, "POST", "/api/queue", `{"queue":"big","retries":2,"lease":"1h"}`)
 			for i := range tasks {
 				// Not compressible, and no client here asks for compression.
-				s.do(201, "POST", "/api/task", fmt.Sprintf(`{"queue":"big","payload":{"n":%d,"x":"%s"}}`, i, strings.Repeat("x", size)))
+				s.do(201, "POST", "/api/task", fmt.Sprintf(`{"queue":"big","payload":{"n":%d,"x":%q}}`, i, strings.Repeat("x", size)))
 			}
 			leave(t, s)
 			wantAllWaiting(t, m, "big", tasks)
@@ -174,7 +174,7 @@ func TestRetainWithARequestIDStaysForItsRepeat(t *testing.T) {
 	s := newStack(t)
 	s.do(201, "POST", "/api/queue", `{"queue":"big","retries":2,"lease":"1h"}`)
 	for i := range 12 {
-		s.do(201, "POST", "/api/task", fmt.Sprintf(`{"queue":"big","payload":{"n":%d,"x":"%s"}}`, i, strings.Repeat("x", 900_000)))
+		s.do(201, "POST", "/api/task", fmt.Sprintf(`{"queue":"big","payload":{"n":%d,"x":%q}}`, i, strings.Repeat("x", 900_000)))
 	}
 	const ask = "/api/task/big?worker=w&limit=9&max_bytes=8388608&request_id=one"
 	conn := s.dial("PUT " + ask + " HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -184,7 +184,7 @@ func TestRetainWithARequestIDStaysForItsRepeat(t *testing.T) {
 	_ = conn.Close()
 
 	first := s.do(200, "PUT", ask, "")
-	if again := s.do(200, "PUT", ask, ""); string(again.body) != string(first.body) || !strings.Contains(string(first.body), `"count":9`) {
+	if again := s.do(200, "PUT", ask, ""); again.body != first.body || !strings.Contains(first.body, `"count":9`) {
 		t.Errorf("the repeat of a retain is not the same: %d and %d bytes", len(first.body), len(again.body))
 	}
 	stats := ok[*queue.QueueStats](t)(s.client.QueueStats(t.Context(), "big"))

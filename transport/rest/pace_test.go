@@ -43,7 +43,7 @@ func TestDeadlinesMoveWhileBytesDo(t *testing.T) {
 	}
 	t.Run("an answer that is read slowly arrives whole", func(t *testing.T) {
 		s := newStack(t, timeouts, largeAnswer)
-		resp, err := s.http.Get(s.url + "/api/metrics") //nolint:noctx // the stack ends with the test
+		resp, err := s.http.Get(s.url + "/api/metrics")
 		if err != nil {
 			t.Fatal(err)
 		}

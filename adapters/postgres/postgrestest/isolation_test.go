@@ -193,25 +193,25 @@ func TestBrokenTicker(t *testing.T) {
 	}
 	for _, mend := range []struct {
 		name string
-		do   func(s *postgres.Store, t *testing.T) error
+		do   func(t *testing.T, s *postgres.Store) error
 	}{
-		{"update --timezone", func(s *postgres.Store, t *testing.T) error {
+		{"update --timezone", func(t *testing.T, s *postgres.Store) error {
 			_, err := s.UpdateTicker(t.Context(), "bad", "a", queue.TickerMeta{Timezone: new("UTC")}, 1<<20)
 			return err
 		}},
-		{"update --period", func(s *postgres.Store, t *testing.T) error {
+		{"update --period", func(t *testing.T, s *postgres.Store) error {
 			_, err := s.UpdateTicker(t.Context(), "bad", "a", queue.TickerMeta{Period: new(time.Minute)}, 1<<20)
 			return err
 		}},
-		{"update --paused", func(s *postgres.Store, t *testing.T) error {
+		{"update --paused", func(t *testing.T, s *postgres.Store) error {
 			_, err := s.UpdateTicker(t.Context(), "bad", "a", queue.TickerMeta{Paused: new(true)}, 1<<20)
 			return err
 		}},
-		{"delete", func(s *postgres.Store, t *testing.T) error {
+		{"delete", func(t *testing.T, s *postgres.Store) error {
 			_, err := s.DeleteTicker(t.Context(), "bad", "a")
 			return err
 		}},
-		{"run", func(s *postgres.Store, t *testing.T) error {
+		{"run", func(t *testing.T, s *postgres.Store) error {
 			_, err := s.RunTicker(t.Context(), "bad", "a")
 			return err
 		}},
@@ -226,7 +226,7 @@ func TestBrokenTicker(t *testing.T) {
 			}
 			postgrestest.Advance(t, s, time.Minute)
 			maintain(t, s, queue.ChoreTick)
-			if err := mend.do(s, t); err != nil {
+			if err := mend.do(t, s); err != nil {
 				t.Error(err)
 			}
 		})

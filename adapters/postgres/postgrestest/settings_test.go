@@ -3,6 +3,7 @@ package postgrestest_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -99,9 +100,7 @@ func turnSettings(t testing.TB, dsn string) {
 	if err := conn.QueryRow(t.Context(), "select current_database()").Scan(&database); err != nil {
 		t.Fatal(err)
 	}
-	for name, v := range oddSettings {
-		odd[name] = v
-	}
+	maps.Copy(odd, oddSettings)
 	for name, v := range odd {
 		var there bool
 		if err := conn.QueryRow(t.Context(), "select exists (select 1 from pg_settings where lower(name) = lower($1))", name).Scan(&there); err != nil {

@@ -74,7 +74,7 @@ func reap(child int) (code int, done bool) {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // never wrapped
+		case err == syscall.EINTR: // never wrapped
 		case err != nil || pid <= 0:
 			return code, done
 		case pid != child:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -47,7 +48,7 @@ type terminalWriter struct {
 var own = regexp.MustCompile(`^(\x1b\[[0-9;]*m|\r?\x1b\[K|\r\n|\x1b\[H\x1b\[2J)`)
 
 func (t *terminalWriter) Write(p []byte) (int, error) {
-	b := append(t.rest, p...)
+	b := slices.Concat(t.rest, p)
 	var out bytes.Buffer
 	for len(b) > 0 {
 		if !utf8.FullRune(b) {

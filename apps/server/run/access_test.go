@@ -9,10 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgqueue/pgqueue/domain/queue"
-	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
 // target is one thing that the port answers.
@@ -186,7 +187,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	close(store.leave)
 	s := start(t, store.config(io.Discard))
 	refused := func(path, media string) (int, http.Header, []byte) {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL()+path, bytes.NewReader([]byte("{}")))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+path, bytes.NewReader([]byte("{}")))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -73,7 +73,7 @@ func TestFlushErrorsReachWhoDelivers(t *testing.T) {
 	s := start(t, func() Config { st := newSlow(); close(st.leave); return st.config(io.Discard) }())
 	for name, h := range map[string]http.Handler{"telemetry": tel.HTTP(inner), "log": s.logged(inner)} {
 		seen = nil
-		r, _ := http.NewRequestWithContext(context.Background(), "GET", "/", nil)
+		r, _ := http.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil)
 		h.ServeHTTP(brokenWriter{}, r)
 		if seen == nil {
 			t.Errorf("%s keeps the error of a flush for itself", name)

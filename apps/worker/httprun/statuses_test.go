@@ -115,7 +115,8 @@ func TestStatuses(t *testing.T) {
 	t.Run("Retry-After", func(t *testing.T) {
 		now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		for s, want := range map[string]time.Duration{
-			"": 0, "soon": 0, "0": 0, "-5": 0, "1.5": 0, "7": 7 * time.Second, " 7 ": 7 * time.Second, "86401": 24 * time.Hour,
+			"": 0, "soon": 0, "0": 0, "-5": 0, "1.5": 0, "7": 7 * time.Second, "86401": 24 * time.Hour,
+			" 7 ":                 7 * time.Second, //nolint:gocritic // the blanks are what it is about
 			"9223372036854775807": 24 * time.Hour, "99999999999999999999": 0,
 			now.Add(time.Minute).Format(http.TimeFormat): time.Minute, now.Add(-time.Minute).Format(http.TimeFormat): 0,
 			now.AddDate(10, 0, 0).Format(http.TimeFormat): 24 * time.Hour,
@@ -130,7 +131,7 @@ func TestStatuses(t *testing.T) {
 // TestFaults holds whose fault a request without an answer is.
 func TestFaults(t *testing.T) {
 	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
-	call := func(name string, err error) error { return os.NewSyscallError(name, err) }
+	call := os.NewSyscallError
 	for name, c := range map[string]struct {
 		err  error
 		want fault

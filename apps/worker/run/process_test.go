@@ -38,7 +38,7 @@ func sleeper(t *testing.T, under []string, args ...string) (p *process, m *manag
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range strings.Fields(string(b)) {
+	for s := range strings.FieldsSeq(string(b)) {
 		pid, err := strconv.Atoi(s)
 		if err != nil {
 			t.Fatal(err)

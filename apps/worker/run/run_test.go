@@ -294,10 +294,11 @@ func TestProgram(t *testing.T) {
 		var up atomic.Bool
 		var missed atomic.Int64
 		hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			if !up.Load() {
-				missed.Add(1)
-				http.Error(w, "default backend - 404", http.StatusNotFound)
+			if up.Load() {
+				return
 			}
+			missed.Add(1)
+			http.Error(w, "default backend - 404", http.StatusNotFound)
 		}))
 		defer hook.Close()
 		p := startProgram(t, "--url", url+"/api", "-q", "dep", "--http", hook.URL, "--allow-private", "-c", "4")

@@ -68,9 +68,19 @@ func TestForeignTextOnATerminalCanDoNothing(t *testing.T) {
 	}
 	t.Run("in errors", func(t *testing.T) {
 		for _, args := range [][]string{
-			{"queue", hostile}, {"task", hostile}, {hostile}, {"tasks", "--status", hostile}, {"tasks", "--" + strings.ReplaceAll(hostile, "=", "")}, {"create-task", "q", "--payload", hostile},
-			{"create-task", hostile}, {"queues", "--url", "http://127.0.0.1:1/" + hostile}, {"import", hostile}, {"queues", "--context", hostile},
-			{"create-task", "q", "--payload", `"x"`, "--key", hostile}, {"delete-task", "1", "999"}, {"create-task", "q", "--payload", "1", "--jq", hostile},
+			{"queue", hostile},
+			{"task", hostile},
+			{hostile},
+			{"tasks", "--status", hostile},
+			{"tasks", "--" + strings.ReplaceAll(hostile, "=", "")},
+			{"create-task", "q", "--payload", hostile},
+			{"create-task", hostile},
+			{"queues", "--url", "http://127.0.0.1:1/" + hostile},
+			{"import", hostile},
+			{"queues", "--context", hostile},
+			{"create-task", "q", "--payload", `"x"`, "--key", hostile},
+			{"delete-task", "1", "999"},
+			{"create-task", "q", "--payload", "1", "--jq", hostile},
 		} {
 			code, out, errOut := s.run(true, "", args...)
 			if found := harm(out + errOut); code == 0 || found != "" {

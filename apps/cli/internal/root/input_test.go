@@ -72,8 +72,11 @@ func TestQuotesThatAShellTook(t *testing.T) {
 	s.must("create-task", "mail")
 	for _, bad := range []string{`{to:ann,n:1}`, `'{"to":1}'`, `{\"to\":1}`, `{"to":}`} {
 		for _, args := range [][]string{
-			{"create-task", "mail", "--payload"}, {"complete-task", "1", "--result"}, {"complete-task", "1", "--error"},
-			{"heartbeat-task", "1", "--token", "1", "--progress"}, {"create-ticker", "t", "--period", "1h", "--payload"},
+			{"create-task", "mail", "--payload"},
+			{"complete-task", "1", "--result"},
+			{"complete-task", "1", "--error"},
+			{"heartbeat-task", "1", "--token", "1", "--progress"},
+			{"create-ticker", "t", "--period", "1h", "--payload"},
 		} {
 			code, out, errOut := s.run(false, "", append(args, bad)...)
 			if code != program.ExitUsage || out != "" || !strings.Contains(errOut, "@file and - take the JSON as it is") {

@@ -30,10 +30,23 @@ func (s *shell) runTo(stdout broken, terminal bool, args ...string) (code int, s
 
 // changing are commands that change something, each with what makes it possible.
 var changing = []struct{ before, args string }{
-	{"", "create-task q"}, {"", "create-queue another"}, {"create-queue other", "delete-queue other"}, {"", "update-queue q --retries 5"},
-	{"", "pause-queue q"}, {"", "resume-queue q"}, {"", "clean-queue q"}, {"create-task q", "cancel-task --queue q --status new"},
-	{"", "retry-task --queue q --status cancelled"}, {"", "delete-task --queue q --status new"}, {"", "create-ticker t --period 1h"},
-	{"", "update-ticker t --period 2h"}, {"", "run-ticker t"}, {"", "delete-ticker t"}, {"", "import -"}, {"", "queue create third"}, {"", "task create q"},
+	{"", "create-task q"},
+	{"", "create-queue another"},
+	{"create-queue other", "delete-queue other"},
+	{"", "update-queue q --retries 5"},
+	{"", "pause-queue q"},
+	{"", "resume-queue q"},
+	{"", "clean-queue q"},
+	{"create-task q", "cancel-task --queue q --status new"},
+	{"", "retry-task --queue q --status cancelled"},
+	{"", "delete-task --queue q --status new"},
+	{"", "create-ticker t --period 1h"},
+	{"", "update-ticker t --period 2h"},
+	{"", "run-ticker t"},
+	{"", "delete-ticker t"},
+	{"", "import -"},
+	{"", "queue create third"},
+	{"", "task create q"},
 }
 
 func TestWhatWasDoneAndCannotBeShownIsTold(t *testing.T) {

@@ -40,7 +40,7 @@ func newRun(f *factory.Factory) *cobra.Command {
 		Args:              cmdutil.Args(0, 1, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if err = cfg.Argument(args); err != nil {
+			if err := cfg.Argument(args); err != nil {
 				return err
 			}
 			if cfg.Log, err = log.Logger(f.IO.Err, f.IO.ErrTTY); err != nil {

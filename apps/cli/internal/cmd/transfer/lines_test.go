@@ -12,8 +12,8 @@ import (
 func TestImportKnowsEachFieldThatExportWrites(t *testing.T) {
 	known := map[string]bool{}
 	for _, part := range []reflect.Type{reflect.TypeFor[restapi.NewTask](), reflect.TypeFor[exported]()} {
-		for i := range part.NumField() {
-			name, _, _ := strings.Cut(part.Field(i).Tag.Get("json"), ",")
+		for f := range part.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if known[name] {
 				t.Errorf("%s is known twice", name)
 			}
@@ -21,8 +21,8 @@ func TestImportKnowsEachFieldThatExportWrites(t *testing.T) {
 		}
 	}
 	written := reflect.TypeFor[restapi.Task]()
-	for i := range written.NumField() {
-		name, _, _ := strings.Cut(written.Field(i).Tag.Get("json"), ",")
+	for f := range written.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if !known[name] {
 			t.Errorf("export writes %s, and import does not know it", name)
 		}

@@ -80,7 +80,7 @@ func newStats(f *factory.Factory) *cobra.Command {
 			for {
 				err := stats(cmd.Context(), f, svc, p, args, watch)
 				if watch && cmd.Context().Err() != nil { // it was to end, and may have been in the middle of a call
-					return nil
+					return nil //nolint:nilerr // an error of what was interrupted is none
 				}
 				if err != nil || !watch {
 					return err
