@@ -94,10 +94,37 @@ func About[T any](f *factory.Factory, cmd *cobra.Command, what string, names Com
 	return cmd
 }
 
-// Page defines the flags of a page of a list.
-func Page(fs *pflag.FlagSet, p *queue.Page) {
+// Page defines the flags of a page of a list; limit says what is shown without --limit.
+func Page(fs *pflag.FlagSet, p *queue.Page, limit string) {
 	fs.IntVar(&p.Offset, "offset", 0, "skip this many")
-	fs.IntVar(&p.Limit, "limit", 0, "show at most this many, up to 1000 (default 100)")
+	fs.IntVar(&p.Limit, "limit", 0, "show at most this many, up to 1000 (default "+limit+")")
+}
+
+// All lists everything behind p.Offset, page by page, unless p has a limit: then that page alone. It gives how many there
+// are in all.
+func All[T any](p queue.Page, list func(queue.Page) ([]T, int64, error)) (rows []T, count int64, err error) {
+	one := p.Limit != 0
+	for {
+		if !one {
+			p.Limit = queue.MaxPage
+		}
+		page, n, err := list(p)
+		if err != nil {
+			return nil, 0, err
+		}
+		rows, count = append(rows, page...), n
+		p.Offset += len(page)
+		if one || len(page) == 0 || int64(p.Offset) >= n {
+			return rows, count, nil
+		}
+	}
+}
+
+// TellCut says that a list of shown rows behind p.Offset is not all of count.
+func TellCut(p *output.Printer, page queue.Page, shown int, count int64) {
+	if end := page.Offset + shown; int64(end) < count && shown > 0 {
+		p.Cut(shown, output.Number(count), fmt.Sprintf("the next page: --offset %d --limit %d", end, page.Limit))
+	}
 }
 
 // ID reads a task's id.

@@ -197,6 +197,11 @@ func List[T any](p *Printer, list restapi.List[T], none string, columns []Column
 	return p.Value(list)
 }
 
+// Cut tells on stderr that a list is a part of what there is, and how to get more.
+func (p *Printer) Cut(shown int, of, more string) {
+	fmt.Fprintf(p.IO.Err, "%d of %s; %s\n", shown, of, more)
+}
+
 // One writes a thing: as lines of name and value, or as it is on the wire.
 func One(p *Printer, v any, fields func() []Field) error {
 	if p.Human() {

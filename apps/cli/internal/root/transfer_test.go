@@ -197,3 +197,61 @@ func TestLongOperations(t *testing.T) {
 		}
 	})
 }
+
+func TestMove(t *testing.T) {
+	api := startServer(t)
+	s := newShell(t, api)
+	s.must("create-queue", "from", "--retries", "0")
+	s.must("create-queue", "to")
+	const n = 20_000
+	var file strings.Builder
+	for i := range n {
+		fmt.Fprintf(&file, "%d\n", i)
+	}
+	in := func(text string, args ...string) string {
+		code, out, errOut := s.run(false, text, args...)
+		if code != 0 {
+			t.Fatal(args, code, errOut)
+		}
+		return out
+	}
+	in(file.String(), "import", "-", "--queue", "from", "--payloads", "--batch", "300")
+	payloads := func(queue string) []string {
+		return strings.Fields(s.must("retain-task", queue, "--worker", "w", "--limit", "10000", "--jq", ".body[].payload"))
+	}
+	t.Run("export and import keep the order", func(t *testing.T) {
+		exported := s.must("export", "--queue", "from")
+		in(exported, "import", "-", "--queue", "to", "--batch", "700")
+		next := 0
+		for next < n {
+			some := payloads("to")
+			if len(some) == 0 {
+				t.Fatalf("%d of %d came", next, n)
+			}
+			for _, p := range some {
+				if p != fmt.Sprint(next) {
+					t.Fatalf("%s comes where %d should", p, next)
+				}
+				next++
+			}
+		}
+	})
+	t.Run("what did not wait is left out, unless it is asked for", func(t *testing.T) {
+		first := strings.Fields(s.must("retain-task", "from", "--worker", "w", "--limit", "3", "--jq", ".body[].id"))
+		s.must("complete-task", first[0])
+		s.must("complete-task", first[1], "--error", `"no"`)
+		s.must("create-queue", "again")
+		exported := s.must("export", "--queue", "from")
+		out := in(exported, "import", "-", "--queue", "again", "-o", "json")
+		if !strings.Contains(out, `"created":19997,`) || !strings.Contains(out, `"skipped":0,"not_waiting":{"failed":1,"released":1,"retained":1}`) {
+			t.Error(out)
+		}
+		code, out, _ := s.run(true, exported, "import", "-", "--queue", "again")
+		if code != 0 || !strings.Contains(out, "3 lines left out, as they did not wait (1 retained, 1 released, 1 failed); --any-status takes them too") {
+			t.Error(code, out)
+		}
+		if out := in(exported, "import", "-", "--queue", "again", "--any-status", "-o", "json"); !strings.Contains(out, `"created":3,"replayed":19997,`) {
+			t.Error(out)
+		}
+	})
+}

@@ -119,18 +119,25 @@ func newList(f *factory.Factory) *cobra.Command {
 		Example:    "  pgqueue queues\n  pgqueue queues -o wide\n  pgqueue queues --jq '.body[] | select(.paused) | .queue'",
 		Args:       cmdutil.Args(0, 0, ""),
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
-			got, err := svc.ListQueues(ctx, page)
+			got, count, err := cmdutil.All(page, func(page queue.Page) ([]*queue.Queue, int64, error) {
+				got, err := svc.ListQueues(ctx, page)
+				return got.Queues, got.Count, err
+			})
 			if err != nil {
 				return err
 			}
-			list := restapi.List[restapi.Queue]{Count: got.Count}
-			for _, q := range got.Queues {
+			list := restapi.List[restapi.Queue]{Count: count}
+			for _, q := range got {
 				list.Body = append(list.Body, restapi.QueueOf(q))
 			}
-			return output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", columns(f.Now()))
+			if err := output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", columns(f.Now())); err != nil {
+				return err
+			}
+			cmdutil.TellCut(p, page, len(list.Body), count)
+			return nil
 		}),
 	}
-	cmdutil.Page(cmd.Flags(), &page)
+	cmdutil.Page(cmd.Flags(), &page, "all")
 	return cmd
 }
 

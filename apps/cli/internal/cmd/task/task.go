@@ -146,18 +146,18 @@ func newList(f *factory.Factory) *cobra.Command {
 			if err := output.List(p, body, "no tasks", columns(f.Now())); err != nil {
 				return err
 			}
-			if p.Human() && found.Next != "" {
+			if found.Next != "" && (p.Human() || page.Limit == 0) { // a script that says how many it wants knows
 				of := strconv.FormatInt(found.Count, 10)
 				if found.AtLeast {
 					of = "at least " + of
 				}
-				fmt.Fprintf(f.IO.Err, "%d of %s; the next page: --cursor %s\n", len(found.Tasks), of, found.Next)
+				p.Cut(len(found.Tasks), of, "the next page: --cursor "+found.Next)
 			}
 			return nil
 		}),
 	}
 	filter.Flags(f, cmd)
-	cmdutil.Page(cmd.Flags(), &page)
+	cmdutil.Page(cmd.Flags(), &page, "100")
 	cmd.Flags().StringVar(&page.Cursor, "cursor", "", "go on after the page that named this `cursor`")
 	return cmd
 }

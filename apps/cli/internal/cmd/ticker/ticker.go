@@ -92,18 +92,25 @@ func newList(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue tickers\n  pgqueue tickers --jq '.body[] | [.ticker, .next_at] | @tsv'",
 		Args:    cmdutil.Args(0, 0, ""),
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
-			got, err := svc.ListTickers(ctx, page)
+			got, count, err := cmdutil.All(page, func(page queue.Page) ([]*queue.Ticker, int64, error) {
+				got, err := svc.ListTickers(ctx, page)
+				return got.Tickers, got.Count, err
+			})
 			if err != nil {
 				return err
 			}
-			list := restapi.List[restapi.Ticker]{Count: got.Count}
-			for _, t := range got.Tickers {
+			list := restapi.List[restapi.Ticker]{Count: count}
+			for _, t := range got {
 				list.Body = append(list.Body, restapi.TickerOf(t))
 			}
-			return output.List(p, list, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", columns(f.Now()))
+			if err := output.List(p, list, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", columns(f.Now())); err != nil {
+				return err
+			}
+			cmdutil.TellCut(p, page, len(list.Body), count)
+			return nil
 		}),
 	}
-	cmdutil.Page(cmd.Flags(), &page)
+	cmdutil.Page(cmd.Flags(), &page, "all")
 	return cmd
 }
 
@@ -233,15 +240,28 @@ func newTicks(f *factory.Factory) *cobra.Command {
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
-			got, err := svc.ListTicks(ctx, args[0], limit)
+			if err := queue.CheckInt("--limit", limit, 1, queue.MaxPage); err != nil {
+				return err
+			}
+			got, err := svc.ListTicks(ctx, args[0], min(limit+1, queue.MaxPage)) // one more tells whether there is more
 			if err != nil {
 				return err
+			}
+			more := len(got) > limit
+			if more {
+				got = got[:limit]
 			}
 			list := restapi.List[restapi.Tick]{Count: int64(len(got))}
 			for _, t := range got {
 				list.Body = append(list.Body, restapi.TickOf(t))
 			}
-			return output.List(p, list, "it has not fired yet", tickColumns(f.Now()))
+			if err := output.List(p, list, "it has not fired yet", tickColumns(f.Now())); err != nil {
+				return err
+			}
+			if more {
+				p.Cut(len(got), "more", fmt.Sprintf("--limit shows more, up to %d", queue.MaxPage))
+			}
+			return nil
 		}),
 	}
 	cmd.Flags().IntVar(&limit, "limit", limit, "show at most this many")

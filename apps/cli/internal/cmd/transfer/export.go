@@ -29,9 +29,10 @@ func newExport(f *factory.Factory) *cobra.Command {
 	var o exportOptions
 	cmd := &cobra.Command{
 		Use:   "export [FILE]",
-		Short: "Write tasks as NDJSON, newest first",
-		Long: "Write tasks as NDJSON, a task a line, newest first, to a file or to stdout. An export to a file that was interrupted\n" +
-			"is gone on with by the same command: until it is complete the file is called FILE.part.",
+		Short: "Write tasks as NDJSON, the oldest first",
+		Long: "Write tasks as NDJSON, a task a line, the oldest first, to a file or to stdout: import makes them again in their order.\n" +
+			"Tasks in every status are written unless --status says which; import makes those that wait. An export to a file that\n" +
+			"was interrupted is gone on with by the same command: until it is complete the file is called FILE.part.",
 		Example: "  pgqueue export --queue mail --status failed failed.ndjson\n  pgqueue export | gzip >tasks.ndjson.gz",
 		Args:    cmdutil.Args(0, 1, ""),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,7 +55,7 @@ func (o *exportOptions) pages(ctx context.Context, f *factory.Factory, bar *prog
 	defer bar.end()
 	for {
 		call, cancel := f.Call(ctx)
-		page, err := svc.ListTasks(call, queue.TaskQuery{TaskFilter: o.filter.Domain(), Page: queue.Page{Limit: queue.MaxPage, Cursor: cursor}})
+		page, err := svc.ListTasks(call, queue.TaskQuery{TaskFilter: o.filter.Domain(), OldestFirst: true, Page: queue.Page{Limit: queue.MaxPage, Cursor: cursor}})
 		cancel()
 		if err != nil {
 			return n, err
@@ -103,10 +104,9 @@ func (o *exportOptions) toFile(ctx context.Context, f *factory.Factory, name str
 		return cmdutil.Usage("%v", err)
 	}
 	defer file.Close()
-	// Behind the end of what is there, Truncate would put bytes of nothing.
 	if info, err := file.Stat(); err != nil {
 		return err
-	} else if info.Size() < at.Offset {
+	} else if info.Size() < at.Offset { // it is not the file that the mark is of
 		at = mark{What: at.What}
 	}
 	if err := file.Truncate(at.Offset); err != nil {
@@ -127,7 +127,10 @@ func (o *exportOptions) toFile(ctx context.Context, f *factory.Factory, name str
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(marks, b, 0o600)
+		if err := os.WriteFile(marks+".new", b, 0o600); err != nil {
+			return err
+		}
+		return os.Rename(marks+".new", marks) // an interruption leaves the mark before, or this one
 	})
 	if err != nil && at.Offset == 0 { // there is nothing to go on with
 		return errors.Join(err, file.Close(), os.Remove(part))
@@ -151,7 +154,7 @@ func (o *exportOptions) toFile(ctx context.Context, f *factory.Factory, name str
 
 // resume is where an interrupted export of the same has come to; the beginning when there is none.
 func (o *exportOptions) resume(f *factory.Factory, marks string) mark {
-	what, err := json.Marshal([]any{f.Settings.URL, f.Settings.Namespace, o.filter.Domain()})
+	what, err := json.Marshal([]any{"oldest first", f.Settings.URL, f.Settings.Namespace, o.filter.Domain()})
 	if err != nil {
 		return mark{}
 	}

@@ -40,6 +40,8 @@ type Summary struct {
 	// Replayed lines had made their task before.
 	Replayed int `json:"replayed"`
 	Skipped  int `json:"skipped"`
+	// NotWaiting counts the lines of tasks that were held or had ended, by their status: no task was made of them.
+	NotWaiting map[queue.Status]int64 `json:"not_waiting,omitempty"`
 }
 
 type importOptions struct {
@@ -48,17 +50,20 @@ type importOptions struct {
 	onError  string
 	label    string
 	noKeys   bool
+	any      bool
 	batch    int
 	parallel int
 }
 
 func newImport(f *factory.Factory) *cobra.Command {
-	o := importOptions{onError: "stop", batch: 5000, parallel: 3}
+	o := importOptions{onError: "stop", batch: 5000, parallel: 1}
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Create a task of each line of an NDJSON file",
 		Long: "Create a task of each line of an NDJSON file, or of stdin with -. A line is a task as export writes it, or less:\n" +
 			"{\"queue\":\"mail\",\"payload\":{},\"priority\":0,\"delay\":\"1h\",\"key\":\"k\",\"headers\":{}}; with --payloads a line is a payload.\n\n" +
+			"The tasks have the order of the lines. What is moved is what waits: of an exported task that was held or had ended no\n" +
+			"task is made, so that nothing is done again, unless --any-status asks for it.\n\n" +
 			"An import that was interrupted is gone on with by the same command: a line without a key gets one made of the\n" +
 			"file's path (or --label), the line's number and its text, so that it makes its task once while that is there.",
 		Example: "  pgqueue import tasks.ndjson\n" +
@@ -74,7 +79,8 @@ func newImport(f *factory.Factory) *cobra.Command {
 	fs.StringVar(&o.label, "label", "", "`name` of what is imported, for the keys (default: the file's path; stdin has none)")
 	fs.BoolVar(&o.noKeys, "no-keys", false, "make no keys: each run makes all tasks again")
 	fs.IntVar(&o.batch, "batch", o.batch, "tasks in a call")
-	fs.IntVar(&o.parallel, "parallel", o.parallel, "calls under way at once")
+	fs.IntVar(&o.parallel, "parallel", o.parallel, "calls under way at once; above 1 tasks of different calls may change places")
+	fs.BoolVar(&o.any, "any-status", false, "make tasks also of exported ones that were held or had ended")
 	_ = cmd.RegisterFlagCompletionFunc("queue", cmdutil.QueueNames(f))
 	_ = cmd.RegisterFlagCompletionFunc("on-error", cmdutil.Fixed("stop", "skip"))
 	return cmd
@@ -109,14 +115,14 @@ func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string
 		return err
 	}
 	r := newReader(cmdutil.Text(in))
-	r.queue, r.payloads, r.now = o.queue, o.payloads, f.Now()
+	r.queue, r.payloads, r.any, r.now = o.queue, o.payloads, o.any, f.Now()
 	if !o.noKeys {
 		r.label = o.label
 	}
 	im := &importer{o: o, f: f, svc: svc, progress: newProgress(f), size: size}
 	err = im.all(ctx, r)
 	im.progress.end()
-	im.sum.Lines = r.line
+	im.sum.Lines, im.sum.NotWaiting = r.line, r.left
 	if p.Human() {
 		text := output.Count(im.sum.Created, "task") + " created"
 		if im.sum.Replayed > 0 {
@@ -124,6 +130,9 @@ func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string
 		}
 		if im.sum.Skipped > 0 {
 			text += ", " + output.Count(im.sum.Skipped, "line") + " skipped"
+		}
+		if len(r.left) > 0 {
+			text += ", " + leftOut(r.left)
 		}
 		fmt.Fprintln(f.IO.Out, text)
 	} else if outErr := p.Value(im.sum); outErr != nil {
@@ -139,6 +148,19 @@ func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string
 		return &cmdutil.Exit{Code: program.ExitFailed}
 	}
 	return nil
+}
+
+// leftOut says of how many lines no task was made because none waited.
+func leftOut(left map[queue.Status]int64) string {
+	var parts []string
+	total := int64(0)
+	for _, s := range queue.Statuses() {
+		if n := left[s]; n > 0 {
+			total += n
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	return fmt.Sprintf("%s left out, as they did not wait (%s); --any-status takes them too", output.Count(total, "line"), strings.Join(parts, ", "))
 }
 
 // hint says how to go on after err, where that is possible: by the same command only when that does not end at the same

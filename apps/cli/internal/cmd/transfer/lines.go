@@ -31,7 +31,7 @@ type record struct {
 type exported struct {
 	ID              json.RawMessage `json:"id"`
 	Namespace       json.RawMessage `json:"namespace"`
-	Status          json.RawMessage `json:"status"`
+	Status          queue.Status    `json:"status"`
 	Worker          json.RawMessage `json:"worker"`
 	CreatedAt       json.RawMessage `json:"created_at"`
 	StartedAt       json.RawMessage `json:"started_at"`
@@ -53,16 +53,18 @@ type reader struct {
 	queue    string // for lines that name none, and for payloads
 	payloads bool   // a line is a payload as a whole
 	label    string // makes keys for lines that have none; "" = no keys
+	any      bool   // also lines of tasks that did not wait when they were exported
 	now      time.Time
 
 	line  int
-	bytes int64 // read so far
+	bytes int64                  // read so far
+	left  map[queue.Status]int64 // lines that were left out, by their status
 }
 
 func newReader(r io.Reader) *reader {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxLine)
-	out := &reader{scan: s}
+	out := &reader{scan: s, left: map[queue.Status]int64{}}
 	s.Split(func(data []byte, atEOF bool) (int, []byte, error) {
 		n, token, err := bufio.ScanLines(data, atEOF)
 		out.bytes += int64(n)
@@ -77,6 +79,10 @@ func (r *reader) next() (queue.NewTask, error) {
 		r.line++
 		if b := bytes.TrimSpace(r.scan.Bytes()); len(b) > 0 {
 			t, err := r.task(b)
+			if was, ok := errors.AsType[notWaiting](err); ok {
+				r.left[queue.Status(was)]++
+				continue
+			}
 			if err != nil {
 				return t, &lineError{r.line, err}
 			}
@@ -99,6 +105,12 @@ func (r *reader) task(b []byte) (queue.NewTask, error) {
 		var rec record
 		if err := restapi.Decode(b, &rec); err != nil {
 			return t, notTask(err)
+		}
+		if rec.Status != "" && !rec.Status.Valid() {
+			return t, queue.Invalid("status", fmt.Sprintf("%q is none that export writes", rec.Status))
+		}
+		if rec.Status != "" && !rec.Status.Waiting() && !r.any {
+			return t, notWaiting(rec.Status)
 		}
 		line, err := rec.Domain()
 		if err != nil {
@@ -146,6 +158,11 @@ func (r *reader) key(b []byte) string {
 	_, _ = h.Write(b)
 	return "import-" + hex.EncodeToString(h.Sum(nil)[:16])
 }
+
+// notWaiting says that the task of a line was held or had ended when it was exported: as a new task it would be done again.
+type notWaiting queue.Status
+
+func (s notWaiting) Error() string { return "the task was " + string(s) }
 
 // lineError is what is wrong with one line.
 type lineError struct {
