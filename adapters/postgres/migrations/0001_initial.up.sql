@@ -172,9 +172,9 @@ create index lease_beat_expires on pgqueue.lease_beat (expires_at);
 
 -- What retains with a request id gave, while they can be repeated.
 create table pgqueue.request (
-    namespace  text        not null,
-    worker     text        not null,
-    request_id text        not null,
+    namespace  text collate "C" not null,
+    worker     text collate "C" not null,
+    request_id text collate "C" not null,
     arguments  text        not null, -- a fingerprint
     expires_at timestamptz not null,
     ids        bigint[]    not null,
