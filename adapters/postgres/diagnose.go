@@ -476,7 +476,7 @@ func byteSize(n int64) string {
 }
 
 func (d *diagnosis) contradictions(ctx context.Context) error {
-	f, err := d.store.contradictions(ctx)
+	f, err := d.store.contradictions(ctx, contradictRows)
 	if err != nil {
 		return d.unknown("contradictions", err)
 	}

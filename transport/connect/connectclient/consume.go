@@ -2,6 +2,7 @@ package connectclient
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -13,6 +14,7 @@ import (
 // could not deliver, and the rest comes back when its leases run out. What arrives after ctx is over is handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	const op = "retain tasks"
+	r.Queues = slices.Clone(r.Queues) // the call may outlive its caller
 	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
 		res, err := callFor(call, c, op, repeat(r.RequestID != ""), wait, c.work.RetainTasks, &pb.RetainTasksRequest{
 			Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(wait),
