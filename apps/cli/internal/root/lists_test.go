@@ -41,8 +41,11 @@ func TestListsAreWholeOrSayThatTheyAreNot(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ args, says string }{
-		{"tasks -o ndjson", "100 of 1050; the next page: --cursor"}, {"tasks --jq .count", "100 of 1050; the next page"}, {"tasks", "100 of 1050; the next page"},
-		{"tasks --limit 7 -o table", "7 of 1050"}, {"ticks t0000", "20 of more; --limit shows more"},
+		{"tasks -o ndjson", "100 of 1050; the next page: --cursor"},
+		{"tasks --jq .count", "100 of 1050; the next page"},
+		{"tasks", "100 of 1050; the next page"},
+		{"tasks --limit 7 -o table", "7 of 1050"},
+		{"ticks t0000", "20 of more; --limit shows more"},
 	} {
 		if code, _, errOut := s.run(false, "", strings.Fields(c.args)...); code != 0 || !strings.Contains(errOut, c.says) {
 			t.Errorf("%s: %d %s", c.args, code, errOut)
