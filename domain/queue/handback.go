@@ -10,15 +10,16 @@ import (
 // HandBackTimeout bounds HandBack. Tasks that are not back by then come back when their leases run out.
 const HandBackTimeout = 10 * time.Second
 
-// Pauses of HandBack before it tries tasks again that another transaction has locked.
+// Pauses of HandBack before it repeats what was not possible.
 const (
 	firstHandBackPause = 20 * time.Millisecond
 	mostHandBackPause  = 500 * time.Millisecond
 )
 
 // HandBack gives back, at no cost of an attempt, retained tasks that could not be delivered. It carries on when ctx is
-// over, because that is often why they could not, and tries those again that another transaction has locked. The error says
-// that some of them stay held until their leases run out.
+// over, because that is often why they could not. It repeats what fails with KindUnavailable, as while another transaction
+// has locked a task, the pool is full or the database restarts, and with KindIndeterminate: a second hand back of the same
+// token changes nothing. The error says that some of them stay held until their leases run out.
 func HandBack(ctx context.Context, consumer Consumer, tasks []*Task) error {
 	if len(tasks) == 0 {
 		return nil
@@ -35,31 +36,34 @@ func HandBack(ctx context.Context, consumer Consumer, tasks []*Task) error {
 				back = append(back, Release{ID: t.ID, Token: t.Lease.Token, Outcome: OutcomeHandBack, Quiet: true})
 			}
 		}
-		if err := releaseUnlocked(ctx, consumer, back); err != nil {
+		if err := releaseAgain(ctx, consumer, back); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// releaseUnlocked releases, and repeats those releases that another transaction keeps from happening, until ctx ends.
-func releaseUnlocked(ctx context.Context, consumer Consumer, releases []Release) error {
+// releaseAgain releases, and repeats those releases that are not possible now, until ctx ends.
+func releaseAgain(ctx context.Context, consumer Consumer, releases []Release) error {
 	for pause := firstHandBackPause; ; pause = min(2*pause, mostHandBackPause) {
 		released, err := consumer.ReleaseTasks(ctx, releases)
-		if err != nil {
+		if err != nil && !repeatable(err) {
 			return err
 		}
 
-		var locked []Release
+		var left []Release
+		if err != nil {
+			left = releases
+		}
 		for i, r := range released {
-			if KindOf(r.Err) == KindUnavailable { // Locked, also after its way over a wire: nothing was changed
-				locked, err = append(locked, releases[i]), r.Err
+			if repeatable(r.Err) {
+				left, err = append(left, releases[i]), r.Err
 			}
 		}
-		if len(locked) == 0 {
+		if len(left) == 0 {
 			return nil
 		}
-		releases = locked
+		releases = left
 
 		timer := time.NewTimer(pause)
 		select {
@@ -69,4 +73,10 @@ func releaseUnlocked(ctx context.Context, consumer Consumer, releases []Release)
 			return err
 		}
 	}
+}
+
+// repeatable says that the same hand back may succeed later and does no harm.
+func repeatable(err error) bool {
+	kind := KindOf(err)
+	return kind == KindUnavailable || kind == KindIndeterminate
 }

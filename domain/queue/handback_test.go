@@ -56,6 +56,53 @@ func TestHandBackOfLockedTasks(t *testing.T) {
 	})
 }
 
+// faultyConsumer answers its first calls with errs.
+type faultyConsumer struct {
+	lockedConsumer
+	errs []error
+}
+
+func (c *faultyConsumer) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	out, err := c.lockedConsumer.ReleaseTasks(ctx, releases)
+	if err == nil && len(c.errs) > 0 {
+		out, err, c.errs = nil, c.errs[0], c.errs[1:]
+	}
+	return out, err
+}
+
+// TestHandBackOfAnUnavailableStore: a full pool or a restart of the database costs a repeat, any other fault ends the hand back.
+func TestHandBackOfAnUnavailableStore(t *testing.T) {
+	unavailable := &queue.Error{Kind: queue.KindUnavailable, Msg: "the pool is full"}
+	unknown := &queue.Error{Kind: queue.KindIndeterminate, Msg: "the connection broke at the commit"}
+	denied := &queue.Error{Kind: queue.KindDenied, Msg: "no"}
+	for _, test := range []struct {
+		name  string
+		errs  []error
+		calls int
+		want  error
+	}{
+		{"unavailable twice", []error{unavailable, unavailable}, 3, nil},
+		{"a commit in doubt", []error{unknown}, 2, nil},
+		{"another fault", []error{unavailable, denied}, 2, denied},
+		{"unavailable for good", slices.Repeat([]error{unavailable}, 1000), 0, unavailable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, began := &faultyConsumer{errs: test.errs}, time.Now()
+				if err := queue.HandBack(t.Context(), c, heldTasks(2)); !errors.Is(err, test.want) {
+					t.Errorf("error %v, want %v", err, test.want)
+				}
+				if test.calls > 0 && len(c.calls) != test.calls {
+					t.Errorf("%d calls, want %d", len(c.calls), test.calls)
+				}
+				if took := time.Since(began); test.calls == 0 && took != queue.HandBackTimeout {
+					t.Errorf("took %v, want %v", took, queue.HandBackTimeout)
+				}
+			})
+		})
+	}
+}
+
 // TestHandBackOfLockedTasksEnds: a transaction that does not end keeps HandBack for HandBackTimeout and no longer.
 func TestHandBackOfLockedTasksEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
