@@ -3,13 +3,17 @@ package chart
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/expr-lang/expr"
+	"github.com/tidwall/gjson"
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
@@ -170,23 +174,6 @@ func TestChart(t *testing.T) {
 		if c := job.Spec.Template.Spec.Containers[0]; c.Image != "registry.example.org/x/pgqueue:v9" || c.Env[0].ValueFrom.SecretKeyRef.Key != "owner" {
 			t.Errorf("%s by %s", c.Image, c.Env[0].ValueFrom.SecretKeyRef.Key)
 		}
-		triggers := got["ScaledObject/jobs-pgqueue-worker-hooks"].(map[string]any)["spec"].(map[string]any)["triggers"].([]any)
-		var values []string
-		for _, trigger := range triggers {
-			x := trigger.(map[string]any)
-			m := x["metadata"].(map[string]any)
-			if x["metricType"] != "AverageValue" || m["targetValue"] != "50" {
-				t.Errorf("%v: replicas would be multiplied, or not what one runs at once", x)
-			}
-			values = append(values, strings.TrimPrefix(m["url"].(string), "http://jobs-pgqueue-server.prod:8080/api/queue/")+" "+m["valueLocation"].(string))
-		}
-		want = []string{ // what runs counts, else workers go while they work
-			"hooks/stats?namespace=default counts.retained", "hooks/stats?namespace=default ready",
-			"mail/stats?namespace=default counts.retained", "mail/stats?namespace=default ready",
-		}
-		if !slices.Equal(values, want) {
-			t.Errorf("scaled by %q", values)
-		}
 	})
 	t.Run("monitors keep the tenants' label, and servers reach what they are told to", func(t *testing.T) {
 		got, err := render(t, everything)
@@ -250,6 +237,7 @@ func TestChart(t *testing.T) {
 			}
 		}
 	})
+	t.Run("KEDA asks for one slot for each running task and each ready task of a queue that is not paused", testScaling)
 	for name, values := range map[string]string{
 		"existingSecret":   "{}",
 		"replicas":         least + "server: {replicas: 0}",
@@ -268,5 +256,91 @@ func TestChart(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// The fields of a ScaledObject of KEDA that the chart sets.
+type scaledObject struct {
+	Spec struct {
+		Advanced struct {
+			ScalingModifiers struct{ Formula, Target, MetricType string }
+		}
+		Triggers []struct {
+			Type, Name string
+			Metadata   struct{ URL, ValueLocation, TargetValue string }
+		}
+	}
+}
+
+// testScaling evaluates the triggers and the formula as KEDA 2.18 does: gjson reads the values, expr computes the sum.
+func testScaling(t *testing.T) {
+	rendered, err := render(t, everything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(rendered["ScaledObject/jobs-pgqueue-worker-hooks"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var object scaledObject
+	if err := json.Unmarshal(text, &object); err != nil {
+		t.Fatal(err)
+	}
+	modifiers := object.Spec.Advanced.ScalingModifiers
+	if modifiers.MetricType != "AverageValue" || modifiers.Target != "50" {
+		t.Errorf("must divide the sum by the slots of a replica, got %+v", modifiers)
+	}
+
+	// The answer of a server, as the tests of the command line hold it.
+	golden, err := os.ReadFile("../../apps/cli/internal/root/testdata/golden/stats.piped.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := gjson.Get(strings.Split(string(golden), "\n")[1], "body.0").Raw
+
+	const url = "http://jobs-pgqueue-server.prod:8080/api/queue/%s/stats?namespace=default"
+	queues := []string{"hooks", "mail"}
+	evaluate := func(paused bool, retained, ready int) any {
+		changed := strings.NewReplacer(
+			`"retained":1`, fmt.Sprintf(`"retained":%d`, retained),
+			`"ready":1`, fmt.Sprintf(`"ready":%d`, ready),
+			`"paused":false`, fmt.Sprintf(`"paused":%v`, paused),
+		).Replace(answer)
+		values, names := map[string]float64{}, map[string]any{}
+		for i, trigger := range object.Spec.Triggers {
+			if want := fmt.Sprintf(url, queues[i/3]); trigger.Type != "metrics-api" || trigger.Metadata.URL != want || trigger.Metadata.TargetValue == "" {
+				t.Errorf("must ask %s, got %+v", want, trigger)
+			}
+			value := gjson.Get(changed, trigger.Metadata.ValueLocation)
+			if value.Type != gjson.Number {
+				t.Errorf("%s: must be a number, got %s", trigger.Metadata.ValueLocation, value.Type)
+			}
+			values[trigger.Name], names[trigger.Name] = 0, value.Num
+		}
+		program, err := expr.Compile("float("+modifiers.Formula+")", expr.Env(values))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, err := expr.Run(program, names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+
+	for _, x := range []struct {
+		paused          bool
+		retained, ready int
+		want            float64 // of two queues with the same counts
+	}{
+		{false, 0, 0, 0},
+		{false, 3, 0, 6}, // the last tasks run: no worker is taken away
+		{false, 3, 40, 86},
+		{true, 3, 40, 6},
+		{true, 0, 40, 0},
+	} {
+		if sum := evaluate(x.paused, x.retained, x.ready); sum != x.want {
+			t.Errorf("paused %v, %d retained, %d ready: got %v, want %v", x.paused, x.retained, x.ready, sum, x.want)
+		}
 	}
 }
