@@ -13,7 +13,7 @@ import (
 // AwaitTask returns the task as soon as it is finished, or as it is when wait (0 to MaxWait) is over. It holds no
 // database connection while it waits, and all awaited tasks of a namespace are looked at in one Store call.
 func (m *Manager) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
-	return do(ctx, m, opAwaitTask, func(ctx context.Context) (*queue.Task, error) {
+	return runOperation(ctx, m, opAwaitTask, func(ctx context.Context) (*queue.Task, error) {
 		if err := checkID(id); err != nil {
 			return nil, err
 		}
@@ -81,7 +81,7 @@ func (as *awaits) await(ctx context.Context, namespace string, id int64, wait ti
 	case <-a.done:
 		return a.task, a.err
 	case <-ctx.Done():
-		return nil, ended(ctx)
+		return nil, queue.ContextError(ctx.Err())
 	case <-as.c.closing:
 		return nil, errClosed()
 	case <-timer.C:
@@ -219,7 +219,7 @@ func (as *awaits) read(ctx context.Context, namespace string, ns *awaited, ids [
 	}
 	for _, id := range ids {
 		if !there[id] {
-			ns.tell(id, nil, noTask(id))
+			ns.tell(id, nil, queue.NotFoundTask(id))
 		}
 	}
 }

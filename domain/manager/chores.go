@@ -142,7 +142,7 @@ func (cs *chores) kickIn(kind queue.Chore, d time.Duration) {
 // and returns nil. KindConflict when it runs already. Steps that fail are logged and repeated; [Manager.Health] tells. A
 // worker that cannot run ends it with its error.
 func (m *Manager) Run(ctx context.Context) error {
-	_, err := do(ctx, m, opRun, func(ctx context.Context) (struct{}, error) { return struct{}{}, m.runBackground(ctx) })
+	_, err := runOperation(ctx, m, opRun, func(ctx context.Context) (struct{}, error) { return struct{}{}, m.runBackground(ctx) })
 	return err
 }
 

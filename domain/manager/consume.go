@@ -27,7 +27,7 @@ func (l lot) names() []string {
 // without a database connection, until at least one is there, the time is over or ctx ends. Those who wait for the same
 // queues are served in the order in which they came.
 func (m *Manager) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
-	return do(ctx, m, opRetainTasks, func(ctx context.Context) ([]*queue.Task, error) { return m.retain(ctx, r) })
+	return runOperation(ctx, m, opRetainTasks, func(ctx context.Context) ([]*queue.Task, error) { return m.retain(ctx, r) })
 }
 
 func (m *Manager) retain(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
@@ -49,7 +49,7 @@ func (m *Manager) retain(ctx context.Context, r queue.RetainRequest) ([]*queue.T
 
 // UndeliveredRetain notes that an answer of a retain with a request id was not delivered.
 func (m *Manager) UndeliveredRetain(ctx context.Context, worker, requestID string) error {
-	_, err := ask(ctx, m, opRetainTasks, func(ctx context.Context) (struct{}, error) {
+	_, err := callStore(ctx, m, opRetainTasks, func(ctx context.Context) (struct{}, error) {
 		u, ok := queue.StoreAs[queue.UndeliveredRequests](m.store)
 		if !ok {
 			return struct{}{}, nil // the leases run out
@@ -69,7 +69,7 @@ func (c *core) retainNow(ctx context.Context, key lot, share queue.RetainShare) 
 
 // HeartbeatTasks extends leases and answers each in order.
 func (m *Manager) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	return do(ctx, m, opHeartbeatTasks, func(ctx context.Context) ([]queue.Beat, error) {
+	return runOperation(ctx, m, opHeartbeatTasks, func(ctx context.Context) ([]queue.Beat, error) {
 		if err := checkBatch("heartbeats", len(beats)); err != nil {
 			return nil, err
 		}
@@ -85,7 +85,7 @@ func (m *Manager) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) (
 
 // ReleaseTasks ends holds and answers each in order.
 func (m *Manager) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
-	return do(ctx, m, opReleaseTasks, func(ctx context.Context) ([]queue.Released, error) {
+	return runOperation(ctx, m, opReleaseTasks, func(ctx context.Context) ([]queue.Released, error) {
 		outs, err := m.release(ctx, releases)
 		for i := range outs {
 			outs[i].Err = queue.WithOp(opReleaseTasks.name, outs[i].Err)

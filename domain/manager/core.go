@@ -146,7 +146,7 @@ func (c *core) close(ctx context.Context) error {
 	unhook := context.AfterFunc(ctx, c.stop)
 	c.wg.Wait()
 	if !unhook() && c.base.Err() != nil {
-		return ended(ctx)
+		return queue.ContextError(ctx.Err())
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ const feedSpacing = 5 * time.Millisecond
 
 // ListEvents returns what is in the feed behind f.After, at most limit events: 1 to 1,000, 0 = 100.
 func (m *Manager) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
-	return ask(ctx, m, opListEvents, func(ctx context.Context) (queue.EventPage, error) {
+	return callStore(ctx, m, opListEvents, func(ctx context.Context) (queue.EventPage, error) {
 		f, err := f.Normalize()
 		if err != nil {
 			return queue.EventPage{}, err
@@ -30,7 +30,7 @@ func (m *Manager) ListEvents(ctx context.Context, f queue.EventFilter, limit int
 // LastEvent is the cursor of now in the feed: what happens later is behind it. A server tells it to a new subscriber, who
 // can then resume without a gap before having seen any event.
 func (m *Manager) LastEvent(ctx context.Context) (string, error) {
-	return ask(ctx, m, opLastEvent, m.store.LastEvent)
+	return callStore(ctx, m, opLastEvent, m.store.LastEvent)
 }
 
 // SubscribeEvents calls handle with each event behind f.After (from now on when empty), in the feed's order and without
@@ -39,7 +39,7 @@ func (m *Manager) LastEvent(ctx context.Context) (string, error) {
 // of the last event it handled.
 func (m *Manager) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
 	var handled error
-	_, err := do(ctx, m, opSubscribeEvents, func(ctx context.Context) (struct{}, error) {
+	_, err := runOperation(ctx, m, opSubscribeEvents, func(ctx context.Context) (struct{}, error) {
 		f, err := f.Normalize()
 		if err != nil {
 			return struct{}{}, err
@@ -103,7 +103,7 @@ func (m *Manager) subscribe(ctx context.Context, f queue.EventFilter, handle fun
 			}
 			seen = nil
 			if ctx.Err() != nil {
-				return ended(ctx)
+				return queue.ContextError(ctx.Err())
 			}
 			if err := handle(e); err != nil {
 				return err
@@ -126,7 +126,7 @@ func (m *Manager) catchUp(ctx context.Context, f *queue.EventFilter, handle func
 		}
 		for _, e := range page.Events {
 			if ctx.Err() != nil {
-				return ended(ctx)
+				return queue.ContextError(ctx.Err())
 			}
 			if err := handle(e); err != nil {
 				return err
@@ -198,7 +198,7 @@ func (s *subscriber) next(ctx context.Context, closing <-chan struct{}) ([]queue
 		select {
 		case <-s.signal:
 		case <-ctx.Done():
-			return nil, ended(ctx)
+			return nil, queue.ContextError(ctx.Err())
 		case <-closing:
 			return nil, errClosed()
 		}
@@ -281,7 +281,7 @@ func (f *feed) join(ctx context.Context, sub *subscriber) (first bool, err error
 	select {
 	case f.turn <- struct{}{}:
 	case <-ctx.Done():
-		return false, ended(ctx)
+		return false, queue.ContextError(ctx.Err())
 	}
 	defer func() { <-f.turn }()
 	if f.err != nil {

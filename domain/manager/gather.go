@@ -169,7 +169,7 @@ func (g *gatherer[K, In, Out]) leave(ctx context.Context, b *batch[In, Out], c *
 	if state == callSent && g.unsure == queue.KindIndeterminate {
 		return nil, gaveUp(ctx)
 	}
-	return nil, ended(ctx)
+	return nil, queue.ContextError(ctx.Err())
 }
 
 // open is the batch that n more items of so many bytes join.

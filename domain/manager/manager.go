@@ -44,7 +44,7 @@ func (m *Manager) In(namespace string) (queue.Service, error) {
 
 // ListNamespaces lists every namespace that has a queue or a ticker, and the system's own, sorted.
 func (m *Manager) ListNamespaces(ctx context.Context) ([]string, error) {
-	return ask(ctx, m, opListNamespaces, func(ctx context.Context) ([]string, error) {
+	return callStore(ctx, m, opListNamespaces, func(ctx context.Context) ([]string, error) {
 		names, err := m.store.ListNamespaces(ctx)
 		if err != nil {
 			return nil, err
@@ -57,7 +57,7 @@ func (m *Manager) ListNamespaces(ctx context.Context) ([]string, error) {
 
 // Ping reports whether the store can work now.
 func (m *Manager) Ping(ctx context.Context) error {
-	_, err := ask(ctx, m, opPing, func(ctx context.Context) (struct{}, error) {
+	_, err := callStore(ctx, m, opPing, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, m.store.Ping(ctx)
 	})
 	return err
@@ -65,7 +65,7 @@ func (m *Manager) Ping(ctx context.Context) error {
 
 // Diagnose examines the store for an operator; a store that cannot be examined has no findings.
 func (m *Manager) Diagnose(ctx context.Context) ([]queue.Finding, error) {
-	return ask(ctx, m, opDiagnose, func(ctx context.Context) ([]queue.Finding, error) {
+	return callStore(ctx, m, opDiagnose, func(ctx context.Context) ([]queue.Finding, error) {
 		d, ok := queue.StoreAs[queue.Diagnoser](m.store)
 		if !ok {
 			return nil, nil

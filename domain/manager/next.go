@@ -10,7 +10,7 @@ import (
 // NextTask retains one task for worker ("" = the manager's own name) from queues, no queues = any of the namespace. It
 // does not wait: no task is nil and no error. The manager remembers its token for [Manager.ReleaseTask].
 func (m *Manager) NextTask(ctx context.Context, worker string, queues ...string) (*queue.Task, error) {
-	return do(ctx, m, opNextTask, func(ctx context.Context) (*queue.Task, error) {
+	return runOperation(ctx, m, opNextTask, func(ctx context.Context) (*queue.Task, error) {
 		if worker == "" {
 			worker = m.cfg.workerName
 		}
@@ -33,7 +33,7 @@ func (m *Manager) NextTask(ctx context.Context, worker string, queues ...string)
 func (m *Manager) ReleaseTask(ctx context.Context, id int64, success bool, result any, status *queue.Status) (*queue.Task, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.callTimeout)
 	defer cancel()
-	return do(ctx, m, opReleaseTask, func(ctx context.Context) (*queue.Task, error) {
+	return runOperation(ctx, m, opReleaseTask, func(ctx context.Context) (*queue.Task, error) {
 		raw, err := queue.Marshal(result)
 		if err != nil {
 			raw = queue.ErrorJSON(err.Error())

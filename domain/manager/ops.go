@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -64,8 +63,8 @@ var (
 	opSubscribeEvents = op{"subscribe events", reads}
 )
 
-// do runs one operation: it is the one place where operations are traced and errors get their Op.
-func do[T any](ctx context.Context, m *Manager, o op, f func(context.Context) (T, error)) (T, error) {
+// runOperation runs one operation: it is the one place where operations are traced and errors get their Op.
+func runOperation[T any](ctx context.Context, m *Manager, o op, f func(context.Context) (T, error)) (T, error) {
 	var out T
 	var err error
 	end := func(error) {}
@@ -74,7 +73,7 @@ func do[T any](ctx context.Context, m *Manager, o op, f func(context.Context) (T
 	}
 	switch {
 	case ctx.Err() != nil:
-		err = ended(ctx)
+		err = queue.ContextError(ctx.Err())
 	case m.isClosed():
 		err = errClosed()
 	default:
@@ -88,14 +87,10 @@ func do[T any](ctx context.Context, m *Manager, o op, f func(context.Context) (T
 	return out, err
 }
 
-// ask is do with the Store called under a deadline, and ended when the manager is closed.
-func ask[T any](ctx context.Context, m *Manager, o op, f func(context.Context) (T, error)) (T, error) {
-	return askFor(ctx, m, o, m.cfg.callTimeout, f)
-}
-
-func askFor[T any](ctx context.Context, m *Manager, o op, timeout time.Duration, f func(context.Context) (T, error)) (T, error) {
-	return do(ctx, m, o, func(ctx context.Context) (T, error) {
-		ctx, leave, err := m.enter(ctx, timeout)
+// callStore is runOperation with the Store called under a deadline, and ended when the manager is closed.
+func callStore[T any](ctx context.Context, m *Manager, o op, f func(context.Context) (T, error)) (T, error) {
+	return runOperation(ctx, m, o, func(ctx context.Context) (T, error) {
+		ctx, leave, err := m.enter(ctx, m.cfg.callTimeout)
 		if err != nil {
 			var none T
 			return none, err
@@ -116,18 +111,9 @@ func domainError(ctx context.Context, unsure queue.Kind, err error) error {
 	case ours:
 		return err
 	case over:
-		return ended(ctx)
+		return queue.ContextError(ctx.Err())
 	}
 	return &queue.Error{Kind: queue.KindOf(err), Err: err}
-}
-
-// ended is the error of a caller whose ctx has ended.
-func ended(ctx context.Context) *queue.Error {
-	k := queue.KindCanceled
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		k = queue.KindDeadline
-	}
-	return &queue.Error{Kind: k, Err: ctx.Err()}
 }
 
 // gaveUp is the error of a caller whose ctx has ended during a call that goes on and changes something.
@@ -145,8 +131,4 @@ func crowded(most int) *queue.Error {
 
 func panicked(p any) *queue.Error {
 	return &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("panic: %v", p)}
-}
-
-func notFound(subject, msg string) *queue.Error {
-	return &queue.Error{Kind: queue.KindNotFound, Subject: subject, Msg: msg}
 }

@@ -13,7 +13,7 @@ const registerTries = 5
 
 // CreateQueue makes a queue; KindAlreadyExists when it is there.
 func (m *Manager) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return ask(ctx, m, opCreateQueue, func(ctx context.Context) (*queue.Queue, error) {
+	return callStore(ctx, m, opCreateQueue, func(ctx context.Context) (*queue.Queue, error) {
 		q, err := queue.NewQueue(m.namespace, meta)
 		if err != nil {
 			return nil, err
@@ -24,7 +24,7 @@ func (m *Manager) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue
 
 // RegisterQueue makes a queue, or updates what meta names of the one that is there.
 func (m *Manager) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return ask(ctx, m, opRegisterQueue, func(ctx context.Context) (*queue.Queue, error) {
+	return callStore(ctx, m, opRegisterQueue, func(ctx context.Context) (*queue.Queue, error) {
 		q, err := queue.NewQueue(m.namespace, meta)
 		if err != nil {
 			return nil, err
@@ -60,7 +60,7 @@ func (m *Manager) GetQueue(ctx context.Context, name string) (*queue.Queue, erro
 
 // onQueue is an operation on the one queue of a name.
 func onQueue[T any](ctx context.Context, m *Manager, o op, name string, f func(context.Context, string, string) (T, error)) (T, error) {
-	return ask(ctx, m, o, func(ctx context.Context) (T, error) {
+	return callStore(ctx, m, o, func(ctx context.Context) (T, error) {
 		n, err := queue.QueueName(name)
 		if err != nil {
 			var none T
@@ -72,7 +72,7 @@ func onQueue[T any](ctx context.Context, m *Manager, o op, name string, f func(c
 
 // ListQueues returns a page in the order of names.
 func (m *Manager) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
-	return ask(ctx, m, opListQueues, func(ctx context.Context) (queue.QueuePage, error) {
+	return callStore(ctx, m, opListQueues, func(ctx context.Context) (queue.QueuePage, error) {
 		p, err := p.Normalize()
 		if err != nil {
 			return queue.QueuePage{}, err
@@ -167,7 +167,7 @@ func (m *Manager) QueueStats(ctx context.Context, name string) (*queue.QueueStat
 			return nil, err
 		}
 		if len(all) == 0 {
-			return nil, notFound("queue "+name, "no such queue")
+			return nil, queue.NotFoundQueue(name)
 		}
 		return all[0], nil
 	})
@@ -175,7 +175,7 @@ func (m *Manager) QueueStats(ctx context.Context, name string) (*queue.QueueStat
 
 // ListQueueStatuses tells how every queue of the namespace is doing, in the order of names.
 func (m *Manager) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
-	return ask(ctx, m, opQueueStatuses, func(ctx context.Context) ([]*queue.QueueStats, error) {
+	return callStore(ctx, m, opQueueStatuses, func(ctx context.Context) ([]*queue.QueueStats, error) {
 		return m.store.QueueStats(ctx, m.namespace, "")
 	})
 }

@@ -84,7 +84,7 @@ func (rs *rooms) retain(ctx context.Context, key lot, share queue.RetainShare, w
 			return w.tasks, w.err
 		case <-ctx.Done():
 			if rs.quit(r, w, false) {
-				return nil, ended(ctx)
+				return nil, queue.ContextError(ctx.Err())
 			}
 		case <-rs.c.closing:
 			if rs.quit(r, w, false) {

@@ -10,7 +10,7 @@ import (
 
 // CreateTask creates one task in queue. Those of many goroutines share commits; each is answered after its own.
 func (m *Manager) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
-	return do(ctx, m, opCreateTask, func(ctx context.Context) (*queue.Task, error) {
+	return runOperation(ctx, m, opCreateTask, func(ctx context.Context) (*queue.Task, error) {
 		t, err := queue.NewTask{Queue: name, TaskMeta: meta}.Normalize(m.cfg.maxPayload)
 		if err != nil {
 			return nil, err
@@ -25,7 +25,7 @@ func (m *Manager) CreateTask(ctx context.Context, name string, meta queue.TaskMe
 
 // CreateTasks creates up to MaxBatch tasks in one commit, all or none, and returns them in the order given.
 func (m *Manager) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
-	return ask(ctx, m, opCreateTasks, func(ctx context.Context) ([]*queue.Task, error) {
+	return callStore(ctx, m, opCreateTasks, func(ctx context.Context) ([]*queue.Task, error) {
 		if err := checkBatch("tasks", len(tasks)); err != nil || len(tasks) == 0 {
 			return nil, err
 		}
@@ -61,7 +61,7 @@ func checkBatch(field string, n int) error {
 
 // GetTask returns a task with its errors, or KindNotFound.
 func (m *Manager) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	return ask(ctx, m, opGetTask, func(ctx context.Context) (*queue.Task, error) {
+	return callStore(ctx, m, opGetTask, func(ctx context.Context) (*queue.Task, error) {
 		return m.getTask(ctx, id, true)
 	})
 }
@@ -75,7 +75,7 @@ func (m *Manager) getTask(ctx context.Context, id int64, withErrors bool) (*queu
 		return nil, err
 	}
 	if len(found) == 0 {
-		return nil, noTask(id)
+		return nil, queue.NotFoundTask(id)
 	}
 	return found[0], nil
 }
@@ -87,11 +87,9 @@ func checkID(id int64) error {
 	return nil
 }
 
-func noTask(id int64) error { return notFound(fmt.Sprintf("task %d", id), "no such task") }
-
 // ListTasks returns a page, newest first.
 func (m *Manager) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
-	return ask(ctx, m, opListTasks, func(ctx context.Context) (queue.TaskPage, error) {
+	return callStore(ctx, m, opListTasks, func(ctx context.Context) (queue.TaskPage, error) {
 		var err error
 		if q.TaskFilter, err = q.TaskFilter.Normalize(); err != nil {
 			return queue.TaskPage{}, err
@@ -120,7 +118,7 @@ func (m *Manager) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bul
 
 func (m *Manager) bulk(ctx context.Context, o op, s queue.Selection, f func(context.Context, string, queue.Selection) (queue.Bulk, error)) (queue.Bulk, error) {
 	var total queue.Bulk
-	_, err := do(ctx, m, o, func(ctx context.Context) (struct{}, error) {
+	_, err := runOperation(ctx, m, o, func(ctx context.Context) (struct{}, error) {
 		s, err := s.Normalize()
 		if err == nil {
 			total, err = queue.InSteps(ctx, s, stepWithin(ctx, m.cfg.callTimeout), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
@@ -176,7 +174,7 @@ func queueOf(s queue.Selection) string {
 
 // ListWorkers returns who holds tasks of the namespace now, in the order of names.
 func (m *Manager) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
-	return ask(ctx, m, opListWorkers, func(ctx context.Context) ([]queue.Worker, error) {
+	return callStore(ctx, m, opListWorkers, func(ctx context.Context) ([]queue.Worker, error) {
 		return m.store.ListWorkers(ctx, m.namespace)
 	})
 }

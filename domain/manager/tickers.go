@@ -47,7 +47,7 @@ func (m *Manager) GetTicker(ctx context.Context, name string) (*queue.Ticker, er
 
 // onTicker is an operation on the one ticker of a name.
 func onTicker[T any](ctx context.Context, m *Manager, o op, name string, f func(context.Context, string, string) (T, error)) (T, error) {
-	return ask(ctx, m, o, func(ctx context.Context) (T, error) {
+	return callStore(ctx, m, o, func(ctx context.Context) (T, error) {
 		n, err := queue.TickerName(name)
 		if err != nil {
 			var none T
@@ -59,7 +59,7 @@ func onTicker[T any](ctx context.Context, m *Manager, o op, name string, f func(
 
 // changeTicker is an operation after which something may be due.
 func (m *Manager) changeTicker(ctx context.Context, o op, f func(context.Context) (*queue.Ticker, error)) (*queue.Ticker, error) {
-	t, err := ask(ctx, m, o, f)
+	t, err := callStore(ctx, m, o, f)
 	if err == nil {
 		m.chores.kickIn(queue.ChoreTick, 0)
 		m.ticks.ring(m.namespace)
@@ -69,7 +69,7 @@ func (m *Manager) changeTicker(ctx context.Context, o op, f func(context.Context
 
 // ListTickers returns a page in the order of names.
 func (m *Manager) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
-	return ask(ctx, m, opListTickers, func(ctx context.Context) (queue.TickerPage, error) {
+	return callStore(ctx, m, opListTickers, func(ctx context.Context) (queue.TickerPage, error) {
 		p, err := p.Normalize()
 		if err != nil {
 			return queue.TickerPage{}, err

@@ -17,7 +17,7 @@ const maxTickRest = 10 * time.Second
 // to one loop. handle's context ends with ctx and after the tick hold. When handle returns an error the tick goes to the
 // next loop, and this one rests a little before it takes another.
 func (m *Manager) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
-	_, err := do(ctx, m, opTickerLoop, func(ctx context.Context) (struct{}, error) {
+	_, err := runOperation(ctx, m, opTickerLoop, func(ctx context.Context) (struct{}, error) {
 		stand, err := m.sit()
 		if err != nil {
 			return struct{}{}, err
@@ -62,7 +62,7 @@ func (m *Manager) handleTick(ctx context.Context, t queue.Tick, handle func(cont
 // NextTicker blocks until a ticker of the namespace that has no queue ticks, and takes the tick: it is delivered when
 // NextTicker returns it.
 func (m *Manager) NextTicker(ctx context.Context) (*queue.Tick, error) {
-	return do(ctx, m, opNextTicker, func(ctx context.Context) (*queue.Tick, error) {
+	return runOperation(ctx, m, opNextTicker, func(ctx context.Context) (*queue.Tick, error) {
 		stand, err := m.sit()
 		if err != nil {
 			return nil, err
@@ -163,7 +163,7 @@ func (l *tickListener) next(ctx context.Context) (queue.Tick, error) {
 	case t := <-l.tick:
 		return t, nil
 	case <-ctx.Done():
-		err = ended(ctx)
+		err = queue.ContextError(ctx.Err())
 	case <-c.closing:
 		err = errClosed()
 	}

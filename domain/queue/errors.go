@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -166,4 +168,29 @@ func WithOp(op string, err error) error {
 	c := *e
 	c.Op = op
 	return &c
+}
+
+// NotFoundTask is the error of KindNotFound for a task.
+func NotFoundTask(id int64) *Error {
+	return &Error{Kind: KindNotFound, Subject: fmt.Sprintf("task %d", id), Msg: "no such task"}
+}
+
+// NotFoundQueue is the error of KindNotFound for a queue.
+func NotFoundQueue(name string) *Error {
+	return &Error{Kind: KindNotFound, Subject: "queue " + name, Msg: "no such queue; create it first"}
+}
+
+// NotFoundTicker is the error of KindNotFound for a ticker.
+func NotFoundTicker(name string) *Error {
+	return &Error{Kind: KindNotFound, Subject: "ticker " + name, Msg: "no such ticker"}
+}
+
+// ContextError is the error of a call that ended with its caller's context: KindDeadline or KindCanceled, with err, the
+// error of that context, as its cause.
+func ContextError(err error) *Error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &Error{Kind: KindDeadline, Err: err}
+	}
+
+	return &Error{Kind: KindCanceled, Err: err}
 }
