@@ -53,6 +53,7 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 	}
 	defer s.mu.Unlock()
 	out := make([]queue.Released, len(releases))
+	bytes := map[int]int{} // of the answer, by call
 	for i, rel := range releases {
 		r, replayed, err := s.release(namespace, rel, now)
 		if err != nil {
@@ -60,6 +61,14 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 			continue
 		}
 		out[i].Task, out[i].Replayed = r.view(), replayed
+		if rel.Quiet {
+			continue
+		}
+
+		before := bytes[rel.Call]
+		if bytes[rel.Call] += out[i].Task.Bytes(); before > 0 && bytes[rel.Call] > queue.MaxPageBytes {
+			out[i].Task.DropContent()
+		}
 	}
 	return out, nil
 }

@@ -128,6 +128,20 @@ func (h *holds) scanAside(rows pgx.Rows) error {
 	return err
 }
 
+// queueUnbeat queues the deletion of ends beside locked rows that went into their rows, as they were read. A heartbeat that
+// has found the row locked may have written a later one since: it stays.
+func (h *holds) queueUnbeat(t *tx, tokens []int64) {
+	if len(tokens) == 0 {
+		return
+	}
+
+	ends := make([]time.Time, len(tokens))
+	for i, token := range tokens {
+		ends[i] = h.aside[token].at
+	}
+	t.queue("hold.unbeat", tokens, ends)
+}
+
 // noteAside has the next heartbeats of this process look beside their rows, as long as there may be something: one that
 // shortens a lease must not be outlived by what an earlier one left there. Another process does not know and does not look: a
 // lease that it shortens may then last as long as the earlier one said, and no task is lost by that.
@@ -293,9 +307,7 @@ func (taken *takenBeats) write(t *tx, h *holds) {
 	}
 	kept.update(t)
 	split.insert(t)
-	if len(taken.merged) > 0 {
-		t.queue("hold.unbeat", taken.merged)
-	}
+	h.queueUnbeat(t, taken.merged)
 	if len(taken.aside) > 0 {
 		taken.writeAside(t)
 	}

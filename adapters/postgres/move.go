@@ -45,6 +45,7 @@ type moved struct {
 	token     int64 // of the hold that its holder ended; 0 otherwise
 	worker    string
 	result    json.RawMessage
+	keep      bool // the last result instead, which is not read
 }
 
 func (m *moves) add(d moved) {
@@ -93,6 +94,7 @@ type doneRows struct {
 	attempts  []int16
 	workers   []*string
 	results   [][]byte
+	keeps     []bool
 }
 
 func (r *doneRows) add(d moved) {
@@ -100,11 +102,13 @@ func (r *doneRows) add(d moved) {
 	r.queues, r.statuses = append(r.queues, d.q.id), append(r.statuses, statusCodes[d.life.Status])
 	r.attempts, r.workers = append(r.attempts, int16(d.life.Attempt)), append(r.workers, textPtr(d.worker))
 	r.results = append(r.results, jsonParam(d.result))
+	r.keeps = append(r.keeps, d.keep)
 }
 
 func (r *doneRows) insert(t *tx, now time.Time) {
 	if len(r.ids) > 0 {
-		t.queue("move.done", now, r.ids, r.startedAt, r.tokens, r.queues, r.statuses, r.attempts, r.workers, r.results)
+		t.queue("move.done", now, r.ids, r.startedAt, r.tokens, r.queues, r.statuses, r.attempts, r.workers, r.results,
+			r.keeps)
 	}
 }
 
@@ -186,6 +190,7 @@ type backRows struct {
 	retries    []int16
 	workers    []*string
 	results    [][]byte
+	keeps      []bool
 }
 
 func (r *backRows) add(d moved, late bool) {
@@ -195,12 +200,13 @@ func (r *backRows) add(d moved, late bool) {
 	r.tokens, r.attempts = append(r.tokens, d.token), append(r.attempts, int16(d.life.Attempt))
 	r.retries, r.workers = append(r.retries, int16(d.life.Retries)), append(r.workers, textPtr(d.worker))
 	r.results = append(r.results, jsonParam(d.result))
+	r.keeps = append(r.keeps, d.keep)
 }
 
 func (r *backRows) insert(t *tx) {
 	if len(r.ids) > 0 {
 		t.queue("move.back", r.ids, r.queues, r.priorities, r.late, r.delayedAt, r.diesAt, r.startedAt, r.tokens, r.attempts,
-			r.retries, r.workers, r.results)
+			r.retries, r.workers, r.results, r.keeps)
 	}
 }
 

@@ -58,16 +58,10 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 	h := holds{free: free}
 	h.queueLock(t, namespace, tokens)
 	about := factsByID{}
+	about.queueReading(t, releases, tokens)
 	all := make([]int64, len(releases))
-	var ids, idTokens []int64
 	for i, r := range releases {
 		all[i] = r.ID
-		if !r.Quiet || r.Outcome != queue.OutcomeSuccess {
-			ids, idTokens = append(ids, r.ID), append(idTokens, leaseToken(tokens[i]))
-		}
-	}
-	if len(ids) > 0 {
-		t.queueRows("hold.facts.token", about.scan, idTokens, ids)
 	}
 	if err := t.flush(ctx); err != nil {
 		return nil, err
@@ -90,7 +84,11 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 		}
 		f, known := about[r.ID]
 		if !known && (p.cancelled() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) { // asked to stop after the facts were read
-			if err := t.read(ctx, "hold.facts", about.scan, []int32{p.q.id}, []int64{r.ID}); err != nil {
+			statement := "hold.facts"
+			if r.Quiet {
+				statement = "hold.lives"
+			}
+			if err := t.read(ctx, statement, about.scan, []int32{p.q.id}, []int64{r.ID}); err != nil {
 				return nil, err
 			}
 			f, known = about[r.ID]
@@ -107,9 +105,7 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 			continue
 		}
 		out[i].Status = life.Status
-		if !r.Quiet {
-			out[i].Task = released(p, f, life, r.Result)
-		}
+		out[i].Task = released(p, f, life, r.Result)
 	}
 	h.shrink(t)
 	m.write(t)
@@ -140,14 +136,41 @@ func (m *moves) release(p spot, f facts, r *queue.Release) (queue.Life, error) {
 	return next, nil
 }
 
-// ended takes the end of a hold.
-func (m *moves) ended(p spot, f facts, next queue.Life, move queue.Move, token int64, result []byte) {
-	if move == queue.MoveHandBack || move == queue.MoveSnooze {
-		result = f.task.Result
+// queueReading queues the reading of released tasks, each as far as its release needs it: a quiet success nothing, any other
+// quiet release the columns that a move needs, all others the content too, up to queue.MaxPageBytes a call.
+func (f factsByID) queueReading(t *tx, releases []queue.Release, tokens []int64) {
+	var lives, contents struct {
+		ids, tokens []int64
+		calls       []int32
 	}
+	for i, r := range releases {
+		if r.Quiet && r.Outcome == queue.OutcomeSuccess {
+			continue
+		}
+
+		read := &contents
+		if r.Quiet {
+			read = &lives
+		}
+		read.ids = append(read.ids, r.ID)
+		read.tokens = append(read.tokens, leaseToken(tokens[i]))
+		read.calls = append(read.calls, int32(r.Call)) //nolint:gosec // at most queue.MaxBatch
+	}
+
+	if len(lives.ids) > 0 {
+		t.queueRows("hold.lives.token", f.scan, lives.tokens, lives.ids)
+	}
+	if len(contents.ids) > 0 {
+		t.queueRows("hold.facts.token", f.scan, contents.tokens, contents.ids, contents.calls, queue.MaxPageBytes)
+	}
+}
+
+// ended takes the end of a hold. A task that is not worked keeps its last result.
+func (m *moves) ended(p spot, f facts, next queue.Life, move queue.Move, token int64, result []byte) {
+	keep := move == queue.MoveHandBack || move == queue.MoveSnooze
 	m.add(moved{
 		q: &p.q, id: f.task.ID, priority: f.task.Priority, move: move, was: queue.StatusRetained, life: next,
-		startedAt: p.retainedAt, token: token, worker: p.worker, result: result,
+		startedAt: p.retainedAt, token: token, worker: p.worker, result: result, keep: keep,
 	})
 }
 
@@ -194,11 +217,12 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 	for i, at := range lost {
 		ids[i] = releases[at].ID
 	}
-	there, err := s.nowIn(ctx, t, namespace, ids)
+	there, err := s.statesIn(ctx, t, namespace, ids)
 	if err != nil {
 		return err
 	}
 	replayed := false
+	repeats := map[int][]*nowRow{} // by call, of those whose caller wants the task
 	for _, at := range lost {
 		n, r := there[releases[at].ID], releases[at]
 		switch {
@@ -209,12 +233,20 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 		case n.lastToken == tokens[at] && n.task.Status != queue.StatusRetained:
 			out[at].Task, out[at].Replayed = n.task, true
 			replayed = true
+			if !r.Quiet {
+				repeats[r.Call] = append(repeats[r.Call], n)
+			}
 		default:
 			out[at].Err = leaseLost(r.ID)
 		}
 	}
 	if replayed {
 		t.queue("tx.wait")
+	}
+	for _, tasks := range repeats {
+		if err := readContents(ctx, t, tasks); err != nil {
+			return err
+		}
 	}
 	return nil
 }

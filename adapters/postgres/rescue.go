@@ -148,7 +148,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 		}
 		h.aside = map[int64]leaseEnd{}
 		t.queueRows("hold.beats", h.scanAside, h.rowTokens())
-		if err := t.read(ctx, "hold.facts", about.scan, queues, ids); err != nil {
+		if err := t.read(ctx, "hold.lives", about.scan, queues, ids); err != nil {
 			return err
 		}
 
@@ -183,9 +183,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 		}
 		h.shrink(t)
 		taken.write(t, &h)
-		if len(merged) > 0 {
-			t.queue("hold.unbeat", merged)
-		}
+		h.queueUnbeat(t, merged)
 		m.write(t)
 		return nil
 	})

@@ -66,6 +66,39 @@ func (s *Store) nowIn(ctx context.Context, t *tx, namespace string, ids []int64)
 	return out, err
 }
 
+// statesIn reads tasks of a namespace without payload, headers, key, result and progress, within t.
+func (s *Store) statesIn(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
+	out := make(map[int64]*nowRow, len(ids))
+	err := t.read(ctx, "task.state", func(rows pgx.Rows) error {
+		n, err := scanNow(rows)
+		if err == nil {
+			out[n.task.ID] = n
+		}
+		return err
+	}, namespace, ids)
+	return out, err
+}
+
+// readContents fills in the content of tasks that are known without it, within t: up to queue.MaxPageBytes, of the first in
+// any case.
+func readContents(ctx context.Context, t *tx, known []*nowRow) error {
+	queues, ids := make([]int32, len(known)), make([]int64, len(known))
+	byID := make(map[int64]*queue.Task, len(known))
+	for i, n := range known {
+		queues[i], ids[i] = n.queue, n.task.ID
+		byID[n.task.ID] = n.task
+	}
+
+	var fit int
+	return t.read(ctx, "task.page", func(rows pgx.Rows) error {
+		n, err := scanNow(rows, &fit)
+		if err == nil {
+			*byID[n.task.ID] = *n.task
+		}
+		return err
+	}, queues, ids, queue.MaxPageBytes)
+}
+
 // lifeIn reads tasks of a namespace without payload, headers, key and progress, within t: as many from the front of ids as
 // have results of most bytes. fit is how many ids those are.
 func (s *Store) lifeIn(ctx context.Context, t *tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {

@@ -62,6 +62,7 @@ func newCore(store queue.Store, cfg config) *core {
 	c.releases = newGatherer(c, writes, c.releaseTasks)
 	c.releases.size = func(r queue.Release) int { return len(r.Result) }
 	c.releases.own, c.releases.put = ownRelease, putRelease
+	c.releases.number = func(r *queue.Release, call int) { r.Call = call }
 	c.releases.locked = lockedErr(func(r queue.Released) error { return r.Err })
 	c.rooms = newRooms(c)
 	c.awaits = newAwaits(c)
@@ -219,9 +220,12 @@ func (c *core) releaseTasks(ctx context.Context, namespace string, releases []qu
 		if t == nil || outs[i].Err != nil {
 			continue
 		}
-		if t.Status.Waiting() {
+		switch {
+		case t.Status.Waiting():
 			told.waiting(t)
-		} else {
+		case releases[i].Quiet: // the task is there without its result
+			c.awaits.suspect(namespace, t.ID)
+		default:
 			c.awaits.finished(t)
 		}
 		told.freed(t.Queue)
@@ -256,7 +260,7 @@ func (c *core) handBack(namespace string, tasks []*queue.Task) {
 	var back []queue.Release
 	for _, t := range tasks {
 		if t.Lease != nil {
-			back = append(back, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack})
+			back = append(back, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack, Quiet: true})
 		}
 	}
 	if len(back) == 0 {

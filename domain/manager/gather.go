@@ -34,6 +34,8 @@ type gatherer[K comparable, In, Out any] struct {
 	// nothing such. put points an answer at the caller's own again.
 	own func(dst []byte, in *In) []byte
 	put func(out *Out, in In)
+	// number notes at an item which call of the Store call it came with, from 1 on; nil = the Store does not ask.
+	number func(in *In, call int)
 	// locked tells answers of items that another transaction has locked, which are tried again apart; nil = there are none.
 	locked func(Out) bool
 	// unsure is the kind of error for a caller that goes, or a deadline that passes, during the Store call.
@@ -318,6 +320,12 @@ func (g *gatherer[K, In, Out]) settle(key K, b *batch[In, Out]) (gone []*call[Ou
 // work sends calls in one Store call and fills in their answers. When the Store refuses the input as a whole, nothing
 // has changed: then it tries the halves, so that one bad item harms its own caller only.
 func (g *gatherer[K, In, Out]) work(key K, in []In, calls []*call[Out]) {
+	for i, c := range calls {
+		for at := c.from; g.number != nil && at < c.to; at++ {
+			g.number(&in[at], i+1)
+		}
+	}
+
 	g.halve(key, in, calls, &search{calls: len(calls)})
 }
 

@@ -257,6 +257,9 @@ type Release struct {
 	Delay time.Duration
 	// Quiet: the caller does not need the task in the answer, so it need not be read back.
 	Quiet bool
+	// Call numbers the call that a release came with, where several calls share a Store call: each has a bound of its own for
+	// the bytes of its answer. The manager sets it; not part of the wire.
+	Call int
 }
 
 // Check checks r against the limits.
@@ -287,9 +290,13 @@ func (r Release) Check(maxPayloadBytes int) error {
 	return CheckJSON("result", r.Result, maxPayloadBytes)
 }
 
+// DropContent takes payload, headers, result and progress out of t.
+func (t *Task) DropContent() { t.Payload, t.Headers, t.Result, t.Progress = nil, nil, nil, nil }
+
 // Released answers one Release.
 type Released struct {
-	// Task as it is after it; nil when Err is set, and possibly when the release was Quiet.
+	// Task as it is after it; nil when Err is set. The tasks of a call come with their content (payload, headers, result,
+	// progress) up to MaxPageBytes, the first in any case. Of a Quiet release Task is nil, or lacks its content and its key.
 	Task *Task
 	// Err is ErrLeaseLost (stale token), ErrConflict (nobody holds it), ErrNotFound, or ErrInvalid. A release that
 	// repeats an accepted one is no error.

@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -97,6 +98,51 @@ func testRelease(e *env) {
 			e.equal("result", string(e.status(t.ID, queue.StatusReleased).Result), "1")
 		}
 	})
+	for _, outcome := range []queue.Outcome{queue.OutcomeSuccess, queue.OutcomeFailure, queue.OutcomeHandBack, queue.OutcomeSnooze} {
+		e.it("an answer to releases carries the content of tasks up to a bound for each call: "+string(outcome), func(e *env) {
+			e.queue("mail", queue.QueueMeta{Lease: new(time.Hour)})
+			var releases []queue.Release
+			for i := range 7 {
+				e.create("mail", queue.TaskMeta{Payload: []byte(noise(queue.MaxPageBytes/4 + 1000))})
+				t := e.hold("mail")
+				r := releaseOf(t.ID, t.Lease.Token, outcome)
+				r.Call = 1 + i/5
+				releases = append(releases, r)
+			}
+			for range 2 { // the second time as a repeat
+				out, err := e.s.ReleaseTasks(e.ctx(), e.ns, releases)
+				e.ok(err)
+				carried := map[int]int{}
+				for i, r := range out {
+					e.ok(r.Err)
+					e.equal("task", r.Task.ID, releases[i].ID)
+					if len(r.Task.Payload) > 0 {
+						carried[releases[i].Call]++
+					}
+				}
+				e.equal("tasks with a payload by call", carried, map[int]int{1: 3, 2: 2})
+			}
+		})
+	}
+	for _, outcome := range []queue.Outcome{queue.OutcomeHandBack, queue.OutcomeSnooze} {
+		for _, cancelled := range []bool{false, true} {
+			e.it(fmt.Sprintf("a quiet release that is no attempt keeps the last result: %s, cancelled %v", outcome, cancelled), func(e *env) {
+				e.queue("mail", queue.QueueMeta{RetryDelay: new(time.Duration(0))})
+				id := e.create("mail", queue.TaskMeta{}).ID
+				e.release(e.hold("mail"), queue.OutcomeFailure, `"no"`)
+				t := e.hold("mail")
+				if cancelled {
+					_, err := e.s.CancelTasks(e.ctx(), e.ns, queue.Selection{IDs: []int64{id}})
+					e.ok(err)
+				}
+				r := releaseOf(t.ID, t.Lease.Token, outcome)
+				r.Quiet = true
+				_, err := e.s.ReleaseTasks(e.ctx(), e.ns, []queue.Release{r})
+				e.ok(err)
+				e.equal("result", string(e.get(id).Result), `"no"`)
+			})
+		}
+	}
 	e.it("a release is no repeat any more when the task was retained again since", func(e *env) {
 		e.queue("mail", queue.QueueMeta{Lease: new(time.Hour), RetryDelay: new(time.Duration(0))})
 		e.create("mail", queue.TaskMeta{})

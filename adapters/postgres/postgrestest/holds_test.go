@@ -1,6 +1,7 @@
 package postgrestest_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -116,6 +117,67 @@ func TestHeartbeatBesideARow(t *testing.T) {
 	}
 	if n := value[int](t, conn, "select count(*) from pgqueue.lease_beat"); n != 0 {
 		t.Errorf("%d heartbeats are left beside rows", n)
+	}
+}
+
+// TestHeartbeatBesideARowStays has a heartbeat and a rescue put an end beside a row into it while another heartbeat writes a
+// later end there: the later one stays.
+func TestHeartbeatBesideARowStays(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for name, merge := range map[string]func(ctx context.Context, s *postgres.Store, tasks []*queue.Task) error{
+		"a heartbeat": func(ctx context.Context, s *postgres.Store, tasks []*queue.Task) error {
+			_, err := s.HeartbeatTasks(ctx, "tests", []queue.Heartbeat{{ID: tasks[0].ID, Token: tasks[0].Lease.Token}})
+			return err
+		},
+		"a rescue": func(ctx context.Context, s *postgres.Store, _ []*queue.Task) error {
+			_, err := s.Maintain(ctx, queue.ChoreRescue)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s := open(t, dsn)
+			makeQueue(t, s, "tests", "mail")
+			makeTask(t, s, "tests", "mail")
+			out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: 1}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn := connect(t, dsn)
+			sql(t, conn, "begin", "select 1 from pgqueue.lease for update")
+			beats, err := s.HeartbeatTasks(t.Context(), "tests", []queue.Heartbeat{
+				{ID: out[0][0].ID, Token: out[0][0].Lease.Token, Lease: 5 * time.Hour},
+			})
+			if err != nil || beats[0].Err != nil {
+				t.Fatal(beats, err)
+			}
+			sql(t, conn, "commit")
+			if name == "a rescue" {
+				sql(t, conn, "update pgqueue.lease set expires_at = pgqueue.clock() - interval '1 s'")
+			}
+
+			sql(t, conn, "begin", "update pgqueue.lease_beat set expires_at = expires_at + interval '1 hour'")
+			answer := make(chan error, 1)
+			go func() { answer <- merge(t.Context(), s, out[0]) }()
+			watch := connect(t, dsn)
+			for !value[bool](t, watch, `select exists (select 1 from pg_stat_activity
+				where wait_event_type = 'Lock' and datname = current_database() and query like '%lease_beat%')`) {
+				select {
+				case err := <-answer:
+					t.Fatalf("the end beside the row was not read: %v", err)
+				default:
+				}
+			}
+			sql(t, conn, "commit")
+			if err := <-answer; err != nil {
+				t.Fatal(err)
+			}
+			if n := value[int](t, conn, "select count(*) from pgqueue.lease_beat"); n != 1 {
+				t.Errorf("%d ends are beside rows, want the later one", n)
+			}
+		})
 	}
 }
 

@@ -60,7 +60,10 @@ cross join lateral (
 ) b
 
 -- name: hold.unbeat
-delete from pgqueue.lease_beat where token = any ($1::bigint[])
+-- Ends that went into their rows, as they were read: a heartbeat that has written a later one since stays.
+-- $1 tokens, $2 ends, side by side
+delete from pgqueue.lease_beat b using unnest($1::bigint[], $2::timestamptz[]) i (token, expires_at)
+where b.token = i.token and b.expires_at = i.expires_at
 
 -- name: hold.expired
 -- Leases that ran out, oldest first, from where the last look ended. $1 floor, $2 most
@@ -120,8 +123,25 @@ cross join lateral (select l.token, l.task_ids from pgqueue.lease l where l.queu
 cross join lateral unnest(l.task_ids) i (id)
 where q.namespace = $1 and q.deleted_at is null and i.id = any ($2::bigint[])
 
+-- name: hold.lives
+-- The columns that a move of held tasks needs; payloads, headers, keys, results and progress stay unread. $1 queues, $2 ids
+select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, null::text, null::json, null::json,
+       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, null::json, null::json
+from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
+left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
+
+-- name: hold.lives.token
+-- The same by token, so that it can leave together with hold.lock. $1 tokens of the lease rows, $2 ids
+select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, null::text, null::json, null::json,
+       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, null::json, null::json
+from unnest($1::bigint[], $2::bigint[]) i (token, id)
+cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
+left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
+
 -- name: hold.facts
--- What is needed of held tasks to move them. $1 queues, $2 ids
+-- The same with the content of the tasks. $1 queues, $2 ids
 select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, t.key, t.headers, t.payload,
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
 from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
@@ -129,13 +149,28 @@ cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id
 left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
 
 -- name: hold.facts.token
--- The same by token, so that it can leave together with hold.lock. $1 tokens of the lease rows, $2 ids
-select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, t.key, t.headers, t.payload,
-       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
-from unnest($1::bigint[], $2::bigint[]) i (token, id)
-cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
-cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
-left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
+-- The same by token. Each call reads content up to $4 bytes, the content of its first task in any case; only sizes of the others
+-- are read. $1 tokens of the lease rows, $2 ids, $3 calls, side by side, $4 bytes
+select queue_id, id, created_at, delayed_at, dies_at, priority, retries, key,
+       case when before is null or before + bytes <= $4 then headers end,
+       case when before is null or before + bytes <= $4 then payload end,
+       stated, s_delayed_at, s_dies_at, s_retries,
+       case when before is null or before + bytes <= $4 then result end,
+       case when before is null or before + bytes <= $4 then progress end
+from (
+    select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, t.key, t.headers, t.payload,
+           s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress, z.bytes,
+           sum(z.bytes) over (partition by i.call order by i.nth rows between unbounded preceding and 1 preceding)
+    from unnest($1::bigint[], $2::bigint[], $3::integer[]) with ordinality i (token, id, call, nth)
+    cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
+    cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
+    left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
+    cross join lateral (
+        select sum(case when pg_column_compression(v) is null then pg_column_size(v) else octet_length(v::text) end)
+        from (values (t.payload), (t.headers), (s.result), (s.progress)) j (v) where v is not null
+    ) z (bytes)
+) f (queue_id, id, created_at, delayed_at, dies_at, priority, retries, key, headers, payload,
+     stated, s_delayed_at, s_dies_at, s_retries, result, progress, bytes, before)
 
 -- name: hold.drop
 delete from pgqueue.lease where ctid = any (array(

@@ -1,10 +1,13 @@
 -- Moves: rows of tasks whose new life the domain has computed.
 
 -- name: move.done
+-- With $10 a task keeps its last result, which stays in the database.
 insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
-select i.id, $1, i.started_at, i.token, i.queue_id, i.status, i.attempt, i.worker, i.result
-from unnest($2::bigint[], $3::timestamptz[], $4::bigint[], $5::integer[], $6::smallint[], $7::smallint[], $8::text[], $9::json[])
-    i (id, started_at, token, queue_id, status, attempt, worker, result)
+select i.id, $1, i.started_at, i.token, i.queue_id, i.status, i.attempt, i.worker,
+       case when i.keep then (select s.result from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id) else i.result end
+from unnest($2::bigint[], $3::timestamptz[], $4::bigint[], $5::integer[], $6::smallint[], $7::smallint[], $8::text[], $9::json[],
+            $10::boolean[])
+    i (id, started_at, token, queue_id, status, attempt, worker, result, keep)
 
 -- name: move.done.held
 -- The common case, successes, by runs: what a lease has in common is sent once a lease ($4-$6), not once a run.
@@ -13,12 +16,15 @@ select i.id, $1, ($4::timestamptz[])[i.hold], i.token, ($5::integer[])[i.hold], 
 from unnest($2::bigint[], $3::integer[], $7::bigint[], $8::smallint[], $9::smallint[], $10::json[]) i (id, hold, token, attempt, n, result)
 
 -- name: move.back
--- Tasks that wait again: ready under a new turn, or delayed. Their state row says what the task row cannot.
+-- Tasks that wait again: ready under a new turn, or delayed. Their state row says what the task row cannot. With $13 a task
+-- keeps its last result, as in move.done.
 with i as materialized (
-    select i.*, case when i.late then null else nextval('pgqueue.turn') end as turn
+    select i.*, case when i.late then null else nextval('pgqueue.turn') end as turn,
+           case when i.keep then (select s.result from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id)
+                else i.given end as result
     from unnest($1::bigint[], $2::integer[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-                $8::bigint[], $9::smallint[], $10::smallint[], $11::text[], $12::json[])
-        i (id, queue_id, priority, late, delayed_at, dies_at, started_at, token, attempt, retries, worker, result)
+                $8::bigint[], $9::smallint[], $10::smallint[], $11::text[], $12::json[], $13::boolean[])
+        i (id, queue_id, priority, late, delayed_at, dies_at, started_at, token, attempt, retries, worker, given, keep)
     order by i.queue_id, i.id
 ),
 _state as (

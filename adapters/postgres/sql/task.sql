@@ -18,6 +18,16 @@ cross join unnest($2::bigint[]) i (id)
 cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = q.id and n.id = i.id offset 0) n
 where q.namespace = $1 and q.deleted_at is null
 
+-- name: task.state
+-- The same without the content of the tasks. $1 namespace, $2 ids
+select n.id, n.queue_id, n.namespace, n.queue, n.priority, null::text, null::json, null::json, n.created_at, null::json, n.status, n.worker,
+       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, null::json, n.cancel_requested, n.token,
+       n.turn, n.last_token
+from pgqueue.queue q
+cross join unnest($2::bigint[]) i (id)
+cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = q.id and n.id = i.id offset 0) n
+where q.namespace = $1 and q.deleted_at is null
+
 -- name: task.ended
 -- Those of $2 that are finished, or not there. It reads no payloads: what waits for the end of many tasks asks it again and
 -- again. $1 namespace, $2 ids

@@ -50,10 +50,10 @@ func Released(asked []queue.Release, rs []queue.Released, budget int) []*pb.Rele
 		if r.Task == nil || asked[i].Quiet {
 			continue
 		}
-		out[i].Task = Task(r.Task)
 		if budget -= r.Task.Bytes(); budget < 0 {
-			out[i].Task.Payload, out[i].Task.Result, out[i].Task.Headers, out[i].Task.Progress = nil, nil, nil, nil
+			r.Task.DropContent()
 		}
+		out[i].Task = Task(r.Task)
 	}
 	return out
 }

@@ -1,0 +1,121 @@
+package postgrestest_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// countingConn counts the bytes that the database sends.
+type countingConn struct {
+	net.Conn
+	read *atomic.Int64
+}
+
+func (c countingConn) Read(to []byte) (int, error) {
+	n, err := c.Conn.Read(to)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+// openCounting is a store and the count of the bytes that it has read from the database.
+func openCounting(t *testing.T, dsn string) (*postgres.Store, *atomic.Int64) {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := new(atomic.Int64)
+	dial := config.ConnConfig.DialFunc
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		return countingConn{conn, read}, err
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	s, err := postgres.New(pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s, read
+}
+
+// TestMovesReadNoContent: 60 tasks of 200 kB are moved, and none of their payloads leaves the database.
+func TestMovesReadNoContent(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	const tasks, most = 60, 256 << 10
+	quiet := func(outcome queue.Outcome, delay time.Duration) func(*testing.T, *postgres.Store, []*queue.Task) {
+		return func(t *testing.T, s *postgres.Store, held []*queue.Task) {
+			releases := make([]queue.Release, len(held))
+			for i, task := range held {
+				releases[i] = queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: outcome, Delay: delay, Quiet: true}
+			}
+			for range 2 { // the second time as a repeat
+				out, err := s.ReleaseTasks(t.Context(), "tests", releases)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range out {
+					if r.Err != nil {
+						t.Fatal(r.Err)
+					}
+				}
+			}
+		}
+	}
+	for name, move := range map[string]func(*testing.T, *postgres.Store, []*queue.Task){
+		"a rescue": func(t *testing.T, s *postgres.Store, _ []*queue.Task) {
+			m, err := s.Maintain(t.Context(), queue.ChoreRescue)
+			if err != nil || m.Moved != tasks {
+				t.Fatalf("%+v, %v", m, err)
+			}
+		},
+		"a success":           quiet(queue.OutcomeSuccess, 0),
+		"a failure":           quiet(queue.OutcomeFailure, 0),
+		"a permanent failure": quiet(queue.OutcomePermanent, 0),
+		"a hand back":         quiet(queue.OutcomeHandBack, 0),
+		"a snooze":            quiet(queue.OutcomeSnooze, time.Hour),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s, read := openCounting(t, dsn)
+			makeQueue(t, s, "tests", "mail")
+			large := queue.Create{Namespace: "tests"}
+			for range tasks {
+				large.Tasks = append(large.Tasks, queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{
+					Payload: []byte(`"` + strings.Repeat("x", 200_000) + `"`),
+				}})
+			}
+			if _, err := s.CreateTasks(t.Context(), large); err != nil {
+				t.Fatal(err)
+			}
+			out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: tasks}}})
+			if err != nil || len(out[0]) != tasks {
+				t.Fatal(len(out[0]), err)
+			}
+			if name == "a rescue" {
+				sql(t, connect(t, dsn), "update pgqueue.lease set expires_at = pgqueue.clock() - interval '1 s'")
+			}
+			before := read.Load()
+			move(t, s, out[0])
+			if n := read.Load() - before; n > most {
+				t.Errorf("%d bytes were read, want %d at most", n, most)
+			}
+		})
+	}
+}
