@@ -9,118 +9,124 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Fault is what a Faulty store does to calls of one operation.
+// Fault says how a Faulty store fails the calls of one operation.
 type Fault struct {
-	// Err is answered instead of (or, with After, behind) the operation; nil = none.
+	// Err answers the call instead of the operation; nil = the operation answers.
 	Err error
-	// After does the operation first and then answers Err: a commit whose answer was lost.
+	// After does the operation first and answers Err then, as for a commit with a lost answer.
 	After bool
-	// Delay holds the call back before all else; it ends early with the call's context, whose error is answered then.
+	// Delay holds the call back first. It ends early with the call's context, whose error answers the call then.
 	Delay time.Duration
 	// Hang holds the call until its context ends.
 	Hang bool
-	// Times is how many calls it hits; 0 = all until it is taken away.
+	// Times is the number of calls that fail; 0 = all calls until Clear.
 	Times int
 }
 
-// Faulty is a Store that fails on demand. Operations go by the names of the Store's methods ("CreateTasks"); Maintain's
-// are "Maintain" and, for one chore, "Maintain:promote" and so on. "" stands for every operation. It is safe for
-// concurrent use, and hides no optional power of its store: find them with queue.StoreAs.
+// Faulty is a Store that fails on demand. Operations have the names of the Store's methods ("CreateTasks"). Maintain also
+// has one name for each kind of background work ("Maintain:promote"). The name "" stands for every operation. Faulty is
+// safe for concurrent use, and queue.StoreAs finds the optional interfaces of the store behind it.
 type Faulty struct {
-	store queue.Store
+	queue.Store
 
+	behind   queue.Store
+	injector *faultInjector
+}
+
+var _ queue.Unwrapper = (*Faulty)(nil)
+
+// NewFaulty returns store without faults; Set adds them.
+func NewFaulty(store queue.Store) *Faulty {
+	injector := &faultInjector{faults: map[string]*Fault{}, calls: map[string]int{}}
+	return &Faulty{Store: queue.ObserveStore(store, injector), behind: store, injector: injector}
+}
+
+// Set makes f fail the next calls of op. It replaces an earlier fault of op.
+func (s *Faulty) Set(op string, f Fault) {
+	s.injector.mu.Lock()
+	defer s.injector.mu.Unlock()
+	s.injector.faults[op] = &f
+}
+
+// Clear removes all faults.
+func (s *Faulty) Clear() {
+	s.injector.mu.Lock()
+	defer s.injector.mu.Unlock()
+	clear(s.injector.faults)
+}
+
+// Calls returns the number of calls of op, failed ones included; "" counts all operations.
+func (s *Faulty) Calls(op string) int {
+	s.injector.mu.Lock()
+	defer s.injector.mu.Unlock()
+	return s.injector.calls[op]
+}
+
+// Unwrap returns the store behind.
+func (s *Faulty) Unwrap() queue.Store { return s.behind }
+
+// faultInjector is the observer that counts calls and fails them.
+type faultInjector struct {
 	mu     sync.Mutex
 	faults map[string]*Fault
 	calls  map[string]int
 }
 
-var (
-	_ queue.Store     = (*Faulty)(nil)
-	_ queue.Unwrapper = (*Faulty)(nil)
-)
+// Start waits and fails as the fault of the call says. Its state is the error that answers the call after the operation.
+func (i *faultInjector) Start(ctx context.Context, call queue.Call) (context.Context, error, error) {
+	f := i.takeFault(call)
 
-// NewFaulty is store, without faults until Set.
-func NewFaulty(store queue.Store) *Faulty {
-	return &Faulty{store: store, faults: map[string]*Fault{}, calls: map[string]int{}}
-}
-
-// Set has f hit the next calls of op; it replaces what was set for op before.
-func (s *Faulty) Set(op string, f Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults[op] = &f
-}
-
-// Clear takes all faults away.
-func (s *Faulty) Clear() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.faults)
-}
-
-// Calls is how often op was called, hit or not; "" counts all operations.
-func (s *Faulty) Calls(op string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.calls[op]
-}
-
-// Unwrap gives the store behind.
-func (s *Faulty) Unwrap() queue.Store { return s.store }
-
-// hit counts a call by its names, the most exact first, and returns the fault that hits it.
-func (s *Faulty) hit(names ...string) (Fault, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	names = append(names, "")
-	for _, n := range names {
-		s.calls[n]++
+	if f.Hang || f.Delay > 0 {
+		var delayOver <-chan time.Time
+		if !f.Hang {
+			timer := time.NewTimer(f.Delay)
+			defer timer.Stop()
+			delayOver = timer.C
+		}
+		select {
+		case <-delayOver:
+		case <-ctx.Done():
+			return ctx, nil, contextError(ctx)
+		}
 	}
-	for _, n := range names {
-		f := s.faults[n]
+
+	if f.After {
+		return ctx, f.Err, nil
+	}
+	return ctx, nil, f.Err
+}
+
+func (i *faultInjector) End(_ context.Context, _ queue.Call, fault, _ error) error { return fault }
+
+// takeFault counts a call under each of its names and returns the fault of the most exact one.
+func (i *faultInjector) takeFault(call queue.Call) Fault {
+	names := []string{call.Op.Operation().Method, ""}
+	if call.Op == queue.OpMaintain {
+		names = []string{"Maintain:" + call.Name, "Maintain", ""}
+	}
+
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, name := range names {
+		i.calls[name]++
+	}
+
+	for _, name := range names {
+		f := i.faults[name]
 		if f == nil {
 			continue
 		}
 		if f.Times > 0 {
 			if f.Times--; f.Times == 0 {
-				delete(s.faults, n)
+				delete(i.faults, name)
 			}
 		}
-		return *f, true
+		return *f
 	}
-	return Fault{}, false
+	return Fault{}
 }
 
-// call does an operation under the fault that hits it.
-func call[T any](ctx context.Context, s *Faulty, do func() (T, error), names ...string) (T, error) {
-	var none T
-	f, hit := s.hit(names...)
-	if !hit {
-		return do()
-	}
-	if f.Hang || f.Delay > 0 {
-		var over <-chan time.Time
-		if !f.Hang {
-			timer := time.NewTimer(f.Delay)
-			defer timer.Stop()
-			over = timer.C
-		}
-		select {
-		case <-over:
-		case <-ctx.Done():
-			return none, contextError(ctx)
-		}
-	}
-	if f.Err != nil && !f.After {
-		return none, f.Err
-	}
-	out, err := do()
-	if f.Err != nil {
-		return none, f.Err
-	}
-	return out, err
-}
-
+// contextError returns the error of a call whose context has ended.
 func contextError(ctx context.Context) error {
 	kind := queue.KindCanceled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
