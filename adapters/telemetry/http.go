@@ -18,6 +18,7 @@ type httpMeters struct {
 	requests *prometheus.CounterVec   // method, route, code
 	seconds  *prometheus.HistogramVec // method, route
 	inFlight prometheus.Gauge
+	refused  *prometheus.CounterVec // reason
 }
 
 func newHTTPMeters(mk *maker) httpMeters {
@@ -26,6 +27,7 @@ func newHTTPMeters(mk *maker) httpMeters {
 		seconds: mk.histograms("pgqueue_http_request_seconds", "How long requests took, by route. Long polls and streams last as long as asked for.",
 			callBuckets, "method", "route"),
 		inFlight: mk.gauges("pgqueue_http_in_flight_requests", "Requests under way, streams too.").WithLabelValues(),
+		refused:  mk.counters("pgqueue_http_refused_requests_total", "Requests refused before any route, by the header at fault.", "reason"),
 	}
 }
 
@@ -59,6 +61,13 @@ func (t *Telemetry) HTTP(next http.Handler) http.Handler {
 		next.ServeHTTP(rec, r)
 		answered = true
 	})
+}
+
+// HTTPRefused counts a request that is refused before any route. The caller bounds the number of reasons.
+func (t *Telemetry) HTTPRefused(reason string) {
+	if t.m != nil {
+		t.m.http.refused.WithLabelValues(reason).Inc()
+	}
 }
 
 // answered records a request after the fact, when its route is known.

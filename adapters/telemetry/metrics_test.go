@@ -89,9 +89,10 @@ var everyMetric = map[string]struct {
 	"pgqueue_pool_canceled_acquires_total": {dto.MetricType_COUNTER, ""},
 	"pgqueue_pool_wait_seconds_total":      {dto.MetricType_COUNTER, ""},
 
-	"pgqueue_http_requests_total":     {dto.MetricType_COUNTER, "code method route"},
-	"pgqueue_http_request_seconds":    {dto.MetricType_HISTOGRAM, "method route"},
-	"pgqueue_http_in_flight_requests": {dto.MetricType_GAUGE, ""},
+	"pgqueue_http_requests_total":         {dto.MetricType_COUNTER, "code method route"},
+	"pgqueue_http_request_seconds":        {dto.MetricType_HISTOGRAM, "method route"},
+	"pgqueue_http_in_flight_requests":     {dto.MetricType_GAUGE, ""},
+	"pgqueue_http_refused_requests_total": {dto.MetricType_COUNTER, "reason"},
 
 	"pgqueue_ready":        {dto.MetricType_GAUGE, ""},
 	"pgqueue_health_check": {dto.MetricType_GAUGE, "check"},
@@ -145,6 +146,8 @@ func TestEveryMetric(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /x/{id}", http.NotFoundHandler())
 	s.tel.HTTP(mux).ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x/1", nil))
+
+	s.tel.HTTPRefused("host")
 
 	got := families(t, s.tel.Registry())
 	for name, want := range everyMetric {

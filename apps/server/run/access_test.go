@@ -61,7 +61,7 @@ func targets(t *testing.T) []target {
 	if calls < 35 {
 		t.Fatal("only", calls, "calls are known")
 	}
-	for _, path := range []string{"/livez", "/readyz", "/readyz?verbose", "/nothing", "/api/nothing"} {
+	for _, path := range []string{"/livez", "/readyz", "/readyz?verbose", "/openapi.json", "/openapi.yaml", "/nothing", "/api/nothing"} {
 		for _, method := range []string{"GET", "POST", "BREW"} {
 			all = append(all, target{method: method, path: path})
 		}
@@ -163,7 +163,8 @@ func TestNoRouteIsForgottenByTheChecks(t *testing.T) {
 	t.Logf("%d targets", len(all))
 
 	t.Run("links lead to the pages, and their parts load", func(t *testing.T) {
-		for path, want := range map[string]int{"/": 404, "/docs": 200, "/openapi.json": 200, "/openapi.yaml": 200} {
+		// The address bar opens all of them (Sec-Fetch-Site: none, tried above); a link opens pages alone.
+		for path, want := range map[string]int{"/": 404, "/docs": 200, "/openapi.json": 403, "/openapi.yaml": 403} {
 			if status, _, _ := ask(target{method: "GET", path: path}, "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"); status != want {
 				t.Error(path, status)
 			}
@@ -226,6 +227,26 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		status, h, _ := refused("/pgqueue.v1.QueueService/ListQueues", "application/grpc+proto")
 		if status != 200 || h.Get("Grpc-Status") != "3" || !strings.Contains(h.Get("Grpc-Message"), "--allowed-host") {
 			t.Error(status, h)
+		}
+	})
+	t.Run("metrics count each by the header at fault", func(t *testing.T) {
+		for _, header := range [][2]string{{"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "cross-site"}, {"Content-Type", "text/plain"}} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+"/api/queue/x/pause", strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set(header[0], header[1])
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+		}
+		_, metrics := do(t, "GET", s.URL()+"/api/metrics", "")
+		for _, line := range []string{`reason="host"} 3`, `reason="origin"} 1`, `reason="sec-fetch-site"} 1`, `reason="content-type"} 1`} {
+			if !strings.Contains(metrics, "pgqueue_http_refused_requests_total{"+line) {
+				t.Error("not counted:", line)
+			}
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -21,8 +22,9 @@ type handler struct {
 	drain func(context.Context) error
 }
 
-// newChecks makes what looks at each request first. The host that the server was told to listen on is one of its names.
-func newChecks(cfg Config) (*httpaccess.Checks, error) {
+// newChecks makes the checks that precede every route. The host of --addr is one of the names of the server. refused
+// counts the refusals by the header at fault: one of four.
+func newChecks(cfg Config, refused func(reason string)) (*httpaccess.Checks, error) {
 	hosts := cfg.AllowedHosts
 	if host, _, err := net.SplitHostPort(cfg.Addr); err == nil && host != "" {
 		hosts = append([]string{host}, hosts...)
@@ -32,10 +34,11 @@ func newChecks(cfg Config) (*httpaccess.Checks, error) {
 		Refuse: func(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error) {
 			cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "refused", slog.Int("status", status), slog.String("method", r.Method),
 				slog.String("path", r.URL.Path), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr))
+			refused(strings.ToLower(reason.Field))
 			answerError(w, r, status, reason)
 		},
-		// Documents that change nothing and hold nothing of any namespace.
-		Pages: []string{"/", "/docs", "/docs/", "/openapi.json", "/openapi.yaml"},
+		// Pages that change nothing and hold nothing of any namespace.
+		Pages: []string{"/", "/docs", "/docs/"},
 	})
 }
 

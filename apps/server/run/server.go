@@ -59,11 +59,11 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	checks, err := newChecks(cfg)
+	s := &Server{cfg: cfg, log: cfg.Log, done: make(chan struct{})}
+	s.checks, err = newChecks(cfg, func(reason string) { s.tel.HTTPRefused(reason) })
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, checks: checks, done: make(chan struct{})}
 	begin := time.Now()
 	defer func() {
 		if err != nil {
@@ -72,8 +72,13 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 			_ = s.takeApart(ctx)
 		}
 	}()
-	// The port comes first: a second server by mistake must not start, or migrate, anything. Who calls before the rest is
-	// there is told so.
+	// Telemetry precedes the port, because the checks of the port count what they refuse.
+	if err := s.startTelemetry(ctx); err != nil {
+		return nil, err
+	}
+
+	// The port precedes the database: a second server by mistake must not start, or migrate, anything. Requests that
+	// arrive before the rest is there are answered that the server is starting.
 	if err := s.listen(ctx); err != nil {
 		return nil, err
 	}
@@ -131,9 +136,6 @@ func (s *Server) first(name string, do func(context.Context) error) {
 
 // assemble puts the server together, from the bottom to the top. Stop takes it apart the other way round.
 func (s *Server) assemble(ctx context.Context) error {
-	if err := s.startTelemetry(ctx); err != nil {
-		return err
-	}
 	store, err := s.openStore(ctx)
 	if err != nil {
 		return err
