@@ -45,13 +45,15 @@ func (s *Store) retainRequest(namespace string, lanes []*lane, share queue.Retai
 		return tasks, nil
 	}
 
+	s.endRequest(key, now)
 	tasks := s.retain(lanes, share, now)
 	if len(tasks) == 0 {
 		return tasks, nil
 	}
 	made := &request{arguments: share.Arguments, expiresAt: now.Add(queue.RequestTime), given: 1}
 	for _, t := range tasks {
-		made.ids, made.tokens = append(made.ids, t.ID), append(made.tokens, t.Lease.Token)
+		made.ids = append(made.ids, t.ID)
+		made.tokens = append(made.tokens, t.Lease.Token)
 		if t.Lease.ExpiresAt.Before(made.expiresAt) {
 			made.expiresAt = t.Lease.ExpiresAt
 		}
@@ -78,22 +80,33 @@ func (s *Store) endRequests(st *step) {
 		if st.now.Before(r.expiresAt) {
 			continue
 		}
-		delete(s.requests, key)
-		if r.lost < r.given {
-			continue
-		}
-		for i, id := range r.ids {
-			held := s.tasks[id]
-			if held == nil || held.lane.gone {
-				continue
-			}
-			rel := queue.Release{ID: id, Token: r.tokens[i], Outcome: queue.OutcomeHandBack}
-			if back, replayed, err := s.release(key.namespace, rel, st.now); err == nil && !replayed {
-				st.done.Moved++
-				if w := (queue.Wake{Namespace: key.namespace, Queue: back.task.Queue}); !slices.Contains(st.done.Woken, w) {
-					st.done.Woken = append(st.done.Woken, w)
-				}
+		for _, back := range s.endRequest(key, st.now) {
+			st.done.Moved++
+			if w := (queue.Wake{Namespace: key.namespace, Queue: back.task.Queue}); !slices.Contains(st.done.Woken, w) {
+				st.done.Woken = append(st.done.Woken, w)
 			}
 		}
 	}
+}
+
+// endRequest forgets one request and returns the tasks that it handed back.
+func (s *Store) endRequest(key requestKey, now time.Time) []*record {
+	r := s.requests[key]
+	delete(s.requests, key)
+	if r == nil || r.lost < r.given {
+		return nil
+	}
+
+	var all []*record
+	for i, id := range r.ids {
+		held := s.tasks[id]
+		if held == nil || held.lane.gone {
+			continue
+		}
+		rel := queue.Release{ID: id, Token: r.tokens[i], Outcome: queue.OutcomeHandBack}
+		if back, replayed, err := s.release(key.namespace, rel, now); err == nil && !replayed {
+			all = append(all, back)
+		}
+	}
+	return all
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,21 +20,24 @@ const opRequest = "retain tasks"
 // repeats, in whatever process that runs.
 func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*storedQueue, share queue.RetainShare) ([]*queue.Task, error) {
 	requests := []queue.RetainShare{share}
+	key := requestKey{namespace, share.Worker, share.RequestID}
 	total := s.mostTasks(requests, queues)
 	out := make([][]*queue.Task, 1)
+	reuse := false // what its id gave before has gone back as far as it can
 	var p *picking
 	for try := 1; ; try++ {
 		err := s.inTx(ctx, opRequest, func(ctx context.Context, t *tx) (err error) {
 			clear(out)
 			p = nil
-			known, err := s.claimRequest(ctx, t, namespace, share)
+			known, err := claimRequest(ctx, t, key, share.Arguments, reuse)
 			if err != nil {
 				return err
 			}
 			if known != nil {
-				out[0], err = s.repeatRequest(ctx, t, namespace, share, known)
+				out[0], err = s.repeatRequest(ctx, t, key, known)
 				return err
 			}
+
 			if p, err = s.pick(ctx, t, queues, total); err != nil {
 				return err
 			}
@@ -46,20 +50,32 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			if err := t.flush(ctx); err != nil { // the tokens
 				return err
 			}
-			keepRequest(t, namespace, share, out[0])
+			keepRequest(t, key, share.Arguments, out[0])
 			return nil
 		})
 		if err == nil && p != nil {
 			s.held(ctx, queue.Retain{Namespace: namespace, Requests: requests}, p, out)
 		}
-		if !errors.Is(err, errSplitting) {
+
+		switch {
+		case errors.Is(err, errUndelivered):
+			// Where this fails for the sake of its rows, the tasks come back when their leases run out.
+			if _, err := s.endRequestsOf(ctx, "request.end.one", key.args()...); err != nil && !ofItsRows(ctx, err) {
+				return nil, err
+			}
+			reuse = true
+		case !errors.Is(err, errSplitting):
 			return out[0], quietly(err)
-		}
-		if try == splitTries || !pause(ctx, splitPause) {
+		case try == splitTries || !pause(ctx, splitPause):
 			return nil, nil
 		}
 	}
 }
+
+// requestKey names a row of the request table.
+type requestKey struct{ namespace, worker, id string }
+
+func (k requestKey) args(more ...any) []any { return append([]any{k.namespace, k.worker, k.id}, more...) }
 
 // storedRequest is a request that can be repeated.
 type storedRequest struct {
@@ -67,27 +83,33 @@ type storedRequest struct {
 	ids, tokens, lease []int64
 }
 
-// claimRequest locks the row of a request; nil when it is none that can be repeated.
-func (s *Store) claimRequest(ctx context.Context, t *tx, namespace string, share queue.RetainShare) (*storedRequest, error) {
+// errUndelivered ends a claim of an id that was used before: what it gave then was not delivered and goes back first.
+var errUndelivered = errors.New("the id has tasks that were not delivered")
+
+// claimRequest locks the row of a request; nil when it is none that can be repeated. With reuse it leaves what the id gave
+// before where it is.
+func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, reuse bool) (*storedRequest, error) {
 	var r storedRequest
-	var fresh bool
+	var fresh, undelivered bool
 	err := t.read(ctx, "request.claim", func(rows pgx.Rows) error {
-		return rows.Scan(&r.arguments, &fresh, &r.ids, &r.tokens, &r.lease)
-	}, namespace, share.Worker, share.RequestID)
+		return rows.Scan(&r.arguments, &fresh, &undelivered, &r.ids, &r.tokens, &r.lease)
+	}, key.args()...)
 	switch {
 	case err != nil:
 		return nil, err
+	case !fresh && undelivered && !reuse:
+		return nil, errUndelivered
 	case !fresh:
 		return nil, nil
-	case r.arguments != share.Arguments:
+	case r.arguments != arguments:
 		return nil, queue.RequestReused()
 	}
 	return &r, nil
 }
 
 // repeatRequest gives what is still held of what a request gave.
-func (s *Store) repeatRequest(ctx context.Context, t *tx, namespace string, share queue.RetainShare, r *storedRequest) ([]*queue.Task, error) {
-	now, err := s.nowIn(ctx, t, namespace, r.ids)
+func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *storedRequest) ([]*queue.Task, error) {
+	now, err := s.nowIn(ctx, t, key.namespace, r.ids)
 	if err != nil {
 		return nil, err
 	}
@@ -112,20 +134,21 @@ func (s *Store) repeatRequest(ctx context.Context, t *tx, namespace string, shar
 		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.lease[i])}
 		tasks = append(tasks, n.task)
 	}
-	t.queue("request.given", namespace, share.Worker, share.RequestID)
+	t.queue("request.given", key.args()...)
 	return tasks, nil
 }
 
 // keepRequest queues the writing of what a request gave.
-func keepRequest(t *tx, namespace string, share queue.RetainShare, tasks []*queue.Task) {
+func keepRequest(t *tx, key requestKey, arguments string, tasks []*queue.Task) {
 	shortest := queue.RequestTime
 	var ids, tokens, leases []int64
 	for _, task := range tasks {
-		ids, tokens = append(ids, task.ID), append(tokens, task.Lease.Token)
+		ids = append(ids, task.ID)
+		tokens = append(tokens, task.Lease.Token)
 		leases = append(leases, int64(task.Lease.Duration))
 		shortest = min(shortest, task.Lease.Duration)
 	}
-	t.queue("request.keep", namespace, share.Worker, share.RequestID, share.Arguments, int64(shortest), ids, tokens, leases)
+	t.queue("request.keep", key.args(arguments, int64(shortest), ids, tokens, leases)...)
 }
 
 // UndeliveredRequest implements queue.UndeliveredRequests.
@@ -136,60 +159,118 @@ func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, reque
 	})
 }
 
-// requestStep is how many requests whose time is over one step deals with.
-const requestStep = 50
+const (
+	requestStep = 50 // requests whose time is over that one step ends
+	// requestPutOff is when a request that could not be ended is tried again, as rescuePutOff.
+	requestPutOff = 10 * time.Minute
+	opEndRequests = "end requests"
+)
 
-// endRequests forgets requests whose time is over, and hands back the tasks of those that were never delivered.
+// endRequests forgets requests whose time is over, and hands back the tasks of those that were never delivered. Where a step
+// fails because of a row, each request is ended by itself, and the one at fault is named and put off.
 func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
-	const op = "end requests"
 	due := false
-	err := s.query(ctx, op, "request.any", func(rows pgx.Rows) error { return rows.Scan(&due) })
+	err := s.query(ctx, opEndRequests, "request.any", func(rows pgx.Rows) error { return rows.Scan(&due) })
 	if err != nil || !due {
 		return err
 	}
 
-	var woken []queue.Wake
-	ended, back := 0, 0
-	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		woken, ended, back = nil, 0, 0
+	ended, err := s.endRequestsOf(ctx, "request.end", requestStep)
+	out.Woken = append(out.Woken, ended.woken...)
+	out.Moved += ended.back
+	out.More = out.More || ended.requests == requestStep
+	if !ofItsRows(ctx, err) {
+		return err
+	}
+	return s.endEachRequest(ctx, out)
+}
+
+// endEachRequest ends the requests of a step one by one and puts off those that fail.
+func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error {
+	var keys []requestKey
+	err := s.query(ctx, opEndRequests, "request.end.keys", func(rows pgx.Rows) error {
+		var k requestKey
+		err := rows.Scan(&k.namespace, &k.worker, &k.id)
+		keys = append(keys, k)
+		return err
+	}, requestStep)
+	if err != nil {
+		return err
+	}
+
+	for _, k := range keys {
+		ended, err := s.endRequestsOf(ctx, "request.end.one", k.args()...)
+		out.Woken = append(out.Woken, ended.woken...)
+		out.Moved += ended.back
+		if err == nil {
+			continue
+		}
+		if !ofItsRows(ctx, err) {
+			return err
+		}
+
+		out.Faults = append(out.Faults, queue.Fault{
+			Namespace: k.namespace, Subject: "request " + strconv.Quote(k.id) + " of worker " + k.worker, Err: err,
+		})
+		err = s.inTx(ctx, opEndRequests, func(_ context.Context, t *tx) error {
+			t.queue("request.putoff", k.args(int64(requestPutOff))...)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	out.More = out.More || len(keys) == requestStep
+	return nil
+}
+
+// endedRequests counts the result of one transaction.
+type endedRequests struct {
+	requests, back int
+	woken          []queue.Wake
+}
+
+// endRequestsOf ends the requests that a statement deletes, in one transaction.
+func (s *Store) endRequestsOf(ctx context.Context, statement string, args ...any) (endedRequests, error) {
+	var ended endedRequests
+	err := s.inTx(ctx, opEndRequests, func(ctx context.Context, t *tx) error {
+		ended = endedRequests{}
 		releases := map[string][]queue.Release{} // by namespace
-		err := t.read(ctx, "request.end", func(rows pgx.Rows) error {
+		err := t.read(ctx, statement, func(rows pgx.Rows) error {
 			var namespace string
-			var lost bool
+			var undelivered bool
 			var ids, tokens []int64
-			if err := rows.Scan(&namespace, &lost, &ids, &tokens); err != nil {
+			if err := rows.Scan(&namespace, &undelivered, &ids, &tokens); err != nil {
 				return err
 			}
-			ended++
-			for i := 0; lost && i < len(ids); i++ {
+			ended.requests++
+			for i := 0; undelivered && i < len(ids); i++ {
 				releases[namespace] = append(releases[namespace], queue.Release{
 					ID: ids[i], Token: tokens[i], Outcome: queue.OutcomeHandBack, Quiet: true,
 				})
 			}
 			return nil
-		}, requestStep)
+		}, args...)
 		if err != nil {
 			return err
 		}
+
 		for namespace, all := range releases {
 			done := make([]queue.Released, len(all))
 			m, err := s.release(ctx, t, namespace, all, done, true) // a hold that is being ended was delivered
 			if err != nil {
 				return err
 			}
-			woken = append(woken, m.woken...)
-			back += len(all)
+			ended.woken = append(ended.woken, m.woken...)
+			ended.back += len(all)
 		}
 		return nil
 	})
 	if err != nil {
-		return err
+		return endedRequests{}, err
 	}
-	s.notify.ready(woken)
-	out.Woken = append(out.Woken, woken...)
-	out.Moved += back
-	out.More = out.More || ended == requestStep
-	return nil
+	s.notify.ready(ended.woken)
+	return ended, nil
 }
 
 // requestOf is the share of r that has a request id, if it is one.

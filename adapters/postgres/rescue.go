@@ -90,7 +90,7 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 		}
 	}
 	total.More = len(keys) == rescueStep
-	return total, nil
+	return total, s.endRequests(ctx, &total)
 }
 
 // putOff names a lease row that cannot be rescued and has it tried again later.

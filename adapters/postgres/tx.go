@@ -196,7 +196,7 @@ func (s *Store) meet(conn *pgx.Conn) {
 
 // doubt notices a fault of the database.
 func (s *Store) doubt(err error) {
-	if _, ok := errors.AsType[*queue.Error](err); !ok && !errors.Is(err, errNothing) && !errors.Is(err, errSplitting) && !needPartition(err) {
+	if _, ok := errors.AsType[*queue.Error](err); !ok && !errors.Is(err, errNothing) && !errors.Is(err, errSplitting) && !errors.Is(err, errUndelivered) && !needPartition(err) {
 		s.lanes.renew()
 	}
 }

@@ -107,6 +107,23 @@ func testRetainRequests(e *env) {
 			e.equal("attempt and retries", []int{t.Attempt, t.Retries}, []int{1, 4})
 		}
 	})
+	e.it("what was never delivered goes back before its id is used anew", func(e *env) {
+		start(e, time.Hour, 2)
+		first := must(e, "one", 1)
+		lose(e, "one")
+		e.advance(queue.RequestTime + time.Second)
+		next, err := ask(e, "one", "others", 2)
+		e.ok(err)
+		e.equal("tasks", len(next), 2)
+		for _, t := range next {
+			e.equal("attempt and retries", []int{t.Attempt, t.Retries}, []int{1, 4})
+		}
+		_, err = e.tryRelease(queue.Release{ID: first[0].ID, Token: first[0].Lease.Token, Outcome: queue.OutcomeSuccess})
+		e.kind(err, queue.KindLeaseLost)
+		again, err := ask(e, "one", "others", 2)
+		e.ok(err)
+		e.equal("repeated", ids(again), ids(next))
+	})
 	e.it("a short lease ends a request", func(e *env) {
 		start(e, 5*time.Second, 1)
 		first := must(e, "one", 1)

@@ -176,7 +176,8 @@ create table pgqueue.request (
     worker     text collate "C" not null,
     request_id text collate "C" not null,
     arguments  text        not null, -- a fingerprint
-    expires_at timestamptz not null,
+    expires_at timestamptz not null,           -- until then it can be repeated
+    end_at     timestamptz not null,           -- then background work ends it; later than expires_at after a fault
     ids        bigint[]    not null,
     tokens     bigint[]    not null,           -- beside ids
     leases     bigint[]    not null,           -- beside ids, in ns
@@ -184,7 +185,7 @@ create table pgqueue.request (
     lost       integer     not null default 0, -- of them that were not delivered
     primary key (namespace, worker, request_id)
 );
-create index request_expires on pgqueue.request (expires_at);
+create index request_end on pgqueue.request (end_at);
 
 create table pgqueue.state (
     queue_id   integer  not null,

@@ -233,6 +233,69 @@ func TestBrokenTicker(t *testing.T) {
 	}
 }
 
+// TestRequestsAtFault has the database refuse the hand back of one request of many, with and without a lease row that cannot
+// be rescued beside it: the others go back, and the one at fault is named, put off, and goes back once it is let through.
+func TestRequestsAtFault(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	for _, beside := range []string{"", ", beside a lease row that cannot be rescued"} {
+		t.Run("one of many"+beside, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			s, conn := open(t, dsn), connect(t, dsn)
+			makeQueue(t, s, "tests", "mail")
+			makeQueue(t, s, "tests", "lapsed")
+			makeTask(t, s, "tests", slices.Repeat([]string{"mail"}, 10)...)
+
+			var first int64
+			for i := range 10 {
+				id := fmt.Sprintf("r%d", i)
+				got, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Queues: []string{"mail"}, Requests: []queue.RetainShare{
+					{Worker: "w", Limit: 1, RequestID: id, Arguments: "args", Lease: time.Hour},
+				}})
+				if err != nil || len(got[0]) != 1 {
+					t.Fatalf("%v, %v", got, err)
+				}
+				if i == 0 {
+					first = got[0][0].ID
+				}
+				if err := s.UndeliveredRequest(t.Context(), "tests", "w", id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refuse(t, conn, "insert", "ready", fmt.Sprintf("row.task_id = %d", first))
+			if beside != "" {
+				makeTask(t, s, "tests", "lapsed")
+				if _, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Queues: []string{"lapsed"}, Requests: []queue.RetainShare{{Worker: "w", Limit: 1, Lease: time.Second}}}); err != nil {
+					t.Fatal(err)
+				}
+				sql(t, conn, `insert into pgqueue.done (task_id, finished_at, token, queue_id, status, attempt)
+					select l.task_ids[1], now(), 0, l.queue_id, 4, 1 from pgqueue.lease l join pgqueue.queue q on q.id = l.queue_id where q.name = 'lapsed'`)
+			}
+			postgrestest.Advance(t, s, queue.RequestTime+time.Second)
+
+			waiting := func() int { return value[int](t, conn, "select coalesce(sum(n), 0)::integer from pgqueue.ready") }
+			faults := slices.DeleteFunc(maintain(t, s, queue.ChoreRescue), func(f queue.Fault) bool { return strings.HasPrefix(f.Subject, "lease ") })
+			if got := waiting(); got != 9 {
+				t.Errorf("%d of the 9 others went back", got)
+			}
+			if len(faults) != 1 || faults[0].Namespace != "tests" || faults[0].Subject != `request "r0" of worker w` {
+				t.Errorf("faults %+v", faults)
+			}
+			if more := maintain(t, s, queue.ChoreRescue); len(more) != 0 {
+				t.Errorf("it is tried again at once: %+v", more)
+			}
+
+			sql(t, conn, "drop trigger refuse_ready on pgqueue.ready")
+			postgrestest.Advance(t, s, 10*time.Minute+time.Second)
+			maintain(t, s, queue.ChoreRescue)
+			if got := waiting(); got != 10 {
+				t.Errorf("%d of 10 went back once it was let through", got)
+			}
+		})
+	}
+}
+
 // TestPoisonedChores has the database refuse one row, or all rows of one queue, to each chore: the work of others goes on,
 // and what is refused is named. Once it is let through, it is done as well.
 func TestPoisonedChores(t *testing.T) {

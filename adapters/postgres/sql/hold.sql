@@ -111,7 +111,7 @@ returning (select q.namespace from pgqueue.queue q where q.id = queue_id), (sele
 -- name: hold.next
 -- When the next lease runs out, if in the next 5 s: before that somebody looks again anyway, and further on lie all leases that
 -- ended well, as long as an old snapshot keeps them. Or when the time of a request is over.
-select least((select r.expires_at from pgqueue.request r order by r.expires_at limit 1),
+select least((select r.end_at from pgqueue.request r order by r.end_at limit 1),
               (select l.expires_at from pgqueue.lease l
         where l.expires_at > $1 and l.expires_at <= (select pgqueue.clock() + interval '5 s') order by l.expires_at limit 1)), pgqueue.clock()
 
