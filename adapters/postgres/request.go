@@ -75,7 +75,9 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 // requestKey names a row of the request table.
 type requestKey struct{ namespace, worker, id string }
 
-func (k requestKey) args(more ...any) []any { return append([]any{k.namespace, k.worker, k.id}, more...) }
+func (k requestKey) args(more ...any) []any {
+	return append([]any{k.namespace, k.worker, k.id}, more...)
+}
 
 // storedRequest is a request that can be repeated.
 type storedRequest struct {
