@@ -41,10 +41,18 @@ func (m *Manager) retain(ctx context.Context, r queue.RetainRequest) ([]*queue.T
 		share.RequestID, share.Arguments = r.RequestID, r.Arguments()
 		key.request = request{r.Worker, r.RequestID, share.Arguments}
 	}
+	retain := m.retainNow
 	if r.Wait > 0 {
-		return m.rooms.retain(ctx, key, share, r.Wait)
+		retain = func(ctx context.Context, key lot, share queue.RetainShare) ([]*queue.Task, error) {
+			return m.rooms.retain(ctx, key, share, r.Wait)
+		}
 	}
-	return m.retainNow(ctx, key, share)
+
+	tasks, err := retain(ctx, key, share)
+	if err != nil {
+		return tasks, err
+	}
+	return r.WithoutLarge(ctx, m, tasks)
 }
 
 // UndeliveredRetain notes that an answer of a retain with a request id was not delivered.

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -41,6 +42,37 @@ func HandBack(ctx context.Context, consumer Consumer, tasks []*Task) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// WithoutLarge takes those of the retained tasks out that are larger than r allows, and hands them back. When no other is left
+// it fails with KindTooLarge.
+func (r RetainRequest) WithoutLarge(ctx context.Context, consumer Consumer, tasks []*Task) ([]*Task, error) {
+	isLarge := func(t *Task) bool { return r.MaxTaskBytes > 0 && t.Bytes() > r.MaxTaskBytes }
+	first := slices.IndexFunc(tasks, isLarge)
+	if first < 0 {
+		return tasks, nil
+	}
+
+	var fit, large []*Task
+	for _, t := range tasks {
+		if isLarge(t) {
+			large = append(large, t)
+		} else {
+			fit = append(fit, t)
+		}
+	}
+
+	err := HandBack(ctx, consumer, large)
+	if len(fit) > 0 {
+		return fit, nil // the leases of tasks that are not back end by themselves
+	}
+	t := tasks[first]
+	return nil, &Error{
+		Kind: KindTooLarge, Subject: fmt.Sprintf("task %d of queue %s", t.ID, t.Queue), Field: "max_task_bytes",
+		Msg: fmt.Sprintf("must be at least the %d bytes of the task, got %d; raise the limit of the client's messages",
+			t.Bytes(), r.MaxTaskBytes),
+		Err: err,
+	}
 }
 
 // releaseAgain releases, and repeats those releases that are not possible now, until ctx ends.

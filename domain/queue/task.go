@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -163,6 +164,9 @@ type RetainRequest struct {
 	// MaxBytes is about how many bytes the tasks may have together, encoded; 0 = DefaultRetainBytes. The first task always
 	// fits, the first that does not ends the answer and stays available.
 	MaxBytes int
+	// MaxTaskBytes is the most bytes of one task, by Task.Bytes, that the caller can receive; 0 = any. Larger tasks are handed
+	// back at no cost of an attempt; when the retain has no other task it fails with KindTooLarge, which names one of them.
+	MaxTaskBytes int
 	// RequestID, of the namespace and worker, makes the retain repeatable: within RequestTime, and the leases, the same
 	// request gives the same tasks and tokens, as far as they are still held. Other arguments under it are KindInvalid. "" =
 	// not repeatable.
@@ -192,6 +196,9 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 		r.MaxBytes = DefaultRetainBytes
 	}
 	if err := CheckInt("max_bytes", r.MaxBytes, 1, MaxRetainBytes); err != nil {
+		return r, err
+	}
+	if err := CheckInt("max_task_bytes", r.MaxTaskBytes, 0, math.MaxInt32); err != nil {
 		return r, err
 	}
 	if err := CheckRequestID(r.RequestID); err != nil {

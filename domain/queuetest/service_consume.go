@@ -2,7 +2,9 @@ package queuetest
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +53,26 @@ func serveConsume(v *svc) {
 			v.ok(err)
 			v.equal("tasks", len(got), c.want)
 		}
+	})
+	v.it("a task larger than its caller takes goes back at no cost of an attempt", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		huge := v.create("q", queue.TaskMeta{Payload: large(600_000)}).ID
+		ask := queue.RetainRequest{Worker: "w", Limit: 10, MaxTaskBytes: 500_000}
+		for _, wait := range []time.Duration{0, 0, time.Minute} {
+			ask.Wait = wait
+			_, err := v.s.RetainTasks(v.ctx(), ask)
+			v.kind(err, queue.KindTooLarge)
+			if text := err.Error(); !strings.Contains(text, fmt.Sprintf("task %d of queue q", huge)) || !strings.Contains(text, "raise the limit") {
+				v.Errorf("the error is %q", text)
+			}
+		}
+		small := v.create("q", queue.TaskMeta{}).ID
+		got, err := v.s.RetainTasks(v.ctx(), ask)
+		v.ok(err)
+		v.equal("what fits", ids(got), []int64{small})
+		other := v.retain(10)
+		v.equal("for a caller that takes it", ids(other), []int64{huge})
+		v.equal("attempt", other[0].Attempt, 1)
 	})
 	v.it("a retain with a request id gives the same tasks when it is repeated, and refuses other arguments", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})

@@ -126,6 +126,7 @@ func serveInput(v *svc) {
 			{"lease", queue.RetainRequest{Worker: "w", Lease: queue.MaxDuration + 1}},
 			{"queue", queue.RetainRequest{Worker: "w", Queues: []string{"1"}}},
 			{"max_bytes", queue.RetainRequest{Worker: "w", MaxBytes: -1}},
+			{"max_task_bytes", queue.RetainRequest{Worker: "w", MaxTaskBytes: -1}},
 			{"request_id", queue.RetainRequest{Worker: "w", RequestID: long(queue.MaxRequestIDBytes + 1)}},
 			{"max_bytes", queue.RetainRequest{Worker: "w", MaxBytes: queue.MaxRetainBytes + 1}},
 			{"queue", queue.RetainRequest{Worker: "w", Queues: queues}},

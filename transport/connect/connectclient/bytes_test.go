@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"connectrpc.com/connect/v2"
@@ -65,6 +66,37 @@ func TestClientsWithTheUsualMessageLimit(t *testing.T) {
 				if len(ts) != want {
 					t.Fatalf("%d tasks came, want %d", len(ts), want)
 				}
+			}
+		})
+	}
+}
+
+// TestATaskLargerThanAMessage: a client whose messages are smaller than a task gets an error that names the task, which loses no
+// attempt by that, and gets the other tasks.
+func TestATaskLargerThanAMessage(t *testing.T) {
+	for _, streamed := range []bool{false, true} {
+		t.Run(fmt.Sprint("over a stream: ", streamed), func(t *testing.T) {
+			s := serve(t)
+			fillLarge(t, s.svc, "big", 1, 1<<20)
+			c := s.client(t, connectclient.WithMaxMessageBytes(1<<20))
+			retain := c.RetainTasks
+			if streamed {
+				retain = stream(t, c).RetainTasks
+			}
+			ask := queue.RetainRequest{Worker: "w", Limit: 10}
+			for range 2 {
+				_, err := retain(t.Context(), ask)
+				if queue.KindOf(err) != queue.KindTooLarge || !strings.Contains(err.Error(), "of queue big") {
+					t.Fatal(err)
+				}
+			}
+			fill(t, c, "small", 1, queue.QueueMeta{})
+			if ts := must[[]*queue.Task](t)(retain(t.Context(), ask)); len(ts) != 1 || ts[0].Queue != "small" {
+				t.Fatal(ts)
+			}
+			able := s.client(t)
+			if ts := must[[]*queue.Task](t)(able.RetainTasks(t.Context(), ask)); len(ts) != 1 || ts[0].Attempt != 1 {
+				t.Fatal(ts)
 			}
 		})
 	}

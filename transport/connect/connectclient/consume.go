@@ -18,7 +18,7 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
 		res, err := callFor(call, c, op, repeat(r.RequestID != ""), wait, c.work.RetainTasks, &pb.RetainTasksRequest{
 			Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(wait),
-			Lease: wire.Duration(r.Lease), MaxBytes: int64(c.takes(r)), RequestId: r.RequestID,
+			Lease: wire.Duration(r.Lease), MaxBytes: int64(c.takes(r)), MaxTaskBytes: int64(c.takesTask(r)), RequestId: r.RequestID,
 		})
 		if err != nil {
 			return nil, err
@@ -38,6 +38,15 @@ func (s *shared) takes(r queue.RetainRequest) int {
 		return fits
 	}
 	return r.MaxBytes
+}
+
+// takesTask is the most bytes of one task: as many as a message may have, without its frame.
+func (s *shared) takesTask(r queue.RetainRequest) int {
+	const frame = 1 << 10
+	if r.MaxTaskBytes != 0 {
+		return min(r.MaxTaskBytes, s.most-frame)
+	}
+	return s.most - frame
 }
 
 // HeartbeatTasks implements queue.Consumer.

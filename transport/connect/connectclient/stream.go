@@ -74,7 +74,7 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	}
 	ask := &pb.WorkRetain{
 		Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(r.Wait), Lease: wire.Duration(r.Lease),
-		MaxBytes: int64(s.takes(r)),
+		MaxBytes: int64(s.takes(r)), MaxTaskBytes: int64(s.takesTask(r)),
 	}
 	if err := queue.CheckWorker(r.Worker); err != nil { // an empty one would mean the hello's
 		return nil, queue.WithOp("retain tasks", err)
@@ -304,7 +304,7 @@ func (l *line) put(r request, size int, ch chan<- answer) (uint64, error) {
 	case r.retain != nil:
 		ask := &pb.WorkRetain{
 			Id: id, Worker: r.retain.Worker, Queue: r.retain.Queue, Limit: r.retain.Limit, Wait: r.retain.Wait,
-			Lease: r.retain.Lease, MaxBytes: r.retain.MaxBytes,
+			Lease: r.retain.Lease, MaxBytes: r.retain.MaxBytes, MaxTaskBytes: r.retain.MaxTaskBytes,
 		}
 		m.Retains = append(m.Retains, ask)
 	case r.releases != nil:

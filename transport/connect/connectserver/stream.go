@@ -209,6 +209,7 @@ func (w *workStream) take(ctx context.Context, m *pb.WorkRetain) ([]*queue.Task,
 	ask := queue.RetainRequest{
 		Worker: m.GetWorker(), Queues: m.GetQueue(), Limit: r.Int("limit", m.GetLimit()), Wait: r.Duration("wait", m.GetWait()),
 		Lease: r.Duration("lease", m.GetLease()), MaxBytes: r.Int("max_bytes", m.GetMaxBytes()),
+		MaxTaskBytes: r.Int("max_task_bytes", m.GetMaxTaskBytes()),
 	}
 	if ask.Worker == "" {
 		ask.Worker = w.hello.GetWorker()

@@ -19,7 +19,8 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	ask := queue.RetainRequest{
 		Worker: req.GetWorker(), Queues: req.GetQueue(), Limit: r.Int("limit", req.GetLimit()),
 		Wait: r.Duration("wait", req.GetWait()), Lease: r.Duration("lease", req.GetLease()),
-		MaxBytes: r.Int("max_bytes", req.GetMaxBytes()), RequestID: req.GetRequestId(),
+		MaxBytes: r.Int("max_bytes", req.GetMaxBytes()), MaxTaskBytes: r.Int("max_task_bytes", req.GetMaxTaskBytes()),
+		RequestID: req.GetRequestId(),
 	}
 	if r.Err() != nil {
 		return nil, r.Err()

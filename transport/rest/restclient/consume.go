@@ -27,6 +27,7 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		if r.MaxBytes != queue.DefaultRetainBytes {
 			v.Set("max_bytes", strconv.Itoa(r.MaxBytes))
 		}
+		v.Set("max_task_bytes", strconv.Itoa(c.takesTask(r)))
 		setText(v, "request_id", r.RequestID)
 		if len(r.Queues) > 0 {
 			v["queue"] = r.Queues
@@ -41,6 +42,15 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		return nil, ended(ctx, op)
 	}
 	return tasks, err
+}
+
+// takesTask is the most bytes of one task: as many as an answer may have, without its frame.
+func (c *Client) takesTask(r queue.RetainRequest) int {
+	const frame = 1 << 10
+	if r.MaxTaskBytes != 0 {
+		return min(r.MaxTaskBytes, c.maxAnswer-frame)
+	}
+	return c.maxAnswer - frame
 }
 
 // HeartbeatTasks extends leases and answers each in order.

@@ -42,7 +42,7 @@ func (s *Server) operations() []operation {
 		paged    = []string{"offset", "limit", "cursor"}
 		match    = []string{"If-Match"}
 		known    = []string{"If-None-Match"}
-		held     = []string{"worker", "wait", "lease", "limit", "max_bytes", "request_id"}
+		held     = []string{"worker", "wait", "lease", "limit", "max_bytes", "max_task_bytes", "request_id"}
 		filter   = []string{"queue", "status", "worker", "created_after", "created_before", "offset", "limit", "cursor"}
 		events   = []string{"queue", "task", "kind", "status", "worker", "cursor", "limit", "Last-Event-ID"}
 		task     = restapi.Task{}

@@ -2,6 +2,7 @@ package restserver
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -21,6 +22,7 @@ func params() map[string]*huma.Param {
 		{In: "query", Name: "wait", Schema: duration(), Example: "30s", Description: fmt.Sprintf("How long to wait when there is nothing yet, at most %v", queue.MaxWait)},
 		{In: "query", Name: "lease", Schema: duration(), Example: "5m", Description: "The lease instead of the queue's"},
 		{In: "query", Name: "max_bytes", Schema: integer(1, queue.MaxRetainBytes), Example: queue.DefaultRetainBytes, Description: fmt.Sprintf("About how many bytes the tasks may have together, default %d; the first always fits, what does not stays available", queue.DefaultRetainBytes)},
+		{In: "query", Name: "max_task_bytes", Schema: integer(1, math.MaxInt32), Example: 4 << 20, Description: "The most bytes of one task that the caller can receive, default any; larger ones go back at no cost of an attempt, and a retain that has no other task fails with a problem that names one"},
 		{In: "query", Name: "request_id", Schema: text(queue.MaxRequestIDBytes), Example: "f3b1", Description: "Makes the retain repeatable: the same request of the worker under this id gives the same tasks and tokens, for the shorter of their leases and 30 s"},
 		{In: "query", Name: "status", Schema: list(enum(queue.Statuses())), Example: []string{"new"}, Description: "Only tasks in this status; repeat it for several"},
 		{In: "query", Name: "kind", Schema: list(enum(queue.EventKinds())), Example: []string{"created"}, Description: "Only events of this kind; repeat it for several"},

@@ -14,7 +14,7 @@ func retain(c *call) error {
 	q := c.query()
 	req := queue.RetainRequest{
 		Worker: q.text("worker"), Queues: q.list("queue"), Limit: q.int("limit"), Wait: q.duration("wait"), Lease: q.duration("lease"),
-		MaxBytes: q.int("max_bytes"), RequestID: q.text("request_id"),
+		MaxBytes: q.int("max_bytes"), MaxTaskBytes: q.int("max_task_bytes"), RequestID: q.text("request_id"),
 	}
 	many := q.has("limit")
 	switch {

@@ -394,7 +394,10 @@ type RetainTasksRequest struct {
 	// Makes the retain repeatable when its answer got lost: the same request with the same id gives the same tasks and tokens
 	// for the shorter of their leases and 30 seconds; what was never delivered goes back then. At most 255 bytes, of the
 	// namespace and worker; another request under the id is invalid.
-	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The most bytes of one task that the caller can receive; 0 = any. Larger tasks go back at no cost of an attempt, and a
+	// retain that has no other task fails with an error that names one.
+	MaxTaskBytes  int64 `protobuf:"varint,9,opt,name=max_task_bytes,json=maxTaskBytes,proto3" json:"max_task_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -483,6 +486,13 @@ func (x *RetainTasksRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *RetainTasksRequest) GetMaxTaskBytes() int64 {
+	if x != nil {
+		return x.MaxTaskBytes
+	}
+	return 0
 }
 
 // The response of WorkService.RetainTasks.
@@ -904,7 +914,9 @@ type WorkRetain struct {
 	// Instead of the hello's.
 	Lease *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
 	// About how many bytes the tasks may have, at most 8 MiB; 0 = 3,000,000. The first task always fits.
-	MaxBytes      int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	MaxBytes int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// As in RetainTasksRequest.
+	MaxTaskBytes  int64 `protobuf:"varint,8,opt,name=max_task_bytes,json=maxTaskBytes,proto3" json:"max_task_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -984,6 +996,13 @@ func (x *WorkRetain) GetLease() *durationpb.Duration {
 func (x *WorkRetain) GetMaxBytes() int64 {
 	if x != nil {
 		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *WorkRetain) GetMaxTaskBytes() int64 {
+	if x != nil {
+		return x.MaxTaskBytes
 	}
 	return 0
 }
@@ -1608,7 +1627,7 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x04Beat\x12'\n" +
 	"\x05lease\x18\x01 \x01(\v2\x11.pgqueue.v1.LeaseR\x05lease\x12)\n" +
 	"\x10cancel_requested\x18\x02 \x01(\bR\x0fcancelRequested\x12-\n" +
-	"\x05error\x18\x03 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"\xd1\x02\n" +
+	"\x05error\x18\x03 \x01(\v2\x17.pgqueue.v1.ErrorDetailR\x05error\"\x86\x03\n" +
 	"\x12RetainTasksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
 	"\x06worker\x18\x02 \x01(\tB\n" +
@@ -1621,7 +1640,9 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x05lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12)\n" +
 	"\tmax_bytes\x18\a \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80\x04(\x00R\bmaxBytes\x12'\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\trequestId\"=\n" +
+	"request_id\x18\b \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\trequestId\x123\n" +
+	"\x0emax_task_bytes\x18\t \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\xff\xff\xff\xff\a(\x00R\fmaxTaskBytes\"=\n" +
 	"\x13RetainTasksResponse\x12&\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x10.pgqueue.v1.TaskR\x05tasks\"b\n" +
 	"\x15HeartbeatTasksRequest\x12\x1c\n" +
@@ -1646,7 +1667,7 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x14\n" +
 	"\x05queue\x18\x03 \x03(\tR\x05queue\x12/\n" +
-	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\xdd\x01\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\x83\x02\n" +
 	"\n" +
 	"WorkRetain\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
@@ -1655,7 +1676,8 @@ const file_pgqueue_v1_work_proto_rawDesc = "" +
 	"\x06worker\x18\x04 \x01(\tR\x06worker\x12\x14\n" +
 	"\x05queue\x18\x05 \x03(\tR\x05queue\x12/\n" +
 	"\x05lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\x1b\n" +
-	"\tmax_bytes\x18\a \x01(\x03R\bmaxBytes\"O\n" +
+	"\tmax_bytes\x18\a \x01(\x03R\bmaxBytes\x12$\n" +
+	"\x0emax_task_bytes\x18\b \x01(\x03R\fmaxTaskBytes\"O\n" +
 	"\fWorkReleases\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12/\n" +
 	"\breleases\x18\x02 \x03(\v2\x13.pgqueue.v1.ReleaseR\breleases\"M\n" +
