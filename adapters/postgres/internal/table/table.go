@@ -1,0 +1,111 @@
+// Package table binds the columns of a table to the fields of a row type, in one place for each table.
+//
+// Column lists, scan targets and the arrays of bulk statements all follow from that place. Each column is written once,
+// beside its field, so a statement cannot mix up two columns of the same type.
+//
+// A Table is immutable and safe for concurrent use.
+package table
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+)
+
+// Column binds one column to a field of R.
+type Column[R any] struct {
+	name   string
+	target func(*R) any
+	array  func([]R) any
+}
+
+// Col returns the column called name, kept in the field that field points to.
+func Col[R, V any](name string, field func(*R) *V) Column[R] {
+	return Column[R]{
+		name:   name,
+		target: func(row *R) any { return field(row) },
+		array: func(rows []R) any {
+			values := make([]V, len(rows))
+			for i := range rows {
+				values[i] = *field(&rows[i])
+			}
+			return values
+		},
+	}
+}
+
+// Table is an ordered list of columns.
+type Table[R any] struct{ columns []Column[R] }
+
+// New returns a table of columns in their order. It panics when two columns have one name.
+func New[R any](columns ...Column[R]) Table[R] {
+	for i, column := range columns {
+		if slices.ContainsFunc(columns[:i], func(before Column[R]) bool { return before.name == column.name }) {
+			panic(fmt.Sprintf("table: column %q exists twice", column.name))
+		}
+	}
+	return Table[R]{columns}
+}
+
+// Names returns the names of the columns, in order.
+func (t Table[R]) Names() []string {
+	names := make([]string, len(t.columns))
+	for i, column := range t.columns {
+		names[i] = column.name
+	}
+	return names
+}
+
+// List returns the columns for a select list: "l.token, l.part" for the alias "l".
+func (t Table[R]) List(alias string) string {
+	names := t.Names()
+	for i, name := range names {
+		names[i] = alias + "." + name
+	}
+	return strings.Join(names, ", ")
+}
+
+// Only returns the table with the columns of names, in the order of names. It panics for an unknown name.
+func (t Table[R]) Only(names ...string) Table[R] {
+	columns := make([]Column[R], len(names))
+	for i, name := range names {
+		at := slices.IndexFunc(t.columns, func(column Column[R]) bool { return column.name == name })
+		if at < 0 {
+			panic(fmt.Sprintf("table: no column %q", name))
+		}
+		columns[i] = t.columns[at]
+	}
+	return Table[R]{columns}
+}
+
+// Targets appends the scan targets of row, one for each column in order.
+func (t Table[R]) Targets(targets []any, row *R) []any {
+	for _, column := range t.columns {
+		targets = append(targets, column.target(row))
+	}
+	return targets
+}
+
+// Arrays appends one argument for each column: its values in all rows, under the name of the column.
+func (t Table[R]) Arrays(args []sqltext.Arg, rows []R) []sqltext.Arg {
+	for _, column := range t.columns {
+		args = append(args, sqltext.Arg{Name: column.name, Value: column.array(rows)})
+	}
+	return args
+}
+
+// Unnest returns the source of a bulk statement: "unnest(@token::bigint[], @part::smallint[]) alias (token, part)". types
+// gives the array type of each column, in order.
+func (t Table[R]) Unnest(alias string, types ...string) string {
+	if len(types) != len(t.columns) {
+		panic(fmt.Sprintf("table: %d columns, got %d types", len(t.columns), len(types)))
+	}
+
+	arrays := make([]string, len(t.columns))
+	for i, column := range t.columns {
+		arrays[i] = "@" + column.name + "::" + types[i] + "[]"
+	}
+	return fmt.Sprintf("unnest(%s) %s (%s)", strings.Join(arrays, ", "), alias, strings.Join(t.Names(), ", "))
+}

@@ -1,0 +1,62 @@
+package table_test
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+)
+
+type leaseRow struct {
+	token int64
+	part  int16
+	ids   string
+}
+
+var leases = table.New(
+	table.Col("token", func(row *leaseRow) *int64 { return &row.token }),
+	table.Col("part", func(row *leaseRow) *int16 { return &row.part }),
+	table.Col("task_ids", func(row *leaseRow) *string { return &row.ids }),
+)
+
+func TestTable(t *testing.T) {
+	t.Run("lists its columns with an alias", func(t *testing.T) {
+		if got, want := leases.List("l"), "l.token, l.part, l.task_ids"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+
+	t.Run("scan targets are the fields of the row", func(t *testing.T) {
+		var row leaseRow
+		targets := leases.Targets(nil, &row)
+		if want := []any{&row.token, &row.part, &row.ids}; !reflect.DeepEqual(targets, want) || targets[1] != any(&row.part) {
+			t.Errorf("got %v, want %v", targets, want)
+		}
+	})
+
+	t.Run("arrays carry the name of their column", func(t *testing.T) {
+		rows := []leaseRow{{1, 2, "a"}, {3, 4, "b"}}
+		got := leases.Only("part", "token").Arrays(nil, rows)
+		want := []sqltext.Arg{{Name: "part", Value: []int16{2, 4}}, {Name: "token", Value: []int64{1, 3}}}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+
+	t.Run("unnest names parameters and columns alike", func(t *testing.T) {
+		got := leases.Only("token", "part").Unnest("i", "bigint", "smallint")
+		if want := "unnest(@token::bigint[], @part::smallint[]) i (token, part)"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+
+	t.Run("an unknown column panics", func(t *testing.T) {
+		defer func() {
+			if recover() == nil {
+				t.Error("got no panic")
+			}
+		}()
+		leases.Only("tokens")
+	})
+}
