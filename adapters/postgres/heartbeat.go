@@ -210,7 +210,9 @@ func takeBeats(h *holds, beats []queue.Heartbeat, out []queue.Beat, how beatHow)
 		row := taken.row(p.hold)
 		end := leaseEnd{p.expiresAt, p.length()}
 		if aside, ok := h.aside[p.taskToken()]; ok { // goes into the row now
-			end = aside
+			if aside.at.After(end.at) { // granted after the row's own end
+				end = aside
+			}
 			taken.merged = append(taken.merged, p.taskToken())
 		}
 		if g := row.group[p.i]; g > 0 {

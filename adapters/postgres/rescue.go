@@ -161,9 +161,11 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 				}
 				p := spot{l, i, id}
 				if end, ok := h.aside[p.taskToken()]; ok {
-					taken.keep(p, end)
 					merged = append(merged, p.taskToken())
-					continue
+					if end.at.After(h.now) {
+						taken.keep(p, end)
+						continue
+					}
 				}
 				p.end()
 				f, ok := about[id]

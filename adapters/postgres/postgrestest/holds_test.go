@@ -181,6 +181,52 @@ func TestHeartbeatBesideARowStays(t *testing.T) {
 	}
 }
 
+// TestLapsedHeartbeatBesideARow extends a task beside its locked lease row and lets both ends pass before a rescue. The next
+// heartbeat without a length gets the length that was granted last, also behind the pruner.
+func TestLapsedHeartbeatBesideARow(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+
+	dsn := postgrestest.URL(t)
+	s := open(t, dsn)
+	makeQueue(t, s, "tests", "mail")
+	makeTask(t, s, "tests", "mail")
+	out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := out[0][0]
+
+	conn := connect(t, dsn)
+	sql(t, conn, "begin", "select 1 from pgqueue.lease for update")
+	beats, err := s.HeartbeatTasks(t.Context(), "tests", []queue.Heartbeat{{ID: task.ID, Token: task.Lease.Token, Lease: 8 * time.Hour}})
+	if err != nil || beats[0].Err != nil {
+		t.Fatal(beats, err)
+	}
+	sql(t, conn, "commit",
+		"update pgqueue.lease set expires_at = pgqueue.clock() - interval '2 s'",
+		"update pgqueue.lease_beat set expires_at = pgqueue.clock() - interval '1 s'")
+	if _, err := s.Maintain(t.Context(), queue.ChorePrune); err != nil {
+		t.Fatal(err)
+	}
+
+	beats, err = s.HeartbeatTasks(t.Context(), "tests", []queue.Heartbeat{{ID: task.ID, Token: task.Lease.Token}})
+	if err != nil || beats[0].Err != nil || beats[0].Lease.Duration != 8*time.Hour {
+		t.Errorf("got %+v, %v, want a lease of 8h", beats, err)
+	}
+	if n := value[int](t, conn, "select count(*) from pgqueue.lease_beat"); n != 0 {
+		t.Errorf("%d heartbeats are left beside rows", n)
+	}
+
+	sql(t, conn, "insert into pgqueue.lease_beat values (1024, pgqueue.clock() - interval '1 s', 1)")
+	if _, err := s.Maintain(t.Context(), queue.ChorePrune); err != nil {
+		t.Fatal(err)
+	}
+	if n := value[int](t, conn, "select count(*) from pgqueue.lease_beat"); n != 0 {
+		t.Errorf("%d heartbeats of rows that do not exist are left", n)
+	}
+}
+
 // TestRescueSkipsWhatItCannot has one lease row contradict the rest of the database: the others are rescued.
 func TestRescueSkipsWhatItCannot(t *testing.T) {
 	t.Parallel()

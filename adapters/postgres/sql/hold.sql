@@ -52,11 +52,12 @@ select * from unnest($1::bigint[], $2::timestamptz[], $3::bigint[]) i (token, ex
 on conflict (token) do update set expires_at = excluded.expires_at, granted = excluded.granted
 
 -- name: hold.beats
--- What heartbeats left beside lease rows that this transaction has locked. $1 tokens of the rows
+-- Heartbeats beside lease rows that this transaction has locked. One that has lapsed still names the length that was granted
+-- last. $1 tokens of the rows
 select b.token, b.expires_at, b.granted
 from unnest($1::bigint[]) i (token)
 cross join lateral (
-    select b.* from pgqueue.lease_beat b where b.token >= i.token and b.token < i.token + 256 and b.expires_at > (select pgqueue.clock()) offset 0
+    select b.* from pgqueue.lease_beat b where b.token >= i.token and b.token < i.token + 256 offset 0
 ) b
 
 -- name: hold.unbeat

@@ -94,9 +94,13 @@ with _lane as (delete from pgqueue.lane where queue_id = $1), _count as (delete 
 delete from pgqueue.queue where id = $1
 
 -- name: prune.beats
--- Heartbeats that were written beside a locked lease row and mean nothing any more. $1 most
+-- Lapsed heartbeats beside lease rows that no longer exist. While the row exists, a heartbeat names the length that was granted
+-- last. $1 most
 delete from pgqueue.lease_beat where ctid = any (array(
-    select b.ctid from pgqueue.lease_beat b where b.expires_at <= (select pgqueue.clock()) order by b.expires_at limit $1))
+    select b.ctid from pgqueue.lease_beat b
+    left join lateral (select l.token from pgqueue.lease l where l.token = b.token - b.token % 256 limit 1) l on true
+    where b.expires_at <= (select pgqueue.clock()) and l.token is null
+    order by b.expires_at limit $1))
 
 -- name: part.list
 select lower, upper, created_at, pgqueue.clock(), (select last_value from pgqueue.turn) from pgqueue.part order by lower
