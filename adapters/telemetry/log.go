@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 )
@@ -30,7 +32,45 @@ func NewLogger(w io.Writer, o LogOptions) *slog.Logger {
 	if o.JSON {
 		h = slog.NewJSONHandler(w, opts)
 	}
-	return slog.New(LogHandler(h))
+	return slog.New(&lossHandler{Handler: LogHandler(h), unreported: new(atomic.Int64)})
+}
+
+// lostLines counts the lines of this process's logs that could not be written, as when the reader of a pipe has gone. It
+// is the metric pgqueue_log_lines_lost_total.
+var lostLines atomic.Int64
+
+// lossHandler counts the lines that next cannot write, and reports their number with the next line that it can.
+type lossHandler struct {
+	slog.Handler
+	unreported *atomic.Int64 // shared by the handlers that WithAttrs and WithGroup derive
+}
+
+func (h *lossHandler) Handle(ctx context.Context, r slog.Record) error {
+	err := h.Handler.Handle(ctx, r)
+	if err != nil {
+		lostLines.Add(1)
+		h.unreported.Add(1)
+		return err
+	}
+	if h.unreported.Load() == 0 {
+		return nil
+	}
+
+	lost := h.unreported.Swap(0)
+	report := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines could not be written", 0)
+	report.AddAttrs(slog.Int64("lines", lost))
+	if err := h.Handler.Handle(ctx, report); err != nil {
+		h.unreported.Add(lost)
+	}
+	return nil
+}
+
+func (h *lossHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &lossHandler{Handler: h.Handler.WithAttrs(attrs), unreported: h.unreported}
+}
+
+func (h *lossHandler) WithGroup(name string) slog.Handler {
+	return &lossHandler{Handler: h.Handler.WithGroup(name), unreported: h.unreported}
 }
 
 // LogHandler adds trace_id and span_id to the records whose context has a span, and hands them to next.

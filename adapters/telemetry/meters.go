@@ -154,6 +154,9 @@ func newMeters(c config) (*meters, error) {
 	mk.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pgqueue_listener_connected", Help: "1 while hints of other processes are heard, 0 while tasks are found by polling.",
 	}, m.hears))
+	mk.add(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "pgqueue_log_lines_lost_total", Help: "Lines of the log that could not be written.",
+	}, func() float64 { return float64(lostLines.Load()) }))
 	info := mk.gauges("pgqueue_build_info", "The program, always 1.", "version", "revision", "go_version")
 	info.WithLabelValues(c.version, revision(), runtime.Version()).Set(1)
 	return m, errors.Join(mk.errs...)

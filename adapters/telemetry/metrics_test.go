@@ -87,6 +87,7 @@ var everyMetric = map[string]struct {
 	"pgqueue_pool_acquires_total":          {dto.MetricType_COUNTER, ""},
 	"pgqueue_pool_empty_acquires_total":    {dto.MetricType_COUNTER, ""},
 	"pgqueue_pool_canceled_acquires_total": {dto.MetricType_COUNTER, ""},
+	"pgqueue_log_lines_lost_total":         {dto.MetricType_COUNTER, ""},
 	"pgqueue_pool_wait_seconds_total":      {dto.MetricType_COUNTER, ""},
 
 	"pgqueue_http_requests_total":         {dto.MetricType_COUNTER, "code method route"},

@@ -16,7 +16,6 @@ require (
 	github.com/pgqueue/pgqueue/apps/internal/program v0.1.0
 	github.com/pgqueue/pgqueue/apps/server v0.1.0
 	github.com/pgqueue/pgqueue/domain v0.1.0
-	github.com/pgqueue/pgqueue/transport/connect v0.1.0
 	github.com/pgqueue/pgqueue/transport/rest v0.1.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
@@ -67,6 +66,7 @@ require (
 	github.com/muesli/cancelreader v0.2.2 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0 // indirect
+	github.com/pgqueue/pgqueue/transport/connect v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect

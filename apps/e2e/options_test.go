@@ -1,6 +1,9 @@
 package e2e_test
 
 import (
+	"bufio"
+	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -50,6 +53,15 @@ func TestProgramsHaveOneListOfOptions(t *testing.T) {
 			}
 		}
 	}
+	client := options(t, "pgqueue", "queues")
+	for _, flag := range []string{"url", "protocol", "auth-token", "namespace"} {
+		if is, text := all["pgqueue-worker"][flag], client[flag]; is != text || text == "" {
+			t.Errorf("--%s of pgqueue-worker: %q; of pgqueue queues: %q", flag, is, text)
+		}
+	}
+	if is, text := all["pgqueue-worker"]["allowed-host"], all["pgqueue-server"]["allowed-host"]; is != text {
+		t.Errorf("--allowed-host of pgqueue-worker: %q; of pgqueue-server: %q", is, text)
+	}
 	for flag, text := range all["pgqueue-server"] {
 		if is, ok := all["pgqueue run"][flag]; !ok && flag != "version" && flag != "check" {
 			t.Errorf("pgqueue run lacks --%s", flag)
@@ -57,4 +69,64 @@ func TestProgramsHaveOneListOfOptions(t *testing.T) {
 			t.Errorf("--%s of pgqueue run: %q; of pgqueue-server: %q", flag, is, text)
 		}
 	}
+}
+
+// TestProgramsParseServerSettingsAlike holds worker and commands to the same values of --url, --protocol, --auth-token and
+// --namespace, as flags and as variables: a bad one is a usage error of both, a good one of neither.
+func TestProgramsParseServerSettingsAlike(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the programs")
+	}
+	dir := programs(t)
+	for _, test := range []struct {
+		flag, value string
+		usage       bool
+	}{
+		{"url", "localhost:8080", true}, {"url", "ftp://localhost/api", true}, {"url", "http://", true}, {"url", "http://127.0.0.1:1/api?x=1", true},
+		{"url", "http://127.0.0.1:1/other", false}, {"url", "https://u:p@127.0.0.1:1/api/", false},
+		{"protocol", "grpc", true}, {"protocol", "REST", true}, {"protocol", "connect", false},
+		{"auth-token", "two words", true}, {"auth-token", "t\x00", true}, {"auth-token", "ünï", true}, {"auth-token", " token\n", false},
+		{"namespace", "9", true}, {"namespace", "a/b", true}, {"namespace", "shop", false}, {"namespace", " Shop ", false},
+	} {
+		for _, way := range []string{"flag", "variable"} {
+			if strings.Contains(test.value, "\x00") {
+				continue // neither an argument nor a variable can hold it
+			}
+			exits := map[string]int{}
+			for _, line := range [][]string{{"pgqueue", "queues"}, {"pgqueue-worker", "--queue", "mail", "--exec", "true"}} {
+				cmd := exec.CommandContext(t.Context(), filepath.Join(dir, line[0]), line[1:]...)
+				cmd.Env = append(os.Environ(), "PGQUEUE_URL=http://127.0.0.1:1/api")
+				if way == "flag" {
+					cmd.Args = append(cmd.Args, "--"+test.flag, test.value)
+				} else {
+					cmd.Env = append(cmd.Env, "PGQUEUE_"+strings.ToUpper(strings.ReplaceAll(test.flag, "-", "_"))+"="+test.value)
+				}
+				exits[line[0]] = exitOfStart(t, cmd)
+			}
+			if cli, worker := exits["pgqueue"] == 2, exits["pgqueue-worker"] == 2; cli != test.usage || worker != test.usage {
+				t.Errorf("--%s %q as a %s: a usage error is expected: %t; exit codes %v", test.flag, test.value, way, test.usage, exits)
+			}
+		}
+	}
+}
+
+// exitOfStart runs a program until it ends or says that it works, and returns its exit code; -1 when it works.
+func exitOfStart(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		if strings.Contains(lines.Text(), `"working"`) {
+			_ = cmd.Process.Kill() // it has not ended: it works
+			break
+		}
+	}
+	_, _ = io.Copy(io.Discard, stderr) // to the end, so that Wait closes nothing that is read
+	_ = cmd.Wait()                     // the state tells
+	return cmd.ProcessState.ExitCode()
 }

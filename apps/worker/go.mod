@@ -45,6 +45,7 @@ require (
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0 // indirect
+	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
@@ -93,5 +94,6 @@ replace (
 	github.com/pgqueue/pgqueue/apps/internal/program => ../internal/program
 	github.com/pgqueue/pgqueue/domain => ../../domain
 	github.com/pgqueue/pgqueue/transport/connect => ../../transport/connect
+	github.com/pgqueue/pgqueue/transport/httpaccess => ../../transport/httpaccess
 	github.com/pgqueue/pgqueue/transport/rest => ../../transport/rest
 )

@@ -2,9 +2,9 @@ package program
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -35,49 +35,86 @@ func Clean(s string) string {
 	}, s)
 }
 
-// TerminalWriter writes to a terminal what that may act on as JSON escapes, so that text from outside can do nothing,
-// by whatever way it comes. Line ends, tabs, colours and the sequences that take a line or the screen away pass.
-func TerminalWriter(w io.Writer) io.Writer { return &terminalWriter{w: w} }
+// Guard lets a program write control sequences of its own to a terminal that foreign text is written to as well. It
+// marks its sequences with a random key, which foreign text cannot hold. A nil Guard marks and lets through nothing.
+type Guard struct{ key string }
 
-type terminalWriter struct {
-	w    io.Writer
-	rest []byte // of a rune that a write ended in
+// NewGuard makes a guard with a key of its own.
+func NewGuard() *Guard { return &Guard{key: rand.Text()} }
+
+// Sequence marks s, for writers that Writer has made. Other writers must not get it.
+func (g *Guard) Sequence(s string) string {
+	if g == nil {
+		return s
+	}
+	return mark + g.key + s + mark
 }
 
-// own are the sequences that programs of pgqueue write themselves.
-var own = regexp.MustCompile(`^(\x1b\[[0-9;]*m|\r?\x1b\[K|\r\n|\x1b\[H\x1b\[2J)`)
+// mark stands before and after a key with its sequence.
+const mark = "\x00"
+
+// Writer writes JSON escapes to w in place of the characters that a terminal acts on, so that foreign text can do nothing
+// by whichever way it comes. Line ends, tabs and the sequences of g pass; a sequence must be in one Write.
+func (g *Guard) Writer(w io.Writer) io.Writer {
+	t := &terminalWriter{w: w}
+	if g != nil {
+		t.begin = []byte(mark + g.key)
+	}
+	return t
+}
+
+// TerminalWriter is the Writer of a program without control sequences of its own.
+func TerminalWriter(w io.Writer) io.Writer { return (*Guard)(nil).Writer(w) }
+
+type terminalWriter struct {
+	w     io.Writer
+	begin []byte // of an own sequence; nil = there are none
+	rest  []byte // of a rune that a write ended in
+}
 
 func (t *terminalWriter) Write(p []byte) (int, error) {
 	b := slices.Concat(t.rest, p)
 	var out bytes.Buffer
-	for len(b) > 0 {
-		if !utf8.FullRune(b) {
-			break
-		}
-		if b[0] == '\x1b' || b[0] == '\r' {
-			if seq := own.Find(b); seq != nil {
-				out.Write(seq)
-				b = b[len(seq):]
-				continue
-			}
+	for len(b) > 0 && utf8.FullRune(b) {
+		if sequence, after, ok := t.cutSequence(b); ok {
+			out.Write(sequence)
+			b = after
+			continue
 		}
 		r, n := utf8.DecodeRune(b)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			out.WriteRune(r)
-		case r == '\n' || r == '\t' || !harmful(r):
-			out.Write(b[:n])
-		case r > 0xFFFF:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&out, `\u%04x`, r)
-		}
+		writeEscaped(&out, r, b[:n])
 		b = b[n:]
 	}
+
 	t.rest = bytes.Clone(b)
 	if _, err := t.w.Write(out.Bytes()); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// cutSequence cuts a sequence of the program's own off the beginning of b.
+func (t *terminalWriter) cutSequence(b []byte) (sequence, after []byte, ok bool) {
+	if b, ok := bytes.CutPrefix(b, []byte("\r\n")); ok {
+		return []byte("\r\n"), b, true
+	}
+	if t.begin == nil || !bytes.HasPrefix(b, t.begin) {
+		return nil, nil, false
+	}
+	return bytes.Cut(b[len(t.begin):], []byte(mark))
+}
+
+// writeEscaped writes the rune r, which is text in UTF-8, as JSON escapes when a terminal would act on it.
+func writeEscaped(out *bytes.Buffer, r rune, text []byte) {
+	switch {
+	case r == utf8.RuneError && len(text) == 1:
+		out.WriteRune(r)
+	case r == '\n' || r == '\t' || !harmful(r):
+		out.Write(text)
+	case r > 0xFFFF:
+		high, low := utf16.EncodeRune(r)
+		fmt.Fprintf(out, `\u%04x\u%04x`, high, low)
+	default:
+		fmt.Fprintf(out, `\u%04x`, r)
+	}
 }

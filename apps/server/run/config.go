@@ -17,7 +17,7 @@ import (
 // Defaults of a Config.
 const (
 	DefaultAddr        = "localhost:8080"
-	DefaultPrefix      = "/api"
+	DefaultPrefix      = program.DefaultPrefix
 	DefaultStopTimeout = 20 * time.Second
 )
 

@@ -27,7 +27,7 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	fs.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay, "how long /readyz is off before requests are refused")
 	fs.IntVar(&c.MaxPayloadBytes, "max-payload", c.MaxPayloadBytes, "most `bytes` of a payload or a result")
 	fs.StringSliceVar(&c.CORSOrigins, "cors-origin", c.CORSOrigins, "`origins` whose web pages may call, as https://app.example.com")
-	fs.StringSliceVar(&c.AllowedHosts, "allowed-host", c.AllowedHosts, "`names` that a proxy on this machine passes on as Host, as queue.example.com")
+	program.AllowedHostFlag(fs, &c.AllowedHosts)
 	program.FromEnvironment(fs)
 	to.AddFlagSet(fs)
 }

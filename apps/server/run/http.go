@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectserver"
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
@@ -22,15 +22,10 @@ type handler struct {
 	drain func(context.Context) error
 }
 
-// newChecks makes the checks that precede every route. The host of --addr is one of the names of the server. refused
-// counts the refusals by the header at fault: one of four.
+// newChecks makes the checks that precede every route. refused counts the refusals by the header at fault: one of four.
 func newChecks(cfg Config, refused func(reason string)) (*httpaccess.Checks, error) {
-	hosts := cfg.AllowedHosts
-	if host, _, err := net.SplitHostPort(cfg.Addr); err == nil && host != "" {
-		hosts = append([]string{host}, hosts...)
-	}
-	return httpaccess.New(httpaccess.Config{
-		Hosts: hosts, Origins: cfg.CORSOrigins,
+	return program.PortChecks(cfg.Addr, httpaccess.Config{
+		Hosts: cfg.AllowedHosts, Origins: cfg.CORSOrigins,
 		Refuse: func(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error) {
 			cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "refused", slog.Int("status", status), slog.String("method", r.Method),
 				slog.String("path", r.URL.Path), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr))

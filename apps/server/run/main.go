@@ -15,6 +15,9 @@ import (
 
 // Main is the program pgqueue-server: it runs a server until a signal and returns the exit code.
 func Main(args []string, version string, stderr *os.File) int {
+	if code, done := program.Init(); done { // before anything is written: the child writes it
+		return code
+	}
 	var cfg Config
 	var lc program.LogConfig
 	fs := pflag.NewFlagSet("pgqueue-server", pflag.ContinueOnError)
@@ -71,9 +74,6 @@ func Main(args []string, version string, stderr *os.File) int {
 		log.Warn("no setting is read from this environment variable", "variable", name)
 	}
 	cfg.Log, cfg.Version = log, version
-	if code, done := program.Init(); done {
-		return code
-	}
 	if err := UntilSignal(context.Background(), cfg, lc.Level, nil); err != nil {
 		return fail(err)
 	}

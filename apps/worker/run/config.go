@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,18 +23,16 @@ import (
 // config is every setting.
 type config struct {
 	file        string
-	url         string
-	protocol    string
-	authToken   string
+	server      program.Server
 	database    program.Database
 	background  bool
-	namespace   string
 	name        string
 	concurrency int
 	lease       time.Duration
 	drain       time.Duration
 	metricsAddr string
-	asks        bool // whether a worker is ready, and ends
+	hosts       []string // that requests to metricsAddr may be for
+	asks        bool     // whether a worker is ready, and ends
 	log         program.LogConfig
 
 	queues []string
@@ -66,13 +63,10 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.job.Exec, "exec", "", "command to run for each task: payload on stdin, result on stdout; exit 75 = try later, 100 = failed for good")
 	f.StringVar(&c.job.HTTP, "http", "", "URL to post each task to: 2xx = done, 410 and 422 = failed for good, everything else = try later")
 
-	f.StringVar(&c.url, "url", "http://localhost:8080/api", "address of the server")
-	f.StringVar(&c.protocol, "protocol", "rest", "how to speak with it: rest, or connect, which leaves out the address's last /api")
-	f.StringVar(&c.authToken, "auth-token", "", "bearer token for the server, or what stands before it")
+	c.server.Flags(f)
 	c.database.Schema, c.database.Wait = program.DefaultSchema, program.DefaultWait
 	c.database.Flags(f)
 	f.BoolVar(&c.background, "background", true, "with --database-url, do background work too (promote, rescue, prune, ticks)")
-	f.StringVar(&c.namespace, "namespace", "", "namespace of the queues (default: the server's)")
 
 	f.StringVar(&c.name, "name", "", "name of this worker (default: host, process id and some letters)")
 	f.IntVarP(&c.concurrency, "concurrency", "c", 10, "most tasks at once, over all queues without slots of their own")
@@ -90,6 +84,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.job.AllowPrivate, "allow-private", false, "http: allow addresses that are not public")
 
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
+	program.AllowedHostFlag(f, &c.hosts)
 	program.LogFlags(f, &c.log)
 	program.MayBeEmpty(f, "metrics-addr")
 	program.OneALine(f, "header") // whose values have commas
@@ -130,7 +125,7 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 	if err := c.database.Validate(); err != nil {
 		return err
 	}
-	if c.authToken, err = program.Token(c.authToken); err != nil {
+	if err := c.server.Validate(); err != nil {
 		return err
 	}
 	for _, name := range c.queues {
@@ -257,9 +252,6 @@ func (c *config) check() error {
 	if c.drain < 0 {
 		return queue.Invalid("drain-time", fmt.Sprintf("must be 0 or a duration above it, this is %v", c.drain))
 	}
-	if !slices.Contains([]string{"rest", "connect"}, c.protocol) {
-		return fmt.Errorf("protocol %q is none of rest, connect", c.protocol)
-	}
 	return nil
 }
 
@@ -276,7 +268,7 @@ func (c *config) handler(j job, version string, slots int) (worker.Handler, func
 	if j.Exec != "" {
 		command := &execrun.Command{Line: j.Exec, Dir: j.Dir, Env: j.Env, KillAfter: j.KillAfter, MaxOutput: j.MaxOutput}
 		if c.database.URL == "" {
-			command.Server, command.Protocol = c.url, c.protocol
+			command.Server, command.Protocol = c.server.URL, c.server.Protocol
 		}
 		if err := command.Check(); err != nil {
 			return nil, nil, fmt.Errorf("queue %s: %w", j.Queue, err)

@@ -90,7 +90,7 @@ url: http://file/api
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.concurrency != 3 || c.namespace != "own" || c.drain != 7*time.Second || c.lease != 90*time.Second || c.url != "http://env/api" {
+		if c.concurrency != 3 || c.server.Namespace != "own" || c.drain != 7*time.Second || c.lease != 90*time.Second || c.server.URL != "http://env/api" {
 			t.Errorf("%+v", c)
 		}
 		if len(c.jobs) != 2 || c.jobs[1].Queue != "sms" || c.jobs[0].Exec != "./send.sh" || c.jobs[0].Env[0] != "PATH" {

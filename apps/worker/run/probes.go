@@ -11,8 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
+	"github.com/pgqueue/pgqueue/transport/httpaccess"
 )
 
 // probeAge is how long an answer of /readyz counts, probeTimeout how long it may take.
@@ -25,7 +27,7 @@ const (
 type probes struct {
 	svc      queue.Scoped
 	resting  func() []worker.Resting
-	draining atomic.Bool
+	draining *atomic.Bool
 
 	mu    sync.Mutex
 	asked time.Time
@@ -72,14 +74,24 @@ func answer(w http.ResponseWriter, err error) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// serve serves h at addr until the function that it returns is called.
-func serve(ctx context.Context, addr string, h http.Handler, log *slog.Logger) (func(), error) {
+// refuse answers a request that the checks of the port do not let through.
+func refuse(w http.ResponseWriter, _ *http.Request, status int, reason *queue.Error) {
+	http.Error(w, reason.Error(), status)
+}
+
+// serve serves h at addr, for requests to localhost, the host of addr and hosts, until the function that it returns is
+// called.
+func serve(ctx context.Context, addr string, hosts []string, h http.Handler, log *slog.Logger) (func(), error) {
+	checks, err := program.PortChecks(addr, httpaccess.Config{Hosts: hosts, Refuse: refuse})
+	if err != nil {
+		return nil, usageError{err}
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		Handler: checks.Wrap(h), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	var served sync.WaitGroup

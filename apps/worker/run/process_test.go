@@ -122,6 +122,24 @@ func TestSignals(t *testing.T) {
 			}
 		})
 	}
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
+		t.Run(sig.String()+" ends a worker that waits for its database", func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			addr := l.Addr().String()
+			_ = l.Close()
+			p := startProgram(t, "--database-url", "postgres://u@"+addr+"/d", "--wait", "1h", "-q", "mail", "--exec", "true", "--log-level", "debug")
+			p.says("msg=opening")
+			p.send(sig)
+			p.says(`msg=stopping.* signal="?` + sig.String())
+			p.says("msg=stopped")
+			if code := p.end(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
 	t.Run("SIGUSR1 turns debug lines on", func(t *testing.T) {
 		m, url := server(t)
 		makeQueue(t, m, queue.QueueMeta{Name: "mail", Retries: new(0)})

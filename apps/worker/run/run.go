@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -139,62 +140,99 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 		}
 		handlers[i], closers = h, append(closers, closeHandler)
 	}
+	supervisor := program.Supervised(log)
+	defer supervisor.Close()
+	stopper := &stopper{config: c, stop: stop, log: log, stderr: stderr, supervisor: supervisor}
+	unwatch := stopper.watch(ctx, signals)
+	defer unwatch()
+
+	log.DebugContext(ctx, "opening", "at", c.describe())
 	svc, closeService, err := open(ctx, c, log)
 	if err != nil {
-		return err
+		if ctx.Err() != nil {
+			log.InfoContext(ctx, "stopped")
+			return nil // it did not start because a signal stopped it
+		}
+		return asUsage(err)
 	}
 	defer closeService()
 	svc = tel.Service(svc)
 	w := worker.New(svc, opts...)
+	stopper.worker.Store(w)
 	w.Use(tel.Middleware(), (&failures{log: log}).middleware)
 	for i, j := range c.jobs {
 		w.Handle(j.Queue, handlers[i], worker.Concurrency(j.Concurrency))
 	}
-	p := &probes{svc: svc, resting: w.Resting}
+	p := &probes{svc: svc, resting: w.Resting, draining: &stopper.draining}
 	if c.metricsAddr != "" {
-		unserve, err := serve(ctx, c.metricsAddr, p.handler(tel.Handler()), log)
+		unserve, err := serve(ctx, c.metricsAddr, c.hosts, p.handler(tel.Handler()), log)
 		if err != nil {
 			return err
 		}
 		defer unserve()
 	}
-
-	supervisor := program.Supervised(log)
-	defer supervisor.Close()
-	done := make(chan struct{})
-	var watch sync.WaitGroup
-	defer watch.Wait()
-	defer close(done)
-	watch.Go(func() {
-		for n := 0; ; n++ {
-			select {
-			case <-done:
-				return
-			case s := <-signals:
-				if program.IsDebug(s) {
-					program.Toggle(c.log.Level)
-					n--
-					continue
-				}
-				if program.IsDump(s) {
-					program.DumpGoroutines(stderr)
-					n++ // no drain
-				}
-				p.draining.Store(true)
-				supervisor.Stopping()
-				log.InfoContext(ctx, "stopping", "signal", s.String(), "drain", n == 0)
-				if stop(); n > 0 {
-					w.StopNow()
-				}
-			}
-		}
-	})
 	supervisor.Ready()
 	log.InfoContext(ctx, "working", "name", w.Name(), "queues", c.names(), "at", c.describe())
 	err = w.Run(ctx)
 	log.InfoContext(ctx, "stopped")
+	return asUsage(err)
+}
+
+// asUsage makes an error of a setting one of usage.
+func asUsage(err error) error {
 	if queue.KindOf(err) == queue.KindInvalid {
 		return usageError{err}
 	}
 	return err
+}
+
+// stopper stops a worker on signals, from before its service is open until its end.
+type stopper struct {
+	config     *config
+	stop       context.CancelFunc // ends the opening of the service, or begins the drain
+	log        *slog.Logger
+	stderr     io.Writer
+	supervisor *program.Supervisor
+
+	draining atomic.Bool
+	worker   atomic.Pointer[worker.Worker] // nil while the service is opened: then there is nothing to drain
+}
+
+// watch reads signals until the function that it returns is called.
+func (s *stopper) watch(ctx context.Context, signals <-chan os.Signal) (unwatch func()) {
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case sig := <-signals:
+				s.handleSignal(ctx, sig)
+			}
+		}
+	})
+	return func() {
+		close(done)
+		watching.Wait()
+	}
+}
+
+func (s *stopper) handleSignal(ctx context.Context, sig os.Signal) {
+	if program.IsDebug(sig) {
+		program.Toggle(s.config.log.Level)
+		return
+	}
+	hurry := s.draining.Swap(true) // a second one
+	if program.IsDump(sig) {
+		program.DumpGoroutines(s.stderr)
+		hurry = true
+	}
+	s.supervisor.Stopping()
+	s.log.InfoContext(ctx, "stopping", "signal", sig.String(), "drain", !hurry)
+	s.stop()
+
+	if w := s.worker.Load(); w != nil && hurry {
+		w.StopNow()
+	}
 }

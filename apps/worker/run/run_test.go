@@ -444,7 +444,8 @@ func TestProgram(t *testing.T) {
 	t.Run("tells how it is over HTTP", func(t *testing.T) {
 		m, url := server(t)
 		makeQueue(t, m, queue.QueueMeta{Name: "mail"})
-		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--exec", "true", "--metrics-addr", "127.0.0.1:0")
+		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--exec", "true", "--metrics-addr", "127.0.0.1:0",
+			"--allowed-host", "metrics.example.com")
 		addr := p.says(`addr=(\S+)`)
 		await(t, m, makeTasks(t, m, "mail", 1)[0].ID)
 		get := func(path string) (int, string) {
@@ -463,6 +464,27 @@ func TestProgram(t *testing.T) {
 		}
 		if code, body := get("/metrics"); code != 200 || !strings.Contains(body, "pgqueue_worker_") {
 			t.Errorf("/metrics: %d %.500s", code, body)
+		}
+		for header, want := range map[[2]string]int{
+			{"Host", "evil.example.com"}:           http.StatusMisdirectedRequest,
+			{"Host", "metrics.example.com:9090"}:   http.StatusOK,
+			{"Sec-Fetch-Site", "cross-site"}:       http.StatusForbidden,
+			{"Origin", "https://evil.example.com"}: http.StatusForbidden,
+		} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/metrics", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if req.Header.Set(header[0], header[1]); header[0] == "Host" {
+				req.Host = header[1]
+			}
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _ = res.Body.Close(); res.StatusCode != want {
+				t.Errorf("%s: %s: status %d, want %d", header[0], header[1], res.StatusCode, want)
+			}
 		}
 		http.DefaultClient.CloseIdleConnections()
 		p.stop()

@@ -12,8 +12,6 @@ import (
 
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
-	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
-	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
 // closeTimeout bounds closing what works on a database.
@@ -21,35 +19,10 @@ const closeTimeout = 10 * time.Second
 
 // open is the service that the configuration names, and what closes it.
 func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func(), error) {
-	switch {
-	case c.database.URL != "":
+	if c.database.URL != "" {
 		return openDatabase(ctx, c, log)
-	case c.protocol == "connect":
-		var opts []connectclient.Option
-		if c.namespace != "" {
-			opts = append(opts, connectclient.WithNamespace(c.namespace))
-		}
-		if c.authToken != "" {
-			opts = append(opts, connectclient.WithHeader("Authorization", "Bearer "+c.authToken))
-		}
-		s, err := connectclient.New(strings.TrimSuffix(strings.TrimRight(c.url, "/"), "/api"), opts...)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s, s.Close, nil
 	}
-	var opts []restclient.Option
-	if c.namespace != "" {
-		opts = append(opts, restclient.WithNamespace(c.namespace))
-	}
-	if c.authToken != "" {
-		opts = append(opts, restclient.WithHeader("Authorization", "Bearer "+c.authToken))
-	}
-	s, err := restclient.New(c.url, opts...)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s, s.Close, nil
+	return c.server.Dial(0)
 }
 
 // openDatabase is the manager in process, with its background work.
@@ -66,7 +39,7 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 	if err := store.Ping(ctx); err != nil {
 		return nil, nil, err
 	}
-	m, err := manager.New(store, manager.WithNamespace(cmp.Or(c.namespace, queue.DefaultNamespace)), manager.WithLogger(log), manager.WithBackgroundWork(c.background))
+	m, err := manager.New(store, manager.WithNamespace(cmp.Or(c.server.Namespace, queue.DefaultNamespace)), manager.WithLogger(log), manager.WithBackgroundWork(c.background))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,10 +66,10 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 func (c *config) describe() string {
 	at := "the database"
 	if c.database.URL == "" {
-		at = fmt.Sprintf("%s (%s)", redacted(c.url), c.protocol)
+		at = fmt.Sprintf("%s (%s)", redacted(c.server.URL), c.server.Protocol)
 	}
-	if c.namespace != "" {
-		at += ", namespace " + c.namespace
+	if c.server.Namespace != "" {
+		at += ", namespace " + c.server.Namespace
 	}
 	return at
 }

@@ -307,8 +307,10 @@ func TestHealthFollowsReadiness(t *testing.T) {
 		t.Fatal("an unknown service is healthy")
 	}
 	s.server.Drain()
-	if got := check(""); got != grpchealth.StatusNotServing {
-		t.Fatal(got)
+	for range 200 { // an end of the call's context by Drain reached some of them before the answer
+		if got := check(""); got != grpchealth.StatusNotServing {
+			t.Fatal(got)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,9 +61,15 @@ func (h *health) Watch(_ context.Context, _ *grpchealth.CheckRequest, onChange f
 	return stop, nil
 }
 
-// untilDrained ends what waits in next when the server is drained.
+// untilDrained ends the watches of next when the server is drained. A check goes on: the end of its context would reach
+// the caller as canceled (499) in place of NOT_SERVING.
 func (s *Server) untilDrained(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/Watch") {
+			next.ServeHTTP(w, r)
+			return
+		}
+
 		ctx, cancel := context.WithCancelCause(r.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { s.watchDrain(ctx, cancel) })

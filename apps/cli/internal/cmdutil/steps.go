@@ -17,7 +17,7 @@ func Steps(ctx context.Context, f *factory.Factory, soFar func() string, step fu
 	drawn := false
 	defer func() {
 		if drawn {
-			fmt.Fprint(f.IO.Err, "\r\x1b[K")
+			fmt.Fprint(f.IO.Err, f.IO.ClearLine())
 		}
 	}()
 
@@ -36,7 +36,7 @@ func Steps(ctx context.Context, f *factory.Factory, soFar func() string, step fu
 		}
 		if err != nil {
 			if drawn {
-				fmt.Fprint(f.IO.Err, "\r\x1b[K")
+				fmt.Fprint(f.IO.Err, f.IO.ClearLine())
 				drawn = false
 			}
 			fmt.Fprintf(f.IO.Err, "pgqueue: stopped after %s; the same command does the rest\n", soFar())
@@ -44,7 +44,7 @@ func Steps(ctx context.Context, f *factory.Factory, soFar func() string, step fu
 		}
 		if f.IO.ErrTTY {
 			drawn = true
-			fmt.Fprintf(f.IO.Err, "\r\x1b[K%s so far", soFar())
+			fmt.Fprintf(f.IO.Err, "%s%s so far", f.IO.ClearLine(), soFar())
 		}
 	}
 }

@@ -3,9 +3,7 @@ package factory
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,26 +13,16 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
-	"github.com/pgqueue/pgqueue/apps/server/run"
 	"github.com/pgqueue/pgqueue/domain/queue"
-	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
-	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
-// Defaults of the settings.
-const (
-	DefaultURL     = "http://localhost:8080/api"
-	DefaultTimeout = 30 * time.Second
-	REST           = "rest"
-	Connect        = "connect"
-)
+// DefaultTimeout bounds a call.
+const DefaultTimeout = 30 * time.Second
 
 // Settings are the flags that every command has.
 type Settings struct {
-	URL        string
-	Namespace  string
-	Protocol   string
-	Token      string
+	program.Server
+
 	Timeout    time.Duration
 	Output     string
 	JQ         string
@@ -65,16 +53,13 @@ func New(version string) *Factory {
 // Flags defines the settings as flags that cmd and all below it have.
 func (f *Factory) Flags(cmd *cobra.Command) {
 	fs, s := cmd.PersistentFlags(), &f.Settings
-	fs.StringVar(&s.URL, "url", DefaultURL, "`URL` of the server's API; --protocol connect leaves out its last "+run.DefaultPrefix)
-	fs.StringVarP(&s.Namespace, "namespace", "n", "", "`namespace` to work in (default: the server's)")
-	fs.StringVar(&s.Protocol, "protocol", REST, "how to talk to the server: rest or connect")
-	fs.StringVar(&s.Token, "auth-token", "", "bearer `token` for the server")
+	s.Server.Flags(fs)
 	fs.DurationVar(&s.Timeout, "timeout", DefaultTimeout, "how long one call may take")
 	fs.StringVarP(&s.Output, "output", "o", "", "`format`: table, wide, json, ndjson, yaml (default: table on a terminal, else json)")
 	fs.StringVar(&s.JQ, "jq", "", "put a jq `expression` over the JSON")
 	fs.StringVar(&s.Context, "context", "", "`name` of a context of the configuration")
 	fs.StringVar(&s.ConfigPath, "config", "", "configuration `file` (default ~/.config/pgqueue/config.yaml)")
-	program.FromEnvironment(fs, "url", "namespace", "protocol", "auth-token", "timeout", "output")
+	program.FromEnvironment(fs, "timeout", "output")
 }
 
 // Path is the configuration file in use.
@@ -121,51 +106,8 @@ func (f *Factory) Service() (queue.Service, error) {
 		return f.service, nil
 	}
 	var err error
-	if f.Settings.Token, err = program.Token(f.Settings.Token); err != nil {
-		return nil, err
-	}
-	switch f.Settings.Protocol {
-	case REST:
-		f.service, f.close, err = f.rest()
-	case Connect:
-		f.service, f.close, err = f.connect()
-	default:
-		err = queue.Invalid("--protocol", fmt.Sprintf("%q is none of rest, connect", f.Settings.Protocol))
-	}
+	f.service, f.close, err = f.Settings.Dial(f.Settings.Timeout)
 	return f.service, err
-}
-
-func (f *Factory) rest() (queue.Service, func(), error) {
-	opts := []restclient.Option{restclient.WithTimeout(f.Settings.Timeout)}
-	if f.Settings.Namespace != "" {
-		opts = append(opts, restclient.WithNamespace(f.Settings.Namespace))
-	}
-	if f.Settings.Token != "" {
-		opts = append(opts, restclient.WithHeader("Authorization", "Bearer "+f.Settings.Token))
-	}
-	c, err := restclient.New(f.Settings.URL, opts...)
-	if err != nil {
-		return nil, nil, err
-	}
-	return c, c.Close, nil
-}
-
-// connect talks to the root of the server that URL names: Connect's routes are not behind REST's prefix. Any other path,
-// as that of a proxy, stays.
-func (f *Factory) connect() (queue.Service, func(), error) {
-	base := strings.TrimSuffix(strings.TrimRight(f.Settings.URL, "/"), run.DefaultPrefix)
-	opts := []connectclient.Option{connectclient.WithTimeout(f.Settings.Timeout)}
-	if f.Settings.Namespace != "" {
-		opts = append(opts, connectclient.WithNamespace(f.Settings.Namespace))
-	}
-	if f.Settings.Token != "" {
-		opts = append(opts, connectclient.WithHeader("Authorization", "Bearer "+f.Settings.Token))
-	}
-	c, err := connectclient.New(base, opts...)
-	if err != nil {
-		return nil, nil, err
-	}
-	return c, c.Close, nil
 }
 
 // Connected says that a server was to be asked.

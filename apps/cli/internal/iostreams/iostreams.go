@@ -25,6 +25,8 @@ type IO struct {
 	Color bool
 	// Width of the terminal in cells; 0 = not known, nothing is cut.
 	Width int
+
+	guard *program.Guard // lets the sequences of this program through; nil before Guard
 }
 
 // Screen is the terminal itself, for what draws all of it.
@@ -38,13 +40,14 @@ func (s *IO) Screen() io.Writer {
 // Guard puts two guards before the streams: what goes to a terminal can do nothing there, and a write to Out that fails
 // is remembered. The function that it gives tells of the first.
 func (s *IO) Guard() (failed func() error) {
+	s.guard = program.NewGuard()
 	out := &checked{w: s.Out, screen: s.Out}
 	if s.OutTTY {
-		out.w = program.TerminalWriter(s.Out)
+		out.w = s.guard.Writer(s.Out)
 	}
 	s.Out = out
 	if s.ErrTTY {
-		s.Err = program.TerminalWriter(s.Err)
+		s.Err = s.guard.Writer(s.Err)
 	}
 	return func() error { return out.err }
 }
@@ -111,5 +114,11 @@ func (s *IO) Paint(st Style, text string) string {
 	if !s.Color || st == Plain || text == "" {
 		return text
 	}
-	return "\x1b[" + string(st) + "m" + text + "\x1b[0m"
+	return s.guard.Sequence("\x1b["+string(st)+"m") + text + s.guard.Sequence("\x1b[0m")
 }
+
+// ClearLine is the sequence that empties the line of a terminal. It is for a stream that is a terminal alone.
+func (s *IO) ClearLine() string { return s.guard.Sequence("\r\x1b[K") }
+
+// ClearScreen is the sequence that empties the screen of a terminal. It is for a stream that is a terminal alone.
+func (s *IO) ClearScreen() string { return s.guard.Sequence("\x1b[H\x1b[2J") }

@@ -212,9 +212,14 @@ func One(p *Printer, v any, fields func() []Field) error {
 
 // Done tells people that something was done, on stderr, so that stdout holds results alone.
 func (p *Printer) Done(format string, args ...any) {
-	if p.Human() {
-		fmt.Fprintf(p.IO.Err, "%s "+format+"\n", append([]any{p.IO.Paint(iostreams.Green, "✓")}, args...)...)
+	if !p.Human() {
+		return
 	}
+	check := "✓"
+	if p.IO.ErrTTY { // colours are for terminals alone, and Color speaks of Out
+		check = p.IO.Paint(iostreams.Green, check)
+	}
+	fmt.Fprintf(p.IO.Err, "%s "+format+"\n", append([]any{check}, args...)...)
 }
 
 // Field is a line of One.

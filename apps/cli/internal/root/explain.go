@@ -26,7 +26,7 @@ func explain(f *factory.Factory, err error) (text string, code int) {
 		return text, program.ExitUnreachable
 	}
 	if e.Kind == queue.KindNotFound && strings.Contains(text, "no such route") {
-		return fmt.Sprintf("%s is not the URL of the server's API, which is as %s; see --url", where(f), factory.DefaultURL), program.ExitUsage
+		return fmt.Sprintf("%s is not the URL of the server's API, which is as %s; see --url", where(f), program.DefaultServerURL), program.ExitUsage
 	}
 	if h := hint(f, e, text); h != "" {
 		text += "; " + h

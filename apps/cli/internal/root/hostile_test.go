@@ -92,6 +92,22 @@ func TestForeignTextOnATerminalCanDoNothing(t *testing.T) {
 			t.Errorf("%q", out+errOut)
 		}
 	})
+	t.Run("colours and moves of the cursor, which pgqueue writes itself, are foreign in a text", func(t *testing.T) {
+		const foreign = "\x1b[31mred\x1b[0m\r\x1b[Kgone\x1b[H\x1b[2J"
+		s.must("create-task", "q", "--payload", `{"text":"\u001b[31mred\u001b[0m\r\u001b[Kgone\u001b[H\u001b[2J"}`, "--key", "colours")
+		for _, args := range [][]string{
+			{"tasks", "--jq", `.body[].payload.text? // empty`}, {"tasks", "--jq", `.body[].payload | tojson`}, {"tasks", "-o", "wide"}, {"tasks", "-o", "json"},
+			{"tasks", "-o", "yaml"}, {"tasks", "--jq", `.body[] | error(.payload.text? // "none")`}, {"queue", foreign}, {"import", foreign},
+		} {
+			_, out, errOut := s.run(true, "", args...)
+			if text := out + errOut; strings.Contains(text, "\x1b[31mred") || strings.Contains(text, "\x1b[Kgone") || strings.Contains(text, "\x1b[2J") {
+				t.Errorf("%q: %q", args, text)
+			}
+		}
+		if _, out, _ := s.run(true, "", "tasks"); !strings.Contains(out, "\x1b[") {
+			t.Errorf("the program's own colours are lost: %q", out)
+		}
+	})
 	t.Run("in a pipe it is as it was", func(t *testing.T) {
 		if out := s.must("task", "2", "--jq", ".payload"); !strings.Contains(out, "\x1b]0;owned\x07") || !strings.Contains(out, "\u202eevil") {
 			t.Errorf("%q", out)

@@ -177,7 +177,7 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 	f.Flags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("namespace", cmdutil.NamespaceNames(f))
 	_ = cmd.RegisterFlagCompletionFunc("output", cmdutil.Fixed(output.Formats()...))
-	_ = cmd.RegisterFlagCompletionFunc("protocol", cmdutil.Fixed(factory.REST, factory.Connect))
+	_ = cmd.RegisterFlagCompletionFunc("protocol", cmdutil.Fixed(program.REST, program.Connect))
 	cmd.AddGroup(
 		&cobra.Group{ID: cmdutil.GroupServer, Title: "Server:"},
 		&cobra.Group{ID: cmdutil.GroupQueues, Title: "Queues:"},

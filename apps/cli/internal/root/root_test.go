@@ -307,7 +307,7 @@ func TestExitCodes(t *testing.T) {
 		"queues --url " + other.URL:                                {1, "is this the URL of its API?"},
 		"queues --protocol connect --url " + other.URL:             {2, "HTTP/2"},
 		"queues --protocol connect --url " + url + "/api":          {1, "is this the URL of its root?"},
-		"queues --protocol soap":                                   {2, "rest, connect"},
+		"queues --protocol soap":                                   {2, "rest or connect"},
 		"queues --context prod":                                    {3, "set-context"},
 		"import /does/not/exist":                                   {2, "no such file"},
 		"import /":                                                 {2, "is a folder"},

@@ -75,14 +75,14 @@ func waiting(f *factory.Factory, err error, left time.Duration) {
 			text = ansi.Truncate(text, f.IO.Width-1, "…")
 		}
 	}
-	fmt.Fprint(f.IO.Err, "\r\x1b[K"+f.IO.Paint(iostreams.Faint, text))
+	fmt.Fprint(f.IO.Err, f.IO.ClearLine()+f.IO.Paint(iostreams.Faint, text))
 }
 
 // next says in three lines what to type next.
 func next(f *factory.Factory, s *run.Server, prefix string) {
 	self := typedName()
 	at := ""
-	if url := strings.TrimRight(s.URL()+"/"+strings.Trim(prefix, "/"), "/"); url != factory.DefaultURL {
+	if url := strings.TrimRight(s.URL()+"/"+strings.Trim(prefix, "/"), "/"); url != program.DefaultServerURL {
 		at = " --url " + url
 	}
 	for _, line := range []string{

@@ -36,19 +36,19 @@ func (p *progress) at(done, all, tasks int64) {
 	passed := now.Sub(p.begin)
 	rate := output.Rate(float64(tasks) / max(passed.Seconds(), 0.001))
 	if all <= 0 || done <= 0 {
-		fmt.Fprintf(p.f.IO.Err, "\r\x1b[K%s  %s", output.Count(tasks, "task"), rate)
+		fmt.Fprintf(p.f.IO.Err, "%s%s  %s", p.f.IO.ClearLine(), output.Count(tasks, "task"), rate)
 		return
 	}
 	share := min(float64(done)/float64(all), 1)
 	full := int(share * barCells)
 	left := time.Duration(float64(passed) * (1 - share) / share)
-	fmt.Fprintf(p.f.IO.Err, "\r\x1b[K%s%s %3.0f%%  %s  %s  %s left",
+	fmt.Fprintf(p.f.IO.Err, "%s%s%s %3.0f%%  %s  %s  %s left", p.f.IO.ClearLine(),
 		strings.Repeat("█", full), strings.Repeat("░", barCells-full), 100*share, output.Count(tasks, "task"), rate, output.Duration(left.Round(time.Second)))
 }
 
 // end takes the line away.
 func (p *progress) end() {
 	if p.wrote {
-		fmt.Fprint(p.f.IO.Err, "\r\x1b[K")
+		fmt.Fprint(p.f.IO.Err, p.f.IO.ClearLine())
 	}
 }

@@ -122,7 +122,7 @@ func stats(ctx context.Context, f *factory.Factory, svc queue.Service, p *output
 		list.Count = int64(len(all))
 	}
 	if watch && p.Human() && p.IO.OutTTY && !p.IO.Dumb {
-		fmt.Fprint(f.IO.Out, "\x1b[H\x1b[2J") // from the top of an empty screen
+		fmt.Fprint(f.IO.Out, f.IO.ClearScreen()) // from the top of an empty screen
 	}
 	return output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", statsColumns())
 }

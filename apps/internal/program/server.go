@@ -1,0 +1,111 @@
+package program
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+	"github.com/pgqueue/pgqueue/transport/rest/restclient"
+)
+
+// The protocols of a Server, and where one is by default.
+const (
+	REST             = "rest"
+	Connect          = "connect"
+	DefaultServerURL = "http://localhost:8080" + DefaultPrefix
+	DefaultPrefix    = "/api"
+)
+
+// Server is how a program reaches a server. All programs have the same settings for it, with the same meaning.
+type Server struct {
+	// URL is the address of the server's API. Connect leaves out its last DefaultPrefix.
+	URL string
+	// Protocol is REST or Connect.
+	Protocol string
+	// Token is sent as "Authorization: Bearer …"; "" = none.
+	Token string
+	// Namespace to work in; "" = the server's default.
+	Namespace string
+}
+
+// Flags defines the flags of s with their environment variables.
+func (s *Server) Flags(to *pflag.FlagSet) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	fs.StringVar(&s.URL, "url", DefaultServerURL, "`URL` of the server's API; --protocol connect leaves out its last "+DefaultPrefix)
+	fs.StringVarP(&s.Namespace, "namespace", "n", "", "`namespace` to work in (default: the server's)")
+	fs.StringVar(&s.Protocol, "protocol", REST, "how to talk to the server: rest or connect")
+	fs.StringVar(&s.Token, "auth-token", "", "bearer `token` for the server")
+	FromEnvironment(fs)
+	to.AddFlagSet(fs)
+}
+
+// Validate reports the first setting at fault. It trims the token, and never repeats it.
+func (s *Server) Validate() error {
+	if s.Protocol != REST && s.Protocol != Connect {
+		return queue.Invalid("--protocol", fmt.Sprintf("must be rest or connect, got %q", s.Protocol))
+	}
+	token, err := parseToken(s.Token)
+	s.Token = token
+	return err
+}
+
+// Dial makes a client of the server and returns it with the function that closes it. timeout bounds each call; 0 = the
+// client's default. It does not connect: the first call does.
+func (s *Server) Dial(timeout time.Duration) (queue.Service, func(), error) {
+	if err := s.Validate(); err != nil {
+		return nil, nil, err
+	}
+	if s.Protocol == Connect {
+		return s.dialConnect(timeout)
+	}
+
+	var opts []restclient.Option
+	if timeout > 0 {
+		opts = append(opts, restclient.WithTimeout(timeout))
+	}
+	if s.Namespace != "" {
+		opts = append(opts, restclient.WithNamespace(s.Namespace))
+	}
+	if s.Token != "" {
+		opts = append(opts, restclient.WithHeader("Authorization", "Bearer "+s.Token))
+	}
+	client, err := restclient.New(s.URL, opts...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return client, client.Close, nil
+}
+
+// dialConnect makes a client of the root of the server: the routes of Connect are not behind the prefix of REST. Any
+// other path, as that of a proxy, stays.
+func (s *Server) dialConnect(timeout time.Duration) (queue.Service, func(), error) {
+	var opts []connectclient.Option
+	if timeout > 0 {
+		opts = append(opts, connectclient.WithTimeout(timeout))
+	}
+	if s.Namespace != "" {
+		opts = append(opts, connectclient.WithNamespace(s.Namespace))
+	}
+	if s.Token != "" {
+		opts = append(opts, connectclient.WithHeader("Authorization", "Bearer "+s.Token))
+	}
+	client, err := connectclient.New(strings.TrimSuffix(strings.TrimRight(s.URL, "/"), DefaultPrefix), opts...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return client, client.Close, nil
+}
+
+// parseToken returns the bearer token of a setting: one that comes from a file has its line end. The error never holds
+// the token.
+func parseToken(setting string) (string, error) {
+	token := strings.TrimSpace(setting)
+	if strings.ContainsFunc(token, func(r rune) bool { return r < '!' || r > '~' }) {
+		return "", queue.Invalid("--auth-token", "must be visible ASCII alone; it holds a blank, a line end or another character")
+	}
+	return token, nil
+}
