@@ -201,8 +201,8 @@ func TestStop(t *testing.T) {
 			}
 		}
 		want := []any{
-			"turn readiness off", "end streams", "finish requests", "close the manager", "close the store", "flush telemetry",
-			"close the port",
+			"turn readiness off", "end streams", "finish requests", "close the manager", "close the store", "close the port",
+			"flush telemetry",
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("got %v\nwant %v", got, want)
