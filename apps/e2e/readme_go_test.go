@@ -31,9 +31,9 @@ func readmeWorker(ctx context.Context, serverURL string, send func(context.Conte
 	}
 	w := worker.New(client)
 	w.Handle("mail", worker.Typed(func(ctx context.Context, m Mail) (Receipt, error) {
-		return send(ctx, m) // an error is tried again, with backoff; the lease is kept up meanwhile
+		return send(ctx, m) // an error causes a retry after the backoff; the worker extends the lease meanwhile
 	}))
-	return w.Run(ctx) // until ctx ends and everything held has been ended or handed back
+	return w.Run(ctx) // until ctx ends and every held task is released or handed back
 }
 
 // readmeInProcess is "In your Go program".

@@ -1,5 +1,4 @@
-// Command lifecycledoc writes the lifecycle of a task as a page of documentation, from the table that the rules and the
-// stores are held to:
+// Command lifecycledoc writes docs/lifecycle.md from queue.Transitions, the table that the rules and both stores follow:
 //
 //	lifecycledoc FILE
 package main
@@ -17,90 +16,91 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: lifecycledoc FILE")
 		os.Exit(2)
 	}
-	if err := os.WriteFile(os.Args[1], []byte(page()), 0o644); err != nil { //nolint:gosec // a page that all may read
+	if err := os.WriteFile(os.Args[1], []byte(renderPage()), 0o644); err != nil { //nolint:gosec // the page is public
 		fmt.Fprintln(os.Stderr, "lifecycledoc:", err)
 		os.Exit(1)
 	}
 }
 
-// about says who makes a move.
-var about = map[queue.Move]string{
-	queue.MoveCreate:    "a producer, or a ticker",
-	queue.MoveRetain:    "a worker",
-	queue.MoveRelease:   "the holder: it succeeded",
-	queue.MoveFail:      "the holder: it failed",
-	queue.MoveHandBack:  "the holder: not started, take it back (a worker that stops)",
-	queue.MoveSnooze:    "the holder: not now, again after a delay",
-	queue.MoveLeaseLost: "background work (rescue): the lease ran out",
-	queue.MoveExpire:    "background work (expire)",
-	queue.MoveCancel:    "an operator, or a program",
-	queue.MoveRetry:     "an operator, or a program",
-	queue.MovePrune:     "background work (prune), clean or delete",
+// moveCauses lists each move with its cause, in the order of a task's life.
+var moveCauses = []struct {
+	move  queue.Move
+	cause string
+}{
+	{queue.MoveCreate, "a producer, or a ticker"},
+	{queue.MoveRetain, "a worker"},
+	{queue.MoveRelease, "the worker: success"},
+	{queue.MoveFail, "the worker: failure"},
+	{queue.MoveHandBack, "the worker: returns a task that it has not started, for example when it stops"},
+	{queue.MoveSnooze, "the worker: again later, after a delay"},
+	{queue.MoveLeaseLost, "the rescuer: the lease lapsed"},
+	{queue.MoveExpire, "the expirer"},
+	{queue.MoveCancel, "an operator, or a program"},
+	{queue.MoveRetry, "an operator, or a program"},
+	{queue.MovePrune, "the pruner, clean or delete"},
 }
 
-// moves in the order in which a reader meets them.
-func moves() []queue.Move {
-	return []queue.Move{
-		queue.MoveCreate, queue.MoveRetain, queue.MoveRelease, queue.MoveFail, queue.MoveHandBack, queue.MoveSnooze,
-		queue.MoveLeaseLost, queue.MoveExpire, queue.MoveCancel, queue.MoveRetry, queue.MovePrune,
-	}
-}
-
-func page() string {
+// renderPage returns the text of the page.
+func renderPage() string {
 	var b strings.Builder
 	b.WriteString(`<!-- Generated from domain/queue: queue.Transitions. Change it there, then: make generate -->
 
 # The lifecycle of a task
 
 `)
+
 	b.WriteString("```mermaid\nstateDiagram-v2\n")
-	for _, edge := range edges() {
-		fmt.Fprintf(&b, "    %s --> %s: %s\n", orStar(edge.from), orStar(edge.to), strings.Join(edge.moves, ", "))
+	for _, edge := range groupEdges() {
+		fmt.Fprintf(&b, "    %s --> %s: %s\n", nameState(edge.from, "[*]"), nameState(edge.to, "[*]"), strings.Join(edge.moves, ", "))
 	}
-	b.WriteString("```\n\nWhoever asks for a move that is not in this table gets a conflict, and nothing changes.\n\n")
+	b.WriteString("```\n\n")
+
+	b.WriteString("A call that asks for another move gets a conflict, and the task stays as it is.\n\n")
 	b.WriteString("| from | move | to | when |\n|---|---|---|---|\n")
 	for _, t := range queue.Transitions() {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", orNothing(t.From, "–"), t.Move, orNothing(t.To, "gone"), t.When)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", nameState(t.From, "–"), t.Move, nameState(t.To, "gone"), t.When)
 	}
-	b.WriteString("\n## Who moves it\n\n| move | made by |\n|---|---|\n")
-	for _, m := range moves() {
-		fmt.Fprintf(&b, "| %s | %s |\n", m, about[m])
+
+	b.WriteString("\n## The cause of each move\n\n| move | cause |\n|---|---|\n")
+	for _, row := range moveCauses {
+		fmt.Fprintf(&b, "| %s | %s |\n", row.move, row.cause)
 	}
+
 	b.WriteString(`
-- Where a cancel was requested, the task ends cancelled with whatever its holder does next, or with its lease.
-- A hand back or a snooze takes its attempt back; a lease that ran out does not.
-- A lease that ran out after dies_at ends the task expired, else it is a failure with the error "` + queue.LeaseExpired + `".
-- dies_at never ends a task that is held: only when its lease runs out too.
+- After a cancel request the task ends cancelled at the next move of its worker, or when its lease lapses.
+- A hand-back or a snooze does not count as an attempt. A lapsed lease does.
+- A lease that lapses after dies_at ends the task expired. Otherwise it is a failure with the error "` + queue.LeaseExpired + `".
+- dies_at never ends a task under a lease. It takes effect when the lease lapses too.
 `)
 	return b.String()
 }
 
+// edge is one arrow of the picture, with all moves between its two statuses.
 type edge struct {
 	from, to queue.Status
 	moves    []string
 }
 
-// edges are the arrows of the picture: one for each pair of statuses.
-func edges() []*edge {
-	var all []*edge
-	at := map[[2]queue.Status]*edge{}
+// groupEdges returns one edge for each pair of statuses, in the order of queue.Transitions.
+func groupEdges() []*edge {
+	var edges []*edge
+	byPair := map[[2]queue.Status]*edge{}
+
 	for _, t := range queue.Transitions() {
-		e := at[[2]queue.Status{t.From, t.To}]
-		if e == nil {
-			e = &edge{from: t.From, to: t.To}
-			at[[2]queue.Status{t.From, t.To}] = e
-			all = append(all, e)
+		pair := [2]queue.Status{t.From, t.To}
+		if byPair[pair] == nil {
+			byPair[pair] = &edge{from: t.From, to: t.To}
+			edges = append(edges, byPair[pair])
 		}
-		e.moves = append(e.moves, string(t.Move))
+		byPair[pair].moves = append(byPair[pair].moves, string(t.Move))
 	}
-	return all
+	return edges
 }
 
-func orStar(s queue.Status) string { return orNothing(s, "[*]") }
-
-func orNothing(s queue.Status, nothing string) string {
+// nameState returns the name of a status, or outside where a task does not exist.
+func nameState(s queue.Status, outside string) string {
 	if s == "" {
-		return nothing
+		return outside
 	}
 	return string(s)
 }

@@ -9,32 +9,32 @@ import (
 )
 
 func TestPage(t *testing.T) {
-	t.Run("the committed page is what the domain says", func(t *testing.T) {
+	t.Run("the committed page follows the domain", func(t *testing.T) {
 		got, err := os.ReadFile("../../../docs/lifecycle.md")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(got) != page() {
-			t.Error("docs/lifecycle.md is not up to date: make generate")
+		if string(got) != renderPage() {
+			t.Error("docs/lifecycle.md: differs from queue.Transitions; run make generate")
 		}
 	})
 
-	t.Run("every move is told by whom it is made", func(t *testing.T) {
-		told := map[queue.Move]bool{}
-		for _, m := range moves() {
-			told[m] = about[m] != ""
+	t.Run("every move has a cause", func(t *testing.T) {
+		hasCause := map[queue.Move]bool{}
+		for _, row := range moveCauses {
+			hasCause[row.move] = row.cause != ""
 		}
-		for _, tr := range queue.Transitions() {
-			if !told[tr.Move] {
-				t.Errorf("%s is not told of", tr.Move)
+		for _, transition := range queue.Transitions() {
+			if !hasCause[transition.Move] {
+				t.Errorf("moveCauses: has no row for %s", transition.Move)
 			}
 		}
 	})
 
 	t.Run("every status is in the picture", func(t *testing.T) {
-		for _, s := range queue.Statuses() {
-			if !strings.Contains(page(), "--> "+string(s)+":") {
-				t.Errorf("no arrow leads to %s", s)
+		for _, status := range queue.Statuses() {
+			if !strings.Contains(renderPage(), "--> "+string(status)+":") {
+				t.Errorf("the picture has no arrow to %s", status)
 			}
 		}
 	})
