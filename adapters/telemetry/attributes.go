@@ -59,8 +59,8 @@ var (
 	opSettle  = operation{nameSettle, trace.SpanKindClient, semconv.MessagingOperationTypeSettle}
 )
 
-// settling is the operation of releases that all have the outcome o; "" = several.
-func settling(o queue.Outcome) operation {
+// settleOperation returns the operation of releases that all have the outcome o; "" = several outcomes.
+func settleOperation(o queue.Outcome) operation {
 	op := opSettle
 	switch o {
 	case queue.OutcomeSuccess:

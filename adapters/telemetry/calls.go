@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -12,138 +13,166 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// op is an operation of a port, the label op of its metrics.
-type op int
-
-const (
-	opCreateTask op = iota
-	opCreateTasks
-	opRetainTasks
-	opCreateAndRetain
-	opHeartbeatTasks
-	opReleaseTasks
-	opGetTasks
-	opListTasks
-	opCancelTasks
-	opRetryTasks
-	opDeleteTasks
-	opAwaitTask
-	opListWorkers
-	opCreateQueue
-	opRegisterQueue
-	opGetQueue
-	opListQueues
-	opUpdateQueue
-	opDeleteQueue
-	opCleanQueue
-	opQueueStats
-	opListNamespaces
-	opCreateTicker
-	opRegisterTicker
-	opGetTicker
-	opListTickers
-	opUpdateTicker
-	opDeleteTicker
-	opPreviewTicker
-	opRunTicker
-	opListTicks
-	opTakeTicks
-	opSettleTicks
-	opTickerLoop
-	opListEvents
-	opLastEvent
-	opSubscribeEvents
-	opPing
-	opMaintain
-	opListen
-	opCount
-)
-
-var opNames = [opCount]string{
-	opCreateTask: "create_task", opCreateTasks: "create_tasks", opRetainTasks: "retain_tasks", opCreateAndRetain: "create_and_retain", opHeartbeatTasks: "heartbeat_tasks",
-	opReleaseTasks: "release_tasks", opGetTasks: "get_tasks", opListTasks: "list_tasks", opCancelTasks: "cancel_tasks",
-	opRetryTasks: "retry_tasks", opDeleteTasks: "delete_tasks", opAwaitTask: "await_task", opListWorkers: "list_workers",
-	opCreateQueue: "create_queue", opRegisterQueue: "register_queue", opGetQueue: "get_queue", opListQueues: "list_queues",
-	opUpdateQueue: "update_queue", opDeleteQueue: "delete_queue", opCleanQueue: "clean_queue", opQueueStats: "queue_stats",
-	opListNamespaces: "list_namespaces", opCreateTicker: "create_ticker", opRegisterTicker: "register_ticker",
-	opGetTicker: "get_ticker", opListTickers: "list_tickers", opUpdateTicker: "update_ticker", opDeleteTicker: "delete_ticker",
-	opPreviewTicker: "preview_ticker", opRunTicker: "run_ticker", opListTicks: "list_ticks", opTakeTicks: "take_ticks",
-	opSettleTicks: "settle_ticks", opTickerLoop: "run_ticker_loop", opListEvents: "list_events", opLastEvent: "last_event",
-	opSubscribeEvents: "subscribe_events", opPing: "ping", opMaintain: "maintain", opListen: "listen",
-}
-
-func (o op) String() string { return opNames[o] }
-
-// calls times the calls of a layer and counts their errors by kind.
-type calls struct {
+// callMeters time the calls of one layer and count their errors by kind.
+type callMeters struct {
 	seconds *prometheus.HistogramVec
 	errors  *prometheus.CounterVec
-	of      [opCount]atomic.Pointer[prometheus.Observer]
+	// observers has the histogram of each operation, by queue.Op, from its first call on.
+	observers []atomic.Pointer[prometheus.Observer]
 }
 
-func newCalls(mk *maker, layer, what string) *calls {
-	return &calls{
-		seconds: mk.histograms("pgqueue_"+layer+"_call_seconds", "How long "+what+" took, by operation. Those that wait, wait in it.", callBuckets, "op"),
-		errors:  mk.counters("pgqueue_"+layer+"_errors_total", "Errors of "+what+", by operation and kind.", "op", "kind"),
+func newCallMeters(mk *maker, layer, calls string) *callMeters {
+	return &callMeters{
+		seconds: mk.histograms("pgqueue_"+layer+"_call_seconds",
+			"Duration of "+calls+" by operation, waiting included.", callBuckets, "op"),
+		errors: mk.counters("pgqueue_"+layer+"_errors_total",
+			"Errors of "+calls+" by operation and kind.", "op", "kind"),
+		observers: make([]atomic.Pointer[prometheus.Observer], len(queue.Ops())+1),
 	}
 }
 
-// done notes a call of o that took took and ended with err. What the caller ended himself is no error.
-func (c *calls) done(o op, took time.Duration, err error) {
-	seconds := c.of[o].Load()
+// recordCall records a call of op that took took and ended with err.
+func (c *callMeters) recordCall(op queue.Op, took time.Duration, err error) {
+	seconds := c.observers[op].Load()
 	if seconds == nil {
-		obs := c.seconds.WithLabelValues(o.String())
-		seconds = &obs
-		c.of[o].Store(seconds)
+		observer := c.seconds.WithLabelValues(op.Label())
+		seconds = &observer
+		c.observers[op].Store(seconds)
 	}
+
 	(*seconds).Observe(took.Seconds())
-	c.failed(o, err)
+	c.countError(op, err)
 }
 
-// failed counts an error; nil is none.
-func (c *calls) failed(o op, err error) {
+// countError counts err under its kind. A cancellation by the caller is not an error.
+func (c *callMeters) countError(op queue.Op, err error) {
 	if err == nil {
 		return
 	}
-	if k := queue.KindOf(err); k != queue.KindCanceled {
-		c.errors.WithLabelValues(o.String(), string(k)).Inc()
+	if kind := queue.KindOf(err); kind != queue.KindCanceled {
+		c.errors.WithLabelValues(op.Label(), string(kind)).Inc()
 	}
 }
 
-// within begins a span inside a trace that is being recorded, or that links say of; else there is none (nil).
-func (t *Telemetry) within(ctx context.Context, layer string, o op, namespace string, links []trace.Link) (context.Context, trace.Span) {
-	if t.tracer == nil || len(links) == 0 && !recorded(ctx) {
+// countStreamError counts the end of a stream by an error of the service. Streams end by their callers: neither a context
+// that ended nor an error of the caller's handler counts.
+func (c *callMeters) countStreamError(op queue.Op, err error) {
+	e, ok := errors.AsType[*queue.Error](err)
+	if !ok || e.Kind == queue.KindCanceled || e.Kind == queue.KindDeadline {
+		return
+	}
+	c.errors.WithLabelValues(op.Label(), string(e.Kind)).Inc()
+}
+
+// openCalls are the operations that stay open for long, with their label in pgqueue_streams.
+var openCalls = map[queue.Op]string{
+	queue.OpSubscribeEvents: "events",
+	queue.OpRunTickerLoop:   "ticks",
+	queue.OpAwaitTask:       "await",
+	queue.OpRetainTasks:     "retain",
+}
+
+// callObserver measures the calls of one layer: the duration and the errors of each, the open streams, and a span inside a
+// trace that is being recorded.
+type callObserver struct {
+	t     *Telemetry
+	layer string      // "service" or "store"
+	calls *callMeters // nil when metrics are off
+}
+
+// callState is the state of one observed call.
+type callState struct {
+	span  trace.Span // nil = no span
+	start time.Duration
+	open  prometheus.Gauge // nil unless the call counts as open
+}
+
+var _ queue.Observer[callState] = (*callObserver)(nil)
+
+// Start begins the span of a call. A stream has no span, because the span would end with the process.
+func (o *callObserver) Start(ctx context.Context, call queue.Call) (context.Context, callState, error) {
+	state := callState{open: o.countOpenCall(call)}
+
+	if call.Op.Operation().Cost != queue.CostStream {
+		ctx, state.span = o.startSpan(ctx, call, nil)
+	}
+
+	state.start = stopwatch()
+	return ctx, state, nil
+}
+
+// End records the duration of a call and ends its span. Streams last as long as their callers want, so only their errors
+// count.
+func (o *callObserver) End(_ context.Context, call queue.Call, state callState, err error) error {
+	took := stopwatch() - state.start
+
+	if state.open != nil {
+		state.open.Dec()
+	}
+	endSpan(state.span, err)
+
+	switch {
+	case o.calls == nil:
+	case call.Op.Operation().Cost == queue.CostStream:
+		o.calls.countStreamError(call.Op, err)
+	default:
+		o.calls.recordCall(call.Op, took, err)
+	}
+	return nil
+}
+
+// countOpenCall counts a stream or a waiting call as open and returns its gauge; nil for any other call.
+func (o *callObserver) countOpenCall(call queue.Call) prometheus.Gauge {
+	if o.calls == nil || call.Wait <= 0 && call.Op.Operation().Cost != queue.CostStream {
+		return nil
+	}
+	gauge := o.t.m.openCalls[call.Op]
+	if gauge != nil {
+		gauge.Inc()
+	}
+	return gauge
+}
+
+// startSpan begins a span inside a trace that is being recorded, or one with links. Otherwise it returns nil.
+func (o *callObserver) startSpan(
+	ctx context.Context, call queue.Call, links []trace.Link,
+) (context.Context, trace.Span) {
+	if o.t.tracer == nil || len(links) == 0 && !isRecorded(ctx) {
 		return ctx, nil
 	}
-	ctx, span := t.tracer.Start(ctx, layer+" "+o.String(), trace.WithLinks(links...))
+
+	ctx, span := o.t.tracer.Start(ctx, o.layer+" "+call.Op.Label(), trace.WithLinks(links...))
 	if span.IsRecording() {
-		span.SetAttributes(keyOperation.String(o.String()))
-		if namespace != "" {
-			span.SetAttributes(keyNamespace.String(namespace))
+		span.SetAttributes(keyOperation.String(call.Op.Label()))
+		if call.Namespace != "" {
+			span.SetAttributes(keyNamespace.String(call.Namespace))
 		}
 	}
 	return ctx, span
 }
 
-// end ends a span that may be nil.
-func end(span trace.Span, err error) {
+// endSpan ends a span that may be nil.
+func endSpan(span trace.Span, err error) {
 	if span == nil {
 		return
 	}
 	if err != nil {
-		failed(span, err)
+		markFailed(span, err)
 	}
 	span.End()
 }
 
-// failed marks a span by the kind of err alone.
-func failed(span trace.Span, err error) {
+// markFailed marks a span with the kind of err. The text of err may hold data that must not be recorded.
+func markFailed(span trace.Span, err error) {
 	kind := string(queue.KindOf(err))
 	span.SetStatus(codes.Error, kind)
 	span.SetAttributes(attrError(kind))
 }
 
+// isRecorded reports whether ctx belongs to a trace that is being recorded.
+func isRecorded(ctx context.Context) bool { return trace.SpanContextFromContext(ctx).IsSampled() }
+
 var epoch = time.Now()
 
-// stopwatch reads the monotonic clock alone: half the price of time.Now, and there are many reads on the hot path.
+// stopwatch reads the monotonic clock alone. That costs half of time.Now, and the hot path reads it many times.
 func stopwatch() time.Duration { return time.Since(epoch) }

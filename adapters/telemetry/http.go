@@ -35,7 +35,7 @@ func newHTTPMeters(mk *maker) httpMeters {
 // The route is the pattern of the http.ServeMux that took the request, so its number is bounded; without one it is
 // "other". Streams, hijacking and http.ResponseController work through it.
 func (t *Telemetry) HTTP(next http.Handler) http.Handler {
-	if t.off() {
+	if t.isOff() {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -27,11 +27,12 @@ type meters struct {
 	tasks  *byQueue[taskMeters]
 	worker *byQueue[workerMeters]
 
-	store, service, runtime *calls
+	store, service, runtime *callMeters
 
-	leaseLost   *prometheus.CounterVec // op
-	batch       [opCount]prometheus.Observer
-	workerBatch [opCount]prometheus.Observer
+	leaseLost *prometheus.CounterVec // op
+	// batch and workerBatch have the operations that take many tasks.
+	batch       map[queue.Op]prometheus.Observer
+	workerBatch map[queue.Op]prometheus.Observer
 
 	pollsFound, pollsEmpty prometheus.Counter
 	notifications          prometheus.Counter
@@ -42,7 +43,7 @@ type meters struct {
 	ticks        *prometheus.CounterVec // result
 	tickLateness prometheus.Histogram
 
-	streams map[stream]prometheus.Gauge
+	openCalls map[queue.Op]prometheus.Gauge
 
 	heartbeatLag prometheus.Histogram
 
@@ -68,20 +69,10 @@ type workerMeters struct {
 
 // choreMeters are of one kind of background work.
 type choreMeters struct {
-	well, failed, moved, faults prometheus.Counter
-	seconds                     prometheus.Observer
-	lag, lastSuccess            prometheus.Gauge
+	succeeded, failed, moved, faults prometheus.Counter
+	seconds                          prometheus.Observer
+	lag, lastSuccess                 prometheus.Gauge
 }
-
-type stream string
-
-// The kinds of open streams and parked calls.
-const (
-	streamEvents stream = "events"
-	streamTicks  stream = "ticks"
-	streamAwait  stream = "await"
-	streamRetain stream = "retain"
-)
 
 // maker makes metrics and registers them, and keeps the errors.
 type maker struct {
@@ -124,9 +115,9 @@ func newMeters(c config) (*meters, error) {
 	m := &meters{
 		tasks:   newTaskMeters(mk, c.maxQueues),
 		worker:  newWorkerMeters(mk, c.maxQueues),
-		store:   newCalls(mk, "store", "calls of the store"),
-		service: newCalls(mk, "service", "operations of the service"),
-		runtime: newCalls(mk, "worker", "calls that the worker runtime makes"),
+		store:   newCallMeters(mk, "store", "calls of the store"),
+		service: newCallMeters(mk, "service", "operations of the service"),
+		runtime: newCallMeters(mk, "worker", "calls that the worker runtime makes"),
 
 		leaseLost:     mk.counters("pgqueue_lease_lost_total", "Heartbeats and releases refused because their token was stale.", "op"),
 		notifications: mk.counter("pgqueue_notifications_total", "Hints of other processes that tasks became ready."),
@@ -138,18 +129,20 @@ func newMeters(c config) (*meters, error) {
 	polls := mk.counters("pgqueue_polls_total", "Looks of the process for tasks, by whether there were any: found, empty.", "result")
 	m.pollsFound, m.pollsEmpty = polls.WithLabelValues("found"), polls.WithLabelValues("empty")
 	batch := mk.histograms("pgqueue_batch_tasks", "Tasks of one call of the store.", batchBuckets, "op")
-	for _, o := range []op{opCreateTasks, opRetainTasks, opHeartbeatTasks, opReleaseTasks} {
-		m.batch[o] = batch.WithLabelValues(o.String())
+	m.batch = map[queue.Op]prometheus.Observer{}
+	for _, op := range []queue.Op{queue.OpCreateTasks, queue.OpRetainTasks, queue.OpHeartbeatTasks, queue.OpReleaseTasks} {
+		m.batch[op] = batch.WithLabelValues(op.Label())
 	}
 	batch = mk.histograms("pgqueue_worker_batch_tasks", "Tasks of one call of the worker runtime.", batchBuckets, "op")
-	for _, o := range []op{opRetainTasks, opHeartbeatTasks, opReleaseTasks} {
-		m.workerBatch[o] = batch.WithLabelValues(o.String())
+	m.workerBatch = map[queue.Op]prometheus.Observer{}
+	for _, op := range []queue.Op{queue.OpRetainTasks, queue.OpHeartbeatTasks, queue.OpReleaseTasks} {
+		m.workerBatch[op] = batch.WithLabelValues(op.Label())
 	}
 	m.chores = newChoreMeters(mk)
 	open := mk.gauges("pgqueue_streams", "Open streams and parked calls by kind: events, ticks, await, retain.", "kind")
-	m.streams = map[stream]prometheus.Gauge{}
-	for _, k := range []stream{streamEvents, streamTicks, streamAwait, streamRetain} {
-		m.streams[k] = open.WithLabelValues(string(k))
+	m.openCalls = map[queue.Op]prometheus.Gauge{}
+	for op, kind := range openCalls {
+		m.openCalls[op] = open.WithLabelValues(kind)
 	}
 	mk.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pgqueue_listener_connected", Help: "1 while hints of other processes are heard, 0 while tasks are found by polling.",
@@ -255,7 +248,7 @@ func newChoreMeters(mk *maker) map[queue.Chore]*choreMeters {
 	for _, c := range queue.Chores() {
 		name := string(c)
 		all[c] = &choreMeters{
-			well: runs.WithLabelValues(name, "ok"), failed: runs.WithLabelValues(name, "error"), moved: moved.WithLabelValues(name),
+			succeeded: runs.WithLabelValues(name, "ok"), failed: runs.WithLabelValues(name, "error"), moved: moved.WithLabelValues(name),
 			faults:  faults.WithLabelValues(name),
 			seconds: seconds.WithLabelValues(name), lag: lag.WithLabelValues(name), lastSuccess: last.WithLabelValues(name),
 		}

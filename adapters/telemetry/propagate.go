@@ -53,7 +53,7 @@ type creations struct {
 	last  string
 }
 
-func (c *creations) add(headers map[string]string) {
+func (c *creations) addHeaders(headers map[string]string) {
 	parent := headers[headerTraceparent]
 	if parent == "" || parent == c.last || len(c.links) == maxLinks {
 		return

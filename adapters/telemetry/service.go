@@ -2,273 +2,271 @@ package telemetry
 
 import (
 	"context"
-	"errors"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Service records what callers of next do: a span where they create, retain or release tasks, spans of the other
-// operations inside a trace that is being recorded, and the time of each. The context of the span that creates a task
-// goes with the task, for the worker to link to. It gives next itself when all is off.
+// Service returns next with metrics and spans of its calls. Creates, retains and releases have spans of messaging; the
+// other operations have spans inside a trace that is being recorded. Each created task carries the context of its span,
+// so that the span of the worker links to it. Service returns next itself when metrics and traces are off.
 //
-// It goes around a manager, or around a client in the process of a producer or a worker; both at once complement each
-// other, and the first creation counts.
+// It decorates a manager, or a client in the process of a producer or a worker. Both at once complement each other, and a
+// task keeps the context of the first creation.
 func (t *Telemetry) Service(next queue.Service) queue.Service {
-	if t.off() {
+	if t.isOff() {
 		return next
 	}
-	return &service{next: next, t: t, namespace: next.Namespace()}
+
+	observer := &callObserver{t: t, layer: "service"}
+	if t.m != nil {
+		observer.calls = t.m.service
+	}
+	return decorateService(next, observer)
 }
 
-// service is the decorated Service. Producing and consuming are in service_tasks.go, what is here is plain.
+// service is the decorated Service. Creates, retains and releases are here; the observer measures the others.
 type service struct {
+	queue.Service // observed
+
 	next      queue.Service
-	t         *Telemetry
+	observer  *callObserver
 	namespace string
 }
 
-var _ queue.Service = (*service)(nil)
+func decorateService(next queue.Service, observer *callObserver) *service {
+	return &service{
+		Service: queue.ObserveService(next, observer), next: next, observer: observer, namespace: next.Namespace(),
+	}
+}
 
-// Unwrap gives the service without telemetry.
+// Unwrap returns the service without telemetry.
 func (s *service) Unwrap() queue.Service { return s.next }
-
-func (s *service) Namespace() string { return s.namespace }
 
 func (s *service) In(namespace string) (queue.Service, error) {
 	next, err := s.next.In(namespace)
 	if err != nil {
 		return nil, err
 	}
-	return &service{next: next, t: s.t, namespace: next.Namespace()}, nil
+	return decorateService(next, s.observer), nil
 }
 
-// served is one operation of the service that is timed and nothing else.
-func served[T any](ctx context.Context, s *service, o op, call func(context.Context) (T, error)) (T, error) {
-	ctx, span := s.t.within(ctx, "service", o, s.namespace, nil)
+// recordCall records the duration of a call and its error.
+func (s *service) recordCall(op queue.Op, took time.Duration, err error) {
+	if s.observer.calls != nil {
+		s.observer.calls.recordCall(op, took, err)
+	}
+}
+
+func (s *service) tracer() trace.Tracer { return s.observer.t.tracer }
+
+func (s *service) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
+	var span trace.Span
+	if s.tracer() != nil {
+		ctx, span = s.tracer().Start(ctx, opSend.spanName(name), trace.WithSpanKind(opSend.kind))
+		meta.Headers = inject(ctx, meta.Headers)
+	}
+
 	start := stopwatch()
-	out, err := call(ctx)
+	task, err := s.next.CreateTask(ctx, name, meta)
+	s.recordCall(queue.OpCreateTask, stopwatch()-start, err)
+
+	if span == nil {
+		return task, err
+	}
+	if span.IsRecording() {
+		attrs := append(opSend.describe(s.namespace, name), attrSize(len(meta.Payload)))
+		if task != nil {
+			attrs = append(attrs, attrTask(task.ID), keyReplayed.Bool(task.Replayed))
+		}
+		span.SetAttributes(attrs...)
+	}
+	endSpan(span, err)
+	return task, err
+}
+
+func (s *service) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
+	var span trace.Span
+	if s.tracer() != nil {
+		name := commonQueue(tasks)
+		ctx, span = s.tracer().Start(ctx, opSend.spanName(name), trace.WithSpanKind(opSend.kind))
+		tasks = injectAll(ctx, tasks)
+		if span.IsRecording() {
+			span.SetAttributes(append(opSend.describe(s.namespace, name), attrBatch(len(tasks)))...)
+		}
+	}
+
+	start := stopwatch()
+	created, err := s.next.CreateTasks(ctx, tasks)
+	s.recordCall(queue.OpCreateTasks, stopwatch()-start, err)
+
+	endSpan(span, err)
+	return created, err
+}
+
+// injectAll injects the context into each task of a batch. Tasks without headers share one map.
+func injectAll(ctx context.Context, tasks []queue.NewTask) []queue.NewTask {
+	shared := inject(ctx, nil)
+	if shared == nil {
+		return tasks
+	}
+
+	injected := make([]queue.NewTask, len(tasks))
+	copy(injected, tasks)
+	for i := range injected {
+		if len(injected[i].Headers) == 0 {
+			injected[i].Headers = shared
+		} else {
+			injected[i].Headers = inject(ctx, injected[i].Headers)
+		}
+	}
+	return injected
+}
+
+// commonQueue returns the queue of all tasks; "" when they have several.
+func commonQueue(tasks []queue.NewTask) string {
+	if len(tasks) == 0 {
+		return ""
+	}
+	for i := range tasks {
+		if tasks[i].Queue != tasks[0].Queue {
+			return ""
+		}
+	}
+	return tasks[0].Queue
+}
+
+func (s *service) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
+	call := queue.Call{Op: queue.OpRetainTasks, Wait: r.Wait}
+	if open := s.observer.countOpenCall(call); open != nil {
+		defer open.Dec()
+	}
+
+	start := stopwatch()
+	tasks, err := s.next.RetainTasks(ctx, r)
 	took := stopwatch() - start
-	end(span, err)
-	s.done(o, took, err)
-	return out, err
-}
+	s.recordCall(queue.OpRetainTasks, took, err)
 
-func (s *service) done(o op, took time.Duration, err error) {
-	if s.t.m != nil {
-		s.t.m.service.done(o, took, err)
+	// An idle worker retains nothing again and again: only tasks and errors are worth a span.
+	if s.tracer() != nil && (len(tasks) > 0 || err != nil && queue.KindOf(err) != queue.KindCanceled) {
+		now := time.Now()
+		s.recordRetain(ctx, r, tasks, err, now.Add(-took), now)
 	}
+	return tasks, err
 }
 
-// open counts a stream or parked call until the function is called.
-func (s *service) open(k stream) func() {
-	if s.t.m == nil {
-		return func() {}
+// recordRetain records the span of a retain after its end, because only the answer says which creations it links to.
+func (s *service) recordRetain(
+	ctx context.Context, r queue.RetainRequest, tasks []*queue.Task, err error, start, now time.Time,
+) {
+	name := ""
+	if len(r.Queues) == 1 {
+		name = r.Queues[0]
 	}
-	g := s.t.m.streams[k]
-	g.Inc()
-	return g.Dec
-}
-
-func (s *service) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
-	if wait > 0 {
-		leave := s.open(streamAwait)
-		defer leave()
+	var from creations
+	for _, t := range tasks {
+		from.addHeaders(t.Headers)
 	}
-	return served(ctx, s, opAwaitTask, func(ctx context.Context) (*queue.Task, error) {
-		return s.next.AwaitTask(ctx, id, wait)
-	})
-}
-
-// RunTickerLoop and SubscribeEvents last as long as their callers want: they are counted, not timed, and a span would
-// only end with the process.
-func (s *service) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
-	leave := s.open(streamTicks)
-	defer leave()
-	return s.streamed(opTickerLoop, s.next.RunTickerLoop(ctx, handle))
-}
-
-func (s *service) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
-	leave := s.open(streamEvents)
-	defer leave()
-	return s.streamed(opSubscribeEvents, s.next.SubscribeEvents(ctx, f, handle))
-}
-
-// streamed counts why a stream ended, when that was not its caller's will.
-func (s *service) streamed(o op, err error) error {
-	if s.t.m == nil || err == nil {
-		return err
+	if len(from.links) == 0 && !isRecorded(ctx) {
+		return
 	}
-	if e, ours := errors.AsType[*queue.Error](err); ours && e.Kind != queue.KindCanceled && e.Kind != queue.KindDeadline {
-		s.t.m.service.errors.WithLabelValues(o.String(), string(e.Kind)).Inc()
+
+	_, span := s.tracer().Start(ctx, opReceive.spanName(name), trace.WithSpanKind(opReceive.kind),
+		trace.WithTimestamp(start), trace.WithLinks(from.links...))
+	if span.IsRecording() {
+		attrs := append(opReceive.describe(s.namespace, name), attrWorker(r.Worker), attrBatch(len(tasks)))
+		if len(tasks) == 1 {
+			attrs = append(attrs, attrTask(tasks[0].ID))
+		}
+		span.SetAttributes(attrs...)
+		if err != nil {
+			markFailed(span, err)
+		}
 	}
-	return err
+	span.End(trace.WithTimestamp(now))
 }
 
-func (s *service) ListNamespaces(ctx context.Context) ([]string, error) {
-	return served(ctx, s, opListNamespaces, func(ctx context.Context) ([]string, error) {
-		return s.next.ListNamespaces(ctx)
-	})
+func (s *service) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	var span trace.Span
+	var op operation
+	outer := ctx
+	if s.tracer() != nil && len(releases) > 0 {
+		if op = settleOperation(commonOutcome(releases)); isRecorded(ctx) {
+			ctx, span = s.tracer().Start(ctx, op.name, trace.WithSpanKind(op.kind))
+		}
+	}
+
+	start := stopwatch()
+	outs, err := s.next.ReleaseTasks(ctx, releases)
+	took := stopwatch() - start
+	s.recordCall(queue.OpReleaseTasks, took, err)
+
+	if op.name == "" {
+		return outs, err
+	}
+	name, from, first := summarizeReleased(outs, err)
+	if span == nil && len(from.links) > 0 {
+		_, span = s.tracer().Start(outer, op.name, trace.WithSpanKind(op.kind), trace.WithTimestamp(time.Now().Add(-took)))
+	}
+	if span != nil {
+		if span.IsRecording() {
+			s.describeReleases(span, op, name, from, releases)
+		}
+		endSpan(span, first)
+	}
+	return outs, err
 }
 
-func (s *service) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	return served(ctx, s, opHeartbeatTasks, func(ctx context.Context) ([]queue.Beat, error) {
-		return s.next.HeartbeatTasks(ctx, beats)
-	})
+// summarizeReleased returns the queue of all released tasks ("" = several), their creations, and the first error.
+func summarizeReleased(outs []queue.Released, err error) (name string, from creations, first error) {
+	first = err
+	queueKnown := false
+
+	for i := range outs {
+		if first == nil {
+			first = outs[i].Err
+		}
+		task := outs[i].Task
+		if task == nil {
+			continue
+		}
+
+		from.addHeaders(task.Headers)
+		if !queueKnown {
+			name = task.Queue
+			queueKnown = true
+		} else if name != task.Queue {
+			name = ""
+		}
+	}
+	return name, from, first
 }
 
-func (s *service) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	return served(ctx, s, opGetTasks, func(ctx context.Context) (*queue.Task, error) {
-		return s.next.GetTask(ctx, id)
-	})
+// describeReleases gives the span of releases its name, links and attributes. Only the answers say the queue.
+func (s *service) describeReleases(
+	span trace.Span, op operation, name string, from creations, releases []queue.Release,
+) {
+	span.SetName(op.spanName(name))
+	for _, link := range from.links {
+		span.AddLink(link)
+	}
+
+	attrs := append(op.describe(s.namespace, name), attrBatch(len(releases)))
+	if len(releases) == 1 {
+		only := &releases[0]
+		attrs = append(attrs, attrTask(only.ID), keyOutcome.String(string(only.Outcome)), keyToken.Int64(only.Token))
+	}
+	span.SetAttributes(attrs...)
 }
 
-func (s *service) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
-	return served(ctx, s, opListTasks, func(ctx context.Context) (queue.TaskPage, error) {
-		return s.next.ListTasks(ctx, q)
-	})
-}
-
-func (s *service) CancelTasks(ctx context.Context, sel queue.Selection) (queue.Bulk, error) {
-	return served(ctx, s, opCancelTasks, func(ctx context.Context) (queue.Bulk, error) {
-		return s.next.CancelTasks(ctx, sel)
-	})
-}
-
-func (s *service) RetryTasks(ctx context.Context, sel queue.Selection) (queue.Bulk, error) {
-	return served(ctx, s, opRetryTasks, func(ctx context.Context) (queue.Bulk, error) {
-		return s.next.RetryTasks(ctx, sel)
-	})
-}
-
-func (s *service) DeleteTasks(ctx context.Context, sel queue.Selection) (queue.Bulk, error) {
-	return served(ctx, s, opDeleteTasks, func(ctx context.Context) (queue.Bulk, error) {
-		return s.next.DeleteTasks(ctx, sel)
-	})
-}
-
-func (s *service) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return served(ctx, s, opCreateQueue, func(ctx context.Context) (*queue.Queue, error) {
-		return s.next.CreateQueue(ctx, meta)
-	})
-}
-
-func (s *service) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return served(ctx, s, opRegisterQueue, func(ctx context.Context) (*queue.Queue, error) {
-		return s.next.RegisterQueue(ctx, meta)
-	})
-}
-
-func (s *service) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
-	return served(ctx, s, opGetQueue, func(ctx context.Context) (*queue.Queue, error) {
-		return s.next.GetQueue(ctx, name)
-	})
-}
-
-func (s *service) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
-	return served(ctx, s, opListQueues, func(ctx context.Context) (queue.QueuePage, error) {
-		return s.next.ListQueues(ctx, p)
-	})
-}
-
-func (s *service) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
-	return served(ctx, s, opUpdateQueue, func(ctx context.Context) (*queue.Queue, error) {
-		return s.next.UpdateQueue(ctx, name, meta)
-	})
-}
-
-func (s *service) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
-	return served(ctx, s, opDeleteQueue, func(ctx context.Context) (*queue.Queue, error) {
-		return s.next.DeleteQueue(ctx, name, only...)
-	})
-}
-
-func (s *service) CleanQueue(ctx context.Context, name string, only ...queue.IfVersion) (int64, error) {
-	return served(ctx, s, opCleanQueue, func(ctx context.Context) (int64, error) {
-		return s.next.CleanQueue(ctx, name, only...)
-	})
-}
-
-func (s *service) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
-	return served(ctx, s, opCleanQueue, func(ctx context.Context) (queue.Cleaned, error) {
-		return s.next.CleanQueueWithin(ctx, name, within, only...)
-	})
-}
-
-func (s *service) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
-	return served(ctx, s, opQueueStats, func(ctx context.Context) (*queue.QueueStats, error) {
-		return s.next.QueueStats(ctx, name)
-	})
-}
-
-func (s *service) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
-	return served(ctx, s, opQueueStats, func(ctx context.Context) ([]*queue.QueueStats, error) {
-		return s.next.ListQueueStatuses(ctx)
-	})
-}
-
-func (s *service) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
-	return served(ctx, s, opCreateTicker, func(ctx context.Context) (*queue.Ticker, error) {
-		return s.next.CreateTicker(ctx, meta)
-	})
-}
-
-func (s *service) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
-	return served(ctx, s, opRegisterTicker, func(ctx context.Context) (*queue.Ticker, error) {
-		return s.next.RegisterTicker(ctx, meta)
-	})
-}
-
-func (s *service) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
-	return served(ctx, s, opGetTicker, func(ctx context.Context) (*queue.Ticker, error) {
-		return s.next.GetTicker(ctx, name)
-	})
-}
-
-func (s *service) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
-	return served(ctx, s, opListTickers, func(ctx context.Context) (queue.TickerPage, error) {
-		return s.next.ListTickers(ctx, p)
-	})
-}
-
-func (s *service) UpdateTicker(ctx context.Context, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
-	return served(ctx, s, opUpdateTicker, func(ctx context.Context) (*queue.Ticker, error) {
-		return s.next.UpdateTicker(ctx, name, meta)
-	})
-}
-
-func (s *service) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
-	return served(ctx, s, opDeleteTicker, func(ctx context.Context) (*queue.Ticker, error) {
-		return s.next.DeleteTicker(ctx, name, only...)
-	})
-}
-
-func (s *service) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
-	return served(ctx, s, opPreviewTicker, func(ctx context.Context) ([]time.Time, error) {
-		return s.next.PreviewTicker(ctx, name, n)
-	})
-}
-
-func (s *service) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
-	return served(ctx, s, opRunTicker, func(ctx context.Context) (*queue.Tick, error) {
-		return s.next.RunTicker(ctx, name, only...)
-	})
-}
-
-func (s *service) ListTicks(ctx context.Context, name string, limit int) ([]queue.Tick, error) {
-	return served(ctx, s, opListTicks, func(ctx context.Context) ([]queue.Tick, error) {
-		return s.next.ListTicks(ctx, name, limit)
-	})
-}
-
-func (s *service) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
-	return served(ctx, s, opListEvents, func(ctx context.Context) (queue.EventPage, error) {
-		return s.next.ListEvents(ctx, f, limit)
-	})
-}
-
-func (s *service) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
-	return served(ctx, s, opListWorkers, func(ctx context.Context) ([]queue.Worker, error) {
-		return s.next.ListWorkers(ctx)
-	})
+// commonOutcome returns the outcome of all releases; "" when they have several.
+func commonOutcome(releases []queue.Release) queue.Outcome {
+	for i := range releases {
+		if releases[i].Outcome != releases[0].Outcome {
+			return ""
+		}
+	}
+	return releases[0].Outcome
 }

@@ -34,11 +34,11 @@ func (t *Telemetry) WatchQueues(s queue.Store) error {
 		return nil
 	}
 	for { // the readings of a scrape are no calls of the program's
-		u, ok := s.(interface{ undecorated() queue.Store })
+		u, ok := s.(interface{ withoutTelemetry() queue.Store })
 		if !ok {
 			break
 		}
-		s = u.undecorated()
+		s = u.withoutTelemetry()
 	}
 	c := &statsCollector{store: s, cfg: t.cfg, tasks: t.m.tasks}
 	c.lister, _ = queue.StoreAs[queue.StatsLister](s)

@@ -10,151 +10,158 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Store counts what next moves and times its calls. It gives next itself when all is off. What a caller does in his own
-// transaction passes by it uncounted, and so does what other processes do: each counts its own.
+// Store returns next with metrics of its calls and of the tasks that they move. Store returns next itself when metrics and
+// traces are off. Each process counts only its own calls: creates inside a caller's own transaction are not counted.
 func (t *Telemetry) Store(next queue.Store) queue.Store {
-	if t.off() {
+	if t.isOff() {
 		return next
 	}
-	s := &store{next: next, t: t}
+
+	observer := &callObserver{t: t, layer: "store"}
+	if t.m != nil {
+		observer.calls = t.m.store
+	}
+	s := &store{Store: queue.ObserveStore(next, observer), next: next, observer: observer, m: t.m}
 	if l, ok := queue.StoreAs[queue.Listener](next); ok {
 		return &listeningStore{store: s, listener: l}
 	}
 	return s
 }
 
-// store is the decorated Store. The hot path is here, the rest in store_admin.go.
+// store is the decorated Store. The observer measures the calls; the methods here count the tasks that the calls move.
 type store struct {
-	next queue.Store
-	t    *Telemetry
+	queue.Store // observed
+
+	next     queue.Store
+	observer *callObserver
+	m        *meters // nil when metrics are off
 }
 
 var (
-	_ queue.Store     = (*store)(nil)
 	_ queue.Unwrapper = (*store)(nil)
 	_ queue.Listener  = (*listeningStore)(nil)
 	_ queue.Unwrapper = (*listeningStore)(nil)
 )
 
-// Unwrap gives the store without telemetry, for queue.StoreAs.
+// Unwrap returns the store without telemetry, for queue.StoreAs.
 func (s *store) Unwrap() queue.Store { return s.next }
 
+// withoutTelemetry returns the store for readings that must not be counted.
+func (s *store) withoutTelemetry() queue.Store { return s.next }
+
 func (s *store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created, error) {
-	ctx, span := s.t.within(ctx, "store", opCreateTasks, c.Namespace, s.created(c.Tasks))
-	if span != nil && span.IsRecording() {
-		span.SetAttributes(attrBatch(len(c.Tasks)))
+	call := queue.Call{Op: queue.OpCreateTasks, Namespace: c.Namespace, Count: len(c.Tasks)}
+	ctx, state := s.startCreate(ctx, call, c.Tasks)
+
+	created, err := s.next.CreateTasks(ctx, c)
+
+	_ = s.observer.End(ctx, call, state, err)
+	if s.m != nil {
+		s.m.countCreated(c, created)
 	}
-	start := stopwatch()
-	made, err := s.next.CreateTasks(ctx, c)
-	took := stopwatch() - start
-	end(span, err)
-	m := s.t.m
-	if m == nil {
-		return made, err
-	}
-	m.store.done(opCreateTasks, took, err)
-	m.created(c, made)
-	return made, err
+	return created, err
 }
 
-// created counts what a create made; nothing of one that failed.
-func (m *meters) created(c queue.Create, made []queue.Created) {
-	m.batch[opCreateTasks].Observe(float64(len(c.Tasks)))
-	for i := 0; i < len(made); {
-		task := made[i].Task
-		if !isMade(made[i]) {
+func (s *store) CreateAndRetain(
+	ctx context.Context, c queue.Create, r queue.Retain,
+) ([]queue.Created, [][]*queue.Task, error) {
+	call := queue.Call{Op: queue.OpCreateAndRetain, Namespace: c.Namespace, Count: len(c.Tasks)}
+	ctx, state := s.startCreate(ctx, call, c.Tasks)
+
+	created, outs, err := s.next.CreateAndRetain(ctx, c, r)
+
+	_ = s.observer.End(ctx, call, state, err)
+	if s.m != nil {
+		s.m.countCreated(c, created)
+		if err == nil {
+			s.m.countPoll(r.Namespace, outs)
+		}
+	}
+	return created, outs, err
+}
+
+// startCreate starts a create whose span links to the spans that create its tasks, so that a gathered call leads back to
+// its callers.
+func (s *store) startCreate(ctx context.Context, call queue.Call, tasks []queue.NewTask) (context.Context, callState) {
+	var state callState
+
+	if s.observer.t.tracer != nil {
+		var from creations
+		for i := range tasks {
+			from.addHeaders(tasks[i].Headers)
+		}
+		var span trace.Span
+		if ctx, span = s.observer.startSpan(ctx, call, from.links); span != nil {
+			span.SetAttributes(attrBatch(call.Count))
+			state.span = span
+		}
+	}
+
+	state.start = stopwatch()
+	return ctx, state
+}
+
+// countCreated counts the tasks that a create made, one addition for each run of tasks of one queue.
+func (m *meters) countCreated(c queue.Create, created []queue.Created) {
+	m.batch[queue.OpCreateTasks].Observe(float64(len(c.Tasks)))
+
+	for i := 0; i < len(created); {
+		task := created[i].Task
+		if !isNewTask(created[i]) {
 			i++
 			continue
 		}
 		n := 1
-		for i++; i < len(made) && isMade(made[i]) && made[i].Task.Queue == task.Queue; i++ {
+		for i++; i < len(created) && isNewTask(created[i]) && created[i].Task.Queue == task.Queue; i++ {
 			n++
 		}
 		m.tasks.get(c.Namespace, task.Queue).created.Add(float64(n))
 	}
 }
 
-func isMade(c queue.Created) bool { return c.Task != nil && c.Err == nil && !c.Task.Replayed }
-
-// created links to the spans that create tasks, so that a gathered call leads back to its callers.
-func (s *store) created(tasks []queue.NewTask) []trace.Link {
-	if s.t.tracer == nil {
-		return nil
-	}
-	var c creations
-	for i := range tasks {
-		c.add(tasks[i].Headers)
-	}
-	return c.links
-}
+// isNewTask reports whether a create made the task, rather than found it by its key.
+func isNewTask(c queue.Created) bool { return c.Task != nil && c.Err == nil && !c.Task.Replayed }
 
 func (s *store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
-	ctx, span := s.t.within(ctx, "store", opRetainTasks, r.Namespace, nil)
-	start := stopwatch()
-	outs, err := s.next.RetainTasks(ctx, r)
-	took := stopwatch() - start
-	end(span, err)
-	m := s.t.m
-	if m == nil {
-		return outs, err
-	}
-	m.store.done(opRetainTasks, took, err)
-	if err == nil {
-		m.polled(r.Namespace, outs)
+	outs, err := s.Store.RetainTasks(ctx, r)
+	if s.m != nil && err == nil {
+		s.m.countPoll(r.Namespace, outs)
 	}
 	return outs, err
 }
 
-func (s *store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
-	ctx, span := s.t.within(ctx, "store", opCreateAndRetain, c.Namespace, s.created(c.Tasks))
-	if span != nil && span.IsRecording() {
-		span.SetAttributes(attrBatch(len(c.Tasks)))
-	}
-	start := stopwatch()
-	made, outs, err := s.next.CreateAndRetain(ctx, c, r)
-	took := stopwatch() - start
-	end(span, err)
-	if m := s.t.m; m != nil {
-		m.store.done(opCreateAndRetain, took, err)
-		m.created(c, made)
-		if err == nil {
-			m.polled(r.Namespace, outs)
-		}
-	}
-	return made, outs, err
-}
-
-// polled counts what a retain found.
-func (m *meters) polled(namespace string, outs [][]*queue.Task) {
-	got := 0
+// countPoll counts the tasks that a retain found.
+func (m *meters) countPoll(namespace string, outs [][]*queue.Task) {
+	found := 0
 	for _, tasks := range outs {
-		got += len(tasks)
-		m.retained(namespace, tasks)
+		found += len(tasks)
+		m.countRetained(namespace, tasks)
 	}
-	if got == 0 {
+
+	if found == 0 {
 		m.pollsEmpty.Inc()
 		return
 	}
 	m.pollsFound.Inc()
-	m.batch[opRetainTasks].Observe(float64(got))
+	m.batch[queue.OpRetainTasks].Observe(float64(found))
 }
 
-// retained counts tasks that were just retained, and how long each had waited.
-func (m *meters) retained(namespace string, tasks []*queue.Task) {
+// countRetained counts tasks that were just retained, and the time that each had waited.
+func (m *meters) countRetained(namespace string, tasks []*queue.Task) {
 	for i := 0; i < len(tasks); {
 		name := tasks[i].Queue
 		of := m.tasks.get(namespace, name)
 		n := 0
 		for ; i < len(tasks) && tasks[i].Queue == name; i++ {
 			n++
-			of.wait.Observe(waited(tasks[i]).Seconds())
+			of.wait.Observe(waitTime(tasks[i]).Seconds())
 		}
 		of.retained.Add(float64(n))
 	}
 }
 
-// waited is how long a retained task could have been retained before, by the database's clock.
-func waited(t *queue.Task) time.Duration {
+// waitTime returns the time for which a retained task was available before, by the database's clock.
+func waitTime(t *queue.Task) time.Duration {
 	from := t.CreatedAt
 	if t.DelayedAt.After(from) {
 		from = t.DelayedAt
@@ -163,73 +170,71 @@ func waited(t *queue.Task) time.Duration {
 }
 
 func (s *store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	ctx, span := s.t.within(ctx, "store", opHeartbeatTasks, namespace, nil)
-	start := stopwatch()
-	outs, err := s.next.HeartbeatTasks(ctx, namespace, beats)
-	took := stopwatch() - start
-	end(span, err)
-	m := s.t.m
-	if m == nil {
+	outs, err := s.Store.HeartbeatTasks(ctx, namespace, beats)
+	if s.m == nil {
 		return outs, err
 	}
-	m.store.done(opHeartbeatTasks, took, err)
-	m.batch[opHeartbeatTasks].Observe(float64(len(beats)))
+
+	s.m.batch[queue.OpHeartbeatTasks].Observe(float64(len(beats)))
 	for i := range outs {
-		m.refused(opHeartbeatTasks, outs[i].Err)
+		s.m.countLostLease(queue.OpHeartbeatTasks, outs[i].Err)
 	}
 	return outs, err
 }
 
-// refused counts an answer that says that the lease was lost.
-func (m *meters) refused(o op, err error) {
+// countLostLease counts an answer with a lost lease.
+func (m *meters) countLostLease(op queue.Op, err error) {
 	if err != nil && queue.KindOf(err) == queue.KindLeaseLost {
-		m.leaseLost.WithLabelValues(o.String()).Inc()
+		m.leaseLost.WithLabelValues(op.Label()).Inc()
 	}
 }
 
 func (s *store) ReleaseTasks(ctx context.Context, namespace string, releases []queue.Release) ([]queue.Released, error) {
-	ctx, span := s.t.within(ctx, "store", opReleaseTasks, namespace, nil)
-	start := stopwatch()
-	outs, err := s.next.ReleaseTasks(ctx, namespace, releases)
-	took := stopwatch() - start
-	end(span, err)
-	m := s.t.m
-	if m == nil {
+	outs, err := s.Store.ReleaseTasks(ctx, namespace, releases)
+	if s.m == nil {
 		return outs, err
 	}
-	m.store.done(opReleaseTasks, took, err)
-	m.batch[opReleaseTasks].Observe(float64(len(releases)))
-	if err != nil || len(outs) != len(releases) {
-		return outs, err
+
+	s.m.batch[queue.OpReleaseTasks].Observe(float64(len(releases)))
+	if len(outs) == len(releases) {
+		s.m.countReleased(namespace, releases, outs)
 	}
+	return outs, err
+}
+
+// countReleased counts the tasks of a release by their new status. A repeated release was counted before.
+func (m *meters) countReleased(namespace string, releases []queue.Release, outs []queue.Released) {
 	var last *taskMeters
 	var name string
+
 	for i := range outs {
 		o := &outs[i]
-		switch {
-		case o.Err != nil:
-			m.refused(opReleaseTasks, o.Err)
-			continue
-		case o.Replayed:
+		if o.Err != nil {
+			m.countLostLease(queue.OpReleaseTasks, o.Err)
 			continue
 		}
+		if o.Replayed {
+			continue
+		}
+
 		after := *o
 		if o.Task != nil {
-			after.Queue, after.Status, after.Held = o.Task.Queue, o.Task.Status, held(o.Task)
-		} else if after.Status == "" { // a remote store, say, that tells nothing of a quiet release
-			after.Status = statusOf(releases[i].Outcome)
+			after.Queue = o.Task.Queue
+			after.Status = o.Task.Status
+			after.Held = heldTime(o.Task)
+		} else if after.Status == "" { // a store that answers a quiet release without a status
+			after.Status = likelyStatus(releases[i].Outcome)
 		}
 		if last == nil || name != after.Queue {
 			name = after.Queue
 			last = m.tasks.get(namespace, name)
 		}
-		last.ended(releases[i].Outcome, after)
+		last.countEnd(releases[i].Outcome, after)
 	}
-	return outs, nil
 }
 
-// statusOf is what most likely became of a task after a release whose answer does not say.
-func statusOf(o queue.Outcome) queue.Status {
+// likelyStatus returns the most likely status of a task after a release whose answer has none.
+func likelyStatus(o queue.Outcome) queue.Status {
 	switch o {
 	case queue.OutcomeSuccess:
 		return queue.StatusReleased
@@ -242,17 +247,18 @@ func statusOf(o queue.Outcome) queue.Status {
 	return queue.StatusNew
 }
 
-// held is how long a task that was released had been held, by the database's clock; 0 = not known.
-func held(t *queue.Task) time.Duration {
+// heldTime returns the time from the last retain of a released task to its end, by the database's clock; 0 = not known.
+func heldTime(t *queue.Task) time.Duration {
 	if t.FinishedAt.IsZero() || t.StartedAt.IsZero() {
 		return 0
 	}
 	return t.FinishedAt.Sub(t.StartedAt)
 }
 
-// ended counts a task whose hold ended with o, and takes its times.
-func (t *taskMeters) ended(o queue.Outcome, after queue.Released) {
+// countEnd counts a task whose lease ended with outcome o, and observes its times.
+func (t *taskMeters) countEnd(o queue.Outcome, after queue.Released) {
 	var run prometheus.Observer
+
 	switch {
 	case after.Status == queue.StatusReleased:
 		t.released.Inc()
@@ -268,6 +274,7 @@ func (t *taskMeters) ended(o queue.Outcome, after queue.Released) {
 	default:
 		t.retried.Inc()
 	}
+
 	if run != nil && after.Held > 0 {
 		run.Observe(after.Held.Seconds())
 	}
@@ -276,5 +283,24 @@ func (t *taskMeters) ended(o queue.Outcome, after queue.Released) {
 	}
 }
 
-// undecorated is for readings that are not to be counted.
-func (s *store) undecorated() queue.Store { return s.next }
+func (s *store) CancelTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
+	return s.countBulk(s.Store.CancelTasks(ctx, namespace, sel))
+}
+
+func (s *store) RetryTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
+	return s.countBulk(s.Store.RetryTasks(ctx, namespace, sel))
+}
+
+func (s *store) DeleteTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
+	return s.countBulk(s.Store.DeleteTasks(ctx, namespace, sel))
+}
+
+// countBulk counts the tasks that a bulk operation moved. Beside an error it counts the steps that succeeded before.
+func (s *store) countBulk(b queue.Bulk, err error) (queue.Bulk, error) {
+	if s.m != nil {
+		for _, t := range b.Tallies {
+			s.m.tasks.get(t.Namespace, t.Queue).countMoved(t)
+		}
+	}
+	return b, err
+}

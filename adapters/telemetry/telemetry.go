@@ -164,4 +164,4 @@ func (t *Telemetry) Handler() http.Handler {
 	})
 }
 
-func (t *Telemetry) off() bool { return t.m == nil && t.tracer == nil }
+func (t *Telemetry) isOff() bool { return t.m == nil && t.tracer == nil }

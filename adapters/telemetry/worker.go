@@ -46,21 +46,21 @@ func (o *observer) TaskFinished(task worker.Held, f worker.Finished) {
 }
 
 func (o *observer) Retained(_, got int, took time.Duration, err error) {
-	o.m.runtime.done(opRetainTasks, took, err)
+	o.m.runtime.recordCall(queue.OpRetainTasks, took, err)
 	if got > 0 {
-		o.m.workerBatch[opRetainTasks].Observe(float64(got))
+		o.m.workerBatch[queue.OpRetainTasks].Observe(float64(got))
 	}
 }
 
 func (o *observer) Released(n int, took time.Duration, err error) {
-	o.m.runtime.done(opReleaseTasks, took, err)
-	o.m.workerBatch[opReleaseTasks].Observe(float64(n))
+	o.m.runtime.recordCall(queue.OpReleaseTasks, took, err)
+	o.m.workerBatch[queue.OpReleaseTasks].Observe(float64(n))
 }
 
 func (o *observer) Heartbeat(n int, lag time.Duration, err error) {
 	o.m.heartbeatLag.Observe(lag.Seconds())
-	o.m.runtime.failed(opHeartbeatTasks, err)
-	o.m.workerBatch[opHeartbeatTasks].Observe(float64(n))
+	o.m.runtime.countError(queue.OpHeartbeatTasks, err)
+	o.m.workerBatch[queue.OpHeartbeatTasks].Observe(float64(n))
 }
 
 func (o *observer) LeaseLost(task worker.Held) {
