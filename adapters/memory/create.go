@@ -29,8 +29,16 @@ func (s *Store) createAll(c queue.Create, now time.Time) ([]queue.Created, error
 			return nil, err
 		}
 	}
+	contents, made := contentBytes{}, map[int64]bool{}
 	for i, t := range c.Tasks {
 		out[i] = s.create(sp, t, now)
+		switch task := out[i].Task; {
+		case task == nil:
+		case !task.Replayed:
+			made[task.ID] = true
+		case !made[task.ID]: // the call has not brought the content itself
+			out[i].Task = contents.bound(t.Call, task)
+		}
 	}
 	return out, nil
 }

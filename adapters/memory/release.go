@@ -53,7 +53,7 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 	}
 	defer s.mu.Unlock()
 	out := make([]queue.Released, len(releases))
-	bytes := map[int]int{} // of the answer, by call
+	contents := contentBytes{}
 	for i, rel := range releases {
 		r, replayed, err := s.release(namespace, rel, now)
 		if err != nil {
@@ -61,16 +61,23 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 			continue
 		}
 		out[i].Task, out[i].Replayed = r.view(), replayed
-		if rel.Quiet {
-			continue
-		}
-
-		before := bytes[rel.Call]
-		if bytes[rel.Call] += out[i].Task.Bytes(); before > 0 && bytes[rel.Call] > queue.MaxPageBytes {
-			out[i].Task.DropContent()
+		if !rel.Quiet {
+			out[i].Task = contents.bound(rel.Call, out[i].Task)
 		}
 	}
 	return out, nil
+}
+
+// contentBytes counts, by call, the bytes of tasks in an answer.
+type contentBytes map[int]int
+
+// bound is t without its content when the tasks of its call have more than queue.MaxPageBytes with it; the first keeps it.
+func (c contentBytes) bound(call int, t *queue.Task) *queue.Task {
+	before := c[call]
+	if c[call] += t.Bytes(); before > 0 && c[call] > queue.MaxPageBytes {
+		return t.WithoutContent()
+	}
+	return t
 }
 
 // release ends one hold; replayed says that it had ended so already.

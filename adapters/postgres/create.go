@@ -204,6 +204,7 @@ type keyOwner struct {
 	print []byte
 	first *bornTask // of this batch; nil when the task was there
 	id    int64
+	call  int // that asks for it first
 }
 
 // claimKeys takes the keys of b's rows. Rows whose key has another owner leave b and are answered with that task, or with
@@ -217,7 +218,7 @@ func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create, how keysHo
 		if r.print == nil || owners[slot] != nil {
 			continue
 		}
-		owners[slot] = &keyOwner{print: r.print, first: r, id: r.task.ID}
+		owners[slot] = &keyOwner{print: r.print, first: r, id: r.task.ID, call: c.Tasks[r.place].Call}
 		claims.add(slot, owners[slot])
 	}
 	won, held := map[keySlot]bool{}, map[keySlot]bool{}
@@ -269,8 +270,7 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	var ownerQueues []int32
-	var ownerIDs []int64
+	var wanted []wantedTask
 	err := t.read(ctx, "create.taken", func(r pgx.Rows) error {
 		var ord, id int64
 		var mark []byte
@@ -284,22 +284,15 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 			t.queue("create.rekey", slot.queue, slot.key, o.id, o.print)
 			return nil
 		}
+		wanted = append(wanted, wantedTask{slot.queue, id, o.call})
 		*o = keyOwner{print: mark, id: id}
-		ownerQueues, ownerIDs = append(ownerQueues, slot.queue), append(ownerIDs, id)
 		return nil
 	}, queues, keys)
-	if err != nil || len(ownerIDs) == 0 {
+	if err != nil || len(wanted) == 0 {
 		return nil, err
 	}
 	t.queue("tx.wait")
-	tasks := map[int64]*queue.Task{}
-	return tasks, t.read(ctx, "task.now", func(r pgx.Rows) error {
-		n, err := scanNow(r)
-		if err == nil {
-			tasks[n.task.ID] = n.task
-		}
-		return err
-	}, ownerQueues, ownerIDs)
+	return readWanted(ctx, t, wanted)
 }
 
 func replay(t *queue.Task) *queue.Task {

@@ -222,7 +222,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 		return err
 	}
 	replayed := false
-	repeats := map[int][]*nowRow{} // by call, of those whose caller wants the task
+	var wanted []wantedTask
 	for _, at := range lost {
 		n, r := there[releases[at].ID], releases[at]
 		switch {
@@ -234,7 +234,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 			out[at].Task, out[at].Replayed = n.task, true
 			replayed = true
 			if !r.Quiet {
-				repeats[r.Call] = append(repeats[r.Call], n)
+				wanted = append(wanted, wantedTask{n.queue, r.ID, r.Call})
 			}
 		default:
 			out[at].Err = leaseLost(r.ID)
@@ -243,10 +243,15 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 	if replayed {
 		t.queue("tx.wait")
 	}
-	for _, tasks := range repeats {
-		if err := readContents(ctx, t, tasks); err != nil {
-			return err
+	if len(wanted) == 0 {
+		return nil
+	}
+
+	whole, err := readWanted(ctx, t, wanted)
+	for _, at := range lost {
+		if task := whole[releases[at].ID]; task != nil && out[at].Replayed && !releases[at].Quiet {
+			out[at].Task = task
 		}
 	}
-	return nil
+	return err
 }

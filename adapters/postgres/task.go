@@ -79,24 +79,29 @@ func (s *Store) statesIn(ctx context.Context, t *tx, namespace string, ids []int
 	return out, err
 }
 
-// readContents fills in the content of tasks that are known without it, within t: up to queue.MaxPageBytes, of the first in
-// any case.
-func readContents(ctx context.Context, t *tx, known []*nowRow) error {
-	queues, ids := make([]int32, len(known)), make([]int64, len(known))
-	byID := make(map[int64]*queue.Task, len(known))
-	for i, n := range known {
-		queues[i], ids[i] = n.queue, n.task.ID
-		byID[n.task.ID] = n.task
+// wantedTask is a task that a call wants back.
+type wantedTask struct {
+	queue int32
+	id    int64
+	call  int
+}
+
+// readWanted reads tasks as they are, within t: for each call the content up to queue.MaxPageBytes, of its first in any case.
+func readWanted(ctx context.Context, t *tx, wanted []wantedTask) (map[int64]*queue.Task, error) {
+	queues, ids, calls := make([]int32, len(wanted)), make([]int64, len(wanted)), make([]int32, len(wanted))
+	for i, w := range wanted {
+		queues[i], ids[i] = w.queue, w.id
+		calls[i] = int32(w.call) //nolint:gosec // at most queue.MaxBatch
 	}
 
-	var fit int
-	return t.read(ctx, "task.page", func(rows pgx.Rows) error {
-		n, err := scanNow(rows, &fit)
+	tasks := make(map[int64]*queue.Task, len(wanted))
+	return tasks, t.read(ctx, "task.now", func(rows pgx.Rows) error {
+		n, err := scanNow(rows)
 		if err == nil {
-			*byID[n.task.ID] = *n.task
+			tasks[n.task.ID] = n.task
 		}
 		return err
-	}, queues, ids, queue.MaxPageBytes)
+	}, queues, ids, calls, queue.MaxPageBytes)
 }
 
 // lifeIn reads tasks of a namespace without payload, headers, key and progress, within t: as many from the front of ids as

@@ -47,6 +47,7 @@ func newCore(store queue.Store, cfg config) *core {
 	c.creates = newGatherer(c, writes, c.createTasks)
 	c.creates.size = func(t queue.NewTask) int { return len(t.Payload) }
 	c.creates.own, c.creates.put = ownTask, putTask
+	c.creates.number = func(t *queue.NewTask, call int) { t.Call = call }
 	c.creates.locked = lockedErr(func(m queue.Created) error { return m.Err })
 	c.retains = newGatherer(c, reads, c.retainTasks)
 	c.retains.tasks = func(s queue.RetainShare) int { return s.Limit }
@@ -223,7 +224,7 @@ func (c *core) releaseTasks(ctx context.Context, namespace string, releases []qu
 		switch {
 		case t.Status.Waiting():
 			told.waiting(t)
-		case releases[i].Quiet: // the task is there without its result
+		case releases[i].Quiet || t.Payload == nil: // without its content
 			c.awaits.suspect(namespace, t.ID)
 		default:
 			c.awaits.finished(t)

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,11 +25,13 @@ type Budget struct {
 
 	mu     sync.Mutex
 	free   int
+	read   int      // bytes of claims that wait and are in memory already
 	claims []*claim // that wait, the oldest first
 }
 
 type claim struct {
 	bytes   int
+	read    bool
 	granted chan struct{}
 }
 
@@ -38,16 +41,27 @@ func NewBudget(bytes int) *Budget { return &Budget{most: bytes, free: bytes} }
 // Take waits until so many bytes are free, or all where the budget is smaller, and takes them until give is called. It fails
 // with KindUnavailable after 10 seconds, and with ctx's error when that ends first.
 func (b *Budget) Take(ctx context.Context, bytes int) (give func(), err error) {
+	return b.take(ctx, bytes, false)
+}
+
+// TakeRead is Take for an answer that is in memory already. At most as many bytes as the budget has wait so: one more answer
+// fails at once.
+func (b *Budget) TakeRead(ctx context.Context, bytes int) (give func(), err error) {
+	return b.take(ctx, bytes, true)
+}
+
+func (b *Budget) take(ctx context.Context, bytes int, read bool) (give func(), err error) {
 	if b == nil || bytes <= SmallAnswerBytes {
 		return func() {}, nil
 	}
+
 	bytes = min(bytes, b.most)
-	c := &claim{bytes: bytes, granted: make(chan struct{})}
+	c := &claim{bytes: bytes, read: read, granted: make(chan struct{})}
+	if !b.add(c) {
+		return nil, tooManyLarge()
+	}
+
 	give = sync.OnceFunc(func() { b.put(bytes) })
-	b.mu.Lock()
-	b.claims = append(b.claims, c)
-	b.grant()
-	b.mu.Unlock()
 
 	timer := time.NewTimer(BudgetTimeout)
 	defer timer.Stop()
@@ -57,12 +71,40 @@ func (b *Budget) Take(ctx context.Context, bytes int) (give func(), err error) {
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
-		err = &Error{Kind: KindUnavailable, Msg: "the server is making many large answers; try again, or ask for fewer bytes"}
+		err = tooManyLarge()
 	}
 	if !b.withdraw(c) { // it was granted meanwhile
 		give()
 	}
 	return nil, err
+}
+
+func tooManyLarge() error {
+	return &Error{Kind: KindUnavailable, Msg: "the server is making many large answers; try again, or ask for fewer bytes"}
+}
+
+// add puts a claim behind those that wait, and grants what fits. It returns false where too much waits in memory.
+func (b *Budget) add(c *claim) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c.read && b.read+c.bytes > b.most {
+		return false
+	}
+
+	if c.read {
+		b.read += c.bytes
+	}
+	b.claims = append(b.claims, c)
+	b.grant()
+	return true
+}
+
+// drop takes a claim out of those that wait. Caller holds mu.
+func (b *Budget) drop(place int) {
+	if c := b.claims[place]; c.read {
+		b.read -= c.bytes
+	}
+	b.claims = slices.Delete(b.claims, place, place+1)
 }
 
 // put gives bytes back.
@@ -78,7 +120,7 @@ func (b *Budget) grant() {
 	for len(b.claims) > 0 && b.claims[0].bytes <= b.free {
 		b.free -= b.claims[0].bytes
 		close(b.claims[0].granted)
-		b.claims = b.claims[1:]
+		b.drop(0)
 	}
 }
 
@@ -88,7 +130,7 @@ func (b *Budget) withdraw(c *claim) bool {
 	defer b.mu.Unlock()
 	for i, other := range b.claims {
 		if other == c {
-			b.claims = append(b.claims[:i:i], b.claims[i+1:]...)
+			b.drop(i)
 			b.grant() // smaller ones may fit
 			return true
 		}
@@ -102,6 +144,34 @@ func TaskBytes(tasks []*Task) (n int) {
 		n += t.Bytes()
 	}
 	return n
+}
+
+// TakeAnswer takes the bytes of the tasks of an answer that must not fail, since its call has changed them. Where the bytes do
+// not become free in time it takes the content out of the tasks, which may be shared, by way of copies.
+func (b *Budget) TakeAnswer(ctx context.Context, tasks ...**Task) (give func()) {
+	bytes := 0
+	for _, t := range tasks {
+		bytes += (*t).Bytes()
+	}
+
+	give, err := b.TakeRead(ctx, bytes)
+	if err == nil {
+		return give
+	}
+	for _, t := range tasks {
+		*t = (*t).WithoutContent()
+	}
+	return func() {}
+}
+
+// ReleasedTasks are where the tasks of released are.
+func ReleasedTasks(released []Released) (tasks []**Task) {
+	for i := range released {
+		if released[i].Task != nil {
+			tasks = append(tasks, &released[i].Task)
+		}
+	}
+	return tasks
 }
 
 // RetainWithin retains tasks of svc and takes the bytes of the answer from b: before they are read where r does not wait and
@@ -120,7 +190,7 @@ func (b *Budget) RetainWithin(ctx context.Context, svc Service, r RetainRequest)
 		}
 		return tasks, give, err
 	}
-	if give, err = b.Take(ctx, TaskBytes(tasks)); err != nil {
+	if give, err = b.TakeRead(ctx, TaskBytes(tasks)); err != nil {
 		return nil, nil, errors.Join(err, GiveBack(ctx, svc, r, tasks))
 	}
 	return tasks, give, nil

@@ -49,6 +49,41 @@ func TestBudget(t *testing.T) {
 			take(t, b, 8*mib)()
 		})
 	})
+	t.Run("answers in memory wait up to as many bytes as the budget has", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := queue.NewBudget(4 * mib)
+			give := take(t, b, 4*mib)
+			failed := 0
+			for range 6 {
+				go func() {
+					give, err := b.TakeRead(t.Context(), mib)
+					if err != nil {
+						failed++
+						return
+					}
+					give()
+				}()
+			}
+			synctest.Wait()
+			if failed != 2 {
+				t.Errorf("%d of 6 failed at once, want 2", failed)
+			}
+
+			task := &queue.Task{ID: 7, Payload: make([]byte, 2*mib)}
+			shared := task
+			b.TakeAnswer(t.Context(), &task)()
+			if task.ID != 7 || task.Payload != nil || shared.Payload == nil {
+				t.Error("an answer that must not fail kept its content, or has changed a task of others")
+			}
+			give()
+			synctest.Wait()
+			task = shared
+			b.TakeAnswer(t.Context(), &task)()
+			if task != shared {
+				t.Error("an answer that has its bytes lost its content")
+			}
+		})
+	})
 	t.Run("small ones never wait", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := queue.NewBudget(mib)

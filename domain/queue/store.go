@@ -53,6 +53,8 @@ type Create struct {
 
 // Created answers one task of a Create.
 type Created struct {
+	// Task is the new one, or the one that was there under the key. The tasks of a call that were there come with their
+	// content (payload, headers, result, progress) up to MaxPageBytes, the first in any case.
 	Task *Task
 	Err  error
 }

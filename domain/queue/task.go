@@ -112,6 +112,8 @@ type TaskMeta struct {
 type NewTask struct {
 	Queue string
 	TaskMeta
+	// Call is as in Release: it bounds the content of tasks that are there under their keys.
+	Call int
 }
 
 // Normalize checks t against the names and limits and returns it with its queue's name normalised and its payload
@@ -297,8 +299,13 @@ func (r Release) Check(maxPayloadBytes int) error {
 	return CheckJSON("result", r.Result, maxPayloadBytes)
 }
 
-// DropContent takes payload, headers, result and progress out of t.
-func (t *Task) DropContent() { t.Payload, t.Headers, t.Result, t.Progress = nil, nil, nil, nil }
+// WithoutContent is a copy of t without payload, headers, result and progress.
+func (t *Task) WithoutContent() *Task {
+	bare := *t
+	bare.Payload, bare.Headers = nil, nil
+	bare.Result, bare.Progress = nil, nil
+	return &bare
+}
 
 // Released answers one Release.
 type Released struct {

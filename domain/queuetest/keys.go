@@ -23,6 +23,31 @@ func testKeys(e *env) {
 		e.equal("payload", string(spaced.Payload), `{"a": 1}`)
 		e.counts("mail", map[queue.Status]int64{queue.StatusNew: 1})
 	})
+	e.it("an answer to creates carries the content of tasks that are there up to a bound for each call", func(e *env) {
+		e.queue("mail", queue.QueueMeta{})
+		result := noise(queue.MaxPageBytes/4 + 1000)
+		again := queue.Create{Namespace: e.ns}
+		for i := range 7 {
+			meta := queue.TaskMeta{Key: fmt.Sprint("k", i)}
+			e.create("mail", meta)
+			e.release(e.hold("mail"), queue.OutcomeSuccess, result)
+			n := e.newTask("mail", meta)
+			n.Call = 1 + i/5
+			again.Tasks = append(again.Tasks, n)
+		}
+		out, err := e.s.CreateTasks(e.ctx(), again)
+		e.ok(err)
+		carried := map[int]int{}
+		for i, c := range out {
+			e.ok(c.Err)
+			e.equal("key", c.Task.Key, again.Tasks[i].Key)
+			e.equal("replayed", c.Task.Replayed, true)
+			if len(c.Task.Result) > 0 {
+				carried[again.Tasks[i].Call]++
+			}
+		}
+		e.equal("tasks with a result by call", carried, map[int]int{1: 3, 2: 2})
+	})
 	e.it("the same key with another payload is refused", func(e *env) {
 		e.queue("mail", queue.QueueMeta{})
 		t := e.create("mail", queue.TaskMeta{Key: "k1", Payload: []byte(`{"a":1}`)})

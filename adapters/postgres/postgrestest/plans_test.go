@@ -365,7 +365,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"an expiry with nothing to expire", "expire.ready", []string{"'epoch'", "2000", "'{}'", "'{}'"}, "ready_dies", 60},
 		{"an expiry of delayed tasks with nothing to expire", "expire.delayed", []string{"'epoch'", "2000", "'{}'", "'{}'"}, "delayed_dies", 60},
 		{"a look at 100 tasks", "task.now.any", []string{"'tests'", ids(waiting)}, "task_pkey", 6000},
-		{"a look at 100 tasks of known queues", "task.now", []string{queues, ids(waiting)}, "task_pkey", 3500},
+		{"a look at 100 tasks of known queues", "task.now", []string{queues, ids(waiting), all(batch, "1", "integer"), "3000000"}, "task_pkey", 3500},
 		{"the counts", "counts", []string{"''", "''"}, "event_pkey", 200},
 		{"the oldest ready task", "count.oldest", []string{fmt.Sprintf("array[%d, %d]", mail, quiet), "'{}'", "'{}'", "'{}'"}, "ready_pkey", 200},
 		{"a page of 100 tasks, bounded in bytes", "task.page", []string{queues, ids(waiting), strconv.Itoa(queue.MaxPageBytes)}, "task_pkey", 3500},

@@ -153,15 +153,14 @@ left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id
 -- The same by token. Each call reads content up to $4 bytes, the content of its first task in any case; only sizes of the others
 -- are read. $1 tokens of the lease rows, $2 ids, $3 calls, side by side, $4 bytes
 select queue_id, id, created_at, delayed_at, dies_at, priority, retries, key,
-       case when before is null or before + bytes <= $4 then headers end,
-       case when before is null or before + bytes <= $4 then payload end,
+       case when fits then headers end, case when fits then payload end,
        stated, s_delayed_at, s_dies_at, s_retries,
-       case when before is null or before + bytes <= $4 then result end,
-       case when before is null or before + bytes <= $4 then progress end
+       case when fits then result end, case when fits then progress end
 from (
     select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, t.key, t.headers, t.payload,
-           s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress, z.bytes,
-           sum(z.bytes) over (partition by i.call order by i.nth rows between unbounded preceding and 1 preceding)
+           s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress,
+           coalesce(z.bytes + sum(z.bytes) over (
+               partition by i.call order by i.nth rows between unbounded preceding and 1 preceding) <= $4, true)
     from unnest($1::bigint[], $2::bigint[], $3::integer[]) with ordinality i (token, id, call, nth)
     cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
     cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
@@ -171,7 +170,7 @@ from (
         from (values (t.payload), (t.headers), (s.result), (s.progress)) j (v) where v is not null
     ) z (bytes)
 ) f (queue_id, id, created_at, delayed_at, dies_at, priority, retries, key, headers, payload,
-     stated, s_delayed_at, s_dies_at, s_retries, result, progress, bytes, before)
+     stated, s_delayed_at, s_dies_at, s_retries, result, progress, fits)
 
 -- name: hold.drop
 delete from pgqueue.lease where ctid = any (array(

@@ -1,12 +1,21 @@
 -- Looks at tasks. The hot path reads none of this.
 
 -- name: task.now
--- $1 queues, $2 ids, side by side
-select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
-       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
-       n.turn, n.last_token
-from unnest($1::integer[], $2::bigint[]) i (queue_id, id)
-cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = i.queue_id and n.id = i.id offset 0) n
+-- Each call reads the content of tasks up to $4 bytes, of its first task in any case. $1 queues, $2 ids, $3 calls, side by side
+select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, case when n.fits then n.headers end,
+       case when n.fits then n.payload end, n.created_at, case when n.fits then n.result end, n.status, n.worker,
+       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, case when n.fits then n.progress end,
+       n.cancel_requested, n.token, n.turn, n.last_token
+from (
+    select n.*, coalesce(z.bytes + sum(z.bytes) over (
+        partition by i.call order by i.nth rows between unbounded preceding and 1 preceding) <= $4, true) as fits
+    from unnest($1::integer[], $2::bigint[], $3::integer[]) with ordinality i (queue_id, id, call, nth)
+    cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = i.queue_id and n.id = i.id offset 0) n
+    cross join lateral (
+        select sum(case when pg_column_compression(v) is null then pg_column_size(v) else octet_length(v::text) end)
+        from (values (n.payload), (n.result), (n.progress), (n.headers)) j (v) where v is not null
+    ) z (bytes)
+) n
 
 -- name: task.now.any
 -- The same where the queue is not known: one probe for each queue of the namespace. $1 namespace, $2 ids

@@ -53,6 +53,11 @@ func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTask
 	if err != nil {
 		return nil, err
 	}
+	give, err := s.large.TakeRead(ctx, t.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	deliveryOf(ctx).atEnd(give)
 	return &pb.GetTaskResponse{Task: wire.Task(t)}, nil
 }
 
@@ -73,7 +78,7 @@ func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.Lis
 	if err != nil {
 		return nil, err
 	}
-	give, err := s.large.Take(ctx, queue.TaskBytes(p.Tasks))
+	give, err := s.large.TakeRead(ctx, queue.TaskBytes(p.Tasks))
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +103,11 @@ func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.Awa
 	if err != nil {
 		return nil, err
 	}
+	give, err := s.large.TakeRead(ctx, t.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	deliveryOf(ctx).atEnd(give)
 	return &pb.AwaitTaskResponse{Task: wire.Task(t)}, nil
 }
 

@@ -86,6 +86,7 @@ func (s work) ReleaseTasks(ctx context.Context, req *pb.ReleaseTasksRequest) (*p
 		return nil, r.Err()
 	}
 	done, err := svc.ReleaseTasks(ctx, rs)
+	deliveryOf(ctx).atEnd(s.large.TakeAnswer(ctx, queue.ReleasedTasks(done)...))
 	return &pb.ReleaseTasksResponse{Released: wire.Released(rs, done, s.maxMessage)}, err
 }
 

@@ -116,8 +116,8 @@ func checkText(body []byte) error {
 // maxFields is how many fields of an object are compared; no object of ours has as many.
 const maxFields = 64
 
-// checkFieldsOnce refuses an object that has a field twice: encoding/json would take the last in silence, and another
-// reader the first. What is inside of a field, as a payload, is not looked at. It says nothing of what is no JSON.
+// checkFieldsOnce refuses an object that has a field twice, or a header: encoding/json would take the last in silence, and
+// another reader the first. It does not look inside of other fields, as payloads. It says nothing of what is no JSON.
 func checkFieldsOnce(body []byte) error {
 	var seen [maxFields][]byte
 	n, depth, isKey := 0, 0, false
@@ -150,6 +150,54 @@ func checkFieldsOnce(body []byte) error {
 			}
 			if n < maxFields {
 				seen[n], n = key, n+1
+			}
+			if bytes.EqualFold(key, headersField) {
+				if err := checkHeadersOnce(body[end+1:]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+var headersField = []byte("headers")
+
+// checkHeadersOnce refuses headers that have a name twice, however it is escaped. value begins behind the field's name.
+func checkHeadersOnce(value []byte) error {
+	value = bytes.TrimLeft(value, ": \t\r\n")
+	if !bytes.HasPrefix(value, []byte("{")) {
+		return nil
+	}
+
+	var names []string
+	for i, isName := 1, true; i < len(value); i++ {
+		switch value[i] {
+		case '{', '[', '}': // an object in a value is refused elsewhere
+			return nil
+		case ',':
+			isName = true
+		case '"':
+			end := textEnd(value, i+1)
+			if end < 0 {
+				return nil
+			}
+			text := value[i : end+1]
+			i = end
+			if !isName {
+				continue
+			}
+			isName = false
+
+			var name string
+			if json.Unmarshal(text, &name) != nil {
+				return nil
+			}
+			if slices.Contains(names, name) {
+				return queue.Invalid("headers", fmt.Sprintf("must have each name once, got %q twice; leave one out", clip(name)))
+			}
+			if len(names) <= queue.MaxHeaders { // more are refused elsewhere
+				names = append(names, name)
 			}
 		}
 	}

@@ -26,6 +26,20 @@ func TestAFieldIsThereOnce(t *testing.T) {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
+	for body, valid := range map[string]bool{
+		`{"queue":"q","headers":{"a":"1","a":"2"}}`:                      false,
+		`{"headers" : {"b":"\"","a":"1","\u0061":"2"},"queue":"q"}`:      false,
+		`{"Headers":{"a":"1","b":"a","A":"2"},"queue":"q"}`:              true,
+		`{"queue":"q","headers":null,"payload":{"a":1,"a":2}}`:           true,
+		`{"queue":"q","payload":{"headers":{"a":1,"a":2}},"headers":{}}`: true,
+		`{"queue":"headers","key":"headers","payload":{"a":1,"a":2}}`:    true,
+	} {
+		var task restapi.NewTask
+		err := restapi.Decode([]byte(body), &task)
+		if valid != (err == nil) || !valid && !strings.Contains(err.Error(), "headers: must have each name once") {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
 	for _, broken := range []string{`{"queue":"a`, `{"queue`, `{"a\`, `"\`, `{`, `,"a":1`, `}}}`, ``} {
 		var task restapi.NewTask
 		if err := restapi.Decode([]byte(broken), &task); queue.KindOf(err) != queue.KindInvalid {

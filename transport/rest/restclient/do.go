@@ -119,7 +119,8 @@ func readAll(resp *http.Response, most int) ([]byte, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, int64(most)+1))
 	if err == nil && len(b) > most {
-		err = fmt.Errorf("the answer has more than %d bytes; ask for less at once, or allow more", most)
+		err = &queue.Error{Kind: queue.KindTooLarge, Msg: fmt.Sprintf(
+			"the server has answered with more than %d bytes; ask for less at once, or raise WithMaxAnswerBytes", most)}
 	}
 	return b, err
 }
@@ -164,6 +165,10 @@ func broken(ctx context.Context, op string, err error) *queue.Error {
 	}
 	if unwrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = unwrapped.Err // its text repeats the method and the URL
+	}
+	if large, ok := errors.AsType[*queue.Error](err); ok { // it arrived, and would again
+		large.Op = op
+		return large
 	}
 	k, msg := queue.KindIndeterminate, "the connection broke before the answer came"
 	var dial *net.OpError

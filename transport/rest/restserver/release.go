@@ -56,7 +56,11 @@ func (c *call) release(r queue.Release) error {
 	if err != nil {
 		return err
 	}
-	return c.task(out[0].Task, out[0].Err)
+	if out[0].Err != nil {
+		return out[0].Err
+	}
+	defer c.cfg.Large.TakeAnswer(c.ctx(), &out[0].Task)()
+	return c.reply(http.StatusOK, restapi.TaskOf(out[0].Task))
 }
 
 func releaseTasks(c *call) error {
@@ -72,6 +76,7 @@ func releaseTasks(c *call) error {
 	if err != nil {
 		return err
 	}
+	defer c.cfg.Large.TakeAnswer(c.ctx(), queue.ReleasedTasks(out)...)()
 	return c.reply(http.StatusOK, restapi.ListOf(each(out, restapi.ReleasedOf)))
 }
 

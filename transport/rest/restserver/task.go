@@ -30,7 +30,7 @@ func listTasks(c *call) error {
 	if err != nil {
 		return err
 	}
-	give, err := c.cfg.Large.Take(c.ctx(), queue.TaskBytes(p.Tasks))
+	give, err := c.cfg.Large.TakeRead(c.ctx(), queue.TaskBytes(p.Tasks))
 	if err != nil {
 		return err
 	}
@@ -138,6 +138,11 @@ func (c *call) task(t *queue.Task, err error) error {
 	if err != nil {
 		return err
 	}
+	give, err := c.cfg.Large.TakeRead(c.ctx(), t.Bytes())
+	if err != nil {
+		return err
+	}
+	defer give()
 	return c.reply(http.StatusOK, restapi.TaskOf(t))
 }
 

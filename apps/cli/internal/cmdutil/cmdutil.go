@@ -332,6 +332,9 @@ func Headers(pairs []string) (map[string]string, error) {
 		if !ok || k == "" {
 			return nil, Usage("--header: %q: NAME=VALUE is needed", p)
 		}
+		if _, twice := h[k]; twice {
+			return nil, Usage("--header: must have each name once, got %q twice; leave one out", k)
+		}
 		h[k] = v
 	}
 	return h, nil

@@ -50,10 +50,11 @@ func Released(asked []queue.Release, rs []queue.Released, budget int) []*pb.Rele
 		if r.Task == nil || asked[i].Quiet {
 			continue
 		}
-		if budget -= r.Task.Bytes(); budget < 0 {
-			r.Task.DropContent()
+		task := r.Task
+		if budget -= task.Bytes(); budget < 0 {
+			task = task.WithoutContent()
 		}
-		out[i].Task = Task(r.Task)
+		out[i].Task = Task(task)
 	}
 	return out
 }
