@@ -61,7 +61,6 @@ var pendingWords = []string{
 	"apps/server",
 	"apps/worker",
 	"deploy",
-	"docs/adr",
 	"docs/benchmarks.md",
 	"docs/field-reports.md",
 	"docs/how-to",
