@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -74,7 +75,7 @@ func (as *awaits) await(ctx context.Context, namespace string, id int64, wait ti
 	defer timer.Stop()
 	a := &awaiter{done: make(chan struct{})}
 	if !as.add(namespace, id, a) {
-		return nil, errClosed()
+		return nil, batch.Closed("manager")
 	}
 	defer as.remove(namespace, id, a)
 	select {
@@ -83,7 +84,7 @@ func (as *awaits) await(ctx context.Context, namespace string, id int64, wait ti
 	case <-ctx.Done():
 		return nil, queue.ContextError(ctx.Err())
 	case <-as.c.closing:
-		return nil, errClosed()
+		return nil, batch.Closed("manager")
 	case <-timer.C:
 		return nil, nil
 	}

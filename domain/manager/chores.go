@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -250,7 +251,7 @@ func (cs *chores) step(ctx context.Context, kind queue.Chore) (done queue.Mainta
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked(p)
+			err = batch.Panicked(p)
 		}
 	}()
 	return cs.c.store.Maintain(ctx, kind)
@@ -354,7 +355,7 @@ func (c *core) listen(ctx context.Context) {
 func (c *core) hear(ctx context.Context, l queue.Listener) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked(p)
+			err = batch.Panicked(p)
 		}
 	}()
 	return l.Listen(ctx, c.heard)

@@ -68,7 +68,7 @@ func (m *Manager) UndeliveredRetain(ctx context.Context, worker, requestID strin
 }
 
 func (c *core) retainNow(ctx context.Context, key lot, share queue.RetainShare) ([]*queue.Task, error) {
-	outs, err := c.retains.do(ctx, key, share)
+	outs, err := c.retains.Do(ctx, key, share)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (m *Manager) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) (
 		}
 		outs, err := checked(beats, queue.Heartbeat.Check,
 			func(err error) queue.Beat { return queue.Beat{Err: err} },
-			func(good []queue.Heartbeat) ([]queue.Beat, error) { return m.beats.do(ctx, m.namespace, good...) })
+			func(good []queue.Heartbeat) ([]queue.Beat, error) { return m.beats.Do(ctx, m.namespace, good...) })
 		for i := range outs {
 			outs[i].Err = queue.WithOp(opHeartbeatTasks.name, outs[i].Err)
 		}
@@ -109,7 +109,7 @@ func (m *Manager) release(ctx context.Context, releases []queue.Release) ([]queu
 	return checked(releases,
 		func(r queue.Release) error { return r.Check(m.cfg.maxPayload) },
 		func(err error) queue.Released { return queue.Released{Err: err} },
-		func(good []queue.Release) ([]queue.Released, error) { return m.releases.do(ctx, m.namespace, good...) })
+		func(good []queue.Release) ([]queue.Released, error) { return m.releases.Do(ctx, m.namespace, good...) })
 }
 
 // checked answers the items that check refuses itself and has send answer the others, each in its place.

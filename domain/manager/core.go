@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -25,10 +26,10 @@ type core struct {
 	wg     sync.WaitGroup
 	seats  atomic.Int64 // taken by parked callers
 
-	creates  *gatherer[createLot, queue.NewTask, queue.Created]
-	retains  *gatherer[lot, queue.RetainShare, []*queue.Task]
-	beats    *gatherer[string, queue.Heartbeat, queue.Beat]
-	releases *gatherer[string, queue.Release, queue.Released]
+	creates  *batch.Batcher[createKey, queue.NewTask, queue.Created]
+	retains  *batch.Batcher[lot, queue.RetainShare, []*queue.Task]
+	beats    *batch.Batcher[string, queue.Heartbeat, queue.Beat]
+	releases *batch.Batcher[string, queue.Release, queue.Released]
 
 	rooms  *rooms
 	awaits *awaits
@@ -44,27 +45,31 @@ type core struct {
 func newCore(store queue.Store, cfg config) *core {
 	c := &core{store: store, cfg: cfg, closing: make(chan struct{})}
 	c.base, c.stop = context.WithCancel(queue.WithoutWait(context.Background()))
-	c.creates = newGatherer(c, writes, c.createTasks)
-	c.creates.size = func(t queue.NewTask) int { return len(t.Payload) }
-	c.creates.own, c.creates.put = ownTask, putTask
-	c.creates.number = func(t *queue.NewTask, call int) { t.Call = call }
-	c.creates.locked = lockedErr(func(m queue.Created) error { return m.Err })
-	c.retains = newGatherer(c, reads, c.retainTasks)
-	c.retains.tasks = func(s queue.RetainShare) int { return s.Limit }
-	c.retains.lost = func(l lot, outs [][]*queue.Task) {
-		for _, tasks := range outs {
-			c.giveBack(l, tasks)
+	c.creates = newBatcher(c, writes, c.createTasks, func(o *batch.Options[createKey, queue.NewTask, queue.Created]) {
+		o.Bytes = func(t queue.NewTask) int { return len(t.Payload) }
+		o.Copy, o.Restore = copyTask, restoreTask
+		o.Number = func(t *queue.NewTask, call int) { t.Call = call }
+		o.Locked = func(c queue.Created) bool { return queue.IsLocked(c.Err) }
+	})
+	c.retains = newBatcher(c, reads, c.retainTasks, func(o *batch.Options[lot, queue.RetainShare, []*queue.Task]) {
+		o.Weight = func(s queue.RetainShare) int { return s.Limit }
+		o.Unclaimed = func(key lot, _ []queue.RetainShare, outs [][]*queue.Task, _ error) {
+			for _, tasks := range outs {
+				c.giveBack(key, tasks)
+			}
 		}
-	}
-	c.beats = newGatherer(c, reads, store.HeartbeatTasks)
-	c.beats.size = func(h queue.Heartbeat) int { return len(h.Progress) }
-	c.beats.own = ownBeat
-	c.beats.locked = lockedErr(func(b queue.Beat) error { return b.Err })
-	c.releases = newGatherer(c, writes, c.releaseTasks)
-	c.releases.size = func(r queue.Release) int { return len(r.Result) }
-	c.releases.own, c.releases.put = ownRelease, putRelease
-	c.releases.number = func(r *queue.Release, call int) { r.Call = call }
-	c.releases.locked = lockedErr(func(r queue.Released) error { return r.Err })
+	})
+	c.beats = newBatcher(c, reads, store.HeartbeatTasks, func(o *batch.Options[string, queue.Heartbeat, queue.Beat]) {
+		o.Bytes = func(h queue.Heartbeat) int { return len(h.Progress) }
+		o.Copy = copyHeartbeat
+		o.Locked = func(b queue.Beat) bool { return queue.IsLocked(b.Err) }
+	})
+	c.releases = newBatcher(c, writes, c.releaseTasks, func(o *batch.Options[string, queue.Release, queue.Released]) {
+		o.Bytes = func(r queue.Release) int { return len(r.Result) }
+		o.Copy, o.Restore = copyRelease, restoreRelease
+		o.Number = func(r *queue.Release, call int) { r.Call = call }
+		o.Locked = func(r queue.Released) bool { return queue.IsLocked(r.Err) }
+	})
 	c.rooms = newRooms(c)
 	c.awaits = newAwaits(c)
 	c.feeds = newFeeds(c)
@@ -76,11 +81,18 @@ func newCore(store queue.Store, cfg config) *core {
 	return c
 }
 
-func newGatherer[K comparable, In, Out any](c *core, unsure queue.Kind, commit func(context.Context, K, []In) ([]Out, error)) *gatherer[K, In, Out] {
-	return &gatherer[K, In, Out]{
-		limits: c.cfg.gather, timeout: c.cfg.callTimeout, base: c.base, spawn: c.spawn, commit: commit, unsure: unsure,
-		lanes: map[K]*lane[K, In, Out]{},
+// newBatcher returns a Batcher for one kind of Store call.
+func newBatcher[K comparable, In, Out any](
+	c *core, unanswered queue.Kind, commit func(context.Context, K, []In) ([]Out, error), set func(*batch.Options[K, In, Out]),
+) *batch.Batcher[K, In, Out] {
+	limits := c.cfg.gather
+	o := batch.Options[K, In, Out]{
+		Commit: commit, Context: c.base, Timeout: c.cfg.callTimeout, Go: c.spawn, Owner: "manager", Unanswered: unanswered,
+		MaxItems: limits.MaxBatch, MaxBytes: maxGatherBytes, MaxInFlight: limits.MaxCalls, MaxFullInFlight: fullCalls,
+		MaxGoroutines: max(limits.MaxCalls, fullCalls) * gatherSpread, MaxWaiting: limits.MaxWaiting, MaxDelay: limits.MaxDelay,
 	}
+	set(&o)
+	return batch.New(o)
 }
 
 // spawn runs f in a goroutine that close waits for; false when the manager is closed.
@@ -99,7 +111,7 @@ func (c *core) enter(ctx context.Context, timeout time.Duration) (context.Contex
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, nil, errClosed()
+		return nil, nil, batch.Closed("manager")
 	}
 	c.wg.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -117,7 +129,7 @@ func (c *core) sit() (stand func(), err error) {
 	stand = func() { c.seats.Add(-1) }
 	if c.seats.Add(1) > int64(c.cfg.gather.MaxWaiting) {
 		stand()
-		return nil, crowded(c.cfg.gather.MaxWaiting)
+		return nil, batch.TooManyWaiting(c.cfg.gather.MaxWaiting)
 	}
 	return stand, nil
 }
@@ -140,10 +152,10 @@ func (c *core) close(ctx context.Context) error {
 		close(c.closing)
 	}
 	c.mu.Unlock()
-	c.creates.close()
-	c.retains.close()
-	c.beats.close()
-	c.releases.close()
+	c.creates.Close()
+	c.retains.Close()
+	c.beats.Close()
+	c.releases.Close()
 	defer c.stop()
 	unhook := context.AfterFunc(ctx, c.stop)
 	c.wg.Wait()
@@ -153,33 +165,33 @@ func (c *core) close(ctx context.Context) error {
 	return nil
 }
 
-// createLot is what creates share a Store call for. A key may be taken by an open transaction, and telling that takes a
+// createKey is what creates share a Store call for. A key may be taken by an open transaction, and telling that takes a
 // moment: creates without one do not wait for it.
-type createLot struct {
+type createKey struct {
 	namespace string
 	keyed     bool
 }
 
 // createTasks is a gathered Store call and the telling of what it made ready.
-func (c *core) createTasks(ctx context.Context, lot createLot, tasks []queue.NewTask) ([]queue.Created, error) {
-	return c.create(ctx, queue.Create{Namespace: lot.namespace, Tasks: tasks})
+func (c *core) createTasks(ctx context.Context, key createKey, tasks []queue.NewTask) ([]queue.Created, error) {
+	return c.create(ctx, queue.Create{Namespace: key.namespace, Tasks: tasks})
 }
 
 // create starts what it creates where somebody waits for it.
-func (c *core) create(ctx context.Context, batch queue.Create) (made []queue.Created, err error) {
+func (c *core) create(ctx context.Context, create queue.Create) (made []queue.Created, err error) {
 	var started []int64
-	if p := c.rooms.invite(batch); p != nil {
-		made, started, err = c.createFor(ctx, p, batch)
+	if p := c.rooms.invite(create); p != nil {
+		made, started, err = c.createFor(ctx, p, create)
 		if queue.IsLocked(err) && queue.Waits(ctx) { // the party has not waited for it
-			made, err = c.store.CreateTasks(ctx, batch)
+			made, err = c.store.CreateTasks(ctx, create)
 		}
 	} else {
-		made, err = c.store.CreateTasks(ctx, batch)
+		made, err = c.store.CreateTasks(ctx, create)
 	}
 	if err != nil {
 		return nil, err
 	}
-	told := teller{c: c, namespace: batch.Namespace}
+	told := teller{c: c, namespace: create.Namespace}
 	for i := range made {
 		switch t := made[i].Task; {
 		case !isNew(made[i]):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -20,8 +21,8 @@ type party struct {
 
 // invite chooses who is served by batch: of the rooms for tasks that it makes ready the one where somebody has waited
 // longest, and there those who have waited longest. They are in service until treat; nil when nobody waits.
-func (rs *rooms) invite(batch queue.Create) *party {
-	if len(batch.Tasks) > eagerMost {
+func (rs *rooms) invite(create queue.Create) *party {
+	if len(create.Tasks) > eagerMost {
 		return nil
 	}
 	rs.mu.Lock()
@@ -29,12 +30,12 @@ func (rs *rooms) invite(batch queue.Create) *party {
 	var p *party
 	var first *waiter
 	left := 0
-	for _, r := range rs.in[batch.Namespace] {
+	for _, r := range rs.in[create.Namespace] {
 		w := idle(r.waiters.Front())
 		if w == nil || r.vain || r.key.request.id != "" || first != nil && first.turn < w.turn {
 			continue
 		}
-		if n := r.count(batch.Tasks); n > 0 {
+		if n := r.count(create.Tasks); n > 0 {
 			p, first, left = &party{room: r}, w, n
 		}
 	}
@@ -78,7 +79,7 @@ func (rs *rooms) treat(p *party, outs [][]*queue.Task, vain bool) {
 // createFor creates batch and retains for the party in the same commit: an idle system starts a task with one commit, and
 // nobody is woken to look for it. It is carried out though the creator may go: others are to have what it retains. started
 // are the tasks that somebody has.
-func (c *core) createFor(ctx context.Context, p *party, batch queue.Create) (made []queue.Created, started []int64, err error) {
+func (c *core) createFor(ctx context.Context, p *party, create queue.Create) (made []queue.Created, started []int64, err error) {
 	call, leave, err := c.enter(queue.WithoutWait(context.WithoutCancel(ctx)), c.cfg.callTimeout)
 	if err != nil {
 		c.rooms.treat(p, nil, false)
@@ -96,13 +97,13 @@ func (c *core) createFor(ctx context.Context, p *party, batch queue.Create) (mad
 		var outs [][]*queue.Task
 		defer func() {
 			if v := recover(); v != nil {
-				a.err = panicked(v)
+				a.err = batch.Panicked(v)
 			}
 			c.rooms.treat(p, outs, len(a.started) == 0 && slices.ContainsFunc(a.made, isReady))
 			done <- a
 		}()
-		a.made, outs, a.err = c.store.CreateAndRetain(call, batch, queue.Retain{
-			Namespace: batch.Namespace, Queues: p.room.queues, Requests: p.shares,
+		a.made, outs, a.err = c.store.CreateAndRetain(call, create, queue.Retain{
+			Namespace: create.Namespace, Queues: p.room.queues, Requests: p.shares,
 		})
 		for _, tasks := range outs {
 			for _, t := range tasks {
@@ -114,7 +115,7 @@ func (c *core) createFor(ctx context.Context, p *party, batch queue.Create) (mad
 	case a := <-done:
 		return a.made, a.started, a.err
 	case <-ctx.Done():
-		return nil, nil, gaveUp(ctx)
+		return nil, nil, batch.LeftDuringCall(ctx)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -200,7 +201,7 @@ func (s *subscriber) next(ctx context.Context, closing <-chan struct{}) ([]queue
 		case <-ctx.Done():
 			return nil, queue.ContextError(ctx.Err())
 		case <-closing:
-			return nil, errClosed()
+			return nil, batch.Closed("manager")
 		}
 	}
 }
@@ -269,7 +270,7 @@ func (fs *feeds) use(namespace string) (*feed, error) {
 			subs: map[*subscriber]struct{}{},
 		}
 		if !fs.c.spawn(func() { fs.run(f) }) {
-			return nil, errClosed()
+			return nil, batch.Closed("manager")
 		}
 		fs.of[namespace] = f
 	}

@@ -342,15 +342,6 @@ func TestLostCallers(t *testing.T) {
 	})
 }
 
-// TestFaultOfEachKind has a place for every kind of error: whether a batch that fails with it is searched for one item at fault.
-func TestFaultOfEachKind(t *testing.T) {
-	for _, k := range queue.Kinds() {
-		if _, ok := fault[k]; !ok {
-			t.Errorf("%s: say in fault whether it may be of one item", k)
-		}
-	}
-}
-
 func TestSharedCallFaults(t *testing.T) {
 	poison := func(err error, bad ...string) func(context.Context, string, any) error {
 		return func(_ context.Context, call string, arg any) error {

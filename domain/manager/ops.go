@@ -3,8 +3,8 @@ package manager
 import (
 	"context"
 	"errors"
-	"fmt"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -75,7 +75,7 @@ func runOperation[T any](ctx context.Context, m *Manager, o op, f func(context.C
 	case ctx.Err() != nil:
 		err = queue.ContextError(ctx.Err())
 	case m.isClosed():
-		err = errClosed()
+		err = batch.Closed("manager")
 	default:
 		out, err = f(ctx)
 	}
@@ -114,21 +114,4 @@ func domainError(ctx context.Context, unsure queue.Kind, err error) error {
 		return queue.ContextError(ctx.Err())
 	}
 	return &queue.Error{Kind: queue.KindOf(err), Err: err}
-}
-
-// gaveUp is the error of a caller whose ctx has ended during a call that goes on and changes something.
-func gaveUp(ctx context.Context) *queue.Error {
-	return &queue.Error{Kind: queue.KindIndeterminate, Msg: "the caller gave up while the call was on its way", Err: ctx.Err()}
-}
-
-func errClosed() *queue.Error {
-	return &queue.Error{Kind: queue.KindUnavailable, Msg: "the manager is closed"}
-}
-
-func crowded(most int) *queue.Error {
-	return &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("%d calls wait already; try again later", most)}
-}
-
-func panicked(p any) *queue.Error {
-	return &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("panic: %v", p)}
 }

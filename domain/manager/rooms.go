@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -75,7 +76,7 @@ func (rs *rooms) retain(ctx context.Context, key lot, share queue.RetainShare, w
 	}
 	w := &waiter{share: share, done: make(chan struct{})}
 	if !rs.park(r, w, others, wakes) {
-		return nil, errClosed()
+		return nil, batch.Closed("manager")
 	}
 	over := timer.C
 	for {
@@ -88,7 +89,7 @@ func (rs *rooms) retain(ctx context.Context, key lot, share queue.RetainShare, w
 			}
 		case <-rs.c.closing:
 			if rs.quit(r, w, false) {
-				return nil, errClosed()
+				return nil, batch.Closed("manager")
 			}
 		case <-over:
 			if rs.quit(r, w, true) {
@@ -213,7 +214,7 @@ func (rs *rooms) pass(r *room) {
 		if len(waiters) == 0 {
 			return
 		}
-		outs, err := rs.c.retains.do(rs.c.base, r.key, shares...)
+		outs, err := rs.c.retains.Do(rs.c.base, r.key, shares...)
 		if rs.serve(r, waiters, outs, err) < len(waiters) {
 			return
 		}

@@ -250,8 +250,8 @@ func TestWaitingRetain(t *testing.T) {
 			return err
 		})())
 		synctest.Wait()
-		if len(m.rooms.in) != 0 || len(m.retains.lanes) != 0 || m.retains.waiting != 0 || m.retains.running != 0 {
-			t.Errorf("%d rooms, %d lanes, %d waiting, %d running", len(m.rooms.in), len(m.retains.lanes), m.retains.waiting, m.retains.running)
+		if len(m.rooms.in) != 0 {
+			t.Errorf("%d rooms", len(m.rooms.in))
 		}
 	})
 }

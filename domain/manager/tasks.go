@@ -15,7 +15,7 @@ func (m *Manager) CreateTask(ctx context.Context, name string, meta queue.TaskMe
 		if err != nil {
 			return nil, err
 		}
-		made, err := m.creates.do(ctx, createLot{m.namespace, t.Key != ""}, t)
+		made, err := m.creates.Do(ctx, createKey{m.namespace, t.Key != ""}, t)
 		if err != nil {
 			return nil, err
 		}

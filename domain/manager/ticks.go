@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -130,7 +131,7 @@ func (hs *tickHubs) join(namespace string) (*tickListener, error) {
 	if h == nil {
 		h = &tickHub{alarm: newAlarm(), hubs: hs, namespace: namespace, starved: true}
 		if !hs.c.spawn(h.run) {
-			return nil, errClosed()
+			return nil, batch.Closed("manager")
 		}
 		hs.of[namespace] = h
 	}
@@ -165,7 +166,7 @@ func (l *tickListener) next(ctx context.Context) (queue.Tick, error) {
 	case <-ctx.Done():
 		err = queue.ContextError(ctx.Err())
 	case <-c.closing:
-		err = errClosed()
+		err = batch.Closed("manager")
 	}
 	h.hubs.mu.Lock()
 	i := slices.Index(h.idle, l)

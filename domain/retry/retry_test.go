@@ -42,8 +42,8 @@ func TestBackoff(t *testing.T) {
 	} {
 		t.Run("it doubles up to its maximum and starts again after a reset "+c.name, func(t *testing.T) {
 			for range 2 {
-				for _, want := range []time.Duration{1, 2, 4, 5, 5} {
-					want *= time.Second
+				for _, seconds := range []float64{1, 2, 4, 5, 5} {
+					want := time.Duration(seconds * float64(time.Second))
 					delta := time.Duration(c.share * float64(want))
 					if got := c.backoff.Next(); got < want-delta || got > want+delta {
 						t.Errorf("a delay of %v, want %v ± %v", got, want, delta)
