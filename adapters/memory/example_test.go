@@ -214,7 +214,7 @@ func Example_ticker() {
 	// Output: 3 mail {"to":"all@example.org"}
 }
 
-// The ticks of a ticker without a queue go to exactly one handler, in whatever process.
+// The ticks of a ticker without a queue go to exactly one handler, in any process.
 func Example_tickHandler() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -229,7 +229,7 @@ func Example_tickHandler() {
 	err := m.RunTickerLoop(ctx, func(_ context.Context, tick queue.Tick) error {
 		fmt.Println(tick.Ticker, tick.Manual)
 		cancel()
-		return nil // an error would give the tick to the next who listens
+		return nil // after an error the tick goes to another listener
 	})
 	fmt.Println(errors.Is(err, queue.ErrCanceled))
 	// Output:
@@ -308,7 +308,7 @@ func Example_worker() {
 	m, end := demo() // or restclient.New(…), connectclient.New(…)
 	defer end()
 	w := worker.New(m, worker.WithConcurrency(20))
-	w.Use(func(next worker.Handler) worker.Handler { // middleware, around every queue's handler
+	w.Use(func(next worker.Handler) worker.Handler { // middleware around the handlers of all queues
 		return worker.HandlerFunc(func(ctx context.Context, task *queue.Task) (any, error) {
 			v, err := next.Work(ctx, task)
 			fmt.Println(task.Queue, worker.OutcomeOf(err))
@@ -336,7 +336,7 @@ func Example_worker() {
 		log.Fatal(err)
 	}
 	ran := make(chan error, 1)
-	go func() { ran <- w.Run(ctx) }() // until ctx ends and everything held has been ended or handed back
+	go func() { ran <- w.Run(ctx) }() // until ctx ends and every held task is released or handed back
 	if task, err = m.AwaitTask(ctx, task.ID, time.Minute); err != nil {
 		log.Fatal(err)
 	}

@@ -100,7 +100,7 @@ func TestWithFakeTime(t *testing.T) {
 		t.Error(got)
 	}
 
-	synctest.Test(t, func(t *testing.T) { // here time passes when everybody waits
+	synctest.Test(t, func(t *testing.T) { // here time passes when all goroutines wait
 		m, err := manager.New(memory.New())
 		if err != nil {
 			t.Fatal(err)
@@ -112,7 +112,7 @@ func TestWithFakeTime(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
-		go func() { ran <- m.Run(ctx) }() // makes due what was delayed
+		go func() { ran <- m.Run(ctx) }() // the promoter makes delayed tasks ready
 		if _, err := m.CreateTask(t.Context(), "remind", queue.TaskMeta{Payload: []byte(`{"to":"ann@example.org"}`)}); err != nil {
 			t.Fatal(err)
 		}

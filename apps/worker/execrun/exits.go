@@ -41,13 +41,13 @@ var exits = []struct {
 	mean meaning
 	says string
 }{
-	{ExitDone, "0", meansDone, "is done; standard output is the result, as JSON when it is that, else as `{\"text\": …}`"},
+	{ExitDone, "0", meansDone, "is done; standard output is the result: JSON stays as it is, other text becomes `{\"text\": …}`"},
 	{ExitRetry, "75", meansFailure, "is tried again after the queue's backoff, while retries last (EX_TEMPFAIL)"},
-	{ExitPermanent, "100", meansPermanent, "failed for good, whatever retries are left"},
-	{ExitNoExec, "126", meansMissing, "the command itself is not executable: goes back at no cost of an attempt; something in it: as every other code, and after some in a row the worker rests"},
+	{ExitPermanent, "100", meansPermanent, "failed, even with retries left"},
+	{ExitNoExec, "126", meansMissing, "if the command itself is not executable: is handed back, costs no attempt; if a program inside it is not: as every other code, and after some in a row the worker pauses the queue"},
 	{ExitNotFound, "127", meansMissing, "the same for a command that is not found"},
-	{-1, "every other code, death by a signal, as by a kill for want of memory", meansFailure, "is tried again after the queue's backoff, while retries last"},
-	{-1, "none: no process, pipe or folder for it could be had", meansUnstarted, "goes back at no cost of an attempt, and the worker rests"},
+	{-1, "every other code, and the end by a signal, for example when memory runs out", meansFailure, "is tried again after the queue's backoff, while retries last"},
+	{-1, "none: the process, its pipe or its folder could not be made", meansUnstarted, "is handed back, costs no attempt; the worker pauses the queue"},
 }
 
 // meaningOf is what an exit code means; -1 is a death by a signal.

@@ -40,7 +40,7 @@ var errorsTable = []struct {
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.ENETDOWN, syscall.ENETUNREACH,
 		syscall.EAGAIN, syscall.EACCES, syscall.EPERM, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT,
 	)},
-	{"this machine does not know the authority of the target's certificate, or has none to ask", faultOwn, func(err error) bool {
+	{"this machine does not know the authority of the target's certificate, or has no list of authorities", faultOwn, func(err error) bool {
 		return isA[x509.UnknownAuthorityError](err) || isA[x509.SystemRootsError](err)
 	}},
 	{"the target's certificate is for another name or time, or it does not speak TLS", faultTarget, func(err error) bool {
@@ -51,7 +51,7 @@ var errorsTable = []struct {
 		op, ok := errors.AsType[*net.OpError](err)
 		return ok && op.Op == "dial" || oneOf(syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.EHOSTDOWN)(err)
 	}},
-	{"none within `--timeout`", faultTask, func(err error) bool {
+	{"no answer within `--timeout`", faultTask, func(err error) bool {
 		return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 	}},
 	{"the connection breaks, or the answer is not HTTP", faultTask, func(error) bool { return true }},

@@ -106,9 +106,9 @@ func Table() string {
 		mean meaning
 		says string
 	}{
-		{meansDone, "is done; the body is the result, as JSON when it is that, else as `{\"text\": …}`"},
-		{meansPermanent, "failed for good; `--permanent-status` names others, or `none`"},
-		{meansSystemic, "is tried again after `Retry-After`, else after the queue's backoff, while retries last; after five in a row the worker rests from the queue, for a second at first, at most for a minute, and then sends one task to see"},
+		{meansDone, "is done; the body is the result: JSON stays as it is, other text becomes `{\"text\": …}`"},
+		{meansPermanent, "failed, even with retries left; `--permanent-status` sets other statuses, or `none`"},
+		{meansSystemic, "is tried again after `Retry-After`, else after the queue's backoff, while retries last; after five in a row the worker pauses the queue, for a second at first, at most for a minute, and then sends one task as a probe"},
 		{meansFailure, "is tried again after `Retry-After`, else after the queue's backoff, while retries last"},
 	}
 	permanent, _ := parsePermanent(nil) // our own list is fine
@@ -134,9 +134,9 @@ func Table() string {
 	}
 	for _, e := range errorsTable {
 		fmt.Fprintf(&b, "| none: %s | %s |\n", e.when, map[fault]string{
-			faultOwn:    "goes back at no cost of an attempt, and the worker rests from the queue",
-			faultTarget: "as of 404",
-			faultTask:   "as of 500",
+			faultOwn:    "is handed back, costs no attempt; the worker pauses the queue",
+			faultTarget: "as for 404",
+			faultTask:   "as for 500",
 		}[e.fault])
 	}
 	return b.String()

@@ -22,7 +22,7 @@ func Example() {
 		log.Printf("task %d: %s", task.ID, task.Payload)
 		return nil, nil
 	})
-	if err := w.Run(ctx); err != nil { // until ctx ends and everything held has been ended or handed back
+	if err := w.Run(ctx); err != nil { // until ctx ends and every held task is released or handed back
 		log.Print(err)
 	}
 }
