@@ -59,7 +59,8 @@ func (c *call) release(r queue.Release) error {
 	if out[0].Err != nil {
 		return out[0].Err
 	}
-	defer c.cfg.Large.TakeAnswer(c.ctx(), &out[0].Task)()
+	give := c.cfg.Large.TakeAnswer(c.ctx(), &out[0].Task)
+	defer give()
 	return c.reply(http.StatusOK, restapi.TaskOf(out[0].Task))
 }
 
@@ -76,7 +77,8 @@ func releaseTasks(c *call) error {
 	if err != nil {
 		return err
 	}
-	defer c.cfg.Large.TakeAnswer(c.ctx(), queue.ReleasedTasks(out)...)()
+	give := c.cfg.Large.TakeAnswer(c.ctx(), queue.ReleasedTasks(out)...)
+	defer give()
 	return c.reply(http.StatusOK, restapi.ListOf(each(out, restapi.ReleasedOf)))
 }
 
