@@ -1,25 +1,40 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// contradictRows is how many rows of each table the check looks at.
-const contradictRows = 20_000
-
-// startRows is the same for the start of a server, which waits for the look: 100,000 look-ups where leases hold 200 tasks.
+// startRows is how many rows of each table the look at the start of a server takes, which waits for it: 100,000 look-ups where
+// leases hold 200 tasks.
 const startRows = 500
 
-// repairPatience is how long the repair of a queue waits for the transactions that are under way. All others of the schema wait
-// behind it meanwhile.
-const repairPatience = "5s"
+// repairLockTimeout is how long the repair of a queue waits for the transactions that are under way. All others of the schema
+// wait behind it meanwhile.
+const repairLockTimeout = "5s"
+
+const (
+	// repairTimeout bounds the repair of one queue, which reads all of its rows. A step of a look has the deadline of a call.
+	repairTimeout = 10 * time.Minute
+	// mostContradictions is how many FindContradictions returns: from then on it looks no further.
+	mostContradictions = 1_000
+)
+
+// contradictTables are the tables of a look, with the rows of a step: of at most 32, 1 and 200 tasks each.
+var contradictTables = []struct {
+	name string
+	step int64
+}{{"ready", 2_000}, {"delayed", 20_000}, {"lease", 200}}
 
 // Contradiction is a task whose rows contradict each other: it is finished and waits, say, or is under two leases. No
 // transaction of pgqueue leaves that behind; a defect or a change by hand does.
@@ -33,14 +48,56 @@ type Contradiction struct {
 	queueID int32
 }
 
-// FindContradictions looks at the first rows of each table, 20,000 of each, and returns up to 1,000 contradictions.
-func (s *Store) FindContradictions(ctx context.Context) ([]Contradiction, error) {
-	return s.findContradictions(ctx, contradictRows)
+type progressKey struct{}
+
+// WithProgress has Diagnose, FindContradictions and RepairContradictions report, step by step in the caller's goroutine, how
+// many rows of a table they have looked at.
+func WithProgress(ctx context.Context, report func(table string, rows int64)) context.Context {
+	return context.WithValue(ctx, progressKey{}, report)
 }
 
-func (s *Store) findContradictions(ctx context.Context, rows int64) ([]Contradiction, error) {
-	var found []Contradiction
-	err := s.query(ctx, "find contradictions", "contradict.find", func(r pgx.Rows) error {
+// walk is how far a look along the key of one table has come.
+type walk struct {
+	queue       int32
+	priority    int16
+	turn        int64
+	due         time.Time
+	task, token int64
+	part        int16
+}
+
+// walkStart is before all rows.
+var walkStart = walk{queue: math.MinInt32, priority: math.MinInt16, turn: math.MinInt64, due: time.Unix(0, 0).UTC(), token: -1}
+
+// lookOn looks at the next rows of a table, and returns where they end, how many they are and what contradicts them.
+func (s *Store) lookOn(ctx context.Context, table string, from walk, rows int64) (to walk, seen int64, found []Contradiction, err error) {
+	err = s.query(ctx, "find contradictions", "contradict.step", func(r pgx.Rows) error {
+		var what, namespace, name *string
+		var queueID, lastQueue *int32
+		var id, turn, task, token *int64
+		var priority, part *int16
+		var due *time.Time
+		err := r.Scan(&seen, &what, &namespace, &name, &queueID, &id, &lastQueue, &priority, &turn, &due, &task, &token, &part)
+		to = walk{valueOf(lastQueue), valueOf(priority), valueOf(turn), valueOf(due), valueOf(task), valueOf(token), valueOf(part)}
+		if what != nil {
+			found = append(found, Contradiction{*what, *namespace, *name, *id, *queueID})
+		}
+		return err
+	}, table, from.queue, from.priority, from.turn, from.due, from.task, from.token, from.part, rows)
+	return to, seen, found, err
+}
+
+// valueOf is what p points to, or zero.
+func valueOf[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// lookTwice looks for tasks under two leases among the first lease rows.
+func (s *Store) lookTwice(ctx context.Context, rows int64) (found []Contradiction, err error) {
+	err = s.query(ctx, "find contradictions", "contradict.twice", func(r pgx.Rows) error {
 		var c Contradiction
 		err := r.Scan(&c.What, &c.Namespace, &c.Queue, &c.queueID, &c.TaskID)
 		found = append(found, c)
@@ -49,51 +106,123 @@ func (s *Store) findContradictions(ctx context.Context, rows int64) ([]Contradic
 	return found, err
 }
 
+// errEnough ends a look that has found what it may return.
+var errEnough = errors.New("enough is found")
+
+// FindContradictions looks at all rows, in steps of bounded size that have a deadline each, and returns the first 1,000
+// contradictions. Beside running work it finds only what contradicts itself within one moment.
+func (s *Store) FindContradictions(ctx context.Context) ([]Contradiction, error) {
+	var all []Contradiction
+	err := s.lookAtAll(ctx, func(found []Contradiction) (again bool, err error) {
+		if all = append(all, found...); len(all) >= mostContradictions {
+			return false, errEnough
+		}
+		return false, nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	all = sortContradictions(all)
+	return all[:min(len(all), mostContradictions)], err
+}
+
+// lookAtAll goes along all tables. What a step finds goes to settle, which says whether to take the step again.
+func (s *Store) lookAtAll(ctx context.Context, settle func([]Contradiction) (again bool, err error)) error {
+	report, _ := ctx.Value(progressKey{}).(func(table string, rows int64))
+	for _, table := range contradictTables {
+		total, from := int64(0), walkStart
+		for {
+			to, seen, found, err := s.lookOn(ctx, table.name, from, table.step)
+			if err != nil {
+				return err
+			}
+			if len(found) > 0 {
+				again, err := settle(found)
+				if err != nil {
+					return err
+				}
+				if again {
+					continue
+				}
+			}
+
+			total += seen
+			if report != nil && seen > 0 {
+				report(table.name, total)
+			}
+			if seen < table.step {
+				break
+			}
+			from = to
+		}
+	}
+
+	for again := true; again; {
+		found, err := s.lookTwice(ctx, math.MaxInt64)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		if again, err = settle(found); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sortContradictions orders them by kind, queue and task, each once.
+func sortContradictions(all []Contradiction) []Contradiction {
+	slices.SortFunc(all, func(a, b Contradiction) int {
+		return cmp.Or(cmp.Compare(a.What, b.What), cmp.Compare(a.queueID, b.queueID), cmp.Compare(a.TaskID, b.TaskID))
+	})
+	return slices.Compact(all)
+}
+
 // RepairContradictions settles every contradiction: a finished task stays finished, a held one stays with the newest token, and
 // one that waits waits once. It corrects the counts of the queues concerned and returns what it found. Nothing else is
-// changed. Each queue is one transaction that keeps all others from writing for as long as it takes.
+// changed. It looks as FindContradictions does; a queue that has contradictions is one transaction of at most 10 minutes, which
+// keeps all others of the schema from writing for as long as it takes.
 func (s *Store) RepairContradictions(ctx context.Context) ([]Contradiction, error) {
-	const everything = 1 << 40
+	known := map[Contradiction]bool{}
 	var all []Contradiction
-	for {
-		found, err := s.findContradictions(ctx, everything)
-		if err != nil || len(found) == 0 {
-			return all, err
+	err := s.lookAtAll(ctx, func(found []Contradiction) (again bool, err error) {
+		tasks := map[Contradiction][]int64{} // by queue
+		for _, c := range found {
+			if known[c] {
+				return false, &queue.Error{
+					Op: "repair contradictions", Kind: queue.KindInternal, Subject: "queue " + c.Queue,
+					Msg: fmt.Sprintf("task %d is %s still; report this", c.TaskID, c.What),
+				}
+			}
+			known[c] = true
+			of := Contradiction{Namespace: c.Namespace, Queue: c.Queue, queueID: c.queueID}
+			tasks[of] = append(tasks[of], c.TaskID)
 		}
-		if slices.ContainsFunc(found, func(c Contradiction) bool { return slices.Contains(all, c) }) {
-			return all, &queue.Error{
-				Op: "repair contradictions", Kind: queue.KindInternal, Subject: "queue " + found[0].Queue,
-				Msg: fmt.Sprintf("task %d is %s still; report this", found[0].TaskID, found[0].What),
+
+		for of, ids := range tasks {
+			if err := s.repairQueue(ctx, of, ids); err != nil {
+				return false, err
 			}
 		}
 		all = append(all, found...)
-
-		tasks := map[int32][]int64{}
-		of := map[int32]Contradiction{}
-		for _, c := range found {
-			tasks[c.queueID] = append(tasks[c.queueID], c.TaskID)
-			of[c.queueID] = c
-		}
-		for id, ids := range tasks {
-			if err := s.repairQueue(ctx, of[id], ids); err != nil {
-				return all, err
-			}
-		}
-	}
+		return true, nil
+	})
+	return sortContradictions(all), err
 }
 
 // repairQueue settles the contradictions of tasks of one queue and corrects its counts.
 func (s *Store) repairQueue(ctx context.Context, of Contradiction, ids []int64) error {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	return s.inTx(ctx, "repair contradictions", func(ctx context.Context, t *tx) error {
-		t.queue("tx.hurry", repairPatience)
+	return s.inTxWithin(ctx, repairTimeout, "repair contradictions", func(ctx context.Context, t *tx) error {
+		t.queue("tx.hurry", repairLockTimeout)
 		t.queue("contradict.lock")
 		t.queue("contradict.lease", of.queueID, ids)
 		t.queue("contradict.held", of.queueID)
 		t.queue("contradict.empty", of.queueID)
 		t.queue("contradict.ready", of.queueID, ids)
 		t.queue("contradict.delayed", of.queueID, ids)
+		t.queue("contradict.due", of.queueID, ids)
+
 		if err := t.flush(ctx); err != nil {
 			return err
 		}
@@ -139,26 +268,35 @@ func (s *Store) correctCounts(ctx context.Context, t *tx, of Contradiction) erro
 	return nil
 }
 
-// contradictions is the finding of a diagnosis.
-func (s *Store) contradictions(ctx context.Context, rows int64) (queue.Finding, error) {
-	found, err := s.findContradictions(ctx, rows)
+// CheckContradictions looks at 500 rows of each table, for the start of a server.
+func (s *Store) CheckContradictions(ctx context.Context) (queue.Finding, error) {
+	found, err := s.lookTwice(ctx, startRows)
 	if err != nil {
 		return queue.Finding{}, err
 	}
-	f := queue.Finding{Name: "contradictions", Level: queue.LevelOK, Value: fmt.Sprintf("none in the first %d rows of each table", rows)}
-	if len(found) == 0 {
-		return f, nil
+	for _, table := range contradictTables {
+		_, _, more, err := s.lookOn(ctx, table.name, walkStart, startRows)
+		if err != nil {
+			return queue.Finding{}, err
+		}
+		found = append(found, more...)
 	}
+	return findingOf(found, fmt.Sprintf("none in the first %d rows of each table", startRows)), nil
+}
+
+// findingOf is what a diagnosis says of contradictions; none is its value without any.
+func findingOf(found []Contradiction, none string) queue.Finding {
+	f := queue.Finding{Name: "contradictions", Level: queue.LevelOK, Value: none}
+	if len(found) == 0 {
+		return f
+	}
+
+	found = sortContradictions(found)
 	var some []string
 	for _, c := range found[:min(len(found), 3)] {
 		some = append(some, fmt.Sprintf("%s/%s task %d is %s", c.Namespace, c.Queue, c.TaskID, c.What))
 	}
-	f.Level, f.Value = queue.LevelFail, fmt.Sprintf("%d or more: %s", len(found), strings.Join(some, ", "))
+	f.Level, f.Value = queue.LevelFail, fmt.Sprintf("%d: %s", len(found), strings.Join(some, ", "))
 	f.Advice = "tasks may run again or be stuck; settle them with: pgqueue doctor --repair"
-	return f, nil
-}
-
-// CheckContradictions is that finding alone, for the start of a server: it looks at 500 rows of each table.
-func (s *Store) CheckContradictions(ctx context.Context) (queue.Finding, error) {
-	return s.contradictions(ctx, startRows)
+	return f
 }

@@ -69,7 +69,12 @@ const (
 // inTx runs do in a transaction of its own, again after a transient fault that left nothing behind. do may run several
 // times and must not keep what an earlier run gathered.
 func (s *Store) inTx(ctx context.Context, op string, do func(ctx context.Context, t *tx) error) error {
-	ctx, cancel := s.bound(ctx)
+	return s.inTxWithin(ctx, s.opt.callTimeout, op, do)
+}
+
+// inTxWithin is inTx with a deadline of its own.
+func (s *Store) inTxWithin(ctx context.Context, most time.Duration, op string, do func(ctx context.Context, t *tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	backoff := firstBackoff
 	for try := 1; ; try++ {

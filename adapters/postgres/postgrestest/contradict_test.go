@@ -2,6 +2,7 @@ package postgrestest_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,6 +22,9 @@ func TestContradictions(t *testing.T) {
 		state  = `insert into pgqueue.state (queue_id, task_id, turn, attempt, retries) select r.queue_id, r.task_id, r.turn, 1, 2 from pgqueue.ready r where r.attempt = 1 limit 1
 			on conflict (queue_id, task_id) do update set turn = excluded.turn`
 		delayed = `insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt) select now() + interval '1 day', l.task_ids[2], l.queue_id, 0, 0 from pgqueue.lease l limit 1`
+		due     = `insert into pgqueue.state (queue_id, task_id, delayed_at, attempt, retries) select queue_id, task_id, due_at, 0, 2 from pgqueue.delayed
+			on conflict (queue_id, task_id) do update set delayed_at = excluded.delayed_at`
+		later   = `insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt) select due_at + interval '1 day', task_id, queue_id, priority, attempt from pgqueue.delayed`
 		again   = `insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
 			select token, 2, queue_id, retained_at, expires_at - interval '1 minute', granted, worker, 1, array[0, task_ids[2], 0] from pgqueue.lease`
 		newer = `insert into pgqueue.lease (token, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
@@ -42,6 +46,9 @@ func TestContradictions(t *testing.T) {
 		{"delayed and leased", []string{delayed}, queue.StatusRetained},
 		{"ready twice", []string{ready, ready, state, free}, queue.StatusRetry},
 		{"ready and delayed", []string{ready, state, delayed, free}, queue.StatusRetry},
+		{"ready out of place", []string{ready, free}, queue.StatusRetry},
+		{"delayed out of place", []string{delayed, free}, queue.StatusNew},
+		{"delayed twice", []string{delayed, due, later, free}, queue.StatusNew},
 		{"held count", []string{`update pgqueue.lease set held = 7`}, queue.StatusRetained},
 	} {
 		t.Run(fmt.Sprintf("%s, by %d steps", c.what, len(c.plant)), func(t *testing.T) {
@@ -101,6 +108,59 @@ func TestContradictions(t *testing.T) {
 			noContradictions(t, s)
 		})
 	}
+}
+
+// TestContradictionsBehindABacklog has a contradiction as the last row of each table, behind several steps of rows without one:
+// the look finds and settles each, step by step, and reports how far it has come.
+func TestContradictionsBehindABacklog(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	makeQueue(t, s, "tests", "mail")
+	makeQueue(t, s, "tests", "quiet")
+	load{waiting: 70_000, delayed: 21_000, done: 32}.fill(t, s, conn)
+	if _, err := s.Maintain(t.Context(), queue.ChoreFold); err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Queues: []string{"mail"}, Requests: []queue.RetainShare{{Worker: "w", Limit: 300}}})
+	if err != nil || len(out[0]) != 300 {
+		t.Fatal(len(out[0]), err)
+	}
+	if found, err := s.FindContradictions(t.Context()); err != nil || len(found) != 0 {
+		t.Fatalf("before: %+v, %v", found, err)
+	}
+
+	const finish = `insert into pgqueue.done (task_id, finished_at, token, queue_id, status, attempt) `
+	sql(t, conn,
+		finish+`select task_id + n - 1, now(), 0, queue_id, 4, 1 from (select * from pgqueue.ready order by queue_id desc, priority desc, turn desc limit 1) r`,
+		finish+`select task_id, now(), 0, queue_id, 4, 1 from (select * from pgqueue.delayed order by due_at desc, task_id desc limit 1) y`,
+		finish+`select task_ids[1], now(), 0, queue_id, 4, 1 from (select * from pgqueue.lease order by token desc limit 1) l`,
+	)
+	kinds := func(found []postgres.Contradiction) (all []string) {
+		for _, c := range found {
+			all = append(all, c.What)
+		}
+		return all
+	}
+	want := []string{"delayed and finished", "leased and finished", "ready and finished"}
+
+	steps := map[string][]int64{}
+	watched := postgres.WithProgress(t.Context(), func(table string, rows int64) { steps[table] = append(steps[table], rows) })
+	if found, err := s.FindContradictions(watched); err != nil || !slices.Equal(kinds(found), want) {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	for table, n := range map[string]int{"ready": 2, "delayed": 2, "lease": 1} {
+		if len(steps[table]) < n || !slices.IsSorted(steps[table]) {
+			t.Errorf("%s: %v, want at least %d steps", table, steps[table], n)
+		}
+	}
+	wantFinding(t, diagnose(t, s), "contradictions", queue.LevelFail, "ready and finished")
+
+	if settled, err := s.RepairContradictions(t.Context()); err != nil || !slices.Equal(kinds(settled), want) {
+		t.Errorf("settled %+v, %v", settled, err)
+	}
+	noContradictions(t, s)
 }
 
 func b2i(b bool) int64 {

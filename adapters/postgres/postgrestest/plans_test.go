@@ -156,6 +156,7 @@ var mayScan = map[string]string{
 	"contradict.empty":   "a repair reads all of a queue",
 	"contradict.ready":   "a repair reads all of a queue",
 	"contradict.delayed": "a repair reads all of a queue",
+	"contradict.due":     "a repair reads all of a queue",
 	"contradict.recount": "a repair reads all of a queue",
 }
 
@@ -164,11 +165,17 @@ var mayWalk = map[string]string{
 	"queue.namespaces":   "the few namespaces of all tickers",
 	"ticker.next":        "the first of an index of those with a time",
 	"ticker.next.listen": "the same, and the first of those that are held",
-	"contradict.find":    "the first rows of each key, as many as it is told",
+	"contradict.step":    "the next rows of one key, as many as it is told",
+	"contradict.twice":   "the first lease rows, as many as it is told",
 }
 
 // big are the tables that grow with the tasks.
 var big = []string{"task", "ready", "delayed", "lease", "done", "state", "event", "task_error", "task_key", "tick", "ticker"}
+
+// walkArgs are the arguments of a first step along the key of a table.
+func walkArgs(table string) []string {
+	return []string{"'" + table + "'", "-2147483648", "-32768", "0", "'1970-01-01'", "0", "-1", "0", "10"}
+}
 
 // load is how much lies in the tables.
 type load struct{ waiting, delayed, done, events int }
@@ -394,7 +401,9 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"an operator takes 100 waiting tasks", "take.ready", []string{queues, all(batch, "0", "smallint"), ids(waiting)}, "ready_pkey", 3000},
 		{"an operator deletes 100 tasks", "erase", []string{queues, ids(first)}, "task_pkey", 3000},
 		{"a step of a clean", "prune.clean", []string{strconv.Itoa(mail), "100"}, "done_pkey", 1500},
-		{"a look for contradictions in 10 rows of each table", "contradict.find", []string{"10"}, "ready_pkey", 300},
+		{"a look for contradictions in 10 ready rows", "contradict.step", walkArgs("ready"), "ready_pkey", 300},
+		{"a look for contradictions in 10 delayed rows", "contradict.step", walkArgs("delayed"), "delayed_pkey", 300},
+		{"a look for contradictions in 10 lease rows", "contradict.step", walkArgs("lease"), "lease_pkey", 3000},
 		{"a tick with nothing due", "ticker.due", []string{"200", "8388608"}, "ticker_due", 60},
 	} {
 		got := p.explain(t, c.name, true, c.args...)

@@ -1,51 +1,98 @@
--- Rows that contradict each other: what no transaction of pgqueue leaves behind. Each look is bounded: $1 rows of each table,
--- from the start of its key, so the check costs the same whatever the size of the tables. Repair looks at all of a queue.
+-- Rows that contradict each other: what no transaction of pgqueue leaves behind. A look goes along the key of a table in steps:
+-- each is one statement, so what it finds is true of one moment, and costs the same whatever the size of the tables.
 
--- name: contradict.find
-with held as materialized (
-    select l.queue_id, l.token, l.part, u.id
-    from (select l.* from pgqueue.lease l order by l.token, l.part limit $1) l
-    cross join lateral unnest(l.task_ids) u (id)
+-- name: contradict.step
+-- The next rows of one table, and what contradicts them. A waiting task has one place, which its rows of state and task name:
+-- a row elsewhere is compared with all leases of its queue. $1 table; behind $2 queue, $3 priority, $4 turn (ready), $5 due at,
+-- $6 task (delayed), $7 token, $8 part (lease); $9 rows
+with walked as materialized (
+    (select 'ready' as place, r.queue_id, r.task_id, r.n, r.priority, r.turn, null::timestamptz as due_at,
+            null::bigint as token, null::smallint as part, null::bigint[] as task_ids, null::smallint as held
+     from pgqueue.ready r
+     where $1::text = 'ready' and (r.queue_id, r.priority, r.turn) > ($2::integer, $3::smallint, $4::bigint)
+     order by r.queue_id, r.priority, r.turn limit $9::bigint)
+    union all
+    (select 'delayed', y.queue_id, y.task_id, 1, y.priority, null, y.due_at, null, null, null, null
+     from pgqueue.delayed y
+     where $1::text = 'delayed' and (y.due_at, y.task_id) > ($5::timestamptz, $6::bigint)
+     order by y.due_at, y.task_id limit $9::bigint)
+    union all
+    (select 'leased', l.queue_id, null, null, null, null, null, l.token, l.part, l.task_ids, l.held
+     from pgqueue.lease l
+     where $1::text = 'lease' and (l.token, l.part) > ($7::bigint, $8::smallint)
+     order by l.token, l.part limit $9::bigint)
+),
+member as materialized (
+    select w.place, w.queue_id, u.id, coalesce(t.priority, w.priority) as priority, coalesce(s.turn, u.id) as turn,
+           case when s.task_id is null then t.delayed_at else s.delayed_at end as due_at,
+           w.place = 'ready' and w.turn + (u.id - w.task_id) <> coalesce(s.turn, u.id)
+               or w.place = 'delayed' and w.due_at is distinct from case when s.task_id is null then t.delayed_at else s.delayed_at end as astray,
+           exists (select 1 from pgqueue.done_of(w.queue_id, u.id) d offset 0) as finished
+    from walked w
+    cross join lateral unnest(coalesce(w.task_ids, array(select generate_series(w.task_id, w.task_id + w.n - 1)))) u (id)
+    left join lateral (select s.* from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = u.id offset 0) s on true
+    left join lateral (
+        select t.priority, t.delayed_at from pgqueue.task t
+        where w.place <> 'ready' and t.queue_id = w.queue_id and t.id = u.id offset 0
+    ) t on true
     where u.id <> 0
 ),
-waiting as materialized (
-    select r.queue_id, r.task_id + i as id, r.turn + i as turn
-    from (select r.* from pgqueue.ready r order by r.queue_id, r.priority, r.turn limit $1) r
-    cross join lateral generate_series(0, r.n - 1) i
-),
-late as materialized (
-    select y.queue_id, y.task_id as id from (select y.* from pgqueue.delayed y order by y.due_at, y.task_id limit $1) y
+placed as materialized (
+    select m.*,
+           case when m.place <> 'ready' or m.astray then exists (
+               select 1 from pgqueue.ready r
+               where r.queue_id = m.queue_id and r.priority = m.priority and r.turn <= m.turn and r.turn > m.turn - 32
+                 and r.turn + r.n > m.turn and r.task_id + (m.turn - r.turn) = m.id offset 0) end as is_ready,
+           case when m.place = 'leased' or m.astray then exists (
+               select 1 from pgqueue.delayed y where y.due_at = m.due_at and y.task_id = m.id offset 0) end as is_delayed,
+           case when m.astray then exists (
+               select 1 from pgqueue.lease l where l.queue_id = m.queue_id and m.id = any (l.task_ids) offset 0) end as is_leased
+    from member m
 ),
 found as (
-    select 'leased twice' as what, queue_id, id from held group by queue_id, id having count(*) > 1
+    select f.what, m.queue_id, m.id
+    from placed m
+    cross join lateral (values
+        (m.finished, m.place || ' and finished'),
+        (m.place = 'leased' and m.is_ready, 'ready and leased'),
+        (m.place = 'leased' and m.is_delayed, 'delayed and leased'),
+        (m.place = 'delayed' and m.is_ready or m.place = 'ready' and m.astray and m.is_delayed, 'ready and delayed'),
+        (m.place = 'ready' and m.astray and m.is_ready, 'ready twice'),
+        (m.place = 'delayed' and m.astray and m.is_delayed, 'delayed twice'),
+        (m.astray and m.is_leased, m.place || ' and leased'),
+        (m.astray and not (m.finished or m.is_ready or m.is_delayed or m.is_leased), m.place || ' out of place')
+    ) f (holds, what)
+    where f.holds
     union
-    select 'leased and finished', h.queue_id, h.id from held h
-    where exists (select 1 from pgqueue.done_of(h.queue_id, h.id) d offset 0)
-    union
-    select 'ready and finished', w.queue_id, w.id from waiting w
-    where exists (select 1 from pgqueue.done_of(w.queue_id, w.id) d offset 0)
-    union
-    select 'delayed and finished', y.queue_id, y.id from late y
-    where exists (select 1 from pgqueue.done_of(y.queue_id, y.id) d offset 0)
-    union
-    select 'ready and leased', w.queue_id, w.id from waiting w join held h on h.queue_id = w.queue_id and h.id = w.id
-    union
-    select 'delayed and leased', y.queue_id, y.id from late y join held h on h.queue_id = y.queue_id and h.id = y.id
-    union
-    select 'ready and delayed', w.queue_id, w.id from waiting w join late y on y.queue_id = w.queue_id and y.id = w.id
-    union
-    select 'ready twice', queue_id, id from waiting group by queue_id, id having count(*) > 1
-    union
-    select 'delayed twice', queue_id, id from late group by queue_id, id having count(*) > 1
-    union
-    select 'held count', l.queue_id, 0
-    from (select l.* from pgqueue.lease l order by l.token, l.part limit $1) l
-    where l.held <> (select count(*) from unnest(l.task_ids) i where i <> 0)
+    select 'held count', w.queue_id, 0 from walked w
+    where w.held <> (select count(*) from unnest(w.task_ids) i where i <> 0)
+),
+named as (
+    select f.what, q.namespace, q.name, f.queue_id, f.id
+    from found f join pgqueue.queue q on q.id = f.queue_id and q.deleted_at is null
+    order by f.what, f.queue_id, f.id limit 1000
 )
-select f.what, q.namespace, q.name, f.queue_id, f.id
-from found f join pgqueue.queue q on q.id = f.queue_id and q.deleted_at is null
-order by f.what, f.queue_id, f.id
-limit 1000
+select (select count(*) from walked), n.what, n.namespace, n.name, n.queue_id, n.id,
+       e.queue_id, e.priority, e.turn, e.due_at, e.task_id, e.token, e.part
+from (values (1)) one (n)
+left join lateral (
+    select w.* from walked w
+    order by w.due_at desc, w.token desc, w.part desc, case when w.place = 'ready' then w.queue_id end desc,
+             case when w.place = 'ready' then w.priority end desc, w.turn desc, w.task_id desc limit 1
+) e on true
+left join named n on true
+
+-- name: contradict.twice
+-- Tasks under two leases, among the first $1 rows: there are as many as tasks are held at this moment.
+select 'leased twice', q.namespace, q.name, q.id, h.id
+from (
+    select l.queue_id, u.id
+    from (select l.queue_id, l.task_ids from pgqueue.lease l order by l.token, l.part limit $1) l
+    cross join lateral unnest(l.task_ids) u (id)
+    where u.id <> 0 group by l.queue_id, u.id having count(*) > 1
+) h
+join pgqueue.queue q on q.id = h.queue_id and q.deleted_at is null
+order by q.id, h.id limit 1000
 
 -- name: contradict.lock
 -- Nothing moves while a queue is repaired.
@@ -81,7 +128,8 @@ delete from pgqueue.lease where queue_id = $1 and held = 0
 -- the last. What else the runs hold goes back as shorter ones. $1 queue, $2 tasks
 with run as (
     delete from pgqueue.ready r
-    where r.queue_id = $1 and exists (select 1 from unnest($2::bigint[]) i (id) where i.id >= r.task_id and i.id < r.task_id + r.n)
+    where r.queue_id = $1 and r.task_id in (select i.id - k from unnest($2::bigint[]) i (id) cross join generate_series(0, 31) k)
+      and exists (select 1 from unnest($2::bigint[]) i (id) where i.id >= r.task_id and i.id < r.task_id + r.n)
     returning r.*
 ),
 member as materialized (
@@ -100,7 +148,11 @@ stays as materialized (
       and not exists (select 1 from pgqueue.lease l where l.queue_id = $1 and r.id = any (l.task_ids) offset 0)
 ),
 _state as (
-    update pgqueue.state s set turn = r.turn from stays r where r.odd and s.queue_id = $1 and s.task_id = r.id
+    insert into pgqueue.state as s (queue_id, task_id, turn, delayed_at, dies_at, attempt, retries)
+    select $1, r.id, r.turn, t.delayed_at, t.dies_at, r.attempt, t.retries
+    from stays r join pgqueue.task t on t.queue_id = $1 and t.id = r.id
+    where r.odd
+    on conflict (queue_id, task_id) do update set turn = excluded.turn
 )
 insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
 select min(turn), min(id), $1, priority, min(attempt), count(*), min(dies_at)
@@ -109,12 +161,30 @@ group by priority, of, island
 
 -- name: contradict.delayed
 -- Tasks that have ended, are held or are ready leave the delayed; of those that are there twice the last stays. $1 queue, $2 tasks
+with odd as materialized (
+    select y.* from pgqueue.delayed y where y.queue_id = $1 and y.task_id in (select unnest($2::bigint[]))
+)
 delete from pgqueue.delayed y
-where y.queue_id = $1 and y.task_id = any ($2::bigint[])
-  and (exists (select 1 from pgqueue.done_of($1, y.task_id) d offset 0)
-    or exists (select 1 from pgqueue.lease l where l.queue_id = $1 and y.task_id = any (l.task_ids) offset 0)
-    or exists (select 1 from pgqueue.ready r where r.queue_id = $1 and y.task_id >= r.task_id and y.task_id < r.task_id + r.n offset 0)
-    or exists (select 1 from pgqueue.delayed z where z.queue_id = $1 and z.task_id = y.task_id and z.due_at > y.due_at offset 0))
+using odd o
+where y.due_at = o.due_at and y.task_id = o.task_id
+  and (exists (select 1 from pgqueue.done_of($1, o.task_id) d offset 0)
+    or exists (select 1 from pgqueue.lease l where l.queue_id = $1 and o.task_id = any (l.task_ids) offset 0)
+    or exists (
+        select 1 from pgqueue.task t
+        left join pgqueue.state s on s.queue_id = $1 and s.task_id = t.id
+        join pgqueue.ready r on r.queue_id = $1 and r.priority = t.priority and r.turn <= coalesce(s.turn, t.id)
+            and r.turn > coalesce(s.turn, t.id) - 32 and r.turn + r.n > coalesce(s.turn, t.id)
+            and r.task_id + (coalesce(s.turn, t.id) - r.turn) = t.id
+        where t.queue_id = $1 and t.id = o.task_id offset 0)
+    or exists (select 1 from odd z where z.task_id = o.task_id and z.due_at > o.due_at offset 0))
+
+-- name: contradict.due
+-- The delayed that stay are where their states say. $1 queue, $2 tasks
+insert into pgqueue.state as s (queue_id, task_id, delayed_at, dies_at, attempt, retries)
+select $1, y.task_id, y.due_at, y.dies_at, y.attempt, t.retries
+from pgqueue.delayed y join pgqueue.task t on t.queue_id = $1 and t.id = y.task_id
+where y.queue_id = $1 and y.task_id in (select unnest($2::bigint[]))
+on conflict (queue_id, task_id) do update set delayed_at = excluded.delayed_at
 
 -- name: contradict.recount
 -- What the rows of a queue say: its tasks by status, and how many are delayed. $1 queue

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -246,6 +247,7 @@ func newDoctor(f *factory.Factory) *cobra.Command {
 		Short: "Examine a database: settings, tables, clock, locks, LISTEN",
 		Long: "Examine a database and say what to do about what is found: settings, tables, clock, long transactions, dead rows,\n" +
 			"LISTEN through a pooler, rows that contradict each other. The exit code is 1 when something fails.\n" +
+			"It looks at all tasks that wait or are held; when that takes long, stderr says how far it has come.\n" +
 			"It changes nothing, but for --repair, which settles rows that contradict each other before the examination: a finished\n" +
 			"task stays finished, a held one stays with the newest token, one that waits waits once, and counts are corrected. A\n" +
 			"queue that has such rows stops for a moment, and with it all others of the schema; nothing is deleted.\n" +
@@ -263,8 +265,9 @@ func newDoctor(f *factory.Factory) *cobra.Command {
 				return err
 			}
 			defer s.Close()
+			ctx := postgres.WithProgress(cmd.Context(), reportSteps(cmd.ErrOrStderr()))
 			if repair {
-				settled, err := s.RepairContradictions(cmd.Context())
+				settled, err := s.RepairContradictions(ctx)
 				for _, c := range settled {
 					fmt.Fprintf(cmd.ErrOrStderr(), "settled: %s/%s task %d was %s\n", c.Namespace, c.Queue, c.TaskID, c.What)
 				}
@@ -272,7 +275,7 @@ func newDoctor(f *factory.Factory) *cobra.Command {
 					return err
 				}
 			}
-			found, err := s.Diagnose(cmd.Context())
+			found, err := s.Diagnose(ctx)
 			if err != nil {
 				return err
 			}
@@ -294,6 +297,21 @@ func newDoctor(f *factory.Factory) *cobra.Command {
 	cmd.Flags().BoolVar(&repair, "repair", false, "settle rows that contradict each other first")
 	db.flags(cmd.Flags())
 	return cmd
+}
+
+// reportInterval is how often a long look says how far it has come; one that is over before says nothing.
+const reportInterval = 2 * time.Second
+
+// reportSteps returns a function that writes now and then how many rows of a table were looked at.
+func reportSteps(w io.Writer) func(table string, rows int64) {
+	last := time.Now()
+	return func(table string, rows int64) {
+		if time.Since(last) < reportInterval {
+			return
+		}
+		last = time.Now()
+		fmt.Fprintf(w, "looking for rows that contradict each other: %d of table %s\n", rows, table)
+	}
 }
 
 func findingColumns() []output.Column[finding] {
