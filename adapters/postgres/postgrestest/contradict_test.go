@@ -24,8 +24,8 @@ func TestContradictions(t *testing.T) {
 		delayed = `insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt) select now() + interval '1 day', l.task_ids[2], l.queue_id, 0, 0 from pgqueue.lease l limit 1`
 		due     = `insert into pgqueue.state (queue_id, task_id, delayed_at, attempt, retries) select queue_id, task_id, due_at, 0, 2 from pgqueue.delayed
 			on conflict (queue_id, task_id) do update set delayed_at = excluded.delayed_at`
-		later   = `insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt) select due_at + interval '1 day', task_id, queue_id, priority, attempt from pgqueue.delayed`
-		again   = `insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
+		later = `insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt) select due_at + interval '1 day', task_id, queue_id, priority, attempt from pgqueue.delayed`
+		again = `insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
 			select token, 2, queue_id, retained_at, expires_at - interval '1 minute', granted, worker, 1, array[0, task_ids[2], 0] from pgqueue.lease`
 		newer = `insert into pgqueue.lease (token, queue_id, retained_at, expires_at, granted, worker, held, task_ids)
 			select nextval('pgqueue.token'), queue_id, retained_at, expires_at, granted, 'w2', 1, array[task_ids[2]] from pgqueue.lease`
