@@ -61,6 +61,17 @@ func (b *byQueue[T]) add(key queueKey) *T {
 	return t
 }
 
+// addAll makes the metrics of all queues before anything happens to them: a counter that begins at its first event has no
+// increase by it. Where not all queues have a place, the busy ones come first: none is added.
+func (b *byQueue[T]) addAll(queues map[queueKey]bool) {
+	if len(queues) > b.most {
+		return
+	}
+	for key := range queues {
+		b.get(key.namespace, key.name)
+	}
+}
+
 // keepOnly gives back the places of queues that are not there any more, so that later ones get their own. A queue goes
 // when two looks in a row have not found it: one that was made during a look is counted before it is seen.
 func (b *byQueue[T]) keepOnly(there map[queueKey]bool) {

@@ -410,6 +410,29 @@ func TestDeletedQueuesGiveTheirPlacesBack(t *testing.T) {
 	}
 }
 
+func TestCountersOfAQueueBeginAtZero(t *testing.T) {
+	s := newStack(t, telemetry.WithMaxQueues(2))
+	series := func() int {
+		families(t, s.tel.Registry()) // reads the queues
+		return len(families(t, s.tel.Registry())["pgqueue_tasks_expired_total"].GetMetric())
+	}
+	s.queue("idle", queue.QueueMeta{})
+	s.queue("mail", queue.QueueMeta{})
+	if n := series(); n != 2 {
+		t.Errorf("got %d series before the first event, want one of each queue", n)
+	}
+
+	busy := newStack(t, telemetry.WithMaxQueues(2))
+	s = busy
+	for _, name := range []string{"a", "b", "c"} {
+		s.queue(name, queue.QueueMeta{})
+	}
+	s.create("c", 1)
+	if n := series(); n != 1 {
+		t.Errorf("got %d series where not all queues have a place, want that of the busy one", n)
+	}
+}
+
 // failing is a store whose stats cannot be read.
 type failing struct {
 	*memory.Store

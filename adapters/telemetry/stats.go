@@ -89,6 +89,7 @@ func (c *statsCollector) fresh() []prometheus.Metric {
 			there[queueKey{st.Namespace, st.Queue}] = true
 		}
 		c.tasks.keepOnly(there)
+		c.tasks.addAll(there)
 	}
 	c.metrics = append(c.gauges(all),
 		prometheus.MustNewConstMetric(descUp, prometheus.GaugeValue, up),

@@ -48,6 +48,7 @@ workers:
     secret: {name: hooks, key: secret}
     autoscaling: {enabled: true, minReplicas: 0, maxReplicas: 20}
     concurrency: 50
+    podAnnotations: {rotated: "1"}
   - {name: exec, queues: [build], exec: "./build.sh 'a b'", image: "example.org/builder:1", replicas: 0, env: [{name: A, value: b}]}
 serviceAccount: {annotations: {a: b}}
 networkPolicy: {enabled: true, from: [{podSelector: {}}], databaseTo: [{ipBlock: {cidr: 10.0.0.0/8}}], egress: [{ports: [{port: 4318}], to: [{namespaceSelector: {}}]}]}
@@ -237,18 +238,38 @@ func TestChart(t *testing.T) {
 			}
 		}
 	})
+	t.Run("pods are given more time than their drain takes, in each unit", func(t *testing.T) {
+		for duration, want := range map[string]int64{"25s": 60, "10m": 635, "1.5m": 125, "500ms": 36, "2h": 7235} {
+			got, err := render(t, everything+"worker: {drainTime: "+duration+"}")
+			if err != nil {
+				t.Fatal(err)
+			}
+			pod := got["Deployment/jobs-pgqueue-worker-hooks"].(*appsv1.Deployment).Spec.Template
+			if *pod.Spec.TerminationGracePeriodSeconds != want || pod.Annotations["rotated"] != "1" {
+				t.Errorf("drainTime %s: got %d s, want %d; annotations %v", duration, *pod.Spec.TerminationGracePeriodSeconds, want, pod.Annotations)
+			}
+		}
+		got, err := render(t, least+"server: {drainDelay: 30s, stopTimeout: 2m}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if grace := *got["Deployment/jobs-pgqueue-server"].(*appsv1.Deployment).Spec.Template.Spec.TerminationGracePeriodSeconds; grace != 185 {
+			t.Errorf("got %d s for drainDelay 30s and stopTimeout 2m", grace)
+		}
+	})
 	t.Run("KEDA asks for one slot for each running task and each ready task of a queue that is not paused", testScaling)
 	for name, values := range map[string]string{
-		"existingSecret":   "{}",
-		"replicas":         least + "server: {replicas: 0}",
-		"logLevel":         least + "server: {logLevel: loud}",
-		"servers":          least + "servers: {replicas: 2}",
-		"schema":           "database: {existingSecret: db, schema: Jobs}",
-		"workers":          least + "workers: [{name: w, queues: [mail]}]",
-		"queues":           least + "workers: [{name: w, queues: [], url: 'https://example.org'}]",
-		"egress":           least + "networkPolicy: {egress: [4318]}",
-		"targetAgeSeconds": least + "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true, targetAgeSeconds: 30}}]",
-		"drainTime":        least + "worker: {drainTime: 25}",
+		"existingSecret":                "{}",
+		"replicas":                      least + "server: {replicas: 0}",
+		"logLevel":                      least + "server: {logLevel: loud}",
+		"servers":                       least + "servers: {replicas: 2}",
+		"schema":                        "database: {existingSecret: db, schema: Jobs}",
+		"workers":                       least + "workers: [{name: w, queues: [mail]}]",
+		"queues":                        least + "workers: [{name: w, queues: [], url: 'https://example.org'}]",
+		"egress":                        least + "networkPolicy: {egress: [4318]}",
+		"targetAgeSeconds":              least + "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true, targetAgeSeconds: 30}}]",
+		"terminationGracePeriodSeconds": least + "workers: [{name: w, queues: [q], url: 'https://x.example', terminationGracePeriodSeconds: 20}]",
+		"drainTime":                     least + "worker: {drainTime: 25}",
 	} {
 		t.Run("values at fault are refused: "+name, func(t *testing.T) {
 			_, err := render(t, values)

@@ -39,6 +39,12 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{- /* A duration, as 1.5m, in whole seconds, rounded up. */}}
+{{- define "pgqueue.seconds" -}}
+{{- $unit := regexFind "[a-z]+$" . }}
+{{- mulf (trimSuffix $unit . | float64) (get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0) $unit) | ceil | int }}
+{{- end }}
+
 {{- define "pgqueue.container" -}}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
