@@ -116,7 +116,9 @@ func (s *stack) release(o queue.Outcome, tasks ...*queue.Task) []queue.Released 
 		}
 	}
 	outs, err := s.svc.ReleaseTasks(s.Context(), releases)
-	s.ok(err)
+	if len(outs) != len(releases) {
+		s.ok(err)
+	}
 	return outs
 }
 

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -77,7 +78,7 @@ func (c *core) retainNow(ctx context.Context, key lot, share queue.RetainShare) 
 
 // HeartbeatTasks extends leases and answers each in order.
 func (m *Manager) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	return runOperation(ctx, m, opHeartbeatTasks, func(ctx context.Context) ([]queue.Beat, error) {
+	return queue.CheckBeats(runOperation(ctx, m, opHeartbeatTasks, func(ctx context.Context) ([]queue.Beat, error) {
 		if err := checkBatch("heartbeats", len(beats)); err != nil {
 			return nil, err
 		}
@@ -88,23 +89,31 @@ func (m *Manager) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) (
 			outs[i].Err = queue.WithOp(opHeartbeatTasks.name, outs[i].Err)
 		}
 		return outs, err
-	})
+	}))
 }
 
 // ReleaseTasks ends holds and answers each in order.
 func (m *Manager) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
-	return runOperation(ctx, m, opReleaseTasks, func(ctx context.Context) ([]queue.Released, error) {
+	return queue.CheckReleased(runOperation(ctx, m, opReleaseTasks, func(ctx context.Context) ([]queue.Released, error) {
 		outs, err := m.release(ctx, releases)
 		for i := range outs {
 			outs[i].Err = queue.WithOp(opReleaseTasks.name, outs[i].Err)
 		}
 		return outs, err
-	})
+	}))
 }
 
 func (m *Manager) release(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	if err := checkBatch("releases", len(releases)); err != nil {
 		return nil, err
+	}
+
+	// A copy is made only for releases without an outcome: the slice is the caller's.
+	if i := slices.IndexFunc(releases, func(r queue.Release) bool { return r.Outcome == "" }); i >= 0 {
+		releases = slices.Clone(releases)
+		for ; i < len(releases); i++ {
+			releases[i] = releases[i].Normalize()
+		}
 	}
 	return checked(releases,
 		func(r queue.Release) error { return r.Check(m.cfg.maxPayload) },

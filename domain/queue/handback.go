@@ -79,6 +79,9 @@ func (r RetainRequest) WithoutLarge(ctx context.Context, consumer Consumer, task
 func releaseAgain(ctx context.Context, consumer Consumer, releases []Release) error {
 	for pause := firstHandBackPause; ; pause = min(2*pause, mostHandBackPause) {
 		released, err := consumer.ReleaseTasks(ctx, releases)
+		if len(released) == len(releases) {
+			err = nil // each release has its own answer
+		}
 		if err != nil && !repeatable(err) {
 			return err
 		}

@@ -75,10 +75,12 @@ type Consumer interface {
 	// RetainTasks takes up to Limit available tasks under leases; none is an empty list, not an error. With Wait it
 	// blocks until at least one is there, the time is over or ctx ends. No task is ever held twice.
 	RetainTasks(ctx context.Context, r RetainRequest) ([]*Task, error)
-	// HeartbeatTasks extends leases and answers each in order. It fails as a whole only when nothing was done.
+	// HeartbeatTasks extends leases and answers each in order. The call fails when it did nothing; when each heartbeat was
+	// refused, the answers stand beside the error.
 	HeartbeatTasks(ctx context.Context, beats []Heartbeat) ([]Beat, error)
-	// ReleaseTasks ends holds and answers each in order. It fails as a whole only when nothing was done; after
-	// KindIndeterminate repeat it: a release that repeats an accepted one is a no-op that answers the same.
+	// ReleaseTasks ends leases and answers each in order. The call fails when it released nothing; when each release was
+	// refused, the answers stand beside the error. After KindIndeterminate the caller repeats it: a release that repeats an
+	// accepted one changes nothing and gets the same answer.
 	ReleaseTasks(ctx context.Context, releases []Release) ([]Released, error)
 }
 

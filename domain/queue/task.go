@@ -257,8 +257,9 @@ func (o Outcome) Move() Move {
 // Release ends one hold.
 type Release struct {
 	ID int64
-	// Token of the lease; 0 = whoever holds it (the predecessor's REST clients send none).
-	Token   int64
+	// Token of the lease; 0 = the present lease of any worker (the predecessor's REST clients send none).
+	Token int64
+	// Outcome of the attempt; "" = OutcomeSuccess.
 	Outcome Outcome
 	// Result is the result of a success or the error of a failure: any JSON; nil = none.
 	Result json.RawMessage
@@ -271,7 +272,15 @@ type Release struct {
 	Call int
 }
 
-// Check checks r against the limits.
+// Normalize returns r with its defaults.
+func (r Release) Normalize() Release {
+	if r.Outcome == "" {
+		r.Outcome = OutcomeSuccess
+	}
+	return r
+}
+
+// Check checks r, after Normalize, against the limits.
 func (r Release) Check(maxPayloadBytes int) error {
 	switch {
 	case r.ID <= 0:
@@ -279,7 +288,7 @@ func (r Release) Check(maxPayloadBytes int) error {
 	case r.Token < 0:
 		return Invalid("token", "a token above 0 is needed")
 	case r.Outcome.Move() == "":
-		return Invalid("outcome", fmt.Sprintf("%q is none of success, failure, permanent, handback, snooze", cut(string(r.Outcome), 32)))
+		return Invalid("outcome", fmt.Sprintf("must be success, failure, permanent, handback or snooze, got %q", cut(string(r.Outcome), 32)))
 	}
 	if err := CheckDuration("delay", r.Delay, 0); err != nil {
 		return err

@@ -169,7 +169,9 @@ func (v *svc) hold(name string) *queue.Task {
 func (v *svc) tryRelease(r queue.Release) (*queue.Task, error) {
 	v.Helper()
 	out, err := v.s.ReleaseTasks(v.ctx(), []queue.Release{r})
-	v.ok(err)
+	if len(out) == 0 {
+		v.ok(err)
+	}
 	if len(out) != 1 || (out[0].Task == nil) == (out[0].Err == nil) {
 		v.Fatalf("a release was answered by %+v", out)
 	}

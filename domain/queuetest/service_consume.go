@@ -203,6 +203,39 @@ func serveConsume(v *svc) {
 		v.kind(out[4].Err, queue.KindInvalid)
 		v.equal("progress", string(v.get(held[0].ID).Progress), `{"done": 0.50}`)
 	})
+	v.it("a release without an outcome is a success", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		v.createN("q", 1)
+		t := v.hold("q")
+
+		after, err := v.tryRelease(queue.Release{ID: t.ID, Token: t.Lease.Token, Result: []byte(`"done"`)})
+		v.ok(err)
+		v.equal("status, result", []any{after.Status, string(after.Result)}, []any{queue.StatusReleased, `"done"`})
+
+		again, err := v.tryRelease(queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeSuccess, Result: []byte(`"done"`)})
+		v.ok(err)
+		v.equal("status", again.Status, queue.StatusReleased)
+	})
+	v.it("a batch that is refused in every element fails as a whole, beside the answers", func(v *svc) {
+		v.queue("q", queue.QueueMeta{})
+		v.createN("q", 1)
+		t := v.hold("q")
+
+		released, err := v.s.ReleaseTasks(v.ctx(), []queue.Release{
+			{ID: t.ID, Token: t.Lease.Token + 1_000_000}, {ID: 1 << 60, Token: 1}, {ID: t.ID, Token: t.Lease.Token, Outcome: "done"},
+		})
+		v.kind(err, queue.KindLeaseLost)
+		v.equal("answers", len(released), 3)
+		v.kind(released[1].Err, queue.KindNotFound)
+		v.kind(released[2].Err, queue.KindInvalid)
+
+		beats, err := v.s.HeartbeatTasks(v.ctx(), []queue.Heartbeat{
+			{ID: 1 << 60, Token: 1}, {ID: t.ID, Token: t.Lease.Token + 1_000_000},
+		})
+		v.kind(err, queue.KindNotFound)
+		v.equal("answers", len(beats), 2)
+		v.kind(beats[1].Err, queue.KindLeaseLost)
+	})
 	v.it("a lease that runs out is taken back, and the late holder is refused", func(v *svc) {
 		v.queue("q", queue.QueueMeta{Lease: new(time.Hour), RetryDelay: new(time.Minute)})
 		v.createN("q", 1)

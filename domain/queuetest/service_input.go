@@ -164,7 +164,7 @@ func serveInput(v *svc) {
 			{ID: id, Token: token, Progress: []byte(`{`)},
 		} {
 			out, err := v.s.HeartbeatTasks(v.ctx(), []queue.Heartbeat{h})
-			v.ok(err)
+			v.kind(err, queue.KindInvalid)
 			v.kind(out[0].Err, queue.KindInvalid)
 		}
 		v.status(id, queue.StatusRetained)

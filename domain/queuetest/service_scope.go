@@ -40,7 +40,7 @@ func serveScope(v *svc) {
 		_, err = other.tryRelease(queue.Release{ID: t.ID, Outcome: queue.OutcomeSuccess})
 		v.kind(err, queue.KindNotFound)
 		beats, err := other.s.HeartbeatTasks(other.ctx(), []queue.Heartbeat{{ID: t.ID, Token: t.Lease.Token}})
-		v.ok(err)
+		v.kind(err, queue.KindNotFound)
 		v.kind(beats[0].Err, queue.KindNotFound)
 		b, err := other.s.CancelTasks(other.ctx(), queue.Selection{IDs: []int64{t.ID}})
 		v.ok(err)

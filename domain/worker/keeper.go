@@ -167,7 +167,9 @@ func (r *run) beatSome(holds []*hold) error {
 	from := time.Now()
 	answers, err := r.svc.HeartbeatTasks(ctx, beats)
 	cancel()
-	if err == nil && len(answers) != len(beats) {
+	if len(answers) == len(beats) {
+		err = nil // each heartbeat has its own answer
+	} else if err == nil {
 		err = &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("%d heartbeats, %d answers", len(beats), len(answers))}
 	}
 	if r.cfg.observer != nil {

@@ -94,7 +94,9 @@ func (r *run) release(batch []*hold) (again []*hold) {
 	start := time.Now()
 	answers, err := r.svc.ReleaseTasks(ctx, releases)
 	cancel()
-	if err == nil && len(answers) != len(batch) {
+	if len(answers) == len(batch) {
+		err = nil // each release has its own answer
+	} else if err == nil {
 		err = &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("%d releases, %d answers", len(batch), len(answers))}
 	}
 	if r.cfg.observer != nil {

@@ -58,7 +58,7 @@ func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Beats(res.GetBeats()))
+	return queue.CheckBeats(read(&r, r.Beats(res.GetBeats())))
 }
 
 // ReleaseTasks implements queue.Consumer. With tokens it is repeated when the connection breaks.
@@ -70,7 +70,7 @@ func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Released(res.GetReleased(), len(releases)))
+	return queue.CheckReleased(read(&r, r.Released(res.GetReleased(), len(releases))))
 }
 
 // fenced says whether repeating releases can do no harm: without its token a repeat could end another's hold.

@@ -98,7 +98,7 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 
 // HeartbeatTasks implements queue.Consumer.
 func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	return attempt(ctx, s.shared, "heartbeat tasks", repeatable, 0, func(ctx context.Context) ([]queue.Beat, error) {
+	return queue.CheckBeats(attempt(ctx, s.shared, "heartbeat tasks", repeatable, 0, func(ctx context.Context) ([]queue.Beat, error) {
 		l, err := s.open(ctx)
 		if err != nil {
 			return nil, err
@@ -109,13 +109,13 @@ func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 		}
 		var r wire.Reader
 		return read(&r, r.Beats(a.beats.GetBeats()))
-	})
+	}))
 }
 
 // ReleaseTasks implements queue.Consumer. With tokens it is repeated when the stream breaks.
 func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	again := fenced(releases)
-	return attempt(ctx, s.shared, "release tasks", again, 0, func(ctx context.Context) ([]queue.Released, error) {
+	return queue.CheckReleased(attempt(ctx, s.shared, "release tasks", again, 0, func(ctx context.Context) ([]queue.Released, error) {
 		l, err := s.open(ctx)
 		if err != nil {
 			return nil, err
@@ -126,7 +126,7 @@ func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 		}
 		var r wire.Reader
 		return read(&r, r.Released(a.released.GetReleased(), len(releases)))
-	})
+	}))
 }
 
 // open is the stream's connection, made if there is none that works.

@@ -254,6 +254,9 @@ func (w *workStream) release(ctx context.Context, m *pb.WorkReleases) answer {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptedTimeout)
 	defer cancel()
 	done, err := w.svc.ReleaseTasks(ctx, rs)
+	if len(done) == len(rs) {
+		err = nil // each release has its own answer
+	}
 	a := answer{
 		released: &pb.WorkReleased{Id: m.GetId(), Released: wire.Released(rs, done, w.maxMessage), Error: wire.Detail(err)},
 	}
@@ -275,6 +278,9 @@ func (w *workStream) heartbeat(ctx context.Context, m *pb.WorkHeartbeats) *pb.Wo
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptedTimeout)
 	defer cancel()
 	bs, err := w.svc.HeartbeatTasks(ctx, hs)
+	if len(bs) == len(hs) {
+		err = nil // each heartbeat has its own answer
+	}
 	return &pb.WorkBeats{Id: m.GetId(), Beats: wire.Beats(bs), Error: wire.Detail(err)}
 }
 

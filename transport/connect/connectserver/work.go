@@ -72,6 +72,9 @@ func (s work) HeartbeatTasks(ctx context.Context, req *pb.HeartbeatTasksRequest)
 		return nil, r.Err()
 	}
 	bs, err := svc.HeartbeatTasks(ctx, hs)
+	if len(bs) == len(hs) {
+		err = nil // each heartbeat has its own answer
+	}
 	return &pb.HeartbeatTasksResponse{Beats: wire.Beats(bs)}, err
 }
 
@@ -86,6 +89,9 @@ func (s work) ReleaseTasks(ctx context.Context, req *pb.ReleaseTasksRequest) (*p
 		return nil, r.Err()
 	}
 	done, err := svc.ReleaseTasks(ctx, rs)
+	if len(done) == len(rs) {
+		err = nil // each release has its own answer
+	}
 	deliveryOf(ctx).atEnd(s.large.TakeAnswer(ctx, queue.ReleasedTasks(done)...))
 	return &pb.ReleaseTasksResponse{Released: wire.Released(rs, done, s.maxMessage)}, err
 }

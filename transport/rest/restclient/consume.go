@@ -56,10 +56,10 @@ func (c *Client) takesTask(r queue.RetainRequest) int {
 // HeartbeatTasks extends leases and answers each in order.
 func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	const op = "heartbeat tasks"
-	return sendEach(ctx, c, request{op: op, route: restapi.HeartbeatTasks, safe: true}, beats,
+	return queue.CheckBeats(sendEach(ctx, c, request{op: op, route: restapi.HeartbeatTasks, safe: true}, beats,
 		queue.Heartbeat.Check, restapi.HeartbeatOf,
 		func(b restapi.Beat) queue.Beat { return b.Domain(op) },
-		func(err error) queue.Beat { return queue.Beat{Err: err} })
+		func(err error) queue.Beat { return queue.Beat{Err: err} }))
 }
 
 // ReleaseTasks ends holds and answers each in order. It is repeated when each has a token.
@@ -69,10 +69,10 @@ func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 	for _, r := range releases {
 		safe = safe && r.Token != 0
 	}
-	return sendEach(ctx, c, request{op: op, route: restapi.ReleaseTasks, safe: safe}, releases,
-		func(r queue.Release) error { return r.Check(math.MaxInt) }, restapi.ReleaseOf,
+	return queue.CheckReleased(sendEach(ctx, c, request{op: op, route: restapi.ReleaseTasks, safe: safe}, releases,
+		func(r queue.Release) error { return r.Normalize().Check(math.MaxInt) }, restapi.ReleaseOf,
 		func(r restapi.Released) queue.Released { return r.Domain(op) },
-		func(err error) queue.Released { return queue.Released{Err: err} })
+		func(err error) queue.Released { return queue.Released{Err: err} }))
 }
 
 // sendEach sends many at once. One that breaks a rule is answered here and keeps no other from being sent.

@@ -56,9 +56,6 @@ func (c *call) release(r queue.Release) error {
 	if err != nil {
 		return err
 	}
-	if out[0].Err != nil {
-		return out[0].Err
-	}
 	give := c.cfg.Large.TakeAnswer(c.ctx(), &out[0].Task)
 	defer give()
 	return c.reply(http.StatusOK, restapi.TaskOf(out[0].Task))
@@ -74,7 +71,7 @@ func releaseTasks(c *call) error {
 		return err
 	}
 	out, err := c.svc.ReleaseTasks(c.ctx(), releases)
-	if err != nil {
+	if err != nil && len(out) != len(releases) { // otherwise each release has its own answer
 		return err
 	}
 	give := c.cfg.Large.TakeAnswer(c.ctx(), queue.ReleasedTasks(out)...)
@@ -100,11 +97,8 @@ func heartbeatTask(c *call) error {
 		return err
 	}
 	out, err := c.svc.HeartbeatTasks(c.ctx(), []queue.Heartbeat{h})
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case out[0].Err != nil:
-		return out[0].Err
 	}
 	return c.reply(http.StatusOK, restapi.BeatOf(out[0]))
 }
@@ -119,7 +113,7 @@ func heartbeatTasks(c *call) error {
 		return err
 	}
 	out, err := c.svc.HeartbeatTasks(c.ctx(), beats)
-	if err != nil {
+	if err != nil && len(out) != len(beats) { // otherwise each heartbeat has its own answer
 		return err
 	}
 	return c.reply(http.StatusOK, restapi.ListOf(each(out, restapi.BeatOf)))

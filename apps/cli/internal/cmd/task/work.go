@@ -168,9 +168,6 @@ func release(cmd *cobra.Command, f *factory.Factory, r queue.Release) error {
 	if err != nil {
 		return err
 	}
-	if out[0].Err != nil {
-		return out[0].Err
-	}
 	return show(f, p, out[0].Task)
 }
 
@@ -243,9 +240,6 @@ func newHeartbeat(f *factory.Factory) *cobra.Command {
 			out, err := svc.HeartbeatTasks(ctx, []queue.Heartbeat{h})
 			if err != nil {
 				return err
-			}
-			if out[0].Err != nil {
-				return out[0].Err
 			}
 			return output.One(p, restapi.BeatOf(out[0]), func() []output.Field {
 				cancel := ""
