@@ -92,3 +92,53 @@ func TestLog(t *testing.T) {
 		}
 	})
 }
+
+// brokenPipe is a reader of a log that goes away and comes back.
+type brokenPipe struct {
+	bytes.Buffer
+	gone bool
+}
+
+func (f *brokenPipe) Write(b []byte) (int, error) {
+	if f.gone {
+		return 0, errors.New("broken pipe")
+	}
+	return f.Buffer.Write(b)
+}
+
+func TestLostLinesAreCounted(t *testing.T) {
+	var out brokenPipe
+	log := telemetry.NewLogger(&out, telemetry.LogOptions{JSON: true}).With("a", 1)
+	tel, err := telemetry.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := func() float64 {
+		t.Helper()
+		families, err := tel.Registry().Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "pgqueue_log_lines_lost_total" {
+				return f.GetMetric()[0].GetCounter().GetValue()
+			}
+		}
+		t.Fatal("the metric is missing")
+		return 0
+	}
+
+	before := lost()
+	out.gone = true
+	log.Info("first")
+	log.With("b", 2).Info("second")
+	if got := lost() - before; got != 2 {
+		t.Errorf("%v lines were counted, not 2", got)
+	}
+	out.gone = false
+	log.Info("third")
+	log.Info("fourth")
+	if got := out.String(); strings.Count(got, `"lines":2`) != 1 || strings.Index(got, "third") > strings.Index(got, `"lines":2`) || strings.Count(got, "\n") != 3 {
+		t.Error(got)
+	}
+}

@@ -32,12 +32,26 @@ type server struct {
 // that ends in the program's.
 func startServer(t *testing.T, under, env []string, program string, args ...string) *server {
 	t.Helper()
+	s := startProcess(t, under, env, program, args...)
+	s.ready()
+	return s
+}
+
+// closedPort is an address at which nothing listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, addr: l.Addr().String(), done: make(chan struct{})}
-	_ = l.Close()
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// startProcess is startServer without the wait.
+func startProcess(t *testing.T, under, env []string, program string, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, addr: closedPort(t), done: make(chan struct{})}
 	words := strings.Fields(program)
 	line := append(append([]string{}, under...), filepath.Join(programs(t), words[0]))
 	line = append(append(append(line, words[1:]...), "--addr", s.addr, "--log-format", "json"), args...)
@@ -58,8 +72,17 @@ func startServer(t *testing.T, under, env []string, program string, args ...stri
 			t.Logf("%s:\n%s", program, s.log.String())
 		}
 	})
-	s.ready()
 	return s
+}
+
+// mustRun fails the test when the program has ended.
+func (s *server) mustRun() {
+	s.t.Helper()
+	select {
+	case <-s.done:
+		s.t.Fatalf("it has ended with exit code %d", s.cmd.ProcessState.ExitCode())
+	default:
+	}
 }
 
 func (s *server) get(path string) int {
@@ -157,6 +180,35 @@ func TestServerAmongProcesses(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 		})
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
+			t.Run(program+": "+sig.String()+" ends a wait for the database", func(t *testing.T) {
+				closed := closedPort(t)
+				s := startProcess(t, nil, nil, program, "postgres://u@"+closed+"/d", "--wait", "1h")
+				for s.get("/livez") != http.StatusOK {
+					s.mustRun()
+				}
+				if err := s.cmd.Process.Signal(sig); err != nil {
+					t.Fatal(err)
+				}
+				if code := s.ends(); code != 0 {
+					t.Errorf("exit code %d", code)
+				}
+			})
+		}
+		t.Run(program+": standard streams that are closed at the start are taken by nothing else", func(t *testing.T) {
+			s := startServer(t, []string{"sh", "-c", `exec "$@" <&- >&- 2>&-`, "sh"}, nil, program, dsn)
+			for range 20 { // each is a line of the log
+				if got := s.get("/api/queue"); got != http.StatusOK {
+					t.Fatalf("/api/queue: %d", got)
+				}
+			}
+			if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if code := s.ends(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
 		t.Run(program+": a reader of the log that goes away ends nothing", func(t *testing.T) {
 			s := startServer(t, []string{"sh", "-c", `{ "$@" 2>&1; echo "exit code $?" >&2; } | head -n 1`, "sh"}, nil, program, dsn)
 			for range 20 { // each is a line of the log
@@ -234,7 +286,10 @@ func TestServerAmongProcesses(t *testing.T) {
 			if os.Getuid() != 0 {
 				under = append(under, "--map-root-user")
 			}
-			s := startServer(t, under, nil, program, dsn)
+			s := startServer(t, under, []string{"PGQUEUE_ADRR=x"}, program, dsn)
+			if n := strings.Count(s.log.String(), "PGQUEUE_ADRR"); n != 1 {
+				t.Errorf("the misspelt variable is named %d times", n)
+			}
 			first := childrenOf(s.cmd.Process.Pid)
 			if len(first) != 1 || len(childrenOf(first[0])) != 1 {
 				t.Fatalf("process 1 is %v", first)
@@ -256,6 +311,40 @@ func TestServerAmongProcesses(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 		})
+	}
+}
+
+// TestClosedStreamsOfCommands: a command does its work whatever streams it was started without, and once.
+func TestClosedStreamsOfCommands(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs PostgreSQL")
+	}
+	s := startServer(t, nil, nil, "pgqueue run", postgrestest.Empty(t))
+	pgqueue := func(redirect string, args ...string) (stdout string, code int) {
+		line := append([]string{"-c", `exec "$@" ` + redirect, "sh", filepath.Join(programs(t), "pgqueue")}, args...)
+		cmd := exec.CommandContext(t.Context(), "sh", append(line, "--url", "http://"+s.addr+"/api")...)
+		out, err := cmd.Output()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	if _, code := pgqueue("", "create-queue", "mail"); code != 0 {
+		t.Fatal("exit code", code)
+	}
+	for i, redirect := range []string{">&-", "2>&-", "<&-", "<&- >&- 2>&-"} {
+		if _, code := pgqueue(redirect, "create-task", "mail", "--payload", `{"to":"a@b.c"}`); code != 0 {
+			t.Errorf("%s: exit code %d", redirect, code)
+		}
+		if out, _ := pgqueue("", "tasks", "--jq", ".count"); strings.TrimSpace(out) != fmt.Sprint(i+1) {
+			t.Errorf("%s: there are %s tasks, want %d", redirect, out, i+1)
+		}
+		if _, code := pgqueue(redirect, "queue", "none"); code != 3 {
+			t.Errorf("%s: exit code %d of a queue that is not there, want 3", redirect, code)
+		}
+	}
+	if out, _ := pgqueue("", "tasks", "--jq", ".body[].payload.to"); strings.Count(out, "a@b.c\n") != 4 {
+		t.Errorf("the payloads are %q", out)
 	}
 }
 

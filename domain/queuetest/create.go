@@ -88,6 +88,18 @@ func testCreate(e *env) {
 		e.advance(time.Hour)
 		e.equal("retained", e.hold("mail").ID, t.ID)
 	})
+	e.it("a delay beyond the 24.8 days of a 32-bit timer holds for all of its 3,000 days", func(e *env) {
+		e.queue("mail", queue.QueueMeta{})
+		const delay = 3000 * 24 * time.Hour
+		t := e.create("mail", queue.TaskMeta{Delay: delay})
+		e.near("delayed_at", t.DelayedAt, t.CreatedAt.Add(delay), time.Second)
+		for _, after := range []time.Duration{0, 25 * 24 * time.Hour, 50 * 24 * time.Hour} { // 2^31 and 2^32 ms
+			e.advance(after)
+			e.nothing("mail")
+		}
+		e.advance(delay - 75*24*time.Hour)
+		e.equal("retained", e.hold("mail").ID, t.ID)
+	})
 	e.it("a task with a time is due then, and one with a past time at once", func(e *env) {
 		e.queue("mail", queue.QueueMeta{})
 		probe := e.create("mail", queue.TaskMeta{})

@@ -126,7 +126,7 @@ func (l *lane) retain(n int) {
 			r.mu.Unlock()
 			continue
 		}
-		base := r.calls
+		base := r.retains
 		if wait > 0 {
 			base = r.waits
 		}

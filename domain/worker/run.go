@@ -32,7 +32,9 @@ type run struct {
 
 	// base has the values of Run's context and never ends; takes ends with the stop, waits (for retains that wait at the
 	// service) a little after StopNow or at once WithInProcess, calls when all is over.
+	// retains is calls for those that do not wait: they do not pause for another attempt once the stop has begun.
 	base, takes, waits, calls    context.Context
+	retains                      context.Context
 	endTakes, endWaits, endCalls context.CancelFunc
 
 	hurry   sync.Once
@@ -77,7 +79,8 @@ func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 	}
 	r.takes, r.endTakes = context.WithCancel(r.base)
 	r.calls, r.endCalls = context.WithCancel(r.base)
-	r.waits, r.endWaits = context.WithCancel(r.calls)
+	r.retains = queue.WithPausesUntil(r.calls, r.takes)
+	r.waits, r.endWaits = context.WithCancel(r.retains)
 	return r
 }
 

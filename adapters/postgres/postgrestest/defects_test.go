@@ -286,3 +286,58 @@ func tuned(t *testing.T, dsn string) string {
 	}
 	return dsn
 }
+
+// TestPlansOfAnOlderSchema: a migration beside a program that runs gives its prepared statements other result types
+// (0A000), and a pooler without --pooler loses them (26000). Calls go on or fail as unavailable, never as internal.
+func TestPlansOfAnOlderSchema(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s := postgrestest.OpenURL(t, dsn, postgres.WithMaxConns(1))
+	mustQueue(t, s, "mail")
+	admin := connect(t, dsn)
+	call := func() error {
+		out, err := s.CreateTasks(t.Context(), queue.Create{Namespace: queue.DefaultNamespace, Tasks: []queue.NewTask{{
+			Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte("{}")},
+		}}})
+		if err == nil {
+			err = out[0].Err
+		}
+		return err
+	}
+	if err := call(); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("a column that becomes wider passes", func(t *testing.T) {
+		if _, err := s.ListQueues(t.Context(), queue.DefaultNamespace, queue.Page{Limit: 10}); err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range []string{
+			"alter table pgqueue.queue alter column concurrency type bigint", "alter table pgqueue.queue alter column concurrency type integer",
+		} {
+			if _, err := admin.Exec(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.ListQueues(t.Context(), queue.DefaultNamespace, queue.Page{Limit: 10}); err != nil {
+				t.Errorf("%s: %v", statement, err)
+			}
+			if err := call(); err != nil {
+				t.Errorf("%s: %v", statement, err)
+			}
+		}
+	})
+	t.Run("statements that a pooler lost", func(t *testing.T) {
+		for range 3 {
+			if _, err := s.Pool().Exec(t.Context(), "deallocate all"); err != nil {
+				t.Fatal(err)
+			}
+			if err := call(); err != nil && queue.KindOf(err) != queue.KindUnavailable {
+				t.Errorf("%v is of kind %s", err, queue.KindOf(err))
+			}
+		}
+		if err := call(); err != nil {
+			t.Errorf("the next call: %v", err)
+		}
+	})
+}

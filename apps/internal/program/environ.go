@@ -2,6 +2,8 @@ package program
 
 import (
 	"fmt"
+	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -106,6 +108,13 @@ func Unread(fs *pflag.FlagSet, environ []string, own ...string) (names []string)
 	}
 	slices.Sort(names)
 	return names
+}
+
+// WarnUnread logs the environment variables of this process that Unread returns.
+func WarnUnread(log *slog.Logger, fs *pflag.FlagSet, own ...string) {
+	for _, name := range Unread(fs, os.Environ(), own...) {
+		log.Warn("no setting is read from this environment variable", "variable", name)
+	}
 }
 
 // set gives a flag the value of a variable. A list is separated by commas, or by line ends.

@@ -2,23 +2,46 @@ package program
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 )
 
-// FirstArgs are the arguments of the first process, when that runs this very program, as in a container: a check that
-// runs beside it must look where it listens. Else they are none.
-func FirstArgs() []string {
-	own, err := os.Readlink("/proc/self/exe")
-	if err != nil || os.Getpid() == 1 {
-		return nil
-	}
-	if first, err := os.Readlink("/proc/1/exe"); err != nil || first != own {
-		return nil
-	}
-	line, err := os.ReadFile("/proc/1/cmdline")
+// RunningArgs returns the arguments of the process that runs this very program beside a check: the check must look at the
+// address where that process listens. Process 1 of a container is first; behind an init such as tini, or in a shared
+// process namespace, all other processes of the program must agree. Else there are none, and the check looks where its own
+// settings say. Processes of other containers and users do not count: their executable is another file, or not readable.
+func RunningArgs() []string {
+	own, err := os.Stat("/proc/self/exe")
 	if err != nil {
 		return nil
 	}
-	args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
-	return args[1:]
+	folders, _ := filepath.Glob("/proc/[0-9]*") // the pattern is well formed
+	var found [][]string
+	for _, folder := range folders {
+		exe, err := os.Stat(filepath.Join(folder, "exe"))
+		pid := filepath.Base(folder)
+		if err != nil || !os.SameFile(own, exe) || pid == strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join(folder, "cmdline"))
+		if err != nil || len(line) == 0 {
+			continue // it has ended
+		}
+
+		args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")[1:]
+		switch {
+		case slices.Contains(args, "--check"): // another check
+		case pid == "1":
+			return args
+		default:
+			found = append(found, args)
+		}
+	}
+
+	if len(found) == 0 || slices.ContainsFunc(found, func(args []string) bool { return !slices.Equal(args, found[0]) }) {
+		return nil
+	}
+	return found[0]
 }

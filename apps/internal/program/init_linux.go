@@ -1,14 +1,17 @@
 package program
 
 import (
+	"errors"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 )
 
-// forwarded are the signals that the first process passes on.
+// forwarded are the signals that process 1 passes on.
 var forwarded = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
 }
@@ -28,32 +31,70 @@ func Init() (code int, done bool) {
 		}
 	}
 	signal.Notify(signals, syscall.SIGCHLD)
-	pid, err := startSelf()
+	pid, listens, err := startSelf()
 	if err != nil {
 		signal.Reset()
 		return 0, false // without a child of its own the program runs all the same
 	}
 
-	for sig := range signals {
-		if sig != syscall.SIGCHLD {
-			_ = syscall.Kill(pid, sig.(syscall.Signal)) // it may just have ended
-		}
-		if code, done := reap(pid); done {
-			return code, true // the kernel ends what is left
+	var early []os.Signal // that the child does not handle yet
+	for {
+		select {
+		case <-listens:
+			for _, sig := range early {
+				forward(pid, sig)
+			}
+			early, listens = nil, nil
+		case sig := <-signals:
+			switch {
+			case sig == syscall.SIGCHLD:
+			case listens != nil:
+				early = append(early, sig)
+			default:
+				forward(pid, sig)
+			}
+			if code, done := reap(pid); done {
+				return code, true // the kernel ends what is left
+			}
 		}
 	}
-	return ExitFailed, true
 }
 
-// startSelf starts this program again, as it was started.
-func startSelf() (pid int, err error) {
+func forward(pid int, sig os.Signal) {
+	_ = syscall.Kill(pid, sig.(syscall.Signal)) // it may just have ended
+}
+
+// listensVariable names the descriptor that the child of process 1 closes when it handles signals.
+const listensVariable = "_" + Prefix + "INIT_DESCRIPTOR" // not one of the settings
+
+// listensTimeout is how long process 1 holds signals back from a child that does not handle them, as one that asks a
+// server whether it is ready.
+const listensTimeout = 10 * time.Second
+
+// reportListening reports to process 1, when that is this program, that the present process handles signals.
+func reportListening() {
+	n, err := strconv.Atoi(os.Getenv(listensVariable))
+	if err != nil || n < 3 {
+		return
+	}
+	_ = os.Unsetenv(listensVariable) // children have no such descriptor
+	_ = syscall.Close(n)
+}
+
+// startSelf starts this program again, as it was started. listens is closed when it handles signals.
+func startSelf() (pid int, listens <-chan struct{}, err error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return 0, nil, err
+	}
+	defer write.Close()
 	// A group of its own: a terminal would send its signals to both, and two of them mean more than one.
 	attr := &os.ProcAttr{
-		Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+		Env: append(os.Environ(), listensVariable+"=3"), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, write},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: term.IsTerminal(0), Ctty: 0},
 	}
 	p, err := os.StartProcess(exe, os.Args, attr)
@@ -62,10 +103,18 @@ func startSelf() (pid int, err error) {
 		p, err = os.StartProcess(exe, os.Args, attr)
 	}
 	if err != nil {
-		return 0, err
+		return 0, nil, errors.Join(err, read.Close())
 	}
+
+	closed := make(chan struct{})
+	_ = read.SetReadDeadline(time.Now().Add(listensTimeout)) // pipes take deadlines
+	go func() {
+		_, _ = read.Read(make([]byte, 1)) // nothing is written: it ends with the descriptor of the child, or in time
+		_ = read.Close()
+		close(closed)
+	}()
 	pid = p.Pid
-	return pid, p.Release()
+	return pid, closed, p.Release()
 }
 
 // reap takes note of all processes that have ended, and says how child did when it is one of them.

@@ -26,6 +26,7 @@ func Signals() (signals <-chan os.Signal, stop func()) {
 	signal.Notify(c, alwaysSignals...)
 	pipes := make(chan os.Signal, 1) // never read: that it is asked for makes a write fail instead of ending the process
 	signal.Notify(pipes, pipeSignals...)
+	reportListening()
 	return c, func() {
 		signal.Stop(c)
 		signal.Stop(pipes)

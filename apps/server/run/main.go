@@ -70,9 +70,7 @@ func Main(args []string, version string, stderr *os.File) int {
 	if err != nil {
 		return fail(err)
 	}
-	for _, name := range program.Unread(fs, os.Environ()) {
-		log.Warn("no setting is read from this environment variable", "variable", name)
-	}
+	program.WarnUnread(log, fs)
 	cfg.Log, cfg.Version = log, version
 	if err := UntilSignal(context.Background(), cfg, lc.Level, nil); err != nil {
 		return fail(err)
@@ -80,18 +78,18 @@ func Main(args []string, version string, stderr *os.File) int {
 	return program.ExitDone
 }
 
-// lookWhere has a check that was told nothing else look where the first process of the container listens, when that is a
-// server: its arguments may name another address than the environment that both have.
+// lookWhere makes a check without other flags look at the address where the server beside it listens: the arguments of
+// that server may name another address than the environment that both have.
 func lookWhere(fs *pflag.FlagSet, args []string) error {
 	if len(args) > 1 {
 		return nil
 	}
-	first := program.FirstArgs()
+	first := program.RunningArgs()
 	if first == nil {
 		return nil
 	}
 	if err := fs.Parse(first); err != nil {
-		return queue.Invalid("", "the arguments of process 1: "+err.Error())
+		return queue.Invalid("", "the arguments of the running server: "+err.Error())
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -282,6 +283,42 @@ func TestFirstProcess(t *testing.T) {
 		if code := p.end(); code != 2 {
 			t.Errorf("exit code %d", code)
 		}
+	})
+	t.Run("signals that come before the child handles them are kept for it", func(t *testing.T) {
+		for range 5 {
+			p := startUnder(t, under, nil, "--url", url+"/api", "-q", "mail", "--exec", "true")
+			first := 0
+			for first == 0 || childOf(first) == 0 {
+				first = childOf(p.cmd.Process.Pid)
+			}
+			for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR1, syscall.SIGHUP} {
+				if err := syscall.Kill(first, sig); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.says(`msg=stopping.* signal=hangup`)
+			if code := p.end(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		}
+	})
+	t.Run("behind another init a check asks where the worker listens", func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		_ = l.Close()
+		p := startUnder(t, append(slices.Clone(under), "sh", "-c", `"$@"; exit $?`, "init"), []string{"PGQUEUE_METRICS_ADDR=127.0.0.1:1"},
+			"--url", url+"/api", "-q", "mail", "--metrics-addr", addr,
+			"--exec", asProgram+"=1 PGQUEUE_METRICS_ADDR=127.0.0.1:1 "+os.Args[0]+" --check >&2; echo $?")
+		if done := await(t, m, makeTasks(t, m, "mail", 1)[0].ID); string(done.Result) != "0" {
+			t.Errorf("the check says %s", done.Result)
+		}
+		if err := syscall.Kill(childOf(childOf(p.cmd.Process.Pid)), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		p.end()
 	})
 	t.Run("a check beside it asks where it listens, whatever the environment says", func(t *testing.T) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -73,9 +73,7 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 			if err != nil {
 				return usageError{err}
 			}
-			for _, name := range program.Unread(cmd.Flags(), os.Environ(), ownPrefix) {
-				log.WarnContext(cmd.Context(), "no setting is read from this environment variable", "variable", name)
-			}
+			program.WarnUnread(log, cmd.Flags(), ownPrefix)
 			return c.run(cmd.Context(), version, log, stderr, signals)
 		},
 	}
@@ -85,12 +83,12 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 	return cmd
 }
 
-// ask asks the worker that listens at --metrics-addr whether it is ready. Told nothing else, it looks where the first
-// process of the container listens, when that is a worker.
+// ask asks the worker that listens at --metrics-addr whether it is ready. Without other flags it takes the arguments of
+// the worker that runs beside it.
 func (c *config) ask(cmd *cobra.Command, getenv func(string) (string, bool)) error {
 	if cmd.Flags().NFlag() == 1 {
-		if err := cmd.Flags().Parse(program.FirstArgs()); err != nil {
-			return usageError{fmt.Errorf("the arguments of process 1: %w", err)}
+		if err := cmd.Flags().Parse(program.RunningArgs()); err != nil {
+			return usageError{fmt.Errorf("the arguments of the running worker: %w", err)}
 		}
 	}
 	if err := c.load(cmd.Flags(), getenv); err != nil {

@@ -96,6 +96,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-t.C:
 		return true
+	case <-queue.PausesDone(ctx):
+		return false
 	case <-ctx.Done():
 		return false
 	}

@@ -68,7 +68,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	s := &shared{most: c.maxMessage, timeout: c.timeout, retries: c.retries, silence: 3 * aliveEvery}
 	if c.http == nil {
 		s.own = ownTransport(u.Scheme)
-		c.http = &http.Client{Transport: s.own}
+		c.http = &http.Client{Transport: s.own, CheckRedirect: returnRedirect}
 	}
 	if c.header != nil {
 		c.http = withHeader{c.http, c.header}
@@ -134,3 +134,6 @@ func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 	res, err := call(ctx, c, "list namespaces", repeatable, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{})
 	return res.GetNamespaces(), err
 }
+
+// returnRedirect makes a redirect an error of its one request: a client that followed it would make a GET of a POST.
+func returnRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

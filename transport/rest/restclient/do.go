@@ -234,6 +234,8 @@ func rest(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-t.C:
 		return true
+	case <-queue.PausesDone(ctx):
+		return false
 	case <-ctx.Done():
 		return false
 	}

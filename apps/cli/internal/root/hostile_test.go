@@ -96,8 +96,14 @@ func TestForeignTextOnATerminalCanDoNothing(t *testing.T) {
 		const foreign = "\x1b[31mred\x1b[0m\r\x1b[Kgone\x1b[H\x1b[2J"
 		s.must("create-task", "q", "--payload", `{"text":"\u001b[31mred\u001b[0m\r\u001b[Kgone\u001b[H\u001b[2J"}`, "--key", "colours")
 		for _, args := range [][]string{
-			{"tasks", "--jq", `.body[].payload.text? // empty`}, {"tasks", "--jq", `.body[].payload | tojson`}, {"tasks", "-o", "wide"}, {"tasks", "-o", "json"},
-			{"tasks", "-o", "yaml"}, {"tasks", "--jq", `.body[] | error(.payload.text? // "none")`}, {"queue", foreign}, {"import", foreign},
+			{"tasks", "--jq", `.body[].payload.text? // empty`},
+			{"tasks", "--jq", `.body[].payload | tojson`},
+			{"tasks", "--jq", `.body[] | error(.payload.text? // "none")`},
+			{"tasks", "-o", "wide"},
+			{"tasks", "-o", "json"},
+			{"tasks", "-o", "yaml"},
+			{"queue", foreign},
+			{"import", foreign},
 		} {
 			_, out, errOut := s.run(true, "", args...)
 			if text := out + errOut; strings.Contains(text, "\x1b[31mred") || strings.Contains(text, "\x1b[Kgone") || strings.Contains(text, "\x1b[2J") {

@@ -40,6 +40,9 @@ func newRun(f *factory.Factory) *cobra.Command {
 		Args:              cmdutil.Args(0, 1, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if code, done := program.Init(); done { // before anything is written: the child writes it
+				return &cmdutil.Exit{Code: code}
+			}
 			if err := cfg.Argument(args); err != nil {
 				return err
 			}
@@ -55,9 +58,7 @@ func newRun(f *factory.Factory) *cobra.Command {
 			}
 			// A signal ends the command's context too. It must not count twice: a second one stops the server at once.
 			ctx := context.WithoutCancel(cmd.Context())
-			if code, done := program.Init(); done {
-				return &cmdutil.Exit{Code: code}
-			}
+			program.WarnUnread(cfg.Log, cmd.Flags())
 			return run.UntilSignal(ctx, cfg, log.Level, func(s *run.Server) { next(f, s, cfg.Prefix) })
 		},
 	}
