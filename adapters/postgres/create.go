@@ -125,12 +125,12 @@ func (s *Store) create(ctx context.Context, t *tx, c queue.Create, how keysHow) 
 		}
 	}
 	queues := make(map[string]*storedQueue, len(names))
-	t.queueRows("queue.list", func(rows pgx.Rows) error {
+	t.ask(listQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
-		err := q.scan(rows)
+		err := q.scanRow(rows)
 		queues[q.Name] = q
 		return err
-	}, c.Namespace, names)
+	}, arg("namespace", c.Namespace), arg("names", names))
 	var ids []int64
 	err := t.read(ctx, "create.begin", func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, len(c.Tasks))
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -16,17 +18,50 @@ type storedQueue struct {
 	queue.Queue
 }
 
-func (q *storedQueue) scan(rows pgx.Rows, more ...any) error {
-	dst := append([]any{
-		&q.id, &q.Namespace, &q.Name, &q.TTL, &q.Retries, &q.RetryDelay, &q.Backoff, &q.RetryMaxDelay, &q.Lease,
-		&q.Concurrency, &q.Retention, &q.Paused, &q.Events, &q.Version, &q.CreatedAt, &q.UpdatedAt,
-	}, more...)
-	if err := rows.Scan(dst...); err != nil {
+// queueColumns are the columns of a queue.
+var queueColumns = table.New(
+	table.Col("id", func(q *storedQueue) *int32 { return &q.id }),
+	table.Col("namespace", func(q *storedQueue) *string { return &q.Namespace }),
+	table.Col("name", func(q *storedQueue) *string { return &q.Name }),
+	table.Col("ttl", func(q *storedQueue) *time.Duration { return &q.TTL }),
+	table.Col("retries", func(q *storedQueue) *int { return &q.Retries }),
+	table.Col("retry_delay", func(q *storedQueue) *time.Duration { return &q.RetryDelay }),
+	table.Col("backoff", func(q *storedQueue) *queue.Backoff { return &q.Backoff }),
+	table.Col("retry_max_delay", func(q *storedQueue) *time.Duration { return &q.RetryMaxDelay }),
+	table.Col("lease", func(q *storedQueue) *time.Duration { return &q.Lease }),
+	table.Col("concurrency", func(q *storedQueue) *int { return &q.Concurrency }),
+	table.Col("retention", func(q *storedQueue) *time.Duration { return &q.Retention }),
+	table.Col("paused", func(q *storedQueue) *bool { return &q.Paused }),
+	table.Col("events", func(q *storedQueue) *bool { return &q.Events }),
+	table.Col("version", func(q *storedQueue) *int64 { return &q.Version }),
+	table.Col("created_at", func(q *storedQueue) *time.Time { return &q.CreatedAt }),
+	table.Col("updated_at", func(q *storedQueue) *time.Time { return &q.UpdatedAt }),
+)
+
+// queueSettings are the columns that a caller sets.
+var queueSettings = queueColumns.Only("ttl", "retries", "retry_delay", "backoff", "retry_max_delay", "lease", "concurrency", "retention",
+	"paused", "events")
+
+// scanRow reads the columns of a queue, and then the columns of more.
+func (q *storedQueue) scanRow(rows pgx.Rows, more ...any) error {
+	if err := rows.Scan(append(queueColumns.Targets(nil, q), more...)...); err != nil {
 		return err
 	}
 	q.CreatedAt, q.UpdatedAt = q.CreatedAt.UTC(), q.UpdatedAt.UTC()
 	return nil
 }
+
+// The statements on queues.
+var (
+	listQueues     = statement("queue.list")
+	pageQueues     = statement("queue.page")
+	countQueues    = statement("queue.count")
+	lockQueueRow   = statement("queue.lock")
+	insertQueue    = statement("queue.insert")
+	updateQueue    = statement("queue.update")
+	deleteQueue    = statement("queue.delete")
+	listNamespaces = statement("queue.namespaces")
+)
 
 func noQueue(name string) error {
 	return &queue.Error{Kind: queue.KindNotFound, Subject: "queue " + name, Msg: "no such queue; create it first"}
@@ -38,12 +73,13 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 	made := false
 	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
 		made = false
-		return t.read(ctx, "queue.insert", func(rows pgx.Rows) error {
+		args := []sqltext.Arg{arg("namespace", q.Namespace), arg("name", q.Name)}
+
+		return t.askNow(ctx, insertQueue, func(rows pgx.Rows) error {
 			made = true
 			var id int32
 			return rows.Scan(&id, &q.Version, &q.CreatedAt, &q.UpdatedAt)
-		}, q.Namespace, q.Name, q.TTL, q.Retries, q.RetryDelay, q.Backoff, q.RetryMaxDelay, q.Lease, q.Concurrency,
-			q.Retention, q.Paused, q.Events)
+		}, queueSettings.Values(args, &storedQueue{Queue: q})...)
 	})
 	if err != nil {
 		return nil, err
@@ -60,10 +96,10 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Queue, error) {
 	const op = "get queue"
 	var q *storedQueue
-	err := s.query(ctx, op, "queue.list", func(rows pgx.Rows) error {
+	err := s.askStore(ctx, op, listQueues, func(rows pgx.Rows) error {
 		q = &storedQueue{}
-		return q.scan(rows)
-	}, namespace, []string{name})
+		return q.scanRow(rows)
+	}, arg("namespace", namespace), arg("names", []string{name}))
 	if err != nil {
 		return nil, err
 	}
@@ -81,11 +117,11 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
-	err = s.query(ctx, op, "queue.page", func(rows pgx.Rows) error {
+	err = s.askStore(ctx, op, pageQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
 		page.Queues = append(page.Queues, &q.Queue)
-		return q.scan(rows, nil)
-	}, namespace, p.Offset, p.Limit+1, p.Cursor)
+		return q.scanRow(rows, nil)
+	}, arg("namespace", namespace), arg("offset", p.Offset), arg("limit", p.Limit+1), arg("after", p.Cursor))
 	if err != nil {
 		return page, err
 	}
@@ -93,7 +129,7 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 		page.Queues = page.Queues[:p.Limit]
 		page.Next = page.Queues[p.Limit-1].Name
 	}
-	err = s.query(ctx, op, "queue.count", func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, namespace)
+	err = s.askStore(ctx, op, countQueues, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
 	return page, err
 }
 
@@ -114,9 +150,8 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 			return err
 		}
 		out = &next
-		t.queueRows("queue.update", func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) },
-			q.id, next.TTL, next.Retries, next.RetryDelay, next.Backoff, next.RetryMaxDelay, next.Lease, next.Concurrency,
-			next.Retention, next.Paused, next.Events)
+		args := queueSettings.Values([]sqltext.Arg{arg("id", q.id)}, &storedQueue{Queue: next})
+		t.ask(updateQueue, func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) }, args...)
 		return nil
 	})
 	if err != nil {
@@ -139,7 +174,7 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 			return err
 		}
 		out = &q.Queue
-		t.queue("queue.delete", q.id)
+		t.send(deleteQueue, arg("id", q.id))
 		return nil
 	})
 	s.catalog.forget(namespace)
@@ -152,10 +187,10 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 // lockQueue reads a queue and keeps others from changing it until the transaction ends.
 func lockQueue(ctx context.Context, t *tx, namespace, name string) (*storedQueue, error) {
 	var q *storedQueue
-	err := t.read(ctx, "queue.lock", func(rows pgx.Rows) error {
+	err := t.askNow(ctx, lockQueueRow, func(rows pgx.Rows) error {
 		q = &storedQueue{}
-		return q.scan(rows)
-	}, namespace, name)
+		return q.scanRow(rows)
+	}, arg("namespace", namespace), arg("name", name))
 	if err == nil && q == nil {
 		err = noQueue(name)
 	}
@@ -165,7 +200,7 @@ func lockQueue(ctx context.Context, t *tx, namespace, name string) (*storedQueue
 // ListNamespaces implements queue.Store.
 func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	out := []string{}
-	err := s.query(ctx, "list namespaces", "queue.namespaces", func(rows pgx.Rows) error {
+	err := s.askStore(ctx, "list namespaces", listNamespaces, func(rows pgx.Rows) error {
 		var n string
 		err := rows.Scan(&n)
 		out = append(out, n)
@@ -209,16 +244,16 @@ func (s *Store) queues(ctx context.Context, namespace string) (*namespaceQueues,
 		return n, nil
 	}
 	n = &namespaceQueues{loaded: time.Now(), byName: map[string]*storedQueue{}, byID: map[int32]*storedQueue{}}
-	err := s.query(ctx, "", "queue.list", func(rows pgx.Rows) error {
+	err := s.askStore(ctx, "", listQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
-		if err := q.scan(rows); err != nil {
+		if err := q.scanRow(rows); err != nil {
 			return err
 		}
 		n.all = append(n.all, q)
 		n.ids = append(n.ids, q.id)
 		n.byName[q.Name], n.byID[q.id] = q, q
 		return nil
-	}, namespace, []string{})
+	}, arg("namespace", namespace), arg("names", []string{}))
 	if err != nil {
 		return nil, err
 	}

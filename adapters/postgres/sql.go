@@ -2,86 +2,54 @@ package postgres
 
 import (
 	"embed"
-	"fmt"
-	"io/fs"
-	"maps"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 )
 
-// DefaultSchema is the schema of pgqueue's tables unless configured otherwise. The SQL files are written with it, so
-// that they can be tried as they are.
-const DefaultSchema = "pgqueue"
+// DefaultSchema is the schema of pgqueue's tables unless configured otherwise.
+const DefaultSchema = sqltext.DefaultSchema
 
 //go:embed sql/*.sql
 var sqlFiles embed.FS
-
-// statementMark heads each statement of a file.
-const statementMark = "-- name: "
 
 // upwards ends the name of a list's statement that walks ids upwards. Unless the files have it, it is made of the one that
 // walks downwards.
 const upwards = ".up"
 
-// statements are the SQL texts of one schema by name, as "retain.pick".
-type statements map[string]string
+// statementSet holds all SQL statements of the store.
+var statementSet = parseStatements()
 
-// loadStatements reads every statement for schema. The files are embedded: a fault in them is a defect, so it panics.
-func loadStatements(schema string) statements {
-	out := statements{}
-	files, err := fs.Glob(sqlFiles, "sql/*.sql")
-	if err != nil {
-		panic(err)
-	}
-	for _, f := range files {
-		b, err := sqlFiles.ReadFile(f)
-		if err != nil {
-			panic(err)
-		}
-		for part := range strings.SplitSeq("\n"+string(b), "\n"+statementMark) {
-			name, text, ok := strings.Cut(part, "\n")
-			if !ok || strings.TrimSpace(name) == "" {
-				continue
-			}
-			if _, double := out[name]; double {
-				panic("two statements named " + name)
-			}
-			out[name] = inSchema(schema, text)
+func parseStatements() *sqltext.Set {
+	set := sqltext.Parse(sqlFiles, "sql/*.sql", sqltext.Lists{
+		"queue":                  queueColumns.List,
+		"ticker":                 tickerColumns.List,
+		"ticker_without_payload": listTickerWithoutPayload,
+	})
+	for name, text := range set.InSchema(DefaultSchema).All() {
+		if strings.HasPrefix(name, "list.") && !strings.HasSuffix(name, upwards) && strings.Contains(text, " desc") && !set.Has(name+upwards) {
+			set.Derive(name+upwards, name, " desc", "")
 		}
 	}
-	for name, text := range maps.Clone(out) {
-		if _, written := out[name+upwards]; !written && strings.HasPrefix(name, "list.") && strings.Contains(text, " desc") {
-			out[name+upwards] = strings.ReplaceAll(text, " desc", "")
-		}
-	}
-	return out
+	return set
 }
 
-// inSchema moves SQL text from the default schema to another.
-func inSchema(schema, text string) string {
-	if schema == DefaultSchema {
-		return text
-	}
-	return strings.ReplaceAll(text, DefaultSchema+".", pgx.Identifier{schema}.Sanitize()+".")
-}
+// statement returns the statement called name. It panics for an unknown name, so call it for variables of the package.
+func statement(name string) sqltext.Statement { return statementSet.Named(name) }
+
+// arg names the value of a parameter.
+func arg(name string, value any) sqltext.Arg { return sqltext.Arg{Name: name, Value: value} }
+
+// statements are the SQL texts of one schema.
+type statements struct{ *sqltext.Text }
+
+func loadStatements(schema string) statements { return statements{statementSet.InSchema(schema)} }
 
 // get panics on an unknown name: that is a defect that the first call of the path finds.
-func (s statements) get(name string) string {
-	text, ok := s[name]
-	if !ok {
-		panic(fmt.Sprintf("no statement named %q", name))
-	}
-	return text
-}
+func (s statements) get(name string) string { return s.Of(statementSet.Named(name)) }
+
+// inSchema moves SQL text from the default schema to another.
+func inSchema(schema, text string) string { return sqltext.MoveToSchema(schema, text) }
 
 // withoutComments drops the lines of a text that are only a comment.
-func withoutComments(text string) string {
-	var out strings.Builder
-	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(strings.TrimSpace(line), "--") {
-			out.WriteString(line)
-		}
-	}
-	return out.String()
-}
+func withoutComments(text string) string { return sqltext.StripComments(text) }

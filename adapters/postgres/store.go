@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -170,10 +171,14 @@ func (s *Store) channel() string {
 
 // query runs one statement outside a transaction, again after a transient fault: for reads only.
 func (s *Store) query(ctx context.Context, op, name string, each func(pgx.Rows) error, args ...any) error {
+	return s.queryText(ctx, op, s.sql.get(name), each, args...)
+}
+
+func (s *Store) queryText(ctx context.Context, op, text string, each func(pgx.Rows) error, args ...any) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	for try := 1; ; try++ {
-		err := s.queryOnce(ctx, s.sql.get(name), each, args...)
+		err := s.queryOnce(ctx, text, each, args...)
 		if err == nil || try == maxTries || ctx.Err() != nil || !transient(err) {
 			return translate(op, err)
 		}
@@ -192,6 +197,11 @@ func (s *Store) queryOnce(ctx context.Context, sql string, each func(pgx.Rows) e
 		}
 	}
 	return rows.Err()
+}
+
+// askStore runs one statement with named parameters outside a transaction, again after a transient fault: for reads only.
+func (s *Store) askStore(ctx context.Context, op string, st sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) error {
+	return s.queryText(ctx, op, s.sql.Of(st), each, s.sql.Values(st, args)...)
 }
 
 // isNoRows says that a QueryRow found nothing.

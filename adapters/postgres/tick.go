@@ -6,12 +6,34 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 const (
 	ticksKept = 100         // a ticker
 	tickPrune = time.Minute // between two looks for older ones
+)
+
+// The statements on due tickers and on ticks.
+var (
+	readDueTickers         = statement("ticker.due")
+	readDueTicker          = statement("ticker.due.one")
+	readDueListenedTickers = statement("ticker.due.listen")
+	findNextTick           = statement("ticker.next")
+	findNextListenedTick   = statement("ticker.next.listen")
+	planTickers            = statement("ticker.plan")
+	recordManualTask       = statement("ticker.made")
+	recordTickerFaults     = statement("ticker.fault")
+	lockTickersAhead       = statement("ticker.ahead")
+	replanTicker           = statement("ticker.replan")
+	findFiredTicks         = statement("tick.fired")
+	insertTicks            = statement("tick.insert")
+	listTicks              = statement("tick.list")
+	takeTicks              = statement("tick.take")
+	settleTicks            = statement("tick.settle")
+	pruneOldTicks          = statement("tick.prune")
 )
 
 // firing gathers the ticks of a transaction: the tick, its task and the ticker's plan are written together or not at all.
@@ -79,13 +101,13 @@ func (f *firing) fireAll(ctx context.Context, t *tx) error {
 	}
 	fired := map[firedAt]bool{}
 	if len(ids) > 0 {
-		err := t.read(ctx, "tick.fired", func(rows pgx.Rows) error {
+		err := t.askNow(ctx, findFiredTicks, func(rows pgx.Rows) error {
 			var id int32
 			var at time.Time
 			err := rows.Scan(&id, &at)
 			fired[firedAt{id, at.UnixMicro()}] = true
 			return err
-		}, ids, ats)
+		}, arg("id", ids), arg("at", ats))
 		if err != nil {
 			return err
 		}
@@ -157,72 +179,114 @@ func (f *firing) write(ctx context.Context, t *tx, s *Store) error {
 	return nil
 }
 
+// tickRow is a tick as it is inserted.
+type tickRow struct {
+	tickerID  int32
+	at        time.Time
+	firedAt   time.Time
+	queueID   *int32
+	taskID    *int64
+	skipped   bool
+	manual    bool
+	heldUntil *time.Time // until then a listener has it; NULL: it became a task
+	payload   []byte     // for a listener; the payload of a task is in the task
+}
+
+var tickColumns = table.New(
+	table.Col("ticker_id", func(r *tickRow) *int32 { return &r.tickerID }),
+	table.Col("at", func(r *tickRow) *time.Time { return &r.at }),
+	table.Col("fired_at", func(r *tickRow) *time.Time { return &r.firedAt }),
+	table.Col("queue_id", func(r *tickRow) **int32 { return &r.queueID }),
+	table.Col("task_id", func(r *tickRow) **int64 { return &r.taskID }),
+	table.Col("skipped", func(r *tickRow) *bool { return &r.skipped }),
+	table.Col("manual", func(r *tickRow) *bool { return &r.manual }),
+	table.Col("held_until", func(r *tickRow) **time.Time { return &r.heldUntil }),
+	table.Col("payload", func(r *tickRow) *[]byte { return &r.payload }),
+)
+
 func (f *firing) insertTicks(t *tx, queueIDs []*int32) {
-	n := len(f.ticks)
-	if n == 0 {
+	if len(f.ticks) == 0 {
 		return
 	}
-	var (
-		tickers         = make([]int32, n)
-		ats, fired      = make([]time.Time, n), make([]time.Time, n)
-		tasks           = make([]*int64, n)
-		skipped, manual = make([]bool, n), make([]bool, n)
-		held            = make([]*time.Time, n)
-		payloads        = make([][]byte, n)
-	)
+
+	rows := make([]tickRow, len(f.ticks))
 	for i := range f.ticks {
 		tick := &f.ticks[i]
-		tickers[i], ats[i], fired[i], skipped[i], manual[i] = f.tickers[i].id, tick.At, f.now, tick.Skipped, tick.Manual
-		if tick.TaskID != 0 {
-			tasks[i] = &tick.TaskID
+		rows[i] = tickRow{
+			tickerID: f.tickers[i].id, at: tick.At, firedAt: f.now, queueID: queueIDs[i], skipped: tick.Skipped, manual: tick.Manual,
 		}
-		if tick.Queue == "" {
-			held[i] = &f.now // for a listener, held by nobody yet
-			payloads[i] = tick.Payload
+		if tick.TaskID != 0 {
+			rows[i].taskID = &tick.TaskID
+		}
+		if tick.Queue == "" { // for a listener; no listener has it yet
+			rows[i].heldUntil = &f.now
+			rows[i].payload = tick.Payload
 		}
 	}
+
 	i := 0
-	t.queueRows("tick.insert", func(rows pgx.Rows) error {
+	t.ask(insertTicks, func(rows pgx.Rows) error {
 		err := rows.Scan(&f.ticks[i].ID)
 		i++
 		return err
-	}, tickers, ats, fired, queueIDs, tasks, skipped, manual, held, payloads)
+	}, tickColumns.Arrays(nil, rows)...)
 }
 
-// queuePlans writes what the planned tickers are now, and lets the faulty ones rest.
+// planRow is the plan of a ticker after its ticks.
+type planRow struct {
+	id                    int32
+	lastAt, nextAt, dueAt *time.Time
+	queueID               *int32
+	taskID                *int64
+	fault                 string
+}
+
+var planColumns = table.New(
+	table.Col("id", func(r *planRow) *int32 { return &r.id }),
+	table.Col("last_at", func(r *planRow) **time.Time { return &r.lastAt }),
+	table.Col("next_at", func(r *planRow) **time.Time { return &r.nextAt }),
+	table.Col("due_at", func(r *planRow) **time.Time { return &r.dueAt }),
+	table.Col("queue_id", func(r *planRow) **int32 { return &r.queueID }),
+	table.Col("task_id", func(r *planRow) **int64 { return &r.taskID }),
+	table.Col("fault", func(r *planRow) *string { return &r.fault }),
+)
+
+// queuePlans writes the plans of the planned tickers, and postpones the faulty ones.
 func (f *firing) queuePlans(t *tx) {
-	if n := len(f.planned); n > 0 {
-		var (
-			ids           = make([]int32, n)
-			lasts, nexts  = make([]*time.Time, n), make([]*time.Time, n)
-			dues          = make([]*time.Time, n)
-			queues, tasks = make([]*int32, n), make([]*int64, n)
-			faults        = make([]string, n)
-		)
-		for i, p := range f.planned {
-			ids[i], nexts[i], dues[i] = p.k.id, timePtr(micros(p.next)), timePtr(micros(p.dueAt))
-			queues[i], tasks[i], faults[i] = p.k.lastQueue, p.k.lastTask, p.k.faultText()
-			if n := len(p.fires); n > 0 {
-				lasts[i] = timePtr(micros(p.fires[n-1]))
-			}
+	plans := make([]planRow, len(f.planned))
+	for i, p := range f.planned {
+		plans[i] = planRow{
+			id: p.k.id, nextAt: timePtr(micros(p.next)), dueAt: timePtr(micros(p.dueAt)),
+			queueID: p.k.lastQueue, taskID: p.k.lastTask, fault: p.k.faultText(),
 		}
-		t.queue("ticker.plan", ids, lasts, nexts, dues, queues, tasks, f.now, faults)
+		if n := len(p.fires); n > 0 {
+			plans[i].lastAt = timePtr(micros(p.fires[n-1]))
+		}
 	}
+	if len(plans) > 0 {
+		t.send(planTickers, planColumns.Arrays([]sqltext.Arg{arg("now", f.now)}, plans)...)
+	}
+
 	if len(f.faulty) > 0 {
-		ids, faults := make([]int32, len(f.faulty)), make([]string, len(f.faulty))
-		for i, k := range f.faulty {
-			ids[i], faults[i] = k.id, k.faultText()
-		}
-		t.queue("ticker.fault", ids, faults, int64(queue.TickFaultRest))
+		postponeTickers(t, f.faulty)
 	}
+}
+
+// postponeTickers records the faults of tickers that could not fire, and has steps leave them alone for a while.
+func postponeTickers(t *tx, faulty []*storedTicker) {
+	rows := make([]planRow, len(faulty))
+	for i, k := range faulty {
+		rows[i] = planRow{id: k.id, fault: k.faultText()}
+	}
+	t.send(recordTickerFaults, planColumns.Only("id", "fault").Arrays([]sqltext.Arg{arg("delay", int64(queue.TickFaultRest))}, rows)...)
 }
 
 // readDue locks due tickers, those that a statement gives, and plans them.
-func (f *firing) readDue(ctx context.Context, t *tx, name string, args ...any) error {
+func (f *firing) readDue(ctx context.Context, t *tx, due sqltext.Statement, args ...sqltext.Arg) error {
 	bytes := 0
-	err := t.read(ctx, name, func(rows pgx.Rows) error {
+	err := t.askNow(ctx, due, func(rows pgx.Rows) error {
 		k := &storedTicker{}
-		err := k.scan(rows, &f.now, &k.unfinished)
+		err := k.scanRow(rows, &f.now, &k.unfinished)
 		f.read = append(f.read, k)
 		bytes += len(k.Payload)
 		return err
@@ -285,13 +349,13 @@ func (s *Store) tick(ctx context.Context) (queue.Maintained, error) {
 	var next queue.Maintained
 	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
 		next = queue.Maintained{}
-		if err := f.readDue(ctx, t, "ticker.due", queue.MaxStepTickers, queue.MaxStepTickBytes); err != nil {
+		if err := f.readDue(ctx, t, readDueTickers, arg("limit", queue.MaxStepTickers), arg("bytes", queue.MaxStepTickBytes)); err != nil {
 			return err
 		}
 		if err := f.write(ctx, t, s); err != nil {
 			return err
 		}
-		t.queueRows("ticker.next", nextIn(&next))
+		t.ask(findNextTick, nextIn(&next))
 		return nil
 	})
 	if err == nil {
@@ -320,7 +384,7 @@ func (s *Store) tick(ctx context.Context) (queue.Maintained, error) {
 // ticker left alone for a while. An error is about the database.
 func (s *Store) fireOne(ctx context.Context, op string, k *storedTicker) (queue.Maintained, error) {
 	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
-		if err := f.readDue(ctx, t, "ticker.due.one", k.id); err != nil {
+		if err := f.readDue(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
 			return err
 		}
 		return f.write(ctx, t, s)
@@ -333,7 +397,7 @@ func (s *Store) fireOne(ctx context.Context, op string, k *storedTicker) (queue.
 	}
 	k.fail(err)
 	rest := s.inTx(ctx, op, func(_ context.Context, t *tx) error {
-		t.queue("ticker.fault", []int32{k.id}, []string{k.faultText()}, int64(queue.TickFaultRest))
+		postponeTickers(t, []*storedTicker{k})
 		return nil
 	})
 	return queue.Maintained{Moved: 1, Faults: []queue.Fault{k.told()}}, rest
@@ -372,7 +436,7 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...q
 			return err
 		}
 		if k.lastTask != nil {
-			t.queue("ticker.made", k.id, k.lastQueue, k.lastTask)
+			t.send(recordManualTask, arg("id", k.id), arg("queue_id", k.lastQueue), arg("task_id", k.lastTask))
 		}
 		return nil
 	})
@@ -389,7 +453,8 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 		return nil, err
 	}
 	ticks := []queue.Tick{}
-	err := s.query(ctx, "list ticks", "tick.list", scanTicks(&ticks), namespace, name, limit, queue.MaxPageBytes)
+	err := s.askStore(ctx, "list ticks", listTicks, scanTicks(&ticks),
+		arg("namespace", namespace), arg("name", name), arg("limit", limit), arg("bytes", queue.MaxPageBytes))
 	return ticks, err
 }
 
@@ -411,12 +476,15 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	var ticks []queue.Tick
 	var next queue.Maintained
 	take := func(ctx context.Context, t *tx) error {
-		t.queueRows("tick.take", scanTicks(&ticks), namespace, min(limit, queue.MaxTakenTicks), int64(hold))
-		return t.read(ctx, "ticker.next.listen", nextIn(&next), namespace)
+		t.ask(takeTicks, scanTicks(&ticks),
+			arg("namespace", namespace), arg("limit", min(limit, queue.MaxTakenTicks)), arg("hold", int64(hold)))
+		return t.askNow(ctx, findNextListenedTick, nextIn(&next), arg("namespace", namespace))
 	}
 	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
 		ticks, next = []queue.Tick{}, queue.Maintained{}
-		if err := f.readDue(ctx, t, "ticker.due.listen", queue.MaxStepTickers, queue.MaxStepTickBytes, namespace); err != nil {
+		err := f.readDue(ctx, t, readDueListenedTickers,
+			arg("namespace", namespace), arg("limit", queue.MaxStepTickers), arg("bytes", queue.MaxStepTickBytes))
+		if err != nil {
 			return err
 		}
 		if err := f.write(ctx, t, s); err != nil {
@@ -466,7 +534,7 @@ func (s *Store) SettleTicks(ctx context.Context, namespace string, ids []int64, 
 		return nil
 	}
 	return s.inTx(ctx, "settle ticks", func(_ context.Context, t *tx) error {
-		t.queue("tick.settle", namespace, ids, delivered)
+		t.send(settleTicks, arg("namespace", namespace), arg("ids", ids), arg("delivered", delivered))
 		return nil
 	})
 }
@@ -479,17 +547,24 @@ func (s *Store) pruneTicks(ctx context.Context, now time.Time) (int, bool, error
 	if !due {
 		return 0, false, nil
 	}
-	err := s.replan(ctx)
-	if err == nil {
-		err = s.inTx(ctx, "prune ticks", func(_ context.Context, t *tx) error {
-			t.queue("tick.prune", ticksKept, pruneStep)
-			return nil
-		})
+	if err := s.replan(ctx); err != nil {
+		return 0, false, err
 	}
+
+	pruned := int64(0)
+	err := s.inTx(ctx, "prune ticks", func(_ context.Context, t *tx) error {
+		t.count(pruneOldTicks, &pruned, arg("keep", ticksKept), arg("limit", pruneStep))
+		return nil
+	})
+	more := pruned == pruneStep
+	if err != nil || more {
+		return int(pruned), more, err
+	}
+
 	s.floors.mu.Lock()
 	s.ticksPruned = now
 	s.floors.mu.Unlock()
-	return 0, false, err
+	return int(pruned), false, nil
 }
 
 // replan counts tickers from now that were planned while the clock was ahead of now; it has gone back since. Without it they
@@ -499,11 +574,11 @@ func (s *Store) replan(ctx context.Context) error {
 		err := s.inTx(ctx, "plan tickers anew", func(ctx context.Context, t *tx) error {
 			var all []*storedTicker
 			var now time.Time
-			err := t.read(ctx, "ticker.ahead", func(rows pgx.Rows) error {
+			err := t.askNow(ctx, lockTickersAhead, func(rows pgx.Rows) error {
 				k := &storedTicker{}
 				all = append(all, k)
-				return k.scan(rows, &now, &k.unfinished)
-			}, queue.MaxStepTickers)
+				return k.scanRow(rows, &now, &k.unfinished)
+			}, arg("limit", queue.MaxStepTickers))
 			if more = len(all) == queue.MaxStepTickers; err != nil {
 				return err
 			}
@@ -513,7 +588,7 @@ func (s *Store) replan(ctx context.Context) error {
 				if err != nil { // it is looked at, and its fault told, like any that is due
 					anchor, next = k.Anchor, now
 				}
-				t.queue("ticker.replan", k.id, timePtr(micros(next)), anchor, now)
+				t.send(replanTicker, arg("id", k.id), arg("next_at", timePtr(micros(next))), arg("anchor", anchor), arg("now", now))
 			}
 			return nil
 		})

@@ -2,12 +2,13 @@ package postgres
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -15,6 +16,8 @@ import (
 type storedTicker struct {
 	id int32
 	queue.Ticker
+	lastAt, nextAt *time.Time // as stored; NULL is the zero time of Timestamp and NextAt
+
 	unfinished bool   // the task of its last tick, where the ticker skips then
 	lastQueue  *int32 // of the task that it made last in this transaction
 	lastTask   *int64
@@ -44,17 +47,63 @@ func (k *storedTicker) told() queue.Fault {
 	return queue.Fault{Namespace: k.Namespace, Subject: "ticker " + k.Name, Err: k.err, Known: k.Fault == k.faultText()}
 }
 
-func (k *storedTicker) scan(rows pgx.Rows, before ...any) error {
-	var lastAt, nextAt *time.Time
-	dst := slices.Concat(before, []any{
-		&k.id, &k.Namespace, &k.Name, &k.Period, &k.Cron, &k.Timezone, &k.Queue, (*[]byte)(&k.Payload), &k.Misfire,
-		&k.MisfireLimit, &k.Overlap, &k.Paused, &lastAt, &nextAt, &k.Fault, &k.Anchor, &k.Version, &k.CreatedAt, &k.UpdatedAt,
-	})
-	err := rows.Scan(dst...)
-	k.Timestamp, k.NextAt, k.Anchor = timeOf(lastAt), timeOf(nextAt), k.Anchor.UTC()
-	k.CreatedAt, k.UpdatedAt = k.CreatedAt.UTC(), k.UpdatedAt.UTC()
+// tickerColumns are the columns of a ticker.
+var tickerColumns = table.New(
+	table.Col("id", func(k *storedTicker) *int32 { return &k.id }),
+	table.Col("namespace", func(k *storedTicker) *string { return &k.Namespace }),
+	table.Col("name", func(k *storedTicker) *string { return &k.Name }),
+	table.Col("period", func(k *storedTicker) *time.Duration { return &k.Period }),
+	table.Col("cron", func(k *storedTicker) *string { return &k.Cron }),
+	table.Col("timezone", func(k *storedTicker) *string { return &k.Timezone }),
+	table.Col("queue", func(k *storedTicker) *string { return &k.Queue }),
+	table.Col("payload", func(k *storedTicker) *[]byte { return (*[]byte)(&k.Payload) }),
+	table.Col("misfire", func(k *storedTicker) *queue.Misfire { return &k.Misfire }),
+	table.Col("misfire_limit", func(k *storedTicker) *int { return &k.MisfireLimit }),
+	table.Col("overlap", func(k *storedTicker) *queue.Overlap { return &k.Overlap }),
+	table.Col("paused", func(k *storedTicker) *bool { return &k.Paused }),
+	table.Col("last_at", func(k *storedTicker) **time.Time { return &k.lastAt }),
+	table.Col("next_at", func(k *storedTicker) **time.Time { return &k.nextAt }),
+	table.Col("fault", func(k *storedTicker) *string { return &k.Fault }),
+	table.Col("anchor", func(k *storedTicker) *time.Time { return &k.Anchor }),
+	table.Col("version", func(k *storedTicker) *int64 { return &k.Version }),
+	table.Col("created_at", func(k *storedTicker) *time.Time { return &k.CreatedAt }),
+	table.Col("updated_at", func(k *storedTicker) *time.Time { return &k.UpdatedAt }),
+)
+
+// tickerSettings are the columns that a caller sets, and the next time that follows from them.
+var tickerSettings = tickerColumns.Only("period", "cron", "timezone", "queue", "payload", "misfire", "misfire_limit", "overlap", "paused",
+	"next_at")
+
+// listTickerWithoutPayload lists the columns of a ticker with an empty payload, for steps that read many and need none.
+func listTickerWithoutPayload(alias string) string {
+	return strings.Replace(tickerColumns.List(alias), alias+".payload", "'{}'::json", 1)
+}
+
+// settingsOf returns the settings of a ticker as arguments, after args.
+func settingsOf(k queue.Ticker, args ...sqltext.Arg) []sqltext.Arg {
+	row := &storedTicker{Ticker: k, nextAt: timePtr(micros(k.NextAt))}
+	args = append(args, arg("payload_bytes", len(k.Payload)))
+	return tickerSettings.Values(args, row)
+}
+
+// scanRow reads the columns of before, and then those of a ticker.
+func (k *storedTicker) scanRow(rows pgx.Rows, before ...any) error {
+	err := rows.Scan(tickerColumns.Targets(before, k)...)
+
+	k.Timestamp, k.NextAt = timeOf(k.lastAt), timeOf(k.nextAt)
+	k.Anchor, k.CreatedAt, k.UpdatedAt = k.Anchor.UTC(), k.CreatedAt.UTC(), k.UpdatedAt.UTC()
 	return err
 }
+
+// The statements on tickers.
+var (
+	insertTicker  = statement("ticker.insert")
+	pageTickers   = statement("ticker.page")
+	countTickers  = statement("ticker.count")
+	lockTickerRow = statement("ticker.lock")
+	updateTicker  = statement("ticker.update")
+	deleteTicker  = statement("ticker.delete")
+)
 
 func noTicker(name string) error {
 	return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + name, Msg: "no such ticker"}
@@ -99,8 +148,10 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 		if err := plan(&k, k.Anchor); err != nil {
 			return err
 		}
-		t.queueRows("ticker.insert", func(rows pgx.Rows) error { made = true; return nil }, k.Namespace, k.Name, k.Period, k.Cron,
-			k.Timezone, k.Queue, []byte(k.Payload), k.Misfire, k.MisfireLimit, k.Overlap, k.Paused, timePtr(micros(k.NextAt)), k.Anchor, len(k.Payload))
+		t.ask(insertTicker, func(pgx.Rows) error {
+			made = true
+			return nil
+		}, settingsOf(k, arg("namespace", k.Namespace), arg("name", k.Name), arg("now", k.Anchor))...)
 		return nil
 	})
 	if err != nil {
@@ -112,14 +163,20 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 	return &k, nil
 }
 
+// readTicker returns a ticker, or nil when there is none of that name.
+func (s *Store) readTicker(ctx context.Context, op, namespace, name string) (*storedTicker, error) {
+	var k *storedTicker
+	err := s.askStore(ctx, op, pageTickers, func(rows pgx.Rows) error {
+		k = &storedTicker{}
+		return k.scanRow(rows, nil)
+	}, arg("namespace", namespace), arg("name", name), arg("after", ""), arg("offset", 0), arg("limit", 1), arg("bytes", queue.MaxPageBytes))
+	return k, err
+}
+
 // GetTicker implements queue.Store.
 func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
 	const op = "get ticker"
-	var k *storedTicker
-	err := s.query(ctx, op, "ticker.page", func(rows pgx.Rows) error {
-		k = &storedTicker{}
-		return k.scan(rows, nil)
-	}, namespace, name, 0, 1, "", queue.MaxPageBytes)
+	k, err := s.readTicker(ctx, op, namespace, name)
 	if err != nil {
 		return nil, err
 	}
@@ -138,11 +195,12 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 		return page, queue.WithOp(op, err)
 	}
 	there := 0 // how many there are, up to one more than the page has room for
-	err = s.query(ctx, op, "ticker.page", func(rows pgx.Rows) error {
+	err = s.askStore(ctx, op, pageTickers, func(rows pgx.Rows) error {
 		k := &storedTicker{}
 		page.Tickers = append(page.Tickers, &k.Ticker)
-		return k.scan(rows, &there)
-	}, namespace, "", p.Offset, p.Limit+1, p.Cursor, queue.MaxPageBytes)
+		return k.scanRow(rows, &there)
+	}, arg("namespace", namespace), arg("name", ""), arg("after", p.Cursor), arg("offset", p.Offset), arg("limit", p.Limit+1),
+		arg("bytes", queue.MaxPageBytes))
 	if err != nil {
 		return page, err
 	}
@@ -150,7 +208,8 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	if n := len(page.Tickers); n > 0 && n < there {
 		page.Next = page.Tickers[n-1].Name
 	}
-	return page, s.query(ctx, op, "ticker.count", func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, namespace)
+	err = s.askStore(ctx, op, countTickers, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
+	return page, err
 }
 
 // UpdateTicker implements queue.Store. A new schedule counts from now, after what was due by the old one has fired, and so
@@ -174,11 +233,7 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 
 // fireBacklog fires what is due of a ticker, in bounded steps. It reports whether the ticker can fire.
 func (s *Store) fireBacklog(ctx context.Context, op, namespace, name string) (bool, error) {
-	var k *storedTicker
-	err := s.query(ctx, op, "ticker.page", func(rows pgx.Rows) error {
-		k = &storedTicker{}
-		return k.scan(rows, nil)
-	}, namespace, name, 0, 1, "", queue.MaxPageBytes)
+	k, err := s.readTicker(ctx, op, namespace, name)
 	if err != nil || k == nil {
 		return false, err
 	}
@@ -217,7 +272,7 @@ func (s *Store) updateTicker(
 		}
 		anew := next.Period != k.Period || next.Cron != k.Cron || next.Timezone != k.Timezone
 		if anew && fire {
-			if err := f.readDue(ctx, t, "ticker.due.one", k.id); err != nil {
+			if err := f.readDue(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
 				return err
 			}
 			if err := f.write(ctx, t, s); err != nil {
@@ -242,8 +297,7 @@ func (s *Store) updateTicker(
 		next.UpdatedAt = now
 		next.Fault = ""
 		out = &next
-		t.queue("ticker.update", k.id, next.Period, next.Cron, next.Timezone, next.Queue, []byte(next.Payload), next.Misfire,
-			next.MisfireLimit, next.Overlap, next.Paused, timePtr(micros(next.NextAt)), next.Anchor, now, len(next.Payload), next.Fault)
+		t.send(updateTicker, settingsOf(next, arg("id", k.id), arg("anchor", next.Anchor), arg("now", now), arg("fault", next.Fault))...)
 		return nil
 	})
 	if err != nil {
@@ -256,10 +310,10 @@ func (s *Store) updateTicker(
 func lockTicker(ctx context.Context, t *tx, namespace, name string) (*storedTicker, time.Time, error) {
 	var k *storedTicker
 	var now time.Time
-	t.queueRows("ticker.lock", func(rows pgx.Rows) error {
+	t.ask(lockTickerRow, func(rows pgx.Rows) error {
 		k = &storedTicker{}
-		return k.scan(rows)
-	}, namespace, name)
+		return k.scanRow(rows)
+	}, arg("namespace", namespace), arg("name", name))
 	err := t.read(ctx, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) })
 	if err == nil && k == nil {
 		err = noTicker(name)
@@ -279,7 +333,7 @@ func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only .
 			return err
 		}
 		out = &k.Ticker
-		t.queue("ticker.delete", k.id)
+		t.send(deleteTicker, arg("id", k.id))
 		return nil
 	})
 	if err != nil {

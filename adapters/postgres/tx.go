@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -41,6 +42,37 @@ func (t *tx) queueRows(name string, each func(pgx.Rows) error, args ...any) {
 		}
 		return rows.Err()
 	})
+}
+
+// send puts a statement with named parameters into the next round trip.
+func (t *tx) send(s sqltext.Statement, args ...sqltext.Arg) {
+	t.batch.Queue(t.sql.Of(s), t.sql.Values(s, args)...)
+}
+
+// ask does the same and calls each for every row of the answer.
+func (t *tx) ask(s sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) {
+	t.batch.Queue(t.sql.Of(s), t.sql.Values(s, args)...).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := each(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+// count does the same and keeps the number of rows that the statement changes.
+func (t *tx) count(s sqltext.Statement, rows *int64, args ...sqltext.Arg) {
+	t.batch.Queue(t.sql.Of(s), t.sql.Values(s, args)...).Exec(func(tag pgconn.CommandTag) error {
+		*rows = tag.RowsAffected()
+		return nil
+	})
+}
+
+// askNow is ask and flush.
+func (t *tx) askNow(ctx context.Context, s sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) error {
+	t.ask(s, each, args...)
+	return t.flush(ctx)
 }
 
 // flush sends what is queued and waits for all of it.

@@ -339,7 +339,7 @@ func TestManyTickers(t *testing.T) {
 				sql(t, conn, "analyze")
 			}
 			p := newPlanner(t, pooled.Conn())
-			for name, args := range map[string][]string{"ticker.due": {"200", "8388608"}, "ticker.next": {}, "ticker.due.listen": {"200", "8388608", "'tests'"}, "ticker.next.listen": {"'tests'"}} {
+			for name, args := range map[string][]string{"ticker.due": {"200", "8388608"}, "ticker.next": {}, "ticker.due.listen": {"'tests'", "200", "8388608"}, "ticker.next.listen": {"'tests'"}} {
 				got := p.explain(t, name, true, args...)
 				if n := got.buffers(); n > 12 || len(got.scans()) > 0 {
 					t.Errorf("%s touches %d buffers by %v", name, n, got.indexes())

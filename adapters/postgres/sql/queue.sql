@@ -1,45 +1,49 @@
 -- Queues: few rows, read by their unique (namespace, name).
 
 -- name: queue.list
--- $2 names; none = all of the namespace
-select id, namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention, paused, events,
-       version, created_at, updated_at
-from pgqueue.queue where deleted_at is null and namespace = $1
-  and (cardinality($2::text[]) = 0 or name = any ($2::text[]))
-order by name
+-- @names: none = all queues of the namespace
+select {{queue q}}
+from pgqueue.queue q
+where q.deleted_at is null and q.namespace = @namespace
+  and (cardinality(@names::text[]) = 0 or q.name = any (@names::text[]))
+order by q.name
 
 -- name: queue.page
-select id, namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention, paused, events,
-       version, created_at, updated_at, count(*) over ()
-from pgqueue.queue where deleted_at is null and namespace = $1 and name > $4
-order by name offset $2 limit $3
+select {{queue q}}, count(*) over ()
+from pgqueue.queue q
+where q.deleted_at is null and q.namespace = @namespace and q.name > @after
+order by q.name offset @offset limit @limit
 
 -- name: queue.count
-select count(*) from pgqueue.queue where deleted_at is null and namespace = $1
+select count(*) from pgqueue.queue where deleted_at is null and namespace = @namespace
 
 -- name: queue.lock
-select id, namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention, paused, events,
-       version, created_at, updated_at
-from pgqueue.queue where deleted_at is null and namespace = $1 and name = $2
+select {{queue q}}
+from pgqueue.queue q
+where q.deleted_at is null and q.namespace = @namespace and q.name = @name
 for update
 
 -- name: queue.insert
-insert into pgqueue.queue (namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention,
-                           paused, events, created_at, updated_at)
-select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, t, t from (select pgqueue.clock() as t) now
+insert into pgqueue.queue (
+    namespace, name, ttl, retries, retry_delay, backoff, retry_max_delay, lease, concurrency, retention, paused, events,
+    created_at, updated_at)
+select @namespace, @name, @ttl, @retries, @retry_delay, @backoff, @retry_max_delay, @lease, @concurrency, @retention, @paused, @events,
+    now.at, now.at
+from (select pgqueue.clock() as at) now
 on conflict (namespace, name) where deleted_at is null do nothing
 returning id, version, created_at, updated_at
 
 -- name: queue.update
 update pgqueue.queue
-set ttl = $2, retries = $3, retry_delay = $4, backoff = $5, retry_max_delay = $6, lease = $7, concurrency = $8, retention = $9,
-    paused = $10, events = $11, version = version + 1, updated_at = pgqueue.clock()
-where id = $1
+set ttl = @ttl, retries = @retries, retry_delay = @retry_delay, backoff = @backoff, retry_max_delay = @retry_max_delay,
+    lease = @lease, concurrency = @concurrency, retention = @retention, paused = @paused, events = @events,
+    version = version + 1, updated_at = pgqueue.clock()
+where id = @id
 returning version, updated_at
 
 -- name: queue.delete
--- The queue and all of its tasks are invisible from here on; prune removes the rows in batches.
-update pgqueue.queue set deleted_at = pgqueue.clock(), updated_at = pgqueue.clock() where id = $1
+-- The queue and all of its tasks are invisible from here on. The pruner removes the rows in batches.
+update pgqueue.queue set deleted_at = pgqueue.clock(), updated_at = pgqueue.clock() where id = @id
 
 -- name: queue.namespaces
 select namespace from pgqueue.queue where deleted_at is null

@@ -52,9 +52,11 @@ type Lists map[string]func(alias string) string
 
 // Set holds the statements of all files.
 type Set struct {
-	lists   Lists
-	entries []entry
-	byName  map[string]int
+	lists Lists
+	// allowPositional lets statements use $1 until all of them have named parameters.
+	allowPositional bool
+	entries         []entry
+	byName          map[string]int
 }
 
 type entry struct {
@@ -66,7 +68,7 @@ type entry struct {
 // Parse reads the statements of the files that match pattern. It panics on a fault, because the files are embedded: a fault
 // is a defect of the program that its first start finds.
 func Parse(files fs.FS, pattern string, lists Lists) *Set {
-	set := &Set{lists: lists, byName: map[string]int{}}
+	set := &Set{lists: lists, byName: map[string]int{}, allowPositional: true}
 
 	paths, err := fs.Glob(files, pattern)
 	if err != nil {
@@ -93,13 +95,29 @@ func (set *Set) Add(name, text string) Statement {
 	if _, taken := set.byName[name]; taken {
 		panic(fmt.Sprintf("sqltext: statement %q exists twice", name))
 	}
-	if positional.MatchString(text) {
+	if positional.MatchString(text) && !set.allowPositional {
 		panic(fmt.Sprintf("sqltext: statement %q: parameters must have names, got a positional one", name))
 	}
 
 	numbered, parameters := numberParameters(set.expandLists(name, text))
 	set.byName[name] = len(set.entries)
 	set.entries = append(set.entries, entry{name: name, text: numbered, parameters: parameters})
+	return Statement{set, len(set.entries) - 1}
+}
+
+// Has reports whether the set has a statement called name.
+func (set *Set) Has(name string) bool {
+	_, found := set.byName[name]
+	return found
+}
+
+// Derive adds the statement called name: the one called from, with each occurrence of old replaced by replacement. The
+// parameters stay.
+func (set *Set) Derive(name, from, old, replacement string) Statement {
+	entry := set.entries[set.Named(from).index]
+	entry.name, entry.text = name, strings.ReplaceAll(entry.text, old, replacement)
+	set.byName[name] = len(set.entries)
+	set.entries = append(set.entries, entry)
 	return Statement{set, len(set.entries) - 1}
 }
 

@@ -18,6 +18,7 @@ import (
 type Column[R any] struct {
 	name   string
 	target func(*R) any
+	value  func(*R) any
 	array  func([]R) any
 }
 
@@ -26,6 +27,7 @@ func Col[R, V any](name string, field func(*R) *V) Column[R] {
 	return Column[R]{
 		name:   name,
 		target: func(row *R) any { return field(row) },
+		value:  func(row *R) any { return *field(row) },
 		array: func(rows []R) any {
 			values := make([]V, len(rows))
 			for i := range rows {
@@ -86,6 +88,14 @@ func (t Table[R]) Targets(targets []any, row *R) []any {
 		targets = append(targets, column.target(row))
 	}
 	return targets
+}
+
+// Values appends one argument for each column: its value in row, under the name of the column.
+func (t Table[R]) Values(args []sqltext.Arg, row *R) []sqltext.Arg {
+	for _, column := range t.columns {
+		args = append(args, sqltext.Arg{Name: column.name, Value: column.value(row)})
+	}
+	return args
 }
 
 // Arrays appends one argument for each column: its values in all rows, under the name of the column.

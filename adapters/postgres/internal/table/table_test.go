@@ -44,6 +44,14 @@ func TestTable(t *testing.T) {
 		}
 	})
 
+	t.Run("values carry the name of their column", func(t *testing.T) {
+		got := leases.Only("part", "token").Values(nil, &leaseRow{token: 1, part: 2})
+		want := []sqltext.Arg{{Name: "part", Value: int16(2)}, {Name: "token", Value: int64(1)}}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+
 	t.Run("unnest names parameters and columns alike", func(t *testing.T) {
 		got := leases.Only("token", "part").Unnest("i", "bigint", "smallint")
 		if want := "unnest(@token::bigint[], @part::smallint[]) i (token, part)"; got != want {
