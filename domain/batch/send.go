@@ -290,23 +290,32 @@ func splitCalls[Out any](calls []*call[Out]) (left, right []*call[Out]) {
 
 // commitItems is one commit. refused says that the service answered with an error, so that nothing has changed.
 func (b *Batcher[K, In, Out]) commitItems(key K, items []In) (outs []Out, refused bool, err error) {
-	ctx := b.options.Context
-	if b.options.Timeout > 0 {
+	return CallStore(b.options.Context, b.options.Timeout, b.options.Unanswered, items,
+		func(ctx context.Context, items []In) ([]Out, error) { return b.options.Commit(ctx, key, items) })
+}
+
+// CallStore is a call for several items with a deadline of its own; a timeout of 0 means none. It turns a panic, a missing
+// answer and the end of its context into errors. refused says that the service answered with an error, so that nothing
+// has changed.
+func CallStore[In, Out any](
+	ctx context.Context, timeout time.Duration, unanswered queue.Kind, items []In, call func(context.Context, []In) ([]Out, error),
+) (outs []Out, refused bool, err error) {
+	if timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, b.options.Timeout)
+		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
 
-	// A panic may come before or after the change, so the commit is not repeated.
+	// A panic may come before or after the change, so the call is not repeated.
 	defer func() {
 		if p := recover(); p != nil {
 			outs, refused, err = nil, false, Panicked(p)
 		}
 	}()
 
-	outs, err = b.options.Commit(ctx, key, items)
+	outs, err = call(ctx, items)
 	if err != nil {
-		return nil, true, b.unansweredError(ctx, err)
+		return nil, true, unansweredError(ctx, unanswered, err)
 	}
 	if len(outs) != len(items) {
 		msg := fmt.Sprintf("the store answered %d of %d items", len(outs), len(items))
@@ -316,8 +325,8 @@ func (b *Batcher[K, In, Out]) commitItems(key K, items []In) (outs []Out, refuse
 	return outs, false, nil
 }
 
-// unansweredError turns the end of a commit's own ctx into its meaning for a caller.
-func (b *Batcher[K, In, Out]) unansweredError(ctx context.Context, err error) error {
+// unansweredError turns the end of a call's own ctx into its meaning for a caller.
+func unansweredError(ctx context.Context, unanswered queue.Kind, err error) error {
 	if ctx.Err() == nil {
 		return err
 	}
@@ -329,5 +338,5 @@ func (b *Batcher[K, In, Out]) unansweredError(ctx context.Context, err error) er
 		return err
 	}
 
-	return &queue.Error{Kind: b.options.Unanswered, Msg: "the store did not answer in time", Err: err}
+	return &queue.Error{Kind: unanswered, Msg: "the store did not answer in time", Err: err}
 }

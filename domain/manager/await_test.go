@@ -87,7 +87,7 @@ func TestAwait(t *testing.T) {
 		}
 		none(t, wait())
 		synctest.Wait()
-		if len(m.awaits.of) != 0 {
+		if m.awaits.Len() != 0 {
 			t.Error("the awaiting is left behind")
 		}
 	})
@@ -98,7 +98,7 @@ func TestAwait(t *testing.T) {
 		_, err := m.AwaitTask(ctx, 1, time.Minute)
 		kind(t, err, queue.KindDeadline)
 		synctest.Wait()
-		if len(m.awaits.of) != 0 {
+		if m.awaits.Len() != 0 {
 			t.Error("the awaiting is left behind")
 		}
 	})

@@ -61,7 +61,7 @@ func TestClose(t *testing.T) {
 		for _, err := range wait() {
 			kind(t, err, queue.KindUnavailable)
 		}
-		if len(f.tasks) != DefaultGatherCalls {
+		if len(f.tasks) != DefaultMaxCalls {
 			t.Errorf("%d tasks", len(f.tasks))
 		}
 	})

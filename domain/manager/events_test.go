@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/manager/internal/feed"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -78,7 +79,7 @@ func TestEvents(t *testing.T) {
 		none(t, []error{create(m, "mail")})
 		began := time.Now()
 		pass(time.Second)
-		if took := at.Sub(began); took < 0 || took > 2*feedSpacing {
+		if took := at.Sub(began); took < 0 || took > 2*feed.MinReadInterval {
 			t.Errorf("took %v", took)
 		}
 		w.end(t, queue.KindCanceled)
@@ -102,7 +103,7 @@ func TestEvents(t *testing.T) {
 			for i := range total / 10 {
 				f.put("default", "mail", 10)
 				if i%30 == 0 {
-					m.feeds.changed("default")
+					m.feeds.Changed("default")
 				}
 				time.Sleep(time.Millisecond)
 			}
@@ -166,7 +167,7 @@ func TestEvents(t *testing.T) {
 		synctest.Wait()
 		before = f.count("events")
 		pass(time.Minute)
-		if n := f.count("events") - before; n != 0 || len(m.feeds.of) != 0 {
+		if n := f.count("events") - before; n != 0 || m.feeds.Len() != 0 {
 			t.Errorf("%d reads for nobody", n)
 		}
 	})

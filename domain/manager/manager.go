@@ -4,80 +4,189 @@ import (
 	"context"
 	"slices"
 
+	"github.com/pgqueue/pgqueue/domain/batch"
+	"github.com/pgqueue/pgqueue/domain/manager/internal/background"
+	"github.com/pgqueue/pgqueue/domain/manager/internal/feed"
+	"github.com/pgqueue/pgqueue/domain/manager/internal/owner"
+	"github.com/pgqueue/pgqueue/domain/manager/internal/ticks"
+	"github.com/pgqueue/pgqueue/domain/manager/internal/waitlist"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Manager is the in-process queue.Service over a Store, bound to a namespace. Those that [Manager.In] gives share
+// Manager is the in-process queue.Service over a Store, bound to a namespace. The managers that [Manager.In] returns share
 // everything with it. All methods are safe for concurrent use.
 type Manager struct {
-	*core
+	*parts
+
 	namespace string
 }
 
 var _ queue.Service = (*Manager)(nil)
 
-// New is a Manager over store. It starts nothing: goroutines run while there is something for them to do, and all end
-// with [Manager.Close]. The store stays the caller's to close, after the manager.
+// parts are shared by the managers of all namespaces.
+type parts struct {
+	store queue.Store
+	cfg   config
+	owner *owner.Owner
+
+	creates    *batch.Batcher[createKey, queue.NewTask, queue.Created]
+	retains    *batch.Batcher[waitlist.QueueSet, queue.RetainShare, []*queue.Task]
+	heartbeats *batch.Batcher[string, queue.Heartbeat, queue.Beat]
+	releases   *batch.Batcher[string, queue.Release, queue.Released]
+
+	waitlists   *waitlist.Waitlists
+	concurrency *waitlist.ConcurrencyCache
+	awaits      *feed.Awaits
+	feeds       *feed.Feeds
+	dealers     *ticks.Dealers
+	agents      *background.Agents
+	tokens      *leaseTokens
+	workers     *workers
+}
+
+// createKey names the creates that share a Store call. To see that an open transaction has taken a key takes a moment, and
+// creates without a key do not wait for it.
+type createKey struct {
+	namespace string
+	hasKeys   bool
+}
+
+// New returns a Manager over store. It starts nothing: goroutines run while there is work for them, and all end with
+// [Manager.Close]. The caller closes the store, after the manager.
 func New(store queue.Store, opts ...Option) (*Manager, error) {
-	const name = "new manager"
+	const op = "new manager"
 	if store == nil {
-		return nil, queue.WithOp(name, queue.Invalid("store", "a store is required"))
+		return nil, queue.WithOp(op, queue.Invalid("store", "must not be nil"))
 	}
 	cfg, err := newConfig(opts)
 	if err != nil {
-		return nil, queue.WithOp(name, err)
+		return nil, queue.WithOp(op, err)
 	}
-	return &Manager{core: newCore(store, cfg), namespace: cfg.namespace}, nil
+
+	return &Manager{parts: newParts(store, cfg), namespace: cfg.namespace}, nil
 }
 
-// Namespace is what the manager is bound to.
+func newParts(store queue.Store, cfg config) *parts {
+	p := &parts{store: store, cfg: cfg, tokens: newLeaseTokens(), workers: newWorkers(cfg)}
+	p.owner = owner.New(owner.Config{
+		Log: cfg.log, PollInterval: cfg.poll, CallTimeout: cfg.callTimeout, MaxWaiting: cfg.batching.MaxWaiting,
+	})
+	p.waitlists = waitlist.New(waitlist.Options{
+		Owner: p.owner, Store: store, MaxBatch: cfg.batching.MaxBatch, RetainTasks: p.retainTasks, HandBack: p.handBack,
+	})
+	p.concurrency = waitlist.NewConcurrencyCache(p.owner, store.GetQueue)
+	p.awaits = feed.NewAwaits(p.owner, store)
+	p.feeds = feed.NewFeeds(p.owner, store, p.awaits, cfg.eventBuffer)
+	p.dealers = ticks.NewDealers(p.owner, store, cfg.tickTimeout)
+	p.agents = background.New(p.owner, store, p.wakeAfterStep)
+	p.setBatchers()
+
+	return p
+}
+
+// setBatchers makes the Batcher of each kind of single calls.
+func (p *parts) setBatchers() {
+	creates := batchOptions(p, queue.OpCreateTask, p.createTasks)
+	creates.Bytes = func(t queue.NewTask) int { return len(t.Payload) }
+	creates.Copy, creates.Restore = copyTask, restoreTask
+	creates.Number = func(t *queue.NewTask, call int) { t.Call = call }
+	creates.Locked = func(c queue.Created) bool { return queue.IsLocked(c.Err) }
+	p.creates = batch.New(creates)
+
+	retains := batchOptions(p, queue.OpRetainTasks, p.retainTasks)
+	retains.Weight = func(s queue.RetainShare) int { return s.Limit }
+	retains.Unclaimed = func(set waitlist.QueueSet, _ []queue.RetainShare, outs [][]*queue.Task, _ error) {
+		p.handBack(set, slices.Concat(outs...))
+	}
+	p.retains = batch.New(retains)
+
+	heartbeats := batchOptions(p, queue.OpHeartbeatTasks, p.store.HeartbeatTasks)
+	heartbeats.Bytes = func(h queue.Heartbeat) int { return len(h.Progress) }
+	heartbeats.Copy = copyHeartbeat
+	heartbeats.Locked = func(b queue.Beat) bool { return queue.IsLocked(b.Err) }
+	p.heartbeats = batch.New(heartbeats)
+
+	releases := batchOptions(p, queue.OpReleaseTasks, p.releaseTasks)
+	releases.Bytes = func(r queue.Release) int { return len(r.Result) }
+	releases.Copy, releases.Restore = copyRelease, restoreRelease
+	releases.Number = func(r *queue.Release, call int) { r.Call = call }
+	releases.Locked = func(r queue.Released) bool { return queue.IsLocked(r.Err) }
+	p.releases = batch.New(releases)
+}
+
+// batchOptions returns the options that the batchers share, for the Store call of op.
+func batchOptions[K comparable, In, Out any](
+	p *parts, op queue.Op, commit func(context.Context, K, []In) ([]Out, error),
+) batch.Options[K, In, Out] {
+	limits := p.cfg.batching
+
+	return batch.Options[K, In, Out]{
+		Commit: commit, Context: p.owner.Context(), Timeout: p.cfg.callTimeout, Go: p.owner.Go, Owner: "manager",
+		MaxItems: limits.MaxBatch, MaxBytes: maxBatchBytes, MaxInFlight: limits.MaxCalls, MaxFullInFlight: maxFullCalls,
+		MaxGoroutines: max(limits.MaxCalls, maxFullCalls) * busyNamespaces, MaxWaiting: limits.MaxWaiting,
+		MaxDelay: limits.MaxDelay, Unanswered: op.Unanswered(),
+	}
+}
+
+// Namespace returns the namespace that the manager is bound to.
 func (m *Manager) Namespace() string { return m.namespace }
 
-// In is the same manager bound to namespace. It costs nothing and shares everything, Run and Close included.
+// In returns the manager bound to namespace. It costs nothing and shares everything, Run and Close included.
 func (m *Manager) In(namespace string) (queue.Service, error) {
 	n, err := queue.NamespaceName(namespace)
 	if err != nil {
 		return nil, queue.WithOp("choose namespace", err)
 	}
-	return &Manager{core: m.core, namespace: n}, nil
+
+	return &Manager{parts: m.parts, namespace: n}, nil
 }
 
 // ListNamespaces lists every namespace that has a queue or a ticker, and the system's own, sorted.
 func (m *Manager) ListNamespaces(ctx context.Context) ([]string, error) {
-	return callStore(ctx, m, opListNamespaces, func(ctx context.Context) ([]string, error) {
+	return callStore(ctx, m, queue.OpListNamespaces, func(ctx context.Context) ([]string, error) {
 		names, err := m.store.ListNamespaces(ctx)
 		if err != nil {
 			return nil, err
 		}
 		names = append(names, queue.SystemNamespace)
 		slices.Sort(names)
+
 		return slices.Compact(names), nil
 	})
 }
 
 // Ping reports whether the store can work now.
 func (m *Manager) Ping(ctx context.Context) error {
-	_, err := callStore(ctx, m, opPing, func(ctx context.Context) (struct{}, error) {
+	_, err := callStore(ctx, m, queue.OpPing, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, m.store.Ping(ctx)
 	})
+
 	return err
 }
 
 // Diagnose examines the store for an operator; a store that cannot be examined has no findings.
 func (m *Manager) Diagnose(ctx context.Context) ([]queue.Finding, error) {
-	return callStore(ctx, m, opDiagnose, func(ctx context.Context) ([]queue.Finding, error) {
+	return callStore(ctx, m, queue.OpDiagnose, func(ctx context.Context) ([]queue.Finding, error) {
 		d, ok := queue.StoreAs[queue.Diagnoser](m.store)
 		if !ok {
 			return nil, nil
 		}
+
 		return d.Diagnose(ctx)
 	})
 }
 
-// Close refuses new calls with KindUnavailable, answers those that wait with it, lets Store calls in flight end, and
-// returns when no goroutine of the manager is left. When ctx ends first it cancels those calls and returns ctx's error.
-// It closes the managers of all namespaces, ends Run, whose workers drain first, and may be called again.
+// Close refuses new calls with KindUnavailable and answers waiting callers with it. It lets Store calls in flight end, and
+// returns when no goroutine of the manager is left. When ctx ends first it cancels those calls and returns the error of
+// ctx. It closes the managers of all namespaces, ends Run, whose workers drain first, and may be called again.
 func (m *Manager) Close(ctx context.Context) error {
-	m.workers.end(ctx)
-	return queue.WithOp("close manager", m.close(ctx))
+	m.workers.drain(ctx)
+	err := m.owner.Close(ctx, func() {
+		m.creates.Close()
+		m.retains.Close()
+		m.heartbeats.Close()
+		m.releases.Close()
+	})
+
+	return queue.WithOp("close manager", err)
 }

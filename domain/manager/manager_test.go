@@ -55,21 +55,21 @@ func TestInput(t *testing.T) {
 				_, err := m.CreateTasks(ctx, make([]queue.NewTask, queue.MaxBatch+1))
 				return err
 			},
-			"create tasks: tasks: at most 10000 in one call, these are 10001",
+			"create tasks: tasks: must be at most 10000 in one call, got 10001",
 		},
 		"the size of a release": {
 			func(ctx context.Context, m *Manager) error {
 				_, err := m.ReleaseTasks(ctx, make([]queue.Release, queue.MaxBatch+1))
 				return err
 			},
-			"release tasks: releases: at most 10000 in one call, these are 10001",
+			"release tasks: releases: must be at most 10000 in one call, got 10001",
 		},
 		"the size of a heartbeat": {
 			func(ctx context.Context, m *Manager) error {
 				_, err := m.HeartbeatTasks(ctx, make([]queue.Heartbeat, queue.MaxBatch+1))
 				return err
 			},
-			"heartbeat tasks: heartbeats: at most 10000 in one call, these are 10001",
+			"heartbeat tasks: heartbeats: must be at most 10000 in one call, got 10001",
 		},
 		"a retain's worker": {
 			func(ctx context.Context, m *Manager) error {
@@ -80,18 +80,18 @@ func TestInput(t *testing.T) {
 		},
 		"a task's id": {
 			func(ctx context.Context, m *Manager) error { _, err := m.GetTask(ctx, 0); return err },
-			"get task: id: a task id above 0 is needed",
+			"get task: id: must be above 0, got 0",
 		},
 		"an awaited task's id": {
 			func(ctx context.Context, m *Manager) error { _, err := m.AwaitTask(ctx, -1, 0); return err },
-			"await task: id: a task id above 0 is needed",
+			"await task: id: must be above 0, got -1",
 		},
 		"how long to wait": {
 			func(ctx context.Context, m *Manager) error {
 				_, err := m.AwaitTask(ctx, 1, queue.MaxWait+1)
 				return err
 			},
-			"await task: wait: a duration from 0s to 10m0s is needed, this is 10m0.000000001s",
+			"await task: wait: must be from 0s to 10m0s, got 10m0.000000001s",
 		},
 		"a page": {
 			func(ctx context.Context, m *Manager) error {
@@ -112,14 +112,14 @@ func TestInput(t *testing.T) {
 				_, err := m.UpdateQueue(ctx, "mail", queue.QueueMeta{Name: "post"})
 				return err
 			},
-			"update queue: queue: a queue cannot be renamed; leave the name out or give mail",
+			"update queue: queue: must be mail or empty, got post; a queue cannot be renamed",
 		},
 		"a new name for a ticker": {
 			func(ctx context.Context, m *Manager) error {
 				_, err := m.UpdateTicker(ctx, "hourly", queue.TickerMeta{Name: "daily"})
 				return err
 			},
-			"update ticker: ticker: a ticker cannot be renamed; leave the name out or give hourly",
+			"update ticker: ticker: must be hourly or empty, got daily; a ticker cannot be renamed",
 		},
 		"a ticker's reserved name": {
 			func(ctx context.Context, m *Manager) error {
@@ -209,11 +209,11 @@ func TestOptions(t *testing.T) {
 		"payload":         WithMaxPayloadBytes(1),
 		"poll interval":   WithPollInterval(time.Millisecond),
 		"call timeout":    WithCallTimeout(time.Hour),
-		"tick hold":       WithTickHold(0),
-		"gather batch":    WithGather(Gather{MaxBatch: -1}),
-		"gather calls":    WithGather(Gather{MaxCalls: 65}),
-		"gather waiting":  WithGather(Gather{MaxWaiting: -1}),
-		"gather delay":    WithGather(Gather{MaxDelay: time.Minute}),
+		"tick hold":       WithTickTimeout(0),
+		"gather batch":    WithBatching(Batching{MaxBatch: -1}),
+		"gather calls":    WithBatching(Batching{MaxCalls: 65}),
+		"gather waiting":  WithBatching(Batching{MaxWaiting: -1}),
+		"gather delay":    WithBatching(Batching{MaxDelay: time.Minute}),
 		"event buffer":    WithEventBuffer(0),
 		"worker too long": WithWorkerName(strings.Repeat("x", queue.MaxWorkerBytes+1)),
 	} {
@@ -273,7 +273,7 @@ func TestPredecessorsCalls(t *testing.T) {
 		if got := string(f.tasks[2].Result); got != `{"error":"odd \ufffd bytes"}` && got != "{\"error\":\"odd \uFFFD bytes\"}" {
 			t.Error(got)
 		}
-		if len(m.held.tokens) != 0 {
+		if len(m.tokens.tokens) != 0 {
 			t.Error("the token is remembered for ever")
 		}
 	})

@@ -15,22 +15,22 @@ import (
 const (
 	DefaultPollInterval = time.Second
 	DefaultCallTimeout  = 30 * time.Second
-	DefaultTickHold     = time.Minute
-	DefaultGatherBatch  = 1000
-	// One call at a time: what comes while it runs makes the next one larger. Why not two: docs/adr/0006-single-calls.md.
-	DefaultGatherCalls   = 1
-	DefaultGatherWaiting = 100_000
-	DefaultEventBuffer   = 4096
+	DefaultTickTimeout  = time.Minute
+	DefaultMaxBatch     = 1000
+	// DefaultMaxCalls: the items that arrive during one call make the next one larger; see docs/adr/0006-single-calls.md.
+	DefaultMaxCalls    = 1
+	DefaultMaxWaiting  = 100_000
+	DefaultEventBuffer = 4096
 )
 
 const (
-	// maxGatherBytes bounds the payloads of one gathered call; a larger single call goes alone.
-	maxGatherBytes = 8 << 20
-	// fullCalls is how many full batches of a lane may be in flight at once: they gain nothing by waiting for company, and the
-	// database works on one while the log of another is flushed.
-	fullCalls = 3
-	// gatherSpread is how many namespaces may use all their calls of a kind at the same time.
-	gatherSpread = 4
+	// maxBatchBytes bounds the payloads of one batch; a larger single call goes alone.
+	maxBatchBytes = 8 << 20
+	// maxFullCalls bounds the full batches of a namespace in flight: they gain nothing by waiting for more items, and the
+	// database works on one while it flushes the log of another.
+	maxFullCalls = 3
+	// busyNamespaces is the number of namespaces that may use all their calls of a kind at the same time.
+	busyNamespaces = 4
 )
 
 // Option configures a Manager.
@@ -40,26 +40,27 @@ type option func(*config) error
 
 func (o option) apply(c *config) error { return o(c) }
 
-// Tracer is told of every operation. It must be safe for concurrent use.
+// Tracer begins a span for each operation. It must be safe for concurrent use.
 type Tracer interface {
 	// Start begins a span of the operation op, as "create task", in namespace. The operation runs with the context that
-	// it returns, and ends by a call of the function with the operation's error.
+	// Start returns, and calls the function at its end, with its error.
 	Start(ctx context.Context, op, namespace string) (context.Context, func(error))
 }
 
-// Gather bounds how single calls are gathered into Store calls, for each of create, retain, heartbeat and release.
-// Zero fields mean the default.
-type Gather struct {
-	// MaxBatch is the most items of one Store call; a call that alone has more goes alone. Default 1000.
+// Batching bounds how single calls are gathered into Store calls, for each of create, retain, heartbeat and release. Zero
+// fields mean the default.
+type Batching struct {
+	// MaxBatch bounds the items of one Store call; a single call with more items goes alone. Default 1000.
 	MaxBatch int
-	// MaxCalls is the most Store calls in flight of one namespace (of one set of queues for retains). Default 1: what comes
-	// during a call makes the next one larger. Of calls for MaxBatch tasks or more there may be three. Over all namespaces four
-	// times as many.
+	// MaxCalls bounds the Store calls in flight of one namespace, and for retains of one queue set. Default 1: the items
+	// that arrive during a call make the next one larger. Of calls for MaxBatch tasks or more there may be three. Over all
+	// namespaces there may be four times as many.
 	MaxCalls int
-	// MaxWaiting is the most callers waiting for Store calls, and the most parked ones: retains with a wait, awaits,
-	// subscribers and ticker loops together. Beyond it KindUnavailable. Default 100,000.
+	// MaxWaiting bounds the callers that wait for Store calls, and the waiting callers of retains, awaits, subscriptions and
+	// ticker loops together. Beyond it calls fail with KindUnavailable. Default 100,000.
 	MaxWaiting int
-	// MaxDelay holds a Store call back for more to join. Default 0: what arrives during one call leaves with the next.
+	// MaxDelay holds a Store call back for more items to join. Default 0: the items that arrive during one call leave with
+	// the next.
 	MaxDelay time.Duration
 }
 
@@ -72,8 +73,8 @@ type config struct {
 	maxPayload  int
 	poll        time.Duration
 	callTimeout time.Duration
-	tickHold    time.Duration
-	gather      Gather
+	tickTimeout time.Duration
+	batching    Batching
 	eventBuffer int
 	background  bool
 }
@@ -82,8 +83,8 @@ func newConfig(opts []Option) (config, error) {
 	c := config{
 		namespace: queue.DefaultNamespace, workers: runtime.GOMAXPROCS(0), workerName: defaultWorkerName(),
 		log: slog.Default(), maxPayload: queue.DefaultMaxPayloadBytes, poll: DefaultPollInterval,
-		callTimeout: DefaultCallTimeout, tickHold: DefaultTickHold,
-		gather:      Gather{MaxBatch: DefaultGatherBatch, MaxCalls: DefaultGatherCalls, MaxWaiting: DefaultGatherWaiting},
+		callTimeout: DefaultCallTimeout, tickTimeout: DefaultTickTimeout,
+		batching:    Batching{MaxBatch: DefaultMaxBatch, MaxCalls: DefaultMaxCalls, MaxWaiting: DefaultMaxWaiting},
 		eventBuffer: DefaultEventBuffer, background: true,
 	}
 	for _, o := range opts {
@@ -110,8 +111,8 @@ func WithNamespace(namespace string) Option {
 	})
 }
 
-// WithWorkers sets how many tasks Run works at once for the registered workers of a namespace, 1 to 10,000. Default:
-// GOMAXPROCS.
+// WithWorkers sets the number of tasks that Run works at once for the registered workers of a namespace, 1 to 10,000.
+// Default: GOMAXPROCS.
 func WithWorkers(n int) Option {
 	return option(func(c *config) error {
 		c.workers = n
@@ -119,7 +120,7 @@ func WithWorkers(n int) Option {
 	})
 }
 
-// WithWorkerName names this process as a holder of tasks. Default: host name and process id.
+// WithWorkerName names this process as a worker. Default: host name and process id.
 func WithWorkerName(name string) Option {
 	return option(func(c *config) error {
 		c.workerName = name
@@ -127,16 +128,16 @@ func WithWorkerName(name string) Option {
 	})
 }
 
-// WithTracer has every operation traced.
+// WithTracer has t trace every operation.
 func WithTracer(t Tracer) Option {
 	return option(func(c *config) error { c.tracer = t; return nil })
 }
 
-// WithLogger sets where the manager tells of what no caller is told: failing background work. Default: slog.Default().
+// WithLogger sets the logger for errors that no caller gets, as of background work. Default: slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return option(func(c *config) error {
 		if l == nil {
-			return queue.Invalid("logger", "a logger is required")
+			return queue.Invalid("logger", "must not be nil")
 		}
 		c.log = l
 		return nil
@@ -151,7 +152,8 @@ func WithMaxPayloadBytes(n int) Option {
 	})
 }
 
-// WithPollInterval sets how late a hint may be missed: the longest sleep of whatever waits. 10 ms to 1 min, default 1 s.
+// WithPollInterval sets the longest sleep of a waiting caller, and so its delay after a missed wake-up. 10 ms to 1 min,
+// default 1 s.
 func WithPollInterval(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.poll = d
@@ -167,43 +169,43 @@ func WithCallTimeout(d time.Duration) Option {
 	})
 }
 
-// WithTickHold bounds how long a tick's handler may run, 1 s to 1 h: its context ends then, and the tick goes to the
-// next listener. Default 1 min.
-func WithTickHold(d time.Duration) Option {
+// WithTickTimeout bounds the run of a tick handler, 1 s to 1 h: then its context ends, and the tick goes to the next
+// listener. Default 1 min.
+func WithTickTimeout(d time.Duration) Option {
 	return option(func(c *config) error {
-		c.tickHold = d
-		return checkRange("tick_hold", d, time.Second, time.Hour)
+		c.tickTimeout = d
+		return checkRange("tick_timeout", d, time.Second, time.Hour)
 	})
 }
 
-// WithGather changes how single calls are gathered.
-func WithGather(g Gather) Option {
+// WithBatching changes how single calls are gathered.
+func WithBatching(b Batching) Option {
 	return option(func(c *config) error {
 		for _, f := range []struct {
 			field string
 			to    *int
-			n     int
-			most  int
+			value int
+			limit int
 		}{
-			{"gather.max_batch", &c.gather.MaxBatch, g.MaxBatch, queue.MaxBatch},
-			{"gather.max_calls", &c.gather.MaxCalls, g.MaxCalls, 64},
-			{"gather.max_waiting", &c.gather.MaxWaiting, g.MaxWaiting, 10_000_000},
+			{"batching.max_batch", &c.batching.MaxBatch, b.MaxBatch, queue.MaxBatch},
+			{"batching.max_calls", &c.batching.MaxCalls, b.MaxCalls, 64},
+			{"batching.max_waiting", &c.batching.MaxWaiting, b.MaxWaiting, 10_000_000},
 		} {
-			if f.n == 0 {
+			if f.value == 0 {
 				continue
 			}
-			if err := queue.CheckInt(f.field, f.n, 1, f.most); err != nil {
+			if err := queue.CheckInt(f.field, f.value, 1, f.limit); err != nil {
 				return err
 			}
-			*f.to = f.n
+			*f.to = f.value
 		}
-		c.gather.MaxDelay = g.MaxDelay
-		return checkRange("gather.max_delay", g.MaxDelay, 0, time.Second)
+		c.batching.MaxDelay = b.MaxDelay
+
+		return checkRange("batching.max_delay", b.MaxDelay, 0, time.Second)
 	})
 }
 
-// WithEventBuffer sets how many events a subscriber may be behind before it is ended with KindSlowReader, 1 to 1 M.
-// Default 4096.
+// WithEventBuffer bounds the unread events of a subscriber, 1 to 1 M; one with more gets KindSlowReader. Default 4096.
 func WithEventBuffer(n int) Option {
 	return option(func(c *config) error {
 		c.eventBuffer = n
@@ -211,14 +213,15 @@ func WithEventBuffer(n int) Option {
 	})
 }
 
-// WithBackgroundWork says whether Run does the chores (promote, rescue, expire, prune, fold, tick). Default true.
+// WithBackgroundWork says whether Run runs the background agents: promoter, rescuer, expirer, pruner, stats folder and tick
+// firer. Default true.
 func WithBackgroundWork(on bool) Option {
 	return option(func(c *config) error { c.background = on; return nil })
 }
 
 func checkRange(field string, d, least, most time.Duration) error {
 	if d < least || d > most {
-		return queue.Invalid(field, fmt.Sprintf("a duration from %v to %v is needed, this is %v", least, most, d))
+		return queue.Invalid(field, fmt.Sprintf("must be from %v to %v, got %v", least, most, d))
 	}
 	return nil
 }

@@ -8,45 +8,45 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// CreateTask creates one task in queue. Those of many goroutines share commits; each is answered after its own.
+// CreateTask creates one task in queue. The creates of many goroutines share commits; each returns after its commit.
 func (m *Manager) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
-	return runOperation(ctx, m, opCreateTask, func(ctx context.Context) (*queue.Task, error) {
+	return runOperation(ctx, m, queue.OpCreateTask, func(ctx context.Context) (*queue.Task, error) {
 		t, err := queue.NewTask{Queue: name, TaskMeta: meta}.Normalize(m.cfg.maxPayload)
 		if err != nil {
 			return nil, err
 		}
-		made, err := m.creates.Do(ctx, createKey{m.namespace, t.Key != ""}, t)
+		created, err := m.creates.Do(ctx, createKey{m.namespace, t.Key != ""}, t)
 		if err != nil {
 			return nil, err
 		}
-		return made[0].Task, made[0].Err
+		return created[0].Task, created[0].Err
 	})
 }
 
 // CreateTasks creates up to MaxBatch tasks in one commit, all or none, and returns them in the order given.
 func (m *Manager) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
-	return callStore(ctx, m, opCreateTasks, func(ctx context.Context) ([]*queue.Task, error) {
+	return callStore(ctx, m, queue.OpCreateTasks, func(ctx context.Context) ([]*queue.Task, error) {
 		if err := checkBatch("tasks", len(tasks)); err != nil || len(tasks) == 0 {
 			return nil, err
 		}
-		checked := make([]queue.NewTask, len(tasks))
+		normalized := make([]queue.NewTask, len(tasks))
 		for i, t := range tasks {
 			t, err := t.Normalize(m.cfg.maxPayload)
 			if err != nil {
 				return nil, queue.At(fmt.Sprintf("tasks[%d]", i), err)
 			}
-			checked[i] = t
+			normalized[i] = t
 		}
-		made, err := m.create(ctx, queue.Create{Namespace: m.namespace, Tasks: checked, Atomic: true})
+		created, err := m.create(ctx, queue.Create{Namespace: m.namespace, Tasks: normalized, Atomic: true})
 		if err != nil {
 			return nil, err
 		}
-		out := make([]*queue.Task, len(made))
-		for i := range made {
-			if made[i].Err != nil {
-				return nil, queue.At(fmt.Sprintf("tasks[%d]", i), made[i].Err)
+		out := make([]*queue.Task, len(created))
+		for i := range created {
+			if created[i].Err != nil {
+				return nil, queue.At(fmt.Sprintf("tasks[%d]", i), created[i].Err)
 			}
-			out[i] = made[i].Task
+			out[i] = created[i].Task
 		}
 		return out, nil
 	})
@@ -54,14 +54,14 @@ func (m *Manager) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*qu
 
 func checkBatch(field string, n int) error {
 	if n > queue.MaxBatch {
-		return queue.Invalid(field, fmt.Sprintf("at most %d in one call, these are %d", queue.MaxBatch, n))
+		return queue.Invalid(field, fmt.Sprintf("must be at most %d in one call, got %d", queue.MaxBatch, n))
 	}
 	return nil
 }
 
 // GetTask returns a task with its errors, or KindNotFound.
 func (m *Manager) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	return callStore(ctx, m, opGetTask, func(ctx context.Context) (*queue.Task, error) {
+	return callStore(ctx, m, queue.OpGetTask, func(ctx context.Context) (*queue.Task, error) {
 		return m.getTask(ctx, id, true)
 	})
 }
@@ -82,14 +82,14 @@ func (m *Manager) getTask(ctx context.Context, id int64, withErrors bool) (*queu
 
 func checkID(id int64) error {
 	if id <= 0 {
-		return queue.Invalid("id", "a task id above 0 is needed")
+		return queue.Invalid("id", fmt.Sprintf("must be above 0, got %d", id))
 	}
 	return nil
 }
 
 // ListTasks returns a page, newest first.
 func (m *Manager) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
-	return callStore(ctx, m, opListTasks, func(ctx context.Context) (queue.TaskPage, error) {
+	return callStore(ctx, m, queue.OpListTasks, func(ctx context.Context) (queue.TaskPage, error) {
 		var err error
 		if q.TaskFilter, err = q.TaskFilter.Normalize(); err != nil {
 			return queue.TaskPage{}, err
@@ -101,80 +101,118 @@ func (m *Manager) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskP
 	})
 }
 
-// CancelTasks cancels waiting tasks and asks the holders of retained ones.
+// CancelTasks cancels waiting tasks, and requests the cancel of retained ones from their workers.
 func (m *Manager) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return m.bulk(ctx, opCancelTasks, s, m.store.CancelTasks)
+	return m.runBulk(ctx, queue.OpCancelTasks, s, m.store.CancelTasks)
 }
 
 // RetryTasks makes finished tasks new again, with attempts from the start.
 func (m *Manager) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return m.bulk(ctx, opRetryTasks, s, m.store.RetryTasks)
+	return m.runBulk(ctx, queue.OpRetryTasks, s, m.store.RetryTasks)
 }
 
-// DeleteTasks deletes tasks that nobody holds.
+// DeleteTasks deletes tasks that no worker has retained.
 func (m *Manager) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return m.bulk(ctx, opDeleteTasks, s, m.store.DeleteTasks)
+	return m.runBulk(ctx, queue.OpDeleteTasks, s, m.store.DeleteTasks)
 }
 
-func (m *Manager) bulk(ctx context.Context, o op, s queue.Selection, f func(context.Context, string, queue.Selection) (queue.Bulk, error)) (queue.Bulk, error) {
+// bulkCall is the Store call of a bulk operation.
+type bulkCall func(ctx context.Context, namespace string, s queue.Selection) (queue.Bulk, error)
+
+func (m *Manager) runBulk(ctx context.Context, op queue.Op, s queue.Selection, call bulkCall) (queue.Bulk, error) {
 	var total queue.Bulk
-	_, err := runOperation(ctx, m, o, func(ctx context.Context) (struct{}, error) {
+	_, err := runOperation(ctx, m, op, func(ctx context.Context) (struct{}, error) {
 		s, err := s.Normalize()
 		if err == nil {
-			total, err = queue.InSteps(ctx, s, stepWithin(ctx, m.cfg.callTimeout), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-				return m.bulkStep(ctx, o, s, f)
-			})
+			step := func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+				return m.runBulkStep(ctx, op, s, call)
+			}
+			total, err = queue.InSteps(ctx, s, stepTimeout(ctx, m.cfg.callTimeout), step)
 		}
+
 		return struct{}{}, err
 	})
+
 	return total, err
 }
 
-// bulkStep is one Store call of a bulk operation, and the telling of what it moved.
-func (m *Manager) bulkStep(ctx context.Context, o op, s queue.Selection, f func(context.Context, string, queue.Selection) (queue.Bulk, error)) (queue.Bulk, error) {
-	ctx, leave, err := m.enter(ctx, m.cfg.callTimeout)
+// runBulkStep is one Store call of a bulk operation, and the wake-ups for the tasks that it moved.
+func (m *Manager) runBulkStep(ctx context.Context, op queue.Op, s queue.Selection, call bulkCall) (queue.Bulk, error) {
+	ctx, leave, err := m.owner.EnterCall(ctx)
 	if err != nil {
 		return queue.Bulk{}, err
 	}
 	defer leave()
 
-	b, err := f(ctx, m.namespace, s)
+	b, err := call(ctx, m.namespace, s)
 	for id, e := range b.Errs {
-		b.Errs[id] = queue.WithOp(o.name, e)
+		b.Errs[id] = queue.WithOp(op.String(), e)
 	}
 	if b.Moved > 0 {
-		m.feeds.changed(m.namespace)
-		m.awaits.suspectAll(m.namespace)
-		if o == opRetryTasks {
-			m.rooms.wake(queue.Wake{Namespace: m.namespace, Queue: queueOf(s)})
+		m.feeds.Changed(m.namespace)
+		m.awaits.SearchAll(m.namespace)
+		if op == queue.OpRetryTasks {
+			m.waitlists.Wake(queue.Wake{Namespace: m.namespace, Queue: selectedQueue(s)})
 		}
 	}
+
+	// The caller gets the result of the step first. The next step meets the error again, if it lasts.
 	if err != nil && b.Next != "" && b.Next != s.Cursor {
-		return b, nil // what was done is told first; the step behind it meets the error, if it lasts
+		return b, nil
 	}
+
 	return b, err
 }
 
-// stepWithin is how long a step of a long operation may work: well below the limit of its call, and of its caller.
-func stepWithin(ctx context.Context, call time.Duration) time.Duration {
-	within := min(queue.BulkStep, call/2)
+// stepTimeout bounds a step of a long operation, well below the limit of its call and of its caller.
+func stepTimeout(ctx context.Context, callTimeout time.Duration) time.Duration {
+	timeout := min(queue.BulkStep, callTimeout/2)
 	if deadline, ok := ctx.Deadline(); ok {
-		within = min(within, max(time.Until(deadline)/2, 1))
+		timeout = min(timeout, max(time.Until(deadline)/2, 1))
 	}
-	return within
+
+	return timeout
 }
 
-// queueOf is the one queue that s selects from, "" for any.
-func queueOf(s queue.Selection) string {
+// selectedQueue returns the one queue that s selects from; "" = any.
+func selectedQueue(s queue.Selection) string {
 	if s.Filter != nil {
 		return s.Filter.Queue
 	}
+
 	return ""
 }
 
-// ListWorkers returns who holds tasks of the namespace now, in the order of names.
+// AwaitTask returns the task as soon as it is finished, or as it is when wait (0 to MaxWait) is over. It uses no database
+// connection while it waits, and one Store call searches for all awaited tasks of a namespace.
+func (m *Manager) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
+	return runOperation(ctx, m, queue.OpAwaitTask, func(ctx context.Context) (*queue.Task, error) {
+		if err := checkID(id); err != nil {
+			return nil, err
+		}
+		if err := checkRange("wait", wait, 0, queue.MaxWait); err != nil {
+			return nil, err
+		}
+
+		if wait > 0 {
+			t, err := m.awaits.Await(ctx, m.namespace, id, wait)
+			if t != nil || err != nil {
+				return t, err
+			}
+		}
+		ctx, leave, err := m.owner.EnterCall(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+
+		return m.getTask(ctx, id, false)
+	})
+}
+
+// ListWorkers returns the workers with retained tasks of the namespace, in the order of names.
 func (m *Manager) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
-	return callStore(ctx, m, opListWorkers, func(ctx context.Context) ([]queue.Worker, error) {
+	return callStore(ctx, m, queue.OpListWorkers, func(ctx context.Context) ([]queue.Worker, error) {
 		return m.store.ListWorkers(ctx, m.namespace)
 	})
 }

@@ -100,7 +100,7 @@ func TestTicks(t *testing.T) {
 		})
 		synctest.Wait()
 		f.tick(1)
-		m.ticks.ring("default")
+		m.dealers.Wake("default")
 		pass(50 * time.Millisecond)
 		if len(l.got[bad]) != 1 || len(l.got[1-bad]) != 1 || len(f.done) != 1 {
 			t.Errorf("got %v, settled %v", l.got, f.done)
@@ -148,7 +148,7 @@ func TestTicks(t *testing.T) {
 			return nil
 		})
 		pass(2 * time.Minute)
-		if took != DefaultTickHold || hold < took {
+		if took != DefaultTickTimeout || hold < took {
 			t.Errorf("handle had %v of a hold of %v", took, hold)
 		}
 		l.end(t)
@@ -165,7 +165,7 @@ func TestTicks(t *testing.T) {
 			t.Fatal(tick, err, f.done)
 		}
 		synctest.Wait()
-		if len(f.ticks) != 1 || len(m.ticks.of) != 0 {
+		if len(f.ticks) != 1 || m.dealers.Len() != 0 {
 			t.Error("it took more than one tick, or left its hub behind")
 		}
 	})

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/manager/internal/background"
+	"github.com/pgqueue/pgqueue/domain/manager/internal/owner"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -40,7 +42,7 @@ func TestChores(t *testing.T) {
 		running(t, m, func() {
 			pass(time.Minute)
 			for _, c := range queue.Chores() {
-				ideal := int(time.Minute / paces[c].idle)
+				ideal := int(time.Minute / background.IdlePause(c))
 				if n := f.count(string(c)); n < ideal*9/10 || n > ideal*12/10+1 {
 					t.Errorf("%s made %d steps in a minute, want about %d", c, n, ideal)
 				}
@@ -96,7 +98,7 @@ func TestChores(t *testing.T) {
 			pass(time.Second)
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			for i, late := range []time.Duration{0, leastLate, 2 * leastLate, 4 * leastLate, 8 * leastLate, mostLate, mostLate, mostLate, mostLate, 0, leastLate} {
+			for i, late := range []time.Duration{0, owner.MinStagger, 2 * owner.MinStagger, 4 * owner.MinStagger, 8 * owner.MinStagger, owner.MaxStagger, owner.MaxStagger, owner.MaxStagger, owner.MaxStagger, 0, owner.MinStagger} {
 				got := at[i+1].Sub(at[i]) - next
 				if got < late*9/10 || got > late*11/10 {
 					t.Errorf("step %d came %v late, want about %v", i+1, got, late)
@@ -116,12 +118,12 @@ func TestChores(t *testing.T) {
 			return queue.Maintained{}, nil
 		}
 		running(t, m, func() {
-			m.chores.kickIn(queue.ChoreTick, 0)
+			m.agents.WakeIn(queue.ChoreTick, 0)
 			pass(time.Second)
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			for i, kind := range queue.Chores() {
-				want := time.Duration(i) * choreHeadway
+				want := time.Duration(i) * background.StartInterval
 				if kind == queue.ChoreTick {
 					want = 0
 				}
@@ -144,7 +146,7 @@ func TestChores(t *testing.T) {
 		}
 		running(t, m, func() {
 			pass(next * 3 / 2) // its first step is behind it
-			m.chores.kickIn(queue.ChoreTick, 0)
+			m.agents.WakeIn(queue.ChoreTick, 0)
 			pass(next)
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -171,7 +173,7 @@ func TestChores(t *testing.T) {
 			f.mu.Lock()
 			due = true
 			f.mu.Unlock()
-			m.chores.kickIn(queue.ChorePromote, 0)
+			m.agents.WakeIn(queue.ChorePromote, 0)
 			if tasks, err := w.wait(); err != nil || len(tasks) != 1 || w.took != 20*time.Second {
 				t.Error(tasks, err, w.took)
 			}
@@ -257,26 +259,6 @@ func TestChores(t *testing.T) {
 				t.Errorf("%d faults are kept", len(h.Faults))
 			}
 		})
-	})
-	t.Run("faults are logged once while they are known, ten a minute at most", func(t *testing.T) {
-		var l faultLog
-		var many []queue.Fault
-		for i := range 30 {
-			many = append(many, queue.Fault{Subject: fmt.Sprint(i)})
-		}
-		now := time.Now()
-		if n := len(l.note(many, now)); n != 10 {
-			t.Errorf("%d lines at once", n)
-		}
-		if n := len(l.note(many, now.Add(30*time.Second))); n != 0 {
-			t.Errorf("%d more lines in the same minute", n)
-		}
-		if n := len(l.note(many[:3], now.Add(2*time.Minute))); n != 3 {
-			t.Errorf("%d lines in the next minute", n)
-		}
-		if n := len(l.note([]queue.Fault{{Subject: "x", Known: true}}, now.Add(4*time.Minute))); n != 0 {
-			t.Errorf("what is known is logged %d times", n)
-		}
 	})
 	bubble(t, "a step that does not answer is ended by its deadline", func(t *testing.T, f *fake, m *Manager) {
 		release := f.block("prune")

@@ -20,7 +20,7 @@ func create(m *Manager, name string) error {
 // occupy has as many creates on their way, each in a call of its own, as a namespace may have. The store must be blocked.
 func occupy(m *Manager) (wait func() []error) {
 	var waits []func() []error
-	for range DefaultGatherCalls {
+	for range DefaultMaxCalls {
 		waits = append(waits, each(1, func(int) error { return create(m, "mail") }))
 		synctest.Wait()
 	}
@@ -47,15 +47,15 @@ func TestGather(t *testing.T) {
 		first := occupy(m)
 		wait := each(500, func(int) error { return create(m, "mail") })
 		synctest.Wait()
-		if n := f.count("create"); n != DefaultGatherCalls {
-			t.Fatalf("%d calls in flight, want %d", n, DefaultGatherCalls)
+		if n := f.count("create"); n != DefaultMaxCalls {
+			t.Fatalf("%d calls in flight, want %d", n, DefaultMaxCalls)
 		}
 		release()
 		none(t, append(wait(), first()...))
-		if n := f.count("create"); n != DefaultGatherCalls+1 {
+		if n := f.count("create"); n != DefaultMaxCalls+1 {
 			t.Errorf("500 creates took %d store calls: %v", n, f.sizes)
 		}
-		if len(f.tasks) != 500+DefaultGatherCalls {
+		if len(f.tasks) != 500+DefaultMaxCalls {
 			t.Errorf("%d tasks", len(f.tasks))
 		}
 	})
@@ -79,7 +79,7 @@ func TestGather(t *testing.T) {
 			}))
 			synctest.Wait()
 		}
-		for i := range fullCalls {
+		for i := range maxFullCalls {
 			release(10)
 			if n := f.count("release"); n != i+1 {
 				t.Errorf("%d calls in flight, want %d", n, i+1)
@@ -87,14 +87,14 @@ func TestGather(t *testing.T) {
 		}
 		release(10)
 		release(1)
-		if n := f.count("release"); n != fullCalls {
-			t.Errorf("%d calls in flight, want %d and no more", n, fullCalls)
+		if n := f.count("release"); n != maxFullCalls {
+			t.Errorf("%d calls in flight, want %d and no more", n, maxFullCalls)
 		}
 		unblock()
 		for _, wait := range waits {
 			none(t, wait())
 		}
-	}, WithGather(Gather{MaxBatch: 10}))
+	}, WithBatching(Batching{MaxBatch: 10}))
 	bubble(t, "no batch is larger than its limit, in items and in bytes", func(t *testing.T, f *fake, m *Manager) {
 		release := f.block("create")
 		big := queue.TaskMeta{Payload: []byte(`"` + strings.Repeat("x", 1<<19) + `"`)}
@@ -112,7 +112,7 @@ func TestGather(t *testing.T) {
 		if most := slices.Max(f.sizes); most > 10 {
 			t.Errorf("a batch of %d tasks: %v", most, f.sizes)
 		}
-	}, WithGather(Gather{MaxBatch: 10}))
+	}, WithBatching(Batching{MaxBatch: 10}))
 	bubble(t, "heartbeats and releases are gathered and each answered in its place", func(t *testing.T, f *fake, m *Manager) {
 		f.put("default", "mail", 50)
 		tasks, err := m.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w", Limit: 50})
@@ -204,7 +204,7 @@ func TestGather(t *testing.T) {
 		for _, err := range wait() {
 			kind(t, err, queue.KindUnavailable)
 		}
-		if n := f.count("create"); n > DefaultGatherCalls+2 {
+		if n := f.count("create"); n > DefaultMaxCalls+2 {
 			t.Errorf("%d calls", n)
 		}
 	})
@@ -246,14 +246,14 @@ func TestGather(t *testing.T) {
 		if err := create(m, "mail"); err != nil {
 			t.Fatal(err)
 		}
-	}, WithGather(Gather{MaxWaiting: 10}))
+	}, WithBatching(Batching{MaxWaiting: 10}))
 	bubble(t, "a delay that was asked for gathers on an idle system too", func(t *testing.T, f *fake, m *Manager) {
 		began := time.Now()
 		none(t, each(10, func(int) error { return create(m, "mail") })())
 		if took := time.Since(began); took != 5*time.Millisecond || f.count("create") != 1 {
 			t.Errorf("took %v and %d calls", took, f.count("create"))
 		}
-	}, WithGather(Gather{MaxDelay: 5 * time.Millisecond}))
+	}, WithBatching(Batching{MaxDelay: 5 * time.Millisecond}))
 }
 
 func TestLostCallers(t *testing.T) {
@@ -275,7 +275,7 @@ func TestLostCallers(t *testing.T) {
 		if task, err := stays.wait(); err != nil {
 			t.Fatal(task, err)
 		}
-		if len(f.tasks) != DefaultGatherCalls+1 {
+		if len(f.tasks) != DefaultMaxCalls+1 {
 			t.Errorf("%d tasks", len(f.tasks))
 		}
 	})

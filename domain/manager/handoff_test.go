@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/manager/internal/waitlist"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -46,7 +47,7 @@ func TestEagerStart(t *testing.T) {
 		if _, err := m.CreateTask(t.Context(), "mail", queue.TaskMeta{Delay: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.CreateTasks(t.Context(), make200()[:eagerMost+1]); err != nil {
+		if _, err := m.CreateTasks(t.Context(), make200()[:waitlist.MaxHandoff+1]); err != nil {
 			t.Fatal(err)
 		}
 		if tasks, err := w.wait(); err != nil || len(tasks) != 1 || f.count("eager") != 0 {

@@ -109,8 +109,8 @@ func TestWaitingRetain(t *testing.T) {
 			f.mu.Lock()
 			f.concurrency = limit
 			f.mu.Unlock()
-			m.capped.forget("default", "mail")
-			m.capped.is("default", "mail")
+			m.concurrency.Forget("default", "mail")
+			m.concurrency.IsLimited("default", "mail")
 			synctest.Wait() // it is known now
 			before := f.count("retain")
 			for _, task := range tasks[10*limit : 10*limit+10] {
@@ -243,15 +243,15 @@ func TestWaitingRetain(t *testing.T) {
 		if _, err := m.AwaitTask(t.Context(), 1, time.Second); err != nil {
 			t.Error(err)
 		}
-	}, WithGather(Gather{MaxWaiting: 10}))
+	}, WithBatching(Batching{MaxWaiting: 10}))
 	bubble(t, "rooms are left as they were found", func(t *testing.T, f *fake, m *Manager) {
 		none(t, each(100, func(i int) error {
 			_, err := m.RetainTasks(t.Context(), waitFor("w", time.Second, "q"+workerName(i)))
 			return err
 		})())
 		synctest.Wait()
-		if len(m.rooms.in) != 0 {
-			t.Errorf("%d rooms", len(m.rooms.in))
+		if m.waitlists.Len() != 0 {
+			t.Errorf("%d rooms", m.waitlists.Len())
 		}
 	})
 }
@@ -259,7 +259,7 @@ func TestWaitingRetain(t *testing.T) {
 // elsewhere creates a task in another process, which tells of it.
 func elsewhere(f *fake, m *Manager) {
 	f.put("default", "mail", 1)
-	m.rooms.wake(queue.Wake{Namespace: "default", Queue: "mail"})
+	m.waitlists.Wake(queue.Wake{Namespace: "default", Queue: "mail"})
 }
 
 func make200() []queue.NewTask {

@@ -1,0 +1,294 @@
+package feed
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/manager/internal/owner"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
+)
+
+// Awaits has the callers that await the end of a task. A release of this process tells it at once, the feed of events
+// gives a hint where it is read, and a search at a growing interval finds the other ends. It is safe for concurrent use.
+type Awaits struct {
+	owner *owner.Owner
+	store Store
+
+	mu         sync.Mutex
+	namespaces map[string]*awaitedTasks
+}
+
+type awaitedTasks struct {
+	*owner.WakeTimer
+
+	tasks map[int64]*awaitedTask
+}
+
+type awaitedTask struct {
+	awaiters map[*awaiter]struct{}
+	backoff  retry.Backoff
+	pause    time.Duration // between the last search and the next
+	searchAt time.Time
+}
+
+type awaiter struct {
+	done chan struct{}
+	task *queue.Task
+	err  error
+}
+
+// NewAwaits returns Awaits without callers.
+func NewAwaits(o *owner.Owner, store Store) *Awaits {
+	return &Awaits{owner: o, store: store, namespaces: map[string]*awaitedTasks{}}
+}
+
+// Await returns the finished task, or nil when it is not finished after wait.
+func (as *Awaits) Await(ctx context.Context, namespace string, id int64, wait time.Duration) (*queue.Task, error) {
+	end, err := as.owner.Wait()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	a := &awaiter{done: make(chan struct{})}
+	if !as.addAwaiter(namespace, id, a) {
+		return nil, owner.ClosedError()
+	}
+	defer as.removeAwaiter(namespace, id, a)
+
+	select {
+	case <-a.done:
+		return a.task, a.err
+	case <-ctx.Done():
+		return nil, queue.ContextError(ctx.Err())
+	case <-as.owner.Closing():
+		return nil, owner.ClosedError()
+	case <-timer.C:
+		return nil, nil
+	}
+}
+
+// addAwaiter has the task searched at once; false when the manager is closed.
+func (as *Awaits) addAwaiter(namespace string, id int64, a *awaiter) bool {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	awaited := as.namespaces[namespace]
+	if awaited == nil {
+		awaited = &awaitedTasks{WakeTimer: owner.NewWakeTimer(), tasks: map[int64]*awaitedTask{}}
+		if !as.owner.Go(func() { as.run(namespace, awaited) }) {
+			return false
+		}
+		as.namespaces[namespace] = awaited
+	}
+
+	t := awaited.tasks[id]
+	if t == nil {
+		t = &awaitedTask{awaiters: map[*awaiter]struct{}{}, backoff: as.owner.PollBackoff()}
+		awaited.tasks[id] = t
+	}
+	t.awaiters[a] = struct{}{}
+	t.searchAt = time.Time{}
+	awaited.Fire()
+
+	return true
+}
+
+func (as *Awaits) removeAwaiter(namespace string, id int64, a *awaiter) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	awaited := as.namespaces[namespace]
+	if awaited == nil || awaited.tasks[id] == nil {
+		return
+	}
+
+	delete(awaited.tasks[id].awaiters, a)
+	if len(awaited.tasks[id].awaiters) == 0 {
+		awaited.dropTask(id)
+	}
+}
+
+// dropTask forgets a task. The goroutine of a namespace without tasks ends.
+func (awaited *awaitedTasks) dropTask(id int64) {
+	delete(awaited.tasks, id)
+	if len(awaited.tasks) == 0 {
+		awaited.Fire()
+	}
+}
+
+// run searches for the ends of tasks while callers await any.
+func (as *Awaits) run(namespace string, awaited *awaitedTasks) {
+	for {
+		ids, sleep, ok := as.takeDue(namespace, awaited)
+		switch {
+		case !ok:
+			return
+		case len(ids) > 0:
+			as.search(namespace, awaited, ids)
+		case !awaited.Sleep(as.owner.Closing(), sleep):
+			return
+		}
+	}
+}
+
+// takeDue returns the tasks to search now, at most a page of them, or else the time until the next; ok is false when no
+// task is left. Tasks that have waited half their pause come along, so that all share calls whenever they began.
+func (as *Awaits) takeDue(namespace string, awaited *awaitedTasks) (ids []int64, sleep time.Duration, ok bool) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if len(awaited.tasks) == 0 || as.owner.Closed() {
+		delete(as.namespaces, namespace)
+		return nil, 0, false
+	}
+
+	now := time.Now()
+	sleep = as.owner.PollInterval
+	for _, t := range awaited.tasks {
+		sleep = min(sleep, t.searchAt.Sub(now))
+	}
+	if sleep > 0 {
+		return nil, sleep, true
+	}
+
+	for id, t := range awaited.tasks {
+		if t.searchAt.Sub(now) <= t.pause/2 && len(ids) < queue.MaxPage {
+			ids = append(ids, id)
+			t.pause = t.backoff.Next()
+			t.searchAt = now.Add(t.pause)
+		}
+	}
+	slices.Sort(ids)
+
+	return ids, 0, true
+}
+
+// readBatch bounds the finished tasks of one read, so that few payloads are in memory at once.
+const readBatch = 16
+
+// search asks the Store which tasks are finished, and answers the callers that await them.
+func (as *Awaits) search(namespace string, awaited *awaitedTasks, ids []int64) {
+	ctx, cancel := as.owner.NewCall()
+	defer cancel()
+	finished, err := as.store.EndedTasks(ctx, namespace, ids)
+	if err != nil {
+		as.failTasks(awaited, ids, err)
+		return
+	}
+
+	for part := range slices.Chunk(finished, readBatch) {
+		as.readTasks(ctx, namespace, awaited, part)
+	}
+}
+
+// failTasks answers the callers that await tasks with an error that waiting does not help against.
+func (as *Awaits) failTasks(awaited *awaitedTasks, ids []int64, err error) {
+	if owner.MayPass(err) {
+		return
+	}
+
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	for _, id := range ids {
+		awaited.answer(id, nil, err)
+	}
+}
+
+// readTasks reads finished tasks and answers their callers. A task that an operator has made new meanwhile stays awaited.
+func (as *Awaits) readTasks(ctx context.Context, namespace string, awaited *awaitedTasks, ids []int64) {
+	tasks, err := as.store.GetTasks(ctx, namespace, ids, false)
+	if err != nil {
+		as.failTasks(awaited, ids, err)
+		return
+	}
+
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	found := make(map[int64]bool, len(tasks))
+	for _, t := range tasks {
+		found[t.ID] = true
+		if t.Status.Finished() {
+			awaited.answer(t.ID, t, nil)
+		}
+	}
+	for _, id := range ids {
+		if !found[id] {
+			awaited.answer(id, nil, queue.NotFoundTask(id))
+		}
+	}
+}
+
+// answer ends the wait of the callers that await a task. Each gets a copy.
+func (awaited *awaitedTasks) answer(id int64, t *queue.Task, err error) {
+	at := awaited.tasks[id]
+	if at == nil {
+		return
+	}
+
+	for a := range at.awaiters {
+		if t != nil {
+			a.task = cloneTask(t)
+		}
+		a.err = err
+		close(a.done)
+	}
+	awaited.dropTask(id)
+}
+
+// Finished answers the callers that await t, which this process has just finished. t stays the caller's.
+func (as *Awaits) Finished(t *queue.Task) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if awaited := as.namespaces[t.Namespace]; awaited != nil {
+		awaited.answer(t.ID, t, nil)
+	}
+}
+
+// Search has a task searched that may be finished.
+func (as *Awaits) Search(namespace string, id int64) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if awaited := as.namespaces[namespace]; awaited != nil && awaited.tasks[id] != nil {
+		awaited.tasks[id].searchAt = time.Time{}
+		awaited.Fire()
+	}
+}
+
+// SearchAll has every awaited task of a namespace searched; "" = of all namespaces.
+func (as *Awaits) SearchAll(namespace string) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	for name, awaited := range as.namespaces {
+		if namespace == "" || namespace == name {
+			for _, t := range awaited.tasks {
+				t.searchAt = time.Time{}
+			}
+			awaited.Fire()
+		}
+	}
+}
+
+// Len returns the number of namespaces with awaited tasks.
+func (as *Awaits) Len() int {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+
+	return len(as.namespaces)
+}
+
+func cloneTask(t *queue.Task) *queue.Task {
+	c := *t
+	c.Payload, c.Result = slices.Clone(t.Payload), slices.Clone(t.Result)
+	c.Progress = slices.Clone(t.Progress)
+	c.Headers, c.Errors = maps.Clone(t.Headers), slices.Clone(t.Errors)
+	if t.Lease != nil {
+		lease := *t.Lease
+		c.Lease = &lease
+	}
+
+	return &c
+}
