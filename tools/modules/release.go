@@ -17,7 +17,7 @@ import (
 )
 
 // unreleased names the folders whose modules get no tag.
-var unreleased = []string{"tools", "tools/chart", "apps/e2e", "apps/e2e/bench"}
+var unreleased = []string{"tools", "tools/chart", "apps/e2e"}
 
 // rehearsal is a release to a module proxy in a folder that nobody else asks.
 type rehearsal struct {
