@@ -33,7 +33,8 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 	}
 	problem := restapi.ProblemOf(err)
 	problem.Status = status
-	media, body := restapi.MediaProblem, problem.AppendJSON(nil)
+	media := restapi.MediaProblem
+	body, _ := restapi.Append(nil, problem) // a problem always encodes
 	if isRPC(r) { // as Connect has it
 		media = restapi.MediaJSON
 		body, _ = json.Marshal(map[string]string{"code": rpcCodes[err.Kind].connect, "message": text}) // texts always marshal

@@ -139,18 +139,21 @@ func ParseDuration(field, s string) (time.Duration, error) {
 		}
 		d, err := time.ParseDuration(number + unit)
 		if err != nil || number == "" {
-			return 0, queue.Invalid(field, fmt.Sprintf(`%q is no duration within 10 years; write an integer of nanoseconds, or as "1m30s", "7d"`, clip(s)))
+			return 0, queue.Invalid(field, fmt.Sprintf(`%q is no duration within 10 years; write an integer of nanoseconds, or as "1m30s", "7d"`, Shorten(s)))
 		}
 		if d > math.MaxInt64/time.Duration(times) || sum > math.MaxInt64-d*time.Duration(times) {
-			return 0, queue.Invalid(field, fmt.Sprintf("%q is longer than 10 years", clip(s)))
+			return 0, queue.Invalid(field, fmt.Sprintf("%q is longer than 10 years", Shorten(s)))
 		}
 		sum += d * time.Duration(times)
 	}
 	return sum, nil
 }
 
-// clip shortens what a caller wrote for a message.
-func clip(s string) string {
+// Quote is a caller's text for a message, shortened and in quotes.
+func Quote(s string) string { return strconv.Quote(Shorten(s)) }
+
+// Shorten bounds a caller's text for a message to about 32 bytes.
+func Shorten(s string) string {
 	if len(s) > 32 {
 		return strings.ToValidUTF8(s[:32], "") + "…"
 	}

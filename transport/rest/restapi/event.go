@@ -45,20 +45,6 @@ func (e Event) Domain() queue.Event {
 	}
 }
 
-// AppendJSON writes e.
-func (e Event) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.str("kind", e.Kind)
-	o.int("task", e.Task)
-	o.str("queue", e.Queue)
-	o.str("namespace", e.Namespace)
-	o.str("status", e.Status)
-	o.str("worker", e.Worker)
-	o.time("at", e.At)
-	o.str("cursor", e.Cursor)
-	return o.close()
-}
-
 // EventPage is a piece of the feed, oldest first.
 type EventPage struct {
 	Body []Event `json:"body" doc:"The events"`
@@ -96,9 +82,5 @@ type Ack struct {
 	Delivered *bool  `json:"delivered,omitempty" doc:"False gives the tick back; default true" example:"true"`
 }
 
-// AppendJSON writes s.
-func (s Stream) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.str("stream", s.Stream)
-	return o.close()
-}
+// Domain is the acknowledgement itself: the domain has no such object.
+func (a Ack) Domain() (Ack, error) { return a, nil }

@@ -2,16 +2,16 @@ package restapi
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -28,22 +28,20 @@ func Decode(body []byte, v any) error {
 }
 
 func decode(body []byte, v any) error {
-	if err := checkFieldsOnce(body); err != nil {
+	if err := checkFields(body, fieldNamesOf(v)); err != nil {
 		return err
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
+	if err := json.Unmarshal(body, v); err != nil {
 		return fault(err)
-	}
-	if len(bytes.TrimSpace(body[dec.InputOffset():])) > 0 {
-		return queue.Invalid("body", "there is more behind the JSON value")
 	}
 	return nil
 }
 
+// Listed is an object that requests send many of. ListName is the name of a list of them in errors.
+type Listed interface{ ListName() string }
+
 // DecodeMany reads a JSON array of at most queue.MaxBatch objects; an error is put at its place, as "tasks[3].payload".
-func DecodeMany[T any](body []byte, name string) ([]T, error) {
+func DecodeMany[T Listed](body []byte) ([]T, error) {
 	if err := checkText(body); err != nil {
 		return nil, err
 	}
@@ -51,11 +49,11 @@ func DecodeMany[T any](body []byte, name string) ([]T, error) {
 	if err := decode(body, &raws); err != nil {
 		return nil, err
 	}
-	return decodeEach[T](raws, name)
+	return decodeEach[T](raws)
 }
 
 // DecodeLines is DecodeMany for NDJSON: an object a line, empty lines skipped.
-func DecodeLines[T any](body []byte, name string) ([]T, error) {
+func DecodeLines[T Listed](body []byte) ([]T, error) {
 	if err := checkText(body); err != nil {
 		return nil, err
 	}
@@ -68,10 +66,12 @@ func DecodeLines[T any](body []byte, name string) ([]T, error) {
 			}
 		}
 	}
-	return decodeEach[T](raws, name)
+	return decodeEach[T](raws)
 }
 
-func decodeEach[T any](raws []json.RawMessage, name string) ([]T, error) {
+func decodeEach[T Listed](raws []json.RawMessage) ([]T, error) {
+	var zero T
+	name := zero.ListName()
 	if len(raws) > queue.MaxBatch {
 		return nil, queue.Invalid(name, fmt.Sprintf("at most %d at once", queue.MaxBatch))
 	}
@@ -113,12 +113,13 @@ func checkText(body []byte) error {
 	return nil
 }
 
-// maxFields is how many fields of an object are compared; no object of ours has as many.
+// maxFields is the number of fields of an object that are compared; no object of this package has as many.
 const maxFields = 64
 
-// checkFieldsOnce refuses an object that has a field twice, or a header: encoding/json would take the last in silence, and
-// another reader the first. It does not look inside of other fields, as payloads. It says nothing of what is no JSON.
-func checkFieldsOnce(body []byte) error {
+// checkFields refuses an object that has a field twice, or one that is not among known (nil = any). encoding/json would
+// take the last of two in silence, and another reader the first. Of the values of fields it looks at headers alone: the
+// objects of requests have no other objects of their own. It reports nothing about malformed JSON.
+func checkFields(body []byte, known fieldNames) error {
 	var seen [maxFields][]byte
 	n, depth, isKey := 0, 0, false
 	for i := 0; i < len(body); i++ {
@@ -140,16 +141,21 @@ func checkFieldsOnce(body []byte) error {
 			if end < 0 {
 				return nil
 			}
-			key, wasKey := body[i+1:end], isKey
+			key, wasKey := fieldName(body[i:end+1]), isKey
 			i, isKey = end, false
 			if !wasKey {
 				continue
 			}
+
+			if known != nil && !known.has(key) {
+				return queue.Invalid(Shorten(string(key)), "unknown field")
+			}
 			if slices.ContainsFunc(seen[:n], func(k []byte) bool { return bytes.EqualFold(k, key) }) {
-				return queue.Invalid(clip(string(key)), "must not be there twice")
+				return queue.Invalid(Shorten(string(key)), "must not be there twice")
 			}
 			if n < maxFields {
-				seen[n], n = key, n+1
+				seen[n] = key
+				n++
 			}
 			if bytes.EqualFold(key, headersField) {
 				if err := checkHeadersOnce(body[end+1:]); err != nil {
@@ -159,6 +165,49 @@ func checkFieldsOnce(body []byte) error {
 		}
 	}
 	return nil
+}
+
+// fieldNames are the names of the fields of an object.
+type fieldNames []string
+
+// knownFields holds the fields of each type of object that was decoded.
+var knownFields sync.Map
+
+// fieldNamesOf are the fields of the struct that v points at; nil when it points at something else.
+func fieldNamesOf(v any) fieldNames {
+	t := reflect.TypeOf(v).Elem()
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	if known, ok := knownFields.Load(t); ok {
+		return known.(fieldNames) //nolint:forcetypeassert // the map holds names alone
+	}
+
+	names := fieldNames{}
+	for _, f := range reflect.VisibleFields(t) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); f.IsExported() && !f.Anonymous && name != "-" {
+			names = append(names, cmp.Or(name, f.Name))
+		}
+	}
+	knownFields.Store(t, names)
+	return names
+}
+
+// has reports whether there is a field of this name, in any case as encoding/json reads it.
+func (names fieldNames) has(name []byte) bool {
+	return slices.ContainsFunc(names, func(known string) bool {
+		return known == string(name) || strings.EqualFold(known, string(name))
+	})
+}
+
+// fieldName is the name in quoted, without its quotes and escapes.
+func fieldName(quoted []byte) []byte {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1]
+	}
+	var name string
+	_ = json.Unmarshal(quoted, &name) // an error is reported when the whole is decoded
+	return []byte(name)
 }
 
 var headersField = []byte("headers")
@@ -189,10 +238,9 @@ func checkHeadersOnce(value []byte) error {
 			}
 			isName = false
 
-			var name string
-			_ = json.Unmarshal(text, &name) // an error is reported when the whole is decoded
+			name := string(fieldName(text))
 			if slices.Contains(names, name) {
-				return queue.Invalid("headers", fmt.Sprintf("must have each name once, got %q twice; leave one out", clip(name)))
+				return queue.Invalid("headers", fmt.Sprintf("must have each name once, got %q twice; leave one out", Shorten(name)))
 			}
 			if len(names) <= queue.MaxHeaders { // more are refused elsewhere
 				names = append(names, name)
@@ -228,16 +276,13 @@ func fault(err error) error {
 		if field == "" {
 			field = "body"
 		}
-		return queue.Invalid(field, fmt.Sprintf("%s is needed, this is %s", wanted(e.Type), clip(e.Value)))
+		return queue.Invalid(field, fmt.Sprintf("%s is needed, this is %s", wanted(e.Type), Shorten(e.Value)))
 	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		if s, uerr := strconv.Unquote(name); uerr == nil {
-			name = s
-		}
-		return queue.Invalid(clip(name), "unknown field")
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return queue.Invalid("body", "a complete JSON value is needed")
+	switch text := err.Error(); {
+	case strings.HasSuffix(text, "after top-level value"):
+		return queue.Invalid("body", "must be one JSON value, got more behind it")
+	case strings.HasSuffix(text, "unexpected end of JSON input"):
+		return queue.Invalid("body", "must be one complete JSON value, ended too early")
 	}
 	return queue.Invalid("body", "must be one JSON value: "+strings.TrimPrefix(err.Error(), "json: "))
 }
@@ -269,25 +314,6 @@ func dropNull(raw *json.RawMessage) {
 	}
 }
 
-// Appender writes itself as JSON, raw values byte by byte. (encoding/json rewrites the white space of raw values.)
-type Appender interface {
-	AppendJSON(b []byte) []byte
-}
-
-// Append writes v as JSON behind b, without the escapes that only HTML needs.
-func Append(b []byte, v any) ([]byte, error) {
-	if a, ok := v.(Appender); ok {
-		return a.AppendJSON(b), nil
-	}
-	buf := bytes.NewBuffer(b)
-	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return b, err
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
-}
-
 // List is a page of a list. Count is how many there are in all, with AtLeast at least how many.
 type List[T any] struct {
 	Count   int64  `json:"count" doc:"How many there are in all" example:"1"`
@@ -298,98 +324,3 @@ type List[T any] struct {
 
 // ListOf is a list that is complete.
 func ListOf[T any](body []T) List[T] { return List[T]{Count: int64(len(body)), Body: body} }
-
-// AppendJSON writes the list; its values by AppendJSON where they have it.
-func (l List[T]) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.int("count", l.Count)
-	o.flag("at_least", l.AtLeast)
-	o.key("body")
-	o.b = append(o.b, '[')
-	for i := range l.Body {
-		if i > 0 {
-			o.b = append(o.b, ',')
-		}
-		o.b = must(Append(o.b, l.Body[i]))
-	}
-	o.b = append(o.b, ']')
-	o.str("next", l.Next)
-	return o.close()
-}
-
-// must is for values of this package, which always marshal.
-func must(b []byte, err error) []byte {
-	if err != nil {
-		panic("restapi: " + err.Error())
-	}
-	return b
-}
-
-// object writes one JSON object, field by field; what is empty is left out, but for numbers and flags.
-type object struct{ b []byte }
-
-func open(b []byte) *object { return &object{append(b, '{')} }
-
-func (o *object) close() []byte { return append(o.b, '}') }
-
-func (o *object) key(k string) {
-	if o.b[len(o.b)-1] != '{' {
-		o.b = append(o.b, ',')
-	}
-	o.b = append(o.b, '"')
-	o.b = append(o.b, k...)
-	o.b = append(o.b, '"', ':')
-}
-
-func (o *object) str(k, v string) {
-	if v != "" {
-		o.key(k)
-		o.b = appendString(o.b, v)
-	}
-}
-
-func (o *object) int(k string, v int64) {
-	o.key(k)
-	o.b = strconv.AppendInt(o.b, v, 10)
-}
-
-// flag writes v when it is true.
-func (o *object) flag(k string, v bool) {
-	if v {
-		o.key(k)
-		o.b = append(o.b, "true"...)
-	}
-}
-
-func (o *object) raw(k string, v json.RawMessage) {
-	if len(v) > 0 {
-		o.key(k)
-		o.b = append(o.b, v...)
-	}
-}
-
-func (o *object) time(k string, v time.Time) {
-	if !v.IsZero() {
-		o.key(k)
-		o.b = append(o.b, '"')
-		o.b = v.UTC().AppendFormat(o.b, time.RFC3339Nano)
-		o.b = append(o.b, '"')
-	}
-}
-
-// value writes anything.
-func (o *object) value(k string, v any) {
-	o.key(k)
-	o.b = must(Append(o.b, v))
-}
-
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			return must(Append(b, s))
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
-}

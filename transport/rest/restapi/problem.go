@@ -104,17 +104,3 @@ func (p Problem) Err(op string) *queue.Error {
 	}
 	return &queue.Error{Op: op, Kind: KindOf(p.Status, p.Code), Subject: p.Subject, Field: p.Field, Msg: msg}
 }
-
-// AppendJSON writes p.
-func (p Problem) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.str("type", p.Type)
-	o.str("title", p.Title)
-	o.int("status", int64(p.Status))
-	o.str("detail", p.Detail)
-	o.str("code", p.Code)
-	o.str("field", p.Field)
-	o.str("subject", p.Subject)
-	o.str("request_id", p.RequestID)
-	return o.close()
-}

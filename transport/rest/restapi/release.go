@@ -18,6 +18,9 @@ type Release struct {
 	Outcome   string          `json:"outcome,omitempty" enum:"success,failure,permanent,handback,snooze" doc:"Instead of fail and permanent, all a holder can say; a snooze lasts retry_in" example:"success"`
 }
 
+// ListName is the name of a list of releases in errors.
+func (Release) ListName() string { return "releases" }
+
 // ReleaseOf is r on the wire.
 func ReleaseOf(r queue.Release) Release {
 	out := Release{ID: r.ID, Result: r.Result, Outcome: string(r.Outcome)}
@@ -66,29 +69,6 @@ func (r Release) Domain() (queue.Release, error) {
 	return out, nil
 }
 
-// AppendJSON writes r.
-func (r Release) AppendJSON(b []byte) []byte {
-	o := open(b)
-	if r.ID != 0 {
-		o.int("id", r.ID)
-	}
-	if r.Fail != nil {
-		o.value("fail", *r.Fail)
-	}
-	o.raw("result", r.Result)
-	if r.Token != nil {
-		o.int("token", *r.Token)
-	}
-	if r.Permanent != nil {
-		o.value("permanent", *r.Permanent)
-	}
-	if r.RetryIn != nil {
-		o.raw("retry_in", r.RetryIn.raw)
-	}
-	o.str("outcome", r.Outcome)
-	return o.close()
-}
-
 // Released answers one release of many.
 type Released struct {
 	Task  *Task    `json:"task,omitempty" doc:"The task as it is after it"`
@@ -116,18 +96,6 @@ func (r Released) Domain(op string) queue.Released {
 	return queue.Released{Task: r.Task.Domain()}
 }
 
-// AppendJSON writes r.
-func (r Released) AppendJSON(b []byte) []byte {
-	o := open(b)
-	if r.Task != nil {
-		o.value("task", *r.Task)
-	}
-	if r.Error != nil {
-		o.value("error", *r.Error)
-	}
-	return o.close()
-}
-
 // Heartbeat extends a lease.
 type Heartbeat struct {
 	ID       int64           `json:"id,omitempty" doc:"The task; of many heartbeats only" example:"1"`
@@ -135,6 +103,9 @@ type Heartbeat struct {
 	Lease    *Duration       `json:"lease,omitempty" doc:"From now on, may shorten; absent = keep what was granted" example:"5m"`
 	Progress json.RawMessage `json:"progress,omitempty" doc:"Kept with the task, any JSON; absent = as it is" example:"{\"percent\":40}"`
 }
+
+// ListName is the name of a list of heartbeats in errors.
+func (Heartbeat) ListName() string { return "heartbeats" }
 
 // HeartbeatOf is h on the wire.
 func HeartbeatOf(h queue.Heartbeat) Heartbeat {
@@ -152,20 +123,6 @@ func (h *Heartbeat) DropNulls() { dropNull(&h.Progress) }
 func (h Heartbeat) Domain() (queue.Heartbeat, error) {
 	lease, err := h.Lease.or0("lease")
 	return queue.Heartbeat{ID: h.ID, Token: h.Token, Lease: lease, Progress: h.Progress}, err
-}
-
-// AppendJSON writes h.
-func (h Heartbeat) AppendJSON(b []byte) []byte {
-	o := open(b)
-	if h.ID != 0 {
-		o.int("id", h.ID)
-	}
-	o.int("token", h.Token)
-	if h.Lease != nil {
-		o.raw("lease", h.Lease.raw)
-	}
-	o.raw("progress", h.Progress)
-	return o.close()
 }
 
 // Beat answers a heartbeat.
@@ -203,8 +160,8 @@ type Snooze struct {
 }
 
 // Domain is the release that s asks for.
-func (s Snooze) Domain(id int64) (queue.Release, error) {
-	r, err := Release{ID: id, Token: s.Token, RetryIn: s.Delay, Outcome: string(queue.OutcomeSnooze)}.Domain()
+func (s Snooze) Domain() (queue.Release, error) {
+	r, err := Release{Token: s.Token, RetryIn: s.Delay, Outcome: string(queue.OutcomeSnooze)}.Domain()
 	if e, ok := errors.AsType[*queue.Error](err); ok && e.Field == "retry_in" {
 		return r, queue.Invalid("delay", e.Msg)
 	}
@@ -217,6 +174,6 @@ type HandBack struct {
 }
 
 // Domain is the release that h asks for.
-func (h HandBack) Domain(id int64) (queue.Release, error) {
-	return Release{ID: id, Token: h.Token, Outcome: string(queue.OutcomeHandBack)}.Domain()
+func (h HandBack) Domain() (queue.Release, error) {
+	return Release{Token: h.Token, Outcome: string(queue.OutcomeHandBack)}.Domain()
 }

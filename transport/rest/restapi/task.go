@@ -85,58 +85,6 @@ func (t Task) Domain() *queue.Task {
 	return out
 }
 
-// AppendJSON writes t.
-func (t Task) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.int("id", t.ID)
-	o.raw("payload", t.Payload)
-	o.str("worker", t.Worker)
-	o.str("namespace", t.Namespace)
-	o.str("queue", t.Queue)
-	o.time("created_at", t.CreatedAt)
-	o.time("started_at", t.StartedAt)
-	o.time("dies_at", t.DiesAt)
-	o.time("delayed_at", t.DelayedAt)
-	o.time("finished_at", t.FinishedAt)
-	o.int("retries", int64(t.Retries))
-	o.raw("result", t.Result)
-	o.str("status", t.Status)
-	o.int("priority", int64(t.Priority))
-	o.int("attempt", int64(t.Attempt))
-	if t.Lease != nil {
-		o.value("lease", *t.Lease)
-	}
-	o.str("key", t.Key)
-	if len(t.Headers) > 0 {
-		o.value("headers", t.Headers)
-	}
-	if len(t.Errors) > 0 {
-		o.key("errors")
-		o.b = append(o.b, '[')
-		for i, e := range t.Errors {
-			if i > 0 {
-				o.b = append(o.b, ',')
-			}
-			o.b = e.AppendJSON(o.b)
-		}
-		o.b = append(o.b, ']')
-	}
-	o.flag("cancel_requested", t.CancelRequested)
-	o.raw("progress", t.Progress)
-	o.flag("replayed", t.Replayed)
-	return o.close()
-}
-
-// AppendJSON writes e.
-func (e AttemptError) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.int("attempt", int64(e.Attempt))
-	o.time("at", e.At)
-	o.str("worker", e.Worker)
-	o.raw("error", e.Error)
-	return o.close()
-}
-
 // LeaseOf is l on the wire.
 func LeaseOf(l queue.Lease) Lease {
 	return Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: int64(l.Duration)}
@@ -145,15 +93,6 @@ func LeaseOf(l queue.Lease) Lease {
 // Domain is the lease that l tells of.
 func (l Lease) Domain() queue.Lease {
 	return queue.Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: time.Duration(l.Duration)}
-}
-
-// AppendJSON writes l.
-func (l Lease) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.int("token", l.Token)
-	o.time("expires_at", l.ExpiresAt)
-	o.int("duration", l.Duration)
-	return o.close()
 }
 
 // NewTask is a task to be created.
@@ -166,6 +105,9 @@ type NewTask struct {
 	Key       string            `json:"key,omitempty" doc:"Makes the create idempotent: unique in the queue while the task exists" example:"order-17"`
 	Headers   map[string]string `json:"headers,omitempty" doc:"What travels with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
 }
+
+// ListName is the name of a list of tasks in errors.
+func (NewTask) ListName() string { return "tasks" }
 
 // NewTaskOf is t on the wire.
 func NewTaskOf(t queue.NewTask) NewTask {
@@ -194,25 +136,4 @@ func (t NewTask) Domain() (queue.NewTask, error) {
 	}
 	out.Delay, err = t.Delay.or0("delay")
 	return out, err
-}
-
-// AppendJSON writes t.
-func (t NewTask) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.str("queue", t.Queue)
-	o.raw("payload", t.Payload)
-	if t.DelayedAt != nil {
-		o.raw("delayed_at", t.DelayedAt.raw)
-	}
-	if t.Delay != nil {
-		o.raw("delay", t.Delay.raw)
-	}
-	if t.Priority != nil {
-		o.int("priority", int64(*t.Priority))
-	}
-	o.str("key", t.Key)
-	if len(t.Headers) > 0 {
-		o.value("headers", t.Headers)
-	}
-	return o.close()
 }

@@ -50,35 +50,6 @@ func (t Ticker) Domain() *queue.Ticker {
 	}
 }
 
-// AppendJSON writes t.
-func (t Ticker) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.str("ticker", t.Ticker)
-	if t.Interval != 0 {
-		o.int("interval", t.Interval)
-	}
-	o.raw("payload", t.Payload)
-	o.str("namespace", t.Namespace)
-	o.time("timestamp", t.Timestamp)
-	if t.Period != 0 {
-		o.int("period", t.Period)
-	}
-	o.str("cron", t.Cron)
-	o.str("timezone", t.Timezone)
-	o.str("queue", t.Queue)
-	o.str("misfire", t.Misfire)
-	o.int("misfire_limit", int64(t.MisfireLimit))
-	o.str("overlap", t.Overlap)
-	o.value("paused", t.Paused)
-	o.time("next_at", t.NextAt)
-	o.str("fault", t.Fault)
-	o.time("anchor", t.Anchor)
-	o.int("version", t.Version)
-	o.time("created_at", t.CreatedAt)
-	o.time("updated_at", t.UpdatedAt)
-	return o.close()
-}
-
 // TickerMeta is what a request says of a ticker; what is absent or null is the default, or stays as it is.
 type TickerMeta struct {
 	Ticker       string          `json:"ticker,omitempty" doc:"The ticker's name; needed to create" example:"hourly"`
@@ -126,33 +97,6 @@ func (m TickerMeta) Domain() (queue.TickerMeta, error) {
 	return out, nil
 }
 
-// AppendJSON writes m.
-func (m TickerMeta) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.str("ticker", m.Ticker)
-	if m.Period != nil {
-		o.raw("period", m.Period.raw)
-	}
-	if m.Interval != nil {
-		o.raw("interval", m.Interval.raw)
-	}
-	optional(o, "cron", m.Cron)
-	optional(o, "timezone", m.Timezone)
-	optional(o, "queue", m.Queue)
-	o.raw("payload", m.Payload)
-	optional(o, "misfire", m.Misfire)
-	optional(o, "misfire_limit", m.MisfireLimit)
-	optional(o, "overlap", m.Overlap)
-	optional(o, "paused", m.Paused)
-	return o.close()
-}
-
-func optional[T any](o *object, k string, v *T) {
-	if v != nil {
-		o.value(k, *v)
-	}
-}
-
 // Tick is one firing of a ticker; also the data of an SSE event "ticker". The first five fields are the predecessor's.
 type Tick struct {
 	Ticker    string          `json:"ticker" doc:"The ticker's name" example:"hourly"`
@@ -183,26 +127,4 @@ func (t Tick) Domain() queue.Tick {
 		ID: t.ID, Namespace: t.Namespace, Ticker: t.Ticker, At: t.Timestamp, FiredAt: t.FiredAt, TaskID: t.Task,
 		Skipped: t.Skipped, Manual: t.Manual, Payload: t.Payload, Queue: t.Queue, Period: time.Duration(t.Interval), Cron: t.Cron,
 	}
-}
-
-// AppendJSON writes t.
-func (t Tick) AppendJSON(b []byte) []byte {
-	o := open(b)
-	o.str("ticker", t.Ticker)
-	if t.Interval != 0 {
-		o.int("interval", t.Interval)
-	}
-	o.raw("payload", t.Payload)
-	o.str("namespace", t.Namespace)
-	o.time("timestamp", t.Timestamp)
-	o.int("id", t.ID)
-	o.time("fired_at", t.FiredAt)
-	if t.Task != 0 {
-		o.int("task", t.Task)
-	}
-	o.str("queue", t.Queue)
-	o.flag("skipped", t.Skipped)
-	o.flag("manual", t.Manual)
-	o.str("cron", t.Cron)
-	return o.close()
 }

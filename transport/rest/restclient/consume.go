@@ -76,7 +76,7 @@ func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 }
 
 // sendEach sends many at once. One that breaks a rule is answered here and keeps no other from being sent.
-func sendEach[In any, Wire restapi.Appender, Answer, Out any](
+func sendEach[In any, Wire any, Answer, Out any](
 	ctx context.Context, c *Client, q request, in []In,
 	check func(In) error, wire func(In) Wire, answer func(Answer) Out, refuse func(error) Out,
 ) ([]Out, error) {
@@ -85,7 +85,7 @@ func sendEach[In any, Wire restapi.Appender, Answer, Out any](
 	}
 	out := make([]Out, len(in))
 	var places []int
-	var body list[Wire]
+	var body []Wire
 	for i, v := range in {
 		if err := check(v); err != nil {
 			out[i] = refuse(queue.WithOp(q.op, err))

@@ -282,18 +282,3 @@ func each[In, Out any](in []In, f func(In) Out) []Out {
 	}
 	return out
 }
-
-// list is a JSON array of a request.
-type list[T restapi.Appender] []T
-
-// AppendJSON writes l.
-func (l list[T]) AppendJSON(b []byte) []byte {
-	b = append(b, '[')
-	for i, v := range l {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = v.AppendJSON(b)
-	}
-	return append(b, ']')
-}

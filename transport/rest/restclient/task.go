@@ -36,7 +36,7 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 	if len(tasks) == 0 {
 		return nil, nil
 	}
-	body, made, safe := make(list[restapi.NewTask], len(tasks)), make([]bool, len(tasks)), true
+	body, made, safe := make([]restapi.NewTask, len(tasks)), make([]bool, len(tasks)), true
 	for i, t := range tasks {
 		var err error
 		if body[i], made[i], err = c.newTask(t); err != nil {

@@ -1,60 +1,70 @@
 package restserver
 
 import (
+	"cmp"
 	"context"
-	"net/http"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-type bulk func(context.Context, queue.Selection) (queue.Bulk, error)
-
-func cancelTask(c *call) error { return c.one(c.svc.CancelTasks, true) }
-
-func retryTask(c *call) error { return c.one(c.svc.RetryTasks, true) }
-
-func deleteTask(c *call) error { return c.one(c.svc.DeleteTasks, false) }
-
-func cancelTasks(c *call) error { return c.selected(c.svc.CancelTasks) }
-
-func retryTasks(c *call) error { return c.selected(c.svc.RetryTasks) }
-
-func deleteTasks(c *call) error { return c.selected(c.svc.DeleteTasks) }
-
-// one moves the task of the path and answers with it as it is then, when there is something left of it.
-func (c *call) one(move bulk, left bool) error {
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	out, err := move(c.ctx(), queue.Selection{IDs: []int64{id}})
-	if err != nil {
-		return err
-	}
-	if err := out.Errs[id]; err != nil {
-		return err
-	}
-	if !left {
-		c.w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	t, err := c.svc.GetTask(c.ctx(), id)
-	return c.task(t, err)
+type selectionInput struct {
+	Body input.Body[restapi.Selection, queue.Selection]
 }
 
-// selected moves the tasks that the body selects.
-func (c *call) selected(move bulk) error {
-	s, err := input[restapi.Selection](c)
+// bulkOperation is one of the bulk operations of queue.Service.
+type bulkOperation func(context.Context, queue.Selection) (queue.Bulk, error)
+
+func cancelTask(c *call, in *taskInput) (*output[restapi.Task], error) {
+	return c.moveTask(c.svc.CancelTasks, in.ID.Value)
+}
+
+func retryTask(c *call, in *taskInput) (*output[restapi.Task], error) {
+	return c.moveTask(c.svc.RetryTasks, in.ID.Value)
+}
+
+func deleteTask(c *call, in *taskInput) (*noOutput, error) {
+	return nil, c.applyToTask(c.svc.DeleteTasks, in.ID.Value)
+}
+
+func cancelTasks(c *call, in *selectionInput) (*output[restapi.Bulk], error) {
+	return c.moveSelected(c.svc.CancelTasks, in)
+}
+
+func retryTasks(c *call, in *selectionInput) (*output[restapi.Bulk], error) {
+	return c.moveSelected(c.svc.RetryTasks, in)
+}
+
+func deleteTasks(c *call, in *selectionInput) (*output[restapi.Bulk], error) {
+	return c.moveSelected(c.svc.DeleteTasks, in)
+}
+
+// applyToTask applies a bulk operation to one task.
+func (c *call) applyToTask(apply bulkOperation, id int64) error {
+	out, err := apply(c.ctx(), queue.Selection{IDs: []int64{id}})
 	if err != nil {
 		return err
 	}
-	if s.Within == 0 {
-		s.Within = queue.BulkStep
+	return out.Errs[id]
+}
+
+// moveTask applies a bulk operation to one task and answers with the task as it is then.
+func (c *call) moveTask(move bulkOperation, id int64) (*output[restapi.Task], error) {
+	if err := c.applyToTask(move, id); err != nil {
+		return nil, err
 	}
-	out, err := move(c.ctx(), s)
+	t, err := c.svc.GetTask(c.ctx(), id)
+	return c.taskOutput(t, err)
+}
+
+// moveSelected applies a bulk operation to the tasks that the body selects.
+func (c *call) moveSelected(move bulkOperation, in *selectionInput) (*output[restapi.Bulk], error) {
+	selection, err := in.Body.Value()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.reply(http.StatusOK, restapi.BulkOf(out))
+	selection.Within = cmp.Or(selection.Within, queue.BulkStep)
+	out, err := move(c.ctx(), selection)
+	return outputOf(restapi.BulkOf, out, err)
 }

@@ -43,7 +43,7 @@ func (s *Server) spec(media string, render func() ([]byte, error)) http.HandlerF
 	return func(w http.ResponseWriter, r *http.Request) {
 		b, err := render()
 		if err != nil {
-			(&call{Server: s, w: w, r: r}).fail(&queue.Error{Kind: queue.KindInternal, Err: err})
+			s.failOutside(w, r, &queue.Error{Kind: queue.KindInternal, Err: err})
 			return
 		}
 		s.gzip(page(media, b))(w, r)
@@ -71,7 +71,7 @@ func (s *Server) docsFile(w http.ResponseWriter, r *http.Request) {
 	file := r.PathValue("file")
 	media, ok := docsMedia[file]
 	if !ok {
-		(&call{Server: s, w: w, r: r}).fail(&queue.Error{Kind: queue.KindNotFound, Msg: "no such file"})
+		s.failOutside(w, r, &queue.Error{Kind: queue.KindNotFound, Msg: "no such file"})
 		return
 	}
 	h := w.Header()
@@ -92,7 +92,7 @@ func (s *Server) docsFile(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		h.Del("Content-Encoding")
-		(&call{Server: s, w: w, r: r}).fail(&queue.Error{Kind: queue.KindInternal, Err: err})
+		s.failOutside(w, r, &queue.Error{Kind: queue.KindInternal, Err: err})
 		return
 	}
 	page(media, b)(w, r)

@@ -1,86 +1,88 @@
 package restserver
 
 import (
-	"net/http"
-	"strconv"
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
+type listEventsInput struct {
+	Queue  input.Name  `query:"queue" example:"mail" doc:"Only events of this queue"`
+	Task   input.ID    `query:"task" example:"1" doc:"Only events of this task"`
+	Kind   []string    `query:"kind,explode" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress" example:"created" doc:"Only events of this kind; repeat it for several"`
+	Status []string    `query:"status,explode" enum:"new,retry,retained,released,failed,expired,cancelled" example:"new" doc:"Only events that lead to this status; repeat it for several"`
+	Worker string      `query:"worker" maxLength:"255" example:"w1" doc:"Only events of this worker, 1 to 255 bytes"`
+	Cursor string      `query:"cursor" example:"42" doc:"The cursor of the last event seen"`
+	Limit  input.Limit `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most events of a page, 1 to 1000, default 100"`
+	LastID string      `header:"Last-Event-ID" example:"42" doc:"The cursor of the last event seen"`
+}
+
 // listEvents streams, unless the client asks for JSON.
-func listEvents(c *call) error {
-	q := c.query()
-	f := queue.EventFilter{
-		Queue: q.text("queue"), Statuses: statuses(q.list("status")), Worker: q.text("worker"), After: q.text("cursor"),
+func listEvents(c *call, in *listEventsInput) (*huma.StreamResponse, error) {
+	filter := queue.EventFilter{
+		Queue: string(in.Queue), TaskID: in.Task.Value, Statuses: statusesOf(in.Status), Worker: in.Worker, After: in.Cursor,
 	}
-	for _, k := range q.list("kind") {
-		f.Kinds = append(f.Kinds, queue.EventKind(k))
+	for _, kind := range input.Split(in.Kind) {
+		filter.Kinds = append(filter.Kinds, queue.EventKind(kind))
 	}
-	if s := q.text("task"); s != "" {
-		id, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || id <= 0 {
-			q.refuse(queue.Invalid("task", "a task id above 0 is needed"))
-		}
-		f.TaskID = id
+	if in.LastID != "" {
+		filter.After = in.LastID
 	}
-	if last := c.r.Header.Get(restapi.HeaderLastEventID); last != "" {
-		f.After = last
-	}
-	limit := q.page().Limit
-	if q.err != nil {
-		return q.err
-	}
-	f, err := f.Normalize()
+	filter, err := filter.Normalize()
 	if err != nil {
-		return err
+		return nil, err
 	}
+
 	if c.accepts(restapi.MediaJSON) && !c.accepts(restapi.MediaEventStream) {
-		return c.eventPage(f, limit)
+		return c.listEventPage(filter, queue.Page{Limit: in.Limit.Value})
 	}
-	return c.events(f)
+	return c.streamEvents(filter)
 }
 
-func (c *call) eventPage(f queue.EventFilter, limit int) error {
-	p, err := (queue.Page{Limit: limit}).Normalize()
+func (c *call) listEventPage(filter queue.EventFilter, page queue.Page) (*huma.StreamResponse, error) {
+	page, err := page.Normalize()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	page, err := c.svc.ListEvents(c.ctx(), f, p.Limit)
+	events, err := c.svc.ListEvents(c.ctx(), filter, page.Limit)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.reply(http.StatusOK, restapi.EventPageOf(page))
+	return written(func() { c.reply(restapi.EventPageOf(events)) }), nil
 }
 
-func (c *call) events(f queue.EventFilter) error {
+func (c *call) streamEvents(filter queue.EventFilter) (*huma.StreamResponse, error) {
 	from := ""
-	if f.After != "" {
+	if filter.After != "" {
 		// A cursor that is too old or malformed is a plain refusal, not a stream that ends.
-		if _, err := c.svc.ListEvents(c.ctx(), f, 1); err != nil {
-			return err
+		if _, err := c.svc.ListEvents(c.ctx(), filter, 1); err != nil {
+			return nil, err
 		}
-	} else if last, ok := queue.ServiceAs[queue.FeedEnd](c.svc); ok {
+	} else if feed, ok := queue.ServiceAs[queue.FeedEnd](c.svc); ok {
 		var err error
-		if from, err = last.LastEvent(c.ctx()); err != nil {
-			return err
+		if from, err = feed.LastEvent(c.ctx()); err != nil {
+			return nil, err
 		}
-		f.After = from
+		filter.After = from
 	}
-	st, err := c.stream()
+	st, err := c.openStream()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer st.close()
-	if from != "" { // so that a client that saw no event yet can resume too
-		if err := st.mark(from); err != nil {
-			return nil
+
+	return written(func() {
+		defer st.close()
+		if from != "" { // so that a client that saw no event yet can resume too
+			if err := st.sendID(from); err != nil {
+				return
+			}
 		}
-	}
-	st.end(c.svc.SubscribeEvents(st.ctx, f, func(e queue.Event) error {
-		data := restapi.EventOf(e)
-		data.Cursor = "" // the id tells it
-		return st.send(restapi.EventTask, e.Cursor, data, false)
-	}))
-	return nil
+		st.end(c.svc.SubscribeEvents(st.ctx, filter, func(e queue.Event) error {
+			data := restapi.EventOf(e)
+			data.Cursor = "" // the id of the event is the cursor
+			return st.send(restapi.EventTask, e.Cursor, data, false)
+		}))
+	}), nil
 }

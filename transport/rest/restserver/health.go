@@ -5,17 +5,19 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// probe answers "ok", or 503 with what is wrong.
-func (s *Server) probe(check func(context.Context) error) http.HandlerFunc {
+// serveProbe answers "ok", or 503 with the error of check.
+func (s *Server) serveProbe(check func(context.Context) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		if check != nil {
 			if err := check(r.Context()); err != nil {
 				s.cfg.Logger.WarnContext(r.Context(), "probe failed", "path", r.URL.Path, "error", err)
-				(&call{Server: s, w: w, r: r}).fail(&queue.Error{Kind: queue.KindUnavailable, Msg: err.Error()})
+				s.failOutside(w, r, &queue.Error{Kind: queue.KindUnavailable, Msg: err.Error()})
 				return
 			}
 		}
@@ -24,10 +26,9 @@ func (s *Server) probe(check func(context.Context) error) http.HandlerFunc {
 	}
 }
 
-func metrics(c *call) error {
+func serveMetrics(c *call, _ *struct{}) (*huma.StreamResponse, error) {
 	if c.cfg.Metrics == nil {
-		return &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no metrics"}
+		return nil, &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no metrics"}
 	}
-	c.cfg.Metrics.ServeHTTP(c.w, c.r)
-	return nil
+	return written(func() { c.cfg.Metrics.ServeHTTP(c.w, c.r) }), nil
 }

@@ -1,26 +1,26 @@
 package restserver
 
 import (
-	"net/http"
-
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-func listNamespaces(c *call) error {
-	q := c.query()
-	page, err := q.page().Normalize()
-	if q.err != nil {
-		return q.err
-	}
+type listNamespacesInput struct{ input.Window }
+
+func listNamespaces(c *call, in *listNamespacesInput) (*output[restapi.List[string]], error) {
+	page, err := in.Domain().Normalize()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	names, err := c.svc.ListNamespaces(c.ctx())
-	if err != nil {
-		return err
-	}
-	count := len(names)
-	from := min(page.Offset, count)
-	to := min(from+page.Limit, count)
-	return c.reply(http.StatusOK, restapi.List[string]{Count: int64(count), Body: names[from:to]})
+	return outputOf(func(names []string) restapi.List[string] {
+		from := min(page.Offset, len(names))
+		to := min(from+page.Limit, len(names))
+		return restapi.List[string]{Count: int64(len(names)), Body: names[from:to]}
+	}, names, err)
+}
+
+func listWorkers(c *call, _ *struct{}) (*output[restapi.List[restapi.Worker]], error) {
+	workers, err := c.svc.ListWorkers(c.ctx())
+	return listOf(restapi.WorkerOf, workers, err)
 }

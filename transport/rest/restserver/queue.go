@@ -1,147 +1,129 @@
 package restserver
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-func listQueues(c *call) error {
-	q := c.query()
-	page := q.page()
-	if q.err != nil {
-		return q.err
+type (
+	listQueuesInput  struct{ input.Page }
+	createQueueInput struct {
+		Body input.Body[restapi.QueueMeta, queue.QueueMeta]
 	}
-	p, err := c.svc.ListQueues(c.ctx(), page)
-	if err != nil {
-		return err
+	getQueueInput struct {
+		input.Named
+		input.IfNoneMatch
 	}
-	return c.reply(http.StatusOK, restapi.List[restapi.Queue]{Count: p.Count, Body: each(p.Queues, restapi.QueueOf), Next: p.Next})
+	updateQueueInput struct {
+		input.Named
+		input.IfMatch
+		Body input.Body[restapi.QueueMeta, queue.QueueMeta]
+	}
+	// matchedInput is the input of a change of a queue or a ticker without a body.
+	matchedInput struct {
+		input.Named
+		input.IfMatch
+	}
+	cleanQueueInput struct {
+		input.Named
+		Within input.Duration `query:"within" example:"\"2s\"" doc:"How long to work before answering, at most 5s, which is the default"`
+		input.IfMatch
+	}
+	namedInput struct{ input.Named }
+)
+
+func listQueues(c *call, in *listQueuesInput) (*output[restapi.List[restapi.Queue]], error) {
+	page, err := c.svc.ListQueues(c.ctx(), in.Domain())
+	return outputOf(func(p queue.QueuePage) restapi.List[restapi.Queue] {
+		return restapi.List[restapi.Queue]{Count: p.Count, Body: mapSlice(p.Queues, restapi.QueueOf), Next: p.Next}
+	}, page, err)
 }
 
-func createQueue(c *call) error {
-	meta, err := input[restapi.QueueMeta](c)
+func createQueue(c *call, in *createQueueInput) (*versioned[restapi.Queue], error) {
+	meta, err := in.Body.Value()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	q, err := c.svc.CreateQueue(c.ctx(), meta)
-	return c.queue(http.StatusCreated, q, err)
+	return queueOf(http.StatusCreated, q, err)
 }
 
-func getQueue(c *call) error {
-	q, err := c.svc.GetQueue(c.ctx(), c.r.PathValue("name"))
-	return c.queue(http.StatusOK, q, err)
+func getQueue(c *call, in *getQueueInput) (*versioned[restapi.Queue], error) {
+	q, err := c.svc.GetQueue(c.ctx(), string(in.Name))
+	if err == nil && in.Has(q.Version) {
+		return queueOf(http.StatusNotModified, q, nil)
+	}
+	return queueOf(http.StatusOK, q, err)
 }
 
-func updateQueue(c *call) error {
-	meta, err := input[restapi.QueueMeta](c)
+func updateQueue(c *call, in *updateQueueInput) (*versioned[restapi.Queue], error) {
+	meta, err := in.Body.Value()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	name := c.r.PathValue("name")
-	if err := sameName("queue", meta.Name, name, queue.QueueName); err != nil {
-		return err
+	name := string(in.Name)
+	if err := refuseRename("queue", meta.Name, name, queue.QueueName); err != nil {
+		return nil, err
 	}
+
 	meta.Name = ""
-	if meta.IfVersion, err = c.ifMatch(); err != nil {
-		return err
-	}
+	meta.IfVersion = int64(in.Version.Value)
 	q, err := c.svc.UpdateQueue(c.ctx(), name, meta)
-	return c.queue(http.StatusOK, q, err)
+	return queueOf(http.StatusOK, q, err)
 }
 
-// sameName refuses to rename; an empty name is none.
-func sameName(field, given, path string, normal func(string) (string, error)) error {
+// refuseRename refuses a body that names another object than the path; an empty name is absent.
+func refuseRename(field, given, path string, normalize func(string) (string, error)) error {
 	if given == "" {
 		return nil
 	}
-	g, err := normal(given)
+	name, err := normalize(given)
 	if err != nil {
 		return err
 	}
-	if p, err := normal(path); err == nil && p != g {
-		return queue.Invalid(field, "a name cannot be changed")
+	if inPath, err := normalize(path); err == nil && inPath != name {
+		return queue.Invalid(field, "must be the name in the path, got "+restapi.Quote(given)+"; a name cannot change")
 	}
 	return nil
 }
 
-func deleteQueue(c *call) error {
-	version, err := c.ifMatch()
-	if err != nil {
-		return err
-	}
-	q, err := c.svc.DeleteQueue(c.ctx(), c.r.PathValue("name"), queue.IfVersion(version))
-	if err != nil {
-		return err
-	}
-	return c.reply(http.StatusOK, restapi.QueueOf(q))
+func deleteQueue(c *call, in *matchedInput) (*output[restapi.Queue], error) {
+	q, err := c.svc.DeleteQueue(c.ctx(), string(in.Name), in.Version.Value)
+	return outputOf(restapi.QueueOf, q, err)
 }
 
-func pauseQueue(c *call) error { return c.setPaused(true) }
-
-func resumeQueue(c *call) error { return c.setPaused(false) }
-
-func (c *call) setPaused(paused bool) error {
-	version, err := c.ifMatch()
-	if err != nil {
-		return err
-	}
-	q, err := c.svc.UpdateQueue(c.ctx(), c.r.PathValue("name"), queue.QueueMeta{Paused: &paused, IfVersion: version})
-	return c.queue(http.StatusOK, q, err)
+func pauseQueue(c *call, in *matchedInput) (*versioned[restapi.Queue], error) {
+	return c.setPaused(in, true)
 }
 
-func cleanQueue(c *call) error {
-	q := c.query()
-	within := q.duration("within")
-	if q.err != nil {
-		return q.err
-	}
-	if within == 0 {
-		within = queue.BulkStep
-	}
-	version, err := c.ifMatch()
-	if err != nil {
-		return err
-	}
-	n, err := c.svc.CleanQueueWithin(c.ctx(), c.r.PathValue("name"), within, queue.IfVersion(version))
-	if err != nil {
-		return err
-	}
-	return c.reply(http.StatusOK, restapi.Count{Count: n.Count, More: n.More})
+func resumeQueue(c *call, in *matchedInput) (*versioned[restapi.Queue], error) {
+	return c.setPaused(in, false)
 }
 
-func getQueueStats(c *call) error {
-	s, err := c.svc.QueueStats(c.ctx(), c.r.PathValue("name"))
-	if err != nil {
-		return err
-	}
-	return c.reply(http.StatusOK, restapi.QueueStatsOf(s))
+func (c *call) setPaused(in *matchedInput, paused bool) (*versioned[restapi.Queue], error) {
+	meta := queue.QueueMeta{Paused: &paused, IfVersion: int64(in.Version.Value)}
+	q, err := c.svc.UpdateQueue(c.ctx(), string(in.Name), meta)
+	return queueOf(http.StatusOK, q, err)
 }
 
-func listStats(c *call) error {
+func cleanQueue(c *call, in *cleanQueueInput) (*output[restapi.Count], error) {
+	within := cmp.Or(in.Within.Value, queue.BulkStep)
+	cleaned, err := c.svc.CleanQueueWithin(c.ctx(), string(in.Name), within, in.Version.Value)
+	return outputOf(func(n queue.Cleaned) restapi.Count {
+		return restapi.Count{Count: n.Count, More: n.More}
+	}, cleaned, err)
+}
+
+func getQueueStats(c *call, in *namedInput) (*output[restapi.QueueStats], error) {
+	stats, err := c.svc.QueueStats(c.ctx(), string(in.Name))
+	return outputOf(restapi.QueueStatsOf, stats, err)
+}
+
+func listStats(c *call, _ *struct{}) (*output[restapi.List[restapi.QueueStats]], error) {
 	all, err := c.svc.ListQueueStatuses(c.ctx())
-	if err != nil {
-		return err
-	}
-	return c.reply(http.StatusOK, restapi.ListOf(each(all, restapi.QueueStatsOf)))
-}
-
-func (c *call) queue(status int, q *queue.Queue, err error) error {
-	if err != nil {
-		return err
-	}
-	if c.etag(q.Version) {
-		return nil
-	}
-	return c.reply(status, restapi.QueueOf(q))
-}
-
-// each is never nil: an empty list is [] on the wire.
-func each[In, Out any](in []In, f func(In) Out) []Out {
-	out := make([]Out, len(in))
-	for i, v := range in {
-		out[i] = f(v)
-	}
-	return out
+	return listOf(restapi.QueueStatsOf, all, err)
 }

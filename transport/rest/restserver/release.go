@@ -1,120 +1,113 @@
 package restserver
 
 import (
-	"net/http"
+	"fmt"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-func releaseTask(c *call) error {
-	id, err := c.id()
-	if err != nil {
-		return err
+type (
+	releaseTaskInput struct {
+		input.Task
+		Body input.Body[restapi.Release, queue.Release]
 	}
-	in, err := decode[restapi.Release](c)
-	if err != nil {
-		return err
+	releaseTasksInput struct {
+		Body input.Bodies[restapi.Release, queue.Release]
 	}
-	if in.ID != 0 && in.ID != id {
-		return queue.Invalid("id", "the body and the path differ")
+	heartbeatTaskInput struct {
+		input.Task
+		Body input.Body[restapi.Heartbeat, queue.Heartbeat]
 	}
-	in.ID = id
-	r, err := in.Domain()
-	if err != nil {
-		return err
+	heartbeatTasksInput struct {
+		Body input.Bodies[restapi.Heartbeat, queue.Heartbeat]
 	}
-	return c.release(r)
+	snoozeTaskInput struct {
+		input.Task
+		Body input.Body[restapi.Snooze, queue.Release]
+	}
+	handBackTaskInput struct {
+		input.Task
+		Body input.Body[restapi.HandBack, queue.Release]
+	}
+)
+
+func releaseTask(c *call, in *releaseTaskInput) (*output[restapi.Task], error) {
+	r, err := in.Body.Value()
+	return c.release(r, in.ID.Value, err)
 }
 
-func snoozeTask(c *call) error {
-	return releaseBy(c, decode[restapi.Snooze], restapi.Snooze.Domain)
+func snoozeTask(c *call, in *snoozeTaskInput) (*output[restapi.Task], error) {
+	r, err := in.Body.Value()
+	return c.release(r, in.ID.Value, err)
 }
 
-func handBackTask(c *call) error {
-	return releaseBy(c, decodeOptional[restapi.HandBack], restapi.HandBack.Domain)
+func handBackTask(c *call, in *handBackTaskInput) (*output[restapi.Task], error) {
+	r, err := in.Body.Optional()
+	return c.release(r, in.ID.Value, err)
 }
 
-func releaseBy[T any](c *call, read func(*call) (T, error), domain func(T, int64) (queue.Release, error)) error {
-	id, err := c.id()
+// release ends the lease of the task in the path; err is that of the body.
+func (c *call) release(r queue.Release, id int64, err error) (*output[restapi.Task], error) {
 	if err != nil {
-		return err
+		return nil, err
 	}
-	in, err := read(c)
-	if err != nil {
-		return err
+	if r.ID, err = requireSameID(r.ID, id); err != nil {
+		return nil, err
 	}
-	r, err := domain(in, id)
-	if err != nil {
-		return err
-	}
-	return c.release(r)
-}
-
-func (c *call) release(r queue.Release) error {
 	out, err := c.svc.ReleaseTasks(c.ctx(), []queue.Release{r})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	give := c.cfg.Large.TakeAnswer(c.ctx(), &out[0].Task)
-	defer give()
-	return c.reply(http.StatusOK, restapi.TaskOf(out[0].Task))
+	c.afterAnswer(c.cfg.Large.TakeAnswer(c.ctx(), queue.ReleasedTasks(out)...))
+	return outputOf(restapi.TaskOf, out[0].Task, nil)
 }
 
-func releaseTasks(c *call) error {
-	in, err := decodeMany[restapi.Release](c, "releases")
-	if err != nil {
-		return err
+// requireSameID returns the id of the path; a body may repeat it.
+func requireSameID(inBody, inPath int64) (int64, error) {
+	if inBody != 0 && inBody != inPath {
+		return 0, queue.Invalid("id", fmt.Sprintf("must be the id in the path, %d, got %d; leave it out of the body", inPath, inBody))
 	}
-	releases, err := eachIn(in, "releases", restapi.Release.Domain)
+	return inPath, nil
+}
+
+func releaseTasks(c *call, in *releaseTasksInput) (*output[restapi.List[restapi.Released]], error) {
+	releases, err := in.Body.Values()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	out, err := c.svc.ReleaseTasks(c.ctx(), releases)
 	if err != nil && len(out) != len(releases) { // otherwise each release has its own answer
-		return err
+		return nil, err
 	}
-	give := c.cfg.Large.TakeAnswer(c.ctx(), queue.ReleasedTasks(out)...)
-	defer give()
-	return c.reply(http.StatusOK, restapi.ListOf(each(out, restapi.ReleasedOf)))
+	c.afterAnswer(c.cfg.Large.TakeAnswer(c.ctx(), queue.ReleasedTasks(out)...))
+	return listOf(restapi.ReleasedOf, out, nil)
 }
 
-func heartbeatTask(c *call) error {
-	id, err := c.id()
+func heartbeatTask(c *call, in *heartbeatTaskInput) (*output[restapi.Beat], error) {
+	h, err := in.Body.Value()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	in, err := decode[restapi.Heartbeat](c)
-	if err != nil {
-		return err
-	}
-	if in.ID != 0 && in.ID != id {
-		return queue.Invalid("id", "the body and the path differ")
-	}
-	in.ID = id
-	h, err := in.Domain()
-	if err != nil {
-		return err
+	if h.ID, err = requireSameID(h.ID, in.ID.Value); err != nil {
+		return nil, err
 	}
 	out, err := c.svc.HeartbeatTasks(c.ctx(), []queue.Heartbeat{h})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.reply(http.StatusOK, restapi.BeatOf(out[0]))
+	return outputOf(restapi.BeatOf, out[0], nil)
 }
 
-func heartbeatTasks(c *call) error {
-	in, err := decodeMany[restapi.Heartbeat](c, "heartbeats")
+func heartbeatTasks(c *call, in *heartbeatTasksInput) (*output[restapi.List[restapi.Beat]], error) {
+	beats, err := in.Body.Values()
 	if err != nil {
-		return err
-	}
-	beats, err := eachIn(in, "heartbeats", restapi.Heartbeat.Domain)
-	if err != nil {
-		return err
+		return nil, err
 	}
 	out, err := c.svc.HeartbeatTasks(c.ctx(), beats)
 	if err != nil && len(out) != len(beats) { // otherwise each heartbeat has its own answer
-		return err
+		return nil, err
 	}
-	return c.reply(http.StatusOK, restapi.ListOf(each(out, restapi.BeatOf)))
+	return listOf(restapi.BeatOf, out, nil)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
 // recorder sees what is answered.
@@ -123,7 +124,7 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close")
 		}
-		(&call{Server: s, w: w, r: r}).fail(errShutdown())
+		s.failOutside(w, r, errShutdown())
 		return
 	}
 	defer s.leave()
@@ -138,21 +139,23 @@ func (s *Server) panicked(w *recorder, r *http.Request, p any) {
 	if w.status != 0 {
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
-	(&call{Server: s, w: w, r: r}).fail(&queue.Error{Kind: queue.KindInternal, Err: fmt.Errorf("panic: %v", p)})
+	s.failOutside(w, r, &queue.Error{Kind: queue.KindInternal, Err: fmt.Errorf("panic: %v", p)})
 }
+
+// maxRequestIDBytes bounds a request id of the client's.
+const maxRequestIDBytes = 128
 
 // requestID is the client's when it is harmless, else a new one.
 func requestID(r *http.Request) string {
-	if h := r.Header[restapi.HeaderRequestID]; len(h) > 0 && len(h[0]) > 0 && len(h[0]) <= 128 &&
+	if h := r.Header[restapi.HeaderRequestID]; len(h) > 0 && len(h[0]) > 0 && len(h[0]) <= maxRequestIDBytes &&
 		!strings.ContainsFunc(h[0], func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return h[0]
 	}
 	return strconv.FormatUint(rand.Uint64()|1<<63, 16)
 }
 
-// unmatched answers what no route matches: with the methods that would, when it is only that.
-func (s *Server) unmatched(w http.ResponseWriter, r *http.Request) {
-	c := &call{Server: s, w: w, r: r}
+// serveUnmatched answers what no route matches: with the methods that would, when it is only that.
+func (s *Server) serveUnmatched(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
 	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		if _, pattern := s.mux.Handler(&http.Request{Method: m, URL: r.URL, Host: r.Host}); pattern != "" && pattern != "/" {
@@ -160,12 +163,15 @@ func (s *Server) unmatched(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(allowed) == 0 {
-		c.fail(&queue.Error{Kind: queue.KindNotFound, Msg: "no such route; see /docs"})
+		s.failOutside(w, r, &queue.Error{Kind: queue.KindNotFound, Msg: "no such route; see /docs"})
 		return
 	}
 	if slices.Contains(allowed, http.MethodGet) {
 		allowed = append(allowed, http.MethodHead)
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	c.fail(refusal{queue.Invalid("method", "this route takes "+strings.Join(allowed, ", ")), http.StatusMethodNotAllowed})
+	s.failOutside(w, r, input.Refusal{
+		Cause:  queue.Invalid("method", "must be one of "+strings.Join(allowed, ", ")+", got "+restapi.Quote(r.Method)),
+		Status: http.StatusMethodNotAllowed,
+	})
 }

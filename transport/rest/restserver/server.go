@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -42,12 +41,12 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, mux: http.NewServeMux(), idle: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	// Only large answers are compressed, see call.write: the ones of the hot path are smaller than a packet.
+	// Only large answers are compressed, see call.writeJSON: the ones of the hot path are smaller than a packet.
 	if s.gzip, err = gzhttp.NewWrapper(gzhttp.MinSize(compressFrom)); err != nil {
 		return nil, err
 	}
-	s.api = humago.NewWithPrefix(s.mux, cfg.Prefix, describe(cfg))
-	s.register()
+	s.api = newAPI(s)
+	s.registerRoutes()
 	s.handler = http.HandlerFunc(s.serve)
 	if cfg.Middleware != nil {
 		s.handler = cfg.Middleware(s.handler)

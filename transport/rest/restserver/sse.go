@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
 // Events that come in a burst leave together: the first at once, what follows within a moment, or when there is much.
@@ -24,7 +25,7 @@ type stream struct {
 	ctx     context.Context
 	done    func()
 	cancel  context.CancelCauseFunc
-	gone    context.Context // the client's
+	client  context.Context // ends when the client leaves
 	w       http.ResponseWriter
 	ctl     *http.ResponseController
 	timeout time.Duration
@@ -40,15 +41,18 @@ type stream struct {
 	over    bool
 }
 
-// stream begins the answer. The caller must close it.
-func (c *call) stream() (*stream, error) {
+// openStream begins the answer. The caller must close it.
+func (c *call) openStream() (*stream, error) {
 	if c.r.Method == http.MethodHead {
-		return nil, refusal{queue.Invalid("method", "a stream has no HEAD"), http.StatusMethodNotAllowed}
+		return nil, input.Refusal{
+			Cause:  queue.Invalid("method", "must be GET for a stream, got HEAD"),
+			Status: http.StatusMethodNotAllowed,
+		}
 	}
-	ctx, done := c.linger(0)
+	ctx, done := c.extendDeadlines(0)
 	ctx, cancel := context.WithCancelCause(ctx)
 	st := &stream{
-		ctx: ctx, done: done, cancel: cancel, gone: c.ctx(), w: c.w, ctl: http.NewResponseController(c.w),
+		ctx: ctx, done: done, cancel: cancel, client: c.ctx(), w: c.w, ctl: http.NewResponseController(c.w),
 		timeout: c.cfg.Timeouts.Write, beat: c.cfg.Timeouts.Heartbeat,
 	}
 	h := c.w.Header()
@@ -60,10 +64,10 @@ func (c *call) stream() (*stream, error) {
 	}
 	c.w.WriteHeader(http.StatusOK)
 	st.mu.Lock()
-	st.silence = time.AfterFunc(st.beat, func() { st.comment("") })
+	st.silence = time.AfterFunc(st.beat, func() { st.sendComment("") })
 	st.later = time.AfterFunc(time.Hour, st.flushLater)
 	st.mu.Unlock()
-	st.comment("pgqueue") // opens the stream at the client
+	st.sendComment("pgqueue") // opens the stream at the client
 	return st, nil
 }
 
@@ -80,10 +84,10 @@ func (st *stream) close() {
 
 // end tells the client why the stream ends, in a last event, when there is anybody to tell.
 func (st *stream) end(err error) {
-	if st.gone.Err() != nil {
+	if st.client.Err() != nil {
 		return
 	}
-	if err = ended(st.ctx, err); err == nil || st.failed() != nil {
+	if err = causeOf(st.ctx, err); err == nil || st.failed() != nil {
 		return
 	}
 	_ = st.send(restapi.EventError, "", restapi.ProblemOf(err), true)
@@ -96,43 +100,39 @@ func (st *stream) failed() error {
 }
 
 // send writes one event; with now it has left when send returns, else a burst may keep it for a moment.
-func (st *stream) send(event, id string, data restapi.Appender, now bool) error {
-	return st.write(now, func(b []byte) []byte {
-		b = append(b, "event: "...)
-		b = append(b, event...)
+func (st *stream) send(event, id string, data any, now bool) error {
+	return st.write(now, func(b []byte) (_ []byte, err error) {
+		b = append(append(b, "event: "...), event...)
 		if id != "" {
-			b = append(b, "\nid: "...)
-			b = append(b, id...)
+			b = append(append(b, "\nid: "...), id...)
 		}
 		b = append(b, "\ndata: "...)
 		from := len(b)
-		b = data.AppendJSON(b)
-		if bytes.IndexByte(b[from:], '\n') >= 0 || bytes.IndexByte(b[from:], '\r') >= 0 { // white space of a payload: a line each
+		if b, err = restapi.Append(b, data); err != nil {
+			return b, err
+		}
+
+		// A payload may have line breaks as white space: each line is a data line of its own.
+		if bytes.ContainsAny(b[from:], "\r\n") {
 			lines := bytes.ReplaceAll(bytes.ReplaceAll(b[from:], []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
 			b = append(b[:from], bytes.ReplaceAll(lines, []byte("\n"), []byte("\ndata: "))...)
 		}
-		return append(b, "\n\n"...)
+		return append(b, "\n\n"...), nil
 	})
 }
 
-// mark gives the client an id to resume from without an event.
-func (st *stream) mark(id string) error {
-	return st.write(true, func(b []byte) []byte {
-		b = append(b, "id: "...)
-		b = append(b, id...)
-		return append(b, "\n\n"...)
-	})
+// sendID gives the client an id to resume from without an event.
+func (st *stream) sendID(id string) error { return st.sendLine("id: " + id) }
+
+// sendComment shows that the stream is alive.
+func (st *stream) sendComment(text string) { _ = st.sendLine(": " + text) } // the next write reports the error
+
+func (st *stream) sendLine(line string) error {
+	return st.write(true, func(b []byte) ([]byte, error) { return append(append(b, line...), "\n\n"...), nil })
 }
 
-func (st *stream) comment(text string) {
-	_ = st.write(true, func(b []byte) []byte {
-		b = append(b, ": "...)
-		b = append(b, text...)
-		return append(b, "\n\n"...)
-	})
-}
-
-func (st *stream) write(now bool, frame func([]byte) []byte) error {
+// write appends a frame to the buffer, which leaves at once or with the end of a burst.
+func (st *stream) write(now bool, frame func([]byte) ([]byte, error)) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.err != nil {
@@ -141,11 +141,17 @@ func (st *stream) write(now bool, frame func([]byte) []byte) error {
 	if st.over {
 		return context.Canceled
 	}
+
 	if st.buf == nil {
-		st.buf, _ = answers.Get().(*[]byte)
+		st.buf, _ = buffers.Get().(*[]byte)
 		*st.buf = (*st.buf)[:0]
 	}
-	*st.buf = frame(*st.buf)
+	framed, err := frame(*st.buf)
+	if err != nil {
+		return err
+	}
+	*st.buf = framed
+
 	if rest := burst - time.Since(st.flushed); !now && rest > 0 && len(*st.buf) < burstSize {
 		if !st.waiting {
 			st.waiting = true
@@ -171,8 +177,8 @@ func (st *stream) flush() error {
 	if err == nil {
 		err = st.ctl.Flush()
 	}
-	if cap(*st.buf) <= keepBody {
-		answers.Put(st.buf)
+	if cap(*st.buf) <= maxPooledBytes {
+		buffers.Put(st.buf)
 	}
 	st.buf = nil
 	st.waiting, st.flushed = false, time.Now()

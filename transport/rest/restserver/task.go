@@ -2,158 +2,150 @@ package restserver
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-func listTasks(c *call) error {
-	q := c.query()
-	tq := queue.TaskQuery{Page: q.page(), TaskFilter: queue.TaskFilter{
-		Queue: q.text("queue"), Statuses: statuses(q.list("status")), Worker: q.text("worker"),
-		CreatedAfter: q.time("created_after"), CreatedBefore: q.time("created_before"),
+type (
+	listTasksInput struct {
+		Queue         input.Name    `query:"queue" example:"mail" doc:"Only tasks of this queue"`
+		Status        []string      `query:"status,explode" enum:"new,retry,retained,released,failed,expired,cancelled" example:"new" doc:"Only tasks in this status; repeat it for several"`
+		Worker        string        `query:"worker" maxLength:"255" example:"w1" doc:"Only tasks that this worker held last, 1 to 255 bytes"`
+		CreatedAfter  input.Instant `query:"created_after" example:"2026-01-02T15:04:05Z" doc:"Only tasks created later"`
+		CreatedBefore input.Instant `query:"created_before" example:"2026-01-03T15:04:05Z" doc:"Only tasks created earlier"`
+		input.Page
+		Order string `query:"order" enum:"newest,oldest" example:"oldest" doc:"Which tasks come first; newest is the default"`
+	}
+	createTaskInput struct {
+		Key  string `header:"Idempotency-Key" maxLength:"255" example:"order-17" doc:"The task's key"`
+		Body input.Body[restapi.NewTask, queue.NewTask]
+	}
+	createTasksInput struct {
+		Key  string `header:"Idempotency-Key" maxLength:"250" example:"order-17" doc:"The task at index i has the key KEY/i"`
+		Body input.Bodies[restapi.NewTask, queue.NewTask]
+	}
+	taskInput      struct{ input.Task }
+	awaitTaskInput struct {
+		input.Task
+		Wait input.Duration `query:"wait" example:"\"30s\"" doc:"How long to wait for the end, at most 10m"`
+	}
+)
+
+func listTasks(c *call, in *listTasksInput) (*output[restapi.List[restapi.Task]], error) {
+	query := queue.TaskQuery{Page: in.Domain(), TaskFilter: queue.TaskFilter{
+		Queue: string(in.Queue), Statuses: statusesOf(in.Status), Worker: in.Worker,
+		CreatedAfter: in.CreatedAfter.Value, CreatedBefore: in.CreatedBefore.Value,
 	}}
-	switch order := q.text("order"); order {
+	switch in.Order {
 	case "", "newest":
 	case "oldest":
-		tq.OldestFirst = true
+		query.OldestFirst = true
 	default:
-		q.refuse(queue.Invalid("order", "must be newest or oldest"))
+		return nil, queue.Invalid("order", "must be newest or oldest, got "+restapi.Quote(in.Order))
 	}
-	if q.err != nil {
-		return q.err
-	}
-	p, err := c.svc.ListTasks(c.ctx(), tq)
+
+	p, err := c.svc.ListTasks(c.ctx(), query)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	give, err := c.cfg.Large.TakeRead(c.ctx(), queue.TaskBytes(p.Tasks))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer give()
-	return c.reply(http.StatusOK, restapi.List[restapi.Task]{Count: p.Count, AtLeast: p.AtLeast, Body: each(p.Tasks, restapi.TaskOf), Next: p.Next})
+	c.afterAnswer(give)
+	return outputOf(func(p queue.TaskPage) restapi.List[restapi.Task] {
+		return restapi.List[restapi.Task]{
+			Count: p.Count, AtLeast: p.AtLeast, Body: mapSlice(p.Tasks, restapi.TaskOf), Next: p.Next,
+		}
+	}, p, nil)
 }
 
-func createTask(c *call) error {
-	in, err := decode[restapi.NewTask](c)
-	if err != nil {
-		return err
-	}
-	if h := c.r.Header[restapi.HeaderKey]; len(h) > 0 {
-		if in.Key != "" && in.Key != h[0] {
-			return queue.Invalid("key", "the body and the header "+restapi.HeaderKey+" differ")
-		}
-		in.Key = h[0]
-	}
-	nt, err := in.Domain()
-	if err != nil {
-		return err
-	}
-	t, err := c.svc.CreateTask(c.ctx(), nt.Queue, nt.TaskMeta)
-	if err != nil {
-		return err
-	}
-	if t.Replayed {
-		c.w.Header().Set(restapi.HeaderReplayed, "true")
-		return c.reply(http.StatusOK, restapi.TaskOf(t))
-	}
-	return c.reply(http.StatusCreated, restapi.TaskOf(t))
+func statusesOf(names []string) []queue.Status {
+	return mapSlice(input.Split(names), func(name string) queue.Status { return queue.Status(name) })
 }
 
-func createTasks(c *call) error {
-	in, err := decodeMany[restapi.NewTask](c, "tasks")
+func createTask(c *call, in *createTaskInput) (*creation[restapi.Task], error) {
+	task, err := in.Body.Value()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if h := c.r.Header[restapi.HeaderKey]; len(h) > 0 {
-		if err := giveKeys(in, h[0]); err != nil {
-			return err
+	if in.Key != "" {
+		if task.Key != "" && task.Key != in.Key {
+			return nil, queue.Invalid("key", "must be the same in the body and the header "+restapi.HeaderKey+"; leave one out")
+		}
+		task.Key = in.Key
+	}
+
+	t, err := c.svc.CreateTask(c.ctx(), task.Queue, task.TaskMeta)
+	if err != nil {
+		return nil, err
+	}
+	return creationOf(t.Replayed, restapi.TaskOf(t)), nil
+}
+
+func createTasks(c *call, in *createTasksInput) (*creation[restapi.List[restapi.Task]], error) {
+	tasks, err := in.Body.Values()
+	if err != nil {
+		return nil, err
+	}
+	if in.Key != "" {
+		if err := assignKeys(tasks, in.Key); err != nil {
+			return nil, err
 		}
 	}
 
-	tasks, err := eachIn(in, "tasks", restapi.NewTask.Domain)
-	if err != nil {
-		return err
-	}
 	created, err := c.svc.CreateTasks(c.ctx(), tasks)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	status := http.StatusCreated
-	if len(created) > 0 && !slices.ContainsFunc(created, func(t *queue.Task) bool { return !t.Replayed }) {
-		status = http.StatusOK
-		c.w.Header().Set(restapi.HeaderReplayed, "true")
-	}
-	return c.reply(status, restapi.ListOf(each(created, restapi.TaskOf)))
+	isNew := func(t *queue.Task) bool { return !t.Replayed }
+	replayed := len(created) > 0 && !slices.ContainsFunc(created, isNew)
+	return creationOf(replayed, restapi.ListOf(mapSlice(created, restapi.TaskOf))), nil
 }
 
-// giveKeys gives each task of a batch a key of its own, made of the batch's key and the task's place.
-func giveKeys(tasks []restapi.NewTask, key string) error {
-	const room = len("/9999") // a batch has at most queue.MaxBatch tasks
-	if len(key) > queue.MaxKeyBytes-room {
-		return queue.Invalid(restapi.HeaderKey, fmt.Sprintf("at most %d bytes for a batch", queue.MaxKeyBytes-room))
+// assignKeys gives each task of a batch a key of its own, made of the batch's key and the task's index.
+func assignKeys(tasks []queue.NewTask, key string) error {
+	const most = queue.MaxKeyBytes - len("/9999") // a batch has at most queue.MaxBatch tasks
+	if len(key) > most {
+		return queue.Invalid(restapi.HeaderKey, fmt.Sprintf("must have at most %d bytes for a batch, got %d", most, len(key)))
 	}
 	for i := range tasks {
 		if tasks[i].Key != "" {
-			return queue.Invalid(fmt.Sprintf("tasks[%d].key", i), "the header "+restapi.HeaderKey+" gives each task its key; leave one of them out")
+			return queue.Invalid(fmt.Sprintf("tasks[%d].key", i), "must be absent when the header "+restapi.HeaderKey+" gives each task its key")
 		}
 		tasks[i].Key = key + "/" + strconv.Itoa(i)
 	}
 	return nil
 }
 
-func getTask(c *call) error {
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	t, err := c.svc.GetTask(c.ctx(), id)
-	return c.task(t, err)
+func getTask(c *call, in *taskInput) (*output[restapi.Task], error) {
+	t, err := c.svc.GetTask(c.ctx(), in.ID.Value)
+	return c.taskOutput(t, err)
 }
 
-func awaitTask(c *call) error {
-	id, err := c.id()
+// taskOutput is a task that was read as an answer, within the budget of large answers.
+func (c *call) taskOutput(t *queue.Task, err error) (*output[restapi.Task], error) {
 	if err != nil {
-		return err
-	}
-	q := c.query()
-	wait := q.duration("wait")
-	if q.err != nil {
-		return q.err
-	}
-	if wait > queue.MaxWait {
-		return queue.Invalid("wait", fmt.Sprintf("at most %v", queue.MaxWait))
-	}
-	ctx, done := c.linger(wait)
-	defer done()
-	t, err := c.svc.AwaitTask(ctx, id, wait)
-	return c.task(t, ended(ctx, err))
-}
-
-func (c *call) task(t *queue.Task, err error) error {
-	if err != nil {
-		return err
+		return nil, err
 	}
 	give, err := c.cfg.Large.TakeRead(c.ctx(), t.Bytes())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer give()
-	return c.reply(http.StatusOK, restapi.TaskOf(t))
+	c.afterAnswer(give)
+	return outputOf(restapi.TaskOf, t, nil)
 }
 
-// eachIn converts what a request names many of; an error is put at its place.
-func eachIn[In, Out any](in []In, name string, f func(In) (Out, error)) ([]Out, error) {
-	out := make([]Out, len(in))
-	for i, v := range in {
-		var err error
-		if out[i], err = f(v); err != nil {
-			return nil, queue.At(fmt.Sprintf("%s[%d]", name, i), err)
-		}
+func awaitTask(c *call, in *awaitTaskInput) (*output[restapi.Task], error) {
+	if in.Wait.Value > queue.MaxWait {
+		return nil, queue.Invalid("wait", fmt.Sprintf("must be at most %v, got %v", queue.MaxWait, in.Wait.Value))
 	}
-	return out, nil
+	ctx, done := c.extendDeadlines(in.Wait.Value)
+	defer done()
+	t, err := c.svc.AwaitTask(ctx, in.ID.Value, in.Wait.Value)
+	return c.taskOutput(t, causeOf(ctx, err))
 }

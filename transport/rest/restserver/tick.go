@@ -3,74 +3,81 @@ package restserver
 import (
 	"context"
 	"math/rand/v2"
-	"net/http"
 	"strconv"
 	"sync"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
+)
+
+type (
+	nextTickerInput struct{ input.TickStream }
+	ackTickInput    struct {
+		Body input.Body[restapi.Ack, restapi.Ack]
+	}
 )
 
 // nextTicker streams ticks. A tick is delivered once it is written; with ack=true only when the client settled it, and
 // until then the stream hands out no other.
-func nextTicker(c *call) error {
-	q := c.query()
-	wantAck := q.flag("ack")
-	if q.err != nil {
-		return q.err
-	}
-	st, err := c.stream()
+func nextTicker(c *call, in *nextTickerInput) (*huma.StreamResponse, error) {
+	st, err := c.openStream()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer st.close()
-	deliver := func(_ context.Context, t queue.Tick) error { return st.tick(t) }
-	if wantAck {
-		line := c.acks.open(c.svc.Namespace())
-		defer c.acks.close(line)
-		if err := st.send(restapi.EventStream, "", restapi.Stream{Stream: line.name}, true); err != nil {
-			return nil // the client went away
+	return written(func() {
+		defer st.close()
+		if in.Ack.Value {
+			c.streamSettledTicks(st)
+			return
 		}
-		deliver = func(ctx context.Context, t queue.Tick) error {
-			line.expect(t.ID)
-			if err := st.tick(t); err != nil {
-				return err
-			}
-			return line.wait(ctx)
-		}
-	}
-	st.end(c.svc.RunTickerLoop(st.ctx, deliver))
-	return nil
+		st.end(c.svc.RunTickerLoop(st.ctx, func(_ context.Context, t queue.Tick) error { return st.sendTick(t) }))
+	}), nil
 }
 
-// tick sends t. It fails when the listener has not got it: then the tick goes to another.
-func (st *stream) tick(t queue.Tick) error {
+// streamSettledTicks sends ticks one by one, each settled by the client.
+func (c *call) streamSettledTicks(st *stream) {
+	settled := c.acks.open(c.svc.Namespace())
+	defer c.acks.close(settled)
+	if err := st.send(restapi.EventStream, "", restapi.Stream{Stream: settled.name}, true); err != nil {
+		return // the client went away
+	}
+
+	st.end(c.svc.RunTickerLoop(st.ctx, func(ctx context.Context, t queue.Tick) error {
+		settled.expect(t.ID)
+		if err := st.sendTick(t); err != nil {
+			return err
+		}
+		return settled.wait(ctx)
+	}))
+}
+
+// sendTick sends t. It fails when the listener has not got it: then the tick goes to another.
+func (st *stream) sendTick(t queue.Tick) error {
 	if err := st.send(restapi.EventTicker, strconv.FormatInt(t.ID, 10), restapi.TickOf(t), true); err != nil {
 		return err
 	}
-	return st.gone.Err() // a stream never ends by itself: who goes while a tick leaves has not got it for sure
+	return st.client.Err() // a client that leaves while a tick is sent may not have got it
 }
 
-func ackTick(c *call) error {
-	in, err := decode[restapi.Ack](c)
+func ackTick(c *call, in *ackTickInput) (*noOutput, error) {
+	ack, err := in.Body.Value()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := c.acks.settle(c.svc.Namespace(), in); err != nil {
-		return err
-	}
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+	return nil, c.acks.settle(c.svc.Namespace(), ack)
 }
 
 // acks are the streams whose ticks are settled by their clients.
 type acks struct {
-	mu    sync.Mutex
-	lines map[string]*ackLine
+	mu      sync.Mutex
+	streams map[string]*settledStream
 }
 
-// ackLine is one such stream.
-type ackLine struct {
+// settledStream is one such stream.
+type settledStream struct {
 	name      string
 	namespace string
 
@@ -79,26 +86,26 @@ type ackLine struct {
 	settled chan bool
 }
 
-func (a *acks) open(namespace string) *ackLine {
-	l := &ackLine{name: strconv.FormatUint(rand.Uint64()|1<<63, 16), namespace: namespace, settled: make(chan bool, 1)}
+func (a *acks) open(namespace string) *settledStream {
+	l := &settledStream{name: strconv.FormatUint(rand.Uint64()|1<<63, 16), namespace: namespace, settled: make(chan bool, 1)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.lines == nil {
-		a.lines = map[string]*ackLine{}
+	if a.streams == nil {
+		a.streams = map[string]*settledStream{}
 	}
-	a.lines[l.name] = l
+	a.streams[l.name] = l
 	return l
 }
 
-func (a *acks) close(l *ackLine) {
+func (a *acks) close(l *settledStream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.lines, l.name)
+	delete(a.streams, l.name)
 }
 
 func (a *acks) settle(namespace string, in restapi.Ack) error {
 	a.mu.Lock()
-	l := a.lines[in.Stream]
+	l := a.streams[in.Stream]
 	a.mu.Unlock()
 	if l == nil || l.namespace != namespace {
 		return &queue.Error{Kind: queue.KindNotFound, Subject: "stream", Field: "stream", Msg: "no such stream on this server"}
@@ -113,7 +120,7 @@ func (a *acks) settle(namespace string, in restapi.Ack) error {
 	return nil
 }
 
-func (l *ackLine) expect(id int64) {
+func (l *settledStream) expect(id int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tick = id
@@ -124,7 +131,7 @@ func (l *ackLine) expect(id int64) {
 }
 
 // wait ends when the client settled the tick, or is gone.
-func (l *ackLine) wait(ctx context.Context) error {
+func (l *settledStream) wait(ctx context.Context) error {
 	select {
 	case delivered := <-l.settled:
 		if !delivered {

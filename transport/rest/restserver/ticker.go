@@ -1,132 +1,120 @@
 package restserver
 
 import (
+	"cmp"
 	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
+)
+
+type (
+	listTickersInput struct {
+		input.TickStream
+		input.Page
+	}
+	createTickerInput struct {
+		Body input.Body[restapi.TickerMeta, queue.TickerMeta]
+	}
+	getTickerInput struct {
+		input.Named
+		input.IfNoneMatch
+	}
+	updateTickerInput struct {
+		input.Named
+		input.IfMatch
+		Body input.Body[restapi.TickerMeta, queue.TickerMeta]
+	}
+	previewTickerInput struct {
+		input.Named
+		Count input.Limit `query:"n" minimum:"1" maximum:"1000" example:"10" doc:"How many times, default 10"`
+	}
+	listTicksInput struct {
+		input.Named
+		Limit input.Limit `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most ticks, 1 to 1000, default 100"`
+	}
 )
 
 // listTickers is also the predecessor's ticker stream.
-func listTickers(c *call) error {
+func listTickers(c *call, in *listTickersInput) (*huma.StreamResponse, error) {
 	if c.accepts(restapi.MediaEventStream) {
-		return nextTicker(c)
+		return nextTicker(c, &nextTickerInput{in.TickStream})
 	}
-	q := c.query()
-	page := q.page()
-	if q.err != nil {
-		return q.err
-	}
-	p, err := c.svc.ListTickers(c.ctx(), page)
+	p, err := c.svc.ListTickers(c.ctx(), in.Domain())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.reply(http.StatusOK, restapi.List[restapi.Ticker]{Count: p.Count, Body: each(p.Tickers, restapi.TickerOf), Next: p.Next})
+	list := restapi.List[restapi.Ticker]{Count: p.Count, Body: mapSlice(p.Tickers, restapi.TickerOf), Next: p.Next}
+	return written(func() { c.reply(list) }), nil
 }
 
-func createTicker(c *call) error {
-	meta, err := input[restapi.TickerMeta](c)
+func createTicker(c *call, in *createTickerInput) (*versioned[restapi.Ticker], error) {
+	meta, err := in.Body.Value()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t, err := c.svc.CreateTicker(c.ctx(), meta)
-	return c.ticker(http.StatusCreated, t, err)
+	return tickerOf(http.StatusCreated, t, err)
 }
 
-func getTicker(c *call) error {
-	t, err := c.svc.GetTicker(c.ctx(), c.r.PathValue("name"))
-	return c.ticker(http.StatusOK, t, err)
+func getTicker(c *call, in *getTickerInput) (*versioned[restapi.Ticker], error) {
+	t, err := c.svc.GetTicker(c.ctx(), string(in.Name))
+	if err == nil && in.Has(t.Version) {
+		return tickerOf(http.StatusNotModified, t, nil)
+	}
+	return tickerOf(http.StatusOK, t, err)
 }
 
-func updateTicker(c *call) error {
-	meta, err := input[restapi.TickerMeta](c)
+func updateTicker(c *call, in *updateTickerInput) (*versioned[restapi.Ticker], error) {
+	meta, err := in.Body.Value()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	name := c.r.PathValue("name")
-	if err := sameName("ticker", meta.Name, name, queue.TickerName); err != nil {
-		return err
+	name := string(in.Name)
+	if err := refuseRename("ticker", meta.Name, name, queue.TickerName); err != nil {
+		return nil, err
 	}
+
 	meta.Name = ""
-	if meta.IfVersion, err = c.ifMatch(); err != nil {
-		return err
-	}
+	meta.IfVersion = int64(in.Version.Value)
 	t, err := c.svc.UpdateTicker(c.ctx(), name, meta)
-	return c.ticker(http.StatusOK, t, err)
+	return tickerOf(http.StatusOK, t, err)
 }
 
-func deleteTicker(c *call) error {
-	version, err := c.ifMatch()
-	if err != nil {
-		return err
-	}
-	t, err := c.svc.DeleteTicker(c.ctx(), c.r.PathValue("name"), queue.IfVersion(version))
-	if err != nil {
-		return err
-	}
-	return c.reply(http.StatusOK, restapi.TickerOf(t))
+func deleteTicker(c *call, in *matchedInput) (*output[restapi.Ticker], error) {
+	t, err := c.svc.DeleteTicker(c.ctx(), string(in.Name), in.Version.Value)
+	return outputOf(restapi.TickerOf, t, err)
 }
 
-func (c *call) ticker(status int, t *queue.Ticker, err error) error {
-	if err != nil {
-		return err
-	}
-	if c.etag(t.Version) {
-		return nil
-	}
-	return c.reply(status, restapi.TickerOf(t))
-}
-
-// defaultPreview is how many fires a preview shows when n is not given.
+// defaultPreview is the number of fires of a preview without n.
 const defaultPreview = 10
 
-func previewTicker(c *call) error {
-	q := c.query()
-	n := q.int("n")
-	switch {
-	case q.err != nil:
-		return q.err
-	case !q.has("n"):
-		n = defaultPreview
-	}
+func previewTicker(c *call, in *previewTickerInput) (*output[restapi.List[time.Time]], error) {
+	n := cmp.Or(in.Count.Value, defaultPreview)
 	if err := queue.CheckInt("n", n, 1, queue.MaxPreview); err != nil {
-		return err
+		return nil, err
 	}
-	times, err := c.svc.PreviewTicker(c.ctx(), c.r.PathValue("name"), n)
-	if err != nil {
-		return err
-	}
-	for i := range times {
-		times[i] = times[i].UTC()
-	}
-	return c.reply(http.StatusOK, restapi.ListOf(times))
+	times, err := c.svc.PreviewTicker(c.ctx(), string(in.Name), n)
+	return listOf(time.Time.UTC, times, err)
 }
 
-func runTicker(c *call) error {
-	version, err := c.ifMatch()
+func runTicker(c *call, in *matchedInput) (*output[restapi.Tick], error) {
+	t, err := c.svc.RunTicker(c.ctx(), string(in.Name), in.Version.Value)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	t, err := c.svc.RunTicker(c.ctx(), c.r.PathValue("name"), queue.IfVersion(version))
-	if err != nil {
-		return err
-	}
-	return c.reply(http.StatusOK, restapi.TickOf(*t))
+	return outputOf(restapi.TickOf, *t, nil)
 }
 
-func listTicks(c *call) error {
-	q := c.query()
-	p := q.page()
-	if q.err != nil {
-		return q.err
-	}
-	p, err := p.Normalize()
+func listTicks(c *call, in *listTicksInput) (*output[restapi.List[restapi.Tick]], error) {
+	page, err := queue.Page{Limit: in.Limit.Value}.Normalize()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	ticks, err := c.svc.ListTicks(c.ctx(), c.r.PathValue("name"), p.Limit)
-	if err != nil {
-		return err
-	}
-	return c.reply(http.StatusOK, restapi.ListOf(each(ticks, restapi.TickOf)))
+	ticks, err := c.svc.ListTicks(c.ctx(), string(in.Name), page.Limit)
+	return listOf(restapi.TickOf, ticks, err)
 }

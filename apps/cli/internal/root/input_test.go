@@ -105,7 +105,7 @@ func TestAnImportIsAsStrictAsREST(t *testing.T) {
 		`{"queue":"mail","priority":40000}`:                               "priority: an integer from -32768 to 32767",
 		`{"queue":"mail","delayed_at":"soon"}`:                            "delayed_at: a time is needed",
 		`{"queue":"mail","delay":"1 fortnight"}`:                          "delay",
-		`{"queue":"mail"} {"queue":"mail"}`:                               "more behind the JSON value",
+		`{"queue":"mail"} {"queue":"mail"}`:                               "more behind it",
 		`{"queue":"mail","payload":"\ud800"}`:                             "surrogate",
 		"{\"queue\":\"mail\",\"payload\":\"\xff\"}":                       "UTF-8",
 	} {

@@ -62,7 +62,10 @@ func (o *exportOptions) pages(ctx context.Context, f *factory.Factory, bar *prog
 		}
 		var b []byte
 		for _, t := range page.Tasks {
-			b = append(restapi.TaskOf(t).AppendJSON(b), '\n')
+			if b, err = restapi.Append(b, restapi.TaskOf(t)); err != nil {
+				return n, err
+			}
+			b = append(b, '\n')
 		}
 		if _, err := w.Write(b); err != nil {
 			return n, err

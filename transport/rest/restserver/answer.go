@@ -1,0 +1,186 @@
+package restserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
+)
+
+const (
+	// maxPooledBytes is the size of a buffer above which it is not kept.
+	maxPooledBytes = 64 << 10
+	// compressFrom is the size from which an answer is worth compressing.
+	compressFrom = 1400
+	// chunkFrom is the size from which net/http sends an answer in chunks by itself.
+	chunkFrom = 2048
+)
+
+// buffers holds the buffers in which answers are built, to be written at once.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+var (
+	mediaJSON    = []string{restapi.MediaJSON}
+	mediaProblem = []string{restapi.MediaProblem}
+)
+
+// formatExactJSON is the name of the format of restapi.MediaExactJSON.
+const formatExactJSON = "application/exact-json"
+
+// formats are the media types that huma decodes and encodes.
+func formats() map[string]huma.Format {
+	return map[string]huma.Format{
+		restapi.MediaJSON:    {Marshal: encodeAnswer, Unmarshal: input.Decoder(restapi.MediaJSON)},
+		formatExactJSON:      {Unmarshal: input.Decoder(restapi.MediaExactJSON)},
+		restapi.MediaNDJSON:  {Unmarshal: input.Decoder(restapi.MediaNDJSON)},
+		restapi.MediaProblem: {Marshal: encodeAnswer},
+	}
+}
+
+// encodeAnswer writes v as the JSON answer of the call to which huma writes.
+func encodeAnswer(w io.Writer, v any) error {
+	c, ok := w.(*call)
+	if !ok {
+		return fmt.Errorf("restserver: %T is not a call", w)
+	}
+	return c.writeJSON(v)
+}
+
+// BodyWriter returns the writer that huma hands to encodeAnswer.
+func (c *call) BodyWriter() io.Writer { return c }
+
+// SetStatus keeps the status of the answer until its header leaves.
+func (c *call) SetStatus(status int) { c.status = status }
+
+// Status returns the status of the answer.
+func (c *call) Status() int { return c.status }
+
+// Write writes a part of the answer.
+func (c *call) Write(b []byte) (int, error) {
+	c.writeHeader()
+	return c.w.Write(b)
+}
+
+// writeHeader lets the header of the answer leave, once.
+func (c *call) writeHeader() {
+	if c.written || c.status == 0 {
+		return
+	}
+	c.written = true
+	if c.status == http.StatusNotModified || c.status == http.StatusNoContent {
+		c.w.Header().Del("Content-Type") // huma sets it before it knows that there is no body
+	}
+	c.w.WriteHeader(c.status)
+}
+
+// writeJSON writes v as the whole answer. Only an answer that cannot be encoded is an error: a client that went away is
+// recorded in c.lost.
+func (c *call) writeJSON(v any) error {
+	buf, _ := buffers.Get().(*[]byte)
+	b, err := restapi.Append((*buf)[:0], v)
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+
+	if len(b) >= compressFrom && c.r.Header.Get("Accept-Encoding") != "" {
+		c.gzip(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(c.status)
+			_, _ = w.Write(b) // the recorder keeps the error
+		}))(c.w, c.r)
+		c.written = true
+	} else {
+		if c.flushed && len(b) < chunkFrom { // else net/http would send it in chunks
+			c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(b))}
+		}
+		_, c.lost = c.Write(b)
+	}
+	if w, ok := c.w.(*recorder); ok && c.lost == nil {
+		c.lost = w.err
+	}
+
+	if cap(b) <= maxPooledBytes {
+		*buf = b
+		buffers.Put(buf)
+	}
+	return nil
+}
+
+// reply writes v, with status 200, as the answer of an operation that writes it itself.
+func (c *call) reply(v any) {
+	c.w.Header()["Content-Type"] = mediaJSON
+	c.SetStatus(http.StatusOK)
+	if err := c.writeJSON(v); err != nil {
+		c.fail(err)
+	}
+}
+
+// failure is a problem as huma sends it.
+type failure restapi.Problem
+
+// Error returns the detail.
+func (f *failure) Error() string { return f.Detail }
+
+// GetStatus returns the HTTP status.
+func (f *failure) GetStatus() int { return f.Status }
+
+// ContentType returns the media type of problems.
+func (*failure) ContentType(string) string { return restapi.MediaProblem }
+
+// failureOf is err as a problem of this request. It logs defects of the server.
+func (c *call) failureOf(err error) *failure {
+	if ended := c.ctx().Err(); ended != nil && errors.Is(err, ended) {
+		err = &queue.Error{Kind: queue.KindCanceled, Err: err} // for the log alone
+	}
+	p := restapi.ProblemOf(err)
+	p.RequestID = c.w.Header().Get(restapi.HeaderRequestID)
+	if refusal, ok := errors.AsType[input.Refusal](err); ok {
+		p.Status = refusal.Status
+	}
+
+	switch queue.Kind(p.Code) {
+	case queue.KindUnavailable:
+		c.w.Header().Set("Retry-After", "1")
+	case queue.KindInternal:
+		c.cfg.Logger.ErrorContext(c.ctx(), "request failed",
+			"method", c.r.Method, "path", c.r.URL.Path, "request_id", p.RequestID, "error", err)
+	}
+	return (*failure)(&p)
+}
+
+// fail answers with err as a problem.
+func (c *call) fail(err error) {
+	f := c.failureOf(err)
+	c.w.Header()["Content-Type"] = mediaProblem
+	c.SetStatus(f.Status)
+	_ = c.writeJSON(f) // a problem always encodes
+}
+
+// translateErrors is the huma.Transformer that turns huma's own errors, those of parameters, into problems.
+func translateErrors(ctx huma.Context, _ string, v any) (any, error) {
+	c, isCall := ctx.(*call)
+	model, isModel := v.(*huma.ErrorModel)
+	if !isCall || !isModel {
+		return v, nil
+	}
+	field, msg := "", model.Detail
+	if len(model.Errors) > 0 {
+		_, field, _ = strings.Cut(model.Errors[0].Location, ".")
+		msg = strings.TrimPrefix(model.Errors[0].Message, "invalid value: ")
+	}
+	return c.failureOf(queue.Invalid(field, msg)), nil
+}
+
+// failOutside answers a request that no operation serves.
+func (s *Server) failOutside(w http.ResponseWriter, r *http.Request, err error) {
+	(&call{Server: s, w: w, r: r}).fail(err)
+}

@@ -1,0 +1,86 @@
+package restserver
+
+import (
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
+)
+
+// output is an answer with a body alone. Bodies are pointers, because huma would copy values.
+type output[T any] struct{ Body *T }
+
+// outputOf is v as an answer, or err.
+func outputOf[In, Out any](convert func(In) Out, v In, err error) (*output[Out], error) {
+	if err != nil {
+		return nil, err
+	}
+	body := convert(v)
+	return &output[Out]{Body: &body}, nil
+}
+
+// listOf is a complete list as an answer, or err.
+func listOf[In, Out any](convert func(In) Out, items []In, err error) (*output[restapi.List[Out]], error) {
+	if err != nil {
+		return nil, err
+	}
+	body := restapi.ListOf(mapSlice(items, convert))
+	return &output[restapi.List[Out]]{Body: &body}, nil
+}
+
+// written is an answer that write writes.
+func written(write func()) *huma.StreamResponse {
+	return &huma.StreamResponse{Body: func(huma.Context) { write() }}
+}
+
+// noOutput is an answer without a body.
+type noOutput struct{}
+
+// versioned is an answer with a version. huma leaves the body out with status 304.
+type versioned[T any] struct {
+	Status int
+	ETag   string `header:"ETag" doc:"The version, for If-Match and If-None-Match"`
+	Body   *T
+}
+
+func queueOf(status int, q *queue.Queue, err error) (*versioned[restapi.Queue], error) {
+	if err != nil {
+		return nil, err
+	}
+	body := restapi.QueueOf(q)
+	return &versioned[restapi.Queue]{Status: status, ETag: input.FormatETag(q.Version), Body: &body}, nil
+}
+
+func tickerOf(status int, t *queue.Ticker, err error) (*versioned[restapi.Ticker], error) {
+	if err != nil {
+		return nil, err
+	}
+	body := restapi.TickerOf(t)
+	return &versioned[restapi.Ticker]{Status: status, ETag: input.FormatETag(t.Version), Body: &body}, nil
+}
+
+// creation is the answer of a create, which may have found the tasks of its key.
+type creation[T any] struct {
+	Status   int
+	Replayed string `header:"Idempotency-Replayed" doc:"true, with status 200: the tasks were there under their keys"`
+	Body     *T
+}
+
+func creationOf[T any](replayed bool, v T) *creation[T] {
+	if replayed {
+		return &creation[T]{Status: http.StatusOK, Replayed: "true", Body: &v}
+	}
+	return &creation[T]{Status: http.StatusCreated, Body: &v}
+}
+
+// mapSlice converts a list. It is never nil: an empty list is [] on the wire.
+func mapSlice[In, Out any](in []In, f func(In) Out) []Out {
+	out := make([]Out, len(in))
+	for i, v := range in {
+		out[i] = f(v)
+	}
+	return out
+}
