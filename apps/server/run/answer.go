@@ -35,7 +35,7 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 	problem.Status = status
 	media := restapi.MediaProblem
 	body, _ := restapi.Append(nil, problem) // a problem always encodes
-	if isRPC(r) { // as Connect has it
+	if isRPC(r) {                           // as Connect has it
 		media = restapi.MediaJSON
 		body, _ = json.Marshal(map[string]string{"code": rpcCodes[err.Kind].connect, "message": text}) // texts always marshal
 	}
