@@ -63,7 +63,6 @@ var pendingWords = []string{
 	"deploy",
 	"docs/benchmarks.md",
 	"docs/field-reports.md",
-	"docs/operations.md",
 	"domain/internal",
 	"domain/manager",
 	"domain/queue",
