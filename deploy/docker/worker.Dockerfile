@@ -1,9 +1,9 @@
-# pgqueue-worker: static, not root, nothing beside it but certificates. From the root of the repository:
+# pgqueue-worker: a static program, not root, beside certificates only. Build it at the root of the repository:
 #
 #   docker build -f deploy/docker/worker.Dockerfile -t pgqueue-worker --build-arg VERSION=v0.1.0 .
 #
-# BASE is what it stands on: scratch is enough to call URLs, commands need a system to run in and programs of their own.
-# GO is what it is built with. The same sources, GO and VERSION give the same program, byte by byte.
+# BASE is the base image: scratch is enough to call URLs; commands need a system with their programs.
+# GO is the version of Go for the build. The same sources, GO and VERSION give the same program, byte by byte.
 ARG GO=golang:1.26
 ARG BASE=debian:stable-slim
 
@@ -11,7 +11,7 @@ FROM ${GO} AS build
 ARG GOPROXY
 ENV CGO_ENABLED=0 GOWORK=off GOTOOLCHAIN=local
 WORKDIR /src
-# First what changes seldom: dependencies are fetched again only when a go.mod changes.
+# Dependencies come first: they are fetched again only when a go.mod changes.
 COPY domain/go.mod domain/
 COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
 COPY adapters/postgres/go.mod adapters/postgres/go.sum adapters/postgres/
@@ -31,7 +31,7 @@ COPY transport/connect transport/connect
 COPY transport/rest transport/rest
 COPY apps/internal/program apps/internal/program
 COPY apps/worker apps/worker
-# grpcnotrace leaves out pages for debugging which nobody serves, and 5 MB that these keep alive.
+# grpcnotrace leaves out debug pages, which no route serves, and their 5 MB.
 ARG VERSION=dev
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     go -C apps/worker build -trimpath -buildvcs=false -tags grpcnotrace -ldflags "-s -w -buildid= -X main.version=${VERSION}" -o /out/pgqueue-worker ./cmd/pgqueue-worker

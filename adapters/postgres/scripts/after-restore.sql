@@ -1,15 +1,15 @@
--- To be run once after a restore to an earlier moment, before anything uses the database, as the owner. Either of
+-- Run once after a restore to an earlier moment, before a program uses the database, as the owner. Each of
 --
 --   pgqueue migrate after-restore postgres://owner@db/app --schema pgqueue
 --   pgqueue migrate sql after-restore --schema pgqueue | psql --single-transaction --set ON_ERROR_STOP=1 --file -
 --
--- works for every schema; the first also puts right what a restore has left out. As it is here it is for the schema pgqueue.
+-- works for every schema; the first also adds rows that a partial restore lacks. This file is for the schema pgqueue.
 --
--- Events are ordered by transaction ids, and the kept counts say up to which transactions they know them. A dump carries
--- these numbers along, but another cluster counts transactions from elsewhere: new events would lie in the past. So what
--- was not yet counted is counted here, by the old numbers, and the feed begins anew. Readers of the feed start anew too.
+-- Transaction ids order the events, and the kept counts are complete up to a transaction. A dump carries these numbers
+-- along, but another cluster counts transactions from another number: new events would lie in the past. So this script
+-- counts the remaining events by the old numbers and begins the feed anew. Readers of the feed start anew too.
 --
--- Tokens that were given out after that moment must not be given out again.
+-- Tokens given out after that moment must not be given out again.
 
 lock table pgqueue.fold, pgqueue.event, pgqueue.queue_count in access exclusive mode;
 
@@ -49,8 +49,8 @@ set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.r
 truncate pgqueue.event, pgqueue.event_snapshot;
 update pgqueue.fold set seen = pg_current_snapshot(), pruned = pg_snapshot_xmin(pg_current_snapshot());
 
--- Ids and turns go on past the greatest in use: logical replication carries no sequences along. Tokens go on far past what may
--- have been given out in the time that was lost; a lease row takes 256 of them, so each is a multiple of 256.
+-- Ids and turns continue past the greatest in use, because logical replication carries no sequences. Tokens continue far
+-- past all tokens of the lost time. A lease row takes 256 of them, so each is a multiple of 256.
 select setval('pgqueue.turn', greatest((select last_value from pgqueue.turn), (select max(id) from pgqueue.task),
            (select max(turn + n) from pgqueue.ready), (select max(turn) from pgqueue.state)));
 select setval('pgqueue.token', (greatest((select last_value from pgqueue.token), (select max(token) from pgqueue.lease),

@@ -1,19 +1,19 @@
--- Roles with no more rights than their work needs. For psql, as a superuser or as a role that may create roles and owns
--- the database. Run it before the first migration and again after each: it may be run as often as you like. As it is here it
--- is for the schema pgqueue; for another: pgqueue migrate sql roles --schema jobs | psql --file -
+-- Roles with the least rights for their work. Run it with psql, as a superuser or as a role that may create roles and
+-- owns the database, before the first migration and again after each. Repeats are harmless.
+-- This file is for the schema pgqueue; for another: pgqueue migrate sql roles --schema jobs | psql --file -
 --
 --   pgqueue_owner     owns schema and tables; "pgqueue migrate up" runs as it
---   pgqueue_server    what servers, workers with --database-url and programs that use the queue in process need
---   pgqueue_readonly  looks at everything, changes nothing; for people and dashboards
+--   pgqueue_server    rights of servers, workers with --database-url and programs that use the queue in process
+--   pgqueue_readonly  reads all tables, changes none; for operators and dashboards
 --
--- None may log in yet. Either let them, or act as them from a role of your own:
+-- No role may log in yet. Allow it, or use a role of your own that acts as one of them:
 --
 --   alter role pgqueue_server login password '…';
 --   create role app login password '…' in role pgqueue_server; alter role app set role = pgqueue_server;
 --
--- The second line matters: a partition that app made as itself could not be dropped by another member.
+-- The second line matters: another member could not drop a partition that app created as itself.
 --
--- Servers make and drop partitions while they run, so pgqueue_server owns the two partitioned tables and may create in
+-- Servers create and drop partitions while they run, so pgqueue_server owns the two partitioned tables and may create in
 -- the schema. It can neither change nor drop any other table, nor replace a function.
 
 do $$
@@ -41,14 +41,14 @@ grant usage, select on all sequences in schema pgqueue to pgqueue_server;
 grant select on all tables in schema pgqueue to pgqueue_readonly;
 grant select on all sequences in schema pgqueue to pgqueue_readonly;
 
--- What later migrations add, and the partitions that servers add.
+-- Default rights for tables of later migrations and for partitions that servers add.
 alter default privileges for role pgqueue_owner in schema pgqueue grant select, insert, update, delete on tables to pgqueue_server;
 alter default privileges for role pgqueue_owner in schema pgqueue grant usage, select on sequences to pgqueue_server;
 alter default privileges for role pgqueue_owner in schema pgqueue grant select on tables to pgqueue_readonly;
 alter default privileges for role pgqueue_owner in schema pgqueue grant select on sequences to pgqueue_readonly;
 alter default privileges for role pgqueue_server in schema pgqueue grant select on tables to pgqueue_readonly;
 
--- After a migration: the record of migrations is to be read only, and the partitioned tables are the servers'.
+-- After a migration: the record of migrations is read only, and servers own the partitioned tables.
 do $$
 declare
     name text;
