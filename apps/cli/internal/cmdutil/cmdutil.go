@@ -43,20 +43,21 @@ func Args(least, most int, what string, flag ...string) cobra.PositionalArgs {
 		switch {
 		case len(args) < least:
 			return Usage("%s is needed; see %s --help", what, cmd.CommandPath())
-		case most >= 0 && len(args) > most && split(cmd) != "":
-			return Usage("unexpected argument %q; the shell may have split the value of --%s: put it in quotes, or give @file or -", args[most], split(cmd))
+		case most >= 0 && len(args) > most && splitValues(cmd) != "":
+			return Usage("unexpected argument %q; the shell may have split the value of --%s: put it in quotes, or give @file or -", args[most], splitValues(cmd))
 		case most >= 0 && len(args) > most && len(flag) > 0:
-			return Usage("unexpected argument %q; did you mean %s %s?", args[most], flag[0], quote(args[most]))
+			return Usage("unexpected argument %q; did you mean %s %s?", args[most], flag[0], quoteInvisible(args[most]))
 		case most >= 0 && len(args) > most:
 			return Usage("unexpected argument %q; see %s --help", args[most], cmd.CommandPath())
 		}
+
 		return nil
 	}
 }
 
-// split is the flag of cmd whose JSON was given as an argument and is not whole, as where a shell split it; "" when there
+// splitValues is the flag of cmd whose JSON was given as an argument and is not whole, as where a shell split it; "" when there
 // is none.
-func split(cmd *cobra.Command) (name string) {
+func splitValues(cmd *cobra.Command) (name string) {
 	for _, flag := range []string{"payload", "result", "error", "progress"} {
 		f := cmd.Flags().Lookup(flag)
 		if f != nil && f.Changed && f.Value.String() != "-" && !strings.HasPrefix(f.Value.String(), "@") && !json.Valid([]byte(f.Value.String())) {
@@ -66,8 +67,8 @@ func split(cmd *cobra.Command) (name string) {
 	return name
 }
 
-// quote is s as it is typed in a shell.
-func quote(s string) string {
+// quoteInvisible is s as it is typed in a shell.
+func quoteInvisible(s string) string {
 	if plainWord.MatchString(s) {
 		return s
 	}
@@ -84,13 +85,16 @@ func About[T any](f *factory.Factory, cmd *cobra.Command, what string, names Com
 	if cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = First(names)
 	}
+
 	cmd.RunE = f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
 		v, err := do(ctx, svc, args[0])
 		if err != nil {
 			return err
 		}
+
 		return tell(p, v)
 	})
+
 	return cmd
 }
 
@@ -108,10 +112,12 @@ func All[T any](p queue.Page, list func(queue.Page) ([]T, int64, error)) (rows [
 		if !one {
 			p.Limit = queue.MaxPage
 		}
+
 		page, n, err := list(p)
 		if err != nil {
 			return nil, 0, err
 		}
+
 		rows, count = append(rows, page...), n
 		p.Offset += len(page)
 		if one || len(page) == 0 || int64(p.Offset) >= n {
@@ -145,6 +151,7 @@ func IDs(args []string) ([]int64, error) {
 			return nil, err
 		}
 	}
+
 	return ids, nil
 }
 
@@ -167,11 +174,14 @@ func (d duration) Set(s string) error {
 	if _, bad := strconv.Atoi(s); bad == nil && s != "0" {
 		return fmt.Errorf("a unit is needed, as %ss", s)
 	}
+
 	v, err := restapi.ParseDuration("", s)
 	if err != nil { // which speaks of what JSON takes
 		return fmt.Errorf("%q is no duration from 0 to 10 years, such as 30s, 1h30m or 7d", s)
 	}
+
 	*d.to = v
+
 	return nil
 }
 
@@ -206,11 +216,11 @@ func (m maybe[T]) Set(s string) error {
 func MaybeDuration(fs *pflag.FlagSet, to **time.Duration, name, usage string) {
 	fs.Var(maybe[time.Duration]{to, func(s string) (time.Duration, error) {
 		var d time.Duration
-		return d, duration{&d}.set(s, &d)
+		return d, duration{&d}.setDuration(s, &d)
 	}, "duration"}, name, usage)
 }
 
-func (d duration) set(s string, out *time.Duration) error {
+func (d duration) setDuration(s string, out *time.Duration) error {
 	err := d.Set(s)
 	*out = *d.to
 	return err
@@ -255,12 +265,14 @@ func (m moment) Set(s string) error {
 		*m.to = t
 		return nil
 	}
+
 	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", time.DateTime, "2006-01-02 15:04", time.DateOnly} {
 		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
 			*m.to = t
 			return nil
 		}
 	}
+
 	return fmt.Errorf("a time is needed, as %s", "2026-01-02T15:04:05Z")
 }
 
@@ -274,20 +286,23 @@ func Input(f *factory.Factory, flag, s string) ([]byte, error) {
 	case s == "-" || isFile && name == "-":
 		b, err = io.ReadAll(Text(f.IO.In))
 	case isFile:
-		b, err = readFile(name)
+		b, err = readTextFile(name)
 	default:
 		return []byte(s), nil
 	}
+
 	if e, ok := errors.AsType[*queue.Error](err); ok {
 		return nil, Usage("%s: %s", flag, e.Msg)
 	}
+
 	if err != nil {
 		return nil, Usage("%s: cannot read it: %v", flag, err)
 	}
+
 	return b, nil
 }
 
-func readFile(name string) ([]byte, error) {
+func readTextFile(name string) ([]byte, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -304,20 +319,25 @@ func JSON(f *factory.Factory, flag, s string) (json.RawMessage, error) {
 	if s == "" {
 		return nil, nil
 	}
+
 	b, err := Input(f, flag, s)
 	if err != nil {
 		return nil, err
 	}
+
 	b = bytes.TrimSpace(b)
 	if err := queue.CheckJSON(flag, b, 1<<30); err != nil { // its size is the server's to judge
 		if !strings.ContainsAny(s, `{["`) && s != "-" && s[0] != '@' {
 			return nil, Usage(`%s: %q is no JSON; a text needs quotes: '"%s"'; @file reads a file, - reads stdin`, flag, s, s)
 		}
+
 		if s == "-" || s[0] == '@' {
 			return nil, err
 		}
+
 		return nil, Usage("%v; %s", err, inQuotes)
 	}
+
 	return b, nil
 }
 
@@ -326,17 +346,21 @@ func Headers(pairs []string) (map[string]string, error) {
 	if len(pairs) == 0 {
 		return nil, nil
 	}
+
 	h := make(map[string]string, len(pairs))
 	for _, p := range pairs {
 		k, v, ok := strings.Cut(p, "=")
 		if !ok || k == "" {
 			return nil, Usage("--header: %q: NAME=VALUE is needed", p)
 		}
+
 		if _, twice := h[k]; twice {
 			return nil, Usage("--header: must have each name once, got %q twice; leave one out", k)
 		}
+
 		h[k] = v
 	}
+
 	return h, nil
 }
 

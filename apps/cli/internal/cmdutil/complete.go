@@ -15,7 +15,7 @@ type Completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCo
 
 // QueueNames completes queues, as the server knows them now.
 func QueueNames(f *factory.Factory) Completer {
-	return names(f, func(ctx context.Context, svc queue.Service) (out []string, err error) {
+	return completeFromServer(f, func(ctx context.Context, svc queue.Service) (out []string, err error) {
 		page, err := svc.ListQueues(ctx, queue.Page{Limit: queue.MaxPage})
 		for _, q := range page.Queues {
 			out = append(out, q.Name)
@@ -26,7 +26,7 @@ func QueueNames(f *factory.Factory) Completer {
 
 // TickerNames completes tickers, as the server knows them now.
 func TickerNames(f *factory.Factory) Completer {
-	return names(f, func(ctx context.Context, svc queue.Service) (out []string, err error) {
+	return completeFromServer(f, func(ctx context.Context, svc queue.Service) (out []string, err error) {
 		page, err := svc.ListTickers(ctx, queue.Page{Limit: queue.MaxPage})
 		for _, t := range page.Tickers {
 			out = append(out, t.Name)
@@ -37,7 +37,7 @@ func TickerNames(f *factory.Factory) Completer {
 
 // NamespaceNames completes namespaces.
 func NamespaceNames(f *factory.Factory) Completer {
-	return names(f, func(ctx context.Context, svc queue.Service) ([]string, error) { return svc.ListNamespaces(ctx) })
+	return completeFromServer(f, func(ctx context.Context, svc queue.Service) ([]string, error) { return svc.ListNamespaces(ctx) })
 }
 
 // Fixed completes from a list.
@@ -57,25 +57,28 @@ func First(c Completer) Completer {
 	}
 }
 
-// names asks the server. What is given already is not offered again; a server that does not answer offers nothing.
-func names(f *factory.Factory, list func(context.Context, queue.Service) ([]string, error)) Completer {
+// completeFromServer asks the server. What is given already is not offered again; a server that does not answer offers nothing.
+func completeFromServer(f *factory.Factory, list func(context.Context, queue.Service) ([]string, error)) Completer {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		const none = cobra.ShellCompDirectiveNoFileComp
 		// Completion runs none of the hooks of the command, so settings are found here.
 		if err := Prepare(f, cmd); err != nil {
 			return nil, none
 		}
+
 		f.Settings.Timeout = completionTimeout
 		svc, err := f.Service()
 		if err != nil {
 			return nil, none
 		}
+
 		ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
 		defer cancel()
 		all, err := list(ctx, svc)
 		if err != nil {
 			return nil, none
 		}
+
 		return slices.DeleteFunc(all, func(s string) bool { return slices.Contains(args, s) }), none
 	}
 }

@@ -14,20 +14,24 @@ func FlagError(cmd *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
+
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		return Usage("%s", UnknownFlag(cmd, e.GetSpecifiedName()))
 	}
+
 	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
 		return Usage("--%s: a value is needed", e.GetFlag().Name)
 	}
+
 	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return Usage("--%s: %s", e.GetFlag().Name, invalidValue(e))
+		return Usage("--%s: %s", e.GetFlag().Name, describeInvalidValue(e))
 	}
+
 	return Usage("%s", err.Error())
 }
 
-// invalidValue says what a flag takes instead, where Go's own words are for programmers.
-func invalidValue(e *pflag.InvalidValueError) string {
+// describeInvalidValue says what a flag takes instead, where Go's own words are for programmers.
+func describeInvalidValue(e *pflag.InvalidValueError) string {
 	value, kind := strconv.Quote(e.GetValue()), e.GetFlag().Value.Type()
 	_, number := errors.AsType[*strconv.NumError](e)
 	switch {
@@ -38,9 +42,11 @@ func invalidValue(e *pflag.InvalidValueError) string {
 	case number:
 		return value + " is no whole number"
 	}
+
 	text := errors.Unwrap(e).Error()
 	if kind == "duration" && strings.HasPrefix(text, "time: ") {
 		return value + " is no duration, such as 30s or 1m30s"
 	}
+
 	return text
 }

@@ -19,8 +19,10 @@ func Parent(cmd *cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		return Usage("%s", unknownCommand(cmd, args[0]))
+
+		return Usage("%s", describeUnknownCommand(cmd, args[0]))
 	}
+
 	return cmd
 }
 
@@ -32,13 +34,13 @@ func UsageTemplate(template string) string {
 	return strings.Replace(template, "{{if .Runnable}}", `{{if and .Runnable (not (index .Annotations "`+onlyCommands+`"))}}`, 1)
 }
 
-// unknownCommand says which command below cmd may have been meant.
-func unknownCommand(cmd *cobra.Command, name string) string {
+// describeUnknownCommand says which command below cmd may have been meant.
+func describeUnknownCommand(cmd *cobra.Command, name string) string {
 	near := NearCommand(cmd, name)
 	if !cmd.HasParent() {
 		near = strings.TrimPrefix(near, cmd.Name()+" ")
 	}
-	return unknown("command "+name, cmd.CommandPath(), near)
+	return describeUnknown("command "+name, cmd.CommandPath(), near)
 }
 
 // NearCommand is the whole of the command below cmd that may have been meant by name; "" when none is near.
@@ -52,9 +54,11 @@ func NearCommand(cmd *cobra.Command, name string) string {
 			}
 		}
 	}
+
 	if near := Nearest(name, names); near != "" {
 		return cmd.CommandPath() + " " + near
 	}
+
 	return ""
 }
 
@@ -70,23 +74,28 @@ func UnknownFlag(cmd *cobra.Command, name string) string {
 	if len(name) == 1 {
 		shown = "-" + name
 	}
+
 	var names []string
+
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if !f.Hidden {
 			names = append(names, f.Name)
 		}
 	})
+
 	near := Nearest(name, names)
 	if near != "" {
 		near = "--" + near
 	}
+
 	if other := elsewhere[name]; other != "" && cmd.Flags().Lookup(strings.TrimPrefix(strings.Fields(other)[0], "--")) != nil {
 		near = other
 	}
-	return unknown("flag "+shown, cmd.CommandPath(), near)
+
+	return describeUnknown("flag "+shown, cmd.CommandPath(), near)
 }
 
-func unknown(what, path, near string) string {
+func describeUnknown(what, path, near string) string {
 	if near != "" {
 		return "unknown " + what + "; did you mean " + near + "?"
 	}
@@ -97,23 +106,26 @@ func unknown(what, path, near string) string {
 func Nearest(name string, names []string) string {
 	best, least := "", 1+len(name)/3
 	for _, n := range names {
-		d := distance(name, n)
+		d := editDistance(name, n)
 		if len(name) > 2 && strings.HasPrefix(n, name) {
 			d = 1
 		}
+
 		if d <= least && (best == "" || d < least) {
 			best, least = n, d
 		}
 	}
+
 	return best
 }
 
-// distance is how many letters must change to make b of a.
-func distance(a, b string) int {
+// editDistance is how many letters must change to make b of a.
+func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
+
 	for i := range len(a) {
 		last := row[0]
 		row[0] = i + 1
@@ -122,9 +134,11 @@ func distance(a, b string) int {
 			if a[i] != b[j] {
 				cost++
 			}
+
 			last = row[j+1]
 			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
 		}
 	}
+
 	return row[len(b)]
 }

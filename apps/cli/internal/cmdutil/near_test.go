@@ -4,7 +4,7 @@ import "testing"
 
 func TestNearest(t *testing.T) {
 	for pair, want := range map[[2]string]int{{"status", "statsu"}: 2, {"", "abc"}: 3, {"queue", "queue"}: 0, {"limit", "limits"}: 1} {
-		if got := distance(pair[0], pair[1]); got != want {
+		if got := editDistance(pair[0], pair[1]); got != want {
 			t.Errorf("%q to %q: %d, want %d", pair[0], pair[1], got, want)
 		}
 	}

@@ -25,23 +25,28 @@ func Steps(ctx context.Context, f *factory.Factory, soFar func() string, step fu
 		call, cancel := f.Call(context.WithoutCancel(ctx))
 		more, err := step(call, within)
 		cancel()
+
 		switch {
 		case err == nil && !more:
 			return nil
 		case err == nil && ctx.Err() != nil:
 			err = &queue.Error{Kind: queue.KindCanceled, Err: ctx.Err()}
 		}
+
 		if err != nil && n == 0 && ctx.Err() == nil {
 			return err // nothing was done
 		}
+
 		if err != nil {
 			if drawn {
 				fmt.Fprint(f.IO.Err, f.IO.ClearLine())
 				drawn = false
 			}
+
 			fmt.Fprintf(f.IO.Err, "pgqueue: stopped after %s; the same command does the rest\n", soFar())
 			return err
 		}
+
 		if f.IO.ErrTTY {
 			drawn = true
 			fmt.Fprintf(f.IO.Err, "%s%s so far", f.IO.ClearLine(), soFar())

@@ -18,7 +18,7 @@ type text struct {
 
 func (t *text) Read(p []byte) (int, error) {
 	if !t.begun {
-		if err := t.begin(); err != nil {
+		if err := t.checkEncoding(); err != nil {
 			return 0, err
 		}
 		t.begun = true
@@ -26,28 +26,31 @@ func (t *text) Read(p []byte) (int, error) {
 	return t.in.Read(p)
 }
 
-// begin looks at the first bytes, which tell the encoding of anything that JSON can begin with.
-func (t *text) begin() error {
+// checkEncoding looks at the first bytes, which tell the encoding of anything that JSON can begin with.
+func (t *text) checkEncoding() error {
 	first, err := t.in.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
+
 	switch {
 	case bytes.HasPrefix(first, []byte("\xef\xbb\xbf")):
 		_, err = t.in.Discard(3)
 		return err
+
 	case bytes.HasPrefix(first, []byte("\x1f\x8b")):
 		return Usage("it is compressed by gzip; unpack it first, as: gzip -dc FILE | pgqueue … -")
 	case bytes.HasPrefix(first, []byte("\x28\xb5\x2f\xfd")):
 		return Usage("it is compressed by zstd; unpack it first, as: zstd -dc FILE | pgqueue … -")
 	case bytes.HasPrefix(first, []byte("\xff\xfe\x00\x00")), bytes.HasPrefix(first, []byte("\x00\x00")):
-		return notUTF8("UTF-32")
+		return refuseEncoding("UTF-32")
 	case bytes.HasPrefix(first, []byte("\xff\xfe")), bytes.HasPrefix(first, []byte("\xfe\xff")), bytes.IndexByte(first, 0) >= 0:
-		return notUTF8("UTF-16")
+		return refuseEncoding("UTF-16")
 	}
+
 	return nil
 }
 
-func notUTF8(name string) error {
+func refuseEncoding(name string) error {
 	return Usage("the text is %s; save it as UTF-8, as by: iconv -f %s -t UTF-8 FILE", name, name)
 }

@@ -39,10 +39,12 @@ func DefaultPath(lookup func(string) (string, bool)) string {
 	if dir, ok := lookup("XDG_CONFIG_HOME"); ok && filepath.IsAbs(dir) {
 		return filepath.Join(dir, "pgqueue", "config.yaml")
 	}
+
 	home, ok := lookup("HOME")
 	if !ok || home == "" {
 		return ""
 	}
+
 	return filepath.Join(home, ".config", "pgqueue", "config.yaml")
 }
 
@@ -52,18 +54,23 @@ func Load(path string) (File, error) {
 	if path == "" {
 		return f, nil
 	}
+
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil
 	}
+
 	if err != nil {
 		return f, &queue.Error{Op: "read configuration", Kind: queue.KindInvalid, Err: err}
 	}
+
 	dec := yaml.NewDecoder(strings.NewReader(string(b)))
 	dec.KnownFields(true)
+
 	if err := dec.Decode(&f); err != nil && len(strings.TrimSpace(string(b))) > 0 {
 		return f, &queue.Error{Op: "read configuration", Kind: queue.KindInvalid, Subject: path, Msg: strings.ReplaceAll(err.Error(), "\n", " ")}
 	}
+
 	return f, nil
 }
 
@@ -72,27 +79,34 @@ func (f File) Save(path string) error {
 	if path == "" {
 		return &queue.Error{Op: "write configuration", Kind: queue.KindInvalid, Msg: "there is no home folder; give --config"}
 	}
+
 	b, err := yaml.Marshal(f)
 	if err != nil {
 		return err
 	}
+
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
+
 	if target, err := filepath.EvalSymlinks(path); err == nil { // the file is replaced, and a link to it stays
 		path = target
 	}
+
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".config-*") // mode 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name())
+
 	if _, err := tmp.Write(b); err != nil {
 		return errors.Join(err, tmp.Close())
 	}
+
 	if err := tmp.Close(); err != nil {
 		return err
 	}
+
 	return os.Rename(tmp.Name(), path)
 }
 
@@ -104,17 +118,21 @@ func (f File) Use(name string) (Context, error) {
 	if name == "" {
 		name = f.Current
 	}
+
 	if name == "" {
 		return Context{}, nil
 	}
+
 	c, ok := f.Contexts[name]
 	if !ok {
 		msg := "there are none yet; make one with: pgqueue config set-context NAME --url URL"
 		if len(f.Contexts) > 0 {
 			msg = "there are " + strings.Join(f.Names(), ", ")
 		}
+
 		return c, &queue.Error{Kind: queue.KindNotFound, Subject: fmt.Sprintf("context %q", name), Msg: "no such context; " + msg}
 	}
+
 	return c, nil
 }
 
@@ -128,9 +146,11 @@ func (f File) Redacted() File {
 		if c.Token != "" {
 			c.Token = redacted
 		}
+
 		c.URL = RedactURL(c.URL)
 		out.Contexts[name] = c
 	}
+
 	return out
 }
 
@@ -140,8 +160,10 @@ func RedactURL(s string) string {
 	if err != nil || u.User == nil {
 		return s
 	}
+
 	if _, has := u.User.Password(); has {
 		u.User = url.UserPassword(u.User.Username(), redacted)
 	}
+
 	return u.String()
 }

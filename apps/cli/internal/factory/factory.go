@@ -76,10 +76,12 @@ func (f *Factory) Resolve(changed func(flag string) bool) error {
 	if err != nil {
 		return err
 	}
+
 	c, err := file.Use(f.Settings.Context)
 	if err != nil {
 		return err
 	}
+
 	for _, v := range []struct {
 		flag string
 		to   *string
@@ -95,6 +97,7 @@ func (f *Factory) Resolve(changed func(flag string) bool) error {
 			*v.to = v.from
 		}
 	}
+
 	return nil
 }
 
@@ -105,8 +108,10 @@ func (f *Factory) Service() (queue.Service, error) {
 	if f.service != nil {
 		return f.service, nil
 	}
+
 	var err error
 	f.service, f.close, err = f.Settings.Dial(f.Settings.Timeout)
+
 	return f.service, err
 }
 
@@ -150,8 +155,10 @@ func (f *Factory) One(do func(ctx context.Context, svc queue.Service, p *output.
 		if err != nil {
 			return err
 		}
+
 		ctx, cancel := f.Call(cmd.Context())
 		defer cancel()
+
 		return do(ctx, svc, p, args)
 	}
 }

@@ -45,10 +45,12 @@ func (s *IO) Guard() (failed func() error) {
 	if s.OutTTY {
 		out.w = s.guard.Writer(s.Out)
 	}
+
 	s.Out = out
 	if s.ErrTTY {
 		s.Err = s.guard.Writer(s.Err)
 	}
+
 	return func() error { return out.err }
 }
 
@@ -68,7 +70,7 @@ func (c *checked) Write(p []byte) (int, error) {
 
 // System is the process's own streams. lookup finds environment variables.
 func System(lookup func(string) (string, bool)) *IO {
-	s := &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, InTTY: isTTY(os.Stdin), OutTTY: isTTY(os.Stdout), ErrTTY: isTTY(os.Stderr)}
+	s := &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, InTTY: isTerminal(os.Stdin), OutTTY: isTerminal(os.Stdout), ErrTTY: isTerminal(os.Stderr)}
 	none, _ := lookup("NO_COLOR")
 	dumb, _ := lookup("TERM")
 	s.Dumb = dumb == "dumb"
@@ -76,10 +78,11 @@ func System(lookup func(string) (string, bool)) *IO {
 	if s.OutTTY {
 		s.Width, _, _ = term.GetSize(int(os.Stdout.Fd()))
 	}
+
 	return s
 }
 
-func isTTY(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // Test gives streams to look at afterwards.
 func Test(stdin string) (streams *IO, stdout, stderr *bytes.Buffer) {

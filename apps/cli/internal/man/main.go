@@ -14,21 +14,24 @@ import (
 )
 
 func main() {
-	if err := write(os.Args[1:]); err != nil {
+	if err := writePages(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "man:", err)
 		os.Exit(1)
 	}
 }
 
-func write(args []string) error {
+func writePages(args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: man FOLDER")
 	}
+
 	if err := os.MkdirAll(args[0], 0o755); err != nil {
 		return err
 	}
+
 	cmd, _ := root.New(factory.New(""))
 	cmd.DisableAutoGenTag = true // the pages change with the program alone
 	epoch := time.Unix(0, 0)
+
 	return doc.GenManTree(cmd, &doc.GenManHeader{Title: "PGQUEUE", Section: "1", Source: "pgqueue", Manual: "pgqueue", Date: &epoch}, args[0])
 }

@@ -10,7 +10,7 @@ import (
 
 func TestWrite(t *testing.T) {
 	dir := t.TempDir()
-	if err := write([]string{dir}); err != nil {
+	if err := writePages([]string{dir}); err != nil {
 		t.Fatal(err)
 	}
 	for page, says := range map[string]string{
@@ -44,7 +44,7 @@ func TestWrite(t *testing.T) {
 		}
 	})
 	t.Run("one folder is needed", func(t *testing.T) {
-		if err := write(nil); err == nil {
+		if err := writePages(nil); err == nil {
 			t.Error("no error")
 		}
 	})

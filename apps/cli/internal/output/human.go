@@ -23,25 +23,32 @@ func Duration(d time.Duration) string {
 	case d < time.Second:
 		return strconv.FormatInt(d.Round(time.Millisecond).Milliseconds(), 10) + "ms"
 	}
+
 	d = d.Round(time.Second)
 	units := []struct {
 		name string
 		unit time.Duration
 	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
+
 	var b strings.Builder
+
 	for i, u := range units {
 		n := d / u.unit
 		if n == 0 {
 			continue
 		}
+
 		fmt.Fprintf(&b, "%d%s", n, u.name)
+
 		if i+1 < len(units) {
 			if m := d % u.unit / units[i+1].unit; m > 0 {
 				fmt.Fprintf(&b, "%d%s", m, units[i+1].name)
 			}
 		}
+
 		break
 	}
+
 	return b.String()
 }
 
@@ -83,6 +90,7 @@ func StatusStyle(s queue.Status) iostreams.Style {
 	case queue.StatusExpired, queue.StatusCancelled:
 		return iostreams.Faint
 	}
+
 	return iostreams.Plain
 }
 
@@ -118,6 +126,7 @@ func Rate(perSecond float64) string {
 	case perSecond < 10:
 		return strconv.FormatFloat(perSecond, 'f', 1, 64) + "/s"
 	}
+
 	return strconv.FormatFloat(perSecond, 'f', 0, 64) + "/s"
 }
 

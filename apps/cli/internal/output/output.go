@@ -51,22 +51,28 @@ func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 		if p.Format = JSON; streams.OutTTY && jq == "" {
 			p.Format = Table
 		}
+
 	default:
 		return nil, queue.Invalid("--output", fmt.Sprintf("%q is none of %s", format, strings.Join(Formats(), ", ")))
 	}
+
 	if jq == "" {
 		return p, nil
 	}
+
 	if p.Format == Table || p.Format == Wide || p.Format == YAML {
 		return nil, queue.Invalid("--jq", "it works on JSON; leave --output out, or give json or ndjson")
 	}
+
 	q, err := gojq.Parse(jq)
 	if err == nil {
 		p.query, err = gojq.Compile(q)
 	}
+
 	if err != nil {
 		return nil, queue.Invalid("--jq", err.Error())
 	}
+
 	return p, nil
 }
 
@@ -83,8 +89,8 @@ type Unshown struct {
 func (e *Unshown) Error() string { return e.Err.Error() }
 func (e *Unshown) Unwrap() error { return e.Err }
 
-// unshown makes err, unless it is nil, one of the result v.
-func unshown(v any, err error) error {
+// wrapUnshown makes err, unless it is nil, one of the result v.
+func wrapUnshown(v any, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -98,79 +104,93 @@ func (p *Printer) Value(v any) error {
 	if err != nil {
 		return err
 	}
-	if err := p.json(b); err != nil {
+
+	if err := p.writeJSON(b); err != nil {
 		return &Unshown{b, err}
 	}
+
 	return nil
 }
 
-func (p *Printer) json(b []byte) error {
+func (p *Printer) writeJSON(b []byte) error {
 	switch {
 	case p.query != nil:
-		return p.jq(b)
+		return p.writeQueryResults(b)
 	case p.Format == YAML:
 		return writeYAML(p.IO.Out, b)
 	case p.Format == NDJSON || !p.IO.OutTTY:
-		return p.write(append(b, '\n'))
+		return p.writeBytes(append(b, '\n'))
 	}
+
 	var out bytes.Buffer
 	if err := json.Indent(&out, b, "", "  "); err != nil {
 		return err
 	}
+
 	out.WriteByte('\n')
-	return p.write(out.Bytes())
+
+	return p.writeBytes(out.Bytes())
 }
 
-// write reports a reader that has gone, as head does.
-func (p *Printer) write(b []byte) error {
+// writeBytes reports a reader that has gone, as head does.
+func (p *Printer) writeBytes(b []byte) error {
 	_, err := p.IO.Out.Write(b)
 	return err
 }
 
-// jq writes what the expression makes of b: texts as they are, anything else as JSON, each on a line.
-func (p *Printer) jq(b []byte) error {
+// writeQueryResults writes what the expression makes of b: texts as they are, anything else as JSON, each on a line.
+func (p *Printer) writeQueryResults(b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber() // a large id stays exact
 	var v any
+
 	if err := dec.Decode(&v); err != nil {
 		return err
 	}
+
 	iter := p.query.Run(v)
 	for {
 		out, ok := iter.Next()
 		if !ok {
 			return nil
 		}
+
 		if err, failed := out.(error); failed {
 			return queue.Invalid("--jq", err.Error())
 		}
+
 		line, isText := out.(string)
 		if isText && p.IO.OutTTY { // as it is, but for what the terminal would act on
-			line = cleanLines(line)
+			line = cleanTextLines(line)
 		}
+
 		if !isText {
 			text, err := gojq.Marshal(out)
 			if err != nil {
 				return err
 			}
+
 			line = string(text)
 		}
-		if err := p.write([]byte(line + "\n")); err != nil {
+
+		if err := p.writeBytes([]byte(line + "\n")); err != nil {
 			return err
 		}
 	}
 }
 
-// cleanLines is text of several lines that is harmless to a terminal. Tabs stay, which @tsv makes.
-func cleanLines(s string) string {
+// cleanTextLines is text of several lines that is harmless to a terminal. Tabs stay, which @tsv makes.
+func cleanTextLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
 		cells := strings.Split(line, "\t")
 		for j := range cells {
 			cells[j] = Clean(cells[j])
 		}
+
 		lines[i] = strings.Join(cells, "\t")
 	}
+
 	return strings.Join(lines, "\n")
 }
 
@@ -179,21 +199,26 @@ func List[T any](p *Printer, list restapi.List[T], none string, columns []Column
 	if list.Body == nil {
 		list.Body = []T{}
 	}
+
 	switch {
 	case p.Human():
 		if len(list.Body) == 0 {
 			fmt.Fprintln(p.IO.Err, none)
 			return nil
 		}
-		return unshown(list, table(p, list.Body, columns))
+
+		return wrapUnshown(list, writeTable(p, list.Body, columns))
+
 	case p.Format == NDJSON:
 		for _, v := range list.Body {
 			if err := p.Value(v); err != nil {
-				return unshown(list, errors.Unwrap(err)) // all of it: where the reader has come to is not known
+				return wrapUnshown(list, errors.Unwrap(err)) // all of it: where the reader has come to is not known
 			}
 		}
+
 		return nil
 	}
+
 	return p.Value(list)
 }
 
@@ -205,7 +230,7 @@ func (p *Printer) Cut(shown int, of, more string) {
 // One writes a thing: as lines of name and value, or as it is on the wire.
 func One(p *Printer, v any, fields func() []Field) error {
 	if p.Human() {
-		return unshown(v, details(p.IO, fields()))
+		return wrapUnshown(v, writeDetails(p.IO, fields()))
 	}
 	return p.Value(v)
 }
@@ -215,10 +240,12 @@ func (p *Printer) Done(format string, args ...any) {
 	if !p.Human() {
 		return
 	}
+
 	check := "✓"
 	if p.IO.ErrTTY { // colours are for terminals alone, and Color speaks of Out
 		check = p.IO.Paint(iostreams.Green, check)
 	}
+
 	fmt.Fprintf(p.IO.Err, "%s "+format+"\n", append([]any{check}, args...)...)
 }
 
@@ -229,27 +256,33 @@ type Field struct {
 	Style iostreams.Style
 }
 
-func details(s *iostreams.IO, fields []Field) error {
+func writeDetails(s *iostreams.IO, fields []Field) error {
 	width := 0
 	for _, f := range fields {
 		width = max(width, len(f.Name))
 	}
+
 	var b strings.Builder
+
 	for _, f := range fields {
 		if f.Value == "" {
 			continue
 		}
+
 		first := true
 		for line := range strings.Lines(f.Value) {
 			name := f.Name
 			if !first {
 				name = ""
 			}
+
 			first = false
 			b.WriteString(s.Paint(iostreams.Faint, fmt.Sprintf("%-*s", width, name)) + "  " + s.Paint(f.Style, strings.TrimRight(line, "\n")) + "\n")
 		}
 	}
+
 	_, err := io.WriteString(s.Out, b.String())
+
 	return err
 }
 
@@ -258,13 +291,16 @@ func Pretty(raw json.RawMessage) string {
 	if len(raw) <= 72 {
 		return Clean(string(raw))
 	}
+
 	var b bytes.Buffer
 	if err := json.Indent(&b, raw, "", "  "); err != nil {
 		return Clean(string(raw))
 	}
+
 	lines := strings.Split(b.String(), "\n")
 	for i := range lines {
 		lines[i] = Clean(lines[i])
 	}
+
 	return strings.Join(lines, "\n")
 }

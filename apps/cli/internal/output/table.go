@@ -23,13 +23,14 @@ type Column[T any] struct {
 // gap between columns.
 const gap = "  "
 
-func table[T any](p *Printer, rows []T, columns []Column[T]) error {
+func writeTable[T any](p *Printer, rows []T, columns []Column[T]) error {
 	var shown []Column[T]
 	for _, c := range columns {
 		if !c.Wide || p.Format == Wide {
 			shown = append(shown, c)
 		}
 	}
+
 	cells := make([][]string, len(rows)+1)
 	widths := make([]int, len(shown))
 	for i := range cells {
@@ -39,10 +40,13 @@ func table[T any](p *Printer, rows []T, columns []Column[T]) error {
 			if i > 0 {
 				cells[i][j] = c.Cell(rows[i-1])
 			}
+
 			widths[j] = max(widths[j], ansi.StringWidth(cells[i][j]))
 		}
 	}
+
 	var b strings.Builder
+
 	for i, row := range cells {
 		left := p.IO.Width
 		for j, text := range row {
@@ -50,6 +54,7 @@ func table[T any](p *Printer, rows []T, columns []Column[T]) error {
 			if p.Format != Wide && last && p.IO.Width > 0 { // what does not fit the terminal is cut, at the last column
 				text = ansi.Truncate(text, max(left, 8), "…")
 			}
+
 			pad := strings.Repeat(" ", max(0, widths[j]-ansi.StringWidth(text)))
 			style := iostreams.Faint
 			if i > 0 {
@@ -58,6 +63,7 @@ func table[T any](p *Printer, rows []T, columns []Column[T]) error {
 					style = shown[j].Style(rows[i-1])
 				}
 			}
+
 			switch {
 			case shown[j].Right:
 				b.WriteString(pad + p.IO.Paint(style, text))
@@ -66,13 +72,18 @@ func table[T any](p *Printer, rows []T, columns []Column[T]) error {
 			default:
 				b.WriteString(p.IO.Paint(style, text) + pad)
 			}
+
 			if !last {
 				b.WriteString(gap)
 			}
+
 			left -= widths[j] + len(gap)
 		}
+
 		b.WriteByte('\n')
 	}
+
 	_, err := io.WriteString(p.IO.Out, b.String())
+
 	return err
 }

@@ -14,26 +14,31 @@ import (
 func writeYAML(w io.Writer, b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
-	node, err := yamlNode(dec)
+	node, err := newYAMLNode(dec)
 	if err != nil {
 		return err
 	}
+
 	enc := yaml.NewEncoder(w)
 	enc.SetIndent(2)
+
 	if err := enc.Encode(node); err != nil {
 		return err
 	}
+
 	return enc.Close()
 }
 
-func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
+func newYAMLNode(dec *json.Decoder) (*yaml.Node, error) {
 	tok, err := dec.Token()
 	if err != nil {
 		return nil, err
 	}
+
 	scalar := func(tag, value string) *yaml.Node {
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: value}
 	}
+
 	switch v := tok.(type) {
 	case nil:
 		return scalar("!!null", "null"), nil
@@ -42,22 +47,29 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 	case string:
 		n := &yaml.Node{}
 		return n, n.Encode(v) // which quotes what older readers take for something else, as no
+
 	case json.Number:
 		return scalar("", v.String()), nil // without a tag it is written as it is, however large
+
 	case json.Delim:
 		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 		if v == '[' {
 			n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
 		}
+
 		for dec.More() {
-			child, err := yamlNode(dec) // in an object the keys are tokens like the rest
+			child, err := newYAMLNode(dec) // in an object the keys are tokens like the rest
 			if err != nil {
 				return nil, err
 			}
+
 			n.Content = append(n.Content, child)
 		}
+
 		_, err := dec.Token() // the closing one
+
 		return n, err
 	}
+
 	return nil, fmt.Errorf("unexpected JSON token %v", tok)
 }

@@ -11,43 +11,51 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// explain is err on one line, with what to do next, and its exit code.
-func explain(f *factory.Factory, err error) (text string, code int) {
+// explainError is err on one line, with what to do next, and its exit code.
+func explainError(f *factory.Factory, err error) (text string, code int) {
 	text, code = program.OneLine(err), program.ExitCode(err)
 	e, ok := errors.AsType[*queue.Error](err)
 	if !ok {
 		return text, code
 	}
+
 	if e.Kind == queue.KindDeadline && f.Connected() {
-		text = fmt.Sprintf("no answer from %s within %s; a server that is busy may need a longer --timeout", where(f), f.Settings.Timeout)
+		text = fmt.Sprintf("no answer from %s within %s; a server that is busy may need a longer --timeout", serverAddress(f), f.Settings.Timeout)
 		if e.Op != "" {
 			text = e.Op + ": " + text
 		}
+
 		return text, program.ExitUnreachable
 	}
+
 	if e.Kind == queue.KindNotFound && strings.Contains(text, "no such route") {
-		return fmt.Sprintf("%s is not the URL of the server's API, which is as %s; see --url", where(f), program.DefaultServerURL), program.ExitUsage
+		return fmt.Sprintf("%s is not the URL of the server's API, which is as %s; see --url", serverAddress(f), program.DefaultServerURL), program.ExitUsage
 	}
-	if h := hint(f, e, text); h != "" {
+
+	if h := remedyFor(f, e, text); h != "" {
 		text += "; " + h
 	}
+
 	return text, code
 }
 
-// where is the server that was asked.
-func where(f *factory.Factory) string { return config.RedactURL(f.Settings.URL) }
+// serverAddress is the server that was asked.
+func serverAddress(f *factory.Factory) string { return config.RedactURL(f.Settings.URL) }
 
-// hint says what to do next, where that is not in the error.
-func hint(f *factory.Factory, e *queue.Error, text string) string {
+// remedyFor says what to do next, where that is not in the error.
+func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
 	if !f.Connected() {
 		return ""
 	}
+
 	switch e.Kind { // the other kinds say themselves what to do, or nothing can be done
 	case queue.KindUnavailable:
 		if strings.Contains(text, "server cannot be reached") {
-			return "is one running at " + where(f) + "? pgqueue run starts one, --url names another"
+			return "is one running at " + serverAddress(f) + "? pgqueue run starts one, --url names another"
 		}
+
 		return "try again in a while"
+
 	case queue.KindNotFound:
 		switch {
 		case strings.Contains(text, "no such queue"):
@@ -57,16 +65,20 @@ func hint(f *factory.Factory, e *queue.Error, text string) string {
 		case strings.Contains(text, "no such task"):
 			return "pgqueue tasks lists what is there"
 		}
+
 	case queue.KindAlreadyExists:
 		if noun, name, ok := strings.Cut(e.Subject, " "); ok {
 			return fmt.Sprintf("pgqueue update-%s %s changes it", noun, name)
 		}
+
 	case queue.KindLeaseLost:
 		if e.Subject != "" {
 			return "pgqueue " + e.Subject + " tells who holds it"
 		}
+
 	case queue.KindIndeterminate:
 		return "it may have been done or not: look before repeating it"
 	}
+
 	return ""
 }

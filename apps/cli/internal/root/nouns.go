@@ -61,6 +61,7 @@ func addNouns(first, second []*cobra.Command) {
 	named := func(all []*cobra.Command, name string) *cobra.Command {
 		return all[slices.IndexFunc(all, func(c *cobra.Command) bool { return c.Name() == name })]
 	}
+
 	for _, n := range nouns {
 		parent := named(first, n.noun)
 		parent.Long = parent.Short + ", or say what to do with " + n.noun + "s: each command below is another name of one of pgqueue's.\n" +

@@ -37,6 +37,7 @@ func Main(args []string, version string) int {
 	if !signal.Ignored(os.Interrupt) {
 		ends = append(ends, os.Interrupt)
 	}
+
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -45,6 +46,7 @@ func Main(args []string, version string) int {
 	gone := make(chan os.Signal, 1)
 	signal.Notify(gone, syscall.SIGPIPE)
 	defer signal.Stop(gone)
+
 	return Run(ctx, factory.New(version), args)
 }
 
@@ -58,29 +60,37 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	if err == nil && failed() != nil {
 		err = &output.Unshown{Err: failed()}
 	}
+
 	if err == nil {
 		return program.ExitDone
 	}
-	if lost, ok := errors.AsType[*output.Unshown](err); ok && changes(ran) {
-		return tellDone(f, lost)
+
+	if lost, ok := errors.AsType[*output.Unshown](err); ok && mayChangeState(ran) {
+		return reportUnshown(f, lost)
 	}
+
 	if errors.Is(err, syscall.EPIPE) {
 		return program.ExitDone // whoever read has seen enough
 	}
+
 	if quiet, ok := errors.AsType[*cmdutil.Exit](err); ok {
 		return quiet.Code
 	}
+
 	if !*started { // cobra's own, as a flag that is needed
 		if _, ours := errors.AsType[*queue.Error](err); !ours {
 			err = cmdutil.Usage("%s", err.Error())
 		}
 	}
+
 	if ctx.Err() != nil && (queue.KindOf(err) == queue.KindCanceled || errors.Is(err, context.Canceled)) {
 		fmt.Fprintln(f.IO.Err, "interrupted")
 		return program.ExitFailed
 	}
-	text, code := explain(f, err)
+
+	text, code := explainError(f, err)
 	fmt.Fprintf(f.IO.Err, "pgqueue: %s\n", output.Clean(text))
+
 	return code
 }
 
@@ -93,12 +103,13 @@ var onlyReads = []string{
 
 const changesNothing = "changes-nothing"
 
-// changes says that a command may have changed something. One that is not known to change nothing may.
-func changes(cmd *cobra.Command) bool {
+// mayChangeState says that a command may have changed something. One that is not known to change nothing may.
+func mayChangeState(cmd *cobra.Command) bool {
 	parent := ""
 	if cmd.HasParent() {
 		parent = cmd.Parent().Name()
 	}
+
 	switch {
 	case !cmd.HasParent(), cmdutil.OnlyCommands(cmd), cmd.Annotations[changesNothing] != "":
 		return false
@@ -107,35 +118,41 @@ func changes(cmd *cobra.Command) bool {
 	case parent == "migrate":
 		return cmd.Name() == "up" || cmd.Name() == "down"
 	}
+
 	return true
 }
 
 // writesNoJSON are commands that have nothing for --jq to work on.
 var writesNoJSON = []string{"run", "top", "completion", "export", "sql"}
 
-// checkJQ finds what is wrong with --jq before anything is done.
-func checkJQ(f *factory.Factory, cmd *cobra.Command) error {
+// checkJQExpression finds what is wrong with --jq before anything is done.
+func checkJQExpression(f *factory.Factory, cmd *cobra.Command) error {
 	if f.Settings.JQ == "" {
 		return nil
 	}
+
 	if slices.Contains(writesNoJSON, cmd.Name()) && cmd.Parent().Name() != "ticker" {
 		return queue.Invalid("--jq", cmd.CommandPath()+" writes no JSON for it; leave it out")
 	}
+
 	_, err := f.Printer()
+
 	return err
 }
 
-// tellDone tells of what was done and could not be told as it was asked for: exit code 2 would say that nothing was done.
-func tellDone(f *factory.Factory, lost *output.Unshown) int {
+// reportUnshown tells of what was done and could not be told as it was asked for: exit code 2 would say that nothing was done.
+func reportUnshown(f *factory.Factory, lost *output.Unshown) int {
 	reason := "its answer could not be written: " + program.OneLine(lost.Err)
 	if e, ok := errors.AsType[*queue.Error](lost.Err); ok && e.Field == "--jq" {
 		reason = "--jq failed: " + program.Clean(e.Msg)
 	}
+
 	if lost.JSON == nil {
 		fmt.Fprintf(f.IO.Err, "pgqueue: done, but %s\n", reason)
 	} else {
 		fmt.Fprintf(f.IO.Err, "pgqueue: done, but %s; the answer is:\n%s\n", reason, lost.JSON)
 	}
+
 	return program.ExitFailed
 }
 
@@ -153,21 +170,26 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing there, 4 conflict or lease lost, 5 server unreachable.",
 		Example:       "  pgqueue run\n  pgqueue create-queue mail\n  pgqueue create-task mail --payload '{\"to\":\"a@b.c\"}'\n  pgqueue retain-task mail --worker w1\n  pgqueue complete-task 1",
 		SilenceErrors: true, SilenceUsage: true,
+
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			*started = true
 			if cmdutil.OnlyCommands(cmd) || cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
 				return nil // help and completion come whatever the settings are
 			}
+
 			if err := program.RefuseEmpty(cmd.Flags(), args); err != nil {
 				return err
 			}
+
 			if err := cmdutil.Prepare(f, cmd); err != nil {
 				return err
 			}
-			return checkJQ(f, cmd)
+
+			return checkJQExpression(f, cmd)
 		},
 		Version: f.Version,
 	})
+
 	cmd.SetIn(f.IO.In)
 	cmd.SetOut(f.IO.Out)
 	cmd.SetErr(f.IO.Err)
@@ -186,30 +208,33 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 		&cobra.Group{ID: cmdutil.GroupWatch, Title: "Watching:"},
 		&cobra.Group{ID: cmdutil.GroupOther, Title: "Other:"},
 	)
+
 	cmd.SetHelpCommandGroupID(cmdutil.GroupOther)
-	flat, second := commands(f), commands(f)
+	flat, second := newCommands(f), newCommands(f)
 	cmd.AddCommand(flat...)
-	markReads(flat)
-	markReads(second)
+	markReadOnly(flat)
+	markReadOnly(second)
 	addNouns(flat, second)
 	cmd.SetFlagErrorFunc(cmdutil.FlagError)
+
 	return cmd, started
 }
 
-// markReads marks the commands that change nothing, by the names that they have at first.
-func markReads(all []*cobra.Command) {
+// markReadOnly marks the commands that change nothing, by the names that they have at first.
+func markReadOnly(all []*cobra.Command) {
 	for _, c := range all {
 		if slices.Contains(onlyReads, c.Name()) {
 			if c.Annotations == nil {
 				c.Annotations = map[string]string{}
 			}
+
 			c.Annotations[changesNothing] = "yes"
 		}
 	}
 }
 
-// commands are all commands of the contract, made anew.
-func commands(f *factory.Factory) []*cobra.Command {
+// newCommands are all commands of the contract, made anew.
+func newCommands(f *factory.Factory) []*cobra.Command {
 	return slices.Concat(
 		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), transfer.Commands(f),
 		top.Commands(f), bench.Commands(f), admin.Commands(f), configure.Commands(f),

@@ -13,25 +13,28 @@ import (
 
 // Commands are the commands for operators.
 func Commands(f *factory.Factory) []*cobra.Command {
-	return append([]*cobra.Command{newVersion(f), newCompletion()}, databaseCommands(f)...)
+	return append([]*cobra.Command{newVersionCommand(f), newCompletionCommand()}, databaseCommands(f)...)
 }
 
-func newVersion(f *factory.Factory) *cobra.Command {
+func newVersionCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Show the version",
 		Example: "  pgqueue version --jq .version",
 		GroupID: cmdutil.GroupOther,
 		Args:    cmdutil.Args(0, 0, ""),
+
 		RunE: func(*cobra.Command, []string) error {
 			p, err := f.Printer()
 			if err != nil {
 				return err
 			}
+
 			if p.Human() {
 				_, err := fmt.Fprintf(f.IO.Out, "pgqueue %s (%s, %s/%s)\n", f.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 				return err
 			}
+
 			return p.Value(struct {
 				Version string `json:"version"`
 				Go      string `json:"go"`
@@ -42,13 +45,14 @@ func newVersion(f *factory.Factory) *cobra.Command {
 	}
 }
 
-func newCompletion() *cobra.Command {
+func newCompletionCommand() *cobra.Command {
 	shells := map[string]func(*cobra.Command) error{
 		"bash":       func(c *cobra.Command) error { return c.Root().GenBashCompletionV2(c.OutOrStdout(), true) },
 		"zsh":        func(c *cobra.Command) error { return c.Root().GenZshCompletion(c.OutOrStdout()) },
 		"fish":       func(c *cobra.Command) error { return c.Root().GenFishCompletion(c.OutOrStdout(), true) },
 		"powershell": func(c *cobra.Command) error { return c.Root().GenPowerShellCompletionWithDesc(c.OutOrStdout()) },
 	}
+
 	return &cobra.Command{
 		Use:   "completion SHELL",
 		Short: "Write a completion script for bash, zsh, fish or powershell",
@@ -61,11 +65,13 @@ func newCompletion() *cobra.Command {
 		Args:                  cmdutil.Args(1, 1, "a shell (bash, zsh, fish or powershell)"),
 		ValidArgs:             []string{"bash", "zsh", "fish", "powershell"},
 		DisableFlagsInUseLine: true,
+
 		RunE: func(cmd *cobra.Command, args []string) error {
 			gen, ok := shells[args[0]]
 			if !ok {
 				return cmdutil.Usage("no completion for %q; there is bash, zsh, fish and powershell", args[0])
 			}
+
 			return gen(cmd)
 		},
 	}

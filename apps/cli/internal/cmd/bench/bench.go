@@ -17,7 +17,7 @@ import (
 )
 
 // Commands is the command that measures.
-func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newBench(f)} }
+func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newBenchCommand(f)} }
 
 type options struct {
 	tasks, batch, parallel int
@@ -35,7 +35,7 @@ type Result struct {
 	WorkPerSecond   float64 `json:"work_per_second"`
 }
 
-func newBench(f *factory.Factory) *cobra.Command {
+func newBenchCommand(f *factory.Factory) *cobra.Command {
 	o := options{tasks: 10_000, batch: 500, parallel: 4, queue: "pgqueue-bench"}
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -45,6 +45,7 @@ func newBench(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue bench\n  pgqueue bench --tasks 100000 --batch 1000 --parallel 8",
 		GroupID: cmdutil.GroupOther,
 		Args:    cmdutil.Args(0, 0, ""),
+
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, c := range []struct {
 				flag    string
@@ -54,14 +55,17 @@ func newBench(f *factory.Factory) *cobra.Command {
 					return err
 				}
 			}
+
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
-			r, err := o.run(cmd.Context(), svc)
+
+			r, err := o.runBenchmark(cmd.Context(), svc)
 			if err != nil {
 				return err
 			}
+
 			return output.One(p, r, func() []output.Field {
 				return []output.Field{
 					{Name: "created", Value: fmt.Sprintf("%s in %.2fs: %s", output.Count(r.Tasks, "task"), r.CreateSeconds, output.Rate(r.CreatePerSecond))},
@@ -70,14 +74,16 @@ func newBench(f *factory.Factory) *cobra.Command {
 			})
 		},
 	}
+
 	cmd.Flags().IntVar(&o.tasks, "tasks", o.tasks, "how many tasks")
 	cmd.Flags().IntVar(&o.batch, "batch", o.batch, "tasks in a call")
 	cmd.Flags().IntVar(&o.parallel, "parallel", o.parallel, "calls under way at once")
 	cmd.Flags().StringVar(&o.queue, "queue", o.queue, "`queue` to make for it; it must not be there yet")
+
 	return cmd
 }
 
-func (o options) run(ctx context.Context, svc queue.Service) (r Result, err error) {
+func (o options) runBenchmark(ctx context.Context, svc queue.Service) (r Result, err error) {
 	if _, err := svc.CreateQueue(ctx, queue.QueueMeta{Name: o.queue}); err != nil {
 		return r, err
 	}
@@ -88,68 +94,85 @@ func (o options) run(ctx context.Context, svc queue.Service) (r Result, err erro
 			err = gone
 		}
 	}()
+
 	r = Result{Tasks: o.tasks, Batch: o.batch, Parallel: o.parallel}
 	payload := []byte(`{"to":"somebody@example.org","subject":"a task of the benchmark"}`)
 	left := atomic.Int64{}
 	share := func() int { return min(o.batch, int(left.Add(-int64(o.batch)))+o.batch) }
 	left.Store(int64(o.tasks))
-	r.CreateSeconds, err = o.each(ctx, func(ctx context.Context, _ int) (bool, error) {
+
+	r.CreateSeconds, err = o.workThroughBatches(ctx, func(ctx context.Context, _ int) (bool, error) {
 		n := share()
 		if n <= 0 {
 			return false, nil
 		}
+
 		tasks := make([]queue.NewTask, n)
 		for i := range tasks {
 			tasks[i] = queue.NewTask{Queue: o.queue, TaskMeta: queue.TaskMeta{Payload: payload}}
 		}
+
 		_, err := svc.CreateTasks(ctx, tasks)
+
 		return true, err
 	})
 	if err != nil {
 		return r, err
 	}
+
 	left.Store(int64(o.tasks))
-	r.WorkSeconds, err = o.each(ctx, func(ctx context.Context, worker int) (bool, error) {
+
+	r.WorkSeconds, err = o.workThroughBatches(ctx, func(ctx context.Context, worker int) (bool, error) {
 		n := share()
 		if n <= 0 { // nobody asks for what others are about to have, and waits
 			return false, nil
 		}
+
 		held, err := svc.RetainTasks(ctx, queue.RetainRequest{
 			Worker: fmt.Sprintf("bench-%d", worker), Queues: []string{o.queue}, Limit: n, Wait: time.Second,
 		})
 		if err != nil {
 			return false, err
 		}
+
 		left.Add(int64(n - len(held)))
+
 		if len(held) == 0 {
 			return true, nil
 		}
+
 		releases := make([]queue.Release, len(held))
 		for i, t := range held {
 			releases[i] = queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeSuccess, Quiet: true}
 		}
+
 		out, err := svc.ReleaseTasks(ctx, releases)
 		if err != nil {
 			return false, err
 		}
+
 		for _, rel := range out {
 			if rel.Err != nil {
 				return false, rel.Err
 			}
 		}
+
 		return true, nil
 	})
+
 	r.CreatePerSecond = float64(o.tasks) / r.CreateSeconds
 	r.WorkPerSecond = float64(o.tasks) / r.WorkSeconds
+
 	return r, err
 }
 
-// each repeats step in parallel until it says that there is no more, and tells how many seconds that took.
-func (o options) each(ctx context.Context, step func(context.Context, int) (more bool, err error)) (float64, error) {
+// workThroughBatches repeats step in parallel until it says that there is no more, and tells how many seconds that took.
+func (o options) workThroughBatches(ctx context.Context, step func(context.Context, int) (more bool, err error)) (float64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	begin := time.Now()
 	var wg sync.WaitGroup
+
 	for worker := range o.parallel {
 		wg.Go(func() {
 			for more := true; more && ctx.Err() == nil; {
@@ -160,6 +183,8 @@ func (o options) each(ctx context.Context, step func(context.Context, int) (more
 			}
 		})
 	}
+
 	wg.Wait()
+
 	return time.Since(begin).Seconds(), context.Cause(ctx)
 }

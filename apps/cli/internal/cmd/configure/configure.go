@@ -27,56 +27,66 @@ func Commands(f *factory.Factory) []*cobra.Command {
 			"  pgqueue config use-context prod\n  pgqueue tasks --context staging",
 		GroupID: cmdutil.GroupOther,
 	})
-	cmd.AddCommand(newView(f), newContexts(f), newUse(f), newSet(f), newDelete(f))
+
+	cmd.AddCommand(newViewCommand(f), newContextsCommand(f), newUseContextCommand(f), newSetContextCommand(f), newDeleteContextCommand(f))
 	return []*cobra.Command{cmd}
 }
 
-// change loads the file, changes it and saves it.
-func change(f *factory.Factory, do func(*config.File) (string, error)) error {
+// changeConfiguration loads the file, changes it and saves it.
+func changeConfiguration(f *factory.Factory, do func(*config.File) (string, error)) error {
 	file, err := config.Load(f.Path())
 	if err != nil {
 		return err
 	}
+
 	if file.Contexts == nil {
 		file.Contexts = map[string]config.Context{}
 	}
+
 	done, err := do(&file)
 	if err != nil {
 		return err
 	}
+
 	if err := file.Save(f.Path()); err != nil {
 		return err
 	}
+
 	fmt.Fprintln(f.IO.Err, done)
+
 	return nil
 }
 
-// offline keeps the command from looking for the context that is in use: it may be the one to mend. An empty flag takes
+// skipServerSettings keeps the command from looking for the context that is in use: it may be the one to mend. An empty flag takes
 // a setting out of a context.
-func offline(cmd *cobra.Command) *cobra.Command {
+func skipServerSettings(cmd *cobra.Command) *cobra.Command {
 	cmd.PersistentPreRunE = func(_ *cobra.Command, args []string) error {
 		return program.RefuseEmpty(pflag.NewFlagSet("", pflag.ContinueOnError), args)
 	}
 	return cmd
 }
 
-func newView(f *factory.Factory) *cobra.Command {
-	return offline(&cobra.Command{
+func newViewCommand(f *factory.Factory) *cobra.Command {
+	return skipServerSettings(&cobra.Command{
 		Use: "view", Short: "Show the configuration file, secrets redacted", Example: "  pgqueue config view -o json",
 		Args: cmdutil.Args(0, 0, ""),
+
 		RunE: func(*cobra.Command, []string) error {
 			file, err := config.Load(f.Path())
 			if err != nil {
 				return err
 			}
+
 			format := f.Settings.Output
 			if format == "" && f.Settings.JQ == "" {
 				format = string(output.YAML)
 			}
+
 			p, err := output.New(f.IO, format, f.Settings.JQ)
 			if err != nil {
 				return err
 			}
+
 			return p.Value(file.Redacted())
 		},
 	})
@@ -90,30 +100,35 @@ type contextRow struct {
 	Protocol  string `json:"protocol,omitempty"`
 }
 
-func newContexts(f *factory.Factory) *cobra.Command {
-	return offline(&cobra.Command{
+func newContextsCommand(f *factory.Factory) *cobra.Command {
+	return skipServerSettings(&cobra.Command{
 		Use: "get-contexts", Short: "List the contexts", Example: "  pgqueue config get-contexts", Args: cmdutil.Args(0, 0, ""),
+
 		RunE: func(*cobra.Command, []string) error {
 			file, err := config.Load(f.Path())
 			if err != nil {
 				return err
 			}
+
 			p, err := f.Printer()
 			if err != nil {
 				return err
 			}
+
 			var rows []contextRow
 			file = file.Redacted()
 			for _, name := range file.Names() {
 				c := file.Contexts[name]
 				rows = append(rows, contextRow{name, name == file.Current, c.URL, c.Namespace, c.Protocol})
 			}
+
 			return output.List(p, restapi.ListOf(rows), "no contexts; make one with: pgqueue config set-context NAME --url URL",
 				[]output.Column[contextRow]{
 					{Head: "", Cell: func(r contextRow) string {
 						if r.Current {
 							return "*"
 						}
+
 						return " "
 					}},
 					{Head: "CONTEXT", Cell: func(r contextRow) string { return r.Context }},
@@ -125,8 +140,8 @@ func newContexts(f *factory.Factory) *cobra.Command {
 	})
 }
 
-// names completes contexts.
-func names(f *factory.Factory) cmdutil.Completer {
+// completeContextNames completes contexts.
+func completeContextNames(f *factory.Factory) cmdutil.Completer {
 	return cmdutil.First(func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		file, err := config.Load(f.Path())
 		if err != nil {
@@ -136,12 +151,12 @@ func names(f *factory.Factory) cmdutil.Completer {
 	})
 }
 
-func newUse(f *factory.Factory) *cobra.Command {
-	return offline(&cobra.Command{
+func newUseContextCommand(f *factory.Factory) *cobra.Command {
+	return skipServerSettings(&cobra.Command{
 		Use: "use-context NAME", Short: "Make a context the current one", Example: "  pgqueue config use-context prod",
-		Args: cmdutil.Args(1, 1, "a context's name"), ValidArgsFunction: names(f),
+		Args: cmdutil.Args(1, 1, "a context's name"), ValidArgsFunction: completeContextNames(f),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return change(f, func(file *config.File) (string, error) {
+			return changeConfiguration(f, func(file *config.File) (string, error) {
 				_, err := file.Use(args[0])
 				file.Current = args[0]
 				return fmt.Sprintf("context %s is in use", args[0]), err
@@ -150,19 +165,21 @@ func newUse(f *factory.Factory) *cobra.Command {
 	})
 }
 
-func newSet(f *factory.Factory) *cobra.Command {
-	return offline(&cobra.Command{
+func newSetContextCommand(f *factory.Factory) *cobra.Command {
+	return skipServerSettings(&cobra.Command{
 		Use:   "set-context NAME",
 		Short: "Make a context, or change what is named of one",
 		Long: "Make a context of the flags --url, --namespace, --protocol, --output and --auth-token, or change those that are given.\n" +
 			"The first context becomes the current one.",
 		Example: "  pgqueue config set-context prod --url https://queue.example.org/api --namespace shop",
-		Args:    cmdutil.Args(1, 1, "a context's name"), ValidArgsFunction: names(f),
+		Args:    cmdutil.Args(1, 1, "a context's name"), ValidArgsFunction: completeContextNames(f),
+
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := queue.NamespaceName(args[0]); err != nil {
 				return cmdutil.Usage("%q is no name of a context: use letters, digits, '_' and '-'", args[0])
 			}
-			return change(f, func(file *config.File) (string, error) {
+
+			return changeConfiguration(f, func(file *config.File) (string, error) {
 				c := file.Contexts[args[0]]
 				for _, v := range []struct {
 					flag     string
@@ -178,27 +195,30 @@ func newSet(f *factory.Factory) *cobra.Command {
 						*v.to = *v.from
 					}
 				}
+
 				file.Contexts[args[0]] = c
 				if file.Current == "" {
 					file.Current = args[0]
 				}
+
 				return fmt.Sprintf("context %s is set", args[0]), nil
 			})
 		},
 	})
 }
 
-func newDelete(f *factory.Factory) *cobra.Command {
-	return offline(&cobra.Command{
+func newDeleteContextCommand(f *factory.Factory) *cobra.Command {
+	return skipServerSettings(&cobra.Command{
 		Use: "delete-context NAME", Short: "Delete a context", Example: "  pgqueue config delete-context staging",
-		Args: cmdutil.Args(1, 1, "a context's name"), ValidArgsFunction: names(f),
+		Args: cmdutil.Args(1, 1, "a context's name"), ValidArgsFunction: completeContextNames(f),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return change(f, func(file *config.File) (string, error) {
+			return changeConfiguration(f, func(file *config.File) (string, error) {
 				_, err := file.Use(args[0])
 				delete(file.Contexts, args[0])
 				if file.Current == args[0] {
 					file.Current = ""
 				}
+
 				return fmt.Sprintf("context %s is deleted", args[0]), err
 			})
 		},

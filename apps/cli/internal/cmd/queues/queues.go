@@ -21,7 +21,7 @@ import (
 // Commands are the commands about queues and namespaces.
 func Commands(f *factory.Factory) []*cobra.Command {
 	all := []*cobra.Command{
-		newNamespaces(f), newList(f), newGet(f), newCreate(f), newUpdate(f), newDelete(f), newPause(f, true), newPause(f, false), newClean(f),
+		newNamespacesCommand(f), newListCommand(f), newViewCommand(f), newCreateCommand(f), newUpdateCommand(f), newDeleteCommand(f), newPauseCommand(f, true), newPauseCommand(f, false), newCleanCommand(f),
 	}
 	for _, c := range all {
 		c.GroupID = cmdutil.GroupQueues
@@ -29,7 +29,7 @@ func Commands(f *factory.Factory) []*cobra.Command {
 	return all
 }
 
-func newNamespaces(f *factory.Factory) *cobra.Command {
+func newNamespacesCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:     "namespaces",
 		Short:   "List the namespaces",
@@ -40,18 +40,19 @@ func newNamespaces(f *factory.Factory) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			return output.List(p, restapi.ListOf(names), "no namespaces",
 				[]output.Column[string]{{Head: "NAMESPACE", Cell: func(s string) string { return s }}})
 		}),
 	}
 }
 
-func dur(n int64) string { return output.Duration(time.Duration(n)) }
+func formatDuration(n int64) string { return output.Duration(time.Duration(n)) }
 
-// stay is how long finished tasks stay.
-func stay(q restapi.Queue) string { return output.Duration(q.Domain().FinishedStay()) }
+// formatRetention is how long finished tasks stay.
+func formatRetention(q restapi.Queue) string { return output.Duration(q.Domain().FinishedStay()) }
 
-func columns(now time.Time) []output.Column[restapi.Queue] {
+func queueColumns(now time.Time) []output.Column[restapi.Queue] {
 	type row = restapi.Queue
 	return []output.Column[row]{
 		{Head: "QUEUE", Cell: func(q row) string { return q.Queue }, Style: func(row) iostreams.Style { return iostreams.Bold }},
@@ -59,57 +60,61 @@ func columns(now time.Time) []output.Column[restapi.Queue] {
 			if q.Paused {
 				return iostreams.Yellow
 			}
+
 			return iostreams.Plain
 		}},
-		{Head: "TTL", Right: true, Cell: func(q row) string { return dur(q.TTL) }},
+		{Head: "TTL", Right: true, Cell: func(q row) string { return formatDuration(q.TTL) }},
 		{Head: "RETRIES", Right: true, Cell: func(q row) string { return strconv.Itoa(q.Retries) }},
-		{Head: "DELAY", Right: true, Cell: func(q row) string { return dur(q.RetryDelay) }},
+		{Head: "DELAY", Right: true, Cell: func(q row) string { return formatDuration(q.RetryDelay) }},
 		{Head: "BACKOFF", Cell: func(q row) string { return q.Backoff }},
-		{Head: "MAX-DELAY", Right: true, Wide: true, Cell: func(q row) string { return dur(q.RetryMaxDelay) }},
-		{Head: "LEASE", Right: true, Cell: func(q row) string { return dur(q.Lease) }},
+		{Head: "MAX-DELAY", Right: true, Wide: true, Cell: func(q row) string { return formatDuration(q.RetryMaxDelay) }},
+		{Head: "LEASE", Right: true, Cell: func(q row) string { return formatDuration(q.Lease) }},
 		{Head: "CONCURRENCY", Right: true, Cell: func(q row) string {
 			if q.Concurrency == 0 {
 				return "-"
 			}
+
 			return strconv.Itoa(q.Concurrency)
 		}},
-		{Head: "RETENTION", Right: true, Cell: stay},
+		{Head: "RETENTION", Right: true, Cell: formatRetention},
 		{Head: "EVENTS", Wide: true, Cell: func(q row) string { return output.YesNo(q.Events) }},
 		{Head: "CREATED", Wide: true, Cell: func(q row) string { return output.Ago(q.CreatedAt, now) }},
 	}
 }
 
-func fields(q restapi.Queue, now time.Time) []output.Field {
+func describeQueue(q restapi.Queue, now time.Time) []output.Field {
 	concurrency := "no limit"
 	if q.Concurrency > 0 {
 		concurrency = strconv.Itoa(q.Concurrency)
 	}
+
 	paused := output.Field{Name: "paused", Value: output.YesNo(q.Paused)}
 	if q.Paused {
 		paused.Style = iostreams.Yellow
 	}
+
 	return []output.Field{
 		{Name: "queue", Value: q.Queue, Style: iostreams.Bold},
 		{Name: "namespace", Value: q.Namespace},
 		paused,
-		{Name: "ttl", Value: dur(q.TTL)},
+		{Name: "ttl", Value: formatDuration(q.TTL)},
 		{Name: "retries", Value: strconv.Itoa(q.Retries)},
-		{Name: "retry delay", Value: fmt.Sprintf("%s, %s, at most %s", dur(q.RetryDelay), q.Backoff, dur(q.RetryMaxDelay))},
-		{Name: "lease", Value: dur(q.Lease)},
+		{Name: "retry delay", Value: fmt.Sprintf("%s, %s, at most %s", formatDuration(q.RetryDelay), q.Backoff, formatDuration(q.RetryMaxDelay))},
+		{Name: "lease", Value: formatDuration(q.Lease)},
 		{Name: "concurrency", Value: concurrency},
-		{Name: "retention", Value: stay(q)},
+		{Name: "retention", Value: formatRetention(q)},
 		{Name: "events", Value: output.YesNo(q.Events)},
 		{Name: "created", Value: output.Time(q.CreatedAt, now)},
 		{Name: "updated", Value: output.Time(q.UpdatedAt, now)},
 	}
 }
 
-func show(f *factory.Factory, p *output.Printer, q *queue.Queue) error {
+func printQueue(f *factory.Factory, p *output.Printer, q *queue.Queue) error {
 	w := restapi.QueueOf(q)
-	return output.One(p, w, func() []output.Field { return fields(w, f.Now()) })
+	return output.One(p, w, func() []output.Field { return describeQueue(w, f.Now()) })
 }
 
-func newList(f *factory.Factory) *cobra.Command {
+func newListCommand(f *factory.Factory) *cobra.Command {
 	var page queue.Page
 	cmd := &cobra.Command{
 		Use:        "queues",
@@ -118,6 +123,7 @@ func newList(f *factory.Factory) *cobra.Command {
 		Long:       "List the queues and their policies. How full they are is told by: pgqueue stats.",
 		Example:    "  pgqueue queues\n  pgqueue queues -o wide\n  pgqueue queues --jq '.body[] | select(.paused) | .queue'",
 		Args:       cmdutil.Args(0, 0, ""),
+
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			got, count, err := cmdutil.All(page, func(page queue.Page) ([]*queue.Queue, int64, error) {
 				got, err := svc.ListQueues(ctx, page)
@@ -126,18 +132,24 @@ func newList(f *factory.Factory) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			list := restapi.List[restapi.Queue]{Count: count}
 			for _, q := range got {
 				list.Body = append(list.Body, restapi.QueueOf(q))
 			}
-			if err := output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", columns(f.Now())); err != nil {
+
+			if err := output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", queueColumns(f.Now())); err != nil {
 				return err
 			}
+
 			cmdutil.TellCut(p, page, len(list.Body), count)
+
 			return nil
 		}),
 	}
+
 	cmdutil.Page(cmd.Flags(), &page, "all")
+
 	return cmd
 }
 
@@ -148,29 +160,31 @@ const (
 	resumed = "resumed"
 )
 
-// about makes a command about one queue that is named.
-func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Queue, error), done string) *cobra.Command {
+// newNamedCommand makes a command about one queue that is named.
+func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Queue, error), done string) *cobra.Command {
 	return cmdutil.About(f, cmd, "a queue's name", cmdutil.QueueNames(f), do, func(p *output.Printer, q *queue.Queue) error {
 		if done != "" {
 			p.Done("queue %s %s", q.Name, done)
 		}
+
 		if p.Human() && (done == deleted || done == paused || done == resumed) {
 			return nil // that says all
 		}
-		return show(f, p, q)
+
+		return printQueue(f, p, q)
 	})
 }
 
-func newGet(f *factory.Factory) *cobra.Command {
-	return about(f, &cobra.Command{
+func newViewCommand(f *factory.Factory) *cobra.Command {
+	return newNamedCommand(f, &cobra.Command{
 		Use: "queue NAME", Short: "Show a queue and its policy", Example: "  pgqueue queue mail\n  pgqueue queue mail --jq .retries",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		return svc.GetQueue(ctx, name)
 	}, "")
 }
 
-// policy defines the flags of a queue's policy.
-func policy(cmd *cobra.Command, m *queue.QueueMeta) {
+// definePolicyFlags defines the flags of a queue's policy.
+func definePolicyFlags(cmd *cobra.Command, m *queue.QueueMeta) {
 	fs := cmd.Flags()
 	cmdutil.MaybeDuration(fs, &m.TTL, "ttl", "a task not finished this long after it became due expires; 0 = never")
 	cmdutil.MaybeInt(fs, &m.Retries, "retries", "retries after the first attempt; 0 = one attempt only")
@@ -185,9 +199,9 @@ func policy(cmd *cobra.Command, m *queue.QueueMeta) {
 	_ = cmd.RegisterFlagCompletionFunc("backoff", cmdutil.Fixed("exponential", "linear", "constant"))
 }
 
-func newCreate(f *factory.Factory) *cobra.Command {
+func newCreateCommand(f *factory.Factory) *cobra.Command {
 	var m queue.QueueMeta
-	cmd := about(f, &cobra.Command{
+	cmd := newNamedCommand(f, &cobra.Command{
 		Use: "create-queue NAME", Short: "Create a queue",
 		Long:              "Create a queue. What is not said is the default: 3 retries, 2m delay, exponential, 5m lease, 7d retention.",
 		Example:           "  pgqueue create-queue mail\n  pgqueue create-queue mail --retries 2 --retry-delay 30s --ttl 7d --concurrency 10",
@@ -196,54 +210,66 @@ func newCreate(f *factory.Factory) *cobra.Command {
 		m.Name = name
 		return svc.CreateQueue(ctx, m)
 	}, "created")
-	policy(cmd, &m)
+
+	definePolicyFlags(cmd, &m)
+
 	return cmd
 }
 
-func newUpdate(f *factory.Factory) *cobra.Command {
+func newUpdateCommand(f *factory.Factory) *cobra.Command {
 	var m queue.QueueMeta
-	cmd := about(f, &cobra.Command{
+	cmd := newNamedCommand(f, &cobra.Command{
 		Use: "update-queue NAME", Short: "Change what is named of a queue",
 		Example: "  pgqueue update-queue mail --lease 10m\n  pgqueue update-queue mail --ttl 0",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		if m == (queue.QueueMeta{IfVersion: m.IfVersion}) {
 			return nil, cmdutil.Usage("nothing to change; see pgqueue update-queue --help")
 		}
+
 		return svc.UpdateQueue(ctx, name, m)
 	}, "updated")
-	policy(cmd, &m)
+
+	definePolicyFlags(cmd, &m)
 	cmdutil.IfVersion(cmd, &m.IfVersion, "queue")
+
 	return cmd
 }
 
-func newDelete(f *factory.Factory) *cobra.Command {
+func newDeleteCommand(f *factory.Factory) *cobra.Command {
 	var version int64
-	cmd := about(f, &cobra.Command{
+	cmd := newNamedCommand(f, &cobra.Command{
 		Use: "delete-queue NAME", Short: "Delete a queue and its tasks", Example: "  pgqueue delete-queue mail",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		return svc.DeleteQueue(ctx, name, queue.IfVersion(version))
 	}, deleted)
+
 	cmdutil.IfVersion(cmd, &version, "queue")
+
 	return cmd
 }
 
-func newPause(f *factory.Factory, pause bool) *cobra.Command {
+func newPauseCommand(f *factory.Factory, pause bool) *cobra.Command {
 	cmd, done := &cobra.Command{Use: "resume-queue NAME", Short: "Resume a paused queue", Example: "  pgqueue resume-queue mail"}, resumed
 	if pause {
 		cmd = &cobra.Command{
 			Use: "pause-queue NAME", Short: "Pause a queue: nothing is retained from it", Example: "  pgqueue pause-queue mail",
 		}
+
 		done = paused
 	}
+
 	var version int64
-	cmd = about(f, cmd, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
+
+	cmd = newNamedCommand(f, cmd, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		return svc.UpdateQueue(ctx, name, queue.QueueMeta{Paused: &pause, IfVersion: version})
 	}, done)
+
 	cmdutil.IfVersion(cmd, &version, "queue")
+
 	return cmd
 }
 
-func newClean(f *factory.Factory) *cobra.Command {
+func newCleanCommand(f *factory.Factory) *cobra.Command {
 	var version int64
 	cmd := &cobra.Command{
 		Use:               "clean-queue NAME",
@@ -252,11 +278,13 @@ func newClean(f *factory.Factory) *cobra.Command {
 		Example:           "  pgqueue clean-queue mail",
 		Args:              cmdutil.Args(1, 1, "a queue's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.QueueNames(f)),
+
 		RunE: func(cmd *cobra.Command, args []string) error {
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
+
 			var got queue.Cleaned
 			sentence := func() string { return output.Count(got.Count, "finished task") + " deleted" }
 			err = cmdutil.Steps(cmd.Context(), f, sentence, func(ctx context.Context, within time.Duration) (bool, error) {
@@ -264,19 +292,26 @@ func newClean(f *factory.Factory) *cobra.Command {
 				if err != nil {
 					return false, err
 				}
+
 				got.Count, got.More = got.Count+step.Count, step.More
+
 				return got.More, nil
 			})
+
 			if err != nil && got.Count == 0 {
 				return err
 			}
+
 			if p.Human() {
 				p.Done("%s", sentence())
 				return err
 			}
+
 			return errors.Join(err, p.Value(restapi.Count{Count: got.Count, More: got.More}))
 		},
 	}
+
 	cmdutil.IfVersion(cmd, &version, "queue")
+
 	return cmd
 }

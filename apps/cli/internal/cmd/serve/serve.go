@@ -21,9 +21,9 @@ import (
 )
 
 // Commands is the command that runs a server.
-func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newRun(f)} }
+func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newRunCommand(f)} }
 
-func newRun(f *factory.Factory) *cobra.Command {
+func newRunCommand(f *factory.Factory) *cobra.Command {
 	var cfg run.Config
 	var log program.LogConfig
 	cmd := &cobra.Command{
@@ -39,36 +39,45 @@ func newRun(f *factory.Factory) *cobra.Command {
 		GroupID:           cmdutil.GroupServer,
 		Args:              cmdutil.Args(0, 1, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
+
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if code, done := program.Init(); done { // before anything is written: the child writes it
 				return &cmdutil.Exit{Code: code}
 			}
+
 			if err := cfg.Argument(args); err != nil {
 				return err
 			}
+
 			if cfg.Log, err = log.Logger(f.IO.Err, f.IO.ErrTTY); err != nil {
 				return err
 			}
+
 			if ns := f.Settings.Namespace; ns != "" {
 				cfg.Namespace = ns
 			}
+
 			cfg.Version = f.Version
 			if f.IO.ErrTTY && !f.IO.Dumb {
-				cfg.Waiting = func(err error, left time.Duration) { waiting(f, err, left) }
+				cfg.Waiting = func(err error, left time.Duration) { showWaiting(f, err, left) }
 			}
+
 			// A signal ends the command's context too. It must not count twice: a second one stops the server at once.
 			ctx := context.WithoutCancel(cmd.Context())
 			program.WarnUnread(cfg.Log, cmd.Flags())
-			return run.UntilSignal(ctx, cfg, log.Level, func(s *run.Server) { next(f, s, cfg.Prefix) })
+
+			return run.UntilSignal(ctx, cfg, log.Level, func(s *run.Server) { suggestNextCommands(f, s, cfg.Prefix) })
 		},
 	}
+
 	run.Flags(cmd.Flags(), &cfg)
 	program.LogFlags(cmd.Flags(), &log)
+
 	return cmd
 }
 
-// waiting shows on one line of a terminal that the database is waited for, and takes it away at the end.
-func waiting(f *factory.Factory, err error, left time.Duration) {
+// showWaiting shows on one line of a terminal that the database is waited for, and takes it away at the end.
+func showWaiting(f *factory.Factory, err error, left time.Duration) {
 	text := ""
 	if err != nil {
 		text = fmt.Sprintf("waiting for the database, %s left: %s", output.Duration(left.Round(time.Second)), output.Clean(program.OneLine(err)))
@@ -76,16 +85,18 @@ func waiting(f *factory.Factory, err error, left time.Duration) {
 			text = ansi.Truncate(text, f.IO.Width-1, "…")
 		}
 	}
+
 	fmt.Fprint(f.IO.Err, f.IO.ClearLine()+f.IO.Paint(iostreams.Faint, text))
 }
 
-// next says in three lines what to type next.
-func next(f *factory.Factory, s *run.Server, prefix string) {
-	self := typedName()
+// suggestNextCommands says in three lines what to type next.
+func suggestNextCommands(f *factory.Factory, s *run.Server, prefix string) {
+	self := typedProgramName()
 	at := ""
 	if url := strings.TrimRight(s.URL()+"/"+strings.Trim(prefix, "/"), "/"); url != program.DefaultServerURL {
 		at = " --url " + url
 	}
+
 	for _, line := range []string{
 		self + " create-queue mail" + at,
 		self + " create-task mail --payload '{\"to\":\"a@b.c\"}'" + at,
@@ -95,8 +106,8 @@ func next(f *factory.Factory, s *run.Server, prefix string) {
 	}
 }
 
-// typedName is how whoever started this called it, as far as that is short enough to be typed again.
-func typedName() string {
+// typedProgramName is how whoever started this called it, as far as that is short enough to be typed again.
+func typedProgramName() string {
 	name := "pgqueue"
 	if len(os.Args) > 0 && filepath.Base(os.Args[0]) == name {
 		name = os.Args[0]

@@ -43,7 +43,7 @@ var (
 	}
 )
 
-func newBulk(f *factory.Factory, b bulk) *cobra.Command {
+func newBulkCommand(f *factory.Factory, b bulk) *cobra.Command {
 	var filter cmdutil.Filter
 	var dryRun bool
 	cmd := &cobra.Command{
@@ -53,6 +53,7 @@ func newBulk(f *factory.Factory, b bulk) *cobra.Command {
 			"It goes on until all is done, in calls of a few seconds; --timeout is for each of them. When it is stopped it says how\n" +
 			"many tasks were " + b.done + ", and the same command does the rest.",
 		Example: b.example,
+
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s := queue.Selection{DryRun: dryRun}
 			switch {
@@ -65,62 +66,77 @@ func newBulk(f *factory.Factory, b bulk) *cobra.Command {
 				if s.IDs, err = cmdutil.IDs(args); err != nil {
 					return err
 				}
+
 			default:
 				df := filter.Domain()
 				s.Filter = &df
 			}
+
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
+
 			var got queue.Bulk
-			err = cmdutil.Steps(cmd.Context(), f, func() string { return b.sentence(got, dryRun) }, func(ctx context.Context, within time.Duration) (bool, error) {
+
+			err = cmdutil.Steps(cmd.Context(), f, func() string { return b.describeCounts(got, dryRun) }, func(ctx context.Context, within time.Duration) (bool, error) {
 				s.Cursor, s.Within = got.Next, within
 				step, err := b.call(svc, ctx, s)
 				if err != nil {
 					return false, err
 				}
+
 				got.Add(step)
+
 				return got.Next != "", nil
 			})
+
 			if err != nil && got.Matched == 0 {
 				return err
 			}
-			if told := tell(f, p, b, got, dryRun); err == nil {
+
+			if told := printBulkResult(f, p, b, got, dryRun); err == nil {
 				return told
 			}
+
 			return err
 		},
 	}
+
 	filter.Flags(f, cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "count, and change nothing")
+
 	return cmd
 }
 
-// sentence says what was done, or would be.
-func (b bulk) sentence(got queue.Bulk, dryRun bool) string {
+// describeCounts says what was done, or would be.
+func (b bulk) describeCounts(got queue.Bulk, dryRun bool) string {
 	if dryRun {
 		return output.Count(got.Matched, "task") + " would be " + b.done
 	}
 	return output.Count(got.Moved, "task") + " " + b.done
 }
 
-// tell tells how it went; when not one of the ids was moved the exit code is that of the first error.
-func tell(f *factory.Factory, p *output.Printer, b bulk, got queue.Bulk, dryRun bool) error {
+// printBulkResult tells how it went; when not one of the ids was moved the exit code is that of the first error.
+func printBulkResult(f *factory.Factory, p *output.Printer, b bulk, got queue.Bulk, dryRun bool) error {
 	switch {
 	case !p.Human():
 		if err := p.Value(restapi.BulkOf(got)); err != nil {
 			return err
 		}
+
 	default:
-		fmt.Fprintln(f.IO.Out, b.sentence(got, dryRun))
+		fmt.Fprintln(f.IO.Out, b.describeCounts(got, dryRun))
 	}
+
 	ids := slices.Sorted(maps.Keys(got.Errs))
 	for _, id := range ids {
-		fmt.Fprintf(f.IO.Err, "pgqueue: %s task: task %d: %s\n", b.verb, id, reason(got.Errs[id]))
+		fmt.Fprintf(f.IO.Err, "pgqueue: %s task: task %d: %s\n", b.verb, id, reasonOfError(got.Errs[id]))
 	}
+
 	if len(ids) > 0 {
-		return &cmdutil.Exit{Code: exitCode(got.Errs[ids[0]])}
+		return &cmdutil.Exit{Code: exitCodeOf(got.Errs[ids[0]])}
 	}
+
 	return nil
 }

@@ -28,7 +28,7 @@ type createOptions struct {
 	headers  []string
 }
 
-func newCreate(f *factory.Factory) *cobra.Command {
+func newCreateCommand(f *factory.Factory) *cobra.Command {
 	var o createOptions
 	cmd := &cobra.Command{
 		Use:        "create-task QUEUE",
@@ -44,11 +44,13 @@ func newCreate(f *factory.Factory) *cobra.Command {
 			"  pgqueue create-task mail --key order-17 --delayed-at 2026-12-24T18:00:00Z",
 		Args:              cmdutil.Args(1, 1, "a queue", "--payload"),
 		ValidArgsFunction: cmdutil.First(cmdutil.QueueNames(f)),
+
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.queue = args[0]
-			return o.run(cmd, f)
+			return o.createTasks(cmd, f)
 		},
 	}
+
 	fs := cmd.Flags()
 	fs.StringVar(&o.payload, "payload", "", "the `payload`: JSON, @file, or - for stdin (default {})")
 	cmdutil.Time(fs, &o.at, "delayed-at", "keep it waiting until this `time`")
@@ -56,72 +58,89 @@ func newCreate(f *factory.Factory) *cobra.Command {
 	fs.Int16Var(&o.priority, "priority", 0, "smaller is first")
 	fs.StringVar(&o.key, "key", "", "idempotency `key`: the same key gives the task that is there")
 	fs.StringArrayVar(&o.headers, "header", nil, "a header, as `NAME=VALUE`; may be repeated")
+
 	return cmd
 }
 
-func (o *createOptions) run(cmd *cobra.Command, f *factory.Factory) error {
+func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) error {
 	headers, err := cmdutil.Headers(o.headers)
 	if err != nil {
 		return err
 	}
-	payloads, err := o.payloads(f)
+
+	payloads, err := o.readPayloads(f)
 	if err != nil {
 		return err
 	}
+
 	svc, p, err := f.Both()
 	if err != nil {
 		return err
 	}
+
 	meta := queue.TaskMeta{DelayedAt: o.at, Delay: o.delay, Priority: o.priority, Key: o.key, Headers: headers}
 	ctx, cancel := f.Call(cmd.Context())
 	defer cancel()
+
 	if len(payloads) == 1 {
 		meta.Payload = payloads[0]
 		t, err := svc.CreateTask(ctx, o.queue, meta)
 		if err != nil {
 			return err
 		}
-		if err := show(f, p, t); err != nil {
+
+		if err := printTask(f, p, t); err != nil {
 			return err
 		}
+
 		if t.Replayed {
 			fmt.Fprintf(f.IO.Err, "the key had made task %d before\n", t.ID)
 		}
+
 		return nil
 	}
+
 	if o.key != "" {
 		return cmdutil.Usage("--key: one key cannot be for %d tasks; pgqueue import makes one for each", len(payloads))
 	}
+
 	tasks := make([]queue.NewTask, len(payloads))
 	for i := range payloads {
 		tasks[i] = queue.NewTask{Queue: o.queue, TaskMeta: meta}
 		tasks[i].Payload = payloads[i]
 	}
+
 	made, err := svc.CreateTasks(ctx, tasks)
 	if err != nil {
 		return err
 	}
+
 	if p.Human() {
 		p.Done("%d tasks created in %s: %d to %d", len(made), made[0].Queue, made[0].ID, made[len(made)-1].ID)
 		return nil
 	}
-	return output.List(p, restapi.ListOf(listOf(made)), "", nil)
+
+	return output.List(p, restapi.ListOf(viewsOfTasks(made)), "", nil)
 }
 
-// payloads reads what --payload names: one value, or as many as a file or stdin holds.
-func (o *createOptions) payloads(f *factory.Factory) ([]json.RawMessage, error) {
+// readPayloads reads what --payload names: one value, or as many as a file or stdin holds.
+func (o *createOptions) readPayloads(f *factory.Factory) ([]json.RawMessage, error) {
 	if o.payload == "" {
 		return []json.RawMessage{nil}, nil
 	}
+
 	if o.payload != "-" && !strings.HasPrefix(o.payload, "@") {
 		one, err := cmdutil.JSON(f, "--payload", o.payload)
 		return []json.RawMessage{one}, err
 	}
+
 	b, err := cmdutil.Input(f, "--payload", o.payload)
 	if err != nil {
 		return nil, err
 	}
+
 	var out []json.RawMessage
+
 	for dec := json.NewDecoder(bytes.NewReader(b)); ; {
 		var v json.RawMessage
 		err := dec.Decode(&v)
@@ -133,9 +152,11 @@ func (o *createOptions) payloads(f *factory.Factory) ([]json.RawMessage, error) 
 		case err != nil:
 			line := 1 + bytes.Count(b[:min(int(dec.InputOffset())+1, len(b))], []byte("\n"))
 			return nil, cmdutil.Usage("--payload: line %d: %v; nothing was created", line, err)
+
 		case len(out) == queue.MaxBatch:
 			return nil, cmdutil.Usage("--payload: more than %d values; use pgqueue import", queue.MaxBatch)
 		}
+
 		out = append(out, v)
 	}
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-func exitCode(err error) int { return program.ExitCode(err) }
+func exitCodeOf(err error) int { return program.ExitCode(err) }
 
-// reason is what an error says beyond its operation and subject.
-func reason(err error) string {
+// reasonOfError is what an error says beyond its operation and subject.
+func reasonOfError(err error) string {
 	if e, ok := errors.AsType[*queue.Error](err); ok && e.Msg != "" {
 		return e.Msg
 	}

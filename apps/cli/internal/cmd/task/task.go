@@ -23,17 +23,19 @@ import (
 // Commands are the commands about tasks.
 func Commands(f *factory.Factory) []*cobra.Command {
 	all := []*cobra.Command{
-		newList(f), newGet(f), newCreate(f), newRetain(f), newComplete(f), newHeartbeat(f), newSnooze(f), newHandBack(f), newAwait(f),
-		newBulk(f, bulkCancel), newBulk(f, bulkRetry), newBulk(f, bulkDelete),
+		newListCommand(f), newViewCommand(f), newCreateCommand(f), newRetainCommand(f), newCompleteCommand(f), newHeartbeatCommand(f), newSnoozeCommand(f), newHandBackCommand(f), newAwaitCommand(f),
+		newBulkCommand(f, bulkCancel), newBulkCommand(f, bulkRetry), newBulkCommand(f, bulkDelete),
 	}
+
 	for _, c := range all {
 		c.GroupID = cmdutil.GroupTasks
 	}
+
 	return all
 }
 
-// columns of a list of tasks.
-func columns(now time.Time) []output.Column[restapi.Task] {
+// taskColumns of a list of tasks.
+func taskColumns(now time.Time) []output.Column[restapi.Task] {
 	status := func(t restapi.Task) iostreams.Style { return output.StatusStyle(queue.Status(t.Status)) }
 	return []output.Column[restapi.Task]{
 		{Head: "ID", Right: true, Cell: func(t restapi.Task) string { return strconv.FormatInt(t.ID, 10) }},
@@ -44,7 +46,7 @@ func columns(now time.Time) []output.Column[restapi.Task] {
 		{Head: "PRIORITY", Right: true, Wide: true, Cell: func(t restapi.Task) string { return strconv.Itoa(int(t.Priority)) }},
 		{Head: "WORKER", Cell: func(t restapi.Task) string { return output.Dash(t.Worker) }},
 		{Head: "CREATED", Cell: func(t restapi.Task) string { return output.Ago(t.CreatedAt, now) }},
-		{Head: "DUE", Cell: func(t restapi.Task) string { return due(t, now) }},
+		{Head: "DUE", Cell: func(t restapi.Task) string { return formatDueTime(t, now) }},
 		{Head: "STARTED", Wide: true, Cell: func(t restapi.Task) string { return output.Ago(t.StartedAt, now) }},
 		{Head: "FINISHED", Wide: true, Cell: func(t restapi.Task) string { return output.Ago(t.FinishedAt, now) }},
 		{Head: "KEY", Wide: true, Cell: func(t restapi.Task) string { return output.Dash(t.Key) }},
@@ -53,8 +55,8 @@ func columns(now time.Time) []output.Column[restapi.Task] {
 	}
 }
 
-// due is when a waiting task may be retained.
-func due(t restapi.Task, now time.Time) string {
+// formatDueTime is when a waiting task may be retained.
+func formatDueTime(t restapi.Task, now time.Time) string {
 	if !queue.Status(t.Status).Waiting() {
 		return "-"
 	}
@@ -64,8 +66,8 @@ func due(t restapi.Task, now time.Time) string {
 	return output.Ago(t.DelayedAt, now)
 }
 
-// fields of one task.
-func fields(t restapi.Task, now time.Time) []output.Field {
+// describeTask of one task.
+func describeTask(t restapi.Task, now time.Time) []output.Field {
 	out := []output.Field{
 		{Name: "id", Value: strconv.FormatInt(t.ID, 10), Style: iostreams.Bold},
 		{Name: "queue", Value: t.Queue},
@@ -76,6 +78,7 @@ func fields(t restapi.Task, now time.Time) []output.Field {
 		{Name: "worker", Value: output.Clean(t.Worker)},
 		{Name: "key", Value: output.Clean(t.Key)},
 	}
+
 	for _, at := range []struct {
 		name string
 		t    time.Time
@@ -84,41 +87,49 @@ func fields(t restapi.Task, now time.Time) []output.Field {
 			out = append(out, output.Field{Name: at.name, Value: output.Time(at.t, now)})
 		}
 	}
+
 	if t.Lease != nil {
 		out = append(out,
 			output.Field{Name: "token", Value: strconv.FormatInt(t.Lease.Token, 10), Style: iostreams.Bold},
 			output.Field{Name: "lease", Value: "until " + output.Time(t.Lease.ExpiresAt, now)})
 	}
+
 	if t.CancelRequested {
 		out = append(out, output.Field{Name: "cancel", Value: "requested", Style: iostreams.Yellow})
 	}
+
 	out = append(out, output.Field{Name: "payload", Value: output.Pretty(t.Payload)})
 	if len(t.Headers) > 0 {
 		var lines []string
 		for _, k := range slices.Sorted(maps.Keys(t.Headers)) {
 			lines = append(lines, output.Clean(k)+": "+output.Clean(t.Headers[k]))
 		}
+
 		out = append(out, output.Field{Name: "headers", Value: strings.Join(lines, "\n")})
 	}
+
 	if len(t.Progress) > 0 {
 		out = append(out, output.Field{Name: "progress", Value: output.Pretty(t.Progress)})
 	}
+
 	if len(t.Result) > 0 {
 		out = append(out, output.Field{Name: "result", Value: output.Pretty(t.Result)})
 	}
+
 	for _, e := range t.Errors {
 		text := fmt.Sprintf("attempt %d, %s, %s: %s", e.Attempt, output.Time(e.At, now), output.Dash(e.Worker), output.Clean(string(e.Error)))
 		out = append(out, output.Field{Name: "error", Value: text, Style: iostreams.Red})
 	}
+
 	return out
 }
 
-func show(f *factory.Factory, p *output.Printer, t *queue.Task) error {
+func printTask(f *factory.Factory, p *output.Printer, t *queue.Task) error {
 	w := restapi.TaskOf(t)
-	return output.One(p, w, func() []output.Field { return fields(w, f.Now()) })
+	return output.One(p, w, func() []output.Field { return describeTask(w, f.Now()) })
 }
 
-func listOf(tasks []*queue.Task) []restapi.Task {
+func viewsOfTasks(tasks []*queue.Task) []restapi.Task {
 	out := make([]restapi.Task, len(tasks))
 	for i, t := range tasks {
 		out[i] = restapi.TaskOf(t)
@@ -126,7 +137,7 @@ func listOf(tasks []*queue.Task) []restapi.Task {
 	return out
 }
 
-func newList(f *factory.Factory) *cobra.Command {
+func newListCommand(f *factory.Factory) *cobra.Command {
 	var filter cmdutil.Filter
 	var page queue.Page
 	cmd := &cobra.Command{
@@ -137,37 +148,45 @@ func newList(f *factory.Factory) *cobra.Command {
 			"  pgqueue tasks --created-after 2026-01-02 -o wide\n" +
 			"  pgqueue tasks --limit 1000 --jq '.body[] | [.id, .status] | @tsv'",
 		Args: cmdutil.Args(0, 0, "", "--queue"),
+
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
-			found, err := list(ctx, svc, queue.TaskQuery{TaskFilter: filter.Domain(), Page: page})
+			found, err := listTasks(ctx, svc, queue.TaskQuery{TaskFilter: filter.Domain(), Page: page})
 			if err != nil {
 				return err
 			}
-			body := restapi.List[restapi.Task]{Count: found.Count, AtLeast: found.AtLeast, Body: listOf(found.Tasks), Next: found.Next}
-			if err := output.List(p, body, "no tasks", columns(f.Now())); err != nil {
+
+			body := restapi.List[restapi.Task]{Count: found.Count, AtLeast: found.AtLeast, Body: viewsOfTasks(found.Tasks), Next: found.Next}
+			if err := output.List(p, body, "no tasks", taskColumns(f.Now())); err != nil {
 				return err
 			}
+
 			if found.Next != "" && (p.Human() || page.Limit == 0) { // a script that says how many it wants knows
 				of := strconv.FormatInt(found.Count, 10)
 				if found.AtLeast {
 					of = "at least " + of
 				}
+
 				p.Cut(len(found.Tasks), of, "the next page: --cursor "+found.Next)
 			}
+
 			return nil
 		}),
 	}
+
 	filter.Flags(f, cmd)
 	cmdutil.Page(cmd.Flags(), &page, "100")
 	cmd.Flags().StringVar(&page.Cursor, "cursor", "", "go on after the page that named this `cursor`")
+
 	return cmd
 }
 
-// list is a page of tasks that is full, or the last: those of a worker may come in pieces.
-func list(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue.TaskPage, error) {
+// listTasks is a page of tasks that is full, or the last: those of a worker may come in pieces.
+func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue.TaskPage, error) {
 	page, err := svc.ListTasks(ctx, q)
 	if q.Limit == 0 {
 		q.Limit = queue.DefaultPage
 	}
+
 	for err == nil && q.Offset == 0 && page.Next != "" && len(page.Tasks) < q.Limit {
 		more := q
 		more.Cursor, more.Limit = page.Next, q.Limit-len(page.Tasks)
@@ -175,43 +194,50 @@ func list(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue.Task
 		rest, err = svc.ListTasks(ctx, more)
 		page.Tasks, page.Next = append(page.Tasks, rest.Tasks...), rest.Next
 	}
+
 	if q.Offset == 0 && q.Cursor == "" && page.Next == "" { // these are all
 		page.Count, page.AtLeast = int64(len(page.Tasks)), false
 	}
+
 	return page, err
 }
 
-func newGet(f *factory.Factory) *cobra.Command {
+func newViewCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:        "task ID",
 		SuggestFor: []string{"describe", "show", "view", "inspect"},
 		Short:      "Show a task with its errors",
 		Example:    "  pgqueue task 42\n  pgqueue task 42 -o yaml\n  pgqueue task 42 --jq .payload",
 		Args:       cmdutil.Args(1, 1, "a task id"),
+
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := cmdutil.ID(args[0])
 			if err != nil {
 				if near := cmdutil.NearCommand(cmd, args[0]); near != "" {
 					err = cmdutil.Usage("%q is no task id; did you mean %s?", args[0], near)
 				}
+
 				return err
 			}
+
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
+
 			ctx, cancel := f.Call(cmd.Context())
 			defer cancel()
 			t, err := svc.GetTask(ctx, id)
 			if err != nil {
 				return err
 			}
-			return show(f, p, t)
+
+			return printTask(f, p, t)
 		},
 	}
 }
 
-func newAwait(f *factory.Factory) *cobra.Command {
+func newAwaitCommand(f *factory.Factory) *cobra.Command {
 	wait := time.Minute
 	cmd := &cobra.Command{
 		Use:   "await-task ID",
@@ -220,31 +246,39 @@ func newAwait(f *factory.Factory) *cobra.Command {
 			"cancelled, and 3 when it was not finished in time.",
 		Example: "  pgqueue await-task 42 --wait 5m --jq .result",
 		Args:    cmdutil.Args(1, 1, "a task id"),
+
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := cmdutil.ID(args[0])
 			if err != nil {
 				return err
 			}
+
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
+
 			t, err := svc.AwaitTask(cmd.Context(), id, wait)
 			if err != nil {
 				return err
 			}
-			if err := show(f, p, t); err != nil {
+
+			if err := printTask(f, p, t); err != nil {
 				return err
 			}
+
 			switch {
 			case !t.Status.Finished():
 				return &cmdutil.Exit{Code: 3}
 			case t.Status != queue.StatusReleased:
 				return &cmdutil.Exit{Code: 1}
 			}
+
 			return nil
 		},
 	}
+
 	cmdutil.Duration(cmd.Flags(), &wait, "wait", "how long to wait, up to 10m")
+
 	return cmd
 }

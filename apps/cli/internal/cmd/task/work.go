@@ -15,7 +15,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-func newRetain(f *factory.Factory) *cobra.Command {
+func newRetainCommand(f *factory.Factory) *cobra.Command {
 	var r queue.RetainRequest
 	cmd := &cobra.Command{
 		Use:        "retain-task [QUEUE...]",
@@ -27,36 +27,44 @@ func newRetain(f *factory.Factory) *cobra.Command {
 			"  pgqueue retain-task --worker w1 --wait 30s\n" +
 			"  pgqueue retain-task mail sms --worker w1 --limit 10 --jq '.body[].id'",
 		ValidArgsFunction: cmdutil.QueueNames(f),
+
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if r.Worker == "" {
 				return cmdutil.Usage("--worker is needed: the name of who works the task")
 			}
+
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
+
 			r.Queues = args
 			tasks, err := svc.RetainTasks(cmd.Context(), r)
 			if err != nil {
 				return err
 			}
+
 			switch {
 			case len(tasks) == 0 && (p.Human() || !cmd.Flags().Changed("limit")):
 				return &queue.Error{Op: "retain task", Kind: queue.KindNotFound, Msg: "there is nothing to do"}
 			case cmd.Flags().Changed("limit"):
-				err = output.List(p, restapi.ListOf(listOf(tasks)), "", heldColumns(f.Now()))
+				err = output.List(p, restapi.ListOf(viewsOfTasks(tasks)), "", heldColumns(f.Now()))
 				if err == nil && len(tasks) == 0 {
 					return &cmdutil.Exit{Code: 3}
 				}
+
 			default:
-				err = show(f, p, tasks[0])
+				err = printTask(f, p, tasks[0])
 			}
+
 			if err != nil && handBackUnseen(cmd, p, svc, tasks) {
 				return &queue.Error{Op: "retain task", Kind: queue.KindInternal, Msg: "nothing is held: " + program.OneLine(err)}
 			}
+
 			return err
 		},
 	}
+
 	fs := cmd.Flags()
 	fs.StringVar(&r.Worker, "worker", "", "`name` of who works it (needed)")
 	cmdutil.Duration(fs, &r.Wait, "wait", "wait this long for a task, up to 10m")
@@ -64,6 +72,7 @@ func newRetain(f *factory.Factory) *cobra.Command {
 	fs.StringVar(&r.RequestID, "request-id", "", "`id` of this retain: the same command with it gives the same tasks for 30s, or their leases if shorter")
 	fs.IntVar(&r.MaxBytes, "max-bytes", 0, "take tasks of about this many bytes together, up to 8388608; the first one always (default 3000000)")
 	cmdutil.Duration(fs, &r.Lease, "lease", "hold it this long without a heartbeat (default: the queue's)")
+
 	return cmd
 }
 
@@ -73,11 +82,14 @@ func handBackUnseen(cmd *cobra.Command, p *output.Printer, svc queue.Consumer, t
 	if len(tasks) == 0 {
 		return true
 	}
+
 	if err := queue.HandBack(cmd.Context(), svc, tasks); err != nil {
 		fmt.Fprintf(p.IO.Err, "the tasks could not be shown, and not be handed back: their leases run out by themselves: %v\n", err)
 		return false
 	}
+
 	fmt.Fprintln(p.IO.Err, "the tasks could not be shown and were handed back")
+
 	return true
 }
 
@@ -89,7 +101,7 @@ func heldColumns(now time.Time) []output.Column[restapi.Task] {
 		}
 		return output.Number(t.Lease.Token)
 	}}}
-	return append(out, columns(now)...)
+	return append(out, taskColumns(now)...)
 }
 
 type completeOptions struct {
@@ -100,7 +112,7 @@ type completeOptions struct {
 	retryIn   time.Duration
 }
 
-func newComplete(f *factory.Factory) *cobra.Command {
+func newCompleteCommand(f *factory.Factory) *cobra.Command {
 	var o completeOptions
 	cmd := &cobra.Command{
 		Use:        "complete-task ID",
@@ -112,29 +124,34 @@ func newComplete(f *factory.Factory) *cobra.Command {
 			"  pgqueue complete-task 42 --error '{\"msg\":\"no route to host\"}' --retry-in 30s\n" +
 			"  pgqueue complete-task 42 --error '\"no such address\"' --permanent",
 		Args: cmdutil.Args(1, 1, "a task id", "--result"),
+
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := o.release(cmd, f, args[0])
+			r, err := o.buildRelease(cmd, f, args[0])
 			if err != nil {
 				return err
 			}
-			return release(cmd, f, r)
+
+			return releaseTask(cmd, f, r)
 		},
 	}
+
 	fs := cmd.Flags()
 	fs.StringVar(&o.failure, "error", "", "it failed with this `error`: JSON, @file, or - for stdin")
 	fs.StringVar(&o.result, "result", "", "its `result`: JSON, @file, or - for stdin")
 	fs.Int64Var(&o.token, "token", 0, "`token` of the lease")
 	fs.BoolVar(&o.permanent, "permanent", false, "with --error: do not try it again")
 	cmdutil.Duration(fs, &o.retryIn, "retry-in", "with --error: try it again after this instead of the backoff")
+
 	return cmd
 }
 
-func (o *completeOptions) release(cmd *cobra.Command, f *factory.Factory, arg string) (queue.Release, error) {
+func (o *completeOptions) buildRelease(cmd *cobra.Command, f *factory.Factory, arg string) (queue.Release, error) {
 	id, err := cmdutil.ID(arg)
 	r := queue.Release{ID: id, Token: o.token, Outcome: queue.OutcomeSuccess, Delay: o.retryIn}
 	if err != nil {
 		return r, err
 	}
+
 	failed := cmd.Flags().Changed("error")
 	switch {
 	case failed && o.result != "":
@@ -145,33 +162,39 @@ func (o *completeOptions) release(cmd *cobra.Command, f *factory.Factory, arg st
 		return r, cmdutil.Usage("give --permanent or --retry-in, not both")
 	case failed && o.failure == "":
 		return r, cmdutil.Usage(`--error: JSON is needed, as '{"msg":"no route to host"}'`)
+
 	case failed:
 		r.Outcome = queue.OutcomeFailure
 		if o.permanent {
 			r.Outcome = queue.OutcomePermanent
 		}
+
 		r.Result, err = cmdutil.JSON(f, "--error", o.failure)
+
 	default:
 		r.Result, err = cmdutil.JSON(f, "--result", o.result)
 	}
+
 	return r, err
 }
 
-func release(cmd *cobra.Command, f *factory.Factory, r queue.Release) error {
+func releaseTask(cmd *cobra.Command, f *factory.Factory, r queue.Release) error {
 	svc, p, err := f.Both()
 	if err != nil {
 		return err
 	}
+
 	ctx, cancel := f.Call(cmd.Context())
 	defer cancel()
 	out, err := svc.ReleaseTasks(ctx, []queue.Release{r})
 	if err != nil {
 		return err
 	}
-	return show(f, p, out[0].Task)
+
+	return printTask(f, p, out[0].Task)
 }
 
-func newSnooze(f *factory.Factory) *cobra.Command {
+func newSnoozeCommand(f *factory.Factory) *cobra.Command {
 	r := queue.Release{Outcome: queue.OutcomeSnooze}
 	cmd := &cobra.Command{
 		Use:     "snooze-task ID",
@@ -182,18 +205,22 @@ func newSnooze(f *factory.Factory) *cobra.Command {
 			if r.ID, err = cmdutil.ID(args[0]); err != nil {
 				return err
 			}
+
 			if r.Delay == 0 {
 				return cmdutil.Usage("--delay is needed: how long it is to wait")
 			}
-			return release(cmd, f, r)
+
+			return releaseTask(cmd, f, r)
 		},
 	}
+
 	cmd.Flags().Int64Var(&r.Token, "token", 0, "`token` of the lease")
 	cmdutil.Duration(cmd.Flags(), &r.Delay, "delay", "how long it waits (needed)")
+
 	return cmd
 }
 
-func newHandBack(f *factory.Factory) *cobra.Command {
+func newHandBackCommand(f *factory.Factory) *cobra.Command {
 	r := queue.Release{Outcome: queue.OutcomeHandBack}
 	cmd := &cobra.Command{
 		Use:     "handback-task ID",
@@ -204,14 +231,17 @@ func newHandBack(f *factory.Factory) *cobra.Command {
 			if r.ID, err = cmdutil.ID(args[0]); err != nil {
 				return err
 			}
-			return release(cmd, f, r)
+
+			return releaseTask(cmd, f, r)
 		},
 	}
+
 	cmd.Flags().Int64Var(&r.Token, "token", 0, "`token` of the lease")
+
 	return cmd
 }
 
-func newHeartbeat(f *factory.Factory) *cobra.Command {
+func newHeartbeatCommand(f *factory.Factory) *cobra.Command {
 	var h queue.Heartbeat
 	var progress string
 	cmd := &cobra.Command{
@@ -219,39 +249,49 @@ func newHeartbeat(f *factory.Factory) *cobra.Command {
 		Short:   "Extend the lease of a task, and report progress",
 		Example: "  pgqueue heartbeat-task 42 --token 7 --lease 10m --progress '{\"percent\":40}'",
 		Args:    cmdutil.Args(1, 1, "a task id"),
+
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if h.ID, err = cmdutil.ID(args[0]); err != nil {
 				return err
 			}
+
 			if h.Token == 0 {
 				return cmdutil.Usage("--token is needed: that of the lease")
 			}
+
 			var raw json.RawMessage
+
 			if raw, err = cmdutil.JSON(f, "--progress", progress); err != nil {
 				return err
 			}
+
 			h.Progress = raw
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
+
 			ctx, cancel := f.Call(cmd.Context())
 			defer cancel()
 			out, err := svc.HeartbeatTasks(ctx, []queue.Heartbeat{h})
 			if err != nil {
 				return err
 			}
+
 			return output.One(p, restapi.BeatOf(out[0]), func() []output.Field {
 				cancel := ""
 				if out[0].CancelRequested {
 					cancel = "requested: complete the task to end it"
 				}
+
 				return []output.Field{{Name: "lease", Value: "until " + output.Time(out[0].Lease.ExpiresAt, f.Now())}, {Name: "cancel", Value: cancel}}
 			})
 		},
 	}
+
 	cmd.Flags().Int64Var(&h.Token, "token", 0, "`token` of the lease (needed)")
 	cmdutil.Duration(cmd.Flags(), &h.Lease, "lease", "hold it this long from now on (default: keep the length that was granted)")
 	cmd.Flags().StringVar(&progress, "progress", "", "`progress` to keep with the task: JSON, @file, or -")
+
 	return cmd
 }

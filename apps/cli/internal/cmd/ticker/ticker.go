@@ -20,7 +20,7 @@ import (
 // Commands are the commands about tickers.
 func Commands(f *factory.Factory) []*cobra.Command {
 	all := []*cobra.Command{
-		newList(f), newGet(f), newCreate(f), newUpdate(f), newDelete(f), newNext(f), newPreview(f), newRun(f), newTicks(f),
+		newListCommand(f), newViewCommand(f), newCreateCommand(f), newUpdateCommand(f), newDeleteCommand(f), newNextCommand(f), newPreviewCommand(f), newRunCommand(f), newTicksCommand(f),
 	}
 	for _, c := range all {
 		c.GroupID = cmdutil.GroupTickers
@@ -28,8 +28,8 @@ func Commands(f *factory.Factory) []*cobra.Command {
 	return all
 }
 
-// schedule is a ticker's for people.
-func schedule(t restapi.Ticker) string {
+// formatSchedule is a ticker's for people.
+func formatSchedule(t restapi.Ticker) string {
 	if t.Cron == "" {
 		return "every " + output.Duration(time.Duration(t.Period))
 	}
@@ -39,11 +39,11 @@ func schedule(t restapi.Ticker) string {
 	return t.Cron + " UTC"
 }
 
-func columns(now time.Time) []output.Column[restapi.Ticker] {
+func tickerColumns(now time.Time) []output.Column[restapi.Ticker] {
 	type row = restapi.Ticker
 	return []output.Column[row]{
 		{Head: "TICKER", Cell: func(t row) string { return t.Ticker }, Style: func(row) iostreams.Style { return iostreams.Bold }},
-		{Head: "SCHEDULE", Cell: schedule},
+		{Head: "SCHEDULE", Cell: formatSchedule},
 		{Head: "QUEUE", Cell: func(t row) string { return output.Dash(t.Queue) }},
 		{Head: "PAUSED", Cell: func(t row) string { return output.YesNo(t.Paused) }},
 		{Head: "LAST", Cell: func(t row) string { return output.Ago(t.Timestamp, now) }},
@@ -51,6 +51,7 @@ func columns(now time.Time) []output.Column[restapi.Ticker] {
 			if t.Fault != "" {
 				return "fails; see: pgqueue ticker " + t.Ticker
 			}
+
 			return output.Ago(t.NextAt, now)
 		}},
 		{Head: "MISFIRE", Wide: true, Cell: func(t row) string { return t.Misfire }},
@@ -59,17 +60,18 @@ func columns(now time.Time) []output.Column[restapi.Ticker] {
 	}
 }
 
-func show(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
+func printTicker(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
 	w, now := restapi.TickerOf(t), f.Now()
 	return output.One(p, w, func() []output.Field {
 		misfire := w.Misfire
 		if w.Misfire == string(queue.MisfireAll) {
 			misfire = fmt.Sprintf("all, at most %d", w.MisfireLimit)
 		}
+
 		fields := []output.Field{
 			{Name: "ticker", Value: w.Ticker, Style: iostreams.Bold},
 			{Name: "namespace", Value: w.Namespace},
-			{Name: "schedule", Value: schedule(w)},
+			{Name: "schedule", Value: formatSchedule(w)},
 			{Name: "queue", Value: output.Dash(w.Queue)},
 			{Name: "paused", Value: output.YesNo(w.Paused)},
 			{Name: "last", Value: output.Time(w.Timestamp, now)},
@@ -78,19 +80,22 @@ func show(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
 			{Name: "overlap", Value: w.Overlap},
 			{Name: "payload", Value: output.Pretty(w.Payload)},
 		}
+
 		if w.Fault != "" {
 			fields = append(fields, output.Field{Name: "fault", Value: output.Clean(w.Fault), Style: iostreams.Red})
 		}
+
 		return fields
 	})
 }
 
-func newList(f *factory.Factory) *cobra.Command {
+func newListCommand(f *factory.Factory) *cobra.Command {
 	var page queue.Page
 	cmd := &cobra.Command{
 		Use: "tickers", Short: "List the tickers",
 		Example: "  pgqueue tickers\n  pgqueue tickers --jq '.body[] | [.ticker, .next_at] | @tsv'",
 		Args:    cmdutil.Args(0, 0, ""),
+
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			got, count, err := cmdutil.All(page, func(page queue.Page) ([]*queue.Ticker, int64, error) {
 				got, err := svc.ListTickers(ctx, page)
@@ -99,39 +104,47 @@ func newList(f *factory.Factory) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			list := restapi.List[restapi.Ticker]{Count: count}
 			for _, t := range got {
 				list.Body = append(list.Body, restapi.TickerOf(t))
 			}
-			if err := output.List(p, list, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", columns(f.Now())); err != nil {
+
+			if err := output.List(p, list, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", tickerColumns(f.Now())); err != nil {
 				return err
 			}
+
 			cmdutil.TellCut(p, page, len(list.Body), count)
+
 			return nil
 		}),
 	}
+
 	cmdutil.Page(cmd.Flags(), &page, "all")
+
 	return cmd
 }
 
 // deleted is what may have been done to a ticker after which its settings are of no interest.
 const deleted = "deleted"
 
-// about makes a command about one ticker that is named.
-func about(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Ticker, error), done string) *cobra.Command {
+// newNamedCommand makes a command about one ticker that is named.
+func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Ticker, error), done string) *cobra.Command {
 	return cmdutil.About(f, cmd, "a ticker's name", cmdutil.TickerNames(f), do, func(p *output.Printer, t *queue.Ticker) error {
 		if done != "" {
 			p.Done("ticker %s %s", t.Name, done)
 		}
+
 		if p.Human() && done == deleted {
 			return nil // that says all
 		}
-		return show(f, p, t)
+
+		return printTicker(f, p, t)
 	})
 }
 
-func newGet(f *factory.Factory) *cobra.Command {
-	return about(f, &cobra.Command{Use: "ticker NAME", Short: "Show a ticker", Example: "  pgqueue ticker nightly"},
+func newViewCommand(f *factory.Factory) *cobra.Command {
+	return newNamedCommand(f, &cobra.Command{Use: "ticker NAME", Short: "Show a ticker", Example: "  pgqueue ticker nightly"},
 		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 			return svc.GetTicker(ctx, name)
 		}, "")
@@ -143,7 +156,7 @@ type settings struct {
 	payload string
 }
 
-func (s *settings) flags(f *factory.Factory, cmd *cobra.Command) {
+func (s *settings) defineFlags(f *factory.Factory, cmd *cobra.Command) {
 	fs := cmd.Flags()
 	cmdutil.MaybeDuration(fs, &s.meta.Period, "period", "fire at this interval")
 	cmdutil.MaybeText(fs, &s.meta.Cron, "cron", "fire by this 5-field cron expression, or @hourly and the like")
@@ -159,15 +172,15 @@ func (s *settings) flags(f *factory.Factory, cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("overlap", cmdutil.Fixed("allow", "skip"))
 }
 
-func (s *settings) read(f *factory.Factory, name string) (_ queue.TickerMeta, err error) {
+func (s *settings) readPayload(f *factory.Factory, name string) (_ queue.TickerMeta, err error) {
 	s.meta.Name = name
 	s.meta.Payload, err = cmdutil.JSON(f, "--payload", s.payload)
 	return s.meta, err
 }
 
-func newCreate(f *factory.Factory) *cobra.Command {
+func newCreateCommand(f *factory.Factory) *cobra.Command {
 	var s settings
-	cmd := about(f, &cobra.Command{
+	cmd := newNamedCommand(f, &cobra.Command{
 		Use: "create-ticker NAME", Short: "Create a ticker",
 		Example: "  pgqueue create-ticker nightly --cron '30 3 * * *' --timezone Europe/Berlin --queue reports\n" +
 			"  pgqueue create-ticker pulse --period 10s",
@@ -176,37 +189,44 @@ func newCreate(f *factory.Factory) *cobra.Command {
 		if s.meta.Period == nil && s.meta.Cron == nil {
 			return nil, cmdutil.Usage("--period or --cron is needed")
 		}
-		m, err := s.read(f, name)
+
+		m, err := s.readPayload(f, name)
 		if err != nil {
 			return nil, err
 		}
+
 		return svc.CreateTicker(ctx, m)
 	}, "created")
-	s.flags(f, cmd)
+
+	s.defineFlags(f, cmd)
+
 	return cmd
 }
 
-func newUpdate(f *factory.Factory) *cobra.Command {
+func newUpdateCommand(f *factory.Factory) *cobra.Command {
 	var s settings
-	cmd := about(f, &cobra.Command{
+	cmd := newNamedCommand(f, &cobra.Command{
 		Use: "update-ticker NAME", Short: "Change what is named of a ticker",
 		Example: "  pgqueue update-ticker nightly --paused\n  pgqueue update-ticker nightly --paused=false --cron '0 4 * * *'",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
-		m, err := s.read(f, "")
+		m, err := s.readPayload(f, "")
 		if err != nil {
 			return nil, err
 		}
+
 		return svc.UpdateTicker(ctx, name, m)
 	}, "updated")
-	s.flags(f, cmd)
+
+	s.defineFlags(f, cmd)
 	cmdutil.IfVersion(cmd, &s.meta.IfVersion, "ticker")
 	program.MayBeEmpty(cmd.Flags(), "queue")
+
 	return cmd
 }
 
-func newDelete(f *factory.Factory) *cobra.Command {
+func newDeleteCommand(f *factory.Factory) *cobra.Command {
 	var version int64
-	cmd := about(f, &cobra.Command{Use: "delete-ticker NAME", Short: "Delete a ticker", Example: "  pgqueue delete-ticker nightly"},
+	cmd := newNamedCommand(f, &cobra.Command{Use: "delete-ticker NAME", Short: "Delete a ticker", Example: "  pgqueue delete-ticker nightly"},
 		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 			return svc.DeleteTicker(ctx, name, queue.IfVersion(version))
 		}, deleted)
@@ -227,83 +247,101 @@ func tickColumns(now time.Time) []output.Column[restapi.Tick] {
 			case t.Task == 0:
 				return "-"
 			}
+
 			return output.Number(t.Task)
 		}},
 		{Head: "MANUAL", Cell: func(t row) string { return output.YesNo(t.Manual) }},
 	}
 }
 
-func newTicks(f *factory.Factory) *cobra.Command {
+func newTicksCommand(f *factory.Factory) *cobra.Command {
 	limit := 20
 	cmd := &cobra.Command{
 		Use: "ticks NAME", Short: "List the last ticks of a ticker, newest first", Example: "  pgqueue ticks nightly --limit 5",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
+
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
 			if err := queue.CheckInt("--limit", limit, 1, queue.MaxPage); err != nil {
 				return err
 			}
+
 			got, err := svc.ListTicks(ctx, args[0], min(limit+1, queue.MaxPage)) // one more tells whether there is more
 			if err != nil {
 				return err
 			}
+
 			more := len(got) > limit
 			if more {
 				got = got[:limit]
 			}
+
 			list := restapi.List[restapi.Tick]{Count: int64(len(got))}
 			for _, t := range got {
 				list.Body = append(list.Body, restapi.TickOf(t))
 			}
+
 			if err := output.List(p, list, "it has not fired yet", tickColumns(f.Now())); err != nil {
 				return err
 			}
+
 			if more {
 				p.Cut(len(got), "more", fmt.Sprintf("--limit shows more, up to %d", queue.MaxPage))
 			}
+
 			return nil
 		}),
 	}
+
 	cmd.Flags().IntVar(&limit, "limit", limit, "show at most this many")
+
 	return cmd
 }
 
-func newPreview(f *factory.Factory) *cobra.Command {
+func newPreviewCommand(f *factory.Factory) *cobra.Command {
 	n := 10
 	cmd := &cobra.Command{
 		Use: "preview-ticker NAME", Short: "List the next times of a ticker", Example: "  pgqueue preview-ticker nightly -N 3",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
+
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
 			times, err := svc.PreviewTicker(ctx, args[0], n)
 			if err != nil {
 				return err
 			}
+
 			now := f.Now()
+
 			return output.List(p, restapi.ListOf(times), "it does not fire: it is paused", []output.Column[time.Time]{
 				{Head: "AT", Cell: func(t time.Time) string { return t.In(now.Location()).Format("Mon 2006-01-02 15:04:05 MST") }},
 				{Head: "IN", Cell: func(t time.Time) string { return output.Ago(t, now) }},
 			})
 		}),
 	}
+
 	cmd.Flags().IntVarP(&n, "count", "N", n, "how many")
+
 	return cmd
 }
 
-func newRun(f *factory.Factory) *cobra.Command {
+func newRunCommand(f *factory.Factory) *cobra.Command {
 	var version int64
 	cmd := &cobra.Command{
 		Use: "run-ticker NAME", Short: "Fire a ticker now, beside its schedule", Example: "  pgqueue run-ticker nightly",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
+
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error {
 			t, err := svc.RunTicker(ctx, args[0], queue.IfVersion(version))
 			if err != nil {
 				return err
 			}
+
 			if !p.Human() {
 				return p.Value(restapi.TickOf(*t))
 			}
+
 			switch {
 			case t.Skipped:
 				p.Done("ticker %s fired; no task: the last one is unfinished", t.Ticker)
@@ -312,14 +350,17 @@ func newRun(f *factory.Factory) *cobra.Command {
 			default:
 				p.Done("ticker %s fired: task %d in %s", t.Ticker, t.TaskID, t.Queue)
 			}
+
 			return nil
 		}),
 	}
+
 	cmdutil.IfVersion(cmd, &version, "ticker")
+
 	return cmd
 }
 
-func newNext(f *factory.Factory) *cobra.Command {
+func newNextCommand(f *factory.Factory) *cobra.Command {
 	count := 0
 	cmd := &cobra.Command{
 		Use:   "next-ticker",
@@ -328,40 +369,50 @@ func newNext(f *factory.Factory) *cobra.Command {
 			"delivered when it was written out.",
 		Example: "  pgqueue next-ticker\n  pgqueue next-ticker --count 1 --jq .ticker",
 		Args:    cmdutil.Args(0, 0, ""),
+
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
+
 			seen := 0
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
+
 			err = svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
-				if err := next(f, p, t); err != nil {
+				if err := waitForTick(f, p, t); err != nil {
 					cancel()
 					return err
 				}
+
 				if seen++; seen == count {
 					cancel() // a tick that was handled is settled all the same
 				}
+
 				return nil
 			})
+
 			if count > 0 && seen == count || count == 0 && cmd.Context().Err() != nil {
 				return nil
 			}
+
 			return err
 		},
 	}
+
 	cmd.Flags().IntVar(&count, "count", 0, "end after this many")
+
 	return cmd
 }
 
-func next(f *factory.Factory, p *output.Printer, t queue.Tick) error {
+func waitForTick(f *factory.Factory, p *output.Printer, t queue.Tick) error {
 	if !p.Human() {
 		line := *p
 		line.Format = output.NDJSON
 		return line.Value(restapi.TickOf(t))
 	}
+
 	_, err := fmt.Fprintf(f.IO.Out, "%s  %s  %s\n", t.At.In(f.Now().Location()).Format(time.DateTime),
 		f.IO.Paint(iostreams.Bold, t.Ticker), output.Clean(string(t.Payload)))
 	return err

@@ -54,20 +54,20 @@ type (
 )
 
 // Init starts the rounds of looking.
-func (m *model) Init() tea.Cmd { return m.later() }
+func (m *model) Init() tea.Cmd { return m.scheduleRefresh() }
 
-func (m *model) later() tea.Cmd {
+func (m *model) scheduleRefresh() tea.Cmd {
 	return tea.Tick(m.every, func(time.Time) tea.Msg { return lookAgain{} })
 }
 
-func (m *model) look() tea.Msg {
-	s, err := look(m.ctx, m.svc)
+func (m *model) refreshOverview() tea.Msg {
+	s, err := readOverview(m.ctx, m.svc)
 	s.at = m.now()
 	return looked{s, err}
 }
 
-// call makes a command of a call that is bounded.
-func (m *model) call(do func(ctx context.Context) tea.Msg) tea.Cmd {
+// callService makes a command of a call that is bounded.
+func (m *model) callService(do func(ctx context.Context) tea.Msg) tea.Cmd {
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(m.ctx, lookTimeout)
 		defer cancel()
@@ -81,41 +81,50 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
 	case lookAgain:
-		return m, m.look
+		return m, m.refreshOverview
 	case looked:
 		if m.err = msg.err; msg.err == nil {
 			m.snapshot = msg.snapshot
 		}
-		return m, m.later()
+
+		return m, m.scheduleRefresh()
+
 	case once:
 		m.snapshot, m.at = msg.snapshot, m.now()
+
 	case did:
 		m.note = msg.note
 		if msg.err != nil {
 			m.note = msg.err.Error()
 		}
-		return m, tea.Batch(m.look1(), m.inspectAgain())
+
+		return m, tea.Batch(m.inspectQueue(), m.refreshInspection())
+
 	case inspected:
 		m.tasks = msg.tasks
 		m.row = min(m.row, max(0, len(m.tasks)-1))
 		if msg.err != nil {
 			m.note = msg.err.Error()
 		}
-		return m, m.open()
+
+		return m, m.openInspection()
+
 	case opened:
 		if m.task = msg.task; msg.err != nil {
 			m.note = msg.err.Error()
 		}
+
 	case tea.KeyPressMsg:
-		return m.key(msg.String())
+		return m.handleKey(msg.String())
 	}
+
 	return m, nil
 }
 
-// look1 looks once, beside the rounds.
-func (m *model) look1() tea.Cmd {
+// inspectQueue looks once, beside the rounds.
+func (m *model) inspectQueue() tea.Cmd {
 	return func() tea.Msg {
-		s, err := look(m.ctx, m.svc)
+		s, err := readOverview(m.ctx, m.svc)
 		if err != nil {
 			return nil
 		}
@@ -125,32 +134,37 @@ func (m *model) look1() tea.Cmd {
 
 type once struct{ snapshot }
 
-func (m *model) key(key string) (tea.Model, tea.Cmd) {
+func (m *model) handleKey(key string) (tea.Model, tea.Cmd) {
 	if key == "ctrl+c" || key == "q" {
 		return m, tea.Quit
 	}
+
 	if name := m.asking; name != "" {
 		m.asking = ""
 		if key != "y" {
 			m.note = "nothing was retried"
 			return m, nil
 		}
-		return m, m.retry(queue.Selection{Filter: &queue.TaskFilter{Queue: name, Statuses: []queue.Status{queue.StatusFailed}}})
+
+		return m, m.retrySelected(queue.Selection{Filter: &queue.TaskFilter{Queue: name, Statuses: []queue.Status{queue.StatusFailed}}})
 	}
+
 	m.note = ""
 	if m.inspecting {
-		return m.inspectKey(key)
+		return m.handleInspectionKey(key)
 	}
-	st := m.queue()
+
+	st := m.selectedQueue()
 	switch key {
 	case "up", "k":
-		m.move(-1)
+		m.moveSelection(-1)
 	case "down", "j":
-		m.move(1)
+		m.moveSelection(1)
 	case "p":
 		if st != nil {
-			return m, m.pause(st)
+			return m, m.togglePause(st)
 		}
+
 	case "r":
 		switch {
 		case st == nil:
@@ -160,38 +174,44 @@ func (m *model) key(key string) (tea.Model, tea.Cmd) {
 			m.asking = st.Queue
 			m.note = fmt.Sprintf("retry %s of %s? y or n", output.Count(st.Counts[queue.StatusFailed], "failed task"), st.Queue)
 		}
+
 	case "enter", "i":
 		if st != nil {
 			m.inspecting, m.row, m.task, m.tasks = true, 0, nil, nil
-			return m, m.inspectAgain()
+			return m, m.refreshInspection()
 		}
 	}
+
 	return m, nil
 }
 
-func (m *model) inspectKey(key string) (tea.Model, tea.Cmd) {
+func (m *model) handleInspectionKey(key string) (tea.Model, tea.Cmd) {
 	switch key {
 	case "esc", "left", "backspace", "h":
 		m.inspecting = false
 	case "up", "k":
 		m.row = max(0, m.row-1)
-		return m, m.open()
+		return m, m.openInspection()
+
 	case "down", "j":
 		m.row = max(0, min(len(m.tasks)-1, m.row+1))
-		return m, m.open()
+		return m, m.openInspection()
+
 	case "r":
 		if m.row < len(m.tasks) {
 			if t := m.tasks[m.row]; t.Status == queue.StatusFailed {
-				return m, m.retry(queue.Selection{IDs: []int64{t.ID}})
+				return m, m.retrySelected(queue.Selection{IDs: []int64{t.ID}})
 			}
+
 			m.note = "it waits for its next attempt already"
 		}
 	}
+
 	return m, nil
 }
 
-// place of the chosen queue among the queues.
-func (m *model) place() int {
+// selectedIndex of the chosen queue among the queues.
+func (m *model) selectedIndex() int {
 	for i, s := range m.stats {
 		if s.Queue == m.chosen {
 			return i
@@ -200,56 +220,59 @@ func (m *model) place() int {
 	return 0
 }
 
-func (m *model) queue() *queue.QueueStats {
+func (m *model) selectedQueue() *queue.QueueStats {
 	if len(m.stats) == 0 {
 		return nil
 	}
-	return m.stats[m.place()]
+	return m.stats[m.selectedIndex()]
 }
 
-func (m *model) move(by int) {
+func (m *model) moveSelection(by int) {
 	if n := len(m.stats); n > 0 {
-		m.chosen = m.stats[max(0, min(n-1, m.place()+by))].Queue
+		m.chosen = m.stats[max(0, min(n-1, m.selectedIndex()+by))].Queue
 	}
 }
 
-func (m *model) pause(st *queue.QueueStats) tea.Cmd {
+func (m *model) togglePause(st *queue.QueueStats) tea.Cmd {
 	paused, note := !st.Paused, st.Queue+" is paused"
 	if !paused {
 		note = st.Queue + " is resumed"
 	}
-	return m.call(func(ctx context.Context) tea.Msg {
+
+	return m.callService(func(ctx context.Context) tea.Msg {
 		_, err := m.svc.UpdateQueue(ctx, st.Queue, queue.QueueMeta{Paused: &paused})
 		return did{note, err}
 	})
 }
 
-func (m *model) retry(s queue.Selection) tea.Cmd {
-	return m.call(func(ctx context.Context) tea.Msg {
+func (m *model) retrySelected(s queue.Selection) tea.Cmd {
+	return m.callService(func(ctx context.Context) tea.Msg {
 		got, err := m.svc.RetryTasks(ctx, s)
 		return did{output.Count(got.Moved, "task") + " made new", err}
 	})
 }
 
-func (m *model) inspectAgain() tea.Cmd {
-	st := m.queue()
+func (m *model) refreshInspection() tea.Cmd {
+	st := m.selectedQueue()
 	if !m.inspecting || st == nil {
 		return nil
 	}
-	return m.call(func(ctx context.Context) tea.Msg {
-		tasks, err := failures(ctx, m.svc, st.Queue)
+
+	return m.callService(func(ctx context.Context) tea.Msg {
+		tasks, err := listFailures(ctx, m.svc, st.Queue)
 		return inspected{tasks, err}
 	})
 }
 
-// open gets the errors of the task that is chosen.
-func (m *model) open() tea.Cmd {
+// openInspection gets the errors of the task that is chosen.
+func (m *model) openInspection() tea.Cmd {
 	if m.row >= len(m.tasks) {
 		m.task = nil
 		return nil
 	}
+
 	id := m.tasks[m.row].ID
-	return m.call(func(ctx context.Context) tea.Msg {
+	return m.callService(func(ctx context.Context) tea.Msg {
 		t, err := m.svc.GetTask(ctx, id)
 		return opened{t, err}
 	})

@@ -17,9 +17,9 @@ import (
 )
 
 // Commands is the full-screen view.
-func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newTop(f)} }
+func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newTopCommand(f)} }
 
-func newTop(f *factory.Factory) *cobra.Command {
+func newTopCommand(f *factory.Factory) *cobra.Command {
 	every := time.Second
 	cmd := &cobra.Command{
 		Use:        "top",
@@ -31,6 +31,7 @@ func newTop(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue top\n  pgqueue top --every 5s -n shop",
 		GroupID: cmdutil.GroupWatch,
 		Args:    cmdutil.Args(0, 0, ""),
+
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case !f.IO.OutTTY || !f.IO.InTTY || f.IO.Dumb:
@@ -38,19 +39,23 @@ func newTop(f *factory.Factory) *cobra.Command {
 			case every < 100*time.Millisecond:
 				return cmdutil.Usage("--every: at least 100ms")
 			}
+
 			svc, err := f.Service()
 			if err != nil {
 				return err
 			}
+
 			// The first look is before the screen is taken over, so that what is wrong is told as by every command.
-			first, err := look(cmd.Context(), svc)
+			first, err := readOverview(cmd.Context(), svc)
 			if err != nil {
 				return err
 			}
+
 			m := &model{
 				ctx: cmd.Context(), svc: svc, now: f.Now, every: every, snapshot: first,
-				title: namespace(svc, first) + " at " + config.RedactURL(f.Settings.URL), color: f.IO.Color,
+				title: selectedNamespace(svc, first) + " at " + config.RedactURL(f.Settings.URL), color: f.IO.Color,
 			}
+
 			p := tea.NewProgram(m, tea.WithInput(f.IO.In), tea.WithOutput(f.IO.Screen()), tea.WithEnvironment(os.Environ()), tea.WithoutSignalHandler())
 			// Not by tea.WithContext: that does not wait for who reads the terminal, and may leave it reading for ever.
 			stop := context.AfterFunc(cmd.Context(), p.Quit)
@@ -59,15 +64,18 @@ func newTop(f *factory.Factory) *cobra.Command {
 			if errors.Is(err, tea.ErrInterrupted) || cmd.Context().Err() != nil {
 				err = nil // it was asked to, and the terminal is as it was
 			}
+
 			return err
 		},
 	}
+
 	cmd.Flags().DurationVar(&every, "every", every, "look this often")
+
 	return cmd
 }
 
-// namespace is what is looked at. Where none was asked for it is the server's, and the queues tell which that is.
-func namespace(svc queue.Service, first snapshot) string {
+// selectedNamespace is what is looked at. Where none was asked for it is the server's, and the queues tell which that is.
+func selectedNamespace(svc queue.Service, first snapshot) string {
 	if len(first.stats) > 0 {
 		return first.stats[0].Namespace
 	}
@@ -88,21 +96,24 @@ const (
 	mostFailures = 50
 )
 
-func look(ctx context.Context, svc queue.Service) (s snapshot, err error) {
+func readOverview(ctx context.Context, svc queue.Service) (s snapshot, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	if s.stats, err = svc.ListQueueStatuses(ctx); err != nil {
 		return s, err
 	}
+
 	if s.workers, err = svc.ListWorkers(ctx); err != nil {
 		return s, err
 	}
-	s.failures, err = failures(ctx, svc, "")
+
+	s.failures, err = listFailures(ctx, svc, "")
+
 	return s, err
 }
 
-// failures are the newest tasks that failed, or failed and are to be tried again.
-func failures(ctx context.Context, svc queue.Service, name string) ([]*queue.Task, error) {
+// listFailures are the newest tasks that failed, or failed and are to be tried again.
+func listFailures(ctx context.Context, svc queue.Service, name string) ([]*queue.Task, error) {
 	page, err := svc.ListTasks(ctx, queue.TaskQuery{
 		TaskFilter: queue.TaskFilter{Queue: name, Statuses: []queue.Status{queue.StatusFailed, queue.StatusRetry}},
 		Page:       queue.Page{Limit: mostFailures},

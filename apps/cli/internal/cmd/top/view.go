@@ -23,141 +23,162 @@ var (
 
 // View draws the screen.
 func (m *model) View() tea.View {
-	v := tea.NewView(strings.Join(m.lines(), "\n"))
+	v := tea.NewView(strings.Join(m.renderLines(), "\n"))
 	v.AltScreen = true
 	v.WindowTitle = "pgqueue top"
 	return v
 }
 
-// lines are the screen's, at most as many as it has, none longer than it is wide.
-func (m *model) lines() []string {
+// renderLines are the screen's, at most as many as it has, none longer than it is wide.
+func (m *model) renderLines() []string {
 	width, height := m.width, m.height
 	if width == 0 || height == 0 {
 		return nil // not known yet
 	}
+
 	clock := m.at
 	if clock.IsZero() {
 		clock = m.now()
 	}
+
 	head := "pgqueue top · " + output.Clean(m.title)
-	out := []string{m.paint(bold, pad(head, width-9)) + clock.Format(" 15:04:05"), ""}
-	body := m.overview
+	out := []string{m.paintLine(bold, padToWidth(head, width-9)) + clock.Format(" 15:04:05"), ""}
+	body := m.renderOverview
 	foot := "↑↓ choose · p pause/resume · r retry failed · enter inspect · q quit"
 	if m.inspecting {
-		body = m.inspection
+		body = m.renderInspection
 		foot = "↑↓ choose · r retry · esc back · q quit"
 	}
+
 	out = append(out, body(height-len(out)-2)...)
 	if most := height - 2; len(out) > most {
 		out = out[:most]
 	}
+
 	for len(out) < height-2 {
 		out = append(out, "")
 	}
+
 	note := m.note
 	if m.err != nil {
 		note = "cannot look: " + m.err.Error()
 	}
-	out = append(out, m.paint(yellow, output.Clean(note)), m.paint(faint, foot))
+
+	out = append(out, m.paintLine(yellow, output.Clean(note)), m.paintLine(faint, foot))
 	for i := range out {
 		out[i] = ansi.Truncate(out[i], width, "…")
 	}
+
 	return out
 }
 
-func (m *model) paint(s lipgloss.Style, text string) string {
+func (m *model) paintLine(s lipgloss.Style, text string) string {
 	if !m.color || text == "" {
 		return text
 	}
 	return s.Render(text)
 }
 
-// overview shows queues, workers and failures; queues have half of the room if they need it.
-func (m *model) overview(room int) []string {
+// renderOverview shows queues, workers and failures; queues have half of the room if they need it.
+func (m *model) renderOverview(room int) []string {
 	const row = "%-24s %8s %8s %8s %8s %8s %9s %8s %9s %9s"
-	out := []string{m.paint(faint, fmt.Sprintf("  "+row, "QUEUE", "READY", "DELAYED", "RETAINED", "RETRY", "FAILED", "RELEASED", "OLDEST", "IN", "OUT"))}
+	out := []string{m.paintLine(faint, fmt.Sprintf("  "+row, "QUEUE", "READY", "DELAYED", "RETAINED", "RETRY", "FAILED", "RELEASED", "OLDEST", "IN", "OUT"))}
 	if len(m.stats) == 0 {
 		out = append(out, "  no queues yet; make one with: pgqueue create-queue NAME")
 	}
+
 	shown := max(1, room/2-1)
-	from := max(0, min(m.place()-shown/2, len(m.stats)-shown))
+	from := max(0, min(m.selectedIndex()-shown/2, len(m.stats)-shown))
 	for i := from; i < min(len(m.stats), from+shown); i++ {
 		s := m.stats[i]
 		name := s.Queue
 		if s.Paused {
 			name = ansi.Truncate(name, 15, "…") + " (paused)"
 		}
+
 		count := func(st queue.Status) string { return output.Number(s.Counts[st]) }
 		line := fmt.Sprintf(row, ansi.Truncate(name, 24, "…"), output.Number(s.Ready), output.Number(s.Delayed), count(queue.StatusRetained),
 			count(queue.StatusRetry), count(queue.StatusFailed), count(queue.StatusReleased), output.Duration(s.OldestReadyAge.Round(time.Second)),
 			output.Rate(s.CreatedPerSecond), output.Rate(s.FinishedPerSecond))
+
 		switch {
-		case i == m.place():
-			line = "▶ " + m.paint(chosen, line)
+		case i == m.selectedIndex():
+			line = "▶ " + m.paintLine(chosen, line)
 		case s.Paused:
-			line = "  " + m.paint(yellow, line)
+			line = "  " + m.paintLine(yellow, line)
 		default:
 			line = "  " + line
 		}
+
 		out = append(out, line)
 	}
-	out = append(out, "", m.paint(bold, fmt.Sprintf("WORKERS %d", len(m.workers))))
+
+	out = append(out, "", m.paintLine(bold, fmt.Sprintf("WORKERS %d", len(m.workers))))
 	left := max(2, room-len(out)-2)
 	for i, w := range m.workers {
 		if i == max(1, left/2) {
-			out = append(out, m.paint(faint, fmt.Sprintf("  and %d more", len(m.workers)-i)))
+			out = append(out, m.paintLine(faint, fmt.Sprintf("  and %d more", len(m.workers)-i)))
 			break
 		}
+
 		out = append(out, fmt.Sprintf("  %-24s %5d held, the first %s  %s", ansi.Truncate(output.Clean(w.Name), 24, "…"), w.Held,
 			output.Ago(w.Since, m.now()), strings.Join(w.Queues, " ")))
 	}
-	out = append(out, "", m.paint(bold, "RECENT FAILURES"))
+
+	out = append(out, "", m.paintLine(bold, "RECENT FAILURES"))
 	for _, t := range m.failures {
-		out = append(out, m.failure(t))
+		out = append(out, m.renderFailure(t))
 	}
+
 	return out
 }
 
-func (m *model) failure(t *queue.Task) string {
+func (m *model) renderFailure(t *queue.Task) string {
 	line := fmt.Sprintf("  %-8d %-16s %-7s attempt %-3d %-12s %s", t.ID, ansi.Truncate(t.Queue, 16, "…"), t.Status, t.Attempt,
 		output.Ago(t.StartedAt, m.now()), output.Clean(string(t.Result)))
 	if t.Status == queue.StatusFailed {
-		return m.paint(red, line)
+		return m.paintLine(red, line)
 	}
 	return line
 }
 
-// inspection shows the failures of one queue and, below, the one that is chosen.
-func (m *model) inspection(room int) []string {
-	out := []string{m.paint(bold, "FAILURES OF "+m.queue().Queue)}
+// renderInspection shows the failures of one queue and, below, the one that is chosen.
+func (m *model) renderInspection(room int) []string {
+	out := []string{m.paintLine(bold, "FAILURES OF "+m.selectedQueue().Queue)}
 	if len(m.tasks) == 0 {
 		return append(out, "  none")
 	}
+
 	shown := max(1, room/2-2)
 	from := max(0, min(m.row-shown/2, len(m.tasks)-shown))
 	for i := from; i < min(len(m.tasks), from+shown); i++ {
-		line := m.failure(m.tasks[i])
+		line := m.renderFailure(m.tasks[i])
 		if i == m.row {
 			line = "▶ " + strings.TrimPrefix(ansi.Strip(line), "  ")
-			line = m.paint(chosen, line)
+			line = m.paintLine(chosen, line)
 		}
+
 		out = append(out, line)
 	}
+
 	if m.task == nil {
 		return out
 	}
-	out = append(out, "", m.paint(bold, fmt.Sprintf("TASK %d", m.task.ID)))
+
+	out = append(out, "", m.paintLine(bold, fmt.Sprintf("TASK %d", m.task.ID)))
 	for line := range strings.Lines(output.Pretty(m.task.Payload)) {
 		out = append(out, "  "+strings.TrimRight(line, "\n"))
 	}
+
 	for _, e := range m.task.Errors {
 		out = append(out, fmt.Sprintf("  attempt %d by %s, %s: %s", e.Attempt, output.Dash(e.Worker), output.Ago(e.At, m.now()), output.Clean(string(e.Error))))
 	}
+
 	return out
 }
 
-// pad makes s n cells wide.
-func pad(s string, n int) string {
+// padToWidth makes s n cells wide.
+func padToWidth(s string, n int) string {
 	s = ansi.Truncate(s, max(0, n), "…")
 	return s + strings.Repeat(" ", max(0, n-ansi.StringWidth(s)))
 }

@@ -25,7 +25,7 @@ type exportOptions struct {
 	filter cmdutil.Filter
 }
 
-func newExport(f *factory.Factory) *cobra.Command {
+func newExportCommand(f *factory.Factory) *cobra.Command {
 	var o exportOptions
 	cmd := &cobra.Command{
 		Use:   "export [FILE]",
@@ -37,55 +37,66 @@ func newExport(f *factory.Factory) *cobra.Command {
 		Args:    cmdutil.Args(0, 1, ""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 || args[0] == "-" {
-				return o.toStdout(cmd.Context(), f)
+				return o.exportToStdout(cmd.Context(), f)
 			}
-			return o.toFile(cmd.Context(), f, args[0])
+
+			return o.exportToFile(cmd.Context(), f, args[0])
 		},
 	}
+
 	o.filter.Flags(f, cmd)
+
 	return cmd
 }
 
-// pages calls write with each page behind cursor, and after it keep with the next cursor.
-func (o *exportOptions) pages(ctx context.Context, f *factory.Factory, bar *progress, cursor string, w io.Writer, keep func(next string) error) (n int64, err error) {
+// readPages calls write with each page behind cursor, and after it keep with the next cursor.
+func (o *exportOptions) readPages(ctx context.Context, f *factory.Factory, bar *progress, cursor string, w io.Writer, keep func(next string) error) (n int64, err error) {
 	svc, err := f.Service()
 	if err != nil {
 		return 0, err
 	}
-	defer bar.end()
+	defer bar.clearProgress()
+
 	for {
 		call, cancel := f.Call(ctx)
 		page, err := svc.ListTasks(call, queue.TaskQuery{TaskFilter: o.filter.Domain(), OldestFirst: true, Page: queue.Page{Limit: queue.MaxPage, Cursor: cursor}})
 		cancel()
+
 		if err != nil {
 			return n, err
 		}
+
 		var b []byte
+
 		for _, t := range page.Tasks {
 			if b, err = restapi.Append(b, restapi.TaskOf(t)); err != nil {
 				return n, err
 			}
 			b = append(b, '\n')
 		}
+
 		if _, err := w.Write(b); err != nil {
 			return n, err
 		}
+
 		n += int64(len(page.Tasks))
-		bar.at(n, page.Count, n)
+		bar.showPosition(n, page.Count, n)
+
 		if cursor = page.Next; cursor == "" {
 			return n, nil
 		}
+
 		if err := keep(cursor); err != nil {
 			return n, err
 		}
 	}
 }
 
-func (o *exportOptions) toStdout(ctx context.Context, f *factory.Factory) error {
-	bar := newProgress(f)
+func (o *exportOptions) exportToStdout(ctx context.Context, f *factory.Factory) error {
+	bar := newProgressLine(f)
 	bar.hidden = f.IO.OutTTY // it would stand between the lines
 	out := bufio.NewWriter(f.IO.Out)
-	_, err := o.pages(ctx, f, bar, "", out, func(string) error { return nil })
+	_, err := o.readPages(ctx, f, bar, "", out, func(string) error { return nil })
 	return errors.Join(err, out.Flush())
 }
 
@@ -96,80 +107,100 @@ type mark struct {
 	What   string `json:"what"` // is exported: going on with another filter would mix them
 }
 
-func (o *exportOptions) toFile(ctx context.Context, f *factory.Factory, name string) error {
+func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, name string) error {
 	part, marks := name+".part", name+".part.mark"
 	if _, err := os.Stat(name); err == nil {
 		return &queue.Error{Op: "export", Kind: queue.KindAlreadyExists, Subject: name, Msg: "the file is there already; remove it, or choose another name"}
 	}
-	at := o.resume(f, marks)
+
+	at := o.readResumeMark(f, marks)
 	file, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY, 0o600) // payloads may be private
 	if err != nil {
 		return cmdutil.Usage("%v", err)
 	}
 	defer file.Close()
+
 	if info, err := file.Stat(); err != nil {
 		return err
 	} else if info.Size() < at.Offset { // it is not the file that the mark is of
 		at = mark{What: at.What}
 	}
+
 	if err := file.Truncate(at.Offset); err != nil {
 		return err
 	}
+
 	if _, err := file.Seek(at.Offset, io.SeekStart); err != nil {
 		return err
 	}
+
 	if at.Offset > 0 {
 		fmt.Fprintf(f.IO.Err, "pgqueue: export goes on behind %d bytes of %s\n", at.Offset, part)
 	}
-	n, err := o.pages(ctx, f, newProgress(f), at.Cursor, file, func(next string) error {
+
+	n, err := o.readPages(ctx, f, newProgressLine(f), at.Cursor, file, func(next string) error {
 		at.Cursor = next
 		if at.Offset, err = file.Seek(0, io.SeekCurrent); err != nil {
 			return err
 		}
+
 		b, err := json.Marshal(at)
 		if err != nil {
 			return err
 		}
+
 		if err := os.WriteFile(marks+".new", b, 0o600); err != nil {
 			return err
 		}
+
 		return os.Rename(marks+".new", marks) // an interruption leaves the mark before, or this one
 	})
+
 	if err != nil && at.Offset == 0 { // there is nothing to go on with
 		return errors.Join(err, file.Close(), os.Remove(part))
 	}
+
 	if err != nil {
 		fmt.Fprintln(f.IO.Err, "pgqueue: export stopped; the same command goes on where it was")
 		return err
 	}
+
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		return err
 	}
+
 	if err := os.Rename(part, name); err != nil {
 		return err
 	}
+
 	if err := os.Remove(marks); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+
 	fmt.Fprintf(f.IO.Err, "%s written to %s\n", output.Count(n, "task"), name)
+
 	return nil
 }
 
-// resume is where an interrupted export of the same has come to; the beginning when there is none.
-func (o *exportOptions) resume(f *factory.Factory, marks string) mark {
+// readResumeMark is where an interrupted export of the same has come to; the beginning when there is none.
+func (o *exportOptions) readResumeMark(f *factory.Factory, marks string) mark {
 	what, err := json.Marshal([]any{"oldest first", f.Settings.URL, f.Settings.Namespace, o.filter.Domain()})
 	if err != nil {
 		return mark{}
 	}
+
 	sum := sha256.Sum256(what)
 	fresh := mark{What: hex.EncodeToString(sum[:8])}
 	b, err := os.ReadFile(marks)
 	if err != nil {
 		return fresh
 	}
+
 	var at mark
+
 	if json.Unmarshal(b, &at) != nil || at.What != fresh.What {
 		return fresh
 	}
+
 	return at
 }

@@ -23,7 +23,7 @@ import (
 
 // Commands are the commands that move many tasks.
 func Commands(f *factory.Factory) []*cobra.Command {
-	all := []*cobra.Command{newImport(f), newExport(f)}
+	all := []*cobra.Command{newImportCommand(f), newExportCommand(f)}
 	for _, c := range all {
 		c.GroupID = cmdutil.GroupTasks
 	}
@@ -55,7 +55,7 @@ type importOptions struct {
 	parallel int
 }
 
-func newImport(f *factory.Factory) *cobra.Command {
+func newImportCommand(f *factory.Factory) *cobra.Command {
 	o := importOptions{onError: "stop", batch: 5000, parallel: 1}
 	cmd := &cobra.Command{
 		Use:   "import FILE",
@@ -70,8 +70,9 @@ func newImport(f *factory.Factory) *cobra.Command {
 			"  pgqueue import mails.ndjson --queue mail --payloads --on-error skip\n" +
 			"  zcat dump.gz | pgqueue import - --label dump-2026-01-02",
 		Args: cmdutil.Args(1, 1, "a file (or - for stdin)"),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), f, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return o.importTasks(cmd.Context(), f, args[0]) },
 	}
+
 	fs := cmd.Flags()
 	fs.StringVar(&o.queue, "queue", "", "put all tasks into this `queue`")
 	fs.BoolVar(&o.payloads, "payloads", false, "each line as a whole is a payload; needs --queue")
@@ -83,10 +84,11 @@ func newImport(f *factory.Factory) *cobra.Command {
 	fs.BoolVar(&o.any, "any-status", false, "make tasks also of exported ones that were held or had ended")
 	_ = cmd.RegisterFlagCompletionFunc("queue", cmdutil.QueueNames(f))
 	_ = cmd.RegisterFlagCompletionFunc("on-error", cmdutil.Fixed("stop", "skip"))
+
 	return cmd
 }
 
-func (o *importOptions) check() error {
+func (o *importOptions) checkOptions() error {
 	switch {
 	case o.onError != "stop" && o.onError != "skip":
 		return cmdutil.Usage("--on-error: %q is none of stop, skip", o.onError)
@@ -95,17 +97,20 @@ func (o *importOptions) check() error {
 	case o.noKeys && o.label != "":
 		return cmdutil.Usage("give --label or --no-keys, not both")
 	}
+
 	if err := queue.CheckInt("--batch", o.batch, 1, queue.MaxBatch); err != nil {
 		return err
 	}
+
 	return queue.CheckInt("--parallel", o.parallel, 1, 100)
 }
 
-func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string) error {
-	if err := o.check(); err != nil {
+func (o *importOptions) importTasks(ctx context.Context, f *factory.Factory, name string) error {
+	if err := o.checkOptions(); err != nil {
 		return err
 	}
-	in, size, err := o.open(f, name)
+
+	in, size, err := o.openInput(f, name)
 	if err != nil {
 		return err
 	}
@@ -114,44 +119,53 @@ func (o *importOptions) run(ctx context.Context, f *factory.Factory, name string
 	if err != nil {
 		return err
 	}
-	r := newReader(cmdutil.Text(in))
+
+	r := newLineReader(cmdutil.Text(in))
 	r.queue, r.payloads, r.any, r.now = o.queue, o.payloads, o.any, f.Now()
 	if !o.noKeys {
 		r.label = o.label
 	}
-	im := &importer{o: o, f: f, svc: svc, progress: newProgress(f), size: size}
-	err = im.all(ctx, r)
-	im.progress.end()
+
+	im := &importer{o: o, f: f, svc: svc, progress: newProgressLine(f), size: size}
+	err = im.importAll(ctx, r)
+	im.progress.clearProgress()
 	im.sum.Lines, im.sum.NotWaiting = r.line, r.left
 	if p.Human() {
 		text := output.Count(im.sum.Created, "task") + " created"
 		if im.sum.Replayed > 0 {
 			text += fmt.Sprintf(", %d were there from before", im.sum.Replayed)
 		}
+
 		if im.sum.Skipped > 0 {
 			text += ", " + output.Count(im.sum.Skipped, "line") + " skipped"
 		}
+
 		if len(r.left) > 0 {
-			text += ", " + leftOut(r.left)
+			text += ", " + describeLeftOut(r.left)
 		}
+
 		fmt.Fprintln(f.IO.Out, text)
 	} else if outErr := p.Value(im.sum); outErr != nil {
 		return outErr
 	}
+
 	switch {
 	case err != nil:
-		if hint := im.hint(err, r.label != ""); hint != "" {
+		if hint := im.explainRepeat(err, r.label != ""); hint != "" {
 			fmt.Fprintln(f.IO.Err, "pgqueue: import stopped; "+hint)
 		}
+
 		return err
+
 	case im.sum.Skipped > 0:
 		return &cmdutil.Exit{Code: program.ExitFailed}
 	}
+
 	return nil
 }
 
-// leftOut says of how many lines no task was made because none waited.
-func leftOut(left map[queue.Status]int64) string {
+// describeLeftOut says of how many lines no task was made because none waited.
+func describeLeftOut(left map[queue.Status]int64) string {
 	var parts []string
 	total := int64(0)
 	for _, s := range queue.Statuses() {
@@ -160,12 +174,13 @@ func leftOut(left map[queue.Status]int64) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s))
 		}
 	}
+
 	return fmt.Sprintf("%s left out, as they did not wait (%s); --any-status takes them too", output.Count(total, "line"), strings.Join(parts, ", "))
 }
 
-// hint says how to go on after err, where that is possible: by the same command only when that does not end at the same
+// explainRepeat says how to go on after err, where that is possible: by the same command only when that does not end at the same
 // line again.
-func (im *importer) hint(err error, keys bool) string {
+func (im *importer) explainRepeat(err error, keys bool) string {
 	_, isLine := errors.AsType[*lineError](err)
 	switch {
 	case isLine && keys:
@@ -173,32 +188,39 @@ func (im *importer) hint(err error, keys bool) string {
 	case keys && im.sum.Created+im.sum.Replayed > 0:
 		return "the same command goes on where it was"
 	}
+
 	return ""
 }
 
-// open opens the file and says how large it is; 0 = not known.
-func (o *importOptions) open(f *factory.Factory, name string) (io.ReadCloser, int64, error) {
+// openInput opens the file and says how large it is; 0 = not known.
+func (o *importOptions) openInput(f *factory.Factory, name string) (io.ReadCloser, int64, error) {
 	if name == "-" {
 		return io.NopCloser(f.IO.In), 0, nil
 	}
+
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, 0, cmdutil.Usage("%v", err)
 	}
+
 	info, err := file.Stat()
 	if err == nil && info.IsDir() {
 		err = fmt.Errorf("%s is a folder", name)
 	}
+
 	if err == nil && o.label == "" && !o.noKeys {
 		o.label, err = filepath.Abs(name)
 	}
+
 	if err != nil {
 		file.Close()
 		return nil, 0, cmdutil.Usage("%v", err)
 	}
+
 	if !info.Mode().IsRegular() {
 		return file, 0, nil
 	}
+
 	return file, info.Size(), nil
 }
 
@@ -224,32 +246,36 @@ type batch struct {
 	end   int64 // of the file, behind it
 }
 
-// all sends everything, or what there is before the first line at fault.
-func (im *importer) all(ctx context.Context, r *reader) error {
+// importAll sends everything, or what there is before the first line at fault.
+func (im *importer) importAll(ctx context.Context, r *reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	work := make(chan batch)
 	var senders sync.WaitGroup
+
 	for range im.o.parallel {
 		senders.Go(func() {
 			for b := range work {
-				if err := im.send(ctx, b); err != nil {
-					im.fail(err)
+				if err := im.sendBatch(ctx, b); err != nil {
+					im.recordFailure(err)
 					cancel()
 				}
 			}
 		})
 	}
-	readErr := im.read(ctx, r, work)
+
+	readErr := im.readBatch(ctx, r, work)
 	close(work)
 	senders.Wait()
+
 	if im.err != nil {
 		return im.err
 	}
+
 	return readErr
 }
 
-func (im *importer) fail(err error) {
+func (im *importer) recordFailure(err error) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	if im.err == nil {
@@ -257,37 +283,43 @@ func (im *importer) fail(err error) {
 	}
 }
 
-// read cuts the lines into batches. What stands before a line at fault is sent.
-func (im *importer) read(ctx context.Context, r *reader, work chan<- batch) error {
+// readBatch cuts the lines into batches. What stands before a line at fault is sent.
+func (im *importer) readBatch(ctx context.Context, r *reader, work chan<- batch) error {
 	var b batch
 	flush := func() error {
 		if len(b.tasks) == 0 {
 			return nil
 		}
+
 		b.end = r.bytes
 		select {
 		case work <- b:
 			b = batch{}
 			return nil
+
 		case <-ctx.Done():
 			return &queue.Error{Op: "import", Kind: queue.KindCanceled, Err: ctx.Err()}
 		}
 	}
+
 	for {
-		t, err := r.next()
+		t, err := r.readLine()
 		bad, isLine := errors.AsType[*lineError](err)
 		switch {
 		case errors.Is(err, io.EOF):
 			return flush()
 		case isLine && im.o.onError == "skip":
-			im.skip(bad)
+			im.skipStatus(bad)
 			continue
+
 		case err != nil:
 			if ferr := flush(); ferr != nil {
 				return ferr
 			}
+
 			return &queue.Error{Op: "import", Kind: queue.KindInvalid, Err: err}
 		}
+
 		b.tasks, b.lines, b.bytes = append(b.tasks, t), append(b.lines, r.line), b.bytes+len(t.Payload)
 		if len(b.tasks) == im.o.batch || b.bytes >= maxBatchBytes {
 			if err := flush(); err != nil {
@@ -297,59 +329,67 @@ func (im *importer) read(ctx context.Context, r *reader, work chan<- batch) erro
 	}
 }
 
-func (im *importer) skip(e *lineError) {
+func (im *importer) skipStatus(e *lineError) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	im.sum.Skipped++
-	im.progress.end()
+	im.progress.clearProgress()
 	fmt.Fprintf(im.f.IO.Err, "pgqueue: import: skipped %s\n", output.Clean(e.Error()))
 }
 
-// send creates a batch. Where the server finds a task at fault, those before it are created, and it is skipped or told
+// sendBatch creates a batch. Where the server finds a task at fault, those before it are created, and it is skipped or told
 // of; a batch is all or nothing, so nothing is made twice.
-func (im *importer) send(ctx context.Context, b batch) error {
+func (im *importer) sendBatch(ctx context.Context, b batch) error {
 	for len(b.tasks) > 0 {
 		made, err := im.svc.CreateTasks(ctx, b.tasks)
 		if err == nil {
-			im.count(made, b.end)
+			im.countOutcomes(made, b.end)
 			return nil
 		}
-		i := at(err, len(b.tasks))
+
+		i := addLineNumber(err, len(b.tasks))
 		if i < 0 {
 			return err
 		}
+
 		if i > 0 {
 			made, err := im.svc.CreateTasks(ctx, b.tasks[:i])
 			if err != nil {
 				return err
 			}
-			im.count(made, 0)
+
+			im.countOutcomes(made, 0)
 		}
+
 		bad := &lineError{b.lines[i], err}
 		if im.o.onError != "skip" {
 			return &queue.Error{Op: "import", Kind: queue.KindOf(err), Err: bad}
 		}
-		im.skip(bad)
+
+		im.skipStatus(bad)
 		b.tasks, b.lines = b.tasks[i+1:], b.lines[i+1:]
 	}
+
 	return nil
 }
 
-// at is the place of the task that err is about, from its field "tasks[3].payload"; below 0 when it is about all.
-func at(err error, n int) int {
+// addLineNumber is the place of the task that err is about, from its field "tasks[3].payload"; below 0 when it is about all.
+func addLineNumber(err error, n int) int {
 	e, ok := errors.AsType[*queue.Error](err)
 	if !ok {
 		return -1
 	}
+
 	rest, ok := strings.CutPrefix(e.Field, "tasks[")
 	digits, _, closed := strings.Cut(rest, "]")
 	if i, bad := strconv.Atoi(digits); ok && closed && bad == nil && i >= 0 && i < n {
 		return i
 	}
+
 	return -1
 }
 
-func (im *importer) count(made []*queue.Task, end int64) {
+func (im *importer) countOutcomes(made []*queue.Task, end int64) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	for _, t := range made {
@@ -359,6 +399,7 @@ func (im *importer) count(made []*queue.Task, end int64) {
 			im.sum.Created++
 		}
 	}
+
 	im.done = max(im.done, end)
-	im.progress.at(im.done, im.size, int64(im.sum.Created+im.sum.Replayed))
+	im.progress.showPosition(im.done, im.size, int64(im.sum.Created+im.sum.Replayed))
 }

@@ -61,7 +61,7 @@ type reader struct {
 	left  map[queue.Status]int64 // lines that were left out, by their status
 }
 
-func newReader(r io.Reader) *reader {
+func newLineReader(r io.Reader) *reader {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxLine)
 	out := &reader{scan: s, left: map[queue.Status]int64{}}
@@ -70,71 +70,85 @@ func newReader(r io.Reader) *reader {
 		out.bytes += int64(n)
 		return n, token, err
 	})
+
 	return out
 }
 
-// next is the next task and its line; io.EOF at the end. A lineError is of that line alone: the next call goes on.
-func (r *reader) next() (queue.NewTask, error) {
+// readLine is the next task and its line; io.EOF at the end. A lineError is of that line alone: the next call goes on.
+func (r *reader) readLine() (queue.NewTask, error) {
 	for r.scan.Scan() {
 		r.line++
 		if b := bytes.TrimSpace(r.scan.Bytes()); len(b) > 0 {
-			t, err := r.task(b)
+			t, err := r.parseTask(b)
 			if was, ok := errors.AsType[notWaiting](err); ok {
 				r.left[queue.Status(was)]++
 				continue
 			}
+
 			if err != nil {
 				return t, &lineError{r.line, err}
 			}
+
 			return t, nil
 		}
 	}
+
 	if err := r.scan.Err(); errors.Is(err, bufio.ErrTooLong) {
 		return queue.NewTask{}, fmt.Errorf("line %d: longer than %d bytes", r.line+1, maxLine)
 	} else if err != nil {
 		return queue.NewTask{}, err
 	}
+
 	return queue.NewTask{}, io.EOF
 }
 
-func (r *reader) task(b []byte) (queue.NewTask, error) {
+func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 	t := queue.NewTask{Queue: r.queue}
 	if r.payloads {
 		t.Payload = bytes.Clone(b)
 	} else {
 		var rec record
 		if err := restapi.Decode(b, &rec); err != nil {
-			return t, notTask(err)
+			return t, explainNotTask(err)
 		}
+
 		if rec.Status != "" && !rec.Status.Valid() {
 			return t, queue.Invalid("status", fmt.Sprintf("%q is none that export writes", rec.Status))
 		}
+
 		if rec.Status != "" && !rec.Status.Waiting() && !r.any {
 			return t, notWaiting(rec.Status)
 		}
+
 		line, err := rec.Domain()
 		if err != nil {
 			return t, err
 		}
+
 		if r.queue != "" {
 			line.Queue = r.queue
 		}
+
 		if line.DelayedAt.Before(r.now) { // an exported task's may be long past
 			line.DelayedAt = time.Time{}
 		}
+
 		t = line
 	}
+
 	if t.Queue == "" {
 		return t, queue.Invalid("queue", "the line names no queue; give --queue")
 	}
+
 	if t.Key == "" && r.label != "" {
-		t.Key = r.key(b)
+		t.Key = r.deriveKey(b)
 	}
+
 	return t.Normalize(maxLine) // the size of payloads is the server's to judge
 }
 
-// notTask says why a line is none, with what is one.
-func notTask(err error) error {
+// explainNotTask says why a line is none, with what is one.
+func explainNotTask(err error) error {
 	e, ok := errors.AsType[*queue.Error](err)
 	switch {
 	case ok && e.Msg == "unknown field":
@@ -144,15 +158,17 @@ func notTask(err error) error {
 	case ok && e.Field == "body":
 		return fmt.Errorf("%s; an object is needed, as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
 	}
+
 	if ok { // encoding/json names the struct that a field is embedded by
 		return queue.Invalid(strings.TrimPrefix(e.Field, "NewTask."), e.Msg)
 	}
+
 	return err
 }
 
-// key is the same for the same line of the same file, and so keeps a second run from making its task again. The text of
+// deriveKey is the same for the same line of the same file, and so keeps a second run from making its task again. The text of
 // the line is part of it: a file that was mended, or that grew, is gone on with where it differs.
-func (r *reader) key(b []byte) string {
+func (r *reader) deriveKey(b []byte) string {
 	h := sha256.New()
 	_, _ = io.WriteString(h, r.label+"\x00"+strconv.Itoa(r.line)+"\x00")
 	_, _ = h.Write(b)

@@ -24,14 +24,15 @@ const (
 	barCells      = 24
 )
 
-func newProgress(f *factory.Factory) *progress { return &progress{f: f, begin: time.Now()} }
+func newProgressLine(f *factory.Factory) *progress { return &progress{f: f, begin: time.Now()} }
 
-// at draws the line: done of what there is in all (0 = not known), and how many tasks that were.
-func (p *progress) at(done, all, tasks int64) {
+// showPosition draws the line: done of what there is in all (0 = not known), and how many tasks that were.
+func (p *progress) showPosition(done, all, tasks int64) {
 	now := time.Now()
 	if p.hidden || !p.f.IO.ErrTTY || p.f.IO.Dumb || now.Sub(p.last) < progressEvery {
 		return
 	}
+
 	p.last, p.wrote = now, true
 	passed := now.Sub(p.begin)
 	rate := output.Rate(float64(tasks) / max(passed.Seconds(), 0.001))
@@ -39,6 +40,7 @@ func (p *progress) at(done, all, tasks int64) {
 		fmt.Fprintf(p.f.IO.Err, "%s%s  %s", p.f.IO.ClearLine(), output.Count(tasks, "task"), rate)
 		return
 	}
+
 	share := min(float64(done)/float64(all), 1)
 	full := int(share * barCells)
 	left := time.Duration(float64(passed) * (1 - share) / share)
@@ -46,8 +48,8 @@ func (p *progress) at(done, all, tasks int64) {
 		strings.Repeat("█", full), strings.Repeat("░", barCells-full), 100*share, output.Count(tasks, "task"), rate, output.Duration(left.Round(time.Second)))
 }
 
-// end takes the line away.
-func (p *progress) end() {
+// clearProgress takes the line away.
+func (p *progress) clearProgress() {
 	if p.wrote {
 		fmt.Fprint(p.f.IO.Err, p.f.IO.ClearLine())
 	}

@@ -21,7 +21,7 @@ import (
 
 // Commands are the commands that watch.
 func Commands(f *factory.Factory) []*cobra.Command {
-	all := []*cobra.Command{newStats(f), newEvents(f), newWorkers(f)}
+	all := []*cobra.Command{newStatsCommand(f), newEventsCommand(f), newWorkersCommand(f)}
 	for _, c := range all {
 		c.GroupID = cmdutil.GroupWatch
 	}
@@ -35,6 +35,7 @@ func statsColumns() []output.Column[restapi.QueueStats] {
 		{Head: "READY", Right: true, Cell: func(s row) string { return output.Number(s.Ready) }},
 		{Head: "DELAYED", Right: true, Cell: func(s row) string { return output.Number(s.Delayed) }},
 	}
+
 	for _, status := range queue.Statuses() {
 		out = append(out, output.Column[row]{
 			Head: strings.ToUpper(string(status)), Right: true,
@@ -44,10 +45,12 @@ func statsColumns() []output.Column[restapi.QueueStats] {
 				if s.Counts[string(status)] == 0 {
 					return iostreams.Faint
 				}
+
 				return output.StatusStyle(status)
 			},
 		})
 	}
+
 	return append(out,
 		output.Column[row]{Head: "OLDEST", Right: true, Cell: func(s row) string { return output.Duration(time.Duration(s.OldestReadyAge)) }},
 		output.Column[row]{Head: "IN", Right: true, Cell: func(s row) string { return output.Rate(s.CreatedPerSecond) }},
@@ -55,7 +58,7 @@ func statsColumns() []output.Column[restapi.QueueStats] {
 		output.Column[row]{Head: "PAUSED", Cell: func(s row) string { return output.YesNo(s.Paused) }})
 }
 
-func newStats(f *factory.Factory) *cobra.Command {
+func newStatsCommand(f *factory.Factory) *cobra.Command {
 	watch, every := false, 2*time.Second
 	cmd := &cobra.Command{
 		Use:        "stats [QUEUE]",
@@ -66,25 +69,31 @@ func newStats(f *factory.Factory) *cobra.Command {
 		Example:           "  pgqueue stats\n  pgqueue stats mail --watch --every 1s\n  pgqueue stats --jq '.body[] | select(.ready > 1000) | .queue'",
 		Args:              cmdutil.Args(0, 1, ""),
 		ValidArgsFunction: cmdutil.First(cmdutil.QueueNames(f)),
+
 		RunE: func(cmd *cobra.Command, args []string) error {
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
+
 			if watch && every < 100*time.Millisecond {
 				return cmdutil.Usage("--every: at least 100ms")
 			}
+
 			if watch && !p.Human() && p.Format != output.YAML {
 				p.Format = output.NDJSON
 			}
+
 			for {
-				err := stats(cmd.Context(), f, svc, p, args, watch)
+				err := readStats(cmd.Context(), f, svc, p, args, watch)
 				if watch && cmd.Context().Err() != nil { // it was to end, and may have been in the middle of a call
 					return nil //nolint:nilerr // an error of what was interrupted is none
 				}
+
 				if err != nil || !watch {
 					return err
 				}
+
 				select {
 				case <-cmd.Context().Done():
 					return nil
@@ -93,41 +102,50 @@ func newStats(f *factory.Factory) *cobra.Command {
 			}
 		},
 	}
+
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on until interrupted")
 	cmd.Flags().DurationVar(&every, "every", every, "with --watch: look this often")
+
 	return cmd
 }
 
-func stats(ctx context.Context, f *factory.Factory, svc queue.Service, p *output.Printer, args []string, watch bool) error {
+func readStats(ctx context.Context, f *factory.Factory, svc queue.Service, p *output.Printer, args []string, watch bool) error {
 	call, cancel := f.Call(ctx)
 	defer cancel()
 	var list restapi.List[restapi.QueueStats]
+
 	if len(args) == 1 {
 		st, err := svc.QueueStats(call, args[0])
 		if err != nil {
 			return err
 		}
+
 		if !p.Human() {
 			return p.Value(restapi.QueueStatsOf(st))
 		}
+
 		list = restapi.ListOf([]restapi.QueueStats{restapi.QueueStatsOf(st)})
 	} else {
 		all, err := svc.ListQueueStatuses(call)
 		if err != nil {
 			return err
 		}
+
 		for _, st := range all {
 			list.Body = append(list.Body, restapi.QueueStatsOf(st))
 		}
+
 		list.Count = int64(len(all))
 	}
+
 	if watch && p.Human() && p.IO.OutTTY && !p.IO.Dumb {
 		fmt.Fprint(f.IO.Out, f.IO.ClearScreen()) // from the top of an empty screen
 	}
+
 	return output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", statsColumns())
 }
 
-func newEvents(f *factory.Factory) *cobra.Command {
+func newEventsCommand(f *factory.Factory) *cobra.Command {
 	var filter queue.EventFilter
 	var kinds, statuses []string
 	follow, count := true, 0
@@ -140,60 +158,72 @@ func newEvents(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue events --queue mail --kind failed\n  pgqueue events --task 42\n" +
 			"  pgqueue events --follow=false --jq 'select(.status == \"failed\") | .task'",
 		Args: cmdutil.Args(0, 0, "", "--queue"),
+
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			svc, p, err := f.Both()
 			if err != nil {
 				return err
 			}
+
 			if !p.Human() {
 				p.Format = output.NDJSON
 			}
+
 			for _, k := range kinds {
 				filter.Kinds = append(filter.Kinds, queue.EventKind(k))
 			}
+
 			for _, s := range statuses {
 				filter.Statuses = append(filter.Statuses, queue.Status(s))
 			}
+
 			seen := 0
 			tell := func(e queue.Event) error {
-				if err := event(f, p, e); err != nil {
+				if err := printEvent(f, p, e); err != nil {
 					return err
 				}
+
 				if seen++; seen == count {
 					return errEnough
 				}
+
 				return nil
 			}
+
 			if follow {
 				err = svc.SubscribeEvents(cmd.Context(), filter, tell)
 			} else {
-				err = kept(cmd.Context(), f, svc, filter, tell)
+				err = startCursor(cmd.Context(), f, svc, filter, tell)
 			}
+
 			if errors.Is(err, errEnough) || count == 0 && cmd.Context().Err() != nil {
 				err = nil
 			}
+
 			return err
 		},
 	}
+
 	fs := cmd.Flags()
 	fs.StringVar(&filter.Queue, "queue", "", "only of this `queue`")
 	fs.Int64Var(&filter.TaskID, "task", 0, "only of this `task`")
 	fs.StringVar(&filter.Worker, "worker", "", "only of this `worker`")
-	fs.StringSliceVar(&kinds, "kind", nil, "only these `kinds`: "+strings.Join(kindNames(), ", "))
+	fs.StringSliceVar(&kinds, "kind", nil, "only these `kinds`: "+strings.Join(completeKinds(), ", "))
 	fs.StringSliceVar(&statuses, "status", nil, "only what leaves a task in these `statuses`")
 	fs.StringVar(&filter.After, "after", "", "go on behind this `cursor`")
 	fs.BoolVarP(&follow, "follow", "f", true, "go on until interrupted")
 	fs.IntVar(&count, "count", 0, "end after this many")
 	_ = cmd.RegisterFlagCompletionFunc("queue", cmdutil.QueueNames(f))
-	_ = cmd.RegisterFlagCompletionFunc("kind", cmdutil.Fixed(kindNames()...))
+	_ = cmd.RegisterFlagCompletionFunc("kind", cmdutil.Fixed(completeKinds()...))
 	_ = cmd.RegisterFlagCompletionFunc("status", cmdutil.Statuses)
+
 	return cmd
 }
 
 // errEnough ends a stream that has had as many events as were asked for.
 var errEnough = errors.New("enough")
 
-func kindNames() []string {
+func completeKinds() []string {
 	var names []string
 	for _, k := range queue.EventKinds() {
 		names = append(names, string(k))
@@ -201,56 +231,67 @@ func kindNames() []string {
 	return names
 }
 
-// kept tells of what is in the feed now.
-func kept(ctx context.Context, f *factory.Factory, svc queue.Service, filter queue.EventFilter, tell func(queue.Event) error) error {
+// startCursor tells of what is in the feed now.
+func startCursor(ctx context.Context, f *factory.Factory, svc queue.Service, filter queue.EventFilter, tell func(queue.Event) error) error {
 	for {
 		call, cancel := f.Call(ctx)
 		page, err := svc.ListEvents(call, filter, queue.MaxPage)
 		cancel()
+
 		if err != nil {
 			return err
 		}
+
 		for _, e := range page.Events {
 			if err := tell(e); err != nil {
 				return err
 			}
 		}
+
 		if !page.More {
 			return nil
 		}
+
 		filter.After = page.Next
 	}
 }
 
-func event(f *factory.Factory, p *output.Printer, e queue.Event) error {
+func printEvent(f *factory.Factory, p *output.Printer, e queue.Event) error {
 	if !p.Human() {
 		return p.Value(restapi.EventOf(e))
 	}
+
 	worker := ""
 	if e.Worker != "" {
 		worker = "  by " + output.Clean(e.Worker)
 	}
+
 	_, err := fmt.Fprintf(f.IO.Out, "%s  %s  task %d in %s%s\n", e.At.In(f.Now().Location()).Format("15:04:05.000"),
 		f.IO.Paint(output.StatusStyle(e.Kind.Status()), fmt.Sprintf("%-9s", e.Kind)), e.TaskID, e.Queue, worker)
+
 	return err
 }
 
-func newWorkers(f *factory.Factory) *cobra.Command {
+func newWorkersCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:     "workers",
 		Short:   "List who holds tasks, since when",
 		Example: "  pgqueue workers\n  pgqueue workers --jq '.body[] | [.worker, .held] | @tsv'",
 		Args:    cmdutil.Args(0, 0, ""),
+
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			all, err := svc.ListWorkers(ctx)
 			if err != nil {
 				return err
 			}
+
 			list := restapi.List[restapi.Worker]{Count: int64(len(all))}
 			for _, w := range all {
 				list.Body = append(list.Body, restapi.WorkerOf(w))
 			}
+
 			now := f.Now()
+
 			return output.List(p, list, "nobody holds a task", []output.Column[restapi.Worker]{
 				{Head: "WORKER", Cell: func(w restapi.Worker) string { return output.Clean(w.Worker) }},
 				{Head: "HELD", Right: true, Cell: func(w restapi.Worker) string { return output.Number(w.Held) }},
