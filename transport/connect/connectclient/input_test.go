@@ -295,6 +295,9 @@ func TestHealthFollowsReadiness(t *testing.T) {
 		t.Helper()
 		return must[*grpchealth.CheckResponse](t)(c.Check(t.Context(), &grpchealth.CheckRequest{Service: service})).Status
 	}
+	if _, err := c.Check(t.Context(), &grpchealth.CheckRequest{Service: "pgqueue.v1.Nothing"}); err == nil || !strings.Contains(err.Error(), "not_found") {
+		t.Error("the health of an unknown service:", err)
+	}
 	if got := check(pgqueuev1connect.TaskServiceName); got != grpchealth.StatusServing {
 		t.Fatal(got)
 	}

@@ -2,14 +2,11 @@ package connectserver
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	connectv1 "connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 )
 
@@ -20,12 +17,15 @@ const (
 )
 
 // health answers for the whole process: every service is as ready as the others.
-type health struct{ s *Server }
+type health struct {
+	s     *Server
+	known *grpchealth.StaticChecker // of the names of the services
+}
 
 // Check implements grpchealth.Checker.
 func (h *health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
-	if req.Service != "" && !slices.Contains(serviceNames(), req.Service) {
-		return nil, connectv1.NewError(connectv1.CodeNotFound, errors.New("no such service"))
+	if _, err := h.known.Check(ctx, req); err != nil {
+		return nil, err // the name of no service
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"connectrpc.com/otelconnect"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -92,18 +91,6 @@ func WithCallTimeout(d time.Duration) Option {
 // WithInterceptors puts interceptors around every call, the first outermost. They see errors as clients do.
 func WithInterceptors(is ...connect.ServerInterceptor) Option {
 	return option(func(c *config) error { c.interceptors = append(c.interceptors, is...); return nil })
-}
-
-// WithTelemetry traces and measures every call with OpenTelemetry.
-func WithTelemetry(opts ...otelconnect.Option) Option {
-	return option(func(c *config) error {
-		i, err := otelconnect.NewServerInterceptor(opts...)
-		if err != nil {
-			return err
-		}
-		c.interceptors = append(c.interceptors, i)
-		return nil
-	})
 }
 
 func positive(field string, d time.Duration) error {

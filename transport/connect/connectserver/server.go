@@ -64,7 +64,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 		mux.Handle(path, h)
 		s.paths = append(s.paths, path)
 	}
-	path, watched := grpchealth.NewHandler(&health{s})
+	path, watched := grpchealth.NewHandler(&health{s, grpchealth.NewStaticChecker(names...)})
 	handle(path, s.untilDrained(watched))
 	handle(grpcreflect.NewHandlerV1(reflector))
 	handle(grpcreflect.NewHandlerV1Alpha(reflector))
