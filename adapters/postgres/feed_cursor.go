@@ -24,6 +24,8 @@ import (
 const (
 	// maxFeedBytes is the most bytes of a cursor before base64.
 	maxFeedBytes = queue.MaxEventCursor / 4 * 3
+	// eventsKept is the age at which events leave the feed.
+	eventsKept = time.Hour
 	// snapshotKeptAgain is how old the time in a row of event_snapshot may be when a cursor names it; rows stay for the
 	// retention of events, an hour.
 	snapshotKeptAgain = time.Minute

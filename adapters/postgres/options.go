@@ -23,7 +23,6 @@ type options struct {
 	maxConns     int32
 	callTimeout  time.Duration
 	notifyEvery  time.Duration
-	eventsStay   time.Duration
 	logger       *slog.Logger
 	noNotify     bool
 	maxPayload   int
@@ -36,7 +35,6 @@ func defaults() options {
 		schema:       DefaultSchema,
 		callTimeout:  DefaultCallTimeout,
 		notifyEvery:  5 * time.Millisecond,
-		eventsStay:   time.Hour,
 		logger:       slog.New(slog.DiscardHandler),
 		partitionMin: 1 << 20,
 		maxPayload:   queue.DefaultMaxPayloadBytes,
@@ -73,11 +71,6 @@ func WithNotifyInterval(d time.Duration) Option {
 
 // WithoutNotify never notifies: other processes find tasks by polling.
 func WithoutNotify() Option { return optionFunc(func(o *options) { o.noNotify = true }) }
-
-// WithEventRetention is how long the feed of events is kept (default one hour).
-func WithEventRetention(d time.Duration) Option {
-	return optionFunc(func(o *options) { o.eventsStay = d })
-}
 
 // WithTracer has the connections that Open makes traced by t, which may be a pgx tracer of any kind. Default: none.
 func WithTracer(t pgx.QueryTracer) Option { return optionFunc(func(o *options) { o.tracer = t }) }

@@ -263,11 +263,11 @@ func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
 		return 0, false, fmt.Errorf("first the counts: %w", err)
 	}
 	err := s.inTx(ctx, "prune events", func(ctx context.Context, t *tx) error {
-		t.batch.Queue(t.sql.get("event.snapshot.prune"), int64(s.opt.eventsStay+snapshotKeptAgain), eventStep).Exec(func(tag pgconn.CommandTag) error {
+		t.batch.Queue(t.sql.get("event.snapshot.prune"), int64(eventsKept+snapshotKeptAgain), eventStep).Exec(func(tag pgconn.CommandTag) error {
 			snapshots = int(tag.RowsAffected())
 			return nil
 		})
-		return t.read(ctx, "event.prune", func(rows pgx.Rows) error { return rows.Scan(&n) }, int64(s.opt.eventsStay), eventStep)
+		return t.read(ctx, "event.prune", func(rows pgx.Rows) error { return rows.Scan(&n) }, int64(eventsKept), eventStep)
 	})
 	if err != nil {
 		return 0, false, err

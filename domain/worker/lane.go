@@ -11,6 +11,9 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
+// maxPrefetch bounds the held tasks of a queue that wait for a slot. Their number follows the measured run times.
+const maxPrefetch = 4_000
+
 // Bounds of a lane's retains.
 const (
 	// maxRetain is the most tasks of one retain. Larger ones gain nothing and answer later.
@@ -73,7 +76,7 @@ func (l *lane) ahead() int {
 	}
 	window := min(max(2*l.tripTime, minWindow), maxWindow)
 	n := float64(l.slots) * float64(window) / float64(l.runTime)
-	return int(min(n, float64(l.run.cfg.prefetch), float64(maxAheadBytes/max(l.payload, 1))))
+	return int(min(n, maxPrefetch, float64(maxAheadBytes/max(l.payload, 1))))
 }
 
 // want is how many tasks to ask for now; 0 = none. With nothing under way any free slot is reason enough; else a

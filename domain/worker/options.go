@@ -15,8 +15,6 @@ import (
 const (
 	// DefaultConcurrencyPerCPU times GOMAXPROCS is the concurrency of a worker that names none.
 	DefaultConcurrencyPerCPU = 10
-	// DefaultPrefetch is the most tasks a lane holds beyond its slots.
-	DefaultPrefetch = 4_000
 	// DefaultDrain is how long running handlers have to end after a stop.
 	DefaultDrain = 25 * time.Second
 	// DefaultGrace is how long they have after their context ended.
@@ -32,7 +30,6 @@ const (
 type config struct {
 	name        string
 	concurrency int
-	prefetch    int
 	lease       time.Duration
 	drain       time.Duration
 	grace       time.Duration
@@ -57,10 +54,6 @@ func WithName(name string) Option { return option(func(c *config) { c.name = nam
 
 // WithConcurrency is how many handlers run at once over all queues without a [Concurrency] of their own.
 func WithConcurrency(n int) Option { return option(func(c *config) { c.concurrency = n }) }
-
-// WithPrefetch is the most tasks a lane may hold beyond its slots; how many it does hold follows the run times that it
-// measures, up to 64 MiB of payloads. 0 = none.
-func WithPrefetch(n int) Option { return option(func(c *config) { c.prefetch = n }) }
 
 // WithLease overrides the queues' lease.
 func WithLease(d time.Duration) Option { return option(func(c *config) { c.lease = d }) }
@@ -96,8 +89,8 @@ func WithObserver(o Observer) Option { return option(func(c *config) { c.observe
 
 func newConfig(opts []Option) config {
 	c := config{
-		concurrency: DefaultConcurrencyPerCPU * runtime.GOMAXPROCS(0), prefetch: DefaultPrefetch,
-		drain: DefaultDrain, grace: DefaultGrace, wait: DefaultWait, heartbeat: DefaultHeartbeat,
+		concurrency: DefaultConcurrencyPerCPU * runtime.GOMAXPROCS(0),
+		drain:       DefaultDrain, grace: DefaultGrace, wait: DefaultWait, heartbeat: DefaultHeartbeat,
 		maxResult: queue.DefaultMaxPayloadBytes, log: slog.Default(),
 	}
 	for _, o := range opts {
@@ -114,9 +107,6 @@ func (c *config) check() error {
 		return err
 	}
 	if err := queue.CheckInt("concurrency", c.concurrency, 1, queue.MaxConcurrency); err != nil {
-		return err
-	}
-	if err := queue.CheckInt("prefetch", c.prefetch, 0, queue.MaxConcurrency); err != nil {
 		return err
 	}
 	if c.lease != 0 {

@@ -97,7 +97,7 @@ func (r *run) add(name string, h Handler, cfg queueConfig) {
 		r.shared = l
 	}
 	r.lanes = append(r.lanes, l)
-	r.maxUnreleased += l.slots + r.cfg.prefetch + 4*maxRelease
+	r.maxUnreleased += l.slots + maxPrefetch + 4*maxRelease
 }
 
 func (r *run) checkLanes() error {

@@ -140,7 +140,7 @@ func WithMaxMessageBytes(n int) Option {
 	})
 }
 
-// WithInterceptors puts interceptors around every call, the first outermost; otelconnect's among them.
+// WithInterceptors puts interceptors around every call, the first outermost.
 func WithInterceptors(is ...connect.ClientInterceptor) Option {
 	return option(func(c *config) error { c.interceptors = append(c.interceptors, is...); return nil })
 }
