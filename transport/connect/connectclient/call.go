@@ -34,15 +34,15 @@ const (
 	lastPause  = 2 * time.Second
 )
 
-// call sends req within the client's timeout and repeats it where that is safe.
-func call[Req, Res proto.Message](
+// sendCall sends req within the client's timeout and repeats it where that is safe.
+func sendCall[Req, Res proto.Message](
 	ctx context.Context, c *Client, op string, again repeat, send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
-	return callFor(ctx, c, op, again, 0, send, req)
+	return sendCallFor(ctx, c, op, again, 0, send, req)
 }
 
-// callFor is call for a request that waits on the server.
-func callFor[Req, Res proto.Message](
+// sendCallFor is call for a request that waits on the server.
+func sendCallFor[Req, Res proto.Message](
 	ctx context.Context, c *Client, op string, again repeat, wait time.Duration,
 	send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
@@ -75,7 +75,7 @@ func attempt[T any](
 			return none, queue.WithOp(op, f.error)
 		}
 		safe := errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrIndeterminate) && bool(again)
-		if n >= c.retries || !safe || !sleep(ctx, pause(n)) {
+		if n >= c.retries || !safe || !waitOrEnd(ctx, retryDelay(n)) {
 			var none T
 			return none, queue.WithOp(op, err)
 		}
@@ -83,14 +83,14 @@ func attempt[T any](
 	}
 }
 
-// pause before the nth repeat, with jitter.
-func pause(n int) time.Duration {
+// retryDelay before the nth repeat, with jitter.
+func retryDelay(n int) time.Duration {
 	d := min(firstPause<<min(n, 16), lastPause)
 	return d/2 + rand.N(d)
 }
 
-// sleep reports whether ctx is still alive after d.
-func sleep(ctx context.Context, d time.Duration) bool {
+// waitOrEnd reports whether ctx is still alive after d.
+func waitOrEnd(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

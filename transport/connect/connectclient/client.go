@@ -131,7 +131,7 @@ func (c *Client) In(namespace string) (queue.Service, error) {
 
 // ListNamespaces implements queue.Scoped.
 func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
-	res, err := call(ctx, c, "list namespaces", repeatable, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{})
+	res, err := sendCall(ctx, c, "list namespaces", repeatable, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{})
 	return res.GetNamespaces(), err
 }
 

@@ -16,7 +16,7 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	const op = "retain tasks"
 	r.Queues = slices.Clone(r.Queues) // the call may outlive its caller
 	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
-		res, err := callFor(call, c, op, repeat(r.RequestID != ""), wait, c.work.RetainTasks, &pb.RetainTasksRequest{
+		res, err := sendCallFor(call, c, op, repeat(r.RequestID != ""), wait, c.work.RetainTasks, &pb.RetainTasksRequest{
 			Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(wait),
 			Lease: wire.Duration(r.Lease), MaxBytes: int64(c.takes(r)), MaxTaskBytes: int64(c.takesTask(r)), RequestId: r.RequestID,
 		})
@@ -51,7 +51,7 @@ func (s *shared) takesTask(r queue.RetainRequest) int {
 
 // HeartbeatTasks implements queue.Consumer.
 func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	res, err := call(ctx, c, "heartbeat tasks", repeatable, c.work.HeartbeatTasks, &pb.HeartbeatTasksRequest{
+	res, err := sendCall(ctx, c, "heartbeat tasks", repeatable, c.work.HeartbeatTasks, &pb.HeartbeatTasksRequest{
 		Namespace: c.namespace, Beats: wire.Heartbeats(beats),
 	})
 	if err != nil {
@@ -63,7 +63,7 @@ func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 
 // ReleaseTasks implements queue.Consumer. With tokens it is repeated when the connection breaks.
 func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
-	res, err := call(ctx, c, "release tasks", fenced(releases), c.work.ReleaseTasks, &pb.ReleaseTasksRequest{
+	res, err := sendCall(ctx, c, "release tasks", fenced(releases), c.work.ReleaseTasks, &pb.ReleaseTasksRequest{
 		Namespace: c.namespace, Releases: wire.Releases(releases),
 	})
 	if err != nil {
@@ -85,7 +85,7 @@ func fenced(releases []queue.Release) repeat {
 
 // ListWorkers implements queue.Workers.
 func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
-	res, err := call(ctx, c, "list workers", repeatable, c.work.ListWorkers, &pb.ListWorkersRequest{Namespace: c.namespace})
+	res, err := sendCall(ctx, c, "list workers", repeatable, c.work.ListWorkers, &pb.ListWorkersRequest{Namespace: c.namespace})
 	if err != nil {
 		return nil, err
 	}

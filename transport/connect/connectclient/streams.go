@@ -25,7 +25,7 @@ const (
 // RunTickerLoop implements queue.TickerRuns over a stream that goes both ways, which needs HTTP/2. A stream that breaks
 // is opened again for up to a minute.
 func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
-	return c.keepOpen(ctx, "run ticker loop", func(ctx context.Context, heard func()) error {
+	return c.keepStreaming(ctx, "run ticker loop", func(ctx context.Context, heard func()) error {
 		return c.handleTicks(ctx, heard, handle)
 	})
 }
@@ -34,7 +34,7 @@ func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context,
 // minute; the server says at its beginning where that is before the first event.
 func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
 	first := true
-	return c.keepOpen(ctx, "subscribe events", func(ctx context.Context, heard func()) error {
+	return c.keepStreaming(ctx, "subscribe events", func(ctx context.Context, heard func()) error {
 		if !first && f.After == "" {
 			return &final{&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream broke before its first event; subscribe again"}}
 		}
@@ -76,9 +76,9 @@ type final struct{ error }
 
 func (f *final) Unwrap() error { return f.error }
 
-// keepOpen runs open again whenever the stream that it opened broke, until it fails for good, ctx ends, or nothing was
+// keepStreaming runs open again whenever the stream that it opened broke, until it fails for good, ctx ends, or nothing was
 // heard for streamPatience. open calls heard with every sign of life.
-func (c *Client) keepOpen(ctx context.Context, op string, open func(ctx context.Context, heard func()) error) error {
+func (c *Client) keepStreaming(ctx context.Context, op string, open func(ctx context.Context, heard func()) error) error {
 	n, last := 0, time.Now()
 	for {
 		sub, cancel := context.WithCancel(ctx)
@@ -94,7 +94,7 @@ func (c *Client) keepOpen(ctx context.Context, op string, open func(ctx context.
 		if !lost || c.retries == 0 || time.Since(last) > streamPatience {
 			return queue.WithOp(op, err)
 		}
-		if !sleep(ctx, pause(n)) {
+		if !waitOrEnd(ctx, retryDelay(n)) {
 			return queue.WithOp(op, ended(ctx.Err()))
 		}
 		n++
@@ -194,7 +194,7 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 
 // ListEvents implements queue.Events.
 func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
-	res, err := call(ctx, c, "list events", repeatable, c.events.ListEvents, &pb.ListEventsRequest{
+	res, err := sendCall(ctx, c, "list events", repeatable, c.events.ListEvents, &pb.ListEventsRequest{
 		Namespace: c.namespace, Filter: wire.EventFilter(f), Limit: int64(limit),
 	})
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 
 // CreateTask implements queue.Producer. With a key it is repeated when the connection breaks.
 func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
-	res, err := call(ctx, c, "create task", repeat(meta.Key != ""), c.tasks.CreateTask, &pb.CreateTaskRequest{
+	res, err := sendCall(ctx, c, "create task", repeat(meta.Key != ""), c.tasks.CreateTask, &pb.CreateTaskRequest{
 		Namespace: c.namespace, Task: wire.NewTask(queue.NewTask{Queue: queueName, TaskMeta: meta}),
 	})
-	return task(res.GetTask(), err)
+	return taskOf(res.GetTask(), err)
 }
 
 // CreateTasks implements queue.Producer. When all tasks have keys it is repeated when the connection breaks.
@@ -23,7 +23,7 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 	for _, t := range tasks {
 		again = again && t.Key != ""
 	}
-	res, err := call(ctx, c, "create tasks", again, c.tasks.CreateTasks, &pb.CreateTasksRequest{
+	res, err := sendCall(ctx, c, "create tasks", again, c.tasks.CreateTasks, &pb.CreateTasksRequest{
 		Namespace: c.namespace, Tasks: wire.NewTasks(tasks),
 	})
 	if err != nil {
@@ -35,13 +35,13 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 
 // GetTask implements queue.Tasks.
 func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	res, err := call(ctx, c, "get task", repeatable, c.tasks.GetTask, &pb.GetTaskRequest{Namespace: c.namespace, Id: id})
-	return task(res.GetTask(), err)
+	res, err := sendCall(ctx, c, "get task", repeatable, c.tasks.GetTask, &pb.GetTaskRequest{Namespace: c.namespace, Id: id})
+	return taskOf(res.GetTask(), err)
 }
 
 // ListTasks implements queue.Tasks.
 func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
-	res, err := call(ctx, c, "list tasks", repeatable, c.tasks.ListTasks, &pb.ListTasksRequest{
+	res, err := sendCall(ctx, c, "list tasks", repeatable, c.tasks.ListTasks, &pb.ListTasksRequest{
 		Namespace: c.namespace, Filter: wire.TaskFilter(&q.TaskFilter), Page: wire.Page(q.Page), OldestFirst: q.OldestFirst,
 	})
 	if err != nil {
@@ -53,16 +53,16 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 
 // AwaitTask implements queue.Tasks.
 func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
-	res, err := callFor(ctx, c, "await task", repeatable, wait, c.tasks.AwaitTask, &pb.AwaitTaskRequest{
+	res, err := sendCallFor(ctx, c, "await task", repeatable, wait, c.tasks.AwaitTask, &pb.AwaitTaskRequest{
 		Namespace: c.namespace, Id: id, Wait: wire.Duration(wait),
 	})
-	return task(res.GetTask(), err)
+	return taskOf(res.GetTask(), err)
 }
 
 // CancelTasks implements queue.Tasks.
 func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return queue.InSteps(ctx, s, c.step(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-		res, err := call(ctx, c, "cancel tasks", repeat(s.DryRun), c.tasks.CancelTasks, &pb.CancelTasksRequest{
+	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+		res, err := sendCall(ctx, c, "cancel tasks", repeat(s.DryRun), c.tasks.CancelTasks, &pb.CancelTasksRequest{
 			Namespace: c.namespace, Selection: wire.Selection(s),
 		})
 		return wire.ReadBulk(res.GetBulk()), err
@@ -71,8 +71,8 @@ func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk
 
 // RetryTasks implements queue.Tasks.
 func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return queue.InSteps(ctx, s, c.step(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-		res, err := call(ctx, c, "retry tasks", repeat(s.DryRun), c.tasks.RetryTasks, &pb.RetryTasksRequest{
+	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+		res, err := sendCall(ctx, c, "retry tasks", repeat(s.DryRun), c.tasks.RetryTasks, &pb.RetryTasksRequest{
 			Namespace: c.namespace, Selection: wire.Selection(s),
 		})
 		return wire.ReadBulk(res.GetBulk()), err
@@ -81,15 +81,15 @@ func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk,
 
 // DeleteTasks implements queue.Tasks.
 func (c *Client) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return queue.InSteps(ctx, s, c.step(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-		res, err := call(ctx, c, "delete tasks", repeat(s.DryRun), c.tasks.DeleteTasks, &pb.DeleteTasksRequest{
+	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+		res, err := sendCall(ctx, c, "delete tasks", repeat(s.DryRun), c.tasks.DeleteTasks, &pb.DeleteTasksRequest{
 			Namespace: c.namespace, Selection: wire.Selection(s),
 		})
 		return wire.ReadBulk(res.GetBulk()), err
 	})
 }
 
-func task(t *pb.Task, err error) (*queue.Task, error) {
+func taskOf(t *pb.Task, err error) (*queue.Task, error) {
 	if err != nil {
 		return nil, err
 	}

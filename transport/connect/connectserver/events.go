@@ -12,7 +12,7 @@ import (
 type events struct{ *Server }
 
 func (s events) ListEvents(ctx context.Context, req *pb.ListEventsRequest) (*pb.ListEventsResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -28,26 +28,26 @@ func (s events) ListEvents(ctx context.Context, req *pb.ListEventsRequest) (*pb.
 func (s events) SubscribeEvents(
 	ctx context.Context, req *pb.SubscribeEventsRequest, stream pgqueuev1connect.EventServiceSubscribeEventsServerStream,
 ) error {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return err
 	}
 	f, hello := wire.ReadEventFilter(req.GetFilter()), &pb.SubscribeEventsResponse{}
 	if end, ok := queue.ServiceAs[queue.FeedEnd](svc); ok && f.After == "" {
-		if f.After, err = s.feedEnd(ctx, end); err != nil {
+		if f.After, err = s.lastEvent(ctx, end); err != nil {
 			return err
 		}
 		hello.Cursor = f.After
 	}
-	return serve(ctx, s.Server, stream.Send, hello, &pb.SubscribeEventsResponse{}, func(ctx context.Context, send func(*pb.SubscribeEventsResponse) error) error {
+	return serveStream(ctx, s.Server, stream.Send, hello, &pb.SubscribeEventsResponse{}, func(ctx context.Context, send func(*pb.SubscribeEventsResponse) error) error {
 		return svc.SubscribeEvents(ctx, f, func(e queue.Event) error {
 			return send(&pb.SubscribeEventsResponse{Event: wire.Event(e)})
 		})
 	})
 }
 
-// feedEnd is the cursor of now.
-func (s *Server) feedEnd(ctx context.Context, end queue.FeedEnd) (string, error) {
+// lastEvent is the cursor of now.
+func (s *Server) lastEvent(ctx context.Context, end queue.FeedEnd) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.callTimeout)
 	defer cancel()
 	return end.LastEvent(ctx)

@@ -32,10 +32,10 @@ func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		err := next(ctx, spec, stream)
 		if err == nil {
-			deliveryOf(ctx).fail(ctx.Err()) // the caller's deadline passed before the answer left
+			deliveryOf(ctx).recordFailure(ctx.Err()) // the caller's deadline passed before the answer left
 			return nil
 		}
-		deliveryOf(ctx).fail(err) // the answer is this error
+		deliveryOf(ctx).recordFailure(err) // the answer is this error
 		err = domainError(err)
 		if queue.KindOf(err) == queue.KindInternal && ctx.Err() == nil {
 			s.logger.ErrorContext(ctx, "call failed", "procedure", spec.Procedure, "error", err)
@@ -80,14 +80,14 @@ func fieldPath(p *validate.FieldPath) string {
 	return strings.Join(parts, ".")
 }
 
-// bound gives unary calls that came without a deadline one.
-func (s *Server) bound(next connect.ServerFunc) connect.ServerFunc {
+// boundDuration gives unary calls that came without a deadline one.
+func (s *Server) boundDuration(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		if spec.StreamType != connect.StreamTypeUnary {
-			lifelineOf(ctx).linger(0)
+			lifelineOf(ctx).extendDeadline(0)
 			return next(ctx, spec, stream)
 		}
-		deliveryOf(ctx).pace()
+		deliveryOf(ctx).boundArrival()
 		if _, ok := ctx.Deadline(); ok {
 			return next(ctx, spec, stream)
 		}

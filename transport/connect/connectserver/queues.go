@@ -11,28 +11,28 @@ import (
 type queues struct{ *Server }
 
 func (s queues) CreateQueue(ctx context.Context, req *pb.CreateQueueRequest) (*pb.CreateQueueResponse, error) {
-	q, err := s.put(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.CreateQueue)
+	q, err := s.writeQueue(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.CreateQueue)
 	return &pb.CreateQueueResponse{Queue: q}, err
 }
 
 func (s queues) RegisterQueue(ctx context.Context, req *pb.RegisterQueueRequest) (*pb.RegisterQueueResponse, error) {
-	q, err := s.put(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.RegisterQueue)
+	q, err := s.writeQueue(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.RegisterQueue)
 	return &pb.RegisterQueueResponse{Queue: q}, err
 }
 
 func (s queues) UpdateQueue(ctx context.Context, req *pb.UpdateQueueRequest) (*pb.UpdateQueueResponse, error) {
-	q, err := s.put(ctx, req.GetNamespace(), req.GetMeta(),
+	q, err := s.writeQueue(ctx, req.GetNamespace(), req.GetMeta(),
 		func(svc queue.Service, ctx context.Context, m queue.QueueMeta) (*queue.Queue, error) {
 			return svc.UpdateQueue(ctx, req.GetQueue(), m)
 		})
 	return &pb.UpdateQueueResponse{Queue: q}, err
 }
 
-func (s queues) put(
+func (s queues) writeQueue(
 	ctx context.Context, namespace string, meta *pb.QueueMeta,
 	do func(queue.Service, context.Context, queue.QueueMeta) (*queue.Queue, error),
 ) (*pb.Queue, error) {
-	svc, err := s.in(namespace)
+	svc, err := s.serviceIn(namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s queues) put(
 }
 
 func (s queues) GetQueue(ctx context.Context, req *pb.GetQueueRequest) (*pb.GetQueueResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (s queues) GetQueue(ctx context.Context, req *pb.GetQueueRequest) (*pb.GetQ
 }
 
 func (s queues) ListQueues(ctx context.Context, req *pb.ListQueuesRequest) (*pb.ListQueuesResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (s queues) ListQueues(ctx context.Context, req *pb.ListQueuesRequest) (*pb.
 }
 
 func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*pb.DeleteQueueResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*p
 }
 
 func (s queues) CleanQueue(ctx context.Context, req *pb.CleanQueueRequest) (*pb.CleanQueueResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (s queues) CleanQueue(ctx context.Context, req *pb.CleanQueueRequest) (*pb.
 }
 
 func (s queues) GetQueueStats(ctx context.Context, req *pb.GetQueueStatsRequest) (*pb.GetQueueStatsResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (s queues) GetQueueStats(ctx context.Context, req *pb.GetQueueStatsRequest)
 }
 
 func (s queues) ListQueueStats(ctx context.Context, req *pb.ListQueueStatsRequest) (*pb.ListQueueStatsResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := connect.NewServer(append(s.interceptors, s.translateErrors, s.bound, check)...)
+	server := connect.NewServer(append(s.interceptors, s.translateErrors, s.boundDuration, check)...)
 	pgqueuev1connect.RegisterNamespaceServiceHandler(server, namespaces{s})
 	pgqueuev1connect.RegisterTaskServiceHandler(server, tasks{s})
 	pgqueuev1connect.RegisterWorkServiceHandler(server, work{s})
@@ -68,7 +68,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 	handle(path, s.untilDrained(watched))
 	handle(grpcreflect.NewHandlerV1(reflector))
 	handle(grpcreflect.NewHandlerV1Alpha(reflector))
-	s.handler = s.withWire(mux)
+	s.handler = s.wrapWire(mux)
 	return s, nil
 }
 
@@ -97,8 +97,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // and may be called often.
 func (s *Server) Drain() { s.drain() }
 
-// in is the service of a request's namespace.
-func (s *Server) in(namespace string) (queue.Service, error) {
+// serviceIn is the service of a request's namespace.
+func (s *Server) serviceIn(namespace string) (queue.Service, error) {
 	if namespace == "" {
 		return s.svc, nil
 	}

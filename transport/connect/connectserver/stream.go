@@ -37,21 +37,21 @@ func (s work) Work(ctx context.Context, stream pgqueuev1connect.WorkServiceWorkS
 		open: make(map[uint64]context.CancelFunc),
 	}
 	w.out = &outlet[*pb.WorkResponse]{send: stream.Send, timeout: s.sendTimeout, line: line}
-	first, err := hear(w.ear, stream.Receive)
+	first, err := receiveWithin(w.ear, stream.Receive)
 	if err != nil {
 		return err
 	}
 	if w.hello = first.GetHello(); w.hello == nil {
 		return queue.Invalid("hello", "the first message must say hello")
 	}
-	if w.svc, err = s.in(w.hello.GetNamespace()); err != nil {
+	if w.svc, err = s.serviceIn(w.hello.GetNamespace()); err != nil {
 		return err
 	}
 	welcome := &pb.WorkResponse{Welcome: &pb.WorkWelcome{AliveEvery: wire.Duration(s.aliveEvery)}}
 	if err := w.out.Send(welcome); err != nil {
 		return err
 	}
-	return w.run(ctx)
+	return w.runStream(ctx)
 }
 
 type workStream struct {
@@ -85,20 +85,20 @@ type answer struct {
 	bytes int64
 }
 
-func (w *workStream) run(ctx context.Context) error {
+func (w *workStream) runStream(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { w.out.live(ctx, w.aliveEvery, &pb.WorkResponse{}, cancel) })
+	wg.Go(func() { w.out.sendAliveSigns(ctx, w.aliveEvery, &pb.WorkResponse{}, cancel) })
 	wg.Go(func() { w.watchDrain(ctx, cancel) })
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		w.write(ctx, cancel)
+		w.writeAnswers(ctx, cancel)
 	}()
 	// Whatever ends the stream must wake the reader.
 	stop := context.AfterFunc(ctx, func() { w.ear.line.stopReading() })
 
-	err := w.read(ctx)
+	err := w.readMessages(ctx)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
@@ -118,10 +118,10 @@ func (w *workStream) run(ctx context.Context) error {
 	return err
 }
 
-// read starts a job for each thing asked until the stream ends.
-func (w *workStream) read(ctx context.Context) error {
+// readMessages starts a job for each thing asked until the stream ends.
+func (w *workStream) readMessages(ctx context.Context) error {
 	for {
-		req, err := hear(w.ear, w.receive)
+		req, err := receiveWithin(w.ear, w.receive)
 		if err != nil {
 			return err
 		}
@@ -129,28 +129,28 @@ func (w *workStream) read(ctx context.Context) error {
 			return queue.Invalid("hello", "hello is said once")
 		}
 		for _, m := range req.GetRetains() {
-			if err := w.retain(ctx, m); err != nil {
+			if err := w.retainTasks(ctx, m); err != nil {
 				return err
 			}
 		}
 		for _, id := range req.GetWithdrawn() {
-			w.withdraw(id)
+			w.withdrawRetain(id)
 		}
 		for _, m := range req.GetReleases() {
-			if err := w.start(ctx, func() answer { return w.release(ctx, m) }); err != nil {
+			if err := w.startJob(ctx, func() answer { return w.releaseTasks(ctx, m) }); err != nil {
 				return err
 			}
 		}
 		for _, m := range req.GetHeartbeats() {
-			if err := w.start(ctx, func() answer { return answer{beats: w.heartbeat(ctx, m)} }); err != nil {
+			if err := w.startJob(ctx, func() answer { return answer{beats: w.heartbeat(ctx, m)} }); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// start runs job as soon as there is a slot for it and sends its answer.
-func (w *workStream) start(ctx context.Context, job func() answer) error {
+// startJob runs job as soon as there is a slot for it and sends its answer.
+func (w *workStream) startJob(ctx context.Context, job func() answer) error {
 	select {
 	case w.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -160,7 +160,7 @@ func (w *workStream) start(ctx context.Context, job func() answer) error {
 	return nil
 }
 
-func (w *workStream) retain(stream context.Context, m *pb.WorkRetain) error {
+func (w *workStream) retainTasks(stream context.Context, m *pb.WorkRetain) error {
 	ctx, cancel := context.WithCancel(stream)
 	id := m.GetId()
 	w.mu.Lock()
@@ -176,24 +176,24 @@ func (w *workStream) retain(stream context.Context, m *pb.WorkRetain) error {
 		return queue.Invalid("retains", fmt.Sprintf("a retain with the id %d is open", id))
 	case n >= maxOpenRetains:
 		cancel()
-		return w.start(stream, func() answer {
+		return w.startJob(stream, func() answer {
 			err := &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("at most %d retains may be open on a stream", maxOpenRetains)}
 			return answer{retained: &pb.WorkRetained{Id: id, Error: wire.Detail(err)}}
 		})
 	}
-	return w.start(stream, func() answer {
-		ts, err := w.take(ctx, m)
+	return w.startJob(stream, func() answer {
+		ts, err := w.retainAsked(ctx, m)
 		w.mu.Lock()
 		delete(w.open, id)
 		w.mu.Unlock()
 		if ctx.Err() != nil { // withdrawn, or the stream is over
-			w.handBack(ctx, w.svc, ts)
+			w.handBackTasks(ctx, w.svc, ts)
 			ts, err = nil, nil
 		}
 		cancel()
 		// Behind a worker that reads slowly tasks must not pile up.
 		fit := wire.Fit(ts, max(w.maxMessage-int(w.unsent.Load()), 0))
-		w.handBack(ctx, w.svc, ts[fit:])
+		w.handBackTasks(ctx, w.svc, ts[fit:])
 		ts = ts[:fit]
 		a := answer{
 			retained: &pb.WorkRetained{Id: id, Tasks: wire.Tasks(ts), Error: wire.Detail(err)},
@@ -204,7 +204,7 @@ func (w *workStream) retain(stream context.Context, m *pb.WorkRetain) error {
 	})
 }
 
-func (w *workStream) take(ctx context.Context, m *pb.WorkRetain) ([]*queue.Task, error) {
+func (w *workStream) retainAsked(ctx context.Context, m *pb.WorkRetain) ([]*queue.Task, error) {
 	var r wire.Reader
 	ask := queue.RetainRequest{
 		Worker: m.GetWorker(), Queues: m.GetQueue(), Limit: r.Int("limit", m.GetLimit()), Wait: r.Duration("wait", m.GetWait()),
@@ -228,7 +228,7 @@ func (w *workStream) take(ctx context.Context, m *pb.WorkRetain) ([]*queue.Task,
 	return w.svc.RetainTasks(ctx, ask)
 }
 
-func (w *workStream) withdraw(id uint64) {
+func (w *workStream) withdrawRetain(id uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if cancel := w.open[id]; cancel != nil {
@@ -244,7 +244,7 @@ func (w *workStream) closeRetains() {
 	}
 }
 
-func (w *workStream) release(ctx context.Context, m *pb.WorkReleases) answer {
+func (w *workStream) releaseTasks(ctx context.Context, m *pb.WorkReleases) answer {
 	var r wire.Reader
 	rs := r.Releases(m.GetReleases())
 	if r.Err() != nil {
@@ -284,18 +284,18 @@ func (w *workStream) heartbeat(ctx context.Context, m *pb.WorkHeartbeats) *pb.Wo
 	return &pb.WorkBeats{Id: m.GetId(), Beats: wire.Beats(bs), Error: wire.Detail(err)}
 }
 
-// write sends answers until there are no more. Once ctx is over, or a send failed, it gives back the tasks of what
+// writeAnswers sends answers until there are no more. Once ctx is over, or a send failed, it gives back the tasks of what
 // cannot be sent any more.
-func (w *workStream) write(ctx context.Context, cancel context.CancelCauseFunc) {
+func (w *workStream) writeAnswers(ctx context.Context, cancel context.CancelCauseFunc) {
 	for a := range w.answers {
-		batch, msg := w.merge(a)
+		batch, msg := w.mergeAnswers(a)
 		err := context.Cause(ctx)
 		if err == nil || errors.Is(err, errDraining) {
 			err = w.out.Send(msg)
 		}
 		for _, a := range batch {
 			if err != nil {
-				w.handBack(ctx, w.svc, a.tasks)
+				w.handBackTasks(ctx, w.svc, a.tasks)
 			}
 			w.unsent.Add(-a.bytes)
 			<-w.slots
@@ -306,8 +306,8 @@ func (w *workStream) write(ctx context.Context, cancel context.CancelCauseFunc) 
 	}
 }
 
-// merge puts a, and what else waits, into one message of a bounded size.
-func (w *workStream) merge(a answer) ([]answer, *pb.WorkResponse) {
+// mergeAnswers puts a, and what else waits, into one message of a bounded size.
+func (w *workStream) mergeAnswers(a answer) ([]answer, *pb.WorkResponse) {
 	var batch []answer
 	msg := &pb.WorkResponse{}
 	for size := int64(0); ; {

@@ -11,7 +11,7 @@ import (
 type tasks struct{ *Server }
 
 func (s tasks) CreateTask(ctx context.Context, req *pb.CreateTaskRequest) (*pb.CreateTaskResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (s tasks) CreateTask(ctx context.Context, req *pb.CreateTaskRequest) (*pb.C
 }
 
 func (s tasks) CreateTasks(ctx context.Context, req *pb.CreateTasksRequest) (*pb.CreateTasksResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (s tasks) CreateTasks(ctx context.Context, req *pb.CreateTasksRequest) (*pb
 }
 
 func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTaskResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -57,12 +57,12 @@ func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTask
 	if err != nil {
 		return nil, err
 	}
-	deliveryOf(ctx).atEnd(give)
+	deliveryOf(ctx).runAtEnd(give)
 	return &pb.GetTaskResponse{Task: wire.Task(t)}, nil
 }
 
 func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -82,12 +82,12 @@ func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.Lis
 	if err != nil {
 		return nil, err
 	}
-	deliveryOf(ctx).atEnd(give)
+	deliveryOf(ctx).runAtEnd(give)
 	return &pb.ListTasksResponse{Tasks: wire.Tasks(p.Tasks), Count: p.Count, AtLeast: p.AtLeast, Next: p.Next}, nil
 }
 
 func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.AwaitTaskResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.Awa
 		return nil, r.Err()
 	}
 	if wait > 0 {
-		lifelineOf(ctx).linger(wait + s.callTimeout)
+		lifelineOf(ctx).extendDeadline(wait + s.callTimeout)
 	}
 	t, err := svc.AwaitTask(ctx, req.GetId(), wait)
 	if err != nil {
@@ -107,30 +107,30 @@ func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.Awa
 	if err != nil {
 		return nil, err
 	}
-	deliveryOf(ctx).atEnd(give)
+	deliveryOf(ctx).runAtEnd(give)
 	return &pb.AwaitTaskResponse{Task: wire.Task(t)}, nil
 }
 
 func (s tasks) CancelTasks(ctx context.Context, req *pb.CancelTasksRequest) (*pb.CancelTasksResponse, error) {
-	b, err := s.bulk(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.CancelTasks)
+	b, err := s.operateOnTasks(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.CancelTasks)
 	return &pb.CancelTasksResponse{Bulk: b}, err
 }
 
 func (s tasks) RetryTasks(ctx context.Context, req *pb.RetryTasksRequest) (*pb.RetryTasksResponse, error) {
-	b, err := s.bulk(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.RetryTasks)
+	b, err := s.operateOnTasks(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.RetryTasks)
 	return &pb.RetryTasksResponse{Bulk: b}, err
 }
 
 func (s tasks) DeleteTasks(ctx context.Context, req *pb.DeleteTasksRequest) (*pb.DeleteTasksResponse, error) {
-	b, err := s.bulk(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.DeleteTasks)
+	b, err := s.operateOnTasks(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.DeleteTasks)
 	return &pb.DeleteTasksResponse{Bulk: b}, err
 }
 
-func (s tasks) bulk(
+func (s tasks) operateOnTasks(
 	ctx context.Context, namespace string, sel *pb.Selection,
 	do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error),
 ) (*pb.Bulk, error) {
-	svc, err := s.in(namespace)
+	svc, err := s.serviceIn(namespace)
 	if err != nil {
 		return nil, err
 	}

@@ -11,28 +11,28 @@ import (
 type tickers struct{ *Server }
 
 func (s tickers) CreateTicker(ctx context.Context, req *pb.CreateTickerRequest) (*pb.CreateTickerResponse, error) {
-	t, err := s.put(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.CreateTicker)
+	t, err := s.writeTicker(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.CreateTicker)
 	return &pb.CreateTickerResponse{Ticker: t}, err
 }
 
 func (s tickers) RegisterTicker(ctx context.Context, req *pb.RegisterTickerRequest) (*pb.RegisterTickerResponse, error) {
-	t, err := s.put(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.RegisterTicker)
+	t, err := s.writeTicker(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.RegisterTicker)
 	return &pb.RegisterTickerResponse{Ticker: t}, err
 }
 
 func (s tickers) UpdateTicker(ctx context.Context, req *pb.UpdateTickerRequest) (*pb.UpdateTickerResponse, error) {
-	t, err := s.put(ctx, req.GetNamespace(), req.GetMeta(),
+	t, err := s.writeTicker(ctx, req.GetNamespace(), req.GetMeta(),
 		func(svc queue.Service, ctx context.Context, m queue.TickerMeta) (*queue.Ticker, error) {
 			return svc.UpdateTicker(ctx, req.GetTicker(), m)
 		})
 	return &pb.UpdateTickerResponse{Ticker: t}, err
 }
 
-func (s tickers) put(
+func (s tickers) writeTicker(
 	ctx context.Context, namespace string, meta *pb.TickerMeta,
 	do func(queue.Service, context.Context, queue.TickerMeta) (*queue.Ticker, error),
 ) (*pb.Ticker, error) {
-	svc, err := s.in(namespace)
+	svc, err := s.serviceIn(namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s tickers) put(
 }
 
 func (s tickers) GetTicker(ctx context.Context, req *pb.GetTickerRequest) (*pb.GetTickerResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (s tickers) GetTicker(ctx context.Context, req *pb.GetTickerRequest) (*pb.G
 }
 
 func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*pb.ListTickersResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*
 }
 
 func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) (*pb.DeleteTickerResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) 
 }
 
 func (s tickers) PreviewTicker(ctx context.Context, req *pb.PreviewTickerRequest) (*pb.PreviewTickerResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (s tickers) PreviewTicker(ctx context.Context, req *pb.PreviewTickerRequest
 }
 
 func (s tickers) RunTicker(ctx context.Context, req *pb.RunTickerRequest) (*pb.RunTickerResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (s tickers) RunTicker(ctx context.Context, req *pb.RunTickerRequest) (*pb.R
 }
 
 func (s tickers) ListTicks(ctx context.Context, req *pb.ListTicksRequest) (*pb.ListTicksResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}

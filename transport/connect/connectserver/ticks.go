@@ -18,11 +18,11 @@ import (
 func (s tickers) ReceiveTicks(
 	ctx context.Context, req *pb.ReceiveTicksRequest, stream pgqueuev1connect.TickerServiceReceiveTicksServerStream,
 ) error {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return err
 	}
-	return serve(ctx, s.Server, stream.Send, &pb.ReceiveTicksResponse{}, &pb.ReceiveTicksResponse{}, func(ctx context.Context, send func(*pb.ReceiveTicksResponse) error) error {
+	return serveStream(ctx, s.Server, stream.Send, &pb.ReceiveTicksResponse{}, &pb.ReceiveTicksResponse{}, func(ctx context.Context, send func(*pb.ReceiveTicksResponse) error) error {
 		return svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
 			if err := send(&pb.ReceiveTicksResponse{Tick: wire.Tick(t)}); err != nil {
 				return err
@@ -32,9 +32,9 @@ func (s tickers) ReceiveTicks(
 	})
 }
 
-// serve runs a stream that only sends: hello at once, then work sends by send, and signs of life go out meanwhile. It
+// serveStream runs a stream that only sends: hello at once, then work sends by send, and signs of life go out meanwhile. It
 // ends with work, with the first send that fails, and with Drain.
-func serve[M any](
+func serveStream[M any](
 	ctx context.Context, s *Server, send func(M) error, hello, alive M, work func(context.Context, func(M) error) error,
 ) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -44,7 +44,7 @@ func serve[M any](
 		return err
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { out.live(ctx, s.aliveEvery, alive, cancel) })
+	wg.Go(func() { out.sendAliveSigns(ctx, s.aliveEvery, alive, cancel) })
 	wg.Go(func() { s.watchDrain(ctx, cancel) })
 	err := work(ctx, func(m M) error {
 		err := out.Send(m)
@@ -74,22 +74,22 @@ func (s *Server) watchDrain(ctx context.Context, cancel context.CancelCauseFunc)
 func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.TickerServiceHandleTicksServerStream) error {
 	line := lifelineOf(ctx)
 	ear := &ear{line: line, silence: 3 * s.aliveEvery}
-	first, err := hear(ear, stream.Receive)
+	first, err := receiveWithin(ear, stream.Receive)
 	if err != nil {
 		return err
 	}
-	svc, err := s.in(first.GetNamespace())
+	svc, err := s.serviceIn(first.GetNamespace())
 	if err != nil {
 		return err
 	}
 	outcomes := make(chan *pb.TickOutcome)
-	return serve(ctx, s.Server, stream.Send, &pb.HandleTicksResponse{}, &pb.HandleTicksResponse{}, func(ctx context.Context, send func(*pb.HandleTicksResponse) error) error {
+	return serveStream(ctx, s.Server, stream.Send, &pb.HandleTicksResponse{}, &pb.HandleTicksResponse{}, func(ctx context.Context, send func(*pb.HandleTicksResponse) error) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		heard := make(chan struct{})
 		go func() {
 			defer close(heard)
 			for {
-				m, err := hear(ear, stream.Receive)
+				m, err := receiveWithin(ear, stream.Receive)
 				if err != nil {
 					cancel(err)
 					return
@@ -108,7 +108,7 @@ func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.Ticker
 			if err := send(&pb.HandleTicksResponse{Tick: wire.Tick(t)}); err != nil {
 				return err
 			}
-			return answered(ctx, t.ID, outcomes)
+			return awaitOutcome(ctx, t.ID, outcomes)
 		})
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -124,8 +124,8 @@ func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.Ticker
 	})
 }
 
-// answered waits for the outcome of tick id.
-func answered(ctx context.Context, id int64, outcomes <-chan *pb.TickOutcome) error {
+// awaitOutcome waits for the outcome of tick id.
+func awaitOutcome(ctx context.Context, id int64, outcomes <-chan *pb.TickOutcome) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -148,8 +148,8 @@ type ear struct {
 	silence time.Duration
 }
 
-// hear receives one message, and fails when the peer is silent for too long.
-func hear[M any](e *ear, receive func() (M, error)) (M, error) {
+// receiveWithin receives one message, and fails when the peer is silent for too long.
+func receiveWithin[M any](e *ear, receive func() (M, error)) (M, error) {
 	silent := make(chan struct{})
 	watch := time.AfterFunc(e.silence, func() {
 		close(silent)

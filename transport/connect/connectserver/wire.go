@@ -23,15 +23,15 @@ type lifeline struct {
 
 type lifelineKey struct{}
 
-// withWire gives every handler the lifeline of its connection, and gives back what a unary call has retained when its
+// wrapWire gives every handler the lifeline of its connection, and gives back what a unary call has retained when its
 // answer has not left.
-func (s *Server) withWire(next http.Handler) http.Handler {
+func (s *Server) wrapWire(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d := &delivery{
 			ResponseWriter: w, body: r.Body, timeout: s.sendTimeout, http1: r.ProtoMajor == 1,
 			lifeline: lifeline{rc: http.NewResponseController(w)}, json: strings.HasSuffix(r.Header.Get("Content-Type"), "json"),
 		}
-		defer d.lifeline.cut()
+		defer d.lifeline.closeLifeline()
 		defer func() {
 			if d.give != nil {
 				d.give()
@@ -40,14 +40,14 @@ func (s *Server) withWire(next http.Handler) http.Handler {
 		left := false
 		defer func() {
 			if len(d.tasks) > 0 && !left { // after a panic too
-				s.giveBack(r.Context(), d.svc, d.asked, d.tasks)
+				s.giveBackTasks(r.Context(), d.svc, d.asked, d.tasks)
 			}
 		}()
 
 		r = r.WithContext(context.WithValue(r.Context(), lifelineKey{}, d))
 		r.Body = d
 		next.ServeHTTP(d, r)
-		left = len(d.tasks) == 0 || d.leave(r.Context())
+		left = len(d.tasks) == 0 || d.flushAnswer(r.Context())
 	})
 }
 
@@ -83,12 +83,12 @@ func (d *delivery) Read(b []byte) (int, error) {
 	}
 	if d.received += n; d.received >= paceBytes {
 		d.received = 0
-		d.lifeline.move((*http.ResponseController).SetReadDeadline, d.timeout)
-		d.lifeline.move((*http.ResponseController).SetWriteDeadline, 2*d.timeout)
+		d.lifeline.moveDeadline((*http.ResponseController).SetReadDeadline, d.timeout)
+		d.lifeline.moveDeadline((*http.ResponseController).SetWriteDeadline, 2*d.timeout)
 	}
 	if errors.Is(err, io.EOF) { // a deadline left behind would look like a client that went away
 		d.unary = false
-		d.lifeline.move((*http.ResponseController).SetReadDeadline, 0)
+		d.lifeline.moveDeadline((*http.ResponseController).SetReadDeadline, 0)
 	}
 	return n, err
 }
@@ -96,15 +96,15 @@ func (d *delivery) Read(b []byte) (int, error) {
 // Close closes the body of the request.
 func (d *delivery) Close() error { return d.body.Close() }
 
-// pace bounds how long the message of a unary call may take to arrive. Over HTTP/2 the server's own limit of a stream
+// boundArrival bounds how long the message of a unary call may take to arrive. Over HTTP/2 the server's own limit of a stream
 // bounds the first of it.
-func (d *delivery) pace() {
+func (d *delivery) boundArrival() {
 	if d == nil {
 		return
 	}
 	d.unary = true
 	if d.http1 {
-		d.lifeline.move((*http.ResponseController).SetReadDeadline, d.timeout)
+		d.lifeline.moveDeadline((*http.ResponseController).SetReadDeadline, d.timeout)
 	}
 }
 
@@ -116,15 +116,15 @@ func (d *delivery) encodable(n int) int {
 	return n
 }
 
-// deliver notes that tasks leave with the answer of the call; nil where there is no connection.
-func (d *delivery) deliver(svc queue.Service, asked queue.RetainRequest, tasks []*queue.Task) {
+// recordTasks notes that tasks leave with the answer of the call; nil where there is no connection.
+func (d *delivery) recordTasks(svc queue.Service, asked queue.RetainRequest, tasks []*queue.Task) {
 	if d != nil {
 		d.svc, d.asked, d.tasks = svc, asked, tasks
 	}
 }
 
-// atEnd has give called when the answer has left; at once where there is no connection.
-func (d *delivery) atEnd(give func()) {
+// runAtEnd has give called when the answer has left; at once where there is no connection.
+func (d *delivery) runAtEnd(give func()) {
 	if d == nil {
 		give()
 		return
@@ -132,19 +132,19 @@ func (d *delivery) atEnd(give func()) {
 	d.give = give
 }
 
-// fail notes why the answer has not left. The first reason counts.
-func (d *delivery) fail(err error) {
+// recordFailure notes why the answer has not left. The first reason counts.
+func (d *delivery) recordFailure(err error) {
 	if d != nil && d.failed == nil {
 		d.failed = err
 	}
 }
 
-// leave sends what is buffered of the answer, and reports whether all of it has left to a caller that is there. The end
+// flushAnswer sends what is buffered of the answer, and reports whether all of it has left to a caller that is there. The end
 // of the answer has not left yet, so who goes before has not got it.
-func (d *delivery) leave(ctx context.Context) bool {
+func (d *delivery) flushAnswer(ctx context.Context) bool {
 	if d.failed == nil {
 		if err := http.NewResponseController(d.ResponseWriter).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			d.fail(err)
+			d.recordFailure(err)
 		}
 	}
 	return d.failed == nil && ctx.Err() == nil
@@ -156,12 +156,12 @@ func (d *delivery) Write(b []byte) (int, error) {
 		piece := b[written:min(len(b), written+paceBytes)]
 		if d.paced += len(piece); d.paced >= paceBytes { // what lies before it has left, or waits in a buffer of the system
 			d.paced = 0
-			d.lifeline.move((*http.ResponseController).SetWriteDeadline, d.timeout)
+			d.lifeline.moveDeadline((*http.ResponseController).SetWriteDeadline, d.timeout)
 		}
 		n, err := d.ResponseWriter.Write(piece)
 		written += n
 		if err != nil || written == len(b) {
-			d.fail(err)
+			d.recordFailure(err)
 			return written, err
 		}
 	}
@@ -170,7 +170,7 @@ func (d *delivery) Write(b []byte) (int, error) {
 // Flush is for the framework, which asks for an http.Flusher and sees no error.
 func (d *delivery) Flush() {
 	if err := http.NewResponseController(d.ResponseWriter).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		d.fail(err)
+		d.recordFailure(err)
 	}
 }
 
@@ -191,15 +191,15 @@ func lifelineOf(ctx context.Context) *lifeline {
 	return nil
 }
 
-// cut makes l do nothing from here on.
-func (l *lifeline) cut() {
+// closeLifeline makes l do nothing from here on.
+func (l *lifeline) closeLifeline() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rc = nil
 }
 
-// do calls set with the time past, and reports whether that could be done here.
-func (l *lifeline) do(set func(*http.ResponseController, time.Time) error) bool {
+// stopDirection calls set with the time past, and reports whether that could be done here.
+func (l *lifeline) stopDirection(set func(*http.ResponseController, time.Time) error) bool {
 	if l == nil {
 		return false
 	}
@@ -209,8 +209,8 @@ func (l *lifeline) do(set func(*http.ResponseController, time.Time) error) bool 
 	return l.rc != nil && set(l.rc, past) == nil
 }
 
-// move calls set with the time in d; 0 = with none.
-func (l *lifeline) move(set func(*http.ResponseController, time.Time) error, d time.Duration) {
+// moveDeadline calls set with the time in d; 0 = with none.
+func (l *lifeline) moveDeadline(set func(*http.ResponseController, time.Time) error, d time.Duration) {
 	if l == nil {
 		return
 	}
@@ -226,19 +226,23 @@ func (l *lifeline) move(set func(*http.ResponseController, time.Time) error, d t
 	_ = set(l.rc, at) // what cannot move its deadlines has none, or keeps them
 }
 
-// linger lets a call wait as long as it asked to: the server's own limit would cut it. 0 = a stream, whose messages have
+// extendDeadline lets a call wait as long as it asked to: the server's own limit would cut it. 0 = a stream, whose messages have
 // a limit each.
-func (l *lifeline) linger(wait time.Duration) {
-	l.move((*http.ResponseController).SetWriteDeadline, wait)
+func (l *lifeline) extendDeadline(wait time.Duration) {
+	l.moveDeadline((*http.ResponseController).SetWriteDeadline, wait)
 }
 
 var past = time.Unix(1, 0)
 
 // stopReading makes a Receive that waits, and all to come, fail. It reports whether that can be done here.
-func (l *lifeline) stopReading() bool { return l.do((*http.ResponseController).SetReadDeadline) }
+func (l *lifeline) stopReading() bool {
+	return l.stopDirection((*http.ResponseController).SetReadDeadline)
+}
 
 // stopWriting makes a Send that waits, and all to come, fail, and tells the peer by resetting the stream.
-func (l *lifeline) stopWriting() bool { return l.do((*http.ResponseController).SetWriteDeadline) }
+func (l *lifeline) stopWriting() bool {
+	return l.stopDirection((*http.ResponseController).SetWriteDeadline)
+}
 
 // outlet sends the messages of one stream, one at a time, each within a time, and signs of life between them.
 type outlet[M any] struct {
@@ -261,8 +265,8 @@ func (o *outlet[M]) Send(m M) error {
 	return err
 }
 
-// live sends alive whenever nothing was sent for every, until ctx ends or a send fails, which calls failed.
-func (o *outlet[M]) live(ctx context.Context, every time.Duration, alive M, failed func(error)) {
+// sendAliveSigns sends alive whenever nothing was sent for every, until ctx ends or a send fails, which calls failed.
+func (o *outlet[M]) sendAliveSigns(ctx context.Context, every time.Duration, alive M, failed func(error)) {
 	tick := time.NewTicker(every / 2)
 	defer tick.Stop()
 	for {

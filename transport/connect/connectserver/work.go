@@ -11,7 +11,7 @@ import (
 type work struct{ *Server }
 
 func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.RetainTasksResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -30,39 +30,39 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	}
 	ask.MaxBytes = deliveryOf(ctx).encodable(min(ask.MaxBytes, s.maxMessage))
 	if ask.Wait > 0 {
-		lifelineOf(ctx).linger(ask.Wait + s.callTimeout)
+		lifelineOf(ctx).extendDeadline(ask.Wait + s.callTimeout)
 	}
 	ts, give, err := s.large.RetainWithin(ctx, svc, ask)
 	if err != nil {
 		return nil, err
 	}
-	deliveryOf(ctx).atEnd(give)
+	deliveryOf(ctx).runAtEnd(give)
 	if ctx.Err() != nil { // the caller left while the tasks were on their way
-		s.giveBack(ctx, svc, ask, ts)
+		s.giveBackTasks(ctx, svc, ask, ts)
 		return nil, ctx.Err()
 	}
 	fit := wire.Fit(ts, s.maxMessage)
-	s.handBack(ctx, svc, ts[fit:])
-	deliveryOf(ctx).deliver(svc, ask, ts[:fit])
+	s.handBackTasks(ctx, svc, ts[fit:])
+	deliveryOf(ctx).recordTasks(svc, ask, ts[:fit])
 	return &pb.RetainTasksResponse{Tasks: wire.Tasks(ts[:fit])}, nil
 }
 
-// giveBack gives back what a retain took whose answer has not left, or leaves it to the repeat of its request.
-func (s *Server) giveBack(ctx context.Context, svc queue.Service, asked queue.RetainRequest, ts []*queue.Task) {
+// giveBackTasks gives back what a retain took whose answer has not left, or leaves it to the repeat of its request.
+func (s *Server) giveBackTasks(ctx context.Context, svc queue.Service, asked queue.RetainRequest, ts []*queue.Task) {
 	if err := queue.GiveBack(ctx, svc, asked, ts); err != nil {
 		s.logger.WarnContext(ctx, "tasks that were not delivered stay held until their leases run out", "tasks", len(ts), "error", err)
 	}
 }
 
-// handBack gives back tasks that were not delivered. The caller's context may be over already.
-func (s *Server) handBack(ctx context.Context, svc queue.Consumer, ts []*queue.Task) {
+// handBackTasks gives back tasks that were not delivered. The caller's context may be over already.
+func (s *Server) handBackTasks(ctx context.Context, svc queue.Consumer, ts []*queue.Task) {
 	if err := queue.HandBack(ctx, svc, ts); err != nil {
 		s.logger.WarnContext(ctx, "tasks that were not delivered stay held until their leases run out", "tasks", len(ts), "error", err)
 	}
 }
 
 func (s work) HeartbeatTasks(ctx context.Context, req *pb.HeartbeatTasksRequest) (*pb.HeartbeatTasksResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (s work) HeartbeatTasks(ctx context.Context, req *pb.HeartbeatTasksRequest)
 }
 
 func (s work) ReleaseTasks(ctx context.Context, req *pb.ReleaseTasksRequest) (*pb.ReleaseTasksResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -92,12 +92,12 @@ func (s work) ReleaseTasks(ctx context.Context, req *pb.ReleaseTasksRequest) (*p
 	if len(done) == len(rs) {
 		err = nil // each release has its own answer
 	}
-	deliveryOf(ctx).atEnd(s.large.TakeAnswer(ctx, queue.ReleasedTasks(done)...))
+	deliveryOf(ctx).runAtEnd(s.large.TakeAnswer(ctx, queue.ReleasedTasks(done)...))
 	return &pb.ReleaseTasksResponse{Released: wire.Released(rs, done, s.maxMessage)}, err
 }
 
 func (s work) ListWorkers(ctx context.Context, req *pb.ListWorkersRequest) (*pb.ListWorkersResponse, error) {
-	svc, err := s.in(req.GetNamespace())
+	svc, err := s.serviceIn(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func SelectionOf(s queue.Selection) Selection {
 		out.DryRun = &s.DryRun
 	}
 	if f := s.Filter; f != nil {
-		out.Queue, out.Worker = given(f.Queue), given(f.Worker)
+		out.Queue, out.Worker = pointerTo(f.Queue), pointerTo(f.Worker)
 		for _, st := range f.Statuses {
 			out.Status = append(out.Status, string(st))
 		}
@@ -68,7 +68,7 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 		}
 	}
 
-	f := queue.TaskFilter{Queue: valueOf(s.Queue), Worker: valueOf(s.Worker)}
+	f := queue.TaskFilter{Queue: textAt(s.Queue), Worker: textAt(s.Worker)}
 	for _, st := range s.Status {
 		f.Statuses = append(f.Statuses, queue.Status(st))
 	}
@@ -84,16 +84,16 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 	return out.Normalize()
 }
 
-// given is a pointer to s, nil when s is empty.
-func given(s string) *string {
+// pointerTo is a pointer to s, nil when s is empty.
+func pointerTo(s string) *string {
 	if s == "" {
 		return nil
 	}
 	return &s
 }
 
-// valueOf is what s points at, "" when it is nil.
-func valueOf(s *string) string {
+// textAt is what s points at, "" when it is nil.
+func textAt(s *string) string {
 	if s == nil {
 		return ""
 	}

@@ -97,8 +97,8 @@ func ParseTime(field, s string) (time.Time, error) {
 	return t, nil
 }
 
-// or0 is the duration of field, 0 when it is absent.
-func (d *Duration) or0(field string) (time.Duration, error) {
+// valueOrZero is the duration of field, 0 when it is absent.
+func (d *Duration) valueOrZero(field string) (time.Duration, error) {
 	v, err := d.In(field)
 	if v == nil || err != nil {
 		return 0, err

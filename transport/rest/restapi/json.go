@@ -24,15 +24,15 @@ func Decode(body []byte, v any) error {
 	if err := checkText(body); err != nil {
 		return err
 	}
-	return decode(body, v)
+	return decodeObject(body, v)
 }
 
-func decode(body []byte, v any) error {
+func decodeObject(body []byte, v any) error {
 	if err := checkFields(body, fieldNamesOf(v)); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fault(err)
+		return explainError(err)
 	}
 	return nil
 }
@@ -46,7 +46,7 @@ func DecodeMany[T Listed](body []byte) ([]T, error) {
 		return nil, err
 	}
 	var raws []json.RawMessage
-	if err := decode(body, &raws); err != nil {
+	if err := decodeObject(body, &raws); err != nil {
 		return nil, err
 	}
 	return decodeEach[T](raws)
@@ -77,7 +77,7 @@ func decodeEach[T Listed](raws []json.RawMessage) ([]T, error) {
 	}
 	out := make([]T, len(raws))
 	for i, raw := range raws {
-		if err := decode(raw, &out[i]); err != nil {
+		if err := decodeObject(raw, &out[i]); err != nil {
 			return nil, queue.At(fmt.Sprintf("%s[%d]", name, i), err)
 		}
 	}
@@ -137,7 +137,7 @@ func checkFields(body []byte, known fieldNames) error {
 		case ',':
 			isKey = depth == 1
 		case '"':
-			end := textEnd(body, i+1)
+			end := findTextEnd(body, i+1)
 			if end < 0 {
 				return nil
 			}
@@ -227,7 +227,7 @@ func checkHeadersOnce(value []byte) error {
 		case ',':
 			isName = true
 		case '"':
-			end := textEnd(value, i+1)
+			end := findTextEnd(value, i+1)
 			if end < 0 {
 				return nil
 			}
@@ -250,8 +250,8 @@ func checkHeadersOnce(value []byte) error {
 	return nil
 }
 
-// textEnd is where the text that begins at i has its closing quote; below 0 when it has none.
-func textEnd(body []byte, i int) int {
+// findTextEnd is where the text that begins at i has its closing quote; below 0 when it has none.
+func findTextEnd(body []byte, i int) int {
 	for {
 		quote := bytes.IndexByte(body[i:], '"')
 		if quote < 0 {
@@ -269,14 +269,14 @@ func textEnd(body []byte, i int) int {
 	}
 }
 
-// fault says what encoding/json found, with the field at fault.
-func fault(err error) error {
+// explainError says what encoding/json found, with the field at fault.
+func explainError(err error) error {
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		field := e.Field
 		if field == "" {
 			field = "body"
 		}
-		return queue.Invalid(field, fmt.Sprintf("%s is needed, this is %s", wanted(e.Type), Shorten(e.Value)))
+		return queue.Invalid(field, fmt.Sprintf("%s is needed, this is %s", describeType(e.Type), Shorten(e.Value)))
 	}
 	switch text := err.Error(); {
 	case strings.HasSuffix(text, "after top-level value"):
@@ -287,7 +287,7 @@ func fault(err error) error {
 	return queue.Invalid("body", "must be one JSON value: "+strings.TrimPrefix(err.Error(), "json: "))
 }
 
-func wanted(t reflect.Type) string {
+func describeType(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
 		return "text"
@@ -308,7 +308,7 @@ func wanted(t reflect.Type) string {
 // MediaExactJSON.
 type NullDropper interface{ DropNulls() }
 
-func dropNull(raw *json.RawMessage) {
+func dropNullValue(raw *json.RawMessage) {
 	if string(*raw) == "null" {
 		*raw = nil
 	}

@@ -34,7 +34,7 @@ func ReleaseOf(r queue.Release) Release {
 }
 
 // DropNulls makes null absent.
-func (r *Release) DropNulls() { dropNull(&r.Result) }
+func (r *Release) DropNulls() { dropNullValue(&r.Result) }
 
 // Domain is the release that r asks for.
 func (r Release) Domain() (queue.Release, error) {
@@ -60,7 +60,7 @@ func (r Release) Domain() (queue.Release, error) {
 		out.Outcome = queue.OutcomeSuccess
 	}
 	var err error
-	if out.Delay, err = r.RetryIn.or0("retry_in"); err != nil {
+	if out.Delay, err = r.RetryIn.valueOrZero("retry_in"); err != nil {
 		return out, err
 	}
 	if out.Delay > 0 && out.Outcome != queue.OutcomeFailure && out.Outcome != queue.OutcomeSnooze {
@@ -117,11 +117,11 @@ func HeartbeatOf(h queue.Heartbeat) Heartbeat {
 }
 
 // DropNulls makes null absent.
-func (h *Heartbeat) DropNulls() { dropNull(&h.Progress) }
+func (h *Heartbeat) DropNulls() { dropNullValue(&h.Progress) }
 
 // Domain is the heartbeat that h asks for.
 func (h Heartbeat) Domain() (queue.Heartbeat, error) {
-	lease, err := h.Lease.or0("lease")
+	lease, err := h.Lease.valueOrZero("lease")
 	return queue.Heartbeat{ID: h.ID, Token: h.Token, Lease: lease, Progress: h.Progress}, err
 }
 

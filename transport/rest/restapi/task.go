@@ -122,7 +122,7 @@ func NewTaskOf(t queue.NewTask) NewTask {
 }
 
 // DropNulls makes null absent.
-func (t *NewTask) DropNulls() { dropNull(&t.Payload) }
+func (t *NewTask) DropNulls() { dropNullValue(&t.Payload) }
 
 // Domain is the task that t asks for.
 func (t NewTask) Domain() (queue.NewTask, error) {
@@ -134,6 +134,6 @@ func (t NewTask) Domain() (queue.NewTask, error) {
 	if out.DelayedAt, err = t.DelayedAt.In("delayed_at"); err != nil {
 		return out, err
 	}
-	out.Delay, err = t.Delay.or0("delay")
+	out.Delay, err = t.Delay.valueOrZero("delay")
 	return out, err
 }

@@ -75,7 +75,7 @@ func TickerMetaOf(m queue.TickerMeta) TickerMeta {
 }
 
 // DropNulls makes null absent.
-func (m *TickerMeta) DropNulls() { dropNull(&m.Payload) }
+func (m *TickerMeta) DropNulls() { dropNullValue(&m.Payload) }
 
 // Domain is what m says.
 func (m TickerMeta) Domain() (queue.TickerMeta, error) {

@@ -101,7 +101,7 @@ func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 	var names []string
 	for {
 		var page restapi.List[string]
-		err := c.do(ctx, request{op: "list namespaces", route: restapi.ListNamespaces, query: pageQuery(queue.Page{Offset: len(names), Limit: queue.MaxPage}), safe: true}, &page)
+		err := c.sendRequest(ctx, request{op: "list namespaces", route: restapi.ListNamespaces, query: pageQuery(queue.Page{Offset: len(names), Limit: queue.MaxPage}), safe: true}, &page)
 		if err != nil {
 			return nil, err
 		}
@@ -112,8 +112,8 @@ func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 	}
 }
 
-// ended is the error of a caller whose ctx is over.
-func ended(ctx context.Context, op string) *queue.Error {
+// contextError is the error of a caller whose ctx is over.
+func contextError(ctx context.Context, op string) *queue.Error {
 	k := queue.KindCanceled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		k = queue.KindDeadline

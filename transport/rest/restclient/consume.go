@@ -12,7 +12,7 @@ import (
 )
 
 // RetainTasks takes tasks under leases; with Wait the server holds the request until there is one. Without a
-// request id it is not repeated when the connection broke: the server takes back what it could not deliver, and the rest comes back when its leases run
+// buildRequest id it is not repeated when the connection broke: the server takes back what it could not deliver, and the rest comes back when its leases run
 // out. What arrives after ctx is over is handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	const op = "retain tasks"
@@ -28,18 +28,18 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 			v.Set("max_bytes", strconv.Itoa(r.MaxBytes))
 		}
 		v.Set("max_task_bytes", strconv.Itoa(c.takesTask(r)))
-		setText(v, "request_id", r.RequestID)
+		setTextValue(v, "request_id", r.RequestID)
 		if len(r.Queues) > 0 {
 			v["queue"] = r.Queues
 		}
 		var out restapi.List[restapi.Task]
-		if err := c.do(call, request{op: op, route: restapi.RetainAny, query: v, wait: wait, safe: r.RequestID != ""}, &out); err != nil {
+		if err := c.sendRequest(call, request{op: op, route: restapi.RetainAny, query: v, wait: wait, safe: r.RequestID != ""}, &out); err != nil {
 			return nil, err
 		}
-		return each(out.Body, restapi.Task.Domain), nil
+		return mapSlice(out.Body, restapi.Task.Domain), nil
 	})
 	if err != nil && ctx.Err() != nil {
-		return nil, ended(ctx, op)
+		return nil, contextError(ctx, op)
 	}
 	return tasks, err
 }
@@ -56,7 +56,7 @@ func (c *Client) takesTask(r queue.RetainRequest) int {
 // HeartbeatTasks extends leases and answers each in order.
 func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	const op = "heartbeat tasks"
-	return queue.CheckBeats(sendEach(ctx, c, request{op: op, route: restapi.HeartbeatTasks, safe: true}, beats,
+	return queue.CheckBeats(sendBatch(ctx, c, request{op: op, route: restapi.HeartbeatTasks, safe: true}, beats,
 		queue.Heartbeat.Check, restapi.HeartbeatOf,
 		func(b restapi.Beat) queue.Beat { return b.Domain(op) },
 		func(err error) queue.Beat { return queue.Beat{Err: err} }))
@@ -69,14 +69,14 @@ func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 	for _, r := range releases {
 		safe = safe && r.Token != 0
 	}
-	return queue.CheckReleased(sendEach(ctx, c, request{op: op, route: restapi.ReleaseTasks, safe: safe}, releases,
+	return queue.CheckReleased(sendBatch(ctx, c, request{op: op, route: restapi.ReleaseTasks, safe: safe}, releases,
 		func(r queue.Release) error { return r.Normalize().Check(math.MaxInt) }, restapi.ReleaseOf,
 		func(r restapi.Released) queue.Released { return r.Domain(op) },
 		func(err error) queue.Released { return queue.Released{Err: err} }))
 }
 
-// sendEach sends many at once. One that breaks a rule is answered here and keeps no other from being sent.
-func sendEach[In any, Wire any, Answer, Out any](
+// sendBatch sends many at once. One that breaks a rule is answered here and keeps no other from being sent.
+func sendBatch[In any, Wire any, Answer, Out any](
 	ctx context.Context, c *Client, q request, in []In,
 	check func(In) error, wire func(In) Wire, answer func(Answer) Out, refuse func(error) Out,
 ) ([]Out, error) {
@@ -99,7 +99,7 @@ func sendEach[In any, Wire any, Answer, Out any](
 	}
 	q.body = body
 	var got restapi.List[Answer]
-	if err := c.do(ctx, q, &got); err != nil {
+	if err := c.sendRequest(ctx, q, &got); err != nil {
 		return nil, err
 	}
 	if len(got.Body) != len(places) {

@@ -22,7 +22,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// request is one call of the interface.
+// buildRequest is one call of the interface.
 type request struct {
 	op      string
 	route   restapi.Route
@@ -36,14 +36,14 @@ type request struct {
 	safe bool
 }
 
-// do sends q, repeats it where that is safe, and decodes the answer into out (nil = there is none).
-func (c *Client) do(ctx context.Context, q request, out any) error {
-	_, err := c.answered(ctx, q, out)
+// sendRequest sends q, repeats it where that is safe, and decodes the answer into out (nil = there is none).
+func (c *Client) sendRequest(ctx context.Context, q request, out any) error {
+	_, err := c.sendForHeader(ctx, q, out)
 	return err
 }
 
-// answered is do that also gives the answer's header.
-func (c *Client) answered(ctx context.Context, q request, out any) (http.Header, error) {
+// sendForHeader is do that also gives the answer's header.
+func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.Header, error) {
 	var body []byte
 	if q.body != nil {
 		var err error
@@ -52,7 +52,7 @@ func (c *Client) answered(ctx context.Context, q request, out any) (http.Header,
 		}
 	}
 	for attempt := 1; ; attempt++ {
-		header, after, err := c.try(ctx, q, body, out)
+		header, after, err := c.attemptRequest(ctx, q, body, out)
 		if err == nil {
 			return header, nil
 		}
@@ -60,36 +60,36 @@ func (c *Client) answered(ctx context.Context, q request, out any) (http.Header,
 		if !again || attempt >= c.attempts {
 			return nil, err
 		}
-		if !rest(ctx, max(after, backoff(attempt))) {
+		if !waitOrEnd(ctx, max(after, backoffDelay(attempt))) {
 			return nil, err
 		}
 	}
 }
 
-// try is one attempt. after is how long the server asks to wait before the next.
-func (c *Client) try(ctx context.Context, q request, body []byte, out any) (header http.Header, after time.Duration, failed *queue.Error) {
+// attemptRequest is one attempt. after is how long the server asks to wait before the next.
+func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out any) (header http.Header, after time.Duration, failed *queue.Error) {
 	if ctx.Err() != nil {
-		return nil, 0, ended(ctx, q.op)
+		return nil, 0, contextError(ctx, q.op)
 	}
-	call, pace, stop := newPace(ctx, q.wait, c.timeout)
+	call, pace, stop := watchProgress(ctx, q.wait, c.timeout)
 	defer stop()
-	req, err := c.request(call, q, body)
+	req, err := c.buildRequest(call, q, body)
 	if err != nil {
 		return nil, 0, &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
 	}
-	pace.sends(req)
+	pace.watchRequest(req)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, 0, broken(ctx, q.op, whyEnded(call, err))
+		return nil, 0, connectionError(ctx, q.op, causeOfEnd(call, err))
 	}
 	defer resp.Body.Close()
-	pace.receives(resp, c.timeout)
-	answer, err := readAll(resp, c.maxAnswer)
+	pace.watchAnswer(resp, c.timeout)
+	answer, err := readAnswer(resp, c.maxAnswer)
 	if err != nil {
-		return nil, 0, broken(ctx, q.op, whyEnded(call, err))
+		return nil, 0, connectionError(ctx, q.op, causeOfEnd(call, err))
 	}
 	if resp.StatusCode >= 300 {
-		return nil, retryAfter(resp.Header), refused(q.op, resp, answer)
+		return nil, retryAfter(resp.Header), problemError(q.op, resp, answer)
 	}
 	if out != nil {
 		if err := json.Unmarshal(answer, out); err != nil {
@@ -99,8 +99,8 @@ func (c *Client) try(ctx context.Context, q request, body []byte, out any) (head
 	return resp.Header, 0, nil
 }
 
-// whyEnded is why a call ended when its context did, else err.
-func whyEnded(call context.Context, err error) error {
+// causeOfEnd is why a call ended when its context did, else err.
+func causeOfEnd(call context.Context, err error) error {
 	if cause := context.Cause(call); cause != nil {
 		return cause
 	}
@@ -110,8 +110,8 @@ func whyEnded(call context.Context, err error) error {
 // trustedBytes is up to where memory is made for what a header says of an answer's length; more must arrive first.
 const trustedBytes = 1 << 20
 
-// readAll reads an answer, which may be much larger than what travels of it compressed.
-func readAll(resp *http.Response, most int) ([]byte, error) {
+// readAnswer reads an answer, which may be much larger than what travels of it compressed.
+func readAnswer(resp *http.Response, most int) ([]byte, error) {
 	if n := resp.ContentLength; n >= 0 && n <= trustedBytes {
 		b := make([]byte, n)
 		_, err := io.ReadFull(resp.Body, b)
@@ -125,7 +125,7 @@ func readAll(resp *http.Response, most int) ([]byte, error) {
 	return b, err
 }
 
-func (c *Client) request(ctx context.Context, q request, body []byte) (*http.Request, error) {
+func (c *Client) buildRequest(ctx context.Context, q request, body []byte) (*http.Request, error) {
 	target := c.base + q.route.URL(q.args...)
 	if len(q.query) > 0 {
 		target += "?" + q.query.Encode()
@@ -157,11 +157,11 @@ var (
 	contentJSON = []string{restapi.MediaExactJSON}
 )
 
-// broken says what it means that there is no answer: nothing happened when there was no connection at all, else nobody
+// connectionError says what it means that there is no answer: nothing happened when there was no connection at all, else nobody
 // knows.
-func broken(ctx context.Context, op string, err error) *queue.Error {
+func connectionError(ctx context.Context, op string, err error) *queue.Error {
 	if ctx.Err() != nil {
-		return ended(ctx, op)
+		return contextError(ctx, op)
 	}
 	if unwrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = unwrapped.Err // its text repeats the method and the URL
@@ -175,7 +175,7 @@ func broken(ctx context.Context, op string, err error) *queue.Error {
 	switch {
 	case errors.As(err, &dial) && dial.Op == "dial":
 		k, msg = queue.KindUnavailable, "the server cannot be reached"
-	case isA[*tls.CertificateVerificationError](err):
+	case isErrorOf[*tls.CertificateVerificationError](err):
 		k, msg = queue.KindDenied, "the server's certificate is not accepted"
 	case errors.Is(err, context.DeadlineExceeded):
 		msg = "the server did not answer in time"
@@ -183,10 +183,10 @@ func broken(ctx context.Context, op string, err error) *queue.Error {
 	return &queue.Error{Op: op, Kind: k, Msg: msg, Err: err}
 }
 
-func isA[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
+func isErrorOf[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
 
-// refused is the error that an answer tells of.
-func refused(op string, resp *http.Response, answer []byte) *queue.Error {
+// problemError is the error that an answer tells of.
+func problemError(op string, resp *http.Response, answer []byte) *queue.Error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	var p restapi.Problem
 	if media == restapi.MediaProblem && json.Unmarshal(answer, &p) == nil && p.Code != "" {
@@ -218,14 +218,14 @@ func retryAfter(h http.Header) time.Duration {
 	return min(time.Duration(s)*time.Second, 5*time.Second)
 }
 
-// backoff grows from about 50 ms to about 2 s, with jitter.
-func backoff(attempt int) time.Duration {
+// backoffDelay grows from about 50 ms to about 2 s, with jitter.
+func backoffDelay(attempt int) time.Duration {
 	d := 50 * time.Millisecond << min(attempt-1, 5)
 	return d/2 + rand.N(d)
 }
 
-// rest waits d, or says that ctx ended or would before.
-func rest(ctx context.Context, d time.Duration) bool {
+// waitOrEnd waits d, or says that ctx ended or would before.
+func waitOrEnd(ctx context.Context, d time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
 		return false
 	}
@@ -249,17 +249,17 @@ func pageQuery(p queue.Page) url.Values {
 	if p.Limit != 0 {
 		v.Set("limit", strconv.Itoa(p.Limit))
 	}
-	setText(v, "cursor", p.Cursor)
+	setTextValue(v, "cursor", p.Cursor)
 	return v
 }
 
-func setText(v url.Values, name, s string) {
+func setTextValue(v url.Values, name, s string) {
 	if s != "" {
 		v.Set(name, s)
 	}
 }
 
-func setTime(v url.Values, name string, t time.Time) {
+func setTimeValue(v url.Values, name string, t time.Time) {
 	if !t.IsZero() {
 		v.Set(name, t.UTC().Format(time.RFC3339Nano))
 	}
@@ -271,8 +271,8 @@ func setDuration(v url.Values, name string, d time.Duration) {
 	}
 }
 
-// each converts a list; it is nil when there is nothing, as in process.
-func each[In, Out any](in []In, f func(In) Out) []Out {
+// mapSlice converts a list; it is nil when there is nothing, as in process.
+func mapSlice[In, Out any](in []In, f func(In) Out) []Out {
 	if len(in) == 0 {
 		return nil
 	}

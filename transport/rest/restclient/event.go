@@ -12,11 +12,11 @@ import (
 
 func eventQuery(f queue.EventFilter) url.Values {
 	v := url.Values{}
-	setText(v, "queue", f.Queue)
-	setText(v, "worker", f.Worker)
-	setText(v, "cursor", f.After)
+	setTextValue(v, "queue", f.Queue)
+	setTextValue(v, "worker", f.Worker)
+	setTextValue(v, "cursor", f.After)
 	if f.TaskID != 0 {
-		v.Set("task", decimal(f.TaskID))
+		v.Set("task", formatDecimal(f.TaskID))
 	}
 	for _, k := range f.Kinds {
 		v.Add("kind", string(k))
@@ -32,7 +32,7 @@ func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int)
 	v := eventQuery(f)
 	maps.Copy(v, pageQuery(queue.Page{Limit: limit}))
 	var out restapi.EventPage
-	if err := c.do(ctx, request{op: "list events", route: restapi.ListEvents, query: v, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{op: "list events", route: restapi.ListEvents, query: v, safe: true}, &out); err != nil {
 		return queue.EventPage{}, err
 	}
 	return out.Domain(), nil
@@ -47,13 +47,13 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 		return queue.WithOp(op, err)
 	}
 	begun := false
-	return c.follow(ctx, func(opened func()) error {
+	return c.keepStreaming(ctx, func(opened func()) error {
 		if begun && f.After == "" {
 			// From now on would leave a gap: the server told no place to resume from.
 			return &queue.Error{Op: op, Kind: queue.KindIndeterminate, Msg: "the stream broke before its first event; events may be missing"}
 		}
 		q := request{op: op, route: restapi.ListEvents, query: eventQuery(f)}
-		return c.stream(ctx, q, func() { begun = true; opened() }, func(fr frame) error {
+		return c.openStream(ctx, q, func() { begun = true; opened() }, func(fr frame) error {
 			if fr.event == restapi.EventTask {
 				var e restapi.Event
 				if err := json.Unmarshal(fr.data, &e); err != nil {

@@ -18,16 +18,16 @@ type pace struct {
 	moved   int // bytes since the timer was set
 }
 
-// newPace bounds ctx: the answer must begin within wait and timeout. The caller must call stop.
-func newPace(ctx context.Context, wait, timeout time.Duration) (_ context.Context, p *pace, stop func()) {
+// watchProgress bounds ctx: the answer must begin within wait and timeout. The caller must call stop.
+func watchProgress(ctx context.Context, wait, timeout time.Duration) (_ context.Context, p *pace, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	p = &pace{timeout: wait + timeout}
 	p.timer = time.AfterFunc(p.timeout, func() { cancel(context.DeadlineExceeded) })
 	return ctx, p, func() { p.timer.Stop(); cancel(nil) }
 }
 
-// progress counts n bytes that have moved.
-func (p *pace) progress(n int) {
+// countBytes counts n bytes that have moved.
+func (p *pace) countBytes(n int) {
 	if p.moved += n; p.moved >= paceBytes {
 		p.moved = 0
 		p.timer.Reset(p.timeout)
@@ -42,12 +42,12 @@ type paced struct {
 
 func (b paced) Read(to []byte) (int, error) {
 	n, err := b.ReadCloser.Read(to)
-	b.p.progress(n)
+	b.p.countBytes(n)
 	return n, err
 }
 
-// sends has the body of req count, when it is large. What was read of it has left, or waits in a buffer of the system.
-func (p *pace) sends(req *http.Request) {
+// watchRequest has the body of req count, when it is large. What was read of it has left, or waits in a buffer of the system.
+func (p *pace) watchRequest(req *http.Request) {
 	if req.ContentLength < paceBytes {
 		return
 	}
@@ -59,8 +59,8 @@ func (p *pace) sends(req *http.Request) {
 	}
 }
 
-// receives has the body of the answer count; from its header on it has the timeout alone.
-func (p *pace) receives(resp *http.Response, timeout time.Duration) {
+// watchAnswer has the body of the answer count; from its header on it has the timeout alone.
+func (p *pace) watchAnswer(resp *http.Response, timeout time.Duration) {
 	if p.timeout != timeout || resp.ContentLength < 0 || resp.ContentLength >= paceBytes {
 		p.timeout = timeout
 		p.timer.Reset(timeout)

@@ -15,18 +15,18 @@ const registerRounds = 10
 
 // CreateQueue makes a queue.
 func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return c.queue(ctx, request{op: "create queue", route: restapi.CreateQueue, body: restapi.QueueMetaOf(meta)})
+	return c.sendForQueue(ctx, request{op: "create queue", route: restapi.CreateQueue, body: restapi.QueueMetaOf(meta)})
 }
 
 // RegisterQueue makes a queue, or updates the one that is there.
 func (c *Client) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return register(
+	return createOrUpdate(
 		func() (*queue.Queue, error) { return c.CreateQueue(ctx, meta) },
 		func() (*queue.Queue, error) { return c.UpdateQueue(ctx, meta.Name, meta) })
 }
 
-// register creates, or updates what is there.
-func register[T any](create, update func() (T, error)) (v T, err error) {
+// createOrUpdate creates, or updates what is there.
+func createOrUpdate[T any](create, update func() (T, error)) (v T, err error) {
 	for range registerRounds {
 		if v, err = create(); !errors.Is(err, queue.ErrAlreadyExists) {
 			return v, err
@@ -40,34 +40,34 @@ func register[T any](create, update func() (T, error)) (v T, err error) {
 
 // GetQueue gets a queue.
 func (c *Client) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
-	return c.named(ctx, request{op: "get queue", route: restapi.GetQueue, safe: true}, name)
+	return c.sendNamed(ctx, request{op: "get queue", route: restapi.GetQueue, safe: true}, name)
 }
 
 // ListQueues returns a page in the order of names.
 func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
 	var out restapi.List[restapi.Queue]
-	err := c.do(ctx, request{op: "list queues", route: restapi.ListQueues, query: pageQuery(p), safe: true}, &out)
+	err := c.sendRequest(ctx, request{op: "list queues", route: restapi.ListQueues, query: pageQuery(p), safe: true}, &out)
 	if err != nil {
 		return queue.QueuePage{}, err
 	}
-	return queue.QueuePage{Queues: each(out.Body, restapi.Queue.Domain), Count: out.Count, Next: out.Next}, nil
+	return queue.QueuePage{Queues: mapSlice(out.Body, restapi.Queue.Domain), Count: out.Count, Next: out.Next}, nil
 }
 
 // UpdateQueue changes what meta names.
 func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
 	meta.Name = ""
-	return c.named(ctx, request{op: "update queue", route: restapi.UpdateQueue, body: restapi.QueueMetaOf(meta), version: meta.IfVersion, safe: meta.IfVersion == 0}, name)
+	return c.sendNamed(ctx, request{op: "update queue", route: restapi.UpdateQueue, body: restapi.QueueMetaOf(meta), version: meta.IfVersion, safe: meta.IfVersion == 0}, name)
 }
 
 // DeleteQueue deletes a queue and its tasks.
 func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
-	return c.named(ctx, request{op: "delete queue", route: restapi.DeleteQueue, version: queue.RequiredVersion(only)}, name)
+	return c.sendNamed(ctx, request{op: "delete queue", route: restapi.DeleteQueue, version: queue.RequiredVersion(only)}, name)
 }
 
 // CleanQueue deletes the finished tasks of a queue, in as many calls as it takes.
 func (c *Client) CleanQueue(ctx context.Context, name string, only ...queue.IfVersion) (n int64, err error) {
 	for {
-		step, err := c.CleanQueueWithin(ctx, name, c.step(), only...)
+		step, err := c.CleanQueueWithin(ctx, name, c.operationStep(), only...)
 		n += step.Count
 		if err != nil || !step.More {
 			return n, err
@@ -88,12 +88,12 @@ func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.
 	var out restapi.Count
 	v := url.Values{}
 	setDuration(v, "within", within)
-	err = c.do(ctx, request{op: op, route: restapi.CleanQueue, args: []string{name}, query: v, version: queue.RequiredVersion(only)}, &out)
+	err = c.sendRequest(ctx, request{op: op, route: restapi.CleanQueue, args: []string{name}, query: v, version: queue.RequiredVersion(only)}, &out)
 	return queue.Cleaned{Count: out.Count, More: out.More}, err
 }
 
-// step is how long the server may work at a step of a long operation: well below the limit of a call.
-func (c *Client) step() time.Duration { return min(queue.BulkStep, c.timeout/2) }
+// operationStep is how long the server may work at a step of a long operation: well below the limit of a call.
+func (c *Client) operationStep() time.Duration { return min(queue.BulkStep, c.timeout/2) }
 
 // QueueStats tells how a queue is doing.
 func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
@@ -102,7 +102,7 @@ func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats
 		return nil, queue.WithOp("queue stats", err)
 	}
 	var out restapi.QueueStats
-	if err := c.do(ctx, request{op: "queue stats", route: restapi.GetQueueStats, args: []string{name}, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{op: "queue stats", route: restapi.GetQueueStats, args: []string{name}, safe: true}, &out); err != nil {
 		return nil, err
 	}
 	return out.Domain(), nil
@@ -111,24 +111,24 @@ func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats
 // ListQueueStatuses tells how every queue is doing.
 func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
 	var out restapi.List[restapi.QueueStats]
-	if err := c.do(ctx, request{op: "list queue statuses", route: restapi.ListStats, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{op: "list queue statuses", route: restapi.ListStats, safe: true}, &out); err != nil {
 		return nil, err
 	}
-	return each(out.Body, restapi.QueueStats.Domain), nil
+	return mapSlice(out.Body, restapi.QueueStats.Domain), nil
 }
 
-func (c *Client) named(ctx context.Context, q request, name string) (*queue.Queue, error) {
+func (c *Client) sendNamed(ctx context.Context, q request, name string) (*queue.Queue, error) {
 	name, err := queue.QueueName(name)
 	if err != nil {
 		return nil, queue.WithOp(q.op, err)
 	}
 	q.args = []string{name}
-	return c.queue(ctx, q)
+	return c.sendForQueue(ctx, q)
 }
 
-func (c *Client) queue(ctx context.Context, q request) (*queue.Queue, error) {
+func (c *Client) sendForQueue(ctx context.Context, q request) (*queue.Queue, error) {
 	var out restapi.Queue
-	if err := c.do(ctx, q, &out); err != nil {
+	if err := c.sendRequest(ctx, q, &out); err != nil {
 		return nil, err
 	}
 	return out.Domain(), nil

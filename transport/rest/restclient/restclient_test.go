@@ -374,7 +374,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte("id: \x00\n\nevent\r\ndata:z\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		lines := 0
-		err := frames(bytes.NewReader(in), func() { lines++ }, func(f frame) error {
+		err := readFrames(bytes.NewReader(in), func() { lines++ }, func(f frame) error {
 			if strings.ContainsAny(f.event+f.id, "\n\x00") && strings.Contains(f.id, "\x00") || bytes.HasSuffix(f.data, []byte("\n\n\n")) && lines == 0 {
 				t.Errorf("%+v", f)
 			}

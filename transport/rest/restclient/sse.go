@@ -30,8 +30,8 @@ type frame struct {
 	data  []byte
 }
 
-// frames reads server-sent events from r and calls handle with each until r ends. alive is called with every line.
-func frames(r io.Reader, alive func(), handle func(frame) error) error {
+// readFrames reads server-sent events from r and calls handle with each until r ends. alive is called with every line.
+func readFrames(r io.Reader, alive func(), handle func(frame) error) error {
 	in := bufio.NewReaderSize(r, 4096)
 	var f frame
 	var seen bool
@@ -87,32 +87,32 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	return bytes.TrimRight(line, "\r\n"), nil
 }
 
-// stream opens one stream and calls handle with its events until it ends, which is always an error: handle's own, ctx's,
+// openStream opens one stream and calls handle with its events until it ends, which is always an error: handle's own, ctx's,
 // the server's, or that the connection broke. opened is called when the server accepted.
-func (c *Client) stream(ctx context.Context, q request, opened func(), handle func(frame) error) error {
+func (c *Client) openStream(ctx context.Context, q request, opened func(), handle func(frame) error) error {
 	call, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watch := time.AfterFunc(c.timeout, cancel) // until the answer begins
 	defer watch.Stop()
-	req, err := c.request(call, q, nil)
+	req, err := c.buildRequest(call, q, nil)
 	if err != nil {
 		return &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
 	}
 	req.Header["Accept"] = []string{restapi.MediaEventStream}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return down(ctx, q.op, err)
+		return isDisconnected(ctx, q.op, err)
 	}
 	defer resp.Body.Close()
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode != http.StatusOK || media != restapi.MediaEventStream {
 		answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // what there is of it
-		return refused(q.op, resp, answer)
+		return problemError(q.op, resp, answer)
 	}
 	watch.Reset(silence)
 	opened()
 	var own error
-	err = frames(resp.Body, func() { watch.Reset(silence) }, func(f frame) error {
+	err = readFrames(resp.Body, func() { watch.Reset(silence) }, func(f frame) error {
 		watch.Stop() // handle may take its time
 		defer watch.Reset(silence)
 		if f.event == restapi.EventError {
@@ -128,16 +128,16 @@ func (c *Client) stream(ctx context.Context, q request, opened func(), handle fu
 	})
 	switch {
 	case own == nil:
-		return down(ctx, q.op, err)
+		return isDisconnected(ctx, q.op, err)
 	case ctx.Err() != nil && errors.Is(own, ctx.Err()):
-		return ended(ctx, q.op)
+		return contextError(ctx, q.op)
 	}
 	return own
 }
 
-// down says that there is no stream, for now.
-func down(ctx context.Context, op string, err error) error {
-	e := broken(ctx, op, err)
+// isDisconnected says that there is no stream, for now.
+func isDisconnected(ctx context.Context, op string, err error) error {
+	e := connectionError(ctx, op, err)
 	if e.Kind == queue.KindIndeterminate {
 		e.Kind, e.Msg = queue.KindUnavailable, "the stream broke"
 	}
@@ -147,9 +147,9 @@ func down(ctx context.Context, op string, err error) error {
 // handlerError is what the caller's own function returned.
 type handlerError struct{ error }
 
-// follow keeps a stream open: attempt opens it once and tells when it was accepted. What is unavailable is tried again,
+// keepStreaming keeps a stream open: attempt opens it once and tells when it was accepted. What is unavailable is tried again,
 // before the first acceptance as often as any call, later as long as the patience lasts.
-func (c *Client) follow(ctx context.Context, attempt func(opened func()) error) error {
+func (c *Client) keepStreaming(ctx context.Context, attempt func(opened func()) error) error {
 	healthy, begun := time.Now(), false
 	for tries := 1; ; tries++ {
 		err := attempt(func() { begun, tries = true, 0 })
@@ -166,14 +166,14 @@ func (c *Client) follow(ctx context.Context, attempt func(opened func()) error) 
 		if over || !errors.Is(err, queue.ErrUnavailable) {
 			return err
 		}
-		rest(ctx, backoff(tries+1))
+		waitOrEnd(ctx, backoffDelay(tries+1))
 		if ctx.Err() != nil {
-			return ended(ctx, opOf(err))
+			return contextError(ctx, operationOf(err))
 		}
 	}
 }
 
-func opOf(err error) string {
+func operationOf(err error) string {
 	if e, ok := errors.AsType[*queue.Error](err); ok {
 		return e.Op
 	}

@@ -14,15 +14,15 @@ import (
 )
 
 // CreateTask creates one task. Without a key it makes one up, so that it can be repeated when the connection breaks; the
-// task keeps it.
+// sendForTask keeps it.
 func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
 	const op = "create task"
-	nt, made, err := c.newTask(queue.NewTask{Queue: queueName, TaskMeta: meta})
+	nt, made, err := c.keyedTask(queue.NewTask{Queue: queueName, TaskMeta: meta})
 	if err != nil {
 		return nil, queue.WithOp(op, err)
 	}
 	var out restapi.Task
-	if err := c.do(ctx, request{op: op, route: restapi.CreateTask, body: nt, safe: nt.Key != ""}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{op: op, route: restapi.CreateTask, body: nt, safe: nt.Key != ""}, &out); err != nil {
 		return nil, err
 	}
 	t := out.Domain()
@@ -39,27 +39,27 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 	body, made, safe := make([]restapi.NewTask, len(tasks)), make([]bool, len(tasks)), true
 	for i, t := range tasks {
 		var err error
-		if body[i], made[i], err = c.newTask(t); err != nil {
+		if body[i], made[i], err = c.keyedTask(t); err != nil {
 			return nil, queue.WithOp(op, queue.At(fmt.Sprintf("tasks[%d]", i), err))
 		}
 		safe = safe && body[i].Key != ""
 	}
 	var out restapi.List[restapi.Task]
-	if err := c.do(ctx, request{op: op, route: restapi.CreateTasks, body: body, safe: safe}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{op: op, route: restapi.CreateTasks, body: body, safe: safe}, &out); err != nil {
 		return nil, err
 	}
 	if len(out.Body) != len(tasks) {
 		return nil, incomplete(op)
 	}
-	created := each(out.Body, restapi.Task.Domain)
+	created := mapSlice(out.Body, restapi.Task.Domain)
 	for i, t := range created {
 		t.Replayed = t.Replayed && !made[i]
 	}
 	return created, nil
 }
 
-// newTask checks t, so that what is no JSON cannot break the body, and gives it a key; made says so.
-func (c *Client) newTask(t queue.NewTask) (out restapi.NewTask, made bool, err error) {
+// keyedTask checks t, so that what is no JSON cannot break the body, and gives it a key; made says so.
+func (c *Client) keyedTask(t queue.NewTask) (out restapi.NewTask, made bool, err error) {
 	if t, err = t.Normalize(math.MaxInt); err != nil {
 		return out, false, err
 	}
@@ -75,19 +75,19 @@ func incomplete(op string) error {
 
 // GetTask returns a task with its errors.
 func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	return c.task(ctx, request{op: "get task", route: restapi.GetTask, args: []string{decimal(id)}, safe: true})
+	return c.sendForTask(ctx, request{op: "get task", route: restapi.GetTask, args: []string{formatDecimal(id)}, safe: true})
 }
 
 // AwaitTask returns the task as soon as it is finished, or as it is when wait is over.
 func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
 	v := url.Values{}
 	setDuration(v, "wait", wait)
-	return c.task(ctx, request{op: "await task", route: restapi.AwaitTask, args: []string{decimal(id)}, query: v, wait: max(wait, 0), safe: true})
+	return c.sendForTask(ctx, request{op: "await task", route: restapi.AwaitTask, args: []string{formatDecimal(id)}, query: v, wait: max(wait, 0), safe: true})
 }
 
-func (c *Client) task(ctx context.Context, q request) (*queue.Task, error) {
+func (c *Client) sendForTask(ctx context.Context, q request) (*queue.Task, error) {
 	var out restapi.Task
-	if err := c.do(ctx, q, &out); err != nil {
+	if err := c.sendRequest(ctx, q, &out); err != nil {
 		return nil, err
 	}
 	return out.Domain(), nil
@@ -96,46 +96,46 @@ func (c *Client) task(ctx context.Context, q request) (*queue.Task, error) {
 // ListTasks returns a page, newest first unless q says otherwise.
 func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
 	v := pageQuery(q.Page)
-	setText(v, "queue", q.Queue)
-	setText(v, "worker", q.Worker)
+	setTextValue(v, "queue", q.Queue)
+	setTextValue(v, "worker", q.Worker)
 	for _, s := range q.Statuses {
 		v.Add("status", string(s))
 	}
-	setTime(v, "created_after", q.CreatedAfter)
-	setTime(v, "created_before", q.CreatedBefore)
+	setTimeValue(v, "created_after", q.CreatedAfter)
+	setTimeValue(v, "created_before", q.CreatedBefore)
 	if q.OldestFirst {
 		v.Set("order", "oldest")
 	}
 	var out restapi.List[restapi.Task]
-	if err := c.do(ctx, request{op: "list tasks", route: restapi.ListTasks, query: v, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{op: "list tasks", route: restapi.ListTasks, query: v, safe: true}, &out); err != nil {
 		return queue.TaskPage{}, err
 	}
-	return queue.TaskPage{Tasks: each(out.Body, restapi.Task.Domain), Count: out.Count, AtLeast: out.AtLeast, Next: out.Next}, nil
+	return queue.TaskPage{Tasks: mapSlice(out.Body, restapi.Task.Domain), Count: out.Count, AtLeast: out.AtLeast, Next: out.Next}, nil
 }
 
 // CancelTasks cancels waiting tasks and asks the holders of retained ones.
 func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return c.bulk(ctx, "cancel tasks", restapi.CancelTasks, s)
+	return c.operateOnTasks(ctx, "cancel tasks", restapi.CancelTasks, s)
 }
 
 // RetryTasks makes finished tasks new again.
 func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return c.bulk(ctx, "retry tasks", restapi.RetryTasks, s)
+	return c.operateOnTasks(ctx, "retry tasks", restapi.RetryTasks, s)
 }
 
 // DeleteTasks deletes tasks that nobody holds.
 func (c *Client) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return c.bulk(ctx, "delete tasks", restapi.DeleteTasks, s)
+	return c.operateOnTasks(ctx, "delete tasks", restapi.DeleteTasks, s)
 }
 
-func (c *Client) bulk(ctx context.Context, op string, route restapi.Route, s queue.Selection) (queue.Bulk, error) {
+func (c *Client) operateOnTasks(ctx context.Context, op string, route restapi.Route, s queue.Selection) (queue.Bulk, error) {
 	s, err := s.Normalize()
 	if err != nil {
 		return queue.Bulk{}, queue.WithOp(op, err)
 	}
-	return queue.InSteps(ctx, s, c.step(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
+	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 		var out restapi.Bulk
-		if err := c.do(ctx, request{op: op, route: route, body: restapi.SelectionOf(s), safe: s.DryRun}, &out); err != nil {
+		if err := c.sendRequest(ctx, request{op: op, route: route, body: restapi.SelectionOf(s), safe: s.DryRun}, &out); err != nil {
 			return queue.Bulk{}, err
 		}
 		return out.Domain(op), nil
@@ -145,10 +145,10 @@ func (c *Client) bulk(ctx context.Context, op string, route restapi.Route, s que
 // ListWorkers returns who holds tasks now.
 func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
 	var out restapi.List[restapi.Worker]
-	if err := c.do(ctx, request{op: "list workers", route: restapi.ListWorkers, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{op: "list workers", route: restapi.ListWorkers, safe: true}, &out); err != nil {
 		return nil, err
 	}
-	return each(out.Body, restapi.Worker.Domain), nil
+	return mapSlice(out.Body, restapi.Worker.Domain), nil
 }
 
-func decimal(n int64) string { return strconv.FormatInt(n, 10) }
+func formatDecimal(n int64) string { return strconv.FormatInt(n, 10) }

@@ -15,7 +15,7 @@ import (
 // that holds the stream (a balancer without affinity), a tick counts as delivered when it is sent.
 func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
 	l := tickLoop{c: c, handle: handle, ack: true}
-	return c.follow(ctx, func(opened func()) error { return l.run(ctx, opened) })
+	return c.keepStreaming(ctx, func(opened func()) error { return l.followStream(ctx, opened) })
 }
 
 const opTickerLoop = "run ticker loop"
@@ -27,31 +27,31 @@ type tickLoop struct {
 	stream string
 }
 
-func (l *tickLoop) run(ctx context.Context, opened func()) error {
+func (l *tickLoop) followStream(ctx context.Context, opened func()) error {
 	q := request{op: opTickerLoop, route: restapi.NextTicker}
 	if l.ack {
 		q.query = url.Values{"ack": {"true"}}
 	}
-	return l.c.stream(ctx, q, opened, func(f frame) error {
+	return l.c.openStream(ctx, q, opened, func(f frame) error {
 		switch f.event {
 		case restapi.EventStream:
 			var s restapi.Stream
 			if err := json.Unmarshal(f.data, &s); err != nil {
-				return misread(err)
+				return unreadableEvent(err)
 			}
 			l.stream = s.Stream
 		case restapi.EventTicker:
 			var t restapi.Tick
 			if err := json.Unmarshal(f.data, &t); err != nil {
-				return misread(err)
+				return unreadableEvent(err)
 			}
-			return l.tick(ctx, t.Domain())
+			return l.handleTick(ctx, t.Domain())
 		}
 		return ctx.Err()
 	})
 }
 
-func (l *tickLoop) tick(ctx context.Context, t queue.Tick) error {
+func (l *tickLoop) handleTick(ctx context.Context, t queue.Tick) error {
 	delivered := l.handle(ctx, t) == nil
 	if ctx.Err() != nil && !delivered {
 		return ctx.Err() // the stream ends unsettled, and so gives the tick back
@@ -61,7 +61,7 @@ func (l *tickLoop) tick(ctx context.Context, t queue.Tick) error {
 	}
 	// What was handled is settled even when ctx has just ended.
 	settle := context.WithoutCancel(ctx)
-	err := l.c.do(settle, request{
+	err := l.c.sendRequest(settle, request{
 		op: opTickerLoop, route: restapi.AckTick, body: restapi.Ack{Stream: l.stream, ID: t.ID, Delivered: &delivered},
 	}, nil)
 	switch {
@@ -76,6 +76,6 @@ func (l *tickLoop) tick(ctx context.Context, t queue.Tick) error {
 	return ctx.Err()
 }
 
-func misread(err error) error {
+func unreadableEvent(err error) error {
 	return &queue.Error{Op: opTickerLoop, Kind: queue.KindInternal, Msg: "the server sent a tick that is not understood", Err: err}
 }

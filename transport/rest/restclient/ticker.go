@@ -18,23 +18,23 @@ func (c *Client) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queu
 
 // RegisterTicker makes a ticker, or updates the one that is there.
 func (c *Client) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
-	return register(
+	return createOrUpdate(
 		func() (*queue.Ticker, error) { return c.CreateTicker(ctx, meta) },
 		func() (*queue.Ticker, error) { return c.UpdateTicker(ctx, meta.Name, meta) })
 }
 
 // GetTicker gets a ticker.
 func (c *Client) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
-	return c.ticker(ctx, request{op: "get ticker", route: restapi.GetTicker, safe: true}, name)
+	return c.sendForTicker(ctx, request{op: "get ticker", route: restapi.GetTicker, safe: true}, name)
 }
 
 // ListTickers returns a page in the order of names.
 func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
 	var out restapi.List[restapi.Ticker]
-	if err := c.do(ctx, request{op: "list tickers", route: restapi.ListTickers, query: pageQuery(p), safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{op: "list tickers", route: restapi.ListTickers, query: pageQuery(p), safe: true}, &out); err != nil {
 		return queue.TickerPage{}, err
 	}
-	return queue.TickerPage{Tickers: each(out.Body, restapi.Ticker.Domain), Count: out.Count, Next: out.Next}, nil
+	return queue.TickerPage{Tickers: mapSlice(out.Body, restapi.Ticker.Domain), Count: out.Count, Next: out.Next}, nil
 }
 
 // UpdateTicker changes what meta names. It is not repeated: a change of the schedule counts from when it was made.
@@ -45,7 +45,7 @@ func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.Ticke
 
 // DeleteTicker deletes a ticker.
 func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
-	return c.ticker(ctx, request{op: "delete ticker", route: restapi.DeleteTicker, version: queue.RequiredVersion(only)}, name)
+	return c.sendForTicker(ctx, request{op: "delete ticker", route: restapi.DeleteTicker, version: queue.RequiredVersion(only)}, name)
 }
 
 func (c *Client) sendTicker(ctx context.Context, q request, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
@@ -57,43 +57,43 @@ func (c *Client) sendTicker(ctx context.Context, q request, name string, meta qu
 	q.body = restapi.TickerMetaOf(meta)
 	if q.route == restapi.CreateTicker {
 		var out restapi.Ticker
-		if err := c.do(ctx, q, &out); err != nil {
+		if err := c.sendRequest(ctx, q, &out); err != nil {
 			return nil, err
 		}
 		return out.Domain(), nil
 	}
-	return c.ticker(ctx, q, name)
+	return c.sendForTicker(ctx, q, name)
 }
 
-func (c *Client) ticker(ctx context.Context, q request, name string) (*queue.Ticker, error) {
+func (c *Client) sendForTicker(ctx context.Context, q request, name string) (*queue.Ticker, error) {
 	var out restapi.Ticker
-	if err := c.onTicker(ctx, q, name, &out); err != nil {
+	if err := c.sendNamedTicker(ctx, q, name, &out); err != nil {
 		return nil, err
 	}
 	return out.Domain(), nil
 }
 
-func (c *Client) onTicker(ctx context.Context, q request, name string, out any) error {
+func (c *Client) sendNamedTicker(ctx context.Context, q request, name string, out any) error {
 	name, err := queue.TickerName(name)
 	if err != nil {
 		return queue.WithOp(q.op, err)
 	}
 	q.args = []string{name}
-	return c.do(ctx, q, out)
+	return c.sendRequest(ctx, q, out)
 }
 
 // PreviewTicker returns the next n nominal times.
 func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
 	var out restapi.List[time.Time]
 	q := request{op: "preview ticker", route: restapi.PreviewTicker, query: url.Values{"n": {strconv.Itoa(n)}}, safe: true}
-	err := c.onTicker(ctx, q, name, &out)
+	err := c.sendNamedTicker(ctx, q, name, &out)
 	return out.Body, err
 }
 
 // RunTicker fires a ticker now.
 func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	var out restapi.Tick
-	if err := c.onTicker(ctx, request{op: "run ticker", route: restapi.RunTicker, version: queue.RequiredVersion(only)}, name, &out); err != nil {
+	if err := c.sendNamedTicker(ctx, request{op: "run ticker", route: restapi.RunTicker, version: queue.RequiredVersion(only)}, name, &out); err != nil {
 		return nil, err
 	}
 	t := out.Domain()
@@ -104,8 +104,8 @@ func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVer
 func (c *Client) ListTicks(ctx context.Context, name string, limit int) ([]queue.Tick, error) {
 	var out restapi.List[restapi.Tick]
 	q := request{op: "list ticks", route: restapi.ListTicks, query: pageQuery(queue.Page{Limit: limit}), safe: true}
-	if err := c.onTicker(ctx, q, name, &out); err != nil {
+	if err := c.sendNamedTicker(ctx, q, name, &out); err != nil {
 		return nil, err
 	}
-	return each(out.Body, restapi.Tick.Domain), nil
+	return mapSlice(out.Body, restapi.Tick.Domain), nil
 }

@@ -36,8 +36,8 @@ var (
 // formatExactJSON is the name of the format of restapi.MediaExactJSON.
 const formatExactJSON = "application/exact-json"
 
-// formats are the media types that huma decodes and encodes.
-func formats() map[string]huma.Format {
+// bodyFormats are the media types that huma decodes and encodes.
+func bodyFormats() map[string]huma.Format {
 	return map[string]huma.Format{
 		restapi.MediaJSON:    {Marshal: encodeAnswer, Unmarshal: input.Decoder(restapi.MediaJSON)},
 		formatExactJSON:      {Unmarshal: input.Decoder(restapi.MediaExactJSON)},
@@ -115,12 +115,12 @@ func (c *call) writeJSON(v any) error {
 	return nil
 }
 
-// reply writes v, with status 200, as the answer of an operation that writes it itself.
-func (c *call) reply(v any) {
+// replyJSON writes v, with status 200, as the answer of an operation that writes it itself.
+func (c *call) replyJSON(v any) {
 	c.w.Header()["Content-Type"] = mediaJSON
 	c.SetStatus(http.StatusOK)
 	if err := c.writeJSON(v); err != nil {
-		c.fail(err)
+		c.replyFailure(err)
 	}
 }
 
@@ -138,7 +138,7 @@ func (*failure) ContentType(string) string { return restapi.MediaProblem }
 
 // failureOf is err as a problem of this request. It logs defects of the server.
 func (c *call) failureOf(err error) *failure {
-	if ended := c.ctx().Err(); ended != nil && errors.Is(err, ended) {
+	if ended := c.requestContext().Err(); ended != nil && errors.Is(err, ended) {
 		err = &queue.Error{Kind: queue.KindCanceled, Err: err} // for the log alone
 	}
 	p := restapi.ProblemOf(err)
@@ -151,14 +151,14 @@ func (c *call) failureOf(err error) *failure {
 	case queue.KindUnavailable:
 		c.w.Header().Set("Retry-After", "1")
 	case queue.KindInternal:
-		c.cfg.Logger.ErrorContext(c.ctx(), "request failed",
+		c.cfg.Logger.ErrorContext(c.requestContext(), "request failed",
 			"method", c.r.Method, "path", c.r.URL.Path, "request_id", p.RequestID, "error", err)
 	}
 	return (*failure)(&p)
 }
 
-// fail answers with err as a problem.
-func (c *call) fail(err error) {
+// replyFailure answers with err as a problem.
+func (c *call) replyFailure(err error) {
 	f := c.failureOf(err)
 	c.w.Header()["Content-Type"] = mediaProblem
 	c.SetStatus(f.Status)
@@ -182,5 +182,5 @@ func translateErrors(ctx huma.Context, _ string, v any) (any, error) {
 
 // failOutside answers a request that no operation serves.
 func (s *Server) failOutside(w http.ResponseWriter, r *http.Request, err error) {
-	(&call{Server: s, w: w, r: r}).fail(err)
+	(&call{Server: s, w: w, r: r}).replyFailure(err)
 }

@@ -42,7 +42,7 @@ func deleteTasks(c *call, in *selectionInput) (*output[restapi.Bulk], error) {
 
 // applyToTask applies a bulk operation to one task.
 func (c *call) applyToTask(apply bulkOperation, id int64) error {
-	out, err := apply(c.ctx(), queue.Selection{IDs: []int64{id}})
+	out, err := apply(c.requestContext(), queue.Selection{IDs: []int64{id}})
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (c *call) moveTask(move bulkOperation, id int64) (*output[restapi.Task], er
 	if err := c.applyToTask(move, id); err != nil {
 		return nil, err
 	}
-	t, err := c.svc.GetTask(c.ctx(), id)
+	t, err := c.svc.GetTask(c.requestContext(), id)
 	return c.taskOutput(t, err)
 }
 
@@ -65,6 +65,6 @@ func (c *call) moveSelected(move bulkOperation, in *selectionInput) (*output[res
 		return nil, err
 	}
 	selection.Within = cmp.Or(selection.Within, queue.BulkStep)
-	out, err := move(c.ctx(), selection)
+	out, err := move(c.requestContext(), selection)
 	return outputOf(restapi.BulkOf, out, err)
 }

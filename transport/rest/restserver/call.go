@@ -55,13 +55,13 @@ type callKey struct{}
 // Context returns the request's context, which carries the call to the operation.
 func (c *call) Context() context.Context { return context.WithValue(c.r.Context(), callKey{}, c) }
 
-func callOf(ctx context.Context) *call {
+func callFromContext(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{}).(*call)
 	return c
 }
 
-// ctx is the request's context.
-func (c *call) ctx() context.Context { return c.r.Context() }
+// requestContext is the request's context.
+func (c *call) requestContext() context.Context { return c.r.Context() }
 
 // afterAnswer runs f once the answer is written, or has failed.
 func (c *call) afterAnswer(f func()) { c.cleanups = append(c.cleanups, f) }
@@ -84,8 +84,8 @@ func (c *call) Header(name string) string {
 	return c.r.Header.Get(name)
 }
 
-// accepts reports whether the client names media in its Accept header.
-func (c *call) accepts(media string) bool {
+// acceptsMedia reports whether the client names media in its Accept header.
+func (c *call) acceptsMedia(media string) bool {
 	return slices.ContainsFunc(c.r.Header.Values("Accept"), func(h string) bool {
 		return strings.Contains(strings.ToLower(h), media)
 	})
@@ -167,11 +167,11 @@ func (c *call) receiveBody(buf *bytes.Buffer) (err error) {
 	}
 
 	ctl := http.NewResponseController(c.w)
-	if err := c.receive(ctl, buf, c.bodyLimit+1); err != nil {
+	if err := c.copyBody(ctl, buf, c.bodyLimit+1); err != nil {
 		return bodyFault(err)
 	}
 	if int64(buf.Len()) > c.bodyLimit {
-		_ = c.receive(ctl, io.Discard, maxDiscard)
+		_ = c.copyBody(ctl, io.Discard, maxDiscard)
 		return &queue.Error{
 			Kind: queue.KindTooLarge, Field: "body",
 			Msg: fmt.Sprintf("must have at most %d bytes; send less, or in several requests", c.bodyLimit),
@@ -183,9 +183,9 @@ func (c *call) receiveBody(buf *bytes.Buffer) (err error) {
 	return nil
 }
 
-// receive copies at most n bytes of the request's body. Each paceBytes of it, and the last ones, must arrive within the
+// copyBody copies at most n bytes of the request's body. Each paceBytes of it, and the last ones, must arrive within the
 // timeout of bodies; the answer has its time from then on.
-func (c *call) receive(ctl *http.ResponseController, to io.Writer, n int64) error {
+func (c *call) copyBody(ctl *http.ResponseController, to io.Writer, n int64) error {
 	for rest := n; rest > 0; {
 		_ = ctl.SetReadDeadline(time.Now().Add(c.cfg.Timeouts.Body))
 		if rest < n {
@@ -258,7 +258,7 @@ func (c *call) extendDeadlines(wait time.Duration) (ctx context.Context, done fu
 	_ = ctl.SetReadDeadline(time.Time{})
 	_ = ctl.SetWriteDeadline(time.Now().Add(wait + c.cfg.Timeouts.Write))
 
-	ctx, cancel := context.WithCancelCause(c.ctx())
+	ctx, cancel := context.WithCancelCause(c.requestContext())
 	stop := context.AfterFunc(c.Server.ctx, func() { cancel(context.Cause(c.Server.ctx)) })
 	return ctx, func() {
 		stop()
@@ -266,8 +266,8 @@ func (c *call) extendDeadlines(wait time.Duration) (ctx context.Context, done fu
 	}
 }
 
-// causeOf replaces an error that only reports the end of ctx by the domain's error that ended it.
-func causeOf(ctx context.Context, err error) error {
+// contextCause replaces an error that only reports the end of ctx by the domain's error that ended it.
+func contextCause(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		if e, ok := errors.AsType[*queue.Error](context.Cause(ctx)); ok {
 			return e

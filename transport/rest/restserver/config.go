@@ -84,39 +84,39 @@ type Access struct {
 	Remote    string
 }
 
-func (t Timeouts) filled() Timeouts {
-	fill(&t.Body, DefaultBodyTimeout)
-	fill(&t.Write, DefaultWriteTimeout)
-	fill(&t.Idle, DefaultIdle)
-	fill(&t.Header, 10*time.Second)
-	fill(&t.Heartbeat, 10*time.Second)
+func (t Timeouts) withDefaults() Timeouts {
+	setDefault(&t.Body, DefaultBodyTimeout)
+	setDefault(&t.Write, DefaultWriteTimeout)
+	setDefault(&t.Idle, DefaultIdle)
+	setDefault(&t.Header, 10*time.Second)
+	setDefault(&t.Heartbeat, 10*time.Second)
 	t.Heartbeat = min(t.Heartbeat, 15*time.Second)
 	return t
 }
 
-func (c Config) filled() (Config, error) {
+func (c Config) withDefaults() (Config, error) {
 	if c.Service == nil {
 		return c, errors.New("restserver: Config.Service is required")
 	}
-	fill(&c.Prefix, restapi.DefaultPrefix)
+	setDefault(&c.Prefix, restapi.DefaultPrefix)
 	c.Prefix = strings.TrimRight("/"+strings.Trim(c.Prefix, "/"), "/")
 	if strings.ContainsAny(c.Prefix, "{} ") {
 		return c, errors.New("restserver: Config.Prefix must be a plain path")
 	}
-	fill(&c.MaxBodyBytes, queue.DefaultMaxPayloadBytes+64<<10)
-	fill(&c.MaxBatchBytes, DefaultMaxBatchBytes)
-	fill(&c.Version, "dev")
+	setDefault(&c.MaxBodyBytes, queue.DefaultMaxPayloadBytes+64<<10)
+	setDefault(&c.MaxBatchBytes, DefaultMaxBatchBytes)
+	setDefault(&c.Version, "dev")
 	if c.Large == nil {
 		c.Large = queue.NewBudget(queue.DefaultLargeBytes)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	c.Timeouts = c.Timeouts.filled()
+	c.Timeouts = c.Timeouts.withDefaults()
 	return c, nil
 }
 
-func fill[T comparable](v *T, def T) {
+func setDefault[T comparable](v *T, def T) {
 	var zero T
 	if *v == zero {
 		*v = def

@@ -27,30 +27,30 @@ const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'uns
 	"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 func (s *Server) registerDocs() {
-	s.mux.HandleFunc("GET /openapi.json", s.spec("application/json", func() ([]byte, error) { return json.MarshalIndent(s.api.OpenAPI(), "", "  ") }))
-	s.mux.HandleFunc("GET /openapi.yaml", s.spec("application/yaml", s.OpenAPI))
-	s.mux.HandleFunc("GET /docs", page("text/html; charset=utf-8", docsPage))
+	s.mux.HandleFunc("GET /openapi.json", s.serveSpec("application/json", func() ([]byte, error) { return json.MarshalIndent(s.api.OpenAPI(), "", "  ") }))
+	s.mux.HandleFunc("GET /openapi.yaml", s.serveSpec("application/yaml", s.OpenAPI))
+	s.mux.HandleFunc("GET /docs", servePage("text/html; charset=utf-8", docsPage))
 	s.mux.HandleFunc("GET /docs/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "../docs") // all links are relative: the server may be behind a path of a proxy
 		w.WriteHeader(http.StatusFound)
 	})
-	s.mux.HandleFunc("GET /docs/init.js", page("text/javascript; charset=utf-8", docsScript))
-	s.mux.HandleFunc("GET /docs/{file}", s.docsFile)
+	s.mux.HandleFunc("GET /docs/init.js", servePage("text/javascript; charset=utf-8", docsScript))
+	s.mux.HandleFunc("GET /docs/{file}", s.serveDocsFile)
 }
 
-// spec serves what make makes; it is rendered per request: nobody asks often.
-func (s *Server) spec(media string, render func() ([]byte, error)) http.HandlerFunc {
+// serveSpec serves what make makes; it is rendered per request: nobody asks often.
+func (s *Server) serveSpec(media string, render func() ([]byte, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		b, err := render()
 		if err != nil {
 			s.failOutside(w, r, &queue.Error{Kind: queue.KindInternal, Err: err})
 			return
 		}
-		s.gzip(page(media, b))(w, r)
+		s.gzip(servePage(media, b))(w, r)
 	}
 }
 
-func page(media string, b []byte) http.HandlerFunc {
+func servePage(media string, b []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", media)
@@ -66,8 +66,8 @@ var docsMedia = map[string]string{
 	"favicon-32x32.png":    "image/png",
 }
 
-// docsFile serves Swagger UI's files, which are embedded compressed.
-func (s *Server) docsFile(w http.ResponseWriter, r *http.Request) {
+// serveDocsFile serves Swagger UI's files, which are embedded compressed.
+func (s *Server) serveDocsFile(w http.ResponseWriter, r *http.Request) {
 	file := r.PathValue("file")
 	media, ok := docsMedia[file]
 	if !ok {
@@ -77,7 +77,7 @@ func (s *Server) docsFile(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "max-age=3600")
 	if b, err := static.FS.ReadFile(file); err == nil {
-		page(media, b)(w, r)
+		servePage(media, b)(w, r)
 		return
 	}
 	b, err := static.FS.ReadFile(file + ".gz")
@@ -95,5 +95,5 @@ func (s *Server) docsFile(w http.ResponseWriter, r *http.Request) {
 		s.failOutside(w, r, &queue.Error{Kind: queue.KindInternal, Err: err})
 		return
 	}
-	page(media, b)(w, r)
+	servePage(media, b)(w, r)
 }

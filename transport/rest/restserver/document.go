@@ -24,8 +24,8 @@ are RFC 9457 problems; their code is stable.`
 
 const schemaPrefix = "#/components/schemas/"
 
-// newAPI returns the huma API of s, without operations.
-func newAPI(s *Server) huma.API {
+// newHumaAPI returns the huma API of s, without operations.
+func newHumaAPI(s *Server) huma.API {
 	registry := huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer)
 	registry.RegisterTypeAlias(reflect.TypeFor[restapi.Duration](), reflect.TypeFor[durationText]())
 	registry.RegisterTypeAlias(reflect.TypeFor[restapi.Time](), reflect.TypeFor[time.Time]())
@@ -48,7 +48,7 @@ func newAPI(s *Server) huma.API {
 			},
 			Components: &huma.Components{Schemas: registry},
 		},
-		Formats: formats(), DefaultFormat: restapi.MediaJSON,
+		Formats: bodyFormats(), DefaultFormat: restapi.MediaJSON,
 		Transformers: []huma.Transformer{translateErrors},
 	}, adapter{s})
 }

@@ -35,7 +35,7 @@ func listEvents(c *call, in *listEventsInput) (*huma.StreamResponse, error) {
 		return nil, err
 	}
 
-	if c.accepts(restapi.MediaJSON) && !c.accepts(restapi.MediaEventStream) {
+	if c.acceptsMedia(restapi.MediaJSON) && !c.acceptsMedia(restapi.MediaEventStream) {
 		return c.listEventPage(filter, queue.Page{Limit: in.Limit.Value})
 	}
 	return c.streamEvents(filter)
@@ -46,23 +46,23 @@ func (c *call) listEventPage(filter queue.EventFilter, page queue.Page) (*huma.S
 	if err != nil {
 		return nil, err
 	}
-	events, err := c.svc.ListEvents(c.ctx(), filter, page.Limit)
+	events, err := c.svc.ListEvents(c.requestContext(), filter, page.Limit)
 	if err != nil {
 		return nil, err
 	}
-	return written(func() { c.reply(restapi.EventPageOf(events)) }), nil
+	return streamOutput(func() { c.replyJSON(restapi.EventPageOf(events)) }), nil
 }
 
 func (c *call) streamEvents(filter queue.EventFilter) (*huma.StreamResponse, error) {
 	from := ""
 	if filter.After != "" {
 		// A cursor that is too old or malformed is a plain refusal, not a stream that ends.
-		if _, err := c.svc.ListEvents(c.ctx(), filter, 1); err != nil {
+		if _, err := c.svc.ListEvents(c.requestContext(), filter, 1); err != nil {
 			return nil, err
 		}
 	} else if feed, ok := queue.ServiceAs[queue.FeedEnd](c.svc); ok {
 		var err error
-		if from, err = feed.LastEvent(c.ctx()); err != nil {
+		if from, err = feed.LastEvent(c.requestContext()); err != nil {
 			return nil, err
 		}
 		filter.After = from
@@ -72,17 +72,17 @@ func (c *call) streamEvents(filter queue.EventFilter) (*huma.StreamResponse, err
 		return nil, err
 	}
 
-	return written(func() {
-		defer st.close()
+	return streamOutput(func() {
+		defer st.closeStream()
 		if from != "" { // so that a client that saw no event yet can resume too
 			if err := st.sendID(from); err != nil {
 				return
 			}
 		}
-		st.end(c.svc.SubscribeEvents(st.ctx, filter, func(e queue.Event) error {
+		st.sendEnd(c.svc.SubscribeEvents(st.ctx, filter, func(e queue.Event) error {
 			data := restapi.EventOf(e)
 			data.Cursor = "" // the id of the event is the cursor
-			return st.send(restapi.EventTask, e.Cursor, data, false)
+			return st.sendEvent(restapi.EventTask, e.Cursor, data, false)
 		}))
 	}), nil
 }

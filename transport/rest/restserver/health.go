@@ -30,5 +30,5 @@ func serveMetrics(c *call, _ *struct{}) (*huma.StreamResponse, error) {
 	if c.cfg.Metrics == nil {
 		return nil, &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no metrics"}
 	}
-	return written(func() { c.cfg.Metrics.ServeHTTP(c.w, c.r) }), nil
+	return streamOutput(func() { c.cfg.Metrics.ServeHTTP(c.w, c.r) }), nil
 }

@@ -12,7 +12,7 @@ func listNamespaces(c *call, in *listNamespacesInput) (*output[restapi.List[stri
 	if err != nil {
 		return nil, err
 	}
-	names, err := c.svc.ListNamespaces(c.ctx())
+	names, err := c.svc.ListNamespaces(c.requestContext())
 	return outputOf(func(names []string) restapi.List[string] {
 		from := min(page.Offset, len(names))
 		to := min(from+page.Limit, len(names))
@@ -21,6 +21,6 @@ func listNamespaces(c *call, in *listNamespacesInput) (*output[restapi.List[stri
 }
 
 func listWorkers(c *call, _ *struct{}) (*output[restapi.List[restapi.Worker]], error) {
-	workers, err := c.svc.ListWorkers(c.ctx())
-	return listOf(restapi.WorkerOf, workers, err)
+	workers, err := c.svc.ListWorkers(c.requestContext())
+	return listOutput(restapi.WorkerOf, workers, err)
 }

@@ -11,9 +11,9 @@ func (s *Server) registerRoutes() {
 	s.registerQueues()
 	s.registerTasks()
 	s.registerTickers()
-	register(s, operation{Route: restapi.ListNamespaces}, listNamespaces)
-	register(s, operation{Route: restapi.ListWorkers}, listWorkers)
-	register(s, operation{
+	registerOperation(s, operation{Route: restapi.ListNamespaces}, listNamespaces)
+	registerOperation(s, operation{Route: restapi.ListWorkers}, listWorkers)
+	registerOperation(s, operation{
 		Route: restapi.ListEvents, status: http.StatusOK,
 		answers: []documentedAnswer{
 			{http.StatusOK, restapi.MediaEventStream, restapi.Event{}},
@@ -22,7 +22,7 @@ func (s *Server) registerRoutes() {
 		text: "Server-sent events named task, with the cursor as id; Last-Event-ID resumes without gaps. A reader that is too slow gets a last event named error. " +
 			"With Accept: application/json the answer is a page of the feed (from the oldest kept event, or behind cursor).",
 	}, listEvents)
-	register(s, operation{
+	registerOperation(s, operation{
 		Route: restapi.Metrics, status: http.StatusOK, answers: []documentedAnswer{{http.StatusOK, "text/plain", ""}},
 	}, serveMetrics)
 	s.finishSchemas()
@@ -34,19 +34,19 @@ func (s *Server) registerRoutes() {
 }
 
 func (s *Server) registerQueues() {
-	register(s, operation{Route: restapi.ListQueues}, listQueues)
-	register(s, operation{Route: restapi.CreateQueue, creates: true, status: http.StatusCreated}, createQueue)
-	register(s, operation{Route: restapi.GetQueue}, getQueue)
-	register(s, operation{Route: restapi.UpdateQueue}, updateQueue)
-	register(s, operation{Route: restapi.DeleteQueue, text: "Answers with the queue as it was."}, deleteQueue)
-	register(s, operation{Route: restapi.PauseQueue}, pauseQueue)
-	register(s, operation{Route: restapi.ResumeQueue}, resumeQueue)
-	register(s, operation{
+	registerOperation(s, operation{Route: restapi.ListQueues}, listQueues)
+	registerOperation(s, operation{Route: restapi.CreateQueue, creates: true, status: http.StatusCreated}, createQueue)
+	registerOperation(s, operation{Route: restapi.GetQueue}, getQueue)
+	registerOperation(s, operation{Route: restapi.UpdateQueue}, updateQueue)
+	registerOperation(s, operation{Route: restapi.DeleteQueue, text: "Answers with the queue as it was."}, deleteQueue)
+	registerOperation(s, operation{Route: restapi.PauseQueue}, pauseQueue)
+	registerOperation(s, operation{Route: restapi.ResumeQueue}, resumeQueue)
+	registerOperation(s, operation{
 		Route: restapi.CleanQueue,
 		text:  "Works for some seconds at most; with more in the answer repeat the call.",
 	}, cleanQueue)
-	register(s, operation{Route: restapi.GetQueueStats}, getQueueStats)
-	register(s, operation{Route: restapi.ListStats}, listStats)
+	registerOperation(s, operation{Route: restapi.GetQueueStats}, getQueueStats)
+	registerOperation(s, operation{Route: restapi.ListStats}, listStats)
 }
 
 func (s *Server) registerTasks() {
@@ -54,39 +54,39 @@ func (s *Server) registerTasks() {
 	tasks := documentedAnswer{http.StatusOK, restapi.MediaJSON, restapi.List[restapi.Task]{}}
 	const oneOrAll = "Without limit the answer is one task, or 404 when none is available; with limit a list, empty when none is."
 
-	register(s, operation{
+	registerOperation(s, operation{
 		Route: restapi.ListTasks,
 		text:  "The count is of all tasks that match, the body is this page. A page ends early when it reaches 3 MiB; only the absence of next tells the end.",
 	}, listTasks)
-	register(s, operation{
+	registerOperation(s, operation{
 		Route: restapi.CreateTask, creates: true, status: http.StatusCreated, answers: []documentedAnswer{task},
 		text: "With a key that a task of the queue has, the answer is that task, 200 and Idempotency-Replayed: true.",
 	}, createTask)
-	register(s, operation{
+	registerOperation(s, operation{
 		Route: restapi.CreateTasks, creates: true, status: http.StatusCreated, answers: []documentedAnswer{tasks},
 		text: "With Idempotency-Key the task at index i has the key KEY/i; a repeat is answered with the same tasks, 200 and Idempotency-Replayed: true.",
 	}, createTasks)
-	register(s, operation{
+	registerOperation(s, operation{
 		Route: restapi.RetainAny, status: http.StatusOK, answers: []documentedAnswer{task, tasks}, text: oneOrAll,
 	}, retainFromAny)
-	register(s, operation{
+	registerOperation(s, operation{
 		Route: restapi.RetainFrom, status: http.StatusOK, answers: []documentedAnswer{task, tasks}, text: oneOrAll,
 	}, retainFromQueue)
 
-	register(s, operation{Route: restapi.GetTask}, getTask)
-	register(s, operation{Route: restapi.ReleaseTask}, releaseTask)
-	register(s, operation{Route: restapi.ReleaseTasks}, releaseTasks)
-	register(s, operation{Route: restapi.HeartbeatTask}, heartbeatTask)
-	register(s, operation{Route: restapi.HeartbeatTasks}, heartbeatTasks)
-	register(s, operation{Route: restapi.SnoozeTask}, snoozeTask)
-	register(s, operation{Route: restapi.HandBackTask, optionalBody: true}, handBackTask)
-	register(s, operation{Route: restapi.CancelTask}, cancelTask)
-	register(s, operation{Route: restapi.RetryTask}, retryTask)
-	register(s, operation{Route: restapi.DeleteTask}, deleteTask)
-	register(s, operation{Route: restapi.CancelTasks}, cancelTasks)
-	register(s, operation{Route: restapi.RetryTasks}, retryTasks)
-	register(s, operation{Route: restapi.DeleteTasks}, deleteTasks)
-	register(s, operation{
+	registerOperation(s, operation{Route: restapi.GetTask}, getTask)
+	registerOperation(s, operation{Route: restapi.ReleaseTask}, releaseTask)
+	registerOperation(s, operation{Route: restapi.ReleaseTasks}, releaseTasks)
+	registerOperation(s, operation{Route: restapi.HeartbeatTask}, heartbeatTask)
+	registerOperation(s, operation{Route: restapi.HeartbeatTasks}, heartbeatTasks)
+	registerOperation(s, operation{Route: restapi.SnoozeTask}, snoozeTask)
+	registerOperation(s, operation{Route: restapi.HandBackTask, optionalBody: true}, handBackTask)
+	registerOperation(s, operation{Route: restapi.CancelTask}, cancelTask)
+	registerOperation(s, operation{Route: restapi.RetryTask}, retryTask)
+	registerOperation(s, operation{Route: restapi.DeleteTask}, deleteTask)
+	registerOperation(s, operation{Route: restapi.CancelTasks}, cancelTasks)
+	registerOperation(s, operation{Route: restapi.RetryTasks}, retryTasks)
+	registerOperation(s, operation{Route: restapi.DeleteTasks}, deleteTasks)
+	registerOperation(s, operation{
 		Route: restapi.AwaitTask,
 		text:  "Answers as soon as the task is finished, or with the task as it is when wait is over.",
 	}, awaitTask)
@@ -95,22 +95,22 @@ func (s *Server) registerTasks() {
 func (s *Server) registerTickers() {
 	ticks := documentedAnswer{http.StatusOK, restapi.MediaEventStream, restapi.Tick{}}
 
-	register(s, operation{
+	registerOperation(s, operation{
 		Route: restapi.ListTickers, status: http.StatusOK,
 		answers: []documentedAnswer{{http.StatusOK, restapi.MediaJSON, restapi.List[restapi.Ticker]{}}, ticks},
 		text:    "With Accept: text/event-stream it is the stream of /ticker/next.",
 	}, listTickers)
-	register(s, operation{Route: restapi.CreateTicker, creates: true, status: http.StatusCreated}, createTicker)
-	register(s, operation{
+	registerOperation(s, operation{Route: restapi.CreateTicker, creates: true, status: http.StatusCreated}, createTicker)
+	registerOperation(s, operation{
 		Route: restapi.NextTicker, status: http.StatusOK, answers: []documentedAnswer{ticks},
 		text: "Server-sent events named ticker, with the tick's id; a tick goes to exactly one stream. A stream that ends by the server has a last event named error. " +
 			"With ack=true the first event is named stream, and each tick must be settled with POST /ticker/ack before the next one comes.",
 	}, nextTicker)
-	register(s, operation{Route: restapi.AckTick}, ackTick)
-	register(s, operation{Route: restapi.GetTicker}, getTicker)
-	register(s, operation{Route: restapi.UpdateTicker}, updateTicker)
-	register(s, operation{Route: restapi.DeleteTicker, text: "Answers with the ticker as it was."}, deleteTicker)
-	register(s, operation{Route: restapi.PreviewTicker}, previewTicker)
-	register(s, operation{Route: restapi.RunTicker, creates: true}, runTicker)
-	register(s, operation{Route: restapi.ListTicks}, listTicks)
+	registerOperation(s, operation{Route: restapi.AckTick}, ackTick)
+	registerOperation(s, operation{Route: restapi.GetTicker}, getTicker)
+	registerOperation(s, operation{Route: restapi.UpdateTicker}, updateTicker)
+	registerOperation(s, operation{Route: restapi.DeleteTicker, text: "Answers with the ticker as it was."}, deleteTicker)
+	registerOperation(s, operation{Route: restapi.PreviewTicker}, previewTicker)
+	registerOperation(s, operation{Route: restapi.RunTicker, creates: true}, runTicker)
+	registerOperation(s, operation{Route: restapi.ListTicks}, listTicks)
 }

@@ -22,8 +22,8 @@ func outputOf[In, Out any](convert func(In) Out, v In, err error) (*output[Out],
 	return &output[Out]{Body: &body}, nil
 }
 
-// listOf is a complete list as an answer, or err.
-func listOf[In, Out any](convert func(In) Out, items []In, err error) (*output[restapi.List[Out]], error) {
+// listOutput is a complete list as an answer, or err.
+func listOutput[In, Out any](convert func(In) Out, items []In, err error) (*output[restapi.List[Out]], error) {
 	if err != nil {
 		return nil, err
 	}
@@ -31,8 +31,8 @@ func listOf[In, Out any](convert func(In) Out, items []In, err error) (*output[r
 	return &output[restapi.List[Out]]{Body: &body}, nil
 }
 
-// written is an answer that write writes.
-func written(write func()) *huma.StreamResponse {
+// streamOutput is an answer that write writes.
+func streamOutput(write func()) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(huma.Context) { write() }}
 }
 
@@ -46,7 +46,7 @@ type versioned[T any] struct {
 	Body   *T
 }
 
-func queueOf(status int, q *queue.Queue, err error) (*versioned[restapi.Queue], error) {
+func queueOutput(status int, q *queue.Queue, err error) (*versioned[restapi.Queue], error) {
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func queueOf(status int, q *queue.Queue, err error) (*versioned[restapi.Queue], 
 	return &versioned[restapi.Queue]{Status: status, ETag: input.FormatETag(q.Version), Body: &body}, nil
 }
 
-func tickerOf(status int, t *queue.Ticker, err error) (*versioned[restapi.Ticker], error) {
+func tickerOutput(status int, t *queue.Ticker, err error) (*versioned[restapi.Ticker], error) {
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ type (
 )
 
 func listQueues(c *call, in *listQueuesInput) (*output[restapi.List[restapi.Queue]], error) {
-	page, err := c.svc.ListQueues(c.ctx(), in.Domain())
+	page, err := c.svc.ListQueues(c.requestContext(), in.Domain())
 	return outputOf(func(p queue.QueuePage) restapi.List[restapi.Queue] {
 		return restapi.List[restapi.Queue]{Count: p.Count, Body: mapSlice(p.Queues, restapi.QueueOf), Next: p.Next}
 	}, page, err)
@@ -48,16 +48,16 @@ func createQueue(c *call, in *createQueueInput) (*versioned[restapi.Queue], erro
 	if err != nil {
 		return nil, err
 	}
-	q, err := c.svc.CreateQueue(c.ctx(), meta)
-	return queueOf(http.StatusCreated, q, err)
+	q, err := c.svc.CreateQueue(c.requestContext(), meta)
+	return queueOutput(http.StatusCreated, q, err)
 }
 
 func getQueue(c *call, in *getQueueInput) (*versioned[restapi.Queue], error) {
-	q, err := c.svc.GetQueue(c.ctx(), string(in.Name))
+	q, err := c.svc.GetQueue(c.requestContext(), string(in.Name))
 	if err == nil && in.Has(q.Version) {
-		return queueOf(http.StatusNotModified, q, nil)
+		return queueOutput(http.StatusNotModified, q, nil)
 	}
-	return queueOf(http.StatusOK, q, err)
+	return queueOutput(http.StatusOK, q, err)
 }
 
 func updateQueue(c *call, in *updateQueueInput) (*versioned[restapi.Queue], error) {
@@ -72,8 +72,8 @@ func updateQueue(c *call, in *updateQueueInput) (*versioned[restapi.Queue], erro
 
 	meta.Name = ""
 	meta.IfVersion = int64(in.Version.Value)
-	q, err := c.svc.UpdateQueue(c.ctx(), name, meta)
-	return queueOf(http.StatusOK, q, err)
+	q, err := c.svc.UpdateQueue(c.requestContext(), name, meta)
+	return queueOutput(http.StatusOK, q, err)
 }
 
 // refuseRename refuses a body that names another object than the path; an empty name is absent.
@@ -92,7 +92,7 @@ func refuseRename(field, given, path string, normalize func(string) (string, err
 }
 
 func deleteQueue(c *call, in *matchedInput) (*output[restapi.Queue], error) {
-	q, err := c.svc.DeleteQueue(c.ctx(), string(in.Name), in.Version.Value)
+	q, err := c.svc.DeleteQueue(c.requestContext(), string(in.Name), in.Version.Value)
 	return outputOf(restapi.QueueOf, q, err)
 }
 
@@ -106,24 +106,24 @@ func resumeQueue(c *call, in *matchedInput) (*versioned[restapi.Queue], error) {
 
 func (c *call) setPaused(in *matchedInput, paused bool) (*versioned[restapi.Queue], error) {
 	meta := queue.QueueMeta{Paused: &paused, IfVersion: int64(in.Version.Value)}
-	q, err := c.svc.UpdateQueue(c.ctx(), string(in.Name), meta)
-	return queueOf(http.StatusOK, q, err)
+	q, err := c.svc.UpdateQueue(c.requestContext(), string(in.Name), meta)
+	return queueOutput(http.StatusOK, q, err)
 }
 
 func cleanQueue(c *call, in *cleanQueueInput) (*output[restapi.Count], error) {
 	within := cmp.Or(in.Within.Value, queue.BulkStep)
-	cleaned, err := c.svc.CleanQueueWithin(c.ctx(), string(in.Name), within, in.Version.Value)
+	cleaned, err := c.svc.CleanQueueWithin(c.requestContext(), string(in.Name), within, in.Version.Value)
 	return outputOf(func(n queue.Cleaned) restapi.Count {
 		return restapi.Count{Count: n.Count, More: n.More}
 	}, cleaned, err)
 }
 
 func getQueueStats(c *call, in *namedInput) (*output[restapi.QueueStats], error) {
-	stats, err := c.svc.QueueStats(c.ctx(), string(in.Name))
+	stats, err := c.svc.QueueStats(c.requestContext(), string(in.Name))
 	return outputOf(restapi.QueueStatsOf, stats, err)
 }
 
 func listStats(c *call, _ *struct{}) (*output[restapi.List[restapi.QueueStats]], error) {
-	all, err := c.svc.ListQueueStatuses(c.ctx())
-	return listOf(restapi.QueueStatsOf, all, err)
+	all, err := c.svc.ListQueueStatuses(c.requestContext())
+	return listOutput(restapi.QueueStatsOf, all, err)
 }

@@ -32,8 +32,8 @@ type documentedAnswer struct {
 	value  any
 }
 
-// register binds an operation to its route. do gets the input that huma has bound, and its output is the answer.
-func register[In, Out any](s *Server, op operation, do func(*call, *In) (*Out, error)) {
+// registerOperation binds an operation to its route. do gets the input that huma has bound, and its output is the answer.
+func registerOperation[In, Out any](s *Server, op operation, do func(*call, *In) (*Out, error)) {
 	huma.Register(documenter{s.api, s, op}, huma.Operation{
 		OperationID: op.ID, Method: op.Method, Path: op.Path, Tags: []string{op.Tag},
 		Summary: op.Summary, Description: op.text, DefaultStatus: op.status,
@@ -44,7 +44,7 @@ func register[In, Out any](s *Server, op operation, do func(*call, *In) (*Out, e
 		// The body has a limit and deadlines of its own, see call.receiveBody.
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}, func(ctx context.Context, in *In) (*Out, error) {
-		c := callOf(ctx)
+		c := callFromContext(ctx)
 		if c.bodyFault != nil {
 			return nil, c.failureOf(c.bodyFault)
 		}
@@ -71,7 +71,7 @@ func (a adapter) Handle(op *huma.Operation, handle func(huma.Context)) {
 		c := &call{humaContext: humago.NewContext(op, r, w), Server: a.Server, w: w, r: r, bodyLimit: limit}
 		defer c.runCleanups()
 		if err := c.acceptRequest(accepts); err != nil {
-			c.fail(err)
+			c.replyFailure(err)
 			return
 		}
 		handle(c)

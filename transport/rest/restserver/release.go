@@ -35,32 +35,32 @@ type (
 
 func releaseTask(c *call, in *releaseTaskInput) (*output[restapi.Task], error) {
 	r, err := in.Body.Value()
-	return c.release(r, in.ID.Value, err)
+	return c.releaseOne(r, in.ID.Value, err)
 }
 
 func snoozeTask(c *call, in *snoozeTaskInput) (*output[restapi.Task], error) {
 	r, err := in.Body.Value()
-	return c.release(r, in.ID.Value, err)
+	return c.releaseOne(r, in.ID.Value, err)
 }
 
 func handBackTask(c *call, in *handBackTaskInput) (*output[restapi.Task], error) {
 	r, err := in.Body.Optional()
-	return c.release(r, in.ID.Value, err)
+	return c.releaseOne(r, in.ID.Value, err)
 }
 
-// release ends the lease of the task in the path; err is that of the body.
-func (c *call) release(r queue.Release, id int64, err error) (*output[restapi.Task], error) {
+// releaseOne ends the lease of the task in the path; err is that of the body.
+func (c *call) releaseOne(r queue.Release, id int64, err error) (*output[restapi.Task], error) {
 	if err != nil {
 		return nil, err
 	}
 	if r.ID, err = requireSameID(r.ID, id); err != nil {
 		return nil, err
 	}
-	out, err := c.svc.ReleaseTasks(c.ctx(), []queue.Release{r})
+	out, err := c.svc.ReleaseTasks(c.requestContext(), []queue.Release{r})
 	if err != nil {
 		return nil, err
 	}
-	c.afterAnswer(c.cfg.Large.TakeAnswer(c.ctx(), queue.ReleasedTasks(out)...))
+	c.afterAnswer(c.cfg.Large.TakeAnswer(c.requestContext(), queue.ReleasedTasks(out)...))
 	return outputOf(restapi.TaskOf, out[0].Task, nil)
 }
 
@@ -77,12 +77,12 @@ func releaseTasks(c *call, in *releaseTasksInput) (*output[restapi.List[restapi.
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.svc.ReleaseTasks(c.ctx(), releases)
+	out, err := c.svc.ReleaseTasks(c.requestContext(), releases)
 	if err != nil && len(out) != len(releases) { // otherwise each release has its own answer
 		return nil, err
 	}
-	c.afterAnswer(c.cfg.Large.TakeAnswer(c.ctx(), queue.ReleasedTasks(out)...))
-	return listOf(restapi.ReleasedOf, out, nil)
+	c.afterAnswer(c.cfg.Large.TakeAnswer(c.requestContext(), queue.ReleasedTasks(out)...))
+	return listOutput(restapi.ReleasedOf, out, nil)
 }
 
 func heartbeatTask(c *call, in *heartbeatTaskInput) (*output[restapi.Beat], error) {
@@ -93,7 +93,7 @@ func heartbeatTask(c *call, in *heartbeatTaskInput) (*output[restapi.Beat], erro
 	if h.ID, err = requireSameID(h.ID, in.ID.Value); err != nil {
 		return nil, err
 	}
-	out, err := c.svc.HeartbeatTasks(c.ctx(), []queue.Heartbeat{h})
+	out, err := c.svc.HeartbeatTasks(c.requestContext(), []queue.Heartbeat{h})
 	if err != nil {
 		return nil, err
 	}
@@ -105,9 +105,9 @@ func heartbeatTasks(c *call, in *heartbeatTasksInput) (*output[restapi.List[rest
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.svc.HeartbeatTasks(c.ctx(), beats)
+	out, err := c.svc.HeartbeatTasks(c.requestContext(), beats)
 	if err != nil && len(out) != len(beats) { // otherwise each heartbeat has its own answer
 		return nil, err
 	}
-	return listOf(restapi.BeatOf, out, nil)
+	return listOutput(restapi.BeatOf, out, nil)
 }

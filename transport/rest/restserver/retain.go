@@ -24,15 +24,15 @@ type (
 
 func retainFromAny(c *call, in *retainFromAnyInput) (*huma.StreamResponse, error) {
 	queues := mapSlice(input.Split(in.Queues), func(name input.Name) string { return string(name) })
-	return c.retain(in.Retain, queues)
+	return c.retainTasks(in.Retain, queues)
 }
 
 func retainFromQueue(c *call, in *retainFromQueueInput) (*huma.StreamResponse, error) {
-	return c.retain(in.Retain, []string{string(in.Queue.Queue)})
+	return c.retainTasks(in.Retain, []string{string(in.Queue.Queue)})
 }
 
-// retain answers with one task, or 404, without a limit, and with a list when the request has one.
-func (c *call) retain(in input.Retain, queues []string) (*huma.StreamResponse, error) {
+// retainTasks answers with one task, or 404, without a limit, and with a list when the request has one.
+func (c *call) retainTasks(in input.Retain, queues []string) (*huma.StreamResponse, error) {
 	asList := in.Limit.Value > 0
 	req, err := queue.RetainRequest{
 		Worker: in.Worker, Queues: queues, Limit: in.Limit.Value, Wait: in.Wait.Value, Lease: in.Lease.Value,
@@ -42,7 +42,7 @@ func (c *call) retain(in input.Retain, queues []string) (*huma.StreamResponse, e
 		return nil, err
 	}
 
-	ctx := c.ctx()
+	ctx := c.requestContext()
 	if req.Wait > 0 {
 		var done func()
 		ctx, done = c.extendDeadlines(req.Wait)
@@ -50,43 +50,43 @@ func (c *call) retain(in input.Retain, queues []string) (*huma.StreamResponse, e
 	}
 	tasks, give, err := c.cfg.Large.RetainWithin(ctx, c.svc, req)
 	if err != nil {
-		return nil, causeOf(ctx, err)
+		return nil, contextCause(ctx, err)
 	}
 	c.afterAnswer(give)
 
 	switch {
 	case len(tasks) > 0:
-		return written(func() { c.deliver(req, tasks, asList) }), nil
+		return streamOutput(func() { c.deliverTasks(req, tasks, asList) }), nil
 	case asList:
-		return written(func() { c.reply(restapi.ListOf([]restapi.Task{})) }), nil
+		return streamOutput(func() { c.replyJSON(restapi.ListOf([]restapi.Task{})) }), nil
 	}
 	return nil, &queue.Error{Kind: queue.KindNotFound, Subject: "task", Msg: "none is available"}
 }
 
-// deliver answers with retained tasks. Tasks whose answer could not be written go back at once, or stay for the repeat
+// deliverTasks answers with retained tasks. Tasks whose answer could not be written go back at once, or stay for the repeat
 // of their request.
-func (c *call) deliver(req queue.RetainRequest, tasks []*queue.Task, asList bool) {
+func (c *call) deliverTasks(req queue.RetainRequest, tasks []*queue.Task, asList bool) {
 	delivered := false
 	defer func() {
 		if delivered {
 			return
 		}
-		if err := queue.GiveBack(c.ctx(), c.svc, req, tasks); err != nil {
-			c.cfg.Logger.WarnContext(c.ctx(), "undelivered tasks stay retained until their leases run out",
+		if err := queue.GiveBack(c.requestContext(), c.svc, req, tasks); err != nil {
+			c.cfg.Logger.WarnContext(c.requestContext(), "undelivered tasks stay retained until their leases run out",
 				"tasks", len(tasks), "error", err)
 		}
 	}()
 
-	if err := c.ctx().Err(); err != nil { // the caller left while the tasks were on their way
-		c.fail(err)
+	if err := c.requestContext().Err(); err != nil { // the caller left while the tasks were on their way
+		c.replyFailure(err)
 		return
 	}
 	c.flushed = true
 	if asList {
-		c.reply(restapi.ListOf(mapSlice(tasks, restapi.TaskOf)))
+		c.replyJSON(restapi.ListOf(mapSlice(tasks, restapi.TaskOf)))
 	} else {
 		task := restapi.TaskOf(tasks[0])
-		c.reply(&task)
+		c.replyJSON(&task)
 	}
 	delivered = c.flushAnswer()
 }
@@ -102,5 +102,5 @@ func (c *call) flushAnswer() bool {
 
 	// The end of a chunked answer, or of a stream of HTTP/2, has not left yet: a caller that leaves now has not got the
 	// answer. A caller that has read an answer of a known length may close the connection at any moment.
-	return c.w.Header().Get("Content-Length") != "" || c.ctx().Err() == nil
+	return c.w.Header().Get("Content-Length") != "" || c.requestContext().Err() == nil
 }

@@ -53,14 +53,14 @@ func (w *recorder) Write(b []byte) (int, error) {
 		n, err := w.ResponseWriter.Write(piece)
 		written += n
 		w.bytes += int64(n)
-		w.fail(err)
+		w.keepError(err)
 		if err != nil || written == len(b) {
 			return written, err
 		}
 	}
 }
 
-func (w *recorder) fail(err error) {
+func (w *recorder) keepError(err error) {
 	if w.err == nil {
 		w.err = err
 	}
@@ -73,7 +73,7 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *recorder) FlushError() error {
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !errors.Is(err, errors.ErrUnsupported) {
-		w.fail(err)
+		w.keepError(err)
 	}
 	return err
 }
@@ -85,9 +85,9 @@ func (w *recorder) Flush() { _ = w.FlushError() }
 // shortest deadline of a connection is longer, so no faster answer was cut by one.
 const slowAnswer = time.Second
 
-// aborted says whether the client has not got the answer: a write failed, or it left before the end. A stream ends by
+// wasAborted says whether the client has not got the answer: a write failed, or it left before the end. A stream ends by
 // its client leaving, and an answer of a known length may have been read as a whole by then.
-func (w *recorder) aborted(r *http.Request, took time.Duration) bool {
+func (w *recorder) wasAborted(r *http.Request, took time.Duration) bool {
 	if w.err == nil && took >= slowAnswer {
 		_ = w.FlushError()
 	}
@@ -96,8 +96,8 @@ func (w *recorder) aborted(r *http.Request, took time.Duration) bool {
 	return w.err != nil || left
 }
 
-// serve is around every route: request id, shutdown, panics, access log.
-func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
+// serveRequest is around every route: request id, shutdown, panics, access log.
+func (s *Server) serveRequest(rw http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	w := &recorder{ResponseWriter: rw, timeout: s.cfg.Timeouts.Write}
 	w.Header()[restapi.HeaderRequestID] = []string{requestID(r)}
@@ -106,17 +106,17 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			s.panicked(w, r, p)
+			s.answerPanic(w, r, p)
 		}
 		if s.cfg.Access != nil {
 			took := time.Since(start)
 			s.cfg.Access(r.Context(), Access{
-				Method: r.Method, Path: r.URL.Path, Route: r.Pattern, Namespace: namespaceOf(r), Aborted: w.aborted(r, took), Status: w.status,
+				Method: r.Method, Path: r.URL.Path, Route: r.Pattern, Namespace: namespaceOf(r), Aborted: w.wasAborted(r, took), Status: w.status,
 				Bytes: w.bytes, Duration: took, RequestID: w.Header().Get(restapi.HeaderRequestID), Remote: r.RemoteAddr,
 			})
 		}
 	}()
-	if !s.enter() {
+	if !s.beginRequest() {
 		if r.URL.Path == "/livez" { // who finishes requests is alive
 			s.mux.ServeHTTP(w, r)
 			return
@@ -127,11 +127,11 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 		s.failOutside(w, r, errShutdown())
 		return
 	}
-	defer s.leave()
+	defer s.endRequest()
 	s.mux.ServeHTTP(w, r)
 }
 
-func (s *Server) panicked(w *recorder, r *http.Request, p any) {
+func (s *Server) answerPanic(w *recorder, r *http.Request, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}

@@ -35,7 +35,7 @@ var _ http.Handler = (*Server)(nil)
 
 // New makes a Server. It starts nothing: goroutines are those of its requests.
 func New(cfg Config) (*Server, error) {
-	cfg, err := cfg.filled()
+	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +45,9 @@ func New(cfg Config) (*Server, error) {
 	if s.gzip, err = gzhttp.NewWrapper(gzhttp.MinSize(compressFrom)); err != nil {
 		return nil, err
 	}
-	s.api = newAPI(s)
+	s.api = newHumaAPI(s)
 	s.registerRoutes()
-	s.handler = http.HandlerFunc(s.serve)
+	s.handler = http.HandlerFunc(s.serveRequest)
 	if cfg.Middleware != nil {
 		s.handler = cfg.Middleware(s.handler)
 	}
@@ -88,7 +88,7 @@ func errShutdown() *queue.Error {
 	return &queue.Error{Kind: queue.KindUnavailable, Msg: "the server is shutting down; try again"}
 }
 
-func (s *Server) enter() bool {
+func (s *Server) beginRequest() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -98,7 +98,7 @@ func (s *Server) enter() bool {
 	return true
 }
 
-func (s *Server) leave() {
+func (s *Server) endRequest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open--; s.open == 0 && s.closed {
@@ -109,7 +109,7 @@ func (s *Server) leave() {
 // NewHTTPServer is an http.Server for h with the timeouts of t, and with HTTP/2 also without TLS. Long polls, streams,
 // and bodies and answers that move outlive the timeouts: they move their own deadlines.
 func NewHTTPServer(h http.Handler, t Timeouts) *http.Server {
-	t = t.filled()
+	t = t.withDefaults()
 	var p http.Protocols
 	p.SetHTTP1(true)
 	p.SetHTTP2(true)

@@ -52,7 +52,7 @@ func (c *call) openStream() (*stream, error) {
 	ctx, done := c.extendDeadlines(0)
 	ctx, cancel := context.WithCancelCause(ctx)
 	st := &stream{
-		ctx: ctx, done: done, cancel: cancel, client: c.ctx(), w: c.w, ctl: http.NewResponseController(c.w),
+		ctx: ctx, done: done, cancel: cancel, client: c.requestContext(), w: c.w, ctl: http.NewResponseController(c.w),
 		timeout: c.cfg.Timeouts.Write, beat: c.cfg.Timeouts.Heartbeat,
 	}
 	h := c.w.Header()
@@ -71,8 +71,8 @@ func (c *call) openStream() (*stream, error) {
 	return st, nil
 }
 
-// close ends the stream; after it nothing writes any more.
-func (st *stream) close() {
+// closeStream ends the stream; after it nothing writes any more.
+func (st *stream) closeStream() {
 	st.mu.Lock()
 	st.over = true
 	st.silence.Stop()
@@ -82,26 +82,26 @@ func (st *stream) close() {
 	st.done()
 }
 
-// end tells the client why the stream ends, in a last event, when there is anybody to tell.
-func (st *stream) end(err error) {
+// sendEnd tells the client why the stream ends, in a last event, when there is anybody to tell.
+func (st *stream) sendEnd(err error) {
 	if st.client.Err() != nil {
 		return
 	}
-	if err = causeOf(st.ctx, err); err == nil || st.failed() != nil {
+	if err = contextCause(st.ctx, err); err == nil || st.writeError() != nil {
 		return
 	}
-	_ = st.send(restapi.EventError, "", restapi.ProblemOf(err), true)
+	_ = st.sendEvent(restapi.EventError, "", restapi.ProblemOf(err), true)
 }
 
-func (st *stream) failed() error {
+func (st *stream) writeError() error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.err
 }
 
-// send writes one event; with now it has left when send returns, else a burst may keep it for a moment.
-func (st *stream) send(event, id string, data any, now bool) error {
-	return st.write(now, func(b []byte) (_ []byte, err error) {
+// sendEvent writes one event; with now it has left when send returns, else a burst may keep it for a moment.
+func (st *stream) sendEvent(event, id string, data any, now bool) error {
+	return st.writeFrame(now, func(b []byte) (_ []byte, err error) {
 		b = append(append(b, "event: "...), event...)
 		if id != "" {
 			b = append(append(b, "\nid: "...), id...)
@@ -128,11 +128,11 @@ func (st *stream) sendID(id string) error { return st.sendLine("id: " + id) }
 func (st *stream) sendComment(text string) { _ = st.sendLine(": " + text) } // the next write reports the error
 
 func (st *stream) sendLine(line string) error {
-	return st.write(true, func(b []byte) ([]byte, error) { return append(append(b, line...), "\n\n"...), nil })
+	return st.writeFrame(true, func(b []byte) ([]byte, error) { return append(append(b, line...), "\n\n"...), nil })
 }
 
-// write appends a frame to the buffer, which leaves at once or with the end of a burst.
-func (st *stream) write(now bool, frame func([]byte) ([]byte, error)) error {
+// writeFrame appends a frame to the buffer, which leaves at once or with the end of a burst.
+func (st *stream) writeFrame(now bool, frame func([]byte) ([]byte, error)) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.err != nil {
@@ -159,19 +159,19 @@ func (st *stream) write(now bool, frame func([]byte) ([]byte, error)) error {
 		}
 		return nil
 	}
-	return st.flush()
+	return st.flushBuffer()
 }
 
 func (st *stream) flushLater() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.waiting && st.err == nil && !st.over {
-		_ = st.flush() // the next write tells
+		_ = st.flushBuffer() // the next write tells
 	}
 }
 
-// flush lets buf leave. The lock is held.
-func (st *stream) flush() error {
+// flushBuffer lets buf leave. The lock is held.
+func (st *stream) flushBuffer() error {
 	_ = st.ctl.SetWriteDeadline(time.Now().Add(st.timeout))
 	_, err := st.w.Write(*st.buf)
 	if err == nil {

@@ -48,11 +48,11 @@ func listTasks(c *call, in *listTasksInput) (*output[restapi.List[restapi.Task]]
 		return nil, queue.Invalid("order", "must be newest or oldest, got "+restapi.Quote(in.Order))
 	}
 
-	p, err := c.svc.ListTasks(c.ctx(), query)
+	p, err := c.svc.ListTasks(c.requestContext(), query)
 	if err != nil {
 		return nil, err
 	}
-	give, err := c.cfg.Large.TakeRead(c.ctx(), queue.TaskBytes(p.Tasks))
+	give, err := c.cfg.Large.TakeRead(c.requestContext(), queue.TaskBytes(p.Tasks))
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func createTask(c *call, in *createTaskInput) (*creation[restapi.Task], error) {
 		task.Key = in.Key
 	}
 
-	t, err := c.svc.CreateTask(c.ctx(), task.Queue, task.TaskMeta)
+	t, err := c.svc.CreateTask(c.requestContext(), task.Queue, task.TaskMeta)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func createTasks(c *call, in *createTasksInput) (*creation[restapi.List[restapi.
 		}
 	}
 
-	created, err := c.svc.CreateTasks(c.ctx(), tasks)
+	created, err := c.svc.CreateTasks(c.requestContext(), tasks)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func assignKeys(tasks []queue.NewTask, key string) error {
 }
 
 func getTask(c *call, in *taskInput) (*output[restapi.Task], error) {
-	t, err := c.svc.GetTask(c.ctx(), in.ID.Value)
+	t, err := c.svc.GetTask(c.requestContext(), in.ID.Value)
 	return c.taskOutput(t, err)
 }
 
@@ -132,7 +132,7 @@ func (c *call) taskOutput(t *queue.Task, err error) (*output[restapi.Task], erro
 	if err != nil {
 		return nil, err
 	}
-	give, err := c.cfg.Large.TakeRead(c.ctx(), t.Bytes())
+	give, err := c.cfg.Large.TakeRead(c.requestContext(), t.Bytes())
 	if err != nil {
 		return nil, err
 	}
@@ -147,5 +147,5 @@ func awaitTask(c *call, in *awaitTaskInput) (*output[restapi.Task], error) {
 	ctx, done := c.extendDeadlines(in.Wait.Value)
 	defer done()
 	t, err := c.svc.AwaitTask(ctx, in.ID.Value, in.Wait.Value)
-	return c.taskOutput(t, causeOf(ctx, err))
+	return c.taskOutput(t, contextCause(ctx, err))
 }

@@ -27,36 +27,36 @@ func nextTicker(c *call, in *nextTickerInput) (*huma.StreamResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	return written(func() {
-		defer st.close()
+	return streamOutput(func() {
+		defer st.closeStream()
 		if in.Ack.Value {
 			c.streamSettledTicks(st)
 			return
 		}
-		st.end(c.svc.RunTickerLoop(st.ctx, func(_ context.Context, t queue.Tick) error { return st.sendTick(t) }))
+		st.sendEnd(c.svc.RunTickerLoop(st.ctx, func(_ context.Context, t queue.Tick) error { return st.sendTick(t) }))
 	}), nil
 }
 
 // streamSettledTicks sends ticks one by one, each settled by the client.
 func (c *call) streamSettledTicks(st *stream) {
-	settled := c.acks.open(c.svc.Namespace())
-	defer c.acks.close(settled)
-	if err := st.send(restapi.EventStream, "", restapi.Stream{Stream: settled.name}, true); err != nil {
+	settled := c.acks.openStream(c.svc.Namespace())
+	defer c.acks.closeStream(settled)
+	if err := st.sendEvent(restapi.EventStream, "", restapi.Stream{Stream: settled.name}, true); err != nil {
 		return // the client went away
 	}
 
-	st.end(c.svc.RunTickerLoop(st.ctx, func(ctx context.Context, t queue.Tick) error {
-		settled.expect(t.ID)
+	st.sendEnd(c.svc.RunTickerLoop(st.ctx, func(ctx context.Context, t queue.Tick) error {
+		settled.expectTick(t.ID)
 		if err := st.sendTick(t); err != nil {
 			return err
 		}
-		return settled.wait(ctx)
+		return settled.awaitSettled(ctx)
 	}))
 }
 
 // sendTick sends t. It fails when the listener has not got it: then the tick goes to another.
 func (st *stream) sendTick(t queue.Tick) error {
-	if err := st.send(restapi.EventTicker, strconv.FormatInt(t.ID, 10), restapi.TickOf(t), true); err != nil {
+	if err := st.sendEvent(restapi.EventTicker, strconv.FormatInt(t.ID, 10), restapi.TickOf(t), true); err != nil {
 		return err
 	}
 	return st.client.Err() // a client that leaves while a tick is sent may not have got it
@@ -67,7 +67,7 @@ func ackTick(c *call, in *ackTickInput) (*noOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, c.acks.settle(c.svc.Namespace(), ack)
+	return nil, c.acks.settleTick(c.svc.Namespace(), ack)
 }
 
 // acks are the streams whose ticks are settled by their clients.
@@ -86,7 +86,7 @@ type settledStream struct {
 	settled chan bool
 }
 
-func (a *acks) open(namespace string) *settledStream {
+func (a *acks) openStream(namespace string) *settledStream {
 	l := &settledStream{name: strconv.FormatUint(rand.Uint64()|1<<63, 16), namespace: namespace, settled: make(chan bool, 1)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -97,13 +97,13 @@ func (a *acks) open(namespace string) *settledStream {
 	return l
 }
 
-func (a *acks) close(l *settledStream) {
+func (a *acks) closeStream(l *settledStream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.streams, l.name)
 }
 
-func (a *acks) settle(namespace string, in restapi.Ack) error {
+func (a *acks) settleTick(namespace string, in restapi.Ack) error {
 	a.mu.Lock()
 	l := a.streams[in.Stream]
 	a.mu.Unlock()
@@ -120,7 +120,7 @@ func (a *acks) settle(namespace string, in restapi.Ack) error {
 	return nil
 }
 
-func (l *settledStream) expect(id int64) {
+func (l *settledStream) expectTick(id int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tick = id
@@ -130,8 +130,8 @@ func (l *settledStream) expect(id int64) {
 	}
 }
 
-// wait ends when the client settled the tick, or is gone.
-func (l *settledStream) wait(ctx context.Context) error {
+// awaitSettled ends when the client settled the tick, or is gone.
+func (l *settledStream) awaitSettled(ctx context.Context) error {
 	select {
 	case delivered := <-l.settled:
 		if !delivered {

@@ -41,15 +41,15 @@ type (
 
 // listTickers is also the predecessor's ticker stream.
 func listTickers(c *call, in *listTickersInput) (*huma.StreamResponse, error) {
-	if c.accepts(restapi.MediaEventStream) {
+	if c.acceptsMedia(restapi.MediaEventStream) {
 		return nextTicker(c, &nextTickerInput{in.TickStream})
 	}
-	p, err := c.svc.ListTickers(c.ctx(), in.Domain())
+	p, err := c.svc.ListTickers(c.requestContext(), in.Domain())
 	if err != nil {
 		return nil, err
 	}
 	list := restapi.List[restapi.Ticker]{Count: p.Count, Body: mapSlice(p.Tickers, restapi.TickerOf), Next: p.Next}
-	return written(func() { c.reply(list) }), nil
+	return streamOutput(func() { c.replyJSON(list) }), nil
 }
 
 func createTicker(c *call, in *createTickerInput) (*versioned[restapi.Ticker], error) {
@@ -57,16 +57,16 @@ func createTicker(c *call, in *createTickerInput) (*versioned[restapi.Ticker], e
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.svc.CreateTicker(c.ctx(), meta)
-	return tickerOf(http.StatusCreated, t, err)
+	t, err := c.svc.CreateTicker(c.requestContext(), meta)
+	return tickerOutput(http.StatusCreated, t, err)
 }
 
 func getTicker(c *call, in *getTickerInput) (*versioned[restapi.Ticker], error) {
-	t, err := c.svc.GetTicker(c.ctx(), string(in.Name))
+	t, err := c.svc.GetTicker(c.requestContext(), string(in.Name))
 	if err == nil && in.Has(t.Version) {
-		return tickerOf(http.StatusNotModified, t, nil)
+		return tickerOutput(http.StatusNotModified, t, nil)
 	}
-	return tickerOf(http.StatusOK, t, err)
+	return tickerOutput(http.StatusOK, t, err)
 }
 
 func updateTicker(c *call, in *updateTickerInput) (*versioned[restapi.Ticker], error) {
@@ -81,12 +81,12 @@ func updateTicker(c *call, in *updateTickerInput) (*versioned[restapi.Ticker], e
 
 	meta.Name = ""
 	meta.IfVersion = int64(in.Version.Value)
-	t, err := c.svc.UpdateTicker(c.ctx(), name, meta)
-	return tickerOf(http.StatusOK, t, err)
+	t, err := c.svc.UpdateTicker(c.requestContext(), name, meta)
+	return tickerOutput(http.StatusOK, t, err)
 }
 
 func deleteTicker(c *call, in *matchedInput) (*output[restapi.Ticker], error) {
-	t, err := c.svc.DeleteTicker(c.ctx(), string(in.Name), in.Version.Value)
+	t, err := c.svc.DeleteTicker(c.requestContext(), string(in.Name), in.Version.Value)
 	return outputOf(restapi.TickerOf, t, err)
 }
 
@@ -98,12 +98,12 @@ func previewTicker(c *call, in *previewTickerInput) (*output[restapi.List[time.T
 	if err := queue.CheckInt("n", n, 1, queue.MaxPreview); err != nil {
 		return nil, err
 	}
-	times, err := c.svc.PreviewTicker(c.ctx(), string(in.Name), n)
-	return listOf(time.Time.UTC, times, err)
+	times, err := c.svc.PreviewTicker(c.requestContext(), string(in.Name), n)
+	return listOutput(time.Time.UTC, times, err)
 }
 
 func runTicker(c *call, in *matchedInput) (*output[restapi.Tick], error) {
-	t, err := c.svc.RunTicker(c.ctx(), string(in.Name), in.Version.Value)
+	t, err := c.svc.RunTicker(c.requestContext(), string(in.Name), in.Version.Value)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +115,6 @@ func listTicks(c *call, in *listTicksInput) (*output[restapi.List[restapi.Tick]]
 	if err != nil {
 		return nil, err
 	}
-	ticks, err := c.svc.ListTicks(c.ctx(), string(in.Name), page.Limit)
-	return listOf(restapi.TickOf, ticks, err)
+	ticks, err := c.svc.ListTicks(c.requestContext(), string(in.Name), page.Limit)
+	return listOutput(restapi.TickOf, ticks, err)
 }
