@@ -15,20 +15,20 @@ import (
 
 // GetTasks returns the tasks of ids that are there.
 func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, withErrors bool) ([]*queue.Task, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
 	tasks := []*queue.Task{}
-	for _, id := range unique(ids) {
-		r, err := s.get(namespace, id, now)
+	for _, id := range sortUnique(ids) {
+		r, err := s.findTask(namespace, id, now)
 		switch {
 		case err != nil:
 		case withErrors:
-			tasks = append(tasks, r.full())
+			tasks = append(tasks, r.copyTaskWithErrors())
 		default:
-			tasks = append(tasks, r.view())
+			tasks = append(tasks, r.copyTask())
 		}
 	}
 	return tasks, nil
@@ -36,14 +36,14 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 
 // EndedTasks returns those of ids that are finished, or not there.
 func (s *Store) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
 	var ended []int64
-	for _, id := range unique(ids) {
-		if r, err := s.get(namespace, id, now); err != nil || r.task.Status.Finished() {
+	for _, id := range sortUnique(ids) {
+		if r, err := s.findTask(namespace, id, now); err != nil || r.task.Status.Finished() {
 			ended = append(ended, id)
 		}
 	}
@@ -56,19 +56,19 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
-	behind, err := readCursor(p.Cursor, q.OldestFirst)
+	behind, err := parseTaskCursor(p.Cursor, q.OldestFirst)
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
 	defer s.mu.Unlock()
 
-	matches := s.match(namespace, q.TaskFilter, now)
+	matches := s.matchTasks(namespace, q.TaskFilter, now)
 	if q.OldestFirst {
-		matches = slices.Values(reversed(matches))
+		matches = slices.Values(collectReversed(matches))
 	}
 
 	page := queue.TaskPage{Tasks: []*queue.Task{}}
@@ -81,10 +81,10 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 			skip--
 		case page.Next != "":
 		default:
-			t := r.view()
+			t := r.copyTask()
 			bytes += t.Bytes()
 			if n := len(page.Tasks); n == p.Limit || n > 0 && bytes > queue.MaxPageBytes {
-				page.Next = writeCursor(page.Tasks[n-1].ID, q.OldestFirst)
+				page.Next = formatTaskCursor(page.Tasks[n-1].ID, q.OldestFirst)
 				continue
 			}
 			page.Tasks = append(page.Tasks, t)
@@ -94,7 +94,7 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 }
 
 // reversed gathers what seq yields, the last first.
-func reversed(seq iter.Seq[*record]) []*record {
+func collectReversed(seq iter.Seq[*record]) []*record {
 	all := slices.Collect(seq)
 	slices.Reverse(all)
 	return all
@@ -106,7 +106,7 @@ const (
 	cursorOldest = "o"
 )
 
-func writeCursor(id int64, oldestFirst bool) string {
+func formatTaskCursor(id int64, oldestFirst bool) string {
 	order := cursorNewest
 	if oldestFirst {
 		order = cursorOldest
@@ -115,36 +115,36 @@ func writeCursor(id int64, oldestFirst bool) string {
 }
 
 // readCursor gives the id that a cursor goes on behind; 0 for the beginning.
-func readCursor(c string, oldestFirst bool) (int64, error) {
+func parseTaskCursor(c string, oldestFirst bool) (int64, error) {
 	if c == "" {
 		return 0, nil
 	}
 	id, err := strconv.ParseInt(c[1:], 36, 64)
-	if err != nil || id < 0 || writeCursor(id, oldestFirst) != c {
-		return 0, badCursor()
+	if err != nil || id < 0 || formatTaskCursor(id, oldestFirst) != c {
+		return 0, errUnknownCursor()
 	}
 	return id, nil
 }
 
-func badCursor() error {
+func errUnknownCursor() error {
 	return queue.Invalid("cursor", "is not one that a page before gave; start again without it")
 }
 
 // match yields the visible tasks that f selects, newest first.
-func (s *Store) match(namespace string, f queue.TaskFilter, now time.Time) iter.Seq[*record] {
-	sp := s.find(namespace)
+func (s *Store) matchTasks(namespace string, f queue.TaskFilter, now time.Time) iter.Seq[*record] {
+	sp := s.findNamespace(namespace)
 	from := &sp.roster
 	if f.Queue != "" {
-		l := sp.lanes[f.Queue]
+		l := sp.queues[f.Queue]
 		if l == nil {
 			return func(func(*record) bool) {}
 		}
 		from = &l.roster
 	}
 	return func(yield func(*record) bool) {
-		for r := range from.all() {
+		for r := range from.eachNewestFirst() {
 			t := &r.task
-			if !r.lane.gone && !r.lane.past(r, now) &&
+			if !r.lane.gone && !r.lane.isPastRetention(r, now) &&
 				(len(f.Statuses) == 0 || slices.Contains(f.Statuses, t.Status)) &&
 				(f.Worker == "" || f.Worker == t.Worker) &&
 				(f.CreatedAfter.IsZero() || t.CreatedAt.After(f.CreatedAfter)) &&
@@ -158,12 +158,12 @@ func (s *Store) match(namespace string, f queue.TaskFilter, now time.Time) iter.
 
 // CancelTasks cancels waiting tasks and asks the holders of retained ones.
 func (s *Store) CancelTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
-	return s.bulk(ctx, namespace, sel, queue.MoveCancel, func(r *record, now time.Time) error {
-		if err := s.move(r, queue.MoveCancel, queue.Circumstances{Now: now}); err != nil {
+	return s.applyToSelection(ctx, namespace, sel, queue.MoveCancel, func(r *record, now time.Time) error {
+		if err := s.moveTask(r, queue.MoveCancel, queue.Circumstances{Now: now}); err != nil {
 			return err
 		}
 		if r.task.Status == queue.StatusCancelled {
-			s.note(r, queue.EventCancelled, "", now)
+			s.recordEvent(r, queue.EventCancelled, "", now)
 		}
 		return nil
 	})
@@ -171,33 +171,33 @@ func (s *Store) CancelTasks(ctx context.Context, namespace string, sel queue.Sel
 
 // RetryTasks makes finished tasks new again.
 func (s *Store) RetryTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
-	return s.bulk(ctx, namespace, sel, queue.MoveRetry, func(r *record, now time.Time) error {
-		if err := s.move(r, queue.MoveRetry, queue.Circumstances{Now: now}); err != nil {
+	return s.applyToSelection(ctx, namespace, sel, queue.MoveRetry, func(r *record, now time.Time) error {
+		if err := s.moveTask(r, queue.MoveRetry, queue.Circumstances{Now: now}); err != nil {
 			return err
 		}
-		s.note(r, queue.EventRevived, "", now)
+		s.recordEvent(r, queue.EventRevived, "", now)
 		return nil
 	})
 }
 
 // DeleteTasks deletes tasks that nobody holds.
 func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
-	return s.bulk(ctx, namespace, sel, "", func(r *record, _ time.Time) error {
+	return s.applyToSelection(ctx, namespace, sel, "", func(r *record, _ time.Time) error {
 		if r.task.Status == queue.StatusRetained {
 			return &queue.Error{
-				Kind: queue.KindConflict, Subject: subject(r.task.ID), Msg: "a task that is retained cannot be deleted",
+				Kind: queue.KindConflict, Subject: taskSubject(r.task.ID), Msg: "a task that is retained cannot be deleted",
 			}
 		}
-		s.remove(r)
+		s.removeTask(r)
 		return nil
 	})
 }
 
 // bulk applies do to what sel names. move ("" = a delete) tells a dry run what it would do.
-func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection, move queue.Move,
+func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queue.Selection, move queue.Move,
 	do func(*record, time.Time) error,
 ) (queue.Bulk, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return queue.Bulk{}, err
 	}
@@ -248,7 +248,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 
 	if sel.Filter != nil {
 		up := move == queue.MoveRetry // what it makes new keeps its order
-		selected := slices.Collect(s.match(namespace, *sel.Filter, now))
+		selected := slices.Collect(s.matchTasks(namespace, *sel.Filter, now))
 		if up {
 			slices.Reverse(selected)
 		}
@@ -269,11 +269,11 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 	}
 
 	done := 0
-	for _, id := range unique(sel.IDs) {
+	for _, id := range sortUnique(sel.IDs) {
 		if id <= behind {
 			continue
 		}
-		r, err := s.get(namespace, id, now)
+		r, err := s.findTask(namespace, id, now)
 		if err == nil {
 			err = one(r)
 		}
@@ -295,7 +295,7 @@ const bulkStep = 500
 
 // ListWorkers returns who holds tasks of the namespace.
 func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Worker, error) {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
@@ -310,8 +310,8 @@ func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Work
 			byName[w.Name] = w
 		}
 		w.Held++
-		w.Since = earlier(w.Since, r.task.StartedAt)
-		w.ExpiresAt = earlier(w.ExpiresAt, r.lease.ExpiresAt)
+		w.Since = earlierTime(w.Since, r.task.StartedAt)
+		w.ExpiresAt = earlierTime(w.ExpiresAt, r.lease.ExpiresAt)
 		if i, there := slices.BinarySearch(w.Queues, r.task.Queue); !there {
 			w.Queues = slices.Insert(w.Queues, i, r.task.Queue)
 		}
@@ -323,7 +323,7 @@ func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Work
 	return workers, nil
 }
 
-func earlier(a, b time.Time) time.Time {
+func earlierTime(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return a
 	}
@@ -331,7 +331,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // unique is v without repeats, sorted.
-func unique[T cmp.Ordered](v []T) []T {
+func sortUnique[T cmp.Ordered](v []T) []T {
 	v = slices.Clone(v)
 	slices.Sort(v)
 	return slices.Compact(v)

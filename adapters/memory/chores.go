@@ -13,7 +13,7 @@ const stepSize = 1_000
 
 // Maintain does one step of chore. Counts are never folded here: they are right at once.
 func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return queue.Maintained{}, err
 	}
@@ -21,31 +21,31 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	st := &step{now: now}
 	switch chore {
 	case queue.ChorePromote:
-		s.each(st, &s.delayed, func(r *record) time.Time { return r.task.DelayedAt }, func(r *record) {
-			s.unsettle(r)
-			s.settle(r, r.task.DelayedAt) // ready since then
-			st.woken(r.lane)
+		s.forEachDue(st, &s.delayed, func(r *record) time.Time { return r.task.DelayedAt }, func(r *record) {
+			s.unplaceTask(r)
+			s.placeTask(r, r.task.DelayedAt) // ready since then
+			st.recordWakeUp(r.lane)
 		})
 	case queue.ChoreRescue:
 		st.done.Moves = map[queue.Status]int{}
-		s.endRequests(st)
-		s.each(st, &s.leased, func(r *record) time.Time { return r.lease.ExpiresAt }, func(r *record) {
-			s.rescue(r, now)
+		s.expireRequests(st)
+		s.forEachDue(st, &s.leased, func(r *record) time.Time { return r.lease.ExpiresAt }, func(r *record) {
+			s.rescueTask(r, now)
 			st.done.Moves[r.task.Status]++
 			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, queue.StatusRetained, r.task.Status, 1)
-			if r.lane.ready.len() > 0 && r.lane.open() {
-				st.woken(r.lane)
+			if r.lane.ready.countItems() > 0 && r.lane.isRetainable() {
+				st.recordWakeUp(r.lane)
 			}
 		})
 	case queue.ChoreExpire:
-		s.each(st, &s.dying, func(r *record) time.Time { return r.task.DiesAt }, func(r *record) {
+		s.forEachDue(st, &s.dying, func(r *record) time.Time { return r.task.DiesAt }, func(r *record) {
 			st.done.Tallies.Add(r.task.Namespace, r.task.Queue, r.task.Status, queue.StatusExpired, 1)
-			s.expire(r, now)
+			s.expireTask(r, now)
 		})
 	case queue.ChorePrune:
-		s.prune(st)
+		s.pruneDeleted(st)
 	case queue.ChoreTick:
-		s.tick(st)
+		s.fireTickers(st)
 	case queue.ChoreFold:
 	default:
 		return queue.Maintained{}, queue.Invalid("chore", "no such chore")
@@ -60,10 +60,10 @@ type step struct {
 }
 
 // each does what is due in h, earliest first. do must take the record out of h. Tasks of deleted queues just leave.
-func (s *Store) each(st *step, h *heap[*record], due func(*record) time.Time, do func(*record)) {
-	for r, ok := h.top(); ok; r, ok = h.top() {
+func (s *Store) forEachDue(st *step, h *heap[*record], due func(*record) time.Time, do func(*record)) {
+	for r, ok := h.earliest(); ok; r, ok = h.earliest() {
 		if r.lane.gone {
-			s.remove(r)
+			s.removeTask(r)
 			continue
 		}
 		at := due(r)
@@ -75,15 +75,15 @@ func (s *Store) each(st *step, h *heap[*record], due func(*record) time.Time, do
 			st.done.More = true
 			return
 		}
-		st.late(at)
+		st.recordLag(at)
 		do(r)
 		st.done.Moved++
 	}
 }
 
-func (st *step) late(due time.Time) { st.done.Lag = max(st.done.Lag, st.now.Sub(due)) }
+func (st *step) recordLag(due time.Time) { st.done.Lag = max(st.done.Lag, st.now.Sub(due)) }
 
-func (st *step) woken(l *lane) {
+func (st *step) recordWakeUp(l *queueState) {
 	w := queue.Wake{Namespace: l.queue.Namespace, Queue: l.queue.Name}
 	if slices.Contains(st.done.Woken, w) {
 		return
@@ -92,36 +92,36 @@ func (st *step) woken(l *lane) {
 }
 
 // rescue takes a task back from a holder whose lease ran out.
-func (s *Store) rescue(r *record, now time.Time) {
+func (s *Store) rescueTask(r *record, now time.Time) {
 	result := queue.ErrorJSON(queue.LeaseExpired)
-	r.failed(result, now)
+	r.appendAttemptError(result, now)
 	r.task.Result = result
-	s.must(r, queue.MoveLeaseLost, queue.Circumstances{Now: now, Jitter: s.jitter()})
-	s.note(r, queue.EventKind(r.task.Status), "", now)
+	s.moveAllowed(r, queue.MoveLeaseLost, queue.Circumstances{Now: now, Jitter: s.jitter()})
+	s.recordEvent(r, queue.EventKind(r.task.Status), "", now)
 }
 
-func (s *Store) expire(r *record, now time.Time) {
-	s.must(r, queue.MoveExpire, queue.Circumstances{Now: now})
-	s.note(r, queue.EventExpired, "", now)
+func (s *Store) expireTask(r *record, now time.Time) {
+	s.moveAllowed(r, queue.MoveExpire, queue.Circumstances{Now: now})
+	s.recordEvent(r, queue.EventExpired, "", now)
 }
 
 // must makes a move that the place of r says is allowed.
-func (s *Store) must(r *record, m queue.Move, c queue.Circumstances) {
-	if err := s.move(r, m, c); err != nil {
+func (s *Store) moveAllowed(r *record, m queue.Move, c queue.Circumstances) {
+	if err := s.moveTask(r, m, c); err != nil {
 		panic("memory: a task is where it does not belong: " + err.Error())
 	}
 }
 
 // prune deletes tasks of deleted queues, then what is past retention.
-func (s *Store) prune(st *step) {
-	s.replan(st.now)
+func (s *Store) pruneDeleted(st *step) {
+	s.replanTickers(st.now)
 	for len(s.dropped) > 0 && st.done.Moved < stepSize {
 		l := s.dropped[0]
-		for r := range l.roster.all() {
+		for r := range l.roster.eachNewestFirst() {
 			if st.done.Moved == stepSize {
 				break
 			}
-			s.remove(r)
+			s.removeTask(r)
 			st.done.Moved++
 		}
 		if len(l.roster.rows) == l.roster.dead {
@@ -132,8 +132,8 @@ func (s *Store) prune(st *step) {
 		return
 	}
 	for _, sp := range s.spaces {
-		for _, l := range sp.lanes {
-			if s.pruneLane(l, st); st.done.More {
+		for _, l := range sp.queues {
+			if s.pruneQueue(l, st); st.done.More {
 				return
 			}
 		}
@@ -141,8 +141,8 @@ func (s *Store) prune(st *step) {
 }
 
 // pruneLane deletes tasks of l that are past their retention.
-func (s *Store) pruneLane(l *lane, st *step) {
-	for r, ok := l.done.top(); ok; r, ok = l.done.top() {
+func (s *Store) pruneQueue(l *queueState, st *step) {
+	for r, ok := l.done.earliest(); ok; r, ok = l.done.earliest() {
 		leaves := r.task.FinishedAt.Add(l.queue.FinishedStay())
 		if in := leaves.Sub(st.now); in > 0 {
 			if st.done.NextIn == 0 || in < st.done.NextIn {
@@ -154,8 +154,8 @@ func (s *Store) pruneLane(l *lane, st *step) {
 			st.done.More = true
 			return
 		}
-		st.late(leaves)
-		s.remove(r)
+		st.recordLag(leaves)
+		s.removeTask(r)
 		st.done.Moved++
 	}
 }

@@ -12,72 +12,72 @@ import (
 
 // CreateTasks creates tasks, or answers with those that are there under their keys.
 func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Created, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	return s.createAll(c, now)
+	return s.createBatch(c, now)
 }
 
 // createAll is CreateTasks under the mutex.
-func (s *Store) createAll(c queue.Create, now time.Time) ([]queue.Created, error) {
-	sp := s.find(c.Namespace)
+func (s *Store) createBatch(c queue.Create, now time.Time) ([]queue.Created, error) {
+	sp := s.findNamespace(c.Namespace)
 	out := make([]queue.Created, len(c.Tasks))
 	if c.Atomic {
-		if err := sp.admit(s, c.Tasks, now); err != nil {
+		if err := sp.checkCreates(s, c.Tasks, now); err != nil {
 			return nil, err
 		}
 	}
 	contents, made := contentBytes{}, map[int64]bool{}
 	for i, t := range c.Tasks {
-		out[i] = s.create(sp, t, now)
+		out[i] = s.createTask(sp, t, now)
 		switch task := out[i].Task; {
 		case task == nil:
 		case !task.Replayed:
 			made[task.ID] = true
 		case !made[task.ID]: // the call has not brought the content itself
-			out[i].Task = contents.bound(t.Call, task)
+			out[i].Task = contents.boundContent(t.Call, task)
 		}
 	}
 	return out, nil
 }
 
-func (s *Store) create(sp *space, t queue.NewTask, now time.Time) queue.Created {
-	l := sp.lanes[t.Queue]
+func (s *Store) createTask(sp *namespaceState, t queue.NewTask, now time.Time) queue.Created {
+	l := sp.queues[t.Queue]
 	if l == nil {
-		return queue.Created{Err: noQueue(t.Queue)}
+		return queue.Created{Err: errNoQueue(t.Queue)}
 	}
-	if r := s.keyed(l, t.Key, now); r != nil {
-		if !sameJSON(r.task.Payload, t.Payload) {
-			return queue.Created{Err: keyReused(t)}
+	if r := s.findTaskByKey(l, t.Key, now); r != nil {
+		if !equalJSON(r.task.Payload, t.Payload) {
+			return queue.Created{Err: errKeyReused(t)}
 		}
-		v := r.view()
+		v := r.copyTask()
 		v.Replayed = true
 		return queue.Created{Task: v}
 	}
-	return queue.Created{Task: s.insert(l, t, now).view()}
+	return queue.Created{Task: s.insertTask(l, t, now).copyTask()}
 }
 
 // admit checks that every one of tasks can be created beside the others.
-func (sp *space) admit(s *Store, tasks []queue.NewTask, now time.Time) error {
+func (sp *namespaceState) checkCreates(s *Store, tasks []queue.NewTask, now time.Time) error {
 	type slot struct{ queue, key string }
 	payloads := map[slot]json.RawMessage{}
 	for i, t := range tasks {
 		place := fmt.Sprintf("tasks[%d]", i)
-		l := sp.lanes[t.Queue]
+		l := sp.queues[t.Queue]
 		if l == nil {
-			return queue.At(place, noQueue(t.Queue))
+			return queue.At(place, errNoQueue(t.Queue))
 		}
 		if t.Key == "" {
 			continue
 		}
 		there, ok := payloads[slot{t.Queue, t.Key}]
-		if r := s.keyed(l, t.Key, now); r != nil {
+		if r := s.findTaskByKey(l, t.Key, now); r != nil {
 			there, ok = r.task.Payload, true
 		}
-		if ok && !sameJSON(there, t.Payload) {
-			return queue.At(place, keyReused(t))
+		if ok && !equalJSON(there, t.Payload) {
+			return queue.At(place, errKeyReused(t))
 		}
 		payloads[slot{t.Queue, t.Key}] = t.Payload
 	}
@@ -85,19 +85,19 @@ func (sp *space) admit(s *Store, tasks []queue.NewTask, now time.Time) error {
 }
 
 // keyed returns the task of l that has key. One past its retention has lost it.
-func (s *Store) keyed(l *lane, key string, now time.Time) *record {
+func (s *Store) findTaskByKey(l *queueState, key string, now time.Time) *record {
 	if key == "" {
 		return nil
 	}
 	r := l.keys[key]
-	if r != nil && l.past(r, now) {
-		s.remove(r)
+	if r != nil && l.isPastRetention(r, now) {
+		s.removeTask(r)
 		return nil
 	}
 	return r
 }
 
-func keyReused(t queue.NewTask) error {
+func errKeyReused(t queue.NewTask) error {
 	return &queue.Error{
 		Kind: queue.KindKeyReused, Subject: "queue " + t.Queue, Field: "key",
 		Msg: "a task with this key and another payload is there",
@@ -105,7 +105,7 @@ func keyReused(t queue.NewTask) error {
 }
 
 // sameJSON says that a and b differ by white space at most.
-func sameJSON(a, b []byte) bool {
+func equalJSON(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}

@@ -10,7 +10,7 @@ import (
 
 // Diagnose says what an operator should know: above all that nothing here is kept.
 func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -21,7 +21,7 @@ func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 			Advice: "everything is lost when the process ends; use PostgreSQL for work that matters",
 		},
 		{Name: "tasks", Level: queue.LevelOK, Value: strconv.Itoa(len(s.tasks))},
-		{Name: "listen", Level: queue.LevelOK, Value: fmt.Sprintf("%d listeners", len(s.ears))},
+		{Name: "listen", Level: queue.LevelOK, Value: fmt.Sprintf("%d listeners", len(s.listeners))},
 		{Name: "clock", Level: queue.LevelOK, Value: now.Format("2006-01-02T15:04:05.000000Z07:00")},
 	}, nil
 }

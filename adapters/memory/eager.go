@@ -8,13 +8,13 @@ import (
 
 // CreateAndRetain creates tasks, and serves the requests when any of them is ready.
 func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer s.mu.Unlock()
 	before := s.ready
-	made, err := s.createAll(c, now)
+	made, err := s.createBatch(c, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -22,7 +22,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	if s.ready == before {
 		return made, none, nil
 	}
-	outs, err := s.retainAll(r, now)
+	outs, err := s.retainBatch(r, now)
 	if err != nil {
 		return made, none, nil // the creation stands, as its contract says
 	}

@@ -15,9 +15,9 @@ type feed struct {
 	most   int
 }
 
-func (f *feed) add(e queue.Event) {
+func (f *feed) appendEvent(e queue.Event) {
 	f.last++
-	e.Cursor = decimal(f.last)
+	e.Cursor = formatNumber(f.last)
 	if len(f.events) < f.most {
 		f.events = append(f.events, e)
 		return
@@ -25,33 +25,33 @@ func (f *feed) add(e queue.Event) {
 	f.events[(f.last-1)%int64(f.most)] = e
 }
 
-func (f *feed) at(number int64) queue.Event { return f.events[(number-1)%int64(f.most)] }
+func (f *feed) eventNumber(number int64) queue.Event { return f.events[(number-1)%int64(f.most)] }
 
 // first is the number of the oldest event kept.
-func (f *feed) first() int64 { return f.last - int64(len(f.events)) + 1 }
+func (f *feed) oldestNumber() int64 { return f.last - int64(len(f.events)) + 1 }
 
 // note adds an event to the feed when the queue keeps them.
-func (s *Store) note(r *record, kind queue.EventKind, worker string, now time.Time) {
+func (s *Store) recordEvent(r *record, kind queue.EventKind, worker string, now time.Time) {
 	if !r.lane.queue.Events {
 		return
 	}
-	s.feed.add(queue.Event{
+	s.feed.appendEvent(queue.Event{
 		Kind: kind, Namespace: r.task.Namespace, Queue: r.task.Queue, TaskID: r.task.ID, Worker: worker, At: now,
 	})
 }
 
 // ListEvents returns events behind f.After, oldest first.
 func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventFilter, limit int) (queue.EventPage, error) {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return queue.EventPage{}, err
 	}
 	defer s.mu.Unlock()
-	next := s.feed.first()
+	next := s.feed.oldestNumber()
 	if f.After != "" {
 		after, err := strconv.ParseInt(f.After, 10, 64)
 		switch {
 		case err != nil || after < 0:
-			return queue.EventPage{}, badCursor()
+			return queue.EventPage{}, errUnknownCursor()
 		case after+1 < next || after > s.feed.last:
 			return queue.EventPage{}, &queue.Error{
 				Kind: queue.KindCursorExpired, Field: "cursor", Msg: "is older than what is kept; start again without it",
@@ -61,22 +61,22 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 	}
 	page := queue.EventPage{Events: []queue.Event{}}
 	for ; next <= s.feed.last && len(page.Events) < limit; next++ {
-		if e := s.feed.at(next); e.Namespace == namespace && f.Matches(e) {
+		if e := s.feed.eventNumber(next); e.Namespace == namespace && f.Matches(e) {
 			page.Events = append(page.Events, e)
 		}
 	}
-	page.Next = decimal(next - 1)
+	page.Next = formatNumber(next - 1)
 	page.More = next <= s.feed.last
 	return page, nil
 }
 
 // LastEvent is the cursor of now.
 func (s *Store) LastEvent(ctx context.Context) (string, error) {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return "", err
 	}
 	defer s.mu.Unlock()
-	return decimal(s.feed.last), nil
+	return formatNumber(s.feed.last), nil
 }
 
-func decimal(n int64) string { return strconv.FormatInt(n, 10) }
+func formatNumber(n int64) string { return strconv.FormatInt(n, 10) }

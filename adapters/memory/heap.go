@@ -12,10 +12,10 @@ func newHeap[T any](less func(a, b T) bool, place func(T) *int) heap[T] {
 	return heap[T]{less: less, place: place}
 }
 
-func (h *heap[T]) len() int { return len(h.items) }
+func (h *heap[T]) countItems() int { return len(h.items) }
 
 // top is the least item.
-func (h *heap[T]) top() (T, bool) {
+func (h *heap[T]) earliest() (T, bool) {
 	if len(h.items) == 0 {
 		var none T
 		return none, false
@@ -23,37 +23,37 @@ func (h *heap[T]) top() (T, bool) {
 	return h.items[0], true
 }
 
-func (h *heap[T]) push(v T) {
+func (h *heap[T]) pushItem(v T) {
 	h.items = append(h.items, v)
 	*h.place(v) = len(h.items)
-	h.up(len(h.items) - 1)
+	h.siftUp(len(h.items) - 1)
 }
 
 // remove takes v out; v must be in h.
-func (h *heap[T]) remove(v T) {
+func (h *heap[T]) removeItem(v T) {
 	i, last := *h.place(v)-1, len(h.items)-1
-	h.swap(i, last)
+	h.swapItems(i, last)
 	var none T
 	h.items[last] = none
 	h.items = h.items[:last]
 	*h.place(v) = 0
-	if i < last && !h.down(i) {
-		h.up(i)
+	if i < last && !h.siftDown(i) {
+		h.siftUp(i)
 	}
 }
 
-func (h *heap[T]) up(i int) {
+func (h *heap[T]) siftUp(i int) {
 	for i > 0 {
 		parent := (i - 1) / 2
 		if !h.less(h.items[i], h.items[parent]) {
 			return
 		}
-		h.swap(i, parent)
+		h.swapItems(i, parent)
 		i = parent
 	}
 }
 
-func (h *heap[T]) down(i int) bool {
+func (h *heap[T]) siftDown(i int) bool {
 	start := i
 	for {
 		child := 2*i + 1
@@ -66,13 +66,13 @@ func (h *heap[T]) down(i int) bool {
 		if !h.less(h.items[child], h.items[i]) {
 			break
 		}
-		h.swap(i, child)
+		h.swapItems(i, child)
 		i = child
 	}
 	return i > start
 }
 
-func (h *heap[T]) swap(i, j int) {
+func (h *heap[T]) swapItems(i, j int) {
 	if i == j {
 		return
 	}

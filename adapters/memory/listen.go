@@ -10,14 +10,14 @@ import (
 const maxWakes = 1_000
 
 // ear is one Listen.
-type ear struct {
+type listener struct {
 	heard  map[queue.Wake]struct{} // under Store.mu
 	signal chan struct{}           // holds at most one
 }
 
 // wake hints to every listener that l may have tasks. The mutex is held.
-func (s *Store) wake(l *lane) {
-	for e := range s.ears {
+func (s *Store) wakeListeners(l *queueState) {
+	for e := range s.listeners {
 		if len(e.heard) >= maxWakes {
 			clear(e.heard)
 			e.heard[queue.Wake{}] = struct{}{}
@@ -34,13 +34,13 @@ func (s *Store) wake(l *lane) {
 
 // Listen calls wake with each hint, in the caller's goroutine, until ctx ends.
 func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
-	e := &ear{heard: map[queue.Wake]struct{}{}, signal: make(chan struct{}, 1)}
+	e := &listener{heard: map[queue.Wake]struct{}{}, signal: make(chan struct{}, 1)}
 	s.mu.Lock()
-	s.ears[e] = struct{}{}
+	s.listeners[e] = struct{}{}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
-		delete(s.ears, e)
+		delete(s.listeners, e)
 		s.mu.Unlock()
 	}()
 	for {

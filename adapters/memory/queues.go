@@ -10,30 +10,30 @@ import (
 
 // CreateQueue stores q as it is.
 func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	sp := s.space(q.Namespace)
-	if sp.lanes[q.Name] != nil {
+	sp := s.openNamespace(q.Namespace)
+	if sp.queues[q.Name] != nil {
 		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "queue " + q.Name, Msg: "a queue of this name is there"}
 	}
 	q.CreatedAt, q.UpdatedAt = now, now
-	sp.lanes[q.Name] = newLane(q, sp)
+	sp.queues[q.Name] = newQueueState(q, sp)
 	sp.names = insertSorted(sp.names, q.Name)
 	return &q, nil
 }
 
 // GetQueue returns a queue, or KindNotFound.
 func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Queue, error) {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	l := s.find(namespace).lanes[name]
+	l := s.findNamespace(namespace).queues[name]
 	if l == nil {
-		return nil, noQueue(name)
+		return nil, errNoQueue(name)
 	}
 	q := l.queue
 	return &q, nil
@@ -45,15 +45,15 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 	if err != nil {
 		return queue.QueuePage{}, err
 	}
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return queue.QueuePage{}, err
 	}
 	defer s.mu.Unlock()
-	sp := s.find(namespace)
+	sp := s.findNamespace(namespace)
 	page := queue.QueuePage{Queues: []*queue.Queue{}, Count: int64(len(sp.names))}
-	names := behindPage(sp.names, p)
+	names := skipToPage(sp.names, p)
 	for _, name := range names[:p.Cut(len(names), func(int) int { return 0 })] {
-		q := sp.lanes[name].queue
+		q := sp.queues[name].queue
 		page.Queues = append(page.Queues, &q)
 	}
 	if n := len(page.Queues); n > 0 && n < len(names) {
@@ -64,14 +64,14 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 
 // UpdateQueue applies meta to the present queue.
 func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta queue.QueueMeta) (*queue.Queue, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	l := s.find(namespace).lanes[name]
+	l := s.findNamespace(namespace).queues[name]
 	if l == nil {
-		return nil, noQueue(name)
+		return nil, errNoQueue(name)
 	}
 	if err := queue.CheckVersion("queue "+name, l.queue.Version, queue.IfVersion(meta.IfVersion)); err != nil {
 		return nil, err
@@ -83,29 +83,29 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 	q.Version++
 	q.UpdatedAt = now
 	l.queue = q
-	if l.ready.len() > 0 && l.open() {
-		s.wake(l)
+	if l.ready.countItems() > 0 && l.isRetainable() {
+		s.wakeListeners(l)
 	}
 	return &q, nil
 }
 
 // DeleteQueue takes the queue and its tasks out of sight at once; ChorePrune deletes the tasks.
 func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	sp := s.find(namespace)
-	l := sp.lanes[name]
+	sp := s.findNamespace(namespace)
+	l := sp.queues[name]
 	if l == nil {
-		return nil, noQueue(name)
+		return nil, errNoQueue(name)
 	}
 	if err := queue.CheckVersion("queue "+name, l.queue.Version, only...); err != nil {
 		return nil, err
 	}
 
 	l.gone = true
-	delete(sp.lanes, name)
+	delete(sp.queues, name)
 	delete(sp.busy, l)
 	sp.names = removeSorted(sp.names, name)
 	s.dropped = append(s.dropped, l)
@@ -115,14 +115,14 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 
 // CleanQueue deletes the finished tasks of a queue.
 func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return queue.Cleaned{}, err
 	}
 	defer s.mu.Unlock()
-	l := s.find(namespace).lanes[name]
+	l := s.findNamespace(namespace).queues[name]
 	if l == nil {
-		return queue.Cleaned{}, noQueue(name)
+		return queue.Cleaned{}, errNoQueue(name)
 	}
 	if err := queue.CheckVersion("queue "+name, l.queue.Version, only...); err != nil {
 		return queue.Cleaned{}, err
@@ -130,22 +130,22 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 
 	var out queue.Cleaned
 	began, done := time.Now(), 0
-	for r, ok := l.done.top(); ok; r, ok = l.done.top() {
+	for r, ok := l.done.earliest(); ok; r, ok = l.done.earliest() {
 		if within > 0 && done > 0 && done%bulkStep == 0 && time.Since(began) >= within {
 			out.More = true
 			break
 		}
 		done++
-		if !l.past(r, now) {
+		if !l.isPastRetention(r, now) {
 			out.Count++
 		}
-		s.remove(r)
+		s.removeTask(r)
 	}
 	return out, nil
 }
 
 // behindPage are the names from where a page begins; its cursor is the last name of the page before.
-func behindPage(names []string, p queue.Page) []string {
+func skipToPage(names []string, p queue.Page) []string {
 	from := min(p.Offset, len(names))
 	if p.Cursor != "" {
 		i, there := slices.BinarySearch(names, p.Cursor)

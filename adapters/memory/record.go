@@ -13,7 +13,7 @@ import (
 // record is a task and what the store knows beside it.
 type record struct {
 	task   queue.Task // Lease, Errors and Replayed unset
-	lane   *lane
+	lane   *queueState
 	errors []queue.AttemptError
 	lease  queue.Lease // while retained
 	// settled is the token of the last accepted release, until the task is retained again.
@@ -29,10 +29,10 @@ type record struct {
 }
 
 // lane is a queue and its tasks.
-type lane struct {
+type queueState struct {
 	queue  queue.Queue
-	space  *space
-	roster roster
+	space  *namespaceState
+	roster taskRoster
 	keys   map[string]*record
 	ready  heap[*record] // by priority, then by when they became ready
 	oldest heap[*record] // the same tasks by when they became ready alone
@@ -45,9 +45,9 @@ type lane struct {
 	created, finished rate
 }
 
-func newLane(q queue.Queue, sp *space) *lane {
+func newQueueState(q queue.Queue, sp *namespaceState) *queueState {
 	place := func(r *record) *int { return &r.place }
-	return &lane{
+	return &queueState{
 		queue: q, space: sp, keys: map[string]*record{}, counts: map[queue.Status]int64{},
 		ready: newHeap(func(a, b *record) bool {
 			if a.task.Priority != b.task.Priority {
@@ -62,29 +62,29 @@ func newLane(q queue.Queue, sp *space) *lane {
 }
 
 // held is how many tasks of the queue are retained, those of expired leases too until they are rescued.
-func (l *lane) held() int64 { return l.counts[queue.StatusRetained] }
+func (l *queueState) countRetained() int64 { return l.counts[queue.StatusRetained] }
 
 // open says that a task may be retained now.
-func (l *lane) open() bool {
-	return !l.queue.Paused && (l.queue.Concurrency == 0 || l.held() < int64(l.queue.Concurrency))
+func (l *queueState) isRetainable() bool {
+	return !l.queue.Paused && (l.queue.Concurrency == 0 || l.countRetained() < int64(l.queue.Concurrency))
 }
 
 // past says that r is past its retention.
-func (l *lane) past(r *record, now time.Time) bool {
+func (l *queueState) isPastRetention(r *record, now time.Time) bool {
 	return r.task.Status.Finished() && !now.Before(r.task.FinishedAt.Add(l.queue.FinishedStay()))
 }
 
 // get returns the task if the namespace has it and it may be seen.
-func (s *Store) get(namespace string, id int64, now time.Time) (*record, error) {
+func (s *Store) findTask(namespace string, id int64, now time.Time) (*record, error) {
 	r := s.tasks[id]
-	if r == nil || r.lane.gone || r.lane.space.name != namespace || r.lane.past(r, now) {
-		return nil, noTask(id)
+	if r == nil || r.lane.gone || r.lane.space.name != namespace || r.lane.isPastRetention(r, now) {
+		return nil, errNoTask(id)
 	}
 	return r, nil
 }
 
 // insert adds a new task to l.
-func (s *Store) insert(l *lane, t queue.NewTask, now time.Time) *record {
+func (s *Store) insertTask(l *queueState, t queue.NewTask, now time.Time) *record {
 	s.lastID++
 	due := t.DelayedAt
 	if t.Delay > 0 {
@@ -99,38 +99,38 @@ func (s *Store) insert(l *lane, t queue.NewTask, now time.Time) *record {
 	}}
 	r.task.SetLife(l.queue.Born(now, due))
 	s.tasks[r.task.ID] = r
-	l.roster.add(r)
-	l.space.roster.add(r)
+	l.roster.appendRecord(r)
+	l.space.roster.appendRecord(r)
 	if t.Key != "" {
 		l.keys[t.Key] = r
 	}
-	l.created.add(now, 1)
-	s.settle(r, now)
-	s.note(r, queue.EventCreated, "", now)
+	l.created.countAt(now, 1)
+	s.placeTask(r, now)
+	s.recordEvent(r, queue.EventCreated, "", now)
 	return r
 }
 
 // move makes one move of r's life, or changes nothing.
-func (s *Store) move(r *record, m queue.Move, c queue.Circumstances) error {
+func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 	life, err := r.lane.queue.Moved(r.task.Life(), m, c)
 	if err != nil {
 		e := &queue.Error{}
 		if errors.As(err, &e) {
-			e.Subject = subject(r.task.ID)
+			e.Subject = taskSubject(r.task.ID)
 		}
 		return err
 	}
-	s.unsettle(r)
+	s.unplaceTask(r)
 	r.task.SetLife(life)
-	s.settle(r, c.Now)
+	s.placeTask(r, c.Now)
 	if life.Status.Finished() {
-		r.lane.finished.add(c.Now, 1)
+		r.lane.finished.countAt(c.Now, 1)
 	}
 	return nil
 }
 
 // settle puts r where its status belongs and counts it.
-func (s *Store) settle(r *record, now time.Time) {
+func (s *Store) placeTask(r *record, now time.Time) {
 	l := r.lane
 	l.counts[r.task.Status]++
 	switch {
@@ -144,49 +144,49 @@ func (s *Store) settle(r *record, now time.Time) {
 		s.ready++
 		r.order, r.readyAt = s.ready, now
 		r.in = &l.ready
-		l.oldest.push(r)
+		l.oldest.pushItem(r)
 		l.space.busy[l] = struct{}{}
-		s.wake(l)
+		s.wakeListeners(l)
 	}
-	r.in.push(r)
+	r.in.pushItem(r)
 	if r.task.Status.Waiting() && !r.task.DiesAt.IsZero() {
-		s.dying.push(r)
+		s.dying.pushItem(r)
 	}
 }
 
 // unsettle takes r out of where its status put it.
-func (s *Store) unsettle(r *record) {
+func (s *Store) unplaceTask(r *record) {
 	l := r.lane
 	l.counts[r.task.Status]--
-	r.in.remove(r)
+	r.in.removeItem(r)
 	if r.death != 0 {
-		s.dying.remove(r)
+		s.dying.removeItem(r)
 	}
 	if r.age != 0 {
-		l.oldest.remove(r)
+		l.oldest.removeItem(r)
 	}
 	switch {
-	case l.ready.len() == 0:
+	case l.ready.countItems() == 0:
 		delete(l.space.busy, l)
 	case r.in == &s.leased && l.queue.Concurrency > 0 && !l.gone:
-		s.wake(l) // there is room again
+		s.wakeListeners(l) // there is room again
 	}
 }
 
 // remove deletes r for good.
-func (s *Store) remove(r *record) {
-	s.unsettle(r)
+func (s *Store) removeTask(r *record) {
+	s.unplaceTask(r)
 	delete(s.tasks, r.task.ID)
 	if l := r.lane; r.task.Key != "" && l.keys[r.task.Key] == r {
 		delete(l.keys, r.task.Key)
 	}
 	r.gone = true
-	r.lane.roster.lost()
-	r.lane.space.roster.lost()
+	r.lane.roster.countRemoved()
+	r.lane.space.roster.countRemoved()
 }
 
 // view is the task as a caller gets it.
-func (r *record) view() *queue.Task {
+func (r *record) copyTask() *queue.Task {
 	t := r.task
 	t.Payload = bytes.Clone(t.Payload)
 	t.Result = bytes.Clone(t.Result)
@@ -196,8 +196,8 @@ func (r *record) view() *queue.Task {
 }
 
 // full is view with the errors of the attempts.
-func (r *record) full() *queue.Task {
-	t := r.view()
+func (r *record) copyTaskWithErrors() *queue.Task {
+	t := r.copyTask()
 	t.Errors = slices.Clone(r.errors)
 	for i := range t.Errors {
 		t.Errors[i].Error = bytes.Clone(t.Errors[i].Error)
@@ -206,7 +206,7 @@ func (r *record) full() *queue.Task {
 }
 
 // failed keeps the error of r's present attempt, bounded.
-func (r *record) failed(result []byte, now time.Time) {
+func (r *record) appendAttemptError(result []byte, now time.Time) {
 	r.errors = append(r.errors, queue.AttemptError{
 		Attempt: r.task.Attempt, At: now, Worker: r.task.Worker,
 		Error: bytes.Clone(queue.CleanJSON(result, queue.MaxErrorBytes)),
@@ -217,15 +217,15 @@ func (r *record) failed(result []byte, now time.Time) {
 }
 
 // roster lists records in the order of their ids. Records that are gone stay in it until they are many.
-type roster struct {
+type taskRoster struct {
 	rows []*record
 	dead int
 }
 
-func (o *roster) add(r *record) { o.rows = append(o.rows, r) }
+func (o *taskRoster) appendRecord(r *record) { o.rows = append(o.rows, r) }
 
 // lost says that one more of the rows is gone.
-func (o *roster) lost() {
+func (o *taskRoster) countRemoved() {
 	o.dead++
 	if o.dead > 64 && o.dead > len(o.rows)/2 {
 		living := make([]*record, 0, len(o.rows)) // a new one: somebody may be walking the old one
@@ -239,7 +239,7 @@ func (o *roster) lost() {
 }
 
 // all yields the living records, newest first. The roster may change meanwhile.
-func (o *roster) all() func(yield func(*record) bool) {
+func (o *taskRoster) eachNewestFirst() func(yield func(*record) bool) {
 	rows := o.rows
 	return func(yield func(*record) bool) {
 		for _, row := range slices.Backward(rows) {

@@ -11,43 +11,43 @@ import (
 
 // HeartbeatTasks extends leases, one after the other; one that ran out is good until the task has been rescued.
 func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
 	out := make([]queue.Beat, len(beats))
 	for i, h := range beats {
-		out[i] = s.heartbeat(namespace, h, now)
+		out[i] = s.extendLease(namespace, h, now)
 	}
 	return out, nil
 }
 
-func (s *Store) heartbeat(namespace string, h queue.Heartbeat, now time.Time) queue.Beat {
-	r, err := s.get(namespace, h.ID, now)
+func (s *Store) extendLease(namespace string, h queue.Heartbeat, now time.Time) queue.Beat {
+	r, err := s.findTask(namespace, h.ID, now)
 	if err != nil {
 		return queue.Beat{Err: err}
 	}
 	if r.task.Status != queue.StatusRetained || r.lease.Token != h.Token {
-		return queue.Beat{Err: leaseLost(h.ID)}
+		return queue.Beat{Err: errLeaseLost(h.ID)}
 	}
 	end := now.Add(cmp.Or(h.Lease, r.lease.Duration))
 	if h.Lease == 0 && r.lease.ExpiresAt.After(end) {
 		end = r.lease.ExpiresAt
 	}
-	s.leased.remove(r)
+	s.leased.removeItem(r)
 	r.lease.ExpiresAt, r.lease.Duration = end, cmp.Or(h.Lease, r.lease.Duration)
-	s.leased.push(r)
+	s.leased.pushItem(r)
 	if len(h.Progress) > 0 {
 		r.task.Progress = bytes.Clone(h.Progress)
-		s.note(r, queue.EventProgress, r.task.Worker, now)
+		s.recordEvent(r, queue.EventProgress, r.task.Worker, now)
 	}
 	return queue.Beat{Lease: r.lease, CancelRequested: r.task.CancelRequested}
 }
 
 // ReleaseTasks ends holds; a lease that ran out is good until the task has been rescued.
 func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []queue.Release) ([]queue.Released, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -55,14 +55,14 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 	out := make([]queue.Released, len(releases))
 	contents := contentBytes{}
 	for i, rel := range releases {
-		r, replayed, err := s.release(namespace, rel, now)
+		r, replayed, err := s.releaseTask(namespace, rel, now)
 		if err != nil {
 			out[i].Err = err
 			continue
 		}
-		out[i].Task, out[i].Replayed = r.view(), replayed
+		out[i].Task, out[i].Replayed = r.copyTask(), replayed
 		if !rel.Quiet {
-			out[i].Task = contents.bound(rel.Call, out[i].Task)
+			out[i].Task = contents.boundContent(rel.Call, out[i].Task)
 		}
 	}
 	return out, nil
@@ -72,7 +72,7 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 type contentBytes map[int]int
 
 // bound is t without its content when the tasks of its call have more than queue.MaxPageBytes with it; the first keeps it.
-func (c contentBytes) bound(call int, t *queue.Task) *queue.Task {
+func (c contentBytes) boundContent(call int, t *queue.Task) *queue.Task {
 	before := c[call]
 	if c[call] += t.Bytes(); before > 0 && c[call] > queue.MaxPageBytes {
 		return t.WithoutContent()
@@ -81,21 +81,21 @@ func (c contentBytes) bound(call int, t *queue.Task) *queue.Task {
 }
 
 // release ends one hold; replayed says that it had ended so already.
-func (s *Store) release(namespace string, rel queue.Release, now time.Time) (r *record, replayed bool, err error) {
-	r, err = s.get(namespace, rel.ID, now)
+func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) (r *record, replayed bool, err error) {
+	r, err = s.findTask(namespace, rel.ID, now)
 	if err != nil {
 		return nil, false, err
 	}
 	held := r.task.Status == queue.StatusRetained
 	switch {
 	case held && rel.Token != 0 && rel.Token != r.lease.Token:
-		return nil, false, leaseLost(rel.ID)
+		return nil, false, errLeaseLost(rel.ID)
 	case !held && rel.Token != 0 && rel.Token == r.settled:
 		return r, true, nil // a repeat of what was accepted
 	case !held && rel.Token != 0:
-		return nil, false, leaseLost(rel.ID)
+		return nil, false, errLeaseLost(rel.ID)
 	}
-	err = s.move(r, rel.Outcome.Move(), queue.Circumstances{
+	err = s.moveTask(r, rel.Outcome.Move(), queue.Circumstances{
 		Now: now, Permanent: rel.Outcome == queue.OutcomePermanent, Delay: rel.Delay, Jitter: s.jitter(),
 	})
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *Store) release(namespace string, rel queue.Release, now time.Time) (r *
 	kind := queue.EventReturned
 	switch rel.Outcome {
 	case queue.OutcomeFailure, queue.OutcomePermanent:
-		r.failed(rel.Result, now)
+		r.appendAttemptError(rel.Result, now)
 		fallthrough
 	case queue.OutcomeSuccess:
 		r.task.Result = nil
@@ -118,12 +118,12 @@ func (s *Store) release(namespace string, rel queue.Release, now time.Time) (r *
 			kind = queue.EventCancelled
 		}
 	}
-	s.note(r, kind, r.task.Worker, now)
+	s.recordEvent(r, kind, r.task.Worker, now)
 	return r, false, nil
 }
 
-func leaseLost(id int64) error {
+func errLeaseLost(id int64) error {
 	return &queue.Error{
-		Kind: queue.KindLeaseLost, Subject: subject(id), Msg: "the token is not the one of the task's present lease",
+		Kind: queue.KindLeaseLost, Subject: taskSubject(id), Msg: "the token is not the one of the task's present lease",
 	}
 }

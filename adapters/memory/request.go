@@ -23,9 +23,9 @@ type request struct {
 }
 
 // retainRequest is retain for a share that may be the repeat of one.
-func (s *Store) retainRequest(namespace string, lanes []*lane, share queue.RetainShare, now time.Time) ([]*queue.Task, error) {
+func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share queue.RetainShare, now time.Time) ([]*queue.Task, error) {
 	if share.RequestID == "" {
-		return s.retain(lanes, share, now), nil
+		return s.retainShare(lanes, share, now), nil
 	}
 	key := requestKey{namespace, share.Worker, share.RequestID}
 	if known := s.requests[key]; known != nil && now.Before(known.expiresAt) {
@@ -36,7 +36,7 @@ func (s *Store) retainRequest(namespace string, lanes []*lane, share queue.Retai
 		tasks := []*queue.Task{}
 		for i, id := range known.ids {
 			if r := s.tasks[id]; r != nil && r.task.Status == queue.StatusRetained && r.lease.Token == known.tokens[i] {
-				t := r.view()
+				t := r.copyTask()
 				held := r.lease
 				t.Lease = &held
 				tasks = append(tasks, t)
@@ -45,8 +45,8 @@ func (s *Store) retainRequest(namespace string, lanes []*lane, share queue.Retai
 		return tasks, nil
 	}
 
-	s.endRequest(key, now)
-	tasks := s.retain(lanes, share, now)
+	s.expireRequest(key, now)
+	tasks := s.retainShare(lanes, share, now)
 	if len(tasks) == 0 {
 		return tasks, nil
 	}
@@ -64,7 +64,7 @@ func (s *Store) retainRequest(namespace string, lanes []*lane, share queue.Retai
 
 // UndeliveredRequest notes that an answer of a request was not delivered.
 func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, requestID string) error {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
@@ -75,12 +75,12 @@ func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, reque
 }
 
 // endRequests forgets requests whose time is over, and hands back the tasks of those that were never delivered.
-func (s *Store) endRequests(st *step) {
+func (s *Store) expireRequests(st *step) {
 	for key, r := range maps.Clone(s.requests) {
 		if st.now.Before(r.expiresAt) {
 			continue
 		}
-		for _, back := range s.endRequest(key, st.now) {
+		for _, back := range s.expireRequest(key, st.now) {
 			st.done.Moved++
 			if w := (queue.Wake{Namespace: key.namespace, Queue: back.task.Queue}); !slices.Contains(st.done.Woken, w) {
 				st.done.Woken = append(st.done.Woken, w)
@@ -90,7 +90,7 @@ func (s *Store) endRequests(st *step) {
 }
 
 // endRequest forgets one request and returns the tasks that it handed back.
-func (s *Store) endRequest(key requestKey, now time.Time) []*record {
+func (s *Store) expireRequest(key requestKey, now time.Time) []*record {
 	r := s.requests[key]
 	delete(s.requests, key)
 	if r == nil || r.lost < r.given {
@@ -104,7 +104,7 @@ func (s *Store) endRequest(key requestKey, now time.Time) []*record {
 			continue
 		}
 		rel := queue.Release{ID: id, Token: r.tokens[i], Outcome: queue.OutcomeHandBack}
-		if back, replayed, err := s.release(key.namespace, rel, now); err == nil && !replayed {
+		if back, replayed, err := s.releaseTask(key.namespace, rel, now); err == nil && !replayed {
 			all = append(all, back)
 		}
 	}

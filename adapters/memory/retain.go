@@ -12,26 +12,26 @@ import (
 // RetainTasks serves the requests in order. Of several queues the one that was served the longest ago comes first, and
 // each gives one task a round.
 func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	return s.retainAll(r, now)
+	return s.retainBatch(r, now)
 }
 
 // retainAll is RetainTasks under the mutex.
-func (s *Store) retainAll(r queue.Retain, now time.Time) ([][]*queue.Task, error) {
-	lanes, err := s.find(r.Namespace).choose(r.Queues)
+func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, error) {
+	lanes, err := s.findNamespace(r.Namespace).chooseQueues(r.Queues)
 	if err != nil {
 		return nil, err
 	}
 	out := make([][]*queue.Task, len(r.Requests))
 	for i, share := range r.Requests {
-		slices.SortFunc(lanes, func(a, b *lane) int {
+		slices.SortFunc(lanes, func(a, b *queueState) int {
 			return cmp.Or(cmp.Compare(a.served, b.served), cmp.Compare(a.queue.Name, b.queue.Name))
 		})
-		if out[i], err = s.retainRequest(r.Namespace, lanes, share, now); err != nil {
+		if out[i], err = s.retainRepeatable(r.Namespace, lanes, share, now); err != nil {
 			return nil, err
 		}
 	}
@@ -39,8 +39,8 @@ func (s *Store) retainAll(r queue.Retain, now time.Time) ([][]*queue.Task, error
 }
 
 // choose returns the lanes of names that have tasks ready; without names, every one that has.
-func (sp *space) choose(names []string) ([]*lane, error) {
-	var lanes []*lane
+func (sp *namespaceState) chooseQueues(names []string) ([]*queueState, error) {
+	var lanes []*queueState
 	if len(names) == 0 {
 		for l := range sp.busy {
 			lanes = append(lanes, l)
@@ -48,18 +48,18 @@ func (sp *space) choose(names []string) ([]*lane, error) {
 		return lanes, nil
 	}
 	for _, n := range names {
-		l := sp.lanes[n]
+		l := sp.queues[n]
 		if l == nil {
-			return nil, noQueue(n)
+			return nil, errNoQueue(n)
 		}
-		if l.ready.len() > 0 {
+		if l.ready.countItems() > 0 {
 			lanes = append(lanes, l)
 		}
 	}
 	return lanes, nil
 }
 
-func (s *Store) retain(lanes []*lane, share queue.RetainShare, now time.Time) []*queue.Task {
+func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now time.Time) []*queue.Task {
 	tasks := []*queue.Task{}
 	bytes := 0
 	for taken := true; taken; {
@@ -68,13 +68,13 @@ func (s *Store) retain(lanes []*lane, share queue.RetainShare, now time.Time) []
 			if len(tasks) >= max(share.Limit, 1) {
 				return tasks
 			}
-			if r := s.next(l, now); r != nil {
+			if r := s.nextReadyTask(l, now); r != nil {
 				size := r.task.Bytes()
 				if !share.TakesBytes(len(tasks), bytes, size) {
 					return tasks
 				}
 				bytes += size
-				tasks = append(tasks, s.hold(r, share, now))
+				tasks = append(tasks, s.leaseTask(r, share, now))
 				taken = true
 			}
 		}
@@ -83,33 +83,33 @@ func (s *Store) retain(lanes []*lane, share queue.RetainShare, now time.Time) []
 }
 
 // next is the first task of l that may be retained now. Those whose ttl is over are put aside for ChoreExpire.
-func (s *Store) next(l *lane, now time.Time) *record {
-	for l.open() {
-		r, ok := l.ready.top()
+func (s *Store) nextReadyTask(l *queueState, now time.Time) *record {
+	for l.isRetainable() {
+		r, ok := l.ready.earliest()
 		if !ok || !queue.Expired(r.task.Life(), now) {
 			return r
 		}
-		l.ready.remove(r)
-		l.oldest.remove(r)
+		l.ready.removeItem(r)
+		l.oldest.removeItem(r)
 		r.in = &l.late
-		l.late.push(r)
+		l.late.pushItem(r)
 	}
 	return nil
 }
 
-func (s *Store) hold(r *record, share queue.RetainShare, now time.Time) *queue.Task {
+func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *queue.Task {
 	lease := cmp.Or(share.Lease, r.lane.queue.Lease)
 	s.lastToken++
 	r.lease = queue.Lease{Token: s.lastToken, ExpiresAt: now.Add(lease), Duration: lease}
-	if err := s.move(r, queue.MoveRetain, queue.Circumstances{Now: now}); err != nil {
+	if err := s.moveTask(r, queue.MoveRetain, queue.Circumstances{Now: now}); err != nil {
 		panic("memory: a ready task that cannot be retained: " + err.Error())
 	}
 	r.settled = 0
 	r.task.Worker, r.task.StartedAt = share.Worker, now
 	s.turns++
 	r.lane.served = s.turns
-	s.note(r, queue.EventRetained, share.Worker, now)
-	t := r.view()
+	s.recordEvent(r, queue.EventRetained, share.Worker, now)
+	t := r.copyTask()
 	held := r.lease
 	t.Lease = &held
 	return t

@@ -11,29 +11,29 @@ import (
 
 // QueueStats tells how one queue is doing, or every queue of the namespace.
 func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queue.QueueStats, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	sp := s.find(namespace)
+	sp := s.findNamespace(namespace)
 	if name != "" {
-		l := sp.lanes[name]
+		l := sp.queues[name]
 		if l == nil {
-			return nil, noQueue(name)
+			return nil, errNoQueue(name)
 		}
-		return []*queue.QueueStats{s.stats(l, now)}, nil
+		return []*queue.QueueStats{s.readQueueStats(l, now)}, nil
 	}
 	all := make([]*queue.QueueStats, 0, len(sp.names))
 	for _, n := range sp.names {
-		all = append(all, s.stats(sp.lanes[n], now))
+		all = append(all, s.readQueueStats(sp.queues[n], now))
 	}
 	return all, nil
 }
 
 // AllQueueStats tells how every queue of every namespace is doing.
 func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -42,28 +42,28 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 	for _, name := range slices.Sorted(maps.Keys(s.spaces)) {
 		sp := s.spaces[name]
 		for _, n := range sp.names {
-			all = append(all, s.stats(sp.lanes[n], now))
+			all = append(all, s.readQueueStats(sp.queues[n], now))
 		}
 	}
 	return all, nil
 }
 
-func (s *Store) stats(l *lane, now time.Time) *queue.QueueStats {
-	for r, ok := l.done.top(); ok && l.past(r, now); r, ok = l.done.top() {
-		s.remove(r) // so that what cannot be seen is not counted either
+func (s *Store) readQueueStats(l *queueState, now time.Time) *queue.QueueStats {
+	for r, ok := l.done.earliest(); ok && l.isPastRetention(r, now); r, ok = l.done.earliest() {
+		s.removeTask(r) // so that what cannot be seen is not counted either
 	}
 	st := &queue.QueueStats{
 		Namespace: l.queue.Namespace, Queue: l.queue.Name, Paused: l.queue.Paused,
 		Counts: make(map[queue.Status]int64, len(l.counts)),
-		Ready:  int64(l.ready.len()),
+		Ready:  int64(l.ready.countItems()),
 
-		CreatedPerSecond: l.created.perSecond(now), FinishedPerSecond: l.finished.perSecond(now),
+		CreatedPerSecond: l.created.averagePerSecond(now), FinishedPerSecond: l.finished.averagePerSecond(now),
 	}
 	for _, status := range queue.Statuses() {
 		st.Counts[status] = l.counts[status]
 	}
-	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - int64(l.late.len())
-	if r, ok := l.oldest.top(); ok {
+	st.Delayed = st.Counts[queue.StatusNew] + st.Counts[queue.StatusRetry] - st.Ready - int64(l.late.countItems())
+	if r, ok := l.oldest.earliest(); ok {
 		st.OldestReadyAge = max(0, now.Sub(r.readyAt))
 	}
 	return st
@@ -75,13 +75,13 @@ type rate struct {
 	second int64 // the newest in counts
 }
 
-func (r *rate) add(now time.Time, n int64) {
-	r.turn(now)
+func (r *rate) countAt(now time.Time, n int64) {
+	r.forgetOldSeconds(now)
 	r.counts[r.second%60] += n
 }
 
-func (r *rate) perSecond(now time.Time) float64 {
-	r.turn(now)
+func (r *rate) averagePerSecond(now time.Time) float64 {
+	r.forgetOldSeconds(now)
 	var sum int64
 	for _, n := range r.counts {
 		sum += n
@@ -90,7 +90,7 @@ func (r *rate) perSecond(now time.Time) float64 {
 }
 
 // turn forgets the seconds that are more than a minute ago.
-func (r *rate) turn(now time.Time) {
+func (r *rate) forgetOldSeconds(now time.Time) {
 	sec := now.Unix()
 	if sec <= r.second { // also when the clock went back
 		return

@@ -18,13 +18,13 @@ type Store struct {
 	jitter func() float64
 
 	mu      sync.Mutex
-	spaces  map[string]*space
+	spaces  map[string]*namespaceState
 	tasks   map[int64]*record
 	delayed heap[*record] // by when they are due
 	leased  heap[*record] // by when their lease runs out
 	dying   heap[*record] // waiting tasks with a ttl, by when they expire
 	firing  heap[*ticker] // tickers with a queue, by their next nominal time
-	dropped []*lane       // deleted queues whose tasks have not left yet
+	dropped []*queueState // deleted queues whose tasks have not left yet
 	feed    feed
 
 	lastID    int64
@@ -33,7 +33,7 @@ type Store struct {
 	ready     int64 // orders tasks by when they became ready
 	turns     int64 // orders queues by when they were last served
 
-	ears map[*ear]struct{}
+	listeners map[*listener]struct{}
 
 	requests map[requestKey]*request
 }
@@ -69,12 +69,12 @@ func WithMaxEvents(n int) Option { return option(func(s *Store) { s.feed.most = 
 // New returns an empty store.
 func New(opts ...Option) *Store {
 	s := &Store{
-		clock:  time.Now,
-		jitter: rand.Float64,
-		spaces: map[string]*space{},
-		tasks:  map[int64]*record{},
-		feed:   feed{most: DefaultMaxEvents},
-		ears:   map[*ear]struct{}{},
+		clock:     time.Now,
+		jitter:    rand.Float64,
+		spaces:    map[string]*namespaceState{},
+		tasks:     map[int64]*record{},
+		feed:      feed{most: DefaultMaxEvents},
+		listeners: map[*listener]struct{}{},
 
 		requests: map[requestKey]*request{},
 	}
@@ -88,7 +88,7 @@ func New(opts ...Option) *Store {
 	s.leased = newHeap(func(a, b *record) bool { return a.lease.ExpiresAt.Before(b.lease.ExpiresAt) }, place)
 	s.dying = newHeap(func(a, b *record) bool { return a.task.DiesAt.Before(b.task.DiesAt) },
 		func(r *record) *int { return &r.death })
-	s.firing = newFiring()
+	s.firing = newTickerHeap()
 	for _, o := range opts {
 		o.apply(s)
 	}
@@ -96,12 +96,12 @@ func New(opts ...Option) *Store {
 }
 
 // space is what belongs to one namespace.
-type space struct {
+type namespaceState struct {
 	name    string
-	lanes   map[string]*lane
+	queues  map[string]*queueState
 	names   []string // of lanes, sorted
-	busy    map[*lane]struct{}
-	roster  roster
+	busy    map[*queueState]struct{}
+	roster  taskRoster
 	tickers map[string]*ticker
 	ticking []string      // names of tickers, sorted
 	firing  heap[*ticker] // tickers without a queue, by their next nominal time
@@ -109,34 +109,34 @@ type space struct {
 }
 
 // space returns the namespace, making room for it where there is none yet.
-func (s *Store) space(name string) *space {
+func (s *Store) openNamespace(name string) *namespaceState {
 	sp := s.spaces[name]
 	if sp == nil {
-		sp = &space{name: name, lanes: map[string]*lane{}, busy: map[*lane]struct{}{}, tickers: map[string]*ticker{}, firing: newFiring()}
+		sp = &namespaceState{name: name, queues: map[string]*queueState{}, busy: map[*queueState]struct{}{}, tickers: map[string]*ticker{}, firing: newTickerHeap()}
 		s.spaces[name] = sp
 	}
 	return sp
 }
 
 // find returns the namespace, or an empty one that is not kept.
-func (s *Store) find(name string) *space {
+func (s *Store) findNamespace(name string) *namespaceState {
 	if sp := s.spaces[name]; sp != nil {
 		return sp
 	}
-	return &space{name: name, firing: newFiring()}
+	return &namespaceState{name: name, firing: newTickerHeap()}
 }
 
 // begin starts a step: it refuses a context that is over, takes the mutex and says what time it is. PostgreSQL's clock
 // counts microseconds, and so does this one.
-func (s *Store) begin(ctx context.Context) (time.Time, error) {
-	if err := ctxError(ctx); err != nil {
+func (s *Store) lockStore(ctx context.Context) (time.Time, error) {
+	if err := contextError(ctx); err != nil {
 		return time.Time{}, err
 	}
 	s.mu.Lock()
 	return s.clock().UTC().Truncate(time.Microsecond), nil
 }
 
-func ctxError(ctx context.Context) error {
+func contextError(ctx context.Context) error {
 	err := ctx.Err()
 	switch {
 	case err == nil:
@@ -148,17 +148,17 @@ func ctxError(ctx context.Context) error {
 }
 
 // Ping reports whether ctx is alive; a store in memory always works.
-func (s *Store) Ping(ctx context.Context) error { return ctxError(ctx) }
+func (s *Store) Ping(ctx context.Context) error { return contextError(ctx) }
 
 // ListNamespaces lists the namespaces that have a queue or a ticker, and the system's own.
 func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
 	names := []string{queue.SystemNamespace}
 	for name, sp := range s.spaces {
-		if name != queue.SystemNamespace && len(sp.lanes)+len(sp.tickers) > 0 {
+		if name != queue.SystemNamespace && len(sp.queues)+len(sp.tickers) > 0 {
 			names = append(names, name)
 		}
 	}
@@ -166,12 +166,12 @@ func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-func noQueue(name string) *queue.Error {
+func errNoQueue(name string) *queue.Error {
 	return &queue.Error{Kind: queue.KindNotFound, Subject: "queue " + name, Msg: "no such queue; create it first"}
 }
 
-func noTask(id int64) *queue.Error {
-	return &queue.Error{Kind: queue.KindNotFound, Subject: subject(id), Msg: "no such task"}
+func errNoTask(id int64) *queue.Error {
+	return &queue.Error{Kind: queue.KindNotFound, Subject: taskSubject(id), Msg: "no such task"}
 }
 
-func subject(id int64) string { return fmt.Sprintf("task %d", id) }
+func taskSubject(id int64) string { return fmt.Sprintf("task %d", id) }

@@ -23,33 +23,35 @@ type ticker struct {
 // maxTicks bounds the history of a ticker.
 const maxTicks = 100
 
-func newFiring() heap[*ticker] {
+func newTickerHeap() heap[*ticker] {
 	return newHeap(func(a, b *ticker) bool { return a.dueAt.Before(b.dueAt) }, func(t *ticker) *int { return &t.place })
 }
 
 // view is the ticker as a caller gets it.
-func (t *ticker) view() *queue.Ticker {
+func (t *ticker) copyTicker() *queue.Ticker {
 	v := t.Ticker
 	v.Payload = bytes.Clone(v.Payload)
 	return &v
 }
 
 // plan says when t fires next, after settled, and puts it where that is found.
-func (s *Store) plan(sp *space, t *ticker, sch schedule.Schedule, settled time.Time) {
+func (s *Store) planNextTick(sp *namespaceState, t *ticker, sch schedule.Schedule, settled time.Time) {
 	var next time.Time
 	if !t.Paused {
 		next, _ = sch.Next(t.Anchor, settled)
 	}
 	t.plannedAt = settled
-	s.await(sp, t, next)
+	s.scheduleTicker(sp, t, next)
 }
 
-func (s *Store) await(sp *space, t *ticker, next time.Time) { s.awaitUntil(sp, t, next, next) }
+func (s *Store) scheduleTicker(sp *namespaceState, t *ticker, next time.Time) {
+	s.scheduleTickerAt(sp, t, next, next)
+}
 
 // awaitUntil has t wait for its next time, and looked at then or, after a fault, later.
-func (s *Store) awaitUntil(sp *space, t *ticker, next, dueAt time.Time) {
+func (s *Store) scheduleTickerAt(sp *namespaceState, t *ticker, next, dueAt time.Time) {
 	if t.in != nil {
-		t.in.remove(t)
+		t.in.removeItem(t)
 		t.in = nil
 	}
 	t.NextAt, t.dueAt = next, dueAt
@@ -60,12 +62,12 @@ func (s *Store) awaitUntil(sp *space, t *ticker, next, dueAt time.Time) {
 	if t.Queue != "" {
 		t.in = &s.firing
 	}
-	t.in.push(t)
+	t.in.pushItem(t)
 }
 
 // CreateTicker stores t; its times are counted from now.
 func (s *Store) CreateTicker(ctx context.Context, t queue.Ticker) (*queue.Ticker, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -74,10 +76,10 @@ func (s *Store) CreateTicker(ctx context.Context, t queue.Ticker) (*queue.Ticker
 	if err != nil {
 		return nil, err
 	}
-	if t.Queue != "" && s.find(t.Namespace).lanes[t.Queue] == nil {
-		return nil, noQueue(t.Queue)
+	if t.Queue != "" && s.findNamespace(t.Namespace).queues[t.Queue] == nil {
+		return nil, errNoQueue(t.Queue)
 	}
-	sp := s.space(t.Namespace)
+	sp := s.openNamespace(t.Namespace)
 	if sp.tickers[t.Name] != nil {
 		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "ticker " + t.Name, Msg: "a ticker of this name is there"}
 	}
@@ -86,24 +88,24 @@ func (s *Store) CreateTicker(ctx context.Context, t queue.Ticker) (*queue.Ticker
 	own := &ticker{Ticker: t}
 	sp.tickers[t.Name] = own
 	sp.ticking = insertSorted(sp.ticking, t.Name)
-	s.plan(sp, own, sch, now)
-	return own.view(), nil
+	s.planNextTick(sp, own, sch, now)
+	return own.copyTicker(), nil
 }
 
 // GetTicker returns a ticker, or KindNotFound.
 func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	t, err := s.find(namespace).ticker(name)
+	t, err := s.findNamespace(namespace).findTicker(name)
 	if err != nil {
 		return nil, err
 	}
-	return t.view(), nil
+	return t.copyTicker(), nil
 }
 
-func (sp *space) ticker(name string) (*ticker, error) {
+func (sp *namespaceState) findTicker(name string) (*ticker, error) {
 	t := sp.tickers[name]
 	if t == nil {
 		return nil, &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + name, Msg: "no such ticker"}
@@ -117,15 +119,15 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	if err != nil {
 		return queue.TickerPage{}, err
 	}
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return queue.TickerPage{}, err
 	}
 	defer s.mu.Unlock()
-	sp := s.find(namespace)
+	sp := s.findNamespace(namespace)
 	page := queue.TickerPage{Tickers: []*queue.Ticker{}, Count: int64(len(sp.ticking))}
-	names := behindPage(sp.ticking, p)
+	names := skipToPage(sp.ticking, p)
 	for _, name := range names[:p.Cut(len(names), func(i int) int { return len(sp.tickers[names[i]].Payload) })] {
-		page.Tickers = append(page.Tickers, sp.tickers[name].view())
+		page.Tickers = append(page.Tickers, sp.tickers[name].copyTicker())
 	}
 	if n := len(page.Tickers); n > 0 && n < len(names) {
 		page.Next = names[n-1]
@@ -136,13 +138,13 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 // UpdateTicker applies meta to the present ticker. A new schedule counts from now, after what was due by the old one has
 // fired, and so does one that is resumed: what a pause swallowed is not made up.
 func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta queue.TickerMeta, maxPayloadBytes int) (*queue.Ticker, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	sp := s.find(namespace)
-	t, err := sp.ticker(name)
+	sp := s.findNamespace(namespace)
+	t, err := sp.findTicker(name)
 	if err != nil {
 		return nil, err
 	}
@@ -153,8 +155,8 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	if err != nil {
 		return nil, err
 	}
-	if next.Queue != "" && next.Queue != t.Queue && sp.lanes[next.Queue] == nil {
-		return nil, noQueue(next.Queue)
+	if next.Queue != "" && next.Queue != t.Queue && sp.queues[next.Queue] == nil {
+		return nil, errNoQueue(next.Queue)
 	}
 	old := t.Ticker
 	anew := next.Period != old.Period || next.Cron != old.Cron || next.Timezone != old.Timezone
@@ -167,7 +169,7 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	}
 	for more := anew; more && t.in != nil && !t.NextAt.After(now); { // what is due by the old schedule would be lost
 		budget := queue.NewTickBudget()
-		_, more, _ = s.due(sp, t, now, &budget, 1) // a ticker that cannot fire is mended all the same
+		_, more, _ = s.fireMissedTicks(sp, t, now, &budget, 1) // a ticker that cannot fire is mended all the same
 		next.Timestamp = t.Timestamp
 	}
 	next.Payload = bytes.Clone(next.Payload)
@@ -180,23 +182,23 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	}
 	switch {
 	case planned:
-		s.plan(sp, t, sch, now)
+		s.planNextTick(sp, t, sch, now)
 	case next.Paused:
-		s.await(sp, t, time.Time{})
+		s.scheduleTicker(sp, t, time.Time{})
 	default:
-		s.await(sp, t, t.NextAt) // perhaps elsewhere
+		s.scheduleTicker(sp, t, t.NextAt) // perhaps elsewhere
 	}
-	return t.view(), nil
+	return t.copyTicker(), nil
 }
 
 // DeleteTicker deletes a ticker and its ticks; tasks that it made stay.
 func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	sp := s.find(namespace)
-	t, err := sp.ticker(name)
+	sp := s.findNamespace(namespace)
+	t, err := sp.findTicker(name)
 	if err != nil {
 		return nil, err
 	}
@@ -204,10 +206,10 @@ func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only .
 		return nil, err
 	}
 
-	v := t.view()
-	s.await(sp, t, time.Time{})
+	v := t.copyTicker()
+	s.scheduleTicker(sp, t, time.Time{})
 	delete(sp.tickers, name)
 	sp.ticking = removeSorted(sp.ticking, name)
-	sp.forget(name)
+	sp.forgetTicks(name)
 	return v, nil
 }

@@ -16,43 +16,43 @@ type heldTick struct {
 }
 
 // tick makes one step of ChoreTick. A tick and its task come into being under the one mutex: both or none.
-func (s *Store) tick(st *step) {
-	ticks, n, more := s.fireDue(&s.firing, st.now, func(sp *space, t *ticker) { st.late(t.NextAt) }, &st.done.Faults)
+func (s *Store) fireTickers(st *step) {
+	ticks, n, more := s.fireDueTickers(&s.firing, st.now, func(sp *namespaceState, t *ticker) { st.recordLag(t.NextAt) }, &st.done.Faults)
 	for _, tick := range ticks {
-		st.done.Ticks = append(st.done.Ticks, viewTick(tick))
+		st.done.Ticks = append(st.done.Ticks, copyTick(tick))
 		if tick.TaskID != 0 {
-			st.woken(s.spaces[tick.Namespace].lanes[tick.Queue])
+			st.recordWakeUp(s.spaces[tick.Namespace].queues[tick.Queue])
 			st.done.Tallies.Add(tick.Namespace, tick.Queue, "", queue.StatusNew, 1)
 		}
 	}
 	st.done.Moved, st.done.More = n, more
-	if t, ok := s.firing.top(); ok && !more {
+	if t, ok := s.firing.earliest(); ok && !more {
 		st.done.NextIn = max(t.dueAt.Sub(st.now), 1)
 	}
 }
 
 // fireDue fires the due tickers of a heap, those looked at longest ago first, within one step's bounds. It says how many it
 // looked at, and whether there is more to do.
-func (s *Store) fireDue(
-	h *heap[*ticker], now time.Time, look func(*space, *ticker), faults *[]queue.Fault,
+func (s *Store) fireDueTickers(
+	h *heap[*ticker], now time.Time, look func(*namespaceState, *ticker), faults *[]queue.Fault,
 ) (ticks []queue.Tick, n int, more bool) {
 	var due []*ticker
 	size := 0
-	for t, ok := h.top(); ok && !t.dueAt.After(now); t, ok = h.top() {
+	for t, ok := h.earliest(); ok && !t.dueAt.After(now); t, ok = h.earliest() {
 		if len(due) == queue.MaxStepTickers || size >= queue.MaxStepTickBytes {
 			more = true
 			break
 		}
 		size += len(t.Payload)
 		due = append(due, t)
-		t.in.remove(t)
+		t.in.removeItem(t)
 		t.in = nil
 	}
 	budget := queue.NewTickBudget()
 	for i, t := range due {
 		sp := s.spaces[t.Namespace]
 		look(sp, t)
-		fired, again, err := s.due(sp, t, now, &budget, len(due)-i)
+		fired, again, err := s.fireMissedTicks(sp, t, now, &budget, len(due)-i)
 		ticks, more = append(ticks, fired...), more || again
 		if err != nil {
 			*faults = append(*faults, queue.Fault{Namespace: t.Namespace, Subject: "ticker " + t.Name, Err: err, Known: t.Fault == err.Error()})
@@ -66,21 +66,21 @@ func (s *Store) fireDue(
 
 // due fires t for the times that its misfire policy and its share of the budget leave, and plans its next. An error says
 // that t cannot fire, or that its ticks make no tasks.
-func (s *Store) due(sp *space, t *ticker, now time.Time, budget *queue.TickBudget, tickers int) ([]queue.Tick, bool, error) {
+func (s *Store) fireMissedTicks(sp *namespaceState, t *ticker, now time.Time, budget *queue.TickBudget, tickers int) ([]queue.Tick, bool, error) {
 	fires, next, more, err := budget.Fires(&t.Ticker, now, tickers)
 	if err != nil {
-		s.awaitUntil(sp, t, t.NextAt, now.Add(queue.TickFaultRest))
+		s.scheduleTickerAt(sp, t, t.NextAt, now.Add(queue.TickFaultRest))
 		return nil, false, err
 	}
 	ticks := make([]queue.Tick, 0, len(fires))
 	for _, at := range fires {
-		if !at.After(t.Timestamp) && t.fired(at) { // the clock went back: its time has fired already
+		if !at.After(t.Timestamp) && t.hasFired(at) { // the clock went back: its time has fired already
 			continue
 		}
-		tick := s.fire(sp, t, at, now, false)
+		tick := s.fireTick(sp, t, at, now, false)
 		ticks = append(ticks, tick)
-		if t.Queue != "" && sp.lanes[t.Queue] == nil {
-			err = noQueue(t.Queue)
+		if t.Queue != "" && sp.queues[t.Queue] == nil {
+			err = errNoQueue(t.Queue)
 		}
 		if at.After(t.Timestamp) {
 			t.Timestamp = at
@@ -88,20 +88,20 @@ func (s *Store) due(sp *space, t *ticker, now time.Time, budget *queue.TickBudge
 	}
 	t.plannedAt = now
 	if more { // behind those that were not looked at
-		s.awaitUntil(sp, t, next, now)
+		s.scheduleTickerAt(sp, t, next, now)
 	} else {
-		s.await(sp, t, next)
+		s.scheduleTicker(sp, t, next)
 	}
 	return ticks, more, err
 }
 
 // fired says whether a nominal time has fired, as far as the history goes.
-func (t *ticker) fired(at time.Time) bool {
+func (t *ticker) hasFired(at time.Time) bool {
 	return slices.ContainsFunc(t.ticks, func(k queue.Tick) bool { return !k.Manual && k.At.Equal(at) })
 }
 
 // replan counts tickers from now that were planned while the clock was ahead of now; it has gone back since.
-func (s *Store) replan(now time.Time) {
+func (s *Store) replanTickers(now time.Time) {
 	for _, sp := range s.spaces {
 		for _, t := range sp.tickers {
 			if !t.plannedAt.After(now.Add(time.Second)) {
@@ -112,24 +112,24 @@ func (s *Store) replan(now time.Time) {
 				next = now
 			}
 			t.Anchor, t.plannedAt = anchor, now
-			s.await(sp, t, next)
+			s.scheduleTicker(sp, t, next)
 		}
 	}
 }
 
 // fire makes one tick of t, with its task when t has a queue. A tick whose queue has been deleted, or whose
 // predecessor's task is unfinished under OverlapSkip, makes none.
-func (s *Store) fire(sp *space, t *ticker, at, now time.Time, manual bool) queue.Tick {
+func (s *Store) fireTick(sp *namespaceState, t *ticker, at, now time.Time, manual bool) queue.Tick {
 	s.lastTick++
 	tick := queue.Tick{
 		ID: s.lastTick, Namespace: sp.name, Ticker: t.Name, At: at, FiredAt: now, Manual: manual,
 		Payload: t.Payload, Queue: t.Queue, Period: t.Period, Cron: t.Cron,
 	}
 	if t.Queue != "" {
-		l := sp.lanes[t.Queue]
-		tick.Skipped = l == nil || !manual && t.Overlap == queue.OverlapSkip && s.unfinished(t.lastTask)
+		l := sp.queues[t.Queue]
+		tick.Skipped = l == nil || !manual && t.Overlap == queue.OverlapSkip && s.isUnfinished(t.lastTask)
 		if !tick.Skipped {
-			r := s.insert(l, queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: t.Payload}}, now)
+			r := s.insertTask(l, queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: t.Payload}}, now)
 			t.lastTask, tick.TaskID = r.task.ID, r.task.ID
 		}
 	} else {
@@ -145,40 +145,40 @@ func (s *Store) fire(sp *space, t *ticker, at, now time.Time, manual bool) queue
 	return tick
 }
 
-func (s *Store) unfinished(id int64) bool {
+func (s *Store) isUnfinished(id int64) bool {
 	r := s.tasks[id]
 	return r != nil && !r.lane.gone && !r.task.Status.Finished()
 }
 
 // RunTicker fires a ticker now, whatever its schedule, pause and overlap say.
 func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Tick, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	sp := s.find(namespace)
-	t, err := sp.ticker(name)
+	sp := s.findNamespace(namespace)
+	t, err := sp.findTicker(name)
 	if err != nil {
 		return nil, err
 	}
 	if err := queue.CheckVersion("ticker "+name, t.Version, only...); err != nil {
 		return nil, err
 	}
-	if t.Queue != "" && sp.lanes[t.Queue] == nil {
-		return nil, noQueue(t.Queue)
+	if t.Queue != "" && sp.queues[t.Queue] == nil {
+		return nil, errNoQueue(t.Queue)
 	}
-	tick := viewTick(s.fire(sp, t, now, now, true))
+	tick := copyTick(s.fireTick(sp, t, now, now, true))
 	return &tick, nil
 }
 
 // ListTicks returns the last ticks of a ticker, newest first.
 func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int) ([]queue.Tick, error) {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	t, err := s.find(namespace).ticker(name)
+	t, err := s.findNamespace(namespace).findTicker(name)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 		if len(ticks) == limit || size > queue.MaxPageBytes && len(ticks) > 0 {
 			break
 		}
-		ticks = append(ticks, viewTick(tick))
+		ticks = append(ticks, copyTick(tick))
 	}
 	return ticks, nil
 }
@@ -199,14 +199,14 @@ const maxPending = queue.MaxMisfireLimit
 // TakeTicks fires the due tickers without a queue now, when somebody looks, so that a time without listeners is a
 // downtime under their misfire policy, and hands out what nobody else holds.
 func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold time.Duration) ([]queue.Tick, time.Duration, error) {
-	now, err := s.begin(ctx)
+	now, err := s.lockStore(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer s.mu.Unlock()
-	sp := s.find(namespace)
+	sp := s.findNamespace(namespace)
 	var faults []queue.Fault // told by the tickers themselves
-	s.fireDue(&sp.firing, now, func(*space, *ticker) {}, &faults)
+	s.fireDueTickers(&sp.firing, now, func(*namespaceState, *ticker) {}, &faults)
 	if extra := len(sp.pending) - maxPending; extra > 0 {
 		sp.pending = slices.Delete(sp.pending, 0, extra)
 	}
@@ -220,11 +220,11 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	for _, h := range sp.pending {
 		if len(ticks) < min(limit, queue.MaxTakenTicks) && !h.until.After(now) {
 			h.until = now.Add(hold)
-			ticks = append(ticks, viewTick(h.tick))
+			ticks = append(ticks, copyTick(h.tick))
 		}
 		soonest(h.until)
 	}
-	if t, ok := sp.firing.top(); ok {
+	if t, ok := sp.firing.earliest(); ok {
 		soonest(t.dueAt)
 	}
 	if next.IsZero() {
@@ -235,11 +235,11 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 
 // SettleTicks ends the hold of taken ticks; those that are settled already are left alone.
 func (s *Store) SettleTicks(ctx context.Context, namespace string, ids []int64, delivered bool) error {
-	if _, err := s.begin(ctx); err != nil {
+	if _, err := s.lockStore(ctx); err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
-	sp := s.find(namespace)
+	sp := s.findNamespace(namespace)
 	if delivered {
 		sp.pending = slices.DeleteFunc(sp.pending, func(h *heldTick) bool { return slices.Contains(ids, h.tick.ID) })
 		return nil
@@ -253,11 +253,11 @@ func (s *Store) SettleTicks(ctx context.Context, namespace string, ids []int64, 
 }
 
 // forget drops the pending ticks of a ticker.
-func (sp *space) forget(name string) {
+func (sp *namespaceState) forgetTicks(name string) {
 	sp.pending = slices.DeleteFunc(sp.pending, func(h *heldTick) bool { return h.tick.Ticker == name })
 }
 
-func viewTick(t queue.Tick) queue.Tick {
+func copyTick(t queue.Tick) queue.Tick {
 	t.Payload = bytes.Clone(t.Payload)
 	return t
 }

@@ -10,9 +10,9 @@ import (
 // Maintain has metrics by kind of background work instead of those of a store call.
 func (s *store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
 	ctx, span := s.observer.startSpan(ctx, queue.Call{Op: queue.OpMaintain}, nil)
-	start := stopwatch()
+	start := readStopwatch()
 	done, err := s.next.Maintain(ctx, chore)
-	took := stopwatch() - start
+	took := readStopwatch() - start
 	endSpan(span, err)
 
 	if s.m == nil {
@@ -53,17 +53,17 @@ func (m *meters) countMaintained(chore queue.Chore, done queue.Maintained) {
 	switch chore {
 	case queue.ChoreRescue:
 		for _, t := range talliesOf(done, queue.StatusRetained, done.Moves) {
-			of := m.tasks.get(t.Namespace, t.Queue)
+			of := m.tasks.metersOf(t.Namespace, t.Queue)
 			of.rescued.Add(float64(t.N))
 			of.countMoved(t)
 		}
 	case queue.ChoreExpire:
 		for _, t := range talliesOf(done, queue.StatusNew, map[queue.Status]int{queue.StatusExpired: done.Moved}) {
-			m.tasks.get(t.Namespace, t.Queue).countMoved(t)
+			m.tasks.metersOf(t.Namespace, t.Queue).countMoved(t)
 		}
 	case queue.ChoreTick:
 		for _, t := range done.Tallies {
-			m.tasks.get(t.Namespace, t.Queue).created.Add(float64(t.N))
+			m.tasks.metersOf(t.Namespace, t.Queue).created.Add(float64(t.N))
 		}
 		for i := range done.Ticks {
 			m.countTick(&done.Ticks[i])
@@ -125,7 +125,7 @@ func (s *store) RunTicker(
 	if s.m != nil && err == nil && tick != nil {
 		s.m.ticks.WithLabelValues("manual").Inc()
 		if tick.TaskID != 0 {
-			s.m.tasks.get(namespace, tick.Queue).created.Inc()
+			s.m.tasks.metersOf(namespace, tick.Queue).created.Inc()
 		}
 	}
 	return tick, err

@@ -29,7 +29,7 @@ func newByQueue[T any](most int, mk func(namespace, name string) *T, drop func(n
 }
 
 // get gives the metrics of a queue. name "" is a queue that nobody told.
-func (b *byQueue[T]) get(namespace, name string) *T {
+func (b *byQueue[T]) metersOf(namespace, name string) *T {
 	if name == "" {
 		return b.other()
 	}
@@ -41,10 +41,10 @@ func (b *byQueue[T]) get(namespace, name string) *T {
 	if len(of) >= b.most {
 		return b.other()
 	}
-	return b.add(key)
+	return b.addQueue(key)
 }
 
-func (b *byQueue[T]) add(key queueKey) *T {
+func (b *byQueue[T]) addQueue(key queueKey) *T {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	of := *b.of.Load()
@@ -63,12 +63,12 @@ func (b *byQueue[T]) add(key queueKey) *T {
 
 // addAll makes the metrics of all queues before anything happens to them: a counter that begins at its first event has no
 // increase by it. Where not all queues have a place, the busy ones come first: none is added.
-func (b *byQueue[T]) addAll(queues map[queueKey]bool) {
+func (b *byQueue[T]) addQueues(queues map[queueKey]bool) {
 	if len(queues) > b.most {
 		return
 	}
 	for key := range queues {
-		b.get(key.namespace, key.name)
+		b.metersOf(key.namespace, key.name)
 	}
 }
 

@@ -21,11 +21,11 @@ type callMeters struct {
 	observers []atomic.Pointer[prometheus.Observer]
 }
 
-func newCallMeters(mk *maker, layer, calls string) *callMeters {
+func newCallMeters(mk *metricMaker, layer, calls string) *callMeters {
 	return &callMeters{
-		seconds: mk.histograms("pgqueue_"+layer+"_call_seconds",
+		seconds: mk.newHistograms("pgqueue_"+layer+"_call_seconds",
 			"Duration of "+calls+" by operation, waiting included.", callBuckets, "op"),
-		errors: mk.counters("pgqueue_"+layer+"_errors_total",
+		errors: mk.newCounters("pgqueue_"+layer+"_errors_total",
 			"Errors of "+calls+" by operation and kind.", "op", "kind"),
 		observers: make([]atomic.Pointer[prometheus.Observer], len(queue.Ops())+1),
 	}
@@ -97,14 +97,14 @@ func (o *callObserver) Start(ctx context.Context, call queue.Call) (context.Cont
 		ctx, state.span = o.startSpan(ctx, call, nil)
 	}
 
-	state.start = stopwatch()
+	state.start = readStopwatch()
 	return ctx, state, nil
 }
 
 // End records the duration of a call and ends its span. Streams last as long as their callers want, so only their errors
 // count.
 func (o *callObserver) End(_ context.Context, call queue.Call, state callState, err error) error {
-	took := stopwatch() - state.start
+	took := readStopwatch() - state.start
 
 	if state.open != nil {
 		state.open.Dec()
@@ -175,4 +175,4 @@ func isRecorded(ctx context.Context) bool { return trace.SpanContextFromContext(
 var epoch = time.Now()
 
 // stopwatch reads the monotonic clock alone. That costs half of time.Now, and the hot path reads it many times.
-func stopwatch() time.Duration { return time.Since(epoch) }
+func readStopwatch() time.Duration { return time.Since(epoch) }

@@ -65,13 +65,13 @@ type CheckResult struct {
 func NewHealth() *Health { return &Health{} }
 
 // Add adds a check that the process must pass to be ready, under a name that is stable: it is a label.
-func (h *Health) Add(name string, c Check) { h.add(namedCheck{name, true, c}) }
+func (h *Health) Add(name string, c Check) { h.addCheck(namedCheck{name, true, c}) }
 
 // AddNotice adds a check of something that all processes share, such as background work. It is told in the report, in
 // /readyz?verbose and in the metrics. It never turns readiness off: all replicas would go at once, though all can answer.
-func (h *Health) AddNotice(name string, c Check) { h.add(namedCheck{name, false, c}) }
+func (h *Health) AddNotice(name string, c Check) { h.addCheck(namedCheck{name, false, c}) }
 
-func (h *Health) add(c namedCheck) {
+func (h *Health) addCheck(c namedCheck) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.checks = append(h.checks, c)
@@ -115,7 +115,7 @@ func (h *Health) Report(ctx context.Context) ([]CheckResult, error) {
 			return last, nil
 		case h.running == nil:
 			h.running = make(chan struct{})
-			go h.round(h.checks)
+			go h.runChecks(h.checks)
 		}
 		running := h.running
 		h.mu.Unlock()
@@ -128,7 +128,7 @@ func (h *Health) Report(ctx context.Context) ([]CheckResult, error) {
 }
 
 // round runs all checks at once; it ends with the slowest of them, or soon after CheckTimeout.
-func (h *Health) round(checks []namedCheck) {
+func (h *Health) runChecks(checks []namedCheck) {
 	ctx, cancel := context.WithTimeout(context.Background(), CheckTimeout)
 	defer cancel()
 	results := make([]CheckResult, len(checks))
@@ -136,7 +136,7 @@ func (h *Health) round(checks []namedCheck) {
 	for i, c := range checks {
 		wg.Go(func() {
 			start := time.Now()
-			err := safely(ctx, c.check)
+			err := runCheckSafely(ctx, c.check)
 			results[i] = CheckResult{Name: c.name, Needed: c.needed, Took: time.Since(start), Err: err}
 		})
 	}
@@ -148,7 +148,7 @@ func (h *Health) round(checks []namedCheck) {
 	h.running = nil
 }
 
-func safely(ctx context.Context, c Check) (err error) {
+func runCheckSafely(ctx context.Context, c Check) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
@@ -159,7 +159,7 @@ func safely(ctx context.Context, c Check) (err error) {
 
 // Livez answers 200 as long as the process answers at all: a database that is down is no reason to restart a fleet.
 func (h *Health) Livez() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") })
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeAnswer(w, http.StatusOK, "ok\n") })
 }
 
 // Readyz answers 200 when the process is ready, else 503 with what is wrong; with ?verbose every check as JSON.
@@ -181,18 +181,18 @@ func (h *Health) Readyz() http.Handler {
 		}
 		if r.URL.Query().Has("verbose") {
 			w.Header().Set("Content-Type", "application/json")
-			answer(w, status, verbose(results, err))
+			writeAnswer(w, status, formatReport(results, err))
 			return
 		}
 		if len(wrong) > 0 {
-			answer(w, status, strings.Join(wrong, "\n")+"\n")
+			writeAnswer(w, status, strings.Join(wrong, "\n")+"\n")
 			return
 		}
-		answer(w, status, "ok\n")
+		writeAnswer(w, status, "ok\n")
 	})
 }
 
-func answer(w http.ResponseWriter, status int, body string) {
+func writeAnswer(w http.ResponseWriter, status int, body string) {
 	w.Header().Set("Cache-Control", "no-store")
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -202,7 +202,7 @@ func answer(w http.ResponseWriter, status int, body string) {
 }
 
 // verbose reads {"status":"ready","checks":[{"name":"store","needed":true,"status":"ok","took_seconds":0.001}]}.
-func verbose(results []CheckResult, err error) string {
+func formatReport(results []CheckResult, err error) string {
 	type check struct {
 		Name   string  `json:"name"`
 		Needed bool    `json:"needed"`
@@ -241,7 +241,7 @@ func verbose(results []CheckResult, err error) string {
 const mostFaultsTold = 10
 
 // owned names what a fault is about.
-func owned(f queue.Fault) string {
+func describeFault(f queue.Fault) string {
 	if f.Namespace == "" {
 		return f.Subject
 	}
@@ -261,7 +261,7 @@ func ChoresCheck(health func() []manager.ChoreHealth) Check {
 					errs = append(errs, fmt.Errorf("background work %q passes over %d more", h.Chore, len(h.Faults)-i))
 					break
 				}
-				errs = append(errs, fmt.Errorf("background work %q passes over %s: %w", h.Chore, owned(f), f.Err))
+				errs = append(errs, fmt.Errorf("background work %q passes over %s: %w", h.Chore, describeFault(f), f.Err))
 			}
 		}
 		return errors.Join(errs...)
@@ -292,9 +292,9 @@ func (c *healthCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), CheckTimeout)
 	defer cancel()
 	results, err := c.h.Report(ctx)
-	ready := bit(err == nil)
+	ready := boolToFloat(err == nil)
 	for _, r := range results {
-		well := bit(r.Err == nil)
+		well := boolToFloat(r.Err == nil)
 		if r.Needed {
 			ready = min(ready, well)
 		}
@@ -303,7 +303,7 @@ func (c *healthCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descReadyNow, prometheus.GaugeValue, ready)
 }
 
-func bit(b bool) float64 {
+func boolToFloat(b bool) float64 {
 	if b {
 		return 1
 	}

@@ -21,13 +21,13 @@ type httpMeters struct {
 	refused  *prometheus.CounterVec // reason
 }
 
-func newHTTPMeters(mk *maker) httpMeters {
+func newHTTPMeters(mk *metricMaker) httpMeters {
 	return httpMeters{
-		requests: mk.counters("pgqueue_http_requests_total", "Requests answered, by route and status.", "method", "route", "code"),
-		seconds: mk.histograms("pgqueue_http_request_seconds", "How long requests took, by route. Long polls and streams last as long as asked for.",
+		requests: mk.newCounters("pgqueue_http_requests_total", "Requests answered, by route and status.", "method", "route", "code"),
+		seconds: mk.newHistograms("pgqueue_http_request_seconds", "How long requests took, by route. Long polls and streams last as long as asked for.",
 			callBuckets, "method", "route"),
-		inFlight: mk.gauges("pgqueue_http_in_flight_requests", "Requests under way, streams too.").WithLabelValues(),
-		refused:  mk.counters("pgqueue_http_refused_requests_total", "Requests refused before any route, by the header at fault.", "reason"),
+		inFlight: mk.newGauges("pgqueue_http_in_flight_requests", "Requests under way, streams too.").WithLabelValues(),
+		refused:  mk.newCounters("pgqueue_http_refused_requests_total", "Requests refused before any route, by the header at fault.", "reason"),
 	}
 }
 
@@ -40,11 +40,11 @@ func (t *Telemetry) HTTP(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &recorder{ResponseWriter: w}
+		rec := &statusRecorder{ResponseWriter: w}
 		var span trace.Span
 		if t.tracer != nil {
 			ctx := propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-			ctx, span = t.tracer.Start(ctx, method(r), trace.WithSpanKind(trace.SpanKindServer))
+			ctx, span = t.tracer.Start(ctx, methodLabel(r), trace.WithSpanKind(trace.SpanKindServer))
 			r = r.WithContext(ctx)
 		}
 		if t.m != nil {
@@ -56,7 +56,7 @@ func (t *Telemetry) HTTP(next http.Handler) http.Handler {
 			if !answered && rec.status == 0 {
 				rec.status = http.StatusInternalServerError // a panic, which net/http ends the connection for
 			}
-			t.answered(r, rec.code(r), span, time.Since(start))
+			t.recordRequest(r, rec.finalStatus(r), span, time.Since(start))
 		}()
 		next.ServeHTTP(rec, r)
 		answered = true
@@ -71,8 +71,8 @@ func (t *Telemetry) HTTPRefused(reason string) {
 }
 
 // answered records a request after the fact, when its route is known.
-func (t *Telemetry) answered(r *http.Request, status int, span trace.Span, took time.Duration) {
-	m, route := method(r), route(r)
+func (t *Telemetry) recordRequest(r *http.Request, status int, span trace.Span, took time.Duration) {
+	m, route := methodLabel(r), routeLabel(r)
 	if t.m != nil {
 		t.m.http.requests.WithLabelValues(m, route, strconv.Itoa(status)).Inc()
 		t.m.http.seconds.WithLabelValues(m, route).Observe(took.Seconds())
@@ -100,7 +100,7 @@ var methods = []string{
 }
 
 // method is one of the known ones, or "other": it is a label.
-func method(r *http.Request) string {
+func methodLabel(r *http.Request) string {
 	if slices.Contains(methods, r.Method) {
 		return r.Method
 	}
@@ -108,7 +108,7 @@ func method(r *http.Request) string {
 }
 
 // route is the path of the pattern that took the request.
-func route(r *http.Request) string {
+func routeLabel(r *http.Request) string {
 	_, path, found := strings.Cut(r.Pattern, " ")
 	if !found {
 		path = r.Pattern
@@ -123,7 +123,7 @@ func route(r *http.Request) string {
 const statusClientGone = 499
 
 // recorder sees the status, and whether the answer could be written.
-type recorder struct {
+type statusRecorder struct {
 	http.ResponseWriter
 	status int
 	err    error // of the first write that failed
@@ -131,7 +131,7 @@ type recorder struct {
 
 // code is what was answered, 499 when the answer has not arrived: a write failed, or the client left before the end. A
 // stream ends by its client leaving, and an answer of a known length may have been read as a whole by then.
-func (w *recorder) code(r *http.Request) int {
+func (w *statusRecorder) finalStatus(r *http.Request) int {
 	h := w.Header()
 	left := r.Context().Err() != nil && h.Get("Content-Length") == "" && h.Get("Content-Type") != "text/event-stream"
 	switch {
@@ -143,39 +143,39 @@ func (w *recorder) code(r *http.Request) int {
 	return w.status
 }
 
-func (w *recorder) WriteHeader(status int) {
+func (w *statusRecorder) WriteHeader(status int) {
 	if w.status == 0 && status >= http.StatusOK {
 		w.status = status
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *recorder) Write(b []byte) (int, error) {
+func (w *statusRecorder) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
 	n, err := w.ResponseWriter.Write(b)
-	w.fail(err)
+	w.keepWriteError(err)
 	return n, err
 }
 
 // FlushError is for http.ResponseController: what is behind must see that a flush failed.
-func (w *recorder) FlushError() error {
+func (w *statusRecorder) FlushError() error {
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !errors.Is(err, errors.ErrUnsupported) {
-		w.fail(err)
+		w.keepWriteError(err)
 	}
 	return err
 }
 
 // Flush is for those who do not ask http.ResponseController.
-func (w *recorder) Flush() { _ = w.FlushError() }
+func (w *statusRecorder) Flush() { _ = w.FlushError() }
 
-func (w *recorder) fail(err error) {
+func (w *statusRecorder) keepWriteError(err error) {
 	if w.err == nil {
 		w.err = err
 	}
 }
 
 // Unwrap is for http.ResponseController.
-func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }

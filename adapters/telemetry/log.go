@@ -85,7 +85,7 @@ type logHandler struct {
 func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 	sc := trace.SpanContextFromContext(ctx)
 	if !sc.IsValid() {
-		return h.built().Handle(ctx, r)
+		return h.wrapHandler().Handle(ctx, r)
 	}
 	next := h.Handler.WithAttrs([]slog.Attr{
 		slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()),
@@ -96,7 +96,7 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 	return next.Handle(ctx, r)
 }
 
-func (h *logHandler) built() slog.Handler {
+func (h *logHandler) wrapHandler() slog.Handler {
 	next := h.Handler
 	for _, g := range h.grouped {
 		next = g(next)
@@ -108,17 +108,17 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	if len(h.grouped) == 0 {
 		return &logHandler{Handler: h.Handler.WithAttrs(attrs)}
 	}
-	return h.with(func(next slog.Handler) slog.Handler { return next.WithAttrs(attrs) })
+	return h.copyWith(func(next slog.Handler) slog.Handler { return next.WithAttrs(attrs) })
 }
 
 func (h *logHandler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
 	}
-	return h.with(func(next slog.Handler) slog.Handler { return next.WithGroup(name) })
+	return h.copyWith(func(next slog.Handler) slog.Handler { return next.WithGroup(name) })
 }
 
-func (h *logHandler) with(g func(slog.Handler) slog.Handler) slog.Handler {
+func (h *logHandler) copyWith(g func(slog.Handler) slog.Handler) slog.Handler {
 	return &logHandler{Handler: h.Handler, grouped: append(slices.Clip(h.grouped), g)}
 }
 
@@ -139,13 +139,13 @@ func Redact(_ []string, a slog.Attr) slog.Attr {
 	}
 	switch a.Value.Kind() {
 	case slog.KindString:
-		if s := a.Value.String(); mayHold(s) {
+		if s := a.Value.String(); mayHoldSecret(s) {
 			a.Value = slog.StringValue(RedactText(s))
 		}
 	case slog.KindAny:
 		switch v := a.Value.Any().(type) {
 		case error:
-			if s := v.Error(); mayHold(s) {
+			if s := v.Error(); mayHoldSecret(s) {
 				a.Value = slog.StringValue(RedactText(s))
 			}
 		case *url.URL:
@@ -158,7 +158,9 @@ func Redact(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-func mayHold(s string) bool { return strings.Contains(s, "://") || strings.Contains(s, "password") }
+func mayHoldSecret(s string) bool {
+	return strings.Contains(s, "://") || strings.Contains(s, "password")
+}
 
 // Passwords in connection strings: of a URL (in front of its host, or as a parameter), and of keywords and values.
 var (

@@ -75,43 +75,45 @@ type choreMeters struct {
 }
 
 // maker makes metrics and registers them, and keeps the errors.
-type maker struct {
+type metricMaker struct {
 	reg  prometheus.Registerer
 	errs []error
 }
 
-func (m *maker) add(c prometheus.Collector) { m.errs = append(m.errs, m.reg.Register(c)) }
+func (m *metricMaker) registerCollector(c prometheus.Collector) {
+	m.errs = append(m.errs, m.reg.Register(c))
+}
 
-func (m *maker) counters(name, help string, labels ...string) *prometheus.CounterVec {
+func (m *metricMaker) newCounters(name, help string, labels ...string) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-	m.add(v)
+	m.registerCollector(v)
 	return v
 }
 
-func (m *maker) counter(name, help string) prometheus.Counter {
-	return m.counters(name, help).WithLabelValues()
+func (m *metricMaker) newCounter(name, help string) prometheus.Counter {
+	return m.newCounters(name, help).WithLabelValues()
 }
 
-func (m *maker) gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+func (m *metricMaker) newGauges(name, help string, labels ...string) *prometheus.GaugeVec {
 	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
-	m.add(v)
+	m.registerCollector(v)
 	return v
 }
 
-func (m *maker) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+func (m *metricMaker) newHistograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
-	m.add(v)
+	m.registerCollector(v)
 	return v
 }
 
-func (m *maker) histogram(name, help string, buckets []float64) prometheus.Histogram {
+func (m *metricMaker) newHistogram(name, help string, buckets []float64) prometheus.Histogram {
 	v := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
-	m.add(v)
+	m.registerCollector(v)
 	return v
 }
 
 func newMeters(c config) (*meters, error) {
-	mk := &maker{reg: c.registry}
+	mk := &metricMaker{reg: c.registry}
 	m := &meters{
 		tasks:   newTaskMeters(mk, c.maxQueues),
 		worker:  newWorkerMeters(mk, c.maxQueues),
@@ -119,45 +121,45 @@ func newMeters(c config) (*meters, error) {
 		service: newCallMeters(mk, "service", "operations of the service"),
 		runtime: newCallMeters(mk, "worker", "calls that the worker runtime makes"),
 
-		leaseLost:     mk.counters("pgqueue_lease_lost_total", "Heartbeats and releases refused because their token was stale.", "op"),
-		notifications: mk.counter("pgqueue_notifications_total", "Hints of other processes that tasks became ready."),
-		ticks:         mk.counters("pgqueue_ticks_total", "Ticks, by what became of them: task, skipped, delivered, returned, manual.", "result"),
-		tickLateness:  mk.histogram("pgqueue_tick_lateness_seconds", "How long after their nominal time ticks fired.", taskBuckets),
-		heartbeatLag:  mk.histogram("pgqueue_worker_heartbeat_lag_seconds", "How long after they were due heartbeats of workers were sent.", callBuckets),
+		leaseLost:     mk.newCounters("pgqueue_lease_lost_total", "Heartbeats and releases refused because their token was stale.", "op"),
+		notifications: mk.newCounter("pgqueue_notifications_total", "Hints of other processes that tasks became ready."),
+		ticks:         mk.newCounters("pgqueue_ticks_total", "Ticks, by what became of them: task, skipped, delivered, returned, manual.", "result"),
+		tickLateness:  mk.newHistogram("pgqueue_tick_lateness_seconds", "How long after their nominal time ticks fired.", taskBuckets),
+		heartbeatLag:  mk.newHistogram("pgqueue_worker_heartbeat_lag_seconds", "How long after they were due heartbeats of workers were sent.", callBuckets),
 		http:          newHTTPMeters(mk),
 	}
-	polls := mk.counters("pgqueue_polls_total", "Looks of the process for tasks, by whether there were any: found, empty.", "result")
+	polls := mk.newCounters("pgqueue_polls_total", "Looks of the process for tasks, by whether there were any: found, empty.", "result")
 	m.pollsFound, m.pollsEmpty = polls.WithLabelValues("found"), polls.WithLabelValues("empty")
-	batch := mk.histograms("pgqueue_batch_tasks", "Tasks of one call of the store.", batchBuckets, "op")
+	batch := mk.newHistograms("pgqueue_batch_tasks", "Tasks of one call of the store.", batchBuckets, "op")
 	m.batch = map[queue.Op]prometheus.Observer{}
 	for _, op := range []queue.Op{queue.OpCreateTasks, queue.OpRetainTasks, queue.OpHeartbeatTasks, queue.OpReleaseTasks} {
 		m.batch[op] = batch.WithLabelValues(op.Label())
 	}
-	batch = mk.histograms("pgqueue_worker_batch_tasks", "Tasks of one call of the worker runtime.", batchBuckets, "op")
+	batch = mk.newHistograms("pgqueue_worker_batch_tasks", "Tasks of one call of the worker runtime.", batchBuckets, "op")
 	m.workerBatch = map[queue.Op]prometheus.Observer{}
 	for _, op := range []queue.Op{queue.OpRetainTasks, queue.OpHeartbeatTasks, queue.OpReleaseTasks} {
 		m.workerBatch[op] = batch.WithLabelValues(op.Label())
 	}
 	m.chores = newChoreMeters(mk)
-	open := mk.gauges("pgqueue_streams", "Open streams and parked calls by kind: events, ticks, await, retain.", "kind")
+	open := mk.newGauges("pgqueue_streams", "Open streams and parked calls by kind: events, ticks, await, retain.", "kind")
 	m.openCalls = map[queue.Op]prometheus.Gauge{}
 	for op, kind := range openCalls {
 		m.openCalls[op] = open.WithLabelValues(kind)
 	}
-	mk.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	mk.registerCollector(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pgqueue_listener_connected", Help: "1 while hints of other processes are heard, 0 while tasks are found by polling.",
-	}, m.hears))
-	mk.add(prometheus.NewCounterFunc(prometheus.CounterOpts{
+	}, m.listenerConnected))
+	mk.registerCollector(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "pgqueue_log_lines_lost_total", Help: "Lines of the log that could not be written.",
 	}, func() float64 { return float64(lostLines.Load()) }))
-	info := mk.gauges("pgqueue_build_info", "The program, always 1.", "version", "revision", "go_version")
-	info.WithLabelValues(c.version, revision(), runtime.Version()).Set(1)
+	info := mk.newGauges("pgqueue_build_info", "The program, always 1.", "version", "revision", "go_version")
+	info.WithLabelValues(c.version, buildRevision(), runtime.Version()).Set(1)
 	return m, errors.Join(mk.errs...)
 }
 
-func newTaskMeters(mk *maker, most int) *byQueue[taskMeters] {
+func newTaskMeters(mk *metricMaker, most int) *byQueue[taskMeters] {
 	count := func(name, help string) *prometheus.CounterVec {
-		return mk.counters("pgqueue_tasks_"+name+"_total", help, "namespace", "queue")
+		return mk.newCounters("pgqueue_tasks_"+name+"_total", help, "namespace", "queue")
 	}
 	var (
 		created   = count("created", "Tasks created, those of ticks too.")
@@ -172,11 +174,11 @@ func newTaskMeters(mk *maker, most int) *byQueue[taskMeters] {
 		revived   = count("revived", "Finished tasks that an operator made new again.")
 		deleted   = count("deleted", "Tasks that an operator deleted.")
 
-		wait = mk.histograms("pgqueue_task_wait_seconds", "From when a task was created or due, whichever was later, until it was retained.",
+		wait = mk.newHistograms("pgqueue_task_wait_seconds", "From when a task was created or due, whichever was later, until it was retained.",
 			taskBuckets, "namespace", "queue")
-		run = mk.histograms("pgqueue_task_run_seconds", "From a finished task's last retain to its end, by how it ended.",
+		run = mk.newHistograms("pgqueue_task_run_seconds", "From a finished task's last retain to its end, by how it ended.",
 			taskBuckets, "namespace", "queue", "status")
-		endToEnd = mk.histograms("pgqueue_task_end_to_end_seconds", "From a finished task's creation to its end, delays and retries included; of releases that ask for the task back.",
+		endToEnd = mk.newHistograms("pgqueue_task_end_to_end_seconds", "From a finished task's creation to its end, delays and retries included; of releases that ask for the task back.",
 			taskBuckets, "namespace", "queue")
 	)
 	return newByQueue(most, func(namespace, name string) *taskMeters {
@@ -205,18 +207,18 @@ func newTaskMeters(mk *maker, most int) *byQueue[taskMeters] {
 	})
 }
 
-func newWorkerMeters(mk *maker, most int) *byQueue[workerMeters] {
+func newWorkerMeters(mk *metricMaker, most int) *byQueue[workerMeters] {
 	var (
-		running = mk.gauges("pgqueue_worker_running_tasks", "Handlers running now.", "namespace", "queue")
-		lost    = mk.counters("pgqueue_worker_lease_lost_total", "Tasks lost while held.", "namespace", "queue")
-		run     = mk.histograms("pgqueue_worker_run_seconds", "How long handlers ran, by the outcome they returned.", taskBuckets,
+		running = mk.newGauges("pgqueue_worker_running_tasks", "Handlers running now.", "namespace", "queue")
+		lost    = mk.newCounters("pgqueue_worker_lease_lost_total", "Tasks lost while held.", "namespace", "queue")
+		run     = mk.newHistograms("pgqueue_worker_run_seconds", "How long handlers ran, by the outcome they returned.", taskBuckets,
 			"namespace", "queue", "outcome")
-		wait = mk.histograms("pgqueue_worker_wait_seconds", "How long retained tasks waited in the worker for their handler.", taskBuckets,
+		wait = mk.newHistograms("pgqueue_worker_wait_seconds", "How long retained tasks waited in the worker for their handler.", taskBuckets,
 			"namespace", "queue")
-		holding = mk.histograms("pgqueue_worker_lease_age_seconds", "How long tasks had been held when their handler returned.", taskBuckets,
+		holding = mk.newHistograms("pgqueue_worker_lease_age_seconds", "How long tasks had been held when their handler returned.", taskBuckets,
 			"namespace", "queue")
 	)
-	endToEnd := mk.histograms("pgqueue_worker_end_to_end_seconds", "From a task's creation to its handler's success, delays and retries included.",
+	endToEnd := mk.newHistograms("pgqueue_worker_end_to_end_seconds", "From a task's creation to its handler's success, delays and retries included.",
 		taskBuckets, "namespace", "queue")
 	return newByQueue(most, func(namespace, name string) *workerMeters {
 		w := &workerMeters{
@@ -235,14 +237,14 @@ var outcomes = []queue.Outcome{
 	queue.OutcomeSuccess, queue.OutcomeFailure, queue.OutcomePermanent, queue.OutcomeHandBack, queue.OutcomeSnooze,
 }
 
-func newChoreMeters(mk *maker) map[queue.Chore]*choreMeters {
+func newChoreMeters(mk *metricMaker) map[queue.Chore]*choreMeters {
 	var (
-		runs    = mk.counters("pgqueue_chore_runs_total", "Steps of background work, by result: ok, error.", "chore", "result")
-		moved   = mk.counters("pgqueue_chore_moved_total", "Tasks, ticks or rows that background work dealt with.", "chore")
-		faults  = mk.counters("pgqueue_chore_faults_total", "Tickers, tasks, queues or partitions that a step of background work passed over.", "chore")
-		seconds = mk.histograms("pgqueue_chore_seconds", "How long a step of background work took.", callBuckets, "chore")
-		lag     = mk.gauges("pgqueue_chore_lag_seconds", "By how much the oldest thing that the last step dealt with was late.", "chore")
-		last    = mk.gauges("pgqueue_chore_last_success_timestamp_seconds", "When a step of background work last ended well; 0 = never.", "chore")
+		runs    = mk.newCounters("pgqueue_chore_runs_total", "Steps of background work, by result: ok, error.", "chore", "result")
+		moved   = mk.newCounters("pgqueue_chore_moved_total", "Tasks, ticks or rows that background work dealt with.", "chore")
+		faults  = mk.newCounters("pgqueue_chore_faults_total", "Tickers, tasks, queues or partitions that a step of background work passed over.", "chore")
+		seconds = mk.newHistograms("pgqueue_chore_seconds", "How long a step of background work took.", callBuckets, "chore")
+		lag     = mk.newGauges("pgqueue_chore_lag_seconds", "By how much the oldest thing that the last step dealt with was late.", "chore")
+		last    = mk.newGauges("pgqueue_chore_last_success_timestamp_seconds", "When a step of background work last ended well; 0 = never.", "chore")
 	)
 	all := map[queue.Chore]*choreMeters{}
 	for _, c := range queue.Chores() {
@@ -257,7 +259,7 @@ func newChoreMeters(mk *maker) map[queue.Chore]*choreMeters {
 }
 
 // hears is 1 while a listener hears.
-func (m *meters) hears() float64 {
+func (m *meters) listenerConnected() float64 {
 	if hears := m.listening.Load(); hears != nil && (*hears)() {
 		return 1
 	}
@@ -265,7 +267,7 @@ func (m *meters) hears() float64 {
 }
 
 // revision is the commit that the program was built from, where the build knows.
-func revision() string {
+func buildRevision() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

@@ -19,7 +19,7 @@ var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceCont
 
 // inject returns headers with the context of ctx, copied when changed: what the caller gave stays as it is. A context
 // that nobody records costs the task nothing, and one for which there is no room within the limits is left out.
-func inject(ctx context.Context, headers map[string]string) map[string]string {
+func injectContext(ctx context.Context, headers map[string]string) map[string]string {
 	if !trace.SpanContextFromContext(ctx).IsSampled() && baggage.FromContext(ctx).Len() == 0 {
 		return headers
 	}
@@ -36,7 +36,7 @@ func inject(ctx context.Context, headers map[string]string) map[string]string {
 }
 
 // extract is ctx with the creation context and the baggage of a task.
-func extract(ctx context.Context, headers map[string]string) context.Context {
+func extractContext(ctx context.Context, headers map[string]string) context.Context {
 	if len(headers) == 0 {
 		return ctx
 	}
@@ -68,7 +68,7 @@ func (c *creations) addHeaders(headers map[string]string) {
 		c.seen[parent] = struct{}{}
 	}
 	c.last = parent
-	if sc := trace.SpanContextFromContext(extract(context.Background(), headers)); sc.IsValid() {
+	if sc := trace.SpanContextFromContext(extractContext(context.Background(), headers)); sc.IsValid() {
 		c.links = append(c.links, trace.Link{SpanContext: sc})
 	}
 }

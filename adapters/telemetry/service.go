@@ -60,18 +60,18 @@ func (s *service) recordCall(op queue.Op, took time.Duration, err error) {
 	}
 }
 
-func (s *service) tracer() trace.Tracer { return s.observer.t.tracer }
+func (s *service) spanTracer() trace.Tracer { return s.observer.t.tracer }
 
 func (s *service) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
 	var span trace.Span
-	if s.tracer() != nil {
-		ctx, span = s.tracer().Start(ctx, opSend.spanName(name), trace.WithSpanKind(opSend.kind))
-		meta.Headers = inject(ctx, meta.Headers)
+	if s.spanTracer() != nil {
+		ctx, span = s.spanTracer().Start(ctx, opSend.spanName(name), trace.WithSpanKind(opSend.kind))
+		meta.Headers = injectContext(ctx, meta.Headers)
 	}
 
-	start := stopwatch()
+	start := readStopwatch()
 	task, err := s.next.CreateTask(ctx, name, meta)
-	s.recordCall(queue.OpCreateTask, stopwatch()-start, err)
+	s.recordCall(queue.OpCreateTask, readStopwatch()-start, err)
 
 	if span == nil {
 		return task, err
@@ -89,18 +89,18 @@ func (s *service) CreateTask(ctx context.Context, name string, meta queue.TaskMe
 
 func (s *service) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
 	var span trace.Span
-	if s.tracer() != nil {
+	if s.spanTracer() != nil {
 		name := commonQueue(tasks)
-		ctx, span = s.tracer().Start(ctx, opSend.spanName(name), trace.WithSpanKind(opSend.kind))
+		ctx, span = s.spanTracer().Start(ctx, opSend.spanName(name), trace.WithSpanKind(opSend.kind))
 		tasks = injectAll(ctx, tasks)
 		if span.IsRecording() {
 			span.SetAttributes(append(opSend.describe(s.namespace, name), attrBatch(len(tasks)))...)
 		}
 	}
 
-	start := stopwatch()
+	start := readStopwatch()
 	created, err := s.next.CreateTasks(ctx, tasks)
-	s.recordCall(queue.OpCreateTasks, stopwatch()-start, err)
+	s.recordCall(queue.OpCreateTasks, readStopwatch()-start, err)
 
 	endSpan(span, err)
 	return created, err
@@ -108,7 +108,7 @@ func (s *service) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*qu
 
 // injectAll injects the context into each task of a batch. Tasks without headers share one map.
 func injectAll(ctx context.Context, tasks []queue.NewTask) []queue.NewTask {
-	shared := inject(ctx, nil)
+	shared := injectContext(ctx, nil)
 	if shared == nil {
 		return tasks
 	}
@@ -119,7 +119,7 @@ func injectAll(ctx context.Context, tasks []queue.NewTask) []queue.NewTask {
 		if len(injected[i].Headers) == 0 {
 			injected[i].Headers = shared
 		} else {
-			injected[i].Headers = inject(ctx, injected[i].Headers)
+			injected[i].Headers = injectContext(ctx, injected[i].Headers)
 		}
 	}
 	return injected
@@ -144,13 +144,13 @@ func (s *service) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*qu
 		defer open.Dec()
 	}
 
-	start := stopwatch()
+	start := readStopwatch()
 	tasks, err := s.next.RetainTasks(ctx, r)
-	took := stopwatch() - start
+	took := readStopwatch() - start
 	s.recordCall(queue.OpRetainTasks, took, err)
 
 	// An idle worker retains nothing again and again: only tasks and errors are worth a span.
-	if s.tracer() != nil && (len(tasks) > 0 || err != nil && queue.KindOf(err) != queue.KindCanceled) {
+	if s.spanTracer() != nil && (len(tasks) > 0 || err != nil && queue.KindOf(err) != queue.KindCanceled) {
 		now := time.Now()
 		s.recordRetain(ctx, r, tasks, err, now.Add(-took), now)
 	}
@@ -173,7 +173,7 @@ func (s *service) recordRetain(
 		return
 	}
 
-	_, span := s.tracer().Start(ctx, opReceive.spanName(name), trace.WithSpanKind(opReceive.kind),
+	_, span := s.spanTracer().Start(ctx, opReceive.spanName(name), trace.WithSpanKind(opReceive.kind),
 		trace.WithTimestamp(start), trace.WithLinks(from.links...))
 	if span.IsRecording() {
 		attrs := append(opReceive.describe(s.namespace, name), attrWorker(r.Worker), attrBatch(len(tasks)))
@@ -192,15 +192,15 @@ func (s *service) ReleaseTasks(ctx context.Context, releases []queue.Release) ([
 	var span trace.Span
 	var op operation
 	outer := ctx
-	if s.tracer() != nil && len(releases) > 0 {
+	if s.spanTracer() != nil && len(releases) > 0 {
 		if op = settleOperation(commonOutcome(releases)); isRecorded(ctx) {
-			ctx, span = s.tracer().Start(ctx, op.name, trace.WithSpanKind(op.kind))
+			ctx, span = s.spanTracer().Start(ctx, op.name, trace.WithSpanKind(op.kind))
 		}
 	}
 
-	start := stopwatch()
+	start := readStopwatch()
 	outs, err := s.next.ReleaseTasks(ctx, releases)
-	took := stopwatch() - start
+	took := readStopwatch() - start
 	s.recordCall(queue.OpReleaseTasks, took, err)
 
 	if op.name == "" {
@@ -208,7 +208,7 @@ func (s *service) ReleaseTasks(ctx context.Context, releases []queue.Release) ([
 	}
 	name, from, first := summarizeReleased(outs, err)
 	if span == nil && len(from.links) > 0 {
-		_, span = s.tracer().Start(outer, op.name, trace.WithSpanKind(op.kind), trace.WithTimestamp(time.Now().Add(-took)))
+		_, span = s.spanTracer().Start(outer, op.name, trace.WithSpanKind(op.kind), trace.WithTimestamp(time.Now().Add(-took)))
 	}
 	if span != nil {
 		if span.IsRecording() {

@@ -64,13 +64,13 @@ func (c *statsCollector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
-	for _, m := range c.fresh() {
+	for _, m := range c.freshMetrics() {
 		ch <- m
 	}
 }
 
 // fresh gives the metrics of a reading that is not too old. Scrapes that come during one wait for it.
-func (c *statsCollector) fresh() []prometheus.Metric {
+func (c *statsCollector) freshMetrics() []prometheus.Metric {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	start := time.Now()
@@ -79,7 +79,7 @@ func (c *statsCollector) fresh() []prometheus.Metric {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.statsTimeout)
 	defer cancel()
-	all, err := c.stats(ctx)
+	all, err := c.readAllStats(ctx)
 	took, up := time.Since(start), 1.0
 	if err != nil {
 		all, up = nil, 0
@@ -89,9 +89,9 @@ func (c *statsCollector) fresh() []prometheus.Metric {
 			there[queueKey{st.Namespace, st.Queue}] = true
 		}
 		c.tasks.keepOnly(there)
-		c.tasks.addAll(there)
+		c.tasks.addQueues(there)
 	}
-	c.metrics = append(c.gauges(all),
+	c.metrics = append(c.queueGauges(all),
 		prometheus.MustNewConstMetric(descUp, prometheus.GaugeValue, up),
 		prometheus.MustNewConstMetric(descSeconds, prometheus.GaugeValue, took.Seconds()))
 	if err == nil {
@@ -102,7 +102,7 @@ func (c *statsCollector) fresh() []prometheus.Metric {
 }
 
 // stats reads the stats of every queue of every namespace.
-func (c *statsCollector) stats(ctx context.Context) ([]*queue.QueueStats, error) {
+func (c *statsCollector) readAllStats(ctx context.Context) ([]*queue.QueueStats, error) {
 	if c.lister != nil {
 		return c.lister.AllQueueStats(ctx)
 	}
@@ -122,15 +122,15 @@ func (c *statsCollector) stats(ctx context.Context) ([]*queue.QueueStats, error)
 }
 
 // gauges makes the metrics of the queues; those beyond the limit are added up.
-func (c *statsCollector) gauges(all []*queue.QueueStats) []prometheus.Metric {
+func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metric {
 	statuses := queue.Statuses()
 	byStatus := make([]*dto.LabelPair, len(statuses))
 	for i, s := range statuses {
-		byStatus[i] = pair("status", string(s))
+		byStatus[i] = labelPair("status", string(s))
 	}
 	out := make([]prometheus.Metric, 0, (len(statuses)+4)*min(len(all), c.cfg.maxGaugeQueues+1)+3)
 	one := func(st *queue.QueueStats) {
-		labels := []*dto.LabelPair{pair("namespace", st.Namespace), pair("queue", st.Queue)}
+		labels := []*dto.LabelPair{labelPair("namespace", st.Namespace), labelPair("queue", st.Queue)}
 		add := func(d *prometheus.Desc, v float64) { out = append(out, &gauge{d, labels, v}) }
 		for i, s := range statuses {
 			out = append(out, &gauge{descTasks, []*dto.LabelPair{labels[0], labels[1], byStatus[i]}, float64(st.Counts[s])})
@@ -138,7 +138,7 @@ func (c *statsCollector) gauges(all []*queue.QueueStats) []prometheus.Metric {
 		add(descReady, float64(st.Ready))
 		add(descLater, float64(st.Delayed))
 		add(descAge, st.OldestReadyAge.Seconds())
-		add(descPaused, bit(st.Paused))
+		add(descPaused, boolToFloat(st.Paused))
 	}
 	if len(all) <= c.cfg.maxGaugeQueues {
 		for _, st := range all {
@@ -180,4 +180,4 @@ func (g *gauge) Write(m *dto.Metric) error {
 	return nil
 }
 
-func pair(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
+func labelPair(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }

@@ -97,7 +97,7 @@ func (s *store) startCreate(ctx context.Context, call queue.Call, tasks []queue.
 		}
 	}
 
-	state.start = stopwatch()
+	state.start = readStopwatch()
 	return ctx, state
 }
 
@@ -115,7 +115,7 @@ func (m *meters) countCreated(c queue.Create, created []queue.Created) {
 		for i++; i < len(created) && isNewTask(created[i]) && created[i].Task.Queue == task.Queue; i++ {
 			n++
 		}
-		m.tasks.get(c.Namespace, task.Queue).created.Add(float64(n))
+		m.tasks.metersOf(c.Namespace, task.Queue).created.Add(float64(n))
 	}
 }
 
@@ -150,7 +150,7 @@ func (m *meters) countPoll(namespace string, outs [][]*queue.Task) {
 func (m *meters) countRetained(namespace string, tasks []*queue.Task) {
 	for i := 0; i < len(tasks); {
 		name := tasks[i].Queue
-		of := m.tasks.get(namespace, name)
+		of := m.tasks.metersOf(namespace, name)
 		n := 0
 		for ; i < len(tasks) && tasks[i].Queue == name; i++ {
 			n++
@@ -227,7 +227,7 @@ func (m *meters) countReleased(namespace string, releases []queue.Release, outs 
 		}
 		if last == nil || name != after.Queue {
 			name = after.Queue
-			last = m.tasks.get(namespace, name)
+			last = m.tasks.metersOf(namespace, name)
 		}
 		last.countEnd(releases[i].Outcome, after)
 	}
@@ -299,7 +299,7 @@ func (s *store) DeleteTasks(ctx context.Context, namespace string, sel queue.Sel
 func (s *store) countBulk(b queue.Bulk, err error) (queue.Bulk, error) {
 	if s.m != nil {
 		for _, t := range b.Tallies {
-			s.m.tasks.get(t.Namespace, t.Queue).countMoved(t)
+			s.m.tasks.metersOf(t.Namespace, t.Queue).countMoved(t)
 		}
 	}
 	return b, err

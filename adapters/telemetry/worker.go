@@ -27,13 +27,13 @@ type observer struct {
 }
 
 func (o *observer) TaskStarted(task worker.Held, waited time.Duration) {
-	w := o.m.worker.get(task.Namespace, task.Queue)
+	w := o.m.worker.metersOf(task.Namespace, task.Queue)
 	w.running.Inc()
 	w.wait.Observe(waited.Seconds())
 }
 
 func (o *observer) TaskFinished(task worker.Held, f worker.Finished) {
-	w := o.m.worker.get(task.Namespace, task.Queue)
+	w := o.m.worker.metersOf(task.Namespace, task.Queue)
 	w.running.Dec()
 	if run := w.run[f.Outcome]; run != nil {
 		run.Observe(f.Took.Seconds())
@@ -64,7 +64,7 @@ func (o *observer) Heartbeat(n int, lag time.Duration, err error) {
 }
 
 func (o *observer) LeaseLost(task worker.Held) {
-	o.m.worker.get(task.Namespace, task.Queue).leaseLost.Inc()
+	o.m.worker.metersOf(task.Namespace, task.Queue).leaseLost.Inc()
 }
 
 // Middleware records a span around each handler, with the task's baggage in its context: worker.Worker.Use takes it.
@@ -74,24 +74,24 @@ func (t *Telemetry) Middleware() func(worker.Handler) worker.Handler {
 	}
 	return func(next worker.Handler) worker.Handler {
 		return worker.HandlerFunc(func(ctx context.Context, task *queue.Task) (out any, err error) {
-			ctx, span := t.process(ctx, task)
+			ctx, span := t.startHandlerSpan(ctx, task)
 			returned := false
 			defer func() {
 				if !returned { // the panic goes on: the runtime makes a failure of it
-					panicked(span)
+					endPanickedSpan(span)
 				}
 			}()
 			out, err = next.Work(ctx, task)
 			returned = true
-			processed(ctx, span, err)
+			endHandlerSpan(ctx, span, err)
 			return out, err
 		})
 	}
 }
 
 // process begins the span of a handler.
-func (t *Telemetry) process(ctx context.Context, task *queue.Task) (context.Context, trace.Span) {
-	created := extract(ctx, task.Headers)
+func (t *Telemetry) startHandlerSpan(ctx context.Context, task *queue.Task) (context.Context, trace.Span) {
+	created := extractContext(ctx, task.Headers)
 	opts := []trace.SpanStartOption{trace.WithSpanKind(opProcess.kind)}
 	switch from := trace.SpanContextFromContext(created); {
 	case !from.IsRemote(): // there is no creation context
@@ -113,7 +113,7 @@ func (t *Telemetry) process(ctx context.Context, task *queue.Task) (context.Cont
 }
 
 // processed ends the span of a handler that returned err. Only what its error is goes with it, not what it says.
-func processed(ctx context.Context, span trace.Span, err error) {
+func endHandlerSpan(ctx context.Context, span trace.Span, err error) {
 	if span.IsRecording() {
 		outcome := worker.OutcomeOf(err)
 		span.SetAttributes(keyOutcome.String(string(outcome)))
@@ -122,21 +122,21 @@ func processed(ctx context.Context, span trace.Span, err error) {
 		}
 		if outcome == queue.OutcomeFailure || outcome == queue.OutcomePermanent {
 			span.SetStatus(codes.Error, string(outcome))
-			span.SetAttributes(attrError(errorType(err)))
+			span.SetAttributes(attrError(errorTypeOf(err)))
 		}
 	}
 	span.End()
 }
 
 // panicked ends the span of a handler that panicked, or called runtime.Goexit.
-func panicked(span trace.Span) {
+func endPanickedSpan(span trace.Span) {
 	span.SetStatus(codes.Error, "panic")
 	span.SetAttributes(attrError("panic"), keyOutcome.String(string(queue.OutcomeFailure)))
 	span.End()
 }
 
 // errorType is the kind of an error of ours, else the Go type at the end of the chain.
-func errorType(err error) string {
+func errorTypeOf(err error) string {
 	if e, ok := errors.AsType[*queue.Error](err); ok {
 		return string(e.Kind)
 	}

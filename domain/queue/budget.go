@@ -41,27 +41,27 @@ func NewBudget(bytes int) *Budget { return &Budget{most: bytes, free: bytes} }
 // Take waits until so many bytes are free, or all where the budget is smaller, and takes them until give is called. It fails
 // with KindUnavailable after 10 seconds, and with ctx's error when that ends first.
 func (b *Budget) Take(ctx context.Context, bytes int) (give func(), err error) {
-	return b.take(ctx, bytes, false)
+	return b.reserveBytes(ctx, bytes, false)
 }
 
 // TakeRead is Take for an answer that is in memory already. At most as many bytes as the budget has wait so: one more answer
 // fails at once.
 func (b *Budget) TakeRead(ctx context.Context, bytes int) (give func(), err error) {
-	return b.take(ctx, bytes, true)
+	return b.reserveBytes(ctx, bytes, true)
 }
 
-func (b *Budget) take(ctx context.Context, bytes int, read bool) (give func(), err error) {
+func (b *Budget) reserveBytes(ctx context.Context, bytes int, read bool) (give func(), err error) {
 	if b == nil || bytes <= SmallAnswerBytes {
 		return func() {}, nil
 	}
 
 	bytes = min(bytes, b.most)
 	c := &claim{bytes: bytes, read: read, granted: make(chan struct{})}
-	if !b.add(c) {
-		return nil, tooManyLarge()
+	if !b.queueClaim(c) {
+		return nil, errTooManyLarge()
 	}
 
-	give = sync.OnceFunc(func() { b.put(bytes) })
+	give = sync.OnceFunc(func() { b.returnBytes(bytes) })
 
 	timer := time.NewTimer(BudgetTimeout)
 	defer timer.Stop()
@@ -71,20 +71,20 @@ func (b *Budget) take(ctx context.Context, bytes int, read bool) (give func(), e
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
-		err = tooManyLarge()
+		err = errTooManyLarge()
 	}
-	if !b.withdraw(c) { // it was granted meanwhile
+	if !b.withdrawClaim(c) { // it was granted meanwhile
 		give()
 	}
 	return nil, err
 }
 
-func tooManyLarge() error {
+func errTooManyLarge() error {
 	return &Error{Kind: KindUnavailable, Msg: "the server is making many large answers; try again, or ask for fewer bytes"}
 }
 
 // add puts a claim behind those that wait, and grants what fits. It returns false where too much waits in memory.
-func (b *Budget) add(c *claim) bool {
+func (b *Budget) queueClaim(c *claim) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c.read && b.read+c.bytes > b.most {
@@ -95,12 +95,12 @@ func (b *Budget) add(c *claim) bool {
 		b.read += c.bytes
 	}
 	b.claims = append(b.claims, c)
-	b.grant()
+	b.grantClaims()
 	return true
 }
 
 // drop takes a claim out of those that wait. Caller holds mu.
-func (b *Budget) drop(place int) {
+func (b *Budget) dropClaim(place int) {
 	if c := b.claims[place]; c.read {
 		b.read -= c.bytes
 	}
@@ -108,30 +108,30 @@ func (b *Budget) drop(place int) {
 }
 
 // put gives bytes back.
-func (b *Budget) put(bytes int) {
+func (b *Budget) returnBytes(bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.free += bytes
-	b.grant()
+	b.grantClaims()
 }
 
 // grant gives the oldest claims what they wait for. Caller holds mu.
-func (b *Budget) grant() {
+func (b *Budget) grantClaims() {
 	for len(b.claims) > 0 && b.claims[0].bytes <= b.free {
 		b.free -= b.claims[0].bytes
 		close(b.claims[0].granted)
-		b.drop(0)
+		b.dropClaim(0)
 	}
 }
 
 // withdraw takes out a claim that waits; false when it waits no more.
-func (b *Budget) withdraw(c *claim) bool {
+func (b *Budget) withdrawClaim(c *claim) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, other := range b.claims {
 		if other == c {
-			b.drop(i)
-			b.grant() // smaller ones may fit
+			b.dropClaim(i)
+			b.grantClaims() // smaller ones may fit
 			return true
 		}
 	}

@@ -75,7 +75,7 @@ func (f EventFilter) Matches(e Event) bool {
 	return (f.Queue == "" || f.Queue == e.Queue) &&
 		(f.TaskID == 0 || f.TaskID == e.TaskID) &&
 		(f.Worker == "" || f.Worker == e.Worker) &&
-		among(f.Kinds, e.Kind) && among(f.Statuses, e.Kind.Status())
+		listTaskErrors(f.Kinds, e.Kind) && listTaskErrors(f.Statuses, e.Kind.Status())
 }
 
 // Normalize checks f and normalises its queue's name.
@@ -86,8 +86,8 @@ func (f EventFilter) Normalize() (EventFilter, error) {
 	}
 	f.Queue = tf.Queue
 	for _, k := range f.Kinds {
-		if !among(EventKinds(), k) {
-			return f, Invalid("kind", "unknown kind of event "+cut(string(k), 32))
+		if !listTaskErrors(EventKinds(), k) {
+			return f, Invalid("kind", "unknown kind of event "+truncateText(string(k), 32))
 		}
 	}
 	if f.TaskID < 0 {
@@ -105,7 +105,7 @@ type EventPage struct {
 	More bool
 }
 
-func among[T comparable](set []T, v T) bool {
+func listTaskErrors[T comparable](set []T, v T) bool {
 	if len(set) == 0 {
 		return true
 	}

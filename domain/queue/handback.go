@@ -37,7 +37,7 @@ func HandBack(ctx context.Context, consumer Consumer, tasks []*Task) error {
 				back = append(back, Release{ID: t.ID, Token: t.Lease.Token, Outcome: OutcomeHandBack, Quiet: true})
 			}
 		}
-		if err := releaseAgain(ctx, consumer, back); err != nil {
+		if err := repeatReleases(ctx, consumer, back); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -76,13 +76,13 @@ func (r RetainRequest) WithoutLarge(ctx context.Context, consumer Consumer, task
 }
 
 // releaseAgain releases, and repeats those releases that are not possible now, until ctx ends.
-func releaseAgain(ctx context.Context, consumer Consumer, releases []Release) error {
+func repeatReleases(ctx context.Context, consumer Consumer, releases []Release) error {
 	for pause := firstHandBackPause; ; pause = min(2*pause, mostHandBackPause) {
 		released, err := consumer.ReleaseTasks(ctx, releases)
 		if len(released) == len(releases) {
 			err = nil // each release has its own answer
 		}
-		if err != nil && !repeatable(err) {
+		if err != nil && !canRepeatRelease(err) {
 			return err
 		}
 
@@ -91,7 +91,7 @@ func releaseAgain(ctx context.Context, consumer Consumer, releases []Release) er
 			left = releases
 		}
 		for i, r := range released {
-			if repeatable(r.Err) {
+			if canRepeatRelease(r.Err) {
 				left, err = append(left, releases[i]), r.Err
 			}
 		}
@@ -111,7 +111,7 @@ func releaseAgain(ctx context.Context, consumer Consumer, releases []Release) er
 }
 
 // repeatable says that the same hand back may succeed later and does no harm.
-func repeatable(err error) bool {
+func canRepeatRelease(err error) bool {
 	kind := KindOf(err)
 	return kind == KindUnavailable || kind == KindIndeterminate
 }

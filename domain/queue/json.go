@@ -23,18 +23,18 @@ func CheckJSON(field string, b []byte, maxBytes int) error {
 	if !utf8.Valid(b) {
 		return Invalid(field, "must be valid UTF-8")
 	}
-	if msg := scanJSON(b); msg != "" {
+	if msg := findJSONFault(b); msg != "" {
 		return Invalid(field, msg)
 	}
 	if !json.Valid(b) {
-		return Invalid(field, "must be one JSON value: "+jsonFault(b))
+		return Invalid(field, "must be one JSON value: "+describeJSONFault(b))
 	}
 	return nil
 }
 
 // scanJSON checks nesting and surrogates without building anything; "" means fine. Most texts cannot have a fault of either
 // kind, which counting tells faster than reading does.
-func scanJSON(b []byte) string {
+func findJSONFault(b []byte) string {
 	if bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) <= MaxJSONDepth && !bytes.Contains(b, []byte(`\u`)) {
 		return ""
 	}
@@ -58,7 +58,7 @@ func scanJSON(b []byte) string {
 		high = false
 		switch {
 		case c == '\\' && i+5 < len(b) && b[i+1] == 'u':
-			r := hex4(b[i+2 : i+6])
+			r := parseHexDigits(b[i+2 : i+6])
 			low := r >= 0xDC00 && r < 0xE000
 			if low != wasHigh {
 				return "has a lone surrogate escape; \\ud800-\\udfff must come in pairs"
@@ -77,7 +77,7 @@ func scanJSON(b []byte) string {
 }
 
 // hex4 reads four hexadecimal digits; -1 where they are none (encoding/json refuses those later).
-func hex4(b []byte) int {
+func parseHexDigits(b []byte) int {
 	r := 0
 	for _, c := range b {
 		switch {
@@ -94,7 +94,7 @@ func hex4(b []byte) int {
 	return r
 }
 
-func jsonFault(b []byte) string {
+func describeJSONFault(b []byte) string {
 	var v any
 	if err := json.Unmarshal(b, &v); err != nil {
 		return err.Error()
@@ -113,7 +113,7 @@ func CleanJSON(b []byte, maxBytes int) json.RawMessage {
 		return b
 	}
 	if len(b) > maxBytes {
-		return quoteObject("truncated", b[:max(0, maxBytes/8)])
+		return quoteJSONObject("truncated", b[:max(0, maxBytes/8)])
 	}
 	// Decoding and encoding again replaces lone surrogates; it costs exactness only where there was no exactness.
 	dec := json.NewDecoder(strings.NewReader(strings.ToValidUTF8(string(b), "\uFFFD")))
@@ -124,15 +124,15 @@ func CleanJSON(b []byte, maxBytes int) json.RawMessage {
 			return out
 		}
 	}
-	return quoteObject("text", b[:min(len(b), max(0, maxBytes/8))])
+	return quoteJSONObject("text", b[:min(len(b), max(0, maxBytes/8))])
 }
 
 // ErrorJSON is the result of a failed task: {"error": "…"}, cut to MaxErrorBytes.
 func ErrorJSON(msg string) json.RawMessage {
-	return quoteObject("error", []byte(cut(strings.ToValidUTF8(msg, "\uFFFD"), MaxErrorBytes)))
+	return quoteJSONObject("error", []byte(truncateText(strings.ToValidUTF8(msg, "\uFFFD"), MaxErrorBytes)))
 }
 
-func quoteObject(key string, text []byte) json.RawMessage {
+func quoteJSONObject(key string, text []byte) json.RawMessage {
 	b, err := json.Marshal(map[string]string{key: strings.ToValidUTF8(string(text), "\uFFFD")})
 	if err != nil { // a map of valid strings always marshals
 		return EmptyJSON

@@ -46,9 +46,9 @@ func (l *LateRetains) Do(
 	}
 	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	answered, gone := make(chan answer), make(chan struct{})
-	l.add(1)
+	l.countDetached(1)
 	go func() {
-		defer l.add(-1)
+		defer l.countDetached(-1)
 		defer cancel()
 		tasks, err := retain(call, wait)
 		select {
@@ -66,14 +66,14 @@ func (l *LateRetains) Do(
 	if wait > 0 && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		cancel()
 	} else {
-		l.leave(call, &cancel)
+		l.detachCall(call, &cancel)
 	}
 	close(gone)
 	return nil, ctx.Err()
 }
 
 // leave lets call go on for a while after its caller has gone.
-func (l *LateRetains) leave(call context.Context, cancel *context.CancelFunc) {
+func (l *LateRetains) detachCall(call context.Context, cancel *context.CancelFunc) {
 	timer := time.AfterFunc(lateRetain, *cancel)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +89,7 @@ func (l *LateRetains) leave(call context.Context, cancel *context.CancelFunc) {
 	})
 }
 
-func (l *LateRetains) add(n int) {
+func (l *LateRetains) countDetached(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open += n; l.open == 0 && l.empty != nil {

@@ -63,44 +63,44 @@ func (q *Queue) Born(now, delayedAt time.Time) Life {
 // It mirrors Transitions row by row; retain's other conditions (paused, concurrency) are the store's to check.
 func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 	if !Allowed(l.Status, move) {
-		return l, conflict(l.Status, move)
+		return l, statusConflict(l.Status, move)
 	}
 	switch move {
 	case MoveRetain:
 		if c.Now.Before(l.DelayedAt) || Expired(l, c.Now) {
-			return l, conflict(l.Status, move)
+			return l, statusConflict(l.Status, move)
 		}
 		l.Status = StatusRetained
 		l.Attempt++
 	case MoveRelease:
-		l = l.finish(StatusReleased, c.Now)
+		l = l.finishLife(StatusReleased, c.Now)
 	case MoveFail:
-		l = q.failed(l, c)
+		l = q.failAttempt(l, c)
 	case MoveHandBack:
-		l = l.back(time.Time{}, c.Now)
+		l = l.returnUnstarted(time.Time{}, c.Now)
 	case MoveSnooze:
-		l = l.back(c.Now.Add(c.Delay), c.Now)
+		l = l.returnUnstarted(c.Now.Add(c.Delay), c.Now)
 	case MoveLeaseLost:
 		if Expired(l, c.Now) && !l.CancelRequested {
-			return l.finish(StatusExpired, c.Now), nil
+			return l.finishLife(StatusExpired, c.Now), nil
 		}
 		c.Permanent, c.Delay = false, 0
-		l = q.failed(l, c)
+		l = q.failAttempt(l, c)
 	case MoveExpire:
 		if !Expired(l, c.Now) {
-			return l, conflict(l.Status, move)
+			return l, statusConflict(l.Status, move)
 		}
-		l = l.finish(StatusExpired, c.Now)
+		l = l.finishLife(StatusExpired, c.Now)
 	case MoveCancel:
 		if l.Status == StatusRetained {
 			l.CancelRequested = true
 			return l, nil
 		}
-		l = l.finish(StatusCancelled, c.Now)
+		l = l.finishLife(StatusCancelled, c.Now)
 	case MoveRetry:
 		l = q.Born(c.Now, time.Time{})
 	case MoveCreate, MovePrune: // not a move of a living task
-		return l, conflict(l.Status, move)
+		return l, statusConflict(l.Status, move)
 	}
 	return l, nil
 }
@@ -108,9 +108,9 @@ func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 // Expired says that l's ttl is over at now.
 func Expired(l Life, now time.Time) bool { return !l.DiesAt.IsZero() && !now.Before(l.DiesAt) }
 
-func (q *Queue) failed(l Life, c Circumstances) Life {
+func (q *Queue) failAttempt(l Life, c Circumstances) Life {
 	if l.CancelRequested || c.Permanent || l.Retries == 0 {
-		return l.finish(StatusFailed, c.Now)
+		return l.finishLife(StatusFailed, c.Now)
 	}
 	delay := c.Delay
 	if delay == 0 {
@@ -123,9 +123,9 @@ func (q *Queue) failed(l Life, c Circumstances) Life {
 }
 
 // back ends a hold as if it had not been: the attempt does not count.
-func (l Life) back(delayedAt, now time.Time) Life {
+func (l Life) returnUnstarted(delayedAt, now time.Time) Life {
 	if l.CancelRequested {
-		return l.finish(StatusCancelled, now)
+		return l.finishLife(StatusCancelled, now)
 	}
 	l.Attempt--
 	l.Status = StatusNew
@@ -137,7 +137,7 @@ func (l Life) back(delayedAt, now time.Time) Life {
 }
 
 // finish ends the life; where a cancel was requested it ends cancelled, whatever the holder says.
-func (l Life) finish(s Status, now time.Time) Life {
+func (l Life) finishLife(s Status, now time.Time) Life {
 	if l.CancelRequested {
 		s = StatusCancelled
 	}
@@ -145,11 +145,11 @@ func (l Life) finish(s Status, now time.Time) Life {
 	return l
 }
 
-func conflict(from Status, move Move) error {
-	return &Error{Kind: KindConflict, Msg: fmt.Sprintf("a task that is %s cannot %s", from, verb(move))}
+func statusConflict(from Status, move Move) error {
+	return &Error{Kind: KindConflict, Msg: fmt.Sprintf("a task that is %s cannot %s", from, describeMove(move))}
 }
 
-func verb(m Move) string {
+func describeMove(m Move) string {
 	switch m {
 	case MoveRetain:
 		return "be retained"

@@ -10,11 +10,11 @@ import (
 const ReservedTickerName = "next"
 
 // QueueName trims and lower-cases s and checks it against ^[a-z][a-z0-9_-]{0,62}$.
-func QueueName(s string) (string, error) { return name("queue", s) }
+func QueueName(s string) (string, error) { return normalizeName("queue", s) }
 
 // NamespaceName is QueueName for a namespace. The system's own namespace is refused: applications may not use it.
 func NamespaceName(s string) (string, error) {
-	n, err := name("namespace", s)
+	n, err := normalizeName("namespace", s)
 	if err == nil && n == SystemNamespace {
 		return "", Invalid("namespace", fmt.Sprintf("%q is the system's own namespace; choose another", n))
 	}
@@ -23,14 +23,14 @@ func NamespaceName(s string) (string, error) {
 
 // TickerName is QueueName for a ticker. "next" is reserved.
 func TickerName(s string) (string, error) {
-	n, err := name("ticker", s)
+	n, err := normalizeName("ticker", s)
 	if err == nil && n == ReservedTickerName {
 		return "", Invalid("ticker", fmt.Sprintf("%q is reserved; choose another name", n))
 	}
 	return n, err
 }
 
-func name(field, s string) (string, error) {
+func normalizeName(field, s string) (string, error) {
 	n := strings.ToLower(strings.TrimSpace(s))
 	if n == "" {
 		return "", Invalid(field, "a name is required")
@@ -43,7 +43,7 @@ func name(field, s string) (string, error) {
 		letter := c >= 'a' && c <= 'z'
 		rest := c >= '0' && c <= '9' || c == '_' || c == '-'
 		if !letter && (i == 0 || !rest) {
-			return "", Invalid(field, fmt.Sprintf("name %q: use a letter first, then letters, digits, '_' and '-'", cut(n, MaxNameBytes)))
+			return "", Invalid(field, fmt.Sprintf("name %q: use a letter first, then letters, digits, '_' and '-'", truncateText(n, MaxNameBytes)))
 		}
 	}
 	return n, nil
@@ -57,7 +57,7 @@ func CheckWorker(s string) error {
 	case len(s) > MaxWorkerBytes:
 		return Invalid("worker", fmt.Sprintf("a worker name has at most %d bytes, this one has %d", MaxWorkerBytes, len(s)))
 	}
-	return checkText("worker", s)
+	return checkStorableText("worker", s)
 }
 
 // CheckKey checks an idempotency key: at most 255 bytes of valid UTF-8 without NUL; empty means none.
@@ -65,7 +65,7 @@ func CheckKey(s string) error {
 	if len(s) > MaxKeyBytes {
 		return Invalid("key", fmt.Sprintf("a key has at most %d bytes, this one has %d", MaxKeyBytes, len(s)))
 	}
-	return checkText("key", s)
+	return checkStorableText("key", s)
 }
 
 // CheckHeaders checks the number, the size and the encoding of a task's headers.
@@ -80,7 +80,7 @@ func CheckHeaders(h map[string]string) error {
 		}
 		size += len(k) + len(v)
 		for _, s := range [2]string{k, v} {
-			if err := checkText("headers", s); err != nil {
+			if err := checkStorableText("headers", s); err != nil {
 				return err
 			}
 		}
@@ -92,7 +92,7 @@ func CheckHeaders(h map[string]string) error {
 }
 
 // checkText refuses what PostgreSQL's text cannot hold.
-func checkText(field, s string) error {
+func checkStorableText(field, s string) error {
 	if !utf8.ValidString(s) {
 		return Invalid(field, "must be valid UTF-8")
 	}
@@ -103,7 +103,7 @@ func checkText(field, s string) error {
 }
 
 // cut shortens s to at most n bytes at a rune's border.
-func cut(s string, n int) string {
+func truncateText(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

@@ -107,7 +107,7 @@ func TestCut(t *testing.T) {
 		if n == 6 {
 			want = "aé"
 		}
-		if got := cut("aé😀", n); got != want {
+		if got := truncateText("aé😀", n); got != want {
 			t.Errorf("cut to %d bytes is %q, want %q", n, got, want)
 		}
 	}

@@ -109,20 +109,20 @@ func NewQueue(namespace string, meta QueueMeta) (Queue, error) {
 // With is the queue after an update by meta; q itself stays as it is. The name is not changed by it, nor are version
 // and times: those are the store's.
 func (q Queue) With(meta QueueMeta) (Queue, error) {
-	set(&q.TTL, meta.TTL)
-	set(&q.Retries, meta.Retries)
-	set(&q.RetryDelay, meta.RetryDelay)
-	set(&q.Backoff, meta.Backoff)
-	set(&q.RetryMaxDelay, meta.RetryMaxDelay)
-	set(&q.Lease, meta.Lease)
-	set(&q.Concurrency, meta.Concurrency)
-	set(&q.Retention, meta.Retention)
-	set(&q.Paused, meta.Paused)
-	set(&q.Events, meta.Events)
-	return q, q.check()
+	setIfGiven(&q.TTL, meta.TTL)
+	setIfGiven(&q.Retries, meta.Retries)
+	setIfGiven(&q.RetryDelay, meta.RetryDelay)
+	setIfGiven(&q.Backoff, meta.Backoff)
+	setIfGiven(&q.RetryMaxDelay, meta.RetryMaxDelay)
+	setIfGiven(&q.Lease, meta.Lease)
+	setIfGiven(&q.Concurrency, meta.Concurrency)
+	setIfGiven(&q.Retention, meta.Retention)
+	setIfGiven(&q.Paused, meta.Paused)
+	setIfGiven(&q.Events, meta.Events)
+	return q, q.checkPolicy()
 }
 
-func (q *Queue) check() error {
+func (q *Queue) checkPolicy() error {
 	if err := CheckInt("retries", q.Retries, 0, MaxRetries); err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (q *Queue) check() error {
 		return err
 	}
 	if !q.Backoff.Valid() {
-		return Invalid("backoff", fmt.Sprintf("%q is none of exponential, linear, constant", cut(string(q.Backoff), 32)))
+		return Invalid("backoff", fmt.Sprintf("%q is none of exponential, linear, constant", truncateText(string(q.Backoff), 32)))
 	}
 	for _, d := range []struct {
 		field string
@@ -166,7 +166,7 @@ func CheckInt(field string, n, least, most int) error {
 	return nil
 }
 
-func set[T any](dst, src *T) {
+func setIfGiven[T any](dst, src *T) {
 	if src != nil {
 		*dst = *src
 	}

@@ -19,7 +19,7 @@ func CheckRequestID(s string) error {
 	if len(s) > MaxRequestIDBytes {
 		return Invalid("request_id", fmt.Sprintf("must have at most %d bytes, this one has %d", MaxRequestIDBytes, len(s)))
 	}
-	return checkText("request_id", s)
+	return checkStorableText("request_id", s)
 }
 
 // Arguments tells retains under one request id apart: all that they ask for, but how long they wait.

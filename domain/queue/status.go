@@ -75,9 +75,9 @@ type Transition struct {
 func Transitions() []Transition { return slices.Clone(transitions) }
 
 // transitions is never changed. Every move of every task looks into it.
-var transitions = lifecycle()
+var transitions = buildTransitions()
 
-func lifecycle() []Transition {
+func buildTransitions() []Transition {
 	const (
 		due     = "due, not expired, queue not paused, under its concurrency"
 		left    = "retries left"

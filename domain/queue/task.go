@@ -288,7 +288,7 @@ func (r Release) Check(maxPayloadBytes int) error {
 	case r.Token < 0:
 		return Invalid("token", "a token above 0 is needed")
 	case r.Outcome.Move() == "":
-		return Invalid("outcome", fmt.Sprintf("must be success, failure, permanent, handback or snooze, got %q", cut(string(r.Outcome), 32)))
+		return Invalid("outcome", fmt.Sprintf("must be success, failure, permanent, handback or snooze, got %q", truncateText(string(r.Outcome), 32)))
 	}
 	if err := CheckDuration("delay", r.Delay, 0); err != nil {
 		return err
@@ -392,7 +392,7 @@ func (f TaskFilter) Normalize() (TaskFilter, error) {
 	}
 	for _, s := range f.Statuses {
 		if !s.Valid() {
-			return f, Invalid("status", fmt.Sprintf("%q is none of new, retry, retained, released, failed, expired, cancelled", cut(string(s), 32)))
+			return f, Invalid("status", fmt.Sprintf("%q is none of new, retry, retained, released, failed, expired, cancelled", truncateText(string(s), 32)))
 		}
 	}
 	if f.Worker != "" {

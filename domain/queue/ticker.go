@@ -131,11 +131,11 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 	case meta.Cron != nil && *meta.Cron != "":
 		t.Period, t.Cron = 0, *meta.Cron
 	}
-	set(&t.Timezone, meta.Timezone)
-	set(&t.Misfire, meta.Misfire)
-	set(&t.MisfireLimit, meta.MisfireLimit)
-	set(&t.Overlap, meta.Overlap)
-	set(&t.Paused, meta.Paused)
+	setIfGiven(&t.Timezone, meta.Timezone)
+	setIfGiven(&t.Misfire, meta.Misfire)
+	setIfGiven(&t.MisfireLimit, meta.MisfireLimit)
+	setIfGiven(&t.Overlap, meta.Overlap)
+	setIfGiven(&t.Paused, meta.Paused)
 	if meta.Queue != nil {
 		t.Queue = *meta.Queue
 		if t.Queue != "" {
@@ -154,9 +154,9 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 	}
 	switch {
 	case !t.Misfire.Valid():
-		return t, Invalid("misfire", fmt.Sprintf("%q is none of skip, once, all", cut(string(t.Misfire), 32)))
+		return t, Invalid("misfire", fmt.Sprintf("%q is none of skip, once, all", truncateText(string(t.Misfire), 32)))
 	case !t.Overlap.Valid():
-		return t, Invalid("overlap", fmt.Sprintf("%q is none of allow, skip", cut(string(t.Overlap), 32)))
+		return t, Invalid("overlap", fmt.Sprintf("%q is none of allow, skip", truncateText(string(t.Overlap), 32)))
 	}
 	if err := CheckInt("misfire_limit", t.MisfireLimit, 1, MaxMisfireLimit); err != nil {
 		return t, err

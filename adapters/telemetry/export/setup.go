@@ -67,19 +67,19 @@ func Setup(ctx context.Context, cfg Config) (*telemetry.Telemetry, Shutdown, err
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s := &setup{cfg: cfg, registry: reg}
-	s.listen()
+	s.logExporterErrors()
 	opts := append([]telemetry.Option{telemetry.WithRegistry(reg), telemetry.WithVersion(cfg.Version)}, cfg.Options...)
-	if err := s.start(ctx); err != nil {
-		return nil, nil, errors.Join(err, s.shutdown(ctx))
+	if err := s.startExporters(ctx); err != nil {
+		return nil, nil, errors.Join(err, s.shutdownExporters(ctx))
 	}
 	if s.traces != nil {
 		opts = append(opts, telemetry.WithTracerProvider(s.traces))
 	}
 	tel, err := telemetry.New(opts...)
 	if err != nil {
-		return nil, nil, errors.Join(err, s.shutdown(ctx))
+		return nil, nil, errors.Join(err, s.shutdownExporters(ctx))
 	}
-	return tel, s.shutdown, nil
+	return tel, s.shutdownExporters, nil
 }
 
 type setup struct {
@@ -91,8 +91,8 @@ type setup struct {
 	err      error
 }
 
-func (s *setup) start(ctx context.Context) error {
-	traces, metrics := wanted("TRACES"), wanted("METRICS")
+func (s *setup) startExporters(ctx context.Context) error {
+	traces, metrics := isSignalWanted("TRACES"), isSignalWanted("METRICS")
 	if !traces && !metrics {
 		return nil
 	}
@@ -115,7 +115,7 @@ func (s *setup) start(ctx context.Context) error {
 		}
 	}
 	if metrics {
-		reader, err := s.reader(ctx)
+		reader, err := s.newMetricReader(ctx)
 		if err != nil {
 			return fmt.Errorf("telemetry: export metrics (see OTEL_METRICS_EXPORTER, OTEL_EXPORTER_OTLP_*): %w", err)
 		}
@@ -131,7 +131,7 @@ const tellEvery = time.Minute
 
 // listen has what the SDK says go to the log instead of to standard error in a form of its own, at once and then not more
 // often than every tellEvery: a collector that is down makes each export fail.
-func (s *setup) listen() {
+func (s *setup) logExporterErrors() {
 	log := s.cfg.Logger
 	if log == nil {
 		log = slog.Default()
@@ -159,7 +159,7 @@ func (s *setup) listen() {
 var producing sync.Mutex
 
 // reader sends what the registry has.
-func (s *setup) reader(ctx context.Context) (metric.Reader, error) {
+func (s *setup) newMetricReader(ctx context.Context) (metric.Reader, error) {
 	producing.Lock()
 	defer producing.Unlock()
 	autoexport.WithFallbackMetricProducer(func(context.Context) (metric.Producer, error) {
@@ -170,7 +170,7 @@ func (s *setup) reader(ctx context.Context) (metric.Reader, error) {
 
 // wanted says that the environment asks for a signal to be sent. By the specification the default is to send everything
 // to localhost; a queue that nobody collects from would then log errors for ever.
-func wanted(signal string) bool {
+func isSignalWanted(signal string) bool {
 	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
 		return false
 	}
@@ -180,7 +180,7 @@ func wanted(signal string) bool {
 	return os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != ""
 }
 
-func (s *setup) shutdown(ctx context.Context) error {
+func (s *setup) shutdownExporters(ctx context.Context) error {
 	s.once.Do(func() {
 		ctx, cancel := context.WithTimeout(ctx, FlushTimeout)
 		defer cancel()
