@@ -73,7 +73,7 @@ func serve(file string, args []string) error {
 		return err
 	}
 	defer stop()
-	if code := run.Main(args, "bench", os.Stderr); code != program.ExitDone {
+	if code := run.Main(args, "bench", os.Stdout, os.Stderr); code != program.ExitDone {
 		return fmt.Errorf("the server ended with code %d", code)
 	}
 	return nil

@@ -7,6 +7,7 @@ require (
 	github.com/pgqueue/pgqueue/adapters/postgres v0.1.0
 	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0
 	github.com/pgqueue/pgqueue/domain v0.1.0
+	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
 	golang.org/x/term v0.47.0
 )
@@ -14,6 +15,7 @@ require (
 require (
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.2 // indirect
 	connectrpc.com/connect/v2 v2.0.2 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 )
 
 require (

@@ -2,9 +2,11 @@ package program
 
 import (
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 )
 
 // Signals is how the surroundings speak to a program that runs for long:
@@ -30,6 +32,38 @@ func Signals() (signals <-chan os.Signal, stop func()) {
 	return c, func() {
 		signal.Stop(c)
 		signal.Stop(pipes)
+	}
+}
+
+// WatchSignals handles what Signals receives, until the function that it returns is called: it turns the debug lines of
+// level on and off, writes stacks to dump, and calls stop for each signal that asks for a stop. atOnce is true from the
+// second of them on, and for SIGQUIT.
+func WatchSignals(
+	signals <-chan os.Signal, level *slog.LevelVar, dump io.Writer, stop func(sig os.Signal, atOnce bool),
+) (unwatch func()) {
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for stopping := false; ; {
+			select {
+			case <-done:
+				return
+			case sig := <-signals:
+				if IsDebug(sig) {
+					Toggle(level)
+					continue
+				}
+				if IsDump(sig) {
+					DumpGoroutines(dump)
+				}
+				stop(sig, stopping || IsDump(sig))
+				stopping = true
+			}
+		}
+	})
+	return func() {
+		close(done)
+		watching.Wait()
 	}
 }
 

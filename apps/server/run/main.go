@@ -2,96 +2,73 @@ package run
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/pgqueue/pgqueue/apps/internal/program"
-	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // Main is the program pgqueue-server: it runs a server until a signal and returns the exit code.
-func Main(args []string, version string, stderr *os.File) int {
-	if code, done := program.Init(); done { // before anything is written: the child writes it
-		return code
-	}
-	var cfg Config
-	var lc program.LogConfig
-	fs := pflag.NewFlagSet("pgqueue-server", pflag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.Usage = func() {
-		fmt.Fprintf(stderr, "Run a pgqueue server: REST, Connect RPC and background work.\n\nUsage:\n  pgqueue-server [URL] [flags]\n\n"+
-			"Without a URL it starts an embedded PostgreSQL that keeps its data between runs.\n"+
-			"Every flag has an environment variable, as PGQUEUE_ADDR; URL is --database-url, PGQUEUE_DATABASE_URL.\n\nFlags:\n%s", fs.FlagUsages())
-	}
-	Flags(fs, &cfg)
-	fs.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "`namespace` of requests that name none")
-	program.FromEnvironment(fs, "namespace")
-	program.LogFlags(fs, &lc)
-	showVersion := fs.Bool("version", false, "print the version and end")
-	check := fs.Bool("check", false, "ask the server at --addr whether it is ready, and end: 0 = it is, 5 = it is not")
-	fail := func(err error) int {
-		fmt.Fprintln(stderr, "pgqueue-server:", program.OneLine(err))
-		return program.ExitCode(err)
-	}
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			return program.ExitDone
-		}
-		return fail(queue.Invalid("", err.Error()))
-	}
-	if *showVersion {
-		fmt.Fprintln(stderr, "pgqueue-server", version)
-		return program.ExitDone
-	}
-	if err := program.RefuseEmpty(fs, fs.Args()); err != nil {
-		return fail(err)
-	}
-	if err := program.Environ(fs, os.LookupEnv); err != nil {
-		return fail(err)
-	}
-	if *check {
-		if err := lookWhere(fs, args); err != nil {
-			return fail(err)
-		}
-		if err := program.Check(context.Background(), cfg.Addr); err != nil {
-			return fail(err)
-		}
-		return program.ExitDone
-	}
-	var err error
-	if err = cfg.Argument(fs.Args()); err != nil {
-		return fail(err)
-	}
-	log, err := lc.Logger(stderr, program.IsTerminal(stderr))
-	if err != nil {
-		return fail(err)
-	}
-	program.WarnUnread(log, fs)
-	cfg.Log, cfg.Version = log, version
-	if err := UntilSignal(context.Background(), cfg, lc.Level, nil); err != nil {
-		return fail(err)
-	}
-	return program.ExitDone
+func Main(args []string, version string, stdout, stderr *os.File) int {
+	return program.Execute(newCommand(version, stderr), args, stdout, stderr, program.ExitCode)
 }
 
-// lookWhere makes a check without other flags look at the address where the server beside it listens: the arguments of
-// that server may name another address than the environment that both have.
-func lookWhere(fs *pflag.FlagSet, args []string) error {
-	if len(args) > 1 {
-		return nil
+func newCommand(version string, stderr *os.File) *cobra.Command {
+	cfg := Config{Version: version}
+	var logging program.LogConfig
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "pgqueue-server [URL]",
+		Short: "Run a pgqueue server: REST, Connect RPC and background work",
+		Long: "Run a pgqueue server: REST, Connect RPC and background work.\n\n" +
+			"Without a URL it starts an embedded PostgreSQL that keeps its data between runs.\n" +
+			"Every flag has an environment variable, as PGQUEUE_ADDR; URL is --database-url, PGQUEUE_DATABASE_URL.",
+		Version: version,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			flags := cmd.Flags()
+			if err := program.RefuseEmpty(flags, args); err != nil {
+				return err
+			}
+			if check {
+				return checkRunning(cmd, &cfg)
+			}
+			if err := program.Environ(flags, os.LookupEnv); err != nil {
+				return err
+			}
+			if err := cfg.Argument(args); err != nil {
+				return err
+			}
+			if cfg.Log, err = logging.Logger(stderr, program.IsTerminal(stderr)); err != nil {
+				return err
+			}
+			program.WarnUnread(cfg.Log, flags)
+			return UntilSignal(cmd.Context(), cfg, logging.Level, nil)
+		},
 	}
-	first := program.RunningArgs()
-	if first == nil {
-		return nil
+	cmd.SetVersionTemplate("pgqueue-server {{.Version}}\n")
+
+	flags := cmd.Flags()
+	Flags(flags, &cfg)
+	flags.StringVar(&cfg.Namespace, "namespace", cfg.Namespace, "`namespace` of requests that name none")
+	program.FromEnvironment(flags, "namespace")
+	program.LogFlags(flags, &logging)
+	program.CheckFlag(flags, &check, "server", "addr")
+	flags.Bool("version", false, "print the version and end") // cobra acts on it
+	return cmd
+}
+
+// checkRunning asks the running server whether it is ready.
+func checkRunning(cmd *cobra.Command, cfg *Config) error {
+	if err := program.TakeRunningArgs(cmd.Flags()); err != nil {
+		return err
 	}
-	if err := fs.Parse(first); err != nil {
-		return queue.Invalid("", "the arguments of the running server: "+err.Error())
+	if err := program.Environ(cmd.Flags(), os.LookupEnv); err != nil {
+		return err
 	}
-	return nil
+	return program.Check(cmd.Context(), cfg.Addr)
 }
 
 // UntilSignal runs a server until a signal asks for its end, as program.Signals says, or until ctx ends, and stops it
@@ -115,80 +92,37 @@ func UntilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 }
 
 func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server), signals <-chan os.Signal) error {
-	type result struct {
-		server *Server
-		err    error
-	}
-	starting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	came := make(chan result, 1)
-	go func() {
-		server, err := Start(starting, cfg)
-		came <- result{server, err}
-	}()
-	var server *Server
-	var done <-chan struct{}
-	asked, atOnce := false, false
-	for !asked {
-		select {
-		case r := <-came:
-			if r.err != nil {
-				return r.err
-			}
-			server, done = r.server, r.server.Done()
-			if started != nil {
-				started(server)
-			}
-		case <-done:
-			asked = true
-		case <-ctx.Done():
-			asked = true
-		case sig := <-signals:
-			switch {
-			case program.IsDebug(sig):
-				program.Toggle(level)
-				continue
-			case program.IsDump(sig):
-				program.DumpGoroutines(os.Stderr)
-				atOnce = true
-			}
-			asked = true
+	running, stop := context.WithCancel(ctx) // ends with the first signal, while the server starts too
+	defer stop()
+	graceful, cut := context.WithCancel(context.WithoutCancel(ctx)) // ends when the stop must not wait
+	defer cut()
+	unwatch := program.WatchSignals(signals, level, os.Stderr, func(_ os.Signal, atOnce bool) {
+		stop()
+		if atOnce {
+			cut()
 		}
-	}
-	if server == nil { // asked to stop while starting
-		cancel()
-		r := <-came
-		if r.err != nil {
-			return nil // it did not start because it was told not to
-		}
-		server = r.server
-	}
-	return errorsOf(server, stopGracefully(server, signals, atOnce))
-}
+	})
+	defer unwatch()
 
-// stopGracefully stops within the deadline, or at once when that is asked for, now or by another signal.
-func stopGracefully(server *Server, signals <-chan os.Signal, atOnce bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), server.cfg.StopTimeout)
-	defer cancel()
-	if atOnce {
-		cancel()
-	}
-	stopped := make(chan error, 1)
-	go func() { stopped <- server.Stop(ctx) }()
-	for {
-		select {
-		case err := <-stopped:
-			return err
-		case sig := <-signals:
-			if program.IsDump(sig) {
-				program.DumpGoroutines(os.Stderr)
-			}
-			if !program.IsDebug(sig) {
-				server.log.WarnContext(ctx, "stopping at once")
-				cancel()
-			}
+	server, err := Start(running, cfg)
+	if err != nil {
+		if running.Err() != nil {
+			return nil // a signal stopped it before it was ready
 		}
+		return err
 	}
+	if started != nil {
+		started(server)
+	}
+	select {
+	case <-server.Done():
+	case <-running.Done():
+	}
+
+	ctx, cancel := context.WithTimeout(graceful, server.cfg.StopTimeout)
+	defer cancel()
+	defer context.AfterFunc(graceful, func() { server.log.Warn("stopping at once") })()
+	return errorsOf(server, server.Stop(ctx))
 }
 
 // errorsOf prefers why the server ended by itself to how its stop went.

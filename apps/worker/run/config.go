@@ -89,7 +89,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	program.MayBeEmpty(f, "metrics-addr")
 	program.OneALine(f, "header") // whose values have commas
 	program.FromEnvironment(f)
-	f.BoolVar(&c.asks, "check", false, "ask the worker at --metrics-addr whether it is ready, and end: 0 = it is, 5 = it is not")
+	program.CheckFlag(f, &c.asks, "worker", "metrics-addr")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "database" { // short for it
 			name = "database-url"

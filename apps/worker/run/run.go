@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,30 +23,22 @@ type usageError struct{ error }
 
 // Main is the program with args: it returns its exit code. What signals do, program.Signals says.
 func Main(version string, args []string, stdout, stderr io.Writer) int {
-	if code, done := program.Init(); done {
-		return code
-	}
-	signals, stop := program.Signals()
-	defer stop()
-	cmd := newCommand(version, stderr, os.LookupEnv, signals)
-	cmd.SetArgs(args)
-	cmd.SetOut(stdout)
-	cmd.SetErr(stderr)
-	err := cmd.Execute()
-	if err == nil {
-		return program.ExitDone
-	}
-	_, _ = fmt.Fprintln(stderr, "pgqueue-worker:", program.OneLine(err))
+	cmd := newCommand(version, stderr, os.LookupEnv)
+	return program.Execute(cmd, args, stdout, stderr, exitCode)
+}
+
+// exitCode is that of the errors of a worker: usage, a check, or failed.
+func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return program.ExitUsage
 	}
-	if c, ok := errors.AsType[*queue.Error](err); ok && c.Op == "check" {
+	if e, ok := errors.AsType[*queue.Error](err); ok && (e.Op == "check" || e.Kind == queue.KindInvalid) {
 		return program.ExitCode(err)
 	}
 	return program.ExitFailed
 }
 
-func newCommand(version string, stderr io.Writer, getenv func(string) (string, bool), signals <-chan os.Signal) *cobra.Command {
+func newCommand(version string, stderr io.Writer, getenv func(string) (string, bool)) *cobra.Command {
 	c := &config{}
 	cmd := &cobra.Command{
 		Use:   "pgqueue-worker --queue NAME (--exec COMMAND | --http URL)",
@@ -55,7 +46,7 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 		Example: `  pgqueue-worker --queue mail --exec './send.sh' -c 4
   pgqueue-worker --queue hooks --http https://example.com/hook --secret whsec_…
   pgqueue-worker --database-url postgres://localhost/app --config worker.yaml`,
-		Version: version, SilenceUsage: true, SilenceErrors: true,
+		Version: version,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usageError{fmt.Errorf("unexpected %q; see --help", args[0])}
@@ -74,10 +65,9 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 				return usageError{err}
 			}
 			program.WarnUnread(log, cmd.Flags(), ownPrefix)
-			return c.run(cmd.Context(), version, log, stderr, signals)
+			return c.run(cmd.Context(), version, log, stderr)
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	cmd.Flags().SortFlags = false
 	c.flags(cmd.Flags())
 	return cmd
@@ -86,10 +76,8 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 // ask asks the worker that listens at --metrics-addr whether it is ready. Without other flags it takes the arguments of
 // the worker that runs beside it.
 func (c *config) ask(cmd *cobra.Command, getenv func(string) (string, bool)) error {
-	if cmd.Flags().NFlag() == 1 {
-		if err := cmd.Flags().Parse(program.RunningArgs()); err != nil {
-			return usageError{fmt.Errorf("the arguments of the running worker: %w", err)}
-		}
+	if err := program.TakeRunningArgs(cmd.Flags()); err != nil {
+		return usageError{err}
 	}
 	if err := c.load(cmd.Flags(), getenv); err != nil {
 		return usageError{err}
@@ -101,7 +89,9 @@ func (c *config) ask(cmd *cobra.Command, getenv func(string) (string, bool)) err
 }
 
 // run works until a signal, or the end of ctx.
-func (c *config) run(ctx context.Context, version string, log *slog.Logger, stderr io.Writer, signals <-chan os.Signal) error {
+func (c *config) run(ctx context.Context, version string, log *slog.Logger, stderr io.Writer) error {
+	signals, unlisten := program.Signals()
+	defer unlisten()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	tel, flush, err := export.Setup(ctx, export.Config{Service: "pgqueue-worker", Version: version, Logger: log})
@@ -140,8 +130,17 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	}
 	supervisor := program.Supervised(log)
 	defer supervisor.Close()
-	stopper := &stopper{config: c, stop: stop, log: log, stderr: stderr, supervisor: supervisor}
-	unwatch := stopper.watch(ctx, signals)
+	var draining atomic.Bool
+	var running atomic.Pointer[worker.Worker] // nil while the service is opened: then there is nothing to drain
+	unwatch := program.WatchSignals(signals, c.log.Level, stderr, func(sig os.Signal, atOnce bool) {
+		draining.Store(true)
+		supervisor.Stopping()
+		log.InfoContext(ctx, "stopping", "signal", sig.String(), "drain", !atOnce)
+		stop()
+		if w := running.Load(); w != nil && atOnce {
+			w.StopNow()
+		}
+	})
 	defer unwatch()
 
 	log.DebugContext(ctx, "opening", "at", c.describe())
@@ -156,12 +155,12 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	defer closeService()
 	svc = tel.Service(svc)
 	w := worker.New(svc, opts...)
-	stopper.worker.Store(w)
+	running.Store(w)
 	w.Use(tel.Middleware(), (&failures{log: log}).middleware)
 	for i, j := range c.jobs {
 		w.Handle(j.Queue, handlers[i], worker.Concurrency(j.Concurrency))
 	}
-	p := &probes{svc: svc, resting: w.Resting, draining: &stopper.draining}
+	p := &probes{svc: svc, resting: w.Resting, draining: &draining}
 	if c.metricsAddr != "" {
 		unserve, err := serve(ctx, c.metricsAddr, c.hosts, p.handler(tel.Handler()), log)
 		if err != nil {
@@ -182,55 +181,4 @@ func asUsage(err error) error {
 		return usageError{err}
 	}
 	return err
-}
-
-// stopper stops a worker on signals, from before its service is open until its end.
-type stopper struct {
-	config     *config
-	stop       context.CancelFunc // ends the opening of the service, or begins the drain
-	log        *slog.Logger
-	stderr     io.Writer
-	supervisor *program.Supervisor
-
-	draining atomic.Bool
-	worker   atomic.Pointer[worker.Worker] // nil while the service is opened: then there is nothing to drain
-}
-
-// watch reads signals until the function that it returns is called.
-func (s *stopper) watch(ctx context.Context, signals <-chan os.Signal) (unwatch func()) {
-	done := make(chan struct{})
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			case sig := <-signals:
-				s.handleSignal(ctx, sig)
-			}
-		}
-	})
-	return func() {
-		close(done)
-		watching.Wait()
-	}
-}
-
-func (s *stopper) handleSignal(ctx context.Context, sig os.Signal) {
-	if program.IsDebug(sig) {
-		program.Toggle(s.config.log.Level)
-		return
-	}
-	hurry := s.draining.Swap(true) // a second one
-	if program.IsDump(sig) {
-		program.DumpGoroutines(s.stderr)
-		hurry = true
-	}
-	s.supervisor.Stopping()
-	s.log.InfoContext(ctx, "stopping", "signal", sig.String(), "drain", !hurry)
-	s.stop()
-
-	if w := s.worker.Load(); w != nil && hurry {
-		w.StopNow()
-	}
 }

@@ -10,4 +10,4 @@ import (
 
 var version = "dev" // set by the build
 
-func main() { os.Exit(run.Main(os.Args[1:], version, os.Stderr)) }
+func main() { os.Exit(run.Main(os.Args[1:], version, os.Stdout, os.Stderr)) }
