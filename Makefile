@@ -1,7 +1,7 @@
 # "make" alone lists the targets. All of them work as root and as another user.
 #
 # To add a target: write it with a "## help text" behind its name. To add a check: make it a prerequisite of check.
-# Variables to set from outside: PKG (packages, default all), RUN (tests by name), TESTFLAGS, LINTFLAGS (such as --fix).
+# Variables to set from outside: MODULE (rename), PKG (packages, default all), RUN (tests by name), TESTFLAGS, LINTFLAGS (such as --fix).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,6 +10,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 .DEFAULT_GOAL := help
 
 # The pattern "work" means every package of the modules that go.work names.
+MODULE ?=
 PKG ?= work
 RUN ?=
 TESTFLAGS ?=
@@ -98,7 +99,7 @@ test-model: ## run the model of the contract at length: a million operations in 
 
 .PHONY: test-tools
 test-tools:
-	GOWORK=off go -C tools test ./...
+	GOWORK=off go -C tools test -timeout 30m ./...
 	GOWORK=off go -C tools/chart test -count 1 ./...
 
 ##@ Measure, on an idle machine. Never part of a check.
@@ -184,6 +185,17 @@ check-generate: ## report generated files that are not up to date
 	before="$$(state)"; \
 	$(MAKE) --no-print-directory generate; \
 	diff <(echo "$$before") <(state) || { echo "generated files were not up to date: commit them" >&2; exit 1; }
+
+# The path stands in each go.mod, import, page and image; that of domain/go.mod is the one that counts. The descriptors of
+# protobuf hold it with its length, so they are generated anew.
+.PHONY: rename
+rename: $(BUF) ## give the modules another path everywhere: make rename MODULE=example.com/team/queue
+	@[[ "$(MODULE)" =~ ^[a-z0-9.-]+\.[a-z]+(/[A-Za-z0-9._~-]+)+$$ ]] || { echo 'MODULE: must be a module path, as example.com/team/queue, got "$(MODULE)"' >&2; exit 2; }
+	old="$$(sed -n 's|^module \(.*\)/domain$$|\1|p' domain/go.mod)"; \
+	grep -rIlZF --exclude-dir=.git --exclude-dir=.bin --exclude-dir=build --exclude-dir=node_modules "$$old" . | xargs -0 sed -i "s|$${old//./\\.}|$(MODULE)|g"
+	gofmt -w adapters apps domain tools transport
+	touch $(BUF) # the name of the module of the tools is not part of it
+	$(MAKE) --no-print-directory proto
 
 .PHONY: release-check
 release-check: $(MODTOOL) ## rehearse a release: every module got and every program installed from outside

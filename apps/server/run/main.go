@@ -121,7 +121,8 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 
 	ctx, cancel := context.WithTimeout(graceful, server.cfg.StopTimeout)
 	defer cancel()
-	defer context.AfterFunc(graceful, func() { server.log.Warn("stopping at once") })()
+	silence := context.AfterFunc(graceful, func() { server.log.Warn("stopping at once") })
+	defer silence() // before cut
 	return errorsOf(server, server.Stop(ctx))
 }
 
