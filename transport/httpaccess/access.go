@@ -16,7 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Config says what is let through. Only Refuse is required.
+// Config holds the requests that are let through. Only Refuse is required.
 type Config struct {
 	// Hosts are names, without ports, that a request over loopback may carry in its Host header. localhost and the
 	// loopback addresses always may. A reverse proxy on this machine passes its public name on: it belongs here.
@@ -123,11 +123,11 @@ func (c *Checks) checkHost(r *http.Request) *queue.Error {
 	}
 	return &queue.Error{
 		Kind: queue.KindInvalid, Field: "Host",
-		Msg: fmt.Sprintf("%q is no name of this server; if it is, start the server with --allowed-host and that name", shorten(r.Host)),
+		Msg: fmt.Sprintf("must be a name of this server, got %q; start the server with --allowed-host and that name to allow it", shorten(r.Host)),
 	}
 }
 
-// isLoopback says whether the connection came in on a loopback address. A connection that tells no address counts as
+// isLoopback says whether the connection came in on a loopback address. A connection without an address counts as
 // one: the check is the safe side.
 func isLoopback(r *http.Request) bool {
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
@@ -160,7 +160,7 @@ func hostOf(hostport string) string {
 }
 
 // normalizeHost is host in lower case, without the brackets of IPv6 and the dot at the end of a full name. Brackets hold
-// nothing else: what does is malformed, and "".
+// nothing else: other content is malformed, and "".
 func normalizeHost(host string) string {
 	host = strings.ToLower(strings.TrimSpace(host))
 	if inner, ok := strings.CutPrefix(host, "["); ok {
@@ -173,7 +173,7 @@ func normalizeHost(host string) string {
 	return strings.TrimSuffix(host, ".")
 }
 
-// checkSource refuses what a page of another site has sent. It tells whether the request is of a trusted origin.
+// checkSource refuses requests of pages of other sites. It reports whether the request is of a trusted origin.
 func (c *Checks) checkSource(r *http.Request) (trusted bool, err *queue.Error) {
 	origins := r.Header["Origin"]
 	switch {
@@ -251,7 +251,7 @@ var bodyTypes = []string{
 	"application/grpc-web-text", "application/grpc-web-text+proto",
 }
 
-// peekTime bounds the wait for the first byte of a body that tells neither its type nor its length.
+// peekTime bounds the wait for the first byte of a body without a type and a length.
 const peekTime = 10 * time.Second
 
 // checkBody refuses a body of a type that a plain form of any web page can have, or of none.
@@ -276,7 +276,7 @@ func checkBody(w http.ResponseWriter, r *http.Request) *queue.Error {
 			return nil
 		}
 	}
-	return queue.Invalid("Content-Type", "the body has no type that is taken here; send application/json")
+	return queue.Invalid("Content-Type", "must be application/json, NDJSON or a type of the RPCs; send application/json")
 }
 
 // hasBody reads the first byte of a body of unknown length. Without one there is no body; a body that does not come in
@@ -293,5 +293,5 @@ func hasBody(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// shorten bounds what a message repeats of a header.
+// shorten bounds the part of a header that a message repeats.
 func shorten(s string) string { return s[:min(len(s), 100)] }

@@ -41,7 +41,7 @@ func sendCall[Req, Res proto.Message](
 	return sendCallFor(ctx, c, op, again, 0, send, req)
 }
 
-// sendCallFor is call for a request that waits on the server.
+// sendCallFor is sendCall for a request that waits on the server.
 func sendCallFor[Req, Res proto.Message](
 	ctx context.Context, c *Client, op string, again repeat, wait time.Duration,
 	send func(context.Context, Req) (Res, error), req Req,
@@ -121,7 +121,7 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 	if !ok {
 		return broken(err)
 	}
-	switch code := c.Code(); code { //nolint:exhaustive // what is not here broke on its way
+	switch code := c.Code(); code { //nolint:exhaustive // other codes broke on their way
 	case connect.CodeResourceExhausted:
 		return &queue.Error{Kind: queue.KindTooLarge, Msg: c.Message()}
 	case connect.CodeInternal:
@@ -133,7 +133,7 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 	case connect.CodeUnimplemented, connect.CodeNotFound:
 		return &queue.Error{Kind: queue.KindInternal, Msg: "what answers is not pgqueue; is this the URL of its root? " + c.Message()}
 	}
-	if strings.Contains(err.Error(), "http2: frame too large") { // what HTTP/1 looks like when it is read as HTTP/2
+	if strings.Contains(err.Error(), "http2: frame too large") { // HTTP/1, read as HTTP/2
 		return queue.Invalid("url", "what answers there does not speak HTTP/2 without TLS, which Connect needs here; use https or REST")
 	}
 	return broken(err)

@@ -23,7 +23,7 @@ type Client struct {
 	namespace string // "" = the server's default
 }
 
-// shared is what the clients of all namespaces share.
+// shared is the part that the clients of all namespaces share.
 type shared struct {
 	timeout time.Duration
 	retries int
@@ -112,7 +112,7 @@ func (s *shared) Close() {
 	s.refresh()
 }
 
-// Namespace is what the client is bound to; "default" when it is bound to none.
+// Namespace is the namespace that the client is bound to; "default" when it is bound to none.
 func (c *Client) Namespace() string {
 	if c.namespace == "" {
 		return queue.DefaultNamespace

@@ -14,7 +14,7 @@ import (
 
 // Defaults of the options.
 const (
-	// DefaultTimeout bounds a call whose context has no deadline, beside what the call waits for.
+	// DefaultTimeout bounds a call without a deadline in its context, beside the wait that it asks for.
 	DefaultTimeout = 30 * time.Second
 	// DefaultRetries is how often a failed call is repeated where that is safe.
 	DefaultRetries = 3
@@ -116,12 +116,12 @@ func (h withHeader) Do(r *http.Request) (*http.Response, error) {
 // slow; by default nothing is compressed.
 func WithCompression() Option { return option(func(c *config) error { c.compress = true; return nil }) }
 
-// WithTimeout bounds calls whose context has no deadline, beside what they wait for.
+// WithTimeout bounds calls without a deadline in their context, beside the wait that they ask for.
 func WithTimeout(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.timeout = d
 		if d <= 0 {
-			return queue.Invalid("timeout", fmt.Sprintf("a duration above 0 is needed, this is %v", d))
+			return queue.Invalid("timeout", fmt.Sprintf("must be a duration above 0, got %v", d))
 		}
 		return nil
 	})

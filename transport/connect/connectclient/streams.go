@@ -162,7 +162,7 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 				return
 			case <-alive.C:
 				if send(&pb.HandleTicksRequest{}) != nil {
-					return // Receive tells why
+					return // Receive returns the reason
 				}
 			}
 		}

@@ -18,7 +18,7 @@ import (
 )
 
 // checkRequests refuses messages that break a rule of the proto. The domain checks all of it again and more: the rules
-// are there for whoever reads the proto.
+// are there for readers of the proto.
 func (s *Server) checkRequests() (connect.ServerInterceptor, error) {
 	v, err := protovalidate.New(protovalidate.WithFailFast())
 	if err != nil {

@@ -19,7 +19,7 @@ const (
 	DefaultAliveEvery = 15 * time.Second
 	// DefaultSendTimeout is how long a stream may not read before it is ended.
 	DefaultSendTimeout = 30 * time.Second
-	// DefaultCallTimeout bounds a call without a deadline of its own, beside what it asked to wait.
+	// DefaultCallTimeout bounds a call without a deadline of its own, beside the wait that it asked for.
 	DefaultCallTimeout = time.Minute
 )
 
@@ -47,7 +47,7 @@ func WithReadiness(ready func(context.Context) error) Option {
 	return option(func(c *config) error { c.ready = ready; return nil })
 }
 
-// WithLogger is told of internal errors, whose causes do not travel. Default slog.Default().
+// WithLogger sets the logger of internal errors: their causes do not travel. Default slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return option(func(c *config) error { c.logger = l; return nil })
 }
@@ -72,18 +72,18 @@ func WithAliveEvery(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.aliveEvery = d
 		if d > DefaultAliveEvery {
-			return queue.Invalid("alive_every", fmt.Sprintf("at most %v, this is %v", DefaultAliveEvery, d))
+			return queue.Invalid("alive_every", fmt.Sprintf("must be at most %v, got %v", DefaultAliveEvery, d))
 		}
 		return positive("alive_every", d)
 	})
 }
 
-// WithSendTimeout sets how long a client may not read what a stream sends before the stream is ended.
+// WithSendTimeout sets how long a client may leave the messages of a stream unread before the stream is ended.
 func WithSendTimeout(d time.Duration) Option {
 	return option(func(c *config) error { c.sendTimeout = d; return positive("send_timeout", d) })
 }
 
-// WithCallTimeout bounds calls that come without a deadline, beside what they asked to wait.
+// WithCallTimeout bounds calls that come without a deadline, beside the wait that they asked for.
 func WithCallTimeout(d time.Duration) Option {
 	return option(func(c *config) error { c.callTimeout = d; return positive("call_timeout", d) })
 }
@@ -95,7 +95,7 @@ func WithInterceptors(is ...connect.ServerInterceptor) Option {
 
 func positive(field string, d time.Duration) error {
 	if d <= 0 {
-		return queue.Invalid(field, fmt.Sprintf("a duration above 0 is needed, this is %v", d))
+		return queue.Invalid(field, fmt.Sprintf("must be a duration above 0, got %v", d))
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func (s *Server) Mount(mux interface{ Handle(string, http.Handler) }) {
 // ServeHTTP answers a call, whatever its protocol.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// Drain ends all streams with KindUnavailable after what they have accepted is done, and makes health say NOT_SERVING.
+// Drain ends all streams with KindUnavailable after their accepted work is done, and makes health say NOT_SERVING.
 // Unary calls go on. Call it before http.Server.Shutdown, which waits for streams to end. Drain itself does not wait,
 // and may be called often.
 func (s *Server) Drain() { s.drain() }

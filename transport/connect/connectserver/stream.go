@@ -21,9 +21,9 @@ const (
 	maxOpenRetains = 512
 	// maxAnswers bounds the answers of a stream that are being worked on or wait to be sent. Behind it nothing is read.
 	maxAnswers = 1024
-	// maxMergedBytes bounds what is merged into one message that was not one message before.
+	// maxMergedBytes bounds a message that is made of several answers.
 	maxMergedBytes = 1 << 20
-	// acceptedTimeout bounds what was accepted from a stream that has ended since.
+	// acceptedTimeout bounds accepted work of a stream that has ended since.
 	acceptedTimeout = 30 * time.Second
 )
 
@@ -103,12 +103,12 @@ func (w *workStream) runStream(ctx context.Context) error {
 		err = cause
 	}
 	if !errors.Is(err, errDraining) && !errors.Is(err, io.EOF) {
-		cancel(err) // the peer is gone: what it has not got goes back
+		cancel(err) // the peer has left: tasks that it has not got go back
 	}
 	w.closeRetains()
 	w.jobs.Wait()
 	close(w.answers)
-	<-written // after a clean end what was accepted is answered
+	<-written // after a clean end accepted work is answered
 	stop()
 	cancel(err)
 	wg.Wait()
@@ -126,7 +126,7 @@ func (w *workStream) readMessages(ctx context.Context) error {
 			return err
 		}
 		if req.GetHello() != nil {
-			return queue.Invalid("hello", "hello is said once")
+			return queue.Invalid("hello", "must be the first message, and sent once")
 		}
 		for _, m := range req.GetRetains() {
 			if err := w.retainTasks(ctx, m); err != nil {
@@ -284,8 +284,8 @@ func (w *workStream) heartbeat(ctx context.Context, m *pb.WorkHeartbeats) *pb.Wo
 	return &pb.WorkBeats{Id: m.GetId(), Beats: wire.Beats(bs), Error: wire.Detail(err)}
 }
 
-// writeAnswers sends answers until there are no more. Once ctx is over, or a send failed, it gives back the tasks of what
-// cannot be sent any more.
+// writeAnswers sends answers until there are no more. Once ctx is over, or a send failed, it gives back the tasks of
+// answers that cannot be sent any more.
 func (w *workStream) writeAnswers(ctx context.Context, cancel context.CancelCauseFunc) {
 	for a := range w.answers {
 		batch, msg := w.mergeAnswers(a)
@@ -306,7 +306,7 @@ func (w *workStream) writeAnswers(ctx context.Context, cancel context.CancelCaus
 	}
 }
 
-// mergeAnswers puts a, and what else waits, into one message of a bounded size.
+// mergeAnswers puts a, and other waiting answers, into one message of a bounded size.
 func (w *workStream) mergeAnswers(a answer) ([]answer, *pb.WorkResponse) {
 	var batch []answer
 	msg := &pb.WorkResponse{}

@@ -27,7 +27,7 @@ func (s tickers) ReceiveTicks(
 			if err := send(&pb.ReceiveTicksResponse{Tick: wire.Tick(t)}); err != nil {
 				return err
 			}
-			return ctx.Err() // who goes while a tick leaves has not got it for sure
+			return ctx.Err() // a client that leaves while a tick is sent may not have got it
 		})
 	})
 }

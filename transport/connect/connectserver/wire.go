@@ -12,7 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// lifeline reaches through to the connection of a stream: what a handler waits for, a Receive or a Send, can be cut
+// lifeline reaches through to the connection of a stream: a Receive or a Send that a handler waits for can be cut
 // short by nothing else. Its methods are safe for concurrent use, and for nil; when the handler has returned they do
 // nothing, for then the connection is net/http's again, and a late call would crash the process.
 type lifeline struct {
@@ -23,7 +23,7 @@ type lifeline struct {
 
 type lifelineKey struct{}
 
-// wrapWire gives every handler the lifeline of its connection, and gives back what a unary call has retained when its
+// wrapWire gives every handler the lifeline of its connection, and gives back the tasks of a unary call when its
 // answer has not left.
 func (s *Server) wrapWire(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,7 +51,7 @@ func (s *Server) wrapWire(next http.Handler) http.Handler {
 	})
 }
 
-// delivery is the connection of one call: it knows what the call has retained, and whether writing its answer failed.
+// delivery is the connection of one call: it holds the retained tasks of the call, and whether writing its answer failed.
 type delivery struct {
 	http.ResponseWriter
 	lifeline
@@ -71,8 +71,8 @@ type delivery struct {
 	paced    int // bytes since the write deadline moved
 }
 
-// paceBytes is how much of a message must move within a timeout. What moves so fast is never cut, however long the whole
-// takes; what stands still, or drips, is.
+// paceBytes is how much of a message must move within a timeout. A message that moves so fast is never cut, however long
+// the whole takes; one that stands still, or drips, is.
 const paceBytes = 64 << 10
 
 // Read is for the framework, which reads the body of the request. That of a unary call must move.
@@ -139,8 +139,8 @@ func (d *delivery) recordFailure(err error) {
 	}
 }
 
-// flushAnswer sends what is buffered of the answer, and reports whether all of it has left to a caller that is there. The end
-// of the answer has not left yet, so who goes before has not got it.
+// flushAnswer sends the buffered rest of the answer, and reports whether all of it has left to a caller that is there. The end
+// of the answer has not left yet, so a caller that leaves before has not got it.
 func (d *delivery) flushAnswer(ctx context.Context) bool {
 	if d.failed == nil {
 		if err := http.NewResponseController(d.ResponseWriter).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -154,7 +154,7 @@ func (d *delivery) Write(b []byte) (int, error) {
 	written := 0
 	for {
 		piece := b[written:min(len(b), written+paceBytes)]
-		if d.paced += len(piece); d.paced >= paceBytes { // what lies before it has left, or waits in a buffer of the system
+		if d.paced += len(piece); d.paced >= paceBytes { // earlier pieces have left, or wait in a buffer of the system
 			d.paced = 0
 			d.lifeline.moveDeadline((*http.ResponseController).SetWriteDeadline, d.timeout)
 		}
@@ -223,7 +223,7 @@ func (l *lifeline) moveDeadline(set func(*http.ResponseController, time.Time) er
 	if d > 0 {
 		at = time.Now().Add(d)
 	}
-	_ = set(l.rc, at) // what cannot move its deadlines has none, or keeps them
+	_ = set(l.rc, at) // a connection that cannot move its deadlines has none, or keeps them
 }
 
 // extendDeadline lets a call wait as long as it asked to: the server's own limit would cut it. 0 = a stream, whose messages have
@@ -239,7 +239,7 @@ func (l *lifeline) stopReading() bool {
 	return l.stopDirection((*http.ResponseController).SetReadDeadline)
 }
 
-// stopWriting makes a Send that waits, and all to come, fail, and tells the peer by resetting the stream.
+// stopWriting makes a Send that waits, and all to come, fail, and resets the stream for the peer.
 func (l *lifeline) stopWriting() bool {
 	return l.stopDirection((*http.ResponseController).SetWriteDeadline)
 }

@@ -47,17 +47,17 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	return &pb.RetainTasksResponse{Tasks: wire.Tasks(ts[:fit])}, nil
 }
 
-// giveBackTasks gives back what a retain took whose answer has not left, or leaves it to the repeat of its request.
+// giveBackTasks gives back the tasks of a retain without a delivered answer, or leaves them to the repeat of its request.
 func (s *Server) giveBackTasks(ctx context.Context, svc queue.Service, asked queue.RetainRequest, ts []*queue.Task) {
 	if err := queue.GiveBack(ctx, svc, asked, ts); err != nil {
-		s.logger.WarnContext(ctx, "tasks that were not delivered stay held until their leases run out", "tasks", len(ts), "error", err)
+		s.logger.WarnContext(ctx, "undelivered tasks stay retained until their leases run out", "tasks", len(ts), "error", err)
 	}
 }
 
 // handBackTasks gives back tasks that were not delivered. The caller's context may be over already.
 func (s *Server) handBackTasks(ctx context.Context, svc queue.Consumer, ts []*queue.Task) {
 	if err := queue.HandBack(ctx, svc, ts); err != nil {
-		s.logger.WarnContext(ctx, "tasks that were not delivered stay held until their leases run out", "tasks", len(ts), "error", err)
+		s.logger.WarnContext(ctx, "undelivered tasks stay retained until their leases run out", "tasks", len(ts), "error", err)
 	}
 }
 

@@ -43,7 +43,7 @@ func SelectionOf(s queue.Selection) Selection {
 	return out
 }
 
-// Domain is what s selects.
+// Domain is the selection in the domain's terms.
 func (s Selection) Domain() (out queue.Selection, err error) {
 	out = queue.Selection{IDs: s.IDs, DryRun: s.DryRun != nil && *s.DryRun, Cursor: s.Cursor}
 	within, err := s.Within.In("within")
@@ -53,7 +53,7 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 	if within != nil {
 		out.Within = *within
 	}
-	// What is there and empty was meant to name something: taken for absent it would select everything.
+	// An empty field was meant to name something: read as absent it would select everything.
 	for _, x := range []struct {
 		field string
 		empty bool
@@ -121,7 +121,7 @@ type Bulk struct {
 	Errors  []BulkError `json:"errors,omitempty" doc:"Of a selection by ids, which were not moved and why"`
 }
 
-// BulkError tells why one task was not moved.
+// BulkError is the reason why one task was not moved.
 type BulkError struct {
 	ID    int64   `json:"id" doc:"The task" example:"3"`
 	Error Problem `json:"error" doc:"Why it was not moved"`
@@ -137,7 +137,7 @@ func BulkOf(b queue.Bulk) Bulk {
 	return out
 }
 
-// Domain is what b answers; op is what was attempted.
+// Domain is the answer in the domain's terms; op names the operation in errors.
 func (b Bulk) Domain(op string) queue.Bulk {
 	out := queue.Bulk{Matched: b.Matched, Moved: b.Moved, Next: b.Next}
 	for _, e := range b.Errors {

@@ -5,5 +5,5 @@
 // The bodies are those of the predecessor: fields are added behind its own, none is renamed or retyped. Durations go out
 // as integers of nanoseconds and come in as that or as text ("1m30s", "7d"). JSON payloads pass byte by byte.
 //
-// What is on the wire is API; the Go names follow the module's version.
+// The bodies on the wire are API; the Go names follow the module's version.
 package restapi

@@ -11,8 +11,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Duration is a duration in a request: an integer of nanoseconds, or text such as "24h", "1m30s", "7d". It keeps what was
-// written until it is asked for, so that an error can name its field.
+// Duration is a duration in a request: an integer of nanoseconds, or text such as "24h", "1m30s", "7d". It keeps the
+// written text until it is read, so that an error can name its field.
 type Duration struct{ raw []byte }
 
 // DurationOf is d as it is sent.
@@ -26,7 +26,7 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON gives back what was taken.
+// MarshalJSON returns the written text.
 func (d Duration) MarshalJSON() ([]byte, error) {
 	if len(d.raw) == 0 {
 		return []byte("0"), nil
@@ -55,7 +55,7 @@ func (d *Duration) In(field string) (*time.Duration, error) {
 	return &v, nil
 }
 
-// Time is a time in a request, RFC 3339. Like Duration it keeps what was written, so that an error can name its field.
+// Time is a time in a request, RFC 3339. Like Duration it keeps the written text, so that an error can name its field.
 type Time struct{ raw []byte }
 
 // TimeOf is t as it is sent; nil when it is unset.
@@ -72,7 +72,7 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON gives back what was taken.
+// MarshalJSON returns the written text.
 func (t Time) MarshalJSON() ([]byte, error) {
 	if len(t.raw) == 0 {
 		return []byte("null"), nil

@@ -19,12 +19,12 @@ const (
 // Event is one thing that happened to one task; also the data of an SSE event "task", whose id is the cursor: the data
 // does not repeat it.
 type Event struct {
-	Kind      string    `json:"kind" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress" doc:"What happened" example:"created"`
+	Kind      string    `json:"kind" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress" doc:"The kind of change" example:"created"`
 	Task      int64     `json:"task" doc:"The task" example:"1"`
 	Queue     string    `json:"queue" doc:"The task's queue" example:"mail"`
 	Namespace string    `json:"namespace" doc:"The tenant" example:"default"`
 	Status    string    `json:"status,omitempty" doc:"The task's status after it; absent for progress" example:"new"`
-	Worker    string    `json:"worker,omitempty" doc:"Who retained or released" example:"w1"`
+	Worker    string    `json:"worker,omitempty" doc:"The worker that retained or released" example:"w1"`
 	At        time.Time `json:"at" doc:"When, by the database's clock" example:"2026-01-02T15:04:05Z"`
 	Cursor    string    `json:"cursor,omitempty" doc:"Resumes the feed behind this event; absent in a stream, where the id of the event is the cursor" example:"42"`
 }
@@ -37,7 +37,7 @@ func EventOf(e queue.Event) Event {
 	}
 }
 
-// Domain is the event that e tells of.
+// Domain is the event that e describes.
 func (e Event) Domain() queue.Event {
 	return queue.Event{
 		Cursor: e.Cursor, Kind: queue.EventKind(e.Kind), Namespace: e.Namespace, Queue: e.Queue, TaskID: e.Task,
@@ -61,7 +61,7 @@ func EventPageOf(p queue.EventPage) EventPage {
 	return out
 }
 
-// Domain is the page that p tells of.
+// Domain is the page that p describes.
 func (p EventPage) Domain() queue.EventPage {
 	out := queue.EventPage{Next: p.Next, More: p.More}
 	for _, e := range p.Body {

@@ -8,8 +8,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// statuses is the one table of kinds and HTTP statuses. Of several kinds with one status, the first is what the status
-// means when a problem has no code.
+// statuses is the one table of kinds and HTTP statuses. Of several kinds with one status, the first is the meaning of the
+// status when a problem has no code.
 var statuses = []struct {
 	kind   queue.Kind
 	status int
@@ -32,7 +32,7 @@ var statuses = []struct {
 	{queue.KindInternal, http.StatusInternalServerError},
 }
 
-// StatusClientClosedRequest answers a caller that gave up; only logs see it.
+// StatusClientClosedRequest answers a caller that left; only logs have it.
 const StatusClientClosedRequest = 499
 
 // StatusOf is the HTTP status of a kind.
@@ -73,10 +73,10 @@ type Problem struct {
 	Type      string `json:"type" doc:"A URN of the code" example:"urn:pgqueue:problem:not_found"`
 	Title     string `json:"title" doc:"The code in words" example:"not found"`
 	Status    int    `json:"status" doc:"The HTTP status" example:"404"`
-	Detail    string `json:"detail" doc:"What is wrong and what to do, for people" example:"no such queue; create it first"`
-	Code      string `json:"code" doc:"What went wrong, for programs; codes are only ever added" example:"not_found"`
+	Detail    string `json:"detail" doc:"The fault and its remedy, for people" example:"no such queue; create it first"`
+	Code      string `json:"code" doc:"The kind of fault, for programs; codes are only ever added" example:"not_found"`
 	Field     string `json:"field,omitempty" doc:"The input at fault" example:"queue"`
-	Subject   string `json:"subject,omitempty" doc:"What it was about" example:"queue mail"`
+	Subject   string `json:"subject,omitempty" doc:"The object at fault" example:"queue mail"`
 	RequestID string `json:"request_id,omitempty" doc:"The X-Request-Id of the request" example:"5b1c0f0a9f0e4c7d"`
 }
 

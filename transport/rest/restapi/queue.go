@@ -35,7 +35,7 @@ func QueueOf(q *queue.Queue) Queue {
 	}
 }
 
-// Domain is the queue that q tells of.
+// Domain is the queue that q describes.
 func (q Queue) Domain() *queue.Queue {
 	return &queue.Queue{
 		Namespace: q.Namespace, Name: q.Queue, TTL: time.Duration(q.TTL), Retries: q.Retries,
@@ -46,7 +46,7 @@ func (q Queue) Domain() *queue.Queue {
 	}
 }
 
-// QueueMeta is what a request says of a queue; what is absent or null is the default, or stays as it is.
+// QueueMeta holds the settings of a queue in a request; an absent or null one is the default, or stays as it is.
 type QueueMeta struct {
 	Queue         string    `json:"queue,omitempty" doc:"The queue's name; needed to create" example:"mail"`
 	TTL           *Duration `json:"ttl,omitempty" doc:"A task not finished this long after it became due expires; 0 = never" example:"1h"`
@@ -70,7 +70,7 @@ func QueueMetaOf(m queue.QueueMeta) QueueMeta {
 	}
 }
 
-// Domain is what m says.
+// Domain is the settings in the domain's terms.
 func (m QueueMeta) Domain() (queue.QueueMeta, error) {
 	out := queue.QueueMeta{
 		Name: m.Queue, Retries: m.Retries, Backoff: (*queue.Backoff)(m.Backoff), Concurrency: m.Concurrency,
@@ -111,7 +111,7 @@ func QueueStatsOf(s *queue.QueueStats) QueueStats {
 	}
 }
 
-// Domain is what s tells.
+// Domain is the statistics in the domain's terms.
 func (s QueueStats) Domain() *queue.QueueStats {
 	counts := make(map[queue.Status]int64, len(s.Counts))
 	for k, n := range s.Counts {
@@ -124,7 +124,7 @@ func (s QueueStats) Domain() *queue.QueueStats {
 	}
 }
 
-// Count answers what counts only.
+// Count answers operations that only count.
 type Count struct {
 	Count int64 `json:"count" doc:"How many were deleted" example:"42"`
 	More  bool  `json:"more,omitempty" doc:"There may be more to delete: repeat the call" example:"true"`

@@ -7,12 +7,12 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Release ends a hold. Fail and result are the predecessor's.
+// Release ends the lease of a task. Fail and result are the predecessor's.
 type Release struct {
 	ID        int64           `json:"id,omitempty" doc:"The task; of a release of many only" example:"1"`
 	Fail      *bool           `json:"fail,omitempty" doc:"True for a failure" example:"false"`
 	Result    json.RawMessage `json:"result,omitempty" doc:"The result of a success or the error of a failure, any JSON" example:"{\"sent\":true}"`
-	Token     *int64          `json:"token,omitempty" doc:"The lease's token; without it, whoever holds the task" example:"7"`
+	Token     *int64          `json:"token,omitempty" doc:"The lease's token; without it, that of the present holder" example:"7"`
 	Permanent *bool           `json:"permanent,omitempty" doc:"Fail for good, whatever retries are left" example:"false"`
 	RetryIn   *Duration       `json:"retry_in,omitempty" doc:"The delay of the retry instead of the backoff" example:"30s"`
 	Outcome   string          `json:"outcome,omitempty" enum:"success,failure,permanent,handback,snooze" doc:"Instead of fail and permanent, all a holder can say; a snooze lasts retry_in" example:"success"`
@@ -85,7 +85,7 @@ func ReleasedOf(r queue.Released) Released {
 	return Released{Task: &t}
 }
 
-// Domain is what r answers; op is what was attempted.
+// Domain is the answer in the domain's terms; op names the operation in errors.
 func (r Released) Domain(op string) queue.Released {
 	switch {
 	case r.Error != nil:
@@ -100,7 +100,7 @@ func (r Released) Domain(op string) queue.Released {
 type Heartbeat struct {
 	ID       int64           `json:"id,omitempty" doc:"The task; of many heartbeats only" example:"1"`
 	Token    int64           `json:"token" doc:"The lease's token" example:"7"`
-	Lease    *Duration       `json:"lease,omitempty" doc:"From now on, may shorten; absent = keep what was granted" example:"5m"`
+	Lease    *Duration       `json:"lease,omitempty" doc:"From now on, may shorten; absent = the granted length" example:"5m"`
 	Progress json.RawMessage `json:"progress,omitempty" doc:"Kept with the task, any JSON; absent = as it is" example:"{\"percent\":40}"`
 }
 
@@ -142,7 +142,7 @@ func BeatOf(b queue.Beat) Beat {
 	return Beat{Lease: &l, CancelRequested: b.CancelRequested}
 }
 
-// Domain is what b answers; op is what was attempted.
+// Domain is the answer in the domain's terms; op names the operation in errors.
 func (b Beat) Domain(op string) queue.Beat {
 	switch {
 	case b.Error != nil:
@@ -155,7 +155,7 @@ func (b Beat) Domain(op string) queue.Beat {
 
 // Snooze gives a task back with a delay.
 type Snooze struct {
-	Token *int64    `json:"token,omitempty" doc:"The lease's token; without it, whoever holds the task" example:"7"`
+	Token *int64    `json:"token,omitempty" doc:"The lease's token; without it, that of the present holder" example:"7"`
 	Delay *Duration `json:"delay" doc:"When it is available again, from now" example:"30s"`
 }
 
@@ -170,7 +170,7 @@ func (s Snooze) Domain() (queue.Release, error) {
 
 // HandBack gives a task back unstarted.
 type HandBack struct {
-	Token *int64 `json:"token,omitempty" doc:"The lease's token; without it, whoever holds the task" example:"7"`
+	Token *int64 `json:"token,omitempty" doc:"The lease's token; without it, that of the present holder" example:"7"`
 }
 
 // Domain is the release that h asks for.

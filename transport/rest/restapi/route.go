@@ -62,13 +62,13 @@ var (
 	ListQueues    = Route{"list-queues", http.MethodGet, "/queue", "queue", "List the queues"}
 	CreateQueue   = Route{"create-queue", http.MethodPost, "/queue", "queue", "Create a queue"}
 	GetQueue      = Route{"get-queue", http.MethodGet, "/queue/{name}", "queue", "Get a queue"}
-	UpdateQueue   = Route{"update-queue", http.MethodPatch, "/queue/{name}", "queue", "Change what the body names of a queue"}
+	UpdateQueue   = Route{"update-queue", http.MethodPatch, "/queue/{name}", "queue", "Change the fields of a queue that the body has"}
 	DeleteQueue   = Route{"delete-queue", http.MethodDelete, "/queue/{name}", "queue", "Delete a queue and its tasks"}
 	PauseQueue    = Route{"pause-queue", http.MethodPost, "/queue/{name}/pause", "queue", "Pause a queue: nothing is retained from it"}
 	ResumeQueue   = Route{"resume-queue", http.MethodPost, "/queue/{name}/resume", "queue", "Resume a paused queue"}
 	CleanQueue    = Route{"clean-queue", http.MethodPost, "/queue/{name}/clean", "queue", "Delete the finished tasks of a queue now"}
-	GetQueueStats = Route{"get-queue-stats", http.MethodGet, "/queue/{name}/stats", "queue", "Tell how a queue is doing"}
-	ListStats     = Route{"list-queue-stats", http.MethodGet, "/stats", "queue", "Tell how every queue is doing"}
+	GetQueueStats = Route{"get-queue-stats", http.MethodGet, "/queue/{name}/stats", "queue", "Get the statistics of a queue"}
+	ListStats     = Route{"list-queue-stats", http.MethodGet, "/stats", "queue", "Get the statistics of every queue"}
 
 	ListTasks      = Route{"list-tasks", http.MethodGet, "/task", "task", "List tasks, newest first"}
 	CreateTask     = Route{"create-task", http.MethodPost, "/task", "task", "Create a task"}
@@ -84,7 +84,7 @@ var (
 	HandBackTask   = Route{"handback-task", http.MethodPost, "/task/{id}/handback", "task", "Give a task back unstarted"}
 	CancelTask     = Route{"cancel-task", http.MethodPost, "/task/{id}/cancel", "task", "Cancel a task, or ask its holder to stop"}
 	RetryTask      = Route{"retry-task", http.MethodPost, "/task/{id}/retry", "task", "Make a finished task new again"}
-	DeleteTask     = Route{"delete-task", http.MethodDelete, "/task/{id}", "task", "Delete a task that nobody holds"}
+	DeleteTask     = Route{"delete-task", http.MethodDelete, "/task/{id}", "task", "Delete a task that is not retained"}
 	CancelTasks    = Route{"cancel-tasks", http.MethodPost, "/task/cancel", "task", "Cancel tasks by ids or filter"}
 	RetryTasks     = Route{"retry-tasks", http.MethodPost, "/task/retry", "task", "Retry finished tasks by ids or filter"}
 	DeleteTasks    = Route{"delete-tasks", http.MethodPost, "/task/delete", "task", "Delete tasks by ids or filter"}
@@ -95,14 +95,14 @@ var (
 	NextTicker    = Route{"next-ticker", http.MethodGet, "/ticker/next", "ticker", "Stream the ticks of tickers without a queue"}
 	AckTick       = Route{"ack-tick", http.MethodPost, "/ticker/ack", "ticker", "Settle a tick of a stream opened with ack=true"}
 	GetTicker     = Route{"get-ticker", http.MethodGet, "/ticker/{name}", "ticker", "Get a ticker"}
-	UpdateTicker  = Route{"update-ticker", http.MethodPatch, "/ticker/{name}", "ticker", "Change what the body names of a ticker"}
+	UpdateTicker  = Route{"update-ticker", http.MethodPatch, "/ticker/{name}", "ticker", "Change the fields of a ticker that the body has"}
 	DeleteTicker  = Route{"delete-ticker", http.MethodDelete, "/ticker/{name}", "ticker", "Delete a ticker"}
 	PreviewTicker = Route{"preview-ticker", http.MethodGet, "/ticker/{name}/preview", "ticker", "List the next times of a ticker"}
 	RunTicker     = Route{"run-ticker", http.MethodPost, "/ticker/{name}/run", "ticker", "Fire a ticker now, beside its schedule"}
 	ListTicks     = Route{"list-ticks", http.MethodGet, "/ticker/{name}/ticks", "ticker", "List the last ticks of a ticker, newest first"}
 
 	ListEvents  = Route{"list-events", http.MethodGet, "/event", "event", "Stream the events of tasks, or list a page of them"}
-	ListWorkers = Route{"list-workers", http.MethodGet, "/worker", "worker", "List who holds tasks, since when"}
+	ListWorkers = Route{"list-workers", http.MethodGet, "/worker", "worker", "List the workers that hold tasks, since when"}
 	Metrics     = Route{"metrics", http.MethodGet, "/metrics", "metrics", "Metrics for Prometheus"}
 )
 

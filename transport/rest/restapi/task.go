@@ -10,7 +10,7 @@ import (
 // Task is a task in an answer. The fields up to status are the predecessor's, in its order.
 type Task struct {
 	ID              int64             `json:"id" doc:"The task's id" example:"1"`
-	Payload         json.RawMessage   `json:"payload" doc:"What to do, any JSON, byte by byte as it came" example:"{\"to\":\"a@b.c\"}"`
+	Payload         json.RawMessage   `json:"payload" doc:"The payload, any JSON, byte by byte as it came" example:"{\"to\":\"a@b.c\"}"`
 	Worker          string            `json:"worker,omitempty" doc:"The last holder" example:"w1"`
 	Namespace       string            `json:"namespace" doc:"The tenant" example:"default"`
 	Queue           string            `json:"queue" doc:"The queue it is in" example:"mail"`
@@ -24,12 +24,12 @@ type Task struct {
 	Status          string            `json:"status" enum:"new,retry,retained,released,failed,expired,cancelled" doc:"Where it is in its life" example:"new"`
 	Priority        int16             `json:"priority" doc:"Smaller first" example:"0"`
 	Attempt         int               `json:"attempt" doc:"How often it was retained" example:"1"`
-	Lease           *Lease            `json:"lease,omitempty" doc:"The holder's right to it; only in what a retain answers"`
+	Lease           *Lease            `json:"lease,omitempty" doc:"The holder's right to it; only in the answer of a retain"`
 	Key             string            `json:"key,omitempty" doc:"The idempotency key" example:"order-17"`
-	Headers         map[string]string `json:"headers,omitempty" doc:"What travels with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
+	Headers         map[string]string `json:"headers,omitempty" doc:"Texts that travel with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
 	Errors          []AttemptError    `json:"errors,omitempty" doc:"Its failed attempts, oldest first; only when one task is asked for"`
 	CancelRequested bool              `json:"cancel_requested,omitempty" doc:"The holder was asked to stop" example:"false"`
-	Progress        json.RawMessage   `json:"progress,omitempty" doc:"What the holder last reported" example:"{\"percent\":40}"`
+	Progress        json.RawMessage   `json:"progress,omitempty" doc:"The last report of the holder" example:"{\"percent\":40}"`
 	Replayed        bool              `json:"replayed,omitempty" doc:"The create found this task under its key" example:"false"`
 }
 
@@ -44,8 +44,8 @@ type Lease struct {
 type AttemptError struct {
 	Attempt int             `json:"attempt" doc:"Which attempt, from 1" example:"1"`
 	At      time.Time       `json:"at" doc:"When it failed" example:"2026-01-02T15:04:07Z"`
-	Worker  string          `json:"worker,omitempty" doc:"Who held it" example:"w1"`
-	Error   json.RawMessage `json:"error,omitempty" doc:"What went wrong, any JSON" example:"{\"error\":\"no route to host\"}"`
+	Worker  string          `json:"worker,omitempty" doc:"The worker that held it" example:"w1"`
+	Error   json.RawMessage `json:"error,omitempty" doc:"The error, any JSON" example:"{\"error\":\"no route to host\"}"`
 }
 
 // TaskOf is t on the wire.
@@ -66,7 +66,7 @@ func TaskOf(t *queue.Task) Task {
 	return out
 }
 
-// Domain is the task that t tells of.
+// Domain is the task that t describes.
 func (t Task) Domain() *queue.Task {
 	out := &queue.Task{
 		ID: t.ID, Namespace: t.Namespace, Queue: t.Queue, Payload: t.Payload, Result: t.Result,
@@ -90,7 +90,7 @@ func LeaseOf(l queue.Lease) Lease {
 	return Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: int64(l.Duration)}
 }
 
-// Domain is the lease that l tells of.
+// Domain is the lease that l describes.
 func (l Lease) Domain() queue.Lease {
 	return queue.Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: time.Duration(l.Duration)}
 }
@@ -98,12 +98,12 @@ func (l Lease) Domain() queue.Lease {
 // NewTask is a task to be created.
 type NewTask struct {
 	Queue     string            `json:"queue,omitempty" doc:"The queue to put it in" example:"mail"`
-	Payload   json.RawMessage   `json:"payload,omitempty" doc:"What to do, any JSON; absent = {}" example:"{\"to\":\"a@b.c\"}"`
+	Payload   json.RawMessage   `json:"payload,omitempty" doc:"The payload, any JSON; absent = {}" example:"{\"to\":\"a@b.c\"}"`
 	DelayedAt *Time             `json:"delayed_at,omitempty" doc:"Not before this time; absent or past = at once" example:"2026-01-02T15:04:05Z"`
 	Delay     *Duration         `json:"delay,omitempty" doc:"The same counted from now; excludes delayed_at" example:"10m"`
 	Priority  *int16            `json:"priority,omitempty" doc:"Smaller first" example:"0"`
 	Key       string            `json:"key,omitempty" doc:"Makes the create idempotent: unique in the queue while the task exists" example:"order-17"`
-	Headers   map[string]string `json:"headers,omitempty" doc:"What travels with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
+	Headers   map[string]string `json:"headers,omitempty" doc:"Texts that travel with it, as traceparent" example:"{\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"}"`
 }
 
 // ListName is the name of a list of tasks in errors.

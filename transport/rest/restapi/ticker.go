@@ -18,9 +18,9 @@ type Ticker struct {
 	Cron         string          `json:"cron,omitempty" doc:"The cron expression" example:"0 * * * *"`
 	Timezone     string          `json:"timezone,omitempty" doc:"The IANA name of the time zone; absent = UTC" example:"Europe/Berlin"`
 	Queue        string          `json:"queue,omitempty" doc:"Where each tick becomes a task; absent = ticks go to listeners" example:"mail"`
-	Misfire      string          `json:"misfire" enum:"skip,once,all" doc:"What happens to the ticks that fell into a downtime" example:"once"`
+	Misfire      string          `json:"misfire" enum:"skip,once,all" doc:"How to handle the ticks that fell into a downtime" example:"once"`
 	MisfireLimit int             `json:"misfire_limit" doc:"The most ticks made up with misfire all" example:"100"`
-	Overlap      string          `json:"overlap" enum:"allow,skip" doc:"What happens to a tick while the last tick's task is unfinished" example:"allow"`
+	Overlap      string          `json:"overlap" enum:"allow,skip" doc:"How to handle a tick while the last tick's task is unfinished" example:"allow"`
 	Paused       bool            `json:"paused" doc:"It does not fire while true" example:"false"`
 	NextAt       time.Time       `json:"next_at,omitzero" doc:"The nominal time of the next tick; absent while paused" example:"2026-01-02T16:00:00Z"`
 	Fault        string          `json:"fault,omitempty" doc:"Why it did not fire, or made no task, when it was last due; absent when all is well" example:"timezone: \"Mars/Olympus\" is not in the time zone database of this host"`
@@ -40,7 +40,7 @@ func TickerOf(t *queue.Ticker) Ticker {
 	}
 }
 
-// Domain is the ticker that t tells of.
+// Domain is the ticker that t describes.
 func (t Ticker) Domain() *queue.Ticker {
 	return &queue.Ticker{
 		Namespace: t.Namespace, Name: t.Ticker, Period: time.Duration(t.Period), Cron: t.Cron, Timezone: t.Timezone,
@@ -50,7 +50,7 @@ func (t Ticker) Domain() *queue.Ticker {
 	}
 }
 
-// TickerMeta is what a request says of a ticker; what is absent or null is the default, or stays as it is.
+// TickerMeta holds the settings of a ticker in a request; an absent or null one is the default, or stays as it is.
 type TickerMeta struct {
 	Ticker       string          `json:"ticker,omitempty" doc:"The ticker's name; needed to create" example:"hourly"`
 	Period       *Duration       `json:"period,omitempty" doc:"A fixed interval; takes a cron expression away" example:"1h"`
@@ -59,9 +59,9 @@ type TickerMeta struct {
 	Timezone     *string         `json:"timezone,omitempty" doc:"An IANA name; default UTC" example:"Europe/Berlin"`
 	Queue        *string         `json:"queue,omitempty" doc:"Where each tick becomes a task; empty = ticks go to listeners" example:"mail"`
 	Payload      json.RawMessage `json:"payload,omitempty" doc:"The payload of each tick, any JSON" example:"{}"`
-	Misfire      *string         `json:"misfire,omitempty" enum:"skip,once,all" doc:"What happens to the ticks that fell into a downtime" example:"once"`
+	Misfire      *string         `json:"misfire,omitempty" enum:"skip,once,all" doc:"How to handle the ticks that fell into a downtime" example:"once"`
 	MisfireLimit *int            `json:"misfire_limit,omitempty" doc:"The most ticks made up with misfire all" example:"100"`
-	Overlap      *string         `json:"overlap,omitempty" enum:"allow,skip" doc:"What happens to a tick while the last tick's task is unfinished" example:"allow"`
+	Overlap      *string         `json:"overlap,omitempty" enum:"allow,skip" doc:"How to handle a tick while the last tick's task is unfinished" example:"allow"`
 	Paused       *bool           `json:"paused,omitempty" doc:"It does not fire while true" example:"false"`
 }
 
@@ -77,7 +77,7 @@ func TickerMetaOf(m queue.TickerMeta) TickerMeta {
 // DropNulls makes null absent.
 func (m *TickerMeta) DropNulls() { dropNullValue(&m.Payload) }
 
-// Domain is what m says.
+// Domain is the settings in the domain's terms.
 func (m TickerMeta) Domain() (queue.TickerMeta, error) {
 	out := queue.TickerMeta{
 		Name: m.Ticker, Cron: m.Cron, Timezone: m.Timezone, Queue: m.Queue, Payload: m.Payload,
@@ -109,7 +109,7 @@ type Tick struct {
 	Task      int64           `json:"task,omitempty" doc:"The id of the task it became" example:"17"`
 	Queue     string          `json:"queue,omitempty" doc:"The queue of that task" example:"mail"`
 	Skipped   bool            `json:"skipped,omitempty" doc:"The overlap policy kept it from becoming a task" example:"false"`
-	Manual    bool            `json:"manual,omitempty" doc:"Somebody ran it by hand" example:"false"`
+	Manual    bool            `json:"manual,omitempty" doc:"It was fired by hand" example:"false"`
 	Cron      string          `json:"cron,omitempty" doc:"The ticker's cron expression" example:"0 * * * *"`
 }
 
@@ -121,7 +121,7 @@ func TickOf(t queue.Tick) Tick {
 	}
 }
 
-// Domain is the tick that t tells of.
+// Domain is the tick that t describes.
 func (t Tick) Domain() queue.Tick {
 	return queue.Tick{
 		ID: t.ID, Namespace: t.Namespace, Ticker: t.Ticker, At: t.Timestamp, FiredAt: t.FiredAt, TaskID: t.Task,

@@ -6,7 +6,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Worker is who holds tasks now.
+// Worker is a worker that holds tasks now.
 type Worker struct {
 	Worker    string    `json:"worker" doc:"The worker's name" example:"w1"`
 	Held      int64     `json:"held" doc:"How many tasks it holds" example:"2"`
@@ -20,7 +20,7 @@ func WorkerOf(w queue.Worker) Worker {
 	return Worker{Worker: w.Name, Held: w.Held, Since: w.Since.UTC(), Queues: w.Queues, ExpiresAt: w.ExpiresAt.UTC()}
 }
 
-// Domain is the worker that w tells of.
+// Domain is the worker that w describes.
 func (w Worker) Domain() queue.Worker {
 	return queue.Worker{Name: w.Worker, Held: w.Held, Since: w.Since, Queues: w.Queues, ExpiresAt: w.ExpiresAt}
 }

@@ -35,10 +35,10 @@ var _ queue.Service = (*Client)(nil)
 func New(baseURL string, opts ...Option) (*Client, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: `an URL such as "http://localhost:8080/api" is needed`}
+		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: `must be a URL such as "http://localhost:8080/api"`}
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
-		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: "it must not have a query or a fragment"}
+		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: "must not have a query or a fragment"}
 	}
 	c := &Client{
 		base: strings.TrimRight(u.String(), "/"), header: http.Header{}, timeout: DefaultTimeout, attempts: 4, maxAnswer: DefaultMaxAnswerBytes, patience: 2 * time.Minute,
@@ -65,7 +65,7 @@ func transport() *http.Transport {
 	}
 }
 
-// noRedirect takes a redirect for what it is: a wrong URL. Following it would turn a POST into a GET.
+// noRedirect returns a redirect as the answer, because it means a wrong URL. Following it would turn a POST into a GET.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Close closes the idle connections of a client that made its own, after it has handed back what arrives for callers that
@@ -77,7 +77,7 @@ func (c *Client) Close() {
 	}
 }
 
-// Namespace is what the client is bound to; "default" when it is bound to none.
+// Namespace is the namespace that the client is bound to; "default" when it is bound to none.
 func (c *Client) Namespace() string {
 	if c.namespace == "" {
 		return queue.DefaultNamespace

@@ -12,7 +12,7 @@ import (
 )
 
 // RetainTasks takes tasks under leases; with Wait the server holds the request until there is one. Without a
-// buildRequest id it is not repeated when the connection broke: the server takes back what it could not deliver, and the rest comes back when its leases run
+// request id it is not repeated when the connection broke: the server takes back what it could not deliver, and the rest comes back when its leases run
 // out. What arrives after ctx is over is handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	const op = "retain tasks"

@@ -22,7 +22,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// buildRequest is one call of the interface.
+// request is one call of the interface.
 type request struct {
 	op      string
 	route   restapi.Route
@@ -32,7 +32,7 @@ type request struct {
 	version int64
 	// wait is how long the server may think about it by its nature.
 	wait time.Duration
-	// safe says that it may be repeated when nobody knows whether it was done.
+	// safe is set when it may be repeated although its outcome is unknown.
 	safe bool
 }
 
@@ -42,7 +42,7 @@ func (c *Client) sendRequest(ctx context.Context, q request, out any) error {
 	return err
 }
 
-// sendForHeader is do that also gives the answer's header.
+// sendForHeader is sendRequest that also returns the answer's header.
 func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.Header, error) {
 	var body []byte
 	if q.body != nil {
@@ -107,7 +107,7 @@ func causeOfEnd(call context.Context, err error) error {
 	return err
 }
 
-// trustedBytes is up to where memory is made for what a header says of an answer's length; more must arrive first.
+// trustedBytes is the length of an answer up to which memory follows its header; more must arrive first.
 const trustedBytes = 1 << 20
 
 // readAnswer reads an answer, which may be much larger than what travels of it compressed.
@@ -185,7 +185,7 @@ func connectionError(ctx context.Context, op string, err error) *queue.Error {
 
 func isErrorOf[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
 
-// problemError is the error that an answer tells of.
+// problemError is the error of an answer.
 func problemError(op string, resp *http.Response, answer []byte) *queue.Error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	var p restapi.Problem

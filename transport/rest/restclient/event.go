@@ -27,7 +27,7 @@ func eventQuery(f queue.EventFilter) url.Values {
 	return v
 }
 
-// ListEvents returns what is in the feed behind f.After, at most limit events.
+// ListEvents returns events of the feed behind f.After, at most limit events.
 func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
 	v := eventQuery(f)
 	maps.Copy(v, pageQuery(queue.Page{Limit: limit}))
@@ -49,7 +49,7 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 	begun := false
 	return c.keepStreaming(ctx, func(opened func()) error {
 		if begun && f.After == "" {
-			// From now on would leave a gap: the server told no place to resume from.
+			// From now on would leave a gap: the server sent no cursor to resume from.
 			return &queue.Error{Op: op, Kind: queue.KindIndeterminate, Msg: "the stream broke before its first event; events may be missing"}
 		}
 		q := request{op: op, route: restapi.ListEvents, query: eventQuery(f)}

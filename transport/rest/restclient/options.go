@@ -8,7 +8,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// DefaultTimeout bounds one attempt of a call: until the answer begins, beside what it waits by its nature, and then for
+// DefaultTimeout bounds one attempt of a call: until the answer begins, beside the time that it asks to wait, and then for
 // each 64 KiB.
 const DefaultTimeout = 30 * time.Second
 
@@ -37,7 +37,7 @@ func WithNamespace(name string) Option {
 func WithHTTPClient(h *http.Client) Option {
 	return option(func(c *Client) error {
 		if h == nil || h.Timeout != 0 {
-			return errors.New("restclient: an http.Client without Timeout is needed; calls have their own")
+			return errors.New("restclient: http client: must have no Timeout; calls have their own")
 		}
 		c.http = h
 		return nil
@@ -52,12 +52,12 @@ func WithHeader(name, value string) Option {
 	})
 }
 
-// WithTimeout bounds one attempt of a call, beside what it waits by its nature; default 30 s. It is for the beginning of
+// WithTimeout bounds one attempt of a call, beside the time that it asks to wait; default 30 s. It is for the beginning of
 // the answer, and for each 64 KiB of a body or an answer: what moves is not cut.
 func WithTimeout(d time.Duration) Option {
 	return option(func(c *Client) error {
 		if d <= 0 {
-			return errors.New("restclient: a timeout above 0 is needed")
+			return errors.New("restclient: timeout: must be above 0")
 		}
 		c.timeout = d
 		return nil
@@ -77,7 +77,7 @@ func WithMaxAnswerBytes(n int) Option {
 func WithAttempts(n int) Option {
 	return option(func(c *Client) error {
 		if n < 1 {
-			return errors.New("restclient: at least one attempt is needed")
+			return errors.New("restclient: attempts: must be at least 1")
 		}
 		c.attempts = n
 		return nil
@@ -88,7 +88,7 @@ func WithAttempts(n int) Option {
 func WithPatience(d time.Duration) Option {
 	return option(func(c *Client) error {
 		if d < 0 {
-			return errors.New("restclient: a patience from 0 on is needed")
+			return errors.New("restclient: patience: must not be negative")
 		}
 		c.patience = d
 		return nil

@@ -25,7 +25,7 @@ func (c *Client) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queu
 		func() (*queue.Queue, error) { return c.UpdateQueue(ctx, meta.Name, meta) })
 }
 
-// createOrUpdate creates, or updates what is there.
+// createOrUpdate creates the object, or updates the present one.
 func createOrUpdate[T any](create, update func() (T, error)) (v T, err error) {
 	for range registerRounds {
 		if v, err = create(); !errors.Is(err, queue.ErrAlreadyExists) {
@@ -95,7 +95,7 @@ func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.
 // operationStep is how long the server may work at a step of a long operation: well below the limit of a call.
 func (c *Client) operationStep() time.Duration { return min(queue.BulkStep, c.timeout/2) }
 
-// QueueStats tells how a queue is doing.
+// QueueStats returns the statistics of a queue.
 func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
 	name, err := queue.QueueName(name)
 	if err != nil {
@@ -108,7 +108,7 @@ func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats
 	return out.Domain(), nil
 }
 
-// ListQueueStatuses tells how every queue is doing.
+// ListQueueStatuses returns the statistics of every queue.
 func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
 	var out restapi.List[restapi.QueueStats]
 	if err := c.sendRequest(ctx, request{op: "list queue statuses", route: restapi.ListStats, safe: true}, &out); err != nil {

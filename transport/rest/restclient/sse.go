@@ -106,7 +106,7 @@ func (c *Client) openStream(ctx context.Context, q request, opened func(), handl
 	defer resp.Body.Close()
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode != http.StatusOK || media != restapi.MediaEventStream {
-		answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // what there is of it
+		answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // as much as arrives
 		return problemError(q.op, resp, answer)
 	}
 	watch.Reset(silence)
@@ -144,7 +144,7 @@ func isDisconnected(ctx context.Context, op string, err error) error {
 	return e
 }
 
-// handlerError is what the caller's own function returned.
+// handlerError is an error of the caller's own function.
 type handlerError struct{ error }
 
 // keepStreaming keeps a stream open: attempt opens it once and tells when it was accepted. What is unavailable is tried again,

@@ -58,7 +58,7 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 	return created, nil
 }
 
-// keyedTask checks t, so that what is no JSON cannot break the body, and gives it a key; made says so.
+// keyedTask checks t, so that a malformed payload cannot break the body, and gives it a key; made says so.
 func (c *Client) keyedTask(t queue.NewTask) (out restapi.NewTask, made bool, err error) {
 	if t, err = t.Normalize(math.MaxInt); err != nil {
 		return out, false, err
@@ -123,7 +123,7 @@ func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk,
 	return c.operateOnTasks(ctx, "retry tasks", restapi.RetryTasks, s)
 }
 
-// DeleteTasks deletes tasks that nobody holds.
+// DeleteTasks deletes tasks that are not retained.
 func (c *Client) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 	return c.operateOnTasks(ctx, "delete tasks", restapi.DeleteTasks, s)
 }
@@ -142,7 +142,7 @@ func (c *Client) operateOnTasks(ctx context.Context, op string, route restapi.Ro
 	})
 }
 
-// ListWorkers returns who holds tasks now.
+// ListWorkers returns the workers that hold tasks now.
 func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
 	var out restapi.List[restapi.Worker]
 	if err := c.sendRequest(ctx, request{op: "list workers", route: restapi.ListWorkers, safe: true}, &out); err != nil {

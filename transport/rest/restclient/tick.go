@@ -11,7 +11,7 @@ import (
 )
 
 // RunTickerLoop calls handle with each tick of the namespace's tickers that have no queue. Each is settled with the
-// server after handle returned: one whose handle failed goes to the next. Where the settling does not reach the server
+// server after handle returned: a tick of which handle failed goes to the next. Where the settling does not reach the server
 // that holds the stream (a balancer without affinity), a tick counts as delivered when it is sent.
 func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
 	l := tickLoop{c: c, handle: handle, ack: true}
@@ -59,7 +59,7 @@ func (l *tickLoop) handleTick(ctx context.Context, t queue.Tick) error {
 	if !l.ack {
 		return ctx.Err()
 	}
-	// What was handled is settled even when ctx has just ended.
+	// A handled tick is settled even when ctx has just ended.
 	settle := context.WithoutCancel(ctx)
 	err := l.c.sendRequest(settle, request{
 		op: opTickerLoop, route: restapi.AckTick, body: restapi.Ack{Stream: l.stream, ID: t.ID, Delivered: &delivered},

@@ -49,7 +49,7 @@ func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.If
 }
 
 func (c *Client) sendTicker(ctx context.Context, q request, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
-	if len(meta.Payload) > 0 { // what is no JSON must not break the body
+	if len(meta.Payload) > 0 { // a malformed payload must not break the body
 		if err := queue.CheckJSON("payload", meta.Payload, math.MaxInt); err != nil {
 			return nil, queue.WithOp(q.op, err)
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// Config says what is served and how. Only Service is required.
+// Config holds the service and the settings of a server. Only Service is required.
 type Config struct {
 	// Service answers; its namespace is the default of requests that name none.
 	Service queue.Service
@@ -42,7 +42,7 @@ type Config struct {
 }
 
 // DefaultIdle is longer than load balancers keep an unused connection: Google's for 600 s, AWS's and nginx's for 60 s
-// unless told otherwise. The side that closes first must be theirs, else a request meets a connection that is being
+// by default. The side that closes first must be theirs, else a request meets a connection that is being
 // closed, and a POST that was cut so is not sent again.
 const DefaultIdle = 620 * time.Second
 
@@ -56,7 +56,7 @@ const (
 	DefaultWriteTimeout = 30 * time.Second
 )
 
-// Timeouts bound what a client may keep waiting.
+// Timeouts bound how long a client may keep the server waiting.
 type Timeouts struct {
 	// Body is how long each 64 KiB of a request's body may take to arrive, and the last of it; default 30 s.
 	Body time.Duration

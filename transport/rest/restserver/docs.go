@@ -38,7 +38,7 @@ func (s *Server) registerDocs() {
 	s.mux.HandleFunc("GET /docs/{file}", s.serveDocsFile)
 }
 
-// serveSpec serves what make makes; it is rendered per request: nobody asks often.
+// serveSpec serves the description, rendered for each request because requests for it are rare.
 func (s *Server) serveSpec(media string, render func() ([]byte, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		b, err := render()

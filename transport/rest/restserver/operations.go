@@ -56,7 +56,7 @@ func (s *Server) registerTasks() {
 
 	registerOperation(s, operation{
 		Route: restapi.ListTasks,
-		text:  "The count is of all tasks that match, the body is this page. A page ends early when it reaches 3 MiB; only the absence of next tells the end.",
+		text:  "The count is of all tasks that match, the body is this page. A page ends early when it reaches 3 MiB; only the absence of next marks the end.",
 	}, listTasks)
 	registerOperation(s, operation{
 		Route: restapi.CreateTask, creates: true, status: http.StatusCreated, answers: []documentedAnswer{task},

@@ -16,7 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-// recorder sees what is answered.
+// recorder records the answer of a request.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -27,8 +27,8 @@ type recorder struct {
 	paced   int           // bytes since the write deadline moved
 }
 
-// paceBytes is how much of a body or an answer must move within a timeout. What moves so fast is never cut, however long
-// the whole takes; what stands still, or drips, is.
+// paceBytes is how much of a body or an answer must move within a timeout. An answer that moves so fast is never cut, however long
+// the whole takes; one that stands still, or drips, is.
 const paceBytes = 64 << 10
 
 func (w *recorder) WriteHeader(status int) {
@@ -45,7 +45,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 	written := 0
 	for {
 		piece := b[written:min(len(b), written+paceBytes)]
-		if w.paced += len(piece); w.paced >= paceBytes { // what lies before it has left, or waits in a buffer of the system
+		if w.paced += len(piece); w.paced >= paceBytes { // earlier pieces have left, or wait in a buffer of the system
 			w.paced = 0
 			_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
 		}
@@ -69,7 +69,7 @@ func (w *recorder) keepError(err error) {
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// FlushError is for http.ResponseController: who delivers must see that a flush failed.
+// FlushError is for http.ResponseController: a delivery must see that a flush failed.
 func (w *recorder) FlushError() error {
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !errors.Is(err, errors.ErrUnsupported) {
@@ -78,7 +78,7 @@ func (w *recorder) FlushError() error {
 	return err
 }
 
-// Flush is for those who do not ask http.ResponseController.
+// Flush is for callers without http.ResponseController.
 func (w *recorder) Flush() { _ = w.FlushError() }
 
 // slowAnswer is how long an answer must have taken for its last bytes to be pushed out before its line is logged. The
@@ -117,7 +117,7 @@ func (s *Server) serveRequest(rw http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	if !s.beginRequest() {
-		if r.URL.Path == "/livez" { // who finishes requests is alive
+		if r.URL.Path == "/livez" { // a server that finishes requests is alive
 			s.mux.ServeHTTP(w, r)
 			return
 		}
@@ -154,7 +154,7 @@ func requestID(r *http.Request) string {
 	return strconv.FormatUint(rand.Uint64()|1<<63, 16)
 }
 
-// serveUnmatched answers what no route matches: with the methods that would, when it is only that.
+// serveUnmatched answers requests that no route matches: with the methods that would match, if any.
 func (s *Server) serveUnmatched(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
 	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {

@@ -12,7 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-// Events that come in a burst leave together: the first at once, what follows within a moment, or when there is much.
+// Events that come in a burst leave together: the first at once, the others within 5 ms, or when they fill 32 KiB.
 // A write for each would cost a burst to many streams more than the events themselves.
 const (
 	burst     = 5 * time.Millisecond
@@ -82,7 +82,7 @@ func (st *stream) closeStream() {
 	st.done()
 }
 
-// sendEnd tells the client why the stream ends, in a last event, when there is anybody to tell.
+// sendEnd sends the reason of the end as the last event, unless the client has left.
 func (st *stream) sendEnd(err error) {
 	if st.client.Err() != nil {
 		return
@@ -166,7 +166,7 @@ func (st *stream) flushLater() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.waiting && st.err == nil && !st.over {
-		_ = st.flushBuffer() // the next write tells
+		_ = st.flushBuffer() // the next write returns the error
 	}
 }
 

@@ -113,7 +113,7 @@ func (a *acks) settleTick(namespace string, in restapi.Ack) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.tick == 0 || l.tick != in.ID {
-		return &queue.Error{Kind: queue.KindConflict, Subject: "tick " + strconv.FormatInt(in.ID, 10), Field: "id", Msg: "the stream does not hold this tick"}
+		return &queue.Error{Kind: queue.KindConflict, Subject: "tick " + strconv.FormatInt(in.ID, 10), Field: "id", Msg: "must be the tick that the stream sent last and that is not settled"}
 	}
 	l.tick = 0
 	l.settled <- in.Delivered == nil || *in.Delivered

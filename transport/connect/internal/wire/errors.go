@@ -11,7 +11,7 @@ import (
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
-// kinds is the one table of errors. Several kinds may share a code; the detail tells them apart, and an error without
+// kinds is the one table of errors. Several kinds may share a code; the detail distinguishes them, and an error without
 // one is taken for the first kind that has its code.
 var kinds = []struct {
 	kind queue.Kind
@@ -58,7 +58,7 @@ func CodeOfKind(k queue.Kind) connect.Code {
 	return connect.CodeInternal
 }
 
-// Detail is err for the wire; nil for nil. Causes stay behind: they may tell what is nobody's business.
+// Detail is err for the wire; nil for nil. Causes stay behind: they may contain internals of the server.
 func Detail(err error) *pb.ErrorDetail {
 	if err == nil {
 		return nil
@@ -84,7 +84,7 @@ func Detail(err error) *pb.ErrorDetail {
 	return d
 }
 
-// Err is the error that d tells of; nil for nil. A kind this program does not know yet is internal.
+// Err is the error that d describes; nil for nil. A kind this program does not know yet is internal.
 func Err(d *pb.ErrorDetail) error {
 	if d == nil {
 		return nil
@@ -115,7 +115,7 @@ func ConnectError(err error) *connect.Error {
 	return c
 }
 
-// RemoteError is what the peer ended a call with: the error of its detail, or of its code.
+// RemoteError is the error with which the peer ended a call: that of its detail, or of its code.
 func RemoteError(err *connect.Error) *queue.Error {
 	for _, detail := range err.Details() {
 		m, derr := connectproto.UnmarshalErrorDetail(detail)
@@ -125,7 +125,7 @@ func RemoteError(err *connect.Error) *queue.Error {
 	}
 	kind := KindOfCode(err.Code())
 	if err.Code() == connect.CodeUnknown {
-		// Without pgqueue's detail nobody vouches that anything was on its way.
+		// Without pgqueue's detail nothing shows that anything was on its way.
 		kind = queue.KindInternal
 	}
 	return &queue.Error{Kind: kind, Msg: err.Message()}

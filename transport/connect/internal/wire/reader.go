@@ -40,7 +40,7 @@ func (r *Reader) Duration(field string, d *durationpb.Duration) time.Duration {
 	if d == nil {
 		return 0
 	}
-	v := d.AsDuration() // saturates: what does not come back as it was did not fit
+	v := d.AsDuration() // saturates: a duration that comes back changed did not fit
 	if d.CheckValid() != nil || int64(v/time.Second) != d.GetSeconds() || int64(v%time.Second) != int64(d.GetNanos()) {
 		r.fault(field, "a duration from 0 to 10 years is needed")
 	}
