@@ -1,3 +1,3 @@
-// Package chart tests the Helm chart with Helm's own engine and Kubernetes' own types. It is a module of its own, outside
-// the workspace: what Helm requires must choose neither the product's versions nor those of the other tools.
+// Package chart tests the Helm chart with Helm's own engine and Kubernetes' own types. It is a separate module outside
+// the workspace, so that Helm's requirements select neither the product's versions nor those of the other tools.
 package chart

@@ -20,7 +20,7 @@ func TestDescribe(t *testing.T) {
 	}
 	var first, second bytes.Buffer
 	for _, w := range []*bytes.Buffer{&first, &second} {
-		if err := write(w, describe("sbom", info)); err != nil {
+		if err := writeBOM(w, describeProgram("sbom", info)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -29,7 +29,7 @@ func TestDescribe(t *testing.T) {
 			t.Error("two bills of one program differ")
 		}
 	})
-	t.Run("every module that is linked is in it, with its version", func(t *testing.T) {
+	t.Run("every linked module is in it, with its version", func(t *testing.T) {
 		var bom cdx.BOM
 		if err := cdx.NewBOMDecoder(&first, cdx.BOMFileFormatJSON).Decode(&bom); err != nil {
 			t.Fatal(err)
@@ -43,7 +43,7 @@ func TestDescribe(t *testing.T) {
 		}
 		for _, dep := range info.Deps {
 			if in[dep.Path] != dep.Version {
-				t.Errorf("%s is %q, linked is %s", dep.Path, in[dep.Path], dep.Version)
+				t.Errorf("%s: version must be %s, got %q", dep.Path, dep.Version, in[dep.Path])
 			}
 		}
 	})
