@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -73,6 +74,40 @@ type change struct {
 	delayed int // by how much each task makes the delayed rows grow
 }
 
+// eventRow is a row of the event table.
+type eventRow struct {
+	at      *time.Time // nil = the time of the statement
+	queueID int32
+	kind    int16
+	was, is int16
+	n       int32
+	delayed int32
+	worker  *string
+	ids     *string // runs of ids as packRuns writes them; nil: the row only counts
+}
+
+var eventColumns = table.New(
+	table.Col("at", func(r *eventRow) **time.Time { return &r.at }),
+	table.Col("queue_id", func(r *eventRow) *int32 { return &r.queueID }),
+	table.Col("kind", func(r *eventRow) *int16 { return &r.kind }),
+	table.Col("was", func(r *eventRow) *int16 { return &r.was }),
+	table.Col("is", func(r *eventRow) *int16 { return &r.is }),
+	table.Col("n", func(r *eventRow) *int32 { return &r.n }),
+	table.Col("delayed", func(r *eventRow) *int32 { return &r.delayed }),
+	table.Col("worker", func(r *eventRow) **string { return &r.worker }),
+	table.Col("ids", func(r *eventRow) **string { return &r.ids }),
+)
+
+var insertEvents = statement("event.add")
+
+// eventRowOf returns the row of a change of n tasks.
+func eventRowOf(c change, at time.Time, n int, ids *string) eventRow {
+	return eventRow{
+		at: timePtr(at), queueID: c.queue, kind: c.kind, was: c.was, is: c.is, n: int32(n), delayed: int32(c.delayed * n),
+		worker: textPtr(c.worker), ids: ids,
+	}
+}
+
 // events gathers changes into one row a kind.
 type events map[change][]int64
 
@@ -90,31 +125,21 @@ func (e events) insert(t *tx, at time.Time) {
 	slices.SortFunc(keys, func(a, b change) int {
 		return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.kind, b.kind), cmp.Compare(a.was, b.was), cmp.Compare(a.worker, b.worker))
 	})
-	var (
-		ats              []*time.Time
-		queues           []int32
-		kinds, was, is   []int16
-		counts, delayeds []int32
-		workers, ids     []*string
-	)
-	row := func(c change, n int, text *string) {
-		ats, queues, kinds = append(ats, timePtr(at)), append(queues, c.queue), append(kinds, c.kind)
-		was, is, counts = append(was, c.was), append(is, c.is), append(counts, int32(n))
-		delayeds, workers, ids = append(delayeds, int32(c.delayed*n)), append(workers, textPtr(c.worker)), append(ids, text)
-	}
+
+	rows := make([]eventRow, 0, len(keys))
 	for _, c := range keys {
 		if !c.keep || c.kind == eventNone {
-			row(c, len(e[c]), nil)
+			rows = append(rows, eventRowOf(c, at, len(e[c]), nil))
 			continue
 		}
 		for left := e[c]; len(left) > 0; {
 			runs, n := packRuns(left, runsPerEvent)
 			text := arrayText(runs)
-			row(c, n, &text)
+			rows = append(rows, eventRowOf(c, at, n, &text))
 			left = left[n:]
 		}
 	}
-	t.queue("event.add", ats, queues, kinds, was, is, counts, delayeds, workers, ids)
+	t.send(insertEvents, eventColumns.Arrays(nil, rows)...)
 }
 
 // runsPerEvent is the most numbers in an event row's task_ids: it stays small enough to be stored in line.
@@ -155,17 +180,10 @@ func (e events) insertCounts(t *tx, changes []change, n []int32) {
 	if len(changes) == 0 {
 		return
 	}
-	var (
-		none    = make([]*time.Time, len(changes))
-		queues  = make([]int32, len(changes))
-		kinds   = make([]int16, len(changes))
-		was     = make([]int16, len(changes))
-		is      = make([]int16, len(changes))
-		delayed = make([]int32, len(changes))
-		text    = make([]*string, len(changes))
-	)
+
+	rows := make([]eventRow, len(changes))
 	for i, c := range changes {
-		queues[i], kinds[i], was[i], is[i] = c.queue, c.kind, c.was, c.is
+		rows[i] = eventRow{queueID: c.queue, kind: c.kind, was: c.was, is: c.is, n: n[i]}
 	}
-	t.queue("event.add", none, queues, kinds, was, is, n, delayed, text, text)
+	t.send(insertEvents, eventColumns.Arrays(nil, rows)...)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -59,12 +60,14 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 	return s.stats(ctx, op, all)
 }
 
+// findOldestReady reads the age of the first ready task of each queue.
+var findOldestReady = statement("count.oldest")
+
 func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*queue.QueueStats, error) {
 	out := make([]*queue.QueueStats, len(all))
 	byID := make(map[int32]*queue.QueueStats, len(all))
-	var ids, cQueues []int32
-	var cLanes []int16
-	var cTurns []int64
+	var ids []int32
+	var cursors []laneCursor
 	for i, c := range all {
 		st := &queue.QueueStats{
 			Namespace: c.namespace, Queue: c.name, Counts: make(map[queue.Status]int64, len(queue.Statuses())), Paused: c.paused,
@@ -77,19 +80,19 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 		out[i], byID[c.id] = st, st
 		if st.Ready > 0 {
 			ids = append(ids, c.id)
-			cQueues, cLanes, cTurns, _ = s.lanes.of(c.id).cursors(lagLevel, c.id, cQueues, cLanes, cTurns)
+			cursors, _ = s.lanes.of(c.id).appendCursors(cursors, lagLevel, c.id)
 		}
 	}
 	if len(ids) == 0 {
 		return out, nil
 	}
-	return out, s.query(ctx, op, "count.oldest", func(rows pgx.Rows) error {
+	return out, s.askStore(ctx, op, findOldestReady, func(rows pgx.Rows) error {
 		var id int32
 		var seconds float64
 		err := rows.Scan(&id, &seconds)
 		byID[id].OldestReadyAge = max(0, time.Duration(seconds*float64(time.Second)))
 		return err
-	}, ids, cQueues, cLanes, cTurns)
+	}, cursorColumns.Arrays([]sqltext.Arg{arg("queue_id", ids)}, cursors)...)
 }
 
 // Recount counts the tasks of a namespace by queue and status from the tasks themselves. It reads all of them: it is for

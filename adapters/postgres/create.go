@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -20,6 +22,24 @@ import (
 const (
 	copyTasks = 64
 	copyBytes = 256 << 10
+)
+
+// The statements of creates.
+var (
+	takeIDs         = statement("create.begin")
+	insertTasks     = statement("create.task")
+	insertReady     = statement("create.ready")
+	insertDelayed   = statement("create.delayed")
+	insertLanes     = statement("create.lane")
+	claimKeys       = statement("create.keys")
+	claimFreeKeys   = statement("create.keys.free")
+	findKeyOwners   = statement("create.taken")
+	replaceKeyOwner = statement("create.rekey")
+)
+
+var laneColumns = table.New(
+	table.Col("queue_id", func(l *lane) *int32 { return &l.queue }),
+	table.Col("priority", func(l *lane) *int16 { return &l.priority }),
 )
 
 // taskSlab is how many tasks are allocated at once: each is kept in memory for as long as any of them is.
@@ -132,7 +152,7 @@ func (s *Store) create(ctx context.Context, t *tx, c queue.Create, how keysHow) 
 		return err
 	}, arg("namespace", c.Namespace), arg("names", names))
 	var ids []int64
-	err := t.read(ctx, "create.begin", func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, len(c.Tasks))
+	err := t.askNow(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
 	if err != nil {
 		return b, err
 	}
@@ -271,7 +291,7 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 		return nil, nil
 	}
 	var wanted []wantedTask
-	err := t.read(ctx, "create.taken", func(r pgx.Rows) error {
+	err := t.askNow(ctx, findKeyOwners, func(r pgx.Rows) error {
 		var ord, id int64
 		var mark []byte
 		var there bool
@@ -281,17 +301,18 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 		slot := keySlot{queues[ord-1], keys[ord-1]}
 		o := owners[slot]
 		if !there { // the key outlived its task by a moment
-			t.queue("create.rekey", slot.queue, slot.key, o.id, o.print)
+			t.send(replaceKeyOwner,
+				arg("task_id", o.id), arg("fingerprint", o.print), arg("queue_id", slot.queue), arg("key", slot.key))
 			return nil
 		}
 		wanted = append(wanted, wantedTask{slot.queue, id, o.call})
 		*o = keyOwner{print: mark, id: id}
 		return nil
-	}, queues, keys)
+	}, arg("queue_id", queues), arg("key", keys))
 	if err != nil || len(wanted) == 0 {
 		return nil, err
 	}
-	t.queue("tx.wait")
+	t.send(waitForStandby)
 	return readWanted(ctx, t, wanted)
 }
 
@@ -335,7 +356,9 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 		late := r.life.DelayedAt.After(b.now)
 		grew := 0
 		if late {
-			delayed.add(r.life.DelayedAt, r.task.ID, r.q.id, r.task.Priority, 0, r.life.DiesAt)
+			delayed = append(delayed, delayedRow{
+				dueAt: r.life.DelayedAt, taskID: r.task.ID, queueID: r.q.id, priority: r.task.Priority, diesAt: timePtr(r.life.DiesAt),
+			})
 			grew = 1
 		} else {
 			ready.add(r.task.ID, r.q.id, r.task.Priority, r.life.DiesAt, bulk)
@@ -355,11 +378,7 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 		slices.SortFunc(b.lanes, func(a, c lane) int {
 			return cmp.Or(cmp.Compare(a.queue, c.queue), cmp.Compare(a.priority, c.priority))
 		})
-		qs, ps := make([]int32, len(b.lanes)), make([]int16, len(b.lanes))
-		for i, l := range b.lanes {
-			qs[i], ps[i] = l.queue, l.priority
-		}
-		t.queue("create.lane", qs, ps)
+		t.send(insertLanes, laneColumns.Arrays(nil, b.lanes)...)
 	}
 	if bulk || size >= copyBytes {
 		if err := b.copy(ctx, t, s.opt.schema, ready, delayed); err != nil {
@@ -374,46 +393,64 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 	return nil
 }
 
-func (b *birth) insert(t *tx) {
-	n := len(b.rows)
-	var (
-		ids        = make([]int64, n)
-		delayedAts = make([]*time.Time, n)
-		diesAts    = make([]*time.Time, n)
-		queues     = make([]int32, n)
-		priorities = make([]int16, n)
-		retries    = make([]int16, n)
-		keys       = make([]*string, n)
-		headers    = make([][]byte, n)
-		payloads   = make([][]byte, n)
-	)
+// taskRow is a new task.
+type taskRow struct {
+	id        int64
+	createdAt time.Time
+	delayedAt *time.Time
+	diesAt    *time.Time
+	queueID   int32
+	priority  int16
+	retries   int16
+	key       *string
+	headers   []byte
+	payload   []byte
+}
+
+var taskColumns = table.New(
+	table.Col("id", func(r *taskRow) *int64 { return &r.id }),
+	table.Col("created_at", func(r *taskRow) *time.Time { return &r.createdAt }),
+	table.Col("delayed_at", func(r *taskRow) **time.Time { return &r.delayedAt }),
+	table.Col("dies_at", func(r *taskRow) **time.Time { return &r.diesAt }),
+	table.Col("queue_id", func(r *taskRow) *int32 { return &r.queueID }),
+	table.Col("priority", func(r *taskRow) *int16 { return &r.priority }),
+	table.Col("retries", func(r *taskRow) *int16 { return &r.retries }),
+	table.Col("key", func(r *taskRow) **string { return &r.key }),
+	table.Col("headers", func(r *taskRow) *[]byte { return &r.headers }),
+	table.Col("payload", func(r *taskRow) *[]byte { return &r.payload }),
+)
+
+// insertedTaskColumns leave out the time of creation, which all tasks of a create share.
+var insertedTaskColumns = taskColumns.Only("id", "delayed_at", "dies_at", "queue_id", "priority", "retries", "key", "headers", "payload")
+
+func (b *birth) taskRows() []taskRow {
+	rows := make([]taskRow, len(b.rows))
 	for i := range b.rows {
 		r := &b.rows[i]
-		ids[i], queues[i], priorities[i], retries[i] = r.task.ID, r.q.id, r.task.Priority, int16(r.life.Retries)
-		delayedAts[i], diesAts[i] = timePtr(r.life.DelayedAt), timePtr(r.life.DiesAt)
-		keys[i], headers[i], payloads[i] = textPtr(r.task.Key), headerJSON(r.task.Headers), r.task.Payload
+		rows[i] = taskRow{
+			id: r.task.ID, createdAt: b.now, delayedAt: timePtr(r.life.DelayedAt), diesAt: timePtr(r.life.DiesAt), queueID: r.q.id,
+			priority: r.task.Priority, retries: int16(r.life.Retries), key: textPtr(r.task.Key), headers: headerJSON(r.task.Headers),
+			payload: r.task.Payload,
+		}
 	}
-	t.queue("create.task", b.now, ids, delayedAts, diesAts, queues, priorities, retries, keys, headers, payloads)
+	return rows
+}
+
+func (b *birth) insert(t *tx) {
+	t.send(insertTasks, insertedTaskColumns.Arrays([]sqltext.Arg{arg("now", b.now)}, b.taskRows())...)
 }
 
 func (b *birth) copy(ctx context.Context, t *tx, schema string, ready readyRows, delayed delayedRows) error {
 	if err := t.flush(ctx); err != nil {
 		return err
 	}
-	row := make([]any, 0, 10) // the same for all: each is encoded before the next is asked for
-	columns := []string{"id", "created_at", "delayed_at", "dies_at", "queue_id", "priority", "retries", "key", "headers", "payload"}
-	_, err := t.on.CopyFrom(ctx, pgx.Identifier{schema, "task"}, columns, pgx.CopyFromSlice(len(b.rows), func(i int) ([]any, error) {
-		r := &b.rows[i]
-		return append(
-			row[:0], r.task.ID, b.now, timePtr(r.life.DelayedAt), timePtr(r.life.DiesAt), r.q.id, r.task.Priority, int16(r.life.Retries),
-			textPtr(r.task.Key), headerJSON(r.task.Headers), []byte(r.task.Payload),
-		), nil
-	}))
-	if err == nil && len(ready.turns) > 0 {
-		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "ready"}, readyColumns, pgx.CopyFromSlice(len(ready.turns), ready.row))
+
+	_, err := t.on.CopyFrom(ctx, pgx.Identifier{schema, "task"}, taskColumns.Names(), taskColumns.CopySource(b.taskRows()))
+	if err == nil && len(ready) > 0 {
+		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "ready"}, readyColumns.Names(), readyColumns.CopySource(ready))
 	}
-	if err == nil && len(delayed.ids) > 0 {
-		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "delayed"}, delayedColumns, pgx.CopyFromSlice(len(delayed.ids), delayed.row))
+	if err == nil && len(delayed) > 0 {
+		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "delayed"}, delayedColumns.Names(), delayedColumns.CopySource(delayed))
 	}
 	return err
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 )
 
 // A process remembers how far into each lane of ready it has read and starts there, so that rows which are gone cost
@@ -189,13 +191,27 @@ func (q *queueLanes) swept(f from, began time.Time, cost time.Duration) {
 	}
 }
 
+// laneCursor is the turn behind which a retain starts to read a lane.
+type laneCursor struct {
+	queueID  int32
+	priority int16
+	turn     int64
+}
+
+var cursorColumns = table.New(
+	table.Col("cursor_queue_id", func(c *laneCursor) *int32 { return &c.queueID }),
+	table.Col("cursor_priority", func(c *laneCursor) *int16 { return &c.priority }),
+	table.Col("cursor_turn", func(c *laneCursor) *int64 { return &c.turn }),
+)
+
 // cursors appends q's cursors at a level; without one a lane is read from its start. What picks left is ahead of them; a pick
 // that starts there has it, so no other needs to. Those starts are in resumed, by priority: what the pick does not come to is
 // to be given to left again.
-func (q *queueLanes) cursors(l level, id int32, queues []int32, lanes []int16, turns []int64) (_ []int32, _ []int16, _ []int64, resumed map[int16]int64) {
+func (q *queueLanes) appendCursors(cursors []laneCursor, l level, id int32) (_ []laneCursor, resumed map[int16]int64) {
 	if l == startLevel {
-		return queues, lanes, turns, nil
+		return cursors, nil
 	}
+
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for p, c := range q.cursor {
@@ -214,10 +230,10 @@ func (q *queueLanes) cursors(l level, id int32, queues []int32, lanes []int16, t
 			}
 		}
 		if turn > 0 {
-			queues, lanes, turns = append(queues, id), append(lanes, p), append(turns, turn)
+			cursors = append(cursors, laneCursor{queueID: id, priority: p, turn: turn})
 		}
 	}
-	return queues, lanes, turns, resumed
+	return cursors, resumed
 }
 
 // saw moves the cursor of a lane past turn.

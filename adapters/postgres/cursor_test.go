@@ -58,10 +58,10 @@ func TestResume(t *testing.T) {
 
 // turnsOf are the turns, by priority, behind which a pick from the cursors begins.
 func turnsOf(q *queueLanes) map[int16]int64 {
-	_, priorities, turns, _ := q.cursors(fastLevel, 1, nil, nil, nil)
+	cursors, _ := q.appendCursors(nil, fastLevel, 1)
 	out := map[int16]int64{}
-	for i, priority := range priorities {
-		out[priority] = turns[i]
+	for _, cursor := range cursors {
+		out[cursor.priority] = cursor.turn
 	}
 	return out
 }

@@ -13,13 +13,22 @@ import (
 // eventRows is the most rows that one look at the feed reads; each may stand for many tasks.
 const eventRows = 100
 
+// The statements of the feed.
+var (
+	listEvents      = statement("event.list")
+	readSnapshotNow = statement("event.now")
+	findOldestEvent = statement("event.oldest")
+	keepSnapshots   = statement("event.snapshot.keep")
+	readSnapshots   = statement("event.snapshot.read")
+)
+
 // ListEvents implements queue.Store.
 func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventFilter, limit int) (queue.EventPage, error) {
 	const op = "list events"
 	var page queue.EventPage
 	var pos feedPos
 	if f.After == "" {
-		err := s.query(ctx, op, "event.oldest", func(rows pgx.Rows) error {
+		err := s.askStore(ctx, op, findOldestEvent, func(rows pgx.Rows) error {
 			var xid string
 			err := rows.Scan(&xid)
 			pos.seen = xid + ":" + xid + ":"
@@ -47,7 +56,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 	var behind []feedPos // the position behind each event of the page
 	rowsRead, full := 0, false
 	var pruned int64
-	err := s.query(ctx, op, "event.list", func(rows pgx.Rows) error {
+	err := s.askStore(ctx, op, listEvents, func(rows pgx.Rows) error {
 		var (
 			now          string
 			name, worker *string
@@ -86,7 +95,9 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 			}
 		}
 		return nil
-	}, namespace, pos.seen, textPtr(pos.until), strconv.FormatInt(pos.xid, 10), afterID, f.Queue, kinds, eventRows)
+	}, arg("namespace", namespace), arg("seen", pos.seen), arg("until", textPtr(pos.until)),
+		arg("after_xid", strconv.FormatInt(pos.xid, 10)), arg("after_id", afterID), arg("queue", f.Queue), arg("kinds", kinds),
+		arg("limit", eventRows))
 	if err != nil {
 		return page, err
 	}
@@ -118,7 +129,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 func (s *Store) LastEvent(ctx context.Context) (string, error) {
 	const op = "last event"
 	var now string
-	err := s.query(ctx, op, "event.now", func(rows pgx.Rows) error { return rows.Scan(&now) })
+	err := s.askStore(ctx, op, readSnapshotNow, func(rows pgx.Rows) error { return rows.Scan(&now) })
 	if err != nil {
 		return "", err
 	}

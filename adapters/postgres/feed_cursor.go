@@ -250,7 +250,7 @@ func (s *Store) keepSnapshots(ctx context.Context, op string, texts []string) er
 		ids[i] = snapshotID(text)
 	}
 	began := time.Now()
-	err := s.query(ctx, op, "event.snapshot.keep", func(pgx.Rows) error { return nil }, ids, texts)
+	err := s.askStore(ctx, op, keepSnapshots, func(pgx.Rows) error { return nil }, arg("id", ids), arg("seen", texts))
 	if err != nil {
 		return err
 	}
@@ -270,14 +270,14 @@ func (s *Store) readSnapshots(ctx context.Context, op string, ids []int64) (map[
 	if !missing {
 		return kept, nil
 	}
-	err := s.query(ctx, op, "event.snapshot.read", func(rows pgx.Rows) error {
+	err := s.askStore(ctx, op, readSnapshots, func(rows pgx.Rows) error {
 		var id int64
 		var text string
 		err := rows.Scan(&id, &text)
 		kept[id] = text
 		s.feedSnapshots.add(id, text, time.Time{})
 		return err
-	}, ids)
+	}, arg("ids", ids))
 	return kept, err
 }
 

@@ -8,7 +8,30 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// beatRow is a lease beat: the end of a lease, written beside its locked row.
+type beatRow struct {
+	token     int64
+	expiresAt time.Time
+	granted   int64 // ns
+}
+
+var beatColumns = table.New(
+	table.Col("token", func(r *beatRow) *int64 { return &r.token }),
+	table.Col("expires_at", func(r *beatRow) *time.Time { return &r.expiresAt }),
+	table.Col("granted", func(r *beatRow) *int64 { return &r.granted }),
+)
+
+// The statements of heartbeats.
+var (
+	readLeaseBeats   = statement("hold.beats")
+	writeLeaseBeats  = statement("hold.beat")
+	deleteLeaseBeats = statement("hold.unbeat")
+	writeProgress    = statement("hold.progress")
+	setLockTimeout   = statement("tx.hurry")
 )
 
 // HeartbeatTasks implements queue.Store. One call extends whatever a process holds; where it names some of the tasks of a
@@ -107,7 +130,7 @@ func (h *holds) readAside(ctx context.Context, t *tx) error {
 		return nil
 	}
 	h.aside = map[int64]leaseEnd{}
-	return t.read(ctx, "hold.beats", h.scanAside, h.rowTokens())
+	return t.askNow(ctx, readLeaseBeats, h.scanAside, arg("tokens", h.rowTokens()))
 }
 
 // rowTokens are the tokens of the locked rows, each once.
@@ -135,11 +158,11 @@ func (h *holds) queueUnbeat(t *tx, tokens []int64) {
 		return
 	}
 
-	ends := make([]time.Time, len(tokens))
+	rows := make([]beatRow, len(tokens))
 	for i, token := range tokens {
-		ends[i] = h.aside[token].at
+		rows[i] = beatRow{token: token, expiresAt: h.aside[token].at}
 	}
-	t.queue("hold.unbeat", tokens, ends)
+	t.send(deleteLeaseBeats, beatColumns.Only("token", "expires_at").Arrays(nil, rows)...)
 }
 
 // noteAside has the next heartbeats of this process look beside their rows, as long as there may be something: one that
@@ -319,13 +342,14 @@ func (taken *takenBeats) write(t *tx, h *holds) {
 
 // writeAside queues the ends of holds whose row is locked. Their progress may be locked too: the transaction does not wait.
 func (taken *takenBeats) writeAside(t *tx) {
-	tokens := slices.Sorted(maps.Keys(taken.aside))
-	ends, granted := make([]time.Time, len(tokens)), make([]int64, len(tokens))
-	for i, token := range tokens {
-		ends[i], granted[i] = taken.aside[token].at, int64(taken.aside[token].length)
+	rows := make([]beatRow, 0, len(taken.aside))
+	for _, token := range slices.Sorted(maps.Keys(taken.aside)) {
+		end := taken.aside[token]
+		rows = append(rows, beatRow{token: token, expiresAt: end.at, granted: int64(end.length)})
 	}
-	t.queue("tx.hurry", asideHurry)
-	t.queue("hold.beat", tokens, ends, granted)
+
+	t.send(setLockTimeout, arg("patience", asideHurry))
+	t.send(writeLeaseBeats, beatColumns.Arrays(nil, rows)...)
 }
 
 // leaseRow is a row that holds the tasks of one group of a lease row that heartbeats split.
@@ -399,28 +423,38 @@ func (s *Store) explainLost(ctx context.Context, t *tx, namespace string, beats 
 
 // progressRows are the progress documents of a call, the last of each task.
 type progressRows struct {
-	queues   []int32
-	ids      []int64
-	attempts []int16
-	progress [][]byte
-	place    map[int64]int
+	rows  []progressRow
+	place map[int64]int // by task
 }
+
+type progressRow struct {
+	queueID  int32
+	id       int64
+	attempt  int16
+	progress []byte
+}
+
+var progressColumns = table.New(
+	table.Col("queue_id", func(r *progressRow) *int32 { return &r.queueID }),
+	table.Col("id", func(r *progressRow) *int64 { return &r.id }),
+	table.Col("attempt", func(r *progressRow) *int16 { return &r.attempt }),
+	table.Col("progress", func(r *progressRow) *[]byte { return &r.progress }),
+)
 
 func (r *progressRows) add(p spot, progress []byte) {
 	if at, ok := r.place[p.id]; ok {
-		r.progress[at] = progress
+		r.rows[at].progress = progress
 		return
 	}
 	if r.place == nil {
 		r.place = map[int64]int{}
 	}
-	r.place[p.id] = len(r.ids)
-	r.queues, r.ids = append(r.queues, p.q.id), append(r.ids, p.id)
-	r.attempts, r.progress = append(r.attempts, int16(p.attempt())), append(r.progress, progress)
+	r.place[p.id] = len(r.rows)
+	r.rows = append(r.rows, progressRow{queueID: p.q.id, id: p.id, attempt: int16(p.attempt()), progress: progress})
 }
 
 func (r *progressRows) insert(t *tx) {
-	if len(r.ids) > 0 {
-		t.queue("hold.progress", r.queues, r.ids, r.attempts, r.progress)
+	if len(r.rows) > 0 {
+		t.send(writeProgress, progressColumns.Arrays(nil, r.rows)...)
 	}
 }

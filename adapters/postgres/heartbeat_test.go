@@ -85,8 +85,8 @@ func TestTakeBeats(t *testing.T) {
 			if got := b.ends[b.group[0]-1]; got != c.want {
 				t.Errorf("end %+v, want %+v", got, c.want)
 			}
-			if n := len(taken.progress.ids); n != 1 || taken.progress.progress[0][0] != byte('0'+len(beats)) {
-				t.Errorf("%d progress rows: %s", n, taken.progress.progress)
+			if n := len(taken.progress.rows); n != 1 || taken.progress.rows[0].progress[0] != byte('0'+len(beats)) {
+				t.Errorf("%d progress rows: %s", n, taken.progress.rows[0].progress)
 			}
 			if rows := splitLeaseRow(l, b); len(rows) != 1 {
 				t.Errorf("one task is in %d rows", len(rows))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -26,6 +27,37 @@ type hold struct {
 	held       int     // as it was
 	left       int     // not ended by now
 }
+
+// leaseColumns are the columns of a lease row that are read.
+var leaseColumns = table.New(
+	table.Col("token", func(l *hold) *int64 { return &l.token }),
+	table.Col("part", func(l *hold) *int16 { return &l.part }),
+	table.Col("worker", func(l *hold) *string { return &l.worker }),
+	table.Col("retained_at", func(l *hold) *time.Time { return &l.retainedAt }),
+	table.Col("expires_at", func(l *hold) *time.Time { return &l.expiresAt }),
+	table.Col("task_ids", func(l *hold) *[]int64 { return &l.ids }),
+	table.Col("attempts", func(l *hold) *[]int16 { return &l.attempts }),
+	table.Col("cancels", func(l *hold) *[]int64 { return &l.cancels }),
+	table.Col("granted", func(l *hold) *int64 { return &l.granted }),
+)
+
+// lockedLeaseWidth is the number of columns of a statement that locks leases: the clock, the lease, its queue.
+var lockedLeaseWidth = 1 + len(leaseColumns.Names()) + len(queueColumns.Names())
+
+// The statements on leases.
+var (
+	lockLeases       = statement("hold.lock")
+	lockFreeLeases   = statement("hold.lock.free")
+	readLockedLeases = statement("hold.seen")
+	dropLeases       = statement("hold.drop")
+	keepLeases       = statement("hold.keep")
+	insertLeases     = statement("hold.split")
+	findTokens       = statement("hold.find")
+	readLives        = statement("hold.lives")
+	readLivesByToken = statement("hold.lives.token")
+	readFacts        = statement("hold.facts")
+	readFactsByToken = statement("hold.facts.token")
+)
 
 // length is how long the lease is that was granted last.
 func (l *hold) length() time.Duration {
@@ -81,13 +113,16 @@ func leaseToken(token int64) int64 { return token - token%tokensPerLease }
 
 func (h *holds) scan(rows pgx.Rows) error {
 	l := &hold{}
-	q := &l.q
-	if err := rows.Scan(&h.now, &l.token, &l.part, &l.worker, &l.retainedAt, &l.expiresAt, &l.ids, &l.attempts, &l.cancels, &l.granted,
-		&q.id, &q.Namespace, &q.Name, &q.TTL, &q.Retries, &q.RetryDelay, &q.Backoff, &q.RetryMaxDelay, &q.Lease,
-		&q.Concurrency, &q.Retention, &q.Paused, &q.Events, &q.Version, &q.CreatedAt, &q.UpdatedAt); err != nil {
+	targets := append(make([]any, 0, lockedLeaseWidth), &h.now)
+	targets = leaseColumns.Targets(targets, l)
+	targets = queueColumns.Targets(targets, &l.q)
+	if err := rows.Scan(targets...); err != nil {
 		return err
 	}
-	h.now, l.retainedAt, l.expiresAt = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC()
+
+	h.now = h.now.UTC()
+	l.retainedAt = l.retainedAt.UTC()
+	l.expiresAt = l.expiresAt.UTC()
 	if h.again && slices.ContainsFunc(h.all, func(o *hold) bool { return o.token == l.token && o.part == l.part }) {
 		return nil // locked before
 	}
@@ -122,11 +157,12 @@ func (h *holds) queueLock(t *tx, namespace string, tokens []int64) {
 		rows[i] = leaseToken(token)
 	}
 	slices.Sort(rows)
-	name := "hold.lock"
+
+	lock := lockLeases
 	if h.free {
-		name = "hold.lock.free"
+		lock = lockFreeLeases
 	}
-	t.queueRows(name, h.scan, namespace, slices.Compact(rows))
+	t.ask(lock, h.scan, arg("tokens", slices.Compact(rows)), arg("namespace", namespace))
 }
 
 // lockMissing looks again for holds that the first look did not find. ids and tokens lie side by side.
@@ -146,7 +182,7 @@ func (h *holds) lookForLocked(ctx context.Context, t *tx, namespace string, ids,
 	}
 	h.again = true
 	h.queueLock(t, namespace, rows)
-	t.queueRows("hold.seen", h.scanSeen, namespace, rows, missing)
+	t.ask(readLockedLeases, h.scanSeen, arg("token", rows), arg("id", missing), arg("namespace", namespace))
 	return t.flush(ctx)
 }
 
@@ -255,51 +291,76 @@ func (h *holds) shrink(t *tx) {
 		switch {
 		case l.left == l.held:
 		case l.left == 0:
-			gone.add(l, l.part, nil, l.expiresAt, l.granted)
+			gone = append(gone, writtenLease{token: l.token, part: l.part})
 		default:
 			kept.add(l, l.part, func(i int) bool { return true }, l.expiresAt, l.granted)
 		}
 	}
-	if len(gone.tokens) > 0 {
-		t.queue("hold.drop", gone.tokens, gone.parts)
-	}
+	gone.drop(t)
 	kept.update(t)
 }
 
-// holdRows are lease rows to be written.
-type holdRows struct {
-	tokens                 []int64
-	parts                  []int16
-	queues                 []int32
-	retainedAts, expiresAt []time.Time
-	workers, ids           []string
-	held                   []int16
-	attempts, cancels      []*string
-	granted                []int64
+// writtenLease is a lease row to be written. Arrays travel as text, because arrays of unequal length cannot be one parameter.
+type writtenLease struct {
+	token      int64
+	part       int16
+	queueID    int32
+	retainedAt time.Time
+	expiresAt  time.Time
+	worker     string
+	held       int16
+	ids        string
+	attempts   *string
+	cancels    *string
+	granted    int64
 }
 
-// add puts the tasks of l that stay pass into a row.
+var writtenLeaseColumns = table.New(
+	table.Col("token", func(r *writtenLease) *int64 { return &r.token }),
+	table.Col("part", func(r *writtenLease) *int16 { return &r.part }),
+	table.Col("queue_id", func(r *writtenLease) *int32 { return &r.queueID }),
+	table.Col("retained_at", func(r *writtenLease) *time.Time { return &r.retainedAt }),
+	table.Col("expires_at", func(r *writtenLease) *time.Time { return &r.expiresAt }),
+	table.Col("worker", func(r *writtenLease) *string { return &r.worker }),
+	table.Col("held", func(r *writtenLease) *int16 { return &r.held }),
+	table.Col("ids", func(r *writtenLease) *string { return &r.ids }),
+	table.Col("attempts", func(r *writtenLease) **string { return &r.attempts }),
+	table.Col("cancels", func(r *writtenLease) **string { return &r.cancels }),
+	table.Col("granted", func(r *writtenLease) *int64 { return &r.granted }),
+)
+
+// The columns of an update and of a deletion of lease rows.
+var (
+	keptLeaseColumns    = writtenLeaseColumns.Only("token", "part", "held", "ids", "cancels", "expires_at", "granted")
+	droppedLeaseColumns = writtenLeaseColumns.Only("token", "part")
+)
+
+// holdRows are lease rows to be written.
+type holdRows []writtenLease
+
+// add appends a row with the tasks of l that stay returns true for.
 func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt time.Time, granted int64) {
-	r.tokens, r.parts, r.queues = append(r.tokens, l.token), append(r.parts, part), append(r.queues, l.q.id)
-	r.retainedAts, r.expiresAt = append(r.retainedAts, l.retainedAt), append(r.expiresAt, expiresAt)
-	r.workers = append(r.workers, l.worker)
-	if stay == nil {
-		return
+	row := writtenLease{
+		token: l.token, part: part, queueID: l.q.id, retainedAt: l.retainedAt, expiresAt: expiresAt, worker: l.worker, granted: granted,
 	}
+
 	var cancels []int64
-	ids, held := make([]int64, len(l.ids)), int16(0)
+	ids := make([]int64, len(l.ids))
 	for i, id := range l.ids {
 		if id == 0 || !stay(i) {
 			continue
 		}
 		ids[i] = id
-		held++
+		row.held++
 		if slices.Contains(l.cancels, id) {
 			cancels = append(cancels, id)
 		}
 	}
-	r.ids, r.held, r.granted = append(r.ids, arrayText(ids)), append(r.held, held), append(r.granted, granted)
-	r.attempts, r.cancels = append(r.attempts, arrayPtr(l.attempts)), append(r.cancels, arrayPtr(cancels))
+
+	row.ids = arrayText(ids)
+	row.attempts = arrayPtr(l.attempts)
+	row.cancels = arrayPtr(cancels)
+	*r = append(*r, row)
 }
 
 func arrayPtr[N int16 | int64](s []N) *string {
@@ -310,16 +371,21 @@ func arrayPtr[N int16 | int64](s []N) *string {
 	return &text
 }
 
-func (r *holdRows) update(t *tx) {
-	if len(r.tokens) > 0 {
-		t.queue("hold.keep", r.tokens, r.parts, r.held, r.ids, r.cancels, r.expiresAt, r.granted)
+func (r holdRows) drop(t *tx) {
+	if len(r) > 0 {
+		t.send(dropLeases, droppedLeaseColumns.Arrays(nil, r)...)
 	}
 }
 
-func (r *holdRows) insert(t *tx) {
-	if len(r.tokens) > 0 {
-		t.queue("hold.split", r.tokens, r.parts, r.queues, r.retainedAts, r.expiresAt, r.workers, r.held, r.ids, r.attempts, r.cancels,
-			r.granted)
+func (r holdRows) update(t *tx) {
+	if len(r) > 0 {
+		t.send(keepLeases, keptLeaseColumns.Arrays(nil, r)...)
+	}
+}
+
+func (r holdRows) insert(t *tx) {
+	if len(r) > 0 {
+		t.send(insertLeases, writtenLeaseColumns.Arrays(nil, r)...)
 	}
 }
 

@@ -187,7 +187,7 @@ func (x *InTx) do(ctx context.Context, op string, step func(context.Context, *tx
 		return translate(op, err)
 	}
 	if len(woken) > 0 && !x.store.opt.noNotify {
-		t.queue("notify.send", x.store.channel(), payload(woken))
+		t.send(sendWakeUps, arg("channel", x.store.channel()), arg("payload", payload(woken)))
 	}
 	return translate(op, t.flush(ctx))
 }

@@ -6,6 +6,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 )
 
 // keysHow is what a create does about keys that an open transaction has taken: whether they are new is not known before that
@@ -42,23 +45,28 @@ func lockTimedOut(err error) bool {
 	return ok && pg.Code == "55P03"
 }
 
-// keyClaims are keys that a create asks for, as columns.
-type keyClaims struct {
-	queues []int32
-	keys   []string
-	ids    []int64
-	prints [][]byte
+// keyClaim is a key that a create asks for.
+type keyClaim struct {
+	slot  keySlot
+	id    int64
+	print []byte
 }
+
+var keyColumns = table.New(
+	table.Col("queue_id", func(k *keyClaim) *int32 { return &k.slot.queue }),
+	table.Col("key", func(k *keyClaim) *string { return &k.slot.key }),
+	table.Col("task_id", func(k *keyClaim) *int64 { return &k.id }),
+	table.Col("fingerprint", func(k *keyClaim) *[]byte { return &k.print }),
+)
+
+type keyClaims []keyClaim
 
 func (k *keyClaims) add(slot keySlot, o *keyOwner) {
-	k.queues, k.keys = append(k.queues, slot.queue), append(k.keys, slot.key)
-	k.ids, k.prints = append(k.ids, o.id), append(k.prints, o.print)
+	*k = append(*k, keyClaim{slot: slot, id: o.id, print: o.print})
 }
 
-// part are the claims from one place to another.
-func (k keyClaims) part(from, to int) keyClaims {
-	return keyClaims{k.queues[from:to], k.keys[from:to], k.ids[from:to], k.prints[from:to]}
-}
+// args returns the claims as arguments, after first.
+func (k keyClaims) args(first ...sqltext.Arg) []sqltext.Arg { return keyColumns.Arrays(first, k) }
 
 // make takes keys. won are those that were free, held those that an open transaction has taken; the others have an owner.
 func (k keyClaims) make(ctx context.Context, t *tx, how keysHow, won, held map[keySlot]bool) error {
@@ -70,9 +78,9 @@ func (k keyClaims) make(ctx context.Context, t *tx, how keysHow, won, held map[k
 	}
 	switch how {
 	case keysWait:
-		return t.read(ctx, "create.keys", each, k.queues, k.keys, k.ids, k.prints)
+		return t.askNow(ctx, claimKeys, each, k.args()...)
 	case keysTry:
-		return keyTaken(t.read(ctx, "create.keys.free", each, k.queues, k.keys, k.ids, k.prints, keyPatience), how)
+		return keyTaken(t.askNow(ctx, claimFreeKeys, each, k.args(arg("patience", keyPatience))...), how)
 	case keysApart:
 	}
 	return k.makeApart(ctx, t, each, held)
@@ -81,7 +89,7 @@ func (k keyClaims) make(ctx context.Context, t *tx, how keysHow, won, held map[k
 // makeApart takes the keys of k; when one of them cannot be had it tries the halves.
 func (k keyClaims) makeApart(ctx context.Context, t *tx, each func(pgx.Rows) error, held map[keySlot]bool) error {
 	t.batch.Queue("savepoint pgqueue_keys")
-	err := t.read(ctx, "create.keys.free", each, k.queues, k.keys, k.ids, k.prints, apartPatience)
+	err := t.askNow(ctx, claimFreeKeys, each, k.args(arg("patience", apartPatience))...)
 	if !lockTimedOut(err) {
 		t.batch.Queue("release savepoint pgqueue_keys")
 		return err
@@ -92,13 +100,13 @@ func (k keyClaims) makeApart(ctx context.Context, t *tx, each func(pgx.Rows) err
 		return err
 	}
 	t.batch.Queue("release savepoint pgqueue_keys")
-	n := len(k.keys)
+	n := len(k)
 	if n == 1 {
-		held[keySlot{k.queues[0], k.keys[0]}] = true
+		held[k[0].slot] = true
 		return nil
 	}
-	if err := k.part(0, n/2).makeApart(ctx, t, each, held); err != nil {
+	if err := k[:n/2].makeApart(ctx, t, each, held); err != nil {
 		return err
 	}
-	return k.part(n/2, n).makeApart(ctx, t, each, held)
+	return k[n/2:].makeApart(ctx, t, each, held)
 }

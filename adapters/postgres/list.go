@@ -260,7 +260,7 @@ func (s *Store) count(ctx context.Context, op string, l *listing) (n int64, atLe
 	}
 	hidden := int64(0)
 	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		t.queue("tx.bitmaps", "off")
+		t.send(allowBitmaps, arg("other_indexes", "off"))
 		return t.read(ctx, "list.hidden", func(rows pgx.Rows) error { return rows.Scan(&hidden) }, l.queues, l.from, l.before,
 			timePtr(l.filter.CreatedAfter), timePtr(l.filter.CreatedBefore), mostHidden, l.statuses)
 	})

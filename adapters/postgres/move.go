@@ -5,7 +5,18 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The statements of moves.
+var (
+	insertDone     = statement("move.done")
+	insertHeldDone = statement("move.done.held")
+	insertBack     = statement("move.back")
+	insertErrors   = statement("move.error")
+	trimErrors     = statement("move.error.trim")
 )
 
 // moves gathers what becomes of tasks and writes it in one statement a table.
@@ -85,140 +96,215 @@ func (m *moves) write(t *tx) {
 	m.events.insert(t, m.now)
 }
 
-type doneRows struct {
-	ids       []int64
-	startedAt []*time.Time
-	tokens    []int64
-	queues    []int32
-	statuses  []int16
-	attempts  []int16
-	workers   []*string
-	results   [][]byte
-	keeps     []bool
+// doneRow is a finished task.
+type doneRow struct {
+	id        int64
+	startedAt *time.Time
+	token     int64
+	queueID   int32
+	status    int16
+	attempt   int16
+	worker    *string
+	result    []byte
+	keep      bool // the last result stays
 }
+
+var doneColumns = table.New(
+	table.Col("id", func(r *doneRow) *int64 { return &r.id }),
+	table.Col("started_at", func(r *doneRow) **time.Time { return &r.startedAt }),
+	table.Col("token", func(r *doneRow) *int64 { return &r.token }),
+	table.Col("queue_id", func(r *doneRow) *int32 { return &r.queueID }),
+	table.Col("status", func(r *doneRow) *int16 { return &r.status }),
+	table.Col("attempt", func(r *doneRow) *int16 { return &r.attempt }),
+	table.Col("worker", func(r *doneRow) **string { return &r.worker }),
+	table.Col("result", func(r *doneRow) *[]byte { return &r.result }),
+	table.Col("keep", func(r *doneRow) *bool { return &r.keep }),
+)
+
+type doneRows []doneRow
 
 func (r *doneRows) add(d moved) {
-	r.ids, r.startedAt, r.tokens = append(r.ids, d.id), append(r.startedAt, timePtr(d.startedAt)), append(r.tokens, d.token)
-	r.queues, r.statuses = append(r.queues, d.q.id), append(r.statuses, statusCodes[d.life.Status])
-	r.attempts, r.workers = append(r.attempts, int16(d.life.Attempt)), append(r.workers, textPtr(d.worker))
-	r.results = append(r.results, jsonParam(d.result))
-	r.keeps = append(r.keeps, d.keep)
+	*r = append(*r, doneRow{
+		id: d.id, startedAt: timePtr(d.startedAt), token: d.token, queueID: d.q.id, status: statusCodes[d.life.Status],
+		attempt: int16(d.life.Attempt), worker: textPtr(d.worker), result: jsonParam(d.result), keep: d.keep,
+	})
 }
 
-func (r *doneRows) insert(t *tx, now time.Time) {
-	if len(r.ids) > 0 {
-		t.queue("move.done", now, r.ids, r.startedAt, r.tokens, r.queues, r.statuses, r.attempts, r.workers, r.results,
-			r.keeps)
+func (r doneRows) insert(t *tx, now time.Time) {
+	if len(r) > 0 {
+		t.send(insertDone, doneColumns.Arrays([]sqltext.Arg{arg("now", now)}, r)...)
 	}
 }
 
-// heldRows are successes: what their leases have in common is sent once a lease, and those without a result go in runs.
+// heldRows are successes. The columns that a lease has in common are sent once for each lease, and tasks without a result go as
+// runs of ids.
 type heldRows struct {
-	ids      []int64 // of the first of each run, as its token
-	tokens   []int64
-	refs     []int32
-	attempts []int16
-	lengths  []int16
-	results  [][]byte
-
-	place     map[*hold]int
-	leases    []*hold
-	bare      [][]int64 // by lease, the ids without a result in their places
-	startedAt []time.Time
-	queues    []int32
-	workers   []string
+	runs   []heldRun
+	leases []heldLease
+	place  map[*hold]int // of a lease in leases
 }
 
+// heldRun is a run of tasks of one lease that end alike.
+type heldRun struct {
+	id      int64 // of the first
+	lease   int32 // its place in the leases, from 1
+	token   int64 // of the first
+	attempt int16
+	n       int16
+	result  []byte
+}
+
+var heldRunColumns = table.New(
+	table.Col("id", func(r *heldRun) *int64 { return &r.id }),
+	table.Col("lease", func(r *heldRun) *int32 { return &r.lease }),
+	table.Col("token", func(r *heldRun) *int64 { return &r.token }),
+	table.Col("attempt", func(r *heldRun) *int16 { return &r.attempt }),
+	table.Col("n", func(r *heldRun) *int16 { return &r.n }),
+	table.Col("result", func(r *heldRun) *[]byte { return &r.result }),
+)
+
+// heldLease is a lease of which tasks ended well.
+type heldLease struct {
+	row       *hold
+	bare      []int64 // ids without a result, in their places
+	startedAt time.Time
+	queueID   int32
+	worker    string
+}
+
+var heldLeaseColumns = table.New(
+	table.Col("started_at", func(l *heldLease) *time.Time { return &l.startedAt }),
+	table.Col("queue_id", func(l *heldLease) *int32 { return &l.queueID }),
+	table.Col("worker", func(l *heldLease) *string { return &l.worker }),
+)
+
 func (r *heldRows) add(p spot, result []byte) {
-	ref, ok := r.place[p.hold]
-	if !ok {
+	at, known := r.place[p.hold]
+	if !known {
 		if r.place == nil {
 			r.place = map[*hold]int{}
 		}
-		ref = len(r.leases)
-		r.place[p.hold] = ref
-		r.leases, r.bare = append(r.leases, p.hold), append(r.bare, nil)
-		r.startedAt, r.queues, r.workers = append(r.startedAt, p.retainedAt), append(r.queues, p.q.id), append(r.workers, p.worker)
+		at = len(r.leases)
+		r.place[p.hold] = at
+		r.leases = append(r.leases, heldLease{row: p.hold, startedAt: p.retainedAt, queueID: p.q.id, worker: p.worker})
 	}
+
 	if len(result) > 0 {
-		r.row(ref, p.i, p.id, result)
+		r.addRun(at, p.i, p.id, 1, result)
 		return
 	}
-	if r.bare[ref] == nil {
-		r.bare[ref] = make([]int64, len(p.ids))
+
+	l := &r.leases[at]
+	if l.bare == nil {
+		l.bare = make([]int64, len(p.ids))
 	}
-	r.bare[ref][p.i] = p.id
+	l.bare[p.i] = p.id
 }
 
-// row adds the row of a task, the first of its run if more follow.
-func (r *heldRows) row(ref, place int, id int64, result []byte) {
-	p := spot{r.leases[ref], place, id}
-	r.ids, r.tokens, r.refs = append(r.ids, id), append(r.tokens, p.taskToken()), append(r.refs, int32(ref+1)) // arrays count from 1
-	r.attempts, r.lengths = append(r.attempts, int16(p.attempt())), append(r.lengths, 1)
-	r.results = append(r.results, jsonParam(result))
+// addRun adds n tasks of a lease from the place of the first on.
+func (r *heldRows) addRun(at, place int, id int64, n int, result []byte) {
+	p := spot{r.leases[at].row, place, id}
+	r.runs = append(r.runs, heldRun{
+		id: id, lease: int32(at + 1), token: p.taskToken(), attempt: int16(p.attempt()), n: int16(n), result: jsonParam(result),
+	})
 }
 
 func (r *heldRows) insert(t *tx, now time.Time) {
-	for ref, ids := range r.bare {
-		l := r.leases[ref]
-		for i := 0; i < len(ids); {
+	for at := range r.leases {
+		l := &r.leases[at]
+		for i := 0; i < len(l.bare); {
 			first := i
-			for i++; i < len(ids) && ids[first] != 0 && ids[i] == ids[i-1]+1 && runBlock(ids[i]) == runBlock(ids[first]) &&
-				(spot{l, i, ids[i]}).attempt() == (spot{l, first, ids[first]}).attempt(); i++ {
+			for i++; i < len(l.bare) && l.continuesRun(first, i); i++ {
 			}
-			if ids[first] != 0 {
-				r.row(ref, first, ids[first], nil)
-				r.lengths[len(r.lengths)-1] = int16(i - first)
+			if id := l.bare[first]; id != 0 {
+				r.addRun(at, first, id, i-first, nil)
 			}
 		}
 	}
-	if len(r.ids) > 0 {
-		t.queue("move.done.held", now, r.ids, r.refs, r.startedAt, r.queues, r.workers, r.tokens, r.attempts, r.lengths, r.results)
+
+	if len(r.runs) > 0 {
+		args := heldLeaseColumns.Arrays([]sqltext.Arg{arg("now", now)}, r.leases)
+		t.send(insertHeldDone, heldRunColumns.Arrays(args, r.runs)...)
 	}
 }
 
-type backRows struct {
-	ids        []int64
-	queues     []int32
-	priorities []int16
-	late       []bool
-	delayedAt  []*time.Time
-	diesAt     []*time.Time
-	startedAt  []*time.Time
-	tokens     []int64
-	attempts   []int16
-	retries    []int16
-	workers    []*string
-	results    [][]byte
-	keeps      []bool
+// continuesRun reports whether the task at place i ends in one run with those from first on.
+func (l *heldLease) continuesRun(first, i int) bool {
+	ids := l.bare
+	return ids[first] != 0 && ids[i] == ids[i-1]+1 && runBlock(ids[i]) == runBlock(ids[first]) &&
+		(spot{l.row, i, ids[i]}).attempt() == (spot{l.row, first, ids[first]}).attempt()
 }
+
+// backRow is a task that waits again.
+type backRow struct {
+	id        int64
+	queueID   int32
+	priority  int16
+	late      bool // it is delayed
+	delayedAt *time.Time
+	diesAt    *time.Time
+	startedAt *time.Time
+	token     int64
+	attempt   int16
+	retries   int16
+	worker    *string
+	result    []byte
+	keep      bool // the last result stays
+}
+
+var backColumns = table.New(
+	table.Col("id", func(r *backRow) *int64 { return &r.id }),
+	table.Col("queue_id", func(r *backRow) *int32 { return &r.queueID }),
+	table.Col("priority", func(r *backRow) *int16 { return &r.priority }),
+	table.Col("late", func(r *backRow) *bool { return &r.late }),
+	table.Col("delayed_at", func(r *backRow) **time.Time { return &r.delayedAt }),
+	table.Col("dies_at", func(r *backRow) **time.Time { return &r.diesAt }),
+	table.Col("started_at", func(r *backRow) **time.Time { return &r.startedAt }),
+	table.Col("token", func(r *backRow) *int64 { return &r.token }),
+	table.Col("attempt", func(r *backRow) *int16 { return &r.attempt }),
+	table.Col("retries", func(r *backRow) *int16 { return &r.retries }),
+	table.Col("worker", func(r *backRow) **string { return &r.worker }),
+	table.Col("result", func(r *backRow) *[]byte { return &r.result }),
+	table.Col("keep", func(r *backRow) *bool { return &r.keep }),
+)
+
+type backRows []backRow
 
 func (r *backRows) add(d moved, late bool) {
-	r.ids, r.queues, r.priorities = append(r.ids, d.id), append(r.queues, d.q.id), append(r.priorities, d.priority)
-	r.late, r.delayedAt = append(r.late, late), append(r.delayedAt, timePtr(micros(d.life.DelayedAt)))
-	r.diesAt, r.startedAt = append(r.diesAt, timePtr(micros(d.life.DiesAt))), append(r.startedAt, timePtr(d.startedAt))
-	r.tokens, r.attempts = append(r.tokens, d.token), append(r.attempts, int16(d.life.Attempt))
-	r.retries, r.workers = append(r.retries, int16(d.life.Retries)), append(r.workers, textPtr(d.worker))
-	r.results = append(r.results, jsonParam(d.result))
-	r.keeps = append(r.keeps, d.keep)
+	*r = append(*r, backRow{
+		id: d.id, queueID: d.q.id, priority: d.priority, late: late,
+		delayedAt: timePtr(micros(d.life.DelayedAt)), diesAt: timePtr(micros(d.life.DiesAt)), startedAt: timePtr(d.startedAt),
+		token: d.token, attempt: int16(d.life.Attempt), retries: int16(d.life.Retries), worker: textPtr(d.worker),
+		result: jsonParam(d.result), keep: d.keep,
+	})
 }
 
-func (r *backRows) insert(t *tx) {
-	if len(r.ids) > 0 {
-		t.queue("move.back", r.ids, r.queues, r.priorities, r.late, r.delayedAt, r.diesAt, r.startedAt, r.tokens, r.attempts,
-			r.retries, r.workers, r.results, r.keeps)
+func (r backRows) insert(t *tx) {
+	if len(r) > 0 {
+		t.send(insertBack, backColumns.Arrays(nil, r)...)
 	}
 }
 
-type errorRows struct {
-	queues   []int32
-	ids      []int64
-	attempts []int16
-	ats      []time.Time
-	workers  []string
-	errs     [][]byte
-	trim     []int // places whose task may have too many by now
+// errorRow is the error of one attempt.
+type errorRow struct {
+	queueID int32
+	id      int64
+	attempt int16
+	at      time.Time
+	worker  string
+	err     []byte
 }
+
+var errorColumns = table.New(
+	table.Col("queue_id", func(r *errorRow) *int32 { return &r.queueID }),
+	table.Col("task_id", func(r *errorRow) *int64 { return &r.id }),
+	table.Col("attempt", func(r *errorRow) *int16 { return &r.attempt }),
+	table.Col("at", func(r *errorRow) *time.Time { return &r.at }),
+	table.Col("worker", func(r *errorRow) *string { return &r.worker }),
+	table.Col("error", func(r *errorRow) *[]byte { return &r.err }),
+)
+
+type errorRows []errorRow
 
 func (r *errorRows) add(q int32, id int64, attempt int, at time.Time, worker string, err json.RawMessage) {
 	if len(err) == 0 {
@@ -226,24 +312,24 @@ func (r *errorRows) add(q int32, id int64, attempt int, at time.Time, worker str
 	} else if len(err) > queue.MaxErrorBytes {
 		err = queue.CleanJSON(err, queue.MaxErrorBytes)
 	}
-	if attempt > queue.MaxErrors {
-		r.trim = append(r.trim, len(r.ids))
-	}
-	r.queues, r.ids, r.attempts = append(r.queues, q), append(r.ids, id), append(r.attempts, int16(attempt))
-	r.ats, r.workers, r.errs = append(r.ats, at), append(r.workers, worker), append(r.errs, err)
+	*r = append(*r, errorRow{queueID: q, id: id, attempt: int16(attempt), at: at, worker: worker, err: err})
 }
 
-func (r *errorRows) insert(t *tx) {
-	if len(r.ids) == 0 {
+// insert writes the errors, and keeps the newest queue.MaxErrors of each task.
+func (r errorRows) insert(t *tx) {
+	if len(r) == 0 {
 		return
 	}
-	t.queue("move.error", r.queues, r.ids, r.attempts, r.ats, r.workers, r.errs)
-	if len(r.trim) > 0 {
-		qs, ids := make([]int32, len(r.trim)), make([]int64, len(r.trim))
-		for i, at := range r.trim {
-			qs[i], ids[i] = r.queues[at], r.ids[at]
+	t.send(insertErrors, errorColumns.Arrays(nil, r)...)
+
+	var full []errorRow
+	for _, row := range r {
+		if row.attempt > queue.MaxErrors {
+			full = append(full, row)
 		}
-		t.queue("move.error.trim", qs, ids, queue.MaxErrors)
+	}
+	if len(full) > 0 {
+		t.send(trimErrors, errorColumns.Only("queue_id", "task_id").Arrays([]sqltext.Arg{arg("keep", queue.MaxErrors)}, full)...)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -85,6 +86,8 @@ type notifier struct {
 // maxPending bounds the queues that wait to be told; more would not fit into a payload anyway.
 const maxPending = 1000
 
+var sendWakeUps = statement("notify.send")
+
 func newNotifier(s *Store) *notifier {
 	return &notifier{
 		sender:  rand.Text(),
@@ -93,7 +96,7 @@ func newNotifier(s *Store) *notifier {
 		quit:    make(chan struct{}),
 		pending: map[queue.Wake]struct{}{},
 		send: func(ctx context.Context, payload string) error {
-			_, err := s.pool.Exec(ctx, s.sql.get("notify.send"), s.channel(), payload)
+			_, err := s.pool.Exec(ctx, s.sql.Of(sendWakeUps), s.sql.Values(sendWakeUps, []sqltext.Arg{arg("channel", s.channel()), arg("payload", payload)})...)
 			return err
 		},
 		failed: func(err error) {

@@ -243,7 +243,7 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 		}
 	}
 	if len(heldID) > 0 {
-		t.queueRows("hold.cancel", each, heldT, heldID)
+		t.ask(statement("hold.cancel"), each, arg("ids", heldID), arg("tokens", heldT))
 	}
 	if len(dueID) > 0 {
 		t.queueRows("take.delayed", func(r pgx.Rows) error {

@@ -84,11 +84,11 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 		}
 		f, known := about[r.ID]
 		if !known && (p.cancelled() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) { // asked to stop after the facts were read
-			statement := "hold.facts"
+			read := readFacts
 			if r.Quiet {
-				statement = "hold.lives"
+				read = readLives
 			}
-			if err := t.read(ctx, statement, about.scan, []int32{p.q.id}, []int64{r.ID}); err != nil {
+			if err := t.askNow(ctx, read, about.scan, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID})); err != nil {
 				return nil, err
 			}
 			f, known = about[r.ID]
@@ -158,10 +158,11 @@ func (f factsByID) queueReading(t *tx, releases []queue.Release, tokens []int64)
 	}
 
 	if len(lives.ids) > 0 {
-		t.queueRows("hold.lives.token", f.scan, lives.tokens, lives.ids)
+		t.ask(readLivesByToken, f.scan, arg("token", lives.tokens), arg("id", lives.ids))
 	}
 	if len(contents.ids) > 0 {
-		t.queueRows("hold.facts.token", f.scan, contents.tokens, contents.ids, contents.calls, queue.MaxPageBytes)
+		t.ask(readFactsByToken, f.scan, arg("bytes", queue.MaxPageBytes),
+			arg("token", contents.tokens), arg("id", contents.ids), arg("call", contents.calls))
 	}
 }
 
@@ -199,12 +200,12 @@ func (s *Store) tokensOf(ctx context.Context, t *tx, namespace string, releases 
 		return tokens, nil
 	}
 	found := map[int64]int64{}
-	err := t.read(ctx, "hold.find", func(rows pgx.Rows) error {
+	err := t.askNow(ctx, findTokens, func(rows pgx.Rows) error {
 		var id, token int64
 		err := rows.Scan(&id, &token)
 		found[id] = token
 		return err
-	}, namespace, unknown)
+	}, arg("ids", unknown), arg("namespace", namespace))
 	for i, r := range releases {
 		tokens[i] = cmp.Or(tokens[i], found[r.ID])
 	}
@@ -241,7 +242,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 		}
 	}
 	if replayed {
-		t.queue("tx.wait")
+		t.send(waitForStandby)
 	}
 	if len(wanted) == 0 {
 		return nil

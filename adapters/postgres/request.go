@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -60,7 +61,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 		switch {
 		case errors.Is(err, errUndelivered):
 			// Where this fails for the sake of its rows, the tasks come back when their leases run out.
-			if _, err := s.endRequestsOf(ctx, "request.end.one", key.args()...); err != nil && !ofItsRows(ctx, err) {
+			if _, err := s.endRequestsOf(ctx, endRequestRow, key.args()...); err != nil && !ofItsRows(ctx, err) {
 				return nil, err
 			}
 			reuse = true
@@ -75,9 +76,24 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 // requestKey names a row of the request table.
 type requestKey struct{ namespace, worker, id string }
 
-func (k requestKey) args(more ...any) []any {
-	return append([]any{k.namespace, k.worker, k.id}, more...)
+// args returns the key as arguments, after first.
+func (k requestKey) args(first ...sqltext.Arg) []sqltext.Arg {
+	return append(first, arg("namespace", k.namespace), arg("worker", k.worker), arg("request_id", k.id))
 }
+
+// The statements on requests.
+var (
+	claimRequestRow    = statement("request.claim")
+	readRequestEnds    = statement("request.ends")
+	countDelivery      = statement("request.given")
+	writeRequest       = statement("request.keep")
+	countLostDelivery  = statement("request.lost")
+	seeEndedRequests   = statement("request.any")
+	endRequestRows     = statement("request.end")
+	findEndedRequests  = statement("request.end.keys")
+	endRequestRow      = statement("request.end.one")
+	postponeRequestEnd = statement("request.putoff")
+)
 
 // storedRequest is a request that can be repeated.
 type storedRequest struct {
@@ -93,7 +109,7 @@ var errUndelivered = errors.New("the id has tasks that were not delivered")
 func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, reuse bool) (*storedRequest, error) {
 	var r storedRequest
 	var fresh, undelivered bool
-	err := t.read(ctx, "request.claim", func(rows pgx.Rows) error {
+	err := t.askNow(ctx, claimRequestRow, func(rows pgx.Rows) error {
 		return rows.Scan(&r.arguments, &fresh, &undelivered, &r.ids, &r.tokens, &r.lease)
 	}, key.args()...)
 	switch {
@@ -116,13 +132,13 @@ func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *sto
 		return nil, err
 	}
 	ends := map[int64]time.Time{}
-	err = t.read(ctx, "request.ends", func(rows pgx.Rows) error {
+	err = t.askNow(ctx, readRequestEnds, func(rows pgx.Rows) error {
 		var id int64
 		var at time.Time
 		err := rows.Scan(&id, &at)
 		ends[id] = at.UTC()
 		return err
-	}, r.ids, r.tokens)
+	}, arg("id", r.ids), arg("token", r.tokens))
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +152,7 @@ func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *sto
 		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.lease[i])}
 		tasks = append(tasks, n.task)
 	}
-	t.queue("request.given", key.args()...)
+	t.send(countDelivery, key.args()...)
 	return tasks, nil
 }
 
@@ -150,13 +166,14 @@ func keepRequest(t *tx, key requestKey, arguments string, tasks []*queue.Task) {
 		leases = append(leases, int64(task.Lease.Duration))
 		shortest = min(shortest, task.Lease.Duration)
 	}
-	t.queue("request.keep", key.args(arguments, int64(shortest), ids, tokens, leases)...)
+	t.send(writeRequest, key.args(arg("arguments", arguments), arg("duration", int64(shortest)),
+		arg("ids", ids), arg("tokens", tokens), arg("leases", leases))...)
 }
 
 // UndeliveredRequest implements queue.UndeliveredRequests.
 func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, requestID string) error {
 	return s.inTx(ctx, "note an undelivered retain", func(_ context.Context, t *tx) error {
-		t.queue("request.lost", namespace, worker, requestID)
+		t.send(countLostDelivery, requestKey{namespace, worker, requestID}.args()...)
 		return nil
 	})
 }
@@ -172,12 +189,12 @@ const (
 // fails because of a row, each request is ended by itself, and the one at fault is named and put off.
 func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 	due := false
-	err := s.query(ctx, opEndRequests, "request.any", func(rows pgx.Rows) error { return rows.Scan(&due) })
+	err := s.askStore(ctx, opEndRequests, seeEndedRequests, func(rows pgx.Rows) error { return rows.Scan(&due) })
 	if err != nil || !due {
 		return err
 	}
 
-	ended, err := s.endRequestsOf(ctx, "request.end", requestStep)
+	ended, err := s.endRequestsOf(ctx, endRequestRows, arg("limit", requestStep))
 	out.Woken = append(out.Woken, ended.woken...)
 	out.Moved += ended.back
 	out.More = out.More || ended.requests == requestStep
@@ -190,18 +207,18 @@ func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 // endEachRequest ends the requests of a step one by one and puts off those that fail.
 func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error {
 	var keys []requestKey
-	err := s.query(ctx, opEndRequests, "request.end.keys", func(rows pgx.Rows) error {
+	err := s.askStore(ctx, opEndRequests, findEndedRequests, func(rows pgx.Rows) error {
 		var k requestKey
 		err := rows.Scan(&k.namespace, &k.worker, &k.id)
 		keys = append(keys, k)
 		return err
-	}, requestStep)
+	}, arg("limit", requestStep))
 	if err != nil {
 		return err
 	}
 
 	for _, k := range keys {
-		ended, err := s.endRequestsOf(ctx, "request.end.one", k.args()...)
+		ended, err := s.endRequestsOf(ctx, endRequestRow, k.args()...)
 		out.Woken = append(out.Woken, ended.woken...)
 		out.Moved += ended.back
 		if err == nil {
@@ -215,7 +232,7 @@ func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error
 			Namespace: k.namespace, Subject: "request " + strconv.Quote(k.id) + " of worker " + k.worker, Err: err,
 		})
 		err = s.inTx(ctx, opEndRequests, func(_ context.Context, t *tx) error {
-			t.queue("request.putoff", k.args(int64(requestPutOff))...)
+			t.send(postponeRequestEnd, k.args(arg("delay", int64(requestPutOff)))...)
 			return nil
 		})
 		if err != nil {
@@ -233,12 +250,12 @@ type endedRequests struct {
 }
 
 // endRequestsOf ends the requests that a statement deletes, in one transaction.
-func (s *Store) endRequestsOf(ctx context.Context, statement string, args ...any) (endedRequests, error) {
+func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args ...sqltext.Arg) (endedRequests, error) {
 	var ended endedRequests
 	err := s.inTx(ctx, opEndRequests, func(ctx context.Context, t *tx) error {
 		ended = endedRequests{}
 		releases := map[string][]queue.Release{} // by namespace
-		err := t.read(ctx, statement, func(rows pgx.Rows) error {
+		err := t.askNow(ctx, end, func(rows pgx.Rows) error {
 			var namespace string
 			var undelivered bool
 			var ids, tokens []int64

@@ -24,8 +24,8 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 	const name = "rescue"
 	began, from := time.Now(), s.floors.get(name)
 	r, err := s.rescueRows(ctx, func(t *tx, each func(pgx.Rows) error, out *queue.Maintained) {
-		t.queueRows("hold.expired", each, floorParam(from), rescueStep)
-		t.queueRows("hold.next", nextIn(out), floorParam(from))
+		t.ask(lockLapsedLeases, each, arg("watermark", floorParam(from)), arg("limit", rescueStep))
+		t.ask(findNextLapse, nextIn(out), arg("watermark", floorParam(from)))
 	})
 	if err != nil {
 		if !ofItsRows(ctx, err) {
@@ -38,6 +38,15 @@ func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 	r.out.More = r.rows == rescueStep
 	return r.out, s.endRequests(ctx, &r.out)
 }
+
+// The statements of rescues.
+var (
+	lockLapsedLeases = statement("hold.expired")
+	lockLapsedLease  = statement("hold.expired.one")
+	findLapsedLeases = statement("hold.expired.keys")
+	findNextLapse    = statement("hold.next")
+	postponeLease    = statement("hold.putoff")
+)
 
 const opRescue = "rescue tasks"
 
@@ -56,19 +65,19 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 	}
 	total := queue.Maintained{Moves: map[queue.Status]int{}}
 	var keys []key
-	err := s.query(ctx, opRescue, "hold.expired.keys", func(rows pgx.Rows) error {
+	err := s.askStore(ctx, opRescue, findLapsedLeases, func(rows pgx.Rows) error {
 		var k key
 		err := rows.Scan(&k.token, &k.part)
 		keys = append(keys, k)
 		return err
-	}, rescueStep)
+	}, arg("limit", rescueStep))
 	if err != nil {
 		return total, err
 	}
 
 	for _, k := range keys {
 		r, err := s.rescueRows(ctx, func(t *tx, each func(pgx.Rows) error, _ *queue.Maintained) {
-			t.queueRows("hold.expired.one", each, k.token, k.part)
+			t.ask(lockLapsedLease, each, arg("token", k.token), arg("part", k.part))
 		})
 		if err != nil {
 			if !ofItsRows(ctx, err) {
@@ -97,7 +106,7 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 func (s *Store) putOff(ctx context.Context, token int64, part int16, cause error) (queue.Fault, error) {
 	fault := queue.Fault{Subject: "lease " + strconv.FormatInt(token, 10), Err: cause, Known: true} // logged here, with more
 	err := s.inTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
-		return t.read(ctx, "hold.putoff", func(rows pgx.Rows) error {
+		return t.askNow(ctx, postponeLease, func(rows pgx.Rows) error {
 			var namespace, name string
 			var ids []int64
 			err := rows.Scan(&namespace, &name, &ids)
@@ -106,7 +115,7 @@ func (s *Store) putOff(ctx context.Context, token int64, part int16, cause error
 				"namespace", namespace, "queue", name, "token", token, "part", part,
 				"tasks", slices.DeleteFunc(ids, func(id int64) bool { return id == 0 }), "again_in", rescuePutOff, "error", cause)
 			return err
-		}, token, part, int64(rescuePutOff))
+		}, arg("delay", int64(rescuePutOff)), arg("token", token), arg("part", part))
 	})
 	return fault, err
 }
@@ -147,8 +156,8 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 			r.out.Lag = max(r.out.Lag, h.now.Sub(l.expiresAt))
 		}
 		h.aside = map[int64]leaseEnd{}
-		t.queueRows("hold.beats", h.scanAside, h.rowTokens())
-		if err := t.read(ctx, "hold.lives", about.scan, queues, ids); err != nil {
+		t.ask(readLeaseBeats, h.scanAside, arg("tokens", h.rowTokens()))
+		if err := t.askNow(ctx, readLives, about.scan, arg("queue_id", queues), arg("id", ids)); err != nil {
 			return err
 		}
 

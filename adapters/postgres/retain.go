@@ -11,7 +11,41 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The statements of retains.
+var (
+	pickRuns         = statement("retain.pick")
+	seeSplitting     = statement("retain.splitting")
+	deleteRuns       = statement("retain.take")
+	shortenRun       = statement("retain.split")
+	restoreRuns      = statement("retain.restore")
+	readTaskRange    = statement("retain.range")
+	readPickedTasks  = statement("retain.tasks")
+	readPickedStates = statement("retain.states")
+	lockGates        = statement("retain.gate")
+	countHeld        = statement("retain.held")
+	grantLeases      = statement("retain.lease")
+)
+
+// newLease is a lease row to be granted. Arrays travel as text, because arrays of unequal length cannot be one parameter.
+type newLease struct {
+	queueID  int32
+	lease    int64 // ns
+	worker   string
+	ids      string
+	attempts *string // nil: all are first attempts
+}
+
+var newLeaseColumns = table.New(
+	table.Col("queue_id", func(r *newLease) *int32 { return &r.queueID }),
+	table.Col("lease", func(r *newLease) *int64 { return &r.lease }),
+	table.Col("worker", func(r *newLease) *string { return &r.worker }),
+	table.Col("ids", func(r *newLease) *string { return &r.ids }),
+	table.Col("attempts", func(r *newLease) **string { return &r.attempts }),
 )
 
 // leasePiece is the most tasks of one lease row: its array stays small enough to be stored in line.
@@ -218,8 +252,8 @@ func (p *picking) gate(ctx context.Context, queues []*storedQueue) error {
 		return nil
 	}
 	slices.Sort(p.gated)
-	p.tx.queue("retain.gate", p.gated)
-	return p.tx.read(ctx, "retain.held", func(rows pgx.Rows) error {
+	p.tx.send(lockGates, arg("queue_ids", p.gated))
+	return p.tx.askNow(ctx, countHeld, func(rows pgx.Rows) error {
 		var id int32
 		var limit, held int
 		err := rows.Scan(&id, &limit, &held)
@@ -227,7 +261,7 @@ func (p *picking) gate(ctx context.Context, queues []*storedQueue) error {
 			p.room[id] = limit - held
 		}
 		return err
-	}, p.gated)
+	}, arg("queue_ids", p.gated))
 }
 
 // run picks from round what is still wanted.
@@ -240,9 +274,7 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 	var (
 		ids     = make([]int32, 0, len(round))
 		most    = make([]int32, 0, len(round))
-		cQueues = make([]int32, 0, len(round))
-		cLanes  = make([]int16, 0, len(round))
-		cTurns  = make([]int64, 0, len(round))
+		cursors = make([]laneCursor, 0, len(round))
 		byID    = make(map[int32]*runQueue, len(round))
 		sweeps  []*queueLanes
 	)
@@ -266,24 +298,29 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 		u := &runQueue{pickQueue: q, want: quota, most: q.lanes.rowsFor(quota)}
 		byID[q.id] = u
 		allRows += u.most
-		ids, most = append(ids, q.id), append(most, int32(u.most))
-		cQueues, cLanes, cTurns, u.resumed = q.lanes.cursors(level, q.id, cQueues, cLanes, cTurns)
+		ids = append(ids, q.id)
+		most = append(most, int32(u.most))
+		cursors, u.resumed = q.lanes.appendCursors(cursors, level, q.id)
 	}
 	p.fuller = make(map[int32]bool, len(ids))
 	if len(ids) == 0 {
 		return nil
 	}
 	if start == fromBehind && len(p.out) == 0 {
-		p.tx.queueRows("retain.splitting", func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, ids, cQueues, cLanes, cTurns, p.gated)
+		args := []sqltext.Arg{arg("queue_id", ids), arg("gated", p.gated)}
+		p.tx.ask(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, cursors)...)
 	}
-	err := p.tx.read(ctx, "retain.pick", func(rows pgx.Rows) error { return p.scan(rows, byID, began) },
-		ids, most, cQueues, cLanes, cTurns, int32(allRows), p.gated)
+	args := make([]sqltext.Arg, 0, 7)
+	args = append(args, arg("queue_id", ids), arg("quota", most), arg("gated", p.gated))
+	args = cursorColumns.Arrays(args, cursors)
+	args = append(args, arg("limit", int32(allRows)))
+	err := p.tx.askNow(ctx, pickRuns, func(rows pgx.Rows) error { return p.scan(rows, byID, began) }, args...)
 	cost := time.Since(began)
 	for _, l := range sweeps {
 		l.swept(start, began, cost)
 	}
 	if len(p.whole) > 0 { // before the next pick, which would find them again: our own locks are none to us
-		p.tx.queue("retain.take", p.whole)
+		p.tx.send(deleteRuns, arg("places", p.whole))
 		p.whole = nil
 	}
 	for id, q := range byID {
@@ -360,7 +397,7 @@ func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, began time.Time)
 		return nil
 	}
 	p.rests = append(p.rests, rest{lanes: q.lanes, priority: priority, turn: turn + int64(n)})
-	p.tx.queue("retain.split", at, int16(n))
+	p.tx.send(shortenRun, arg("taken", int16(n)), arg("place", at))
 	return nil
 }
 
@@ -427,7 +464,7 @@ func fetch(t *tx, picked []pickedTask, keep int) {
 	for _, sp := range spans {
 		if sp.n >= rangeLeast && sp.last-sp.first < rangeSlack*sp.n {
 			dense[sp.q] = true
-			t.queueRows("retain.range", each, sp.q, sp.first, sp.last)
+			t.ask(readTaskRange, each, arg("queue_id", sp.q), arg("first", sp.first), arg("last", sp.last))
 		}
 	}
 	var queues []int32
@@ -438,10 +475,11 @@ func fetch(t *tx, picked []pickedTask, keep int) {
 		}
 	}
 	if len(ids) > 0 {
-		t.queueRows("retain.tasks", each, queues, ids)
+		t.ask(readPickedTasks, each, arg("queue_id", queues), arg("id", ids))
 	}
 	if len(movedID) > 0 {
-		t.queueRows("retain.states", func(rows pgx.Rows) error { return fetchState(rows, byID) }, movedQ, movedID)
+		t.ask(readPickedStates, func(rows pgx.Rows) error { return fetchState(rows, byID) },
+			arg("queue_id", movedQ), arg("id", movedID))
 	}
 }
 
@@ -531,29 +569,23 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 		ev.add(change{queue: k.q.id, keep: k.q.Events, kind: eventRetained, was: was, is: statusRetained, worker: r.Worker}, k.task.ID)
 		out[share] = append(out[share], k.task)
 	}
-	n := len(pieces)
-	var (
-		queues   = make([]int32, n)
-		leases   = make([]int64, n)
-		workers  = make([]string, n)
-		ids      = make([]string, n)
-		attempts = make([]*string, n)
-		first    = make(map[int64]*piece, n)
-	)
+
+	rows := make([]newLease, len(pieces))
+	first := make(map[int64]*piece, len(pieces))
 	var scratch []int64
 	for i, h := range pieces {
 		scratch = scratch[:0]
 		for _, task := range h.tasks {
 			scratch = append(scratch, task.ID)
 		}
-		queues[i], leases[i], workers[i], ids[i] = h.q.id, int64(h.lease), h.worker, arrayText(scratch)
+
+		rows[i] = newLease{queueID: h.q.id, lease: int64(h.lease), worker: h.worker, ids: arrayText(scratch)}
 		if h.again {
-			text := arrayText(h.attempts)
-			attempts[i] = &text
+			rows[i].attempts = arrayPtr(h.attempts)
 		}
 		first[h.tasks[0].ID] = h
 	}
-	t.queueRows("retain.lease", func(rows pgx.Rows) error {
+	t.ask(grantLeases, func(rows pgx.Rows) error {
 		var id, token int64
 		var expires time.Time
 		if err := rows.Scan(&id, &token, &expires); err != nil {
@@ -566,6 +598,6 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 			task.Lease = &held[i]
 		}
 		return nil
-	}, now, queues, leases, workers, ids, attempts)
+	}, newLeaseColumns.Arrays([]sqltext.Arg{arg("now", now)}, rows)...)
 	ev.insert(t, now)
 }

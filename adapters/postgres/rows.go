@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 )
 
 // The rows of the narrow tables as columns, ready for unnest or COPY.
@@ -15,64 +17,73 @@ const runMost = 32
 // runBlock is the block of ids that a run of done rows stays in.
 func runBlock(id int64) int64 { return (id - 1) / runMost }
 
-var readyColumns = []string{"turn", "task_id", "queue_id", "priority", "attempt", "n", "dies_at"}
-
-type readyRows struct {
-	turns      []int64 // their ids too
-	queues     []int32
-	priorities []int16
-	attempts   []int16
-	lengths    []int16
-	diesAts    []*time.Time
+// readyRow is a run of new tasks that are ready. The turn of a new task is its id.
+type readyRow struct {
+	turn     int64
+	taskID   int64
+	queueID  int32
+	priority int16
+	attempt  int16
+	n        int16
+	diesAt   *time.Time
 }
 
-// add adds a new task, whose turn is its id. With runs it lengthens the last run where it can: tasks of a bulk.
+var readyColumns = table.New(
+	table.Col("turn", func(r *readyRow) *int64 { return &r.turn }),
+	table.Col("task_id", func(r *readyRow) *int64 { return &r.taskID }),
+	table.Col("queue_id", func(r *readyRow) *int32 { return &r.queueID }),
+	table.Col("priority", func(r *readyRow) *int16 { return &r.priority }),
+	table.Col("attempt", func(r *readyRow) *int16 { return &r.attempt }),
+	table.Col("n", func(r *readyRow) *int16 { return &r.n }),
+	table.Col("dies_at", func(r *readyRow) **time.Time { return &r.diesAt }),
+)
+
+type readyRows []readyRow
+
+// add adds a new task. With runs it lengthens the last run where it can: tasks of a bulk.
 func (r *readyRows) add(id int64, queue int32, priority int16, diesAt time.Time, runs bool) {
-	if last := len(r.turns) - 1; runs && last >= 0 && r.lengths[last] < runMost && r.turns[last]+int64(r.lengths[last]) == id &&
-		r.queues[last] == queue && r.priorities[last] == priority && timeOf(r.diesAts[last]).Equal(diesAt) {
-		r.lengths[last]++
-		return
+	if rows := *r; runs && len(rows) > 0 {
+		last := &rows[len(rows)-1]
+		if last.n < runMost && last.turn+int64(last.n) == id && last.queueID == queue && last.priority == priority &&
+			timeOf(last.diesAt).Equal(diesAt) {
+			last.n++
+			return
+		}
 	}
-	r.turns, r.lengths = append(r.turns, id), append(r.lengths, 1)
-	r.queues, r.priorities = append(r.queues, queue), append(r.priorities, priority)
-	r.attempts, r.diesAts = append(r.attempts, 0), append(r.diesAts, timePtr(diesAt))
+	*r = append(*r, readyRow{turn: id, taskID: id, queueID: queue, priority: priority, n: 1, diesAt: timePtr(diesAt)})
 }
 
-func (r *readyRows) insert(t *tx) {
-	if len(r.turns) > 0 {
-		t.queue("create.ready", r.turns, r.turns, r.queues, r.priorities, r.attempts, r.lengths, r.diesAts)
-	}
-}
-
-func (r *readyRows) row(i int) ([]any, error) {
-	return []any{r.turns[i], r.turns[i], r.queues[i], r.priorities[i], r.attempts[i], r.lengths[i], r.diesAts[i]}, nil
-}
-
-var delayedColumns = []string{"due_at", "task_id", "queue_id", "priority", "attempt", "dies_at"}
-
-type delayedRows struct {
-	dueAts     []time.Time
-	ids        []int64
-	queues     []int32
-	priorities []int16
-	attempts   []int16
-	diesAts    []*time.Time
-}
-
-func (r *delayedRows) add(dueAt time.Time, id int64, queue int32, priority int16, attempt int, diesAt time.Time) {
-	r.dueAts, r.ids = append(r.dueAts, dueAt), append(r.ids, id)
-	r.queues, r.priorities = append(r.queues, queue), append(r.priorities, priority)
-	r.attempts, r.diesAts = append(r.attempts, int16(attempt)), append(r.diesAts, timePtr(diesAt))
-}
-
-func (r *delayedRows) insert(t *tx) {
-	if len(r.ids) > 0 {
-		t.queue("create.delayed", r.dueAts, r.ids, r.queues, r.priorities, r.attempts, r.diesAts)
+func (r readyRows) insert(t *tx) {
+	if len(r) > 0 {
+		t.send(insertReady, readyColumns.Arrays(nil, r)...)
 	}
 }
 
-func (r *delayedRows) row(i int) ([]any, error) {
-	return []any{r.dueAts[i], r.ids[i], r.queues[i], r.priorities[i], r.attempts[i], r.diesAts[i]}, nil
+// delayedRow is a new task that is due later.
+type delayedRow struct {
+	dueAt    time.Time
+	taskID   int64
+	queueID  int32
+	priority int16
+	attempt  int16
+	diesAt   *time.Time
+}
+
+var delayedColumns = table.New(
+	table.Col("due_at", func(r *delayedRow) *time.Time { return &r.dueAt }),
+	table.Col("task_id", func(r *delayedRow) *int64 { return &r.taskID }),
+	table.Col("queue_id", func(r *delayedRow) *int32 { return &r.queueID }),
+	table.Col("priority", func(r *delayedRow) *int16 { return &r.priority }),
+	table.Col("attempt", func(r *delayedRow) *int16 { return &r.attempt }),
+	table.Col("dies_at", func(r *delayedRow) **time.Time { return &r.diesAt }),
+)
+
+type delayedRows []delayedRow
+
+func (r delayedRows) insert(t *tx) {
+	if len(r) > 0 {
+		t.send(insertDelayed, delayedColumns.Arrays(nil, r)...)
+	}
 }
 
 // micros is t as PostgreSQL keeps it.

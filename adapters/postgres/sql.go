@@ -24,6 +24,7 @@ func parseStatements() *sqltext.Set {
 	set := sqltext.Parse(sqlFiles, "sql/*.sql", sqltext.Lists{
 		"queue":                  queueColumns.List,
 		"ticker":                 tickerColumns.List,
+		"lease":                  leaseColumns.List,
 		"ticker_without_payload": listTickerWithoutPayload,
 	})
 	for name, text := range set.InSchema(DefaultSchema).All() {

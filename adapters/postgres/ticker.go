@@ -140,7 +140,7 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 	made := false
 	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
 		made = false
-		if err := t.read(ctx, "clock", func(rows pgx.Rows) error { return rows.Scan(&k.Anchor) }); err != nil {
+		if err := t.askNow(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&k.Anchor) }); err != nil {
 			return err
 		}
 		k.Anchor = k.Anchor.UTC()
@@ -314,7 +314,7 @@ func lockTicker(ctx context.Context, t *tx, namespace, name string) (*storedTick
 		k = &storedTicker{}
 		return k.scanRow(rows)
 	}, arg("namespace", namespace), arg("name", name))
-	err := t.read(ctx, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) })
+	err := t.askNow(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
 	if err == nil && k == nil {
 		err = noTicker(name)
 	}

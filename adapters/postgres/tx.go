@@ -158,7 +158,7 @@ func (s *Store) tryTxOn(ctx context.Context, conn *pgx.Conn, do func(ctx context
 	t := &tx{on: conn, sql: s.sql, batch: &pgx.Batch{}}
 	t.batch.Queue(beginTx)
 	if !s.tuned {
-		t.queue("tx.plan")
+		t.send(setPlanner)
 	}
 	if err := do(ctx, t); err != nil {
 		s.doubt(err)
@@ -200,6 +200,14 @@ func (s *Store) tryTxOn(ctx context.Context, conn *pgx.Conn, do func(ctx context
 	}
 	return err
 }
+
+// Settings and effects of a transaction, and the clock of the database.
+var (
+	readClock      = statement("clock")
+	setPlanner     = statement("tx.plan")
+	waitForStandby = statement("tx.wait")
+	allowBitmaps   = statement("tx.bitmaps")
+)
 
 // errUnconfirmed is a commit that waited for a synchronous standby until somebody ended the wait (statement_timeout,
 // pg_cancel_backend). PostgreSQL answers such a commit like any other, and says by a warning alone that a failover loses it.

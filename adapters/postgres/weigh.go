@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -195,29 +196,43 @@ func (s *Store) measure(ctx context.Context, t *tx, requests []queue.RetainShare
 	return nil
 }
 
+// restoredRun is a run of picked tasks that become ready again.
+type restoredRun struct {
+	turn     int64
+	id       int64
+	queueID  int32
+	priority int16
+	attempt  int16
+	n        int16
+}
+
+var restoredRunColumns = table.New(
+	table.Col("turn", func(r *restoredRun) *int64 { return &r.turn }),
+	table.Col("id", func(r *restoredRun) *int64 { return &r.id }),
+	table.Col("queue_id", func(r *restoredRun) *int32 { return &r.queueID }),
+	table.Col("priority", func(r *restoredRun) *int16 { return &r.priority }),
+	table.Col("attempt", func(r *restoredRun) *int16 { return &r.attempt }),
+	table.Col("n", func(r *restoredRun) *int16 { return &r.n }),
+)
+
 // restore makes picked tasks ready again, as they were.
 func (p *picking) restore(picked []pickedTask) {
-	var (
-		turns, ids           []int64
-		queues               []int32
-		priorities, attempts []int16
-		sizes                []int16
-	)
+	var runs []restoredRun
 	for i := range picked {
 		k := &picked[i]
-		if n := len(turns) - 1; i > 0 && k.run == picked[i-1].run && k.turn == picked[i-1].turn+1 {
-			sizes[n]++
+		if i > 0 && k.run == picked[i-1].run && k.turn == picked[i-1].turn+1 {
+			runs[len(runs)-1].n++
 			continue
 		}
-		turns, ids, queues = append(turns, k.turn), append(ids, k.task.ID), append(queues, k.q.id)
-		priorities, attempts, sizes = append(priorities, k.priority), append(attempts, k.attempt), append(sizes, 1)
+		runs = append(runs, restoredRun{turn: k.turn, id: k.task.ID, queueID: k.q.id, priority: k.priority, attempt: k.attempt, n: 1})
 		p.rests = append(p.rests, rest{lanes: p.store.lanes.of(k.q.id), priority: k.priority, turn: k.turn})
 	}
-	if len(turns) == 0 {
+	if len(runs) == 0 {
 		return
 	}
+
 	p.restored = picked
-	p.tx.queue("retain.restore", turns, ids, queues, priorities, attempts, sizes)
+	p.tx.send(restoreRuns, restoredRunColumns.Arrays(nil, runs)...)
 }
 
 // returnSurplus hands back, after the commit, what is beyond the bounds because this process was wrong about its size.

@@ -205,7 +205,7 @@ func TestSnapshotHeldOpen(t *testing.T) {
 	pick := func(turn int64) int64 {
 		t.Helper()
 		return p.explain(t, "retain.pick", true, fmt.Sprintf("array[%d]", mail), fmt.Sprintf("array[%d]", batch),
-			fmt.Sprintf("array[%d]", mail), "array[0::smallint]", fmt.Sprintf("array[%d::bigint]", turn), strconv.Itoa(batch), "'{}'").buffers()
+			"'{}'", fmt.Sprintf("array[%d]", mail), "array[0::smallint]", fmt.Sprintf("array[%d::bigint]", turn), strconv.Itoa(batch)).buffers()
 	}
 	touched := func() int64 {
 		t.Helper()
@@ -258,7 +258,7 @@ func TestSnapshotHeldOpen(t *testing.T) {
 	rows := value[int](t, conn, "select count(*) from pgqueue.event")
 	end := value[string](t, conn, "select pg_current_snapshot()::text")
 	events := func(snapshot string) int64 {
-		return p.explain(t, "event.list", true, "'tests'", "'"+snapshot+"'", "null", "'0'", "0", "''", "'{}'", "100").buffers()
+		return p.explain(t, "event.list", true, "'"+snapshot+"'", "'tests'", "''", "'0'", "0", "null", "'{}'", "100").buffers()
 	}
 	for name, n := range map[string]int64{
 		"the counts": p.explain(t, "counts", true, "''", "''").buffers(), "a page of the feed": events(seen), "a look at its end": events(end),

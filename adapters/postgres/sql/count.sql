@@ -107,17 +107,16 @@ where ($1 = '' or q.namespace = $1) and ($2 = '' or q.name = $2) and q.deleted_a
 order by q.namespace, q.name
 
 -- name: count.oldest
--- How long the first task of each queue has been ready: one index probe a lane, from the caller's cursors.
--- $1 queues, $2-$4 cursors
+-- The age in seconds of the first ready task of each queue: one index probe for each lane, from the cursors of the caller on
 select u.queue_id, extract(epoch from pgqueue.clock() - min(case
            when s.task_id is null or s.delayed_at is null then t.created_at else greatest(s.delayed_at, t.created_at) end))::float8
-from unnest($1::integer[]) u (queue_id)
+from unnest(@queue_id::integer[]) u (queue_id)
 join pgqueue.lane l on l.queue_id = u.queue_id
 cross join lateral (
     select r.queue_id, r.task_id from pgqueue.ready r
     where r.queue_id = l.queue_id and r.priority = l.priority
       and r.turn > coalesce((
-          select c.turn from unnest($2::integer[], $3::smallint[], $4::bigint[]) c (queue_id, priority, turn)
+          select c.turn from unnest(@cursor_queue_id::integer[], @cursor_priority::smallint[], @cursor_turn::bigint[]) c (queue_id, priority, turn)
           where c.queue_id = l.queue_id and c.priority = l.priority), 0)
     order by r.turn limit 1
 ) r
@@ -129,7 +128,7 @@ group by u.queue_id
 
 -- name: recount
 -- The counts of a namespace told from the tasks themselves: for tests and doctors, never for answers.
-select n.queue, n.status, count(*) from pgqueue.task_now n where n.namespace = $1 group by n.queue, n.status
+select n.queue, n.status, count(*) from pgqueue.task_now n where n.namespace = @namespace group by n.queue, n.status
 
 -- name: clock
 select pgqueue.clock()

@@ -1,31 +1,31 @@
--- The feed. A cursor is a snapshot: what it has seen is behind, whatever committed since is ahead, in whatever order. A long
--- snapshot, of many open transactions, is kept in a row, and the cursor names it.
+-- The feed. A cursor is a snapshot: events that the snapshot sees are behind it, events that committed since are ahead, in any
+-- order. A long snapshot, of many open transactions, is kept in a row that the cursor names.
 
 -- name: event.list
--- What $2 has not seen are the transactions that were open then, a few, and those from its end on: to read from its beginning
--- on would read everything since the oldest open transaction of the server, again at every look.
--- $1 namespace, $2 seen, $3 until (null = now), $4 and $5 after (xid, id), $6 queue, $7 kinds, $8 most rows
+-- The snapshot @seen has not seen the few transactions that were open then, and all from its end on. A read from its beginning
+-- would read everything since the oldest open transaction of the server, at every call.
+-- @until: a snapshot, null = now. @after_xid, @after_id: last event of the page before
 with s as materialized (select pg_current_snapshot()::text as now, pruned::text::bigint as pruned from pgqueue.fold)
 select s.now, s.pruned, x.xid::text::bigint, x.id, x.at, x.name, x.kind, x.worker, x.task_ids
 from s left join lateral (
     select e.xid, e.id, e.at, e.name, e.kind, e.worker, e.task_ids
     from (
-        select x as first, x as last from pg_snapshot_xip($2::text::pg_snapshot) x
+        select x as first, x as last from pg_snapshot_xip(@seen::text::pg_snapshot) x
         union all
-        select pg_snapshot_xmax($2::text::pg_snapshot), '18446744073709551615'::xid8
+        select pg_snapshot_xmax(@seen::text::pg_snapshot), '18446744073709551615'::xid8
     ) span
     cross join lateral (
         select e.xid, e.id, e.at, q.name, e.kind, e.worker, e.task_ids
         from pgqueue.event e
-        join pgqueue.queue q on q.id = e.queue_id and q.namespace = $1 and q.deleted_at is null and ($6 = '' or q.name = $6)
-        where e.xid >= span.first and e.xid <= span.last and (e.xid, e.id) > ($4::text::xid8, $5::bigint)
-          and ($3::text is null or pg_visible_in_snapshot(e.xid, $3::text::pg_snapshot))
-          and e.task_ids is not null and (cardinality($7::smallint[]) = 0 or e.kind = any ($7))
+        join pgqueue.queue q on q.id = e.queue_id and q.namespace = @namespace and q.deleted_at is null and (@queue = '' or q.name = @queue)
+        where e.xid >= span.first and e.xid <= span.last and (e.xid, e.id) > (@after_xid::text::xid8, @after_id::bigint)
+          and (@until::text is null or pg_visible_in_snapshot(e.xid, @until::text::pg_snapshot))
+          and e.task_ids is not null and (cardinality(@kinds::smallint[]) = 0 or e.kind = any (@kinds))
         order by e.xid, e.id
-        limit $8
+        limit @limit
     ) e
     order by e.xid, e.id
-    limit $8
+    limit @limit
 ) x on true
 
 -- name: event.now
@@ -36,26 +36,26 @@ select pruned::text from pgqueue.fold
 
 -- name: event.snapshot.keep
 -- Snapshots that are too long for a cursor, by the hash of their text; each is kept once, from the last time on. Sorted, so
--- that two processes lock rows in one order. $1 ids, $2 snapshots
+-- that two processes lock rows in one order
 insert into pgqueue.event_snapshot as k (id, seen, at)
-select i.id, i.seen::pg_snapshot, pgqueue.clock() from unnest($1::bigint[], $2::text[]) i (id, seen) order by i.id
+select i.id, i.seen::pg_snapshot, pgqueue.clock() from unnest(@id::bigint[], @seen::text[]) i (id, seen) order by i.id
 on conflict (id) do update set at = excluded.at
 
 -- name: event.snapshot.read
-select id, seen::text from pgqueue.event_snapshot where id = any ($1::bigint[])
+select id, seen::text from pgqueue.event_snapshot where id = any (@ids::bigint[])
 
 -- name: event.snapshot.prune
--- Snapshots of cursors that are older than the events. $1 age in ns, $2 most
+-- Deletes snapshots of cursors that are older than the events. @age in ns
 delete from pgqueue.event_snapshot where id = any (array(
-    select id from pgqueue.event_snapshot where at < (select pgqueue.clock() - pgqueue.nanos($1)) order by at limit $2))
+    select id from pgqueue.event_snapshot where at < (select pgqueue.clock() - pgqueue.nanos(@age)) order by at limit @limit))
 
 -- name: event.prune
--- Old events that the counts have seen. $1 age in ns, $2 most
+-- Deletes old events that the counts include. @age in ns
 with gone as (
     delete from pgqueue.event where ctid = any (array(
         select o.ctid from pgqueue.event o
-        where o.xid < (select pg_snapshot_xmin(seen) from pgqueue.fold) and o.at < (select pgqueue.clock() - pgqueue.nanos($1))
-        order by o.xid, o.id limit $2))
+        where o.xid < (select pg_snapshot_xmin(seen) from pgqueue.fold) and o.at < (select pgqueue.clock() - pgqueue.nanos(@age))
+        order by o.xid, o.id limit @limit))
     returning xid
 ),
 top as (select max(xid::text::bigint) as xid, count(*) as n from gone),

@@ -1,29 +1,30 @@
--- Moves: rows of tasks whose new life the domain has computed.
+-- Moves: the domain has computed the new state of tasks; these statements write the rows.
 
 -- name: move.done
--- With $10 a task keeps its last result, which stays in the database.
+-- With @keep a task keeps its last result, which does not leave the database
 insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
-select i.id, $1, i.started_at, i.token, i.queue_id, i.status, i.attempt, i.worker,
+select i.id, @now, i.started_at, i.token, i.queue_id, i.status, i.attempt, i.worker,
        case when i.keep then (select s.result from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id) else i.result end
-from unnest($2::bigint[], $3::timestamptz[], $4::bigint[], $5::integer[], $6::smallint[], $7::smallint[], $8::text[], $9::json[],
-            $10::boolean[])
+from unnest(@id::bigint[], @started_at::timestamptz[], @token::bigint[], @queue_id::integer[], @status::smallint[], @attempt::smallint[], @worker::text[], @result::json[],
+            @keep::boolean[])
     i (id, started_at, token, queue_id, status, attempt, worker, result, keep)
 
 -- name: move.done.held
--- The common case, successes, by runs: what a lease has in common is sent once a lease ($4-$6), not once a run.
+-- Successes, the common case, as runs of ids. The columns that a lease has in common (@started_at to @worker) are sent once
+-- for each lease, and @lease is the place of a run's lease in them, from 1
 insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, n, worker, result)
-select i.id, $1, ($4::timestamptz[])[i.hold], i.token, ($5::integer[])[i.hold], 4, i.attempt, i.n, ($6::text[])[i.hold], i.result
-from unnest($2::bigint[], $3::integer[], $7::bigint[], $8::smallint[], $9::smallint[], $10::json[]) i (id, hold, token, attempt, n, result)
+select i.id, @now, (@started_at::timestamptz[])[i.lease], i.token, (@queue_id::integer[])[i.lease], 4, i.attempt, i.n, (@worker::text[])[i.lease], i.result
+from unnest(@id::bigint[], @lease::integer[], @token::bigint[], @attempt::smallint[], @n::smallint[], @result::json[]) i (id, lease, token, attempt, n, result)
 
 -- name: move.back
--- Tasks that wait again: ready under a new turn, or delayed. Their state row says what the task row cannot. With $13 a task
+-- Tasks that wait again: ready under a new turn, or delayed. Their state row says what the task row cannot. With @keep a task
 -- keeps its last result, as in move.done.
 with i as materialized (
     select i.*, case when i.late then null else nextval('pgqueue.turn') end as turn,
            case when i.keep then (select s.result from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id)
                 else i.given end as result
-    from unnest($1::bigint[], $2::integer[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-                $8::bigint[], $9::smallint[], $10::smallint[], $11::text[], $12::json[], $13::boolean[])
+    from unnest(@id::bigint[], @queue_id::integer[], @priority::smallint[], @late::boolean[], @delayed_at::timestamptz[], @dies_at::timestamptz[], @started_at::timestamptz[],
+                @token::bigint[], @attempt::smallint[], @retries::smallint[], @worker::text[], @result::json[], @keep::boolean[])
         i (id, queue_id, priority, late, delayed_at, dies_at, started_at, token, attempt, retries, worker, given, keep)
     order by i.queue_id, i.id
 ),
@@ -44,16 +45,16 @@ select delayed_at, id, queue_id, priority, attempt, dies_at from i where late
 
 -- name: move.error
 insert into pgqueue.task_error (queue_id, task_id, attempt, at, worker, error)
-select * from unnest($1::integer[], $2::bigint[], $3::smallint[], $4::timestamptz[], $5::text[], $6::json[])
+select * from unnest(@queue_id::integer[], @task_id::bigint[], @attempt::smallint[], @at::timestamptz[], @worker::text[], @error::json[])
 
 -- name: move.error.trim
 -- Only the newest errors of a task stay.
 delete from pgqueue.task_error where ctid = any (array(
     select e.at
-    from unnest($1::integer[], $2::bigint[]) i (queue_id, task_id)
+    from unnest(@queue_id::integer[], @task_id::bigint[]) i (queue_id, task_id)
     cross join lateral (
         select e.ctid as at from pgqueue.task_error e where e.queue_id = i.queue_id and e.task_id = i.task_id
-        order by e.id desc offset $3
+        order by e.id desc offset @keep
     ) e))
 
 -- name: promote

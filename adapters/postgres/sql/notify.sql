@@ -1,5 +1,4 @@
--- Hints to other processes. Nothing depends on their arrival.
+-- Wake-ups of other processes. Nothing depends on their arrival.
 
 -- name: notify.send
--- $1 channel, $2 payload
-select pg_notify($1, $2)
+select pg_notify(@channel, @payload)

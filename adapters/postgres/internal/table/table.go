@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 )
 
@@ -104,6 +106,17 @@ func (t Table[R]) Arrays(args []sqltext.Arg, rows []R) []sqltext.Arg {
 		args = append(args, sqltext.Arg{Name: column.name, Value: column.array(rows)})
 	}
 	return args
+}
+
+// CopySource returns rows for COPY into columns of [Table.Names]. Each row is valid until the next one is read.
+func (t Table[R]) CopySource(rows []R) pgx.CopyFromSource {
+	values := make([]any, len(t.columns))
+	return pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
+		for at, column := range t.columns {
+			values[at] = column.value(&rows[i])
+		}
+		return values, nil
+	})
 }
 
 // Unnest returns the source of a bulk statement: "unnest(@token::bigint[], @part::smallint[]) alias (token, part)". types
