@@ -39,7 +39,7 @@ func Typed[P, R any](f func(ctx context.Context, payload P) (R, error)) Handler 
 
 // TaskFrom is the task whose handler ctx belongs to; nil when it belongs to none.
 func TaskFrom(ctx context.Context) *queue.Task {
-	if h := holdFrom(ctx); h != nil {
+	if h := heldTaskFrom(ctx); h != nil {
 		return h.task
 	}
 	return nil

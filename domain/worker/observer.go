@@ -35,7 +35,7 @@ type Held struct {
 }
 
 // heldOf is what the runtime keeps of task.
-func heldOf(task *queue.Task) Held {
+func describeTask(task *queue.Task) Held {
 	h := Held{ID: task.ID, Namespace: task.Namespace, Queue: task.Queue, Attempt: task.Attempt}
 	if !task.StartedAt.IsZero() && !task.CreatedAt.IsZero() {
 		h.Queued = max(task.StartedAt.Sub(task.CreatedAt), 1)

@@ -102,7 +102,7 @@ func newConfig(opts []Option) config {
 	return c
 }
 
-func (c *config) check() error {
+func (c *config) checkOptions() error {
 	if err := queue.CheckWorker(c.name); err != nil {
 		return err
 	}

@@ -45,11 +45,13 @@ func Permanent(err error) error { return &ending{outcome: queue.OutcomePermanent
 
 // RetryIn fails the attempt; the next is in d instead of the queue's backoff. It costs a retry.
 func RetryIn(err error, d time.Duration) error {
-	return &ending{outcome: queue.OutcomeFailure, delay: delay(d), err: err}
+	return &ending{outcome: queue.OutcomeFailure, delay: boundDelay(d), err: err}
 }
 
 // Snooze puts the task off by d at no cost of an attempt or a retry.
-func Snooze(d time.Duration) error { return &ending{outcome: queue.OutcomeSnooze, delay: delay(d)} }
+func Snooze(d time.Duration) error {
+	return &ending{outcome: queue.OutcomeSnooze, delay: boundDelay(d)}
+}
 
 // Cancel ends the task cancelled. It needs a service that can cancel (queue.Tasks), as every queue.Service is; else, or
 // when the cancel does not get through, the task fails for good.
@@ -99,7 +101,7 @@ func troubleOf(err, cause error) trouble {
 }
 
 // delay keeps d between the shortest delay that the database tells from none and the longest allowed.
-func delay(d time.Duration) time.Duration {
+func boundDelay(d time.Duration) time.Duration {
 	return min(max(d, time.Microsecond), queue.MaxDuration)
 }
 
@@ -117,7 +119,7 @@ type PanicError struct {
 }
 
 // newPanic describes a recovered value; called in the deferred function that recovered it.
-func newPanic(v any) *PanicError {
+func newPanicError(v any) *PanicError {
 	stack := debug.Stack()
 	return &PanicError{Value: v, Stack: stack[:min(len(stack), maxStackBytes)]}
 }
@@ -151,29 +153,29 @@ func OutcomeOf(err error) queue.Outcome {
 
 // settle turns what a handler returned into the release of its hold, and says whether the task is to be cancelled
 // before it. cause is why the handler's context ended, nil when it had not.
-func settle(v any, err, cause error, maxResult int) (rel queue.Release, cancel bool) {
+func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, cancel bool) {
 	if err == nil {
-		return queue.Release{Outcome: queue.OutcomeSuccess, Result: result(v, maxResult)}, false
+		return queue.Release{Outcome: queue.OutcomeSuccess, Result: resultJSON(v, maxResult)}, false
 	}
 	if e, ok := errors.AsType[*ending](err); ok {
 		rel.Outcome, rel.Delay = e.outcome, e.delay
 		if e.outcome != queue.OutcomeSnooze && !e.unstarted {
-			rel.Result = failure(err, maxResult)
+			rel.Result = errorJSON(err, maxResult)
 		}
 		return rel, e.cancel
 	}
 	if errors.Is(cause, ErrDraining) {
 		return queue.Release{Outcome: queue.OutcomeHandBack}, false
 	}
-	return queue.Release{Outcome: queue.OutcomeFailure, Result: failure(err, maxResult)}, false
+	return queue.Release{Outcome: queue.OutcomeFailure, Result: errorJSON(err, maxResult)}, false
 }
 
 // result is v as JSON that can be stored, whatever v is.
-func result(v any, maxBytes int) json.RawMessage {
+func resultJSON(v any, maxBytes int) json.RawMessage {
 	if v == nil {
 		return nil
 	}
-	b, err := ownJSON(v)
+	b, err := copyJSON(v)
 	if err != nil {
 		b = queue.ErrorJSON("the result " + err.Error())
 	}
@@ -181,7 +183,7 @@ func result(v any, maxBytes int) json.RawMessage {
 }
 
 // failure is err as JSON: as it marshals itself, else {"error": text}.
-func failure(err error, maxBytes int) json.RawMessage {
+func errorJSON(err error, maxBytes int) json.RawMessage {
 	if m, ok := errors.AsType[jsonError](err); ok {
 		if b, merr := m.MarshalJSON(); merr == nil {
 			return queue.CleanJSON(bytes.Clone(b), maxBytes)
@@ -191,7 +193,7 @@ func failure(err error, maxBytes int) json.RawMessage {
 }
 
 // ownJSON is v as JSON in bytes of our own: they are sent after the handler has returned, and it may use its own again.
-func ownJSON(v any) (json.RawMessage, error) {
+func copyJSON(v any) (json.RawMessage, error) {
 	b, err := queue.Marshal(v)
 	switch v.(type) {
 	case json.RawMessage, []byte:

@@ -23,7 +23,7 @@ const (
 	// progressPace is the shortest time between two reports of a task, but for Flush.
 	progressPace = time.Second
 	// noteFrame is what the document has beside the value and the lines.
-	noteFrame = 64
+	reportOverhead = 64
 )
 
 // note is what the handler of one task has reported. Its document is
@@ -31,7 +31,7 @@ const (
 //	{"progress": <value>, "log": [{"at": "<RFC 3339, the worker's clock>", "line": "…"}, …], "log_dropped": <n>}
 //
 // where what there is none of is left out.
-type note struct {
+type progressReport struct {
 	mu      sync.Mutex
 	value   json.RawMessage
 	lines   []json.RawMessage
@@ -52,11 +52,11 @@ type flushed struct {
 // next heartbeat, which comes within a second; of several reports in that time the last counts. It does not wait.
 // ErrNoTask outside a handler; KindTooLarge and KindInvalid for a v that cannot be kept.
 func Progress(ctx context.Context, v any) error {
-	h := holdFrom(ctx)
+	h := heldTaskFrom(ctx)
 	if h == nil {
 		return ErrNoTask
 	}
-	b, err := ownJSON(v)
+	b, err := copyJSON(v)
 	if err != nil {
 		return queue.At("progress", err)
 	}
@@ -66,14 +66,14 @@ func Progress(ctx context.Context, v any) error {
 	if err := queue.CheckJSON("progress", b, MaxProgressValueBytes); err != nil {
 		return err
 	}
-	h.report(func(n *note) { n.value = b })
+	h.changeReport(func(n *progressReport) { n.value = b })
 	return nil
 }
 
 // Logf adds a line to the log of the task of ctx, which is kept with its progress: the newest MaxLogLines that have
 // room. Outside a handler it does nothing.
 func Logf(ctx context.Context, format string, args ...any) {
-	h := holdFrom(ctx)
+	h := heldTaskFrom(ctx)
 	if h == nil {
 		return
 	}
@@ -88,7 +88,7 @@ func Logf(ctx context.Context, format string, args ...any) {
 	if err != nil { // a time of today and a valid string always marshal
 		return
 	}
-	h.report(func(n *note) {
+	h.changeReport(func(n *progressReport) {
 		n.lines = append(n.lines, b)
 		n.size += len(b) + 1
 	})
@@ -97,19 +97,19 @@ func Logf(ctx context.Context, format string, args ...any) {
 // Flush sends what the handler of ctx has reported now, together with what others flush meanwhile, and waits until the
 // service has it. The error is the service's; or why ctx ended, when what was reported goes with the task's end.
 func Flush(ctx context.Context) error {
-	h := holdFrom(ctx)
+	h := heldTaskFrom(ctx)
 	if h == nil {
 		return ErrNoTask
 	}
-	n := h.note.Load()
+	n := h.progress.Load()
 	if n == nil || h.run == nil {
 		return nil
 	}
-	done := n.flush()
+	done := n.awaitFlush()
 	if done == nil {
 		return nil
 	}
-	if !h.run.due(h, time.Now()) {
+	if !h.run.advanceHeartbeat(h, time.Now()) {
 		return ErrLeaseLost
 	}
 	select {
@@ -123,7 +123,7 @@ func Flush(ctx context.Context) error {
 }
 
 // flush is settled when the service has what there is; nil when it has it.
-func (n *note) flush() <-chan error {
+func (n *progressReport) awaitFlush() <-chan error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.version == n.seen {
@@ -135,7 +135,7 @@ func (n *note) flush() <-chan error {
 }
 
 // settle ends the flushes that wait.
-func (n *note) settle(err error) {
+func (n *progressReport) answerFlushes(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, f := range n.flushes {
@@ -145,41 +145,41 @@ func (n *note) settle(err error) {
 }
 
 // report changes the note and has the keeper send it.
-func (h *hold) report(change func(*note)) {
-	n := h.note.Load()
+func (h *heldTask) changeReport(change func(*progressReport)) {
+	n := h.progress.Load()
 	if n == nil {
-		h.note.CompareAndSwap(nil, &note{})
-		n = h.note.Load()
+		h.progress.CompareAndSwap(nil, &progressReport{})
+		n = h.progress.Load()
 	}
 	n.mu.Lock()
 	change(n)
-	n.trim()
+	n.dropOldLines()
 	first := n.version == n.seen
 	n.version++
 	n.mu.Unlock()
 	if first && h.run != nil {
-		h.run.due(h, time.Now().Add(progressPace))
+		h.run.advanceHeartbeat(h, time.Now().Add(progressPace))
 	}
 }
 
 // due moves h's next heartbeat up; false when h is no longer held.
-func (r *run) due(h *hold, by time.Time) bool {
+func (r *run) advanceHeartbeat(h *heldTask, by time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if h.pos < 0 {
 		return false
 	}
-	if by.Before(h.beatDue) {
-		h.beatDue = by
-		r.wakeBy(by)
+	if by.Before(h.heartbeatDue) {
+		h.heartbeatDue = by
+		r.wakeHeartbeaterBy(by)
 	}
 	return true
 }
 
 // trim drops the oldest lines that have no room. Caller holds mu.
-func (n *note) trim() {
+func (n *progressReport) dropOldLines() {
 	drop, size := 0, n.size
-	for len(n.lines)-drop > MaxLogLines || noteFrame+len(n.value)+size > queue.MaxProgressBytes {
+	for len(n.lines)-drop > MaxLogLines || reportOverhead+len(n.value)+size > queue.MaxProgressBytes {
 		size -= len(n.lines[drop]) + 1
 		drop++
 	}
@@ -187,20 +187,20 @@ func (n *note) trim() {
 	n.dropped += drop
 }
 
-func (n *note) dirty() bool {
+func (n *progressReport) hasUnsent() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.version != n.seen
 }
 
 // document is the note as JSON, nil when the service has it; and its version.
-func (n *note) document() (json.RawMessage, int) {
+func (n *progressReport) encodeUnsent() (json.RawMessage, int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.version == n.seen {
 		return nil, n.version
 	}
-	b := make([]byte, 0, noteFrame+len(n.value)+n.size)
+	b := make([]byte, 0, reportOverhead+len(n.value)+n.size)
 	b = append(b, '{')
 	if n.value != nil {
 		b = append(append(b, `"progress":`...), n.value...)
@@ -226,7 +226,7 @@ func (n *note) document() (json.RawMessage, int) {
 
 // sent notes that the service has the version. It says whether there is a newer one, and whether somebody waits for the
 // service to have that.
-func (n *note) sent(version int) (newer, urgent bool) {
+func (n *progressReport) recordSent(version int) (newer, urgent bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen = max(n.seen, version)
@@ -241,7 +241,7 @@ func (n *note) sent(version int) (newer, urgent bool) {
 }
 
 // giveUp keeps what there is from being sent again.
-func (n *note) giveUp() {
+func (n *progressReport) discardUnsent() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen = n.version

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 const (
@@ -26,8 +26,8 @@ type run struct {
 	svc      queue.Consumer
 	cfg      config
 	handlers map[string]Handler
-	lanes    []*lane
-	shared   *lane // of the queues without slots of their own; nil when there is none
+	pools    []*slotPool
+	shared   *slotPool // of the queues without slots of their own; nil when there is none
 	ticks    *tickLoop
 
 	// base has the values of Run's context and never ends; takes ends with the stop, waits (for retains that wait at the
@@ -37,71 +37,67 @@ type run struct {
 	retains                      context.Context
 	endTakes, endWaits, endCalls context.CancelFunc
 
-	hurry   sync.Once
-	hurried chan struct{} // closed by StopNow
-	quiet   chan struct{} // closed when stopping and nothing runs
-	beating chan struct{} // held during a heartbeat
-	kick    chan struct{} // wakes the keeper of the leases
+	hurry        sync.Once
+	hurried      chan struct{} // closed by StopNow
+	quiet        chan struct{} // closed when stopping and nothing runs
+	heartbeating chan struct{} // held during a heartbeat
+	kick         chan struct{} // wakes the keeper of the leases
 
-	retainers, executors, flushing, beats sync.WaitGroup
+	retainers, executors, releasing, beats sync.WaitGroup
 
-	retainLog, releaseLog, beatLog *changeLog
+	retainLog, releaseLog, heartbeatLog *changeLog
 
 	mu       sync.Mutex
 	stopping bool
 	// running handlers of all lanes and ticks.
 	running int
 	// held: every task whose lease is to be kept up, in no order.
-	held []*hold
+	held []*heldTask
 	// wakeAt is when the keeper looks next.
 	wakeAt time.Time
 	// beatOut: a heartbeat of the keeper is under way.
-	beatOut bool
-	// pending releases; unreleased counts those under way too.
-	pending       []*hold
+	isHeartbeating bool
+	// unreleased counts the releases that wait or are in flight.
 	unreleased    int
 	maxUnreleased int
-	// searches counts the calls of releases in a row that failed by the service's own fault.
-	searches atomic.Int32
-	flushers int
-	// easing: a flusher waits before it tries again, so none is started.
-	easing bool
+	releases      *releaser
 }
 
 func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 	r := &run{
 		svc: svc, cfg: cfg, handlers: map[string]Handler{}, base: context.WithoutCancel(ctx),
-		hurried: make(chan struct{}), quiet: make(chan struct{}), beating: make(chan struct{}, 1),
-		kick:       make(chan struct{}, 1),
-		retainLog:  &changeLog{log: cfg.log, what: "retain tasks"},
-		releaseLog: &changeLog{log: cfg.log, what: "release tasks"},
-		beatLog:    &changeLog{log: cfg.log, what: "extend leases"},
+		hurried: make(chan struct{}), quiet: make(chan struct{}), heartbeating: make(chan struct{}, 1),
+		kick:         make(chan struct{}, 1),
+		retainLog:    &changeLog{log: cfg.log, what: "retain tasks"},
+		releaseLog:   &changeLog{log: cfg.log, what: "release tasks"},
+		heartbeatLog: &changeLog{log: cfg.log, what: "extend leases"},
 	}
 	r.takes, r.endTakes = context.WithCancel(r.base)
 	r.calls, r.endCalls = context.WithCancel(r.base)
 	r.retains = queue.WithPausesUntil(r.calls, r.takes)
 	r.waits, r.endWaits = context.WithCancel(r.retains)
+	r.releases = newReleaser(r)
 	return r
 }
 
 // add makes the run work a queue.
-func (r *run) add(name string, h Handler, cfg queueConfig) {
+func (r *run) addQueue(name string, h Handler, cfg queueConfig) {
 	r.handlers[name] = h
 	if cfg.slots == 0 && r.shared != nil {
 		r.shared.queues = append(r.shared.queues, name)
 		return
 	}
-	l := &lane{run: r, queues: []string{name}, slots: cfg.slots, dry: true}
+	l := &slotPool{run: r, queues: []string{name}, slots: cfg.slots, dry: true}
 	if cfg.slots == 0 {
 		l.slots = r.cfg.concurrency
 		r.shared = l
 	}
-	r.lanes = append(r.lanes, l)
+	r.pools = append(r.pools, l)
 	r.maxUnreleased += l.slots + maxPrefetch + 4*maxRelease
 }
 
-func (r *run) checkLanes() error {
-	for _, l := range r.lanes {
+func (r *run) checkQueueCounts() error {
+	for _, l := range r.pools {
 		if n := len(l.queues); n > queue.MaxQueuesPerRetain {
 			return queue.Invalid("queue", fmt.Sprintf("at most %d queues share slots, these are %d", queue.MaxQueuesPerRetain, n))
 		}
@@ -110,44 +106,44 @@ func (r *run) checkLanes() error {
 }
 
 // work is Run.
-func (r *run) work(ctx context.Context) error {
+func (r *run) runUntilDone(ctx context.Context) error {
 	defer r.endCalls()
 	defer r.endTakes()
 	keep, endKeep := context.WithCancel(r.base)
 	defer endKeep()
 	var keeper sync.WaitGroup
-	keeper.Go(func() { r.keepLeases(keep) })
+	keeper.Go(func() { r.runHeartbeater(keep) })
 
 	r.mu.Lock()
-	for _, l := range r.lanes {
-		l.refill()
+	for _, l := range r.pools {
+		l.startRetains()
 	}
 	if r.ticks != nil {
-		r.executors.Go(func() { r.ticks.loop(r.takes) })
+		r.executors.Go(func() { r.ticks.receiveTicks(r.takes) })
 	}
 	r.mu.Unlock()
 
 	<-ctx.Done()
-	r.stop()
+	r.stopRetaining()
 	keeper.Go(func() {
 		select {
 		case <-r.hurried:
-			sleep(r.waits, hurryWait)
+			retry.Sleep(r.waits, hurryWait)
 			r.endWaits()
 		case <-r.waits.Done():
 		}
 	})
-	if !r.settled(r.cfg.drain, r.hurried) {
-		r.interrupt()
-		r.settled(r.cfg.grace, nil)
+	if !r.waitUntilQuiet(r.cfg.drain, r.hurried) {
+		r.interruptHandlers()
+		r.waitUntilQuiet(r.cfg.grace, nil)
 	}
-	left := r.abandon()
+	left := r.abandonHandlers()
 
 	last := time.AfterFunc(flushTimeout, r.endCalls)
 	defer last.Stop()
 	r.retainers.Wait()
 	r.endWaits()
-	r.flushing.Wait()
+	r.releasing.Wait()
 	endKeep()
 	keeper.Wait()
 	r.endCalls()
@@ -160,7 +156,7 @@ func (r *run) work(ctx context.Context) error {
 }
 
 // stop takes nothing new from here on and hands back what has not started.
-func (r *run) stop() {
+func (r *run) stopRetaining() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopping = true
@@ -168,22 +164,21 @@ func (r *run) stop() {
 	if r.cfg.inProcess {
 		r.endWaits()
 	}
-	for _, l := range r.lanes {
+	for _, l := range r.pools {
 		for _, h := range l.ready[l.head:] {
 			if !h.lost {
-				r.giveBack(h)
+				r.handBackTask(h)
 			}
 		}
 		l.ready, l.head = nil, 0
 	}
-	r.flush()
 	if r.running == 0 {
-		r.quieted()
+		r.markQuiet()
 	}
 }
 
 // quieted says that nothing runs any more. Caller holds mu; stopping is set.
-func (r *run) quieted() {
+func (r *run) markQuiet() {
 	select {
 	case <-r.quiet:
 	default:
@@ -192,7 +187,7 @@ func (r *run) quieted() {
 }
 
 // settled waits until nothing runs, for at most d or until cut; it reports whether that is so.
-func (r *run) settled(d time.Duration, cut <-chan struct{}) bool {
+func (r *run) waitUntilQuiet(d time.Duration, cut <-chan struct{}) bool {
 	t := time.NewTimer(max(d, 0))
 	defer t.Stop()
 	select {
@@ -210,7 +205,7 @@ func (r *run) settled(d time.Duration, cut <-chan struct{}) bool {
 }
 
 // interrupt ends the contexts of the handlers.
-func (r *run) interrupt() {
+func (r *run) interruptHandlers() {
 	r.mu.Lock()
 	var ends []context.CancelCauseFunc
 	for _, h := range r.held {
@@ -223,46 +218,45 @@ func (r *run) interrupt() {
 		end(ErrDraining)
 	}
 	if r.ticks != nil {
-		r.ticks.interrupt()
+		r.ticks.interruptHandler()
 	}
 }
 
 // abandon hands back what still runs, and says how much that is.
-func (r *run) abandon() int {
+func (r *run) abandonHandlers() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, h := range r.held {
 		if !h.over {
-			r.giveBack(h)
+			r.handBackTask(h)
 		}
 	}
-	r.flush()
 	return r.running
 }
 
 // giveBack hands a held task back. Caller holds mu.
-func (r *run) giveBack(h *hold) {
+func (r *run) handBackTask(h *heldTask) {
 	h.end(ErrDraining)
-	r.finish(h, queue.Release{Outcome: queue.OutcomeHandBack})
+	r.queueRelease(h, queue.Release{Outcome: queue.OutcomeHandBack})
 }
 
-// finish ends a hold with rel. Caller holds mu and calls flush.
-func (r *run) finish(h *hold, rel queue.Release) {
-	rel.ID, rel.Token = h.held.ID, h.token
+// finish ends a hold with rel. Caller holds mu.
+func (r *run) queueRelease(h *heldTask, rel queue.Release) {
+	rel.ID, rel.Token = h.info.ID, h.token
 	h.release, h.over = rel, true
 	r.unreleased++
-	r.pending = append(r.pending, h)
+	r.releases.Add(struct{}{}, h)
 }
 
 // keep makes the keeper keep up h's lease. Caller holds mu.
-func (r *run) keep(h *hold) {
+func (r *run) addHeldTask(h *heldTask) {
 	h.pos = len(r.held)
 	r.held = append(r.held, h)
-	r.wakeBy(h.beatDue)
+	r.wakeHeartbeaterBy(h.heartbeatDue)
 }
 
 // drop ends that. Caller holds mu.
-func (r *run) drop(h *hold) {
+func (r *run) removeHeldTask(h *heldTask) {
 	if h.pos < 0 {
 		return
 	}
@@ -272,23 +266,23 @@ func (r *run) drop(h *hold) {
 	r.held[last] = nil
 	r.held = r.held[:last]
 	h.pos = -1
-	if n := h.note.Load(); n != nil {
-		n.settle(ErrLeaseLost) // what was sent has been settled before
+	if n := h.progress.Load(); n != nil {
+		n.answerFlushes(ErrLeaseLost) // what was sent has been settled before
 	}
 }
 
 // lose notes that h's lease is gone. Caller holds mu, and ends the context and reports it after unlocking.
-func (r *run) lose(h *hold) {
+func (r *run) markLost(h *heldTask) {
 	h.lost = true
-	r.drop(h)
+	r.removeHeldTask(h)
 }
 
 // reportLost ends the context of a lost hold and tells of it.
-func (r *run) reportLost(h *hold, why string) {
+func (r *run) reportLostLease(h *heldTask, why string) {
 	h.end(ErrLeaseLost)
-	r.cfg.log.Warn("lease lost", "task", h.held.ID, "queue", h.held.Queue, "attempt", h.held.Attempt, "why", why)
+	r.cfg.log.Warn("lease lost", "task", h.info.ID, "queue", h.info.Queue, "attempt", h.info.Attempt, "why", why)
 	if r.cfg.observer != nil {
-		r.cfg.observer.LeaseLost(h.held)
+		r.cfg.observer.LeaseLost(h.info)
 	}
 }
 
@@ -299,7 +293,7 @@ type canceller interface {
 
 // cancelTask asks for the cancel of a task that its handler wants cancelled: the release that follows ends it so. A task
 // that is no longer held is another's to cancel.
-func (r *run) cancelTask(h *hold) {
+func (r *run) cancelTask(h *heldTask) {
 	r.mu.Lock()
 	gone := h.over || h.lost
 	r.mu.Unlock()
@@ -310,10 +304,10 @@ func (r *run) cancelTask(h *hold) {
 	if c, ok := r.svc.(canceller); ok {
 		ctx, cancel := context.WithTimeout(r.calls, flushTimeout)
 		defer cancel()
-		_, err = c.CancelTasks(ctx, queue.Selection{IDs: []int64{h.held.ID}})
+		_, err = c.CancelTasks(ctx, queue.Selection{IDs: []int64{h.info.ID}})
 	}
 	if err != nil {
-		r.cfg.log.Warn("a task that was to be cancelled fails for good instead", "task", h.held.ID, "err", err)
+		r.cfg.log.Warn("a task that was to be cancelled fails for good instead", "task", h.info.ID, "err", err)
 	}
 }
 
@@ -326,7 +320,7 @@ type changeLog struct {
 	last queue.Kind
 }
 
-func (c *changeLog) note(err error) {
+func (c *changeLog) recordError(err error) {
 	kind := queue.KindOf(err)
 	c.mu.Lock()
 	changed := kind != c.last

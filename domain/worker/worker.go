@@ -115,11 +115,11 @@ func (w *Worker) Use(middleware ...func(Handler) Handler) {
 // It returns nil after such a stop, [ErrHandlersLeft] when handlers would not end, and an error at once when what was
 // registered is at fault. Errors of the service never end it: they are logged when they change, and tried again.
 func (w *Worker) Run(ctx context.Context) error {
-	r, err := w.begin(ctx)
+	r, err := w.newRun(ctx)
 	if err != nil {
 		return err
 	}
-	err = r.work(ctx)
+	err = r.runUntilDone(ctx)
 	w.mu.Lock()
 	w.running = nil
 	w.mu.Unlock()
@@ -138,10 +138,10 @@ func (w *Worker) StopNow() {
 }
 
 // begin makes the state of one Run.
-func (w *Worker) begin(ctx context.Context) (*run, error) {
+func (w *Worker) newRun(ctx context.Context) (*run, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := errors.Join(append(slices.Clone(w.errs), w.cfg.check())...); err != nil {
+	if err := errors.Join(append(slices.Clone(w.errs), w.cfg.checkOptions())...); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	if w.running != nil {
@@ -153,9 +153,9 @@ func (w *Worker) begin(ctx context.Context) (*run, error) {
 	r := newRun(ctx, w.svc, w.cfg)
 	for _, name := range slices.Sorted(maps.Keys(w.queues)) {
 		e := w.queues[name]
-		r.add(name, w.wrap(e.handler), e.cfg)
+		r.addQueue(name, w.wrapHandler(e.handler), e.cfg)
 	}
-	if err := r.checkLanes(); err != nil {
+	if err := r.checkQueueCounts(); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	if len(w.tickers) > 0 || w.anyTick != nil {
@@ -169,7 +169,7 @@ func (w *Worker) begin(ctx context.Context) (*run, error) {
 	return r, nil
 }
 
-func (w *Worker) wrap(h Handler) Handler {
+func (w *Worker) wrapHandler(h Handler) Handler {
 	for _, m := range slices.Backward(w.chain) {
 		h = m(h)
 	}

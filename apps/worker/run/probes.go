@@ -26,7 +26,7 @@ const (
 // probes serves /livez, /readyz and /metrics.
 type probes struct {
 	svc      queue.Scoped
-	resting  func() []worker.Resting
+	resting  func() []worker.PausedQueue
 	draining *atomic.Bool
 
 	mu    sync.Mutex

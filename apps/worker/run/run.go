@@ -160,7 +160,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	for i, j := range c.jobs {
 		w.Handle(j.Queue, handlers[i], worker.Concurrency(j.Concurrency))
 	}
-	p := &probes{svc: svc, resting: w.Resting, draining: &draining}
+	p := &probes{svc: svc, resting: w.PausedQueues, draining: &draining}
 	if c.metricsAddr != "" {
 		unserve, err := serve(ctx, c.metricsAddr, c.hosts, p.handler(tel.Handler()), log)
 		if err != nil {

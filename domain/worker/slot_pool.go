@@ -3,12 +3,12 @@ package worker
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // maxPrefetch bounds the held tasks of a queue that wait for a slot. Their number follows the measured run times.
@@ -37,13 +37,13 @@ const (
 )
 
 // lane works a set of queues with slots of its own. Its fields are guarded by run.mu but for those set once.
-type lane struct {
+type slotPool struct {
 	run    *run
 	queues []string
 	slots  int
 
 	// ready are held tasks that wait for a slot, from head on.
-	ready []*hold
+	ready []*heldTask
 	head  int
 	// running handlers, and starting executors that have taken no task yet.
 	running, starting int
@@ -57,7 +57,7 @@ type lane struct {
 	// made yet, must not keep the others from being worked.
 	absent map[string]time.Time
 	// rests are the queues whose handlers had trouble that is not their tasks'; nil while there are none.
-	rests map[string]*rest
+	pauses map[string]*queuePause
 	// shortest lease seen; it bounds how long a retain may wait.
 	shortest time.Duration
 	// runTime of handlers and tripTime of retains that did not wait: moving averages.
@@ -66,11 +66,11 @@ type lane struct {
 	payload int64
 }
 
-func (l *lane) waiting() int { return len(l.ready) - l.head }
+func (l *slotPool) countReady() int { return len(l.ready) - l.head }
 
 // ahead is how many tasks to hold beyond the slots: as many as the slots start within the window. Without a
 // backlog it is none: what there is should go to whoever is free. Large payloads are not piled up.
-func (l *lane) ahead() int {
+func (l *slotPool) prefetchLimit() int {
 	if l.dry || l.stale || l.runTime == 0 {
 		return 0
 	}
@@ -81,12 +81,12 @@ func (l *lane) ahead() int {
 
 // want is how many tasks to ask for now; 0 = none. With nothing under way any free slot is reason enough; else a
 // sensible batch must have room, and there must be a backlog.
-func (l *lane) want() int {
+func (l *slotPool) countToRetain() int {
 	if l.run.stopping || l.run.unreleased > l.run.maxUnreleased {
 		return 0
 	}
-	free := l.slots - l.running - l.waiting() - l.asked
-	ahead := l.ahead()
+	free := l.slots - l.running - l.countReady() - l.asked
+	ahead := l.prefetchLimit()
 	room := free + ahead
 	enough := min(max((l.slots+ahead)/2, 1), maxRetain)
 	switch {
@@ -100,32 +100,33 @@ func (l *lane) want() int {
 }
 
 // refill starts retains as long as there is reason for one. Caller holds run.mu.
-func (l *lane) refill() {
+func (l *slotPool) startRetains() {
 	for {
-		n := l.want()
+		n := l.countToRetain()
 		if n <= 0 {
 			return
 		}
 		l.retains++
 		l.asked += n
-		l.run.retainers.Go(func() { l.retain(n) })
+		l.run.retainers.Go(func() { l.retainTasks(n) })
 	}
 }
 
 // retain asks for n tasks, and again as long as there is reason to.
-func (l *lane) retain(n int) {
+func (l *slotPool) retainTasks(n int) {
 	r := l.run
-	for failures := 0; n > 0; {
+	backoff := newCallBackoff()
+	for n > 0 {
 		r.mu.Lock()
-		wait, names, limit := l.patience(), l.present(time.Now()), n
-		if l.probes(names) {
+		wait, names, limit := l.retainWait(), l.queuesToAsk(time.Now()), n
+		if l.isProbe(names) {
 			wait, limit = 0, 1
 		}
 		r.mu.Unlock()
 		if len(names) == 0 { // all rest
-			sleep(r.takes, restLook)
+			retry.Sleep(r.takes, pausedPoll)
 			r.mu.Lock()
-			n = l.again(n)
+			n = l.finishRetain(n)
 			r.mu.Unlock()
 			continue
 		}
@@ -140,7 +141,7 @@ func (l *lane) retain(n int) {
 		})
 		cancel()
 		now := time.Now()
-		if l.known(names, err, now) {
+		if l.recordKnownQueues(names, err, now) {
 			continue
 		}
 		stopped := err != nil && r.takes.Err() != nil
@@ -148,61 +149,60 @@ func (l *lane) retain(n int) {
 			r.cfg.observer.Retained(limit, len(tasks), now.Sub(from), err)
 		}
 		if !stopped {
-			r.retainLog.note(err)
+			r.retainLog.recordError(err)
 		}
-		holds := l.holds(tasks, from, now)
+		holds := l.makeHeldTasks(tasks, from, now)
 		pause := time.Duration(0)
 		if err != nil {
-			pause = backoff(failures, 50*time.Millisecond, 5*time.Second)
-			failures++
+			pause = backoff.Next()
 		} else {
-			failures = 0
+			backoff.Reset()
 			if len(tasks) == 0 && r.cfg.wait <= 0 {
-				pause = jitter(pollInterval)
+				pause = retry.Jitter(pollInterval)
 			}
 		}
 
 		r.mu.Lock()
-		l.probed(names, len(holds), now)
-		l.accept(holds)
+		l.recordProbe(names, len(holds), now)
+		l.acceptTasks(holds)
 		l.dry = len(tasks) < n
 		if wait == 0 && len(tasks) > 0 {
-			average(&l.tripTime, now.Sub(from), 4)
+			updateAverage(&l.tripTime, now.Sub(from), 4)
 		}
 		if pause > 0 {
 			l.asked -= n
 			r.mu.Unlock()
-			sleep(r.takes, pause)
+			retry.Sleep(r.takes, pause)
 			r.mu.Lock()
 			l.asked += n
 		}
-		n = l.again(n)
+		n = l.finishRetain(n)
 		r.mu.Unlock()
 	}
 }
 
 // again ends a retain that asked for n, and says how many tasks to ask for next; 0 = none. Caller holds run.mu.
-func (l *lane) again(n int) (next int) {
+func (l *slotPool) finishRetain(n int) (next int) {
 	l.asked -= n
 	l.retains--
-	if next = l.want(); next > 0 {
+	if next = l.countToRetain(); next > 0 {
 		l.retains++
 		l.asked += next
 	}
-	l.refill()
+	l.startRetains()
 	return next
 }
 
 // present are the queues to ask for at now; all when none is known to be there. A queue whose rest is over is asked for
 // alone; none means that all rest. Caller holds run.mu.
-func (l *lane) present(now time.Time) []string {
-	if len(l.absent) == 0 && l.rests == nil {
+func (l *slotPool) queuesToAsk(now time.Time) []string {
+	if len(l.absent) == 0 && l.pauses == nil {
 		return l.queues
 	}
 	awake := l.queues
-	if l.rests != nil {
+	if l.pauses != nil {
 		var probe string
-		if awake, probe = l.awake(now); probe != "" {
+		if awake, probe = l.unpausedQueues(now); probe != "" {
 			return []string{probe}
 		}
 	}
@@ -220,7 +220,7 @@ func (l *lane) present(now time.Time) []string {
 
 // known takes note of which queues are there by the answer to a retain of names, and reports whether to ask at once for
 // those that are left.
-func (l *lane) known(names []string, err error, now time.Time) (again bool) {
+func (l *slotPool) recordKnownQueues(names []string, err error, now time.Time) (again bool) {
 	var came, went []string
 	r := l.run
 	r.mu.Lock()
@@ -258,7 +258,7 @@ func (l *lane) known(names []string, err error, now time.Time) (again bool) {
 
 // patience is how long the next retain may wait at the service: not at all while there is a backlog, and never so long
 // that the lease, which counts from before the call, is well on its way when the answer comes.
-func (l *lane) patience() time.Duration {
+func (l *slotPool) retainWait() time.Duration {
 	if !l.dry {
 		return 0
 	}
@@ -269,39 +269,39 @@ func (l *lane) patience() time.Duration {
 	if len(l.absent) > 0 {
 		wait = min(wait, absentFor)
 	}
-	if l.rests != nil {
-		wait = min(wait, minRest)
+	if l.pauses != nil {
+		wait = min(wait, minPause)
 	}
 	return wait
 }
 
 // holds makes the holds of retained tasks, asked for at from and answered at now. When the answer took so long that a
 // good part of a lease may be over, the lease is made sure of first.
-func (l *lane) holds(tasks []*queue.Task, from, now time.Time) []*hold {
+func (l *slotPool) makeHeldTasks(tasks []*queue.Task, from, now time.Time) []*heldTask {
 	r := l.run
-	holds := make([]*hold, 0, len(tasks))
-	var unsure []*hold
+	holds := make([]*heldTask, 0, len(tasks))
+	var unsure []*heldTask
 	for _, t := range tasks {
 		if t.Lease == nil {
 			r.cfg.log.Error("a retained task came without its lease", "task", t.ID)
 			continue
 		}
-		h := newHold(r.base, r.handlers[t.Queue], t, now)
-		h.run, h.lane = r, l
-		h.lease(from, now, *t.Lease, r.cfg.heartbeat)
+		h := newHeldTask(r.base, r.handlers[t.Queue], t, now)
+		h.run, h.pool = r, l
+		h.recordLease(from, now, *t.Lease, r.cfg.heartbeat)
 		holds = append(holds, h)
 		if now.Sub(from) > t.Lease.Duration/3 {
 			unsure = append(unsure, h)
 		}
 	}
 	if len(unsure) > 0 {
-		_ = r.beat(unsure) // dealt with: what was lost is marked
+		_ = r.heartbeatTasks(unsure) // dealt with: what was lost is marked
 	}
 	return holds
 }
 
 // accept puts holds in line and starts executors. Caller holds run.mu.
-func (l *lane) accept(holds []*hold) {
+func (l *slotPool) acceptTasks(holds []*heldTask) {
 	r := l.run
 	if l.head > 0 {
 		n := copy(l.ready, l.ready[l.head:])
@@ -317,44 +317,43 @@ func (l *lane) accept(holds []*hold) {
 		if h.lost {
 			continue
 		}
-		r.keep(h)
+		r.addHeldTask(h)
 		switch {
-		case r.stopping, l.resting(h.held.Queue):
-			r.giveBack(h)
+		case r.stopping, l.isPaused(h.info.Queue):
+			r.handBackTask(h)
 		case h.handler == nil: // a task of a queue that was not asked for; give it to others, not at once
 			h.end(errEnded)
-			r.finish(h, queue.Release{Outcome: queue.OutcomeSnooze, Delay: time.Minute})
+			r.queueRelease(h, queue.Release{Outcome: queue.OutcomeSnooze, Delay: time.Minute})
 		default:
 			l.ready = append(l.ready, h)
 		}
 	}
 	if len(holds) > 0 {
-		average(&l.payload, int64(bytes/len(holds)), 4)
+		updateAverage(&l.payload, int64(bytes/len(holds)), 4)
 	}
-	if l.waiting() > 0 {
-		r.wakeBy(l.ready[0].taken.Add(staleAfter))
+	if l.countReady() > 0 {
+		r.wakeHeartbeaterBy(l.ready[0].taken.Add(staleAfter))
 	}
-	l.start()
-	r.flush()
+	l.startExecutor()
 }
 
 // start starts an executor when there is something for one. Each starts the next before it begins its task: so a burst
 // of blocking handlers is spread at once, and handlers that return at once need no more executors than there are CPUs.
 // Caller holds run.mu.
-func (l *lane) start() {
-	if l.starting == 0 && l.waiting() > 0 && l.running < l.slots {
+func (l *slotPool) startExecutor() {
+	if l.starting == 0 && l.countReady() > 0 && l.running < l.slots {
 		l.starting++
-		l.run.executors.Go(l.execute)
+		l.run.executors.Go(l.executeTasks)
 	}
 }
 
 // execute runs tasks until none waits.
-func (l *lane) execute() {
+func (l *slotPool) executeTasks() {
 	r := l.run
 	r.mu.Lock()
 	l.starting--
-	h := l.take()
-	l.start()
+	h := l.takeReadyTask()
+	l.startExecutor()
 	r.mu.Unlock()
 	if h == nil {
 		return
@@ -364,31 +363,31 @@ func (l *lane) execute() {
 	defer func() {
 		if exited { // by runtime.Goexit
 			if obs := r.cfg.observer; obs != nil {
-				obs.TaskFinished(h.held, Finished{
-					Outcome: queue.OutcomeFailure, Waited: began.Sub(h.taken), Took: time.Since(began), Err: errGoexit, Cause: h.cause(),
+				obs.TaskFinished(h.info, Finished{
+					Outcome: queue.OutcomeFailure, Waited: began.Sub(h.taken), Took: time.Since(began), Err: errGoexit, Cause: h.endCause(),
 				})
 			}
 			h.end(errEnded)
 			r.mu.Lock()
-			l.ended(h, queue.Release{Outcome: queue.OutcomeFailure, Result: goexitJSON}, time.Since(began))
-			l.start()
+			l.finishHandler(h, queue.Release{Outcome: queue.OutcomeFailure, Result: goexitJSON}, time.Since(began))
+			l.startExecutor()
 			r.mu.Unlock()
 		}
 	}()
 	for h != nil {
-		v := h.work(r.cfg.maxResult, r.cfg.observer)
+		v := h.runHandler(r.cfg.maxResult, r.cfg.observer)
 		if v.cancel {
 			r.cancelTask(h)
 		}
 		now := time.Now()
 		r.mu.Lock()
-		news := l.judge(h.held.Queue, v, began, now)
-		l.ended(h, v.release, now.Sub(began))
-		h = l.take()
-		l.start()
+		pauseChange := l.recordOutcome(h.info.Queue, v, began, now)
+		l.finishHandler(h, v.release, now.Sub(began))
+		h = l.takeReadyTask()
+		l.startExecutor()
 		r.mu.Unlock()
-		if news != nil {
-			news.tell(r.cfg.log)
+		if pauseChange != nil {
+			pauseChange.writeLog(r.cfg.log)
 		}
 		began = now
 	}
@@ -396,7 +395,7 @@ func (l *lane) execute() {
 }
 
 // take takes the next task that may still start; nil when there is none. Caller holds run.mu.
-func (l *lane) take() *hold {
+func (l *slotPool) takeReadyTask() *heldTask {
 	for l.head < len(l.ready) && l.running < l.slots {
 		h := l.ready[l.head]
 		l.ready[l.head] = nil
@@ -414,31 +413,30 @@ func (l *lane) take() *hold {
 }
 
 // ended accounts for a handler that ran for took, and hands its outcome to the releases. Caller holds run.mu.
-func (l *lane) ended(h *hold, rel queue.Release, took time.Duration) {
+func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Duration) {
 	r := l.run
 	l.running--
 	r.running--
 	l.stale = false
-	average(&l.runTime, took, 16)
+	updateAverage(&l.runTime, took, 16)
 	if !h.over {
-		r.finish(h, rel)
-		r.flush()
+		r.queueRelease(h, rel)
 	}
-	l.refill()
+	l.startRetains()
 	if r.stopping && r.running == 0 {
-		r.quieted()
+		r.markQuiet()
 	}
 }
 
 // handBackStale hands back what has waited for a slot for too long. Caller holds run.mu.
-func (l *lane) handBackStale(now time.Time) {
-	for l.waiting() > 0 && now.Sub(l.ready[l.head].taken) >= staleAfter && l.running == l.slots {
+func (l *slotPool) handBackStaleTasks(now time.Time) {
+	for l.countReady() > 0 && now.Sub(l.ready[l.head].taken) >= staleAfter && l.running == l.slots {
 		h := l.ready[l.head]
 		l.ready[l.head] = nil
 		l.head++
 		l.stale = true
 		if !h.lost {
-			l.run.giveBack(h)
+			l.run.handBackTask(h)
 		}
 	}
 	if l.head == len(l.ready) {
@@ -447,7 +445,7 @@ func (l *lane) handBackStale(now time.Time) {
 }
 
 // average moves *avg towards v with the weight 1/n; the first value is taken as it is.
-func average[T ~int64](avg *T, v, n T) {
+func updateAverage[T ~int64](avg *T, v, n T) {
 	v = max(v, 1)
 	if *avg == 0 {
 		*avg = v
@@ -456,20 +454,7 @@ func average[T ~int64](avg *T, v, n T) {
 	*avg = max(*avg+(v-*avg)/n, 1)
 }
 
-// backoff is the delay after so many failures: doubling from first to most, with jitter.
-func backoff(failures int, first, most time.Duration) time.Duration {
-	return jitter(min(first<<min(failures, 16), most))
-}
-
-// jitter is d less up to a quarter.
-func jitter(d time.Duration) time.Duration { return d - time.Duration(rand.Int64N(int64(d)/4+1)) }
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+// newCallBackoff returns the pause after failed calls of the service.
+func newCallBackoff() retry.Backoff {
+	return retry.Backoff{Min: 50 * time.Millisecond, Max: 5 * time.Second}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // idleWake is when the keeper looks at nothing.
@@ -14,11 +15,11 @@ const idleWake = time.Hour
 
 // keepLeases keeps up the leases of everything held, one call for all at a third of a lease, and ends the contexts of
 // holds whose lease has run out by our own clock. It also looks after what waits for a slot for too long.
-func (r *run) keepLeases(ctx context.Context) {
+func (r *run) runHeartbeater(ctx context.Context) {
 	timer := time.NewTimer(idleWake)
 	defer timer.Stop()
 	for {
-		timer.Reset(r.look(time.Now()))
+		timer.Reset(r.stepHeartbeater(time.Now()))
 		select {
 		case <-ctx.Done():
 			return
@@ -29,54 +30,53 @@ func (r *run) keepLeases(ctx context.Context) {
 }
 
 // look does what is due at now and says in how long to look again.
-func (r *run) look(now time.Time) time.Duration {
-	var due, lost []*hold
+func (r *run) stepHeartbeater(now time.Time) time.Duration {
+	var due, lost []*heldTask
 	r.mu.Lock()
 	next := now.Add(idleWake)
-	for _, l := range r.lanes {
-		l.handBackStale(now)
-		if l.waiting() > 0 {
+	for _, l := range r.pools {
+		l.handBackStaleTasks(now)
+		if l.countReady() > 0 {
 			t := l.ready[l.head].taken.Add(staleAfter)
 			if !t.After(now) {
 				t = now.Add(staleAfter)
 			}
-			next = earlier(next, t)
+			next = earlierTime(next, t)
 		}
 	}
-	r.flush()
 	for _, h := range slices.Backward(r.held) { // backwards: lose moves the last into the place of the lost
 		switch {
-		case !now.Before(h.lapses):
-			if r.lose(h); !h.over {
+		case !now.Before(h.expires):
+			if r.markLost(h); !h.over {
 				lost = append(lost, h)
 			}
-		case r.beatOut:
-			next = earlier(next, h.lapses)
-		case !now.Before(h.beatDue):
+		case r.isHeartbeating:
+			next = earlierTime(next, h.expires)
+		case !now.Before(h.heartbeatDue):
 			due = append(due, h)
-			next = earlier(next, h.lapses)
+			next = earlierTime(next, h.expires)
 		default:
-			next = earlier(next, earlier(h.beatDue, h.lapses))
+			next = earlierTime(next, earlierTime(h.heartbeatDue, h.expires))
 		}
 	}
 	if len(due) > 0 {
-		due = r.nearlyDue(due, now)
-		r.beatOut = true
-		r.beats.Go(func() { r.beatDueOnes(due) })
+		due = r.addNearlyDue(due, now)
+		r.isHeartbeating = true
+		r.beats.Go(func() { r.heartbeatDueTasks(due) })
 	}
 	r.wakeAt = next
 	r.mu.Unlock()
 	for _, h := range lost {
-		r.reportLost(h, "no heartbeat got through in time")
+		r.reportLostLease(h, "no heartbeat got through in time")
 	}
 	return max(time.Until(next), time.Millisecond)
 }
 
 // nearlyDue adds what is due within the last third of its interval, so that it goes with the same call. Caller holds
 // mu.
-func (r *run) nearlyDue(due []*hold, now time.Time) []*hold {
+func (r *run) addNearlyDue(due []*heldTask, now time.Time) []*heldTask {
 	for _, h := range r.held {
-		if left := h.beatDue.Sub(now); left > 0 && left <= r.interval(h)/3 {
+		if left := h.heartbeatDue.Sub(now); left > 0 && left <= r.heartbeatInterval(h)/3 {
 			due = append(due, h)
 		}
 	}
@@ -84,11 +84,11 @@ func (r *run) nearlyDue(due []*hold, now time.Time) []*hold {
 }
 
 // interval between heartbeats of h.
-func (r *run) interval(h *hold) time.Duration {
+func (r *run) heartbeatInterval(h *heldTask) time.Duration {
 	return min(h.granted/3, r.cfg.heartbeat)
 }
 
-func earlier(a, b time.Time) time.Time {
+func earlierTime(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
 	}
@@ -96,7 +96,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // wakeBy makes the keeper look not later than t. Caller holds mu.
-func (r *run) wakeBy(t time.Time) {
+func (r *run) wakeHeartbeaterBy(t time.Time) {
 	if !t.Before(r.wakeAt) {
 		return
 	}
@@ -108,37 +108,37 @@ func (r *run) wakeBy(t time.Time) {
 }
 
 // beatDueOnes is one heartbeat of the keeper.
-func (r *run) beatDueOnes(due []*hold) {
-	_ = r.beat(due) // dealt with
+func (r *run) heartbeatDueTasks(due []*heldTask) {
+	_ = r.heartbeatTasks(due) // dealt with
 	r.mu.Lock()
-	r.beatOut = false
+	r.isHeartbeating = false
 	r.wakeAt = time.Now().Add(idleWake)
-	r.wakeBy(time.Now()) // its next look finds what is due by now
+	r.wakeHeartbeaterBy(time.Now()) // its next look finds what is due by now
 	r.mu.Unlock()
 }
 
 // beatNotes sends the progress of holds that are about to be released: it goes with a heartbeat, and would be lost.
-func (r *run) beatNotes(batch []*hold) {
-	var dirty []*hold
+func (r *run) sendProgress(batch []*heldTask) {
+	var dirty []*heldTask
 	for _, h := range batch {
-		if n := h.note.Load(); n != nil && n.dirty() {
+		if n := h.progress.Load(); n != nil && n.hasUnsent() {
 			dirty = append(dirty, h)
 		}
 	}
 	if len(dirty) > 0 {
-		_ = r.beat(dirty) // the outcome counts more than the progress
+		_ = r.heartbeatTasks(dirty) // the outcome counts more than the progress
 	}
 }
 
 // beat extends the leases of holds and sends their progress. One call is under way at a time, so that progress arrives
 // in order. The first error is returned; it has been dealt with.
-func (r *run) beat(holds []*hold) error {
-	r.beating <- struct{}{}
-	defer func() { <-r.beating }()
+func (r *run) heartbeatTasks(holds []*heldTask) error {
+	r.heartbeating <- struct{}{}
+	defer func() { <-r.heartbeating }()
 	var first error
 	for len(holds) > 0 {
 		n := min(len(holds), queue.MaxBatch)
-		if err := r.beatSome(holds[:n]); err != nil && first == nil {
+		if err := r.sendHeartbeats(holds[:n]); err != nil && first == nil {
 			first = err
 		}
 		holds = holds[n:]
@@ -146,21 +146,21 @@ func (r *run) beat(holds []*hold) error {
 	return first
 }
 
-func (r *run) beatSome(holds []*hold) error {
+func (r *run) sendHeartbeats(holds []*heldTask) error {
 	beats := make([]queue.Heartbeat, len(holds))
 	versions := make([]int, len(holds))
 	shortest := 3 * callTimeout
 	r.mu.Lock()
-	oldest := holds[0].beatDue
+	oldest := holds[0].heartbeatDue
 	for i, h := range holds {
-		oldest = earlier(oldest, h.beatDue)
+		oldest = earlierTime(oldest, h.heartbeatDue)
 		shortest = min(shortest, h.granted)
-		beats[i] = queue.Heartbeat{ID: h.held.ID, Token: h.token, Lease: r.cfg.lease}
+		beats[i] = queue.Heartbeat{ID: h.info.ID, Token: h.token, Lease: r.cfg.lease}
 	}
 	r.mu.Unlock()
 	for i, h := range holds {
-		if n := h.note.Load(); n != nil {
-			beats[i].Progress, versions[i] = n.document()
+		if n := h.progress.Load(); n != nil {
+			beats[i].Progress, versions[i] = n.encodeUnsent()
 		}
 	}
 	ctx, cancel := context.WithTimeout(r.calls, max(shortest/3, 250*time.Millisecond))
@@ -175,69 +175,69 @@ func (r *run) beatSome(holds []*hold) error {
 	if r.cfg.observer != nil {
 		r.cfg.observer.Heartbeat(len(beats), max(from.Sub(oldest), 0), err)
 	}
-	r.beatLog.note(err)
+	r.heartbeatLog.recordError(err)
 	if err != nil {
-		r.beatAgain(holds, err)
+		r.retryHeartbeats(holds, err)
 		return err
 	}
-	r.beaten(holds, answers, versions, from)
+	r.applyHeartbeats(holds, answers, versions, from)
 	return nil
 }
 
 // beatAgain puts a failed heartbeat off by a little. Progress that the service cannot take is given up.
-func (r *run) beatAgain(holds []*hold, err error) {
+func (r *run) retryHeartbeats(holds []*heldTask, err error) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, h := range holds {
-		if n := h.note.Load(); n != nil {
-			if unfit(err) {
-				n.giveUp()
+		if n := h.progress.Load(); n != nil {
+			if isRejected(err) {
+				n.discardUnsent()
 			}
-			n.settle(err)
+			n.answerFlushes(err)
 		}
-		h.beatDue = now.Add(jitter(min(max(r.interval(h)/4, 50*time.Millisecond), 2*time.Second)))
-		r.wakeBy(h.beatDue)
+		h.heartbeatDue = now.Add(retry.Jitter(min(max(r.heartbeatInterval(h)/4, 50*time.Millisecond), 2*time.Second)))
+		r.wakeHeartbeaterBy(h.heartbeatDue)
 	}
 }
 
 // beaten takes the answers to a heartbeat that began at from.
-func (r *run) beaten(holds []*hold, answers []queue.Beat, versions []int, from time.Time) {
-	var lost, cancelled []*hold
+func (r *run) applyHeartbeats(holds []*heldTask, answers []queue.Beat, versions []int, from time.Time) {
+	var lost, cancelled []*heldTask
 	now := time.Now()
 	r.mu.Lock()
 	for i, h := range holds {
 		switch b := answers[i]; {
 		case b.Err == nil:
-			h.lease(from, now, b.Lease, r.cfg.heartbeat)
-			if n := h.note.Load(); n != nil {
-				switch newer, urgent := n.sent(versions[i]); {
+			h.recordLease(from, now, b.Lease, r.cfg.heartbeat)
+			if n := h.progress.Load(); n != nil {
+				switch newer, urgent := n.recordSent(versions[i]); {
 				case urgent:
-					h.beatDue = now
+					h.heartbeatDue = now
 				case newer:
-					h.beatDue = earlier(h.beatDue, now.Add(progressPace))
+					h.heartbeatDue = earlierTime(h.heartbeatDue, now.Add(progressPace))
 				}
 			}
 			if b.CancelRequested && !h.over {
 				cancelled = append(cancelled, h)
 			}
-		case unfit(b.Err):
-			if n := h.note.Load(); n != nil {
-				n.giveUp()
-				n.settle(b.Err)
+		case isRejected(b.Err):
+			if n := h.progress.Load(); n != nil {
+				n.discardUnsent()
+				n.answerFlushes(b.Err)
 			}
-			h.beatDue = from.Add(r.interval(h) / 4)
+			h.heartbeatDue = from.Add(r.heartbeatInterval(h) / 4)
 		case queue.KindOf(b.Err) == queue.KindUnavailable: // another transaction has locked it, say; its lease lasts still
-			h.beatDue = from.Add(r.interval(h) / 4)
+			h.heartbeatDue = from.Add(r.heartbeatInterval(h) / 4)
 		case h.over: // being released; that tells what became of it
-			h.beatDue = from.Add(r.interval(h))
+			h.heartbeatDue = from.Add(r.heartbeatInterval(h))
 		default:
-			r.lose(h)
+			r.markLost(h)
 			h.over = true // a release would be refused
 			lost = append(lost, h)
 		}
 		if !h.lost {
-			r.wakeBy(h.beatDue)
+			r.wakeHeartbeaterBy(h.heartbeatDue)
 		}
 	}
 	r.mu.Unlock()
@@ -245,6 +245,6 @@ func (r *run) beaten(holds []*hold, answers []queue.Beat, versions []int, from t
 		h.end(ErrCancelRequested)
 	}
 	for _, h := range lost {
-		r.reportLost(h, "heartbeat refused")
+		r.reportLostLease(h, "heartbeat refused")
 	}
 }

@@ -49,7 +49,7 @@ func TestRests(t *testing.T) {
 			if n := calls.Load(); n < 10 || n > 30 {
 				t.Errorf("%d handlers were called in 10 minutes", n)
 			}
-			if got := w.Resting(); len(got) != 1 || got[0].Queue != "mail" || !got[0].Own || !errors.Is(got[0].Err, errNoFiles) {
+			if got := w.PausedQueues(); len(got) != 1 || got[0].Queue != "mail" || !got[0].Own || !errors.Is(got[0].Err, errNoFiles) {
 				t.Errorf("resting: %+v", got)
 			}
 			for id, rel := range f.ended {
@@ -67,8 +67,8 @@ func TestRests(t *testing.T) {
 					t.Errorf("task %d ended as %s after the trouble", id, rel.Outcome)
 				}
 			}
-			if len(f.ended) != 200 || len(w.Resting()) != 0 {
-				t.Errorf("%d ended, resting: %+v", len(f.ended), w.Resting())
+			if len(f.ended) != 200 || len(w.PausedQueues()) != 0 {
+				t.Errorf("%d ended, resting: %+v", len(f.ended), w.PausedQueues())
 			}
 			if err := r.stop(); err != nil {
 				t.Error(err)
@@ -88,10 +88,10 @@ func TestRests(t *testing.T) {
 			})
 			start(t, w)
 			pass(10 * time.Minute)
-			if n := calls.Load(); n < worker.StrikesToRest || n > 30 {
+			if n := calls.Load(); n < worker.FailuresToPause || n > 30 {
 				t.Errorf("%d of 200 tasks failed in 10 minutes", n)
 			}
-			if got := w.Resting(); len(got) != 1 || got[0].Own {
+			if got := w.PausedQueues(); len(got) != 1 || got[0].Own {
 				t.Errorf("resting: %+v", got)
 			}
 			for id, rel := range f.ended {
@@ -110,14 +110,14 @@ func TestRests(t *testing.T) {
 				var n atomic.Int64
 				w := newWorker(f, worker.WithConcurrency(1))
 				w.HandleFunc("hooks", func(context.Context, *queue.Task) (any, error) {
-					if n.Add(1)%worker.StrikesToRest == 0 {
+					if n.Add(1)%worker.FailuresToPause == 0 {
 						return nil, other
 					}
 					return nil, worker.Systemic(errors.New("answered 404"))
 				})
 				r := start(t, w)
 				pass(10 * time.Second)
-				if n.Load() != 200 || len(w.Resting()) != 0 {
+				if n.Load() != 200 || len(w.PausedQueues()) != 0 {
 					t.Errorf("%s: %d of 200 tasks were worked", name, n.Load())
 				}
 				if err := r.stop(); err != nil {
@@ -172,8 +172,8 @@ func TestRests(t *testing.T) {
 			pass(100 * time.Millisecond)
 			broken.Store(false)
 			pass(20 * time.Second)
-			if running.Load() != 4 || len(w.Resting()) != 0 {
-				t.Errorf("%d run, resting: %+v", running.Load(), w.Resting())
+			if running.Load() != 4 || len(w.PausedQueues()) != 0 {
+				t.Errorf("%d run, resting: %+v", running.Load(), w.PausedQueues())
 			}
 		})
 	})

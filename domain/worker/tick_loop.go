@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // tickers is what the runtime needs of a service for ticks: part of queue.TickerRuns.
@@ -29,30 +30,31 @@ type tickLoop struct {
 }
 
 // loop receives ticks until ctx ends, over any failure of the service.
-func (t *tickLoop) loop(ctx context.Context) {
+func (t *tickLoop) receiveTicks(ctx context.Context) {
 	log := &changeLog{log: t.run.cfg.log, what: "receive ticks"}
-	for failures := 0; ctx.Err() == nil; failures++ {
+	backoff := newCallBackoff()
+	for ctx.Err() == nil {
 		start := time.Now()
-		err := t.svc.RunTickerLoop(ctx, t.handle)
+		err := t.svc.RunTickerLoop(ctx, t.handleTick)
 		if ctx.Err() != nil {
 			return
 		}
 		if time.Since(start) > time.Minute {
-			failures = 0
+			backoff.Reset()
 		}
-		log.note(err)
-		sleep(ctx, backoff(failures, 50*time.Millisecond, 5*time.Second))
+		log.recordError(err)
+		retry.Sleep(ctx, backoff.Next())
 	}
 }
 
 // handle gives a tick to its handler, in a context that ends with the drain.
-func (t *tickLoop) handle(ctx context.Context, tick queue.Tick) (err error) {
+func (t *tickLoop) handleTick(ctx context.Context, tick queue.Tick) (err error) {
 	h := t.byName[tick.Ticker]
 	if h == nil {
 		h = t.rest
 	}
 	if h == nil {
-		sleep(ctx, jitter(foreignPause))
+		retry.Sleep(ctx, retry.Jitter(foreignPause))
 		return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + tick.Ticker, Msg: "has no handler here"}
 	}
 	hctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -62,13 +64,13 @@ func (t *tickLoop) handle(ctx context.Context, tick queue.Tick) (err error) {
 		hctx, stop = context.WithDeadlineCause(hctx, d, ErrLeaseLost)
 		defer stop()
 	}
-	if !t.begin(end) {
+	if !t.startHandler(end) {
 		return ErrDraining
 	}
-	defer t.ended()
+	defer t.finishHandler()
 	defer func() {
 		if v := recover(); v != nil {
-			err = newPanic(v)
+			err = newPanicError(v)
 		}
 		if err != nil {
 			t.run.cfg.log.ErrorContext(ctx, "a tick was not handled; it goes to the next who listens",
@@ -79,7 +81,7 @@ func (t *tickLoop) handle(ctx context.Context, tick queue.Tick) (err error) {
 }
 
 // begin counts a handler as running; false when the worker stops already.
-func (t *tickLoop) begin(end context.CancelCauseFunc) bool {
+func (t *tickLoop) startHandler(end context.CancelCauseFunc) bool {
 	t.run.mu.Lock()
 	defer t.run.mu.Unlock()
 	if t.run.stopping {
@@ -92,7 +94,7 @@ func (t *tickLoop) begin(end context.CancelCauseFunc) bool {
 	return true
 }
 
-func (t *tickLoop) ended() {
+func (t *tickLoop) finishHandler() {
 	t.mu.Lock()
 	t.end = nil
 	t.mu.Unlock()
@@ -101,12 +103,12 @@ func (t *tickLoop) ended() {
 	defer r.mu.Unlock()
 	r.running--
 	if r.stopping && r.running == 0 {
-		r.quieted()
+		r.markQuiet()
 	}
 }
 
 // interrupt ends the context of a running handler.
-func (t *tickLoop) interrupt() {
+func (t *tickLoop) interruptHandler() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.end != nil {
