@@ -1,4 +1,4 @@
-// Command pgqueue runs a server and talks to one.
+// Command pgqueue runs a server and is a client of one.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package cmdutil is what commands are made with: arguments, flags of the queue's own kinds, input, completion.
+// Package cmdutil has the parts of commands: arguments, flags of the queue's own kinds, input, completion.
 package cmdutil
 
 import (
@@ -33,11 +33,11 @@ const (
 	GroupOther   = "other"
 )
 
-// Usage is an error about how a command was called.
+// Usage makes an error of a wrong call of a command; its exit code is 2.
 func Usage(format string, args ...any) error { return queue.Invalid("", fmt.Sprintf(format, args...)) }
 
-// Args checks the number of arguments; most < 0 = any number. flag, when given, is what one too many may have been meant
-// for.
+// Args checks the number of arguments; most < 0 = any number. flag, when given, is the flag that an excess argument may
+// have been meant for.
 func Args(least, most int, what string, flag ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -55,7 +55,7 @@ func Args(least, most int, what string, flag ...string) cobra.PositionalArgs {
 	}
 }
 
-// splitValues is the flag of cmd whose JSON was given as an argument and is not whole, as where a shell split it; "" when there
+// splitValues returns the flag of cmd with an incomplete JSON value, as where a shell split it at a space; "" when there
 // is none.
 func splitValues(cmd *cobra.Command) (name string) {
 	for _, flag := range []string{"payload", "result", "error", "progress"} {
@@ -67,7 +67,7 @@ func splitValues(cmd *cobra.Command) (name string) {
 	return name
 }
 
-// quoteInvisible is s as it is typed in a shell.
+// quoteInvisible quotes s for a shell where it needs that.
 func quoteInvisible(s string) string {
 	if plainWord.MatchString(s) {
 		return s
@@ -77,7 +77,7 @@ func quoteInvisible(s string) string {
 
 var plainWord = regexp.MustCompile(`^[\w./:@%+,-]+$`)
 
-// About makes a command about one thing that is named: do finds or changes it, tell tells of it.
+// About makes a command of one named thing: do reads or changes it, tell prints it.
 func About[T any](f *factory.Factory, cmd *cobra.Command, what string, names Completer,
 	do func(context.Context, queue.Service, string) (T, error), tell func(*output.Printer, T) error,
 ) *cobra.Command {
@@ -98,14 +98,14 @@ func About[T any](f *factory.Factory, cmd *cobra.Command, what string, names Com
 	return cmd
 }
 
-// Page defines the flags of a page of a list; limit says what is shown without --limit.
+// Page defines the flags of a page of a list; limit describes the default of --limit.
 func Page(fs *pflag.FlagSet, p *queue.Page, limit string) {
 	fs.IntVar(&p.Offset, "offset", 0, "skip this many")
 	fs.IntVar(&p.Limit, "limit", 0, "show at most this many, up to 1000 (default "+limit+")")
 }
 
-// All lists everything behind p.Offset, page by page, unless p has a limit: then that page alone. It gives how many there
-// are in all.
+// All lists everything behind p.Offset page by page, or the one page of a given limit. It returns the number of all
+// entries.
 func All[T any](p queue.Page, list func(queue.Page) ([]T, int64, error)) (rows []T, count int64, err error) {
 	one := p.Limit != 0
 	for {
@@ -126,23 +126,23 @@ func All[T any](p queue.Page, list func(queue.Page) ([]T, int64, error)) (rows [
 	}
 }
 
-// TellCut says that a list of shown rows behind p.Offset is not all of count.
+// TellCut reports that a list of shown rows behind p.Offset is a part of count.
 func TellCut(p *output.Printer, page queue.Page, shown int, count int64) {
 	if end := page.Offset + shown; int64(end) < count && shown > 0 {
 		p.Cut(shown, output.Number(count), fmt.Sprintf("the next page: --offset %d --limit %d", end, page.Limit))
 	}
 }
 
-// ID reads a task's id.
+// ID parses the id of a task.
 func ID(s string) (int64, error) {
 	id, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || id <= 0 {
-		return 0, Usage("%q is no task id; a number above 0 is needed", s)
+		return 0, Usage("task id: must be a number above 0, got %q", s)
 	}
 	return id, nil
 }
 
-// IDs reads tasks' ids.
+// IDs parses ids of tasks.
 func IDs(args []string) ([]int64, error) {
 	ids := make([]int64, len(args))
 	for i, a := range args {
@@ -155,7 +155,7 @@ func IDs(args []string) ([]int64, error) {
 	return ids, nil
 }
 
-// duration is a flag of a duration that takes "7d" and "1w" too.
+// duration is a flag of a duration that also accepts "7d" and "1w".
 type duration struct{ to *time.Duration }
 
 // Duration defines a flag of a duration.
@@ -172,12 +172,12 @@ func (d duration) String() string {
 
 func (d duration) Set(s string) error {
 	if _, bad := strconv.Atoi(s); bad == nil && s != "0" {
-		return fmt.Errorf("a unit is needed, as %ss", s)
+		return fmt.Errorf("must have a unit, as %ss", s)
 	}
 
 	v, err := restapi.ParseDuration("", s)
-	if err != nil { // which speaks of what JSON takes
-		return fmt.Errorf("%q is no duration from 0 to 10 years, such as 30s, 1h30m or 7d", s)
+	if err != nil { // its text is that of JSON
+		return fmt.Errorf("must be a duration from 0 to 10 years, such as 30s, 1h30m or 7d, got %q", s)
 	}
 
 	*d.to = v
@@ -187,7 +187,7 @@ func (d duration) Set(s string) error {
 
 func (duration) Type() string { return "duration" }
 
-// maybe is a flag that is nil unless given.
+// maybe is a flag whose value is nil unless given.
 type maybe[T any] struct {
 	to    **T
 	parse func(string) (T, error)
@@ -212,7 +212,7 @@ func (m maybe[T]) Set(s string) error {
 	return nil
 }
 
-// MaybeDuration is Duration for a setting that stays as it is unless given.
+// MaybeDuration defines a flag of a duration that changes nothing unless given.
 func MaybeDuration(fs *pflag.FlagSet, to **time.Duration, name, usage string) {
 	fs.Var(maybe[time.Duration]{to, func(s string) (time.Duration, error) {
 		var d time.Duration
@@ -226,23 +226,23 @@ func (d duration) setDuration(s string, out *time.Duration) error {
 	return err
 }
 
-// MaybeInt is a number that stays as it is unless given.
+// MaybeInt defines a flag of a number that changes nothing unless given.
 func MaybeInt(fs *pflag.FlagSet, to **int, name, usage string) {
 	fs.Var(maybe[int]{to, strconv.Atoi, "int"}, name, usage)
 }
 
-// MaybeText is a text that stays as it is unless given.
+// MaybeText defines a flag of a text that changes nothing unless given.
 func MaybeText[T ~string](fs *pflag.FlagSet, to **T, name, usage string) {
 	fs.Var(maybe[T]{to, func(s string) (T, error) { return T(s), nil }, "string"}, name, usage)
 }
 
-// MaybeBool is a switch that stays as it is unless given.
+// MaybeBool defines a switch that changes nothing unless given.
 func MaybeBool(fs *pflag.FlagSet, to **bool, name, usage string) {
 	fs.Var(maybe[bool]{to, strconv.ParseBool, "bool"}, name, usage)
 	fs.Lookup(name).NoOptDefVal = "true"
 }
 
-// IfVersion defines the flag that makes a change depend on the version of what it changes.
+// IfVersion defines the flag that makes a change depend on the version of its subject.
 func IfVersion(cmd *cobra.Command, to *int64, what string) {
 	cmd.Flags().Int64Var(to, "if-version", 0, "only if the "+what+" has this `version`")
 }
@@ -273,12 +273,12 @@ func (m moment) Set(s string) error {
 		}
 	}
 
-	return fmt.Errorf("a time is needed, as %s", "2026-01-02T15:04:05Z")
+	return fmt.Errorf("must be a time, as %s", "2026-01-02T15:04:05Z")
 }
 
 func (moment) Type() string { return "time" }
 
-// Input reads what a flag such as --payload names: JSON itself, @file, or - for stdin.
+// Input reads the value of a flag such as --payload: JSON itself, @file, or - for stdin.
 func Input(f *factory.Factory, flag, s string) ([]byte, error) {
 	var b []byte
 	var err error
@@ -311,7 +311,7 @@ func readTextFile(name string) ([]byte, error) {
 	return io.ReadAll(Text(file))
 }
 
-// inQuotes is what to do where a shell has changed the quotes of JSON on its way.
+// inQuotes is the remedy where a shell has removed quotes of JSON.
 const inQuotes = "the shell may have taken quotes off, or left some; @file and - take the JSON as it is"
 
 // JSON is Input that must be one JSON value; "" gives nil.
@@ -326,9 +326,9 @@ func JSON(f *factory.Factory, flag, s string) (json.RawMessage, error) {
 	}
 
 	b = bytes.TrimSpace(b)
-	if err := queue.CheckJSON(flag, b, 1<<30); err != nil { // its size is the server's to judge
+	if err := queue.CheckJSON(flag, b, 1<<30); err != nil { // the server limits the size
 		if !strings.ContainsAny(s, `{["`) && s != "-" && s[0] != '@' {
-			return nil, Usage(`%s: %q is no JSON; a text needs quotes: '"%s"'; @file reads a file, - reads stdin`, flag, s, s)
+			return nil, Usage(`%s: must be JSON, got %q; a text needs quotes: '"%s"'; @file reads a file, - reads stdin`, flag, s, s)
 		}
 
 		if s == "-" || s[0] == '@' {
@@ -341,7 +341,7 @@ func JSON(f *factory.Factory, flag, s string) (json.RawMessage, error) {
 	return b, nil
 }
 
-// Headers reads NAME=VALUE pairs.
+// Headers parses NAME=VALUE pairs.
 func Headers(pairs []string) (map[string]string, error) {
 	if len(pairs) == 0 {
 		return nil, nil
@@ -351,7 +351,7 @@ func Headers(pairs []string) (map[string]string, error) {
 	for _, p := range pairs {
 		k, v, ok := strings.Cut(p, "=")
 		if !ok || k == "" {
-			return nil, Usage("--header: %q: NAME=VALUE is needed", p)
+			return nil, Usage("--header: must be NAME=VALUE, got %q", p)
 		}
 
 		if _, twice := h[k]; twice {
@@ -364,7 +364,7 @@ func Headers(pairs []string) (map[string]string, error) {
 	return h, nil
 }
 
-// Filter is a task filter as flags.
+// Filter holds the flags of a filter of tasks.
 type Filter struct {
 	Queue  string
 	Status []string
@@ -385,7 +385,7 @@ func (x *Filter) Flags(f *factory.Factory, cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("status", Statuses)
 }
 
-// Domain is what the filter selects.
+// Domain returns the filter of the service.
 func (x *Filter) Domain() queue.TaskFilter {
 	out := queue.TaskFilter{Queue: x.Queue, Worker: x.Worker, CreatedAfter: x.After, CreatedBefore: x.Before}
 	for _, s := range x.Status {
@@ -394,7 +394,7 @@ func (x *Filter) Domain() queue.TaskFilter {
 	return out
 }
 
-// Empty says that the filter names nothing.
+// Empty reports whether no flag of the filter is set.
 func (x *Filter) Empty() bool {
 	return x.Queue == "" && len(x.Status) == 0 && x.Worker == "" && x.After.IsZero() && x.Before.IsZero()
 }
@@ -408,5 +408,5 @@ func Statuses(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirect
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completionTimeout bounds what a shell waits for.
+// completionTimeout is the longest wait of a shell for a completion.
 const completionTimeout = 2 * time.Second

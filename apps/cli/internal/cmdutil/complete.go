@@ -57,7 +57,7 @@ func First(c Completer) Completer {
 	}
 }
 
-// completeFromServer asks the server. What is given already is not offered again; a server that does not answer offers nothing.
+// completeFromServer asks the server. It leaves out arguments given before, and offers nothing without an answer.
 func completeFromServer(f *factory.Factory, list func(context.Context, queue.Service) ([]string, error)) Completer {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		const none = cobra.ShellCompDirectiveNoFileComp

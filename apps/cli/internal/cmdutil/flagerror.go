@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// FlagError says what is wrong with a flag, and which may have been meant.
+// FlagError explains an error of a flag and suggests the flag that may have been meant.
 func FlagError(cmd *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
@@ -20,7 +20,7 @@ func FlagError(cmd *cobra.Command, err error) error {
 	}
 
 	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
-		return Usage("--%s: a value is needed", e.GetFlag().Name)
+		return Usage("--%s: must have a value", e.GetFlag().Name)
 	}
 
 	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
@@ -30,22 +30,22 @@ func FlagError(cmd *cobra.Command, err error) error {
 	return Usage("%s", err.Error())
 }
 
-// describeInvalidValue says what a flag takes instead, where Go's own words are for programmers.
+// describeInvalidValue names the accepted values, where the text of the Go library is for programmers.
 func describeInvalidValue(e *pflag.InvalidValueError) string {
 	value, kind := strconv.Quote(e.GetValue()), e.GetFlag().Value.Type()
 	_, number := errors.AsType[*strconv.NumError](e)
 	switch {
 	case errors.Is(e, strconv.ErrRange):
-		return value + " is out of range"
+		return "must fit 64 bits, got " + value
 	case number && kind == "bool":
-		return value + " is neither true nor false"
+		return "must be true or false, got " + value
 	case number:
-		return value + " is no whole number"
+		return "must be a whole number, got " + value
 	}
 
 	text := errors.Unwrap(e).Error()
 	if kind == "duration" && strings.HasPrefix(text, "time: ") {
-		return value + " is no duration, such as 30s or 1m30s"
+		return "must be a duration such as 30s or 1m30s, got " + value
 	}
 
 	return text

@@ -8,10 +8,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// onlyCommands marks commands that do nothing by themselves.
+// onlyCommands marks commands that only have commands below them.
 const onlyCommands = "only-commands"
 
-// Parent makes cmd one that only has commands below it: alone it shows its help, and another word is told to be none.
+// Parent makes cmd a command that only has commands below it: alone it shows its help, and it refuses unknown words.
 func Parent(cmd *cobra.Command) *cobra.Command {
 	cmd.Annotations = map[string]string{onlyCommands: "yes"}
 	cmd.Args = cobra.ArbitraryArgs
@@ -26,15 +26,15 @@ func Parent(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// OnlyCommands says that cmd is a Parent.
+// OnlyCommands reports whether cmd is a Parent.
 func OnlyCommands(cmd *cobra.Command) bool { return cmd.Annotations[onlyCommands] != "" }
 
-// UsageTemplate is cobra's, without a line that tells how to run what does nothing by itself.
+// UsageTemplate is that of cobra without the usage line of a Parent, which does nothing by itself.
 func UsageTemplate(template string) string {
 	return strings.Replace(template, "{{if .Runnable}}", `{{if and .Runnable (not (index .Annotations "`+onlyCommands+`"))}}`, 1)
 }
 
-// describeUnknownCommand says which command below cmd may have been meant.
+// describeUnknownCommand suggests the command below cmd that may have been meant.
 func describeUnknownCommand(cmd *cobra.Command, name string) string {
 	near := NearCommand(cmd, name)
 	if !cmd.HasParent() {
@@ -43,7 +43,7 @@ func describeUnknownCommand(cmd *cobra.Command, name string) string {
 	return describeUnknown("command "+name, cmd.CommandPath(), near)
 }
 
-// NearCommand is the whole of the command below cmd that may have been meant by name; "" when none is near.
+// NearCommand returns the path of the command below cmd that name may mean; "" when none is near.
 func NearCommand(cmd *cobra.Command, name string) string {
 	var names []string
 	for _, c := range cmd.Commands() {
@@ -62,13 +62,13 @@ func NearCommand(cmd *cobra.Command, name string) string {
 	return ""
 }
 
-// elsewhere are flags that other programs have, and what is the same here.
+// elsewhere maps flags of other programs to those with the same meaning here.
 var elsewhere = map[string]string{
 	"json": "--output json", "yaml": "--output yaml", "format": "--output", "port": "--addr", "listen": "--addr",
 	"wait": "--timeout", "data": "--payload", "body": "--payload", "number": "--limit",
 }
 
-// UnknownFlag says which flag of cmd may have been meant.
+// UnknownFlag suggests the flag of cmd that may have been meant.
 func UnknownFlag(cmd *cobra.Command, name string) string {
 	shown := "--" + name
 	if len(name) == 1 {
@@ -102,7 +102,7 @@ func describeUnknown(what, path, near string) string {
 	return "unknown " + what + "; see " + path + " --help"
 }
 
-// Nearest is the one of names that name is closest to, or begins; "" when none is close.
+// Nearest returns the entry of names that is closest to name or begins with it; "" when none is close.
 func Nearest(name string, names []string) string {
 	best, least := "", 1+len(name)/3
 	for _, n := range names {
@@ -119,7 +119,7 @@ func Nearest(name string, names []string) string {
 	return best
 }
 
-// editDistance is how many letters must change to make b of a.
+// editDistance is the number of letters to change between a and b.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

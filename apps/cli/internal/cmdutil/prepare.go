@@ -7,7 +7,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
-// Prepare finds the settings of cmd: flags before environment before configuration file before defaults.
+// Prepare reads the settings of cmd: flags before environment before configuration file before defaults.
 func Prepare(f *factory.Factory, cmd *cobra.Command) error {
 	if err := program.Environ(cmd.Flags(), f.Lookup); err != nil {
 		return err

@@ -9,9 +9,9 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Steps works off a long operation: it repeats step, each a call with a limit of its own, until there is no more. soFar
-// says what has been done, for a terminal and for whoever stops it. When ctx ends, the step under way is waited for, so
-// that its count is not lost.
+// Steps runs a long operation: it repeats step, each a call with a deadline of its own, until there is no more. soFar
+// describes the work that is done, for a terminal and after an interruption. When ctx ends, Steps waits for the step under
+// way, so that its count is not lost.
 func Steps(ctx context.Context, f *factory.Factory, soFar func() string, step func(ctx context.Context, within time.Duration) (more bool, err error)) error {
 	within := min(queue.BulkStep, f.Settings.Timeout/2)
 	drawn := false
@@ -34,7 +34,7 @@ func Steps(ctx context.Context, f *factory.Factory, soFar func() string, step fu
 		}
 
 		if err != nil && n == 0 && ctx.Err() == nil {
-			return err // nothing was done
+			return err // no step was done
 		}
 
 		if err != nil {

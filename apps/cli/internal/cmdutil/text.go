@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// Text reads a file or stdin that must be UTF-8. It leaves out a byte order mark at the beginning; text of another
-// encoding, and what is compressed, is named with the remedy before any of it is read.
+// Text reads a file or stdin that must be UTF-8. It leaves out a byte order mark at the beginning. The first read refuses
+// text of another encoding and compressed files, with the remedy.
 func Text(r io.Reader) io.Reader { return &text{in: bufio.NewReader(r)} }
 
 type text struct {
@@ -26,7 +26,7 @@ func (t *text) Read(p []byte) (int, error) {
 	return t.in.Read(p)
 }
 
-// checkEncoding looks at the first bytes, which tell the encoding of anything that JSON can begin with.
+// checkEncoding examines the first four bytes: they show the encoding of every text that begins as JSON does.
 func (t *text) checkEncoding() error {
 	first, err := t.in.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -39,9 +39,9 @@ func (t *text) checkEncoding() error {
 		return err
 
 	case bytes.HasPrefix(first, []byte("\x1f\x8b")):
-		return Usage("it is compressed by gzip; unpack it first, as: gzip -dc FILE | pgqueue … -")
+		return Usage("must be UTF-8, got gzip; unpack it first, as: gzip -dc FILE | pgqueue … -")
 	case bytes.HasPrefix(first, []byte("\x28\xb5\x2f\xfd")):
-		return Usage("it is compressed by zstd; unpack it first, as: zstd -dc FILE | pgqueue … -")
+		return Usage("must be UTF-8, got zstd; unpack it first, as: zstd -dc FILE | pgqueue … -")
 	case bytes.HasPrefix(first, []byte("\xff\xfe\x00\x00")), bytes.HasPrefix(first, []byte("\x00\x00")):
 		return refuseEncoding("UTF-32")
 	case bytes.HasPrefix(first, []byte("\xff\xfe")), bytes.HasPrefix(first, []byte("\xfe\xff")), bytes.IndexByte(first, 0) >= 0:
@@ -52,5 +52,5 @@ func (t *text) checkEncoding() error {
 }
 
 func refuseEncoding(name string) error {
-	return Usage("the text is %s; save it as UTF-8, as by: iconv -f %s -t UTF-8 FILE", name, name)
+	return Usage("must be UTF-8, got %s; save it as UTF-8, as by: iconv -f %s -t UTF-8 FILE", name, name)
 }

@@ -1,4 +1,4 @@
-// Package config keeps named contexts: which server, namespace and credentials a command is for.
+// Package config stores named contexts: the server, namespace and credentials of a command.
 package config
 
 import (
@@ -48,7 +48,7 @@ func DefaultPath(lookup func(string) (string, bool)) string {
 	return filepath.Join(home, ".config", "pgqueue", "config.yaml")
 }
 
-// Load reads the file at path; one that does not exist is empty.
+// Load reads the file at path; a file that does not exist is empty.
 func Load(path string) (File, error) {
 	var f File
 	if path == "" {
@@ -77,7 +77,7 @@ func Load(path string) (File, error) {
 // Save writes the file for its owner alone: as a whole or not at all.
 func (f File) Save(path string) error {
 	if path == "" {
-		return &queue.Error{Op: "write configuration", Kind: queue.KindInvalid, Msg: "there is no home folder; give --config"}
+		return &queue.Error{Op: "write configuration", Kind: queue.KindInvalid, Msg: "the home folder is unknown; give --config"}
 	}
 
 	b, err := yaml.Marshal(f)

@@ -1,4 +1,4 @@
-// Package factory gives commands what they share: streams, settings, a service to talk to, a printer.
+// Package factory gives commands their shared parts: streams, settings, a service and a printer.
 package factory
 
 import (
@@ -30,7 +30,7 @@ type Settings struct {
 	ConfigPath string
 }
 
-// Factory is made once a process.
+// Factory exists once in a process.
 type Factory struct {
 	IO       *iostreams.IO
 	Version  string
@@ -43,7 +43,7 @@ type Factory struct {
 	close   func()
 }
 
-// New is the factory of the process.
+// New makes the factory of the process.
 func New(version string) *Factory {
 	return &Factory{
 		IO: iostreams.System(os.LookupEnv), Version: version, Now: time.Now, Lookup: os.LookupEnv,
@@ -62,7 +62,7 @@ func (f *Factory) Flags(cmd *cobra.Command) {
 	program.FromEnvironment(fs, "timeout", "output")
 }
 
-// Path is the configuration file in use.
+// Path returns the path of the configuration file in use.
 func (f *Factory) Path() string {
 	if f.Settings.ConfigPath != "" {
 		return f.Settings.ConfigPath
@@ -70,7 +70,7 @@ func (f *Factory) Path() string {
 	return config.DefaultPath(f.Lookup)
 }
 
-// Resolve puts the configuration file below flags and environment: it fills in what changed says neither has set.
+// Resolve fills in settings from the configuration file, where changed reports neither flag nor environment.
 func (f *Factory) Resolve(changed func(flag string) bool) error {
 	file, err := config.Load(f.Path())
 	if err != nil {
@@ -115,7 +115,7 @@ func (f *Factory) Service() (queue.Service, error) {
 	return f.service, err
 }
 
-// Connected says that a server was to be asked.
+// Connected reports whether a command asked for the server.
 func (f *Factory) Connected() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -132,13 +132,13 @@ func (f *Factory) Close() {
 	f.service, f.close = nil, nil
 }
 
-// Printer writes results in the format that is asked for.
+// Printer returns a printer for the format of --output.
 func (f *Factory) Printer() (*output.Printer, error) {
 	return output.New(f.IO, f.Settings.Output, f.Settings.JQ)
 }
 
-// Both gives a service and a printer, which nearly every command needs. A wrong flag of the printer is found before
-// anything is done.
+// Both returns a service and a printer, which nearly every command needs. A wrong flag of the printer is an error before
+// any call.
 func (f *Factory) Both() (queue.Service, *output.Printer, error) {
 	p, err := f.Printer()
 	if err != nil {
@@ -148,7 +148,7 @@ func (f *Factory) Both() (queue.Service, *output.Printer, error) {
 	return svc, p, err
 }
 
-// One is what a command runs that makes a call or a few: with a service and a printer, and a context that bounds it.
+// One makes the RunE of a command with few calls: it passes a service, a printer and a context with a deadline.
 func (f *Factory) One(do func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		svc, p, err := f.Both()
@@ -165,5 +165,5 @@ func (f *Factory) One(do func(ctx context.Context, svc queue.Service, p *output.
 
 // Call bounds a call that is not meant to wait.
 func (f *Factory) Call(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, f.Settings.Timeout+5*time.Second) // the client's own limit comes first and says more
+	return context.WithTimeout(ctx, f.Settings.Timeout+5*time.Second) // the client's own deadline comes first, and its error says more
 }

@@ -1,4 +1,4 @@
-// Package iostreams holds what a command reads and writes, and what is known about the terminal behind it.
+// Package iostreams holds the streams of a command and the properties of its terminal.
 package iostreams
 
 import (
@@ -17,11 +17,11 @@ type IO struct {
 	Out io.Writer
 	Err io.Writer
 
-	// OutTTY and ErrTTY say that a person reads there, InTTY that one writes.
+	// OutTTY, ErrTTY and InTTY report whether the stream is a terminal.
 	InTTY, OutTTY, ErrTTY bool
-	// Dumb says that the terminal cannot take a line or the screen away.
+	// Dumb reports that the terminal cannot clear a line or the screen.
 	Dumb bool
-	// Color says that colours are welcome on Out.
+	// Color reports that Out takes colours.
 	Color bool
 	// Width of the terminal in cells; 0 = not known, nothing is cut.
 	Width int
@@ -29,7 +29,7 @@ type IO struct {
 	guard *program.Guard // lets the sequences of this program through; nil before Guard
 }
 
-// Screen is the terminal itself, for what draws all of it.
+// Screen is the terminal itself, for a full-screen view.
 func (s *IO) Screen() io.Writer {
 	if c, ok := s.Out.(*checked); ok {
 		return c.screen
@@ -37,8 +37,8 @@ func (s *IO) Screen() io.Writer {
 	return s.Out
 }
 
-// Guard puts two guards before the streams: what goes to a terminal can do nothing there, and a write to Out that fails
-// is remembered. The function that it gives tells of the first.
+// Guard puts two guards before the streams: text for a terminal loses its control sequences, and the first failed write
+// to Out is remembered. The returned function returns that error.
 func (s *IO) Guard() (failed func() error) {
 	s.guard = program.NewGuard()
 	out := &checked{w: s.Out, screen: s.Out}
@@ -96,7 +96,7 @@ func (s *IO) Terminal() *IO {
 	return s
 }
 
-// Style is a look of text on a terminal.
+// Style is the style of text on a terminal.
 type Style string
 
 // The styles.
@@ -112,7 +112,7 @@ const (
 	Cyan   Style = "36"
 )
 
-// Paint is text in a style where colours are welcome.
+// Paint returns text in a style where Out takes colours.
 func (s *IO) Paint(st Style, text string) string {
 	if !s.Color || st == Plain || text == "" {
 		return text
@@ -120,8 +120,8 @@ func (s *IO) Paint(st Style, text string) string {
 	return s.guard.Sequence("\x1b["+string(st)+"m") + text + s.guard.Sequence("\x1b[0m")
 }
 
-// ClearLine is the sequence that empties the line of a terminal. It is for a stream that is a terminal alone.
+// ClearLine returns the sequence that clears a line of a terminal. Write it to terminals alone.
 func (s *IO) ClearLine() string { return s.guard.Sequence("\r\x1b[K") }
 
-// ClearScreen is the sequence that empties the screen of a terminal. It is for a stream that is a terminal alone.
+// ClearScreen returns the sequence that clears the screen of a terminal. Write it to terminals alone.
 func (s *IO) ClearScreen() string { return s.guard.Sequence("\x1b[H\x1b[2J") }

@@ -52,7 +52,7 @@ func Duration(d time.Duration) string {
 	return b.String()
 }
 
-// Ago is how long before now t was, "in …" when it is to come, "-" when it is not set.
+// Ago is the time between t and now, "in …" for a later t, "-" for the zero time.
 func Ago(t, now time.Time) string {
 	switch d := now.Sub(t); {
 	case t.IsZero():
@@ -74,7 +74,7 @@ func Time(t, now time.Time) string {
 	return t.In(now.Location()).Format("2006-01-02 15:04:05") + " (" + Ago(t, now) + ")"
 }
 
-// StatusStyle is how a status looks.
+// StatusStyle returns the style of a status.
 func StatusStyle(s queue.Status) iostreams.Style {
 	switch s {
 	case queue.StatusNew:
@@ -94,7 +94,7 @@ func StatusStyle(s queue.Status) iostreams.Style {
 	return iostreams.Plain
 }
 
-// Clean makes text from outside harmless to a terminal, so that a payload can neither move the cursor nor break a line.
+// Clean removes control characters, so that a payload can neither move the cursor of a terminal nor break a line.
 func Clean(s string) string { return program.Clean(s) }
 
 // Dash is s, or "-" when it is empty.
@@ -108,7 +108,7 @@ func Dash(s string) string {
 // Number is n in digits.
 func Number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// Count is how many there are of what: "1 task", "2 tasks".
+// Count formats a number with its noun: "1 task", "2 tasks".
 func Count[N int | int64](n N, what string) string {
 	if n != 1 {
 		what += "s"

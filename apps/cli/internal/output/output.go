@@ -1,5 +1,5 @@
-// Package output writes what a command found: as a table for people, and as JSON, NDJSON, YAML, or through a jq
-// expression for programs. The JSON is that of REST, field by field.
+// Package output writes results: as a table for people, and as JSON, NDJSON, YAML, or through a jq expression for
+// programs. The JSON is that of REST, field by field.
 package output
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// Format is how results are written.
+// Format is the format of results.
 type Format string
 
 // The formats.
@@ -30,7 +30,7 @@ const (
 	YAML   Format = "yaml"
 )
 
-// Formats lists what -o takes.
+// Formats lists the values of -o.
 func Formats() []string {
 	return []string{string(Table), string(Wide), string(JSON), string(NDJSON), string(YAML)}
 }
@@ -42,7 +42,7 @@ type Printer struct {
 	query  *gojq.Code
 }
 
-// New makes a printer of format ("" = what fits the terminal) that puts a jq expression over JSON when there is one.
+// New makes a printer of format ("" = table on a terminal, else JSON), with an optional jq expression.
 func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 	p := &Printer{IO: streams, Format: Format(format)}
 	switch p.Format {
@@ -53,7 +53,7 @@ func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 		}
 
 	default:
-		return nil, queue.Invalid("--output", fmt.Sprintf("%q is none of %s", format, strings.Join(Formats(), ", ")))
+		return nil, queue.Invalid("--output", fmt.Sprintf("must be one of %s, got %q", strings.Join(Formats(), ", "), format))
 	}
 
 	if jq == "" {
@@ -61,7 +61,7 @@ func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 	}
 
 	if p.Format == Table || p.Format == Wide || p.Format == YAML {
-		return nil, queue.Invalid("--jq", "it works on JSON; leave --output out, or give json or ndjson")
+		return nil, queue.Invalid("--jq", "must come with --output json or ndjson, or without --output")
 	}
 
 	q, err := gojq.Parse(jq)
@@ -76,10 +76,10 @@ func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 	return p, nil
 }
 
-// Human says that people read it.
+// Human reports whether the format is for people.
 func (p *Printer) Human() bool { return p.Format == Table || p.Format == Wide }
 
-// Unshown is the error of a result that is there and could not be told: --jq failed over it, or it could not be written.
+// Unshown is the error of a result that could not be shown: --jq failed, or the write failed.
 type Unshown struct {
 	// JSON is the result; nil when it is not known.
 	JSON []byte
@@ -89,7 +89,7 @@ type Unshown struct {
 func (e *Unshown) Error() string { return e.Err.Error() }
 func (e *Unshown) Unwrap() error { return e.Err }
 
-// wrapUnshown makes err, unless it is nil, one of the result v.
+// wrapUnshown wraps err, unless it is nil, with the result v.
 func wrapUnshown(v any, err error) error {
 	if err == nil {
 		return nil
@@ -132,13 +132,13 @@ func (p *Printer) writeJSON(b []byte) error {
 	return p.writeBytes(out.Bytes())
 }
 
-// writeBytes reports a reader that has gone, as head does.
+// writeBytes returns the error of a reader that has closed the pipe, as head does.
 func (p *Printer) writeBytes(b []byte) error {
 	_, err := p.IO.Out.Write(b)
 	return err
 }
 
-// writeQueryResults writes what the expression makes of b: texts as they are, anything else as JSON, each on a line.
+// writeQueryResults writes the results of the expression over b, a line each: texts as they are, others as JSON.
 func (p *Printer) writeQueryResults(b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber() // a large id stays exact
@@ -160,7 +160,7 @@ func (p *Printer) writeQueryResults(b []byte) error {
 		}
 
 		line, isText := out.(string)
-		if isText && p.IO.OutTTY { // as it is, but for what the terminal would act on
+		if isText && p.IO.OutTTY { // without control characters
 			line = cleanTextLines(line)
 		}
 
@@ -179,7 +179,7 @@ func (p *Printer) writeQueryResults(b []byte) error {
 	}
 }
 
-// cleanTextLines is text of several lines that is harmless to a terminal. Tabs stay, which @tsv makes.
+// cleanTextLines cleans each line of text. Tabs stay, because @tsv writes them.
 func cleanTextLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
@@ -194,7 +194,7 @@ func cleanTextLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// List writes a page of a list: as a table with columns, or as the list is on the wire.
+// List writes a page of a list: as a table with columns, or as the JSON of REST.
 func List[T any](p *Printer, list restapi.List[T], none string, columns []Column[T]) error {
 	if list.Body == nil {
 		list.Body = []T{}
@@ -212,7 +212,7 @@ func List[T any](p *Printer, list restapi.List[T], none string, columns []Column
 	case p.Format == NDJSON:
 		for _, v := range list.Body {
 			if err := p.Value(v); err != nil {
-				return wrapUnshown(list, errors.Unwrap(err)) // all of it: where the reader has come to is not known
+				return wrapUnshown(list, errors.Unwrap(err)) // the whole list: the position of the reader is unknown
 			}
 		}
 
@@ -222,12 +222,12 @@ func List[T any](p *Printer, list restapi.List[T], none string, columns []Column
 	return p.Value(list)
 }
 
-// Cut tells on stderr that a list is a part of what there is, and how to get more.
+// Cut reports on stderr that a list is cut, and how to get more.
 func (p *Printer) Cut(shown int, of, more string) {
 	fmt.Fprintf(p.IO.Err, "%d of %s; %s\n", shown, of, more)
 }
 
-// One writes a thing: as lines of name and value, or as it is on the wire.
+// One writes one entry: as lines of name and value, or as the JSON of REST.
 func One(p *Printer, v any, fields func() []Field) error {
 	if p.Human() {
 		return wrapUnshown(v, writeDetails(p.IO, fields()))
@@ -235,14 +235,14 @@ func One(p *Printer, v any, fields func() []Field) error {
 	return p.Value(v)
 }
 
-// Done tells people that something was done, on stderr, so that stdout holds results alone.
+// Done confirms a change to people, on stderr, so that stdout holds results alone.
 func (p *Printer) Done(format string, args ...any) {
 	if !p.Human() {
 		return
 	}
 
 	check := "✓"
-	if p.IO.ErrTTY { // colours are for terminals alone, and Color speaks of Out
+	if p.IO.ErrTTY { // Color describes Out, and this is Err
 		check = p.IO.Paint(iostreams.Green, check)
 	}
 

@@ -51,7 +51,7 @@ func writeTable[T any](p *Printer, rows []T, columns []Column[T]) error {
 		left := p.IO.Width
 		for j, text := range row {
 			last := j == len(row)-1
-			if p.Format != Wide && last && p.IO.Width > 0 { // what does not fit the terminal is cut, at the last column
+			if p.Format != Wide && last && p.IO.Width > 0 { // the last column is cut to the width of the terminal
 				text = ansi.Truncate(text, max(left, 8), "…")
 			}
 

@@ -46,7 +46,7 @@ func newYAMLNode(dec *json.Decoder) (*yaml.Node, error) {
 		return scalar("!!bool", strconv.FormatBool(v)), nil
 	case string:
 		n := &yaml.Node{}
-		return n, n.Encode(v) // which quotes what older readers take for something else, as no
+		return n, n.Encode(v) // it quotes words that older readers parse as booleans, as no
 
 	case json.Number:
 		return scalar("", v.String()), nil // without a tag it is written as it is, however large

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
@@ -39,14 +41,9 @@ func TestAnEmptyFlagIsRefusedByNameInEveryCommand(t *testing.T) {
 func argsOf(path []string) []string {
 	flat := path[len(path)-1]
 	if len(path) > 1 {
-		for _, n := range nouns {
-			for _, v := range n.verbs {
-				if n.noun == path[0] && v[0] == flat {
-					flat = v[1]
-					if v[1] == "queues" || v[1] == "tasks" || v[1] == "tickers" {
-						return nil
-					}
-				}
+		for _, c := range newCommands(factory.New("test")) {
+			if name, _ := cmdutil.SecondName(c); name == strings.Join(path, " ") {
+				flat = c.Name()
 			}
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// explainError is err on one line, with what to do next, and its exit code.
+// explainError returns err on one line with its remedy, and its exit code.
 func explainError(f *factory.Factory, err error) (text string, code int) {
 	text, code = program.OneLine(err), program.ExitCode(err)
 	e, ok := errors.AsType[*queue.Error](err)
@@ -39,16 +39,16 @@ func explainError(f *factory.Factory, err error) (text string, code int) {
 	return text, code
 }
 
-// serverAddress is the server that was asked.
+// serverAddress is the URL of the server in use.
 func serverAddress(f *factory.Factory) string { return config.RedactURL(f.Settings.URL) }
 
-// remedyFor says what to do next, where that is not in the error.
+// remedyFor returns the remedy, where the error has none.
 func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
 	if !f.Connected() {
 		return ""
 	}
 
-	switch e.Kind { // the other kinds say themselves what to do, or nothing can be done
+	switch e.Kind { // errors of the other kinds name their remedy, or have none
 	case queue.KindUnavailable:
 		if strings.Contains(text, "server cannot be reached") {
 			return "is one running at " + serverAddress(f) + "? pgqueue run starts one, --url names another"

@@ -1,79 +1,41 @@
 package root
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 )
 
-// nouns is the grouping by what a command is about: "task list" beside "tasks". Each is another name of a command.
-var nouns = []struct {
-	noun  string
-	verbs [][2]string // and the command
-}{
-	{"queue", [][2]string{
-		{"list", "queues"},
-		{"view", "queue"},
-		{"create", "create-queue"},
-		{"update", "update-queue"},
-		{"delete", "delete-queue"},
-		{"pause", "pause-queue"},
-		{"resume", "resume-queue"},
-		{"clean", "clean-queue"},
-		{"stats", "stats"},
-	}},
-	{"task", [][2]string{
-		{"list", "tasks"},
-		{"view", "task"},
-		{"create", "create-task"},
-		{"retain", "retain-task"},
-		{"complete", "complete-task"},
-		{"heartbeat", "heartbeat-task"},
-		{"snooze", "snooze-task"},
-		{"handback", "handback-task"},
-		{"await", "await-task"},
-		{"cancel", "cancel-task"},
-		{"retry", "retry-task"},
-		{"delete", "delete-task"},
-		{"import", "import"},
-		{"export", "export"},
-		{"events", "events"},
-	}},
-	{"ticker", [][2]string{
-		{"list", "tickers"},
-		{"view", "ticker"},
-		{"create", "create-ticker"},
-		{"update", "update-ticker"},
-		{"delete", "delete-ticker"},
-		{"next", "next-ticker"},
-		{"preview", "preview-ticker"},
-		{"run", "run-ticker"},
-		{"ticks", "ticks"},
-	}},
-}
-
-// aliases are what the verbs are called by kubectl and gh.
+// aliases are the names that kubectl and gh have for the verbs.
 var aliases = map[string][]string{"list": {"ls"}, "view": {"get", "show"}, "delete": {"rm"}}
 
-// addNouns puts the second commands, by the names of nouns, below those of the first that are called like a noun.
-func addNouns(first, second []*cobra.Command) {
-	named := func(all []*cobra.Command, name string) *cobra.Command {
-		return all[slices.IndexFunc(all, func(c *cobra.Command) bool { return c.Name() == name })]
+// addNouns adds the commands of second, under their second names, below the commands of flat that are named as the noun:
+// "queue list" below "queue".
+func addNouns(flat, second []*cobra.Command) {
+	parents := map[string]*cobra.Command{}
+	for _, c := range flat {
+		parents[c.Name()] = c
 	}
 
-	for _, n := range nouns {
-		parent := named(first, n.noun)
-		parent.Long = parent.Short + ", or say what to do with " + n.noun + "s: each command below is another name of one of pgqueue's.\n" +
-			"What is called as one of them is shown by: pgqueue " + n.noun + " view."
-		for _, v := range n.verbs {
-			verb, flat := v[0], v[1]
-			c := named(second, flat)
-			c.Use = verb + strings.TrimPrefix(c.Use, flat)
-			c.Example = strings.ReplaceAll(c.Example, "pgqueue "+flat, "pgqueue "+n.noun+" "+verb)
-			c.GroupID = ""
-			c.Aliases = aliases[verb]
-			parent.AddCommand(c)
+	for _, c := range second {
+		name, _ := cmdutil.SecondName(c)
+		noun, verb, ok := strings.Cut(name, " ")
+		if !ok {
+			continue
+		}
+
+		first, parent := c.Name(), parents[noun]
+		c.Use = verb + strings.TrimPrefix(c.Use, first)
+		c.Example = strings.ReplaceAll(c.Example, "pgqueue "+first, "pgqueue "+name)
+		c.GroupID = ""
+		c.Aliases = aliases[verb]
+		parent.AddCommand(c)
+
+		if first == noun {
+			parent.Long = parent.Short + ", or use a command for " + noun + "s: each one below is another name of one of pgqueue's.\n" +
+				"A " + noun + " whose name is that of a command is shown by: pgqueue " + noun + " view."
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package root puts the commands together into the program pgqueue.
+// Package root combines the commands into the program pgqueue.
 package root
 
 import (
@@ -31,8 +31,8 @@ import (
 
 // Main runs the program and returns its exit code.
 func Main(args []string, version string) int {
-	// SIGINT and SIGTERM end the context once; a second one ends the process, as nothing else listens then. A shell has
-	// what it starts in the background ignore SIGINT, and so it stays.
+	// SIGINT and SIGTERM end the context once; a second signal ends the process. A shell starts background jobs with
+	// SIGINT ignored, and so it stays.
 	ends := []os.Signal{syscall.SIGTERM}
 	if !signal.Ignored(os.Interrupt) {
 		ends = append(ends, os.Interrupt)
@@ -41,8 +41,8 @@ func Main(args []string, version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	// A reader that goes away is an error of the write, and not the end of the process: what was done is to be told, and
-	// tasks that were not seen go back. It is heard and not ignored, as what this starts would ignore it too.
+	// A closed pipe is an error of the write and must not end the process, which still reports its changes and hands back
+	// tasks that were not shown. The signal is caught, not ignored, because child processes inherit an ignored one.
 	gone := make(chan os.Signal, 1)
 	signal.Notify(gone, syscall.SIGPIPE)
 	defer signal.Stop(gone)
@@ -50,7 +50,7 @@ func Main(args []string, version string) int {
 	return Run(ctx, factory.New(version), args)
 }
 
-// Run runs one command line and returns the exit code. An error is one line on f.IO.Err that says what to do next.
+// Run runs one command line and returns the exit code. An error is one line on f.IO.Err with its remedy.
 func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	defer f.Close()
 	failed := f.IO.Guard()
@@ -70,14 +70,14 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	}
 
 	if errors.Is(err, syscall.EPIPE) {
-		return program.ExitDone // whoever read has seen enough
+		return program.ExitDone // the reader has closed the pipe
 	}
 
 	if quiet, ok := errors.AsType[*cmdutil.Exit](err); ok {
 		return quiet.Code
 	}
 
-	if !*started { // cobra's own, as a flag that is needed
+	if !*started { // an error of cobra, as a missing flag
 		if _, ours := errors.AsType[*queue.Error](err); !ours {
 			err = cmdutil.Usage("%s", err.Error())
 		}
@@ -94,16 +94,7 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 	return code
 }
 
-// onlyReads are the commands that change nothing: when their results cannot be told, nothing was done. What run writes is
-// advice.
-var onlyReads = []string{
-	"namespaces", "queues", "queue", "stats", "tasks", "task", "await-task", "export", "events", "tickers", "ticker", "ticks", "preview-ticker",
-	"next-ticker", "workers", "top", "version", "completion", "doctor", "help", "run",
-}
-
-const changesNothing = "changes-nothing"
-
-// mayChangeState says that a command may have changed something. One that is not known to change nothing may.
+// mayChangeState reports whether a command may have changed something, which is the default.
 func mayChangeState(cmd *cobra.Command) bool {
 	parent := ""
 	if cmd.HasParent() {
@@ -111,7 +102,7 @@ func mayChangeState(cmd *cobra.Command) bool {
 	}
 
 	switch {
-	case !cmd.HasParent(), cmdutil.OnlyCommands(cmd), cmd.Annotations[changesNothing] != "":
+	case !cmd.HasParent(), cmdutil.OnlyCommands(cmd), cmdutil.OnlyReads(cmd):
 		return false
 	case parent == "config":
 		return cmd.Name() != "view" && cmd.Name() != "get-contexts"
@@ -122,17 +113,17 @@ func mayChangeState(cmd *cobra.Command) bool {
 	return true
 }
 
-// writesNoJSON are commands that have nothing for --jq to work on.
+// writesNoJSON are the commands without JSON for --jq.
 var writesNoJSON = []string{"run", "top", "completion", "export", "sql"}
 
-// checkJQExpression finds what is wrong with --jq before anything is done.
+// checkJQExpression refuses a wrong --jq before any call.
 func checkJQExpression(f *factory.Factory, cmd *cobra.Command) error {
 	if f.Settings.JQ == "" {
 		return nil
 	}
 
 	if slices.Contains(writesNoJSON, cmd.Name()) && cmd.Parent().Name() != "ticker" {
-		return queue.Invalid("--jq", cmd.CommandPath()+" writes no JSON for it; leave it out")
+		return queue.Invalid("--jq", cmd.CommandPath()+" writes no JSON; leave the flag out")
 	}
 
 	_, err := f.Printer()
@@ -140,7 +131,7 @@ func checkJQExpression(f *factory.Factory, cmd *cobra.Command) error {
 	return err
 }
 
-// reportUnshown tells of what was done and could not be told as it was asked for: exit code 2 would say that nothing was done.
+// reportUnshown reports a change whose result could not be shown. Exit code 2 would mean that nothing was changed.
 func reportUnshown(f *factory.Factory, lost *output.Unshown) int {
 	reason := "its answer could not be written: " + program.OneLine(lost.Err)
 	if e, ok := errors.AsType[*queue.Error](lost.Err); ok && e.Field == "--jq" {
@@ -156,7 +147,7 @@ func reportUnshown(f *factory.Factory, lost *output.Unshown) int {
 	return program.ExitFailed
 }
 
-// New is the tree of commands; started becomes true when one of them begins to run.
+// New makes the tree of commands; started becomes true when a command begins to run.
 func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 	started = new(bool)
 	cmd := cmdutil.Parent(&cobra.Command{
@@ -164,9 +155,9 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 		Short: "A task queue on PostgreSQL",
 		Long: "pgqueue is a task queue on PostgreSQL: delayed tasks, retries with backoff, tickers, many tenants.\n\n" +
 			"pgqueue run starts a server; the other commands are clients of one.\n" +
-			"They can be said noun first, too: pgqueue task list is pgqueue tasks.\n" +
-			"The environment says where and as whom a command works: PGQUEUE_URL, _NAMESPACE, _PROTOCOL, _AUTH_TOKEN, _TIMEOUT and\n" +
-			"_OUTPUT. What it does is said by its arguments alone; only of pgqueue run every flag has a variable, as PGQUEUE_ADDR.\n" +
+			"Each has a second name, noun first: pgqueue task list is pgqueue tasks.\n" +
+			"The environment names the server and the credentials: PGQUEUE_URL, _NAMESPACE, _PROTOCOL, _AUTH_TOKEN, _TIMEOUT and\n" +
+			"_OUTPUT. Arguments alone decide what a command changes; only pgqueue run has a variable for every flag, as PGQUEUE_ADDR.\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing there, 4 conflict or lease lost, 5 server unreachable.",
 		Example:       "  pgqueue run\n  pgqueue create-queue mail\n  pgqueue create-task mail --payload '{\"to\":\"a@b.c\"}'\n  pgqueue retain-task mail --worker w1\n  pgqueue complete-task 1",
 		SilenceErrors: true, SilenceUsage: true,
@@ -174,7 +165,7 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			*started = true
 			if cmdutil.OnlyCommands(cmd) || cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
-				return nil // help and completion come whatever the settings are
+				return nil // help and completion need no settings
 			}
 
 			if err := program.RefuseEmpty(cmd.Flags(), args); err != nil {
@@ -212,28 +203,13 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 	cmd.SetHelpCommandGroupID(cmdutil.GroupOther)
 	flat, second := newCommands(f), newCommands(f)
 	cmd.AddCommand(flat...)
-	markReadOnly(flat)
-	markReadOnly(second)
 	addNouns(flat, second)
 	cmd.SetFlagErrorFunc(cmdutil.FlagError)
 
 	return cmd, started
 }
 
-// markReadOnly marks the commands that change nothing, by the names that they have at first.
-func markReadOnly(all []*cobra.Command) {
-	for _, c := range all {
-		if slices.Contains(onlyReads, c.Name()) {
-			if c.Annotations == nil {
-				c.Annotations = map[string]string{}
-			}
-
-			c.Annotations[changesNothing] = "yes"
-		}
-	}
-}
-
-// newCommands are all commands of the contract, made anew.
+// newCommands makes all commands of the contract.
 func newCommands(f *factory.Factory) []*cobra.Command {
 	return slices.Concat(
 		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), transfer.Commands(f),

@@ -123,7 +123,7 @@ func TestCtrlC(t *testing.T) {
 		<-watched.held
 		sc.press("\x03")
 		sc.ends(1)
-		for _, want := range []string{"1000 tasks created", "the same command goes on where it was", "interrupted"} {
+		for _, want := range []string{"1000 tasks created", "the same command continues it", "interrupted"} {
 			if !strings.Contains(sc.text(), want) {
 				t.Errorf("it does not say %q:\n%s", want, sc.text())
 			}

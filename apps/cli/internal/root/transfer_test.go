@@ -61,7 +61,7 @@ func TestInterruption(t *testing.T) {
 		b := newBreaking(t, api, "/api/task/batch", 4)
 		s.env["PGQUEUE_URL"] = b.url
 		code, out, errOut := s.run(false, "", "import", input, "--batch", "500", "--parallel", "1")
-		if code != 1 || !strings.Contains(out, `"created":1500`) || !strings.Contains(errOut, "goes on where it was") {
+		if code != 1 || !strings.Contains(out, `"created":1500`) || !strings.Contains(errOut, "the same command continues it") {
 			t.Fatal(code, out, errOut)
 		}
 		b.mended.Store(true)
@@ -72,17 +72,17 @@ func TestInterruption(t *testing.T) {
 			t.Fatal(n)
 		}
 	})
-	t.Run("an export that was interrupted goes on where it was, and writes each task once", func(t *testing.T) {
+	t.Run("an interrupted export continues and writes each task once", func(t *testing.T) {
 		b := newBreaking(t, api, "/api/task", 3)
 		s.env["PGQUEUE_URL"] = b.url
-		if code, _, errOut := s.run(false, "", "export", output); code != 1 || !strings.Contains(errOut, "goes on where it was") {
+		if code, _, errOut := s.run(false, "", "export", output); code != 1 || !strings.Contains(errOut, "the same command continues it") {
 			t.Fatal(code, errOut)
 		}
 		if _, err := os.Stat(output); err == nil {
 			t.Fatal("half a file has the name of a whole one")
 		}
 		b.mended.Store(true)
-		if code, _, errOut := s.run(false, "", "export", output); code != 0 || !strings.Contains(errOut, "goes on behind") {
+		if code, _, errOut := s.run(false, "", "export", output); code != 0 || !strings.Contains(errOut, "continues after") {
 			t.Fatal(code, errOut)
 		}
 		got, err := os.ReadFile(output)

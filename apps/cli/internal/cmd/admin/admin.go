@@ -18,11 +18,12 @@ func Commands(f *factory.Factory) []*cobra.Command {
 
 func newVersionCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
-		Use:     "version",
-		Short:   "Show the version",
-		Example: "  pgqueue version --jq .version",
-		GroupID: cmdutil.GroupOther,
-		Args:    cmdutil.Args(0, 0, ""),
+		Use:         "version",
+		Annotations: cmdutil.Reads(""),
+		Short:       "Show the version",
+		Example:     "  pgqueue version --jq .version",
+		GroupID:     cmdutil.GroupOther,
+		Args:        cmdutil.Args(0, 0, ""),
 
 		RunE: func(*cobra.Command, []string) error {
 			p, err := f.Printer()
@@ -54,8 +55,9 @@ func newCompletionCommand() *cobra.Command {
 	}
 
 	return &cobra.Command{
-		Use:   "completion SHELL",
-		Short: "Write a completion script for bash, zsh, fish or powershell",
+		Use:         "completion SHELL",
+		Annotations: cmdutil.Reads(""),
+		Short:       "Write a completion script for bash, zsh, fish or powershell",
 		Long: "Write a completion script for a shell. It completes commands, flags, and the names of queues, tickers and\n" +
 			"namespaces as the server knows them at that moment.",
 		Example: "  source <(pgqueue completion bash)\n" +
@@ -69,7 +71,7 @@ func newCompletionCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			gen, ok := shells[args[0]]
 			if !ok {
-				return cmdutil.Usage("no completion for %q; there is bash, zsh, fish and powershell", args[0])
+				return cmdutil.Usage("shell: must be bash, zsh, fish or powershell, got %q", args[0])
 			}
 
 			return gen(cmd)

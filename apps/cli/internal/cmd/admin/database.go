@@ -24,16 +24,16 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// databaseCommands work on the database itself, not through a server.
+// databaseCommands returns the commands that work on the database without a server.
 func databaseCommands(f *factory.Factory) []*cobra.Command {
 	return []*cobra.Command{newMigrateCommand(f), newDoctorCommand(f)}
 }
 
-// database is how to reach one.
+// database holds the flags that name a database.
 type database struct {
 	program.Database
-	dataDir  string // of the embedded PostgreSQL that is meant instead
-	embedded bool   // that of the default folder is meant when nothing is said
+	dataDir  string // folder of an embedded PostgreSQL that replaces the URL
+	embedded bool   // without a URL and a folder, use the embedded PostgreSQL of the default folder
 }
 
 func (d *database) defineFlags(fs *pflag.FlagSet) {
@@ -43,7 +43,7 @@ func (d *database) defineFlags(fs *pflag.FlagSet) {
 	program.FromEnvironment(fs, "data-dir")
 }
 
-// openStore connects; the URL may be an argument too.
+// openStore connects to the database. The URL may also be the argument.
 func (d *database) openStore(ctx context.Context, args []string) (*postgres.Store, error) {
 	if err := d.Argument(args); err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (d *database) openStore(ctx context.Context, args []string) (*postgres.Stor
 	case d.URL == "" && (d.dataDir != "" || d.embedded):
 		var err error
 		if d.URL, err = embedded.Running(d.dataDir); err != nil {
-			return nil, cmdutil.Usage("%s; or that of pgqueue run's own PostgreSQL, by --data-dir: %s", needed, err)
+			return nil, cmdutil.Usage("%s; or name the folder of pgqueue run's own PostgreSQL by --data-dir: %s", needed, err)
 		}
 
 	case d.URL == "":
@@ -70,7 +70,7 @@ func (d *database) openStore(ctx context.Context, args []string) (*postgres.Stor
 	return d.Open(ctx, slog.New(slog.DiscardHandler))
 }
 
-// migration is one on the wire.
+// migration is the JSON view of a migration.
 type migration struct {
 	Version   int       `json:"version"`
 	Name      string    `json:"name"`
@@ -79,8 +79,16 @@ type migration struct {
 	Checksum  string    `json:"checksum"`
 }
 
+// migrations makes the commands below migrate, which share their flags.
+type migrations struct {
+	f      *factory.Factory
+	db     database
+	dryRun bool
+	target int // version of migrate down; below 0 = not given
+}
+
 func newMigrateCommand(f *factory.Factory) *cobra.Command {
-	var db database
+	m := &migrations{f: f, target: -1}
 	cmd := cmdutil.Parent(&cobra.Command{
 		Use:   "migrate COMMAND",
 		Short: "Create, upgrade, check or remove the tables of a database",
@@ -89,142 +97,134 @@ func newMigrateCommand(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue migrate status postgres://app@db.example.org/app\n  pgqueue migrate sql up | less",
 		GroupID: cmdutil.GroupServer,
 	})
+	m.db.defineFlags(cmd.PersistentFlags())
 
-	db.defineFlags(cmd.PersistentFlags())
-
-	show := func(all []postgres.Migration, none string) error {
-		p, err := f.Printer()
-		if err != nil {
-			return err
-		}
-
-		list := restapi.List[migration]{Count: int64(len(all))}
-		for _, m := range all {
-			list.Body = append(list.Body, migration{m.Version, m.Name, string(m.State), m.AppliedAt, m.Checksum})
-		}
-
-		return output.List(p, list, none, []output.Column[migration]{
-			{Head: "VERSION", Right: true, Cell: func(m migration) string { return strconv.Itoa(m.Version) }},
-			{Head: "NAME", Cell: func(m migration) string { return m.Name }},
-			{Head: "STATE", Cell: func(m migration) string { return m.State }},
-			{Head: "APPLIED", Cell: func(m migration) string { return output.Time(m.AppliedAt, f.Now()) }},
-			{Head: "CHECKSUM", Wide: true, Cell: func(m migration) string { return m.Checksum }},
-		})
-	}
-
-	// with makes a command that has the database.
-	with := func(c *cobra.Command, do func(ctx context.Context, s *postgres.Store) error) {
-		c.Args = cmdutil.Args(0, 1, "")
-		c.RunE = func(cmd *cobra.Command, args []string) error {
-			s, err := db.openStore(cmd.Context(), args)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-
-			return do(cmd.Context(), s)
-		}
-
-		cmd.AddCommand(c)
-	}
-
-	dryRun, to := false, -1
-	opts := func() (o []postgres.MigrateOption) {
-		if dryRun {
-			o = append(o, postgres.DryRun())
-		}
-
-		return o
-	}
-
-	up := &cobra.Command{
+	up := m.newStoreCommand(&cobra.Command{
 		Use: "up [URL]", Short: "Create the tables, or upgrade them to this program's version",
 		Example: "  pgqueue migrate up postgres://app@db.example.org/app --dry-run",
-	}
-
-	with(up, func(ctx context.Context, s *postgres.Store) error {
-		done, err := s.MigrateUp(ctx, opts()...)
-		if err != nil {
-			return err
-		}
-
-		return show(done, "nothing to do: the schema is of this program's version")
-	})
-
-	down := &cobra.Command{
-		Use: "down [URL]", Short: "Take the tables back to an older version; what newer ones kept is lost",
+	}, m.migrateUp)
+	down := m.newStoreCommand(&cobra.Command{
+		Use: "down [URL]", Short: "Take the tables back to an older version; data of newer versions is lost",
 		Example: "  pgqueue migrate down postgres://app@db.example.org/app --to 0",
-	}
-
-	with(down, func(ctx context.Context, s *postgres.Store) error {
-		if to < 0 {
-			return cmdutil.Usage("--to is needed: the version to go back to; 0 removes all tables and tasks")
-		}
-
-		done, err := s.MigrateDown(ctx, to, opts()...)
-		if err != nil {
-			return err
-		}
-
-		return show(done, "nothing to do")
-	})
-
+	}, m.migrateDown)
+	down.Flags().IntVar(&m.target, "to", m.target, "go back to this `version`; 0 removes everything (needed)")
 	for _, c := range []*cobra.Command{up, down} {
-		c.Flags().BoolVar(&dryRun, "dry-run", false, "tell what would be done, and change nothing")
+		c.Flags().BoolVar(&m.dryRun, "dry-run", false, "show the changes without making them")
 	}
 
-	down.Flags().IntVar(&to, "to", to, "go back to this `version`; 0 removes everything (needed)")
-
-	with(&cobra.Command{Use: "status [URL]", Short: "List the migrations of the program and of the database", Example: "  pgqueue migrate status -o json"},
-		func(ctx context.Context, s *postgres.Store) error {
-			all, err := s.MigrationStatus(ctx)
-			if err != nil {
-				return err
-			}
-
-			return show(all, "there are no migrations")
-		})
-
-	with(&cobra.Command{Use: "validate [URL]", Short: "Check that the database has this program's tables", Example: "  pgqueue migrate validate"},
-		func(ctx context.Context, s *postgres.Store) error {
-			if err := s.ValidateMigrations(ctx); err != nil {
-				return err
-			}
-
-			p, err := f.Printer()
-			if err == nil {
-				p.Done("the schema is of this program's version")
-			}
-
-			return err
-		})
-
-	with(&cobra.Command{
-		Use: "after-restore [URL]", Short: "Put right what a restore to an earlier moment leaves behind",
-		Long: "Put right what a restore to an earlier moment, or into another cluster, leaves behind: counts, the feed of events, the\n" +
+	status := m.newStoreCommand(&cobra.Command{
+		Use: "status [URL]", Short: "List the migrations of the program and of the database",
+		Example: "  pgqueue migrate status -o json",
+	}, m.showStatus)
+	validate := m.newStoreCommand(&cobra.Command{
+		Use: "validate [URL]", Short: "Check that the database has this program's tables",
+		Example: "  pgqueue migrate validate",
+	}, m.validateTables)
+	restored := m.newStoreCommand(&cobra.Command{
+		Use: "after-restore [URL]", Short: "Correct the database after a restore to an earlier moment",
+		Long: "Correct the database after a restore to an earlier moment or into another cluster: counts, the feed of events, the\n" +
 			"sequences of ids and tokens, and rows that a dump without data lacks. Run it once, before anything uses the database,\n" +
 			"as the role that owns the tables.",
 		Example: "  pgqueue migrate after-restore postgres://owner@db.example.org/app --schema jobs",
-	},
-		func(ctx context.Context, s *postgres.Store) error {
-			if err := s.AfterRestore(ctx); err != nil {
-				return err
-			}
+	}, m.correctRestored)
 
-			p, err := f.Printer()
-			if err == nil {
-				p.Done("counts, events and sequences are as they should be; start the servers")
-			}
-
-			return err
-		})
-
-	cmd.AddCommand(newMigrateSQLCommand(f, &db))
-
+	cmd.AddCommand(up, down, status, validate, restored, newMigrateSQLCommand(f, &m.db))
 	return cmd
 }
 
-// migrateScripts are what migrate sql writes, by name.
+// newStoreCommand completes c as a command that works on the database.
+func (m *migrations) newStoreCommand(c *cobra.Command, do func(context.Context, *postgres.Store) error) *cobra.Command {
+	c.Args = cmdutil.Args(0, 1, "")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		s, err := m.db.openStore(cmd.Context(), args)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+
+		return do(cmd.Context(), s)
+	}
+	return c
+}
+
+func (m *migrations) migrateOptions() []postgres.MigrateOption {
+	if m.dryRun {
+		return []postgres.MigrateOption{postgres.DryRun()}
+	}
+	return nil
+}
+
+func (m *migrations) migrateUp(ctx context.Context, s *postgres.Store) error {
+	done, err := s.MigrateUp(ctx, m.migrateOptions()...)
+	if err != nil {
+		return err
+	}
+	return m.printMigrations(done, "nothing to do: the schema is of this program's version")
+}
+
+func (m *migrations) migrateDown(ctx context.Context, s *postgres.Store) error {
+	if m.target < 0 {
+		return cmdutil.Usage("--to: must be the version to go back to, got none; 0 removes all tables and tasks")
+	}
+
+	done, err := s.MigrateDown(ctx, m.target, m.migrateOptions()...)
+	if err != nil {
+		return err
+	}
+	return m.printMigrations(done, "nothing to do")
+}
+
+func (m *migrations) showStatus(ctx context.Context, s *postgres.Store) error {
+	all, err := s.MigrationStatus(ctx)
+	if err != nil {
+		return err
+	}
+	return m.printMigrations(all, "there are no migrations")
+}
+
+func (m *migrations) validateTables(ctx context.Context, s *postgres.Store) error {
+	if err := s.ValidateMigrations(ctx); err != nil {
+		return err
+	}
+	return m.confirm("the schema is of this program's version")
+}
+
+func (m *migrations) correctRestored(ctx context.Context, s *postgres.Store) error {
+	if err := s.AfterRestore(ctx); err != nil {
+		return err
+	}
+	return m.confirm("counts, events and sequences are as they should be; start the servers")
+}
+
+func (m *migrations) confirm(sentence string) error {
+	p, err := m.f.Printer()
+	if err == nil {
+		p.Done("%s", sentence)
+	}
+	return err
+}
+
+// printMigrations lists migrations, or writes none where the list is empty.
+func (m *migrations) printMigrations(all []postgres.Migration, none string) error {
+	p, err := m.f.Printer()
+	if err != nil {
+		return err
+	}
+
+	list := restapi.List[migration]{Count: int64(len(all))}
+	for _, x := range all {
+		list.Body = append(list.Body, migration{x.Version, x.Name, string(x.State), x.AppliedAt, x.Checksum})
+	}
+	return output.List(p, list, none, []output.Column[migration]{
+		{Head: "VERSION", Right: true, Cell: func(x migration) string { return strconv.Itoa(x.Version) }},
+		{Head: "NAME", Cell: func(x migration) string { return x.Name }},
+		{Head: "STATE", Cell: func(x migration) string { return x.State }},
+		{Head: "APPLIED", Cell: func(x migration) string { return output.Time(x.AppliedAt, m.f.Now()) }},
+		{Head: "CHECKSUM", Wide: true, Cell: func(x migration) string { return x.Checksum }},
+	})
+}
+
+// migrateScripts maps the argument of migrate sql to its script.
 var migrateScripts = map[string]func(*postgres.Store) string{
 	"up":            func(s *postgres.Store) string { return s.MigrationSQL(true) },
 	"down":          func(s *postgres.Store) string { return s.MigrationSQL(false) },
@@ -235,9 +235,9 @@ var migrateScripts = map[string]func(*postgres.Store) string{
 func newMigrateSQLCommand(f *factory.Factory, db *database) *cobra.Command {
 	names := []string{"up", "down", "roles", "after-restore"}
 	return &cobra.Command{
-		Use: "sql up|down|roles|after-restore", Short: "Write what a migration runs, as a script for psql",
-		Long: "Write a script for psql, for the schema of --schema: what a migration runs on an empty database (up), or to remove\n" +
-			"everything (down); roles with no more rights than their work needs (roles); what is to be run after a restore to an\n" +
+		Use: "sql up|down|roles|after-restore", Short: "Write the statements of a migration as a script for psql",
+		Long: "Write a script for psql, for the schema of --schema: a migration of an empty database (up), or one that removes\n" +
+			"everything (down); roles with no more rights than their work needs (roles); the corrections after a restore to an\n" +
 			"earlier moment (after-restore).",
 		Example: "  pgqueue migrate sql up >pgqueue.sql\n  pgqueue migrate sql roles --schema jobs | psql --file -",
 		Args:    cmdutil.Args(1, 1, "up, down, roles or after-restore"), ValidArgs: names,
@@ -245,10 +245,10 @@ func newMigrateSQLCommand(f *factory.Factory, db *database) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			script := migrateScripts[args[0]]
 			if script == nil {
-				return cmdutil.Usage("%q is none of %s", args[0], strings.Join(names, ", "))
+				return cmdutil.Usage("script: must be one of %s, got %q", strings.Join(names, ", "), args[0])
 			}
 
-			// A pool connects when it is asked to, and nobody asks.
+			// A pool connects at its first query, and none runs here.
 			pool, err := pgxpool.New(cmd.Context(), "postgres://localhost/pgqueue")
 			if err != nil {
 				return err
@@ -266,7 +266,7 @@ func newMigrateSQLCommand(f *factory.Factory, db *database) *cobra.Command {
 	}
 }
 
-// finding is one on the wire.
+// finding is the JSON view of a finding of doctor.
 type finding struct {
 	Name   string `json:"name"`
 	Level  string `json:"level"`
@@ -275,12 +275,13 @@ type finding struct {
 }
 
 func newDoctorCommand(f *factory.Factory) *cobra.Command {
-	db := database{embedded: true} // without --repair it changes nothing, so that it may guess
+	db := database{embedded: true} // without --repair it changes nothing, so a guess is harmless
 	repair := false
 	cmd := &cobra.Command{
-		Use:   "doctor [URL]",
-		Short: "Examine a database: settings, tables, clock, locks, LISTEN",
-		Long: "Examine a database and say what to do about what is found: settings, tables, clock, long transactions, dead rows,\n" +
+		Use:         "doctor [URL]",
+		Annotations: cmdutil.Reads(""),
+		Short:       "Examine a database: settings, tables, clock, locks, LISTEN",
+		Long: "Examine a database and advise on each finding: settings, tables, clock, long transactions, dead rows,\n" +
 			"LISTEN through a pooler, rows that contradict each other. The exit code is 1 when something fails.\n" +
 			"It looks at all tasks that wait or are held; when that takes long, stderr says how far it has come.\n" +
 			"It changes nothing, but for --repair, which settles rows that contradict each other before the examination: a finished\n" +
@@ -326,7 +327,7 @@ func newDoctorCommand(f *factory.Factory) *cobra.Command {
 				list.Body = append(list.Body, finding{x.Name, string(x.Level), x.Value, x.Advice})
 			}
 
-			if err := output.List(p, list, "nothing was found", findingColumns()); err != nil {
+			if err := output.List(p, list, "no findings", findingColumns()); err != nil {
 				return err
 			}
 
@@ -344,10 +345,10 @@ func newDoctorCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// reportInterval is how often a long look says how far it has come; one that is over before says nothing.
+// reportInterval is the time between two reports of progress. A shorter examination reports nothing.
 const reportInterval = 2 * time.Second
 
-// logEachStep returns a function that writes now and then how many rows of a table were looked at.
+// logEachStep returns a function that writes at intervals how many rows of a table were examined.
 func logEachStep(w io.Writer) func(table string, rows int64) {
 	last := time.Now()
 	return func(table string, rows int64) {
@@ -356,7 +357,7 @@ func logEachStep(w io.Writer) func(table string, rows int64) {
 		}
 
 		last = time.Now()
-		fmt.Fprintf(w, "looking for rows that contradict each other: %d of table %s\n", rows, table)
+		fmt.Fprintf(w, "examined for contradictions: %d rows of table %s\n", rows, table)
 	}
 }
 

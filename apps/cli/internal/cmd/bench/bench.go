@@ -1,4 +1,4 @@
-// Package bench has the command that measures a server from outside.
+// Package bench has the command that measures a server as its client.
 package bench
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Commands is the command that measures.
+// Commands returns the command bench.
 func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newBenchCommand(f)} }
 
 type options struct {
@@ -24,7 +24,7 @@ type options struct {
 	queue                  string
 }
 
-// Result is what was measured.
+// Result holds the rates of one measurement.
 type Result struct {
 	Tasks           int     `json:"tasks"`
 	Batch           int     `json:"batch"`
@@ -39,8 +39,8 @@ func newBenchCommand(f *factory.Factory) *cobra.Command {
 	o := options{tasks: 10_000, batch: 500, parallel: 4, queue: "pgqueue-bench"}
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure how fast a server takes and gives tasks",
-		Long: "Create tasks in a queue made for it, retain and release them all, and tell the rates. The queue is deleted\n" +
+		Short: "Measure how fast a server creates, retains and releases tasks",
+		Long: "Create tasks in a queue of its own, retain and release them all, and show the rates. The queue is deleted\n" +
 			"afterwards. It measures this machine, the network and the server together.",
 		Example: "  pgqueue bench\n  pgqueue bench --tasks 100000 --batch 1000 --parallel 8",
 		GroupID: cmdutil.GroupOther,
@@ -124,7 +124,7 @@ func (o options) runBenchmark(ctx context.Context, svc queue.Service) (r Result,
 
 	r.WorkSeconds, err = o.workThroughBatches(ctx, func(ctx context.Context, worker int) (bool, error) {
 		n := share()
-		if n <= 0 { // nobody asks for what others are about to have, and waits
+		if n <= 0 { // the other retains take the rest; one more would wait for nothing
 			return false, nil
 		}
 
@@ -166,7 +166,7 @@ func (o options) runBenchmark(ctx context.Context, svc queue.Service) (r Result,
 	return r, err
 }
 
-// workThroughBatches repeats step in parallel until it says that there is no more, and tells how many seconds that took.
+// workThroughBatches repeats step in parallel until it reports the end, and returns the seconds that this took.
 func (o options) workThroughBatches(ctx context.Context, step func(context.Context, int) (more bool, err error)) (float64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

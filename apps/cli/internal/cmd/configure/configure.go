@@ -1,4 +1,4 @@
-// Package configure has the commands about the configuration file.
+// Package configure has the commands of the configuration file.
 package configure
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// Commands are the commands about the configuration file.
+// Commands returns the command config and those below it.
 func Commands(f *factory.Factory) []*cobra.Command {
 	cmd := cmdutil.Parent(&cobra.Command{
 		Use:   "config COMMAND",
@@ -57,8 +57,8 @@ func changeConfiguration(f *factory.Factory, do func(*config.File) (string, erro
 	return nil
 }
 
-// skipServerSettings keeps the command from looking for the context that is in use: it may be the one to mend. An empty flag takes
-// a setting out of a context.
+// skipServerSettings keeps the command from reading the context in use, which may be the one at fault. An empty flag
+// removes a setting from a context.
 func skipServerSettings(cmd *cobra.Command) *cobra.Command {
 	cmd.PersistentPreRunE = func(_ *cobra.Command, args []string) error {
 		return program.RefuseEmpty(pflag.NewFlagSet("", pflag.ContinueOnError), args)
@@ -140,7 +140,7 @@ func newContextsCommand(f *factory.Factory) *cobra.Command {
 	})
 }
 
-// completeContextNames completes contexts.
+// completeContextNames completes the names of contexts.
 func completeContextNames(f *factory.Factory) cmdutil.Completer {
 	return cmdutil.First(func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		file, err := config.Load(f.Path())
@@ -168,7 +168,7 @@ func newUseContextCommand(f *factory.Factory) *cobra.Command {
 func newSetContextCommand(f *factory.Factory) *cobra.Command {
 	return skipServerSettings(&cobra.Command{
 		Use:   "set-context NAME",
-		Short: "Make a context, or change what is named of one",
+		Short: "Make a context, or change settings of one",
 		Long: "Make a context of the flags --url, --namespace, --protocol, --output and --auth-token, or change those that are given.\n" +
 			"The first context becomes the current one.",
 		Example: "  pgqueue config set-context prod --url https://queue.example.org/api --namespace shop",
@@ -176,7 +176,7 @@ func newSetContextCommand(f *factory.Factory) *cobra.Command {
 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := queue.NamespaceName(args[0]); err != nil {
-				return cmdutil.Usage("%q is no name of a context: use letters, digits, '_' and '-'", args[0])
+				return cmdutil.Usage("context: must have letters, digits, '_' and '-' alone, got %q", args[0])
 			}
 
 			return changeConfiguration(f, func(file *config.File) (string, error) {

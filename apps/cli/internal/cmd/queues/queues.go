@@ -1,4 +1,4 @@
-// Package queues has the commands about queues and namespaces.
+// Package queues has the commands of queues and namespaces.
 package queues
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// Commands are the commands about queues and namespaces.
+// Commands returns the commands of queues and namespaces.
 func Commands(f *factory.Factory) []*cobra.Command {
 	all := []*cobra.Command{
 		newNamespacesCommand(f), newListCommand(f), newViewCommand(f), newCreateCommand(f), newUpdateCommand(f), newDeleteCommand(f), newPauseCommand(f, true), newPauseCommand(f, false), newCleanCommand(f),
@@ -31,10 +31,11 @@ func Commands(f *factory.Factory) []*cobra.Command {
 
 func newNamespacesCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
-		Use:     "namespaces",
-		Short:   "List the namespaces",
-		Example: "  pgqueue namespaces\n  pgqueue namespaces --jq '.body[]'",
-		Args:    cmdutil.Args(0, 0, ""),
+		Use:         "namespaces",
+		Annotations: cmdutil.Reads(""),
+		Short:       "List the namespaces",
+		Example:     "  pgqueue namespaces\n  pgqueue namespaces --jq '.body[]'",
+		Args:        cmdutil.Args(0, 0, ""),
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			names, err := svc.ListNamespaces(ctx)
 			if err != nil {
@@ -49,7 +50,7 @@ func newNamespacesCommand(f *factory.Factory) *cobra.Command {
 
 func formatDuration(n int64) string { return output.Duration(time.Duration(n)) }
 
-// formatRetention is how long finished tasks stay.
+// formatRetention formats the time that finished tasks stay.
 func formatRetention(q restapi.Queue) string { return output.Duration(q.Domain().FinishedStay()) }
 
 func queueColumns(now time.Time) []output.Column[restapi.Queue] {
@@ -117,12 +118,13 @@ func printQueue(f *factory.Factory, p *output.Printer, q *queue.Queue) error {
 func newListCommand(f *factory.Factory) *cobra.Command {
 	var page queue.Page
 	cmd := &cobra.Command{
-		Use:        "queues",
-		SuggestFor: []string{"ls", "list"},
-		Short:      "List the queues and their policies",
-		Long:       "List the queues and their policies. How full they are is told by: pgqueue stats.",
-		Example:    "  pgqueue queues\n  pgqueue queues -o wide\n  pgqueue queues --jq '.body[] | select(.paused) | .queue'",
-		Args:       cmdutil.Args(0, 0, ""),
+		Use:         "queues",
+		Annotations: cmdutil.Reads("queue list"),
+		SuggestFor:  []string{"ls", "list"},
+		Short:       "List the queues and their policies",
+		Long:        "List the queues and their policies. pgqueue stats shows how full they are.",
+		Example:     "  pgqueue queues\n  pgqueue queues -o wide\n  pgqueue queues --jq '.body[] | select(.paused) | .queue'",
+		Args:        cmdutil.Args(0, 0, ""),
 
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			got, count, err := cmdutil.All(page, func(page queue.Page) ([]*queue.Queue, int64, error) {
@@ -153,14 +155,14 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// What may have been done to a queue after which its policy is of no interest.
+// The changes of a queue after which its policy is not shown.
 const (
 	deleted = "deleted"
 	paused  = "paused"
 	resumed = "resumed"
 )
 
-// newNamedCommand makes a command about one queue that is named.
+// newNamedCommand makes a command of one named queue.
 func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Queue, error), done string) *cobra.Command {
 	return cmdutil.About(f, cmd, "a queue's name", cmdutil.QueueNames(f), do, func(p *output.Printer, q *queue.Queue) error {
 		if done != "" {
@@ -168,7 +170,7 @@ func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Con
 		}
 
 		if p.Human() && (done == deleted || done == paused || done == resumed) {
-			return nil // that says all
+			return nil // the sentence is enough
 		}
 
 		return printQueue(f, p, q)
@@ -177,7 +179,7 @@ func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Con
 
 func newViewCommand(f *factory.Factory) *cobra.Command {
 	return newNamedCommand(f, &cobra.Command{
-		Use: "queue NAME", Short: "Show a queue and its policy", Example: "  pgqueue queue mail\n  pgqueue queue mail --jq .retries",
+		Use: "queue NAME", Annotations: cmdutil.Reads("queue view"), Short: "Show a queue and its policy", Example: "  pgqueue queue mail\n  pgqueue queue mail --jq .retries",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		return svc.GetQueue(ctx, name)
 	}, "")
@@ -202,8 +204,8 @@ func definePolicyFlags(cmd *cobra.Command, m *queue.QueueMeta) {
 func newCreateCommand(f *factory.Factory) *cobra.Command {
 	var m queue.QueueMeta
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "create-queue NAME", Short: "Create a queue",
-		Long:              "Create a queue. What is not said is the default: 3 retries, 2m delay, exponential, 5m lease, 7d retention.",
+		Use: "create-queue NAME", Annotations: cmdutil.Changes("queue create"), Short: "Create a queue",
+		Long:              "Create a queue. The defaults are: 3 retries, 2m delay, exponential, 5m lease, 7d retention.",
 		Example:           "  pgqueue create-queue mail\n  pgqueue create-queue mail --retries 2 --retry-delay 30s --ttl 7d --concurrency 10",
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
@@ -219,7 +221,7 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 func newUpdateCommand(f *factory.Factory) *cobra.Command {
 	var m queue.QueueMeta
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "update-queue NAME", Short: "Change what is named of a queue",
+		Use: "update-queue NAME", Annotations: cmdutil.Changes("queue update"), Short: "Change settings of a queue",
 		Example: "  pgqueue update-queue mail --lease 10m\n  pgqueue update-queue mail --ttl 0",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		if m == (queue.QueueMeta{IfVersion: m.IfVersion}) {
@@ -238,7 +240,7 @@ func newUpdateCommand(f *factory.Factory) *cobra.Command {
 func newDeleteCommand(f *factory.Factory) *cobra.Command {
 	var version int64
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "delete-queue NAME", Short: "Delete a queue and its tasks", Example: "  pgqueue delete-queue mail",
+		Use: "delete-queue NAME", Annotations: cmdutil.Changes("queue delete"), Short: "Delete a queue and its tasks", Example: "  pgqueue delete-queue mail",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		return svc.DeleteQueue(ctx, name, queue.IfVersion(version))
 	}, deleted)
@@ -249,10 +251,10 @@ func newDeleteCommand(f *factory.Factory) *cobra.Command {
 }
 
 func newPauseCommand(f *factory.Factory, pause bool) *cobra.Command {
-	cmd, done := &cobra.Command{Use: "resume-queue NAME", Short: "Resume a paused queue", Example: "  pgqueue resume-queue mail"}, resumed
+	cmd, done := &cobra.Command{Use: "resume-queue NAME", Annotations: cmdutil.Changes("queue resume"), Short: "Resume a paused queue", Example: "  pgqueue resume-queue mail"}, resumed
 	if pause {
 		cmd = &cobra.Command{
-			Use: "pause-queue NAME", Short: "Pause a queue: nothing is retained from it", Example: "  pgqueue pause-queue mail",
+			Use: "pause-queue NAME", Annotations: cmdutil.Changes("queue pause"), Short: "Pause a queue: nothing is retained from it", Example: "  pgqueue pause-queue mail",
 		}
 
 		done = paused
@@ -273,6 +275,7 @@ func newCleanCommand(f *factory.Factory) *cobra.Command {
 	var version int64
 	cmd := &cobra.Command{
 		Use:               "clean-queue NAME",
+		Annotations:       cmdutil.Changes("queue clean"),
 		SuggestFor:        []string{"purge", "purge-queue", "prune", "clean"},
 		Short:             "Delete the finished tasks of a queue now",
 		Example:           "  pgqueue clean-queue mail",

@@ -20,16 +20,17 @@ import (
 	"github.com/pgqueue/pgqueue/apps/server/run"
 )
 
-// Commands is the command that runs a server.
+// Commands returns the command run.
 func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newRunCommand(f)} }
 
 func newRunCommand(f *factory.Factory) *cobra.Command {
 	var cfg run.Config
 	var log program.LogConfig
 	cmd := &cobra.Command{
-		Use:        "run [URL]",
-		SuggestFor: []string{"start", "serve", "server", "up"},
-		Short:      "Run a server: REST, Connect RPC and background work",
+		Use:         "run [URL]",
+		Annotations: cmdutil.Reads(""),
+		SuggestFor:  []string{"start", "serve", "server", "up"},
+		Short:       "Run a server: REST, Connect RPC and background work",
 		Long: "Run a server: REST, Connect RPC and background work, on one port.\n\n" +
 			"With a URL (or PGQUEUE_DATABASE_URL) it works on that PostgreSQL. Without one it starts an embedded PostgreSQL\n" +
 			"that keeps its data between runs. A signal stops it gracefully, a second one at once.",
@@ -62,7 +63,7 @@ func newRunCommand(f *factory.Factory) *cobra.Command {
 				cfg.Waiting = func(err error, left time.Duration) { showWaiting(f, err, left) }
 			}
 
-			// A signal ends the command's context too. It must not count twice: a second one stops the server at once.
+			// A signal also ends the context of the command. It must not count twice: a second signal stops the server at once.
 			ctx := context.WithoutCancel(cmd.Context())
 			program.WarnUnread(cfg.Log, cmd.Flags())
 
@@ -76,7 +77,7 @@ func newRunCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// showWaiting shows on one line of a terminal that the database is waited for, and takes it away at the end.
+// showWaiting shows on one line of a terminal that the server waits for the database, and removes the line at the end.
 func showWaiting(f *factory.Factory, err error, left time.Duration) {
 	text := ""
 	if err != nil {
@@ -89,7 +90,7 @@ func showWaiting(f *factory.Factory, err error, left time.Duration) {
 	fmt.Fprint(f.IO.Err, f.IO.ClearLine()+f.IO.Paint(iostreams.Faint, text))
 }
 
-// suggestNextCommands says in three lines what to type next.
+// suggestNextCommands writes three commands to type next.
 func suggestNextCommands(f *factory.Factory, s *run.Server, prefix string) {
 	self := typedProgramName()
 	at := ""
@@ -106,7 +107,7 @@ func suggestNextCommands(f *factory.Factory, s *run.Server, prefix string) {
 	}
 }
 
-// typedProgramName is how whoever started this called it, as far as that is short enough to be typed again.
+// typedProgramName is the name under which this program was started, where it is short enough to type again.
 func typedProgramName() string {
 	name := "pgqueue"
 	if len(os.Args) > 0 && filepath.Base(os.Args[0]) == name {

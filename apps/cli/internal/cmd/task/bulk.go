@@ -16,7 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// bulk is one operation on many tasks.
+// bulk describes one bulk operation.
 type bulk struct {
 	verb, done, short, long, example string
 	call                             func(queue.Tasks, context.Context, queue.Selection) (queue.Bulk, error)
@@ -47,8 +47,9 @@ func newBulkCommand(f *factory.Factory, b bulk) *cobra.Command {
 	var filter cmdutil.Filter
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use:   b.verb + "-task [ID...]",
-		Short: b.short,
+		Use:         b.verb + "-task [ID...]",
+		Annotations: cmdutil.Changes("task " + b.verb),
+		Short:       b.short,
 		Long: b.short + ". " + b.long + "\nBy ids, or by a filter that names at least one thing; --dry-run counts and changes nothing.\n" +
 			"It goes on until all is done, in calls of a few seconds; --timeout is for each of them. When it is stopped it says how\n" +
 			"many tasks were " + b.done + ", and the same command does the rest.",
@@ -58,9 +59,9 @@ func newBulkCommand(f *factory.Factory, b bulk) *cobra.Command {
 			s := queue.Selection{DryRun: dryRun}
 			switch {
 			case len(args) == 0 && filter.Empty():
-				return cmdutil.Usage("ids or a filter are needed, as --queue or --status")
+				return cmdutil.Usage("tasks: must be ids or a filter such as --queue or --status, got none")
 			case len(args) > 0 && !filter.Empty():
-				return cmdutil.Usage("give ids or a filter, not both")
+				return cmdutil.Usage("tasks: must be ids or a filter, got both; leave one out")
 			case len(args) > 0:
 				var err error
 				if s.IDs, err = cmdutil.IDs(args); err != nil {
@@ -109,7 +110,7 @@ func newBulkCommand(f *factory.Factory, b bulk) *cobra.Command {
 	return cmd
 }
 
-// describeCounts says what was done, or would be.
+// describeCounts is the sentence of the counts, done or to be done.
 func (b bulk) describeCounts(got queue.Bulk, dryRun bool) string {
 	if dryRun {
 		return output.Count(got.Matched, "task") + " would be " + b.done
@@ -117,7 +118,7 @@ func (b bulk) describeCounts(got queue.Bulk, dryRun bool) string {
 	return output.Count(got.Moved, "task") + " " + b.done
 }
 
-// printBulkResult tells how it went; when not one of the ids was moved the exit code is that of the first error.
+// printBulkResult writes the result. When no id was moved, the exit code is that of the first error.
 func printBulkResult(f *factory.Factory, p *output.Printer, b bulk, got queue.Bulk, dryRun bool) error {
 	switch {
 	case !p.Human():

@@ -31,9 +31,10 @@ type createOptions struct {
 func newCreateCommand(f *factory.Factory) *cobra.Command {
 	var o createOptions
 	cmd := &cobra.Command{
-		Use:        "create-task QUEUE",
-		SuggestFor: []string{"enqueue", "push", "add", "submit"},
-		Short:      "Create a task, or one of each JSON value of stdin",
+		Use:         "create-task QUEUE",
+		Annotations: cmdutil.Changes("task create"),
+		SuggestFor:  []string{"enqueue", "push", "add", "submit"},
+		Short:       "Create a task, or one of each JSON value of stdin",
 		Long: "Create a task and show it.\n\n" +
 			"--payload takes JSON, @file or - for stdin. Where the file or stdin holds several JSON values, as NDJSON has one\n" +
 			"a line, each becomes the payload of a task: all of them or, when one is at fault, none; at most 10,000. For more,\n" +
@@ -94,14 +95,14 @@ func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) erro
 		}
 
 		if t.Replayed {
-			fmt.Fprintf(f.IO.Err, "the key had made task %d before\n", t.ID)
+			fmt.Fprintf(f.IO.Err, "the key belongs to task %d, which was created before\n", t.ID)
 		}
 
 		return nil
 	}
 
 	if o.key != "" {
-		return cmdutil.Usage("--key: one key cannot be for %d tasks; pgqueue import makes one for each", len(payloads))
+		return cmdutil.Usage("--key: must be for one task, got %d payloads; pgqueue import makes a key for each", len(payloads))
 	}
 
 	tasks := make([]queue.NewTask, len(payloads))
@@ -123,7 +124,7 @@ func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) erro
 	return output.List(p, restapi.ListOf(viewsOfTasks(made)), "", nil)
 }
 
-// readPayloads reads what --payload names: one value, or as many as a file or stdin holds.
+// readPayloads reads the value of --payload, or all values of its file or of stdin.
 func (o *createOptions) readPayloads(f *factory.Factory) ([]json.RawMessage, error) {
 	if o.payload == "" {
 		return []json.RawMessage{nil}, nil
@@ -148,13 +149,13 @@ func (o *createOptions) readPayloads(f *factory.Factory) ([]json.RawMessage, err
 		case errors.Is(err, io.EOF) && len(out) > 0:
 			return out, nil
 		case errors.Is(err, io.EOF):
-			return nil, cmdutil.Usage("--payload: %s holds nothing", o.payload)
+			return nil, cmdutil.Usage("--payload: must hold a JSON value, got nothing in %s", o.payload)
 		case err != nil:
 			line := 1 + bytes.Count(b[:min(int(dec.InputOffset())+1, len(b))], []byte("\n"))
 			return nil, cmdutil.Usage("--payload: line %d: %v; nothing was created", line, err)
 
 		case len(out) == queue.MaxBatch:
-			return nil, cmdutil.Usage("--payload: more than %d values; use pgqueue import", queue.MaxBatch)
+			return nil, cmdutil.Usage("--payload: must be at most %d values, got more; use pgqueue import", queue.MaxBatch)
 		}
 
 		out = append(out, v)

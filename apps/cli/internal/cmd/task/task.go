@@ -1,4 +1,4 @@
-// Package task has the commands about tasks.
+// Package task has the commands of tasks.
 package task
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// Commands are the commands about tasks.
+// Commands returns the commands of tasks.
 func Commands(f *factory.Factory) []*cobra.Command {
 	all := []*cobra.Command{
 		newListCommand(f), newViewCommand(f), newCreateCommand(f), newRetainCommand(f), newCompleteCommand(f), newHeartbeatCommand(f), newSnoozeCommand(f), newHandBackCommand(f), newAwaitCommand(f),
@@ -55,7 +55,7 @@ func taskColumns(now time.Time) []output.Column[restapi.Task] {
 	}
 }
 
-// formatDueTime is when a waiting task may be retained.
+// formatDueTime formats the time from which a waiting task may be retained.
 func formatDueTime(t restapi.Task, now time.Time) string {
 	if !queue.Status(t.Status).Waiting() {
 		return "-"
@@ -66,7 +66,7 @@ func formatDueTime(t restapi.Task, now time.Time) string {
 	return output.Ago(t.DelayedAt, now)
 }
 
-// describeTask of one task.
+// describeTask returns the lines that show one task.
 func describeTask(t restapi.Task, now time.Time) []output.Field {
 	out := []output.Field{
 		{Name: "id", Value: strconv.FormatInt(t.ID, 10), Style: iostreams.Bold},
@@ -141,9 +141,10 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 	var filter cmdutil.Filter
 	var page queue.Page
 	cmd := &cobra.Command{
-		Use:        "tasks",
-		SuggestFor: []string{"get"},
-		Short:      "List tasks, newest first",
+		Use:         "tasks",
+		Annotations: cmdutil.Reads("task list"),
+		SuggestFor:  []string{"get"},
+		Short:       "List tasks, newest first",
 		Example: "  pgqueue tasks --queue mail --status failed\n" +
 			"  pgqueue tasks --created-after 2026-01-02 -o wide\n" +
 			"  pgqueue tasks --limit 1000 --jq '.body[] | [.id, .status] | @tsv'",
@@ -160,7 +161,7 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			if found.Next != "" && (p.Human() || page.Limit == 0) { // a script that says how many it wants knows
+			if found.Next != "" && (p.Human() || page.Limit == 0) { // a script that gives a limit knows that it gets a part
 				of := strconv.FormatInt(found.Count, 10)
 				if found.AtLeast {
 					of = "at least " + of
@@ -180,7 +181,7 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// listTasks is a page of tasks that is full, or the last: those of a worker may come in pieces.
+// listTasks returns a full page, or the last. A list by worker may come in shorter pages.
 func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue.TaskPage, error) {
 	page, err := svc.ListTasks(ctx, q)
 	if q.Limit == 0 {
@@ -195,7 +196,7 @@ func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue
 		page.Tasks, page.Next = append(page.Tasks, rest.Tasks...), rest.Next
 	}
 
-	if q.Offset == 0 && q.Cursor == "" && page.Next == "" { // these are all
+	if q.Offset == 0 && q.Cursor == "" && page.Next == "" { // this page is the whole list
 		page.Count, page.AtLeast = int64(len(page.Tasks)), false
 	}
 
@@ -204,17 +205,18 @@ func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue
 
 func newViewCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
-		Use:        "task ID",
-		SuggestFor: []string{"describe", "show", "view", "inspect"},
-		Short:      "Show a task with its errors",
-		Example:    "  pgqueue task 42\n  pgqueue task 42 -o yaml\n  pgqueue task 42 --jq .payload",
-		Args:       cmdutil.Args(1, 1, "a task id"),
+		Use:         "task ID",
+		Annotations: cmdutil.Reads("task view"),
+		SuggestFor:  []string{"describe", "show", "view", "inspect"},
+		Short:       "Show a task with its errors",
+		Example:     "  pgqueue task 42\n  pgqueue task 42 -o yaml\n  pgqueue task 42 --jq .payload",
+		Args:        cmdutil.Args(1, 1, "a task id"),
 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := cmdutil.ID(args[0])
 			if err != nil {
 				if near := cmdutil.NearCommand(cmd, args[0]); near != "" {
-					err = cmdutil.Usage("%q is no task id; did you mean %s?", args[0], near)
+					err = cmdutil.Usage("task id: must be a number above 0, got %q; did you mean %s?", args[0], near)
 				}
 
 				return err
@@ -240,8 +242,9 @@ func newViewCommand(f *factory.Factory) *cobra.Command {
 func newAwaitCommand(f *factory.Factory) *cobra.Command {
 	wait := time.Minute
 	cmd := &cobra.Command{
-		Use:   "await-task ID",
-		Short: "Wait until a task is finished",
+		Use:         "await-task ID",
+		Annotations: cmdutil.Reads("task await"),
+		Short:       "Wait until a task is finished",
 		Long: "Wait until a task is finished and show it. The exit code is 0 when it was released, 1 when it failed, expired or was\n" +
 			"cancelled, and 3 when it was not finished in time.",
 		Example: "  pgqueue await-task 42 --wait 5m --jq .result",

@@ -18,10 +18,11 @@ import (
 func newRetainCommand(f *factory.Factory) *cobra.Command {
 	var r queue.RetainRequest
 	cmd := &cobra.Command{
-		Use:        "retain-task [QUEUE...]",
-		SuggestFor: []string{"dequeue", "pull", "claim", "reserve", "fetch", "retain"},
-		Short:      "Take tasks under a lease",
-		Long: "Take tasks that can be worked now, under a lease, from the queues named or from any. The token shown is needed to\n" +
+		Use:         "retain-task [QUEUE...]",
+		Annotations: cmdutil.Changes("task retain"),
+		SuggestFor:  []string{"dequeue", "pull", "claim", "reserve", "fetch", "retain"},
+		Short:       "Take tasks under a lease",
+		Long: "Take ready tasks under a lease, from the named queues or from all. The token shown is needed to\n" +
 			"complete them. The exit code is 3 when there is none. With --limit the JSON is a list, else it is the task.",
 		Example: "  pgqueue retain-task mail --worker w1\n" +
 			"  pgqueue retain-task --worker w1 --wait 30s\n" +
@@ -30,7 +31,7 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if r.Worker == "" {
-				return cmdutil.Usage("--worker is needed: the name of who works the task")
+				return cmdutil.Usage("--worker: must be the name of the worker, got none")
 			}
 
 			svc, p, err := f.Both()
@@ -58,7 +59,7 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 			}
 
 			if err != nil && handBackUnseen(cmd, p, svc, tasks) {
-				return &queue.Error{Op: "retain task", Kind: queue.KindInternal, Msg: "nothing is held: " + program.OneLine(err)}
+				return &queue.Error{Op: "retain task", Kind: queue.KindInternal, Msg: "no task is held: " + program.OneLine(err)}
 			}
 
 			return err
@@ -76,15 +77,15 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// handBackUnseen gives back retained tasks that could not be shown, and says whether it has: without their tokens they
-// cannot be worked.
+// handBackUnseen hands back retained tasks that could not be shown, because without their tokens they cannot be
+// released. It reports whether it did.
 func handBackUnseen(cmd *cobra.Command, p *output.Printer, svc queue.Consumer, tasks []*queue.Task) bool {
 	if len(tasks) == 0 {
 		return true
 	}
 
 	if err := queue.HandBack(cmd.Context(), svc, tasks); err != nil {
-		fmt.Fprintf(p.IO.Err, "the tasks could not be shown, and not be handed back: their leases run out by themselves: %v\n", err)
+		fmt.Fprintf(p.IO.Err, "the tasks could neither be shown nor handed back; they return when their leases end: %v\n", err)
 		return false
 	}
 
@@ -93,7 +94,7 @@ func handBackUnseen(cmd *cobra.Command, p *output.Printer, svc queue.Consumer, t
 	return true
 }
 
-// heldColumns shows the token first: without it nothing can be completed.
+// heldColumns shows the token first, because a release needs it.
 func heldColumns(now time.Time) []output.Column[restapi.Task] {
 	out := []output.Column[restapi.Task]{{Head: "TOKEN", Right: true, Cell: func(t restapi.Task) string {
 		if t.Lease == nil {
@@ -115,10 +116,11 @@ type completeOptions struct {
 func newCompleteCommand(f *factory.Factory) *cobra.Command {
 	var o completeOptions
 	cmd := &cobra.Command{
-		Use:        "complete-task ID",
-		SuggestFor: []string{"release-task", "release", "ack", "done", "finish", "fail", "complete"},
-		Short:      "End a task that is held: done, or failed with --error",
-		Long: "End a task that is held: done, with a --result, or failed, with an --error; then it is tried again while retries are\n" +
+		Use:         "complete-task ID",
+		Annotations: cmdutil.Changes("task complete"),
+		SuggestFor:  []string{"release-task", "release", "ack", "done", "finish", "fail", "complete"},
+		Short:       "Release a held task: done, or failed with --error",
+		Long: "Release a held task: done, with a --result, or failed, with an --error; then it is tried again while retries are\n" +
 			"left. Without --token it is ended whoever holds it; with it, only if that lease still holds (exit code 4).",
 		Example: "  pgqueue complete-task 42 --token 7 --result '{\"sent\":true}'\n" +
 			"  pgqueue complete-task 42 --error '{\"msg\":\"no route to host\"}' --retry-in 30s\n" +
@@ -155,13 +157,13 @@ func (o *completeOptions) buildRelease(cmd *cobra.Command, f *factory.Factory, a
 	failed := cmd.Flags().Changed("error")
 	switch {
 	case failed && o.result != "":
-		return r, cmdutil.Usage("give --error or --result, not both")
+		return r, cmdutil.Usage("--error: must not come with --result; leave one out")
 	case !failed && (o.permanent || o.retryIn != 0):
-		return r, cmdutil.Usage("--permanent and --retry-in go with --error")
+		return r, cmdutil.Usage("--permanent and --retry-in: must come with --error")
 	case o.permanent && o.retryIn != 0:
-		return r, cmdutil.Usage("give --permanent or --retry-in, not both")
+		return r, cmdutil.Usage("--permanent: must not come with --retry-in; leave one out")
 	case failed && o.failure == "":
-		return r, cmdutil.Usage(`--error: JSON is needed, as '{"msg":"no route to host"}'`)
+		return r, cmdutil.Usage(`--error: must be JSON, as '{"msg":"no route to host"}'`)
 
 	case failed:
 		r.Outcome = queue.OutcomeFailure
@@ -197,17 +199,18 @@ func releaseTask(cmd *cobra.Command, f *factory.Factory, r queue.Release) error 
 func newSnoozeCommand(f *factory.Factory) *cobra.Command {
 	r := queue.Release{Outcome: queue.OutcomeSnooze}
 	cmd := &cobra.Command{
-		Use:     "snooze-task ID",
-		Short:   "Give a task that is held back for a while, at no cost of an attempt",
-		Example: "  pgqueue snooze-task 42 --token 7 --delay 10m",
-		Args:    cmdutil.Args(1, 1, "a task id"),
+		Use:         "snooze-task ID",
+		Annotations: cmdutil.Changes("task snooze"),
+		Short:       "Hand a held task back for a while, at no cost of an attempt",
+		Example:     "  pgqueue snooze-task 42 --token 7 --delay 10m",
+		Args:        cmdutil.Args(1, 1, "a task id"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if r.ID, err = cmdutil.ID(args[0]); err != nil {
 				return err
 			}
 
 			if r.Delay == 0 {
-				return cmdutil.Usage("--delay is needed: how long it is to wait")
+				return cmdutil.Usage("--delay: must be the time that the task waits, got none")
 			}
 
 			return releaseTask(cmd, f, r)
@@ -223,10 +226,11 @@ func newSnoozeCommand(f *factory.Factory) *cobra.Command {
 func newHandBackCommand(f *factory.Factory) *cobra.Command {
 	r := queue.Release{Outcome: queue.OutcomeHandBack}
 	cmd := &cobra.Command{
-		Use:     "handback-task ID",
-		Short:   "Give a task that is held back unstarted, at no cost of an attempt",
-		Example: "  pgqueue handback-task 42 --token 7",
-		Args:    cmdutil.Args(1, 1, "a task id"),
+		Use:         "handback-task ID",
+		Annotations: cmdutil.Changes("task handback"),
+		Short:       "Hand a held task back unstarted, at no cost of an attempt",
+		Example:     "  pgqueue handback-task 42 --token 7",
+		Args:        cmdutil.Args(1, 1, "a task id"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if r.ID, err = cmdutil.ID(args[0]); err != nil {
 				return err
@@ -245,10 +249,11 @@ func newHeartbeatCommand(f *factory.Factory) *cobra.Command {
 	var h queue.Heartbeat
 	var progress string
 	cmd := &cobra.Command{
-		Use:     "heartbeat-task ID",
-		Short:   "Extend the lease of a task, and report progress",
-		Example: "  pgqueue heartbeat-task 42 --token 7 --lease 10m --progress '{\"percent\":40}'",
-		Args:    cmdutil.Args(1, 1, "a task id"),
+		Use:         "heartbeat-task ID",
+		Annotations: cmdutil.Changes("task heartbeat"),
+		Short:       "Extend the lease of a task, and report progress",
+		Example:     "  pgqueue heartbeat-task 42 --token 7 --lease 10m --progress '{\"percent\":40}'",
+		Args:        cmdutil.Args(1, 1, "a task id"),
 
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if h.ID, err = cmdutil.ID(args[0]); err != nil {
@@ -256,7 +261,7 @@ func newHeartbeatCommand(f *factory.Factory) *cobra.Command {
 			}
 
 			if h.Token == 0 {
-				return cmdutil.Usage("--token is needed: that of the lease")
+				return cmdutil.Usage("--token: must be the token of the lease, got none")
 			}
 
 			var raw json.RawMessage

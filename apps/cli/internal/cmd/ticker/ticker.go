@@ -1,4 +1,4 @@
-// Package ticker has the commands about tickers.
+// Package ticker has the commands of tickers.
 package ticker
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// Commands are the commands about tickers.
+// Commands returns the commands of tickers.
 func Commands(f *factory.Factory) []*cobra.Command {
 	all := []*cobra.Command{
 		newListCommand(f), newViewCommand(f), newCreateCommand(f), newUpdateCommand(f), newDeleteCommand(f), newNextCommand(f), newPreviewCommand(f), newRunCommand(f), newTicksCommand(f),
@@ -28,7 +28,7 @@ func Commands(f *factory.Factory) []*cobra.Command {
 	return all
 }
 
-// formatSchedule is a ticker's for people.
+// formatSchedule formats the schedule of a ticker for people.
 func formatSchedule(t restapi.Ticker) string {
 	if t.Cron == "" {
 		return "every " + output.Duration(time.Duration(t.Period))
@@ -92,7 +92,7 @@ func printTicker(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
 func newListCommand(f *factory.Factory) *cobra.Command {
 	var page queue.Page
 	cmd := &cobra.Command{
-		Use: "tickers", Short: "List the tickers",
+		Use: "tickers", Annotations: cmdutil.Reads("ticker list"), Short: "List the tickers",
 		Example: "  pgqueue tickers\n  pgqueue tickers --jq '.body[] | [.ticker, .next_at] | @tsv'",
 		Args:    cmdutil.Args(0, 0, ""),
 
@@ -125,10 +125,10 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// deleted is what may have been done to a ticker after which its settings are of no interest.
+// deleted is the change of a ticker after which its settings are not shown.
 const deleted = "deleted"
 
-// newNamedCommand makes a command about one ticker that is named.
+// newNamedCommand makes a command of one named ticker.
 func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Ticker, error), done string) *cobra.Command {
 	return cmdutil.About(f, cmd, "a ticker's name", cmdutil.TickerNames(f), do, func(p *output.Printer, t *queue.Ticker) error {
 		if done != "" {
@@ -136,7 +136,7 @@ func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Con
 		}
 
 		if p.Human() && done == deleted {
-			return nil // that says all
+			return nil // the sentence is enough
 		}
 
 		return printTicker(f, p, t)
@@ -144,13 +144,13 @@ func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Con
 }
 
 func newViewCommand(f *factory.Factory) *cobra.Command {
-	return newNamedCommand(f, &cobra.Command{Use: "ticker NAME", Short: "Show a ticker", Example: "  pgqueue ticker nightly"},
+	return newNamedCommand(f, &cobra.Command{Use: "ticker NAME", Annotations: cmdutil.Reads("ticker view"), Short: "Show a ticker", Example: "  pgqueue ticker nightly"},
 		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 			return svc.GetTicker(ctx, name)
 		}, "")
 }
 
-// settings of a ticker as flags.
+// settings holds the flags of a ticker's settings.
 type settings struct {
 	meta    queue.TickerMeta
 	payload string
@@ -181,13 +181,13 @@ func (s *settings) readPayload(f *factory.Factory, name string) (_ queue.TickerM
 func newCreateCommand(f *factory.Factory) *cobra.Command {
 	var s settings
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "create-ticker NAME", Short: "Create a ticker",
+		Use: "create-ticker NAME", Annotations: cmdutil.Changes("ticker create"), Short: "Create a ticker",
 		Example: "  pgqueue create-ticker nightly --cron '30 3 * * *' --timezone Europe/Berlin --queue reports\n" +
 			"  pgqueue create-ticker pulse --period 10s",
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 		if s.meta.Period == nil && s.meta.Cron == nil {
-			return nil, cmdutil.Usage("--period or --cron is needed")
+			return nil, cmdutil.Usage("--period, --cron: must be one of them, got none")
 		}
 
 		m, err := s.readPayload(f, name)
@@ -206,7 +206,7 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 func newUpdateCommand(f *factory.Factory) *cobra.Command {
 	var s settings
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "update-ticker NAME", Short: "Change what is named of a ticker",
+		Use: "update-ticker NAME", Annotations: cmdutil.Changes("ticker update"), Short: "Change settings of a ticker",
 		Example: "  pgqueue update-ticker nightly --paused\n  pgqueue update-ticker nightly --paused=false --cron '0 4 * * *'",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 		m, err := s.readPayload(f, "")
@@ -226,7 +226,7 @@ func newUpdateCommand(f *factory.Factory) *cobra.Command {
 
 func newDeleteCommand(f *factory.Factory) *cobra.Command {
 	var version int64
-	cmd := newNamedCommand(f, &cobra.Command{Use: "delete-ticker NAME", Short: "Delete a ticker", Example: "  pgqueue delete-ticker nightly"},
+	cmd := newNamedCommand(f, &cobra.Command{Use: "delete-ticker NAME", Annotations: cmdutil.Changes("ticker delete"), Short: "Delete a ticker", Example: "  pgqueue delete-ticker nightly"},
 		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 			return svc.DeleteTicker(ctx, name, queue.IfVersion(version))
 		}, deleted)
@@ -257,7 +257,7 @@ func tickColumns(now time.Time) []output.Column[restapi.Tick] {
 func newTicksCommand(f *factory.Factory) *cobra.Command {
 	limit := 20
 	cmd := &cobra.Command{
-		Use: "ticks NAME", Short: "List the last ticks of a ticker, newest first", Example: "  pgqueue ticks nightly --limit 5",
+		Use: "ticks NAME", Annotations: cmdutil.Reads("ticker ticks"), Short: "List the last ticks of a ticker, newest first", Example: "  pgqueue ticks nightly --limit 5",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
 
@@ -266,7 +266,7 @@ func newTicksCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			got, err := svc.ListTicks(ctx, args[0], min(limit+1, queue.MaxPage)) // one more tells whether there is more
+			got, err := svc.ListTicks(ctx, args[0], min(limit+1, queue.MaxPage)) // one more than shown, to see whether the list is cut
 			if err != nil {
 				return err
 			}
@@ -301,7 +301,7 @@ func newTicksCommand(f *factory.Factory) *cobra.Command {
 func newPreviewCommand(f *factory.Factory) *cobra.Command {
 	n := 10
 	cmd := &cobra.Command{
-		Use: "preview-ticker NAME", Short: "List the next times of a ticker", Example: "  pgqueue preview-ticker nightly -N 3",
+		Use: "preview-ticker NAME", Annotations: cmdutil.Reads("ticker preview"), Short: "List the next times of a ticker", Example: "  pgqueue preview-ticker nightly -N 3",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
 
@@ -328,7 +328,7 @@ func newPreviewCommand(f *factory.Factory) *cobra.Command {
 func newRunCommand(f *factory.Factory) *cobra.Command {
 	var version int64
 	cmd := &cobra.Command{
-		Use: "run-ticker NAME", Short: "Fire a ticker now, beside its schedule", Example: "  pgqueue run-ticker nightly",
+		Use: "run-ticker NAME", Annotations: cmdutil.Changes("ticker run"), Short: "Fire a ticker now, beside its schedule", Example: "  pgqueue run-ticker nightly",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
 
@@ -363,8 +363,9 @@ func newRunCommand(f *factory.Factory) *cobra.Command {
 func newNextCommand(f *factory.Factory) *cobra.Command {
 	count := 0
 	cmd := &cobra.Command{
-		Use:   "next-ticker",
-		Short: "Follow the ticks of tickers that have no queue",
+		Use:         "next-ticker",
+		Annotations: cmdutil.Reads("ticker next"),
+		Short:       "Follow the ticks of tickers that have no queue",
 		Long: "Follow the ticks of tickers that have no queue, until interrupted. Each tick goes to one listener; it counts as\n" +
 			"delivered when it was written out.",
 		Example: "  pgqueue next-ticker\n  pgqueue next-ticker --count 1 --jq .ticker",
@@ -387,7 +388,7 @@ func newNextCommand(f *factory.Factory) *cobra.Command {
 				}
 
 				if seen++; seen == count {
-					cancel() // a tick that was handled is settled all the same
+					cancel() // a handled tick is settled all the same
 				}
 
 				return nil

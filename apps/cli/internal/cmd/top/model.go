@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// model is the state of the screen. Calls run beside it and come back as messages.
+// model is the state of the screen. Calls run beside it and return as messages.
 type model struct {
 	ctx   context.Context //nolint:containedctx // bounds the calls that commands make
 	svc   queue.Service
@@ -23,9 +23,9 @@ type model struct {
 	snapshot
 	width, height int
 	chosen        string // the queue; a name, as queues come and go
-	note          string // what the last key did
-	err           error  // of the last look
-	asking        string // the queue whose failed tasks are to be retried, if confirmed
+	note          string // effect of the last key
+	err           error  // of the last refresh
+	asking        string // queue with failed tasks to retry after a confirmation
 
 	inspecting bool
 	tasks      []*queue.Task // failures of the chosen queue
@@ -53,7 +53,7 @@ type (
 	}
 )
 
-// Init starts the rounds of looking.
+// Init starts the refreshes.
 func (m *model) Init() tea.Cmd { return m.scheduleRefresh() }
 
 func (m *model) scheduleRefresh() tea.Cmd {
@@ -66,7 +66,7 @@ func (m *model) refreshOverview() tea.Msg {
 	return looked{s, err}
 }
 
-// callService makes a command of a call that is bounded.
+// callService makes a command of a call with a deadline.
 func (m *model) callService(do func(ctx context.Context) tea.Msg) tea.Cmd {
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(m.ctx, lookTimeout)
@@ -75,7 +75,7 @@ func (m *model) callService(do func(ctx context.Context) tea.Msg) tea.Cmd {
 	}
 }
 
-// Update takes a message in.
+// Update handles a message.
 func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
@@ -121,7 +121,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// inspectQueue looks once, beside the rounds.
+// inspectQueue refreshes the inspection once, beside the regular refreshes.
 func (m *model) inspectQueue() tea.Cmd {
 	return func() tea.Msg {
 		s, err := readOverview(m.ctx, m.svc)
@@ -210,7 +210,7 @@ func (m *model) handleInspectionKey(key string) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// selectedIndex of the chosen queue among the queues.
+// selectedIndex is the index of the chosen queue.
 func (m *model) selectedIndex() int {
 	for i, s := range m.stats {
 		if s.Queue == m.chosen {
@@ -264,7 +264,7 @@ func (m *model) refreshInspection() tea.Cmd {
 	})
 }
 
-// openInspection gets the errors of the task that is chosen.
+// openInspection reads the errors of the chosen task.
 func (m *model) openInspection() tea.Cmd {
 	if m.row >= len(m.tasks) {
 		m.task = nil

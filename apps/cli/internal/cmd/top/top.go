@@ -1,4 +1,4 @@
-// Package top has the full-screen view of what is going on.
+// Package top has the full-screen view of queues, workers and failures.
 package top
 
 import (
@@ -16,15 +16,16 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Commands is the full-screen view.
+// Commands returns the command top.
 func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newTopCommand(f)} }
 
 func newTopCommand(f *factory.Factory) *cobra.Command {
 	every := time.Second
 	cmd := &cobra.Command{
-		Use:        "top",
-		SuggestFor: []string{"watch", "ui", "dashboard"},
-		Short:      "Watch queues, rates, ages, workers and failures, full-screen",
+		Use:         "top",
+		Annotations: cmdutil.Reads(""),
+		SuggestFor:  []string{"watch", "ui", "dashboard"},
+		Short:       "Watch queues, rates, ages, workers and failures, full-screen",
 		Long: "Watch queues, rates, ages, workers and recent failures, full-screen.\n\n" +
 			"Keys: up and down choose a queue, p pauses and resumes it, r retries its failed tasks, enter inspects its\n" +
 			"failures, q ends. For scripts there is: pgqueue stats --watch.",
@@ -35,9 +36,9 @@ func newTopCommand(f *factory.Factory) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case !f.IO.OutTTY || !f.IO.InTTY || f.IO.Dumb:
-				return cmdutil.Usage("top needs a terminal; see pgqueue stats --watch")
+				return cmdutil.Usage("output: must be a terminal; without one use pgqueue stats --watch")
 			case every < 100*time.Millisecond:
-				return cmdutil.Usage("--every: at least 100ms")
+				return cmdutil.Usage("--every: must be at least 100ms")
 			}
 
 			svc, err := f.Service()
@@ -45,7 +46,7 @@ func newTopCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			// The first look is before the screen is taken over, so that what is wrong is told as by every command.
+			// The first read precedes the screen, so that an error appears as that of every command.
 			first, err := readOverview(cmd.Context(), svc)
 			if err != nil {
 				return err
@@ -57,12 +58,12 @@ func newTopCommand(f *factory.Factory) *cobra.Command {
 			}
 
 			p := tea.NewProgram(m, tea.WithInput(f.IO.In), tea.WithOutput(f.IO.Screen()), tea.WithEnvironment(os.Environ()), tea.WithoutSignalHandler())
-			// Not by tea.WithContext: that does not wait for who reads the terminal, and may leave it reading for ever.
+			// tea.WithContext does not wait for the reader of the terminal, and may leave it reading for ever.
 			stop := context.AfterFunc(cmd.Context(), p.Quit)
 			defer stop()
 			_, err = p.Run()
 			if errors.Is(err, tea.ErrInterrupted) || cmd.Context().Err() != nil {
-				err = nil // it was asked to, and the terminal is as it was
+				err = nil // the end was asked for, and the terminal is restored
 			}
 
 			return err
@@ -74,7 +75,7 @@ func newTopCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// selectedNamespace is what is looked at. Where none was asked for it is the server's, and the queues tell which that is.
+// selectedNamespace is the namespace on the screen. Without a setting it is the default of the server, read from its queues.
 func selectedNamespace(svc queue.Service, first snapshot) string {
 	if len(first.stats) > 0 {
 		return first.stats[0].Namespace
@@ -82,7 +83,7 @@ func selectedNamespace(svc queue.Service, first snapshot) string {
 	return svc.Namespace()
 }
 
-// snapshot is what one look found.
+// snapshot is the result of one refresh.
 type snapshot struct {
 	at       time.Time
 	stats    []*queue.QueueStats
@@ -92,7 +93,7 @@ type snapshot struct {
 
 const (
 	lookTimeout = 5 * time.Second
-	// mostFailures bounds the recent failures that are looked at.
+	// mostFailures is the largest number of recent failures shown.
 	mostFailures = 50
 )
 
@@ -112,7 +113,7 @@ func readOverview(ctx context.Context, svc queue.Service) (s snapshot, err error
 	return s, err
 }
 
-// listFailures are the newest tasks that failed, or failed and are to be tried again.
+// listFailures returns the newest tasks that failed or wait for a retry.
 func listFailures(ctx context.Context, svc queue.Service, name string) ([]*queue.Task, error) {
 	page, err := svc.ListTasks(ctx, queue.TaskQuery{
 		TaskFilter: queue.TaskFilter{Queue: name, Statuses: []queue.Status{queue.StatusFailed, queue.StatusRetry}},

@@ -29,11 +29,11 @@ func (m *model) View() tea.View {
 	return v
 }
 
-// renderLines are the screen's, at most as many as it has, none longer than it is wide.
+// renderLines returns the lines of the screen, within its height and width.
 func (m *model) renderLines() []string {
 	width, height := m.width, m.height
 	if width == 0 || height == 0 {
-		return nil // not known yet
+		return nil // the size is not known yet
 	}
 
 	clock := m.at
@@ -79,7 +79,7 @@ func (m *model) paintLine(s lipgloss.Style, text string) string {
 	return s.Render(text)
 }
 
-// renderOverview shows queues, workers and failures; queues have half of the room if they need it.
+// renderOverview shows queues, workers and failures. Queues take half of the lines where they need them.
 func (m *model) renderOverview(room int) []string {
 	const row = "%-24s %8s %8s %8s %8s %8s %9s %8s %9s %9s"
 	out := []string{m.paintLine(faint, fmt.Sprintf("  "+row, "QUEUE", "READY", "DELAYED", "RETAINED", "RETRY", "FAILED", "RELEASED", "OLDEST", "IN", "OUT"))}
@@ -142,7 +142,7 @@ func (m *model) renderFailure(t *queue.Task) string {
 	return line
 }
 
-// renderInspection shows the failures of one queue and, below, the one that is chosen.
+// renderInspection shows the failures of one queue and, below, the chosen one.
 func (m *model) renderInspection(room int) []string {
 	out := []string{m.paintLine(bold, "FAILURES OF "+m.selectedQueue().Queue)}
 	if len(m.tasks) == 0 {

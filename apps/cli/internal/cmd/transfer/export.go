@@ -28,8 +28,9 @@ type exportOptions struct {
 func newExportCommand(f *factory.Factory) *cobra.Command {
 	var o exportOptions
 	cmd := &cobra.Command{
-		Use:   "export [FILE]",
-		Short: "Write tasks as NDJSON, the oldest first",
+		Use:         "export [FILE]",
+		Annotations: cmdutil.Reads("task export"),
+		Short:       "Write tasks as NDJSON, the oldest first",
 		Long: "Write tasks as NDJSON, a task a line, the oldest first, to a file or to stdout: import makes them again in their order.\n" +
 			"Tasks in every status are written unless --status says which; import makes those that wait. An export to a file that\n" +
 			"was interrupted is gone on with by the same command: until it is complete the file is called FILE.part.",
@@ -49,7 +50,7 @@ func newExportCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// readPages calls write with each page behind cursor, and after it keep with the next cursor.
+// readPages calls write with each page behind cursor, and then keep with the next cursor.
 func (o *exportOptions) readPages(ctx context.Context, f *factory.Factory, bar *progress, cursor string, w io.Writer, keep func(next string) error) (n int64, err error) {
 	svc, err := f.Service()
 	if err != nil {
@@ -94,23 +95,23 @@ func (o *exportOptions) readPages(ctx context.Context, f *factory.Factory, bar *
 
 func (o *exportOptions) exportToStdout(ctx context.Context, f *factory.Factory) error {
 	bar := newProgressLine(f)
-	bar.hidden = f.IO.OutTTY // it would stand between the lines
+	bar.hidden = f.IO.OutTTY // the bar would stand between the lines
 	out := bufio.NewWriter(f.IO.Out)
 	_, err := o.readPages(ctx, f, bar, "", out, func(string) error { return nil })
 	return errors.Join(err, out.Flush())
 }
 
-// mark is how far an export has come.
+// mark is the position of an export.
 type mark struct {
 	Cursor string `json:"cursor"`
 	Offset int64  `json:"offset"`
-	What   string `json:"what"` // is exported: going on with another filter would mix them
+	What   string `json:"what"` // filter of the export: another filter would mix tasks
 }
 
 func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, name string) error {
 	part, marks := name+".part", name+".part.mark"
 	if _, err := os.Stat(name); err == nil {
-		return &queue.Error{Op: "export", Kind: queue.KindAlreadyExists, Subject: name, Msg: "the file is there already; remove it, or choose another name"}
+		return &queue.Error{Op: "export", Kind: queue.KindAlreadyExists, Subject: name, Msg: "the file exists; remove it, or choose another name"}
 	}
 
 	at := o.readResumeMark(f, marks)
@@ -122,7 +123,7 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 
 	if info, err := file.Stat(); err != nil {
 		return err
-	} else if info.Size() < at.Offset { // it is not the file that the mark is of
+	} else if info.Size() < at.Offset { // the file is not that of the mark
 		at = mark{What: at.What}
 	}
 
@@ -135,7 +136,7 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 	}
 
 	if at.Offset > 0 {
-		fmt.Fprintf(f.IO.Err, "pgqueue: export goes on behind %d bytes of %s\n", at.Offset, part)
+		fmt.Fprintf(f.IO.Err, "pgqueue: export continues after %d bytes of %s\n", at.Offset, part)
 	}
 
 	n, err := o.readPages(ctx, f, newProgressLine(f), at.Cursor, file, func(next string) error {
@@ -153,15 +154,15 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 			return err
 		}
 
-		return os.Rename(marks+".new", marks) // an interruption leaves the mark before, or this one
+		return os.Rename(marks+".new", marks) // an interruption leaves the previous mark or this one
 	})
 
-	if err != nil && at.Offset == 0 { // there is nothing to go on with
+	if err != nil && at.Offset == 0 { // there is nothing to continue
 		return errors.Join(err, file.Close(), os.Remove(part))
 	}
 
 	if err != nil {
-		fmt.Fprintln(f.IO.Err, "pgqueue: export stopped; the same command goes on where it was")
+		fmt.Fprintln(f.IO.Err, "pgqueue: export stopped; the same command continues it")
 		return err
 	}
 
@@ -182,7 +183,7 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 	return nil
 }
 
-// readResumeMark is where an interrupted export of the same has come to; the beginning when there is none.
+// readResumeMark returns the position of an interrupted export with the same filter, else the beginning.
 func (o *exportOptions) readResumeMark(f *factory.Factory, marks string) mark {
 	what, err := json.Marshal([]any{"oldest first", f.Settings.URL, f.Settings.Namespace, o.filter.Domain()})
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package transfer has the commands that move many tasks: import and export.
+// Package transfer has the commands import and export.
 package transfer
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Commands are the commands that move many tasks.
+// Commands returns the commands import and export.
 func Commands(f *factory.Factory) []*cobra.Command {
 	all := []*cobra.Command{newImportCommand(f), newExportCommand(f)}
 	for _, c := range all {
@@ -33,14 +33,14 @@ func Commands(f *factory.Factory) []*cobra.Command {
 // maxBatchBytes bounds the payloads of one call, so that a batch of large ones stays below what a server reads.
 const maxBatchBytes = 8 << 20
 
-// Summary is what an import did.
+// Summary counts the lines of an import.
 type Summary struct {
 	Lines   int `json:"lines"`
 	Created int `json:"created"`
 	// Replayed lines had made their task before.
 	Replayed int `json:"replayed"`
 	Skipped  int `json:"skipped"`
-	// NotWaiting counts the lines of tasks that were held or had ended, by their status: no task was made of them.
+	// NotWaiting counts, by status, the lines of tasks that were held or had ended. They make no task.
 	NotWaiting map[queue.Status]int64 `json:"not_waiting,omitempty"`
 }
 
@@ -58,8 +58,9 @@ type importOptions struct {
 func newImportCommand(f *factory.Factory) *cobra.Command {
 	o := importOptions{onError: "stop", batch: 5000, parallel: 1}
 	cmd := &cobra.Command{
-		Use:   "import FILE",
-		Short: "Create a task of each line of an NDJSON file",
+		Use:         "import FILE",
+		Annotations: cmdutil.Changes("task import"),
+		Short:       "Create a task of each line of an NDJSON file",
 		Long: "Create a task of each line of an NDJSON file, or of stdin with -. A line is a task as export writes it, or less:\n" +
 			"{\"queue\":\"mail\",\"payload\":{},\"priority\":0,\"delay\":\"1h\",\"key\":\"k\",\"headers\":{}}; with --payloads a line is a payload.\n\n" +
 			"The tasks have the order of the lines. What is moved is what waits: of an exported task that was held or had ended no\n" +
@@ -91,11 +92,11 @@ func newImportCommand(f *factory.Factory) *cobra.Command {
 func (o *importOptions) checkOptions() error {
 	switch {
 	case o.onError != "stop" && o.onError != "skip":
-		return cmdutil.Usage("--on-error: %q is none of stop, skip", o.onError)
+		return cmdutil.Usage("--on-error: must be stop or skip, got %q", o.onError)
 	case o.payloads && o.queue == "":
-		return cmdutil.Usage("--payloads needs --queue")
+		return cmdutil.Usage("--payloads: must come with --queue")
 	case o.noKeys && o.label != "":
-		return cmdutil.Usage("give --label or --no-keys, not both")
+		return cmdutil.Usage("--label: must not come with --no-keys; leave one out")
 	}
 
 	if err := queue.CheckInt("--batch", o.batch, 1, queue.MaxBatch); err != nil {
@@ -164,7 +165,7 @@ func (o *importOptions) importTasks(ctx context.Context, f *factory.Factory, nam
 	return nil
 }
 
-// describeLeftOut says of how many lines no task was made because none waited.
+// describeLeftOut counts the lines that made no task, because their tasks did not wait.
 func describeLeftOut(left map[queue.Status]int64) string {
 	var parts []string
 	total := int64(0)
@@ -178,7 +179,7 @@ func describeLeftOut(left map[queue.Status]int64) string {
 	return fmt.Sprintf("%s left out, as they did not wait (%s); --any-status takes them too", output.Count(total, "line"), strings.Join(parts, ", "))
 }
 
-// explainRepeat says how to go on after err, where that is possible: by the same command only when that does not end at the same
+// explainRepeat explains how to continue after err. The same command is the remedy only where it does not end at the same
 // line again.
 func (im *importer) explainRepeat(err error, keys bool) string {
 	_, isLine := errors.AsType[*lineError](err)
@@ -186,13 +187,13 @@ func (im *importer) explainRepeat(err error, keys bool) string {
 	case isLine && keys:
 		return "mend the line, or give --on-error skip; the same command then makes what is missing"
 	case keys && im.sum.Created+im.sum.Replayed > 0:
-		return "the same command goes on where it was"
+		return "the same command continues it"
 	}
 
 	return ""
 }
 
-// openInput opens the file and says how large it is; 0 = not known.
+// openInput opens the file and returns its size in bytes, 0 where that is unknown.
 func (o *importOptions) openInput(f *factory.Factory, name string) (io.ReadCloser, int64, error) {
 	if name == "-" {
 		return io.NopCloser(f.IO.In), 0, nil
@@ -224,7 +225,7 @@ func (o *importOptions) openInput(f *factory.Factory, name string) (io.ReadClose
 	return file, info.Size(), nil
 }
 
-// importer sends batches, a few at once.
+// importer sends batches, several at once.
 type importer struct {
 	o        *importOptions
 	f        *factory.Factory
@@ -234,11 +235,11 @@ type importer struct {
 
 	mu   sync.Mutex
 	sum  Summary
-	done int64 // bytes of the file whose tasks are there
+	done int64 // bytes of the file whose tasks are created
 	err  error // the first
 }
 
-// batch is some tasks and where they stood.
+// batch holds tasks and their lines.
 type batch struct {
 	tasks []queue.NewTask
 	lines []int
@@ -246,7 +247,7 @@ type batch struct {
 	end   int64 // of the file, behind it
 }
 
-// importAll sends everything, or what there is before the first line at fault.
+// importAll sends all lines, or those before the first line at fault.
 func (im *importer) importAll(ctx context.Context, r *reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -283,7 +284,7 @@ func (im *importer) recordFailure(err error) {
 	}
 }
 
-// readBatch cuts the lines into batches. What stands before a line at fault is sent.
+// readBatch gathers lines into batches. The lines before a line at fault are sent.
 func (im *importer) readBatch(ctx context.Context, r *reader, work chan<- batch) error {
 	var b batch
 	flush := func() error {
@@ -337,8 +338,8 @@ func (im *importer) skipStatus(e *lineError) {
 	fmt.Fprintf(im.f.IO.Err, "pgqueue: import: skipped %s\n", output.Clean(e.Error()))
 }
 
-// sendBatch creates a batch. Where the server finds a task at fault, those before it are created, and it is skipped or told
-// of; a batch is all or nothing, so nothing is made twice.
+// sendBatch creates a batch. Where the server finds a task at fault, sendBatch creates those before it, and skips or
+// reports that task. A batch is all or nothing, so no task is created twice.
 func (im *importer) sendBatch(ctx context.Context, b batch) error {
 	for len(b.tasks) > 0 {
 		made, err := im.svc.CreateTasks(ctx, b.tasks)
@@ -373,7 +374,7 @@ func (im *importer) sendBatch(ctx context.Context, b batch) error {
 	return nil
 }
 
-// addLineNumber is the place of the task that err is about, from its field "tasks[3].payload"; below 0 when it is about all.
+// addLineNumber is the index of the task at fault, from the field of err, as "tasks[3].payload"; below 0 for all tasks.
 func addLineNumber(err error, n int) int {
 	e, ok := errors.AsType[*queue.Error](err)
 	if !ok {

@@ -17,17 +17,17 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// maxLine bounds a line: a payload of the largest size a server can be told to take is shorter.
+// maxLine is the largest line in bytes. It exceeds the largest payload that a server can be set to accept.
 const maxLine = 64 << 20
 
-// record is a line of a file: a new task as REST takes it, or a task as export writes it. Any other field is at fault: a
-// misspelt payload must not be a task without one.
+// record is a line of a file: a new task as REST accepts it, or a task as export writes it. Other fields are refused: a
+// misspelt payload must not make a task without one.
 type record struct {
 	restapi.NewTask
 	exported
 }
 
-// exported are the fields that export writes and import leaves behind: they tell what became of the task.
+// exported are the fields that export writes and import ignores: they record the course of the task.
 type exported struct {
 	ID              json.RawMessage `json:"id"`
 	Namespace       json.RawMessage `json:"namespace"`
@@ -50,15 +50,15 @@ type exported struct {
 // reader turns lines into tasks.
 type reader struct {
 	scan     *bufio.Scanner
-	queue    string // for lines that name none, and for payloads
+	queue    string // of lines without a queue, and of payloads
 	payloads bool   // a line is a payload as a whole
 	label    string // makes keys for lines that have none; "" = no keys
-	any      bool   // also lines of tasks that did not wait when they were exported
+	any      bool   // also import tasks that did not wait at their export
 	now      time.Time
 
 	line  int
 	bytes int64                  // read so far
-	left  map[queue.Status]int64 // lines that were left out, by their status
+	left  map[queue.Status]int64 // lines left out, by status
 }
 
 func newLineReader(r io.Reader) *reader {
@@ -74,7 +74,7 @@ func newLineReader(r io.Reader) *reader {
 	return out
 }
 
-// readLine is the next task and its line; io.EOF at the end. A lineError is of that line alone: the next call goes on.
+// readLine returns the next task and its line, and io.EOF at the end. After a lineError the next call continues.
 func (r *reader) readLine() (queue.NewTask, error) {
 	for r.scan.Scan() {
 		r.line++
@@ -113,7 +113,7 @@ func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 		}
 
 		if rec.Status != "" && !rec.Status.Valid() {
-			return t, queue.Invalid("status", fmt.Sprintf("%q is none that export writes", rec.Status))
+			return t, queue.Invalid("status", fmt.Sprintf("must be a status of a task, got %q", rec.Status))
 		}
 
 		if rec.Status != "" && !rec.Status.Waiting() && !r.any {
@@ -129,7 +129,7 @@ func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 			line.Queue = r.queue
 		}
 
-		if line.DelayedAt.Before(r.now) { // an exported task's may be long past
+		if line.DelayedAt.Before(r.now) { // that of an exported task may be long past
 			line.DelayedAt = time.Time{}
 		}
 
@@ -137,17 +137,17 @@ func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 	}
 
 	if t.Queue == "" {
-		return t, queue.Invalid("queue", "the line names no queue; give --queue")
+		return t, queue.Invalid("queue", "must be a queue, got none; name one in the line or by --queue")
 	}
 
 	if t.Key == "" && r.label != "" {
 		t.Key = r.deriveKey(b)
 	}
 
-	return t.Normalize(maxLine) // the size of payloads is the server's to judge
+	return t.Normalize(maxLine) // the server limits the size of payloads
 }
 
-// explainNotTask says why a line is none, with what is one.
+// explainNotTask explains why a line is not a task, with an example of one.
 func explainNotTask(err error) error {
 	e, ok := errors.AsType[*queue.Error](err)
 	switch {
@@ -156,7 +156,7 @@ func explainNotTask(err error) error {
 	case ok && e.Field == "body" && strings.HasPrefix(e.Msg, "an object is needed"):
 		return fmt.Errorf("%s; as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
 	case ok && e.Field == "body":
-		return fmt.Errorf("%s; an object is needed, as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
+		return fmt.Errorf("%s; must be an object, as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
 	}
 
 	if ok { // encoding/json names the struct that a field is embedded by
@@ -166,8 +166,8 @@ func explainNotTask(err error) error {
 	return err
 }
 
-// deriveKey is the same for the same line of the same file, and so keeps a second run from making its task again. The text of
-// the line is part of it: a file that was mended, or that grew, is gone on with where it differs.
+// deriveKey returns the same key for the same line of the same file, so that a second run creates no task twice. The text
+// of the line is part of the key, so a corrected or longer file continues where it differs.
 func (r *reader) deriveKey(b []byte) string {
 	h := sha256.New()
 	_, _ = io.WriteString(h, r.label+"\x00"+strconv.Itoa(r.line)+"\x00")
@@ -175,12 +175,12 @@ func (r *reader) deriveKey(b []byte) string {
 	return "import-" + hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// notWaiting says that the task of a line was held or had ended when it was exported: as a new task it would be done again.
+// notWaiting is the error of a line whose task was held or had ended at the export: a new task would repeat its work.
 type notWaiting queue.Status
 
 func (s notWaiting) Error() string { return "the task was " + string(s) }
 
-// lineError is what is wrong with one line.
+// lineError is the error of one line.
 type lineError struct {
 	line int
 	err  error

@@ -9,7 +9,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 )
 
-// progress is a line on a terminal that tells how far it has come.
+// progress is a line on a terminal that shows the position in a file.
 type progress struct {
 	f     *factory.Factory
 	begin time.Time
@@ -26,7 +26,7 @@ const (
 
 func newProgressLine(f *factory.Factory) *progress { return &progress{f: f, begin: time.Now()} }
 
-// showPosition draws the line: done of what there is in all (0 = not known), and how many tasks that were.
+// showPosition draws the line: done of all bytes (0 = not known), and the number of tasks.
 func (p *progress) showPosition(done, all, tasks int64) {
 	now := time.Now()
 	if p.hidden || !p.f.IO.ErrTTY || p.f.IO.Dumb || now.Sub(p.last) < progressEvery {
@@ -48,7 +48,7 @@ func (p *progress) showPosition(done, all, tasks int64) {
 		strings.Repeat("█", full), strings.Repeat("░", barCells-full), 100*share, output.Count(tasks, "task"), rate, output.Duration(left.Round(time.Second)))
 }
 
-// clearProgress takes the line away.
+// clearProgress removes the line.
 func (p *progress) clearProgress() {
 	if p.wrote {
 		fmt.Fprint(p.f.IO.Err, p.f.IO.ClearLine())

@@ -1,4 +1,4 @@
-// Package watch has the commands that tell how things are going: stats, events, workers.
+// Package watch has the commands stats, events and workers.
 package watch
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// Commands are the commands that watch.
+// Commands returns the commands stats, events and workers.
 func Commands(f *factory.Factory) []*cobra.Command {
 	all := []*cobra.Command{newStatsCommand(f), newEventsCommand(f), newWorkersCommand(f)}
 	for _, c := range all {
@@ -61,10 +61,11 @@ func statsColumns() []output.Column[restapi.QueueStats] {
 func newStatsCommand(f *factory.Factory) *cobra.Command {
 	watch, every := false, 2*time.Second
 	cmd := &cobra.Command{
-		Use:        "stats [QUEUE]",
-		SuggestFor: []string{"status", "ps", "count", "counts"},
-		Short:      "Tell how full and how busy the queues are",
-		Long: "Tell how full and how busy the queues are: tasks by status, the age of the task that is ready the longest, and\n" +
+		Use:         "stats [QUEUE]",
+		Annotations: cmdutil.Reads("queue stats"),
+		SuggestFor:  []string{"status", "ps", "count", "counts"},
+		Short:       "Show how full and how busy the queues are",
+		Long: "Show how full and how busy the queues are: tasks by status, the age of the task that is ready the longest, and\n" +
 			"the rates of the last minute. With --watch it goes on until interrupted.",
 		Example:           "  pgqueue stats\n  pgqueue stats mail --watch --every 1s\n  pgqueue stats --jq '.body[] | select(.ready > 1000) | .queue'",
 		Args:              cmdutil.Args(0, 1, ""),
@@ -77,7 +78,7 @@ func newStatsCommand(f *factory.Factory) *cobra.Command {
 			}
 
 			if watch && every < 100*time.Millisecond {
-				return cmdutil.Usage("--every: at least 100ms")
+				return cmdutil.Usage("--every: must be at least 100ms")
 			}
 
 			if watch && !p.Human() && p.Format != output.YAML {
@@ -86,8 +87,8 @@ func newStatsCommand(f *factory.Factory) *cobra.Command {
 
 			for {
 				err := readStats(cmd.Context(), f, svc, p, args, watch)
-				if watch && cmd.Context().Err() != nil { // it was to end, and may have been in the middle of a call
-					return nil //nolint:nilerr // an error of what was interrupted is none
+				if watch && cmd.Context().Err() != nil { // an interruption may have cut a call
+					return nil //nolint:nilerr // the error of an interrupted call does not count
 				}
 
 				if err != nil || !watch {
@@ -139,7 +140,7 @@ func readStats(ctx context.Context, f *factory.Factory, svc queue.Service, p *ou
 	}
 
 	if watch && p.Human() && p.IO.OutTTY && !p.IO.Dumb {
-		fmt.Fprint(f.IO.Out, f.IO.ClearScreen()) // from the top of an empty screen
+		fmt.Fprint(f.IO.Out, f.IO.ClearScreen())
 	}
 
 	return output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", statsColumns())
@@ -150,10 +151,11 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 	var kinds, statuses []string
 	follow, count := true, 0
 	cmd := &cobra.Command{
-		Use:        "events",
-		SuggestFor: []string{"log", "logs", "tail", "follow"},
-		Short:      "Follow what happens to tasks",
-		Long: "Follow what happens to tasks, until interrupted: a line each. --after goes on behind the cursor of an event, without\n" +
+		Use:         "events",
+		Annotations: cmdutil.Reads("task events"),
+		SuggestFor:  []string{"log", "logs", "tail", "follow"},
+		Short:       "Follow the events of tasks",
+		Long: "Follow the events of tasks, a line each, until interrupted. --after continues behind the cursor of an event, without\n" +
 			"gaps; --follow=false shows what is kept of the feed and ends.",
 		Example: "  pgqueue events --queue mail --kind failed\n  pgqueue events --task 42\n" +
 			"  pgqueue events --follow=false --jq 'select(.status == \"failed\") | .task'",
@@ -220,7 +222,7 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// errEnough ends a stream that has had as many events as were asked for.
+// errEnough ends a stream after the number of events that was asked for.
 var errEnough = errors.New("enough")
 
 func completeKinds() []string {
@@ -231,7 +233,7 @@ func completeKinds() []string {
 	return names
 }
 
-// startCursor tells of what is in the feed now.
+// startCursor returns the cursor to start from, and describes the events in the feed.
 func startCursor(ctx context.Context, f *factory.Factory, svc queue.Service, filter queue.EventFilter, tell func(queue.Event) error) error {
 	for {
 		call, cancel := f.Call(ctx)
@@ -274,10 +276,11 @@ func printEvent(f *factory.Factory, p *output.Printer, e queue.Event) error {
 
 func newWorkersCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
-		Use:     "workers",
-		Short:   "List who holds tasks, since when",
-		Example: "  pgqueue workers\n  pgqueue workers --jq '.body[] | [.worker, .held] | @tsv'",
-		Args:    cmdutil.Args(0, 0, ""),
+		Use:         "workers",
+		Annotations: cmdutil.Reads(""),
+		Short:       "List the workers that hold tasks, and since when",
+		Example:     "  pgqueue workers\n  pgqueue workers --jq '.body[] | [.worker, .held] | @tsv'",
+		Args:        cmdutil.Args(0, 0, ""),
 
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			all, err := svc.ListWorkers(ctx)
