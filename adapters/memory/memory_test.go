@@ -33,7 +33,7 @@ func harness() queuetest.StoreHarness {
 			}
 			c.(*clock).Advance(d)
 		},
-		Shared: func(t testing.TB, s queue.Store, namespace string) queue.Consumer {
+		Shared: func(t testing.TB, s queue.Store, namespace string) queue.Service {
 			t.Helper()
 			m, err := manager.New(s, manager.WithNamespace(namespace))
 			if err != nil {

@@ -55,7 +55,7 @@ type ModelRun struct {
 	now     time.Time
 	log     []string
 	retains int
-	shared  queue.Consumer
+	shared  queue.Service
 }
 
 type modelQueue struct {
@@ -165,7 +165,12 @@ func (m *ModelRun) Step() error {
 		{6, m.heartbeats},
 		{5, m.releases},
 		{3, m.callers},
+		{2, m.callersCreate},
+		{2, m.callersRetain},
+		{3, m.callersRelease},
 		{3, m.locked},
+		{1, m.lockedKey},
+		{1, m.lockedQueue},
 		{1, m.audit},
 		{6, m.cancel},
 		{4, m.retry},
@@ -238,7 +243,6 @@ func (m *ModelRun) moved(t *modelTask, move queue.Move, to queue.Status) error {
 
 func (m *ModelRun) create() error {
 	name := m.anyQueue()
-	q := m.queues[name]
 	m.now = m.clock()
 	n := 1 + m.choose.IntN(4)
 	batch := make([]queue.NewTask, n)
@@ -259,26 +263,35 @@ func (m *ModelRun) create() error {
 		return err
 	}
 	for i, c := range out {
-		t := batch[i]
-		there := m.tasks[q.keys[t.Key]]
-		if t.Key != "" && there != nil && !m.past(there) {
-			switch same := there.payload == string(t.Payload); {
-			case same && (c.Err != nil || c.Task.ID != there.id || !c.Task.Replayed):
-				return fmt.Errorf("key %s of task %d was answered by %+v, %w", t.Key, there.id, c.Task, c.Err)
-			case !same && !errors.Is(c.Err, queue.ErrKeyReused):
-				return fmt.Errorf("key %s of task %d with another payload was answered by %w", t.Key, there.id, c.Err)
-			}
-			continue
+		if err := m.created(batch[i], c); err != nil {
+			return err
 		}
-		if c.Err != nil {
-			return c.Err
-		}
-		if c.Task.ID <= m.lastID || c.Task.Replayed {
-			return fmt.Errorf("a new task got id %d behind %d, replayed %v", c.Task.ID, m.lastID, c.Task.Replayed)
-		}
-		m.lastID = c.Task.ID
-		m.born(c.Task, t, q)
 	}
+	return nil
+}
+
+// created checks the answer to a create of t and adds a new task to the model.
+func (m *ModelRun) created(t queue.NewTask, c queue.Created) error {
+	q := m.queues[t.Queue]
+	there := m.tasks[q.keys[t.Key]]
+	if t.Key != "" && there != nil && !m.past(there) {
+		switch same := there.payload == string(t.Payload); {
+		case same && (c.Err != nil || c.Task.ID != there.id || !c.Task.Replayed):
+			return fmt.Errorf("key %s of task %d was answered by %+v, %w", t.Key, there.id, c.Task, c.Err)
+		case !same && !errors.Is(c.Err, queue.ErrKeyReused):
+			return fmt.Errorf("key %s of task %d with another payload was answered by %w", t.Key, there.id, c.Err)
+		}
+		return nil
+	}
+
+	if c.Err != nil {
+		return c.Err
+	}
+	if c.Task.ID <= m.lastID || c.Task.Replayed {
+		return fmt.Errorf("a new task got id %d behind %d, replayed %v", c.Task.ID, m.lastID, c.Task.Replayed)
+	}
+	m.lastID = c.Task.ID
+	m.born(c.Task, t, q)
 	return nil
 }
 
@@ -332,38 +345,21 @@ func (m *ModelRun) retain() error {
 	if err != nil {
 		return err
 	}
+	return m.retained(out[0], limit, names, cmp.Or(lease, modelLease))
+}
+
+// retained checks got, in the order of its tokens, as the answers to retains of limit tasks together.
+func (m *ModelRun) retained(got []*queue.Task, limit int, names []string, lease time.Duration) error {
 	if len(names) == 0 {
 		names = m.names
 	}
-	var could []*modelTask
-	room := 0
-	for _, name := range names {
-		q := m.queues[name]
-		held, ready := 0, 0
-		for _, t := range m.tasks {
-			switch {
-			case t.queue != name:
-			case t.status == queue.StatusRetained:
-				held++
-			case t.waiting() && !t.due.After(m.now) && (t.dies.IsZero() || t.dies.After(m.now)):
-				ready++
-				could = append(could, t)
-			}
-		}
-		switch {
-		case q.paused:
-		case q.concurrency > 0:
-			room += min(ready, max(0, q.concurrency-held))
-		default:
-			room += ready
-		}
+	could, available := m.available(names)
+	if len(got) != min(limit, available) {
+		return fmt.Errorf("retained %d of %d where %d are available", len(got), limit, available)
 	}
-	got := out[0]
-	if len(got) != min(limit, room) {
-		return fmt.Errorf("retained %d of %d where %d are to be had", len(got), limit, room)
-	}
+
 	for _, g := range got {
-		if err := m.took(g, names, could, cmp.Or(lease, modelLease)); err != nil {
+		if err := m.took(g, names, could, lease); err != nil {
 			return err
 		}
 	}
@@ -371,6 +367,32 @@ func (m *ModelRun) retain() error {
 		return err
 	}
 	return m.sync()
+}
+
+// available returns the ready tasks of the queues, and how many of them their pauses and limits allow to retain.
+func (m *ModelRun) available(names []string) (ready []*modelTask, n int) {
+	for _, name := range names {
+		q := m.queues[name]
+		held, before := 0, len(ready)
+		for _, t := range m.tasks {
+			switch {
+			case t.queue != name:
+			case t.status == queue.StatusRetained:
+				held++
+			case t.waiting() && !t.due.After(m.now) && (t.dies.IsZero() || t.dies.After(m.now)):
+				ready = append(ready, t)
+			}
+		}
+
+		switch fresh := len(ready) - before; {
+		case q.paused:
+		case q.concurrency > 0:
+			n += min(fresh, max(0, q.concurrency-held))
+		default:
+			n += fresh
+		}
+	}
+	return ready, n
 }
 
 func (m *ModelRun) took(g *queue.Task, names []string, could []*modelTask, lease time.Duration) error {
@@ -541,35 +563,54 @@ func (m *ModelRun) heartbeat() error {
 	return m.compare(t)
 }
 
+// bulk does a bulk operation on up to three tasks, some of them named twice.
 func (m *ModelRun) bulk(what string, f bulkFunc, allowed func(*modelTask) bool, then func(*modelTask) error) error {
-	t := m.pick(func(*modelTask) bool { return true })
-	if t == nil {
+	tasks := m.some(1+m.choose.IntN(3), func(*modelTask) bool { return true })
+	if len(tasks) == 0 {
 		return nil
 	}
+	var ids []int64
+	for _, t := range tasks {
+		ids = append(ids, t.id)
+	}
 	m.now = m.clock()
-	m.say("%s %d", what, t.id)
-	b, err := f(m.ctx, modelSpace, queue.Selection{IDs: slices.Repeat([]int64{t.id}, 1+m.choose.IntN(2))})
+	m.say("%s %v", what, ids)
+	b, err := f(m.ctx, modelSpace, queue.Selection{IDs: ids})
 	if err != nil {
 		return err
 	}
-	switch {
-	case m.past(t):
-		if !errors.Is(b.Errs[t.id], queue.ErrNotFound) {
-			return fmt.Errorf("%s of %d, which is past its retention, was answered by %+v", what, t.id, b)
+
+	moved := 0
+	for i, t := range tasks {
+		if slices.Contains(ids[:i], t.id) {
+			continue
 		}
-		return nil
-	case !allowed(t):
-		if !errors.Is(b.Errs[t.id], queue.ErrConflict) || b.Moved != 0 {
+		switch refused := b.Errs[t.id]; {
+		case m.past(t):
+			if !errors.Is(refused, queue.ErrNotFound) {
+				return fmt.Errorf("%s of %d, which is past its retention, was answered by %+v", what, t.id, b)
+			}
+			continue
+		case !allowed(t):
+			if !errors.Is(refused, queue.ErrConflict) {
+				return fmt.Errorf("%s of %d (%s) was answered by %+v", what, t.id, t.status, b)
+			}
+		case refused != nil:
 			return fmt.Errorf("%s of %d (%s) was answered by %+v", what, t.id, t.status, b)
+		default:
+			moved++
+			if err := then(t); err != nil {
+				return err
+			}
 		}
-	case b.Errs[t.id] != nil || b.Moved != 1:
-		return fmt.Errorf("%s of %d (%s) was answered by %+v", what, t.id, t.status, b)
-	default:
-		if err := then(t); err != nil {
+		if err := m.compare(t); err != nil {
 			return err
 		}
 	}
-	return m.compare(t)
+	if int(b.Moved) != moved {
+		return fmt.Errorf("%s of %v moved %d, want %d", what, ids, b.Moved, moved)
+	}
+	return nil
 }
 
 func (m *ModelRun) cancel() error {

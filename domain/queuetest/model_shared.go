@@ -14,15 +14,18 @@ import (
 // Operations of the model on several tasks at once: calls that name a task twice, callers that share a Store call, and rows that
 // another transaction has locked.
 
-// some returns up to n held tasks, some of them more than once.
-func (m *ModelRun) some(n int) []*modelTask {
+// wasHeld is for tasks that are or were under a lease.
+func (m *ModelRun) wasHeld(t *modelTask) bool { return t.held > 0 && !m.past(t) }
+
+// some returns up to n tasks that ok accepts, some of them more than once.
+func (m *ModelRun) some(n int, ok func(*modelTask) bool) []*modelTask {
 	var out []*modelTask
 	for range n {
 		if len(out) > 0 && m.choose.IntN(3) == 0 {
 			out = append(out, out[m.choose.IntN(len(out))])
 			continue
 		}
-		if t := m.pick(func(t *modelTask) bool { return t.held > 0 && !m.past(t) }); t != nil {
+		if t := m.pick(ok); t != nil {
 			out = append(out, t)
 		}
 	}
@@ -79,7 +82,7 @@ func (m *ModelRun) beat(h queue.Heartbeat, b queue.Beat) error {
 // heartbeats is one call with several, some of one task.
 func (m *ModelRun) heartbeats() error {
 	var beats []queue.Heartbeat
-	for _, t := range m.some(2 + m.choose.IntN(5)) {
+	for _, t := range m.some(2+m.choose.IntN(5), m.wasHeld) {
 		beats = append(beats, m.anyBeat(t))
 	}
 	if len(beats) == 0 {
@@ -119,7 +122,7 @@ func (m *ModelRun) compareBeaten(beats []queue.Heartbeat) error {
 func (m *ModelRun) releases() error {
 	var rs []queue.Release
 	var os []queue.Outcome
-	for _, t := range m.some(2 + m.choose.IntN(4)) {
+	for _, t := range m.some(2+m.choose.IntN(4), m.wasHeld) {
 		if t.status != queue.StatusRetained {
 			continue
 		}
@@ -161,14 +164,14 @@ func (m *ModelRun) released(t *modelTask, o queue.Outcome, answer queue.Released
 	return nil
 }
 
-// callers has several callers beat and release at once through what gathers them. The order of two callers is not known, so of
+// callers has several callers send heartbeats at once through what gathers them. The order of two callers is not known, so of
 // two heartbeats of one task either may be the last.
 func (m *ModelRun) callers() error {
 	if m.shared == nil {
 		return nil
 	}
 	var beats []queue.Heartbeat
-	for _, t := range m.some(2 + m.choose.IntN(5)) {
+	for _, t := range m.some(2+m.choose.IntN(5), m.wasHeld) {
 		if t.status == queue.StatusRetained {
 			h := m.anyBeat(t)
 			h.Token = t.token
@@ -261,7 +264,7 @@ func (m *ModelRun) locked() error {
 	now := queue.WithoutWait(m.ctx)
 
 	beats := []queue.Heartbeat{{ID: t.id, Token: t.token}}
-	for _, other := range m.some(3) {
+	for _, other := range m.some(3, m.wasHeld) {
 		if other.status == queue.StatusRetained {
 			beats = append(beats, queue.Heartbeat{ID: other.id, Token: other.token, Lease: time.Duration(m.choose.IntN(3)) * 4 * time.Hour})
 		}
@@ -285,7 +288,7 @@ func (m *ModelRun) locked() error {
 	}
 
 	var rs []queue.Release
-	for _, other := range append([]*modelTask{t}, m.some(3)...) {
+	for _, other := range append([]*modelTask{t}, m.some(3, m.wasHeld)...) {
 		if other.status == queue.StatusRetained {
 			rs = append(rs, releaseOf(other.id, other.token, queue.OutcomeSuccess))
 		}

@@ -22,10 +22,14 @@ type StoreHarness struct {
 	// others, such as hints to their listeners, it need not tell itself.
 	Peer func(t testing.TB, s queue.Store) queue.Store
 	// Shared is what gathers the calls of many callers on the store, in a namespace; nil = the model leaves that out.
-	Shared func(t testing.TB, s queue.Store, namespace string) queue.Consumer
+	Shared func(t testing.TB, s queue.Store, namespace string) queue.Service
 	// Lock has another transaction lock the rows of a held task until unlock; it tells which tasks are held in them. nil =
 	// nothing can be locked.
 	Lock func(t testing.TB, s queue.Store, id int64) (locked []int64, unlock func())
+	// LockKey has another transaction create a task with a key, which unlock takes back; nil as for Lock.
+	LockKey func(t testing.TB, s queue.Store, namespace, name, key string) (unlock func())
+	// LockQueue has another transaction lock the row of a queue until unlock; nil as for Lock.
+	LockQueue func(t testing.TB, s queue.Store, namespace, name string) (unlock func())
 	// Audit looks for rows that contradict each other; nil = there is nothing to look for.
 	Audit func(ctx context.Context, s queue.Store) error
 	// Features of the stores.

@@ -41,7 +41,7 @@ func harness() queuetest.StoreHarness {
 			}
 			return postgrestest.OpenURL(t, url.(string))
 		},
-		Shared: func(t testing.TB, s queue.Store, namespace string) queue.Consumer {
+		Shared: func(t testing.TB, s queue.Store, namespace string) queue.Service {
 			t.Helper()
 			m, err := manager.New(s, manager.WithNamespace(namespace))
 			if err != nil {
@@ -50,9 +50,11 @@ func harness() queuetest.StoreHarness {
 			t.Cleanup(func() { _ = m.Close(context.WithoutCancel(t.Context())) })
 			return m
 		},
-		Lock:     lockHolds,
-		Audit:    audit,
-		Features: queuetest.Features{Listener: true, StatsLister: true, Diagnoser: true, EventsAge: time.Hour},
+		Lock:      lockHolds,
+		LockKey:   lockKey,
+		LockQueue: lockQueueRow,
+		Audit:     audit,
+		Features:  queuetest.Features{Listener: true, StatsLister: true, Diagnoser: true, EventsAge: time.Hour},
 	}
 }
 
@@ -72,6 +74,38 @@ func lockHolds(t testing.TB, s queue.Store, id int64) (locked []int64, unlock fu
 		t.Fatal(err)
 	}
 	return slices.Concat(all...), func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }
+}
+
+// lockKey has another transaction create a task with a key and roll back.
+func lockKey(t testing.TB, s queue.Store, namespace, name, key string) (unlock func()) {
+	t.Helper()
+	tx, err := s.(*postgres.Store).Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.(*postgres.Store).InTx(tx, namespace)
+	if err == nil {
+		_, err = in.CreateTask(t.Context(), name, queue.TaskMeta{Key: key})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }
+}
+
+// lockQueueRow has another transaction lock the row of a queue.
+func lockQueueRow(t testing.TB, s queue.Store, namespace, name string) (unlock func()) {
+	t.Helper()
+	tx, err := s.(*postgres.Store).Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id int32
+	err = tx.QueryRow(t.Context(), "select id from pgqueue.queue where namespace = $1 and name = $2 for update", namespace, name).Scan(&id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }
 }
 
 // audit finds rows that contradict each other.
