@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/pgqueue/pgqueue/domain/pace"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
@@ -34,19 +35,26 @@ const (
 	lastPause  = 2 * time.Second
 )
 
-// sendCall sends req within the client's timeout and repeats it where that is safe.
+// sendCall sends req and repeats it where that is safe.
 func sendCall[Req, Res proto.Message](
 	ctx context.Context, c *Client, op string, again repeat, send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
 	return sendCallFor(ctx, c, op, again, 0, send, req)
 }
 
-// sendCallFor is sendCall for a request that waits on the server.
+// sendCallFor is sendCall for a request that waits on the server. A context without a deadline ends when nothing moves for the
+// client's timeout.
 func sendCallFor[Req, Res proto.Message](
 	ctx context.Context, c *Client, op string, again repeat, wait time.Duration,
 	send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
-	return attempt(ctx, c.shared, op, again, wait, func(ctx context.Context) (Res, error) {
+	return repeatSafely(ctx, c.shared, op, again, func(ctx context.Context) (Res, error) {
+		if _, bounded := ctx.Deadline(); !bounded {
+			var stop func()
+			ctx, stop = pace.Start(ctx, wait, c.timeout)
+			defer stop()
+		}
+
 		res, err := send(ctx, req)
 		if err != nil {
 			return res, translate(ctx, req, err)
@@ -55,8 +63,7 @@ func sendCallFor[Req, Res proto.Message](
 	})
 }
 
-// attempt runs do within the client's timeout, and again as long as that is safe: always when the server was not
-// reached, and when the outcome is not known only if it is repeatable.
+// attempt is repeatSafely within the client's timeout, for streams: their bytes belong to no single call.
 func attempt[T any](
 	ctx context.Context, c *shared, op string, again repeat, wait time.Duration, do func(context.Context) (T, error),
 ) (T, error) {
@@ -65,6 +72,14 @@ func attempt[T any](
 		ctx, cancel = context.WithTimeout(ctx, max(wait, 0)+c.timeout)
 		defer cancel()
 	}
+	return repeatSafely(ctx, c, op, again, do)
+}
+
+// repeatSafely runs do, and again as long as that is safe: always when the server was not reached, and when the outcome is
+// not known only if it is repeatable.
+func repeatSafely[T any](
+	ctx context.Context, c *shared, op string, again repeat, do func(context.Context) (T, error),
+) (T, error) {
 	for n := 0; ; n++ {
 		v, err := do(ctx)
 		if err == nil {
@@ -110,7 +125,7 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 		return wire.RemoteError(c)
 	}
 	switch cause := ctx.Err(); {
-	case errors.Is(cause, context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+	case cause != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return &queue.Error{Kind: queue.KindDeadline, Err: context.DeadlineExceeded}
 	case cause != nil:
 		return &queue.Error{Kind: queue.KindCanceled, Err: cause}

@@ -74,7 +74,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		c.http = withHeader{c.http, c.header}
 	}
 	cc := connect.NewClient(
-		connecthttp.NewTransport(c.http, strings.TrimRight(u.String(), "/"), c.transport...), c.interceptors...)
+		connecthttp.NewTransport(pacedClient{c.http}, strings.TrimRight(u.String(), "/"), c.transport...), c.interceptors...)
 	s.namespaces = pgqueuev1connect.NewNamespaceServiceClient(cc)
 	s.tasks = pgqueuev1connect.NewTaskServiceClient(cc)
 	s.work = pgqueuev1connect.NewWorkServiceClient(cc)

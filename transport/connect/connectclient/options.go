@@ -9,12 +9,13 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
 
+	"github.com/pgqueue/pgqueue/domain/pace"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // Defaults of the options.
 const (
-	// DefaultTimeout bounds a call without a deadline in its context, beside the wait that it asks for.
+	// DefaultTimeout ends a call without a deadline in its context when nothing moves for so long, beside the call's own wait.
 	DefaultTimeout = 30 * time.Second
 	// DefaultRetries is how often a failed call is repeated where that is safe.
 	DefaultRetries = 3
@@ -112,11 +113,18 @@ func (h withHeader) Do(r *http.Request) (*http.Response, error) {
 	return h.HTTPClient.Do(r)
 }
 
+// pacedClient counts the bytes of calls that pace.Start bounds.
+type pacedClient struct{ connecthttp.HTTPClient }
+
+// Do implements connecthttp.HTTPClient.
+func (c pacedClient) Do(r *http.Request) (*http.Response, error) { return pace.Do(c.HTTPClient, r) }
+
 // WithCompression compresses messages of 1 KiB and more with gzip, both ways. It is worth its time where the network is
 // slow; by default nothing is compressed.
 func WithCompression() Option { return option(func(c *config) error { c.compress = true; return nil }) }
 
-// WithTimeout bounds calls without a deadline in their context, beside the wait that they ask for.
+// WithTimeout ends calls without a deadline in their context when less than 64 KiB move in d, beside their own wait. It bounds
+// the calls of a worker's stream as a whole.
 func WithTimeout(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.timeout = d

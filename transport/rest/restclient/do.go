@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/pace"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -71,19 +72,17 @@ func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out
 	if ctx.Err() != nil {
 		return nil, 0, contextError(ctx, q.op)
 	}
-	call, pace, stop := watchProgress(ctx, q.wait, c.timeout)
+	call, stop := pace.Start(ctx, q.wait, c.timeout)
 	defer stop()
 	req, err := c.buildRequest(call, q, body)
 	if err != nil {
 		return nil, 0, &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
 	}
-	pace.watchRequest(req)
-	resp, err := c.http.Do(req)
+	resp, err := pace.Do(c.http, req)
 	if err != nil {
 		return nil, 0, connectionError(ctx, q.op, causeOfEnd(call, err))
 	}
 	defer resp.Body.Close()
-	pace.watchAnswer(resp, c.timeout)
 	answer, err := readAnswer(resp, c.maxAnswer)
 	if err != nil {
 		return nil, 0, connectionError(ctx, q.op, causeOfEnd(call, err))
