@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -34,6 +35,7 @@ const (
 	dropPatience  = "20ms"
 	dropRestLeast = 10 * time.Second
 	dropRestMost  = 5 * time.Minute
+	dropTimeout   = 10 * time.Minute // of the walk under the lock, which no other work waits for, and the drop
 )
 
 // parts remembers how far the partitions go, and how dropping the oldest goes.
@@ -337,14 +339,11 @@ func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 		return 0, false, err
 	}
 	p := all[0]
-	past, err := s.isPast(ctx, op, p)
-	if err != nil || !past {
-		return 0, false, err
+	moved, rest, err := s.stripPart(ctx, op, p)
+	if err != nil || rest != partStripped {
+		return moved, err == nil && rest == partHasMore, err
 	}
-	moved, more, err := s.stripPart(ctx, op, p)
-	if err != nil || more {
-		return moved, err == nil, err
-	}
+
 	dropped, err := s.dropPart(ctx, op, p)
 	if dropped {
 		moved++
@@ -352,76 +351,105 @@ func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	return moved, dropped, err
 }
 
-// isPast says whether all tasks of a partition are finished and past retention. Only dropPart's answer counts, under its lock:
-// this one keeps it from asking for the lock in vain.
-func (s *Store) isPast(ctx context.Context, op string, p part) (bool, error) {
-	var past bool
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		t.batch.Queue("set local statement_timeout = 0") // ctx bounds it; counting a large partition takes seconds
-		var err error
-		past, err = t.allPast(ctx, p)
-		return err
-	})
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42P01" { // another process has just dropped it
-		return false, nil
-	}
-	return past, err
+// partRest is the state of a partition after a step of its removal.
+type partRest int
+
+const (
+	partHasMore  partRest = iota // of what other tables have of its tasks
+	partNeeded                   // a task is unfinished or within its retention
+	partStripped                 // nothing is left but the partition itself
+)
+
+// The statements that read a partition in steps.
+var (
+	walkPart       = statement("part.walk")
+	stripPartKeys  = statement("part.strip.keys")
+	stripPartRows  = statement("part.strip")
+	countPartTasks = statement("part.counts")
+)
+
+// askPart is ask for a statement whose tables are those of the partition p.
+func (t *tx) askPart(s sqltext.Statement, p part, each func(pgx.Rows) error, args ...sqltext.Arg) {
+	t.askText(ofPart(t.sql.Of(s), p.lower, p.upper), each, t.sql.Values(s, args)...)
 }
 
-// allPast says whether all tasks of a partition are finished and past retention.
-func (t *tx) allPast(ctx context.Context, p part) (bool, error) {
-	ask := func(name string, into any) error {
-		t.batch.Queue(ofPart(t.sql.get(name), p.lower, p.upper)).QueryRow(func(row pgx.Row) error { return row.Scan(into) })
-		return t.flush(ctx)
-	}
-	var young bool
-	var unfinished int64
-	if err := ask("part.young", &young); err != nil || young {
-		return false, err
-	}
-	err := ask("part.unfinished", &unfinished)
-	return unfinished == 0, err
+// partStep is one step of the walk over the tasks of a partition.
+type partStep struct {
+	needed bool       // a task of the step is unfinished or within its retention; next is not set
+	end    bool       // no task is left
+	next   partCursor // of the last task
 }
 
-// stripPart removes a step of what other tables have of the tasks of a partition: keys, states and errors. The walk over the
-// tasks goes on where the last step ended; a process that starts anew walks anew and finds nothing.
-func (s *Store) stripPart(ctx context.Context, op string, p part) (moved int, more bool, err error) {
+// walkPart reads a step of at most size tasks of p behind the cursor at. It ends at the first task that p still needs.
+func (t *tx) walkPart(ctx context.Context, p part, at partCursor, size int) (step partStep, err error) {
+	t.askPart(walkPart, p, func(rows pgx.Rows) error {
+		var q *int32
+		var id *int64
+		if err := rows.Scan(&step.needed, &q, &id); err != nil {
+			return err
+		}
+		if step.end = !step.needed && id == nil; id != nil {
+			step.next = partCursor{p.lower, *q, *id}
+		}
+		return nil
+	}, arg("queue_id", at.queue), arg("task_id", at.id), arg("limit", size))
+	return step, t.flush(ctx)
+}
+
+// stripPart removes a step of what other tables have of the tasks of a partition: first their keys, task by task, then states
+// and errors. The walk stops in front of a task that the partition still needs, and the next call goes on there. A process
+// that starts anew walks anew and finds nothing. The answer is a hint: only dropPart's walk is under a lock.
+func (s *Store) stripPart(ctx context.Context, op string, p part) (moved int, rest partRest, err error) {
 	size, _, _ := s.sieves.strip.next()
 	at := s.parts.strip(p.lower)
 	next := at
 	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		moved, next = 0, at
-		t.batch.Queue(ofPart(t.sql.get("part.strip.keys"), p.lower, p.upper), at.queue, at.id, size).QueryRow(func(row pgx.Row) error {
-			var visited int
-			var q *int32
-			var id *int64
-			if err := row.Scan(&visited, &q, &id, &moved); err != nil {
-				return err
-			}
-			if more = visited == size; q != nil {
-				next = partCursor{p.lower, *q, *id}
-			}
-			return nil
-		})
-		t.batch.Queue(ofPart(t.sql.get("part.strip"), p.lower, p.upper), size).QueryRow(func(row pgx.Row) error {
-			var n int
-			err := row.Scan(&n)
-			moved += n
-			more = more || n >= size
+		moved, rest, next = 0, partHasMore, at
+		step, err := t.walkPart(ctx, p, at, size)
+		if err != nil {
 			return err
-		})
-		return t.flush(ctx)
-	})
-	if err != nil {
-		// A row that cannot go keeps its partition, and no more than that: the fault is told with the step's.
-		if !ofItsRows(ctx, err) || !s.sieves.strip.halve() {
-			return 0, false, err
 		}
-		return 0, true, nil
+		if step.needed {
+			rest = partNeeded
+			return errNothing
+		}
+
+		addMoved := func(rows pgx.Rows) error {
+			var n int
+			err := rows.Scan(&n)
+			moved += n
+			return err
+		}
+		if !step.end {
+			next = step.next
+			t.askPart(stripPartKeys, p, addMoved, arg("queue_id", at.queue), arg("task_id", at.id),
+				arg("last_queue_id", next.queue), arg("last_task_id", next.id))
+			return t.flush(ctx)
+		}
+		t.askPart(stripPartRows, p, addMoved, arg("limit", size))
+		if err := t.flush(ctx); err != nil {
+			return err
+		}
+		if moved < size {
+			rest = partStripped
+		}
+		return nil
+	})
+	if isPgCode(err, undefinedTable) { // another process has just dropped it
+		return 0, partNeeded, nil
+	}
+	if quietly(err) != nil {
+		// A smaller step may pass where a row cannot go, or where this one outlasts a call. At one row the fault is reported:
+		// that row keeps its partition, and nothing else.
+		smaller := ofItsRows(ctx, err) || ctx.Err() == nil && queue.KindOf(err) == queue.KindDeadline
+		if !smaller || !s.sieves.strip.halve() {
+			return 0, partNeeded, err
+		}
+		return 0, partHasMore, nil
 	}
 	s.sieves.strip.passed()
 	s.parts.stripped(next)
-	return moved, more, nil
+	return moved, rest, nil
 }
 
 // dropPart drops a partition, unless something has changed. Other statements on old tasks of the partition wait for the
@@ -432,33 +460,43 @@ func (s *Store) dropPart(ctx context.Context, op string, p part) (dropped bool, 
 	if !s.parts.mayDrop() {
 		return false, nil
 	}
-	ctx, cancel := s.bound(ctx)
+	size, _, _ := s.sieves.strip.next()
+	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
 	err = s.tryTx(ctx, func(ctx context.Context, t *tx) error {
 		t.queue("part.drop.lock")
 		t.batch.Queue("set local lock_timeout = '" + dropPatience + "'")
-		t.batch.Queue("set local statement_timeout = 0") // ctx bounds it; counting a large partition takes seconds
+		t.batch.Queue("set local statement_timeout = 0") // dropTimeout bounds it
 		t.ddl("part.freeze", p.lower, p.upper)
 		if err := t.flush(ctx); err != nil {
 			return err
 		}
-		past, err := t.allPast(ctx, p)
-		if err != nil || !past {
-			return orNothing(err)
+
+		// A task may have become unfinished behind the cursor of stripPart, so this walk begins at the first task.
+		for at := firstOfPart(p.lower); ; {
+			step, err := t.walkPart(ctx, p, at, size)
+			if err != nil {
+				return err
+			}
+			if step.needed {
+				s.parts.stripped(at)
+				return errNothing
+			}
+			if step.end {
+				break
+			}
+			at = step.next
 		}
+
 		ev := events{}
 		var gone []change
 		var counts []int32
-		t.batch.Queue(ofPart(t.sql.get("part.counts"), p.lower, p.upper)).Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				var c change
-				var n int32
-				if err := rows.Scan(&c.queue, &c.was, &n); err != nil {
-					return err
-				}
-				gone, counts = append(gone, c), append(counts, n)
-			}
-			return rows.Err()
+		t.askPart(countPartTasks, p, func(rows pgx.Rows) error {
+			var c change
+			var n int32
+			err := rows.Scan(&c.queue, &c.was, &n)
+			gone, counts = append(gone, c), append(counts, n)
+			return err
 		})
 		if err := t.flush(ctx); err != nil {
 			return err
@@ -468,7 +506,7 @@ func (s *Store) dropPart(ctx context.Context, op string, p part) (dropped bool, 
 		dropped = true
 		return nil
 	})
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "55P03" || pg.Code == "42P01") {
+	if isPgCode(err, lockNotAvailable) || isPgCode(err, undefinedTable) {
 		s.parts.dropLater()
 		return false, nil
 	}
@@ -476,11 +514,16 @@ func (s *Store) dropPart(ctx context.Context, op string, p part) (dropped bool, 
 	return dropped && err == nil, translate(op, quietly(err))
 }
 
-func orNothing(err error) error {
-	if err == nil {
-		return errNothing
-	}
-	return err
+// SQLSTATEs that a removal of a partition expects.
+const (
+	lockNotAvailable = "55P03"
+	undefinedTable   = "42P01"
+)
+
+// isPgCode reports whether err is PostgreSQL's error with the SQLSTATE code.
+func isPgCode(err error, code string) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == code
 }
 
 // partCursor is how far the walk over the tasks of the partition that begins at lower has come.
@@ -490,12 +533,15 @@ type partCursor struct {
 	id    int64
 }
 
+// firstOfPart is the cursor in front of the first task.
+func firstOfPart(lower int64) partCursor { return partCursor{lower: lower, queue: math.MinInt32} }
+
 // strip is where the walk over a partition goes on.
 func (p *parts) strip(lower int64) partCursor {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cursor.lower != lower {
-		p.cursor = partCursor{lower: lower, queue: math.MinInt32}
+		p.cursor = firstOfPart(lower)
 	}
 	return p.cursor
 }

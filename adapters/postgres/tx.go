@@ -51,7 +51,12 @@ func (t *tx) send(s sqltext.Statement, args ...sqltext.Arg) {
 
 // ask does the same and calls each for every row of the answer.
 func (t *tx) ask(s sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) {
-	t.batch.Queue(t.sql.Of(s), t.sql.Values(s, args)...).Query(func(rows pgx.Rows) error {
+	t.askText(t.sql.Of(s), each, t.sql.Values(s, args)...)
+}
+
+// askText is ask for a text that is made for one call.
+func (t *tx) askText(text string, each func(pgx.Rows) error, values ...any) {
+	t.batch.Queue(text, values...).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			if err := each(rows); err != nil {
 				return err

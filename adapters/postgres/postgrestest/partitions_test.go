@@ -133,6 +133,25 @@ func TestDropPartition(t *testing.T) {
 		recounted(t, s)
 	})
 
+	t.Run("a partition that takes longer to read than a call may last goes all the same", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		s, conn := open(t, dsn, postgres.WithPartitionSize(1024)), connect(t, dsn)
+		finishPartition(t, s, conn, 1000, 1025)
+		postgrestest.Advance(t, s, 62*time.Minute)
+		// Each task costs 1 ms: all of them more than a call may last, some hundred of them less.
+		sql(t, conn, `create or replace function pgqueue.stay(retention bigint, ttl bigint) returns interval language plpgsql immutable
+			as 'begin perform pg_sleep(0.001); return interval ''1 hour''; end'`)
+
+		brief := open(t, dsn, postgres.WithPartitionSize(1024), postgres.WithCallTimeout(500*time.Millisecond))
+		waitFor(t, func() (bool, string) {
+			_, err := brief.Maintain(t.Context(), queue.ChorePrune) // a loaded machine may be too slow for any other statement
+			n := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1")
+			return n == 0, fmt.Sprintf("the partition is still there: %v", err)
+		})
+		recounted(t, s)
+	})
+
 	t.Run("a task that came back to life keeps its partition", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)

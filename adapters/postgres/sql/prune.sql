@@ -123,54 +123,64 @@ create table pgqueue.done_p{lower} (like pgqueue.done including defaults includi
 alter table pgqueue.task attach partition pgqueue.task_p{lower} for values from ({lower}) to ({upper});
 alter table pgqueue.done attach partition pgqueue.done_p{lower} for values from ({lower}) to ({upper});
 
--- name: part.young
--- Whether some finished task of a partition still has to stay: stops at the first.
-select exists (
-    select 1 from pgqueue.done_p{lower} d join pgqueue.queue q on q.id = d.queue_id
-    where q.deleted_at is null and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock()))
-
--- name: part.unfinished
-select (select count(*) from pgqueue.task_p{lower}) - (select coalesce(sum(n), 0) from pgqueue.done_p{lower})
+-- name: part.walk
+-- A step of a partition's tasks in the order of queue and id: whether one of them is unfinished or within its retention, which
+-- ends the step at once, else the last of them.
+with visited as materialized (
+    select t.queue_id, t.id from pgqueue.task_p{lower} t
+    where (t.queue_id, t.id) > (@queue_id::integer, @task_id::bigint) order by t.queue_id, t.id limit @limit
+)
+select n.needed, l.queue_id, l.id
+from (
+    select exists (
+        select 1 from visited v
+        left join lateral (
+            select d.finished_at, d.task_id + d.n > v.id as covers from pgqueue.done_p{lower} d
+            where d.queue_id = v.queue_id and d.task_id <= v.id and d.task_id > (v.id - 1) / 32 * 32
+            order by d.task_id desc limit 1
+        ) d on true
+        left join lateral (
+            select q.id, q.retention, q.ttl from pgqueue.queue q where q.id = v.queue_id and q.deleted_at is null offset 0
+        ) q on true
+        where d.covers is not true or q.id is not null and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())) as needed
+) n
+left join lateral (
+    select v.queue_id, v.id from visited v where not n.needed order by v.queue_id desc, v.id desc limit 1
+) l on true
 
 -- name: part.counts
 select d.queue_id, d.status, sum(n)::integer from pgqueue.done_p{lower} d group by 1, 2
 
 -- name: part.strip.keys
--- Keys of a step of a partition's tasks, in the order of queue and id. $1 and $2 after this queue and id, $3 most tasks visited.
--- Answers how many were visited, the last of them, and how many keys went.
-with visited as materialized (
-    select t.queue_id, t.id, t.key from pgqueue.task_p{lower} t
-    where (t.queue_id, t.id) > ($1::integer, $2::bigint) order by t.queue_id, t.id limit $3
-),
-gone as (
+-- Keys of a partition's tasks behind one task, up to a last one. Returns how many went.
+with gone as (
     delete from pgqueue.task_key where ctid = any (array(
-        select k.at from visited v
+        select k.at from pgqueue.task_p{lower} t
         cross join lateral (
-            select k.ctid as at from pgqueue.task_key k where k.queue_id = v.queue_id and k.key = v.key and k.task_id = v.id offset 0
+            select k.ctid as at from pgqueue.task_key k where k.queue_id = t.queue_id and k.key = t.key and k.task_id = t.id offset 0
         ) k
-        where v.key is not null)) returning 1
+        where (t.queue_id, t.id) > (@queue_id::integer, @task_id::bigint)
+          and (t.queue_id, t.id) <= (@last_queue_id::integer, @last_task_id::bigint) and t.key is not null)) returning 1
 )
-select (select count(*) from visited)::integer, last.queue_id, last.id, (select count(*) from gone)::integer
-from (select 1) one
-left join lateral (select v.queue_id, v.id from visited v order by v.queue_id desc, v.id desc limit 1) last on true
+select count(*)::integer from gone
 
 -- name: part.strip
--- A step of the states and errors of a partition's tasks, queue by queue: their keys begin with it. $1 most of each
+-- A step of the states and errors of a partition's tasks, queue by queue: their keys begin with it.
 with state as (
     delete from pgqueue.state where ctid = any (array(
         select s.at from pgqueue.queue q
         cross join lateral (
             select s.ctid as at from pgqueue.state s
-            where s.queue_id = q.id and s.task_id >= {lower} and s.task_id < {upper} order by s.task_id limit $1
-        ) s limit $1)) returning 1
+            where s.queue_id = q.id and s.task_id >= {lower} and s.task_id < {upper} order by s.task_id limit @limit
+        ) s limit @limit)) returning 1
 ),
 error as (
     delete from pgqueue.task_error where ctid = any (array(
         select e.at from pgqueue.queue q
         cross join lateral (
             select e.ctid as at from pgqueue.task_error e
-            where e.queue_id = q.id and e.task_id >= {lower} and e.task_id < {upper} order by e.task_id limit $1
-        ) e limit $1)) returning 1
+            where e.queue_id = q.id and e.task_id >= {lower} and e.task_id < {upper} order by e.task_id limit @limit
+        ) e limit @limit)) returning 1
 )
 select ((select count(*) from state) + (select count(*) from error))::integer
 
