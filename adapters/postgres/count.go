@@ -112,21 +112,3 @@ func (s *Store) Recount(ctx context.Context, namespace string) (map[string]map[q
 	}, namespace)
 	return out, err
 }
-
-// fold sums up the counts; another process that is at it is left alone.
-func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
-	var out queue.Maintained
-	err := s.inTx(ctx, "fold counts", func(ctx context.Context, t *tx) error {
-		out = queue.Maintained{}
-		mine := false
-		if err := t.read(ctx, "fold.lock", func(pgx.Rows) error { mine = true; return nil }); err != nil {
-			return err
-		}
-		if !mine {
-			return errNothing
-		}
-		t.queueRows("fold", func(rows pgx.Rows) error { return rows.Scan(&out.Moved, nil) })
-		return nil
-	})
-	return out, quietly(err)
-}

@@ -68,11 +68,12 @@ func newSieve(most int) *sieve {
 }
 
 // sieves are those of the store, one for each kind of work that goes by rows of many owners.
-type sieves struct{ promote, expireReady, expireDelayed, done, deleted, strip *sieve }
+type sieves struct{ promote, expireReady, expireDelayed, done, deleted, strip, fold *sieve }
 
 func (s *sieves) init() {
 	s.promote, s.expireReady, s.expireDelayed = newSieve(promoteStep), newSieve(expireStep), newSieve(expireStep)
 	s.done, s.deleted, s.strip = newSieve(pruneStep), newSieve(pruneStep), newSieve(stripStep)
+	s.fold = newSieve(1) // a fold takes all rows; only queues are passed over
 }
 
 // scan reads queue, task, namespace and name of a row.

@@ -12,7 +12,8 @@ select case when exists (
     select 1 from pgqueue.event e where e.xid >= pg_snapshot_xmin((select seen from pgqueue.fold))) then pgqueue.clock() end, pgqueue.clock()
 
 -- name: fold
--- Adds the event rows that were not seen yet to the counts and remembers what was seen. The caller holds fold's row.
+-- Adds the event rows that were not seen yet to the counts and remembers what was seen. The caller holds fold's row. The sums of
+-- the queues to pass over become new event rows of this transaction, which the kept snapshot then has not seen.
 with seen as materialized (select pg_current_snapshot() as now, pgqueue.clock() as t),
 new as materialized (
     select e.queue_id,
@@ -43,7 +44,7 @@ _count as (
            coalesce(cancelled_in, 0) - coalesce(cancelled_out, 0), delayed, coalesce(created, 0), coalesce(finished, 0),
            seen.t, seen.t
     from new, seen
-    where exists (select 1 from pgqueue.queue q where q.id = new.queue_id)
+    where exists (select 1 from pgqueue.queue q where q.id = new.queue_id) and queue_id <> all (@passed_queue_ids::integer[])
     order by queue_id
     on conflict (queue_id) do update
     set new = c.new + excluded.new, retry = c.retry + excluded.retry, retained = c.retained + excluded.retained,
@@ -61,11 +62,40 @@ _count as (
 -- Also without news, while rows lie above the snapshot's xmin: it was held back by somebody's transaction, and every look
 -- would read them again.
 _fold as (
-    update pgqueue.fold f set seen = seen.now from seen
+    update pgqueue.fold f
+    set seen = case when cardinality(@passed_queue_ids::integer[]) = 0 then seen.now else (
+        select format('%s:%s:%s', pg_snapshot_xmin(seen.now), pg_snapshot_xmax(seen.now), string_agg(x::text, ',' order by x))::pg_snapshot
+        from (
+            select pg_snapshot_xip(seen.now) union
+            -- A snapshot does not list its own transaction.
+            select pg_current_xact_id() where pg_current_xact_id() < pg_snapshot_xmax(seen.now)
+        ) open (x)) end
+    from seen
     where exists (select 1 from new) or exists (select 1 from pgqueue.event e where e.xid >= pg_snapshot_xmin(f.seen))
     returning 1
+),
+_again as (
+    insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed)
+    select seen.t, e.queue_id, e.kind, e.was, e."is", sum(e.n), sum(e.delayed)
+    from (
+        select e.* from pgqueue.event e where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold))
+        union all
+        select e.* from pgqueue.event e
+        where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold) and e.xid < pg_snapshot_xmax(pg_current_snapshot())
+    ) e, seen
+    where cardinality(@passed_queue_ids::integer[]) > 0 and e.queue_id = any (@passed_queue_ids)
+    group by seen.t, e.queue_id, e.kind, e.was, e."is"
 )
 select (select count(*) from _count), (select count(*) from _fold)
+
+-- name: fold.queues
+-- The queues of the event rows that fold would add.
+select q.id, q.namespace, q.name from pgqueue.queue q
+where q.id <> all (@passed_queue_ids::integer[]) and q.id = any (array(
+    select e.queue_id from pgqueue.event e where e.xid = any (array(select pg_snapshot_xip(seen) from pgqueue.fold))
+    union
+    select e.queue_id from pgqueue.event e where e.xid >= (select pg_snapshot_xmax(seen) from pgqueue.fold)))
+order by q.id
 
 -- name: counts
 -- $1 namespace, $2 name ('' = all)
