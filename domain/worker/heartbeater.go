@@ -13,7 +13,7 @@ import (
 // idleWake is when the keeper looks at nothing.
 const idleWake = time.Hour
 
-// keepLeases keeps up the leases of everything held, one call for all at a third of a lease, and ends the contexts of
+// runHeartbeater keeps up the leases of everything held, one call for all at a third of a lease, and ends the contexts of
 // holds whose lease has run out by our own clock. It also looks after what waits for a slot for too long.
 func (r *run) runHeartbeater(ctx context.Context) {
 	timer := time.NewTimer(idleWake)
@@ -29,7 +29,7 @@ func (r *run) runHeartbeater(ctx context.Context) {
 	}
 }
 
-// look does what is due at now and says in how long to look again.
+// stepHeartbeater does what is due at now and says in how long to look again.
 func (r *run) stepHeartbeater(now time.Time) time.Duration {
 	var due, lost []*heldTask
 	r.mu.Lock()
@@ -72,7 +72,7 @@ func (r *run) stepHeartbeater(now time.Time) time.Duration {
 	return max(time.Until(next), time.Millisecond)
 }
 
-// nearlyDue adds what is due within the last third of its interval, so that it goes with the same call. Caller holds
+// addNearlyDue adds what is due within the last third of its interval, so that it goes with the same call. Caller holds
 // mu.
 func (r *run) addNearlyDue(due []*heldTask, now time.Time) []*heldTask {
 	for _, h := range r.held {
@@ -83,7 +83,7 @@ func (r *run) addNearlyDue(due []*heldTask, now time.Time) []*heldTask {
 	return due
 }
 
-// interval between heartbeats of h.
+// heartbeatInterval between heartbeats of h.
 func (r *run) heartbeatInterval(h *heldTask) time.Duration {
 	return min(h.granted/3, r.cfg.heartbeat)
 }
@@ -95,7 +95,7 @@ func earlierTime(a, b time.Time) time.Time {
 	return a
 }
 
-// wakeBy makes the keeper look not later than t. Caller holds mu.
+// wakeHeartbeaterBy makes the keeper look not later than t. Caller holds mu.
 func (r *run) wakeHeartbeaterBy(t time.Time) {
 	if !t.Before(r.wakeAt) {
 		return
@@ -107,7 +107,7 @@ func (r *run) wakeHeartbeaterBy(t time.Time) {
 	}
 }
 
-// beatDueOnes is one heartbeat of the keeper.
+// heartbeatDueTasks is one heartbeat of the keeper.
 func (r *run) heartbeatDueTasks(due []*heldTask) {
 	_ = r.heartbeatTasks(due) // dealt with
 	r.mu.Lock()
@@ -117,7 +117,7 @@ func (r *run) heartbeatDueTasks(due []*heldTask) {
 	r.mu.Unlock()
 }
 
-// beatNotes sends the progress of holds that are about to be released: it goes with a heartbeat, and would be lost.
+// sendProgress sends the progress of holds that are about to be released: it goes with a heartbeat, and would be lost.
 func (r *run) sendProgress(batch []*heldTask) {
 	var dirty []*heldTask
 	for _, h := range batch {
@@ -130,7 +130,7 @@ func (r *run) sendProgress(batch []*heldTask) {
 	}
 }
 
-// beat extends the leases of holds and sends their progress. One call is under way at a time, so that progress arrives
+// heartbeatTasks extends the leases of holds and sends their progress. One call is under way at a time, so that progress arrives
 // in order. The first error is returned; it has been dealt with.
 func (r *run) heartbeatTasks(holds []*heldTask) error {
 	r.heartbeating <- struct{}{}
@@ -184,7 +184,7 @@ func (r *run) sendHeartbeats(holds []*heldTask) error {
 	return nil
 }
 
-// beatAgain puts a failed heartbeat off by a little. Progress that the service cannot take is given up.
+// retryHeartbeats puts a failed heartbeat off by a little. Progress that the service cannot take is given up.
 func (r *run) retryHeartbeats(holds []*heldTask, err error) {
 	now := time.Now()
 	r.mu.Lock()
@@ -201,7 +201,7 @@ func (r *run) retryHeartbeats(holds []*heldTask, err error) {
 	}
 }
 
-// beaten takes the answers to a heartbeat that began at from.
+// applyHeartbeats takes the answers to a heartbeat that began at from.
 func (r *run) applyHeartbeats(holds []*heldTask, answers []queue.Beat, versions []int, from time.Time) {
 	var lost, cancelled []*heldTask
 	now := time.Now()

@@ -61,7 +61,7 @@ func heldTaskFrom(ctx context.Context) *heldTask {
 	return h
 }
 
-// newHold makes the hold of task, answered to a retain at now. base is never cancelled.
+// newHeldTask makes the hold of task, answered to a retain at now. base is never cancelled.
 func newHeldTask(base context.Context, h Handler, task *queue.Task, now time.Time) *heldTask {
 	x := &heldTask{handler: h, task: task, info: describeTask(task), taken: now, pos: -1}
 	if task.Lease != nil {
@@ -74,7 +74,7 @@ func newHeldTask(base context.Context, h Handler, task *queue.Task, now time.Tim
 	return x
 }
 
-// bound ends the context at DiesAt. That is a time of the database's clock, which the lease tells: it was granted at
+// endAtDeadline ends the context at DiesAt. That is a time of the database's clock, which the lease tells: it was granted at
 // ExpiresAt - Duration, not later than now.
 func (h *heldTask) endAtDeadline(now time.Time) {
 	left := time.Until(h.task.DiesAt)
@@ -86,7 +86,7 @@ func (h *heldTask) endAtDeadline(now time.Time) {
 	h.Context, h.end = ctx, func(cause error) { outer(cause); stop() }
 }
 
-// lease notes that a call from from to now was answered with l: the lease may count from the call's beginning. Caller
+// recordLease notes that a call from from to now was answered with l: the lease may count from the call's beginning. Caller
 // holds run.mu, or is the only one to know h.
 func (h *heldTask) recordLease(from, now time.Time, l queue.Lease, longest time.Duration) {
 	h.granted = l.Duration
@@ -94,7 +94,7 @@ func (h *heldTask) recordLease(from, now time.Time, l queue.Lease, longest time.
 	h.heartbeatDue = earlierTime(from.Add(l.Duration/3), now.Add(longest))
 }
 
-// cause is why the context ended; nil while it has not.
+// endCause is why the context ended; nil while it has not.
 func (h *heldTask) endCause() error {
 	if h.Err() == nil {
 		return nil
@@ -102,7 +102,7 @@ func (h *heldTask) endCause() error {
 	return context.Cause(h)
 }
 
-// work calls the handler and tells how it ended. It does not return when the handler calls runtime.Goexit.
+// runHandler calls the handler and tells how it ended. It does not return when the handler calls runtime.Goexit.
 func (h *heldTask) runHandler(maxResult int, obs Observer) handlerOutcome {
 	if obs == nil {
 		v := h.callHandler(maxResult)
@@ -130,7 +130,7 @@ type handlerOutcome struct {
 	cause  error
 }
 
-// call is the handler with everything of its that may panic: itself, its result's and its error's methods.
+// callHandler is the handler with everything of its that may panic: itself, its result's and its error's methods.
 func (h *heldTask) callHandler(maxResult int) (v handlerOutcome) {
 	defer func() {
 		if p := recover(); p != nil {

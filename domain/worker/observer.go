@@ -34,7 +34,7 @@ type Held struct {
 	Queued time.Duration
 }
 
-// heldOf is what the runtime keeps of task.
+// describeTask is what the runtime keeps of task.
 func describeTask(task *queue.Task) Held {
 	h := Held{ID: task.ID, Namespace: task.Namespace, Queue: task.Queue, Attempt: task.Attempt}
 	if !task.StartedAt.IsZero() && !task.CreatedAt.IsZero() {

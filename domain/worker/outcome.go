@@ -100,7 +100,7 @@ func troubleOf(err, cause error) trouble {
 	return troubleNone
 }
 
-// delay keeps d between the shortest delay that the database tells from none and the longest allowed.
+// boundDelay keeps d between the shortest delay that the database tells from none and the longest allowed.
 func boundDelay(d time.Duration) time.Duration {
 	return min(max(d, time.Microsecond), queue.MaxDuration)
 }
@@ -118,7 +118,7 @@ type PanicError struct {
 	Stack []byte
 }
 
-// newPanic describes a recovered value; called in the deferred function that recovered it.
+// newPanicError describes a recovered value; called in the deferred function that recovered it.
 func newPanicError(v any) *PanicError {
 	stack := debug.Stack()
 	return &PanicError{Value: v, Stack: stack[:min(len(stack), maxStackBytes)]}
@@ -151,7 +151,7 @@ func OutcomeOf(err error) queue.Outcome {
 	return queue.OutcomeFailure
 }
 
-// settle turns what a handler returned into the release of its hold, and says whether the task is to be cancelled
+// releaseFor turns what a handler returned into the release of its hold, and says whether the task is to be cancelled
 // before it. cause is why the handler's context ended, nil when it had not.
 func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, cancel bool) {
 	if err == nil {
@@ -170,7 +170,7 @@ func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, canc
 	return queue.Release{Outcome: queue.OutcomeFailure, Result: errorJSON(err, maxResult)}, false
 }
 
-// result is v as JSON that can be stored, whatever v is.
+// resultJSON is v as JSON that can be stored, whatever v is.
 func resultJSON(v any, maxBytes int) json.RawMessage {
 	if v == nil {
 		return nil
@@ -182,7 +182,7 @@ func resultJSON(v any, maxBytes int) json.RawMessage {
 	return queue.CleanJSON(b, maxBytes)
 }
 
-// failure is err as JSON: as it marshals itself, else {"error": text}.
+// errorJSON is err as JSON: as it marshals itself, else {"error": text}.
 func errorJSON(err error, maxBytes int) json.RawMessage {
 	if m, ok := errors.AsType[jsonError](err); ok {
 		if b, merr := m.MarshalJSON(); merr == nil {
@@ -192,7 +192,7 @@ func errorJSON(err error, maxBytes int) json.RawMessage {
 	return queue.CleanJSON(queue.ErrorJSON(err.Error()), maxBytes)
 }
 
-// ownJSON is v as JSON in bytes of our own: they are sent after the handler has returned, and it may use its own again.
+// copyJSON is v as JSON in bytes of our own: they are sent after the handler has returned, and it may use its own again.
 func copyJSON(v any) (json.RawMessage, error) {
 	b, err := queue.Marshal(v)
 	switch v.(type) {

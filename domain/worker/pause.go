@@ -37,7 +37,7 @@ type queuePause struct {
 	probing bool
 }
 
-// Resting is a queue that a worker rests from.
+// PausedQueue is a queue from which a worker retains no tasks for a while.
 type PausedQueue struct {
 	Queue string
 	// Err is the trouble, Own says that it is the worker's own, as [NotStarted] tells it.
@@ -45,7 +45,7 @@ type PausedQueue struct {
 	Own bool
 }
 
-// Resting lists the queues that the worker rests from now, in the order of their names: for checks of health.
+// PausedQueues lists the queues that the worker pauses now, in the order of their names: for checks of health.
 func (w *Worker) PausedQueues() []PausedQueue {
 	w.mu.Lock()
 	r := w.running
@@ -73,13 +73,13 @@ func (w *Worker) PausedQueues() []PausedQueue {
 	return all
 }
 
-// resting says that tasks of a queue are not to be started. Caller holds run.mu.
+// isPaused says that tasks of a queue are not to be started. Caller holds run.mu.
 func (l *slotPool) isPaused(name string) bool {
 	x := l.pauses[name]
 	return x != nil && x.pauses > 0 && !x.probing
 }
 
-// awake are the queues that do not rest; or one whose rest is over, to be asked for alone. Caller holds run.mu.
+// unpausedQueues are the queues that do not rest; or one whose rest is over, to be asked for alone. Caller holds run.mu.
 func (l *slotPool) unpausedQueues(now time.Time) (names []string, probe string) {
 	for _, name := range l.queues {
 		x := l.pauses[name]
@@ -98,12 +98,12 @@ func (l *slotPool) unpausedQueues(now time.Time) (names []string, probe string) 
 	return names, ""
 }
 
-// probes says that names is a queue asked for alone after its rest. Caller holds run.mu.
+// isProbe says that names is a queue asked for alone after its rest. Caller holds run.mu.
 func (l *slotPool) isProbe(names []string) bool {
 	return l.pauses != nil && len(names) == 1 && l.pauses[names[0]] != nil && l.pauses[names[0]].probing
 }
 
-// probed takes note of how many tasks the answer for names has: a probe that got none is made again in a while. Caller
+// recordProbe takes note of how many tasks the answer for names has: a probe that got none is made again in a while. Caller
 // holds run.mu.
 func (l *slotPool) recordProbe(names []string, got int, now time.Time) {
 	if got == 0 && l.isProbe(names) {
@@ -112,7 +112,7 @@ func (l *slotPool) recordProbe(names []string, got int, now time.Time) {
 	}
 }
 
-// forget ends the rest of a queue. Caller holds run.mu.
+// endPause ends the rest of a queue. Caller holds run.mu.
 func (l *slotPool) endPause(name string) {
 	delete(l.pauses, name)
 	if len(l.pauses) == 0 {
@@ -120,7 +120,7 @@ func (l *slotPool) endPause(name string) {
 	}
 }
 
-// judge takes note of what the end v of a handler, begun at began, says of its queue. What it returns is to be told.
+// recordOutcome takes note of what the end v of a handler, begun at began, says of its queue. What it returns is to be told.
 // Caller holds run.mu.
 func (l *slotPool) recordOutcome(name string, v handlerOutcome, began, now time.Time) *pauseChange {
 	t := troubleOf(v.err, v.cause)
@@ -159,7 +159,7 @@ func (l *slotPool) recordOutcome(name string, v handlerOutcome, began, now time.
 	return &pauseChange{queue: name, err: v.err, own: x.own, pause: pause}
 }
 
-// handBackResting hands back what waits for a slot in the lane and is of a queue that rests. Caller holds run.mu.
+// handBackQueue hands back what waits for a slot in the lane and is of a queue that rests. Caller holds run.mu.
 func (l *slotPool) handBackQueue(name string) {
 	kept := l.ready[:l.head]
 	for _, h := range l.ready[l.head:] {

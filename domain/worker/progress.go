@@ -122,7 +122,7 @@ func Flush(ctx context.Context) error {
 	}
 }
 
-// flush is settled when the service has what there is; nil when it has it.
+// awaitFlush is settled when the service has what there is; nil when it has it.
 func (n *progressReport) awaitFlush() <-chan error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -134,7 +134,7 @@ func (n *progressReport) awaitFlush() <-chan error {
 	return done
 }
 
-// settle ends the flushes that wait.
+// answerFlushes ends the flushes that wait.
 func (n *progressReport) answerFlushes(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -144,7 +144,7 @@ func (n *progressReport) answerFlushes(err error) {
 	n.flushes = nil
 }
 
-// report changes the note and has the keeper send it.
+// changeReport changes the note and has the keeper send it.
 func (h *heldTask) changeReport(change func(*progressReport)) {
 	n := h.progress.Load()
 	if n == nil {
@@ -162,7 +162,7 @@ func (h *heldTask) changeReport(change func(*progressReport)) {
 	}
 }
 
-// due moves h's next heartbeat up; false when h is no longer held.
+// advanceHeartbeat moves h's next heartbeat up; false when h is no longer held.
 func (r *run) advanceHeartbeat(h *heldTask, by time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -176,7 +176,7 @@ func (r *run) advanceHeartbeat(h *heldTask, by time.Time) bool {
 	return true
 }
 
-// trim drops the oldest lines that have no room. Caller holds mu.
+// dropOldLines drops the oldest lines that have no room. Caller holds mu.
 func (n *progressReport) dropOldLines() {
 	drop, size := 0, n.size
 	for len(n.lines)-drop > MaxLogLines || reportOverhead+len(n.value)+size > queue.MaxProgressBytes {
@@ -193,7 +193,7 @@ func (n *progressReport) hasUnsent() bool {
 	return n.version != n.seen
 }
 
-// document is the note as JSON, nil when the service has it; and its version.
+// encodeUnsent is the note as JSON, nil when the service has it; and its version.
 func (n *progressReport) encodeUnsent() (json.RawMessage, int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -224,7 +224,7 @@ func (n *progressReport) encodeUnsent() (json.RawMessage, int) {
 	return append(b, '}'), n.version
 }
 
-// sent notes that the service has the version. It says whether there is a newer one, and whether somebody waits for the
+// recordSent notes that the service has the version. It says whether there is a newer one, and whether somebody waits for the
 // service to have that.
 func (n *progressReport) recordSent(version int) (newer, urgent bool) {
 	n.mu.Lock()
@@ -240,7 +240,7 @@ func (n *progressReport) recordSent(version int) (newer, urgent bool) {
 	return n.seen < n.version, len(n.flushes) > 0
 }
 
-// giveUp keeps what there is from being sent again.
+// discardUnsent keeps what there is from being sent again.
 func (n *progressReport) discardUnsent() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -80,7 +80,7 @@ func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 	return r
 }
 
-// add makes the run work a queue.
+// addQueue makes the run work a queue.
 func (r *run) addQueue(name string, h Handler, cfg queueConfig) {
 	r.handlers[name] = h
 	if cfg.slots == 0 && r.shared != nil {
@@ -105,7 +105,7 @@ func (r *run) checkQueueCounts() error {
 	return nil
 }
 
-// work is Run.
+// runUntilDone is Run.
 func (r *run) runUntilDone(ctx context.Context) error {
 	defer r.endCalls()
 	defer r.endTakes()
@@ -155,7 +155,7 @@ func (r *run) runUntilDone(ctx context.Context) error {
 	return nil
 }
 
-// stop takes nothing new from here on and hands back what has not started.
+// stopRetaining takes nothing new from here on and hands back what has not started.
 func (r *run) stopRetaining() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,7 +177,7 @@ func (r *run) stopRetaining() {
 	}
 }
 
-// quieted says that nothing runs any more. Caller holds mu; stopping is set.
+// markQuiet says that nothing runs any more. Caller holds mu; stopping is set.
 func (r *run) markQuiet() {
 	select {
 	case <-r.quiet:
@@ -186,7 +186,7 @@ func (r *run) markQuiet() {
 	}
 }
 
-// settled waits until nothing runs, for at most d or until cut; it reports whether that is so.
+// waitUntilQuiet waits until nothing runs, for at most d or until cut; it reports whether that is so.
 func (r *run) waitUntilQuiet(d time.Duration, cut <-chan struct{}) bool {
 	t := time.NewTimer(max(d, 0))
 	defer t.Stop()
@@ -204,7 +204,7 @@ func (r *run) waitUntilQuiet(d time.Duration, cut <-chan struct{}) bool {
 	}
 }
 
-// interrupt ends the contexts of the handlers.
+// interruptHandlers ends the contexts of the handlers.
 func (r *run) interruptHandlers() {
 	r.mu.Lock()
 	var ends []context.CancelCauseFunc
@@ -222,7 +222,7 @@ func (r *run) interruptHandlers() {
 	}
 }
 
-// abandon hands back what still runs, and says how much that is.
+// abandonHandlers hands back what still runs, and says how much that is.
 func (r *run) abandonHandlers() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -234,13 +234,13 @@ func (r *run) abandonHandlers() int {
 	return r.running
 }
 
-// giveBack hands a held task back. Caller holds mu.
+// handBackTask hands a held task back. Caller holds mu.
 func (r *run) handBackTask(h *heldTask) {
 	h.end(ErrDraining)
 	r.queueRelease(h, queue.Release{Outcome: queue.OutcomeHandBack})
 }
 
-// finish ends a hold with rel. Caller holds mu.
+// queueRelease ends a hold with rel. Caller holds mu.
 func (r *run) queueRelease(h *heldTask, rel queue.Release) {
 	rel.ID, rel.Token = h.info.ID, h.token
 	h.release, h.over = rel, true
@@ -248,14 +248,14 @@ func (r *run) queueRelease(h *heldTask, rel queue.Release) {
 	r.releases.Add(struct{}{}, h)
 }
 
-// keep makes the keeper keep up h's lease. Caller holds mu.
+// addHeldTask makes the keeper keep up h's lease. Caller holds mu.
 func (r *run) addHeldTask(h *heldTask) {
 	h.pos = len(r.held)
 	r.held = append(r.held, h)
 	r.wakeHeartbeaterBy(h.heartbeatDue)
 }
 
-// drop ends that. Caller holds mu.
+// removeHeldTask ends that. Caller holds mu.
 func (r *run) removeHeldTask(h *heldTask) {
 	if h.pos < 0 {
 		return
@@ -271,13 +271,13 @@ func (r *run) removeHeldTask(h *heldTask) {
 	}
 }
 
-// lose notes that h's lease is gone. Caller holds mu, and ends the context and reports it after unlocking.
+// markLost notes that h's lease is gone. Caller holds mu, and ends the context and reports it after unlocking.
 func (r *run) markLost(h *heldTask) {
 	h.lost = true
 	r.removeHeldTask(h)
 }
 
-// reportLost ends the context of a lost hold and tells of it.
+// reportLostLease ends the context of a lost hold and tells of it.
 func (r *run) reportLostLease(h *heldTask, why string) {
 	h.end(ErrLeaseLost)
 	r.cfg.log.Warn("lease lost", "task", h.info.ID, "queue", h.info.Queue, "attempt", h.info.Attempt, "why", why)

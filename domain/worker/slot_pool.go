@@ -68,7 +68,7 @@ type slotPool struct {
 
 func (l *slotPool) countReady() int { return len(l.ready) - l.head }
 
-// ahead is how many tasks to hold beyond the slots: as many as the slots start within the window. Without a
+// prefetchLimit is how many tasks to hold beyond the slots: as many as the slots start within the window. Without a
 // backlog it is none: what there is should go to whoever is free. Large payloads are not piled up.
 func (l *slotPool) prefetchLimit() int {
 	if l.dry || l.stale || l.runTime == 0 {
@@ -79,7 +79,7 @@ func (l *slotPool) prefetchLimit() int {
 	return int(min(n, maxPrefetch, float64(maxAheadBytes/max(l.payload, 1))))
 }
 
-// want is how many tasks to ask for now; 0 = none. With nothing under way any free slot is reason enough; else a
+// countToRetain is how many tasks to ask for now; 0 = none. With nothing under way any free slot is reason enough; else a
 // sensible batch must have room, and there must be a backlog.
 func (l *slotPool) countToRetain() int {
 	if l.run.stopping || l.run.unreleased > l.run.maxUnreleased {
@@ -99,7 +99,7 @@ func (l *slotPool) countToRetain() int {
 	return min(room, maxRetain)
 }
 
-// refill starts retains as long as there is reason for one. Caller holds run.mu.
+// startRetains starts retains as long as there is reason for one. Caller holds run.mu.
 func (l *slotPool) startRetains() {
 	for {
 		n := l.countToRetain()
@@ -112,7 +112,7 @@ func (l *slotPool) startRetains() {
 	}
 }
 
-// retain asks for n tasks, and again as long as there is reason to.
+// retainTasks asks for n tasks, and again as long as there is reason to.
 func (l *slotPool) retainTasks(n int) {
 	r := l.run
 	backoff := newCallBackoff()
@@ -181,7 +181,7 @@ func (l *slotPool) retainTasks(n int) {
 	}
 }
 
-// again ends a retain that asked for n, and says how many tasks to ask for next; 0 = none. Caller holds run.mu.
+// finishRetain ends a retain that asked for n, and says how many tasks to ask for next; 0 = none. Caller holds run.mu.
 func (l *slotPool) finishRetain(n int) (next int) {
 	l.asked -= n
 	l.retains--
@@ -193,7 +193,7 @@ func (l *slotPool) finishRetain(n int) (next int) {
 	return next
 }
 
-// present are the queues to ask for at now; all when none is known to be there. A queue whose rest is over is asked for
+// queuesToAsk are the queues to ask for at now; all when none is known to be there. A queue whose rest is over is asked for
 // alone; none means that all rest. Caller holds run.mu.
 func (l *slotPool) queuesToAsk(now time.Time) []string {
 	if len(l.absent) == 0 && l.pauses == nil {
@@ -218,7 +218,7 @@ func (l *slotPool) queuesToAsk(now time.Time) []string {
 	return names
 }
 
-// known takes note of which queues are there by the answer to a retain of names, and reports whether to ask at once for
+// recordKnownQueues takes note of which queues are there by the answer to a retain of names, and reports whether to ask at once for
 // those that are left.
 func (l *slotPool) recordKnownQueues(names []string, err error, now time.Time) (again bool) {
 	var came, went []string
@@ -256,7 +256,7 @@ func (l *slotPool) recordKnownQueues(names []string, err error, now time.Time) (
 	return again
 }
 
-// patience is how long the next retain may wait at the service: not at all while there is a backlog, and never so long
+// retainWait is how long the next retain may wait at the service: not at all while there is a backlog, and never so long
 // that the lease, which counts from before the call, is well on its way when the answer comes.
 func (l *slotPool) retainWait() time.Duration {
 	if !l.dry {
@@ -275,7 +275,7 @@ func (l *slotPool) retainWait() time.Duration {
 	return wait
 }
 
-// holds makes the holds of retained tasks, asked for at from and answered at now. When the answer took so long that a
+// makeHeldTasks makes the holds of retained tasks, asked for at from and answered at now. When the answer took so long that a
 // good part of a lease may be over, the lease is made sure of first.
 func (l *slotPool) makeHeldTasks(tasks []*queue.Task, from, now time.Time) []*heldTask {
 	r := l.run
@@ -300,7 +300,7 @@ func (l *slotPool) makeHeldTasks(tasks []*queue.Task, from, now time.Time) []*he
 	return holds
 }
 
-// accept puts holds in line and starts executors. Caller holds run.mu.
+// acceptTasks puts holds in line and starts executors. Caller holds run.mu.
 func (l *slotPool) acceptTasks(holds []*heldTask) {
 	r := l.run
 	if l.head > 0 {
@@ -337,7 +337,7 @@ func (l *slotPool) acceptTasks(holds []*heldTask) {
 	l.startExecutor()
 }
 
-// start starts an executor when there is something for one. Each starts the next before it begins its task: so a burst
+// startExecutor starts an executor when there is something for one. Each starts the next before it begins its task: so a burst
 // of blocking handlers is spread at once, and handlers that return at once need no more executors than there are CPUs.
 // Caller holds run.mu.
 func (l *slotPool) startExecutor() {
@@ -347,7 +347,7 @@ func (l *slotPool) startExecutor() {
 	}
 }
 
-// execute runs tasks until none waits.
+// executeTasks runs tasks until none waits.
 func (l *slotPool) executeTasks() {
 	r := l.run
 	r.mu.Lock()
@@ -394,7 +394,7 @@ func (l *slotPool) executeTasks() {
 	exited = false
 }
 
-// take takes the next task that may still start; nil when there is none. Caller holds run.mu.
+// takeReadyTask takes the next task that may still start; nil when there is none. Caller holds run.mu.
 func (l *slotPool) takeReadyTask() *heldTask {
 	for l.head < len(l.ready) && l.running < l.slots {
 		h := l.ready[l.head]
@@ -412,7 +412,7 @@ func (l *slotPool) takeReadyTask() *heldTask {
 	return nil
 }
 
-// ended accounts for a handler that ran for took, and hands its outcome to the releases. Caller holds run.mu.
+// finishHandler accounts for a handler that ran for took, and hands its outcome to the releases. Caller holds run.mu.
 func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Duration) {
 	r := l.run
 	l.running--
@@ -428,7 +428,7 @@ func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Durat
 	}
 }
 
-// handBackStale hands back what has waited for a slot for too long. Caller holds run.mu.
+// handBackStaleTasks hands back what has waited for a slot for too long. Caller holds run.mu.
 func (l *slotPool) handBackStaleTasks(now time.Time) {
 	for l.countReady() > 0 && now.Sub(l.ready[l.head].taken) >= staleAfter && l.running == l.slots {
 		h := l.ready[l.head]

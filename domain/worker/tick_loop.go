@@ -29,7 +29,7 @@ type tickLoop struct {
 	end context.CancelCauseFunc // of the running handler's context; nil when none runs
 }
 
-// loop receives ticks until ctx ends, over any failure of the service.
+// receiveTicks receives ticks until ctx ends, over any failure of the service.
 func (t *tickLoop) receiveTicks(ctx context.Context) {
 	log := &changeLog{log: t.run.cfg.log, what: "receive ticks"}
 	backoff := newCallBackoff()
@@ -47,7 +47,7 @@ func (t *tickLoop) receiveTicks(ctx context.Context) {
 	}
 }
 
-// handle gives a tick to its handler, in a context that ends with the drain.
+// handleTick gives a tick to its handler, in a context that ends with the drain.
 func (t *tickLoop) handleTick(ctx context.Context, tick queue.Tick) (err error) {
 	h := t.byName[tick.Ticker]
 	if h == nil {
@@ -80,7 +80,7 @@ func (t *tickLoop) handleTick(ctx context.Context, tick queue.Tick) (err error) 
 	return h(hctx, tick)
 }
 
-// begin counts a handler as running; false when the worker stops already.
+// startHandler counts a handler as running; false when the worker stops already.
 func (t *tickLoop) startHandler(end context.CancelCauseFunc) bool {
 	t.run.mu.Lock()
 	defer t.run.mu.Unlock()
@@ -107,7 +107,7 @@ func (t *tickLoop) finishHandler() {
 	}
 }
 
-// interrupt ends the context of a running handler.
+// interruptHandler ends the context of a running handler.
 func (t *tickLoop) interruptHandler() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -137,7 +137,7 @@ func (w *Worker) StopNow() {
 	}
 }
 
-// begin makes the state of one Run.
+// newRun makes the state of one Run.
 func (w *Worker) newRun(ctx context.Context) (*run, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
