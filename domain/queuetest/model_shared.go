@@ -227,8 +227,11 @@ func (m *ModelRun) learn(t *modelTask, beats []queue.Heartbeat) error {
 		progress = append(progress, t.progress)
 	}
 	out, err := m.s.HeartbeatTasks(m.ctx, modelSpace, []queue.Heartbeat{{ID: t.id, Token: t.token}})
-	if err != nil || out[0].Err != nil {
-		return fmt.Errorf("a heartbeat of %d behind those of callers: %w", t.id, errors.Join(err, out[0].Err))
+	if err == nil {
+		err = out[0].Err
+	}
+	if err != nil {
+		return fmt.Errorf("a heartbeat of %d behind those of callers: %w", t.id, err)
 	}
 	if t.length = out[0].Lease.Duration; !slices.Contains(lengths, t.length) {
 		return fmt.Errorf("task %d has a lease of %v, want one of %v", t.id, t.length, lengths)
