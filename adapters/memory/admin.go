@@ -19,7 +19,9 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	tasks := []*queue.Task{}
 	for _, id := range sortUnique(ids) {
 		r, err := s.findTask(namespace, id, now)
@@ -31,6 +33,7 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 			tasks = append(tasks, r.copyTask())
 		}
 	}
+
 	return tasks, nil
 }
 
@@ -56,14 +59,17 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
+
 	behind, err := parseTaskCursor(p.Cursor, q.OldestFirst)
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
+
 	now, err := s.lockStore(ctx)
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
+
 	defer s.mu.Unlock()
 
 	matches := s.matchTasks(namespace, q.TaskFilter, now)
@@ -90,10 +96,11 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 			page.Tasks = append(page.Tasks, t)
 		}
 	}
+
 	return page, nil
 }
 
-// reversed gathers what seq yields, the last first.
+// collectReversed gathers what seq yields, the last first.
 func collectReversed(seq iter.Seq[*record]) []*record {
 	all := slices.Collect(seq)
 	slices.Reverse(all)
@@ -114,7 +121,7 @@ func formatTaskCursor(id int64, oldestFirst bool) string {
 	return order + strconv.FormatInt(id, 36)
 }
 
-// readCursor gives the id that a cursor goes on behind; 0 for the beginning.
+// parseTaskCursor gives the id that a cursor goes on behind; 0 for the beginning.
 func parseTaskCursor(c string, oldestFirst bool) (int64, error) {
 	if c == "" {
 		return 0, nil
@@ -130,7 +137,7 @@ func errUnknownCursor() error {
 	return queue.Invalid("cursor", "is not one that a page before gave; start again without it")
 }
 
-// match yields the visible tasks that f selects, newest first.
+// matchTasks yields the visible tasks that f selects, newest first.
 func (s *Store) matchTasks(namespace string, f queue.TaskFilter, now time.Time) iter.Seq[*record] {
 	sp := s.findNamespace(namespace)
 	from := &sp.roster
@@ -141,6 +148,7 @@ func (s *Store) matchTasks(namespace string, f queue.TaskFilter, now time.Time) 
 		}
 		from = &l.roster
 	}
+
 	return func(yield func(*record) bool) {
 		for r := range from.eachNewestFirst() {
 			t := &r.task
@@ -193,7 +201,7 @@ func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Sel
 	})
 }
 
-// bulk applies do to what sel names. move ("" = a delete) tells a dry run what it would do.
+// applyToSelection applies do to what sel names. move ("" = a delete) tells a dry run what it would do.
 func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queue.Selection, move queue.Move,
 	do func(*record, time.Time) error,
 ) (queue.Bulk, error) {
@@ -201,7 +209,9 @@ func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queu
 	if err != nil {
 		return queue.Bulk{}, err
 	}
+
 	defer s.mu.Unlock()
+
 	if sel.DryRun {
 		do = func(r *record, _ time.Time) error {
 			if move == "" && r.task.Status == queue.StatusRetained || move != "" && !queue.Allowed(r.task.Status, move) {
@@ -210,6 +220,7 @@ func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queu
 			return nil
 		}
 	}
+
 	behind, err := queue.ReadBulkCursor(sel.Cursor)
 	if err != nil {
 		return queue.Bulk{}, err
@@ -287,6 +298,7 @@ func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queu
 			break
 		}
 	}
+
 	return b, nil
 }
 
@@ -298,7 +310,9 @@ func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Work
 	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	byName := map[string]*queue.Worker{}
 	for _, r := range s.leased.items {
 		if r.lane.gone || r.task.Namespace != namespace {
@@ -316,10 +330,12 @@ func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Work
 			w.Queues = slices.Insert(w.Queues, i, r.task.Queue)
 		}
 	}
+
 	workers := []queue.Worker{}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		workers = append(workers, *byName[name])
 	}
+
 	return workers, nil
 }
 
@@ -330,7 +346,7 @@ func earlierTime(a, b time.Time) time.Time {
 	return b
 }
 
-// unique is v without repeats, sorted.
+// sortUnique is v without repeats, sorted.
 func sortUnique[T cmp.Ordered](v []T) []T {
 	v = slices.Clone(v)
 	slices.Sort(v)

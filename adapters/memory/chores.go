@@ -17,7 +17,9 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	if err != nil {
 		return queue.Maintained{}, err
 	}
+
 	defer s.mu.Unlock()
+
 	st := &step{now: now}
 	switch chore {
 	case queue.ChorePromote:
@@ -50,6 +52,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	default:
 		return queue.Maintained{}, queue.Invalid("chore", "no such chore")
 	}
+
 	return st.done, nil
 }
 
@@ -59,7 +62,7 @@ type step struct {
 	done queue.Maintained
 }
 
-// each does what is due in h, earliest first. do must take the record out of h. Tasks of deleted queues just leave.
+// forEachDue does what is due in h, earliest first. do must take the record out of h. Tasks of deleted queues just leave.
 func (s *Store) forEachDue(st *step, h *heap[*record], due func(*record) time.Time, do func(*record)) {
 	for r, ok := h.earliest(); ok; r, ok = h.earliest() {
 		if r.lane.gone {
@@ -91,7 +94,7 @@ func (st *step) recordWakeUp(l *queueState) {
 	st.done.Woken = append(st.done.Woken, w)
 }
 
-// rescue takes a task back from a holder whose lease ran out.
+// rescueTask takes a task back from a holder whose lease ran out.
 func (s *Store) rescueTask(r *record, now time.Time) {
 	result := queue.ErrorJSON(queue.LeaseExpired)
 	r.appendAttemptError(result, now)
@@ -105,14 +108,14 @@ func (s *Store) expireTask(r *record, now time.Time) {
 	s.recordEvent(r, queue.EventExpired, "", now)
 }
 
-// must makes a move that the place of r says is allowed.
+// moveAllowed makes a move that the place of r says is allowed.
 func (s *Store) moveAllowed(r *record, m queue.Move, c queue.Circumstances) {
 	if err := s.moveTask(r, m, c); err != nil {
 		panic("memory: a task is where it does not belong: " + err.Error())
 	}
 }
 
-// prune deletes tasks of deleted queues, then what is past retention.
+// pruneDeleted deletes tasks of deleted queues, then what is past retention.
 func (s *Store) pruneDeleted(st *step) {
 	s.replanTickers(st.now)
 	for len(s.dropped) > 0 && st.done.Moved < stepSize {
@@ -128,9 +131,11 @@ func (s *Store) pruneDeleted(st *step) {
 			s.dropped = s.dropped[1:]
 		}
 	}
+
 	if st.done.More = len(s.dropped) > 0; st.done.More {
 		return
 	}
+
 	for _, sp := range s.spaces {
 		for _, l := range sp.queues {
 			if s.pruneQueue(l, st); st.done.More {
@@ -140,7 +145,7 @@ func (s *Store) pruneDeleted(st *step) {
 	}
 }
 
-// pruneLane deletes tasks of l that are past their retention.
+// pruneQueue deletes tasks of l that are past their retention.
 func (s *Store) pruneQueue(l *queueState, st *step) {
 	for r, ok := l.done.earliest(); ok; r, ok = l.done.earliest() {
 		leaves := r.task.FinishedAt.Add(l.queue.FinishedStay())

@@ -20,7 +20,7 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 	return s.createBatch(c, now)
 }
 
-// createAll is CreateTasks under the mutex.
+// createBatch is CreateTasks under the mutex.
 func (s *Store) createBatch(c queue.Create, now time.Time) ([]queue.Created, error) {
 	sp := s.findNamespace(c.Namespace)
 	out := make([]queue.Created, len(c.Tasks))
@@ -29,6 +29,7 @@ func (s *Store) createBatch(c queue.Create, now time.Time) ([]queue.Created, err
 			return nil, err
 		}
 	}
+
 	contents, made := contentBytes{}, map[int64]bool{}
 	for i, t := range c.Tasks {
 		out[i] = s.createTask(sp, t, now)
@@ -40,6 +41,7 @@ func (s *Store) createBatch(c queue.Create, now time.Time) ([]queue.Created, err
 			out[i].Task = contents.boundContent(t.Call, task)
 		}
 	}
+
 	return out, nil
 }
 
@@ -48,6 +50,7 @@ func (s *Store) createTask(sp *namespaceState, t queue.NewTask, now time.Time) q
 	if l == nil {
 		return queue.Created{Err: errNoQueue(t.Queue)}
 	}
+
 	if r := s.findTaskByKey(l, t.Key, now); r != nil {
 		if !equalJSON(r.task.Payload, t.Payload) {
 			return queue.Created{Err: errKeyReused(t)}
@@ -56,10 +59,11 @@ func (s *Store) createTask(sp *namespaceState, t queue.NewTask, now time.Time) q
 		v.Replayed = true
 		return queue.Created{Task: v}
 	}
+
 	return queue.Created{Task: s.insertTask(l, t, now).copyTask()}
 }
 
-// admit checks that every one of tasks can be created beside the others.
+// checkCreates checks that every one of tasks can be created beside the others.
 func (sp *namespaceState) checkCreates(s *Store, tasks []queue.NewTask, now time.Time) error {
 	type slot struct{ queue, key string }
 	payloads := map[slot]json.RawMessage{}
@@ -81,10 +85,11 @@ func (sp *namespaceState) checkCreates(s *Store, tasks []queue.NewTask, now time
 		}
 		payloads[slot{t.Queue, t.Key}] = t.Payload
 	}
+
 	return nil
 }
 
-// keyed returns the task of l that has key. One past its retention has lost it.
+// findTaskByKey returns the task of l that has key. One past its retention has lost it.
 func (s *Store) findTaskByKey(l *queueState, key string, now time.Time) *record {
 	if key == "" {
 		return nil
@@ -104,7 +109,7 @@ func errKeyReused(t queue.NewTask) error {
 	}
 }
 
-// sameJSON says that a and b differ by white space at most.
+// equalJSON says that a and b differ by white space at most.
 func equalJSON(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true

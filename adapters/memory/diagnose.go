@@ -14,7 +14,9 @@ func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	return []queue.Finding{
 		{
 			Name: "durability", Level: queue.LevelWarn, Value: "in memory",

@@ -12,19 +12,24 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	if err != nil {
 		return nil, nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	before := s.ready
 	made, err := s.createBatch(c, now)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	none := make([][]*queue.Task, len(r.Requests))
 	if s.ready == before {
 		return made, none, nil
 	}
+
 	outs, err := s.retainBatch(r, now)
 	if err != nil {
 		return made, none, nil // the creation stands, as its contract says
 	}
+
 	return made, outs, nil
 }

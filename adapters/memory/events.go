@@ -27,10 +27,10 @@ func (f *feed) appendEvent(e queue.Event) {
 
 func (f *feed) eventNumber(number int64) queue.Event { return f.events[(number-1)%int64(f.most)] }
 
-// first is the number of the oldest event kept.
+// oldestNumber is the number of the oldest event kept.
 func (f *feed) oldestNumber() int64 { return f.last - int64(len(f.events)) + 1 }
 
-// note adds an event to the feed when the queue keeps them.
+// recordEvent adds an event to the feed when the queue keeps them.
 func (s *Store) recordEvent(r *record, kind queue.EventKind, worker string, now time.Time) {
 	if !r.lane.queue.Events {
 		return
@@ -45,7 +45,9 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 	if _, err := s.lockStore(ctx); err != nil {
 		return queue.EventPage{}, err
 	}
+
 	defer s.mu.Unlock()
+
 	next := s.feed.oldestNumber()
 	if f.After != "" {
 		after, err := strconv.ParseInt(f.After, 10, 64)
@@ -59,12 +61,14 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 		}
 		next = after + 1
 	}
+
 	page := queue.EventPage{Events: []queue.Event{}}
 	for ; next <= s.feed.last && len(page.Events) < limit; next++ {
 		if e := s.feed.eventNumber(next); e.Namespace == namespace && f.Matches(e) {
 			page.Events = append(page.Events, e)
 		}
 	}
+
 	page.Next = formatNumber(next - 1)
 	page.More = next <= s.feed.last
 	return page, nil

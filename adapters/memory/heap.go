@@ -14,7 +14,7 @@ func newHeap[T any](less func(a, b T) bool, place func(T) *int) heap[T] {
 
 func (h *heap[T]) countItems() int { return len(h.items) }
 
-// top is the least item.
+// earliest is the least item.
 func (h *heap[T]) earliest() (T, bool) {
 	if len(h.items) == 0 {
 		var none T
@@ -29,7 +29,7 @@ func (h *heap[T]) pushItem(v T) {
 	h.siftUp(len(h.items) - 1)
 }
 
-// remove takes v out; v must be in h.
+// removeItem takes v out; v must be in h.
 func (h *heap[T]) removeItem(v T) {
 	i, last := *h.place(v)-1, len(h.items)-1
 	h.swapItems(i, last)
@@ -69,6 +69,7 @@ func (h *heap[T]) siftDown(i int) bool {
 		h.swapItems(i, child)
 		i = child
 	}
+
 	return i > start
 }
 

@@ -9,13 +9,13 @@ import (
 // maxWakes bounds the hints that wait for one listener; more of them become one hint for everything.
 const maxWakes = 1_000
 
-// ear is one Listen.
+// listener is one Listen.
 type listener struct {
 	heard  map[queue.Wake]struct{} // under Store.mu
 	signal chan struct{}           // holds at most one
 }
 
-// wake hints to every listener that l may have tasks. The mutex is held.
+// wakeListeners hints to every listener that l may have tasks. The mutex is held.
 func (s *Store) wakeListeners(l *queueState) {
 	for e := range s.listeners {
 		if len(e.heard) >= maxWakes {

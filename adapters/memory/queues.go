@@ -14,11 +14,14 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	sp := s.openNamespace(q.Namespace)
 	if sp.queues[q.Name] != nil {
 		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "queue " + q.Name, Msg: "a queue of this name is there"}
 	}
+
 	q.CreatedAt, q.UpdatedAt = now, now
 	sp.queues[q.Name] = newQueueState(q, sp)
 	sp.names = insertSorted(sp.names, q.Name)
@@ -45,10 +48,13 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 	if err != nil {
 		return queue.QueuePage{}, err
 	}
+
 	if _, err := s.lockStore(ctx); err != nil {
 		return queue.QueuePage{}, err
 	}
+
 	defer s.mu.Unlock()
+
 	sp := s.findNamespace(namespace)
 	page := queue.QueuePage{Queues: []*queue.Queue{}, Count: int64(len(sp.names))}
 	names := skipToPage(sp.names, p)
@@ -56,9 +62,11 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 		q := sp.queues[name].queue
 		page.Queues = append(page.Queues, &q)
 	}
+
 	if n := len(page.Queues); n > 0 && n < len(names) {
 		page.Next = names[n-1]
 	}
+
 	return page, nil
 }
 
@@ -68,24 +76,30 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	l := s.findNamespace(namespace).queues[name]
 	if l == nil {
 		return nil, errNoQueue(name)
 	}
+
 	if err := queue.CheckVersion("queue "+name, l.queue.Version, queue.IfVersion(meta.IfVersion)); err != nil {
 		return nil, err
 	}
+
 	q, err := l.queue.With(meta)
 	if err != nil {
 		return nil, err
 	}
+
 	q.Version++
 	q.UpdatedAt = now
 	l.queue = q
 	if l.ready.countItems() > 0 && l.isRetainable() {
 		s.wakeListeners(l)
 	}
+
 	return &q, nil
 }
 
@@ -119,11 +133,14 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 	if err != nil {
 		return queue.Cleaned{}, err
 	}
+
 	defer s.mu.Unlock()
+
 	l := s.findNamespace(namespace).queues[name]
 	if l == nil {
 		return queue.Cleaned{}, errNoQueue(name)
 	}
+
 	if err := queue.CheckVersion("queue "+name, l.queue.Version, only...); err != nil {
 		return queue.Cleaned{}, err
 	}
@@ -141,10 +158,11 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 		}
 		s.removeTask(r)
 	}
+
 	return out, nil
 }
 
-// behindPage are the names from where a page begins; its cursor is the last name of the page before.
+// skipToPage are the names from where a page begins; its cursor is the last name of the page before.
 func skipToPage(names []string, p queue.Page) []string {
 	from := min(p.Offset, len(names))
 	if p.Cursor != "" {

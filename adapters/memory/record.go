@@ -28,7 +28,7 @@ type record struct {
 	age   int            // in lane.oldest
 }
 
-// lane is a queue and its tasks.
+// queueState is a queue and its tasks.
 type queueState struct {
 	queue  queue.Queue
 	space  *namespaceState
@@ -61,20 +61,20 @@ func newQueueState(q queue.Queue, sp *namespaceState) *queueState {
 	}
 }
 
-// held is how many tasks of the queue are retained, those of expired leases too until they are rescued.
+// countRetained is how many tasks of the queue are retained, those of expired leases too until they are rescued.
 func (l *queueState) countRetained() int64 { return l.counts[queue.StatusRetained] }
 
-// open says that a task may be retained now.
+// isRetainable says that a task may be retained now.
 func (l *queueState) isRetainable() bool {
 	return !l.queue.Paused && (l.queue.Concurrency == 0 || l.countRetained() < int64(l.queue.Concurrency))
 }
 
-// past says that r is past its retention.
+// isPastRetention says that r is past its retention.
 func (l *queueState) isPastRetention(r *record, now time.Time) bool {
 	return r.task.Status.Finished() && !now.Before(r.task.FinishedAt.Add(l.queue.FinishedStay()))
 }
 
-// get returns the task if the namespace has it and it may be seen.
+// findTask returns the task if the namespace has it and it may be seen.
 func (s *Store) findTask(namespace string, id int64, now time.Time) (*record, error) {
 	r := s.tasks[id]
 	if r == nil || r.lane.gone || r.lane.space.name != namespace || r.lane.isPastRetention(r, now) {
@@ -83,16 +83,18 @@ func (s *Store) findTask(namespace string, id int64, now time.Time) (*record, er
 	return r, nil
 }
 
-// insert adds a new task to l.
+// insertTask adds a new task to l.
 func (s *Store) insertTask(l *queueState, t queue.NewTask, now time.Time) *record {
 	s.lastID++
 	due := t.DelayedAt
 	if t.Delay > 0 {
 		due = now.Add(t.Delay)
 	}
+
 	if !due.IsZero() {
 		due = due.UTC()
 	}
+
 	r := &record{lane: l, task: queue.Task{
 		ID: s.lastID, Namespace: l.queue.Namespace, Queue: l.queue.Name, Payload: bytes.Clone(t.Payload),
 		Priority: t.Priority, CreatedAt: now, Key: t.Key, Headers: maps.Clone(t.Headers),
@@ -104,13 +106,14 @@ func (s *Store) insertTask(l *queueState, t queue.NewTask, now time.Time) *recor
 	if t.Key != "" {
 		l.keys[t.Key] = r
 	}
+
 	l.created.countAt(now, 1)
 	s.placeTask(r, now)
 	s.recordEvent(r, queue.EventCreated, "", now)
 	return r
 }
 
-// move makes one move of r's life, or changes nothing.
+// moveTask makes one move of r's life, or changes nothing.
 func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 	life, err := r.lane.queue.Moved(r.task.Life(), m, c)
 	if err != nil {
@@ -120,16 +123,18 @@ func (s *Store) moveTask(r *record, m queue.Move, c queue.Circumstances) error {
 		}
 		return err
 	}
+
 	s.unplaceTask(r)
 	r.task.SetLife(life)
 	s.placeTask(r, c.Now)
 	if life.Status.Finished() {
 		r.lane.finished.countAt(c.Now, 1)
 	}
+
 	return nil
 }
 
-// settle puts r where its status belongs and counts it.
+// placeTask puts r where its status belongs and counts it.
 func (s *Store) placeTask(r *record, now time.Time) {
 	l := r.lane
 	l.counts[r.task.Status]++
@@ -148,13 +153,14 @@ func (s *Store) placeTask(r *record, now time.Time) {
 		l.space.busy[l] = struct{}{}
 		s.wakeListeners(l)
 	}
+
 	r.in.pushItem(r)
 	if r.task.Status.Waiting() && !r.task.DiesAt.IsZero() {
 		s.dying.pushItem(r)
 	}
 }
 
-// unsettle takes r out of where its status put it.
+// unplaceTask takes r out of where its status put it.
 func (s *Store) unplaceTask(r *record) {
 	l := r.lane
 	l.counts[r.task.Status]--
@@ -162,9 +168,11 @@ func (s *Store) unplaceTask(r *record) {
 	if r.death != 0 {
 		s.dying.removeItem(r)
 	}
+
 	if r.age != 0 {
 		l.oldest.removeItem(r)
 	}
+
 	switch {
 	case l.ready.countItems() == 0:
 		delete(l.space.busy, l)
@@ -173,7 +181,7 @@ func (s *Store) unplaceTask(r *record) {
 	}
 }
 
-// remove deletes r for good.
+// removeTask deletes r for good.
 func (s *Store) removeTask(r *record) {
 	s.unplaceTask(r)
 	delete(s.tasks, r.task.ID)
@@ -185,7 +193,7 @@ func (s *Store) removeTask(r *record) {
 	r.lane.space.roster.countRemoved()
 }
 
-// view is the task as a caller gets it.
+// copyTask is the task as a caller gets it.
 func (r *record) copyTask() *queue.Task {
 	t := r.task
 	t.Payload = bytes.Clone(t.Payload)
@@ -195,7 +203,7 @@ func (r *record) copyTask() *queue.Task {
 	return &t
 }
 
-// full is view with the errors of the attempts.
+// copyTaskWithErrors is view with the errors of the attempts.
 func (r *record) copyTaskWithErrors() *queue.Task {
 	t := r.copyTask()
 	t.Errors = slices.Clone(r.errors)
@@ -205,7 +213,7 @@ func (r *record) copyTaskWithErrors() *queue.Task {
 	return t
 }
 
-// failed keeps the error of r's present attempt, bounded.
+// appendAttemptError keeps the error of r's present attempt, bounded.
 func (r *record) appendAttemptError(result []byte, now time.Time) {
 	r.errors = append(r.errors, queue.AttemptError{
 		Attempt: r.task.Attempt, At: now, Worker: r.task.Worker,
@@ -216,7 +224,7 @@ func (r *record) appendAttemptError(result []byte, now time.Time) {
 	}
 }
 
-// roster lists records in the order of their ids. Records that are gone stay in it until they are many.
+// taskRoster lists records in the order of their ids. Records that are gone stay in it until they are many.
 type taskRoster struct {
 	rows []*record
 	dead int
@@ -224,7 +232,7 @@ type taskRoster struct {
 
 func (o *taskRoster) appendRecord(r *record) { o.rows = append(o.rows, r) }
 
-// lost says that one more of the rows is gone.
+// countRemoved says that one more of the rows is gone.
 func (o *taskRoster) countRemoved() {
 	o.dead++
 	if o.dead > 64 && o.dead > len(o.rows)/2 {
@@ -238,7 +246,7 @@ func (o *taskRoster) countRemoved() {
 	}
 }
 
-// all yields the living records, newest first. The roster may change meanwhile.
+// eachNewestFirst yields the living records, newest first. The roster may change meanwhile.
 func (o *taskRoster) eachNewestFirst() func(yield func(*record) bool) {
 	rows := o.rows
 	return func(yield func(*record) bool) {

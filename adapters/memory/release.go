@@ -28,13 +28,16 @@ func (s *Store) extendLease(namespace string, h queue.Heartbeat, now time.Time) 
 	if err != nil {
 		return queue.Beat{Err: err}
 	}
+
 	if r.task.Status != queue.StatusRetained || r.lease.Token != h.Token {
 		return queue.Beat{Err: errLeaseLost(h.ID)}
 	}
+
 	end := now.Add(cmp.Or(h.Lease, r.lease.Duration))
 	if h.Lease == 0 && r.lease.ExpiresAt.After(end) {
 		end = r.lease.ExpiresAt
 	}
+
 	s.leased.removeItem(r)
 	r.lease.ExpiresAt, r.lease.Duration = end, cmp.Or(h.Lease, r.lease.Duration)
 	s.leased.pushItem(r)
@@ -42,6 +45,7 @@ func (s *Store) extendLease(namespace string, h queue.Heartbeat, now time.Time) 
 		r.task.Progress = bytes.Clone(h.Progress)
 		s.recordEvent(r, queue.EventProgress, r.task.Worker, now)
 	}
+
 	return queue.Beat{Lease: r.lease, CancelRequested: r.task.CancelRequested}
 }
 
@@ -51,7 +55,9 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	out := make([]queue.Released, len(releases))
 	contents := contentBytes{}
 	for i, rel := range releases {
@@ -65,13 +71,14 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 			out[i].Task = contents.boundContent(rel.Call, out[i].Task)
 		}
 	}
+
 	return out, nil
 }
 
 // contentBytes counts, by call, the bytes of tasks in an answer.
 type contentBytes map[int]int
 
-// bound is t without its content when the tasks of its call have more than queue.MaxPageBytes with it; the first keeps it.
+// boundContent is t without its content when the tasks of its call have more than queue.MaxPageBytes with it; the first keeps it.
 func (c contentBytes) boundContent(call int, t *queue.Task) *queue.Task {
 	before := c[call]
 	if c[call] += t.Bytes(); before > 0 && c[call] > queue.MaxPageBytes {
@@ -80,12 +87,13 @@ func (c contentBytes) boundContent(call int, t *queue.Task) *queue.Task {
 	return t
 }
 
-// release ends one hold; replayed says that it had ended so already.
+// releaseTask ends one hold; replayed says that it had ended so already.
 func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) (r *record, replayed bool, err error) {
 	r, err = s.findTask(namespace, rel.ID, now)
 	if err != nil {
 		return nil, false, err
 	}
+
 	held := r.task.Status == queue.StatusRetained
 	switch {
 	case held && rel.Token != 0 && rel.Token != r.lease.Token:
@@ -95,12 +103,15 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 	case !held && rel.Token != 0:
 		return nil, false, errLeaseLost(rel.ID)
 	}
+
 	err = s.moveTask(r, rel.Outcome.Move(), queue.Circumstances{
 		Now: now, Permanent: rel.Outcome == queue.OutcomePermanent, Delay: rel.Delay, Jitter: s.jitter(),
 	})
+
 	if err != nil {
 		return nil, false, err
 	}
+
 	r.settled = r.lease.Token
 	kind := queue.EventReturned
 	switch rel.Outcome {
@@ -118,6 +129,7 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 			kind = queue.EventCancelled
 		}
 	}
+
 	s.recordEvent(r, kind, r.task.Worker, now)
 	return r, false, nil
 }

@@ -22,11 +22,12 @@ type request struct {
 	given, lost int
 }
 
-// retainRequest is retain for a share that may be the repeat of one.
+// retainRepeatable is retain for a share that may be the repeat of one.
 func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share queue.RetainShare, now time.Time) ([]*queue.Task, error) {
 	if share.RequestID == "" {
 		return s.retainShare(lanes, share, now), nil
 	}
+
 	key := requestKey{namespace, share.Worker, share.RequestID}
 	if known := s.requests[key]; known != nil && now.Before(known.expiresAt) {
 		if known.arguments != share.Arguments {
@@ -50,6 +51,7 @@ func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share qu
 	if len(tasks) == 0 {
 		return tasks, nil
 	}
+
 	made := &request{arguments: share.Arguments, expiresAt: now.Add(queue.RequestTime), given: 1}
 	for _, t := range tasks {
 		made.ids = append(made.ids, t.ID)
@@ -58,6 +60,7 @@ func (s *Store) retainRepeatable(namespace string, lanes []*queueState, share qu
 			made.expiresAt = t.Lease.ExpiresAt
 		}
 	}
+
 	s.requests[key] = made
 	return tasks, nil
 }
@@ -74,7 +77,7 @@ func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, reque
 	return nil
 }
 
-// endRequests forgets requests whose time is over, and hands back the tasks of those that were never delivered.
+// expireRequests forgets requests whose time is over, and hands back the tasks of those that were never delivered.
 func (s *Store) expireRequests(st *step) {
 	for key, r := range maps.Clone(s.requests) {
 		if st.now.Before(r.expiresAt) {
@@ -89,7 +92,7 @@ func (s *Store) expireRequests(st *step) {
 	}
 }
 
-// endRequest forgets one request and returns the tasks that it handed back.
+// expireRequest forgets one request and returns the tasks that it handed back.
 func (s *Store) expireRequest(key requestKey, now time.Time) []*record {
 	r := s.requests[key]
 	delete(s.requests, key)

@@ -20,12 +20,13 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 	return s.retainBatch(r, now)
 }
 
-// retainAll is RetainTasks under the mutex.
+// retainBatch is RetainTasks under the mutex.
 func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, error) {
 	lanes, err := s.findNamespace(r.Namespace).chooseQueues(r.Queues)
 	if err != nil {
 		return nil, err
 	}
+
 	out := make([][]*queue.Task, len(r.Requests))
 	for i, share := range r.Requests {
 		slices.SortFunc(lanes, func(a, b *queueState) int {
@@ -35,10 +36,11 @@ func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, err
 			return nil, err
 		}
 	}
+
 	return out, nil
 }
 
-// choose returns the lanes of names that have tasks ready; without names, every one that has.
+// chooseQueues returns the lanes of names that have tasks ready; without names, every one that has.
 func (sp *namespaceState) chooseQueues(names []string) ([]*queueState, error) {
 	var lanes []*queueState
 	if len(names) == 0 {
@@ -47,6 +49,7 @@ func (sp *namespaceState) chooseQueues(names []string) ([]*queueState, error) {
 		}
 		return lanes, nil
 	}
+
 	for _, n := range names {
 		l := sp.queues[n]
 		if l == nil {
@@ -56,6 +59,7 @@ func (sp *namespaceState) chooseQueues(names []string) ([]*queueState, error) {
 			lanes = append(lanes, l)
 		}
 	}
+
 	return lanes, nil
 }
 
@@ -79,10 +83,11 @@ func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now ti
 			}
 		}
 	}
+
 	return tasks
 }
 
-// next is the first task of l that may be retained now. Those whose ttl is over are put aside for ChoreExpire.
+// nextReadyTask is the first task of l that may be retained now. Those whose ttl is over are put aside for ChoreExpire.
 func (s *Store) nextReadyTask(l *queueState, now time.Time) *record {
 	for l.isRetainable() {
 		r, ok := l.ready.earliest()
@@ -104,6 +109,7 @@ func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *qu
 	if err := s.moveTask(r, queue.MoveRetain, queue.Circumstances{Now: now}); err != nil {
 		panic("memory: a ready task that cannot be retained: " + err.Error())
 	}
+
 	r.settled = 0
 	r.task.Worker, r.task.StartedAt = share.Worker, now
 	s.turns++

@@ -15,7 +15,9 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	sp := s.findNamespace(namespace)
 	if name != "" {
 		l := sp.queues[name]
@@ -24,10 +26,12 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 		}
 		return []*queue.QueueStats{s.readQueueStats(l, now)}, nil
 	}
+
 	all := make([]*queue.QueueStats, 0, len(sp.names))
 	for _, n := range sp.names {
 		all = append(all, s.readQueueStats(sp.queues[n], now))
 	}
+
 	return all, nil
 }
 
@@ -37,7 +41,9 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	all := []*queue.QueueStats{}
 	for _, name := range slices.Sorted(maps.Keys(s.spaces)) {
 		sp := s.spaces[name]
@@ -45,6 +51,7 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 			all = append(all, s.readQueueStats(sp.queues[n], now))
 		}
 	}
+
 	return all, nil
 }
 
@@ -89,7 +96,7 @@ func (r *rate) averagePerSecond(now time.Time) float64 {
 	return float64(sum) / 60
 }
 
-// turn forgets the seconds that are more than a minute ago.
+// forgetOldSeconds forgets the seconds that are more than a minute ago.
 func (r *rate) forgetOldSeconds(now time.Time) {
 	sec := now.Unix()
 	if sec <= r.second { // also when the clock went back

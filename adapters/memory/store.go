@@ -78,6 +78,7 @@ func New(opts ...Option) *Store {
 
 		requests: map[requestKey]*request{},
 	}
+
 	place := func(r *record) *int { return &r.place }
 	s.delayed = newHeap(func(a, b *record) bool {
 		if c := a.task.DelayedAt.Compare(b.task.DelayedAt); c != 0 {
@@ -92,10 +93,11 @@ func New(opts ...Option) *Store {
 	for _, o := range opts {
 		o.apply(s)
 	}
+
 	return s
 }
 
-// space is what belongs to one namespace.
+// namespaceState is what belongs to one namespace.
 type namespaceState struct {
 	name    string
 	queues  map[string]*queueState
@@ -108,7 +110,7 @@ type namespaceState struct {
 	pending []*heldTick   // fired for listeners and not settled, oldest first
 }
 
-// space returns the namespace, making room for it where there is none yet.
+// openNamespace returns the namespace, making room for it where there is none yet.
 func (s *Store) openNamespace(name string) *namespaceState {
 	sp := s.spaces[name]
 	if sp == nil {
@@ -118,7 +120,7 @@ func (s *Store) openNamespace(name string) *namespaceState {
 	return sp
 }
 
-// find returns the namespace, or an empty one that is not kept.
+// findNamespace returns the namespace, or an empty one that is not kept.
 func (s *Store) findNamespace(name string) *namespaceState {
 	if sp := s.spaces[name]; sp != nil {
 		return sp
@@ -126,7 +128,7 @@ func (s *Store) findNamespace(name string) *namespaceState {
 	return &namespaceState{name: name, firing: newTickerHeap()}
 }
 
-// begin starts a step: it refuses a context that is over, takes the mutex and says what time it is. PostgreSQL's clock
+// lockStore starts a step: it refuses a context that is over, takes the mutex and says what time it is. PostgreSQL's clock
 // counts microseconds, and so does this one.
 func (s *Store) lockStore(ctx context.Context) (time.Time, error) {
 	if err := contextError(ctx); err != nil {

@@ -27,14 +27,14 @@ func newTickerHeap() heap[*ticker] {
 	return newHeap(func(a, b *ticker) bool { return a.dueAt.Before(b.dueAt) }, func(t *ticker) *int { return &t.place })
 }
 
-// view is the ticker as a caller gets it.
+// copyTicker is the ticker as a caller gets it.
 func (t *ticker) copyTicker() *queue.Ticker {
 	v := t.Ticker
 	v.Payload = bytes.Clone(v.Payload)
 	return &v
 }
 
-// plan says when t fires next, after settled, and puts it where that is found.
+// planNextTick says when t fires next, after settled, and puts it where that is found.
 func (s *Store) planNextTick(sp *namespaceState, t *ticker, sch schedule.Schedule, settled time.Time) {
 	var next time.Time
 	if !t.Paused {
@@ -48,20 +48,23 @@ func (s *Store) scheduleTicker(sp *namespaceState, t *ticker, next time.Time) {
 	s.scheduleTickerAt(sp, t, next, next)
 }
 
-// awaitUntil has t wait for its next time, and looked at then or, after a fault, later.
+// scheduleTickerAt has t wait for its next time, and looked at then or, after a fault, later.
 func (s *Store) scheduleTickerAt(sp *namespaceState, t *ticker, next, dueAt time.Time) {
 	if t.in != nil {
 		t.in.removeItem(t)
 		t.in = nil
 	}
+
 	t.NextAt, t.dueAt = next, dueAt
 	if next.IsZero() {
 		return
 	}
+
 	t.in = &sp.firing
 	if t.Queue != "" {
 		t.in = &s.firing
 	}
+
 	t.in.pushItem(t)
 }
 
@@ -71,18 +74,23 @@ func (s *Store) CreateTicker(ctx context.Context, t queue.Ticker) (*queue.Ticker
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	sch, err := t.Schedule()
 	if err != nil {
 		return nil, err
 	}
+
 	if t.Queue != "" && s.findNamespace(t.Namespace).queues[t.Queue] == nil {
 		return nil, errNoQueue(t.Queue)
 	}
+
 	sp := s.openNamespace(t.Namespace)
 	if sp.tickers[t.Name] != nil {
 		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "ticker " + t.Name, Msg: "a ticker of this name is there"}
 	}
+
 	t.Payload = bytes.Clone(t.Payload)
 	t.Anchor, t.CreatedAt, t.UpdatedAt = now, now, now
 	own := &ticker{Ticker: t}
@@ -119,19 +127,24 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	if err != nil {
 		return queue.TickerPage{}, err
 	}
+
 	if _, err := s.lockStore(ctx); err != nil {
 		return queue.TickerPage{}, err
 	}
+
 	defer s.mu.Unlock()
+
 	sp := s.findNamespace(namespace)
 	page := queue.TickerPage{Tickers: []*queue.Ticker{}, Count: int64(len(sp.ticking))}
 	names := skipToPage(sp.ticking, p)
 	for _, name := range names[:p.Cut(len(names), func(i int) int { return len(sp.tickers[names[i]].Payload) })] {
 		page.Tickers = append(page.Tickers, sp.tickers[name].copyTicker())
 	}
+
 	if n := len(page.Tickers); n > 0 && n < len(names) {
 		page.Next = names[n-1]
 	}
+
 	return page, nil
 }
 
@@ -142,22 +155,28 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	sp := s.findNamespace(namespace)
 	t, err := sp.findTicker(name)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := queue.CheckVersion("ticker "+name, t.Version, queue.IfVersion(meta.IfVersion)); err != nil {
 		return nil, err
 	}
+
 	next, err := t.Ticker.With(meta, maxPayloadBytes)
 	if err != nil {
 		return nil, err
 	}
+
 	if next.Queue != "" && next.Queue != t.Queue && sp.queues[next.Queue] == nil {
 		return nil, errNoQueue(next.Queue)
 	}
+
 	old := t.Ticker
 	anew := next.Period != old.Period || next.Cron != old.Cron || next.Timezone != old.Timezone
 	planned := !next.Paused && (anew || old.Paused)
@@ -167,11 +186,13 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 			return nil, err
 		}
 	}
+
 	for more := anew; more && t.in != nil && !t.NextAt.After(now); { // what is due by the old schedule would be lost
 		budget := queue.NewTickBudget()
 		_, more, _ = s.fireMissedTicks(sp, t, now, &budget, 1) // a ticker that cannot fire is mended all the same
 		next.Timestamp = t.Timestamp
 	}
+
 	next.Payload = bytes.Clone(next.Payload)
 	next.Version++
 	next.UpdatedAt = now
@@ -180,6 +201,7 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	if anew {
 		t.Anchor = now
 	}
+
 	switch {
 	case planned:
 		s.planNextTick(sp, t, sch, now)
@@ -188,6 +210,7 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	default:
 		s.scheduleTicker(sp, t, t.NextAt) // perhaps elsewhere
 	}
+
 	return t.copyTicker(), nil
 }
 

@@ -15,7 +15,7 @@ type heldTick struct {
 	until time.Time // handed out until then
 }
 
-// tick makes one step of ChoreTick. A tick and its task come into being under the one mutex: both or none.
+// fireTickers makes one step of ChoreTick. A tick and its task come into being under the one mutex: both or none.
 func (s *Store) fireTickers(st *step) {
 	ticks, n, more := s.fireDueTickers(&s.firing, st.now, func(sp *namespaceState, t *ticker) { st.recordLag(t.NextAt) }, &st.done.Faults)
 	for _, tick := range ticks {
@@ -31,7 +31,7 @@ func (s *Store) fireTickers(st *step) {
 	}
 }
 
-// fireDue fires the due tickers of a heap, those looked at longest ago first, within one step's bounds. It says how many it
+// fireDueTickers fires the due tickers of a heap, those looked at longest ago first, within one step's bounds. It says how many it
 // looked at, and whether there is more to do.
 func (s *Store) fireDueTickers(
 	h *heap[*ticker], now time.Time, look func(*namespaceState, *ticker), faults *[]queue.Fault,
@@ -48,6 +48,7 @@ func (s *Store) fireDueTickers(
 		t.in.removeItem(t)
 		t.in = nil
 	}
+
 	budget := queue.NewTickBudget()
 	for i, t := range due {
 		sp := s.spaces[t.Namespace]
@@ -61,10 +62,11 @@ func (s *Store) fireDueTickers(
 			t.Fault = err.Error()
 		}
 	}
+
 	return ticks, len(due), more
 }
 
-// due fires t for the times that its misfire policy and its share of the budget leave, and plans its next. An error says
+// fireMissedTicks fires t for the times that its misfire policy and its share of the budget leave, and plans its next. An error says
 // that t cannot fire, or that its ticks make no tasks.
 func (s *Store) fireMissedTicks(sp *namespaceState, t *ticker, now time.Time, budget *queue.TickBudget, tickers int) ([]queue.Tick, bool, error) {
 	fires, next, more, err := budget.Fires(&t.Ticker, now, tickers)
@@ -72,6 +74,7 @@ func (s *Store) fireMissedTicks(sp *namespaceState, t *ticker, now time.Time, bu
 		s.scheduleTickerAt(sp, t, t.NextAt, now.Add(queue.TickFaultRest))
 		return nil, false, err
 	}
+
 	ticks := make([]queue.Tick, 0, len(fires))
 	for _, at := range fires {
 		if !at.After(t.Timestamp) && t.hasFired(at) { // the clock went back: its time has fired already
@@ -86,21 +89,23 @@ func (s *Store) fireMissedTicks(sp *namespaceState, t *ticker, now time.Time, bu
 			t.Timestamp = at
 		}
 	}
+
 	t.plannedAt = now
 	if more { // behind those that were not looked at
 		s.scheduleTickerAt(sp, t, next, now)
 	} else {
 		s.scheduleTicker(sp, t, next)
 	}
+
 	return ticks, more, err
 }
 
-// fired says whether a nominal time has fired, as far as the history goes.
+// hasFired says whether a nominal time has fired, as far as the history goes.
 func (t *ticker) hasFired(at time.Time) bool {
 	return slices.ContainsFunc(t.ticks, func(k queue.Tick) bool { return !k.Manual && k.At.Equal(at) })
 }
 
-// replan counts tickers from now that were planned while the clock was ahead of now; it has gone back since.
+// replanTickers counts tickers from now that were planned while the clock was ahead of now; it has gone back since.
 func (s *Store) replanTickers(now time.Time) {
 	for _, sp := range s.spaces {
 		for _, t := range sp.tickers {
@@ -117,7 +122,7 @@ func (s *Store) replanTickers(now time.Time) {
 	}
 }
 
-// fire makes one tick of t, with its task when t has a queue. A tick whose queue has been deleted, or whose
+// fireTick makes one tick of t, with its task when t has a queue. A tick whose queue has been deleted, or whose
 // predecessor's task is unfinished under OverlapSkip, makes none.
 func (s *Store) fireTick(sp *namespaceState, t *ticker, at, now time.Time, manual bool) queue.Tick {
 	s.lastTick++
@@ -125,6 +130,7 @@ func (s *Store) fireTick(sp *namespaceState, t *ticker, at, now time.Time, manua
 		ID: s.lastTick, Namespace: sp.name, Ticker: t.Name, At: at, FiredAt: now, Manual: manual,
 		Payload: t.Payload, Queue: t.Queue, Period: t.Period, Cron: t.Cron,
 	}
+
 	if t.Queue != "" {
 		l := sp.queues[t.Queue]
 		tick.Skipped = l == nil || !manual && t.Overlap == queue.OverlapSkip && s.isUnfinished(t.lastTask)
@@ -135,12 +141,14 @@ func (s *Store) fireTick(sp *namespaceState, t *ticker, at, now time.Time, manua
 	} else {
 		sp.pending = append(sp.pending, &heldTick{tick: tick})
 	}
+
 	// Times that are still to come stay: a clock that went back reaches them again.
 	if len(t.ticks) >= maxTicks {
 		if i := slices.IndexFunc(t.ticks, func(k queue.Tick) bool { return !k.At.After(now) }); i >= 0 {
 			t.ticks = slices.Delete(t.ticks, i, i+1)
 		}
 	}
+
 	t.ticks = append(t.ticks, tick)
 	return tick
 }
@@ -156,18 +164,23 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...q
 	if err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	sp := s.findNamespace(namespace)
 	t, err := sp.findTicker(name)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := queue.CheckVersion("ticker "+name, t.Version, only...); err != nil {
 		return nil, err
 	}
+
 	if t.Queue != "" && sp.queues[t.Queue] == nil {
 		return nil, errNoQueue(t.Queue)
 	}
+
 	tick := copyTick(s.fireTick(sp, t, now, now, true))
 	return &tick, nil
 }
@@ -177,11 +190,14 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err
 	}
+
 	defer s.mu.Unlock()
+
 	t, err := s.findNamespace(namespace).findTicker(name)
 	if err != nil {
 		return nil, err
 	}
+
 	ticks, size := []queue.Tick{}, 0
 	for _, tick := range slices.Backward(t.ticks) {
 		size += len(tick.Payload)
@@ -190,6 +206,7 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 		}
 		ticks = append(ticks, copyTick(tick))
 	}
+
 	return ticks, nil
 }
 
@@ -203,13 +220,16 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	if err != nil {
 		return nil, 0, err
 	}
+
 	defer s.mu.Unlock()
+
 	sp := s.findNamespace(namespace)
 	var faults []queue.Fault // told by the tickers themselves
 	s.fireDueTickers(&sp.firing, now, func(*namespaceState, *ticker) {}, &faults)
 	if extra := len(sp.pending) - maxPending; extra > 0 {
 		sp.pending = slices.Delete(sp.pending, 0, extra)
 	}
+
 	ticks := []queue.Tick{}
 	var next time.Time
 	soonest := func(at time.Time) {
@@ -217,6 +237,7 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 			next = at
 		}
 	}
+
 	for _, h := range sp.pending {
 		if len(ticks) < min(limit, queue.MaxTakenTicks) && !h.until.After(now) {
 			h.until = now.Add(hold)
@@ -224,12 +245,15 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 		}
 		soonest(h.until)
 	}
+
 	if t, ok := sp.firing.earliest(); ok {
 		soonest(t.dueAt)
 	}
+
 	if next.IsZero() {
 		return ticks, 0, nil
 	}
+
 	return ticks, max(next.Sub(now), 1), nil // never 0: that means not known
 }
 
@@ -238,21 +262,25 @@ func (s *Store) SettleTicks(ctx context.Context, namespace string, ids []int64, 
 	if _, err := s.lockStore(ctx); err != nil {
 		return err
 	}
+
 	defer s.mu.Unlock()
+
 	sp := s.findNamespace(namespace)
 	if delivered {
 		sp.pending = slices.DeleteFunc(sp.pending, func(h *heldTick) bool { return slices.Contains(ids, h.tick.ID) })
 		return nil
 	}
+
 	for _, h := range sp.pending {
 		if slices.Contains(ids, h.tick.ID) {
 			h.until = time.Time{}
 		}
 	}
+
 	return nil
 }
 
-// forget drops the pending ticks of a ticker.
+// forgetTicks drops the pending ticks of a ticker.
 func (sp *namespaceState) forgetTicks(name string) {
 	sp.pending = slices.DeleteFunc(sp.pending, func(h *heldTick) bool { return h.tick.Ticker == name })
 }

@@ -28,7 +28,7 @@ func newByQueue[T any](most int, mk func(namespace, name string) *T, drop func(n
 	return b
 }
 
-// get gives the metrics of a queue. name "" is a queue that nobody told.
+// metersOf gives the metrics of a queue. name "" is a queue that nobody told.
 func (b *byQueue[T]) metersOf(namespace, name string) *T {
 	if name == "" {
 		return b.other()
@@ -51,9 +51,11 @@ func (b *byQueue[T]) addQueue(key queueKey) *T {
 	if t := of[key]; t != nil {
 		return t
 	}
+
 	if len(of) >= b.most {
 		return b.other()
 	}
+
 	t := b.make(key.namespace, key.name)
 	more := maps.Clone(of)
 	more[key] = t
@@ -61,7 +63,7 @@ func (b *byQueue[T]) addQueue(key queueKey) *T {
 	return t
 }
 
-// addAll makes the metrics of all queues before anything happens to them: a counter that begins at its first event has no
+// addQueues makes the metrics of all queues before anything happens to them: a counter that begins at its first event has no
 // increase by it. Where not all queues have a place, the busy ones come first: none is added.
 func (b *byQueue[T]) addQueues(queues map[queueKey]bool) {
 	if len(queues) > b.most {
@@ -89,6 +91,7 @@ func (b *byQueue[T]) keepOnly(there map[queueKey]bool) {
 			missed[key] = true
 		}
 	}
+
 	b.missed = missed
 	b.of.Store(&kept)
 }

@@ -174,5 +174,5 @@ func isRecorded(ctx context.Context) bool { return trace.SpanContextFromContext(
 
 var epoch = time.Now()
 
-// stopwatch reads the monotonic clock alone. That costs half of time.Now, and the hot path reads it many times.
+// readStopwatch reads the monotonic clock alone. That costs half of time.Now, and the hot path reads it many times.
 func readStopwatch() time.Duration { return time.Since(epoch) }

@@ -127,7 +127,7 @@ func (h *Health) Report(ctx context.Context) ([]CheckResult, error) {
 	}
 }
 
-// round runs all checks at once; it ends with the slowest of them, or soon after CheckTimeout.
+// runChecks runs all checks at once; it ends with the slowest of them, or soon after CheckTimeout.
 func (h *Health) runChecks(checks []namedCheck) {
 	ctx, cancel := context.WithTimeout(context.Background(), CheckTimeout)
 	defer cancel()
@@ -140,6 +140,7 @@ func (h *Health) runChecks(checks []namedCheck) {
 			results[i] = CheckResult{Name: c.name, Needed: c.needed, Took: time.Since(start), Err: err}
 		})
 	}
+
 	wg.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -201,7 +202,7 @@ func writeAnswer(w http.ResponseWriter, status int, body string) {
 	_, _ = w.Write([]byte(body))
 }
 
-// verbose reads {"status":"ready","checks":[{"name":"store","needed":true,"status":"ok","took_seconds":0.001}]}.
+// formatReport reads {"status":"ready","checks":[{"name":"store","needed":true,"status":"ok","took_seconds":0.001}]}.
 func formatReport(results []CheckResult, err error) string {
 	type check struct {
 		Name   string  `json:"name"`
@@ -210,6 +211,7 @@ func formatReport(results []CheckResult, err error) string {
 		Took   float64 `json:"took_seconds"`
 		Error  string  `json:"error,omitempty"`
 	}
+
 	report := struct {
 		Status string  `json:"status"`
 		Checks []check `json:"checks"`
@@ -220,6 +222,7 @@ func formatReport(results []CheckResult, err error) string {
 	case err != nil:
 		report.Status = "not ready"
 	}
+
 	for _, r := range results {
 		c := check{Name: r.Name, Needed: r.Needed, Status: "ok", Took: r.Took.Seconds()}
 		if r.Err != nil {
@@ -230,17 +233,19 @@ func formatReport(results []CheckResult, err error) string {
 		}
 		report.Checks = append(report.Checks, c)
 	}
+
 	b, merr := json.MarshalIndent(report, "", "  ")
 	if merr != nil { // strings and numbers always marshal
 		return "{}"
 	}
+
 	return string(b) + "\n"
 }
 
 // mostFaultsTold bounds the faults of a chore that the check tells one by one.
 const mostFaultsTold = 10
 
-// owned names what a fault is about.
+// describeFault names what a fault is about.
 func describeFault(f queue.Fault) string {
 	if f.Namespace == "" {
 		return f.Subject

@@ -38,6 +38,7 @@ func (t *Telemetry) HTTP(next http.Handler) http.Handler {
 	if t.isOff() {
 		return next
 	}
+
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &statusRecorder{ResponseWriter: w}
@@ -70,16 +71,18 @@ func (t *Telemetry) HTTPRefused(reason string) {
 	}
 }
 
-// answered records a request after the fact, when its route is known.
+// recordRequest records a request after the fact, when its route is known.
 func (t *Telemetry) recordRequest(r *http.Request, status int, span trace.Span, took time.Duration) {
 	m, route := methodLabel(r), routeLabel(r)
 	if t.m != nil {
 		t.m.http.requests.WithLabelValues(m, route, strconv.Itoa(status)).Inc()
 		t.m.http.seconds.WithLabelValues(m, route).Observe(took.Seconds())
 	}
+
 	if span == nil {
 		return
 	}
+
 	if span.IsRecording() {
 		span.SetName(m + " " + route)
 		scheme := "http"
@@ -92,6 +95,7 @@ func (t *Telemetry) recordRequest(r *http.Request, status int, span trace.Span, 
 			span.SetAttributes(attrError(strconv.Itoa(status)))
 		}
 	}
+
 	span.End()
 }
 
@@ -99,7 +103,7 @@ var methods = []string{
 	http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions,
 }
 
-// method is one of the known ones, or "other": it is a label.
+// methodLabel is one of the known ones, or "other": it is a label.
 func methodLabel(r *http.Request) string {
 	if slices.Contains(methods, r.Method) {
 		return r.Method
@@ -107,7 +111,7 @@ func methodLabel(r *http.Request) string {
 	return Other
 }
 
-// route is the path of the pattern that took the request.
+// routeLabel is the path of the pattern that took the request.
 func routeLabel(r *http.Request) string {
 	_, path, found := strings.Cut(r.Pattern, " ")
 	if !found {
@@ -122,14 +126,14 @@ func routeLabel(r *http.Request) string {
 // statusClientGone is what is recorded of an answer that its reader has not got: nginx's number for it.
 const statusClientGone = 499
 
-// recorder sees the status, and whether the answer could be written.
+// statusRecorder sees the status, and whether the answer could be written.
 type statusRecorder struct {
 	http.ResponseWriter
 	status int
 	err    error // of the first write that failed
 }
 
-// code is what was answered, 499 when the answer has not arrived: a write failed, or the client left before the end. A
+// finalStatus is what was answered, 499 when the answer has not arrived: a write failed, or the client left before the end. A
 // stream ends by its client leaving, and an answer of a known length may have been read as a whole by then.
 func (w *statusRecorder) finalStatus(r *http.Request) int {
 	h := w.Header()

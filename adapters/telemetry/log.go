@@ -137,6 +137,7 @@ func Redact(_ []string, a slog.Attr) slog.Attr {
 			return slog.String(a.Key, redacted)
 		}
 	}
+
 	switch a.Value.Kind() {
 	case slog.KindString:
 		if s := a.Value.String(); mayHoldSecret(s) {
@@ -155,6 +156,7 @@ func Redact(_ []string, a slog.Attr) slog.Attr {
 		}
 	default: // numbers and times hold no secrets; groups come attribute by attribute
 	}
+
 	return a
 }
 

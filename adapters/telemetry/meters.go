@@ -74,7 +74,7 @@ type choreMeters struct {
 	lag, lastSuccess                 prometheus.Gauge
 }
 
-// maker makes metrics and registers them, and keeps the errors.
+// metricMaker makes metrics and registers them, and keeps the errors.
 type metricMaker struct {
 	reg  prometheus.Registerer
 	errs []error
@@ -128,6 +128,7 @@ func newMeters(c config) (*meters, error) {
 		heartbeatLag:  mk.newHistogram("pgqueue_worker_heartbeat_lag_seconds", "How long after they were due heartbeats of workers were sent.", callBuckets),
 		http:          newHTTPMeters(mk),
 	}
+
 	polls := mk.newCounters("pgqueue_polls_total", "Looks of the process for tasks, by whether there were any: found, empty.", "result")
 	m.pollsFound, m.pollsEmpty = polls.WithLabelValues("found"), polls.WithLabelValues("empty")
 	batch := mk.newHistograms("pgqueue_batch_tasks", "Tasks of one call of the store.", batchBuckets, "op")
@@ -135,17 +136,20 @@ func newMeters(c config) (*meters, error) {
 	for _, op := range []queue.Op{queue.OpCreateTasks, queue.OpRetainTasks, queue.OpHeartbeatTasks, queue.OpReleaseTasks} {
 		m.batch[op] = batch.WithLabelValues(op.Label())
 	}
+
 	batch = mk.newHistograms("pgqueue_worker_batch_tasks", "Tasks of one call of the worker runtime.", batchBuckets, "op")
 	m.workerBatch = map[queue.Op]prometheus.Observer{}
 	for _, op := range []queue.Op{queue.OpRetainTasks, queue.OpHeartbeatTasks, queue.OpReleaseTasks} {
 		m.workerBatch[op] = batch.WithLabelValues(op.Label())
 	}
+
 	m.chores = newChoreMeters(mk)
 	open := mk.newGauges("pgqueue_streams", "Open streams and parked calls by kind: events, ticks, await, retain.", "kind")
 	m.openCalls = map[queue.Op]prometheus.Gauge{}
 	for op, kind := range openCalls {
 		m.openCalls[op] = open.WithLabelValues(kind)
 	}
+
 	mk.registerCollector(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pgqueue_listener_connected", Help: "1 while hints of other processes are heard, 0 while tasks are found by polling.",
 	}, m.listenerConnected))
@@ -161,6 +165,7 @@ func newTaskMeters(mk *metricMaker, most int) *byQueue[taskMeters] {
 	count := func(name, help string) *prometheus.CounterVec {
 		return mk.newCounters("pgqueue_tasks_"+name+"_total", help, "namespace", "queue")
 	}
+
 	var (
 		created   = count("created", "Tasks created, those of ticks too.")
 		retained  = count("retained", "Times a task was retained.")
@@ -255,10 +260,11 @@ func newChoreMeters(mk *metricMaker) map[queue.Chore]*choreMeters {
 			seconds: seconds.WithLabelValues(name), lag: lag.WithLabelValues(name), lastSuccess: last.WithLabelValues(name),
 		}
 	}
+
 	return all
 }
 
-// hears is 1 while a listener hears.
+// listenerConnected is 1 while a listener hears.
 func (m *meters) listenerConnected() float64 {
 	if hears := m.listening.Load(); hears != nil && (*hears)() {
 		return 1
@@ -266,7 +272,7 @@ func (m *meters) listenerConnected() float64 {
 	return 0
 }
 
-// revision is the commit that the program was built from, where the build knows.
+// buildRevision is the commit that the program was built from, where the build knows.
 func buildRevision() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

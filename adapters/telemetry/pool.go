@@ -48,9 +48,11 @@ func (stat poolCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int32, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
+
 	count := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v)
 	}
+
 	gauge(descPoolMax, st.MaxConns())
 	gauge(descPoolConns, st.AcquiredConns(), "acquired")
 	gauge(descPoolConns, st.IdleConns(), "idle")

@@ -17,25 +17,28 @@ const headerTraceparent = "traceparent"
 // propagator puts W3C trace context and baggage into a task's headers, and reads them.
 var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 
-// inject returns headers with the context of ctx, copied when changed: what the caller gave stays as it is. A context
+// injectContext returns headers with the context of ctx, copied when changed: what the caller gave stays as it is. A context
 // that nobody records costs the task nothing, and one for which there is no room within the limits is left out.
 func injectContext(ctx context.Context, headers map[string]string) map[string]string {
 	if !trace.SpanContextFromContext(ctx).IsSampled() && baggage.FromContext(ctx).Len() == 0 {
 		return headers
 	}
+
 	if headers[headerTraceparent] != "" {
 		return headers // the caller's own producer span is the creation
 	}
+
 	with := make(propagation.MapCarrier, len(headers)+3)
 	maps.Copy(with, headers)
 	propagator.Inject(ctx, with)
 	if queue.CheckHeaders(with) != nil {
 		return headers
 	}
+
 	return with
 }
 
-// extract is ctx with the creation context and the baggage of a task.
+// extractContext is ctx with the creation context and the baggage of a task.
 func extractContext(ctx context.Context, headers map[string]string) context.Context {
 	if len(headers) == 0 {
 		return ctx
@@ -58,15 +61,19 @@ func (c *creations) addHeaders(headers map[string]string) {
 	if parent == "" || parent == c.last || len(c.links) == maxLinks {
 		return
 	}
+
 	if c.last != "" && c.seen == nil {
 		c.seen = map[string]struct{}{c.last: {}}
 	}
+
 	if _, ok := c.seen[parent]; ok {
 		return
 	}
+
 	if c.seen != nil {
 		c.seen[parent] = struct{}{}
 	}
+
 	c.last = parent
 	if sc := trace.SpanContextFromContext(extractContext(context.Background(), headers)); sc.IsValid() {
 		c.links = append(c.links, trace.Link{SpanContext: sc})

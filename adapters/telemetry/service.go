@@ -165,10 +165,12 @@ func (s *service) recordRetain(
 	if len(r.Queues) == 1 {
 		name = r.Queues[0]
 	}
+
 	var from creations
 	for _, t := range tasks {
 		from.addHeaders(t.Headers)
 	}
+
 	if len(from.links) == 0 && !isRecorded(ctx) {
 		return
 	}
@@ -185,6 +187,7 @@ func (s *service) recordRetain(
 			markFailed(span, err)
 		}
 	}
+
 	span.End(trace.WithTimestamp(now))
 }
 
@@ -206,16 +209,19 @@ func (s *service) ReleaseTasks(ctx context.Context, releases []queue.Release) ([
 	if op.name == "" {
 		return outs, err
 	}
+
 	name, from, first := summarizeReleased(outs, err)
 	if span == nil && len(from.links) > 0 {
 		_, span = s.spanTracer().Start(outer, op.name, trace.WithSpanKind(op.kind), trace.WithTimestamp(time.Now().Add(-took)))
 	}
+
 	if span != nil {
 		if span.IsRecording() {
 			s.describeReleases(span, op, name, from, releases)
 		}
 		endSpan(span, first)
 	}
+
 	return outs, err
 }
 

@@ -33,6 +33,7 @@ func (t *Telemetry) WatchQueues(s queue.Store) error {
 	if t.m == nil {
 		return nil
 	}
+
 	for { // the readings of a scrape are no calls of the program's
 		u, ok := s.(interface{ withoutTelemetry() queue.Store })
 		if !ok {
@@ -40,6 +41,7 @@ func (t *Telemetry) WatchQueues(s queue.Store) error {
 		}
 		s = u.withoutTelemetry()
 	}
+
 	c := &statsCollector{store: s, cfg: t.cfg, tasks: t.m.tasks}
 	c.lister, _ = queue.StoreAs[queue.StatsLister](s)
 	return t.registry.Register(c)
@@ -69,7 +71,7 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// fresh gives the metrics of a reading that is not too old. Scrapes that come during one wait for it.
+// freshMetrics gives the metrics of a reading that is not too old. Scrapes that come during one wait for it.
 func (c *statsCollector) freshMetrics() []prometheus.Metric {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,6 +79,7 @@ func (c *statsCollector) freshMetrics() []prometheus.Metric {
 	if c.metrics != nil && start.Sub(c.read) < c.cfg.statsAge {
 		return c.metrics
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.statsTimeout)
 	defer cancel()
 	all, err := c.readAllStats(ctx)
@@ -91,25 +94,29 @@ func (c *statsCollector) freshMetrics() []prometheus.Metric {
 		c.tasks.keepOnly(there)
 		c.tasks.addQueues(there)
 	}
+
 	c.metrics = append(c.queueGauges(all),
 		prometheus.MustNewConstMetric(descUp, prometheus.GaugeValue, up),
 		prometheus.MustNewConstMetric(descSeconds, prometheus.GaugeValue, took.Seconds()))
 	if err == nil {
 		c.metrics = append(c.metrics, prometheus.MustNewConstMetric(descQueues, prometheus.GaugeValue, float64(len(all))))
 	}
+
 	c.read = time.Now()
 	return c.metrics
 }
 
-// stats reads the stats of every queue of every namespace.
+// readAllStats reads the stats of every queue of every namespace.
 func (c *statsCollector) readAllStats(ctx context.Context) ([]*queue.QueueStats, error) {
 	if c.lister != nil {
 		return c.lister.AllQueueStats(ctx)
 	}
+
 	names, err := c.store.ListNamespaces(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	var all []*queue.QueueStats
 	for _, n := range names {
 		some, err := c.store.QueueStats(ctx, n, "")
@@ -118,16 +125,18 @@ func (c *statsCollector) readAllStats(ctx context.Context) ([]*queue.QueueStats,
 		}
 		all = append(all, some...)
 	}
+
 	return all, nil
 }
 
-// gauges makes the metrics of the queues; those beyond the limit are added up.
+// queueGauges makes the metrics of the queues; those beyond the limit are added up.
 func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metric {
 	statuses := queue.Statuses()
 	byStatus := make([]*dto.LabelPair, len(statuses))
 	for i, s := range statuses {
 		byStatus[i] = labelPair("status", string(s))
 	}
+
 	out := make([]prometheus.Metric, 0, (len(statuses)+4)*min(len(all), c.cfg.maxGaugeQueues+1)+3)
 	one := func(st *queue.QueueStats) {
 		labels := []*dto.LabelPair{labelPair("namespace", st.Namespace), labelPair("queue", st.Queue)}
@@ -140,12 +149,14 @@ func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metri
 		add(descAge, st.OldestReadyAge.Seconds())
 		add(descPaused, boolToFloat(st.Paused))
 	}
+
 	if len(all) <= c.cfg.maxGaugeQueues {
 		for _, st := range all {
 			one(st)
 		}
 		return out
 	}
+
 	rest := &queue.QueueStats{Namespace: Other, Queue: Other, Counts: map[queue.Status]int64{}, Paused: true}
 	for i, st := range all {
 		if i < c.cfg.maxGaugeQueues {
@@ -162,6 +173,7 @@ func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metri
 		rest.OldestReadyAge = max(rest.OldestReadyAge, st.OldestReadyAge)
 		rest.Paused = rest.Paused && st.Paused
 	}
+
 	one(rest)
 	return out
 }

@@ -278,6 +278,7 @@ func (t *taskMeters) countEnd(o queue.Outcome, after queue.Released) {
 	if run != nil && after.Held > 0 {
 		run.Observe(after.Held.Seconds())
 	}
+
 	if task := after.Task; task != nil && !task.FinishedAt.IsZero() && !task.CreatedAt.IsZero() {
 		t.endToEnd.Observe(max(task.FinishedAt.Sub(task.CreatedAt), 0).Seconds())
 	}

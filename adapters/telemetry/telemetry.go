@@ -119,20 +119,24 @@ func New(opts ...Option) (*Telemetry, error) {
 		metrics: true, maxQueues: DefaultMaxQueues, maxGaugeQueues: DefaultMaxGaugeQueues,
 		statsAge: DefaultStatsAge, statsTimeout: DefaultStatsTimeout, version: "dev",
 	}
+
 	for _, o := range opts {
 		if err := o.apply(&c); err != nil {
 			return nil, queue.WithOp("new telemetry", err)
 		}
 	}
+
 	if c.registry == nil {
 		c.registry = prometheus.NewRegistry()
 	}
+
 	t := &Telemetry{registry: c.registry, cfg: c}
 	if c.provider != nil {
 		if _, off := c.provider.(noop.TracerProvider); !off {
 			t.tracer = c.provider.Tracer(ScopeName, trace.WithInstrumentationVersion(c.version), trace.WithSchemaURL(schemaURL))
 		}
 	}
+
 	if c.metrics {
 		m, err := newMeters(c)
 		if err != nil {
@@ -140,6 +144,7 @@ func New(opts ...Option) (*Telemetry, error) {
 		}
 		t.m = m
 	}
+
 	return t, nil
 }
 

@@ -72,6 +72,7 @@ func (t *Telemetry) Middleware() func(worker.Handler) worker.Handler {
 	if t.tracer == nil {
 		return func(next worker.Handler) worker.Handler { return next }
 	}
+
 	return func(next worker.Handler) worker.Handler {
 		return worker.HandlerFunc(func(ctx context.Context, task *queue.Task) (out any, err error) {
 			ctx, span := t.startHandlerSpan(ctx, task)
@@ -89,7 +90,7 @@ func (t *Telemetry) Middleware() func(worker.Handler) worker.Handler {
 	}
 }
 
-// process begins the span of a handler.
+// startHandlerSpan begins the span of a handler.
 func (t *Telemetry) startHandlerSpan(ctx context.Context, task *queue.Task) (context.Context, trace.Span) {
 	created := extractContext(ctx, task.Headers)
 	opts := []trace.SpanStartOption{trace.WithSpanKind(opProcess.kind)}
@@ -100,6 +101,7 @@ func (t *Telemetry) startHandlerSpan(ctx context.Context, task *queue.Task) (con
 		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: from}))
 		created = trace.ContextWithSpanContext(created, trace.SpanContextFromContext(ctx))
 	}
+
 	ctx, span := t.tracer.Start(created, opProcess.spanName(task.Queue), opts...)
 	if span.IsRecording() {
 		attrs := append(opProcess.describe(task.Namespace, task.Queue), attrTask(task.ID), keyAttempt.Int(task.Attempt),
@@ -109,10 +111,11 @@ func (t *Telemetry) startHandlerSpan(ctx context.Context, task *queue.Task) (con
 		}
 		span.SetAttributes(attrs...)
 	}
+
 	return ctx, span
 }
 
-// processed ends the span of a handler that returned err. Only what its error is goes with it, not what it says.
+// endHandlerSpan ends the span of a handler that returned err. Only what its error is goes with it, not what it says.
 func endHandlerSpan(ctx context.Context, span trace.Span, err error) {
 	if span.IsRecording() {
 		outcome := worker.OutcomeOf(err)
@@ -128,14 +131,14 @@ func endHandlerSpan(ctx context.Context, span trace.Span, err error) {
 	span.End()
 }
 
-// panicked ends the span of a handler that panicked, or called runtime.Goexit.
+// endPanickedSpan ends the span of a handler that panicked, or called runtime.Goexit.
 func endPanickedSpan(span trace.Span) {
 	span.SetStatus(codes.Error, "panic")
 	span.SetAttributes(attrError("panic"), keyOutcome.String(string(queue.OutcomeFailure)))
 	span.End()
 }
 
-// errorType is the kind of an error of ours, else the Go type at the end of the chain.
+// errorTypeOf is the kind of an error of ours, else the Go type at the end of the chain.
 func errorTypeOf(err error) string {
 	if e, ok := errors.AsType[*queue.Error](err); ok {
 		return string(e.Kind)

@@ -30,6 +30,7 @@ func (b Backoff) Delay(base, limit time.Duration, n int, jitter float64) time.Du
 	if base <= 0 { // 0·∞ would be no number
 		return 0
 	}
+
 	n = max(n, 1)
 	f := float64(base)
 	switch b {
@@ -39,9 +40,11 @@ func (b Backoff) Delay(base, limit time.Duration, n int, jitter float64) time.Du
 		f *= float64(n)
 	case BackoffConstant:
 	}
+
 	if limit > 0 {
 		f = min(f, float64(limit))
 	}
+
 	f = min(f, float64(MaxDuration)) // also what Pow made infinite
 	f *= 1 + BackoffJitter*(2*jitter-1)
 	return time.Duration(min(max(f, 0), float64(MaxDuration)))

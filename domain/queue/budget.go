@@ -73,9 +73,11 @@ func (b *Budget) reserveBytes(ctx context.Context, bytes int, read bool) (give f
 	case <-timer.C:
 		err = errTooManyLarge()
 	}
+
 	if !b.withdrawClaim(c) { // it was granted meanwhile
 		give()
 	}
+
 	return nil, err
 }
 
@@ -83,7 +85,7 @@ func errTooManyLarge() error {
 	return &Error{Kind: KindUnavailable, Msg: "the server is making many large answers; try again, or ask for fewer bytes"}
 }
 
-// add puts a claim behind those that wait, and grants what fits. It returns false where too much waits in memory.
+// queueClaim puts a claim behind those that wait, and grants what fits. It returns false where too much waits in memory.
 func (b *Budget) queueClaim(c *claim) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -99,7 +101,7 @@ func (b *Budget) queueClaim(c *claim) bool {
 	return true
 }
 
-// drop takes a claim out of those that wait. Caller holds mu.
+// dropClaim takes a claim out of those that wait. Caller holds mu.
 func (b *Budget) dropClaim(place int) {
 	if c := b.claims[place]; c.read {
 		b.read -= c.bytes
@@ -107,7 +109,7 @@ func (b *Budget) dropClaim(place int) {
 	b.claims = slices.Delete(b.claims, place, place+1)
 }
 
-// put gives bytes back.
+// returnBytes gives bytes back.
 func (b *Budget) returnBytes(bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -115,7 +117,7 @@ func (b *Budget) returnBytes(bytes int) {
 	b.grantClaims()
 }
 
-// grant gives the oldest claims what they wait for. Caller holds mu.
+// grantClaims gives the oldest claims what they wait for. Caller holds mu.
 func (b *Budget) grantClaims() {
 	for len(b.claims) > 0 && b.claims[0].bytes <= b.free {
 		b.free -= b.claims[0].bytes
@@ -124,7 +126,7 @@ func (b *Budget) grantClaims() {
 	}
 }
 
-// withdraw takes out a claim that waits; false when it waits no more.
+// withdrawClaim takes out a claim that waits; false when it waits no more.
 func (b *Budget) withdrawClaim(c *claim) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -181,17 +183,21 @@ func (b *Budget) RetainWithin(ctx context.Context, svc Service, r RetainRequest)
 	if r.Wait == 0 && r.Limit > 1 && r.MaxBytes > DefaultRetainBytes {
 		asked = r.MaxBytes
 	}
+
 	if give, err = b.Take(ctx, asked); err != nil {
 		return nil, nil, err
 	}
+
 	if tasks, err = svc.RetainTasks(ctx, r); err != nil || asked > 0 || b == nil {
 		if err != nil {
 			give()
 		}
 		return tasks, give, err
 	}
+
 	if give, err = b.TakeRead(ctx, TaskBytes(tasks)); err != nil {
 		return nil, nil, errors.Join(err, GiveBack(ctx, svc, r, tasks))
 	}
+
 	return tasks, give, nil
 }

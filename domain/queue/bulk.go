@@ -29,11 +29,13 @@ func (s Selection) Normalize() (Selection, error) {
 	case len(s.IDs) > MaxBatch:
 		return s, Invalid("ids", fmt.Sprintf("at most %d ids, these are %d", MaxBatch, len(s.IDs)))
 	}
+
 	for _, id := range s.IDs {
 		if id <= 0 {
 			return s, Invalid("ids", "a task id above 0 is needed")
 		}
 	}
+
 	if s.Filter != nil {
 		f, err := s.Filter.Normalize()
 		if err != nil {
@@ -41,9 +43,11 @@ func (s Selection) Normalize() (Selection, error) {
 		}
 		s.Filter = &f
 	}
+
 	if _, err := ReadBulkCursor(s.Cursor); err != nil {
 		return s, err
 	}
+
 	return s, CheckDuration("within", s.Within, 0)
 }
 

@@ -104,15 +104,18 @@ func (e *Error) Error() string {
 			parts = append(parts, p)
 		}
 	}
+
 	switch {
 	case e.Msg != "":
 		parts = append(parts, e.Msg)
 	case e.Err == nil:
 		parts = append(parts, strings.TrimPrefix(e.Kind.Error(), "pgqueue: "))
 	}
+
 	if e.Err != nil {
 		parts = append(parts, e.Err.Error())
 	}
+
 	return strings.Join(parts, ": ")
 }
 

@@ -84,15 +84,18 @@ func (f EventFilter) Normalize() (EventFilter, error) {
 	if err != nil {
 		return f, err
 	}
+
 	f.Queue = tf.Queue
 	for _, k := range f.Kinds {
 		if !listTaskErrors(EventKinds(), k) {
 			return f, Invalid("kind", "unknown kind of event "+truncateText(string(k), 32))
 		}
 	}
+
 	if f.TaskID < 0 {
 		return f, Invalid("task", "a task id above 0 is needed")
 	}
+
 	return f, nil
 }
 

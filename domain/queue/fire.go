@@ -41,15 +41,18 @@ func (b *TickBudget) Fires(t *Ticker, now time.Time, tickers int) (fires []time.
 	if err != nil {
 		return nil, next, false, err
 	}
+
 	out := s.Due(t.Anchor, t.NextAt.Add(-time.Microsecond), now, schedule.Policy{
 		Misfire: schedule.Misfire(t.Misfire), Limit: t.MisfireLimit,
 	})
+
 	tickers, size := max(tickers, 1), max(len(t.Payload), 1)
 	share := max(1, min(b.ticks/tickers, b.bytes/tickers/size))
 	fires, next = out.Fires, out.Next
 	if share < len(fires) {
 		fires, next, more = fires[:share], fires[share], true
 	}
+
 	b.ticks -= len(fires)
 	b.bytes -= len(fires) * size
 	return fires, next, more, nil

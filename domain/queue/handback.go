@@ -41,6 +41,7 @@ func HandBack(ctx context.Context, consumer Consumer, tasks []*Task) error {
 			errs = append(errs, err)
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -75,7 +76,7 @@ func (r RetainRequest) WithoutLarge(ctx context.Context, consumer Consumer, task
 	}
 }
 
-// releaseAgain releases, and repeats those releases that are not possible now, until ctx ends.
+// repeatReleases releases, and repeats those releases that are not possible now, until ctx ends.
 func repeatReleases(ctx context.Context, consumer Consumer, releases []Release) error {
 	for pause := firstHandBackPause; ; pause = min(2*pause, mostHandBackPause) {
 		released, err := consumer.ReleaseTasks(ctx, releases)
@@ -110,7 +111,7 @@ func repeatReleases(ctx context.Context, consumer Consumer, releases []Release) 
 	}
 }
 
-// repeatable says that the same hand back may succeed later and does no harm.
+// canRepeatRelease says that the same hand back may succeed later and does no harm.
 func canRepeatRelease(err error) bool {
 	kind := KindOf(err)
 	return kind == KindUnavailable || kind == KindIndeterminate

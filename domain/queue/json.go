@@ -20,24 +20,29 @@ func CheckJSON(field string, b []byte, maxBytes int) error {
 	if len(b) > maxBytes {
 		return &Error{Kind: KindTooLarge, Field: field, Msg: fmt.Sprintf("at most %d bytes, this has %d", maxBytes, len(b))}
 	}
+
 	if !utf8.Valid(b) {
 		return Invalid(field, "must be valid UTF-8")
 	}
+
 	if msg := findJSONFault(b); msg != "" {
 		return Invalid(field, msg)
 	}
+
 	if !json.Valid(b) {
 		return Invalid(field, "must be one JSON value: "+describeJSONFault(b))
 	}
+
 	return nil
 }
 
-// scanJSON checks nesting and surrogates without building anything; "" means fine. Most texts cannot have a fault of either
+// findJSONFault checks nesting and surrogates without building anything; "" means fine. Most texts cannot have a fault of either
 // kind, which counting tells faster than reading does.
 func findJSONFault(b []byte) string {
 	if bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) <= MaxJSONDepth && !bytes.Contains(b, []byte(`\u`)) {
 		return ""
 	}
+
 	depth, inString, high := 0, false, false
 	for i := 0; i < len(b); i++ {
 		c := b[i]
@@ -73,10 +78,11 @@ func findJSONFault(b []byte) string {
 			inString = false
 		}
 	}
+
 	return ""
 }
 
-// hex4 reads four hexadecimal digits; -1 where they are none (encoding/json refuses those later).
+// parseHexDigits reads four hexadecimal digits; -1 where they are none (encoding/json refuses those later).
 func parseHexDigits(b []byte) int {
 	r := 0
 	for _, c := range b {
@@ -91,6 +97,7 @@ func parseHexDigits(b []byte) int {
 			return -1
 		}
 	}
+
 	return r
 }
 

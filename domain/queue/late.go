@@ -33,9 +33,11 @@ func (l *LateRetains) Do(
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+
 	if ctx.Done() == nil || r.RequestID != "" { // the repeat of a request gets what this one leaves
 		return retain(ctx, wait)
 	}
+
 	if end, ok := ctx.Deadline(); ok && wait > 0 && wait <= MaxWait { // the server ends the wait: nothing is cut then
 		wait = max(min(wait, time.Until(end)), time.Millisecond)
 	}
@@ -44,6 +46,7 @@ func (l *LateRetains) Do(
 		tasks []*Task
 		err   error
 	}
+
 	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	answered, gone := make(chan answer), make(chan struct{})
 	l.countDetached(1)
@@ -63,16 +66,18 @@ func (l *LateRetains) Do(
 		return a.tasks, a.err
 	case <-ctx.Done():
 	}
+
 	if wait > 0 && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		cancel()
 	} else {
 		l.detachCall(call, &cancel)
 	}
+
 	close(gone)
 	return nil, ctx.Err()
 }
 
-// leave lets call go on for a while after its caller has gone.
+// detachCall lets call go on for a while after its caller has gone.
 func (l *LateRetains) detachCall(call context.Context, cancel *context.CancelFunc) {
 	timer := time.AfterFunc(lateRetain, *cancel)
 	l.mu.Lock()
@@ -80,6 +85,7 @@ func (l *LateRetains) detachCall(call context.Context, cancel *context.CancelFun
 	if l.ends == nil {
 		l.ends = map[*context.CancelFunc]struct{}{}
 	}
+
 	l.ends[cancel] = struct{}{}
 	context.AfterFunc(call, func() {
 		timer.Stop()
@@ -105,9 +111,11 @@ func (l *LateRetains) Close() {
 		l.mu.Unlock()
 		return
 	}
+
 	if l.empty == nil {
 		l.empty = make(chan struct{})
 	}
+
 	empty := l.empty
 	l.mu.Unlock()
 
@@ -118,6 +126,7 @@ func (l *LateRetains) Close() {
 			(*cancel)()
 		}
 	})
+
 	defer timer.Stop()
 	limit := time.NewTimer(lateClose + HandBackTimeout)
 	defer limit.Stop()

@@ -65,6 +65,7 @@ func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 	if !Allowed(l.Status, move) {
 		return l, statusConflict(l.Status, move)
 	}
+
 	switch move {
 	case MoveRetain:
 		if c.Now.Before(l.DelayedAt) || Expired(l, c.Now) {
@@ -102,6 +103,7 @@ func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 	case MoveCreate, MovePrune: // not a move of a living task
 		return l, statusConflict(l.Status, move)
 	}
+
 	return l, nil
 }
 
@@ -122,7 +124,7 @@ func (q *Queue) failAttempt(l Life, c Circumstances) Life {
 	return l
 }
 
-// back ends a hold as if it had not been: the attempt does not count.
+// returnUnstarted ends a hold as if it had not been: the attempt does not count.
 func (l Life) returnUnstarted(delayedAt, now time.Time) Life {
 	if l.CancelRequested {
 		return l.finishLife(StatusCancelled, now)
@@ -136,7 +138,7 @@ func (l Life) returnUnstarted(delayedAt, now time.Time) Life {
 	return l
 }
 
-// finish ends the life; where a cancel was requested it ends cancelled, whatever the holder says.
+// finishLife ends the life; where a cancel was requested it ends cancelled, whatever the holder says.
 func (l Life) finishLife(s Status, now time.Time) Life {
 	if l.CancelRequested {
 		s = StatusCancelled
@@ -165,5 +167,6 @@ func describeMove(m Move) string {
 		return "be retried"
 	case MoveCreate, MoveLeaseLost, MoveExpire, MovePrune:
 	}
+
 	return string(m)
 }

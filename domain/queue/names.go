@@ -35,9 +35,11 @@ func normalizeName(field, s string) (string, error) {
 	if n == "" {
 		return "", Invalid(field, "a name is required")
 	}
+
 	if len(n) > MaxNameBytes {
 		return "", Invalid(field, fmt.Sprintf("a name has at most %d characters, this one has %d", MaxNameBytes, len(n)))
 	}
+
 	for i := range len(n) {
 		c := n[i]
 		letter := c >= 'a' && c <= 'z'
@@ -46,6 +48,7 @@ func normalizeName(field, s string) (string, error) {
 			return "", Invalid(field, fmt.Sprintf("name %q: use a letter first, then letters, digits, '_' and '-'", truncateText(n, MaxNameBytes)))
 		}
 	}
+
 	return n, nil
 }
 
@@ -73,6 +76,7 @@ func CheckHeaders(h map[string]string) error {
 	if len(h) > MaxHeaders {
 		return Invalid("headers", fmt.Sprintf("at most %d headers, these are %d", MaxHeaders, len(h)))
 	}
+
 	size := 0
 	for k, v := range h {
 		if k == "" {
@@ -85,13 +89,15 @@ func CheckHeaders(h map[string]string) error {
 			}
 		}
 	}
+
 	if size > MaxHeadersBytes {
 		return Invalid("headers", fmt.Sprintf("headers have at most %d bytes together, these have %d", MaxHeadersBytes, size))
 	}
+
 	return nil
 }
 
-// checkText refuses what PostgreSQL's text cannot hold.
+// checkStorableText refuses what PostgreSQL's text cannot hold.
 func checkStorableText(field, s string) error {
 	if !utf8.ValidString(s) {
 		return Invalid(field, "must be valid UTF-8")
@@ -102,7 +108,7 @@ func checkStorableText(field, s string) error {
 	return nil
 }
 
-// cut shortens s to at most n bytes at a rune's border.
+// truncateText shortens s to at most n bytes at a rune's border.
 func truncateText(s string, n int) string {
 	if len(s) <= n {
 		return s

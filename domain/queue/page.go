@@ -27,14 +27,18 @@ func (p Page) Normalize() (Page, error) {
 	if p.Limit == 0 {
 		p.Limit = DefaultPage
 	}
+
 	if err := CheckInt("limit", p.Limit, 1, MaxPage); err != nil {
 		return p, err
 	}
+
 	if p.Offset < 0 {
 		return p, Invalid("offset", "a number from 0 on is needed")
 	}
+
 	if p.Offset > 0 && p.Cursor != "" {
 		return p, Invalid("cursor", "give offset or cursor, not both")
 	}
+
 	return p, nil
 }

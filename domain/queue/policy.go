@@ -126,12 +126,15 @@ func (q *Queue) checkPolicy() error {
 	if err := CheckInt("retries", q.Retries, 0, MaxRetries); err != nil {
 		return err
 	}
+
 	if err := CheckInt("concurrency", q.Concurrency, 0, MaxConcurrency); err != nil {
 		return err
 	}
+
 	if !q.Backoff.Valid() {
 		return Invalid("backoff", fmt.Sprintf("%q is none of exponential, linear, constant", truncateText(string(q.Backoff), 32)))
 	}
+
 	for _, d := range []struct {
 		field string
 		value time.Duration
@@ -147,6 +150,7 @@ func (q *Queue) checkPolicy() error {
 			return err
 		}
 	}
+
 	return nil
 }
 

@@ -186,9 +186,11 @@ func Marshal(v any) (json.RawMessage, error) {
 	case error:
 		return ErrorJSON(v.Error()), nil
 	}
+
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, &Error{Kind: KindInvalid, Field: "payload", Msg: "cannot be JSON", Err: err}
 	}
+
 	return b, nil
 }

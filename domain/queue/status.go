@@ -112,11 +112,13 @@ func buildTransitions() []Transition {
 		{StatusRetry, MoveCancel, StatusCancelled, ""},
 		{StatusRetained, MoveCancel, StatusRetained, "the holder is asked; the task ends cancelled when the holder releases it or the lease runs out"},
 	}
+
 	for _, s := range []Status{StatusReleased, StatusFailed, StatusExpired, StatusCancelled} {
 		t = append(t,
 			Transition{s, MoveRetry, StatusNew, "attempts start again"},
 			Transition{s, MovePrune, "", pruneIf})
 	}
+
 	return t
 }
 

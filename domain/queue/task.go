@@ -123,23 +123,29 @@ func (t NewTask) Normalize(maxPayloadBytes int) (NewTask, error) {
 	if t.Queue, err = QueueName(t.Queue); err != nil {
 		return t, err
 	}
+
 	if len(t.Payload) == 0 {
 		t.Payload = EmptyJSON
 	} else if err := CheckJSON("payload", t.Payload, maxPayloadBytes); err != nil {
 		return t, err
 	}
+
 	if err := CheckDuration("delay", t.Delay, 0); err != nil {
 		return t, err
 	}
+
 	if t.Delay > 0 && !t.DelayedAt.IsZero() {
 		return t, Invalid("delay", "give delay or delayed_at, not both")
 	}
+
 	if err := CheckTime("delayed_at", t.DelayedAt); err != nil {
 		return t, err
 	}
+
 	if err := CheckKey(t.Key); err != nil {
 		return t, err
 	}
+
 	return t, CheckHeaders(t.Headers)
 }
 
@@ -180,35 +186,45 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 	if err := CheckWorker(r.Worker); err != nil {
 		return r, err
 	}
+
 	if r.Limit == 0 {
 		r.Limit = 1
 	}
+
 	if err := CheckInt("limit", r.Limit, 1, MaxBatch); err != nil {
 		return r, err
 	}
+
 	if r.Wait < 0 || r.Wait > MaxWait {
 		return r, Invalid("wait", fmt.Sprintf("a duration from 0 to %v is needed, this is %v", MaxWait, r.Wait))
 	}
+
 	if r.Lease != 0 {
 		if err := CheckDuration("lease", r.Lease, MinLease); err != nil {
 			return r, err
 		}
 	}
+
 	if r.MaxBytes == 0 {
 		r.MaxBytes = DefaultRetainBytes
 	}
+
 	if err := CheckInt("max_bytes", r.MaxBytes, 1, MaxRetainBytes); err != nil {
 		return r, err
 	}
+
 	if err := CheckInt("max_task_bytes", r.MaxTaskBytes, 0, math.MaxInt32); err != nil {
 		return r, err
 	}
+
 	if err := CheckRequestID(r.RequestID); err != nil {
 		return r, err
 	}
+
 	if len(r.Queues) > MaxQueuesPerRetain {
 		return r, Invalid("queue", fmt.Sprintf("at most %d queues, these are %d", MaxQueuesPerRetain, len(r.Queues)))
 	}
+
 	names := make([]string, len(r.Queues))
 	for i, q := range r.Queues {
 		n, err := QueueName(q)
@@ -217,6 +233,7 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 		}
 		names[i] = n
 	}
+
 	slices.Sort(names)
 	r.Queues = slices.Compact(names)
 	return r, nil
@@ -290,21 +307,27 @@ func (r Release) Check(maxPayloadBytes int) error {
 	case r.Outcome.Move() == "":
 		return Invalid("outcome", fmt.Sprintf("must be success, failure, permanent, handback or snooze, got %q", truncateText(string(r.Outcome), 32)))
 	}
+
 	if err := CheckDuration("delay", r.Delay, 0); err != nil {
 		return err
 	}
+
 	if r.Delay > 0 && r.Outcome != OutcomeSnooze && r.Outcome != OutcomeFailure {
 		return Invalid("delay", "only a snooze or a failure that is retried takes a delay")
 	}
+
 	if r.Outcome == OutcomeSnooze && r.Delay == 0 {
 		return Invalid("delay", "a snooze needs a delay")
 	}
+
 	if len(r.Result) == 0 {
 		return nil
 	}
+
 	if r.Outcome == OutcomeHandBack || r.Outcome == OutcomeSnooze {
 		return Invalid("result", "only a success or a failure takes a result")
 	}
+
 	return CheckJSON("result", r.Result, maxPayloadBytes)
 }
 
@@ -352,14 +375,17 @@ func (h Heartbeat) Check() error {
 	case h.Token <= 0:
 		return Invalid("token", "the token of the lease is needed")
 	}
+
 	if h.Lease != 0 {
 		if err := CheckDuration("lease", h.Lease, MinLease); err != nil {
 			return err
 		}
 	}
+
 	if len(h.Progress) == 0 {
 		return nil
 	}
+
 	return CheckJSON("progress", h.Progress, MaxProgressBytes)
 }
 
@@ -390,19 +416,23 @@ func (f TaskFilter) Normalize() (TaskFilter, error) {
 		}
 		f.Queue = n
 	}
+
 	for _, s := range f.Statuses {
 		if !s.Valid() {
 			return f, Invalid("status", fmt.Sprintf("%q is none of new, retry, retained, released, failed, expired, cancelled", truncateText(string(s), 32)))
 		}
 	}
+
 	if f.Worker != "" {
 		if err := CheckWorker(f.Worker); err != nil {
 			return f, err
 		}
 	}
+
 	if err := CheckTime("created_after", f.CreatedAfter); err != nil {
 		return f, err
 	}
+
 	return f, CheckTime("created_before", f.CreatedBefore)
 }
 

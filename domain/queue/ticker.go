@@ -109,6 +109,7 @@ func NewTicker(namespace string, meta TickerMeta, maxPayloadBytes int) (Ticker, 
 	if err != nil {
 		return Ticker{}, err
 	}
+
 	t, err := Ticker{
 		Namespace: namespace, Name: n, Payload: EmptyJSON, Misfire: MisfireOnce, MisfireLimit: DefaultMisfireLimit,
 		Overlap: OverlapAllow, Version: 1,
@@ -116,6 +117,7 @@ func NewTicker(namespace string, meta TickerMeta, maxPayloadBytes int) (Ticker, 
 	if err != nil {
 		return t, err
 	}
+
 	_, err = t.Schedule()
 	return t, err
 }
@@ -131,6 +133,7 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 	case meta.Cron != nil && *meta.Cron != "":
 		t.Period, t.Cron = 0, *meta.Cron
 	}
+
 	setIfGiven(&t.Timezone, meta.Timezone)
 	setIfGiven(&t.Misfire, meta.Misfire)
 	setIfGiven(&t.MisfireLimit, meta.MisfireLimit)
@@ -146,31 +149,37 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 			t.Queue = n
 		}
 	}
+
 	if len(meta.Payload) > 0 {
 		if err := CheckJSON("payload", meta.Payload, maxPayloadBytes); err != nil {
 			return t, err
 		}
 		t.Payload = meta.Payload
 	}
+
 	switch {
 	case !t.Misfire.Valid():
 		return t, Invalid("misfire", fmt.Sprintf("%q is none of skip, once, all", truncateText(string(t.Misfire), 32)))
 	case !t.Overlap.Valid():
 		return t, Invalid("overlap", fmt.Sprintf("%q is none of allow, skip", truncateText(string(t.Overlap), 32)))
 	}
+
 	if err := CheckInt("misfire_limit", t.MisfireLimit, 1, MaxMisfireLimit); err != nil {
 		return t, err
 	}
+
 	if meta.Timezone != nil {
 		if err := checkTimezone(t.Timezone); err != nil {
 			return t, err
 		}
 	}
+
 	if meta.Period != nil && *meta.Period != 0 || meta.Cron != nil && *meta.Cron != "" || meta.Timezone != nil {
 		if _, err := t.Schedule(); err != nil {
 			return t, err
 		}
 	}
+
 	return t, nil
 }
 

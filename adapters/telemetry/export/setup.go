@@ -72,13 +72,16 @@ func Setup(ctx context.Context, cfg Config) (*telemetry.Telemetry, Shutdown, err
 	if err := s.startExporters(ctx); err != nil {
 		return nil, nil, errors.Join(err, s.shutdownExporters(ctx))
 	}
+
 	if s.traces != nil {
 		opts = append(opts, telemetry.WithTracerProvider(s.traces))
 	}
+
 	tel, err := telemetry.New(opts...)
 	if err != nil {
 		return nil, nil, errors.Join(err, s.shutdownExporters(ctx))
 	}
+
 	return tel, s.shutdownExporters, nil
 }
 
@@ -96,11 +99,13 @@ func (s *setup) startExporters(ctx context.Context) error {
 	if !traces && !metrics {
 		return nil
 	}
+
 	res, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(), resource.WithProcessPID(),
 		resource.WithAttributes(semconv.ServiceName(s.cfg.Service), semconv.ServiceVersion(s.cfg.Version)), resource.WithFromEnv())
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) && !errors.Is(err, resource.ErrSchemaURLConflict) {
 		return fmt.Errorf("telemetry: describe this process: %w", err)
 	}
+
 	if traces {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
@@ -114,6 +119,7 @@ func (s *setup) startExporters(ctx context.Context) error {
 			s.traces = sdktrace.NewTracerProvider(opts...)
 		}
 	}
+
 	if metrics {
 		reader, err := s.newMetricReader(ctx)
 		if err != nil {
@@ -123,19 +129,21 @@ func (s *setup) startExporters(ctx context.Context) error {
 			s.metrics = metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(res))
 		}
 	}
+
 	return nil
 }
 
 // tellEvery is the shortest time between two records of what exporters say.
 const tellEvery = time.Minute
 
-// listen has what the SDK says go to the log instead of to standard error in a form of its own, at once and then not more
+// logExporterErrors has what the SDK says go to the log instead of to standard error in a form of its own, at once and then not more
 // often than every tellEvery: a collector that is down makes each export fail.
 func (s *setup) logExporterErrors() {
 	log := s.cfg.Logger
 	if log == nil {
 		log = slog.Default()
 	}
+
 	var mu sync.Mutex
 	var told time.Time
 	var since int
@@ -158,7 +166,7 @@ func (s *setup) logExporterErrors() {
 // producing guards autoexport's one producer of a process.
 var producing sync.Mutex
 
-// reader sends what the registry has.
+// newMetricReader sends what the registry has.
 func (s *setup) newMetricReader(ctx context.Context) (metric.Reader, error) {
 	producing.Lock()
 	defer producing.Unlock()
@@ -168,7 +176,7 @@ func (s *setup) newMetricReader(ctx context.Context) (metric.Reader, error) {
 	return autoexport.NewMetricReader(ctx)
 }
 
-// wanted says that the environment asks for a signal to be sent. By the specification the default is to send everything
+// isSignalWanted says that the environment asks for a signal to be sent. By the specification the default is to send everything
 // to localhost; a queue that nobody collects from would then log errors for ever.
 func isSignalWanted(signal string) bool {
 	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
@@ -195,5 +203,6 @@ func (s *setup) shutdownExporters(ctx context.Context) error {
 		both.Wait()
 		s.err = errors.Join(traces, metrics)
 	})
+
 	return s.err
 }
