@@ -134,7 +134,7 @@ func parseTaskCursor(c string, oldestFirst bool) (int64, error) {
 }
 
 func errUnknownCursor() error {
-	return queue.Invalid("cursor", "is not one that a page before gave; start again without it")
+	return queue.Invalid("cursor", "must be the cursor of the page before; start again without it")
 }
 
 // matchTasks yields the visible tasks that f selects, newest first.
@@ -188,7 +188,7 @@ func (s *Store) RetryTasks(ctx context.Context, namespace string, sel queue.Sele
 	})
 }
 
-// DeleteTasks deletes tasks that nobody holds.
+// DeleteTasks deletes tasks that are not under a lease.
 func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Selection) (queue.Bulk, error) {
 	return s.applyToSelection(ctx, namespace, sel, "", func(r *record, _ time.Time) error {
 		if r.task.Status == queue.StatusRetained {
@@ -201,7 +201,7 @@ func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Sel
 	})
 }
 
-// applyToSelection applies do to what sel names. move ("" = a delete) tells a dry run what it would do.
+// applyToSelection applies do to the selected tasks. A dry run only checks whether move ("" = a delete) is allowed.
 func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queue.Selection, move queue.Move,
 	do func(*record, time.Time) error,
 ) (queue.Bulk, error) {
@@ -248,7 +248,7 @@ func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queu
 	}
 
 	began := time.Now()
-	// ended notes where to go on when a step is full and the time is over.
+	// A full step behind the end of the time sets the cursor of the next call.
 	ended := func(done int, id int64) bool {
 		if sel.Within > 0 && done%bulkStep == 0 && time.Since(began) >= sel.Within {
 			b.Next = queue.BulkCursor(id)
@@ -258,7 +258,7 @@ func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queu
 	}
 
 	if sel.Filter != nil {
-		up := move == queue.MoveRetry // what it makes new keeps its order
+		up := move == queue.MoveRetry // the oldest first: revived tasks keep their order
 		selected := slices.Collect(s.matchTasks(namespace, *sel.Filter, now))
 		if up {
 			slices.Reverse(selected)
@@ -305,7 +305,7 @@ func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queu
 // bulkStep is after how many tasks a bulk operation looks whether its time is over.
 const bulkStep = 500
 
-// ListWorkers returns who holds tasks of the namespace.
+// ListWorkers returns the workers that hold tasks of the namespace.
 func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Worker, error) {
 	if _, err := s.lockStore(ctx); err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 // stepSize bounds one step of a chore.
 const stepSize = 1_000
 
-// Maintain does one step of chore. Counts are never folded here: they are right at once.
+// Maintain does one step of chore. Counts are exact at once, so nothing is folded.
 func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
 	now, err := s.lockStore(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 		s.fireTickers(st)
 	case queue.ChoreFold:
 	default:
-		return queue.Maintained{}, queue.Invalid("chore", "no such chore")
+		return queue.Maintained{}, queue.Invalid("chore", "must be one of queue.Chores()")
 	}
 
 	return st.done, nil
@@ -62,7 +62,7 @@ type step struct {
 	done queue.Maintained
 }
 
-// forEachDue does what is due in h, earliest first. do must take the record out of h. Tasks of deleted queues just leave.
+// forEachDue does what is due in h, earliest first. do must remove the record from h. Tasks of deleted queues are removed.
 func (s *Store) forEachDue(st *step, h *heap[*record], due func(*record) time.Time, do func(*record)) {
 	for r, ok := h.earliest(); ok; r, ok = h.earliest() {
 		if r.lane.gone {
@@ -94,7 +94,7 @@ func (st *step) recordWakeUp(l *queueState) {
 	st.done.Woken = append(st.done.Woken, w)
 }
 
-// rescueTask takes a task back from a holder whose lease ran out.
+// rescueTask takes a task back from a worker with a lapsed lease.
 func (s *Store) rescueTask(r *record, now time.Time) {
 	result := queue.ErrorJSON(queue.LeaseExpired)
 	r.appendAttemptError(result, now)
@@ -108,14 +108,14 @@ func (s *Store) expireTask(r *record, now time.Time) {
 	s.recordEvent(r, queue.EventExpired, "", now)
 }
 
-// moveAllowed makes a move that the place of r says is allowed.
+// moveAllowed moves r; a refused move is a defect, because the lists hold r only while the move is allowed.
 func (s *Store) moveAllowed(r *record, m queue.Move, c queue.Circumstances) {
 	if err := s.moveTask(r, m, c); err != nil {
 		panic("memory: a task is where it does not belong: " + err.Error())
 	}
 }
 
-// pruneDeleted deletes tasks of deleted queues, then what is past retention.
+// pruneDeleted deletes tasks of deleted queues, then finished tasks past their retention.
 func (s *Store) pruneDeleted(st *step) {
 	s.replanTickers(st.now)
 	for len(s.dropped) > 0 && st.done.Moved < stepSize {

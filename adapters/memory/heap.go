@@ -1,6 +1,6 @@
 package memory
 
-// heap is a binary heap whose items know their place, so that any of them can be taken out.
+// heap is a binary heap that records the place of each item, so that any item can be removed.
 type heap[T any] struct {
 	items []T
 	less  func(a, b T) bool

@@ -10,7 +10,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// record is a task and what the store knows beside it.
+// record is a task with the state that only the store needs.
 type record struct {
 	task   queue.Task // Lease, Errors and Replayed unset
 	lane   *queueState
@@ -224,7 +224,7 @@ func (r *record) appendAttemptError(result []byte, now time.Time) {
 	}
 }
 
-// taskRoster lists records in the order of their ids. Records that are gone stay in it until they are many.
+// taskRoster lists records in the order of their ids. Removed records stay in it until half of the rows are removed.
 type taskRoster struct {
 	rows []*record
 	dead int
@@ -232,11 +232,11 @@ type taskRoster struct {
 
 func (o *taskRoster) appendRecord(r *record) { o.rows = append(o.rows, r) }
 
-// countRemoved says that one more of the rows is gone.
+// countRemoved counts one more removed row.
 func (o *taskRoster) countRemoved() {
 	o.dead++
 	if o.dead > 64 && o.dead > len(o.rows)/2 {
-		living := make([]*record, 0, len(o.rows)) // a new one: somebody may be walking the old one
+		living := make([]*record, 0, len(o.rows)) // a new slice, because an iteration may still read the old one
 		for _, r := range o.rows {
 			if !r.gone {
 				living = append(living, r)

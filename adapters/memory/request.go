@@ -77,7 +77,7 @@ func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, reque
 	return nil
 }
 
-// expireRequests forgets requests whose time is over, and hands back the tasks of those that were never delivered.
+// expireRequests removes requests past their time, and hands back the tasks of undelivered ones.
 func (s *Store) expireRequests(st *step) {
 	for key, r := range maps.Clone(s.requests) {
 		if st.now.Before(r.expiresAt) {

@@ -87,7 +87,7 @@ func (s *Store) retainShare(lanes []*queueState, share queue.RetainShare, now ti
 	return tasks
 }
 
-// nextReadyTask is the first task of l that may be retained now. Those whose ttl is over are put aside for ChoreExpire.
+// nextReadyTask is the first task of l that may be retained now. Tasks past their ttl are skipped; ChoreExpire ends them.
 func (s *Store) nextReadyTask(l *queueState, now time.Time) *record {
 	for l.isRetainable() {
 		r, ok := l.ready.earliest()

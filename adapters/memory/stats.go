@@ -9,7 +9,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// QueueStats tells how one queue is doing, or every queue of the namespace.
+// QueueStats returns the counts of one queue, or of every queue of the namespace.
 func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queue.QueueStats, error) {
 	now, err := s.lockStore(ctx)
 	if err != nil {
@@ -35,7 +35,7 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 	return all, nil
 }
 
-// AllQueueStats tells how every queue of every namespace is doing.
+// AllQueueStats returns the counts of every queue of every namespace.
 func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) {
 	now, err := s.lockStore(ctx)
 	if err != nil {

@@ -24,7 +24,7 @@ type Store struct {
 	leased  heap[*record] // by when their lease runs out
 	dying   heap[*record] // waiting tasks with a ttl, by when they expire
 	firing  heap[*ticker] // tickers with a queue, by their next nominal time
-	dropped []*queueState // deleted queues whose tasks have not left yet
+	dropped []*queueState // deleted queues that still have tasks
 	feed    feed
 
 	lastID    int64
@@ -128,7 +128,7 @@ func (s *Store) findNamespace(name string) *namespaceState {
 	return &namespaceState{name: name, firing: newTickerHeap()}
 }
 
-// lockStore starts a step: it refuses a context that is over, takes the mutex and says what time it is. PostgreSQL's clock
+// lockStore refuses an ended context, locks the store and returns the time. PostgreSQL's clock
 // counts microseconds, and so does this one.
 func (s *Store) lockStore(ctx context.Context) (time.Time, error) {
 	if err := contextError(ctx); err != nil {

@@ -149,7 +149,7 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 }
 
 // UpdateTicker applies meta to the present ticker. A new schedule counts from now, after what was due by the old one has
-// fired, and so does one that is resumed: what a pause swallowed is not made up.
+// fired, and so does one that is resumed: ticks that a pause suppressed are not made up.
 func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta queue.TickerMeta, maxPayloadBytes int) (*queue.Ticker, error) {
 	now, err := s.lockStore(ctx)
 	if err != nil {
@@ -187,7 +187,7 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 		}
 	}
 
-	for more := anew; more && t.in != nil && !t.NextAt.After(now); { // what is due by the old schedule would be lost
+	for more := anew; more && t.in != nil && !t.NextAt.After(now); { // ticks that are due by the old schedule fire first
 		budget := queue.NewTickBudget()
 		_, more, _ = s.fireMissedTicks(sp, t, now, &budget, 1) // a ticker that cannot fire is mended all the same
 		next.Timestamp = t.Timestamp

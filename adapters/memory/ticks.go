@@ -122,8 +122,8 @@ func (s *Store) replanTickers(now time.Time) {
 	}
 }
 
-// fireTick makes one tick of t, with its task when t has a queue. A tick whose queue has been deleted, or whose
-// predecessor's task is unfinished under OverlapSkip, makes none.
+// fireTick makes one tick of t, with its task when t has a queue. It makes no task for a deleted queue, or while the
+// task of the tick before is unfinished under OverlapSkip.
 func (s *Store) fireTick(sp *namespaceState, t *ticker, at, now time.Time, manual bool) queue.Tick {
 	s.lastTick++
 	tick := queue.Tick{
@@ -158,7 +158,7 @@ func (s *Store) isUnfinished(id int64) bool {
 	return r != nil && !r.lane.gone && !r.task.Status.Finished()
 }
 
-// RunTicker fires a ticker now, whatever its schedule, pause and overlap say.
+// RunTicker fires a ticker now, beside its schedule, pause and overlap rule.
 func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	now, err := s.lockStore(ctx)
 	if err != nil {
@@ -213,8 +213,8 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 // maxPending bounds the ticks of one namespace that wait for a listener; the oldest give way.
 const maxPending = queue.MaxMisfireLimit
 
-// TakeTicks fires the due tickers without a queue now, when somebody looks, so that a time without listeners is a
-// downtime under their misfire policy, and hands out what nobody else holds.
+// TakeTicks fires the due tickers without a queue now, at the call of a listener, so that a time without listeners is a
+// downtime under their misfire policy, and hands out ticks that no other listener holds.
 func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold time.Duration) ([]queue.Tick, time.Duration, error) {
 	now, err := s.lockStore(ctx)
 	if err != nil {
@@ -224,7 +224,7 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	defer s.mu.Unlock()
 
 	sp := s.findNamespace(namespace)
-	var faults []queue.Fault // told by the tickers themselves
+	var faults []queue.Fault // each ticker shows its own
 	s.fireDueTickers(&sp.firing, now, func(*namespaceState, *ticker) {}, &faults)
 	if extra := len(sp.pending) - maxPending; extra > 0 {
 		sp.pending = slices.Delete(sp.pending, 0, extra)

@@ -103,7 +103,7 @@ func attrBatch(n int) attribute.KeyValue { return semconv.MessagingBatchMessageC
 
 func attrWorker(name string) attribute.KeyValue { return semconv.MessagingClientIDKey.String(name) }
 
-// attrError tells the kind of an error; its text may hold what must not be recorded.
+// attrError is the kind of an error. The text of an error may hold secrets, so it is not recorded.
 func attrError(kind string) attribute.KeyValue { return semconv.ErrorTypeKey.String(kind) }
 
 // Attributes of a server's span.

@@ -6,16 +6,16 @@ import (
 	"sync/atomic"
 )
 
-// byQueue keeps the metrics of each queue at hand, of at most most queues; the others share one.
+// byQueue holds the metrics of at most most queues; the others share one set.
 type byQueue[T any] struct {
 	most  int
 	make  func(namespace, name string) *T
-	drop  func(namespace, name string) // takes back what make registered
+	drop  func(namespace, name string) // unregisters the metrics of make
 	other func() *T
 
 	// of is never changed: it is replaced by a copy that has one more. So looking takes no lock.
 	of atomic.Pointer[map[queueKey]*T]
-	mu sync.Mutex // of who replaces it
+	mu sync.Mutex // guards the replacement of the map
 	// missed are those that were not among the queues at the last look.
 	missed map[queueKey]bool
 }
@@ -28,7 +28,7 @@ func newByQueue[T any](most int, mk func(namespace, name string) *T, drop func(n
 	return b
 }
 
-// metersOf gives the metrics of a queue. name "" is a queue that nobody told.
+// metersOf returns the metrics of a queue; name "" = a queue that is not known.
 func (b *byQueue[T]) metersOf(namespace, name string) *T {
 	if name == "" {
 		return b.other()

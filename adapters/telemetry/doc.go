@@ -11,7 +11,7 @@
 //	w.Use(tel.Middleware())              // a span around each handler, linked to the task's creation
 //	mux.Handle("/metrics", tel.Handler())
 //
-// What is off costs nothing: without metrics and without a tracer provider the decorators return what they were given.
+// Without metrics and without a tracer provider the decorators return their argument, so they cost nothing.
 // Package telemetry/export makes the providers that the standard environment variables (OTEL_…) ask for.
 //
 // Names of spans and attributes are in attributes.go, names of metrics in meters.go. No label is unbounded: queues

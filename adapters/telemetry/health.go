@@ -29,11 +29,11 @@ const (
 // ErrDraining is why a process that stops is not ready.
 var ErrDraining = errors.New("draining")
 
-// Check tells whether one thing that a process needs works. It must honour ctx.
+// Check reports whether one dependency of a process works. It must honour ctx.
 type Check func(ctx context.Context) error
 
 // Health answers whether a process can work. It lives as long as it answers at all; it is ready when every check that it
-// needs is well and it is not draining. Other checks are told beside them and decide nothing. Its methods are safe for
+// needs is well and it is not draining. Other checks appear in the report and decide nothing. Its methods are safe for
 // concurrent use.
 type Health struct {
 	mu       sync.Mutex
@@ -67,7 +67,7 @@ func NewHealth() *Health { return &Health{} }
 // Add adds a check that the process must pass to be ready, under a name that is stable: it is a label.
 func (h *Health) Add(name string, c Check) { h.addCheck(namedCheck{name, true, c}) }
 
-// AddNotice adds a check of something that all processes share, such as background work. It is told in the report, in
+// AddNotice adds a check of something that all processes share, such as background work. It appears in the report, in
 // /readyz?verbose and in the metrics. It never turns readiness off: all replicas would go at once, though all can answer.
 func (h *Health) AddNotice(name string, c Check) { h.addCheck(namedCheck{name, false, c}) }
 
@@ -85,7 +85,7 @@ func (h *Health) Drain() {
 	h.draining = true
 }
 
-// Ready is nil when the process can work, else what keeps it from it. It has the form that servers take.
+// Ready is nil when the process can work, else the failed checks. It has the form that servers take.
 func (h *Health) Ready(ctx context.Context) error {
 	results, err := h.Report(ctx)
 	if err != nil {
@@ -158,7 +158,7 @@ func runCheckSafely(ctx context.Context, c Check) (err error) {
 	return c(ctx)
 }
 
-// Livez answers 200 as long as the process answers at all: a database that is down is no reason to restart a fleet.
+// Livez answers 200 as long as the process answers at all: a restart does not help while the database is down.
 func (h *Health) Livez() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeAnswer(w, http.StatusOK, "ok\n") })
 }
@@ -242,8 +242,8 @@ func formatReport(results []CheckResult, err error) string {
 	return string(b) + "\n"
 }
 
-// mostFaultsTold bounds the faults of a chore that the check tells one by one.
-const mostFaultsTold = 10
+// maxListedFaults bounds the faults of one kind of background work that the check lists.
+const maxListedFaults = 10
 
 // describeFault names what a fault is about.
 func describeFault(f queue.Fault) string {
@@ -262,7 +262,7 @@ func ChoresCheck(health func() []manager.ChoreHealth) Check {
 				errs = append(errs, fmt.Errorf("background work %q has failed %d times in a row: %w", h.Chore, h.Failing, h.LastError))
 			}
 			for i, f := range h.Faults {
-				if i == mostFaultsTold {
+				if i == maxListedFaults {
 					errs = append(errs, fmt.Errorf("background work %q passes over %d more", h.Chore, len(h.Faults)-i))
 					break
 				}

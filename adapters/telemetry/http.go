@@ -118,12 +118,12 @@ func routeLabel(r *http.Request) string {
 		path = r.Pattern
 	}
 	if path == "" || path == "/" {
-		return Other // what nothing more special took
+		return Other // no other pattern took it
 	}
 	return path
 }
 
-// statusClientGone is what is recorded of an answer that its reader has not got: nginx's number for it.
+// statusClientGone is the recorded status of an answer that did not arrive: nginx's number for it.
 const statusClientGone = 499
 
 // statusRecorder sees the status, and whether the answer could be written.
@@ -163,7 +163,7 @@ func (w *statusRecorder) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// FlushError is for http.ResponseController: what is behind must see that a flush failed.
+// FlushError is for http.ResponseController: the handler must see that a flush failed.
 func (w *statusRecorder) FlushError() error {
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !errors.Is(err, errors.ErrUnsupported) {
@@ -172,7 +172,7 @@ func (w *statusRecorder) FlushError() error {
 	return err
 }
 
-// Flush is for those who do not ask http.ResponseController.
+// Flush is for handlers without http.ResponseController.
 func (w *statusRecorder) Flush() { _ = w.FlushError() }
 
 func (w *statusRecorder) keepWriteError(err error) {

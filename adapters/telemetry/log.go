@@ -73,7 +73,7 @@ func (h *lossHandler) WithGroup(name string) slog.Handler {
 	return &lossHandler{Handler: h.Handler.WithGroup(name), unreported: h.unreported}
 }
 
-// LogHandler adds trace_id and span_id to the records whose context has a span, and hands them to next.
+// LogHandler adds trace_id and span_id to records with a span in their context, and passes them to next.
 func LogHandler(next slog.Handler) slog.Handler { return &logHandler{Handler: next} }
 
 type logHandler struct {
@@ -128,7 +128,7 @@ const redacted = "[redacted]"
 // secretKeys are the keys of attributes that are never logged, whole or at the end of a longer key.
 var secretKeys = []string{"password", "passwd", "secret", "authorization", "cookie", "api_key", "apikey", "payload", "result", "dsn"}
 
-// Redact keeps secrets and contents of tasks out of logs: it is a slog.HandlerOptions.ReplaceAttr. Attributes whose key
+// Redact keeps secrets and contents of tasks out of logs: it is a slog.HandlerOptions.ReplaceAttr. Attributes with a key that
 // names a secret, a payload or a result are replaced, passwords in connection strings are taken out of any text.
 func Redact(_ []string, a slog.Attr) slog.Attr {
 	key := strings.ToLower(a.Key)

@@ -23,7 +23,7 @@ var (
 	descPoolConns    = prometheus.NewDesc("pgqueue_pool_connections", "Connections by state: acquired, idle, constructing.", []string{"state"}, nil)
 	descPoolAcquires = prometheus.NewDesc("pgqueue_pool_acquires_total", "Acquires that got a connection.", nil, nil)
 	descPoolEmpty    = prometheus.NewDesc("pgqueue_pool_empty_acquires_total", "Acquires that had to wait for a connection.", nil, nil)
-	descPoolCanceled = prometheus.NewDesc("pgqueue_pool_canceled_acquires_total", "Acquires whose caller gave up waiting.", nil, nil)
+	descPoolCanceled = prometheus.NewDesc("pgqueue_pool_canceled_acquires_total", "Acquires that ended with their caller's context.", nil, nil)
 	descPoolWait     = prometheus.NewDesc("pgqueue_pool_wait_seconds_total", "Time that acquires waited for a connection.", nil, nil)
 )
 

@@ -17,8 +17,8 @@ const headerTraceparent = "traceparent"
 // propagator puts W3C trace context and baggage into a task's headers, and reads them.
 var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 
-// injectContext returns headers with the context of ctx, copied when changed: what the caller gave stays as it is. A context
-// that nobody records costs the task nothing, and one for which there is no room within the limits is left out.
+// injectContext returns headers with the context of ctx, copied when changed: the caller's map stays as it is. A context
+// without a recorded trace adds nothing, and neither does one that exceeds the limits of headers.
 func injectContext(ctx context.Context, headers map[string]string) map[string]string {
 	if !trace.SpanContextFromContext(ctx).IsSampled() && baggage.FromContext(ctx).Len() == 0 {
 		return headers

@@ -34,7 +34,7 @@ func (t *Telemetry) WatchQueues(s queue.Store) error {
 		return nil
 	}
 
-	for { // the readings of a scrape are no calls of the program's
+	for { // a scrape must not count as calls of the program
 		u, ok := s.(interface{ withoutTelemetry() queue.Store })
 		if !ok {
 			break
@@ -178,7 +178,7 @@ func (c *statsCollector) queueGauges(all []*queue.QueueStats) []prometheus.Metri
 	return out
 }
 
-// gauge is a constant metric whose labels, sorted, are made once a queue: making them was a quarter of a scrape's cost.
+// gauge is a constant metric. Its sorted labels are made once for each queue; that saves a quarter of a scrape.
 type gauge struct {
 	desc   *prometheus.Desc
 	labels []*dto.LabelPair

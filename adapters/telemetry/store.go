@@ -80,7 +80,7 @@ func (s *store) CreateAndRetain(
 	return created, outs, err
 }
 
-// startCreate starts a create whose span links to the spans that create its tasks, so that a gathered call leads back to
+// startCreate starts a create. Its span links to the spans that create the tasks, so that a batched call leads back to
 // its callers.
 func (s *store) startCreate(ctx context.Context, call queue.Call, tasks []queue.NewTask) (context.Context, callState) {
 	var state callState
@@ -233,7 +233,7 @@ func (m *meters) countReleased(namespace string, releases []queue.Release, outs 
 	}
 }
 
-// likelyStatus returns the most likely status of a task after a release whose answer has none.
+// likelyStatus returns the most likely status of a task after a release that was answered without one.
 func likelyStatus(o queue.Outcome) queue.Status {
 	switch o {
 	case queue.OutcomeSuccess:
@@ -255,7 +255,7 @@ func heldTime(t *queue.Task) time.Duration {
 	return t.FinishedAt.Sub(t.StartedAt)
 }
 
-// countEnd counts a task whose lease ended with outcome o, and observes its times.
+// countEnd counts a task that was released with outcome o, and observes its times.
 func (t *taskMeters) countEnd(o queue.Outcome, after queue.Released) {
 	var run prometheus.Observer
 

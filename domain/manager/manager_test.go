@@ -48,7 +48,7 @@ func TestInput(t *testing.T) {
 				_, err := m.CreateTasks(ctx, []queue.NewTask{{Queue: "mail"}, {Queue: "mail", TaskMeta: queue.TaskMeta{Delay: -1}}})
 				return err
 			},
-			"create tasks: tasks[1].delay: a duration from 0s to 10 years is needed, this is -1ns",
+			"create tasks: tasks[1].delay: must be a duration from 0s to 10 years, got -1ns",
 		},
 		"the size of a batch": {
 			func(ctx context.Context, m *Manager) error {
@@ -98,14 +98,14 @@ func TestInput(t *testing.T) {
 				_, err := m.ListQueues(ctx, queue.Page{Limit: queue.MaxPage + 1})
 				return err
 			},
-			"list queues: limit: a number from 1 to 1000 is needed, this is 1001",
+			"list queues: limit: must be a number from 1 to 1000, got 1001",
 		},
 		"a queue's policy": {
 			func(ctx context.Context, m *Manager) error {
 				_, err := m.UpdateQueue(ctx, "mail", queue.QueueMeta{TTL: ptr(math.MaxInt64)})
 				return err
 			},
-			"update queue: ttl: a duration from 0s to 10 years is needed, this is 2562047h47m16.854775807s",
+			"update queue: ttl: must be a duration from 0s to 10 years, got 2562047h47m16.854775807s",
 		},
 		"a new name for a queue": {
 			func(ctx context.Context, m *Manager) error {
@@ -130,7 +130,7 @@ func TestInput(t *testing.T) {
 		},
 		"a preview's length": {
 			func(ctx context.Context, m *Manager) error { _, err := m.PreviewTicker(ctx, "hourly", 0); return err },
-			"preview ticker: n: a number from 1 to 1000 is needed, this is 0",
+			"preview ticker: n: must be a number from 1 to 1000, got 0",
 		},
 		"an empty selection": {
 			func(ctx context.Context, m *Manager) error {

@@ -177,7 +177,7 @@ func ReleasedTasks(released []Released) (tasks []**Task) {
 }
 
 // RetainWithin retains tasks of svc and takes the bytes of the answer from b: before they are read where r does not wait and
-// asks for more than usual, else as soon as they are known. Tasks for which there is no room in time go back.
+// asks for more than usual, else as soon as they are known. Tasks that wait too long for their bytes go back.
 func (b *Budget) RetainWithin(ctx context.Context, svc Service, r RetainRequest) (tasks []*Task, give func(), err error) {
 	asked := 0
 	if r.Wait == 0 && r.Limit > 1 && r.MaxBytes > DefaultRetainBytes {

@@ -32,7 +32,7 @@ func (s Selection) Normalize() (Selection, error) {
 
 	for _, id := range s.IDs {
 		if id <= 0 {
-			return s, Invalid("ids", "a task id above 0 is needed")
+			return s, Invalid("ids", "must be task ids above 0")
 		}
 	}
 
@@ -57,11 +57,11 @@ type Bulk struct {
 	Matched int64
 	// Moved is how many were moved (for a cancel of held tasks: asked); 0 after a dry run.
 	Moved int64
-	// Errs tells, for a selection by ids, why an id was not moved: ErrNotFound or ErrConflict.
+	// Errs has, for a selection by ids, the error of each id that was not moved: ErrNotFound or ErrConflict.
 	Errs map[int64]error
 	// Next is the Cursor to go on with; "" when all is done, and only then.
 	Next string
-	// Tallies tell what moved in which queue; a cancel that a holder was asked for is not among them. Not part of the
+	// Tallies count the moved tasks by queue; requested cancels are not among them. Not part of the
 	// wire.
 	Tallies Tallies
 }
@@ -81,7 +81,7 @@ func (b *Bulk) Add(step Bulk) {
 }
 
 // InSteps has step work off s, each call at most within long, until nothing is left, step fails or ctx ends, and counts
-// up. What was done before a failure is in the answer beside the error: its Next goes on. When s has a Within, one step
+// up. The answer beside an error counts the steps before it, and its Next continues behind them. When s has a Within, one step
 // is all that its caller wants.
 func InSteps(ctx context.Context, s Selection, within time.Duration, step func(context.Context, Selection) (Bulk, error)) (Bulk, error) {
 	if s.Within != 0 {
@@ -103,7 +103,7 @@ func InSteps(ctx context.Context, s Selection, within time.Duration, step func(c
 	}
 }
 
-// BulkCursor writes the cursor of a bulk operation whose last task had id: for stores.
+// BulkCursor returns the cursor of a bulk operation behind the task id: for stores.
 func BulkCursor(id int64) string { return "b" + strconv.FormatInt(id, 36) }
 
 // ReadBulkCursor gives the id of a cursor; 0 for "", the beginning.

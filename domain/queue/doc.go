@@ -1,7 +1,7 @@
 // Package queue is the heart of pgqueue: its nouns, its limits, its errors, the rules of a task's life as pure
 // functions, and the two ports.
 //
-// [Service] is the driving port: what callers use, in process or over the wire. [Store] is the driven port: what
+// [Service] is the driving port: callers use it in process or over the wire. [Store] is the driven port: what
 // persistence gives. The rules (the transition table, backoff, expiry, names, limits) live here once; the memory
 // store calls them, the SQL of the PostgreSQL store mirrors them, and the conformance suites of package queuetest
 // hold both to them.

@@ -52,7 +52,7 @@ type Event struct {
 	Namespace string
 	Queue     string
 	TaskID    int64
-	// Worker that retained or released; "" where nobody did.
+	// Worker that retained or released; "" for other events.
 	Worker string
 	// At by the database's clock.
 	At time.Time
@@ -93,7 +93,7 @@ func (f EventFilter) Normalize() (EventFilter, error) {
 	}
 
 	if f.TaskID < 0 {
-		return f, Invalid("task", "a task id above 0 is needed")
+		return f, Invalid("task", "must be a task id above 0")
 	}
 
 	return f, nil

@@ -82,6 +82,6 @@ type Fault struct {
 	// Subject is what was passed over, as "ticker nightly", "queue mail" or "partition 1".
 	Subject string
 	Err     error
-	// Known says that the step before told the same.
+	// Known says that the step before reported the same fault.
 	Known bool
 }

@@ -37,7 +37,7 @@ func CheckJSON(field string, b []byte, maxBytes int) error {
 }
 
 // findJSONFault checks nesting and surrogates without building anything; "" means fine. Most texts cannot have a fault of either
-// kind, which counting tells faster than reading does.
+// kind, and counting characters is faster than parsing.
 func findJSONFault(b []byte) string {
 	if bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) <= MaxJSONDepth && !bytes.Contains(b, []byte(`\u`)) {
 		return ""
@@ -110,8 +110,8 @@ func describeJSONFault(b []byte) string {
 }
 
 // CleanJSON turns whatever a handler produced into JSON that CheckJSON accepts, so that a worker's odd bytes can never
-// keep a task from ending: what is no JSON becomes a JSON string, invalid UTF-8 and lone surrogates become U+FFFD, and
-// what is too large is replaced by an object that says so and carries the beginning. nil stays nil.
+// keep a task from ending: text that is not JSON becomes a JSON string, invalid UTF-8 and lone surrogates become U+FFFD, and
+// a value that is too large becomes an object with its beginning. nil stays nil.
 func CleanJSON(b []byte, maxBytes int) json.RawMessage {
 	if len(b) == 0 {
 		return nil
@@ -122,7 +122,7 @@ func CleanJSON(b []byte, maxBytes int) json.RawMessage {
 	if len(b) > maxBytes {
 		return quoteJSONObject("truncated", b[:max(0, maxBytes/8)])
 	}
-	// Decoding and encoding again replaces lone surrogates; it costs exactness only where there was no exactness.
+	// Decoding and encoding again replaces lone surrogates; that text was not exact before.
 	dec := json.NewDecoder(strings.NewReader(strings.ToValidUTF8(string(b), "\uFFFD")))
 	dec.UseNumber()
 	var v any

@@ -14,16 +14,16 @@ const (
 	lateClose = 2 * time.Second
 )
 
-// LateRetains keeps the retains of a client whose callers go while an answer is on its way: it gives back what arrives
-// for them, so that no task stays leased to nobody. The zero value is ready; safe for concurrent use.
+// LateRetains keeps the retains of callers that left before the answer: it hands back tasks that arrive
+// for them, so that no task stays leased without a worker. The zero value is ready; safe for concurrent use.
 type LateRetains struct {
 	mu    sync.Mutex
 	open  int
-	ends  map[*context.CancelFunc]struct{} // of retains whose callers have gone
+	ends  map[*context.CancelFunc]struct{} // of retains without a caller
 	empty chan struct{}                    // closed when open becomes 0; nil while nothing waits for that
 }
 
-// Do runs retain, whose context outlives ctx. When ctx ends first, Do returns ctx's error at once. A retain that does not
+// Do runs retain in a context that outlives ctx. When ctx ends first, Do returns ctx's error at once. A retain that does not
 // wait at the server, or no longer than the deadline of ctx, goes on and what it takes is handed back. One that would wait
 // longer is cut: then a task that was on its way in that moment comes back when its lease runs out.
 func (l *LateRetains) Do(
@@ -104,7 +104,7 @@ func (l *LateRetains) countDetached(n int) {
 	}
 }
 
-// Close waits for retains whose callers have gone, and cuts them after 2 seconds. Others go on.
+// Close waits for retains without a caller, and cancels them after 2 seconds. Others go on.
 func (l *LateRetains) Close() {
 	l.mu.Lock()
 	if l.open == 0 || len(l.ends) == 0 {

@@ -138,7 +138,7 @@ func (l Life) returnUnstarted(delayedAt, now time.Time) Life {
 	return l
 }
 
-// finishLife ends the life; where a cancel was requested it ends cancelled, whatever the holder says.
+// finishLife ends the life; where a cancel was requested it ends cancelled, whichever outcome the worker reports.
 func (l Life) finishLife(s Status, now time.Time) Life {
 	if l.CancelRequested {
 		s = StatusCancelled

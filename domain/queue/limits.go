@@ -40,7 +40,7 @@ const (
 	MaxQueuesPerRetain = 1_000
 	// MaxErrors bounds the failed attempts that are kept with a task; the newest stay.
 	MaxErrors = 50
-	// MaxErrorBytes bounds one kept error of an attempt; what is longer is cut.
+	// MaxErrorBytes bounds one kept error of an attempt; a longer one is truncated.
 	MaxErrorBytes = 16 << 10
 	// MaxProgressBytes bounds the progress that a holder reports for a task.
 	MaxProgressBytes = 16 << 10
@@ -49,7 +49,7 @@ const (
 	// MaxPreview bounds the fires of a ticker's preview.
 	MaxPreview = 1_000
 	// DefaultRetainBytes bounds the tasks of one retain, encoded, when it does not say how many bytes it takes. Base64 makes
-	// 4,000,000 of them, and with some room for the rest any client takes that whose messages may have the usual 4 MiB.
+	// 4,000,000 of them, and with some room for the rest a client with the usual message limit of 4 MiB takes them.
 	DefaultRetainBytes = 3_000_000
 	// MaxRetainBytes bounds what a retain may ask for instead: 8 MiB.
 	MaxRetainBytes = 8 << 20
@@ -81,5 +81,5 @@ const (
 	MinPeriod = 100 * time.Millisecond
 )
 
-// LeaseExpired is the error of an attempt whose lease ran out.
+// LeaseExpired is the error of an attempt with a lapsed lease.
 const LeaseExpired = "lease expired"

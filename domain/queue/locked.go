@@ -9,7 +9,7 @@ import (
 // errLocked marks errors of Locked.
 var errLocked = errors.New("locked by an open transaction")
 
-// Locked answers an element of a call whose row another transaction has locked: nothing was changed, and the same call is
+// Locked answers an element of a call while another transaction holds a lock on its row: nothing was changed, and the same call is
 // good once that transaction has ended. It is of KindUnavailable.
 func Locked(id int64) error {
 	return &Error{
@@ -18,7 +18,7 @@ func Locked(id int64) error {
 	}
 }
 
-// LockedKey is the same for a create whose key an open transaction has taken.
+// LockedKey is the same for a create with a key that an open transaction uses.
 func LockedKey(name, key string) error {
 	return &Error{
 		Kind: KindUnavailable, Subject: "queue " + name, Field: "key", Err: errLocked,

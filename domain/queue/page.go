@@ -6,7 +6,7 @@ type Page struct {
 	Offset int
 	// Limit is the most rows; 0 = DefaultPage.
 	Limit int
-	// Cursor continues after the page whose Next it was; "" starts at the beginning. It is opaque.
+	// Cursor is the Next of the page before; "" starts at the beginning. It is opaque.
 	Cursor string
 }
 
@@ -33,7 +33,7 @@ func (p Page) Normalize() (Page, error) {
 	}
 
 	if p.Offset < 0 {
-		return p, Invalid("offset", "a number from 0 on is needed")
+		return p, Invalid("offset", "must be 0 or more")
 	}
 
 	if p.Offset > 0 && p.Cursor != "" {

@@ -157,7 +157,7 @@ func (q *Queue) checkPolicy() error {
 // CheckDuration checks least ≤ d ≤ MaxDuration.
 func CheckDuration(field string, d, least time.Duration) error {
 	if d < least || d > MaxDuration {
-		return Invalid(field, fmt.Sprintf("a duration from %v to 10 years is needed, this is %v", least, d))
+		return Invalid(field, fmt.Sprintf("must be a duration from %v to 10 years, got %v", least, d))
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func CheckDuration(field string, d, least time.Duration) error {
 // CheckInt checks least ≤ n ≤ most.
 func CheckInt(field string, n, least, most int) error {
 	if n < least || n > most {
-		return Invalid(field, fmt.Sprintf("a number from %d to %d is needed, this is %d", least, most, n))
+		return Invalid(field, fmt.Sprintf("must be a number from %d to %d, got %d", least, most, n))
 	}
 	return nil
 }

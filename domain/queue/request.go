@@ -22,7 +22,7 @@ func CheckRequestID(s string) error {
 	return checkStorableText("request_id", s)
 }
 
-// Arguments tells retains under one request id apart: all that they ask for, but how long they wait.
+// Arguments distinguishes retains under one request id: all that they ask for, but how long they wait.
 func (r RetainRequest) Arguments() string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %d %d", r.Queues, r.Limit, r.Lease, r.MaxBytes))
 	return hex.EncodeToString(sum[:])
@@ -36,7 +36,7 @@ func RequestReused() error {
 // UndeliveredRequests is the optional power of a Store to give back the tasks of retains with a request id: not at once, but
 // when they can be repeated no more. Find it with StoreAs.
 type UndeliveredRequests interface {
-	// UndeliveredRequest notes that an answer of the request was not delivered. Tasks none of whose answers was delivered go
+	// UndeliveredRequest notes that an answer of the request was not delivered. Tasks without a delivered answer go
 	// back, at no cost of an attempt, when the request's time is over (ChoreRescue).
 	UndeliveredRequest(ctx context.Context, namespace, worker, requestID string) error
 }

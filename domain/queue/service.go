@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Service is the driving port: everything a caller can do, bound to one namespace. The manager implements it in
+// Service is the driving port: all operations of a caller, bound to one namespace. The manager implements it in
 // process, restclient and connectclient over the wire, telemetry decorates it; all behave the same and are held to it
 // by queuetest.TestService. A consumer asks for the role it needs, not for the union.
 //
@@ -27,7 +27,7 @@ type Service interface {
 
 // Scoped knows its namespace and gives the same service for another.
 type Scoped interface {
-	// Namespace is what the service is bound to.
+	// Namespace returns the namespace of the service.
 	Namespace() string
 	// In is the same service bound to namespace. It costs nothing and shares everything. KindInvalid for a bad name and
 	// for the system's own namespace.
@@ -36,7 +36,7 @@ type Scoped interface {
 	ListNamespaces(ctx context.Context) ([]string, error)
 }
 
-// ServiceAs finds an optional power of s behind its decorators, which give what they decorate by Unwrap.
+// ServiceAs finds an optional interface of s behind its decorators; Unwrap returns the next one.
 func ServiceAs[T any](s Service) (T, bool) {
 	for s != nil {
 		if t, ok := s.(T); ok {
@@ -52,10 +52,10 @@ func ServiceAs[T any](s Service) (T, bool) {
 	return zero, false
 }
 
-// FeedEnd is the optional power of a Service to say where its feed ends now. A server tells it to a new subscriber, who
+// FeedEnd is an optional interface of a Service: the end of its feed. A server sends it to a new subscriber, which
 // can then resume without a gap before having seen any event.
 type FeedEnd interface {
-	// LastEvent is the cursor of now: what happens later is behind it.
+	// LastEvent returns the cursor of the present end of the feed; later events are behind it.
 	LastEvent(ctx context.Context) (string, error)
 }
 
@@ -91,12 +91,12 @@ type Tasks interface {
 	// ListTasks returns a page, newest first unless q says otherwise.
 	ListTasks(ctx context.Context, q TaskQuery) (TaskPage, error)
 	// CancelTasks cancels waiting tasks and asks the holders of retained ones. This and the next two work in steps, until
-	// all is done, s.Within is over, or an error or the end of ctx stops them: then the answer beside the error tells what
-	// was done before.
+	// all is done, s.Within is over, or an error or the end of ctx stops them: the answer beside the error then counts the tasks that
+	// moved before.
 	CancelTasks(ctx context.Context, s Selection) (Bulk, error)
 	// RetryTasks makes finished tasks new again, with attempts from the start, the oldest first.
 	RetryTasks(ctx context.Context, s Selection) (Bulk, error)
-	// DeleteTasks deletes tasks that nobody holds.
+	// DeleteTasks deletes tasks that are not under a lease.
 	DeleteTasks(ctx context.Context, s Selection) (Bulk, error)
 	// AwaitTask returns the task as soon as it is finished, or as it is when wait is over.
 	AwaitTask(ctx context.Context, id int64, wait time.Duration) (*Task, error)
@@ -111,19 +111,19 @@ type Queues interface {
 	GetQueue(ctx context.Context, name string) (*Queue, error)
 	// ListQueues returns a page in the order of names.
 	ListQueues(ctx context.Context, p Page) (QueuePage, error)
-	// UpdateQueue changes what meta names. KindPrecondition when IfVersion is not the present version.
+	// UpdateQueue changes the fields that meta sets. KindPrecondition when IfVersion is not the present version.
 	UpdateQueue(ctx context.Context, name string, meta QueueMeta) (*Queue, error)
 	// DeleteQueue deletes a queue and its tasks; returns it as it was. Its name is free at once. KindPrecondition when the
 	// queue has not the version given, here and at CleanQueue, DeleteTicker and RunTicker.
 	DeleteQueue(ctx context.Context, name string, only ...IfVersion) (*Queue, error)
-	// CleanQueue deletes the finished tasks of a queue now, whatever their retention, and returns how many. When it fails
+	// CleanQueue deletes the finished tasks of a queue before the end of their retention, and returns how many. When it fails
 	// it returns how many were deleted before.
 	CleanQueue(ctx context.Context, name string, only ...IfVersion) (int64, error)
 	// CleanQueueWithin is a step of CleanQueue: it stops after about within, and says whether there may be more.
 	CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...IfVersion) (Cleaned, error)
 }
 
-// QueueStatuses tells how queues are doing without scanning tasks.
+// QueueStatuses returns the counts of queues without scanning tasks.
 type QueueStatuses interface {
 	QueueStats(ctx context.Context, name string) (*QueueStats, error)
 	// ListQueueStatuses returns the stats of every queue of the namespace in the order of names.
@@ -151,8 +151,8 @@ type TickerRuns interface {
 	// ListTicks returns the last ticks of a ticker, newest first, at most limit, and of MaxPageBytes.
 	ListTicks(ctx context.Context, name string, limit int) ([]Tick, error)
 	// RunTickerLoop calls handle with each tick of the namespace's tickers that have no queue, one call at a time, until
-	// ctx ends or the connection is lost for good. A tick goes to exactly one loop; one whose handle returned an error,
-	// or whose process died before handle returned, goes to the next. It returns ctx's error, or why it gave up.
+	// ctx ends or the connection is lost for good. A tick goes to exactly one loop. When handle returns an error, or its
+	// process dies first, the tick goes to the next loop. It returns ctx's error, or that of the lost connection.
 	RunTickerLoop(ctx context.Context, handle func(context.Context, Tick) error) error
 }
 
@@ -167,9 +167,9 @@ type Events interface {
 	SubscribeEvents(ctx context.Context, f EventFilter, handle func(Event) error) error
 }
 
-// Workers tells who holds what.
+// Workers lists the workers.
 type Workers interface {
-	// ListWorkers returns who holds tasks of the namespace now, in the order of names.
+	// ListWorkers returns the workers that hold tasks of the namespace now, in the order of names.
 	ListWorkers(ctx context.Context) ([]Worker, error)
 }
 

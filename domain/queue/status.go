@@ -69,7 +69,7 @@ type Transition struct {
 
 //go:generate go run ../internal/lifecycledoc ../../docs/lifecycle.md
 
-// Transitions is the lifecycle, the single source of every other telling of it: the rules in lifecycle.go are held to
+// Transitions is the lifecycle of a task, the single source of every other description: the rules in lifecycle.go are held to
 // it by a test over all pairs, the stores by the conformance suite, and docs/lifecycle.md is generated from it.
 // A (From, Move) pair that is not here is refused with ErrConflict and changes nothing.
 func Transitions() []Transition { return slices.Clone(transitions) }

@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// Store is the driven port: what persistence gives. It is a seam between pgqueue's own modules, outside semver.
+// Store is the driven port: persistence. It is a seam between pgqueue's own modules, outside semver.
 //
 // Every method is one atomic step, safe for concurrent use by any number of processes, bounded by ctx, and repeats
 // transient faults itself where that is safe. Input arrives normalised and checked by the domain. Time is the store's
 // own clock, the database's. Namespaces are part of every key; an id of another namespace is KindNotFound.
 // Slices and tasks that a Store returns belong to the caller. A Store reads nothing of its arguments once a call has returned.
-// What another transaction has locked is tried again until ctx ends, and then answered with Locked; see WithoutWait. queuetest.TestStore holds every implementation to this.
+// A row that another transaction has locked is tried again until ctx ends, and then answered with Locked; see WithoutWait.
+// queuetest.TestStore holds every implementation to this.
 type Store interface {
 	TaskStore
 	TaskAdmin
@@ -31,15 +32,15 @@ type TaskStore interface {
 	// RetainTasks serves several requests for the same queues at once and answers each in order. Within a queue tasks
 	// leave by priority, then in the order in which they became ready; over several queues none starves another.
 	RetainTasks(ctx context.Context, r Retain) ([][]*Task, error)
-	// CreateAndRetain is a CreateTasks and a RetainTasks behind it in one commit: what is created where somebody waits is
-	// started by its creation. The retain is one like any other, so it may take other tasks than those created, or none.
+	// CreateAndRetain is a CreateTasks and a RetainTasks behind it in one commit: where callers wait, a create
+	// starts their tasks. The retain is one like any other, so it may take other tasks than those created, or none.
 	// It is left out when nothing became ready, and when it cannot be done: then its requests are answered by nothing and
 	// the creation stands. An error is of the creation, and means that nothing was retained either, unless it is
 	// KindIndeterminate.
 	CreateAndRetain(ctx context.Context, c Create, r Retain) ([]Created, [][]*Task, error)
 	// HeartbeatTasks extends leases and answers each in order.
 	HeartbeatTasks(ctx context.Context, namespace string, beats []Heartbeat) ([]Beat, error)
-	// ReleaseTasks ends holds and answers each in order.
+	// ReleaseTasks ends leases and answers each in order.
 	ReleaseTasks(ctx context.Context, namespace string, releases []Release) ([]Released, error)
 }
 
@@ -74,7 +75,7 @@ type RetainShare struct {
 	Lease  time.Duration // 0 = the queue's
 	// MaxBytes bounds the tasks by Task.Bytes while they are read; 0 = no bound. The first one always fits.
 	MaxBytes int
-	// RequestID makes the share repeatable; a Retain with one has no share of another request. Arguments tell repeats apart.
+	// RequestID makes the share repeatable; a Retain with one has no share of another request. Arguments distinguish repeats.
 	RequestID, Arguments string
 }
 
@@ -87,13 +88,13 @@ func (s RetainShare) TakesBytes(tasks, bytes, size int) bool {
 type TaskAdmin interface {
 	// GetTasks returns the tasks of ids that are there, in no order; with their errors when withErrors.
 	GetTasks(ctx context.Context, namespace string, ids []int64, withErrors bool) ([]*Task, error)
-	// EndedTasks returns those of ids that are finished, or not there. It reads no payloads: what waits for the end of
+	// EndedTasks returns those of ids that are finished, or not there. It reads no payloads: the await of
 	// many tasks asks it again and again.
 	EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error)
 	// ListTasks reads no more than a page holds: its limit, or MaxPageBytes.
 	ListTasks(ctx context.Context, namespace string, q TaskQuery) (TaskPage, error)
 	// CancelTasks, RetryTasks and DeleteTasks work off a selection behind its cursor in bounded steps, each atomic, until
-	// nothing is left or s.Within is over; at least one step. What was done before an error is in the answer beside it.
+	// nothing is left or s.Within is over; at least one step. The answer beside an error counts the steps before it.
 	// RetryTasks takes the oldest first, so that what it makes new keeps its order.
 	CancelTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
 	RetryTasks(ctx context.Context, namespace string, s Selection) (Bulk, error)
@@ -144,7 +145,7 @@ type EventStore interface {
 	// ListEvents returns at most limit events behind f.After, oldest first, in an order in which resuming from any
 	// event's cursor leaves no gap, even when transactions commit out of order. f.After "" = from the oldest kept.
 	ListEvents(ctx context.Context, namespace string, f EventFilter, limit int) (EventPage, error)
-	// LastEvent is the cursor of now: what happens later is behind it.
+	// LastEvent returns the cursor of the present end of the feed; later events are behind it.
 	LastEvent(ctx context.Context) (string, error)
 }
 
@@ -156,7 +157,7 @@ const (
 	ChorePromote Chore = "promote" // delayed tasks that are due become ready
 	ChoreRescue  Chore = "rescue"  // tasks of expired leases are taken back
 	ChoreExpire  Chore = "expire"  // tasks past their ttl end
-	ChorePrune   Chore = "prune"   // what is past retention, and of deleted queues, leaves
+	ChorePrune   Chore = "prune"   // rows past their retention and of deleted queues are deleted
 	ChoreFold    Chore = "fold"    // kept counts are summed up
 	ChoreTick    Chore = "tick"    // due tickers with a queue fire
 )
@@ -168,7 +169,7 @@ func Chores() []Chore {
 
 // Maintainer does background work in small steps.
 type Maintainer interface {
-	// Maintain does one bounded step of chore. What another process is at is left to it.
+	// Maintain does one bounded step of chore. Rows that another process works on are skipped.
 	Maintain(ctx context.Context, chore Chore) (Maintained, error)
 }
 
@@ -186,7 +187,7 @@ type Maintained struct {
 	Woken []Wake
 	// Moves counts, for rescue, by what became of the tasks.
 	Moves map[Status]int
-	// Tallies tell, for rescue, expire and tick, what moved in which queue; those of a tick are the tasks it made.
+	// Tallies count, for rescue, expire and tick, the moved tasks by queue; a tick counts its new tasks.
 	Tallies Tallies
 	// Ticks are those that a tick step fired.
 	Ticks []Tick
@@ -201,20 +202,20 @@ type Wake struct {
 	Queue     string
 }
 
-// Listener is the optional power to hear of tasks that other processes made ready. Find it with StoreAs.
+// Listener is an optional interface: wake-ups for tasks that other processes made ready. Find it with StoreAs.
 type Listener interface {
 	// Listen calls wake with each hint until ctx ends; then it returns ctx's error. It reconnects by itself and calls
-	// wake(Wake{}) after a time of deafness. It is a hint only: polling must find everything without it.
+	// wake(Wake{}) after a reconnect. It is a hint only: polling must find everything without it.
 	Listen(ctx context.Context, wake func(Wake)) error
 }
 
-// StatsLister is the optional power to tell how every queue of every namespace is doing in one step, ordered by namespace
+// StatsLister is an optional interface: the counts of every queue of every namespace in one step, ordered by namespace
 // and name. Find it with StoreAs; without it ask QueueStats of each namespace. It scans no tasks: monitoring calls it.
 type StatsLister interface {
 	AllQueueStats(ctx context.Context) ([]*QueueStats, error)
 }
 
-// Diagnoser is the optional power to examine the store for an operator.
+// Diagnoser is an optional interface: the examination of a store for an operator.
 type Diagnoser interface {
 	Diagnose(ctx context.Context) ([]Finding, error)
 }
@@ -243,7 +244,7 @@ type Finding struct {
 // Unwrapper is implemented by decorators of a Store.
 type Unwrapper interface{ Unwrap() Store }
 
-// StoreAs finds an optional power of s behind its decorators.
+// StoreAs finds an optional interface of s behind its decorators.
 func StoreAs[T any](s Store) (T, bool) {
 	for s != nil {
 		if t, ok := s.(T); ok {

@@ -9,7 +9,7 @@ type Tally struct {
 	N       int
 }
 
-// Tallies tell by queue what a step moved, each (queue, was, is) once.
+// Tallies count the moved tasks of a step by queue, each (queue, was, is) once.
 type Tallies []Tally
 
 // Add counts n more tasks of a queue.

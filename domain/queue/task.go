@@ -152,7 +152,7 @@ func (t NewTask) Normalize(maxPayloadBytes int) (NewTask, error) {
 // CheckTime refuses times that RFC 3339 or PostgreSQL cannot hold; zero means unset and is fine.
 func CheckTime(field string, t time.Time) error {
 	if !t.IsZero() && (t.Year() < 1 || t.Year() > 9999) {
-		return Invalid(field, "a time of the years 1 to 9999 is needed")
+		return Invalid(field, "must be a time of the years 1 to 9999")
 	}
 	return nil
 }
@@ -196,7 +196,7 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 	}
 
 	if r.Wait < 0 || r.Wait > MaxWait {
-		return r, Invalid("wait", fmt.Sprintf("a duration from 0 to %v is needed, this is %v", MaxWait, r.Wait))
+		return r, Invalid("wait", fmt.Sprintf("must be a duration from 0 to %v, got %v", MaxWait, r.Wait))
 	}
 
 	if r.Lease != 0 {
@@ -239,7 +239,7 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 	return r, nil
 }
 
-// Outcome is how a holder ends its hold of a task.
+// Outcome is the result of an attempt.
 type Outcome string
 
 // The outcomes of a release.
@@ -248,7 +248,7 @@ const (
 	OutcomeSuccess Outcome = "success"
 	// OutcomeFailure: failed; retried while retries are left.
 	OutcomeFailure Outcome = "failure"
-	// OutcomePermanent: failed for good, whatever retries are left.
+	// OutcomePermanent: failed for good, without the retries that are left.
 	OutcomePermanent Outcome = "permanent"
 	// OutcomeHandBack: not started (drain); attempt and retries as before, available at once.
 	OutcomeHandBack Outcome = "handback"
@@ -301,9 +301,9 @@ func (r Release) Normalize() Release {
 func (r Release) Check(maxPayloadBytes int) error {
 	switch {
 	case r.ID <= 0:
-		return Invalid("id", "a task id above 0 is needed")
+		return Invalid("id", "must be a task id above 0")
 	case r.Token < 0:
-		return Invalid("token", "a token above 0 is needed")
+		return Invalid("token", "must be a token above 0")
 	case r.Outcome.Move() == "":
 		return Invalid("outcome", fmt.Sprintf("must be success, failure, permanent, handback or snooze, got %q", truncateText(string(r.Outcome), 32)))
 	}
@@ -313,11 +313,11 @@ func (r Release) Check(maxPayloadBytes int) error {
 	}
 
 	if r.Delay > 0 && r.Outcome != OutcomeSnooze && r.Outcome != OutcomeFailure {
-		return Invalid("delay", "only a snooze or a failure that is retried takes a delay")
+		return Invalid("delay", "must be 0 unless the outcome is snooze or failure")
 	}
 
 	if r.Outcome == OutcomeSnooze && r.Delay == 0 {
-		return Invalid("delay", "a snooze needs a delay")
+		return Invalid("delay", "must be above 0 for a snooze")
 	}
 
 	if len(r.Result) == 0 {
@@ -325,7 +325,7 @@ func (r Release) Check(maxPayloadBytes int) error {
 	}
 
 	if r.Outcome == OutcomeHandBack || r.Outcome == OutcomeSnooze {
-		return Invalid("result", "only a success or a failure takes a result")
+		return Invalid("result", "must be absent for a hand-back or a snooze")
 	}
 
 	return CheckJSON("result", r.Result, maxPayloadBytes)
@@ -344,12 +344,12 @@ type Released struct {
 	// Task as it is after it; nil when Err is set. The tasks of a call come with their content (payload, headers, result,
 	// progress) up to MaxPageBytes, the first in any case. Of a Quiet release Task is nil, or lacks its content and its key.
 	Task *Task
-	// Err is ErrLeaseLost (stale token), ErrConflict (nobody holds it), ErrNotFound, or ErrInvalid. A release that
-	// repeats an accepted one is no error.
+	// Err is ErrLeaseLost (stale token), ErrConflict (no worker holds it), ErrNotFound, or ErrInvalid. A release that
+	// repeats an accepted one succeeds.
 	Err error
 	// Replayed says that the release repeats an accepted one and changed nothing. Not part of the wire.
 	Replayed bool
-	// Queue, Status and Held tell of a hold that ended even when Task is nil: whose it was, what became of the task, how
+	// Queue, Status and Held describe the ended lease even when Task is nil: the queue, the new status, how
 	// long it was held by the store's clock. A store that returns the task may leave them out. Not part of the wire.
 	Queue  string
 	Status Status
@@ -371,9 +371,9 @@ type Heartbeat struct {
 func (h Heartbeat) Check() error {
 	switch {
 	case h.ID <= 0:
-		return Invalid("id", "a task id above 0 is needed")
+		return Invalid("id", "must be a task id above 0")
 	case h.Token <= 0:
-		return Invalid("token", "the token of the lease is needed")
+		return Invalid("token", "must be the token of the lease")
 	}
 
 	if h.Lease != 0 {
@@ -392,7 +392,7 @@ func (h Heartbeat) Check() error {
 // Beat answers one Heartbeat.
 type Beat struct {
 	Lease Lease
-	// CancelRequested tells the holder to stop: release the task with any outcome and it ends cancelled.
+	// CancelRequested asks the worker to stop: release the task with any outcome and it ends cancelled.
 	CancelRequested bool
 	// Err is ErrLeaseLost, ErrNotFound or ErrInvalid.
 	Err error
@@ -452,7 +452,7 @@ type TaskPage struct {
 	// AtLeast says that more tasks than Count may match: counting them all would take long. It is so only of filters by
 	// worker or times that many tasks match, or that take a look at many.
 	AtLeast bool
-	// Next is the cursor of the next page, "" at the end. Only that tells the end: a page may be shorter than its limit,
+	// Next is the cursor of the next page, "" at the end. Only that marks the end: a page may be shorter than its limit,
 	// because it reached MaxPageBytes. Where no index serves the filter (by worker, or waiting tasks the oldest first), a
 	// page may even be empty, because many other tasks lie between.
 	Next string

@@ -92,7 +92,7 @@ type Tick struct {
 	TaskID int64
 	// Skipped says that the overlap policy kept it from becoming a task.
 	Skipped bool
-	// Manual says that somebody ran it by hand; At is then the time of that.
+	// Manual marks a tick of RunTicker; At is the time of that call.
 	Manual  bool
 	Payload json.RawMessage
 	// Queue of the task.

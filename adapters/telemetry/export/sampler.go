@@ -10,8 +10,8 @@ import (
 const DefaultTraces = 10
 
 // Sampler records up to n new traces a second, and whatever belongs to a trace that is recorded already. So a process
-// that does little is seen whole, and one that does much does not spend its time on telling of it. Handlers of tasks
-// whose creation is recorded have room of their own, as much again, so that traces with both ends are what is found.
+// that does little is seen whole, and one that does much does not spend its time on spans. Handlers of tasks
+// whose creation is recorded have room of their own, as much again, so that recorded traces have both ends.
 func Sampler(n int) sdktrace.Sampler {
 	room := func() *rate.Limiter { return rate.NewLimiter(rate.Limit(n), n) }
 	return sdktrace.ParentBased(&sampler{fresh: room(), linked: room()})

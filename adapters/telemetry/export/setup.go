@@ -41,7 +41,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/telemetry"
 )
 
-// Config says who reports.
+// Config names the program that reports.
 type Config struct {
 	// Service is service.name unless OTEL_SERVICE_NAME says otherwise, as "pgqueue-server".
 	Service string
@@ -133,11 +133,11 @@ func (s *setup) startExporters(ctx context.Context) error {
 	return nil
 }
 
-// tellEvery is the shortest time between two records of what exporters say.
-const tellEvery = time.Minute
+// reportEvery is the shortest time between two log records of exporter errors.
+const reportEvery = time.Minute
 
-// logExporterErrors has what the SDK says go to the log instead of to standard error in a form of its own, at once and then not more
-// often than every tellEvery: a collector that is down makes each export fail.
+// logExporterErrors sends the errors of the SDK to the log instead of standard error, at once and then not more
+// often than every reportEvery: a collector that is down makes each export fail.
 func (s *setup) logExporterErrors() {
 	log := s.cfg.Logger
 	if log == nil {
@@ -145,15 +145,16 @@ func (s *setup) logExporterErrors() {
 	}
 
 	var mu sync.Mutex
-	var told time.Time
+	var reported time.Time
 	var since int
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		mu.Lock()
 		since++
 		n := since
-		due := told.IsZero() || time.Since(told) >= tellEvery
+		due := reported.IsZero() || time.Since(reported) >= reportEvery
 		if due {
-			told, since = time.Now(), 0
+			reported = time.Now()
+			since = 0
 		}
 		mu.Unlock()
 		if due {
@@ -177,7 +178,7 @@ func (s *setup) newMetricReader(ctx context.Context) (metric.Reader, error) {
 }
 
 // isSignalWanted says that the environment asks for a signal to be sent. By the specification the default is to send everything
-// to localhost; a queue that nobody collects from would then log errors for ever.
+// to localhost; without a collector the program would log errors for ever.
 func isSignalWanted(signal string) bool {
 	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
 		return false
