@@ -26,8 +26,8 @@ var statusCodes = map[queue.Status]int16{
 	queue.StatusCancelled: statusCancelled,
 }
 
-// statusOf is the status that a code stands for.
-func statusOf(code int16) queue.Status {
+// decodeStatus is the status that a code stands for.
+func decodeStatus(code int16) queue.Status {
 	if code >= 1 && int(code) <= len(queue.Statuses()) {
 		return queue.Statuses()[code-1]
 	}
@@ -49,8 +49,8 @@ var eventCodes = func() map[queue.EventKind]int16 {
 	return m
 }()
 
-// eventFor is the event of a move that led to is.
-func eventFor(move queue.Move, is queue.Status) int16 {
+// eventOfMove is the event of a move that led to is.
+func eventOfMove(move queue.Move, is queue.Status) int16 {
 	switch {
 	case is.Finished():
 		return eventCodes[queue.EventKind(is)]
@@ -64,8 +64,8 @@ func eventFor(move queue.Move, is queue.Status) int16 {
 	return eventNone
 }
 
-// change is what one event row says of several tasks.
-type change struct {
+// eventChange is what one event row says of several tasks.
+type eventChange struct {
 	queue   int32
 	keep    bool // the queue keeps events
 	kind    int16
@@ -83,7 +83,7 @@ type eventRow struct {
 	n       int32
 	delayed int32
 	worker  *string
-	ids     *string // runs of ids as packRuns writes them; nil: the row only counts
+	ids     *string // runs of ids as packIDRuns writes them; nil: the row only counts
 }
 
 var eventColumns = table.New(
@@ -100,54 +100,54 @@ var eventColumns = table.New(
 
 var insertEvents = statement("event.add")
 
-// eventRowOf returns the row of a change of n tasks.
-func eventRowOf(c change, at time.Time, n int, ids *string) eventRow {
+// makeEventRow returns the row of a change of n tasks.
+func makeEventRow(c eventChange, at time.Time, n int, ids *string) eventRow {
 	return eventRow{
-		at: timePtr(at), queueID: c.queue, kind: c.kind, was: c.was, is: c.is, n: int32(n), delayed: int32(c.delayed * n),
-		worker: textPtr(c.worker), ids: ids,
+		at: timePointer(at), queueID: c.queue, kind: c.kind, was: c.was, is: c.is, n: int32(n), delayed: int32(c.delayed * n),
+		worker: textPointer(c.worker), ids: ids,
 	}
 }
 
 // events gathers changes into one row a kind.
-type events map[change][]int64
+type events map[eventChange][]int64
 
-func (e events) add(c change, ids ...int64) { e[c] = append(e[c], ids...) }
+func (e events) appendIDs(c eventChange, ids ...int64) { e[c] = append(e[c], ids...) }
 
-// insert queues the rows, in an order that is the same for every transaction.
-func (e events) insert(t *tx, at time.Time) {
+// insertEventRows queues the rows, in an order that is the same for every transaction.
+func (e events) insertEventRows(t *tx, at time.Time) {
 	if len(e) == 0 {
 		return
 	}
-	keys := make([]change, 0, len(e))
+	keys := make([]eventChange, 0, len(e))
 	for c := range e {
 		keys = append(keys, c)
 	}
-	slices.SortFunc(keys, func(a, b change) int {
+	slices.SortFunc(keys, func(a, b eventChange) int {
 		return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.kind, b.kind), cmp.Compare(a.was, b.was), cmp.Compare(a.worker, b.worker))
 	})
 
 	rows := make([]eventRow, 0, len(keys))
 	for _, c := range keys {
 		if !c.keep || c.kind == eventNone {
-			rows = append(rows, eventRowOf(c, at, len(e[c]), nil))
+			rows = append(rows, makeEventRow(c, at, len(e[c]), nil))
 			continue
 		}
 		for left := e[c]; len(left) > 0; {
-			runs, n := packRuns(left, runsPerEvent)
-			text := arrayText(runs)
-			rows = append(rows, eventRowOf(c, at, n, &text))
+			runs, n := packIDRuns(left, runsPerEvent)
+			text := encodeArray(runs)
+			rows = append(rows, makeEventRow(c, at, n, &text))
 			left = left[n:]
 		}
 	}
-	t.send(insertEvents, eventColumns.Arrays(nil, rows)...)
+	t.queueStatement(insertEvents, eventColumns.Arrays(nil, rows)...)
 }
 
 // runsPerEvent is the most numbers in an event row's task_ids: it stays small enough to be stored in line.
 const runsPerEvent = 200
 
-// packRuns writes ids, all above 0, with each run of consecutive ones as its first and the negative of its last, into at
+// packIDRuns writes ids, all above 0, with each run of consecutive ones as its first and the negative of its last, into at
 // most most numbers. It tells how many ids it wrote.
-func packRuns(ids []int64, most int) (packed []int64, n int) {
+func packIDRuns(ids []int64, most int) (packed []int64, n int) {
 	for n < len(ids) && len(packed)+2 <= most {
 		first := ids[n]
 		for n++; n < len(ids) && ids[n] == ids[n-1]+1; n++ {
@@ -160,8 +160,8 @@ func packRuns(ids []int64, most int) (packed []int64, n int) {
 	return packed, n
 }
 
-// unpackRuns undoes packRuns.
-func unpackRuns(packed []int64) []int64 {
+// unpackIDRuns undoes packIDRuns.
+func unpackIDRuns(packed []int64) []int64 {
 	ids := make([]int64, 0, len(packed))
 	for _, v := range packed {
 		if v > 0 {
@@ -176,7 +176,7 @@ func unpackRuns(packed []int64) []int64 {
 }
 
 // insertCounts queues rows that only count.
-func (e events) insertCounts(t *tx, changes []change, n []int32) {
+func (e events) insertCounts(t *tx, changes []eventChange, n []int32) {
 	if len(changes) == 0 {
 		return
 	}
@@ -185,5 +185,5 @@ func (e events) insertCounts(t *tx, changes []change, n []int32) {
 	for i, c := range changes {
 		rows[i] = eventRow{queueID: c.queue, kind: c.kind, was: c.was, is: c.is, n: n[i]}
 	}
-	t.send(insertEvents, eventColumns.Arrays(nil, rows)...)
+	t.queueStatement(insertEvents, eventColumns.Arrays(nil, rows)...)
 }

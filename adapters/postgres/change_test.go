@@ -13,18 +13,18 @@ func TestRunsOfIDsComeBackAsTheyWere(t *testing.T) {
 	for _, ids := range [][]int64{nil, {7}, {1, 2, 3}, {5, 6, 9, 11, 12, 13}, {9, 8, 7}, {4, 4}, {2, 3, 3, 4}, many} {
 		var back []int64
 		for left := ids; len(left) > 0; {
-			packed, n := packRuns(left, runsPerEvent)
+			packed, n := packIDRuns(left, runsPerEvent)
 			if n == 0 || len(packed) > runsPerEvent {
 				t.Fatalf("%d ids into %d numbers", n, len(packed))
 			}
-			back = append(back, unpackRuns(packed)...)
+			back = append(back, unpackIDRuns(packed)...)
 			left = left[n:]
 		}
 		if !slices.Equal(back, ids) {
 			t.Errorf("%v came back as %v", ids, back)
 		}
 	}
-	if packed, n := packRuns([]int64{1, 2, 3, 4, 5}, runsPerEvent); n != 5 || !slices.Equal(packed, []int64{1, -5}) {
+	if packed, n := packIDRuns([]int64{1, 2, 3, 4, 5}, runsPerEvent); n != 5 || !slices.Equal(packed, []int64{1, -5}) {
 		t.Errorf("a run takes %v", packed)
 	}
 }

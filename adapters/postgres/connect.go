@@ -17,8 +17,8 @@ import (
 // Every connection of a Store that Open made comes from here: those of the pool, the one that listens and the one that makes
 // partitions. Each states the settings that it needs (settings.go).
 
-// prepare has connections of cfg state what they need.
-func (o *options) prepare(cfg *pgx.ConnConfig, pooler bool) {
+// prepareConnection has connections of cfg state what they need.
+func (o *options) prepareConnection(cfg *pgx.ConnConfig, pooler bool) {
 	said := map[string]bool{}
 	for name := range cfg.RuntimeParams {
 		said[strings.ToLower(name)] = true
@@ -41,7 +41,7 @@ func (o *options) prepare(cfg *pgx.ConnConfig, pooler bool) {
 	} else if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "pgqueue"
 	}
-	cfg.OnNotice = heed
+	cfg.OnNotice = onNotice
 	if o.tracer != nil {
 		cfg.Tracer = o.tracer
 	}
@@ -95,18 +95,18 @@ type poolSource struct {
 	opt *options
 }
 
-func (p poolSource) config() (*pgxpool.Config, error) {
+func (p poolSource) parseConfig() (*pgxpool.Config, error) {
 	cfg, err := pgxpool.ParseConfig(p.url)
 	if err != nil {
 		return nil, err
 	}
-	p.opt.prepare(cfg.ConnConfig, p.opt.pooler)
+	p.opt.prepareConnection(cfg.ConnConfig, p.opt.pooler)
 	return cfg, nil
 }
 
-// refresh is the BeforeConnect of the pool. What cannot be read any more is as it was.
-func (p poolSource) refresh(ctx context.Context, cfg *pgx.ConnConfig) error {
-	fresh, err := p.config()
+// refreshConfig is the BeforeConnect of the pool. What cannot be read any more is as it was.
+func (p poolSource) refreshConfig(ctx context.Context, cfg *pgx.ConnConfig) error {
+	fresh, err := p.parseConfig()
 	if err != nil {
 		p.opt.logger.WarnContext(ctx, "could not read the connection string again; the next connection is made by the last", "error", err)
 		return nil
@@ -115,8 +115,8 @@ func (p poolSource) refresh(ctx context.Context, cfg *pgx.ConnConfig) error {
 	return nil
 }
 
-// poolConfig is the configuration of a connection beside the pool, under a name of its own unless the user named all.
-func (s *Store) poolConfig(ctx context.Context, name string) (*pgx.ConnConfig, error) {
+// configOfExtraConn is the configuration of a connection beside the pool, under a name of its own unless the user named all.
+func (s *Store) configOfExtraConn(ctx context.Context, name string) (*pgx.ConnConfig, error) {
 	pool := s.pool.Config()
 	cfg := pool.ConnConfig
 	if pool.BeforeConnect != nil { // it may know the password of the hour
@@ -130,8 +130,8 @@ func (s *Store) poolConfig(ctx context.Context, name string) (*pgx.ConnConfig, e
 	return cfg, nil
 }
 
-// connect makes one connection beside the pool.
-func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
+// openConnection makes one connection beside the pool.
+func openConnection(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, &connectError{err}
@@ -149,10 +149,10 @@ func refusesParameters(ctx context.Context, cfg *pgx.ConnConfig, err error) bool
 	bare := cfg.Copy()
 	bare.RuntimeParams = map[string]string{}
 	bare.AfterConnect = nil
-	conn, err := connect(ctx, bare)
+	conn, err := openConnection(ctx, bare)
 	if err != nil {
 		return false
 	}
-	closeConn(ctx, conn)
+	closeConnection(ctx, conn)
 	return true
 }

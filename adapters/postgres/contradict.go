@@ -213,7 +213,7 @@ func (s *Store) RepairContradictions(ctx context.Context) ([]Contradiction, erro
 func (s *Store) repairQueue(ctx context.Context, of Contradiction, ids []int64) error {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	return s.inTxWithin(ctx, repairTimeout, "repair contradictions", func(ctx context.Context, t *tx) error {
+	return s.runInTxWithin(ctx, repairTimeout, "repair contradictions", func(ctx context.Context, t *tx) error {
 		t.queue("tx.hurry", repairLockTimeout)
 		t.queue("contradict.lock")
 		t.queue("contradict.lease", of.queueID, ids)
@@ -223,7 +223,7 @@ func (s *Store) repairQueue(ctx context.Context, of Contradiction, ids []int64) 
 		t.queue("contradict.delayed", of.queueID, ids)
 		t.queue("contradict.due", of.queueID, ids)
 
-		if err := t.flush(ctx); err != nil {
+		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
 		return s.correctCounts(ctx, t, of)

@@ -45,7 +45,7 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 		return nil, err
 	}
 	if name != "" && len(all) == 0 {
-		return nil, queue.WithOp(op, noQueue(name))
+		return nil, queue.WithOp(op, makeNoQueueError(name))
 	}
 	return s.stats(ctx, op, all)
 }
@@ -80,13 +80,13 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 		out[i], byID[c.id] = st, st
 		if st.Ready > 0 {
 			ids = append(ids, c.id)
-			cursors, _ = s.lanes.of(c.id).appendCursors(cursors, lagLevel, c.id)
+			cursors, _ = s.lanes.lanesOfQueue(c.id).appendCursors(cursors, lagLevel, c.id)
 		}
 	}
 	if len(ids) == 0 {
 		return out, nil
 	}
-	return out, s.askStore(ctx, op, findOldestReady, func(rows pgx.Rows) error {
+	return out, s.queryRows(ctx, op, findOldestReady, func(rows pgx.Rows) error {
 		var id int32
 		var seconds float64
 		err := rows.Scan(&id, &seconds)
@@ -107,7 +107,7 @@ func (s *Store) Recount(ctx context.Context, namespace string) (map[string]map[q
 		if out[name] == nil {
 			out[name] = map[queue.Status]int64{}
 		}
-		out[name][statusOf(status)] = n
+		out[name][decodeStatus(status)] = n
 		return err
 	}, namespace)
 	return out, err

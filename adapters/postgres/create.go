@@ -53,20 +53,20 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 	if err := s.learnParts(ctx); err != nil {
 		return nil, err
 	}
-	b, err := s.createFree(ctx, c)
+	b, err := s.createUnlocked(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	if len(b.locked) > 0 && queue.Waits(ctx) {
 		out := b.out
-		s.untilFree(ctx, b.locked, func(ctx context.Context, places []int) ([]int, error) {
+		s.repeatUntilUnlocked(ctx, b.locked, func(ctx context.Context, places []int) ([]int, error) {
 			again := c
-			again.Tasks = pick(c.Tasks, places)
-			b, err := s.createFree(ctx, again)
+			again.Tasks = selectPlaces(c.Tasks, places)
+			b, err := s.createUnlocked(ctx, again)
 			if err != nil {
 				return nil, err
 			}
-			return put(out, b.out, places, func(a queue.Created) error { return a.Err }), nil
+			return collectAnswers(out, b.out, places, func(a queue.Created) error { return a.Err }), nil
 		}, func(place int, err error) { out[place] = queue.Created{Err: err} })
 		b.out = out
 	}
@@ -76,13 +76,13 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 	return b.out, nil
 }
 
-// createFree creates what it can without waiting for another transaction. Tasks whose key such a one has taken are in locked;
+// createUnlocked creates what it can without waiting for another transaction. Tasks whose key such a one has taken are in locked;
 // of an atomic create all are.
-func (s *Store) createFree(ctx context.Context, c queue.Create) (*birth, error) {
+func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatch, error) {
 	for keys := keysTry; ; {
-		var b *birth
-		err := s.inTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
-			b, err = s.create(ctx, t, c, keys)
+		var b *insertBatch
+		err := s.runInTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
+			b, err = s.createTasksIn(ctx, t, c, keys)
 			return err
 		})
 		switch {
@@ -93,41 +93,41 @@ func (s *Store) createFree(ctx context.Context, c queue.Create) (*birth, error) 
 		case errors.Is(err, errKeyTaken):
 			keys = keysApart
 		case err != nil && c.Atomic && queue.IsLocked(err):
-			return lockedWhole(c, err), nil
+			return failLockedBatch(c, err), nil
 		case err != nil:
 			return nil, err
 		default:
-			s.lanes.confirm(b.lanes, b.era)
-			s.notify.ready(b.woken)
+			s.lanes.confirmLanes(b.lanes, b.generation)
+			s.notify.notifyReady(b.woken)
 			s.extendSoon(b.maxID)
 			return b, nil
 		}
 	}
 }
 
-// lockedWhole answers an atomic create of which one task is locked.
-func lockedWhole(c queue.Create, err error) *birth {
-	b := &birth{out: make([]queue.Created, len(c.Tasks)), locked: make([]int, len(c.Tasks))}
+// failLockedBatch answers an atomic create of which one task is locked.
+func failLockedBatch(c queue.Create, err error) *insertBatch {
+	b := &insertBatch{out: make([]queue.Created, len(c.Tasks)), locked: make([]int, len(c.Tasks))}
 	for i := range b.out {
 		b.out[i].Err, b.locked[i] = err, i
 	}
 	return b
 }
 
-// birth is one run of a create.
-type birth struct {
-	out   []queue.Created
-	now   time.Time
-	maxID int64
-	lanes []lane
-	era   int          // of lanes
-	woken []queue.Wake // queues in which tasks became ready
+// insertBatch is one run of a create.
+type insertBatch struct {
+	out        []queue.Created
+	now        time.Time
+	maxID      int64
+	lanes      []lane
+	generation int          // of lanes
+	woken      []queue.Wake // queues in which tasks became ready
 
-	rows   []bornTask
+	rows   []newTask
 	locked []int // places of tasks whose key an open transaction has taken
 }
 
-type bornTask struct {
+type newTask struct {
 	place int
 	q     *storedQueue
 	life  queue.Life
@@ -135,9 +135,9 @@ type bornTask struct {
 	print []byte // of the payload; nil without a key
 }
 
-// create writes c within t. What it answers holds once t has committed.
-func (s *Store) create(ctx context.Context, t *tx, c queue.Create, how keysHow) (*birth, error) {
-	b := &birth{out: make([]queue.Created, len(c.Tasks)), era: s.lanes.now()}
+// createTasksIn writes c within t. What it answers holds once t has committed.
+func (s *Store) createTasksIn(ctx context.Context, t *tx, c queue.Create, how keysHow) (*insertBatch, error) {
+	b := &insertBatch{out: make([]queue.Created, len(c.Tasks)), generation: s.lanes.currentGeneration()}
 	names := make([]string, 0, 4)
 	for i := range c.Tasks {
 		if !slices.Contains(names, c.Tasks[i].Queue) {
@@ -145,39 +145,39 @@ func (s *Store) create(ctx context.Context, t *tx, c queue.Create, how keysHow) 
 		}
 	}
 	queues := make(map[string]*storedQueue, len(names))
-	t.ask(listQueues, func(rows pgx.Rows) error {
+	t.queueQuery(listQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
-		err := q.scanRow(rows)
+		err := q.scanQueueRow(rows)
 		queues[q.Name] = q
 		return err
 	}, arg("namespace", c.Namespace), arg("names", names))
 	var ids []int64
-	err := t.askNow(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
+	err := t.queryRows(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
 	if err != nil {
 		return b, err
 	}
-	if b.maxID = ids[len(ids)-1]; !s.parts.covers(b.maxID) {
+	if b.maxID = ids[len(ids)-1]; !s.partitions.covers(b.maxID) {
 		return b, errNeedPartition
 	}
 	b.now = b.now.UTC()
-	b.rows = make([]bornTask, 0, len(c.Tasks))
+	b.rows = make([]newTask, 0, len(c.Tasks))
 	keyed := false
 	var slab []queue.Task
 	for i := range c.Tasks {
 		n := &c.Tasks[i]
 		q := queues[n.Queue]
 		if q == nil {
-			if err := b.fault(c, i, noQueue(n.Queue)); err != nil {
+			if err := b.recordFault(c, i, makeNoQueueError(n.Queue)); err != nil {
 				return b, err
 			}
 			continue
 		}
-		row := bornTask{place: i, q: q}
+		row := newTask{place: i, q: q}
 		delayedAt := n.DelayedAt
 		if n.Delay > 0 {
 			delayedAt = b.now.Add(n.Delay)
 		}
-		row.life = q.Born(b.now, micros(delayedAt))
+		row.life = q.Born(b.now, truncateToMicros(delayedAt))
 		if len(slab) == 0 {
 			slab = make([]queue.Task, min(taskSlab, len(c.Tasks)-i))
 		}
@@ -189,23 +189,23 @@ func (s *Store) create(ctx context.Context, t *tx, c queue.Create, how keysHow) 
 		row.task.SetLife(row.life)
 		if n.Key != "" {
 			keyed = true
-			row.print = fingerprint(n.Payload)
+			row.print = fingerprintPayload(n.Payload)
 		}
 		b.rows = append(b.rows, row)
 	}
 	if keyed {
-		if err := b.claimKeys(ctx, t, c, how); err != nil {
+		if err := b.claimTaskKeys(ctx, t, c, how); err != nil {
 			return b, err
 		}
 	}
 	for _, r := range b.rows {
 		b.out[r.place] = queue.Created{Task: r.task}
 	}
-	return b, b.write(ctx, t, s)
+	return b, b.writeRows(ctx, t, s)
 }
 
-// fault answers the task at place with err, or ends the whole when the create is atomic.
-func (b *birth) fault(c queue.Create, place int, err error) error {
+// recordFault answers the task at place with err, or ends the whole when the create is atomic.
+func (b *insertBatch) recordFault(c queue.Create, place int, err error) error {
 	if c.Atomic {
 		return queue.At(fmt.Sprintf("tasks[%d]", place), err)
 	}
@@ -222,14 +222,14 @@ type keySlot struct {
 // keyOwner is whose key it is: a task that was there, or the first of this batch that asks for it.
 type keyOwner struct {
 	print []byte
-	first *bornTask // of this batch; nil when the task was there
+	first *newTask // of this batch; nil when the task was there
 	id    int64
 	call  int // that asks for it first
 }
 
-// claimKeys takes the keys of b's rows. Rows whose key has another owner leave b and are answered with that task, or with
+// claimTaskKeys takes the keys of b's rows. Rows whose key has another owner leave b and are answered with that task, or with
 // KindKeyReused where the payload differs.
-func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create, how keysHow) error {
+func (b *insertBatch) claimTaskKeys(ctx context.Context, t *tx, c queue.Create, how keysHow) error {
 	owners := map[keySlot]*keyOwner{}
 	var claims keyClaims
 	for i := range b.rows {
@@ -239,13 +239,13 @@ func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create, how keysHo
 			continue
 		}
 		owners[slot] = &keyOwner{print: r.print, first: r, id: r.task.ID, call: c.Tasks[r.place].Call}
-		claims.add(slot, owners[slot])
+		claims.addClaim(slot, owners[slot])
 	}
 	won, held := map[keySlot]bool{}, map[keySlot]bool{}
-	if err := claims.make(ctx, t, how, won, held); err != nil {
+	if err := claims.claimAll(ctx, t, how, won, held); err != nil {
 		return err
 	}
-	there, err := b.owners(ctx, t, owners, won, held)
+	there, err := b.readKeyOwners(ctx, t, owners, won, held)
 	if err != nil {
 		return err
 	}
@@ -265,24 +265,24 @@ func (b *birth) claimKeys(ctx context.Context, t *tx, c queue.Create, how keysHo
 		case r.print == nil || owner.first == r:
 			rows = append(rows, *r)
 		case !bytes.Equal(owner.print, r.print):
-			if err := b.fault(c, r.place, keyReused(r.q.Name, r.task.Key)); err != nil {
+			if err := b.recordFault(c, r.place, makeKeyReusedError(r.q.Name, r.task.Key)); err != nil {
 				return err
 			}
 		case owner.first != nil:
-			b.out[r.place] = queue.Created{Task: replay(owner.first.task)}
+			b.out[r.place] = queue.Created{Task: markReplayed(owner.first.task)}
 		default:
-			b.out[r.place] = queue.Created{Task: replay(there[owner.id])}
+			b.out[r.place] = queue.Created{Task: markReplayed(there[owner.id])}
 		}
 	}
 	b.rows = rows
 	return nil
 }
 
-// owners finds the owners of the keys that were not won, and their tasks.
-func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner, won, held map[keySlot]bool) (map[int64]*queue.Task, error) {
+// readKeyOwners finds the owners of the keys that were not won, and their tasks.
+func (b *insertBatch) readKeyOwners(ctx context.Context, t *tx, readKeyOwners map[keySlot]*keyOwner, won, held map[keySlot]bool) (map[int64]*queue.Task, error) {
 	var queues []int32
 	var keys []string
-	for slot := range owners {
+	for slot := range readKeyOwners {
 		if !won[slot] && !held[slot] {
 			queues, keys = append(queues, slot.queue), append(keys, slot.key)
 		}
@@ -291,7 +291,7 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 		return nil, nil
 	}
 	var wanted []wantedTask
-	err := t.askNow(ctx, findKeyOwners, func(r pgx.Rows) error {
+	err := t.queryRows(ctx, findKeyOwners, func(r pgx.Rows) error {
 		var ord, id int64
 		var mark []byte
 		var there bool
@@ -299,9 +299,9 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 			return err
 		}
 		slot := keySlot{queues[ord-1], keys[ord-1]}
-		o := owners[slot]
+		o := readKeyOwners[slot]
 		if !there { // the key outlived its task by a moment
-			t.send(replaceKeyOwner,
+			t.queueStatement(replaceKeyOwner,
 				arg("task_id", o.id), arg("fingerprint", o.print), arg("queue_id", slot.queue), arg("key", slot.key))
 			return nil
 		}
@@ -312,25 +312,25 @@ func (b *birth) owners(ctx context.Context, t *tx, owners map[keySlot]*keyOwner,
 	if err != nil || len(wanted) == 0 {
 		return nil, err
 	}
-	t.send(waitForStandby)
-	return readWanted(ctx, t, wanted)
+	t.queueStatement(waitForStandby)
+	return readWantedTasks(ctx, t, wanted)
 }
 
-func replay(t *queue.Task) *queue.Task {
+func markReplayed(t *queue.Task) *queue.Task {
 	c := *t
 	c.Replayed = true
 	return &c
 }
 
-func keyReused(name, key string) error {
+func makeKeyReusedError(name, key string) error {
 	return &queue.Error{
 		Kind: queue.KindKeyReused, Subject: "queue " + name, Field: "key",
 		Msg: fmt.Sprintf("%q belongs to a task with another payload; use a new key", key),
 	}
 }
 
-// fingerprint tells payloads apart; white space outside of strings does not count.
-func fingerprint(payload []byte) []byte {
+// fingerprintPayload tells payloads apart; white space outside of strings does not count.
+func fingerprintPayload(payload []byte) []byte {
 	var compact bytes.Buffer
 	if json.Compact(&compact, payload) != nil {
 		compact.Reset()
@@ -340,8 +340,8 @@ func fingerprint(payload []byte) []byte {
 	return sum[:]
 }
 
-// write queues, or copies, the rows of b.
-func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
+// writeRows queues, or copies, the rows of b.
+func (b *insertBatch) writeRows(ctx context.Context, t *tx, s *Store) error {
 	if len(b.rows) == 0 {
 		return nil
 	}
@@ -357,19 +357,19 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 		grew := 0
 		if late {
 			delayed = append(delayed, delayedRow{
-				dueAt: r.life.DelayedAt, taskID: r.task.ID, queueID: r.q.id, priority: r.task.Priority, diesAt: timePtr(r.life.DiesAt),
+				dueAt: r.life.DelayedAt, taskID: r.task.ID, queueID: r.q.id, priority: r.task.Priority, diesAt: timePointer(r.life.DiesAt),
 			})
 			grew = 1
 		} else {
-			ready.add(r.task.ID, r.q.id, r.task.Priority, r.life.DiesAt, bulk)
+			ready.addReadyRow(r.task.ID, r.q.id, r.task.Priority, r.life.DiesAt, bulk)
 			if w := (queue.Wake{Namespace: r.q.Namespace, Queue: r.q.Name}); !slices.Contains(b.woken, w) {
 				b.woken = append(b.woken, w)
 			}
 		}
-		ev.add(change{queue: r.q.id, keep: r.q.Events, kind: eventCreated, was: 0, is: statusNew, delayed: grew}, r.task.ID)
+		ev.appendIDs(eventChange{queue: r.q.id, keep: r.q.Events, kind: eventCreated, was: 0, is: statusNew, delayed: grew}, r.task.ID)
 		if l := (lane{r.q.id, r.task.Priority}); !seen[l] {
 			seen[l] = true
-			if !s.lanes.known(l) {
+			if !s.lanes.isKnownLane(l) {
 				b.lanes = append(b.lanes, l)
 			}
 		}
@@ -378,18 +378,18 @@ func (b *birth) write(ctx context.Context, t *tx, s *Store) error {
 		slices.SortFunc(b.lanes, func(a, c lane) int {
 			return cmp.Or(cmp.Compare(a.queue, c.queue), cmp.Compare(a.priority, c.priority))
 		})
-		t.send(insertLanes, laneColumns.Arrays(nil, b.lanes)...)
+		t.queueStatement(insertLanes, laneColumns.Arrays(nil, b.lanes)...)
 	}
 	if bulk || size >= copyBytes {
-		if err := b.copy(ctx, t, s.opt.schema, ready, delayed); err != nil {
+		if err := b.copyTaskRows(ctx, t, s.opt.schema, ready, delayed); err != nil {
 			return err
 		}
 	} else {
-		b.insert(t)
-		ready.insert(t)
-		delayed.insert(t)
+		b.insertTaskRows(t)
+		ready.insertReadyRows(t)
+		delayed.insertDelayedRows(t)
 	}
-	ev.insert(t, b.now)
+	ev.insertEventRows(t, b.now)
 	return nil
 }
 
@@ -423,29 +423,29 @@ var taskColumns = table.New(
 // insertedTaskColumns leave out the time of creation, which all tasks of a create share.
 var insertedTaskColumns = taskColumns.Only("id", "delayed_at", "dies_at", "queue_id", "priority", "retries", "key", "headers", "payload")
 
-func (b *birth) taskRows() []taskRow {
+func (b *insertBatch) makeTaskRows() []taskRow {
 	rows := make([]taskRow, len(b.rows))
 	for i := range b.rows {
 		r := &b.rows[i]
 		rows[i] = taskRow{
-			id: r.task.ID, createdAt: b.now, delayedAt: timePtr(r.life.DelayedAt), diesAt: timePtr(r.life.DiesAt), queueID: r.q.id,
-			priority: r.task.Priority, retries: int16(r.life.Retries), key: textPtr(r.task.Key), headers: headerJSON(r.task.Headers),
+			id: r.task.ID, createdAt: b.now, delayedAt: timePointer(r.life.DelayedAt), diesAt: timePointer(r.life.DiesAt), queueID: r.q.id,
+			priority: r.task.Priority, retries: int16(r.life.Retries), key: textPointer(r.task.Key), headers: encodeHeaders(r.task.Headers),
 			payload: r.task.Payload,
 		}
 	}
 	return rows
 }
 
-func (b *birth) insert(t *tx) {
-	t.send(insertTasks, insertedTaskColumns.Arrays([]sqltext.Arg{arg("now", b.now)}, b.taskRows())...)
+func (b *insertBatch) insertTaskRows(t *tx) {
+	t.queueStatement(insertTasks, insertedTaskColumns.Arrays([]sqltext.Arg{arg("now", b.now)}, b.makeTaskRows())...)
 }
 
-func (b *birth) copy(ctx context.Context, t *tx, schema string, ready readyRows, delayed delayedRows) error {
-	if err := t.flush(ctx); err != nil {
+func (b *insertBatch) copyTaskRows(ctx context.Context, t *tx, schema string, ready readyRows, delayed delayedRows) error {
+	if err := t.flushBatch(ctx); err != nil {
 		return err
 	}
 
-	_, err := t.on.CopyFrom(ctx, pgx.Identifier{schema, "task"}, taskColumns.Names(), taskColumns.CopySource(b.taskRows()))
+	_, err := t.on.CopyFrom(ctx, pgx.Identifier{schema, "task"}, taskColumns.Names(), taskColumns.CopySource(b.makeTaskRows()))
 	if err == nil && len(ready) > 0 {
 		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "ready"}, readyColumns.Names(), readyColumns.CopySource(ready))
 	}

@@ -50,30 +50,30 @@ func (l *lanes) init() {
 	l.queues, l.sure = map[int32]*queueLanes{}, map[lane]bool{}
 }
 
-func (l *lanes) known(at lane) bool {
+func (l *lanes) isKnownLane(at lane) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.sure[at]
 }
 
-// renew begins an era: nothing is sure any more. A database that lost its last moments, by a failover to a standby that
+// invalidateCursors begins an era: nothing is sure any more. A database that lost its last moments, by a failover to a standby that
 // lacked them, is met on new connections, or behind a pooler after an error.
-func (l *lanes) renew() {
+func (l *lanes) invalidateCursors() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.era++
 	clear(l.sure)
 }
 
-// now is the present era.
-func (l *lanes) now() int {
+// currentGeneration is the present era.
+func (l *lanes) currentGeneration() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.era
 }
 
-// confirm notes rows that were committed in era.
-func (l *lanes) confirm(all []lane, era int) {
+// confirmLanes notes rows that were committed in era.
+func (l *lanes) confirmLanes(all []lane, era int) {
 	if len(all) == 0 {
 		return
 	}
@@ -90,7 +90,7 @@ func (l *lanes) confirm(all []lane, era int) {
 	}
 }
 
-func (l *lanes) of(queue int32) *queueLanes {
+func (l *lanes) lanesOfQueue(queue int32) *queueLanes {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	q := l.queues[queue]
@@ -122,15 +122,15 @@ type cursor struct {
 	moved          time.Time
 }
 
-// busy says that the last pick found something.
-func (q *queueLanes) busy() bool {
+// hadTasksLately says that the last pick found something.
+func (q *queueLanes) hadTasksLately() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.last > 0
 }
 
-// yielded notes what a pick took, and how many tasks the rows that it saw stood for.
-func (q *queueLanes) yielded(took, rows, tasks int) {
+// recordYield notes what a pick took, and how many tasks the rows that it saw stood for.
+func (q *queueLanes) recordYield(took, rows, tasks int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.last = took
@@ -139,9 +139,9 @@ func (q *queueLanes) yielded(took, rows, tasks int) {
 	}
 }
 
-// rowsFor is how many rows a pick of so many tasks should lock: no more than it takes, if the last rows tell. A pick that
+// estimateRows is how many rows a pick of so many tasks should lock: no more than it takes, if the last rows tell. A pick that
 // comes back short with all its rows asks again.
-func (q *queueLanes) rowsFor(tasks int) int {
+func (q *queueLanes) estimateRows(tasks int) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.dense <= 1 {
@@ -150,8 +150,8 @@ func (q *queueLanes) rowsFor(tasks int) int {
 	return min(int(math.Ceil(float64(tasks)/q.dense))+1, tasks) // the first may be the rest of a run
 }
 
-// left notes what a pick left from a turn on, once others can see it.
-func (q *queueLanes) left(priority int16, turn int64) {
+// recordRemainder notes what a pick left from a turn on, once others can see it.
+func (q *queueLanes) recordRemainder(priority int16, turn int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if old := q.rest[priority]; old == 0 || turn < old {
@@ -159,9 +159,9 @@ func (q *queueLanes) left(priority int16, turn int64) {
 	}
 }
 
-// start chooses where to read from, and whether that is a sweep whose cost is to be reported to swept. empty says that
+// chooseStart chooses where to read from, and whether that is a sweep whose cost is to be reported to swept. empty says that
 // nothing was found so far: then the look behind is due at once, for an idle system has nothing better to do.
-func (q *queueLanes) start(f from, now time.Time, empty bool) (level, bool) {
+func (q *queueLanes) chooseStart(f from, now time.Time, empty bool) (level, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if f == fromBehind {
@@ -179,7 +179,7 @@ func (q *queueLanes) start(f from, now time.Time, empty bool) (level, bool) {
 	return fastLevel, false
 }
 
-func (q *queueLanes) swept(f from, began time.Time, cost time.Duration) {
+func (q *queueLanes) recordSweep(f from, began time.Time, cost time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := began.Add(cost)
@@ -236,8 +236,8 @@ func (q *queueLanes) appendCursors(cursors []laneCursor, l level, id int32) (_ [
 	return cursors, resumed
 }
 
-// saw moves the cursor of a lane past turn.
-func (q *queueLanes) saw(priority int16, turn int64, now time.Time) {
+// advanceCursor moves the cursor of a lane past turn.
+func (q *queueLanes) advanceCursor(priority int16, turn int64, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c := q.cursor[priority]

@@ -10,12 +10,12 @@ func TestResume(t *testing.T) {
 	t.Run("a pick begins there, and no other", func(t *testing.T) {
 		var l lanes
 		l.init()
-		q := l.of(1)
+		q := l.lanesOfQueue(1)
 		for priority := range int16(3) {
-			q.saw(priority, 1000, time.Now())
+			q.advanceCursor(priority, 1000, time.Now())
 		}
 		for _, turn := range []int64{502, 501, 503} { // the first counts
-			q.left(1, turn)
+			q.recordRemainder(1, turn)
 		}
 		turns := turnsOf(q)
 		if turns[0] != 1000 || turns[1] != 500 || turns[2] != 1000 {
@@ -38,12 +38,12 @@ func TestResume(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var l lanes
 			l.init()
-			q := l.of(1)
+			q := l.lanesOfQueue(1)
 			u := runQueue{
 				pickQueue: &pickQueue{lanes: q}, most: 10, rows: c.rows, lastPriority: 1, lastTurn: 699,
 				resumed: map[int16]int64{0: 501, 1: 551, 2: 601},
 			}
-			u.giveBack(c.failed)
+			u.returnCursors(c.failed)
 			if len(q.rest) != len(c.want) {
 				t.Errorf("left is %v, want %v", q.rest, c.want)
 			}

@@ -43,7 +43,7 @@ var hotTables = []string{"ready", "delayed", "lease", "state", "queue_count", "t
 func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 	conn, err := s.diagnoseConn(ctx)
 	if err != nil {
-		return nil, translate("diagnose", err)
+		return nil, translateError("diagnose", err)
 	}
 	d := &diagnosis{store: s, conn: conn}
 	// The examination holds its connection only while it needs it: LISTEN is tried through the pool.
@@ -53,15 +53,15 @@ func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 	} {
 		if err := d.bounded(ctx, look); err != nil {
 			conn.Release()
-			return nil, translate("diagnose", err)
+			return nil, translateError("diagnose", err)
 		}
 	}
 	conn.Release()
 	if err := d.contradictions(ctx); err != nil { // each of its steps has a deadline
-		return nil, translate("diagnose", err)
+		return nil, translateError("diagnose", err)
 	}
 	if err := d.bounded(ctx, d.listen); err != nil {
-		return nil, translate("diagnose", err)
+		return nil, translateError("diagnose", err)
 	}
 	return d.found, nil
 }
@@ -72,12 +72,12 @@ func (s *Store) CheckDurability(ctx context.Context) ([]queue.Finding, error) {
 	const op = "check durability"
 	conn, err := s.diagnoseConn(ctx)
 	if err != nil {
-		return nil, translate(op, err)
+		return nil, translateError(op, err)
 	}
 	defer conn.Release()
 	d := &diagnosis{store: s, conn: conn}
 	if err := d.bounded(ctx, d.server); err != nil {
-		return nil, translate(op, err)
+		return nil, translateError(op, err)
 	}
 	return slices.DeleteFunc(d.found, func(f queue.Finding) bool {
 		return f.Name != "fsync" && f.Name != "full_page_writes" && f.Name != "synchronous_commit"
@@ -85,7 +85,7 @@ func (s *Store) CheckDurability(ctx context.Context) ([]queue.Finding, error) {
 }
 
 func (s *Store) diagnoseConn(ctx context.Context) (*pgxpool.Conn, error) {
-	ctx, cancel := s.bound(ctx)
+	ctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -124,7 +124,7 @@ func (d *diagnosis) row(ctx context.Context, name, statement string, dst ...any)
 
 // unknown turns a refusal of the server into a finding.
 func (d *diagnosis) unknown(name string, err error) error {
-	if !sentByServer(err) {
+	if !isSentByServer(err) {
 		return err
 	}
 	d.say(name, queue.LevelWarn, "not known: "+err.Error(),
@@ -240,7 +240,7 @@ func (d *diagnosis) schema(ctx context.Context) error {
 	var version, compatibleFrom int
 	err := d.conn.QueryRow(ctx, d.store.sql.get("migrate.version")).Scan(&version, &compatibleFrom, nil)
 	if err != nil {
-		if !sentByServer(err) {
+		if !isSentByServer(err) {
 			return err
 		}
 		version, compatibleFrom = 0, 0
@@ -249,7 +249,7 @@ func (d *diagnosis) schema(ctx context.Context) error {
 		}
 	}
 	if err == nil && version == 0 {
-		d.say("schema", queue.LevelFail, d.store.opt.schema+", no version", d.store.unrecorded().Msg)
+		d.say("schema", queue.LevelFail, d.store.opt.schema+", no version", d.store.findUnrecorded().Msg)
 		return nil
 	}
 	value := fmt.Sprintf("%s, version %d of %d", d.store.opt.schema, version, SchemaVersion())
@@ -292,7 +292,7 @@ func (d *diagnosis) snapshot(ctx context.Context) error {
 		seconds      *float64
 	)
 	err := d.conn.QueryRow(ctx, d.store.sql.get("diagnose.snapshot")).Scan(&kind, &holder, &xids, &seconds)
-	if isNoRows(err) {
+	if isEmptyResult(err) {
 		d.say(name, queue.LevelOK, "none", "")
 		return nil
 	}
@@ -413,12 +413,12 @@ func (d *diagnosis) partitions(ctx context.Context) error {
 func (d *diagnosis) listen(ctx context.Context) error {
 	const name = "listen"
 	s := d.store
-	conn, err := s.listenConn(ctx)
+	conn, err := s.openListenConnection(ctx)
 	if err != nil {
 		d.say(name, queue.LevelFail, err.Error(), "see that the connection for LISTEN is right; until then tasks are found by polling only")
 		return nil
 	}
-	defer closeConn(ctx, conn)
+	defer closeConnection(ctx, conn)
 	ctx, cancel := context.WithTimeout(ctx, listenPatience)
 	defer cancel()
 	sent := time.Now()

@@ -17,25 +17,25 @@ import (
 func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
 	outs := make([][]*queue.Task, len(r.Requests))
 	// Before the transaction: who holds a connection must not wait for another.
-	queues, err := s.named(ctx, r.Namespace, r.Queues)
+	queues, err := s.findQueues(ctx, r.Namespace, r.Queues)
 	if err != nil || len(queues) == 0 || len(c.Tasks) == 0 {
-		return s.createAlone(ctx, c, outs)
+		return s.createWithoutRetain(ctx, c, outs)
 	}
 	if err := s.learnParts(ctx); err != nil {
 		return nil, nil, err
 	}
-	var b *birth
-	var p *picking
+	var b *insertBatch
+	var p *claim
 	retaining := false
 	for {
-		err = s.inTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
+		err = s.runInTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
 			clear(outs)
 			p, retaining = nil, false
-			if b, err = s.create(ctx, t, c, keysTry); err != nil || len(b.woken) == 0 {
+			if b, err = s.createTasksIn(ctx, t, c, keysTry); err != nil || len(b.woken) == 0 {
 				return err
 			}
 			retaining = true
-			p, err = s.pickBorn(ctx, t, b, queues, r, outs)
+			p, err = s.pickNewTasks(ctx, t, b, queues, r, outs)
 			return err
 		})
 		if !needPartition(err) {
@@ -48,58 +48,58 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	if err != nil {
 		// Whatever keeps the retain from being done is no reason not to create. A fault of the create comes again.
 		if (retaining || errors.Is(err, errKeyTaken)) && ctx.Err() == nil && queue.KindOf(err) != queue.KindIndeterminate {
-			return s.createAlone(ctx, c, outs)
+			return s.createWithoutRetain(ctx, c, outs)
 		}
 		return nil, nil, err
 	}
-	s.lanes.confirm(b.lanes, b.era)
+	s.lanes.confirmLanes(b.lanes, b.generation)
 	var picked []pickedTask
 	if p != nil {
-		s.held(ctx, r, p, outs)
+		s.finishRetain(ctx, r, p, outs)
 		picked = p.out
 	}
-	s.notify.ready(b.left(picked))
+	s.notify.notifyReady(b.listOtherWakes(picked))
 	s.extendSoon(b.maxID)
 	return b.out, outs, nil
 }
 
-// createAlone is CreateTasks, and nothing for the requests of outs.
-func (s *Store) createAlone(ctx context.Context, c queue.Create, outs [][]*queue.Task) ([]queue.Created, [][]*queue.Task, error) {
+// createWithoutRetain is CreateTasks, and nothing for the requests of outs.
+func (s *Store) createWithoutRetain(ctx context.Context, c queue.Create, outs [][]*queue.Task) ([]queue.Created, [][]*queue.Task, error) {
 	clear(outs)
 	made, err := s.CreateTasks(ctx, c)
 	return made, outs, err
 }
 
-// pickBorn retains within the transaction that has created b.
-func (s *Store) pickBorn(ctx context.Context, t *tx, b *birth, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) (*picking, error) {
-	p, err := s.pick(ctx, t, queues, s.mostTasks(r.Requests, queues))
+// pickNewTasks retains within the transaction that has created b.
+func (s *Store) pickNewTasks(ctx context.Context, t *tx, b *insertBatch, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) (*claim, error) {
+	p, err := s.pickTasks(ctx, t, queues, s.limitTasks(r.Requests, queues))
 	if err != nil || len(p.out) == 0 {
 		return nil, err
 	}
-	others := b.recall(p.out)
-	if !s.surelyFit(r.Requests, p.out) {
-		err = s.measure(ctx, t, r.Requests, p)
-	} else if shareOut(r.Requests, p.out); len(others) > 0 {
-		fetch(t, others, keepBytes(r.Requests))
+	others := b.fillFromBatch(p.out)
+	if !s.fitsForSure(r.Requests, p.out) {
+		err = s.measurePicked(ctx, t, r.Requests, p)
+	} else if shareOutTasks(r.Requests, p.out); len(others) > 0 {
+		queueTaskReading(t, others, sumKeptBytes(r.Requests))
 	}
 	if err != nil {
 		return nil, err
 	}
-	p.remember()
-	lease(t, r.Requests, p.out, p.now, outs)
+	p.rememberRemainders()
+	queueLeases(t, r.Requests, p.out, p.now, outs)
 	return p, nil
 }
 
-// recall fills in those of picked that b has created: they need not be read. It returns the others.
-func (b *birth) recall(picked []pickedTask) (others []pickedTask) {
+// fillFromBatch fills in those of picked that b has created: they need not be read. It returns the others.
+func (b *insertBatch) fillFromBatch(picked []pickedTask) (others []pickedTask) {
 	for _, k := range picked {
-		i, born := slices.BinarySearchFunc(b.rows, k.task.ID, func(r bornTask, id int64) int { return cmp.Compare(r.task.ID, id) })
+		i, born := slices.BinarySearchFunc(b.rows, k.task.ID, func(r newTask, id int64) int { return cmp.Compare(r.task.ID, id) })
 		if !born {
 			others = append(others, k)
 			continue
 		}
 		from, to := b.rows[i].task, k.task
-		to.CreatedAt, to.DelayedAt, to.DiesAt = from.CreatedAt, micros(from.DelayedAt), micros(from.DiesAt)
+		to.CreatedAt, to.DelayedAt, to.DiesAt = from.CreatedAt, truncateToMicros(from.DelayedAt), truncateToMicros(from.DiesAt)
 		to.Retries, to.Key = from.Retries, from.Key
 		// Copies: the creator has the others.
 		to.Payload, to.Headers = bytes.Clone(from.Payload), maps.Clone(from.Headers)
@@ -107,8 +107,8 @@ func (b *birth) recall(picked []pickedTask) (others []pickedTask) {
 	return others
 }
 
-// left are the queues in which tasks of b wait that are not among picked: others are to hear of them.
-func (b *birth) left(picked []pickedTask) (wakes []queue.Wake) {
+// listOtherWakes are the queues in which tasks of b wait that are not among picked: others are to hear of them.
+func (b *insertBatch) listOtherWakes(picked []pickedTask) (wakes []queue.Wake) {
 	gone := make(map[int64]bool, len(picked))
 	for _, k := range picked {
 		gone[k.task.ID] = true

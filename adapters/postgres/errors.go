@@ -37,20 +37,20 @@ type indeterminateError struct{ err error }
 func (e *indeterminateError) Error() string { return e.err.Error() }
 func (e *indeterminateError) Unwrap() error { return e.err }
 
-// sentByServer says that the server itself refused, so nothing was committed. A pooler that lost its server in the middle
+// isSentByServer says that the server itself refused, so nothing was committed. A pooler that lost its server in the middle
 // says so in the server's place (class 08, connection exceptions), and knows no more than we do.
-func sentByServer(err error) bool {
+func isSentByServer(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && !strings.HasPrefix(pg.Code, "08")
 }
 
-// transient says that err left nothing behind and may not come again. Codes: see faults.
-func transient(err error) bool {
+// isTransient says that err left nothing behind and may not come again. Codes: see faults.
+func isTransient(err error) bool {
 	if _, ok := errors.AsType[*indeterminateError](err); ok {
 		return false
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return faultOf(pg.Code).again
+		return classifySQLState(pg.Code).again
 	}
 	if _, ok := errors.AsType[*connectError](err); ok {
 		return false // the pool has tried already; the caller decides how long to go on
@@ -58,11 +58,11 @@ func transient(err error) bool {
 	if _, ok := errors.AsType[*queue.Error](err); ok {
 		return false
 	}
-	return pgconn.SafeToRetry(err) || broken(err)
+	return pgconn.SafeToRetry(err) || isBrokenConnection(err)
 }
 
-// broken says that the connection is gone.
-func broken(err error) bool {
+// isBrokenConnection says that the connection is gone.
+func isBrokenConnection(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
 	}
@@ -71,8 +71,8 @@ func broken(err error) bool {
 		strings.Contains(msg, "connection reset")
 }
 
-// translate is the edge: whatever comes out of pgx leaves as a *queue.Error with op.
-func translate(op string, err error) error {
+// translateError is the edge: whatever comes out of pgx leaves as a *queue.Error with op.
+func translateError(op string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -96,7 +96,7 @@ func translate(op string, err error) error {
 	case errors.Is(err, context.Canceled):
 		e.Kind = queue.KindCanceled
 	default:
-		if _, ok := errors.AsType[*connectError](err); ok || pgconn.SafeToRetry(err) || broken(err) {
+		if _, ok := errors.AsType[*connectError](err); ok || pgconn.SafeToRetry(err) || isBrokenConnection(err) {
 			e.Kind, e.Msg = queue.KindUnavailable, "the database cannot be reached"
 		}
 	}

@@ -28,7 +28,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 	var page queue.EventPage
 	var pos feedPos
 	if f.After == "" {
-		err := s.askStore(ctx, op, findOldestEvent, func(rows pgx.Rows) error {
+		err := s.queryRows(ctx, op, findOldestEvent, func(rows pgx.Rows) error {
 			var xid string
 			err := rows.Scan(&xid)
 			pos.seen = xid + ":" + xid + ":"
@@ -39,7 +39,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 		}
 	} else {
 		var err error
-		if pos, err = s.readCursor(ctx, op, f.After); err != nil {
+		if pos, err = s.readFeedCursor(ctx, op, f.After); err != nil {
 			return page, queue.WithOp(op, err)
 		}
 	}
@@ -56,7 +56,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 	var behind []feedPos // the position behind each event of the page
 	rowsRead, full := 0, false
 	var pruned int64
-	err := s.askStore(ctx, op, listEvents, func(rows pgx.Rows) error {
+	err := s.queryRows(ctx, op, listEvents, func(rows pgx.Rows) error {
 		var (
 			now          string
 			name, worker *string
@@ -75,7 +75,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 			return nil
 		}
 		rowsRead++
-		ids = unpackRuns(ids)
+		ids = unpackIDRuns(ids)
 		start := 0
 		if *xid == pos.xid && *id == pos.id {
 			start = pos.index
@@ -87,7 +87,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 			}
 			at.index = i + 1
 			e := queue.Event{
-				Kind: queue.EventKinds()[*kind-1], Namespace: namespace, Queue: *name, TaskID: ids[i], Worker: textOf(worker), At: when.UTC(),
+				Kind: queue.EventKinds()[*kind-1], Namespace: namespace, Queue: *name, TaskID: ids[i], Worker: textFromPointer(worker), At: when.UTC(),
 			}
 			if f.Matches(e) {
 				page.Events = append(page.Events, e)
@@ -95,7 +95,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 			}
 		}
 		return nil
-	}, arg("namespace", namespace), arg("seen", pos.seen), arg("until", textPtr(pos.until)),
+	}, arg("namespace", namespace), arg("seen", pos.seen), arg("until", textPointer(pos.until)),
 		arg("after_xid", strconv.FormatInt(pos.xid, 10)), arg("after_id", afterID), arg("queue", f.Queue), arg("kinds", kinds),
 		arg("limit", eventRows))
 	if err != nil {
@@ -109,12 +109,12 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 	if full || rowsRead == eventRows {
 		end, page.More = at, true
 	}
-	if len(page.Events) == 0 && !page.More && s.feedSnapshots.stays(pos.seen, end.seen) {
+	if len(page.Events) == 0 && !page.More && s.feedSnapshots.isSameSnapshot(pos.seen, end.seen) {
 		page.Next = f.After
 		return page, nil
 	}
 
-	cursors, err := s.writeCursors(ctx, op, append(behind, end))
+	cursors, err := s.writeFeedCursors(ctx, op, append(behind, end))
 	if err != nil {
 		return queue.EventPage{}, err
 	}
@@ -129,11 +129,11 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 func (s *Store) LastEvent(ctx context.Context) (string, error) {
 	const op = "last event"
 	var now string
-	err := s.askStore(ctx, op, readSnapshotNow, func(rows pgx.Rows) error { return rows.Scan(&now) })
+	err := s.queryRows(ctx, op, readSnapshotNow, func(rows pgx.Rows) error { return rows.Scan(&now) })
 	if err != nil {
 		return "", err
 	}
-	cursors, err := s.writeCursors(ctx, op, []feedPos{{seen: now}})
+	cursors, err := s.writeFeedCursors(ctx, op, []feedPos{{seen: now}})
 	if err != nil {
 		return "", err
 	}

@@ -49,8 +49,8 @@ type feedPos struct {
 	index       int // tasks of the row that are behind
 }
 
-// appendTo writes p; snapshot writes one of its snapshots.
-func (p feedPos) appendTo(b []byte, form byte, snapshot func([]byte, string) []byte) []byte {
+// appendPosition writes p; snapshot writes one of its snapshots.
+func (p feedPos) appendPosition(b []byte, form byte, snapshot func([]byte, string) []byte) []byte {
 	if p.until == "" {
 		return snapshot(append(b, form), p.seen)
 	}
@@ -65,15 +65,15 @@ func (p feedPos) appendTo(b []byte, form byte, snapshot func([]byte, string) []b
 func appendSnapshot(b []byte, text string) []byte {
 	xmin, rest, _ := strings.Cut(text, ":")
 	xmax, xips, _ := strings.Cut(rest, ":")
-	last := parseXid(xmin)
+	last := parseTransactionID(xmin)
 	b = binary.AppendUvarint(b, last)
-	b = binary.AppendUvarint(b, parseXid(xmax)-last)
+	b = binary.AppendUvarint(b, parseTransactionID(xmax)-last)
 	if xips == "" {
 		return append(b, 0)
 	}
 	b = binary.AppendUvarint(b, uint64(strings.Count(xips, ",")+1))
 	for xip := range strings.SplitSeq(xips, ",") {
-		x := parseXid(xip)
+		x := parseTransactionID(xip)
 		b = binary.AppendUvarint(b, x-last)
 		last = x
 		if len(b) > maxFeedBytes {
@@ -85,31 +85,31 @@ func appendSnapshot(b []byte, text string) []byte {
 
 // appendSnapshotID writes the name of a snapshot.
 func appendSnapshotID(b []byte, text string) []byte {
-	return binary.BigEndian.AppendUint64(b, uint64(snapshotID(text)))
+	return binary.BigEndian.AppendUint64(b, uint64(hashSnapshot(text)))
 }
 
-// snapshotID is the id of a snapshot in event_snapshot. All processes give a snapshot the same one, and a database that
+// hashSnapshot is the id of a snapshot in event_snapshot. All processes give a snapshot the same one, and a database that
 // was restored gives it to no other.
-func snapshotID(text string) int64 {
+func hashSnapshot(text string) int64 {
 	sum := sha256.Sum256([]byte(text))
 	return int64(binary.BigEndian.Uint64(sum[:]) >> 1)
 }
 
-// parseXid reads a number that PostgreSQL wrote.
-func parseXid(s string) uint64 {
+// parseTransactionID reads a number that PostgreSQL wrote.
+func parseTransactionID(s string) uint64 {
 	v, _ := strconv.ParseUint(s, 10, 63)
 	return v
 }
 
 func snapshotXmin(s string) int64 {
 	xmin, _, _ := strings.Cut(s, ":")
-	return int64(parseXid(xmin))
+	return int64(parseTransactionID(xmin))
 }
 
 func snapshotXmax(s string) int64 {
 	_, rest, _ := strings.Cut(s, ":")
 	xmax, _, _ := strings.Cut(rest, ":")
-	return int64(parseXid(xmax))
+	return int64(parseTransactionID(xmax))
 }
 
 // cursorReader takes a cursor apart. What is wrong in it leaves bad set.
@@ -118,7 +118,7 @@ type cursorReader struct {
 	bad bool
 }
 
-func (r *cursorReader) number() int64 {
+func (r *cursorReader) readNumber() int64 {
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 || v > math.MaxInt64 {
 		r.b, r.bad = nil, true
@@ -128,9 +128,9 @@ func (r *cursorReader) number() int64 {
 	return int64(v)
 }
 
-// distance reads a number that is added to from.
-func (r *cursorReader) distance(from int64) int64 {
-	d := r.number()
+// readDistance reads a number that is added to from.
+func (r *cursorReader) readDistance(from int64) int64 {
+	d := r.readNumber()
 	if d > math.MaxInt64-from {
 		r.bad = true
 		return from
@@ -138,17 +138,17 @@ func (r *cursorReader) distance(from int64) int64 {
 	return from + d
 }
 
-// snapshot reads a snapshot that is written out, as the text that PostgreSQL reads.
-func (r *cursorReader) snapshot() string {
-	xmin := r.number()
-	xmax := r.distance(xmin)
+// readSnapshot reads a snapshot that is written out, as the text that PostgreSQL reads.
+func (r *cursorReader) readSnapshot() string {
+	xmin := r.readNumber()
+	xmax := r.readDistance(xmin)
 	b := strconv.AppendInt(nil, xmin, 10)
 	b = strconv.AppendInt(append(b, ':'), xmax, 10)
 	b = append(b, ':')
 	r.bad = r.bad || xmin == 0
 	last := xmin
-	for n := r.number(); n > 0 && !r.bad; n-- {
-		last = r.distance(last)
+	for n := r.readNumber(); n > 0 && !r.bad; n-- {
+		last = r.readDistance(last)
 		r.bad = r.bad || last >= xmax
 		b = strconv.AppendInt(b, last, 10)
 		if n > 1 {
@@ -158,7 +158,7 @@ func (r *cursorReader) snapshot() string {
 	return string(b)
 }
 
-func (r *cursorReader) snapshotID() int64 {
+func (r *cursorReader) readSnapshotID() int64 {
 	if len(r.b) < 8 {
 		r.b, r.bad = nil, true
 		return 0
@@ -169,8 +169,8 @@ func (r *cursorReader) snapshotID() int64 {
 	return int64(v)
 }
 
-// readCursor is the position that a cursor tells. Snapshots that it names are read where they are kept.
-func (s *Store) readCursor(ctx context.Context, op, cursor string) (feedPos, error) {
+// readFeedCursor is the position that a cursor tells. Snapshots that it names are read where they are kept.
+func (s *Store) readFeedCursor(ctx context.Context, op, cursor string) (feedPos, error) {
 	bad := queue.Invalid("cursor", "is not one that the feed gave")
 	if len(cursor) > queue.MaxEventCursor {
 		return feedPos{}, bad
@@ -189,14 +189,14 @@ func (s *Store) readCursor(ctx context.Context, op, cursor string) (feedPos, err
 	}
 	for _, text := range texts {
 		if form&cursorNames == 0 {
-			*text = r.snapshot()
+			*text = r.readSnapshot()
 		} else {
-			ids = append(ids, r.snapshotID())
+			ids = append(ids, r.readSnapshotID())
 		}
 	}
 	if form&cursorWindow != 0 {
-		p.xid, p.id = r.number(), r.number()
-		index := r.number()
+		p.xid, p.id = r.readNumber(), r.readNumber()
+		index := r.readNumber()
 		p.index = int(index)
 		r.bad = r.bad || index > math.MaxInt32
 	}
@@ -219,15 +219,15 @@ func (s *Store) readCursor(ctx context.Context, op, cursor string) (feedPos, err
 	return p, nil
 }
 
-// writeCursors is the cursor of each position. The snapshots of those that would be too long are kept first.
-func (s *Store) writeCursors(ctx context.Context, op string, positions []feedPos) ([]string, error) {
+// writeFeedCursors is the cursor of each position. The snapshots of those that would be too long are kept first.
+func (s *Store) writeFeedCursors(ctx context.Context, op string, positions []feedPos) ([]string, error) {
 	cursors := make([]string, len(positions))
 	var long []string
 	var buf [2 * maxFeedBytes]byte
 	for i, p := range positions {
-		b := p.appendTo(buf[:0], 0, appendSnapshot)
+		b := p.appendPosition(buf[:0], 0, appendSnapshot)
 		if len(b) > maxFeedBytes {
-			b = p.appendTo(buf[:0], cursorNames, appendSnapshotID)
+			b = p.appendPosition(buf[:0], cursorNames, appendSnapshotID)
 			for _, text := range []string{p.seen, p.until} {
 				if text != "" && !slices.Contains(long, text) { // two or three at most: a page is of one window
 					long = append(long, text)
@@ -241,21 +241,21 @@ func (s *Store) writeCursors(ctx context.Context, op string, positions []feedPos
 
 // keepSnapshots has event_snapshot hold texts for as long as events stay.
 func (s *Store) keepSnapshots(ctx context.Context, op string, texts []string) error {
-	texts = slices.DeleteFunc(texts, s.feedSnapshots.isFresh)
+	texts = slices.DeleteFunc(texts, s.feedSnapshots.isFreshSnapshot)
 	if len(texts) == 0 {
 		return nil
 	}
 	ids := make([]int64, len(texts))
 	for i, text := range texts {
-		ids[i] = snapshotID(text)
+		ids[i] = hashSnapshot(text)
 	}
 	began := time.Now()
-	err := s.askStore(ctx, op, keepSnapshots, func(pgx.Rows) error { return nil }, arg("id", ids), arg("seen", texts))
+	err := s.queryRows(ctx, op, keepSnapshots, func(pgx.Rows) error { return nil }, arg("id", ids), arg("seen", texts))
 	if err != nil {
 		return err
 	}
 	for i, id := range ids {
-		s.feedSnapshots.add(id, texts[i], began)
+		s.feedSnapshots.addSnapshot(id, texts[i], began)
 	}
 	return nil
 }
@@ -264,18 +264,18 @@ func (s *Store) keepSnapshots(ctx context.Context, op string, texts []string) er
 func (s *Store) readSnapshots(ctx context.Context, op string, ids []int64) (map[int64]string, error) {
 	kept, missing := map[int64]string{}, false
 	for _, id := range ids {
-		kept[id] = s.feedSnapshots.get(id)
+		kept[id] = s.feedSnapshots.getSnapshot(id)
 		missing = missing || kept[id] == ""
 	}
 	if !missing {
 		return kept, nil
 	}
-	err := s.askStore(ctx, op, readSnapshots, func(rows pgx.Rows) error {
+	err := s.queryRows(ctx, op, readSnapshots, func(rows pgx.Rows) error {
 		var id int64
 		var text string
 		err := rows.Scan(&id, &text)
 		kept[id] = text
-		s.feedSnapshots.add(id, text, time.Time{})
+		s.feedSnapshots.addSnapshot(id, text, time.Time{})
 		return err
 	}, arg("ids", ids))
 	return kept, err
@@ -301,7 +301,7 @@ type knownSnapshot struct {
 	kept time.Time // by this process; zero when another did
 }
 
-func (k *feedSnapshots) add(id int64, text string, kept time.Time) {
+func (k *feedSnapshots) addSnapshot(id int64, text string, kept time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.known = slices.DeleteFunc(k.known, func(s knownSnapshot) bool { return s.id == id })
@@ -311,7 +311,7 @@ func (k *feedSnapshots) add(id int64, text string, kept time.Time) {
 	k.known = append(k.known, knownSnapshot{id, text, kept})
 }
 
-func (k *feedSnapshots) get(id int64) string {
+func (k *feedSnapshots) getSnapshot(id int64) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, s := range k.known {
@@ -322,8 +322,8 @@ func (k *feedSnapshots) get(id int64) string {
 	return ""
 }
 
-// isFresh says that this process had the row of text kept a moment ago.
-func (k *feedSnapshots) isFresh(text string) bool {
+// isFreshSnapshot says that this process had the row of text kept a moment ago.
+func (k *feedSnapshots) isFreshSnapshot(text string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, s := range k.known {
@@ -334,8 +334,8 @@ func (k *feedSnapshots) isFresh(text string) bool {
 	return false
 }
 
-// stays says that a reader between windows, who found nothing from seen to now, keeps its cursor: going on would keep
+// isSameSnapshot says that a reader between windows, who found nothing from seen to now, keeps its cursor: going on would keep
 // another snapshot, and reading the transactions between them again costs less.
-func (k *feedSnapshots) stays(seen, now string) bool {
-	return k.isFresh(seen) && snapshotXmax(now)-snapshotXmax(seen) < snapshotAhead
+func (k *feedSnapshots) isSameSnapshot(seen, now string) bool {
+	return k.isFreshSnapshot(seen) && snapshotXmax(now)-snapshotXmax(seen) < snapshotAhead
 }

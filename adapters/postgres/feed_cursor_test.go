@@ -35,16 +35,16 @@ func TestFeedCursorsAreBounded(t *testing.T) {
 		// A store whose snapshots are known needs no database.
 		s := &Store{}
 		for _, text := range []string{p.seen, p.until} {
-			s.feedSnapshots.add(snapshotID(text), text, time.Now())
+			s.feedSnapshots.addSnapshot(hashSnapshot(text), text, time.Now())
 		}
-		cursors, err := s.writeCursors(t.Context(), "test", []feedPos{p})
+		cursors, err := s.writeFeedCursors(t.Context(), "test", []feedPos{p})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(cursors[0]) > queue.MaxEventCursor {
 			t.Errorf("the cursor %s has %d bytes, want at most %d", cursors[0], len(cursors[0]), queue.MaxEventCursor)
 		}
-		back, err := s.readCursor(t.Context(), "test", cursors[0])
+		back, err := s.readFeedCursor(t.Context(), "test", cursors[0])
 		if err != nil || back != p {
 			t.Errorf("the cursor of %+v is read as %+v, %v", p, back, err)
 		}
@@ -67,7 +67,7 @@ func TestFeedCursorsAreChecked(t *testing.T) {
 		"an id that is negative":                      form(2, 255, 1, 1, 1, 1, 1, 1, 1),
 		"the text of a snapshot, as cursors once had": base64.RawURLEncoding.EncodeToString([]byte("44:44:")),
 	} {
-		if p, err := (&Store{}).readCursor(t.Context(), "test", cursor); queue.KindOf(err) != queue.KindInvalid {
+		if p, err := (&Store{}).readFeedCursor(t.Context(), "test", cursor); queue.KindOf(err) != queue.KindInvalid {
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}
@@ -79,7 +79,7 @@ func TestFeedCursorsAreChecked(t *testing.T) {
 			b[i] = byte(rand.IntN(256) >> rand.IntN(8))
 		}
 		b[0] &= cursorWindow
-		p, err := (&Store{}).readCursor(t.Context(), "test", base64.RawURLEncoding.EncodeToString(b))
+		p, err := (&Store{}).readFeedCursor(t.Context(), "test", base64.RawURLEncoding.EncodeToString(b))
 		if err != nil {
 			continue
 		}
@@ -88,12 +88,12 @@ func TestFeedCursorsAreChecked(t *testing.T) {
 			if text == "" {
 				continue
 			}
-			last, xmax := parseXid(f[0]), parseXid(f[1])
+			last, xmax := parseTransactionID(f[0]), parseTransactionID(f[1])
 			ok := last > 0 && last <= xmax
 			for xip := range strings.SplitSeq(f[2], ",") {
 				if xip != "" {
-					ok = ok && parseXid(xip) >= last && parseXid(xip) < xmax
-					last = parseXid(xip)
+					ok = ok && parseTransactionID(xip) >= last && parseTransactionID(xip) < xmax
+					last = parseTransactionID(xip)
 				}
 			}
 			if !ok {

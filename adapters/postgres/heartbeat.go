@@ -41,100 +41,100 @@ func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []qu
 		return nil, nil
 	}
 	out := make([]queue.Beat, len(beats))
-	locked, err := s.beatFree(ctx, namespace, beats, out, nil)
+	locked, err := s.heartbeatUnlocked(ctx, namespace, beats, out, nil)
 	if err != nil {
 		return nil, err
 	}
 	if len(locked) > 0 && queue.Waits(ctx) {
-		s.untilFree(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
-			return s.beatFree(ctx, namespace, beats, out, places)
+		s.repeatUntilUnlocked(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
+			return s.heartbeatUnlocked(ctx, namespace, beats, out, places)
 		}, func(place int, err error) { out[place] = queue.Beat{Err: err} })
 	}
 	return out, nil
 }
 
-// beatFree extends what it can without waiting for another transaction. Holds in rows that such a one has locked are
+// heartbeatUnlocked extends what it can without waiting for another transaction. Holds in rows that such a one has locked are
 // extended beside their row by a second transaction; it returns those that cannot be either.
-func (s *Store) beatFree(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, places []int) ([]int, error) {
+func (s *Store) heartbeatUnlocked(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, places []int) ([]int, error) {
 	errOf := func(b queue.Beat) error { return b.Err }
 	answers := out
 	if places != nil {
 		answers = make([]queue.Beat, len(places))
 	}
-	if err := s.beat(ctx, namespace, pick(beats, places), answers, beatRows); err != nil {
+	if err := s.heartbeatIn(ctx, namespace, selectPlaces(beats, places), answers, rowsOnly); err != nil {
 		return nil, err
 	}
-	locked := put(out, answers, places, errOf)
-	for _, how := range []beatHow{beatAside, beatLeases} {
+	locked := collectAnswers(out, answers, places, errOf)
+	for _, how := range []heartbeatMode{besideRows, leasesOnly} {
 		if len(locked) == 0 {
 			break
 		}
 		answers = make([]queue.Beat, len(locked))
-		if err := s.beat(ctx, namespace, pick(beats, locked), answers, how); err == nil {
-			return put(out, answers, locked, errOf), nil
+		if err := s.heartbeatIn(ctx, namespace, selectPlaces(beats, locked), answers, how); err == nil {
+			return collectAnswers(out, answers, locked, errOf), nil
 		}
 	}
 	return locked, nil
 }
 
-// beatHow is what a heartbeat does about holds whose row another transaction has locked.
-type beatHow uint8
+// heartbeatMode is what a heartbeat does about holds whose row another transaction has locked.
+type heartbeatMode uint8
 
 const (
-	beatRows   beatHow = iota // leaves them
-	beatAside                 // writes their new end and their progress beside the row
-	beatLeases                // writes their new end alone; a report of progress stays locked
+	rowsOnly   heartbeatMode = iota // leaves them
+	besideRows                      // writes their new end and their progress beside the row
+	leasesOnly                      // writes their new end alone; a report of progress stays locked
 )
 
-// asideSlack is how long the present end of a hold must be away still for a heartbeat beside its row: a rescue that has locked
+// besideSlack is how long the present end of a hold must be away still for a heartbeat beside its row: a rescue that has locked
 // the row found it over, and does not see what is written behind its look.
-const asideSlack = time.Second
+const besideSlack = time.Second
 
-// asideHurry is how long a statement of such a heartbeat waits for a lock.
-const asideHurry = "20ms"
+// besidePatience is how long a statement of such a heartbeat waits for a lock.
+const besidePatience = "20ms"
 
-func (s *Store) beat(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, how beatHow) error {
+func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, how heartbeatMode) error {
 	var ids, tokens []int64
 	for _, b := range beats {
 		ids, tokens = append(ids, b.ID), append(tokens, b.Token)
 	}
-	return s.inTx(ctx, "heartbeat tasks", func(ctx context.Context, t *tx) error {
+	return s.runInTx(ctx, "heartbeat tasks", func(ctx context.Context, t *tx) error {
 		clear(out)
-		h := holds{free: true}
-		h.queueLock(t, namespace, tokens)
-		if err := t.flush(ctx); err != nil {
+		h := lockedLeases{skipsLocked: true}
+		h.queueLeaseLock(t, namespace, tokens)
+		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
-		if err := h.lockMissing(ctx, t, namespace, ids, tokens); err != nil {
+		if err := h.lockMissingLeases(ctx, t, namespace, ids, tokens); err != nil {
 			return err
 		}
 		if s.asideUntil.Load() > time.Now().UnixNano() {
-			if err := h.readAside(ctx, t); err != nil {
+			if err := h.readLeaseBeats(ctx, t); err != nil {
 				return err
 			}
 		}
 
-		taken := takeBeats(&h, beats, out, how)
-		taken.write(t, &h)
-		s.noteAside(taken)
+		taken := applyHeartbeats(&h, beats, out, how)
+		taken.writeLeaseRows(t, &h)
+		s.rememberLeaseBeats(taken)
 		if taken.lost {
-			return s.explainLost(ctx, t, namespace, beats, out)
+			return s.explainLostLeases(ctx, t, namespace, beats, out)
 		}
 		return nil
 	})
 }
 
-// readAside reads what heartbeats have left beside the locked rows.
-func (h *holds) readAside(ctx context.Context, t *tx) error {
+// readLeaseBeats reads what heartbeats have left beside the locked rows.
+func (h *lockedLeases) readLeaseBeats(ctx context.Context, t *tx) error {
 	if len(h.all) == 0 {
 		return nil
 	}
-	h.aside = map[int64]leaseEnd{}
-	return t.askNow(ctx, readLeaseBeats, h.scanAside, arg("tokens", h.rowTokens()))
+	h.beats = map[int64]leaseEnd{}
+	return t.queryRows(ctx, readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
 }
 
-// rowTokens are the tokens of the locked rows, each once.
-func (h *holds) rowTokens() []int64 {
+// listRowTokens are the tokens of the locked rows, each once.
+func (h *lockedLeases) listRowTokens() []int64 {
 	tokens := make([]int64, len(h.all))
 	for i, l := range h.all {
 		tokens[i] = l.token
@@ -143,33 +143,33 @@ func (h *holds) rowTokens() []int64 {
 	return slices.Compact(tokens)
 }
 
-func (h *holds) scanAside(rows pgx.Rows) error {
+func (h *lockedLeases) scanLeaseBeat(rows pgx.Rows) error {
 	var token, granted int64
 	var at time.Time
 	err := rows.Scan(&token, &at, &granted)
-	h.aside[token] = leaseEnd{at.UTC(), time.Duration(granted)}
+	h.beats[token] = leaseEnd{at.UTC(), time.Duration(granted)}
 	return err
 }
 
-// queueUnbeat queues the deletion of ends beside locked rows that went into their rows, as they were read. A heartbeat that
+// queueBeatDeletion queues the deletion of ends beside locked rows that went into their rows, as they were read. A heartbeat that
 // has found the row locked may have written a later one since: it stays.
-func (h *holds) queueUnbeat(t *tx, tokens []int64) {
+func (h *lockedLeases) queueBeatDeletion(t *tx, tokens []int64) {
 	if len(tokens) == 0 {
 		return
 	}
 
 	rows := make([]beatRow, len(tokens))
 	for i, token := range tokens {
-		rows[i] = beatRow{token: token, expiresAt: h.aside[token].at}
+		rows[i] = beatRow{token: token, expiresAt: h.beats[token].at}
 	}
-	t.send(deleteLeaseBeats, beatColumns.Only("token", "expires_at").Arrays(nil, rows)...)
+	t.queueStatement(deleteLeaseBeats, beatColumns.Only("token", "expires_at").Arrays(nil, rows)...)
 }
 
-// noteAside has the next heartbeats of this process look beside their rows, as long as there may be something: one that
+// rememberLeaseBeats has the next heartbeats of this process look beside their rows, as long as there may be something: one that
 // shortens a lease must not be outlived by what an earlier one left there. Another process does not know and does not look: a
 // lease that it shortens may then last as long as the earlier one said, and no task is lost by that.
-func (s *Store) noteAside(taken *takenBeats) {
-	for _, end := range taken.aside {
+func (s *Store) rememberLeaseBeats(taken *appliedHeartbeats) {
+	for _, end := range taken.beats {
 		until := time.Now().Add(2 * end.length).UnixNano()
 		for {
 			known := s.asideUntil.Load()
@@ -186,14 +186,14 @@ type leaseEnd struct {
 	length time.Duration
 }
 
-// beaten is what the heartbeats of a call make of one lease row.
-type beaten struct {
+// newEnds is what the heartbeats of a call make of one lease row.
+type newEnds struct {
 	ends  []leaseEnd
 	group []int16 // by place in the row: 1 + the index of the task's new end in ends; 0 = no heartbeat
 }
 
-// set gives the task at a place its new end.
-func (b *beaten) set(place int, end leaseEnd) {
+// setNewEnd gives the task at a place its new end.
+func (b *newEnds) setNewEnd(place int, end leaseEnd) {
 	for i, e := range b.ends {
 		if e == end {
 			b.group[place] = int16(i + 1)
@@ -204,25 +204,25 @@ func (b *beaten) set(place int, end leaseEnd) {
 	b.group[place] = int16(len(b.ends))
 }
 
-// takenBeats gathers what a call's heartbeats change.
-type takenBeats struct {
-	rows     []*hold // with something in beaten, as they were named first
+// appliedHeartbeats gathers what a call's heartbeats change.
+type appliedHeartbeats struct {
+	rows     []*lockedLease // with something in beaten, as they were named first
 	progress progressRows
 	events   events
 	lost     bool               // some found no hold
-	aside    map[int64]leaseEnd // by token: new ends of holds whose row is locked
+	beats    map[int64]leaseEnd // by token: new ends of holds whose row is locked
 	merged   []int64            // tokens whose end beside their row is over: the row knows a later one
 }
 
-// takeBeats applies beats one after the other: of two that name one task the last wins, for its lease and for its
+// applyHeartbeats applies beats one after the other: of two that name one task the last wins, for its lease and for its
 // progress, and each is answered with what was true behind it.
-func takeBeats(h *holds, beats []queue.Heartbeat, out []queue.Beat, how beatHow) *takenBeats {
-	taken := &takenBeats{events: events{}}
+func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat, how heartbeatMode) *appliedHeartbeats {
+	taken := &appliedHeartbeats{events: events{}}
 	for i, b := range beats {
-		p, ok := h.find(b.ID, b.Token)
+		p, ok := h.findHeldTask(b.ID, b.Token)
 		if !ok {
-			if p, ok := h.isLocked(b.ID, b.Token); ok {
-				out[i] = taken.putAside(h, p, b, how)
+			if p, ok := h.findInLockedRow(b.ID, b.Token); ok {
+				out[i] = taken.extendBesideRow(h, p, b, how)
 				continue
 			}
 			taken.lost = true
@@ -230,93 +230,95 @@ func takeBeats(h *holds, beats []queue.Heartbeat, out []queue.Beat, how beatHow)
 			continue
 		}
 
-		row := taken.row(p.hold)
-		end := leaseEnd{p.expiresAt, p.length()}
-		if aside, ok := h.aside[p.taskToken()]; ok { // goes into the row now
+		row := taken.newEndsOfLease(p.lockedLease)
+		end := leaseEnd{p.expiresAt, p.grantedLength()}
+		if aside, ok := h.beats[p.tokenOfTask()]; ok { // goes into the row now
 			if aside.at.After(end.at) { // granted after the row's own end
 				end = aside
 			}
-			taken.merged = append(taken.merged, p.taskToken())
+			taken.merged = append(taken.merged, p.tokenOfTask())
 		}
-		if g := row.group[p.i]; g > 0 {
+		if g := row.group[p.place]; g > 0 {
 			end = row.ends[g-1]
 		}
-		end = nextEnd(end, h.now, b.Lease)
-		row.set(p.i, end)
+		end = computeNextEnd(end, h.now, b.Lease)
+		row.setNewEnd(p.place, end)
 		out[i] = queue.Beat{
-			Lease:           queue.Lease{Token: p.taskToken(), ExpiresAt: end.at, Duration: end.length},
-			CancelRequested: p.cancelled(),
+			Lease:           queue.Lease{Token: p.tokenOfTask(), ExpiresAt: end.at, Duration: end.length},
+			CancelRequested: p.isCancelRequested(),
 		}
 
-		taken.report(p, b.Progress)
+		taken.reportProgress(p, b.Progress)
 	}
 	return taken
 }
 
-// row is what was taken of l's tasks.
-func (taken *takenBeats) row(l *hold) *beaten {
-	if l.beaten == nil {
-		l.beaten = &beaten{group: make([]int16, len(l.ids))}
+// newEndsOfLease is what was taken of l's tasks.
+func (taken *appliedHeartbeats) newEndsOfLease(l *lockedLease) *newEnds {
+	if l.newEnds == nil {
+		l.newEnds = &newEnds{group: make([]int16, len(l.ids))}
 		taken.rows = append(taken.rows, l)
 	}
-	return l.beaten
+	return l.newEnds
 }
 
-// keep gives a task the end that a heartbeat left beside its row.
-func (taken *takenBeats) keep(p spot, end leaseEnd) { taken.row(p.hold).set(p.i, end) }
+// keepNewEnd gives a task the end that a heartbeat left beside its row.
+func (taken *appliedHeartbeats) keepNewEnd(p heldTask, end leaseEnd) {
+	taken.newEndsOfLease(p.lockedLease).setNewEnd(p.place, end)
+}
 
-// putAside takes a heartbeat of a hold whose row is locked, and answers it.
-func (taken *takenBeats) putAside(h *holds, p spot, b queue.Heartbeat, how beatHow) queue.Beat {
-	end, ok := taken.aside[p.taskToken()]
+// extendBesideRow takes a heartbeat of a hold whose row is locked, and answers it.
+func (taken *appliedHeartbeats) extendBesideRow(h *lockedLeases, p heldTask, b queue.Heartbeat, how heartbeatMode) queue.Beat {
+	end, ok := taken.beats[p.tokenOfTask()]
 	if !ok {
-		end = leaseEnd{p.expiresAt, p.length()}
+		end = leaseEnd{p.expiresAt, p.grantedLength()}
 	}
-	if how == beatRows || !end.at.After(h.now.Add(asideSlack)) {
+	if how == rowsOnly || !end.at.After(h.now.Add(besideSlack)) {
 		return queue.Beat{Err: queue.Locked(b.ID)}
 	}
 
-	next := nextEnd(end, h.now, b.Lease)
+	next := computeNextEnd(end, h.now, b.Lease)
 	if next.at.Before(end.at) { // the row's own end would still count: a shorter lease waits for the row
 		return queue.Beat{Err: queue.Locked(b.ID)}
 	}
 	end = next
-	if taken.aside == nil {
-		taken.aside = map[int64]leaseEnd{}
+	if taken.beats == nil {
+		taken.beats = map[int64]leaseEnd{}
 	}
-	taken.aside[p.taskToken()] = end
-	if how == beatLeases && len(b.Progress) > 0 {
+	taken.beats[p.tokenOfTask()] = end
+	if how == leasesOnly && len(b.Progress) > 0 {
 		return queue.Beat{Err: queue.Locked(b.ID)}
 	}
-	taken.report(p, b.Progress)
-	return queue.Beat{Lease: queue.Lease{Token: p.taskToken(), ExpiresAt: end.at, Duration: end.length}, CancelRequested: p.cancelled()}
+	taken.reportProgress(p, b.Progress)
+	return queue.Beat{Lease: queue.Lease{Token: p.tokenOfTask(), ExpiresAt: end.at, Duration: end.length}, CancelRequested: p.isCancelRequested()}
 }
 
-// report takes the progress of a held task, if there is any.
-func (taken *takenBeats) report(p spot, progress []byte) {
+// reportProgress takes the progress of a held task, if there is any.
+func (taken *appliedHeartbeats) reportProgress(p heldTask, progress []byte) {
 	if len(progress) == 0 {
 		return
 	}
-	taken.progress.add(p, progress)
-	taken.events.add(change{queue: p.q.id, keep: p.q.Events, kind: eventCodes[queue.EventProgress], worker: p.worker}, p.id)
+	taken.progress.addProgress(p, progress)
+	taken.events.appendIDs(eventChange{queue: p.q.id, keep: p.q.Events, kind: eventCodes[queue.EventProgress], worker: p.worker}, p.id)
 }
 
-// nextEnd is the end of a lease behind a heartbeat at now: with a lease of its own that long from now on, which may shorten it;
+// computeNextEnd is the end of a lease behind a heartbeat at now: with a lease of its own that long from now on, which may shorten it;
 // without one at least the length granted from now on, and never before the present end.
-func nextEnd(present leaseEnd, now time.Time, asked time.Duration) leaseEnd {
+func computeNextEnd(present leaseEnd, now time.Time, asked time.Duration) leaseEnd {
 	if asked > 0 {
-		return leaseEnd{micros(now.Add(asked)), asked}
+		return leaseEnd{truncateToMicros(now.Add(asked)), asked}
 	}
-	if end := micros(now.Add(present.length)); end.After(present.at) {
+	if end := truncateToMicros(now.Add(present.length)); end.After(present.at) {
 		return leaseEnd{end, present.length}
 	}
 	return present
 }
 
-// write queues the rows.
-func (taken *takenBeats) write(t *tx, h *holds) {
-	var kept, split holdRows
+// writeLeaseRows queues the rows.
+func (taken *appliedHeartbeats) writeLeaseRows(t *tx, h *lockedLeases) {
+	var kept, split leaseRows
 	for _, l := range taken.rows {
-		b := l.beaten
+		b := l.newEnds
 		for _, row := range splitLeaseRow(l, b) {
 			rows := &kept
 			if row.fresh {
@@ -327,33 +329,33 @@ func (taken *takenBeats) write(t *tx, h *holds) {
 				end := b.ends[row.group-1]
 				at, granted = end.at, int64(end.length)
 			}
-			rows.add(l, row.part, func(i int) bool { return b.group[i] == row.group }, at, granted)
+			rows.addLeaseRow(l, row.part, func(i int) bool { return b.group[i] == row.group }, at, granted)
 		}
 	}
-	kept.update(t)
-	split.insert(t)
-	h.queueUnbeat(t, taken.merged)
-	if len(taken.aside) > 0 {
-		taken.writeAside(t)
+	kept.updateLeaseRows(t)
+	split.insertLeaseRows(t)
+	h.queueBeatDeletion(t, taken.merged)
+	if len(taken.beats) > 0 {
+		taken.writeLeaseBeats(t)
 	}
-	taken.progress.insert(t)
-	taken.events.insert(t, h.now)
+	taken.progress.insertProgress(t)
+	taken.events.insertEventRows(t, h.now)
 }
 
-// writeAside queues the ends of holds whose row is locked. Their progress may be locked too: the transaction does not wait.
-func (taken *takenBeats) writeAside(t *tx) {
-	rows := make([]beatRow, 0, len(taken.aside))
-	for _, token := range slices.Sorted(maps.Keys(taken.aside)) {
-		end := taken.aside[token]
+// writeLeaseBeats queues the ends of holds whose row is locked. Their progress may be locked too: the transaction does not wait.
+func (taken *appliedHeartbeats) writeLeaseBeats(t *tx) {
+	rows := make([]beatRow, 0, len(taken.beats))
+	for _, token := range slices.Sorted(maps.Keys(taken.beats)) {
+		end := taken.beats[token]
 		rows = append(rows, beatRow{token: token, expiresAt: end.at, granted: int64(end.length)})
 	}
 
-	t.send(setLockTimeout, arg("patience", asideHurry))
-	t.send(writeLeaseBeats, beatColumns.Arrays(nil, rows)...)
+	t.queueStatement(setLockTimeout, arg("patience", besidePatience))
+	t.queueStatement(writeLeaseBeats, beatColumns.Arrays(nil, rows)...)
 }
 
-// leaseRow is a row that holds the tasks of one group of a lease row that heartbeats split.
-type leaseRow struct {
+// leaseSplit is a row that holds the tasks of one group of a lease row that heartbeats split.
+type leaseSplit struct {
 	part  int16
 	fresh bool  // it is to be inserted
 	group int16 // as in beaten
@@ -365,7 +367,7 @@ type leaseRow struct {
 // A row keeps the task that its part is named after (its place, counted from 1) until that task's hold ends, and the new part
 // of the others is named after the first of them. So no two rows of a token ever get the same part, though a call sees only
 // the rows that it has locked.
-func splitLeaseRow(l *hold, b *beaten) []leaseRow {
+func splitLeaseRow(l *lockedLease, b *newEnds) []leaseSplit {
 	first := make([]int, len(b.ends)+1) // place from 1 of the first task of each group; 0 = none
 	for i, id := range l.ids {
 		if g := b.group[i]; id != 0 && first[g] == 0 {
@@ -377,7 +379,7 @@ func splitLeaseRow(l *hold, b *beaten) []leaseRow {
 	if l.part > 0 && l.ids[l.part-1] != 0 {
 		stays = b.group[l.part-1]
 	}
-	var rows []leaseRow
+	var rows []leaseSplit
 	for g, place := range first {
 		if place == 0 {
 			continue
@@ -385,7 +387,7 @@ func splitLeaseRow(l *hold, b *beaten) []leaseRow {
 		if stays < 0 {
 			stays = int16(g)
 		}
-		row := leaseRow{part: int16(place), fresh: true, group: int16(g)}
+		row := leaseSplit{part: int16(place), fresh: true, group: int16(g)}
 		if row.group == stays {
 			row.part, row.fresh = l.part, false
 		}
@@ -394,8 +396,8 @@ func splitLeaseRow(l *hold, b *beaten) []leaseRow {
 	return rows
 }
 
-// explainLost tells tasks that are not there from those that another holds.
-func (s *Store) explainLost(ctx context.Context, t *tx, namespace string, beats []queue.Heartbeat, out []queue.Beat) error {
+// explainLostLeases tells tasks that are not there from those that another holds.
+func (s *Store) explainLostLeases(ctx context.Context, t *tx, namespace string, beats []queue.Heartbeat, out []queue.Beat) error {
 	var ids []int64
 	for i, b := range beats {
 		if out[i].Err != nil && !queue.IsLocked(out[i].Err) {
@@ -413,9 +415,9 @@ func (s *Store) explainLost(ctx context.Context, t *tx, namespace string, beats 
 		switch {
 		case out[i].Err == nil, queue.IsLocked(out[i].Err):
 		case there[b.ID]:
-			out[i].Err = leaseLost(b.ID)
+			out[i].Err = makeLeaseLostError(b.ID)
 		default:
-			out[i].Err = noTask(b.ID)
+			out[i].Err = makeNoTaskError(b.ID)
 		}
 	}
 	return err
@@ -441,7 +443,7 @@ var progressColumns = table.New(
 	table.Col("progress", func(r *progressRow) *[]byte { return &r.progress }),
 )
 
-func (r *progressRows) add(p spot, progress []byte) {
+func (r *progressRows) addProgress(p heldTask, progress []byte) {
 	if at, ok := r.place[p.id]; ok {
 		r.rows[at].progress = progress
 		return
@@ -450,11 +452,11 @@ func (r *progressRows) add(p spot, progress []byte) {
 		r.place = map[int64]int{}
 	}
 	r.place[p.id] = len(r.rows)
-	r.rows = append(r.rows, progressRow{queueID: p.q.id, id: p.id, attempt: int16(p.attempt()), progress: progress})
+	r.rows = append(r.rows, progressRow{queueID: p.q.id, id: p.id, attempt: int16(p.attemptOfTask()), progress: progress})
 }
 
-func (r *progressRows) insert(t *tx) {
+func (r *progressRows) insertProgress(t *tx) {
 	if len(r.rows) > 0 {
-		t.send(writeProgress, progressColumns.Arrays(nil, r.rows)...)
+		t.queueStatement(writeProgress, progressColumns.Arrays(nil, r.rows)...)
 	}
 }

@@ -16,19 +16,19 @@ func TestSplitLeaseRow(t *testing.T) {
 		part     int16
 		ids      []int64 // 0: the hold has ended
 		group    []int16 // of each place; 0 = no heartbeat
-		want     []leaseRow
+		want     []leaseSplit
 	}{
-		{"all get one end: the row stays", 0, []int64{1, 2, 3}, []int16{1, 1, 1}, []leaseRow{{0, false, 1}}},
-		{"one of three: the others stay, it goes", 0, []int64{1, 2, 3}, []int16{0, 1, 0}, []leaseRow{{0, false, 0}, {2, true, 1}}},
-		{"two ends for all: the first stays", 0, []int64{1, 2, 3}, []int16{1, 2, 1}, []leaseRow{{0, false, 1}, {2, true, 2}}},
-		{"three groups", 0, []int64{1, 2, 3, 4}, []int16{2, 0, 1, 1}, []leaseRow{{0, false, 0}, {3, true, 1}, {1, true, 2}}},
-		{"an end that a later heartbeat replaced has no row", 0, []int64{1}, []int16{2}, []leaseRow{{0, false, 2}}},
-		{"ended tasks are in no group", 0, []int64{0, 2, 0}, []int16{0, 1, 0}, []leaseRow{{0, false, 1}}},
-		{"a part stays with the task that it is named after", 2, []int64{0, 2, 3}, []int16{0, 1, 0}, []leaseRow{{3, true, 0}, {2, false, 1}}},
-		{"and goes to the first when that has ended", 2, []int64{0, 0, 3, 4}, []int16{0, 0, 0, 1}, []leaseRow{{2, false, 0}, {4, true, 1}}},
+		{"all get one end: the row stays", 0, []int64{1, 2, 3}, []int16{1, 1, 1}, []leaseSplit{{0, false, 1}}},
+		{"one of three: the others stay, it goes", 0, []int64{1, 2, 3}, []int16{0, 1, 0}, []leaseSplit{{0, false, 0}, {2, true, 1}}},
+		{"two ends for all: the first stays", 0, []int64{1, 2, 3}, []int16{1, 2, 1}, []leaseSplit{{0, false, 1}, {2, true, 2}}},
+		{"three groups", 0, []int64{1, 2, 3, 4}, []int16{2, 0, 1, 1}, []leaseSplit{{0, false, 0}, {3, true, 1}, {1, true, 2}}},
+		{"an end that a later heartbeat replaced has no row", 0, []int64{1}, []int16{2}, []leaseSplit{{0, false, 2}}},
+		{"ended tasks are in no group", 0, []int64{0, 2, 0}, []int16{0, 1, 0}, []leaseSplit{{0, false, 1}}},
+		{"a part stays with the task that it is named after", 2, []int64{0, 2, 3}, []int16{0, 1, 0}, []leaseSplit{{3, true, 0}, {2, false, 1}}},
+		{"and goes to the first when that has ended", 2, []int64{0, 0, 3, 4}, []int16{0, 0, 0, 1}, []leaseSplit{{2, false, 0}, {4, true, 1}}},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
-			l, b := &hold{part: c.part, ids: c.ids}, &beaten{ends: make([]leaseEnd, 2), group: c.group}
+			l, b := &lockedLease{part: c.part, ids: c.ids}, &newEnds{ends: make([]leaseEnd, 2), group: c.group}
 			got := splitLeaseRow(l, b)
 			if !reflect.DeepEqual(got, c.want) {
 				t.Fatalf("got %+v, want %+v", got, c.want)
@@ -59,9 +59,9 @@ func TestSplitLeaseRow(t *testing.T) {
 // TestTakeBeats holds heartbeats that name a task twice to the order in which they are given.
 func TestTakeBeats(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	h := &holds{now: now, at: map[int64]spot{}}
-	l := &hold{token: 256, granted: int64(61 * time.Minute), retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, held: 1, left: 1}
-	h.all, h.at[7] = []*hold{l}, spot{l, 0, 7}
+	h := &lockedLeases{now: now, at: map[int64]heldTask{}}
+	l := &lockedLease{token: 256, granted: int64(61 * time.Minute), retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, held: 1, left: 1}
+	h.all, h.at[7] = []*lockedLease{l}, heldTask{l, 0, 7}
 	for _, c := range []struct {
 		sentence string
 		leases   []time.Duration
@@ -74,14 +74,14 @@ func TestTakeBeats(t *testing.T) {
 		{"a granted length behind a short one is the short one", []time.Duration{time.Second, 0}, leaseEnd{now.Add(time.Second), time.Second}},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
-			l.beaten = nil
+			l.newEnds = nil
 			beats := make([]queue.Heartbeat, len(c.leases))
 			for i, d := range c.leases {
 				beats[i] = queue.Heartbeat{ID: 7, Token: 256, Lease: d, Progress: []byte{byte('1' + i)}}
 			}
 			out := make([]queue.Beat, len(beats))
-			taken := takeBeats(h, beats, out, beatRows)
-			b := l.beaten
+			taken := applyHeartbeats(h, beats, out, rowsOnly)
+			b := l.newEnds
 			if got := b.ends[b.group[0]-1]; got != c.want {
 				t.Errorf("end %+v, want %+v", got, c.want)
 			}

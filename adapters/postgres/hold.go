@@ -11,8 +11,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// hold is a lease row that this transaction has locked.
-type hold struct {
+// lockedLease is a lease row that this transaction has locked.
+type lockedLease struct {
 	q          storedQueue
 	token      int64 // of the first task; the others count on
 	part       int16
@@ -22,23 +22,23 @@ type hold struct {
 	ids        []int64 // 0 where a hold has ended
 	attempts   []int16 // nil: all 1
 	cancels    []int64
-	granted    int64   // length of the lease in ns
-	beaten     *beaten // what heartbeats of this call make of it; nil = nothing
-	held       int     // as it was
-	left       int     // not ended by now
+	granted    int64    // length of the lease in ns
+	newEnds    *newEnds // what heartbeats of this call make of it; nil = nothing
+	held       int      // as it was
+	left       int      // not ended by now
 }
 
 // leaseColumns are the columns of a lease row that are read.
 var leaseColumns = table.New(
-	table.Col("token", func(l *hold) *int64 { return &l.token }),
-	table.Col("part", func(l *hold) *int16 { return &l.part }),
-	table.Col("worker", func(l *hold) *string { return &l.worker }),
-	table.Col("retained_at", func(l *hold) *time.Time { return &l.retainedAt }),
-	table.Col("expires_at", func(l *hold) *time.Time { return &l.expiresAt }),
-	table.Col("task_ids", func(l *hold) *[]int64 { return &l.ids }),
-	table.Col("attempts", func(l *hold) *[]int16 { return &l.attempts }),
-	table.Col("cancels", func(l *hold) *[]int64 { return &l.cancels }),
-	table.Col("granted", func(l *hold) *int64 { return &l.granted }),
+	table.Col("token", func(l *lockedLease) *int64 { return &l.token }),
+	table.Col("part", func(l *lockedLease) *int16 { return &l.part }),
+	table.Col("worker", func(l *lockedLease) *string { return &l.worker }),
+	table.Col("retained_at", func(l *lockedLease) *time.Time { return &l.retainedAt }),
+	table.Col("expires_at", func(l *lockedLease) *time.Time { return &l.expiresAt }),
+	table.Col("task_ids", func(l *lockedLease) *[]int64 { return &l.ids }),
+	table.Col("attempts", func(l *lockedLease) *[]int16 { return &l.attempts }),
+	table.Col("cancels", func(l *lockedLease) *[]int64 { return &l.cancels }),
+	table.Col("granted", func(l *lockedLease) *int64 { return &l.granted }),
 )
 
 // lockedLeaseWidth is the number of columns of a statement that locks leases: the clock, the lease, its queue.
@@ -59,60 +59,60 @@ var (
 	readFactsByToken = statement("hold.facts.token")
 )
 
-// length is how long the lease is that was granted last.
-func (l *hold) length() time.Duration {
+// grantedLength is how long the lease is that was granted last.
+func (l *lockedLease) grantedLength() time.Duration {
 	return time.Duration(l.granted)
 }
 
-// holds are the locked lease rows of a transaction.
-type holds struct {
-	now   time.Time
-	all   []*hold
-	at    map[int64]spot // by task
-	again bool           // some are locked already
-	// free leaves out rows that another transaction has locked; locked are the tasks in them.
-	free   bool
-	locked map[int64]spot
-	aside  map[int64]leaseEnd // by token of a task: what heartbeats have left beside the row
+// lockedLeases are the locked lease rows of a transaction.
+type lockedLeases struct {
+	now          time.Time
+	all          []*lockedLease
+	at           map[int64]heldTask // by task
+	lockedBefore bool               // some are locked already
+	// skipsLocked leaves out rows that another transaction has locked; locked are the tasks in them.
+	skipsLocked bool
+	locked      map[int64]heldTask
+	beats       map[int64]leaseEnd // by token of a task: what heartbeats have left beside the row
 }
 
-// spot is where a task is held.
-type spot struct {
-	*hold
-	i  int
-	id int64
+// heldTask is where a task is held.
+type heldTask struct {
+	*lockedLease
+	place int
+	id    int64
 }
 
-func (p spot) attempt() int {
+func (p heldTask) attemptOfTask() int {
 	if p.attempts == nil {
 		return 1
 	}
-	return int(p.attempts[p.i])
+	return int(p.attempts[p.place])
 }
 
-func (p spot) cancelled() bool { return slices.Contains(p.cancels, p.id) }
+func (p heldTask) isCancelRequested() bool { return slices.Contains(p.cancels, p.id) }
 
-// life of the held task, but for what only the facts know.
-func (p spot) life() queue.Life {
-	return queue.Life{Status: queue.StatusRetained, Attempt: p.attempt(), CancelRequested: p.cancelled()}
+// lifeOfTask of the held task, but for what only the facts know.
+func (p heldTask) lifeOfTask() queue.Life {
+	return queue.Life{Status: queue.StatusRetained, Attempt: p.attemptOfTask(), CancelRequested: p.isCancelRequested()}
 }
 
-func (p spot) taskToken() int64 { return p.token + int64(p.i) }
+func (p heldTask) tokenOfTask() int64 { return p.token + int64(p.place) }
 
-// end takes the task out of its row; its id stays readable in p.
-func (p spot) end() {
-	p.ids[p.i] = 0
-	p.hold.left--
+// endLease takes the task out of its row; its id stays readable in p.
+func (p heldTask) endLease() {
+	p.ids[p.place] = 0
+	p.lockedLease.left--
 }
 
 // tokensPerLease is how many tokens a lease row takes.
 const tokensPerLease = 256
 
-// leaseToken is the token of the lease row that a task's token belongs to.
-func leaseToken(token int64) int64 { return token - token%tokensPerLease }
+// tokenOfLeaseRow is the token of the lease row that a task's token belongs to.
+func tokenOfLeaseRow(token int64) int64 { return token - token%tokensPerLease }
 
-func (h *holds) scan(rows pgx.Rows) error {
-	l := &hold{}
+func (h *lockedLeases) scanLease(rows pgx.Rows) error {
+	l := &lockedLease{}
 	targets := append(make([]any, 0, lockedLeaseWidth), &h.now)
 	targets = leaseColumns.Targets(targets, l)
 	targets = queueColumns.Targets(targets, &l.q)
@@ -123,16 +123,16 @@ func (h *holds) scan(rows pgx.Rows) error {
 	h.now = h.now.UTC()
 	l.retainedAt = l.retainedAt.UTC()
 	l.expiresAt = l.expiresAt.UTC()
-	if h.again && slices.ContainsFunc(h.all, func(o *hold) bool { return o.token == l.token && o.part == l.part }) {
+	if h.lockedBefore && slices.ContainsFunc(h.all, func(o *lockedLease) bool { return o.token == l.token && o.part == l.part }) {
 		return nil // locked before
 	}
 	h.all = append(h.all, l)
 	if h.at == nil {
-		h.at = make(map[int64]spot, len(l.ids))
+		h.at = make(map[int64]heldTask, len(l.ids))
 	}
 	for i, id := range l.ids {
 		if id != 0 {
-			h.at[id] = spot{l, i, id}
+			h.at[id] = heldTask{l, i, id}
 			l.held++
 		}
 	}
@@ -140,64 +140,64 @@ func (h *holds) scan(rows pgx.Rows) error {
 	return nil
 }
 
-// find is where id is held under token (0: any).
-func (h *holds) find(id, token int64) (spot, bool) {
+// findHeldTask is where id is held under token (0: any).
+func (h *lockedLeases) findHeldTask(id, token int64) (heldTask, bool) {
 	p, ok := h.at[id]
-	if !ok || token != 0 && p.taskToken() != token || p.ids[p.i] == 0 {
-		return spot{}, false
+	if !ok || token != 0 && p.tokenOfTask() != token || p.ids[p.place] == 0 {
+		return heldTask{}, false
 	}
 	return p, true
 }
 
-// queueLock queues the locking of the lease rows that tasks' tokens belong to. Rows that another transaction has locked are
-// waited for, or left out with h.free.
-func (h *holds) queueLock(t *tx, namespace string, tokens []int64) {
+// queueLeaseLock queues the locking of the lease rows that tasks' tokens belong to. Rows that another transaction has locked are
+// waited for, or left out with h.skipsLocked.
+func (h *lockedLeases) queueLeaseLock(t *tx, namespace string, tokens []int64) {
 	rows := make([]int64, len(tokens))
 	for i, token := range tokens {
-		rows[i] = leaseToken(token)
+		rows[i] = tokenOfLeaseRow(token)
 	}
 	slices.Sort(rows)
 
 	lock := lockLeases
-	if h.free {
+	if h.skipsLocked {
 		lock = lockFreeLeases
 	}
-	t.ask(lock, h.scan, arg("tokens", slices.Compact(rows)), arg("namespace", namespace))
+	t.queueQuery(lock, h.scanLease, arg("tokens", slices.Compact(rows)), arg("namespace", namespace))
 }
 
-// lockMissing looks again for holds that the first look did not find. ids and tokens lie side by side.
-func (h *holds) lockMissing(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
-	if h.free {
-		return h.lookForLocked(ctx, t, namespace, ids, tokens)
+// lockMissingLeases looks again for holds that the first look did not find. ids and tokens lie side by side.
+func (h *lockedLeases) lockMissingLeases(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
+	if h.skipsLocked {
+		return h.readLeasesOfOthers(ctx, t, namespace, ids, tokens)
 	}
-	return h.lockMoved(ctx, t, namespace, ids, tokens)
+	return h.lockMovedLeases(ctx, t, namespace, ids, tokens)
 }
 
-// lookForLocked tells holds that have ended from those whose row is locked: h.locked. The second try to lock comes first, so
+// readLeasesOfOthers tells holds that have ended from those whose row is locked: h.locked. The second try to lock comes first, so
 // that a hold which a heartbeat moves in between is seen where it was, or where it is.
-func (h *holds) lookForLocked(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
-	missing, rows := h.missing(ids, tokens)
+func (h *lockedLeases) readLeasesOfOthers(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
+	missing, rows := h.listMissing(ids, tokens)
 	if len(missing) == 0 {
 		return nil
 	}
-	h.again = true
-	h.queueLock(t, namespace, rows)
-	t.ask(readLockedLeases, h.scanSeen, arg("token", rows), arg("id", missing), arg("namespace", namespace))
-	return t.flush(ctx)
+	h.lockedBefore = true
+	h.queueLeaseLock(t, namespace, rows)
+	t.queueQuery(readLockedLeases, h.scanLeaseOfOthers, arg("token", rows), arg("id", missing), arg("namespace", namespace))
+	return t.flushBatch(ctx)
 }
 
-// missing are the tasks that no locked row holds under their token, and the lease rows that their tokens belong to.
-func (h *holds) missing(ids, tokens []int64) (missing, rows []int64) {
+// listMissing are the tasks that no locked row holds under their token, and the lease rows that their tokens belong to.
+func (h *lockedLeases) listMissing(ids, tokens []int64) (listMissing, rows []int64) {
 	for i, id := range ids {
-		if _, ok := h.find(id, tokens[i]); !ok && tokens[i] != 0 {
-			missing, rows = append(missing, id), append(rows, leaseToken(tokens[i]))
+		if _, ok := h.findHeldTask(id, tokens[i]); !ok && tokens[i] != 0 {
+			listMissing, rows = append(listMissing, id), append(rows, tokenOfLeaseRow(tokens[i]))
 		}
 	}
-	return missing, rows
+	return listMissing, rows
 }
 
-func (h *holds) scanSeen(rows pgx.Rows) error {
-	l := &hold{}
+func (h *lockedLeases) scanLeaseOfOthers(rows pgx.Rows) error {
+	l := &lockedLease{}
 	var id int64
 	if err := rows.Scan(&id, &h.now, &l.token, &l.part, &l.worker, &l.retainedAt, &l.expiresAt, &l.ids, &l.attempts, &l.cancels, &l.granted,
 		&l.q.id, &l.q.Events); err != nil {
@@ -205,30 +205,30 @@ func (h *holds) scanSeen(rows pgx.Rows) error {
 	}
 	h.now, l.retainedAt, l.expiresAt = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC()
 	if h.locked == nil {
-		h.locked = map[int64]spot{}
+		h.locked = map[int64]heldTask{}
 	}
-	h.locked[id] = spot{l, slices.Index(l.ids, id), id}
+	h.locked[id] = heldTask{l, slices.Index(l.ids, id), id}
 	return nil
 }
 
-// isLocked is where id is held under token in a row that another transaction has locked.
-func (h *holds) isLocked(id, token int64) (spot, bool) {
+// findInLockedRow is where id is held under token in a row that another transaction has locked.
+func (h *lockedLeases) findInLockedRow(id, token int64) (heldTask, bool) {
 	p, ok := h.locked[id]
-	return p, ok && p.taskToken() == token
+	return p, ok && p.tokenOfTask() == token
 }
 
-// lockMoved looks again for holds that the first look did not find: where it waited for a heartbeat, that may have moved
+// lockMovedLeases looks again for holds that the first look did not find: where it waited for a heartbeat, that may have moved
 // them to rows which it could not see yet.
-func (h *holds) lockMoved(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
+func (h *lockedLeases) lockMovedLeases(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
 	for {
-		missing, rows := h.missing(ids, tokens)
+		missing, rows := h.listMissing(ids, tokens)
 		before := len(h.all)
 		if len(missing) == 0 {
 			return nil
 		}
-		h.again = true
-		h.queueLock(t, namespace, rows)
-		if err := t.flush(ctx); err != nil || len(h.all) == before {
+		h.lockedBefore = true
+		h.queueLeaseLock(t, namespace, rows)
+		if err := t.flushBatch(ctx); err != nil || len(h.all) == before {
 			return err
 		}
 	}
@@ -236,16 +236,16 @@ func (h *holds) lockMoved(ctx context.Context, t *tx, namespace string, ids, tok
 
 // Pauses between two looks at what another transaction has locked.
 const (
-	firstLook = 5 * time.Millisecond
-	mostLook  = 200 * time.Millisecond
+	firstUnlockPause = 5 * time.Millisecond
+	maxUnlockPause   = 200 * time.Millisecond
 )
 
-// untilFree calls again for the elements at places, which another transaction has locked, until none is locked or ctx ends. It
+// repeatUntilUnlocked calls again for the elements at places, which another transaction has locked, until none is locked or ctx ends. It
 // holds no connection while it waits. Elements of a call that fails get its error: the others are answered already.
-func (s *Store) untilFree(ctx context.Context, places []int, again func(ctx context.Context, places []int) (locked []int, err error), fail func(place int, err error)) {
-	ctx, cancel := s.bound(ctx)
+func (s *Store) repeatUntilUnlocked(ctx context.Context, places []int, again func(ctx context.Context, places []int) (locked []int, err error), fail func(place int, err error)) {
+	ctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
-	for look := firstLook; len(places) > 0 && pause(ctx, look); look = min(2*look, mostLook) {
+	for look := firstUnlockPause; len(places) > 0 && sleepFor(ctx, look); look = min(2*look, maxUnlockPause) {
 		locked, err := again(ctx, places)
 		if err != nil {
 			for _, at := range places {
@@ -257,8 +257,8 @@ func (s *Store) untilFree(ctx context.Context, places []int, again func(ctx cont
 	}
 }
 
-// pick are the elements of all at places; nil = all of them.
-func pick[T any](all []T, places []int) []T {
+// selectPlaces are the elements of all at places; nil = all of them.
+func selectPlaces[T any](all []T, places []int) []T {
 	if places == nil {
 		return all
 	}
@@ -269,8 +269,8 @@ func pick[T any](all []T, places []int) []T {
 	return some
 }
 
-// put answers the elements at places and tells which of them are locked.
-func put[T any](out, answers []T, places []int, errOf func(T) error) (locked []int) {
+// collectAnswers answers the elements at places and tells which of them are locked.
+func collectAnswers[T any](out, answers []T, places []int, errOf func(T) error) (locked []int) {
 	for i, a := range answers {
 		at := i
 		if places != nil {
@@ -284,20 +284,20 @@ func put[T any](out, answers []T, places []int, errOf func(T) error) (locked []i
 	return locked
 }
 
-// shrink queues what becomes of the lease rows after some of their tasks have ended.
-func (h *holds) shrink(t *tx) {
-	var gone, kept holdRows
+// shrinkLeases queues what becomes of the lease rows after some of their tasks have ended.
+func (h *lockedLeases) shrinkLeases(t *tx) {
+	var gone, kept leaseRows
 	for _, l := range h.all {
 		switch {
 		case l.left == l.held:
 		case l.left == 0:
 			gone = append(gone, writtenLease{token: l.token, part: l.part})
 		default:
-			kept.add(l, l.part, func(i int) bool { return true }, l.expiresAt, l.granted)
+			kept.addLeaseRow(l, l.part, func(i int) bool { return true }, l.expiresAt, l.granted)
 		}
 	}
-	gone.drop(t)
-	kept.update(t)
+	gone.deleteLeaseRows(t)
+	kept.updateLeaseRows(t)
 }
 
 // writtenLease is a lease row to be written. Arrays travel as text, because arrays of unequal length cannot be one parameter.
@@ -335,11 +335,11 @@ var (
 	droppedLeaseColumns = writtenLeaseColumns.Only("token", "part")
 )
 
-// holdRows are lease rows to be written.
-type holdRows []writtenLease
+// leaseRows are lease rows to be written.
+type leaseRows []writtenLease
 
-// add appends a row with the tasks of l that stay returns true for.
-func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt time.Time, granted int64) {
+// addLeaseRow appends a row with the tasks of l that stay returns true for.
+func (r *leaseRows) addLeaseRow(l *lockedLease, part int16, stay func(i int) bool, expiresAt time.Time, granted int64) {
 	row := writtenLease{
 		token: l.token, part: part, queueID: l.q.id, retainedAt: l.retainedAt, expiresAt: expiresAt, worker: l.worker, granted: granted,
 	}
@@ -357,48 +357,48 @@ func (r *holdRows) add(l *hold, part int16, stay func(i int) bool, expiresAt tim
 		}
 	}
 
-	row.ids = arrayText(ids)
-	row.attempts = arrayPtr(l.attempts)
-	row.cancels = arrayPtr(cancels)
+	row.ids = encodeArray(ids)
+	row.attempts = arrayTextPointer(l.attempts)
+	row.cancels = arrayTextPointer(cancels)
 	*r = append(*r, row)
 }
 
-func arrayPtr[N int16 | int64](s []N) *string {
+func arrayTextPointer[N int16 | int64](s []N) *string {
 	if len(s) == 0 {
 		return nil
 	}
-	text := arrayText(s)
+	text := encodeArray(s)
 	return &text
 }
 
-func (r holdRows) drop(t *tx) {
+func (r leaseRows) deleteLeaseRows(t *tx) {
 	if len(r) > 0 {
-		t.send(dropLeases, droppedLeaseColumns.Arrays(nil, r)...)
+		t.queueStatement(dropLeases, droppedLeaseColumns.Arrays(nil, r)...)
 	}
 }
 
-func (r holdRows) update(t *tx) {
+func (r leaseRows) updateLeaseRows(t *tx) {
 	if len(r) > 0 {
-		t.send(keepLeases, keptLeaseColumns.Arrays(nil, r)...)
+		t.queueStatement(keepLeases, keptLeaseColumns.Arrays(nil, r)...)
 	}
 }
 
-func (r holdRows) insert(t *tx) {
+func (r leaseRows) insertLeaseRows(t *tx) {
 	if len(r) > 0 {
-		t.send(insertLeases, writtenLeaseColumns.Arrays(nil, r)...)
+		t.queueStatement(insertLeases, writtenLeaseColumns.Arrays(nil, r)...)
 	}
 }
 
-// facts is what the rows of a held task say.
-type facts struct {
+// taskRecord is what the rows of a held task say.
+type taskRecord struct {
 	task *queue.Task
 	life queue.Life // Status, Attempt and CancelRequested are the hold's to say
 }
 
-// factsByID gathers facts.
-type factsByID map[int64]facts
+// taskRecords gathers facts.
+type taskRecords map[int64]taskRecord
 
-func (f factsByID) scan(rows pgx.Rows) error {
+func (f taskRecords) scanTaskRecord(rows pgx.Rows) error {
 	var (
 		queueID                                int32
 		t                                      queue.Task
@@ -417,10 +417,10 @@ func (f factsByID) scan(rows pgx.Rows) error {
 	if stated {
 		delayedAt, diesAt, first = sDelayedAt, sDiesAt, *left
 	}
-	t.CreatedAt, t.Key, t.Result, t.Progress = t.CreatedAt.UTC(), textOf(key), result, progress
-	if t.Headers, err = headersOf(headers); err != nil {
+	t.CreatedAt, t.Key, t.Result, t.Progress = t.CreatedAt.UTC(), textFromPointer(key), result, progress
+	if t.Headers, err = decodeHeaders(headers); err != nil {
 		return err
 	}
-	f[t.ID] = facts{&t, queue.Life{DelayedAt: timeOf(delayedAt), DiesAt: timeOf(diesAt), Retries: int(first)}}
+	f[t.ID] = taskRecord{&t, queue.Life{DelayedAt: timeFromPointer(delayedAt), DiesAt: timeFromPointer(diesAt), Retries: int(first)}}
 	return nil
 }

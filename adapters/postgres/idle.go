@@ -10,21 +10,21 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// idleChores remembers which chores dealt with nothing in their last step. Such a chore asks by one statement, outside of a
+// idleAgents remembers which chores dealt with nothing in their last step. Such a chore asks by one statement, outside of a
 // transaction, whether anything is due, before it makes a step: an idle program sends a fourth of the statements of full
 // steps. A chore that has work does not pay for the look.
-type idleChores struct {
+type idleAgents struct {
 	mu sync.Mutex
 	of map[queue.Chore]bool
 }
 
-func (i *idleChores) is(chore queue.Chore) bool {
+func (i *idleAgents) is(chore queue.Chore) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.of[chore]
 }
 
-func (i *idleChores) note(chore queue.Chore, idle bool) {
+func (i *idleAgents) note(chore queue.Chore, idle bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.of == nil {
@@ -56,7 +56,7 @@ func (s *Store) nothingDue(ctx context.Context, chore queue.Chore) (out queue.Ma
 	from := make([]time.Time, len(look.floors))
 	args := make([]any, len(look.floors))
 	for i, name := range look.floors {
-		from[i] = s.floors.get(name)
+		from[i] = s.watermarks.get(name)
 		args[i] = floorParam(from[i])
 	}
 	err := s.query(ctx, "look for work", look.statement, func(rows pgx.Rows) error {
@@ -72,7 +72,7 @@ func (s *Store) nothingDue(ctx context.Context, chore queue.Chore) (out queue.Ma
 		return queue.Maintained{}, false
 	}
 	for i, name := range look.floors {
-		s.floors.set(name, from[i], from[i], began)
+		s.watermarks.set(name, from[i], from[i], began)
 	}
 	return out, true
 }

@@ -39,13 +39,13 @@ func (s *Store) InTx(tx pgx.Tx, namespace string) (*InTx, error) {
 	if err := encodingFault(tx.Conn().PgConn()); err != nil {
 		return nil, err
 	}
-	s.meet(tx.Conn())
+	s.noteNewConnection(tx.Conn())
 	return &InTx{store: s, tx: tx, namespace: namespace}, nil
 }
 
 // CreateTask creates one task with the transaction. Errors as of queue.Producer.
 func (x *InTx) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
-	tasks, err := x.create(ctx, "create task", []queue.NewTask{{Queue: name, TaskMeta: meta}})
+	tasks, err := x.createInTx(ctx, "create task", []queue.NewTask{{Queue: name, TaskMeta: meta}})
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (x *InTx) CreateTask(ctx context.Context, name string, meta queue.TaskMeta)
 
 // CreateTasks creates up to MaxBatch tasks with the transaction, all or none. Errors as of queue.Producer.
 func (x *InTx) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
-	return x.create(ctx, "create tasks", tasks)
+	return x.createInTx(ctx, "create tasks", tasks)
 }
 
 // ReleaseTasks ends holds with the transaction and answers each in order: a task is completed exactly when the work it
@@ -75,8 +75,8 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 		return out, nil
 	}
 	answers := make([]queue.Released, len(sound))
-	err := x.do(ctx, op, func(ctx context.Context, t *tx) ([]queue.Wake, error) {
-		m, err := x.store.release(ctx, t, x.namespace, sound, answers, false)
+	err := x.runStep(ctx, op, func(ctx context.Context, t *tx) ([]queue.Wake, error) {
+		m, err := x.store.releaseTasksIn(ctx, t, x.namespace, sound, answers, false)
 		if err != nil {
 			return nil, err
 		}
@@ -118,7 +118,7 @@ func (x *InTx) Complete(ctx context.Context, task *queue.Task, result any, then 
 	return out[0].Task, nil
 }
 
-func (x *InTx) create(ctx context.Context, op string, tasks []queue.NewTask) ([]*queue.Task, error) {
+func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask) ([]*queue.Task, error) {
 	if err := queue.CheckInt("tasks", len(tasks), 1, queue.MaxBatch); err != nil {
 		return nil, queue.WithOp(op, err)
 	}
@@ -129,20 +129,20 @@ func (x *InTx) create(ctx context.Context, op string, tasks []queue.NewTask) ([]
 			return nil, queue.WithOp(op, queue.At(fmt.Sprintf("tasks[%d]", i), err))
 		}
 	}
-	var b *birth
+	var b *insertBatch
 	write := func(ctx context.Context, t *tx) (woken []queue.Wake, err error) {
-		b, err = x.store.create(ctx, t, c, keysWait)
+		b, err = x.store.createTasksIn(ctx, t, c, keysWait)
 		return b.woken, err
 	}
-	err := x.do(ctx, op, write)
+	err := x.runStep(ctx, op, write)
 	for learned := false; errors.Is(err, errNeedPartition); learned = true { // nothing was written yet
 		if err := x.needPartition(ctx, b.maxID, learned); err != nil {
 			return nil, err
 		}
-		err = x.do(ctx, op, write)
+		err = x.runStep(ctx, op, write)
 	}
 	if noPartition(err) { // PostgreSQL has aborted the transaction
-		x.store.parts.upper.Store(0)
+		x.store.partitions.upper.Store(0)
 		return nil, &queue.Error{
 			Op: op, Kind: queue.KindUnavailable, Err: err,
 			Msg: "a partition that was there is gone, as after a restore; roll the transaction back and repeat it",
@@ -163,20 +163,20 @@ func (x *InTx) create(ctx context.Context, op string, tasks []queue.NewTask) ([]
 // of callers like this one: it asks on the transaction's own first, and then has the store make it on one beside the pool.
 // That is rare: background work, and every create, makes partitions ahead of need.
 func (x *InTx) needPartition(ctx context.Context, id int64, learned bool) error {
-	ctx, cancel := x.store.bound(ctx)
+	ctx, cancel := x.store.withCallTimeout(ctx)
 	defer cancel()
 	if !learned {
 		t := &tx{on: x.tx, sql: x.store.sql, batch: &pgx.Batch{}}
 		if err := x.store.learnPartsIn(ctx, t); err != nil {
-			return translate("list partitions", err)
+			return translateError("list partitions", err)
 		}
 	}
 	return x.store.extendAside(ctx, id)
 }
 
-// do runs a step in the caller's transaction. The hint to others leaves with its commit.
-func (x *InTx) do(ctx context.Context, op string, step func(context.Context, *tx) ([]queue.Wake, error)) error {
-	ctx, cancel := x.store.bound(ctx)
+// runStep runs a step in the caller's transaction. The hint to others leaves with its commit.
+func (x *InTx) runStep(ctx context.Context, op string, step func(context.Context, *tx) ([]queue.Wake, error)) error {
+	ctx, cancel := x.store.withCallTimeout(ctx)
 	defer cancel()
 	t := &tx{on: x.tx, sql: x.store.sql, batch: &pgx.Batch{}}
 	woken, err := step(ctx, t)
@@ -184,10 +184,10 @@ func (x *InTx) do(ctx context.Context, op string, step func(context.Context, *tx
 		if needPartition(err) {
 			return err
 		}
-		return translate(op, err)
+		return translateError(op, err)
 	}
 	if len(woken) > 0 && !x.store.opt.noNotify {
-		t.send(sendWakeUps, arg("channel", x.store.channel()), arg("payload", payload(woken)))
+		t.queueStatement(sendWakeUps, arg("channel", x.store.notifyChannel()), arg("payload", encodeWakeUps(woken)))
 	}
-	return translate(op, t.flush(ctx))
+	return translateError(op, t.flushBatch(ctx))
 }

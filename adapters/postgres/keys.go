@@ -32,15 +32,15 @@ const (
 // errKeyTaken: some key of a create is taken by an open transaction, and nothing was written.
 var errKeyTaken = errors.New("an open transaction has taken a key")
 
-// keyTaken is errKeyTaken where err is a wait for a lock that took too long, else err.
-func keyTaken(err error, how keysHow) error {
-	if how == keysTry && lockTimedOut(err) {
+// asKeyTaken is errKeyTaken where err is a wait for a lock that took too long, else err.
+func asKeyTaken(err error, how keysHow) error {
+	if how == keysTry && isLockTimeout(err) {
 		return errKeyTaken
 	}
 	return err
 }
 
-func lockTimedOut(err error) bool {
+func isLockTimeout(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == "55P03"
 }
@@ -61,15 +61,15 @@ var keyColumns = table.New(
 
 type keyClaims []keyClaim
 
-func (k *keyClaims) add(slot keySlot, o *keyOwner) {
+func (k *keyClaims) addClaim(slot keySlot, o *keyOwner) {
 	*k = append(*k, keyClaim{slot: slot, id: o.id, print: o.print})
 }
 
-// args returns the claims as arguments, after first.
-func (k keyClaims) args(first ...sqltext.Arg) []sqltext.Arg { return keyColumns.Arrays(first, k) }
+// appendArgs returns the claims as arguments, after first.
+func (k keyClaims) appendArgs(first ...sqltext.Arg) []sqltext.Arg { return keyColumns.Arrays(first, k) }
 
-// make takes keys. won are those that were free, held those that an open transaction has taken; the others have an owner.
-func (k keyClaims) make(ctx context.Context, t *tx, how keysHow, won, held map[keySlot]bool) error {
+// claimAll takes keys. won are those that were free, held those that an open transaction has taken; the others have an owner.
+func (k keyClaims) claimAll(ctx context.Context, t *tx, how keysHow, won, held map[keySlot]bool) error {
 	each := func(r pgx.Rows) error {
 		var slot keySlot
 		err := r.Scan(&slot.queue, &slot.key)
@@ -78,25 +78,25 @@ func (k keyClaims) make(ctx context.Context, t *tx, how keysHow, won, held map[k
 	}
 	switch how {
 	case keysWait:
-		return t.askNow(ctx, claimKeys, each, k.args()...)
+		return t.queryRows(ctx, claimKeys, each, k.appendArgs()...)
 	case keysTry:
-		return keyTaken(t.askNow(ctx, claimFreeKeys, each, k.args(arg("patience", keyPatience))...), how)
+		return asKeyTaken(t.queryRows(ctx, claimFreeKeys, each, k.appendArgs(arg("patience", keyPatience))...), how)
 	case keysApart:
 	}
-	return k.makeApart(ctx, t, each, held)
+	return k.claimByHalves(ctx, t, each, held)
 }
 
-// makeApart takes the keys of k; when one of them cannot be had it tries the halves.
-func (k keyClaims) makeApart(ctx context.Context, t *tx, each func(pgx.Rows) error, held map[keySlot]bool) error {
+// claimByHalves takes the keys of k; when one of them cannot be had it tries the halves.
+func (k keyClaims) claimByHalves(ctx context.Context, t *tx, each func(pgx.Rows) error, held map[keySlot]bool) error {
 	t.batch.Queue("savepoint pgqueue_keys")
-	err := t.askNow(ctx, claimFreeKeys, each, k.args(arg("patience", apartPatience))...)
-	if !lockTimedOut(err) {
+	err := t.queryRows(ctx, claimFreeKeys, each, k.appendArgs(arg("patience", apartPatience))...)
+	if !isLockTimeout(err) {
 		t.batch.Queue("release savepoint pgqueue_keys")
 		return err
 	}
 
 	t.batch.Queue("rollback to savepoint pgqueue_keys")
-	if err := t.flush(ctx); err != nil { // alone: nothing else may be prepared before it
+	if err := t.flushBatch(ctx); err != nil { // alone: nothing else may be prepared before it
 		return err
 	}
 	t.batch.Queue("release savepoint pgqueue_keys")
@@ -105,8 +105,8 @@ func (k keyClaims) makeApart(ctx context.Context, t *tx, each func(pgx.Rows) err
 		held[k[0].slot] = true
 		return nil
 	}
-	if err := k[:n/2].makeApart(ctx, t, each, held); err != nil {
+	if err := k[:n/2].claimByHalves(ctx, t, each, held); err != nil {
 		return err
 	}
-	return k[n/2:].makeApart(ctx, t, each, held)
+	return k[n/2:].claimByHalves(ctx, t, each, held)
 }

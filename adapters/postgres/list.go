@@ -50,14 +50,14 @@ type way struct {
 	statuses []int16
 }
 
-// listing prepares the walk of a filter, downwards or upwards.
-func (s *Store) listing(ctx context.Context, op, namespace string, f queue.TaskFilter, up bool) (*listing, error) {
+// planListing prepares the walk of a filter, downwards or upwards.
+func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.TaskFilter, up bool) (*listing, error) {
 	l := &listing{filter: f, up: up, before: maxID}
 	var names []string
 	if f.Queue != "" {
 		names = []string{f.Queue}
 	}
-	queues, err := s.named(ctx, namespace, names)
+	queues, err := s.findQueues(ctx, namespace, names)
 	if queue.KindOf(err) == queue.KindNotFound { // an unknown queue has no tasks
 		return l, nil
 	}
@@ -88,12 +88,12 @@ func (s *Store) listing(ctx context.Context, op, namespace string, f queue.TaskF
 		}
 	}
 	l.counted = f.Worker == "" && f.CreatedAfter.IsZero() && f.CreatedBefore.IsZero()
-	l.ways = waysOf(l.statuses, f.Worker != "", waiting <= fewWaiting, up)
-	return l, s.edges(ctx, op, l, stats)
+	l.ways = chooseWalks(l.statuses, f.Worker != "", waiting <= fewWaiting, up)
+	return l, s.findEdges(ctx, op, l, stats)
 }
 
-// waysOf are the ways to walk statuses.
-func waysOf(statuses []int16, worker, few, up bool) []way {
+// chooseWalks are the ways to walk statuses.
+func chooseWalks(statuses []int16, worker, few, up bool) []way {
 	switch {
 	case worker:
 		return []way{{"list.worker", statuses}}
@@ -128,8 +128,8 @@ func waysOf(statuses []int16, worker, few, up bool) []way {
 	return ways
 }
 
-// edges narrows l to the ids of its times.
-func (s *Store) edges(ctx context.Context, op string, l *listing, stats []queueCounts) error {
+// findEdges narrows l to the ids of its times.
+func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []queueCounts) error {
 	if l.filter.CreatedAfter.IsZero() && l.filter.CreatedBefore.IsZero() || len(l.queues) == 0 {
 		return nil
 	}
@@ -166,11 +166,11 @@ type found struct {
 	end    int64
 }
 
-func (f *found) cut(n int) { f.queues, f.ids = f.queues[:n], f.ids[:n] }
+func (f *found) cutToLimit(n int) { f.queues, f.ids = f.queues[:n], f.ids[:n] }
 
-// walk gives the tasks of l behind an id, in l's direction: limit of them behind an offset, or fewer where l ends or
+// walkRows gives the tasks of l behind an id, in l's direction: limit of them behind an offset, or fewer where l ends or
 // more says that the walk does.
-func (s *Store) walk(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (found, error) {
+func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (found, error) {
 	var out found
 
 	from, before, suffix := l.from, min(behind, l.before), ""
@@ -190,7 +190,7 @@ func (s *Store) walk(ctx context.Context, op string, l *listing, behind int64, o
 	}
 	var rows []row
 	for _, w := range l.ways {
-		args := []any{l.queues, from, before, timePtr(l.filter.CreatedAfter), timePtr(l.filter.CreatedBefore), offset, limit, w.statuses}
+		args := []any{l.queues, from, before, timePointer(l.filter.CreatedAfter), timePointer(l.filter.CreatedBefore), offset, limit, w.statuses}
 		if l.filter.Worker != "" {
 			args = append(args, l.filter.Worker)
 		}
@@ -235,15 +235,15 @@ func (s *Store) walk(ctx context.Context, op string, l *listing, behind int64, o
 	return out, nil
 }
 
-// count tells how many tasks l has; where the kept counts do not know, it counts as far as that takes little.
-func (s *Store) count(ctx context.Context, op string, l *listing) (n int64, atLeast bool, err error) {
+// countRows tells how many tasks l has; where the kept counts do not know, it counts as far as that takes little.
+func (s *Store) countRows(ctx context.Context, op string, l *listing) (n int64, atLeast bool, err error) {
 	if n = l.count; !l.counted {
 		if l.up { // the other way finds as many, and ends where that takes long as it always did
 			down := *l
 			down.up = false
 			l = &down
 		}
-		f, err := s.walk(ctx, op, l, maxID, 0, mostCounted+1)
+		f, err := s.walkRows(ctx, op, l, maxID, 0, mostCounted+1)
 		if err != nil {
 			return 0, false, err
 		}
@@ -259,10 +259,10 @@ func (s *Store) count(ctx context.Context, op string, l *listing) (n int64, atLe
 		return n, atLeast, nil
 	}
 	hidden := int64(0)
-	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		t.send(allowBitmaps, arg("other_indexes", "off"))
+	err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
+		t.queueStatement(allowBitmaps, arg("other_indexes", "off"))
 		return t.read(ctx, "list.hidden", func(rows pgx.Rows) error { return rows.Scan(&hidden) }, l.queues, l.from, l.before,
-			timePtr(l.filter.CreatedAfter), timePtr(l.filter.CreatedBefore), mostHidden, l.statuses)
+			timePointer(l.filter.CreatedAfter), timePointer(l.filter.CreatedBefore), mostHidden, l.statuses)
 	})
 	return max(n-hidden, 0), atLeast, err
 }

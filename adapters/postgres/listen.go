@@ -45,7 +45,7 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 	}
 	backoff := listenFirstBackoff
 	for {
-		proved, err := s.listenOnce(ctx, wake)
+		proved, err := s.listenOnConnection(ctx, wake)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -55,7 +55,7 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 		wait := time.Duration((0.5 + mathrand.Float64()) * float64(backoff))
 		s.opt.logger.WarnContext(ctx, "listening ended; tasks are found by polling until it is back", "error", err, "again_in", wait)
 		backoff = min(2*backoff, listenMaxBackoff)
-		if !pause(ctx, wait) {
+		if !sleepFor(ctx, wait) {
 			return ctx.Err()
 		}
 	}
@@ -64,9 +64,9 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 // Listening reports whether a connection listens now. One that went deaf counts until that is noticed, 15 s at most.
 func (s *Store) Listening() bool { return s.listening.Load() > 0 }
 
-// listenOnce listens on one connection until that ends, which is always an error, and says whether it ever proved itself.
-func (s *Store) listenOnce(ctx context.Context, wake func(queue.Wake)) (proved bool, err error) {
-	conn, err := s.listenConn(ctx)
+// listenOnConnection listens on one connection until that ends, which is always an error, and says whether it ever proved itself.
+func (s *Store) listenOnConnection(ctx context.Context, wake func(queue.Wake)) (proved bool, err error) {
+	conn, err := s.openListenConnection(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -77,10 +77,10 @@ func (s *Store) listenOnce(ctx context.Context, wake func(queue.Wake)) (proved b
 	defer func() {
 		end(nil)
 		prover.Wait()
-		closeConn(ctx, conn)
+		closeConnection(ctx, conn)
 	}()
 	if proved = s.opt.noNotify; !proved {
-		prover.Go(func() { end(s.prove(ctx, heard)) })
+		prover.Go(func() { end(s.proveListening(ctx, heard)) })
 	}
 	s.listening.Add(1)
 	defer s.listening.Add(-1)
@@ -109,8 +109,8 @@ func (s *Store) listenOnce(ctx context.Context, wake func(queue.Wake)) (proved b
 	}
 }
 
-// prove sends proofs until one does not come back in time, or ctx ends.
-func (s *Store) prove(ctx context.Context, heard <-chan string) error {
+// proveListening sends proofs until one does not come back in time, or ctx ends.
+func (s *Store) proveListening(ctx context.Context, heard <-chan string) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for {
@@ -121,7 +121,7 @@ func (s *Store) prove(ctx context.Context, heard <-chan string) error {
 			continue
 		case <-again.C:
 		}
-		if err := s.proof(ctx, heard); errors.Is(err, errDeaf) {
+		if err := s.sendProof(ctx, heard); errors.Is(err, errDeaf) {
 			return err
 		} else if err != nil {
 			// It never left: that says nothing about hearing.
@@ -131,8 +131,8 @@ func (s *Store) prove(ctx context.Context, heard <-chan string) error {
 	}
 }
 
-// proof sends one notification through the pool and waits for it on heard.
-func (s *Store) proof(ctx context.Context, heard <-chan string) error {
+// sendProof sends one notification through the pool and waits for it on heard.
+func (s *Store) sendProof(ctx context.Context, heard <-chan string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*proofPatience, context.DeadlineExceeded)
 	defer cancel()
 	nonce := rand.Text()
@@ -165,37 +165,37 @@ func (s *Store) listenConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 		if cfg.RuntimeParams["application_name"] == "" {
 			cfg.RuntimeParams["application_name"] = "pgqueue listen"
 		}
-		s.opt.prepare(cfg, false)
+		s.opt.prepareConnection(cfg, false)
 		return cfg, nil
 	}
-	return s.poolConfig(ctx, "pgqueue listen")
+	return s.configOfExtraConn(ctx, "pgqueue listen")
 }
 
 func badListenURL(op string, err error) error {
 	return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "listen_url", Msg: "is no PostgreSQL connection string", Err: err}
 }
 
-// listenConn connects and says LISTEN.
-func (s *Store) listenConn(ctx context.Context) (*pgx.Conn, error) {
+// openListenConnection connects and says LISTEN.
+func (s *Store) openListenConnection(ctx context.Context) (*pgx.Conn, error) {
 	cctx, cancel := context.WithTimeout(ctx, listenConnectTimeout)
 	defer cancel()
 	cfg, err := s.listenConfig(cctx)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := connect(cctx, cfg)
+	conn, err := openConnection(cctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.PgConn().Exec(cctx, "listen "+pgx.Identifier{s.channel()}.Sanitize()).Close(); err != nil {
-		closeConn(ctx, conn)
+	if err := conn.PgConn().Exec(cctx, "listen "+pgx.Identifier{s.notifyChannel()}.Sanitize()).Close(); err != nil {
+		closeConnection(ctx, conn)
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return conn, nil
 }
 
-// closeConn says goodbye, but not for long: the caller's ctx has often ended.
-func closeConn(ctx context.Context, conn *pgx.Conn) {
+// closeConnection says goodbye, but not for long: the caller's ctx has often ended.
+func closeConnection(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx)

@@ -10,10 +10,10 @@ import "hash/fnv"
 //	part        class: oid of its table part, id: 0       one maker or remover of partitions at a time
 //
 // An operator reads the last two in pg_locks as classid::oid::regclass and objid. The statements are migrate.lock,
-// retain.gate and part.lock.
+// retain.lockLimitedQueues and part.lock.
 
-// installKey is the advisory lock of a schema's installers.
-func (s *Store) installKey() int64 {
+// installLockKey is the advisory lock of a schema's installers.
+func (s *Store) installLockKey() int64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte("pgqueue migrate " + s.opt.schema))
 	return int64(h.Sum64())

@@ -42,14 +42,14 @@ func (s *Store) maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	case queue.ChoreFold:
 		return s.fold(ctx)
 	case queue.ChoreTick:
-		return s.tick(ctx)
+		return s.fireDueTickers(ctx)
 	}
 	return queue.Maintained{}, queue.Invalid("chore", "unknown chore "+string(chore))
 }
 
-// floors remember up to which time the rows of a table ordered by time have been dealt with, so that dead rows are not
+// watermarks remember up to which time the rows of a table ordered by time have been dealt with, so that dead rows are not
 // read again. Rows may still appear below: now and then, paced by its cost, a step starts at the beginning.
-type floors struct {
+type watermarks struct {
 	mu sync.Mutex
 	at map[string]*floor
 }
@@ -59,10 +59,10 @@ type floor struct {
 	next time.Time // when to start at the beginning again
 }
 
-func (f *floors) init() { f.at = map[string]*floor{} }
+func (f *watermarks) init() { f.at = map[string]*floor{} }
 
 // get is the floor of name, zero when it is time to start at the beginning.
-func (f *floors) get(name string) time.Time {
+func (f *watermarks) get(name string) time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if l := f.at[name]; l != nil && time.Now().Before(l.next) {
@@ -72,7 +72,7 @@ func (f *floors) get(name string) time.Time {
 }
 
 // set moves the floor of name after a step that began at began from used.
-func (f *floors) set(name string, used, to, began time.Time) {
+func (f *watermarks) set(name string, used, to, began time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	l := f.at[name]
@@ -100,9 +100,9 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 	const op, name = "promote tasks", "promote"
 	var out queue.Maintained
 	var top time.Time
-	began, from := time.Now(), s.floors.get(name)
-	size, rows, queues := s.sieves.promote.next()
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+	began, from := time.Now(), s.watermarks.get(name)
+	size, rows, queues := s.rowFilters.promote.nextStep()
+	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		out, top = queue.Maintained{}, from
 		t.queueRows("promote", func(rows pgx.Rows) error {
 			var w queue.Wake
@@ -123,17 +123,17 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 		return nil
 	})
 	if err != nil {
-		return s.sieves.promote.again(ctx, err, func() (row refusedRow, err error) {
-			err = s.query(ctx, op, "promote.first", row.scan, floorParam(from), rows, queues)
+		return s.rowFilters.promote.retryRefused(ctx, err, func() (row refusedRow, err error) {
+			err = s.query(ctx, op, "promote.first", row.scanRefusedRow, floorParam(from), rows, queues)
 			return row, err
 		})
 	}
-	s.sieves.promote.passed()
+	s.rowFilters.promote.recordPass()
 	if len(rows) == 0 && len(queues) == 0 { // what is passed over comes again from the beginning
-		s.floors.set(name, from, top, began)
+		s.watermarks.set(name, from, top, began)
 	}
 	out.More = out.Moved == size
-	s.notify.ready(out.Woken)
+	s.notify.notifyReady(out.Woken)
 	return out, nil
 }
 
@@ -155,15 +155,15 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 	var out queue.Maintained
 	for _, kind := range []struct {
 		name  string
-		sieve *sieve
-	}{{"expire.ready", s.sieves.expireReady}, {"expire.delayed", s.sieves.expireDelayed}} {
+		sieve *rowFilter
+	}{{"expire.ready", s.rowFilters.expireReady}, {"expire.delayed", s.rowFilters.expireDelayed}} {
 		name := kind.name
-		began, from := time.Now(), s.floors.get(name)
-		size, rows, skipped := kind.sieve.next()
+		began, from := time.Now(), s.watermarks.get(name)
+		size, rows, skipped := kind.sieve.nextStep()
 		var top time.Time
 		var tallies queue.Tallies
 		moved := 0
-		err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+		err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 			top, moved = from, 0
 			var (
 				queues   []int32
@@ -199,14 +199,14 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 				var was int16
 				var n int
 				err := rows.Scan(&namespace, &name, &was, &n)
-				tallies.Add(namespace, name, statusOf(was), queue.StatusExpired, n)
+				tallies.Add(namespace, name, decodeStatus(was), queue.StatusExpired, n)
 				return err
-			}, micros(now), queues, ids, attempts, late)
+			}, truncateToMicros(now), queues, ids, attempts, late)
 			return nil
 		})
-		if quietly(err) != nil {
-			again, err := kind.sieve.again(ctx, err, func() (row refusedRow, err error) {
-				err = s.query(ctx, op, name+".first", row.scan, floorParam(from), rows, skipped)
+		if ignoreNothingToDo(err) != nil {
+			again, err := kind.sieve.retryRefused(ctx, err, func() (row refusedRow, err error) {
+				err = s.query(ctx, op, name+".first", row.scanRefusedRow, floorParam(from), rows, skipped)
 				return row, err
 			})
 			if err != nil {
@@ -215,9 +215,9 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 			out.Faults, out.More = append(out.Faults, again.Faults...), true
 			continue
 		}
-		kind.sieve.passed()
+		kind.sieve.recordPass()
 		if len(rows) == 0 && len(skipped) == 0 {
-			s.floors.set(name, from, top, began)
+			s.watermarks.set(name, from, top, began)
 		}
 		out.Moved += moved
 		out.Tallies.Merge(tallies)

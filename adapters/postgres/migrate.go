@@ -74,15 +74,15 @@ func SchemaVersion() int { return len(scripts()) }
 // ErrConflict: an applied migration is not this program's (see ValidateMigrations).
 func (s *Store) MigrateUp(ctx context.Context, opts ...MigrateOption) ([]Migration, error) {
 	const op = "migrate up"
-	if gather(opts).dryRun {
+	if collectMigrations(opts).dryRun {
 		var pending []Migration
-		err := s.step(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
-			all, err := s.examine(ctx, t)
+		err := s.runMigrationStep(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
+			all, err := s.examineSchema(ctx, t)
 			pending = slices.DeleteFunc(all, func(m Migration) bool { return m.State != MigrationPending })
 			if err != nil || len(pending) == 0 {
 				return err
 			}
-			_, err = s.rights(ctx, t)
+			_, err = s.checkRights(ctx, t)
 			return err
 		})
 		return pending, err
@@ -90,15 +90,15 @@ func (s *Store) MigrateUp(ctx context.Context, opts ...MigrateOption) ([]Migrati
 	var done []Migration
 	for {
 		var applied *Migration
-		err := s.step(ctx, op, false, func(ctx context.Context, t pgx.Tx) (err error) {
-			applied, err = s.stepUp(ctx, t)
+		err := s.runMigrationStep(ctx, op, false, func(ctx context.Context, t pgx.Tx) (err error) {
+			applied, err = s.applyMigration(ctx, t)
 			return err
 		})
 		if err != nil {
 			return done, err
 		}
 		if applied == nil {
-			return done, s.mendRestored(ctx, op)
+			return done, s.repairRestored(ctx, op)
 		}
 		done = append(done, *applied)
 	}
@@ -115,10 +115,10 @@ func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateO
 			Msg: fmt.Sprintf("a version from 0 to %d is needed, this is %d", SchemaVersion(), toVersion),
 		}
 	}
-	if gather(opts).dryRun {
+	if collectMigrations(opts).dryRun {
 		var undo []Migration
-		err := s.step(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
-			all, err := s.examine(ctx, t)
+		err := s.runMigrationStep(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
+			all, err := s.examineSchema(ctx, t)
 			if n := countApplied(all); err == nil && n > SchemaVersion() {
 				return s.versionFault(n, n)
 			}
@@ -131,8 +131,8 @@ func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateO
 	var done []Migration
 	for {
 		var undone *Migration
-		err := s.step(ctx, op, false, func(ctx context.Context, t pgx.Tx) (err error) {
-			undone, err = s.stepDown(ctx, t, toVersion)
+		err := s.runMigrationStep(ctx, op, false, func(ctx context.Context, t pgx.Tx) (err error) {
+			undone, err = s.revertMigration(ctx, t, toVersion)
 			return err
 		})
 		if err != nil || undone == nil {
@@ -145,8 +145,8 @@ func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateO
 // MigrationStatus tells of every migration of the program and of the database, in order.
 func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	var all []Migration
-	err := s.step(ctx, "migration status", true, func(ctx context.Context, t pgx.Tx) (err error) {
-		all, err = s.compare(ctx, t)
+	err := s.runMigrationStep(ctx, "migration status", true, func(ctx context.Context, t pgx.Tx) (err error) {
+		all, err = s.compareMigrations(ctx, t)
 		return err
 	})
 	return all, err
@@ -156,8 +156,8 @@ func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
 // others: ErrConflict for a changed one, ErrUnavailable when the schema is older or newer.
 func (s *Store) ValidateMigrations(ctx context.Context) error {
 	const op = "validate migrations"
-	return s.step(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
-		all, err := s.examine(ctx, t)
+	return s.runMigrationStep(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
+		all, err := s.examineSchema(ctx, t)
 		if err != nil {
 			return err
 		}
@@ -201,7 +201,7 @@ func (s *Store) MigrationSQL(up bool) string {
 
 // checkVersion reports whether this program can work with the schema; it only reads one row.
 func (s *Store) checkVersion(ctx context.Context) error {
-	ctx, cancel := s.bound(ctx)
+	ctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
 	var version, compatibleFrom int
 	var folded bool
@@ -210,10 +210,10 @@ func (s *Store) checkVersion(ctx context.Context) error {
 		return s.versionFault(0, 0)
 	}
 	if err != nil {
-		return translate("check schema version", err)
+		return translateError("check schema version", err)
 	}
 	if version == 0 {
-		return s.unrecorded()
+		return s.findUnrecorded()
 	}
 	if err := s.versionFault(version, compatibleFrom); err != nil {
 		return err
@@ -227,8 +227,8 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	return nil
 }
 
-// unrecorded is the error of tables without a record of their version.
-func (s *Store) unrecorded() *queue.Error {
+// findUnrecorded is the error of tables without a record of their version.
+func (s *Store) findUnrecorded() *queue.Error {
 	return &queue.Error{
 		Kind: queue.KindConflict, Subject: "schema " + s.opt.schema,
 		Msg: "has tables of pgqueue and no record of their version, as after a restore without data; restore the rows of its table " +
@@ -254,16 +254,16 @@ func (s *Store) versionFault(version, compatibleFrom int) error {
 	return e
 }
 
-func gather(opts []MigrateOption) (o migrateOptions) {
+func collectMigrations(opts []MigrateOption) (o migrateOptions) {
 	for _, opt := range opts {
 		opt.applyMigrate(&o)
 	}
 	return o
 }
 
-// stepUp applies the next pending migration; nil when there is none.
-func (s *Store) stepUp(ctx context.Context, t pgx.Tx) (*Migration, error) {
-	all, err := s.examine(ctx, t)
+// applyMigration applies the next pending migration; nil when there is none.
+func (s *Store) applyMigration(ctx context.Context, t pgx.Tx) (*Migration, error) {
+	all, err := s.examineSchema(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +272,7 @@ func (s *Store) stepUp(ctx context.Context, t pgx.Tx) (*Migration, error) {
 		return nil, nil
 	}
 	m, next := all[i], scripts()[i]
-	there, err := s.rights(ctx, t)
+	there, err := s.checkRights(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +283,7 @@ func (s *Store) stepUp(ctx context.Context, t pgx.Tx) (*Migration, error) {
 			text = "create schema " + pgx.Identifier{s.opt.schema}.Sanitize() + ";\n" + text
 		}
 	}
-	if err := runScript(ctx, t, text); err != nil {
+	if err := runMigrationScript(ctx, t, text); err != nil {
 		return nil, err
 	}
 	var at int64
@@ -292,9 +292,9 @@ func (s *Store) stepUp(ctx context.Context, t pgx.Tx) (*Migration, error) {
 	return &m, err
 }
 
-// stepDown undoes the last applied migration above toVersion; nil when there is none.
-func (s *Store) stepDown(ctx context.Context, t pgx.Tx, toVersion int) (*Migration, error) {
-	all, err := s.examine(ctx, t)
+// revertMigration undoes the last applied migration above toVersion; nil when there is none.
+func (s *Store) revertMigration(ctx context.Context, t pgx.Tx, toVersion int) (*Migration, error) {
+	all, err := s.examineSchema(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -306,7 +306,7 @@ func (s *Store) stepDown(ctx context.Context, t pgx.Tx, toVersion int) (*Migrati
 		return nil, s.versionFault(last, last)
 	}
 	m := all[last-1]
-	if err := runScript(ctx, t, inSchema(s.opt.schema, scripts()[last-1].down)); err != nil {
+	if err := runMigrationScript(ctx, t, inSchema(s.opt.schema, scripts()[last-1].down)); err != nil {
 		return nil, err
 	}
 	if m.Version == 1 {
@@ -318,9 +318,9 @@ func (s *Store) stepDown(ctx context.Context, t pgx.Tx, toVersion int) (*Migrati
 	return &m, err
 }
 
-// examine is compare, and refuses a database that this program must not touch.
-func (s *Store) examine(ctx context.Context, t pgx.Tx) ([]Migration, error) {
-	all, err := s.compare(ctx, t)
+// examineSchema is compare, and refuses a database that this program must not touch.
+func (s *Store) examineSchema(ctx context.Context, t pgx.Tx) ([]Migration, error) {
+	all, err := s.compareMigrations(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -363,7 +363,7 @@ func (s *Store) checkGround(ctx context.Context, t pgx.Tx) error {
 		return err
 	}
 	if tables {
-		return s.unrecorded()
+		return s.findUnrecorded()
 	}
 	if advice := encodingAdvice(encoding); advice != "" && encoding != "SQL_ASCII" {
 		return &queue.Error{Kind: queue.KindConflict, Subject: "encoding " + encoding, Msg: advice}
@@ -405,8 +405,8 @@ func compatibleFrom(all []Migration) int {
 	return from
 }
 
-// compare lays the program's migrations and the database's beside each other.
-func (s *Store) compare(ctx context.Context, t pgx.Tx) ([]Migration, error) {
+// compareMigrations lays the program's migrations and the database's beside each other.
+func (s *Store) compareMigrations(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 	all := make([]Migration, 0, SchemaVersion())
 	for _, m := range scripts() {
 		all = append(all, Migration{
@@ -442,8 +442,8 @@ func (s *Store) compare(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 	return all, rows.Err()
 }
 
-// rights tells whether the schema is there, and refuses with what to grant when the role may not build in it.
-func (s *Store) rights(ctx context.Context, t pgx.Tx) (there bool, err error) {
+// checkRights tells whether the schema is there, and refuses with what to grant when the role may not build in it.
+func (s *Store) checkRights(ctx context.Context, t pgx.Tx) (there bool, err error) {
 	var owner, role, database string
 	var mayBuild, mayCreate bool
 	err = t.QueryRow(ctx, s.sql.get("migrate.rights"), pgx.QueryExecModeExec, s.opt.schema).
@@ -466,29 +466,29 @@ func (s *Store) rights(ctx context.Context, t pgx.Tx) (there bool, err error) {
 	return there, e
 }
 
-// runScript runs text, which may be many statements, within t.
-func runScript(ctx context.Context, t pgx.Tx, text string) error {
+// runMigrationScript runs text, which may be many statements, within t.
+func runMigrationScript(ctx context.Context, t pgx.Tx, text string) error {
 	return t.Conn().PgConn().Exec(ctx, text).Close()
 }
 
-// step runs do in one transaction, under the lock of installers unless it only reads, and again after a transient fault.
+// runMigrationStep runs do in one transaction, under the lock of installers unless it only reads, and again after a transient fault.
 // do may run several times.
-func (s *Store) step(ctx context.Context, op string, readOnly bool, do func(context.Context, pgx.Tx) error) error {
+func (s *Store) runMigrationStep(ctx context.Context, op string, readOnly bool, do func(context.Context, pgx.Tx) error) error {
 	backoff := 50 * time.Millisecond
 	for try := 1; ; try++ {
-		err := s.tryStep(ctx, readOnly, do)
-		if err == nil || try == stepTries || ctx.Err() != nil || !transient(err) {
-			return s.stepFault(op, err)
+		err := s.tryMigrationStep(ctx, readOnly, do)
+		if err == nil || try == stepTries || ctx.Err() != nil || !isTransient(err) {
+			return s.explainStepFault(op, err)
 		}
 		s.opt.logger.WarnContext(ctx, "a migration had to wait and tries again", "try", try, "error", err)
-		if !pause(ctx, time.Duration((0.5+rand.Float64())*float64(backoff))) {
-			return s.stepFault(op, err)
+		if !sleepFor(ctx, time.Duration((0.5+rand.Float64())*float64(backoff))) {
+			return s.explainStepFault(op, err)
 		}
 		backoff = min(2*backoff, stepMaxBackoff)
 	}
 }
 
-func (s *Store) tryStep(ctx context.Context, readOnly bool, do func(context.Context, pgx.Tx) error) error {
+func (s *Store) tryMigrationStep(ctx context.Context, readOnly bool, do func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
@@ -515,13 +515,13 @@ func (s *Store) tryStep(ctx context.Context, readOnly bool, do func(context.Cont
 		// The queue of installers may be long, that for tables must be short. Nothing of the role's settings, nor of a
 		// search_path, may bend a migration.
 		const free = "set local lock_timeout = 0; set local statement_timeout = 0; set local search_path = pg_catalog, pg_temp"
-		if err := runScript(ctx, t, free); err != nil {
+		if err := runMigrationScript(ctx, t, free); err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, s.sql.get("migrate.lock"), pgx.QueryExecModeExec, s.installKey()); err != nil {
+		if _, err := t.Exec(ctx, s.sql.get("migrate.lock"), pgx.QueryExecModeExec, s.installLockKey()); err != nil {
 			return err
 		}
-		if err := runScript(ctx, t, "set local lock_timeout = '"+stepLockTimeout+"'"); err != nil {
+		if err := runMigrationScript(ctx, t, "set local lock_timeout = '"+stepLockTimeout+"'"); err != nil {
 			return err
 		}
 	}
@@ -531,13 +531,13 @@ func (s *Store) tryStep(ctx context.Context, readOnly bool, do func(context.Cont
 	return t.Commit(ctx)
 }
 
-// stepFault is translate, with what to do where a privilege is missing.
-func (s *Store) stepFault(op string, err error) error {
+// explainStepFault is translate, with what to do where a privilege is missing.
+func (s *Store) explainStepFault(op string, err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
 		return &queue.Error{
 			Op: op, Kind: queue.KindDenied, Subject: "schema " + s.opt.schema,
 			Msg: "the role may not; run migrations as the role that owns the schema and its tables", Err: err,
 		}
 	}
-	return translate(op, err)
+	return translateError(op, err)
 }

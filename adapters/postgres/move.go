@@ -21,30 +21,30 @@ var (
 
 // moves gathers what becomes of tasks and writes it in one statement a table.
 type moves struct {
-	now    time.Time
-	done   doneRows
-	held   heldRows
-	back   backRows
-	errs   errorRows
-	events events
-	woken  []queue.Wake
+	now     time.Time
+	done    doneRows
+	held    successRows
+	waiting waitingRows
+	errs    errorRows
+	events  events
+	woken   []queue.Wake
 
 	tallies queue.Tallies
 }
 
-func newMoves(now time.Time) *moves { return &moves{now: micros(now), events: events{}} }
+func makeMoves(now time.Time) *moves { return &moves{now: truncateToMicros(now), events: events{}} }
 
-// success ends a hold well. It needs no facts: that is what makes the common case cheap.
-func (m *moves) success(p spot, result json.RawMessage) {
-	m.held.add(p, result)
-	m.events.add(change{
-		queue: p.q.id, keep: p.q.Events, kind: eventFor(queue.MoveRelease, queue.StatusReleased), was: statusRetained,
+// addSuccess ends a hold well. It needs no facts: that is what makes the common case cheap.
+func (m *moves) addSuccess(p heldTask, result json.RawMessage) {
+	m.held.addSuccessRow(p, result)
+	m.events.appendIDs(eventChange{
+		queue: p.q.id, keep: p.q.Events, kind: eventOfMove(queue.MoveRelease, queue.StatusReleased), was: statusRetained,
 		is: statusReleased, worker: p.worker,
 	}, p.id)
 }
 
-// moved is one task with the life that the domain gave it.
-type moved struct {
+// taskMove is one task with the life that the domain gave it.
+type taskMove struct {
 	q         *storedQueue
 	id        int64
 	priority  int16
@@ -59,41 +59,41 @@ type moved struct {
 	keep      bool // the last result instead, which is not read
 }
 
-func (m *moves) add(d moved) {
+func (m *moves) addMove(d taskMove) {
 	delayed := 0
 	if d.wasLate {
 		delayed--
 	}
 	m.tallies.Add(d.q.Namespace, d.q.Name, d.was, d.life.Status, 1)
 	if d.life.Status.Finished() {
-		m.done.add(d)
+		m.done.addDoneRow(d)
 	} else {
 		late := d.life.DelayedAt.After(m.now)
-		m.back.add(d, late)
+		m.waiting.addWaitingRow(d, late)
 		if late {
 			delayed++
 		} else {
 			m.woken = append(m.woken, queue.Wake{Namespace: d.q.Namespace, Queue: d.q.Name})
 		}
 	}
-	m.events.add(change{
-		queue: d.q.id, keep: d.q.Events, kind: eventFor(d.move, d.life.Status), was: statusCodes[d.was],
+	m.events.appendIDs(eventChange{
+		queue: d.q.id, keep: d.q.Events, kind: eventOfMove(d.move, d.life.Status), was: statusCodes[d.was],
 		is: statusCodes[d.life.Status], worker: d.worker, delayed: delayed,
 	}, d.id)
 }
 
-// failure keeps the error of an attempt.
-func (m *moves) failure(q int32, id int64, attempt int, worker string, err json.RawMessage) {
-	m.errs.add(q, id, attempt, m.now, worker, err)
+// addFailure keeps the error of an attempt.
+func (m *moves) addFailure(q int32, id int64, attempt int, worker string, err json.RawMessage) {
+	m.errs.addErrorRow(q, id, attempt, m.now, worker, err)
 }
 
-// write queues all rows.
-func (m *moves) write(t *tx) {
-	m.held.insert(t, m.now)
-	m.done.insert(t, m.now)
-	m.back.insert(t)
-	m.errs.insert(t)
-	m.events.insert(t, m.now)
+// writeAllRows queues all rows.
+func (m *moves) writeAllRows(t *tx) {
+	m.held.insertSuccesses(t, m.now)
+	m.done.insertDoneRows(t, m.now)
+	m.waiting.insertWaitingRows(t)
+	m.errs.insertErrorRows(t)
+	m.events.insertEventRows(t, m.now)
 }
 
 // doneRow is a finished task.
@@ -123,29 +123,29 @@ var doneColumns = table.New(
 
 type doneRows []doneRow
 
-func (r *doneRows) add(d moved) {
+func (r *doneRows) addDoneRow(d taskMove) {
 	*r = append(*r, doneRow{
-		id: d.id, startedAt: timePtr(d.startedAt), token: d.token, queueID: d.q.id, status: statusCodes[d.life.Status],
-		attempt: int16(d.life.Attempt), worker: textPtr(d.worker), result: jsonParam(d.result), keep: d.keep,
+		id: d.id, startedAt: timePointer(d.startedAt), token: d.token, queueID: d.q.id, status: statusCodes[d.life.Status],
+		attempt: int16(d.life.Attempt), worker: textPointer(d.worker), result: nullableJSON(d.result), keep: d.keep,
 	})
 }
 
-func (r doneRows) insert(t *tx, now time.Time) {
+func (r doneRows) insertDoneRows(t *tx, now time.Time) {
 	if len(r) > 0 {
-		t.send(insertDone, doneColumns.Arrays([]sqltext.Arg{arg("now", now)}, r)...)
+		t.queueStatement(insertDone, doneColumns.Arrays([]sqltext.Arg{arg("now", now)}, r)...)
 	}
 }
 
-// heldRows are successes. The columns that a lease has in common are sent once for each lease, and tasks without a result go as
+// successRows are successes. The columns that a lease has in common are sent once for each lease, and tasks without a result go as
 // runs of ids.
-type heldRows struct {
-	runs   []heldRun
-	leases []heldLease
-	place  map[*hold]int // of a lease in leases
+type successRows struct {
+	runs   []successRun
+	leases []successLease
+	place  map[*lockedLease]int // of a lease in leases
 }
 
-// heldRun is a run of tasks of one lease that end alike.
-type heldRun struct {
+// successRun is a run of tasks of one lease that end alike.
+type successRun struct {
 	id      int64 // of the first
 	lease   int32 // its place in the leases, from 1
 	token   int64 // of the first
@@ -155,17 +155,17 @@ type heldRun struct {
 }
 
 var heldRunColumns = table.New(
-	table.Col("id", func(r *heldRun) *int64 { return &r.id }),
-	table.Col("lease", func(r *heldRun) *int32 { return &r.lease }),
-	table.Col("token", func(r *heldRun) *int64 { return &r.token }),
-	table.Col("attempt", func(r *heldRun) *int16 { return &r.attempt }),
-	table.Col("n", func(r *heldRun) *int16 { return &r.n }),
-	table.Col("result", func(r *heldRun) *[]byte { return &r.result }),
+	table.Col("id", func(r *successRun) *int64 { return &r.id }),
+	table.Col("lease", func(r *successRun) *int32 { return &r.lease }),
+	table.Col("token", func(r *successRun) *int64 { return &r.token }),
+	table.Col("attempt", func(r *successRun) *int16 { return &r.attempt }),
+	table.Col("n", func(r *successRun) *int16 { return &r.n }),
+	table.Col("result", func(r *successRun) *[]byte { return &r.result }),
 )
 
-// heldLease is a lease of which tasks ended well.
-type heldLease struct {
-	row       *hold
+// successLease is a lease of which tasks ended well.
+type successLease struct {
+	row       *lockedLease
 	bare      []int64 // ids without a result, in their places
 	startedAt time.Time
 	queueID   int32
@@ -173,24 +173,24 @@ type heldLease struct {
 }
 
 var heldLeaseColumns = table.New(
-	table.Col("started_at", func(l *heldLease) *time.Time { return &l.startedAt }),
-	table.Col("queue_id", func(l *heldLease) *int32 { return &l.queueID }),
-	table.Col("worker", func(l *heldLease) *string { return &l.worker }),
+	table.Col("started_at", func(l *successLease) *time.Time { return &l.startedAt }),
+	table.Col("queue_id", func(l *successLease) *int32 { return &l.queueID }),
+	table.Col("worker", func(l *successLease) *string { return &l.worker }),
 )
 
-func (r *heldRows) add(p spot, result []byte) {
-	at, known := r.place[p.hold]
+func (r *successRows) addSuccessRow(p heldTask, result []byte) {
+	at, known := r.place[p.lockedLease]
 	if !known {
 		if r.place == nil {
-			r.place = map[*hold]int{}
+			r.place = map[*lockedLease]int{}
 		}
 		at = len(r.leases)
-		r.place[p.hold] = at
-		r.leases = append(r.leases, heldLease{row: p.hold, startedAt: p.retainedAt, queueID: p.q.id, worker: p.worker})
+		r.place[p.lockedLease] = at
+		r.leases = append(r.leases, successLease{row: p.lockedLease, startedAt: p.retainedAt, queueID: p.q.id, worker: p.worker})
 	}
 
 	if len(result) > 0 {
-		r.addRun(at, p.i, p.id, 1, result)
+		r.addSuccessRun(at, p.place, p.id, 1, result)
 		return
 	}
 
@@ -198,18 +198,18 @@ func (r *heldRows) add(p spot, result []byte) {
 	if l.bare == nil {
 		l.bare = make([]int64, len(p.ids))
 	}
-	l.bare[p.i] = p.id
+	l.bare[p.place] = p.id
 }
 
-// addRun adds n tasks of a lease from the place of the first on.
-func (r *heldRows) addRun(at, place int, id int64, n int, result []byte) {
-	p := spot{r.leases[at].row, place, id}
-	r.runs = append(r.runs, heldRun{
-		id: id, lease: int32(at + 1), token: p.taskToken(), attempt: int16(p.attempt()), n: int16(n), result: jsonParam(result),
+// addSuccessRun adds n tasks of a lease from the place of the first on.
+func (r *successRows) addSuccessRun(at, place int, id int64, n int, result []byte) {
+	p := heldTask{r.leases[at].row, place, id}
+	r.runs = append(r.runs, successRun{
+		id: id, lease: int32(at + 1), token: p.tokenOfTask(), attempt: int16(p.attemptOfTask()), n: int16(n), result: nullableJSON(result),
 	})
 }
 
-func (r *heldRows) insert(t *tx, now time.Time) {
+func (r *successRows) insertSuccesses(t *tx, now time.Time) {
 	for at := range r.leases {
 		l := &r.leases[at]
 		for i := 0; i < len(l.bare); {
@@ -217,26 +217,26 @@ func (r *heldRows) insert(t *tx, now time.Time) {
 			for i++; i < len(l.bare) && l.continuesRun(first, i); i++ {
 			}
 			if id := l.bare[first]; id != 0 {
-				r.addRun(at, first, id, i-first, nil)
+				r.addSuccessRun(at, first, id, i-first, nil)
 			}
 		}
 	}
 
 	if len(r.runs) > 0 {
 		args := heldLeaseColumns.Arrays([]sqltext.Arg{arg("now", now)}, r.leases)
-		t.send(insertHeldDone, heldRunColumns.Arrays(args, r.runs)...)
+		t.queueStatement(insertHeldDone, heldRunColumns.Arrays(args, r.runs)...)
 	}
 }
 
 // continuesRun reports whether the task at place i ends in one run with those from first on.
-func (l *heldLease) continuesRun(first, i int) bool {
+func (l *successLease) continuesRun(first, i int) bool {
 	ids := l.bare
-	return ids[first] != 0 && ids[i] == ids[i-1]+1 && runBlock(ids[i]) == runBlock(ids[first]) &&
-		(spot{l.row, i, ids[i]}).attempt() == (spot{l.row, first, ids[first]}).attempt()
+	return ids[first] != 0 && ids[i] == ids[i-1]+1 && blockOfRun(ids[i]) == blockOfRun(ids[first]) &&
+		(heldTask{l.row, i, ids[i]}).attemptOfTask() == (heldTask{l.row, first, ids[first]}).attemptOfTask()
 }
 
-// backRow is a task that waits again.
-type backRow struct {
+// waitingRow is a task that waits again.
+type waitingRow struct {
 	id        int64
 	queueID   int32
 	priority  int16
@@ -253,35 +253,35 @@ type backRow struct {
 }
 
 var backColumns = table.New(
-	table.Col("id", func(r *backRow) *int64 { return &r.id }),
-	table.Col("queue_id", func(r *backRow) *int32 { return &r.queueID }),
-	table.Col("priority", func(r *backRow) *int16 { return &r.priority }),
-	table.Col("late", func(r *backRow) *bool { return &r.late }),
-	table.Col("delayed_at", func(r *backRow) **time.Time { return &r.delayedAt }),
-	table.Col("dies_at", func(r *backRow) **time.Time { return &r.diesAt }),
-	table.Col("started_at", func(r *backRow) **time.Time { return &r.startedAt }),
-	table.Col("token", func(r *backRow) *int64 { return &r.token }),
-	table.Col("attempt", func(r *backRow) *int16 { return &r.attempt }),
-	table.Col("retries", func(r *backRow) *int16 { return &r.retries }),
-	table.Col("worker", func(r *backRow) **string { return &r.worker }),
-	table.Col("result", func(r *backRow) *[]byte { return &r.result }),
-	table.Col("keep", func(r *backRow) *bool { return &r.keep }),
+	table.Col("id", func(r *waitingRow) *int64 { return &r.id }),
+	table.Col("queue_id", func(r *waitingRow) *int32 { return &r.queueID }),
+	table.Col("priority", func(r *waitingRow) *int16 { return &r.priority }),
+	table.Col("late", func(r *waitingRow) *bool { return &r.late }),
+	table.Col("delayed_at", func(r *waitingRow) **time.Time { return &r.delayedAt }),
+	table.Col("dies_at", func(r *waitingRow) **time.Time { return &r.diesAt }),
+	table.Col("started_at", func(r *waitingRow) **time.Time { return &r.startedAt }),
+	table.Col("token", func(r *waitingRow) *int64 { return &r.token }),
+	table.Col("attempt", func(r *waitingRow) *int16 { return &r.attempt }),
+	table.Col("retries", func(r *waitingRow) *int16 { return &r.retries }),
+	table.Col("worker", func(r *waitingRow) **string { return &r.worker }),
+	table.Col("result", func(r *waitingRow) *[]byte { return &r.result }),
+	table.Col("keep", func(r *waitingRow) *bool { return &r.keep }),
 )
 
-type backRows []backRow
+type waitingRows []waitingRow
 
-func (r *backRows) add(d moved, late bool) {
-	*r = append(*r, backRow{
+func (r *waitingRows) addWaitingRow(d taskMove, late bool) {
+	*r = append(*r, waitingRow{
 		id: d.id, queueID: d.q.id, priority: d.priority, late: late,
-		delayedAt: timePtr(micros(d.life.DelayedAt)), diesAt: timePtr(micros(d.life.DiesAt)), startedAt: timePtr(d.startedAt),
-		token: d.token, attempt: int16(d.life.Attempt), retries: int16(d.life.Retries), worker: textPtr(d.worker),
-		result: jsonParam(d.result), keep: d.keep,
+		delayedAt: timePointer(truncateToMicros(d.life.DelayedAt)), diesAt: timePointer(truncateToMicros(d.life.DiesAt)), startedAt: timePointer(d.startedAt),
+		token: d.token, attempt: int16(d.life.Attempt), retries: int16(d.life.Retries), worker: textPointer(d.worker),
+		result: nullableJSON(d.result), keep: d.keep,
 	})
 }
 
-func (r backRows) insert(t *tx) {
+func (r waitingRows) insertWaitingRows(t *tx) {
 	if len(r) > 0 {
-		t.send(insertBack, backColumns.Arrays(nil, r)...)
+		t.queueStatement(insertBack, backColumns.Arrays(nil, r)...)
 	}
 }
 
@@ -306,7 +306,7 @@ var errorColumns = table.New(
 
 type errorRows []errorRow
 
-func (r *errorRows) add(q int32, id int64, attempt int, at time.Time, worker string, err json.RawMessage) {
+func (r *errorRows) addErrorRow(q int32, id int64, attempt int, at time.Time, worker string, err json.RawMessage) {
 	if len(err) == 0 {
 		err = json.RawMessage("null")
 	} else if len(err) > queue.MaxErrorBytes {
@@ -315,12 +315,12 @@ func (r *errorRows) add(q int32, id int64, attempt int, at time.Time, worker str
 	*r = append(*r, errorRow{queueID: q, id: id, attempt: int16(attempt), at: at, worker: worker, err: err})
 }
 
-// insert writes the errors, and keeps the newest queue.MaxErrors of each task.
-func (r errorRows) insert(t *tx) {
+// insertErrorRows writes the errors, and keeps the newest queue.MaxErrors of each task.
+func (r errorRows) insertErrorRows(t *tx) {
 	if len(r) == 0 {
 		return
 	}
-	t.send(insertErrors, errorColumns.Arrays(nil, r)...)
+	t.queueStatement(insertErrors, errorColumns.Arrays(nil, r)...)
 
 	var full []errorRow
 	for _, row := range r {
@@ -329,21 +329,21 @@ func (r errorRows) insert(t *tx) {
 		}
 	}
 	if len(full) > 0 {
-		t.send(trimErrors, errorColumns.Only("queue_id", "task_id").Arrays([]sqltext.Arg{arg("keep", queue.MaxErrors)}, full)...)
+		t.queueStatement(trimErrors, errorColumns.Only("queue_id", "task_id").Arrays([]sqltext.Arg{arg("keep", queue.MaxErrors)}, full)...)
 	}
 }
 
-func leaseLost(id int64) error {
+func makeLeaseLostError(id int64) error {
 	return &queue.Error{
 		Kind: queue.KindLeaseLost, Subject: fmt.Sprintf("task %d", id),
 		Msg: "the token is not the one of its present lease; somebody else may hold it",
 	}
 }
 
-func noTask(id int64) error {
+func makeNoTaskError(id int64) error {
 	return &queue.Error{Kind: queue.KindNotFound, Subject: fmt.Sprintf("task %d", id), Msg: "no such task"}
 }
 
-func notHeld(id int64) error {
+func makeNotRetainedError(id int64) error {
 	return &queue.Error{Kind: queue.KindConflict, Subject: fmt.Sprintf("task %d", id), Msg: "nobody holds it"}
 }

@@ -26,9 +26,9 @@ const (
 	notifyTimeout = 2 * time.Second
 )
 
-// payload is the payload that tells every process of wakes, this one too: for a notification inside a caller's
+// encodeWakeUps is the payload that tells every process of wakes, this one too: for a notification inside a caller's
 // transaction, of whose commit this process hears like any other.
-func payload(wakes []queue.Wake) string { return payloadFrom(anonymous, wakes) }
+func encodeWakeUps(wakes []queue.Wake) string { return payloadFrom(anonymous, wakes) }
 
 func payloadFrom(sender string, wakes []queue.Wake) string {
 	names := make([]string, 0, len(wakes))
@@ -96,7 +96,7 @@ func newNotifier(s *Store) *notifier {
 		quit:    make(chan struct{}),
 		pending: map[queue.Wake]struct{}{},
 		send: func(ctx context.Context, payload string) error {
-			_, err := s.pool.Exec(ctx, s.sql.Of(sendWakeUps), s.sql.Values(sendWakeUps, []sqltext.Arg{arg("channel", s.channel()), arg("payload", payload)})...)
+			_, err := s.pool.Exec(ctx, s.sql.Of(sendWakeUps), s.sql.Values(sendWakeUps, []sqltext.Arg{arg("channel", s.notifyChannel()), arg("payload", payload)})...)
 			return err
 		},
 		failed: func(err error) {
@@ -105,8 +105,8 @@ func newNotifier(s *Store) *notifier {
 	}
 }
 
-// ready says that tasks became ready in these queues. It never blocks. After close it does nothing.
-func (n *notifier) ready(wakes []queue.Wake) {
+// notifyReady says that tasks became ready in these queues. It never blocks. After close it does nothing.
+func (n *notifier) notifyReady(wakes []queue.Wake) {
 	if n.off || len(wakes) == 0 {
 		return
 	}
@@ -124,12 +124,12 @@ func (n *notifier) ready(wakes []queue.Wake) {
 	}
 	if !n.running {
 		n.running = true
-		n.done.Go(n.run)
+		n.done.Go(n.runNotifier)
 	}
 }
 
-// close sends what is still to be told and ends the goroutine, within twice notifyTimeout.
-func (n *notifier) close() {
+// closeNotifier sends what is still to be told and ends the goroutine, within twice notifyTimeout.
+func (n *notifier) closeNotifier() {
 	n.mu.Lock()
 	if !n.closed {
 		n.closed = true
@@ -139,10 +139,10 @@ func (n *notifier) close() {
 	n.done.Wait()
 }
 
-func (n *notifier) run() {
+func (n *notifier) runNotifier() {
 	for {
-		n.pause()
-		wakes, ok := n.take()
+		n.pauseNotifier()
+		wakes, ok := n.takePending()
 		if !ok {
 			return
 		}
@@ -154,8 +154,8 @@ func (n *notifier) run() {
 	}
 }
 
-// pause waits until the next send is allowed.
-func (n *notifier) pause() {
+// pauseNotifier waits until the next send is allowed.
+func (n *notifier) pauseNotifier() {
 	n.mu.Lock()
 	wait := n.every - time.Since(n.last)
 	n.mu.Unlock()
@@ -170,8 +170,8 @@ func (n *notifier) pause() {
 	}
 }
 
-// take empties what is pending; not ok when there is nothing, and then the goroutine has ended.
-func (n *notifier) take() ([]queue.Wake, bool) {
+// takePending empties what is pending; not ok when there is nothing, and then the goroutine has ended.
+func (n *notifier) takePending() ([]queue.Wake, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.pending) == 0 {

@@ -68,71 +68,71 @@ func TestNotifier(t *testing.T) {
 
 	it("the first is sent at once, those of the window after it together at its end", func(t *testing.T, s *sends) {
 		n := s.notifier(every)
-		n.ready(in("a"))
+		n.notifyReady(in("a"))
 		time.Sleep(time.Millisecond)
-		n.ready(in("c"))
-		n.ready(in("b", "c"))
+		n.notifyReady(in("c"))
+		n.notifyReady(in("b", "c"))
 		time.Sleep(every)
-		n.ready(in("d"))
+		n.notifyReady(in("d"))
 		time.Sleep(time.Minute)
-		n.ready(in("e"))
+		n.notifyReady(in("e"))
 		synctest.Wait()
 		s.want(t, "0s me n/a", "5ms me n/b,n/c", "10ms me n/d", fmt.Sprintf("%v me n/e", time.Minute+6*time.Millisecond))
-		n.close()
+		n.closeNotifier()
 	})
 	it("a slow send holds nobody up, and what came meanwhile goes next", func(t *testing.T, s *sends) {
 		s.took = time.Second
 		n := s.notifier(every)
-		n.ready(in("a"))
+		n.notifyReady(in("a"))
 		synctest.Wait()
-		n.ready(in("b"))
-		n.ready(in("c"))
+		n.notifyReady(in("b"))
+		n.notifyReady(in("c"))
 		time.Sleep(3 * time.Second)
 		s.want(t, "0s me n/a", "1s me n/b,n/c")
-		n.close()
+		n.closeNotifier()
 	})
 	it("a send that fails or hangs is given up, told and forgotten", func(t *testing.T, s *sends) {
 		s.fault = errors.New("no")
 		n := s.notifier(every)
-		n.ready(in("a"))
+		n.notifyReady(in("a"))
 		synctest.Wait()
 		s.fault, s.took = nil, time.Hour
-		n.ready(in("b"))
+		n.notifyReady(in("b"))
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if len(s.faced) != 2 || !errors.Is(s.faced[1], context.DeadlineExceeded) {
 			t.Errorf("told %v", s.faced)
 		}
-		n.close()
+		n.closeNotifier()
 	})
 	it("close sends what is left and nothing is sent after it", func(t *testing.T, s *sends) {
 		n := s.notifier(time.Hour)
-		n.ready(in("a"))
+		n.notifyReady(in("a"))
 		synctest.Wait()
-		n.ready(in("b"))
-		n.close()
-		n.ready(in("c"))
-		n.close()
+		n.notifyReady(in("b"))
+		n.closeNotifier()
+		n.notifyReady(in("c"))
+		n.closeNotifier()
 		synctest.Wait()
 		s.want(t, "0s me n/a", "0s me n/b")
 	})
 	it("close is over in bounded time however long a send hangs", func(t *testing.T, s *sends) {
 		s.took = time.Hour
 		n := s.notifier(every)
-		n.ready(in("a"))
+		n.notifyReady(in("a"))
 		synctest.Wait()
-		n.ready(in("b"))
-		n.close()
+		n.notifyReady(in("b"))
+		n.closeNotifier()
 		if took := time.Since(s.begin); took > 2*notifyTimeout {
 			t.Errorf("it took %v", took)
 		}
 	})
 	it("what waits is bounded: beyond it everyone is woken", func(t *testing.T, s *sends) {
 		n := s.notifier(every)
-		n.ready(in("first"))
+		n.notifyReady(in("first"))
 		synctest.Wait() // sent; what follows waits for the end of the window, which cannot come while this runs
 		for i := range maxPending + 1 {
-			n.ready(in(fmt.Sprintf("q%d", i)))
+			n.notifyReady(in(fmt.Sprintf("q%d", i)))
 		}
 		n.mu.Lock()
 		if len(n.pending) != maxPending {
@@ -144,22 +144,22 @@ func TestNotifier(t *testing.T) {
 		if last := s.texts[len(s.texts)-1]; last != "me " {
 			t.Errorf("sent %.60q…", last)
 		}
-		n.close()
+		n.closeNotifier()
 	})
 	it("switched off it sends nothing", func(t *testing.T, s *sends) {
 		n := s.notifier(every)
 		n.off = true
-		n.ready(in("a"))
-		n.close()
+		n.notifyReady(in("a"))
+		n.closeNotifier()
 		s.want(t)
 	})
 	it("nothing to tell starts nothing", func(t *testing.T, s *sends) {
 		n := s.notifier(every)
-		n.ready(nil)
+		n.notifyReady(nil)
 		if n.running {
 			t.Error("a goroutine was started")
 		}
-		n.close()
+		n.closeNotifier()
 	})
 }
 
@@ -182,14 +182,14 @@ func TestPayload(t *testing.T) {
 		{"what does not fit is any", long(100), "- "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := payload(c.wakes); got != c.want {
+			if got := encodeWakeUps(c.wakes); got != c.want {
 				t.Errorf("%.80q, want %q", got, c.want)
 			}
 		})
 	}
 	t.Run("what just fits is told, and never more than the limit", func(t *testing.T) {
 		for n := range 100 {
-			text := payload(long(n))
+			text := encodeWakeUps(long(n))
 			if len(text) > maxNotifyBytes {
 				t.Fatalf("%d queues make %d bytes", n, len(text))
 			}

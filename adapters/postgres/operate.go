@@ -59,7 +59,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		if len(f.Statuses) == 0 {
 			return queue.Bulk{}, nil
 		}
-		l, err := s.listing(ctx, o.op, namespace, f, o.move == queue.MoveRetry)
+		l, err := s.planListing(ctx, o.op, namespace, f, o.move == queue.MoveRetry)
 		if err != nil {
 			return total, queue.WithOp(o.op, err)
 		}
@@ -70,7 +70,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			behind = maxID
 		}
 		pick = func(behind int64) (found, bool, error) {
-			some, err := s.walk(ctx, o.op, l, behind, 0, bulkStep)
+			some, err := s.walkRows(ctx, o.op, l, behind, 0, bulkStep)
 			return some, len(some.ids) == 0 && !some.more, err
 		}
 	}
@@ -127,20 +127,20 @@ func orAll(s []queue.Status) []queue.Status {
 // many. A task that moves away meanwhile is looked at again.
 func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dryRun bool, o operation) (out queue.Bulk, fit int, err error) {
 	var m *moves
-	err = s.inTx(ctx, o.op, func(ctx context.Context, t *tx) error {
+	err = s.runInTx(ctx, o.op, func(ctx context.Context, t *tx) error {
 		out, fit = queue.Bulk{Errs: map[int64]error{}}, len(ids)
 		var now time.Time
 		if err := t.read(ctx, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
 			return err
 		}
-		m = newMoves(now)
+		m = makeMoves(now)
 		left := ids
 		for tries := 0; len(left) > 0 && tries < maxTries; tries++ {
 			most := int64(math.MaxInt64)
 			if tries == 0 {
 				most = queue.MaxPageBytes
 			}
-			there, n, err := s.lifeIn(ctx, t, namespace, left, most)
+			there, n, err := s.readTaskLives(ctx, t, namespace, left, most)
 			if err != nil {
 				return err
 			}
@@ -151,7 +151,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 			for _, id := range left {
 				switch n := there[id]; {
 				case n == nil:
-					out.Errs[id] = noTask(id)
+					out.Errs[id] = makeNoTaskError(id)
 				case !o.takes(n.task.Status):
 					out.Errs[id] = refused(n, o.move)
 				default:
@@ -187,14 +187,14 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 			}
 			m.erase(t, erased)
 		}
-		m.write(t)
+		m.writeAllRows(t)
 		return nil
 	})
 	if err == nil && m != nil {
 		out.Tallies = m.tallies
-		s.notify.ready(m.woken)
+		s.notify.notifyReady(m.woken)
 	}
-	return out, fit, quietly(err)
+	return out, fit, ignoreNothingToDo(err)
 }
 
 func refused(n *nowRow, move queue.Move) error {
@@ -202,7 +202,7 @@ func refused(n *nowRow, move queue.Move) error {
 		return &queue.Error{
 			Kind: queue.KindConflict, Subject: func() *queue.Error {
 				target := &queue.Error{}
-				_ = errors.As(noTask(n.task.ID), &target)
+				_ = errors.As(makeNoTaskError(n.task.ID), &target)
 				return target
 			}().Subject,
 			Msg: "a task that somebody holds cannot be deleted; cancel it first",
@@ -243,7 +243,7 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 		}
 	}
 	if len(heldID) > 0 {
-		t.ask(statement("hold.cancel"), each, arg("ids", heldID), arg("tokens", heldT))
+		t.queueQuery(statement("hold.cancel"), each, arg("ids", heldID), arg("tokens", heldT))
 	}
 	if len(dueID) > 0 {
 		t.queueRows("take.delayed", func(r pgx.Rows) error {
@@ -264,7 +264,7 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 	if len(doneID) > 0 {
 		t.queueRows("take.done", each, doneQ, doneID)
 	}
-	return taken, t.flush(ctx)
+	return taken, t.flushBatch(ctx)
 }
 
 // wasDelayed marks a row that left the delayed ones.
@@ -272,7 +272,7 @@ const wasDelayed = -1
 
 // operate moves one task that was taken.
 func (s *Store) operate(ctx context.Context, m *moves, namespace string, n *nowRow, move queue.Move) error {
-	queues, err := s.named(ctx, namespace, []string{n.task.Queue})
+	queues, err := s.findQueues(ctx, namespace, []string{n.task.Queue})
 	if err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func (s *Store) operate(ctx context.Context, m *moves, namespace string, n *nowR
 	if err != nil {
 		return err
 	}
-	m.add(moved{
+	m.addMove(taskMove{
 		q: q, id: n.task.ID, priority: n.task.Priority, move: move, was: n.task.Status, wasLate: n.token == wasDelayed, life: next,
 		startedAt: n.task.StartedAt, worker: n.task.Worker, result: n.task.Result,
 	})
@@ -301,7 +301,7 @@ func (m *moves) erase(t *tx, rows []*nowRow) {
 			delayed = -1
 		}
 		m.tallies.Add(n.task.Namespace, n.task.Queue, n.task.Status, "", 1)
-		m.events.add(change{queue: n.queue, was: statusCodes[n.task.Status], delayed: delayed}, n.task.ID)
+		m.events.appendIDs(eventChange{queue: n.queue, was: statusCodes[n.task.Status], delayed: delayed}, n.task.ID)
 	}
 	t.queue("erase", queues, ids)
 }

@@ -30,7 +30,7 @@ type options struct {
 	tracer       pgx.QueryTracer
 }
 
-func defaults() options {
+func defaultOptions() options {
 	return options{
 		schema:       DefaultSchema,
 		callTimeout:  DefaultCallTimeout,

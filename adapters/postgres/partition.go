@@ -38,8 +38,8 @@ const (
 	dropTimeout   = 10 * time.Minute // of the walk under the lock, which no other work waits for, and the drop
 )
 
-// parts remembers how far the partitions go, and how dropping the oldest goes.
-type parts struct {
+// partitions remembers how far the partitions go, and how dropping the oldest goes.
+type partitions struct {
 	upper atomic.Int64 // ids below have a partition; 0 = not known yet
 	soon  atomic.Int64 // from this id on the next partition is made ahead of need
 
@@ -61,20 +61,20 @@ type extension struct {
 	err  error // read when over is closed
 }
 
-func (p *parts) init() { p.ending, p.end = context.WithCancel(context.Background()) }
+func (p *partitions) init() { p.ending, p.end = context.WithCancel(context.Background()) }
 
 // close ends an extension that is under way and waits for its end.
-func (p *parts) close() {
+func (p *partitions) close() {
 	p.mu.Lock()
 	p.end()
 	p.mu.Unlock()
 	p.done.Wait()
 }
 
-func (p *parts) covers(id int64) bool { return id < p.upper.Load() }
+func (p *partitions) covers(id int64) bool { return id < p.upper.Load() }
 
 // learn notes the last partition, [lower, upper).
-func (p *parts) learn(lower, upper int64) {
+func (p *partitions) learn(lower, upper int64) {
 	p.soon.Store(lower + (upper-lower)/4*3)
 	p.upper.Store(upper)
 }
@@ -96,17 +96,17 @@ func noPartition(err error) bool {
 	return ok && pg.Code == "23514" && pg.ConstraintName == ""
 }
 
-type part struct {
+type partition struct {
 	lower, upper int64
 	createdAt    time.Time
 }
 
 // learnParts reads, once, how far the partitions of the database go, and makes the first: no id is lost in finding out.
 func (s *Store) learnParts(ctx context.Context) error {
-	if s.parts.upper.Load() > 0 {
+	if s.partitions.upper.Load() > 0 {
 		return nil
 	}
-	var last part
+	var last partition
 	err := s.query(ctx, "list partitions", "part.list", last.scan)
 	if err != nil {
 		return err
@@ -114,51 +114,51 @@ func (s *Store) learnParts(ctx context.Context) error {
 	if last.upper == 0 {
 		return s.extendTo(ctx, 1)
 	}
-	s.parts.learn(last.lower, last.upper)
+	s.partitions.learn(last.lower, last.upper)
 	return nil
 }
 
 // learnPartsIn is learnParts within a caller's transaction: it asks no other connection, and makes nothing.
 func (s *Store) learnPartsIn(ctx context.Context, t *tx) error {
-	var last part
+	var last partition
 	if err := t.read(ctx, "part.list", last.scan); err != nil {
 		return err
 	}
-	if last.upper > s.parts.upper.Load() {
-		s.parts.learn(last.lower, last.upper)
+	if last.upper > s.partitions.upper.Load() {
+		s.partitions.learn(last.lower, last.upper)
 	}
 	return nil
 }
 
 // scan reads a row of part.list; of several the last stays.
-func (p *part) scan(rows pgx.Rows) error {
+func (p *partition) scan(rows pgx.Rows) error {
 	return rows.Scan(&p.lower, &p.upper, &p.createdAt, nil, nil)
 }
 
 // extend makes partitions until b's ids are covered.
-func (s *Store) extend(ctx context.Context, b *birth) error {
+func (s *Store) extend(ctx context.Context, b *insertBatch) error {
 	return s.extendTo(ctx, b.maxID)
 }
 
 func (s *Store) extendTo(ctx context.Context, id int64) error {
-	var last part
-	err := s.inTx(ctx, "extend partitions", func(ctx context.Context, t *tx) (err error) {
+	var last partition
+	err := s.runInTx(ctx, "extend partitions", func(ctx context.Context, t *tx) (err error) {
 		last, err = s.extendIn(ctx, t, id)
 		return err
 	})
 	if err == nil {
-		s.parts.learn(last.lower, last.upper)
+		s.partitions.learn(last.lower, last.upper)
 	}
 	return err
 }
 
 // extendIn makes partitions within t until id is covered, and returns the last.
-func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (part, error) {
-	all, now, _, err := s.parts.lock(ctx, t)
+func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (partition, error) {
+	all, now, _, err := s.partitions.lock(ctx, t)
 	if err != nil {
-		return part{}, err
+		return partition{}, err
 	}
-	last := part{upper: 1}
+	last := partition{upper: 1}
 	size := s.opt.partitionMin
 	if n := len(all); n > 0 {
 		last = all[n-1]
@@ -183,7 +183,7 @@ func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (part, error) {
 // of it. All who ask at once share one connection. The partition is there whatever becomes of the caller's transaction, and
 // no lock is held until that ends.
 func (s *Store) extendAside(ctx context.Context, id int64) error {
-	for !s.parts.covers(id) {
+	for !s.partitions.covers(id) {
 		e := s.startExtension(id)
 		if e == nil {
 			return &queue.Error{Op: "extend partitions", Kind: queue.KindUnavailable, Msg: "the store is closed"}
@@ -194,7 +194,7 @@ func (s *Store) extendAside(ctx context.Context, id int64) error {
 				return e.err
 			}
 		case <-ctx.Done():
-			return translate("extend partitions", ctx.Err())
+			return translateError("extend partitions", ctx.Err())
 		}
 	}
 	return nil
@@ -202,7 +202,7 @@ func (s *Store) extendAside(ctx context.Context, id int64) error {
 
 // extendSoon begins to make the next partition, ahead of need, when id comes near to the end of the last. It never waits.
 func (s *Store) extendSoon(id int64) {
-	p := &s.parts
+	p := &s.partitions
 	if id < p.soon.Load() {
 		return
 	}
@@ -216,7 +216,7 @@ func (s *Store) extendSoon(id int64) {
 
 // startExtension joins the extension that is under way, or starts one that covers id; nil when the store is closed.
 func (s *Store) startExtension(id int64) *extension {
-	p := &s.parts
+	p := &s.partitions
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ending.Err() != nil {
@@ -232,11 +232,11 @@ func (s *Store) startExtension(id int64) *extension {
 
 // runExtension is the goroutine of e.
 func (s *Store) runExtension(e *extension, id int64) {
-	p := &s.parts
+	p := &s.partitions
 	ctx, cancel := context.WithTimeout(p.ending, asideMost)
 	defer cancel()
 	last, err := s.extendOnce(ctx, id)
-	for err != nil && transient(err) && pause(ctx, firstBackoff) {
+	for err != nil && isTransient(err) && sleepFor(ctx, firstBackoff) {
 		last, err = s.extendOnce(ctx, id)
 	}
 
@@ -246,7 +246,7 @@ func (s *Store) runExtension(e *extension, id int64) {
 	if err == nil {
 		p.learn(last.lower, last.upper)
 	} else {
-		e.err = translate("extend partitions", err)
+		e.err = translateError("extend partitions", err)
 		p.rested = time.Now().Add(asideRest)
 		if ctx.Err() == nil || p.ending.Err() == nil {
 			s.opt.logger.Warn("could not make the next partition", "error", e.err)
@@ -256,17 +256,17 @@ func (s *Store) runExtension(e *extension, id int64) {
 }
 
 // extendOnce is one try on a new connection.
-func (s *Store) extendOnce(ctx context.Context, id int64) (last part, err error) {
-	cfg, err := s.poolConfig(ctx, "pgqueue extend")
+func (s *Store) extendOnce(ctx context.Context, id int64) (last partition, err error) {
+	cfg, err := s.configOfExtraConn(ctx, "pgqueue extend")
 	if err != nil {
 		return last, err
 	}
-	conn, err := connect(ctx, cfg)
+	conn, err := openConnection(ctx, cfg)
 	if err != nil {
 		return last, err
 	}
-	defer closeConn(ctx, conn)
-	err = s.tryTxOn(ctx, conn, func(ctx context.Context, t *tx) error {
+	defer closeConnection(ctx, conn)
+	err = s.tryTransactionOn(ctx, conn, func(ctx context.Context, t *tx) error {
 		last, err = s.extendIn(ctx, t, id)
 		return err
 	})
@@ -274,10 +274,10 @@ func (s *Store) extendOnce(ctx context.Context, id int64) (last part, err error)
 }
 
 // lock reads the partitions and keeps others from changing them.
-func (p *parts) lock(ctx context.Context, t *tx) (all []part, now time.Time, lastID int64, err error) {
+func (p *partitions) lock(ctx context.Context, t *tx) (all []partition, now time.Time, lastID int64, err error) {
 	t.queue("part.lock")
 	err = t.read(ctx, "part.list", func(rows pgx.Rows) error {
-		var one part
+		var one partition
 		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, &now, &lastID)
 		all = append(all, one)
 		return err
@@ -301,10 +301,10 @@ func (t *tx) ddl(name string, lower, upper int64) {
 
 // keepAhead makes the first partition, and the next when more than half of the last is used.
 func (s *Store) keepAhead(ctx context.Context) error {
-	var all []part
+	var all []partition
 	var lastID int64
 	err := s.query(ctx, "extend partitions", "part.list", func(rows pgx.Rows) error {
-		var one part
+		var one partition
 		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, nil, &lastID)
 		all = append(all, one)
 		return err
@@ -327,10 +327,10 @@ func (s *Store) keepAhead(ctx context.Context) error {
 // more to do at once.
 func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	const op = "drop partition"
-	var all []part
+	var all []partition
 	var lastID int64
 	err := s.query(ctx, op, "part.list", func(rows pgx.Rows) error {
-		var one part
+		var one partition
 		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, nil, &lastID)
 		all = append(all, one)
 		return err
@@ -369,7 +369,7 @@ var (
 )
 
 // askPart is ask for a statement whose tables are those of the partition p.
-func (t *tx) askPart(s sqltext.Statement, p part, each func(pgx.Rows) error, args ...sqltext.Arg) {
+func (t *tx) askPart(s sqltext.Statement, p partition, each func(pgx.Rows) error, args ...sqltext.Arg) {
 	t.askText(ofPart(t.sql.Of(s), p.lower, p.upper), each, t.sql.Values(s, args)...)
 }
 
@@ -381,7 +381,7 @@ type partStep struct {
 }
 
 // walkPart reads a step of at most size tasks of p behind the cursor at. It ends at the first task that p still needs.
-func (t *tx) walkPart(ctx context.Context, p part, at partCursor, size int) (step partStep, err error) {
+func (t *tx) walkPart(ctx context.Context, p partition, at partCursor, size int) (step partStep, err error) {
 	t.askPart(walkPart, p, func(rows pgx.Rows) error {
 		var q *int32
 		var id *int64
@@ -393,17 +393,17 @@ func (t *tx) walkPart(ctx context.Context, p part, at partCursor, size int) (ste
 		}
 		return nil
 	}, arg("queue_id", at.queue), arg("task_id", at.id), arg("limit", size))
-	return step, t.flush(ctx)
+	return step, t.flushBatch(ctx)
 }
 
 // stripPart removes a step of what other tables have of the tasks of a partition: first their keys, task by task, then states
 // and errors. The walk stops in front of a task that the partition still needs, and the next call goes on there. A process
 // that starts anew walks anew and finds nothing. The answer is a hint: only dropPart's walk is under a lock.
-func (s *Store) stripPart(ctx context.Context, op string, p part) (moved int, rest partRest, err error) {
-	size, _, _ := s.sieves.strip.next()
-	at := s.parts.strip(p.lower)
+func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved int, rest partRest, err error) {
+	size, _, _ := s.rowFilters.strip.nextStep()
+	at := s.partitions.strip(p.lower)
 	next := at
-	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+	err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		moved, rest, next = 0, partHasMore, at
 		step, err := t.walkPart(ctx, p, at, size)
 		if err != nil {
@@ -424,10 +424,10 @@ func (s *Store) stripPart(ctx context.Context, op string, p part) (moved int, re
 			next = step.next
 			t.askPart(stripPartKeys, p, addMoved, arg("queue_id", at.queue), arg("task_id", at.id),
 				arg("last_queue_id", next.queue), arg("last_task_id", next.id))
-			return t.flush(ctx)
+			return t.flushBatch(ctx)
 		}
 		t.askPart(stripPartRows, p, addMoved, arg("limit", size))
-		if err := t.flush(ctx); err != nil {
+		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
 		if moved < size {
@@ -438,17 +438,17 @@ func (s *Store) stripPart(ctx context.Context, op string, p part) (moved int, re
 	if isPgCode(err, undefinedTable) { // another process has just dropped it
 		return 0, partNeeded, nil
 	}
-	if quietly(err) != nil {
+	if ignoreNothingToDo(err) != nil {
 		// A smaller step may pass where a row cannot go, or where this one outlasts a call. At one row the fault is reported:
 		// that row keeps its partition, and nothing else.
-		smaller := ofItsRows(ctx, err) || ctx.Err() == nil && queue.KindOf(err) == queue.KindDeadline
-		if !smaller || !s.sieves.strip.halve() {
+		smaller := isFaultOfRows(ctx, err) || ctx.Err() == nil && queue.KindOf(err) == queue.KindDeadline
+		if !smaller || !s.rowFilters.strip.halveStep() {
 			return 0, partNeeded, err
 		}
 		return 0, partHasMore, nil
 	}
-	s.sieves.strip.passed()
-	s.parts.stripped(next)
+	s.rowFilters.strip.recordPass()
+	s.partitions.stripped(next)
 	return moved, rest, nil
 }
 
@@ -456,19 +456,19 @@ func (s *Store) stripPart(ctx context.Context, op string, p part) (moved int, re
 // look at them; those of the hot path only while the two tables are dropped. That needs a lock which everything waits
 // behind, so it is tried once and given up after dropPatience: a session that reads the tables for long, as pg_dump does,
 // holds up nothing. The next tries are further and further apart.
-func (s *Store) dropPart(ctx context.Context, op string, p part) (dropped bool, err error) {
-	if !s.parts.mayDrop() {
+func (s *Store) dropPart(ctx context.Context, op string, p partition) (dropped bool, err error) {
+	if !s.partitions.mayDrop() {
 		return false, nil
 	}
-	size, _, _ := s.sieves.strip.next()
+	size, _, _ := s.rowFilters.strip.nextStep()
 	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
-	err = s.tryTx(ctx, func(ctx context.Context, t *tx) error {
+	err = s.tryTransaction(ctx, func(ctx context.Context, t *tx) error {
 		t.queue("part.drop.lock")
 		t.batch.Queue("set local lock_timeout = '" + dropPatience + "'")
 		t.batch.Queue("set local statement_timeout = 0") // dropTimeout bounds it
 		t.ddl("part.freeze", p.lower, p.upper)
-		if err := t.flush(ctx); err != nil {
+		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
 
@@ -479,7 +479,7 @@ func (s *Store) dropPart(ctx context.Context, op string, p part) (dropped bool, 
 				return err
 			}
 			if step.needed {
-				s.parts.stripped(at)
+				s.partitions.stripped(at)
 				return errNothing
 			}
 			if step.end {
@@ -489,16 +489,16 @@ func (s *Store) dropPart(ctx context.Context, op string, p part) (dropped bool, 
 		}
 
 		ev := events{}
-		var gone []change
+		var gone []eventChange
 		var counts []int32
 		t.askPart(countPartTasks, p, func(rows pgx.Rows) error {
-			var c change
+			var c eventChange
 			var n int32
 			err := rows.Scan(&c.queue, &c.was, &n)
 			gone, counts = append(gone, c), append(counts, n)
 			return err
 		})
-		if err := t.flush(ctx); err != nil {
+		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
 		ev.insertCounts(t, gone, counts)
@@ -507,11 +507,11 @@ func (s *Store) dropPart(ctx context.Context, op string, p part) (dropped bool, 
 		return nil
 	})
 	if isPgCode(err, lockNotAvailable) || isPgCode(err, undefinedTable) {
-		s.parts.dropLater()
+		s.partitions.dropLater()
 		return false, nil
 	}
-	s.parts.dropSoon()
-	return dropped && err == nil, translate(op, quietly(err))
+	s.partitions.dropSoon()
+	return dropped && err == nil, translateError(op, ignoreNothingToDo(err))
 }
 
 // SQLSTATEs that a removal of a partition expects.
@@ -537,7 +537,7 @@ type partCursor struct {
 func firstOfPart(lower int64) partCursor { return partCursor{lower: lower, queue: math.MinInt32} }
 
 // strip is where the walk over a partition goes on.
-func (p *parts) strip(lower int64) partCursor {
+func (p *partitions) strip(lower int64) partCursor {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cursor.lower != lower {
@@ -546,28 +546,28 @@ func (p *parts) strip(lower int64) partCursor {
 	return p.cursor
 }
 
-func (p *parts) stripped(at partCursor) {
+func (p *partitions) stripped(at partCursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cursor = at
 }
 
 // mayDrop says whether the rest after a lock that was not to be had is over.
-func (p *parts) mayDrop() bool {
+func (p *partitions) mayDrop() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !time.Now().Before(p.nextDrop)
 }
 
 // dropLater lets the next try rest for twice as long as the last.
-func (p *parts) dropLater() {
+func (p *partitions) dropLater() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dropRest = min(max(2*p.dropRest, dropRestLeast), dropRestMost)
 	p.nextDrop = time.Now().Add(p.dropRest)
 }
 
-func (p *parts) dropSoon() {
+func (p *partitions) dropSoon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dropRest, p.nextDrop = 0, time.Time{}

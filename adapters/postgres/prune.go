@@ -59,13 +59,13 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		{"finished tasks", func() (int, bool, error) { return s.pruneDone(ctx, groups, now, &out.Faults) }},
 		{"deleted queues", func() (int, bool, error) { return s.pruneDeleted(ctx, &out.Faults) }},
 		{"events", func() (int, bool, error) { return s.pruneEvents(ctx) }},
-		{"ticks", func() (int, bool, error) { return s.pruneTicks(ctx, now) }},
+		{"ticks", func() (int, bool, error) { return s.pruneOldTicks(ctx, now) }},
 		{"heartbeats", func() (int, bool, error) { return s.pruneBeats(ctx) }},
 	} {
 		n, more, stepErr := step.do()
 		out.Moved += n
 		out.More = out.More || more
-		s.told.clear(step.name, stepErr)
+		s.knownFaults.clearFault(step.name, stepErr)
 		if stepErr == nil {
 			continue
 		}
@@ -74,7 +74,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		}
 		failed++
 		err = stepErr
-		out.Faults = append(out.Faults, queue.Fault{Subject: step.name, Err: stepErr, Known: s.told.known(step.name, stepErr)})
+		out.Faults = append(out.Faults, queue.Fault{Subject: step.name, Err: stepErr, Known: s.knownFaults.isKnownFault(step.name, stepErr)})
 	}
 	if failed == pruneSteps {
 		return out, err
@@ -84,7 +84,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 
 // canGoOn says that other steps may pass though one failed with err: PostgreSQL answered, and there is time left.
 func canGoOn(ctx context.Context, err error) bool {
-	return ctx.Err() == nil && (ofItsRows(ctx, err) || sentByServer(err))
+	return ctx.Err() == nil && (isFaultOfRows(ctx, err) || isSentByServer(err))
 }
 
 // pruneDone removes finished tasks past retention, queue by queue with the same retention.
@@ -106,8 +106,8 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 			{"prune open " + g.stay.String(), past, open},
 			{"prune full " + g.stay.String(), past.Add(-min(g.stay/pruneSlack, pruneSlackMax)), 0},
 		} {
-			began, from := time.Now(), s.floors.get(pass.name)
-			size, rows, passed := s.sieves.done.next()
+			began, from := time.Now(), s.watermarks.get(pass.name)
+			size, rows, passed := s.rowFilters.done.nextStep()
 			queues := slices.DeleteFunc(slices.Clone(g.queues), func(q int32) bool { return slices.Contains(passed, q) })
 			if len(queues) == 0 {
 				continue
@@ -115,10 +115,10 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 			n, err := s.eraseDone(ctx, op, nil, "prune.done", queues, floorParam(from), pass.until, pass.fromID, size, rows)
 			moved += n
 			if err != nil {
-				fault, err := s.sieves.done.failed(ctx, err, func() (row refusedRow, err error) {
-					err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+				fault, err := s.rowFilters.done.recordFailure(ctx, err, func() (row refusedRow, err error) {
+					err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 						t.queue("tx.bitmaps", "on") // as prune.done: the same plan gives the same row
-						return t.read(ctx, "prune.done.first", row.scan, queues, floorParam(from), pass.until, pass.fromID, rows)
+						return t.read(ctx, "prune.done.first", row.scanRefusedRow, queues, floorParam(from), pass.until, pass.fromID, rows)
 					})
 					return row, err
 				})
@@ -129,13 +129,13 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 				more = true
 				continue
 			}
-			s.sieves.done.passed()
+			s.rowFilters.done.recordPass()
 			if n >= size { // whole runs: it may be some more
 				more = true
 				continue
 			}
 			if len(rows) == 0 { // what is passed over comes again from the beginning
-				s.floors.set(pass.name, from, pass.until, began)
+				s.watermarks.set(pass.name, from, pass.until, began)
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func (s *Store) eraseDone(
 	ctx context.Context, op string, check func(context.Context, *tx) error, name string, args ...any,
 ) (int, error) {
 	moved := 0
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		var queues []int32
 		var ids []int64
 		ev := events{}
@@ -165,7 +165,7 @@ func (s *Store) eraseDone(
 			err := rows.Scan(&q, &id, &n, &status)
 			for last := id + n; id < last; id++ {
 				queues, ids = append(queues, q), append(ids, id)
-				ev.add(change{queue: q, was: status}, id)
+				ev.appendIDs(eventChange{queue: q, was: status}, id)
 			}
 			return err
 		}, args...)
@@ -176,10 +176,10 @@ func (s *Store) eraseDone(
 			return errNothing
 		}
 		t.queue("erase", queues, ids)
-		ev.insert(t, time.Time{})
+		ev.insertEventRows(t, time.Time{})
 		return nil
 	})
-	return moved, quietly(err)
+	return moved, ignoreNothingToDo(err)
 }
 
 // CleanQueue implements queue.Store.
@@ -188,9 +188,9 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 	var out queue.Cleaned
 	versioned := queue.RequiredVersion(only) != 0
 	if versioned {
-		s.catalog.forget(namespace) // the version belongs to the queue that has the name now
+		s.catalog.forgetNamespace(namespace) // the version belongs to the queue that has the name now
 	}
-	queues, err := s.named(ctx, namespace, []string{name})
+	queues, err := s.findQueues(ctx, namespace, []string{name})
 	if err != nil {
 		return out, queue.WithOp(op, err)
 	}
@@ -198,12 +198,12 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 	var check func(context.Context, *tx) error
 	if versioned {
 		check = func(ctx context.Context, t *tx) error {
-			q, err := lockQueue(ctx, t, namespace, name)
+			q, err := lockQueueByName(ctx, t, namespace, name)
 			switch {
 			case err != nil:
 				return err
 			case q.id != queues[0].id:
-				return noQueue(name)
+				return makeNoQueueError(name)
 			}
 			return queue.CheckVersion("queue "+name, q.Version, only...)
 		}
@@ -227,8 +227,8 @@ func (s *Store) pruneDeleted(ctx context.Context, faults *[]queue.Fault) (int, b
 	const op = "prune queue"
 	moved, more := 0, false
 	var id int32
-	size, _, passed := s.sieves.deleted.next()
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+	size, _, passed := s.rowFilters.deleted.nextStep()
+	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		moved, more, id = 0, false, 0
 		if err := t.read(ctx, "prune.deleted", func(rows pgx.Rows) error { return rows.Scan(&id) }, passed); err != nil {
 			return err
@@ -245,11 +245,11 @@ func (s *Store) pruneDeleted(ctx context.Context, faults *[]queue.Fault) (int, b
 		}
 		return nil
 	})
-	if quietly(err) == nil {
-		s.sieves.deleted.passed()
+	if ignoreNothingToDo(err) == nil {
+		s.rowFilters.deleted.recordPass()
 		return moved, more, nil
 	}
-	fault, err := s.sieves.deleted.failed(ctx, err, func() (refusedRow, error) {
+	fault, err := s.rowFilters.deleted.recordFailure(ctx, err, func() (refusedRow, error) {
 		return refusedRow{queue: id, subject: "deleted queue " + strconv.Itoa(int(id)), whole: true}, nil
 	})
 	*faults = append(*faults, fault...)
@@ -262,7 +262,7 @@ func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
 	if _, err := s.fold(ctx); err != nil { // only what the counts have seen may go
 		return 0, false, fmt.Errorf("first the counts: %w", err)
 	}
-	err := s.inTx(ctx, "prune events", func(ctx context.Context, t *tx) error {
+	err := s.runInTx(ctx, "prune events", func(ctx context.Context, t *tx) error {
 		t.batch.Queue(t.sql.get("event.snapshot.prune"), int64(eventsKept+snapshotKeptAgain), eventStep).Exec(func(tag pgconn.CommandTag) error {
 			snapshots = int(tag.RowsAffected())
 			return nil
@@ -278,7 +278,7 @@ func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
 // pruneBeats removes heartbeats that were written beside a locked lease row and are over.
 func (s *Store) pruneBeats(ctx context.Context) (int, bool, error) {
 	n := 0
-	err := s.inTx(ctx, "prune heartbeats", func(ctx context.Context, t *tx) error {
+	err := s.runInTx(ctx, "prune heartbeats", func(ctx context.Context, t *tx) error {
 		t.batch.Queue(t.sql.get("prune.beats"), pruneStep).Exec(func(tag pgconn.CommandTag) error {
 			n = int(tag.RowsAffected())
 			return nil

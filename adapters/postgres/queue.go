@@ -42,8 +42,8 @@ var queueColumns = table.New(
 var queueSettings = queueColumns.Only("ttl", "retries", "retry_delay", "backoff", "retry_max_delay", "lease", "concurrency", "retention",
 	"paused", "events")
 
-// scanRow reads the columns of a queue, and then the columns of more.
-func (q *storedQueue) scanRow(rows pgx.Rows, more ...any) error {
+// scanTickerRow reads the columns of a queue, and then the columns of more.
+func (q *storedQueue) scanQueueRow(rows pgx.Rows, more ...any) error {
 	if err := rows.Scan(append(queueColumns.Targets(nil, q), more...)...); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ var (
 	listNamespaces = statement("queue.namespaces")
 )
 
-func noQueue(name string) error {
+func makeNoQueueError(name string) error {
 	return &queue.Error{Kind: queue.KindNotFound, Subject: "queue " + name, Msg: "no such queue; create it first"}
 }
 
@@ -71,11 +71,11 @@ func noQueue(name string) error {
 func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, error) {
 	const op = "create queue"
 	made := false
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		made = false
 		args := []sqltext.Arg{arg("namespace", q.Namespace), arg("name", q.Name)}
 
-		return t.askNow(ctx, insertQueue, func(rows pgx.Rows) error {
+		return t.queryRows(ctx, insertQueue, func(rows pgx.Rows) error {
 			made = true
 			var id int32
 			return rows.Scan(&id, &q.Version, &q.CreatedAt, &q.UpdatedAt)
@@ -87,7 +87,7 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 	if !made {
 		return nil, &queue.Error{Op: op, Kind: queue.KindAlreadyExists, Subject: "queue " + q.Name, Msg: "a queue of that name exists"}
 	}
-	s.catalog.forget(q.Namespace)
+	s.catalog.forgetNamespace(q.Namespace)
 	q.CreatedAt, q.UpdatedAt = q.CreatedAt.UTC(), q.UpdatedAt.UTC()
 	return &q, nil
 }
@@ -96,15 +96,15 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Queue, error) {
 	const op = "get queue"
 	var q *storedQueue
-	err := s.askStore(ctx, op, listQueues, func(rows pgx.Rows) error {
+	err := s.queryRows(ctx, op, listQueues, func(rows pgx.Rows) error {
 		q = &storedQueue{}
-		return q.scanRow(rows)
+		return q.scanQueueRow(rows)
 	}, arg("namespace", namespace), arg("names", []string{name}))
 	if err != nil {
 		return nil, err
 	}
 	if q == nil {
-		return nil, queue.WithOp(op, noQueue(name))
+		return nil, queue.WithOp(op, makeNoQueueError(name))
 	}
 	return &q.Queue, nil
 }
@@ -117,10 +117,10 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
-	err = s.askStore(ctx, op, pageQueues, func(rows pgx.Rows) error {
+	err = s.queryRows(ctx, op, pageQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
 		page.Queues = append(page.Queues, &q.Queue)
-		return q.scanRow(rows, nil)
+		return q.scanQueueRow(rows, nil)
 	}, arg("namespace", namespace), arg("offset", p.Offset), arg("limit", p.Limit+1), arg("after", p.Cursor))
 	if err != nil {
 		return page, err
@@ -129,7 +129,7 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 		page.Queues = page.Queues[:p.Limit]
 		page.Next = page.Queues[p.Limit-1].Name
 	}
-	err = s.askStore(ctx, op, countQueues, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
+	err = s.queryRows(ctx, op, countQueues, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
 	return page, err
 }
 
@@ -137,8 +137,8 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta queue.QueueMeta) (*queue.Queue, error) {
 	const op = "update queue"
 	var out *queue.Queue
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-		q, err := lockQueue(ctx, t, namespace, name)
+	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
+		q, err := lockQueueByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
 		}
@@ -151,22 +151,22 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 		}
 		out = &next
 		args := queueSettings.Values([]sqltext.Arg{arg("id", q.id)}, &storedQueue{Queue: next})
-		t.ask(updateQueue, func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) }, args...)
+		t.queueQuery(updateQueue, func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) }, args...)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	out.UpdatedAt = out.UpdatedAt.UTC()
-	s.catalog.forget(namespace)
+	s.catalog.forgetNamespace(namespace)
 	return out, nil
 }
 
 // DeleteQueue implements queue.Store.
 func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
 	var out *queue.Queue
-	err := s.inTx(ctx, "delete queue", func(ctx context.Context, t *tx) error {
-		q, err := lockQueue(ctx, t, namespace, name)
+	err := s.runInTx(ctx, "delete queue", func(ctx context.Context, t *tx) error {
+		q, err := lockQueueByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
 		}
@@ -174,25 +174,25 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 			return err
 		}
 		out = &q.Queue
-		t.send(deleteQueue, arg("id", q.id))
+		t.queueStatement(deleteQueue, arg("id", q.id))
 		return nil
 	})
-	s.catalog.forget(namespace)
+	s.catalog.forgetNamespace(namespace)
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// lockQueue reads a queue and keeps others from changing it until the transaction ends.
-func lockQueue(ctx context.Context, t *tx, namespace, name string) (*storedQueue, error) {
+// lockQueueByName reads a queue and keeps others from changing it until the transaction ends.
+func lockQueueByName(ctx context.Context, t *tx, namespace, name string) (*storedQueue, error) {
 	var q *storedQueue
-	err := t.askNow(ctx, lockQueueRow, func(rows pgx.Rows) error {
+	err := t.queryRows(ctx, lockQueueRow, func(rows pgx.Rows) error {
 		q = &storedQueue{}
-		return q.scanRow(rows)
+		return q.scanQueueRow(rows)
 	}, arg("namespace", namespace), arg("name", name))
 	if err == nil && q == nil {
-		err = noQueue(name)
+		err = makeNoQueueError(name)
 	}
 	return q, err
 }
@@ -200,7 +200,7 @@ func lockQueue(ctx context.Context, t *tx, namespace, name string) (*storedQueue
 // ListNamespaces implements queue.Store.
 func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	out := []string{}
-	err := s.askStore(ctx, "list namespaces", listNamespaces, func(rows pgx.Rows) error {
+	err := s.queryRows(ctx, "list namespaces", listNamespaces, func(rows pgx.Rows) error {
 		var n string
 		err := rows.Scan(&n)
 		out = append(out, n)
@@ -229,14 +229,14 @@ type namespaceQueues struct {
 
 func (c *catalog) init() { c.namespaces = map[string]*namespaceQueues{} }
 
-func (c *catalog) forget(namespace string) {
+func (c *catalog) forgetNamespace(namespace string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.namespaces, namespace)
 }
 
-// queues gives the queues of a namespace, at most catalogAge old.
-func (s *Store) queues(ctx context.Context, namespace string) (*namespaceQueues, error) {
+// loadCatalog gives the queues of a namespace, at most catalogAge old.
+func (s *Store) loadCatalog(ctx context.Context, namespace string) (*namespaceQueues, error) {
 	s.catalog.mu.Lock()
 	n := s.catalog.namespaces[namespace]
 	s.catalog.mu.Unlock()
@@ -244,9 +244,9 @@ func (s *Store) queues(ctx context.Context, namespace string) (*namespaceQueues,
 		return n, nil
 	}
 	n = &namespaceQueues{loaded: time.Now(), byName: map[string]*storedQueue{}, byID: map[int32]*storedQueue{}}
-	err := s.askStore(ctx, "", listQueues, func(rows pgx.Rows) error {
+	err := s.queryRows(ctx, "", listQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
-		if err := q.scanRow(rows); err != nil {
+		if err := q.scanQueueRow(rows); err != nil {
 			return err
 		}
 		n.all = append(n.all, q)
@@ -266,10 +266,10 @@ func (s *Store) queues(ctx context.Context, namespace string) (*namespaceQueues,
 	return n, nil
 }
 
-// named gives the queues of those names, or all for none, in the order of names; KindNotFound for an unknown one.
-func (s *Store) named(ctx context.Context, namespace string, names []string) ([]*storedQueue, error) {
+// findQueues gives the queues of those names, or all for none, in the order of names; KindNotFound for an unknown one.
+func (s *Store) findQueues(ctx context.Context, namespace string, names []string) ([]*storedQueue, error) {
 	for fresh := false; ; fresh = true {
-		n, err := s.queues(ctx, namespace)
+		n, err := s.loadCatalog(ctx, namespace)
 		if err != nil {
 			return nil, err
 		}
@@ -289,8 +289,8 @@ func (s *Store) named(ctx context.Context, namespace string, names []string) ([]
 		case missing == "":
 			return out, nil
 		case fresh:
-			return nil, noQueue(missing)
+			return nil, makeNoQueueError(missing)
 		}
-		s.catalog.forget(namespace)
+		s.catalog.forgetNamespace(namespace)
 	}
 }

@@ -17,65 +17,65 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 		return nil, nil
 	}
 	out := make([]queue.Released, len(releases))
-	locked, err := s.releaseFree(ctx, namespace, releases, out, nil)
+	locked, err := s.releaseUnlocked(ctx, namespace, releases, out, nil)
 	if err != nil {
 		return nil, err
 	}
 	if len(locked) > 0 && queue.Waits(ctx) {
-		s.untilFree(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
-			return s.releaseFree(ctx, namespace, releases, out, places)
+		s.repeatUntilUnlocked(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
+			return s.releaseUnlocked(ctx, namespace, releases, out, places)
 		}, func(place int, err error) { out[place] = queue.Released{Err: err} })
 	}
 	return out, nil
 }
 
-// releaseFree ends the holds that it can end without waiting for another transaction and returns the others.
-func (s *Store) releaseFree(ctx context.Context, namespace string, releases []queue.Release, out []queue.Released, places []int) ([]int, error) {
+// releaseUnlocked ends the holds that it can end without waiting for another transaction and returns the others.
+func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases []queue.Release, out []queue.Released, places []int) ([]int, error) {
 	answers := out
 	if places != nil {
 		answers = make([]queue.Released, len(places))
 	}
 	var m *moves
-	err := s.inTx(ctx, "release tasks", func(ctx context.Context, t *tx) (err error) {
+	err := s.runInTx(ctx, "release tasks", func(ctx context.Context, t *tx) (err error) {
 		clear(answers)
-		m, err = s.release(ctx, t, namespace, pick(releases, places), answers, true)
+		m, err = s.releaseTasksIn(ctx, t, namespace, selectPlaces(releases, places), answers, true)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.notify.ready(m.woken)
-	return put(out, answers, places, func(r queue.Released) error { return r.Err }), nil
+	s.notify.notifyReady(m.woken)
+	return collectAnswers(out, answers, places, func(r queue.Released) error { return r.Err }), nil
 }
 
-// release ends holds within t and fills in out. Holds whose row another transaction has locked are waited for; with free they
+// releaseTasksIn ends holds within t and fills in out. Holds whose row another transaction has locked are waited for; with free they
 // are answered with queue.Locked instead.
-func (s *Store) release(ctx context.Context, t *tx, namespace string, releases []queue.Release, out []queue.Released, free bool) (*moves, error) {
-	tokens, err := s.tokensOf(ctx, t, namespace, releases)
+func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, releases []queue.Release, out []queue.Released, free bool) (*moves, error) {
+	tokens, err := s.findMissingTokens(ctx, t, namespace, releases)
 	if err != nil {
 		return nil, err
 	}
-	h := holds{free: free}
-	h.queueLock(t, namespace, tokens)
-	about := factsByID{}
-	about.queueReading(t, releases, tokens)
+	h := lockedLeases{skipsLocked: free}
+	h.queueLeaseLock(t, namespace, tokens)
+	about := taskRecords{}
+	about.queueRecordReading(t, releases, tokens)
 	all := make([]int64, len(releases))
 	for i, r := range releases {
 		all[i] = r.ID
 	}
-	if err := t.flush(ctx); err != nil {
+	if err := t.flushBatch(ctx); err != nil {
 		return nil, err
 	}
-	if err := h.lockMissing(ctx, t, namespace, all, tokens); err != nil {
+	if err := h.lockMissingLeases(ctx, t, namespace, all, tokens); err != nil {
 		return nil, err
 	}
-	m := newMoves(h.now)
+	m := makeMoves(h.now)
 	var lost []int // places that no present hold answers
 	for i := range releases {
 		r := &releases[i]
-		p, ok := h.find(r.ID, tokens[i])
+		p, ok := h.findHeldTask(r.ID, tokens[i])
 		if !ok || tokens[i] == 0 {
-			if _, locked := h.isLocked(r.ID, tokens[i]); locked {
+			if _, locked := h.findInLockedRow(r.ID, tokens[i]); locked {
 				out[i].Err = queue.Locked(r.ID)
 			} else {
 				lost = append(lost, i)
@@ -83,32 +83,32 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 			continue
 		}
 		f, known := about[r.ID]
-		if !known && (p.cancelled() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) { // asked to stop after the facts were read
+		if !known && (p.isCancelRequested() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) { // asked to stop after the facts were read
 			read := readFacts
 			if r.Quiet {
 				read = readLives
 			}
-			if err := t.askNow(ctx, read, about.scan, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID})); err != nil {
+			if err := t.queryRows(ctx, read, about.scanTaskRecord, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID})); err != nil {
 				return nil, err
 			}
 			f, known = about[r.ID]
 		}
-		p.end()
+		p.endLease()
 		out[i].Queue, out[i].Status, out[i].Held = p.q.Name, queue.StatusReleased, m.now.Sub(p.retainedAt)
 		if !known {
-			m.success(p, r.Result)
+			m.addSuccess(p, r.Result)
 			continue
 		}
-		life, err := m.release(p, f, r)
+		life, err := m.releaseTask(p, f, r)
 		if err != nil {
 			out[i] = queue.Released{Err: err}
 			continue
 		}
 		out[i].Status = life.Status
-		out[i].Task = released(p, f, life, r.Result)
+		out[i].Task = makeReleasedTask(p, f, life, r.Result)
 	}
-	h.shrink(t)
-	m.write(t)
+	h.shrinkLeases(t)
+	m.writeAllRows(t)
 	if len(lost) > 0 {
 		if err := s.explainReleases(ctx, t, namespace, releases, tokens, lost, out); err != nil {
 			return nil, err
@@ -117,10 +117,10 @@ func (s *Store) release(ctx context.Context, t *tx, namespace string, releases [
 	return m, nil
 }
 
-// release moves one held task by what its holder says.
-func (m *moves) release(p spot, f facts, r *queue.Release) (queue.Life, error) {
+// releaseTask moves one held task by what its holder says.
+func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.Life, error) {
 	life := f.life
-	held := p.life()
+	held := p.lifeOfTask()
 	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested
 	move := r.Outcome.Move()
 	next, err := p.q.Moved(life, move, queue.Circumstances{
@@ -129,16 +129,16 @@ func (m *moves) release(p spot, f facts, r *queue.Release) (queue.Life, error) {
 	if err != nil {
 		return life, err
 	}
-	m.ended(p, f, next, move, p.taskToken(), r.Result)
+	m.addLeaseEnd(p, f, next, move, p.tokenOfTask(), r.Result)
 	if move == queue.MoveFail {
-		m.failure(p.q.id, r.ID, life.Attempt, p.worker, r.Result)
+		m.addFailure(p.q.id, r.ID, life.Attempt, p.worker, r.Result)
 	}
 	return next, nil
 }
 
-// queueReading queues the reading of released tasks, each as far as its release needs it: a quiet success nothing, any other
+// queueRecordReading queues the reading of released tasks, each as far as its release needs it: a quiet success nothing, any other
 // quiet release the columns that a move needs, all others the content too, up to queue.MaxPageBytes a call.
-func (f factsByID) queueReading(t *tx, releases []queue.Release, tokens []int64) {
+func (f taskRecords) queueRecordReading(t *tx, releases []queue.Release, tokens []int64) {
 	var lives, contents struct {
 		ids, tokens []int64
 		calls       []int32
@@ -153,42 +153,42 @@ func (f factsByID) queueReading(t *tx, releases []queue.Release, tokens []int64)
 			read = &lives
 		}
 		read.ids = append(read.ids, r.ID)
-		read.tokens = append(read.tokens, leaseToken(tokens[i]))
+		read.tokens = append(read.tokens, tokenOfLeaseRow(tokens[i]))
 		read.calls = append(read.calls, int32(r.Call)) //nolint:gosec // at most queue.MaxBatch
 	}
 
 	if len(lives.ids) > 0 {
-		t.ask(readLivesByToken, f.scan, arg("token", lives.tokens), arg("id", lives.ids))
+		t.queueQuery(readLivesByToken, f.scanTaskRecord, arg("token", lives.tokens), arg("id", lives.ids))
 	}
 	if len(contents.ids) > 0 {
-		t.ask(readFactsByToken, f.scan, arg("bytes", queue.MaxPageBytes),
+		t.queueQuery(readFactsByToken, f.scanTaskRecord, arg("bytes", queue.MaxPageBytes),
 			arg("token", contents.tokens), arg("id", contents.ids), arg("call", contents.calls))
 	}
 }
 
-// ended takes the end of a hold. A task that is not worked keeps its last result.
-func (m *moves) ended(p spot, f facts, next queue.Life, move queue.Move, token int64, result []byte) {
+// addLeaseEnd takes the end of a hold. A task that is not worked keeps its last result.
+func (m *moves) addLeaseEnd(p heldTask, f taskRecord, next queue.Life, move queue.Move, token int64, result []byte) {
 	keep := move == queue.MoveHandBack || move == queue.MoveSnooze
-	m.add(moved{
+	m.addMove(taskMove{
 		q: &p.q, id: f.task.ID, priority: f.task.Priority, move: move, was: queue.StatusRetained, life: next,
 		startedAt: p.retainedAt, token: token, worker: p.worker, result: result, keep: keep,
 	})
 }
 
-// released is the task after its hold ended.
-func released(p spot, f facts, life queue.Life, result []byte) *queue.Task {
+// makeReleasedTask is the task after its hold ended.
+func makeReleasedTask(p heldTask, f taskRecord, life queue.Life, result []byte) *queue.Task {
 	t := f.task
 	t.Namespace, t.Queue, t.Worker, t.StartedAt = p.q.Namespace, p.q.Name, p.worker, p.retainedAt
 	if life.Status.Finished() || len(result) > 0 {
 		t.Result = result
 	}
-	life.FinishedAt, life.DelayedAt, life.DiesAt = micros(life.FinishedAt), micros(life.DelayedAt), micros(life.DiesAt)
+	life.FinishedAt, life.DelayedAt, life.DiesAt = truncateToMicros(life.FinishedAt), truncateToMicros(life.DelayedAt), truncateToMicros(life.DiesAt)
 	t.SetLife(life)
 	return t
 }
 
-// tokensOf finds the tokens that callers did not send.
-func (s *Store) tokensOf(ctx context.Context, t *tx, namespace string, releases []queue.Release) ([]int64, error) {
+// findMissingTokens finds the tokens that callers did not send.
+func (s *Store) findMissingTokens(ctx context.Context, t *tx, namespace string, releases []queue.Release) ([]int64, error) {
 	tokens := make([]int64, len(releases))
 	var unknown []int64
 	for i, r := range releases {
@@ -200,7 +200,7 @@ func (s *Store) tokensOf(ctx context.Context, t *tx, namespace string, releases 
 		return tokens, nil
 	}
 	found := map[int64]int64{}
-	err := t.askNow(ctx, findTokens, func(rows pgx.Rows) error {
+	err := t.queryRows(ctx, findTokens, func(rows pgx.Rows) error {
 		var id, token int64
 		err := rows.Scan(&id, &token)
 		found[id] = token
@@ -218,7 +218,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 	for i, at := range lost {
 		ids[i] = releases[at].ID
 	}
-	there, err := s.statesIn(ctx, t, namespace, ids)
+	there, err := s.readTaskStates(ctx, t, namespace, ids)
 	if err != nil {
 		return err
 	}
@@ -228,9 +228,9 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 		n, r := there[releases[at].ID], releases[at]
 		switch {
 		case n == nil:
-			out[at].Err = noTask(r.ID)
+			out[at].Err = makeNoTaskError(r.ID)
 		case r.Token == 0: // nothing to tell a repeat by
-			out[at].Err = notHeld(r.ID)
+			out[at].Err = makeNotRetainedError(r.ID)
 		case n.lastToken == tokens[at] && n.task.Status != queue.StatusRetained:
 			out[at].Task, out[at].Replayed = n.task, true
 			replayed = true
@@ -238,17 +238,17 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 				wanted = append(wanted, wantedTask{n.queue, r.ID, r.Call})
 			}
 		default:
-			out[at].Err = leaseLost(r.ID)
+			out[at].Err = makeLeaseLostError(r.ID)
 		}
 	}
 	if replayed {
-		t.send(waitForStandby)
+		t.queueStatement(waitForStandby)
 	}
 	if len(wanted) == 0 {
 		return nil
 	}
 
-	whole, err := readWanted(ctx, t, wanted)
+	whole, err := readWantedTasks(ctx, t, wanted)
 	for _, at := range lost {
 		if task := whole[releases[at].ID]; task != nil && out[at].Replayed && !releases[at].Quiet {
 			out[at].Task = task

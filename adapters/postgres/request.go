@@ -22,12 +22,12 @@ const opRequest = "retain tasks"
 func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*storedQueue, share queue.RetainShare) ([]*queue.Task, error) {
 	requests := []queue.RetainShare{share}
 	key := requestKey{namespace, share.Worker, share.RequestID}
-	total := s.mostTasks(requests, queues)
+	total := s.limitTasks(requests, queues)
 	out := make([][]*queue.Task, 1)
 	reuse := false // what its id gave before has gone back as far as it can
-	var p *picking
+	var p *claim
 	for try := 1; ; try++ {
-		err := s.inTx(ctx, opRequest, func(ctx context.Context, t *tx) (err error) {
+		err := s.runInTx(ctx, opRequest, func(ctx context.Context, t *tx) (err error) {
 			clear(out)
 			p = nil
 			known, err := claimRequest(ctx, t, key, share.Arguments, reuse)
@@ -39,35 +39,35 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 				return err
 			}
 
-			if p, err = s.pick(ctx, t, queues, total); err != nil {
+			if p, err = s.pickTasks(ctx, t, queues, total); err != nil {
 				return err
 			}
 			if len(p.out) == 0 {
 				return errNothing
 			}
-			if err := s.hold(ctx, t, requests, p, out); err != nil {
+			if err := s.leasePickedTasks(ctx, t, requests, p, out); err != nil {
 				return err
 			}
-			if err := t.flush(ctx); err != nil { // the tokens
+			if err := t.flushBatch(ctx); err != nil { // the tokens
 				return err
 			}
 			keepRequest(t, key, share.Arguments, out[0])
 			return nil
 		})
 		if err == nil && p != nil {
-			s.held(ctx, queue.Retain{Namespace: namespace, Requests: requests}, p, out)
+			s.finishRetain(ctx, queue.Retain{Namespace: namespace, Requests: requests}, p, out)
 		}
 
 		switch {
 		case errors.Is(err, errUndelivered):
 			// Where this fails for the sake of its rows, the tasks come back when their leases run out.
-			if _, err := s.endRequestsOf(ctx, endRequestRow, key.args()...); err != nil && !ofItsRows(ctx, err) {
+			if _, err := s.endRequestsOf(ctx, endRequestRow, key.appendKeyArgs()...); err != nil && !isFaultOfRows(ctx, err) {
 				return nil, err
 			}
 			reuse = true
 		case !errors.Is(err, errSplitting):
-			return out[0], quietly(err)
-		case try == splitTries || !pause(ctx, splitPause):
+			return out[0], ignoreNothingToDo(err)
+		case try == splitTries || !sleepFor(ctx, splitPause):
 			return nil, nil
 		}
 	}
@@ -76,8 +76,8 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 // requestKey names a row of the request table.
 type requestKey struct{ namespace, worker, id string }
 
-// args returns the key as arguments, after first.
-func (k requestKey) args(first ...sqltext.Arg) []sqltext.Arg {
+// appendKeyArgs returns the key as arguments, after first.
+func (k requestKey) appendKeyArgs(first ...sqltext.Arg) []sqltext.Arg {
 	return append(first, arg("namespace", k.namespace), arg("worker", k.worker), arg("request_id", k.id))
 }
 
@@ -109,9 +109,9 @@ var errUndelivered = errors.New("the id has tasks that were not delivered")
 func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, reuse bool) (*storedRequest, error) {
 	var r storedRequest
 	var fresh, undelivered bool
-	err := t.askNow(ctx, claimRequestRow, func(rows pgx.Rows) error {
+	err := t.queryRows(ctx, claimRequestRow, func(rows pgx.Rows) error {
 		return rows.Scan(&r.arguments, &fresh, &undelivered, &r.ids, &r.tokens, &r.lease)
-	}, key.args()...)
+	}, key.appendKeyArgs()...)
 	switch {
 	case err != nil:
 		return nil, err
@@ -127,12 +127,12 @@ func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, 
 
 // repeatRequest gives what is still held of what a request gave.
 func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *storedRequest) ([]*queue.Task, error) {
-	now, err := s.nowIn(ctx, t, key.namespace, r.ids)
+	now, err := s.readPresentTasks(ctx, t, key.namespace, r.ids)
 	if err != nil {
 		return nil, err
 	}
 	ends := map[int64]time.Time{}
-	err = t.askNow(ctx, readRequestEnds, func(rows pgx.Rows) error {
+	err = t.queryRows(ctx, readRequestEnds, func(rows pgx.Rows) error {
 		var id int64
 		var at time.Time
 		err := rows.Scan(&id, &at)
@@ -146,13 +146,13 @@ func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *sto
 	var tasks []*queue.Task
 	for i, id := range r.ids {
 		n, end := now[id], ends[id]
-		if n == nil || n.task.Status != queue.StatusRetained || n.token != leaseToken(r.tokens[i]) || end.IsZero() {
+		if n == nil || n.task.Status != queue.StatusRetained || n.token != tokenOfLeaseRow(r.tokens[i]) || end.IsZero() {
 			continue
 		}
 		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.lease[i])}
 		tasks = append(tasks, n.task)
 	}
-	t.send(countDelivery, key.args()...)
+	t.queueStatement(countDelivery, key.appendKeyArgs()...)
 	return tasks, nil
 }
 
@@ -166,14 +166,14 @@ func keepRequest(t *tx, key requestKey, arguments string, tasks []*queue.Task) {
 		leases = append(leases, int64(task.Lease.Duration))
 		shortest = min(shortest, task.Lease.Duration)
 	}
-	t.send(writeRequest, key.args(arg("arguments", arguments), arg("duration", int64(shortest)),
+	t.queueStatement(writeRequest, key.appendKeyArgs(arg("arguments", arguments), arg("duration", int64(shortest)),
 		arg("ids", ids), arg("tokens", tokens), arg("leases", leases))...)
 }
 
 // UndeliveredRequest implements queue.UndeliveredRequests.
 func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, requestID string) error {
-	return s.inTx(ctx, "note an undelivered retain", func(_ context.Context, t *tx) error {
-		t.send(countLostDelivery, requestKey{namespace, worker, requestID}.args()...)
+	return s.runInTx(ctx, "note an undelivered retain", func(_ context.Context, t *tx) error {
+		t.queueStatement(countLostDelivery, requestKey{namespace, worker, requestID}.appendKeyArgs()...)
 		return nil
 	})
 }
@@ -189,7 +189,7 @@ const (
 // fails because of a row, each request is ended by itself, and the one at fault is named and put off.
 func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 	due := false
-	err := s.askStore(ctx, opEndRequests, seeEndedRequests, func(rows pgx.Rows) error { return rows.Scan(&due) })
+	err := s.queryRows(ctx, opEndRequests, seeEndedRequests, func(rows pgx.Rows) error { return rows.Scan(&due) })
 	if err != nil || !due {
 		return err
 	}
@@ -198,7 +198,7 @@ func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 	out.Woken = append(out.Woken, ended.woken...)
 	out.Moved += ended.back
 	out.More = out.More || ended.requests == requestStep
-	if !ofItsRows(ctx, err) {
+	if !isFaultOfRows(ctx, err) {
 		return err
 	}
 	return s.endEachRequest(ctx, out)
@@ -207,7 +207,7 @@ func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 // endEachRequest ends the requests of a step one by one and puts off those that fail.
 func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error {
 	var keys []requestKey
-	err := s.askStore(ctx, opEndRequests, findEndedRequests, func(rows pgx.Rows) error {
+	err := s.queryRows(ctx, opEndRequests, findEndedRequests, func(rows pgx.Rows) error {
 		var k requestKey
 		err := rows.Scan(&k.namespace, &k.worker, &k.id)
 		keys = append(keys, k)
@@ -218,21 +218,21 @@ func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error
 	}
 
 	for _, k := range keys {
-		ended, err := s.endRequestsOf(ctx, endRequestRow, k.args()...)
+		ended, err := s.endRequestsOf(ctx, endRequestRow, k.appendKeyArgs()...)
 		out.Woken = append(out.Woken, ended.woken...)
 		out.Moved += ended.back
 		if err == nil {
 			continue
 		}
-		if !ofItsRows(ctx, err) {
+		if !isFaultOfRows(ctx, err) {
 			return err
 		}
 
 		out.Faults = append(out.Faults, queue.Fault{
 			Namespace: k.namespace, Subject: "request " + strconv.Quote(k.id) + " of worker " + k.worker, Err: err,
 		})
-		err = s.inTx(ctx, opEndRequests, func(_ context.Context, t *tx) error {
-			t.send(postponeRequestEnd, k.args(arg("delay", int64(requestPutOff)))...)
+		err = s.runInTx(ctx, opEndRequests, func(_ context.Context, t *tx) error {
+			t.queueStatement(postponeRequestEnd, k.appendKeyArgs(arg("delay", int64(requestPutOff)))...)
 			return nil
 		})
 		if err != nil {
@@ -252,10 +252,10 @@ type endedRequests struct {
 // endRequestsOf ends the requests that a statement deletes, in one transaction.
 func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args ...sqltext.Arg) (endedRequests, error) {
 	var ended endedRequests
-	err := s.inTx(ctx, opEndRequests, func(ctx context.Context, t *tx) error {
+	err := s.runInTx(ctx, opEndRequests, func(ctx context.Context, t *tx) error {
 		ended = endedRequests{}
 		releases := map[string][]queue.Release{} // by namespace
-		err := t.askNow(ctx, end, func(rows pgx.Rows) error {
+		err := t.queryRows(ctx, end, func(rows pgx.Rows) error {
 			var namespace string
 			var undelivered bool
 			var ids, tokens []int64
@@ -276,7 +276,7 @@ func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args .
 
 		for namespace, all := range releases {
 			done := make([]queue.Released, len(all))
-			m, err := s.release(ctx, t, namespace, all, done, true) // a hold that is being ended was delivered
+			m, err := s.releaseTasksIn(ctx, t, namespace, all, done, true) // a hold that is being ended was delivered
 			if err != nil {
 				return err
 			}
@@ -288,11 +288,11 @@ func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args .
 	if err != nil {
 		return endedRequests{}, err
 	}
-	s.notify.ready(ended.woken)
+	s.notify.notifyReady(ended.woken)
 	return ended, nil
 }
 
-// requestOf is the share of r that has a request id, if it is one.
-func requestOf(r queue.Retain) bool {
+// hasRequestID is the share of r that has a request id, if it is one.
+func hasRequestID(r queue.Retain) bool {
 	return len(r.Requests) > 0 && cmp.Or(r.Requests[0].RequestID, r.Requests[len(r.Requests)-1].RequestID) != ""
 }

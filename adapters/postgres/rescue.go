@@ -22,19 +22,19 @@ const (
 // at fault is named and put off: it holds up no other.
 func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 	const name = "rescue"
-	began, from := time.Now(), s.floors.get(name)
+	began, from := time.Now(), s.watermarks.get(name)
 	r, err := s.rescueRows(ctx, func(t *tx, each func(pgx.Rows) error, out *queue.Maintained) {
-		t.ask(lockLapsedLeases, each, arg("watermark", floorParam(from)), arg("limit", rescueStep))
-		t.ask(findNextLapse, nextIn(out), arg("watermark", floorParam(from)))
+		t.queueQuery(lockLapsedLeases, each, arg("watermark", floorParam(from)), arg("limit", rescueStep))
+		t.queueQuery(findNextLapse, nextIn(out), arg("watermark", floorParam(from)))
 	})
 	if err != nil {
-		if !ofItsRows(ctx, err) {
+		if !isFaultOfRows(ctx, err) {
 			return r.out, err
 		}
 		return s.rescueEach(ctx)
 	}
 
-	s.floors.set(name, from, later(from, r.top), began)
+	s.watermarks.set(name, from, later(from, r.top), began)
 	r.out.More = r.rows == rescueStep
 	return r.out, s.endRequests(ctx, &r.out)
 }
@@ -65,7 +65,7 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 	}
 	total := queue.Maintained{Moves: map[queue.Status]int{}}
 	var keys []key
-	err := s.askStore(ctx, opRescue, findLapsedLeases, func(rows pgx.Rows) error {
+	err := s.queryRows(ctx, opRescue, findLapsedLeases, func(rows pgx.Rows) error {
 		var k key
 		err := rows.Scan(&k.token, &k.part)
 		keys = append(keys, k)
@@ -77,10 +77,10 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 
 	for _, k := range keys {
 		r, err := s.rescueRows(ctx, func(t *tx, each func(pgx.Rows) error, _ *queue.Maintained) {
-			t.ask(lockLapsedLease, each, arg("token", k.token), arg("part", k.part))
+			t.queueQuery(lockLapsedLease, each, arg("token", k.token), arg("part", k.part))
 		})
 		if err != nil {
-			if !ofItsRows(ctx, err) {
+			if !isFaultOfRows(ctx, err) {
 				return total, err
 			}
 			fault, err := s.putOff(ctx, k.token, k.part, err)
@@ -105,8 +105,8 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 // putOff names a lease row that cannot be rescued and has it tried again later.
 func (s *Store) putOff(ctx context.Context, token int64, part int16, cause error) (queue.Fault, error) {
 	fault := queue.Fault{Subject: "lease " + strconv.FormatInt(token, 10), Err: cause, Known: true} // logged here, with more
-	err := s.inTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
-		return t.askNow(ctx, postponeLease, func(rows pgx.Rows) error {
+	err := s.runInTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
+		return t.queryRows(ctx, postponeLease, func(rows pgx.Rows) error {
 			var namespace, name string
 			var ids []int64
 			err := rows.Scan(&namespace, &name, &ids)
@@ -131,19 +131,19 @@ type rescued struct {
 func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.Rows) error, out *queue.Maintained)) (rescued, error) {
 	var r rescued
 	var m *moves
-	err := s.inTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
+	err := s.runInTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
 		r = rescued{out: queue.Maintained{Moves: map[queue.Status]int{}}}
-		var h holds
-		lock(t, h.scan, &r.out)
-		if err := t.flush(ctx); err != nil {
+		var h lockedLeases
+		lock(t, h.scanLease, &r.out)
+		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
-		m = newMoves(h.now)
+		m = makeMoves(h.now)
 		if r.rows = len(h.all); r.rows == 0 {
 			return errNothing
 		}
 
-		about := factsByID{}
+		about := taskRecords{}
 		var queues []int32
 		var ids []int64
 		for _, l := range h.all {
@@ -155,67 +155,67 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 			r.top = later(r.top, l.expiresAt)
 			r.out.Lag = max(r.out.Lag, h.now.Sub(l.expiresAt))
 		}
-		h.aside = map[int64]leaseEnd{}
-		t.ask(readLeaseBeats, h.scanAside, arg("tokens", h.rowTokens()))
-		if err := t.askNow(ctx, readLives, about.scan, arg("queue_id", queues), arg("id", ids)); err != nil {
+		h.beats = map[int64]leaseEnd{}
+		t.queueQuery(readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
+		if err := t.queryRows(ctx, readLives, about.scanTaskRecord, arg("queue_id", queues), arg("id", ids)); err != nil {
 			return err
 		}
 
-		taken := &takenBeats{}
+		taken := &appliedHeartbeats{}
 		var merged []int64
 		for _, l := range h.all {
 			for i, id := range l.ids {
 				if id == 0 {
 					continue
 				}
-				p := spot{l, i, id}
-				if end, ok := h.aside[p.taskToken()]; ok {
-					merged = append(merged, p.taskToken())
+				p := heldTask{l, i, id}
+				if end, ok := h.beats[p.tokenOfTask()]; ok {
+					merged = append(merged, p.tokenOfTask())
 					if end.at.After(h.now) {
-						taken.keep(p, end)
+						taken.keepNewEnd(p, end)
 						continue
 					}
 				}
-				p.end()
+				p.endLease()
 				f, ok := about[id]
 				if !ok {
 					continue // deleted by hand; the hold goes
 				}
-				next, err := m.rescue(p, f)
+				next, err := m.rescueTask(p, f)
 				if err != nil {
 					return err
 				}
 				r.out.Moved++
 				r.out.Moves[next.Status]++
 			}
-			if l.beaten != nil {
+			if l.newEnds != nil {
 				l.held = l.left // written with its new ends, not by shrink
 			}
 		}
-		h.shrink(t)
-		taken.write(t, &h)
-		h.queueUnbeat(t, merged)
-		m.write(t)
+		h.shrinkLeases(t)
+		taken.writeLeaseRows(t, &h)
+		h.queueBeatDeletion(t, merged)
+		m.writeAllRows(t)
 		return nil
 	})
-	if quietly(err) != nil {
+	if ignoreNothingToDo(err) != nil {
 		return r, err
 	}
 	r.out.Woken, r.out.Tallies = m.woken, m.tallies
-	s.notify.ready(m.woken)
+	s.notify.notifyReady(m.woken)
 	return r, nil
 }
 
-// rescue takes a task back from a hold that ran out.
-func (m *moves) rescue(p spot, f facts) (queue.Life, error) {
-	life, held := f.life, p.life()
+// rescueTask takes a task back from a hold that ran out.
+func (m *moves) rescueTask(p heldTask, f taskRecord) (queue.Life, error) {
+	life, held := f.life, p.lifeOfTask()
 	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested
 	next, err := p.q.Moved(life, queue.MoveLeaseLost, queue.Circumstances{Now: m.now, Jitter: rand.Float64()})
 	if err != nil {
 		return life, err
 	}
 	result := queue.ErrorJSON(queue.LeaseExpired)
-	m.ended(p, f, next, queue.MoveLeaseLost, 0, result)
-	m.failure(p.q.id, f.task.ID, life.Attempt, p.worker, result)
+	m.addLeaseEnd(p, f, next, queue.MoveLeaseLost, 0, result)
+	m.addFailure(p.q.id, f.task.ID, life.Attempt, p.worker, result)
 	return next, nil
 }

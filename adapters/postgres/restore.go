@@ -39,8 +39,8 @@ func (s *Store) AfterRestoreSQL() string { return scriptInSchema(s.opt.schema, a
 // AfterRestore puts right what a restore to an earlier moment, or into another cluster, leaves behind: see
 // docs/operations.md. It is run once, while no program uses the schema, as the role that owns it.
 func (s *Store) AfterRestore(ctx context.Context) error {
-	return s.step(ctx, "after restore", false, func(ctx context.Context, t pgx.Tx) error {
-		all, err := s.examine(ctx, t)
+	return s.runMigrationStep(ctx, "after restore", false, func(ctx context.Context, t pgx.Tx) error {
+		all, err := s.examineSchema(ctx, t)
 		if err != nil {
 			return err
 		}
@@ -53,12 +53,12 @@ func (s *Store) AfterRestore(ctx context.Context) error {
 			return err
 		}
 		// First what is missing: the script counts on from the row of fold.
-		if gaps.any() {
-			if err := s.fillGaps(ctx, t, gaps); err != nil {
+		if gaps.isAnyMissing() {
+			if err := s.fillGapsOfRestore(ctx, t, gaps); err != nil {
 				return err
 			}
 		}
-		return runScript(ctx, t, s.AfterRestoreSQL())
+		return runMigrationScript(ctx, t, s.AfterRestoreSQL())
 	})
 }
 
@@ -69,7 +69,7 @@ type gaps struct {
 	sequences []string // behind what was given out, or no multiple
 }
 
-func (g gaps) any() bool { return g.fold || g.parts > 0 || len(g.sequences) > 0 }
+func (g gaps) isAnyMissing() bool { return g.fold || g.parts > 0 || len(g.sequences) > 0 }
 
 // String says what is missing.
 func (g gaps) String() string {
@@ -96,8 +96,8 @@ func (s *Store) lookRestored(ctx context.Context, on queryer) (g gaps, err error
 	return g, err
 }
 
-// fillGaps mends g.
-func (s *Store) fillGaps(ctx context.Context, t pgx.Tx, g gaps) error {
+// fillGapsOfRestore mends g.
+func (s *Store) fillGapsOfRestore(ctx context.Context, t pgx.Tx, g gaps) error {
 	if g.parts > 0 {
 		if _, err := t.Exec(ctx, s.sql.get("migrate.restored.parts")); err != nil {
 			return err
@@ -119,23 +119,23 @@ func (s *Store) fillGaps(ctx context.Context, t pgx.Tx, g gaps) error {
 	return nil
 }
 
-// mendRestored looks for gaps of a restore and fills them, in a transaction of its own.
-func (s *Store) mendRestored(ctx context.Context, op string) error {
+// repairRestored looks for gaps of a restore and fills them, in a transaction of its own.
+func (s *Store) repairRestored(ctx context.Context, op string) error {
 	var found gaps
-	err := s.step(ctx, op, true, func(ctx context.Context, t pgx.Tx) (err error) {
+	err := s.runMigrationStep(ctx, op, true, func(ctx context.Context, t pgx.Tx) (err error) {
 		found, err = s.lookRestored(ctx, t)
 		return err
 	})
-	if err != nil || !found.any() {
+	if err != nil || !found.isAnyMissing() {
 		return err
 	}
 	s.opt.logger.WarnContext(ctx, "rows or sequences are missing, as after a restore without data; putting them right", "found", found.String())
-	return s.step(ctx, op, false, func(ctx context.Context, t pgx.Tx) error {
+	return s.runMigrationStep(ctx, op, false, func(ctx context.Context, t pgx.Tx) error {
 		found, err := s.lookRestored(ctx, t) // another program may have been first
 		if err != nil {
 			return err
 		}
-		return s.fillGaps(ctx, t, found)
+		return s.fillGapsOfRestore(ctx, t, found)
 	})
 }
 
@@ -146,7 +146,7 @@ func (d *diagnosis) restored(ctx context.Context) error {
 	if err != nil {
 		return d.unknown(name, err)
 	}
-	if !g.any() {
+	if !g.isAnyMissing() {
 		d.say(name, queue.LevelOK, "all there", "")
 		return nil
 	}

@@ -51,22 +51,22 @@ var newLeaseColumns = table.New(
 // leasePiece is the most tasks of one lease row: its array stays small enough to be stored in line.
 const leasePiece = 200
 
-// served rotates the queues that a retain over several looks at first.
-var served atomic.Uint64
+// servedQueues rotates the queues that a retain over several looks at first.
+var servedQueues atomic.Uint64
 
 // RetainTasks implements queue.Store.
 func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
 	const op = "retain tasks"
 	out := make([][]*queue.Task, len(r.Requests))
-	queues, err := s.named(ctx, r.Namespace, r.Queues)
+	queues, err := s.findQueues(ctx, r.Namespace, r.Queues)
 	if err != nil || len(queues) == 0 {
 		return out, queue.WithOp(op, err)
 	}
 	if len(queues) > 1 {
-		turn := int(served.Add(1) % uint64(len(queues)))
+		turn := int(servedQueues.Add(1) % uint64(len(queues)))
 		queues = slices.Concat(queues[turn:], queues[:turn])
 	}
-	if requestOf(r) {
+	if hasRequestID(r) {
 		for i, share := range r.Requests {
 			if out[i], err = s.retainRequest(ctx, r.Namespace, queues, share); err != nil {
 				return nil, err
@@ -74,46 +74,46 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		}
 		return out, nil
 	}
-	total := s.mostTasks(r.Requests, queues)
-	var p *picking
+	total := s.limitTasks(r.Requests, queues)
+	var p *claim
 	for try := 1; ; try++ {
-		err = s.inTx(ctx, op, func(ctx context.Context, t *tx) (err error) {
+		err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) (err error) {
 			clear(out)
-			if p, err = s.pick(ctx, t, queues, total); err != nil {
+			if p, err = s.pickTasks(ctx, t, queues, total); err != nil {
 				return err
 			}
 			if len(p.out) == 0 {
 				return errNothing
 			}
-			return s.hold(ctx, t, r.Requests, p, out)
+			return s.leasePickedTasks(ctx, t, r.Requests, p, out)
 		})
 		if err == nil {
-			s.held(ctx, r, p, out)
+			s.finishRetain(ctx, r, p, out)
 		}
 		if !errors.Is(err, errSplitting) {
-			return out, quietly(err)
+			return out, ignoreNothingToDo(err)
 		}
-		if try == splitTries || !pause(ctx, splitPause) {
+		if try == splitTries || !sleepFor(ctx, splitPause) {
 			return out, nil
 		}
 	}
 }
 
-// hold queues the reading of what was picked and the writing of its leases, or of what fits of it.
-func (s *Store) hold(ctx context.Context, t *tx, requests []queue.RetainShare, p *picking, out [][]*queue.Task) error {
-	if s.surelyFit(requests, p.out) {
-		fetch(t, p.out, keepBytes(requests))
-		shareOut(requests, p.out)
-	} else if err := s.measure(ctx, t, requests, p); err != nil {
+// leasePickedTasks queues the reading of what was picked and the writing of its leases, or of what fits of it.
+func (s *Store) leasePickedTasks(ctx context.Context, t *tx, requests []queue.RetainShare, p *claim, out [][]*queue.Task) error {
+	if s.fitsForSure(requests, p.out) {
+		queueTaskReading(t, p.out, sumKeptBytes(requests))
+		shareOutTasks(requests, p.out)
+	} else if err := s.measurePicked(ctx, t, requests, p); err != nil {
 		return err
 	}
-	p.remember()
-	lease(t, requests, p.out, p.now, out)
+	p.rememberRemainders()
+	queueLeases(t, requests, p.out, p.now, out)
 	return nil
 }
 
-// held is for after the commit of hold.
-func (s *Store) held(ctx context.Context, r queue.Retain, p *picking, out [][]*queue.Task) {
+// finishRetain is for after the commit of hold.
+func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out [][]*queue.Task) {
 	if !slices.ContainsFunc(r.Requests, func(q queue.RetainShare) bool { return q.MaxBytes > 0 && q.Limit > 1 }) {
 		return
 	}
@@ -125,7 +125,7 @@ func (s *Store) held(ctx context.Context, r queue.Retain, p *picking, out [][]*q
 			wakes = append(wakes, w)
 		}
 	}
-	s.notify.ready(wakes)
+	s.notify.notifyReady(wakes)
 }
 
 // pickedTask is a task that left ready.
@@ -140,22 +140,22 @@ type pickedTask struct {
 	task     *queue.Task
 }
 
-// pick takes up to total tasks from queues, none starving another.
-func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total int) (*picking, error) {
-	p := &picking{store: s, tx: t, most: total}
-	if err := p.gate(ctx, queues); err != nil {
+// pickTasks takes up to total tasks from queues, none starving another.
+func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, total int) (*claim, error) {
+	p := &claim{store: s, tx: t, most: total}
+	if err := p.lockLimitedQueues(ctx, queues); err != nil {
 		return nil, err
 	}
 	// First an equal share for each queue that had something lately, then the rest for those that filled their share.
 	round := make([]pickQueue, 0, len(queues))
 	busy := 0
 	for i, q := range queues {
-		room, limited := p.room[q.id]
+		room, limited := p.openSlots[q.id]
 		if q.Paused || limited && room <= 0 {
 			continue
 		}
-		c := s.lanes.of(q.id)
-		if c.busy() {
+		c := s.lanes.lanesOfQueue(q.id)
+		if c.hadTasksLately() {
 			busy++
 		}
 		round = append(round, pickQueue{storedQueue: q, rank: i, lanes: c})
@@ -163,13 +163,13 @@ func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total in
 	share := (total + max(busy, 1) - 1) / max(busy, 1)
 	for i := range round {
 		round[i].quota = share
-		if !round[i].lanes.busy() && busy > 0 {
+		if !round[i].lanes.hadTasksLately() && busy > 0 {
 			round[i].quota = max(1, share/4)
 		}
 	}
 	// Where there are more rows the rest comes from them; a queue that filled its share may give all of it.
 	for next := round; len(next) > 0 && len(p.out) < total; {
-		if err := p.run(ctx, next, fromCursor); err != nil {
+		if err := p.pickFromRound(ctx, next, fromCursor); err != nil {
 			return nil, err
 		}
 		next = slices.DeleteFunc(slices.Clone(next), func(q pickQueue) bool { return !p.fuller[q.id] })
@@ -184,7 +184,7 @@ func (s *Store) pick(ctx context.Context, t *tx, queues []*storedQueue, total in
 		for i := range round {
 			round[i].quota = total
 		}
-		if err := p.run(ctx, round, fromBehind); err != nil {
+		if err := p.pickFromRound(ctx, round, fromBehind); err != nil {
 			return nil, err
 		}
 	}
@@ -212,36 +212,36 @@ const (
 	fromBehind             // a moment before that
 )
 
-// picking is one run of pick.
-type picking struct {
-	store  *Store
-	tx     *tx
-	most   int
-	gated  []int32       // limited queues whose gate is held
-	room   map[int32]int // what their concurrency leaves
-	took   map[int32]int
-	fuller map[int32]bool // queues whose last run gave all the rows that it asked for: there may be more
-	now    time.Time
-	out    []pickedTask
-	whole  []pgtype.TID // of runs that are taken whole
-	rests  []rest       // of runs that are split, and runs that are not needed
-	runs   int32        // taken from
+// claim is one run of pick.
+type claim struct {
+	store     *Store
+	tx        *tx
+	most      int
+	gated     []int32       // limited queues whose gate is held
+	openSlots map[int32]int // what their concurrency leaves
+	took      map[int32]int
+	fuller    map[int32]bool // queues whose last run gave all the rows that it asked for: there may be more
+	now       time.Time
+	out       []pickedTask
+	whole     []pgtype.TID // of runs that are taken whole
+	rests     []remainder  // of runs that are split, and runs that are not needed
+	runs      int32        // taken from
 	// restored were picked and do not fit.
 	restored []pickedTask
 	// splitting: nothing was found but runs that somebody is at.
 	splitting bool
 }
 
-// rest is what is left of a run.
-type rest struct {
+// remainder is what is left of a run.
+type remainder struct {
 	lanes    *queueLanes
 	priority int16
 	turn     int64 // of its first task
 }
 
-// gate takes the gates of the limited queues and sees how many tasks each may still give.
-func (p *picking) gate(ctx context.Context, queues []*storedQueue) error {
-	p.took, p.room = map[int32]int{}, map[int32]int{}
+// lockLimitedQueues takes the gates of the limited queues and sees how many tasks each may still give.
+func (p *claim) lockLimitedQueues(ctx context.Context, queues []*storedQueue) error {
+	p.took, p.openSlots = map[int32]int{}, map[int32]int{}
 	for _, q := range queues {
 		if q.Concurrency > 0 {
 			p.gated = append(p.gated, q.id)
@@ -252,20 +252,20 @@ func (p *picking) gate(ctx context.Context, queues []*storedQueue) error {
 		return nil
 	}
 	slices.Sort(p.gated)
-	p.tx.send(lockGates, arg("queue_ids", p.gated))
-	return p.tx.askNow(ctx, countHeld, func(rows pgx.Rows) error {
+	p.tx.queueStatement(lockGates, arg("queue_ids", p.gated))
+	return p.tx.queryRows(ctx, countHeld, func(rows pgx.Rows) error {
 		var id int32
 		var limit, held int
 		err := rows.Scan(&id, &limit, &held)
 		if limit > 0 { // else the limit was lifted since the catalog was read
-			p.room[id] = limit - held
+			p.openSlots[id] = limit - held
 		}
 		return err
 	}, arg("queue_ids", p.gated))
 }
 
-// run picks from round what is still wanted.
-func (p *picking) run(ctx context.Context, round []pickQueue, start from) error {
+// pickFromRound picks from round what is still wanted.
+func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from) error {
 	want := p.most - len(p.out)
 	if want <= 0 || len(round) == 0 {
 		return nil
@@ -282,20 +282,20 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 	for i := range round {
 		q := &round[i]
 		quota := min(q.quota, want)
-		if room, ok := p.room[q.id]; ok {
+		if room, ok := p.openSlots[q.id]; ok {
 			quota = min(quota, room-p.took[q.id])
 		}
 		if quota <= 0 {
 			continue
 		}
-		level, sweep := q.lanes.start(start, began, len(p.out) == 0)
+		level, sweep := q.lanes.chooseStart(start, began, len(p.out) == 0)
 		if level == skipLevel {
 			continue
 		}
 		if sweep {
 			sweeps = append(sweeps, q.lanes)
 		}
-		u := &runQueue{pickQueue: q, want: quota, most: q.lanes.rowsFor(quota)}
+		u := &runQueue{pickQueue: q, want: quota, most: q.lanes.estimateRows(quota)}
 		byID[q.id] = u
 		allRows += u.most
 		ids = append(ids, q.id)
@@ -308,25 +308,25 @@ func (p *picking) run(ctx context.Context, round []pickQueue, start from) error 
 	}
 	if start == fromBehind && len(p.out) == 0 {
 		args := []sqltext.Arg{arg("queue_id", ids), arg("gated", p.gated)}
-		p.tx.ask(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, cursors)...)
+		p.tx.queueQuery(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, cursors)...)
 	}
 	args := make([]sqltext.Arg, 0, 7)
 	args = append(args, arg("queue_id", ids), arg("quota", most), arg("gated", p.gated))
 	args = cursorColumns.Arrays(args, cursors)
 	args = append(args, arg("limit", int32(allRows)))
-	err := p.tx.askNow(ctx, pickRuns, func(rows pgx.Rows) error { return p.scan(rows, byID, began) }, args...)
+	err := p.tx.queryRows(ctx, pickRuns, func(rows pgx.Rows) error { return p.scanPickedRun(rows, byID, began) }, args...)
 	cost := time.Since(began)
 	for _, l := range sweeps {
-		l.swept(start, began, cost)
+		l.recordSweep(start, began, cost)
 	}
 	if len(p.whole) > 0 { // before the next pick, which would find them again: our own locks are none to us
-		p.tx.send(deleteRuns, arg("places", p.whole))
+		p.tx.queueStatement(deleteRuns, arg("places", p.whole))
 		p.whole = nil
 	}
 	for id, q := range byID {
 		p.fuller[id] = q.rows == q.most
-		q.lanes.yielded(p.took[id], q.rows, q.tasks)
-		q.giveBack(err != nil)
+		q.lanes.recordYield(p.took[id], q.rows, q.tasks)
+		q.returnCursors(err != nil)
 	}
 	return err
 }
@@ -343,20 +343,20 @@ type runQueue struct {
 	lastTurn     int64
 }
 
-// giveBack has the next pick begin where this one ended, in lanes that it resumed and did not read to their end.
-func (q *runQueue) giveBack(failed bool) {
+// returnCursors has the next pick begin where this one ended, in lanes that it resumed and did not read to their end.
+func (q *runQueue) returnCursors(failed bool) {
 	for priority, turn := range q.resumed {
 		switch full := q.rows == q.most; {
 		case failed || full && priority > q.lastPriority: // it did not come so far
-			q.lanes.left(priority, turn)
+			q.lanes.recordRemainder(priority, turn)
 		case full && priority == q.lastPriority:
-			q.lanes.left(priority, max(turn, q.lastTurn+1))
+			q.lanes.recordRemainder(priority, max(turn, q.lastTurn+1))
 		}
 	}
 }
 
-// scan reads a run of tasks that was locked, and takes of it what is still wanted.
-func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, began time.Time) error {
+// scanPickedRun reads a run of tasks that was locked, and takes of it what is still wanted.
+func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began time.Time) error {
 	var (
 		queueID       int32
 		priority      int16
@@ -373,7 +373,7 @@ func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, began time.Time)
 	q.lastPriority, q.lastTurn = priority, turn+int64(size)-1
 	n := min(int(size), q.want, p.most-len(p.out))
 	if n <= 0 { // locked and not needed: whoever picks meanwhile passes it
-		p.rests = append(p.rests, rest{lanes: q.lanes, priority: priority, turn: turn})
+		p.rests = append(p.rests, remainder{lanes: q.lanes, priority: priority, turn: turn})
 		return nil
 	}
 	q.want -= n
@@ -391,23 +391,23 @@ func (p *picking) scan(rows pgx.Rows, byID map[int32]*runQueue, began time.Time)
 			q: q.storedQueue, rank: q.rank, priority: priority, turn: turn + int64(i), attempt: attempt, run: p.runs, task: t,
 		})
 	}
-	q.lanes.saw(priority, turn+int64(n)-1, began)
+	q.lanes.advanceCursor(priority, turn+int64(n)-1, began)
 	if n == int(size) {
 		p.whole = append(p.whole, at)
 		return nil
 	}
-	p.rests = append(p.rests, rest{lanes: q.lanes, priority: priority, turn: turn + int64(n)})
-	p.tx.send(shortenRun, arg("taken", int16(n)), arg("place", at))
+	p.rests = append(p.rests, remainder{lanes: q.lanes, priority: priority, turn: turn + int64(n)})
+	p.tx.queueStatement(shortenRun, arg("taken", int16(n)), arg("place", at))
 	return nil
 }
 
-// remember has the next pick of this process start at what is left of the runs that were locked: it is behind the cursor as
+// rememberRemainders has the next pick of this process start at what is left of the runs that were locked: it is behind the cursor as
 // soon as others pick beyond it.
-func (p *picking) remember() {
+func (p *claim) rememberRemainders() {
 	if rests := p.rests; len(rests) > 0 {
 		p.tx.committed = func() {
 			for _, r := range rests {
-				r.lanes.left(r.priority, r.turn)
+				r.lanes.recordRemainder(r.priority, r.turn)
 			}
 		}
 	}
@@ -430,9 +430,9 @@ const (
 	rangeSlack = 2
 )
 
-// fetch queues the reading of the picked tasks. Of their payloads it keeps about so many bytes, 0 = all; a task of which it
+// queueTaskReading queues the reading of the picked tasks. Of their payloads it keeps about so many bytes, 0 = all; a task of which it
 // does not keep the payload has none.
-func fetch(t *tx, picked []pickedTask, keep int) {
+func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 	byID := make(map[int64]*queue.Task, len(picked))
 	type span struct {
 		q           int32
@@ -459,12 +459,12 @@ func fetch(t *tx, picked []pickedTask, keep int) {
 		sp := &spans[at]
 		sp.first, sp.last, sp.n = min(sp.first, id), max(sp.last, id), sp.n+1
 	}
-	each := fetchedTasks(byID, keep)
+	each := makeTaskScanner(byID, keep)
 	dense := map[int32]bool{}
 	for _, sp := range spans {
 		if sp.n >= rangeLeast && sp.last-sp.first < rangeSlack*sp.n {
 			dense[sp.q] = true
-			t.ask(readTaskRange, each, arg("queue_id", sp.q), arg("first", sp.first), arg("last", sp.last))
+			t.queueQuery(readTaskRange, each, arg("queue_id", sp.q), arg("first", sp.first), arg("last", sp.last))
 		}
 	}
 	var queues []int32
@@ -475,17 +475,17 @@ func fetch(t *tx, picked []pickedTask, keep int) {
 		}
 	}
 	if len(ids) > 0 {
-		t.ask(readPickedTasks, each, arg("queue_id", queues), arg("id", ids))
+		t.queueQuery(readPickedTasks, each, arg("queue_id", queues), arg("id", ids))
 	}
 	if len(movedID) > 0 {
-		t.ask(readPickedStates, func(rows pgx.Rows) error { return fetchState(rows, byID) },
+		t.queueQuery(readPickedStates, func(rows pgx.Rows) error { return scanTaskState(rows, byID) },
 			arg("queue_id", movedQ), arg("id", movedID))
 	}
 }
 
-// fetchedTasks reads what tasks were created with. All rows are read by way of the same variables: a set a row would be most
+// makeTaskScanner reads what tasks were created with. All rows are read by way of the same variables: a set a row would be most
 // of what a row costs.
-func fetchedTasks(byID map[int64]*queue.Task, keep int) func(pgx.Rows) error {
+func makeTaskScanner(byID map[int64]*queue.Task, keep int) func(pgx.Rows) error {
 	var (
 		id                int64
 		createdAt         time.Time
@@ -504,18 +504,18 @@ func fetchedTasks(byID map[int64]*queue.Task, keep int) func(pgx.Rows) error {
 		if t == nil {
 			return nil
 		}
-		t.CreatedAt, t.DelayedAt, t.DiesAt = createdAt.UTC(), timeOf(delayedAt), timeOf(diesAt)
-		t.Retries, t.Key, t.Payload = int(retries), textOf(key), payload
+		t.CreatedAt, t.DelayedAt, t.DiesAt = createdAt.UTC(), timeFromPointer(delayedAt), timeFromPointer(diesAt)
+		t.Retries, t.Key, t.Payload = int(retries), textFromPointer(key), payload
 		if kept += len(payload); keep > 0 && kept > keep {
 			t.Payload = nil
 		}
-		t.Headers, err = headersOf(headers)
+		t.Headers, err = decodeHeaders(headers)
 		return err
 	}
 }
 
-// fetchState reads what moved since. It comes after fetchedTasks.
-func fetchState(rows pgx.Rows, byID map[int64]*queue.Task) error {
+// scanTaskState reads what moved since. It comes after makeTaskScanner.
+func scanTaskState(rows pgx.Rows, byID map[int64]*queue.Task) error {
 	var (
 		id                int64
 		delayedAt, diesAt *time.Time
@@ -526,12 +526,12 @@ func fetchState(rows pgx.Rows, byID map[int64]*queue.Task) error {
 		return err
 	}
 	t := byID[id]
-	t.DelayedAt, t.DiesAt, t.Retries, t.Result, t.Progress = timeOf(delayedAt), timeOf(diesAt), int(retries), result, progress
+	t.DelayedAt, t.DiesAt, t.Retries, t.Result, t.Progress = timeFromPointer(delayedAt), timeFromPointer(diesAt), int(retries), result, progress
 	return nil
 }
 
-// lease queues the lease rows and events for picked, shared out among the requests in their order.
-func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Time, out [][]*queue.Task) {
+// queueLeases queues the lease rows and events for picked, shared out among the requests in their order.
+func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Time, out [][]*queue.Task) {
 	now = now.UTC()
 	type owner struct {
 		share int
@@ -566,7 +566,7 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 		if k.attempt > 0 {
 			was = statusRetry
 		}
-		ev.add(change{queue: k.q.id, keep: k.q.Events, kind: eventRetained, was: was, is: statusRetained, worker: r.Worker}, k.task.ID)
+		ev.appendIDs(eventChange{queue: k.q.id, keep: k.q.Events, kind: eventRetained, was: was, is: statusRetained, worker: r.Worker}, k.task.ID)
 		out[share] = append(out[share], k.task)
 	}
 
@@ -579,13 +579,13 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 			scratch = append(scratch, task.ID)
 		}
 
-		rows[i] = newLease{queueID: h.q.id, lease: int64(h.lease), worker: h.worker, ids: arrayText(scratch)}
+		rows[i] = newLease{queueID: h.q.id, lease: int64(h.lease), worker: h.worker, ids: encodeArray(scratch)}
 		if h.again {
-			rows[i].attempts = arrayPtr(h.attempts)
+			rows[i].attempts = arrayTextPointer(h.attempts)
 		}
 		first[h.tasks[0].ID] = h
 	}
-	t.ask(grantLeases, func(rows pgx.Rows) error {
+	t.queueQuery(grantLeases, func(rows pgx.Rows) error {
 		var id, token int64
 		var expires time.Time
 		if err := rows.Scan(&id, &token, &expires); err != nil {
@@ -599,5 +599,5 @@ func lease(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Ti
 		}
 		return nil
 	}, newLeaseColumns.Arrays([]sqltext.Arg{arg("now", now)}, rows)...)
-	ev.insert(t, now)
+	ev.insertEventRows(t, now)
 }

@@ -14,8 +14,8 @@ import (
 // task is next to nothing, short enough that a retain which skips a run that another is splitting runs ahead by little.
 const runMost = 32
 
-// runBlock is the block of ids that a run of done rows stays in.
-func runBlock(id int64) int64 { return (id - 1) / runMost }
+// blockOfRun is the block of ids that a run of done rows stays in.
+func blockOfRun(id int64) int64 { return (id - 1) / runMost }
 
 // readyRow is a run of new tasks that are ready. The turn of a new task is its id.
 type readyRow struct {
@@ -40,22 +40,22 @@ var readyColumns = table.New(
 
 type readyRows []readyRow
 
-// add adds a new task. With runs it lengthens the last run where it can: tasks of a bulk.
-func (r *readyRows) add(id int64, queue int32, priority int16, diesAt time.Time, runs bool) {
+// addReadyRow adds a new task. With runs it lengthens the last run where it can: tasks of a bulk.
+func (r *readyRows) addReadyRow(id int64, queue int32, priority int16, diesAt time.Time, runs bool) {
 	if rows := *r; runs && len(rows) > 0 {
 		last := &rows[len(rows)-1]
 		if last.n < runMost && last.turn+int64(last.n) == id && last.queueID == queue && last.priority == priority &&
-			timeOf(last.diesAt).Equal(diesAt) {
+			timeFromPointer(last.diesAt).Equal(diesAt) {
 			last.n++
 			return
 		}
 	}
-	*r = append(*r, readyRow{turn: id, taskID: id, queueID: queue, priority: priority, n: 1, diesAt: timePtr(diesAt)})
+	*r = append(*r, readyRow{turn: id, taskID: id, queueID: queue, priority: priority, n: 1, diesAt: timePointer(diesAt)})
 }
 
-func (r readyRows) insert(t *tx) {
+func (r readyRows) insertReadyRows(t *tx) {
 	if len(r) > 0 {
-		t.send(insertReady, readyColumns.Arrays(nil, r)...)
+		t.queueStatement(insertReady, readyColumns.Arrays(nil, r)...)
 	}
 }
 
@@ -80,57 +80,57 @@ var delayedColumns = table.New(
 
 type delayedRows []delayedRow
 
-func (r delayedRows) insert(t *tx) {
+func (r delayedRows) insertDelayedRows(t *tx) {
 	if len(r) > 0 {
-		t.send(insertDelayed, delayedColumns.Arrays(nil, r)...)
+		t.queueStatement(insertDelayed, delayedColumns.Arrays(nil, r)...)
 	}
 }
 
-// micros is t as PostgreSQL keeps it.
-func micros(t time.Time) time.Time {
+// truncateToMicros is t as PostgreSQL keeps it.
+func truncateToMicros(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
 	}
 	return t.UTC().Truncate(time.Microsecond)
 }
 
-func timePtr(t time.Time) *time.Time {
+func timePointer(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
 	return &t
 }
 
-func timeOf(p *time.Time) time.Time {
+func timeFromPointer(p *time.Time) time.Time {
 	if p == nil {
 		return time.Time{}
 	}
 	return p.UTC()
 }
 
-func textPtr(s string) *string {
+func textPointer(s string) *string {
 	if s == "" {
 		return nil
 	}
 	return &s
 }
 
-func textOf(p *string) string {
+func textFromPointer(p *string) string {
 	if p == nil {
 		return ""
 	}
 	return *p
 }
 
-// jsonParam is b, or nothing at all: empty is no JSON.
-func jsonParam(b []byte) []byte {
+// nullableJSON is b, or nothing at all: empty is no JSON.
+func nullableJSON(b []byte) []byte {
 	if len(b) == 0 {
 		return nil
 	}
 	return b
 }
 
-func headerJSON(h map[string]string) []byte {
+func encodeHeaders(h map[string]string) []byte {
 	if len(h) == 0 {
 		return nil
 	}
@@ -141,7 +141,7 @@ func headerJSON(h map[string]string) []byte {
 	return b
 }
 
-func headersOf(b []byte) (map[string]string, error) {
+func decodeHeaders(b []byte) (map[string]string, error) {
 	if b == nil {
 		return nil, nil
 	}
@@ -149,8 +149,8 @@ func headersOf(b []byte) (map[string]string, error) {
 	return h, json.Unmarshal(b, &h)
 }
 
-// arrayText is ids as a PostgreSQL array in text: arrays of arrays of unequal length travel so.
-func arrayText[N int16 | int64](ids []N) string {
+// encodeArray is ids as a PostgreSQL array in text: arrays of arrays of unequal length travel so.
+func encodeArray[N int16 | int64](ids []N) string {
 	b := make([]byte, 0, 2+12*len(ids))
 	b = append(b, '{')
 	for i, id := range ids {

@@ -18,9 +18,9 @@ import (
 // functions, values, constraints, limits, damaged rows, and a timeout, which fewer rows may keep.
 var rowCodes = []string{"09", "21", "22", "23", "27", "2F", "38", "39", "44", "54", "57014", "P0", "XX"}
 
-// ofItsRows says that err may be about some of the rows that a step dealt with, so that others may pass without them: not
+// isFaultOfRows says that err may be about some of the rows that a step dealt with, so that others may pass without them: not
 // about the database as a whole, and there is time left.
-func ofItsRows(ctx context.Context, err error) bool {
+func isFaultOfRows(ctx context.Context, err error) bool {
 	if err == nil || ctx.Err() != nil {
 		return false
 	}
@@ -42,10 +42,10 @@ const (
 	refusedQueues = 100         // at once; a chore that needs more fails as a whole
 )
 
-// sieve bounds the steps of one kind of background work, and finds the rows that the database refuses, so that it can pass
+// rowFilter bounds the steps of one kind of background work, and finds the rows that the database refuses, so that it can pass
 // over them and do the others. A step that fails is tried again with half as many rows, down to one: that one is refused.
 // Steps that succeed grow again. It works for statements that are too slow for a timeout, too.
-type sieve struct {
+type rowFilter struct {
 	mu     sync.Mutex
 	most   int
 	size   int
@@ -63,29 +63,29 @@ type refusedRow struct {
 	until   time.Time
 }
 
-func newSieve(most int) *sieve {
-	return &sieve{most: most, size: most, rows: map[int64]refusedRow{}, queues: map[int32]refusedRow{}}
+func makeRowFilter(most int) *rowFilter {
+	return &rowFilter{most: most, size: most, rows: map[int64]refusedRow{}, queues: map[int32]refusedRow{}}
 }
 
-// sieves are those of the store, one for each kind of work that goes by rows of many owners.
-type sieves struct{ promote, expireReady, expireDelayed, done, deleted, strip, fold *sieve }
+// rowFilters are those of the store, one for each kind of work that goes by rows of many owners.
+type rowFilters struct{ promote, expireReady, expireDelayed, done, deleted, strip, fold *rowFilter }
 
-func (s *sieves) init() {
-	s.promote, s.expireReady, s.expireDelayed = newSieve(promoteStep), newSieve(expireStep), newSieve(expireStep)
-	s.done, s.deleted, s.strip = newSieve(pruneStep), newSieve(pruneStep), newSieve(stripStep)
-	s.fold = newSieve(1) // a fold takes all rows; only queues are passed over
+func (s *rowFilters) init() {
+	s.promote, s.expireReady, s.expireDelayed = makeRowFilter(promoteStep), makeRowFilter(expireStep), makeRowFilter(expireStep)
+	s.done, s.deleted, s.strip = makeRowFilter(pruneStep), makeRowFilter(pruneStep), makeRowFilter(stripStep)
+	s.fold = makeRowFilter(1) // a fold takes all rows; only queues are passed over
 }
 
-// scan reads queue, task, namespace and name of a row.
-func (r *refusedRow) scan(rows pgx.Rows) error {
+// scanRefusedRow reads queue, task, namespace and name of a row.
+func (r *refusedRow) scanRefusedRow(rows pgx.Rows) error {
 	var name string
 	err := rows.Scan(&r.queue, &r.task, &r.space, &name)
 	r.subject = "task " + strconv.FormatInt(r.task, 10) + " of queue " + name
 	return err
 }
 
-// next is how many rows the next step may take, and which tasks and queues it must pass over.
-func (v *sieve) next() (size int, rows []int64, queues []int32) {
+// nextStep is how many rows the next step may take, and which tasks and queues it must pass over.
+func (v *rowFilter) nextStep() (size int, rows []int64, queues []int32) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := time.Now()
@@ -109,15 +109,15 @@ func (v *sieve) next() (size int, rows []int64, queues []int32) {
 	return v.size, rows, queues
 }
 
-// passed notes a step that succeeded.
-func (v *sieve) passed() {
+// recordPass notes a step that succeeded.
+func (v *rowFilter) recordPass() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.size = min(2*v.size, v.most)
 }
 
-// halve has the next step take half as many rows; false when it takes one already.
-func (v *sieve) halve() bool {
+// halveStep has the next step take half as many rows; false when it takes one already.
+func (v *rowFilter) halveStep() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.size == 1 {
@@ -127,13 +127,13 @@ func (v *sieve) halve() bool {
 	return true
 }
 
-// failed notes a step that failed with err. It answers without an error when the next step may do better: it takes fewer
+// recordFailure notes a step that failed with err. It answers without an error when the next step may do better: it takes fewer
 // rows, or passes over the one that first gives, which is what it then tells.
-func (v *sieve) failed(ctx context.Context, err error, first func() (refusedRow, error)) ([]queue.Fault, error) {
-	if !ofItsRows(ctx, err) {
+func (v *rowFilter) recordFailure(ctx context.Context, err error, first func() (refusedRow, error)) ([]queue.Fault, error) {
+	if !isFaultOfRows(ctx, err) {
 		return nil, err
 	}
-	if v.halve() {
+	if v.halveStep() {
 		return nil, nil
 	}
 	row, ferr := first()
@@ -168,20 +168,20 @@ func (v *sieve) failed(ctx context.Context, err error, first func() (refusedRow,
 	return []queue.Fault{{Namespace: row.space, Subject: row.subject, Err: err}}, nil
 }
 
-// again is failed, as a step of a chore answers it.
-func (v *sieve) again(ctx context.Context, err error, first func() (refusedRow, error)) (queue.Maintained, error) {
-	faults, err := v.failed(ctx, err, first)
+// retryRefused is failed, as a step of a chore answers it.
+func (v *rowFilter) retryRefused(ctx context.Context, err error, first func() (refusedRow, error)) (queue.Maintained, error) {
+	faults, err := v.recordFailure(ctx, err, first)
 	return queue.Maintained{More: err == nil, Faults: faults}, err
 }
 
-// toldFaults remembers what steps have told, by subject, so that it is told once.
-type toldFaults struct {
+// knownFaults remembers what steps have told, by subject, so that it is told once.
+type knownFaults struct {
 	mu   sync.Mutex
 	text map[string]string
 }
 
-// known says whether err of a subject was told by the step before, and notes it.
-func (f *toldFaults) known(subject string, err error) bool {
+// isKnownFault says whether err of a subject was told by the step before, and notes it.
+func (f *knownFaults) isKnownFault(subject string, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.text == nil {
@@ -192,8 +192,8 @@ func (f *toldFaults) known(subject string, err error) bool {
 	return ok && was == err.Error()
 }
 
-// clear forgets a subject that is well.
-func (f *toldFaults) clear(subject string, err error) {
+// clearFault forgets a subject that is well.
+func (f *knownFaults) clearFault(subject string, err error) {
 	if err != nil {
 		return
 	}

@@ -146,8 +146,8 @@ type adviceError struct {
 func (e *adviceError) Error() string { return e.advice + ": " + e.err.Error() }
 func (e *adviceError) Unwrap() error { return e.err }
 
-// faultOf is the row of the table for code. Codes of another server are unknown to it: defects, so that they are logged.
-func faultOf(code string) fault {
+// classifySQLState is the row of the table for code. Codes of another server are unknown to it: defects, so that they are logged.
+func classifySQLState(code string) fault {
 	if f, ok := faults[code]; ok {
 		return f
 	}
@@ -161,7 +161,7 @@ func faultOf(code string) fault {
 
 // serverError is what pg is to a caller of op.
 func serverError(op string, pg *pgconn.PgError, err error) *queue.Error {
-	f := faultOf(pg.Code)
+	f := classifySQLState(pg.Code)
 	e := &queue.Error{Op: op, Kind: blameKinds[f.blame], Err: err}
 	switch f.blame {
 	case blameOperator:
@@ -173,17 +173,17 @@ func serverError(op string, pg *pgconn.PgError, err error) *queue.Error {
 	return e
 }
 
-// openError is what err is to a program that opens a store. It acts for the operator: a role that is not let in, or lacks a
+// makeOpenError is what err is to a program that opens a store. It acts for the operator: a role that is not let in, or lacks a
 // privilege, is KindDenied with the advice, which callers of an open Store do not get.
-func openError(op string, err error) error {
+func makeOpenError(op string, err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return translate(op, err)
+		return translateError(op, err)
 	}
-	if advice := faultOf(pg.Code).advice; advice == adviceRole || advice == adviceRights {
+	if advice := classifySQLState(pg.Code).advice; advice == adviceRole || advice == adviceRights {
 		return &queue.Error{Op: op, Kind: queue.KindDenied, Msg: advice, Err: err}
 	}
-	return translate(op, err)
+	return translateError(op, err)
 }
 
 // WaitHelps says whether a program that gets err when it starts should wait for the database: for one that is starting, or
@@ -191,7 +191,7 @@ func openError(op string, err error) error {
 // or a pooler that was taken for PostgreSQL.
 func WaitHelps(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return faultOf(pg.Code).blame == blamePassing
+		return classifySQLState(pg.Code).blame == blamePassing
 	}
 	if e, ok := errors.AsType[*queue.Error](err); ok && e.Err == nil {
 		return false

@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 	})
 	t.Run("no code is told to callers as their input, or as their lack of rights", func(t *testing.T) {
 		for code := range codes {
-			err := translate("op", &pgconn.PgError{Code: code, Message: "secret"})
+			err := translateError("op", &pgconn.PgError{Code: code, Message: "secret"})
 			switch k := queue.KindOf(err); k {
 			case queue.KindUnavailable, queue.KindInternal, queue.KindIndeterminate:
 			case queue.KindConflict:
@@ -110,9 +110,9 @@ func TestFaults(t *testing.T) {
 	} {
 		for code := range strings.FieldsSeq(c.codes) {
 			raw := &pgconn.PgError{Code: code}
-			err := translate("op", raw)
-			if queue.KindOf(err) != c.kind || transient(raw) != c.again || WaitHelps(err) != c.waits || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("%s: %v, kind %s, again %v, waits %v", code, err, queue.KindOf(err), transient(raw), WaitHelps(err))
+			err := translateError("op", raw)
+			if queue.KindOf(err) != c.kind || isTransient(raw) != c.again || WaitHelps(err) != c.waits || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s: %v, kind %s, again %v, waits %v", code, err, queue.KindOf(err), isTransient(raw), WaitHelps(err))
 			}
 		}
 	}
@@ -120,11 +120,11 @@ func TestFaults(t *testing.T) {
 
 func TestWaitHelps(t *testing.T) {
 	for err, want := range map[error]bool{
-		translate("open", &connectError{errors.New("connection refused")}): true,
-		translate("open", &connectError{&pgconn.PgError{Code: "28P01"}}):   false,
-		translate("open", &connectError{&pgconn.PgError{Code: "57P03"}}):   true,
-		queue.Invalid("url", "is none"):                                    false,
-		errors.New("foreign"):                                              false,
+		translateError("open", &connectError{errors.New("connection refused")}): true,
+		translateError("open", &connectError{&pgconn.PgError{Code: "28P01"}}):   false,
+		translateError("open", &connectError{&pgconn.PgError{Code: "57P03"}}):   true,
+		queue.Invalid("url", "is none"):                                         false,
+		errors.New("foreign"):                                                   false,
 	} {
 		if WaitHelps(err) != want {
 			t.Errorf("%v: %v", err, !want)
@@ -137,8 +137,8 @@ func TestOpenOfARefusedRole(t *testing.T) {
 		"28P01": queue.KindDenied, "28000": queue.KindDenied, "42501": queue.KindDenied,
 		"3D000": queue.KindUnavailable, "57P03": queue.KindUnavailable, "53300": queue.KindUnavailable,
 	} {
-		err := openError("open", &connectError{&pgconn.PgError{Code: code}})
-		if queue.KindOf(err) != want || WaitHelps(err) != (faultOf(code).blame == blamePassing) {
+		err := makeOpenError("open", &connectError{&pgconn.PgError{Code: code}})
+		if queue.KindOf(err) != want || WaitHelps(err) != (classifySQLState(code).blame == blamePassing) {
 			t.Errorf("%s: %v, kind %s, waits %v", code, err, queue.KindOf(err), WaitHelps(err))
 		}
 	}

@@ -21,43 +21,43 @@ const opFold = "fold counts"
 // fold adds new event rows to the counts of their queues. While another process folds, it does nothing. A queue whose counts
 // the database refuses is passed over for a while: its event rows stay, so its counts stay right.
 func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
-	_, _, passed := s.sieves.fold.next()
+	_, _, passed := s.rowFilters.fold.nextStep()
 	folded, _, err := s.foldWithout(ctx, passed, false)
 	if err == nil {
 		return queue.Maintained{Moved: folded}, nil
 	}
-	return s.sieves.fold.again(ctx, err, func() (refusedRow, error) { return s.findRefusedFold(ctx, passed) })
+	return s.rowFilters.fold.retryRefused(ctx, err, func() (refusedRow, error) { return s.findRefusedFold(ctx, passed) })
 }
 
 // foldWithout folds the event rows of all queues but those passed. It returns the number of queues, and whether this process
 // was the one to fold. A trial changes nothing.
 func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (folded int, locked bool, err error) {
-	err = s.inTx(ctx, opFold, func(ctx context.Context, t *tx) error {
+	err = s.runInTx(ctx, opFold, func(ctx context.Context, t *tx) error {
 		folded, locked = 0, false
-		if err := t.askNow(ctx, lockFold, func(pgx.Rows) error { locked = true; return nil }); err != nil {
+		if err := t.queryRows(ctx, lockFold, func(pgx.Rows) error { locked = true; return nil }); err != nil {
 			return err
 		}
 		if !locked {
 			return errNothing
 		}
 
-		t.ask(foldEvents, func(rows pgx.Rows) error { return rows.Scan(&folded, nil) }, arg("passed_queue_ids", passed))
+		t.queueQuery(foldEvents, func(rows pgx.Rows) error { return rows.Scan(&folded, nil) }, arg("passed_queue_ids", passed))
 		if !trial {
 			return nil
 		}
-		if err := t.flush(ctx); err != nil {
+		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
 		return errNothing
 	})
-	return folded, locked, quietly(err)
+	return folded, locked, ignoreNothingToDo(err)
 }
 
 // findRefusedFold finds one queue whose counts the database refuses, by halves: trials cost the logarithm of the number of
 // queues. It returns the zero row when none is refused any more, or when another process folds.
 func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow, error) {
 	var suspects []refusedRow
-	err := s.askStore(ctx, opFold, listFoldQueues, func(rows pgx.Rows) error {
+	err := s.queryRows(ctx, opFold, listFoldQueues, func(rows pgx.Rows) error {
 		row := refusedRow{whole: true}
 		var name string
 		err := rows.Scan(&row.queue, &row.space, &name)
@@ -82,7 +82,7 @@ func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow
 
 		_, locked, err := s.foldWithout(ctx, without, true)
 		switch {
-		case err != nil && !ofItsRows(ctx, err):
+		case err != nil && !isFaultOfRows(ctx, err):
 			return refusedRow{}, err
 		case err == nil && (!locked || half == 0):
 			return refusedRow{}, nil

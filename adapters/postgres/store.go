@@ -19,19 +19,19 @@ import (
 // Store keeps tasks in PostgreSQL 14 or later. It is safe for concurrent use; any number of processes may share one
 // database. Its caches and cursors only save work: forgetting them costs time, never correctness.
 type Store struct {
-	pool    *pgxpool.Pool
-	owned   bool // Close closes the pool
-	tuned   bool // its connections were told how to plan, see Open
-	opt     options
-	sql     statements
-	catalog catalog
-	lanes   lanes
-	parts   parts
-	notify  *notifier
-	floors  floors
-	sieves  sieves
-	idle    idleChores
-	told    toldFaults
+	pool        *pgxpool.Pool
+	owned       bool // Close closes the pool
+	tuned       bool // its connections were told how to plan, see Open
+	opt         options
+	sql         statements
+	catalog     catalog
+	lanes       lanes
+	partitions  partitions
+	notify      *notifier
+	watermarks  watermarks
+	rowFilters  rowFilters
+	idle        idleAgents
+	knownFaults knownFaults
 	// asideUntil is until when (ns, this machine's clock) heartbeats that this process wrote beside locked rows may count.
 	asideUntil atomic.Int64
 
@@ -57,16 +57,16 @@ func CheckSchema(name string) error {
 // see Migrate and Ping.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	const op = "open store"
-	o := defaults()
+	o := defaultOptions()
 	for _, opt := range opts {
 		opt.apply(&o)
 	}
 	source := poolSource{url: url, opt: &o}
-	cfg, err := source.config()
+	cfg, err := source.parseConfig()
 	if err != nil {
 		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "is no PostgreSQL connection string", Err: err}
 	}
-	cfg.BeforeConnect = source.refresh
+	cfg.BeforeConnect = source.refreshConfig
 	if o.maxConns > 0 {
 		cfg.MaxConns = o.maxConns
 	} else if cfg.MaxConns < 10 {
@@ -74,22 +74,22 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
-		return nil, translate(op, &connectError{err})
+		return nil, translateError(op, &connectError{err})
 	}
-	s, err := newStore(pool, o)
+	s, err := makeStore(pool, o)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
 	s.owned, s.tuned = true, !o.pooler
-	bctx, cancel := s.bound(ctx)
+	bctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
 	if err := pool.Ping(bctx); err != nil {
 		s.Close()
 		if !o.pooler && refusesParameters(bctx, cfg.ConnConfig, err) {
 			return nil, &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: errNeedsPooler}
 		}
-		return nil, openError(op, &connectError{err})
+		return nil, makeOpenError(op, &connectError{err})
 	}
 	return s, nil
 }
@@ -98,31 +98,31 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 // wait for a synchronous standby is cut short, by statement_timeout or pg_cancel_backend, calls succeed that fail with
 // KindIndeterminate on a Store of Open's.
 func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
-	o := defaults()
+	o := defaultOptions()
 	for _, opt := range opts {
 		opt.apply(&o)
 	}
-	return newStore(pool, o)
+	return makeStore(pool, o)
 }
 
-func newStore(pool *pgxpool.Pool, o options) (*Store, error) {
+func makeStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	if err := CheckSchema(o.schema); err != nil {
 		return nil, queue.WithOp("open store", err)
 	}
 	s := &Store{pool: pool, opt: o, sql: loadStatements(o.schema)}
 	s.catalog.init()
 	s.lanes.init()
-	s.floors.init()
-	s.parts.init()
-	s.sieves.init()
+	s.watermarks.init()
+	s.partitions.init()
+	s.rowFilters.init()
 	s.notify = newNotifier(s)
 	return s, nil
 }
 
 // Close ends what the store does by itself, and its connections when Open made them.
 func (s *Store) Close() {
-	s.notify.close()
-	s.parts.close()
+	s.notify.closeNotifier()
+	s.partitions.close()
 	if s.owned {
 		s.pool.Close()
 	}
@@ -137,13 +137,13 @@ func (s *Store) Schema() string { return s.opt.schema }
 // Ping reports whether the store can work now: reachable, writable, its schema one that this program works with.
 func (s *Store) Ping(ctx context.Context) error {
 	const op = "ping store"
-	ctx, cancel := s.bound(ctx)
+	ctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
 	var recovery bool
 	values := make([]string, len(refusedSettings))
 	err := s.pool.QueryRow(ctx, s.sql.get("diagnose.refused")).Scan(&recovery, &values[0], &values[1], &values[2])
 	if err != nil {
-		return translate(op, err)
+		return translateError(op, err)
 	}
 	if recovery {
 		return &queue.Error{Op: op, Kind: queue.KindUnavailable, Msg: "the database is read-only (a standby?); connect to the primary"}
@@ -159,8 +159,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.checkVersion(ctx)
 }
 
-// channel is the NOTIFY channel of the schema: at most 63 bytes whatever the schema is called.
-func (s *Store) channel() string {
+// notifyChannel is the NOTIFY channel of the schema: at most 63 bytes whatever the schema is called.
+func (s *Store) notifyChannel() string {
 	if s.opt.schema == DefaultSchema {
 		return DefaultSchema
 	}
@@ -171,21 +171,21 @@ func (s *Store) channel() string {
 
 // query runs one statement outside a transaction, again after a transient fault: for reads only.
 func (s *Store) query(ctx context.Context, op, name string, each func(pgx.Rows) error, args ...any) error {
-	return s.queryText(ctx, op, s.sql.get(name), each, args...)
+	return s.queryWithText(ctx, op, s.sql.get(name), each, args...)
 }
 
-func (s *Store) queryText(ctx context.Context, op, text string, each func(pgx.Rows) error, args ...any) error {
-	ctx, cancel := s.bound(ctx)
+func (s *Store) queryWithText(ctx context.Context, op, text string, each func(pgx.Rows) error, args ...any) error {
+	ctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
 	for try := 1; ; try++ {
-		err := s.queryOnce(ctx, text, each, args...)
-		if err == nil || try == maxTries || ctx.Err() != nil || !transient(err) {
-			return translate(op, err)
+		err := s.queryTextOnce(ctx, text, each, args...)
+		if err == nil || try == maxTries || ctx.Err() != nil || !isTransient(err) {
+			return translateError(op, err)
 		}
 	}
 }
 
-func (s *Store) queryOnce(ctx context.Context, sql string, each func(pgx.Rows) error, args ...any) error {
+func (s *Store) queryTextOnce(ctx context.Context, sql string, each func(pgx.Rows) error, args ...any) error {
 	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return err
@@ -199,10 +199,10 @@ func (s *Store) queryOnce(ctx context.Context, sql string, each func(pgx.Rows) e
 	return rows.Err()
 }
 
-// askStore runs one statement with named parameters outside a transaction, again after a transient fault: for reads only.
-func (s *Store) askStore(ctx context.Context, op string, st sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) error {
-	return s.queryText(ctx, op, s.sql.Of(st), each, s.sql.Values(st, args)...)
+// queryRows runs one statement with named parameters outside a transaction, again after a transient fault: for reads only.
+func (s *Store) queryRows(ctx context.Context, op string, st sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) error {
+	return s.queryWithText(ctx, op, s.sql.Of(st), each, s.sql.Values(st, args)...)
 }
 
-// isNoRows says that a QueryRow found nothing.
-func isNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
+// isEmptyResult says that a QueryRow found nothing.
+func isEmptyResult(err error) bool { return errors.Is(err, pgx.ErrNoRows) }

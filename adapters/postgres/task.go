@@ -22,8 +22,8 @@ type nowRow struct {
 	lastToken int64
 }
 
-// scanNow reads a row of the view, and what a statement puts behind its columns into more.
-func scanNow(rows pgx.Rows, more ...any) (*nowRow, error) {
+// scanPresentTask reads a row of the view, and what a statement puts behind its columns into more.
+func scanPresentTask(rows pgx.Rows, more ...any) (*nowRow, error) {
 	var (
 		n                                        nowRow
 		t                                        queue.Task
@@ -41,23 +41,23 @@ func scanNow(rows pgx.Rows, more ...any) (*nowRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.Key, t.Worker, t.Result, t.Progress = textOf(key), textOf(worker), result, progress
-	t.CreatedAt, t.DelayedAt, t.DiesAt = t.CreatedAt.UTC(), timeOf(delayedAt), timeOf(diesAt)
-	t.StartedAt, t.FinishedAt = timeOf(startedAt), timeOf(finishedAt)
-	t.Status, t.Attempt = statusOf(status), int(attempt)
+	t.Key, t.Worker, t.Result, t.Progress = textFromPointer(key), textFromPointer(worker), result, progress
+	t.CreatedAt, t.DelayedAt, t.DiesAt = t.CreatedAt.UTC(), timeFromPointer(delayedAt), timeFromPointer(diesAt)
+	t.StartedAt, t.FinishedAt = timeFromPointer(startedAt), timeFromPointer(finishedAt)
+	t.Status, t.Attempt = decodeStatus(status), int(attempt)
 	if token != nil {
 		n.token = *token
 	}
 	n.task = &t
-	t.Headers, err = headersOf(headers)
+	t.Headers, err = decodeHeaders(headers)
 	return &n, err
 }
 
-// nowIn reads tasks of a namespace as they are, within t.
-func (s *Store) nowIn(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
+// readPresentTasks reads tasks of a namespace as they are, within t.
+func (s *Store) readPresentTasks(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
 	out := make(map[int64]*nowRow, len(ids))
 	err := t.read(ctx, "task.now.any", func(rows pgx.Rows) error {
-		n, err := scanNow(rows)
+		n, err := scanPresentTask(rows)
 		if err == nil {
 			out[n.task.ID] = n
 		}
@@ -66,11 +66,11 @@ func (s *Store) nowIn(ctx context.Context, t *tx, namespace string, ids []int64)
 	return out, err
 }
 
-// statesIn reads tasks of a namespace without payload, headers, key, result and progress, within t.
-func (s *Store) statesIn(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
+// readTaskStates reads tasks of a namespace without payload, headers, key, result and progress, within t.
+func (s *Store) readTaskStates(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
 	out := make(map[int64]*nowRow, len(ids))
 	err := t.read(ctx, "task.state", func(rows pgx.Rows) error {
-		n, err := scanNow(rows)
+		n, err := scanPresentTask(rows)
 		if err == nil {
 			out[n.task.ID] = n
 		}
@@ -86,8 +86,8 @@ type wantedTask struct {
 	call  int
 }
 
-// readWanted reads tasks as they are, within t: for each call the content up to queue.MaxPageBytes, of its first in any case.
-func readWanted(ctx context.Context, t *tx, wanted []wantedTask) (map[int64]*queue.Task, error) {
+// readWantedTasks reads tasks as they are, within t: for each call the content up to queue.MaxPageBytes, of its first in any case.
+func readWantedTasks(ctx context.Context, t *tx, wanted []wantedTask) (map[int64]*queue.Task, error) {
 	queues, ids, calls := make([]int32, len(wanted)), make([]int64, len(wanted)), make([]int32, len(wanted))
 	for i, w := range wanted {
 		queues[i], ids[i] = w.queue, w.id
@@ -96,7 +96,7 @@ func readWanted(ctx context.Context, t *tx, wanted []wantedTask) (map[int64]*que
 
 	tasks := make(map[int64]*queue.Task, len(wanted))
 	return tasks, t.read(ctx, "task.now", func(rows pgx.Rows) error {
-		n, err := scanNow(rows)
+		n, err := scanPresentTask(rows)
 		if err == nil {
 			tasks[n.task.ID] = n.task
 		}
@@ -104,12 +104,12 @@ func readWanted(ctx context.Context, t *tx, wanted []wantedTask) (map[int64]*que
 	}, queues, ids, calls, queue.MaxPageBytes)
 }
 
-// lifeIn reads tasks of a namespace without payload, headers, key and progress, within t: as many from the front of ids as
+// readTaskLives reads tasks of a namespace without payload, headers, key and progress, within t: as many from the front of ids as
 // have results of most bytes. fit is how many ids those are.
-func (s *Store) lifeIn(ctx context.Context, t *tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {
+func (s *Store) readTaskLives(ctx context.Context, t *tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {
 	there, fit = make(map[int64]*nowRow, len(ids)), len(ids)
 	err = t.read(ctx, "task.life", func(rows pgx.Rows) error {
-		n, err := scanNow(rows, &fit)
+		n, err := scanPresentTask(rows, &fit)
 		if err == nil {
 			there[n.task.ID] = n
 		}
@@ -126,7 +126,7 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	}
 	var rowsNow []*nowRow
 	err := s.query(ctx, op, "task.now.any", func(rows pgx.Rows) error {
-		n, err := scanNow(rows)
+		n, err := scanPresentTask(rows)
 		rowsNow = append(rowsNow, n)
 		return err
 	}, namespace, ids)
@@ -177,22 +177,22 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
-	l, err := s.listing(ctx, op, namespace, q.TaskFilter, q.OldestFirst)
+	l, err := s.planListing(ctx, op, namespace, q.TaskFilter, q.OldestFirst)
 	if err != nil || len(l.queues) == 0 {
 		return page, queue.WithOp(op, err)
 	}
-	found, err := s.walk(ctx, op, l, behind, q.Offset, q.Limit+1)
+	found, err := s.walkRows(ctx, op, l, behind, q.Offset, q.Limit+1)
 	if err != nil {
 		return page, err
 	}
 
 	whole := len(found.ids) <= q.Limit
 	if !whole {
-		found.cut(q.Limit)
+		found.cutToLimit(q.Limit)
 	}
 	seen := len(found.ids)
 	var fit int
-	if page.Tasks, fit, err = s.readPage(ctx, op, found.queues, found.ids); err != nil {
+	if page.Tasks, fit, err = s.readTaskPage(ctx, op, found.queues, found.ids); err != nil {
 		return page, err
 	}
 
@@ -209,20 +209,20 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		page.Count, page.AtLeast = int64(seen-fit+len(page.Tasks)), found.more
 		return page, nil
 	}
-	page.Count, page.AtLeast, err = s.count(ctx, op, l)
+	page.Count, page.AtLeast, err = s.countRows(ctx, op, l)
 	page.Count = max(page.Count, int64(len(page.Tasks)))
 	return page, err
 }
 
-// readPage reads tasks in the order of ids, as many from the front as a page may have bytes; fit is how many ids those
+// readTaskPage reads tasks in the order of ids, as many from the front as a page may have bytes; fit is how many ids those
 // are. Tasks that have gone meanwhile are left out.
-func (s *Store) readPage(ctx context.Context, op string, queues []int32, ids []int64) (tasks []*queue.Task, fit int, err error) {
+func (s *Store) readTaskPage(ctx context.Context, op string, queues []int32, ids []int64) (tasks []*queue.Task, fit int, err error) {
 	tasks, fit = make([]*queue.Task, 0, len(ids)), len(ids)
 	if len(ids) == 0 {
 		return tasks, fit, nil
 	}
 	err = s.query(ctx, op, "task.page", func(rows pgx.Rows) error {
-		n, err := scanNow(rows, &fit)
+		n, err := scanPresentTask(rows, &fit)
 		if err == nil {
 			tasks = append(tasks, n.task)
 		}

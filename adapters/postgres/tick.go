@@ -48,10 +48,10 @@ type firing struct {
 	planned []*plannedTicker
 	faulty  []*storedTicker // could not be planned
 	lag     time.Duration
-	birth   []*birth
+	batches []*insertBatch
 }
 
-func newFiring() *firing { return &firing{budget: queue.NewTickBudget()} }
+func makeFiring() *firing { return &firing{budget: queue.NewTickBudget()} }
 
 // pendingTask is the task of the tick at place.
 type pendingTask struct {
@@ -66,13 +66,13 @@ type plannedTicker struct {
 	next, dueAt time.Time
 }
 
-// plan decides which times of k fire now; n tickers, k included, share what is left of the budget. A ticker that has none
-// of its own fault is planned, any other is left for ticker.fault.
-func (f *firing) plan(k *storedTicker, n int) {
+// planTicker decides which times of k fire now; n tickers, k included, share what is left of the budget. A ticker that has none
+// of its own fault is planned, any other is left for ticker.recordFault.
+func (f *firing) planTicker(k *storedTicker, n int) {
 	f.lag = max(f.lag, f.now.Sub(k.NextAt))
 	fires, next, more, err := f.budget.Fires(&k.Ticker, f.now, n)
 	if err != nil {
-		k.fail(err)
+		k.recordFault(err)
 		f.faulty = append(f.faulty, k)
 		return
 	}
@@ -83,14 +83,14 @@ func (f *firing) plan(k *storedTicker, n int) {
 	f.planned = append(f.planned, p)
 }
 
-// fireAll makes the ticks of what is planned. Nominal times at or before the last tick come up again after a clock went back:
+// fireAllPlanned makes the ticks of what is planned. Nominal times at or before the last tick come up again after a clock went back:
 // those that have fired do not fire twice.
-func (f *firing) fireAll(ctx context.Context, t *tx) error {
+func (f *firing) fireAllPlanned(ctx context.Context, t *tx) error {
 	var ids []int32
 	var ats []time.Time
 	for _, p := range f.planned {
 		for _, at := range p.fires {
-			if at = micros(at); !at.After(p.k.Timestamp) {
+			if at = truncateToMicros(at); !at.After(p.k.Timestamp) {
 				ids, ats = append(ids, p.k.id), append(ats, at)
 			}
 		}
@@ -101,7 +101,7 @@ func (f *firing) fireAll(ctx context.Context, t *tx) error {
 	}
 	fired := map[firedAt]bool{}
 	if len(ids) > 0 {
-		err := t.askNow(ctx, findFiredTicks, func(rows pgx.Rows) error {
+		err := t.queryRows(ctx, findFiredTicks, func(rows pgx.Rows) error {
 			var id int32
 			var at time.Time
 			err := rows.Scan(&id, &at)
@@ -114,18 +114,18 @@ func (f *firing) fireAll(ctx context.Context, t *tx) error {
 	}
 	for _, p := range f.planned {
 		for _, at := range p.fires {
-			if at = micros(at); !fired[firedAt{p.k.id, at.UnixMicro()}] {
-				f.fire(p.k, at, false)
+			if at = truncateToMicros(at); !fired[firedAt{p.k.id, at.UnixMicro()}] {
+				f.addTick(p.k, at, false)
 			}
 		}
 	}
 	return nil
 }
 
-// fire adds one tick, with its task when k has a queue.
-func (f *firing) fire(k *storedTicker, at time.Time, manual bool) {
+// addTick adds one tick, with its task when k has a queue.
+func (f *firing) addTick(k *storedTicker, at time.Time, manual bool) {
 	tick := queue.Tick{
-		Namespace: k.Namespace, Ticker: k.Name, At: micros(at), FiredAt: f.now, Manual: manual, Payload: k.Payload, Queue: k.Queue,
+		Namespace: k.Namespace, Ticker: k.Name, At: truncateToMicros(at), FiredAt: f.now, Manual: manual, Payload: k.Payload, Queue: k.Queue,
 		Period: k.Period, Cron: k.Cron,
 	}
 	if k.Queue != "" {
@@ -144,17 +144,17 @@ func (f *firing) fire(k *storedTicker, at time.Time, manual bool) {
 	f.tickers = append(f.tickers, k)
 }
 
-// write creates the tasks and queues the ticks and plans. A tick whose queue is gone is skipped, and its ticker's fault says
+// writeFiring creates the tasks and queues the ticks and plans. A tick whose queue is gone is skipped, and its ticker's fault says
 // so.
-func (f *firing) write(ctx context.Context, t *tx, s *Store) error {
+func (f *firing) writeFiring(ctx context.Context, t *tx, s *Store) error {
 	queueIDs := make([]*int32, len(f.ticks))
 	for namespace, pending := range f.tasks {
 		c := queue.Create{Namespace: namespace}
 		for _, p := range pending {
 			c.Tasks = append(c.Tasks, p.task)
 		}
-		b, err := s.create(ctx, t, c, keysWait)
-		f.birth = append(f.birth, b)
+		b, err := s.createTasksIn(ctx, t, c, keysWait)
+		f.batches = append(f.batches, b)
 		if err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func (f *firing) write(ctx context.Context, t *tx, s *Store) error {
 			made, k := b.out[i], f.tickers[p.place]
 			if made.Err != nil {
 				f.ticks[p.place].Skipped = true
-				k.fail(made.Err)
+				k.recordFault(made.Err)
 				continue
 			}
 			q := byID[made.Task.ID]
@@ -175,7 +175,7 @@ func (f *firing) write(ctx context.Context, t *tx, s *Store) error {
 		}
 	}
 	f.insertTicks(t, queueIDs)
-	f.queuePlans(t)
+	f.queueTickerPlans(t)
 	return nil
 }
 
@@ -225,7 +225,7 @@ func (f *firing) insertTicks(t *tx, queueIDs []*int32) {
 	}
 
 	i := 0
-	t.ask(insertTicks, func(rows pgx.Rows) error {
+	t.queueQuery(insertTicks, func(rows pgx.Rows) error {
 		err := rows.Scan(&f.ticks[i].ID)
 		i++
 		return err
@@ -251,20 +251,20 @@ var planColumns = table.New(
 	table.Col("fault", func(r *planRow) *string { return &r.fault }),
 )
 
-// queuePlans writes the plans of the planned tickers, and postpones the faulty ones.
-func (f *firing) queuePlans(t *tx) {
+// queueTickerPlans writes the plans of the planned tickers, and postpones the faulty ones.
+func (f *firing) queueTickerPlans(t *tx) {
 	plans := make([]planRow, len(f.planned))
 	for i, p := range f.planned {
 		plans[i] = planRow{
-			id: p.k.id, nextAt: timePtr(micros(p.next)), dueAt: timePtr(micros(p.dueAt)),
-			queueID: p.k.lastQueue, taskID: p.k.lastTask, fault: p.k.faultText(),
+			id: p.k.id, nextAt: timePointer(truncateToMicros(p.next)), dueAt: timePointer(truncateToMicros(p.dueAt)),
+			queueID: p.k.lastQueue, taskID: p.k.lastTask, fault: p.k.encodeFault(),
 		}
 		if n := len(p.fires); n > 0 {
-			plans[i].lastAt = timePtr(micros(p.fires[n-1]))
+			plans[i].lastAt = timePointer(truncateToMicros(p.fires[n-1]))
 		}
 	}
 	if len(plans) > 0 {
-		t.send(planTickers, planColumns.Arrays([]sqltext.Arg{arg("now", f.now)}, plans)...)
+		t.queueStatement(planTickers, planColumns.Arrays([]sqltext.Arg{arg("now", f.now)}, plans)...)
 	}
 
 	if len(f.faulty) > 0 {
@@ -276,17 +276,17 @@ func (f *firing) queuePlans(t *tx) {
 func postponeTickers(t *tx, faulty []*storedTicker) {
 	rows := make([]planRow, len(faulty))
 	for i, k := range faulty {
-		rows[i] = planRow{id: k.id, fault: k.faultText()}
+		rows[i] = planRow{id: k.id, fault: k.encodeFault()}
 	}
-	t.send(recordTickerFaults, planColumns.Only("id", "fault").Arrays([]sqltext.Arg{arg("delay", int64(queue.TickFaultRest))}, rows)...)
+	t.queueStatement(recordTickerFaults, planColumns.Only("id", "fault").Arrays([]sqltext.Arg{arg("delay", int64(queue.TickFaultRest))}, rows)...)
 }
 
-// readDue locks due tickers, those that a statement gives, and plans them.
-func (f *firing) readDue(ctx context.Context, t *tx, due sqltext.Statement, args ...sqltext.Arg) error {
+// readDueTickers locks due tickers, those that a statement gives, and plans them.
+func (f *firing) readDueTickers(ctx context.Context, t *tx, due sqltext.Statement, args ...sqltext.Arg) error {
 	bytes := 0
-	err := t.askNow(ctx, due, func(rows pgx.Rows) error {
+	err := t.queryRows(ctx, due, func(rows pgx.Rows) error {
 		k := &storedTicker{}
-		err := k.scanRow(rows, &f.now, &k.unfinished)
+		err := k.scanTickerRow(rows, &f.now, &k.unfinished)
 		f.read = append(f.read, k)
 		bytes += len(k.Payload)
 		return err
@@ -297,76 +297,76 @@ func (f *firing) readDue(ctx context.Context, t *tx, due sqltext.Statement, args
 	f.now = f.now.UTC()
 	f.more = len(f.read) >= queue.MaxStepTickers || bytes >= queue.MaxStepTickBytes
 	for i, k := range f.read {
-		f.plan(k, len(f.read)-i)
+		f.planTicker(k, len(f.read)-i)
 	}
-	return f.fireAll(ctx, t)
+	return f.fireAllPlanned(ctx, t)
 }
 
-// faults are the tickers that did not fire, or made no task.
-func (f *firing) faults() []queue.Fault {
+// listFaults are the tickers that did not fire, or made no task.
+func (f *firing) listFaults() []queue.Fault {
 	var all []queue.Fault
 	for _, k := range f.read {
 		if k.err != nil {
-			all = append(all, k.told())
+			all = append(all, k.describeFault())
 		}
 	}
 	return all
 }
 
-// committed lets the store know what f's tasks changed.
-func (f *firing) committed(s *Store) (woken []queue.Wake) {
-	for _, b := range f.birth {
-		s.lanes.confirm(b.lanes, b.era)
+// publishFiring lets the store know what f's tasks changed.
+func (f *firing) publishFiring(s *Store) (woken []queue.Wake) {
+	for _, b := range f.batches {
+		s.lanes.confirmLanes(b.lanes, b.generation)
 		woken = append(woken, b.woken...)
 	}
-	s.notify.ready(woken)
+	s.notify.notifyReady(woken)
 	return woken
 }
 
-// inFiring runs do in a transaction, again after making partitions when its tasks need them. What it returns beside an error
+// runFiring runs do in a transaction, again after making partitions when its tasks need them. What it returns beside an error
 // is how far do came.
-func (s *Store) inFiring(ctx context.Context, op string, do func(ctx context.Context, t *tx, f *firing) error) (*firing, error) {
+func (s *Store) runFiring(ctx context.Context, op string, do func(ctx context.Context, t *tx, f *firing) error) (*firing, error) {
 	for {
 		var f *firing
-		err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
-			f = newFiring()
+		err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
+			f = makeFiring()
 			return do(ctx, t, f)
 		})
 		if needPartition(err) {
-			if err := s.extend(ctx, f.birth[len(f.birth)-1]); err != nil {
+			if err := s.extend(ctx, f.batches[len(f.batches)-1]); err != nil {
 				return f, err
 			}
 			continue
 		}
-		return f, quietly(err)
+		return f, ignoreNothingToDo(err)
 	}
 }
 
-// tick fires due tickers that have a queue. When the database refuses the whole, each is tried by itself, so that the one
+// fireDueTickers fires due tickers that have a queue. When the database refuses the whole, each is tried by itself, so that the one
 // at fault is found, named and left alone for a while, and the others fire.
-func (s *Store) tick(ctx context.Context) (queue.Maintained, error) {
+func (s *Store) fireDueTickers(ctx context.Context) (queue.Maintained, error) {
 	const op = "fire tickers"
 	var next queue.Maintained
-	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
+	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
 		next = queue.Maintained{}
-		if err := f.readDue(ctx, t, readDueTickers, arg("limit", queue.MaxStepTickers), arg("bytes", queue.MaxStepTickBytes)); err != nil {
+		if err := f.readDueTickers(ctx, t, readDueTickers, arg("limit", queue.MaxStepTickers), arg("bytes", queue.MaxStepTickBytes)); err != nil {
 			return err
 		}
-		if err := f.write(ctx, t, s); err != nil {
+		if err := f.writeFiring(ctx, t, s); err != nil {
 			return err
 		}
-		t.ask(findNextTick, nextIn(&next))
+		t.queueQuery(findNextTick, nextIn(&next))
 		return nil
 	})
 	if err == nil {
-		return s.fired(f, next.NextIn), nil
+		return s.summarizeFiring(f, next.NextIn), nil
 	}
-	if !ofItsRows(ctx, err) || f == nil || len(f.read) == 0 {
+	if !isFaultOfRows(ctx, err) || f == nil || len(f.read) == 0 {
 		return queue.Maintained{}, err
 	}
 	var out queue.Maintained
 	for _, k := range f.read {
-		one, err := s.fireOne(ctx, op, k)
+		one, err := s.fireOneTicker(ctx, op, k)
 		if err != nil {
 			return out, err
 		}
@@ -380,33 +380,33 @@ func (s *Store) tick(ctx context.Context) (queue.Maintained, error) {
 	return out, nil
 }
 
-// fireOne fires one ticker by itself, if it is due still and no other process has it; a fault of its own is told and the
+// fireOneTicker fires one ticker by itself, if it is due still and no other process has it; a fault of its own is told and the
 // ticker left alone for a while. An error is about the database.
-func (s *Store) fireOne(ctx context.Context, op string, k *storedTicker) (queue.Maintained, error) {
-	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
-		if err := f.readDue(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
+func (s *Store) fireOneTicker(ctx context.Context, op string, k *storedTicker) (queue.Maintained, error) {
+	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
+		if err := f.readDueTickers(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
 			return err
 		}
-		return f.write(ctx, t, s)
+		return f.writeFiring(ctx, t, s)
 	})
 	if err == nil {
-		return s.fired(f, 0), nil
+		return s.summarizeFiring(f, 0), nil
 	}
-	if !ofItsRows(ctx, err) {
+	if !isFaultOfRows(ctx, err) {
 		return queue.Maintained{}, err
 	}
-	k.fail(err)
-	rest := s.inTx(ctx, op, func(_ context.Context, t *tx) error {
+	k.recordFault(err)
+	rest := s.runInTx(ctx, op, func(_ context.Context, t *tx) error {
 		postponeTickers(t, []*storedTicker{k})
 		return nil
 	})
-	return queue.Maintained{Moved: 1, Faults: []queue.Fault{k.told()}}, rest
+	return queue.Maintained{Moved: 1, Faults: []queue.Fault{k.describeFault()}}, rest
 }
 
-// fired is what a step answers that committed f.
-func (s *Store) fired(f *firing, nextIn time.Duration) queue.Maintained {
+// summarizeFiring is what a step answers that committed f.
+func (s *Store) summarizeFiring(f *firing, nextIn time.Duration) queue.Maintained {
 	out := queue.Maintained{
-		Moved: len(f.read), More: f.more, NextIn: nextIn, Lag: f.lag, Woken: f.committed(s), Ticks: f.ticks, Faults: f.faults(),
+		Moved: len(f.read), More: f.more, NextIn: nextIn, Lag: f.lag, Woken: f.publishFiring(s), Ticks: f.ticks, Faults: f.listFaults(),
 	}
 	for i := range f.ticks {
 		if k := &f.ticks[i]; k.TaskID != 0 {
@@ -419,8 +419,8 @@ func (s *Store) fired(f *firing, nextIn time.Duration) queue.Maintained {
 // RunTicker implements queue.Store.
 func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	const op = "run ticker"
-	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
-		k, now, err := lockTicker(ctx, t, namespace, name)
+	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
+		k, now, err := lockTickerByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
 		}
@@ -431,19 +431,19 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...q
 			return err
 		}
 		f.now = now
-		f.fire(k, now, true)
-		if err := f.write(ctx, t, s); err != nil {
+		f.addTick(k, now, true)
+		if err := f.writeFiring(ctx, t, s); err != nil {
 			return err
 		}
 		if k.lastTask != nil {
-			t.send(recordManualTask, arg("id", k.id), arg("queue_id", k.lastQueue), arg("task_id", k.lastTask))
+			t.queueStatement(recordManualTask, arg("id", k.id), arg("queue_id", k.lastQueue), arg("task_id", k.lastTask))
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	f.committed(s)
+	f.publishFiring(s)
 	return &f.ticks[0], nil
 }
 
@@ -453,12 +453,12 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 		return nil, err
 	}
 	ticks := []queue.Tick{}
-	err := s.askStore(ctx, "list ticks", listTicks, scanTicks(&ticks),
+	err := s.queryRows(ctx, "list ticks", listTicks, makeTickScanner(&ticks),
 		arg("namespace", namespace), arg("name", name), arg("limit", limit), arg("bytes", queue.MaxPageBytes))
 	return ticks, err
 }
 
-func scanTicks(into *[]queue.Tick) func(pgx.Rows) error {
+func makeTickScanner(into *[]queue.Tick) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var k queue.Tick
 		err := rows.Scan(&k.ID, &k.At, &k.FiredAt, &k.TaskID, &k.Skipped, &k.Manual, (*[]byte)(&k.Payload), &k.Namespace, &k.Ticker, &k.Queue,
@@ -476,40 +476,40 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	var ticks []queue.Tick
 	var next queue.Maintained
 	take := func(ctx context.Context, t *tx) error {
-		t.ask(takeTicks, scanTicks(&ticks),
+		t.queueQuery(takeTicks, makeTickScanner(&ticks),
 			arg("namespace", namespace), arg("limit", min(limit, queue.MaxTakenTicks)), arg("hold", int64(hold)))
-		return t.askNow(ctx, findNextListenedTick, nextIn(&next), arg("namespace", namespace))
+		return t.queryRows(ctx, findNextListenedTick, nextIn(&next), arg("namespace", namespace))
 	}
-	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
+	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
 		ticks, next = []queue.Tick{}, queue.Maintained{}
-		err := f.readDue(ctx, t, readDueListenedTickers,
+		err := f.readDueTickers(ctx, t, readDueListenedTickers,
 			arg("namespace", namespace), arg("limit", queue.MaxStepTickers), arg("bytes", queue.MaxStepTickBytes))
 		if err != nil {
 			return err
 		}
-		if err := f.write(ctx, t, s); err != nil {
+		if err := f.writeFiring(ctx, t, s); err != nil {
 			return err
 		}
-		if err := t.flush(ctx); err != nil {
+		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
 		return take(ctx, t)
 	})
 	if err == nil {
-		s.logFaults(f.faults())
+		s.logTickerFaults(f.listFaults())
 		return ticks, next.NextIn, nil
 	}
-	if !ofItsRows(ctx, err) || f == nil || len(f.read) == 0 {
+	if !isFaultOfRows(ctx, err) || f == nil || len(f.read) == 0 {
 		return nil, 0, err
 	}
 	for _, k := range f.read {
-		one, err := s.fireOne(ctx, op, k)
+		one, err := s.fireOneTicker(ctx, op, k)
 		if err != nil {
 			return nil, 0, err
 		}
-		s.logFaults(one.Faults)
+		s.logTickerFaults(one.Faults)
 	}
-	err = s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+	err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		ticks, next = []queue.Tick{}, queue.Maintained{}
 		return take(ctx, t)
 	})
@@ -519,8 +519,8 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	return ticks, next.NextIn, nil
 }
 
-// logFaults tells of faults that no step of a chore answers, each once for as long as it stays the same.
-func (s *Store) logFaults(faults []queue.Fault) {
+// logTickerFaults tells of faults that no step of a chore answers, each once for as long as it stays the same.
+func (s *Store) logTickerFaults(faults []queue.Fault) {
 	for _, f := range faults {
 		if !f.Known {
 			s.opt.logger.Warn("a ticker cannot fire; the others go on", "namespace", f.Namespace, "subject", f.Subject, "error", f.Err)
@@ -533,27 +533,27 @@ func (s *Store) SettleTicks(ctx context.Context, namespace string, ids []int64, 
 	if len(ids) == 0 {
 		return nil
 	}
-	return s.inTx(ctx, "settle ticks", func(_ context.Context, t *tx) error {
-		t.send(settleTicks, arg("namespace", namespace), arg("ids", ids), arg("delivered", delivered))
+	return s.runInTx(ctx, "settle ticks", func(_ context.Context, t *tx) error {
+		t.queueStatement(settleTicks, arg("namespace", namespace), arg("ids", ids), arg("delivered", delivered))
 		return nil
 	})
 }
 
-// pruneTicks keeps the history of tickers short, and plans anew when the clock has gone back. now is the database's.
-func (s *Store) pruneTicks(ctx context.Context, now time.Time) (int, bool, error) {
-	s.floors.mu.Lock()
+// pruneOldTicks keeps the history of tickers short, and plans anew when the clock has gone back. now is the database's.
+func (s *Store) pruneOldTicks(ctx context.Context, now time.Time) (int, bool, error) {
+	s.watermarks.mu.Lock()
 	due := now.Sub(s.ticksPruned).Abs() >= tickPrune
-	s.floors.mu.Unlock()
+	s.watermarks.mu.Unlock()
 	if !due {
 		return 0, false, nil
 	}
-	if err := s.replan(ctx); err != nil {
+	if err := s.replanTickers(ctx); err != nil {
 		return 0, false, err
 	}
 
 	pruned := int64(0)
-	err := s.inTx(ctx, "prune ticks", func(_ context.Context, t *tx) error {
-		t.count(pruneOldTicks, &pruned, arg("keep", ticksKept), arg("limit", pruneStep))
+	err := s.runInTx(ctx, "prune ticks", func(_ context.Context, t *tx) error {
+		t.queueCounted(pruneOldTicks, &pruned, arg("keep", ticksKept), arg("limit", pruneStep))
 		return nil
 	})
 	more := pruned == pruneStep
@@ -561,23 +561,23 @@ func (s *Store) pruneTicks(ctx context.Context, now time.Time) (int, bool, error
 		return int(pruned), more, err
 	}
 
-	s.floors.mu.Lock()
+	s.watermarks.mu.Lock()
 	s.ticksPruned = now
-	s.floors.mu.Unlock()
+	s.watermarks.mu.Unlock()
 	return int(pruned), false, nil
 }
 
-// replan counts tickers from now that were planned while the clock was ahead of now; it has gone back since. Without it they
+// replanTickers counts tickers from now that were planned while the clock was ahead of now; it has gone back since. Without it they
 // would stand still until the clock is there again.
-func (s *Store) replan(ctx context.Context) error {
+func (s *Store) replanTickers(ctx context.Context) error {
 	for more := true; more; {
-		err := s.inTx(ctx, "plan tickers anew", func(ctx context.Context, t *tx) error {
+		err := s.runInTx(ctx, "plan tickers anew", func(ctx context.Context, t *tx) error {
 			var all []*storedTicker
 			var now time.Time
-			err := t.askNow(ctx, lockTickersAhead, func(rows pgx.Rows) error {
+			err := t.queryRows(ctx, lockTickersAhead, func(rows pgx.Rows) error {
 				k := &storedTicker{}
 				all = append(all, k)
-				return k.scanRow(rows, &now, &k.unfinished)
+				return k.scanTickerRow(rows, &now, &k.unfinished)
 			}, arg("limit", queue.MaxStepTickers))
 			if more = len(all) == queue.MaxStepTickers; err != nil {
 				return err
@@ -588,7 +588,7 @@ func (s *Store) replan(ctx context.Context) error {
 				if err != nil { // it is looked at, and its fault told, like any that is due
 					anchor, next = k.Anchor, now
 				}
-				t.send(replanTicker, arg("id", k.id), arg("next_at", timePtr(micros(next))), arg("anchor", anchor), arg("now", now))
+				t.queueStatement(replanTicker, arg("id", k.id), arg("next_at", timePointer(truncateToMicros(next))), arg("anchor", anchor), arg("now", now))
 			}
 			return nil
 		})

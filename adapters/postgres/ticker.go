@@ -27,11 +27,11 @@ type storedTicker struct {
 // maxFaultBytes bounds what is kept of a ticker's fault.
 const maxFaultBytes = 1024
 
-// fail notes why k does not fire, or makes no task.
-func (k *storedTicker) fail(err error) { k.err = err }
+// recordFault notes why k does not fire, or makes no task.
+func (k *storedTicker) recordFault(err error) { k.err = err }
 
-// faultText is the fault for people, cut to maxFaultBytes of valid UTF-8 without NULs, which text columns refuse.
-func (k *storedTicker) faultText() string {
+// encodeFault is the fault for people, cut to maxFaultBytes of valid UTF-8 without NULs, which text columns refuse.
+func (k *storedTicker) encodeFault() string {
 	if k.err == nil {
 		return ""
 	}
@@ -42,9 +42,9 @@ func (k *storedTicker) faultText() string {
 	return text
 }
 
-// told is k's fault for those who watch background work.
-func (k *storedTicker) told() queue.Fault {
-	return queue.Fault{Namespace: k.Namespace, Subject: "ticker " + k.Name, Err: k.err, Known: k.Fault == k.faultText()}
+// describeFault is k's fault for those who watch background work.
+func (k *storedTicker) describeFault() queue.Fault {
+	return queue.Fault{Namespace: k.Namespace, Subject: "ticker " + k.Name, Err: k.err, Known: k.Fault == k.encodeFault()}
 }
 
 // tickerColumns are the columns of a ticker.
@@ -79,18 +79,18 @@ func listTickerWithoutPayload(alias string) string {
 	return strings.Replace(tickerColumns.List(alias), alias+".payload", "'{}'::json", 1)
 }
 
-// settingsOf returns the settings of a ticker as arguments, after args.
-func settingsOf(k queue.Ticker, args ...sqltext.Arg) []sqltext.Arg {
-	row := &storedTicker{Ticker: k, nextAt: timePtr(micros(k.NextAt))}
+// makeTickerArgs returns the settings of a ticker as arguments, after args.
+func makeTickerArgs(k queue.Ticker, args ...sqltext.Arg) []sqltext.Arg {
+	row := &storedTicker{Ticker: k, nextAt: timePointer(truncateToMicros(k.NextAt))}
 	args = append(args, arg("payload_bytes", len(k.Payload)))
 	return tickerSettings.Values(args, row)
 }
 
-// scanRow reads the columns of before, and then those of a ticker.
-func (k *storedTicker) scanRow(rows pgx.Rows, before ...any) error {
+// scanTickerRow reads the columns of before, and then those of a ticker.
+func (k *storedTicker) scanTickerRow(rows pgx.Rows, before ...any) error {
 	err := rows.Scan(tickerColumns.Targets(before, k)...)
 
-	k.Timestamp, k.NextAt = timeOf(k.lastAt), timeOf(k.nextAt)
+	k.Timestamp, k.NextAt = timeFromPointer(k.lastAt), timeFromPointer(k.nextAt)
 	k.Anchor, k.CreatedAt, k.UpdatedAt = k.Anchor.UTC(), k.CreatedAt.UTC(), k.UpdatedAt.UTC()
 	return err
 }
@@ -105,12 +105,12 @@ var (
 	deleteTicker  = statement("ticker.delete")
 )
 
-func noTicker(name string) error {
+func makeNoTickerError(name string) error {
 	return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + name, Msg: "no such ticker"}
 }
 
-// plan sets when k fires next after settled.
-func plan(k *queue.Ticker, settled time.Time) error {
+// planNextTick sets when k fires next after settled.
+func planNextTick(k *queue.Ticker, settled time.Time) error {
 	sch, err := k.Schedule()
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (s *Store) checkTarget(ctx context.Context, k *queue.Ticker) error {
 	if k.Queue == "" {
 		return nil
 	}
-	_, err := s.named(ctx, k.Namespace, []string{k.Queue})
+	_, err := s.findQueues(ctx, k.Namespace, []string{k.Queue})
 	return err
 }
 
@@ -138,20 +138,20 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 		return nil, queue.WithOp(op, err)
 	}
 	made := false
-	err := s.inTx(ctx, op, func(ctx context.Context, t *tx) error {
+	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		made = false
-		if err := t.askNow(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&k.Anchor) }); err != nil {
+		if err := t.queryRows(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&k.Anchor) }); err != nil {
 			return err
 		}
 		k.Anchor = k.Anchor.UTC()
 		k.CreatedAt, k.UpdatedAt = k.Anchor, k.Anchor
-		if err := plan(&k, k.Anchor); err != nil {
+		if err := planNextTick(&k, k.Anchor); err != nil {
 			return err
 		}
-		t.ask(insertTicker, func(pgx.Rows) error {
+		t.queueQuery(insertTicker, func(pgx.Rows) error {
 			made = true
 			return nil
-		}, settingsOf(k, arg("namespace", k.Namespace), arg("name", k.Name), arg("now", k.Anchor))...)
+		}, makeTickerArgs(k, arg("namespace", k.Namespace), arg("name", k.Name), arg("now", k.Anchor))...)
 		return nil
 	})
 	if err != nil {
@@ -163,12 +163,12 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 	return &k, nil
 }
 
-// readTicker returns a ticker, or nil when there is none of that name.
-func (s *Store) readTicker(ctx context.Context, op, namespace, name string) (*storedTicker, error) {
+// readTickerByName returns a ticker, or nil when there is none of that name.
+func (s *Store) readTickerByName(ctx context.Context, op, namespace, name string) (*storedTicker, error) {
 	var k *storedTicker
-	err := s.askStore(ctx, op, pageTickers, func(rows pgx.Rows) error {
+	err := s.queryRows(ctx, op, pageTickers, func(rows pgx.Rows) error {
 		k = &storedTicker{}
-		return k.scanRow(rows, nil)
+		return k.scanTickerRow(rows, nil)
 	}, arg("namespace", namespace), arg("name", name), arg("after", ""), arg("offset", 0), arg("limit", 1), arg("bytes", queue.MaxPageBytes))
 	return k, err
 }
@@ -176,12 +176,12 @@ func (s *Store) readTicker(ctx context.Context, op, namespace, name string) (*st
 // GetTicker implements queue.Store.
 func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.Ticker, error) {
 	const op = "get ticker"
-	k, err := s.readTicker(ctx, op, namespace, name)
+	k, err := s.readTickerByName(ctx, op, namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	if k == nil {
-		return nil, queue.WithOp(op, noTicker(name))
+		return nil, queue.WithOp(op, makeNoTickerError(name))
 	}
 	return &k.Ticker, nil
 }
@@ -195,10 +195,10 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 		return page, queue.WithOp(op, err)
 	}
 	there := 0 // how many there are, up to one more than the page has room for
-	err = s.askStore(ctx, op, pageTickers, func(rows pgx.Rows) error {
+	err = s.queryRows(ctx, op, pageTickers, func(rows pgx.Rows) error {
 		k := &storedTicker{}
 		page.Tickers = append(page.Tickers, &k.Ticker)
-		return k.scanRow(rows, &there)
+		return k.scanTickerRow(rows, &there)
 	}, arg("namespace", namespace), arg("name", ""), arg("after", p.Cursor), arg("offset", p.Offset), arg("limit", p.Limit+1),
 		arg("bytes", queue.MaxPageBytes))
 	if err != nil {
@@ -208,7 +208,7 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	if n := len(page.Tickers); n > 0 && n < there {
 		page.Next = page.Tickers[n-1].Name
 	}
-	err = s.askStore(ctx, op, countTickers, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
+	err = s.queryRows(ctx, op, countTickers, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
 	return page, err
 }
 
@@ -225,7 +225,7 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 		}
 	}
 	out, err := s.updateTicker(ctx, namespace, name, meta, maxPayloadBytes, fire)
-	if fire && ofItsRows(ctx, err) {
+	if fire && isFaultOfRows(ctx, err) {
 		out, err = s.updateTicker(ctx, namespace, name, meta, maxPayloadBytes, false)
 	}
 	return out, err
@@ -233,12 +233,12 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 
 // fireBacklog fires what is due of a ticker, in bounded steps. It reports whether the ticker can fire.
 func (s *Store) fireBacklog(ctx context.Context, op, namespace, name string) (bool, error) {
-	k, err := s.readTicker(ctx, op, namespace, name)
+	k, err := s.readTickerByName(ctx, op, namespace, name)
 	if err != nil || k == nil {
 		return false, err
 	}
 	for more := true; more; {
-		one, err := s.fireOne(ctx, op, k)
+		one, err := s.fireOneTicker(ctx, op, k)
 		if err != nil || len(one.Faults) > 0 {
 			return false, err
 		}
@@ -253,8 +253,8 @@ func (s *Store) updateTicker(
 ) (*queue.Ticker, error) {
 	const op = "update ticker"
 	var out *queue.Ticker
-	f, err := s.inFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
-		k, now, err := lockTicker(ctx, t, namespace, name)
+	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
+		k, now, err := lockTickerByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
 		}
@@ -272,10 +272,10 @@ func (s *Store) updateTicker(
 		}
 		anew := next.Period != k.Period || next.Cron != k.Cron || next.Timezone != k.Timezone
 		if anew && fire {
-			if err := f.readDue(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
+			if err := f.readDueTickers(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
 				return err
 			}
-			if err := f.write(ctx, t, s); err != nil {
+			if err := f.writeFiring(ctx, t, s); err != nil {
 				return err
 			}
 			if n := len(f.ticks); n > 0 {
@@ -289,7 +289,7 @@ func (s *Store) updateTicker(
 		case next.Paused:
 			next.NextAt = time.Time{}
 		case anew || k.Paused:
-			if err := plan(&next, now); err != nil {
+			if err := planNextTick(&next, now); err != nil {
 				return err
 			}
 		}
@@ -297,26 +297,26 @@ func (s *Store) updateTicker(
 		next.UpdatedAt = now
 		next.Fault = ""
 		out = &next
-		t.send(updateTicker, settingsOf(next, arg("id", k.id), arg("anchor", next.Anchor), arg("now", now), arg("fault", next.Fault))...)
+		t.queueStatement(updateTicker, makeTickerArgs(next, arg("id", k.id), arg("anchor", next.Anchor), arg("now", now), arg("fault", next.Fault))...)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	f.committed(s)
+	f.publishFiring(s)
 	return out, nil
 }
 
-func lockTicker(ctx context.Context, t *tx, namespace, name string) (*storedTicker, time.Time, error) {
+func lockTickerByName(ctx context.Context, t *tx, namespace, name string) (*storedTicker, time.Time, error) {
 	var k *storedTicker
 	var now time.Time
-	t.ask(lockTickerRow, func(rows pgx.Rows) error {
+	t.queueQuery(lockTickerRow, func(rows pgx.Rows) error {
 		k = &storedTicker{}
-		return k.scanRow(rows)
+		return k.scanTickerRow(rows)
 	}, arg("namespace", namespace), arg("name", name))
-	err := t.askNow(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
+	err := t.queryRows(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
 	if err == nil && k == nil {
-		err = noTicker(name)
+		err = makeNoTickerError(name)
 	}
 	return k, now.UTC(), err
 }
@@ -324,8 +324,8 @@ func lockTicker(ctx context.Context, t *tx, namespace, name string) (*storedTick
 // DeleteTicker implements queue.Store.
 func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
 	var out *queue.Ticker
-	err := s.inTx(ctx, "delete ticker", func(ctx context.Context, t *tx) error {
-		k, _, err := lockTicker(ctx, t, namespace, name)
+	err := s.runInTx(ctx, "delete ticker", func(ctx context.Context, t *tx) error {
+		k, _, err := lockTickerByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
 		}
@@ -333,7 +333,7 @@ func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only .
 			return err
 		}
 		out = &k.Ticker
-		t.send(deleteTicker, arg("id", k.id))
+		t.queueStatement(deleteTicker, arg("id", k.id))
 		return nil
 	})
 	if err != nil {

@@ -44,13 +44,13 @@ func (t *tx) queueRows(name string, each func(pgx.Rows) error, args ...any) {
 	})
 }
 
-// send puts a statement with named parameters into the next round trip.
-func (t *tx) send(s sqltext.Statement, args ...sqltext.Arg) {
+// queueStatement puts a statement with named parameters into the next round trip.
+func (t *tx) queueStatement(s sqltext.Statement, args ...sqltext.Arg) {
 	t.batch.Queue(t.sql.Of(s), t.sql.Values(s, args)...)
 }
 
-// ask does the same and calls each for every row of the answer.
-func (t *tx) ask(s sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) {
+// queueQuery does the same and calls each for every row of the answer.
+func (t *tx) queueQuery(s sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) {
 	t.askText(t.sql.Of(s), each, t.sql.Values(s, args)...)
 }
 
@@ -66,22 +66,22 @@ func (t *tx) askText(text string, each func(pgx.Rows) error, values ...any) {
 	})
 }
 
-// count does the same and keeps the number of rows that the statement changes.
-func (t *tx) count(s sqltext.Statement, rows *int64, args ...sqltext.Arg) {
+// queueCounted does the same and keeps the number of rows that the statement changes.
+func (t *tx) queueCounted(s sqltext.Statement, rows *int64, args ...sqltext.Arg) {
 	t.batch.Queue(t.sql.Of(s), t.sql.Values(s, args)...).Exec(func(tag pgconn.CommandTag) error {
 		*rows = tag.RowsAffected()
 		return nil
 	})
 }
 
-// askNow is ask and flush.
-func (t *tx) askNow(ctx context.Context, s sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) error {
-	t.ask(s, each, args...)
-	return t.flush(ctx)
+// queryRows is ask and flush.
+func (t *tx) queryRows(ctx context.Context, s sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) error {
+	t.queueQuery(s, each, args...)
+	return t.flushBatch(ctx)
 }
 
-// flush sends what is queued and waits for all of it.
-func (t *tx) flush(ctx context.Context) error {
+// flushBatch sends what is queued and waits for all of it.
+func (t *tx) flushBatch(ctx context.Context) error {
 	if t.batch.Len() == 0 {
 		return nil
 	}
@@ -93,7 +93,7 @@ func (t *tx) flush(ctx context.Context) error {
 // read is queueRows and flush.
 func (t *tx) read(ctx context.Context, name string, each func(pgx.Rows) error, args ...any) error {
 	t.queueRows(name, each, args...)
-	return t.flush(ctx)
+	return t.flushBatch(ctx)
 }
 
 // Retries of transient faults: serialization, deadlock, lock not to be had, a shutdown or a broken connection before
@@ -103,31 +103,31 @@ const (
 	firstBackoff = 5 * time.Millisecond
 )
 
-// inTx runs do in a transaction of its own, again after a transient fault that left nothing behind. do may run several
+// runInTx runs do in a transaction of its own, again after a transient fault that left nothing behind. do may run several
 // times and must not keep what an earlier run gathered.
-func (s *Store) inTx(ctx context.Context, op string, do func(ctx context.Context, t *tx) error) error {
-	return s.inTxWithin(ctx, s.opt.callTimeout, op, do)
+func (s *Store) runInTx(ctx context.Context, op string, do func(ctx context.Context, t *tx) error) error {
+	return s.runInTxWithin(ctx, s.opt.callTimeout, op, do)
 }
 
-// inTxWithin is inTx with a deadline of its own.
-func (s *Store) inTxWithin(ctx context.Context, most time.Duration, op string, do func(ctx context.Context, t *tx) error) error {
+// runInTxWithin is runInTx with a deadline of its own.
+func (s *Store) runInTxWithin(ctx context.Context, most time.Duration, op string, do func(ctx context.Context, t *tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	backoff := firstBackoff
 	for try := 1; ; try++ {
-		err := s.tryTx(ctx, do)
-		if err == nil || try == maxTries || ctx.Err() != nil || !transient(err) {
-			return translate(op, err)
+		err := s.tryTransaction(ctx, do)
+		if err == nil || try == maxTries || ctx.Err() != nil || !isTransient(err) {
+			return translateError(op, err)
 		}
-		if !pause(ctx, time.Duration((0.5+rand.Float64())*float64(backoff))) {
-			return translate(op, err)
+		if !sleepFor(ctx, time.Duration((0.5+rand.Float64())*float64(backoff))) {
+			return translateError(op, err)
 		}
 		backoff *= 2
 	}
 }
 
-// pause waits for d; false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleepFor waits for d; false when ctx ended first.
+func sleepFor(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -138,7 +138,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) error) error {
+func (s *Store) tryTransaction(ctx context.Context, do func(ctx context.Context, t *tx) error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return &connectError{err}
@@ -149,24 +149,24 @@ func (s *Store) tryTx(ctx context.Context, do func(ctx context.Context, t *tx) e
 			return err
 		}
 	}
-	s.meet(conn.Conn())
-	return s.tryTxOn(ctx, conn.Conn(), do)
+	s.noteNewConnection(conn.Conn())
+	return s.tryTransactionOn(ctx, conn.Conn(), do)
 }
 
 // beginTx states the level, whatever the role's default: what a statement reads after a lock must be what is there then.
 // A concurrency limit is exceeded otherwise. The access mode stays the default's: who made it read only means that.
 const beginTx = "begin isolation level read committed"
 
-// tryTxOn runs do in one transaction on conn.
-func (s *Store) tryTxOn(ctx context.Context, conn *pgx.Conn, do func(ctx context.Context, t *tx) error) error {
-	unconfirmed(conn) // whatever somebody else did on it
+// tryTransactionOn runs do in one transaction on conn.
+func (s *Store) tryTransactionOn(ctx context.Context, conn *pgx.Conn, do func(ctx context.Context, t *tx) error) error {
+	takeUnconfirmedMark(conn) // whatever somebody else did on it
 	t := &tx{on: conn, sql: s.sql, batch: &pgx.Batch{}}
 	t.batch.Queue(beginTx)
 	if !s.tuned {
-		t.send(setPlanner)
+		t.queueStatement(setPlanner)
 	}
 	if err := do(ctx, t); err != nil {
-		s.doubt(err)
+		s.noteDatabaseError(err)
 		if conn.PgConn().TxStatus() != 'I' {
 			// On its own deadline: the caller's may be why we are here. A connection that cannot roll back is closed.
 			rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -184,9 +184,9 @@ func (s *Store) tryTxOn(ctx context.Context, conn *pgx.Conn, do func(ctx context
 		}
 		return nil
 	})
-	err := t.flush(ctx)
+	err := t.flushBatch(ctx)
 	if committed { // what came behind its answer, such as the server's own end, changes nothing
-		if unconfirmed(conn) {
+		if takeUnconfirmedMark(conn) {
 			return &indeterminateError{errUnconfirmed}
 		}
 		if err == nil && t.committed != nil {
@@ -195,7 +195,7 @@ func (s *Store) tryTxOn(ctx context.Context, conn *pgx.Conn, do func(ctx context
 		return nil
 	}
 	if err != nil {
-		s.doubt(err)
+		s.noteDatabaseError(err)
 		if conn.PgConn().TxStatus() == 'I' || conn.IsClosed() {
 			return commitFault(conn, err)
 		}
@@ -221,33 +221,33 @@ var errUnconfirmed = errors.New("committed, but not confirmed by a standby")
 // unconfirmedMark marks a connection that gave that warning.
 const unconfirmedMark = "pgqueue unconfirmed"
 
-// heed is told of every notice. The texts are translated, the name of the routine is not.
-func heed(c *pgconn.PgConn, n *pgconn.Notice) {
+// onNotice is told of every notice. The texts are translated, the name of the routine is not.
+func onNotice(c *pgconn.PgConn, n *pgconn.Notice) {
 	if n.Routine == "SyncRepWaitForLSN" {
 		c.CustomData()[unconfirmedMark] = true
 	}
 }
 
-// unconfirmed says whether the last commit of conn is not confirmed, and forgets it.
-func unconfirmed(conn *pgx.Conn) bool {
+// takeUnconfirmedMark says whether the last commit of conn is not confirmed, and forgets it.
+func takeUnconfirmedMark(conn *pgx.Conn) bool {
 	data := conn.PgConn().CustomData()
 	marked := data[unconfirmedMark] != nil
 	delete(data, unconfirmedMark)
 	return marked
 }
 
-// meet notices a connection that this store has not used.
-func (s *Store) meet(conn *pgx.Conn) {
+// noteNewConnection notices a connection that this store has not used.
+func (s *Store) noteNewConnection(conn *pgx.Conn) {
 	if data := conn.PgConn().CustomData(); data[s.notify.sender] == nil {
 		data[s.notify.sender] = true
-		s.lanes.renew()
+		s.lanes.invalidateCursors()
 	}
 }
 
-// doubt notices a fault of the database.
-func (s *Store) doubt(err error) {
+// noteDatabaseError notices a fault of the database.
+func (s *Store) noteDatabaseError(err error) {
 	if _, ok := errors.AsType[*queue.Error](err); !ok && !errors.Is(err, errNothing) && !errors.Is(err, errSplitting) && !errors.Is(err, errUndelivered) && !needPartition(err) {
-		s.lanes.renew()
+		s.lanes.invalidateCursors()
 	}
 }
 
@@ -257,22 +257,22 @@ var errRolledBack = errors.New("the transaction was rolled back at its commit")
 // commitFault tells an error that the server sent (nothing was committed) from a connection that broke with the commit
 // on its way (nobody knows).
 func commitFault(conn *pgx.Conn, err error) error {
-	if !conn.IsClosed() || sentByServer(err) {
+	if !conn.IsClosed() || isSentByServer(err) {
 		return err
 	}
 	return &indeterminateError{err}
 }
 
-// bound gives ctx the store's deadline where it has none of its own that is nearer.
-func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+// withCallTimeout gives ctx the store's deadline where it has none of its own that is nearer.
+func (s *Store) withCallTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.opt.callTimeout)
 }
 
 // errNothing ends a transaction early without an error: there is nothing to do.
 var errNothing = errors.New("nothing to do")
 
-// quietly turns errNothing into success.
-func quietly(err error) error {
+// ignoreNothingToDo turns errNothing into success.
+func ignoreNothingToDo(err error) error {
 	if errors.Is(err, errNothing) {
 		return nil
 	}

@@ -30,8 +30,8 @@ const (
 // weight is what the tasks of a queue weighed of late, in bytes; 0 = not known.
 type weight struct{ average, largest int }
 
-// weigh notes what retained tasks weighed.
-func (q *queueLanes) weigh(tasks, bytes, largest int) {
+// recordSizes notes what retained tasks weighed.
+func (q *queueLanes) recordSizes(tasks, bytes, largest int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	average := bytes / tasks
@@ -41,8 +41,8 @@ func (q *queueLanes) weigh(tasks, bytes, largest int) {
 	q.weighed = weight{average: max(average, 1), largest: max(largest, q.weighed.largest-q.weighed.largest/weightDecay)}
 }
 
-// weight is what tasks of the queue weighed of late.
-func (q *queueLanes) weight() weight {
+// estimateSize is what tasks of the queue weighed of late.
+func (q *queueLanes) estimateSize() weight {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.weighed
@@ -57,13 +57,13 @@ func (s *Store) weighPicked(picked []pickedTask) {
 			bytes, largest = bytes+size, max(largest, size)
 			n++
 		}
-		s.lanes.of(id).weigh(n, bytes, largest)
+		s.lanes.lanesOfQueue(id).recordSizes(n, bytes, largest)
 		picked = picked[n:]
 	}
 }
 
-// mostTasks is how many tasks to pick for requests: no more than some twice of what fits by what the queues' tasks weigh.
-func (s *Store) mostTasks(requests []queue.RetainShare, queues []*storedQueue) (total int) {
+// limitTasks is how many tasks to pick for requests: no more than some twice of what fits by what the queues' tasks weigh.
+func (s *Store) limitTasks(requests []queue.RetainShare, queues []*storedQueue) (total int) {
 	average := -1
 	for _, r := range requests {
 		limit := r.Limit
@@ -84,7 +84,7 @@ func (s *Store) mostTasks(requests []queue.RetainShare, queues []*storedQueue) (
 func (s *Store) leastAverage(queues []*storedQueue) int {
 	least := 0
 	for i, q := range queues {
-		average := s.lanes.of(q.id).weight().average
+		average := s.lanes.lanesOfQueue(q.id).estimateSize().average
 		if least = min(least, average); i == 0 {
 			least = average
 		}
@@ -92,14 +92,14 @@ func (s *Store) leastAverage(queues []*storedQueue) int {
 	return least
 }
 
-// surelyFit says that picked tasks stay below the bounds of requests, by what tasks of their queues weighed.
-func (s *Store) surelyFit(requests []queue.RetainShare, picked []pickedTask) bool {
+// fitsForSure says that picked tasks stay below the bounds of requests, by what tasks of their queues weighed.
+func (s *Store) fitsForSure(requests []queue.RetainShare, picked []pickedTask) bool {
 	largest := 0
 	for i, k := range picked {
 		if i > 0 && k.q == picked[i-1].q {
 			continue
 		}
-		w := s.lanes.of(k.q.id).weight().largest
+		w := s.lanes.lanesOfQueue(k.q.id).estimateSize().largest
 		if w == 0 {
 			w = unknownBytes
 		}
@@ -113,8 +113,8 @@ func (s *Store) surelyFit(requests []queue.RetainShare, picked []pickedTask) boo
 	return true
 }
 
-// keepBytes is how much of the payloads of requests a process keeps that was wrong about their size; 0 = all.
-func keepBytes(requests []queue.RetainShare) (most int) {
+// sumKeptBytes is how much of the payloads of requests a process keeps that was wrong about their size; 0 = all.
+func sumKeptBytes(requests []queue.RetainShare) (most int) {
 	for _, r := range requests {
 		if r.MaxBytes == 0 {
 			return 0
@@ -131,8 +131,8 @@ type sharing struct {
 	tasks, bytes int // what it has
 }
 
-// take finds the request that gets a task of size bytes; false when none has room.
-func (s *sharing) take(size int) (share int, ok bool) {
+// takeShare finds the request that gets a task of size bytes; false when none has room.
+func (s *sharing) takeShare(size int) (share int, ok bool) {
 	for ; s.at < len(s.requests); s.at++ {
 		if r := s.requests[s.at]; s.tasks < r.Limit && r.TakesBytes(s.tasks, s.bytes, size) {
 			s.tasks, s.bytes = s.tasks+1, s.bytes+size
@@ -143,18 +143,18 @@ func (s *sharing) take(size int) (share int, ok bool) {
 	return 0, false
 }
 
-// shareOut gives picked tasks to requests by number alone.
-func shareOut(requests []queue.RetainShare, picked []pickedTask) {
+// shareOutTasks gives picked tasks to requests by number alone.
+func shareOutTasks(requests []queue.RetainShare, picked []pickedTask) {
 	s := sharing{requests: requests}
 	for i := range picked {
-		share, _ := s.take(0)          // never more are picked than requests ask for
+		share, _ := s.takeShare(0)     // never more are picked than requests ask for
 		picked[i].share = int16(share) //nolint:gosec // at most queue.MaxBatch
 	}
 }
 
-// measure reads picked tasks until the requests are full, gives those to them, and makes the others ready again. Tasks that
+// measurePicked reads picked tasks until the requests are full, gives those to them, and makes the others ready again. Tasks that
 // have their payload are not read.
-func (s *Store) measure(ctx context.Context, t *tx, requests []queue.RetainShare, p *picking) error {
+func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.RetainShare, p *claim) error {
 	share := sharing{requests: requests}
 	fit, largest, left := 0, 0, 0
 	for _, r := range requests {
@@ -168,8 +168,8 @@ func (s *Store) measure(ctx context.Context, t *tx, requests []queue.RetainShare
 			if piece > 1 {
 				keep = left + unknownBytes
 			}
-			fetch(t, unread, keep)
-			if err := t.flush(ctx); err != nil {
+			queueTaskReading(t, unread, keep)
+			if err := t.flushBatch(ctx); err != nil {
 				return err
 			}
 		}
@@ -180,7 +180,7 @@ func (s *Store) measure(ctx context.Context, t *tx, requests []queue.RetainShare
 				break
 			}
 			size := part[i].task.Bytes()
-			to, ok := share.take(size)
+			to, ok := share.takeShare(size)
 			if full = !ok; full {
 				break
 			}
@@ -192,7 +192,7 @@ func (s *Store) measure(ctx context.Context, t *tx, requests []queue.RetainShare
 	}
 	rest := p.out[fit:]
 	p.out = p.out[:fit]
-	p.restore(rest)
+	p.restorePicked(rest)
 	return nil
 }
 
@@ -215,8 +215,8 @@ var restoredRunColumns = table.New(
 	table.Col("n", func(r *restoredRun) *int16 { return &r.n }),
 )
 
-// restore makes picked tasks ready again, as they were.
-func (p *picking) restore(picked []pickedTask) {
+// restorePicked makes picked tasks ready again, as they were.
+func (p *claim) restorePicked(picked []pickedTask) {
 	var runs []restoredRun
 	for i := range picked {
 		k := &picked[i]
@@ -225,14 +225,14 @@ func (p *picking) restore(picked []pickedTask) {
 			continue
 		}
 		runs = append(runs, restoredRun{turn: k.turn, id: k.task.ID, queueID: k.q.id, priority: k.priority, attempt: k.attempt, n: 1})
-		p.rests = append(p.rests, rest{lanes: p.store.lanes.of(k.q.id), priority: k.priority, turn: k.turn})
+		p.rests = append(p.rests, remainder{lanes: p.store.lanes.lanesOfQueue(k.q.id), priority: k.priority, turn: k.turn})
 	}
 	if len(runs) == 0 {
 		return
 	}
 
 	p.restored = picked
-	p.tx.send(restoreRuns, restoredRunColumns.Arrays(nil, runs)...)
+	p.tx.queueStatement(restoreRuns, restoredRunColumns.Arrays(nil, runs)...)
 }
 
 // returnSurplus hands back, after the commit, what is beyond the bounds because this process was wrong about its size.

@@ -8,16 +8,16 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 )
 
-type leaseRow struct {
+type leaseSplit struct {
 	token int64
 	part  int16
 	ids   string
 }
 
 var leases = table.New(
-	table.Col("token", func(row *leaseRow) *int64 { return &row.token }),
-	table.Col("part", func(row *leaseRow) *int16 { return &row.part }),
-	table.Col("task_ids", func(row *leaseRow) *string { return &row.ids }),
+	table.Col("token", func(row *leaseSplit) *int64 { return &row.token }),
+	table.Col("part", func(row *leaseSplit) *int16 { return &row.part }),
+	table.Col("task_ids", func(row *leaseSplit) *string { return &row.ids }),
 )
 
 func TestTable(t *testing.T) {
@@ -28,7 +28,7 @@ func TestTable(t *testing.T) {
 	})
 
 	t.Run("scan targets are the fields of the row", func(t *testing.T) {
-		var row leaseRow
+		var row leaseSplit
 		targets := leases.Targets(nil, &row)
 		if want := []any{&row.token, &row.part, &row.ids}; !reflect.DeepEqual(targets, want) || targets[1] != any(&row.part) {
 			t.Errorf("got %v, want %v", targets, want)
@@ -36,7 +36,7 @@ func TestTable(t *testing.T) {
 	})
 
 	t.Run("arrays carry the name of their column", func(t *testing.T) {
-		rows := []leaseRow{{1, 2, "a"}, {3, 4, "b"}}
+		rows := []leaseSplit{{1, 2, "a"}, {3, 4, "b"}}
 		got := leases.Only("part", "token").Arrays(nil, rows)
 		want := []sqltext.Arg{{Name: "part", Value: []int16{2, 4}}, {Name: "token", Value: []int64{1, 3}}}
 		if !reflect.DeepEqual(got, want) {
@@ -45,7 +45,7 @@ func TestTable(t *testing.T) {
 	})
 
 	t.Run("values carry the name of their column", func(t *testing.T) {
-		got := leases.Only("part", "token").Values(nil, &leaseRow{token: 1, part: 2})
+		got := leases.Only("part", "token").Values(nil, &leaseSplit{token: 1, part: 2})
 		want := []sqltext.Arg{{Name: "part", Value: int16(2)}, {Name: "token", Value: int64(1)}}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %v, want %v", got, want)
