@@ -132,8 +132,8 @@ func (b *Batcher[K, In, Out]) Add(key K, items ...In) bool {
 	return true
 }
 
-// Close refuses new items. It answers the calls of Do that were not sent with KindUnavailable; what is in flight ends by
-// itself, and items of Add are still sent.
+// Close refuses new items. It answers the calls of Do that were not sent with KindUnavailable. Batches in
+// flight end by themselves, and items of Add are still sent.
 func (b *Batcher[K, In, Out]) Close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -274,7 +274,7 @@ func (b *Batcher[K, In, Out]) returnAnswers(c *call[Out], items []In) ([]Out, er
 	return c.outs, c.err
 }
 
-// leave ends a Do whose context has ended. It returns when the Batcher reads none of the caller's memory any more: at
+// leave ends a Do after the end of its context. It returns when the Batcher reads none of the caller's memory any more: at
 // once, or when a batch that is about to be sent has been copied. It does not wait for a commit.
 func (b *Batcher[K, In, Out]) leave(ctx context.Context, batch *itemBatch[In, Out], c *call[Out], items []In) ([]Out, error) {
 	b.mu.Lock()
@@ -308,14 +308,15 @@ func TooManyWaiting(limit int) *queue.Error {
 	return &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("too many waiting calls (limit %d); retry later", limit)}
 }
 
-// LeftDuringCall is the error of a caller whose ctx has ended during a call that goes on and may change something.
+// LeftDuringCall is the error of a caller that left, at the end of its context, during a call that goes on and may change
+// something.
 func LeftDuringCall(ctx context.Context) *queue.Error {
 	return &queue.Error{
 		Kind: queue.KindIndeterminate, Msg: "the context ended during the call, which goes on", Err: ctx.Err(),
 	}
 }
 
-// Panicked is the error of a call whose callee panicked with value.
+// Panicked is the error of a call in which the callee panicked with value.
 func Panicked(value any) *queue.Error {
 	return &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("panic: %v", value)}
 }

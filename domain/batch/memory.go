@@ -2,7 +2,7 @@ package batch
 
 import "sync"
 
-// Callers may reuse their memory once their call has returned, and a caller whose context ends returns while its batch is
+// Callers may reuse their memory once their call has returned, and a caller returns at the end of its context while its batch is
 // in flight. So a batch is copied before it is sent, into memory from a pool. That costs 2 % of a create of 100 bytes and
 // no allocation; a copy for each caller cost one.
 

@@ -18,6 +18,10 @@ var testedBy = map[string]string{
 	"apps/cli/internal/cmd/top":                 "apps/cli/internal/root",
 	"apps/cli/internal/cmd/transfer":            "apps/cli/internal/root",
 	"apps/e2e/bench":                            "apps/e2e/bench/internal/contender",
+	"domain/manager/internal/feed":              "domain/manager",
+	"domain/manager/internal/owner":             "domain/manager",
+	"domain/manager/internal/ticks":             "domain/manager",
+	"domain/manager/internal/waitlist":          "domain/manager",
 	"transport/connect/connectserver":           "transport/connect/connectclient",
 	"transport/rest/restserver":                 "transport/rest",
 }
