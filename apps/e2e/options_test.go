@@ -82,11 +82,23 @@ func TestProgramsParseServerSettingsAlike(t *testing.T) {
 		flag, value string
 		usage       bool
 	}{
-		{"url", "localhost:8080", true}, {"url", "ftp://localhost/api", true}, {"url", "http://", true}, {"url", "http://127.0.0.1:1/api?x=1", true},
-		{"url", "http://127.0.0.1:1/other", false}, {"url", "https://u:p@127.0.0.1:1/api/", false},
-		{"protocol", "grpc", true}, {"protocol", "REST", true}, {"protocol", "connect", false},
-		{"auth-token", "two words", true}, {"auth-token", "t\x00", true}, {"auth-token", "ünï", true}, {"auth-token", " token\n", false},
-		{"namespace", "9", true}, {"namespace", "a/b", true}, {"namespace", "shop", false}, {"namespace", " Shop ", false},
+		{"url", "localhost:8080", true},
+		{"url", "ftp://localhost/api", true},
+		{"url", "http://", true},
+		{"url", "http://127.0.0.1:1/api?x=1", true},
+		{"url", "http://127.0.0.1:1/other", false},
+		{"url", "https://u:p@127.0.0.1:1/api/", false},
+		{"protocol", "grpc", true},
+		{"protocol", "REST", true},
+		{"protocol", "connect", false},
+		{"auth-token", "two words", true},
+		{"auth-token", "t\x00", true},
+		{"auth-token", "ünï", true},
+		{"auth-token", " token\n", false},
+		{"namespace", "9", true},
+		{"namespace", "a/b", true},
+		{"namespace", "shop", false},
+		{"namespace", " Shop ", false},
 	} {
 		for _, way := range []string{"flag", "variable"} {
 			if strings.Contains(test.value, "\x00") {

@@ -27,6 +27,7 @@ RUN --mount=type=cache,target=/go/pkg/mod go -C apps/cli mod download
 COPY domain domain
 COPY adapters/embedded adapters/embedded
 COPY adapters/postgres/*.go adapters/postgres/
+COPY adapters/postgres/internal adapters/postgres/internal
 COPY adapters/postgres/sql adapters/postgres/sql
 COPY adapters/postgres/migrations adapters/postgres/migrations
 COPY adapters/postgres/scripts adapters/postgres/scripts

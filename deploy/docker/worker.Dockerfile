@@ -17,17 +17,20 @@ COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
 COPY adapters/postgres/go.mod adapters/postgres/go.sum adapters/postgres/
 COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
 COPY transport/connect/go.mod transport/connect/go.sum transport/connect/
+COPY transport/httpaccess/go.mod transport/httpaccess/
 COPY transport/rest/go.mod transport/rest/go.sum transport/rest/
 COPY apps/internal/program/go.mod apps/internal/program/go.sum apps/internal/program/
 COPY apps/worker/go.mod apps/worker/go.sum apps/worker/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/worker mod download
 COPY domain domain
 COPY adapters/postgres/*.go adapters/postgres/
+COPY adapters/postgres/internal adapters/postgres/internal
 COPY adapters/postgres/sql adapters/postgres/sql
 COPY adapters/postgres/migrations adapters/postgres/migrations
 COPY adapters/postgres/scripts adapters/postgres/scripts
 COPY adapters/telemetry adapters/telemetry
 COPY transport/connect transport/connect
+COPY transport/httpaccess transport/httpaccess
 COPY transport/rest transport/rest
 COPY apps/internal/program apps/internal/program
 COPY apps/worker apps/worker

@@ -216,7 +216,7 @@ func (m *ModelRun) lockedKey() error {
 	callAtOnce(len(answers), func(i int) { answers[i] = m.createShared(free) })
 	unlock()
 	last := <-waiting
-	if err := m.createdByCallers(append(answers, last)); err != nil {
+	if err := m.createdByCallers(slices.Concat(answers, []createAnswer{last})); err != nil {
 		return err
 	}
 	// Its id may be before or behind those of the others: without it equal seeds go on equally.

@@ -29,10 +29,12 @@ func TestLimitsInOpenAPIAreTheDomains(t *testing.T) {
 	for path, methods := range doc.Paths {
 		for method, op := range methods {
 			for _, p := range op.Parameters {
-				want, got := 0, p.Schema.Maximum+p.Schema.MaxLength+len(p.Schema.Items.Enum)
+				var want int
+				got := p.Schema.Maximum + p.Schema.MaxLength + len(p.Schema.Items.Enum)
 				switch p.Name {
 				case "limit":
-					if want = queue.MaxPage; method == "put" {
+					want = queue.MaxPage
+					if method == "put" {
 						want = queue.MaxBatch
 					}
 				case "n":

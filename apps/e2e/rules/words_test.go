@@ -156,6 +156,7 @@ func readTexts(t *testing.T, root string) map[string][]text {
 			texts[relative], err = readLines(path, relative, "--")
 		case filepath.Ext(name) == ".proto":
 			texts[relative], err = readLines(path, relative, "//")
+		case name == "Makefile", slices.Contains([]string{".yaml", ".yml", ".sh", ".service"}, filepath.Ext(name)):
 			texts[relative], err = readLines(path, relative, "#")
 		}
 		return err

@@ -121,7 +121,7 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 
 	ctx, cancel := context.WithTimeout(graceful, server.cfg.StopTimeout)
 	defer cancel()
-	silence := context.AfterFunc(graceful, func() { server.log.Warn("stopping at once") })
+	silence := context.AfterFunc(graceful, func() { server.log.WarnContext(graceful, "stopping at once") })
 	defer silence() // before cut
 	return errorsOf(server, server.Stop(ctx))
 }
