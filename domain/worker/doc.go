@@ -1,11 +1,11 @@
-// Package worker is the runtime that people write handlers for. It works tasks over any [queue.Consumer]: the manager
-// in process, or a client of a server; the handlers do not see the difference.
+// Package worker is the runtime for task handlers. It works the tasks of any [queue.Consumer]: the manager in process,
+// or a client of a server. Handlers see no difference between the two.
 //
 //	w := worker.New(svc, worker.WithConcurrency(100))
 //	w.Handle("mail", worker.Typed(func(ctx context.Context, m Mail) (Receipt, error) { return send(ctx, m) }))
-//	err := w.Run(ctx) // until ctx ends and everything held has been ended or handed back
+//	err := w.Run(ctx) // until ctx ends and every held task has been released
 //
-// # What a handler's return says
+// # Outcomes
 //
 //	return v, nil                   done; v is the result
 //	return nil, err                 failed; tried again while the queue's retries last
@@ -13,23 +13,24 @@
 //	return nil, RetryIn(err, d)     failed; tried again after d instead of the queue's backoff
 //	return nil, Snooze(d)           not now; again after d, at no cost of an attempt
 //	return nil, Cancel(err)         the task ends cancelled
-//	return nil, NotStarted(err)     the worker's own trouble: handed back, and the worker rests from the queue
-//	return nil, Systemic(err)       as err, and the queue's other tasks would fail alike: after some the worker rests
+//	return nil, NotStarted(err)     a fault of the worker: handed back, and the worker pauses the queue
+//	return nil, Systemic(err)       as err, and other tasks of the queue would fail too: several in a row pause the queue
 //
-// A panic is a failure with its stack. Odd bytes in a result are made storable, never a reason for a task not to end.
+// A panic is a failure with its stack. The worker replaces bytes of a result that cannot be stored, so a task always ends.
 //
-// # When a handler's context ends
+// # End of a handler's context
 //
-// [context.Cause] says why: [ErrCancelRequested], [ErrDeadline], [ErrLeaseLost] or [ErrDraining]. The outcome is
-// recorded all the same (not after ErrLeaseLost, when it would be refused), and never on the context that ended. A
-// plain error after ErrDraining hands the task back at no cost of an attempt.
+// [context.Cause] returns the reason: [ErrCancelRequested], [ErrDeadline], [ErrLeaseLost] or [ErrDraining]. The worker
+// still records the outcome, on a context that has not ended. After ErrLeaseLost it sends none, because the service would
+// refuse it. A plain error after ErrDraining hands the task back at no cost of an attempt.
 //
-// # How it keeps busy
+// # Retains
 //
-// A lane is a set of queues that share slots: all queues that have no [Concurrency] of their own share one, each other
-// queue has its own. A lane retains again as soon as a sensible batch has room, or a slot is free and nothing is on
-// its way; with a backlog it also holds tasks beyond its slots, as many as it starts within about two round trips, or
-// 50 ms when that is longer, by the run times it measures. Goroutines exist only while there is a task to run.
+// A slot pool is a set of queues that share slots. All queues without a [Concurrency] of their own share one pool; each
+// other queue has its own. A pool retains again as soon as it can take a batch of useful size. It also retains when a
+// slot is free and no other retain is under way. With a backlog, a pool holds more tasks than it has slots: as many as
+// it starts within two round trips, or within 50 ms when that is longer. It measures the run times for this. Goroutines
+// exist only while there is a task to run.
 //
-// The package imports the standard library only. It is API.
+// The package imports the standard library only. Its API is stable.
 package worker

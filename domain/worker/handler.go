@@ -8,10 +8,10 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Handler works tasks. It is called from many goroutines.
+// Handler works tasks. The worker calls it from many goroutines at once.
 type Handler interface {
-	// Work does task and returns its result, or an error that says how else the task ends (see the package's doc). The
-	// result is any JSON: queue.Marshal says what v stands for.
+	// Work does task and returns its result, or an error that sets another outcome (see the package's doc). The result
+	// is any JSON; queue.Marshal describes the accepted Go values.
 	Work(ctx context.Context, task *queue.Task) (any, error)
 }
 
@@ -21,8 +21,8 @@ type HandlerFunc func(ctx context.Context, task *queue.Task) (any, error)
 // Work calls f.
 func (f HandlerFunc) Work(ctx context.Context, task *queue.Task) (any, error) { return f(ctx, task) }
 
-// Typed is a Handler that decodes the payload into a P and takes the R as result; an R of struct{} means none. The
-// task is at hand by [TaskFrom]. A payload that does not decode fails for good: it never will.
+// Typed is a Handler that decodes the payload into a P and takes the R as result. An R of struct{} means no result.
+// [TaskFrom] returns the task. A payload that does not decode fails for good, as a retry would fail the same way.
 func Typed[P, R any](f func(ctx context.Context, payload P) (R, error)) Handler {
 	return HandlerFunc(func(ctx context.Context, task *queue.Task) (any, error) {
 		var p P
@@ -37,7 +37,7 @@ func Typed[P, R any](f func(ctx context.Context, payload P) (R, error)) Handler 
 	})
 }
 
-// TaskFrom is the task whose handler ctx belongs to; nil when it belongs to none.
+// TaskFrom returns the task of the handler that ctx belongs to, or nil for any other context.
 func TaskFrom(ctx context.Context) *queue.Task {
 	if h := heldTaskFrom(ctx); h != nil {
 		return h.task
@@ -45,5 +45,5 @@ func TaskFrom(ctx context.Context) *queue.Task {
 	return nil
 }
 
-// TickHandler receives the ticks of tickers that have no queue. An error gives the tick to the next who listens.
+// TickHandler receives the ticks of tickers that have no queue. After an error another receiver gets the tick.
 type TickHandler func(ctx context.Context, tick queue.Tick) error

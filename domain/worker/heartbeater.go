@@ -10,11 +10,11 @@ import (
 	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
-// idleWake is when the keeper looks at nothing.
+// idleWake is the interval of the heartbeater's checks when no task needs one earlier.
 const idleWake = time.Hour
 
-// runHeartbeater keeps up the leases of everything held, one call for all at a third of a lease, and ends the contexts of
-// holds whose lease has run out by our own clock. It also looks after what waits for a slot for too long.
+// runHeartbeater extends the leases of all held tasks, in one call at a third of a lease. It ends the contexts of tasks
+// with a lease that has lapsed by the worker's clock. It also hands back tasks that wait too long for a slot.
 func (r *run) runHeartbeater(ctx context.Context) {
 	timer := time.NewTimer(idleWake)
 	defer timer.Stop()
@@ -29,9 +29,10 @@ func (r *run) runHeartbeater(ctx context.Context) {
 	}
 }
 
-// stepHeartbeater does what is due at now and says in how long to look again.
+// stepHeartbeater does the work that is due at now, and returns the time until the next step.
 func (r *run) stepHeartbeater(now time.Time) time.Duration {
 	var due, lost []*heldTask
+
 	r.mu.Lock()
 	next := now.Add(idleWake)
 	for _, l := range r.pools {
@@ -44,7 +45,8 @@ func (r *run) stepHeartbeater(now time.Time) time.Duration {
 			next = earlierTime(next, t)
 		}
 	}
-	for _, h := range slices.Backward(r.held) { // backwards: lose moves the last into the place of the lost
+
+	for _, h := range slices.Backward(r.held) { // backwards: markLost moves the last task into the place of the lost one
 		switch {
 		case !now.Before(h.expires):
 			if r.markLost(h); !h.over {
@@ -59,21 +61,24 @@ func (r *run) stepHeartbeater(now time.Time) time.Duration {
 			next = earlierTime(next, earlierTime(h.heartbeatDue, h.expires))
 		}
 	}
+
 	if len(due) > 0 {
 		due = r.addNearlyDue(due, now)
 		r.isHeartbeating = true
 		r.beats.Go(func() { r.heartbeatDueTasks(due) })
 	}
+
 	r.wakeAt = next
 	r.mu.Unlock()
+
 	for _, h := range lost {
 		r.reportLostLease(h, "no heartbeat got through in time")
 	}
 	return max(time.Until(next), time.Millisecond)
 }
 
-// addNearlyDue adds what is due within the last third of its interval, so that it goes with the same call. Caller holds
-// mu.
+// addNearlyDue adds the tasks with a heartbeat due within the last third of its interval, so that one call carries
+// both. The caller holds mu.
 func (r *run) addNearlyDue(due []*heldTask, now time.Time) []*heldTask {
 	for _, h := range r.held {
 		if left := h.heartbeatDue.Sub(now); left > 0 && left <= r.heartbeatInterval(h)/3 {
@@ -83,7 +88,7 @@ func (r *run) addNearlyDue(due []*heldTask, now time.Time) []*heldTask {
 	return due
 }
 
-// heartbeatInterval between heartbeats of h.
+// heartbeatInterval returns the time between two heartbeats of h.
 func (r *run) heartbeatInterval(h *heldTask) time.Duration {
 	return min(h.granted/3, r.cfg.heartbeat)
 }
@@ -95,7 +100,7 @@ func earlierTime(a, b time.Time) time.Time {
 	return a
 }
 
-// wakeHeartbeaterBy makes the keeper look not later than t. Caller holds mu.
+// wakeHeartbeaterBy makes the heartbeater check its tasks not later than t. The caller holds mu.
 func (r *run) wakeHeartbeaterBy(t time.Time) {
 	if !t.Before(r.wakeAt) {
 		return
@@ -107,17 +112,17 @@ func (r *run) wakeHeartbeaterBy(t time.Time) {
 	}
 }
 
-// heartbeatDueTasks is one heartbeat of the keeper.
+// heartbeatDueTasks sends the heartbeats of one step.
 func (r *run) heartbeatDueTasks(due []*heldTask) {
-	_ = r.heartbeatTasks(due) // dealt with
+	_ = r.heartbeatTasks(due) // retryHeartbeats has handled the error
 	r.mu.Lock()
 	r.isHeartbeating = false
 	r.wakeAt = time.Now().Add(idleWake)
-	r.wakeHeartbeaterBy(time.Now()) // its next look finds what is due by now
+	r.wakeHeartbeaterBy(time.Now()) // the next step finds the tasks that became due meanwhile
 	r.mu.Unlock()
 }
 
-// sendProgress sends the progress of holds that are about to be released: it goes with a heartbeat, and would be lost.
+// sendProgress sends the unsent progress of tasks that are about to be released. Only a heartbeat carries progress.
 func (r *run) sendProgress(batch []*heldTask) {
 	var dirty []*heldTask
 	for _, h := range batch {
@@ -126,12 +131,12 @@ func (r *run) sendProgress(batch []*heldTask) {
 		}
 	}
 	if len(dirty) > 0 {
-		_ = r.heartbeatTasks(dirty) // the outcome counts more than the progress
+		_ = r.heartbeatTasks(dirty) // the release goes on: the outcome matters more than the progress
 	}
 }
 
-// heartbeatTasks extends the leases of holds and sends their progress. One call is under way at a time, so that progress arrives
-// in order. The first error is returned; it has been dealt with.
+// heartbeatTasks extends the leases of held tasks and sends their progress. One call is under way at a time, so that
+// progress arrives in order. It returns the first error, after retryHeartbeats has handled it.
 func (r *run) heartbeatTasks(holds []*heldTask) error {
 	r.heartbeating <- struct{}{}
 	defer func() { <-r.heartbeating }()
@@ -146,11 +151,13 @@ func (r *run) heartbeatTasks(holds []*heldTask) error {
 	return first
 }
 
+// sendHeartbeats sends one call of at most queue.MaxBatch heartbeats and applies the answers.
 func (r *run) sendHeartbeats(holds []*heldTask) error {
 	beats := make([]queue.Heartbeat, len(holds))
 	versions := make([]int, len(holds))
 	shortest := 3 * callTimeout
 	r.mu.Lock()
+
 	oldest := holds[0].heartbeatDue
 	for i, h := range holds {
 		oldest = earlierTime(oldest, h.heartbeatDue)
@@ -158,11 +165,14 @@ func (r *run) sendHeartbeats(holds []*heldTask) error {
 		beats[i] = queue.Heartbeat{ID: h.info.ID, Token: h.token, Lease: r.cfg.lease}
 	}
 	r.mu.Unlock()
+
 	for i, h := range holds {
 		if n := h.progress.Load(); n != nil {
 			beats[i].Progress, versions[i] = n.encodeUnsent()
 		}
 	}
+
+	// A third of the shortest lease leaves time for two more heartbeats before that lease lapses.
 	ctx, cancel := context.WithTimeout(r.calls, max(shortest/3, 250*time.Millisecond))
 	from := time.Now()
 	answers, err := r.svc.HeartbeatTasks(ctx, beats)
@@ -172,10 +182,12 @@ func (r *run) sendHeartbeats(holds []*heldTask) error {
 	} else if err == nil {
 		err = &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("%d heartbeats, %d answers", len(beats), len(answers))}
 	}
+
 	if r.cfg.observer != nil {
 		r.cfg.observer.Heartbeat(len(beats), max(from.Sub(oldest), 0), err)
 	}
 	r.heartbeatLog.recordError(err)
+
 	if err != nil {
 		r.retryHeartbeats(holds, err)
 		return err
@@ -184,7 +196,7 @@ func (r *run) sendHeartbeats(holds []*heldTask) error {
 	return nil
 }
 
-// retryHeartbeats puts a failed heartbeat off by a little. Progress that the service cannot take is given up.
+// retryHeartbeats delays failed heartbeats a little. It discards progress that the service cannot take.
 func (r *run) retryHeartbeats(holds []*heldTask, err error) {
 	now := time.Now()
 	r.mu.Lock()
@@ -201,10 +213,11 @@ func (r *run) retryHeartbeats(holds []*heldTask, err error) {
 	}
 }
 
-// applyHeartbeats takes the answers to a heartbeat that began at from.
+// applyHeartbeats applies the answers to a heartbeat that began at from.
 func (r *run) applyHeartbeats(holds []*heldTask, answers []queue.Beat, versions []int, from time.Time) {
 	var lost, cancelled []*heldTask
 	now := time.Now()
+
 	r.mu.Lock()
 	for i, h := range holds {
 		switch b := answers[i]; {
@@ -221,25 +234,28 @@ func (r *run) applyHeartbeats(holds []*heldTask, answers []queue.Beat, versions 
 			if b.CancelRequested && !h.over {
 				cancelled = append(cancelled, h)
 			}
+
 		case isRejected(b.Err):
 			if n := h.progress.Load(); n != nil {
 				n.discardUnsent()
 				n.answerFlushes(b.Err)
 			}
 			h.heartbeatDue = from.Add(r.heartbeatInterval(h) / 4)
-		case queue.KindOf(b.Err) == queue.KindUnavailable: // another transaction has locked it, say; its lease lasts still
+		case queue.KindOf(b.Err) == queue.KindUnavailable: // as for the lock of another transaction; the lease still lasts
 			h.heartbeatDue = from.Add(r.heartbeatInterval(h) / 4)
-		case h.over: // being released; that tells what became of it
+		case h.over: // its release is under way, and the answer to that decides
 			h.heartbeatDue = from.Add(r.heartbeatInterval(h))
 		default:
 			r.markLost(h)
 			h.over = true // a release would be refused
 			lost = append(lost, h)
 		}
+
 		if !h.lost {
 			r.wakeHeartbeaterBy(h.heartbeatDue)
 		}
 	}
+
 	r.mu.Unlock()
 	for _, h := range cancelled {
 		h.end(ErrCancelRequested)

@@ -9,8 +9,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// hold is one task held under a lease, and the context that its handler gets. A plain cancelable context is inside;
-// the values of Run's context are behind it. All of it is three allocations.
+// heldTask is one task under a lease, and the context of its handler. It wraps a plain cancelable context, which has the
+// values of Run's context. It costs three allocations.
 type heldTask struct {
 	context.Context
 	end context.CancelCauseFunc
@@ -18,37 +18,37 @@ type heldTask struct {
 	run     *run
 	pool    *slotPool
 	handler Handler
-	// task is the handler's from its call on: it may clear or change it. What the runtime needs of it is in held, token
-	// and granted.
+	// task belongs to the handler from its call on: the handler may clear or change it. The runtime reads info, token and
+	// granted instead.
 	task  *queue.Task
 	info  Held
 	token int64
-	// taken is when the retain answered.
+	// taken is the time at which the retain answered.
 	taken time.Time
-	// release is what the handler's return stands for; set by whoever ends the hold.
+	// release is the release that follows from the handler's return, set together with over.
 	release  queue.Release
 	progress atomic.Pointer[progressReport]
 
 	// Guarded by run.mu.
 
-	// pos is the place in run.held; -1 when not there.
+	// pos is the index in run.held; -1 when the task is not in it.
 	pos int
-	// lapses is when the lease runs out by our own clock, beatDue when it is to be extended.
+	// expires is the end of the lease by the worker's clock, heartbeatDue the time of its next heartbeat.
 	expires, heartbeatDue time.Time
-	// granted is the length of the lease, as the last answer told it.
+	// granted is the length of the lease in the last answer.
 	granted time.Duration
-	// lost: the lease is gone.
+	// lost: the lease is lost.
 	lost bool
-	// over: the hold has been given to the releases, or needs none. Whatever the handler still does changes nothing.
+	// over: the task is with the releases, or needs no release. Later acts of the handler change nothing.
 	over bool
-	// plain: the result was refused by the service and replaced.
+	// plain: the service refused the result, and the worker replaced it.
 	plain bool
 }
 
-// holdKey finds the hold in its context.
+// heldTaskKey is the key of the held task in its context.
 type heldTaskKey struct{}
 
-// Value knows the hold itself; the rest is Run's context's.
+// Value returns the held task for its own key, and for other keys the value of Run's context.
 func (h *heldTask) Value(key any) any {
 	if key == (heldTaskKey{}) {
 		return h
@@ -56,12 +56,13 @@ func (h *heldTask) Value(key any) any {
 	return h.Context.Value(key)
 }
 
+// heldTaskFrom returns the held task of ctx, or nil when ctx does not belong to one.
 func heldTaskFrom(ctx context.Context) *heldTask {
 	h, _ := ctx.Value(heldTaskKey{}).(*heldTask)
 	return h
 }
 
-// newHeldTask makes the hold of task, answered to a retain at now. base is never cancelled.
+// newHeldTask wraps task, answered to a retain at now. base never ends.
 func newHeldTask(base context.Context, h Handler, task *queue.Task, now time.Time) *heldTask {
 	x := &heldTask{handler: h, task: task, info: describeTask(task), taken: now, pos: -1}
 	if task.Lease != nil {
@@ -74,8 +75,8 @@ func newHeldTask(base context.Context, h Handler, task *queue.Task, now time.Tim
 	return x
 }
 
-// endAtDeadline ends the context at DiesAt. That is a time of the database's clock, which the lease tells: it was granted at
-// ExpiresAt - Duration, not later than now.
+// endAtDeadline ends the context at DiesAt, which is a time of the database's clock. The lease relates the clocks: the
+// database granted it at ExpiresAt - Duration, not later than now.
 func (h *heldTask) endAtDeadline(now time.Time) {
 	left := time.Until(h.task.DiesAt)
 	if l := h.task.Lease; l != nil && !l.ExpiresAt.IsZero() {
@@ -86,15 +87,15 @@ func (h *heldTask) endAtDeadline(now time.Time) {
 	h.Context, h.end = ctx, func(cause error) { outer(cause); stop() }
 }
 
-// recordLease notes that a call from from to now was answered with l: the lease may count from the call's beginning. Caller
-// holds run.mu, or is the only one to know h.
+// recordLease records the answer l to a call that lasted from from to now. The lease may count from the beginning of the
+// call. longest bounds the time to the next heartbeat. The caller holds run.mu, or owns h alone.
 func (h *heldTask) recordLease(from, now time.Time, l queue.Lease, longest time.Duration) {
 	h.granted = l.Duration
 	h.expires = from.Add(l.Duration)
 	h.heartbeatDue = earlierTime(from.Add(l.Duration/3), now.Add(longest))
 }
 
-// endCause is why the context ended; nil while it has not.
+// endCause returns the reason for the end of the context; nil before the end.
 func (h *heldTask) endCause() error {
 	if h.Err() == nil {
 		return nil
@@ -102,16 +103,18 @@ func (h *heldTask) endCause() error {
 	return context.Cause(h)
 }
 
-// runHandler calls the handler and tells how it ended. It does not return when the handler calls runtime.Goexit.
+// runHandler calls the handler and returns its outcome. It does not return when the handler calls runtime.Goexit.
 func (h *heldTask) runHandler(maxResult int, obs Observer) handlerOutcome {
 	if obs == nil {
 		v := h.callHandler(maxResult)
 		h.end(errEnded)
 		return v
 	}
+
 	start := time.Now()
 	waited := start.Sub(h.taken)
 	obs.TaskStarted(h.info, waited)
+
 	v := h.callHandler(maxResult)
 	h.end(errEnded)
 	obs.TaskFinished(h.info, Finished{
@@ -120,17 +123,17 @@ func (h *heldTask) runHandler(maxResult int, obs Observer) handlerOutcome {
 	return v
 }
 
-// verdict is how a handler ended.
+// handlerOutcome is the outcome of a handler.
 type handlerOutcome struct {
-	// release that the handler's return stands for.
+	// release follows from the handler's return.
 	release queue.Release
-	// cancel: the task is to be cancelled before it.
+	// cancel: the worker cancels the task before it releases it.
 	cancel bool
 	err    error
 	cause  error
 }
 
-// callHandler is the handler with everything of its that may panic: itself, its result's and its error's methods.
+// callHandler calls the handler and encodes its result. Both may panic, in methods of the result or the error too.
 func (h *heldTask) callHandler(maxResult int) (v handlerOutcome) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -139,21 +142,22 @@ func (h *heldTask) callHandler(maxResult int) (v handlerOutcome) {
 			v.release = queue.Release{Outcome: queue.OutcomeFailure, Result: errorJSON(err, maxResult)}
 		}
 	}()
+
 	out, err := h.handler.Work(h, h.task)
 	v.err, v.cause = err, h.endCause()
 	v.release, v.cancel = releaseFor(out, err, v.cause, maxResult)
 	return v
 }
 
-// goexitJSON is the error of a handler that ended its goroutine.
+// goexitJSON is the stored error of a handler that ended its goroutine.
 var (
 	errGoexit  = errors.New("the handler called runtime.Goexit")
 	goexitJSON = queue.ErrorJSON(errGoexit.Error())
 )
 
-// Work runs handler on task as a worker would, and returns the release that it stands for: for tests of handlers, and
-// for runtimes of other kinds. The handler's context is ctx with the task in it; ends as ctx does. A task without
-// a lease gives a release without a token.
+// Work runs handler on task as a worker would, and returns the resulting release. It serves tests of handlers and other
+// runtimes. The handler's context is ctx with the task in it, and ends as ctx does. A task without a lease gives a
+// release without a token.
 func Work(ctx context.Context, handler Handler, task *queue.Task) queue.Release {
 	h := newHeldTask(ctx, handler, task, time.Now())
 	rel := h.runHandler(queue.DefaultMaxPayloadBytes, nil).release

@@ -6,35 +6,35 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Observer is told what the runtime does, for telemetry. Its methods are called from many goroutines, on the hot path:
-// they must be quick and must not change what they are given. Embed [NoObserver] to take only some, and to stay
+// Observer receives the events of the runtime, for telemetry. Many goroutines call its methods, on the hot path: a method
+// must be quick and must not change its arguments. Embed [NoObserver] to implement only some methods, and to stay
 // compatible when methods are added.
 type Observer interface {
-	// TaskStarted: a handler is about to be called, waited after its task was retained.
+	// TaskStarted: the worker is about to call a handler, waited after it retained the task.
 	TaskStarted(task Held, waited time.Duration)
-	// TaskFinished: it returned.
+	// TaskFinished: the handler returned.
 	TaskFinished(task Held, f Finished)
-	// Retained: a retain of asked tasks answered with got, or failed.
+	// Retained: a retain of up to asked tasks returned got tasks, or failed.
 	Retained(asked, got int, took time.Duration, err error)
-	// Released: a batch of n releases was answered, or failed as a whole and will be repeated.
+	// Released: the service answered a batch of n releases, or the batch failed as a whole and will be sent again.
 	Released(n int, took time.Duration, err error)
-	// Heartbeat: n leases were extended, lag after the first was due, or the call failed.
+	// Heartbeat: n leases were extended, lag after the earliest was due, or the call failed.
 	Heartbeat(n int, lag time.Duration, err error)
-	// LeaseLost: a task was lost while held.
+	// LeaseLost: the worker lost the lease of a task that it held.
 	LeaseLost(task Held)
 }
 
-// Held names a task that the worker holds, as it was when it was retained: the handler may change its own.
+// Held describes a task that the worker holds, as it was at its retain: the handler may change its own copy.
 type Held struct {
 	ID               int64
 	Namespace, Queue string
 	Attempt          int
-	// Queued is how long the task was there before its retain, by the database's clock: at least a nanosecond, 0 when it
-	// is not known.
+	// Queued is the time from the task's creation to its retain, by the database's clock: at least a nanosecond, 0 when
+	// unknown.
 	Queued time.Duration
 }
 
-// describeTask is what the runtime keeps of task.
+// describeTask copies the fields of task that the runtime keeps.
 func describeTask(task *queue.Task) Held {
 	h := Held{ID: task.ID, Namespace: task.Namespace, Queue: task.Queue, Attempt: task.Attempt}
 	if !task.StartedAt.IsZero() && !task.CreatedAt.IsZero() {
@@ -43,14 +43,14 @@ func describeTask(task *queue.Task) Held {
 	return h
 }
 
-// Finished is how a handler ended.
+// Finished describes the end of a handler.
 type Finished struct {
 	Outcome queue.Outcome
-	// Waited is how long the task had been held before the handler was called, Took how long the handler ran.
+	// Waited is the time from the retain to the call of the handler, Took the time that the handler ran.
 	Waited, Took time.Duration
-	// Err is what it returned; a *PanicError when it panicked.
+	// Err is the error that the handler returned; a *PanicError when it panicked.
 	Err error
-	// Cause is why its context had ended; nil when it had not.
+	// Cause is the reason that ended the handler's context; nil when the context had not ended.
 	Cause error
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// ending is an error that says how a task ends.
+// ending is an error that sets the outcome of a task.
 type ending struct {
 	outcome queue.Outcome
 	// unstarted: the handler could not begin.
@@ -40,34 +40,34 @@ func (e *ending) Error() string {
 
 func (e *ending) Unwrap() error { return e.err }
 
-// Permanent fails the task for good, whatever retries are left.
+// Permanent fails the task for good, even with retries left.
 func Permanent(err error) error { return &ending{outcome: queue.OutcomePermanent, err: err} }
 
-// RetryIn fails the attempt; the next is in d instead of the queue's backoff. It costs a retry.
+// RetryIn fails the attempt. The next attempt comes after d instead of the queue's backoff, and costs a retry.
 func RetryIn(err error, d time.Duration) error {
 	return &ending{outcome: queue.OutcomeFailure, delay: boundDelay(d), err: err}
 }
 
-// Snooze puts the task off by d at no cost of an attempt or a retry.
+// Snooze delays the task by d, at no cost of an attempt or a retry.
 func Snooze(d time.Duration) error {
 	return &ending{outcome: queue.OutcomeSnooze, delay: boundDelay(d)}
 }
 
-// Cancel ends the task cancelled. It needs a service that can cancel (queue.Tasks), as every queue.Service is; else, or
-// when the cancel does not get through, the task fails for good.
+// Cancel ends the task cancelled. It needs a service that can cancel (queue.Tasks), as every queue.Service is. Without
+// one, or when the cancel fails, the task fails for good.
 func Cancel(err error) error {
 	return &ending{outcome: queue.OutcomePermanent, cancel: true, err: err}
 }
 
-// NotStarted says that the handler could not begin, by trouble of the worker's own, as no memory or a missing program.
-// The task goes back at no cost of an attempt, and the worker rests from its queue for a second, twice as long after each
-// further time, up to a minute; then it takes one task to see whether the trouble is over.
+// NotStarted reports that the handler could not begin by a fault of the worker, such as a lack of memory or a missing
+// program. The task goes back at no cost of an attempt. The worker pauses the queue for a second, and twice as long after
+// each further fault, up to a minute. Then it retains one task to see whether the fault is over.
 func NotStarted(err error) error {
 	return &ending{outcome: queue.OutcomeHandBack, unstarted: true, err: err}
 }
 
-// Systemic says of a failure that the queue's other tasks would fail alike, as when what they call is not there. The
-// task ends as err says. After StrikesToRest of them in a row the worker rests from the queue, as after NotStarted.
+// Systemic marks a failure that other tasks of the queue would share, as when a service that they call is down. The
+// task ends as err says. After FailuresToPause of them in a row the worker pauses the queue, as after NotStarted.
 func Systemic(err error) error { return &systemic{err} }
 
 type systemic struct{ err error }
@@ -75,18 +75,18 @@ type systemic struct{ err error }
 func (s *systemic) Error() string { return s.err.Error() }
 func (s *systemic) Unwrap() error { return s.err }
 
-// trouble is what a handler's error says of the tasks beside its own.
+// trouble classifies an error of a handler by its meaning for other tasks.
 type trouble int
 
 const (
 	troubleNone trouble = iota
-	// troubleSystemic: others would fail alike.
+	// troubleSystemic: other tasks of the queue would fail too.
 	troubleSystemic
-	// troubleOwn: the worker cannot begin.
+	// troubleOwn: the worker cannot start handlers.
 	troubleOwn
 )
 
-// troubleOf is what err says; cause is why the handler's context ended, when it had: then err tells of that.
+// troubleOf classifies err. cause is the reason that ended the handler's context; then err follows from that reason.
 func troubleOf(err, cause error) trouble {
 	if err == nil || cause != nil {
 		return troubleNone
@@ -100,12 +100,12 @@ func troubleOf(err, cause error) trouble {
 	return troubleNone
 }
 
-// boundDelay keeps d between the shortest delay that the database tells from none and the longest allowed.
+// boundDelay keeps d between the shortest delay that the database stores as more than zero and the longest allowed.
 func boundDelay(d time.Duration) time.Duration {
 	return min(max(d, time.Microsecond), queue.MaxDuration)
 }
 
-// Bounds of what is kept of a panic.
+// Bounds of the recorded text of a panic.
 const (
 	maxPanicBytes = 2 << 10
 	maxStackBytes = 6 << 10
@@ -114,11 +114,11 @@ const (
 // PanicError is the error of a handler that panicked. As a result it reads {"error": "panic: …", "stack": "…"}.
 type PanicError struct {
 	Value any
-	// Stack of the goroutine, cut.
+	// Stack is the stack of the goroutine, cut to 6 KiB.
 	Stack []byte
 }
 
-// newPanicError describes a recovered value; called in the deferred function that recovered it.
+// newPanicError describes a recovered value. The deferred function that recovered the value calls it.
 func newPanicError(v any) *PanicError {
 	stack := debug.Stack()
 	return &PanicError{Value: v, Stack: stack[:min(len(stack), maxStackBytes)]}
@@ -129,18 +129,18 @@ func (p *PanicError) Error() string {
 	return s[:min(len(s), maxPanicBytes)]
 }
 
-// Unwrap gives the value when it was an error.
+// Unwrap returns the value of the panic when it was an error.
 func (p *PanicError) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
 }
 
-// MarshalJSON makes the stack part of the task's error.
+// MarshalJSON adds the stack to the error of the task.
 func (p *PanicError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{"error": p.Error(), "stack": string(p.Stack)})
 }
 
-// OutcomeOf is the outcome that a handler's return of err asks for; nil means success. It is for middleware.
+// OutcomeOf returns the outcome of a task with a handler that returned err; nil means success. It serves middleware.
 func OutcomeOf(err error) queue.Outcome {
 	if err == nil {
 		return queue.OutcomeSuccess
@@ -151,8 +151,8 @@ func OutcomeOf(err error) queue.Outcome {
 	return queue.OutcomeFailure
 }
 
-// releaseFor turns what a handler returned into the release of its hold, and says whether the task is to be cancelled
-// before it. cause is why the handler's context ended, nil when it had not.
+// releaseFor builds the release of a task from the values that its handler returned. It reports whether to cancel the
+// task first. cause is the reason that ended the handler's context, or nil.
 func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, cancel bool) {
 	if err == nil {
 		return queue.Release{Outcome: queue.OutcomeSuccess, Result: resultJSON(v, maxResult)}, false
@@ -170,7 +170,7 @@ func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, canc
 	return queue.Release{Outcome: queue.OutcomeFailure, Result: errorJSON(err, maxResult)}, false
 }
 
-// resultJSON is v as JSON that can be stored, whatever v is.
+// resultJSON encodes v as JSON that can be stored, of at most maxBytes. It replaces a v that does not encode by an error.
 func resultJSON(v any, maxBytes int) json.RawMessage {
 	if v == nil {
 		return nil
@@ -182,7 +182,7 @@ func resultJSON(v any, maxBytes int) json.RawMessage {
 	return queue.CleanJSON(b, maxBytes)
 }
 
-// errorJSON is err as JSON: as it marshals itself, else {"error": text}.
+// errorJSON encodes err as its own JSON form, or else as {"error": text}.
 func errorJSON(err error, maxBytes int) json.RawMessage {
 	if m, ok := errors.AsType[jsonError](err); ok {
 		if b, merr := m.MarshalJSON(); merr == nil {
@@ -192,7 +192,7 @@ func errorJSON(err error, maxBytes int) json.RawMessage {
 	return queue.CleanJSON(queue.ErrorJSON(err.Error()), maxBytes)
 }
 
-// copyJSON is v as JSON in bytes of our own: they are sent after the handler has returned, and it may use its own again.
+// copyJSON encodes v in bytes of its own: the worker sends them after the handler, which may reuse its buffer, returned.
 func copyJSON(v any) (json.RawMessage, error) {
 	b, err := queue.Marshal(v)
 	switch v.(type) {

@@ -8,44 +8,44 @@ import (
 	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
-// Bounds of the rests after trouble that is not the tasks'.
+// Bounds of the pauses of a queue after faults that the tasks did not cause.
 const (
-	// StrikesToRest is how many systemic failures in a row, without another end between them, make a worker rest from a
-	// queue. One NotStarted is enough.
+	// FailuresToPause is the number of systemic failures in a row, without another outcome between them, that make a
+	// worker pause a queue. One NotStarted is enough.
 	FailuresToPause = 5
-	// minRest is the first rest, maxRest the longest.
+	// minPause is the first pause, maxPause the longest.
 	minPause = time.Second
 	maxPause = time.Minute
-	// probeFor is how long the task that is taken after a rest may run before the trouble counts as over.
+	// probeTimeout is the time that the first task after a pause has to run before the fault counts as over.
 	probeTimeout = 5 * time.Second
-	// restLook is how often a lane whose queues all rest looks whether one of them may be asked for.
+	// pausedPoll is the interval at which a slot pool with only paused queues checks for the end of a pause.
 	pausedPoll = 200 * time.Millisecond
 )
 
-// rest keeps a queue from being asked for. Guarded by run.mu.
+// queuePause keeps a worker from retaining tasks of a queue. Guarded by run.mu.
 type queuePause struct {
-	// err is the last trouble, at when it came, own says that it was the worker's.
+	// err is the last fault, at its time; own means that the worker caused it.
 	err error
 	at  time.Time
 	own bool
-	// strikes are systemic failures in a row, pauses the rests so far; 0 = the queue is asked for as ever.
+	// strikes counts systemic failures in a row, pauses the pauses so far. With 0 pauses the queue is retained as usual.
 	strikes, pauses int
 	backoff         retry.Backoff
-	// until is the end of the rest; of a probe, when the trouble counts as over.
+	// until is the end of the pause. During a probe it is the time at which the fault counts as over.
 	until time.Time
-	// probing: one task has been asked for, or runs.
+	// probing means that one task has been requested, or runs.
 	probing bool
 }
 
 // PausedQueue is a queue from which a worker retains no tasks for a while.
 type PausedQueue struct {
 	Queue string
-	// Err is the trouble, Own says that it is the worker's own, as [NotStarted] tells it.
+	// Err is the fault. Own means that the worker itself caused it, as [NotStarted] reports.
 	Err error
 	Own bool
 }
 
-// PausedQueues lists the queues that the worker pauses now, in the order of their names: for checks of health.
+// PausedQueues lists the queues that the worker pauses now, ordered by name. It serves health checks.
 func (w *Worker) PausedQueues() []PausedQueue {
 	w.mu.Lock()
 	r := w.running
@@ -64,6 +64,7 @@ func (w *Worker) PausedQueues() []PausedQueue {
 		}
 	}
 	r.mu.Unlock()
+
 	slices.SortFunc(all, func(a, b PausedQueue) int {
 		if a.Queue < b.Queue {
 			return -1
@@ -73,13 +74,13 @@ func (w *Worker) PausedQueues() []PausedQueue {
 	return all
 }
 
-// isPaused says that tasks of a queue are not to be started. Caller holds run.mu.
+// isPaused reports whether tasks of a queue must not start. The caller holds run.mu.
 func (l *slotPool) isPaused(name string) bool {
 	x := l.pauses[name]
 	return x != nil && x.pauses > 0 && !x.probing
 }
 
-// unpausedQueues are the queues that do not rest; or one whose rest is over, to be asked for alone. Caller holds run.mu.
+// unpausedQueues returns the queues without a pause, or one queue to probe alone after its pause. The caller holds run.mu.
 func (l *slotPool) unpausedQueues(now time.Time) (names []string, probe string) {
 	for _, name := range l.queues {
 		x := l.pauses[name]
@@ -87,7 +88,7 @@ func (l *slotPool) unpausedQueues(now time.Time) (names []string, probe string) 
 		case x == nil || x.pauses == 0:
 			names = append(names, name)
 		case now.Before(x.until):
-		case x.probing: // its task runs well
+		case x.probing: // its task has run for probeTimeout
 			l.endPause(name)
 			names = append(names, name)
 		default:
@@ -98,13 +99,13 @@ func (l *slotPool) unpausedQueues(now time.Time) (names []string, probe string) 
 	return names, ""
 }
 
-// isProbe says that names is a queue asked for alone after its rest. Caller holds run.mu.
+// isProbe reports whether names is one queue that is probed after its pause. The caller holds run.mu.
 func (l *slotPool) isProbe(names []string) bool {
 	return l.pauses != nil && len(names) == 1 && l.pauses[names[0]] != nil && l.pauses[names[0]].probing
 }
 
-// recordProbe takes note of how many tasks the answer for names has: a probe that got none is made again in a while. Caller
-// holds run.mu.
+// recordProbe records the number of tasks in the answer for names. A probe without a task runs again after minPause. The
+// caller holds run.mu.
 func (l *slotPool) recordProbe(names []string, got int, now time.Time) {
 	if got == 0 && l.isProbe(names) {
 		x := l.pauses[names[0]]
@@ -112,7 +113,7 @@ func (l *slotPool) recordProbe(names []string, got int, now time.Time) {
 	}
 }
 
-// endPause ends the rest of a queue. Caller holds run.mu.
+// endPause ends the pause of a queue. The caller holds run.mu.
 func (l *slotPool) endPause(name string) {
 	delete(l.pauses, name)
 	if len(l.pauses) == 0 {
@@ -120,13 +121,13 @@ func (l *slotPool) endPause(name string) {
 	}
 }
 
-// recordOutcome takes note of what the end v of a handler, begun at began, says of its queue. What it returns is to be told.
-// Caller holds run.mu.
+// recordOutcome applies the outcome v of a handler, begun at began, to the pause of its queue. It returns a change for
+// the log, or nil. The caller holds run.mu.
 func (l *slotPool) recordOutcome(name string, v handlerOutcome, began, now time.Time) *pauseChange {
 	t := troubleOf(v.err, v.cause)
 	x := l.pauses[name]
 	if t == troubleNone {
-		if x == nil || v.cause != nil || began.Before(x.at) { // a handler that began before the trouble tells nothing
+		if x == nil || v.cause != nil || began.Before(x.at) { // a handler begun before the fault says nothing about it
 			return nil
 		}
 		l.endPause(name)
@@ -143,15 +144,17 @@ func (l *slotPool) recordOutcome(name string, v handlerOutcome, began, now time.
 		}
 		l.pauses[name] = x
 	}
+
 	x.err, x.at, x.own = v.err, now, t == troubleOwn
 	if t == troubleSystemic && x.pauses == 0 {
 		if x.strikes++; x.strikes < FailuresToPause {
 			return nil
 		}
 	}
-	if x.pauses > 0 && !x.probing { // it was on its way when the rest began
+	if x.pauses > 0 && !x.probing { // the task was under way when the pause began
 		return nil
 	}
+
 	pause := x.backoff.Next()
 	x.pauses++
 	x.probing, x.until = false, now.Add(pause)
@@ -159,7 +162,7 @@ func (l *slotPool) recordOutcome(name string, v handlerOutcome, began, now time.
 	return &pauseChange{queue: name, err: v.err, own: x.own, pause: pause}
 }
 
-// handBackQueue hands back what waits for a slot in the lane and is of a queue that rests. Caller holds run.mu.
+// handBackQueue hands back the tasks of a paused queue that wait for a slot. The caller holds run.mu.
 func (l *slotPool) handBackQueue(name string) {
 	kept := l.ready[:l.head]
 	for _, h := range l.ready[l.head:] {
@@ -174,7 +177,7 @@ func (l *slotPool) handBackQueue(name string) {
 	l.ready = kept
 }
 
-// news is what is logged of a rest: its beginning, or its end when err is nil.
+// pauseChange describes the beginning of a pause for the log, or its end when err is nil.
 type pauseChange struct {
 	queue string
 	err   error

@@ -12,34 +12,34 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Bounds of what a handler reports. The whole document has at most queue.MaxProgressBytes.
+// Bounds of the progress that a handler reports. The whole document has at most queue.MaxProgressBytes.
 const (
 	// MaxProgressValueBytes bounds the value of Progress as JSON.
 	MaxProgressValueBytes = queue.MaxProgressBytes / 2
-	// MaxLogLineBytes bounds one log line; what is longer is cut.
+	// MaxLogLineBytes bounds one log line; a longer line is cut.
 	MaxLogLineBytes = 1 << 10
 	// MaxLogLines bounds the log lines kept; the newest stay.
 	MaxLogLines = 100
-	// progressPace is the shortest time between two reports of a task, but for Flush.
+	// progressPace is the shortest time between two progress reports of a task. Flush does not wait for it.
 	progressPace = time.Second
-	// noteFrame is what the document has beside the value and the lines.
+	// reportOverhead bounds the bytes of the document besides the value and the lines.
 	reportOverhead = 64
 )
 
-// note is what the handler of one task has reported. Its document is
+// progressReport is the progress that the handler of one task has reported. Its document is
 //
 //	{"progress": <value>, "log": [{"at": "<RFC 3339, the worker's clock>", "line": "…"}, …], "log_dropped": <n>}
 //
-// where what there is none of is left out.
+// An absent value, an empty log and a zero count are left out.
 type progressReport struct {
 	mu      sync.Mutex
 	value   json.RawMessage
 	lines   []json.RawMessage
-	size    int // of lines, with their commas
+	size    int // bytes of lines, with their commas
 	dropped int
-	// version grows by one with each change; seen is the last that the service has.
+	// version grows by one with each change; seen is the last version that the service has.
 	version, seen int
-	// flushes that wait until the service has a version, and what became of them.
+	// flushes are the calls of Flush that wait until the service has their version.
 	flushes []flushed
 }
 
@@ -48,14 +48,15 @@ type flushed struct {
 	done    chan error
 }
 
-// Progress reports how far the handler of ctx is: v is any JSON of at most MaxProgressValueBytes. It goes with the
-// next heartbeat, which comes within a second; of several reports in that time the last counts. It does not wait.
-// ErrNoTask outside a handler; KindTooLarge and KindInvalid for a v that cannot be kept.
+// Progress reports the progress of the handler of ctx: v is any JSON of at most MaxProgressValueBytes. It does not wait.
+// The next heartbeat carries the value, within a second; of several values in that time the last counts. Outside a
+// handler it returns ErrNoTask, for a v that cannot be stored KindTooLarge or KindInvalid.
 func Progress(ctx context.Context, v any) error {
 	h := heldTaskFrom(ctx)
 	if h == nil {
 		return ErrNoTask
 	}
+
 	b, err := copyJSON(v)
 	if err != nil {
 		return queue.At("progress", err)
@@ -70,8 +71,8 @@ func Progress(ctx context.Context, v any) error {
 	return nil
 }
 
-// Logf adds a line to the log of the task of ctx, which is kept with its progress: the newest MaxLogLines that have
-// room. Outside a handler it does nothing.
+// Logf adds a line to the log of the task of ctx. The service stores the log with the progress: the newest lines, at
+// most MaxLogLines and queue.MaxProgressBytes. Outside a handler it does nothing.
 func Logf(ctx context.Context, format string, args ...any) {
 	h := heldTaskFrom(ctx)
 	if h == nil {
@@ -81,11 +82,12 @@ func Logf(ctx context.Context, format string, args ...any) {
 	if len(line) > MaxLogLineBytes {
 		line = strings.ToValidUTF8(line[:MaxLogLineBytes], "")
 	}
+
 	b, err := json.Marshal(struct {
 		At   time.Time `json:"at"`
 		Line string    `json:"line"`
 	}{time.Now().UTC(), line})
-	if err != nil { // a time of today and a valid string always marshal
+	if err != nil { // cannot happen: a valid time and a valid string always marshal
 		return
 	}
 	h.changeReport(func(n *progressReport) {
@@ -94,13 +96,14 @@ func Logf(ctx context.Context, format string, args ...any) {
 	})
 }
 
-// Flush sends what the handler of ctx has reported now, together with what others flush meanwhile, and waits until the
-// service has it. The error is the service's; or why ctx ended, when what was reported goes with the task's end.
+// Flush sends the progress of the handler of ctx now, and waits until the service has it. One call carries the flushes of
+// several tasks. The error is that of the service, or the cause of ctx's end: then the release carries the progress.
 func Flush(ctx context.Context) error {
 	h := heldTaskFrom(ctx)
 	if h == nil {
 		return ErrNoTask
 	}
+
 	n := h.progress.Load()
 	if n == nil || h.run == nil {
 		return nil
@@ -109,9 +112,11 @@ func Flush(ctx context.Context) error {
 	if done == nil {
 		return nil
 	}
+
 	if !h.run.advanceHeartbeat(h, time.Now()) {
 		return ErrLeaseLost
 	}
+
 	select {
 	case err := <-done:
 		return err
@@ -122,7 +127,7 @@ func Flush(ctx context.Context) error {
 	}
 }
 
-// awaitFlush is settled when the service has what there is; nil when it has it.
+// awaitFlush returns a channel that receives once the service has the current version; nil when it has it already.
 func (n *progressReport) awaitFlush() <-chan error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -134,7 +139,7 @@ func (n *progressReport) awaitFlush() <-chan error {
 	return done
 }
 
-// answerFlushes ends the flushes that wait.
+// answerFlushes ends all waiting flushes with err.
 func (n *progressReport) answerFlushes(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -144,25 +149,27 @@ func (n *progressReport) answerFlushes(err error) {
 	n.flushes = nil
 }
 
-// changeReport changes the note and has the keeper send it.
+// changeReport changes the progress of h and schedules the heartbeat that carries it.
 func (h *heldTask) changeReport(change func(*progressReport)) {
 	n := h.progress.Load()
 	if n == nil {
 		h.progress.CompareAndSwap(nil, &progressReport{})
 		n = h.progress.Load()
 	}
+
 	n.mu.Lock()
 	change(n)
 	n.dropOldLines()
 	first := n.version == n.seen
 	n.version++
 	n.mu.Unlock()
+
 	if first && h.run != nil {
 		h.run.advanceHeartbeat(h, time.Now().Add(progressPace))
 	}
 }
 
-// advanceHeartbeat moves h's next heartbeat up; false when h is no longer held.
+// advanceHeartbeat moves the next heartbeat of h forward to by. It returns false when h is no longer held.
 func (r *run) advanceHeartbeat(h *heldTask, by time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -176,7 +183,7 @@ func (r *run) advanceHeartbeat(h *heldTask, by time.Time) bool {
 	return true
 }
 
-// dropOldLines drops the oldest lines that have no room. Caller holds mu.
+// dropOldLines drops the oldest lines until the document fits its bounds. The caller holds mu.
 func (n *progressReport) dropOldLines() {
 	drop, size := 0, n.size
 	for len(n.lines)-drop > MaxLogLines || reportOverhead+len(n.value)+size > queue.MaxProgressBytes {
@@ -187,24 +194,27 @@ func (n *progressReport) dropOldLines() {
 	n.dropped += drop
 }
 
+// hasUnsent reports whether the service lacks the current version.
 func (n *progressReport) hasUnsent() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.version != n.seen
 }
 
-// encodeUnsent is the note as JSON, nil when the service has it; and its version.
+// encodeUnsent encodes the document as JSON, or nil when the service has it. It also returns the version.
 func (n *progressReport) encodeUnsent() (json.RawMessage, int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.version == n.seen {
 		return nil, n.version
 	}
+
 	b := make([]byte, 0, reportOverhead+len(n.value)+n.size)
 	b = append(b, '{')
 	if n.value != nil {
 		b = append(append(b, `"progress":`...), n.value...)
 	}
+
 	if len(n.lines) > 0 {
 		if len(b) > 1 {
 			b = append(b, ',')
@@ -218,14 +228,15 @@ func (n *progressReport) encodeUnsent() (json.RawMessage, int) {
 		}
 		b = append(b, ']')
 	}
+
 	if n.dropped > 0 {
 		b = fmt.Appendf(b, `,"log_dropped":%d`, n.dropped)
 	}
 	return append(b, '}'), n.version
 }
 
-// recordSent notes that the service has the version. It says whether there is a newer one, and whether somebody waits for the
-// service to have that.
+// recordSent records that the service has the version. It reports whether a newer version exists, and whether a Flush
+// waits for that.
 func (n *progressReport) recordSent(version int) (newer, urgent bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -240,7 +251,7 @@ func (n *progressReport) recordSent(version int) (newer, urgent bool) {
 	return n.seen < n.version, len(n.flushes) > 0
 }
 
-// discardUnsent keeps what there is from being sent again.
+// discardUnsent keeps the current version from being sent again.
 func (n *progressReport) discardUnsent() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -20,13 +20,15 @@ const (
 	// minReleasePause and maxReleasePause bound the pause after a call that failed.
 	minReleasePause = 20 * time.Millisecond
 	maxReleasePause = 2 * time.Second
-	// lockedPause is the pause before a release is sent again that failed alone, as for the lock of another transaction.
-	// The other releases go on meanwhile.
+	// lockedPause is the pause before a single failed release is sent again, as for the lock of another transaction. Other
+	// releases go on meanwhile.
 	lockedPause = 250 * time.Millisecond
 )
 
-// releaser gathers the releases of a run. Its answers are not for a waiting caller: they go to finishReleases.
+// releaser gathers the releases of a run into calls. No caller waits for its answers: finishReleases receives them.
 type releaser = batch.Batcher[struct{}, *heldTask, queue.Released]
+
+// newReleaser returns the batcher of the releases of r.
 
 func newReleaser(r *run) *releaser {
 	return batch.New(batch.Options[struct{}, *heldTask, queue.Released]{
@@ -38,7 +40,7 @@ func newReleaser(r *run) *releaser {
 	})
 }
 
-// faultOfRelease says which errors may be the fault of one release.
+// faultOfRelease classifies err: may one release be its cause, or is it a fault of the service?
 func faultOfRelease(err error) batch.Fault {
 	switch {
 	case isRejected(err):
@@ -50,7 +52,7 @@ func faultOfRelease(err error) batch.Fault {
 	return batch.FaultService
 }
 
-// sendReleases is one call of the service.
+// sendReleases sends the unsent progress of the tasks, then their releases in one call.
 func (r *run) sendReleases(_ context.Context, _ struct{}, tasks []*heldTask) ([]queue.Released, error) {
 	if r.calls.Err() != nil {
 		return nil, r.calls.Err()
@@ -62,11 +64,12 @@ func (r *run) sendReleases(_ context.Context, _ struct{}, tasks []*heldTask) ([]
 		releases[i] = h.release
 		releases[i].Quiet = true // the worker does not read the task again
 	}
+
 	ctx, cancel := context.WithTimeout(r.calls, callTimeout)
 	defer cancel()
 	start := time.Now()
 	answers, err := r.svc.ReleaseTasks(ctx, releases)
-	if len(answers) == len(tasks) { // each release has its own error then
+	if len(answers) == len(tasks) { // then each release has its own error
 		err = nil
 	}
 	if r.cfg.observer != nil {
@@ -102,13 +105,15 @@ func (r *run) finishReleases(_ struct{}, tasks []*heldTask, answers []queue.Rele
 			done = append(done, h)
 		}
 	}
+
 	r.endTasks(done)
 	r.releaseLater(locked, queue.ErrUnavailable)
 }
 
-// retryReleases handles releases that failed as a whole.
+// retryReleases handles a call of releases that failed as a whole.
 func (r *run) retryReleases(tasks []*heldTask, err error) {
 	isAlone := len(tasks) == 1
+	// A release that fails alone may be the cause of the error; in a batch the cause is unknown.
 	switch {
 	case r.calls.Err() != nil:
 		r.cfg.log.Error("the worker stopped before it recorded outcomes; their leases will end", "tasks", len(tasks))
@@ -127,19 +132,19 @@ func (r *run) retryReleases(tasks []*heldTask, err error) {
 	}
 }
 
-// releaseLater sends releases again after a pause.
+// releaseLater sends releases again after lockedPause.
 func (r *run) releaseLater(tasks []*heldTask, err error) {
 	if len(tasks) == 0 {
 		return
 	}
 
-	r.releasing.Go(func() { // the goroutine that calls this is counted, so Wait has not returned
+	r.releasing.Go(func() { // safe: the calling goroutine is counted too, so Wait cannot have returned
 		retry.Sleep(r.calls, lockedPause)
 		r.releaseAgain(tasks, err)
 	})
 }
 
-// releaseAgain sends releases again whose leases last. The others have failed with err for good.
+// releaseAgain sends the releases again that still have a lease. The others have failed with err for good.
 func (r *run) releaseAgain(tasks []*heldTask, err error) {
 	now := time.Now()
 	var expired []*heldTask
@@ -159,6 +164,7 @@ func (r *run) releaseAgain(tasks []*heldTask, err error) {
 	r.endTasks(expired)
 }
 
+// logUnrecorded logs that the outcome of h is lost.
 func (r *run) logUnrecorded(h *heldTask, err error) {
 	r.cfg.log.Error("an outcome could not be recorded", "task", h.info.ID, "queue", h.info.Queue, "err", err)
 }
@@ -169,7 +175,7 @@ func isRejected(err error) bool {
 	return k == queue.KindInvalid || k == queue.KindTooLarge
 }
 
-// replaceResult puts the reason in the place of a result that the service refused, so that the task ends all the same.
+// replaceResult replaces a result that the service refused by the reason, so that the task still ends.
 func (r *run) replaceResult(h *heldTask, err error) *heldTask {
 	r.cfg.log.Warn("a result was refused and replaced", "task", h.info.ID, "queue", h.info.Queue, "err", err)
 	h.plain = true

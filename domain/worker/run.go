@@ -13,35 +13,35 @@ import (
 )
 
 const (
-	// flushTimeout bounds what a stop takes beyond drain and grace: the last retains and releases.
+	// flushTimeout bounds the last retains and releases of a stop, after drain and grace.
 	flushTimeout = 10 * time.Second
-	// hurryWait is what a retain that waits at the service still gets after StopNow: by default it ends by itself in it, so
-	// that no answer on its way is lost and no attempt with it.
+	// hurryWait is the time that a retain at the service still has after StopNow. By default it ends by itself in that
+	// time, so that a stop loses no answer under way, and no attempt with it.
 	hurryWait = DefaultWait
 )
 
-// run is the state of one Run: a state machine under one lock, which a task passes once, and goroutines that exist only
-// while there is something to do, beside the one that keeps the leases.
+// run is the state of one Run. One lock guards the states of all held tasks; a task passes through them once. Goroutines
+// exist only while there is work for them, except the heartbeater.
 type run struct {
 	svc      queue.Consumer
 	cfg      config
 	handlers map[string]Handler
 	pools    []*slotPool
-	shared   *slotPool // of the queues without slots of their own; nil when there is none
+	shared   *slotPool // of the queues without slots of their own; nil without such queues
 	ticks    *tickLoop
 
-	// base has the values of Run's context and never ends; takes ends with the stop, waits (for retains that wait at the
-	// service) a little after StopNow or at once WithInProcess, calls when all is over.
-	// retains is calls for those that do not wait: they do not pause for another attempt once the stop has begun.
+	// base has the values of Run's context and never ends. takes ends with the stop. waits, for retains that wait at the
+	// service, ends a little after StopNow, or at once WithInProcess. calls ends when all work is over. retains, for
+	// retains that do not wait, is calls without pauses for another attempt once the stop has begun.
 	base, takes, waits, calls    context.Context
 	retains                      context.Context
 	endTakes, endWaits, endCalls context.CancelFunc
 
 	hurry        sync.Once
 	hurried      chan struct{} // closed by StopNow
-	quiet        chan struct{} // closed when stopping and nothing runs
-	heartbeating chan struct{} // held during a heartbeat
-	kick         chan struct{} // wakes the keeper of the leases
+	quiet        chan struct{} // closed when the run stops and no handler runs
+	heartbeating chan struct{} // full during a heartbeat
+	kick         chan struct{} // wakes the heartbeater
 
 	retainers, executors, releasing, beats sync.WaitGroup
 
@@ -49,20 +49,21 @@ type run struct {
 
 	mu       sync.Mutex
 	stopping bool
-	// running handlers of all lanes and ticks.
+	// running counts the handlers of all slot pools and ticks.
 	running int
-	// held: every task whose lease is to be kept up, in no order.
+	// held lists every task with a lease to extend, in no order.
 	held []*heldTask
-	// wakeAt is when the keeper looks next.
+	// wakeAt is the time of the heartbeater's next step.
 	wakeAt time.Time
-	// beatOut: a heartbeat of the keeper is under way.
+	// isHeartbeating: a call of the heartbeater is under way.
 	isHeartbeating bool
-	// unreleased counts the releases that wait or are in flight.
+	// unreleased counts the releases that wait or are under way.
 	unreleased    int
 	maxUnreleased int
 	releases      *releaser
 }
 
+// newRun returns the state of a run without queues.
 func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 	r := &run{
 		svc: svc, cfg: cfg, handlers: map[string]Handler{}, base: context.WithoutCancel(ctx),
@@ -72,21 +73,24 @@ func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 		releaseLog:   &changeLog{log: cfg.log, what: "release tasks"},
 		heartbeatLog: &changeLog{log: cfg.log, what: "extend leases"},
 	}
+
 	r.takes, r.endTakes = context.WithCancel(r.base)
 	r.calls, r.endCalls = context.WithCancel(r.base)
 	r.retains = queue.WithPausesUntil(r.calls, r.takes)
 	r.waits, r.endWaits = context.WithCancel(r.retains)
+
 	r.releases = newReleaser(r)
 	return r
 }
 
-// addQueue makes the run work a queue.
+// addQueue adds a queue to the slot pool that works it.
 func (r *run) addQueue(name string, h Handler, cfg queueConfig) {
 	r.handlers[name] = h
 	if cfg.slots == 0 && r.shared != nil {
 		r.shared.queues = append(r.shared.queues, name)
 		return
 	}
+
 	l := &slotPool{run: r, queues: []string{name}, slots: cfg.slots, dry: true}
 	if cfg.slots == 0 {
 		l.slots = r.cfg.concurrency
@@ -96,6 +100,7 @@ func (r *run) addQueue(name string, h Handler, cfg queueConfig) {
 	r.maxUnreleased += l.slots + maxPrefetch + 4*maxRelease
 }
 
+// checkQueueCounts checks that one retain can name the queues of each slot pool.
 func (r *run) checkQueueCounts() error {
 	for _, l := range r.pools {
 		if n := len(l.queues); n > queue.MaxQueuesPerRetain {
@@ -105,10 +110,11 @@ func (r *run) checkQueueCounts() error {
 	return nil
 }
 
-// runUntilDone is Run.
+// runUntilDone works until ctx ends, then stops in the order that Run promises.
 func (r *run) runUntilDone(ctx context.Context) error {
 	defer r.endCalls()
 	defer r.endTakes()
+
 	keep, endKeep := context.WithCancel(r.base)
 	defer endKeep()
 	var keeper sync.WaitGroup
@@ -133,12 +139,14 @@ func (r *run) runUntilDone(ctx context.Context) error {
 		case <-r.waits.Done():
 		}
 	})
+
 	if !r.waitUntilQuiet(r.cfg.drain, r.hurried) {
 		r.interruptHandlers()
 		r.waitUntilQuiet(r.cfg.grace, nil)
 	}
 	left := r.abandonHandlers()
 
+	// Leases are extended until the last release, so the heartbeater ends after retains and releases.
 	last := time.AfterFunc(flushTimeout, r.endCalls)
 	defer last.Stop()
 	r.retainers.Wait()
@@ -148,22 +156,26 @@ func (r *run) runUntilDone(ctx context.Context) error {
 	keeper.Wait()
 	r.endCalls()
 	r.beats.Wait()
+
 	if left > 0 {
 		return fmt.Errorf("%w: %d", ErrHandlersLeft, left)
 	}
+
 	r.executors.Wait()
 	return nil
 }
 
-// stopRetaining takes nothing new from here on and hands back what has not started.
+// stopRetaining ends the retains and hands back the tasks that have not started.
 func (r *run) stopRetaining() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopping = true
 	r.endTakes()
+
 	if r.cfg.inProcess {
 		r.endWaits()
 	}
+
 	for _, l := range r.pools {
 		for _, h := range l.ready[l.head:] {
 			if !h.lost {
@@ -172,12 +184,13 @@ func (r *run) stopRetaining() {
 		}
 		l.ready, l.head = nil, 0
 	}
+
 	if r.running == 0 {
 		r.markQuiet()
 	}
 }
 
-// markQuiet says that nothing runs any more. Caller holds mu; stopping is set.
+// markQuiet records that no handler runs any more. The caller holds mu; stopping is set.
 func (r *run) markQuiet() {
 	select {
 	case <-r.quiet:
@@ -186,16 +199,18 @@ func (r *run) markQuiet() {
 	}
 }
 
-// waitUntilQuiet waits until nothing runs, for at most d or until cut; it reports whether that is so.
+// waitUntilQuiet waits until no handler runs, for at most d or until cut. It reports whether no handler runs.
 func (r *run) waitUntilQuiet(d time.Duration, cut <-chan struct{}) bool {
 	t := time.NewTimer(max(d, 0))
 	defer t.Stop()
+
 	select {
 	case <-r.quiet:
 		return true
 	case <-t.C:
 	case <-cut:
 	}
+
 	select {
 	case <-r.quiet:
 		return true
@@ -204,7 +219,7 @@ func (r *run) waitUntilQuiet(d time.Duration, cut <-chan struct{}) bool {
 	}
 }
 
-// interruptHandlers ends the contexts of the handlers.
+// interruptHandlers ends the contexts of all running handlers.
 func (r *run) interruptHandlers() {
 	r.mu.Lock()
 	var ends []context.CancelCauseFunc
@@ -214,6 +229,7 @@ func (r *run) interruptHandlers() {
 		}
 	}
 	r.mu.Unlock()
+
 	for _, end := range ends {
 		end(ErrDraining)
 	}
@@ -222,7 +238,7 @@ func (r *run) interruptHandlers() {
 	}
 }
 
-// abandonHandlers hands back what still runs, and says how much that is.
+// abandonHandlers hands back the tasks of the handlers that still run, and returns the number of these handlers.
 func (r *run) abandonHandlers() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -234,13 +250,13 @@ func (r *run) abandonHandlers() int {
 	return r.running
 }
 
-// handBackTask hands a held task back. Caller holds mu.
+// handBackTask hands a held task back. The caller holds mu.
 func (r *run) handBackTask(h *heldTask) {
 	h.end(ErrDraining)
 	r.queueRelease(h, queue.Release{Outcome: queue.OutcomeHandBack})
 }
 
-// queueRelease ends a hold with rel. Caller holds mu.
+// queueRelease queues the release rel of h. The caller holds mu.
 func (r *run) queueRelease(h *heldTask, rel queue.Release) {
 	rel.ID, rel.Token = h.info.ID, h.token
 	h.release, h.over = rel, true
@@ -248,36 +264,39 @@ func (r *run) queueRelease(h *heldTask, rel queue.Release) {
 	r.releases.Add(struct{}{}, h)
 }
 
-// addHeldTask makes the keeper keep up h's lease. Caller holds mu.
+// addHeldTask makes the heartbeater extend the lease of h. The caller holds mu.
 func (r *run) addHeldTask(h *heldTask) {
 	h.pos = len(r.held)
 	r.held = append(r.held, h)
 	r.wakeHeartbeaterBy(h.heartbeatDue)
 }
 
-// removeHeldTask ends that. Caller holds mu.
+// removeHeldTask makes the heartbeater leave h alone. The caller holds mu.
 func (r *run) removeHeldTask(h *heldTask) {
 	if h.pos < 0 {
 		return
 	}
+
+	// The last task takes the place of h, so that removal costs the same for any number of tasks.
 	last := len(r.held) - 1
 	r.held[h.pos] = r.held[last]
 	r.held[h.pos].pos = h.pos
 	r.held[last] = nil
 	r.held = r.held[:last]
 	h.pos = -1
+
 	if n := h.progress.Load(); n != nil {
-		n.answerFlushes(ErrLeaseLost) // what was sent has been settled before
+		n.answerFlushes(ErrLeaseLost) // flushes of sent versions have their answer already
 	}
 }
 
-// markLost notes that h's lease is gone. Caller holds mu, and ends the context and reports it after unlocking.
+// markLost records that the lease of h is lost. The caller holds mu; after unlocking it calls reportLostLease.
 func (r *run) markLost(h *heldTask) {
 	h.lost = true
 	r.removeHeldTask(h)
 }
 
-// reportLostLease ends the context of a lost hold and tells of it.
+// reportLostLease ends the context of h, logs the loss and reports it to the observer.
 func (r *run) reportLostLease(h *heldTask, why string) {
 	h.end(ErrLeaseLost)
 	r.cfg.log.Warn("lease lost", "task", h.info.ID, "queue", h.info.Queue, "attempt", h.info.Attempt, "why", why)
@@ -286,13 +305,13 @@ func (r *run) reportLostLease(h *heldTask, why string) {
 	}
 }
 
-// canceller is the power of a service to cancel tasks.
+// canceller is a service that can cancel tasks.
 type canceller interface {
 	CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error)
 }
 
-// cancelTask asks for the cancel of a task that its handler wants cancelled: the release that follows ends it so. A task
-// that is no longer held is another's to cancel.
+// cancelTask requests the cancel of a task for its handler; the release that follows then ends the task cancelled. A
+// task that is no longer held stays as it is, as another worker may hold it.
 func (r *run) cancelTask(h *heldTask) {
 	r.mu.Lock()
 	gone := h.over || h.lost
@@ -300,6 +319,7 @@ func (r *run) cancelTask(h *heldTask) {
 	if gone {
 		return
 	}
+
 	err := errors.ErrUnsupported
 	if c, ok := r.svc.(canceller); ok {
 		ctx, cancel := context.WithTimeout(r.calls, flushTimeout)
@@ -311,7 +331,7 @@ func (r *run) cancelTask(h *heldTask) {
 	}
 }
 
-// changeLog logs a service's error once when it comes, changes its kind, or goes.
+// changeLog logs an error of the service once when it appears, changes its kind, or ends.
 type changeLog struct {
 	log  *slog.Logger
 	what string
@@ -320,12 +340,14 @@ type changeLog struct {
 	last queue.Kind
 }
 
+// recordError logs err when its kind differs from that of the last call. It is safe for concurrent use.
 func (c *changeLog) recordError(err error) {
 	kind := queue.KindOf(err)
 	c.mu.Lock()
 	changed := kind != c.last
 	c.last = kind
 	c.mu.Unlock()
+
 	switch {
 	case !changed:
 	case err != nil:

@@ -11,76 +11,78 @@ import (
 	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
-// maxPrefetch bounds the held tasks of a queue that wait for a slot. Their number follows the measured run times.
+// maxPrefetch bounds the held tasks of a queue that wait for a slot. Measured run times set their number below it.
 const maxPrefetch = 4_000
 
-// Bounds of a lane's retains.
+// Bounds of the retains of a slot pool.
 const (
-	// maxRetain is the most tasks of one retain. Larger ones gain nothing and answer later.
+	// maxRetain is the largest number of tasks of one retain. Larger ones gain nothing and answer later.
 	maxRetain = 1_000
-	// maxRetains is how many retains of a lane are under way at once while there is a backlog.
+	// maxRetains bounds the retains of a pool that are under way at once while there is a backlog.
 	maxRetains = 3
-	// minWindow and maxWindow bound the time that a task retained ahead should wait for its start. Handlers that began
-	// together end together, so less than minWindow would let most of them wait for a round trip each time.
+	// minWindow and maxWindow bound the time that a prefetched task should wait for its start. Handlers that began together
+	// end together, so with less than minWindow most of them would wait for a round trip each time.
 	minWindow = 50 * time.Millisecond
 	maxWindow = 250 * time.Millisecond
-	// maxAheadBytes bounds the payloads that are held ahead, by what those of late weighed.
+	// maxAheadBytes bounds the payloads of prefetched tasks, by the average of recent payloads.
 	maxAheadBytes = 64 << 20
-	// staleAfter: a task retained ahead that has not started by then is handed back for others to take.
+	// staleAfter is the time after which a prefetched task that has not started is handed back for other workers.
 	staleAfter = 2 * time.Second
-	// callTimeout bounds a call of the service beside what it may wait.
+	// callTimeout bounds a call of the service, beyond the time that it may wait there.
 	callTimeout = 30 * time.Second
-	// pollInterval paces an idle worker whose retains do not wait at the service.
+	// pollInterval separates the retains of an idle worker that do not wait at the service.
 	pollInterval = time.Second
-	// absentFor is how long a queue that was not there is not asked for beside others that are.
+	// absentFor is the time for which retains leave out a queue that the service did not know.
 	absentFor = 5 * time.Second
 )
 
-// lane works a set of queues with slots of its own. Its fields are guarded by run.mu but for those set once.
+// slotPool works a set of queues with slots of its own. run.mu guards its fields, except those that never change.
 type slotPool struct {
 	run    *run
 	queues []string
 	slots  int
 
-	// ready are held tasks that wait for a slot, from head on.
+	// ready lists held tasks that wait for a slot, from head on.
 	ready []*heldTask
 	head  int
-	// running handlers, and starting executors that have taken no task yet.
+	// running counts handlers, starting counts new executors that have taken no task yet.
 	running, starting int
-	// retains under way, and how many tasks they ask for.
+	// retains counts the retains under way, asked the tasks that they request.
 	retains, asked int
-	// dry: the last answer was short of what was asked, so there is no backlog.
+	// dry: the last answer had fewer tasks than requested, so there is no backlog.
 	dry bool
-	// stale: tasks retained ahead had to be handed back, and no handler has ended since.
+	// stale: prefetched tasks were handed back, and no handler has ended since.
 	stale bool
-	// absent queues, which the service did not know, and when to ask for them again: one queue that was deleted, or is not
-	// made yet, must not keep the others from being worked.
+	// absent maps queues that the service did not know to the time of their next retain. A queue that was deleted, or does
+	// not exist yet, must not keep the worker from the others.
 	absent map[string]time.Time
-	// rests are the queues whose handlers had trouble that is not their tasks'; nil while there are none.
+	// pauses holds the queues with faults that their tasks did not cause; nil without such queues.
 	pauses map[string]*queuePause
-	// shortest lease seen; it bounds how long a retain may wait.
+	// shortest is the shortest lease so far; it bounds the wait of a retain.
 	shortest time.Duration
-	// runTime of handlers and tripTime of retains that did not wait: moving averages.
+	// runTime of handlers and tripTime of retains that did not wait are moving averages.
 	runTime, tripTime time.Duration
-	// payload in bytes of the tasks of a retain: a moving average.
+	// payload is the moving average of the bytes of a task's payload.
 	payload int64
 }
 
+// countReady returns the number of held tasks that wait for a slot.
 func (l *slotPool) countReady() int { return len(l.ready) - l.head }
 
-// prefetchLimit is how many tasks to hold beyond the slots: as many as the slots start within the window. Without a
-// backlog it is none: what there is should go to whoever is free. Large payloads are not piled up.
+// prefetchLimit returns the number of tasks to hold beyond the slots: as many as the slots start within the window.
+// Without a backlog it is 0, so that workers with free slots get the tasks. Large payloads lower it.
 func (l *slotPool) prefetchLimit() int {
 	if l.dry || l.stale || l.runTime == 0 {
 		return 0
 	}
+
 	window := min(max(2*l.tripTime, minWindow), maxWindow)
 	n := float64(l.slots) * float64(window) / float64(l.runTime)
 	return int(min(n, maxPrefetch, float64(maxAheadBytes/max(l.payload, 1))))
 }
 
-// countToRetain is how many tasks to ask for now; 0 = none. With nothing under way any free slot is reason enough; else a
-// sensible batch must have room, and there must be a backlog.
+// countToRetain returns the number of tasks to request now; 0 = none. With no retain under way one free slot is enough.
+// Otherwise there must be a backlog, and a batch of useful size must fit.
 func (l *slotPool) countToRetain() int {
 	if l.run.stopping || l.run.unreleased > l.run.maxUnreleased {
 		return 0
@@ -89,6 +91,7 @@ func (l *slotPool) countToRetain() int {
 	ahead := l.prefetchLimit()
 	room := free + ahead
 	enough := min(max((l.slots+ahead)/2, 1), maxRetain)
+
 	switch {
 	case l.retains == 0 && free > 0:
 	case l.retains > 0 && (l.dry || l.retains == maxRetains):
@@ -99,7 +102,7 @@ func (l *slotPool) countToRetain() int {
 	return min(room, maxRetain)
 }
 
-// startRetains starts retains as long as there is reason for one. Caller holds run.mu.
+// startRetains starts retains as long as there is a reason for one. The caller holds run.mu.
 func (l *slotPool) startRetains() {
 	for {
 		n := l.countToRetain()
@@ -112,7 +115,7 @@ func (l *slotPool) startRetains() {
 	}
 }
 
-// retainTasks asks for n tasks, and again as long as there is reason to.
+// retainTasks requests n tasks, and retains again as long as there is a reason to.
 func (l *slotPool) retainTasks(n int) {
 	r := l.run
 	backoff := newCallBackoff()
@@ -123,13 +126,14 @@ func (l *slotPool) retainTasks(n int) {
 			wait, limit = 0, 1
 		}
 		r.mu.Unlock()
-		if len(names) == 0 { // all rest
+		if len(names) == 0 { // all queues are paused
 			retry.Sleep(r.takes, pausedPoll)
 			r.mu.Lock()
 			n = l.finishRetain(n)
 			r.mu.Unlock()
 			continue
 		}
+
 		base := r.retains
 		if wait > 0 {
 			base = r.waits
@@ -140,10 +144,13 @@ func (l *slotPool) retainTasks(n int) {
 			Worker: r.cfg.name, Queues: names, Limit: limit, Wait: wait, Lease: r.cfg.lease,
 		})
 		cancel()
+
 		now := time.Now()
 		if l.recordKnownQueues(names, err, now) {
 			continue
 		}
+
+		// A stop ends retains on purpose, so their errors are neither logged nor observed.
 		stopped := err != nil && r.takes.Err() != nil
 		if r.cfg.observer != nil && !stopped {
 			r.cfg.observer.Retained(limit, len(tasks), now.Sub(from), err)
@@ -152,6 +159,7 @@ func (l *slotPool) retainTasks(n int) {
 			r.retainLog.recordError(err)
 		}
 		holds := l.makeHeldTasks(tasks, from, now)
+
 		pause := time.Duration(0)
 		if err != nil {
 			pause = backoff.Next()
@@ -169,6 +177,8 @@ func (l *slotPool) retainTasks(n int) {
 		if wait == 0 && len(tasks) > 0 {
 			updateAverage(&l.tripTime, now.Sub(from), 4)
 		}
+
+		// Tasks that no call requests do not count as asked, so that another retain may request them meanwhile.
 		if pause > 0 {
 			l.asked -= n
 			r.mu.Unlock()
@@ -181,7 +191,7 @@ func (l *slotPool) retainTasks(n int) {
 	}
 }
 
-// finishRetain ends a retain that asked for n, and says how many tasks to ask for next; 0 = none. Caller holds run.mu.
+// finishRetain ends a retain of n tasks, and returns the number to request next; 0 = none. The caller holds run.mu.
 func (l *slotPool) finishRetain(n int) (next int) {
 	l.asked -= n
 	l.retains--
@@ -193,12 +203,13 @@ func (l *slotPool) finishRetain(n int) (next int) {
 	return next
 }
 
-// queuesToAsk are the queues to ask for at now; all when none is known to be there. A queue whose rest is over is asked for
-// alone; none means that all rest. Caller holds run.mu.
+// queuesToAsk returns the queues to retain from at now; all of them when the service knows none. It returns a queue to
+// probe after its pause alone, and none when all queues are paused. The caller holds run.mu.
 func (l *slotPool) queuesToAsk(now time.Time) []string {
 	if len(l.absent) == 0 && l.pauses == nil {
 		return l.queues
 	}
+
 	awake := l.queues
 	if l.pauses != nil {
 		var probe string
@@ -206,23 +217,27 @@ func (l *slotPool) queuesToAsk(now time.Time) []string {
 			return []string{probe}
 		}
 	}
+
 	names := make([]string, 0, len(l.queues))
 	for _, name := range awake {
 		if again, ok := l.absent[name]; !ok || !now.Before(again) {
 			names = append(names, name)
 		}
 	}
+
 	if len(names) == 0 {
 		return awake
 	}
 	return names
 }
 
-// recordKnownQueues takes note of which queues are there by the answer to a retain of names, and reports whether to ask at once for
-// those that are left.
+// recordKnownQueues records which queues exist, from the answer to a retain of names. It reports whether to retain at
+// once from the remaining queues.
 func (l *slotPool) recordKnownQueues(names []string, err error, now time.Time) (again bool) {
 	var came, went []string
 	r := l.run
+
+	// The error of an unknown queue names it: the others still have work, so the retain goes on without it.
 	r.mu.Lock()
 	switch e, _ := errors.AsType[*queue.Error](err); {
 	case err == nil:
@@ -247,6 +262,7 @@ func (l *slotPool) recordKnownQueues(names []string, err error, now time.Time) (
 		l.absent[name] = now.Add(absentFor)
 	}
 	r.mu.Unlock()
+
 	for _, name := range went {
 		r.cfg.log.Warn("a queue is not there; the others are worked, and it when it is made", "queue", name)
 	}
@@ -256,13 +272,14 @@ func (l *slotPool) recordKnownQueues(names []string, err error, now time.Time) (
 	return again
 }
 
-// retainWait is how long the next retain may wait at the service: not at all while there is a backlog, and never so long
-// that the lease, which counts from before the call, is well on its way when the answer comes.
+// retainWait returns the time that the next retain may wait at the service. With a backlog it is 0. A lease counts from
+// before the call, so the wait is at most a quarter of the shortest lease.
 func (l *slotPool) retainWait() time.Duration {
 	if !l.dry {
 		return 0
 	}
 	wait := max(l.run.cfg.wait, 0)
+
 	if l.shortest > 0 {
 		wait = min(wait, l.shortest/4)
 	}
@@ -275,8 +292,8 @@ func (l *slotPool) retainWait() time.Duration {
 	return wait
 }
 
-// makeHeldTasks makes the holds of retained tasks, asked for at from and answered at now. When the answer took so long that a
-// good part of a lease may be over, the lease is made sure of first.
+// makeHeldTasks wraps retained tasks, requested at from and answered at now. When the answer took more than a third of a
+// lease, it extends that lease first.
 func (l *slotPool) makeHeldTasks(tasks []*queue.Task, from, now time.Time) []*heldTask {
 	r := l.run
 	holds := make([]*heldTask, 0, len(tasks))
@@ -294,13 +311,14 @@ func (l *slotPool) makeHeldTasks(tasks []*queue.Task, from, now time.Time) []*he
 			unsure = append(unsure, h)
 		}
 	}
+
 	if len(unsure) > 0 {
-		_ = r.heartbeatTasks(unsure) // dealt with: what was lost is marked
+		_ = r.heartbeatTasks(unsure) // handled: lost tasks are marked
 	}
 	return holds
 }
 
-// acceptTasks puts holds in line and starts executors. Caller holds run.mu.
+// acceptTasks queues held tasks for slots and starts an executor. The caller holds run.mu.
 func (l *slotPool) acceptTasks(holds []*heldTask) {
 	r := l.run
 	if l.head > 0 {
@@ -308,6 +326,7 @@ func (l *slotPool) acceptTasks(holds []*heldTask) {
 		clear(l.ready[n:])
 		l.ready, l.head = l.ready[:n], 0
 	}
+
 	bytes := 0
 	for _, h := range holds {
 		bytes += len(h.task.Payload)
@@ -318,16 +337,18 @@ func (l *slotPool) acceptTasks(holds []*heldTask) {
 			continue
 		}
 		r.addHeldTask(h)
+
 		switch {
 		case r.stopping, l.isPaused(h.info.Queue):
 			r.handBackTask(h)
-		case h.handler == nil: // a task of a queue that was not asked for; give it to others, not at once
+		case h.handler == nil: // of a queue that was not requested: other workers get it, not at once
 			h.end(errEnded)
 			r.queueRelease(h, queue.Release{Outcome: queue.OutcomeSnooze, Delay: time.Minute})
 		default:
 			l.ready = append(l.ready, h)
 		}
 	}
+
 	if len(holds) > 0 {
 		updateAverage(&l.payload, int64(bytes/len(holds)), 4)
 	}
@@ -337,9 +358,9 @@ func (l *slotPool) acceptTasks(holds []*heldTask) {
 	l.startExecutor()
 }
 
-// startExecutor starts an executor when there is something for one. Each starts the next before it begins its task: so a burst
-// of blocking handlers is spread at once, and handlers that return at once need no more executors than there are CPUs.
-// Caller holds run.mu.
+// startExecutor starts an executor when a task and a slot are ready. Each executor starts the next before it begins its
+// task. So a burst of blocking handlers spreads at once, and quick handlers need no more executors than there are CPUs.
+// The caller holds run.mu.
 func (l *slotPool) startExecutor() {
 	if l.starting == 0 && l.countReady() > 0 && l.running < l.slots {
 		l.starting++
@@ -347,7 +368,7 @@ func (l *slotPool) startExecutor() {
 	}
 }
 
-// executeTasks runs tasks until none waits.
+// executeTasks runs tasks until none waits for a slot.
 func (l *slotPool) executeTasks() {
 	r := l.run
 	r.mu.Lock()
@@ -358,10 +379,12 @@ func (l *slotPool) executeTasks() {
 	if h == nil {
 		return
 	}
+
+	// A handler may end this goroutine by runtime.Goexit; the deferred function then finishes its task.
 	began := time.Now()
 	exited := true
 	defer func() {
-		if exited { // by runtime.Goexit
+		if exited {
 			if obs := r.cfg.observer; obs != nil {
 				obs.TaskFinished(h.info, Finished{
 					Outcome: queue.OutcomeFailure, Waited: began.Sub(h.taken), Took: time.Since(began), Err: errGoexit, Cause: h.endCause(),
@@ -374,11 +397,13 @@ func (l *slotPool) executeTasks() {
 			r.mu.Unlock()
 		}
 	}()
+
 	for h != nil {
 		v := h.runHandler(r.cfg.maxResult, r.cfg.observer)
 		if v.cancel {
 			r.cancelTask(h)
 		}
+
 		now := time.Now()
 		r.mu.Lock()
 		pauseChange := l.recordOutcome(h.info.Queue, v, began, now)
@@ -386,6 +411,7 @@ func (l *slotPool) executeTasks() {
 		h = l.takeReadyTask()
 		l.startExecutor()
 		r.mu.Unlock()
+
 		if pauseChange != nil {
 			pauseChange.writeLog(r.cfg.log)
 		}
@@ -394,7 +420,7 @@ func (l *slotPool) executeTasks() {
 	exited = false
 }
 
-// takeReadyTask takes the next task that may still start; nil when there is none. Caller holds run.mu.
+// takeReadyTask takes the next task that may still start; nil when there is none. The caller holds run.mu.
 func (l *slotPool) takeReadyTask() *heldTask {
 	for l.head < len(l.ready) && l.running < l.slots {
 		h := l.ready[l.head]
@@ -402,9 +428,11 @@ func (l *slotPool) takeReadyTask() *heldTask {
 		if l.head++; l.head == len(l.ready) {
 			l.ready, l.head = l.ready[:0], 0
 		}
+
 		if h.lost {
 			continue
 		}
+
 		l.running++
 		l.run.running++
 		return h
@@ -412,23 +440,25 @@ func (l *slotPool) takeReadyTask() *heldTask {
 	return nil
 }
 
-// finishHandler accounts for a handler that ran for took, and hands its outcome to the releases. Caller holds run.mu.
+// finishHandler records that a handler ran for took, and queues its release. The caller holds run.mu.
 func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Duration) {
 	r := l.run
 	l.running--
 	r.running--
 	l.stale = false
 	updateAverage(&l.runTime, took, 16)
+
 	if !h.over {
 		r.queueRelease(h, rel)
 	}
+
 	l.startRetains()
 	if r.stopping && r.running == 0 {
 		r.markQuiet()
 	}
 }
 
-// handBackStaleTasks hands back what has waited for a slot for too long. Caller holds run.mu.
+// handBackStaleTasks hands back tasks that have waited for a slot for staleAfter. The caller holds run.mu.
 func (l *slotPool) handBackStaleTasks(now time.Time) {
 	for l.countReady() > 0 && now.Sub(l.ready[l.head].taken) >= staleAfter && l.running == l.slots {
 		h := l.ready[l.head]
@@ -439,12 +469,13 @@ func (l *slotPool) handBackStaleTasks(now time.Time) {
 			l.run.handBackTask(h)
 		}
 	}
+
 	if l.head == len(l.ready) {
 		l.ready, l.head = l.ready[:0], 0
 	}
 }
 
-// average moves *avg towards v with the weight 1/n; the first value is taken as it is.
+// updateAverage moves *avg towards v with the weight 1/n. The first value becomes the average.
 func updateAverage[T ~int64](avg *T, v, n T) {
 	v = max(v, 1)
 	if *avg == 0 {

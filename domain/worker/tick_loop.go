@@ -10,15 +10,15 @@ import (
 	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
-// tickers is what the runtime needs of a service for ticks: part of queue.TickerRuns.
+// tickers is the part of queue.TickerRuns that the runtime needs for ticks.
 type tickers interface {
 	RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error
 }
 
-// foreignPause keeps a tick that has no handler here from coming straight back.
+// foreignPause delays the return of a tick without a handler here, so that it does not come straight back.
 const foreignPause = 200 * time.Millisecond
 
-// tickLoop gives ticks to their handlers.
+// tickLoop receives ticks and calls their handlers.
 type tickLoop struct {
 	svc    tickers
 	byName map[string]TickHandler
@@ -26,19 +26,22 @@ type tickLoop struct {
 	run    *run
 
 	mu  sync.Mutex
-	end context.CancelCauseFunc // of the running handler's context; nil when none runs
+	end context.CancelCauseFunc // ends the context of the running handler; nil when none runs
 }
 
-// receiveTicks receives ticks until ctx ends, over any failure of the service.
+// receiveTicks receives ticks until ctx ends. It goes on after any failure of the service.
 func (t *tickLoop) receiveTicks(ctx context.Context) {
 	log := &changeLog{log: t.run.cfg.log, what: "receive ticks"}
 	backoff := newCallBackoff()
 	for ctx.Err() == nil {
+
 		start := time.Now()
 		err := t.svc.RunTickerLoop(ctx, t.handleTick)
 		if ctx.Err() != nil {
 			return
 		}
+
+		// A loop that lasted a minute shows that the service works again.
 		if time.Since(start) > time.Minute {
 			backoff.Reset()
 		}
@@ -47,7 +50,7 @@ func (t *tickLoop) receiveTicks(ctx context.Context) {
 	}
 }
 
-// handleTick gives a tick to its handler, in a context that ends with the drain.
+// handleTick calls the handler of a tick, in a context that ends with the drain.
 func (t *tickLoop) handleTick(ctx context.Context, tick queue.Tick) (err error) {
 	h := t.byName[tick.Ticker]
 	if h == nil {
@@ -57,17 +60,20 @@ func (t *tickLoop) handleTick(ctx context.Context, tick queue.Tick) (err error) 
 		retry.Sleep(ctx, retry.Jitter(foreignPause))
 		return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + tick.Ticker, Msg: "has no handler here"}
 	}
+
 	hctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(errEnded)
-	if d, ok := ctx.Deadline(); ok { // from then on the tick may be another's
+	if d, ok := ctx.Deadline(); ok { // after it another receiver may get the tick
 		var stop context.CancelFunc
 		hctx, stop = context.WithDeadlineCause(hctx, d, ErrLeaseLost)
 		defer stop()
 	}
+
 	if !t.startHandler(end) {
 		return ErrDraining
 	}
 	defer t.finishHandler()
+
 	defer func() {
 		if v := recover(); v != nil {
 			err = newPanicError(v)
@@ -80,7 +86,7 @@ func (t *tickLoop) handleTick(ctx context.Context, tick queue.Tick) (err error) 
 	return h(hctx, tick)
 }
 
-// startHandler counts a handler as running; false when the worker stops already.
+// startHandler counts a handler as running. It returns false when the worker stops.
 func (t *tickLoop) startHandler(end context.CancelCauseFunc) bool {
 	t.run.mu.Lock()
 	defer t.run.mu.Unlock()
@@ -94,6 +100,7 @@ func (t *tickLoop) startHandler(end context.CancelCauseFunc) bool {
 	return true
 }
 
+// finishHandler ends the count that startHandler began.
 func (t *tickLoop) finishHandler() {
 	t.mu.Lock()
 	t.end = nil

@@ -11,8 +11,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Worker works the tasks of queues, and the ticks of tickers without one. Register handlers, then Run. A Worker may be
-// run again after Run returned, not twice at once.
+// Worker works the tasks of queues, and the ticks of tickers without a queue. Register handlers, then call Run. A Worker
+// may run again after Run returned, but not twice at once.
 type Worker struct {
 	svc queue.Consumer
 	cfg config
@@ -31,22 +31,23 @@ type queueEntry struct {
 	cfg     queueConfig
 }
 
-// New makes a worker over svc: the manager, or a client of a server. Ticker handlers need more of it than
-// queue.Consumer (queue.TickerRuns), and so does [Cancel] (queue.Tasks); every queue.Service has both.
+// New returns a worker over svc: the manager, or a client of a server. Ticker handlers need queue.TickerRuns too, and
+// [Cancel] needs queue.Tasks; every queue.Service has both.
 func New(svc queue.Consumer, opts ...Option) *Worker {
 	return &Worker{
 		svc: svc, cfg: newConfig(opts), queues: map[string]*queueEntry{}, tickers: map[string]TickHandler{},
 	}
 }
 
-// Name is what the worker holds its tasks as.
+// Name returns the name under which the worker holds its tasks.
 func (w *Worker) Name() string { return w.cfg.name }
 
-// Handle registers the handler of a queue. A bad name, or a second handler, is an error of Run. What is registered
-// while Run is going on counts from the next Run.
+// Handle registers the handler of a queue. Run returns the error of a bad name or a second handler. A registration
+// during Run counts from the next Run.
 func (w *Worker) Handle(name string, h Handler, opts ...QueueOption) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	n, err := queue.QueueName(name)
 	e := &queueEntry{handler: h}
 	for _, o := range opts {
@@ -55,6 +56,7 @@ func (w *Worker) Handle(name string, h Handler, opts ...QueueOption) {
 	if err == nil {
 		err = queue.CheckInt("concurrency", e.cfg.slots, 0, queue.MaxConcurrency)
 	}
+
 	switch {
 	case err != nil:
 	case h == nil:
@@ -64,17 +66,18 @@ func (w *Worker) Handle(name string, h Handler, opts ...QueueOption) {
 	default:
 		w.queues[n] = e
 	}
+
 	if err != nil {
 		w.errs = append(w.errs, fmt.Errorf("handle queue %q: %w", name, err))
 	}
 }
 
-// HandleFunc is Handle for a function.
+// HandleFunc registers a function as the handler of a queue, as Handle does.
 func (w *Worker) HandleFunc(name string, f func(context.Context, *queue.Task) (any, error), opts ...QueueOption) {
 	w.Handle(name, HandlerFunc(f), opts...)
 }
 
-// HandleTicker registers the handler of a ticker that has no queue. One call runs at a time over all tickers.
+// HandleTicker registers the handler of a ticker that has no queue. One call at a time runs over all tickers.
 func (w *Worker) HandleTicker(name string, h TickHandler) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,20 +103,20 @@ func (w *Worker) HandleTicks(h TickHandler) {
 	w.anyTick = h
 }
 
-// Use puts middleware around every queue's handler; the first one used is the outermost.
+// Use puts middleware around the handler of every queue; the first one is the outermost.
 func (w *Worker) Use(middleware ...func(Handler) Handler) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.chain = append(w.chain, middleware...)
 }
 
-// Run works until ctx ends. Then it takes nothing new and hands back what has not started; running handlers get the
-// time to drain, after it their contexts end, and after a grace what has still not ended is handed back. No attempt is
-// spent by any of it. Leases are kept up meanwhile, and every outcome is recorded before Run returns. The values of
-// ctx reach the handlers, its end does not.
+// Run works until ctx ends. Then it retains nothing new and hands back the tasks that have not started. Running handlers
+// get the drain timeout, then their contexts end. Run hands back the tasks of handlers that go on beyond the grace. None
+// of this costs an attempt. Until it returns, Run extends the leases and records every outcome. The values of ctx reach
+// the handlers, its end does not.
 //
-// It returns nil after such a stop, [ErrHandlersLeft] when handlers would not end, and an error at once when what was
-// registered is at fault. Errors of the service never end it: they are logged when they change, and tried again.
+// Run returns nil after such a stop, and [ErrHandlersLeft] when handlers did not end. It returns an error at once for a
+// faulty registration. Errors of the service never end it: it logs each change of them and retries.
 func (w *Worker) Run(ctx context.Context) error {
 	r, err := w.newRun(ctx)
 	if err != nil {
@@ -126,8 +129,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	return err
 }
 
-// StopNow cuts the time to drain of a Run that is stopping, or will be: the answer to a second signal. Handlers keep
-// their grace; a retain that waits at a remote service gets DefaultWait.
+// StopNow cuts the drain timeout of a Run, now or when it stops: a program calls it on a second signal. Handlers keep
+// their grace. A retain that waits at a remote service gets DefaultWait.
 func (w *Worker) StopNow() {
 	w.mu.Lock()
 	r := w.running
@@ -137,10 +140,11 @@ func (w *Worker) StopNow() {
 	}
 }
 
-// newRun makes the state of one Run.
+// newRun builds the state of one Run.
 func (w *Worker) newRun(ctx context.Context) (*run, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	if err := errors.Join(append(slices.Clone(w.errs), w.cfg.checkOptions())...); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
@@ -150,6 +154,7 @@ func (w *Worker) newRun(ctx context.Context) (*run, error) {
 	if len(w.queues) == 0 && len(w.tickers) == 0 && w.anyTick == nil {
 		return nil, errors.New("worker: nothing to do: register a handler first")
 	}
+
 	r := newRun(ctx, w.svc, w.cfg)
 	for _, name := range slices.Sorted(maps.Keys(w.queues)) {
 		e := w.queues[name]
@@ -158,6 +163,7 @@ func (w *Worker) newRun(ctx context.Context) (*run, error) {
 	if err := r.checkQueueCounts(); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
+
 	if len(w.tickers) > 0 || w.anyTick != nil {
 		svc, ok := w.svc.(tickers)
 		if !ok {
@@ -165,10 +171,12 @@ func (w *Worker) newRun(ctx context.Context) (*run, error) {
 		}
 		r.ticks = &tickLoop{svc: svc, byName: maps.Clone(w.tickers), rest: w.anyTick, run: r}
 	}
+
 	w.running = r
 	return r, nil
 }
 
+// wrapHandler puts the middleware of Use around h.
 func (w *Worker) wrapHandler(h Handler) Handler {
 	for _, m := range slices.Backward(w.chain) {
 		h = m(h)
