@@ -145,7 +145,7 @@ func TestChores(t *testing.T) {
 			return queue.Maintained{NextIn: next}, nil
 		}
 		running(t, m, func() {
-			pass(next * 3 / 2) // its first step is behind it
+			pass(next * 3 / 2) // the first step is over
 			m.agents.WakeIn(queue.ChoreTick, 0)
 			pass(next)
 			f.mu.Lock()

@@ -17,7 +17,7 @@ func create(m *Manager, name string) error {
 	return err
 }
 
-// occupy has as many creates on their way, each in a call of its own, as a namespace may have. The store must be blocked.
+// occupy starts as many creates as a namespace may have under way, each in a call of its own. The store must be blocked.
 func occupy(m *Manager) (wait func() []error) {
 	var waits []func() []error
 	for range DefaultMaxCalls {
@@ -387,8 +387,8 @@ func TestSharedCallFaults(t *testing.T) {
 		for _, err := range errs {
 			kind(t, err, queue.KindInternal)
 		}
-		// The callers leave in up to four batches, as the scheduler has it. A batch of 250 ends its search after 2·(log2 250 + 1)
-		// refused calls, and answers the halves that are left, one a level.
+		// The callers leave in up to four batches, as the Go scheduler decides. A batch of 250 ends its search after
+		// 2·(log2 250 + 1) refused calls, and answers the remaining halves, one a level.
 		if calls > 4*3*9 {
 			t.Errorf("%d store calls for 1000 callers", calls)
 		}
@@ -405,7 +405,7 @@ func TestSharedCallFaults(t *testing.T) {
 	})
 }
 
-// TestLockedItems has another transaction keep one caller's task locked: the others of the Store call are answered.
+// TestLockedItems locks the task of one caller by another transaction: the other callers of the Store call get answers.
 func TestLockedItems(t *testing.T) {
 	retained := func(t *testing.T, f *fake, m *Manager, n int) []*queue.Task {
 		t.Helper()
@@ -501,7 +501,7 @@ func TestLockedItems(t *testing.T) {
 	})
 }
 
-// TestMemoryOfCallers has callers change what they handed in once their call has returned, while the Store still works on it.
+// TestMemoryOfCallers changes the arguments of callers after their calls returned, while the Store still works on them.
 func TestMemoryOfCallers(t *testing.T) {
 	for _, c := range []struct {
 		call string
@@ -528,7 +528,7 @@ func TestMemoryOfCallers(t *testing.T) {
 			var memory string
 			var headers map[string]string
 			f.refuse(func(_ context.Context, call string, arg any) error {
-				if call == c.call { // reads while the caller, who has gone, writes: the race detector sees it
+				if call == c.call { // this read races with a write of the returned caller: the race detector reports it
 					b, h := c.kept(arg)
 					memory, headers = string(b), h
 				}

@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// instant is a Store whose calls cost a fixed time and nothing else.
+// instant is a Store with calls of a fixed duration and no other cost.
 type instant struct {
 	queue.Store
 	cost  time.Duration
@@ -39,7 +39,7 @@ func (s *instant) RetainTasks(_ context.Context, r queue.Retain) ([][]*queue.Tas
 	return make([][]*queue.Task, len(r.Requests)), nil
 }
 
-// BenchmarkCreateTask is what gathering costs: 256 goroutines, one task a call.
+// BenchmarkCreateTask measures the cost of batching: 256 goroutines, one task a call.
 func BenchmarkCreateTask(b *testing.B) {
 	for _, cost := range []time.Duration{0, 2 * time.Millisecond} {
 		b.Run("store="+cost.String(), func(b *testing.B) {
@@ -76,7 +76,7 @@ func BenchmarkCreateTask(b *testing.B) {
 	}
 }
 
-// BenchmarkParkedRetain is what a thousand waiting retains cost: memory each, and Store calls a second in all.
+// BenchmarkParkedRetain measures the cost of a thousand waiting retains: the memory of each, and Store calls a second.
 func BenchmarkParkedRetain(b *testing.B) {
 	for b.Loop() {
 		const parked = 1000

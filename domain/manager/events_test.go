@@ -14,7 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// follower subscribes and keeps the cursors of what it got.
+// follower subscribes and records the cursors of the events that it receives.
 type follower struct {
 	*later[struct{}]
 	stop context.CancelFunc
@@ -137,7 +137,7 @@ func TestEvents(t *testing.T) {
 	})
 	bubble(t, "who joins a feed whose reader lags gets nothing twice", func(t *testing.T, f *fake, m *Manager) {
 		first := follow(m, queue.EventFilter{}, nil)
-		pass(time.Minute) // the reader sleeps for up to a poll interval now
+		pass(time.Minute) // after it the reader sleeps for up to a poll interval
 		f.put("default", "mail", 100)
 		second := follow(m, queue.EventFilter{After: "0"}, nil)
 		synctest.Wait()
@@ -207,7 +207,7 @@ func TestEvents(t *testing.T) {
 		w := follow(m, queue.EventFilter{}, func(queue.Event) error { return enough })
 		synctest.Wait()
 		f.put("default", "mail", 5)
-		if _, err := w.wait(); err != enough { //nolint:errorlint // the very same
+		if _, err := w.wait(); err != enough { //nolint:errorlint // the identical error
 			t.Error(err)
 		}
 	})

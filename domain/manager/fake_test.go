@@ -15,7 +15,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// fake is the least Store that the manager's own behaviour can be seen on. What it lacks panics.
+// fake is the smallest Store that shows the behaviour of the manager. Its missing methods panic.
 type fake struct {
 	queue.Store
 
@@ -31,15 +31,15 @@ type fake struct {
 	taken  map[int64]queue.Tick
 	done   []int64 // ticks delivered
 
-	// hold, when set, keeps every call of that name until it is closed or ctx ends.
+	// hold, when set, blocks every call of that name until the channel closes or ctx ends.
 	hold map[string]chan struct{}
 	// before, when set, may refuse a call.
 	before func(ctx context.Context, call string, arg any) error
-	// maintain answers chores.
+	// maintain answers the steps of background work.
 	maintain func(context.Context, queue.Chore) (queue.Maintained, error)
 	// concurrency of every queue.
 	concurrency int
-	// locked are the tasks that another transaction has locked.
+	// locked holds the tasks that another transaction has locked.
 	locked map[int64]bool
 	wakes  chan queue.Wake
 }
@@ -51,7 +51,7 @@ func newFake() *fake {
 	}
 }
 
-// enter counts a call, holds it and asks before; unless it fails the lock is held when it returns.
+// enter counts a call, blocks it as hold says, and asks before. Without an error mu is locked when it returns.
 func (f *fake) enter(ctx context.Context, call string, arg any) error {
 	f.mu.Lock()
 	f.calls[call]++
@@ -79,7 +79,7 @@ func (f *fake) count(call string) int {
 	return f.calls[call]
 }
 
-// block keeps the calls of that name until the function it returns is called.
+// block blocks the calls of that name until the caller calls the returned function.
 func (f *fake) block(call string) (release func()) {
 	c := make(chan struct{})
 	f.mu.Lock()
@@ -117,7 +117,7 @@ func (f *fake) event(kind queue.EventKind, t *queue.Task) {
 	})
 }
 
-// put makes a task ready behind the manager's back, as another process does.
+// put makes tasks ready without the manager, as another process does.
 func (f *fake) put(namespace, name string, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -271,7 +271,7 @@ func (f *fake) EndedTasks(ctx context.Context, namespace string, ids []int64) ([
 	return ended, nil
 }
 
-// finish ends a task behind the manager's back.
+// finish ends a task without the manager.
 func (f *fake) finish(id int64, s queue.Status) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -389,7 +389,7 @@ func (f *fake) Listen(ctx context.Context, wake func(queue.Wake)) error {
 	}
 }
 
-// bubble runs test in fake time with a manager over a fake store. It fails when a goroutine outlives Close.
+// bubble runs test in fake time with a manager over a fake store. It fails when a goroutine runs on after Close.
 func bubble(t *testing.T, name string, test func(t *testing.T, f *fake, m *Manager), opts ...Option) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
@@ -407,7 +407,7 @@ func bubble(t *testing.T, name string, test func(t *testing.T, f *fake, m *Manag
 	})
 }
 
-// each runs n goroutines and gives their errors in order once all are done.
+// each runs n goroutines. wait returns their errors in order once all are done.
 func each(n int, f func(i int) error) (wait func() []error) {
 	errs := make([]error, n)
 	var wg sync.WaitGroup
@@ -433,7 +433,7 @@ func kind(t *testing.T, err error, want queue.Kind) {
 	}
 }
 
-// later is a call that goes on in a goroutine.
+// later is a call that runs in a goroutine.
 type later[T any] struct {
 	done atomic.Bool
 	ch   chan struct{}
@@ -456,7 +456,7 @@ func start[T any](f func() (T, error)) *later[T] {
 
 func (l *later[T]) wait() (T, error) { <-l.ch; return l.out, l.err }
 
-// pass lets fake time go by and everything that it makes due happen.
+// pass lets fake time pass, and everything happen that becomes due.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -468,7 +468,7 @@ func waitFor(worker string, wait time.Duration, queues ...string) queue.RetainRe
 
 func workerName(i int) string { return fmt.Sprintf("w%04d", i) }
 
-// cloneTask is a copy of t without shared memory, as far as the fake changes it.
+// cloneTask returns a copy of t that shares no memory with it, as far as the fake changes it.
 func cloneTask(t *queue.Task) *queue.Task {
 	c := *t
 	c.Payload, c.Result = slices.Clone(t.Payload), slices.Clone(t.Result)

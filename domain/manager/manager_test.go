@@ -12,7 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// spans keeps what a Tracer is told.
+// spans records the calls of a Tracer.
 type spans struct {
 	mu  sync.Mutex
 	got []string

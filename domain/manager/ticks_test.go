@@ -13,7 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// loops runs n ticker loops and keeps which loop got which tick.
+// loops runs n ticker loops and records the ticks of each.
 type loops struct {
 	mu   sync.Mutex
 	got  map[int][]int64

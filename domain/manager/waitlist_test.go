@@ -111,7 +111,7 @@ func TestWaitingRetain(t *testing.T) {
 			f.mu.Unlock()
 			m.concurrency.Forget("default", "mail")
 			m.concurrency.IsLimited("default", "mail")
-			synctest.Wait() // it is known now
+			synctest.Wait() // the manager knows it now
 			before := f.count("retain")
 			for _, task := range tasks[10*limit : 10*limit+10] {
 				end := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess}
@@ -256,7 +256,7 @@ func TestWaitingRetain(t *testing.T) {
 	})
 }
 
-// elsewhere creates a task in another process, which tells of it.
+// elsewhere creates a task in another process, which sends a hint.
 func elsewhere(f *fake, m *Manager) {
 	f.put("default", "mail", 1)
 	m.waitlists.Wake(queue.Wake{Namespace: "default", Queue: "mail"})

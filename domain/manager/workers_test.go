@@ -174,7 +174,7 @@ func TestRegisteredWorkers(t *testing.T) {
 	}
 }
 
-// hurried closes m with little time.
+// hurried closes m with a short deadline.
 func hurried(m *Manager) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()

@@ -18,7 +18,7 @@ var benchSpecs = []struct {
 	{"daily Berlin", schedule.Spec{Cron: "30 2 * * *", Timezone: "Europe/Berlin"}},
 	{"yearly Berlin", schedule.Spec{Cron: "@yearly", Timezone: "Europe/Berlin"}},
 	{"29 February Berlin", schedule.Spec{Cron: "0 0 29 2 *", Timezone: "Europe/Berlin"}},
-	// The two longest waits, of 32 years, by either rule.
+	// The longest wait is 32 years, by the rule of either kind of schedule.
 	{"rare fixed", schedule.Spec{Cron: "0 0 29 2 */4", Timezone: "Europe/Berlin"}},
 	{"rare real time", schedule.Spec{Cron: "0 * 29 2 */4", Timezone: "Europe/Berlin"}},
 }

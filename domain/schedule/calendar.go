@@ -12,15 +12,15 @@ import (
 type expr struct {
 	minutes, hours, doms, months, dows uint64
 
-	domStar, dowStar bool // the day field is written with a star: see matching
-	realTime         bool // the hour field is written with a star: see doc.go
+	domStar, dowStar bool // the day field is starred: see matching
+	realTime         bool // the hour field is starred: see doc.go
 }
 
 const minutesPerDay = 24 * 60
 
-// possible says whether any date matches. A weekday that counts on its own
-// always comes; otherwise one of the months must be long enough. It need not
-// look at the weekday then: the calendar repeats after 400 years, in which every
+// possible reports whether any date matches. A weekday that counts on its own
+// always occurs; otherwise one of the months must be long enough. The weekday
+// does not matter then: the calendar repeats after 400 years, in which every
 // date, 29 February too, falls on every weekday.
 func (e expr) possible() bool {
 	if !e.domStar && !e.dowStar {
@@ -35,11 +35,12 @@ func (e expr) possible() bool {
 	return false
 }
 
-// matching gives the days of a month that match, bit d for day d.
+// matching returns the days of a month that match, bit d for day d.
 func (e expr) matching(year int, month time.Month) uint64 {
 	if e.months>>month&1 == 0 {
 		return 0
 	}
+
 	// Repeat the seven weekdays from the weekday of day 1 on.
 	first := int(time.Date(year, month, 1, 0, 0, 0, 0, time.UTC).Weekday())
 	week := (e.dows>>first | e.dows<<(7-first)) & below(7)
@@ -51,28 +52,32 @@ func (e expr) matching(year int, month time.Month) uint64 {
 	return (e.doms | weekdays) & inMonth
 }
 
-// next gives the first matching local minute in [from, to].
+// next returns the first matching local minute in [from, to].
 func (e expr) next(from, to int64) (int64, bool) {
 	if from > to {
 		return 0, false
 	}
+
 	today := floorDiv(from, minutesPerDay)
 	minute := int(from - today*minutesPerDay)
 	year, month, day := date(today)
 	lastYear, lastMonth, _ := date(floorDiv(to, minutesPerDay))
+
 	for year < lastYear || year == lastYear && month <= lastMonth {
 		days := e.matching(year, month) &^ below(day)
 		for ; days != 0; days &= days - 1 {
 			d := bits.TrailingZeros64(days)
+			// Days after the first one match from midnight on.
 			if d != day {
-				minute = 0 // no longer the day on which the search began
+				minute = 0
 			}
 			if m, ok := e.minuteFrom(minute); ok {
 				found := dayNumber(year, month, d)*minutesPerDay + int64(m)
 				return found, found <= to
 			}
 		}
-		// Day 0 is before every day, and is none of them.
+
+		// Day 0 is before every day of the next month.
 		day, minute = 0, 0
 		if month++; month > time.December {
 			year, month = year+1, time.January
@@ -81,20 +86,23 @@ func (e expr) next(from, to int64) (int64, bool) {
 	return 0, false
 }
 
-// prev gives the last matching local minute in [from, to].
+// prev returns the last matching local minute in [from, to].
 func (e expr) prev(to, from int64) (int64, bool) {
 	if from > to {
 		return 0, false
 	}
+
 	today := floorDiv(to, minutesPerDay)
 	minute := int(to - today*minutesPerDay)
 	year, month, day := date(today)
 	firstYear, firstMonth, _ := date(floorDiv(from, minutesPerDay))
+
 	for year > firstYear || year == firstYear && month >= firstMonth {
 		days := e.matching(year, month) & below(day+1)
 		for days != 0 {
 			d := bits.Len64(days) - 1
 			days &^= 1 << d
+			// Days before the first one match up to their last minute.
 			if d != day {
 				minute = minutesPerDay - 1
 			}
@@ -103,6 +111,8 @@ func (e expr) prev(to, from int64) (int64, bool) {
 				return found, found >= from
 			}
 		}
+
+		// Day 32 is after every day of the month before.
 		day, minute = 32, minutesPerDay-1
 		if month--; month < time.January {
 			year, month = year-1, time.December
@@ -111,7 +121,7 @@ func (e expr) prev(to, from int64) (int64, bool) {
 	return 0, false
 }
 
-// minuteFrom gives the first matching minute of a day that is at or after minute.
+// minuteFrom returns the first matching minute of a day that is at or after minute.
 func (e expr) minuteFrom(minute int) (int, bool) {
 	hour := minute / 60
 	if e.hours>>hour&1 == 1 {
@@ -125,7 +135,7 @@ func (e expr) minuteFrom(minute int) (int, bool) {
 	return 0, false
 }
 
-// minuteTo gives the last matching minute of a day that is at or before minute.
+// minuteTo returns the last matching minute of a day that is at or before minute.
 func (e expr) minuteTo(minute int) (int, bool) {
 	hour := minute / 60
 	if e.hours>>hour&1 == 1 {
@@ -139,17 +149,20 @@ func (e expr) minuteTo(minute int) (int, bool) {
 	return 0, false
 }
 
-// below is the set of the values under n, which is at most 63.
+// below returns the set of the values under n, which is at most 63.
 func below(n int) uint64 { return 1<<n - 1 }
 
+// monthDays returns the number of days of a month.
 func monthDays(year int, month time.Month) int {
 	return time.Date(year, month+1, 0, 0, 0, 0, 0, time.UTC).Day()
 }
 
+// dayNumber returns the days from 1970-01-01 to a date.
 func dayNumber(year int, month time.Month, day int) int64 {
 	return floorDiv(time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix(), 24*60*60)
 }
 
+// date is the inverse of dayNumber.
 func date(dayNumber int64) (year int, month time.Month, day int) {
 	return time.Unix(dayNumber*24*60*60, 0).UTC().Date()
 }
@@ -163,4 +176,5 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
+// itoa writes n in decimal.
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -10,12 +10,12 @@ type cron struct {
 	zone zone
 }
 
-// horizon is how far next and prev look, in seconds. See doc.go: whatever
-// fires at all fires within 40 years on the calendar, and clock changes move
-// that by days at most.
+// horizon bounds the search of next and prev, in seconds. See doc.go: an
+// expression that fires at all fires within 40 years on the calendar, and clock
+// changes move that by days at most.
 const horizon = 50 * 366 * 24 * 60 * 60
 
-// The @-names that are times of day. @reboot and @every are not.
+// macros maps the @-names to expressions. @reboot and @every name no time on a clock.
 var macros = map[string]string{
 	"@hourly":   "0 * * * *",
 	"@daily":    "0 0 * * *",
@@ -26,6 +26,7 @@ var macros = map[string]string{
 	"@annually": "0 0 1 1 *",
 }
 
+// parseCron parses an expression of five fields or an @-name. Its errors name FieldCron.
 func parseCron(text string) (expr, error) {
 	if len(text) > MaxCronBytes {
 		return expr{}, errorf(FieldCron, "has %d bytes, at most %d are allowed", len(text), MaxCronBytes)
@@ -35,14 +36,18 @@ func parseCron(text string) (expr, error) {
 			return expr{}, errorf(FieldCron, "byte %d is not a printable ASCII character", i+1)
 		}
 	}
+
 	words := strings.Fields(text)
 	if len(words) == 0 {
 		return expr{}, errorf(FieldCron, "is blank; an expression has 5 fields: minute, hour, day of month, month, day of week")
 	}
+
+	// Other cron programs read a zone from the expression; here it has its own field.
 	upper := strings.ToUpper(words[0])
 	if strings.HasPrefix(upper, "TZ=") || strings.HasPrefix(upper, "CRON_TZ=") {
 		return expr{}, errorf(FieldCron, "must not set a time zone; use timezone")
 	}
+
 	if strings.HasPrefix(words[0], "@") {
 		name := strings.ToLower(words[0])
 		if name == "@reboot" || name == "@every" {
@@ -54,9 +59,11 @@ func parseCron(text string) (expr, error) {
 		}
 		words = strings.Fields(full)
 	}
+
 	if len(words) != 5 {
 		return expr{}, errorf(FieldCron, "has %s, not 5: minute, hour, day of month, month, day of week (there is none for seconds or years)", plural(len(words), "field"))
 	}
+
 	var e expr
 	for i, f := range []struct {
 		field
@@ -74,17 +81,21 @@ func parseCron(text string) (expr, error) {
 			return expr{}, err
 		}
 	}
+
 	if !e.possible() {
 		return expr{}, errorf(FieldCron, "never fires: no month in %q has a day in %q", words[3], words[2])
 	}
 	return e, nil
 }
 
-// next gives the first fire after after.
+// next returns the first fire after the instant after.
 func (c cron) next(after int64) (int64, bool) {
 	if c.expr.realTime {
 		return c.nextReal(after)
 	}
+
+	// A fixed local time fires only once, so the search begins behind the
+	// latest time that the clock has shown.
 	from := floorDiv(c.zone.highWater(after), 60) + 1
 	minute, ok := c.expr.next(from, from+horizon/60)
 	if !ok {
@@ -93,12 +104,13 @@ func (c cron) next(after int64) (int64, bool) {
 	return c.zone.firstAt(minute * 60), true
 }
 
-// prev gives the last fire that is at or before at and after floor.
+// prev returns the last fire that is at or before at and after floor.
 func (c cron) prev(at, floor int64) (int64, bool) {
 	floor = max(floor, at-horizon)
 	if c.expr.realTime {
 		return c.prevReal(at, floor)
 	}
+
 	from := floorDiv(c.zone.highWater(floor), 60) + 1
 	minute, ok := c.expr.prev(floorDiv(c.zone.highWater(at), 60), from)
 	if !ok {
@@ -107,8 +119,8 @@ func (c cron) prev(at, floor int64) (int64, bool) {
 	return c.zone.firstAt(minute * 60), true
 }
 
-// nextReal walks the spans of equal offset: within one, the clock on the wall
-// runs like any other.
+// nextReal returns the first fire after the instant after, for real time. It
+// walks the spans of equal offset: within a span, local time runs evenly.
 func (c cron) nextReal(after int64) (int64, bool) {
 	limit := after + horizon
 	for at := after + 1; at <= limit; {
@@ -123,6 +135,7 @@ func (c cron) nextReal(after int64) (int64, bool) {
 	return 0, false
 }
 
+// prevReal returns the last fire at or before at and after floor, for real time.
 func (c cron) prevReal(at, floor int64) (int64, bool) {
 	for at > floor {
 		start, _, offset := c.zone.span(at)
@@ -136,6 +149,7 @@ func (c cron) prevReal(at, floor int64) (int64, bool) {
 	return 0, false
 }
 
+// plural writes a count with its noun.
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// fireClocks lists the fires of some local days as they read on the wall, with
-// the offset that tells two passes apart.
+// fireClocks lists the fires of some local days by their local time, with the
+// offset that distinguishes two passes.
 func fireClocks(t *testing.T, expr, zone, firstDay, lastDay string) []string {
 	t.Helper()
 	s := cronIn(t, expr, zone)
-	// A day of margin on both sides, and then by what the wall shows: midnight
-	// itself may not exist.
+	// The search has a margin on both sides, and the local time selects the fires:
+	// midnight itself may not exist.
 	from, to := at(t, firstDay+"T00:00:00Z").AddDate(0, 0, -2), at(t, lastDay+"T00:00:00Z").AddDate(0, 0, 3)
 	var clocks []string
 	for _, f := range between(s, from, to) {
@@ -195,7 +195,7 @@ func TestStarredTimesAtClockChanges(t *testing.T) {
 }
 
 func TestAnchorInARepeatedHour(t *testing.T) {
-	// Created at 01:30 in the second pass: 01:45 had its fire in the first.
+	// Created at 01:30 in the second pass: 01:45 has fired in the first pass.
 	s := cronIn(t, "45 1 * * *", "America/New_York")
 	got, _ := s.Next(at(t, "2026-11-01T01:30:00-05:00"), time.Time{})
 	if want := at(t, "2026-11-02T01:45:00-05:00"); !got.Equal(want) {

@@ -2,7 +2,7 @@ package schedule
 
 import "fmt"
 
-// The fields an [Error] can name. They are the JSON names of the ticker's fields.
+// The fields that an [Error] can name. They are the JSON names of the ticker's fields.
 const (
 	FieldPeriod       = "period"
 	FieldCron         = "cron"
@@ -11,17 +11,18 @@ const (
 	FieldMisfireLimit = "misfire_limit"
 )
 
-// Error says which field of a ticker cannot be accepted, why, and what is
-// allowed. Every error of this package is an *Error. Its text never holds more
-// of the input than the limits of the field let through.
+// Error describes a field of a ticker that cannot be accepted: the reason, and
+// the allowed values. Every error of this package is an *Error. Its text holds
+// at most as many bytes of the input as the limits of the field allow.
 type Error struct {
 	Field string // one of the Field constants
 	Msg   string // a phrase for people: no trailing full stop, no field name in front
 }
 
-// Error gives "field: message".
+// Error returns "field: message".
 func (e *Error) Error() string { return e.Field + ": " + e.Msg }
 
+// errorf formats the message of an Error.
 func errorf(field, format string, args ...any) *Error {
 	return &Error{Field: field, Msg: fmt.Sprintf(format, args...)}
 }

@@ -5,7 +5,7 @@ import (
 )
 
 // field describes one field of a cron expression: its name in messages, the
-// values allowed, and names for values, the first of which stands for min.
+// allowed values, and names for values. The first name stands for min.
 type field struct {
 	name     string
 	min, max int
@@ -19,17 +19,17 @@ var (
 	monthField  = field{name: "month", min: 1, max: 12, names: []string{
 		"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
 	}}
-	// max is 6 and not 7: the second Sunday is taken care of where values are
-	// read, so that * and */n count seven days and not eight.
+	// max is 6 and not 7: element and value read the second Sunday, so that
+	// * and */n count seven days and not eight.
 	dowField = field{name: "day of week", min: 0, max: 6, names: []string{
 		"SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT",
 	}}
 )
 
-// isDow: weekdays have a second number for Sunday.
+// isDow reports whether the field is the day of week, in which Sunday has two numbers.
 func (f field) isDow() bool { return f.max == 6 }
 
-// allowed says what values there are, for messages.
+// allowed describes the allowed values, for messages.
 func (f field) allowed() string {
 	switch {
 	case f.isDow():
@@ -41,8 +41,8 @@ func (f field) allowed() string {
 	}
 }
 
-// parse reads a field into a set (bit v for the value v) and says whether one
-// of its elements is written with a star.
+// parse reads a field into a set (bit v for the value v). It reports whether one
+// of the elements is starred.
 func (f field) parse(text string) (set uint64, starred bool, err error) {
 	for element := range strings.SplitSeq(text, ",") {
 		values, star, err := f.element(element)
@@ -55,11 +55,12 @@ func (f field) parse(text string) (set uint64, starred bool, err error) {
 	return set, starred, nil
 }
 
-// element reads one of: * */n a a-b a-b/n.
+// element reads one element of a list: * */n a a-b a-b/n.
 func (f field) element(text string) (set uint64, star bool, err error) {
 	if text == "" {
 		return 0, false, f.errorf(text, "a list has an empty element")
 	}
+
 	base, stepText, stepped := strings.Cut(text, "/")
 	step := 1
 	if stepped {
@@ -70,6 +71,7 @@ func (f field) element(text string) (set uint64, star bool, err error) {
 		}
 		step = n
 	}
+
 	lo, hi := f.min, f.max
 	first, last, ranged := strings.Cut(base, "-")
 	switch {
@@ -88,12 +90,13 @@ func (f field) element(text string) (set uint64, star bool, err error) {
 			}
 		}
 		if f.isDow() && ranged && hi == 0 && lo > 0 {
-			hi = 7 // a week may end on Sunday: FRI-SUN
+			hi = 7 // a range of weekdays may end on Sunday: FRI-SUN
 		}
 		if lo > hi {
 			return 0, false, f.errorf(text, "a range must go upwards; for one around the end write two, separated by a comma")
 		}
 	}
+
 	for v := lo; v <= hi; v += step {
 		if f.isDow() && v == 7 {
 			set |= 1
@@ -104,20 +107,22 @@ func (f field) element(text string) (set uint64, star bool, err error) {
 	return set, star, nil
 }
 
-// value reads a number or a name.
+// value reads a number or a name. element is the whole element, for messages.
 func (f field) value(element, text string) (int, error) {
 	for i, name := range f.names {
 		if strings.EqualFold(name, text) {
 			return f.min + i, nil
 		}
 	}
+
 	n, ok := number(text)
 	if !ok {
 		if text == "" {
-			text = element // "-5" and "5-": show what is there
+			text = element // "-5" and "5-" have an empty value: show the element
 		}
 		return 0, f.errorf(element, "%q is not a value, allowed are %s", text, f.allowed())
 	}
+
 	most := f.max
 	if f.isDow() {
 		most = 7
@@ -128,12 +133,13 @@ func (f field) value(element, text string) (int, error) {
 	return n, nil
 }
 
+// errorf formats a message about one element of the field.
 func (f field) errorf(element, format string, args ...any) error {
 	return errorf(FieldCron, "%s field, %q: "+format, append([]any{f.name, element}, args...)...)
 }
 
-// number reads digits and nothing else. Anything over four digits is as good
-// as any other number that is too big.
+// number reads decimal digits. It returns 9999 for any larger number, which is
+// out of the range of every field too.
 func number(text string) (int, bool) {
 	if text == "" {
 		return 0, false

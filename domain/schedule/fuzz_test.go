@@ -9,8 +9,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/schedule"
 )
 
-// FuzzParse: whatever is given, there is a schedule that fires or an error that
-// names a field; nothing panics or takes long.
+// FuzzParse: any input gives a schedule that fires, or an error that names a
+// field. Parse never panics and never takes long.
 func FuzzParse(f *testing.F) {
 	f.Add(int64(0), "*/15 8-18 * * MON-FRI", "Europe/Berlin")
 	f.Fuzz(func(t *testing.T, period int64, cron, zone string) {
@@ -36,7 +36,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzNext: the properties hold at every instant, in every zone.
+// FuzzNext: the properties of checkNext hold at every instant, in every zone.
 func FuzzNext(f *testing.F) {
 	f.Add("30 2 * * *", uint8(1), int64(1_772_953_200), int64(1_772_953_200))
 	f.Fuzz(func(t *testing.T, cron string, zone uint8, anchor, after int64) {
@@ -46,7 +46,7 @@ func FuzzNext(f *testing.F) {
 		}
 		a, b := time.Unix(anchor, 0), time.Unix(after, 0)
 		if first := time.Date(1, 1, 3, 0, 0, 0, 0, time.UTC); a.Before(first) || b.Before(first) || a.After(b) || b.Year() > 9900 {
-			// Outside of the calendar it only has to end.
+			// Outside of the calendar Next only has to return.
 			s.Next(a, b)
 			s.Due(a, b, a, schedule.Policy{Misfire: schedule.MisfireAll})
 			return
@@ -57,7 +57,7 @@ func FuzzNext(f *testing.F) {
 	})
 }
 
-// FuzzDuePeriod: the arithmetic of periods at the edges of the calendar.
+// FuzzDuePeriod checks the arithmetic of periods at the edges of the calendar.
 func FuzzDuePeriod(f *testing.F) {
 	f.Add(int64(100_000_000), int64(1_700_000_000_000_000), int64(0), int64(1_800_000_000_000_000), 100)
 	f.Fuzz(func(t *testing.T, period, anchor, settled, now int64, limit int) {

@@ -5,30 +5,30 @@ import (
 	"time"
 )
 
-// Misfire says what becomes of nominal times that passed while nobody looked.
+// Misfire decides about nominal times that passed before the ticker was checked.
 type Misfire string
 
-// The policies. The empty one is MisfireOnce.
+// The policies. The empty one means MisfireOnce.
 const (
-	// MisfireSkip drops what was missed. The latest due time still fires when it
+	// MisfireSkip drops missed times. The latest due time still fires when it
 	// is no older than SkipGrace, or than the period if that is shorter: a tick
-	// seen a poll late was not missed.
+	// seen one poll late was not missed.
 	MisfireSkip Misfire = "skip"
-	// MisfireOnce makes one fire of all due times: the latest, however old.
+	// MisfireOnce makes one fire of all due times: the latest, at any age.
 	MisfireOnce Misfire = "once"
-	// MisfireAll fires every due time, oldest first. Where there are more than
-	// the limit, the newest are kept and the older ones dropped: after a long
-	// outage the recent past is what still matters.
+	// MisfireAll fires every due time, oldest first. Beyond the limit it keeps
+	// the newest times and drops older ones, because the recent past matters
+	// most after a long outage.
 	MisfireAll Misfire = "all"
 )
 
 // Limits of a misfire policy.
 const (
-	// SkipGrace is how late a tick may be seen under MisfireSkip and still fire.
-	// It is the distance of two neighbouring cron fires, and so the most that a
-	// schedule of every minute can be late without the next tick being due.
+	// SkipGrace is the longest delay of a tick that still fires under
+	// MisfireSkip. It is the distance of two neighbouring cron fires: a schedule
+	// of every minute can be that late before its next tick is due.
 	SkipGrace = time.Minute
-	// DefaultMisfireLimit is the most fires MisfireAll makes at once by default.
+	// DefaultMisfireLimit is the default for the most fires that MisfireAll makes at once.
 	DefaultMisfireLimit = 100
 	// MaxMisfireLimit is the largest limit: one batch of tasks.
 	MaxMisfireLimit = 10_000
@@ -40,7 +40,7 @@ type Policy struct {
 	Limit   int     // of MisfireAll: 1 to MaxMisfireLimit; 0 is DefaultMisfireLimit
 }
 
-// Validate gives an [*Error] for an unknown policy or a limit out of range.
+// Validate returns an [*Error] for an unknown policy or a limit out of range.
 func (p Policy) Validate() error {
 	switch p.Misfire {
 	case "", MisfireSkip, MisfireOnce, MisfireAll:
@@ -51,33 +51,34 @@ func (p Policy) Validate() error {
 		}
 		return errorf(FieldMisfire, "%q is unknown, allowed are skip, once, all", name)
 	}
+
 	if p.Limit < 0 || p.Limit > MaxMisfireLimit {
 		return errorf(FieldMisfireLimit, "%d is out of range, allowed are 1 to %d, or 0 for %d", p.Limit, MaxMisfireLimit, DefaultMisfireLimit)
 	}
 	return nil
 }
 
-// Outcome is what [Schedule.Due] decides.
+// Outcome is the decision of [Schedule.Due].
 type Outcome struct {
 	Fires   []time.Time // the nominal times that fire now, oldest first
-	Next    time.Time   // the first nominal time that is not due yet; zero is never
-	Dropped bool        // some due times make no fire of their own
+	Next    time.Time   // the first nominal time that is not due yet; zero when there is none
+	Dropped bool        // some due times have no fire of their own
 }
 
 // Due decides about the nominal times that are after settled and not after now:
-// which of them fire now, and what comes next. After it, everything up to now is
-// settled, whether it fired or was dropped.
+// which of them fire now, and which time is next. After it, all times up to now
+// are settled: each has fired or was dropped.
 //
-// settled is the instant up to which everything has been decided already: the
-// last tick's nominal time, or the moment a paused ticker was resumed, or zero
-// for a ticker that never ticked. A caller that stores only the next nominal
-// time passes any instant just before it, such as next - 1µs.
+// settled is the instant up to which all times are decided already: the nominal
+// time of the last tick, or the time at which a paused ticker was resumed, or
+// zero for a ticker that never ticked. A caller that stores only the next
+// nominal time passes any instant just before it, such as next - 1µs.
 //
 // A now before settled (a clock that went back) gives no fires and the next time
-// after settled, so nothing fires twice. With equal arguments the result is
-// equal. A policy that Validate refuses counts as MisfireOnce, a limit out of
-// range as the nearest in it. At most Limit fires are computed, and the cost does
-// not depend on how long ago settled is.
+// after settled, so nothing fires twice. Equal arguments give equal results. Due
+// takes a policy that Validate refuses as MisfireOnce, and a limit out of range
+// as the nearest one in it. It computes at most Limit fires, and its cost does
+// not depend on the age of settled.
 func (s Schedule) Due(anchor, settled, now time.Time, p Policy) Outcome {
 	var out Outcome
 	out.Next, _ = s.Next(anchor, later(settled, now))
@@ -85,6 +86,7 @@ func (s Schedule) Due(anchor, settled, now time.Time, p Policy) Outcome {
 	if !due {
 		return out
 	}
+
 	switch p.Misfire {
 	case MisfireSkip:
 		if now.Sub(latest) <= s.grace() {
@@ -95,14 +97,15 @@ func (s Schedule) Due(anchor, settled, now time.Time, p Policy) Outcome {
 	default:
 		out.Fires = []time.Time{latest}
 	}
-	first, _ := s.Next(anchor, settled)
+
 	// Fires ends with latest if it holds anything, so a fire of the first due
 	// time means that none after it was left out.
+	first, _ := s.Next(anchor, settled)
 	out.Dropped = len(out.Fires) == 0 || !out.Fires[0].Equal(first)
 	return out
 }
 
-// newest gives up to limit nominal times after settled that end with latest.
+// newest returns up to limit nominal times after settled; the last one is latest.
 func (s Schedule) newest(anchor, settled, latest time.Time, limit int) []time.Time {
 	fires := []time.Time{latest}
 	for len(fires) < limit {
@@ -116,6 +119,7 @@ func (s Schedule) newest(anchor, settled, latest time.Time, limit int) []time.Ti
 	return fires
 }
 
+// grace returns the age up to which a due time fires under MisfireSkip.
 func (s Schedule) grace() time.Duration {
 	if s.period != 0 {
 		return min(SkipGrace, s.spec.Period)
@@ -123,6 +127,7 @@ func (s Schedule) grace() time.Duration {
 	return SkipGrace
 }
 
+// limit returns the limit within its bounds, with its default applied.
 func (p Policy) limit() int {
 	if p.Limit == 0 {
 		return DefaultMisfireLimit

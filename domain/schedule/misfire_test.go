@@ -139,8 +139,8 @@ func TestDueAfterALongOutage(t *testing.T) {
 			if len(out.Fires) != schedule.DefaultMisfireLimit || !out.Dropped {
 				t.Errorf("%d fires, dropped %v", len(out.Fires), out.Dropped)
 			}
-			// It takes some 30 µs; walking the three thousand million ticks of
-			// the fast one would take minutes.
+			// It takes some 30 µs; a walk over the three thousand million ticks of
+			// the fast schedule would take minutes.
 			if took := time.Since(start); took > time.Second {
 				t.Errorf("took %v", took)
 			}

@@ -15,12 +15,12 @@ import (
 	"github.com/pgqueue/pgqueue/domain/schedule"
 )
 
-// The oracle is a person who looks at a wall clock every minute of ten years
-// and knows the contract. It shares nothing with the package: its own reading of
-// expressions, no sets of bits, no search, no arithmetic on clock changes. All
-// it asks of package time is what the clock shows at an instant.
+// The oracle models a reader of a wall clock, which it checks every minute of ten
+// years against the contract. It shares nothing with the package: it reads
+// expressions itself, without sets of bits, searches or arithmetic on clock
+// changes. From package time it uses only the local time of an instant.
 
-// reading is what the wall clock shows: days since 1970-01-01 and minute of the day.
+// reading is a local time: days since 1970-01-01 and minute of the day.
 type reading struct{ day, minute uint16 }
 
 func (r reading) before(o reading) bool {
@@ -34,14 +34,14 @@ func (r reading) following() reading {
 	return reading{r.day, r.minute + 1}
 }
 
-// timeline is ten years of minutes, as one place saw them.
+// timeline lists the minutes of ten years in the local time of one place.
 type timeline struct {
 	start   time.Time // of minute 0
 	clock   []reading
 	again   []bool              // the clock had shown this or a later time before
-	skipped map[int32][]reading // what was left out just before a minute
-	days    []int32             // where the date, as shown, begins to be another
-	plain   []bool              // of each of days: all its minutes, in order, once
+	skipped map[int32][]reading // local times that the clock skipped just before a minute
+	days    []int32             // first minutes of the days, by local date
+	plain   []bool              // for each entry of days: all its minutes occur in order, once
 }
 
 func (tl *timeline) dayEnd(d int) int32 {
@@ -51,7 +51,7 @@ func (tl *timeline) dayEnd(d int) int32 {
 	return int32(len(tl.clock))
 }
 
-// watch gives the timeline from the start of one year to the end of another, in
+// watch builds the timeline from the start of one year to the end of another, in
 // UTC. Offsets in these years are whole minutes.
 func watch(zone string, firstYear, lastYear int) (*timeline, error) {
 	loc, err := time.LoadLocation(zone)
@@ -93,7 +93,7 @@ func watch(zone string, firstYear, lastYear int) (*timeline, error) {
 	return tl, nil
 }
 
-// oracle knows of each day and of each minute of a day whether it matches.
+// oracle holds for each day and for each minute of a day whether it matches.
 type oracle struct {
 	days     []bool // by day since 1970-01-01
 	minutes  [24 * 60]bool
@@ -128,8 +128,8 @@ func newOracle(expr string) *oracle {
 	return o
 }
 
-// says reads "1-30/7,45" the slow way: is v in it? A field of this corpus has
-// stars, numbers, ranges and steps; names have been replaced by numbers.
+// says reads "1-30/7,45" the slow way and reports whether it contains v. A field
+// of this corpus has stars, numbers, ranges and steps; names are numbers already.
 func says(list string, v int) bool {
 	for element := range strings.SplitSeq(list, ",") {
 		values, step, hasStep := strings.Cut(element, "/")
@@ -144,8 +144,8 @@ func says(list string, v int) bool {
 			to, _ = strconv.Atoi(hi)
 		}
 		if values == "*" {
-			// Days and months start at 1, and so do their steps; the oracle
-			// is only asked about values that exist.
+			// Days and months start at 1, and so do their steps. The oracle gets
+			// only values that exist.
 			from, to = 0, 1000
 			if hasStep && starIsFromOne(list) {
 				from = 1
@@ -158,10 +158,12 @@ func says(list string, v int) bool {
 	return false
 }
 
-// Elements "*/n" of the third and fourth field are marked with a leading comma
-// by forOracle, as the field itself does not know where it stands.
+// starIsFromOne reports whether forOracle has marked the field: its values start
+// at 1. A field does not know its own position.
 func starIsFromOne(list string) bool { return strings.HasPrefix(list, ",") }
 
+// forOracle rewrites an expression for the oracle: a leading comma marks the
+// third and fourth field, and numbers replace names.
 func forOracle(expr string) string {
 	f := strings.Fields(expr)
 	f[2], f[3] = ","+f[2], ","+f[3]
@@ -176,7 +178,7 @@ func forOracle(expr string) string {
 
 func (o *oracle) match(r reading) bool { return o.minutes[r.minute] && o.days[r.day] }
 
-// fires gives the indexes of the minutes at which it fires.
+// fires returns the indexes of the minutes at which the expression fires.
 func (o *oracle) fires(tl *timeline) []int32 {
 	var ofDay []int32
 	for m, match := range o.minutes {
@@ -190,7 +192,7 @@ func (o *oracle) fires(tl *timeline) []int32 {
 		switch {
 		case tl.plain[d] && !match:
 		case tl.plain[d]:
-			// The day's minutes came one after the other, each once.
+			// All minutes of this day occur in order, once.
 			for _, m := range ofDay {
 				fires = append(fires, from+m)
 			}
@@ -227,26 +229,25 @@ var oracleZones = []struct {
 	zone        string
 	first, last int // years
 }{
-	// Both changes in each of ten years.
+	// These zones have both changes in each of ten years.
 	{"America/New_York", 2010, 2019},
 	{"Europe/Berlin", 2020, 2029},
 	{"Australia/Lord_Howe", 2010, 2019}, // half an hour
 	{"America/Asuncion", 2010, 2019},    // at midnight
 	{"America/Sao_Paulo", 2008, 2017},   // at midnight
 	{"Pacific/Auckland", 2010, 2019},
-	// Oddities.
+	// These zones have unusual changes.
 	{"Europe/Berlin", 2043, 2046},     // by rule, beyond the table; 2044 is a leap year
-	{"Pacific/Apia", 2009, 2013},      // a day left out
+	{"Pacific/Apia", 2009, 2013},      // a skipped day
 	{"Africa/Cairo", 2009, 2015},      // four changes in a year, at midnight
 	{"Africa/Casablanca", 2016, 2020}, // four changes in a year, and a new standard
 	{"America/Caracas", 2015, 2017},   // half an hour, for good
 	{"Antarctica/Troll", 2018, 2020},  // two hours
 }
 
-// TestAgreesWithTheOracle compares every fire near a clock change and the turn
-// of a year, and a sample of the others (all of them
-// where an expression has few). From each it looks forwards with Next, and
-// backwards with Due.
+// TestAgreesWithTheOracle compares every fire near a clock change and near the
+// turn of a year, and a sample of the others (all of them where an expression
+// has few). From each it searches forwards with Next, and backwards with Due.
 func TestAgreesWithTheOracle(t *testing.T) {
 	zones, exprs := oracleZones, corpus
 	if testing.Short() {
@@ -317,7 +318,7 @@ func (tl *timeline) nearChanges() []bool {
 
 func compare(s schedule.Schedule, tl *timeline, near []bool, want []int32) (int64, error) {
 	instant := func(i int32) time.Time { return tl.start.Add(time.Duration(i) * time.Minute) }
-	// The oracle knows nothing of what was before its first minute, so the
+	// The oracle knows nothing about the time before its first minute, so the
 	// comparison starts after the first day.
 	for len(want) > 0 && want[0] < 24*60 {
 		want = want[1:]
@@ -334,7 +335,7 @@ func compare(s schedule.Schedule, tl *timeline, near []bool, want []int32) (int6
 		if got, ok := s.Next(time.Time{}, from); !ok || !got.Equal(to) {
 			return n, fmt.Errorf("after %v comes %v, %v, the oracle says %v", wall(s, from), wall(s, got), ok, wall(s, to))
 		}
-		// From anywhere in between it is the same one.
+		// From anywhere in between, Next returns the same fire.
 		if n%2 == 0 {
 			continue
 		}
@@ -355,7 +356,7 @@ func compare(s schedule.Schedule, tl *timeline, near []bool, want []int32) (int6
 	return n, nil
 }
 
-// compareBack asks Due for the five fires that end with want[i].
+// compareBack compares the five fires that end with want[i] with those of Due.
 func compareBack(s schedule.Schedule, instant func(int32) time.Time, want []int32, i int) error {
 	now := instant(want[i])
 	if i+1 < len(want) {

@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// period is a whole number of microseconds; zero is no period. Microseconds in
-// an int64 hold every instant from year 1 to 9999, where a time.Duration ends
-// after 292 years, so no subtraction below can saturate.
+// period is a whole number of microseconds; zero means that a schedule has no
+// period. Microseconds in an int64 hold every instant from year 1 to 9999. A
+// time.Duration ends after 292 years, so its subtractions could saturate.
 type period int64
 
+// parsePeriod converts d, which must be a whole number of microseconds from MinPeriod to MaxPeriod.
 func parsePeriod(d time.Duration) (period, error) {
 	if d < MinPeriod || d > MaxPeriod {
 		return 0, errorf(FieldPeriod, "%s is out of range, allowed are %s to 10 years (%s)",
@@ -21,10 +22,10 @@ func parsePeriod(d time.Duration) (period, error) {
 	return period(d / time.Microsecond), nil
 }
 
-// next is the first anchor + k·p, k ≥ 1, after after.
+// next returns the first anchor + k·p, k ≥ 1, that is after the instant after.
 func (p period) next(anchor, after time.Time) time.Time {
-	// UnixMicro rounds down, and a nominal time, being whole microseconds, is
-	// after an instant exactly when it is after that instant rounded down.
+	// UnixMicro rounds down. A nominal time is whole microseconds, so it is after
+	// an instant exactly when it is after that instant rounded down.
 	base, at := anchor.UnixMicro(), after.UnixMicro()
 	k := int64(1)
 	if at >= base {
@@ -33,7 +34,7 @@ func (p period) next(anchor, after time.Time) time.Time {
 	return time.UnixMicro(base + k*int64(p)).UTC()
 }
 
-// prev is the last anchor + k·p, k ≥ 1, that is not after at.
+// prev returns the last anchor + k·p, k ≥ 1, that is not after at.
 func (p period) prev(anchor, at time.Time) (time.Time, bool) {
 	base := anchor.UnixMicro()
 	k := (at.UnixMicro() - base) / int64(p)

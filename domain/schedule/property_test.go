@@ -17,7 +17,7 @@ var propertyZones = []string{
 	"Antarctica/Troll", "Asia/Pyongyang", "Asia/Gaza", "America/Nuuk",
 }
 
-// randomSpec writes an expression of any shape, or a period.
+// randomSpec returns an expression of any shape, or a period.
 func randomSpec(rng *rand.Rand) schedule.Spec {
 	if rng.IntN(5) == 0 {
 		d := schedule.MinPeriod + time.Duration(rng.Int64N(int64(1)<<(10+rng.IntN(45))))
@@ -47,8 +47,8 @@ func randomSpec(rng *rand.Rand) schedule.Spec {
 	}
 }
 
-// checkNext holds Next and Due to what is true of every schedule, with anchors
-// and afters in or near the range of years in which zones change.
+// checkNext checks the properties of Next and Due that hold for every schedule.
+// Anchors and afters are in or near the years in which zones change.
 func checkNext(s schedule.Schedule, anchor, after time.Time, rng *rand.Rand) error {
 	next, ok := s.Next(anchor, after)
 	if !ok {
@@ -66,7 +66,7 @@ func checkNext(s schedule.Schedule, anchor, after time.Time, rng *rand.Rand) err
 	if next.Location() != time.UTC || next.Nanosecond()%1000 != 0 {
 		return fmt.Errorf("%v is not UTC in whole microseconds", next)
 	}
-	// From anywhere between after and next, it is next: nothing is left out.
+	// Next returns the same time from anywhere between after and next: it leaves nothing out.
 	between := after.Add(time.Duration(rng.Int64N(int64(max(1, min(next.Sub(after), 1<<62))))))
 	if got, _ := s.Next(anchor, between); !got.Equal(next) {
 		return fmt.Errorf("after %v comes %v, but after %v comes %v", after, next, between, got)
@@ -78,7 +78,7 @@ func checkNext(s schedule.Schedule, anchor, after time.Time, rng *rand.Rand) err
 	if ok && !second.After(next) {
 		return fmt.Errorf("after %v comes %v", next, second)
 	}
-	// Due agrees with Next: what All fires is what Next counts up to now.
+	// Due agrees with Next: MisfireAll fires the times that Next counts up to now.
 	count := rng.IntN(20)
 	want := s.Preview(anchor, after, count+1)
 	if len(want) < count+1 {
@@ -113,7 +113,7 @@ func TestPropertiesOfRandomSchedules(t *testing.T) {
 		spec := randomSpec(rng)
 		s, err := schedule.Parse(spec)
 		if err != nil {
-			continue // 31 February and the like
+			continue // such as 31 February
 		}
 		accepted++
 		instant := func() time.Time {
@@ -136,8 +136,8 @@ func TestPropertiesOfRandomSchedules(t *testing.T) {
 }
 
 // TestFixedTimesFireOncePerLocalDay counts, in every zone of the list, the days
-// of 60 years and the fires of a fixed local time: they are equal, give or take
-// the one at the edges and the one of a date left out, whose fire may share the
+// of 60 years and the fires of a fixed local time. The counts are equal, except
+// for the day at each edge and for a skipped date: its fire may share the
 // instant of the next date's.
 func TestFixedTimesFireOncePerLocalDay(t *testing.T) {
 	for _, zone := range propertyZones {

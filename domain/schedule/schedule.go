@@ -6,27 +6,27 @@ import (
 
 // Limits of a schedule.
 const (
-	// MinPeriod is the shortest period. Below it the cost of a tick, which is a
-	// transaction, exceeds what a table is good for.
+	// MinPeriod is the shortest period. A tick costs a transaction, and shorter
+	// periods would load the database with little else.
 	MinPeriod = 100 * time.Millisecond
 	// MaxPeriod is the longest period, 10 years of 365 days.
 	MaxPeriod = 10 * 365 * 24 * time.Hour
-	// MaxCronBytes is the most bytes in a cron expression.
+	// MaxCronBytes is the largest size of a cron expression in bytes.
 	MaxCronBytes = 256
-	// MaxTimezoneBytes is the most bytes in a time zone's name. The longest
-	// name in the IANA database has 32.
+	// MaxTimezoneBytes is the largest size of a time zone's name in bytes. The
+	// longest name in the IANA database has 32.
 	MaxTimezoneBytes = 64
-	// MaxPreview is the most fires [Schedule.Preview] gives.
+	// MaxPreview is the largest number of fires that [Schedule.Preview] returns.
 	MaxPreview = 1000
 )
 
-// Schedules live in the years 1 to 9999, those that RFC 3339 can write.
+// Schedules fire in the years 1 to 9999, those that RFC 3339 can write.
 var (
 	minTime = time.Date(1, time.January, 1, 0, 0, 0, 0, time.UTC)
 	maxTime = time.Date(9999, time.December, 31, 23, 59, 59, 999_999_000, time.UTC)
 )
 
-// Spec is a schedule as people write it. Exactly one of Period and Cron is set.
+// Spec is a schedule in the form of its user. Exactly one of Period and Cron is set.
 type Spec struct {
 	// Period is the time between two fires: MinPeriod to MaxPeriod, a whole
 	// number of microseconds.
@@ -34,8 +34,8 @@ type Spec struct {
 	// Cron is an expression of five fields or an @-name, at most MaxCronBytes
 	// bytes of ASCII; see the package comment.
 	Cron string
-	// Timezone is the IANA name of the zone whose clock Cron is read on; empty
-	// is UTC. It is checked with a Period too, and has no effect on it.
+	// Timezone is the IANA name of the zone in which Cron is read; empty is UTC.
+	// Parse checks it with a Period too, where it has no effect.
 	Timezone string
 }
 
@@ -49,15 +49,16 @@ type Schedule struct {
 
 // Parse checks a spec. Its errors are of type [*Error] and name the field.
 //
-// It reads the zone from the host's database, which costs some tens of
-// microseconds: parse once per change of a ticker and not once per tick where
-// there are many.
+// Parse reads the zone from the host's database, which costs some tens of
+// microseconds. A process with many tickers parses once per change of a ticker,
+// and not once per tick.
 func Parse(spec Spec) (Schedule, error) {
 	loc, err := loadZone(spec.Timezone)
 	if err != nil {
 		return Schedule{}, err
 	}
 	spec.Timezone = loc.String()
+
 	switch {
 	case spec.Period != 0 && spec.Cron != "":
 		return Schedule{}, errorf(FieldCron, "is set beside a period; a ticker has one of the two")
@@ -78,11 +79,11 @@ func Parse(spec Spec) (Schedule, error) {
 	}
 }
 
-// Spec gives what was parsed, with Timezone filled in.
+// Spec returns the parsed spec, with Timezone filled in.
 func (s Schedule) Spec() Spec { return s.spec }
 
-// Location is the zone on whose clock a cron expression is read; UTC for the
-// zero Schedule. Use it to show fires as local times.
+// Location returns the zone in which a cron expression is read; UTC for the zero
+// Schedule. Use it to show fires as local times.
 func (s Schedule) Location() *time.Location {
 	if s.cron.zone.loc != nil {
 		return s.cron.zone.loc
@@ -90,8 +91,8 @@ func (s Schedule) Location() *time.Location {
 	return time.UTC
 }
 
-// String describes the schedule for people: "every 1m30s" or
-// "30 2 * * * (Europe/Berlin)". It is not meant to be parsed.
+// String describes the schedule for readers: "every 1m30s" or
+// "30 2 * * * (Europe/Berlin)". Parse does not read this form.
 func (s Schedule) String() string {
 	switch {
 	case s.spec.Period != 0:
@@ -103,17 +104,19 @@ func (s Schedule) String() string {
 	}
 }
 
-// Next gives the first nominal time that is strictly after both after and the
-// anchor. It is false when there is none before the year 10000, for the zero
-// Schedule, and for a cron expression that does not fire for 50 years.
+// Next returns the first nominal time that is strictly after both the instant
+// after and the anchor. ok is false without such a time before the year 10000,
+// for the zero Schedule, and for a cron expression that does not fire for 50
+// years.
 //
-// A zero after stands for "from the anchor on". A zero anchor is no bound for a
-// cron expression, and the year 1 for a period.
+// A zero after stands for "from the anchor on". A zero anchor does not bound a
+// cron expression, and stands for the year 1 with a period.
 func (s Schedule) Next(anchor, after time.Time) (time.Time, bool) {
 	anchor, after = clampBelow(anchor), clampBelow(after)
 	if anchor.After(maxTime) || after.After(maxTime) {
 		return time.Time{}, false
 	}
+
 	var t time.Time
 	ok := false
 	switch {
@@ -125,15 +128,16 @@ func (s Schedule) Next(anchor, after time.Time) (time.Time, bool) {
 			t = time.Unix(sec, 0).UTC()
 		}
 	}
+
 	if !ok || t.After(maxTime) {
 		return time.Time{}, false
 	}
 	return t, true
 }
 
-// prev gives the latest nominal time that is at or before at, and strictly
-// after both the anchor and floor. Both bounds count: floor is what keeps the
-// search short when the schedule is sparse.
+// prev returns the latest nominal time that is at or before at, and strictly
+// after both the anchor and floor. floor keeps the search short when the
+// schedule is sparse.
 func (s Schedule) prev(anchor, floor, at time.Time) (time.Time, bool) {
 	anchor, floor = clampBelow(anchor), clampBelow(floor)
 	if at.After(maxTime) {
@@ -142,6 +146,7 @@ func (s Schedule) prev(anchor, floor, at time.Time) (time.Time, bool) {
 	if !at.After(later(anchor, floor)) {
 		return time.Time{}, false
 	}
+
 	switch {
 	case s.period != 0:
 		t, ok := s.period.prev(anchor, at)
@@ -154,13 +159,15 @@ func (s Schedule) prev(anchor, floor, at time.Time) (time.Time, bool) {
 	}
 }
 
-// Preview gives the next n nominal times after after, oldest first: fewer when
-// the schedule ends, at most MaxPreview, none when n is not positive.
+// Preview returns the next n nominal times after the instant after, oldest
+// first. It returns fewer when the schedule ends, at most MaxPreview, and none
+// when n is not positive.
 func (s Schedule) Preview(anchor, after time.Time, n int) []time.Time {
 	n = min(n, MaxPreview)
 	if n <= 0 {
 		return nil
 	}
+
 	fires := make([]time.Time, 0, n)
 	for len(fires) < n {
 		t, ok := s.Next(anchor, after)
@@ -173,6 +180,7 @@ func (s Schedule) Preview(anchor, after time.Time, n int) []time.Time {
 	return fires
 }
 
+// clampBelow returns t, or minTime when t is before it.
 func clampBelow(t time.Time) time.Time {
 	if t.Before(minTime) {
 		return minTime
@@ -180,6 +188,7 @@ func clampBelow(t time.Time) time.Time {
 	return t
 }
 
+// later returns the later of two instants.
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -214,8 +214,8 @@ func TestCronNext(t *testing.T) {
 	}
 }
 
-// TestLongestWaitIsUnderTheHorizon is the ground under the 50 years of doc.go:
-// no expression waits longer than 29 February on one given weekday does.
+// TestLongestWaitIsUnderTheHorizon proves the 50 years of doc.go: no expression
+// waits longer than 29 February on one given weekday does.
 func TestLongestWaitIsUnderTheHorizon(t *testing.T) {
 	last, longest := map[time.Weekday]int{}, 0
 	for year := 1600; year < 1600+800; year++ {

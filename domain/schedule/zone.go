@@ -6,28 +6,29 @@ import (
 	"time"
 )
 
-// zone answers questions about the clock on the wall of a place. Instants are
-// Unix seconds; local times are the seconds that a UTC clock would have to have
-// counted to show the same date and time, so local = instant + offset.
+// zone converts between instants and the local time of a place. Instants are
+// Unix seconds. A local time is the number of seconds at which a UTC clock shows
+// the same date and time, so local = instant + offset.
 type zone struct{ loc *time.Location }
 
-// maxOffset is more than any offset from UTC, in seconds. The largest in the
+// maxOffset exceeds every offset from UTC, in seconds. The largest offsets in the
 // IANA database are those of the 19th century around the date line, just under
-// 16 hours (57,368 s) either way.
+// 16 hours (57,368 s) in either direction.
 const maxOffset = 26 * 60 * 60
 
-// No end, in either direction; far enough from the ends of int64 to add to.
+// always and never bound the times; they are far enough from the ends of int64 for additions.
 const (
 	always = math.MinInt64 / 4
 	never  = math.MaxInt64 / 4
 )
 
-// span gives the stretch start ≤ instant < end around at in which the offset
-// stays the same. Neighbouring spans may have equal offsets.
+// span returns the interval start ≤ instant < end around at with one offset.
+// Neighbouring spans may have equal offsets.
 func (z zone) span(at int64) (start, end, offset int64) {
 	t := time.Unix(at, 0).In(z.loc)
 	_, off := t.Zone()
 	s, e := t.ZoneBounds()
+
 	start, end = always, never
 	if !s.IsZero() {
 		start = s.Unix()
@@ -35,19 +36,20 @@ func (z zone) span(at int64) (start, end, offset int64) {
 	if !e.IsZero() {
 		end = e.Unix()
 	}
+
 	if end <= at {
 		// Beyond the explicit changes of its table, package time lets the last
-		// stretch of a year end after 365 days, and so before the 31 December
-		// of a leap year that it was asked about (seen in Go 1.26). The
-		// offset is right, and holds to the end of the year in UTC.
+		// span of a year end after 365 days. That is before the 31 December of a
+		// leap year that was asked for (seen in Go 1.26). The offset is right, and
+		// holds to the end of the year in UTC.
 		end = (floorDiv(at, 24*60*60) + 1) * 24 * 60 * 60
 	}
 	return start, end, int64(off)
 }
 
-// firstAt gives the first instant at which the clock shows local or a later
-// time. That is one sentence for the three cases of a fixed local time: the
-// only instant that shows it, the first of two, or the end of the gap it is in.
+// firstAt returns the first instant at which the clock shows local or a later
+// time. This covers the three cases of a fixed local time: the only instant that
+// shows it, the first of two, or the end of the gap that contains it.
 func (z zone) firstAt(local int64) int64 {
 	// Before this instant the clock cannot have shown local yet.
 	at := local - maxOffset
@@ -60,14 +62,15 @@ func (z zone) firstAt(local int64) int64 {
 	}
 }
 
-// highWater gives the latest local time that the clock has shown at or before
+// highWater returns the latest local time that the clock has shown at or before
 // at. It is the inverse of firstAt: firstAt(local) > at exactly when
 // local > highWater(at).
 func (z zone) highWater(at int64) int64 {
 	start, _, offset := z.span(at)
 	shown := at + offset
-	// Earlier than this, the clock was behind what it shows now, whatever the
-	// offset was.
+
+	// Instants before start - 2·maxOffset had an earlier local time, whatever
+	// their offset was.
 	for start > at-2*maxOffset {
 		end := start
 		start, _, offset = z.span(end - 1)
@@ -76,9 +79,9 @@ func (z zone) highWater(at int64) int64 {
 	return shown
 }
 
-// loadZone finds a zone by its IANA name. Names that depend on the host
-// ("Local", "localtime"), and the variants with leap seconds that some hosts
-// have under "right/", are refused: two processes would disagree.
+// loadZone loads a zone by its IANA name. It refuses names that depend on the
+// host ("Local", "localtime"), and the variants with leap seconds that some
+// hosts have under "right/", because two processes could disagree about them.
 func loadZone(name string) (*time.Location, error) {
 	if name == "" || name == "UTC" {
 		return time.UTC, nil
@@ -86,6 +89,7 @@ func loadZone(name string) (*time.Location, error) {
 	if len(name) > MaxTimezoneBytes {
 		return nil, errorf(FieldTimezone, "has %d bytes, at most %d are allowed", len(name), MaxTimezoneBytes)
 	}
+
 	for i := range len(name) {
 		c := name[i]
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
@@ -93,6 +97,7 @@ func loadZone(name string) (*time.Location, error) {
 			return nil, errorf(FieldTimezone, "%q is not an IANA name such as \"Europe/Berlin\"", name)
 		}
 	}
+
 	lower := strings.ToLower(name)
 	if lower == "local" || lower == "localtime" || lower == "posixrules" {
 		return nil, errorf(FieldTimezone, "%q depends on the host; give an IANA name such as \"Europe/Berlin\", or nothing for UTC", name)
@@ -100,9 +105,10 @@ func loadZone(name string) (*time.Location, error) {
 	if strings.HasPrefix(lower, "right/") || strings.HasPrefix(lower, "posix/") {
 		return nil, errorf(FieldTimezone, "%q is not an IANA name; leave out the part before the first slash", name)
 	}
+
 	loc, err := time.LoadLocation(name)
 	if err != nil {
-		// The cause is not wrapped: it holds paths of the host.
+		// The error does not wrap its cause, which holds paths of the host.
 		return nil, errorf(FieldTimezone, "%q is not in the time zone database of this host; give an IANA name such as \"Europe/Berlin\"", name)
 	}
 	return loc, nil

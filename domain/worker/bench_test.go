@@ -10,7 +10,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// endless is a consumer that always has tasks, until left is 0, and takes trip for each call.
+// endless is a consumer with tasks until left is 0; each call takes trip.
 type endless struct {
 	left, ended    atomic.Int64
 	trip           time.Duration
@@ -63,8 +63,8 @@ func (e *endless) ReleaseTasks(_ context.Context, rs []queue.Release) ([]queue.R
 	return make([]queue.Released, len(rs)), nil
 }
 
-// BenchmarkNoop is the runtime's own cost of a task: the handler does nothing, the consumer next to nothing, or answers
-// after the time that PostgreSQL takes for a batch.
+// BenchmarkNoop measures the cost of a task in the runtime. The handler does nothing. The consumer costs next to
+// nothing, or answers after the time that PostgreSQL takes for a batch.
 func BenchmarkNoop(b *testing.B) {
 	for _, c := range []struct {
 		name string

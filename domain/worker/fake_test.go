@@ -14,12 +14,12 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// fake is a consumer in memory with leases, tokens, waiting and faults that a test sets.
+// fake is a consumer in memory with leases, tokens, waits, and faults set by a test.
 type fake struct {
-	// trip is how long every call takes; lease what is granted.
+	// trip is the duration of every call, lease the length of each lease.
 	trip  time.Duration
 	lease time.Duration
-	// beatTrip is how long a heartbeat takes.
+	// beatTrip is the duration of a heartbeat.
 	beatTrip time.Duration
 
 	mu      sync.Mutex
@@ -37,7 +37,7 @@ type fake struct {
 	progress map[int64][]string
 	order    []int64
 
-	// absent queues: to ask for one is an error.
+	// absent queues: a retain from one is an error.
 	absent map[string]bool
 
 	failRetain  func(n int) error
@@ -46,10 +46,10 @@ type fake struct {
 	failBeat    func(n int) error
 }
 
-// counts are of calls, and the most tasks held at once.
+// counts holds the numbers of calls, and the largest number of tasks held at once.
 type counts struct{ retains, releases, beats, maxHeld int }
 
-// n is the counts so far.
+// n returns the counts so far.
 func (f *fake) n() counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -63,7 +63,7 @@ func newFake() *fake {
 	}
 }
 
-// lacks says which queues are not there.
+// lacks sets the queues that do not exist.
 func (f *fake) lacks(names ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -75,7 +75,7 @@ func (f *fake) lacks(names ...string) {
 	f.wake = make(chan struct{})
 }
 
-// add makes n tasks of a queue ready and returns the first's id.
+// add makes n tasks of a queue ready and returns the id of the first.
 func (f *fake) add(name string, n int, change ...func(*queue.Task)) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -154,7 +154,7 @@ func (f *fake) take(r queue.RetainRequest) []*queue.Task {
 		c.Attempt++
 		c.Lease = &queue.Lease{Token: f.token, Duration: f.lease, ExpiresAt: time.Now().Add(f.lease)}
 		f.held[c.ID] = &c
-		out := c // whose holder may do with it what it likes
+		out := c // the holder may change it freely
 		lease := *c.Lease
 		out.Lease, out.Headers, out.Payload = &lease, maps.Clone(c.Headers), slices.Clone(c.Payload)
 		got = append(got, &out)
@@ -248,7 +248,7 @@ func (f *fake) CancelTasks(_ context.Context, s queue.Selection) (queue.Bulk, er
 	return queue.Bulk{Matched: int64(len(s.IDs)), Moved: int64(len(s.IDs))}, nil
 }
 
-// end is how a task ended.
+// end returns the release that ended a task.
 func (f *fake) end(t *testing.T, id int64) queue.Release {
 	t.Helper()
 	f.mu.Lock()
@@ -272,7 +272,7 @@ func (f *fake) holds() int {
 	return len(f.held)
 }
 
-// running is a worker that runs until stop, or the end of the test.
+// running is a worker that runs until stop, or until the end of the test.
 type running struct {
 	*worker.Worker
 	cancel context.CancelFunc
@@ -298,14 +298,14 @@ func (r *running) stop() error {
 	return r.err
 }
 
-// quiet is a logger for nobody.
+// quiet is a logger that discards its records.
 var quiet = slog.New(slog.DiscardHandler)
 
 func newWorker(f queue.Consumer, opts ...worker.Option) *worker.Worker {
 	return worker.New(f, append([]worker.Option{worker.WithName("w"), worker.WithLogger(quiet)}, opts...)...)
 }
 
-// pass lets d of virtual time pass and everything come to rest.
+// pass lets d of virtual time pass, and waits until every goroutine blocks.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

@@ -13,7 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// changes are what handlers do to the task that they are given, say before they log or store it.
+// changes are changes that handlers make to their task, for example before they log or store it.
 var changes = map[string]func(*queue.Task){
 	"clears the lease":         func(k *queue.Task) { k.Lease = nil },
 	"clears the lease's value": func(k *queue.Task) { *k.Lease = queue.Lease{} },
@@ -33,8 +33,8 @@ var changes = map[string]func(*queue.Task){
 	},
 }
 
-// TestForeignHands: the runtime trusts nothing that it has handed out. Whatever a handler does to its task, the task
-// ends as the handler says, its lease is kept up, and Run returns.
+// TestForeignHands: the runtime trusts no value that it has given to a handler. After any change of the task by its
+// handler, the task ends as the handler returned, its lease is extended, and Run returns.
 func TestForeignHands(t *testing.T) {
 	ends := map[string]struct {
 		returns func(ctx context.Context) (any, error)
@@ -127,7 +127,7 @@ func TestForeignHands(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()
 			first := f.add("mail", 4)
-			f.trip = time.Second // the first release is on its way while others end
+			f.trip = time.Second // the first release is under way while others end
 			buf := make([]byte, 0, 64)
 			w := newWorker(f, worker.WithConcurrency(1))
 			w.HandleFunc("mail", func(ctx context.Context, k *queue.Task) (any, error) {
@@ -169,7 +169,7 @@ func TestForeignHands(t *testing.T) {
 	})
 }
 
-// jsonFailure is an error whose JSON is its own bytes.
+// jsonFailure is an error with its own bytes as JSON.
 type jsonFailure []byte
 
 func (f jsonFailure) Error() string                { return "failed" }

@@ -16,12 +16,12 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// until is a handler that waits for the end of its context and tells its cause and when it came.
+// until is a handler that waits for the end of its context, and records the cause and the time.
 type until struct {
 	ctx   context.Context
 	cause error
 	at    time.Time
-	ended atomic.Bool // the rest may be read
+	ended atomic.Bool // the other fields may be read
 }
 
 func (u *until) Work(ctx context.Context, _ *queue.Task) (any, error) {
@@ -189,7 +189,7 @@ func TestHeartbeats(t *testing.T) {
 				t.Error("not started")
 			}
 			beats := f.n().beats
-			pass(15 * time.Second) // from here on no wait is longer than a quarter of the lease
+			pass(15 * time.Second) // after it no wait is longer than a quarter of the lease
 			f.add("mail", 1)
 			synctest.Wait()
 			if started != 2 || f.n().beats != beats {

@@ -14,7 +14,7 @@ import (
 
 var errNoFiles = errors.New("too many open files")
 
-// back makes the fake give back what is handed back, as a store does.
+// back makes the fake return handed-back tasks, as a store does.
 func back(f *fake) {
 	f.failOne = func(r queue.Release) error {
 		if r.Outcome == queue.OutcomeHandBack {
@@ -45,7 +45,7 @@ func TestRests(t *testing.T) {
 			})
 			r := start(t, w)
 			pass(10 * time.Minute)
-			// The first round is all slots; then one a rest: some 6 until rests are a minute long, then one a minute.
+			// The first round is all slots; then one task a pause: some 6 until pauses last a minute, then one a minute.
 			if n := calls.Load(); n < 10 || n > 30 {
 				t.Errorf("%d handlers were called in 10 minutes", n)
 			}

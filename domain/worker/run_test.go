@@ -16,7 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// sleeper is a handler of d of virtual time that ends early with its context.
+// sleeper returns a handler that sleeps d of virtual time, and ends early with its context.
 func sleeper(d time.Duration) worker.HandlerFunc {
 	return func(ctx context.Context, _ *queue.Task) (any, error) {
 		select {
@@ -110,7 +110,7 @@ func TestThroughput(t *testing.T) {
 			w.Handle("mail", sleeper(10*time.Second))
 			start(t, w)
 			for range 6 {
-				time.Sleep(9 * time.Second) // in the midst of the handlers' runs
+				time.Sleep(9 * time.Second) // all handlers run
 				if n := f.holds(); n != 10 {
 					t.Errorf("holds %d tasks with 10 slots", n)
 				}
@@ -159,7 +159,7 @@ func TestThroughput(t *testing.T) {
 			w.Handle("mail", sleeper(time.Millisecond))
 			start(t, w)
 			pass(time.Minute)
-			// Beside those, what ends during the two trips of a release.
+			// Tasks that end during the two trips of a release are held beside those.
 			if n := f.n().maxHeld; n <= 4 || n > 4+64+16 {
 				t.Errorf("held %d at once: 4 slots, and up to 64 MiB of 1 MiB each ahead", n)
 			}
@@ -202,7 +202,7 @@ func (f *fake) cancel(id int64) {
 	f.cancels[id] = true
 }
 
-// runOne works one task with h until it has ended, and returns how.
+// runOne works one task with h until it ends, and returns its release.
 func runOne(t *testing.T, f *fake, h worker.Handler, opts ...worker.Option) (rel queue.Release) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -421,7 +421,7 @@ func TestRegistration(t *testing.T) {
 	})
 }
 
-// collect keeps what an observer is told.
+// collect records the calls of an observer.
 type collect struct {
 	worker.NoObserver
 	mu       sync.Mutex

@@ -235,7 +235,7 @@ func TestStop(t *testing.T) {
 	})
 }
 
-// ticker gives one tick after the other to a loop, until each was taken.
+// ticker passes one tick after the other to a loop, until each was taken.
 type ticker struct {
 	*fake
 	ticks  []queue.Tick

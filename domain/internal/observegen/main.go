@@ -17,7 +17,7 @@ import (
 	"strings"
 )
 
-// ports are the interfaces whose calls are observed, with the type that forwards them.
+// ports lists the observed interfaces, with the type that forwards the calls of each.
 var ports = []struct{ name, decorator string }{
 	{"Service", "observedService"},
 	{"Store", "observedStore"},
@@ -68,10 +68,12 @@ func parseInterfaces(folder string) (map[string]*ast.InterfaceType, error) {
 		if !strings.HasSuffix(entry.Name(), ".go") || strings.HasSuffix(entry.Name(), "_test.go") {
 			continue
 		}
+
 		file, err := parser.ParseFile(token.NewFileSet(), folder+"/"+entry.Name(), nil, parser.SkipObjectResolution)
 		if err != nil {
 			return nil, err
 		}
+
 		ast.Inspect(file, func(n ast.Node) bool {
 			if spec, ok := n.(*ast.TypeSpec); ok {
 				if declared, ok := spec.Type.(*ast.InterfaceType); ok {
@@ -91,6 +93,7 @@ type method struct {
 	results []string
 }
 
+// param is one parameter of a method.
 type param struct {
 	name, typ string
 	variadic  bool
@@ -148,7 +151,8 @@ func writeMethod(b *bytes.Buffer, decorator string, m method) {
 		passed = append(passed, ", "+p.name)
 	}
 
-	values := m.results[:len(m.results)-1] // the last result is the error
+	// The last result is the error. The others are zero when the observer refuses the call.
+	values := m.results[:len(m.results)-1]
 	var outs, nones []string
 	var zeros strings.Builder
 	for i, typ := range values {
@@ -162,6 +166,8 @@ func writeMethod(b *bytes.Buffer, decorator string, m method) {
 		decorator, m.name, strings.Join(declared, ""), strings.Join(m.results, ", "))
 	fmt.Fprintf(b, "call := Call{%s}\n", strings.Join(callFields(decorator, m), ", "))
 	fmt.Fprintf(b, "ctx, state, err := o.observer.Start(ctx, call)\nif err != nil {\n%sreturn %serr\n}\n", zeros.String(), none)
+
+	// Without values the forwarded call assigns only err, which exists already.
 	assign := ":="
 	if out == "" {
 		assign = "="
@@ -178,6 +184,7 @@ func callFields(decorator string, m method) []string {
 		fields = append(fields, "Namespace: o.namespace")
 	}
 
+	// A call counts its elements, and names the objects that its parameters name.
 	for _, p := range m.params {
 		switch {
 		case p.name == "namespace":
