@@ -17,7 +17,8 @@ func create(m *Manager, name string) error {
 	return err
 }
 
-// occupy starts as many creates as a namespace may have under way, each in a call of its own. The store must be blocked.
+// occupy starts as many creates as a namespace may have under way, each in a call of its own. The store must be
+// blocked.
 func occupy(m *Manager) (wait func() []error) {
 	var waits []func() []error
 	for range DefaultMaxCalls {

@@ -12,8 +12,9 @@ import (
 const benchQueue = "bench"
 
 // BenchStore measures the hot path of the stores of h: creates, retain with release, and both by many goroutines at
-// once, one task a call and a hundred. The names and the figures (tasks/s beside the usual) are those of BenchService, so
-// that benchstat compares one stack with another. A release leaves the task finished: a run grows the store.
+// once, with one task a call and with a hundred. Names and figures (tasks/s beside the usual ones) are those of
+// BenchService, so that benchstat compares one stack with another. A release leaves the task finished: a run grows the
+// store.
 func BenchStore(b *testing.B, h StoreHarness) {
 	b.Helper()
 	benchAll(b, func(b *testing.B) work {
@@ -75,7 +76,7 @@ func BenchService(b *testing.B, h ServiceHarness) {
 	})
 }
 
-// work is what both ports do.
+// work holds the operations that both ports have.
 type work struct {
 	create  func(tasks []queue.NewTask) error
 	retain  func(limit int) ([]*queue.Task, error)

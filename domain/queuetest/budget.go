@@ -9,8 +9,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// TestLargeAnswers runs the sentences about the budget of large answers. serve starts a server over a Service of its own with
-// the given budget and returns a client of it.
+// TestLargeAnswers runs the sentences about the budget of large answers. serve starts a server over a Service of its
+// own with the budget b and returns a client of it.
 func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) queue.Service) {
 	const most = 1 << 20
 	for name, ask := range map[string]func(context.Context, queue.Service, *queue.Task) error{
@@ -51,7 +51,8 @@ func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) qu
 			go func() { answer <- ask(t.Context(), s, held[0]) }()
 			over, cancel := context.WithCancel(t.Context())
 			cancel()
-			for { // until no other answer may wait beside this one
+			// Take the budget until no other answer may wait beside this one.
+			for {
 				if _, err := b.TakeRead(over, most); queue.KindOf(err) == queue.KindUnavailable {
 					break
 				}

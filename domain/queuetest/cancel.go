@@ -21,7 +21,7 @@ func testCancel(e *env) {
 			e.create("q", queue.TaskMeta{})
 			t := e.hold("q")
 			e.ok(e.one(e.s.CancelTasks, t.ID))
-			e.ok(e.one(e.s.CancelTasks, t.ID)) // asking twice is fine
+			e.ok(e.one(e.s.CancelTasks, t.ID)) // a second cancel changes nothing
 			after := e.release(t, o, "")
 			e.equal("status", after.Status, queue.StatusCancelled)
 			e.equal("still asked", after.CancelRequested, false)

@@ -6,8 +6,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Chores does all background work of a store that is due now: of each chore, or of those named, step by step until
-// nothing more is to be done.
+// Chores does all background work of a store that is due now, step by step until none is left. With chores it does only
+// the named kinds.
 func Chores(t testing.TB, s queue.Store, chores ...queue.Chore) {
 	t.Helper()
 	if len(chores) == 0 {

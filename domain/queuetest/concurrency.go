@@ -60,7 +60,8 @@ func testConcurrency(e *env) {
 		e.queue("q", queue.QueueMeta{Concurrency: new(limit)})
 		e.createN("q", total)
 		var held, done atomic.Int64
-		ctx := e.ctx() // one for all: a store that gives no more ends the test
+		// One context for all workers: a store that gives no more tasks ends the test.
+		ctx := e.ctx()
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
@@ -80,7 +81,8 @@ func testConcurrency(e *env) {
 					for _, task := range out[0] {
 						rel = append(rel, queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess})
 					}
-					held.Add(-n) // before the release: what is counted here is held for sure
+					// Subtract before the release: every counted task is held for sure.
+					held.Add(-n)
 					if n == 0 {
 						continue
 					}

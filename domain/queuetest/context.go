@@ -147,7 +147,8 @@ func (e *env) listens(l queue.Listener) {
 			}
 		})
 	})
-	for range 3 { // a listener that only starts may miss a hint: create until it hears
+	// A listener that is only starting may miss a hint: create until it hears one.
+	for range 3 {
 		for ok := false; !ok; {
 			e.create("q", queue.TaskMeta{})
 			select {

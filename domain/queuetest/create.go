@@ -152,7 +152,7 @@ func testCreate(e *env) {
 	})
 }
 
-// subject checks what an error is about.
+// subject checks the subject and the field of an error.
 func (e *env) subject(err error, subject, field string) {
 	e.Helper()
 	checkSubject(e.T, err, subject, field)

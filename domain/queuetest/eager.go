@@ -6,7 +6,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// eager creates tasks and retains up to limit from queues in the same step.
+// eager creates tasks and retains up to limit tasks from queues in the same step.
 func (e *env) eager(limit int, queues []string, tasks ...queue.NewTask) (made []queue.Created, taken []*queue.Task) {
 	e.Helper()
 	made, outs, err := e.s.CreateAndRetain(e.ctx(), queue.Create{Namespace: e.ns, Tasks: tasks},

@@ -7,7 +7,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// checkSubject checks what an error is about.
+// checkSubject checks the subject and the field of an error.
 func checkSubject(t testing.TB, err error, subject, field string) {
 	t.Helper()
 	e, ok := errors.AsType[*queue.Error](err)

@@ -6,7 +6,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// kinds are the kinds of events by task.
+// kinds returns the kinds of the events of a task.
 func kinds(events []queue.Event, id int64) []queue.EventKind {
 	var out []queue.EventKind
 	for _, ev := range events {
@@ -136,7 +136,7 @@ func testEvents(e *env) {
 		}
 		for _, events := range [][]queue.Event{walked, all} {
 			for i := range events {
-				events[i].Cursor = "" // of what else has happened meanwhile it may tell too
+				events[i].Cursor = "" // a cursor may cover other events that happened meanwhile
 			}
 		}
 		e.equal("walked by pages", walked, all)
@@ -212,7 +212,8 @@ func testBoundedEvents(e *env) {
 			e.Fatal("the harness declares no bound of the feed; every feed has one")
 		}
 		_, err := e.s.ListEvents(e.ctx(), e.ns, queue.EventFilter{After: first}, 1)
-		for range 300 { // a feed may be kept for as long as somebody's transaction is open, whosever it is
+		// The feed may keep events as long as any transaction of the database is open, so this retries for 30 s.
+		for range 300 {
 			if err != nil {
 				break
 			}

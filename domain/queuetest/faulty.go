@@ -9,13 +9,13 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Fault says how a Faulty store fails the calls of one operation.
+// Fault describes how a Faulty store fails the calls of one operation.
 type Fault struct {
 	// Err answers the call instead of the operation; nil = the operation answers.
 	Err error
 	// After does the operation first and answers Err then, as for a commit with a lost answer.
 	After bool
-	// Delay holds the call back first. It ends early with the call's context, whose error answers the call then.
+	// Delay holds the call back first. It ends early with the call's context; then the error of the context is the answer.
 	Delay time.Duration
 	// Hang holds the call until its context ends.
 	Hang bool
@@ -23,9 +23,9 @@ type Fault struct {
 	Times int
 }
 
-// Faulty is a Store that fails on demand. Operations have the names of the Store's methods ("CreateTasks"). Maintain also
-// has one name for each kind of background work ("Maintain:promote"). The name "" stands for every operation. Faulty is
-// safe for concurrent use, and queue.StoreAs finds the optional interfaces of the store behind it.
+// Faulty is a Store that fails on demand. Operations have the names of the Store's methods ("CreateTasks"). Maintain
+// also has one name for each kind of background work ("Maintain:promote"). The name "" stands for every operation.
+// Faulty is safe for concurrent use, and queue.StoreAs finds the optional interfaces of the store behind it.
 type Faulty struct {
 	queue.Store
 
@@ -72,7 +72,8 @@ type faultInjector struct {
 	calls  map[string]int
 }
 
-// Start waits and fails as the fault of the call says. Its state is the error that answers the call after the operation.
+// Start waits and fails as the fault of the call says. Its state is the error that answers the call after the
+// operation.
 func (i *faultInjector) Start(ctx context.Context, call queue.Call) (context.Context, error, error) {
 	f := i.takeFault(call)
 
@@ -126,7 +127,7 @@ func (i *faultInjector) takeFault(call queue.Call) Fault {
 	return Fault{}
 }
 
-// contextError returns the error of a call whose context has ended.
+// contextError returns the error of a call after the end of its context.
 func contextError(ctx context.Context) error {
 	kind := queue.KindCanceled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {

@@ -7,7 +7,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// exactJSON are values that storages like to change.
+// exactJSON returns JSON values that storages tend to change.
 func exactJSON() map[string]string {
 	return map[string]string{
 		"a big integer":      `123456789012345678901234567890`,

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// leakPatience is how long goroutines that are about to end get for it.
+// leakPatience is the time that goroutines have to end.
 const leakPatience = 2 * time.Second
 
-// CheckGoroutines fails the test, at its end and behind the cleanups that it registers later, if goroutines run that
-// were not there when it was called. It gives those that are about to end 2 seconds. Do not use it in parallel tests:
-// it cannot tell whose goroutines are whose.
+// CheckGoroutines fails the test when goroutines run at its end that did not run at the call. It checks after the
+// cleanups that the test registers later, and gives ending goroutines 2 seconds. Do not use it in parallel tests: it
+// cannot assign goroutines to tests.
 func CheckGoroutines(t testing.TB) {
 	t.Helper()
 	before := goroutineIDs()
@@ -25,8 +25,8 @@ func CheckGoroutines(t testing.TB) {
 	})
 }
 
-// VerifyGoroutines is for a package's TestMain: it runs the tests and returns their exit code, or 1 when they passed but
-// left goroutines running, which it tells on standard error.
+// VerifyGoroutines serves the TestMain of a package: it runs the tests and returns their exit code. It returns 1 when
+// they passed but left goroutines running, and writes those to standard error.
 //
 //	func TestMain(m *testing.M) { os.Exit(queuetest.VerifyGoroutines(m.Run)) }
 func VerifyGoroutines(run func() int) int {
@@ -50,7 +50,7 @@ func goroutineIDs() map[string]bool {
 	return ids
 }
 
-// leftSince are the goroutines that were not there before and do not end.
+// leftSince returns the goroutines that did not run before and do not end.
 func leftSince(before map[string]bool) (left []string) {
 	for wait := time.Millisecond; ; wait *= 2 {
 		left = left[:0]
@@ -66,7 +66,7 @@ func leftSince(before map[string]bool) (left []string) {
 	}
 }
 
-// goroutines are the stacks of all goroutines but the caller's.
+// goroutines returns the stacks of all goroutines except the caller's.
 func goroutines() []string {
 	buf := make([]byte, 1<<20)
 	for {
@@ -78,13 +78,13 @@ func goroutines() []string {
 	}
 }
 
-// goroutineID is the "goroutine 12" of a stack.
+// goroutineID returns the "goroutine 12" of a stack.
 func goroutineID(stack string) string {
 	id, _, _ := strings.Cut(stack, " [")
 	return id
 }
 
-// harmless says that a goroutine belongs to the runtime or to the testing package.
+// harmless reports whether a goroutine belongs to the runtime or to the testing package.
 func harmless(stack string) bool {
 	for _, of := range []string{
 		"testing.(*T).Run(", "testing.(*M).", "testing.runFuzzing(", "testing.tRunner.func", "runtime.goexit0",

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// recorder is a testing.TB that keeps what a helper does to it.
+// recorder is a testing.TB that records the calls of a helper.
 type recorder struct {
 	testing.TB
 	cleanups []func()

@@ -35,7 +35,7 @@ func testLease(e *env) {
 		e.queue("mail", queue.QueueMeta{Lease: new(30 * time.Minute)})
 		e.createN("mail", 2)
 		held := e.retainFor(5*time.Hour, "w", 2, "mail")
-		e.update("mail", queue.QueueMeta{Lease: new(time.Minute)}) // what was granted stays
+		e.update("mail", queue.QueueMeta{Lease: new(time.Minute)}) // a granted lease stays as it is
 		for i := range 3 {
 			e.advance(time.Hour)
 			b := e.beat(queue.Heartbeat{ID: held[0].ID, Token: held[0].Lease.Token})

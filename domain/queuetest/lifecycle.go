@@ -8,7 +8,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// testLifecycle walks every row of the contract's table and every pair that is not in it.
+// testLifecycle tries every row of the contract's table, and every pair of status and move without a row.
 func testLifecycle(e *env) {
 	rows := e.rows()
 	for _, row := range queue.Transitions() {
@@ -60,7 +60,7 @@ func orDash(s queue.Status) string {
 	return string(s)
 }
 
-// reach returns a task in queue q with status s, without a ttl. A waiting one is due.
+// reach returns a task in queue q with status s, without a ttl. A waiting task is due.
 func (e *env) reach(s queue.Status) *queue.Task {
 	e.Helper()
 	return e.reachWith(s, queue.QueueMeta{RetryDelay: new(time.Duration(0)), Retries: new(1), Lease: new(time.Hour)})
@@ -92,7 +92,7 @@ func (e *env) reachWith(s queue.Status, meta queue.QueueMeta) *queue.Task {
 	return e.status(t.ID, s)
 }
 
-// unchangedBy tries move where the table has no row for it.
+// unchangedBy tries move on a task for which the table has no row, and checks that the task stays as it was.
 func (e *env) unchangedBy(id int64, move queue.Move) {
 	e.Helper()
 	e.unchanged(id, func() {
@@ -126,7 +126,7 @@ func (e *env) unchangedBy(id int64, move queue.Move) {
 	})
 }
 
-// rows is how the suite walks each row of the table.
+// rows returns a function for each row of the table that makes its move.
 func (e *env) rows() map[rowKey]func(e *env) {
 	released := func(o queue.Outcome, want queue.Status, meta queue.QueueMeta, failedBefore, asked bool) func(e *env) {
 		return func(e *env) {

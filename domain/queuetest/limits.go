@@ -8,7 +8,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// testLimits checks that what the domain lets through at its limits fits into the store.
+// testLimits checks that the store accepts the largest values that the domain accepts.
 func testLimits(e *env) {
 	e.it("names, keys, workers and headers of the largest size are kept", func(e *env) {
 		name := long(queue.MaxNameBytes)

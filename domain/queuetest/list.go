@@ -25,7 +25,7 @@ func (e *env) listOldest(f queue.TaskFilter, p queue.Page) queue.TaskPage {
 	return page
 }
 
-// noise is a JSON text of about n bytes that does not compress much.
+// noise returns a JSON text of about n bytes that hardly compresses.
 func noise(n int) string {
 	b := make([]byte, n*3/4)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -135,7 +135,7 @@ func testList(e *env) {
 			if o != "" {
 				e.release(t, o, "")
 			}
-			if o == queue.OutcomeHandBack { // and bob has it next
+			if o == queue.OutcomeHandBack { // then bob retains it
 				t = e.retain("bob", 1, "q")[0]
 				e.release(t, queue.OutcomeFailure, "")
 			} else if worker == "ann" {
@@ -274,7 +274,7 @@ func testList(e *env) {
 	})
 	e.it("a page ends early when its bytes are reached, and says where it goes on", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
-		// Random letters do not compress, repeated ones do: a page counts both as they are sent.
+		// Random letters do not compress, repeated letters do: a page counts both at the size that it sends.
 		for _, payload := range []string{noise(900_000), `"` + strings.Repeat("x", 900_000) + `"`} {
 			var made []int64
 			for range 8 {

@@ -15,12 +15,12 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Chooser makes the choices of a model run: IntN gives a number in [0, n). A *rand.Rand is one; a property testing
-// library's draws make another, whose failures shrink.
+// Chooser makes the choices of a model run: IntN returns a number in [0, n). A *rand.Rand implements it. The draws of a
+// property testing library implement it too, and then failures shrink.
 type Chooser interface{ IntN(n int) int }
 
-// Model does steps random operations, clock jumps among them, on a fresh store of h, compares every answer with a model
-// built on queue.Transitions, and recounts everything at the end. Equal seeds give equal runs; a failure says its seed.
+// Model does steps random operations and clock jumps on a fresh store of h. It compares every answer with a model built
+// on queue.Transitions, and recounts everything at the end. Equal seeds give equal runs; a failure reports its seed.
 func Model(t testing.TB, h StoreHarness, steps int, seed uint64) {
 	t.Helper()
 	m := NewModelRun(t, h, rand.New(rand.NewPCG(seed, 0)))
@@ -34,11 +34,11 @@ func Model(t testing.TB, h StoreHarness, steps int, seed uint64) {
 	}
 }
 
-// ModelRun is one run of the model. It is for one goroutine.
+// ModelRun is one run of the model. Only one goroutine may use it.
 //
-// The model is told the answers and derives from them only what the contract leaves open (which of several tasks was
-// taken, the length of a jittered delay). Where a task may go next it looks up in queue.Transitions: it shares no code
-// with the rules that a store is built on.
+// The model receives the answers and derives from them only the choices that the contract leaves open: the task that a
+// retain took, the length of a jittered delay. It looks up the next status of a task in queue.Transitions: it shares no
+// code with the rules that a store is built on.
 type ModelRun struct {
 	t       testing.TB
 	h       StoreHarness
@@ -48,7 +48,7 @@ type ModelRun struct {
 	queues  map[string]*modelQueue
 	names   []string
 	tasks   map[int64]*modelTask
-	gone    []int64 // ids that must never be seen again, the last of them
+	gone    []int64 // ids that must never appear again; only the newest ones
 	lastID  int64
 	order   int
 	token   int64
@@ -76,18 +76,18 @@ type modelTask struct {
 	attempt   int
 	retries   int
 	errors    int
-	due       time.Time // not before
+	due       time.Time // the earliest time of the next retain
 	dies      time.Time
 	finished  time.Time
-	expires   time.Time // of the lease
-	token     int64     // of the present hold, else of none
-	settled   int64     // the token whose release was accepted last
+	expires   time.Time // end of the lease
+	token     int64     // token of the present lease, else of none
+	settled   int64     // token of the last accepted release
 	asked     bool
-	order     int  // by which it became ready
-	atCreate  bool // ready since its creation: its place is certain
+	order     int  // position in which it became ready
+	atCreate  bool // ready since its creation, so its position is certain
 	held      int
-	delivered string        // what the last accepted release answered
-	length    time.Duration // of the lease, as it was granted last
+	delivered string        // answer to the last accepted release
+	length    time.Duration // length of the last granted lease
 	progress  string
 }
 
@@ -99,7 +99,7 @@ const modelStay = 200 * time.Hour
 // modelLease is the lease of every queue of the model.
 const modelLease = 5 * time.Hour
 
-// NewModelRun makes a fresh store with a few queues of different policies.
+// NewModelRun makes a fresh store with queues of different policies.
 func NewModelRun(t testing.TB, h StoreHarness, choose Chooser) *ModelRun {
 	t.Helper()
 	m := &ModelRun{
@@ -135,7 +135,7 @@ func NewModelRun(t testing.TB, h StoreHarness, choose Chooser) *ModelRun {
 	return m
 }
 
-// Log is what the last operations were.
+// Log returns the last operations.
 func (m *ModelRun) Log() string {
 	var out strings.Builder
 	for _, l := range m.log[max(0, len(m.log)-30):] {
@@ -151,7 +151,7 @@ func (m *ModelRun) say(format string, args ...any) {
 	m.log = append(m.log, fmt.Sprintf(format, args...))
 }
 
-// Step does one operation; an error says how store and model differ.
+// Step does one operation. Its error describes the difference between store and model.
 func (m *ModelRun) Step() error {
 	ops := []struct {
 		weight int
@@ -225,7 +225,7 @@ func isFinished(s queue.Status) bool {
 	return false
 }
 
-// moved records that a move led to a status, if the table has such a row.
+// moved records the status after a move. It returns an error when the table has no such row.
 func (m *ModelRun) moved(t *modelTask, move queue.Move, to queue.Status) error {
 	ok := slices.ContainsFunc(queue.Transitions(), func(r queue.Transition) bool {
 		return r.From == t.status && r.Move == move && r.To == to
@@ -310,12 +310,12 @@ func (m *ModelRun) born(made *queue.Task, t queue.NewTask, q *modelQueue) {
 	}
 }
 
-// past says that t has left by its retention.
+// past reports whether the retention of t is over.
 func (m *ModelRun) past(t *modelTask) bool {
 	return isFinished(t.status) && m.now.Sub(t.finished) >= modelStay
 }
 
-// leeway is how far the model's idea of the store's clock may be behind; all durations of the model are hours.
+// leeway bounds the lag of the model's clock behind the store's; all durations of the model are hours.
 const leeway = 20 * time.Minute
 
 func (m *ModelRun) retain() error {
@@ -348,7 +348,7 @@ func (m *ModelRun) retain() error {
 	return m.retained(out[0], limit, names, cmp.Or(lease, modelLease))
 }
 
-// retained checks got, in the order of its tokens, as the answers to retains of limit tasks together.
+// retained checks got, ordered by token, as the answers to retains of limit tasks together.
 func (m *ModelRun) retained(got []*queue.Task, limit int, names []string, lease time.Duration) error {
 	if len(names) == 0 {
 		names = m.names
@@ -369,7 +369,7 @@ func (m *ModelRun) retained(got []*queue.Task, limit int, names []string, lease 
 	return m.sync()
 }
 
-// available returns the ready tasks of the queues, and how many of them their pauses and limits allow to retain.
+// available returns the ready tasks of the queues, and the number that pauses and limits allow to retain.
 func (m *ModelRun) available(names []string) (ready []*modelTask, n int) {
 	for _, name := range names {
 		q := m.queues[name]
@@ -421,7 +421,7 @@ func (m *ModelRun) took(g *queue.Task, names []string, could []*modelTask, lease
 	return nil
 }
 
-// ordered checks that nothing that was left comes before what was taken from its queue.
+// ordered checks that no remaining task comes before a retained task of its queue.
 func (m *ModelRun) ordered(got []*queue.Task, could []*modelTask) error {
 	for _, g := range got {
 		a := m.tasks[g.ID]
@@ -485,7 +485,7 @@ func (m *ModelRun) ended(t *modelTask, o queue.Outcome, after *queue.Task) error
 	case o == queue.OutcomeFailure && t.retries > 0:
 		want = queue.StatusRetry
 		t.retries--
-		t.due = after.DelayedAt // jittered: only its bounds are known
+		t.due = after.DelayedAt // with jitter only its bounds are known
 		base := time.Hour << (t.attempt - 1)
 		if d := t.due.Sub(m.now); d < base*9/10-leeway || d > base*11/10+leeway {
 			return fmt.Errorf("task %d waits %v after attempt %d, want %v ± 10%%", t.id, d, t.attempt, base)
@@ -522,7 +522,7 @@ func (m *ModelRun) releaseOne(r queue.Release) (*queue.Task, error) {
 	return out[0].Task, out[0].Err
 }
 
-// staleRelease releases what must be refused.
+// staleRelease sends releases that the store must refuse.
 func (m *ModelRun) staleRelease() error {
 	t := m.pick(func(*modelTask) bool { return true })
 	if t == nil || m.past(t) {
@@ -533,7 +533,7 @@ func (m *ModelRun) staleRelease() error {
 	if t.status != queue.StatusRetained && m.choose.IntN(2) == 0 {
 		r.Token, want = 0, queue.KindConflict
 	} else if t.held > 0 && t.status != queue.StatusRetained && t.settled == 0 {
-		r.Token = t.token // it was rescued
+		r.Token = t.token // the token of a lapsed lease
 	}
 	m.say("stale release %d with token %d", t.id, r.Token)
 	if after, err := m.releaseOne(r); queue.KindOf(err) != want {
@@ -563,7 +563,7 @@ func (m *ModelRun) heartbeat() error {
 	return m.compare(t)
 }
 
-// bulk does a bulk operation on up to three tasks, some of them named twice.
+// bulk does a bulk operation on up to three tasks, and names some of them twice.
 func (m *ModelRun) bulk(what string, f bulkFunc, allowed func(*modelTask) bool, then func(*modelTask) error) error {
 	tasks := m.some(1+m.choose.IntN(3), func(*modelTask) bool { return true })
 	if len(tasks) == 0 {
@@ -658,8 +658,8 @@ func (m *ModelRun) forget(t *modelTask) {
 	m.gone = append(m.gone, t.id)
 }
 
-// jump lets hours pass and has what became due made ready. It never lands near a time at which something happens: half
-// hours are added to whole ones.
+// jump lets hours pass and makes the tasks ready that became due. It adds half hours to whole ones, so it never lands
+// near a time at which something happens.
 func (m *ModelRun) jump() error {
 	d := time.Duration(1+m.choose.IntN(12)) * 30 * time.Minute
 	if m.choose.IntN(40) == 0 {
@@ -674,7 +674,7 @@ func (m *ModelRun) jump() error {
 	return m.sync()
 }
 
-// sync learns which tasks whose time is over the store has ended already: it may find them whenever it looks.
+// sync reads the tasks that are past their ttl: the store may have ended them already, at any call.
 func (m *ModelRun) sync() error {
 	return m.compareAll(func(t *modelTask) bool { return t.waiting() && !t.dies.IsZero() && !t.dies.After(m.now) })
 }
@@ -799,7 +799,7 @@ func (m *ModelRun) find(id int64) (*queue.Task, error) {
 	return got[0], nil
 }
 
-// compare holds the store's task to the model's.
+// compare checks the store's task against the model's.
 func (m *ModelRun) compare(t *modelTask) error {
 	if m.tasks[t.id] == nil {
 		return nil // deleted
@@ -823,7 +823,7 @@ func (m *ModelRun) same(t *modelTask, got *queue.Task) error {
 		return fmt.Errorf("task %d (%s) is not there", t.id, t.status)
 	}
 	if t.waiting() && got.Status == queue.StatusExpired && !t.dies.IsZero() && !t.dies.After(m.now) {
-		// Its time was over: a store may find that at any time.
+		// The ttl of the task is over: a store may end it at any time.
 		if err := m.moved(t, queue.MoveExpire, queue.StatusExpired); err != nil {
 			return err
 		}
@@ -876,7 +876,7 @@ func (m *ModelRun) compareAll(which func(*modelTask) bool) error {
 	return nil
 }
 
-// counts holds the kept counts to a recount.
+// counts checks the stored counts against a recount.
 func (m *ModelRun) counts() error {
 	m.say("counts")
 	for _, do := range []func() error{m.expire, m.prune} {
@@ -913,7 +913,7 @@ func (m *ModelRun) counts() error {
 	return nil
 }
 
-// Check compares everything.
+// Check compares all tasks and counts.
 func (m *ModelRun) Check() error {
 	if err := m.compareAll(func(*modelTask) bool { return true }); err != nil {
 		return err
@@ -930,7 +930,7 @@ func (m *ModelRun) Check() error {
 	return nil
 }
 
-// clock reads the store's clock from what it stamps.
+// clock reads the store's clock from the time of a stored value.
 func (m *ModelRun) clock() time.Time {
 	q, err := m.s.UpdateQueue(m.ctx, modelSpace, m.names[0], queue.QueueMeta{})
 	if err != nil {

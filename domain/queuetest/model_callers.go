@@ -11,9 +11,9 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Operations of callers that call at once through the manager's batchers, and of callers beside rows that an open transaction
-// has locked. The order of two callers is unknown, so the callers of one operation send calls that are interchangeable for
-// everything that the model chooses later: equal seeds still give equal runs.
+// This file has the operations of callers that call at once through the manager's batchers, and of callers beside rows
+// that an open transaction has locked. The order of two callers is unknown. So the callers of one operation send calls
+// that are interchangeable for all later choices of the model: equal seeds still give equal runs.
 
 // callAtOnce runs n calls concurrently and waits for all of them.
 func callAtOnce(n int, call func(i int)) {
@@ -24,7 +24,7 @@ func callAtOnce(n int, call func(i int)) {
 	calls.Wait()
 }
 
-// anyTask is a new task for a queue: of any priority and delay, half of the time with a key.
+// anyTask returns a new task for a queue: of any priority and delay, half of the time with a key.
 func (m *ModelRun) anyTask(name string) queue.NewTask {
 	meta := queue.TaskMeta{
 		Payload:  fmt.Appendf(nil, `%d`, m.choose.IntN(2)),
@@ -37,8 +37,8 @@ func (m *ModelRun) anyTask(name string) queue.NewTask {
 	return queue.NewTask{Queue: name, TaskMeta: meta}
 }
 
-// callersCreate has several callers create one task each: tasks that differ in their payloads alone. Of callers with one key
-// the first gets a new task, and the others get that task or KindKeyReused.
+// callersCreate makes several callers create one task each; the tasks differ in their payloads alone. Of the callers
+// with one key the first gets a new task, and the others get that task or KindKeyReused.
 func (m *ModelRun) callersCreate() error {
 	if m.shared == nil {
 		return nil
@@ -54,13 +54,13 @@ func (m *ModelRun) callersCreate() error {
 	return m.createdByCallers(answers)
 }
 
-// createAnswer is a caller's task and its answer.
+// createAnswer is the task that a caller created and its answer.
 type createAnswer struct {
 	asked  queue.NewTask
 	answer queue.Created
 }
 
-// place orders answers: new tasks by their ids, then answers about tasks that were there before.
+// place orders answers: new tasks by their ids, then answers about tasks that existed before.
 func (a createAnswer) place() int64 {
 	if a.answer.Err != nil || a.answer.Task.Replayed {
 		return 1 << 62
@@ -73,7 +73,7 @@ func (m *ModelRun) createShared(t queue.NewTask) createAnswer {
 	return createAnswer{t, queue.Created{Task: task, Err: err}}
 }
 
-// createdByCallers takes answers of callers into the model, the first created first.
+// createdByCallers records the answers of callers in the model, in the order of creation.
 func (m *ModelRun) createdByCallers(answers []createAnswer) error {
 	slices.SortStableFunc(answers, func(a, b createAnswer) int { return cmp.Compare(a.place(), b.place()) })
 	for _, a := range answers {
@@ -84,7 +84,7 @@ func (m *ModelRun) createdByCallers(answers []createAnswer) error {
 	return nil
 }
 
-// callersRetain has several callers retain from the same queues. Together they get as many tasks as one call would.
+// callersRetain makes several callers retain from the same queues. Together they get as many tasks as one call would.
 func (m *ModelRun) callersRetain() error {
 	if m.shared == nil {
 		return nil
@@ -118,8 +118,8 @@ func (m *ModelRun) callersRetain() error {
 	return m.retained(got, total, names, modelLease)
 }
 
-// callersRelease has several callers release one task each, some the same one, and some under a token of no lease. Releases of
-// one task have one outcome: the first caller ends the lease, the others get its answer again.
+// callersRelease makes several callers release one task each: some the same task, and some with a token of no lease.
+// Releases of one task have one outcome. The first caller ends the lease, the others get its answer again.
 func (m *ModelRun) callersRelease() error {
 	if m.shared == nil {
 		return nil
@@ -176,8 +176,9 @@ func (m *ModelRun) releasedByCaller(r queue.Release, answer queue.Released) erro
 	return nil
 }
 
-// lockedKey has another transaction hold a key, creates beside it, and has the transaction roll back. A batch without a wait
-// creates the tasks of other keys; callers get their answers while one of them waits for the key, and then it gets its task.
+// lockedKey lets another transaction lock a key, creates beside it, and rolls the transaction back. A batch without a
+// wait creates the tasks of other keys. Callers get their answers while one of them waits for the key; then that caller
+// gets its task.
 func (m *ModelRun) lockedKey() error {
 	name := m.anyQueue()
 	taken := m.anyTask(name)
@@ -219,7 +220,7 @@ func (m *ModelRun) lockedKey() error {
 	if err := m.createdByCallers(slices.Concat(answers, []createAnswer{last})); err != nil {
 		return err
 	}
-	// Its id may be before or behind those of the others: without it equal seeds go on equally.
+	// The id of this task may be before or behind those of the others. Equal seeds give equal runs only without it.
 	t := m.tasks[last.answer.Task.ID]
 	if t == nil || t.key != taken.Key {
 		return fmt.Errorf("the key that was rolled back has another task: %+v", last.answer.Task)
@@ -229,8 +230,8 @@ func (m *ModelRun) lockedKey() error {
 	return errors.Join(err, gone.Errs[t.id])
 }
 
-// lockedQueue has another transaction lock the row of a queue while calls of all kinds run: none of them needs that row. The
-// model reads the clock through another queue.
+// lockedQueue lets another transaction lock the row of a queue while calls of all kinds run: no call needs that row.
+// The model reads the clock through another queue.
 func (m *ModelRun) lockedQueue() error {
 	if m.h.LockQueue == nil {
 		return nil

@@ -11,13 +11,13 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Operations of the model on several tasks at once: calls that name a task twice, callers that share a Store call, and rows that
-// another transaction has locked.
+// This file has the operations of the model on several tasks at once: calls that name a task twice, callers that share
+// a Store call, and rows that another transaction has locked.
 
-// wasHeld is for tasks that are or were under a lease.
+// wasHeld reports whether t is or was under a lease.
 func (m *ModelRun) wasHeld(t *modelTask) bool { return t.held > 0 && !m.past(t) }
 
-// some returns up to n tasks that ok accepts, some of them more than once.
+// some returns up to n tasks that ok accepts, and names some of them more than once.
 func (m *ModelRun) some(n int, ok func(*modelTask) bool) []*modelTask {
 	var out []*modelTask
 	for range n {
@@ -32,7 +32,7 @@ func (m *ModelRun) some(n int, ok func(*modelTask) bool) []*modelTask {
 	return out
 }
 
-// anyBeat is a heartbeat of t: with or without a lease, with or without progress, now and then with a stale token.
+// anyBeat returns a heartbeat of t: with or without a lease, with or without progress, at times with a stale token.
 func (m *ModelRun) anyBeat(t *modelTask) queue.Heartbeat {
 	h := queue.Heartbeat{ID: t.id, Token: t.token}
 	if m.choose.IntN(8) == 0 && h.Token > 1 {
@@ -50,7 +50,7 @@ func (m *ModelRun) anyBeat(t *modelTask) queue.Heartbeat {
 	return h
 }
 
-// beat takes the answer to h into the model.
+// beat records the answer to h in the model.
 func (m *ModelRun) beat(h queue.Heartbeat, b queue.Beat) error {
 	t := m.tasks[h.ID]
 	if t.status != queue.StatusRetained || h.Token != t.token {
@@ -79,7 +79,7 @@ func (m *ModelRun) beat(h queue.Heartbeat, b queue.Beat) error {
 	return nil
 }
 
-// heartbeats is one call with several, some of one task.
+// heartbeats sends one call with several heartbeats, some of one task.
 func (m *ModelRun) heartbeats() error {
 	var beats []queue.Heartbeat
 	for _, t := range m.some(2+m.choose.IntN(5), m.wasHeld) {
@@ -118,7 +118,7 @@ func (m *ModelRun) compareBeaten(beats []queue.Heartbeat) error {
 	return nil
 }
 
-// releases is one call with several, some of one task: the first ends the hold, a repeat answers as it.
+// releases sends one call with several releases, some of one task. The first ends the lease; a repeat gets its answer.
 func (m *ModelRun) releases() error {
 	var rs []queue.Release
 	var os []queue.Outcome
@@ -146,12 +146,12 @@ func (m *ModelRun) releases() error {
 	return nil
 }
 
-// released takes the answer to a release of t under its last token into the model.
+// released records the answer to a release of t under its last token in the model.
 func (m *ModelRun) released(t *modelTask, o queue.Outcome, answer queue.Released) error {
 	if answer.Err != nil || answer.Task == nil {
 		return fmt.Errorf("a release of %d (%s) was answered by %+v", t.id, t.status, answer)
 	}
-	if t.status != queue.StatusRetained { // by this call or an earlier one
+	if t.status != queue.StatusRetained { // this call or an earlier one ended the lease
 		if !answer.Replayed || string(answer.Task.Status) != t.delivered {
 			return fmt.Errorf("a repeat of a release of %d was answered by %+v, want %s", t.id, answer, t.delivered)
 		}
@@ -164,8 +164,8 @@ func (m *ModelRun) released(t *modelTask, o queue.Outcome, answer queue.Released
 	return nil
 }
 
-// callers has several callers send heartbeats at once through what gathers them. The order of two callers is not known, so of
-// two heartbeats of one task either may be the last.
+// callers makes several callers send heartbeats at once through the manager's batcher. The order of two callers is
+// unknown, so either of two heartbeats of one task may be the last.
 func (m *ModelRun) callers() error {
 	if m.shared == nil {
 		return nil
@@ -198,7 +198,8 @@ func (m *ModelRun) callers() error {
 			return fmt.Errorf("a caller's heartbeat of %d: %w", t.id, err)
 		}
 	}
-	for _, h := range beats { // which was the last?
+	// Read the length and the progress that the last heartbeat of each task left.
+	for _, h := range beats {
 		if err := m.learn(m.tasks[h.ID], beats); err != nil {
 			return err
 		}
@@ -206,7 +207,7 @@ func (m *ModelRun) callers() error {
 	return nil
 }
 
-// learn asks the store for the length and the progress of t after heartbeats in an order that is not known.
+// learn reads the lease and the progress of t from the store after heartbeats in an unknown order.
 func (m *ModelRun) learn(t *modelTask, beats []queue.Heartbeat) error {
 	lengths, progress := []time.Duration{}, []string{}
 	for _, h := range beats {
@@ -247,8 +248,8 @@ func (m *ModelRun) learn(t *modelTask, beats []queue.Heartbeat) error {
 	return m.compare(t)
 }
 
-// locked has another transaction lock the rows of a held task while one call beats, and one releases, that and others: what
-// is free is done, what is locked is not lost, and nobody waits.
+// locked lets another transaction lock the rows of a held task. Meanwhile one call sends heartbeats and another
+// releases for locked and free tasks. Free tasks get their answers, locked tasks lose nothing, and no call waits.
 func (m *ModelRun) locked() error {
 	if m.h.Lock == nil {
 		return nil
@@ -279,7 +280,7 @@ func (m *ModelRun) locked() error {
 		return err
 	}
 	for i, h := range beats {
-		// Whether a hold whose time is over was rescued is not known yet, and one is not shortened beside its row.
+		// A lapsed lease may have been rescued already, and a lease cannot be shortened while its row is locked.
 		t := m.tasks[h.ID]
 		open := !t.expires.After(m.now.Add(leeway)) || h.Lease > 0 && m.now.Add(h.Lease).Before(t.expires.Add(leeway))
 		if slices.Contains(locked, h.ID) && open && queue.IsLocked(out[i].Err) {

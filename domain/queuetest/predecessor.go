@@ -7,8 +7,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// testPredecessor holds the store to what the contract, section 10, says the predecessor got wrong, where a store can
-// show it. Each sub-test's name is the defect.
+// testPredecessor checks the store against the defects of the predecessor in section 10 of the contract, as far as a
+// store can show them. The name of each sub-test is the defect.
 func testPredecessor(e *env) {
 	e.it("a crashed worker's task was never tried again and then deleted", func(e *env) {
 		e.queue("q", queue.QueueMeta{Lease: new(time.Hour), RetryDelay: new(time.Minute)})
@@ -108,13 +108,13 @@ func testPredecessor(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		made := e.ticker("t", queue.TickerMeta{Period: new(10 * time.Hour), Queue: new("q")})
 		for i := range 4 {
-			e.advance(10*time.Hour + 7*time.Minute) // whoever looks is late
+			e.advance(10*time.Hour + 7*time.Minute) // every check of tickers comes late
 			e.chores(queue.ChoreTick)
 			tick := e.ticks("t")[0]
 			if want := made.Anchor.Add(time.Duration(i+1) * 10 * time.Hour); !tick.At.Equal(want) {
 				e.Fatalf("nominal time is %v, want %v", tick.At, want)
 			}
-			e.status(tick.TaskID, queue.StatusNew) // the tick and its task are one step
+			e.status(tick.TaskID, queue.StatusNew) // the tick and its task come in one step
 		}
 		e.counts("q", map[queue.Status]int64{queue.StatusNew: 4})
 	})

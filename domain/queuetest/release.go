@@ -237,7 +237,7 @@ func outcomes() []queue.Outcome {
 	}
 }
 
-// releaseOf is a valid release with outcome o.
+// releaseOf returns a valid release with outcome o.
 func releaseOf(id, token int64, o queue.Outcome) queue.Release {
 	r := queue.Release{ID: id, Token: token, Outcome: o}
 	switch o {

@@ -107,7 +107,7 @@ func testRescue(e *env) {
 	})
 }
 
-// tallies checks what a step moved by queue, in any order.
+// tallies checks the counts by queue of the tasks that a step moved, in any order.
 func (e *env) tallies(got queue.Tallies, want ...queue.Tally) {
 	e.Helper()
 	for i := range want {

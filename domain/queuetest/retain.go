@@ -77,7 +77,7 @@ func testRetain(e *env) {
 	e.it("tasks that were created together leave in order by takes of any size, without those that were taken out", func(e *env) {
 		e.queue("mail", queue.QueueMeta{})
 		want := e.createN("mail", 200)
-		for _, at := range []int{150, 64, 33, 32, 31, 5, 0} { // from behind: places stay what they are
+		for _, at := range []int{150, 64, 33, 32, 31, 5, 0} { // from the end, so that the other positions stay
 			gone := want[at]
 			if at%2 == 0 {
 				e.ok(e.one(e.s.CancelTasks, gone))
@@ -255,8 +255,8 @@ func testConcurrentRetain(e *env) {
 			})
 		}
 		wg.Wait()
-		// What idle workers left. A store may look for what a slow transaction left behind only now and then, so an empty
-		// answer does not say that there is none.
+		// Retain the tasks that the idle workers left. A store may search only now and then for tasks of a slow
+		// transaction, so an empty answer does not prove that none is left.
 		for over := time.Now().Add(time.Minute); len(held) < total && time.Now().Before(over); {
 			rest := e.retain("last", total)
 			for _, task := range rest {
@@ -264,7 +264,7 @@ func testConcurrentRetain(e *env) {
 				e.release(task, queue.OutcomeSuccess, "")
 			}
 			if len(rest) == 0 {
-				time.Sleep(20 * time.Millisecond) // between two looks, as whoever waits for tasks takes them
+				time.Sleep(20 * time.Millisecond) // the pause of a worker that polls
 			}
 		}
 		e.equal("tasks worked", len(held), total)

@@ -8,10 +8,10 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// large is a payload of n bytes.
+// large returns a payload of n bytes.
 func large(n int) []byte { return []byte(`"` + strings.Repeat("x", n-2) + `"`) }
 
-// testRetainBytes: a retain is bounded in bytes while it reads.
+// testRetainBytes checks that a retain bounds the bytes that it reads.
 func testRetainBytes(e *env) {
 	sized := func(e *env, name string, sizes ...int) (made []int64) {
 		e.Helper()

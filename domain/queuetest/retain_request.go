@@ -7,7 +7,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// testRetainRequests: a retain with a request id can be repeated.
+// testRetainRequests checks that a caller can repeat a retain with a request id.
 func testRetainRequests(e *env) {
 	ask := func(e *env, id, arguments string, limit int) ([]*queue.Task, error) {
 		e.Helper()
@@ -98,7 +98,7 @@ func testRetainRequests(e *env) {
 		must(e, "one", 2)
 		lose(e, "one")
 		lose(e, "one")
-		e.chores(queue.ChoreRescue) // now it is idle
+		e.chores(queue.ChoreRescue) // now the worker is idle
 		e.advance(queue.RequestTime + time.Second)
 		e.chores(queue.ChoreRescue)
 		back := e.retain("v", 2, "mail")

@@ -110,7 +110,7 @@ func testRetry(e *env) {
 	})
 }
 
-// now is the store's clock, read from what it stamps.
+// now reads the store's clock from the time of a stored value.
 func (e *env) now() time.Time {
 	e.Helper()
 	q, err := queue.NewQueue("clock", queue.QueueMeta{Name: "clock"})

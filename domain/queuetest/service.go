@@ -12,18 +12,18 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// ServiceHarness says how to get a service to test: in process or behind a client, all the same.
+// ServiceHarness describes a service to test: in process or behind a client.
 type ServiceHarness struct {
-	// New returns a fresh service over an empty store, bound to the namespace "default". Whatever it needs to end it
-	// registers with t.Cleanup. The store's clock runs; nothing need do background work.
+	// New returns a fresh service over an empty store, bound to the namespace "default". It registers the end of the
+	// service with t.Cleanup. The store's clock runs; background work need not.
 	New func(t testing.TB) queue.Service
-	// Advance makes the clock of the store behind a service that New returned jump d ahead.
+	// Advance moves the clock of the store behind a service of New forward by d.
 	Advance func(t testing.TB, s queue.Service, d time.Duration)
-	// Chores does the background work that is due in the store behind the service, all of it.
+	// Chores does all background work that is due in the store behind the service.
 	Chores func(t testing.TB, s queue.Service)
 }
 
-// TestService holds the services of h to the contract.
+// TestService checks the services of h against the contract.
 func TestService(t *testing.T, h ServiceHarness) {
 	t.Helper()
 	for _, topic := range []struct {
@@ -59,7 +59,7 @@ func TestService(t *testing.T, h ServiceHarness) {
 type svc struct {
 	*testing.T
 	h      ServiceHarness
-	root   queue.Service // what the harness knows
+	root   queue.Service // the service that the harness returned
 	s      queue.Service
 	spaces *int
 }
@@ -99,7 +99,7 @@ func (v *svc) kind(err error, want queue.Kind) {
 	checkKind(v.T, err, want)
 }
 
-// invalid checks that err is of kind want and names the field.
+// invalid checks that err has the kind want and names the field.
 func (v *svc) invalid(err error, want queue.Kind, field string) {
 	v.Helper()
 	v.kind(err, want)
@@ -116,7 +116,7 @@ func (v *svc) equal(what string, got, want any) {
 	}
 }
 
-// pass lets d pass with background work done at its end.
+// pass lets d pass and does the background work that is due at its end.
 func (v *svc) pass(d time.Duration) {
 	v.Helper()
 	v.h.Advance(v.T, v.root, d)
@@ -199,8 +199,8 @@ func (v *svc) status(id int64, want queue.Status) {
 	}
 }
 
-// during runs f in a goroutine of its own and returns a function that ends its context, waits for it and returns its
-// error. The test waits for it in any case.
+// during runs f in a goroutine of its own. end ends the context of f, waits for f and returns its error. The test waits
+// for f in any case.
 func (v *svc) during(f func(ctx context.Context) error) (end func() error) {
 	v.Helper()
 	ctx, cancel := context.WithCancel(v.ctx())
@@ -216,7 +216,7 @@ func (v *svc) during(f func(ctx context.Context) error) (end func() error) {
 	return end
 }
 
-// receive waits for the next thing out of c.
+// receive waits for the next value of c.
 func receive[T any](v *svc, c <-chan T) T {
 	v.Helper()
 	select {

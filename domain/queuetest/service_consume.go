@@ -256,7 +256,8 @@ func serveConsume(v *svc) {
 		v.createN("q", total)
 		var mu sync.Mutex
 		held := map[int64]int{}
-		ctx := v.ctx() // one for all: a service that gives no more ends the test
+		// One context for all workers: a service that gives no more tasks ends the test.
+		ctx := v.ctx()
 		var wg sync.WaitGroup
 		for i := range 16 {
 			wg.Go(func() {
@@ -369,7 +370,7 @@ func serveWait(v *svc) {
 	})
 }
 
-// retainUntil retains until the task is there: one that a caller who is gone was about to get comes back by itself.
+// retainUntil retains until it gets the task: a task on its way to a caller that left comes back by itself.
 func (v *svc) retainUntil(id int64) []*queue.Task {
 	v.Helper()
 	for range 50 {

@@ -127,7 +127,8 @@ func serveSubscriptions(v *svc) {
 				return nil
 			})
 		})
-		for { // it may start a little later than it was asked to
+		// The subscription may start a little after its request.
+		for {
 			v.create("q", queue.TaskMeta{})
 			select {
 			case e := <-got:

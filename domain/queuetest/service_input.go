@@ -201,7 +201,7 @@ func serveInput(v *svc) {
 	})
 }
 
-// with is the same for a sub-test that shares service and namespace.
+// with returns v for a sub-test that shares service and namespace.
 func (v *svc) with(t *testing.T) *svc {
 	c := *v
 	c.T = t
@@ -270,8 +270,8 @@ func serveErrors(v *svc) {
 	})
 }
 
-// servePredecessor holds the service to what the contract, section 10, says the predecessor got wrong, where callers see
-// it. Each sub-test's name is the defect.
+// servePredecessor checks the service against the defects of the predecessor in section 10 of the contract, as far as
+// callers see them. The name of each sub-test is the defect.
 func servePredecessor(v *svc) {
 	v.it("32 concurrent clients hung the server for good", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})

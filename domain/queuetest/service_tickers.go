@@ -271,7 +271,7 @@ func serveTickerLoops(v *svc) {
 	})
 }
 
-// endsCanceled checks that a stream ended because its context did.
+// endsCanceled checks that the end of its context ended a stream.
 func (v *svc) endsCanceled(err error) {
 	v.Helper()
 	if !errors.Is(err, context.Canceled) && queue.KindOf(err) != queue.KindCanceled {

@@ -6,13 +6,13 @@ import (
 	"syscall"
 )
 
-// DefaultSignals is called by a TestMain whose tests send signals to processes that they start. What the test itself was
-// started with ignored, as by nohup or in the background of a shell, it would hand down; a signal that a program handles it
-// hands down with the default action.
+// DefaultSignals restores the default action of signals in the processes that a test starts. A TestMain calls it when
+// its tests send such signals. A process hands down the signals that it ignores, as under nohup or in the background of
+// a shell. It hands down a signal that it handles with the default action.
 func DefaultSignals() {
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
 		if signal.Ignored(sig) {
-			signal.Notify(make(chan os.Signal, 1), sig) // and nobody listens: here it stays ignored
+			signal.Notify(make(chan os.Signal, 1), sig) // without a receiver: this process still ignores it
 		}
 	}
 }

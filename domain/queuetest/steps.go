@@ -10,7 +10,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// finish retains n tasks of q and ends them all with o.
+// finish retains n tasks of q and ends them all with outcome o.
 func (e *env) finish(q string, n int, o queue.Outcome) {
 	e.Helper()
 	var out []queue.Release
@@ -34,7 +34,7 @@ func testSteps(e *env) {
 	const many = 1300 // more than two steps
 	type move = func(context.Context, string, queue.Selection) (queue.Bulk, error)
 	for name, c := range map[string]struct {
-		before queue.Outcome // of all tasks; "" leaves them waiting
+		before queue.Outcome // outcome of all tasks; "" leaves them waiting
 		move   func(queue.Store) move
 	}{
 		"a cancel": {"", func(s queue.Store) move { return s.CancelTasks }},

@@ -12,32 +12,33 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// StoreHarness says how to get a store to test.
+// StoreHarness describes a store to test.
 type StoreHarness struct {
-	// New returns a fresh, empty store. Whatever it needs to end it registers with t.Cleanup.
+	// New returns a fresh, empty store. It registers the end of the store with t.Cleanup.
 	New func(t testing.TB) queue.Store
-	// Advance makes the clock of a store that New returned jump d ahead.
+	// Advance moves the clock of a store of New forward by d.
 	Advance func(t testing.TB, s queue.Store, d time.Duration)
-	// Peer is another process's store on the data of one that New returned; nil = the store itself. What a process tells
-	// others, such as hints to their listeners, it need not tell itself.
+	// Peer returns the store of another process on the data of a store of New; nil = the store itself. A process need not
+	// send itself the messages, such as hints to listeners, that it sends to others.
 	Peer func(t testing.TB, s queue.Store) queue.Store
-	// Shared is what gathers the calls of many callers on the store, in a namespace; nil = the model leaves that out.
+	// Shared returns a service that batches the calls of many callers on the store, in a namespace; nil = the model leaves
+	// that out.
 	Shared func(t testing.TB, s queue.Store, namespace string) queue.Service
-	// Lock has another transaction lock the rows of a held task until unlock; it tells which tasks are held in them. nil =
-	// nothing can be locked.
+	// Lock lets another transaction lock the rows of a held task until unlock. locked lists the tasks held in these rows.
+	// nil = the store has no locks.
 	Lock func(t testing.TB, s queue.Store, id int64) (locked []int64, unlock func())
-	// LockKey has another transaction create a task with a key, which unlock takes back; nil as for Lock.
+	// LockKey lets another transaction create a task with a key; unlock rolls it back. nil as for Lock.
 	LockKey func(t testing.TB, s queue.Store, namespace, name, key string) (unlock func())
-	// LockQueue has another transaction lock the row of a queue until unlock; nil as for Lock.
+	// LockQueue lets another transaction lock the row of a queue until unlock; nil as for Lock.
 	LockQueue func(t testing.TB, s queue.Store, namespace, name string) (unlock func())
-	// Audit looks for rows that contradict each other; nil = there is nothing to look for.
+	// Audit searches for rows that contradict each other; nil = the store has no such rows.
 	Audit func(ctx context.Context, s queue.Store) error
 	// Features of the stores.
 	Features Features
 }
 
-// Features says what may differ from store to store. Zero means "does not have it": the suite then checks that it
-// really is not there.
+// Features declares the permitted differences between stores. Zero means that a store lacks the feature: the suite then
+// checks that it does lack it.
 type Features struct {
 	// Listener: the store is a queue.Listener.
 	Listener bool
@@ -45,13 +46,13 @@ type Features struct {
 	StatsLister bool
 	// Diagnoser: the store is a queue.Diagnoser.
 	Diagnoser bool
-	// MaxEvents is how many events the feed keeps; 0 = it is bounded by age.
+	// MaxEvents is the number of events that the feed keeps; 0 = the feed is bounded by age.
 	MaxEvents int
-	// EventsAge is after how long ChorePrune takes events out of the feed; 0 = it is bounded by number.
+	// EventsAge is the age at which ChorePrune removes events from the feed; 0 = the feed is bounded by number.
 	EventsAge time.Duration
 }
 
-// TestStore holds the stores of h to the contract.
+// TestStore checks the stores of h against the contract.
 func TestStore(t *testing.T, h StoreHarness) {
 	t.Helper()
 	for _, topic := range []struct {
@@ -127,7 +128,7 @@ func (e *env) fresh(sentence string, f func(e *env)) {
 	})
 }
 
-// with is the same for a sub-test that shares store and namespace.
+// with returns e for a sub-test that shares store and namespace.
 func (e *env) with(t *testing.T) *env {
 	c := *e
 	c.T = t
@@ -155,7 +156,7 @@ func (e *env) kind(err error, want queue.Kind) {
 	checkKind(e.T, err, want)
 }
 
-// checkKind checks that err is an *Error of kind want that errors.Is finds by its sentinel alone.
+// checkKind checks that err is an *Error of kind want, and that errors.Is matches the sentinel of that kind alone.
 func checkKind(t testing.TB, err error, want queue.Kind) {
 	t.Helper()
 	if queue.KindOf(err) != want {
@@ -175,7 +176,7 @@ func (e *env) equal(what string, got, want any) {
 	}
 }
 
-// near checks that a time is where it should be, give or take what a slow machine needs: the tests work in hours.
+// near checks that got is within slack of want. Slack allows for a slow machine, as the tests work in hours.
 func (e *env) near(what string, got, want time.Time, slack time.Duration) {
 	e.Helper()
 	if d := got.Sub(want).Abs(); got.IsZero() || d > slack {
@@ -190,7 +191,7 @@ func (e *env) advance(d time.Duration) {
 	e.h.Advance(e.T, e.s, d)
 }
 
-// chores does all steps of each chore.
+// chores does all steps of each kind of background work.
 func (e *env) chores(chores ...queue.Chore) queue.Maintained {
 	e.Helper()
 	var sum queue.Maintained
@@ -217,7 +218,7 @@ func (e *env) chores(chores ...queue.Chore) queue.Maintained {
 	return sum
 }
 
-// pass lets d pass with background work done at its end.
+// pass lets d pass and does the background work that is due at its end.
 func (e *env) pass(d time.Duration) {
 	e.Helper()
 	e.advance(d)
@@ -242,7 +243,7 @@ func (e *env) update(name string, meta queue.QueueMeta) *queue.Queue {
 	return q
 }
 
-// newTask is a normalised task.
+// newTask returns a normalised task.
 func (e *env) newTask(name string, meta queue.TaskMeta) queue.NewTask {
 	e.Helper()
 	t, err := queue.NewTask{Queue: name, TaskMeta: meta}.Normalize(queue.DefaultMaxPayloadBytes)
@@ -255,7 +256,7 @@ func (e *env) create(name string, meta queue.TaskMeta) *queue.Task {
 	return e.createAll(e.newTask(name, meta))[0]
 }
 
-// createN makes n plain tasks and returns their ids in order.
+// createN creates n plain tasks and returns their ids in order.
 func (e *env) createN(name string, n int) []int64 {
 	e.Helper()
 	tasks := make([]queue.NewTask, n)
@@ -280,7 +281,7 @@ func (e *env) createAll(tasks ...queue.NewTask) []*queue.Task {
 	return out
 }
 
-// retain makes due tasks ready and takes up to limit of them.
+// retain makes due tasks ready and retains up to limit of them.
 func (e *env) retain(worker string, limit int, queues ...string) []*queue.Task {
 	e.Helper()
 	e.chores(queue.ChorePromote)
@@ -299,7 +300,7 @@ func (e *env) retainFor(lease time.Duration, worker string, limit int, queues ..
 	return out[0]
 }
 
-// hold takes exactly one task from a queue.
+// hold retains exactly one task from a queue.
 func (e *env) hold(name string) *queue.Task {
 	e.Helper()
 	got := e.retain("w", 1, name)
@@ -326,7 +327,7 @@ func (e *env) tryRelease(r queue.Release) (*queue.Task, error) {
 	return out[0].Task, out[0].Err
 }
 
-// release ends the hold of t.
+// release ends the lease of t.
 func (e *env) release(t *queue.Task, o queue.Outcome, result string) *queue.Task {
 	e.Helper()
 	r := queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: o}
@@ -351,7 +352,7 @@ func (e *env) beat(h queue.Heartbeat) queue.Beat {
 	return out[0]
 }
 
-// find returns the task, or nil when it is not there.
+// find returns the task, or nil when it does not exist.
 func (e *env) find(id int64) *queue.Task {
 	e.Helper()
 	got, err := e.s.GetTasks(e.ctx(), e.ns, []int64{id}, true)
@@ -407,7 +408,7 @@ func (e *env) stats(name string) *queue.QueueStats {
 	return st[0]
 }
 
-// counts checks the kept counts of a queue by status; statuses not named are 0.
+// counts checks the stored counts of a queue by status; statuses without an entry are 0.
 func (e *env) counts(name string, want map[queue.Status]int64) {
 	e.Helper()
 	got := e.stats(name).Counts
@@ -448,8 +449,8 @@ func (e *env) one(f bulkFunc, id int64) error {
 	return nil
 }
 
-// events returns the events of the namespace behind after that f matches, at least n of them. A feed may show an event
-// a moment after its commit, so it waits for what is missing.
+// events returns at least n events of the namespace after the cursor of f, as far as f matches them. A feed may show an
+// event a moment after its commit, so it waits for missing events.
 func (e *env) events(f queue.EventFilter, n int) []queue.Event {
 	e.Helper()
 	deadline := time.Now().Add(20 * time.Second)

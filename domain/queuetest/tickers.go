@@ -208,7 +208,7 @@ func testTicks(e *env) {
 			ticks := e.ticks("t")
 			e.equal("the step's ticks", m.Ticks, ticks[:1])
 			e.equal("ticks", len(ticks), i+1)
-			want := made.Anchor.Add(time.Duration(i+1) * 10 * time.Hour) // no drift
+			want := made.Anchor.Add(time.Duration(i+1) * 10 * time.Hour) // without drift
 			if !ticks[0].At.Equal(want) {
 				e.Fatalf("nominal time is %v, want %v", ticks[0].At, want)
 			}
@@ -263,7 +263,7 @@ func testTicks(e *env) {
 		e.ticker("t", queue.TickerMeta{Period: new(time.Hour), Queue: new("q"), Overlap: new(queue.OverlapSkip)})
 		e.pass(time.Hour + time.Minute)
 		held := e.retainFor(9_000*time.Hour, "w", 1, "q")[0]
-		for range 5 { // the history is pruned several times
+		for range 5 { // so the pruner shortens the history several times
 			for range 60 {
 				e.advance(time.Hour)
 				e.chores(queue.ChoreTick)
@@ -302,7 +302,7 @@ func testTicks(e *env) {
 		if in := e.getTicker("skips").NextAt.Sub(e.now()); in > 24*time.Hour+time.Minute {
 			e.Errorf("ticker skips fires in %v", in)
 		}
-		for range 60 { // past the times that had fired while the clock was ahead
+		for range 60 { // beyond the times that fired while the clock was ahead
 			e.advance(time.Hour)
 			e.chores(queue.ChoreTick)
 		}
@@ -390,7 +390,7 @@ func testTicks(e *env) {
 		e.queue("r", queue.QueueMeta{})
 		made := e.ticker("t", queue.TickerMeta{Period: new(10 * time.Hour), Queue: new("q")})
 		e.advance(11 * time.Hour)
-		e.updateTicker("t", queue.TickerMeta{Payload: []byte(`2`), Queue: new("r")}) // the first is due and not fired yet
+		e.updateTicker("t", queue.TickerMeta{Payload: []byte(`2`), Queue: new("r")}) // the first tick is due
 		e.chores(queue.ChoreTick)
 		ticks := e.ticks("t")
 		e.equal("ticks", len(ticks), 1)
@@ -486,7 +486,7 @@ func testMisfire(e *env) {
 		made := e.ticker("t", queue.TickerMeta{
 			Period: new(10 * time.Hour), Queue: new("q"), Misfire: &misfire, MisfireLimit: &limit,
 		})
-		e.advance(75 * time.Hour) // 7 times were missed, the last by 5 hours
+		e.advance(75 * time.Hour) // 7 times are missed, the last by 5 hours
 		e.chores(queue.ChoreTick)
 		ticks := e.ticks("t")
 		slices.Reverse(ticks)
@@ -519,7 +519,7 @@ func testMisfire(e *env) {
 		made, ticks := down(e, queue.MisfireSkip, 100)
 		at(e, made, ticks)
 		e.pass(6 * time.Hour)
-		// The next one is seen an hour late: longer than the grace of a minute, so it is missed too.
+		// The next tick comes an hour late: longer than the grace of a minute, so it is missed too.
 		e.equal("ticks", len(e.ticks("t")), 0)
 	})
 	e.it("after a downtime misfire once fires one for all", func(e *env) {

@@ -10,8 +10,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// testTwice holds every batch call that may name a task twice to the calls one after the other: elements act in their order,
-// each is answered with what is true behind it, and nothing else changes.
+// testTwice compares every batch call that may name a task twice with single calls. Elements act in their order, each
+// answer shows the state after its element, and nothing else changes.
 func testTwice(e *env) {
 	e.it("a heartbeat that names a task twice puts it under one lease, the last", func(e *env) {
 		e.queue("mail", queue.QueueMeta{Lease: new(5 * time.Hour)})
@@ -57,7 +57,7 @@ func testTwice(e *env) {
 
 	for _, c := range []struct {
 		call string
-		// act acts on a held task: on it twice in one call, or with apart in two calls. It tells what was answered.
+		// act acts on a held task twice: in one call, or in two calls with apart. It returns the answers.
 		act func(e *env, t *queue.Task, apart bool) string
 	}{
 		{"release, both successes", releasesTwice(queue.OutcomeSuccess, queue.OutcomeSuccess)},
@@ -87,7 +87,7 @@ func testTwice(e *env) {
 		{"look at a task", func(e *env, t *queue.Task, _ bool) string {
 			found, err := e.s.GetTasks(e.ctx(), e.ns, []int64{t.ID, t.ID}, false)
 			e.ok(err)
-			return strconv.Itoa(len(found)) // those that are there, in no order: once
+			return strconv.Itoa(len(found)) // the existing tasks, in no order and once each
 		}},
 	} {
 		e.it("a call that names a task twice acts as two calls: "+c.call, func(e *env) {
@@ -95,7 +95,7 @@ func testTwice(e *env) {
 			for i, apart := range []bool{false, true} {
 				name := []string{"together", "apart"}[i]
 				e.queue(name, queue.QueueMeta{Retries: new(3), Lease: new(5 * time.Hour)})
-				e.createN(name, 3) // neighbours in the same lease
+				e.createN(name, 3) // neighbours in one lease row
 				held := e.retain("w", 3, name)
 				answers := c.act(e, held[1], apart)
 				after := "gone"
@@ -146,7 +146,7 @@ func (e *env) beats(beats ...queue.Heartbeat) []queue.Beat {
 	return out
 }
 
-// twice makes one call with two elements, or two calls with one, and tells the answers.
+// twice makes one call with two elements, or two calls with one element each, and returns the answers as text.
 func twice[In, Out any](e *env, apart bool, call func(...In) []Out, one, two In, tell func(Out) string) string {
 	e.Helper()
 	var outs []Out
@@ -179,7 +179,7 @@ func releasesTwice(one, two queue.Outcome) func(*env, *queue.Task, bool) string 
 	}
 }
 
-// bulkTwice names a task twice in a selection. A selection is a set of tasks: the second mention says nothing new.
+// bulkTwice names a task twice in a selection. A selection is a set of tasks: the second mention changes nothing.
 func bulkTwice(f func(queue.Store, context.Context, string, queue.Selection) (queue.Bulk, error)) func(*env, *queue.Task, bool) string {
 	return func(e *env, t *queue.Task, apart bool) string {
 		e.Helper()

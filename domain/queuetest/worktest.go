@@ -13,18 +13,17 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// Helpers for tests of an application's own handlers and of what it creates. Over the memory store they need no
-// database:
+// This file has helpers for tests of an application: of its handlers, and of the tasks that it creates. Over the memory
+// store they need no database:
 //
 //	m, err := manager.New(memory.New())
 //
-// and inside testing/synctest the memory store's clock is the bubble's, so that delays, backoff and leases pass at once:
-// have the manager Run there, which makes due what was delayed, call time.Sleep for the delay and a second more, then
-// Drain.
+// Inside testing/synctest the memory store uses the clock of the bubble, so delays, backoff and leases pass at once.
+// Run the manager there, which makes delayed tasks ready. Call time.Sleep for the delay and a second more, then Drain.
 
-// RunHandler runs handler on a task with payload, as a worker would, and returns the release that came of it: done or
-// failed, the result, the delay. change may set more of the task (Headers, Attempt, DiesAt …). The handler's context is
-// the test's.
+// RunHandler runs handler on a task with payload, as a worker would, and returns the resulting release: its outcome,
+// result and delay. change may set more fields of the task (Headers, Attempt, DiesAt …). The handler's context is that
+// of the test.
 func RunHandler(t testing.TB, handler worker.Handler, payload any, change ...func(*queue.Task)) queue.Release {
 	t.Helper()
 	b, err := queue.Marshal(payload)
@@ -53,7 +52,7 @@ func RequireOutcome(t testing.TB, rel queue.Release, want queue.Outcome) {
 	}
 }
 
-// RequireResult fails the test unless rel is a success whose result is an R; it returns that.
+// RequireResult fails the test unless rel is a success with an R as result. It returns the result.
 func RequireResult[R any](t testing.TB, rel queue.Release) (r R) {
 	t.Helper()
 	RequireOutcome(t, rel, queue.OutcomeSuccess)
@@ -63,12 +62,12 @@ func RequireResult[R any](t testing.TB, rel queue.Release) (r R) {
 	return r
 }
 
-// lister is what the helpers need to see tasks: part of queue.Tasks.
+// lister is the part of queue.Tasks that the helpers need to read tasks.
 type lister interface {
 	ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error)
 }
 
-// Created returns every task of a queue, oldest first; "" = of the namespace.
+// Created returns every task of a queue, oldest first; name "" means all queues of the namespace.
 func Created(t testing.TB, svc lister, name string) []*queue.Task {
 	t.Helper()
 	q := queue.TaskQuery{TaskFilter: queue.TaskFilter{Queue: name}, Page: queue.Page{Limit: queue.MaxPage}}
@@ -87,8 +86,8 @@ func Created(t testing.TB, svc lister, name string) []*queue.Task {
 	}
 }
 
-// RequireCreated fails the test unless exactly one task of a queue has payload, as JSON, whatever its status. It
-// returns it.
+// RequireCreated fails the test unless exactly one task of a queue has payload, compared as JSON, in any status. It
+// returns that task.
 func RequireCreated(t testing.TB, svc lister, name string, payload any) *queue.Task {
 	t.Helper()
 	found, all := withPayload(t, svc, name, payload)
@@ -122,7 +121,7 @@ func withPayload(t testing.TB, svc lister, name string, payload any) (found, all
 	return found, all
 }
 
-// decoded is JSON with its numbers as they are written.
+// decoded decodes JSON and keeps the spelling of its numbers.
 func decoded(b []byte) (v any) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
@@ -140,12 +139,12 @@ func payloads(tasks []*queue.Task) []byte {
 	return b.Bytes()
 }
 
-// maxDrained bounds Drain, which a handler that keeps creating tasks would never let end.
+// maxDrained bounds Drain, because a handler that keeps creating tasks would never let it end.
 const maxDrained = 100_000
 
-// Drain works the queues of handlers, one task after the other in the service's order, until none of their tasks can be
-// retained: what handlers created meanwhile too, what is delayed or waits for a retry not. It returns the tasks as they
-// were after their release, in the order worked.
+// Drain works the queues of handlers, one task after the other in the service's order, until it can retain none of
+// their tasks. It includes tasks that handlers create meanwhile, but not delayed tasks or tasks that wait for a retry.
+// It returns the tasks as they were after their release, in the order of work.
 func Drain(t testing.TB, svc queue.Consumer, handlers map[string]worker.Handler) []*queue.Task {
 	t.Helper()
 	r := queue.RetainRequest{Worker: "drain"}

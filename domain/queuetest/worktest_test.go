@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// line is the least service that the helpers need: one queue in the order of creation.
+// line is the smallest service that the helpers need: one queue in the order of creation.
 type line struct{ tasks []*queue.Task }
 
 func (l *line) add(name string, payload string) {

@@ -10,9 +10,9 @@ type Misfire string
 
 // The policies. The empty one means MisfireOnce.
 const (
-	// MisfireSkip drops missed times. The latest due time still fires when it
-	// is no older than SkipGrace, or than the period if that is shorter: a tick
-	// seen one poll late was not missed.
+	// MisfireSkip drops missed times. The latest due time still fires when its
+	// age is at most SkipGrace, or the period if that is shorter: a tick seen one
+	// poll late was not missed.
 	MisfireSkip Misfire = "skip"
 	// MisfireOnce makes one fire of all due times: the latest, at any age.
 	MisfireOnce Misfire = "once"

@@ -10,7 +10,7 @@ import (
 
 // Causes of the end of a handler's context, as [context.Cause] returns them.
 var (
-	// ErrCancelRequested: a caller cancelled the task. It ends cancelled, whatever the handler returns.
+	// ErrCancelRequested: a caller cancelled the task. It ends cancelled after any outcome of the handler.
 	ErrCancelRequested = errors.New("worker: a cancel of the task was requested")
 	// ErrDeadline: the task's ttl is over (Task.DiesAt).
 	ErrDeadline = fmt.Errorf("worker: the task's time to live is over: %w", context.DeadlineExceeded)

@@ -16,13 +16,14 @@
 //	return nil, NotStarted(err)     a fault of the worker: handed back, and the worker pauses the queue
 //	return nil, Systemic(err)       as err, and other tasks of the queue would fail too: several in a row pause the queue
 //
-// A panic is a failure with its stack. The worker replaces bytes of a result that cannot be stored, so a task always ends.
+// A panic is a failure with its stack. The worker replaces bytes of a result that cannot be stored, so a task always
+// ends.
 //
 // # End of a handler's context
 //
 // [context.Cause] returns the reason: [ErrCancelRequested], [ErrDeadline], [ErrLeaseLost] or [ErrDraining]. The worker
-// still records the outcome, on a context that has not ended. After ErrLeaseLost it sends none, because the service would
-// refuse it. A plain error after ErrDraining hands the task back at no cost of an attempt.
+// still records the outcome, on a context that has not ended. After ErrLeaseLost it sends none, because the service
+// would refuse it. A plain error after ErrDraining hands the task back at no cost of an attempt.
 //
 // # Retains
 //

@@ -9,8 +9,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// heldTask is one task under a lease, and the context of its handler. It wraps a plain cancelable context, which has the
-// values of Run's context. It costs three allocations.
+// heldTask is one task under a lease, and the context of its handler. It wraps a plain cancelable context, which has
+// the values of Run's context. It costs three allocations.
 type heldTask struct {
 	context.Context
 	end context.CancelCauseFunc
@@ -87,8 +87,8 @@ func (h *heldTask) endAtDeadline(now time.Time) {
 	h.Context, h.end = ctx, func(cause error) { outer(cause); stop() }
 }
 
-// recordLease records the answer l to a call that lasted from from to now. The lease may count from the beginning of the
-// call. longest bounds the time to the next heartbeat. The caller holds run.mu, or owns h alone.
+// recordLease records the answer l to a call that lasted from from to now. The lease may count from the beginning of
+// the call. longest bounds the time to the next heartbeat. The caller holds run.mu, or owns h alone.
 func (h *heldTask) recordLease(from, now time.Time, l queue.Lease, longest time.Duration) {
 	h.granted = l.Duration
 	h.expires = from.Add(l.Duration)

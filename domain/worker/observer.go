@@ -6,9 +6,9 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Observer receives the events of the runtime, for telemetry. Many goroutines call its methods, on the hot path: a method
-// must be quick and must not change its arguments. Embed [NoObserver] to implement only some methods, and to stay
-// compatible when methods are added.
+// Observer receives the events of the runtime, for telemetry. Many goroutines call its methods, on the hot path: a
+// method must be quick and must not change its arguments. Embed [NoObserver] to implement only some methods, and to
+// stay compatible when methods are added.
 type Observer interface {
 	// TaskStarted: the worker is about to call a handler, waited after it retained the task.
 	TaskStarted(task Held, waited time.Duration)

@@ -19,8 +19,8 @@ const (
 	DefaultDrain = 25 * time.Second
 	// DefaultGrace is the time that handlers have to end after the drain ended their contexts.
 	DefaultGrace = 3 * time.Second
-	// DefaultWait is the time that a retain of an idle worker waits at the service. An idle worker takes up to this long to
-	// stop.
+	// DefaultWait is the time that a retain of an idle worker waits at the service. An idle worker takes up to this long
+	// to stop.
 	DefaultWait = 2 * time.Second
 	// DefaultHeartbeat is the longest time between two heartbeats, and so until a handler learns of a cancel.
 	DefaultHeartbeat = 10 * time.Second
@@ -61,7 +61,8 @@ func WithLease(d time.Duration) Option { return option(func(c *config) { c.lease
 // WithDrain sets the time that running handlers have to end after a stop; then their contexts end.
 func WithDrain(d time.Duration) Option { return option(func(c *config) { c.drain = d }) }
 
-// WithGrace sets the time that handlers have after the drain ended their contexts; then the worker hands back their tasks.
+// WithGrace sets the time that handlers have after the drain ended their contexts; then the worker hands back their
+// tasks.
 func WithGrace(d time.Duration) Option { return option(func(c *config) { c.grace = d }) }
 
 // WithWait sets the time that a retain of an idle worker waits at the service for a task; at most queue.MaxWait. A stop
@@ -69,8 +70,8 @@ func WithGrace(d time.Duration) Option { return option(func(c *config) { c.grace
 // held until their leases lapse. 0 makes the worker poll once a second.
 func WithWait(d time.Duration) Option { return option(func(c *config) { c.wait = d }) }
 
-// WithInProcess states that a RetainTasks with an ended context holds no tasks beyond those that it returns, as that of a
-// manager in process does. A stop then ends waiting retains at once.
+// WithInProcess states that a RetainTasks with an ended context holds no tasks beyond those that it returns, as that of
+// a manager in process does. A stop then ends waiting retains at once.
 func WithInProcess() Option { return option(func(c *config) { c.inProcess = true }) }
 
 // WithHeartbeat sets the longest time between heartbeats; they come at a third of the lease when that is sooner.

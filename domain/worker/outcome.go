@@ -60,8 +60,8 @@ func Cancel(err error) error {
 }
 
 // NotStarted reports that the handler could not begin by a fault of the worker, such as a lack of memory or a missing
-// program. The task goes back at no cost of an attempt. The worker pauses the queue for a second, and twice as long after
-// each further fault, up to a minute. Then it retains one task to see whether the fault is over.
+// program. The task goes back at no cost of an attempt. The worker pauses the queue for a second, and twice as long
+// after each further fault, up to a minute. Then it retains one task to see whether the fault is over.
 func NotStarted(err error) error {
 	return &ending{outcome: queue.OutcomeHandBack, unstarted: true, err: err}
 }
@@ -170,7 +170,8 @@ func releaseFor(v any, err, cause error, maxResult int) (rel queue.Release, canc
 	return queue.Release{Outcome: queue.OutcomeFailure, Result: errorJSON(err, maxResult)}, false
 }
 
-// resultJSON encodes v as JSON that can be stored, of at most maxBytes. It replaces a v that does not encode by an error.
+// resultJSON encodes v as JSON that can be stored, of at most maxBytes. It replaces a v that does not encode by an
+// error.
 func resultJSON(v any, maxBytes int) json.RawMessage {
 	if v == nil {
 		return nil
@@ -192,7 +193,8 @@ func errorJSON(err error, maxBytes int) json.RawMessage {
 	return queue.CleanJSON(queue.ErrorJSON(err.Error()), maxBytes)
 }
 
-// copyJSON encodes v in bytes of its own: the worker sends them after the handler, which may reuse its buffer, returned.
+// copyJSON encodes v in bytes of its own: the worker sends them after the handler, which may reuse its buffer,
+// returned.
 func copyJSON(v any) (json.RawMessage, error) {
 	b, err := queue.Marshal(v)
 	switch v.(type) {

@@ -80,7 +80,8 @@ func (l *slotPool) isPaused(name string) bool {
 	return x != nil && x.pauses > 0 && !x.probing
 }
 
-// unpausedQueues returns the queues without a pause, or one queue to probe alone after its pause. The caller holds run.mu.
+// unpausedQueues returns the queues without a pause, or one queue to probe alone after its pause. The caller holds
+// run.mu.
 func (l *slotPool) unpausedQueues(now time.Time) (names []string, probe string) {
 	for _, name := range l.queues {
 		x := l.pauses[name]
@@ -104,8 +105,8 @@ func (l *slotPool) isProbe(names []string) bool {
 	return l.pauses != nil && len(names) == 1 && l.pauses[names[0]] != nil && l.pauses[names[0]].probing
 }
 
-// recordProbe records the number of tasks in the answer for names. A probe without a task runs again after minPause. The
-// caller holds run.mu.
+// recordProbe records the number of tasks in the answer for names. A probe without a task runs again after minPause.
+// The caller holds run.mu.
 func (l *slotPool) recordProbe(names []string, got int, now time.Time) {
 	if got == 0 && l.isProbe(names) {
 		x := l.pauses[names[0]]

@@ -48,9 +48,9 @@ type flushed struct {
 	done    chan error
 }
 
-// Progress reports the progress of the handler of ctx: v is any JSON of at most MaxProgressValueBytes. It does not wait.
-// The next heartbeat carries the value, within a second; of several values in that time the last counts. Outside a
-// handler it returns ErrNoTask, for a v that cannot be stored KindTooLarge or KindInvalid.
+// Progress reports the progress of the handler of ctx: v is any JSON of at most MaxProgressValueBytes. It does not
+// wait. The next heartbeat carries the value, within a second; of several values in that time the last counts. Outside
+// a handler it returns ErrNoTask, for a v that cannot be stored KindTooLarge or KindInvalid.
 func Progress(ctx context.Context, v any) error {
 	h := heldTaskFrom(ctx)
 	if h == nil {
@@ -96,8 +96,8 @@ func Logf(ctx context.Context, format string, args ...any) {
 	})
 }
 
-// Flush sends the progress of the handler of ctx now, and waits until the service has it. One call carries the flushes of
-// several tasks. The error is that of the service, or the cause of ctx's end: then the release carries the progress.
+// Flush sends the progress of the handler of ctx now, and waits until the service has it. One call carries the flushes
+// of several tasks. The error is that of the service, or the cause of ctx's end: then the release carries the progress.
 func Flush(ctx context.Context) error {
 	h := heldTaskFrom(ctx)
 	if h == nil {

@@ -186,7 +186,7 @@ func (r *run) replaceResult(h *heldTask, err error) *heldTask {
 	return h
 }
 
-// endTasks removes tasks whose releases are done.
+// endTasks removes tasks after their releases.
 func (r *run) endTasks(done []*heldTask) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

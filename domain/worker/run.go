@@ -20,8 +20,8 @@ const (
 	hurryWait = DefaultWait
 )
 
-// run is the state of one Run. One lock guards the states of all held tasks; a task passes through them once. Goroutines
-// exist only while there is work for them, except the heartbeater.
+// run is the state of one Run. One lock guards the states of all held tasks; a task passes through them once.
+// Goroutines exist only while there is work for them, except the heartbeater.
 type run struct {
 	svc      queue.Consumer
 	cfg      config

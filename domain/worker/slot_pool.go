@@ -20,8 +20,8 @@ const (
 	maxRetain = 1_000
 	// maxRetains bounds the retains of a pool that are under way at once while there is a backlog.
 	maxRetains = 3
-	// minWindow and maxWindow bound the time that a prefetched task should wait for its start. Handlers that began together
-	// end together, so with less than minWindow most of them would wait for a round trip each time.
+	// minWindow and maxWindow bound the time that a prefetched task should wait for its start. Handlers that began
+	// together end together, so with less than minWindow most of them would wait for a round trip each time.
 	minWindow = 50 * time.Millisecond
 	maxWindow = 250 * time.Millisecond
 	// maxAheadBytes bounds the payloads of prefetched tasks, by the average of recent payloads.
@@ -292,8 +292,8 @@ func (l *slotPool) retainWait() time.Duration {
 	return wait
 }
 
-// makeHeldTasks wraps retained tasks, requested at from and answered at now. When the answer took more than a third of a
-// lease, it extends that lease first.
+// makeHeldTasks wraps retained tasks, requested at from and answered at now. When the answer took more than a third of
+// a lease, it extends that lease first.
 func (l *slotPool) makeHeldTasks(tasks []*queue.Task, from, now time.Time) []*heldTask {
 	r := l.run
 	holds := make([]*heldTask, 0, len(tasks))

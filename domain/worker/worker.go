@@ -11,8 +11,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Worker works the tasks of queues, and the ticks of tickers without a queue. Register handlers, then call Run. A Worker
-// may run again after Run returned, but not twice at once.
+// Worker works the tasks of queues, and the ticks of tickers without a queue. Register handlers, then call Run. A
+// Worker may run again after Run returned, but not twice at once.
 type Worker struct {
 	svc queue.Consumer
 	cfg config
@@ -110,10 +110,10 @@ func (w *Worker) Use(middleware ...func(Handler) Handler) {
 	w.chain = append(w.chain, middleware...)
 }
 
-// Run works until ctx ends. Then it retains nothing new and hands back the tasks that have not started. Running handlers
-// get the drain timeout, then their contexts end. Run hands back the tasks of handlers that go on beyond the grace. None
-// of this costs an attempt. Until it returns, Run extends the leases and records every outcome. The values of ctx reach
-// the handlers, its end does not.
+// Run works until ctx ends. Then it retains nothing new and hands back the tasks that have not started. Running
+// handlers get the drain timeout, then their contexts end. Run hands back the tasks of handlers that go on beyond the
+// grace. None of this costs an attempt. Until it returns, Run extends the leases and records every outcome. The values
+// of ctx reach the handlers, its end does not.
 //
 // Run returns nil after such a stop, and [ErrHandlersLeft] when handlers did not end. It returns an error at once for a
 // faulty registration. Errors of the service never end it: it logs each change of them and retries.

@@ -59,7 +59,6 @@ var pendingWords = []string{
 	"apps/worker",
 	"docs/benchmarks.md",
 	"docs/field-reports.md",
-	"domain/internal",
 	"domain/manager",
 	"domain/queue",
 	"domain/queuetest",
