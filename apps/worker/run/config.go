@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type config struct {
 	server      program.Server
 	database    program.Database
 	background  bool
+	maxPayload  int // bytes of a payload or a result, with a database of its own
 	name        string
 	concurrency int
 	lease       time.Duration
@@ -68,6 +70,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	c.database.Flags(f)
 	f.BoolVar(&c.background, "background", true, "with --database-url, do background work too (promote, rescue, prune, ticks)")
 
+	f.IntVar(&c.maxPayload, "max-payload", queue.DefaultMaxPayloadBytes, "with --database-url, most `bytes` of a payload or a result")
 	f.StringVar(&c.name, "name", "", "name of this worker (default: host, process id and some letters)")
 	f.IntVarP(&c.concurrency, "concurrency", "c", 10, "most tasks at once, over all queues without slots of their own")
 	f.DurationVar(&c.lease, "lease", 0, "lease of retained tasks (default: the queue's)")
@@ -109,11 +112,15 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 	// A URL in the command line is stronger than a database in a variable or the file. Of two that are as strong neither
 	// is taken: which is meant would be a guess.
 	server, database := f.Changed("url"), f.Changed("database-url")
+	given := changedFlags(f) // a variable may be meant for several workers; a flag and a key of the file are for this one
 	if err := program.Environ(f, getenv, ownPrefix); err != nil {
 		return err
 	}
-	entries, err := c.fromFile(f)
+	entries, err := c.fromFile(f, given)
 	if err != nil {
+		return err
+	}
+	if err := program.RefuseEmpty(f, nil); err != nil {
 		return err
 	}
 	switch both := f.Changed("url") && c.database.URL != ""; {
@@ -140,11 +147,66 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 		}
 		c.jobs = append(c.jobs, j)
 	}
-	return c.check()
+
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.checkEffects(given)
 }
 
-// fromFile sets flags from the file, and returns its entries of queues.
-func (c *config) fromFile(f *pflag.FlagSet) ([]map[string]yaml.Node, error) {
+func changedFlags(f *pflag.FlagSet) map[string]bool {
+	changed := map[string]bool{}
+	f.Visit(func(fl *pflag.Flag) { changed[fl.Name] = true })
+	return changed
+}
+
+// The settings that have an effect on one kind of job alone.
+var (
+	execSettings = []string{"dir", "env", "kill-after"}
+	httpSettings = []string{"timeout", "secret", "header", "permanent-status", "allow-private"}
+)
+
+// checkEffects refuses settings that were given and have no effect, and limits that contradict each other.
+func (c *config) checkEffects(given map[string]bool) error {
+	if c.asks {
+		return nil
+	}
+
+	byKind := []struct {
+		kind     string
+		settings []string
+		of       func(job) bool
+	}{
+		{"--exec", execSettings, func(j job) bool { return j.Exec != "" }},
+		{"--http", httpSettings, func(j job) bool { return j.HTTP != "" }},
+	}
+	for _, kind := range byKind {
+		if slices.ContainsFunc(c.jobs, kind.of) {
+			continue
+		}
+		for _, name := range kind.settings {
+			if given[name] {
+				return queue.Invalid(name, "must come with "+kind.kind+", got a queue without it; leave it out")
+			}
+		}
+	}
+
+	if c.database.URL == "" {
+		if given["max-payload"] {
+			return queue.Invalid("max-payload", "must come with --database-url; a server has a limit of its own")
+		}
+		return nil
+	}
+	for _, j := range c.jobs {
+		if j.MaxOutput > c.maxPayload {
+			return queue.Invalid("max-output", fmt.Sprintf("must be at most --max-payload (%d), got %d", c.maxPayload, j.MaxOutput))
+		}
+	}
+	return nil
+}
+
+// fromFile sets flags from the file, adds their names to given, and returns its entries of queues.
+func (c *config) fromFile(f *pflag.FlagSet, given map[string]bool) ([]map[string]yaml.Node, error) {
 	if c.file == "" {
 		return nil, nil
 	}
@@ -173,6 +235,7 @@ func (c *config) fromFile(f *pflag.FlagSet) ([]map[string]yaml.Node, error) {
 			return nil, fmt.Errorf("%s: %s and %s are one setting; leave one out", c.file, min(key, other), max(key, other))
 		}
 		spelt[fl.Name] = key
+		given[fl.Name] = true
 		if fl.Changed {
 			continue
 		}
@@ -184,6 +247,8 @@ func (c *config) fromFile(f *pflag.FlagSet) ([]map[string]yaml.Node, error) {
 				return nil, fmt.Errorf("%s: %s: %w", c.file, key, err)
 			}
 			err = list.Replace(values)
+		} else if node.Kind != yaml.ScalarNode {
+			err = errors.New("must be one value, got a list or a map")
 		} else {
 			err = fl.Value.Set(node.Value)
 		}
@@ -218,6 +283,16 @@ func (c *config) entry(e map[string]yaml.Node) (job, error) {
 	dec.KnownFields(true)
 	if err := dec.Decode(&j); err != nil && !errors.Is(err, io.EOF) {
 		return j, err
+	}
+
+	other, kind := httpSettings, "http"
+	if j.HTTP != "" {
+		other, kind = execSettings, "exec"
+	}
+	for _, name := range other {
+		if _, ok := named[name]; ok {
+			return j, queue.Invalid(name, "must be in an entry with "+kind+"; leave it out")
+		}
 	}
 	return j, nil
 }

@@ -39,7 +39,8 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 	if err := store.Ping(ctx); err != nil {
 		return nil, nil, err
 	}
-	m, err := manager.New(store, manager.WithNamespace(cmp.Or(c.server.Namespace, queue.DefaultNamespace)), manager.WithLogger(log), manager.WithBackgroundWork(c.background))
+	m, err := manager.New(store, manager.WithNamespace(cmp.Or(c.server.Namespace, queue.DefaultNamespace)), manager.WithLogger(log), manager.WithBackgroundWork(c.background),
+		manager.WithMaxPayloadBytes(c.maxPayload))
 	if err != nil {
 		return nil, nil, err
 	}
