@@ -3,6 +3,7 @@ package rest_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -81,8 +82,11 @@ func TestClientThatSendsByteByByteIsCut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if resp.Body.Close(); resp.StatusCode != http.StatusRequestTimeout {
-				t.Error(resp.Status)
+			var p restapi.Problem
+			err = json.NewDecoder(resp.Body).Decode(&p)
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusRequestTimeout || err != nil || p.Code != string(queue.KindUnavailable) {
+				t.Error(resp.Status, p, err)
 			}
 			c.Close()
 			dripping.Wait()

@@ -45,7 +45,8 @@ func StatusOf(k queue.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// KindOf is the kind of an error answer: its code when that is a kind, else what its status means.
+// KindOf is the kind of an error answer: its code when that is a kind, else what its status means. A status without a
+// meaning here is KindInternal: a proxy's refusal says nothing about the input, so a worker must not replace a result.
 func KindOf(status int, code string) queue.Kind {
 	for _, row := range statuses {
 		if string(row.kind) == code {
@@ -57,15 +58,27 @@ func KindOf(status int, code string) queue.Kind {
 			return row.kind
 		}
 	}
-	switch {
-	case status == http.StatusUnauthorized:
+
+	switch status {
+	case http.StatusUnauthorized:
 		return queue.KindDenied
-	case status == http.StatusTooManyRequests, status == http.StatusBadGateway:
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusBadGateway:
 		return queue.KindUnavailable
-	case status >= 500:
-		return queue.KindInternal
 	}
-	return queue.KindInvalid
+	return queue.KindInternal
+}
+
+// KindOfForeign is the kind of an error answer without a problem of pgqueue, as a proxy sends it. Only a status that a proxy
+// uses for its own refusals has a meaning.
+func KindOfForeign(status int) queue.Kind {
+	switch status {
+	case http.StatusGatewayTimeout:
+		return queue.KindIndeterminate // the server may have executed the request
+	case http.StatusNotFound, http.StatusGone, http.StatusPreconditionFailed, http.StatusUnprocessableEntity,
+		StatusClientClosedRequest:
+		return queue.KindInternal // the status describes no task, cursor, version or input of pgqueue
+	}
+	return KindOf(status, "")
 }
 
 // Problem is an error on the wire: RFC 9457 with a stable code.

@@ -44,15 +44,35 @@ func TestEveryKindSurvivesTheWire(t *testing.T) {
 	}
 }
 
+// TestStatusWithoutACodeMeansItsKind lists the meaning of every status: in a problem with an unknown code, and in an answer
+// without a problem. The statuses that are not listed are internal in both.
 func TestStatusWithoutACodeMeansItsKind(t *testing.T) {
-	for status, want := range map[int]queue.Kind{
-		400: queue.KindInvalid, 401: queue.KindDenied, 403: queue.KindDenied, 404: queue.KindNotFound, 409: queue.KindConflict,
-		410: queue.KindCursorExpired, 412: queue.KindPrecondition, 413: queue.KindTooLarge, 422: queue.KindInvalid,
-		429: queue.KindUnavailable, 500: queue.KindInternal, 502: queue.KindUnavailable, 503: queue.KindUnavailable,
-		504: queue.KindDeadline, 599: queue.KindInternal, 418: queue.KindInvalid,
-	} {
-		if got := restapi.KindOf(status, "no code of ours"); got != want {
-			t.Errorf("%d means %s, want %s", status, got, want)
+	type meaning struct{ ours, foreign queue.Kind }
+	known := map[int]meaning{
+		401: {queue.KindDenied, queue.KindDenied},
+		403: {queue.KindDenied, queue.KindDenied},
+		404: {queue.KindNotFound, queue.KindInternal},
+		408: {queue.KindUnavailable, queue.KindUnavailable},
+		409: {queue.KindConflict, queue.KindConflict},
+		410: {queue.KindCursorExpired, queue.KindInternal},
+		412: {queue.KindPrecondition, queue.KindInternal},
+		413: {queue.KindTooLarge, queue.KindTooLarge},
+		422: {queue.KindInvalid, queue.KindInternal},
+		425: {queue.KindUnavailable, queue.KindUnavailable},
+		429: {queue.KindUnavailable, queue.KindUnavailable},
+		499: {queue.KindCanceled, queue.KindInternal},
+		502: {queue.KindUnavailable, queue.KindUnavailable},
+		503: {queue.KindUnavailable, queue.KindUnavailable},
+		504: {queue.KindDeadline, queue.KindIndeterminate},
+	}
+	for status := 100; status <= 599; status++ {
+		want, ok := known[status]
+		if !ok {
+			want = meaning{queue.KindInternal, queue.KindInternal}
+		}
+		got := meaning{restapi.KindOf(status, "no code of ours"), restapi.KindOfForeign(status)}
+		if got != want {
+			t.Errorf("%d means %+v, want %+v", status, got, want)
 		}
 	}
 }

@@ -192,19 +192,12 @@ func problemError(op string, resp *http.Response, answer []byte) *queue.Error {
 		p.Status = resp.StatusCode
 		return p.Err(op)
 	}
-	k := restapi.KindOf(resp.StatusCode, "")
-	switch resp.StatusCode {
-	case http.StatusGatewayTimeout:
-		k = queue.KindIndeterminate // a proxy's: the server may have done it
-	case http.StatusNotFound:
-		k = queue.KindInternal // it says nothing of the task or the queue that was asked for
-	}
 	text := ""
 	if media != "text/html" { // a page is of no use here
 		text = " " + strings.ToValidUTF8(strings.TrimSpace(string(answer[:min(len(answer), 200)])), "")
 	}
 	return &queue.Error{
-		Op: op, Kind: k,
+		Op: op, Kind: restapi.KindOfForeign(resp.StatusCode),
 		Msg: strings.TrimSpace(fmt.Sprintf("the server answered %s without a problem of pgqueue; is this the URL of its API?%s", resp.Status, text)),
 	}
 }

@@ -223,7 +223,7 @@ func TestAnswersThatAreNotOurs(t *testing.T) {
 	}{
 		{queue.KindInternal, reply(200, `<html>`)},
 		{queue.KindInternal, reply(404, `<html>`, "Content-Type", "text/html; charset=utf-8")}, // of no task
-		{queue.KindInvalid, reply(302, ``, "Location", "/elsewhere")},
+		{queue.KindInternal, reply(302, ``, "Location", "/elsewhere")},
 		{queue.KindIndeterminate, reply(504, `gateway`)},
 		{queue.KindDenied, reply(401, ``)},
 	} {

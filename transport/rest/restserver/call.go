@@ -206,13 +206,19 @@ func bodyFault(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return input.Refusal{
-			Cause:  queue.Invalid("body", "must arrive in time, took too long; send it again"),
+			Cause:  cutBody("must arrive in time, took too long; send it again"),
 			Status: http.StatusRequestTimeout,
 		}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
-		return input.Refusal{Cause: queue.Invalid("body", "must be complete, ended too early"), Status: http.StatusBadRequest}
+		return input.Refusal{Cause: cutBody("must be complete, ended too early; send it again"), Status: http.StatusBadRequest}
 	}
-	return input.Refusal{Cause: queue.Invalid("body", "must be readable; send it again"), Status: http.StatusBadRequest}
+	return input.Refusal{Cause: cutBody("must be readable; send it again"), Status: http.StatusBadRequest}
+}
+
+// cutBody is the cause of a body that did not arrive whole. Its kind asks for a repeat: nothing happened, and the input may
+// be right.
+func cutBody(msg string) *queue.Error {
+	return &queue.Error{Kind: queue.KindUnavailable, Field: "body", Msg: msg}
 }
 
 // mediaType is the media type of the body. A body must name its type: a form of any web page can send one without.
