@@ -77,7 +77,13 @@ func OneALine(fs *pflag.FlagSet, names ...string) {
 // elsewhere are beginnings of variables that other programs of pgqueue read, or that are given to commands and tests.
 // Kubernetes makes the last ones, of a service that is called pgqueue.
 var elsewhere = []string{
-	"TASK_", "TEST_", "WORKER_", "URL", "PROTOCOL", "AUTH_TOKEN", "TOKEN", "TIMEOUT", "OUTPUT", "NAMESPACE", "SERVICE_", "PORT", "SERVER_PORT", "SERVER_SERVICE_",
+	"TASK_", "TEST_", "WORKER_", "URL", "PROTOCOL", "AUTH_TOKEN", "TIMEOUT", "OUTPUT", "NAMESPACE", "SERVICE_", "PORT", "SERVER_PORT", "SERVER_SERVICE_",
+}
+
+// Variables returns the names of the environment variables that flags of fs read.
+func Variables(fs *pflag.FlagSet) (names []string) {
+	fs.VisitAll(func(f *pflag.Flag) { names = append(names, f.Annotations[fromEnvironment]...) })
+	return names
 }
 
 // Unread are the variables of environ, as os.Environ gives it, that begin as pgqueue's do and that no flag of fs reads: a

@@ -37,6 +37,7 @@ type Factory struct {
 	Settings Settings
 	Now      func() time.Time
 	Lookup   func(string) (string, bool) // of environment variables
+	Environ  func() []string             // all environment variables, as os.Environ; nil = none
 
 	mu      sync.Mutex
 	service queue.Service
@@ -46,7 +47,7 @@ type Factory struct {
 // New makes the factory of the process.
 func New(version string) *Factory {
 	return &Factory{
-		IO: iostreams.System(os.LookupEnv), Version: version, Now: time.Now, Lookup: os.LookupEnv,
+		IO: iostreams.System(os.LookupEnv), Version: version, Now: time.Now, Lookup: os.LookupEnv, Environ: os.Environ,
 	}
 }
 

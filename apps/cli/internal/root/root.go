@@ -172,6 +172,10 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 				return err
 			}
 
+			if err := cmdutil.RefuseMisspeltVariables(f, cmd); err != nil {
+				return err
+			}
+
 			if err := cmdutil.Prepare(f, cmd); err != nil {
 				return err
 			}
