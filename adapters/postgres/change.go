@@ -9,7 +9,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Statuses as the tables keep them; 0 stands for "not there".
+// The status codes of the tables. Code 0 means that the task does not exist.
 const (
 	statusNew int16 = iota + 1
 	statusRetry
@@ -26,7 +26,7 @@ var statusCodes = map[queue.Status]int16{
 	queue.StatusCancelled: statusCancelled,
 }
 
-// decodeStatus is the status that a code stands for.
+// decodeStatus returns the status of a code. It returns "" for an unknown code.
 func decodeStatus(code int16) queue.Status {
 	if code >= 1 && int(code) <= len(queue.Statuses()) {
 		return queue.Statuses()[code-1]
@@ -34,7 +34,8 @@ func decodeStatus(code int16) queue.Status {
 	return ""
 }
 
-// Kinds of events as the table keeps them: the place in queue.EventKinds plus 1. 0 only counts.
+// The codes of the event kinds: the index in queue.EventKinds plus 1. An event row with code 0 changes only the
+// counts.
 const (
 	eventNone int16 = iota
 	eventCreated
@@ -49,7 +50,8 @@ var eventCodes = func() map[queue.EventKind]int16 {
 	return m
 }()
 
-// eventOfMove is the event of a move that led to is.
+// eventOfMove returns the code of the event for a move that left a task in status is. It returns eventNone when the
+// move changes only the counts.
 func eventOfMove(move queue.Move, is queue.Status) int16 {
 	switch {
 	case is.Finished():
@@ -64,26 +66,26 @@ func eventOfMove(move queue.Move, is queue.Status) int16 {
 	return eventNone
 }
 
-// eventChange is what one event row says of several tasks.
+// eventChange is a change that several tasks share. It becomes one event row, or several when the ids do not fit.
 type eventChange struct {
 	queue   int32
-	keep    bool // the queue keeps events
+	keep    bool // the queue keeps events, so the row lists the ids
 	kind    int16
 	was, is int16
 	worker  string
-	delayed int // by how much each task makes the delayed rows grow
+	delayed int // change of the number of delayed rows, for each task
 }
 
 // eventRow is a row of the event table.
 type eventRow struct {
-	at      *time.Time // nil = the time of the statement
+	at      *time.Time // nil: the time of the statement
 	queueID int32
 	kind    int16
 	was, is int16
 	n       int32
 	delayed int32
 	worker  *string
-	ids     *string // runs of ids as packIDRuns writes them; nil: the row only counts
+	ids     *string // encoded by packIDRuns; nil: the row changes only the counts
 }
 
 var eventColumns = table.New(
@@ -100,7 +102,7 @@ var eventColumns = table.New(
 
 var insertEvents = statement("event.add")
 
-// makeEventRow returns the row of a change of n tasks.
+// makeEventRow returns the event row for a change of n tasks.
 func makeEventRow(c eventChange, at time.Time, n int, ids *string) eventRow {
 	return eventRow{
 		at: timePointer(at), queueID: c.queue, kind: c.kind, was: c.was, is: c.is, n: int32(n), delayed: int32(c.delayed * n),
@@ -108,16 +110,17 @@ func makeEventRow(c eventChange, at time.Time, n int, ids *string) eventRow {
 	}
 }
 
-// events gathers changes into one row a kind.
+// events collects the ids of the changed tasks by change, so that each change becomes one event row.
 type events map[eventChange][]int64
 
 func (e events) appendIDs(c eventChange, ids ...int64) { e[c] = append(e[c], ids...) }
 
-// insertEventRows queues the rows, in an order that is the same for every transaction.
+// insertEventRows queues the event rows, in the same order in every transaction.
 func (e events) insertEventRows(t *tx, at time.Time) {
 	if len(e) == 0 {
 		return
 	}
+
 	keys := make([]eventChange, 0, len(e))
 	for c := range e {
 		keys = append(keys, c)
@@ -126,12 +129,14 @@ func (e events) insertEventRows(t *tx, at time.Time) {
 		return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.kind, b.kind), cmp.Compare(a.was, b.was), cmp.Compare(a.worker, b.worker))
 	})
 
+	// A queue that keeps no events needs only the number of tasks. All other rows list the ids of their tasks.
 	rows := make([]eventRow, 0, len(keys))
 	for _, c := range keys {
 		if !c.keep || c.kind == eventNone {
 			rows = append(rows, makeEventRow(c, at, len(e[c]), nil))
 			continue
 		}
+
 		for left := e[c]; len(left) > 0; {
 			runs, n := packIDRuns(left, runsPerEvent)
 			text := encodeArray(runs)
@@ -139,14 +144,15 @@ func (e events) insertEventRows(t *tx, at time.Time) {
 			left = left[n:]
 		}
 	}
+
 	t.queueStatement(insertEvents, eventColumns.Arrays(nil, rows)...)
 }
 
-// runsPerEvent is the most numbers in an event row's task_ids: it stays small enough to be stored in line.
+// runsPerEvent is the most numbers in task_ids of an event row, so that PostgreSQL stores the array inline.
 const runsPerEvent = 200
 
-// packIDRuns writes ids, all above 0, with each run of consecutive ones as its first and the negative of its last, into at
-// most most numbers. It tells how many ids it wrote.
+// packIDRuns encodes the first n of ids and returns n. All ids are above 0. A run of consecutive ids becomes its
+// first id and the negative of its last id. The result has at most most numbers.
 func packIDRuns(ids []int64, most int) (packed []int64, n int) {
 	for n < len(ids) && len(packed)+2 <= most {
 		first := ids[n]
@@ -160,7 +166,7 @@ func packIDRuns(ids []int64, most int) (packed []int64, n int) {
 	return packed, n
 }
 
-// unpackIDRuns undoes packIDRuns.
+// unpackIDRuns decodes the result of packIDRuns.
 func unpackIDRuns(packed []int64) []int64 {
 	ids := make([]int64, 0, len(packed))
 	for _, v := range packed {
@@ -175,7 +181,7 @@ func unpackIDRuns(packed []int64) []int64 {
 	return ids
 }
 
-// insertCounts queues rows that only count.
+// insertCounts queues event rows that change only the counts. n[i] is the number of tasks of changes[i].
 func (e events) insertCounts(t *tx, changes []eventChange, n []int32) {
 	if len(changes) == 0 {
 		return
@@ -185,5 +191,6 @@ func (e events) insertCounts(t *tx, changes []eventChange, n []int32) {
 	for i, c := range changes {
 		rows[i] = eventRow{queueID: c.queue, kind: c.kind, was: c.was, is: c.is, n: n[i]}
 	}
+
 	t.queueStatement(insertEvents, eventColumns.Arrays(nil, rows)...)
 }

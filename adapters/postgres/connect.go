@@ -14,16 +14,19 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Every connection of a Store that Open made comes from here: those of the pool, the one that listens and the one that makes
-// partitions. Each states the settings that it needs (settings.go).
+// This file makes all connections of a Store that Open returned: the connections of the pool, the connection for
+// LISTEN and the connection that creates partitions. Each states the settings that it needs (settings.go).
 
-// prepareConnection has connections of cfg state what they need.
+// prepareConnection adds to cfg the settings of statedSettings, the tracer and the checks of a new connection. With
+// pooler it states only the settings that poolers accept.
 func (o *options) prepareConnection(cfg *pgx.ConnConfig, pooler bool) {
-	said := map[string]bool{}
+	said := map[string]bool{} // names in the connection string
 	for name := range cfg.RuntimeParams {
 		said[strings.ToLower(name)] = true
 	}
-	var later []statedSetting // those that older servers would refuse a connection for
+
+	var later []statedSetting // a server older than since refuses the connection for these
+
 	for _, s := range statedSettings {
 		name := strings.ToLower(s.name)
 		if s.yields && said[name] || pooler && !s.pooled {
@@ -33,22 +36,29 @@ func (o *options) prepareConnection(cfg *pgx.ConnConfig, pooler bool) {
 			later = append(later, s)
 			continue
 		}
+
+		// Names of settings ignore case: the connection string may spell this one in another way.
 		maps.DeleteFunc(cfg.RuntimeParams, func(have, _ string) bool { return strings.EqualFold(have, name) })
 		cfg.RuntimeParams[name] = s.value
 	}
+
 	if pooler {
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	} else if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "pgqueue"
 	}
+
 	cfg.OnNotice = onNotice
 	if o.tracer != nil {
 		cfg.Tracer = o.tracer
 	}
+
+	// Newer settings follow when the version of the server is known.
 	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		if err := encodingFault(conn); err != nil {
 			return err
 		}
+
 		major := majorVersion(conn)
 		for _, s := range later {
 			if major >= s.since {
@@ -61,13 +71,15 @@ func (o *options) prepareConnection(cfg *pgx.ConnConfig, pooler bool) {
 	}
 }
 
-// majorVersion of the server as it told at the start, as 17 of "17.2 (Debian 17.2-1)"; 0 when it told nothing.
+// majorVersion returns the major version that the server reported at connect: 17 for "17.2 (Debian 17.2-1)". It
+// returns 0 when the server reported none.
 func majorVersion(conn *pgconn.PgConn) int {
 	text := conn.ParameterStatus("server_version")
 	digits := strings.IndexFunc(text, func(r rune) bool { return r < '0' || r > '9' })
 	if digits < 0 {
 		digits = len(text)
 	}
+
 	major, err := strconv.Atoi(text[:digits])
 	if err != nil {
 		return 0
@@ -75,10 +87,11 @@ func majorVersion(conn *pgconn.PgConn) int {
 	return major
 }
 
-// encodingFault refuses a connection whose texts would be stored encoded twice. It asks nothing: the server has told.
+// encodingFault returns an error for a connection with another client_encoding than UTF8: the server would store
+// texts encoded twice. It sends no query, because the server reports the encoding at connect.
 func encodingFault(conn *pgconn.PgConn) error {
 	switch got := conn.ParameterStatus("client_encoding"); got {
-	case "UTF8", "UNICODE", "": // a pooler may keep it to itself
+	case "UTF8", "UNICODE", "": // a pooler may hide the value
 		return nil
 	default:
 		return &queue.Error{
@@ -88,8 +101,8 @@ func encodingFault(conn *pgconn.PgConn) error {
 	}
 }
 
-// poolSource makes the configuration of a pool of Open's, and again for each of its connections: what the connection string
-// leads to, as a pass file, a service file and certificates, may be other than it was.
+// poolSource makes the configuration of a pool of Open, and makes it again for each new connection. The files behind
+// the connection string (pass file, service file, certificates) may have changed since.
 type poolSource struct {
 	url string
 	opt *options
@@ -104,7 +117,8 @@ func (p poolSource) parseConfig() (*pgxpool.Config, error) {
 	return cfg, nil
 }
 
-// refreshConfig is the BeforeConnect of the pool. What cannot be read any more is as it was.
+// refreshConfig is the BeforeConnect of the pool. A connection uses the last configuration when the files cannot be
+// read.
 func (p poolSource) refreshConfig(ctx context.Context, cfg *pgx.ConnConfig) error {
 	fresh, err := p.parseConfig()
 	if err != nil {
@@ -115,11 +129,12 @@ func (p poolSource) refreshConfig(ctx context.Context, cfg *pgx.ConnConfig) erro
 	return nil
 }
 
-// configOfExtraConn is the configuration of a connection beside the pool, under a name of its own unless the user named all.
+// configOfExtraConn returns the configuration of a connection beside the pool. The connection has its own
+// application_name unless the user chose one.
 func (s *Store) configOfExtraConn(ctx context.Context, name string) (*pgx.ConnConfig, error) {
 	pool := s.pool.Config()
 	cfg := pool.ConnConfig
-	if pool.BeforeConnect != nil { // it may know the password of the hour
+	if pool.BeforeConnect != nil { // it may set a password that changes every hour
 		if err := pool.BeforeConnect(ctx, cfg); err != nil {
 			return nil, &connectError{err}
 		}
@@ -130,7 +145,7 @@ func (s *Store) configOfExtraConn(ctx context.Context, name string) (*pgx.ConnCo
 	return cfg, nil
 }
 
-// openConnection makes one connection beside the pool.
+// openConnection opens one connection beside the pool. Its error is a connectError.
 func openConnection(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
@@ -139,16 +154,19 @@ func openConnection(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error)
 	return conn, nil
 }
 
-// refusesParameters says that err is a pooler's refusal of the settings that cfg states: the same server lets in who states
-// none. Poolers give one SQLSTATE to all that they refuse, so the texts would tell no more.
+// refusesParameters reports whether err is a pooler's refusal of the settings in cfg: the same server accepts a
+// connection without settings. Poolers use one SQLSTATE for all refusals, and their texts say no more, so only the
+// second connection proves it.
 func refusesParameters(ctx context.Context, cfg *pgx.ConnConfig, err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || pg.Code != "08P01" {
 		return false
 	}
+
 	bare := cfg.Copy()
 	bare.RuntimeParams = map[string]string{}
 	bare.AfterConnect = nil
+
 	conn, err := openConnection(ctx, bare)
 	if err != nil {
 		return false

@@ -15,34 +15,36 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// startRows is how many rows of each table the look at the start of a server takes, which waits for it: 100,000 look-ups where
-// leases hold 200 tasks.
+// startRows is the number of rows of each table that the check at the start of a server reads. The start waits for
+// it: these are 100,000 look-ups where each lease row carries 200 tasks.
 const startRows = 500
 
-// repairLockTimeout is how long the repair of a queue waits for the transactions that are under way. All others of the schema
-// wait behind it meanwhile.
+// repairLockTimeout is the longest wait of a repair for open transactions. All other transactions of the schema wait
+// behind the repair meanwhile.
 const repairLockTimeout = "5s"
 
 const (
-	// repairTimeout bounds the repair of one queue, which reads all of its rows. A step of a look has the deadline of a call.
+	// repairTimeout bounds the repair of one queue, which reads all rows of the queue. A step of a search has the
+	// timeout of a call.
 	repairTimeout = 10 * time.Minute
-	// mostContradictions is how many FindContradictions returns: from then on it looks no further.
+	// mostContradictions is the most that FindContradictions returns. It stops its search there.
 	mostContradictions = 1_000
 )
 
-// contradictTables are the tables of a look, with the rows of a step: of at most 32, 1 and 200 tasks each.
+// contradictTables lists the tables of a search, with the rows of one step. A row stands for at most 32 tasks
+// (ready), 1 task (delayed) or 200 tasks (lease).
 var contradictTables = []struct {
 	name string
 	step int64
 }{{"ready", 2_000}, {"delayed", 20_000}, {"lease", 200}}
 
-// Contradiction is a task whose rows contradict each other: it is finished and waits, say, or is under two leases. No
-// transaction of pgqueue leaves that behind; a defect or a change by hand does.
+// Contradiction is a task with rows that contradict each other, such as a finished task that still waits, or a task
+// under two leases. No transaction of pgqueue leaves this state behind. A defect or a manual change does.
 type Contradiction struct {
-	// What, as "leased and finished".
+	// What names the contradiction, such as "leased and finished".
 	What             string
 	Namespace, Queue string
-	// TaskID; 0 = it is about a lease and not one task.
+	// TaskID is the task; 0 when the contradiction is about a lease row and not one task.
 	TaskID int64
 
 	queueID int32
@@ -50,13 +52,14 @@ type Contradiction struct {
 
 type progressKey struct{}
 
-// WithProgress has Diagnose, FindContradictions and RepairContradictions report, step by step in the caller's goroutine, how
-// many rows of a table they have looked at.
+// WithProgress returns a context for progress reports of Diagnose, FindContradictions and RepairContradictions. They
+// call report after each step, in the caller's goroutine, with the number of rows of a table that they have read so
+// far.
 func WithProgress(ctx context.Context, report func(table string, rows int64)) context.Context {
 	return context.WithValue(ctx, progressKey{}, report)
 }
 
-// walk is how far a look along the key of one table has come.
+// walk is the position of a search along the key of one table.
 type walk struct {
 	queue       int32
 	priority    int16
@@ -66,10 +69,11 @@ type walk struct {
 	part        int16
 }
 
-// walkStart is before all rows.
+// walkStart is the position before all rows.
 var walkStart = walk{queue: math.MinInt32, priority: math.MinInt16, turn: math.MinInt64, due: time.Unix(0, 0).UTC(), token: -1}
 
-// lookOn looks at the next rows of a table, and returns where they end, how many they are and what contradicts them.
+// lookOn searches the next rows of a table. It returns the position after them, their number and their
+// contradictions.
 func (s *Store) lookOn(ctx context.Context, table string, from walk, rows int64) (to walk, seen int64, found []Contradiction, err error) {
 	err = s.query(ctx, "find contradictions", "contradict.step", func(r pgx.Rows) error {
 		var what, namespace, name *string
@@ -87,7 +91,7 @@ func (s *Store) lookOn(ctx context.Context, table string, from walk, rows int64)
 	return to, seen, found, err
 }
 
-// valueOf is what p points to, or zero.
+// valueOf returns the value behind p, or the zero value when p is nil.
 func valueOf[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
@@ -95,7 +99,7 @@ func valueOf[T any](p *T) (v T) {
 	return v
 }
 
-// lookTwice looks for tasks under two leases among the first lease rows.
+// lookTwice finds tasks under two leases among the first rows of the lease table.
 func (s *Store) lookTwice(ctx context.Context, rows int64) (found []Contradiction, err error) {
 	err = s.query(ctx, "find contradictions", "contradict.twice", func(r pgx.Rows) error {
 		var c Contradiction
@@ -106,11 +110,12 @@ func (s *Store) lookTwice(ctx context.Context, rows int64) (found []Contradictio
 	return found, err
 }
 
-// errEnough ends a look that has found what it may return.
+// errEnough ends a search that found mostContradictions.
 var errEnough = errors.New("enough is found")
 
-// FindContradictions looks at all rows, in steps of bounded size that have a deadline each, and returns the first 1,000
-// contradictions. Beside running work it finds only what contradicts itself within one moment.
+// FindContradictions searches all rows and returns the first 1,000 contradictions. It reads in steps of bounded size,
+// each with the timeout of a call. Beside running work it finds only rows that contradict each other within the
+// snapshot of one step.
 func (s *Store) FindContradictions(ctx context.Context) ([]Contradiction, error) {
 	var all []Contradiction
 	err := s.lookAtAll(ctx, func(found []Contradiction) (again bool, err error) {
@@ -119,6 +124,7 @@ func (s *Store) FindContradictions(ctx context.Context) ([]Contradiction, error)
 		}
 		return false, nil
 	})
+
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
@@ -126,16 +132,20 @@ func (s *Store) FindContradictions(ctx context.Context) ([]Contradiction, error)
 	return all[:min(len(all), mostContradictions)], err
 }
 
-// lookAtAll goes along all tables. What a step finds goes to settle, which says whether to take the step again.
+// lookAtAll searches all tables. It passes the contradictions of each step to settle, and repeats the step when
+// settle returns again.
 func (s *Store) lookAtAll(ctx context.Context, settle func([]Contradiction) (again bool, err error)) error {
 	report, _ := ctx.Value(progressKey{}).(func(table string, rows int64))
+
 	for _, table := range contradictTables {
 		total, from := int64(0), walkStart
+
 		for {
 			to, seen, found, err := s.lookOn(ctx, table.name, from, table.step)
 			if err != nil {
 				return err
 			}
+
 			if len(found) > 0 {
 				again, err := settle(found)
 				if err != nil {
@@ -157,6 +167,8 @@ func (s *Store) lookAtAll(ctx context.Context, settle func([]Contradiction) (aga
 		}
 	}
 
+	// A task under two leases has two lease rows, which may lie in two steps. One statement therefore reads all lease
+	// rows.
 	for again := true; again; {
 		found, err := s.lookTwice(ctx, math.MaxInt64)
 		if err != nil || len(found) == 0 {
@@ -169,7 +181,7 @@ func (s *Store) lookAtAll(ctx context.Context, settle func([]Contradiction) (aga
 	return nil
 }
 
-// sortContradictions orders them by kind, queue and task, each once.
+// sortContradictions sorts by kind, queue and task, and removes duplicates.
 func sortContradictions(all []Contradiction) []Contradiction {
 	slices.SortFunc(all, func(a, b Contradiction) int {
 		return cmp.Or(cmp.Compare(a.What, b.What), cmp.Compare(a.queueID, b.queueID), cmp.Compare(a.TaskID, b.TaskID))
@@ -177,22 +189,24 @@ func sortContradictions(all []Contradiction) []Contradiction {
 	return slices.Compact(all)
 }
 
-// RepairContradictions settles every contradiction: a finished task stays finished, a held one stays with the newest token, and
-// one that waits waits once. It corrects the counts of the queues concerned and returns what it found. Nothing else is
-// changed. It looks as FindContradictions does; a queue that has contradictions is one transaction of at most 10 minutes, which
-// keeps all others of the schema from writing for as long as it takes.
+// RepairContradictions repairs every contradiction and returns the list of them. A finished task stays finished, a
+// held task stays under its newest token, and a waiting task waits once. It also corrects the counts of the affected
+// queues and changes nothing else. It searches like FindContradictions. The repair of one queue is one transaction of
+// at most 10 minutes; no other transaction of the schema can write meanwhile.
 func (s *Store) RepairContradictions(ctx context.Context) ([]Contradiction, error) {
 	known := map[Contradiction]bool{}
 	var all []Contradiction
 	err := s.lookAtAll(ctx, func(found []Contradiction) (again bool, err error) {
-		tasks := map[Contradiction][]int64{} // by queue
+		tasks := map[Contradiction][]int64{} // ids by queue
 		for _, c := range found {
+			// The step found the same again after its repair: another repair would not end either.
 			if known[c] {
 				return false, &queue.Error{
 					Op: "repair contradictions", Kind: queue.KindInternal, Subject: "queue " + c.Queue,
 					Msg: fmt.Sprintf("task %d is %s still; report this", c.TaskID, c.What),
 				}
 			}
+
 			known[c] = true
 			of := Contradiction{Namespace: c.Namespace, Queue: c.Queue, queueID: c.queueID}
 			tasks[of] = append(tasks[of], c.TaskID)
@@ -209,10 +223,12 @@ func (s *Store) RepairContradictions(ctx context.Context) ([]Contradiction, erro
 	return sortContradictions(all), err
 }
 
-// repairQueue settles the contradictions of tasks of one queue and corrects its counts.
+// repairQueue repairs the contradictions of tasks of one queue and corrects the counts of the queue.
 func (s *Store) repairQueue(ctx context.Context, of Contradiction, ids []int64) error {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
+
+	// The first statements lock the tables, so that no task moves during the repair.
 	return s.runInTxWithin(ctx, repairTimeout, "repair contradictions", func(ctx context.Context, t *tx) error {
 		t.queue("tx.hurry", repairLockTimeout)
 		t.queue("contradict.lock")
@@ -230,7 +246,8 @@ func (s *Store) repairQueue(ctx context.Context, of Contradiction, ids []int64) 
 	})
 }
 
-// correctCounts makes the kept counts of a queue what its rows say.
+// correctCounts sets the kept counts of a queue to the numbers in its rows. It writes the differences as an event row
+// that changes only the counts.
 func (s *Store) correctCounts(ctx context.Context, t *tx, of Contradiction) error {
 	var counted, there []int64
 	var countedLate, late int64
@@ -241,6 +258,7 @@ func (s *Store) correctCounts(ctx context.Context, t *tx, of Contradiction) erro
 		var created, finished, seconds float64
 		return r.Scan(&id, &namespace, &name, &paused, &counted, &countedLate, &created, &finished, &seconds)
 	}, of.Namespace, of.Queue)
+
 	if err := t.read(ctx, "contradict.recount", func(r pgx.Rows) error { return r.Scan(&there, &late) }, of.queueID); err != nil {
 		return err
 	}
@@ -250,6 +268,7 @@ func (s *Store) correctCounts(ctx context.Context, t *tx, of Contradiction) erro
 	add := func(from, to int16, by, grew int64) {
 		was, is, n, delayed = append(was, from), append(is, to), append(n, int32(by)), append(delayed, int32(grew))
 	}
+
 	for i := range there {
 		status := int16(i) + statusNew
 		switch off := there[i] - counted[i]; {
@@ -259,21 +278,24 @@ func (s *Store) correctCounts(ctx context.Context, t *tx, of Contradiction) erro
 			add(status, 0, -off, 0)
 		}
 	}
+
 	if late != countedLate {
 		add(0, 0, 0, late-countedLate)
 	}
+
 	if len(n) > 0 {
 		t.queue("contradict.correct", of.queueID, was, is, n, delayed)
 	}
 	return nil
 }
 
-// CheckContradictions looks at 500 rows of each table, for the start of a server.
+// CheckContradictions searches 500 rows of each table, for the start of a server.
 func (s *Store) CheckContradictions(ctx context.Context) (queue.Finding, error) {
 	found, err := s.lookTwice(ctx, startRows)
 	if err != nil {
 		return queue.Finding{}, err
 	}
+
 	for _, table := range contradictTables {
 		_, _, more, err := s.lookOn(ctx, table.name, walkStart, startRows)
 		if err != nil {
@@ -281,10 +303,11 @@ func (s *Store) CheckContradictions(ctx context.Context) (queue.Finding, error) 
 		}
 		found = append(found, more...)
 	}
+
 	return findingOf(found, fmt.Sprintf("none in the first %d rows of each table", startRows)), nil
 }
 
-// findingOf is what a diagnosis says of contradictions; none is its value without any.
+// findingOf returns the finding of a diagnosis about contradictions. none is its value when found is empty.
 func findingOf(found []Contradiction, none string) queue.Finding {
 	f := queue.Finding{Name: "contradictions", Level: queue.LevelOK, Value: none}
 	if len(found) == 0 {

@@ -10,20 +10,20 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// queueCounts are the kept counts of a queue.
+// queueCounts holds the kept counts of a queue.
 type queueCounts struct {
 	id        int32
 	namespace string
 	name      string
 	paused    bool
-	by        [statusCancelled + 1]int64
+	by        [statusCancelled + 1]int64 // number of tasks by status code
 	delayed   int64
-	created   float64 // in the window
-	finished  float64
-	window    float64 // seconds
+	created   float64 // tasks created in the window
+	finished  float64 // tasks finished in the window
+	window    float64 // length of the window in seconds
 }
 
-// counts reads the kept counts of a namespace's queues, or of one, or of all of all namespaces.
+// counts reads the kept counts of one queue, of all queues of a namespace (name ""), or of all namespaces (both "").
 func (s *Store) counts(ctx context.Context, namespace, name string) ([]queueCounts, error) {
 	var out []queueCounts
 	err := s.query(ctx, "count tasks", "counts", func(rows pgx.Rows) error {
@@ -63,29 +63,36 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 // findOldestReady reads the age of the first ready task of each queue.
 var findOldestReady = statement("count.oldest")
 
+// stats turns kept counts into statistics, and reads the age of the oldest ready task of each queue that has one.
 func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*queue.QueueStats, error) {
 	out := make([]*queue.QueueStats, len(all))
 	byID := make(map[int32]*queue.QueueStats, len(all))
 	var ids []int32
 	var cursors []laneCursor
+
 	for i, c := range all {
 		st := &queue.QueueStats{
 			Namespace: c.namespace, Queue: c.name, Counts: make(map[queue.Status]int64, len(queue.Statuses())), Paused: c.paused,
 			Ready: c.by[statusNew] + c.by[statusRetry] - c.delayed, Delayed: c.delayed,
 			CreatedPerSecond: c.created / c.window, FinishedPerSecond: c.finished / c.window,
 		}
+
 		for _, status := range queue.Statuses() {
 			st.Counts[status] = c.by[statusCodes[status]]
 		}
+
 		out[i], byID[c.id] = st, st
+		// The lagging cursor skips most dead rows and still finds rows that committed up to a second late.
 		if st.Ready > 0 {
 			ids = append(ids, c.id)
 			cursors, _ = s.lanes.lanesOfQueue(c.id).appendCursors(cursors, lagLevel, c.id)
 		}
 	}
+
 	if len(ids) == 0 {
 		return out, nil
 	}
+
 	return out, s.queryRows(ctx, op, findOldestReady, func(rows pgx.Rows) error {
 		var id int32
 		var seconds float64
@@ -95,8 +102,8 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 	}, cursorColumns.Arrays([]sqltext.Arg{arg("queue_id", ids)}, cursors)...)
 }
 
-// Recount counts the tasks of a namespace by queue and status from the tasks themselves. It reads all of them: it is for
-// tests and for operators who doubt the kept counts.
+// Recount counts the tasks of a namespace by queue and status from the tasks themselves. It reads all of them: it is
+// for tests, and for operators that want to check the kept counts.
 func (s *Store) Recount(ctx context.Context, namespace string) (map[string]map[queue.Status]int64, error) {
 	out := map[string]map[queue.Status]int64{}
 	err := s.query(ctx, "recount tasks", "recount", func(rows pgx.Rows) error {

@@ -18,7 +18,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// COPY beats INSERT … SELECT unnest from so many tasks, or bytes of payloads, on: measured, docs/adr/0003-storage.md.
+// COPY is faster than INSERT … SELECT unnest from so many tasks, or bytes of payloads, on: docs/adr/0003-storage.md
+// has the measurements.
 const (
 	copyTasks = 64
 	copyBytes = 256 << 10
@@ -42,7 +43,7 @@ var laneColumns = table.New(
 	table.Col("priority", func(l *lane) *int16 { return &l.priority }),
 )
 
-// taskSlab is how many tasks are allocated at once: each is kept in memory for as long as any of them is.
+// taskSlab is the number of tasks in one allocation. A task that stays in use keeps all tasks of its slab in memory.
 const taskSlab = 32
 
 // CreateTasks implements queue.Store.
@@ -53,10 +54,13 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 	if err := s.learnParts(ctx); err != nil {
 		return nil, err
 	}
+
 	b, err := s.createUnlocked(ctx, c)
 	if err != nil {
 		return nil, err
 	}
+
+	// Only the tasks with locked keys repeat. The wait for them holds no connection.
 	if len(b.locked) > 0 && queue.Waits(ctx) {
 		out := b.out
 		s.repeatUntilUnlocked(ctx, b.locked, func(ctx context.Context, places []int) ([]int, error) {
@@ -70,14 +74,15 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 		}, func(place int, err error) { out[place] = queue.Created{Err: err} })
 		b.out = out
 	}
+
 	if c.Atomic && len(b.locked) > 0 && b.out[b.locked[0]].Err != nil {
 		return nil, b.out[b.locked[0]].Err
 	}
 	return b.out, nil
 }
 
-// createUnlocked creates what it can without waiting for another transaction. Tasks whose key such a one has taken are in locked;
-// of an atomic create all are.
+// createUnlocked creates the tasks that need not wait for another transaction. In its result, locked lists the tasks
+// with a key that an open transaction has claimed. For an atomic create it lists all tasks.
 func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatch, error) {
 	for keys := keysTry; ; {
 		var b *insertBatch
@@ -85,6 +90,7 @@ func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatc
 			b, err = s.createTasksIn(ctx, t, c, keys)
 			return err
 		})
+
 		switch {
 		case needPartition(err):
 			if err := s.extend(ctx, b); err != nil {
@@ -105,7 +111,7 @@ func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatc
 	}
 }
 
-// failLockedBatch answers an atomic create of which one task is locked.
+// failLockedBatch answers all tasks of an atomic create with err, because one of its keys is locked.
 func failLockedBatch(c queue.Create, err error) *insertBatch {
 	b := &insertBatch{out: make([]queue.Created, len(c.Tasks)), locked: make([]int, len(c.Tasks))}
 	for i := range b.out {
@@ -114,17 +120,17 @@ func failLockedBatch(c queue.Create, err error) *insertBatch {
 	return b
 }
 
-// insertBatch is one run of a create.
+// insertBatch is one attempt of a create.
 type insertBatch struct {
 	out        []queue.Created
 	now        time.Time
 	maxID      int64
 	lanes      []lane
-	generation int          // of lanes
+	generation int          // generation of the cursors when lanes was filled
 	woken      []queue.Wake // queues in which tasks became ready
 
 	rows   []newTask
-	locked []int // places of tasks whose key an open transaction has taken
+	locked []int // places of tasks with a key that an open transaction has claimed
 }
 
 type newTask struct {
@@ -132,18 +138,21 @@ type newTask struct {
 	q     *storedQueue
 	life  queue.Life
 	task  *queue.Task
-	print []byte // of the payload; nil without a key
+	print []byte // fingerprint of the payload; nil without a key
 }
 
-// createTasksIn writes c within t. What it answers holds once t has committed.
+// createTasksIn writes c within t. Its result is valid only after t has committed.
 func (s *Store) createTasksIn(ctx context.Context, t *tx, c queue.Create, how keysHow) (*insertBatch, error) {
 	b := &insertBatch{out: make([]queue.Created, len(c.Tasks)), generation: s.lanes.currentGeneration()}
+
+	// The queues and the ids arrive in one round trip.
 	names := make([]string, 0, 4)
 	for i := range c.Tasks {
 		if !slices.Contains(names, c.Tasks[i].Queue) {
 			names = append(names, c.Tasks[i].Queue)
 		}
 	}
+
 	queues := make(map[string]*storedQueue, len(names))
 	t.queueQuery(listQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
@@ -151,16 +160,21 @@ func (s *Store) createTasksIn(ctx context.Context, t *tx, c queue.Create, how ke
 		queues[q.Name] = q
 		return err
 	}, arg("namespace", c.Namespace), arg("names", names))
+
 	var ids []int64
 	err := t.queryRows(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
 	if err != nil {
 		return b, err
 	}
+
+	// Nothing is written before the partition of the highest id exists: the caller creates it and starts again.
 	if b.maxID = ids[len(ids)-1]; !s.partitions.covers(b.maxID) {
 		return b, errNeedPartition
 	}
+
 	b.now = b.now.UTC()
 	b.rows = make([]newTask, 0, len(c.Tasks))
+
 	keyed := false
 	var slab []queue.Task
 	for i := range c.Tasks {
@@ -172,12 +186,14 @@ func (s *Store) createTasksIn(ctx context.Context, t *tx, c queue.Create, how ke
 			}
 			continue
 		}
+
 		row := newTask{place: i, q: q}
 		delayedAt := n.DelayedAt
 		if n.Delay > 0 {
 			delayedAt = b.now.Add(n.Delay)
 		}
 		row.life = q.Born(b.now, truncateToMicros(delayedAt))
+
 		if len(slab) == 0 {
 			slab = make([]queue.Task, min(taskSlab, len(c.Tasks)-i))
 		}
@@ -187,24 +203,29 @@ func (s *Store) createTasksIn(ctx context.Context, t *tx, c queue.Create, how ke
 			CreatedAt: b.now, Key: n.Key, Headers: n.Headers,
 		}
 		row.task.SetLife(row.life)
+
 		if n.Key != "" {
 			keyed = true
 			row.print = fingerprintPayload(n.Payload)
 		}
+
 		b.rows = append(b.rows, row)
 	}
+
 	if keyed {
 		if err := b.claimTaskKeys(ctx, t, c, how); err != nil {
 			return b, err
 		}
 	}
+
 	for _, r := range b.rows {
 		b.out[r.place] = queue.Created{Task: r.task}
 	}
 	return b, b.writeRows(ctx, t, s)
 }
 
-// recordFault answers the task at place with err, or ends the whole when the create is atomic.
+// recordFault answers the task at place with err. For an atomic create it returns the error instead, which ends the
+// call.
 func (b *insertBatch) recordFault(c queue.Create, place int, err error) error {
 	if c.Atomic {
 		return queue.At(fmt.Sprintf("tasks[%d]", place), err)
@@ -213,23 +234,24 @@ func (b *insertBatch) recordFault(c queue.Create, place int, err error) error {
 	return nil
 }
 
-// keySlot is a key of a queue.
+// keySlot identifies a key of a queue.
 type keySlot struct {
 	queue int32
 	key   string
 }
 
-// keyOwner is whose key it is: a task that was there, or the first of this batch that asks for it.
+// keyOwner is the owner of a key: an existing task, or the first task of this batch that asks for the key.
 type keyOwner struct {
 	print []byte
-	first *newTask // of this batch; nil when the task was there
+	first *newTask // of this batch; nil for an existing task
 	id    int64
-	call  int // that asks for it first
+	call  int // the call that asks for the key first
 }
 
-// claimTaskKeys takes the keys of b's rows. Rows whose key has another owner leave b and are answered with that task, or with
-// KindKeyReused where the payload differs.
+// claimTaskKeys claims the keys of the rows of b. Rows with a key of another owner leave b: their answer is the task
+// of the owner, or KindKeyReused when the payload differs. A locked key ends an atomic create.
 func (b *insertBatch) claimTaskKeys(ctx context.Context, t *tx, c queue.Create, how keysHow) error {
+	// Several tasks of the batch may share a key: only the first of them claims it.
 	owners := map[keySlot]*keyOwner{}
 	var claims keyClaims
 	for i := range b.rows {
@@ -241,19 +263,24 @@ func (b *insertBatch) claimTaskKeys(ctx context.Context, t *tx, c queue.Create, 
 		owners[slot] = &keyOwner{print: r.print, first: r, id: r.task.ID, call: c.Tasks[r.place].Call}
 		claims.addClaim(slot, owners[slot])
 	}
+
 	won, held := map[keySlot]bool{}, map[keySlot]bool{}
 	if err := claims.claimAll(ctx, t, how, won, held); err != nil {
 		return err
 	}
+
 	there, err := b.readKeyOwners(ctx, t, owners, won, held)
 	if err != nil {
 		return err
 	}
+
+	// Owners of their key and tasks without a key stay. All others get their answer here.
 	rows := b.rows[:0:0]
 	for i := range b.rows {
 		r := &b.rows[i]
 		slot := keySlot{r.q.id, r.task.Key}
 		owner := owners[slot]
+
 		switch {
 		case held[slot]:
 			err := queue.LockedKey(r.q.Name, r.task.Key)
@@ -274,11 +301,13 @@ func (b *insertBatch) claimTaskKeys(ctx context.Context, t *tx, c queue.Create, 
 			b.out[r.place] = queue.Created{Task: markReplayed(there[owner.id])}
 		}
 	}
+
 	b.rows = rows
 	return nil
 }
 
-// readKeyOwners finds the owners of the keys that were not won, and their tasks.
+// readKeyOwners reads the tasks that own the keys which this batch did not win, by id. It records each of them as the
+// owner of its key.
 func (b *insertBatch) readKeyOwners(ctx context.Context, t *tx, readKeyOwners map[keySlot]*keyOwner, won, held map[keySlot]bool) (map[int64]*queue.Task, error) {
 	var queues []int32
 	var keys []string
@@ -287,9 +316,11 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *tx, readKeyOwners ma
 			queues, keys = append(queues, slot.queue), append(keys, slot.key)
 		}
 	}
+
 	if len(keys) == 0 {
 		return nil, nil
 	}
+
 	var wanted []wantedTask
 	err := t.queryRows(ctx, findKeyOwners, func(r pgx.Rows) error {
 		var ord, id int64
@@ -300,11 +331,12 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *tx, readKeyOwners ma
 		}
 		slot := keySlot{queues[ord-1], keys[ord-1]}
 		o := readKeyOwners[slot]
-		if !there { // the key outlived its task by a moment
+		if !there { // the task was deleted a moment before its key
 			t.queueStatement(replaceKeyOwner,
 				arg("task_id", o.id), arg("fingerprint", o.print), arg("queue_id", slot.queue), arg("key", slot.key))
 			return nil
 		}
+
 		wanted = append(wanted, wantedTask{slot.queue, id, o.call})
 		*o = keyOwner{print: mark, id: id}
 		return nil
@@ -312,10 +344,13 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *tx, readKeyOwners ma
 	if err != nil || len(wanted) == 0 {
 		return nil, err
 	}
+
+	// The answer may rest on a commit that no standby has confirmed yet: this commit waits for the standby.
 	t.queueStatement(waitForStandby)
 	return readWantedTasks(ctx, t, wanted)
 }
 
+// markReplayed returns a copy of t with Replayed set.
 func markReplayed(t *queue.Task) *queue.Task {
 	c := *t
 	c.Replayed = true
@@ -329,7 +364,8 @@ func makeKeyReusedError(name, key string) error {
 	}
 }
 
-// fingerprintPayload tells payloads apart; white space outside of strings does not count.
+// fingerprintPayload returns a hash that differs for different payloads. White space outside of strings does not
+// count.
 func fingerprintPayload(payload []byte) []byte {
 	var compact bytes.Buffer
 	if json.Compact(&compact, payload) != nil {
@@ -340,19 +376,24 @@ func fingerprintPayload(payload []byte) []byte {
 	return sum[:]
 }
 
-// writeRows queues, or copies, the rows of b.
+// writeRows queues the rows of b. It copies them with COPY when they are many or large.
 func (b *insertBatch) writeRows(ctx context.Context, t *tx, s *Store) error {
 	if len(b.rows) == 0 {
 		return nil
 	}
+
 	var ready readyRows
 	var delayed delayedRows
+
 	ev := events{}
 	seen := map[lane]bool{}
 	bulk, size := len(b.rows) >= copyTasks, 0
+
 	for i := range b.rows {
 		r := &b.rows[i]
 		size += len(r.task.Payload)
+
+		// The table of the narrow row is the status of the task: delayed or ready.
 		late := r.life.DelayedAt.After(b.now)
 		grew := 0
 		if late {
@@ -366,7 +407,10 @@ func (b *insertBatch) writeRows(ctx context.Context, t *tx, s *Store) error {
 				b.woken = append(b.woken, w)
 			}
 		}
+
 		ev.appendIDs(eventChange{queue: r.q.id, keep: r.q.Events, kind: eventCreated, was: 0, is: statusNew, delayed: grew}, r.task.ID)
+
+		// An insert of a known lane would have no effect.
 		if l := (lane{r.q.id, r.task.Priority}); !seen[l] {
 			seen[l] = true
 			if !s.lanes.isKnownLane(l) {
@@ -374,12 +418,16 @@ func (b *insertBatch) writeRows(ctx context.Context, t *tx, s *Store) error {
 			}
 		}
 	}
+
+	// The order of the lanes is the same in every transaction.
 	if len(b.lanes) > 0 {
 		slices.SortFunc(b.lanes, func(a, c lane) int {
 			return cmp.Or(cmp.Compare(a.queue, c.queue), cmp.Compare(a.priority, c.priority))
 		})
 		t.queueStatement(insertLanes, laneColumns.Arrays(nil, b.lanes)...)
 	}
+
+	// COPY needs a round trip of its own, so small creates use INSERT.
 	if bulk || size >= copyBytes {
 		if err := b.copyTaskRows(ctx, t, s.opt.schema, ready, delayed); err != nil {
 			return err
@@ -389,11 +437,12 @@ func (b *insertBatch) writeRows(ctx context.Context, t *tx, s *Store) error {
 		ready.insertReadyRows(t)
 		delayed.insertDelayedRows(t)
 	}
+
 	ev.insertEventRows(t, b.now)
 	return nil
 }
 
-// taskRow is a new task.
+// taskRow is the row of a new task.
 type taskRow struct {
 	id        int64
 	createdAt time.Time
@@ -420,7 +469,7 @@ var taskColumns = table.New(
 	table.Col("payload", func(r *taskRow) *[]byte { return &r.payload }),
 )
 
-// insertedTaskColumns leave out the time of creation, which all tasks of a create share.
+// insertedTaskColumns leaves out the time of creation, which all tasks of a create share.
 var insertedTaskColumns = taskColumns.Only("id", "delayed_at", "dies_at", "queue_id", "priority", "retries", "key", "headers", "payload")
 
 func (b *insertBatch) makeTaskRows() []taskRow {
@@ -440,6 +489,7 @@ func (b *insertBatch) insertTaskRows(t *tx) {
 	t.queueStatement(insertTasks, insertedTaskColumns.Arrays([]sqltext.Arg{arg("now", b.now)}, b.makeTaskRows())...)
 }
 
+// copyTaskRows writes the rows with COPY. A batch cannot contain COPY, so the queued statements leave first.
 func (b *insertBatch) copyTaskRows(ctx context.Context, t *tx, schema string, ready readyRows, delayed delayedRows) error {
 	if err := t.flushBatch(ctx); err != nil {
 		return err

@@ -8,56 +8,59 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 )
 
-// A process remembers how far into each lane of ready it has read and starts there, so that rows which are gone cost
-// nothing, however long some snapshot keeps them from being vacuumed. Turns are given before they are committed, so a
-// row may appear behind the cursor. Two sweeps find it: one from where the cursor was a moment ago, whenever a retain
-// comes back short, and one from the very start, now and then; both are paced by what they cost.
+// A process remembers its read position in each lane of ready tasks and starts its next search there. Dead rows
+// behind that cursor cost nothing, even while an old snapshot keeps vacuum from removing them. Turns are assigned
+// before their transaction commits, so a row may appear behind the cursor. Two sweeps find such rows. One starts at
+// the cursor of a moment ago, whenever a retain comes back short. The other starts at the beginning of the lane, now
+// and then. Their cost limits how often they run.
 
-// lane is one priority of one queue.
+// lane identifies the ready rows of one queue and one priority.
 type lane struct {
 	queue    int32
 	priority int16
 }
 
-// Pacing of the sweeps: none takes more than one part in sweepShare of the time.
+// The pace of the sweeps. A sweep takes at most 1/behindShare of the time from the lagging cursor, and at most
+// 1/startShare from the beginning of the lane.
 const (
-	behindAge   = time.Second           // how far back "a moment ago" is, at least
-	behindEvery = 50 * time.Millisecond // a retain that found something need not look behind more often
+	behindAge   = time.Second           // least age of the lagging cursor
+	behindEvery = 50 * time.Millisecond // least time between two sweeps of retains that found tasks
 	behindShare = 10
 	startEvery  = 2 * time.Second
 	startShare  = 50
 )
 
-// level says from where the lanes of a queue are read.
+// level is the position at which a search begins in the lanes of a queue.
 type level int
 
 const (
-	skipLevel  level = iota // not at all
-	fastLevel               // from the cursor
-	lagLevel                // from the cursor of a moment ago
-	startLevel              // from the start
+	skipLevel  level = iota // no search
+	fastLevel               // at the cursor
+	lagLevel                // at the lagging cursor
+	startLevel              // at the beginning of the lane
 )
 
-// lanes keeps the cursors of a process.
+// lanes holds the cursors of a process. It is safe for concurrent use.
 type lanes struct {
 	mu     sync.Mutex
 	queues map[int32]*queueLanes
-	sure   map[lane]bool // committed rows of the lane table, in this era
-	era    int
+	sure   map[lane]bool // committed rows of the lane table, in this generation
+	era    int           // the present generation
 }
 
 func (l *lanes) init() {
 	l.queues, l.sure = map[int32]*queueLanes{}, map[lane]bool{}
 }
 
+// isKnownLane reports whether the lane table has a committed row for the lane.
 func (l *lanes) isKnownLane(at lane) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.sure[at]
 }
 
-// invalidateCursors begins an era: nothing is sure any more. A database that lost its last moments, by a failover to a standby that
-// lacked them, is met on new connections, or behind a pooler after an error.
+// invalidateCursors starts a new generation and forgets the known lanes. A failover to a standby may lose the last
+// commits of the database. The store notices this by new connections, or behind a pooler by an error.
 func (l *lanes) invalidateCursors() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,14 +68,14 @@ func (l *lanes) invalidateCursors() {
 	clear(l.sure)
 }
 
-// currentGeneration is the present era.
+// currentGeneration returns the present generation.
 func (l *lanes) currentGeneration() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.era
 }
 
-// confirmLanes notes rows that were committed in era.
+// confirmLanes records lanes with a row that committed in generation era. It ignores lanes of an earlier generation.
 func (l *lanes) confirmLanes(all []lane, era int) {
 	if len(all) == 0 {
 		return
@@ -82,14 +85,16 @@ func (l *lanes) confirmLanes(all []lane, era int) {
 	if era != l.era {
 		return
 	}
-	if len(l.sure) > 100_000 { // a bound: forgetting costs one insert that does nothing
+	if len(l.sure) > 100_000 { // a bound: a forgotten lane costs one insert without effect
 		clear(l.sure)
 	}
+
 	for _, at := range all {
 		l.sure[at] = true
 	}
 }
 
+// lanesOfQueue returns the cursors of a queue, and creates them at the first call.
 func (l *lanes) lanesOfQueue(queue int32) *queueLanes {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,35 +106,35 @@ func (l *lanes) lanesOfQueue(queue int32) *queueLanes {
 	return q
 }
 
-// queueLanes are the cursors of one queue.
+// queueLanes holds the cursors of one queue. It is safe for concurrent use.
 type queueLanes struct {
 	mu         sync.Mutex
 	cursor     map[int16]*cursor
-	last       int // what the last pick gave
+	last       int // number of tasks that the last search took
 	nextBehind time.Time
 	nextStart  time.Time
-	// rest: by priority, the first turn of what this process left behind its cursor: of runs that it split, or locked and did
-	// not need while another pick went by.
+	// rest holds, by priority, the first turn that this process left behind its cursor: the remainder of a run that
+	// it split, or a run that it locked and did not need while another search passed it.
 	rest map[int16]int64
-	// dense: how many tasks a ready row stood for, last.
+	// dense is the number of tasks per ready row in the last search.
 	dense   float64
 	weighed weight
 }
 
-// cursor is a place in one lane: now, and as it was up to and at least behindAge ago.
+// cursor is a position in one lane: the present one (fast), and one that is at least behindAge old (lag).
 type cursor struct {
 	fast, mid, lag int64
 	moved          time.Time
 }
 
-// hadTasksLately says that the last pick found something.
+// hadTasksLately reports whether the last search took a task.
 func (q *queueLanes) hadTasksLately() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.last > 0
 }
 
-// recordYield notes what a pick took, and how many tasks the rows that it saw stood for.
+// recordYield records how many tasks a search took, and how many tasks the rows stood for that it read.
 func (q *queueLanes) recordYield(took, rows, tasks int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -139,18 +144,20 @@ func (q *queueLanes) recordYield(took, rows, tasks int) {
 	}
 }
 
-// estimateRows is how many rows a pick of so many tasks should lock: no more than it takes, if the last rows tell. A pick that
-// comes back short with all its rows asks again.
+// estimateRows returns the number of rows that a search for so many tasks should lock. It assumes as many tasks per
+// row as in the last search. A search that comes back short with all of its rows asks again.
 func (q *queueLanes) estimateRows(tasks int) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.dense <= 1 {
 		return tasks
 	}
-	return min(int(math.Ceil(float64(tasks)/q.dense))+1, tasks) // the first may be the rest of a run
+
+	return min(int(math.Ceil(float64(tasks)/q.dense))+1, tasks) // +1: the first row may be the remainder of a run
 }
 
-// recordRemainder notes what a pick left from a turn on, once others can see it.
+// recordRemainder records the first turn that a search left behind. The caller calls it when other transactions can
+// see the rows.
 func (q *queueLanes) recordRemainder(priority int16, turn int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -159,8 +166,9 @@ func (q *queueLanes) recordRemainder(priority int16, turn int64) {
 	}
 }
 
-// chooseStart chooses where to read from, and whether that is a sweep whose cost is to be reported to swept. empty says that
-// nothing was found so far: then the look behind is due at once, for an idle system has nothing better to do.
+// chooseStart returns where a search begins. Its second result is true for a sweep: the caller then reports the cost
+// to recordSweep. empty means that the search has found nothing so far. Then a sweep is due at once, because an idle
+// process has time for it.
 func (q *queueLanes) chooseStart(f from, now time.Time, empty bool) (level, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -168,20 +176,25 @@ func (q *queueLanes) chooseStart(f from, now time.Time, empty bool) (level, bool
 		if len(q.cursor) == 0 || !empty && now.Before(q.nextBehind) {
 			return skipLevel, false
 		}
+
 		if !now.Before(q.nextStart) {
 			return startLevel, true
 		}
+
 		return lagLevel, true
 	}
+
 	if !now.Before(q.nextStart) {
 		return startLevel, true
 	}
 	return fastLevel, false
 }
 
+// recordSweep records the cost of a sweep and delays the next one by a multiple of it.
 func (q *queueLanes) recordSweep(f from, began time.Time, cost time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	now := began.Add(cost)
 	if f == fromBehind {
 		q.nextBehind = now.Add(max(behindEvery, behindShare*cost))
@@ -191,7 +204,7 @@ func (q *queueLanes) recordSweep(f from, began time.Time, cost time.Duration) {
 	}
 }
 
-// laneCursor is the turn behind which a retain starts to read a lane.
+// laneCursor is the turn behind which a retain begins to read a lane.
 type laneCursor struct {
 	queueID  int32
 	priority int16
@@ -204,9 +217,10 @@ var cursorColumns = table.New(
 	table.Col("cursor_turn", func(c *laneCursor) *int64 { return &c.turn }),
 )
 
-// cursors appends q's cursors at a level; without one a lane is read from its start. What picks left is ahead of them; a pick
-// that starts there has it, so no other needs to. Those starts are in resumed, by priority: what the pick does not come to is
-// to be given to left again.
+// appendCursors appends the cursors of q at a level. A lane without a cursor is read from its beginning. A cursor
+// moves back to the remainder of an earlier search. At the fast level this search then owns the remainder, and no
+// other search begins there. resumed holds these remainders by priority: the caller gives those that its search does
+// not reach back to recordRemainder.
 func (q *queueLanes) appendCursors(cursors []laneCursor, l level, id int32) (_ []laneCursor, resumed map[int16]int64) {
 	if l == startLevel {
 		return cursors, nil
@@ -214,11 +228,14 @@ func (q *queueLanes) appendCursors(cursors []laneCursor, l level, id int32) (_ [
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	for p, c := range q.cursor {
 		turn := c.fast
 		if l == lagLevel {
 			turn = c.lag
 		}
+
+		// A search reads the turns above its cursor, so the cursor is one below the remainder.
 		if left := q.rest[p]; left > 0 {
 			turn = min(turn, left-1)
 			if l == fastLevel {
@@ -229,6 +246,7 @@ func (q *queueLanes) appendCursors(cursors []laneCursor, l level, id int32) (_ [
 				resumed[p] = left
 			}
 		}
+
 		if turn > 0 {
 			cursors = append(cursors, laneCursor{queueID: id, priority: p, turn: turn})
 		}
@@ -236,17 +254,21 @@ func (q *queueLanes) appendCursors(cursors []laneCursor, l level, id int32) (_ [
 	return cursors, resumed
 }
 
-// advanceCursor moves the cursor of a lane past turn.
+// advanceCursor moves the cursor of a lane forward to turn. A lower turn changes nothing.
 func (q *queueLanes) advanceCursor(priority int16, turn int64, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	c := q.cursor[priority]
 	if c == nil {
 		c = &cursor{moved: now}
 		q.cursor[priority] = c
 	}
+
+	// Two steps of at least behindAge each: lag is then the position of at least behindAge ago.
 	if now.Sub(c.moved) >= behindAge {
 		c.lag, c.mid, c.moved = c.mid, c.fast, now
 	}
+
 	c.fast = max(c.fast, turn)
 }
