@@ -17,14 +17,14 @@ import (
 
 var _ queue.Diagnoser = (*Store)(nil)
 
-// From where on a finding is worth a word.
+// The limits of findings: at them a finding becomes a warning or a failure.
 const (
 	oldestServer     = 140000
 	newestServer     = 180000 // the newest major version that pgqueue is tested with
 	clockWarn        = 2 * time.Second
 	snapshotWarn     = 5 * time.Minute
 	snapshotFail     = time.Hour
-	snapshotWarnXIDs = 1_000_000 // for holders that have no beginning
+	snapshotWarnXIDs = 1_000_000 // for holders without a start time
 	deadWarn         = 200_000
 	notifyWarn       = 0.1
 	notifyFail       = 0.5
@@ -34,19 +34,20 @@ const (
 	examinePatience  = 10 * time.Second
 )
 
-// hotTables are those in which dead rows cost.
+// hotTables lists the tables in which dead rows slow down the work.
 var hotTables = []string{"ready", "delayed", "lease", "state", "queue_count", "task_key"}
 
-// Diagnose implements queue.Diagnoser. What cannot be found out, for lack of a privilege say, is a finding too; an error
-// means that the database could not be reached. It changes nothing. It looks at all rows of tasks that wait or are held, in
-// steps: some seconds for a million.
+// Diagnose implements queue.Diagnoser. A fact that it cannot read, for lack of a privilege for example, is a finding
+// too. An error means that the database cannot be reached. It changes nothing. It reads all rows of waiting and held
+// tasks, in steps: some seconds for a million.
 func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 	conn, err := s.diagnoseConn(ctx)
 	if err != nil {
 		return nil, translateError("diagnose", err)
 	}
 	d := &diagnosis{store: s, conn: conn}
-	// The examination holds its connection only while it needs it: LISTEN is tried through the pool.
+
+	// The diagnosis holds its connection only while it needs it: the test of LISTEN uses the pool.
 	for _, look := range []func(context.Context) error{
 		d.server, d.encoding, d.settings, d.schema, d.restored, d.clock, d.snapshot, d.tables, d.notifyQueue, d.connections,
 		d.partitions, d.tickers, d.background, d.ahead,
@@ -60,14 +61,15 @@ func (s *Store) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 	if err := d.contradictions(ctx); err != nil { // each of its steps has a deadline
 		return nil, translateError("diagnose", err)
 	}
+
 	if err := d.bounded(ctx, d.listen); err != nil {
 		return nil, translateError("diagnose", err)
 	}
 	return d.found, nil
 }
 
-// CheckDurability tells whether an acknowledged write survives a crash of PostgreSQL: the settings fsync,
-// full_page_writes and synchronous_commit. A server asks at its start and says so when one is off.
+// CheckDurability reports whether an acknowledged write survives a crash of PostgreSQL: the settings fsync,
+// full_page_writes and synchronous_commit. A server calls it at its start and logs each setting that is off.
 func (s *Store) CheckDurability(ctx context.Context) ([]queue.Finding, error) {
 	const op = "check durability"
 	conn, err := s.diagnoseConn(ctx)
@@ -75,6 +77,7 @@ func (s *Store) CheckDurability(ctx context.Context) ([]queue.Finding, error) {
 		return nil, translateError(op, err)
 	}
 	defer conn.Release()
+
 	d := &diagnosis{store: s, conn: conn}
 	if err := d.bounded(ctx, d.server); err != nil {
 		return nil, translateError(op, err)
@@ -84,6 +87,7 @@ func (s *Store) CheckDurability(ctx context.Context) ([]queue.Finding, error) {
 	}), nil
 }
 
+// diagnoseConn takes a connection of the pool, within the timeout of a call.
 func (s *Store) diagnoseConn(ctx context.Context) (*pgxpool.Conn, error) {
 	ctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
@@ -94,13 +98,14 @@ func (s *Store) diagnoseConn(ctx context.Context) (*pgxpool.Conn, error) {
 	return conn, nil
 }
 
-// diagnosis gathers findings.
+// diagnosis collects the findings of one call.
 type diagnosis struct {
 	store *Store
 	conn  *pgxpool.Conn
 	found []queue.Finding
 }
 
+// say adds a finding. A finding without a fault gets no advice.
 func (d *diagnosis) say(name string, level queue.Level, value, advice string) {
 	if level == queue.LevelOK {
 		advice = ""
@@ -108,21 +113,21 @@ func (d *diagnosis) say(name string, level queue.Level, value, advice string) {
 	d.found = append(d.found, queue.Finding{Name: name, Level: level, Value: value, Advice: advice})
 }
 
-// bounded gives one look its time.
+// bounded runs one check with the timeout examinePatience.
 func (d *diagnosis) bounded(ctx context.Context, look func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, examinePatience)
 	defer cancel()
 	return look(ctx)
 }
 
-// row reads one row. What the server refuses becomes the finding name, and ok is false; only a fault of the connection
-// is an error.
+// row reads one row. A refusal of the server becomes the finding name, and ok is false. Only a fault of the
+// connection is an error.
 func (d *diagnosis) row(ctx context.Context, name, statement string, dst ...any) (ok bool, err error) {
 	err = d.conn.QueryRow(ctx, d.store.sql.get(statement)).Scan(dst...)
 	return err == nil, d.unknown(name, err)
 }
 
-// unknown turns a refusal of the server into a finding.
+// unknown turns a refusal of the server into a finding. It returns all other errors.
 func (d *diagnosis) unknown(name string, err error) error {
 	if !isSentByServer(err) {
 		return err
@@ -144,6 +149,7 @@ func (d *diagnosis) server(ctx context.Context) error {
 	if !ok {
 		return err
 	}
+
 	switch {
 	case number < oldestServer:
 		d.say("server_version", queue.LevelFail, version, "pgqueue needs PostgreSQL 14 or later; upgrade the server")
@@ -152,6 +158,7 @@ func (d *diagnosis) server(ctx context.Context) error {
 	default:
 		d.say("server_version", queue.LevelOK, version, "")
 	}
+
 	d.say("fsync", failUnless(fsync != "off"), fsync, "a crash of the machine may destroy the database; set fsync = on")
 	d.say("full_page_writes", failUnless(pages != "off"), pages,
 		"a crash of the machine may tear pages; set full_page_writes = on unless the file system cannot tear them")
@@ -159,11 +166,13 @@ func (d *diagnosis) server(ctx context.Context) error {
 		"a crash of PostgreSQL may lose tasks whose creation was acknowledged; set synchronous_commit = on for this role or database")
 	d.say("autovacuum", failUnless(autovacuum), onOff(autovacuum),
 		"dead rows pile up and every retain slows down; set autovacuum = on and track_counts = on")
+
 	d.pooler(pid)
 	return nil
 }
 
-// pooler: a pooler makes up the process id that it tells its clients; the server tells its own.
+// pooler finds a pooler by the process id: a pooler invents the id that it reports to its clients, and a query
+// returns the id of the server.
 func (d *diagnosis) pooler(pid uint32) {
 	o := d.store.opt
 	const both = "if it pools transactions, say so: --pooler (postgres.WithPooler), and give LISTEN a direct connection: --listen-url (postgres.WithListenURL)"
@@ -177,7 +186,7 @@ func (d *diagnosis) pooler(pid uint32) {
 	}
 }
 
-// encoding names one that cannot hold all texts.
+// encoding reports a database encoding that cannot hold all texts.
 func (d *diagnosis) encoding(ctx context.Context) error {
 	const name = "encoding"
 	var encoding string
@@ -185,6 +194,7 @@ func (d *diagnosis) encoding(ctx context.Context) error {
 	if !ok {
 		return err
 	}
+
 	level, advice := queue.LevelOK, encodingAdvice(encoding)
 	switch {
 	case encoding == "SQL_ASCII":
@@ -196,14 +206,15 @@ func (d *diagnosis) encoding(ctx context.Context) error {
 	return nil
 }
 
-// settings names what role and database have set and pgqueue cannot state itself: what it refuses, and, where it may state
-// nothing, what cuts its calls short.
+// settings reports settings of the role and the database that pgqueue cannot override. It refuses some of them. Where
+// it may state nothing, as behind a pooler, others end its calls early.
 func (d *diagnosis) settings(ctx context.Context) error {
 	const name = "role_settings"
 	rows, err := d.conn.Query(ctx, d.store.sql.get("diagnose.settings"))
 	if err != nil {
 		return d.unknown(name, err)
 	}
+
 	var bad, odd []string
 	var setting, value, source string
 	_, err = pgx.ForEachRow(rows, []any{&setting, &value, &source}, func() error {
@@ -211,6 +222,8 @@ func (d *diagnosis) settings(ctx context.Context) error {
 		switch {
 		case refusesSetting(setting, value):
 			bad = append(bad, text)
+
+		// The role and the database set nothing here.
 		case source == "default" || source == "client" || source == "session" || source == "override":
 		case strings.HasSuffix(setting, "_timeout") && value != "0" && setting != "idle_in_transaction_session_timeout" && setting != "idle_session_timeout":
 			odd = append(odd, text)
@@ -221,6 +234,7 @@ func (d *diagnosis) settings(ctx context.Context) error {
 		}
 		return nil
 	})
+
 	switch {
 	case err != nil:
 		return d.unknown(name, err)
@@ -239,6 +253,8 @@ func (d *diagnosis) settings(ctx context.Context) error {
 func (d *diagnosis) schema(ctx context.Context) error {
 	var version, compatibleFrom int
 	err := d.conn.QueryRow(ctx, d.store.sql.get("migrate.version")).Scan(&version, &compatibleFrom, nil)
+
+	// A schema without migrations has no table of versions: that is version 0. A missing privilege is a finding.
 	if err != nil {
 		if !isSentByServer(err) {
 			return err
@@ -248,10 +264,12 @@ func (d *diagnosis) schema(ctx context.Context) error {
 			return d.unknown("schema", err)
 		}
 	}
+
 	if err == nil && version == 0 {
 		d.say("schema", queue.LevelFail, d.store.opt.schema+", no version", d.store.findUnrecorded().Msg)
 		return nil
 	}
+
 	value := fmt.Sprintf("%s, version %d of %d", d.store.opt.schema, version, SchemaVersion())
 	if e, ok := errors.AsType[*queue.Error](d.store.versionFault(version, compatibleFrom)); ok {
 		d.say("schema", queue.LevelFail, value, e.Msg)
@@ -268,17 +286,21 @@ func (d *diagnosis) schema(ctx context.Context) error {
 func (d *diagnosis) clock(ctx context.Context) error {
 	var there time.Time
 	sent := time.Now()
+
 	ok, err := d.row(ctx, "clock", "diagnose.clock", &there)
 	if !ok {
 		return err
 	}
+
 	took := time.Since(sent)
-	// Half the way there, half the way back: off by at most half of what it took.
+
+	// The server read its clock between sent and the answer. The middle of that time is wrong by at most took/2.
 	offset := there.Sub(sent.Add(took / 2))
 	level := queue.LevelOK
 	if offset.Abs()-took/2 > clockWarn {
 		level = queue.LevelWarn
 	}
+
 	d.say("clock", level, fmt.Sprintf("the database's clock is %v ahead of this machine's", offset.Round(time.Millisecond)),
 		"only the database's clock counts, so nothing breaks; but times given by this machine's programs are off: synchronise both clocks")
 	return nil
@@ -291,6 +313,7 @@ func (d *diagnosis) snapshot(ctx context.Context) error {
 		xids         int64
 		seconds      *float64
 	)
+
 	err := d.conn.QueryRow(ctx, d.store.sql.get("diagnose.snapshot")).Scan(&kind, &holder, &xids, &seconds)
 	if isEmptyResult(err) {
 		d.say(name, queue.LevelOK, "none", "")
@@ -299,18 +322,21 @@ func (d *diagnosis) snapshot(ctx context.Context) error {
 	if err != nil {
 		return d.unknown(name, err)
 	}
+
 	value := fmt.Sprintf("%s (%s), %d transactions old", kind, holder, xids)
 	level, since := queue.LevelOK, time.Duration(0)
 	if seconds != nil {
 		since = time.Duration(*seconds * float64(time.Second)).Round(time.Second)
 		value += ", for " + since.String()
 	}
+
 	switch {
 	case since > snapshotFail:
 		level = queue.LevelFail
 	case since > snapshotWarn, seconds == nil && xids > snapshotWarnXIDs:
 		level = queue.LevelWarn
 	}
+
 	d.say(name, level, value, "vacuum cannot remove rows that died since then, anywhere in the database; end that "+kind+
 		", and set idle_in_transaction_session_timeout against the next")
 	return nil
@@ -321,6 +347,7 @@ func (d *diagnosis) tables(ctx context.Context) error {
 	if err != nil {
 		return d.unknown("size", err)
 	}
+
 	var (
 		total            int64
 		sizes, dead, off []string
@@ -328,14 +355,18 @@ func (d *diagnosis) tables(ctx context.Context) error {
 		bytes, live, n   int64
 		disabled         bool
 	)
+
 	_, err = pgx.ForEachRow(rows, []any{&table, &bytes, &live, &n, &disabled}, func() error {
 		total += bytes
 		if len(sizes) < 4 {
 			sizes = append(sizes, table+" "+byteSize(bytes))
 		}
+
+		// Dead rows are normal up to a point: they matter where they outnumber the live rows.
 		if slices.Contains(hotTables, table) && n > deadWarn && n > live {
 			dead = append(dead, fmt.Sprintf("%s %d", table, n))
 		}
+
 		if disabled {
 			off = append(off, table)
 		}
@@ -344,13 +375,14 @@ func (d *diagnosis) tables(ctx context.Context) error {
 	if err != nil {
 		return d.unknown("size", err)
 	}
+
 	d.say("size", queue.LevelOK, strings.Join(append([]string{"all " + byteSize(total)}, sizes...), ", "), "")
 	d.listed("dead_rows", dead, "see oldest_snapshot for what may keep vacuum from removing them; else: vacuum "+d.store.opt.schema+".TABLE")
 	d.listed("autovacuum_tables", off, "alter table "+d.store.opt.schema+".TABLE reset (autovacuum_enabled)")
 	return nil
 }
 
-// listed says ok when there is nothing in the list.
+// listed adds a finding that is OK when the list is empty, and else a warning with the list.
 func (d *diagnosis) listed(name string, list []string, advice string) {
 	if len(list) == 0 {
 		value := "few"
@@ -380,10 +412,12 @@ func (d *diagnosis) connections(ctx context.Context) error {
 	if !ok {
 		return err
 	}
+
 	level, pool := queue.LevelOK, d.store.pool.Stat()
 	if more := int(pool.MaxConns() - pool.TotalConns()); float64(used) > connectionsWarn*float64(most) || used+more > most {
 		level = queue.LevelWarn
 	}
+
 	d.say("connections", level, fmt.Sprintf("%d of %d, this pool %d of %d", used, most, pool.TotalConns(), pool.MaxConns()),
 		"raise max_connections, lower the pools of the programs, or put a pooler between")
 	return nil
@@ -396,6 +430,7 @@ func (d *diagnosis) partitions(ctx context.Context) error {
 	if !ok {
 		return err
 	}
+
 	value := fmt.Sprintf("%d, of which %d past every retention", all, old)
 	switch {
 	case old > 0:
@@ -409,7 +444,8 @@ func (d *diagnosis) partitions(ctx context.Context) error {
 	return nil
 }
 
-// listen sends itself a notification and waits for it: that LISTEN is accepted proves nothing.
+// listen sends a notification to itself and waits for it. An accepted LISTEN proves nothing: a pooler may drop the
+// notifications.
 func (d *diagnosis) listen(ctx context.Context) error {
 	const name = "listen"
 	s := d.store
@@ -421,8 +457,10 @@ func (d *diagnosis) listen(ctx context.Context) error {
 	defer closeConnection(ctx, conn)
 	ctx, cancel := context.WithTimeout(ctx, listenPatience)
 	defer cancel()
+
 	sent := time.Now()
-	// Sent as this store, so that its listeners pass over it.
+
+	// This store is the sender, so its own listeners skip the notification.
 	mine := s.notify.sender + " " + proofMark + "diagnose " + sent.Format(time.RFC3339Nano)
 	err = s.notify.send(ctx, mine)
 	for err == nil {
@@ -433,6 +471,7 @@ func (d *diagnosis) listen(ctx context.Context) error {
 		}
 		err = werr
 	}
+
 	d.say(name, queue.LevelFail, "does not deliver: "+err.Error(),
 		"behind a transaction pooler give a direct connection: --listen-url (postgres.WithListenURL); until then tasks are found by polling only")
 	return nil
@@ -463,7 +502,7 @@ func onOff(on bool) string {
 	return "off"
 }
 
-// byteSize is n for people.
+// byteSize formats n bytes for people, in steps of 1,000.
 func byteSize(n int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB"}
 	f, i := float64(n), 0

@@ -11,34 +11,39 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// From where on background work is late, and how much of what is found is named.
+// The delays at which background work is late, and the bounds of the findings.
 const (
 	lateWarn      = time.Minute
 	lateFail      = 10 * time.Minute
-	mostTold      = 5      // tickers in a finding
-	mostExamined  = 10_000 // tickers whose schedules are read
+	mostTold      = 5      // tickers that a finding names
+	mostExamined  = 10_000 // tickers with a schedule that is read
 	aheadExamined = 10_000 // delayed tasks, the latest first
 )
 
-// tickers looks for those that do not fire: with a fault, with a schedule that this host cannot read, or late.
+// tickers reports tickers that do not fire: with a fault, with a schedule that this host cannot read, or late.
 func (d *diagnosis) tickers(ctx context.Context) error {
 	const name = "tickers"
 	rows, err := d.conn.Query(ctx, d.store.sql.get("diagnose.tickers"), mostExamined)
 	if err != nil {
 		return d.unknown(name, err)
 	}
+
 	var (
 		k            queue.Ticker
 		late         float64
 		all          int
 		faulty, slow []string
 	)
+
 	_, err = pgx.ForEachRow(rows, []any{&k.Namespace, &k.Name, &k.Period, &k.Cron, &k.Timezone, &k.Fault, &late}, func() error {
 		all++
 		fault := k.Fault
+
+		// A schedule may be readable elsewhere: hosts differ in their time zone databases.
 		if _, err := k.Schedule(); err != nil && fault == "" {
 			fault = err.Error()
 		}
+
 		switch {
 		case fault != "":
 			faulty = append(faulty, fmt.Sprintf("%s of %s: %s", k.Name, k.Namespace, fault))
@@ -64,7 +69,7 @@ func (d *diagnosis) tickers(ctx context.Context) error {
 	return nil
 }
 
-// told names the first of a list and says how many more there are.
+// A finding names the first mostTold entries of a list and the number of the others.
 func told(list []string) string {
 	if len(list) <= mostTold {
 		return strings.Join(list, "; ")
@@ -72,7 +77,8 @@ func told(list []string) string {
 	return fmt.Sprintf("%s; and %d more", strings.Join(list[:mostTold], "; "), len(list)-mostTold)
 }
 
-// background says by how much each chore is behind, which tells of one that fails whichever process it fails in.
+// background reports the delays of promoter, rescuer and expirer. The rows show the delay of an agent that fails, in
+// any process.
 func (d *diagnosis) background(ctx context.Context) error {
 	const name = "background_work"
 	var promote, rescue, expire *float64
@@ -80,6 +86,7 @@ func (d *diagnosis) background(ctx context.Context) error {
 	if !ok {
 		return err
 	}
+
 	level := queue.LevelOK
 	var behind []string
 	for _, c := range []struct {
@@ -89,12 +96,14 @@ func (d *diagnosis) background(ctx context.Context) error {
 		if c.late == nil || *c.late <= lateWarn.Seconds() {
 			continue
 		}
+
 		late := time.Duration(*c.late * float64(time.Second)).Round(time.Second)
 		behind = append(behind, fmt.Sprintf("%s is %v behind", c.chore, late))
 		if level != queue.LevelFail {
 			level = grade(*c.late, lateWarn.Seconds(), lateFail.Seconds())
 		}
 	}
+
 	value := "promote, rescue and expire are on time"
 	if len(behind) > 0 {
 		value = strings.Join(behind, ", ")
@@ -103,7 +112,7 @@ func (d *diagnosis) background(ctx context.Context) error {
 	return nil
 }
 
-// ahead looks for what was written while the clock of the database was ahead of now.
+// ahead reports times that were written while the clock of the database was ahead of its present time.
 func (d *diagnosis) ahead(ctx context.Context) error {
 	const name = "times_ahead"
 	var leases, delayed, tickers int
@@ -115,6 +124,7 @@ func (d *diagnosis) ahead(ctx context.Context) error {
 		d.say(name, queue.LevelOK, "none", "")
 		return nil
 	}
+
 	d.say(name, queue.LevelWarn, fmt.Sprintf("%d leases, %d delayed tasks and %d tickers are of a clock that was ahead of now", leases, delayed, tickers),
 		"the database's clock has gone back: tickers are planned anew within a minute of background work; leases and delays last until the "+
 			"clock is there again, unless heartbeats, cancel or snooze move them; see docs/operations.md")

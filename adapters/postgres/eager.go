@@ -11,12 +11,13 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// CreateAndRetain implements queue.Store: the transaction of a create goes on as that of a retain. Its second round trip
-// writes the tasks and picks, its third writes the leases and commits: one commit, and one round trip more than a create,
-// instead of two transactions with a wake between them. See docs/adr/0005-eager-start.md.
+// CreateAndRetain implements queue.Store: the transaction of a create also retains, for waiting callers. Its second
+// round trip writes the tasks and searches, its third writes the leases and commits. This costs one commit, and one
+// round trip more than a create, instead of two transactions with a wake-up between them. See
+// docs/adr/0005-eager-start.md.
 func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Retain) ([]queue.Created, [][]*queue.Task, error) {
 	outs := make([][]*queue.Task, len(r.Requests))
-	// Before the transaction: who holds a connection must not wait for another.
+	// Before the transaction: a call that holds a connection must not wait for another one.
 	queues, err := s.findQueues(ctx, r.Namespace, r.Queues)
 	if err != nil || len(queues) == 0 || len(c.Tasks) == 0 {
 		return s.createWithoutRetain(ctx, c, outs)
@@ -24,6 +25,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	if err := s.learnParts(ctx); err != nil {
 		return nil, nil, err
 	}
+
 	var b *insertBatch
 	var p *claim
 	retaining := false
@@ -38,6 +40,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 			p, err = s.pickNewTasks(ctx, t, b, queues, r, outs)
 			return err
 		})
+
 		if !needPartition(err) {
 			break
 		}
@@ -46,36 +49,41 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 		}
 	}
 	if err != nil {
-		// Whatever keeps the retain from being done is no reason not to create. A fault of the create comes again.
+		// A failed retain must not prevent the create: create without it. A fault of the create comes again there.
 		if (retaining || errors.Is(err, errKeyTaken)) && ctx.Err() == nil && queue.KindOf(err) != queue.KindIndeterminate {
 			return s.createWithoutRetain(ctx, c, outs)
 		}
 		return nil, nil, err
 	}
+
 	s.lanes.confirmLanes(b.lanes, b.generation)
 	var picked []pickedTask
 	if p != nil {
 		s.finishRetain(ctx, r, p, outs)
 		picked = p.out
 	}
+
+	// Other processes learn only of the tasks that nothing has retained.
 	s.notify.notifyReady(b.listOtherWakes(picked))
 	s.extendSoon(b.maxID)
 	return b.out, outs, nil
 }
 
-// createWithoutRetain is CreateTasks, and nothing for the requests of outs.
+// createWithoutRetain calls CreateTasks. The requests of outs get no tasks.
 func (s *Store) createWithoutRetain(ctx context.Context, c queue.Create, outs [][]*queue.Task) ([]queue.Created, [][]*queue.Task, error) {
 	clear(outs)
 	made, err := s.CreateTasks(ctx, c)
 	return made, outs, err
 }
 
-// pickNewTasks retains within the transaction that has created b.
+// pickNewTasks retains within the transaction t that has created b. It returns nil when it found no task.
 func (s *Store) pickNewTasks(ctx context.Context, t *tx, b *insertBatch, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) (*claim, error) {
 	p, err := s.pickTasks(ctx, t, queues, s.limitTasks(r.Requests, queues))
 	if err != nil || len(p.out) == 0 {
 		return nil, err
 	}
+
+	// Tasks that may exceed the byte limits of the requests are read before their leases are written.
 	others := b.fillFromBatch(p.out)
 	if !s.fitsForSure(r.Requests, p.out) {
 		err = s.measurePicked(ctx, t, r.Requests, p)
@@ -85,12 +93,13 @@ func (s *Store) pickNewTasks(ctx context.Context, t *tx, b *insertBatch, queues 
 	if err != nil {
 		return nil, err
 	}
+
 	p.rememberRemainders()
 	queueLeases(t, r.Requests, p.out, p.now, outs)
 	return p, nil
 }
 
-// fillFromBatch fills in those of picked that b has created: they need not be read. It returns the others.
+// fillFromBatch fills in the picked tasks that b has created, so that they need no read. It returns the other ones.
 func (b *insertBatch) fillFromBatch(picked []pickedTask) (others []pickedTask) {
 	for _, k := range picked {
 		i, born := slices.BinarySearchFunc(b.rows, k.task.ID, func(r newTask, id int64) int { return cmp.Compare(r.task.ID, id) })
@@ -98,21 +107,24 @@ func (b *insertBatch) fillFromBatch(picked []pickedTask) (others []pickedTask) {
 			others = append(others, k)
 			continue
 		}
+
 		from, to := b.rows[i].task, k.task
 		to.CreatedAt, to.DelayedAt, to.DiesAt = from.CreatedAt, truncateToMicros(from.DelayedAt), truncateToMicros(from.DiesAt)
 		to.Retries, to.Key = from.Retries, from.Key
-		// Copies: the creator has the others.
+		// Clones: the caller of the create has the originals.
 		to.Payload, to.Headers = bytes.Clone(from.Payload), maps.Clone(from.Headers)
 	}
 	return others
 }
 
-// listOtherWakes are the queues in which tasks of b wait that are not among picked: others are to hear of them.
+// listOtherWakes returns the queues with ready tasks of b that are not among picked. Other processes must learn of
+// them.
 func (b *insertBatch) listOtherWakes(picked []pickedTask) (wakes []queue.Wake) {
 	gone := make(map[int64]bool, len(picked))
 	for _, k := range picked {
 		gone[k.task.ID] = true
 	}
+
 	for i := range b.rows {
 		r := &b.rows[i]
 		w := queue.Wake{Namespace: r.q.Namespace, Queue: r.q.Name}

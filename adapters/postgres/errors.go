@@ -13,38 +13,43 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// connectError: no connection could be had, so nothing was sent.
+// connectError means that the store got no connection, so it sent nothing.
 type connectError struct{ err error }
 
 func (e *connectError) Unwrap() error { return e.err }
 
-// Error tells of each address once: pgx tells of every attempt, also of that with TLS before that without.
+// Error names each address once. pgx names each attempt, including the one with TLS before the one without.
 func (e *connectError) Error() string {
 	all, ok := errors.AsType[*pgconn.ConnectError](e.err)
 	if !ok {
 		return e.err.Error()
 	}
+
 	attempts := slices.Compact(strings.Split(all.Unwrap().Error(), "\n"))
 	if len(attempts) > 1 {
 		attempts = slices.DeleteFunc(attempts, func(s string) bool { return strings.HasSuffix(s, "server refused TLS connection") })
 	}
+
 	return fmt.Sprintf("user=%s database=%s: %s", all.Config.User, all.Config.Database, strings.Join(attempts, "; "))
 }
 
-// indeterminateError: the connection broke while the commit was on its way, or the commit is not confirmed by a standby.
+// indeterminateError is a commit in doubt: the connection broke during the commit, or no standby confirmed the
+// commit.
 type indeterminateError struct{ err error }
 
 func (e *indeterminateError) Error() string { return e.err.Error() }
 func (e *indeterminateError) Unwrap() error { return e.err }
 
-// isSentByServer says that the server itself refused, so nothing was committed. A pooler that lost its server in the middle
-// says so in the server's place (class 08, connection exceptions), and knows no more than we do.
+// isSentByServer reports whether the server itself refused, so that nothing was committed. Class 08 (connection
+// exceptions) does not count: a pooler that lost its server sends it in the server's place, and does not know the
+// result.
 func isSentByServer(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && !strings.HasPrefix(pg.Code, "08")
 }
 
-// isTransient says that err left nothing behind and may not come again. Codes: see faults.
+// isTransient reports whether a call that failed with err left nothing behind and may succeed when repeated. The
+// table faults has the SQLSTATEs.
 func isTransient(err error) bool {
 	if _, ok := errors.AsType[*indeterminateError](err); ok {
 		return false
@@ -61,7 +66,7 @@ func isTransient(err error) bool {
 	return pgconn.SafeToRetry(err) || isBrokenConnection(err)
 }
 
-// isBrokenConnection says that the connection is gone.
+// isBrokenConnection reports whether err means a broken connection.
 func isBrokenConnection(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
@@ -71,7 +76,8 @@ func isBrokenConnection(err error) bool {
 		strings.Contains(msg, "connection reset")
 }
 
-// translateError is the edge: whatever comes out of pgx leaves as a *queue.Error with op.
+// translateError turns each error of pgx into a *queue.Error with op. Every public method returns its errors through
+// it.
 func translateError(op string, err error) error {
 	if err == nil {
 		return nil
@@ -79,6 +85,7 @@ func translateError(op string, err error) error {
 	if _, ok := errors.AsType[*queue.Error](err); ok {
 		return queue.WithOp(op, err)
 	}
+
 	e := &queue.Error{Op: op, Kind: queue.KindInternal, Err: err}
 	if _, ok := errors.AsType[*indeterminateError](err); ok {
 		e.Kind, e.Msg = queue.KindIndeterminate, "the connection broke during the commit; it may have happened or not"
@@ -87,9 +94,12 @@ func translateError(op string, err error) error {
 		}
 		return e
 	}
+
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return serverError(op, pg, err)
 	}
+
+	// The server has not answered: the context ended, or the connection failed.
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Kind = queue.KindDeadline
@@ -103,8 +113,8 @@ func translateError(op string, err error) error {
 	return e
 }
 
-// errNeedsPooler: the connection string leads through a pooler that the options do not tell of.
+// errNeedsPooler means that the connection string leads to a pooler and the options do not say so.
 var errNeedsPooler = errors.New(advicePooler)
 
-// errForeignEncoding is the cause of a refusal for the encoding of a connection.
+// errForeignEncoding is the cause of an error about the encoding of a connection.
 var errForeignEncoding = errors.New("foreign client_encoding")

@@ -10,7 +10,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// eventRows is the most rows that one look at the feed reads; each may stand for many tasks.
+// eventRows is the most rows that one read of the feed returns. Each may stand for many tasks.
 const eventRows = 100
 
 // The statements of the feed.
@@ -43,16 +43,19 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 			return page, queue.WithOp(op, err)
 		}
 	}
+
 	kinds := make([]int16, 0, len(f.Kinds))
 	for _, k := range f.Kinds {
 		kinds = append(kinds, eventCodes[k])
 	}
-	// The row that the position is in is read again: from just before it.
+
+	// A position inside a row reads that row again: it starts just before the row.
 	afterID := pos.id
 	if pos.index > 0 {
 		afterID--
 	}
-	at := pos            // advances
+
+	at := pos            // the position behind the last event that was read
 	var behind []feedPos // the position behind each event of the page
 	rowsRead, full := 0, false
 	var pruned int64
@@ -65,26 +68,32 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 			kind         *int16
 			ids          []int64
 		)
+
 		if err := rows.Scan(&now, &pruned, &xid, &id, &when, &name, &kind, &worker, &ids); err != nil {
 			return err
 		}
+
 		if at.until == "" {
 			at.until = now
 		}
 		if xid == nil || full {
 			return nil
 		}
+
 		rowsRead++
 		ids = unpackIDRuns(ids)
+
 		start := 0
 		if *xid == pos.xid && *id == pos.id {
 			start = pos.index
 		}
+
 		at.xid, at.id = *xid, *id
 		for i := start; i < len(ids); i++ {
 			if full = len(page.Events) == limit; full {
 				return nil
 			}
+
 			at.index = i + 1
 			e := queue.Event{
 				Kind: queue.EventKinds()[*kind-1], Namespace: namespace, Queue: *name, TaskID: ids[i], Worker: textFromPointer(worker), At: when.UTC(),
@@ -101,14 +110,19 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 	if err != nil {
 		return page, err
 	}
+
+	// Events behind the cursor may be pruned already: an error is better than a gap.
 	if snapshotXmin(pos.seen) < pruned && f.After != "" {
 		return queue.EventPage{}, cursorExpired(op)
 	}
+
 	end := feedPos{seen: at.until}
-	page.More = pos.until != "" // a window of the past is over; what came after it is next
+	page.More = pos.until != "" // a window of the past is over; the later commits are next
 	if full || rowsRead == eventRows {
 		end, page.More = at, true
 	}
+
+	// An idle reader keeps its cursor, so that it causes no further row of event_snapshot.
 	if len(page.Events) == 0 && !page.More && s.feedSnapshots.isSameSnapshot(pos.seen, end.seen) {
 		page.Next = f.After
 		return page, nil

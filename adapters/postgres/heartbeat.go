@@ -12,11 +12,11 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// beatRow is a lease beat: the end of a lease, written beside its locked row.
+// beatRow is a lease beat: the new end of a lease, written beside its locked lease row.
 type beatRow struct {
 	token     int64
 	expiresAt time.Time
-	granted   int64 // ns
+	granted   int64 // length of the lease in ns
 }
 
 var beatColumns = table.New(
@@ -34,17 +34,19 @@ var (
 	setLockTimeout   = statement("tx.hurry")
 )
 
-// HeartbeatTasks implements queue.Store. One call extends whatever a process holds; where it names some of the tasks of a
-// lease row only, or gives them different ends, the row is split.
+// HeartbeatTasks implements queue.Store. One call may extend all leases of a process. It splits a lease row when it
+// extends only some tasks of the row, or gives them different ends.
 func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	if len(beats) == 0 {
 		return nil, nil
 	}
+
 	out := make([]queue.Beat, len(beats))
 	locked, err := s.heartbeatUnlocked(ctx, namespace, beats, out, nil)
 	if err != nil {
 		return nil, err
 	}
+
 	if len(locked) > 0 && queue.Waits(ctx) {
 		s.repeatUntilUnlocked(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
 			return s.heartbeatUnlocked(ctx, namespace, beats, out, places)
@@ -53,17 +55,22 @@ func (s *Store) HeartbeatTasks(ctx context.Context, namespace string, beats []qu
 	return out, nil
 }
 
-// heartbeatUnlocked extends what it can without waiting for another transaction. Holds in rows that such a one has locked are
-// extended beside their row by a second transaction; it returns those that cannot be either.
+// heartbeatUnlocked extends the leases that need no wait for another transaction. A second transaction writes lease
+// beats beside lease rows that another transaction has locked. The result lists the heartbeats that cannot do that
+// either.
 func (s *Store) heartbeatUnlocked(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, places []int) ([]int, error) {
 	errOf := func(b queue.Beat) error { return b.Err }
+
 	answers := out
 	if places != nil {
 		answers = make([]queue.Beat, len(places))
 	}
+
 	if err := s.heartbeatIn(ctx, namespace, selectPlaces(beats, places), answers, rowsOnly); err != nil {
 		return nil, err
 	}
+
+	// A report of progress may be locked too: then the second try extends the leases alone.
 	locked := collectAnswers(out, answers, places, errOf)
 	for _, how := range []heartbeatMode{besideRows, leasesOnly} {
 		if len(locked) == 0 {
@@ -77,20 +84,20 @@ func (s *Store) heartbeatUnlocked(ctx context.Context, namespace string, beats [
 	return locked, nil
 }
 
-// heartbeatMode is what a heartbeat does about holds whose row another transaction has locked.
+// heartbeatMode says how a heartbeat deals with a task in a lease row that another transaction has locked.
 type heartbeatMode uint8
 
 const (
-	rowsOnly   heartbeatMode = iota // leaves them
-	besideRows                      // writes their new end and their progress beside the row
-	leasesOnly                      // writes their new end alone; a report of progress stays locked
+	rowsOnly   heartbeatMode = iota // leaves the lease as it is
+	besideRows                      // writes the new end and the progress beside the row
+	leasesOnly                      // writes only the new end; a report of progress stays locked
 )
 
-// besideSlack is how long the present end of a hold must be away still for a heartbeat beside its row: a rescue that has locked
-// the row found it over, and does not see what is written behind its look.
+// besideSlack is the least remaining time of a lease that a heartbeat extends beside its row. A rescuer that has
+// locked the row found the lease lapsed, and does not see a lease beat that is written after its read.
 const besideSlack = time.Second
 
-// besidePatience is how long a statement of such a heartbeat waits for a lock.
+// besidePatience is the longest wait for a lock of a statement of such a heartbeat.
 const besidePatience = "20ms"
 
 func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, how heartbeatMode) error {
@@ -98,6 +105,7 @@ func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue
 	for _, b := range beats {
 		ids, tokens = append(ids, b.ID), append(tokens, b.Token)
 	}
+
 	return s.runInTx(ctx, "heartbeat tasks", func(ctx context.Context, t *tx) error {
 		clear(out)
 		h := lockedLeases{skipsLocked: true}
@@ -108,6 +116,8 @@ func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue
 		if err := h.lockMissingLeases(ctx, t, namespace, ids, tokens); err != nil {
 			return err
 		}
+
+		// Only a process that wrote lease beats lately reads them: see rememberLeaseBeats.
 		if s.asideUntil.Load() > time.Now().UnixNano() {
 			if err := h.readLeaseBeats(ctx, t); err != nil {
 				return err
@@ -124,7 +134,7 @@ func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue
 	})
 }
 
-// readLeaseBeats reads what heartbeats have left beside the locked rows.
+// readLeaseBeats reads the lease beats beside the locked rows.
 func (h *lockedLeases) readLeaseBeats(ctx context.Context, t *tx) error {
 	if len(h.all) == 0 {
 		return nil
@@ -133,7 +143,7 @@ func (h *lockedLeases) readLeaseBeats(ctx context.Context, t *tx) error {
 	return t.queryRows(ctx, readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
 }
 
-// listRowTokens are the tokens of the locked rows, each once.
+// listRowTokens returns the tokens of the locked rows, each once.
 func (h *lockedLeases) listRowTokens() []int64 {
 	tokens := make([]int64, len(h.all))
 	for i, l := range h.all {
@@ -151,8 +161,8 @@ func (h *lockedLeases) scanLeaseBeat(rows pgx.Rows) error {
 	return err
 }
 
-// queueBeatDeletion queues the deletion of ends beside locked rows that went into their rows, as they were read. A heartbeat that
-// has found the row locked may have written a later one since: it stays.
+// queueBeatDeletion queues the deletion of lease beats after their end went into the row. A later end stays: another
+// heartbeat found the row locked and wrote it since the read.
 func (h *lockedLeases) queueBeatDeletion(t *tx, tokens []int64) {
 	if len(tokens) == 0 {
 		return
@@ -165,11 +175,13 @@ func (h *lockedLeases) queueBeatDeletion(t *tx, tokens []int64) {
 	t.queueStatement(deleteLeaseBeats, beatColumns.Only("token", "expires_at").Arrays(nil, rows)...)
 }
 
-// rememberLeaseBeats has the next heartbeats of this process look beside their rows, as long as there may be something: one that
-// shortens a lease must not be outlived by what an earlier one left there. Another process does not know and does not look: a
-// lease that it shortens may then last as long as the earlier one said, and no task is lost by that.
+// rememberLeaseBeats makes the next heartbeats of this process read lease beats, as long as there may be some.
+// Otherwise a heartbeat that shortens a lease would leave the later end of an earlier one in force. Another process
+// does not know of the lease beats and does not read them. A lease that it shortens may then last as long as the
+// earlier heartbeat said. No task is lost by that.
 func (s *Store) rememberLeaseBeats(taken *appliedHeartbeats) {
 	for _, end := range taken.beats {
+		// A lease beat lapses after about one length; the second one is a reserve.
 		until := time.Now().Add(2 * end.length).UnixNano()
 		for {
 			known := s.asideUntil.Load()
@@ -180,19 +192,19 @@ func (s *Store) rememberLeaseBeats(taken *appliedHeartbeats) {
 	}
 }
 
-// leaseEnd is when a lease runs out, and how long it is: the length that a later heartbeat without one gets.
+// leaseEnd is the end of a lease and its length. A later heartbeat without a length of its own gets the same length.
 type leaseEnd struct {
 	at     time.Time
 	length time.Duration
 }
 
-// newEnds is what the heartbeats of a call make of one lease row.
+// newEnds holds the new ends that the heartbeats of a call give to the tasks of one lease row.
 type newEnds struct {
 	ends  []leaseEnd
-	group []int16 // by place in the row: 1 + the index of the task's new end in ends; 0 = no heartbeat
+	group []int16 // by place in the row: 1 + index in ends; 0 = no heartbeat
 }
 
-// setNewEnd gives the task at a place its new end.
+// setNewEnd gives the task at a place its new end. Tasks with equal ends share a group.
 func (b *newEnds) setNewEnd(place int, end leaseEnd) {
 	for i, e := range b.ends {
 		if e == end {
@@ -200,22 +212,23 @@ func (b *newEnds) setNewEnd(place int, end leaseEnd) {
 			return
 		}
 	}
+
 	b.ends = append(b.ends, end)
 	b.group[place] = int16(len(b.ends))
 }
 
-// appliedHeartbeats gathers what a call's heartbeats change.
+// appliedHeartbeats collects the changes of the heartbeats of one call.
 type appliedHeartbeats struct {
-	rows     []*lockedLease // with something in beaten, as they were named first
+	rows     []*lockedLease // with new ends, in the order in which the call named them
 	progress progressRows
 	events   events
-	lost     bool               // some found no hold
-	beats    map[int64]leaseEnd // by token: new ends of holds whose row is locked
-	merged   []int64            // tokens whose end beside their row is over: the row knows a later one
+	lost     bool               // some heartbeats found no lease
+	beats    map[int64]leaseEnd // by token: new ends of leases in locked rows
+	merged   []int64            // tokens of lease beats that go into their row
 }
 
-// applyHeartbeats applies beats one after the other: of two that name one task the last wins, for its lease and for its
-// progress, and each is answered with what was true behind it.
+// applyHeartbeats applies beats one after the other. Of two heartbeats of one task the last wins, for its lease and
+// its progress. Each answer shows the state after its own heartbeat.
 func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat, how heartbeatMode) *appliedHeartbeats {
 	taken := &appliedHeartbeats{events: events{}}
 	for i, b := range beats {
@@ -225,6 +238,7 @@ func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat,
 				out[i] = taken.extendBesideRow(h, p, b, how)
 				continue
 			}
+
 			taken.lost = true
 			out[i].Err = queue.ErrLeaseLost
 			continue
@@ -232,15 +246,19 @@ func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat,
 
 		row := taken.newEndsOfLease(p.lockedLease)
 		end := leaseEnd{p.expiresAt, p.grantedLength()}
-		if aside, ok := h.beats[p.tokenOfTask()]; ok { // goes into the row now
-			if aside.at.After(end.at) { // granted after the row's own end
+		// The lease beat goes into the row now, if it ends later than the row.
+		if aside, ok := h.beats[p.tokenOfTask()]; ok {
+			if aside.at.After(end.at) {
 				end = aside
 			}
 			taken.merged = append(taken.merged, p.tokenOfTask())
 		}
+
+		// An earlier heartbeat of this call may have extended the task already.
 		if g := row.group[p.place]; g > 0 {
 			end = row.ends[g-1]
 		}
+
 		end = computeNextEnd(end, h.now, b.Lease)
 		row.setNewEnd(p.place, end)
 		out[i] = queue.Beat{
@@ -253,7 +271,7 @@ func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat,
 	return taken
 }
 
-// newEndsOfLease is what was taken of l's tasks.
+// newEndsOfLease returns the new ends of the tasks of l, and starts them at the first call.
 func (taken *appliedHeartbeats) newEndsOfLease(l *lockedLease) *newEnds {
 	if l.newEnds == nil {
 		l.newEnds = &newEnds{group: make([]int16, len(l.ids))}
@@ -262,38 +280,43 @@ func (taken *appliedHeartbeats) newEndsOfLease(l *lockedLease) *newEnds {
 	return l.newEnds
 }
 
-// keepNewEnd gives a task the end that a heartbeat left beside its row.
+// keepNewEnd gives a task the end of its lease beat.
 func (taken *appliedHeartbeats) keepNewEnd(p heldTask, end leaseEnd) {
 	taken.newEndsOfLease(p.lockedLease).setNewEnd(p.place, end)
 }
 
-// extendBesideRow takes a heartbeat of a hold whose row is locked, and answers it.
+// extendBesideRow applies a heartbeat of a task in a locked lease row, and returns its answer.
 func (taken *appliedHeartbeats) extendBesideRow(h *lockedLeases, p heldTask, b queue.Heartbeat, how heartbeatMode) queue.Beat {
 	end, ok := taken.beats[p.tokenOfTask()]
 	if !ok {
 		end = leaseEnd{p.expiresAt, p.grantedLength()}
 	}
+
 	if how == rowsOnly || !end.at.After(h.now.Add(besideSlack)) {
 		return queue.Beat{Err: queue.Locked(b.ID)}
 	}
 
+	// The end in the row would still count, so a heartbeat that shortens the lease waits for the row.
 	next := computeNextEnd(end, h.now, b.Lease)
-	if next.at.Before(end.at) { // the row's own end would still count: a shorter lease waits for the row
+	if next.at.Before(end.at) {
 		return queue.Beat{Err: queue.Locked(b.ID)}
 	}
+
 	end = next
 	if taken.beats == nil {
 		taken.beats = map[int64]leaseEnd{}
 	}
+
 	taken.beats[p.tokenOfTask()] = end
 	if how == leasesOnly && len(b.Progress) > 0 {
 		return queue.Beat{Err: queue.Locked(b.ID)}
 	}
+
 	taken.reportProgress(p, b.Progress)
 	return queue.Beat{Lease: queue.Lease{Token: p.tokenOfTask(), ExpiresAt: end.at, Duration: end.length}, CancelRequested: p.isCancelRequested()}
 }
 
-// reportProgress takes the progress of a held task, if there is any.
+// reportProgress records the progress of a held task. Empty progress changes nothing.
 func (taken *appliedHeartbeats) reportProgress(p heldTask, progress []byte) {
 	if len(progress) == 0 {
 		return
@@ -302,47 +325,56 @@ func (taken *appliedHeartbeats) reportProgress(p heldTask, progress []byte) {
 	taken.events.appendIDs(eventChange{queue: p.q.id, keep: p.q.Events, kind: eventCodes[queue.EventProgress], worker: p.worker}, p.id)
 }
 
-// computeNextEnd is the end of a lease behind a heartbeat at now: with a lease of its own that long from now on, which may shorten it;
-// without one at least the length granted from now on, and never before the present end.
+// computeNextEnd returns the end of a lease after a heartbeat at now. A heartbeat with a length of its own ends the
+// lease that long after now, which may shorten it. A heartbeat without one extends the lease to at least the granted
+// length from now, and never shortens it.
 func computeNextEnd(present leaseEnd, now time.Time, asked time.Duration) leaseEnd {
 	if asked > 0 {
 		return leaseEnd{truncateToMicros(now.Add(asked)), asked}
 	}
+
 	if end := truncateToMicros(now.Add(present.length)); end.After(present.at) {
 		return leaseEnd{end, present.length}
 	}
 	return present
 }
 
-// writeLeaseRows queues the rows.
+// writeLeaseRows queues all rows that the heartbeats change.
 func (taken *appliedHeartbeats) writeLeaseRows(t *tx, h *lockedLeases) {
 	var kept, split leaseRows
 	for _, l := range taken.rows {
 		b := l.newEnds
+
 		for _, row := range splitLeaseRow(l, b) {
 			rows := &kept
 			if row.fresh {
 				rows = &split
 			}
+
 			at, granted := l.expiresAt, l.granted
 			if row.group > 0 {
 				end := b.ends[row.group-1]
 				at, granted = end.at, int64(end.length)
 			}
+
 			rows.addLeaseRow(l, row.part, func(i int) bool { return b.group[i] == row.group }, at, granted)
 		}
 	}
+
 	kept.updateLeaseRows(t)
 	split.insertLeaseRows(t)
+
 	h.queueBeatDeletion(t, taken.merged)
 	if len(taken.beats) > 0 {
 		taken.writeLeaseBeats(t)
 	}
+
 	taken.progress.insertProgress(t)
 	taken.events.insertEventRows(t, h.now)
 }
 
-// writeLeaseBeats queues the ends of holds whose row is locked. Their progress may be locked too: the transaction does not wait.
+// writeLeaseBeats queues the lease beats for locked lease rows. The state row with the progress may be locked too, so
+// the transaction limits its wait for locks.
 func (taken *appliedHeartbeats) writeLeaseBeats(t *tx) {
 	rows := make([]beatRow, 0, len(taken.beats))
 	for _, token := range slices.Sorted(maps.Keys(taken.beats)) {
@@ -354,21 +386,22 @@ func (taken *appliedHeartbeats) writeLeaseBeats(t *tx) {
 	t.queueStatement(writeLeaseBeats, beatColumns.Arrays(nil, rows)...)
 }
 
-// leaseSplit is a row that holds the tasks of one group of a lease row that heartbeats split.
+// leaseSplit is one row for the tasks of one group, after heartbeats have split a lease row.
 type leaseSplit struct {
 	part  int16
-	fresh bool  // it is to be inserted
-	group int16 // as in beaten
+	fresh bool  // a new row
+	group int16 // as in newEnds
 }
 
-// splitLeaseRow says which rows the held tasks of l go to, each task to exactly one: the tasks of a group go together, one
-// group stays, the others get rows of their own.
+// splitLeaseRow returns the rows to which the held tasks of l go, each task to exactly one. The tasks of a group stay
+// together. One group stays in the row, and every other group gets a row of its own.
 //
-// A row keeps the task that its part is named after (its place, counted from 1) until that task's hold ends, and the new part
-// of the others is named after the first of them. So no two rows of a token ever get the same part, though a call sees only
-// the rows that it has locked.
+// The part of a split row is the place, from 1, of one of its tasks. The row keeps this task until the lease of the task
+// ends. The part of a new row is the place of its first task. So two rows of a token never get the same part,
+// although a call sees only the rows that it has locked.
 func splitLeaseRow(l *lockedLease, b *newEnds) []leaseSplit {
-	first := make([]int, len(b.ends)+1) // place from 1 of the first task of each group; 0 = none
+	first := make([]int, len(b.ends)+1) // place, from 1, of the first task of each group; 0 = none
+
 	for i, id := range l.ids {
 		if g := b.group[i]; id != 0 && first[g] == 0 {
 			first[g] = i + 1
@@ -379,6 +412,7 @@ func splitLeaseRow(l *lockedLease, b *newEnds) []leaseSplit {
 	if l.part > 0 && l.ids[l.part-1] != 0 {
 		stays = b.group[l.part-1]
 	}
+
 	var rows []leaseSplit
 	for g, place := range first {
 		if place == 0 {
@@ -387,6 +421,7 @@ func splitLeaseRow(l *lockedLease, b *newEnds) []leaseSplit {
 		if stays < 0 {
 			stays = int16(g)
 		}
+
 		row := leaseSplit{part: int16(place), fresh: true, group: int16(g)}
 		if row.group == stays {
 			row.part, row.fresh = l.part, false
@@ -396,7 +431,8 @@ func splitLeaseRow(l *lockedLease, b *newEnds) []leaseSplit {
 	return rows
 }
 
-// explainLostLeases tells tasks that are not there from those that another holds.
+// explainLostLeases replaces the errors of lost leases: a task that does not exist gets another error than a task
+// that another worker holds.
 func (s *Store) explainLostLeases(ctx context.Context, t *tx, namespace string, beats []queue.Heartbeat, out []queue.Beat) error {
 	var ids []int64
 	for i, b := range beats {
@@ -404,6 +440,7 @@ func (s *Store) explainLostLeases(ctx context.Context, t *tx, namespace string, 
 			ids = append(ids, b.ID)
 		}
 	}
+
 	there := map[int64]bool{}
 	err := t.read(ctx, "task.there", func(rows pgx.Rows) error {
 		var id int64
@@ -411,6 +448,7 @@ func (s *Store) explainLostLeases(ctx context.Context, t *tx, namespace string, 
 		there[id] = true
 		return err
 	}, namespace, ids)
+
 	for i, b := range beats {
 		switch {
 		case out[i].Err == nil, queue.IsLocked(out[i].Err):
@@ -423,10 +461,10 @@ func (s *Store) explainLostLeases(ctx context.Context, t *tx, namespace string, 
 	return err
 }
 
-// progressRows are the progress documents of a call, the last of each task.
+// progressRows holds the progress reports of a call, the last one of each task.
 type progressRows struct {
 	rows  []progressRow
-	place map[int64]int // by task
+	place map[int64]int // index in rows, by task
 }
 
 type progressRow struct {
@@ -448,9 +486,11 @@ func (r *progressRows) addProgress(p heldTask, progress []byte) {
 		r.rows[at].progress = progress
 		return
 	}
+
 	if r.place == nil {
 		r.place = map[int64]int{}
 	}
+
 	r.place[p.id] = len(r.rows)
 	r.rows = append(r.rows, progressRow{queueID: p.q.id, id: p.id, attempt: int16(p.attemptOfTask()), progress: progress})
 }

@@ -14,21 +14,21 @@ import (
 // lockedLease is a lease row that this transaction has locked.
 type lockedLease struct {
 	q          storedQueue
-	token      int64 // of the first task; the others count on
+	token      int64 // of the first task; the token of a task is this one plus its place
 	part       int16
 	worker     string
 	retainedAt time.Time
 	expiresAt  time.Time
-	ids        []int64 // 0 where a hold has ended
-	attempts   []int16 // nil: all 1
-	cancels    []int64
+	ids        []int64  // 0 in the place of a task with an ended lease
+	attempts   []int16  // nil: all 1
+	cancels    []int64  // ids of tasks with a requested cancellation
 	granted    int64    // length of the lease in ns
-	newEnds    *newEnds // what heartbeats of this call make of it; nil = nothing
-	held       int      // as it was
-	left       int      // not ended by now
+	newEnds    *newEnds // from the heartbeats of this call; nil = none
+	held       int      // held tasks at the time of the lock
+	left       int      // held tasks now
 }
 
-// leaseColumns are the columns of a lease row that are read.
+// leaseColumns are the columns that a statement reads of a lease row.
 var leaseColumns = table.New(
 	table.Col("token", func(l *lockedLease) *int64 { return &l.token }),
 	table.Col("part", func(l *lockedLease) *int16 { return &l.part }),
@@ -41,7 +41,7 @@ var leaseColumns = table.New(
 	table.Col("granted", func(l *lockedLease) *int64 { return &l.granted }),
 )
 
-// lockedLeaseWidth is the number of columns of a statement that locks leases: the clock, the lease, its queue.
+// lockedLeaseWidth is the number of columns of a statement that locks leases: the clock, the lease and its queue.
 var lockedLeaseWidth = 1 + len(leaseColumns.Names()) + len(queueColumns.Names())
 
 // The statements on leases.
@@ -59,24 +59,24 @@ var (
 	readFactsByToken = statement("hold.facts.token")
 )
 
-// grantedLength is how long the lease is that was granted last.
+// grantedLength returns the length of the last granted lease.
 func (l *lockedLease) grantedLength() time.Duration {
 	return time.Duration(l.granted)
 }
 
-// lockedLeases are the locked lease rows of a transaction.
+// lockedLeases holds the lease rows that a transaction has locked.
 type lockedLeases struct {
 	now          time.Time
 	all          []*lockedLease
-	at           map[int64]heldTask // by task
-	lockedBefore bool               // some are locked already
-	// skipsLocked leaves out rows that another transaction has locked; locked are the tasks in them.
+	at           map[int64]heldTask // by task id
+	lockedBefore bool               // all has rows of an earlier statement, so the next may return a row again
+	// skipsLocked leaves out rows that another transaction has locked. locked then has the tasks in these rows.
 	skipsLocked bool
 	locked      map[int64]heldTask
-	beats       map[int64]leaseEnd // by token of a task: what heartbeats have left beside the row
+	beats       map[int64]leaseEnd // lease beats of the locked rows, by the token of the task
 }
 
-// heldTask is where a task is held.
+// heldTask is a held task and its place in the lease row.
 type heldTask struct {
 	*lockedLease
 	place int
@@ -92,23 +92,23 @@ func (p heldTask) attemptOfTask() int {
 
 func (p heldTask) isCancelRequested() bool { return slices.Contains(p.cancels, p.id) }
 
-// lifeOfTask of the held task, but for what only the facts know.
+// lifeOfTask returns the life of the held task as far as the lease row has it.
 func (p heldTask) lifeOfTask() queue.Life {
 	return queue.Life{Status: queue.StatusRetained, Attempt: p.attemptOfTask(), CancelRequested: p.isCancelRequested()}
 }
 
 func (p heldTask) tokenOfTask() int64 { return p.token + int64(p.place) }
 
-// endLease takes the task out of its row; its id stays readable in p.
+// endLease ends the lease of the task in its row. p keeps the id of the task.
 func (p heldTask) endLease() {
 	p.ids[p.place] = 0
 	p.lockedLease.left--
 }
 
-// tokensPerLease is how many tokens a lease row takes.
+// tokensPerLease is the number of tokens that a lease row takes from the sequence.
 const tokensPerLease = 256
 
-// tokenOfLeaseRow is the token of the lease row that a task's token belongs to.
+// tokenOfLeaseRow returns the token of the lease row from the token of a task in it.
 func tokenOfLeaseRow(token int64) int64 { return token - token%tokensPerLease }
 
 func (h *lockedLeases) scanLease(rows pgx.Rows) error {
@@ -127,20 +127,23 @@ func (h *lockedLeases) scanLease(rows pgx.Rows) error {
 		return nil // locked before
 	}
 	h.all = append(h.all, l)
+
 	if h.at == nil {
 		h.at = make(map[int64]heldTask, len(l.ids))
 	}
+
 	for i, id := range l.ids {
 		if id != 0 {
 			h.at[id] = heldTask{l, i, id}
 			l.held++
 		}
 	}
+
 	l.left = l.held
 	return nil
 }
 
-// findHeldTask is where id is held under token (0: any).
+// findHeldTask finds a task that is held under token; token 0 means any token. It finds no task with an ended lease.
 func (h *lockedLeases) findHeldTask(id, token int64) (heldTask, bool) {
 	p, ok := h.at[id]
 	if !ok || token != 0 && p.tokenOfTask() != token || p.ids[p.place] == 0 {
@@ -149,8 +152,8 @@ func (h *lockedLeases) findHeldTask(id, token int64) (heldTask, bool) {
 	return p, true
 }
 
-// queueLeaseLock queues the locking of the lease rows that tasks' tokens belong to. Rows that another transaction has locked are
-// waited for, or left out with h.skipsLocked.
+// queueLeaseLock queues the lock of the lease rows of the tokens of tasks. It waits for rows that another transaction
+// has locked, or leaves them out with h.skipsLocked.
 func (h *lockedLeases) queueLeaseLock(t *tx, namespace string, tokens []int64) {
 	rows := make([]int64, len(tokens))
 	for i, token := range tokens {
@@ -165,7 +168,7 @@ func (h *lockedLeases) queueLeaseLock(t *tx, namespace string, tokens []int64) {
 	t.queueQuery(lock, h.scanLease, arg("tokens", slices.Compact(rows)), arg("namespace", namespace))
 }
 
-// lockMissingLeases looks again for holds that the first look did not find. ids and tokens lie side by side.
+// lockMissingLeases looks again for tasks that the first lock did not find. ids[i] belongs to tokens[i].
 func (h *lockedLeases) lockMissingLeases(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
 	if h.skipsLocked {
 		return h.readLeasesOfOthers(ctx, t, namespace, ids, tokens)
@@ -173,20 +176,22 @@ func (h *lockedLeases) lockMissingLeases(ctx context.Context, t *tx, namespace s
 	return h.lockMovedLeases(ctx, t, namespace, ids, tokens)
 }
 
-// readLeasesOfOthers tells holds that have ended from those whose row is locked: h.locked. The second try to lock comes first, so
-// that a hold which a heartbeat moves in between is seen where it was, or where it is.
+// readLeasesOfOthers separates ended leases from leases in locked rows, and adds the latter to h.locked. It tries the
+// lock again first: a heartbeat may move a task to another row in between, and one of the two statements then sees
+// the task.
 func (h *lockedLeases) readLeasesOfOthers(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
 	missing, rows := h.listMissing(ids, tokens)
 	if len(missing) == 0 {
 		return nil
 	}
+
 	h.lockedBefore = true
 	h.queueLeaseLock(t, namespace, rows)
 	t.queueQuery(readLockedLeases, h.scanLeaseOfOthers, arg("token", rows), arg("id", missing), arg("namespace", namespace))
 	return t.flushBatch(ctx)
 }
 
-// listMissing are the tasks that no locked row holds under their token, and the lease rows that their tokens belong to.
+// listMissing returns the tasks that no locked row holds under their token, and the tokens of their lease rows.
 func (h *lockedLeases) listMissing(ids, tokens []int64) (listMissing, rows []int64) {
 	for i, id := range ids {
 		if _, ok := h.findHeldTask(id, tokens[i]); !ok && tokens[i] != 0 {
@@ -203,22 +208,24 @@ func (h *lockedLeases) scanLeaseOfOthers(rows pgx.Rows) error {
 		&l.q.id, &l.q.Events); err != nil {
 		return err
 	}
+
 	h.now, l.retainedAt, l.expiresAt = h.now.UTC(), l.retainedAt.UTC(), l.expiresAt.UTC()
 	if h.locked == nil {
 		h.locked = map[int64]heldTask{}
 	}
+
 	h.locked[id] = heldTask{l, slices.Index(l.ids, id), id}
 	return nil
 }
 
-// findInLockedRow is where id is held under token in a row that another transaction has locked.
+// findInLockedRow finds a task that is held under token in a row that another transaction has locked.
 func (h *lockedLeases) findInLockedRow(id, token int64) (heldTask, bool) {
 	p, ok := h.locked[id]
 	return p, ok && p.tokenOfTask() == token
 }
 
-// lockMovedLeases looks again for holds that the first look did not find: where it waited for a heartbeat, that may have moved
-// them to rows which it could not see yet.
+// lockMovedLeases looks again for tasks that the first lock did not find. The first lock may have waited for a
+// heartbeat that moved them to rows which its snapshot did not contain. It repeats until it finds no more rows.
 func (h *lockedLeases) lockMovedLeases(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
 	for {
 		missing, rows := h.listMissing(ids, tokens)
@@ -226,6 +233,7 @@ func (h *lockedLeases) lockMovedLeases(ctx context.Context, t *tx, namespace str
 		if len(missing) == 0 {
 			return nil
 		}
+
 		h.lockedBefore = true
 		h.queueLeaseLock(t, namespace, rows)
 		if err := t.flushBatch(ctx); err != nil || len(h.all) == before {
@@ -234,17 +242,19 @@ func (h *lockedLeases) lockMovedLeases(ctx context.Context, t *tx, namespace str
 	}
 }
 
-// Pauses between two looks at what another transaction has locked.
+// The pauses between two attempts to lock rows of another transaction.
 const (
 	firstUnlockPause = 5 * time.Millisecond
 	maxUnlockPause   = 200 * time.Millisecond
 )
 
-// repeatUntilUnlocked calls again for the elements at places, which another transaction has locked, until none is locked or ctx ends. It
-// holds no connection while it waits. Elements of a call that fails get its error: the others are answered already.
+// repeatUntilUnlocked calls again for the elements at places, which another transaction has locked. It ends when none
+// is locked, when ctx ends, or after the timeout of a call. It holds no connection while it waits. When again fails,
+// the elements of that call get its error; the others have their answer already.
 func (s *Store) repeatUntilUnlocked(ctx context.Context, places []int, again func(ctx context.Context, places []int) (locked []int, err error), fail func(place int, err error)) {
 	ctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
+
 	for look := firstUnlockPause; len(places) > 0 && sleepFor(ctx, look); look = min(2*look, maxUnlockPause) {
 		locked, err := again(ctx, places)
 		if err != nil {
@@ -257,11 +267,12 @@ func (s *Store) repeatUntilUnlocked(ctx context.Context, places []int, again fun
 	}
 }
 
-// selectPlaces are the elements of all at places; nil = all of them.
+// selectPlaces returns the elements of all at places; nil places means all elements.
 func selectPlaces[T any](all []T, places []int) []T {
 	if places == nil {
 		return all
 	}
+
 	some := make([]T, len(places))
 	for i, at := range places {
 		some[i] = all[at]
@@ -269,7 +280,7 @@ func selectPlaces[T any](all []T, places []int) []T {
 	return some
 }
 
-// collectAnswers answers the elements at places and tells which of them are locked.
+// collectAnswers copies the answers to their places in out, and returns the places of the locked ones.
 func collectAnswers[T any](out, answers []T, places []int, errOf func(T) error) (locked []int) {
 	for i, a := range answers {
 		at := i
@@ -284,23 +295,26 @@ func collectAnswers[T any](out, answers []T, places []int, errOf func(T) error) 
 	return locked
 }
 
-// shrinkLeases queues what becomes of the lease rows after some of their tasks have ended.
+// shrinkLeases queues the new state of the lease rows after some leases ended: it deletes empty rows and updates the
+// others.
 func (h *lockedLeases) shrinkLeases(t *tx) {
 	var gone, kept leaseRows
 	for _, l := range h.all {
 		switch {
-		case l.left == l.held:
+		case l.left == l.held: // no lease ended
 		case l.left == 0:
 			gone = append(gone, writtenLease{token: l.token, part: l.part})
 		default:
 			kept.addLeaseRow(l, l.part, func(i int) bool { return true }, l.expiresAt, l.granted)
 		}
 	}
+
 	gone.deleteLeaseRows(t)
 	kept.updateLeaseRows(t)
 }
 
-// writtenLease is a lease row to be written. Arrays travel as text, because arrays of unequal length cannot be one parameter.
+// writtenLease is a lease row to be written. Arrays travel as text, because one parameter cannot contain arrays of
+// unequal length.
 type writtenLease struct {
 	token      int64
 	part       int16
@@ -329,7 +343,7 @@ var writtenLeaseColumns = table.New(
 	table.Col("granted", func(r *writtenLease) *int64 { return &r.granted }),
 )
 
-// The columns of an update and of a deletion of lease rows.
+// The columns of a statement that updates lease rows, and of one that deletes them.
 var (
 	keptLeaseColumns    = writtenLeaseColumns.Only("token", "part", "held", "ids", "cancels", "expires_at", "granted")
 	droppedLeaseColumns = writtenLeaseColumns.Only("token", "part")
@@ -338,13 +352,15 @@ var (
 // leaseRows are lease rows to be written.
 type leaseRows []writtenLease
 
-// addLeaseRow appends a row with the tasks of l that stay returns true for.
+// addLeaseRow appends a row with the tasks of l for which stay returns true.
 func (r *leaseRows) addLeaseRow(l *lockedLease, part int16, stay func(i int) bool, expiresAt time.Time, granted int64) {
 	row := writtenLease{
 		token: l.token, part: part, queueID: l.q.id, retainedAt: l.retainedAt, expiresAt: expiresAt, worker: l.worker, granted: granted,
 	}
 
 	var cancels []int64
+
+	// Each task keeps its place, because its token is the token of the row plus its place.
 	ids := make([]int64, len(l.ids))
 	for i, id := range l.ids {
 		if id == 0 || !stay(i) {
@@ -389,13 +405,13 @@ func (r leaseRows) insertLeaseRows(t *tx) {
 	}
 }
 
-// taskRecord is what the rows of a held task say.
+// taskRecord is a held task as its rows in task and state have it.
 type taskRecord struct {
 	task *queue.Task
-	life queue.Life // Status, Attempt and CancelRequested are the hold's to say
+	life queue.Life // without Status, Attempt and CancelRequested, which the lease row has
 }
 
-// taskRecords gathers facts.
+// taskRecords holds records by task id.
 type taskRecords map[int64]taskRecord
 
 func (f taskRecords) scanTaskRecord(rows pgx.Rows) error {
@@ -409,18 +425,23 @@ func (f taskRecords) scanTaskRecord(rows pgx.Rows) error {
 		headers, result, progress              []byte
 		stated                                 bool
 	)
+
 	err := rows.Scan(&queueID, &t.ID, &t.CreatedAt, &delayedAt, &diesAt, &t.Priority, &first, &key, &headers, (*[]byte)(&t.Payload),
 		&stated, &sDelayedAt, &sDiesAt, &left, &result, &progress)
 	if err != nil {
 		return err
 	}
+
+	// A state row has the present values; the task row has those of the create.
 	if stated {
 		delayedAt, diesAt, first = sDelayedAt, sDiesAt, *left
 	}
+
 	t.CreatedAt, t.Key, t.Result, t.Progress = t.CreatedAt.UTC(), textFromPointer(key), result, progress
 	if t.Headers, err = decodeHeaders(headers); err != nil {
 		return err
 	}
+
 	f[t.ID] = taskRecord{&t, queue.Life{DelayedAt: timeFromPointer(delayedAt), DiesAt: timeFromPointer(diesAt), Retries: int(first)}}
 	return nil
 }

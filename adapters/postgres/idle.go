@@ -10,20 +10,22 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// idleAgents remembers which chores dealt with nothing in their last step. Such a chore asks by one statement, outside of a
-// transaction, whether anything is due, before it makes a step: an idle program sends a fourth of the statements of full
-// steps. A chore that has work does not pay for the look.
+// idleAgents remembers the background agents with nothing to do in their last step. Such an agent first asks by one
+// statement, outside of a transaction, whether work is due. An idle program thus sends a fourth of the statements of
+// full steps. An agent with work does not pay for the question. It is safe for concurrent use.
 type idleAgents struct {
 	mu sync.Mutex
 	of map[queue.Chore]bool
 }
 
+// is reports whether the agent was idle in its last step.
 func (i *idleAgents) is(chore queue.Chore) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.of[chore]
 }
 
+// note records whether the agent was idle in its last step.
 func (i *idleAgents) note(chore queue.Chore, idle bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -33,8 +35,8 @@ func (i *idleAgents) note(chore queue.Chore, idle bool) {
 	i.of[chore] = idle
 }
 
-// looks are the statements by which an idle chore asks when it has something to do, each with the floors that it reads from.
-// It answers that time, null for never, and now.
+// looks has the statements for idle agents. A statement returns the time at which the agent has work (null: never) and
+// the present time. floors names the watermarks from which the statement reads.
 var looks = map[queue.Chore]struct {
 	statement string
 	floors    []string
@@ -46,12 +48,14 @@ var looks = map[queue.Chore]struct {
 	queue.ChoreTick:    {"ticker.next", nil},
 }
 
-// nothingDue says whether a chore that was idle has nothing to do now, and in how long it has. Faults are left to the step.
+// nothingDue reports whether an idle agent has no work now, and in out the time until it has. After an error it
+// returns false: the step itself reports the fault.
 func (s *Store) nothingDue(ctx context.Context, chore queue.Chore) (out queue.Maintained, nothing bool) {
 	look, ok := looks[chore]
 	if !ok || !s.idle.is(chore) {
 		return out, false
 	}
+
 	began := time.Now()
 	from := make([]time.Time, len(look.floors))
 	args := make([]any, len(look.floors))
@@ -59,6 +63,7 @@ func (s *Store) nothingDue(ctx context.Context, chore queue.Chore) (out queue.Ma
 		from[i] = s.watermarks.get(name)
 		args[i] = floorParam(from[i])
 	}
+
 	err := s.query(ctx, "look for work", look.statement, func(rows pgx.Rows) error {
 		var at *time.Time
 		var now time.Time
@@ -68,9 +73,12 @@ func (s *Store) nothingDue(ctx context.Context, chore queue.Chore) (out queue.Ma
 		}
 		return err
 	}, args...)
+
 	if err != nil || !nothing {
 		return queue.Maintained{}, false
 	}
+
+	// The watermarks stay, but the read costs time: they record it to pace their reads from the beginning.
 	for i, name := range look.floors {
 		s.watermarks.set(name, from[i], from[i], began)
 	}

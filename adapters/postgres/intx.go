@@ -10,15 +10,15 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// InTx is the queue inside a transaction of the caller's: what it does happens when that transaction commits, together
-// with the caller's own writes, or not at all. Until then nobody sees it and nobody is woken by it.
+// InTx is the queue inside a transaction of the caller. Its effects happen when that transaction commits, together
+// with the caller's own writes, or not at all. Before the commit no other session sees them, and no wake-up is sent.
 //
-// It takes no connection of the pool while it works. The transaction may have any isolation level: at repeatable read and
-// serializable a call may fail with SQLSTATE 40001, as any statement there may, when it meets what others have changed since
-// the snapshot (a key, a lease); repeat the whole transaction then.
+// It takes no connection of the pool while it works. The transaction may have any isolation level. At repeatable read
+// and serializable a call may fail with SQLSTATE 40001, like any statement there, when another transaction has
+// changed a key or a lease since the snapshot. Repeat the whole transaction then.
 //
-// It is as safe for concurrent use as the pgx.Tx, that is: not. An error that the domain found (unknown queue, key
-// reused, lease lost) leaves the transaction usable; an error of PostgreSQL aborts it, as ever.
+// It is not safe for concurrent use, as the pgx.Tx is not. An error of the domain (unknown queue, key reused, lease
+// lost) leaves the transaction usable. An error of PostgreSQL aborts it.
 type InTx struct {
 	store     *Store
 	tx        pgx.Tx
@@ -36,14 +36,16 @@ func (s *Store) InTx(tx pgx.Tx, namespace string) (*InTx, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if err := encodingFault(tx.Conn().PgConn()); err != nil {
 		return nil, err
 	}
+
 	s.noteNewConnection(tx.Conn())
 	return &InTx{store: s, tx: tx, namespace: namespace}, nil
 }
 
-// CreateTask creates one task with the transaction. Errors as of queue.Producer.
+// CreateTask creates one task in the transaction. It returns the errors of queue.Producer.
 func (x *InTx) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
 	tasks, err := x.createInTx(ctx, "create task", []queue.NewTask{{Queue: name, TaskMeta: meta}})
 	if err != nil {
@@ -52,18 +54,22 @@ func (x *InTx) CreateTask(ctx context.Context, name string, meta queue.TaskMeta)
 	return tasks[0], nil
 }
 
-// CreateTasks creates up to MaxBatch tasks with the transaction, all or none. Errors as of queue.Producer.
+// CreateTasks creates up to MaxBatch tasks in the transaction, all or none. It returns the errors of queue.Producer.
 func (x *InTx) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
 	return x.createInTx(ctx, "create tasks", tasks)
 }
 
-// ReleaseTasks ends holds with the transaction and answers each in order: a task is completed exactly when the work it
-// stands for is committed. The leases' rows are locked until the transaction ends, so their heartbeats and rescues wait.
+// ReleaseTasks ends leases in the transaction and answers each release in order. A task is thus complete exactly when
+// the caller's work for it is committed. The transaction locks the lease rows until its end, so rescues of these
+// tasks wait, and heartbeats write beside the rows.
 func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	const op = "release tasks"
 	out := make([]queue.Released, len(releases))
+
+	// An invalid release gets its answer here and does not end the call.
 	sound := make([]queue.Release, 0, len(releases))
 	places := make([]int, 0, len(releases))
+
 	for i, r := range releases {
 		if err := r.Check(x.store.opt.maxPayload); err != nil {
 			out[i].Err = queue.WithOp("release task", err)
@@ -71,12 +77,15 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 		}
 		sound, places = append(sound, r), append(places, i)
 	}
+
 	if len(sound) == 0 {
 		return out, nil
 	}
+
 	answers := make([]queue.Released, len(sound))
 	err := x.runStep(ctx, op, func(ctx context.Context, t *tx) ([]queue.Wake, error) {
 		m, err := x.store.releaseTasksIn(ctx, t, x.namespace, sound, answers, false)
+
 		if err != nil {
 			return nil, err
 		}
@@ -91,18 +100,20 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 	return out, nil
 }
 
-// Complete releases a retained task with success and creates the tasks that follow from it, with the transaction. task is
-// as the retain gave it; result is anything that queue.Marshal takes.
+// Complete releases a retained task with success and creates its follow-up tasks, in the transaction. task is the
+// result of the retain. result is any value that queue.Marshal takes.
 func (x *InTx) Complete(ctx context.Context, task *queue.Task, result any, then ...queue.NewTask) (*queue.Task, error) {
 	const op = "complete task"
 	r := queue.Release{ID: task.ID, Outcome: queue.OutcomeSuccess}
 	if task.Lease != nil {
 		r.Token = task.Lease.Token
 	}
+
 	var err error
 	if r.Result, err = queue.Marshal(result); err != nil {
 		return nil, queue.WithOp(op, err)
 	}
+
 	out, err := x.ReleaseTasks(ctx, []queue.Release{r})
 	if err != nil {
 		return nil, err
@@ -110,6 +121,7 @@ func (x *InTx) Complete(ctx context.Context, task *queue.Task, result any, then 
 	if out[0].Err != nil {
 		return nil, queue.WithOp(op, out[0].Err)
 	}
+
 	if len(then) > 0 {
 		if _, err := x.CreateTasks(ctx, then); err != nil {
 			return nil, err
@@ -118,10 +130,12 @@ func (x *InTx) Complete(ctx context.Context, task *queue.Task, result any, then 
 	return out[0].Task, nil
 }
 
+// createInTx creates tasks in the caller's transaction, all or none.
 func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask) ([]*queue.Task, error) {
 	if err := queue.CheckInt("tasks", len(tasks), 1, queue.MaxBatch); err != nil {
 		return nil, queue.WithOp(op, err)
 	}
+
 	c := queue.Create{Namespace: x.namespace, Tasks: make([]queue.NewTask, len(tasks)), Atomic: true}
 	for i, n := range tasks {
 		var err error
@@ -129,18 +143,22 @@ func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask)
 			return nil, queue.WithOp(op, queue.At(fmt.Sprintf("tasks[%d]", i), err))
 		}
 	}
+
 	var b *insertBatch
 	write := func(ctx context.Context, t *tx) (woken []queue.Wake, err error) {
 		b, err = x.store.createTasksIn(ctx, t, c, keysWait)
 		return b.woken, err
 	}
+
 	err := x.runStep(ctx, op, write)
-	for learned := false; errors.Is(err, errNeedPartition); learned = true { // nothing was written yet
+	// The step fails before it writes a row, so it can run again in the same transaction.
+	for learned := false; errors.Is(err, errNeedPartition); learned = true {
 		if err := x.needPartition(ctx, b.maxID, learned); err != nil {
 			return nil, err
 		}
 		err = x.runStep(ctx, op, write)
 	}
+
 	if noPartition(err) { // PostgreSQL has aborted the transaction
 		x.store.partitions.upper.Store(0)
 		return nil, &queue.Error{
@@ -148,9 +166,11 @@ func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask)
 			Msg: "a partition that was there is gone, as after a restore; roll the transaction back and repeat it",
 		}
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	x.store.extendSoon(b.maxID)
 	out := make([]*queue.Task, len(b.out))
 	for i := range b.out {
@@ -159,25 +179,29 @@ func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask)
 	return out, nil
 }
 
-// needPartition finds, or has made, the partition of id. It takes no connection of the pool, which may be all in the hands
-// of callers like this one: it asks on the transaction's own first, and then has the store make it on one beside the pool.
-// That is rare: background work, and every create, makes partitions ahead of need.
+// needPartition finds the partition of id, or creates it. It takes no connection of the pool: callers like this one
+// may hold all of them. It first asks on the caller's own transaction, and then the store creates the partition on a
+// connection beside the pool. That is rare, because background work and each create make partitions ahead of need.
 func (x *InTx) needPartition(ctx context.Context, id int64, learned bool) error {
 	ctx, cancel := x.store.withCallTimeout(ctx)
 	defer cancel()
+
 	if !learned {
 		t := &tx{on: x.tx, sql: x.store.sql, batch: &pgx.Batch{}}
 		if err := x.store.learnPartsIn(ctx, t); err != nil {
 			return translateError("list partitions", err)
 		}
 	}
+
 	return x.store.extendAside(ctx, id)
 }
 
-// runStep runs a step in the caller's transaction. The hint to others leaves with its commit.
+// runStep runs a step in the caller's transaction, within the timeout of a call. The wake-up leaves with the commit
+// of that transaction.
 func (x *InTx) runStep(ctx context.Context, op string, step func(context.Context, *tx) ([]queue.Wake, error)) error {
 	ctx, cancel := x.store.withCallTimeout(ctx)
 	defer cancel()
+
 	t := &tx{on: x.tx, sql: x.store.sql, batch: &pgx.Batch{}}
 	woken, err := step(ctx, t)
 	if err != nil {
@@ -186,8 +210,11 @@ func (x *InTx) runStep(ctx context.Context, op string, step func(context.Context
 		}
 		return translateError(op, err)
 	}
+
+	// NOTIFY is part of the transaction, so it is sent at the commit.
 	if len(woken) > 0 && !x.store.opt.noNotify {
 		t.queueStatement(sendWakeUps, arg("channel", x.store.notifyChannel()), arg("payload", encodeWakeUps(woken)))
 	}
+
 	return translateError(op, t.flushBatch(ctx))
 }
