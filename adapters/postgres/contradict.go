@@ -83,6 +83,7 @@ func (s *Store) lookOn(ctx context.Context, table string, from walk, rows int64)
 		var due *time.Time
 		err := r.Scan(&seen, &what, &namespace, &name, &queueID, &id, &lastQueue, &priority, &turn, &due, &task, &token, &part)
 		to = walk{valueOf(lastQueue), valueOf(priority), valueOf(turn), valueOf(due), valueOf(task), valueOf(token), valueOf(part)}
+		// A step without contradictions returns one row, which has only the position.
 		if what != nil {
 			found = append(found, Contradiction{*what, *namespace, *name, *id, *queueID})
 		}
@@ -269,6 +270,7 @@ func (s *Store) correctCounts(ctx context.Context, t *tx, of Contradiction) erro
 		was, is, n, delayed = append(was, from), append(is, to), append(n, int32(by)), append(delayed, int32(grew))
 	}
 
+	// A missing task counts as created, a surplus one as deleted.
 	for i := range there {
 		status := int16(i) + statusNew
 		switch off := there[i] - counted[i]; {

@@ -97,6 +97,7 @@ func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatc
 				return nil, err
 			}
 		case errors.Is(err, errKeyTaken):
+			// An open transaction has one of the keys: the next attempt finds these keys and leaves them out.
 			keys = keysApart
 		case err != nil && c.Atomic && queue.IsLocked(err):
 			return failLockedBatch(c, err), nil
@@ -289,12 +290,14 @@ func (b *insertBatch) claimTaskKeys(ctx context.Context, t *tx, c queue.Create, 
 			}
 			b.out[r.place] = queue.Created{Err: err}
 			b.locked = append(b.locked, r.place)
+		// The row has no key, or this batch has won its key.
 		case r.print == nil || owner.first == r:
 			rows = append(rows, *r)
 		case !bytes.Equal(owner.print, r.print):
 			if err := b.recordFault(c, r.place, makeKeyReusedError(r.q.Name, r.task.Key)); err != nil {
 				return err
 			}
+		// Another task has the key and the same payload: the create is a repeat.
 		case owner.first != nil:
 			b.out[r.place] = queue.Created{Task: markReplayed(owner.first.task)}
 		default:

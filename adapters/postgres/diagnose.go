@@ -333,6 +333,7 @@ func (d *diagnosis) snapshot(ctx context.Context) error {
 	switch {
 	case since > snapshotFail:
 		level = queue.LevelFail
+	// A replication slot, for example, has no start time: its age in transactions counts.
 	case since > snapshotWarn, seconds == nil && xids > snapshotWarnXIDs:
 		level = queue.LevelWarn
 	}
@@ -414,6 +415,7 @@ func (d *diagnosis) connections(ctx context.Context) error {
 	}
 
 	level, pool := queue.LevelOK, d.store.pool.Stat()
+	// The pool may still grow to its maximum: these connections count as used.
 	if more := int(pool.MaxConns() - pool.TotalConns()); float64(used) > connectionsWarn*float64(most) || used+more > most {
 		level = queue.LevelWarn
 	}

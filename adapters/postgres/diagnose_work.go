@@ -24,6 +24,7 @@ const (
 func (d *diagnosis) tickers(ctx context.Context) error {
 	const name = "tickers"
 	rows, err := d.conn.Query(ctx, d.store.sql.get("diagnose.tickers"), mostExamined)
+
 	if err != nil {
 		return d.unknown(name, err)
 	}
@@ -99,6 +100,7 @@ func (d *diagnosis) background(ctx context.Context) error {
 
 		late := time.Duration(*c.late * float64(time.Second)).Round(time.Second)
 		behind = append(behind, fmt.Sprintf("%s is %v behind", c.chore, late))
+		// The worst delay decides the level.
 		if level != queue.LevelFail {
 			level = grade(*c.late, lateWarn.Seconds(), lateFail.Seconds())
 		}

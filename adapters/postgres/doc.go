@@ -2,8 +2,8 @@
 // tables in migrations, the statements in sql.
 //
 // [Open] connects a store and creates nothing; [Store.MigrateUp] creates the schema. A [Store] is safe for concurrent
-// use. It keeps cursors and watermarks in memory; a lost one costs time, never a task.
-// [Store.InTx] runs the calls of a producer in a transaction of the caller.
+// use. It keeps cursors and watermarks in memory; a lost one costs time, never a task. [Store.InTx]
+// runs the calls of a producer in a transaction of the caller.
 //
 // # Tables
 //
@@ -23,11 +23,11 @@
 //
 // # The life of a row
 //
-//	create ─┬─► ready ◄──── promote ──── delayed ◄─┬─ create with a delay
-//	        │     │                                │
-//	        │   retain ──► lease ── release: retry, snooze ─► ready or delayed, and state
-//	        │                │
-//	        └────────────────┴───── release: success, failure ─► done ─► pruned
+//	create ──► ready ── retain ──► lease ── success, failure ──► done ── retention ──► deleted
+//	  │          ▲ ▲                 │
+//	  │  promote │ └─── hand-back ───┤
+//	  │          │                   │
+//	  └────► delayed ◄ retry, snooze ┘
 //
 // Create takes ids from the sequence turn, claims keys, and writes task with ready or delayed. Retain locks ready rows,
 // deletes them or shortens the last one, and writes one lease row per worker and queue. The token of a task is the token
@@ -42,8 +42,8 @@
 // A transaction locks in this order. Inside a step it follows the order of the keys or skips locked rows:
 //
 //  1. the row of a ticker, a queue or a request
-//  2. advisory locks: of queues with a concurrency limit, of the partitions (locks.go lists all)
-//  3. keys of tasks, by queue and key
+//  2. keys of tasks, by queue and key
+//  3. advisory locks of queues with a concurrency limit, by id (locks.go lists all advisory locks)
 //  4. lease rows, by token and part; then lease beats, by token
 //  5. delayed, ready and done rows; then state rows, by queue and id
 //
@@ -59,12 +59,12 @@
 //   - A row lock ends with its transaction, and a task runs for longer. The lease row survives the transaction, and its
 //     token rejects a worker that comes back after its lease lapsed.
 //   - A search from the beginning of an index reads all deleted rows again until vacuum removes them, and an old snapshot
-//     prevents vacuum. A search therefore starts at the cursor of its lane (cursor.go). Sweeps find rows behind the cursor.
+//     prevents vacuum. A search therefore starts at the cursor of its lane (cursor.go). Sweeps find rows behind the
+//     cursor.
 //   - Two retains that skip each other's rows cannot count each other's leases. Retains from a queue with a concurrency
 //     limit therefore run one at a time, under an advisory lock.
-//   - A release or a heartbeat needs one particular row. When that row is locked, a heartbeat writes a lease beat beside it
-//     (docs/adr/0009-lease-beat.md), and a release repeats
-//     until the row is free.
+//   - A release or a heartbeat needs one particular row. When that row is locked, a heartbeat writes a lease beat beside
+//     it (docs/adr/0009-lease-beat.md), and a release repeats until the row is free.
 //
 // # Operation and file
 //

@@ -28,7 +28,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 
 	var b *insertBatch
 	var p *claim
-	retaining := false
+	retaining := false // separates faults of the retain from faults of the create
 	for {
 		err = s.runInTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
 			clear(outs)

@@ -153,7 +153,7 @@ func (r *cursorReader) readSnapshot() string {
 	b := strconv.AppendInt(nil, xmin, 10)
 	b = strconv.AppendInt(append(b, ':'), xmax, 10)
 	b = append(b, ':')
-	r.bad = r.bad || xmin == 0
+	r.bad = r.bad || xmin == 0 // PostgreSQL refuses such a snapshot
 
 	last := xmin
 	for n := r.readNumber(); n > 0 && !r.bad; n-- {
@@ -216,6 +216,7 @@ func (s *Store) readFeedCursor(ctx context.Context, op, cursor string) (feedPos,
 		r.bad = r.bad || index > math.MaxInt32
 	}
 
+	// Bytes after the position mean that another program made the cursor.
 	if r.bad || len(r.b) > 0 {
 		return feedPos{}, bad
 	}
@@ -272,6 +273,7 @@ func (s *Store) keepSnapshots(ctx context.Context, op string, texts []string) er
 		ids[i] = hashSnapshot(text)
 	}
 
+	// The time before the write, so that the row is never older than this process assumes.
 	began := time.Now()
 	err := s.queryRows(ctx, op, keepSnapshots, func(pgx.Rows) error { return nil }, arg("id", ids), arg("seen", texts))
 	if err != nil {
@@ -331,6 +333,7 @@ func (k *feedSnapshots) addSnapshot(id int64, text string, kept time.Time) {
 	defer k.mu.Unlock()
 
 	k.known = slices.DeleteFunc(k.known, func(s knownSnapshot) bool { return s.id == id })
+	// The slice is in the order of the additions, so the first entry is the oldest.
 	if len(k.known) == snapshotsKnown {
 		k.known = slices.Delete(k.known, 0, 1)
 	}

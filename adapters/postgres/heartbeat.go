@@ -107,7 +107,7 @@ func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue
 	}
 
 	return s.runInTx(ctx, "heartbeat tasks", func(ctx context.Context, t *tx) error {
-		clear(out)
+		clear(out) // the transaction may run again after a passing fault
 		h := lockedLeases{skipsLocked: true}
 		h.queueLeaseLock(t, namespace, tokens)
 		if err := t.flushBatch(ctx); err != nil {
@@ -234,6 +234,7 @@ func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat,
 	for i, b := range beats {
 		p, ok := h.findHeldTask(b.ID, b.Token)
 		if !ok {
+			// The lease may be in a row that another transaction has locked.
 			if p, ok := h.findInLockedRow(b.ID, b.Token); ok {
 				out[i] = taken.extendBesideRow(h, p, b, how)
 				continue
@@ -292,6 +293,7 @@ func (taken *appliedHeartbeats) extendBesideRow(h *lockedLeases, p heldTask, b q
 		end = leaseEnd{p.expiresAt, p.grantedLength()}
 	}
 
+	// A rescuer may be about to take back a lease that ends soon.
 	if how == rowsOnly || !end.at.After(h.now.Add(besideSlack)) {
 		return queue.Beat{Err: queue.Locked(b.ID)}
 	}
@@ -352,6 +354,7 @@ func (taken *appliedHeartbeats) writeLeaseRows(t *tx, h *lockedLeases) {
 			}
 
 			at, granted := l.expiresAt, l.granted
+			// Tasks without a heartbeat (group 0) keep the end of the row.
 			if row.group > 0 {
 				end := b.ends[row.group-1]
 				at, granted = end.at, int64(end.length)
@@ -408,6 +411,7 @@ func splitLeaseRow(l *lockedLease, b *newEnds) []leaseSplit {
 		}
 	}
 
+	// The group with the task that names the part keeps the row. Without that task the first group keeps it.
 	stays := int16(-1)
 	if l.part > 0 && l.ids[l.part-1] != 0 {
 		stays = b.group[l.part-1]

@@ -205,7 +205,7 @@ func (x *InTx) runStep(ctx context.Context, op string, step func(context.Context
 	t := &tx{on: x.tx, sql: x.store.sql, batch: &pgx.Batch{}}
 	woken, err := step(ctx, t)
 	if err != nil {
-		if needPartition(err) {
+		if needPartition(err) { // the caller creates the partition and repeats the step
 			return err
 		}
 		return translateError(op, err)
