@@ -247,8 +247,8 @@ func (s *Store) repairQueue(ctx context.Context, of Contradiction, ids []int64) 
 	})
 }
 
-// correctCounts sets the kept counts of a queue to the numbers in its rows. It writes the differences as an event row
-// that changes only the counts.
+// correctCounts sets the kept counts of a queue to the numbers in its rows. It writes the differences as event rows
+// that change only the counts.
 func (s *Store) correctCounts(ctx context.Context, t *tx, of Contradiction) error {
 	var counted, there []int64
 	var countedLate, late int64

@@ -56,6 +56,7 @@ func (d *diagnosis) tickers(ctx context.Context) error {
 	if err != nil {
 		return d.unknown(name, err)
 	}
+
 	switch {
 	case len(faulty) > 0:
 		d.say(name, queue.LevelFail, fmt.Sprintf("%d of %d do not fire: %s", len(faulty), all, told(faulty)),

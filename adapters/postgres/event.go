@@ -76,6 +76,7 @@ func (s *Store) ListEvents(ctx context.Context, namespace string, f queue.EventF
 		if at.until == "" {
 			at.until = now
 		}
+
 		// Without events the statement returns one row, which has only the snapshots.
 		if xid == nil || full {
 			return nil
