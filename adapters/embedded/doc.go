@@ -1,14 +1,17 @@
-// Package embedded starts a PostgreSQL of its own on this machine and stops it
-// again. It gives a DSN for a try-out, a laptop or a test, without an installed
-// service, a password to choose or a database to create.
+// Package embedded starts and stops a private PostgreSQL server on this machine. It returns a DSN for a trial, a
+// laptop or a test. The machine needs no installed service; the user chooses no password and creates no database.
 //
-// # What it does
+// # Start and stop
 //
-// [Start] finds server binaries (PATH, pg_config, the usual folders of the
-// packagers), fetches some once where there are none, initialises a data folder
-// that is kept between runs, picks a free port of 127.0.0.1, waits until the
-// server is ready and makes sure that the database "pgqueue" exists.
-// [Server.Stop] ends it.
+// [Start] takes these steps:
+//
+//   - It searches for server binaries in PATH, through pg_config and in the usual folders of package managers. It
+//     downloads them once where it finds none.
+//   - It initialises a data folder, which stays between runs.
+//   - It chooses a free port of 127.0.0.1 and waits until the server accepts connections.
+//   - It creates the database "pgqueue" where that is missing.
+//
+// [Server.Stop] ends the server.
 //
 //	server, err := embedded.Start(ctx)
 //	if err != nil {
@@ -17,41 +20,37 @@
 //	defer server.Stop(context.WithoutCancel(ctx))
 //	pool, err := pgxpool.New(ctx, server.DSN())
 //
-// It copes with ends that were not clean: after a kill -9 of the program, of
-// PostgreSQL or of both, the next Start takes the folder over and PostgreSQL
-// recovers what was committed.
+// A kill -9 of the program, of PostgreSQL or of both loses no committed data. The next Start takes over the folder,
+// and PostgreSQL recovers the committed transactions.
 //
-// # What it is not
+// # Limits
 //
-// It knows nothing of queues and runs no SQL of theirs. It is no way to run a
-// production server: no backups, no replication, no upgrade from one major
-// version to the next (a folder of another major version is refused).
+// The package does not know queues and runs no SQL of theirs. It is not made for production: it has no backups, no
+// replication and no upgrade between major versions. Start refuses a folder of another major version.
 //
-// # Who gets in
+// # Access
 //
-// PostgreSQL listens on 127.0.0.1 alone and asks for a password (SCRAM), which
-// is generated and kept in the data folder, readable by its owner only. There
-// is no Unix socket. fsync, full_page_writes and synchronous_commit are on
-// unless [WithSetting] says otherwise.
+// PostgreSQL listens on 127.0.0.1 only and asks for a password (SCRAM). The package generates the password and keeps
+// it in the data folder, where only the owner can read it. There is no Unix socket. The settings fsync,
+// full_page_writes and synchronous_commit are on unless [WithSetting] changes them.
 //
-// # Started as root
+// # Start as root
 //
-// PostgreSQL refuses to run as root. Started as root, this package runs it as
-// the owner of the data folder (or, for a new one, of the nearest existing
-// parent), as the user "postgres" where that owner is root, else as "nobody".
-// The data folder belongs to that user.
+// PostgreSQL refuses to run as root. A root process therefore runs it as the owner of the data folder. For a new
+// folder that is the owner of the nearest existing parent. Where the owner is root too, the user "postgres" or else
+// `nobody` runs it. The data folder belongs to that user.
 //
 // # Layout of the data folder
 //
-//	data/          PostgreSQL's own data directory
-//	data.new/      the same while it is being made; removed at the next start
-//	password       the superuser's password, mode 0600
-//	port           the port of the last run, tried first at the next
+//	data/          data directory of PostgreSQL
+//	data.new/      the same during initialisation; the next start removes it
+//	password       password of the superuser, mode 0600
+//	port           port of the last run; the next run tries it first
 //	owner.lock     locked by the program that owns the folder
-//	server.lock    locked by PostgreSQL's processes as long as one lives
+//	server.lock    locked by the processes of PostgreSQL while one of them lives
 //
 // # Platforms
 //
-// Linux, macOS and the BSDs, with PostgreSQL 14 or newer. Elsewhere Start
-// returns [ErrUnsupported].
+// The package runs on Linux, macOS and the BSDs, with PostgreSQL 14 or newer. Elsewhere Start returns
+// [ErrUnsupported].
 package embedded

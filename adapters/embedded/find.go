@@ -15,22 +15,23 @@ import (
 	"time"
 )
 
-// minMajor is the oldest major version of PostgreSQL that is used.
+// minMajor is the oldest supported major version of PostgreSQL.
 const minMajor = 14
 
-// probeTimeout bounds a command that prints a version or a folder.
+// probeTimeout limits a command that prints a version or a folder.
 const probeTimeout = 15 * time.Second
 
-// places are where binaries are searched, in this order.
+// places are the folders to search for binaries, in this order.
 type places struct {
-	// path is a list of folders as in PATH; pg_config is sought there too.
+	// path is a list of folders as in PATH. It also serves the search for pg_config.
 	path string
-	// globs are patterns of folders; the newest version of each goes first.
+	// globs are patterns of folders. The newest version of each pattern comes first.
 	globs []string
-	// fetched is the folder of binaries that were fetched in earlier runs.
+	// fetched is the folder of binaries that earlier runs downloaded.
 	fetched string
 }
 
+// defaultPlaces returns PATH, the usual folders of package managers and the download folder.
 func defaultPlaces() places {
 	p := places{
 		path: os.Getenv("PATH"),
@@ -52,13 +53,14 @@ func defaultPlaces() places {
 			"/usr/local/bin",                 // BSD
 		},
 	}
+
 	if base, err := dataHome(); err == nil {
 		p.fetched = filepath.Join(base, "pgqueue", "binaries")
 	}
 	return p
 }
 
-// folders yields the folders that hold both postgres and initdb, each once.
+// folders yields each folder that holds both postgres and initdb once.
 func (p places) folders(ctx context.Context) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		seen := map[string]bool{}
@@ -69,29 +71,34 @@ func (p places) folders(ctx context.Context) iter.Seq[string] {
 			seen[realPath(dir)] = true
 			return yield(dir)
 		}
+
 		path := filepath.SplitList(p.path)
 		for _, dir := range path {
 			if !try(dir) {
 				return
 			}
-			// A lone link to postgres says where the rest of it is.
+			// A single link to postgres shows the folder of the other programs.
 			if target, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres")); err == nil {
 				if !try(filepath.Dir(target)) {
 					return
 				}
 			}
 		}
+
+		// Package managers that link no server program still put pg_config into PATH.
 		for _, dir := range path {
 			if bin, ok := pgConfigBinDir(ctx, filepath.Join(dir, "pg_config")); ok && !try(bin) {
 				return
 			}
 		}
+
 		globs := p.globs
 		if p.fetched != "" {
 			globs = append(slices.Clone(globs), filepath.Join(p.fetched, "*", "bin"))
 		}
+
 		for _, pattern := range globs {
-			matches, _ := filepath.Glob(pattern) // the patterns are constants
+			matches, _ := filepath.Glob(pattern) // cannot fail: the patterns are constants
 			newestFirst(matches)
 			for _, dir := range matches {
 				if !try(dir) {
@@ -102,12 +109,12 @@ func (p places) folders(ctx context.Context) iter.Seq[string] {
 	}
 }
 
-// holdsServer reports whether dir, which must be absolute, has the two programs
-// this package runs.
+// holdsServer reports whether the absolute folder dir has the two programs that this package runs.
 func holdsServer(dir string) bool {
 	if !filepath.IsAbs(dir) {
-		return false // a relative PATH entry would run whatever the folder holds
+		return false // a relative PATH entry would run the programs of any working folder
 	}
+
 	for _, name := range []string{"postgres", "initdb"} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
@@ -117,6 +124,7 @@ func holdsServer(dir string) bool {
 	return true
 }
 
+// realPath returns dir with links resolved, or dir itself where that fails.
 func realPath(dir string) string {
 	if p, err := filepath.EvalSymlinks(dir); err == nil {
 		return p
@@ -124,10 +132,12 @@ func realPath(dir string) string {
 	return dir
 }
 
+// pgConfigBinDir returns the folder of binaries that the program pgConfig prints.
 func pgConfigBinDir(ctx context.Context, pgConfig string) (string, bool) {
 	if info, err := os.Stat(pgConfig); !filepath.IsAbs(pgConfig) || err != nil || info.IsDir() {
 		return "", false
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, pgConfig, "--bindir")
@@ -138,9 +148,8 @@ func pgConfigBinDir(ctx context.Context, pgConfig string) (string, bool) {
 
 var digits = regexp.MustCompile(`\d+`)
 
-// newestFirst sorts folders by the numbers in their own name (not in those of
-// their parents), downwards: 18.10 before 18.3 before 9.6, and a name without
-// numbers, such as "latest", before all.
+// newestFirst sorts folders by the numbers in their own name, largest first; names of parents do not count. So 18.10
+// comes before 18.3 and 9.6, and a name without numbers, such as "latest", comes before all.
 func newestFirst(dirs []string) {
 	version := func(dir string) []int {
 		name := strings.TrimSuffix(dir, string(filepath.Separator)+"bin")
@@ -148,34 +157,37 @@ func newestFirst(dirs []string) {
 		for _, d := range digits.FindAllString(filepath.Base(name), -1) {
 			n, err := strconv.Atoi(d)
 			if err != nil {
-				continue // longer than any version
+				continue // too long for a version
 			}
 			numbers = append(numbers, n)
 		}
+
 		if numbers == nil {
 			return []int{1 << 30}
 		}
 		return numbers
 	}
+
 	slices.SortStableFunc(dirs, func(a, b string) int { return slices.Compare(version(b), version(a)) })
 }
 
-// install is a folder of binaries and what they are.
+// install is a folder of binaries with its major version.
 type install struct {
 	dir   string
 	major int
 }
 
-// find returns the binaries to use: of major version want, or of any that is
-// not too old when want is 0.
+// find returns the binaries of major version want. With want 0 it accepts any version from minMajor on.
 func (c *config) find(ctx context.Context, f *folder, want int) (install, error) {
 	if c.binDir != "" {
 		return c.useBinDir(ctx, f, want)
 	}
+
 	var (
-		skipped []string // why folders were not used
-		others  []string // fit to use but for the major version
+		skipped []string // reasons against the folders
+		others  []string // usable folders of another major version
 	)
+
 	for dir := range c.places.folders(ctx) {
 		found, err := probe(ctx, f, dir)
 		switch {
@@ -191,18 +203,23 @@ func (c *config) find(ctx context.Context, f *folder, want int) (install, error)
 			return found, nil
 		}
 	}
+
+	// Other versions are installed, so the missing version is the fault; a download would hide it.
 	if len(others) > 0 {
 		return install{}, majorError(f, want, strings.Join(others, ", "))
 	}
+
 	why := "nothing in PATH, from pg_config or in the usual folders"
 	if len(skipped) > 0 {
 		why = "not used: " + strings.Join(skipped, "; ")
 	}
+
 	const advice = "install PostgreSQL 14 or newer (Debian, Ubuntu: apt install postgresql; Red Hat: dnf install postgresql-server; " +
 		"macOS: brew install postgresql), put the folder of its binaries into PATH, or use a server that runs already"
 	if c.fetch == nil || c.places.fetched == "" {
 		return install{}, fmt.Errorf("embedded: %w (%s): %s", ErrNotFound, why, advice)
 	}
+
 	c.logger.InfoContext(ctx, "no PostgreSQL on this machine, fetching one (once)", "folder", c.places.fetched)
 	found, err := c.fetched(ctx, f, want)
 	if err != nil {
@@ -212,7 +229,7 @@ func (c *config) find(ctx context.Context, f *folder, want int) (install, error)
 	return found, nil
 }
 
-// fetched fetches binaries and looks at them.
+// fetched downloads binaries and checks their version.
 func (c *config) fetched(ctx context.Context, f *folder, want int) (install, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -220,25 +237,30 @@ func (c *config) fetched(ctx context.Context, f *folder, want int) (install, err
 	if err != nil {
 		return install{}, err
 	}
+
 	found, err := probe(ctx, f, dir)
 	if err != nil {
 		return install{}, err
 	}
+
 	if want != 0 && found.major != want {
 		return install{}, fmt.Errorf("got PostgreSQL %d instead of %d", found.major, want)
 	}
 	return found, nil
 }
 
+// useBinDir checks the binaries in the folder of WithBinDir.
 func (c *config) useBinDir(ctx context.Context, f *folder, want int) (install, error) {
 	dir, err := filepath.Abs(c.binDir)
 	if err != nil {
 		return install{}, fmt.Errorf("embedded: folder of binaries: %w", err)
 	}
+
 	if !holdsServer(dir) {
 		return install{}, fmt.Errorf("embedded: %w: %s does not hold the programs postgres and initdb: "+
 			"name the bin folder of a PostgreSQL server", ErrNotFound, dir)
 	}
+
 	found, err := probe(ctx, f, dir)
 	switch {
 	case err != nil:
@@ -251,6 +273,7 @@ func (c *config) useBinDir(ctx context.Context, f *folder, want int) (install, e
 	return found, nil
 }
 
+// majorError returns ErrMajorVersion with the versions and the remedy.
 func majorError(f *folder, want int, have string) error {
 	return fmt.Errorf("embedded: %w: %s was made by PostgreSQL %d, found %s: "+
 		"install PostgreSQL %d, or use another data folder and move the data with pg_dump",
@@ -259,11 +282,12 @@ func majorError(f *folder, want int, have string) error {
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
-// probe runs postgres --version as the user that will run the server, so that
-// it also tells whether that user may run it.
+// probe runs postgres --version as the user that will run the server. So it also detects that this user may not run
+// it.
 func probe(ctx context.Context, f *folder, dir string) (install, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+
 	out, err := run(f.command(ctx, filepath.Join(dir, "postgres"), "--version"), "")
 	if errors.Is(err, os.ErrPermission) {
 		return install{}, fmt.Errorf("%s: user %s may not run it", dir, f.account.name)
@@ -271,10 +295,12 @@ func probe(ctx context.Context, f *folder, dir string) (install, error) {
 	if err != nil {
 		return install{}, fmt.Errorf("%s: postgres --version: %w", dir, err)
 	}
+
 	m := versionLine.FindStringSubmatch(out)
 	if m == nil {
 		return install{}, fmt.Errorf("%s: postgres --version printed %q", dir, oneLine(out))
 	}
+
 	major, err := strconv.Atoi(m[1])
 	if err != nil {
 		return install{}, fmt.Errorf("%s: postgres --version: %w", dir, err)

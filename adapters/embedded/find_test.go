@@ -31,8 +31,8 @@ func atoi(t *testing.T, s string) int {
 	return n
 }
 
-// writeProgram writes a program that can be run at once. A child that another test forks meanwhile would hold the file open
-// for a moment, and what is open for writing cannot be run.
+// writeProgram writes a program that can run at once. A process that another test forks meanwhile could keep the file
+// open for writing, and the kernel runs no such file.
 func writeProgram(t *testing.T, name string, text []byte) {
 	t.Helper()
 	syscall.ForkLock.RLock()
@@ -42,7 +42,7 @@ func writeProgram(t *testing.T, name string, text []byte) {
 	}
 }
 
-// fakeServer makes a folder with programs that only tell a version.
+// fakeServer creates a folder with programs that only print a version.
 func fakeServer(t *testing.T, dir, version string) string {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -143,7 +143,7 @@ func TestWithoutBinariesItSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// binarySource serves an archive as the library's source serves its own.
+// binarySource serves an archive in the layout of the library's own source.
 func binarySource(t *testing.T, txz []byte, requests *atomic.Int32) *httptest.Server {
 	t.Helper()
 	var jar bytes.Buffer
@@ -174,8 +174,7 @@ func binarySource(t *testing.T, txz []byte, requests *atomic.Int32) *httptest.Se
 	return srv
 }
 
-// It also holds the library to the way this package has it stop after
-// unpacking: see download.
+// TestBinariesAreFetchedOnce also tests the assumptions about the library that make download stop after unpacking.
 func TestBinariesAreFetchedOnce(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir()) // the library leaves an empty file there
 	txz, err := os.ReadFile(filepath.Join("testdata", "binaries.txz"))
@@ -210,7 +209,7 @@ func TestBinariesAreFetchedOnce(t *testing.T) {
 	}
 }
 
-// TestAFetchedServerRuns has a machine without PostgreSQL: one is fetched as a whole, and runs.
+// TestAFetchedServerRuns lets a machine without PostgreSQL download and run a complete server.
 func TestAFetchedServerRuns(t *testing.T) {
 	dirs := filepath.SplitList(os.Getenv("PGQUEUE_TEST_BINDIRS"))
 	if len(dirs) == 0 {

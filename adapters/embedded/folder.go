@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Names inside the data folder; doc.go says what each is.
+// Names inside the data folder; doc.go explains each.
 const (
 	clusterName    = "data"
 	newClusterName = "data.new"
@@ -26,10 +26,9 @@ const (
 	serverLockName = "server.lock"
 )
 
-// DefaultDataDir is where data is kept without WithDataDir: the folder
-// pgqueue/postgres under $XDG_DATA_HOME, else under ~/.local/share, on macOS
-// under ~/Library/Application Support. For root, whose home no other user may
-// enter, it is /var/lib/pgqueue/postgres unless $XDG_DATA_HOME is set.
+// DefaultDataDir returns the folder that holds the data without WithDataDir. That is pgqueue/postgres below
+// $XDG_DATA_HOME, else below ~/.local/share; on macOS it is below ~/Library/Application Support. Other users may not
+// enter the home of root. So root uses /var/lib/pgqueue/postgres unless $XDG_DATA_HOME is set.
 func DefaultDataDir() (string, error) {
 	base, err := dataHome()
 	if err != nil {
@@ -38,6 +37,7 @@ func DefaultDataDir() (string, error) {
 	return filepath.Join(base, "pgqueue", "postgres"), nil
 }
 
+// dataHome returns the base folder for data of this user.
 func dataHome() (string, error) {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return dir, nil
@@ -55,24 +55,23 @@ func dataHome() (string, error) {
 	return filepath.Join(home, ".local", "share"), nil
 }
 
-// folder is a data folder owned by this process: it holds the owner lock until
-// close.
+// folder is a data folder of this process. It holds the owner lock until close.
 type folder struct {
 	path    string   // absolute, links resolved
-	root    *os.Root // path; nothing outside it is written by name
-	account account  // who runs PostgreSQL
+	root    *os.Root // opened path; files outside it are never written by name
+	account account  // user that runs PostgreSQL
 	owner   *os.File // the owner lock
-	server  *os.File // the server lock while it is ours; children inherit it
+	server  *os.File // server lock while this process holds it; children inherit it
 	orphan  bool     // children survive this process
 }
 
-// openFolder makes the folder if it is missing, checks it and takes the owner
-// lock, or says why not.
+// openFolder creates a missing folder, checks it and takes the owner lock. An error names the remedy.
 func openFolder(ctx context.Context, c *config) (_ *folder, err error) {
 	path, err := c.folderPath()
 	if err != nil {
 		return nil, err
 	}
+
 	f := &folder{path: path, orphan: c.orphan}
 	defer func() {
 		if err != nil {
@@ -82,6 +81,8 @@ func openFolder(ctx context.Context, c *config) (_ *folder, err error) {
 			}
 		}
 	}()
+
+	// New parents go to the account too, so its choice comes first.
 	if f.account, err = chooseAccount(path); err != nil {
 		return nil, err
 	}
@@ -91,12 +92,16 @@ func openFolder(ctx context.Context, c *config) (_ *folder, err error) {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("embedded: %w: %w: make it, or name another", ErrDataDir, err)
 	}
+
+	// Links are resolved once: the lock, the mark and the command line must all name one path.
 	if f.path, err = filepath.EvalSymlinks(path); err != nil {
 		return nil, fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
 	}
 	if f.root, err = os.OpenRoot(f.path); err != nil {
 		return nil, fmt.Errorf("embedded: %w: %w: run as its owner, or name another", ErrDataDir, err)
 	}
+
+	// The owner lock is last: it writes a file into the folder.
 	if err := f.checkContents(); err != nil {
 		return nil, err
 	}
@@ -112,7 +117,7 @@ func openFolder(ctx context.Context, c *config) (_ *folder, err error) {
 	return f, nil
 }
 
-// folderPath is where the data goes. A temporary folder is made here already.
+// folderPath returns the absolute path for the data. It already creates a temporary folder.
 func (c *config) folderPath() (string, error) {
 	if c.temporary {
 		dir, err := os.MkdirTemp("", "pgqueue-postgres-")
@@ -121,6 +126,7 @@ func (c *config) folderPath() (string, error) {
 		}
 		return filepath.Abs(dir)
 	}
+
 	dir := c.dataDir
 	if dir == "" {
 		return DefaultDataDir()
@@ -128,9 +134,8 @@ func (c *config) folderPath() (string, error) {
 	return filepath.Abs(dir)
 }
 
-// makeFolders makes dir and its missing parents with mode 0755. Made by root,
-// they go to the owner of the nearest parent that exists, so that this user is
-// not locked out of the own home.
+// makeFolders creates dir and its missing parents with mode 0755. Root gives them to the owner of the nearest
+// existing parent, so that this user can still enter its own home.
 func makeFolders(dir string) error {
 	if info, err := os.Stat(dir); err == nil {
 		if !info.IsDir() {
@@ -140,16 +145,19 @@ func makeFolders(dir string) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+
 	parent := filepath.Dir(dir)
 	if err := makeFolders(parent); err != nil {
 		return err
 	}
+
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return nil // another process made it
+			return nil // another process created it
 		}
 		return err
 	}
+
 	if !isRoot() {
 		return nil
 	}
@@ -161,20 +169,21 @@ func makeFolders(dir string) error {
 	return os.Lchown(dir, int(uid), int(gid))
 }
 
-// checkContents refuses a folder with files of others in it, unless it is one
-// with data already.
+// checkContents refuses a folder with files of other programs, unless it already holds a data directory.
 func (f *folder) checkContents() error {
 	if _, err := f.root.Stat(clusterName + "/PG_VERSION"); err == nil {
 		return nil
 	}
+
 	entries, err := fs.ReadDir(f.root.FS(), ".")
 	if err != nil {
 		return fmt.Errorf("embedded: %w: %w: run as its owner, or name another", ErrDataDir, err)
 	}
+
 	for _, e := range entries {
 		switch e.Name() {
 		case clusterName, newClusterName, passwordName, passwordName + ".new", portName, ownerLockName, serverLockName,
-			"lost+found", ".DS_Store": // of a file system of its own; of macOS
+			"lost+found", ".DS_Store": // made by a file system and by macOS
 		default:
 			return fmt.Errorf("embedded: %w: %s holds %s, which is not of this program's making: name an empty or a new folder",
 				ErrDataDir, f.path, e.Name())
@@ -183,13 +192,13 @@ func (f *folder) checkContents() error {
 	return nil
 }
 
-// own makes sure that the folder belongs to the user PostgreSQL runs as. Only a
-// folder of root's is handed over.
+// own checks that the folder belongs to the user that runs PostgreSQL. It changes the owner only of a folder of root.
 func (f *folder) own() error {
 	info, err := f.root.Stat(".")
 	if err != nil {
 		return fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
 	}
+
 	uid, _ := ownerOf(info)
 	switch {
 	case uid == f.account.uid:
@@ -206,14 +215,16 @@ func (f *folder) own() error {
 	}
 }
 
-// checkReach makes sure that the user PostgreSQL runs as can enter the folder:
-// a parent may be closed to it, as root's home is.
+// checkReach checks that the user that runs PostgreSQL can enter the folder. The mode of a parent may forbid it, as
+// the home of root does. A short command as that user is the test, since mode bits alone cannot predict a refusal.
 func (f *folder) checkReach(ctx context.Context) error {
 	if !f.account.other {
 		return nil
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+
 	_, err := run(f.command(ctx, "/bin/sh", "-c", "exit 0"), "")
 	switch {
 	case err == nil:
@@ -222,6 +233,7 @@ func (f *folder) checkReach(ctx context.Context) error {
 		return errors.New("embedded: running as root without the right to become another user, and PostgreSQL refuses root: " +
 			"start as an unprivileged user, or allow CAP_SETUID and CAP_SETGID")
 	case errors.Is(err, syscall.EACCES):
+		// The error names the nearest parent that is closed, for its chmod command.
 		for dir := filepath.Dir(f.path); ; dir = filepath.Dir(dir) {
 			if info, err := os.Stat(dir); err == nil && !f.account.mayEnter(info) {
 				return fmt.Errorf("embedded: %w: user %s, as whom PostgreSQL runs, may not enter %s: "+
@@ -237,11 +249,11 @@ func (f *folder) checkReach(ctx context.Context) error {
 		ErrDataDir, f.account.name, f.path, err)
 }
 
-// cluster is PostgreSQL's own data directory.
+// cluster returns the path of PostgreSQL's data directory.
 func (f *folder) cluster() string { return filepath.Join(f.path, clusterName) }
 
-// create makes or opens a file of the folder that the user of PostgreSQL owns,
-// whoever makes it, so that a later start as that user can use it too.
+// create opens or creates a file of the folder and gives it to the user of PostgreSQL. So a later start as that user
+// can write it too, even when root created it.
 func (f *folder) create(name string, flags int) (*os.File, error) {
 	file, err := f.root.OpenFile(name, flags|os.O_CREATE, 0o600)
 	if err != nil {
@@ -256,25 +268,26 @@ func (f *folder) create(name string, flags int) (*os.File, error) {
 	return file, nil
 }
 
-// write replaces a small file in one step.
+// write replaces a small file atomically.
 func (f *folder) write(name, content string) error {
 	tmp := name + ".new"
 	file, err := f.create(tmp, os.O_WRONLY|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
+
 	_, err = file.WriteString(content)
 	if err == nil {
 		err = file.Sync()
 	}
+
 	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
 	return f.root.Rename(tmp, name)
 }
 
-// password returns the kept password, or a new one where there is none. It
-// holds letters and digits only.
+// password returns the stored password, or stores a new one where there is none. It holds only letters and digits.
 func (f *folder) password() (string, error) {
 	const shortest = 20
 	if b, err := f.root.ReadFile(passwordName); err == nil {
@@ -284,6 +297,7 @@ func (f *folder) password() (string, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("embedded: %w: password: %w", ErrDataDir, err)
 	}
+
 	p := rand.Text()
 	if err := f.write(passwordName, p+"\n"); err != nil {
 		return "", fmt.Errorf("embedded: %w: keeping the password: %w", ErrDataDir, err)
@@ -291,7 +305,7 @@ func (f *folder) password() (string, error) {
 	return p, nil
 }
 
-// lastPort is the port of the last run, 0 when unknown.
+// lastPort returns the port of the last run, or 0 when it is unknown.
 func (f *folder) lastPort() int {
 	b, err := f.root.ReadFile(portName)
 	if err != nil {
@@ -304,7 +318,7 @@ func (f *folder) lastPort() int {
 	return n
 }
 
-// major is the major version that made the data, 0 when there is none yet.
+// major returns the major version of the data, or 0 when there is no data yet.
 func (f *folder) major() (int, error) {
 	b, err := f.root.ReadFile(clusterName + "/PG_VERSION")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -315,6 +329,7 @@ func (f *folder) major() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("embedded: %w: %w: the data is damaged; restore it, or name another folder", ErrDataDir, err)
 	}
+
 	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil {
 		return 0, fmt.Errorf("embedded: %w: %s says PostgreSQL %q: the data is damaged or older than PostgreSQL 10",
@@ -323,7 +338,7 @@ func (f *folder) major() (int, error) {
 	return n, nil
 }
 
-// close gives up the folder. It is safe to call more than once.
+// close frees both locks and closes the folder. A second call does nothing.
 func (f *folder) close() {
 	for _, file := range []**os.File{&f.server, &f.owner} {
 		if *file != nil {
@@ -337,9 +352,8 @@ func (f *folder) close() {
 	}
 }
 
-// command prepares a program of PostgreSQL: as its user, in its folder, without
-// settings from the environment, holding the server lock, and told to end when
-// this process dies.
+// command prepares a program of PostgreSQL. The program runs as its account, in the folder and without settings from
+// the environment. It inherits the server lock, and the kernel ends it with this process where it can.
 func (f *folder) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = f.path
@@ -354,8 +368,8 @@ func (f *folder) command(ctx context.Context, program string, args ...string) *e
 	return cmd
 }
 
-// environ drops what would change how PostgreSQL starts or what language it
-// speaks: its messages are read.
+// environ returns the environment without the variables that change the start or the language of PostgreSQL. The
+// package parses its messages, so they must be in English.
 func (f *folder) environ() []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -374,9 +388,8 @@ func (f *folder) environ() []string {
 	return env
 }
 
-// run runs a short command to its end and returns what it printed. The thread
-// is kept for it, because Linux counts the death of the thread that started a
-// process as that of the parent.
+// run executes a short command and returns its output. It locks the thread, because Linux counts the end of the
+// thread that started a process as the end of the parent.
 func run(cmd *exec.Cmd, stdin string) (string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

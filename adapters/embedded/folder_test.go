@@ -79,7 +79,7 @@ func TestRootRunsPostgresAsAnotherUser(t *testing.T) {
 		t.Errorf("PostgreSQL runs as %+v", s.folder.account)
 	}
 	stop(t, s)
-	// Nothing of root's is left behind.
+	// No file of root stays behind.
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -96,7 +96,7 @@ func TestRootRunsPostgresAsAnotherUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// So the user itself can go on with it, and root after that.
+	// The user itself can use the folder next, and root after it.
 	reply, kill := startHelper(t, publicSelf(t), &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: s.folder.account.uid, Gid: s.folder.account.gid},
 	}, helperSpec{DataDir: dir})
@@ -110,7 +110,7 @@ func TestRootRunsPostgresAsAnotherUser(t *testing.T) {
 	}
 }
 
-// publicSelf is a copy of the test binary where any user may run it.
+// publicSelf copies the test binary to a folder where any user may run it.
 func publicSelf(t *testing.T) string {
 	t.Helper()
 	b, err := os.ReadFile(self(t))

@@ -24,8 +24,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The tests run the real server. PGQUEUE_TEST_BINDIR names its binaries where
-// those that are found are not the ones to test.
+// The tests run the real server. PGQUEUE_TEST_BINDIR names its binaries when the search would find others.
 const (
 	binDirEnv = "PGQUEUE_TEST_BINDIR"
 	helperEnv = "PGQUEUE_EMBEDDED_HELPER"
@@ -53,8 +52,8 @@ func orphan() Option { return optionFunc(func(c *config) { c.orphan = true }) }
 
 func searchIn(p places) Option { return optionFunc(func(c *config) { c.places = p }) }
 
-// helperSpec is what a helper process does: start a server, print a reply as
-// one line of JSON and live until its input ends.
+// helperSpec describes a helper process. It starts a server, prints a reply as one line of JSON and lives until its
+// input ends.
 type helperSpec struct {
 	DataDir string
 	BinDir  string
@@ -101,8 +100,8 @@ func helper(text string) {
 	}
 }
 
-// startHelper starts a helper process, as another user when attr says so, and
-// returns when it has replied. kill ends it as kill -9 does.
+// startHelper starts a helper process, as another user when attr says so, and returns after its reply. kill ends it
+// like kill -9.
 func startHelper(t *testing.T, program string, attr *syscall.SysProcAttr, spec helperSpec) (reply helperReply, kill func()) {
 	t.Helper()
 	spec.BinDir = os.Getenv(binDirEnv)
@@ -142,8 +141,8 @@ func startHelper(t *testing.T, program string, attr *syscall.SysProcAttr, spec h
 	return reply, kill
 }
 
-// openDir is a folder that the user PostgreSQL runs as may enter, as that of
-// t.TempDir is not for a test that runs as root.
+// openDir returns a folder that the user of PostgreSQL may enter. In a test as root that user may not enter
+// t.TempDir.
 func openDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "embedded-test-")
@@ -172,7 +171,7 @@ func needServer(t *testing.T) {
 	t.Parallel()
 }
 
-// testOptions are for servers of tests: quick, and never fetched.
+// testOptions returns the options for servers of tests: fast, and without a download.
 func testOptions(t *testing.T, opts ...Option) []Option {
 	t.Helper()
 	all := []Option{
@@ -209,8 +208,8 @@ var (
 	errTemplate  error
 )
 
-// madeFolder is a data folder that was started and stopped once, copied from
-// one that the whole run shares: initialising each takes a second.
+// madeFolder returns a data folder that was started and stopped once. It is a copy of one folder for the whole run,
+// because initialisation takes a second.
 func madeFolder(t *testing.T) string {
 	t.Helper()
 	templateOnce.Do(func() {
@@ -236,7 +235,7 @@ func madeFolder(t *testing.T) string {
 	if out, err := exec.Command("cp", "-Rp", filepath.Join(templateDir, "pg"), dir).CombinedOutput(); err != nil {
 		t.Fatalf("copying the template: %v: %s", err, out)
 	}
-	// Or all copies would try for one port.
+	// Otherwise all copies would try the same port.
 	if err := os.Remove(filepath.Join(dir, portName)); err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +277,7 @@ func exec1(t *testing.T, dsn, statement string) {
 	}
 }
 
-// until waits for a condition that has no signal.
+// until polls a condition that has no signal.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)

@@ -13,16 +13,14 @@ import (
 
 // Defaults of the options.
 const (
-	// DefaultStartTimeout bounds initialising, recovering and starting.
+	// DefaultStartTimeout limits the time for initialisation, recovery and start together.
 	DefaultStartTimeout = 60 * time.Second
-	// DefaultStopTimeout bounds a fast shutdown before it becomes an
-	// immediate one.
+	// DefaultStopTimeout limits a fast shutdown. After it the shutdown becomes an immediate one.
 	DefaultStopTimeout = 15 * time.Second
 )
 
-// Option changes how Start works. The With functions of this package make
-// them; there are no others. Of two options that set the same thing the later
-// one holds.
+// Option changes a setting of Start. Only the With functions of this package make options. Of two options for one
+// setting the later one wins.
 type Option interface {
 	apply(*config)
 }
@@ -31,67 +29,61 @@ type optionFunc func(*config)
 
 func (f optionFunc) apply(c *config) { f(c) }
 
-// WithDataDir keeps the data in dir instead of the default folder
-// (DefaultDataDir). It is created when missing, its parents too; an existing
-// one must be empty or made by this package. Not together with WithTemporary.
+// WithDataDir keeps the data in dir instead of DefaultDataDir. Start creates dir and its missing parents. An existing
+// folder must be empty or made by this package. It excludes WithTemporary.
 func WithDataDir(dir string) Option {
 	return optionFunc(func(c *config) { c.dataDir = dir })
 }
 
-// WithBinDir uses the server binaries of dir, which holds postgres and initdb,
-// and searches nowhere else.
+// WithBinDir uses the server binaries of dir and searches nowhere else. The folder must hold postgres and initdb.
 func WithBinDir(dir string) Option {
 	return optionFunc(func(c *config) { c.binDir = dir })
 }
 
-// WithPort listens on port (1 to 65535) of 127.0.0.1. Without it, or with 0,
-// the port of the last run is used again if it is free, else any free one.
+// WithPort listens on port (1 to 65535) of 127.0.0.1. Without it, or with 0, Start uses the port of the last run
+// while that is free, else any free port.
 func WithPort(port int) Option {
 	return optionFunc(func(c *config) { c.port = port })
 }
 
-// WithSetting starts PostgreSQL with a setting of its configuration, such as
-// WithSetting("shared_buffers", "256MB") or, for tests that need no safety,
-// WithSetting("fsync", "off"). It is stronger than the configuration files in
-// the data folder. Settings this package depends on (port, listen_addresses,
-// unix_socket_directories, the places of files, where the log goes) are refused.
+// WithSetting starts PostgreSQL with a setting of its configuration, such as WithSetting("shared_buffers", "256MB").
+// Tests that need no durability use WithSetting("fsync", "off"). The setting overrides the configuration files of the
+// data folder. Start refuses the settings that it depends on: port, listen_addresses, unix_socket_directories, the
+// paths of files and the destination of the log.
 func WithSetting(name, value string) Option {
 	return optionFunc(func(c *config) { c.settings[strings.ToLower(name)] = value })
 }
 
-// WithLogger sends what PostgreSQL logs, and what this package does about it,
-// to logger: PostgreSQL's LOG at debug, its ERROR and FATAL at warn, its PANIC
-// at error. Without it nothing is logged.
+// WithLogger sends the log of PostgreSQL and the messages of this package to logger. The severity LOG becomes debug,
+// ERROR and FATAL become warn, PANIC becomes error. Without this option nothing is logged.
 func WithLogger(logger *slog.Logger) Option {
 	return optionFunc(func(c *config) { c.logger = logger })
 }
 
-// WithTemporary keeps the data in a new folder under the system's folder for
-// temporary files and removes it on Stop. It is for tests. A program that is
-// killed leaves the folder behind.
+// WithTemporary keeps the data in a new folder below the system's folder for temporary files. Stop removes it. The
+// option is for tests: a killed program leaves its folder behind.
 func WithTemporary() Option {
 	return optionFunc(func(c *config) { c.temporary = true })
 }
 
-// WithStartTimeout bounds Start, but for a fetch of binaries, which has a
-// limit of its own (10 minutes). The default is DefaultStartTimeout.
+// WithStartTimeout limits the duration of Start without the download of binaries, which has its own limit of 10
+// minutes. The default is DefaultStartTimeout.
 func WithStartTimeout(d time.Duration) Option {
 	return optionFunc(func(c *config) { c.startTimeout = d })
 }
 
-// WithStopTimeout bounds the fast shutdown of Stop, and that of a PostgreSQL
-// left over from a killed program. The default is DefaultStopTimeout.
+// WithStopTimeout limits the fast shutdown in Stop. The limit also holds for a PostgreSQL that a killed program left
+// behind. The default is DefaultStopTimeout.
 func WithStopTimeout(d time.Duration) Option {
 	return optionFunc(func(c *config) { c.stopTimeout = d })
 }
 
-// WithFetcher replaces how binaries are got when there are none on this
-// machine. With nil none are ever fetched.
+// WithFetcher replaces the download of binaries for a machine that has none. With nil, Start downloads nothing.
 func WithFetcher(fetch Fetcher) Option {
 	return optionFunc(func(c *config) { c.fetch = fetch })
 }
 
-// config is what the options say, checked by validate.
+// config holds the values of all options. validate checks them.
 type config struct {
 	dataDir      string
 	binDir       string
@@ -103,10 +95,10 @@ type config struct {
 	stopTimeout  time.Duration
 	fetch        Fetcher
 
-	// places are where binaries are searched; tests give their own.
+	// places are the folders in which find searches for binaries. Tests set their own.
 	places places
-	// orphan lets PostgreSQL survive its parent on systems that could end it,
-	// so that tests can have a survivor everywhere.
+	// orphan lets PostgreSQL outlive its parent on systems that could end it. Tests use it to get a survivor on every
+	// system.
 	orphan bool
 }
 
@@ -119,15 +111,17 @@ func newConfig(opts []Option) (config, error) {
 		fetch:        FetchBinaries,
 		places:       defaultPlaces(),
 	}
+
 	for _, o := range opts {
 		if o != nil {
 			o.apply(&c)
 		}
 	}
+
 	return c, c.validate()
 }
 
-// reserved are the settings that Start owns.
+// reserved maps each setting that Start owns to the advice in the error.
 var reserved = map[string]string{
 	"port":                    "use WithPort",
 	"listen_addresses":        "it listens on 127.0.0.1 alone",
@@ -158,6 +152,8 @@ func (c *config) validate() error {
 	case c.logger == nil:
 		return errors.New("embedded: WithLogger(nil): leave the option out to log nothing")
 	}
+
+	// The caller gets the name of a bad setting before anything starts.
 	for _, name := range slices.Sorted(maps.Keys(c.settings)) {
 		if why, ok := reserved[name]; ok {
 			return fmt.Errorf("embedded: setting %s cannot be set: %s", name, why)
@@ -172,23 +168,25 @@ func (c *config) validate() error {
 	return nil
 }
 
-// settingArgs gives the settings as arguments of postgres. Durability is said
-// aloud, so that a configuration file changed for a test cannot take it away
-// unseen.
+// settingArgs returns the settings as arguments of postgres. The durability settings are always present. So a
+// configuration file that was changed for a test cannot switch them off unnoticed.
 func (c *config) settingArgs(mark string) []string {
 	all := map[string]string{
 		"fsync":              "on",
 		"full_page_writes":   "on",
 		"synchronous_commit": "on",
-		"log_line_prefix":    "", // the logger has the time
+		"log_line_prefix":    "", // the logger adds the time
 	}
 	maps.Copy(all, c.settings)
+
+	// These settings win over the caller's: the package relies on their values.
 	all["listen_addresses"] = host
 	all["unix_socket_directories"] = ""
 	all["cluster_name"] = mark
 	all["logging_collector"] = "off"
 	all["log_destination"] = "stderr"
 	all["lc_messages"] = "C"
+
 	var args []string
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		args = append(args, "-c", name+"="+all[name])

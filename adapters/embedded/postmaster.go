@@ -19,13 +19,12 @@ import (
 )
 
 const (
-	// quitTimeout bounds an immediate shutdown: the postmaster itself waits
-	// 5 s for its children before it kills them.
+	// quitTimeout limits an immediate shutdown. The postmaster itself waits 5 s for its children before it kills
+	// them.
 	quitTimeout = 8 * time.Second
-	// killTimeout bounds the wait after SIGKILL, which only a process stuck
-	// in the kernel outlives.
+	// killTimeout limits the wait after SIGKILL. Only a process that is stuck in the kernel outlives it.
 	killTimeout = 5 * time.Second
-	// logGrace is how long the log is read on after the postmaster's end.
+	// logGrace limits the reading of the log after the end of the postmaster.
 	logGrace = 2 * time.Second
 )
 
@@ -34,24 +33,25 @@ var (
 	errSurvivors = errors.New("processes of an older PostgreSQL still live")
 )
 
-// postmaster is a running PostgreSQL and the two goroutines that belong to it:
-// one waits for its end, one reads its log. Both end with the process.
+// postmaster is a running PostgreSQL with its two goroutines. One waits for its end, the other reads its log. Both
+// end with the process.
 type postmaster struct {
 	cmd    *exec.Cmd
 	log    *logTail
-	exited chan struct{} // closed when the process ended and its log is read
-	state  error         // how it ended; read after exited
+	exited chan struct{} // closes when the process has ended and its log is read
+	state  error         // result of the process; read it after exited
 }
 
-// launch starts the process. It returns when the process runs or could not be
-// started.
+// launch starts the process and returns when it runs or failed to start.
 func launch(cmd *exec.Cmd, logger *slog.Logger) (*postmaster, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("embedded: starting PostgreSQL: %w", err)
 	}
+
 	cmd.Stdout, cmd.Stderr = w, w
 	p := &postmaster{cmd: cmd, log: &logTail{logger: logger}, exited: make(chan struct{})}
+
 	started := make(chan error, 1)
 	go p.watch(r, w, started)
 	if err := <-started; err != nil {
@@ -60,26 +60,27 @@ func launch(cmd *exec.Cmd, logger *slog.Logger) (*postmaster, error) {
 	return p, nil
 }
 
-// watch starts the process and stays on its thread until the process ended:
-// see endAtParentsDeath.
+// watch starts the process and stays on its thread until the process ends; endAtParentsDeath has the reason.
 func (p *postmaster) watch(r, w *os.File, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer func() { _ = r.Close() }()
 
 	err := p.cmd.Start()
-	_ = w.Close() // the children have theirs
+	_ = w.Close() // the children have their own copies
 	started <- err
 	if err != nil {
 		return
 	}
+
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
 		p.log.follow(r)
 	}()
 	p.state = p.cmd.Wait()
-	// A backend that outlives the postmaster keeps the pipe open.
+
+	// A backend that outlives the postmaster keeps the pipe open, so the reader needs a deadline.
 	if err := r.SetReadDeadline(time.Now().Add(logGrace)); err != nil {
 		_ = r.Close()
 	}
@@ -87,10 +88,11 @@ func (p *postmaster) watch(r, w *os.File, started chan<- error) {
 	close(p.exited)
 }
 
-// waitReady returns nil when postmaster.pid says that connections are let in.
+// waitReady returns nil when postmaster.pid reports that the server accepts connections.
 func (p *postmaster) waitReady(ctx context.Context, f *folder) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+
 	for {
 		select {
 		case <-p.exited:
@@ -106,16 +108,18 @@ func (p *postmaster) waitReady(ctx context.Context, f *folder) error {
 	}
 }
 
-// ready reads the status that the postmaster keeps in line 8 of its pid file.
+// ready reports whether the pid file belongs to process pid and has the status "ready" in line 8.
 func (f *folder) ready(pid int) bool {
 	b, err := f.root.ReadFile(clusterName + "/postmaster.pid")
 	if err != nil {
 		return false
 	}
+
 	lines := strings.Split(string(b), "\n")
 	return len(lines) >= 8 && strings.TrimSpace(lines[0]) == strconv.Itoa(pid) && strings.TrimSpace(lines[7]) == "ready"
 }
 
+// startError turns the last log lines of a failed start into an error.
 func (p *postmaster) startError() error {
 	switch {
 	case p.log.said("could not create any TCP/IP sockets"):
@@ -128,7 +132,7 @@ func (p *postmaster) startError() error {
 	return fmt.Errorf("embedded: PostgreSQL did not start (%w): %s", endedBy(p.state), p.log.reason())
 }
 
-// endedBy describes the end of a process that should have gone on.
+// endedBy describes the end of a process that should still run.
 func endedBy(state error) error {
 	if state == nil {
 		return errors.New("exit status 0")
@@ -136,20 +140,22 @@ func endedBy(state error) error {
 	return state
 }
 
-// stop ends the process: fast until ctx ends, then at once. It reports whether
-// the shutdown was a clean one, and an error when the process lives on.
+// stop ends the process with a fast shutdown until ctx ends, then with an immediate one. It reports whether the
+// shutdown was clean. It returns an error when the process outlives SIGKILL.
 func (p *postmaster) stop(ctx context.Context) (clean bool, err error) {
-	_ = p.cmd.Process.Signal(syscall.SIGINT) // it may have ended: the wait tells
+	_ = p.cmd.Process.Signal(syscall.SIGINT) // an error means that it has ended, as the wait shows
 	select {
 	case <-p.exited:
 		return p.state == nil, nil
 	case <-ctx.Done():
 	}
+
 	for _, step := range []struct {
 		sig  syscall.Signal
 		wait time.Duration
 	}{{syscall.SIGQUIT, quitTimeout}, {syscall.SIGKILL, killTimeout}} {
 		_ = p.cmd.Process.Signal(step.sig)
+
 		timer := time.NewTimer(step.wait)
 		select {
 		case <-p.exited:
@@ -161,43 +167,45 @@ func (p *postmaster) stop(ctx context.Context) (clean bool, err error) {
 	return false, fmt.Errorf("embedded: PostgreSQL (process %d) does not end: kill it", p.cmd.Process.Pid)
 }
 
-// logTail passes PostgreSQL's log to the logger and remembers its end for error
-// messages.
+// logTail passes PostgreSQL's log to the logger and keeps the last lines for error messages.
 type logTail struct {
 	logger *slog.Logger
 
 	mu    sync.Mutex
-	lines []string // the last few
+	lines []string // the last tailLines
 }
 
 const (
 	tailLines   = 40
-	maxLogBytes = 16 << 10 // a longer line is cut
+	maxLogBytes = 16 << 10 // a longer line is split
 )
 
-// follow reads until the end of r or its deadline.
+// follow reads until r ends or its deadline passes.
 func (t *logTail) follow(r io.Reader) {
 	br := bufio.NewReaderSize(r, maxLogBytes)
+
 	level := slog.LevelDebug
 	for {
 		b, err := br.ReadSlice('\n')
 		if line := strings.TrimRight(string(b), "\r\n"); line != "" {
 			level = lineLevel(line, level)
 			t.logger.Log(context.Background(), level, line, "source", "postgres")
+
 			t.mu.Lock()
 			if t.lines = append(t.lines, line); len(t.lines) > tailLines {
 				t.lines = t.lines[1:]
 			}
 			t.mu.Unlock()
 		}
+
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
 		}
 	}
 }
 
-// lineLevel maps PostgreSQL's severities. A line without one, such as DETAIL,
-// belongs to the line before it. FATAL ends a session, not the server.
+// lineLevel maps PostgreSQL's severities to levels. A line without severity, such as DETAIL, has the level of the
+// line before it. FATAL ends a session and not the server, so it is a warning.
 func lineLevel(line string, before slog.Level) slog.Level {
 	for _, s := range []struct {
 		severity string
@@ -212,6 +220,7 @@ func lineLevel(line string, before slog.Level) slog.Level {
 		{"INFO:  ", slog.LevelDebug},
 		{"DEBUG:  ", slog.LevelDebug},
 	} {
+
 		if strings.Contains(line, s.severity) {
 			return s.level
 		}
@@ -219,6 +228,7 @@ func lineLevel(line string, before slog.Level) slog.Level {
 	return before
 }
 
+// said reports whether one of the last lines contains text.
 func (t *logTail) said(text string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -230,14 +240,15 @@ func (t *logTail) said(text string) bool {
 	return false
 }
 
+// reason returns the most useful message of the last lines.
 func (t *logTail) reason() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return reason(t.lines)
 }
 
-// reason picks what tells most from what PostgreSQL printed: its last failure
-// with the lines of detail after it, else the last line.
+// reason returns the most useful message in the output of PostgreSQL. That is the last failure with its lines of
+// detail, else the last line.
 func reason(lines []string) string {
 	for i, line := range slices.Backward(lines) {
 		for _, severity := range []string{"PANIC:  ", "FATAL:  ", "ERROR:  ", "error: "} {
@@ -245,6 +256,7 @@ func reason(lines []string) string {
 			if !found {
 				continue
 			}
+
 			for _, more := range lines[i+1:] {
 				if _, detail, ok := strings.Cut(more, "DETAIL:  "); ok {
 					text += " (" + detail + ")"
@@ -253,6 +265,7 @@ func reason(lines []string) string {
 			return oneLine(text)
 		}
 	}
+
 	if len(lines) == 0 {
 		return "it said nothing"
 	}

@@ -12,12 +12,11 @@ import (
 	"time"
 )
 
-// endAtParentsDeath does nothing: the kernel offers nothing like it, or not
-// through Go. A survivor is stopped by the next Start.
+// endAtParentsDeath does nothing, because Go reaches no such function of these kernels. The next Start stops a
+// survivor.
 func endAtParentsDeath(*syscall.SysProcAttr) {}
 
-// servesCluster reports whether process pid is a PostgreSQL on the given data
-// directory.
+// servesCluster reports whether process pid is a PostgreSQL on the data directory cluster.
 func servesCluster(pid int, cluster string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -25,8 +24,9 @@ func servesCluster(pid int, cluster string) bool {
 	if err != nil {
 		return false
 	}
+
 	line := strings.TrimSpace(string(out))
-	// The folder may hold blanks, so the program ends where its options start.
+	// The path may contain blanks, so the program ends where its options begin.
 	program, options, found := strings.Cut(line, " -")
 	switch filepath.Base(program) {
 	case "postgres", "postmaster":
@@ -35,7 +35,7 @@ func servesCluster(pid int, cluster string) bool {
 	return false
 }
 
-// strayBackends are the processes whose title bears the mark of the folder.
+// strayBackends returns the processes with the mark of the folder in their titles.
 func strayBackends(mark string) []int {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -43,7 +43,9 @@ func strayBackends(mark string) []int {
 	if err != nil {
 		return nil
 	}
+
 	var pids []int
+
 	for line := range strings.Lines(string(out)) {
 		number, title, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if pid, err := strconv.Atoi(number); err == nil && marked(strings.TrimSpace(title), mark) {

@@ -12,13 +12,12 @@ import (
 	"strings"
 )
 
-// ErrNotRunning: no PostgreSQL of this package's runs in the data folder.
+// ErrNotRunning: PostgreSQL of this package does not run in the data folder.
 var ErrNotRunning = errors.New("no PostgreSQL runs there")
 
-// Running gives the DSN of the server that a program, this one or another,
-// runs in the data folder dir ("" = DefaultDataDir), for tools that look at it.
-// It changes nothing and connects to nothing. It wraps ErrNotRunning when there
-// is none, and ErrDataDir when this user may not look into the folder.
+// Running returns the DSN of the server in the data folder dir ("" = DefaultDataDir), for tools that inspect it. This
+// or another program runs that server. Running changes nothing and opens no connection. It wraps ErrNotRunning when
+// no server runs. It wraps ErrDataDir when this user may not read the folder.
 func Running(dir string) (string, error) {
 	if dir == "" {
 		var err error
@@ -29,6 +28,7 @@ func Running(dir string) (string, error) {
 	if target, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = target
 	}
+
 	b, err := os.ReadFile(filepath.Join(dir, clusterName, "postmaster.pid"))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -36,16 +36,20 @@ func Running(dir string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
 	}
-	// Line 1 is the process, 4 the port, 8 the state. A file that a kill left behind names a process that is gone.
+
+	// Line 1 holds the process, line 4 the port, line 8 the state. After a kill the file names a process that has
+	// ended.
 	lines := strings.Split(string(b), "\n")
 	if len(lines) < 8 || strings.TrimSpace(lines[7]) != "ready" {
 		return "", fmt.Errorf("embedded: %s: %w, or not yet", dir, ErrNotRunning)
 	}
+
 	pid, pidErr := strconv.Atoi(strings.TrimSpace(lines[0]))
 	port, portErr := strconv.Atoi(strings.TrimSpace(lines[3]))
 	if pidErr != nil || portErr != nil || !servesCluster(pid, filepath.Join(dir, clusterName)) {
 		return "", fmt.Errorf("embedded: %s: %w", dir, ErrNotRunning)
 	}
+
 	password, err := os.ReadFile(filepath.Join(dir, passwordName))
 	if err != nil {
 		return "", fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
@@ -53,7 +57,7 @@ func Running(dir string) (string, error) {
 	return dsn(strings.TrimSpace(string(password)), port), nil
 }
 
-// dsn is the URL of a server of this package's.
+// dsn returns the URL of a server of this package.
 func dsn(password string, port int) string {
 	return (&url.URL{
 		Scheme:   "postgres",

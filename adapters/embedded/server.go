@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// Server is a PostgreSQL that Start started. Its methods may be called from
-// many goroutines at once.
+// Server is a PostgreSQL server that Start started. Its methods are safe for concurrent use.
 type Server struct {
 	cfg    config
 	folder *folder
@@ -22,41 +21,44 @@ type Server struct {
 	path   string
 	dsn    string
 
-	done    chan struct{} // closed when PostgreSQL ended
-	stopped chan struct{} // closed when the first Stop is through
+	done    chan struct{} // closes when PostgreSQL has ended
+	stopped chan struct{} // closes when the first Stop returns
 
 	mu       sync.Mutex
 	stopping bool
-	err      error // why PostgreSQL ended by itself
-	stopErr  error // what the first Stop returns
+	err      error // reason for an end without Stop
+	stopErr  error // result of the first Stop
 }
 
-// Start starts a PostgreSQL and returns when it lets connections in. ctx and
-// WithStartTimeout bound the start only: afterwards the server runs until Stop,
-// so the caller stops it when it ends itself.
+// Start starts a PostgreSQL server and returns when it accepts connections. Both ctx and WithStartTimeout limit the
+// start only. The server then runs until Stop, which the caller must call before it ends.
 //
-// One program at a time uses a data folder: a second gets ErrInUse, at once. A
-// PostgreSQL left over from a program that was killed is stopped first. Errors
-// are one line that says what to do; see ErrNotFound and its neighbours. After
+// One program at a time uses a data folder; a second one gets ErrInUse at once. Start first stops a PostgreSQL that a
+// killed program left behind. Each error is one line with its remedy; see ErrNotFound and the errors beside it. After
 // an error nothing runs and no lock is held.
 func Start(ctx context.Context, opts ...Option) (_ *Server, err error) {
 	if !supported {
 		return nil, fmt.Errorf("embedded: %w: use a PostgreSQL server that runs already", ErrUnsupported)
 	}
+
 	cfg, err := newConfig(opts)
 	if err != nil {
 		return nil, err
 	}
+
 	f, err := openFolder(ctx, &cfg)
 	if err != nil {
 		return nil, err
 	}
+
 	s := &Server{cfg: cfg, folder: f, path: f.path, done: make(chan struct{}), stopped: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			_ = s.release()
 		}
 	}()
+
+	// The data fixes the major version, so it is read before the search for binaries.
 	major, err := f.major()
 	if err != nil {
 		return nil, err
@@ -64,33 +66,43 @@ func Start(ctx context.Context, opts ...Option) (_ *Server, err error) {
 	if s.bin, err = cfg.find(ctx, f, major); err != nil {
 		return nil, err
 	}
+
+	// The limit begins here: a download has its own limit.
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.startTimeout, fmt.Errorf("start timeout of %v: %w", cfg.startTimeout, context.DeadlineExceeded))
 	defer cancel()
+
 	begin := time.Now()
 	if err := s.start(ctx, major == 0); err != nil {
 		return nil, err
 	}
+
 	cfg.logger.InfoContext(ctx, "PostgreSQL started", "version", s.bin.major, "binaries", s.bin.dir, "folder", f.path,
 		"user", f.account.name, "pid", s.pm.cmd.Process.Pid, "took", time.Since(begin).Round(time.Millisecond))
 	go s.watch()
 	return s, nil
 }
 
+// start prepares the data folder, launches PostgreSQL and waits until it is ready. With fresh it initialises the data
+// first.
 func (s *Server) start(ctx context.Context, fresh bool) error {
 	f, c := s.folder, &s.cfg
 	if err := f.lockServer(ctx, c.logger, c.stopTimeout); err != nil {
 		return err
 	}
+
 	password, err := f.password()
 	if err != nil {
 		return err
 	}
+
 	if fresh {
 		c.logger.InfoContext(ctx, "initialising a data folder", "folder", f.path, "version", s.bin.major)
 		if err := f.initialise(ctx, c, s.bin); err != nil {
 			return err
 		}
 	}
+
+	// Processes of a server that was started by hand can delay the single-user mode until they end.
 	for {
 		err := f.prepare(ctx, c, s.bin, password)
 		if err == nil {
@@ -100,10 +112,13 @@ func (s *Server) start(ctx context.Context, fresh bool) error {
 			return err
 		}
 	}
+
 	port, err := s.listen(ctx)
 	if err != nil {
 		return err
 	}
+
+	// A server without its own lock must not stay, so a failure here stops it.
 	if err := f.handOver(port); err != nil {
 		_, stopErr := s.pm.stop(ctx)
 		return errors.Join(err, stopErr)
@@ -112,8 +127,8 @@ func (s *Server) start(ctx context.Context, fresh bool) error {
 	return nil
 }
 
-// waitSurvivors waits a little when err is errSurvivors and returns any other.
-// The server lock keeps ours away, so these are of a server started by hand.
+// waitSurvivors returns every error except errSurvivors. For errSurvivors it waits 20 polls (200 ms) and returns nil.
+// The server lock excludes processes of this package, so the survivors belong to a server started by hand.
 func waitSurvivors(ctx context.Context, f *folder, err error) error {
 	if !errors.Is(err, errSurvivors) {
 		return err
@@ -126,13 +141,13 @@ func waitSurvivors(ctx context.Context, f *folder, err error) error {
 	}
 }
 
-// handOver keeps the port for the next run and leaves the server lock to the
-// processes of PostgreSQL alone.
+// handOver leaves the server lock to the processes of PostgreSQL and records the port for the next run.
 func (f *folder) handOver(port int) error {
 	if err := f.server.Close(); err != nil {
 		return fmt.Errorf("embedded: %w: server lock: %w", ErrDataDir, err)
 	}
 	f.server = nil
+
 	if port == f.lastPort() {
 		return nil
 	}
@@ -142,9 +157,8 @@ func (f *folder) handOver(port int) error {
 	return nil
 }
 
-// listen launches PostgreSQL on a port and waits until it is ready. Between the
-// choice of a free port and its use another program may take it, so it tries
-// again with another.
+// listen launches PostgreSQL on a port and waits until it is ready. Another program may take a free port between its
+// choice and its use. So listen tries up to five free ports; a port of WithPort it tries once.
 func (s *Server) listen(ctx context.Context) (int, error) {
 	f, c := s.folder, &s.cfg
 	const attempts = 5
@@ -153,23 +167,28 @@ func (s *Server) listen(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
+
 		args := append([]string{"-D", f.cluster(), "-p", strconv.Itoa(port)}, c.settingArgs(f.mark())...)
-		// Not bound to ctx: it outlives the start.
+		// The process outlives the start, so its context does not end with ctx.
 		cmd := f.command(context.WithoutCancel(ctx), filepath.Join(s.bin.dir, "postgres"), args...)
 		pm, err := launch(cmd, c.logger)
 		if err != nil {
 			return 0, err
 		}
+
 		err = pm.waitReady(ctx, f)
 		if err == nil {
 			s.pm = pm
 			return port, nil
 		}
+
+		// A process that failed to start gets no time for a fast shutdown.
 		now, cancel := context.WithCancel(ctx)
-		cancel() // no patience with what did not start
+		cancel()
 		if _, stopErr := pm.stop(now); stopErr != nil {
 			return 0, errors.Join(err, stopErr)
 		}
+
 		if errors.Is(err, errBind) {
 			if attempt++; c.port != 0 || attempt == attempts {
 				return 0, portError(port, pm.log.reason())
@@ -182,12 +201,14 @@ func (s *Server) listen(ctx context.Context) (int, error) {
 	}
 }
 
+// portError returns ErrPortTaken with the address, the reason and the remedy.
 func portError(port int, why string) error {
 	return fmt.Errorf("embedded: %w: cannot listen on %s:%d (%s): stop what uses it, choose another with WithPort, or leave it out",
 		ErrPortTaken, host, port, why)
 }
 
-// choosePort gives the port asked for, else that of the last run, else any.
+// choosePort returns the port of WithPort, else the free port of the last run, else any free port. Only the first
+// attempt tries the last port.
 func (s *Server) choosePort(ctx context.Context, attempt int) (int, error) {
 	free := func(port int) (int, error) {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", net.JoinHostPort(host, strconv.Itoa(port)))
@@ -197,17 +218,20 @@ func (s *Server) choosePort(ctx context.Context, attempt int) (int, error) {
 		port = l.Addr().(*net.TCPAddr).Port
 		return port, l.Close()
 	}
+
 	if s.cfg.port != 0 {
 		if _, err := free(s.cfg.port); err != nil {
 			return 0, portError(s.cfg.port, oneLine(err.Error()))
 		}
 		return s.cfg.port, nil
 	}
+
 	if last := s.folder.lastPort(); last != 0 && attempt == 0 {
 		if port, err := free(last); err == nil {
 			return port, nil
 		}
 	}
+
 	port, err := free(0)
 	if err != nil {
 		return 0, fmt.Errorf("embedded: no free port on %s: %w", host, err)
@@ -215,7 +239,7 @@ func (s *Server) choosePort(ctx context.Context, attempt int) (int, error) {
 	return port, nil
 }
 
-// watch ends with PostgreSQL and says so.
+// watch waits for the end of PostgreSQL, records and logs an end without Stop, and closes done.
 func (s *Server) watch() {
 	<-s.pm.exited
 	s.mu.Lock()
@@ -227,44 +251,43 @@ func (s *Server) watch() {
 	close(s.done)
 }
 
-// DSN is a URL for clients: postgres://…, with the password in it. It holds
-// until Stop. Without WithPort the next run has the same port where it is free.
+// DSN returns the URL for clients, postgres://…, with the password in it. It is valid until Stop. Without WithPort
+// the next run uses the same port while that is free.
 func (s *Server) DSN() string { return s.dsn }
 
-// Version is PostgreSQL's major version, such as 18.
+// Version returns the major version of PostgreSQL, such as 18.
 func (s *Server) Version() int { return s.bin.major }
 
-// BinDir is the folder of the binaries in use.
+// BinDir returns the folder of the binaries in use.
 func (s *Server) BinDir() string { return s.bin.dir }
 
-// DataDir is the data folder in use, with links resolved.
+// DataDir returns the data folder in use, with links resolved.
 func (s *Server) DataDir() string { return s.path }
 
-// Done is closed when PostgreSQL has ended, by itself or by Stop; Err tells
-// which. Stop is still needed after it, to free the data folder.
+// Done returns a channel that closes when PostgreSQL has ended, with or without Stop; Err separates the two. The
+// caller must still call Stop, which frees the data folder.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Err is why PostgreSQL ended by itself. It is nil while it runs and when it
-// ended by Stop.
+// Err returns the reason for an end of PostgreSQL without Stop. It is nil while PostgreSQL runs and after an end by
+// Stop.
 func (s *Server) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// Stop ends PostgreSQL and frees the data folder; a temporary one is removed.
-// Sessions are cut off and open transactions rolled back (a fast shutdown). When
-// that is not through by WithStopTimeout or the end of ctx, PostgreSQL is ended
-// at once and Stop returns an error: nothing committed is lost, the next start
-// recovers it. That takes some seconds beyond ctx at the worst.
+// Stop ends PostgreSQL, frees the data folder and removes a temporary one. A fast shutdown closes sessions and rolls
+// open transactions back. It has until WithStopTimeout or the end of ctx; then an immediate shutdown follows and Stop
+// returns an error. Committed data is safe in both cases: the next start recovers it. The immediate shutdown can take
+// some seconds beyond ctx.
 //
-// Stop is idempotent: later calls wait for the first one, or for their ctx, and
-// return what it returned.
+// Stop is idempotent. Later calls wait for the first call or the end of their ctx, and return the same result.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	first := !s.stopping
 	s.stopping = true
 	s.mu.Unlock()
+
 	if !first {
 		select {
 		case <-s.stopped:
@@ -273,11 +296,13 @@ func (s *Server) Stop(ctx context.Context) error {
 			return fmt.Errorf("embedded: waiting for PostgreSQL to stop: %w", context.Cause(ctx))
 		}
 	}
+
 	s.stopErr = s.stop(ctx)
 	close(s.stopped)
 	return s.stopErr
 }
 
+// stop does the work of the first Stop and returns an error for an unclean shutdown.
 func (s *Server) stop(ctx context.Context) error {
 	died := false
 	select {
@@ -285,13 +310,16 @@ func (s *Server) stop(ctx context.Context) error {
 		died = true
 	default:
 	}
+
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.stopTimeout, fmt.Errorf("stop timeout of %v: %w", s.cfg.stopTimeout, context.DeadlineExceeded))
 	defer cancel()
+
 	clean, err := s.pm.stop(ctx)
 	if err != nil {
-		return err // the folder stays locked: PostgreSQL is in it
+		return err // the folder stays locked: PostgreSQL still uses it
 	}
-	<-s.done // at once: watch waits for exited alone
+	<-s.done // this returns at once: watch waits for exited only
+
 	switch {
 	case clean || died:
 	case ctx.Err() != nil:
@@ -299,11 +327,12 @@ func (s *Server) stop(ctx context.Context) error {
 	default:
 		err = fmt.Errorf("embedded: PostgreSQL did not end cleanly (%w): the next start recovers it", endedBy(s.pm.state))
 	}
+
 	s.cfg.logger.InfoContext(ctx, "PostgreSQL stopped", "folder", s.path, "clean", clean)
 	return errors.Join(err, s.release())
 }
 
-// release frees the folder, and removes a temporary one.
+// release frees the folder and removes a temporary one.
 func (s *Server) release() error {
 	defer s.folder.close()
 	if !s.cfg.temporary {

@@ -21,7 +21,7 @@ import (
 func TestAFreshServerTakesConnectionsAndKeepsItsDataBetweenRuns(t *testing.T) {
 	needServer(t)
 	dir := filepath.Join(openDir(t), "a b", "pg") // parents are made, blanks do no harm
-	// What a kill while initialising leaves.
+	// A kill during initialisation leaves this.
 	if err := os.MkdirAll(filepath.Join(dir, newClusterName, "base"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestAFreshServerTakesConnectionsAndKeepsItsDataBetweenRuns(t *testing.T) {
 	}
 	exec1(t, s.DSN(), "CREATE TABLE kept AS SELECT 42 AS n")
 	stop(t, s)
-	// A file that somebody put there must not keep them from their data.
+	// A file that a user added must not block access to the data.
 	if err := os.WriteFile(filepath.Join(dir, "notes"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestAFreshServerTakesConnectionsAndKeepsItsDataBetweenRuns(t *testing.T) {
 func TestItIsDurableAndPrivateUnlessToldOtherwise(t *testing.T) {
 	needServer(t)
 	dir := madeFolder(t)
-	// A setting changed for a test some time ago must not last.
+	// An old setting of some test must not stay in effect.
 	conf := filepath.Join(dir, clusterName, "postgresql.conf")
 	f, err := os.OpenFile(conf, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -226,7 +226,7 @@ func TestAPortInUseIsRefusedWhenAskedForAndAvoidedElse(t *testing.T) {
 	if !errors.Is(err, ErrPortTaken) || !strings.Contains(err.Error(), "WithPort") {
 		t.Errorf("a taken port: %v", err)
 	}
-	// The last run's port is only a wish.
+	// The port of the last run is only a preference.
 	if err := os.WriteFile(filepath.Join(dir, portName), []byte(strconv.Itoa(port)), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Here Start returns ErrUnsupported before any of these is called; they are
-// there so that programs which offer the embedded server still build.
+// Start returns ErrUnsupported before it calls any of these functions. They exist so that programs with an embedded
+// server still build.
 
 const supported = false
 

@@ -11,9 +11,8 @@ import (
 
 const supported = true
 
-// tryLock takes the lock of an open file or returns errLocked. It belongs to
-// the open file: processes that inherit it share it, a second open of the same
-// file does not, even in this process.
+// tryLock takes the lock of an open file or returns errLocked. The lock belongs to the open file. Processes that
+// inherit the file share it; a second open of the same file does not, even in this process.
 func tryLock(file *os.File) error {
 	for {
 		switch err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
@@ -26,6 +25,7 @@ func tryLock(file *os.File) error {
 	}
 }
 
+// ownerOf returns the user and the group that own a file, or root for an unknown file system.
 func ownerOf(info fs.FileInfo) (uid, gid uint32) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Uid, st.Gid
@@ -33,10 +33,11 @@ func ownerOf(info fs.FileInfo) (uid, gid uint32) {
 	return 0, 0
 }
 
-// alive reports whether a process has this number, whosever it is.
+// alive reports whether any process of any user has this number.
 func alive(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
+// kill sends sig to process pid.
 func kill(pid int, sig syscall.Signal) error { return syscall.Kill(pid, sig) }

@@ -74,7 +74,7 @@ func TestAKillOfBothIsRecoveredFromThoughThePidIsAnothers(t *testing.T) {
 	if dsn, err := Running(dir); err != nil || dsn != reply.DSN {
 		t.Errorf("Running: %v", err)
 	}
-	// A backend deep in a statement that outlives its postmaster unnoticed.
+	// A backend in a long statement outlives its postmaster without noticing.
 	busy := make(chan error, 1)
 	go func() {
 		_, err := tryQuery(reply.DSN, "SELECT count(*) FROM generate_series(1, 1000000000000)")
@@ -88,7 +88,7 @@ func TestAKillOfBothIsRecoveredFromThoughThePidIsAnothers(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "it is seen that nothing runs there", func() bool { _, err := Running(dir); return errors.Is(err, ErrNotRunning) })
-	// Its number goes to a live process of the same user and of another kind.
+	// A live process of the same user, not a PostgreSQL, gets its number.
 	pid, rest := pidFile(t, dir)
 	if pid != reply.PID {
 		t.Fatalf("postmaster.pid names %d, not %d", pid, reply.PID)
@@ -109,7 +109,7 @@ func TestAKillOfBothIsRecoveredFromThoughThePidIsAnothers(t *testing.T) {
 	}
 }
 
-// sleeper starts a process that is no PostgreSQL, as the owner of dir.
+// sleeper starts a process other than PostgreSQL as the owner of dir.
 func sleeper(t *testing.T, dir string) int {
 	t.Helper()
 	info, err := os.Stat(dir)
@@ -134,7 +134,7 @@ func sleeper(t *testing.T, dir string) int {
 func TestAServerStartedByHandIsLeftAlone(t *testing.T) {
 	needServer(t)
 	dir := madeFolder(t)
-	// As pg_ctl would: with the folder, but without this package's lock.
+	// pg_ctl starts it like this: with the folder, without the lock of this package.
 	s := start(t, WithDataDir(dir))
 	f := s.folder
 	stop(t, s)

@@ -9,20 +9,21 @@ import (
 	"strconv"
 )
 
-// account is the user PostgreSQL runs as.
+// account is the user that runs PostgreSQL.
 type account struct {
 	name     string
 	uid, gid uint32
-	other    bool // not the user of this process, which is root then
+	other    bool // differs from the user of this process, which then is root
 }
 
-// chooseAccount picks who runs PostgreSQL for the data folder path: this user,
-// or, for root, the owner of the folder or of its nearest existing parent, and
-// where that is root too, the user postgres or nobody.
+// chooseAccount returns the user that runs PostgreSQL for the data folder path. That is the current user, unless it
+// is root. For root it is the owner of the folder or of its nearest existing parent. Where that owner is root too, it
+// is the first fallback user that exists.
 func chooseAccount(path string) (account, error) {
 	if !isRoot() {
 		return currentAccount(), nil
 	}
+
 	for dir := path; ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
@@ -31,11 +32,13 @@ func chooseAccount(path string) (account, error) {
 		if err != nil {
 			break
 		}
+
 		uid, gid := ownerOf(info)
 		if uid == 0 {
 			break
 		}
-		// A new cluster needs a user with a name; for an old one a number does.
+
+		// initdb needs a user with a name; an existing data directory needs only a number.
 		if u, err := user.LookupId(strconv.Itoa(int(uid))); err == nil {
 			return account{name: u.Username, uid: uid, gid: gid, other: true}, nil
 		}
@@ -44,14 +47,17 @@ func chooseAccount(path string) (account, error) {
 		}
 		break
 	}
+
+	// Packages of PostgreSQL create the first two; the last exists on nearly every system.
 	for _, name := range []string{"postgres", "_postgres", "nobody"} {
 		u, err := user.Lookup(name)
 		if err != nil {
 			continue
 		}
+
 		uid, uerr := strconv.ParseUint(u.Uid, 10, 32)
 		gid, gerr := strconv.ParseUint(u.Gid, 10, 32)
-		// macOS numbers nobody -2, which this refuses.
+		// macOS gives the last fallback user the number -2, which ParseUint refuses.
 		if uerr != nil || gerr != nil || uid == 0 {
 			continue
 		}
@@ -61,17 +67,19 @@ func chooseAccount(path string) (account, error) {
 		"start as an unprivileged user, or make one (useradd --system postgres)")
 }
 
+// currentAccount returns the effective user of this process, by name where it has one.
 func currentAccount() account {
 	a := account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}
 	a.name = strconv.Itoa(int(a.uid))
+
 	if u, err := user.LookupId(a.name); err == nil {
 		a.name = u.Username
 	}
 	return a
 }
 
-// mayEnter tells from the mode bits alone, so it serves to explain a refusal,
-// not to foresee one.
+// mayEnter reports whether the mode bits let the account enter a folder. It can explain a refusal but not predict
+// one, since it reads nothing but the mode bits.
 func (a account) mayEnter(info fs.FileInfo) bool {
 	uid, gid := ownerOf(info)
 	mode := info.Mode().Perm()

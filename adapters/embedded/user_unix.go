@@ -7,15 +7,15 @@ import (
 	"syscall"
 )
 
-// isRoot asks for the effective user, as PostgreSQL does.
+// isRoot reports whether the effective user is root, as PostgreSQL checks it.
 func isRoot() bool { return os.Geteuid() == 0 }
 
-// sysProcAttr starts a process as the account, in a process group of its own:
-// a Ctrl-C in the terminal is for this program, which then stops PostgreSQL.
+// sysProcAttr starts a process as the account, in its own process group. So Ctrl-C in the terminal reaches only this
+// program, which then stops PostgreSQL.
 func (a account) sysProcAttr(endWithParent bool) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if a.other {
-		// No further groups: root's must not pass to PostgreSQL.
+		// The process gets no further groups: PostgreSQL must not inherit those of root.
 		attr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid, Groups: []uint32{}}
 	}
 	if endWithParent {
