@@ -28,10 +28,10 @@ import (
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
-// least is what a user must say.
+// least holds the values that a user must set.
 const least = "database: {existingSecret: db}\n"
 
-// everything turns on all there is.
+// everything switches on all features of the chart.
 const everything = `
 database: {existingSecret: db, key: url, ownerKey: owner, listenKey: listen, pooler: true, schema: jobs}
 image: {registry: registry.example.org/x, tag: v9, pullSecrets: [{name: pull}]}
@@ -55,7 +55,7 @@ networkPolicy: {enabled: true, from: [{podSelector: {}}], databaseTo: [{ipBlock:
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
 `
 
-// render gives the objects of the chart by kind and name. Kinds of Kubernetes itself are decoded strictly.
+// render returns the objects of the chart by kind and name. It decodes the kinds of Kubernetes strictly.
 func render(t *testing.T, values string) (map[string]any, error) {
 	t.Helper()
 	chart, err := loader.Load("../../deploy/helm/pgqueue")
@@ -107,7 +107,7 @@ func render(t *testing.T, values string) (map[string]any, error) {
 	return objects, nil
 }
 
-// custom are the kinds that are not Kubernetes' own.
+// custom lists the kinds that do not belong to Kubernetes itself.
 var custom = []string{"keda.sh/v1alpha1/ScaledObject", "monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor"}
 
 func decode(doc []byte) (string, any, error) {
@@ -280,7 +280,7 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// The fields of a ScaledObject of KEDA that the chart sets.
+// scaledObject has the fields of a KEDA ScaledObject that the chart sets.
 type scaledObject struct {
 	Spec struct {
 		Advanced struct {
@@ -293,7 +293,7 @@ type scaledObject struct {
 	}
 }
 
-// testScaling evaluates the triggers and the formula as KEDA 2.18 does: gjson reads the values, expr computes the sum.
+// testScaling evaluates the triggers and the formula like KEDA 2.18: gjson reads the values, expr computes the sum.
 func testScaling(t *testing.T) {
 	rendered, err := render(t, everything)
 	if err != nil {
@@ -312,7 +312,7 @@ func testScaling(t *testing.T) {
 		t.Errorf("must divide the sum by the slots of a replica, got %+v", modifiers)
 	}
 
-	// The answer of a server, as the tests of the command line hold it.
+	// The golden file of the command line holds the answer of a real server.
 	golden, err := os.ReadFile("../../apps/cli/internal/root/testdata/golden/stats.piped.txt")
 	if err != nil {
 		t.Fatal(err)
@@ -352,10 +352,10 @@ func testScaling(t *testing.T) {
 	for _, x := range []struct {
 		paused          bool
 		retained, ready int
-		want            float64 // of two queues with the same counts
+		want            float64 // sum of two queues with equal counts
 	}{
 		{false, 0, 0, 0},
-		{false, 3, 0, 6}, // the last tasks run: no worker is taken away
+		{false, 3, 0, 6}, // the last tasks still run, so no worker may end
 		{false, 3, 40, 86},
 		{true, 3, 40, 6},
 		{true, 0, 40, 0},

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// check lists what does not agree in the files themselves.
+// check lists the differences inside the files themselves.
 func (ws *workspace) check() []string {
 	problems := ws.checkWork()
 	for _, m := range ws.modules {
@@ -25,7 +25,7 @@ func (ws *workspace) check() []string {
 	return append(problems, ws.checkThirdParties()...)
 }
 
-// checkWork holds go.work to the modules that exist.
+// checkWork compares go.work with the existing modules.
 func (ws *workspace) checkWork() []string {
 	var problems []string
 	used := map[string]bool{}
@@ -36,6 +36,7 @@ func (ws *workspace) checkWork() []string {
 			problems = append(problems, fmt.Sprintf("go.work: %s has no go.mod", use.Path))
 		}
 	}
+
 	for _, m := range ws.modules {
 		switch {
 		case m.outside() && used[m.dir]:
@@ -44,6 +45,7 @@ func (ws *workspace) checkWork() []string {
 			problems = append(problems, fmt.Sprintf("go.work: %s is missing", m.dir))
 		}
 	}
+
 	if ws.work.Toolchain != nil {
 		problems = append(problems, "go.work: has a toolchain line; the go line says enough")
 	}
@@ -53,15 +55,17 @@ func (ws *workspace) checkWork() []string {
 	return problems
 }
 
-// checkLines holds a module to the one name, the one go line, and nothing that works for us alone.
+// checkLines checks the name, the go line and the directives that work only in this tree.
 func (ws *workspace) checkLines(m *module) []string {
 	var problems []string
 	if got := m.file.Module.Mod.Path; got != prefix+m.dir {
 		problems = append(problems, fmt.Sprintf("is named %s, its folder says %s", got, prefix+m.dir))
 	}
+
 	if m.file.Go == nil || m.file.Go.Version != ws.work.Go.Version {
 		problems = append(problems, fmt.Sprintf("its go line is not go.work's, %s", ws.work.Go.Version))
 	}
+
 	if m.file.Toolchain != nil {
 		problems = append(problems, "has a toolchain line; the go line says enough")
 	}
@@ -71,7 +75,7 @@ func (ws *workspace) checkLines(m *module) []string {
 	return problems
 }
 
-// checkSiblings holds the requires and replaces of siblings to what the module's files import.
+// checkSiblings compares the requires and replaces of siblings with the imports of the module's files.
 func (ws *workspace) checkSiblings(m *module) []string {
 	var problems []string
 	for _, require := range m.file.Require {
@@ -84,10 +88,13 @@ func (ws *workspace) checkSiblings(m *module) []string {
 			problems = append(problems, fmt.Sprintf("requires %s, but VERSION says %s", require.Mod, ws.version))
 		}
 	}
+
 	missing := map[string]string{}
 	for _, sibling := range ws.closure(m) {
 		missing[prefix+sibling.dir] = folder(m, sibling)
 	}
+
+	// Each replace takes its entry out of missing, so the rest of the map has no replace.
 	for _, replace := range m.file.Replace {
 		want, ok := missing[replace.Old.Path]
 		switch {
@@ -100,20 +107,23 @@ func (ws *workspace) checkSiblings(m *module) []string {
 		}
 		delete(missing, replace.Old.Path)
 	}
+
 	for _, modpath := range slices.Sorted(maps.Keys(missing)) {
 		problems = append(problems, fmt.Sprintf("does not replace %s by %s", modpath, missing[modpath]))
 	}
 	return problems
 }
 
-// thirdParties tells which modules of the workspace require each third party, by version. Indirect requirements count
-// too: the workspace builds with the highest, and a module alone must be built and tested with the same.
+// thirdParties maps each third party and version to the folders of the modules in the workspace that require it.
+// Indirect requirements count too. The workspace builds with the highest version, so each single module must be built
+// and tested with the same.
 func (ws *workspace) thirdParties() map[string]map[string][]string {
 	all := map[string]map[string][]string{}
 	for _, m := range ws.modules {
 		if m.outside() {
 			continue
 		}
+
 		for _, require := range m.file.Require {
 			modpath, version := require.Mod.Path, require.Mod.Version
 			if strings.HasPrefix(modpath, prefix) {
@@ -128,6 +138,7 @@ func (ws *workspace) thirdParties() map[string]map[string][]string {
 	return all
 }
 
+// checkThirdParties lists third parties with more than one version.
 func (ws *workspace) checkThirdParties() []string {
 	var problems []string
 	all := ws.thirdParties()
@@ -135,6 +146,7 @@ func (ws *workspace) checkThirdParties() []string {
 		if len(all[modpath]) == 1 {
 			continue
 		}
+
 		var versions []string
 		for _, version := range slices.SortedFunc(maps.Keys(all[modpath]), semver.Compare) {
 			versions = append(versions, fmt.Sprintf("%s in %s", version, strings.Join(all[modpath][version], ", ")))
@@ -144,7 +156,7 @@ func (ws *workspace) checkThirdParties() []string {
 	return problems
 }
 
-// checkTidy asks the go command what it would change in each module.
+// checkTidy lists the modules that go mod tidy would change.
 func (ws *workspace) checkTidy(ctx context.Context) []string {
 	var problems []string
 	for _, m := range ws.modules {
@@ -155,7 +167,7 @@ func (ws *workspace) checkTidy(ctx context.Context) []string {
 	return problems
 }
 
-// goCommand runs the go command in a module as a user of that module alone would.
+// goCommand runs the go command in a module without the workspace, as an outside user would.
 func (ws *workspace) goCommand(ctx context.Context, m *module, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = filepath.Join(ws.root, filepath.FromSlash(m.dir))

@@ -1,13 +1,16 @@
-// Command modules keeps the many modules of the workspace in agreement, because the go command looks after one module
-// at a time and nobody looks after the whole.
+// Command modules keeps the modules of the workspace consistent, because the go command handles only one module at a
+// time.
 //
-//	modules sync    write what must agree into every go.mod, then tidy each
-//	modules check   change nothing; list what does not agree
-//	modules release publish to a throw-away module proxy, and use what is there as strangers do
-//	modules list    print the modules' folders, one a line
+//	modules sync    write the common values into every go.mod, then tidy each
+//	modules check   change nothing; list every difference
+//	modules release publish to a temporary module proxy and use the modules from outside
+//	modules list    print the folders of the modules, one a line
 //
-// What must agree: go.work names exactly the modules that exist; one go line, go.work's; siblings are required at the
-// version in the file VERSION and replaced by their folders; one version of each third party; every go.mod is tidy.
+// These rules hold for all modules:
+//
+//   - go.work names exactly the existing modules, and its go line is the go line of each.
+//   - A module requires its siblings at the version in the file VERSION and replaces them by their folders.
+//   - Each third party has one version, and every go.mod is tidy.
 package main
 
 import (
@@ -22,14 +25,17 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// run executes one verb and returns the exit code: 2 for wrong usage, 1 for any other failure.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("modules", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	root := flags.String("root", ".", "the folder that holds go.work")
+
 	flags.Usage = func() {
 		fmt.Fprintln(stderr, "usage: modules [-root DIR] sync|check|release|list")
 		flags.PrintDefaults()
 	}
+
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -37,11 +43,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.Usage()
 		return 2
 	}
+
 	ws, err := load(*root)
 	if err != nil {
 		fmt.Fprintln(stderr, "modules:", err)
 		return 1
 	}
+
 	switch verb := flags.Arg(0); verb {
 	case "sync":
 		err = ws.sync(ctx, stdout)
@@ -64,6 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.Usage()
 		return 2
 	}
+
 	if err != nil {
 		fmt.Fprintln(stderr, "modules:", err)
 		return 1

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// sound is a workspace in agreement: b imports a in its code, c imports b in a test, d nests in b.
+// sound returns the files of a consistent workspace: b imports a in its code, c imports b in a test, d nests in b.
 func sound() map[string]string {
 	return map[string]string{
 		"VERSION":     "v0.1.0\n",
@@ -42,7 +42,7 @@ func lay(t *testing.T, files map[string]string) string {
 			t.Fatal(err)
 		}
 	}
-	// The fixtures need no third party that exists, so nothing may be asked for.
+	// The fixtures need no real third party, so a request to a proxy would be a fault.
 	t.Setenv("GOPROXY", "off")
 	t.Setenv("GOFLAGS", "")
 	return root
@@ -64,7 +64,7 @@ func TestSoundWorkspacePasses(t *testing.T) {
 	}
 }
 
-// TestEveryRuleCanFail breaks one thing at a time and wants exactly the sentence about it.
+// TestEveryRuleCanFail breaks one rule at a time and expects exactly its sentence.
 func TestEveryRuleCanFail(t *testing.T) {
 	replace := func(name, old, text string) func(map[string]string) {
 		return func(files map[string]string) {
@@ -180,7 +180,7 @@ func TestVersionsOfToolsAreTheirOwn(t *testing.T) {
 
 func TestModuleThatIsNotTidyFails(t *testing.T) {
 	files := sound()
-	files["b/b.go"] = "package b\n" // so a is required for nothing
+	files["b/b.go"] = "package b\n" // so a is an unused requirement
 	problems := mustLoad(t, lay(t, files)).checkTidy(t.Context())
 	if len(problems) == 0 || !strings.HasPrefix(problems[0], "b/go.mod is not tidy:") {
 		t.Errorf("got %q", problems)
@@ -203,7 +203,7 @@ func TestBrokenFilesAreNamed(t *testing.T) {
 	}
 }
 
-// TestSyncMends takes a workspace of which nothing is right but go.work, the names of folders and the imports.
+// TestSyncMends starts from a workspace where only go.work, the folder names and the imports are right.
 func TestSyncMends(t *testing.T) {
 	files := sound()
 	files["a/go.mod"] = "module github.com/pgqueue/pgqueue/other\n\ngo 1.25.0\n\ntoolchain go1.26.0\n\nrequire github.com/pgqueue/pgqueue/gone v0.1.0\n"
@@ -228,7 +228,7 @@ func TestSyncMends(t *testing.T) {
 	}
 }
 
-// A module within another is where tidy looks for its own packages in the outer one too.
+// TestSyncOfNestedModuleThatNeedsNothing: tidy searches for the packages of an inner module in the outer module too.
 func TestSyncOfNestedModuleThatNeedsNothing(t *testing.T) {
 	files := sound()
 	files["b/d/d.go"] = "package d\n"
@@ -263,7 +263,7 @@ func TestSyncRaisesToTheHighestVersion(t *testing.T) {
 func TestSyncTidiesTheOthersWhenOneModuleFails(t *testing.T) {
 	files := sound()
 	files["a/a.go"] = "package a\n\nimport _ \"example.com/unknown\"\n"
-	files["c/c_test.go"] = "package c\n" // so c needs nothing any more
+	files["c/c_test.go"] = "package c\n" // so c has no requirements left
 	root := lay(t, files)
 	err := mustLoad(t, root).sync(t.Context(), io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "a: go mod tidy:") {
@@ -328,7 +328,7 @@ func TestReleaseIsUsedFromOutside(t *testing.T) {
 	}
 }
 
-// A replaced third party builds here and for nobody else.
+// TestReleaseThatOnlyBuildsHereFails: a replaced third party builds in this tree only.
 func TestReleaseThatOnlyBuildsHereFails(t *testing.T) {
 	files := sound()
 	files["a/go.mod"] += "\nrequire example.com/x v1.0.0\n\nreplace example.com/x => ../testdata/x\n"

@@ -16,30 +16,32 @@ import (
 	"golang.org/x/mod/zip"
 )
 
-// unreleased names the folders whose modules get no tag.
+// unreleased lists the folders of modules that get no tag.
 var unreleased = []string{"tools", "tools/chart", "apps/e2e"}
 
-// rehearsal is a release to a module proxy in a folder that nobody else asks.
+// rehearsal is a release to a module proxy in a private folder.
 type rehearsal struct {
 	ws  *workspace
-	dir string   // of everything that the rehearsal writes
-	env []string // sends the go command to the proxy
+	dir string   // holds all files that the rehearsal writes
+	env []string // makes the go command use the proxy
 }
 
-// releaseCheck publishes the modules to a throw-away proxy and uses them as strangers do: each library by go get, each
-// program by go install. It finds what the workspace and the replaces hide: a package that lies in no released module,
-// a replace without which nothing builds.
+// releaseCheck publishes the modules to a temporary proxy and uses them from outside: libraries by go get, programs
+// by go install. It finds faults that the workspace and the replaces hide. Examples are a package that lies in no
+// released module, and a replace that the build depends on.
 func (ws *workspace) releaseCheck(ctx context.Context, log io.Writer) error {
 	dir, err := os.MkdirTemp("", "pgqueue-release-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+
 	r := &rehearsal{ws: ws, dir: dir}
 	if err := r.setEnv(ctx); err != nil {
 		return err
 	}
-	// Those that others need come first, because an app's go.sum is made from what the proxy has.
+
+	// Required modules come first: tidy writes the go.sum of an app from the contents of the proxy.
 	for _, m := range ws.inOrder() {
 		switch {
 		case slices.Contains(unreleased, m.dir):
@@ -53,6 +55,7 @@ func (ws *workspace) releaseCheck(ctx context.Context, log io.Writer) error {
 			return fmt.Errorf("%s: %w", m.dir, err)
 		}
 	}
+
 	for _, m := range ws.modules {
 		switch {
 		case slices.Contains(unreleased, m.dir):
@@ -69,18 +72,21 @@ func (ws *workspace) releaseCheck(ctx context.Context, log io.Writer) error {
 	return nil
 }
 
+// isApp reports whether the module holds programs.
 func isApp(m *module) bool { return strings.HasPrefix(m.dir, "apps/") }
 
-// setEnv keeps what is published out of the user's module cache, but takes third parties from it.
+// setEnv keeps the published modules out of the user's module cache, but reads third parties from that cache.
 func (r *rehearsal) setEnv(ctx context.Context) error {
 	output, err := exec.CommandContext(ctx, "go", "env", "-json", "GOMODCACHE", "GOPROXY").Output()
 	if err != nil {
 		return err
 	}
+
 	var user struct{ GOMODCACHE, GOPROXY string }
 	if err := json.Unmarshal(output, &user); err != nil {
 		return err
 	}
+
 	proxies := []string{fileURL(filepath.Join(r.dir, "proxy")), fileURL(filepath.Join(user.GOMODCACHE, "cache", "download")), user.GOPROXY}
 	r.env = append(os.Environ(),
 		"GOWORK=off",
@@ -88,15 +94,16 @@ func (r *rehearsal) setEnv(ctx context.Context) error {
 		"GONOSUMDB="+prefix+"*",
 		"GOMODCACHE="+filepath.Join(r.dir, "cache"),
 		"GOBIN="+filepath.Join(r.dir, "bin"),
-		// The cache must be writable to be removed.
+		// The go command makes its cache read-only by default, and RemoveAll could not delete it.
 		"GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -modcacherw"),
 	)
 	return nil
 }
 
+// fileURL returns the URL of a local folder for GOPROXY.
 func fileURL(name string) string { return "file://" + filepath.ToSlash(name) }
 
-// publish puts the module that lies in a folder into the proxy.
+// publish adds the module in folder to the proxy.
 func (r *rehearsal) publish(m *module, folder string) error {
 	escaped, err := modpaths.EscapePath(prefix + m.dir)
 	if err != nil {
@@ -106,6 +113,8 @@ func (r *rehearsal) publish(m *module, folder string) error {
 	if err := os.MkdirAll(shelf, 0o755); err != nil {
 		return err
 	}
+
+	// A proxy serves four files of each version: list, info, mod and zip.
 	text, err := os.ReadFile(filepath.Join(folder, "go.mod"))
 	if err != nil {
 		return err
@@ -120,6 +129,7 @@ func (r *rehearsal) publish(m *module, folder string) error {
 			return err
 		}
 	}
+
 	archive, err := os.Create(filepath.Join(shelf, r.ws.version+".zip"))
 	if err != nil {
 		return err
@@ -132,12 +142,13 @@ func (r *rehearsal) publish(m *module, folder string) error {
 	return archive.Close()
 }
 
-// publishApp publishes a module without its replaces, which go install refuses.
+// publishApp publishes a copy of the module without its replaces, because go install refuses them.
 func (r *rehearsal) publishApp(ctx context.Context, m *module) error {
 	folder := filepath.Join(r.dir, "apps", filepath.FromSlash(m.dir))
 	if err := os.CopyFS(folder, os.DirFS(filepath.Join(r.ws.root, filepath.FromSlash(m.dir)))); err != nil {
 		return err
 	}
+
 	args := []string{"mod", "edit"}
 	for _, replace := range m.file.Replace {
 		args = append(args, "-dropreplace", replace.Old.Path)
@@ -147,24 +158,26 @@ func (r *rehearsal) publishApp(ctx context.Context, m *module) error {
 			return err
 		}
 	}
+
 	if _, err := r.goCommand(ctx, folder, "mod", "tidy"); err != nil {
 		return err
 	}
 	return r.publish(m, folder)
 }
 
-// get builds all packages of a library in a module that requires nothing else.
+// get builds all packages of a library in a module without other requirements.
 func (r *rehearsal) get(ctx context.Context, m *module, log io.Writer) error {
 	modpath := prefix + m.dir
 	folder := filepath.Join(r.dir, "users", filepath.FromSlash(m.dir))
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
+
 	text := "module example.com/user\n\ngo " + r.ws.work.Go.Version + "\n"
 	if err := os.WriteFile(filepath.Join(folder, "go.mod"), []byte(text), 0o644); err != nil {
 		return err
 	}
-	// All packages, and with them the checksums of all that they import.
+	// The pattern names all packages, so go get also adds the checksums of their imports.
 	if _, err := r.goCommand(ctx, folder, "get", modpath+"/...@"+r.ws.version); err != nil {
 		return err
 	}
@@ -182,6 +195,7 @@ func (r *rehearsal) install(ctx context.Context, m *module, log io.Writer) error
 	if err != nil {
 		return err
 	}
+
 	for program := range strings.FieldsSeq(programs) {
 		if _, err := r.goCommand(ctx, r.dir, "install", program+"@"+r.ws.version); err != nil {
 			return err
@@ -191,7 +205,7 @@ func (r *rehearsal) install(ctx context.Context, m *module, log io.Writer) error
 	return nil
 }
 
-// goCommand runs the go command against the proxy and returns what it says on its standard output.
+// goCommand runs the go command against the proxy and returns its standard output.
 func (r *rehearsal) goCommand(ctx context.Context, folder string, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir, command.Env = folder, r.env

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestRename renames a copy of the tree, which then holds the old path nowhere, builds, and starts a program: that reads
-// the descriptors of protobuf, which hold the path with its length.
+// TestRename renames a copy of the tree. The copy must contain the old path nowhere, build, and start a program. The
+// start reads the descriptors of protobuf, which hold the path with its length.
 func TestRename(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds everything anew")
@@ -43,7 +43,7 @@ func TestRename(t *testing.T) {
 	}
 	run(copied, "make", "rename", "MODULE="+path)
 	old := strings.TrimSuffix(prefix, "/")
-	if output, _ := exec.CommandContext(t.Context(), "grep", "-rIlF", "--exclude-dir=.bin", old, copied).Output(); len(output) > 0 { // no match is an error of grep
+	if output, _ := exec.CommandContext(t.Context(), "grep", "-rIlF", "--exclude-dir=.bin", old, copied).Output(); len(output) > 0 { // grep without a match returns an error
 		t.Errorf("the old path is left in\n%s", output)
 	}
 	run(copied, "go", "build", "work")
@@ -55,7 +55,7 @@ func TestRename(t *testing.T) {
 	}
 }
 
-// copyFile copies a file with its mode. A file that was deleted and is not committed yet is left out.
+// copyFile copies a file with its mode. It skips a file that was deleted without a commit.
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	info, err := os.Stat(from)

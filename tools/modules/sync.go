@@ -17,14 +17,16 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// rounds bounds how often sync raises third parties to one version: raising one may raise what it requires itself.
+// rounds limits how often sync raises third parties to one version. A raised module may raise its own requirements.
 const rounds = 10
 
-// sync makes every go.mod agree. It does not touch go.work: which modules there are is for people to say.
+// sync writes the common values into every go.mod and tidies each. It does not change go.work: people decide which
+// modules exist.
 func (ws *workspace) sync(ctx context.Context, log io.Writer) error {
 	if problems := ws.checkWork(); len(problems) > 0 {
 		return fmt.Errorf("mend go.work first:\n%s", strings.Join(problems, "\n"))
 	}
+
 	for _, m := range ws.modules {
 		if err := ws.setLines(m); err != nil {
 			return err
@@ -33,10 +35,12 @@ func (ws *workspace) sync(ctx context.Context, log io.Writer) error {
 			return err
 		}
 	}
-	// Whoever is needed comes first, as tidy reads the go.mod files of those below.
+
+	// Required modules come first, because tidy reads the go.mod files of the siblings.
 	todo := ws.inOrder()
+
 	for range rounds {
-		// One module that does not resolve keeps nobody from tidying the others: people work on several at once.
+		// A module that does not resolve must not stop the others: people work on several modules at once.
 		var failed []error
 		for _, m := range todo {
 			if output, err := ws.goCommand(ctx, m, "mod", "tidy"); err != nil {
@@ -46,12 +50,14 @@ func (ws *workspace) sync(ctx context.Context, log io.Writer) error {
 				return err
 			}
 		}
+
 		if len(failed) > 0 {
 			return errors.Join(failed...)
 		}
 		if todo = ws.raise(log); len(todo) == 0 {
 			return ws.writeWorkSum(ctx)
 		}
+
 		for _, m := range todo {
 			if err := m.write(ws.root); err != nil {
 				return err
@@ -61,16 +67,18 @@ func (ws *workspace) sync(ctx context.Context, log io.Writer) error {
 	return fmt.Errorf("third parties do not settle on one version each after %d rounds", rounds)
 }
 
-// writeWorkSum writes go.work.sum anew, which the go command only ever adds to: otherwise it would hold what somebody
-// once tried.
+// writeWorkSum writes go.work.sum anew. The go command only adds lines to it, so the file would keep those of dropped
+// requirements.
 func (ws *workspace) writeWorkSum(ctx context.Context) error {
 	if err := os.Remove(filepath.Join(ws.root, "go.work.sum")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+
 	work, err := filepath.Abs(filepath.Join(ws.root, "go.work"))
 	if err != nil {
 		return err
 	}
+
 	command := exec.CommandContext(ctx, "go", "list", "-m", "all")
 	command.Dir = ws.root
 	command.Env = append(os.Environ(), "GOWORK="+work)
@@ -80,7 +88,7 @@ func (ws *workspace) writeWorkSum(ctx context.Context) error {
 	return nil
 }
 
-// setLines writes the go line and the siblings.
+// setLines writes the module line, the go line and the requirements of siblings.
 func (ws *workspace) setLines(m *module) error {
 	file := m.file
 	if err := file.AddModuleStmt(prefix + m.dir); err != nil {
@@ -90,6 +98,7 @@ func (ws *workspace) setLines(m *module) error {
 		return err
 	}
 	file.DropToolchainStmt()
+
 	reached := ws.closure(m)
 	required := map[string]bool{}
 	for _, require := range slices.Clone(file.Require) {
@@ -97,7 +106,7 @@ func (ws *workspace) setLines(m *module) error {
 		switch {
 		case !strings.HasPrefix(modpath, prefix):
 		case !slices.ContainsFunc(reached, func(sibling *module) bool { return prefix+sibling.dir == modpath }):
-			// Tidy would drop it too, if it did not first look for it where it is not replaced.
+			// Tidy would drop it too, but first it would search for the module that is not replaced.
 			if err := file.DropRequire(modpath); err != nil {
 				return err
 			}
@@ -108,6 +117,7 @@ func (ws *workspace) setLines(m *module) error {
 			}
 		}
 	}
+
 	for _, dir := range m.imports {
 		if !required[prefix+dir] {
 			file.AddNewRequire(prefix+dir, ws.version, false)
@@ -116,8 +126,8 @@ func (ws *workspace) setLines(m *module) error {
 	return ws.setReplaces(m)
 }
 
-// setReplaces replaces the closure by folders, and nothing else of ours. A replaced third party stays, for check to
-// name: dropping it here could hide why it was put there.
+// setReplaces replaces exactly the siblings of the closure by folders. A replaced third party stays, so that check
+// can report it: dropping it here could hide its purpose.
 func (ws *workspace) setReplaces(m *module) error {
 	for _, replace := range slices.Clone(m.file.Replace) {
 		if strings.HasPrefix(replace.Old.Path, prefix) {
@@ -127,12 +137,14 @@ func (ws *workspace) setReplaces(m *module) error {
 		}
 	}
 	m.file.Cleanup()
-	// The lines go in as one block; AddReplace would leave one statement for each.
+
+	// The lines form one block; AddReplace would write one statement for each.
 	block := &modfile.LineBlock{Token: []string{"replace"}}
 	for _, sibling := range ws.closure(m) {
 		tokens := []string{prefix + sibling.dir, "=>", folder(m, sibling)}
 		block.Line = append(block.Line, &modfile.Line{Token: tokens, InBlock: true})
 	}
+
 	switch len(block.Line) {
 	case 0:
 		return nil
@@ -142,6 +154,7 @@ func (ws *workspace) setReplaces(m *module) error {
 	default:
 		m.file.Syntax.Stmt = append(m.file.Syntax.Stmt, block)
 	}
+
 	file, err := modfile.Parse(m.file.Syntax.Name, modfile.Format(m.file.Syntax), nil)
 	if err != nil {
 		return err
@@ -150,14 +163,15 @@ func (ws *workspace) setReplaces(m *module) error {
 	return nil
 }
 
-// inOrder puts every module after those that it reaches.
+// inOrder sorts the modules so that each comes after those that it reaches.
 func (ws *workspace) inOrder() []*module {
 	ordered := slices.Clone(ws.modules)
 	slices.SortStableFunc(ordered, func(a, b *module) int { return len(ws.closure(a)) - len(ws.closure(b)) })
 	return ordered
 }
 
-// raise sets each third party to the highest version that any module requires, and returns the modules it changed.
+// raise sets each third party to the highest version that any module requires. It returns the modules that it
+// changed.
 func (ws *workspace) raise(log io.Writer) []*module {
 	highest := map[string]string{}
 	for modpath, versions := range ws.thirdParties() {
@@ -167,6 +181,7 @@ func (ws *workspace) raise(log io.Writer) []*module {
 			}
 		}
 	}
+
 	var changed []*module
 	for _, m := range ws.inOrder() {
 		if !m.outside() && raiseIn(m.file, highest, func(modpath, from, to string) {
@@ -178,6 +193,7 @@ func (ws *workspace) raise(log io.Writer) []*module {
 	return changed
 }
 
+// raiseIn raises the requirements of one file and calls the callback for each. It returns whether it changed any.
 func raiseIn(file *modfile.File, highest map[string]string, tell func(modpath, from, to string)) bool {
 	changed := false
 	for _, require := range slices.Clone(file.Require) {
@@ -186,8 +202,9 @@ func raiseIn(file *modfile.File, highest map[string]string, tell func(modpath, f
 		if !ok || to == from {
 			continue
 		}
+
 		tell(modpath, from, to)
-		// The path is there, so only its version changes and AddRequire has nothing to refuse.
+		// The path exists, so AddRequire only changes its version and cannot fail.
 		_ = file.AddRequire(modpath, to)
 		changed = true
 	}

@@ -19,36 +19,38 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// prefix is what every module's path starts with; the folder follows.
+// prefix begins the path of every module; the folder follows.
 const prefix = "github.com/pgqueue/pgqueue/"
 
-// outside names the folders whose modules stay out of the workspace: the versions that the tools need must not choose
-// the versions that the product is built with.
+// outside lists the folders of modules outside the workspace. Requirements of the tools must not select the versions
+// of the product.
 var outside = []string{"tools", "tools/chart"}
 
-// workspace is the tree as it is on disk.
+// workspace holds the tree as it is on disk.
 type workspace struct {
 	root    string
-	version string // of every sibling: the next release, from the file VERSION
+	version string // version of every sibling: the next release, from the file VERSION
 	work    *modfile.WorkFile
-	modules []*module // in the order of their folders, those outside the workspace too
+	modules []*module // sorted by folder, with those outside the workspace
 }
 
-// module is one folder with a go.mod.
+// module is a folder with a go.mod.
 type module struct {
-	dir  string // below the root, with slashes
+	dir  string // relative to the root, with slashes
 	file *modfile.File
-	text []byte // the file's bytes, to write only what changed
+	text []byte // bytes of the file; write skips an unchanged one
 
-	// imports are the siblings that a file of the module imports, tests included, whatever the build tags.
+	// imports are the siblings that any file of the module imports, with its tests and all build tags.
 	imports []string
 }
 
+// outside reports whether the module stays out of the workspace.
 func (m *module) outside() bool { return slices.Contains(outside, m.dir) }
 
 // load reads go.work, VERSION and every go.mod below root.
 func load(root string) (*workspace, error) {
 	ws := &workspace{root: root}
+
 	text, err := os.ReadFile(filepath.Join(root, "go.work"))
 	if err != nil {
 		return nil, err
@@ -59,6 +61,7 @@ func load(root string) (*workspace, error) {
 	if ws.work.Go == nil {
 		return nil, errors.New("go.work: no go line")
 	}
+
 	text, err = os.ReadFile(filepath.Join(root, "VERSION"))
 	if err != nil {
 		return nil, err
@@ -67,6 +70,7 @@ func load(root string) (*workspace, error) {
 	if semver.Canonical(ws.version) != ws.version {
 		return nil, fmt.Errorf("VERSION: %q is no full semantic version such as v1.2.3", ws.version)
 	}
+
 	dirs, err := moduleDirs(root)
 	if err != nil {
 		return nil, err
@@ -78,6 +82,8 @@ func load(root string) (*workspace, error) {
 		}
 		ws.modules = append(ws.modules, m)
 	}
+
+	// An import names its module only when all modules are known.
 	for _, m := range ws.modules {
 		if err := ws.readImports(m); err != nil {
 			return nil, err
@@ -86,13 +92,14 @@ func load(root string) (*workspace, error) {
 	return ws, nil
 }
 
-// read parses the module's go.mod, again after the go command changed it.
+// read parses the module's go.mod. It runs again after each change by the go command.
 func (m *module) read(root string) error {
 	name := path.Join(m.dir, "go.mod")
 	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
 	if err != nil {
 		return err
 	}
+
 	file, err := modfile.Parse(name, text, nil)
 	if err != nil {
 		return err
@@ -100,6 +107,7 @@ func (m *module) read(root string) error {
 	if file.Module == nil {
 		return fmt.Errorf("%s: no module line", name)
 	}
+
 	m.file, m.text = file, text
 	return nil
 }
@@ -116,14 +124,16 @@ func (m *module) write(root string) error {
 	return os.WriteFile(filepath.Join(root, filepath.FromSlash(m.dir), "go.mod"), text, 0o644)
 }
 
-// passedOver tells the folders that the go command does not look into either, and those that make fills.
+// passedOver reports whether the search skips a folder: the go command ignores it too, or make fills it.
 func passedOver(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") ||
 		slices.Contains([]string{"testdata", "vendor", "node_modules", "build"}, name)
 }
 
+// moduleDirs returns the folders below root that hold a go.mod, sorted.
 func moduleDirs(root string) ([]string, error) {
 	var dirs []string
+
 	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -139,11 +149,12 @@ func moduleDirs(root string) ([]string, error) {
 		}
 		return nil
 	})
+
 	slices.Sort(dirs)
 	return dirs, err
 }
 
-// readImports finds the siblings that the module's files import.
+// readImports sets the siblings that files of the module import.
 func (ws *workspace) readImports(m *module) error {
 	top := filepath.Join(ws.root, filepath.FromSlash(m.dir))
 	found := map[string]bool{}
@@ -155,15 +166,19 @@ func (ws *workspace) readImports(m *module) error {
 			if name == top {
 				return nil
 			}
+
+			// A nested module has its own imports.
 			_, err := os.Stat(filepath.Join(name, "go.mod"))
 			if passedOver(entry.Name()) || err == nil {
 				return filepath.SkipDir
 			}
 			return nil
 		}
+
 		if !strings.HasSuffix(name, ".go") || strings.HasPrefix(entry.Name(), ".") || strings.HasPrefix(entry.Name(), "_") {
 			return nil
 		}
+
 		imports, err := fileImports(name)
 		if err != nil {
 			return err
@@ -175,6 +190,7 @@ func (ws *workspace) readImports(m *module) error {
 		}
 		return nil
 	})
+
 	m.imports = nil
 	for dir := range found {
 		m.imports = append(m.imports, dir)
@@ -183,13 +199,14 @@ func (ws *workspace) readImports(m *module) error {
 	return err
 }
 
-// fileImports lists the import paths of a Go file, whatever its build tags: go mod tidy looks at all of them too, but
-// for files marked "ignore". A file that cannot be parsed tells what it can: saying so is the compiler's work.
+// fileImports returns the import paths of a Go file for all build tags. go mod tidy reads all of them too, except
+// files marked "ignore". A file with syntax errors yields its readable imports; the compiler reports the errors.
 func fileImports(name string) ([]string, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
+
 	file, _ := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly|parser.ParseComments)
 	if file == nil {
 		return nil, nil
@@ -201,6 +218,7 @@ func fileImports(name string) ([]string, error) {
 			}
 		}
 	}
+
 	var imports []string
 	for _, spec := range file.Imports {
 		if imported, err := strconv.Unquote(spec.Path.Value); err == nil {
@@ -210,7 +228,7 @@ func fileImports(name string) ([]string, error) {
 	return imports, nil
 }
 
-// owner is the module that a package belongs to: the one with the longest folder, as modules may nest.
+// owner returns the module of a package. Modules may nest, so it is the one with the longest folder.
 func (ws *workspace) owner(pkg string) *module {
 	var owner *module
 	for _, m := range ws.modules {
@@ -222,7 +240,7 @@ func (ws *workspace) owner(pkg string) *module {
 	return owner
 }
 
-// sibling is the module of the workspace with this path; nil for a third party.
+// sibling returns the module of the tree with this path, or nil for a third party.
 func (ws *workspace) sibling(modpath string) *module {
 	for _, m := range ws.modules {
 		if prefix+m.dir == modpath {
@@ -232,28 +250,31 @@ func (ws *workspace) sibling(modpath string) *module {
 	return nil
 }
 
-// closure is the set of siblings that a module reaches: each of them must be replaced, because outside the workspace
-// the go command reads the go.mod of every one. It comes from the imports, and what a go.mod requires beyond them is
-// for tidy to drop.
+// closure returns the siblings that a module reaches through imports, sorted by folder. The module must replace each
+// of them, because outside the workspace the go command reads all their go.mod files. Other requirements in a go.mod
+// do not count: tidy drops them.
 func (ws *workspace) closure(m *module) []*module {
 	seen := map[string]bool{m.dir: true}
 	var reached []*module
+
 	for todo := slices.Clone(m.imports); len(todo) > 0; {
 		dir := todo[0]
 		todo = todo[1:]
 		if seen[dir] {
 			continue
 		}
+
 		seen[dir] = true
 		sibling := ws.sibling(prefix + dir)
 		reached = append(reached, sibling)
 		todo = append(todo, sibling.imports...)
 	}
+
 	slices.SortFunc(reached, func(a, b *module) int { return strings.Compare(a.dir, b.dir) })
 	return reached
 }
 
-// folder is how module m's go.mod names the folder of another.
+// folder returns the path from the folder of m to that of other, as go.mod writes it.
 func folder(m, other *module) string {
 	rel, err := filepath.Rel(filepath.FromSlash(m.dir), filepath.FromSlash(other.dir))
 	if err != nil {
