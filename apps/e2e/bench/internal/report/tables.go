@@ -48,7 +48,7 @@ func (r *Results) ran(id string) bool {
 
 func (r *Results) bulkTables(p *page) {
 	for _, x := range []struct{ id, title, text string }{
-		{"drain", "Bulk insert and drain", "%s tasks of about 10 bytes, inserted in batches of 2,000 by two producers with nobody there to work them; then drained."},
+		{"drain", "Bulk insert and drain", "%s tasks of about 10 bytes, inserted in batches of 2,000 by two producers while no worker runs; then drained."},
 		{"backlog 1000000", "A backlog of a million", "The same with %s tasks."},
 	} {
 		if r.ran(x.id) {
@@ -99,7 +99,7 @@ func (r *Results) busyTables(p *page) {
 		return
 	}
 	p.say("## Work that takes time\n")
-	p.say("From the start of the worker to the last commit. Ideal: nothing but the handlers, all slots busy to the end.\n")
+	p.say("From the start of the worker to the last commit. Ideal: the handlers without overhead, all slots busy to the end.\n")
 	p.table([]string{"", "took, ms", "over the ideal, %"}, rows)
 }
 
@@ -108,8 +108,8 @@ func (r *Results) liveTables(p *page) {
 		return
 	}
 	p.say("## Live insert and work\n")
-	p.say("Two producers insert batches of 500 as fast as they can while workers work, never more than 20,000 ahead. Held: all the")
-	p.say("while another session holds a snapshot open (repeatable read), so that vacuum can take nothing away.\n")
+	p.say("Two producers insert batches of 500 as fast as they can while workers work, at most 20,000 tasks ahead. Held: during the")
+	p.say("whole run another session holds a snapshot open (repeatable read), so that vacuum can remove nothing.\n")
 	var rows [][]string
 	for _, who := range r.contenders("live") {
 		free, held := r.of("live", who, "live", rate), r.of("live held", who, "live", rate)
@@ -172,18 +172,18 @@ func (r *Results) quantiles(p *page, id, phase, from string) {
 		late := r.of(id, who, phase, func(_ Run, ph Phase) float64 { return float64(ph.Errors) })
 		rows = append(rows, append(row, late.String()))
 	}
-	p.table([]string{"", "p50, ms", "p95, ms", "p99, ms", "most, ms", "never came"}, rows)
+	p.table([]string{"", "p50, ms", "p95, ms", "p99, ms", "max, ms", "missing"}, rows)
 }
 
 func (r *Results) latencyTables(p *page) {
 	if r.ran("pickup") {
 		p.say("## Pickup latency\n")
-		p.say("One task into an idle queue, again and again: from the commit of its create, as the caller hears of it, to the handler's")
-		p.say("first line. Created by the process's own instance:\n")
+		p.say("One task into an idle queue, many times. Measured from the answer to its create, after the commit, to the first line of")
+		p.say("its handler. The instance of the worker creates it:\n")
 		r.quantiles(p, "pickup", "pickup", "commit")
-		p.say("Created by another instance, with connections of its own:\n")
+		p.say("Another instance, with its own connections, creates it:\n")
 		r.quantiles(p, "pickup", "pickup apart", "commit")
-		p.say("The same two from the call of the create on, its commit included:\n")
+		p.say("Both again, measured from the call of the create, with its commit:\n")
 		r.quantiles(p, "pickup", "pickup", "call")
 		r.quantiles(p, "pickup", "pickup apart", "call")
 		p.say("![Pickup latency](benchmarks/pickup.svg)\n")
@@ -191,8 +191,8 @@ func (r *Results) latencyTables(p *page) {
 	for _, id := range r.ids() {
 		if n, ok := strings.CutPrefix(id, "offered "); ok {
 			p.say("## %s tasks a second offered\n", n)
-			p.say("Inserted every 10 ms by the bulk call, whatever became of the tasks before; from when a task should have been inserted to")
-			p.say("its handler's first line.\n")
+			p.say("The bulk call inserts the due tasks every 10 ms and does not wait for earlier ones. Measured from the time at which the")
+			p.say("insert is due to the first line of the handler.\n")
 			r.quantiles(p, id, "offered", "due")
 			p.say("![Latency at %s tasks a second](benchmarks/offered-%s.svg)\n", n, n)
 		}
@@ -201,8 +201,8 @@ func (r *Results) latencyTables(p *page) {
 
 func (r *Results) costTables(p *page) {
 	if r.ran("drain") {
-		p.say("## What a task costs\n")
-		p.say("In the runs of bulk insert and drain. Dead rows: rows updated or deleted. Growth: of the database, after both.\n")
+		p.say("## Cost of a task\n")
+		p.say("From the runs of bulk insert and drain. Dead rows: updated or deleted rows. Growth: of the database, after both phases.\n")
 		// The second table is what is least moved by whatever else the machine does.
 		whole := func(who string, take func(Phase) float64) string {
 			var values []float64
@@ -239,11 +239,11 @@ func (r *Results) costTables(p *page) {
 			}
 			rows = append(rows, row)
 		}
-		p.say("CPU a task in µs, and the tasks a second that all cores have time for at that:\n")
+		p.say("CPU time of a task in µs, and the tasks a second at which all cores would be busy:\n")
 		p.table([]string{"", "insert: queue", "PostgreSQL", "bound/s", "drain: queue", "PostgreSQL", "bound/s"}, rows)
 	}
 	p.say("## Memory\n")
-	p.say("Of the contender's process, MB. At rest: workers started, nothing to do. Most: in the whole of a run.\n")
+	p.say("Memory of the contender's process in MB. At rest: workers started, queue empty. Max: during a whole run.\n")
 	var rows [][]string
 	for _, who := range r.contenders("drain") {
 		peak := r.of("drain", who, "drain", func(run Run, _ Phase) float64 { return float64(run.Peak) / 1e6 })
@@ -258,7 +258,7 @@ func (r *Results) costTables(p *page) {
 			}
 		}
 	}
-	p.table([]string{"", "at rest", "most, insert and drain", "most, live"}, rows)
+	p.table([]string{"", "at rest", "max, insert and drain", "max, live"}, rows)
 }
 
 func (r *Results) serverTables(p *page) {
@@ -286,9 +286,9 @@ func (r *Results) serverTables(p *page) {
 		return
 	}
 	p.say("## Over the wire\n")
-	p.say("The server's own binary with a log of warnings only; one task a request, each answered after its commit. The number is how")
-	p.say("many clients, each with its connection over REST, all sharing one over Connect (HTTP/2), or handlers of one worker stream.")
-	p.say("Create: one task. Pairs: a retain and a release, two requests. Stream: the worker runtime over one worker stream.\n")
+	p.say("The shipped server binary at log level warn. A request carries one task and gets its answer after the commit. The")
+	p.say("number counts clients: over REST each has its own connection, over Connect (HTTP/2) all share one. For a worker stream it")
+	p.say("counts handlers. Create: one task. Pairs: a retain and a release, two requests. Stream: the worker runtime over a stream.\n")
 	p.table([]string{"", "a second", "p50, ms", "p99, ms", "errors", "server CPU, µs", "PostgreSQL CPU, µs", "client CPU, µs"}, rows)
 	if r.ran("streams") {
 		p.say("1,000 idle streams of server-sent events and 1,000 waiting retains at once:\n")

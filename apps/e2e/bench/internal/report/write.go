@@ -59,28 +59,28 @@ func (r *Results) intro(p *page) {
 		length, again = "the full run, of one to two hours", "make bench-full"
 	}
 	p.say("# Benchmarks\n")
-	p.say("Written by `%s` (%s) from %s to %s UTC; run it again before you believe it. Everything is on one", again, length, r.Began, r.Ended)
-	p.say("machine: PostgreSQL, the contender, and whoever puts load on it. Compare within a table only.\n")
-	p.say("How it is measured: every contender plays every scenario by its public API in a process and an empty database of its")
-	p.say("own, on the same PostgreSQL with the same, full durability, after a checkpoint. Rounds are interleaved and the order is")
-	p.say("turned on in each. Figures are medians over the rounds, with the least and the most in brackets; those without had one")
-	p.say("round. A task counts as done when the queue has committed that it is. Handlers do nothing; what is measured is the queue.\n")
+	p.say("`%s` wrote this page (%s) from %s to %s UTC. Run it again before you rely on it.", again, length, r.Began, r.Ended)
+	p.say("PostgreSQL, the contender and the load generator share one machine, so compare figures only within a table.\n")
+	p.say("Method: each contender runs each scenario by its public API, in its own process and an empty database. All use the same")
+	p.say("PostgreSQL with full durability, after a checkpoint. Rounds are interleaved, and each begins with another contender. A")
+	p.say("figure is the median of the rounds, with the smallest and the largest in brackets; without brackets there was one round.")
+	p.say("A task counts as done when the queue has committed its end. Handlers do nothing, so the figures measure the queue.\n")
 	p.say("- **pgqueue**: in process, worker runtime over manager over the PostgreSQL store, 500 handlers at once.")
-	p.say("- **River**: `InsertManyFast` (COPY), 2,000 workers, fetching every 2 ms. Done = its own event of completion.")
-	p.say("- **Graphile Worker**: `add_jobs`, a local queue of 500, completions in batches, polling every 20 ms beside notifications.")
-	p.say("  It deletes what is done. Done in a live run = handled.")
+	p.say("- **River**: `InsertManyFast` (COPY), 2,000 workers, a fetch every 2 ms. Done = its own event of completion.")
+	p.say("- **Graphile Worker**: `add_jobs`, a local queue of 500, completions in batches, notifications and a poll every 20 ms.")
+	p.say("  It deletes done tasks. Done in a live run = handled.")
 	p.say("- **pg-boss**: `insert`, `fetch` and `complete` in batches of 500 by four pollers every 2 ms.")
-	p.say("- **gue**: `EnqueueBatch`, 8 workers with a connection each, polling every 2 ms. It deletes what is done. Done = its hook,")
-	p.say("  which is called just before that.")
-	p.say("- **raw SQL**: hand-written statements for batches of 500 over narrow rows, two connections, a client that does nothing:")
-	p.say("  the ceiling of such a storage on this machine, not a queue.\n")
+	p.say("- **gue**: `EnqueueBatch`, 8 workers with a connection each, a poll every 2 ms. It deletes done tasks. Done = its hook,")
+	p.say("  which runs just before the delete.")
+	p.say("- **raw SQL**: hand-written statements for batches of 500 over narrow rows, on two connections; the client only reads the")
+	p.say("  tasks. It is the ceiling of such a storage on this machine, not a queue.\n")
 	for _, left := range r.LeftOut {
 		p.say("Left out: %s.\n", left)
 	}
 	p.say("Machine: %s, %d cores, %.0f GB, Linux %s, %s; load average before: %.2f.", r.Machine.CPU, r.Machine.Cores,
 		float64(r.Machine.Memory)/1e9, r.Machine.Kernel, r.Machine.Go, r.LoadBefore)
 	if r.LoadBefore > 1.5 || r.Scale != 1 {
-		p.say("\n**The machine was busy with other things, or the numbers were scaled by %v: good for nothing but trying out.**\n", r.Scale)
+		p.say("\n**The machine was busy, or the numbers were scaled by %v: use this page only to try the benchmark.**\n", r.Scale)
 	}
 	var all []string
 	for _, s := range r.Settings {
@@ -104,7 +104,7 @@ func (r *Results) targetTable(p *page) {
 		}
 		rows = append(rows, []string{t.What, t.Want, t.Got, verdict})
 	}
-	p.table([]string{"what", "wanted", "measured", "reached"}, rows)
+	p.table([]string{"figure", "wanted", "measured", "reached"}, rows)
 }
 
 func (r *Results) failures(p *page) {
@@ -114,7 +114,7 @@ func (r *Results) failures(p *page) {
 			continue
 		}
 		if !said {
-			p.say("## What failed\n")
+			p.say("## Failures\n")
 			said = true
 		}
 		p.say("- %s, %s, round %d: %s", run.ID, run.Contender, run.Round+1, strings.ReplaceAll(run.Err, "\n", " "))
