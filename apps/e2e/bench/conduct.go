@@ -21,15 +21,18 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/report"
 )
 
-// measure runs everything that o asks for.
+// measure runs all scenarios of o and fills r. It saves the results after each scenario.
 func measure(ctx context.Context, o options, r *report.Results) error {
 	r.Began, r.Full, r.Scale = time.Now().UTC().Format(time.DateTime), o.full, o.scale
 	r.Machine, r.LoadBefore = host.Describe(), host.Load()
+
 	c := &conductor{options: o, results: r, print: os.Stdout}
 	var err error
 	if c.self, err = os.Executable(); err != nil {
 		return err
 	}
+
+	// A missing peer leaves gaps in the report but does not stop the benchmark.
 	if c.node, err = findNode(ctx, o.nodeDir); err != nil {
 		r.LeftOut = append(r.LeftOut, fmt.Sprintf("%s and %s: %v", graphile, pgBoss, err))
 	}
@@ -40,6 +43,7 @@ func measure(ctx context.Context, o options, r *report.Results) error {
 	if c.schema = string(schema); err != nil {
 		r.LeftOut = append(r.LeftOut, fmt.Sprintf("%s: its schema is missing: %v", contender.Gue, err))
 	}
+
 	r.Versions = versions(c.node)
 	if c.db, err = startDatabase(ctx, o.profile != ""); err != nil {
 		return err
@@ -48,10 +52,12 @@ func measure(ctx context.Context, o options, r *report.Results) error {
 	if err := c.db.describe(ctx, r); err != nil {
 		return err
 	}
+
 	fmt.Fprintf(c.print, "%s, %d cores, load %.2f; PostgreSQL %s\n", r.Machine.CPU, r.Machine.Cores, r.LoadBefore, r.PostgreSQL)
 	for _, s := range r.Settings {
 		fmt.Fprintf(c.print, "  %s = %s\n", s[0], s[1])
 	}
+
 	for _, s := range scenarios(o.full) {
 		if !o.only.MatchString(s.id) {
 			continue
@@ -59,6 +65,7 @@ func measure(ctx context.Context, o options, r *report.Results) error {
 		if err := c.scenario(ctx, s); err != nil {
 			return errors.Join(err, keep(o.out, r))
 		}
+
 		r.Ended = time.Now().UTC().Format(time.DateTime)
 		if err := keep(o.out, r); err != nil {
 			return err
@@ -67,17 +74,18 @@ func measure(ctx context.Context, o options, r *report.Results) error {
 	return nil
 }
 
-// conductor lets everybody play.
+// conductor runs every contender in every scenario.
 type conductor struct {
 	options
 	results *report.Results
 	db      *database
 	node    *nodePeers
 	self    string
-	schema  string // gue's
+	schema  string // schema of gue
 	print   io.Writer
 }
 
+// scenario runs all rounds of one scenario with the available contenders.
 func (c *conductor) scenario(ctx context.Context, s scenario) error {
 	var who []string
 	for _, name := range s.who {
@@ -86,17 +94,21 @@ func (c *conductor) scenario(ctx context.Context, s scenario) error {
 			who = append(who, name)
 		}
 	}
+
 	rounds := s.rounds
 	if c.rounds > 0 {
 		rounds = c.rounds
 	}
+
 	for round := range rounds {
 		for i := range who {
-			name := who[(i+round)%len(who)] // who goes first has an emptier machine, or a colder one
+			name := who[(i+round)%len(who)] // the first contender has an idle but cold machine
+
 			ways := []bool{s.held}
 			if s.both {
 				ways = []bool{round%2 == 1, round%2 == 0}
 			}
+
 			for _, held := range ways {
 				id := s.id
 				if s.both && held {
@@ -111,7 +123,7 @@ func (c *conductor) scenario(ctx context.Context, s scenario) error {
 	return nil
 }
 
-// one keeps what became of one run. Its error is the end of all.
+// one records the result of one run. A failed run is a result; only the end of ctx is an error.
 func (c *conductor) one(ctx context.Context, run report.Run) error {
 	run.Plan.Contender = run.Contender
 	if c.profile != "" {
@@ -120,28 +132,32 @@ func (c *conductor) one(ctx context.Context, run report.Run) error {
 		}
 		run.Plan.CPUProfile = filepath.Join(c.profile, strings.ReplaceAll(fmt.Sprintf("%s-%s-%d.pprof", run.ID, run.Contender, run.Round), " ", "-"))
 	}
+
 	if err := c.run(ctx, &run); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		run.Err = err.Error()
 	}
+
 	c.results.Runs = append(c.results.Runs, run)
 	c.tell(run)
 	return nil
 }
 
-// tell prints a line for each phase of a run.
+// tell prints one line for each phase of a run, with its statements.
 func (c *conductor) tell(r report.Run) {
 	if r.Err != "" {
 		fmt.Fprintf(c.print, "%-18s %d %-16s FAILED: %s\n", r.ID, r.Round+1, r.Contender, r.Err)
 	}
+
 	for _, p := range r.Phases {
 		fmt.Fprintf(c.print, "%-18s %d %-16s %-14s %9.0f/s", r.ID, r.Round+1, r.Contender, p.Name, p.Rate())
 		for _, from := range slices.Sorted(maps.Keys(p.Latency)) {
 			q := p.Latency[from]
 			fmt.Fprintf(c.print, "  %s p50 %.2f p99 %.2f ms", from, q.P50, q.P99)
 		}
+
 		if p.Errors > 0 {
 			fmt.Fprintf(c.print, "  %d ERRORS %s", p.Errors, p.Error)
 		}
@@ -153,33 +169,38 @@ func (c *conductor) tell(r report.Run) {
 	}
 }
 
-// run lets one contender play one scenario on an empty database.
+// run lets one contender play one scenario in an empty database.
 func (c *conductor) run(ctx context.Context, run *report.Run) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, run.Plan.Limit()+time.Minute)
 	defer cancel()
+
 	url, err := c.db.fresh(ctx)
 	if err != nil {
 		return err
 	}
+
 	run.Plan.URL = url
 	if run.Contender == contender.Gue {
 		run.Plan.Schema = c.schema
 	}
-	defer func() { run.Plan.URL, run.Plan.Schema = "", "" }() // they say nothing to a reader, the password least of all
+	defer func() { run.Plan.URL, run.Plan.Schema = "", "" }() // the report must not contain the password
+
 	var app *process
 	if run.Contender == server {
 		if app, err = c.startServer(ctx, url, run.Plan.CPUProfile); err != nil {
 			return err
 		}
-		if run.Plan.Server = app.url; run.Plan.CPUProfile != "" { // that one is the server's
+		if run.Plan.Server = app.url; run.Plan.CPUProfile != "" { // the server writes the first file
 			run.Plan.CPUProfile = strings.TrimSuffix(run.Plan.CPUProfile, ".pprof") + "-client.pprof"
 		}
+
 		defer func() {
 			usage := app.stop()
 			run.ServerPeak = usage.Peak
 			run.Plan.Server = "the server"
 		}()
 	}
+
 	if run.Held {
 		release, err := c.db.hold(ctx, url)
 		if err != nil {
@@ -187,13 +208,16 @@ func (c *conductor) run(ctx context.Context, run *report.Run) (err error) {
 		}
 		defer release()
 	}
+
 	size, err := c.db.size(ctx)
 	if err != nil {
 		return err
 	}
+
 	if err := c.play(ctx, run, app); err != nil {
 		return err
 	}
+
 	after, err := c.db.size(ctx)
 	if err != nil {
 		return err
@@ -203,20 +227,23 @@ func (c *conductor) run(ctx context.Context, run *report.Run) (err error) {
 	return err
 }
 
-// play runs the player's process and reads the clocks where it says that a phase begins and ends.
+// play runs the process of the player. It reads the clocks at the beginning and the end of each phase.
 func (c *conductor) play(ctx context.Context, run *report.Run, app *process) error {
 	text, err := json.Marshal(run.Plan)
 	if err != nil {
 		return err
 	}
+
 	name, args := c.self, []string{"play", string(text)}
 	if script, ok := scripts[run.Contender]; ok {
 		name, args = c.node.binary, []string{filepath.Join(c.node.dir, script), string(text)}
 	}
+
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = 5 * time.Second
-	// Nobody's settings from outside, such as GOMAXPROCS or PGHOST, favour anybody.
+	// The settings of the caller, such as GOMAXPROCS or PGHOST, must not favour a contender.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	in, err := cmd.StdinPipe()
@@ -227,9 +254,11 @@ func (c *conductor) play(ctx context.Context, run *report.Run, app *process) err
 	if err != nil {
 		return err
 	}
+
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+
 	var before clocks
 	listenErr := plan.Listen(out, in, func(string) (err error) {
 		if c.profile != "" {
@@ -240,10 +269,12 @@ func (c *conductor) play(ctx context.Context, run *report.Run, app *process) err
 		before, err = c.read(ctx, cmd.Process.Pid, app)
 		return err
 	}, func(phase string, r plan.Result) error {
+
 		now, err := c.read(ctx, cmd.Process.Pid, app)
 		if err != nil {
 			return err
 		}
+
 		p := report.Phase{
 			Name: phase, Result: r, WAL: now.wal - before.wal,
 			ClientCPU:   (now.client - before.client).Seconds(),
@@ -253,17 +284,22 @@ func (c *conductor) play(ctx context.Context, run *report.Run, app *process) err
 		if app != nil {
 			p.ServerMemory, _ = host.Memory(app.pid())
 		}
+
 		if c.profile != "" {
 			if p.Statements, err = c.db.slowest(ctx); err != nil {
 				return err
 			}
 		}
+
 		run.Phases = append(run.Phases, p)
 		return nil
 	})
+
+	// A player that breaks the protocol could wait for input without end.
 	if listenErr != nil {
 		_ = cmd.Process.Kill()
 	}
+
 	waitErr := cmd.Wait()
 	run.Peak = host.UsageOf(cmd.ProcessState).Peak
 	if err := errors.Join(listenErr, waitErr); err != nil {
@@ -272,12 +308,13 @@ func (c *conductor) play(ctx context.Context, run *report.Run, app *process) err
 	return nil
 }
 
-// clocks are what is read at the edges of a phase.
+// clocks are the readings at the beginning or the end of a phase.
 type clocks struct {
 	client, postgres, server time.Duration
 	wal                      int64
 }
 
+// read reads the clocks of the player, of PostgreSQL and of the server.
 func (c *conductor) read(ctx context.Context, player int, app *process) (clocks, error) {
 	wal, err := c.db.wal(ctx)
 	if err != nil {
@@ -290,6 +327,7 @@ func (c *conductor) read(ctx context.Context, player int, app *process) (clocks,
 	return k, nil
 }
 
+// last returns at most n bytes from the end of s.
 func last(s string, n int) string {
 	s = strings.TrimSpace(s)
 	if len(s) > n {

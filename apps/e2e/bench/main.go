@@ -1,8 +1,8 @@
-// Command bench measures pgqueue and its peers in turns on one PostgreSQL of its own, and says which of the project's
-// targets are reached. It is run by make bench (minutes) and make bench-full (hours), and never fails by a figure.
+// Command bench measures pgqueue and its peers in turn on one private PostgreSQL, and reports which targets of the
+// project are reached. Run it by make bench (minutes) or make bench-full (hours). It never fails because of a figure.
 //
-// Each contender plays each scenario in a process and a database of its own, the order turned on in each round. What it
-// is to be read for, and how, is written into the report.
+// Each contender plays each scenario in its own process and its own database. The order changes in each round. The
+// report explains its purpose and its method.
 package main
 
 import (
@@ -40,16 +40,17 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1) //nolint:gocritic // the signals need no more handling
+		os.Exit(1) //nolint:gocritic // the process ends, so signals need no handling
 	}
 }
 
-// play is a player's process.
+// play is the process of a player. text is its plan in JSON.
 func play(ctx context.Context, text string) (err error) {
 	var p plan.Plan
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, p.Limit())
 	defer cancel()
 	if p.CPUProfile != "" {
@@ -59,6 +60,7 @@ func play(ctx context.Context, text string) (err error) {
 		}
 		defer stop()
 	}
+
 	stage := plan.NewStage(os.Stdin, os.Stdout)
 	if p.Server != "" {
 		return load.Play(ctx, p, stage)
@@ -66,13 +68,14 @@ func play(ctx context.Context, text string) (err error) {
 	return contender.Play(ctx, p, stage)
 }
 
-// serve is the server with a CPU profile, which its own binary does not give.
+// serve runs the server with a CPU profile, which the server binary itself cannot write.
 func serve(file string, args []string) error {
 	stop, err := profile(file)
 	if err != nil {
 		return err
 	}
 	defer stop()
+
 	if code := run.Main(args, "bench", os.Stdout, os.Stderr); code != program.ExitDone {
 		return fmt.Errorf("the server ended with code %d", code)
 	}
@@ -94,11 +97,11 @@ func profile(file string) (stop func(), err error) {
 	}, nil
 }
 
-// options of a run.
+// options are the settings of a benchmark.
 type options struct {
 	full    bool
-	only    *regexp.Regexp // scenarios
-	who     *regexp.Regexp // contenders
+	only    *regexp.Regexp // names of scenarios
+	who     *regexp.Regexp // names of contenders
 	rounds  int
 	scale   float64
 	profile string
@@ -110,6 +113,7 @@ type options struct {
 	render  bool
 }
 
+// conduct reads the flags, measures and writes the report.
 func conduct(ctx context.Context) error {
 	var o options
 	var only, who string
@@ -119,22 +123,26 @@ func conduct(ctx context.Context) error {
 	flag.IntVar(&o.rounds, "rounds", 0, "`number` of rounds (default: what the scenario says)")
 	flag.Float64Var(&o.scale, "scale", 1, "`factor` on all numbers and times, for trying out")
 	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles; also notes which statements take PostgreSQL's time")
+
 	flag.StringVar(&o.out, "out", "build/bench/results.json", "`file` for the raw results")
 	flag.StringVar(&o.docs, "docs", "", "`folder` for benchmarks.md and its plots; empty = none")
 	flag.StringVar(&o.nodeDir, "node", "build/bench/node", "`folder` where the peers that need Node are installed")
 	flag.StringVar(&o.server, "server", "", "the server's `binary`; without it the server is left out")
 	flag.StringVar(&o.gue, "gue", "build/bench/gue.sql", "`file` with the schema of gue")
 	flag.BoolVar(&o.render, "render", false, "measure nothing: write the report of the raw results again")
+
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("%q is no flag", flag.Arg(0))
 	}
+
 	var err, err2 error
 	o.only, err = regexp.Compile(only)
 	o.who, err2 = regexp.Compile(who)
 	if err := errors.Join(err, err2); err != nil {
 		return err
 	}
+
 	results := &report.Results{}
 	if o.render {
 		text, err := os.ReadFile(o.out)
@@ -147,6 +155,7 @@ func conduct(ctx context.Context) error {
 	} else if err := measure(ctx, o, results); err != nil {
 		return err
 	}
+
 	if o.docs != "" {
 		if err := results.Write(o.docs); err != nil {
 			return err
@@ -155,7 +164,7 @@ func conduct(ctx context.Context) error {
 	return results.Summary(os.Stdout)
 }
 
-// keep writes the raw results, so that what was measured is not lost when a later scenario fails.
+// keep writes the raw results, so that a failure in a later scenario does not lose them.
 func keep(file string, r *report.Results) error {
 	text, err := json.MarshalIndent(r, "", " ")
 	if err != nil {

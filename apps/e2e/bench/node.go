@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// The peers that need Node, and their scripts.
+// Peers that need Node, and their scripts.
 const (
 	graphile = "Graphile Worker"
 	pgBoss   = "pg-boss"
@@ -20,12 +20,12 @@ const (
 
 var scripts = map[string]string{graphile: "graphile.mjs", pgBoss: "pgboss.mjs"}
 
-// nodePeers is where they are installed.
+// nodePeers are the installed peers that need Node.
 type nodePeers struct {
 	dir, binary, version string
 }
 
-// findNode finds them in dir, where make has installed them, with the Node that they ask for.
+// findNode finds the peers in dir, where make installs them, and a suitable Node.
 func findNode(ctx context.Context, dir string) (*nodePeers, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -38,7 +38,7 @@ func findNode(ctx context.Context, dir string) (*nodePeers, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The newest of them ask for a newer Node than many machines have; it comes as a package like any other.
+	// The newest peers need a newer Node than many machines have, so make installs one as a package.
 	if found, _ := filepath.Glob(filepath.Join(dir, "node_modules", "node-*-*", "bin", "node")); len(found) > 0 {
 		binary = found[0]
 	}
@@ -49,7 +49,7 @@ func findNode(ctx context.Context, dir string) (*nodePeers, error) {
 	return &nodePeers{dir: dir, binary: binary, version: strings.TrimSpace(string(version))}, nil
 }
 
-// versions of everything that plays.
+// versions returns the versions of all contenders.
 func versions(node *nodePeers) [][2]string {
 	v := [][2]string{{"pgqueue", "this tree"}}
 	if info, ok := debug.ReadBuildInfo(); ok {

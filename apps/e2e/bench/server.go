@@ -21,10 +21,10 @@ type process struct {
 	log tail
 }
 
-// startServer starts the real binary on the stage's database, as it is shipped but for a log of warnings only: a line a
-// request costs what the reader's log costs, and here there is none.
+// startServer starts the shipped binary on the database of the run. The log holds only warnings: the cost of a line
+// for each request depends on the reader of the log, and the benchmark has none.
 func (c *conductor) startServer(ctx context.Context, url, profile string) (*process, error) {
-	// Nobody else takes ports on this machine while it measures, so the port is free a moment later too.
+	// No other program takes ports during a benchmark, so the port is still free a moment later.
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -33,28 +33,34 @@ func (c *conductor) startServer(ctx context.Context, url, profile string) (*proc
 	if err := l.Close(); err != nil {
 		return nil, err
 	}
+
 	p := &process{url: "http://" + addr}
 	name, args := c.server, []string{"--addr", addr, "--log-level", "warn", url}
 	if profile != "" {
 		name, args = c.self, append([]string{"serve", profile}, args...)
 	}
+
 	p.cmd = exec.CommandContext(ctx, name, args...)
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = 20 * time.Second
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
 	p.cmd.Stderr = &p.log
+
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
+
 	for end := time.Now().Add(time.Minute); time.Now().Before(end) && ctx.Err() == nil; plan.Pause(ctx, 20*time.Millisecond) {
 		if p.ready(ctx) {
 			return p, nil
 		}
 	}
+
 	p.stop()
 	return nil, fmt.Errorf("the server did not become ready: %s", p.log.text)
 }
 
+// ready reports whether the server answers that it is ready.
 func (p *process) ready(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -62,6 +68,7 @@ func (p *process) ready(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
+
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return false
@@ -69,9 +76,10 @@ func (p *process) ready(ctx context.Context) bool {
 	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
 
+// pid returns the number of the process.
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// stop ends the server gracefully, or after 30 s at once.
+// stop ends the server gracefully, or after 30 s by force, and returns its usage.
 func (p *process) stop() host.Usage {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	kill := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() })
@@ -82,9 +90,10 @@ func (p *process) stop() host.Usage {
 	return host.UsageOf(p.cmd.ProcessState)
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the end of the written bytes.
 type tail struct{ text []byte }
 
+// Write appends b. It keeps the last 2,000 to 4,000 bytes.
 func (t *tail) Write(b []byte) (int, error) {
 	const limit = 2000
 	t.text = append(t.text, b...)

@@ -1,4 +1,4 @@
-// Package contender lets task queues play the same scripts by their public APIs, each at its best settings.
+// Package contender lets task queues play the same scripts through their public APIs, each with its best settings.
 package contender
 
 import (
@@ -11,37 +11,37 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 )
 
-// Queue is a task queue that plays.
+// Queue is a contender.
 type Queue interface {
-	// Insert commits a batch by the queue's bulk call.
+	// Insert commits a batch with the queue's bulk call.
 	Insert(ctx context.Context, batch []Task) error
-	// InsertOne commits one task by the queue's single call.
+	// InsertOne commits one task with the queue's single call.
 	InsertOne(ctx context.Context, t Task) error
-	// Work starts workers that call handle with each payload. It returns when they are there.
+	// Work starts workers that call handle with each payload. It returns when the workers run.
 	Work(ctx context.Context, handle func(Payload)) error
-	// Completed is how many tasks are done for good: committed as such, not just handled.
+	// Completed returns the number of tasks with a committed end; a handled task alone does not count.
 	Completed() int64
-	// Close stops the workers and gives everything back.
+	// Close stops the workers and frees all resources.
 	Close(ctx context.Context) error
 }
 
-// Task to insert.
+// Task is a task to insert.
 type Task struct {
-	// Queue is which of the plan's queues.
+	// Queue is the index of one of the plan's queues.
 	Queue   int
 	Payload Payload
 	Delay   time.Duration
 }
 
-// Payload of a task.
+// Payload is the payload of a task.
 type Payload struct {
 	N int `json:"n"`
-	// At is a time in nanoseconds of the player's own clock; 0 when nobody wants it.
+	// At is a time in nanoseconds of the player's own clock; 0 means that no script needs it.
 	At  int64  `json:"at,omitempty"`
 	Pad string `json:"pad,omitempty"`
 }
 
-// JSON of the payload.
+// JSON returns the payload in JSON.
 func (p Payload) JSON() json.RawMessage {
 	if p.At == 0 && p.Pad == "" {
 		return fmt.Appendf(nil, `{"n":%d}`, p.N)
@@ -52,7 +52,7 @@ func (p Payload) JSON() json.RawMessage {
 	return fmt.Appendf(nil, `{"n":%d,"at":%d,"pad":"%s"}`, p.N, p.At, p.Pad)
 }
 
-// pad fills a payload up to about size bytes with what neither side can compress to nothing.
+// pad returns text that fills a payload to about size bytes. Neither side can compress it to nothing.
 func pad(size int) string {
 	if size <= 40 {
 		return ""
@@ -66,11 +66,11 @@ func pad(size int) string {
 	return b.String()
 }
 
-// opener opens a queue in the database of p. fresh installs its schema; otherwise it is there, and the queue is another
-// instance beside one that has installed it.
+// opener opens a queue in the database of p. With fresh it installs the schema. Otherwise it opens another instance
+// beside the one that installed it.
 type opener func(ctx context.Context, p plan.Plan, fresh bool) (Queue, error)
 
-// openers are the contenders that are written in Go.
+// openers are the contenders in Go.
 var openers = map[string]opener{
 	Ours:  openOurs,
 	River: openRiver,
@@ -78,7 +78,7 @@ var openers = map[string]opener{
 	Raw:   openRaw,
 }
 
-// Names of the contenders that are written in Go.
+// Names of the contenders in Go.
 const (
 	Ours  = "pgqueue"
 	River = "River"
@@ -86,5 +86,5 @@ const (
 	Raw   = "raw SQL"
 )
 
-// queueName is the name of the ith queue.
+// queueName returns the name of queue i.
 func queueName(i int) string { return fmt.Sprintf("bench%d", i) }

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	os.Exit(queuetest.VerifyGoroutines(func() int { return postgrestest.Main(m) }))
 }
 
-// TestPlay lets every contender play every script once, with a few tasks. How fast is none of its business.
+// TestPlay lets every contender play every script once with a few tasks. It does not check speed.
 func TestPlay(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short runs without PostgreSQL")
@@ -31,7 +31,7 @@ func TestPlay(t *testing.T) {
 		script  string
 		who     []string
 		phases  []string
-		counted bool // each task, exactly
+		counted bool // the script counts each task
 	}{
 		{"drain", []string{contender.Ours, contender.River, contender.Gue, contender.Raw}, []string{"delay", "insert", "drain"}, true},
 		{"live", []string{contender.Ours, contender.River, contender.Gue, contender.Raw}, []string{"delay", "live"}, false},
@@ -46,7 +46,7 @@ func TestPlay(t *testing.T) {
 					p.Schema = gueSchema(t)
 				}
 				phases := x.phases
-				if p.Delayed = 70; who == contender.Raw { // it knows no delay
+				if p.Delayed = 70; who == contender.Raw { // raw SQL has no delayed tasks
 					p.Delayed, phases = 0, phases[1:]
 				}
 				var out bytes.Buffer
@@ -80,7 +80,7 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-// gueSchema is the schema that gue's module brings as a file.
+// gueSchema returns the schema that gue's module ships as a file.
 func gueSchema(t *testing.T) string {
 	t.Helper()
 	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/vgarvardt/gue/v5").Output()

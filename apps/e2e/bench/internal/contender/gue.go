@@ -15,10 +15,11 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 )
 
-// gueWorkers is how many workers drain fastest here. Each has a connection of its own: a job is held by an open transaction.
+// gueWorkers is the number of workers that drains fastest here. Each needs its own connection, because an open
+// transaction holds a job.
 const gueWorkers = 8
 
-// gueQueue is gue. It has no call back from behind a job's commit: the nearest is just before its row is deleted.
+// gueQueue is gue. It has no hook after the commit of a job; the nearest hook runs just before it deletes the row.
 type gueQueue struct {
 	plan   plan.Plan
 	pool   *pgxpool.Pool
@@ -27,7 +28,7 @@ type gueQueue struct {
 	done atomic.Int64
 	stop context.CancelFunc
 	wg   sync.WaitGroup
-	errs []error // of each queue's workers
+	errs []error // results of the workers, by queue
 }
 
 func openGue(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
@@ -40,6 +41,7 @@ func openGue(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	g := &gueQueue{plan: p, pool: pool, stop: func() {}}
 	if fresh {
 		if p.Schema == "" {
@@ -48,6 +50,7 @@ func openGue(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 			_, err = pool.Exec(ctx, p.Schema)
 		}
 	}
+
 	if err == nil {
 		g.client, err = gue.NewClient(pgxv5.NewConnPool(pool))
 	}
@@ -87,10 +90,12 @@ func (g *gueQueue) Work(ctx context.Context, handle func(Payload)) error {
 		handle(p)
 		return nil
 	}}
+
 	running, cancel := context.WithCancel(ctx)
 	g.stop = cancel
 	g.errs = make([]error, g.plan.Queues)
 	for i := range g.plan.Queues {
+
 		pool, err := gue.NewWorkerPool(g.client, work, max(gueWorkers/g.plan.Queues, 1),
 			gue.WithPoolQueue(queueName(i)), gue.WithPoolPollInterval(2*time.Millisecond), gue.WithPoolPollStrategy(gue.RunAtPollStrategy),
 			gue.WithPoolHooksJobDone(func(_ context.Context, _ *gue.Job, err error) {
@@ -101,6 +106,7 @@ func (g *gueQueue) Work(ctx context.Context, handle func(Payload)) error {
 		if err != nil {
 			return err
 		}
+
 		g.wg.Go(func() { g.errs[i] = pool.Run(running) })
 	}
 	return nil

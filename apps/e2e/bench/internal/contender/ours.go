@@ -24,7 +24,7 @@ type ours struct {
 	done atomic.Int64
 	stop context.CancelFunc
 	wg   sync.WaitGroup
-	errs [2]error // of the manager's and of the worker's Run
+	errs [2]error // results of Run of the manager and of the worker
 }
 
 func openOurs(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
@@ -32,6 +32,7 @@ func openOurs(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	o := &ours{plan: p, store: store, stop: func() {}}
 	if fresh {
 		if _, err := store.MigrateUp(ctx); err != nil {
@@ -43,6 +44,7 @@ func openOurs(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 		store.Close()
 		return nil, err
 	}
+
 	for i := range p.Queues {
 		if _, err := o.m.RegisterQueue(ctx, queue.QueueMeta{Name: queueName(i)}); err != nil {
 			store.Close()
@@ -79,6 +81,7 @@ func (o *ours) Work(ctx context.Context, handle func(Payload)) error {
 			return nil, nil
 		})
 	}
+
 	running, cancel := context.WithCancel(ctx)
 	o.stop = cancel
 	o.wg.Go(func() { o.errs[0] = o.m.Run(running) })
@@ -86,7 +89,7 @@ func (o *ours) Work(ctx context.Context, handle func(Payload)) error {
 	return nil
 }
 
-// Released makes ours its worker's observer: what the store has answered is done for good.
+// Released makes ours the observer of its worker. A release that the store has answered is final.
 func (o *ours) Released(n int, _ time.Duration, err error) {
 	if err == nil {
 		o.done.Add(int64(n))

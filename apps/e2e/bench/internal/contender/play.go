@@ -11,8 +11,8 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 )
 
-// backlogLimit is how many unfinished tasks the producers of a live run leave at most: the measure is of both sides in
-// balance, not of one that runs away.
+// backlogLimit is the largest number of unfinished tasks that producers of a live run leave. The run measures both
+// sides in balance, so neither may run ahead.
 const backlogLimit = 20_000
 
 // Play opens the contender of p and plays the scenario.
@@ -21,24 +21,27 @@ func Play(ctx context.Context, p plan.Plan, stage *plan.Stage) (err error) {
 	if !ok {
 		return fmt.Errorf("nobody is called %q", p.Contender)
 	}
+
 	q, err := open(ctx, p, true)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		// The script is over: what is still on its way counts for nobody, and a slow stop is no result.
+		// The script is over: unfinished tasks do not count, and a slow stop does not change the result.
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
 		if closeErr := q.Close(closing); err == nil && closeErr != nil {
 			err = fmt.Errorf("close: %w", closeErr)
 		}
 	}()
+
 	s := &script{plan: p, stage: stage, q: q, pad: pad(p.PayloadBytes), base: time.Now()}
 	if p.Delayed > 0 {
 		if err := stage.Phase("delay", func() (plan.Result, error) { return s.insert(ctx, p.Delayed, time.Hour) }); err != nil {
 			return err
 		}
 	}
+
 	switch p.Scenario {
 	case "drain":
 		return s.drain(ctx)
@@ -61,10 +64,10 @@ type script struct {
 	base  time.Time
 }
 
-// now is the player's own clock.
+// now returns the player's own clock in nanoseconds from 1.
 func (s *script) now() int64 { return int64(time.Since(s.base)) + 1 }
 
-// insert commits n tasks in batches, by all producers at once.
+// insert commits n tasks in batches by all producers at once.
 func (s *script) insert(ctx context.Context, n int, delay time.Duration) (plan.Result, error) {
 	var next atomic.Int64
 	err := each(s.plan.Producers, func() error {
@@ -81,6 +84,7 @@ func (s *script) insert(ctx context.Context, n int, delay time.Duration) (plan.R
 	return plan.Result{N: n}, err
 }
 
+// batch returns n tasks; the first has the number from.
 func (s *script) batch(from, n int, delay time.Duration) []Task {
 	batch := make([]Task, n)
 	for i := range batch {
@@ -89,7 +93,7 @@ func (s *script) batch(from, n int, delay time.Duration) []Task {
 	return batch
 }
 
-// drain inserts tasks with nobody there to work them, and then works them.
+// drain inserts tasks without workers and then works them.
 func (s *script) drain(ctx context.Context) error {
 	if err := s.stage.Phase("insert", func() (plan.Result, error) { return s.insert(ctx, s.plan.Tasks, 0) }); err != nil {
 		return err
@@ -102,7 +106,7 @@ func (s *script) drain(ctx context.Context) error {
 	})
 }
 
-// completed waits until n tasks are done for good.
+// completed waits until n tasks have a committed end.
 func (s *script) completed(ctx context.Context, n int64) error {
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
@@ -116,13 +120,14 @@ func (s *script) completed(ctx context.Context, n int64) error {
 	return nil
 }
 
-// live inserts and works at once, as fast as it goes: for a time, or until a number of tasks is done.
+// live inserts and works at full speed, for a time or until a number of tasks is done.
 func (s *script) live(ctx context.Context) error {
 	if err := s.q.Work(ctx, func(Payload) {}); err != nil {
 		return err
 	}
 	return s.stage.Phase("live", func() (plan.Result, error) {
 		var inserted atomic.Int64
+
 		stop := time.Now().Add(time.Duration(s.plan.Seconds * float64(time.Second)))
 		total := int64(s.plan.Tasks)
 		goOn := func() bool {
@@ -131,6 +136,7 @@ func (s *script) live(ctx context.Context) error {
 			}
 			return time.Now().Before(stop) && ctx.Err() == nil
 		}
+
 		producing := make(chan error, 1)
 		go func() {
 			err := each(s.plan.Producers, func() error {
@@ -146,15 +152,19 @@ func (s *script) live(ctx context.Context) error {
 				}
 				return ctx.Err()
 			})
+
 			if total > 0 {
 				err = errors.Join(err, s.completed(ctx, inserted.Load()))
 			}
+
 			producing <- err
 		}()
+
 		begin, last, at := time.Now(), int64(0), time.Now()
 		var series []float64
 		second := time.NewTicker(time.Second)
 		defer second.Stop()
+
 		for {
 			select {
 			case <-second.C:
@@ -168,14 +178,16 @@ func (s *script) live(ctx context.Context) error {
 	})
 }
 
-// offered inserts at a fixed rate, every 10 ms what is due, whatever became of what was inserted
-// before, and takes the time from when a task should have been inserted until its handler's first line.
+// offered inserts the due tasks every 10 ms at a fixed rate, without waiting for earlier tasks. It measures from the
+// time at which an insert is due to the first line of the handler. So a slow insert counts as latency too.
 func (s *script) offered(ctx context.Context) error {
 	const beat = 10 * time.Millisecond
 	var mu sync.Mutex
+
 	total := int(s.plan.Seconds * float64(s.plan.Rate))
 	sample := make([]time.Duration, 0, total)
 	all := make(chan struct{})
+
 	if err := s.q.Work(ctx, func(p Payload) {
 		took := time.Duration(s.now() - p.At)
 		mu.Lock()
@@ -186,14 +198,18 @@ func (s *script) offered(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
 	return s.stage.Phase("offered", func() (plan.Result, error) {
+
 		begin, each := time.Now(), s.now()
 		inserts := make(chan []Task, 4096)
 		var failed atomic.Pointer[error]
 		var wg sync.WaitGroup
+
+		// Eight inserters, so that one slow insert does not delay the next.
 		for range 8 {
 			wg.Go(func() {
 				for batch := range inserts {
@@ -203,6 +219,7 @@ func (s *script) offered(ctx context.Context) error {
 				}
 			})
 		}
+
 		gap := float64(time.Second) / float64(s.plan.Rate)
 		for n := 0; n < total && ctx.Err() == nil && failed.Load() == nil; plan.Pause(ctx, beat) {
 			var batch []Task
@@ -213,20 +230,24 @@ func (s *script) offered(ctx context.Context) error {
 				}
 				batch = append(batch, Task{Queue: n % s.plan.Queues, Payload: Payload{N: n, At: due, Pad: s.pad}})
 			}
+
 			if len(batch) > 0 {
 				inserts <- batch
 			}
 		}
+
 		close(inserts)
 		wg.Wait()
 		if err := failed.Load(); err != nil {
 			return plan.Result{}, *err
 		}
+
 		select {
 		case <-all:
 		case <-ctx.Done():
-		case <-time.After(time.Minute): // it cannot keep up: its latency is what those handled so far had
+		case <-time.After(time.Minute): // too slow: the latency covers only the handled tasks
 		}
+
 		mu.Lock()
 		defer mu.Unlock()
 		return plan.Result{
@@ -236,16 +257,17 @@ func (s *script) offered(ctx context.Context) error {
 	})
 }
 
-// settle gives workers a second to become idle, and the database to do what starting them left to do.
+// settle waits a second, in which workers become idle and the database finishes work from their start.
 func (*script) settle(ctx context.Context) error {
 	plan.Pause(ctx, time.Second)
 	return ctx.Err()
 }
 
-// pickup inserts single tasks into an idle queue, first by the instance that works them, then by another.
+// pickup inserts single tasks into an idle queue, first through the instance that works them, then through another.
 func (s *script) pickup(ctx context.Context, open opener) error {
 	var mu sync.Mutex
 	var picked map[int]int64
+
 	begin := make(chan struct{}, 1)
 	if err := s.q.Work(ctx, func(p Payload) {
 		at := s.now()
@@ -259,15 +281,18 @@ func (s *script) pickup(ctx context.Context, open opener) error {
 	}); err != nil {
 		return err
 	}
+
 	if err := s.stage.Phase("rest", func() (plan.Result, error) {
 		return plan.Result{}, errors.Join(s.settle(ctx), s.settle(ctx))
 	}); err != nil {
 		return err
 	}
+
 	measure := func(from Queue) (plan.Result, error) {
 		mu.Lock()
 		picked = make(map[int]int64, s.plan.Samples)
 		mu.Unlock()
+
 		called, committed := make([]int64, s.plan.Samples), make([]int64, s.plan.Samples)
 		for n := range s.plan.Samples {
 			called[n] = s.now()
@@ -275,6 +300,7 @@ func (s *script) pickup(ctx context.Context, open opener) error {
 				return plan.Result{}, err
 			}
 			committed[n] = s.now()
+
 			select {
 			case <-begin:
 			case <-ctx.Done():
@@ -282,23 +308,26 @@ func (s *script) pickup(ctx context.Context, open opener) error {
 			case <-time.After(10 * time.Second):
 				return plan.Result{}, fmt.Errorf("nobody took task %d in 10 s", n)
 			}
-			plan.Pause(ctx, 10*time.Millisecond) // idle again
+			plan.Pause(ctx, 10*time.Millisecond) // until the queue is idle again
 		}
 		mu.Lock()
 		defer mu.Unlock()
+
 		var fromCall, fromCommit []time.Duration
 		for n := range s.plan.Samples {
 			fromCall = append(fromCall, time.Duration(picked[n]-called[n]))
-			// The handler may begin before the caller has heard of its own commit.
+			// The handler may begin before the caller receives the answer to its own commit.
 			fromCommit = append(fromCommit, time.Duration(max(picked[n]-committed[n], 0)))
 		}
 		return plan.Result{N: s.plan.Samples, Latency: map[string]plan.Quantiles{
 			"call": plan.QuantilesOf(fromCall), "commit": plan.QuantilesOf(fromCommit),
 		}}, nil
 	}
+
 	if err := s.stage.Phase("pickup", func() (plan.Result, error) { return measure(s.q) }); err != nil {
 		return err
 	}
+
 	other, err := open(ctx, s.plan, false)
 	if err != nil {
 		return err
@@ -307,12 +336,13 @@ func (s *script) pickup(ctx context.Context, open opener) error {
 	return s.stage.Phase("pickup apart", func() (plan.Result, error) { return measure(other) })
 }
 
-// each runs n of do at once and returns their first error.
+// each runs n calls of do at once and returns the first error.
 func each(n int, do func() error) error {
 	errs := make(chan error, n)
 	for range n {
 		go func() { errs <- do() }()
 	}
+
 	var first error
 	for range n {
 		if err := <-errs; err != nil && first == nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 )
 
-// rawBatch and rawTakers are how the ceiling was measured best on the machine that the storage was designed on.
+// These values gave the highest rate on the machine of the storage design.
 const (
 	rawBatch  = 500
 	rawTakers = 2
@@ -23,8 +23,8 @@ const (
 //go:embed raw.sql
 var rawSchema string
 
-// raw is what PostgreSQL itself does over narrow rows: hand-written statements for whole batches, and a client that does
-// nothing with what it takes but to read it. No counts, no events, no retries, no queues: a ceiling, not a queue.
+// raw is the speed of PostgreSQL itself over narrow rows: hand-written statements for whole batches, and a client
+// that only reads its tasks. It has no counts, events, retries or queues, so it is a ceiling and not a queue.
 type raw struct {
 	pool *pgxpool.Pool
 	done atomic.Int64
@@ -47,20 +47,22 @@ func openRaw(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 	return &raw{pool: pool, stop: func() {}}, nil
 }
 
-// Insert copies the tasks and their ready rows, under ids that it takes all at once.
+// Insert copies the tasks and their ready rows, with ids that it reserves at once.
 func (r *raw) Insert(ctx context.Context, batch []Task) error {
 	return pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		// The sequence goes up in steps of a batch at its largest.
+		// The sequence counts steps of the largest batch.
 		var id int64
 		if err := tx.QueryRow(ctx, `select nextval('id') * 10000`).Scan(&id); err != nil {
 			return err
 		}
+
 		_, err := tx.CopyFrom(ctx, pgx.Identifier{"task"}, []string{"id", "payload"}, pgx.CopyFromSlice(len(batch), func(i int) ([]any, error) {
 			return []any{id + int64(i), batch[i].Payload.JSON()}, nil
 		}))
 		if err != nil {
 			return err
 		}
+
 		_, err = tx.CopyFrom(ctx, pgx.Identifier{"ready"}, []string{"id"}, pgx.CopyFromSlice(len(batch), func(i int) ([]any, error) {
 			return []any{id + int64(i)}, nil
 		}))
@@ -82,18 +84,20 @@ func (r *raw) Work(ctx context.Context, _ func(Payload)) error {
 	return nil
 }
 
-// take takes batch after batch behind its cursor, and marks each as done.
+// take takes batch after batch behind its cursor and marks each as done.
 func (r *raw) take(ctx context.Context) error {
 	conn, err := r.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
+
 	for cursor := int64(0); ctx.Err() == nil; {
 		rows, err := conn.Query(ctx, takeSQL, cursor, rawBatch)
 		if err != nil {
 			return err
 		}
+
 		var lease, id, last int64
 		var payload []byte
 		tag, err := pgx.ForEachRow(rows, []any{&lease, &id, &payload}, func() error {
@@ -103,6 +107,7 @@ func (r *raw) take(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		if tag.RowsAffected() == 0 {
 			// Rows that committed out of order may be behind the cursor.
 			if cursor == 0 {
@@ -111,6 +116,7 @@ func (r *raw) take(ctx context.Context) error {
 			cursor = 0
 			continue
 		}
+
 		cursor = last
 		if _, err := conn.Exec(ctx, doneSQL, lease); err != nil {
 			return err
@@ -120,7 +126,8 @@ func (r *raw) take(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// takeSQL finds rows by where they are and by arrays of ids: a join of tables without statistics yet would read them whole.
+// takeSQL finds rows by their position and by arrays of ids. A join of tables that have no statistics yet would read
+// them whole.
 const takeSQL = `
 with taken as (
 	delete from ready where ctid = any (array(select ctid from ready where id > $1 order by id limit $2 for update skip locked))

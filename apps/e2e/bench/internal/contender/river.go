@@ -17,8 +17,8 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 )
 
-// riverQueue is River: fetching every 2 ms and with room for thousands of workers, it drains fastest here. The bulk
-// call is its COPY.
+// riverQueue is River. It drains fastest here with a fetch every 2 ms and thousands of workers. The bulk call is its
+// COPY.
 type riverQueue struct {
 	plan   plan.Plan
 	pool   *pgxpool.Pool
@@ -31,10 +31,10 @@ type riverQueue struct {
 	worked bool
 }
 
-// riverArgs is the payload as River wants it.
+// riverArgs is the payload in the type that River needs.
 type riverArgs struct{ Payload }
 
-// Kind names the job.
+// Kind returns the kind of the job.
 func (riverArgs) Kind() string { return "bench" }
 
 type riverWorker struct {
@@ -57,6 +57,7 @@ func openRiver(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	r := &riverQueue{plan: p, pool: pool, driver: riverpgxv5.New(pool), ended: func() {}}
 	if fresh {
 		m, err := rivermigrate.New(r.driver, nil)
@@ -68,7 +69,8 @@ func openRiver(ctx context.Context, p plan.Plan, fresh bool) (Queue, error) {
 			return nil, err
 		}
 	}
-	// One that only inserts; Work makes the one that works.
+
+	// This client only inserts; Work creates the client that works.
 	if r.client, err = river.NewClient(r.driver, &river.Config{}); err != nil {
 		pool.Close()
 		return nil, err
@@ -112,6 +114,7 @@ func (r *riverQueue) Work(ctx context.Context, handle func(Payload)) error {
 	for i := range r.plan.Queues {
 		queues[r.queue(i)] = river.QueueConfig{MaxWorkers: max(4*r.plan.Workers/r.plan.Queues, 10)}
 	}
+
 	client, err := river.NewClient(r.driver, &river.Config{
 		FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 20 * time.Millisecond, Queues: queues, Workers: workers,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
@@ -119,6 +122,7 @@ func (r *riverQueue) Work(ctx context.Context, handle func(Payload)) error {
 	if err != nil {
 		return err
 	}
+
 	events, cancel := client.SubscribeConfig(&river.SubscribeConfig{
 		ChanSize: 2_000_000, Kinds: []river.EventKind{river.EventKindJobCompleted},
 	})
@@ -128,6 +132,7 @@ func (r *riverQueue) Work(ctx context.Context, handle func(Payload)) error {
 			r.done.Add(1)
 		}
 	})
+
 	r.client, r.worked = client, true
 	return client.Start(ctx)
 }

@@ -1,4 +1,4 @@
-// Package host reads what Linux tells of the machine and of processes, in /proc.
+// Package host reads facts of the machine and of processes from Linux's /proc.
 package host
 
 import (
@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// tick is the unit of the times in /proc/*/stat: USER_HZ, which is 100 on every Linux that Go runs on.
+// tick is the unit of times in /proc/*/stat: USER_HZ, which is 100 on every Linux that Go supports.
 const tick = 10 * time.Millisecond
 
-// Facts of the machine, for a report.
+// Facts describe the machine for a report.
 type Facts struct {
 	CPU    string
 	Cores  int
@@ -26,7 +26,7 @@ type Facts struct {
 	Go     string
 }
 
-// Describe reads the facts.
+// Describe reads the facts. A fact that it cannot read stays empty.
 func Describe() Facts {
 	f := Facts{Cores: runtime.NumCPU(), Go: runtime.Version()}
 	f.CPU = field("/proc/cpuinfo", "model name")
@@ -39,7 +39,7 @@ func Describe() Facts {
 	return f
 }
 
-// Load is the load average of the last minute.
+// Load returns the load average of the last minute.
 func Load() float64 {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -63,7 +63,7 @@ func field(file, name string) string {
 	return ""
 }
 
-// Memory is what a process holds in main memory now, and the most it ever did, in bytes.
+// Memory returns the bytes that a process has in main memory now, and its largest value so far.
 func Memory(pid int) (now, peak int64) {
 	file := fmt.Sprintf("/proc/%d/status", pid)
 	of := func(name string) int64 {
@@ -74,7 +74,7 @@ func Memory(pid int) (now, peak int64) {
 	return of("VmRSS"), of("VmHWM")
 }
 
-// CPU is the time that a process has computed.
+// CPU returns the CPU time of a process.
 func CPU(pid int) time.Duration {
 	s, err := readStat(pid)
 	if err != nil {
@@ -83,7 +83,7 @@ func CPU(pid int) time.Duration {
 	return s.own
 }
 
-// FamilyCPU is the time that a process and its children have computed, those included that have ended.
+// FamilyCPU returns the CPU time of a process and its children, with the children that have ended.
 func FamilyCPU(pid int) time.Duration {
 	top, err := readStat(pid)
 	if err != nil {
@@ -113,7 +113,7 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
-	// The name, in brackets, may hold anything.
+	// The name in brackets may contain any characters.
 	_, rest, ok := bytes.Cut(text, []byte(") "))
 	if end := bytes.LastIndex(text, []byte(") ")); ok && end >= 0 {
 		rest = text[end+2:]
@@ -128,7 +128,7 @@ func readStat(pid int) (stat, error) {
 	}, nil
 }
 
-// Postmaster is the process of the PostgreSQL whose data are in dir.
+// Postmaster returns the process of the PostgreSQL with its data in dir.
 func Postmaster(dir string) (int, error) {
 	f, err := os.Open(filepath.Join(dir, "postmaster.pid"))
 	if err != nil {
@@ -140,13 +140,13 @@ func Postmaster(dir string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(s.Text()))
 }
 
-// Usage is what a process that has ended used.
+// Usage holds the resources that an ended process has used.
 type Usage struct {
 	CPU  time.Duration
 	Peak int64 // bytes
 }
 
-// UsageOf reads it from the process's state.
+// UsageOf reads the usage from the state of an ended process.
 func UsageOf(p *os.ProcessState) Usage {
 	if p == nil {
 		return Usage{}

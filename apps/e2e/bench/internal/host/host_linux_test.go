@@ -10,7 +10,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/host"
 )
 
-// burn computes until the process has done so for d, as the kernel counts it.
+// burn computes until the kernel counts d of CPU time for the process.
 func burn(t *testing.T, d time.Duration) {
 	t.Helper()
 	for end, x := host.CPU(os.Getpid())+d, 0; host.CPU(os.Getpid()) < end; {
@@ -34,7 +34,7 @@ func TestCPU(t *testing.T) {
 	}
 }
 
-// TestFamilyCPU counts a child while it runs and when it has ended, once each.
+// TestFamilyCPU counts a child while it runs and after its end, once each.
 func TestFamilyCPU(t *testing.T) {
 	if os.Getenv("HOST_TEST_BURN") != "" {
 		burn(t, 300*time.Millisecond)
@@ -51,7 +51,7 @@ func TestFamilyCPU(t *testing.T) {
 		t.Errorf("a child that computed for 300 ms used %+v", used)
 	}
 	children := host.FamilyCPU(os.Getpid()) - before - (host.CPU(os.Getpid()) - own)
-	if off := children - used.CPU; off.Abs() > 50*time.Millisecond { // the kernel rounds to 10 ms, some times
+	if off := children - used.CPU; off.Abs() > 50*time.Millisecond { // the kernel rounds to 10 ms several times
 		t.Errorf("children used %v, the child said %v", children, used.CPU)
 	}
 }

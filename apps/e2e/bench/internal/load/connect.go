@@ -13,20 +13,22 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 )
 
-// one is a single client of Connect, as a user has it: many goroutines share it and its connection.
+// one returns a client of Connect. Many goroutines share it and its connection, as in a user's program.
 func (l *load) one() (*connectclient.Client, error) { return connectclient.New(l.plan.Server) }
 
-// connectCreate creates one task a unary call.
+// connectCreate creates one task with each unary call.
 func (l *load) connectCreate(ctx context.Context) error {
 	c, err := l.one()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+
 	meta := queue.TaskMeta{Payload: []byte(`{"to":"a@b.c"}`)}
 	return clients(ctx, l, "connect create", shared(c), func(c *connectclient.Client, seen *client) bool {
 		begin := time.Now()
 		_, err := c.CreateTask(ctx, benchQueue, meta)
+
 		seen.took = append(seen.took, time.Since(begin))
 		if err != nil {
 			seen.fail(err)
@@ -37,30 +39,35 @@ func (l *load) connectCreate(ctx context.Context) error {
 	})
 }
 
-// connectPairs retains one task and releases it, by a unary call each.
+// connectPairs retains one task and releases it, with one unary call each.
 func (l *load) connectPairs(ctx context.Context) error {
 	if err := l.fill(ctx, l.plan.Tasks); err != nil {
 		return err
 	}
+
 	c, err := l.one()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+
 	return clients(ctx, l, "connect pairs", shared(c), func(c *connectclient.Client, seen *client) bool {
 		begin := time.Now()
 		tasks, err := c.RetainTasks(ctx, queue.RetainRequest{Worker: "w1", Queues: []string{benchQueue}})
 		if err == nil && len(tasks) == 0 {
-			return false // all are worked
+			return false // no task is left
 		}
+
 		seen.took = append(seen.took, time.Since(begin))
 		if err != nil {
 			seen.fail(fmt.Errorf("retain: %w", err))
 			return true
 		}
+
 		begin = time.Now()
 		out, err := c.ReleaseTasks(ctx, []queue.Release{{ID: tasks[0].ID, Token: tasks[0].Lease.Token, Outcome: queue.OutcomeSuccess}})
 		seen.took = append(seen.took, time.Since(begin))
+
 		if err == nil {
 			err = out[0].Err
 		}
@@ -68,18 +75,21 @@ func (l *load) connectPairs(ctx context.Context) error {
 			seen.fail(fmt.Errorf("release: %w", err))
 			return true
 		}
+
 		seen.done++
 		return true
 	})
 }
 
+// shared returns the same state for all clients.
 func shared[S any](s S) func() (S, error) { return func() (S, error) { return s, nil } }
 
-// streamRuntime works tasks with the worker runtime over one worker stream, Clients handlers at once.
+// streamRuntime works tasks with the worker runtime over one worker stream, with Clients handlers at once.
 func (l *load) streamRuntime(ctx context.Context) error {
 	if err := l.fill(ctx, l.plan.Tasks); err != nil {
 		return err
 	}
+
 	c, err := l.one()
 	if err != nil {
 		return err
@@ -87,20 +97,24 @@ func (l *load) streamRuntime(ctx context.Context) error {
 	defer c.Close()
 	stream := connectclient.NewStream(c)
 	defer stream.Close()
+
 	return l.stage.Phase("stream runtime", func() (plan.Result, error) {
 		running, cancel := context.WithCancel(ctx)
 		defer cancel()
+
 		released := &counter{limit: int64(l.plan.Tasks), reached: cancel}
 		w := worker.New(stream, worker.WithConcurrency(l.plan.Clients), worker.WithObserver(released), worker.WithWait(time.Second))
 		w.HandleFunc(benchQueue, func(context.Context, *queue.Task) (any, error) {
 			l.plan.Handle()
 			return nil, nil
 		})
+
 		begin := time.Now()
 		err := w.Run(running)
 		if ctx.Err() != nil {
 			err = errors.Join(err, ctx.Err())
 		}
+
 		at := released.at.Load()
 		if at == nil {
 			return plan.Result{}, errors.Join(err, fmt.Errorf("%d of %d tasks released", released.n.Load(), l.plan.Tasks))
@@ -109,7 +123,7 @@ func (l *load) streamRuntime(ctx context.Context) error {
 	})
 }
 
-// counter notes when so many tasks were released.
+// counter records the time at which limit tasks were released.
 type counter struct {
 	worker.NoObserver
 	limit   int64
@@ -118,7 +132,7 @@ type counter struct {
 	at      atomic.Pointer[time.Time]
 }
 
-// Released counts.
+// Released counts the released tasks.
 func (c *counter) Released(n int, _ time.Duration, err error) {
 	if err != nil {
 		return

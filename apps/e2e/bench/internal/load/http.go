@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// patience is how long a request may take before it counts as failed.
+// patience is the timeout of a request.
 const patience = 30 * time.Second
 
-// conn is a client of one connection that is kept alive: no pool, no header maps, no goroutines, so that what is measured
-// on two cores is the server. It reads what HTTP/1.1 servers answer to it and nothing else.
+// conn is a client with one persistent connection, without pool, header maps or goroutines. So a run on two cores
+// measures the server and not the client. It understands only the HTTP/1.1 answers that this server gives.
 type conn struct {
 	net.Conn
 	host string
@@ -33,7 +33,7 @@ func dial(ctx context.Context, addr string) (*conn, error) {
 	return &conn{Conn: c, host: addr, r: bufio.NewReaderSize(c, 16<<10)}, nil
 }
 
-// do sends a request and returns the status and the body, which is there until the next call.
+// do sends a request and returns the status and the body. The body is valid until the next call.
 func (c *conn) do(method, path string, body []byte) (int, []byte, error) {
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, nil, err
@@ -41,10 +41,12 @@ func (c *conn) do(method, path string, body []byte) (int, []byte, error) {
 	if err := c.send(method, path, "application/json", body); err != nil {
 		return 0, nil, err
 	}
+
 	status, length, err := c.head()
 	if err != nil {
 		return 0, nil, err
 	}
+
 	c.body = c.body[:0]
 	switch {
 	case length >= 0:
@@ -55,13 +57,14 @@ func (c *conn) do(method, path string, body []byte) (int, []byte, error) {
 				err = c.read(length)
 			}
 			if err == nil {
-				_, err = c.r.ReadSlice('\n') // the end of the chunk, or of the trailers: this server sends none
+				_, err = c.r.ReadSlice('\n') // end of the chunk or of the trailers, which this server does not send
 			}
 		}
 	}
 	return status, c.body, err
 }
 
+// send writes the request.
 func (c *conn) send(method, path, accept string, body []byte) error {
 	c.out = append(c.out[:0], method...)
 	c.out = append(append(append(c.out, ' '), path...), " HTTP/1.1\r\nHost: "...)
@@ -76,18 +79,20 @@ func (c *conn) send(method, path, accept string, body []byte) error {
 	return err
 }
 
-// head reads the status line and the headers. The length is -1 when the body comes in chunks.
+// head reads the status line and the headers. The length is -1 for a body in chunks.
 func (c *conn) head() (status, length int, err error) {
 	line, err := c.r.ReadSlice('\n')
 	if err != nil {
 		return 0, 0, err
 	}
+
 	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
 		return 0, 0, fmt.Errorf("%q is no answer of HTTP/1.1", line)
 	}
 	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
 		return 0, 0, err
 	}
+
 	for {
 		line, err := c.r.ReadSlice('\n')
 		if err != nil {
@@ -96,6 +101,7 @@ func (c *conn) head() (status, length int, err error) {
 		if len(line) <= 2 {
 			return status, length, nil
 		}
+
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		value = bytes.TrimSpace(value)
 		switch {
@@ -109,6 +115,7 @@ func (c *conn) head() (status, length int, err error) {
 	}
 }
 
+// chunk reads the length of the next chunk.
 func (c *conn) chunk() (int, error) {
 	line, err := c.r.ReadSlice('\n')
 	if err != nil {
@@ -118,6 +125,7 @@ func (c *conn) chunk() (int, error) {
 	return int(n), err
 }
 
+// read appends n bytes to the body.
 func (c *conn) read(n int) error {
 	from := len(c.body)
 	c.body = append(c.body, make([]byte, n)...)
@@ -125,7 +133,7 @@ func (c *conn) read(n int) error {
 	return err
 }
 
-// number is the whole number behind key in JSON that no other key of that name comes before; 0 when there is none.
+// number returns the whole number behind the first key of that name in JSON, or 0 without one.
 func number(text []byte, key string) int64 {
 	at := bytes.Index(text, []byte(`"`+key+`":`))
 	if at < 0 {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestConn holds the small client to what a real server of HTTP/1.1 answers.
+// TestConn checks the small client against the answers of a real HTTP/1.1 server.
 func TestConn(t *testing.T) {
 	long := strings.Repeat("0123456789", 20_000)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,7 +46,7 @@ func TestConn(t *testing.T) {
 		{"PUT", "/echo", "", http.StatusCreated, "PUT "},
 		{"GET", "/chunks", "", http.StatusOK, long + "9"},
 		{"DELETE", "/none", "", http.StatusNoContent, ""},
-		{"POST", "/echo", long, http.StatusCreated, "POST " + long}, // the connection is still whole
+		{"POST", "/echo", long, http.StatusCreated, "POST " + long}, // the connection still works
 	} {
 		status, body, err := c.do(x.method, x.path, []byte(x.body))
 		if err != nil || status != x.status || string(body) != x.want {

@@ -1,4 +1,4 @@
-// Package load puts load on a running server by many clients at once and measures what they see.
+// Package load sends load from many clients to a running server and measures the answers.
 package load
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
-// benchQueue is where everything goes.
+// benchQueue is the queue of all tasks.
 const benchQueue = "bench"
 
 // Play plays the scenario of p against the server at p.Server.
@@ -23,11 +23,13 @@ func Play(ctx context.Context, p plan.Plan, stage *plan.Stage) error {
 	if err != nil {
 		return err
 	}
+
 	l := &load{plan: p, stage: stage, addr: u.Host}
 	if l.rest, err = restclient.New(p.Server+"/api", restclient.WithoutKeys()); err != nil {
 		return err
 	}
 	defer l.rest.Close()
+
 	if _, err := l.rest.RegisterQueue(ctx, queue.QueueMeta{Name: benchQueue}); err != nil {
 		return err
 	}
@@ -39,6 +41,7 @@ func Play(ctx context.Context, p plan.Plan, stage *plan.Stage) error {
 		"stream runtime": l.streamRuntime,
 		"streams":        l.streams,
 	}
+
 	script, ok := scripts[p.Scenario]
 	if !ok {
 		return fmt.Errorf("no load is called %q", p.Scenario)
@@ -54,7 +57,7 @@ type load struct {
 	rest  *restclient.Client
 }
 
-// fill creates n tasks; it is not measured.
+// fill creates n tasks. The run does not measure it.
 func (l *load) fill(ctx context.Context, n int) error {
 	for made := 0; made < n; {
 		batch := make([]queue.NewTask, min(2_000, n-made))
@@ -69,7 +72,7 @@ func (l *load) fill(ctx context.Context, n int) error {
 	return nil
 }
 
-// tally gathers what all clients saw.
+// tally sums the results of all clients.
 type tally struct {
 	mu     sync.Mutex
 	took   []time.Duration
@@ -78,14 +81,15 @@ type tally struct {
 	first  string
 }
 
-// client is what one of them saw.
+// client holds the results of one client.
 type client struct {
 	took  []time.Duration
-	done  int // things done, of one or more requests each
+	done  int // operations of one or more requests each
 	err   error
 	fails int
 }
 
+// fail counts an error and keeps the first one.
 func (c *client) fail(err error) {
 	c.fails++
 	if c.err == nil {
@@ -93,6 +97,7 @@ func (c *client) fail(err error) {
 	}
 }
 
+// add adds the results of one client.
 func (t *tally) add(c *client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -104,8 +109,8 @@ func (t *tally) add(c *client) {
 	}
 }
 
-// clients runs the plan's clients until its time is over or none has anything left to do, as step says. Each has its
-// own state, which open makes before the clock starts.
+// clients runs the plan's clients until the time is over or step returns false for each. Each client has its own
+// state, which open creates before the clock starts.
 func clients[S any](ctx context.Context, l *load, phase string, open func() (S, error), step func(S, *client) (more bool)) error {
 	states := make([]S, l.plan.Clients)
 	for i := range states {
@@ -115,21 +120,25 @@ func clients[S any](ctx context.Context, l *load, phase string, open func() (S, 
 		}
 	}
 	return l.stage.Phase(phase, func() (plan.Result, error) {
+
 		var t tally
 		var over atomic.Bool
+
 		begin := time.Now()
 		timer := time.AfterFunc(time.Duration(l.plan.Seconds*float64(time.Second)), func() { over.Store(true) })
 		defer timer.Stop()
+
 		var wg sync.WaitGroup
 		for _, s := range states {
 			wg.Go(func() {
 				c := &client{took: make([]time.Duration, 0, 1<<14)}
-				// A client that only fails would be the fastest of all.
+				// Failed requests are fast, so a client that only fails would look like the fastest.
 				for !over.Load() && ctx.Err() == nil && c.fails < 100 && step(s, c) {
 				}
 				t.add(c)
 			})
 		}
+
 		wg.Wait()
 		return plan.Result{
 			N: t.done, Seconds: time.Since(begin).Seconds(), Errors: t.errors, Error: t.first,

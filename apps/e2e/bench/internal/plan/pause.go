@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Pause lets d pass, or what is left of ctx. Load comes at times, and between them there is nothing to wait for.
+// Pause waits for d or until ctx ends. Load comes at fixed times, and between them no signal exists to wait for.
 func Pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

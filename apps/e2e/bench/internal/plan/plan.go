@@ -1,6 +1,6 @@
-// Package plan is what the conductor of a benchmark and those who play it say to each other: the conductor starts a
-// player in a process of its own with a Plan, the player announces each phase and its end as lines of JSON and waits for
-// a line before it goes on, so that the conductor can read the clocks of both sides exactly at the edges.
+// Package plan is the protocol between the conductor of a benchmark and its players. The conductor starts a player in
+// a separate process with a Plan. The player announces each phase and its end as lines of JSON. It waits for a line
+// before it continues, so that the conductor reads the clocks of both sides exactly at the edges.
 package plan
 
 import (
@@ -12,57 +12,57 @@ import (
 	"time"
 )
 
-// Plan is what a player is to do.
+// Plan is the task of a player.
 type Plan struct {
-	// Contender is who plays.
+	// Contender is the name of the player.
 	Contender string `json:"contender"`
 	// Scenario is one of the scripts: drain, live, offered, pickup, or for the server: create, pairs, ...
 	Scenario string `json:"scenario"`
-	// URL of the database.
+	// URL is the URL of the database.
 	URL string `json:"url"`
-	// Schema is the SQL that installs a contender which does not bring its own; "" = none.
+	// Schema is the SQL that installs a contender without its own installer; "" = none.
 	Schema string `json:"schema,omitempty"`
-	// Tasks to insert, in batches of Batch by Producers at once.
+	// Tasks is the number of tasks to insert, in batches of Batch by Producers at once.
 	Tasks     int `json:"tasks"`
 	Batch     int `json:"batch"`
 	Producers int `json:"producers"`
-	// Workers is how many handlers may run at once.
+	// Workers is the largest number of handlers at once.
 	Workers int `json:"workers"`
-	// HandlerMillis is how long each handler sleeps; 0 = it does nothing.
+	// HandlerMillis is the sleep of each handler; 0 = none.
 	HandlerMillis int `json:"handler_millis"`
-	// Queues to spread the tasks over.
+	// Queues is the number of queues for the tasks.
 	Queues int `json:"queues"`
-	// PayloadBytes is the size of a payload, 0 = a number.
+	// PayloadBytes is the size of a payload; 0 = only a number.
 	PayloadBytes int `json:"payload_bytes"`
-	// Delayed tasks are there before the script begins; they become due in an hour.
+	// Delayed is the number of tasks that exist before the script begins and are due in an hour.
 	Delayed int `json:"delayed"`
-	// Rate of an offered load in tasks a second.
+	// Rate is the rate of an offered load in tasks a second.
 	Rate int `json:"rate"`
-	// Seconds that a script without a number of tasks goes on.
+	// Seconds is the duration of a script without a number of tasks.
 	Seconds float64 `json:"seconds"`
-	// Samples of the latency of single tasks.
+	// Samples is the number of single tasks in a latency measurement.
 	Samples int `json:"samples"`
-	// Server is the base URL of the server and Clients how many call it at once.
+	// Server is the base URL of the server; Clients is the number of concurrent callers.
 	Server  string `json:"server"`
 	Clients int    `json:"clients"`
 	// CPUProfile is a file to write; "" = none.
 	CPUProfile string `json:"cpu_profile"`
 }
 
-// Limit is how long the player may take for all of it.
+// Limit returns the largest duration of the whole player.
 func (p Plan) Limit() time.Duration {
 	return 3*time.Minute + time.Duration(p.Seconds*float64(time.Second)) +
 		time.Duration(p.Tasks+p.Delayed)*250*time.Microsecond + time.Duration(p.Samples)*50*time.Millisecond
 }
 
-// Handle is what a handler does.
+// Handle does the work of one handler.
 func (p Plan) Handle() {
 	if p.HandlerMillis > 0 {
 		Pause(context.Background(), time.Duration(p.HandlerMillis)*time.Millisecond)
 	}
 }
 
-// Ideal is the time that n handlers take when slots run at once, every moment: nothing but the handlers themselves.
+// Ideal returns the time of n handlers in always busy slots, without any overhead.
 func (p Plan) Ideal(n, slots int) time.Duration {
 	if slots <= 0 {
 		return 0
@@ -70,39 +70,39 @@ func (p Plan) Ideal(n, slots int) time.Duration {
 	return time.Duration((n+slots-1)/slots) * time.Duration(p.HandlerMillis) * time.Millisecond
 }
 
-// Result is what a player says of a phase. What it leaves out is zero.
+// Result is the player's report of a phase. A missing value is zero.
 type Result struct {
-	// N things were done in Seconds.
+	// N operations took Seconds.
 	N       int     `json:"n"`
 	Seconds float64 `json:"seconds"`
-	// Latency by what it is counted from.
+	// Latency is keyed by the start of the measurement.
 	Latency map[string]Quantiles `json:"latency,omitempty"`
-	// Series is the rate of each second in turn.
+	// Series holds the rate of each second.
 	Series []float64 `json:"series,omitempty"`
-	// Errors counts what failed; Error is the first of them.
+	// Errors counts the failures; Error is the first of them.
 	Errors int    `json:"errors,omitempty"`
 	Error  string `json:"error,omitempty"`
 }
 
-// message is one line of a player.
+// message is one line from a player.
 type message struct {
 	Begin  string  `json:"begin,omitempty"`
 	End    string  `json:"end,omitempty"`
 	Result *Result `json:"result,omitempty"`
 }
 
-// Stage is the player's side.
+// Stage is the player's side of the protocol.
 type Stage struct {
 	in  *bufio.Reader
 	out *json.Encoder
 }
 
-// NewStage speaks over the player's standard input and output.
+// NewStage uses the standard input and output of the player.
 func NewStage(in io.Reader, out io.Writer) *Stage {
 	return &Stage{in: bufio.NewReader(in), out: json.NewEncoder(out)}
 }
 
-// Phase announces a phase, does it and reports it. Seconds is filled in when do left it out.
+// Phase announces a phase, runs do and reports its result. It fills in Seconds when do leaves it out.
 func (s *Stage) Phase(name string, do func() (Result, error)) error {
 	if err := s.say(message{Begin: name}); err != nil {
 		return err
@@ -126,8 +126,8 @@ func (s *Stage) say(m message) error {
 	return err
 }
 
-// Listen is the conductor's side: it calls begin and end as the player says so, and lets the player go on when they
-// return. It returns when the player has closed its output.
+// Listen is the conductor's side. It calls begin and end when the player announces them, and lets the player continue
+// when they return. It returns when the player has closed its output.
 func Listen(from io.Reader, to io.Writer, begin func(phase string) error, end func(phase string, r Result) error) error {
 	for dec := json.NewDecoder(from); ; {
 		var m message

@@ -30,7 +30,7 @@ func TestQuantilesOf(t *testing.T) {
 	}
 }
 
-// stage joins a player to a conductor.
+// stage connects a player with a conductor.
 func stage(t *testing.T, player func(*plan.Stage) error, begin func(string) error, end func(string, plan.Result) error) (listened, played error) {
 	t.Helper()
 	toConductor, fromPlayer := io.Pipe()
@@ -51,7 +51,7 @@ func TestStage(t *testing.T) {
 	listened, played := stage(t, func(s *plan.Stage) error {
 		for _, name := range []string{"insert", "drain"} {
 			err := s.Phase(name, func() (plan.Result, error) {
-				said = append(said, "do "+name) // the conductor has answered, and waits
+				said = append(said, "do "+name) // the conductor has answered and waits
 				return plan.Result{N: 3}, nil
 			})
 			if err != nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Quantiles of a sample of latencies, in milliseconds.
+// Quantiles describe a sample of latencies in milliseconds.
 type Quantiles struct {
 	N    int     `json:"n"`
 	P50  float64 `json:"p50"`
@@ -14,11 +14,11 @@ type Quantiles struct {
 	P99  float64 `json:"p99"`
 	Max  float64 `json:"max"`
 	Mean float64 `json:"mean"`
-	// Curve holds the quantiles 0, 0.01 ... 0.99 and 1, for a plot.
+	// Curve holds the quantiles 0, 0.01 ... 0.99 and 1 for a plot.
 	Curve []float64 `json:"curve,omitempty"`
 }
 
-// QuantilesOf sorts sample and tells its quantiles by the nearest rank.
+// QuantilesOf sorts sample and returns its quantiles by the nearest rank.
 func QuantilesOf(sample []time.Duration) Quantiles {
 	if len(sample) == 0 {
 		return Quantiles{}

@@ -7,19 +7,19 @@ import (
 	"github.com/wcharczuk/go-chart/v2/drawing"
 )
 
-// line of a plot.
+// line is one line of a plot.
 type line struct {
 	who, name string
 	x, y      []float64
 	dash      bool
 }
 
-// colours of the contenders, so that each has its own in every plot.
+// colours gives each contender the same colour in every plot.
 var colours = map[string]string{
 	ours: "1f6feb", river: "d1242f", raw: "8c959f", "Graphile Worker": "1a7f37", "pg-boss": "9a6700", "gue": "8250df",
 }
 
-// colour of a contender; black for one that has none of its own yet.
+// colour returns the colour of a contender, or black where it has none.
 func colour(who string) drawing.Color {
 	if hex, ok := colours[who]; ok {
 		return drawing.ColorFromHex(hex)
@@ -27,24 +27,24 @@ func colour(who string) drawing.Color {
 	return drawing.ColorBlack
 }
 
-// plot is one picture with one axis each way.
+// plot is one picture with one axis in each direction.
 type plot struct {
 	title, x, y string
-	logarithmic bool // the lines are logarithms
+	logarithmic bool // the values of the lines are logarithms
 	lines       []line
-	xTicks      []chart.Tick // nil = by itself
-	yTicks      []chart.Tick // of a logarithmic axis, the ends among them, at the logarithms
+	xTicks      []chart.Tick // nil = chosen by the library
+	yTicks      []chart.Tick // ticks of a logarithmic axis with both ends, at the logarithms
 }
 
-// svg draws the plot.
+// svg writes the plot as SVG.
 func (p plot) svg(w io.Writer) error {
 	c := chart.Chart{
-		// The name of the y axis is in the title: an axis with a name leaves whatever is drawn later turned on its side.
+		// The title holds the name of the y axis: after an axis with a name the library draws all later text rotated.
 		Title: p.title + " (" + p.y + ")", TitleStyle: chart.Style{FontSize: 12}, Width: 960, Height: 420,
 		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 160, Right: 20, Bottom: 20}},
 		XAxis:      chart.XAxis{Name: p.x, ValueFormatter: format, Ticks: p.xTicks},
 		YAxis:      chart.YAxis{ValueFormatter: format, Ticks: p.yTicks},
-		// There is one axis; the other would draw itself without knowing of what.
+		// The second axis has no values; the library would draw it with arbitrary ones.
 		YAxisSecondary: chart.YAxis{Style: chart.Hidden()},
 	}
 	most := 0.0

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// number writes f with as many places as a reader needs, and commas between thousands.
+// number formats f with the useful decimal places and with commas between thousands.
 func number(f float64) string {
 	switch a := math.Abs(f); {
 	case f == math.Trunc(f) && a < 1000, a == 0:
@@ -32,7 +32,7 @@ func number(f float64) string {
 	return sign + b.String()
 }
 
-// String tells the middle, and in brackets the ends when there was more than one round.
+// String returns the median, followed by the ends in brackets for more than one round.
 func (s Spread) String() string {
 	switch s.N {
 	case 0:

@@ -8,13 +8,13 @@ import (
 	chart "github.com/wcharczuk/go-chart/v2"
 )
 
-// picture is a plot and its file's name.
+// picture is a plot with the name of its file.
 type picture struct {
 	file string
 	plot plot
 }
 
-// plots of what there is.
+// plots returns the plots for which there are results.
 func (r *Results) plots() []picture {
 	var all []picture
 	if r.ran("live held") {
@@ -52,7 +52,7 @@ func (r *Results) plots() []picture {
 	return drawn
 }
 
-// series is the rate over time of the round in the middle.
+// series returns the rate over time of the median round.
 func (r *Results) series(id, who string) (line, bool) {
 	middle := r.of(id, who, "live", rate).Median
 	l := line{who: who, name: who + ", held"}
@@ -78,7 +78,7 @@ func (r *Results) series(id, who string) (line, bool) {
 	return l, best >= 0
 }
 
-// curves are the quantiles of everybody's latencies, of the first round.
+// curves returns the latency quantiles of all contenders from the first round.
 func (r *Results) curves(id, phase, from, title string) plot {
 	p := plot{title: title, x: "of 100 tasks so many were as quick or quicker", y: "ms", logarithmic: true}
 	most := 0.0
@@ -93,7 +93,7 @@ func (r *Results) curves(id, phase, from, title string) plot {
 					continue
 				}
 				l := line{who: who, name: who}
-				for i, v := range q.Curve[:len(q.Curve)-1] { // the slowest of all would set the scale
+				for i, v := range q.Curve[:len(q.Curve)-1] { // without the maximum, which would set the scale
 					l.x, l.y = append(l.x, float64(i)), append(l.y, math.Log10(max(v, 0.1)))
 					most = max(most, v)
 				}

@@ -10,7 +10,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/report"
 )
 
-// runs are rounds of a drain at these rates.
+// runs returns rounds of a drain at these rates.
 func runs(who string, drains ...int) []report.Run {
 	var all []report.Run
 	for round, n := range drains {
@@ -49,7 +49,7 @@ func TestTargets(t *testing.T) {
 	for _, x := range []struct{ what, want, verdict, got string }{
 		{"drain", "River's", "yes", "5.50 × (110,000 of 20,000)"}, // medians
 		{"drain, tasks/s", "100,000", "yes", "110,000"},
-		{"drain", "raw SQL's", "not measured", "–"}, // what failed is no figure
+		{"drain", "raw SQL's", "not measured", "–"}, // a failed run has no figure
 		{"WAL a task, insert + work", "River's", "yes", "1.00 × (300 B of 300)"},
 		{"1,000 tasks of 50 ms, 100 at once, in process: % over the ideal time", "10", "no", "12.5"},
 		{"1,000 tasks of 50 ms, 100 at once, worker stream: % over the ideal time", "10", "no", "12.5"},

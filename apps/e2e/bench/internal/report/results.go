@@ -1,4 +1,4 @@
-// Package report makes tables, plots and a verdict of what was measured.
+// Package report turns the measured results into tables, plots and verdicts.
 package report
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 )
 
-// Results of a whole run of the benchmark.
+// Results holds the results of a whole benchmark.
 type Results struct {
 	Began, Ended string
 	Full         bool
@@ -17,29 +17,29 @@ type Results struct {
 	Settings     [][2]string
 	Versions     [][2]string
 	LeftOut      []string
-	LoadBefore   float64 // load average of the machine before
-	Scale        float64 // of all numbers and times; 1 but for trying out
+	LoadBefore   float64 // load average of the machine before the first run
+	Scale        float64 // factor of all numbers and times; 1 except in trials
 	Runs         []Run
 }
 
 // Run is one contender in one scenario in one round.
 type Run struct {
-	// ID of the scenario, and its plan.
+	// ID names the scenario; Plan is its plan.
 	ID        string
 	Contender string
 	Round     int
 	Plan      plan.Plan
 	Held      bool // another session held a snapshot
 	Phases    []Phase
-	// Err says why there is no result.
+	// Err is the reason for a missing result.
 	Err string `json:",omitempty"`
-	// Dead rows made (updated or deleted), and bytes that the database grew.
+	// Dead counts the updated and deleted rows; Growth is the growth of the database in bytes.
 	Dead, Growth int64
-	// Peak memory of the contender, bytes; ServerPeak of the server when there is one.
+	// Peak is the largest memory of the contender in bytes; ServerPeak is that of the server, if there is one.
 	Peak, ServerPeak int64
 }
 
-// Statement is one that took time.
+// Statement is an SQL statement with its share of the time.
 type Statement struct {
 	Query   string
 	Calls   int64
@@ -47,21 +47,21 @@ type Statement struct {
 	Seconds float64
 }
 
-// Phase of a run.
+// Phase is a measured part of a run.
 type Phase struct {
 	Name string
 	plan.Result
-	// CPU seconds of the contender, of PostgreSQL, and of the server when there is one.
+	// CPU time of the contender, of PostgreSQL and of the server if there is one, in seconds.
 	ClientCPU, PostgresCPU, ServerCPU float64
-	// WAL bytes written.
+	// WAL counts the written bytes of the write-ahead log.
 	WAL int64
-	// Memory of the contender and of the server at the end of the phase, bytes.
+	// Memory of the contender and of the server at the end of the phase, in bytes.
 	Memory, ServerMemory int64
-	// Statements that took the database's time, where it was asked to note that.
+	// Statements are the slowest statements; only a profiled run records them.
 	Statements []Statement `json:",omitempty"`
 }
 
-// Rate of a phase in things a second.
+// Rate returns the operations of a phase per second.
 func (p Phase) Rate() float64 {
 	if p.Seconds == 0 {
 		return 0
@@ -69,13 +69,13 @@ func (p Phase) Rate() float64 {
 	return float64(p.N) / p.Seconds
 }
 
-// Spread is the middle and the ends of some rounds.
+// Spread holds the median and the ends of several rounds.
 type Spread struct {
 	Median, Min, Max float64
 	N                int
 }
 
-// SpreadOf tells the spread of values.
+// SpreadOf returns the spread of values.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{}
@@ -88,7 +88,7 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Median: mid, Min: v[0], Max: v[len(v)-1], N: len(v)}
 }
 
-// of gathers what take says of each round's phase.
+// of applies take to the phase in each round and returns the spread.
 func (r *Results) of(id, contender, phase string, take func(Run, Phase) float64) Spread {
 	var values []float64
 	for _, run := range r.Runs {
@@ -117,7 +117,7 @@ func perTask(take func(Run, Phase) float64) func(Run, Phase) float64 {
 	return func(r Run, p Phase) float64 { return take(r, p) / float64(max(p.N, 1)) }
 }
 
-// contenders of a scenario in the order in which they first played.
+// contenders returns the contenders of a scenario in the order of their first runs.
 func (r *Results) contenders(id string) []string {
 	var names []string
 	for _, run := range r.Runs {
@@ -128,7 +128,7 @@ func (r *Results) contenders(id string) []string {
 	return names
 }
 
-// ids of the scenarios in the order in which they first ran.
+// ids returns the scenarios in the order of their first runs.
 func (r *Results) ids() []string {
 	var ids []string
 	for _, run := range r.Runs {

@@ -8,15 +8,17 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 )
 
-// compare writes one row a contender: a figure and its ratio to ours.
+// compare writes one row for each contender: its figure, and the figure of pgqueue relative to it.
 func (r *Results) compare(p *page, id string, phases ...string) {
 	head := []string{""}
 	for _, phase := range phases {
 		head = append(head, phase+", tasks/s", "ours is")
 	}
+
 	var rows [][]string
 	for _, who := range r.contenders(id) {
 		row := []string{who}
+
 		for _, phase := range phases {
 			got, own := r.of(id, who, phase, rate), r.of(id, ours, phase, rate)
 			ratio := ""
@@ -25,6 +27,7 @@ func (r *Results) compare(p *page, id string, phases ...string) {
 			}
 			row = append(row, got.String(), ratio)
 		}
+
 		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
@@ -32,7 +35,7 @@ func (r *Results) compare(p *page, id string, phases ...string) {
 	}
 }
 
-// tasks that a scenario inserts.
+// tasks returns the number of tasks that a scenario inserts.
 func (r *Results) tasks(id string) string {
 	for _, run := range r.Runs {
 		if run.ID == id {
@@ -42,10 +45,12 @@ func (r *Results) tasks(id string) string {
 	return "no"
 }
 
+// ran reports whether a scenario has at least one run.
 func (r *Results) ran(id string) bool {
 	return slices.ContainsFunc(r.Runs, func(run Run) bool { return run.ID == id })
 }
 
+// bulkTables writes the scenarios of bulk insert and drain.
 func (r *Results) bulkTables(p *page) {
 	for _, x := range []struct{ id, title, text string }{
 		{"drain", "Bulk insert and drain", "%s tasks of about 10 bytes, inserted in batches of 2,000 by two producers while no worker runs; then drained."},
@@ -61,7 +66,7 @@ func (r *Results) bulkTables(p *page) {
 	r.family(p, "payload ", "Payloads", "bytes", "insert", "drain")
 }
 
-// family writes scenarios that differ in one number: a row each, a column a contender and phase.
+// family writes scenarios that differ in one number. Each scenario has a row, each contender and phase a column.
 func (r *Results) family(p *page, prefix, title, what string, phases ...string) {
 	var head []string
 	var rows [][]string
@@ -70,6 +75,7 @@ func (r *Results) family(p *page, prefix, title, what string, phases ...string) 
 		if !ok {
 			continue
 		}
+
 		row := []string{size}
 		head = []string{what}
 		for _, who := range r.contenders(id) {
@@ -78,6 +84,7 @@ func (r *Results) family(p *page, prefix, title, what string, phases ...string) 
 				row = append(row, r.of(id, who, phase, rate).String())
 			}
 		}
+
 		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
@@ -86,7 +93,7 @@ func (r *Results) family(p *page, prefix, title, what string, phases ...string) 
 	}
 }
 
-// busyTables are of work that takes time.
+// busyTables writes the scenarios in which handlers take time.
 func (r *Results) busyTables(p *page) {
 	var rows [][]string
 	for _, x := range busy {
@@ -103,6 +110,7 @@ func (r *Results) busyTables(p *page) {
 	p.table([]string{"", "took, ms", "over the ideal, %"}, rows)
 }
 
+// liveTables writes the scenarios that insert and work at the same time.
 func (r *Results) liveTables(p *page) {
 	if !r.ran("live") {
 		return
@@ -110,23 +118,28 @@ func (r *Results) liveTables(p *page) {
 	p.say("## Live insert and work\n")
 	p.say("Two producers insert batches of 500 as fast as they can while workers work, at most 20,000 tasks ahead. Held: during the")
 	p.say("whole run another session holds a snapshot open (repeatable read), so that vacuum can remove nothing.\n")
+
 	var rows [][]string
 	for _, who := range r.contenders("live") {
 		free, held := r.of("live", who, "live", rate), r.of("live held", who, "live", rate)
 		end := r.of("live held", who, "live", func(_ Run, ph Phase) float64 { return lastSeconds(ph.Series) })
+
 		row := []string{who, free.String(), "–", "–", "–", ""}
 		if held.N > 0 {
 			row[2], row[3], row[4] = held.String(), end.String(), fmt.Sprintf("%.0f %%", 100*over(held.Median, free.Median))
 		}
+
 		if own := r.of("live", ours, "live", rate); who != ours && own.N > 0 {
 			row[5] = fmt.Sprintf("%.2f ×", over(own.Median, free.Median))
 		}
 		rows = append(rows, row)
 	}
+
 	p.table([]string{"", "free, tasks/s", "held, tasks/s", "held, last quarter", "held of free", "ours, free, is"}, rows)
 	if r.ran("live held") {
 		p.say("![Tasks a second while a snapshot is held](benchmarks/held.svg)\n")
 	}
+
 	rows = nil
 	for _, m := range millions {
 		free, held := r.of(m.id, ours, m.phase, rate), r.of(m.id+" held", ours, m.phase, rate)
@@ -134,10 +147,12 @@ func (r *Results) liveTables(p *page) {
 			rows = append(rows, []string{m.what, free.String(), held.String(), fmt.Sprintf("%.0f %%", 100*over(held.Median, free.Median))})
 		}
 	}
+
 	if len(rows) > 0 {
 		p.say("The same over 1,000,000 tasks, free and held in turns, pgqueue alone:\n")
 		p.table([]string{"", "free, tasks/s", "held, tasks/s", "held of free"}, rows)
 	}
+
 	for _, id := range r.ids() {
 		if n, ok := strings.CutPrefix(id, "delayed "); ok {
 			p.say("Beside %s delayed tasks that are not due:\n", n)
@@ -146,7 +161,7 @@ func (r *Results) liveTables(p *page) {
 	}
 }
 
-// lastSeconds is the mean of the last quarter of a series.
+// lastSeconds returns the mean of the last quarter of a series.
 func lastSeconds(series []float64) float64 {
 	if len(series) == 0 {
 		return 0
@@ -159,7 +174,7 @@ func lastSeconds(series []float64) float64 {
 	return sum / float64(len(tail))
 }
 
-// quantiles writes p50, p95, p99 and the most, in milliseconds.
+// quantiles writes p50, p95, p99 and the maximum, in milliseconds.
 func (r *Results) quantiles(p *page, id, phase, from string) {
 	var rows [][]string
 	for _, who := range r.contenders(id) {
@@ -175,12 +190,14 @@ func (r *Results) quantiles(p *page, id, phase, from string) {
 	p.table([]string{"", "p50, ms", "p95, ms", "p99, ms", "max, ms", "missing"}, rows)
 }
 
+// latencyTables writes the scenarios that measure single tasks.
 func (r *Results) latencyTables(p *page) {
 	if r.ran("pickup") {
 		p.say("## Pickup latency\n")
 		p.say("One task into an idle queue, many times. Measured from the answer to its create, after the commit, to the first line of")
 		p.say("its handler. The instance of the worker creates it:\n")
 		r.quantiles(p, "pickup", "pickup", "commit")
+
 		p.say("Another instance, with its own connections, creates it:\n")
 		r.quantiles(p, "pickup", "pickup apart", "commit")
 		p.say("Both again, measured from the call of the create, with its commit:\n")
@@ -188,6 +205,7 @@ func (r *Results) latencyTables(p *page) {
 		r.quantiles(p, "pickup", "pickup apart", "call")
 		p.say("![Pickup latency](benchmarks/pickup.svg)\n")
 	}
+
 	for _, id := range r.ids() {
 		if n, ok := strings.CutPrefix(id, "offered "); ok {
 			p.say("## %s tasks a second offered\n", n)
@@ -199,11 +217,13 @@ func (r *Results) latencyTables(p *page) {
 	}
 }
 
+// costTables writes the WAL, rows, CPU time and memory of a task.
 func (r *Results) costTables(p *page) {
 	if r.ran("drain") {
 		p.say("## Cost of a task\n")
 		p.say("From the runs of bulk insert and drain. Dead rows: updated or deleted rows. Growth: of the database, after both phases.\n")
-		// The second table is what is least moved by whatever else the machine does.
+
+		// Other load on the machine changes these figures least: they count bytes and rows, not time.
 		whole := func(who string, take func(Phase) float64) string {
 			var values []float64
 			for _, run := range r.Runs {
@@ -217,6 +237,7 @@ func (r *Results) costTables(p *page) {
 			}
 			return SpreadOf(values).String()
 		}
+
 		var rows [][]string
 		for _, who := range r.contenders("drain") {
 			run := func(take func(Run) float64) string {
@@ -227,21 +248,26 @@ func (r *Results) costTables(p *page) {
 				run(func(x Run) float64 { return float64(x.Growth) }), run(func(x Run) float64 { return float64(x.Dead) }),
 			})
 		}
+
 		p.table([]string{"", "WAL, bytes", "growth, bytes", "dead rows"}, rows)
+
 		rows = nil
 		for _, who := range r.contenders("drain") {
 			row := []string{who}
 			for _, phase := range []string{"insert", "drain"} {
 				client := r.of("drain", who, phase, perTask(func(_ Run, ph Phase) float64 { return ph.ClientCPU * 1e6 }))
 				postgres := r.of("drain", who, phase, perTask(func(_ Run, ph Phase) float64 { return ph.PostgresCPU * 1e6 }))
+
 				bound := over(float64(r.Machine.Cores)*1e6, client.Median+postgres.Median)
 				row = append(row, client.String(), postgres.String(), number(bound))
 			}
 			rows = append(rows, row)
 		}
+
 		p.say("CPU time of a task in µs, and the tasks a second at which all cores would be busy:\n")
 		p.table([]string{"", "insert: queue", "PostgreSQL", "bound/s", "drain: queue", "PostgreSQL", "bound/s"}, rows)
 	}
+
 	p.say("## Memory\n")
 	p.say("Memory of the contender's process in MB. At rest: workers started, queue empty. Max: during a whole run.\n")
 	var rows [][]string
@@ -251,6 +277,7 @@ func (r *Results) costTables(p *page) {
 		live := r.of("live", who, "live", func(run Run, _ Phase) float64 { return float64(run.Peak) / 1e6 })
 		rows = append(rows, []string{who, rest.String(), peak.String(), live.String()})
 	}
+
 	for _, id := range []string{"rest create 256", "rest pairs 256", "streams"} {
 		for _, run := range r.Runs {
 			if run.ID == id && run.Err == "" && run.Round == 0 {
@@ -261,20 +288,24 @@ func (r *Results) costTables(p *page) {
 	p.table([]string{"", "at rest", "max, insert and drain", "max, live"}, rows)
 }
 
+// serverTables writes the scenarios over REST, Connect and worker streams.
 func (r *Results) serverTables(p *page) {
 	var rows [][]string
 	for _, id := range r.ids() {
 		if !slices.Contains(r.contenders(id), server) || id == "streams" || id == "stream slots" {
 			continue
 		}
+
 		for _, phase := range []string{"rest create", "rest pairs", "connect create", "connect pairs", "stream runtime"} {
 			got := r.of(id, server, phase, rate)
 			if got.N == 0 {
 				continue
 			}
+
 			cpu := func(take func(Phase) float64) string {
 				return r.of(id, server, phase, func(_ Run, ph Phase) float64 { return take(ph) * 1e6 / float64(max(ph.N, 1)) }).String()
 			}
+
 			rows = append(rows, []string{
 				id, got.String(), r.of(id, server, phase, latency("request", p50)).String(), r.of(id, server, phase, latency("request", p99)).String(),
 				r.of(id, server, phase, func(_ Run, ph Phase) float64 { return float64(ph.Errors) }).String(),
@@ -285,11 +316,13 @@ func (r *Results) serverTables(p *page) {
 	if len(rows) == 0 {
 		return
 	}
+
 	p.say("## Over the wire\n")
 	p.say("The shipped server binary at log level warn. A request carries one task and gets its answer after the commit. The")
 	p.say("number counts clients: over REST each has its own connection, over Connect (HTTP/2) all share one. For a worker stream it")
 	p.say("counts handlers. Create: one task. Pairs: a retain and a release, two requests. Stream: the worker runtime over a stream.\n")
 	p.table([]string{"", "a second", "p50, ms", "p99, ms", "errors", "server CPU, µs", "PostgreSQL CPU, µs", "client CPU, µs"}, rows)
+
 	if r.ran("streams") {
 		p.say("1,000 idle streams of server-sent events and 1,000 waiting retains at once:\n")
 		mb := r.of("streams", server, "wake", serverMB)
