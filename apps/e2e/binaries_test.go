@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// build builds the programs once a test run and returns their folder.
+// build builds the programs once for each test run and returns their folder.
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := filepath.Abs("../../build/e2e") // which git does not see, and where the next run finds most of the work done
+	dir, err := filepath.Abs("../../build/e2e") // git ignores this folder; the next run rebuilds only changed parts
 	if err != nil {
 		return "", err
 	}
@@ -32,7 +32,7 @@ var build = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// programs is the folder of the programs as they are now.
+// programs returns the folder of the current programs.
 func programs(t testing.TB) string {
 	t.Helper()
 	dir, err := build()
@@ -42,23 +42,24 @@ func programs(t testing.TB) string {
 	return dir
 }
 
-// node is a server in a process of its own, on a PostgreSQL that it started itself.
+// node is a server process that started its own PostgreSQL.
 type node struct {
 	cmd  *exec.Cmd
 	data string
-	url  string // of the API
+	url  string // URL of the API
 	log  *bytes.Buffer
 }
 
 var urlFlag = regexp.MustCompile(`--url (\S+)`)
 
-// startNode starts "pgqueue run" on a data folder and waits until it says what to type next, which it does when ready.
+// startNode starts "pgqueue run" on a data folder. It waits until the server prints the next command to type, which
+// happens when it is ready.
 func startNode(t testing.TB, data string, args ...string) *node {
 	t.Helper()
 	return startWith(t, data, append([]string{"--data-dir", data}, args...)...)
 }
 
-// startNodeAt is startNode on a database.
+// startNodeAt works like startNode on an existing database.
 func startNodeAt(t testing.TB, dsn string, args ...string) *node {
 	t.Helper()
 	return startWith(t, "", append([]string{dsn}, args...)...)
@@ -114,7 +115,7 @@ func (n *node) stop(t testing.TB) {
 	}
 }
 
-// kill ends the server and its PostgreSQL by SIGKILL, so that neither can do anything about it.
+// kill ends the server and its PostgreSQL by SIGKILL, which neither can handle.
 func (n *node) kill(t testing.TB) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(n.data, "data", "postmaster.pid"))
@@ -152,8 +153,8 @@ func (n *node) pgqueue(t testing.TB, stdin string, args ...string) string {
 	return string(out)
 }
 
-// dataDir is a folder for a server's data that goes with the test. Where the test runs as root PostgreSQL does not, so
-// others may pass through it; t.TempDir's is closed to them.
+// dataDir returns a folder for a server's data, which the test removes. In a test as root PostgreSQL runs as another
+// user. So other users may pass through this folder; t.TempDir is closed to them.
 func dataDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pgqueue-e2e-data-")

@@ -13,7 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/embedded"
 )
 
-// BenchmarkStart is how long a server takes from its start to its first word, on a database that has its tables.
+// BenchmarkStart measures the time from the start of a server to its first answer, on a database that has its tables.
 func BenchmarkStart(b *testing.B) {
 	pg, err := embedded.Start(b.Context(), embedded.WithTemporary())
 	if err != nil {
@@ -47,8 +47,8 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// BenchmarkImport is pgqueue import of 100,000 lines, with everything on this machine: the program, the server and its
-// PostgreSQL, which is durable.
+// BenchmarkImport measures pgqueue import of 100,000 lines. The program, the server and its durable PostgreSQL share
+// this machine.
 func BenchmarkImport(b *testing.B) {
 	const lines = 100_000
 	dir := dataDir(b)

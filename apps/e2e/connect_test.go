@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/connectserver"
 )
 
-// serveConnect serves the Connect API of a manager over memory, as a server does, and returns where.
+// serveConnect serves the Connect API of a manager over memory, as a server does, and returns its URL.
 func serveConnect(t *testing.T) string {
 	t.Helper()
 	m, err := manager.New(memory.New())

@@ -1,3 +1,3 @@
 // Package e2e holds the tests that need more than one module: every stack over PostgreSQL, the real binaries, and the
-// rules about who may import whom. It is never released.
+// rules for imports between modules. It has no releases.
 package e2e

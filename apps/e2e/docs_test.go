@@ -34,25 +34,25 @@ import (
 // updateDocs writes the Go code of the pages anew: go test ./apps/e2e -run TestDocs -update-docs
 var updateDocs = flag.Bool("update-docs", false, "write the examples into the documentation")
 
-// root is that of the repository.
+// root is the path of the repository.
 const root = "../.."
 
-// doc is a page: what can be linked to and what is linked, and its code.
+// doc is a page with its anchors, its links and its code.
 type doc struct {
-	name    string // from root
+	name    string // path from root
 	source  []byte
 	anchors map[string]bool
 	links   []string
 	code    []*fenced
 }
 
-// fenced is a block of code and the comment above it.
+// fenced is a block of code with the comment above it.
 type fenced struct {
 	language, code, comment string
-	from, to                int // of its lines in the source
+	from, to                int // offsets of its lines in the source
 }
 
-// docs are all pages of the repository.
+// docs returns all pages of the repository.
 func docs(t *testing.T) map[string]*doc {
 	t.Helper()
 	all := map[string]*doc{}
@@ -119,7 +119,7 @@ func read(name string, source []byte) *doc {
 	return d
 }
 
-// plain is the text of a heading.
+// plain returns the text of a heading.
 func plain(n mdast.Node, source []byte) string {
 	var b strings.Builder
 	_ = mdast.Walk(n, func(n mdast.Node, entering bool) (mdast.WalkStatus, error) {
@@ -131,7 +131,7 @@ func plain(n mdast.Node, source []byte) string {
 	return b.String()
 }
 
-// anchor is what GitHub makes of a heading.
+// anchor returns the anchor that GitHub gives to a heading.
 func anchor(heading string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -144,7 +144,7 @@ func anchor(heading string) string {
 	}, heading)
 }
 
-// TestDocs holds the pages to what is there.
+// TestDocs checks the links, the names and the code of the pages against the tree.
 func TestDocs(t *testing.T) {
 	all := docs(t)
 	t.Run("what is linked is there", func(t *testing.T) {
@@ -194,7 +194,7 @@ func TestDocs(t *testing.T) {
 				continue
 			}
 			for line := range strings.Lines(f.code) {
-				// An import may bring more there.
+				// An import may add names to the page.
 				if _, module, ok := strings.Cut(line, " from "); ok && strings.HasPrefix(line, "import") {
 					line = " from " + module
 				}
@@ -206,14 +206,14 @@ func TestDocs(t *testing.T) {
 	})
 }
 
-// broken says what is wrong with a link; "" when nothing is.
+// broken returns the fault of a link, or "" for a good one.
 func broken(all map[string]*doc, from *doc, link string) string {
 	u, err := url.Parse(link)
 	if err != nil {
 		return err.Error()
 	}
 	if u.Scheme != "" {
-		return "" // another place; not to be asked in a test
+		return "" // another site; a test must not call it
 	}
 	name := from.name
 	if u.Path != "" {
@@ -230,7 +230,7 @@ func broken(all map[string]*doc, from *doc, link string) string {
 
 var exampleOf = regexp.MustCompile(`^<!-- example: (\S+) (\w+) -->$`)
 
-// goCode holds Go blocks to their examples, or writes them.
+// goCode compares Go blocks with their examples, or writes them.
 func goCode(t *testing.T, d *doc) {
 	t.Helper()
 	var out bytes.Buffer
@@ -254,13 +254,13 @@ func goCode(t *testing.T, d *doc) {
 	}
 	if *updateDocs && done > 0 {
 		out.Write(d.source[done:])
-		if err := os.WriteFile(filepath.Join(root, d.name), out.Bytes(), 0o644); err != nil { //nolint:gosec // a page that all may read
+		if err := os.WriteFile(filepath.Join(root, d.name), out.Bytes(), 0o644); err != nil { //nolint:gosec // all may read the page
 			t.Error(err)
 		}
 	}
 }
 
-// body is what an example does, without what checks its output.
+// body returns the statements of an example without the checks of its output.
 func body(t *testing.T, file, name string) string {
 	t.Helper()
 	source, err := os.ReadFile(file)
@@ -281,7 +281,7 @@ func body(t *testing.T, file, name string) string {
 		body, _, _ = strings.Cut(body, "\t// Output:")
 		var b strings.Builder
 		for line := range strings.Lines(body) {
-			if strings.HasPrefix(line, "\t_ = ") { // names a function that the example only shows
+			if strings.HasPrefix(line, "\t_ = ") { // mentions a function that the example only shows
 				continue
 			}
 			b.WriteString(strings.TrimPrefix(line, "\t"))
@@ -292,7 +292,7 @@ func body(t *testing.T, file, name string) string {
 	return ""
 }
 
-// TestDocsCommands runs the commands of the how-tos, page by page, each against a server of its own.
+// TestDocsCommands runs the commands of the how-tos page by page, with a new server for each page.
 func TestDocsCommands(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs")
@@ -342,7 +342,7 @@ func runDoc(t *testing.T, dir string, env []string, name string, args ...string)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, env
-	// What the commands left running ends with them.
+	// Background processes of the commands end with their process group.
 	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{Setpgid: true}, 10*time.Second
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	defer func() {

@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/fullstorydev/grpcurl"
-	"github.com/golang/protobuf/proto" //nolint:staticcheck // grpcurl's interface speaks it
+	"github.com/golang/protobuf/proto" //nolint:staticcheck // grpcurl's interface uses it
 	"github.com/jhump/protoreflect/grpcreflect"
 	"google.golang.org/grpc"
 )
 
-// curl calls methods that it knows by reflection alone.
+// curl calls methods that it knows only by reflection.
 type curl struct {
 	*testing.T
 	conn *grpc.ClientConn
@@ -37,7 +37,7 @@ func newCurl(t *testing.T, addr string) *curl {
 	return &curl{T: t, conn: conn, src: grpcurl.DescriptorSourceFromServer(t.Context(), ref)}
 }
 
-// until sees answers and ends the call when enough says so.
+// until receives answers and ends the call when enough returns true.
 type until struct {
 	*grpcurl.DefaultEventHandler
 	out    *bytes.Buffer
@@ -53,7 +53,7 @@ func (u *until) OnReceiveResponse(m proto.Message) {
 	}
 }
 
-// call sends request and returns the last answer, that which enough accepted where it is not nil.
+// call sends request and returns the last answer. With enough it is the answer that enough accepted.
 func (c *curl) call(method, request string, enough func(string) bool) map[string]any {
 	c.Helper()
 	parser, format, err := grpcurl.RequestParserAndFormatter(

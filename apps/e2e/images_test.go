@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// TestImages holds each Dockerfile to "only the modules it needs, and all of these": an image is seldom built, and a module
-// that it lacks would show then only.
+// TestImages checks that each Dockerfile copies exactly the modules that its program needs. Images are seldom built,
+// so a missing module would otherwise show late.
 func TestImages(t *testing.T) {
 	for app, program := range map[string]string{"server": "pgqueue-server", "worker": "pgqueue-worker", "cli": "pgqueue"} {
 		t.Run(app, func(t *testing.T) {
@@ -23,7 +23,7 @@ func TestImages(t *testing.T) {
 			files, modules := needs(t, app, program)
 			copied := copies(t, app)
 
-			// Dependencies are fetched by the go.mod of every module that the app's go.mod requires, used or not.
+			// The go command reads the go.mod of every module that the app's go.mod requires, used or not.
 			var manifests, sources []string
 			for _, from := range copied {
 				if dir, name := path.Split(from); name == "go.mod" {
@@ -54,13 +54,13 @@ func TestImages(t *testing.T) {
 				}
 			}
 			if len(modules) == 0 || !slices.Contains(modules, "domain") {
-				t.Errorf("the program is made of %v", modules) // then this test sees nothing
+				t.Errorf("the program is made of %v", modules) // then the test compares nothing
 			}
 		})
 	}
 }
 
-// copies are the paths that a Dockerfile copies out of the repository.
+// copies returns the paths that a Dockerfile copies out of the repository.
 func copies(t *testing.T, app string) (paths []string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, "deploy", "docker", app+".Dockerfile"))
@@ -75,7 +75,7 @@ func copies(t *testing.T, app string) (paths []string) {
 	return paths
 }
 
-// inApp runs go in the folder of an app as the image does, and reads the JSON that it prints.
+// inApp runs go in the folder of an app like the image and parses the printed JSON.
 func inApp[T any](t *testing.T, app string, args ...string) (all []T) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", args...)
@@ -104,7 +104,7 @@ func inApp[T any](t *testing.T, app string, args ...string) (all []T) {
 	return all
 }
 
-// needs are the files of the repository that a program is built from, and the modules that they are in.
+// needs returns the files of the repository in the build of a program, and their modules.
 func needs(t *testing.T, app, program string) (files, modules []string) {
 	t.Helper()
 	top, err := filepath.Abs(root)
@@ -134,7 +134,7 @@ func needs(t *testing.T, app, program string) (files, modules []string) {
 	return files, slices.Sorted(maps.Keys(in))
 }
 
-// required are the folders of the modules of ours that an app's go.mod requires, and its own.
+// required returns the folders of our modules that an app's go.mod requires, and its own folder.
 func required(t *testing.T, app string) []string {
 	t.Helper()
 	type mod struct {

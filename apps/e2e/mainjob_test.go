@@ -20,8 +20,8 @@ import (
 
 //go:generate go run testdata/generate.go
 
-// TestMainJob is what pgqueue is for, with real programs on a real PostgreSQL: tasks go in, are worked and come out, and
-// nothing acknowledged is lost when everything is killed in the middle.
+// TestMainJob runs the main use of pgqueue with real programs on a real PostgreSQL: tasks are created, worked and
+// listed. A kill of all processes in the middle loses no acknowledged change.
 func TestMainJob(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
@@ -37,7 +37,7 @@ func TestMainJob(t *testing.T) {
 	data := dataDir(t)
 	n := startNode(t, data)
 
-	// What the server has acknowledged: it must be so for ever after.
+	// A change that the server has acknowledged must stay.
 	status, payload := map[int64]queue.Status{}, map[int64]string{}
 
 	n.pgqueue(t, "", "create-queue", "mail", "--retries", "2", "--lease", "1h", "--retry-delay", "1h")
@@ -58,7 +58,7 @@ func TestMainJob(t *testing.T) {
 	for _, task := range held.Body {
 		status[task.ID] = queue.StatusRetained
 	}
-	// Half are released well, a tenth fail: half of those for good. A few of each by hand, the rest as a worker does.
+	// Half of the tasks succeed and a tenth fails, half of those permanently. The test releases a few of each by hand.
 	half, tenth := len(lines)/2, len(lines)/10
 	client := connect(t, n)
 	var releases []queue.Release
@@ -94,7 +94,7 @@ func TestMainJob(t *testing.T) {
 	}
 	t.Run("tasks shows the right statuses", func(t *testing.T) { compare(t, n, status, payload) })
 
-	// More goes in and is worked while everything is killed. Who gets no answer does not know; who gets one relies on it.
+	// The kill comes while tasks are created and worked. A caller without an answer knows nothing; an answer is a promise.
 	var mu sync.Mutex
 	var writers sync.WaitGroup
 	enough := make(chan struct{})
@@ -116,13 +116,13 @@ func TestMainJob(t *testing.T) {
 			}
 		})
 	}
-	writers.Go(func() { // a worker, by what is left of those held
+	writers.Go(func() { // a worker releases the rest of the held tasks
 		for _, task := range held.Body[half+tenth:] {
 			got, err := client.ReleaseTasks(t.Context(), []queue.Release{{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess}})
 			mu.Lock()
 			switch {
 			case err != nil:
-				delete(status, task.ID) // nobody knows: it is retained or released
+				delete(status, task.ID) // in doubt: it is retained or released
 				mu.Unlock()
 				return
 			case got[0].Err != nil:
@@ -171,7 +171,7 @@ func decode(t *testing.T, text string, v any) {
 	}
 }
 
-// compare lists the tasks as a user does, page by page and status by status, and looks at each that is expected.
+// compare lists the tasks like a user, page by page and status by status, and reads each expected task.
 func compare(t *testing.T, n *node, status map[int64]queue.Status, payload map[int64]string) {
 	t.Helper()
 	found := map[int64]restapi.Task{}

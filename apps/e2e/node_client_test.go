@@ -21,7 +21,7 @@ import (
 )
 
 // TestANodeClientWorksATaskAndReceivesATick generates types from the proto with protoc-gen-es, compiles
-// testdata/node-client against them and runs it over each protocol. It needs npm, and what npm installs once.
+// testdata/node-client against them and runs it over each protocol. It needs npm, which installs the packages once.
 func TestANodeClientWorksATaskAndReceivesATick(t *testing.T) {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
@@ -55,7 +55,7 @@ func TestANodeClientWorksATaskAndReceivesATick(t *testing.T) {
 	}
 }
 
-// nodeModules is a folder of what package.json names, installed once for each state of it.
+// nodeModules returns a folder with the packages of package.json. npm installs it once for each version of that file.
 func nodeModules(t *testing.T, npm string) string {
 	t.Helper()
 	manifest, err := os.ReadFile(filepath.Join("testdata", "node-client", "package.json"))
@@ -74,7 +74,7 @@ func nodeModules(t *testing.T, npm string) string {
 	if err := os.MkdirAll(home, 0o750); err != nil {
 		t.Fatal(err)
 	}
-	// Installed beside and moved, so that a folder with the right name is always whole.
+	// npm installs into another folder and the test renames it. So a folder with the final name is always complete.
 	fresh, err := os.MkdirTemp(home, "installing-")
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func nodeModules(t *testing.T, npm string) string {
 	return filepath.Join(dir, "node_modules")
 }
 
-// generateTypes gives protoc-gen-es the descriptors that are linked into this program.
+// generateTypes sends the descriptors of this program to protoc-gen-es.
 func generateTypes(t *testing.T, dir string) {
 	t.Helper()
 	req := &pluginpb.CodeGeneratorRequest{Parameter: new("target=ts,import_extension=js")}
@@ -107,7 +107,7 @@ func generateTypes(t *testing.T, dir string) {
 			add(f.Imports().Get(i).FileDescriptor)
 		}
 		req.ProtoFile = append(req.ProtoFile, protodesc.ToFileDescriptorProto(f))
-		if !strings.HasPrefix(f.Path(), "google/") { // those come with the runtime
+		if !strings.HasPrefix(f.Path(), "google/") { // the runtime contains these
 			req.FileToGenerate = append(req.FileToGenerate, f.Path())
 		}
 	}
@@ -139,7 +139,7 @@ func generateTypes(t *testing.T, dir string) {
 	}
 }
 
-// run runs a program and returns what it printed.
+// run runs a program and returns its output.
 func run(t *testing.T, dir string, stdin []byte, name string, args ...string) []byte {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

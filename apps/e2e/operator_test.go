@@ -12,13 +12,13 @@ import (
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
-// TestOperator does with the real program what an operator does to a database beside a running server.
+// TestOperator runs an operator's commands on a database beside a running server, with the real program.
 func TestOperator(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
 	}
 	n := startNode(t, dataDir(t))
-	// pgqueue runs a command line that ends with a code, and gives its stdout.
+	// pgqueue runs a command line, expects an exit code and returns the stdout.
 	pgqueue := func(t *testing.T, code int, says string, args ...string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), "pgqueue"), args...)

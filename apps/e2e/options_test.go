@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// options of a program, from its help: what it says of each flag.
+// options returns the flags of a program with their texts from its help.
 func options(t *testing.T, command ...string) map[string]string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), filepath.Join(programs(t), command[0]), append(command[1:], "--help")...).CombinedOutput()
@@ -26,8 +26,8 @@ func options(t *testing.T, command ...string) map[string]string {
 	return all
 }
 
-// TestProgramsHaveOneListOfOptions holds the options that mean the same in several programs to one name, one form, one
-// text and one default.
+// TestProgramsHaveOneListOfOptions checks that an option of several programs has one name, one form, one text and one
+// default.
 func TestProgramsHaveOneListOfOptions(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the programs")
@@ -41,14 +41,14 @@ func TestProgramsHaveOneListOfOptions(t *testing.T) {
 	for name, has := range all {
 		want := database
 		if !strings.HasPrefix(name, "pgqueue doctor") && !strings.HasPrefix(name, "pgqueue migrate") {
-			want = append(slices.Clip(want), running...) // the others wait only when asked to
+			want = append(slices.Clip(want), running...) // the other programs wait only on request
 		} else if _, ok := has["wait"]; !ok {
 			t.Errorf("%s lacks --wait", name)
 		}
 		for _, flag := range want {
 			if is, ok := has[flag]; !ok {
 				t.Errorf("%s lacks --%s", name, flag)
-			} else if server := all["pgqueue-server"][flag]; is != server && flag != "background" { // a worker's is of --database-url
+			} else if server := all["pgqueue-server"][flag]; is != server && flag != "background" { // a worker's belongs to --database-url
 				t.Errorf("--%s of %s: %q; of pgqueue-server: %q", flag, name, is, server)
 			}
 		}
@@ -65,14 +65,15 @@ func TestProgramsHaveOneListOfOptions(t *testing.T) {
 	for flag, text := range all["pgqueue-server"] {
 		if is, ok := all["pgqueue run"][flag]; !ok && flag != "version" && flag != "check" {
 			t.Errorf("pgqueue run lacks --%s", flag)
-		} else if ok && is != text && flag != "namespace" && flag != "help" { // its own is that of every command
+		} else if ok && is != text && flag != "namespace" && flag != "help" { // every command of pgqueue shares these
 			t.Errorf("--%s of pgqueue run: %q; of pgqueue-server: %q", flag, is, text)
 		}
 	}
 }
 
-// TestProgramsParseServerSettingsAlike holds worker and commands to the same values of --url, --protocol, --auth-token and
-// --namespace, as flags and as variables: a bad one is a usage error of both, a good one of neither.
+// TestProgramsParseServerSettingsAlike checks that worker and commands accept the same values of --url, --protocol,
+// --auth-token and --namespace, as flags and as variables. A bad value is a usage error of both; a good one is an
+// error of neither.
 func TestProgramsParseServerSettingsAlike(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the programs")
@@ -122,7 +123,7 @@ func TestProgramsParseServerSettingsAlike(t *testing.T) {
 	}
 }
 
-// exitOfStart runs a program until it ends or says that it works, and returns its exit code; -1 when it works.
+// exitOfStart runs a program until it ends or reports that it works. It returns the exit code, or -1 when it works.
 func exitOfStart(t *testing.T, cmd *exec.Cmd) int {
 	t.Helper()
 	stderr, err := cmd.StderrPipe()
@@ -134,11 +135,11 @@ func exitOfStart(t *testing.T, cmd *exec.Cmd) int {
 	}
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
 		if strings.Contains(lines.Text(), `"working"`) {
-			_ = cmd.Process.Kill() // it has not ended: it works
+			_ = cmd.Process.Kill() // it still runs, so it works
 			break
 		}
 	}
-	_, _ = io.Copy(io.Discard, stderr) // to the end, so that Wait closes nothing that is read
-	_ = cmd.Wait()                     // the state tells
+	_, _ = io.Copy(io.Discard, stderr) // to the end, because Wait closes the pipe
+	_ = cmd.Wait()                     // the state below has the result
 	return cmd.ProcessState.ExitCode()
 }

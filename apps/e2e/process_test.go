@@ -19,7 +19,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 )
 
-// server is a server program under a command line.
+// server is a server program below another command line.
 type server struct {
 	t    *testing.T
 	cmd  *exec.Cmd
@@ -28,8 +28,8 @@ type server struct {
 	done chan struct{}
 }
 
-// startServer starts a program, as "pgqueue run", on a port of its own and waits until it is ready. under is a command line
-// that ends in the program's.
+// startServer starts a program, such as "pgqueue run", on its own port and waits until it is ready. under is a
+// command line that ends with the program's.
 func startServer(t *testing.T, under, env []string, program string, args ...string) *server {
 	t.Helper()
 	s := startProcess(t, under, env, program, args...)
@@ -37,7 +37,7 @@ func startServer(t *testing.T, under, env []string, program string, args ...stri
 	return s
 }
 
-// closedPort is an address at which nothing listens.
+// closedPort returns an address without a listener.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,7 +48,7 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// startProcess is startServer without the wait.
+// startProcess works like startServer without the wait.
 func startProcess(t *testing.T, under, env []string, program string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, addr: closedPort(t), done: make(chan struct{})}
@@ -63,10 +63,10 @@ func startProcess(t *testing.T, under, env []string, program string, args ...str
 	}
 	go func() {
 		defer close(s.done)
-		_ = s.cmd.Wait() // the state tells
+		_ = s.cmd.Wait() // the state has the result
 	}()
 	t.Cleanup(func() {
-		_ = s.cmd.Process.Kill() // unless it has ended
+		_ = s.cmd.Process.Kill() // fails when it has ended
 		<-s.done
 		if t.Failed() {
 			t.Logf("%s:\n%s", program, s.log.String())
@@ -115,7 +115,7 @@ func (s *server) ends() int {
 	return s.cmd.ProcessState.ExitCode()
 }
 
-// childrenOf are the children of a process.
+// childrenOf returns the children of a process.
 func childrenOf(pid int) (pids []int) {
 	files, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range files {
@@ -136,8 +136,8 @@ func childrenOf(pid int) (pids []int) {
 	return pids
 }
 
-// TestServerAmongProcesses holds what signals, a log without a reader, a supervisor and a collector that hangs do to both
-// server programs.
+// TestServerAmongProcesses tests both server programs with signals, a log without a reader, a supervisor and a
+// collector that hangs.
 func TestServerAmongProcesses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
@@ -197,7 +197,7 @@ func TestServerAmongProcesses(t *testing.T) {
 		}
 		t.Run(program+": standard streams that are closed at the start are taken by nothing else", func(t *testing.T) {
 			s := startServer(t, []string{"sh", "-c", `exec "$@" <&- >&- 2>&-`, "sh"}, nil, program, dsn)
-			for range 20 { // each is a line of the log
+			for range 20 { // each call writes a line to the log
 				if got := s.get("/api/queue"); got != http.StatusOK {
 					t.Fatalf("/api/queue: %d", got)
 				}
@@ -211,7 +211,7 @@ func TestServerAmongProcesses(t *testing.T) {
 		})
 		t.Run(program+": a reader of the log that goes away ends nothing", func(t *testing.T) {
 			s := startServer(t, []string{"sh", "-c", `{ "$@" 2>&1; echo "exit code $?" >&2; } | head -n 1`, "sh"}, nil, program, dsn)
-			for range 20 { // each is a line of the log
+			for range 20 { // each call writes a line to the log
 				if got := s.get("/api/queue"); got != http.StatusOK {
 					t.Fatalf("/api/queue: %d", got)
 				}
@@ -314,7 +314,7 @@ func TestServerAmongProcesses(t *testing.T) {
 	}
 }
 
-// TestClosedStreamsOfCommands: a command does its work whatever streams it was started without, and once.
+// TestClosedStreamsOfCommands: a command does its work exactly once, whichever standard streams are missing.
 func TestClosedStreamsOfCommands(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
@@ -348,7 +348,7 @@ func TestClosedStreamsOfCommands(t *testing.T) {
 	}
 }
 
-// serverIn is the process of a server among pids or their children.
+// serverIn returns the process of a server among pids or their children.
 func serverIn(t *testing.T, pids []int) int {
 	t.Helper()
 	for len(pids) > 0 {
@@ -362,7 +362,7 @@ func serverIn(t *testing.T, pids []int) int {
 	return 0
 }
 
-// TestUnits: the units that are shipped are what systemd takes, without a word of warning.
+// TestUnits checks that systemd accepts the shipped units without a warning.
 func TestUnits(t *testing.T) {
 	units, err := filepath.Glob("../../deploy/systemd/*.service")
 	if err != nil || len(units) == 0 {

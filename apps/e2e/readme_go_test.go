@@ -15,15 +15,15 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 )
 
-// The functions of this file are the README's Go code, statement by statement, with what it leaves to the reader.
+// The functions of this file contain the Go code of the README, statement by statement, with the reader's parts added.
 
-// Mail and Receipt are the reader's.
+// Mail and Receipt are types of the reader.
 type (
 	Mail    struct{ To string }
 	Receipt struct{ Sent bool }
 )
 
-// readmeWorker is "Over Connect and gRPC"; send is the reader's.
+// readmeWorker is the section "Over Connect and gRPC"; the reader provides send.
 func readmeWorker(ctx context.Context, serverURL string, send func(context.Context, Mail) (Receipt, error)) error {
 	client, err := connectclient.New(serverURL) // http://localhost:8080
 	if err != nil {
@@ -36,7 +36,7 @@ func readmeWorker(ctx context.Context, serverURL string, send func(context.Conte
 	return w.Run(ctx) // until ctx ends and every held task is released or handed back
 }
 
-// readmeInProcess is "In your Go program".
+// readmeInProcess is the section "In your Go program".
 func readmeInProcess(ctx context.Context, databaseURL string) error {
 	store, err := postgres.Open(ctx, databaseURL)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// block is a piece of code of the README.
+// block is a block of code in the README.
 type block struct{ language, code string }
 
 var fence = regexp.MustCompile("(?s)\n```(\\w*)\n(.*?\n)```\n")
@@ -30,7 +30,7 @@ func readme(t *testing.T) []block {
 	return out
 }
 
-// of gives the blocks in one language; there have to be some.
+// of returns the blocks in one language and fails without any.
 func of(t *testing.T, blocks []block, language string) []string {
 	t.Helper()
 	var out []string
@@ -45,7 +45,7 @@ func of(t *testing.T, blocks []block, language string) []string {
 	return out
 }
 
-// TestReadmeGo holds the README's Go code to the code that is compiled, and run, here.
+// TestReadmeGo compares the README's Go code with the code that this package compiles and runs.
 func TestReadmeGo(t *testing.T) {
 	source, err := os.ReadFile("readme_go_test.go")
 	if err != nil {
@@ -59,7 +59,7 @@ func TestReadmeGo(t *testing.T) {
 	}
 }
 
-// TestReadmeTargets holds the README to the Makefile: the commands that a newcomer types first.
+// TestReadmeTargets compares the README with the Makefile: a newcomer types these commands first.
 func TestReadmeTargets(t *testing.T) {
 	first := of(t, readme(t), "")[0]
 	for _, target := range []string{"run", "test"} {
@@ -73,7 +73,7 @@ func TestReadmeTargets(t *testing.T) {
 	}
 }
 
-// TestReadmeCommands types every shell command of the README, in its order, at the programs as they are now.
+// TestReadmeCommands runs every shell command of the README in its order with the current programs.
 func TestReadmeCommands(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
@@ -89,7 +89,7 @@ func TestReadmeCommands(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			// What the README reaches at the default port is at another here. A refused request fails the test too.
+			// The server of the test has another port than the README's default. A refused request fails the test too.
 			script := strings.ReplaceAll(code, "localhost:8080", address)
 			script = "curl() { command curl --fail-with-body \"$@\"; echo; }\n" + script
 			cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)

@@ -12,8 +12,8 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/embedded"
 )
 
-// TestScripts plays the sessions of the command line with the real program at a real server on PostgreSQL, each at a
-// server with tables of its own, over either protocol.
+// TestScripts runs the sessions of the command line with the real program on a real server and PostgreSQL. Each
+// session has a server with its own tables and runs over both protocols.
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")

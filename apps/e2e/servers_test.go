@@ -12,9 +12,9 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
-// TestTwoServersSeveralWorkers is the normal case of a deployment: two servers that know nothing of each other and four
-// workers, one of them without a server, share a database, and the servers are replaced one by one while all of them work.
-// Nothing is lost, nothing runs twice, no attempt is spent.
+// TestTwoServersSeveralWorkers is the normal deployment: two independent servers and four workers, one of them
+// without a server, share a database. The servers are replaced one by one while all workers work. No task is lost or
+// runs twice, and no attempt is spent.
 func TestTwoServersSeveralWorkers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
@@ -36,7 +36,7 @@ func TestTwoServersSeveralWorkers(t *testing.T) {
 	} {
 		hands = append(hands, startHand(t, name, dir, append([]string{"-q", "mail", "-c", "4"}, way...)...))
 	}
-	// Tasks come in by both, and so do their ends, whoever took them.
+	// Both servers receive creates and releases, also for tasks that the other one gave out.
 	var made []*queue.Task
 	for i := range n {
 		to := []*plant{one, two}[i%2]
@@ -77,7 +77,7 @@ func TestTwoServersSeveralWorkers(t *testing.T) {
 	}
 }
 
-// replace stops a server as a deployment does, and starts another in its place.
+// replace stops a server like a deployment and starts another in its place.
 func replace(t *testing.T, old *node, dsn string) *node {
 	t.Helper()
 	u, err := url.Parse(old.url)

@@ -18,8 +18,8 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 )
 
-// TestStart is about what stands in the way of a server: each is told in one line, by the right exit code, and leaves
-// nothing behind.
+// TestStart covers the obstacles to a start of a server. The server reports each in one line with the right exit code
+// and leaves no process or file behind.
 func TestStart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
@@ -68,7 +68,7 @@ func TestStart(t *testing.T) {
 
 	busy := startNode(t, dataDir(t))
 	untouched, other := dataDir(t), dataDir(t)
-	if err := os.MkdirAll(filepath.Join(other, "data"), 0o700); err != nil { // of a PostgreSQL that is not there
+	if err := os.MkdirAll(filepath.Join(other, "data"), 0o700); err != nil { // data of a PostgreSQL that is not installed
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(other, "data", "PG_VERSION"), []byte("9\n"), 0o600); err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
-// plant is a server on PostgreSQL and the ways in which a worker reaches what is in it.
+// plant is a server on PostgreSQL with the ways in which a worker reaches it.
 type plant struct {
 	*restclient.Client
 	ways map[string][]string
@@ -36,7 +36,7 @@ func newPlant(t *testing.T) *plant {
 	}}
 }
 
-// fill makes a queue with n tasks, of which each is the number of seconds that it takes.
+// fill creates a queue with n tasks. The payload of each is its duration in seconds.
 func (p *plant) fill(t *testing.T, meta queue.QueueMeta, n int, seconds string) []*queue.Task {
 	t.Helper()
 	if _, err := p.CreateQueue(t.Context(), meta); err != nil {
@@ -53,7 +53,7 @@ func (p *plant) fill(t *testing.T, meta queue.QueueMeta, n int, seconds string) 
 	return tasks
 }
 
-// released waits until so many tasks of a queue are released.
+// released waits until n tasks of a queue are released.
 func (p *plant) released(t *testing.T, name string, n int64) {
 	t.Helper()
 	for over := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
@@ -75,7 +75,7 @@ type hand struct {
 	name string
 	cmd  *exec.Cmd
 	log  syncBuffer
-	// ended is closed when it has.
+	// ended closes when the worker has ended.
 	ended chan struct{}
 }
 
@@ -96,8 +96,8 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// startHand starts a worker whose command notes the attempt in a file of the task's, and then takes as long as the task
-// says.
+// startHand starts a worker. Its command records the attempt in a file of the task and then runs for the task's
+// duration.
 func startHand(t *testing.T, name, dir string, args ...string) *hand {
 	t.Helper()
 	h := &hand{name: name, ended: make(chan struct{})}
@@ -110,10 +110,10 @@ func startHand(t *testing.T, name, dir string, args ...string) *hand {
 	}
 	go func() {
 		defer close(h.ended)
-		_ = h.cmd.Wait() // the state tells
+		_ = h.cmd.Wait() // the state has the result
 	}()
 	t.Cleanup(func() {
-		_ = h.cmd.Process.Kill() // unless it has ended
+		_ = h.cmd.Process.Kill() // fails when it has ended
 		<-h.ended
 		if t.Failed() {
 			t.Logf("%s:\n%s", name, h.log.String())
@@ -122,7 +122,7 @@ func startHand(t *testing.T, name, dir string, args ...string) *hand {
 	return h
 }
 
-// stop stops it as an operator does, and returns its exit code.
+// stop stops the worker like an operator and returns its exit code.
 func (h *hand) stop(t *testing.T) int {
 	t.Helper()
 	if err := h.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -136,7 +136,7 @@ func (h *hand) stop(t *testing.T) int {
 	return h.cmd.ProcessState.ExitCode()
 }
 
-// ran are the attempts that a task's commands noted.
+// ran returns the attempts that the commands of a task recorded.
 func ran(t *testing.T, dir string, id int64) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dir, strconv.FormatInt(id, 10)))
@@ -146,8 +146,8 @@ func ran(t *testing.T, dir string, id int64) []string {
 	return strings.Fields(string(b))
 }
 
-// TestWorkersStopUnderLoad stops one of two workers at a time while they work, as a deployment does, again and again:
-// nothing is lost, nothing runs twice, no attempt is spent.
+// TestWorkersStopUnderLoad stops one of two workers at a time while they work, many times, like deployments. No task
+// is lost or runs twice, and no attempt is spent.
 func TestWorkersStopUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
@@ -196,8 +196,9 @@ func TestWorkersStopUnderLoad(t *testing.T) {
 	}
 }
 
-// TestKilledWorkersTasksAreWorked kills one of two workers while they work: what it held is worked by the other once the
-// lease is over, and nothing else is worked twice. How long that took is logged; it should be less than the lease and 2 s.
+// TestKilledWorkersTasksAreWorked kills one of two workers while they work. The other one works the held tasks after
+// the end of the lease, and no other task runs twice. The test logs the duration, which should be less than the lease
+// and 2 s.
 func TestKilledWorkersTasksAreWorked(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")

@@ -58,6 +58,7 @@ func versions(node *nodePeers) [][2]string {
 				v[0][1] = s.Value
 			}
 		}
+
 		for _, m := range info.Deps {
 			switch m.Path {
 			case "github.com/riverqueue/river", "github.com/vgarvardt/gue/v5", "github.com/jackc/pgx/v5":
@@ -65,6 +66,7 @@ func versions(node *nodePeers) [][2]string {
 			}
 		}
 	}
+
 	if node == nil {
 		return v
 	}

@@ -1,2 +1,2 @@
-// Package observe has the tests of what operators look at: alert rules, dashboards, and a task's trace over every wire.
+// Package observe tests the tools of operators: alert rules, dashboards, and the trace of a task over every wire.
 package observe

@@ -36,18 +36,19 @@ const (
 	overt   = 1_600  // by 32 clients over REST, a request a task
 )
 
-// BenchmarkOverhead says how much of the throughput telemetry costs: the same work is done on a plain stack and on one that
-// is observed, in turns, and what is reported is the median of the rounds' ratios, of the time on the wall and of this
-// process's CPU. That telemetry that is off costs nothing needs no measuring: the decorators give back what they got, which
-// TestOffCostsNothing holds them to. On a machine with nothing else to do:
+// BenchmarkOverhead measures the share of the throughput that telemetry costs. A plain stack and an observed one do
+// the same work in turn. The benchmark reports the median of the rounds' ratios, for wall time and for the CPU time
+// of this process. Disabled telemetry costs nothing, because the decorators return their argument;
+// TestOffCostsNothing checks that. Run it on an idle machine:
 //
 //	go run ./adapters/postgres/postgrestest/cmd/testdb -- go test -run '^$' -bench Overhead/postgres -benchtime 12x ./apps/e2e/observe
 //
-// The server for tests does not wait for its disk, so that the share of telemetry is rather too large than too small.
+// The server for tests does not wait for its disk. So the measured share of telemetry is rather too large than too
+// small.
 func BenchmarkOverhead(b *testing.B) {
 	stores := []struct {
 		name string
-		open func(b *testing.B) func() queue.Store // which opens the same store once more
+		open func(b *testing.B) func() queue.Store // opens the same store again
 	}{
 		{"postgres", func(b *testing.B) func() queue.Store {
 			b.Helper()
@@ -82,14 +83,14 @@ func BenchmarkOverhead(b *testing.B) {
 					open := st.open(b)
 					pair := []*observed{newObserved(b, open(), "plain", nil), newObserved(b, open(), "watched", level.opts(b))}
 					for _, o := range pair {
-						work.do(o, b) // connections, statements, pages
+						work.do(o, b) // warms up connections, statements and pages
 					}
 					var wall, cpu []float64
 					var rate time.Duration
 					for b.Loop() {
 						var took, used [2]time.Duration
 						for k := range 2 {
-							i := (len(wall) + k) % 2 // who goes first changes
+							i := (len(wall) + k) % 2 // the order alternates
 							runtime.GC()
 							start, before := time.Now(), processCPU(b)
 							work.do(pair[i], b)
@@ -102,7 +103,7 @@ func BenchmarkOverhead(b *testing.B) {
 					b.ReportMetric((1-1/median(wall))*100, "%less-throughput")
 					b.ReportMetric((median(cpu)-1)*100, "%more-cpu")
 					b.ReportMetric(float64(work.n*len(wall))/rate.Seconds(), "plain-tasks/s")
-					b.ReportMetric(0, "ns/op") // of both together: says nothing
+					b.ReportMetric(0, "ns/op") // the time of both together has no meaning
 				})
 			}
 		}
@@ -114,7 +115,7 @@ func median(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
-// traced records the traces that sampler chooses, for an exporter that throws them away.
+// traced records the traces that sampler selects, for an exporter that discards them.
 func traced(b *testing.B, sampler sdktrace.Sampler) []telemetry.Option {
 	b.Helper()
 	p := sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler), sdktrace.WithBatcher(nowhere{}))
@@ -127,7 +128,7 @@ type nowhere struct{}
 func (nowhere) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
 func (nowhere) Shutdown(context.Context) error                             { return nil }
 
-// processCPU is the CPU time of this process so far; PostgreSQL's is its own.
+// processCPU returns the CPU time of this process so far, without that of PostgreSQL.
 func processCPU(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
@@ -137,9 +138,9 @@ func processCPU(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// observed is manager, worker runtime and server on a queue of their own, observed or plain.
+// observed is a manager, a worker runtime and a server with their own queue, observed or plain.
 type observed struct {
-	worker.Observer // of the worker; what is not overridden goes to telemetry
+	worker.Observer // observer of the worker; telemetry gets the calls without an override
 	queue           string
 	svc             queue.Service
 	middleware      func(worker.Handler) worker.Handler
@@ -147,7 +148,8 @@ type observed struct {
 	released        atomic.Int64
 }
 
-// newObserved puts a stack together as the server does. opts nil = plain; else it is observed, with opts beside the default.
+// newObserved builds a stack like the server. With opts nil it is plain; otherwise it is observed, with opts added to
+// the default.
 func newObserved(b *testing.B, store queue.Store, name string, opts []telemetry.Option) *observed {
 	b.Helper()
 	ok := func(err error) {
@@ -193,7 +195,7 @@ func newObserved(b *testing.B, store queue.Store, name string, opts []telemetry.
 	return o
 }
 
-// Released counts what is done for good.
+// Released counts the tasks with a final release.
 func (o *observed) Released(n int, took time.Duration, err error) {
 	o.Observer.Released(n, took, err)
 	if err == nil {
@@ -229,7 +231,7 @@ func (o *observed) drain(b *testing.B) {
 	}
 }
 
-// single is callers of the manager in this process.
+// single calls the manager from callers in this process.
 func (o *observed) single(b *testing.B) {
 	b.Helper()
 	var wg sync.WaitGroup
@@ -239,7 +241,7 @@ func (o *observed) single(b *testing.B) {
 	wg.Wait()
 }
 
-// request is clients of the server.
+// request calls the server from its clients.
 func (o *observed) request(b *testing.B) {
 	b.Helper()
 	var wg sync.WaitGroup
@@ -249,7 +251,7 @@ func (o *observed) request(b *testing.B) {
 	wg.Wait()
 }
 
-// caller is what a cycle needs.
+// caller has the operations of a cycle.
 type caller interface {
 	CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error)
 	RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error)
@@ -264,7 +266,7 @@ func cycles(b *testing.B, svc caller, name string, n int) {
 			b.Error(err)
 			return
 		}
-		// Callers take each other's tasks, so each waits until there is one.
+		// Callers take the tasks of other callers, so each waits for a task.
 		got, err := svc.RetainTasks(b.Context(), queue.RetainRequest{Worker: "w", Queues: []string{name}, Limit: 1, Wait: time.Minute})
 		if err != nil || len(got) != 1 {
 			b.Errorf("retained %d: %v", len(got), err)

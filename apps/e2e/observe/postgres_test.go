@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(queuetest.VerifyGoroutines(func() int { return postgrestest.Main(m) }))
 }
 
-// scraped are the metrics as a scrape gives them.
+// scraped returns the metrics of a scrape.
 func scraped(t testing.TB, tel *telemetry.Telemetry) map[string]*dto.MetricFamily {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -40,7 +40,7 @@ func scraped(t testing.TB, tel *telemetry.Telemetry) map[string]*dto.MetricFamil
 	return parsed(t, w.Result())
 }
 
-// scrapedFrom are the metrics at url.
+// scrapedFrom returns the metrics at url.
 func scrapedFrom(t testing.TB, url string) map[string]*dto.MetricFamily {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
@@ -65,7 +65,7 @@ func parsed(t testing.TB, resp *http.Response) map[string]*dto.MetricFamily {
 	return families
 }
 
-// total adds up the counters and gauges of a family that have these labels (name, value, …).
+// total sums the counters and gauges of a family that have these labels (name, value, …).
 func total(f *dto.MetricFamily, labels ...string) (sum float64) {
 	for _, m := range f.GetMetric() {
 		all := true
@@ -79,8 +79,8 @@ func total(f *dto.MetricFamily, labels ...string) (sum float64) {
 	return sum
 }
 
-// TestCountersOnPostgres moves tasks through every transition, by hand and by the worker runtime, and holds the counters to a
-// recount from the feed of events.
+// TestCountersOnPostgres moves tasks through every transition, by hand and by the worker runtime. It compares the
+// counters with a recount from the feed of events.
 func TestCountersOnPostgres(t *testing.T) {
 	ok := func(err error) {
 		t.Helper()
@@ -114,7 +114,7 @@ func TestCountersOnPostgres(t *testing.T) {
 	retain := func(n int) []*queue.Task {
 		t.Helper()
 		var all []*queue.Task
-		for len(all) < n { // an answer may have fewer than there are
+		for len(all) < n { // an answer may hold fewer tasks than are ready
 			got, err := svc.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"mail"}, Limit: n - len(all), Wait: 10 * time.Second})
 			if err != nil || len(got) == 0 {
 				t.Fatalf("retained %d of %d: %v", len(all), n, err)
@@ -142,7 +142,7 @@ func TestCountersOnPostgres(t *testing.T) {
 	}
 
 	create("mail", 100)
-	for range 2 { // the second finds the first
+	for range 2 { // the second create finds the first task
 		_, err := svc.CreateTask(ctx, "mail", queue.TaskMeta{Key: "once"})
 		ok(err)
 	}
@@ -153,12 +153,12 @@ func TestCountersOnPostgres(t *testing.T) {
 	release(queue.OutcomeSnooze, retain(3)...)
 	twice := retain(1)
 	release(queue.OutcomeSuccess, twice...)
-	release(queue.OutcomeSuccess, twice...) // repeats an accepted one
+	release(queue.OutcomeSuccess, twice...) // repeats an accepted release
 	stale := retain(1)
 	stale[0].Lease.Token--
 	release(queue.OutcomeSuccess, stale...)
 	retain(6)
-	pass(2*time.Minute, queue.ChoreRescue) // those, and the one whose release was stale
+	pass(2*time.Minute, queue.ChoreRescue) // these tasks, and the one with the stale release
 	asked, waiting := retain(2), create("mail", 3)
 	_, err = svc.CancelTasks(ctx, queue.Selection{IDs: []int64{asked[0].ID, asked[1].ID, waiting[0].ID, waiting[1].ID, waiting[2].ID}})
 	ok(err)
@@ -243,8 +243,8 @@ func TestCountersOnPostgres(t *testing.T) {
 	}
 }
 
-// BenchmarkScrape scrapes the metrics of 1,000 queues while 10,000,000 tasks lie in the database, and reports the slowest scrape
-// beside the mean; without PGQUEUE_TEST_FULL=1 there are 100,000 tasks.
+// BenchmarkScrape scrapes the metrics of 1,000 queues with 10,000,000 tasks in the database. It reports the slowest
+// scrape beside the mean. Without PGQUEUE_TEST_FULL=1 there are 100,000 tasks.
 //
 //	PGQUEUE_TEST_FULL=1 go run ./adapters/postgres/postgrestest/cmd/testdb -- go test -run '^$' -bench Scrape -benchtime 100x -timeout 30m ./apps/e2e/observe
 func BenchmarkScrape(b *testing.B) {
@@ -277,8 +277,8 @@ func BenchmarkScrape(b *testing.B) {
 	b.ReportMetric(float64(worst.Microseconds())/1000, "ms-slowest")
 }
 
-// thousandQueues is a store of 1,000 queues and n tasks that were put there by plain SQL: seven tenths delayed, two ready, one
-// released.
+// thousandQueues returns a store of 1,000 queues and n tasks, inserted by plain SQL: seven tenths are delayed, two
+// are ready, one is released.
 func thousandQueues(b *testing.B, n int) *postgres.Store {
 	b.Helper()
 	dsn := postgrestest.URL(b)
@@ -310,7 +310,7 @@ func thousandQueues(b *testing.B, n int) *postgres.Store {
 	}
 	end := first + int64(n)
 	do("select setval('pgqueue.turn', %d)", end)
-	// A task makes the partitions up to itself.
+	// The create of a task also creates all partitions up to its id.
 	made, err := s.CreateTasks(ctx, queue.Create{Namespace: "tenant0", Tasks: []queue.NewTask{{Queue: "queue0", TaskMeta: queue.TaskMeta{Payload: []byte("{}")}}}})
 	if err == nil {
 		err = made[0].Err
@@ -335,7 +335,7 @@ func thousandQueues(b *testing.B, n int) *postgres.Store {
 		do(`insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker)
 			select i, now() - interval '1 min', now() - interval '2 min', i * 256, %d + i / 10 %% 1000, 4, 1, 'w'
 			from generate_series(%d::bigint, %d) i where i %% 10 = 9`, base, from, to)
-		// Sums, as the statements that create and move tasks leave them.
+		// Event rows hold sums, like those of the statements that create and move tasks.
 		do(`insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed)
 			select now(), q, k.kind, k.was, k.now, count(*) filter (where d = 9 or k.kind = 1), case when k.kind = 1 then count(*) filter (where d < 7) else 0 end
 			from (select %d + i / 10 %% 1000 as q, i %% 10 as d from generate_series(%d::bigint, %d) i) i,

@@ -34,11 +34,11 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
-// collector takes what is sent by OTLP.
+// collector receives OTLP.
 type collector struct {
 	mu      sync.Mutex
 	spans   []*spanpb.Span
-	metrics map[string]*metricpb.Metric // the last of each name
+	metrics map[string]*metricpb.Metric // last metric of each name
 	err     error
 }
 
@@ -88,7 +88,7 @@ func (c *collector) take(r *http.Request) error {
 	return nil
 }
 
-// lacks is a family that was not sent yet; "" when all were.
+// lacks returns a family that no call has sent yet, or "" when all are sent.
 func (c *collector) lacks(families map[string]*dto.MetricFamily) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,14 +100,14 @@ func (c *collector) lacks(families map[string]*dto.MetricFamily) string {
 	return ""
 }
 
-// last is what was sent last of each metric.
+// last returns the last value of each metric.
 func (c *collector) last() map[string]*metricpb.Metric {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.metrics)
 }
 
-// logOf is a log to look at.
+// logOf is a log that the test can read.
 type logOf struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -125,9 +125,9 @@ func (l *logOf) lines() []string {
 	return strings.Split(l.String(), "\n")
 }
 
-// TestProgram looks at the server as it is shipped, on PostgreSQL, through what it sends by OTLP: one trace goes from a
-// create over REST down to its statements and over the worker's stream to the handler, the metrics are those that are
-// scraped, and the request's line in the log names the trace.
+// TestProgram tests the shipped server on PostgreSQL through its OTLP. One trace leads from a create over REST to its
+// statements, and over the worker's stream to the handler. The metrics equal the scraped ones, and the log line of
+// the request names the trace.
 func TestProgram(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short runs without PostgreSQL")
@@ -153,7 +153,7 @@ func TestProgram(t *testing.T) {
 	})
 	ok(err)
 	defer func() { _ = s.Stop(context.WithoutCancel(ctx)) }()
-	// The worker is a program of its own, with its own telemetry.
+	// The worker is a separate program with its own telemetry.
 	tel, shutdown, err := export.Setup(ctx, export.Config{Service: "worker", Options: []telemetry.Option{telemetry.WithCreationAsParent()}})
 	ok(err)
 	defer func() { _ = shutdown(context.WithoutCancel(ctx)) }()
@@ -187,7 +187,7 @@ func TestProgram(t *testing.T) {
 	if err != nil || done.Status != queue.StatusReleased {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	// A scrape may show stats that were read before the queue was there.
+	// A scrape may show stats from before the queue existed.
 	families := scrapedFrom(t, s.URL()+"/api/metrics")
 	for end := time.Now().Add(20 * time.Second); families["queue_tasks"] == nil && time.Now().Before(end); {
 		time.Sleep(telemetry.DefaultStatsAge / 10)
@@ -195,13 +195,13 @@ func TestProgram(t *testing.T) {
 	}
 	ok(shutdown(context.WithoutCancel(ctx)))
 	got.mu.Lock()
-	clear(got.metrics) // the worker's: what follows is the server's
+	clear(got.metrics) // drops the worker's metrics; the next ones come from the server
 	got.mu.Unlock()
 	for end := time.Now().Add(20 * time.Second); got.lacks(families) != "" && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	sent := got.last()
-	ok(s.Stop(context.WithoutCancel(ctx))) // sends the traces that are left
+	ok(s.Stop(context.WithoutCancel(ctx))) // sends the remaining traces
 
 	got.mu.Lock()
 	defer got.mu.Unlock()

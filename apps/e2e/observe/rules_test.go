@@ -44,7 +44,7 @@ func parseRules(t *testing.T) []rulefmt.Rule {
 	return all
 }
 
-// alerts are the rules' tests: with these series, one sample a minute, is it firing after so long.
+// alerts are the tests of the rules: series with one sample a minute, and the alerts that fire after a time.
 var alerts = []struct {
 	alert, name, series string
 	at                  time.Duration
@@ -95,7 +95,7 @@ var alerts = []struct {
 	{"PgqueueStoreErrors", "callers' mistakes", `pgqueue_store_errors_total{op="get_queue",kind="not_found"} 0+600x60`, 20 * time.Minute, false},
 }
 
-// TestAlerts runs each alert's rule by Prometheus's own engine.
+// TestAlerts runs the rule of each alert in Prometheus's own engine.
 func TestAlerts(t *testing.T) {
 	engine := promqltest.NewTestEngineWithOpts(t, promql.EngineOpts{
 		MaxSamples: 100_000, Timeout: 10 * time.Second, LookbackDelta: 5 * time.Minute, EnableAtModifier: true, EnableNegativeOffset: true,
@@ -143,7 +143,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// TestRunbooks follows each alert's link.
+// TestRunbooks follows the link of each alert.
 func TestRunbooks(t *testing.T) {
 	b, err := os.ReadFile(runbooks)
 	if err != nil {
@@ -163,7 +163,7 @@ func TestRunbooks(t *testing.T) {
 	}
 }
 
-// TestDocsListMetrics holds docs/operations.md to name every metric that is exposed.
+// TestDocsListMetrics checks that docs/operations.md names every exposed metric.
 func TestDocsListMetrics(t *testing.T) {
 	b, err := os.ReadFile(runbooks)
 	if err != nil {
@@ -180,7 +180,7 @@ func TestDocsListMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsExist checks that everything that rules and dashboard look at is there after some work.
+// TestMetricsExist checks that every metric of the rules and the dashboard exists after some work.
 func TestMetricsExist(t *testing.T) {
 	exposed := exposedMetrics(t)
 	recorded := map[string]bool{}

@@ -26,7 +26,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
-// server is REST and Connect over one decorated manager, as the server app puts it together.
+// server is REST and Connect over one decorated manager, assembled like the server app.
 type server struct {
 	url string
 	tel *telemetry.Telemetry
@@ -68,7 +68,7 @@ func start(t *testing.T, tel *telemetry.Telemetry) *server {
 	return &server{url: srv.URL, tel: tel}
 }
 
-// tracedTransport sends the trace of a request's context along, as an instrumented HTTP client does.
+// tracedTransport sends the trace of a request's context, like an instrumented HTTP client.
 type tracedTransport struct{}
 
 func (tracedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -158,7 +158,7 @@ func keys[V any](m map[string]V) (out []string) {
 	return out
 }
 
-// exposedMetrics are the names of the series that a server and a worker expose after some work.
+// exposedMetrics returns the names of the series that a server and a worker expose after some work.
 func exposedMetrics(t *testing.T) map[string]bool {
 	t.Helper()
 	tel, err := telemetry.New()
@@ -166,7 +166,7 @@ func exposedMetrics(t *testing.T) map[string]bool {
 		t.Fatal(err)
 	}
 	s := start(t, tel)
-	pool, err := pgxpool.New(t.Context(), "postgres://nobody@127.0.0.1:1/none") // it connects when asked to
+	pool, err := pgxpool.New(t.Context(), "postgres://nobody@127.0.0.1:1/none") // it connects only on the first use
 	if err != nil {
 		t.Fatal(err)
 	}

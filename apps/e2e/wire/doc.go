@@ -1,2 +1,2 @@
-// Package wire has the tests of the whole server, as it ships, over PostgreSQL and every wire.
+// Package wire tests the whole shipped server over PostgreSQL and every protocol.
 package wire

@@ -19,8 +19,8 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 )
 
-// TestRuntime runs the worker runtime over every way to the same tasks: what a handler says of its task, and what it is
-// told of it, is the same in process and remote.
+// TestRuntime runs the worker runtime over every way to the same tasks. A handler reports and receives the same, in
+// process and remote.
 func TestRuntime(t *testing.T) {
 	needsDatabase(t)
 	for name, open := range map[string]func(t *testing.T, m *manager.Manager, s *run.Server) queue.Service{
@@ -51,13 +51,13 @@ func TestRuntime(t *testing.T) {
 	}
 }
 
-// handlers of a run, by what their task says.
+// handlers are the handlers of a run; the task selects one.
 type handlers struct {
 	*testing.T
 	m     *manager.Manager
-	begun chan string // what waits for its context to end
+	begun chan string // names of handlers that wait for the end of their context
 
-	stopped bool // the worker has ended
+	stopped bool // set when the worker has ended
 
 	mu     sync.Mutex
 	causes map[string]error
@@ -184,7 +184,7 @@ func (h *handlers) test(svc queue.Service, inProcess bool) {
 		attempt  int
 		retries  int
 		result   string
-		failures string // of the attempts before
+		failures string // failures of earlier attempts
 	}{
 		{"done", queue.StatusReleased, 1, 2, `{"case":"done","attempt":1}`, ""},
 		{"fail", queue.StatusReleased, 2, 1, `{"case":"fail","attempt":2}`, "not at first"},
@@ -213,7 +213,7 @@ func (h *handlers) test(svc queue.Service, inProcess bool) {
 			h.reported(svc, task)
 		}
 	}
-	// Its time to live passes while it is held: its context ends, and its outcome is recorded.
+	// The ttl passes while the task is held: its context ends, and the store records its outcome.
 	if task := h.settled(ids["expires"], queue.StatusRetry, queue.StatusExpired); len(task.Errors) == 0 && len(task.Result) == 0 {
 		h.Errorf("expires: %+v", task)
 	}
@@ -238,7 +238,7 @@ func (h *handlers) test(svc queue.Service, inProcess bool) {
 	}
 }
 
-// until waits for the handler of what to begin.
+// until waits for the handler of a task to begin.
 func (h *handlers) until(what string) {
 	h.Helper()
 	select {
@@ -251,7 +251,7 @@ func (h *handlers) until(what string) {
 	}
 }
 
-// settled waits until a task has one of these statuses; a new one must have been put off, unless nobody works any more.
+// settled waits until a task has one of these statuses. While a worker works, a new task must have been delayed.
 func (h *handlers) settled(id int64, statuses ...queue.Status) *queue.Task {
 	h.Helper()
 	for over := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -268,7 +268,7 @@ func (h *handlers) settled(id int64, statuses ...queue.Status) *queue.Task {
 	}
 }
 
-// reported looks for what a handler reported on the task and in the feed.
+// reported finds the handler's reports on the task and in the feed.
 func (h *handlers) reported(svc queue.Service, task *queue.Task) {
 	h.Helper()
 	var doc struct {

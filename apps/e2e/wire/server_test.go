@@ -26,7 +26,7 @@ func needsDatabase(t *testing.T) {
 	}
 }
 
-// start starts a server on store that ends with the test.
+// start starts a server on store; it ends with the test.
 func start(t testing.TB, store *postgres.Store) *run.Server {
 	t.Helper()
 	s, err := run.Start(t.Context(), run.Config{

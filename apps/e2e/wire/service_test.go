@@ -14,8 +14,8 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 )
 
-// way is a client of a server. The quick ones run always, the others in the long form: over memory all of them run
-// always, beside the code of each.
+// way is a client of a server. Quick ways always run, the others only in the long form. The packages of the clients
+// run all of them over memory.
 type way struct {
 	name  string
 	quick bool
@@ -43,7 +43,7 @@ func ways() []way {
 	}
 }
 
-// TestService holds client, wire, server, telemetry and manager over PostgreSQL to the contract.
+// TestService checks client, protocol, server, telemetry and manager over PostgreSQL against the contract.
 func TestService(t *testing.T) {
 	needsDatabase(t)
 	for _, w := range ways() {

@@ -89,6 +89,7 @@ func FamilyCPU(pid int) time.Duration {
 	if err != nil {
 		return 0
 	}
+
 	sum := top.own + top.ended
 	entries, _ := filepath.Glob("/proc/[0-9]*")
 	for _, entry := range entries {

@@ -136,6 +136,7 @@ func Listen(from io.Reader, to io.Writer, begin func(phase string) error, end fu
 		} else if err != nil {
 			return fmt.Errorf("what a player said: %w", err)
 		}
+
 		var err error
 		switch {
 		case m.Begin != "":
@@ -146,6 +147,8 @@ func Listen(from io.Reader, to io.Writer, begin func(phase string) error, end fu
 		if err != nil {
 			return err
 		}
+
+		// The empty line lets the player continue.
 		if _, err := io.WriteString(to, "\n"); err != nil {
 			return err
 		}

@@ -28,12 +28,14 @@ func QuantilesOf(sample []time.Duration) Quantiles {
 		rank := max(int(math.Ceil(q*float64(len(sample)))), 1)
 		return ms(sample[rank-1])
 	}
+
 	q := Quantiles{N: len(sample), P50: at(0.5), P95: at(0.95), P99: at(0.99), Max: ms(sample[len(sample)-1])}
 	var sum time.Duration
 	for _, d := range sample {
 		sum += d
 	}
 	q.Mean = ms(sum / time.Duration(len(sample)))
+
 	for i := range 101 {
 		q.Curve = append(q.Curve, at(float64(i)/100))
 	}

@@ -47,6 +47,7 @@ func (p plot) svg(w io.Writer) error {
 		// The second axis has no values; the library would draw it with arbitrary ones.
 		YAxisSecondary: chart.YAxis{Style: chart.Hidden()},
 	}
+
 	most := 0.0
 	for _, l := range p.lines {
 		style := chart.Style{StrokeWidth: 2, StrokeColor: colour(l.who)}
@@ -58,6 +59,7 @@ func (p plot) svg(w io.Writer) error {
 			most = max(most, y)
 		}
 	}
+
 	low, high := 0.0, most*1.05
 	if p.logarithmic {
 		low, high = p.yTicks[0].Value, p.yTicks[len(p.yTicks)-1].Value

@@ -17,11 +17,13 @@ func number(f float64) string {
 	case a < 100:
 		return strconv.FormatFloat(f, 'f', 1, 64)
 	}
+
 	digits := strconv.FormatFloat(math.Round(f), 'f', 0, 64)
 	sign := ""
 	if strings.HasPrefix(digits, "-") {
 		sign, digits = "-", digits[1:]
 	}
+
 	var b strings.Builder
 	for i, d := range digits {
 		if i > 0 && (len(digits)-i)%3 == 0 {

@@ -26,6 +26,7 @@ func (r *Results) plots() []picture {
 				}
 			}
 		}
+
 		length := 0
 		for _, l := range p.lines {
 			length = max(length, len(l.x))
@@ -35,6 +36,7 @@ func (r *Results) plots() []picture {
 		}
 		all = append(all, picture{"held.svg", p})
 	}
+
 	if r.ran("pickup") {
 		all = append(all, picture{"pickup.svg", r.curves("pickup", "pickup", "commit", "From commit to the handler's first line, idle queue")})
 	}
@@ -43,6 +45,7 @@ func (r *Results) plots() []picture {
 			all = append(all, picture{"offered-" + n + ".svg", r.curves(id, "offered", "due", n+" tasks a second: from due to the handler's first line")})
 		}
 	}
+
 	drawn := all[:0]
 	for _, x := range all {
 		if len(x.plot.lines) > 0 {
@@ -59,6 +62,7 @@ func (r *Results) series(id, who string) (line, bool) {
 	if id == "live" {
 		l.name, l.dash = who+", free", true
 	}
+
 	best := -1.0
 	for _, run := range r.Runs {
 		if run.ID != id || run.Contender != who || run.Err != "" {
@@ -69,6 +73,7 @@ func (r *Results) series(id, who string) (line, bool) {
 			if p.Name != "live" || len(p.Series) < 2 || best >= 0 && off >= best {
 				continue
 			}
+
 			best, l.x, l.y = off, nil, p.Series
 			for i := range p.Series {
 				l.x = append(l.x, float64(i+1))
@@ -81,6 +86,7 @@ func (r *Results) series(id, who string) (line, bool) {
 // curves returns the latency quantiles of all contenders from the first round.
 func (r *Results) curves(id, phase, from, title string) plot {
 	p := plot{title: title, x: "of 100 tasks so many were as quick or quicker", y: "ms", logarithmic: true}
+
 	most := 0.0
 	for _, who := range r.contenders(id) {
 		for _, run := range r.Runs {
@@ -88,10 +94,12 @@ func (r *Results) curves(id, phase, from, title string) plot {
 				continue
 			}
 			for _, ph := range run.Phases {
+
 				q := ph.Latency[from]
 				if ph.Name != phase || len(q.Curve) == 0 {
 					continue
 				}
+
 				l := line{who: who, name: who}
 				for i, v := range q.Curve[:len(q.Curve)-1] { // without the maximum, which would set the scale
 					l.x, l.y = append(l.x, float64(i)), append(l.y, math.Log10(max(v, 0.1)))
@@ -101,6 +109,7 @@ func (r *Results) curves(id, phase, from, title string) plot {
 			}
 		}
 	}
+
 	for _, v := range []float64{0.1, 1, 10, 100, 1000, 10_000, 100_000} {
 		p.yTicks = append(p.yTicks, chart.Tick{Value: math.Log10(v), Label: strconv.FormatFloat(v, 'f', -1, 64)})
 		if v > most {
