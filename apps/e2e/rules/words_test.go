@@ -57,7 +57,6 @@ var pendingWords = []string{
 	"apps/internal",
 	"apps/server",
 	"apps/worker",
-	"docs/field-reports.md",
 	"domain/manager",
 	"domain/queue",
 	"domain/queuetest",
