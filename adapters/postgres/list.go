@@ -57,6 +57,7 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 	if f.Queue != "" {
 		names = []string{f.Queue}
 	}
+
 	queues, err := s.findQueues(ctx, namespace, names)
 	if queue.KindOf(err) == queue.KindNotFound { // an unknown queue has no tasks
 		return l, nil
@@ -64,22 +65,27 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 	if err != nil {
 		return nil, err
 	}
+
 	for _, q := range queues {
 		l.queues = append(l.queues, q.id)
 	}
+
 	statuses := f.Statuses
 	if len(statuses) == 0 {
 		statuses = queue.Statuses()
 	}
+
 	for _, st := range statuses {
 		if c := statusCodes[st]; !slices.Contains(l.statuses, c) {
 			l.statuses = append(l.statuses, c)
 		}
 	}
+
 	stats, err := s.counts(ctx, namespace, f.Queue)
 	if err != nil {
 		return nil, err
 	}
+
 	waiting := int64(0)
 	for _, c := range stats {
 		waiting += c.by[statusNew] + c.by[statusRetry]
@@ -87,6 +93,7 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 			l.count += c.by[st]
 		}
 	}
+
 	l.counted = f.Worker == "" && f.CreatedAfter.IsZero() && f.CreatedBefore.IsZero()
 	l.ways = chooseWalks(l.statuses, f.Worker != "", waiting <= fewWaiting, up)
 	return l, s.findEdges(ctx, op, l, stats)
@@ -100,6 +107,7 @@ func chooseWalks(statuses []int16, worker, few, up bool) []way {
 	case len(statuses) == len(queue.Statuses()):
 		return []way{{"list.any", statuses}}
 	}
+
 	var ways []way
 	split := func(name string, set ...int16) {
 		var some []int16
@@ -112,6 +120,7 @@ func chooseWalks(statuses []int16, worker, few, up bool) []way {
 			ways = append(ways, way{name, some})
 		}
 	}
+
 	switch {
 	case few:
 		split("list.waiting", statusNew, statusRetry)
@@ -122,6 +131,7 @@ func chooseWalks(statuses []int16, worker, few, up bool) []way {
 	default:
 		split("list.retry", statusRetry)
 	}
+
 	split("list.retained", statusRetained)
 	split("list.released", statusReleased)
 	split("list.unwell", statusFailed, statusExpired, statusCancelled)
@@ -133,25 +143,30 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 	if l.filter.CreatedAfter.IsZero() && l.filter.CreatedBefore.IsZero() || len(l.queues) == 0 {
 		return nil
 	}
+
 	size := func(c queueCounts) (n int64) {
 		for _, by := range c.by {
 			n += by
 		}
 		return n
 	}
+
 	slices.SortFunc(stats, func(a, b queueCounts) int { return cmp.Compare(size(b), size(a)) })
 	var in []int32
 	for _, c := range stats[:min(len(stats), edgeQueues)] {
 		in = append(in, c.id)
 	}
+
 	edge := func(at time.Time, id *int64) error {
 		return s.query(ctx, op, "list.edge", func(rows pgx.Rows) error { return rows.Scan(id) }, in, at)
 	}
+
 	if t := l.filter.CreatedAfter; !t.IsZero() {
 		if err := edge(t.Add(-edgeSlack), &l.from); err != nil {
 			return err
 		}
 	}
+
 	if t := l.filter.CreatedBefore; !t.IsZero() {
 		return edge(t.Add(edgeSlack), &l.before)
 	}
@@ -188,15 +203,18 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 		id    int64
 		queue int32
 	}
+
 	var rows []row
 	for _, w := range l.ways {
 		args := []any{l.queues, from, before, timePointer(l.filter.CreatedAfter), timePointer(l.filter.CreatedBefore), offset, limit, w.statuses}
 		if l.filter.Worker != "" {
 			args = append(args, l.filter.Worker)
 		}
+
 		if bounded {
 			args = append(args, max(mostSeen/len(l.queues), 200))
 		}
+
 		err := s.query(ctx, op, w.name+suffix, func(r pgx.Rows) error {
 			var one row
 			err := r.Scan(&one.queue, &one.id)
@@ -243,26 +261,32 @@ func (s *Store) countRows(ctx context.Context, op string, l *listing) (n int64, 
 			down.up = false
 			l = &down
 		}
+
 		f, err := s.walkRows(ctx, op, l, maxID, 0, mostCounted+1)
 		if err != nil {
 			return 0, false, err
 		}
+
 		n, atLeast = int64(len(f.ids)), f.more
 		if n > mostCounted {
 			n, atLeast = mostCounted, true
 		}
+
 		if l.ways[0].name != "list.any" { // the others leave out what is past retention
 			return n, atLeast, nil
 		}
 	}
+
 	if !slices.ContainsFunc(l.statuses, func(c int16) bool { return c >= statusReleased }) {
 		return n, atLeast, nil
 	}
+
 	hidden := int64(0)
 	err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		t.queueStatement(allowBitmaps, arg("other_indexes", "off"))
 		return t.read(ctx, "list.hidden", func(rows pgx.Rows) error { return rows.Scan(&hidden) }, l.queues, l.from, l.before,
 			timePointer(l.filter.CreatedAfter), timePointer(l.filter.CreatedBefore), mostHidden, l.statuses)
 	})
+
 	return max(n-hidden, 0), atLeast, err
 }

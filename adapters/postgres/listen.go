@@ -43,15 +43,18 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 			return badListenURL(op, err)
 		}
 	}
+
 	backoff := listenFirstBackoff
 	for {
 		proved, err := s.listenOnConnection(ctx, wake)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+
 		if proved {
 			backoff = listenFirstBackoff
 		}
+
 		wait := time.Duration((0.5 + mathrand.Float64()) * float64(backoff))
 		s.opt.logger.WarnContext(ctx, "listening ended; tasks are found by polling until it is back", "error", err, "again_in", wait)
 		backoff = min(2*backoff, listenMaxBackoff)
@@ -79,9 +82,11 @@ func (s *Store) listenOnConnection(ctx context.Context, wake func(queue.Wake)) (
 		prover.Wait()
 		closeConnection(ctx, conn)
 	}()
+
 	if proved = s.opt.noNotify; !proved {
 		prover.Go(func() { end(s.proveListening(ctx, heard)) })
 	}
+
 	s.listening.Add(1)
 	defer s.listening.Add(-1)
 	wake(queue.Wake{}) // for what happened while nobody listened
@@ -93,6 +98,7 @@ func (s *Store) listenOnConnection(ctx context.Context, wake func(queue.Wake)) (
 			}
 			return proved, err
 		}
+
 		sender, wakes, proof := parsePayload(n.Payload)
 		switch {
 		case sender != s.notify.sender:
@@ -139,6 +145,7 @@ func (s *Store) sendProof(ctx context.Context, heard <-chan string) error {
 	if err := s.notify.send(ctx, s.notify.sender+" "+proofMark+nonce); err != nil {
 		return err
 	}
+
 	patience := time.NewTimer(proofPatience)
 	defer patience.Stop()
 	for {

@@ -111,6 +111,7 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 			if err := rows.Scan(&w.Namespace, &w.Queue, &n, &first, &last, &now); err != nil {
 				return err
 			}
+
 			out.Moved += n
 			out.Woken = append(out.Woken, w)
 			out.Lag = max(out.Lag, now.Sub(first))
@@ -119,6 +120,7 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 			}
 			return nil
 		}, floorParam(from), size, rows, queues)
+
 		t.queueRows("promote.next", nextIn(&out), floorParam(from))
 		return nil
 	})
@@ -128,10 +130,12 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 			return row, err
 		})
 	}
+
 	s.rowFilters.promote.recordPass()
 	if len(rows) == 0 && len(queues) == 0 { // what is passed over comes again from the beginning
 		s.watermarks.set(name, from, top, began)
 	}
+
 	out.More = out.Moved == size
 	s.notify.notifyReady(out.Woken)
 	return out, nil
@@ -171,6 +175,7 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 				attempts []int16
 				late     []bool
 			)
+
 			var now time.Time
 			t.queueRows("clock", func(rows pgx.Rows) error { return rows.Scan(&now) })
 			err := t.read(ctx, name, func(rows pgx.Rows) error {
@@ -184,14 +189,17 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 				if diesAt.After(top) {
 					top = diesAt
 				}
+
 				return err
 			}, floorParam(from), size, rows, skipped)
 			if err != nil {
 				return err
 			}
+
 			if moved = len(ids); moved == 0 {
 				return errNothing
 			}
+
 			out.Lag = max(out.Lag, now.Sub(top))
 			tallies = nil
 			t.queueRows("expire.done", func(rows pgx.Rows) error {
@@ -204,6 +212,7 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 			}, truncateToMicros(now), queues, ids, attempts, late)
 			return nil
 		})
+
 		if ignoreNothingToDo(err) != nil {
 			again, err := kind.sieve.retryRefused(ctx, err, func() (row refusedRow, err error) {
 				err = s.query(ctx, op, name+".first", row.scanRefusedRow, floorParam(from), rows, skipped)
@@ -215,13 +224,16 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 			out.Faults, out.More = append(out.Faults, again.Faults...), true
 			continue
 		}
+
 		kind.sieve.recordPass()
 		if len(rows) == 0 && len(skipped) == 0 {
 			s.watermarks.set(name, from, top, began)
 		}
+
 		out.Moved += moved
 		out.Tallies.Merge(tallies)
 		out.More = out.More || moved >= size
 	}
+
 	return out, nil
 }

@@ -87,6 +87,7 @@ func (s *Store) MigrateUp(ctx context.Context, opts ...MigrateOption) ([]Migrati
 		})
 		return pending, err
 	}
+
 	var done []Migration
 	for {
 		var applied *Migration
@@ -115,6 +116,7 @@ func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateO
 			Msg: fmt.Sprintf("a version from 0 to %d is needed, this is %d", SchemaVersion(), toVersion),
 		}
 	}
+
 	if collectMigrations(opts).dryRun {
 		var undo []Migration
 		err := s.runMigrationStep(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
@@ -128,6 +130,7 @@ func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateO
 		})
 		return undo, err
 	}
+
 	var done []Migration
 	for {
 		var undone *Migration
@@ -175,15 +178,18 @@ func (s *Store) MigrationSQL(up bool) string {
 	if !up {
 		slices.Reverse(all)
 	}
+
 	for i, m := range all {
 		direction, text := "down", m.down
 		if up {
 			direction, text = "up", m.up
 		}
+
 		fmt.Fprintf(&b, "-- migration %d %s, %s\nbegin;\n", m.version, m.name, direction)
 		if up && i == 0 {
 			fmt.Fprintf(&b, "create schema if not exists %s;\n%s;\n", schema, strings.TrimSpace(s.sql.get("migrate.table")))
 		}
+
 		fmt.Fprintf(&b, "%s\n", strings.TrimSpace(inSchema(s.opt.schema, text)))
 		switch {
 		case up:
@@ -194,8 +200,10 @@ func (s *Store) MigrationSQL(up bool) string {
 		default:
 			fmt.Fprintf(&b, "%s;\n", strings.TrimSpace(withoutComments(s.sql.get("migrate.leave"))))
 		}
+
 		b.WriteString("commit;\n\n")
 	}
+
 	return b.String()
 }
 
@@ -212,12 +220,15 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	if err != nil {
 		return translateError("check schema version", err)
 	}
+
 	if version == 0 {
 		return s.findUnrecorded()
 	}
+
 	if err := s.versionFault(version, compatibleFrom); err != nil {
 		return err
 	}
+
 	if !folded {
 		return &queue.Error{
 			Kind: queue.KindUnavailable, Subject: "schema " + s.opt.schema,
@@ -267,15 +278,18 @@ func (s *Store) applyMigration(ctx context.Context, t pgx.Tx) (*Migration, error
 	if err != nil {
 		return nil, err
 	}
+
 	i := slices.IndexFunc(all, func(m Migration) bool { return m.State == MigrationPending })
 	if i < 0 {
 		return nil, nil
 	}
+
 	m, next := all[i], scripts()[i]
 	there, err := s.checkRights(ctx, t)
 	if err != nil {
 		return nil, err
 	}
+
 	text := inSchema(s.opt.schema, next.up)
 	if m.Version == 1 {
 		text = s.sql.get("migrate.table") + ";\n" + text
@@ -283,9 +297,11 @@ func (s *Store) applyMigration(ctx context.Context, t pgx.Tx) (*Migration, error
 			text = "create schema " + pgx.Identifier{s.opt.schema}.Sanitize() + ";\n" + text
 		}
 	}
+
 	if err := runMigrationScript(ctx, t, text); err != nil {
 		return nil, err
 	}
+
 	var at int64
 	err = t.QueryRow(ctx, s.sql.get("migrate.record"), pgx.QueryExecModeExec, m.Version, m.Name, m.Checksum, m.CompatibleFrom).Scan(&at)
 	m.State, m.AppliedAt = MigrationApplied, time.UnixMicro(at).UTC()
@@ -298,22 +314,27 @@ func (s *Store) revertMigration(ctx context.Context, t pgx.Tx, toVersion int) (*
 	if err != nil {
 		return nil, err
 	}
+
 	last := countApplied(all)
 	if last <= toVersion {
 		return nil, nil
 	}
+
 	if last > SchemaVersion() { // only the program that applied it knows how to undo it
 		return nil, s.versionFault(last, last)
 	}
+
 	m := all[last-1]
 	if err := runMigrationScript(ctx, t, inSchema(s.opt.schema, scripts()[last-1].down)); err != nil {
 		return nil, err
 	}
+
 	if m.Version == 1 {
 		_, err = t.Exec(ctx, s.sql.get("migrate.leave"), pgx.QueryExecModeExec)
 	} else {
 		_, err = t.Exec(ctx, s.sql.get("migrate.forget"), pgx.QueryExecModeExec, m.Version)
 	}
+
 	m.State, m.AppliedAt = MigrationPending, time.Time{}
 	return &m, err
 }
@@ -324,14 +345,17 @@ func (s *Store) examineSchema(ctx context.Context, t pgx.Tx) ([]Migration, error
 	if err != nil {
 		return nil, err
 	}
+
 	if n, from := countApplied(all), compatibleFrom(all); n > SchemaVersion() && from > SchemaVersion() {
 		return nil, s.versionFault(n, from)
 	}
+
 	if countApplied(all) == 0 {
 		if err := s.checkGround(ctx, t); err != nil {
 			return nil, err
 		}
 	}
+
 	pending := 0
 	for _, m := range all {
 		switch {
@@ -342,8 +366,10 @@ func (s *Store) examineSchema(ctx context.Context, t pgx.Tx) ([]Migration, error
 					"migrations are append-only: use the program that applied it, or restore the schema", s.opt.schema,
 					m.Checksum, scripts()[m.Version-1].checksum),
 			}
+
 		case m.State == MigrationPending:
 			pending = m.Version
+
 		case pending > 0:
 			return nil, &queue.Error{
 				Kind: queue.KindConflict, Subject: fmt.Sprintf("migration %d", pending),
@@ -351,6 +377,7 @@ func (s *Store) examineSchema(ctx context.Context, t pgx.Tx) ([]Migration, error
 			}
 		}
 	}
+
 	return all, nil
 }
 
@@ -413,10 +440,12 @@ func (s *Store) compareMigrations(ctx context.Context, t pgx.Tx) ([]Migration, e
 			Version: m.version, Name: m.name, Checksum: m.checksum, State: MigrationPending, CompatibleFrom: m.compatibleFrom,
 		})
 	}
+
 	var there bool
 	if err := t.QueryRow(ctx, s.sql.get("migrate.exists"), pgx.QueryExecModeExec, s.opt.schema).Scan(&there); err != nil || !there {
 		return all, err
 	}
+
 	rows, err := t.Query(ctx, s.sql.get("migrate.applied"), pgx.QueryExecModeExec)
 	if err != nil {
 		return nil, err
@@ -428,17 +457,21 @@ func (s *Store) compareMigrations(ctx context.Context, t pgx.Tx) ([]Migration, e
 		if err := rows.Scan(&m.Version, &m.Name, &m.Checksum, &at, &m.CompatibleFrom); err != nil {
 			return nil, err
 		}
+
 		m.AppliedAt = time.UnixMicro(at).UTC()
 		if m.Version > SchemaVersion() {
 			m.State = MigrationUnknown
 			all = append(all, m)
 			continue
 		}
+
 		if m.Checksum != all[m.Version-1].Checksum {
 			m.State = MigrationChanged
 		}
+
 		all[m.Version-1] = m
 	}
+
 	return all, rows.Err()
 }
 
@@ -451,6 +484,7 @@ func (s *Store) checkRights(ctx context.Context, t pgx.Tx) (there bool, err erro
 	if err != nil {
 		return false, err
 	}
+
 	id := func(name string) string { return pgx.Identifier{name}.Sanitize() }
 	e := &queue.Error{Kind: queue.KindDenied, Subject: "schema " + s.opt.schema}
 	switch {
@@ -463,6 +497,7 @@ func (s *Store) checkRights(ctx context.Context, t pgx.Tx) (there bool, err erro
 	default:
 		return there, nil
 	}
+
 	return there, e
 }
 

@@ -47,12 +47,14 @@ func readScripts(files fs.FS) ([]script, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	byVersion := map[int]*script{}
 	for _, path := range paths {
 		b, err := fs.ReadFile(files, path)
 		if err != nil {
 			return nil, err
 		}
+
 		base, up := strings.CutSuffix(strings.TrimPrefix(path, "migrations/"), ".up.sql")
 		base, down := strings.CutSuffix(base, ".down.sql")
 		number, name, named := strings.Cut(base, "_")
@@ -60,11 +62,13 @@ func readScripts(files fs.FS) ([]script, error) {
 		if err != nil || up == down || !named || name == "" || len(number) != 4 || version < 1 {
 			return nil, fmt.Errorf("%s is not called NNNN_name.up.sql or NNNN_name.down.sql", path)
 		}
+
 		s := byVersion[version]
 		if s == nil {
 			s = &script{version: version, name: name}
 			byVersion[version] = s
 		}
+
 		if s.name != name {
 			return nil, fmt.Errorf("migration %d has two names, %s and %s", version, s.name, name)
 		}
@@ -84,6 +88,7 @@ func readScripts(files fs.FS) ([]script, error) {
 			s.down = text
 		}
 	}
+
 	out := make([]script, 0, len(byVersion))
 	for _, s := range byVersion {
 		if s.up == "" || s.down == "" {
@@ -91,11 +96,13 @@ func readScripts(files fs.FS) ([]script, error) {
 		}
 		out = append(out, *s)
 	}
+
 	slices.SortFunc(out, func(a, b script) int { return a.version - b.version })
 	for i, s := range out {
 		if s.version != i+1 {
 			return nil, fmt.Errorf("migration %d is missing", i+1)
 		}
 	}
+
 	return out, nil
 }

@@ -64,6 +64,7 @@ func (m *moves) addMove(d taskMove) {
 	if d.wasLate {
 		delayed--
 	}
+
 	m.tallies.Add(d.q.Namespace, d.q.Name, d.was, d.life.Status, 1)
 	if d.life.Status.Finished() {
 		m.done.addDoneRow(d)
@@ -76,6 +77,7 @@ func (m *moves) addMove(d taskMove) {
 			m.woken = append(m.woken, queue.Wake{Namespace: d.q.Namespace, Queue: d.q.Name})
 		}
 	}
+
 	m.events.appendIDs(eventChange{
 		queue: d.q.id, keep: d.q.Events, kind: eventOfMove(d.move, d.life.Status), was: statusCodes[d.was],
 		is: statusCodes[d.life.Status], worker: d.worker, delayed: delayed,

@@ -110,11 +110,13 @@ func (n *notifier) notifyReady(wakes []queue.Wake) {
 	if n.off || len(wakes) == 0 {
 		return
 	}
+
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
 		return
 	}
+
 	for _, w := range wakes {
 		if len(n.pending) >= maxPending {
 			n.any = true
@@ -122,6 +124,7 @@ func (n *notifier) notifyReady(wakes []queue.Wake) {
 		}
 		n.pending[w] = struct{}{}
 	}
+
 	if !n.running {
 		n.running = true
 		n.done.Go(n.runNotifier)
@@ -178,13 +181,16 @@ func (n *notifier) takePending() ([]queue.Wake, bool) {
 		n.running = false
 		return nil, false
 	}
+
 	wakes := make([]queue.Wake, 0, len(n.pending))
 	for w := range n.pending {
 		wakes = append(wakes, w)
 	}
+
 	if n.any {
 		wakes = []queue.Wake{{}}
 	}
+
 	clear(n.pending)
 	n.any = false
 	n.last = time.Now()

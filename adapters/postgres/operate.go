@@ -59,16 +59,20 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		if len(f.Statuses) == 0 {
 			return queue.Bulk{}, nil
 		}
+
 		l, err := s.planListing(ctx, o.op, namespace, f, o.move == queue.MoveRetry)
 		if err != nil {
 			return total, queue.WithOp(o.op, err)
 		}
+
 		if len(l.queues) == 0 {
 			return queue.Bulk{}, nil
 		}
+
 		if behind == 0 && !l.up {
 			behind = maxID
 		}
+
 		pick = func(behind int64) (found, bool, error) {
 			some, err := s.walkRows(ctx, o.op, l, behind, 0, bulkStep)
 			return some, len(some.ids) == 0 && !some.more, err
@@ -80,6 +84,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		if err != nil {
 			return total, err
 		}
+
 		if len(some.ids) > 0 {
 			b, fit, err := s.bulkStep(ctx, namespace, some.ids, sel.DryRun, o)
 			if err != nil {
@@ -94,6 +99,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			b.Next = queue.BulkCursor(behind)
 			total.Add(b)
 		}
+
 		switch {
 		case last:
 			total.Next = ""
@@ -102,6 +108,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			behind = some.end
 			total.Next = queue.BulkCursor(max(behind, 1))
 		}
+
 		if sel.Within > 0 && time.Since(began) >= sel.Within {
 			return total, nil
 		}
@@ -133,6 +140,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 		if err := t.read(ctx, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
 			return err
 		}
+
 		m = makeMoves(now)
 		left := ids
 		for tries := 0; len(left) > 0 && tries < maxTries; tries++ {
@@ -140,13 +148,16 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 			if tries == 0 {
 				most = queue.MaxPageBytes
 			}
+
 			there, n, err := s.readTaskLives(ctx, t, namespace, left, most)
 			if err != nil {
 				return err
 			}
+
 			if tries == 0 { // the others are left to the next step
 				left, fit = left[:n], n
 			}
+
 			var able []*nowRow
 			for _, id := range left {
 				switch n := there[id]; {
@@ -158,16 +169,20 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 					able = append(able, n)
 				}
 			}
+
 			if tries == 0 {
 				out.Matched = int64(len(able))
 			}
+
 			if dryRun {
 				return errNothing
 			}
+
 			taken, err := s.take(ctx, t, able)
 			if err != nil {
 				return err
 			}
+
 			left = nil
 			var erased []*nowRow
 			for _, n := range able {
@@ -183,17 +198,22 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 						return err
 					}
 				}
+
 				out.Moved++
 			}
+
 			m.erase(t, erased)
 		}
+
 		m.writeAllRows(t)
 		return nil
 	})
+
 	if err == nil && m != nil {
 		out.Tallies = m.tallies
 		s.notify.notifyReady(m.woken)
 	}
+
 	return out, fit, ignoreNothingToDo(err)
 }
 
@@ -222,6 +242,7 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 		taken[id] = true
 		return err
 	}
+
 	var (
 		readyQ, doneQ        []int32
 		readyP               []int16
@@ -229,6 +250,7 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 		dueAt                []time.Time
 		dueID, heldT, heldID []int64
 	)
+
 	for _, n := range rows {
 		switch id := n.task.ID; {
 		case n.task.Status.Finished():
@@ -242,9 +264,11 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 			}
 		}
 	}
+
 	if len(heldID) > 0 {
 		t.queueQuery(statement("hold.cancel"), each, arg("ids", heldID), arg("tokens", heldT))
 	}
+
 	if len(dueID) > 0 {
 		t.queueRows("take.delayed", func(r pgx.Rows) error {
 			var id int64
@@ -258,12 +282,15 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 			return err
 		}, dueAt, dueID)
 	}
+
 	if len(readyT) > 0 {
 		t.queueRows("take.ready", each, readyQ, readyP, readyT)
 	}
+
 	if len(doneID) > 0 {
 		t.queueRows("take.done", each, doneQ, doneID)
 	}
+
 	return taken, t.flushBatch(ctx)
 }
 

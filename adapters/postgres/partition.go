@@ -158,6 +158,7 @@ func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (partition, error
 	if err != nil {
 		return partition{}, err
 	}
+
 	last := partition{upper: 1}
 	size := s.opt.partitionMin
 	if n := len(all); n > 0 {
@@ -170,12 +171,14 @@ func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (partition, error
 			size = max(size/2, s.opt.partitionMin)
 		}
 	}
+
 	for last.upper <= id {
 		last.lower, last.upper = last.upper, last.upper+size
 		t.batch.Queue("set local lock_timeout = '" + ddlTimeout + "'")
 		t.ddl("part.create", last.lower, last.upper)
 		t.queue("part.insert", last.lower, last.upper)
 	}
+
 	return last, nil
 }
 
@@ -312,9 +315,11 @@ func (s *Store) keepAhead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	if len(all) == 0 {
 		return s.extendTo(ctx, 1)
 	}
+
 	last := all[len(all)-1]
 	if lastID > last.lower+(last.upper-last.lower)/2 {
 		return s.extendTo(ctx, last.upper)
@@ -335,9 +340,11 @@ func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 		all = append(all, one)
 		return err
 	})
+
 	if err != nil || len(all) < 2 || all[0].upper > lastID { // the one in use stays
 		return 0, false, err
 	}
+
 	p := all[0]
 	moved, rest, err := s.stripPart(ctx, op, p)
 	if err != nil || rest != partStripped {
@@ -420,24 +427,29 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 			moved += n
 			return err
 		}
+
 		if !step.end {
 			next = step.next
 			t.askPart(stripPartKeys, p, addMoved, arg("queue_id", at.queue), arg("task_id", at.id),
 				arg("last_queue_id", next.queue), arg("last_task_id", next.id))
 			return t.flushBatch(ctx)
 		}
+
 		t.askPart(stripPartRows, p, addMoved, arg("limit", size))
 		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
+
 		if moved < size {
 			rest = partStripped
 		}
 		return nil
 	})
+
 	if isPgCode(err, undefinedTable) { // another process has just dropped it
 		return 0, partNeeded, nil
 	}
+
 	if ignoreNothingToDo(err) != nil {
 		// A smaller step may pass where a row cannot go, or where this one outlasts a call. At one row the fault is reported:
 		// that row keeps its partition, and nothing else.
@@ -498,18 +510,22 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (dropped b
 			gone, counts = append(gone, c), append(counts, n)
 			return err
 		})
+
 		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
+
 		ev.insertCounts(t, gone, counts)
 		t.ddl("part.drop", p.lower, p.upper)
 		dropped = true
 		return nil
 	})
+
 	if isPgCode(err, lockNotAvailable) || isPgCode(err, undefinedTable) {
 		s.partitions.dropLater()
 		return false, nil
 	}
+
 	s.partitions.dropSoon()
 	return dropped && err == nil, translateError(op, ignoreNothingToDo(err))
 }

@@ -44,11 +44,13 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 	if err != nil {
 		return out, err
 	}
+
 	if len(groups) == 0 {
 		if err := s.query(ctx, op, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
 			return out, err
 		}
 	}
+
 	failed := 0
 	for _, step := range []struct {
 		name string
@@ -69,16 +71,20 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		if stepErr == nil {
 			continue
 		}
+
 		if !canGoOn(ctx, stepErr) {
 			return out, stepErr
 		}
+
 		failed++
 		err = stepErr
 		out.Faults = append(out.Faults, queue.Fault{Subject: step.name, Err: stepErr, Known: s.knownFaults.isKnownFault(step.name, stepErr)})
 	}
+
 	if failed == pruneSteps {
 		return out, err
 	}
+
 	return out, nil
 }
 
@@ -95,6 +101,7 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 	if err != nil {
 		return 0, false, err
 	}
+
 	moved, more := 0, false
 	for _, g := range groups {
 		past := now.Add(-g.stay)
@@ -112,6 +119,7 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 			if len(queues) == 0 {
 				continue
 			}
+
 			n, err := s.eraseDone(ctx, op, nil, "prune.done", queues, floorParam(from), pass.until, pass.fromID, size, rows)
 			moved += n
 			if err != nil {
@@ -125,20 +133,24 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 				if err != nil {
 					return moved, more, err
 				}
+
 				*faults = append(*faults, fault...)
 				more = true
 				continue
 			}
+
 			s.rowFilters.done.recordPass()
 			if n >= size { // whole runs: it may be some more
 				more = true
 				continue
 			}
+
 			if len(rows) == 0 { // what is passed over comes again from the beginning
 				s.watermarks.set(pass.name, from, pass.until, began)
 			}
 		}
 	}
+
 	return moved, more, nil
 }
 
@@ -157,6 +169,7 @@ func (s *Store) eraseDone(
 				return err
 			}
 		}
+
 		t.queue("tx.bitmaps", "on")
 		err := t.read(ctx, name, func(rows pgx.Rows) error {
 			var q int32
@@ -172,13 +185,16 @@ func (s *Store) eraseDone(
 		if err != nil {
 			return err
 		}
+
 		if moved = len(ids); moved == 0 {
 			return errNothing
 		}
+
 		t.queue("erase", queues, ids)
 		ev.insertEventRows(t, time.Time{})
 		return nil
 	})
+
 	return moved, ignoreNothingToDo(err)
 }
 
@@ -233,25 +249,31 @@ func (s *Store) pruneDeleted(ctx context.Context, faults *[]queue.Fault) (int, b
 		if err := t.read(ctx, "prune.deleted", func(rows pgx.Rows) error { return rows.Scan(&id) }, passed); err != nil {
 			return err
 		}
+
 		if id == 0 {
 			return errNothing
 		}
+
 		if err := t.read(ctx, "prune.deleted.rows", func(rows pgx.Rows) error { return rows.Scan(&moved) }, id, size); err != nil {
 			return err
 		}
+
 		more = true // of this queue, or there may be another
 		if moved == 0 {
 			t.queue("prune.deleted.queue", id)
 		}
 		return nil
 	})
+
 	if ignoreNothingToDo(err) == nil {
 		s.rowFilters.deleted.recordPass()
 		return moved, more, nil
 	}
+
 	fault, err := s.rowFilters.deleted.recordFailure(ctx, err, func() (refusedRow, error) {
 		return refusedRow{queue: id, subject: "deleted queue " + strconv.Itoa(int(id)), whole: true}, nil
 	})
+
 	*faults = append(*faults, fault...)
 	return 0, err == nil, err
 }

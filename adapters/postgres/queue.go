@@ -117,6 +117,7 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
+
 	err = s.queryRows(ctx, op, pageQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
 		page.Queues = append(page.Queues, &q.Queue)
@@ -125,10 +126,12 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 	if err != nil {
 		return page, err
 	}
+
 	if len(page.Queues) > p.Limit {
 		page.Queues = page.Queues[:p.Limit]
 		page.Next = page.Queues[p.Limit-1].Name
 	}
+
 	err = s.queryRows(ctx, op, countQueues, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
 	return page, err
 }
@@ -142,13 +145,16 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 		if err != nil {
 			return err
 		}
+
 		if err := queue.CheckVersion("queue "+name, q.Version, queue.IfVersion(meta.IfVersion)); err != nil {
 			return err
 		}
+
 		next, err := q.With(meta)
 		if err != nil {
 			return err
 		}
+
 		out = &next
 		args := queueSettings.Values([]sqltext.Arg{arg("id", q.id)}, &storedQueue{Queue: next})
 		t.queueQuery(updateQueue, func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) }, args...)
@@ -157,6 +163,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 	if err != nil {
 		return nil, err
 	}
+
 	out.UpdatedAt = out.UpdatedAt.UTC()
 	s.catalog.forgetNamespace(namespace)
 	return out, nil
@@ -177,10 +184,12 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 		t.queueStatement(deleteQueue, arg("id", q.id))
 		return nil
 	})
+
 	s.catalog.forgetNamespace(namespace)
 	if err != nil {
 		return nil, err
 	}
+
 	return out, nil
 }
 
@@ -243,6 +252,7 @@ func (s *Store) loadCatalog(ctx context.Context, namespace string) (*namespaceQu
 	if n != nil && time.Since(n.loaded) < catalogAge {
 		return n, nil
 	}
+
 	n = &namespaceQueues{loaded: time.Now(), byName: map[string]*storedQueue{}, byID: map[int32]*storedQueue{}}
 	err := s.queryRows(ctx, "", listQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
@@ -257,11 +267,13 @@ func (s *Store) loadCatalog(ctx context.Context, namespace string) (*namespaceQu
 	if err != nil {
 		return nil, err
 	}
+
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
 	if len(s.catalog.namespaces) > 10_000 { // a bound, not a policy: namespaces are few
 		clear(s.catalog.namespaces)
 	}
+
 	s.catalog.namespaces[namespace] = n
 	return n, nil
 }
@@ -273,9 +285,11 @@ func (s *Store) findQueues(ctx context.Context, namespace string, names []string
 		if err != nil {
 			return nil, err
 		}
+
 		if len(names) == 0 {
 			return n.all, nil
 		}
+
 		out := make([]*storedQueue, 0, len(names))
 		missing := ""
 		for _, name := range names {
@@ -285,12 +299,14 @@ func (s *Store) findQueues(ctx context.Context, namespace string, names []string
 				missing = name
 			}
 		}
+
 		switch {
 		case missing == "":
 			return out, nil
 		case fresh:
 			return nil, makeNoQueueError(missing)
 		}
+
 		s.catalog.forgetNamespace(namespace)
 	}
 }

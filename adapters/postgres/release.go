@@ -55,6 +55,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 	if err != nil {
 		return nil, err
 	}
+
 	h := lockedLeases{skipsLocked: free}
 	h.queueLeaseLock(t, namespace, tokens)
 	about := taskRecords{}
@@ -63,12 +64,15 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 	for i, r := range releases {
 		all[i] = r.ID
 	}
+
 	if err := t.flushBatch(ctx); err != nil {
 		return nil, err
 	}
+
 	if err := h.lockMissingLeases(ctx, t, namespace, all, tokens); err != nil {
 		return nil, err
 	}
+
 	m := makeMoves(h.now)
 	var lost []int // places that no present hold answers
 	for i := range releases {
@@ -82,6 +86,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 			}
 			continue
 		}
+
 		f, known := about[r.ID]
 		if !known && (p.isCancelRequested() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) { // asked to stop after the facts were read
 			read := readFacts
@@ -93,20 +98,24 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 			}
 			f, known = about[r.ID]
 		}
+
 		p.endLease()
 		out[i].Queue, out[i].Status, out[i].Held = p.q.Name, queue.StatusReleased, m.now.Sub(p.retainedAt)
 		if !known {
 			m.addSuccess(p, r.Result)
 			continue
 		}
+
 		life, err := m.releaseTask(p, f, r)
 		if err != nil {
 			out[i] = queue.Released{Err: err}
 			continue
 		}
+
 		out[i].Status = life.Status
 		out[i].Task = makeReleasedTask(p, f, life, r.Result)
 	}
+
 	h.shrinkLeases(t)
 	m.writeAllRows(t)
 	if len(lost) > 0 {
@@ -114,6 +123,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 			return nil, err
 		}
 	}
+
 	return m, nil
 }
 
@@ -196,9 +206,11 @@ func (s *Store) findMissingTokens(ctx context.Context, t *tx, namespace string, 
 			unknown = append(unknown, r.ID)
 		}
 	}
+
 	if len(unknown) == 0 {
 		return tokens, nil
 	}
+
 	found := map[int64]int64{}
 	err := t.queryRows(ctx, findTokens, func(rows pgx.Rows) error {
 		var id, token int64
@@ -206,9 +218,11 @@ func (s *Store) findMissingTokens(ctx context.Context, t *tx, namespace string, 
 		found[id] = token
 		return err
 	}, arg("ids", unknown), arg("namespace", namespace))
+
 	for i, r := range releases {
 		tokens[i] = cmp.Or(tokens[i], found[r.ID])
 	}
+
 	return tokens, err
 }
 
@@ -218,10 +232,12 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 	for i, at := range lost {
 		ids[i] = releases[at].ID
 	}
+
 	there, err := s.readTaskStates(ctx, t, namespace, ids)
 	if err != nil {
 		return err
 	}
+
 	replayed := false
 	var wanted []wantedTask
 	for _, at := range lost {
@@ -229,21 +245,26 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 		switch {
 		case n == nil:
 			out[at].Err = makeNoTaskError(r.ID)
+
 		case r.Token == 0: // nothing to tell a repeat by
 			out[at].Err = makeNotRetainedError(r.ID)
+
 		case n.lastToken == tokens[at] && n.task.Status != queue.StatusRetained:
 			out[at].Task, out[at].Replayed = n.task, true
 			replayed = true
 			if !r.Quiet {
 				wanted = append(wanted, wantedTask{n.queue, r.ID, r.Call})
 			}
+
 		default:
 			out[at].Err = makeLeaseLostError(r.ID)
 		}
 	}
+
 	if replayed {
 		t.queueStatement(waitForStandby)
 	}
+
 	if len(wanted) == 0 {
 		return nil
 	}

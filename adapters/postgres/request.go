@@ -34,6 +34,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			if err != nil {
 				return err
 			}
+
 			if known != nil {
 				out[0], err = s.repeatRequest(ctx, t, key, known)
 				return err
@@ -54,6 +55,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			keepRequest(t, key, share.Arguments, out[0])
 			return nil
 		})
+
 		if err == nil && p != nil {
 			s.finishRetain(ctx, queue.Retain{Namespace: namespace, Requests: requests}, p, out)
 		}
@@ -112,6 +114,7 @@ func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, 
 	err := t.queryRows(ctx, claimRequestRow, func(rows pgx.Rows) error {
 		return rows.Scan(&r.arguments, &fresh, &undelivered, &r.ids, &r.tokens, &r.lease)
 	}, key.appendKeyArgs()...)
+
 	switch {
 	case err != nil:
 		return nil, err
@@ -122,6 +125,7 @@ func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, 
 	case r.arguments != arguments:
 		return nil, queue.RequestReused()
 	}
+
 	return &r, nil
 }
 
@@ -262,6 +266,7 @@ func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args .
 			if err := rows.Scan(&namespace, &undelivered, &ids, &tokens); err != nil {
 				return err
 			}
+
 			ended.requests++
 			for i := 0; undelivered && i < len(ids); i++ {
 				releases[namespace] = append(releases[namespace], queue.Release{
@@ -288,6 +293,7 @@ func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args .
 	if err != nil {
 		return endedRequests{}, err
 	}
+
 	s.notify.notifyReady(ended.woken)
 	return ended, nil
 }

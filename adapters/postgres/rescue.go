@@ -90,6 +90,7 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 			total.Faults = append(total.Faults, fault)
 			continue
 		}
+
 		total.Moved += r.out.Moved
 		total.Lag = max(total.Lag, r.out.Lag)
 		total.Woken = append(total.Woken, r.out.Woken...)
@@ -98,6 +99,7 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 			total.Moves[status] += n
 		}
 	}
+
 	total.More = len(keys) == rescueStep
 	return total, s.endRequests(ctx, &total)
 }
@@ -155,6 +157,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 			r.top = later(r.top, l.expiresAt)
 			r.out.Lag = max(r.out.Lag, h.now.Sub(l.expiresAt))
 		}
+
 		h.beats = map[int64]leaseEnd{}
 		t.queueQuery(readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
 		if err := t.queryRows(ctx, readLives, about.scanTaskRecord, arg("queue_id", queues), arg("id", ids)); err != nil {
@@ -168,6 +171,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 				if id == 0 {
 					continue
 				}
+
 				p := heldTask{l, i, id}
 				if end, ok := h.beats[p.tokenOfTask()]; ok {
 					merged = append(merged, p.tokenOfTask())
@@ -176,31 +180,38 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 						continue
 					}
 				}
+
 				p.endLease()
 				f, ok := about[id]
 				if !ok {
 					continue // deleted by hand; the hold goes
 				}
+
 				next, err := m.rescueTask(p, f)
 				if err != nil {
 					return err
 				}
+
 				r.out.Moved++
 				r.out.Moves[next.Status]++
 			}
+
 			if l.newEnds != nil {
 				l.held = l.left // written with its new ends, not by shrink
 			}
 		}
+
 		h.shrinkLeases(t)
 		taken.writeLeaseRows(t, &h)
 		h.queueBeatDeletion(t, merged)
 		m.writeAllRows(t)
 		return nil
 	})
+
 	if ignoreNothingToDo(err) != nil {
 		return r, err
 	}
+
 	r.out.Woken, r.out.Tallies = m.woken, m.tallies
 	s.notify.notifyReady(m.woken)
 	return r, nil

@@ -103,11 +103,13 @@ func (s *Store) fillGapsOfRestore(ctx context.Context, t pgx.Tx, g gaps) error {
 			return err
 		}
 	}
+
 	if len(g.sequences) > 0 {
 		if _, err := t.Exec(ctx, s.sql.get("migrate.restored.sequences")); err != nil {
 			return err
 		}
 	}
+
 	if g.fold {
 		if _, err := t.Exec(ctx, s.sql.get("migrate.restored.lock")); err != nil {
 			return err
@@ -126,9 +128,11 @@ func (s *Store) repairRestored(ctx context.Context, op string) error {
 		found, err = s.lookRestored(ctx, t)
 		return err
 	})
+
 	if err != nil || !found.isAnyMissing() {
 		return err
 	}
+
 	s.opt.logger.WarnContext(ctx, "rows or sequences are missing, as after a restore without data; putting them right", "found", found.String())
 	return s.runMigrationStep(ctx, op, false, func(ctx context.Context, t pgx.Tx) error {
 		found, err := s.lookRestored(ctx, t) // another program may have been first

@@ -62,10 +62,12 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 	if err != nil || len(queues) == 0 {
 		return out, queue.WithOp(op, err)
 	}
+
 	if len(queues) > 1 {
 		turn := int(servedQueues.Add(1) % uint64(len(queues)))
 		queues = slices.Concat(queues[turn:], queues[:turn])
 	}
+
 	if hasRequestID(r) {
 		for i, share := range r.Requests {
 			if out[i], err = s.retainRequest(ctx, r.Namespace, queues, share); err != nil {
@@ -74,6 +76,7 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		}
 		return out, nil
 	}
+
 	total := s.limitTasks(r.Requests, queues)
 	var p *claim
 	for try := 1; ; try++ {
@@ -87,12 +90,15 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 			}
 			return s.leasePickedTasks(ctx, t, r.Requests, p, out)
 		})
+
 		if err == nil {
 			s.finishRetain(ctx, r, p, out)
 		}
+
 		if !errors.Is(err, errSplitting) {
 			return out, ignoreNothingToDo(err)
 		}
+
 		if try == splitTries || !sleepFor(ctx, splitPause) {
 			return out, nil
 		}
@@ -160,6 +166,7 @@ func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, tot
 		}
 		round = append(round, pickQueue{storedQueue: q, rank: i, lanes: c})
 	}
+
 	share := (total + max(busy, 1) - 1) / max(busy, 1)
 	for i := range round {
 		round[i].quota = share
@@ -247,10 +254,12 @@ func (p *claim) lockLimitedQueues(ctx context.Context, queues []*storedQueue) er
 			p.gated = append(p.gated, q.id)
 		}
 	}
+
 	if len(p.gated) == 0 {
 		p.gated = []int32{}
 		return nil
 	}
+
 	slices.Sort(p.gated)
 	p.tx.queueStatement(lockGates, arg("queue_ids", p.gated))
 	return p.tx.queryRows(ctx, countHeld, func(rows pgx.Rows) error {
@@ -270,6 +279,7 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 	if want <= 0 || len(round) == 0 {
 		return nil
 	}
+
 	began := time.Now()
 	var (
 		ids     = make([]int32, 0, len(round))
@@ -278,6 +288,7 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 		byID    = make(map[int32]*runQueue, len(round))
 		sweeps  []*queueLanes
 	)
+
 	allRows := 0
 	for i := range round {
 		q := &round[i]
@@ -285,16 +296,20 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 		if room, ok := p.openSlots[q.id]; ok {
 			quota = min(quota, room-p.took[q.id])
 		}
+
 		if quota <= 0 {
 			continue
 		}
+
 		level, sweep := q.lanes.chooseStart(start, began, len(p.out) == 0)
 		if level == skipLevel {
 			continue
 		}
+
 		if sweep {
 			sweeps = append(sweeps, q.lanes)
 		}
+
 		u := &runQueue{pickQueue: q, want: quota, most: q.lanes.estimateRows(quota)}
 		byID[q.id] = u
 		allRows += u.most
@@ -302,14 +317,17 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 		most = append(most, int32(u.most))
 		cursors, u.resumed = q.lanes.appendCursors(cursors, level, q.id)
 	}
+
 	p.fuller = make(map[int32]bool, len(ids))
 	if len(ids) == 0 {
 		return nil
 	}
+
 	if start == fromBehind && len(p.out) == 0 {
 		args := []sqltext.Arg{arg("queue_id", ids), arg("gated", p.gated)}
 		p.tx.queueQuery(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, cursors)...)
 	}
+
 	args := make([]sqltext.Arg, 0, 7)
 	args = append(args, arg("queue_id", ids), arg("quota", most), arg("gated", p.gated))
 	args = cursorColumns.Arrays(args, cursors)
@@ -319,15 +337,18 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 	for _, l := range sweeps {
 		l.recordSweep(start, began, cost)
 	}
+
 	if len(p.whole) > 0 { // before the next pick, which would find them again: our own locks are none to us
 		p.tx.queueStatement(deleteRuns, arg("places", p.whole))
 		p.whole = nil
 	}
+
 	for id, q := range byID {
 		p.fuller[id] = q.rows == q.most
 		q.lanes.recordYield(p.took[id], q.rows, q.tasks)
 		q.returnCursors(err != nil)
 	}
+
 	return err
 }
 
@@ -364,9 +385,11 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 		attempt, size int16
 		at            pgtype.TID
 	)
+
 	if err := rows.Scan(&queueID, &priority, &turn, &task, &attempt, &size, &at, &p.now); err != nil {
 		return err
 	}
+
 	q := byID[queueID]
 	q.rows++
 	q.tasks += int(size)
@@ -376,11 +399,13 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 		p.rests = append(p.rests, remainder{lanes: q.lanes, priority: priority, turn: turn})
 		return nil
 	}
+
 	q.want -= n
 	p.took[queueID] += n
 	if n > 1 && p.out == nil { // a backlog: the other rows will be like this one
 		p.out = make([]pickedTask, 0, min(p.most, n*q.most))
 	}
+
 	tasks := make([]queue.Task, n)
 	p.runs++
 	for i := range n {
@@ -391,11 +416,13 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 			q: q.storedQueue, rank: q.rank, priority: priority, turn: turn + int64(i), attempt: attempt, run: p.runs, task: t,
 		})
 	}
+
 	q.lanes.advanceCursor(priority, turn+int64(n)-1, began)
 	if n == int(size) {
 		p.whole = append(p.whole, at)
 		return nil
 	}
+
 	p.rests = append(p.rests, remainder{lanes: q.lanes, priority: priority, turn: turn + int64(n)})
 	p.tx.queueStatement(shortenRun, arg("taken", int16(n)), arg("place", at))
 	return nil
@@ -439,6 +466,7 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 		first, last int64
 		n           int64
 	}
+
 	var spans []span
 	place := map[int32]int{}
 	var movedQ []int32
@@ -450,15 +478,18 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 		if k.turn != id {
 			movedQ, movedID = append(movedQ, k.q.id), append(movedID, id)
 		}
+
 		at, ok := place[k.q.id]
 		if !ok {
 			at = len(spans)
 			place[k.q.id] = at
 			spans = append(spans, span{q: k.q.id, first: id, last: id})
 		}
+
 		sp := &spans[at]
 		sp.first, sp.last, sp.n = min(sp.first, id), max(sp.last, id), sp.n+1
 	}
+
 	each := makeTaskScanner(byID, keep)
 	dense := map[int32]bool{}
 	for _, sp := range spans {
@@ -467,6 +498,7 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 			t.queueQuery(readTaskRange, each, arg("queue_id", sp.q), arg("first", sp.first), arg("last", sp.last))
 		}
 	}
+
 	var queues []int32
 	var ids []int64
 	for i := range picked {
@@ -474,9 +506,11 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 			queues, ids = append(queues, k.q.id), append(ids, k.task.ID)
 		}
 	}
+
 	if len(ids) > 0 {
 		t.queueQuery(readPickedTasks, each, arg("queue_id", queues), arg("id", ids))
 	}
+
 	if len(movedID) > 0 {
 		t.queueQuery(readPickedStates, func(rows pgx.Rows) error { return scanTaskState(rows, byID) },
 			arg("queue_id", movedQ), arg("id", movedID))
@@ -495,20 +529,24 @@ func makeTaskScanner(byID map[int64]*queue.Task, keep int) func(pgx.Rows) error 
 		headers, payload  []byte
 		kept              int
 	)
+
 	into := []any{&id, &createdAt, &delayedAt, &diesAt, &retries, &key, &headers, &payload}
 	return func(rows pgx.Rows) (err error) {
 		if err := rows.Scan(into...); err != nil {
 			return err
 		}
+
 		t := byID[id]
 		if t == nil {
 			return nil
 		}
+
 		t.CreatedAt, t.DelayedAt, t.DiesAt = createdAt.UTC(), timeFromPointer(delayedAt), timeFromPointer(diesAt)
 		t.Retries, t.Key, t.Payload = int(retries), textFromPointer(key), payload
 		if kept += len(payload); keep > 0 && kept > keep {
 			t.Payload = nil
 		}
+
 		t.Headers, err = decodeHeaders(headers)
 		return err
 	}
@@ -537,6 +575,7 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 		share int
 		queue int32
 	}
+
 	type piece struct {
 		q        *storedQueue
 		worker   string
@@ -545,6 +584,7 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 		attempts []int16
 		again    bool // some attempt failed before
 	}
+
 	open := map[owner]*piece{}
 	var pieces []*piece
 	ev := events{}
@@ -558,6 +598,7 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 			open[o] = h
 			pieces = append(pieces, h)
 		}
+
 		k.task.Worker, k.task.StartedAt = r.Worker, now
 		h.tasks = append(h.tasks, k.task)
 		h.attempts = append(h.attempts, k.attempt+1)
@@ -566,6 +607,7 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 		if k.attempt > 0 {
 			was = statusRetry
 		}
+
 		ev.appendIDs(eventChange{queue: k.q.id, keep: k.q.Events, kind: eventRetained, was: was, is: statusRetained, worker: r.Worker}, k.task.ID)
 		out[share] = append(out[share], k.task)
 	}
@@ -585,6 +627,7 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 		}
 		first[h.tasks[0].ID] = h
 	}
+
 	t.queueQuery(grantLeases, func(rows pgx.Rows) error {
 		var id, token int64
 		var expires time.Time
@@ -599,5 +642,6 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 		}
 		return nil
 	}, newLeaseColumns.Arrays([]sqltext.Arg{arg("now", now)}, rows)...)
+
 	ev.insertEventRows(t, now)
 }

@@ -97,6 +97,7 @@ func (v *rowFilter) nextStep() (size int, rows []int64, queues []int32) {
 			delete(v.rows, id)
 		}
 	}
+
 	for id, r := range v.queues {
 		if now.Before(r.until) {
 			queues = append(queues, id)
@@ -104,6 +105,7 @@ func (v *rowFilter) nextStep() (size int, rows []int64, queues []int32) {
 			delete(v.queues, id)
 		}
 	}
+
 	slices.Sort(rows)
 	slices.Sort(queues)
 	return v.size, rows, queues
@@ -133,16 +135,20 @@ func (v *rowFilter) recordFailure(ctx context.Context, err error, first func() (
 	if !isFaultOfRows(ctx, err) {
 		return nil, err
 	}
+
 	if v.halveStep() {
 		return nil, nil
 	}
+
 	row, ferr := first()
 	if ferr != nil {
 		return nil, errors.Join(err, ferr)
 	}
+
 	if row.queue == 0 { // it has gone meanwhile
 		return nil, nil
 	}
+
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	ofQueue := 0
@@ -151,9 +157,11 @@ func (v *rowFilter) recordFailure(ctx context.Context, err error, first func() (
 			ofQueue++
 		}
 	}
+
 	if len(v.queues) >= refusedQueues {
 		return nil, err
 	}
+
 	row.until = time.Now().Add(refusedRest)
 	if row.whole || ofQueue >= refusedRows {
 		for id, r := range v.rows {
@@ -165,6 +173,7 @@ func (v *rowFilter) recordFailure(ctx context.Context, err error, first func() (
 	} else {
 		v.rows[row.task] = row
 	}
+
 	return []queue.Fault{{Namespace: row.space, Subject: row.subject, Err: err}}, nil
 }
 

@@ -61,26 +61,31 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	for _, opt := range opts {
 		opt.apply(&o)
 	}
+
 	source := poolSource{url: url, opt: &o}
 	cfg, err := source.parseConfig()
 	if err != nil {
 		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "is no PostgreSQL connection string", Err: err}
 	}
+
 	cfg.BeforeConnect = source.refreshConfig
 	if o.maxConns > 0 {
 		cfg.MaxConns = o.maxConns
 	} else if cfg.MaxConns < 10 {
 		cfg.MaxConns = 10
 	}
+
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, translateError(op, &connectError{err})
 	}
+
 	s, err := makeStore(pool, o)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
+
 	s.owned, s.tuned = true, !o.pooler
 	bctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
@@ -91,6 +96,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 		}
 		return nil, makeOpenError(op, &connectError{err})
 	}
+
 	return s, nil
 }
 
@@ -145,9 +151,11 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err != nil {
 		return translateError(op, err)
 	}
+
 	if recovery {
 		return &queue.Error{Op: op, Kind: queue.KindUnavailable, Msg: "the database is read-only (a standby?); connect to the primary"}
 	}
+
 	for i, setting := range refusedSettings {
 		if refusesSetting(setting.Name, values[i]) {
 			return &queue.Error{
@@ -156,6 +164,7 @@ func (s *Store) Ping(ctx context.Context) error {
 			}
 		}
 	}
+
 	return s.checkVersion(ctx)
 }
 

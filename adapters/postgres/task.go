@@ -33,6 +33,7 @@ func scanPresentTask(rows pgx.Rows, more ...any) (*nowRow, error) {
 		status, attempt                          int16
 		token                                    *int64
 	)
+
 	err := rows.Scan(append([]any{
 		&t.ID, &n.queue, &t.Namespace, &t.Queue, &t.Priority, &key, &headers, (*[]byte)(&t.Payload), &t.CreatedAt, &result,
 		&status, &worker, &delayedAt, &diesAt, &startedAt, &finishedAt, &t.Retries, &attempt, &progress, &t.CancelRequested, &token,
@@ -41,6 +42,7 @@ func scanPresentTask(rows pgx.Rows, more ...any) (*nowRow, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	t.Key, t.Worker, t.Result, t.Progress = textFromPointer(key), textFromPointer(worker), result, progress
 	t.CreatedAt, t.DelayedAt, t.DiesAt = t.CreatedAt.UTC(), timeFromPointer(delayedAt), timeFromPointer(diesAt)
 	t.StartedAt, t.FinishedAt = timeFromPointer(startedAt), timeFromPointer(finishedAt)
@@ -48,6 +50,7 @@ func scanPresentTask(rows pgx.Rows, more ...any) (*nowRow, error) {
 	if token != nil {
 		n.token = *token
 	}
+
 	n.task = &t
 	t.Headers, err = decodeHeaders(headers)
 	return &n, err
@@ -124,6 +127,7 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	if len(ids) == 0 {
 		return nil, nil
 	}
+
 	var rowsNow []*nowRow
 	err := s.query(ctx, op, "task.now.any", func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows)
@@ -133,6 +137,7 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	if err != nil {
 		return nil, err
 	}
+
 	out := make([]*queue.Task, len(rowsNow))
 	byID := make(map[int64]*queue.Task, len(rowsNow))
 	queues, found := make([]int32, len(rowsNow)), make([]int64, len(rowsNow))
@@ -140,9 +145,11 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 		out[i], queues[i], found[i] = n.task, n.queue, n.task.ID
 		byID[n.task.ID] = n.task
 	}
+
 	if !withErrors || len(out) == 0 {
 		return out, nil
 	}
+
 	return out, s.query(ctx, op, "task.errors", func(rows pgx.Rows) error {
 		var id int64
 		var e queue.AttemptError
@@ -173,14 +180,17 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	if q.Page, err = q.Page.Normalize(); err != nil {
 		return page, queue.WithOp(op, err)
 	}
+
 	behind, err := decodeCursor(q.Cursor, q.OldestFirst)
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
+
 	l, err := s.planListing(ctx, op, namespace, q.TaskFilter, q.OldestFirst)
 	if err != nil || len(l.queues) == 0 {
 		return page, queue.WithOp(op, err)
 	}
+
 	found, err := s.walkRows(ctx, op, l, behind, q.Offset, q.Limit+1)
 	if err != nil {
 		return page, err

@@ -95,10 +95,12 @@ func (f *firing) fireAllPlanned(ctx context.Context, t *tx) error {
 			}
 		}
 	}
+
 	type firedAt struct {
 		id int32
 		at int64
 	}
+
 	fired := map[firedAt]bool{}
 	if len(ids) > 0 {
 		err := t.queryRows(ctx, findFiredTicks, func(rows pgx.Rows) error {
@@ -112,6 +114,7 @@ func (f *firing) fireAllPlanned(ctx context.Context, t *tx) error {
 			return err
 		}
 	}
+
 	for _, p := range f.planned {
 		for _, at := range p.fires {
 			if at = truncateToMicros(at); !fired[firedAt{p.k.id, at.UnixMicro()}] {
@@ -128,6 +131,7 @@ func (f *firing) addTick(k *storedTicker, at time.Time, manual bool) {
 		Namespace: k.Namespace, Ticker: k.Name, At: truncateToMicros(at), FiredAt: f.now, Manual: manual, Payload: k.Payload, Queue: k.Queue,
 		Period: k.Period, Cron: k.Cron,
 	}
+
 	if k.Queue != "" {
 		skips := !manual && k.Overlap == queue.OverlapSkip
 		if tick.Skipped = skips && k.unfinished; !tick.Skipped {
@@ -140,6 +144,7 @@ func (f *firing) addTick(k *storedTicker, at time.Time, manual bool) {
 		}
 		k.unfinished = k.unfinished || skips // the tick before the next is not finished yet
 	}
+
 	f.ticks = append(f.ticks, tick)
 	f.tickers = append(f.tickers, k)
 }
@@ -153,15 +158,18 @@ func (f *firing) writeFiring(ctx context.Context, t *tx, s *Store) error {
 		for _, p := range pending {
 			c.Tasks = append(c.Tasks, p.task)
 		}
+
 		b, err := s.createTasksIn(ctx, t, c, keysWait)
 		f.batches = append(f.batches, b)
 		if err != nil {
 			return err
 		}
+
 		byID := map[int64]int32{}
 		for _, r := range b.rows {
 			byID[r.task.ID] = r.q.id
 		}
+
 		for i, p := range pending {
 			made, k := b.out[i], f.tickers[p.place]
 			if made.Err != nil {
@@ -174,6 +182,7 @@ func (f *firing) writeFiring(ctx context.Context, t *tx, s *Store) error {
 			k.lastQueue, k.lastTask = &q, &made.Task.ID
 		}
 	}
+
 	f.insertTicks(t, queueIDs)
 	f.queueTickerPlans(t)
 	return nil
@@ -294,11 +303,13 @@ func (f *firing) readDueTickers(ctx context.Context, t *tx, due sqltext.Statemen
 	if err != nil {
 		return err
 	}
+
 	f.now = f.now.UTC()
 	f.more = len(f.read) >= queue.MaxStepTickers || bytes >= queue.MaxStepTickBytes
 	for i, k := range f.read {
 		f.planTicker(k, len(f.read)-i)
 	}
+
 	return f.fireAllPlanned(ctx, t)
 }
 
@@ -358,12 +369,15 @@ func (s *Store) fireDueTickers(ctx context.Context) (queue.Maintained, error) {
 		t.queueQuery(findNextTick, nextIn(&next))
 		return nil
 	})
+
 	if err == nil {
 		return s.summarizeFiring(f, next.NextIn), nil
 	}
+
 	if !isFaultOfRows(ctx, err) || f == nil || len(f.read) == 0 {
 		return queue.Maintained{}, err
 	}
+
 	var out queue.Maintained
 	for _, k := range f.read {
 		one, err := s.fireOneTicker(ctx, op, k)
@@ -377,6 +391,7 @@ func (s *Store) fireDueTickers(ctx context.Context) (queue.Maintained, error) {
 		out.Faults = append(out.Faults, one.Faults...)
 		out.Tallies.Merge(one.Tallies)
 	}
+
 	return out, nil
 }
 
@@ -389,17 +404,21 @@ func (s *Store) fireOneTicker(ctx context.Context, op string, k *storedTicker) (
 		}
 		return f.writeFiring(ctx, t, s)
 	})
+
 	if err == nil {
 		return s.summarizeFiring(f, 0), nil
 	}
+
 	if !isFaultOfRows(ctx, err) {
 		return queue.Maintained{}, err
 	}
+
 	k.recordFault(err)
 	rest := s.runInTx(ctx, op, func(_ context.Context, t *tx) error {
 		postponeTickers(t, []*storedTicker{k})
 		return nil
 	})
+
 	return queue.Maintained{Moved: 1, Faults: []queue.Fault{k.describeFault()}}, rest
 }
 
@@ -424,17 +443,21 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...q
 		if err != nil {
 			return err
 		}
+
 		if err := queue.CheckVersion("ticker "+name, k.Version, only...); err != nil {
 			return err
 		}
+
 		if err := s.checkTarget(ctx, &k.Ticker); err != nil {
 			return err
 		}
+
 		f.now = now
 		f.addTick(k, now, true)
 		if err := f.writeFiring(ctx, t, s); err != nil {
 			return err
 		}
+
 		if k.lastTask != nil {
 			t.queueStatement(recordManualTask, arg("id", k.id), arg("queue_id", k.lastQueue), arg("task_id", k.lastTask))
 		}
@@ -443,6 +466,7 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...q
 	if err != nil {
 		return nil, err
 	}
+
 	f.publishFiring(s)
 	return &f.ticks[0], nil
 }
@@ -480,6 +504,7 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 			arg("namespace", namespace), arg("limit", min(limit, queue.MaxTakenTicks)), arg("hold", int64(hold)))
 		return t.queryRows(ctx, findNextListenedTick, nextIn(&next), arg("namespace", namespace))
 	}
+
 	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
 		ticks, next = []queue.Tick{}, queue.Maintained{}
 		err := f.readDueTickers(ctx, t, readDueListenedTickers,
@@ -495,13 +520,16 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 		}
 		return take(ctx, t)
 	})
+
 	if err == nil {
 		s.logTickerFaults(f.listFaults())
 		return ticks, next.NextIn, nil
 	}
+
 	if !isFaultOfRows(ctx, err) || f == nil || len(f.read) == 0 {
 		return nil, 0, err
 	}
+
 	for _, k := range f.read {
 		one, err := s.fireOneTicker(ctx, op, k)
 		if err != nil {
@@ -509,6 +537,7 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 		}
 		s.logTickerFaults(one.Faults)
 	}
+
 	err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		ticks, next = []queue.Tick{}, queue.Maintained{}
 		return take(ctx, t)
@@ -516,6 +545,7 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	if err != nil {
 		return nil, 0, err
 	}
+
 	return ticks, next.NextIn, nil
 }
 
@@ -579,9 +609,11 @@ func (s *Store) replanTickers(ctx context.Context) error {
 				all = append(all, k)
 				return k.scanTickerRow(rows, &now, &k.unfinished)
 			}, arg("limit", queue.MaxStepTickers))
+
 			if more = len(all) == queue.MaxStepTickers; err != nil {
 				return err
 			}
+
 			now = now.UTC()
 			for _, k := range all {
 				anchor, next, err := k.Replan(now)

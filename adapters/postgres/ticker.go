@@ -137,17 +137,20 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 	if err := s.checkTarget(ctx, &k); err != nil {
 		return nil, queue.WithOp(op, err)
 	}
+
 	made := false
 	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		made = false
 		if err := t.queryRows(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&k.Anchor) }); err != nil {
 			return err
 		}
+
 		k.Anchor = k.Anchor.UTC()
 		k.CreatedAt, k.UpdatedAt = k.Anchor, k.Anchor
 		if err := planNextTick(&k, k.Anchor); err != nil {
 			return err
 		}
+
 		t.queueQuery(insertTicker, func(pgx.Rows) error {
 			made = true
 			return nil
@@ -157,9 +160,11 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 	if err != nil {
 		return nil, err
 	}
+
 	if !made {
 		return nil, &queue.Error{Op: op, Kind: queue.KindAlreadyExists, Subject: "ticker " + k.Name, Msg: "a ticker of that name exists"}
 	}
+
 	return &k, nil
 }
 
@@ -194,6 +199,7 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	if err != nil {
 		return page, queue.WithOp(op, err)
 	}
+
 	there := 0 // how many there are, up to one more than the page has room for
 	err = s.queryRows(ctx, op, pageTickers, func(rows pgx.Rows) error {
 		k := &storedTicker{}
@@ -204,10 +210,12 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	if err != nil {
 		return page, err
 	}
+
 	page.Tickers = page.Tickers[:min(len(page.Tickers), p.Limit)]
 	if n := len(page.Tickers); n > 0 && n < there {
 		page.Next = page.Tickers[n-1].Name
 	}
+
 	err = s.queryRows(ctx, op, countTickers, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
 	return page, err
 }
@@ -258,18 +266,22 @@ func (s *Store) updateTicker(
 		if err != nil {
 			return err
 		}
+
 		if err := queue.CheckVersion("ticker "+name, k.Version, queue.IfVersion(meta.IfVersion)); err != nil {
 			return err
 		}
+
 		next, err := k.With(meta, maxPayloadBytes)
 		if err != nil {
 			return err
 		}
+
 		if next.Queue != k.Queue {
 			if err := s.checkTarget(ctx, &next); err != nil {
 				return err
 			}
 		}
+
 		anew := next.Period != k.Period || next.Cron != k.Cron || next.Timezone != k.Timezone
 		if anew && fire {
 			if err := f.readDueTickers(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
@@ -282,9 +294,11 @@ func (s *Store) updateTicker(
 				next.Timestamp = f.ticks[n-1].At
 			}
 		}
+
 		if anew {
 			next.Anchor = now
 		}
+
 		switch {
 		case next.Paused:
 			next.NextAt = time.Time{}
@@ -293,6 +307,7 @@ func (s *Store) updateTicker(
 				return err
 			}
 		}
+
 		next.Version++
 		next.UpdatedAt = now
 		next.Fault = ""
@@ -303,6 +318,7 @@ func (s *Store) updateTicker(
 	if err != nil {
 		return nil, err
 	}
+
 	f.publishFiring(s)
 	return out, nil
 }
@@ -329,9 +345,11 @@ func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only .
 		if err != nil {
 			return err
 		}
+
 		if err := queue.CheckVersion("ticker "+name, k.Version, only...); err != nil {
 			return err
 		}
+
 		out = &k.Ticker
 		t.queueStatement(deleteTicker, arg("id", k.id))
 		return nil
@@ -339,5 +357,6 @@ func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only .
 	if err != nil {
 		return nil, err
 	}
+
 	return out, nil
 }

@@ -177,6 +177,7 @@ func (s *Store) tryTransactionOn(ctx context.Context, conn *pgx.Conn, do func(ct
 		}
 		return err
 	}
+
 	committed := false
 	t.batch.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
 		if committed = tag.String() == "COMMIT"; !committed {
@@ -184,11 +185,13 @@ func (s *Store) tryTransactionOn(ctx context.Context, conn *pgx.Conn, do func(ct
 		}
 		return nil
 	})
+
 	err := t.flushBatch(ctx)
 	if committed { // what came behind its answer, such as the server's own end, changes nothing
 		if takeUnconfirmedMark(conn) {
 			return &indeterminateError{errUnconfirmed}
 		}
+
 		if err == nil && t.committed != nil {
 			t.committed()
 		}
@@ -199,10 +202,12 @@ func (s *Store) tryTransactionOn(ctx context.Context, conn *pgx.Conn, do func(ct
 		if conn.PgConn().TxStatus() == 'I' || conn.IsClosed() {
 			return commitFault(conn, err)
 		}
+
 		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		_, _ = conn.Exec(rctx, "rollback")
 	}
+
 	return err
 }
 

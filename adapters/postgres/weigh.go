@@ -105,11 +105,13 @@ func (s *Store) fitsForSure(requests []queue.RetainShare, picked []pickedTask) b
 		}
 		largest = max(largest, w)
 	}
+
 	for _, r := range requests {
 		if n := min(r.Limit, len(picked)); r.MaxBytes > 0 && n > 1 && n*largest > r.MaxBytes {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -160,6 +162,7 @@ func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.Retai
 	for _, r := range requests {
 		left += r.MaxBytes
 	}
+
 	for piece, full := firstPiece, false; fit < len(p.out) && !full; {
 		part := p.out[fit:min(fit+piece, len(p.out))]
 		unread := slices.DeleteFunc(slices.Clone(part), func(k pickedTask) bool { return k.task.Payload != nil })
@@ -173,6 +176,7 @@ func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.Retai
 				return err
 			}
 		}
+
 		next := 4 * piece
 		for i := range part {
 			if part[i].task.Payload == nil { // the piece was larger than it seemed: the next begins here
@@ -188,8 +192,10 @@ func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.Retai
 			largest, left = max(largest, size), max(left-size, 0)
 			fit++
 		}
+
 		piece = max(min(next, left/max(largest, 1)), 1)
 	}
+
 	rest := p.out[fit:]
 	p.out = p.out[:fit]
 	p.restorePicked(rest)
@@ -246,13 +252,16 @@ func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queu
 				bytes += size
 				continue
 			}
+
 			for _, t := range tasks[n:] {
 				back = append(back, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack, Quiet: true})
 			}
+
 			out[i] = tasks[:n:n]
 			break
 		}
 	}
+
 	if len(back) == 0 {
 		return
 	}
