@@ -11,28 +11,28 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 )
 
-// keysHow is what a create does about keys that an open transaction has taken: whether they are new is not known before that
-// transaction ends.
+// keysHow selects the behaviour of a create at keys that an open transaction has taken. The create learns only at the
+// end of that transaction whether such a key is new.
 type keysHow uint8
 
 const (
-	keysWait  keysHow = iota // waits, as PostgreSQL does: in a caller's own transaction
-	keysTry                  // waits for keyPatience in all and then gives up: errKeyTaken
-	keysApart                // finds those keys and does without them, in an attempt behind errKeyTaken
+	keysWait  keysHow = iota // waits without a limit, as PostgreSQL does; for a transaction of the caller
+	keysTry                  // waits for keyPatience in total, then returns errKeyTaken
+	keysApart                // finds the taken keys and leaves them out; the attempt after errKeyTaken
 )
 
-// How long a statement waits for the transaction that has taken a key. Others that create the same key at the same moment are
-// through in less than the first; the second is paid for each taken key, log2(n) times at most, once it is known that there is
-// one.
+// These limits bound the wait of one statement for the transaction that has taken a key. Concurrent creates of the same
+// key end in less than keyPatience. An attempt pays apartPatience only after errKeyTaken, at most log2(n) times for
+// each taken key.
 const (
 	keyPatience   = "50ms"
 	apartPatience = "5ms"
 )
 
-// errKeyTaken: some key of a create is taken by an open transaction, and nothing was written.
+// errKeyTaken reports that an open transaction has taken a key of a create. The create has written nothing.
 var errKeyTaken = errors.New("an open transaction has taken a key")
 
-// asKeyTaken is errKeyTaken where err is a wait for a lock that took too long, else err.
+// asKeyTaken returns errKeyTaken for a lock timeout under keysTry, and err in all other cases.
 func asKeyTaken(err error, how keysHow) error {
 	if how == keysTry && isLockTimeout(err) {
 		return errKeyTaken
@@ -40,6 +40,7 @@ func asKeyTaken(err error, how keysHow) error {
 	return err
 }
 
+// isLockTimeout reports whether err is the SQLSTATE lock_not_available: the wait exceeded lock_timeout.
 func isLockTimeout(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == "55P03"
@@ -65,10 +66,11 @@ func (k *keyClaims) addClaim(slot keySlot, o *keyOwner) {
 	*k = append(*k, keyClaim{slot: slot, id: o.id, print: o.print})
 }
 
-// appendArgs returns the claims as arguments, after first.
+// appendArgs returns the arguments first and then the columns of the claims.
 func (k keyClaims) appendArgs(first ...sqltext.Arg) []sqltext.Arg { return keyColumns.Arrays(first, k) }
 
-// claimAll takes keys. won are those that were free, held those that an open transaction has taken; the others have an owner.
+// claimAll takes the keys of k. It adds the keys that were free to won, and those of an open transaction to held. All
+// other keys have an owner already.
 func (k keyClaims) claimAll(ctx context.Context, t *tx, how keysHow, won, held map[keySlot]bool) error {
 	each := func(r pgx.Rows) error {
 		var slot keySlot
@@ -86,7 +88,8 @@ func (k keyClaims) claimAll(ctx context.Context, t *tx, how keysHow, won, held m
 	return k.claimByHalves(ctx, t, each, held)
 }
 
-// claimByHalves takes the keys of k; when one of them cannot be had it tries the halves.
+// claimByHalves takes the keys of k. When an open transaction has one of them, it tries both halves. A half of one key
+// goes to held.
 func (k keyClaims) claimByHalves(ctx context.Context, t *tx, each func(pgx.Rows) error, held map[keySlot]bool) error {
 	t.batch.Queue("savepoint pgqueue_keys")
 	err := t.queryRows(ctx, claimFreeKeys, each, k.appendArgs(arg("patience", apartPatience))...)
@@ -96,15 +99,20 @@ func (k keyClaims) claimByHalves(ctx context.Context, t *tx, each func(pgx.Rows)
 	}
 
 	t.batch.Queue("rollback to savepoint pgqueue_keys")
-	if err := t.flushBatch(ctx); err != nil { // alone: nothing else may be prepared before it
+	// The aborted transaction refuses to prepare any other statement, so the rollback travels alone.
+	if err := t.flushBatch(ctx); err != nil {
 		return err
 	}
 	t.batch.Queue("release savepoint pgqueue_keys")
+
+	// A failed claim of a single key identifies the taken key.
 	n := len(k)
 	if n == 1 {
 		held[k[0].slot] = true
 		return nil
 	}
+
+	// The search halves again until each taken key stands alone.
 	if err := k[:n/2].claimByHalves(ctx, t, each, held); err != nil {
 		return err
 	}

@@ -11,46 +11,47 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// fewWaiting is up to how many waiting tasks the narrow rows are read and sorted whole for a list.
+// fewWaiting limits the waiting tasks of which a list reads and sorts all narrow rows.
 const fewWaiting = 20_000
 
-// mostHidden bounds the count of tasks past retention that are counted still.
+// mostHidden limits the count of finished tasks past retention. The kept counts still contain these tasks.
 const mostHidden = 100_000
 
-// mostCounted is up to how many tasks a list counts that the kept counts do not know.
+// mostCounted limits the tasks that a list counts one by one when the kept counts do not answer its filter.
 const mostCounted = 1_000
 
-// mostSeen is how many rows of a table a list looks at that no index serves, over all queues: by worker, and of many
-// waiting tasks the oldest first.
+// mostSeen limits the rows that a list reads where no index serves it, over all queues. These are lists by worker, and
+// lists of many waiting tasks with the oldest first.
 const mostSeen = 10_000
 
-// edgeQueues are in how many queues the ids of a time are looked for; those of one tell about all.
+// edgeQueues limits the queues in which a list looks up the ids of a time. The ids of one queue suffice for all queues.
 const edgeQueues = 16
 
-// edgeSlack is by how much ids and times of creation may be out of step: what lies between the two in one create, and what
-// the clocks of a server and of one that takes over from it differ by.
+// edgeSlack bounds the disagreement between the order of ids and the order of creation times. Two sources add to it:
+// the time between the two within one create, and the clock difference between a server and its successor.
 const edgeSlack = 10 * time.Second
 
-// listing is a filter in the tables' terms, and the ways to walk it.
+// listing is a filter in terms of the tables, with the walks that serve it.
 type listing struct {
 	filter   queue.TaskFilter
 	queues   []int32
 	statuses []int16
 	ways     []way
-	from     int64 // ids below were created before the filter's times, those from before on after them
-	before   int64
-	count    int64
-	counted  bool // the kept counts answer it
-	up       bool // walks upwards
+	from     int64 // tasks with lower ids are older than the filter's times
+	before   int64 // tasks from this id on are newer than the filter's times
+	count    int64 // sum of the kept counts over the filter's queues and statuses
+	counted  bool  // the kept counts answer the filter
+	up       bool  // ascending ids
 }
 
-// way is a statement that walks some of the statuses.
+// way is a statement that walks the tasks of some statuses.
 type way struct {
 	name     string
 	statuses []int16
 }
 
-// planListing prepares the walk of a filter, downwards or upwards.
+// planListing prepares the walk of a filter: ascending if up is set, descending otherwise. An unknown queue gives a
+// listing without tasks.
 func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.TaskFilter, up bool) (*listing, error) {
 	l := &listing{filter: f, up: up, before: maxID}
 	var names []string
@@ -59,7 +60,7 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 	}
 
 	queues, err := s.findQueues(ctx, namespace, names)
-	if queue.KindOf(err) == queue.KindNotFound { // an unknown queue has no tasks
+	if queue.KindOf(err) == queue.KindNotFound { // an unknown queue contains no tasks
 		return l, nil
 	}
 	if err != nil {
@@ -86,6 +87,7 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 		return nil, err
 	}
 
+	// The number of waiting tasks decides between sorting all of them and walking in the order of ids.
 	waiting := int64(0)
 	for _, c := range stats {
 		waiting += c.by[statusNew] + c.by[statusRetry]
@@ -99,7 +101,7 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 	return l, s.findEdges(ctx, op, l, stats)
 }
 
-// chooseWalks are the ways to walk statuses.
+// chooseWalks returns the statements that walk the tasks of the given statuses.
 func chooseWalks(statuses []int16, worker, few, up bool) []way {
 	switch {
 	case worker:
@@ -124,9 +126,9 @@ func chooseWalks(statuses []int16, worker, few, up bool) []way {
 	switch {
 	case few:
 		split("list.waiting", statusNew, statusRetry)
-	case up && slices.Contains(statuses, statusRetry): // states of tasks that have ended would come first
+	case up && slices.Contains(statuses, statusRetry): // list.retry would read the rows of finished tasks first
 		return []way{{"list.all", statuses}}
-	case slices.Contains(statuses, statusNew): // the most, so that any walk comes by
+	case slices.Contains(statuses, statusNew): // most tasks are new, so a walk over all reaches them soon
 		return []way{{"list.all", statuses}}
 	default:
 		split("list.retry", statusRetry)
@@ -138,7 +140,7 @@ func chooseWalks(statuses []int16, worker, few, up bool) []way {
 	return ways
 }
 
-// findEdges narrows l to the ids of its times.
+// findEdges narrows l to the ids that belong to the times of its filter.
 func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []queueCounts) error {
 	if l.filter.CreatedAfter.IsZero() && l.filter.CreatedBefore.IsZero() || len(l.queues) == 0 {
 		return nil
@@ -151,6 +153,7 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 		return n
 	}
 
+	// The largest queues have the most ids near any time.
 	slices.SortFunc(stats, func(a, b queueCounts) int { return cmp.Compare(size(b), size(a)) })
 	var in []int32
 	for _, c := range stats[:min(len(stats), edgeQueues)] {
@@ -173,18 +176,18 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 	return nil
 }
 
-// found are tasks of a list, in the order of the walk.
+// found holds the tasks of a list in the order of the walk.
 type found struct {
 	queues []int32
 	ids    []int64
-	more   bool // the walk ended before the list did, with id end looked at
+	more   bool // the walk ended before the list, after it had read the task with id end
 	end    int64
 }
 
 func (f *found) cutToLimit(n int) { f.queues, f.ids = f.queues[:n], f.ids[:n] }
 
-// walkRows gives the tasks of l behind an id, in l's direction: limit of them behind an offset, or fewer where l ends or
-// more says that the walk does.
+// walkRows returns tasks of l that follow an id in the direction of l. It skips offset tasks and returns at most limit
+// of them. It returns fewer at the end of l, or when the walk ended early and more is set.
 func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (found, error) {
 	var out found
 
@@ -193,9 +196,9 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 		from, before, suffix = max(l.from, behind+1), l.before, upwards
 	}
 
-	bounded := l.filter.Worker != "" || l.up && l.ways[0].name == "list.all" // in how many rows it looks at
+	bounded := l.filter.Worker != "" || l.up && l.ways[0].name == "list.all" // limits the rows that it reads
 	skip := 0
-	if len(l.ways) > 1 || bounded { // only the merged rows can be skipped
+	if len(l.ways) > 1 || bounded { // only merged rows can be skipped, so each statement reads from the start
 		skip, offset, limit = offset, 0, offset+limit
 	}
 
@@ -226,6 +229,7 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 		}
 	}
 
+	// Each walk is sorted, but their union is not.
 	if len(l.ways) > 1 {
 		slices.SortFunc(rows, func(a, b row) int {
 			if l.up {
@@ -236,6 +240,7 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 		rows = rows[:min(len(rows), limit)]
 	}
 
+	// A row without a queue marks the place at which a bounded walk ended.
 	for _, r := range rows {
 		if r.queue == 0 {
 			out.more, out.end = true, r.id+1
@@ -253,10 +258,11 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 	return out, nil
 }
 
-// countRows tells how many tasks l has; where the kept counts do not know, it counts as far as that takes little.
+// countRows returns the number of tasks of l. Where the kept counts do not answer, it counts at most mostCounted tasks
+// and then sets atLeast.
 func (s *Store) countRows(ctx context.Context, op string, l *listing) (n int64, atLeast bool, err error) {
 	if n = l.count; !l.counted {
-		if l.up { // the other way finds as many, and ends where that takes long as it always did
+		if l.up { // the descending walk finds as many tasks and keeps its bound on rows
 			down := *l
 			down.up = false
 			l = &down
@@ -272,7 +278,7 @@ func (s *Store) countRows(ctx context.Context, op string, l *listing) (n int64, 
 			n, atLeast = mostCounted, true
 		}
 
-		if l.ways[0].name != "list.any" { // the others leave out what is past retention
+		if l.ways[0].name != "list.any" { // the other statements leave out tasks past retention
 			return n, atLeast, nil
 		}
 	}
@@ -281,6 +287,7 @@ func (s *Store) countRows(ctx context.Context, op string, l *listing) (n int64, 
 		return n, atLeast, nil
 	}
 
+	// The kept counts contain finished tasks past retention, so their number is subtracted.
 	hidden := int64(0)
 	err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		t.queueStatement(allowBitmaps, arg("other_indexes", "off"))

@@ -16,26 +16,28 @@ import (
 
 var _ queue.Listener = (*Store)(nil)
 
-// How a listener proves that it hears, and how it comes back.
+// These constants govern the proof of delivery and the reconnects of a listener.
 const (
-	// proofEvery is how often it notifies itself.
+	// proofEvery is the interval between two notifications of the listener to itself.
 	proofEvery = 10 * time.Second
-	// proofPatience is how long such a notification may take before the connection counts as deaf.
+	// proofPatience limits the travel time of such a notification. After it the connection counts as deaf.
 	proofPatience = 5 * time.Second
-	// listenConnectTimeout bounds connecting and LISTEN.
+	// listenConnectTimeout bounds the connect and the LISTEN statement together.
 	listenConnectTimeout = 10 * time.Second
 	listenFirstBackoff   = 100 * time.Millisecond
 	listenMaxBackoff     = 30 * time.Second
 )
 
-// errDeaf ends a connection on which LISTEN was accepted and delivers nothing: a pooler in transaction mode, or a network
-// that lost the connection without saying so.
+// errDeaf ends a connection that accepted LISTEN and delivers nothing. The causes are a pooler in transaction mode, or
+// a network that dropped the connection silently.
 var errDeaf = errors.New("LISTEN delivers nothing: a notification to itself did not come back; " +
 	"behind a transaction pooler give a direct connection: --listen-url (postgres.WithListenURL)")
 
-// Listen implements queue.Listener on one connection of its own, outside of the pool. It notifies itself through the pool
-// every 10 s and takes 5 s of silence for deafness; a store made WithoutNotify sends no proofs and notices only a broken
-// connection. What this Store itself notified does not wake it. Several may listen at once.
+// Listen implements queue.Listener on one connection of its own, outside of the pool. It notifies itself through the
+// pool every 10 s and ends the connection if the notification takes longer than 5 s. A store made WithoutNotify sends
+// no proofs and notices only a broken connection. Notifications of this Store do not call wake. Several calls may
+// listen concurrently. Listen reconnects with backoff until ctx ends and then returns its error. An invalid listen URL
+// is KindInvalid.
 func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 	const op = "listen"
 	if s.opt.listenURL != "" {
@@ -55,6 +57,7 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 			backoff = listenFirstBackoff
 		}
 
+		// Jitter keeps the listeners of many processes from reconnecting at the same moment.
 		wait := time.Duration((0.5 + mathrand.Float64()) * float64(backoff))
 		s.opt.logger.WarnContext(ctx, "listening ended; tasks are found by polling until it is back", "error", err, "again_in", wait)
 		backoff = min(2*backoff, listenMaxBackoff)
@@ -64,18 +67,19 @@ func (s *Store) Listen(ctx context.Context, wake func(queue.Wake)) error {
 	}
 }
 
-// Listening reports whether a connection listens now. One that went deaf counts until that is noticed, 15 s at most.
+// Listening reports whether a connection listens now. A deaf connection counts until its proof fails, at most 15 s.
 func (s *Store) Listening() bool { return s.listening.Load() > 0 }
 
-// listenOnConnection listens on one connection until that ends, which is always an error, and says whether it ever proved itself.
+// listenOnConnection listens on one connection until it fails, and returns the error. It reports whether a proof ever
+// arrived.
 func (s *Store) listenOnConnection(ctx context.Context, wake func(queue.Wake)) (proved bool, err error) {
 	conn, err := s.openListenConnection(ctx)
 	if err != nil {
 		return false, err
 	}
-	// The connection ends with the verdict of the prover; the prover ends with the connection.
+	// The connection ends when the prover returns; the prover ends when the connection does.
 	ctx, end := context.WithCancelCause(ctx)
-	heard := make(chan string, 16) // proofs of others of this Store pass through too
+	heard := make(chan string, 16) // holds proofs of other listeners of this Store too
 	var prover sync.WaitGroup
 	defer func() {
 		end(nil)
@@ -89,7 +93,7 @@ func (s *Store) listenOnConnection(ctx context.Context, wake func(queue.Wake)) (
 
 	s.listening.Add(1)
 	defer s.listening.Add(-1)
-	wake(queue.Wake{}) // for what happened while nobody listened
+	wake(queue.Wake{}) // covers the time before LISTEN took effect
 	for {
 		n, err := conn.WaitForNotification(ctx)
 		if err != nil {
@@ -99,6 +103,7 @@ func (s *Store) listenOnConnection(ctx context.Context, wake func(queue.Wake)) (
 			return proved, err
 		}
 
+		// Notifications of this Store are proofs; it has woken its own waiting callers directly.
 		sender, wakes, proof := parsePayload(n.Payload)
 		switch {
 		case sender != s.notify.sender:
@@ -109,13 +114,13 @@ func (s *Store) listenOnConnection(ctx context.Context, wake func(queue.Wake)) (
 			proved = true
 			select {
 			case heard <- proof:
-			default: // an old one that nobody waits for
+			default: // the channel is full of expired proofs
 			}
 		}
 	}
 }
 
-// proveListening sends proofs until one does not come back in time, or ctx ends.
+// proveListening sends proofs until one fails to return in time, or ctx ends. It returns the reason.
 func (s *Store) proveListening(ctx context.Context, heard <-chan string) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
@@ -123,21 +128,22 @@ func (s *Store) proveListening(ctx context.Context, heard <-chan string) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-heard: // late; the verdict on it is spoken
+		case <-heard: // a proof that came after its deadline
 			continue
 		case <-again.C:
 		}
 		if err := s.sendProof(ctx, heard); errors.Is(err, errDeaf) {
 			return err
 		} else if err != nil {
-			// It never left: that says nothing about hearing.
+			// The send failed, so it gives no evidence about delivery.
 			s.opt.logger.WarnContext(ctx, "could not send a notification to itself", "error", err)
 		}
 		again.Reset(proofEvery)
 	}
 }
 
-// sendProof sends one notification through the pool and waits for it on heard.
+// sendProof sends one notification through the pool and waits until heard delivers it. It returns errDeaf after
+// proofPatience.
 func (s *Store) sendProof(ctx context.Context, heard <-chan string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*proofPatience, context.DeadlineExceeded)
 	defer cancel()
@@ -162,7 +168,7 @@ func (s *Store) sendProof(ctx context.Context, heard <-chan string) error {
 	}
 }
 
-// listenConfig is how the connection for LISTEN is made.
+// listenConfig returns the configuration of the connection that listens: the listen URL, or else the one of the pool.
 func (s *Store) listenConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 	if s.opt.listenURL != "" {
 		cfg, err := pgx.ParseConfig(s.opt.listenURL)
@@ -178,11 +184,12 @@ func (s *Store) listenConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 	return s.configOfExtraConn(ctx, "pgqueue listen")
 }
 
+// badListenURL reports a connection string that pgx cannot parse.
 func badListenURL(op string, err error) error {
 	return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "listen_url", Msg: "is no PostgreSQL connection string", Err: err}
 }
 
-// openListenConnection connects and says LISTEN.
+// openListenConnection connects and runs LISTEN, within listenConnectTimeout.
 func (s *Store) openListenConnection(ctx context.Context) (*pgx.Conn, error) {
 	cctx, cancel := context.WithTimeout(ctx, listenConnectTimeout)
 	defer cancel()
@@ -201,7 +208,8 @@ func (s *Store) openListenConnection(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// closeConnection says goodbye, but not for long: the caller's ctx has often ended.
+// closeConnection closes conn within one second. It ignores the end of ctx, because the caller's ctx has often ended
+// already.
 func closeConnection(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()

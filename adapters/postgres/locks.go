@@ -2,8 +2,9 @@ package postgres
 
 import "hash/fnv"
 
-// Advisory locks belong to a database, and several installations of pgqueue may share one: every key holds the schema, so
-// that none waits for another. These are all advisory locks of this package, each of which ends with its transaction:
+// Advisory locks belong to a database, and several installations of pgqueue may share one database. Each key contains
+// the schema, so installations never wait for each other. The table lists all advisory locks of this package; each ends
+// with its transaction:
 //
 //	installers  key: a hash of the schema's name          one migration at a time; there are no tables yet to be named by
 //	queue       class: oid of its table queue, id: queue  retains from a queue with a limit go one at a time

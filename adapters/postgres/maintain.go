@@ -10,17 +10,18 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Bounds of one step of background work.
+// These limits bound one step of background work.
 const (
 	promoteStep = 2_000  // delayed rows
 	expireStep  = 2_000  // waiting rows
 	pruneStep   = 5_000  // finished rows
 	eventStep   = 10_000 // event rows
-	stripStep   = 20_000 // tasks of a partition to be dropped, and what other tables have of them
+	stripStep   = 20_000 // tasks of a partition that is about to be dropped, and their rows in other tables
 )
 
-// Maintain implements queue.Store.
+// Maintain implements queue.Store. It runs one step of chore, or returns at once if nothing can be due.
 func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintained, error) {
+	// After an idle step, one short query replaces the step until something is due.
 	if out, nothing := s.nothingDue(ctx, chore); nothing {
 		return out, nil
 	}
@@ -47,21 +48,23 @@ func (s *Store) maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	return queue.Maintained{}, queue.Invalid("chore", "unknown chore "+string(chore))
 }
 
-// watermarks remember up to which time the rows of a table ordered by time have been dealt with, so that dead rows are not
-// read again. Rows may still appear below: now and then, paced by its cost, a step starts at the beginning.
+// watermarks record the time up to which background work has finished the rows of tables ordered by time. A step starts
+// there and does not read dead rows again. A row may still appear below a watermark, so a step sometimes starts at the
+// beginning; the interval follows the cost of such a step.
 type watermarks struct {
 	mu sync.Mutex
 	at map[string]*floor
 }
 
+// floor is the watermark of one table.
 type floor struct {
 	time time.Time
-	next time.Time // when to start at the beginning again
+	next time.Time // time of the next start at the beginning
 }
 
 func (f *watermarks) init() { f.at = map[string]*floor{} }
 
-// get is the floor of name, zero when it is time to start at the beginning.
+// get returns the watermark of name, or zero when the step must start at the beginning.
 func (f *watermarks) get(name string) time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,7 +74,7 @@ func (f *watermarks) get(name string) time.Time {
 	return time.Time{}
 }
 
-// set moves the floor of name after a step that began at began from used.
+// set moves the watermark of name to the time to, after a step that ran from used and started at began.
 func (f *watermarks) set(name string, used, to, began time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -80,6 +83,8 @@ func (f *watermarks) set(name string, used, to, began time.Time) {
 		l = &floor{}
 		f.at[name] = l
 	}
+
+	// A full pass may lower the watermark and sets the interval to the next one; a partial pass only raises it.
 	if used.IsZero() {
 		cost := time.Since(began)
 		l.time, l.next = to, time.Now().Add(max(startEvery, startShare*cost))
@@ -88,7 +93,7 @@ func (f *watermarks) set(name string, used, to, began time.Time) {
 	}
 }
 
-// floorParam is t, or long ago, for statements that compare with a floor.
+// floorParam returns t, or 1970 for a zero t, as an argument of statements that compare with a watermark.
 func floorParam(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Unix(0, 0).UTC()
@@ -96,6 +101,7 @@ func floorParam(t time.Time) time.Time {
 	return t
 }
 
+// promote makes due delayed tasks ready, at most promoteStep of them, and wakes their queues.
 func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 	const op, name = "promote tasks", "promote"
 	var out queue.Maintained
@@ -124,6 +130,8 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 		t.queueRows("promote.next", nextIn(&out), floorParam(from))
 		return nil
 	})
+
+	// One refused row must not hold up the others: the filter finds the row and passes over it.
 	if err != nil {
 		return s.rowFilters.promote.retryRefused(ctx, err, func() (row refusedRow, err error) {
 			err = s.query(ctx, op, "promote.first", row.scanRefusedRow, floorParam(from), rows, queues)
@@ -132,16 +140,19 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 	}
 
 	s.rowFilters.promote.recordPass()
-	if len(rows) == 0 && len(queues) == 0 { // what is passed over comes again from the beginning
+
+	// A step that excluded rows keeps its watermark, so that these rows come again.
+	if len(rows) == 0 && len(queues) == 0 {
 		s.watermarks.set(name, from, top, began)
 	}
 
+	// A full step suggests that more tasks are due.
 	out.More = out.Moved == size
 	s.notify.notifyReady(out.Woken)
 	return out, nil
 }
 
-// nextIn reads (when, now) into out.NextIn.
+// nextIn reads a row (due time, now) into out.NextIn, at least 1 ms.
 func nextIn(out *queue.Maintained) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var at *time.Time
@@ -154,6 +165,7 @@ func nextIn(out *queue.Maintained) func(pgx.Rows) error {
 	}
 }
 
+// expire ends waiting tasks after their ttl, one step of ready tasks and one of delayed tasks.
 func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 	const op = "expire tasks"
 	var out queue.Maintained
@@ -196,6 +208,7 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 				return err
 			}
 
+			// A step without rows rolls back and writes nothing.
 			if moved = len(ids); moved == 0 {
 				return errNothing
 			}
@@ -213,6 +226,7 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 			return nil
 		})
 
+		// One refused row must not hold up the others: the filter finds the row and passes over it.
 		if ignoreNothingToDo(err) != nil {
 			again, err := kind.sieve.retryRefused(ctx, err, func() (row refusedRow, err error) {
 				err = s.query(ctx, op, name+".first", row.scanRefusedRow, floorParam(from), rows, skipped)
@@ -226,6 +240,8 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 		}
 
 		kind.sieve.recordPass()
+
+		// A step that excluded rows keeps its watermark, so that these rows come again.
 		if len(rows) == 0 && len(skipped) == 0 {
 			s.watermarks.set(name, from, top, began)
 		}

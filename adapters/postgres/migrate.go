@@ -15,16 +15,16 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// MigrationState says how a migration of the program and one of the database relate.
+// MigrationState is the relation between a migration of the program and one of the database.
 type MigrationState string
 
 // The states of a migration.
 const (
 	MigrationApplied MigrationState = "applied"
 	MigrationPending MigrationState = "pending"
-	// MigrationChanged was applied with another text than this program has.
+	// MigrationChanged is a migration that was applied with another text than this program has.
 	MigrationChanged MigrationState = "changed"
-	// MigrationUnknown was applied by a newer program.
+	// MigrationUnknown is a migration that a newer program applied.
 	MigrationUnknown MigrationState = "unknown"
 )
 
@@ -32,12 +32,14 @@ const (
 type Migration struct {
 	Version int
 	Name    string
-	// Checksum is the SHA-256 of its text in hex: the database's where it was applied, else this program's.
+	// Checksum is the SHA-256 of the migration's text in hex. It comes from the database for an applied migration, and
+	// from this program otherwise.
 	Checksum string
 	State    MigrationState
-	// CompatibleFrom is the oldest schema version whose programs go on working once it is applied; 1 where it only adds.
+	// CompatibleFrom is the oldest schema version at which programs still work after this migration. It is 1 if the
+	// migration only adds.
 	CompatibleFrom int
-	// AppliedAt by the database's clock; zero while it is pending.
+	// AppliedAt is a time of the database's clock; zero while the migration is pending.
 	AppliedAt time.Time
 }
 
@@ -50,10 +52,11 @@ type migrateOptionFunc func(*migrateOptions)
 
 func (f migrateOptionFunc) applyMigrate(o *migrateOptions) { f(o) }
 
-// DryRun checks all that can be checked and tells what would be done, and changes nothing.
+// DryRun makes a call check all conditions and return the migrations that it would run. The call changes nothing.
 func DryRun() MigrateOption { return migrateOptionFunc(func(o *migrateOptions) { o.dryRun = true }) }
 
-// Bounds of a step. A step that waits for a lock keeps everyone behind it waiting too, so it waits briefly and tries again.
+// These limits bound a migration step. Other sessions queue behind a step that waits for a table lock, so it waits at
+// most stepLockTimeout and tries again.
 const (
 	stepTimeout     = 10 * time.Minute
 	stepTries       = 20
@@ -61,17 +64,17 @@ const (
 	stepMaxBackoff  = 2 * time.Second
 )
 
-// SchemaVersion is the version of the schema that this program works with: that of its last migration.
+// SchemaVersion returns the version of the schema that this program works with: the version of its last migration.
 func SchemaVersion() int { return len(scripts()) }
 
-// MigrateUp brings the schema to this program's version and returns the migrations that it applied; none when there was
-// nothing to do. It creates the schema where it is missing. Each migration is one transaction under an advisory lock: any
-// number of installers may run at once, and a failure leaves the schema at the version before. Waiting for the locks of
-// running work is bounded and repeated.
+// MigrateUp brings the schema to this program's version and returns the migrations that it applied. It creates a
+// missing schema. Each migration is one transaction under an advisory lock, so any number of installers may run
+// concurrently. A failure leaves the schema at the version before. MigrateUp waits at most 3 s for the locks of running
+// work and tries a step at most 20 times.
 //
-// ErrDenied says what to grant. ErrUnavailable: the schema is newer than this program, and its migrations say that older
-// programs cannot work with it; nothing is touched then. Nor is a newer schema that this program can work with.
-// ErrConflict: an applied migration is not this program's (see ValidateMigrations).
+// ErrDenied names the missing grant. ErrUnavailable reports a newer schema with migrations that exclude this program;
+// MigrateUp changes nothing then. A newer schema that this program can work with also stays unchanged, without an
+// error. ErrConflict reports an applied migration that differs from this program's (see ValidateMigrations).
 func (s *Store) MigrateUp(ctx context.Context, opts ...MigrateOption) ([]Migration, error) {
 	const op = "migrate up"
 	if collectMigrations(opts).dryRun {
@@ -88,6 +91,7 @@ func (s *Store) MigrateUp(ctx context.Context, opts ...MigrateOption) ([]Migrati
 		return pending, err
 	}
 
+	// Each migration commits by itself, so a failure keeps all migrations before it.
 	var done []Migration
 	for {
 		var applied *Migration
@@ -105,9 +109,9 @@ func (s *Store) MigrateUp(ctx context.Context, opts ...MigrateOption) ([]Migrati
 	}
 }
 
-// MigrateDown takes the schema back to toVersion (0 = nothing of pgqueue is left but the empty schema) and returns the
-// migrations that it undid, newest first. What the undone migrations kept is lost. Each step is one transaction, as in
-// MigrateUp; errors are the same.
+// MigrateDown reverts the schema to toVersion and returns the reverted migrations, newest first. Version 0 leaves only
+// the empty schema. The data of the reverted migrations is lost. Each step is one transaction, with the errors of
+// MigrateUp.
 func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateOption) ([]Migration, error) {
 	const op = "migrate down"
 	if toVersion < 0 || toVersion > SchemaVersion() {
@@ -145,7 +149,7 @@ func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateO
 	}
 }
 
-// MigrationStatus tells of every migration of the program and of the database, in order.
+// MigrationStatus returns all migrations of the program and of the database, in the order of their versions.
 func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	var all []Migration
 	err := s.runMigrationStep(ctx, "migration status", true, func(ctx context.Context, t pgx.Tx) (err error) {
@@ -155,8 +159,8 @@ func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	return all, err
 }
 
-// ValidateMigrations reports whether the database has all migrations of this program, with their very text, and no
-// others: ErrConflict for a changed one, ErrUnavailable when the schema is older or newer.
+// ValidateMigrations checks that the database has exactly the migrations of this program, with identical texts. It
+// returns ErrConflict for a changed migration and ErrUnavailable for an older or newer schema.
 func (s *Store) ValidateMigrations(ctx context.Context) error {
 	const op = "validate migrations"
 	return s.runMigrationStep(ctx, op, true, func(ctx context.Context, t pgx.Tx) error {
@@ -169,8 +173,9 @@ func (s *Store) ValidateMigrations(ctx context.Context) error {
 	})
 }
 
-// MigrationSQL is what MigrateUp runs on an empty database, or MigrateDown to take all of it away, as a script for psql:
-// to be read, or to be run by somebody with the rights. It needs no database.
+// MigrationSQL returns the statements of MigrateUp on an empty database as a script for psql; with up = false, those of
+// MigrateDown to version 0. An operator can read the script or run it under a role with the rights. It needs no
+// database.
 func (s *Store) MigrationSQL(up bool) string {
 	var b strings.Builder
 	schema := pgx.Identifier{s.opt.schema}.Sanitize()
@@ -207,7 +212,7 @@ func (s *Store) MigrationSQL(up bool) string {
 	return b.String()
 }
 
-// checkVersion reports whether this program can work with the schema; it only reads one row.
+// checkVersion returns an error if this program cannot work with the schema. It reads a single row.
 func (s *Store) checkVersion(ctx context.Context) error {
 	ctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
@@ -238,7 +243,7 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	return nil
 }
 
-// findUnrecorded is the error of tables without a record of their version.
+// findUnrecorded returns the error for tables that lack a record of their version.
 func (s *Store) findUnrecorded() *queue.Error {
 	return &queue.Error{
 		Kind: queue.KindConflict, Subject: "schema " + s.opt.schema,
@@ -247,9 +252,9 @@ func (s *Store) findUnrecorded() *queue.Error {
 	}
 }
 
-// versionFault is why this program does not work with a schema of that version, which programs from compatibleFrom on can
-// work with; nil when it does. A newer schema is no fault while its migrations only added: during a rolling upgrade the
-// programs of both versions serve, and an old one may even be started again.
+// versionFault returns the error of this program on a schema of the given version, or nil if it can work with it.
+// Programs from the version compatibleFrom on can work with that schema. A newer schema is compatible while its
+// migrations only added: a rolling upgrade runs programs of both versions, and may even start an old one again.
 func (s *Store) versionFault(version, compatibleFrom int) error {
 	e := &queue.Error{Kind: queue.KindUnavailable, Subject: "schema " + s.opt.schema}
 	switch want := SchemaVersion(); {
@@ -272,7 +277,7 @@ func collectMigrations(opts []MigrateOption) (o migrateOptions) {
 	return o
 }
 
-// applyMigration applies the next pending migration; nil when there is none.
+// applyMigration applies the next pending migration and returns it, or nil if none is pending.
 func (s *Store) applyMigration(ctx context.Context, t pgx.Tx) (*Migration, error) {
 	all, err := s.examineSchema(ctx, t)
 	if err != nil {
@@ -290,6 +295,7 @@ func (s *Store) applyMigration(ctx context.Context, t pgx.Tx) (*Migration, error
 		return nil, err
 	}
 
+	// The first migration also creates the table that records migrations, and a missing schema.
 	text := inSchema(s.opt.schema, next.up)
 	if m.Version == 1 {
 		text = s.sql.get("migrate.table") + ";\n" + text
@@ -308,7 +314,7 @@ func (s *Store) applyMigration(ctx context.Context, t pgx.Tx) (*Migration, error
 	return &m, err
 }
 
-// revertMigration undoes the last applied migration above toVersion; nil when there is none.
+// revertMigration reverts the last applied migration above toVersion and returns it, or nil if there is none.
 func (s *Store) revertMigration(ctx context.Context, t pgx.Tx, toVersion int) (*Migration, error) {
 	all, err := s.examineSchema(ctx, t)
 	if err != nil {
@@ -320,7 +326,7 @@ func (s *Store) revertMigration(ctx context.Context, t pgx.Tx, toVersion int) (*
 		return nil, nil
 	}
 
-	if last > SchemaVersion() { // only the program that applied it knows how to undo it
+	if last > SchemaVersion() { // only the program that applied it has the script that reverts it
 		return nil, s.versionFault(last, last)
 	}
 
@@ -339,13 +345,15 @@ func (s *Store) revertMigration(ctx context.Context, t pgx.Tx, toVersion int) (*
 	return &m, err
 }
 
-// examineSchema is compare, and refuses a database that this program must not touch.
+// examineSchema returns the result of compareMigrations. It returns an error for a database that this program must not
+// change.
 func (s *Store) examineSchema(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 	all, err := s.compareMigrations(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 
+	// A compatible newer schema passes: its migrations only added.
 	if n, from := countApplied(all), compatibleFrom(all); n > SchemaVersion() && from > SchemaVersion() {
 		return nil, s.versionFault(n, from)
 	}
@@ -356,6 +364,7 @@ func (s *Store) examineSchema(ctx context.Context, t pgx.Tx) ([]Migration, error
 		}
 	}
 
+	// A pending migration below an applied one shows that the table migration was edited.
 	pending := 0
 	for _, m := range all {
 		switch {
@@ -381,7 +390,7 @@ func (s *Store) examineSchema(ctx context.Context, t pgx.Tx) ([]Migration, error
 	return all, nil
 }
 
-// checkGround refuses a database on which the first migration must not stand.
+// checkGround returns an error for a database that cannot carry the first migration.
 func (s *Store) checkGround(ctx context.Context, t pgx.Tx) error {
 	var encoding string
 	var tables bool
@@ -398,7 +407,7 @@ func (s *Store) checkGround(ctx context.Context, t pgx.Tx) error {
 	return nil
 }
 
-// encodingAdvice is what is to be said of a database's encoding; "" for UTF8.
+// encodingAdvice returns the advice for the encoding of a database; "" for UTF8.
 func encodingAdvice(encoding string) string {
 	switch encoding {
 	case "UTF8":
@@ -410,7 +419,7 @@ func encodingAdvice(encoding string) string {
 	}
 }
 
-// countApplied is the version of the schema.
+// countApplied returns the version of the schema.
 func countApplied(all []Migration) int {
 	version := 0
 	for _, m := range all {
@@ -421,7 +430,7 @@ func countApplied(all []Migration) int {
 	return version
 }
 
-// compatibleFrom is the oldest schema version whose programs work with all that is applied.
+// compatibleFrom returns the oldest schema version at which programs work with all applied migrations.
 func compatibleFrom(all []Migration) int {
 	from := 0
 	for _, m := range all {
@@ -432,7 +441,7 @@ func compatibleFrom(all []Migration) int {
 	return from
 }
 
-// compareMigrations lays the program's migrations and the database's beside each other.
+// compareMigrations returns the migrations of the program and of the database in one list, with their states.
 func (s *Store) compareMigrations(ctx context.Context, t pgx.Tx) ([]Migration, error) {
 	all := make([]Migration, 0, SchemaVersion())
 	for _, m := range scripts() {
@@ -475,7 +484,8 @@ func (s *Store) compareMigrations(ctx context.Context, t pgx.Tx) ([]Migration, e
 	return all, rows.Err()
 }
 
-// checkRights tells whether the schema is there, and refuses with what to grant when the role may not build in it.
+// checkRights reports whether the schema exists. It returns an error with the missing grant if the role may not create
+// tables in it.
 func (s *Store) checkRights(ctx context.Context, t pgx.Tx) (there bool, err error) {
 	var owner, role, database string
 	var mayBuild, mayCreate bool
@@ -485,6 +495,7 @@ func (s *Store) checkRights(ctx context.Context, t pgx.Tx) (there bool, err erro
 		return false, err
 	}
 
+	// The advice quotes identifiers, so that an operator can paste it.
 	id := func(name string) string { return pgx.Identifier{name}.Sanitize() }
 	e := &queue.Error{Kind: queue.KindDenied, Subject: "schema " + s.opt.schema}
 	switch {
@@ -501,13 +512,13 @@ func (s *Store) checkRights(ctx context.Context, t pgx.Tx) (there bool, err erro
 	return there, e
 }
 
-// runMigrationScript runs text, which may be many statements, within t.
+// runMigrationScript runs text, which may contain many statements, within t.
 func runMigrationScript(ctx context.Context, t pgx.Tx, text string) error {
 	return t.Conn().PgConn().Exec(ctx, text).Close()
 }
 
-// runMigrationStep runs do in one transaction, under the lock of installers unless it only reads, and again after a transient fault.
-// do may run several times.
+// runMigrationStep runs do in one transaction and repeats it after a transient fault, so do may run several times.
+// Unless readOnly is set, the transaction holds the lock of installers.
 func (s *Store) runMigrationStep(ctx context.Context, op string, readOnly bool, do func(context.Context, pgx.Tx) error) error {
 	backoff := 50 * time.Millisecond
 	for try := 1; ; try++ {
@@ -515,6 +526,8 @@ func (s *Store) runMigrationStep(ctx context.Context, op string, readOnly bool, 
 		if err == nil || try == stepTries || ctx.Err() != nil || !isTransient(err) {
 			return s.explainStepFault(op, err)
 		}
+
+		// Jitter separates installers that started together.
 		s.opt.logger.WarnContext(ctx, "a migration had to wait and tries again", "try", try, "error", err)
 		if !sleepFor(ctx, time.Duration((0.5+rand.Float64())*float64(backoff))) {
 			return s.explainStepFault(op, err)
@@ -523,6 +536,7 @@ func (s *Store) runMigrationStep(ctx context.Context, op string, readOnly bool, 
 	}
 }
 
+// tryMigrationStep makes one attempt of runMigrationStep, within stepTimeout.
 func (s *Store) tryMigrationStep(ctx context.Context, readOnly bool, do func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
@@ -531,7 +545,7 @@ func (s *Store) tryMigrationStep(ctx context.Context, readOnly bool, do func(con
 		return &connectError{err}
 	}
 	defer conn.Release()
-	// Read committed, whatever the role's default: what is read after the lock must be what is there then.
+	// Read committed overrides the role's default: a statement after the lock must see the state at that time.
 	o := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 	if readOnly {
 		o = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
@@ -540,15 +554,15 @@ func (s *Store) tryMigrationStep(ctx context.Context, readOnly bool, do func(con
 	if err != nil {
 		return err
 	}
-	// On its own deadline: the caller's may be why we are here. After a commit it does nothing.
+	// The rollback has a deadline of its own, because the caller's may have ended. After a commit it has no effect.
 	defer func() {
 		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		_ = t.Rollback(rctx)
 	}()
 	if !readOnly {
-		// The queue of installers may be long, that for tables must be short. Nothing of the role's settings, nor of a
-		// search_path, may bend a migration.
+		// The wait for other installers may be long, the wait for tables must be short. Neither the settings of the
+		// role nor its search_path may change the effect of a migration.
 		const free = "set local lock_timeout = 0; set local statement_timeout = 0; set local search_path = pg_catalog, pg_temp"
 		if err := runMigrationScript(ctx, t, free); err != nil {
 			return err
@@ -566,7 +580,7 @@ func (s *Store) tryMigrationStep(ctx context.Context, readOnly bool, do func(con
 	return t.Commit(ctx)
 }
 
-// explainStepFault is translate, with what to do where a privilege is missing.
+// explainStepFault returns the error of translateError, with a remedy if the role lacks a privilege.
 func (s *Store) explainStepFault(op string, err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
 		return &queue.Error{

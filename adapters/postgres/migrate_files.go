@@ -21,17 +21,17 @@ type script struct {
 	version  int
 	name     string
 	up, down string
-	checksum string // of up: what it built is what must not differ
-	// compatibleFrom is the oldest schema version whose programs go on working once the script has run.
+	checksum string // of the text up, because databases must not differ in the tables that it made
+	// compatibleFrom is the oldest schema version at which programs still work after the script has run.
 	compatibleFrom int
 }
 
-// compatibleLine is how the up direction of a migration that older programs cannot work with says so. Without the line
-// every older program goes on.
+// compatibleLine matches the line by which the up direction of a migration excludes older programs. Without the line,
+// the migration excludes no program.
 var compatibleLine = regexp.MustCompile(`(?m)^-- compatible from: *(\d+)$`)
 
-// scripts are the migrations of this program in order: version n is scripts()[n-1]. A fault in the files is a defect,
-// so it panics.
+// scripts returns the migrations of this program in order: version n is scripts()[n-1]. A fault in the embedded files
+// is a defect of the program, so it panics.
 var scripts = sync.OnceValue(func() []script {
 	found, err := readScripts(migrationFiles)
 	if err != nil {
@@ -40,8 +40,8 @@ var scripts = sync.OnceValue(func() []script {
 	return found
 })
 
-// readScripts reads migrations/NNNN_name.{up,down}.sql and checks that they are whole: versions from 1 on without a
-// gap, each with both directions.
+// readScripts reads migrations/NNNN_name.{up,down}.sql. It returns an error unless the versions run from 1 without a
+// gap and each version has both directions.
 func readScripts(files fs.FS) ([]script, error) {
 	paths, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil {
@@ -72,7 +72,7 @@ func readScripts(files fs.FS) ([]script, error) {
 		if s.name != name {
 			return nil, fmt.Errorf("migration %d has two names, %s and %s", version, s.name, name)
 		}
-		// A checkout may have turned the line ends; the migration is the same.
+		// A checkout may have changed the line ends; the checksum of the migration must not depend on them.
 		text := strings.ReplaceAll(string(b), "\r\n", "\n")
 		if up {
 			sum := sha256.Sum256([]byte(text))
@@ -97,6 +97,7 @@ func readScripts(files fs.FS) ([]script, error) {
 		out = append(out, *s)
 	}
 
+	// The position of a migration must equal its version, so a gap is an error.
 	slices.SortFunc(out, func(a, b script) int { return a.version - b.version })
 	for i, s := range out {
 		if s.version != i+1 {

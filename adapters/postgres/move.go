@@ -19,7 +19,7 @@ var (
 	trimErrors     = statement("move.error.trim")
 )
 
-// moves gathers what becomes of tasks and writes it in one statement a table.
+// moves collects the new states of tasks and writes them with one statement for each table.
 type moves struct {
 	now     time.Time
 	done    doneRows
@@ -32,9 +32,10 @@ type moves struct {
 	tallies queue.Tallies
 }
 
+// makeMoves returns an empty collection for the time now of the database.
 func makeMoves(now time.Time) *moves { return &moves{now: truncateToMicros(now), events: events{}} }
 
-// addSuccess ends a hold well. It needs no facts: that is what makes the common case cheap.
+// addSuccess ends the lease of a task with success. It reads nothing about the task, which keeps the common case cheap.
 func (m *moves) addSuccess(p heldTask, result json.RawMessage) {
 	m.held.addSuccessRow(p, result)
 	m.events.appendIDs(eventChange{
@@ -43,22 +44,23 @@ func (m *moves) addSuccess(p heldTask, result json.RawMessage) {
 	}, p.id)
 }
 
-// taskMove is one task with the life that the domain gave it.
+// taskMove is one task with its new state, which the domain computed.
 type taskMove struct {
 	q         *storedQueue
 	id        int64
 	priority  int16
 	move      queue.Move
 	was       queue.Status
-	wasLate   bool // it left a delayed row
+	wasLate   bool // the task had a delayed row
 	life      queue.Life
 	startedAt time.Time
-	token     int64 // of the hold that its holder ended; 0 otherwise
+	token     int64 // of the lease that its worker ended; 0 in all other cases
 	worker    string
 	result    json.RawMessage
-	keep      bool // the last result instead, which is not read
+	keep      bool // the last result stays; it was not read
 }
 
+// addMove adds the rows, the event and the tallies of one task with a new state.
 func (m *moves) addMove(d taskMove) {
 	delayed := 0
 	if d.wasLate {
@@ -84,12 +86,12 @@ func (m *moves) addMove(d taskMove) {
 	}, d.id)
 }
 
-// addFailure keeps the error of an attempt.
+// addFailure adds the error of an attempt.
 func (m *moves) addFailure(q int32, id int64, attempt int, worker string, err json.RawMessage) {
 	m.errs.addErrorRow(q, id, attempt, m.now, worker, err)
 }
 
-// writeAllRows queues all rows.
+// writeAllRows queues the statements that write all collected rows.
 func (m *moves) writeAllRows(t *tx) {
 	m.held.insertSuccesses(t, m.now)
 	m.done.insertDoneRows(t, m.now)
@@ -98,7 +100,7 @@ func (m *moves) writeAllRows(t *tx) {
 	m.events.insertEventRows(t, m.now)
 }
 
-// doneRow is a finished task.
+// doneRow is the row of a finished task.
 type doneRow struct {
 	id        int64
 	startedAt *time.Time
@@ -132,27 +134,28 @@ func (r *doneRows) addDoneRow(d taskMove) {
 	})
 }
 
+// insertDoneRows queues the statement that writes all rows.
 func (r doneRows) insertDoneRows(t *tx, now time.Time) {
 	if len(r) > 0 {
 		t.queueStatement(insertDone, doneColumns.Arrays([]sqltext.Arg{arg("now", now)}, r)...)
 	}
 }
 
-// successRows are successes. The columns that a lease has in common are sent once for each lease, and tasks without a result go as
-// runs of ids.
+// successRows are tasks that ended with success. The statement sends the common columns once for each lease, and tasks
+// without a result as runs of ids.
 type successRows struct {
 	runs   []successRun
 	leases []successLease
-	place  map[*lockedLease]int // of a lease in leases
+	place  map[*lockedLease]int // place of a lease in leases
 }
 
-// successRun is a run of tasks of one lease that end alike.
+// successRun is a run of consecutive tasks of one lease with the same end.
 type successRun struct {
-	id      int64 // of the first
-	lease   int32 // its place in the leases, from 1
-	token   int64 // of the first
+	id      int64 // of the first task
+	lease   int32 // place of the lease in leases, counted from 1
+	token   int64 // of the first task
 	attempt int16
-	n       int16
+	n       int16 // number of tasks
 	result  []byte
 }
 
@@ -165,10 +168,10 @@ var heldRunColumns = table.New(
 	table.Col("result", func(r *successRun) *[]byte { return &r.result }),
 )
 
-// successLease is a lease of which tasks ended well.
+// successLease is a lease with tasks that ended with success.
 type successLease struct {
 	row       *lockedLease
-	bare      []int64 // ids without a result, in their places
+	bare      []int64 // ids of tasks without a result, at their places in the lease
 	startedAt time.Time
 	queueID   int32
 	worker    string
@@ -180,6 +183,7 @@ var heldLeaseColumns = table.New(
 	table.Col("worker", func(l *successLease) *string { return &l.worker }),
 )
 
+// addSuccessRow adds one task. A task with a result is a run of its own; the others form runs in insertSuccesses.
 func (r *successRows) addSuccessRow(p heldTask, result []byte) {
 	at, known := r.place[p.lockedLease]
 	if !known {
@@ -203,7 +207,7 @@ func (r *successRows) addSuccessRow(p heldTask, result []byte) {
 	l.bare[p.place] = p.id
 }
 
-// addSuccessRun adds n tasks of a lease from the place of the first on.
+// addSuccessRun adds a run of n tasks of a lease, from the given place on.
 func (r *successRows) addSuccessRun(at, place int, id int64, n int, result []byte) {
 	p := heldTask{r.leases[at].row, place, id}
 	r.runs = append(r.runs, successRun{
@@ -211,6 +215,7 @@ func (r *successRows) addSuccessRun(at, place int, id int64, n int, result []byt
 	})
 }
 
+// insertSuccesses forms the runs of tasks without a result and queues the statement that writes all runs.
 func (r *successRows) insertSuccesses(t *tx, now time.Time) {
 	for at := range r.leases {
 		l := &r.leases[at]
@@ -230,19 +235,20 @@ func (r *successRows) insertSuccesses(t *tx, now time.Time) {
 	}
 }
 
-// continuesRun reports whether the task at place i ends in one run with those from first on.
+// continuesRun reports whether the task at place i belongs to the run that begins at place first. A run stays in one
+// block of ids and in one number of attempts.
 func (l *successLease) continuesRun(first, i int) bool {
 	ids := l.bare
 	return ids[first] != 0 && ids[i] == ids[i-1]+1 && blockOfRun(ids[i]) == blockOfRun(ids[first]) &&
 		(heldTask{l.row, i, ids[i]}).attemptOfTask() == (heldTask{l.row, first, ids[first]}).attemptOfTask()
 }
 
-// waitingRow is a task that waits again.
+// waitingRow is a task that returns to the ready or delayed rows.
 type waitingRow struct {
 	id        int64
 	queueID   int32
 	priority  int16
-	late      bool // it is delayed
+	late      bool // the task is delayed
 	delayedAt *time.Time
 	diesAt    *time.Time
 	startedAt *time.Time
@@ -308,6 +314,8 @@ var errorColumns = table.New(
 
 type errorRows []errorRow
 
+// addErrorRow adds the error of one attempt. It cuts a long error to queue.MaxErrorBytes and stores an empty one as
+// null.
 func (r *errorRows) addErrorRow(q int32, id int64, attempt int, at time.Time, worker string, err json.RawMessage) {
 	if len(err) == 0 {
 		err = json.RawMessage("null")
@@ -317,13 +325,14 @@ func (r *errorRows) addErrorRow(q int32, id int64, attempt int, at time.Time, wo
 	*r = append(*r, errorRow{queueID: q, id: id, attempt: int16(attempt), at: at, worker: worker, err: err})
 }
 
-// insertErrorRows writes the errors, and keeps the newest queue.MaxErrors of each task.
+// insertErrorRows queues the statement that writes the errors. It keeps the newest queue.MaxErrors of each task.
 func (r errorRows) insertErrorRows(t *tx) {
 	if len(r) == 0 {
 		return
 	}
 	t.queueStatement(insertErrors, errorColumns.Arrays(nil, r)...)
 
+	// Only a task with more than queue.MaxErrors attempts can exceed the limit.
 	var full []errorRow
 	for _, row := range r {
 		if row.attempt > queue.MaxErrors {

@@ -12,24 +12,26 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// A notification's payload is "sender ns/queue,ns/queue,…": who sends, then the queues in which tasks became ready. No
-// queues mean any queue; "ns/" means any of the namespace. A sender skips what it sent itself: it has woken its own
-// consumers directly. A list that begins with "?" is a sender's proof to itself that LISTEN delivers, no hint.
+// The payload of a notification is "sender ns/queue,ns/queue,…": the id of the sender, then the queues with new ready
+// tasks. An empty list stands for any queue; "ns/" stands for any queue of the namespace. A sender ignores its own
+// notifications, because it has woken its own waiting callers directly. A list that begins with "?" is not a wake-up:
+// the sender proves to itself that LISTEN delivers.
 const (
 	// maxNotifyBytes keeps a payload below PostgreSQL's limit of 8,000 bytes.
 	maxNotifyBytes = 7900
-	// anonymous sends for everyone, the process of the sender too.
+	// anonymous is a sender that no process ignores, the sending process included.
 	anonymous = "-"
 	// proofMark begins the list of a proof.
 	proofMark = "?"
-	// notifyTimeout bounds one send: a hint that comes later than a poll is none.
+	// notifyTimeout bounds one send: a wake-up that arrives after the next poll is useless.
 	notifyTimeout = 2 * time.Second
 )
 
-// encodeWakeUps is the payload that tells every process of wakes, this one too: for a notification inside a caller's
-// transaction, of whose commit this process hears like any other.
+// encodeWakeUps returns the payload of a notification inside a transaction of the caller. Every process obeys it, this
+// one too: the process learns of that commit only by the notification.
 func encodeWakeUps(wakes []queue.Wake) string { return payloadFrom(anonymous, wakes) }
 
+// payloadFrom returns the payload of sender for wakes. A payload above maxNotifyBytes becomes one for any queue.
 func payloadFrom(sender string, wakes []queue.Wake) string {
 	names := make([]string, 0, len(wakes))
 	size := len(sender) + 1
@@ -44,7 +46,8 @@ func payloadFrom(sender string, wakes []queue.Wake) string {
 	return sender + " " + strings.Join(slices.Compact(names), ",")
 }
 
-// parsePayload undoes payloadFrom. What it does not understand wakes everyone: a hint too much costs one look.
+// parsePayload reads the output of payloadFrom. Text of another form wakes all queues: a needless wake-up costs one
+// search.
 func parsePayload(text string) (sender string, wakes []queue.Wake, proof string) {
 	sender, list, ok := strings.Cut(text, " ")
 	if proof, ok := strings.CutPrefix(list, proofMark); ok {
@@ -63,8 +66,9 @@ func parsePayload(text string) (sender string, wakes []queue.Wake, proof string)
 	return sender, wakes, ""
 }
 
-// notifier tells other processes of tasks that became ready: at once when it has not done so for notifyEvery, else when
-// that time is over, one statement for all queues until then. Its goroutine lives only while there is something to send.
+// notifier notifies other processes of tasks that became ready. It sends at once if its last send is older than every,
+// and otherwise at the end of that interval, with one statement for all queues. Its goroutine runs only while wake-ups
+// are pending. All methods are safe for concurrent use.
 type notifier struct {
 	sender string
 	every  time.Duration
@@ -72,22 +76,23 @@ type notifier struct {
 	send   func(ctx context.Context, payload string) error
 	failed func(error)
 
-	quit chan struct{} // closed by close: send what is there and end
+	quit chan struct{} // closed by closeNotifier: send the pending wake-ups and end
 	done sync.WaitGroup
 
 	mu      sync.Mutex
 	pending map[queue.Wake]struct{}
-	any     bool // more than can be told one by one
+	any     bool // pending exceeds maxPending: wake all queues
 	running bool
 	closed  bool
-	last    time.Time // of the last send
+	last    time.Time // time of the last send
 }
 
-// maxPending bounds the queues that wait to be told; more would not fit into a payload anyway.
+// maxPending bounds the queues that wait for a send; a payload cannot hold more names anyway.
 const maxPending = 1000
 
 var sendWakeUps = statement("notify.send")
 
+// newNotifier returns the notifier of a store. It has no goroutine before the first notifyReady.
 func newNotifier(s *Store) *notifier {
 	return &notifier{
 		sender:  rand.Text(),
@@ -105,7 +110,8 @@ func newNotifier(s *Store) *notifier {
 	}
 }
 
-// notifyReady says that tasks became ready in these queues. It never blocks. After close it does nothing.
+// notifyReady schedules a notification that the queues of wakes have ready tasks. It never blocks. After closeNotifier
+// it has no effect.
 func (n *notifier) notifyReady(wakes []queue.Wake) {
 	if n.off || len(wakes) == 0 {
 		return
@@ -131,7 +137,7 @@ func (n *notifier) notifyReady(wakes []queue.Wake) {
 	}
 }
 
-// closeNotifier sends what is still to be told and ends the goroutine, within twice notifyTimeout.
+// closeNotifier sends the pending wake-ups and ends the goroutine, within twice notifyTimeout.
 func (n *notifier) closeNotifier() {
 	n.mu.Lock()
 	if !n.closed {
@@ -142,6 +148,7 @@ func (n *notifier) closeNotifier() {
 	n.done.Wait()
 }
 
+// runNotifier is the goroutine: it sends pending wake-ups until none is left.
 func (n *notifier) runNotifier() {
 	for {
 		n.pauseNotifier()
@@ -157,7 +164,7 @@ func (n *notifier) runNotifier() {
 	}
 }
 
-// pauseNotifier waits until the next send is allowed.
+// pauseNotifier waits until the interval after the last send is over, or until closeNotifier.
 func (n *notifier) pauseNotifier() {
 	n.mu.Lock()
 	wait := n.every - time.Since(n.last)
@@ -173,7 +180,8 @@ func (n *notifier) pauseNotifier() {
 	}
 }
 
-// takePending empties what is pending; not ok when there is nothing, and then the goroutine has ended.
+// takePending returns the pending wake-ups and clears them. If none is pending it returns false, and the goroutine must
+// end.
 func (n *notifier) takePending() ([]queue.Wake, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -187,6 +195,7 @@ func (n *notifier) takePending() ([]queue.Wake, bool) {
 		wakes = append(wakes, w)
 	}
 
+	// After an overflow the names are incomplete, so the payload wakes all queues.
 	if n.any {
 		wakes = []queue.Wake{{}}
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// bulkStep is how many tasks of a selection move in one transaction.
+// bulkStep is the largest number of tasks that one transaction of a bulk operation moves.
 const bulkStep = 500
 
 // CancelTasks implements queue.Store.
@@ -31,7 +31,7 @@ func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Sel
 	return s.bulk(ctx, namespace, sel, bulkDelete)
 }
 
-// operation is a bulk operation of an operator.
+// operation is a bulk operation: cancel, retry or delete.
 type operation struct {
 	op    string
 	move  queue.Move // "" deletes
@@ -44,6 +44,8 @@ var (
 	bulkDelete = operation{"delete tasks", "", func(s queue.Status) bool { return s != queue.StatusRetained }}
 )
 
+// bulk runs a bulk operation in steps until the selection ends or sel.Within has passed. The result carries the cursor
+// at which a next call goes on.
 func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection, o operation) (queue.Bulk, error) {
 	total := queue.Bulk{Next: sel.Cursor}
 	behind, err := queue.ReadBulkCursor(sel.Cursor)
@@ -51,7 +53,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		return total, queue.WithOp(o.op, err)
 	}
 
-	// pick gives the next tasks behind an id, and whether these are the last.
+	// pick returns the next tasks after an id, and reports whether they are the last.
 	pick := func(behind int64) (found, bool, error) { return pickIDs(sel.IDs, behind) }
 	if len(sel.IDs) == 0 {
 		f := *sel.Filter
@@ -69,6 +71,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			return queue.Bulk{}, nil
 		}
 
+		// A descending walk starts above all ids.
 		if behind == 0 && !l.up {
 			behind = maxID
 		}
@@ -93,13 +96,14 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			if behind = some.ids[fit-1]; fit < len(some.ids) {
 				last, some.more = false, false
 			}
-			if len(sel.IDs) == 0 { // who left the selection meanwhile is no longer asked for
+			if len(sel.IDs) == 0 { // a task that left the selection meanwhile is not an error
 				b.Errs = nil
 			}
 			b.Next = queue.BulkCursor(behind)
 			total.Add(b)
 		}
 
+		// A walk that reached its bound on rows goes on behind the last row that it read.
 		switch {
 		case last:
 			total.Next = ""
@@ -115,7 +119,8 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 	}
 }
 
-// pickIDs gives the next ids of a selection behind one, in their order, and whether they are the last.
+// pickIDs returns the next ids of a selection after the id behind, in ascending order. It reports whether they are the
+// last.
 func pickIDs(ids []int64, behind int64) (found, bool, error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
 	from, _ := slices.BinarySearch(sorted, behind+1)
@@ -123,6 +128,7 @@ func pickIDs(ids []int64, behind int64) (found, bool, error) {
 	return found{ids: rest[:min(len(rest), bulkStep)]}, len(rest) <= bulkStep, nil
 }
 
+// orAll returns s, or all statuses for an empty s.
 func orAll(s []queue.Status) []queue.Status {
 	if len(s) == 0 {
 		return queue.Statuses()
@@ -130,8 +136,8 @@ func orAll(s []queue.Status) []queue.Status {
 	return s
 }
 
-// bulkStep moves tasks from the front of ids in one transaction, all of them unless their results are large; fit is how
-// many. A task that moves away meanwhile is looked at again.
+// bulkStep applies a bulk operation to tasks at the front of ids in one transaction. It returns their number in fit,
+// which is below len(ids) if results are large. It reads a task again that moves concurrently, at most maxTries times.
 func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dryRun bool, o operation) (out queue.Bulk, fit int, err error) {
 	var m *moves
 	err = s.runInTx(ctx, o.op, func(ctx context.Context, t *tx) error {
@@ -144,6 +150,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 		m = makeMoves(now)
 		left := ids
 		for tries := 0; len(left) > 0 && tries < maxTries; tries++ {
+			// Only the first try limits the bytes; the next tries read the same tasks again.
 			most := int64(math.MaxInt64)
 			if tries == 0 {
 				most = queue.MaxPageBytes
@@ -154,7 +161,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 				return err
 			}
 
-			if tries == 0 { // the others are left to the next step
+			if tries == 0 { // the next step reads the rest
 				left, fit = left[:n], n
 			}
 
@@ -190,7 +197,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 				case !taken[n.task.ID]:
 					left = append(left, n.task.ID)
 					continue
-				case n.task.Status == queue.StatusRetained: // its holder was asked
+				case n.task.Status == queue.StatusRetained: // its worker has the request to cancel
 				case o.move == "":
 					erased = append(erased, n)
 				default:
@@ -217,6 +224,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 	return out, fit, ignoreNothingToDo(err)
 }
 
+// refused returns the error of a task with a status that the operation does not allow.
 func refused(n *nowRow, move queue.Move) error {
 	if move == "" {
 		return &queue.Error{
@@ -232,8 +240,8 @@ func refused(n *nowRow, move queue.Move) error {
 	return err
 }
 
-// take removes the narrow rows of tasks from their place, or asks the holders of retained ones. Who is faster has them:
-// those that others moved meanwhile are not among the taken.
+// take removes the narrow rows of the given tasks, or requests a cancel from the workers of retained tasks. It returns
+// the ids that it took. Tasks that a concurrent transaction moved first are missing from the result.
 func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool, error) {
 	taken := make(map[int64]bool, len(rows))
 	each := func(r pgx.Rows) error {
@@ -265,6 +273,7 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 		}
 	}
 
+	// A retained task stays: the lease row takes the request, and the worker gets it at its next heartbeat.
 	if len(heldID) > 0 {
 		t.queueQuery(statement("hold.cancel"), each, arg("ids", heldID), arg("tokens", heldT))
 	}
@@ -294,10 +303,10 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 	return taken, t.flushBatch(ctx)
 }
 
-// wasDelayed marks a row that left the delayed ones.
+// wasDelayed is the token of a row that was among the delayed rows.
 const wasDelayed = -1
 
-// operate moves one task that was taken.
+// operate computes the new state of one taken task and adds it to m.
 func (s *Store) operate(ctx context.Context, m *moves, namespace string, n *nowRow, move queue.Move) error {
 	queues, err := s.findQueues(ctx, namespace, []string{n.task.Queue})
 	if err != nil {
@@ -315,7 +324,7 @@ func (s *Store) operate(ctx context.Context, m *moves, namespace string, n *nowR
 	return nil
 }
 
-// erase queues the removal of everything about tasks that were taken.
+// erase queues the deletion of all rows about the taken tasks.
 func (m *moves) erase(t *tx, rows []*nowRow) {
 	if len(rows) == 0 {
 		return

@@ -9,7 +9,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Option sets up a Store.
+// Option configures a Store.
 type Option interface{ apply(*options) }
 
 type optionFunc func(*options)
@@ -41,48 +41,49 @@ func defaultOptions() options {
 	}
 }
 
-// WithSchema puts pgqueue's tables into another schema than "pgqueue".
+// WithSchema puts the tables of pgqueue into the schema name instead of "pgqueue".
 func WithSchema(name string) Option { return optionFunc(func(o *options) { o.schema = name }) }
 
-// WithListenURL gives a direct connection string for LISTEN, for when the main one leads through a pooler in
-// transaction mode, where LISTEN is accepted and never delivers.
+// WithListenURL sets a direct connection string for LISTEN. It is needed if the main connection goes through a pooler
+// in transaction mode, which accepts LISTEN and never delivers.
 func WithListenURL(url string) Option { return optionFunc(func(o *options) { o.listenURL = url }) }
 
-// WithPooler says that the main connection string leads through a transaction pooler such as pgbouncer: statements are
-// described and not prepared by name, and the only start-up parameters sent are those that poolers know (client_encoding and
-// standard_conforming_strings).
+// WithPooler declares that the main connection goes through a transaction pooler such as pgbouncer. The store then
+// describes statements instead of preparing them by name. It sends only the start-up parameters that poolers know:
+// client_encoding and standard_conforming_strings.
 func WithPooler() Option { return optionFunc(func(o *options) { o.pooler = true }) }
 
-// WithMaxConns bounds the connections of the pool. Default: what the connection string says, else 10.
+// WithMaxConns bounds the connections of the pool. The default is the value of the connection string, or else 10.
 func WithMaxConns(n int) Option { return optionFunc(func(o *options) { o.maxConns = int32(n) }) }
 
-// DefaultCallTimeout bounds a call of the store, unless its caller has less time.
+// DefaultCallTimeout bounds a call of the store, unless the deadline of the caller is nearer.
 const DefaultCallTimeout = 30 * time.Second
 
-// WithCallTimeout bounds every call to the database (default 30 s); a nearer deadline of the caller counts first.
+// WithCallTimeout bounds every call to the database (default 30 s). A nearer deadline of the caller takes precedence.
 func WithCallTimeout(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.callTimeout = d })
 }
 
-// WithNotifyInterval bounds how often this process notifies others of tasks that became ready (default every 5 ms).
+// WithNotifyInterval sets the least time between two notifications of this process to other processes (default 5 ms).
 func WithNotifyInterval(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.notifyEvery = d })
 }
 
-// WithoutNotify never notifies: other processes find tasks by polling.
+// WithoutNotify turns notifications off: other processes find tasks by polling.
 func WithoutNotify() Option { return optionFunc(func(o *options) { o.noNotify = true }) }
 
-// WithTracer has the connections that Open makes traced by t, which may be a pgx tracer of any kind. Default: none.
+// WithTracer makes t trace the connections that Open makes; t may be a pgx tracer of any kind. Default: none.
 func WithTracer(t pgx.QueryTracer) Option { return optionFunc(func(o *options) { o.tracer = t }) }
 
-// WithLogger is told of what background work had to put up with. Default: nobody.
+// WithLogger makes the store log the faults that background work survived. Default: no log.
 func WithLogger(l *slog.Logger) Option { return optionFunc(func(o *options) { o.logger = l }) }
 
-// WithPartitionSize is the least number of ids in a partition of tasks (default 1,048,576; at least 1024, rounded up to a
-// multiple of 32). Partitions grow with the rate.
+// WithPartitionSize sets the smallest number of ids in a partition of tasks (default 1,048,576). The store raises it to
+// at least 1024 and rounds it up to a multiple of 32. Partitions grow with the rate of tasks.
 func WithPartitionSize(ids int64) Option {
 	return optionFunc(func(o *options) { o.partitionMin = (max(ids, 1024) + runMost - 1) / runMost * runMost })
 }
 
-// WithMaxPayloadBytes bounds payloads and results of InTx (default 1 MiB); elsewhere the manager checks them.
+// WithMaxPayloadBytes bounds payloads and results of InTx (default 1 MiB). For all other calls the manager checks the
+// sizes.
 func WithMaxPayloadBytes(n int) Option { return optionFunc(func(o *options) { o.maxPayload = n }) }

@@ -17,35 +17,36 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// task and done are partitioned by ranges of ids, both by the same, so that a range that is wholly past retention leaves
-// by dropping two tables. A partition is made before its first id is used; its size follows the rate.
+// The tables task and done have partitions by the same ranges of ids. A range wholly past retention leaves by dropping
+// two tables. The store makes a partition before it uses the first id; the size of a partition follows the rate of
+// tasks.
 
 const (
-	partMax    = 1 << 26          // most ids in a partition
-	partSoon   = 10 * time.Minute // filled faster than this: the next is twice as large
-	partLong   = 24 * time.Hour   // lasted longer than this: the next is half as large
-	ddlTimeout = "200ms"          // a lock that is not to be had by then is tried again later
+	partMax    = 1 << 26          // largest number of ids in a partition
+	partSoon   = 10 * time.Minute // a partition that fills faster than this makes the next one twice as large
+	partLong   = 24 * time.Hour   // a partition that lasts longer than this makes the next one half as large
+	ddlTimeout = "200ms"          // limits the wait for a lock; a later call tries again
 	asideMost  = 10 * time.Second // bounds one extension on a connection of its own
-	asideRest  = 5 * time.Second  // between a failed extension ahead of need and the next
+	asideRest  = 5 * time.Second  // delay between a failed extension ahead of need and the next one
 )
 
-// A try to drop a partition waits dropPatience for each of its locks, while others wait behind it; after one in vain the next
-// try rests.
+// An attempt to drop a partition waits dropPatience for each lock, while other sessions queue behind it. After a failed
+// attempt the next one waits between dropRestLeast and dropRestMost.
 const (
 	dropPatience  = "20ms"
 	dropRestLeast = 10 * time.Second
 	dropRestMost  = 5 * time.Minute
-	dropTimeout   = 10 * time.Minute // of the walk under the lock, which no other work waits for, and the drop
+	dropTimeout   = 10 * time.Minute // bounds the drop and the walk under the lock, which blocks no other work
 )
 
-// partitions remembers how far the partitions go, and how dropping the oldest goes.
+// partitions records the upper end of the partitions and the progress of dropping the oldest.
 type partitions struct {
-	upper atomic.Int64 // ids below have a partition; 0 = not known yet
-	soon  atomic.Int64 // from this id on the next partition is made ahead of need
+	upper atomic.Int64 // ids below have a partition; 0 = unknown
+	soon  atomic.Int64 // from this id on the store makes the next partition ahead of need
 
 	mu      sync.Mutex
-	running *extension // at most one
-	rested  time.Time  // no extension ahead of need before
+	running *extension // at most one at a time
+	rested  time.Time  // earliest time of the next extension ahead of need
 	ending  context.Context
 	end     context.CancelFunc
 	done    sync.WaitGroup
@@ -55,15 +56,15 @@ type partitions struct {
 	nextDrop time.Time
 }
 
-// extension is one run of extendAside, for all who wait for it.
+// extension is one run of runExtension, shared by all callers that wait for it.
 type extension struct {
 	over chan struct{}
-	err  error // read when over is closed
+	err  error // valid once over is closed
 }
 
 func (p *partitions) init() { p.ending, p.end = context.WithCancel(context.Background()) }
 
-// close ends an extension that is under way and waits for its end.
+// close ends a running extension and waits for its goroutine.
 func (p *partitions) close() {
 	p.mu.Lock()
 	p.end()
@@ -71,17 +72,19 @@ func (p *partitions) close() {
 	p.done.Wait()
 }
 
+// covers reports whether the partition of an id is known.
 func (p *partitions) covers(id int64) bool { return id < p.upper.Load() }
 
-// learn notes the last partition, [lower, upper).
+// learn records the last partition, [lower, upper). The next one is due after three quarters of its ids.
 func (p *partitions) learn(lower, upper int64) {
 	p.soon.Store(lower + (upper-lower)/4*3)
 	p.upper.Store(upper)
 }
 
-// errNeedPartition ends a create whose ids have no partition yet, before it has written anything.
+// errNeedPartition ends a create with ids that have no partition yet. The create has written nothing.
 var errNeedPartition = errors.New("no partition for these ids yet")
 
+// needPartition reports whether a create failed because a partition is missing.
 func needPartition(err error) bool {
 	if errors.Is(err, errNeedPartition) {
 		return true
@@ -89,8 +92,8 @@ func needPartition(err error) bool {
 	return noPartition(err)
 }
 
-// noPartition says that PostgreSQL found no partition for a row: the database lost what this process remembered, by a
-// restore say. A row that breaks a check has the same SQLSTATE and names the check.
+// noPartition reports whether PostgreSQL found no partition for a row. The database then lost partitions that this
+// process remembers, for example by a restore. A row that violates a check has the same SQLSTATE, but names the check.
 func noPartition(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == "23514" && pg.ConstraintName == ""
@@ -101,7 +104,7 @@ type partition struct {
 	createdAt    time.Time
 }
 
-// learnParts reads, once, how far the partitions of the database go, and makes the first: no id is lost in finding out.
+// learnParts reads the upper end of the partitions, once, and makes the first partition. It uses up no id.
 func (s *Store) learnParts(ctx context.Context) error {
 	if s.partitions.upper.Load() > 0 {
 		return nil
@@ -118,7 +121,7 @@ func (s *Store) learnParts(ctx context.Context) error {
 	return nil
 }
 
-// learnPartsIn is learnParts within a caller's transaction: it asks no other connection, and makes nothing.
+// learnPartsIn is learnParts within a transaction of the caller: it uses no other connection and makes no partition.
 func (s *Store) learnPartsIn(ctx context.Context, t *tx) error {
 	var last partition
 	if err := t.read(ctx, "part.list", last.scan); err != nil {
@@ -130,16 +133,17 @@ func (s *Store) learnPartsIn(ctx context.Context, t *tx) error {
 	return nil
 }
 
-// scan reads a row of part.list; of several the last stays.
+// scan reads a row of part.list. After several rows p holds the last.
 func (p *partition) scan(rows pgx.Rows) error {
 	return rows.Scan(&p.lower, &p.upper, &p.createdAt, nil, nil)
 }
 
-// extend makes partitions until b's ids are covered.
+// extend makes partitions until all ids of b are covered.
 func (s *Store) extend(ctx context.Context, b *insertBatch) error {
 	return s.extendTo(ctx, b.maxID)
 }
 
+// extendTo makes partitions until id is covered.
 func (s *Store) extendTo(ctx context.Context, id int64) error {
 	var last partition
 	err := s.runInTx(ctx, "extend partitions", func(ctx context.Context, t *tx) (err error) {
@@ -152,13 +156,14 @@ func (s *Store) extendTo(ctx context.Context, id int64) error {
 	return err
 }
 
-// extendIn makes partitions within t until id is covered, and returns the last.
+// extendIn makes partitions within t until id is covered, and returns the last one.
 func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (partition, error) {
 	all, now, _, err := s.partitions.lock(ctx, t)
 	if err != nil {
 		return partition{}, err
 	}
 
+	// The size doubles after a partition that filled quickly and halves after a slow one.
 	last := partition{upper: 1}
 	size := s.opt.partitionMin
 	if n := len(all); n > 0 {
@@ -172,6 +177,7 @@ func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (partition, error
 		}
 	}
 
+	// The short lock timeout keeps the hot path from queueing behind the new partition.
 	for last.upper <= id {
 		last.lower, last.upper = last.upper, last.upper+size
 		t.batch.Queue("set local lock_timeout = '" + ddlTimeout + "'")
@@ -182,9 +188,9 @@ func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (partition, error
 	return last, nil
 }
 
-// extendAside is extendTo on a connection of its own, outside of the pool: for callers whose transaction holds a connection
-// of it. All who ask at once share one connection. The partition is there whatever becomes of the caller's transaction, and
-// no lock is held until that ends.
+// extendAside is extendTo on a connection of its own, outside of the pool. It serves callers with a transaction, which
+// holds a connection of the pool already. Concurrent callers share one connection. The partition stays if the caller's
+// transaction fails, and its locks end before that transaction.
 func (s *Store) extendAside(ctx context.Context, id int64) error {
 	for !s.partitions.covers(id) {
 		e := s.startExtension(id)
@@ -203,7 +209,7 @@ func (s *Store) extendAside(ctx context.Context, id int64) error {
 	return nil
 }
 
-// extendSoon begins to make the next partition, ahead of need, when id comes near to the end of the last. It never waits.
+// extendSoon starts to make the next partition ahead of need if id is near the end of the last one. It never waits.
 func (s *Store) extendSoon(id int64) {
 	p := &s.partitions
 	if id < p.soon.Load() {
@@ -217,7 +223,7 @@ func (s *Store) extendSoon(id int64) {
 	}
 }
 
-// startExtension joins the extension that is under way, or starts one that covers id; nil when the store is closed.
+// startExtension returns the running extension, or starts one that covers id. It returns nil once the store is closed.
 func (s *Store) startExtension(id int64) *extension {
 	p := &s.partitions
 	p.mu.Lock()
@@ -233,7 +239,7 @@ func (s *Store) startExtension(id int64) *extension {
 	return p.running
 }
 
-// runExtension is the goroutine of e.
+// runExtension is the goroutine of e. It tries again after transient faults, for at most asideMost.
 func (s *Store) runExtension(e *extension, id int64) {
 	p := &s.partitions
 	ctx, cancel := context.WithTimeout(p.ending, asideMost)
@@ -243,6 +249,7 @@ func (s *Store) runExtension(e *extension, id int64) {
 		last, err = s.extendOnce(ctx, id)
 	}
 
+	// The result must be complete before over closes, because waiting callers read it then.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.running = nil
@@ -258,7 +265,7 @@ func (s *Store) runExtension(e *extension, id int64) {
 	close(e.over)
 }
 
-// extendOnce is one try on a new connection.
+// extendOnce makes one attempt on a new connection.
 func (s *Store) extendOnce(ctx context.Context, id int64) (last partition, err error) {
 	cfg, err := s.configOfExtraConn(ctx, "pgqueue extend")
 	if err != nil {
@@ -276,7 +283,7 @@ func (s *Store) extendOnce(ctx context.Context, id int64) (last partition, err e
 	return last, err
 }
 
-// lock reads the partitions and keeps others from changing them.
+// lock reads the partitions and excludes concurrent changes until the transaction ends.
 func (p *partitions) lock(ctx context.Context, t *tx) (all []partition, now time.Time, lastID int64, err error) {
 	t.queue("part.lock")
 	err = t.read(ctx, "part.list", func(rows pgx.Rows) error {
@@ -288,7 +295,7 @@ func (p *partitions) lock(ctx context.Context, t *tx) (all []partition, now time
 	return all, now, lastID, err
 }
 
-// ofPart is a statement about the partition [lower, upper): its tables are named by it.
+// ofPart returns a statement about the partition [lower, upper), with the bounds in the names of its tables.
 func ofPart(text string, lower, upper int64) string {
 	return strings.NewReplacer("{lower}", strconv.FormatInt(lower, 10), "{upper}", strconv.FormatInt(upper, 10)).Replace(text)
 }
@@ -302,7 +309,7 @@ func (t *tx) ddl(name string, lower, upper int64) {
 	}
 }
 
-// keepAhead makes the first partition, and the next when more than half of the last is used.
+// keepAhead makes the first partition. It makes the next one when more than half of the last is used.
 func (s *Store) keepAhead(ctx context.Context) error {
 	var all []partition
 	var lastID int64
@@ -327,9 +334,9 @@ func (s *Store) keepAhead(ctx context.Context) error {
 	return nil
 }
 
-// dropPast works at dropping the oldest partition when all of its tasks are finished and past retention: at first, in bounded
-// steps, what other tables have of them; then the partition itself. It reports how much it dealt with, and whether there is
-// more to do at once.
+// dropPast drops the oldest partition if all of its tasks are finished and past retention. It first removes their rows
+// from other tables in bounded steps, and then the partition itself. It returns the number of removed rows and whether
+// another step is due at once.
 func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	const op = "drop partition"
 	var all []partition
@@ -341,7 +348,7 @@ func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 		return err
 	})
 
-	if err != nil || len(all) < 2 || all[0].upper > lastID { // the one in use stays
+	if err != nil || len(all) < 2 || all[0].upper > lastID { // the last partition is in use
 		return 0, false, err
 	}
 
@@ -358,13 +365,13 @@ func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	return moved, dropped, err
 }
 
-// partRest is the state of a partition after a step of its removal.
+// partRest is the state of a partition after one step of its removal.
 type partRest int
 
 const (
-	partHasMore  partRest = iota // of what other tables have of its tasks
-	partNeeded                   // a task is unfinished or within its retention
-	partStripped                 // nothing is left but the partition itself
+	partHasMore  partRest = iota // other tables still have rows of its tasks
+	partNeeded                   // at least one task is unfinished or within its retention
+	partStripped                 // only the partition itself is left
 )
 
 // The statements that read a partition in steps.
@@ -375,19 +382,19 @@ var (
 	countPartTasks = statement("part.counts")
 )
 
-// askPart is ask for a statement whose tables are those of the partition p.
+// askPart queues a statement on the tables of the partition p and calls each for every row.
 func (t *tx) askPart(s sqltext.Statement, p partition, each func(pgx.Rows) error, args ...sqltext.Arg) {
 	t.askText(ofPart(t.sql.Of(s), p.lower, p.upper), each, t.sql.Values(s, args)...)
 }
 
-// partStep is one step of the walk over the tasks of a partition.
+// partStep is the result of one step of the walk over the tasks of a partition.
 type partStep struct {
-	needed bool       // a task of the step is unfinished or within its retention; next is not set
-	end    bool       // no task is left
-	next   partCursor // of the last task
+	needed bool       // a task of the step is unfinished or within its retention; next is unset
+	end    bool       // no task follows
+	next   partCursor // cursor of the last task
 }
 
-// walkPart reads a step of at most size tasks of p behind the cursor at. It ends at the first task that p still needs.
+// walkPart reads at most size tasks of p after the cursor at. It ends at the first task that p still needs.
 func (t *tx) walkPart(ctx context.Context, p partition, at partCursor, size int) (step partStep, err error) {
 	t.askPart(walkPart, p, func(rows pgx.Rows) error {
 		var q *int32
@@ -403,9 +410,10 @@ func (t *tx) walkPart(ctx context.Context, p partition, at partCursor, size int)
 	return step, t.flushBatch(ctx)
 }
 
-// stripPart removes a step of what other tables have of the tasks of a partition: first their keys, task by task, then states
-// and errors. The walk stops in front of a task that the partition still needs, and the next call goes on there. A process
-// that starts anew walks anew and finds nothing. The answer is a hint: only dropPart's walk is under a lock.
+// stripPart removes the rows of a partition's tasks from other tables, one step per call: first keys, in the order of
+// the tasks, then states and errors. The walk stops before a task that the partition still needs, and the next call
+// goes on there. A new process starts the walk again and finds no rows. The result is a hint: only the walk of dropPart
+// holds a lock.
 func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved int, rest partRest, err error) {
 	size, _, _ := s.rowFilters.strip.nextStep()
 	at := s.partitions.strip(p.lower)
@@ -428,6 +436,7 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 			return err
 		}
 
+		// The step removes the keys of the tasks between the two cursors.
 		if !step.end {
 			next = step.next
 			t.askPart(stripPartKeys, p, addMoved, arg("queue_id", at.queue), arg("task_id", at.id),
@@ -446,13 +455,13 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 		return nil
 	})
 
-	if isPgCode(err, undefinedTable) { // another process has just dropped it
+	if isPgCode(err, undefinedTable) { // another process has dropped the partition
 		return 0, partNeeded, nil
 	}
 
 	if ignoreNothingToDo(err) != nil {
-		// A smaller step may pass where a row cannot go, or where this one outlasts a call. At one row the fault is reported:
-		// that row keeps its partition, and nothing else.
+		// A smaller step may pass where one row fails, or where this step exceeds the call timeout. A failure with one
+		// row is reported: that row keeps its partition and affects no other.
 		smaller := isFaultOfRows(ctx, err) || ctx.Err() == nil && queue.KindOf(err) == queue.KindDeadline
 		if !smaller || !s.rowFilters.strip.halveStep() {
 			return 0, partNeeded, err
@@ -464,10 +473,10 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 	return moved, rest, nil
 }
 
-// dropPart drops a partition, unless something has changed. Other statements on old tasks of the partition wait for the
-// look at them; those of the hot path only while the two tables are dropped. That needs a lock which everything waits
-// behind, so it is tried once and given up after dropPatience: a session that reads the tables for long, as pg_dump does,
-// holds up nothing. The next tries are further and further apart.
+// dropPart drops a partition unless one of its tasks became unfinished. Statements on old tasks of the partition wait
+// during the walk over them. Statements of the hot path wait only while the two tables are dropped. The drop needs a
+// lock that blocks all later sessions, so dropPart waits only dropPatience for it. A session that reads the tables for
+// long, such as pg_dump, therefore delays no other. The delay before the next attempt doubles each time.
 func (s *Store) dropPart(ctx context.Context, op string, p partition) (dropped bool, err error) {
 	if !s.partitions.mayDrop() {
 		return false, nil
@@ -478,13 +487,13 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (dropped b
 	err = s.tryTransaction(ctx, func(ctx context.Context, t *tx) error {
 		t.queue("part.drop.lock")
 		t.batch.Queue("set local lock_timeout = '" + dropPatience + "'")
-		t.batch.Queue("set local statement_timeout = 0") // dropTimeout bounds it
+		t.batch.Queue("set local statement_timeout = 0") // dropTimeout bounds the walk instead
 		t.ddl("part.freeze", p.lower, p.upper)
 		if err := t.flushBatch(ctx); err != nil {
 			return err
 		}
 
-		// A task may have become unfinished behind the cursor of stripPart, so this walk begins at the first task.
+		// A task may have become unfinished behind the cursor of stripPart, so this walk starts at the first task.
 		for at := firstOfPart(p.lower); ; {
 			step, err := t.walkPart(ctx, p, at, size)
 			if err != nil {
@@ -500,6 +509,7 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (dropped b
 			at = step.next
 		}
 
+		// The counts lose the tasks of the partition in the transaction that drops it.
 		ev := events{}
 		var gone []eventChange
 		var counts []int32
@@ -530,29 +540,29 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (dropped b
 	return dropped && err == nil, translateError(op, ignoreNothingToDo(err))
 }
 
-// SQLSTATEs that a removal of a partition expects.
+// These SQLSTATEs are expected when a partition is removed.
 const (
 	lockNotAvailable = "55P03"
 	undefinedTable   = "42P01"
 )
 
-// isPgCode reports whether err is PostgreSQL's error with the SQLSTATE code.
+// isPgCode reports whether err is an error of PostgreSQL with the given SQLSTATE.
 func isPgCode(err error, code string) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == code
 }
 
-// partCursor is how far the walk over the tasks of the partition that begins at lower has come.
+// partCursor is a position in the walk over the tasks of the partition that begins at lower.
 type partCursor struct {
 	lower int64
 	queue int32
 	id    int64
 }
 
-// firstOfPart is the cursor in front of the first task.
+// firstOfPart returns the cursor before the first task.
 func firstOfPart(lower int64) partCursor { return partCursor{lower: lower, queue: math.MinInt32} }
 
-// strip is where the walk over a partition goes on.
+// strip returns the position at which the walk over a partition goes on.
 func (p *partitions) strip(lower int64) partCursor {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -562,20 +572,21 @@ func (p *partitions) strip(lower int64) partCursor {
 	return p.cursor
 }
 
+// stripped records the position that the walk has reached.
 func (p *partitions) stripped(at partCursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cursor = at
 }
 
-// mayDrop says whether the rest after a lock that was not to be had is over.
+// mayDrop reports whether the delay after a failed drop is over.
 func (p *partitions) mayDrop() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !time.Now().Before(p.nextDrop)
 }
 
-// dropLater lets the next try rest for twice as long as the last.
+// dropLater doubles the delay before the next drop, from dropRestLeast to at most dropRestMost.
 func (p *partitions) dropLater() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -583,6 +594,7 @@ func (p *partitions) dropLater() {
 	p.nextDrop = time.Now().Add(p.dropRest)
 }
 
+// dropSoon clears the delay: the next partition may be dropped at once.
 func (p *partitions) dropSoon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

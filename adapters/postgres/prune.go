@@ -13,21 +13,23 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// pruneSlack is the share of its retention that a finished task of a full partition may stay longer, out of sight, so that
-// it can leave with the whole partition instead of by itself. Until then it is still counted.
+// A finished task of a full partition may stay longer than its retention by the share 1/pruneSlack, at most
+// pruneSlackMax. Lists hide it meanwhile, and it can leave with the whole partition instead of by a delete of its own.
+// The counts contain it until then.
 const (
 	pruneSlack    = 8
 	pruneSlackMax = 24 * time.Hour
-	pruneSteps    = 7 // kinds of removal
+	pruneSteps    = 7 // number of kinds of removal
 )
 
-// stayGroup is the queues whose finished tasks stay equally long.
+// stayGroup is a set of queues with the same retention of finished tasks.
 type stayGroup struct {
 	stay   time.Duration
 	queues []int32
 }
 
-// prune does one step of each kind of removal. Each is by itself: one that fails is told as a fault, and the others go on.
+// prune runs one step of each kind of removal. The kinds are independent: the failure of one is reported as a fault,
+// and the others continue.
 func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 	const op = "prune"
 	var out queue.Maintained
@@ -45,6 +47,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		return out, err
 	}
 
+	// Without a queue the first statement returns no row and therefore no time.
 	if len(groups) == 0 {
 		if err := s.query(ctx, op, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
 			return out, err
@@ -81,6 +84,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		out.Faults = append(out.Faults, queue.Fault{Subject: step.name, Err: stepErr, Known: s.knownFaults.isKnownFault(step.name, stepErr)})
 	}
 
+	// Only the failure of every kind makes the whole step fail.
 	if failed == pruneSteps {
 		return out, err
 	}
@@ -88,15 +92,15 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 	return out, nil
 }
 
-// canGoOn says that other steps may pass though one failed with err: PostgreSQL answered, and there is time left.
+// canGoOn reports whether other steps may pass after one failed with err: PostgreSQL answered and ctx has not ended.
 func canGoOn(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && (isFaultOfRows(ctx, err) || isSentByServer(err))
 }
 
-// pruneDone removes finished tasks past retention, queue by queue with the same retention.
+// pruneDone removes finished tasks past retention, in one pass for each group of queues with the same retention.
 func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time, faults *[]queue.Fault) (int, bool, error) {
 	const op = "prune tasks"
-	open := int64(0) // the first id of the partition in use
+	open := int64(0) // first id of the partition in use
 	err := s.query(ctx, op, "part.open", func(rows pgx.Rows) error { return rows.Scan(&open) })
 	if err != nil {
 		return 0, false, err
@@ -104,6 +108,7 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 
 	moved, more := 0, false
 	for _, g := range groups {
+		// Tasks in the open partition leave at their retention, tasks in full ones after the slack.
 		past := now.Add(-g.stay)
 		for _, pass := range []struct {
 			name   string
@@ -125,7 +130,7 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 			if err != nil {
 				fault, err := s.rowFilters.done.recordFailure(ctx, err, func() (row refusedRow, err error) {
 					err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
-						t.queue("tx.bitmaps", "on") // as prune.done: the same plan gives the same row
+						t.queue("tx.bitmaps", "on") // as in prune.done: an equal plan finds the same row
 						return t.read(ctx, "prune.done.first", row.scanRefusedRow, queues, floorParam(from), pass.until, pass.fromID, rows)
 					})
 					return row, err
@@ -140,12 +145,12 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 			}
 
 			s.rowFilters.done.recordPass()
-			if n >= size { // whole runs: it may be some more
+			if n >= size { // whole runs may exceed the size
 				more = true
 				continue
 			}
 
-			if len(rows) == 0 { // what is passed over comes again from the beginning
+			if len(rows) == 0 { // excluded rows must come again, so only a pass without them moves the watermark
 				s.watermarks.set(pass.name, from, pass.until, began)
 			}
 		}
@@ -154,8 +159,8 @@ func (s *Store) pruneDone(ctx context.Context, groups []stayGroup, now time.Time
 	return moved, more, nil
 }
 
-// eraseDone removes the finished tasks that a statement picks, and everything about them, unless check, where there is one,
-// refuses it in the same transaction.
+// eraseDone removes the finished tasks that a statement selects, with all their rows. The function check may be nil;
+// its error cancels the removal in the same transaction.
 func (s *Store) eraseDone(
 	ctx context.Context, op string, check func(context.Context, *tx) error, name string, args ...any,
 ) (int, error) {
@@ -186,6 +191,7 @@ func (s *Store) eraseDone(
 			return err
 		}
 
+		// An empty step rolls back and writes nothing.
 		if moved = len(ids); moved == 0 {
 			return errNothing
 		}
@@ -198,7 +204,7 @@ func (s *Store) eraseDone(
 	return moved, ignoreNothingToDo(err)
 }
 
-// CleanQueue implements queue.Store.
+// CleanQueue implements queue.Store. It removes finished tasks in steps until within has passed; 0 = no limit.
 func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
 	const op = "clean queue"
 	var out queue.Cleaned
@@ -237,8 +243,8 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 	}
 }
 
-// pruneDeleted removes rows of one deleted queue, and the queue itself when nothing is left of it. A queue that the database
-// refuses to remove is passed over for a while.
+// pruneDeleted removes rows of one deleted queue, and the queue itself after its last row. It passes over a queue that
+// the database refuses to remove, for refusedRest.
 func (s *Store) pruneDeleted(ctx context.Context, faults *[]queue.Fault) (int, bool, error) {
 	const op = "prune queue"
 	moved, more := 0, false
@@ -258,7 +264,7 @@ func (s *Store) pruneDeleted(ctx context.Context, faults *[]queue.Fault) (int, b
 			return err
 		}
 
-		more = true // of this queue, or there may be another
+		more = true // this queue or another one may have more rows
 		if moved == 0 {
 			t.queue("prune.deleted.queue", id)
 		}
@@ -278,10 +284,10 @@ func (s *Store) pruneDeleted(ctx context.Context, faults *[]queue.Fault) (int, b
 	return 0, err == nil, err
 }
 
-// pruneEvents removes old events, and the snapshots of cursors that are as old.
+// pruneEvents removes old events, and snapshots of cursors of the same age.
 func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
 	n, snapshots := 0, 0
-	if _, err := s.fold(ctx); err != nil { // only what the counts have seen may go
+	if _, err := s.fold(ctx); err != nil { // only events that the counts contain may go
 		return 0, false, fmt.Errorf("first the counts: %w", err)
 	}
 	err := s.runInTx(ctx, "prune events", func(ctx context.Context, t *tx) error {
@@ -297,7 +303,7 @@ func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
 	return n, n == eventStep || snapshots == eventStep, nil
 }
 
-// pruneBeats removes heartbeats that were written beside a locked lease row and are over.
+// pruneBeats removes heartbeats beside locked lease rows after their end.
 func (s *Store) pruneBeats(ctx context.Context) (int, bool, error) {
 	n := 0
 	err := s.runInTx(ctx, "prune heartbeats", func(ctx context.Context, t *tx) error {

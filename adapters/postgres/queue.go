@@ -12,7 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// storedQueue is policy and identity of a queue as stored.
+// storedQueue is the settings and the identity of a queue as stored.
 type storedQueue struct {
 	id int32
 	queue.Queue
@@ -42,7 +42,7 @@ var queueColumns = table.New(
 var queueSettings = queueColumns.Only("ttl", "retries", "retry_delay", "backoff", "retry_max_delay", "lease", "concurrency", "retention",
 	"paused", "events")
 
-// scanTickerRow reads the columns of a queue, and then the columns of more.
+// scanQueueRow reads the columns of a queue, followed by the columns of more.
 func (q *storedQueue) scanQueueRow(rows pgx.Rows, more ...any) error {
 	if err := rows.Scan(append(queueColumns.Targets(nil, q), more...)...); err != nil {
 		return err
@@ -109,7 +109,7 @@ func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Qu
 	return &q.Queue, nil
 }
 
-// ListQueues implements queue.Store. The cursor is the last name of the page before.
+// ListQueues implements queue.Store. The cursor is the last name of the previous page.
 func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) (queue.QueuePage, error) {
 	const op = "list queues"
 	page := queue.QueuePage{Queues: []*queue.Queue{}}
@@ -164,6 +164,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 		return nil, err
 	}
 
+	// This process must not use the old settings from its catalog.
 	out.UpdatedAt = out.UpdatedAt.UTC()
 	s.catalog.forgetNamespace(namespace)
 	return out, nil
@@ -193,7 +194,7 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 	return out, nil
 }
 
-// lockQueueByName reads a queue and keeps others from changing it until the transaction ends.
+// lockQueueByName reads a queue and excludes concurrent changes until the transaction ends.
 func lockQueueByName(ctx context.Context, t *tx, namespace, name string) (*storedQueue, error) {
 	var q *storedQueue
 	err := t.queryRows(ctx, lockQueueRow, func(rows pgx.Rows) error {
@@ -218,11 +219,11 @@ func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	return out, err
 }
 
-// catalogAge is how old a remembered list of a namespace's queues may be. It only says which queues to look at: policy
-// that must hold at once (paused, deleted, limited) is checked by the statements themselves.
+// catalogAge bounds the age of the catalog of a namespace. The catalog only selects the queues to search. The
+// statements themselves check the settings that take effect at once: paused, deleted and limited.
 const catalogAge = time.Second
 
-// catalog remembers the queues of namespaces.
+// catalog caches the queues of namespaces.
 type catalog struct {
 	mu         sync.Mutex
 	namespaces map[string]*namespaceQueues
@@ -238,13 +239,14 @@ type namespaceQueues struct {
 
 func (c *catalog) init() { c.namespaces = map[string]*namespaceQueues{} }
 
+// forgetNamespace makes the next call read the queues of a namespace again.
 func (c *catalog) forgetNamespace(namespace string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.namespaces, namespace)
 }
 
-// loadCatalog gives the queues of a namespace, at most catalogAge old.
+// loadCatalog returns the queues of a namespace, at most catalogAge old.
 func (s *Store) loadCatalog(ctx context.Context, namespace string) (*namespaceQueues, error) {
 	s.catalog.mu.Lock()
 	n := s.catalog.namespaces[namespace]
@@ -253,6 +255,7 @@ func (s *Store) loadCatalog(ctx context.Context, namespace string) (*namespaceQu
 		return n, nil
 	}
 
+	// The time is taken before the read, so that the age is never underestimated.
 	n = &namespaceQueues{loaded: time.Now(), byName: map[string]*storedQueue{}, byID: map[int32]*storedQueue{}}
 	err := s.queryRows(ctx, "", listQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
@@ -270,7 +273,7 @@ func (s *Store) loadCatalog(ctx context.Context, namespace string) (*namespaceQu
 
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
-	if len(s.catalog.namespaces) > 10_000 { // a bound, not a policy: namespaces are few
+	if len(s.catalog.namespaces) > 10_000 { // bounds the memory; real systems have few namespaces
 		clear(s.catalog.namespaces)
 	}
 
@@ -278,7 +281,8 @@ func (s *Store) loadCatalog(ctx context.Context, namespace string) (*namespaceQu
 	return n, nil
 }
 
-// findQueues gives the queues of those names, or all for none, in the order of names; KindNotFound for an unknown one.
+// findQueues returns the queues with the given names in that order, or all queues for an empty list. It returns
+// KindNotFound for an unknown name.
 func (s *Store) findQueues(ctx context.Context, namespace string, names []string) ([]*storedQueue, error) {
 	for fresh := false; ; fresh = true {
 		n, err := s.loadCatalog(ctx, namespace)
@@ -300,6 +304,7 @@ func (s *Store) findQueues(ctx context.Context, namespace string, names []string
 			}
 		}
 
+		// A name that the catalog lacks may be new, so the second try reads the database.
 		switch {
 		case missing == "":
 			return out, nil

@@ -10,8 +10,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// ReleaseTasks implements queue.Store. Successes whose caller needs nothing back cost two round trips and no look at the
-// tasks; all other outcomes go through the domain's rules.
+// ReleaseTasks implements queue.Store. A success with a caller that wants no task back costs two round trips and reads
+// no task. All other outcomes follow the rules of the domain.
 func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []queue.Release) ([]queue.Released, error) {
 	if len(releases) == 0 {
 		return nil, nil
@@ -21,6 +21,7 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 	if err != nil {
 		return nil, err
 	}
+	// Another transaction holds the rows of the locked tasks; a caller that can wait gets further tries.
 	if len(locked) > 0 && queue.Waits(ctx) {
 		s.repeatUntilUnlocked(ctx, locked, func(ctx context.Context, places []int) ([]int, error) {
 			return s.releaseUnlocked(ctx, namespace, releases, out, places)
@@ -29,7 +30,8 @@ func (s *Store) ReleaseTasks(ctx context.Context, namespace string, releases []q
 	return out, nil
 }
 
-// releaseUnlocked ends the holds that it can end without waiting for another transaction and returns the others.
+// releaseUnlocked ends the leases that it can end without waiting for another transaction. It returns the places of the
+// others.
 func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases []queue.Release, out []queue.Released, places []int) ([]int, error) {
 	answers := out
 	if places != nil {
@@ -48,14 +50,15 @@ func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases 
 	return collectAnswers(out, answers, places, func(r queue.Released) error { return r.Err }), nil
 }
 
-// releaseTasksIn ends holds within t and fills in out. Holds whose row another transaction has locked are waited for; with free they
-// are answered with queue.Locked instead.
+// releaseTasksIn ends leases within t and fills in out. It waits for lease rows that another transaction has locked.
+// With free set it does not wait, and sets queue.Locked as the error of their tasks.
 func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, releases []queue.Release, out []queue.Released, free bool) (*moves, error) {
 	tokens, err := s.findMissingTokens(ctx, t, namespace, releases)
 	if err != nil {
 		return nil, err
 	}
 
+	// The locks and the reads travel in one round trip.
 	h := lockedLeases{skipsLocked: free}
 	h.queueLeaseLock(t, namespace, tokens)
 	about := taskRecords{}
@@ -74,7 +77,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 	}
 
 	m := makeMoves(h.now)
-	var lost []int // places that no present hold answers
+	var lost []int // places of releases without a present lease
 	for i := range releases {
 		r := &releases[i]
 		p, ok := h.findHeldTask(r.ID, tokens[i])
@@ -88,7 +91,8 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 		}
 
 		f, known := about[r.ID]
-		if !known && (p.isCancelRequested() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) { // asked to stop after the facts were read
+		// A cancel request that came after the read of the records also needs the record.
+		if !known && (p.isCancelRequested() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) {
 			read := readFacts
 			if r.Quiet {
 				read = readLives
@@ -101,6 +105,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 
 		p.endLease()
 		out[i].Queue, out[i].Status, out[i].Held = p.q.Name, queue.StatusReleased, m.now.Sub(p.retainedAt)
+		// Without a record only a plain success is left, and it needs no rule of the domain.
 		if !known {
 			m.addSuccess(p, r.Result)
 			continue
@@ -118,6 +123,8 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 
 	h.shrinkLeases(t)
 	m.writeAllRows(t)
+
+	// A repeated release gets the first result again; the others get the reason.
 	if len(lost) > 0 {
 		if err := s.explainReleases(ctx, t, namespace, releases, tokens, lost, out); err != nil {
 			return nil, err
@@ -127,7 +134,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 	return m, nil
 }
 
-// releaseTask moves one held task by what its holder says.
+// releaseTask computes the new state of one held task from the outcome of its release, and adds it to m.
 func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.Life, error) {
 	life := f.life
 	held := p.lifeOfTask()
@@ -146,8 +153,9 @@ func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.L
 	return next, nil
 }
 
-// queueRecordReading queues the reading of released tasks, each as far as its release needs it: a quiet success nothing, any other
-// quiet release the columns that a move needs, all others the content too, up to queue.MaxPageBytes a call.
+// queueRecordReading queues the reads for released tasks, each as short as the release allows. A quiet success reads
+// nothing. Any other quiet release reads the columns of a move. All others also read the content, up to
+// queue.MaxPageBytes for each call.
 func (f taskRecords) queueRecordReading(t *tx, releases []queue.Release, tokens []int64) {
 	var lives, contents struct {
 		ids, tokens []int64
@@ -176,7 +184,7 @@ func (f taskRecords) queueRecordReading(t *tx, releases []queue.Release, tokens 
 	}
 }
 
-// addLeaseEnd takes the end of a hold. A task that is not worked keeps its last result.
+// addLeaseEnd adds the end of a lease. A hand-back or a snooze keeps the last result of the task.
 func (m *moves) addLeaseEnd(p heldTask, f taskRecord, next queue.Life, move queue.Move, token int64, result []byte) {
 	keep := move == queue.MoveHandBack || move == queue.MoveSnooze
 	m.addMove(taskMove{
@@ -185,7 +193,7 @@ func (m *moves) addLeaseEnd(p heldTask, f taskRecord, next queue.Life, move queu
 	})
 }
 
-// makeReleasedTask is the task after its hold ended.
+// makeReleasedTask returns the task as it is after the end of its lease.
 func makeReleasedTask(p heldTask, f taskRecord, life queue.Life, result []byte) *queue.Task {
 	t := f.task
 	t.Namespace, t.Queue, t.Worker, t.StartedAt = p.q.Namespace, p.q.Name, p.worker, p.retainedAt
@@ -197,7 +205,7 @@ func makeReleasedTask(p heldTask, f taskRecord, life queue.Life, result []byte) 
 	return t
 }
 
-// findMissingTokens finds the tokens that callers did not send.
+// findMissingTokens returns the tokens of all releases. It reads from the database those that the callers did not send.
 func (s *Store) findMissingTokens(ctx context.Context, t *tx, namespace string, releases []queue.Release) ([]int64, error) {
 	tokens := make([]int64, len(releases))
 	var unknown []int64
@@ -226,7 +234,8 @@ func (s *Store) findMissingTokens(ctx context.Context, t *tx, namespace string, 
 	return tokens, err
 }
 
-// explainReleases answers releases whose hold is not there: a repeat of an accepted one is told the same, the others why not.
+// explainReleases fills in the results of releases without a present lease. The repeat of an accepted release gets the
+// same result; all others get an error with the reason.
 func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, releases []queue.Release, tokens []int64, lost []int, out []queue.Released) error {
 	ids := make([]int64, len(lost))
 	for i, at := range lost {
@@ -246,7 +255,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 		case n == nil:
 			out[at].Err = makeNoTaskError(r.ID)
 
-		case r.Token == 0: // nothing to tell a repeat by
+		case r.Token == 0: // a release without a token cannot be recognized as a repeat
 			out[at].Err = makeNotRetainedError(r.ID)
 
 		case n.lastToken == tokens[at] && n.task.Status != queue.StatusRetained:
@@ -261,6 +270,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 		}
 	}
 
+	// The first release may lack the confirmation of a standby, so this commit waits for it.
 	if replayed {
 		t.queueStatement(waitForStandby)
 	}

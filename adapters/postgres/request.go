@@ -17,14 +17,14 @@ var _ queue.UndeliveredRequests = (*Store)(nil)
 
 const opRequest = "retain tasks"
 
-// retainRequest serves one share with a request id: the row of the request is locked first, so a repeat waits for what it
-// repeats, in whatever process that runs.
+// retainRequest serves one share with a request id. It locks the row of the request first. A repeat therefore waits for
+// the original call, in any process.
 func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*storedQueue, share queue.RetainShare) ([]*queue.Task, error) {
 	requests := []queue.RetainShare{share}
 	key := requestKey{namespace, share.Worker, share.RequestID}
 	total := s.limitTasks(requests, queues)
 	out := make([][]*queue.Task, 1)
-	reuse := false // what its id gave before has gone back as far as it can
+	reuse := false // the tasks of an earlier use of the id have gone back as far as possible
 	var p *claim
 	for try := 1; ; try++ {
 		err := s.runInTx(ctx, opRequest, func(ctx context.Context, t *tx) (err error) {
@@ -35,6 +35,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 				return err
 			}
 
+			// A repeat of a request returns the tasks that it gave before.
 			if known != nil {
 				out[0], err = s.repeatRequest(ctx, t, key, known)
 				return err
@@ -49,7 +50,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			if err := s.leasePickedTasks(ctx, t, requests, p, out); err != nil {
 				return err
 			}
-			if err := t.flushBatch(ctx); err != nil { // the tokens
+			if err := t.flushBatch(ctx); err != nil { // sends the leases, because keepRequest needs their tokens
 				return err
 			}
 			keepRequest(t, key, share.Arguments, out[0])
@@ -62,7 +63,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 
 		switch {
 		case errors.Is(err, errUndelivered):
-			// Where this fails for the sake of its rows, the tasks come back when their leases run out.
+			// A fault of rows is not an error here: the tasks come back when their leases lapse.
 			if _, err := s.endRequestsOf(ctx, endRequestRow, key.appendKeyArgs()...); err != nil && !isFaultOfRows(ctx, err) {
 				return nil, err
 			}
@@ -75,10 +76,10 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 	}
 }
 
-// requestKey names a row of the request table.
+// requestKey identifies a row of the request table.
 type requestKey struct{ namespace, worker, id string }
 
-// appendKeyArgs returns the key as arguments, after first.
+// appendKeyArgs returns first and then the key as arguments.
 func (k requestKey) appendKeyArgs(first ...sqltext.Arg) []sqltext.Arg {
 	return append(first, arg("namespace", k.namespace), arg("worker", k.worker), arg("request_id", k.id))
 }
@@ -97,17 +98,18 @@ var (
 	postponeRequestEnd = statement("request.putoff")
 )
 
-// storedRequest is a request that can be repeated.
+// storedRequest is a request that a caller may repeat.
 type storedRequest struct {
 	arguments          string
 	ids, tokens, lease []int64
 }
 
-// errUndelivered ends a claim of an id that was used before: what it gave then was not delivered and goes back first.
+// errUndelivered ends a claim of an id with an earlier use. Its tasks were not delivered and must go back first.
 var errUndelivered = errors.New("the id has tasks that were not delivered")
 
-// claimRequest locks the row of a request; nil when it is none that can be repeated. With reuse it leaves what the id gave
-// before where it is.
+// claimRequest locks the row of a request. It returns nil for a new request, and queue.RequestReused for other
+// arguments. It returns errUndelivered if an earlier use of the id left undelivered tasks; with reuse set it ignores
+// them.
 func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, reuse bool) (*storedRequest, error) {
 	var r storedRequest
 	var fresh, undelivered bool
@@ -129,7 +131,7 @@ func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, 
 	return &r, nil
 }
 
-// repeatRequest gives what is still held of what a request gave.
+// repeatRequest returns the tasks of an earlier request that are still under the same lease.
 func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *storedRequest) ([]*queue.Task, error) {
 	now, err := s.readPresentTasks(ctx, t, key.namespace, r.ids)
 	if err != nil {
@@ -147,6 +149,7 @@ func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *sto
 		return nil, err
 	}
 
+	// A task with another lease belongs to a later retain.
 	var tasks []*queue.Task
 	for i, id := range r.ids {
 		n, end := now[id], ends[id]
@@ -160,7 +163,8 @@ func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *sto
 	return tasks, nil
 }
 
-// keepRequest queues the writing of what a request gave.
+// keepRequest queues the write of the tasks that a request returned. A caller may repeat the request during the
+// shortest lease, at most queue.RequestTime.
 func keepRequest(t *tx, key requestKey, arguments string, tasks []*queue.Task) {
 	shortest := queue.RequestTime
 	var ids, tokens, leases []int64
@@ -174,7 +178,8 @@ func keepRequest(t *tx, key requestKey, arguments string, tasks []*queue.Task) {
 		arg("ids", ids), arg("tokens", tokens), arg("leases", leases))...)
 }
 
-// UndeliveredRequest implements queue.UndeliveredRequests.
+// UndeliveredRequest implements queue.UndeliveredRequests. It records that the caller never received the tasks of a
+// request.
 func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, requestID string) error {
 	return s.runInTx(ctx, "note an undelivered retain", func(_ context.Context, t *tx) error {
 		t.queueStatement(countLostDelivery, requestKey{namespace, worker, requestID}.appendKeyArgs()...)
@@ -183,14 +188,14 @@ func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, reque
 }
 
 const (
-	requestStep = 50 // requests whose time is over that one step ends
-	// requestPutOff is when a request that could not be ended is tried again, as rescuePutOff.
+	requestStep = 50 // ended requests that one step removes
+	// requestPutOff is the delay before the next try of a request that failed to end, as rescuePutOff.
 	requestPutOff = 10 * time.Minute
 	opEndRequests = "end requests"
 )
 
-// endRequests forgets requests whose time is over, and hands back the tasks of those that were never delivered. Where a step
-// fails because of a row, each request is ended by itself, and the one at fault is named and put off.
+// endRequests removes requests after their end and hands back the tasks of undelivered ones. When a row makes a step
+// fail, it ends each request by itself; the faulty one is reported and postponed.
 func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 	due := false
 	err := s.queryRows(ctx, opEndRequests, seeEndedRequests, func(rows pgx.Rows) error { return rows.Scan(&due) })
@@ -208,7 +213,7 @@ func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 	return s.endEachRequest(ctx, out)
 }
 
-// endEachRequest ends the requests of a step one by one and puts off those that fail.
+// endEachRequest ends the requests of a step one by one and postpones those that fail.
 func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error {
 	var keys []requestKey
 	err := s.queryRows(ctx, opEndRequests, findEndedRequests, func(rows pgx.Rows) error {
@@ -232,6 +237,7 @@ func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error
 			return err
 		}
 
+		// The delay keeps the faulty request from blocking the next steps.
 		out.Faults = append(out.Faults, queue.Fault{
 			Namespace: k.namespace, Subject: "request " + strconv.Quote(k.id) + " of worker " + k.worker, Err: err,
 		})
@@ -247,7 +253,7 @@ func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error
 	return nil
 }
 
-// endedRequests counts the result of one transaction.
+// endedRequests is the result of one transaction.
 type endedRequests struct {
 	requests, back int
 	woken          []queue.Wake
@@ -281,7 +287,8 @@ func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args .
 
 		for namespace, all := range releases {
 			done := make([]queue.Released, len(all))
-			m, err := s.releaseTasksIn(ctx, t, namespace, all, done, true) // a hold that is being ended was delivered
+			// A lease row that another call has locked shows that its task was delivered.
+			m, err := s.releaseTasksIn(ctx, t, namespace, all, done, true)
 			if err != nil {
 				return err
 			}
@@ -298,7 +305,7 @@ func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args .
 	return ended, nil
 }
 
-// hasRequestID is the share of r that has a request id, if it is one.
+// hasRequestID reports whether the first or the last share of r has a request id.
 func hasRequestID(r queue.Retain) bool {
 	return len(r.Requests) > 0 && cmp.Or(r.Requests[0].RequestID, r.Requests[len(r.Requests)-1].RequestID) != ""
 }

@@ -14,12 +14,12 @@ import (
 
 const (
 	rescueStep = 50 // lease rows of one step
-	// rescuePutOff is when a lease row that could not be rescued is tried again.
+	// rescuePutOff is the delay before the next try of a lease row that failed.
 	rescuePutOff = 10 * time.Minute
 )
 
-// rescue takes back what expired leases held. Where a step fails because of a row, each row is rescued by itself, and the one
-// at fault is named and put off: it holds up no other.
+// rescue takes back the tasks of lapsed leases. When a row makes a step fail, rescue handles each row by itself; the
+// faulty row is reported and postponed, so it delays no other.
 func (s *Store) rescue(ctx context.Context) (queue.Maintained, error) {
 	const name = "rescue"
 	began, from := time.Now(), s.watermarks.get(name)
@@ -57,7 +57,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// rescueEach rescues the rows of a step one by one and puts off those that cannot be.
+// rescueEach rescues the rows of a step one by one and postpones those that fail.
 func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 	type key struct {
 		token int64
@@ -104,9 +104,10 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 	return total, s.endRequests(ctx, &total)
 }
 
-// putOff names a lease row that cannot be rescued and has it tried again later.
+// putOff postpones the rescue of one lease row by rescuePutOff and returns its fault.
 func (s *Store) putOff(ctx context.Context, token int64, part int16, cause error) (queue.Fault, error) {
-	fault := queue.Fault{Subject: "lease " + strconv.FormatInt(token, 10), Err: cause, Known: true} // logged here, with more
+	// Known keeps the caller from logging the fault again; the log here has more details.
+	fault := queue.Fault{Subject: "lease " + strconv.FormatInt(token, 10), Err: cause, Known: true}
 	err := s.runInTx(ctx, opRescue, func(ctx context.Context, t *tx) error {
 		return t.queryRows(ctx, postponeLease, func(rows pgx.Rows) error {
 			var namespace, name string
@@ -122,14 +123,15 @@ func (s *Store) putOff(ctx context.Context, token int64, part int16, cause error
 	return fault, err
 }
 
-// rescued is one transaction of a rescue.
+// rescued is the result of one transaction of a rescue.
 type rescued struct {
 	out  queue.Maintained
 	rows int
-	top  time.Time // the latest end among the rows
+	top  time.Time // latest end among the rows
 }
 
-// rescueRows rescues the expired lease rows that lock finds, but for tasks whose heartbeat was written beside their row.
+// rescueRows rescues the lapsed lease rows that lock selects. Tasks with a later lease beat beside their row stay under
+// their lease.
 func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.Rows) error, out *queue.Maintained)) (rescued, error) {
 	var r rescued
 	var m *moves
@@ -145,6 +147,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 			return errNothing
 		}
 
+		// The records of all tasks are read in one round trip.
 		about := taskRecords{}
 		var queues []int32
 		var ids []int64
@@ -184,7 +187,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 				p.endLease()
 				f, ok := about[id]
 				if !ok {
-					continue // deleted by hand; the hold goes
+					continue // deleted by hand; only the lease ends
 				}
 
 				next, err := m.rescueTask(p, f)
@@ -197,7 +200,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 			}
 
 			if l.newEnds != nil {
-				l.held = l.left // written with its new ends, not by shrink
+				l.held = l.left // written with its new ends, not by shrinkLeases
 			}
 		}
 
@@ -217,7 +220,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 	return r, nil
 }
 
-// rescueTask takes a task back from a hold that ran out.
+// rescueTask ends a lapsed lease and adds the new state of its task.
 func (m *moves) rescueTask(p heldTask, f taskRecord) (queue.Life, error) {
 	life, held := f.life, p.lifeOfTask()
 	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested

@@ -12,7 +12,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// The scripts that operators run, written with the default schema. They are in deploy/sql too, where they are looked for.
+// These scripts are for operators and use the default schema. Copies are in deploy/sql, the place where operators look
+// for them.
 var (
 	//go:embed scripts/after-restore.sql
 	afterRestoreScript string
@@ -20,9 +21,10 @@ var (
 	rolesScript string
 )
 
-// bareSchema finds the schema's name where no dot follows it.
+// bareSchema matches the name of the schema where no dot follows it.
 var bareSchema = regexp.MustCompile(`\b(schema|exists) ` + DefaultSchema + `\b`)
 
+// scriptInSchema returns a script for another schema than the default one.
 func scriptInSchema(schema, text string) string {
 	if schema == DefaultSchema {
 		return text
@@ -30,14 +32,14 @@ func scriptInSchema(schema, text string) string {
 	return bareSchema.ReplaceAllString(inSchema(schema, text), "$1 "+pgx.Identifier{schema}.Sanitize())
 }
 
-// RolesSQL makes roles with least privileges on the schema, as a script for psql. It needs no database.
+// RolesSQL returns a psql script that makes roles with the least privileges on the schema. It needs no database.
 func (s *Store) RolesSQL() string { return scriptInSchema(s.opt.schema, rolesScript) }
 
-// AfterRestoreSQL is what AfterRestore runs, as a script for psql. It needs no database.
+// AfterRestoreSQL returns the statements of AfterRestore as a script for psql. It needs no database.
 func (s *Store) AfterRestoreSQL() string { return scriptInSchema(s.opt.schema, afterRestoreScript) }
 
-// AfterRestore puts right what a restore to an earlier moment, or into another cluster, leaves behind: see
-// docs/operations.md. It is run once, while no program uses the schema, as the role that owns it.
+// AfterRestore repairs the state of the schema after a restore to an earlier moment or into another cluster; see
+// docs/operations.md. The operator runs it once as the owner of the schema, while no program uses the schema.
 func (s *Store) AfterRestore(ctx context.Context) error {
 	return s.runMigrationStep(ctx, "after restore", false, func(ctx context.Context, t pgx.Tx) error {
 		all, err := s.examineSchema(ctx, t)
@@ -52,7 +54,7 @@ func (s *Store) AfterRestore(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// First what is missing: the script counts on from the row of fold.
+		// The missing rows come first: the script continues the counts from the row of fold.
 		if gaps.isAnyMissing() {
 			if err := s.fillGapsOfRestore(ctx, t, gaps); err != nil {
 				return err
@@ -62,16 +64,16 @@ func (s *Store) AfterRestore(ctx context.Context) error {
 	})
 }
 
-// gaps are what a restore has left out.
+// gaps are the rows and sequences that a restore has left out.
 type gaps struct {
-	fold      bool     // the row of fold
-	parts     int      // rows of part, missing or too many
-	sequences []string // behind what was given out, or no multiple
+	fold      bool     // the row of fold is missing
+	parts     int      // number of rows of part that are missing or superfluous
+	sequences []string // behind the ids in use, or not a multiple of their step
 }
 
 func (g gaps) isAnyMissing() bool { return g.fold || g.parts > 0 || len(g.sequences) > 0 }
 
-// String says what is missing.
+// String describes the gaps; it is empty without a gap.
 func (g gaps) String() string {
 	var words []string
 	if g.fold {
@@ -91,12 +93,13 @@ type queryer interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// lookRestored finds the gaps of a restore without changing the database.
 func (s *Store) lookRestored(ctx context.Context, on queryer) (g gaps, err error) {
 	err = on.QueryRow(ctx, s.sql.get("migrate.restored.look")).Scan(&g.fold, &g.parts, &g.sequences)
 	return g, err
 }
 
-// fillGapsOfRestore mends g.
+// fillGapsOfRestore repairs the gaps g within t.
 func (s *Store) fillGapsOfRestore(ctx context.Context, t pgx.Tx, g gaps) error {
 	if g.parts > 0 {
 		if _, err := t.Exec(ctx, s.sql.get("migrate.restored.parts")); err != nil {
@@ -110,6 +113,7 @@ func (s *Store) fillGapsOfRestore(ctx context.Context, t pgx.Tx, g gaps) error {
 		}
 	}
 
+	// The lock keeps events from changing while they are counted.
 	if g.fold {
 		if _, err := t.Exec(ctx, s.sql.get("migrate.restored.lock")); err != nil {
 			return err
@@ -121,7 +125,7 @@ func (s *Store) fillGapsOfRestore(ctx context.Context, t pgx.Tx, g gaps) error {
 	return nil
 }
 
-// repairRestored looks for gaps of a restore and fills them, in a transaction of its own.
+// repairRestored finds the gaps of a restore and fills them in a transaction of its own.
 func (s *Store) repairRestored(ctx context.Context, op string) error {
 	var found gaps
 	err := s.runMigrationStep(ctx, op, true, func(ctx context.Context, t pgx.Tx) (err error) {
@@ -135,7 +139,7 @@ func (s *Store) repairRestored(ctx context.Context, op string) error {
 
 	s.opt.logger.WarnContext(ctx, "rows or sequences are missing, as after a restore without data; putting them right", "found", found.String())
 	return s.runMigrationStep(ctx, op, false, func(ctx context.Context, t pgx.Tx) error {
-		found, err := s.lookRestored(ctx, t) // another program may have been first
+		found, err := s.lookRestored(ctx, t) // another program may have filled them first
 		if err != nil {
 			return err
 		}
@@ -143,7 +147,7 @@ func (s *Store) repairRestored(ctx context.Context, op string) error {
 	})
 }
 
-// restored is doctor's look at the same.
+// restored adds the check of lookRestored to the diagnosis of doctor.
 func (d *diagnosis) restored(ctx context.Context) error {
 	const name = "restored_rows"
 	g, err := d.store.lookRestored(ctx, d.conn)
