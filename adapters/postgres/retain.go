@@ -31,13 +31,14 @@ var (
 	grantLeases      = statement("retain.lease")
 )
 
-// newLease is a lease row to be granted. Arrays travel as text, because arrays of unequal length cannot be one parameter.
+// newLease is a lease row that a retain grants. Arrays travel as text, because one parameter cannot hold arrays of
+// unequal length.
 type newLease struct {
 	queueID  int32
-	lease    int64 // ns
+	lease    int64 // in ns
 	worker   string
 	ids      string
-	attempts *string // nil: all are first attempts
+	attempts *string // nil: all tasks are at their first attempt
 }
 
 var newLeaseColumns = table.New(
@@ -48,13 +49,14 @@ var newLeaseColumns = table.New(
 	table.Col("attempts", func(r *newLease) **string { return &r.attempts }),
 )
 
-// leasePiece is the most tasks of one lease row: its array stays small enough to be stored in line.
+// leasePiece is the largest number of tasks in one lease row. It keeps the array of a row short enough for storage in
+// line.
 const leasePiece = 200
 
-// servedQueues rotates the queues that a retain over several looks at first.
+// servedQueues rotates the queue that a retain over several queues searches first.
 var servedQueues atomic.Uint64
 
-// RetainTasks implements queue.Store.
+// RetainTasks implements queue.Store. It returns the tasks of each request in the order of the requests.
 func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
 	const op = "retain tasks"
 	out := make([][]*queue.Task, len(r.Requests))
@@ -63,6 +65,7 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		return out, queue.WithOp(op, err)
 	}
 
+	// A fixed order would let the first queue starve the others.
 	if len(queues) > 1 {
 		turn := int(servedQueues.Add(1) % uint64(len(queues)))
 		queues = slices.Concat(queues[turn:], queues[:turn])
@@ -77,6 +80,7 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		return out, nil
 	}
 
+	// A retain that finds only runs under a split tries again, because their rest is ready after the commit.
 	total := s.limitTasks(r.Requests, queues)
 	var p *claim
 	for try := 1; ; try++ {
@@ -105,7 +109,8 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 	}
 }
 
-// leasePickedTasks queues the reading of what was picked and the writing of its leases, or of what fits of it.
+// leasePickedTasks queues the reads of the picked tasks and the writes of their leases. It puts tasks above the byte
+// limits back.
 func (s *Store) leasePickedTasks(ctx context.Context, t *tx, requests []queue.RetainShare, p *claim, out [][]*queue.Task) error {
 	if s.fitsForSure(requests, p.out) {
 		queueTaskReading(t, p.out, sumKeptBytes(requests))
@@ -118,7 +123,8 @@ func (s *Store) leasePickedTasks(ctx context.Context, t *tx, requests []queue.Re
 	return nil
 }
 
-// finishRetain is for after the commit of hold.
+// finishRetain runs after the commit of a retain with a byte limit. It records the sizes of the tasks, hands back the
+// surplus, and wakes the queues of the tasks that were put back.
 func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out [][]*queue.Task) {
 	if !slices.ContainsFunc(r.Requests, func(q queue.RetainShare) bool { return q.MaxBytes > 0 && q.Limit > 1 }) {
 		return
@@ -126,7 +132,7 @@ func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out 
 	s.weighPicked(p.out)
 	s.returnSurplus(ctx, r, out)
 	var wakes []queue.Wake
-	for _, k := range p.restored { // others may have passed them by
+	for _, k := range p.restored { // other retains may have passed over them
 		if w := (queue.Wake{Namespace: k.q.Namespace, Queue: k.q.Name}); !slices.Contains(wakes, w) {
 			wakes = append(wakes, w)
 		}
@@ -134,25 +140,26 @@ func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out 
 	s.notify.notifyReady(wakes)
 }
 
-// pickedTask is a task that left ready.
+// pickedTask is a task that left the ready rows.
 type pickedTask struct {
 	q        *storedQueue
-	rank     int // of its queue in this retain
+	rank     int // position of its queue in this retain
 	priority int16
 	turn     int64
-	attempt  int16 // failed before
-	share    int16 // the request that gets it
-	run      int32 // it was picked from; counted
+	attempt  int16 // failed attempts so far
+	share    int16 // index of the request that gets it
+	run      int32 // number of the run from which it was picked
 	task     *queue.Task
 }
 
-// pickTasks takes up to total tasks from queues, none starving another.
+// pickTasks picks up to total tasks from queues. No queue starves another. It returns errSplitting if it found only
+// runs that other retains split.
 func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, total int) (*claim, error) {
 	p := &claim{store: s, tx: t, most: total}
 	if err := p.lockLimitedQueues(ctx, queues); err != nil {
 		return nil, err
 	}
-	// First an equal share for each queue that had something lately, then the rest for those that filled their share.
+	// Each queue with recent tasks gets an equal share first; queues that filled their share get the rest.
 	round := make([]pickQueue, 0, len(queues))
 	busy := 0
 	for i, q := range queues {
@@ -167,6 +174,7 @@ func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, tot
 		round = append(round, pickQueue{storedQueue: q, rank: i, lanes: c})
 	}
 
+	// A queue without recent tasks gets a quarter of a share, so that its search costs little.
 	share := (total + max(busy, 1) - 1) / max(busy, 1)
 	for i := range round {
 		round[i].quota = share
@@ -174,7 +182,7 @@ func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, tot
 			round[i].quota = max(1, share/4)
 		}
 	}
-	// Where there are more rows the rest comes from them; a queue that filled its share may give all of it.
+	// A queue with more rows supplies the rest; after a full share its quota is the total.
 	for next := round; len(next) > 0 && len(p.out) < total; {
 		if err := p.pickFromRound(ctx, next, fromCursor); err != nil {
 			return nil, err
@@ -198,55 +206,58 @@ func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, tot
 	if len(p.out) == 0 && p.splitting {
 		return nil, errSplitting
 	}
+
+	// Requests receive tasks in the order of queue, priority and turn.
 	slices.SortFunc(p.out, func(a, b pickedTask) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.priority, b.priority), cmp.Compare(a.turn, b.turn))
 	})
 	return p, nil
 }
 
+// pickQueue is a queue that takes part in a pick.
 type pickQueue struct {
 	*storedQueue
 	rank  int
-	quota int // tasks
+	quota int // in tasks
 	lanes *queueLanes
 }
 
-// from says where in a lane a pick starts.
+// from is the place in a lane at which a pick starts.
 type from int
 
 const (
-	fromCursor from = iota // where the last one ended, or at the start when a sweep is due
-	fromBehind             // a moment before that
+	fromCursor from = iota // at the end of the previous pick, or at the start of the lane if a sweep is due
+	fromBehind             // a moment before the cursor
 )
 
-// claim is one run of pick.
+// claim is the state of one pick.
 type claim struct {
 	store     *Store
 	tx        *tx
 	most      int
-	gated     []int32       // limited queues whose gate is held
-	openSlots map[int32]int // what their concurrency leaves
+	gated     []int32       // limited queues with a locked gate
+	openSlots map[int32]int // free slots of the limited queues
 	took      map[int32]int
-	fuller    map[int32]bool // queues whose last run gave all the rows that it asked for: there may be more
+	fuller    map[int32]bool // the last search of the queue returned all requested rows: more may follow
 	now       time.Time
 	out       []pickedTask
-	whole     []pgtype.TID // of runs that are taken whole
-	rests     []remainder  // of runs that are split, and runs that are not needed
-	runs      int32        // taken from
-	// restored were picked and do not fit.
+	whole     []pgtype.TID // places of the runs that are taken whole
+	rests     []remainder  // rests of split runs, and locked runs that are not needed
+	runs      int32        // number of runs taken from
+	// restored are picked tasks that exceed the byte limits.
 	restored []pickedTask
-	// splitting: nothing was found but runs that somebody is at.
+	// splitting is set if the pick found only runs that other retains hold.
 	splitting bool
 }
 
-// remainder is what is left of a run.
+// remainder is the rest of a run.
 type remainder struct {
 	lanes    *queueLanes
 	priority int16
-	turn     int64 // of its first task
+	turn     int64 // of the first task
 }
 
-// lockLimitedQueues takes the gates of the limited queues and sees how many tasks each may still give.
+// lockLimitedQueues locks the gates of the limited queues and reads the number of their free slots.
 func (p *claim) lockLimitedQueues(ctx context.Context, queues []*storedQueue) error {
 	p.took, p.openSlots = map[int32]int{}, map[int32]int{}
 	for _, q := range queues {
@@ -255,25 +266,27 @@ func (p *claim) lockLimitedQueues(ctx context.Context, queues []*storedQueue) er
 		}
 	}
 
+	// A nil slice would travel as NULL.
 	if len(p.gated) == 0 {
 		p.gated = []int32{}
 		return nil
 	}
 
+	// A common order of locks prevents deadlocks between retains.
 	slices.Sort(p.gated)
 	p.tx.queueStatement(lockGates, arg("queue_ids", p.gated))
 	return p.tx.queryRows(ctx, countHeld, func(rows pgx.Rows) error {
 		var id int32
 		var limit, held int
 		err := rows.Scan(&id, &limit, &held)
-		if limit > 0 { // else the limit was lifted since the catalog was read
+		if limit > 0 { // the limit may have gone since the catalog was read
 			p.openSlots[id] = limit - held
 		}
 		return err
 	}, arg("queue_ids", p.gated))
 }
 
-// pickFromRound picks from round what is still wanted.
+// pickFromRound picks the tasks that are still wanted from the queues of round.
 func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from) error {
 	want := p.most - len(p.out)
 	if want <= 0 || len(round) == 0 {
@@ -289,6 +302,7 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 		sweeps  []*queueLanes
 	)
 
+	// Each queue asks for as many rows as its quota needs by its recent run length.
 	allRows := 0
 	for i := range round {
 		q := &round[i]
@@ -323,6 +337,7 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 		return nil
 	}
 
+	// Only the last search asks for splits: an empty pick then means a wait and not an empty queue.
 	if start == fromBehind && len(p.out) == 0 {
 		args := []sqltext.Arg{arg("queue_id", ids), arg("gated", p.gated)}
 		p.tx.queueQuery(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, cursors)...)
@@ -338,7 +353,7 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 		l.recordSweep(start, began, cost)
 	}
 
-	if len(p.whole) > 0 { // before the next pick, which would find them again: our own locks are none to us
+	if len(p.whole) > 0 { // the next search must not find them again: our own locks do not hide rows from us
 		p.tx.queueStatement(deleteRuns, arg("places", p.whole))
 		p.whole = nil
 	}
@@ -352,23 +367,23 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 	return err
 }
 
-// runQueue is a queue in one run of a picking.
+// runQueue is a queue in one search of a pick.
 type runQueue struct {
 	*pickQueue
-	want        int // tasks
-	most        int // rows
-	rows, tasks int // seen
-	// resumed are the turns at which lanes were read that this process had left, and where this run ended.
+	want        int // in tasks
+	most        int // in rows
+	rows, tasks int // read so far
+	// resumed maps priorities to turns: the lanes that this search continues at a remainder of this process.
 	resumed      map[int16]int64
 	lastPriority int16
 	lastTurn     int64
 }
 
-// returnCursors has the next pick begin where this one ended, in lanes that it resumed and did not read to their end.
+// returnCursors makes the next pick continue where this one ended, in the lanes that it resumed and did not finish.
 func (q *runQueue) returnCursors(failed bool) {
 	for priority, turn := range q.resumed {
 		switch full := q.rows == q.most; {
-		case failed || full && priority > q.lastPriority: // it did not come so far
+		case failed || full && priority > q.lastPriority: // the search ended before this lane
 			q.lanes.recordRemainder(priority, turn)
 		case full && priority == q.lastPriority:
 			q.lanes.recordRemainder(priority, max(turn, q.lastTurn+1))
@@ -376,7 +391,7 @@ func (q *runQueue) returnCursors(failed bool) {
 	}
 }
 
-// scanPickedRun reads a run of tasks that was locked, and takes of it what is still wanted.
+// scanPickedRun reads one locked run of tasks and takes as many of them as are still wanted.
 func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began time.Time) error {
 	var (
 		queueID       int32
@@ -395,14 +410,14 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	q.tasks += int(size)
 	q.lastPriority, q.lastTurn = priority, turn+int64(size)-1
 	n := min(int(size), q.want, p.most-len(p.out))
-	if n <= 0 { // locked and not needed: whoever picks meanwhile passes it
+	if n <= 0 { // locked but not needed: a concurrent pick passes over it meanwhile
 		p.rests = append(p.rests, remainder{lanes: q.lanes, priority: priority, turn: turn})
 		return nil
 	}
 
 	q.want -= n
 	p.took[queueID] += n
-	if n > 1 && p.out == nil { // a backlog: the other rows will be like this one
+	if n > 1 && p.out == nil { // a backlog: the following rows are probably as long
 		p.out = make([]pickedTask, 0, min(p.most, n*q.most))
 	}
 
@@ -417,6 +432,7 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 		})
 	}
 
+	// The run stays in the table with its rest, unless all of its tasks are taken.
 	q.lanes.advanceCursor(priority, turn+int64(n)-1, began)
 	if n == int(size) {
 		p.whole = append(p.whole, at)
@@ -428,8 +444,8 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	return nil
 }
 
-// rememberRemainders has the next pick of this process start at what is left of the runs that were locked: it is behind the cursor as
-// soon as others pick beyond it.
+// rememberRemainders makes the next pick of this process start at the rests of the locked runs. A rest lies behind the
+// cursor as soon as other processes pick beyond it.
 func (p *claim) rememberRemainders() {
 	if rests := p.rests; len(rests) > 0 {
 		p.tx.committed = func() {
@@ -440,25 +456,24 @@ func (p *claim) rememberRemainders() {
 	}
 }
 
-// A pick that found nothing but runs which others are splitting looks again: what is left of them is ready, and there as soon
-// as they have committed.
+// A pick that found only runs under a split tries again: their rests are ready as soon as the other retains commit.
 const (
 	splitPause = time.Millisecond
 	splitTries = 30
 )
 
-// errSplitting ends such a pick.
+// errSplitting ends a pick that found only runs under a split.
 var errSplitting = errors.New("somebody is splitting what is left")
 
-// rangeLeast is from how many tasks of a queue a walk along the key is tried; it pays while rangeSlack times as many ids
-// lie in between.
+// rangeLeast is the smallest number of tasks of a queue for which a read by a range of ids is tried. Such a read pays
+// if the range has at most rangeSlack times as many ids.
 const (
 	rangeLeast = 16
 	rangeSlack = 2
 )
 
-// queueTaskReading queues the reading of the picked tasks. Of their payloads it keeps about so many bytes, 0 = all; a task of which it
-// does not keep the payload has none.
+// queueTaskReading queues the reads of the picked tasks. It keeps about keep bytes of their payloads; 0 = all. A task
+// beyond that has a nil payload.
 func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 	byID := make(map[int64]*queue.Task, len(picked))
 	type span struct {
@@ -475,7 +490,7 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 		k := &picked[i]
 		id := k.task.ID
 		byID[id] = k.task
-		if k.turn != id {
+		if k.turn != id { // the task moved since its create, so a state row exists
 			movedQ, movedID = append(movedQ, k.q.id), append(movedID, id)
 		}
 
@@ -490,6 +505,7 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 		sp.first, sp.last, sp.n = min(sp.first, id), max(sp.last, id), sp.n+1
 	}
 
+	// Dense ids are cheaper to read as a range than one by one.
 	each := makeTaskScanner(byID, keep)
 	dense := map[int32]bool{}
 	for _, sp := range spans {
@@ -511,14 +527,15 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 		t.queueQuery(readPickedTasks, each, arg("queue_id", queues), arg("id", ids))
 	}
 
+	// State rows come last, because they override the values of the create.
 	if len(movedID) > 0 {
 		t.queueQuery(readPickedStates, func(rows pgx.Rows) error { return scanTaskState(rows, byID) },
 			arg("queue_id", movedQ), arg("id", movedID))
 	}
 }
 
-// makeTaskScanner reads what tasks were created with. All rows are read by way of the same variables: a set a row would be most
-// of what a row costs.
+// makeTaskScanner returns a function that reads the values of a task's create. All rows share one set of variables,
+// which would otherwise be the main cost of a row.
 func makeTaskScanner(byID map[int64]*queue.Task, keep int) func(pgx.Rows) error {
 	var (
 		id                int64
@@ -552,7 +569,7 @@ func makeTaskScanner(byID map[int64]*queue.Task, keep int) func(pgx.Rows) error 
 	}
 }
 
-// scanTaskState reads what moved since. It comes after makeTaskScanner.
+// scanTaskState reads the values that changed since the create. It runs after makeTaskScanner.
 func scanTaskState(rows pgx.Rows, byID map[int64]*queue.Task) error {
 	var (
 		id                int64
@@ -568,7 +585,8 @@ func scanTaskState(rows pgx.Rows, byID map[int64]*queue.Task) error {
 	return nil
 }
 
-// queueLeases queues the lease rows and events for picked, shared out among the requests in their order.
+// queueLeases queues the lease rows and the events of the picked tasks, and adds each task to the result of its
+// request.
 func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Time, out [][]*queue.Task) {
 	now = now.UTC()
 	type owner struct {
@@ -582,11 +600,12 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 		lease    time.Duration
 		tasks    []*queue.Task
 		attempts []int16
-		again    bool // some attempt failed before
+		again    bool // at least one attempt failed before
 	}
 
 	open := map[owner]*piece{}
 	var pieces []*piece
+	// Tasks of one request and one queue share lease rows of at most leasePiece tasks.
 	ev := events{}
 	for _, k := range picked {
 		share := int(k.share)
@@ -612,6 +631,7 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 		out[share] = append(out[share], k.task)
 	}
 
+	// The first id of a row connects the granted lease with its tasks.
 	rows := make([]newLease, len(pieces))
 	first := make(map[int64]*piece, len(pieces))
 	var scratch []int64
@@ -628,6 +648,7 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 		first[h.tasks[0].ID] = h
 	}
 
+	// The token of a task is the token of its row plus its place in the row.
 	t.queueQuery(grantLeases, func(rows pgx.Rows) error {
 		var id, token int64
 		var expires time.Time

@@ -8,13 +8,14 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 )
 
-// The rows of the narrow tables as columns, ready for unnest or COPY.
+// This file holds the rows of the narrow tables as columns for unnest or COPY.
 
-// runMost is the most tasks that a ready or done row stands for: the checks of the tables. Long enough that what a row costs a
-// task is next to nothing, short enough that a retain which skips a run that another is splitting runs ahead by little.
+// runMost is the largest number of tasks in one ready or done row, as in the checks of the tables. It is large enough
+// that the cost of a row is small for each task. It is small enough that a retain gains little lead when it passes over
+// a run that another retain splits.
 const runMost = 32
 
-// blockOfRun is the block of ids that a run of done rows stays in.
+// blockOfRun returns the block of ids in which a run of done rows must stay.
 func blockOfRun(id int64) int64 { return (id - 1) / runMost }
 
 // readyRow is a run of new tasks that are ready. The turn of a new task is its id.
@@ -40,7 +41,7 @@ var readyColumns = table.New(
 
 type readyRows []readyRow
 
-// addReadyRow adds a new task. With runs it lengthens the last run where it can: tasks of a bulk.
+// addReadyRow adds a new task. With runs set it extends the last run if possible, as for the tasks of one batch.
 func (r *readyRows) addReadyRow(id int64, queue int32, priority int16, diesAt time.Time, runs bool) {
 	if rows := *r; runs && len(rows) > 0 {
 		last := &rows[len(rows)-1]
@@ -86,7 +87,7 @@ func (r delayedRows) insertDelayedRows(t *tx) {
 	}
 }
 
-// truncateToMicros is t as PostgreSQL keeps it.
+// truncateToMicros returns t in UTC with the precision of PostgreSQL.
 func truncateToMicros(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
@@ -122,7 +123,7 @@ func textFromPointer(p *string) string {
 	return *p
 }
 
-// nullableJSON is b, or nothing at all: empty is no JSON.
+// nullableJSON returns b, or nil for an empty b, because empty text is invalid JSON.
 func nullableJSON(b []byte) []byte {
 	if len(b) == 0 {
 		return nil
@@ -149,7 +150,7 @@ func decodeHeaders(b []byte) (map[string]string, error) {
 	return h, json.Unmarshal(b, &h)
 }
 
-// encodeArray is ids as a PostgreSQL array in text: arrays of arrays of unequal length travel so.
+// encodeArray returns ids as a PostgreSQL array in text. Arrays of unequal length travel in this form.
 func encodeArray[N int16 | int64](ids []N) string {
 	b := make([]byte, 0, 2+12*len(ids))
 	b = append(b, '{')

@@ -2,19 +2,20 @@ package postgres
 
 import "strings"
 
-// A role or a database may have any setting that a session may change, and each connection begins with it. This file says
-// of every such setting of PostgreSQL 14 to 18 what we do about it; a test asks the server for all it has.
+// A role or a database may carry any setting that a session may change, and each connection starts with it. This file
+// lists every such setting of PostgreSQL 14 to 18 with the answer of this package. A test compares the list with a
+// server.
 
-// SettingClass says how a setting of a role or database is met.
+// SettingClass is the answer of this package to a setting of a role or database.
 type SettingClass string
 
-// The classes.
+// These are the classes of settings.
 const (
-	// SettingStated: our connections say what they need.
+	// SettingStated is a setting that our connections set themselves.
 	SettingStated SettingClass = "stated"
-	// SettingHarmless: no promise depends on it.
+	// SettingHarmless is a setting without influence on any promise.
 	SettingHarmless SettingClass = "harmless"
-	// SettingRefused: Ping and doctor name it, and calls fail until it is changed.
+	// SettingRefused is a setting that makes calls fail until it is changed. Ping and doctor name it.
 	SettingRefused SettingClass = "refused"
 )
 
@@ -22,18 +23,18 @@ const (
 type Setting struct {
 	Name  string
 	Class SettingClass
-	// Value is what we state, or what we need of a refused one.
+	// Value is the value that we set, or the value that we need of a refused setting.
 	Value string
-	// Why a harmless one is harmless, what depends on the others.
+	// Why is the reason why a harmless setting is harmless, or the dependency on any other setting.
 	Why string
 }
 
-// statedSetting is one that our connections state.
+// statedSetting is a setting that our connections set.
 type statedSetting struct {
 	name, value, why string
-	pooled           bool // sent through a pooler too: PgBouncer and its like know it
-	yields           bool // the connection string may say otherwise
-	since            int  // first major version that knows it; 0 = all
+	pooled           bool // sent through a pooler too, because PgBouncer and similar poolers know it
+	yields           bool // the connection string may override it
+	since            int  // first major version that has it; 0 = all
 }
 
 var statedSettings = []statedSetting{
@@ -51,30 +52,30 @@ var statedSettings = []statedSetting{
 	{name: "lock_timeout", value: "0", yields: true, why: "each call has a deadline of its own; where a lock is not worth waiting for, the transaction says so"},
 	{name: "idle_session_timeout", value: "0", yields: true, why: "connections of a pool, and the one that listens, rest between calls"},
 	{name: "transaction_timeout", value: "0", yields: true, since: 17, why: "each call has a deadline of its own, migrations have none"},
-	// The statements are short and many; compiling them just in time costs more than they do.
+	// Compilation just in time costs more than the many short statements.
 	{name: "jit", value: "off", why: "compiling the short statements costs more than they do"},
-	// A plan that was made while a table was small is kept when it is large. Every statement has an index that serves it at
-	// any size and in its order, so none may be planned as a scan of the whole table, or as one of all that matches and a
-	// sort. See plans_test.go.
+	// PostgreSQL keeps a plan of a small table when the table is large. Every statement has an index that serves it at
+	// any size and in its order. No plan may therefore scan a whole table, or sort all matching rows. See
+	// plans_test.go.
 	{name: "enable_seqscan", value: "off", why: "each statement has an index that serves it at any size"},
 	{name: "enable_bitmapscan", value: "off", why: "each statement has an index that serves it in its order"},
 	{name: "enable_indexscan", value: "on", why: "each statement has an index that serves it"},
 	{name: "enable_indexonlyscan", value: "on", why: "each statement has an index that serves it"},
 	{name: "enable_nestloop", value: "on", why: "look-ups by key are nested loops"},
 	{name: "enable_partition_pruning", value: "on", why: "without it each look-up reads all partitions"},
-	// One plan for all arguments, which is what plans_test.go looks at. By itself PostgreSQL takes a list of a few for so
-	// much less than what it plans for that it plans anew at each call, for several times the cost of the statement.
+	// One plan serves all arguments, and plans_test.go checks this plan. Without this setting PostgreSQL rates a plan
+	// for a short list so much cheaper that it plans at each call. That costs several times as much as the statement.
 	{name: "plan_cache_mode", value: "force_generic_plan", why: "one plan for all arguments"},
 }
 
-// refusedSettings are those that cannot be stated: to change them takes a right, or they are somebody's will.
+// refusedSettings cannot be set by us: a change needs a right, or would override the will of the operator.
 var refusedSettings = []Setting{
 	{Name: "default_transaction_read_only", Value: "off", Why: "who sets it wants nothing to be written"},
 	{Name: "session_replication_role", Value: "origin", Why: "replica leaves out foreign keys and triggers; only a superuser may change it"},
 	{Name: "restrict_nonsystem_relation_kind", Value: "", Why: "view keeps lists and single looks from their view"},
 }
 
-// refusesSetting says that name must not have value.
+// refusesSetting reports whether value is a forbidden value of the setting name.
 func refusesSetting(name, value string) bool {
 	switch name {
 	case "default_transaction_read_only":
@@ -87,7 +88,7 @@ func refusesSetting(name, value string) bool {
 	return false
 }
 
-// pathHidesCatalog says that a search path names another schema before pg_catalog.
+// pathHidesCatalog reports whether a search path names another schema before pg_catalog.
 func pathHidesCatalog(path string) bool {
 	for i, schema := range strings.Split(path, ",") {
 		if strings.Trim(schema, ` "`) == "pg_catalog" {
@@ -97,7 +98,7 @@ func pathHidesCatalog(path string) bool {
 	return false
 }
 
-// harmlessSettings by the reason.
+// harmlessSettings are grouped by the reason.
 var harmlessSettings = []struct{ why, names string }{
 	{
 		"times travel in binary or as numbers, and no statement computes with days or months",
@@ -171,7 +172,8 @@ var harmlessSettings = []struct{ why, names string }{
 	},
 }
 
-// Settings are all that a role or a database may have, for tools and tests that compare them with a server's.
+// Settings returns all settings that a role or a database may carry. Tools and tests compare them with those of a
+// server.
 func Settings() []Setting {
 	var out []Setting
 	for _, s := range statedSettings {

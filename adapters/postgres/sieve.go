@@ -14,12 +14,13 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// rowCodes are the SQLSTATEs, whole or by class, that may be about some of the rows that a statement deals with: triggers and
-// functions, values, constraints, limits, damaged rows, and a timeout, which fewer rows may keep.
+// rowCodes are the SQLSTATEs, complete or by class, with a possible cause in single rows of a statement. They cover
+// triggers and functions, values, constraints, limits and damaged rows. They also cover a timeout, which a statement
+// with fewer rows may avoid.
 var rowCodes = []string{"09", "21", "22", "23", "27", "2F", "38", "39", "44", "54", "57014", "P0", "XX"}
 
-// isFaultOfRows says that err may be about some of the rows that a step dealt with, so that others may pass without them: not
-// about the database as a whole, and there is time left.
+// isFaultOfRows reports whether err may come from single rows of a step, so that other rows can pass without them. It
+// returns false for faults of the whole database and after the end of ctx.
 func isFaultOfRows(ctx context.Context, err error) bool {
 	if err == nil || ctx.Err() != nil {
 		return false
@@ -30,36 +31,37 @@ func isFaultOfRows(ctx context.Context, err error) bool {
 	switch queue.KindOf(err) {
 	case queue.KindUnavailable, queue.KindCanceled, queue.KindDeadline, queue.KindIndeterminate:
 		return false
-	default: // as a message that is too large to be sent
+	default: // for example a message that is too large to send
 		return true
 	}
 }
 
-// Bounds of what a sieve passes over.
+// These limits bound the rows that a filter passes over.
 const (
-	refusedRest   = time.Minute // how long a row is passed over before it is tried again
-	refusedRows   = 10          // of one queue; from then on the whole queue is passed over
-	refusedQueues = 100         // at once; a chore that needs more fails as a whole
+	refusedRest   = time.Minute // time for which a row is excluded before the next try
+	refusedRows   = 10          // rows of one queue; beyond that the whole queue is excluded
+	refusedQueues = 100         // queues at once; beyond that the step fails
 )
 
-// rowFilter bounds the steps of one kind of background work, and finds the rows that the database refuses, so that it can pass
-// over them and do the others. A step that fails is tried again with half as many rows, down to one: that one is refused.
-// Steps that succeed grow again. It works for statements that are too slow for a timeout, too.
+// rowFilter bounds the steps of one kind of background work. It finds the rows that the database refuses and excludes
+// them, so that all other rows proceed. A failed step is repeated with half as many rows, down to one row, which is
+// then refused. Successful steps grow again. The filter also serves statements that exceed a timeout. It is safe for
+// concurrent use.
 type rowFilter struct {
 	mu     sync.Mutex
 	most   int
 	size   int
-	rows   map[int64]refusedRow // by task
+	rows   map[int64]refusedRow // by task id
 	queues map[int32]refusedRow
 }
 
-// refusedRow is one row, or a whole queue, that a step cannot deal with.
+// refusedRow is one row, or a whole queue, that makes a step fail.
 type refusedRow struct {
 	queue   int32
 	task    int64
 	space   string
-	subject string // for people
-	whole   bool   // the queue as a whole
+	subject string // text for people
+	whole   bool   // stands for the whole queue
 	until   time.Time
 }
 
@@ -67,16 +69,16 @@ func makeRowFilter(most int) *rowFilter {
 	return &rowFilter{most: most, size: most, rows: map[int64]refusedRow{}, queues: map[int32]refusedRow{}}
 }
 
-// rowFilters are those of the store, one for each kind of work that goes by rows of many owners.
+// rowFilters are the filters of a store, one for each kind of work on rows of many queues.
 type rowFilters struct{ promote, expireReady, expireDelayed, done, deleted, strip, fold *rowFilter }
 
 func (s *rowFilters) init() {
 	s.promote, s.expireReady, s.expireDelayed = makeRowFilter(promoteStep), makeRowFilter(expireStep), makeRowFilter(expireStep)
 	s.done, s.deleted, s.strip = makeRowFilter(pruneStep), makeRowFilter(pruneStep), makeRowFilter(stripStep)
-	s.fold = makeRowFilter(1) // a fold takes all rows; only queues are passed over
+	s.fold = makeRowFilter(1) // a fold takes all rows; only queues are excluded
 }
 
-// scanRefusedRow reads queue, task, namespace and name of a row.
+// scanRefusedRow reads queue id, task id, namespace and queue name of a row.
 func (r *refusedRow) scanRefusedRow(rows pgx.Rows) error {
 	var name string
 	err := rows.Scan(&r.queue, &r.task, &r.space, &name)
@@ -84,10 +86,12 @@ func (r *refusedRow) scanRefusedRow(rows pgx.Rows) error {
 	return err
 }
 
-// nextStep is how many rows the next step may take, and which tasks and queues it must pass over.
+// nextStep returns the largest number of rows for the next step, and the tasks and queues that it must exclude.
 func (v *rowFilter) nextStep() (size int, rows []int64, queues []int32) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+
+	// An exclusion that has ended gives its row another try.
 	now := time.Now()
 	rows, queues = []int64{}, []int32{}
 	for id, r := range v.rows {
@@ -111,14 +115,14 @@ func (v *rowFilter) nextStep() (size int, rows []int64, queues []int32) {
 	return v.size, rows, queues
 }
 
-// recordPass notes a step that succeeded.
+// recordPass records a successful step and doubles the size of the next one.
 func (v *rowFilter) recordPass() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.size = min(2*v.size, v.most)
 }
 
-// halveStep has the next step take half as many rows; false when it takes one already.
+// halveStep halves the size of the next step. It returns false if the size is one already.
 func (v *rowFilter) halveStep() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -129,13 +133,14 @@ func (v *rowFilter) halveStep() bool {
 	return true
 }
 
-// recordFailure notes a step that failed with err. It answers without an error when the next step may do better: it takes fewer
-// rows, or passes over the one that first gives, which is what it then tells.
+// recordFailure records a step that failed with err. It returns nil as the error if the next step may succeed: with
+// fewer rows, or without the row that first returns. The faults name that row.
 func (v *rowFilter) recordFailure(ctx context.Context, err error, first func() (refusedRow, error)) ([]queue.Fault, error) {
 	if !isFaultOfRows(ctx, err) {
 		return nil, err
 	}
 
+	// Fewer rows isolate the faulty one with a logarithmic number of steps.
 	if v.halveStep() {
 		return nil, nil
 	}
@@ -145,12 +150,13 @@ func (v *rowFilter) recordFailure(ctx context.Context, err error, first func() (
 		return nil, errors.Join(err, ferr)
 	}
 
-	if row.queue == 0 { // it has gone meanwhile
+	if row.queue == 0 { // the row has gone meanwhile
 		return nil, nil
 	}
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	// A queue with many refused rows is excluded as a whole, which bounds the memory.
 	ofQueue := 0
 	for _, r := range v.rows {
 		if r.queue == row.queue {
@@ -177,19 +183,19 @@ func (v *rowFilter) recordFailure(ctx context.Context, err error, first func() (
 	return []queue.Fault{{Namespace: row.space, Subject: row.subject, Err: err}}, nil
 }
 
-// retryRefused is failed, as a step of a chore answers it.
+// retryRefused is recordFailure in the form of a result of Maintain.
 func (v *rowFilter) retryRefused(ctx context.Context, err error, first func() (refusedRow, error)) (queue.Maintained, error) {
 	faults, err := v.recordFailure(ctx, err, first)
 	return queue.Maintained{More: err == nil, Faults: faults}, err
 }
 
-// knownFaults remembers what steps have told, by subject, so that it is told once.
+// knownFaults records the last fault of each subject, so that a repeated fault is reported once.
 type knownFaults struct {
 	mu   sync.Mutex
 	text map[string]string
 }
 
-// isKnownFault says whether err of a subject was told by the step before, and notes it.
+// isKnownFault reports whether the previous step had the same err for the subject, and records err.
 func (f *knownFaults) isKnownFault(subject string, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -201,7 +207,7 @@ func (f *knownFaults) isKnownFault(subject string, err error) bool {
 	return ok && was == err.Error()
 }
 
-// clearFault forgets a subject that is well.
+// clearFault forgets the fault of a subject after a step without an error.
 func (f *knownFaults) clearFault(subject string, err error) {
 	if err != nil {
 		return

@@ -13,13 +13,14 @@ const DefaultSchema = sqltext.DefaultSchema
 //go:embed sql/*.sql
 var sqlFiles embed.FS
 
-// upwards ends the name of a list's statement that walks ids upwards. Unless the files have it, it is made of the one that
-// walks downwards.
+// upwards is the suffix of list statements that walk ids in ascending order. Without such a statement in the files,
+// parseStatements derives it from the descending one.
 const upwards = ".up"
 
 // statementSet holds all SQL statements of the store.
 var statementSet = parseStatements()
 
+// parseStatements reads the embedded files and derives the ascending list statements.
 func parseStatements() *sqltext.Set {
 	set := sqltext.Parse(sqlFiles, "sql/*.sql", sqltext.Lists{
 		"queue":                  queueColumns.List,
@@ -35,10 +36,11 @@ func parseStatements() *sqltext.Set {
 	return set
 }
 
-// statement returns the statement called name. It panics for an unknown name, so call it for variables of the package.
+// statement returns the statement called name. It panics for an unknown name, so its calls belong into variables of the
+// package.
 func statement(name string) sqltext.Statement { return statementSet.Named(name) }
 
-// arg names the value of a parameter.
+// arg returns a named parameter with its value.
 func arg(name string, value any) sqltext.Arg { return sqltext.Arg{Name: name, Value: value} }
 
 // statements are the SQL texts of one schema.
@@ -46,11 +48,11 @@ type statements struct{ *sqltext.Text }
 
 func loadStatements(schema string) statements { return statements{statementSet.InSchema(schema)} }
 
-// get panics on an unknown name: that is a defect that the first call of the path finds.
+// get returns the text of a statement. It panics for an unknown name: the first call of the path finds this defect.
 func (s statements) get(name string) string { return s.Of(statementSet.Named(name)) }
 
-// inSchema moves SQL text from the default schema to another.
+// inSchema replaces the default schema in SQL text by another one.
 func inSchema(schema, text string) string { return sqltext.MoveToSchema(schema, text) }
 
-// withoutComments drops the lines of a text that are only a comment.
+// withoutComments removes the lines of a text that contain only a comment.
 func withoutComments(text string) string { return sqltext.StripComments(text) }

@@ -8,39 +8,39 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// blame says whose matter an error of PostgreSQL is. Callers' input is checked before it comes here, so hardly anything is
-// a caller's: what is wrong with a database must not be told to callers as their fault.
+// blame names the side that must act on an error of PostgreSQL. The domain checks the input of callers before, so callers
+// cause hardly any error. A fault of the database must not appear as a fault of the caller.
 type blame string
 
 const (
-	// blameCaller: the transaction that the caller gave is not usable.
+	// blameCaller means that the transaction of the caller is not usable.
 	blameCaller blame = "caller"
-	// blamePassing: passes by itself; nothing has happened, repeat it.
+	// blamePassing means that the cause passes by itself and nothing has happened. The caller repeats the call.
 	blamePassing blame = "passing"
-	// blameOperator: passes when the operator does what the advice says. Callers are told no more than that.
+	// blameOperator means that the cause passes after the operator follows the advice. Callers learn no more than that.
 	blameOperator blame = "operator"
-	// blameDefect: pgqueue has sent what it must not send.
+	// blameDefect means that pgqueue sent an invalid statement.
 	blameDefect blame = "defect"
-	// blameUnknown: it may have happened or not.
+	// blameUnknown means that the effect may have happened or not.
 	blameUnknown blame = "unknown"
 )
 
-// fault is what one SQLSTATE means.
+// fault is the meaning of one SQLSTATE.
 type fault struct {
 	blame blame
-	// again: the call itself tries again, as it may be over in a moment.
+	// again makes the call itself repeat the work, because the cause may end in a moment.
 	again bool
-	// advice says what to do, to the operator or to the caller whose transaction it is.
+	// advice is the remedy for the operator, or for the caller with the faulty transaction.
 	advice string
 }
 
-// kinds of errors by blame: REST and Connect have their statuses by kind.
+// blameKinds maps a blame to the kind of the error. REST and Connect derive their status from the kind.
 var blameKinds = map[blame]queue.Kind{
 	blameCaller: queue.KindConflict, blamePassing: queue.KindUnavailable, blameOperator: queue.KindUnavailable,
 	blameDefect: queue.KindInternal, blameUnknown: queue.KindIndeterminate,
 }
 
-// Advice that several codes share.
+// These advices serve several codes.
 const (
 	adviceSchema   = "the schema is not there or not of this version; run: pgqueue migrate up"
 	adviceRole     = "the database does not let this role in; correct user and password in the URL or the file that it names"
@@ -51,8 +51,8 @@ const (
 	adviceDisk     = "PostgreSQL cannot read or write its files; look at its log"
 )
 
-// faults are all SQLSTATEs: by the five characters where a code differs from its class, else by the class's two. A test
-// holds it to PostgreSQL's list.
+// faults lists all SQLSTATEs: a code with five characters where it differs from its class, and classes with two. A test
+// compares the list with PostgreSQL's.
 var faults = map[string]fault{
 	"00":    {blame: blameDefect}, // no errors
 	"01":    {blame: blameDefect},
@@ -60,9 +60,9 @@ var faults = map[string]fault{
 	"03":    {blame: blameDefect},
 	"08":    {blame: blamePassing},                           // connection exceptions
 	"08004": {blame: blameOperator, advice: adviceRole},      // rejected
-	"08P01": {blame: blamePassing},                           // a pooler sends it for all that it cannot do just now; see Open
+	"08P01": {blame: blamePassing},                           // a pooler sends it for all work that it cannot do at the moment; see Open
 	"09":    {blame: blameOperator, advice: adviceTrigger},   // triggered action
-	"0A":    {blame: blamePassing, again: true},              // a plan that was made before a migration
+	"0A":    {blame: blamePassing, again: true},              // a plan from before a migration
 	"0B":    {blame: blameDefect},                            // transaction initiation
 	"0F":    {blame: blameDefect},                            // locators
 	"0L":    {blame: blameOperator, advice: adviceRights},    // grantor
@@ -77,7 +77,7 @@ var faults = map[string]fault{
 	"23":    {blame: blameDefect},                            // integrity constraints
 	"24":    {blame: blameDefect},                            // cursor state
 	"25":    {blame: blameDefect},                            // transaction state
-	"25006": {blame: blamePassing},                           // read-only: a standby, or a primary that is being switched
+	"25006": {blame: blamePassing},                           // read-only: a standby, or a primary during a switch
 	"25P02": {blame: blameCaller, advice: adviceAborted},     // aborted transaction
 	"25P03": {blame: blamePassing, again: true},              // idle in transaction for too long
 	"25P04": {blame: blamePassing, again: true},              // transaction timeout
@@ -127,7 +127,7 @@ var faults = map[string]fault{
 	"XX002": {blame: blameOperator, advice: adviceCorrupted}, // index corrupted
 }
 
-// More advice, of one code each.
+// These advices serve one code each.
 const (
 	adviceAborted   = "PostgreSQL has aborted this transaction; roll it back and repeat all of it"
 	adviceRights    = "the database role lacks a privilege; see docs/operations.md, roles"
@@ -137,7 +137,7 @@ const (
 	adviceCorrupted = "PostgreSQL says that data are corrupted; restore the database"
 )
 
-// adviceError is an error with what the operator is to do. It is for logs: causes do not travel to callers over the wire.
+// adviceError is an error with its remedy for the operator. It is for logs: causes never travel to remote callers.
 type adviceError struct {
 	advice string
 	err    error
@@ -146,7 +146,8 @@ type adviceError struct {
 func (e *adviceError) Error() string { return e.advice + ": " + e.err.Error() }
 func (e *adviceError) Unwrap() error { return e.err }
 
-// classifySQLState is the row of the table for code. Codes of another server are unknown to it: defects, so that they are logged.
+// classifySQLState returns the row of the table for code. An unknown code, as of another server, is a defect, so that
+// it is logged.
 func classifySQLState(code string) fault {
 	if f, ok := faults[code]; ok {
 		return f
@@ -159,7 +160,7 @@ func classifySQLState(code string) fault {
 	return fault{blame: blameDefect}
 }
 
-// serverError is what pg is to a caller of op.
+// serverError translates the error pg of PostgreSQL for the caller of op.
 func serverError(op string, pg *pgconn.PgError, err error) *queue.Error {
 	f := classifySQLState(pg.Code)
 	e := &queue.Error{Op: op, Kind: blameKinds[f.blame], Err: err}
@@ -168,13 +169,13 @@ func serverError(op string, pg *pgconn.PgError, err error) *queue.Error {
 		e.Msg, e.Err = "the database refuses this program's work; the program's log says why", &adviceError{f.advice, err}
 	case blameCaller:
 		e.Msg = f.advice
-	case blamePassing, blameDefect, blameUnknown: // their kinds say it
+	case blamePassing, blameDefect, blameUnknown: // their kinds suffice
 	}
 	return e
 }
 
-// makeOpenError is what err is to a program that opens a store. It acts for the operator: a role that is not let in, or lacks a
-// privilege, is KindDenied with the advice, which callers of an open Store do not get.
+// makeOpenError translates err for a program that opens a store, which acts for the operator. A role that cannot log in
+// or lacks a privilege gives KindDenied with the advice. Callers of an open Store never get the advice.
 func makeOpenError(op string, err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -186,9 +187,9 @@ func makeOpenError(op string, err error) error {
 	return translateError(op, err)
 }
 
-// WaitHelps says whether a program that gets err when it starts should wait for the database: for one that is starting, or
-// cannot be reached yet. It should not for one that has answered what only an operator can mend: no such role or database,
-// or a pooler that was taken for PostgreSQL.
+// WaitHelps reports whether a program that gets err at its start should wait for the database. It returns true for a
+// database that is starting or unreachable. It returns false for an answer that needs the operator: a missing role or
+// database, or a pooler in place of PostgreSQL.
 func WaitHelps(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return classifySQLState(pg.Code).blame == blamePassing

@@ -1,5 +1,5 @@
 package postgres
 
-// Statements are all SQL statements that the adapter sends, by name, as written for schema. It is for tools and tests
-// that look at them, such as one that explains or prepares each.
+// Statements returns all SQL statements of the adapter by name, as written for schema. Tools and tests use it, for
+// example to explain or prepare each statement.
 func Statements(schema string) map[string]string { return loadStatements(schema).All() }

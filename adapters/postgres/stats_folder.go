@@ -18,8 +18,8 @@ var (
 
 const opFold = "fold counts"
 
-// fold adds new event rows to the counts of their queues. While another process folds, it does nothing. A queue whose counts
-// the database refuses is passed over for a while: its event rows stay, so its counts stay right.
+// fold adds new event rows to the counts of their queues. It does nothing while another process folds. It passes over a
+// queue with refused counts for refusedRest: the event rows of that queue stay, so its counts stay correct.
 func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
 	_, _, passed := s.rowFilters.fold.nextStep()
 	folded, _, err := s.foldWithout(ctx, passed, false)
@@ -29,14 +29,15 @@ func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
 	return s.rowFilters.fold.retryRefused(ctx, err, func() (refusedRow, error) { return s.findRefusedFold(ctx, passed) })
 }
 
-// foldWithout folds the event rows of all queues but those passed. It returns the number of queues, and whether this process
-// was the one to fold. A trial changes nothing.
+// foldWithout folds the event rows of all queues except passed. It returns the number of queues, and whether this
+// process got the lock. A trial changes nothing.
 func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (folded int, locked bool, err error) {
 	err = s.runInTx(ctx, opFold, func(ctx context.Context, t *tx) error {
 		folded, locked = 0, false
 		if err := t.queryRows(ctx, lockFold, func(pgx.Rows) error { locked = true; return nil }); err != nil {
 			return err
 		}
+		// Another process holds the lock and does the same work.
 		if !locked {
 			return errNothing
 		}
@@ -53,8 +54,9 @@ func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (fo
 	return folded, locked, ignoreNothingToDo(err)
 }
 
-// findRefusedFold finds one queue whose counts the database refuses, by halves: trials cost the logarithm of the number of
-// queues. It returns the zero row when none is refused any more, or when another process folds.
+// findRefusedFold finds one queue with counts that the database refuses. It halves the suspects, so the number of
+// trials is the logarithm of the number of queues. It returns the zero row if no queue is refused any more, or if
+// another process folds.
 func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow, error) {
 	var suspects []refusedRow
 	err := s.queryRows(ctx, opFold, listFoldQueues, func(rows pgx.Rows) error {
@@ -69,6 +71,7 @@ func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow
 		return refusedRow{}, err
 	}
 
+	// A trial without the second half of the suspects shows which half contains the refused queue.
 	var cleared []refusedRow
 	for len(suspects) > 0 {
 		half := len(suspects) / 2
@@ -76,7 +79,7 @@ func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow
 		for _, row := range slices.Concat(cleared, suspects[half:]) {
 			without = append(without, row.queue)
 		}
-		if half == 0 { // one is left
+		if half == 0 { // the last suspect takes part in the trial
 			without = without[:len(without)-1]
 		}
 

@@ -17,11 +17,11 @@ import (
 )
 
 // Store keeps tasks in PostgreSQL 14 or later. It is safe for concurrent use; any number of processes may share one
-// database. Its caches and cursors only save work: forgetting them costs time, never correctness.
+// database. Its caches and cursors only save work: their loss costs time and never correctness.
 type Store struct {
 	pool        *pgxpool.Pool
 	owned       bool // Close closes the pool
-	tuned       bool // its connections were told how to plan, see Open
+	tuned       bool // the connections have our planner settings, see Open
 	opt         options
 	sql         statements
 	catalog     catalog
@@ -32,20 +32,21 @@ type Store struct {
 	rowFilters  rowFilters
 	idle        idleAgents
 	knownFaults knownFaults
-	// asideUntil is until when (ns, this machine's clock) heartbeats that this process wrote beside locked rows may count.
+	// asideUntil is the time (ns of this machine's clock) until which lease beats of this process may count.
 	asideUntil atomic.Int64
 
 	feedSnapshots feedSnapshots
 
-	ticksPruned time.Time // under floors.mu
+	ticksPruned time.Time // guarded by watermarks.mu
 
-	listening atomic.Int32 // connections that do
+	listening atomic.Int32 // number of listening connections
 }
 
-// schemaName is what a schema may be called: it stands in SQL text, quoted.
+// schemaName matches valid names of a schema, which the SQL text quotes.
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
-// CheckSchema checks what a schema may be called, for callers who want to know before anything is started.
+// CheckSchema returns an error for an invalid name of a schema. It serves callers that check before they start
+// anything.
 func CheckSchema(name string) error {
 	if !schemaName.MatchString(name) {
 		return queue.Invalid("schema", fmt.Sprintf("%q: use a lower-case letter first, then letters, digits and '_'", name))
@@ -53,8 +54,8 @@ func CheckSchema(name string) error {
 	return nil
 }
 
-// Open connects to the database at url and returns a Store. It checks that the database answers; it does not migrate:
-// see Migrate and Ping.
+// Open connects to the database at url and returns a Store. It checks that the database answers. It does not migrate
+// and does not check the schema; see MigrateUp and Ping. The caller must close the Store.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	const op = "open store"
 	o := defaultOptions()
@@ -68,6 +69,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "is no PostgreSQL connection string", Err: err}
 	}
 
+	// Credentials may change while the process runs, so each connection reads them again.
 	cfg.BeforeConnect = source.refreshConfig
 	if o.maxConns > 0 {
 		cfg.MaxConns = o.maxConns
@@ -91,6 +93,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	defer cancel()
 	if err := pool.Ping(bctx); err != nil {
 		s.Close()
+		// A pooler that refuses our start-up parameters needs WithPooler.
 		if !o.pooler && refusesParameters(bctx, cfg.ConnConfig, err) {
 			return nil, &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: errNeedsPooler}
 		}
@@ -100,9 +103,9 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-// New is a Store on a pool of the caller's, who closes it after the Store. It cannot see the notices of that pool: when the
-// wait for a synchronous standby is cut short, by statement_timeout or pg_cancel_backend, calls succeed that fail with
-// KindIndeterminate on a Store of Open's.
+// New returns a Store on a pool of the caller, which closes the pool after the Store. The Store cannot see the notices
+// of that pool. When statement_timeout or pg_cancel_backend ends the wait for a synchronous standby, its calls
+// therefore succeed. A Store of Open returns KindIndeterminate in that case.
 func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 	o := defaultOptions()
 	for _, opt := range opts {
@@ -111,6 +114,7 @@ func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 	return makeStore(pool, o)
 }
 
+// makeStore returns a store on pool, for Open and New.
 func makeStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	if err := CheckSchema(o.schema); err != nil {
 		return nil, queue.WithOp("open store", err)
@@ -125,7 +129,7 @@ func makeStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	return s, nil
 }
 
-// Close ends what the store does by itself, and its connections when Open made them.
+// Close ends the goroutines of the store, and its connections if Open made them.
 func (s *Store) Close() {
 	s.notify.closeNotifier()
 	s.partitions.close()
@@ -134,13 +138,14 @@ func (s *Store) Close() {
 	}
 }
 
-// Pool is the connection pool, for callers who want their own transactions beside the queue's.
+// Pool returns the connection pool, for callers that run transactions of their own beside the queue's.
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 
-// Schema is the name of the schema.
+// Schema returns the name of the schema.
 func (s *Store) Schema() string { return s.opt.schema }
 
-// Ping reports whether the store can work now: reachable, writable, its schema one that this program works with.
+// Ping reports whether the store can work now: the database is reachable and writable, and this program can work with
+// its schema.
 func (s *Store) Ping(ctx context.Context) error {
 	const op = "ping store"
 	ctx, cancel := s.withCallTimeout(ctx)
@@ -156,6 +161,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		return &queue.Error{Op: op, Kind: queue.KindUnavailable, Msg: "the database is read-only (a standby?); connect to the primary"}
 	}
 
+	// A setting of the role could otherwise break each later call.
 	for i, setting := range refusedSettings {
 		if refusesSetting(setting.Name, values[i]) {
 			return &queue.Error{
@@ -168,7 +174,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.checkVersion(ctx)
 }
 
-// notifyChannel is the NOTIFY channel of the schema: at most 63 bytes whatever the schema is called.
+// notifyChannel returns the NOTIFY channel of the schema, at most 63 bytes for any name of a schema.
 func (s *Store) notifyChannel() string {
 	if s.opt.schema == DefaultSchema {
 		return DefaultSchema
@@ -178,11 +184,12 @@ func (s *Store) notifyChannel() string {
 	return fmt.Sprintf("pgqueue_%x", h.Sum64())
 }
 
-// query runs one statement outside a transaction, again after a transient fault: for reads only.
+// query runs one statement outside a transaction and repeats it after a transient fault. It is for reads only.
 func (s *Store) query(ctx context.Context, op, name string, each func(pgx.Rows) error, args ...any) error {
 	return s.queryWithText(ctx, op, s.sql.get(name), each, args...)
 }
 
+// queryWithText is query for a text.
 func (s *Store) queryWithText(ctx context.Context, op, text string, each func(pgx.Rows) error, args ...any) error {
 	ctx, cancel := s.withCallTimeout(ctx)
 	defer cancel()
@@ -194,6 +201,7 @@ func (s *Store) queryWithText(ctx context.Context, op, text string, each func(pg
 	}
 }
 
+// queryTextOnce makes one attempt of queryWithText.
 func (s *Store) queryTextOnce(ctx context.Context, sql string, each func(pgx.Rows) error, args ...any) error {
 	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
@@ -208,10 +216,11 @@ func (s *Store) queryTextOnce(ctx context.Context, sql string, each func(pgx.Row
 	return rows.Err()
 }
 
-// queryRows runs one statement with named parameters outside a transaction, again after a transient fault: for reads only.
+// queryRows runs one statement with named parameters outside a transaction and repeats it after a transient fault. It
+// is for reads only.
 func (s *Store) queryRows(ctx context.Context, op string, st sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) error {
 	return s.queryWithText(ctx, op, s.sql.Of(st), each, s.sql.Values(st, args)...)
 }
 
-// isEmptyResult says that a QueryRow found nothing.
+// isEmptyResult reports whether a QueryRow found no row.
 func isEmptyResult(err error) bool { return errors.Is(err, pgx.ErrNoRows) }

@@ -13,7 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// nowRow is a row of the view task_now: a task and where its narrow row lies.
+// nowRow is a row of the view task_now: a task and the place of its narrow row.
 type nowRow struct {
 	task      *queue.Task
 	queue     int32
@@ -22,7 +22,7 @@ type nowRow struct {
 	lastToken int64
 }
 
-// scanPresentTask reads a row of the view, and what a statement puts behind its columns into more.
+// scanPresentTask reads a row of the view, and the further columns of the statement into more.
 func scanPresentTask(rows pgx.Rows, more ...any) (*nowRow, error) {
 	var (
 		n                                        nowRow
@@ -56,7 +56,7 @@ func scanPresentTask(rows pgx.Rows, more ...any) (*nowRow, error) {
 	return &n, err
 }
 
-// readPresentTasks reads tasks of a namespace as they are, within t.
+// readPresentTasks reads the present state of tasks of a namespace, within t.
 func (s *Store) readPresentTasks(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
 	out := make(map[int64]*nowRow, len(ids))
 	err := t.read(ctx, "task.now.any", func(rows pgx.Rows) error {
@@ -89,7 +89,8 @@ type wantedTask struct {
 	call  int
 }
 
-// readWantedTasks reads tasks as they are, within t: for each call the content up to queue.MaxPageBytes, of its first in any case.
+// readWantedTasks reads the present state of tasks within t. For each call it reads up to queue.MaxPageBytes of
+// content, and the content of the first task in any case.
 func readWantedTasks(ctx context.Context, t *tx, wanted []wantedTask) (map[int64]*queue.Task, error) {
 	queues, ids, calls := make([]int32, len(wanted)), make([]int64, len(wanted)), make([]int32, len(wanted))
 	for i, w := range wanted {
@@ -107,8 +108,8 @@ func readWantedTasks(ctx context.Context, t *tx, wanted []wantedTask) (map[int64
 	}, queues, ids, calls, queue.MaxPageBytes)
 }
 
-// readTaskLives reads tasks of a namespace without payload, headers, key and progress, within t: as many from the front of ids as
-// have results of most bytes. fit is how many ids those are.
+// readTaskLives reads tasks of a namespace without payload, headers, key and progress, within t. It reads tasks from
+// the front of ids until their results reach most bytes, and returns their number as fit.
 func (s *Store) readTaskLives(ctx context.Context, t *tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {
 	there, fit = make(map[int64]*nowRow, len(ids)), len(ids)
 	err = t.read(ctx, "task.life", func(rows pgx.Rows) error {
@@ -196,11 +197,12 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		return page, err
 	}
 
+	// The walk read one task above the limit: it shows whether another page follows.
 	whole := len(found.ids) <= q.Limit
 	if !whole {
 		found.cutToLimit(q.Limit)
 	}
-	seen := len(found.ids)
+	seen := len(found.ids) // ids in the page
 	var fit int
 	if page.Tasks, fit, err = s.readTaskPage(ctx, op, found.queues, found.ids); err != nil {
 		return page, err
@@ -215,7 +217,8 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		page.Next = encodeCursor(found.end, q.OldestFirst)
 	}
 
-	if !l.counted && q.Cursor == "" && q.Offset == 0 && whole { // no more would be counted
+	// A page that holds the whole list already shows the count.
+	if !l.counted && q.Cursor == "" && q.Offset == 0 && whole {
 		page.Count, page.AtLeast = int64(seen-fit+len(page.Tasks)), found.more
 		return page, nil
 	}
@@ -224,8 +227,8 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	return page, err
 }
 
-// readTaskPage reads tasks in the order of ids, as many from the front as a page may have bytes; fit is how many ids those
-// are. Tasks that have gone meanwhile are left out.
+// readTaskPage reads tasks in the order of ids, from the front up to the bytes of a page. It returns the number of
+// these ids as fit. The result omits tasks that have gone meanwhile.
 func (s *Store) readTaskPage(ctx context.Context, op string, queues []int32, ids []int64) (tasks []*queue.Task, fit int, err error) {
 	tasks, fit = make([]*queue.Task, 0, len(ids)), len(ids)
 	if len(ids) == 0 {
@@ -244,7 +247,7 @@ func (s *Store) readTaskPage(ctx context.Context, op string, queues []int32, ids
 // maxID is above every id.
 const maxID = int64(math.MaxInt64)
 
-// encodeCursor is the cursor of what lies behind an id. Its first letter is the order, so that no list goes on in another.
+// encodeCursor returns the cursor behind an id. Its first letter is the order, so a list in the other order refuses it.
 func encodeCursor(id int64, oldestFirst bool) string {
 	return base64.RawURLEncoding.EncodeToString(append(cursorOrder(oldestFirst), strconv.FormatInt(id, 36)...))
 }

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	ticksKept = 100         // a ticker
-	tickPrune = time.Minute // between two looks for older ones
+	ticksKept = 100         // for each ticker
+	tickPrune = time.Minute // between two searches for older ticks
 )
 
 // The statements on due tickers and on ticks.
@@ -36,17 +36,18 @@ var (
 	pruneOldTicks          = statement("tick.prune")
 )
 
-// firing gathers the ticks of a transaction: the tick, its task and the ticker's plan are written together or not at all.
+// firing collects the ticks of a transaction. The tick, its task and the plan of the ticker are written together or not
+// at all.
 type firing struct {
 	now     time.Time
 	budget  queue.TickBudget
-	read    []*storedTicker // that were due
-	more    bool            // some has more to fire, or was left out
+	read    []*storedTicker // tickers that were due
+	more    bool            // a ticker has more ticks to fire, or was left out
 	ticks   []queue.Tick
-	tickers []*storedTicker // beside ticks
-	tasks   map[string][]pendingTask
+	tickers []*storedTicker          // ticker of each tick
+	tasks   map[string][]pendingTask // by namespace
 	planned []*plannedTicker
-	faulty  []*storedTicker // could not be planned
+	faulty  []*storedTicker // tickers without a plan
 	lag     time.Duration
 	batches []*insertBatch
 }
@@ -59,15 +60,15 @@ type pendingTask struct {
 	task  queue.NewTask
 }
 
-// plannedTicker is what a ticker is after its ticks.
+// plannedTicker is the state of a ticker after its ticks.
 type plannedTicker struct {
 	k           *storedTicker
 	fires       []time.Time
 	next, dueAt time.Time
 }
 
-// planTicker decides which times of k fire now; n tickers, k included, share what is left of the budget. A ticker that has none
-// of its own fault is planned, any other is left for ticker.recordFault.
+// planTicker decides which nominal times of k fire now. The n remaining tickers, k included, share the rest of the
+// budget. A ticker with a fault of its own goes to faulty, and recordFault records the fault.
 func (f *firing) planTicker(k *storedTicker, n int) {
 	f.lag = max(f.lag, f.now.Sub(k.NextAt))
 	fires, next, more, err := f.budget.Fires(&k.Ticker, f.now, n)
@@ -77,14 +78,14 @@ func (f *firing) planTicker(k *storedTicker, n int) {
 		return
 	}
 	p := &plannedTicker{k: k, fires: fires, next: next, dueAt: next}
-	if more { // behind those that were not looked at
+	if more { // the remaining ticks come after those of all other due tickers
 		p.dueAt, f.more = f.now, true
 	}
 	f.planned = append(f.planned, p)
 }
 
-// fireAllPlanned makes the ticks of what is planned. Nominal times at or before the last tick come up again after a clock went back:
-// those that have fired do not fire twice.
+// fireAllPlanned makes the ticks of the planned tickers. A clock that went back repeats nominal times at or before the
+// last tick; those that have fired do not fire again.
 func (f *firing) fireAllPlanned(ctx context.Context, t *tx) error {
 	var ids []int32
 	var ats []time.Time
@@ -94,6 +95,7 @@ func (f *firing) fireAllPlanned(ctx context.Context, t *tx) error {
 				ids, ats = append(ids, p.k.id), append(ats, at)
 			}
 		}
+		// Only repeated times can have fired, so the common case reads nothing.
 	}
 
 	type firedAt struct {
@@ -125,7 +127,7 @@ func (f *firing) fireAllPlanned(ctx context.Context, t *tx) error {
 	return nil
 }
 
-// addTick adds one tick, with its task when k has a queue.
+// addTick adds one tick. It adds the task of the tick too if k has a queue.
 func (f *firing) addTick(k *storedTicker, at time.Time, manual bool) {
 	tick := queue.Tick{
 		Namespace: k.Namespace, Ticker: k.Name, At: truncateToMicros(at), FiredAt: f.now, Manual: manual, Payload: k.Payload, Queue: k.Queue,
@@ -142,15 +144,15 @@ func (f *firing) addTick(k *storedTicker, at time.Time, manual bool) {
 				place: len(f.ticks), task: queue.NewTask{Queue: k.Queue, TaskMeta: queue.TaskMeta{Payload: k.Payload}},
 			})
 		}
-		k.unfinished = k.unfinished || skips // the tick before the next is not finished yet
+		k.unfinished = k.unfinished || skips // the task of this tick is unfinished when the next one fires
 	}
 
 	f.ticks = append(f.ticks, tick)
 	f.tickers = append(f.tickers, k)
 }
 
-// writeFiring creates the tasks and queues the ticks and plans. A tick whose queue is gone is skipped, and its ticker's fault says
-// so.
+// writeFiring creates the tasks and queues the rows of ticks and plans. A tick with a deleted queue is skipped, and the
+// fault of its ticker says so.
 func (f *firing) writeFiring(ctx context.Context, t *tx, s *Store) error {
 	queueIDs := make([]*int32, len(f.ticks))
 	for namespace, pending := range f.tasks {
@@ -170,6 +172,7 @@ func (f *firing) writeFiring(ctx context.Context, t *tx, s *Store) error {
 			byID[r.task.ID] = r.q.id
 		}
 
+		// The tick records the id of its task, which createTasksIn has assigned.
 		for i, p := range pending {
 			made, k := b.out[i], f.tickers[p.place]
 			if made.Err != nil {
@@ -188,7 +191,7 @@ func (f *firing) writeFiring(ctx context.Context, t *tx, s *Store) error {
 	return nil
 }
 
-// tickRow is a tick as it is inserted.
+// tickRow is the row of a tick at its insert.
 type tickRow struct {
 	tickerID  int32
 	at        time.Time
@@ -197,8 +200,8 @@ type tickRow struct {
 	taskID    *int64
 	skipped   bool
 	manual    bool
-	heldUntil *time.Time // until then a listener has it; NULL: it became a task
-	payload   []byte     // for a listener; the payload of a task is in the task
+	heldUntil *time.Time // end of the hold of a listener; NULL: the tick became a task
+	payload   []byte     // only for a listener; a task carries its own payload
 }
 
 var tickColumns = table.New(
@@ -213,6 +216,7 @@ var tickColumns = table.New(
 	table.Col("payload", func(r *tickRow) *[]byte { return &r.payload }),
 )
 
+// insertTicks queues the statement that writes the ticks and reads their ids.
 func (f *firing) insertTicks(t *tx, queueIDs []*int32) {
 	if len(f.ticks) == 0 {
 		return
@@ -227,7 +231,7 @@ func (f *firing) insertTicks(t *tx, queueIDs []*int32) {
 		if tick.TaskID != 0 {
 			rows[i].taskID = &tick.TaskID
 		}
-		if tick.Queue == "" { // for a listener; no listener has it yet
+		if tick.Queue == "" { // for a listener, and not held yet
 			rows[i].heldUntil = &f.now
 			rows[i].payload = tick.Payload
 		}
@@ -260,7 +264,7 @@ var planColumns = table.New(
 	table.Col("fault", func(r *planRow) *string { return &r.fault }),
 )
 
-// queueTickerPlans writes the plans of the planned tickers, and postpones the faulty ones.
+// queueTickerPlans queues the writes of the plans, and postpones the faulty tickers.
 func (f *firing) queueTickerPlans(t *tx) {
 	plans := make([]planRow, len(f.planned))
 	for i, p := range f.planned {
@@ -281,7 +285,8 @@ func (f *firing) queueTickerPlans(t *tx) {
 	}
 }
 
-// postponeTickers records the faults of tickers that could not fire, and has steps leave them alone for a while.
+// postponeTickers records the faults of tickers that could not fire. Steps ignore these tickers for
+// queue.TickFaultRest.
 func postponeTickers(t *tx, faulty []*storedTicker) {
 	rows := make([]planRow, len(faulty))
 	for i, k := range faulty {
@@ -290,7 +295,7 @@ func postponeTickers(t *tx, faulty []*storedTicker) {
 	t.queueStatement(recordTickerFaults, planColumns.Only("id", "fault").Arrays([]sqltext.Arg{arg("delay", int64(queue.TickFaultRest))}, rows)...)
 }
 
-// readDueTickers locks due tickers, those that a statement gives, and plans them.
+// readDueTickers locks the due tickers that a statement selects, and plans them.
 func (f *firing) readDueTickers(ctx context.Context, t *tx, due sqltext.Statement, args ...sqltext.Arg) error {
 	bytes := 0
 	err := t.queryRows(ctx, due, func(rows pgx.Rows) error {
@@ -304,6 +309,7 @@ func (f *firing) readDueTickers(ctx context.Context, t *tx, due sqltext.Statemen
 		return err
 	}
 
+	// The share of each ticker depends on the number of tickers behind it.
 	f.now = f.now.UTC()
 	f.more = len(f.read) >= queue.MaxStepTickers || bytes >= queue.MaxStepTickBytes
 	for i, k := range f.read {
@@ -313,7 +319,7 @@ func (f *firing) readDueTickers(ctx context.Context, t *tx, due sqltext.Statemen
 	return f.fireAllPlanned(ctx, t)
 }
 
-// listFaults are the tickers that did not fire, or made no task.
+// listFaults returns the faults of the tickers that did not fire or made no task.
 func (f *firing) listFaults() []queue.Fault {
 	var all []queue.Fault
 	for _, k := range f.read {
@@ -324,7 +330,7 @@ func (f *firing) listFaults() []queue.Fault {
 	return all
 }
 
-// publishFiring lets the store know what f's tasks changed.
+// publishFiring updates the lanes and wakes the queues after the commit of f. It returns the wake-ups.
 func (f *firing) publishFiring(s *Store) (woken []queue.Wake) {
 	for _, b := range f.batches {
 		s.lanes.confirmLanes(b.lanes, b.generation)
@@ -334,8 +340,8 @@ func (f *firing) publishFiring(s *Store) (woken []queue.Wake) {
 	return woken
 }
 
-// runFiring runs do in a transaction, again after making partitions when its tasks need them. What it returns beside an error
-// is how far do came.
+// runFiring runs do in a transaction, and again after it made missing partitions. Beside an error it returns the firing
+// as far as do came.
 func (s *Store) runFiring(ctx context.Context, op string, do func(ctx context.Context, t *tx, f *firing) error) (*firing, error) {
 	for {
 		var f *firing
@@ -353,8 +359,8 @@ func (s *Store) runFiring(ctx context.Context, op string, do func(ctx context.Co
 	}
 }
 
-// fireDueTickers fires due tickers that have a queue. When the database refuses the whole, each is tried by itself, so that the one
-// at fault is found, named and left alone for a while, and the others fire.
+// fireDueTickers fires the due tickers that have a queue. If rows make the step fail, it fires each ticker by itself.
+// The faulty ticker is then reported and postponed, and the others fire.
 func (s *Store) fireDueTickers(ctx context.Context) (queue.Maintained, error) {
 	const op = "fire tickers"
 	var next queue.Maintained
@@ -378,6 +384,7 @@ func (s *Store) fireDueTickers(ctx context.Context) (queue.Maintained, error) {
 		return queue.Maintained{}, err
 	}
 
+	// Each ticker fires in a transaction of its own, which isolates the faulty one.
 	var out queue.Maintained
 	for _, k := range f.read {
 		one, err := s.fireOneTicker(ctx, op, k)
@@ -395,8 +402,8 @@ func (s *Store) fireDueTickers(ctx context.Context) (queue.Maintained, error) {
 	return out, nil
 }
 
-// fireOneTicker fires one ticker by itself, if it is due still and no other process has it; a fault of its own is told and the
-// ticker left alone for a while. An error is about the database.
+// fireOneTicker fires one ticker by itself, if it is still due and no other process has locked it. It reports and
+// postpones a faulty ticker. An error is a fault of the database.
 func (s *Store) fireOneTicker(ctx context.Context, op string, k *storedTicker) (queue.Maintained, error) {
 	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
 		if err := f.readDueTickers(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
@@ -422,7 +429,7 @@ func (s *Store) fireOneTicker(ctx context.Context, op string, k *storedTicker) (
 	return queue.Maintained{Moved: 1, Faults: []queue.Fault{k.describeFault()}}, rest
 }
 
-// summarizeFiring is what a step answers that committed f.
+// summarizeFiring returns the result of a step that committed f.
 func (s *Store) summarizeFiring(f *firing, nextIn time.Duration) queue.Maintained {
 	out := queue.Maintained{
 		Moved: len(f.read), More: f.more, NextIn: nextIn, Lag: f.lag, Woken: f.publishFiring(s), Ticks: f.ticks, Faults: f.listFaults(),
@@ -435,7 +442,7 @@ func (s *Store) summarizeFiring(f *firing, nextIn time.Duration) queue.Maintaine
 	return out
 }
 
-// RunTicker implements queue.Store.
+// RunTicker implements queue.Store. It fires the ticker once, now, outside of its schedule.
 func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	const op = "run ticker"
 	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
@@ -452,6 +459,7 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...q
 			return err
 		}
 
+		// A manual tick leaves the plan of the ticker unchanged.
 		f.now = now
 		f.addTick(k, now, true)
 		if err := f.writeFiring(ctx, t, s); err != nil {
@@ -482,6 +490,7 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 	return ticks, err
 }
 
+// makeTickScanner returns a function that appends each row to into.
 func makeTickScanner(into *[]queue.Tick) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var k queue.Tick
@@ -493,12 +502,13 @@ func makeTickScanner(into *[]queue.Tick) func(pgx.Rows) error {
 	}
 }
 
-// TakeTicks implements queue.Store. Tickers without a queue fire when somebody looks, so a time without listeners is a
-// downtime under their misfire policy.
+// TakeTicks implements queue.Store. A ticker without a queue fires when a listener takes ticks. A time without
+// listeners is therefore a downtime under its misfire policy.
 func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold time.Duration) ([]queue.Tick, time.Duration, error) {
 	const op = "take ticks"
 	var ticks []queue.Tick
 	var next queue.Maintained
+	// take holds ticks for this listener and reads the time of the next one.
 	take := func(ctx context.Context, t *tx) error {
 		t.queueQuery(takeTicks, makeTickScanner(&ticks),
 			arg("namespace", namespace), arg("limit", min(limit, queue.MaxTakenTicks)), arg("hold", int64(hold)))
@@ -530,6 +540,7 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 		return nil, 0, err
 	}
 
+	// Each ticker fires in a transaction of its own, which isolates the faulty one.
 	for _, k := range f.read {
 		one, err := s.fireOneTicker(ctx, op, k)
 		if err != nil {
@@ -549,7 +560,7 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	return ticks, next.NextIn, nil
 }
 
-// logTickerFaults tells of faults that no step of a chore answers, each once for as long as it stays the same.
+// logTickerFaults logs faults that no step of background work reports, each once as long as it stays the same.
 func (s *Store) logTickerFaults(faults []queue.Fault) {
 	for _, f := range faults {
 		if !f.Known {
@@ -558,7 +569,7 @@ func (s *Store) logTickerFaults(faults []queue.Fault) {
 	}
 }
 
-// SettleTicks implements queue.Store.
+// SettleTicks implements queue.Store. It records ticks as delivered, or makes them available again.
 func (s *Store) SettleTicks(ctx context.Context, namespace string, ids []int64, delivered bool) error {
 	if len(ids) == 0 {
 		return nil
@@ -569,7 +580,8 @@ func (s *Store) SettleTicks(ctx context.Context, namespace string, ids []int64, 
 	})
 }
 
-// pruneOldTicks keeps the history of tickers short, and plans anew when the clock has gone back. now is the database's.
+// pruneOldTicks removes ticks beyond the newest ticksKept of each ticker, at most once in tickPrune. It also plans
+// tickers again after the clock went back. The time now is the database's.
 func (s *Store) pruneOldTicks(ctx context.Context, now time.Time) (int, bool, error) {
 	s.watermarks.mu.Lock()
 	due := now.Sub(s.ticksPruned).Abs() >= tickPrune
@@ -591,14 +603,15 @@ func (s *Store) pruneOldTicks(ctx context.Context, now time.Time) (int, bool, er
 		return int(pruned), more, err
 	}
 
+	// Only a finished round starts the interval to the next one.
 	s.watermarks.mu.Lock()
 	s.ticksPruned = now
 	s.watermarks.mu.Unlock()
 	return int(pruned), false, nil
 }
 
-// replanTickers counts tickers from now that were planned while the clock was ahead of now; it has gone back since. Without it they
-// would stand still until the clock is there again.
+// replanTickers plans tickers from now that were planned while the clock was ahead. After the clock went back they
+// would otherwise wait until it reaches that time again.
 func (s *Store) replanTickers(ctx context.Context) error {
 	for more := true; more; {
 		err := s.runInTx(ctx, "plan tickers anew", func(ctx context.Context, t *tx) error {
@@ -617,7 +630,7 @@ func (s *Store) replanTickers(ctx context.Context) error {
 			now = now.UTC()
 			for _, k := range all {
 				anchor, next, err := k.Replan(now)
-				if err != nil { // it is looked at, and its fault told, like any that is due
+				if err != nil { // the ticker becomes due now, so that a step finds and reports its fault
 					anchor, next = k.Anchor, now
 				}
 				t.queueStatement(replanTicker, arg("id", k.id), arg("next_at", timePointer(truncateToMicros(next))), arg("anchor", anchor), arg("now", now))

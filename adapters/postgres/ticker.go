@@ -12,25 +12,26 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// storedTicker is a ticker as stored, and what became of it in a transaction that fires it.
+// storedTicker is a ticker as stored, together with its results in a transaction that fires it.
 type storedTicker struct {
 	id int32
 	queue.Ticker
-	lastAt, nextAt *time.Time // as stored; NULL is the zero time of Timestamp and NextAt
+	lastAt, nextAt *time.Time // as stored; NULL stands for the zero time of Timestamp and NextAt
 
-	unfinished bool   // the task of its last tick, where the ticker skips then
-	lastQueue  *int32 // of the task that it made last in this transaction
-	lastTask   *int64
-	err        error // why it does not fire, or makes no task
+	unfinished bool   // the task of the last tick is unfinished and the ticker skips then
+	lastQueue  *int32 // queue of the task that this transaction made last
+	lastTask   *int64 // id of that task
+	err        error  // reason why the ticker does not fire or makes no task
 }
 
-// maxFaultBytes bounds what is kept of a ticker's fault.
+// maxFaultBytes limits the stored text of a ticker's fault.
 const maxFaultBytes = 1024
 
-// recordFault notes why k does not fire, or makes no task.
+// recordFault records the reason why k does not fire or makes no task.
 func (k *storedTicker) recordFault(err error) { k.err = err }
 
-// encodeFault is the fault for people, cut to maxFaultBytes of valid UTF-8 without NULs, which text columns refuse.
+// encodeFault returns the text of the fault, cut to maxFaultBytes. It is valid UTF-8 without NULs, which text columns
+// refuse.
 func (k *storedTicker) encodeFault() string {
 	if k.err == nil {
 		return ""
@@ -42,7 +43,7 @@ func (k *storedTicker) encodeFault() string {
 	return text
 }
 
-// describeFault is k's fault for those who watch background work.
+// describeFault returns the fault of k for the report of background work.
 func (k *storedTicker) describeFault() queue.Fault {
 	return queue.Fault{Namespace: k.Namespace, Subject: "ticker " + k.Name, Err: k.err, Known: k.Fault == k.encodeFault()}
 }
@@ -74,19 +75,20 @@ var tickerColumns = table.New(
 var tickerSettings = tickerColumns.Only("period", "cron", "timezone", "queue", "payload", "misfire", "misfire_limit", "overlap", "paused",
 	"next_at")
 
-// listTickerWithoutPayload lists the columns of a ticker with an empty payload, for steps that read many and need none.
+// listTickerWithoutPayload returns the column list of a ticker with an empty payload. It serves steps that read many
+// tickers without their payload.
 func listTickerWithoutPayload(alias string) string {
 	return strings.Replace(tickerColumns.List(alias), alias+".payload", "'{}'::json", 1)
 }
 
-// makeTickerArgs returns the settings of a ticker as arguments, after args.
+// makeTickerArgs returns args and then the settings of a ticker as arguments.
 func makeTickerArgs(k queue.Ticker, args ...sqltext.Arg) []sqltext.Arg {
 	row := &storedTicker{Ticker: k, nextAt: timePointer(truncateToMicros(k.NextAt))}
 	args = append(args, arg("payload_bytes", len(k.Payload)))
 	return tickerSettings.Values(args, row)
 }
 
-// scanTickerRow reads the columns of before, and then those of a ticker.
+// scanTickerRow reads the columns of before, followed by those of a ticker.
 func (k *storedTicker) scanTickerRow(rows pgx.Rows, before ...any) error {
 	err := rows.Scan(tickerColumns.Targets(before, k)...)
 
@@ -109,7 +111,7 @@ func makeNoTickerError(name string) error {
 	return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + name, Msg: "no such ticker"}
 }
 
-// planNextTick sets when k fires next after settled.
+// planNextTick sets the next time of k to the first nominal time after settled; zero for a paused ticker.
 func planNextTick(k *queue.Ticker, settled time.Time) error {
 	sch, err := k.Schedule()
 	if err != nil {
@@ -122,7 +124,7 @@ func planNextTick(k *queue.Ticker, settled time.Time) error {
 	return nil
 }
 
-// checkTarget makes sure that k's queue is there.
+// checkTarget returns an error if the queue of k does not exist.
 func (s *Store) checkTarget(ctx context.Context, k *queue.Ticker) error {
 	if k.Queue == "" {
 		return nil
@@ -131,7 +133,7 @@ func (s *Store) checkTarget(ctx context.Context, k *queue.Ticker) error {
 	return err
 }
 
-// CreateTicker implements queue.Store.
+// CreateTicker implements queue.Store. The database's clock is the anchor of the schedule.
 func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker, error) {
 	const op = "create ticker"
 	if err := s.checkTarget(ctx, &k); err != nil {
@@ -168,7 +170,7 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 	return &k, nil
 }
 
-// readTickerByName returns a ticker, or nil when there is none of that name.
+// readTickerByName returns a ticker, or nil for an unknown name.
 func (s *Store) readTickerByName(ctx context.Context, op, namespace, name string) (*storedTicker, error) {
 	var k *storedTicker
 	err := s.queryRows(ctx, op, pageTickers, func(rows pgx.Rows) error {
@@ -191,7 +193,7 @@ func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.T
 	return &k.Ticker, nil
 }
 
-// ListTickers implements queue.Store. The cursor is the last name of the page before.
+// ListTickers implements queue.Store. The cursor is the last name of the previous page.
 func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page) (queue.TickerPage, error) {
 	const op = "list tickers"
 	page := queue.TickerPage{Tickers: []*queue.Ticker{}}
@@ -200,7 +202,7 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 		return page, queue.WithOp(op, err)
 	}
 
-	there := 0 // how many there are, up to one more than the page has room for
+	there := 0 // number of tickers from the cursor on, at most one above the limit of the page
 	err = s.queryRows(ctx, op, pageTickers, func(rows pgx.Rows) error {
 		k := &storedTicker{}
 		page.Tickers = append(page.Tickers, &k.Ticker)
@@ -211,6 +213,7 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 		return page, err
 	}
 
+	// The byte limit may have shortened the page, so the number decides about a next page.
 	page.Tickers = page.Tickers[:min(len(page.Tickers), p.Limit)]
 	if n := len(page.Tickers); n > 0 && n < there {
 		page.Next = page.Tickers[n-1].Name
@@ -220,9 +223,9 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	return page, err
 }
 
-// UpdateTicker implements queue.Store. A new schedule counts from now, after what was due by the old one has fired, and so
-// does one that is resumed: what a pause swallowed is not made up. A ticker that cannot fire is updated all the same: the way
-// to mend it must not run what fails.
+// UpdateTicker implements queue.Store. A new schedule counts from now, after all ticks that were due by the old one
+// have fired. A resumed schedule also counts from now: the times of the pause do not fire. A ticker that cannot fire is
+// updated nevertheless, because a repair must not depend on the faulty schedule.
 func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta queue.TickerMeta, maxPayloadBytes int) (*queue.Ticker, error) {
 	const op = "update ticker"
 	fire := meta.Period != nil || meta.Cron != nil || meta.Timezone != nil
@@ -232,6 +235,8 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 			return nil, err
 		}
 	}
+
+	// Ticks that the old schedule made due meanwhile may fail; the update then goes without them.
 	out, err := s.updateTicker(ctx, namespace, name, meta, maxPayloadBytes, fire)
 	if fire && isFaultOfRows(ctx, err) {
 		out, err = s.updateTicker(ctx, namespace, name, meta, maxPayloadBytes, false)
@@ -239,7 +244,7 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	return out, err
 }
 
-// fireBacklog fires what is due of a ticker, in bounded steps. It reports whether the ticker can fire.
+// fireBacklog fires the due ticks of a ticker in bounded steps. It reports whether the ticker can fire.
 func (s *Store) fireBacklog(ctx context.Context, op, namespace, name string) (bool, error) {
 	k, err := s.readTickerByName(ctx, op, namespace, name)
 	if err != nil || k == nil {
@@ -255,7 +260,8 @@ func (s *Store) fireBacklog(ctx context.Context, op, namespace, name string) (bo
 	return true, nil
 }
 
-// updateTicker is one try of UpdateTicker; fire has what has become due by the old schedule since fireBacklog fire too.
+// updateTicker makes one attempt of UpdateTicker. With fire set it also fires the ticks that became due by the old
+// schedule since fireBacklog.
 func (s *Store) updateTicker(
 	ctx context.Context, namespace, name string, meta queue.TickerMeta, maxPayloadBytes int, fire bool,
 ) (*queue.Ticker, error) {
@@ -282,6 +288,7 @@ func (s *Store) updateTicker(
 			}
 		}
 
+		// The old schedule ends with its last due tick; the new one starts at now.
 		anew := next.Period != k.Period || next.Cron != k.Cron || next.Timezone != k.Timezone
 		if anew && fire {
 			if err := f.readDueTickers(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
@@ -323,6 +330,8 @@ func (s *Store) updateTicker(
 	return out, nil
 }
 
+// lockTickerByName reads a ticker and the time of the database. It excludes concurrent changes of the ticker until the
+// transaction ends.
 func lockTickerByName(ctx context.Context, t *tx, namespace, name string) (*storedTicker, time.Time, error) {
 	var k *storedTicker
 	var now time.Time

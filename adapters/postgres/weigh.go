@@ -8,29 +8,30 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// A retain is bounded in bytes as well as in tasks. Runs of ready tasks do not tell how large their tasks are, so a process
-// remembers what those of each queue weighed. A retain that stays below its bound by that reads its tasks together with the
-// writing of the leases, as one without a bound does. Any other reads them first, piece by piece, until the bound is reached,
-// and makes the others ready again in the same transaction. A process that was wrong keeps a bounded part of what it reads,
-// and hands back the rest.
+// A retain has a limit in bytes as well as in tasks. Ready rows do not contain the sizes of their tasks, so a process
+// records the sizes of each queue's retained tasks. If these predict a retain within its limit, its tasks are read
+// together with the writes of the leases, as without a limit. Any other retain first reads its tasks, piece by piece,
+// until it reaches the limit. It makes the rest ready again in the same transaction. After a wrong prediction a process
+// keeps a bounded part of the read bytes and hands back the rest.
 
 const (
-	// unknownBytes is what a task may weigh whose queue was not retained from: the largest payload by default.
+	// unknownBytes is the assumed size of a task of a queue without records: the default limit of a payload.
 	unknownBytes = queue.DefaultMaxPayloadBytes
-	// firstPiece is how many tasks of such queues are read at once.
+	// firstPiece is the number of tasks that the first read of such a queue takes.
 	firstPiece = 4
-	// weightDecay: the largest size of late shrinks by this part with each retain that sees smaller ones.
+	// weightDecay is the divisor of the decay: each retain with smaller tasks lowers the recorded largest size by
+	// 1/weightDecay.
 	weightDecay = 8
-	// wrongBy is how many times the bound a process keeps of what it reads when it was wrong.
+	// wrongBy limits the bytes that a process keeps after a wrong prediction, as a multiple of the limit.
 	wrongBy = 2
-	// maxKeep bounds that over all requests of a call.
+	// maxKeep bounds these bytes over all requests of a call.
 	maxKeep = 64 << 20
 )
 
-// weight is what the tasks of a queue weighed of late, in bytes; 0 = not known.
+// weight is the recent size of a queue's tasks in bytes; 0 = unknown.
 type weight struct{ average, largest int }
 
-// recordSizes notes what retained tasks weighed.
+// recordSizes records the sizes of retained tasks.
 func (q *queueLanes) recordSizes(tasks, bytes, largest int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -41,14 +42,14 @@ func (q *queueLanes) recordSizes(tasks, bytes, largest int) {
 	q.weighed = weight{average: max(average, 1), largest: max(largest, q.weighed.largest-q.weighed.largest/weightDecay)}
 }
 
-// estimateSize is what tasks of the queue weighed of late.
+// estimateSize returns the recent size of the queue's tasks.
 func (q *queueLanes) estimateSize() weight {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.weighed
 }
 
-// weighPicked notes what picked tasks weighed, each run of one queue.
+// weighPicked records the sizes of picked tasks, once for each run of one queue.
 func (s *Store) weighPicked(picked []pickedTask) {
 	for len(picked) > 0 {
 		id, n, bytes, largest := picked[0].q.id, 0, 0, 0
@@ -62,7 +63,8 @@ func (s *Store) weighPicked(picked []pickedTask) {
 	}
 }
 
-// limitTasks is how many tasks to pick for requests: no more than some twice of what fits by what the queues' tasks weigh.
+// limitTasks returns the number of tasks to pick for requests. It is at most about twice the number that fits by the
+// recent sizes.
 func (s *Store) limitTasks(requests []queue.RetainShare, queues []*storedQueue) (total int) {
 	average := -1
 	for _, r := range requests {
@@ -80,7 +82,7 @@ func (s *Store) limitTasks(requests []queue.RetainShare, queues []*storedQueue) 
 	return total
 }
 
-// leastAverage is the least average weight of queues; 0 when that of one is not known.
+// leastAverage returns the smallest average size of queues; 0 if the size of one is unknown.
 func (s *Store) leastAverage(queues []*storedQueue) int {
 	least := 0
 	for i, q := range queues {
@@ -92,7 +94,7 @@ func (s *Store) leastAverage(queues []*storedQueue) int {
 	return least
 }
 
-// fitsForSure says that picked tasks stay below the bounds of requests, by what tasks of their queues weighed.
+// fitsForSure reports whether the picked tasks stay below the limits of requests, by the recent sizes of their queues.
 func (s *Store) fitsForSure(requests []queue.RetainShare, picked []pickedTask) bool {
 	largest := 0
 	for i, k := range picked {
@@ -115,7 +117,7 @@ func (s *Store) fitsForSure(requests []queue.RetainShare, picked []pickedTask) b
 	return true
 }
 
-// sumKeptBytes is how much of the payloads of requests a process keeps that was wrong about their size; 0 = all.
+// sumKeptBytes returns the bytes of payloads that a process keeps for requests after a wrong prediction; 0 = all.
 func sumKeptBytes(requests []queue.RetainShare) (most int) {
 	for _, r := range requests {
 		if r.MaxBytes == 0 {
@@ -126,14 +128,14 @@ func sumKeptBytes(requests []queue.RetainShare) (most int) {
 	return min(most, maxKeep)
 }
 
-// sharing gives tasks to requests, one request after the other.
+// sharing assigns tasks to requests, one request after the other.
 type sharing struct {
 	requests     []queue.RetainShare
-	at           int // the request that is served
-	tasks, bytes int // what it has
+	at           int // index of the present request
+	tasks, bytes int // sums of the present request
 }
 
-// takeShare finds the request that gets a task of size bytes; false when none has room.
+// takeShare returns the request that gets a task of size bytes; false if all requests are full.
 func (s *sharing) takeShare(size int) (share int, ok bool) {
 	for ; s.at < len(s.requests); s.at++ {
 		if r := s.requests[s.at]; s.tasks < r.Limit && r.TakesBytes(s.tasks, s.bytes, size) {
@@ -145,17 +147,17 @@ func (s *sharing) takeShare(size int) (share int, ok bool) {
 	return 0, false
 }
 
-// shareOutTasks gives picked tasks to requests by number alone.
+// shareOutTasks assigns the picked tasks to requests by number alone.
 func shareOutTasks(requests []queue.RetainShare, picked []pickedTask) {
 	s := sharing{requests: requests}
 	for i := range picked {
-		share, _ := s.takeShare(0)     // never more are picked than requests ask for
+		share, _ := s.takeShare(0)     // requests ask for at least as many tasks as were picked
 		picked[i].share = int16(share) //nolint:gosec // at most queue.MaxBatch
 	}
 }
 
-// measurePicked reads picked tasks until the requests are full, gives those to them, and makes the others ready again. Tasks that
-// have their payload are not read.
+// measurePicked reads picked tasks until the requests are full. It assigns those tasks and makes the others ready
+// again. It does not read tasks with a present payload again.
 func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.RetainShare, p *claim) error {
 	share := sharing{requests: requests}
 	fit, largest, left := 0, 0, 0
@@ -163,11 +165,12 @@ func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.Retai
 		left += r.MaxBytes
 	}
 
+	// Pieces grow as long as their tasks fit, and follow the largest size seen so far.
 	for piece, full := firstPiece, false; fit < len(p.out) && !full; {
 		part := p.out[fit:min(fit+piece, len(p.out))]
 		unread := slices.DeleteFunc(slices.Clone(part), func(k pickedTask) bool { return k.task.Payload != nil })
 		if len(unread) > 0 {
-			keep := 0 // of one task all
+			keep := 0 // all of a single task
 			if piece > 1 {
 				keep = left + unknownBytes
 			}
@@ -179,7 +182,7 @@ func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.Retai
 
 		next := 4 * piece
 		for i := range part {
-			if part[i].task.Payload == nil { // the piece was larger than it seemed: the next begins here
+			if part[i].task.Payload == nil { // the piece exceeded the expected bytes: the next one starts here
 				next = 1
 				break
 			}
@@ -196,13 +199,14 @@ func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.Retai
 		piece = max(min(next, left/max(largest, 1)), 1)
 	}
 
+	// The rest returns to the ready rows in the same transaction.
 	rest := p.out[fit:]
 	p.out = p.out[:fit]
 	p.restorePicked(rest)
 	return nil
 }
 
-// restoredRun is a run of picked tasks that become ready again.
+// restoredRun is a run of picked tasks that return to the ready rows.
 type restoredRun struct {
 	turn     int64
 	id       int64
@@ -221,7 +225,7 @@ var restoredRunColumns = table.New(
 	table.Col("n", func(r *restoredRun) *int16 { return &r.n }),
 )
 
-// restorePicked makes picked tasks ready again, as they were.
+// restorePicked returns picked tasks to the ready rows, with their old turns.
 func (p *claim) restorePicked(picked []pickedTask) {
 	var runs []restoredRun
 	for i := range picked {
@@ -233,6 +237,7 @@ func (p *claim) restorePicked(picked []pickedTask) {
 		runs = append(runs, restoredRun{turn: k.turn, id: k.task.ID, queueID: k.q.id, priority: k.priority, attempt: k.attempt, n: 1})
 		p.rests = append(p.rests, remainder{lanes: p.store.lanes.lanesOfQueue(k.q.id), priority: k.priority, turn: k.turn})
 	}
+	// The statement and the wake-ups are only for tasks that did not fit.
 	if len(runs) == 0 {
 		return
 	}
@@ -241,7 +246,7 @@ func (p *claim) restorePicked(picked []pickedTask) {
 	p.tx.queueStatement(restoreRuns, restoredRunColumns.Arrays(nil, runs)...)
 }
 
-// returnSurplus hands back, after the commit, what is beyond the bounds because this process was wrong about its size.
+// returnSurplus hands back tasks after the commit that exceed the limits because the prediction was wrong.
 func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queue.Task) {
 	var back []queue.Release
 	for i, tasks := range out {
@@ -265,6 +270,6 @@ func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queu
 	if len(back) == 0 {
 		return
 	}
-	// What cannot be handed back comes back when its lease runs out.
+	// A failed hand-back is harmless: the task comes back when its lease lapses.
 	_, _ = s.ReleaseTasks(context.WithoutCancel(ctx), r.Namespace, back)
 }
