@@ -123,6 +123,7 @@ func chooseWalks(statuses []int16, worker, few, up bool) []way {
 		}
 	}
 
+	// A few waiting tasks are cheap to sort; many need a walk in the order of ids.
 	switch {
 	case few:
 		split("list.waiting", statusNew, statusRetry)
@@ -146,6 +147,7 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 		return nil
 	}
 
+	// The largest queues have the most ids near any time.
 	size := func(c queueCounts) (n int64) {
 		for _, by := range c.by {
 			n += by
@@ -153,7 +155,6 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 		return n
 	}
 
-	// The largest queues have the most ids near any time.
 	slices.SortFunc(stats, func(a, b queueCounts) int { return cmp.Compare(size(b), size(a)) })
 	var in []int32
 	for _, c := range stats[:min(len(stats), edgeQueues)] {
@@ -258,8 +259,8 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 	return out, nil
 }
 
-// countRows returns the number of tasks of l. Where the kept counts do not answer, it counts at most mostCounted tasks
-// and then sets atLeast.
+// countRows returns the number of tasks of l. Where the kept counts do not answer, it counts at most mostCounted tasks.
+// It sets atLeast if there may be more.
 func (s *Store) countRows(ctx context.Context, op string, l *listing) (n int64, atLeast bool, err error) {
 	if n = l.count; !l.counted {
 		if l.up { // the descending walk finds as many tasks and keeps its bound on rows

@@ -179,6 +179,7 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 		var top time.Time
 		var tallies queue.Tallies
 		moved := 0
+
 		err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 			top, moved = from, 0
 			var (
@@ -198,21 +199,19 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 				var delayed bool
 				err := rows.Scan(&q, &id, &attempt, &diesAt, &delayed)
 				queues, ids, attempts, late = append(queues, q), append(ids, id), append(attempts, attempt), append(late, delayed)
+
 				if diesAt.After(top) {
 					top = diesAt
 				}
-
 				return err
 			}, floorParam(from), size, rows, skipped)
 			if err != nil {
 				return err
 			}
 
-			// A step without rows rolls back and writes nothing.
 			if moved = len(ids); moved == 0 {
 				return errNothing
 			}
-
 			out.Lag = max(out.Lag, now.Sub(top))
 			tallies = nil
 			t.queueRows("expire.done", func(rows pgx.Rows) error {
@@ -225,7 +224,6 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 			}, truncateToMicros(now), queues, ids, attempts, late)
 			return nil
 		})
-
 		// One refused row must not hold up the others: the filter finds the row and passes over it.
 		if ignoreNothingToDo(err) != nil {
 			again, err := kind.sieve.retryRefused(ctx, err, func() (row refusedRow, err error) {
@@ -238,18 +236,14 @@ func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 			out.Faults, out.More = append(out.Faults, again.Faults...), true
 			continue
 		}
-
 		kind.sieve.recordPass()
-
 		// A step that excluded rows keeps its watermark, so that these rows come again.
 		if len(rows) == 0 && len(skipped) == 0 {
 			s.watermarks.set(name, from, top, began)
 		}
-
 		out.Moved += moved
 		out.Tallies.Merge(tallies)
 		out.More = out.More || moved >= size
 	}
-
 	return out, nil
 }

@@ -69,8 +69,8 @@ func SchemaVersion() int { return len(scripts()) }
 
 // MigrateUp brings the schema to this program's version and returns the migrations that it applied. It creates a
 // missing schema. Each migration is one transaction under an advisory lock, so any number of installers may run
-// concurrently. A failure leaves the schema at the version before. MigrateUp waits at most 3 s for the locks of running
-// work and tries a step at most 20 times.
+// concurrently. A failure leaves the schema at the version before. A migration waits at most 3 s for the locks of
+// running work, and MigrateUp tries it at most 20 times.
 //
 // ErrDenied names the missing grant. ErrUnavailable reports a newer schema with migrations that exclude this program;
 // MigrateUp changes nothing then. A newer schema that this program can work with also stays unchanged, without an
@@ -219,6 +219,7 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	var version, compatibleFrom int
 	var folded bool
 	err := s.pool.QueryRow(ctx, s.sql.get("migrate.version")).Scan(&version, &compatibleFrom, &folded)
+	// A missing table or schema is the state before the first migration.
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42P01" || pg.Code == "3F000") {
 		return s.versionFault(0, 0)
 	}
@@ -450,6 +451,7 @@ func (s *Store) compareMigrations(ctx context.Context, t pgx.Tx) ([]Migration, e
 		})
 	}
 
+	// Without the table of migrations all of them are pending.
 	var there bool
 	if err := t.QueryRow(ctx, s.sql.get("migrate.exists"), pgx.QueryExecModeExec, s.opt.schema).Scan(&there); err != nil || !there {
 		return all, err

@@ -217,6 +217,7 @@ func (r *successRows) addSuccessRun(at, place int, id int64, n int, result []byt
 
 // insertSuccesses forms the runs of tasks without a result and queues the statement that writes all runs.
 func (r *successRows) insertSuccesses(t *tx, now time.Time) {
+	// Neighbours in a lease with consecutive ids share one row.
 	for at := range r.leases {
 		l := &r.leases[at]
 		for i := 0; i < len(l.bare); {

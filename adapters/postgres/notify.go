@@ -123,6 +123,7 @@ func (n *notifier) notifyReady(wakes []queue.Wake) {
 		return
 	}
 
+	// The bound keeps the memory small; beyond it one wake-up for all queues replaces the names.
 	for _, w := range wakes {
 		if len(n.pending) >= maxPending {
 			n.any = true

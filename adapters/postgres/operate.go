@@ -180,7 +180,6 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 			if tries == 0 {
 				out.Matched = int64(len(able))
 			}
-
 			if dryRun {
 				return errNothing
 			}
@@ -205,7 +204,6 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 						return err
 					}
 				}
-
 				out.Moved++
 			}
 
@@ -215,12 +213,10 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 		m.writeAllRows(t)
 		return nil
 	})
-
 	if err == nil && m != nil {
 		out.Tallies = m.tallies
 		s.notify.notifyReady(m.woken)
 	}
-
 	return out, fit, ignoreNothingToDo(err)
 }
 

@@ -348,7 +348,7 @@ func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 		return err
 	})
 
-	if err != nil || len(all) < 2 || all[0].upper > lastID { // the last partition is in use
+	if err != nil || len(all) < 2 || all[0].upper > lastID { // the partition in use stays
 		return 0, false, err
 	}
 

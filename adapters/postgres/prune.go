@@ -303,7 +303,7 @@ func (s *Store) pruneEvents(ctx context.Context) (int, bool, error) {
 	return n, n == eventStep || snapshots == eventStep, nil
 }
 
-// pruneBeats removes heartbeats beside locked lease rows after their end.
+// pruneBeats removes lease beats after their end.
 func (s *Store) pruneBeats(ctx context.Context) (int, bool, error) {
 	n := 0
 	err := s.runInTx(ctx, "prune heartbeats", func(ctx context.Context, t *tx) error {

@@ -84,6 +84,7 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 	if err != nil {
 		return nil, err
 	}
+	// The insert returns no row if the name is taken.
 	if !made {
 		return nil, &queue.Error{Op: op, Kind: queue.KindAlreadyExists, Subject: "queue " + q.Name, Msg: "a queue of that name exists"}
 	}
@@ -186,6 +187,7 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 		return nil
 	})
 
+	// A failed call may have committed nevertheless, so the catalog is read again.
 	s.catalog.forgetNamespace(namespace)
 	if err != nil {
 		return nil, err

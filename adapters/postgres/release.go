@@ -136,6 +136,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 
 // releaseTask computes the new state of one held task from the outcome of its release, and adds it to m.
 func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.Life, error) {
+	// Status, attempt and cancel request of a held task are those of its lease row.
 	life := f.life
 	held := p.lifeOfTask()
 	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested

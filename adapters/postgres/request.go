@@ -24,7 +24,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 	key := requestKey{namespace, share.Worker, share.RequestID}
 	total := s.limitTasks(requests, queues)
 	out := make([][]*queue.Task, 1)
-	reuse := false // the tasks of an earlier use of the id have gone back as far as possible
+	reuse := false // the tasks of an earlier use of the id were handed back as far as possible
 	var p *claim
 	for try := 1; ; try++ {
 		err := s.runInTx(ctx, opRequest, func(ctx context.Context, t *tx) (err error) {

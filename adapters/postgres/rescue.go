@@ -174,7 +174,6 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 				if id == 0 {
 					continue
 				}
-
 				p := heldTask{l, i, id}
 				if end, ok := h.beats[p.tokenOfTask()]; ok {
 					merged = append(merged, p.tokenOfTask())
@@ -189,16 +188,13 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 				if !ok {
 					continue // deleted by hand; only the lease ends
 				}
-
 				next, err := m.rescueTask(p, f)
 				if err != nil {
 					return err
 				}
-
 				r.out.Moved++
 				r.out.Moves[next.Status]++
 			}
-
 			if l.newEnds != nil {
 				l.held = l.left // written with its new ends, not by shrinkLeases
 			}
@@ -210,11 +206,9 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 		m.writeAllRows(t)
 		return nil
 	})
-
 	if ignoreNothingToDo(err) != nil {
 		return r, err
 	}
-
 	r.out.Woken, r.out.Tallies = m.woken, m.tallies
 	s.notify.notifyReady(m.woken)
 	return r, nil
@@ -222,6 +216,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 
 // rescueTask ends a lapsed lease and adds the new state of its task.
 func (m *moves) rescueTask(p heldTask, f taskRecord) (queue.Life, error) {
+	// Status, attempt and cancel request of a held task are those of its lease row.
 	life, held := f.life, p.lifeOfTask()
 	life.Status, life.Attempt, life.CancelRequested = held.Status, held.Attempt, held.CancelRequested
 	next, err := p.q.Moved(life, queue.MoveLeaseLost, queue.Circumstances{Now: m.now, Jitter: rand.Float64()})

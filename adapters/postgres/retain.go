@@ -123,8 +123,8 @@ func (s *Store) leasePickedTasks(ctx context.Context, t *tx, requests []queue.Re
 	return nil
 }
 
-// finishRetain runs after the commit of a retain with a byte limit. It records the sizes of the tasks, hands back the
-// surplus, and wakes the queues of the tasks that were put back.
+// finishRetain runs after the commit of a retain and does nothing without a byte limit. It records the sizes of the
+// tasks, hands back the surplus, and wakes the queues of the tasks that were put back.
 func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out [][]*queue.Task) {
 	if !slices.ContainsFunc(r.Requests, func(q queue.RetainShare) bool { return q.MaxBytes > 0 && q.Limit > 1 }) {
 		return
@@ -159,6 +159,7 @@ func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, tot
 	if err := p.lockLimitedQueues(ctx, queues); err != nil {
 		return nil, err
 	}
+
 	// Each queue with recent tasks gets an equal share first; queues that filled their share get the rest.
 	round := make([]pickQueue, 0, len(queues))
 	busy := 0
@@ -182,6 +183,7 @@ func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, tot
 			round[i].quota = max(1, share/4)
 		}
 	}
+
 	// A queue with more rows supplies the rest; after a full share its quota is the total.
 	for next := round; len(next) > 0 && len(p.out) < total; {
 		if err := p.pickFromRound(ctx, next, fromCursor); err != nil {
@@ -194,6 +196,7 @@ func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, tot
 			}
 		}
 	}
+
 	// Rows of transactions that committed late lie behind the cursor.
 	if len(p.out) < total {
 		for i := range round {
@@ -279,7 +282,7 @@ func (p *claim) lockLimitedQueues(ctx context.Context, queues []*storedQueue) er
 		var id int32
 		var limit, held int
 		err := rows.Scan(&id, &limit, &held)
-		if limit > 0 { // the limit may have gone since the catalog was read
+		if limit > 0 { // the limit may be lifted since the catalog was read
 			p.openSlots[id] = limit - held
 		}
 		return err
@@ -337,7 +340,7 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 		return nil
 	}
 
-	// Only the last search asks for splits: an empty pick then means a wait and not an empty queue.
+	// Only an empty last search asks for splits: their rests are worth a wait, and empty queues are not.
 	if start == fromBehind && len(p.out) == 0 {
 		args := []sqltext.Arg{arg("queue_id", ids), arg("gated", p.gated)}
 		p.tx.queueQuery(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, cursors)...)
@@ -603,9 +606,9 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 		again    bool // at least one attempt failed before
 	}
 
+	// Tasks of one request and one queue share lease rows of at most leasePiece tasks.
 	open := map[owner]*piece{}
 	var pieces []*piece
-	// Tasks of one request and one queue share lease rows of at most leasePiece tasks.
 	ev := events{}
 	for _, k := range picked {
 		share := int(k.share)

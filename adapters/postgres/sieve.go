@@ -150,7 +150,7 @@ func (v *rowFilter) recordFailure(ctx context.Context, err error, first func() (
 		return nil, errors.Join(err, ferr)
 	}
 
-	if row.queue == 0 { // the row has gone meanwhile
+	if row.queue == 0 { // the row has left meanwhile
 		return nil, nil
 	}
 

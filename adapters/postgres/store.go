@@ -131,6 +131,7 @@ func makeStore(pool *pgxpool.Pool, o options) (*Store, error) {
 
 // Close ends the goroutines of the store, and its connections if Open made them.
 func (s *Store) Close() {
+	// Pending wake-ups and extensions use connections, so the pool closes last.
 	s.notify.closeNotifier()
 	s.partitions.close()
 	if s.owned {

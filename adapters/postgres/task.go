@@ -208,6 +208,7 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		return page, err
 	}
 
+	// The next page starts behind the last task of this one, or behind the last row of a bounded walk.
 	switch {
 	case fit < seen:
 		page.Next = encodeCursor(found.ids[fit-1], q.OldestFirst)
@@ -228,7 +229,7 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 }
 
 // readTaskPage reads tasks in the order of ids, from the front up to the bytes of a page. It returns the number of
-// these ids as fit. The result omits tasks that have gone meanwhile.
+// these ids as fit. The result omits tasks that were deleted meanwhile.
 func (s *Store) readTaskPage(ctx context.Context, op string, queues []int32, ids []int64) (tasks []*queue.Task, fit int, err error) {
 	tasks, fit = make([]*queue.Task, 0, len(ids)), len(ids)
 	if len(ids) == 0 {

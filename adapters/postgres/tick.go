@@ -95,7 +95,6 @@ func (f *firing) fireAllPlanned(ctx context.Context, t *tx) error {
 				ids, ats = append(ids, p.k.id), append(ats, at)
 			}
 		}
-		// Only repeated times can have fired, so the common case reads nothing.
 	}
 
 	type firedAt struct {
@@ -103,6 +102,7 @@ func (f *firing) fireAllPlanned(ctx context.Context, t *tx) error {
 		at int64
 	}
 
+	// Only repeated times can have fired, so the common case reads nothing.
 	fired := map[firedAt]bool{}
 	if len(ids) > 0 {
 		err := t.queryRows(ctx, findFiredTicks, func(rows pgx.Rows) error {
@@ -589,6 +589,8 @@ func (s *Store) pruneOldTicks(ctx context.Context, now time.Time) (int, bool, er
 	if !due {
 		return 0, false, nil
 	}
+
+	// Tickers that were planned too far ahead would not fire until the clock gets there.
 	if err := s.replanTickers(ctx); err != nil {
 		return 0, false, err
 	}

@@ -163,6 +163,7 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 		return nil, err
 	}
 
+	// The insert returns no row if the name is taken.
 	if !made {
 		return nil, &queue.Error{Op: op, Kind: queue.KindAlreadyExists, Subject: "ticker " + k.Name, Msg: "a ticker of that name exists"}
 	}

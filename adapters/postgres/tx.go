@@ -49,7 +49,7 @@ func (t *tx) queueStatement(s sqltext.Statement, args ...sqltext.Arg) {
 	t.batch.Queue(t.sql.Of(s), t.sql.Values(s, args)...)
 }
 
-// queueQuery does the same and calls each for every row of the result.
+// queueQuery is queueStatement with the function each, which it calls for every row of the result.
 func (t *tx) queueQuery(s sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) {
 	t.askText(t.sql.Of(s), each, t.sql.Values(s, args)...)
 }
@@ -205,6 +205,7 @@ func (s *Store) tryTransactionOn(ctx context.Context, conn *pgx.Conn, do func(ct
 	}
 	if err != nil {
 		s.noteDatabaseError(err)
+		// The transaction has ended, or the connection broke with the commit on its way.
 		if conn.PgConn().TxStatus() == 'I' || conn.IsClosed() {
 			return commitFault(conn, err)
 		}

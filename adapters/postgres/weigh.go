@@ -35,6 +35,8 @@ type weight struct{ average, largest int }
 func (q *queueLanes) recordSizes(tasks, bytes, largest int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
+	// The moving average follows a change of the sizes within a few retains.
 	average := bytes / tasks
 	if old := q.weighed.average; old != 0 {
 		average = old + (average-old)/4
@@ -165,7 +167,7 @@ func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.Retai
 		left += r.MaxBytes
 	}
 
-	// Pieces grow as long as their tasks fit, and follow the largest size seen so far.
+	// A piece has at most four times the tasks of the last one, and no more than fit by the largest size so far.
 	for piece, full := firstPiece, false; fit < len(p.out) && !full; {
 		part := p.out[fit:min(fit+piece, len(p.out))]
 		unread := slices.DeleteFunc(slices.Clone(part), func(k pickedTask) bool { return k.task.Payload != nil })
@@ -237,7 +239,6 @@ func (p *claim) restorePicked(picked []pickedTask) {
 		runs = append(runs, restoredRun{turn: k.turn, id: k.task.ID, queueID: k.q.id, priority: k.priority, attempt: k.attempt, n: 1})
 		p.rests = append(p.rests, remainder{lanes: p.store.lanes.lanesOfQueue(k.q.id), priority: k.priority, turn: k.turn})
 	}
-	// The statement and the wake-ups are only for tasks that did not fit.
 	if len(runs) == 0 {
 		return
 	}
@@ -258,6 +259,7 @@ func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queu
 				continue
 			}
 
+			// The request gets tasks in order, so all tasks behind the first one too many go back.
 			for _, t := range tasks[n:] {
 				back = append(back, queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeHandBack, Quiet: true})
 			}
