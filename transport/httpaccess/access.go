@@ -16,20 +16,22 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Config holds the requests that are let through. Only Refuse is required.
+// Config describes the allowed requests. Only Refuse is required.
 type Config struct {
-	// Hosts are names, without ports, that a request over loopback may carry in its Host header. localhost and the
-	// loopback addresses always may. A reverse proxy on this machine passes its public name on: it belongs here.
+	// Hosts are the names, without ports, that the Host header of a request over loopback may carry. localhost and
+	// the loopback addresses are always allowed. Add the public name here if a reverse proxy on this machine passes
+	// it on.
 	Hosts []string
-	// Origins are the trusted ones, as https://app.example.com: their pages may call every route.
+	// Origins are trusted, such as https://app.example.com. Their pages may call every route.
 	Origins []string
-	// Pages are paths that a link or a bookmark on another site may lead to. One that ends in / names all paths below.
+	// Pages are the paths that links and bookmarks on other sites may open. A path that ends in / includes all paths
+	// below.
 	Pages []string
-	// Refuse answers a request that is not let through, in the request's own protocol.
+	// Refuse answers a refused request in the protocol of the request.
 	Refuse func(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error)
 }
 
-// Checks is a Config that was found good. It is safe for concurrent use.
+// Checks is a valid Config. It is safe for concurrent use.
 type Checks struct {
 	hosts   []string
 	origins []string
@@ -37,11 +39,12 @@ type Checks struct {
 	refuse  func(http.ResponseWriter, *http.Request, int, *queue.Error)
 }
 
-// New checks cfg. Its errors are of queue.KindInvalid and name the flag at fault: allowed-host or cors-origin.
+// New checks cfg. Its errors have queue.KindInvalid and name the wrong flag: allowed-host or cors-origin.
 func New(cfg Config) (*Checks, error) {
 	if cfg.Refuse == nil {
 		return nil, errors.New("httpaccess: Config.Refuse is required")
 	}
+
 	c := &Checks{pages: cfg.Pages, refuse: cfg.Refuse}
 	for _, name := range cfg.Hosts {
 		host, err := parseHostName(name)
@@ -50,6 +53,7 @@ func New(cfg Config) (*Checks, error) {
 		}
 		c.hosts = append(c.hosts, host)
 	}
+
 	for _, o := range cfg.Origins {
 		origin, err := parseOrigin(o)
 		if err != nil {
@@ -57,10 +61,12 @@ func New(cfg Config) (*Checks, error) {
 		}
 		c.origins = append(c.origins, origin)
 	}
+
 	return c, nil
 }
 
-// parseHostName is name as Host headers are compared: a name or an address without a port, in lower case.
+// parseHostName returns name in the form for the comparison with Host headers: a name or an address in lower case,
+// without a port.
 func parseHostName(name string) (string, error) {
 	host := normalizeHost(name)
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -72,7 +78,7 @@ func parseHostName(name string) (string, error) {
 	return host, nil
 }
 
-// parseOrigin is origin as browsers write it.
+// parseOrigin returns origin as browsers write it.
 func parseOrigin(origin string) (string, error) {
 	u, err := url.Parse(strings.TrimSpace(origin))
 	switch {
@@ -84,21 +90,25 @@ func parseOrigin(origin string) (string, error) {
 	return strings.ToLower(u.Scheme) + "://" + trimDefaultPort(strings.ToLower(u.Scheme), strings.ToLower(u.Host)), nil
 }
 
-// Wrap puts the checks in front of next.
+// Wrap returns a handler that checks each request and passes the allowed ones to next.
 func (c *Checks) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := c.checkHost(r); err != nil {
 			c.refuse(w, r, http.StatusMisdirectedRequest, err)
 			return
 		}
+
 		if len(c.origins) > 0 {
-			w.Header().Add("Vary", "Origin") // a cache must not give one origin's answer to another
+			// A cache must not serve the answer of one origin to another.
+			w.Header().Add("Vary", "Origin")
 		}
+
 		trusted, err := c.checkSource(r)
 		if err != nil {
 			c.refuse(w, r, http.StatusForbidden, err)
 			return
 		}
+
 		if trusted {
 			allowOrigin(w.Header(), r)
 			if isPreflight(r) {
@@ -106,17 +116,19 @@ func (c *Checks) Wrap(next http.Handler) http.Handler {
 				return
 			}
 		}
+
 		if err := checkBody(w, r); err != nil {
 			c.refuse(w, r, http.StatusUnsupportedMediaType, err)
 			return
 		}
+
 		next.ServeHTTP(w, r)
 	})
 }
 
-// checkHost refuses a Host that this server is not known by, on connections from this machine alone: that is where a
-// page of any site gets to by pointing its own name at 127.0.0.1. Headers of proxies, as X-Forwarded-Host, are not
-// read: a page can send them too. Only HTTP/1.0 leaves the Host out, which no browser speaks.
+// checkHost refuses an unknown Host on connections over loopback. A page of any site can reach them after it points
+// its own name at 127.0.0.1. Headers of proxies, such as X-Forwarded-Host, do not count, because a page can send them
+// too. Only HTTP/1.0 omits the Host, and browsers do not speak it.
 func (c *Checks) checkHost(r *http.Request) *queue.Error {
 	if r.Host == "" || !isLoopback(r) || c.knowsHost(r.Host) {
 		return nil
@@ -127,8 +139,8 @@ func (c *Checks) checkHost(r *http.Request) *queue.Error {
 	}
 }
 
-// isLoopback says whether the connection came in on a loopback address. A connection without an address counts as
-// one: the check is the safe side.
+// isLoopback reports whether the connection arrived on a loopback address. A connection without an address counts as
+// loopback, because the check is the safe choice.
 func isLoopback(r *http.Request) bool {
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {
@@ -147,7 +159,7 @@ func (c *Checks) knowsHost(hostport string) bool {
 	return host == "localhost" || host != "" && slices.Contains(c.hosts, host)
 }
 
-// hostOf is the host of a Host header, without its port, in lower case; "" when it is malformed.
+// hostOf returns the host of a Host header in lower case, without its port; "" if the header is malformed.
 func hostOf(hostport string) string {
 	host, port := hostport, ""
 	if i := strings.LastIndexByte(hostport, ':'); i >= 0 && !strings.HasSuffix(hostport, "]") {
@@ -159,8 +171,8 @@ func hostOf(hostport string) string {
 	return normalizeHost(host)
 }
 
-// normalizeHost is host in lower case, without the brackets of IPv6 and the dot at the end of a full name. Brackets hold
-// nothing else: other content is malformed, and "".
+// normalizeHost returns host in lower case, without the brackets of IPv6 and the final dot of a full name. It returns
+// "" if the brackets hold another content.
 func normalizeHost(host string) string {
 	host = strings.ToLower(strings.TrimSpace(host))
 	if inner, ok := strings.CutPrefix(host, "["); ok {
@@ -173,7 +185,7 @@ func normalizeHost(host string) string {
 	return strings.TrimSuffix(host, ".")
 }
 
-// checkSource refuses requests of pages of other sites. It reports whether the request is of a trusted origin.
+// checkSource refuses requests from pages of other sites. It reports whether the request comes from a trusted origin.
 func (c *Checks) checkSource(r *http.Request) (trusted bool, err *queue.Error) {
 	origins := r.Header["Origin"]
 	switch {
@@ -182,16 +194,21 @@ func (c *Checks) checkSource(r *http.Request) (trusted bool, err *queue.Error) {
 	case len(origins) == 1 && slices.Contains(c.origins, strings.ToLower(origins[0])):
 		return true, nil
 	}
+
 	site := ""
 	if sites := r.Header["Sec-Fetch-Site"]; len(sites) > 0 {
 		site = sites[0]
 	}
+
 	if len(origins) == 1 && !isOwnOrigin(origins[0], r.Host) {
 		return false, crossSite(origins[0])
 	}
+
+	// Programs send no Sec-Fetch-Site, and "none" is an address that the user typed.
 	if site == "" || site == "same-origin" || site == "none" || c.isNavigation(r) {
 		return false, nil
 	}
+
 	return false, crossSite("")
 }
 
@@ -208,8 +225,8 @@ func crossSite(origin string) *queue.Error {
 	}
 }
 
-// isOwnOrigin says whether a page of this very server sent the request. The scheme may differ: a proxy in front may
-// speak TLS for us.
+// isOwnOrigin reports whether a page of this server sent the request. The scheme may differ, because a proxy in front
+// may terminate TLS.
 func isOwnOrigin(origin, host string) bool {
 	scheme, at, ok := strings.Cut(strings.ToLower(origin), "://")
 	if !ok || host == "" || scheme != "http" && scheme != "https" {
@@ -228,21 +245,22 @@ func trimDefaultPort(scheme, host string) string {
 	return host
 }
 
-// isNavigation says whether a browser opens one of our pages as a document of its own, by a link elsewhere.
+// isNavigation reports whether a browser opens one of the pages as a document, for example by a link on another site.
 func (c *Checks) isNavigation(r *http.Request) bool {
 	if r.Method != http.MethodGet || r.Header.Get("Sec-Fetch-Mode") != "navigate" {
 		return false
 	}
 	if dest := r.Header.Get("Sec-Fetch-Dest"); dest != "" && dest != "document" {
-		return false // a frame in another site's page
+		// The request comes from a frame in a page of another site.
+		return false
 	}
 	return slices.ContainsFunc(c.pages, func(page string) bool {
 		return r.URL.Path == page || page != "/" && strings.HasSuffix(page, "/") && strings.HasPrefix(r.URL.Path, page)
 	})
 }
 
-// The types of bodies that are let through: browsers send none of them to another site without asking before. What a
-// route takes of them is the route's.
+// bodyTypes are the allowed types of bodies. A browser asks before it sends one of them to another site. Each route
+// decides which of them it accepts.
 var bodyTypes = []string{
 	"application/json", "application/x-ndjson", "application/jsonl",
 	"application/proto", "application/connect+proto", "application/connect+json",
@@ -254,11 +272,12 @@ var bodyTypes = []string{
 // peekTime bounds the wait for the first byte of a body without a type and a length.
 const peekTime = 10 * time.Second
 
-// checkBody refuses a body of a type that a plain form of any web page can have, or of none.
+// checkBody refuses a body without a type or with a type that a plain form of any web page can send.
 func checkBody(w http.ResponseWriter, r *http.Request) *queue.Error {
 	if r.ContentLength == 0 {
 		return nil
 	}
+
 	types := r.Header["Content-Type"]
 	if len(types) == 1 {
 		if slices.Contains(bodyTypes, types[0]) {
@@ -268,24 +287,29 @@ func checkBody(w http.ResponseWriter, r *http.Request) *queue.Error {
 			return nil
 		}
 	}
+
 	if len(types) == 0 {
-		if r.Method == http.MethodGet || r.Method == http.MethodHead { // no route reads it, and no page can send it
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			// No route reads such a body, and no page can send it.
 			return nil
 		}
-		if r.ContentLength < 0 && !hasBody(w, r) { // some clients say chunked and send nothing
+		if r.ContentLength < 0 && !hasBody(w, r) {
+			// Some clients announce chunks and send none.
 			return nil
 		}
 	}
+
 	return queue.Invalid("Content-Type", "must be application/json, NDJSON or a type of the RPCs; send application/json")
 }
 
-// hasBody reads the first byte of a body of unknown length. Without one there is no body; a body that does not come in
-// time counts as one.
+// hasBody reads the first byte of a body of unknown length and reports whether it exists. A body that does not arrive
+// within peekTime counts as one.
 func hasBody(w http.ResponseWriter, r *http.Request) bool {
 	ctl := http.NewResponseController(w)
 	_ = ctl.SetReadDeadline(time.Now().Add(peekTime))
 	n, err := r.Body.Read(make([]byte, 1))
-	_ = ctl.SetReadDeadline(time.Time{}) // one left behind would look like a client that went away
+	// An expired deadline would look like a client that has disconnected.
+	_ = ctl.SetReadDeadline(time.Time{})
 	if n > 0 || !errors.Is(err, io.EOF) {
 		return true
 	}
@@ -293,5 +317,5 @@ func hasBody(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// shorten bounds the part of a header that a message repeats.
+// shorten cuts the part of a header that a message repeats to 100 bytes.
 func shorten(s string) string { return s[:min(len(s), 100)] }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// exposed are the headers of answers that pages may read beside those that they always may: of REST, then of gRPC-Web.
+// exposed lists the headers of answers that pages may read beside the standard ones: first of REST, then of gRPC-Web.
 var exposed = strings.Join([]string{
 	"ETag", "Idempotency-Replayed", "Retry-After", "X-Request-Id", "Allow", "WWW-Authenticate",
 	"Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin",
@@ -13,16 +13,16 @@ var exposed = strings.Join([]string{
 
 const (
 	allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
-	// preflightAge is for how long a browser need not ask again, in seconds. Chromium takes at most 2 hours.
+	// preflightAge is the time in seconds for which a browser may cache the answer. Chromium uses at most 2 hours.
 	preflightAge = "7200"
 )
 
-// isPreflight says whether a browser asks if it may send what comes next.
+// isPreflight reports whether a browser asks for the permission of its next request.
 func isPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// allowOrigin lets the page that sent r read the answer.
+// allowOrigin allows the page that sent r to read the answer.
 func allowOrigin(h http.Header, r *http.Request) {
 	h.Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
 	if !isPreflight(r) {
@@ -30,7 +30,7 @@ func allowOrigin(h http.Header, r *http.Request) {
 	}
 }
 
-// answerPreflight says yes: the origin is trusted, so it may send any header with any method that there is.
+// answerPreflight allows the next request. The origin is trusted, so every header and every method is allowed.
 func answerPreflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network")
@@ -38,7 +38,8 @@ func answerPreflight(w http.ResponseWriter, r *http.Request) {
 	if asked := strings.Join(r.Header.Values("Access-Control-Request-Headers"), ", "); asked != "" {
 		h.Set("Access-Control-Allow-Headers", asked)
 	}
-	if r.Header.Get("Access-Control-Request-Private-Network") == "true" { // a public page asks for a private address
+	if r.Header.Get("Access-Control-Request-Private-Network") == "true" {
+		// A public page asks for a private address.
 		h.Set("Access-Control-Allow-Private-Network", "true")
 	}
 	h.Set("Access-Control-Max-Age", preflightAge)

@@ -1,10 +1,9 @@
-// Package httpaccess checks every request that reaches a server's port, before any transport sees it: the Host that
-// the request names, the web page that sent it, and the type of its body. It also answers browsers' questions of CORS,
-// so that all transports share one answer.
+// Package httpaccess checks every request on the port of a server before a transport sees it: its Host, the web page
+// that sent it, and the type of its body. It also answers CORS requests, so that all transports give the same answer.
 //
-// The checks are for requests that a browser sends without its user's will. A page of another site can make the
-// browser send requests to this server, and a page at a name that an attacker points at 127.0.0.1 (DNS rebinding) can read
-// the answers too. Programs send neither Origin nor Sec-Fetch-Site, so for them nothing changes.
+// The checks concern requests that a browser sends without the will of its user. A page of another site can make the
+// browser send requests to this server. A page at a name that an attacker points at 127.0.0.1 (DNS rebinding) can
+// also read the answers. Programs send neither Origin nor Sec-Fetch-Site, so the checks do not affect them.
 //
-// Put Checks.Wrap around the handler of the whole port, never around single routes: a route that was forgotten is open.
+// Put Checks.Wrap around the handler of the whole port, never around single routes: a forgotten route would be open.
 package httpaccess

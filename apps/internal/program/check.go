@@ -12,35 +12,41 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// checkPatience bounds a check: it is asked by what waits for a server, again and again.
+// checkPatience bounds a check. Its callers poll until a server is ready.
 const checkPatience = 5 * time.Second
 
-// Check asks the program that listens at addr on this machine whether it is ready, for images that have no other program
-// to ask with. The error is of KindUnavailable when it is not.
+// Check checks the readiness of the program at addr on this machine. It serves images without another program for
+// this. The error has KindUnavailable if the program is not ready.
 func Check(ctx context.Context, addr string) error {
 	const op = "check"
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "addr", Msg: fmt.Sprintf("%q: a host and a port are needed", addr)}
 	}
+
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", http.NoBody)
 	if err != nil {
 		return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "addr", Err: err}
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // and no proxy
+
+	// A transport of its own keeps the check away from proxies.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := client.Do(req)
 	if err != nil {
 		return &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: err}
 	}
 	defer func() { _ = res.Body.Close() }()
+
 	if res.StatusCode == http.StatusOK {
 		return nil
 	}
+
 	why, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10))
 	return &queue.Error{Op: op, Kind: queue.KindUnavailable, Msg: fmt.Sprintf("%s: %s", res.Status, strings.TrimSpace(string(why)))}
 }

@@ -15,33 +15,33 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Defaults of a Database, and the most that may be waited for one.
+// Defaults of a Database, and the longest wait for one.
 const (
 	DefaultSchema = "pgqueue"
 	DefaultWait   = 30 * time.Second
 	MaxWait       = time.Hour
 )
 
-// Database is how a program reaches PostgreSQL. All programs have the same settings for it, with the same meaning.
+// Database configures the connection to PostgreSQL. All programs have the same settings with the same meaning.
 type Database struct {
-	// URL is a URL, or keywords and values; "" = none.
+	// URL is a URL, or keywords and values; "" = no database.
 	URL string
-	// ListenURL leads to the database directly when URL leads through a pooler; for LISTEN.
+	// ListenURL connects directly for LISTEN when URL connects through a pooler.
 	ListenURL string
-	// Pooler says that URL leads through a transaction pooler.
+	// Pooler declares that URL connects through a transaction pooler.
 	Pooler bool
 	// Schema holds the tables.
 	Schema string
 	// MaxConns bounds the connections to the database; 0 = the store's default.
 	MaxConns int
-	// Wait is how long to wait for a database that does not answer yet, at most MaxWait.
+	// Wait is the longest wait for a database that does not answer yet, at most MaxWait.
 	Wait time.Duration
-	// Waiting, when set, is told of each attempt to reach the database that failed, and of how long more are made; at last,
-	// when there are no more, of nil.
+	// Waiting, if set, is called after each failed attempt to connect, with the time left for more attempts. After
+	// the last attempt it is called with nil.
 	Waiting func(err error, left time.Duration)
 }
 
-// Flags defines the flags of d, whose present values are their defaults, with their environment variables.
+// Flags defines the flags of d with their environment variables. The present values are the defaults.
 func (d *Database) Flags(to *pflag.FlagSet) {
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	fs.StringVar(&d.URL, "database-url", d.URL, "`URL` of the database, as postgres://app@db.example.org/app, or keywords: host=HOST user=USER")
@@ -54,7 +54,7 @@ func (d *Database) Flags(to *pflag.FlagSet) {
 	to.AddFlagSet(fs)
 }
 
-// Argument takes the URL that was given as an argument, which is stronger than the flag and its variable.
+// Argument sets the URL from an argument, which overrides the flag and its variable.
 func (d *Database) Argument(args []string) error {
 	switch {
 	case len(args) == 1:
@@ -65,7 +65,7 @@ func (d *Database) Argument(args []string) error {
 	return nil
 }
 
-// Validate reports the first setting at fault. It never repeats a URL, which may hold a password.
+// Validate reports the first wrong setting. Its error never contains a URL, which may hold a password.
 func (d *Database) Validate() error {
 	if err := checkURL("database-url", d.URL); err != nil {
 		return err
@@ -82,44 +82,48 @@ func (d *Database) Validate() error {
 	return queue.CheckInt("max-conns", d.MaxConns, 0, 10_000)
 }
 
-// checkURL leaves it to the driver what is a URL, and says what to do where that refuses.
+// checkURL lets the driver decide whether s is a URL, and adds a remedy to its error.
 func checkURL(field, s string) error {
 	if s == "" {
 		return nil
 	}
+
 	_, err := pgx.ParseConfig(s)
 	if err == nil {
 		return nil
 	}
+
 	const want = "must be a URL such as postgres://user@host/database, or keywords such as host=… user=… dbname=…"
 	scheme, _, isURL := strings.Cut(s, "://")
 	if isURL && scheme != "postgres" && scheme != "postgresql" && !strings.ContainsAny(scheme, "= ") {
 		return queue.Invalid(field, fmt.Sprintf("%s; unknown scheme %q", want, scheme))
 	}
+
 	remedy := "mend that keyword"
 	if isURL {
 		remedy = "in a URL percent-encode what is special in the password, as %23 for #, or use keywords"
 	}
 
-	// The driver's reason stands behind the URL, which it repeats. Where it could not take the text apart, the reason has
-	// a part of it, which may be of the password.
+	// The driver repeats the URL and puts its reason behind it. If the driver could not parse the text, the reason
+	// contains a part of the text, which may belong to the password.
 	text := err.Error()
 	at := strings.LastIndex(text, "`: ")
 	if at < 0 || strings.HasPrefix(text[at+3:], "failed to parse as") {
 		return queue.Invalid(field, want+"; "+remedy)
 	}
+
 	return queue.Invalid(field, Clean(text[at+3:])+"; "+remedy)
 }
 
-// connectEvery is how long to rest between attempts to reach a database, connectPatience how long one may take, and
-// tellEvery how often the log says that it is still waited for.
+// connectEvery is the delay between attempts to connect, connectPatience bounds one attempt, and tellEvery is the
+// interval of the log lines during the wait.
 const (
 	connectEvery    = 250 * time.Millisecond
 	connectPatience = 10 * time.Second
 	tellEvery       = 30 * time.Second
 )
 
-// Open connects, and waits for a database that does not answer yet, as one that is starting beside this program.
+// Open connects. It waits for a database that does not answer yet, for example because it starts beside this program.
 func (d *Database) Open(ctx context.Context, log *slog.Logger, more ...postgres.Option) (*postgres.Store, error) {
 	const op = "open database"
 	opts := append([]postgres.Option{postgres.WithSchema(d.Schema), postgres.WithLogger(log), postgres.WithMaxConns(d.MaxConns)}, more...)
@@ -148,7 +152,7 @@ func (d *Database) Open(ctx context.Context, log *slog.Logger, more ...postgres.
 			return nil, noDatabase(op, err, time.Since(begin))
 		}
 
-		// Who starts this program beside its database waits as a matter of course; the log is for when that takes long.
+		// A short wait is normal for a program that starts together with its database. The log covers a long wait.
 		if d.Waiting != nil {
 			d.Waiting(err, time.Until(until))
 		}
@@ -164,7 +168,7 @@ func (d *Database) Open(ctx context.Context, log *slog.Logger, more ...postgres.
 	}
 }
 
-// asUnavailable gives err the operation, and a kind when it has none.
+// asUnavailable adds the operation to err, and KindUnavailable if it has no kind.
 func asUnavailable(op string, err error) error {
 	if _, ok := errors.AsType[*queue.Error](err); ok {
 		return queue.WithOp(op, err)
@@ -172,7 +176,7 @@ func asUnavailable(op string, err error) error {
 	return &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: err}
 }
 
-// noDatabase is the error of a database that did not answer in all that time.
+// noDatabase returns the error of a database that has not answered during the whole wait.
 func noDatabase(op string, err error, after time.Duration) error {
 	out := &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: err}
 	out.Msg = fmt.Sprintf("it did not answer within %s; check the URL, and that PostgreSQL runs there", after.Round(100*time.Millisecond))

@@ -1,3 +1,3 @@
-// Package program is what the three programs of pgqueue have in common: configuration from flags, environment and file,
-// how they reach a database, their logs, and their exit codes.
+// Package program holds the common parts of the three programs of pgqueue: configuration from flags, environment and
+// file, the connection to a database, logs, and exit codes.
 package program

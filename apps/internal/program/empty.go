@@ -9,18 +9,19 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// mayBeEmpty annotates flags of which an empty value says something.
+// mayBeEmpty annotates flags with a meaningful empty value.
 const mayBeEmpty = "pgqueue_may_be_empty"
 
-// MayBeEmpty lets the flags of fs that names names have an empty value.
+// MayBeEmpty allows an empty value for the named flags of fs.
 func MayBeEmpty(fs *pflag.FlagSet, names ...string) {
 	for _, name := range names {
-		_ = fs.SetAnnotation(name, mayBeEmpty, []string{"yes"}) // it fails for a flag that is not there: a mistake that tests find
+		// It fails only for an undefined flag, which tests find.
+		_ = fs.SetAnnotation(name, mayBeEmpty, []string{"yes"})
 	}
 }
 
-// RefuseEmpty refuses arguments and texts of flags that were given and are empty. A variable that is unset makes such:
-// without this a filter would match everything, and a key or a namespace would be gone without a word.
+// RefuseEmpty refuses empty arguments and empty texts of given flags, as an unset shell variable makes them.
+// Otherwise a filter would match every task, and a key or a namespace would silently be missing.
 func RefuseEmpty(fs *pflag.FlagSet, args []string) error {
 	const remedy = "must not be empty; give a value, or leave it out (a variable in the command line may be unset)"
 	for i, arg := range args {
@@ -37,7 +38,7 @@ func RefuseEmpty(fs *pflag.FlagSet, args []string) error {
 	return bad
 }
 
-// isEmpty says that v is a text, or a list of texts with an empty one or none.
+// isEmpty reports whether v is an empty text, an empty list, or a list with an empty text.
 func isEmpty(v pflag.Value) bool {
 	if list, ok := v.(pflag.SliceValue); ok {
 		for _, text := range list.GetSlice() {

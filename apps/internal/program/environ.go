@@ -12,20 +12,20 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Prefix is what the names of all environment variables of pgqueue begin with.
+// Prefix begins the names of all environment variables of pgqueue.
 const Prefix = "PGQUEUE_"
 
-// Variable is the environment variable of a flag: PGQUEUE_ADDR for addr.
+// Variable returns the environment variable of a flag: PGQUEUE_ADDR for addr.
 func Variable(flag string) string {
 	return Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// fromEnvironment annotates flags that have an environment variable.
+// fromEnvironment annotates flags with an environment variable.
 const fromEnvironment = "pgqueue_environment"
 
-// FromEnvironment gives the flags of fs that names names an environment variable, or all of them when it names none.
-// Programs that run for long take every setting from there. A command takes only what says where and as whom it works,
-// never what it does: a variable that was set for something else must not change that.
+// FromEnvironment adds an environment variable to the named flags of fs, or to all flags without names. Long-running
+// programs read every setting from there. A command reads only its target and identity, never its action: a variable
+// for another purpose must not change the action.
 func FromEnvironment(fs *pflag.FlagSet, names ...string) {
 	fs.VisitAll(func(f *pflag.Flag) {
 		if len(names) > 0 && !slices.Contains(names, f.Name) {
@@ -38,9 +38,8 @@ func FromEnvironment(fs *pflag.FlagSet, names ...string) {
 	})
 }
 
-// Environ sets the flags that were not given from their environment variables, where FromEnvironment gave them one. An
-// empty variable counts as unset. own, when given, is what a program's own variables begin with instead of Prefix: they
-// are stronger.
+// Environ sets the flags that are not given from their environment variables, where FromEnvironment has added one. An
+// empty variable counts as unset. own replaces Prefix for the program's own variables, which have precedence.
 func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), own ...string) error {
 	var bad error
 	fs.VisitAll(func(f *pflag.Flag) {
@@ -51,31 +50,34 @@ func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), own ...strin
 			}
 			names = append(names, name)
 		}
+
 		for _, name := range names {
 			v, ok := lookup(name)
 			if f.Changed || bad != nil || !ok || v == "" {
 				continue
 			}
+
 			if err := set(fs, f, v); err != nil {
 				bad = queue.Invalid(name, fmt.Sprintf("%q is not for --%s", v, f.Name))
 			}
 		}
 	})
+
 	return bad
 }
 
-// oneALine annotates lists whose values may have commas in them.
+// oneALine annotates lists with values that may contain commas.
 const oneALine = "pgqueue_one_a_line"
 
-// OneALine separates the variables of the flags of fs that names names by line ends, and not by commas.
+// OneALine separates the values of the named flags of fs by line ends in their variables, and not by commas.
 func OneALine(fs *pflag.FlagSet, names ...string) {
 	for _, name := range names {
 		_ = fs.SetAnnotation(name, oneALine, []string{"yes"})
 	}
 }
 
-// elsewhere are beginnings of variables that other programs of pgqueue read, or that are given to commands and tests.
-// Kubernetes makes the last ones, of a service that is called pgqueue.
+// elsewhere holds the beginnings of variables that other programs of pgqueue read, or that commands and tests
+// receive. Kubernetes sets the last ones for a service with the name pgqueue.
 var elsewhere = []string{
 	"TASK_", "TEST_", "WORKER_", "URL", "PROTOCOL", "AUTH_TOKEN", "TIMEOUT", "OUTPUT", "NAMESPACE", "SERVICE_", "PORT", "SERVER_PORT", "SERVER_SERVICE_",
 }
@@ -86,8 +88,8 @@ func Variables(fs *pflag.FlagSet) (names []string) {
 	return names
 }
 
-// Unread are the variables of environ, as os.Environ gives it, that begin as pgqueue's do and that no flag of fs reads: a
-// misspelt one would have no effect without a word. own is as for Environ.
+// Unread returns the variables of environ, in the form of os.Environ, that begin like those of pgqueue and that no
+// flag of fs reads. A misspelt variable would silently have no effect. own is as in Environ.
 func Unread(fs *pflag.FlagSet, environ []string, own ...string) (names []string) {
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")
@@ -95,6 +97,7 @@ func Unread(fs *pflag.FlagSet, environ []string, own ...string) (names []string)
 		if !ours {
 			continue
 		}
+
 		read := false
 		fs.VisitAll(func(f *pflag.Flag) {
 			for _, variable := range f.Annotations[fromEnvironment] {
@@ -104,14 +107,18 @@ func Unread(fs *pflag.FlagSet, environ []string, own ...string) (names []string)
 				}
 			}
 		})
+
 		other := slices.ContainsFunc(elsewhere, func(begin string) bool { return strings.HasPrefix(rest, begin) })
-		for _, prefix := range own { // its own are no other program's
+		for _, prefix := range own {
+			// Its own variables belong to no other program.
 			other = other && !strings.HasPrefix(name, prefix)
 		}
+
 		if !read && !other {
 			names = append(names, name)
 		}
 	}
+
 	slices.Sort(names)
 	return names
 }
@@ -123,23 +130,27 @@ func WarnUnread(log *slog.Logger, fs *pflag.FlagSet, own ...string) {
 	}
 }
 
-// set gives a flag the value of a variable. A list is separated by commas, or by line ends.
+// set sets a flag from a variable. Commas or line ends separate a list.
 func set(fs *pflag.FlagSet, f *pflag.Flag, value string) error {
 	list, ok := f.Value.(pflag.SliceValue)
 	if !ok {
 		return fs.Set(f.Name, value)
 	}
+
 	separator := ","
 	if len(f.Annotations[oneALine]) > 0 {
 		separator = "\n"
 	}
+
 	parts := strings.Split(strings.TrimSpace(value), separator)
 	for i := range parts {
 		parts[i] = strings.TrimSpace(parts[i])
 	}
+
 	if err := list.Replace(parts); err != nil {
 		return err
 	}
+
 	f.Changed = true
 	return nil
 }

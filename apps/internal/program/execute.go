@@ -10,10 +10,11 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Execute runs the command of a program that runs for long, as a child when it is process 1, and returns the exit code
-// that exitCode gives its error. An error is one line on stderr.
+// Execute runs the command of a long-running program, in a child if this is process 1. It returns exitCode of the
+// error. An error is one line on stderr.
 func Execute(cmd *cobra.Command, args []string, stdout, stderr io.Writer, exitCode func(error) int) int {
-	if code, done := Init(); done { // before anything is written: the child writes it
+	if code, done := Init(); done {
+		// Init precedes the first output, which the child writes.
 		return code
 	}
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
@@ -27,17 +28,18 @@ func Execute(cmd *cobra.Command, args []string, stdout, stderr io.Writer, exitCo
 		return ExitDone
 	}
 
-	_, _ = fmt.Fprintln(stderr, cmd.Name()+":", OneLine(err)) // nothing is left to report to
+	// A failed write has no other place for its error.
+	_, _ = fmt.Fprintln(stderr, cmd.Name()+":", OneLine(err))
 	return exitCode(err)
 }
 
-// CheckFlag defines the flag of a program that asks the running one whether it is ready.
+// CheckFlag defines the flag with which a program checks the readiness of the running one.
 func CheckFlag(fs *pflag.FlagSet, check *bool, program, addrFlag string) {
 	fs.BoolVar(check, "check", false, "ask the "+program+" at --"+addrFlag+" whether it is ready, and end: 0 = it is, 5 = it is not")
 }
 
-// TakeRunningArgs gives fs, when a check was given nothing else, the arguments of the program that runs beside it: they
-// may name another address than the environment that both have. Call it before Environ.
+// TakeRunningArgs sets fs to the arguments of the program that runs beside a check without other flags. They may name
+// another address than the environment, which both share. Call it before Environ.
 func TakeRunningArgs(fs *pflag.FlagSet) error {
 	if fs.NFlag() > 1 {
 		return nil

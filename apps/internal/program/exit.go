@@ -11,12 +11,12 @@ const (
 	ExitDone        = 0
 	ExitFailed      = 1
 	ExitUsage       = 2
-	ExitNotFound    = 3 // not found, or nothing there
+	ExitNotFound    = 3 // not found, or an empty result
 	ExitConflict    = 4 // conflict, or lease lost
 	ExitUnreachable = 5
 )
 
-// ExitCode is how a program ends because of err.
+// ExitCode returns the exit code of a program for err.
 func ExitCode(err error) int {
 	switch queue.KindOf(err) {
 	case "":
@@ -34,5 +34,5 @@ func ExitCode(err error) int {
 	}
 }
 
-// OneLine is err's text on one line, harmless to a terminal.
+// OneLine returns the text of err on one line, without control characters.
 func OneLine(err error) string { return Clean(strings.Join(strings.Fields(err.Error()), " ")) }

@@ -11,33 +11,36 @@ import (
 	"golang.org/x/term"
 )
 
-// forwarded are the signals that process 1 passes on.
+// forwarded are the signals that process 1 forwards.
 var forwarded = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
 }
 
-// Init does the duties of the first process of a container, when this is that: the program itself runs in a child, to
-// which signals are passed on, and every process that loses its parent is reaped. A program that reaped them beside its
-// own children would take ends away from those who wait for them. done says that the child has ended, with code; until
-// then Init does not return. In any other process it returns at once.
+// Init does the work of process 1 of a container: it runs the program in a child, forwards signals to it, and reaps
+// every orphan. A program that reaped orphans itself would also collect the exits of its own children. done reports
+// that the child has ended with code; until then Init does not return. In any other process it returns at once.
 func Init() (code int, done bool) {
 	if os.Getpid() != 1 {
 		return 0, false
 	}
+
 	signals := make(chan os.Signal, 64)
 	for _, sig := range forwarded {
 		if !signal.Ignored(sig) {
 			signal.Notify(signals, sig)
 		}
 	}
+
 	signal.Notify(signals, syscall.SIGCHLD)
 	pid, listens, err := startSelf()
 	if err != nil {
 		signal.Reset()
-		return 0, false // without a child of its own the program runs all the same
+		// Without a child the program runs in this process.
+		return 0, false
 	}
 
-	var early []os.Signal // that the child does not handle yet
+	// early holds the signals that the child does not handle yet.
+	var early []os.Signal
 	for {
 		select {
 		case <-listens:
@@ -45,6 +48,7 @@ func Init() (code int, done bool) {
 				forward(pid, sig)
 			}
 			early, listens = nil, nil
+
 		case sig := <-signals:
 			switch {
 			case sig == syscall.SIGCHLD:
@@ -53,35 +57,39 @@ func Init() (code int, done bool) {
 			default:
 				forward(pid, sig)
 			}
+
 			if code, done := reap(pid); done {
-				return code, true // the kernel ends what is left
+				// The kernel ends the remaining processes.
+				return code, true
 			}
 		}
 	}
 }
 
 func forward(pid int, sig os.Signal) {
-	_ = syscall.Kill(pid, sig.(syscall.Signal)) // it may just have ended
+	// The child may just have ended.
+	_ = syscall.Kill(pid, sig.(syscall.Signal))
 }
 
 // listensVariable names the descriptor that the child of process 1 closes when it handles signals.
-const listensVariable = "_" + Prefix + "INIT_DESCRIPTOR" // not one of the settings
+const listensVariable = "_" + Prefix + "INIT_DESCRIPTOR" // not a setting
 
-// listensTimeout is how long process 1 holds signals back from a child that does not handle them, as one that asks a
-// server whether it is ready.
+// listensTimeout is the longest time for which process 1 delays signals to a child that does not handle them, such as
+// a check of a server.
 const listensTimeout = 10 * time.Second
 
-// reportListening reports to process 1, when that is this program, that the present process handles signals.
+// reportListening reports to a process 1 of this program that the present process handles signals.
 func reportListening() {
 	n, err := strconv.Atoi(os.Getenv(listensVariable))
 	if err != nil || n < 3 {
 		return
 	}
-	_ = os.Unsetenv(listensVariable) // children have no such descriptor
+	// Children have no such descriptor.
+	_ = os.Unsetenv(listensVariable)
 	_ = syscall.Close(n)
 }
 
-// startSelf starts this program again, as it was started. listens is closed when it handles signals.
+// startSelf starts this program again with the same arguments. listens is closed when the child handles signals.
 func startSelf() (pid int, listens <-chan struct{}, err error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -92,13 +100,15 @@ func startSelf() (pid int, listens <-chan struct{}, err error) {
 		return 0, nil, err
 	}
 	defer write.Close()
-	// A group of its own: a terminal would send its signals to both, and two of them mean more than one.
+	// The child gets its own group. A terminal would otherwise send its signals to both processes, and two signals
+	// mean more than one.
 	attr := &os.ProcAttr{
 		Env: append(os.Environ(), listensVariable+"=3"), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, write},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: term.IsTerminal(0), Ctty: 0},
 	}
 	p, err := os.StartProcess(exe, os.Args, attr)
-	if err != nil && attr.Sys.Foreground { // not the terminal that controls us
+	if err != nil && attr.Sys.Foreground {
+		// The terminal is not the controlling one.
 		attr.Sys.Foreground = false
 		p, err = os.StartProcess(exe, os.Args, attr)
 	}
@@ -107,9 +117,11 @@ func startSelf() (pid int, listens <-chan struct{}, err error) {
 	}
 
 	closed := make(chan struct{})
-	_ = read.SetReadDeadline(time.Now().Add(listensTimeout)) // pipes take deadlines
+	// Pipes support deadlines.
+	_ = read.SetReadDeadline(time.Now().Add(listensTimeout))
 	go func() {
-		_, _ = read.Read(make([]byte, 1)) // nothing is written: it ends with the descriptor of the child, or in time
+		// The pipe stays empty: the read ends with the descriptor of the child or at the deadline.
+		_, _ = read.Read(make([]byte, 1))
 		_ = read.Close()
 		close(closed)
 	}()
@@ -117,13 +129,14 @@ func startSelf() (pid int, listens <-chan struct{}, err error) {
 	return pid, closed, p.Release()
 }
 
-// reap takes note of all processes that have ended, and says how child did when it is one of them.
+// reap collects all processes that have ended. If child is one of them, it returns its exit code.
 func reap(child int) (code int, done bool) {
 	for {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
 		switch {
-		case err == syscall.EINTR: // never wrapped
+		// EINTR is never wrapped.
+		case err == syscall.EINTR:
 		case err != nil || pid <= 0:
 			return code, done
 		case pid != child:

@@ -2,7 +2,7 @@
 
 package program
 
-// Init does the duties of the first process of a container, which there are none of here.
+// Init returns at once, because only Linux containers need the work of process 1.
 func Init() (code int, done bool) { return 0, false }
 
 func reportListening() {}

@@ -13,13 +13,13 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// IsTerminal says that w is a terminal.
+// IsTerminal reports whether w is a terminal.
 func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// LogConfig says what is logged and how.
+// LogConfig configures the log.
 type LogConfig struct {
 	LevelName string
 	Format    string
@@ -34,7 +34,7 @@ func LogFlags(fs *pflag.FlagSet, c *LogConfig) {
 	FromEnvironment(fs, "log-level", "log-format")
 }
 
-// Toggle turns the debug lines on, or off again.
+// Toggle turns the debug lines on or off.
 func Toggle(level *slog.LevelVar) {
 	switch {
 	case level == nil:
@@ -45,7 +45,7 @@ func Toggle(level *slog.LevelVar) {
 	}
 }
 
-// Logger is the log that c describes, written to w.
+// Logger returns the log that c describes, written to w.
 func (c *LogConfig) Logger(w io.Writer, terminal bool) (*slog.Logger, error) {
 	c.Level = new(slog.LevelVar)
 	if err := c.Level.UnmarshalText([]byte(c.LevelName)); err != nil {

@@ -8,13 +8,13 @@ import (
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
 )
 
-// AllowedHostFlag defines the flag of the names that requests to a port may be for, with its environment variable.
+// AllowedHostFlag defines the flag of the allowed Host names of a port, with its environment variable.
 func AllowedHostFlag(fs *pflag.FlagSet, names *[]string) {
 	fs.StringSliceVar(names, "allowed-host", *names, "`names` that a proxy on this machine passes on as Host, as queue.example.com")
 	FromEnvironment(fs, "allowed-host")
 }
 
-// PortChecks makes the checks that each request to the port at addr passes first. The host of addr is one of its names.
+// PortChecks returns the checks for each request to the port at addr. The host of addr is an allowed name.
 func PortChecks(addr string, cfg httpaccess.Config) (*httpaccess.Checks, error) {
 	if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
 		cfg.Hosts = append([]string{host}, cfg.Hosts...)

@@ -12,7 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
-// The protocols of a Server, and where one is by default.
+// Protocols of a Server, and its default address.
 const (
 	REST             = "rest"
 	Connect          = "connect"
@@ -20,13 +20,13 @@ const (
 	DefaultPrefix    = "/api"
 )
 
-// Server is how a program reaches a server. All programs have the same settings for it, with the same meaning.
+// Server configures the connection to a server. All programs have the same settings with the same meaning.
 type Server struct {
-	// URL is the address of the server's API. Connect leaves out its last DefaultPrefix.
+	// URL is the address of the server's API. With Connect the trailing DefaultPrefix is omitted.
 	URL string
 	// Protocol is REST or Connect.
 	Protocol string
-	// Token is sent as "Authorization: Bearer …"; "" = none.
+	// Token is sent as "Authorization: Bearer …"; "" = no header.
 	Token string
 	// Namespace to work in; "" = the server's default.
 	Namespace string
@@ -43,7 +43,7 @@ func (s *Server) Flags(to *pflag.FlagSet) {
 	to.AddFlagSet(fs)
 }
 
-// Validate reports the first setting at fault. It trims the token, and never repeats it.
+// Validate reports the first wrong setting. It trims the token. Its error never contains the token.
 func (s *Server) Validate() error {
 	if s.Protocol != REST && s.Protocol != Connect {
 		return queue.Invalid("--protocol", fmt.Sprintf("must be rest or connect, got %q", s.Protocol))
@@ -53,8 +53,8 @@ func (s *Server) Validate() error {
 	return err
 }
 
-// Dial makes a client of the server and returns it with the function that closes it. timeout bounds each call; 0 = the
-// client's default. It does not connect: the first call does.
+// Dial returns a client of the server with its close function. timeout bounds each call; 0 = the default of the
+// client. Dial opens no connection: the first call does.
 func (s *Server) Dial(timeout time.Duration) (queue.Service, func(), error) {
 	if err := s.Validate(); err != nil {
 		return nil, nil, err
@@ -80,8 +80,8 @@ func (s *Server) Dial(timeout time.Duration) (queue.Service, func(), error) {
 	return client, client.Close, nil
 }
 
-// dialConnect makes a client of the root of the server: the routes of Connect are not behind the prefix of REST. Any
-// other path, as that of a proxy, stays.
+// dialConnect returns a client of the root of the server, because the routes of Connect are not below the prefix of
+// REST. Any other path, such as that of a proxy, stays.
 func (s *Server) dialConnect(timeout time.Duration) (queue.Service, func(), error) {
 	var opts []connectclient.Option
 	if timeout > 0 {
@@ -100,7 +100,7 @@ func (s *Server) dialConnect(timeout time.Duration) (queue.Service, func(), erro
 	return client, client.Close, nil
 }
 
-// parseToken returns the bearer token of a setting: one that comes from a file has its line end. The error never holds
+// parseToken returns the bearer token of a setting without the line end that a file adds. The error never contains
 // the token.
 func parseToken(setting string) (string, error) {
 	token := strings.TrimSpace(setting)

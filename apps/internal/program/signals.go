@@ -9,15 +9,15 @@ import (
 	"sync"
 )
 
-// Signals is how the surroundings speak to a program that runs for long:
+// Signals returns the signals that control a long-running program:
 //
 //	SIGTERM, SIGINT, SIGHUP   stop gracefully; a second one, at once
-//	SIGQUIT                   write what all goroutines do to the log, then stop at once
-//	SIGUSR1                   turn the log's debug lines on and off
+//	SIGQUIT                   write the stacks of all goroutines to the log, then stop at once
+//	SIGUSR1                   turn the debug lines of the log on and off
 //
-// SIGHUP, SIGINT and SIGQUIT that were ignored when the program was started stay so: nohup and shells do that for what is
-// to go on in the background. A reader of standard output or error that goes away does not end the program: what is
-// written from then on is lost. Children get all signals as if nothing had been set here.
+// SIGHUP, SIGINT and SIGQUIT stay ignored if they were ignored at the start: nohup and shells do that for background
+// programs. A closed reader of standard output or error does not end the program; later output is lost. Child
+// processes receive all signals with their defaults.
 func Signals() (signals <-chan os.Signal, stop func()) {
 	c := make(chan os.Signal, 4)
 	for _, sig := range stopSignals {
@@ -26,7 +26,8 @@ func Signals() (signals <-chan os.Signal, stop func()) {
 		}
 	}
 	signal.Notify(c, alwaysSignals...)
-	pipes := make(chan os.Signal, 1) // never read: that it is asked for makes a write fail instead of ending the process
+	// The channel is never read: the registration turns the signal into a write error.
+	pipes := make(chan os.Signal, 1)
 	signal.Notify(pipes, pipeSignals...)
 	reportListening()
 	return c, func() {
@@ -35,9 +36,9 @@ func Signals() (signals <-chan os.Signal, stop func()) {
 	}
 }
 
-// WatchSignals handles what Signals receives, until the function that it returns is called: it turns the debug lines of
-// level on and off, writes stacks to dump, and calls stop for each signal that asks for a stop. atOnce is true from the
-// second of them on, and for SIGQUIT.
+// WatchSignals handles the signals until unwatch is called. It toggles the debug lines of level, writes stacks to
+// dump, and calls stop for each signal that requests a stop. atOnce is true for SIGQUIT and from the second such
+// signal on.
 func WatchSignals(
 	signals <-chan os.Signal, level *slog.LevelVar, dump io.Writer, stop func(sig os.Signal, atOnce bool),
 ) (unwatch func()) {
@@ -53,14 +54,17 @@ func WatchSignals(
 					Toggle(level)
 					continue
 				}
+
 				if IsDump(sig) {
 					DumpGoroutines(dump)
 				}
+
 				stop(sig, stopping || IsDump(sig))
 				stopping = true
 			}
 		}
 	})
+
 	return func() {
 		close(done)
 		watching.Wait()
@@ -70,12 +74,13 @@ func WatchSignals(
 // maxDump bounds the text of DumpGoroutines.
 const maxDump = 16 << 20
 
-// DumpGoroutines writes what all goroutines do.
+// DumpGoroutines writes the stacks of all goroutines.
 func DumpGoroutines(w io.Writer) {
 	for size := 1 << 20; ; size *= 2 {
 		b := make([]byte, size)
 		if n := runtime.Stack(b, true); n < size || size >= maxDump {
-			_, _ = w.Write(append(b[:n], '\n')) // a log that cannot be written must not keep the program from stopping
+			// A broken log must not prevent the stop.
+			_, _ = w.Write(append(b[:n], '\n'))
 			return
 		}
 	}

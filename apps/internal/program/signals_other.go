@@ -13,8 +13,8 @@ var (
 	pipeSignals   = []os.Signal{syscall.SIGPIPE}
 )
 
-// IsDebug says that sig turns the log's debug lines on and off: there is no such signal here.
+// IsDebug returns false: this system has no signal for the debug lines.
 func IsDebug(os.Signal) bool { return false }
 
-// IsDump says that sig asks for what all goroutines do: there is no such signal here.
+// IsDump returns false: this system has no signal for a dump.
 func IsDump(os.Signal) bool { return false }

@@ -8,16 +8,16 @@ import (
 )
 
 var (
-	// stopSignals ask for a stop, unless they were ignored at the start.
+	// stopSignals request a stop, unless they were ignored at the start.
 	stopSignals = []os.Signal{syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT}
-	// alwaysSignals are listened to in any case.
+	// alwaysSignals are handled in every case.
 	alwaysSignals = []os.Signal{syscall.SIGTERM, syscall.SIGUSR1}
-	// pipeSignals tell of a write that nothing reads.
+	// pipeSignals report a write to a closed pipe.
 	pipeSignals = []os.Signal{syscall.SIGPIPE}
 )
 
-// IsDebug says that sig turns the log's debug lines on and off.
+// IsDebug reports whether sig turns the debug lines of the log on and off.
 func IsDebug(sig os.Signal) bool { return sig == syscall.SIGUSR1 }
 
-// IsDump says that sig asks for what all goroutines do, and a stop at once.
+// IsDump reports whether sig requests the stacks of all goroutines and a stop at once.
 func IsDump(sig os.Signal) bool { return sig == syscall.SIGQUIT }

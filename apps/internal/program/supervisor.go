@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// Supervisor is what started the program and is told how it is, as systemd does with Type=notify. A nil one, where there
-// is none, takes everything and does nothing.
+// Supervisor reports the state of the program to its supervisor, such as systemd with Type=notify. All methods of a
+// nil Supervisor do nothing.
 type Supervisor struct {
 	conn *net.UnixConn
 	log  *slog.Logger
-	beat time.Duration // between the signs of life; 0 = none are wanted
+	beat time.Duration // interval of the signs of life; 0 = none
 
 	end    chan struct{}
 	once   sync.Once
@@ -23,35 +23,40 @@ type Supervisor struct {
 	beats  sync.WaitGroup
 }
 
-// supervisorVariables are for this process alone: a child that had them would speak in its name.
+// supervisorVariables are for this process alone. A child with them could report in its name.
 var supervisorVariables = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
 // notifyTimeout bounds a message to the supervisor.
 const notifyTimeout = time.Second
 
-// Supervised is the supervisor that the environment names, nil when it names none. Its variables are taken away.
+// Supervised returns the supervisor of the environment, or nil. It removes the variables from the environment.
 func Supervised(log *slog.Logger) *Supervisor {
 	socket := os.Getenv("NOTIFY_SOCKET")
 	usec, pid := os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
 	for _, name := range supervisorVariables {
-		_ = os.Unsetenv(name) // fails for no name that has none of = and NUL
+		// It fails only for an invalid name.
+		_ = os.Unsetenv(name)
 	}
+
 	if socket == "" {
 		return nil
 	}
+
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		log.Warn("cannot speak to the supervisor; it will not hear that this program is ready", "err", err)
 		return nil
 	}
+
 	s := &Supervisor{conn: conn, log: log, end: make(chan struct{})}
 	if n, err := strconv.ParseInt(usec, 10, 64); err == nil && n > 0 && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
 		s.beat = time.Duration(n) * time.Microsecond / 2
 	}
+
 	return s
 }
 
-// Ready says that the program works, and gives signs of life from now on.
+// Ready reports that the program works, and starts the signs of life.
 func (s *Supervisor) Ready() {
 	if s == nil {
 		return
@@ -62,7 +67,7 @@ func (s *Supervisor) Ready() {
 	}
 }
 
-// Stopping says that the program stops.
+// Stopping reports that the program stops.
 func (s *Supervisor) Stopping() {
 	if s != nil {
 		s.say("STOPPING=1")
@@ -77,7 +82,8 @@ func (s *Supervisor) Close() {
 	s.closed.Do(func() {
 		close(s.end)
 		s.beats.Wait()
-		_ = s.conn.Close() // nothing is buffered
+		// Nothing is buffered.
+		_ = s.conn.Close()
 	})
 }
 

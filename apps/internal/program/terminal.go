@@ -12,14 +12,14 @@ import (
 	"unicode/utf8"
 )
 
-// harmful says that a terminal may act on r instead of showing it: control characters, marks that turn the direction of
-// text around, and those that have no width.
+// harmful reports whether a terminal may act on r instead of showing it: control characters, marks that change the
+// direction of text, and characters without a width.
 func harmful(r rune) bool {
 	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// Clean makes text from outside harmless on one line of a terminal: line ends and tabs become blanks, anything else that
-// a terminal acts on becomes U+FFFD.
+// Clean makes foreign text safe for one line of a terminal. Line ends and tabs become blanks; other characters on
+// which a terminal acts become U+FFFD.
 func Clean(s string) string {
 	if utf8.ValidString(s) && strings.IndexFunc(s, harmful) < 0 {
 		return s
@@ -35,14 +35,14 @@ func Clean(s string) string {
 	}, s)
 }
 
-// Guard lets a program write control sequences of its own to a terminal that foreign text is written to as well. It
-// marks its sequences with a random key, which foreign text cannot hold. A nil Guard marks and lets through nothing.
+// Guard allows a program its own control sequences on a terminal that also shows foreign text. A random key marks its
+// sequences, and foreign text cannot contain this key. A nil Guard allows no sequence.
 type Guard struct{ key string }
 
-// NewGuard makes a guard with a key of its own.
+// NewGuard returns a guard with a new key.
 func NewGuard() *Guard { return &Guard{key: rand.Text()} }
 
-// Sequence marks s, for writers that Writer has made. Other writers must not get it.
+// Sequence marks s for the writers of Writer. Other writers must not receive it.
 func (g *Guard) Sequence(s string) string {
 	if g == nil {
 		return s
@@ -50,11 +50,11 @@ func (g *Guard) Sequence(s string) string {
 	return mark + g.key + s + mark
 }
 
-// mark stands before and after a key with its sequence.
+// mark encloses a key with its sequence.
 const mark = "\x00"
 
-// Writer writes JSON escapes to w in place of the characters that a terminal acts on, so that foreign text can do nothing
-// by whichever way it comes. Line ends, tabs and the sequences of g pass; a sequence must be in one Write.
+// Writer writes to w with JSON escapes in place of the characters on which a terminal acts, so that foreign text has
+// no effect. Line ends, tabs and the sequences of g pass. A sequence must be in one Write.
 func (g *Guard) Writer(w io.Writer) io.Writer {
 	t := &terminalWriter{w: w}
 	if g != nil {
@@ -63,13 +63,13 @@ func (g *Guard) Writer(w io.Writer) io.Writer {
 	return t
 }
 
-// TerminalWriter is the Writer of a program without control sequences of its own.
+// TerminalWriter returns the Writer of a program without its own control sequences.
 func TerminalWriter(w io.Writer) io.Writer { return (*Guard)(nil).Writer(w) }
 
 type terminalWriter struct {
 	w     io.Writer
-	begin []byte // of an own sequence; nil = there are none
-	rest  []byte // of a rune that a write ended in
+	begin []byte // of a marked sequence; nil = no sequences
+	rest  []byte // the incomplete rune at the end of the last write
 }
 
 func (t *terminalWriter) Write(p []byte) (int, error) {
@@ -93,7 +93,7 @@ func (t *terminalWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// cutSequence cuts a sequence of the program's own off the beginning of b.
+// cutSequence cuts a marked sequence from the beginning of b.
 func (t *terminalWriter) cutSequence(b []byte) (sequence, after []byte, ok bool) {
 	if b, ok := bytes.CutPrefix(b, []byte("\r\n")); ok {
 		return []byte("\r\n"), b, true
@@ -104,7 +104,7 @@ func (t *terminalWriter) cutSequence(b []byte) (sequence, after []byte, ok bool)
 	return bytes.Cut(b[len(t.begin):], []byte(mark))
 }
 
-// writeEscaped writes the rune r, which is text in UTF-8, as JSON escapes when a terminal would act on it.
+// writeEscaped writes the rune r, with its UTF-8 text, and uses JSON escapes if a terminal would act on it.
 func writeEscaped(out *bytes.Buffer, r rune, text []byte) {
 	switch {
 	case r == utf8.RuneError && len(text) == 1:

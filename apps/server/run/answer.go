@@ -10,41 +10,47 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// rpcCodes are the codes of Connect and gRPC for the errors that no transport sees.
+// rpcCodes maps the errors outside of the transports to the codes of Connect and gRPC.
 var rpcCodes = map[queue.Kind]struct{ connect, grpc string }{
 	queue.KindInvalid:     {"invalid_argument", "3"},
 	queue.KindDenied:      {"permission_denied", "7"},
 	queue.KindUnavailable: {"unavailable", "14"},
 }
 
-// answerError answers a request that no transport gets, in the protocol that it speaks. The status of gRPC is a header:
-// its clients read nothing else.
+// answerError answers a request that reaches no transport, in the protocol of the request. The status of gRPC is a
+// header, because gRPC clients read only headers here.
 func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.Error) {
 	h := w.Header()
 	text := err.Msg
 	if err.Field != "" {
 		text = err.Field + ": " + text
 	}
+
 	if media := r.Header.Get("Content-Type"); strings.HasPrefix(media, "application/grpc") {
 		h.Set("Content-Type", media)
 		h.Set("Grpc-Status", rpcCodes[err.Kind].grpc)
 		h.Set("Grpc-Message", url.PathEscape(text))
 		return
 	}
+
 	problem := restapi.ProblemOf(err)
 	problem.Status = status
 	media := restapi.MediaProblem
-	body, _ := restapi.Append(nil, problem) // a problem always encodes
-	if isRPC(r) {                           // as Connect has it
+	// A problem always encodes.
+	body, _ := restapi.Append(nil, problem)
+	if isRPC(r) {
+		// RPC clients expect the format of Connect.
 		media = restapi.MediaJSON
-		body, _ = json.Marshal(map[string]string{"code": rpcCodes[err.Kind].connect, "message": text}) // texts always marshal
+		// Texts always marshal.
+		body, _ = json.Marshal(map[string]string{"code": rpcCodes[err.Kind].connect, "message": text})
 	}
+
 	h.Set("Content-Type", media)
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 }
 
-// isRPC says whether a request is for one of the services of Connect and gRPC.
+// isRPC reports whether a request is for one of the services of Connect and gRPC.
 func isRPC(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/pgqueue.") || strings.HasPrefix(r.URL.Path, "/grpc.")
 }

@@ -21,49 +21,50 @@ const (
 	DefaultStopTimeout = 20 * time.Second
 )
 
-// Config says what server to run. The zero value is a server on DefaultAddr over an embedded PostgreSQL.
+// Config configures a server. The zero value is a server on DefaultAddr over an embedded PostgreSQL.
 type Config struct {
-	// Database says how to reach PostgreSQL; without a URL the server starts an embedded one.
+	// Database configures the connection to PostgreSQL. Without a URL the server starts an embedded one.
 	program.Database
-	// DataDir is where the embedded PostgreSQL lives; "" = the user's data folder.
+	// DataDir is the folder of the embedded PostgreSQL; "" = the data folder of the user.
 	DataDir string
-	// NoMigrate leaves the schema as it is; an older or missing one is refused.
+	// NoMigrate leaves the schema unchanged. The server refuses an older or a missing schema.
 	NoMigrate bool
 
 	// Addr is the host and port to listen on; port 0 takes any free one.
 	Addr string
 	// Prefix of the REST routes.
 	Prefix string
-	// Namespace of requests that name none.
+	// Namespace of requests without one.
 	Namespace string
 	// MaxPayloadBytes bounds payloads and results; 0 = queue.DefaultMaxPayloadBytes.
 	MaxPayloadBytes int
-	// CORSOrigins are those whose pages may call from browsers, as https://app.example.com.
+	// CORSOrigins are the origins with pages that may call from browsers, such as https://app.example.com.
 	CORSOrigins []string
-	// AllowedHosts are the names that requests over loopback may be for, beside localhost and the host of Addr.
+	// AllowedHosts are the allowed Host names of requests over loopback, beside localhost and the host of Addr.
 	AllowedHosts []string
 	// NoBackground leaves background work to other processes.
 	NoBackground bool
 
-	// IdleTimeout is how long an unused connection of a client stays; 0 = restserver.DefaultIdle.
+	// IdleTimeout is the time after which an unused connection is closed; 0 = restserver.DefaultIdle.
 	IdleTimeout time.Duration
 
 	// StopTimeout bounds a graceful stop; 0 = DefaultStopTimeout.
 	StopTimeout time.Duration
-	// DrainDelay is how long readiness is off before requests are refused, for load balancers that poll it.
+	// DrainDelay is the time between the end of readiness and the first refused request, for load balancers that poll
+	// it.
 	DrainDelay time.Duration
 
-	// Log is told what happens; nil = slog.Default.
+	// Log receives the log; nil = slog.Default.
 	Log *slog.Logger
 	// Version of the program.
 	Version string
 
-	// Store opens the store instead of what the fields above say: for other stores, and tests. close is called once,
-	// after everything that uses the store has ended.
+	// Store opens the store in place of the fields above, for other stores and tests. closeStore is called once,
+	// after every user of the store has ended.
 	Store func(ctx context.Context) (store queue.Store, closeStore func(context.Context) error, err error)
 }
 
-// Validate reports the first field at fault, as an error of queue.KindInvalid.
+// Validate reports the first wrong field as an error of queue.KindInvalid.
 func (c Config) Validate() error {
 	_, err := c.filled()
 	return err
@@ -82,9 +83,11 @@ func (c Config) filled() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+
 	if err := c.Database.Validate(); err != nil {
 		return c, err
 	}
+
 	switch {
 	case c.URL != "" && c.DataDir != "":
 		return c, queue.Invalid("data-dir", "it is of the embedded PostgreSQL; leave it out, or the URL")
@@ -95,18 +98,21 @@ func (c Config) filled() (Config, error) {
 	case c.StopTimeout < 0 || c.DrainDelay < 0:
 		return c, queue.Invalid("stop-timeout", "a duration from 0 on is needed")
 	}
+
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		return c, queue.Invalid("addr", fmt.Sprintf("%q: a host and a port are needed, as %q", c.Addr, DefaultAddr))
 	}
+
 	if !plainPath.MatchString(c.Prefix) {
 		return c, queue.Invalid("prefix", fmt.Sprintf("%q: a plain path is needed, as %q", c.Prefix, DefaultPrefix))
 	}
+
 	n, err := queue.NamespaceName(c.Namespace)
 	c.Namespace = n
 	return c, err
 }
 
-// plainPath is what a prefix may be, with or without the slashes at its ends.
+// plainPath matches a valid prefix, with or without slashes at its ends.
 var plainPath = regexp.MustCompile(`^/*([\w.~-]+/*)*$`)
 
 func fill[T comparable](v *T, def T) {
@@ -116,7 +122,7 @@ func fill[T comparable](v *T, def T) {
 	}
 }
 
-// as gives err a kind and an operation; an error that has both keeps them.
+// as adds a kind and an operation to err, unless err has both.
 func as(kind queue.Kind, op string, err error) error {
 	if err == nil {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
-// Flags defines the flags of a server on to, bound to c, whose present values are their defaults.
+// Flags defines the flags of a server on to and binds them to c. The present values of c are the defaults.
 func Flags(to *pflag.FlagSet, c *Config) {
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	c.Addr, c.Prefix, c.Schema, c.Namespace = DefaultAddr, DefaultPrefix, program.DefaultSchema, queue.DefaultNamespace
@@ -32,7 +32,7 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	to.AddFlagSet(fs)
 }
 
-// negated is a flag that says the opposite of its variable, so that the zero Config is the default one.
+// negated is a flag with the opposite value of its variable, so that the zero Config holds the defaults.
 type negated bool
 
 func (n *negated) String() string {

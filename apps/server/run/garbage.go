@@ -8,17 +8,17 @@ import (
 )
 
 const (
-	// garbageRoom is how many bytes of garbage may gather before they are collected. By itself Go collects when the heap
-	// has doubled: a server holds a few megabytes and makes hundreds a second, so that it would collect all the time.
+	// garbageRoom is the number of bytes of garbage before a collection. By default Go collects when the heap has
+	// doubled. A server holds a few megabytes and allocates hundreds per second, so it would collect all the time.
 	garbageRoom = 64 << 20
-	// leastHeap is what Go takes a smaller heap for.
+	// leastHeap is the smallest heap with which Go computes: it rounds a smaller one up to it.
 	leastHeap = 4 << 20
-	// usualPercent is Go's own measure; it holds where the heap is larger than the room.
+	// usualPercent is the default of Go. It applies to heaps larger than the room.
 	usualPercent = 100
 )
 
-// roomForGarbage gives garbage its room until stop is called, unless whoever started the process has set GOGC. Only
-// main programs call it: the collector is the whole process's.
+// roomForGarbage delays collections by garbageRoom until stop is called, unless the environment sets GOGC. Only main
+// programs call it, because the collector belongs to the whole process.
 func roomForGarbage(lookup func(string) (string, bool)) (stop func()) {
 	if v, _ := lookup("GOGC"); v != "" {
 		return func() {}
@@ -28,7 +28,7 @@ func roomForGarbage(lookup func(string) (string, bool)) (stop func()) {
 	return r.stop
 }
 
-// room follows the size of the heap.
+// room adapts the collector to the size of the heap.
 type room struct {
 	mu      sync.Mutex
 	sample  []metrics.Sample
@@ -36,8 +36,8 @@ type room struct {
 	stopped bool
 }
 
-// adjust sets the collector's percentage by what the last collection has left, and sees to it that the next one calls
-// adjust again.
+// adjust sets the percentage of the collector from the heap after the last collection. It arranges that the next
+// collection calls it again.
 func (r *room) adjust() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,7 +50,8 @@ func (r *room) adjust() {
 		r.percent = p
 		debug.SetGCPercent(p)
 	}
-	runtime.AddCleanup(new([8]*room), (*room).adjust, r) // nobody holds it: the next collection finds it
+	// The new object is unreferenced, so the next collection runs the cleanup.
+	runtime.AddCleanup(new([8]*room), (*room).adjust, r)
 }
 
 func (r *room) stop() {

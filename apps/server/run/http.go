@@ -15,14 +15,14 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
-// handler is everything the port answers.
+// handler answers all requests of the port.
 type handler struct {
 	mux *http.ServeMux
-	// drain ends streams and long polls, refuses new REST requests and waits for those under way.
+	// drain ends streams and long polls, refuses new REST requests and waits for running ones.
 	drain func(context.Context) error
 }
 
-// newChecks makes the checks that precede every route. refused counts the refusals by the header at fault: one of four.
+// newChecks returns the checks that precede every route. refused counts the refusals by one of four wrong headers.
 func newChecks(cfg Config, refused func(reason string)) (*httpaccess.Checks, error) {
 	return program.PortChecks(cfg.Addr, httpaccess.Config{
 		Hosts: cfg.AllowedHosts, Origins: cfg.CORSOrigins,
@@ -32,12 +32,12 @@ func newChecks(cfg Config, refused func(reason string)) (*httpaccess.Checks, err
 			refused(strings.ToLower(reason.Field))
 			answerError(w, r, status, reason)
 		},
-		// Pages that change nothing and hold nothing of any namespace.
+		// These pages change no state and show no data of a namespace.
 		Pages: []string{"/", "/docs", "/docs/"},
 	})
 }
 
-// handler puts REST under its prefix and Connect beside it.
+// handler returns REST below its prefix and Connect beside it.
 func (s *Server) handler() (handler, error) {
 	body, batch, message := messageLimits(s.cfg.MaxPayloadBytes)
 	large := queue.NewBudget(queue.DefaultLargeBytes)
@@ -54,13 +54,17 @@ func (s *Server) handler() (handler, error) {
 	if err != nil {
 		return handler{}, err
 	}
+
+	// REST and Connect share one budget for large answers.
 	rpc, err := connectserver.New(s.service, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log),
 		connectserver.WithMaxMessageBytes(message), connectserver.WithLargeAnswers(large))
 	if err != nil {
 		return handler{}, err
 	}
+
 	mux := http.NewServeMux()
 	mux.Handle("/", rest)
+	// The verbose form lists each check; the plain form belongs to REST.
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("verbose") {
 			s.health.Readyz().ServeHTTP(w, r)
@@ -68,17 +72,21 @@ func (s *Server) handler() (handler, error) {
 		}
 		rest.ServeHTTP(w, r)
 	})
+
+	// REST writes its own log lines.
 	logged := s.logged(rpc)
 	for _, path := range rpc.Paths() {
 		mux.Handle(path, logged)
 	}
+
 	return handler{mux: mux, drain: func(ctx context.Context) error {
+		// The streams of Connect must end before the wait for REST requests.
 		rpc.Drain()
 		return rest.Shutdown(ctx)
 	}}, nil
 }
 
-// level is that of a request's line: what probes ask for is of no interest, what we broke is.
+// level returns the log level of a request: debug for the paths of probes, and error for faults of the server.
 func level(path, prefix string, status int) slog.Level {
 	switch {
 	case status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable:
@@ -89,8 +97,8 @@ func level(path, prefix string, status int) slog.Level {
 	return slog.LevelInfo
 }
 
-// answered tells a log what became of an answer. One that did not arrive is no success: it is 499, as nginx has it,
-// and what it would have been stands beside it.
+// answered returns the log attributes of an answer. An answer that did not arrive has status 499, as in nginx, beside
+// its original status.
 func answered(status int, aborted bool) []slog.Attr {
 	if !aborted {
 		return []slog.Attr{slog.Int("status", status)}
@@ -98,15 +106,15 @@ func answered(status int, aborted bool) []slog.Attr {
 	return []slog.Attr{slog.Int("status", 499), slog.Bool("aborted", true), slog.Int("answer", status)}
 }
 
-// messageLimits are the bounds of a request's body over REST, of one with many tasks, and of a message over Connect, for
-// payloads of a size: each transport takes one such task at least, with its headers and key.
+// messageLimits returns the limits of the body of a REST request, of a REST batch and of a Connect message for the
+// largest payload. Each transport accepts at least one such task with its headers and key.
 func messageLimits(payload int) (body, batch int64, message int) {
 	const rest = 64 << 10
 	body = int64(payload) + rest
 	return body, max(body, restserver.DefaultMaxBatchBytes), min(max(payload+rest, connectserver.DefaultMaxMessageBytes), 1<<30)
 }
 
-// logged writes a line for each call of RPC.
+// logged wraps h and writes a log line for each RPC call.
 func (s *Server) logged(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
@@ -125,16 +133,16 @@ func (s *Server) logged(h http.Handler) http.Handler {
 	})
 }
 
-// slowCall is how long a call must have taken for its last bytes to be pushed out before its line is logged. The
-// shortest deadline of a connection is longer, so no faster answer was cut by one.
+// slowCall is the duration from which the last bytes of an answer are flushed before its log line. The shortest
+// deadline of a connection is longer, so a deadline cannot have cut a faster answer.
 const slowCall = time.Second
 
-// recorder sees what a call of RPC is answered.
+// recorder records the answer of an RPC call.
 type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
-	err    error // of the first write that failed
+	err    error // the error of the first failed write
 }
 
 func (w *recorder) WriteHeader(status int) {
@@ -151,7 +159,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// FlushError is for http.ResponseController: what is behind must see that a flush failed.
+// FlushError implements flushing for http.ResponseController: the handler must learn of a failed flush.
 func (w *recorder) FlushError() error {
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !errors.Is(err, errors.ErrUnsupported) {
@@ -160,10 +168,10 @@ func (w *recorder) FlushError() error {
 	return err
 }
 
-// Flush is for the framework, which asks for an http.Flusher and sees no error.
+// Flush implements http.Flusher for the framework, which gets no error from it.
 func (w *recorder) Flush() { _ = w.FlushError() }
 
-// Unwrap is for http.ResponseController.
+// Unwrap gives http.ResponseController access to the writer below.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *recorder) fail(err error) {
@@ -172,7 +180,8 @@ func (w *recorder) fail(err error) {
 	}
 }
 
-// aborted says whether the caller has not got the answer: a write failed, or it left before the end.
+// aborted reports whether the caller has not received the answer: a write failed, or the caller disconnected before
+// the end.
 func (w *recorder) aborted(r *http.Request, took time.Duration) bool {
 	if w.err == nil && took >= slowCall {
 		_ = w.FlushError()
@@ -180,7 +189,7 @@ func (w *recorder) aborted(r *http.Request, took time.Duration) bool {
 	return w.err != nil || r.Context().Err() != nil
 }
 
-// grpcStatus is the code of gRPC, which is a trailer, or a header when there is nothing else.
+// grpcStatus returns the code of gRPC, which is a trailer, or a header in an answer without messages.
 func (w *recorder) grpcStatus() string {
 	if code := w.Header().Get(http.TrailerPrefix + "Grpc-Status"); code != "" {
 		return code

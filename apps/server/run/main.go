@@ -10,7 +10,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
-// Main is the program pgqueue-server: it runs a server until a signal and returns the exit code.
+// Main runs the program pgqueue-server until a signal and returns its exit code.
 func Main(args []string, version string, stdout, stderr *os.File) int {
 	return program.Execute(newCommand(version, stderr), args, stdout, stderr, program.ExitCode)
 }
@@ -32,22 +32,28 @@ func newCommand(version string, stderr *os.File) *cobra.Command {
 			if err := program.RefuseEmpty(flags, args); err != nil {
 				return err
 			}
+
 			if check {
 				return checkRunning(cmd, &cfg)
 			}
+
 			if err := program.Environ(flags, os.LookupEnv); err != nil {
 				return err
 			}
+
 			if err := cfg.Argument(args); err != nil {
 				return err
 			}
+
 			if cfg.Log, err = logging.Logger(stderr, program.IsTerminal(stderr)); err != nil {
 				return err
 			}
+
 			program.WarnUnread(cfg.Log, flags)
 			return UntilSignal(cmd.Context(), cfg, logging.Level, nil)
 		},
 	}
+
 	cmd.SetVersionTemplate("pgqueue-server {{.Version}}\n")
 
 	flags := cmd.Flags()
@@ -56,11 +62,12 @@ func newCommand(version string, stderr *os.File) *cobra.Command {
 	program.FromEnvironment(flags, "namespace")
 	program.LogFlags(flags, &logging)
 	program.CheckFlag(flags, &check, "server", "addr")
-	flags.Bool("version", false, "print the version and end") // cobra acts on it
+	// cobra handles this flag.
+	flags.Bool("version", false, "print the version and end")
 	return cmd
 }
 
-// checkRunning asks the running server whether it is ready.
+// checkRunning checks the readiness of the running server.
 func checkRunning(cmd *cobra.Command, cfg *Config) error {
 	if err := program.TakeRunningArgs(cmd.Flags()); err != nil {
 		return err
@@ -71,10 +78,10 @@ func checkRunning(cmd *cobra.Command, cfg *Config) error {
 	return program.Check(cmd.Context(), cfg.Addr)
 }
 
-// UntilSignal runs a server until a signal asks for its end, as program.Signals says, or until ctx ends, and stops it
-// gracefully within its deadline. A supervisor is told when it is ready and when it stops. Up to 64 MB of garbage may
-// gather in the process's heap, unless GOGC is set in its environment. started, when set, is called once the server is
-// ready.
+// UntilSignal runs a server until a signal requests its end, see program.Signals, or until ctx ends. It then stops
+// the server gracefully within its deadline. The supervisor gets the readiness and the stop. Up to 64 MB of garbage
+// may collect in the heap of the process, unless GOGC is set in its environment. If started is set, UntilSignal calls
+// it when the server is ready.
 func UntilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server)) error {
 	signals, unlisten := program.Signals()
 	defer unlisten()
@@ -92,9 +99,11 @@ func UntilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 }
 
 func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server), signals <-chan os.Signal) error {
-	running, stop := context.WithCancel(ctx) // ends with the first signal, while the server starts too
+	// running ends with the first signal, also during the start.
+	running, stop := context.WithCancel(ctx)
 	defer stop()
-	graceful, cut := context.WithCancel(context.WithoutCancel(ctx)) // ends when the stop must not wait
+	// graceful ends when the stop must not wait.
+	graceful, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	unwatch := program.WatchSignals(signals, level, os.Stderr, func(_ os.Signal, atOnce bool) {
 		stop()
@@ -107,7 +116,8 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 	server, err := Start(running, cfg)
 	if err != nil {
 		if running.Err() != nil {
-			return nil // a signal stopped it before it was ready
+			// A signal stopped it before it was ready.
+			return nil
 		}
 		return err
 	}
@@ -126,7 +136,7 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 	return errorsOf(server, server.Stop(ctx))
 }
 
-// errorsOf prefers why the server ended by itself to how its stop went.
+// errorsOf returns the error that ended the server, or else the error of its stop.
 func errorsOf(server *Server, stop error) error {
 	if err := server.Err(); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// openPostgres opens the database that the configuration names, or one of its own, migrated.
+// openPostgres opens the configured database, or starts an embedded one, and migrates it.
 func (s *Server) openPostgres(ctx context.Context) (queue.Store, error) {
 	url := s.cfg.URL
 	if url == "" {
@@ -20,14 +20,17 @@ func (s *Server) openPostgres(ctx context.Context) (queue.Store, error) {
 			return nil, err
 		}
 	}
+
 	store, err := s.connect(ctx, url)
 	if err != nil {
 		return nil, err
 	}
+
 	s.first("close the store", func(context.Context) error { store.Close(); return nil })
 	if err := s.migrate(ctx, store); err != nil {
 		return nil, err
 	}
+
 	s.checkRows(ctx, store)
 	return store, s.checkDurability(ctx, store)
 }
@@ -38,8 +41,10 @@ func (s *Server) startEmbedded(ctx context.Context) (string, error) {
 	if s.cfg.DataDir != "" {
 		opts = append(opts, embedded.WithDataDir(s.cfg.DataDir))
 	}
+
 	pg, err := embedded.Start(ctx, opts...)
 	switch {
+	// Each kind decides the exit code and the remedy.
 	case errors.Is(err, embedded.ErrInUse), errors.Is(err, embedded.ErrMajorVersion):
 		return "", as(queue.KindConflict, "start PostgreSQL", err)
 	case errors.Is(err, embedded.ErrDataDir):
@@ -47,6 +52,8 @@ func (s *Server) startEmbedded(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", as(queue.KindInternal, "start PostgreSQL", err)
 	}
+
+	// A crash of PostgreSQL must end the server.
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		<-pg.Done()
@@ -54,15 +61,17 @@ func (s *Server) startEmbedded(ctx context.Context) (string, error) {
 			s.fail(err)
 		}
 	})
+
 	s.first("stop PostgreSQL", func(ctx context.Context) error {
 		err := pg.Stop(ctx)
 		watch.Wait()
 		return err
 	})
+
 	return pg.DSN(), nil
 }
 
-// connect reaches the database at url.
+// connect connects to the database at url.
 func (s *Server) connect(ctx context.Context, url string) (*postgres.Store, error) {
 	var opts []postgres.Option
 	if s.tel.Tracing() {
@@ -87,8 +96,8 @@ func (s *Server) migrate(ctx context.Context, store *postgres.Store) error {
 	return nil
 }
 
-// schemaFault makes a schema that does not fit this program a conflict: waiting does not mend it, as it would what is
-// unavailable.
+// schemaFault turns the error of a schema that does not fit this program into a conflict, because a wait does not
+// repair it as it would an unavailable database.
 func schemaFault(err error) error {
 	if e, ok := errors.AsType[*queue.Error](err); ok && e.Kind == queue.KindUnavailable && e.Err == nil {
 		c := *e
@@ -98,7 +107,7 @@ func schemaFault(err error) error {
 	return err
 }
 
-// checkDurability says so when an acknowledged task may be lost with a crash of PostgreSQL.
+// checkDurability warns if a crash of PostgreSQL may lose an acknowledged task.
 func (s *Server) checkDurability(ctx context.Context, store *postgres.Store) error {
 	found, err := store.CheckDurability(ctx)
 	if err != nil {
@@ -114,7 +123,8 @@ func (s *Server) checkDurability(ctx context.Context, store *postgres.Store) err
 	return nil
 }
 
-// checkRows says so when rows contradict each other. The server starts all the same: the rest of the database works.
+// checkRows warns if rows contradict each other. The server starts nevertheless, because the rest of the database
+// works.
 func (s *Server) checkRows(ctx context.Context, store *postgres.Store) {
 	f, err := store.CheckContradictions(ctx)
 	switch {

@@ -19,7 +19,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
-// Server is a server that Start started. Its methods are safe for concurrent use.
+// Server is a running server, as Start returns it. Its methods are safe for concurrent use.
 type Server struct {
 	cfg     Config
 	log     *slog.Logger
@@ -27,43 +27,46 @@ type Server struct {
 	tel     *telemetry.Telemetry
 	health  *telemetry.Health
 	manager *manager.Manager
-	service queue.Service // the manager, observed
+	service queue.Service // the manager with its observers
 	checks  *httpaccess.Checks
 	http    *http.Server
-	root    atomic.Pointer[http.Handler] // what http answers with
+	root    atomic.Pointer[http.Handler] // the present handler of http
 	ready   atomic.Bool
 
-	// stops are the steps of Stop, in their order.
+	// stops holds the steps of Stop in order.
 	stops []step
 
-	done     chan struct{} // closed when the server cannot go on, or has stopped
+	done     chan struct{} // closed when the server has failed or stopped
 	finished sync.Once
-	err      error // why it could not go on; written before done is closed
+	err      error // the failure; written before done is closed
 
 	stopOnce sync.Once
 	stopErr  error
 }
 
-// step is one thing that Stop does. It is done whatever became of those before it.
+// step is one step of Stop. It runs even if an earlier step has failed.
 type step struct {
 	name string
 	do   func(context.Context) error
 }
 
-// Start starts a server and returns when it is ready. ctx bounds the start alone; afterwards the server runs until
-// Stop. Errors are one line each and of these kinds: KindInvalid for a field of cfg, KindUnavailable when the database
-// does not answer, KindConflict when port or data folder are in use, KindDenied when the database's role may not do what
-// is needed. After an error nothing runs.
+// Start starts a server and returns when it is ready. ctx bounds only the start; afterwards the server runs until
+// Stop. Errors take one line and have these kinds: KindInvalid for a field of cfg, KindUnavailable if the database
+// does not answer, KindConflict if the port or the data folder is in use, KindDenied if the database role lacks a
+// right. After an error no part of the server runs.
 func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg, err = cfg.filled()
 	if err != nil {
 		return nil, err
 	}
+
 	s := &Server{cfg: cfg, log: cfg.Log, done: make(chan struct{})}
 	s.checks, err = newChecks(cfg, func(reason string) { s.tel.HTTPRefused(reason) })
 	if err != nil {
 		return nil, err
 	}
+
+	// After a failed start no part may keep running.
 	begin := time.Now()
 	defer func() {
 		if err != nil {
@@ -72,20 +75,23 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 			_ = s.takeApart(ctx)
 		}
 	}()
-	// Telemetry precedes the port, because the checks of the port count what they refuse.
+
+	// Telemetry precedes the port, because the checks of the port count their refusals.
 	if err := s.startTelemetry(ctx); err != nil {
 		return nil, err
 	}
 
-	// The port precedes the database: a second server by mistake must not start, or migrate, anything. Requests that
-	// arrive before the rest is there are answered that the server is starting.
+	// The port precedes the database, so that a second server by mistake neither starts nor migrates a database.
+	// Until the server is ready, requests get the answer that it is starting.
 	if err := s.listen(ctx); err != nil {
 		return nil, err
 	}
+
 	s.serve()
 	if err := s.assemble(ctx); err != nil {
 		return nil, err
 	}
+
 	s.ready.Store(true)
 	s.log.InfoContext(ctx, "ready", "url", s.URL(), "namespace", cfg.Namespace, "version", cfg.Version,
 		"took", time.Since(begin).Round(time.Millisecond))
@@ -107,7 +113,7 @@ func (s *Server) listen(ctx context.Context) error {
 	return nil
 }
 
-// serve answers on the port, at first that the server is starting.
+// serve answers on the port. At first the answer is that the server is starting.
 func (s *Server) serve() {
 	s.answer(http.HandlerFunc(starting))
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.root.Load()).ServeHTTP(w, r) })
@@ -119,6 +125,7 @@ func (s *Server) serve() {
 			s.fail(fmt.Errorf("serving ended: %w", err))
 		}
 	})
+	// Stop closes the port after every part that starts later.
 	s.first("close the port", func(context.Context) error {
 		err := s.http.Close()
 		serving.Wait()
@@ -126,61 +133,75 @@ func (s *Server) serve() {
 	})
 }
 
-// answer makes h what the port answers with from now on.
+// answer makes h the handler of the port from now on.
 func (s *Server) answer(h http.Handler) { s.root.Store(&h) }
 
-// first puts a step in front of the others: what was started last stops first.
+// first puts a step in front of the others, because the part that started last stops first.
 func (s *Server) first(name string, do func(context.Context) error) {
 	s.stops = append([]step{{name, do}}, s.stops...)
 }
 
-// assemble puts the server together, from the bottom to the top. Stop takes it apart the other way round.
+// assemble starts the parts of the server from the bottom to the top. Stop ends them in the reverse order.
 func (s *Server) assemble(ctx context.Context) error {
 	store, err := s.openStore(ctx)
 	if err != nil {
 		return err
 	}
+
 	if store, err = s.observe(store); err != nil {
 		return err
 	}
+
 	s.manager, err = manager.New(store, manager.WithNamespace(s.cfg.Namespace), manager.WithLogger(s.log),
 		manager.WithMaxPayloadBytes(s.cfg.MaxPayloadBytes), manager.WithBackgroundWork(!s.cfg.NoBackground))
 	if err != nil {
 		return err
 	}
+
+	// Background work runs until Close, so the context of the start must not end it.
 	var work sync.WaitGroup
 	work.Go(func() {
 		if err := s.manager.Run(context.WithoutCancel(ctx)); err != nil {
 			s.fail(fmt.Errorf("background work ended: %w", err))
 		}
 	})
+
+	// The manager closes after the requests that use it, and before the store.
 	s.first("close the manager", func(ctx context.Context) error {
 		err := s.manager.Close(ctx)
 		work.Wait()
 		return err
 	})
+
 	s.service = s.tel.Service(s.manager)
 	if err := s.watchHealth(); err != nil {
 		return err
 	}
+
 	handler, err := s.handler()
 	if err != nil {
 		return err
 	}
+
+	// From here on the port answers with the real routes.
 	s.answer(s.tel.HTTP(handler.mux))
 	s.first("finish requests", func(ctx context.Context) error {
+		// Shutdown waits for running requests; at the end of ctx Close cuts them.
 		err := s.http.Shutdown(ctx)
 		if err != nil {
 			err = errors.Join(err, s.http.Close())
 		}
 		return err
 	})
+
 	s.first("end streams", handler.drain)
 	s.first("turn readiness off", func(ctx context.Context) error {
 		s.ready.Store(false)
 		s.health.Drain()
+		// Load balancers need this time to notice the end of readiness.
 		return pause(ctx, s.cfg.DrainDelay)
 	})
+
 	return nil
 }
 
@@ -199,10 +220,10 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Addr is the address the server listens on.
+// Addr returns the address on which the server listens.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
 
-// URL is where the server is reached from this machine, without a prefix.
+// URL returns the URL of the server for this machine, without a prefix.
 func (s *Server) URL() string {
 	host, _, _ := net.SplitHostPort(s.cfg.Addr)
 	_, port, _ := net.SplitHostPort(s.ln.Addr().String())
@@ -212,13 +233,13 @@ func (s *Server) URL() string {
 	return "http://" + net.JoinHostPort(host, port)
 }
 
-// Service is what the server serves, for the process that it runs in.
+// Service returns the service that the server serves, for use in the same process.
 func (s *Server) Service() queue.Service { return s.service }
 
-// Done is closed when the server cannot go on by itself, or has stopped; Err tells which. Stop is needed in any case.
+// Done is closed when the server has failed or stopped. Err distinguishes the two. Stop is necessary in both cases.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Err is why the server cannot go on; nil while it runs and when it ended by Stop.
+// Err returns the failure of the server. It is nil while the server runs and after a Stop.
 func (s *Server) Err() error {
 	select {
 	case <-s.done:
@@ -235,9 +256,9 @@ func (s *Server) fail(err error) {
 	})
 }
 
-// Stop stops the server in this order: readiness off, streams told, requests under way finished, manager closed, store
-// closed, embedded PostgreSQL stopped. When ctx ends first it goes on to the next step at once; nothing acknowledged is
-// lost. It returns what went wrong. Later calls wait for the first and return the same.
+// Stop stops the server in this order: readiness off, streams ended, running requests finished, manager closed, store
+// closed, embedded PostgreSQL stopped. When ctx ends, it continues at once with the next step; acknowledged tasks are
+// not lost. It returns the errors of the steps. Later calls wait for the first one and return the same error.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		begin := time.Now()
@@ -260,7 +281,8 @@ func (s *Server) takeApart(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Ready reports whether the server can answer: not stopping, the database reachable, with a schema it works with.
+// Ready reports whether the server can answer: it is not stopping, and the database is reachable and has a fitting
+// schema.
 func (s *Server) Ready(ctx context.Context) error {
 	if !s.ready.Load() {
 		return errors.New("the server is starting or stopping")

@@ -6,8 +6,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// starting answers while there is nothing to serve from yet, as while the database is waited for: the process is alive,
-// and not ready. Each client reads it in its own protocol as unavailable, and tries again.
+// starting answers requests during the start, such as the wait for the database: the process is alive but not ready.
+// Each client reads the answer in its own protocol as unavailable and tries again.
 func starting(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/livez" {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

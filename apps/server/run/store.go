@@ -6,7 +6,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// openStore opens what the configuration names and has it closed by Stop.
+// openStore opens the configured store. Stop closes it.
 func (s *Server) openStore(ctx context.Context) (queue.Store, error) {
 	if s.cfg.Store != nil {
 		store, end, err := s.cfg.Store(ctx)

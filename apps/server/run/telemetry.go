@@ -13,7 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// startTelemetry makes what operators look inside with: /metrics, and what the OTEL_ variables ask for.
+// startTelemetry starts /metrics and the exporters that the OTEL_ variables configure.
 func (s *Server) startTelemetry(ctx context.Context) error {
 	tel, shutdown, err := export.Setup(ctx, export.Config{Service: "pgqueue-server", Version: s.cfg.Version, Logger: s.log})
 	if err != nil {
@@ -21,7 +21,8 @@ func (s *Server) startTelemetry(ctx context.Context) error {
 	}
 	s.tel, s.health = tel, telemetry.NewHealth()
 	s.first("flush telemetry", func(ctx context.Context) error {
-		if err := shutdown(ctx); err != nil { // nothing that the server promises is lost with it
+		if err := shutdown(ctx); err != nil {
+			// Lost telemetry breaks no promise of the server.
 			s.log.WarnContext(ctx, "the last telemetry was not sent", "err", err)
 		}
 		return nil
@@ -29,7 +30,7 @@ func (s *Server) startTelemetry(ctx context.Context) error {
 	return nil
 }
 
-// observe decorates store and has its gauges scraped.
+// observe wraps store with telemetry and registers its gauges.
 func (s *Server) observe(store queue.Store) (queue.Store, error) {
 	if err := s.tel.WatchQueues(store); err != nil {
 		return nil, err
@@ -42,15 +43,15 @@ func (s *Server) observe(store queue.Store) (queue.Store, error) {
 	return s.tel.Store(store), nil
 }
 
-// watchHealth decides when the server is ready.
+// watchHealth registers the checks behind readiness.
 func (s *Server) watchHealth() error {
 	s.health.Add("store", s.manager.Ping)
 	s.health.AddNotice("background", telemetry.ChoresCheck(s.manager.Health))
 	return s.tel.WatchHealth(s.health)
 }
 
-// pgxTracer records the statements of traces that are being recorded, and begins none: background work and polls would
-// drown them. Values of parameters are not recorded.
+// pgxTracer records the statements of traces that are already recorded. It starts no trace, because background work
+// and polls would fill them. It omits the values of parameters.
 type pgxTracer struct{ *otelpgx.Tracer }
 
 func newPgxTracer(tp trace.TracerProvider) pgxTracer {

@@ -16,11 +16,11 @@ import (
 // shell runs the lines.
 const shell = "/bin/sh"
 
-// checkTimeout bounds asking the shell for a command.
+// checkTimeout bounds a call of the shell that looks up a command.
 const checkTimeout = 5 * time.Second
 
-// Check reports what is wrong with c before any task is taken: a shell, working directory or program that is not there,
-// settings that no command could run with.
+// Check reports errors of c before a worker takes tasks: a missing shell, working directory or program, and settings
+// with which no command can run.
 func (c *Command) Check() error {
 	switch {
 	case strings.TrimSpace(c.Line) == "":
@@ -32,23 +32,27 @@ func (c *Command) Check() error {
 	case c.MaxOutput < 0:
 		return queue.Invalid("max-output", fmt.Sprintf("must be a number of bytes above 0, this is %d", c.MaxOutput))
 	}
+
 	for _, name := range c.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			return queue.Invalid("env", fmt.Sprintf("must be the name of a variable, this is %q; its value is the worker's own", name))
 		}
 	}
+
 	if err := executable(shell); err != nil {
 		return queue.Invalid("exec", fmt.Sprintf("needs the shell %s: %v; use an image that has one", shell, err))
 	}
+
 	if c.Dir != "" {
 		if err := folder(c.Dir); err != nil {
 			return queue.Invalid("dir", fmt.Sprintf("must be a folder that this process may enter: %v", err))
 		}
 	}
+
 	return c.checkProgram()
 }
 
-// checkProgram looks for the program that the line begins with, as the shell will.
+// checkProgram looks up the first program of the line in the same way as the shell.
 func (c *Command) checkProgram() error {
 	word := firstWord(c.Line)
 	if builtin(word) {
@@ -73,10 +77,11 @@ func (c *Command) checkProgram() error {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
 		return queue.Invalid("exec", fmt.Sprintf("must begin with a program that is there: %s is not found; check its name and PATH", word))
 	}
-	return nil // the shell could not be asked: that tells nothing of the program
+	// A shell that cannot run proves no fault of the program.
+	return nil
 }
 
-// executable reports why a file cannot be run.
+// executable reports why a file cannot run.
 func executable(file string) error {
 	info, err := os.Stat(file)
 	switch {
@@ -90,7 +95,7 @@ func executable(file string) error {
 	return nil
 }
 
-// folder reports why a process cannot work in dir.
+// folder reports why dir cannot be a working directory.
 func folder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -99,6 +104,7 @@ func folder(dir string) error {
 	if !info.IsDir() {
 		return fmt.Errorf("%s is no folder", dir)
 	}
-	_, err = os.Stat(dir + "/.") // needs the right to enter it
+	// This needs the right to enter it.
+	_, err = os.Stat(dir + "/.")
 	return err
 }

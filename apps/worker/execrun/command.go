@@ -21,25 +21,26 @@ import (
 const (
 	DefaultKillAfter = 5 * time.Second
 	DefaultMaxOutput = 256 << 10
-	// maxStderr is how much of the end of standard error is kept with a failure.
+	// maxStderr is the part of the end of standard error that a failure keeps.
 	maxStderr = 4 << 10
 )
 
-// Command is a handler that runs a command. It is safe for concurrent use and must not be changed once in use.
+// Command is a handler that runs a command. It is safe for concurrent use and must not change after its first use.
 type Command struct {
-	// Line is what the shell runs: /bin/sh -c LINE.
+	// Line is run by the shell: /bin/sh -c LINE.
 	Line string
-	// Dir is the working directory; "" = this process's.
+	// Dir is the working directory; "" = that of this process.
 	Dir string
-	// Env names the variables of this process's environment that the command gets. nil = all but PGQUEUE_…: those
+	// Env names the variables of this process's environment that the command gets. nil = all but PGQUEUE_…, which
 	// configure the worker and may hold secrets.
 	Env []string
 	// KillAfter is the time between SIGTERM and SIGKILL; 0 = DefaultKillAfter.
 	KillAfter time.Duration
-	// Server and Protocol are how a pgqueue that the command runs reaches the server: its PGQUEUE_URL, without user and
-	// password, and PGQUEUE_PROTOCOL; "" = the command gets none.
+	// Server and Protocol are the PGQUEUE_URL, without user and password, and the PGQUEUE_PROTOCOL for a pgqueue that
+	// the command runs; "" = the command gets neither.
 	Server, Protocol string
-	// MaxOutput is how much of standard output is kept; 0 = DefaultMaxOutput. What is more is read and dropped.
+	// MaxOutput is the part of standard output in bytes that is kept; 0 = DefaultMaxOutput. The rest is read and
+	// dropped.
 	MaxOutput int
 }
 
@@ -47,9 +48,9 @@ var _ worker.Handler = (*Command)(nil)
 
 // Failure is the error of a command that failed.
 type Failure struct {
-	// Text is how it ended, as "exit status 3".
+	// Text describes the end of the command, such as "exit status 3".
 	Text string
-	// Code is its exit code; -1 when it did not exit by itself.
+	// Code is its exit code; -1 if it did not exit by itself.
 	Code   int
 	Stderr string
 	Output json.RawMessage
@@ -62,7 +63,7 @@ func (f *Failure) Error() string {
 	return f.Text
 }
 
-// MarshalJSON is the failure as it is kept with the task.
+// MarshalJSON returns the failure in the form that the task keeps.
 func (f *Failure) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Error  string          `json:"error"`
@@ -72,15 +73,17 @@ func (f *Failure) MarshalJSON() ([]byte, error) {
 	}{f.Error(), f.Code, f.Stderr, f.Output})
 }
 
-// Work runs the command on task.
+// Work runs the command for task and returns the result or the failure.
 func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
 	killAfter, maxOutput := c.KillAfter, c.MaxOutput
 	if killAfter <= 0 {
 		killAfter = DefaultKillAfter
 	}
+
 	if maxOutput <= 0 {
 		maxOutput = DefaultMaxOutput
 	}
+
 	out := &head{most: maxOutput}
 	errs := &lines{most: maxStderr, line: func(s string) { worker.Logf(ctx, "%s", s) }}
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", c.Line) //nolint:gosec // the operator's own command
@@ -88,30 +91,37 @@ func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(task.Payload)), out, errs
 	cmd.WaitDelay = killAfter
 	group(cmd)
+	// The end of the task is not a fault of the command.
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {
 			return nil, &Failure{Text: fmt.Sprintf("stopped: %v", context.Cause(ctx)), Code: -1}
 		}
 		return nil, c.notStarted(err)
 	}
+
 	err := cmd.Wait()
 	errs.end()
-	killGroup(cmd)                                             // what the command started and left behind ends with its task
-	if cmd.ProcessState != nil && cmd.ProcessState.Success() { // err may still tell of the context or of open pipes
+	// Processes that the command left behind end with its task.
+	killGroup(cmd)
+	if cmd.ProcessState != nil && cmd.ProcessState.Success() {
+		// err may still report the context or open pipes.
 		return out.json(), nil
 	}
+
 	if ctx.Err() != nil {
 		return nil, &Failure{Text: fmt.Sprintf("stopped: %v", context.Cause(ctx)), Code: -1, Stderr: errs.tail()}
 	}
+
 	f := &Failure{Text: err.Error(), Code: -1, Stderr: errs.tail(), Output: out.json()}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		f.Code = exit.ExitCode()
 	}
+
 	return nil, c.judge(f)
 }
 
-// environ is the command's environment. What tells of the task is called PGQUEUE_TASK_…, and no program of pgqueue reads
-// that: a pgqueue that the command runs does what its arguments say.
+// environ returns the environment of the command. The variables of the task begin with PGQUEUE_TASK_, and no program
+// of pgqueue reads those, so a pgqueue that the command runs follows its arguments.
 func (c *Command) environ(task *queue.Task) []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -120,10 +130,12 @@ func (c *Command) environ(task *queue.Task) []string {
 			env = append(env, kv)
 		}
 	}
+
 	headers := "{}"
 	if b, err := json.Marshal(task.Headers); err == nil && task.Headers != nil {
 		headers = string(b)
 	}
+
 	env = append(env,
 		"PGQUEUE_TASK_ID="+strconv.FormatInt(task.ID, 10),
 		"PGQUEUE_NAMESPACE="+task.Namespace,
@@ -139,18 +151,21 @@ func (c *Command) environ(task *queue.Task) []string {
 	if c.Server != "" {
 		env = append(env, "PGQUEUE_URL="+withoutUser(c.Server))
 	}
+
 	if c.Protocol != "" {
 		env = append(env, "PGQUEUE_PROTOCOL="+c.Protocol)
 	}
+
 	for _, name := range []string{"traceparent", "tracestate", "baggage"} {
 		if v, ok := task.Headers[name]; ok {
 			env = append(env, strings.ToUpper(name)+"="+v)
 		}
 	}
+
 	return env
 }
 
-// withoutUser is address without the user and password that may be in it: each command would see them.
+// withoutUser returns address without its user and password, which each command could read otherwise.
 func withoutUser(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {

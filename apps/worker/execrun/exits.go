@@ -8,35 +8,36 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// Exit codes with a meaning of their own.
+// Exit codes with a special meaning.
 const (
 	ExitDone = 0
 	// ExitRetry is EX_TEMPFAIL of sysexits.h.
 	ExitRetry     = 75
 	ExitPermanent = 100
-	// ExitNoExec and ExitNotFound are the shell's: the command cannot be executed, or is not there.
+	// ExitNoExec and ExitNotFound come from the shell: the command is not executable, or it is missing.
 	ExitNoExec   = 126
 	ExitNotFound = 127
 )
 
-// meaning is what an end of a command stands for.
+// meaning is the meaning of the end of a command.
 type meaning int
 
 const (
-	// meansFailure: a failed attempt, tried again after the queue's backoff while retries last.
+	// meansFailure is a failed attempt, tried again after the queue's backoff while retries last.
 	meansFailure meaning = iota
 	meansDone
 	meansPermanent
-	// meansMissing: the worker's own trouble when the command itself is not there; else a failure that others share.
+	// meansMissing is a fault of the worker if the command itself is missing, or else a failure that other tasks
+	// share.
 	meansMissing
-	// meansUnstarted: the worker's own trouble.
+	// meansUnstarted is a fault of the worker.
 	meansUnstarted
 )
 
-// exits is the one table of what the end of a command means: the code that it ended with, what came instead of a code,
-// and what docs/how-to/worker.md says of it. A code that is not in it is a failure.
+// exits is the only table of ends of a command: its exit code or another end, and the text of docs/how-to/worker.md.
+// A code outside the table is a failure.
 var exits = []struct {
-	code int // -1 = there is none
+	code int // -1 = no exit code
 	when string
 	mean meaning
 	says string
@@ -50,7 +51,7 @@ var exits = []struct {
 	{-1, "none: the process, its pipe or its folder could not be made", meansUnstarted, "is handed back, costs no attempt; the worker pauses the queue"},
 }
 
-// meaningOf is what an exit code means; -1 is a death by a signal.
+// meaningOf returns the meaning of an exit code; -1 is an end by a signal.
 func meaningOf(code int) meaning {
 	for _, e := range exits {
 		if e.code == code && code >= 0 {
@@ -60,7 +61,7 @@ func meaningOf(code int) meaning {
 	return meansFailure
 }
 
-// Table is the table of ends in Markdown, for the documentation.
+// Table returns the table of ends in Markdown, for the documentation.
 func Table() string {
 	var b strings.Builder
 	b.WriteString("| exit code | the task |\n|---|---|\n")
@@ -70,7 +71,7 @@ func Table() string {
 	return b.String()
 }
 
-// judge makes f the error that its exit code stands for.
+// judge wraps f in the error that its exit code stands for.
 func (c *Command) judge(f *Failure) error {
 	switch meaningOf(f.Code) {
 	case meansPermanent:
@@ -85,8 +86,8 @@ func (c *Command) judge(f *Failure) error {
 	return f
 }
 
-// notStarted is the error of a command that no process could be started for. What is wrong with the command itself says
-// more than the system's words, which name the shell when it is the folder that is missing.
+// notStarted returns the error of a command that did not start. A fault of the command itself explains more than the
+// text of the system, which names the shell even if the folder is missing.
 func (c *Command) notStarted(err error) error {
 	if bad := c.Check(); bad != nil {
 		err = bad
@@ -94,7 +95,8 @@ func (c *Command) notStarted(err error) error {
 	return worker.NotStarted(fmt.Errorf("start the command: %w", err))
 }
 
-// firstWord is the program that a line runs; "" when only the shell can tell, as of `$TOOL x` or `cd x && y`.
+// firstWord returns the program that a line runs. It is "" if only the shell can determine it, as in `$TOOL x` or `cd
+// x && y`.
 func firstWord(line string) string {
 	line = strings.TrimLeft(line, " \t\n")
 	end := strings.IndexAny(line, " \t\n;&|<>()")
@@ -111,7 +113,7 @@ func firstWord(line string) string {
 	return ""
 }
 
-// builtin says that a word is one that every shell knows by itself and that makes what follows the command.
+// builtin reports whether every shell knows the word itself and runs the words after it.
 func builtin(word string) bool {
 	return slices.Contains([]string{"", ".", ":", "case", "cd", "eval", "exec", "for", "if", "set", "trap", "ulimit", "umask", "until", "while"}, word)
 }

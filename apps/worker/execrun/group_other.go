@@ -4,7 +4,7 @@ package execrun
 
 import "os/exec"
 
-// Without process groups the end of the context kills the process, as os/exec does by itself.
+// group does nothing: without process groups os/exec kills the process at the end of the context.
 func group(*exec.Cmd) {}
 
 func killGroup(*exec.Cmd) {}

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// group gives cmd a process group of its own, which the end of its context sends SIGTERM. os/exec kills the process
-// after WaitDelay; killGroup the rest of the group.
+// group starts cmd in its own process group. The end of its context sends SIGTERM to the group. After WaitDelay
+// os/exec kills the process, and killGroup the rest of the group.
 func group(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	endWithParent(cmd.SysProcAttr)
@@ -23,6 +23,7 @@ func group(cmd *exec.Cmd) {
 
 func killGroup(cmd *exec.Cmd) {
 	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // nobody left is fine
+		// An empty group is fine.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 }

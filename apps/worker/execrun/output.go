@@ -8,7 +8,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// head keeps the beginning of what is written to it.
+// head keeps the first most bytes of its input.
 type head struct {
 	most    int
 	buf     []byte
@@ -22,32 +22,36 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// json is what was written as JSON: itself when it is JSON, else as a text; nil when there is nothing.
+// json returns the input as JSON: unchanged if it is JSON, or else as a text; nil if it is empty.
 func (h *head) json() json.RawMessage {
 	b := bytes.TrimSpace(h.buf)
 	if len(b) == 0 {
 		return nil
 	}
+
 	if h.dropped == 0 && queue.CheckJSON("output", b, h.most) == nil {
 		return b
 	}
+
 	doc := struct {
 		Text    string `json:"text"`
 		Dropped int    `json:"dropped_bytes,omitempty"`
 	}{strings.ToValidUTF8(string(b), "\uFFFD"), h.dropped}
 	out, err := json.Marshal(doc)
-	if err != nil { // a valid string always marshals
+	if err != nil {
+		// A valid string always marshals.
 		return nil
 	}
+
 	return out
 }
 
-// lines keeps the end of what is written to it, and tells of each line.
+// lines keeps the end of its input and passes each line on.
 type lines struct {
 	most int
 	line func(string)
 	kept []byte // the end, of whole writes
-	open []byte // the line that has not ended, cut to most
+	open []byte // the unfinished line, cut to most
 }
 
 func (l *lines) Write(p []byte) (int, error) {
@@ -55,6 +59,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	if over := len(l.kept) - l.most; over > 0 {
 		l.kept = l.kept[:copy(l.kept, l.kept[over:])]
 	}
+
 	for rest := p; len(rest) > 0; {
 		i := bytes.IndexByte(rest, '\n')
 		part := rest
@@ -63,11 +68,13 @@ func (l *lines) Write(p []byte) (int, error) {
 		} else {
 			rest = nil
 		}
+
 		l.open = append(l.open, part[:min(len(part), l.most-len(l.open))]...)
 		if i >= 0 {
 			l.end()
 		}
 	}
+
 	return len(p), nil
 }
 

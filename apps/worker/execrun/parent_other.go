@@ -4,5 +4,5 @@ package execrun
 
 import "syscall"
 
-// endWithParent does nothing: there is no such means here.
+// endWithParent does nothing, because this system has no means for it.
 func endWithParent(*syscall.SysProcAttr) {}

@@ -16,13 +16,14 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// reserved are headers that a request has by itself: of the connection, which HTTP sets, and of the task.
+// reserved are headers that every request already has: those of the connection, which HTTP sets, and those of the
+// task.
 var reserved = []string{
 	"Connection", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	"Traceparent", "Tracestate", "Baggage",
 }
 
-// reservedPrefixes begin the names of headers that tell of the task.
+// reservedPrefixes begin the names of headers that describe the task.
 var reservedPrefixes = []string{"Pgqueue-", "Webhook-"}
 
 // parseURL checks the URL to post to.
@@ -42,7 +43,7 @@ func parseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// checkHeader refuses headers that would not be sent as given.
+// checkHeader refuses headers that net/http would drop or change.
 func checkHeader(h http.Header) error {
 	for name, values := range h {
 		canon := http.CanonicalHeaderKey(name)
@@ -56,17 +57,17 @@ func checkHeader(h http.Header) error {
 	return nil
 }
 
-// isHost says that net/http sends s as a Host as it is: it cuts others without a word.
+// isHost reports whether net/http sends s unchanged as a Host. It silently cuts other values.
 func isHost(s string) bool {
 	u, err := url.Parse("http://" + s)
 	return err == nil && u.Hostname() != "" && u.Host == s && !strings.ContainsAny(s, " /")
 }
 
-// errTried ends a request that is made to see whether HTTP takes it.
+// errTried ends a request that only tests whether HTTP accepts it.
 var errTried = errors.New("nothing is sent")
 
-// try makes the request of a task up to where it would connect: whatever net/http refuses, it refuses now instead of
-// at the cost of each task.
+// try makes the request of a task up to the connect. It finds every refusal of net/http now and not at the cost of
+// each task.
 func (p *Push) try() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -74,17 +75,22 @@ func (p *Push) try() error {
 	if err != nil {
 		return queue.Invalid("http", err.Error())
 	}
-	if err := req.Write(io.Discard); err != nil { // looks at the host
+
+	if err := req.Write(io.Discard); err != nil {
+		// Write checks the host.
 		return queue.Invalid("header", "must be what HTTP can carry: "+err.Error())
 	}
+
 	t := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errTried }}
 	res, err := t.RoundTrip(req)
 	if err == nil {
 		_ = res.Body.Close()
 		return nil
 	}
+
 	if errors.Is(err, errTried) {
 		return nil
 	}
+
 	return queue.Invalid("header", "must be what HTTP can carry: "+err.Error())
 }

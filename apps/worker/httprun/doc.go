@@ -1,23 +1,23 @@
-// Package httprun works tasks by a POST of each to an URL.
+// Package httprun handles tasks by a POST of each to a URL.
 //
 // The body is the payload. The request has
 //
 //	Content-Type: application/json
 //	Pgqueue-Task-Id  Pgqueue-Namespace  Pgqueue-Queue  Pgqueue-Attempt  Pgqueue-Retries (left)
-//	Pgqueue-Key  Traceparent  Tracestate  Baggage (from the task, when there)
+//	Pgqueue-Key  Traceparent  Tracestate  Baggage (from the task, if present)
 //	Webhook-Id: task_<namespace>_<id>, the same in every attempt   Webhook-Timestamp: seconds
 //	Webhook-Signature: v1,<base64>, by the Standard Webhooks scheme, one for each secret; none without a secret
 //
-// The answer is the outcome; the whole tables are in statuses.go and faults.go:
+// The answer is the outcome. The complete tables are in statuses.go and faults.go:
 //
-//	2xx        done; the body is the result: as it is when it is JSON, else {"text": …}, nothing when empty
-//	410, 422   failed for good; Config.Permanent names others
+//	2xx        done; the body is the result: unchanged if it is JSON, else {"text": …}, nothing if empty
+//	410, 422   failed permanently; Config.Permanent names others
 //	others     failed, tried again after Retry-After, else after the queue's backoff, while retries last
 //
-// Of the others those that speak of the target instead of the task, as 404 and 503, are worker.Systemic. Without an answer
-// it is the worker's own trouble (worker.NotStarted), the target's, or maybe the task's.
+// Among the others, statuses that concern the target instead of the task, such as 404 and 503, are worker.Systemic. A
+// missing answer is a fault of the worker (worker.NotStarted), of the target, or perhaps of the task.
 //
 // A failure is kept as {"error": …, "status": …, "body": …}. Redirects are not followed; they are a failure. Private
-// addresses (loopback, link-local, RFC 1918 …) are refused when the connection is made, after the name is resolved, so
-// that no DNS answer leads around it. A proxy of the environment is not used: it would resolve the name itself.
+// addresses (loopback, link-local, RFC 1918 …) are refused at the connect, after the name is resolved, so that no DNS
+// answer avoids the check. A proxy of the environment is not used, because it would resolve the name itself.
 package httprun

@@ -14,19 +14,19 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// fault is whose fault it is that a request had no answer.
+// fault is the origin of a missing answer.
 type fault int
 
 const (
-	// faultTask: it may be the task's: a failed attempt.
+	// faultTask may be the task's: a failed attempt.
 	faultTask fault = iota
-	// faultTarget: other tasks would fail alike: a failed attempt, and after some in a row the worker rests.
+	// faultTarget would fail other tasks too: a failed attempt, and after several in a row the worker pauses.
 	faultTarget
-	// faultOwn: the worker's; nothing was sent, so the task goes back unworked.
+	// faultOwn is the worker's: it sent no request, so the task is handed back.
 	faultOwn
 )
 
-// errorsTable is the one table of errors without an answer; the first that is holds.
+// errorsTable is the only table of errors without an answer. The first row that matches applies.
 var errorsTable = []struct {
 	when  string
 	fault fault
@@ -73,7 +73,7 @@ func oneOf(codes ...syscall.Errno) func(error) bool {
 	}
 }
 
-// faultOf is whose fault err is.
+// faultOf returns the fault of err.
 func faultOf(err error) fault {
 	for _, e := range errorsTable {
 		if e.is(err) {
@@ -83,7 +83,7 @@ func faultOf(err error) fault {
 	return faultTask
 }
 
-// charge makes f, the error of a request that failed with err, what the fault of err asks for.
+// charge wraps f, the error of a request that failed with err, according to the fault of err.
 func charge(f *Failure, err error) error {
 	switch faultOf(err) {
 	case faultOwn:

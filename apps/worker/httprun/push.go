@@ -27,28 +27,30 @@ const (
 	DefaultTimeout     = 30 * time.Second
 	DefaultMaxResponse = 256 << 10
 	DefaultConnections = 100
-	// maxDrain is how much of a longer answer is read and dropped, so that its connection can be used again.
+	// maxDrain is the part of a longer answer that is read and dropped, so that its connection can be used again.
 	maxDrain = 256 << 10
-	// maxFailureBody is how much of the answer is kept with a failure.
+	// maxFailureBody is the part of the answer that a failure keeps.
 	maxFailureBody = 4 << 10
 )
 
-// Config is what a Push is made of.
+// Config configures a Push.
 type Config struct {
 	// URL to post to: http or https.
 	URL string
-	// Secrets sign each request, in the form of Standard Webhooks ("whsec_…"); the first is the present one, others are
-	// on their way out or in.
+	// Secrets sign each request in the form of Standard Webhooks ("whsec_…"). The first one is the present secret;
+	// the others are old or new ones during a rotation.
 	Secrets []string
-	// Header is added to each request, as Authorization; Host is the name that the target is asked for.
+	// Header is added to each request, for example Authorization. Host sets the Host of the request.
 	Header http.Header
-	// Permanent are the statuses that fail a task for good: numbers, classes as 4xx, or none; nil = DefaultPermanent.
+	// Permanent are the statuses that fail a task permanently: numbers, classes such as 4xx, or none; nil =
+	// DefaultPermanent.
 	Permanent []string
 	// Timeout of one request; 0 = DefaultTimeout.
 	Timeout time.Duration
-	// MaxResponse is how much of an answer is kept; 0 = DefaultMaxResponse.
+	// MaxResponse is the part of an answer in bytes that is kept; 0 = DefaultMaxResponse.
 	MaxResponse int
-	// Connections kept open for use again; 0 = DefaultConnections. Best is the worker's concurrency.
+	// Connections is the number of idle connections; 0 = DefaultConnections. The best value is the concurrency of the
+	// worker.
 	Connections int
 	// AllowPrivate allows addresses that are not public.
 	AllowPrivate bool
@@ -56,7 +58,7 @@ type Config struct {
 	UserAgent string
 }
 
-// Push is a handler that posts tasks to an URL. It is safe for concurrent use.
+// Push is a handler that posts tasks to a URL. It is safe for concurrent use.
 type Push struct {
 	cfg       Config
 	keys      [][]byte
@@ -66,29 +68,34 @@ type Push struct {
 
 var _ worker.Handler = (*Push)(nil)
 
-// ErrPrivate is the error of an URL whose address is not public, and not allowed.
+// ErrPrivate is the error of a URL with an address that is neither public nor allowed.
 var ErrPrivate = errors.New("the URL leads to an address that is not public")
 
-// New checks cfg and makes a Push. ErrPrivate when the URL itself says so; where its name leads is looked at when it is
-// called. What is wrong with cfg is found here, not at the cost of a task.
+// New checks cfg and returns a Push. It returns ErrPrivate if the URL itself has a private address. The address of a
+// name is checked at each connect. Errors of cfg appear here and not at the cost of a task.
 func New(cfg Config) (*Push, error) {
 	u, err := parseURL(cfg.URL)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := checkHeader(cfg.Header); err != nil {
 		return nil, err
 	}
+
 	if cfg.Timeout < 0 {
 		return nil, queue.Invalid("timeout", fmt.Sprintf("must be a duration above 0, this is %v", cfg.Timeout))
 	}
+
 	if cfg.MaxResponse < 0 {
 		return nil, queue.Invalid("max-output", fmt.Sprintf("must be a number of bytes above 0, this is %d", cfg.MaxResponse))
 	}
+
 	p := &Push{cfg: cfg}
 	if p.permanent, err = parsePermanent(cfg.Permanent); err != nil {
 		return nil, err
 	}
+
 	for _, s := range cfg.Secrets {
 		key, err := parseSecret(s)
 		if err != nil {
@@ -96,6 +103,7 @@ func New(cfg Config) (*Push, error) {
 		}
 		p.keys = append(p.keys, key)
 	}
+
 	fill(&p.cfg.Timeout, DefaultTimeout)
 	fill(&p.cfg.MaxResponse, DefaultMaxResponse)
 	fill(&p.cfg.Connections, DefaultConnections)
@@ -108,6 +116,7 @@ func New(cfg Config) (*Push, error) {
 		}
 		dialer.Control = guard.Safe
 	}
+
 	p.client = &http.Client{
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
@@ -116,13 +125,15 @@ func New(cfg Config) (*Push, error) {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+
 	if err := p.try(); err != nil {
 		return nil, err
 	}
+
 	return p, nil
 }
 
-// refused says that host is an address, or a name of this machine, that the guard keeps from being called.
+// refused reports whether the guard refuses host, an address or a name of this machine.
 func refused(guard *ssrf.Guardian, host string) bool {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
@@ -145,20 +156,20 @@ func fill[T comparable](v *T, otherwise T) {
 	}
 }
 
-// Close closes the connections that are not in use.
+// Close closes the idle connections.
 func (p *Push) Close() { p.client.CloseIdleConnections() }
 
-// Failure is the error of a task that was not accepted.
+// Failure is the error of a task that the target did not accept.
 type Failure struct {
 	Text string
-	// Status of the answer; 0 when there was none.
+	// Status of the answer; 0 without an answer.
 	Status int
 	Body   string
 }
 
 func (f *Failure) Error() string { return f.Text }
 
-// MarshalJSON is the failure as it is kept with the task.
+// MarshalJSON returns the failure in the form that the task keeps.
 func (f *Failure) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Error  string `json:"error"`
@@ -167,51 +178,62 @@ func (f *Failure) MarshalJSON() ([]byte, error) {
 	}{f.Text, f.Status, f.Body})
 }
 
-// Work posts task.
+// Work posts task and returns the result or the failure.
 func (p *Push) Work(ctx context.Context, task *queue.Task) (any, error) {
 	rctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
 	req, err := p.request(rctx, task, time.Now())
-	if err != nil { // New tried one
+	if err != nil {
+		// New has made the same request before.
 		return nil, worker.NotStarted(err)
 	}
+
 	res, err := p.client.Do(req)
 	if err != nil {
 		return nil, p.failed(ctx, err)
 	}
 	defer res.Body.Close()
+
 	body, err := io.ReadAll(io.LimitReader(res.Body, int64(p.cfg.MaxResponse)+1))
 	if err != nil {
 		return nil, p.failed(ctx, err)
 	}
+
+	// One byte more was read than is kept, to detect a longer answer.
 	cut := len(body) > p.cfg.MaxResponse
 	if cut {
 		body = body[:p.cfg.MaxResponse]
 		_, _ = io.CopyN(io.Discard, res.Body, maxDrain)
 	}
+
 	m := meaningOf(res.StatusCode, p.permanent)
 	if m == meansDone {
 		return result(body, cut), nil
 	}
+
 	return nil, rejected(res, body, m)
 }
 
-// request is the POST of task at the time now.
+// request returns the POST of task at the time now.
 func (p *Push) request(ctx context.Context, task *queue.Task, now time.Time) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.cfg.URL, bytes.NewReader(task.Payload))
 	if err != nil {
 		return nil, err
 	}
+
 	h := req.Header
 	h.Set("Content-Type", "application/json")
 	h.Set("User-Agent", p.cfg.UserAgent)
 	for name, values := range p.cfg.Header {
 		if name = http.CanonicalHeaderKey(name); name == "Host" {
-			req.Host = values[0] // net/http sends this one
+			// net/http sends this field, not the header.
+			req.Host = values[0]
 			continue
 		}
 		h[name] = slices.Clone(values)
 	}
+
+	// The facts of the task come after the configured headers, which must not replace them.
 	id := strconv.FormatInt(task.ID, 10)
 	h.Set("Pgqueue-Task-Id", id)
 	h.Set("Pgqueue-Namespace", task.Namespace)
@@ -222,16 +244,19 @@ func (p *Push) request(ctx context.Context, task *queue.Task, now time.Time) (*h
 	for _, name := range []string{"traceparent", "tracestate", "baggage"} {
 		pass(h, name, task.Headers[name])
 	}
+
+	// The id is the same in every attempt, so that a target can detect repeats.
 	message := "task_" + task.Namespace + "_" + id
 	h.Set("Webhook-Id", message)
 	h.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
 	if len(p.keys) > 0 {
 		h.Set("Webhook-Signature", sign(p.keys, message, now, task.Payload))
 	}
+
 	return req, nil
 }
 
-// pass sets a header to a value of the task's, unless it is none that HTTP can carry.
+// pass sets a header to a value of the task, unless HTTP cannot carry the value.
 func pass(h http.Header, name, value string) {
 	bad := func(r rune) bool { return r < ' ' && r != '\t' || r > '~' }
 	if value != "" && !strings.ContainsFunc(value, bad) {
@@ -239,7 +264,7 @@ func pass(h http.Header, name, value string) {
 	}
 }
 
-// failed is the error of a request without an answer. The URL, which may hold secrets, is left out.
+// failed returns the error of a request without an answer. It omits the URL, which may contain secrets.
 func (p *Push) failed(ctx context.Context, err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
@@ -257,7 +282,7 @@ func (p *Push) failed(ctx context.Context, err error) error {
 	return charge(f, err)
 }
 
-// result is the body of an accepted task.
+// result returns the body of an accepted task as JSON.
 func result(body []byte, cut bool) json.RawMessage {
 	body = bytes.TrimSpace(body)
 	switch {
@@ -266,42 +291,49 @@ func result(body []byte, cut bool) json.RawMessage {
 	case !cut && queue.CheckJSON("body", body, len(body)) == nil:
 		return body
 	}
+
 	doc := struct {
 		Text      string `json:"text"`
 		Truncated bool   `json:"truncated,omitempty"`
 	}{strings.ToValidUTF8(string(body), "\uFFFD"), cut}
 	b, err := json.Marshal(doc)
-	if err != nil { // a valid string always marshals
+	if err != nil {
+		// A valid string always marshals.
 		return nil
 	}
+
 	return b
 }
 
-// maxRetryAfter bounds what a target may ask for: a date in ten years would lose the task.
+// maxRetryAfter bounds the delay that a target may request: a date in ten years would lose the task.
 const maxRetryAfter = queue.DefaultRetryMaxDelay
 
-// rejected is the error of an answer that is no success.
+// rejected returns the error of an answer without success.
 func rejected(res *http.Response, body []byte, m meaning) error {
 	text := strings.ToValidUTF8(string(body[:min(len(body), maxFailureBody)]), "\uFFFD")
 	f := &Failure{Text: "answered " + strconv.Itoa(res.StatusCode), Status: res.StatusCode, Body: text}
 	if res.StatusCode/100 == 3 {
 		f.Text += ": redirects are not followed"
 	}
+
 	if m == meansPermanent {
 		return worker.Permanent(f)
 	}
+
 	var err error = f
 	if d, ok := retryAfter(res.Header.Get("Retry-After"), time.Now()); ok {
 		err = worker.RetryIn(f, d)
 	}
+
 	if m == meansSystemic {
 		err = worker.Systemic(err)
 	}
+
 	return err
 }
 
-// retryAfter reads a Retry-After: seconds, or a date. One that has passed already asks for nothing: the queue's backoff
-// holds, as tries without a pause would spend all attempts in a moment.
+// retryAfter reads a Retry-After: seconds or a date. A time in the past sets no delay: the backoff of the queue
+// applies, because attempts without a delay would use up all retries at once.
 func retryAfter(s string, now time.Time) (time.Duration, bool) {
 	d := time.Duration(0)
 	if n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64); err == nil {

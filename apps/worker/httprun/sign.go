@@ -16,10 +16,10 @@ const (
 	maxSecret = 64
 )
 
-// secretPrefix marks a secret of the scheme.
+// secretPrefix begins a secret of the scheme.
 const secretPrefix = "whsec_"
 
-// parseSecret decodes a secret as the scheme writes it: base64, with or without "whsec_" before it.
+// parseSecret decodes a secret in the form of the scheme: base64, with or without "whsec_" before it.
 func parseSecret(s string) ([]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s, secretPrefix))
 	if err != nil || len(key) < minSecret || len(key) > maxSecret {
@@ -28,7 +28,7 @@ func parseSecret(s string) ([]byte, error) {
 	return key, nil
 }
 
-// sign is the Webhook-Signature of a message: one signature for each key, so that keys can be rotated.
+// sign returns the Webhook-Signature of a message. It has one signature per key, so that keys can be rotated.
 func sign(keys [][]byte, id string, at time.Time, body []byte) string {
 	var b strings.Builder
 	for i, key := range keys {

@@ -10,27 +10,28 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// meaning is what a status stands for.
+// meaning is the meaning of a status.
 type meaning int
 
 const (
-	// meansFailure: a failed attempt, tried again after Retry-After or the queue's backoff while retries last.
+	// meansFailure is a failed attempt, tried again after Retry-After or the queue's backoff while retries last.
 	meansFailure meaning = iota
-	// meansSystemic: the same, and the queue's other tasks would fail alike; after some in a row the worker rests.
+	// meansSystemic is the same, but the other tasks of the queue would fail too. After several in a row the worker
+	// pauses.
 	meansSystemic
 	meansDone
 	meansPermanent
 )
 
-// DefaultPermanent are the statuses that fail a task for good unless told otherwise: they speak of this very task, and
-// nothing that passes, as a deploy, a lock or a rotated secret, gives them.
+// DefaultPermanent are the statuses that fail a task permanently by default. They concern this one task, and no
+// temporary state, such as a deploy, a lock or a rotated secret, causes them.
 var DefaultPermanent = []string{"410", "422"}
 
-// statuses is the one table of what a status means. What is not in it means what its class says.
+// statuses is the only table of meanings. A status outside it has the meaning of its class.
 var statuses = map[int]meaning{
-	http.StatusSwitchingProtocols: meansSystemic, // a server of something else
+	http.StatusSwitchingProtocols: meansSystemic, // a server of another protocol
 
-	// The target is elsewhere, or is not to be reached so: a matter of its address and of its state, not of the task.
+	// The fault lies in the address or the state of the target, not in the task.
 	http.StatusUnauthorized:                  meansSystemic,
 	http.StatusPaymentRequired:               meansSystemic,
 	http.StatusForbidden:                     meansSystemic,
@@ -48,7 +49,7 @@ var statuses = map[int]meaning{
 	http.StatusInsufficientStorage:           meansSystemic,
 	http.StatusNetworkAuthenticationRequired: meansSystemic,
 
-	// The task may be at fault, or what it is about is busy: only the queue's retries tell.
+	// The fault may lie in the task or in a busy resource: only retries can distinguish them.
 	http.StatusBadRequest:          meansFailure,
 	http.StatusRequestTimeout:      meansFailure,
 	http.StatusConflict:            meansFailure,
@@ -57,16 +58,17 @@ var statuses = map[int]meaning{
 	http.StatusInternalServerError: meansFailure,
 }
 
-// classes is what the statuses mean that statuses does not name, by their first digit.
+// classes holds the meanings of the statuses outside the table, by their first digit.
 var classes = map[int]meaning{
 	1: meansFailure,
 	2: meansDone,
-	3: meansSystemic, // redirects are not followed: a matter of the address
+	3: meansSystemic, // redirects are not followed: the address is wrong
 	4: meansFailure,
 	5: meansFailure,
 }
 
-// meaningOf is what status means where those of permanent fail a task for good. A status of no class is a failure.
+// meaningOf returns the meaning of status. The statuses of permanent fail a task permanently. A status without a
+// class is a failure.
 func meaningOf(status int, permanent map[int]bool) meaning {
 	if permanent[status] {
 		return meansPermanent
@@ -77,11 +79,12 @@ func meaningOf(status int, permanent map[int]bool) meaning {
 	return classes[status/100]
 }
 
-// parsePermanent reads statuses such as 404 and classes such as 4xx; "none" stands for none.
+// parsePermanent reads statuses such as 404 and classes such as 4xx. "none" is the empty list.
 func parsePermanent(list []string) (map[int]bool, error) {
 	if list == nil {
 		list = DefaultPermanent
 	}
+
 	all := map[int]bool{}
 	for _, s := range list {
 		s = strings.TrimSpace(s)
@@ -97,10 +100,11 @@ func parsePermanent(list []string) (map[int]bool, error) {
 			return nil, queue.Invalid("permanent-status", fmt.Sprintf("must be statuses from 300 to 599, 3xx, 4xx, 5xx, or none alone; this is %q", s))
 		}
 	}
+
 	return all, nil
 }
 
-// Table is the table of statuses in Markdown, for the documentation.
+// Table returns the table of statuses in Markdown, for the documentation.
 func Table() string {
 	rows := []struct {
 		mean meaning
@@ -111,7 +115,9 @@ func Table() string {
 		{meansSystemic, "is tried again after `Retry-After`, else after the queue's backoff, while retries last; after five in a row the worker pauses the queue, for a second at first, at most for a minute, and then sends one task as a probe"},
 		{meansFailure, "is tried again after `Retry-After`, else after the queue's backoff, while retries last"},
 	}
-	permanent, _ := parsePermanent(nil) // our own list is fine
+
+	// The default list is valid.
+	permanent, _ := parsePermanent(nil)
 	named := map[meaning][]string{}
 	for status := range 600 {
 		_, known := statuses[status]
@@ -119,6 +125,7 @@ func Table() string {
 			named[m] = append(named[m], strconv.Itoa(status))
 		}
 	}
+
 	for class, m := range classes {
 		name := strconv.Itoa(class) + "xx"
 		if class > 3 {
@@ -126,12 +133,14 @@ func Table() string {
 		}
 		named[m] = append(named[m], name)
 	}
+
 	var b strings.Builder
 	b.WriteString("| answer | the task |\n|---|---|\n")
 	for _, row := range rows {
 		slices.Sort(named[row.mean])
 		fmt.Fprintf(&b, "| %s | %s |\n", strings.Join(named[row.mean], ", "), row.says)
 	}
+
 	for _, e := range errorsTable {
 		fmt.Fprintf(&b, "| none: %s | %s |\n", e.when, map[fault]string{
 			faultOwn:    "is handed back, costs no attempt; the worker pauses the queue",
@@ -139,5 +148,6 @@ func Table() string {
 			faultTask:   "as for 500",
 		}[e.fault])
 	}
+
 	return b.String()
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// config is every setting.
+// config holds all settings.
 type config struct {
 	file        string
 	server      program.Server
@@ -33,16 +33,16 @@ type config struct {
 	lease       time.Duration
 	drain       time.Duration
 	metricsAddr string
-	hosts       []string // that requests to metricsAddr may be for
-	asks        bool     // whether a worker is ready, and ends
+	hosts       []string // allowed Host names of requests to metricsAddr
+	asks        bool     // check the readiness of a worker and end
 	log         program.LogConfig
 
 	queues []string
-	job    job   // of queues
-	jobs   []job // what queues and the file come to
+	job    job   // of the queues in the flags
+	jobs   []job // all jobs, from the flags and the file
 }
 
-// job is how a queue is worked; in the file one entry of queues.
+// job holds the settings of one queue. In the file it is an entry of queues.
 type job struct {
 	Queue        string        `yaml:"queue"`
 	Exec         string        `yaml:"exec"`
@@ -90,27 +90,30 @@ func (c *config) flags(f *pflag.FlagSet) {
 	program.AllowedHostFlag(f, &c.hosts)
 	program.LogFlags(f, &c.log)
 	program.MayBeEmpty(f, "metrics-addr")
-	program.OneALine(f, "header") // whose values have commas
+	// Its values contain commas.
+	program.OneALine(f, "header")
 	program.FromEnvironment(f)
 	program.CheckFlag(f, &c.asks, "worker", "metrics-addr")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		if name == "database" { // short for it
+		if name == "database" {
+			// database is the short form of database-url.
 			name = "database-url"
 		}
 		return pflag.NormalizedName(name)
 	})
 }
 
-// ownPrefix is what the worker's own environment variables begin with; they are stronger than those of all programs.
+// ownPrefix begins the worker's own environment variables, which override those of all programs.
 const ownPrefix = program.Prefix + "WORKER_"
 
-// load fills in what the flags leave open from the environment and the file, and checks all of it.
+// load fills in the settings without a flag from the environment and the file, and checks all settings.
 func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) error {
 	if err := program.RefuseEmpty(f, nil); err != nil {
 		return err
 	}
-	// A URL in the command line is stronger than a database in a variable or the file. Of two that are as strong neither
-	// is taken: which is meant would be a guess.
+
+	// A URL in the command line overrides a database in a variable or the file. Two settings of the same rank are an
+	// error, because a choice between them would be a guess.
 	server, database := f.Changed("url"), f.Changed("database-url")
 	given := changedFlags(f) // a variable may be meant for several workers; a flag and a key of the file are for this one
 	if err := program.Environ(f, getenv, ownPrefix); err != nil {
@@ -129,17 +132,21 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 	case both && server:
 		c.database.URL = ""
 	}
+
 	if err := c.database.Validate(); err != nil {
 		return err
 	}
+
 	if err := c.server.Validate(); err != nil {
 		return err
 	}
+
 	for _, name := range c.queues {
 		j := c.job
 		j.Queue = name
 		c.jobs = append(c.jobs, j)
 	}
+
 	for i, e := range entries {
 		j, err := c.entry(e)
 		if err != nil {
@@ -210,10 +217,12 @@ func (c *config) fromFile(f *pflag.FlagSet, given map[string]bool) ([]map[string
 	if c.file == "" {
 		return nil, nil
 	}
+
 	b, err := os.ReadFile(c.file)
 	if err != nil {
 		return nil, err
 	}
+
 	var doc struct {
 		Queues   []map[string]yaml.Node `yaml:"queues"`
 		Settings map[string]yaml.Node   `yaml:",inline"`
@@ -222,23 +231,28 @@ func (c *config) fromFile(f *pflag.FlagSet, given map[string]bool) ([]map[string
 	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %w", c.file, err)
 	}
+
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: must be one YAML document; leave out what is behind ---", c.file)
 	}
+
 	spelt := map[string]string{}
 	for key, node := range doc.Settings {
 		fl := f.Lookup(dashed(key))
 		if fl == nil || fl.Name == "config" || fl.Name == "help" || fl.Name == "check" || fl.Name == "version" {
 			return nil, fmt.Errorf("%s: no setting is called %q", c.file, key)
 		}
+
 		if other, twice := spelt[fl.Name]; twice {
 			return nil, fmt.Errorf("%s: %s and %s are one setting; leave one out", c.file, min(key, other), max(key, other))
 		}
+
 		spelt[fl.Name] = key
 		given[fl.Name] = true
 		if fl.Changed {
 			continue
 		}
+
 		if list, ok := fl.Value.(pflag.SliceValue); ok {
 			var values []string
 			if node.Kind == yaml.ScalarNode {
@@ -246,39 +260,47 @@ func (c *config) fromFile(f *pflag.FlagSet, given map[string]bool) ([]map[string
 			} else if err := node.Decode(&values); err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", c.file, key, err)
 			}
+
 			err = list.Replace(values)
 		} else if node.Kind != yaml.ScalarNode {
 			err = errors.New("must be one value, got a list or a map")
 		} else {
 			err = fl.Value.Set(node.Value)
 		}
+
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", c.file, key, err)
 		}
+
 		fl.Changed = true
 	}
+
 	return doc.Queues, nil
 }
 
 func dashed(key string) string { return strings.ReplaceAll(key, "_", "-") }
 
-// entry is the job of an entry of queues: what it does not say is as for the others.
+// entry returns the job of an entry of queues. Missing settings are those of the other queues.
 func (c *config) entry(e map[string]yaml.Node) (job, error) {
 	j := c.job
 	named := map[string]yaml.Node{}
 	for key, node := range e {
 		named[dashed(key)] = node
 	}
+
 	if _, ok := named["exec"]; ok {
 		j.HTTP = ""
 	}
+
 	if _, ok := named["http"]; ok {
 		j.Exec = ""
 	}
+
 	b, err := yaml.Marshal(named)
 	if err != nil {
 		return j, err
 	}
+
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(&j); err != nil && !errors.Is(err, io.EOF) {
@@ -301,36 +323,44 @@ func (c *config) check() error {
 	if c.asks {
 		return nil
 	}
+
 	if len(c.jobs) == 0 {
 		return errors.New("name a queue: --queue mail")
 	}
+
 	if err := queue.CheckInt("concurrency", c.concurrency, 1, queue.MaxConcurrency); err != nil {
 		return err
 	}
+
 	seen := map[string]bool{}
 	for _, j := range c.jobs {
 		name, err := queue.QueueName(j.Queue)
 		if err != nil {
 			return err
 		}
+
 		if seen[name] {
 			return fmt.Errorf("queue %s is named twice", name)
 		}
+
 		seen[name] = true
 		if err := queue.CheckInt("concurrency", j.Concurrency, 0, queue.MaxConcurrency); err != nil {
 			return fmt.Errorf("queue %s: %w", name, err)
 		}
+
 		if (j.Exec == "") == (j.HTTP == "") {
 			return fmt.Errorf("queue %s: give either --exec or --http", name)
 		}
 	}
+
 	if c.drain < 0 {
 		return queue.Invalid("drain-time", fmt.Sprintf("must be 0 or a duration above it, this is %v", c.drain))
 	}
+
 	return nil
 }
 
-// killAfter is the longest time that a command has after SIGTERM.
+// killAfter returns the longest time of all commands between SIGTERM and SIGKILL.
 func (c *config) killAfter() (most time.Duration) {
 	for _, j := range c.jobs {
 		most = max(most, j.KillAfter)
@@ -338,18 +368,21 @@ func (c *config) killAfter() (most time.Duration) {
 	return most
 }
 
-// handler is what works the queue of j.
+// handler returns the handler for the queue of j.
 func (c *config) handler(j job, version string, slots int) (worker.Handler, func(), error) {
 	if j.Exec != "" {
 		command := &execrun.Command{Line: j.Exec, Dir: j.Dir, Env: j.Env, KillAfter: j.KillAfter, MaxOutput: j.MaxOutput}
 		if c.database.URL == "" {
 			command.Server, command.Protocol = c.server.URL, c.server.Protocol
 		}
+
 		if err := command.Check(); err != nil {
 			return nil, nil, fmt.Errorf("queue %s: %w", j.Queue, err)
 		}
+
 		return command, func() {}, nil
 	}
+
 	header := http.Header{}
 	for _, h := range j.Header {
 		name, value, ok := strings.Cut(h, ":")
@@ -358,6 +391,7 @@ func (c *config) handler(j job, version string, slots int) (worker.Handler, func
 		}
 		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
+
 	p, err := httprun.New(httprun.Config{
 		URL: j.HTTP, Secrets: j.Secret, Header: header, Timeout: j.Timeout, MaxResponse: j.MaxOutput,
 		Connections: slots, AllowPrivate: j.AllowPrivate, Permanent: j.Permanent, UserAgent: "pgqueue-worker/" + version,
@@ -365,8 +399,10 @@ func (c *config) handler(j job, version string, slots int) (worker.Handler, func
 	if errors.Is(err, httprun.ErrPrivate) {
 		err = fmt.Errorf("%w; --allow-private allows it", err)
 	}
+
 	if err != nil {
 		return nil, nil, fmt.Errorf("queue %s: %w", j.Queue, err)
 	}
+
 	return p, p.Close, nil
 }

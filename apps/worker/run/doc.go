@@ -1,10 +1,10 @@
-// Package run is the program pgqueue-worker: it puts together a service (a server over REST or Connect, or a database in
-// process), the handlers of package execrun or httprun, and the runtime of domain/worker, and runs them until a signal.
+// Package run is the program pgqueue-worker. It combines a service (a server over REST or Connect, or a database in
+// process), the handlers of package execrun or httprun, and the runtime of domain/worker. It runs them until a
+// signal.
 //
 // Settings come from flags, the environment and a YAML file, in this order of precedence. The flag --drain-time is
-// PGQUEUE_WORKER_DRAIN_TIME, or PGQUEUE_DRAIN_TIME when that is not set, and drain-time (or drain_time) in the file; a
-// setting that takes several is separated by commas in the environment. In the file, queues lists queues with settings
-// of their own:
+// PGQUEUE_WORKER_DRAIN_TIME, or PGQUEUE_DRAIN_TIME if that is unset, and drain-time (or drain_time) in the file.
+// Commas separate the values of a list in the environment. In the file, queues lists queues with their own settings:
 //
 //	url: http://localhost:8080/api
 //	concurrency: 20
@@ -16,5 +16,6 @@
 //	    http: https://example.com/hook
 //	    secret: [whsec_…]
 //
-// The first SIGTERM or SIGINT drains, the second cuts that short. Exit codes: 0 done, 1 failed, 2 usage.
+// The first SIGTERM or SIGINT drains, and the second one ends the drain at once. Exit codes: 0 done, 1 failed, 2
+// usage.
 package run

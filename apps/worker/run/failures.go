@@ -11,11 +11,11 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// failurePace is the shortest time between two records of failed tasks of one queue.
+// failurePace is the shortest time between two log lines about failed tasks of one queue.
 const failurePace = 10 * time.Second
 
-// failures tells in the log that tasks fail: at once, and then now and then, with how many there were. Each is a record
-// of level debug.
+// failures logs that tasks fail: the first one at once, and later ones at intervals, with their number. Each failure
+// is also a line of level debug.
 type failures struct {
 	log *slog.Logger
 
@@ -23,7 +23,7 @@ type failures struct {
 	of map[string]*told
 }
 
-// told is what was told of a queue: when, and how many have failed since.
+// A told records the last log line about a queue: its time, and the failures since.
 type told struct {
 	at    time.Time
 	since int
@@ -32,7 +32,7 @@ type told struct {
 func (f *failures) middleware(next worker.Handler) worker.Handler {
 	return worker.HandlerFunc(func(ctx context.Context, task *queue.Task) (any, error) {
 		v, err := next.Work(ctx, task)
-		// Who is stopped for the worker's sake has not failed, and the runtime tells of what could not be started.
+		// A task that the worker stopped has not failed, and the runtime logs a task that could not start.
 		if o := worker.OutcomeOf(err); err != nil && o != queue.OutcomeSnooze && o != queue.OutcomeHandBack && !errors.Is(context.Cause(ctx), worker.ErrDraining) {
 			f.failed(ctx, task, err)
 		}
@@ -50,22 +50,25 @@ func (f *failures) failed(ctx context.Context, task *queue.Task, err error) {
 		"err", err, "failed", n)
 }
 
-// due counts a failure, and says how many there were since the last one that was told when it is time to tell again.
+// due counts a failure. If a log line is due, it returns the number of failures since the last line, or else 0.
 func (f *failures) due(name string, now time.Time) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.of == nil {
 		f.of = map[string]*told{}
 	}
+
 	t := f.of[name]
 	if t == nil {
 		t = &told{}
 		f.of[name] = t
 	}
+
 	t.since++
 	if !t.at.IsZero() && now.Sub(t.at) < failurePace {
 		return 0
 	}
+
 	n, t.at, t.since = t.since, now, 0
 	return n
 }

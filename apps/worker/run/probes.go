@@ -17,7 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
 )
 
-// probeAge is how long an answer of /readyz counts, probeTimeout how long it may take.
+// probeAge is the time for which an answer of /readyz is reused, and probeTimeout bounds its check.
 const (
 	probeAge     = time.Second
 	probeTimeout = 2 * time.Second
@@ -34,21 +34,24 @@ type probes struct {
 	last  error
 }
 
-// ready reports why the worker cannot work now; nil when it can.
+// ready reports why the worker cannot work now, or nil.
 func (p *probes) ready(ctx context.Context) error {
 	if p.draining.Load() {
 		return errors.New("draining")
 	}
+
 	for _, r := range p.resting() {
 		if r.Own {
 			return fmt.Errorf("tasks of queue %s cannot be started here: %w", r.Queue, r.Err)
 		}
 	}
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if time.Since(p.asked) < probeAge {
 		return p.last
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, p.last = p.svc.ListNamespaces(ctx)
@@ -74,22 +77,24 @@ func answer(w http.ResponseWriter, err error) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// refuse answers a request that the checks of the port do not let through.
+// refuse answers a request that the checks of the port refuse.
 func refuse(w http.ResponseWriter, _ *http.Request, status int, reason *queue.Error) {
 	http.Error(w, reason.Error(), status)
 }
 
-// serve serves h at addr, for requests to localhost, the host of addr and hosts, until the function that it returns is
-// called.
+// serve serves h at addr until the returned function is called. Allowed hosts are localhost, the host of addr and
+// hosts.
 func serve(ctx context.Context, addr string, hosts []string, h http.Handler, log *slog.Logger) (func(), error) {
 	checks, err := program.PortChecks(addr, httpaccess.Config{Hosts: hosts, Refuse: refuse})
 	if err != nil {
 		return nil, usageError{err}
 	}
+
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
+
 	s := &http.Server{
 		Handler: checks.Wrap(h), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -100,6 +105,7 @@ func serve(ctx context.Context, addr string, hosts []string, h http.Handler, log
 			log.ErrorContext(ctx, "metrics are no longer served", "err", err)
 		}
 	})
+
 	log.InfoContext(ctx, "serving /livez, /readyz and /metrics", "addr", l.Addr().String())
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)

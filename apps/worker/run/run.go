@@ -21,13 +21,13 @@ import (
 // usageError is an error of the command line or the settings.
 type usageError struct{ error }
 
-// Main is the program with args: it returns its exit code. What signals do, program.Signals says.
+// Main runs the program with args and returns its exit code. See program.Signals for its signals.
 func Main(version string, args []string, stdout, stderr io.Writer) int {
 	cmd := newCommand(version, stderr, os.LookupEnv)
 	return program.Execute(cmd, args, stdout, stderr, exitCode)
 }
 
-// exitCode is that of the errors of a worker: usage, a check, or failed.
+// exitCode returns the exit code of an error of a worker: usage, a check, or failed.
 func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return program.ExitUsage
@@ -57,24 +57,28 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 			if c.asks {
 				return c.ask(cmd, getenv)
 			}
+
 			if err := c.load(cmd.Flags(), getenv); err != nil {
 				return usageError{err}
 			}
+
 			log, err := c.log.Logger(stderr, program.IsTerminal(stderr))
 			if err != nil {
 				return usageError{err}
 			}
+
 			program.WarnUnread(log, cmd.Flags(), ownPrefix)
 			return c.run(cmd.Context(), version, log, stderr)
 		},
 	}
+
 	cmd.Flags().SortFlags = false
 	c.flags(cmd.Flags())
 	return cmd
 }
 
-// ask asks the worker that listens at --metrics-addr whether it is ready. Without other flags it takes the arguments of
-// the worker that runs beside it.
+// ask checks the readiness of the worker at --metrics-addr. Without other flags it uses the arguments of the worker
+// that runs beside it.
 func (c *config) ask(cmd *cobra.Command, getenv func(string) (string, bool)) error {
 	if err := program.TakeRunningArgs(cmd.Flags()); err != nil {
 		return usageError{err}
@@ -98,22 +102,30 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	if err != nil {
 		return err
 	}
+
+	// The last telemetry leaves after the work has ended.
 	defer func() {
-		ctx := context.WithoutCancel(ctx) // flush has a bound of its own
+		// flush has its own bound.
+		ctx := context.WithoutCancel(ctx)
 		if err := flush(ctx); err != nil {
 			log.WarnContext(ctx, "the last telemetry was not sent", "err", err)
 		}
 	}()
+
 	opts := []worker.Option{
 		worker.WithConcurrency(c.concurrency), worker.WithLease(c.lease), worker.WithDrain(c.drain),
 		worker.WithGrace(c.killAfter() + 2*time.Second), worker.WithLogger(log), worker.WithObserver(tel.Observer()),
 	}
+	// A stop may cut a waiting retain of a manager in process, because no answer is lost on a network.
 	if c.database.URL != "" {
 		opts = append(opts, worker.WithInProcess())
 	}
+
 	if c.name != "" {
 		opts = append(opts, worker.WithName(c.name))
 	}
+
+	// Every handler is checked before the service opens, so a wrong setting takes no task.
 	handlers := make([]worker.Handler, len(c.jobs))
 	var closers []func()
 	defer func() {
@@ -121,6 +133,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 			f()
 		}
 	}()
+
 	for i, j := range c.jobs {
 		h, closeHandler, err := c.handler(j, version, max(j.Concurrency, c.concurrency))
 		if err != nil {
@@ -128,10 +141,13 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 		}
 		handlers[i], closers = h, append(closers, closeHandler)
 	}
+
+	// Signals are handled before the service opens, because that wait may take long.
 	supervisor := program.Supervised(log)
 	defer supervisor.Close()
 	var draining atomic.Bool
-	var running atomic.Pointer[worker.Worker] // nil while the service is opened: then there is nothing to drain
+	// running is nil until the service is open: there is no worker to drain before.
+	var running atomic.Pointer[worker.Worker]
 	unwatch := program.WatchSignals(signals, c.log.Level, stderr, func(sig os.Signal, atOnce bool) {
 		draining.Store(true)
 		supervisor.Stopping()
@@ -148,11 +164,13 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	if err != nil {
 		if ctx.Err() != nil {
 			log.InfoContext(ctx, "stopped")
-			return nil // it did not start because a signal stopped it
+			// A signal stopped it during the start.
+			return nil
 		}
 		return asUsage(err)
 	}
 	defer closeService()
+
 	svc = tel.Service(svc)
 	w := worker.New(svc, opts...)
 	running.Store(w)
@@ -160,6 +178,8 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	for i, j := range c.jobs {
 		w.Handle(j.Queue, handlers[i], worker.Concurrency(j.Concurrency))
 	}
+
+	// Probes start before Ready, so that an orchestrator finds them.
 	p := &probes{svc: svc, resting: w.PausedQueues, draining: &draining}
 	if c.metricsAddr != "" {
 		unserve, err := serve(ctx, c.metricsAddr, c.hosts, p.handler(tel.Handler()), log)
@@ -168,6 +188,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 		}
 		defer unserve()
 	}
+
 	supervisor.Ready()
 	log.InfoContext(ctx, "working", "name", w.Name(), "queues", c.names(), "at", c.describe())
 	err = w.Run(ctx)
@@ -175,7 +196,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	return asUsage(err)
 }
 
-// asUsage makes an error of a setting one of usage.
+// asUsage turns an error of a setting into one of usage.
 func asUsage(err error) error {
 	if queue.KindOf(err) == queue.KindInvalid {
 		return usageError{err}

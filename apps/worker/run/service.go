@@ -14,10 +14,10 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// closeTimeout bounds closing what works on a database.
+// closeTimeout bounds the close of the manager and the store.
 const closeTimeout = 10 * time.Second
 
-// open is the service that the configuration names, and what closes it.
+// open returns the configured service and its close function.
 func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func(), error) {
 	if c.database.URL != "" {
 		return openDatabase(ctx, c, log)
@@ -25,17 +25,19 @@ func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func
 	return c.server.Dial(0)
 }
 
-// openDatabase is the manager in process, with its background work.
+// openDatabase returns the manager in process, with its background work.
 func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Service, closer func(), err error) {
 	store, err := c.database.Open(ctx, log)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	defer func() {
 		if err != nil {
 			store.Close()
 		}
 	}()
+
 	if err := store.Ping(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -44,6 +46,7 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 	if err != nil {
 		return nil, nil, err
 	}
+
 	work, end := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() {
@@ -51,6 +54,7 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 			log.ErrorContext(work, "background work ended", "err", err)
 		}
 	})
+
 	return m, func() {
 		end()
 		background.Wait()
@@ -59,11 +63,12 @@ func openDatabase(ctx context.Context, c *config, log *slog.Logger) (_ queue.Ser
 		if err := m.Close(ctx); err != nil {
 			log.ErrorContext(ctx, "not all calls ended", "err", err)
 		}
+
 		store.Close()
 	}, nil
 }
 
-// describe names the service for the log, without what is secret in it.
+// describe names the service for the log, without its secrets.
 func (c *config) describe() string {
 	at := "the database"
 	if c.database.URL == "" {
@@ -75,7 +80,7 @@ func (c *config) describe() string {
 	return at
 }
 
-// redacted is an address without the password that may be in it.
+// redacted returns an address without its password.
 func redacted(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -84,7 +89,7 @@ func redacted(address string) string {
 	return u.Redacted()
 }
 
-// names of the queues, for the log.
+// names returns the names of the queues, for the log.
 func (c *config) names() string {
 	names := make([]string, len(c.jobs))
 	for i, j := range c.jobs {

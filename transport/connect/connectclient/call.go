@@ -21,7 +21,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-// repeat says whether a call whose outcome is not known may be sent again.
+// repeat reports whether the client may send a call again after an unknown result.
 type repeat bool
 
 const (
@@ -29,26 +29,27 @@ const (
 	once       repeat = false
 )
 
-// The pauses between repeats.
+// firstPause and lastPause bound the delay between two repeats.
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 2 * time.Second
 )
 
-// sendCall sends req and repeats it where that is safe.
+// sendCall sends req and repeats it where a repeat is safe.
 func sendCall[Req, Res proto.Message](
 	ctx context.Context, c *Client, op string, again repeat, send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
 	return sendCallFor(ctx, c, op, again, 0, send, req)
 }
 
-// sendCallFor is sendCall for a request that waits on the server. A context without a deadline ends when nothing moves for the
-// client's timeout.
+// sendCallFor is sendCall for a request that waits on the server for the duration wait. Without a deadline in ctx,
+// the call ends when no bytes move for wait plus the client's timeout.
 func sendCallFor[Req, Res proto.Message](
 	ctx context.Context, c *Client, op string, again repeat, wait time.Duration,
 	send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
 	return repeatSafely(ctx, c.shared, op, again, func(ctx context.Context) (Res, error) {
+		// The pace counts the bytes of this one request, so each repeat starts a new one.
 		if _, bounded := ctx.Deadline(); !bounded {
 			var stop func()
 			ctx, stop = pace.Start(ctx, wait, c.timeout)
@@ -63,7 +64,8 @@ func sendCallFor[Req, Res proto.Message](
 	})
 }
 
-// attempt is repeatSafely within the client's timeout, for streams: their bytes belong to no single call.
+// attempt runs repeatSafely within the client's timeout plus wait. Streams use it, because many calls share the bytes
+// of a stream and the pace of one call cannot be measured.
 func attempt[T any](
 	ctx context.Context, c *shared, op string, again repeat, wait time.Duration, do func(context.Context) (T, error),
 ) (T, error) {
@@ -75,8 +77,8 @@ func attempt[T any](
 	return repeatSafely(ctx, c, op, again, do)
 }
 
-// repeatSafely runs do, and again as long as that is safe: always when the server was not reached, and when the outcome is
-// not known only if it is repeatable.
+// repeatSafely runs do until it succeeds, the retries are used up or ctx ends. A call that did not reach the server
+// is always repeated; a call with an unknown result is repeated only if again allows it.
 func repeatSafely[T any](
 	ctx context.Context, c *shared, op string, again repeat, do func(context.Context) (T, error),
 ) (T, error) {
@@ -85,26 +87,30 @@ func repeatSafely[T any](
 		if err == nil {
 			return v, nil
 		}
+
 		if f, ok := errors.AsType[*final](err); ok {
 			var none T
 			return none, queue.WithOp(op, f.error)
 		}
+
 		safe := errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrIndeterminate) && bool(again)
 		if n >= c.retries || !safe || !waitOrEnd(ctx, retryDelay(n)) {
 			var none T
 			return none, queue.WithOp(op, err)
 		}
+
+		// The repeat must not use the connection that just failed.
 		c.refresh()
 	}
 }
 
-// retryDelay before the nth repeat, with jitter.
+// retryDelay returns the delay before the nth repeat, with jitter.
 func retryDelay(n int) time.Duration {
 	d := min(firstPause<<min(n, 16), lastPause)
 	return d/2 + rand.N(d)
 }
 
-// waitOrEnd reports whether ctx is still alive after d.
+// waitOrEnd waits for d and reports whether ctx still runs afterwards.
 func waitOrEnd(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -118,25 +124,31 @@ func waitOrEnd(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// translate is err of a call of req as an *queue.Error.
+// translate returns the error of a call of req as a *queue.Error.
 func translate(ctx context.Context, req proto.Message, err error) error {
 	c, ok := errors.AsType[*connect.Error](err)
 	if ok && c.IsRemote() {
 		return wire.RemoteError(c)
 	}
+
+	// The caller's own context explains the failure better than the connection's error.
 	switch cause := ctx.Err(); {
 	case cause != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return &queue.Error{Kind: queue.KindDeadline, Err: context.DeadlineExceeded}
 	case cause != nil:
 		return &queue.Error{Kind: queue.KindCanceled, Err: cause}
 	}
+
+	// A failed dial proves that the server has not received the request.
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return &queue.Error{Kind: queue.KindUnavailable, Msg: "the server cannot be reached", Err: err}
 	}
+
 	if !ok {
 		return broken(err)
 	}
-	switch code := c.Code(); code { //nolint:exhaustive // other codes broke on their way
+
+	switch code := c.Code(); code { //nolint:exhaustive // all other codes mean a broken connection
 	case connect.CodeResourceExhausted:
 		return &queue.Error{Kind: queue.KindTooLarge, Msg: c.Message()}
 	case connect.CodeInternal:
@@ -144,17 +156,21 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 			return queue.Invalid(field, "must be valid UTF-8")
 		}
 	case connect.CodePermissionDenied, connect.CodeUnauthenticated:
-		return &queue.Error{Kind: wire.KindOfCode(code), Msg: c.Message()} // a proxy's
+		// The error comes from a proxy.
+		return &queue.Error{Kind: wire.KindOfCode(code), Msg: c.Message()}
 	case connect.CodeUnimplemented, connect.CodeNotFound:
 		return &queue.Error{Kind: queue.KindInternal, Msg: "what answers is not pgqueue; is this the URL of its root? " + c.Message()}
 	}
-	if strings.Contains(err.Error(), "http2: frame too large") { // HTTP/1, read as HTTP/2
+
+	if strings.Contains(err.Error(), "http2: frame too large") {
+		// The server sent an HTTP/1 answer, which was read as HTTP/2.
 		return queue.Invalid("url", "what answers there does not speak HTTP/2 without TLS, which Connect needs here; use https or REST")
 	}
+
 	return broken(err)
 }
 
-// http2Missing is the error of a stream that goes both ways over HTTP/1.1; nil when that was not it.
+// http2Missing returns the error of a bidirectional stream over HTTP/1.1, or nil for every other failure.
 func http2Missing(info *connect.CallInfo) error {
 	h, ok := info.TransportInfo.(*connecthttp.ClientInfo)
 	if !ok || h.ResponseStatus() != http.StatusHTTPVersionNotSupported {
@@ -163,12 +179,12 @@ func http2Missing(info *connect.CallInfo) error {
 	return &final{queue.Invalid("http_client", "streams that go both ways need HTTP/2; this connection is HTTP/1.1")}
 }
 
-// broken is the error of a connection that broke when the request was on its way.
+// broken returns the error of a connection that broke after the request had left.
 func broken(err error) error {
 	return &queue.Error{Kind: queue.KindIndeterminate, Msg: "the connection broke before the answer", Err: err}
 }
 
-// notUTF8 is the path of the first text in m that is not valid UTF-8, which protobuf cannot carry; "" when there is none.
+// notUTF8 returns the path of the first text in m that is not valid UTF-8, or "". Protobuf cannot carry such text.
 func notUTF8(m protoreflect.Message) string {
 	found := ""
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
@@ -183,27 +199,34 @@ func notUTF8(m protoreflect.Message) string {
 				}
 				return found == ""
 			})
+
 		case f.IsList() && f.Kind() == protoreflect.StringKind:
 			for i := range v.List().Len() {
 				if !utf8.ValidString(v.List().Get(i).String()) {
 					found = name
 				}
 			}
+
 		case f.IsList() && f.Message() != nil:
 			for i := 0; i < v.List().Len() && found == ""; i++ {
 				if inner := notUTF8(v.List().Get(i).Message()); inner != "" {
 					found = fmt.Sprintf("%s[%d].%s", name, i, inner)
 				}
 			}
+
 		case f.IsList():
 		case f.Kind() == protoreflect.StringKind:
 			if !utf8.ValidString(v.String()) {
 				found = name
 			}
-		case f.Message() != nil: // single messages are packaging: the domain's fields are those in them
+
+		case f.Message() != nil:
+			// A single message only wraps fields of the domain.
 			found = notUTF8(v.Message())
 		}
+
 		return found == ""
 	})
+
 	return found
 }

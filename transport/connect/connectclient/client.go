@@ -17,20 +17,20 @@ import (
 
 var _ queue.Service = (*Client)(nil)
 
-// Client is a queue.Service in a server. It is safe for concurrent use.
+// Client implements queue.Service by calls to a server. It is safe for concurrent use.
 type Client struct {
 	*shared
-	namespace string // "" = the server's default
+	namespace string // "" = the default of the server
 }
 
-// shared is the part that the clients of all namespaces share.
+// shared holds the connections and settings that the clients of all namespaces use together.
 type shared struct {
 	timeout time.Duration
 	retries int
-	silence time.Duration   // of a stream, before it is taken for dead
-	own     *http.Transport // nil when the caller brought connections
+	silence time.Duration   // silence after which a stream counts as dead
+	own     *http.Transport // nil when the caller passed an HTTP client
 	late    queue.LateRetains
-	most    int // bytes of an answer
+	most    int // largest answer in bytes
 
 	namespaces pgqueuev1connect.NamespaceServiceClient
 	tasks      pgqueuev1connect.TaskServiceClient
@@ -40,16 +40,18 @@ type shared struct {
 	events     pgqueuev1connect.EventServiceClient
 }
 
-// New is a client of the server at baseURL, as "http://localhost:8080": the root of the server, without REST's prefix;
-// with a path where a proxy puts one before it. It does not connect yet.
+// New returns a client of the server at baseURL, such as "http://localhost:8080". The URL is the root of the server,
+// without the prefix of REST, and with a path only where a proxy adds one. New opens no connection.
 func New(baseURL string, opts ...Option) (*Client, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, queue.Invalid("url", "an address as http://localhost:8080 is needed")
 	}
+
 	if u.RawQuery != "" || u.Fragment != "" {
 		return nil, queue.Invalid("url", "it must not have a query or a fragment")
 	}
+
 	c := config{
 		timeout: DefaultTimeout, retries: DefaultRetries,
 		maxMessage: DefaultMaxMessageBytes,
@@ -59,20 +61,26 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 			return nil, err
 		}
 	}
+
 	c.transport = append(c.transport, connecthttp.WithReadMaxBytes(c.maxMessage))
+	// Small messages cost more to compress than they save.
 	if c.compress {
 		c.transport = append(c.transport, connecthttp.WithSendGzip(), connecthttp.WithCompressMinBytes(1<<10))
 	} else {
 		c.transport = append(c.transport, connecthttp.WithCompressors())
 	}
+
+	// Without a caller's HTTP client the connections belong to this client, which may drop dead ones.
 	s := &shared{most: c.maxMessage, timeout: c.timeout, retries: c.retries, silence: 3 * aliveEvery}
 	if c.http == nil {
 		s.own = ownTransport(u.Scheme)
 		c.http = &http.Client{Transport: s.own, CheckRedirect: returnRedirect}
 	}
+
 	if c.header != nil {
 		c.http = withHeader{c.http, c.header}
 	}
+
 	cc := connect.NewClient(
 		connecthttp.NewTransport(pacedClient{c.http}, strings.TrimRight(u.String(), "/"), c.transport...), c.interceptors...)
 	s.namespaces = pgqueuev1connect.NewNamespaceServiceClient(cc)
@@ -84,7 +92,8 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	return &Client{shared: s, namespace: c.namespace}, nil
 }
 
-// ownTransport speaks HTTP/2 also over plain text, which gRPC and streams need, and notices connections that died.
+// ownTransport returns a transport that speaks HTTP/2 also over plain text, which gRPC and streams need. Pings detect
+// dead connections within 15 seconds.
 func ownTransport(scheme string) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Protocols = new(http.Protocols)
@@ -98,21 +107,21 @@ func ownTransport(scheme string) *http.Transport {
 	return t
 }
 
-// refresh drops connections that carry nothing now, as those that just proved dead.
+// refresh closes the idle connections, because one of them may have just proved dead.
 func (s *shared) refresh() {
 	if s.own != nil {
 		s.own.CloseIdleConnections()
 	}
 }
 
-// Close closes the idle connections that the client made, after it has handed back what arrives for callers that have gone.
-// Calls under way go on; close its streams first.
+// Close hands back the tasks that arrive for ended retains, and then closes the idle connections of the client. Calls
+// under way continue; close the streams first.
 func (s *shared) Close() {
 	s.late.Close()
 	s.refresh()
 }
 
-// Namespace is the namespace that the client is bound to; "default" when it is bound to none.
+// Namespace returns the namespace of the client, or "default" if the client names none.
 func (c *Client) Namespace() string {
 	if c.namespace == "" {
 		return queue.DefaultNamespace
@@ -120,7 +129,7 @@ func (c *Client) Namespace() string {
 	return c.namespace
 }
 
-// In is the same client bound to namespace. It shares its connections.
+// In returns a client of namespace that shares the connections of c.
 func (c *Client) In(namespace string) (queue.Service, error) {
 	n, err := queue.NamespaceName(namespace)
 	if err != nil {
@@ -135,5 +144,5 @@ func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 	return res.GetNamespaces(), err
 }
 
-// returnRedirect makes a redirect an error of its one request: a client that followed it would make a GET of a POST.
+// returnRedirect returns a redirect to the caller as the answer. Following it would turn a POST into a GET.
 func returnRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -10,11 +10,13 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-// RetainTasks implements queue.Consumer. Without a request id it is not repeated when the connection breaks: the server takes back what it
-// could not deliver, and the rest comes back when its leases run out. What arrives after ctx is over is handed back.
+// RetainTasks implements queue.Consumer. A request id makes it safe to repeat after a broken connection. Without one
+// the server takes back the tasks that it could not deliver; the other tasks return when their leases lapse. Tasks
+// that arrive after the end of ctx are handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	const op = "retain tasks"
-	r.Queues = slices.Clone(r.Queues) // the call may outlive its caller
+	// The call may outlive its caller.
+	r.Queues = slices.Clone(r.Queues)
 	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
 		res, err := sendCallFor(call, c, op, repeat(r.RequestID != ""), wait, c.work.RetainTasks, &pb.RetainTasksRequest{
 			Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(wait),
@@ -23,16 +25,18 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		if err != nil {
 			return nil, err
 		}
+
 		var rd wire.Reader
 		return read(&rd, rd.Tasks(res.GetTasks()))
 	})
 	if err != nil && ctx.Err() != nil {
 		return nil, queue.WithOp(op, ended(ctx.Err()))
 	}
+
 	return tasks, err
 }
 
-// takes is how many bytes a retain asks for; 0 = the server's default.
+// takes returns how many bytes of tasks a retain asks for; 0 is the default of the server.
 func (s *shared) takes(r queue.RetainRequest) int {
 	if fits := s.most / 4 * 3; r.MaxBytes == 0 && fits < queue.DefaultRetainBytes {
 		return fits
@@ -40,7 +44,7 @@ func (s *shared) takes(r queue.RetainRequest) int {
 	return r.MaxBytes
 }
 
-// takesTask is the most bytes of one task: as many as a message may have, without its frame.
+// takesTask returns the largest size of one task in bytes: the largest message minus 1 KiB for its frame.
 func (s *shared) takesTask(r queue.RetainRequest) int {
 	const frame = 1 << 10
 	if r.MaxTaskBytes != 0 {
@@ -73,7 +77,7 @@ func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 	return queue.CheckReleased(read(&r, r.Released(res.GetReleased(), len(releases))))
 }
 
-// fenced says whether repeating releases can do no harm: without its token a repeat could end another's hold.
+// fenced reports whether releases are safe to repeat. Without a token a repeat could end the lease of another worker.
 func fenced(releases []queue.Release) repeat {
 	for _, r := range releases {
 		if r.Token == 0 {

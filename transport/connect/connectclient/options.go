@@ -15,24 +15,24 @@ import (
 
 // Defaults of the options.
 const (
-	// DefaultTimeout ends a call without a deadline in its context when nothing moves for so long, beside the call's own wait.
+	// DefaultTimeout ends a call without a deadline when no bytes move for this time, beside the wait of the call.
 	DefaultTimeout = 30 * time.Second
-	// DefaultRetries is how often a failed call is repeated where that is safe.
+	// DefaultRetries is the number of repeats of a failed call, where a repeat is safe.
 	DefaultRetries = 3
-	// DefaultMaxMessageBytes bounds an answer; a server answers with at most as much by default.
+	// DefaultMaxMessageBytes bounds an answer. The default limit of the server is the same.
 	DefaultMaxMessageBytes = 64 << 20
 )
 
-// Protocol is how a Client speaks. All do the same.
+// Protocol is the protocol of a Client. All protocols offer the same operations.
 type Protocol string
 
-// The protocols.
+// Values of Protocol.
 const (
-	// Connect works over HTTP/1.1 and HTTP/2; the default.
+	// Connect works over HTTP/1.1 and HTTP/2. It is the default.
 	Connect Protocol = connect.ProtocolNameConnect
 	// GRPC needs HTTP/2.
 	GRPC Protocol = connect.ProtocolNameGRPC
-	// GRPCWeb is for what sits behind proxies that translate gRPC-Web.
+	// GRPCWeb is for servers behind proxies that translate gRPC-Web.
 	GRPCWeb Protocol = connect.ProtocolNameGRPCWeb
 )
 
@@ -55,13 +55,13 @@ type config struct {
 	interceptors []connect.ClientInterceptor
 }
 
-// WithNamespace binds the client to a namespace. Without it requests name none, the server's default counts, and
-// Namespace says "default".
+// WithNamespace binds the client to a namespace. Without it requests carry no namespace, the server uses its default,
+// and Namespace returns "default".
 func WithNamespace(namespace string) Option {
 	return option(func(c *config) (err error) { c.namespace, err = queue.NamespaceName(namespace); return err })
 }
 
-// WithProtocol chooses how to speak. Default Connect.
+// WithProtocol sets the protocol. The default is Connect.
 func WithProtocol(p Protocol) Option {
 	return option(func(c *config) error {
 		switch p {
@@ -77,9 +77,9 @@ func WithProtocol(p Protocol) Option {
 	})
 }
 
-// WithHTTPClient sends calls through h. Without it the client has connections of its own, HTTP/2 where the server
-// speaks it and over plain text always; streams that go both ways need that. h must not have a Timeout: it would cut
-// streams.
+// WithHTTPClient sends all calls through h. Without it the client opens its own connections: HTTP/2 over plain text,
+// and HTTP/2 over TLS where the server offers it. Bidirectional streams need HTTP/2. h must not have a Timeout, which
+// would cut streams.
 func WithHTTPClient(h *http.Client) Option {
 	return option(func(c *config) error {
 		if h.Timeout != 0 {
@@ -90,7 +90,7 @@ func WithHTTPClient(h *http.Client) Option {
 	})
 }
 
-// WithHeader adds a header to every call, as Authorization.
+// WithHeader adds a header to every call, such as Authorization.
 func WithHeader(name, value string) Option {
 	return option(func(c *config) error {
 		if c.header == nil {
@@ -101,30 +101,30 @@ func WithHeader(name, value string) Option {
 	})
 }
 
-// withHeader sends requests with a header more.
+// withHeader adds header to every request.
 type withHeader struct {
 	connecthttp.HTTPClient
 	header http.Header
 }
 
-// Do sends r, which is the caller's alone.
+// Do sends r. Only this call uses r, so it may change the header in place.
 func (h withHeader) Do(r *http.Request) (*http.Response, error) {
 	maps.Copy(r.Header, h.header)
 	return h.HTTPClient.Do(r)
 }
 
-// pacedClient counts the bytes of calls that pace.Start bounds.
+// pacedClient counts the bytes of the calls that pace.Start bounds.
 type pacedClient struct{ connecthttp.HTTPClient }
 
 // Do implements connecthttp.HTTPClient.
 func (c pacedClient) Do(r *http.Request) (*http.Response, error) { return pace.Do(c.HTTPClient, r) }
 
-// WithCompression compresses messages of 1 KiB and more with gzip, both ways. It is worth its time where the network is
-// slow; by default nothing is compressed.
+// WithCompression compresses messages of 1 KiB and more with gzip in both directions. It pays off on a slow network.
+// By default messages are not compressed.
 func WithCompression() Option { return option(func(c *config) error { c.compress = true; return nil }) }
 
-// WithTimeout ends calls without a deadline in their context when less than 64 KiB move in d, beside their own wait. It bounds
-// the calls of a worker's stream as a whole.
+// WithTimeout ends a call without a deadline when less than 64 KiB move within d, beside the wait of the call. For
+// the calls of a worker's stream it bounds the whole duration.
 func WithTimeout(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.timeout = d
@@ -135,12 +135,12 @@ func WithTimeout(d time.Duration) Option {
 	})
 }
 
-// WithRetries sets how often a failed call is repeated where that is safe; 0 = never.
+// WithRetries sets the number of repeats of a failed call, where a repeat is safe: 0 to 100.
 func WithRetries(n int) Option {
 	return option(func(c *config) error { c.retries = n; return queue.CheckInt("retries", n, 0, 100) })
 }
 
-// WithMaxMessageBytes bounds an answer, after decompression. Retains ask for what fits.
+// WithMaxMessageBytes bounds an answer after decompression: 1 MiB to 2 GiB - 1. Retains ask only for tasks that fit.
 func WithMaxMessageBytes(n int) Option {
 	return option(func(c *config) error {
 		c.maxMessage = n
@@ -148,7 +148,7 @@ func WithMaxMessageBytes(n int) Option {
 	})
 }
 
-// WithInterceptors puts interceptors around every call, the first outermost.
+// WithInterceptors puts interceptors around every call. The first one is the outermost.
 func WithInterceptors(is ...connect.ClientInterceptor) Option {
 	return option(func(c *config) error { c.interceptors = append(c.interceptors, is...); return nil })
 }

@@ -59,7 +59,7 @@ func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfV
 	return lane(res.GetQueue(), err)
 }
 
-// CleanQueue implements queue.Queues, in as many calls as it takes.
+// CleanQueue implements queue.Queues. It repeats CleanQueueWithin until the queue is clean.
 func (c *Client) CleanQueue(ctx context.Context, name string, only ...queue.IfVersion) (n int64, err error) {
 	for {
 		step, err := c.CleanQueueWithin(ctx, name, c.operationStep(), only...)
@@ -82,7 +82,8 @@ func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.
 	return queue.Cleaned{Count: res.GetDeleted(), More: res.GetMore()}, err
 }
 
-// operationStep is how long the server may work at a step of a long operation: well below the limit of a call.
+// operationStep returns the time limit of one step of a long operation on the server. Half of the timeout keeps the
+// step well below the limit of a call.
 func (c *Client) operationStep() time.Duration { return min(queue.BulkStep, c.timeout/2) }
 
 // QueueStats implements queue.QueueStatuses.

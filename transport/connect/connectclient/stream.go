@@ -18,41 +18,41 @@ import (
 var _ queue.Service = (*Stream)(nil)
 
 const (
-	// maxMergedBytes bounds what is merged into one message that was not one call before.
+	// maxMergedBytes bounds a message that merges several calls. A single call may be larger.
 	maxMergedBytes = 1 << 20
-	// dialTimeout bounds how long the server may take to say welcome.
+	// dialTimeout bounds the wait for the welcome of the server.
 	dialTimeout = 10 * time.Second
-	// closeTimeout bounds how long Close waits for what the server has accepted.
+	// closeTimeout bounds the wait of Close for the answers to accepted calls.
 	closeTimeout = 5 * time.Second
 )
 
 var errNoWelcome = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server does not answer"}
 
-// Stream is a Client that retains, heartbeats and releases over one stream that goes both ways, which needs HTTP/2. It
-// does the same as the client's own methods with a fraction of their cost: calls that are made at the same time share messages, and nothing waits for
-// a round trip but the caller. The server never sends more tasks than the calls of RetainTasks under way ask for; what
-// arrives for one that has ended meanwhile is handed back.
+// Stream is a Client that retains, heartbeats and releases over one bidirectional stream, which needs HTTP/2. Its
+// methods do the same as the methods of Client at a fraction of their cost: simultaneous calls share messages, and
+// only the caller waits for a round trip. The server never sends more tasks than the open RetainTasks calls ask for.
+// Tasks that arrive after the end of their call are handed back.
 //
-// The stream is opened by the first call, and again after it broke. What In returns is a plain client. Safe for
-// concurrent use; Close it in the end.
+// The first call opens the stream, and the next call opens a broken stream again. In returns a plain Client. A Stream
+// is safe for concurrent use; Close it at the end.
 type Stream struct {
 	*Client
 	ctx    context.Context // of all connections
 	cancel context.CancelFunc
-	// opening is held by whoever looks at line or opens it.
+	// opening is a mutex for line and closed that a context can interrupt.
 	opening chan struct{}
 	line    *line
 	closed  bool
 }
 
-// NewStream is a stream of c's namespace. It does not connect yet.
+// NewStream returns a stream of c's namespace. It opens no connection.
 func NewStream(c *Client) *Stream {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Stream{Client: c, ctx: ctx, cancel: cancel, opening: make(chan struct{}, 1)}
 }
 
-// Close ends the stream after what the server has accepted is answered, for at most 5 seconds. Calls that wait end, and
-// calls to come fail, with KindUnavailable.
+// Close ends the stream after the server has answered the accepted calls, within 5 seconds. Calls that still wait and
+// later calls fail with KindUnavailable.
 func (s *Stream) Close() {
 	s.opening <- struct{}{}
 	l := s.line
@@ -67,30 +67,38 @@ func (s *Stream) Close() {
 	}
 }
 
-// RetainTasks implements queue.Consumer. A retain with a request id is a call of its own: the stream has no repeats.
+// RetainTasks implements queue.Consumer. A retain with a request id goes out as a plain call, because a stream cannot
+// repeat it.
 func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	if r.RequestID != "" {
 		return s.Client.RetainTasks(ctx, r)
 	}
+
 	ask := &pb.WorkRetain{
 		Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(r.Wait), Lease: wire.Duration(r.Lease),
 		MaxBytes: int64(s.takes(r)), MaxTaskBytes: int64(s.takesTask(r)),
 	}
-	if err := queue.CheckWorker(r.Worker); err != nil { // an empty one would mean the hello's
+	if err := queue.CheckWorker(r.Worker); err != nil {
+		// An empty name would mean the name in hello.
 		return nil, queue.WithOp("retain tasks", err)
 	}
-	if field := notUTF8(ask.ProtoReflect()); field != "" { // must not break the stream of the others
+
+	if field := notUTF8(ask.ProtoReflect()); field != "" {
+		// Invalid text would break the stream for all calls.
 		return nil, queue.WithOp("retain tasks", queue.Invalid(field, "must be valid UTF-8"))
 	}
+
 	return attempt(ctx, s.shared, "retain tasks", once, r.Wait, func(ctx context.Context) ([]*queue.Task, error) {
 		l, err := s.open(ctx)
 		if err != nil {
 			return nil, err
 		}
+
 		a, err := l.ask(ctx, request{retain: ask})
 		if err != nil {
 			return nil, err
 		}
+
 		var rd wire.Reader
 		return read(&rd, rd.Tasks(a.retained.GetTasks()))
 	})
@@ -112,7 +120,7 @@ func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 	}))
 }
 
-// ReleaseTasks implements queue.Consumer. With tokens it is repeated when the stream breaks.
+// ReleaseTasks implements queue.Consumer. Tokens make it safe to repeat after a broken stream.
 func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	again := fenced(releases)
 	return queue.CheckReleased(attempt(ctx, s.shared, "release tasks", again, 0, func(ctx context.Context) ([]queue.Released, error) {
@@ -129,7 +137,7 @@ func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 	}))
 }
 
-// open is the stream's connection, made if there is none that works.
+// open returns the working connection of the stream, or opens a new one.
 func (s *Stream) open(ctx context.Context) (*line, error) {
 	select {
 	case s.opening <- struct{}{}:
@@ -137,29 +145,37 @@ func (s *Stream) open(ctx context.Context) (*line, error) {
 		return nil, ended(ctx.Err())
 	}
 	defer func() { <-s.opening }()
+
 	if s.closed {
 		return nil, &final{&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed"}}
 	}
+
 	if s.line != nil && s.line.fault() == nil {
 		return s.line, nil
 	}
+
 	if s.line != nil {
 		s.line.wg.Wait()
-		s.refresh() // what carried it may be dead
+		// The HTTP/2 connection below may be dead.
+		s.refresh()
 		s.line = nil
 	}
+
 	l, err := s.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	s.line = l
 	return l, nil
 }
 
-// dial opens a connection and waits until the server has said welcome.
+// dial opens a connection and waits for the welcome of the server, at most dialTimeout.
 func (s *Stream) dial(ctx context.Context) (*line, error) {
 	ctx, timeout := context.WithTimeoutCause(ctx, dialTimeout, errNoWelcome)
 	defer timeout()
+
+	// The connection outlives this call, so its context comes from the stream.
 	sub, cancel := context.WithCancel(s.ctx)
 	sub, info := connect.NewClientContext(sub)
 	stream, err := s.work.Work(sub)
@@ -167,15 +183,18 @@ func (s *Stream) dial(ctx context.Context) (*line, error) {
 		cancel()
 		return nil, translate(ctx, &pb.WorkRequest{}, err)
 	}
+
 	l := &line{
 		stream: stream, ctx: sub, cancel: cancel, silence: s.silence, calls: make(map[uint64]chan<- answer),
 		wake: make(chan struct{}, 1), welcome: make(chan struct{}), done: make(chan struct{}),
 		pending: []*pb.WorkRequest{{Hello: &pb.WorkHello{Namespace: s.namespace}}},
 	}
-	l.pendingBytes = maxMergedBytes // hello goes alone
+	// No call shares the message of hello.
+	l.pendingBytes = maxMergedBytes
 	l.wake <- struct{}{}
 	l.wg.Go(l.write)
 	l.wg.Go(l.read)
+
 	select {
 	case <-l.welcome:
 		return l, nil
@@ -187,13 +206,17 @@ func (s *Stream) dial(ctx context.Context) (*line, error) {
 		}
 		l.fail(err)
 	}
+
 	l.wg.Wait()
 	if missing := http2Missing(info); missing != nil {
 		return nil, missing
 	}
-	if errors.Is(err, queue.ErrIndeterminate) { // nothing was asked yet
+
+	if errors.Is(err, queue.ErrIndeterminate) {
+		// No call was sent yet.
 		err = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server cannot be reached", Err: err}
 	}
+
 	return nil, err
 }
 
@@ -203,8 +226,8 @@ type line struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
-	wake    chan struct{} // something is pending
-	welcome chan struct{} // closed when the server has said it
+	wake    chan struct{} // a message is pending
+	welcome chan struct{} // closed after the welcome of the server
 	done    chan struct{} // closed when err is set
 
 	mu      sync.Mutex
@@ -212,20 +235,20 @@ type line struct {
 	err     error
 	ids     uint64
 	calls   map[uint64]chan<- answer
-	// pending messages; calls are merged into the last of them until it has maxMergedBytes.
+	// pending messages in order. A new call joins the last one until it has maxMergedBytes.
 	pending      []*pb.WorkRequest
 	pendingBytes int
 	finishing    bool
 }
 
-// request is one of three.
+// request holds one of three kinds of calls.
 type request struct {
 	retain   *pb.WorkRetain
 	releases *pb.WorkReleases
 	beats    *pb.WorkHeartbeats
 }
 
-// answer is one of three, as was the request.
+// answer holds the answer to a request, of the same kind.
 type answer struct {
 	retained *pb.WorkRetained
 	released *pb.WorkReleased
@@ -243,7 +266,7 @@ func (a answer) err() error {
 	}
 }
 
-// ask sends r and waits for its answer.
+// ask sends r and waits for its answer, the end of the line or the end of ctx.
 func (l *line) ask(ctx context.Context, r request) (answer, error) {
 	ch := make(chan answer, 1)
 	size := r.size()
@@ -251,6 +274,8 @@ func (l *line) ask(ctx context.Context, r request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+
+	// An answer may have arrived together with the end of the line.
 	select {
 	case a := <-ch:
 		return a, a.err()
@@ -260,11 +285,15 @@ func (l *line) ask(ctx context.Context, r request) (answer, error) {
 			return a, a.err()
 		default:
 		}
+
 		err := l.fault()
-		if errors.Is(err, queue.ErrTooLarge) && size <= maxMergedBytes { // another's message was
+		if errors.Is(err, queue.ErrTooLarge) && size <= maxMergedBytes {
+			// Another call's message was too large.
 			err = broken(err)
 		}
+
 		return answer{}, err
+
 	case <-ctx.Done():
 		if r.retain != nil {
 			l.giveUp(id, ch)
@@ -275,7 +304,7 @@ func (l *line) ask(ctx context.Context, r request) (answer, error) {
 	}
 }
 
-// size is about how many bytes r takes.
+// size estimates the bytes of r in a message.
 func (r request) size() int {
 	size := 64
 	for _, rel := range r.releases.GetReleases() {
@@ -287,18 +316,20 @@ func (r request) size() int {
 	return size
 }
 
-// put adds r, of so many bytes, to what is sent next.
+// put adds r, with about size bytes, to the pending messages and returns its id.
 func (l *line) put(r request, size int, ch chan<- answer) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
 		return 0, l.err
 	}
+
 	l.ids++
 	id := l.ids
 	if ch != nil {
 		l.calls[id] = ch
 	}
+
 	m := l.message(size)
 	switch {
 	case r.retain != nil:
@@ -312,10 +343,11 @@ func (l *line) put(r request, size int, ch chan<- answer) (uint64, error) {
 	case r.beats != nil:
 		m.Heartbeats = append(m.Heartbeats, &pb.WorkHeartbeats{Id: id, Beats: r.beats.Beats})
 	}
+
 	return id, nil
 }
 
-// message is the pending message that takes size more bytes. Caller holds mu.
+// message returns the pending message for size more bytes and wakes the writer. The caller holds mu.
 func (l *line) message(size int) *pb.WorkRequest {
 	if len(l.pending) == 0 || l.pendingBytes+size > maxMergedBytes {
 		l.pending = append(l.pending, &pb.WorkRequest{})
@@ -329,11 +361,12 @@ func (l *line) message(size int) *pb.WorkRequest {
 	return l.pending[len(l.pending)-1]
 }
 
-// giveUp withdraws a retain. Tasks that were on their way are handed back.
+// giveUp withdraws a retain. Tasks that are already under way are handed back.
 func (l *line) giveUp(id uint64, ch <-chan answer) {
 	l.mu.Lock()
 	if _, waiting := l.calls[id]; waiting {
-		l.calls[id] = nil // hand back what comes
+		// Handle an answer that still comes as undelivered.
+		l.calls[id] = nil
 		m := l.message(16)
 		m.Withdrawn = append(m.Withdrawn, id)
 		l.mu.Unlock()
@@ -341,7 +374,8 @@ func (l *line) giveUp(id uint64, ch <-chan answer) {
 	}
 	l.mu.Unlock()
 	select {
-	case a := <-ch: // it came at the last moment
+	case a := <-ch:
+		// The answer came just before the withdrawal.
 		l.handBack(a.retained.GetTasks())
 	default:
 	}
@@ -355,7 +389,7 @@ func (l *line) handBack(ts []*pb.Task) {
 	for i, t := range ts {
 		back[i] = &pb.Release{Id: t.GetId(), Token: t.GetLease().GetToken(), Outcome: pb.Outcome_OUTCOME_HANDBACK}
 	}
-	// Where this fails the leases run out.
+	// If this fails, the tasks return when their leases lapse.
 	r := request{releases: &pb.WorkReleases{Releases: back}}
 	_, _ = l.put(r, r.size(), nil)
 }
@@ -366,7 +400,7 @@ func (l *line) forget(id uint64) {
 	delete(l.calls, id)
 }
 
-// write sends what is pending, and signs of life, until the line is done.
+// write sends pending messages and signs of life until the line ends.
 func (l *line) write() {
 	l.mu.Lock()
 	every := l.silence / 6
@@ -376,6 +410,7 @@ func (l *line) write() {
 	for {
 		var batch []*pb.WorkRequest
 		finishing := false
+
 		select {
 		case <-l.done:
 			return
@@ -387,23 +422,28 @@ func (l *line) write() {
 			every = l.silence / 6
 			l.mu.Unlock()
 		}
+
 		for _, m := range batch {
 			if err := l.stream.Send(m); err != nil {
-				if !errors.Is(err, io.EOF) { // then Receive tells why
+				if !errors.Is(err, io.EOF) {
+					// After io.EOF Receive returns the reason.
 					l.fail(translate(l.ctx, m, err))
 				}
 				return
 			}
 		}
+
 		if finishing {
-			_ = l.stream.CloseSend() // Receive tells how it ends
+			// Receive returns how the stream ends.
+			_ = l.stream.CloseSend()
 			return
 		}
+
 		alive.Reset(every)
 	}
 }
 
-// read hands out answers until the stream ends.
+// read passes each answer to its call until the stream ends.
 func (l *line) read() {
 	shut := shutWith(l.ctx, l.stream.Close)
 	defer shut()
@@ -418,18 +458,23 @@ func (l *line) read() {
 			} else {
 				err = translate(l.ctx, &pb.WorkRequest{}, err)
 			}
+
 			l.fail(err)
 			return
 		}
+
 		if m.GetWelcome() != nil {
 			l.welcomed(m.GetWelcome())
 		}
+
 		for _, a := range m.GetRetained() {
 			l.answer(a.GetId(), answer{retained: a})
 		}
+
 		for _, a := range m.GetReleased() {
 			l.answer(a.GetId(), answer{released: a})
 		}
+
 		for _, a := range m.GetBeats() {
 			l.answer(a.GetId(), answer{beats: a})
 		}
@@ -444,24 +489,26 @@ func (l *line) welcomed(w *pb.WorkWelcome) {
 	if r.Err() == nil && every > 0 {
 		l.silence = min(l.silence, 3*every)
 	}
+
 	select {
 	case <-l.welcome:
 	default:
 		close(l.welcome)
-		select { // the writer learns how often to show that it lives
+		select { // the writer adopts the new interval
 		case l.wake <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// answer hands a to who asked; tasks that nobody waits for any more go back.
+// answer passes a to its call. Tasks without a waiting call are handed back.
 func (l *line) answer(id uint64, a answer) {
 	l.mu.Lock()
 	ch := l.calls[id]
 	delete(l.calls, id)
 	if ch != nil {
-		ch <- a // has room for the one answer there is
+		// The send never blocks: the buffer holds the only answer.
+		ch <- a
 	}
 	l.mu.Unlock()
 	if ch == nil {
@@ -469,7 +516,7 @@ func (l *line) answer(id uint64, a answer) {
 	}
 }
 
-// fail ends the line with err; the first one counts.
+// fail ends the line with err. Only the first error is kept.
 func (l *line) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -486,7 +533,7 @@ func (l *line) fault() error {
 	return l.err
 }
 
-// finish closes the sending side and waits until the server has answered all and ended the stream.
+// finish closes the sending side. It waits up to limit until the server has answered every call and ended the stream.
 func (l *line) finish(limit time.Duration) {
 	l.mu.Lock()
 	l.finishing = true

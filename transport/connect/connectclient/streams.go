@@ -16,33 +16,35 @@ import (
 )
 
 const (
-	// aliveEvery is how often each side of a stream shows that it lives; the proto says so.
+	// aliveEvery is the interval at which each side of a stream sends a sign of life, as the proto requires.
 	aliveEvery = 15 * time.Second
-	// streamPatience is how long a stream is sought again before it is given up.
+	// streamPatience is the time during which the client tries to open a broken stream again.
 	streamPatience = time.Minute
 )
 
-// RunTickerLoop implements queue.TickerRuns over a stream that goes both ways, which needs HTTP/2. A stream that breaks
-// is opened again for up to a minute.
+// RunTickerLoop implements queue.TickerRuns over a bidirectional stream, which needs HTTP/2. The client opens a
+// broken stream again for up to one minute.
 func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
 	return c.keepStreaming(ctx, "run ticker loop", func(ctx context.Context, heard func()) error {
 		return c.handleTicks(ctx, heard, handle)
 	})
 }
 
-// SubscribeEvents implements queue.Events. A stream that breaks is opened again behind the last event for up to a
-// minute; the server says at its beginning where that is before the first event.
+// SubscribeEvents implements queue.Events. The client opens a broken stream again for up to one minute and continues
+// after the last event. Before the first event it continues from the cursor that the server sends at the beginning.
 func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
 	first := true
 	return c.keepStreaming(ctx, "subscribe events", func(ctx context.Context, heard func()) error {
 		if !first && f.After == "" {
 			return &final{&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream broke before its first event; subscribe again"}}
 		}
+
 		req := &pb.SubscribeEventsRequest{Namespace: c.namespace, Filter: wire.EventFilter(f)}
 		stream, err := c.events.SubscribeEvents(ctx, req)
 		if err != nil {
 			return translate(ctx, req, err)
 		}
+
 		shut := shutWith(ctx, stream.Close)
 		defer shut()
 		for {
@@ -50,59 +52,72 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 			if err != nil {
 				return translate(ctx, req, err)
 			}
+
 			heard()
 			first = false
+
+			// The first message carries the cursor from which a stream without events can continue.
 			if m.GetCursor() != "" && f.After == "" {
 				f.After = m.GetCursor()
 			}
+
 			if m.GetEvent() == nil {
 				continue
 			}
+
 			var r wire.Reader
 			e, err := read(&r, r.Event(m.GetEvent()))
 			if err != nil {
 				return err
 			}
+
 			if err := handle(e); err != nil {
 				return &final{err}
 			}
+
 			f.After = e.Cursor
 		}
 	})
 }
 
-// final is an error that ends a stream for good, whatever its kind.
+// final is an error that ends a stream without another try, independent of its kind.
 type final struct{ error }
 
 func (f *final) Unwrap() error { return f.error }
 
-// keepStreaming runs open again whenever the stream that it opened broke, until it fails for good, ctx ends, or nothing was
-// heard for streamPatience. open calls heard with every sign of life.
+// keepStreaming runs open again after each broken stream. It ends with a final error, with ctx, or when no message
+// arrived for streamPatience. open calls heard for each received message.
 func (c *Client) keepStreaming(ctx context.Context, op string, open func(ctx context.Context, heard func()) error) error {
 	n, last := 0, time.Now()
 	for {
 		sub, cancel := context.WithCancel(ctx)
 		err := open(sub, func() { n, last = 0, time.Now() })
 		cancel()
+
 		if f, ok := errors.AsType[*final](err); ok {
 			return f.error
 		}
+
 		if cause := ctx.Err(); cause != nil {
 			return queue.WithOp(op, ended(cause))
 		}
+
+		// Only a broken connection is worth another try: the server would repeat every other error.
 		lost := errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrIndeterminate)
 		if !lost || c.retries == 0 || time.Since(last) > streamPatience {
 			return queue.WithOp(op, err)
 		}
+
 		if !waitOrEnd(ctx, retryDelay(n)) {
 			return queue.WithOp(op, ended(ctx.Err()))
 		}
+
 		n++
 		c.refresh()
 	}
 }
 
-// ended is the error of a context that is over.
+// ended returns the error of a context that has ended.
 func ended(cause error) error {
 	kind := queue.KindCanceled
 	if errors.Is(cause, context.DeadlineExceeded) {
@@ -111,7 +126,7 @@ func ended(cause error) error {
 	return &queue.Error{Kind: kind, Err: cause}
 }
 
-// hear receives one message. When the server is silent for too long it closes the stream, which makes receive fail.
+// hear receives one message. After the time silence without one it closes the stream, so that receive fails.
 func hear[M any](ctx context.Context, silence time.Duration, shut func() error, receive func() (M, error)) (M, error) {
 	watch := time.AfterFunc(silence, func() { _ = shut() })
 	m, err := receive()
@@ -121,8 +136,8 @@ func hear[M any](ctx context.Context, silence time.Duration, shut func() error, 
 	return m, err
 }
 
-// shutWith shuts a stream when ctx ends, because the end of ctx alone does not wake a Receive while the sending side is
-// open. The function it returns shuts it at once.
+// shutWith closes a stream when ctx ends. The end of ctx alone does not interrupt a Receive while the sending side is
+// open. The returned function closes the stream at once.
 func shutWith(ctx context.Context, shut func() error) func() {
 	stop := context.AfterFunc(ctx, func() { _ = shut() })
 	return func() {
@@ -131,21 +146,25 @@ func shutWith(ctx context.Context, shut func() error) func() {
 	}
 }
 
-// handleTicks works off one stream of ticks.
+// handleTicks handles the ticks of one stream and returns its error.
 func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(context.Context, queue.Tick) error) error {
 	ctx, info := connect.NewClientContext(ctx)
 	stream, err := c.tickers.HandleTicks(ctx)
 	if err != nil {
 		return translate(ctx, &pb.HandleTicksRequest{}, err)
 	}
+
 	shut := shutWith(ctx, stream.Close)
 	defer shut()
+
+	// Outcomes and signs of life come from two goroutines, but a stream allows one Send at a time.
 	var mu sync.Mutex
 	send := func(m *pb.HandleTicksRequest) error {
 		mu.Lock()
 		defer mu.Unlock()
 		return stream.Send(m)
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -153,6 +172,7 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 	if err := send(&pb.HandleTicksRequest{Namespace: c.namespace}); err != nil && !errors.Is(err, io.EOF) {
 		return translate(ctx, &pb.HandleTicksRequest{}, err)
 	}
+
 	wg.Go(func() {
 		alive := time.NewTicker(c.silence / 6)
 		defer alive.Stop()
@@ -162,11 +182,13 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 				return
 			case <-alive.C:
 				if send(&pb.HandleTicksRequest{}) != nil {
-					return // Receive returns the reason
+					// Receive returns the reason.
+					return
 				}
 			}
 		}
 	})
+
 	for {
 		m, err := hear(ctx, c.silence, stream.Close, stream.Receive)
 		if err != nil {
@@ -175,15 +197,18 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 			}
 			return translate(ctx, &pb.HandleTicksRequest{}, err)
 		}
+
 		heard()
 		if m.GetTick() == nil {
 			continue
 		}
+
 		var r wire.Reader
 		t, err := read(&r, r.Tick(m.GetTick()))
 		if err != nil {
 			return err
 		}
+
 		failed := handle(ctx, t) != nil
 		err = send(&pb.HandleTicksRequest{Outcome: &pb.TickOutcome{Id: t.ID, Failed: failed}})
 		if err != nil && !errors.Is(err, io.EOF) {

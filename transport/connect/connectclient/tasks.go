@@ -9,7 +9,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-// CreateTask implements queue.Producer. With a key it is repeated when the connection breaks.
+// CreateTask implements queue.Producer. A key makes it safe to repeat after a broken connection.
 func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
 	res, err := sendCall(ctx, c, "create task", repeat(meta.Key != ""), c.tasks.CreateTask, &pb.CreateTaskRequest{
 		Namespace: c.namespace, Task: wire.NewTask(queue.NewTask{Queue: queueName, TaskMeta: meta}),
@@ -17,7 +17,7 @@ func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.Ta
 	return taskOf(res.GetTask(), err)
 }
 
-// CreateTasks implements queue.Producer. When all tasks have keys it is repeated when the connection breaks.
+// CreateTasks implements queue.Producer. Keys in all tasks make it safe to repeat after a broken connection.
 func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
 	again := repeatable
 	for _, t := range tasks {
@@ -97,7 +97,7 @@ func taskOf(t *pb.Task, err error) (*queue.Task, error) {
 	return read(&r, r.Task(t))
 }
 
-// read is v unless r found a fault in the server's answer.
+// read returns v, or an internal error if r found a fault in the answer of the server.
 func read[T any](r *wire.Reader, v T) (T, error) {
 	if err := r.Err(); err != nil {
 		var none T

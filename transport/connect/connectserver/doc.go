@@ -5,7 +5,7 @@
 //	s.Mount(mux) // beside REST, on the same port
 //	defer s.Drain()
 //
-// The services are those of pgqueue.v1 (see proto/), gRPC's health service and gRPC's reflection. Their paths begin with
-// the services' names, so they need no prefix. Streams that go both ways need HTTP/2: over plain text the http.Server
-// must allow it (http.Protocols, SetUnencryptedHTTP2).
+// It serves the services of pgqueue.v1 (see proto/) and gRPC's services for health and reflection. Each path begins
+// with the name of a service, so the paths need no prefix. Bidirectional streams need HTTP/2: over plain text the
+// http.Server must allow it (http.Protocols, SetUnencryptedHTTP2).
 package connectserver

@@ -32,6 +32,7 @@ func (s events) SubscribeEvents(
 	if err != nil {
 		return err
 	}
+
 	f, hello := wire.ReadEventFilter(req.GetFilter()), &pb.SubscribeEventsResponse{}
 	if end, ok := queue.ServiceAs[queue.FeedEnd](svc); ok && f.After == "" {
 		if f.After, err = s.lastEvent(ctx, end); err != nil {
@@ -39,6 +40,7 @@ func (s events) SubscribeEvents(
 		}
 		hello.Cursor = f.After
 	}
+
 	return serveStream(ctx, s.Server, stream.Send, hello, &pb.SubscribeEventsResponse{}, func(ctx context.Context, send func(*pb.SubscribeEventsResponse) error) error {
 		return svc.SubscribeEvents(ctx, f, func(e queue.Event) error {
 			return send(&pb.SubscribeEventsResponse{Event: wire.Event(e)})
@@ -46,7 +48,7 @@ func (s events) SubscribeEvents(
 	})
 }
 
-// lastEvent is the cursor of now.
+// lastEvent returns the cursor behind the newest event.
 func (s *Server) lastEvent(ctx context.Context, end queue.FeedEnd) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.callTimeout)
 	defer cancel()

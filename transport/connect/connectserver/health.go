@@ -12,21 +12,23 @@ import (
 
 const (
 	healthTimeout = 5 * time.Second
-	// healthPoll is how often a watcher's health is looked at.
+	// healthPoll is the interval at which a watch checks the health.
 	healthPoll = 5 * time.Second
 )
 
-// health answers for the whole process: every service is as ready as the others.
+// health reports the health of the process. All services have the same health.
 type health struct {
 	s     *Server
-	known *grpchealth.StaticChecker // of the names of the services
+	known *grpchealth.StaticChecker // the names of the services
 }
 
 // Check implements grpchealth.Checker.
 func (h *health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
 	if _, err := h.known.Check(ctx, req); err != nil {
-		return nil, err // the name of no service
+		// The request names an unknown service.
+		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	select {
@@ -40,7 +42,7 @@ func (h *health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpc
 	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
 }
 
-// Watch implements grpchealth.Watcher by looking again and again.
+// Watch implements grpchealth.Watcher by a check every healthPoll and at the start of Drain.
 func (h *health) Watch(_ context.Context, _ *grpchealth.CheckRequest, onChange func()) (func(), error) {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
@@ -55,14 +57,16 @@ func (h *health) Watch(_ context.Context, _ *grpchealth.CheckRequest, onChange f
 				draining = nil
 			case <-tick.C:
 			}
+
 			onChange()
 		}
 	}()
+
 	return stop, nil
 }
 
-// untilDrained ends the watches of next when the server is drained. A check goes on: the end of its context would reach
-// the caller as canceled (499) in place of NOT_SERVING.
+// untilDrained ends the watches of next when the server is drained. A check continues: the end of its context would
+// reach the caller as canceled (499) instead of NOT_SERVING.
 func (s *Server) untilDrained(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "/Watch") {

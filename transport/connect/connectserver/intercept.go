@@ -17,8 +17,8 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-// checkRequests refuses messages that break a rule of the proto. The domain checks all of it again and more: the rules
-// are there for readers of the proto.
+// checkRequests returns an interceptor that refuses messages against the rules of the proto. The domain checks all of
+// this again and more; the rules serve the readers of the proto.
 func (s *Server) checkRequests() (connect.ServerInterceptor, error) {
 	v, err := protovalidate.New(protovalidate.WithFailFast())
 	if err != nil {
@@ -27,15 +27,17 @@ func (s *Server) checkRequests() (connect.ServerInterceptor, error) {
 	return validateconnect.NewServerInterceptor(validateconnect.WithValidator(v), validateconnect.WithoutErrorDetails()), nil
 }
 
-// translateErrors ends every call with an error of the table in package wire, whatever it failed with.
+// translateErrors turns the error of every call into one of the table in package wire.
 func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		err := next(ctx, spec, stream)
 		if err == nil {
-			deliveryOf(ctx).recordFailure(ctx.Err()) // the caller's deadline passed before the answer left
+			// The caller's deadline passed before the answer left.
+			deliveryOf(ctx).recordFailure(ctx.Err())
 			return nil
 		}
-		deliveryOf(ctx).recordFailure(err) // the answer is this error
+		// The answer is this error.
+		deliveryOf(ctx).recordFailure(err)
 		err = domainError(err)
 		if queue.KindOf(err) == queue.KindInternal && ctx.Err() == nil {
 			s.logger.ErrorContext(ctx, "call failed", "procedure", spec.Procedure, "error", err)
@@ -44,8 +46,8 @@ func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
 	}
 }
 
-// domainError is err in the domain's words: a broken rule names its field, connect's own errors get the kind of their
-// code, anything else stays.
+// domainError returns err as an error of the domain. A violated rule names its field, and an error of connect gets
+// the kind of its code. Every other error stays.
 func domainError(err error) error {
 	if v, ok := errors.AsType[*protovalidate.ValidationError](err); ok && len(v.Violations) > 0 {
 		p := v.Violations[0].Proto
@@ -64,8 +66,8 @@ func domainError(err error) error {
 	return &queue.Error{Kind: wire.KindOfCode(c.Code()), Msg: c.Message(), Err: c.Unwrap()}
 }
 
-// fieldPath names a field as the domain does: "tasks[3].delay", and "retries" for meta.retries, because single messages
-// are packaging.
+// fieldPath names a field as the domain does: "tasks[3].delay", and "retries" for meta.retries, because single
+// messages only wrap fields.
 func fieldPath(p *validate.FieldPath) string {
 	var parts []string
 	elements := p.GetElements()
@@ -80,22 +82,26 @@ func fieldPath(p *validate.FieldPath) string {
 	return strings.Join(parts, ".")
 }
 
-// boundDuration gives unary calls that came without a deadline one.
+// boundDuration sets a deadline for unary calls without one.
 func (s *Server) boundDuration(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		if spec.StreamType != connect.StreamTypeUnary {
 			lifelineOf(ctx).extendDeadline(0)
 			return next(ctx, spec, stream)
 		}
+
 		deliveryOf(ctx).boundArrival()
 		if _, ok := ctx.Deadline(); ok {
 			return next(ctx, spec, stream)
 		}
+
+		// These two calls may wait for a task.
 		limit := s.callTimeout
 		switch spec.Procedure {
 		case pgqueuev1connect.WorkServiceRetainTasksProcedure, pgqueuev1connect.TaskServiceAwaitTaskProcedure:
 			limit += queue.MaxWait
 		}
+
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		return next(ctx, spec, stream)

@@ -15,11 +15,11 @@ import (
 const (
 	// DefaultMaxMessageBytes bounds a message from a client.
 	DefaultMaxMessageBytes = 32 << 20
-	// DefaultAliveEvery is how often the sides of a stream show that they live.
+	// DefaultAliveEvery is the interval at which the sides of a stream send signs of life.
 	DefaultAliveEvery = 15 * time.Second
-	// DefaultSendTimeout is how long a stream may not read before it is ended.
+	// DefaultSendTimeout is the time without reads after which the server ends a stream.
 	DefaultSendTimeout = 30 * time.Second
-	// DefaultCallTimeout bounds a call without a deadline of its own, beside the wait that it asked for.
+	// DefaultCallTimeout bounds a call without a deadline, beside the wait of the call.
 	DefaultCallTimeout = time.Minute
 )
 
@@ -41,24 +41,26 @@ type config struct {
 	interceptors []connect.ServerInterceptor
 }
 
-// WithReadiness lets gRPC's health service answer SERVING while ready returns nil. Without it the answer is always
-// SERVING until Drain. ready must return within 5 seconds; its context ends then.
+// WithReadiness makes gRPC's health service answer SERVING while ready returns nil. Without it the answer is SERVING
+// until Drain. The context of ready ends after 5 seconds.
 func WithReadiness(ready func(context.Context) error) Option {
 	return option(func(c *config) error { c.ready = ready; return nil })
 }
 
-// WithLogger sets the logger of internal errors: their causes do not travel. Default slog.Default().
+// WithLogger sets the logger for internal errors, because their causes do not travel to clients. The default is
+// slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return option(func(c *config) error { c.logger = l; return nil })
 }
 
-// WithLargeAnswers bounds the large answers that unary calls get at the same time. Default queue.DefaultLargeBytes.
+// WithLargeAnswers sets the budget in bytes that the large answers of unary calls share. The default is
+// queue.DefaultLargeBytes.
 func WithLargeAnswers(b *queue.Budget) Option {
 	return option(func(c *config) error { c.large = b; return nil })
 }
 
-// WithMaxMessageBytes bounds a message from a client, after decompression; answers may be twice as large. It must leave
-// room for the largest payload: 1 MiB to 1 GiB.
+// WithMaxMessageBytes bounds a message of a client after decompression: 1 MiB to 1 GiB. Answers may be twice as
+// large. The limit must be above the largest payload.
 func WithMaxMessageBytes(n int) Option {
 	return option(func(c *config) error {
 		c.maxMessage = n
@@ -66,8 +68,8 @@ func WithMaxMessageBytes(n int) Option {
 	})
 }
 
-// WithAliveEvery sets how often the sides of a stream show that they live; three times as long without a sign ends it.
-// At most 15 seconds: clients count on that.
+// WithAliveEvery sets the interval at which the sides of a stream send signs of life. A stream ends after three
+// intervals without one. Clients rely on at most 15 seconds.
 func WithAliveEvery(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.aliveEvery = d
@@ -78,17 +80,18 @@ func WithAliveEvery(d time.Duration) Option {
 	})
 }
 
-// WithSendTimeout sets how long a client may leave the messages of a stream unread before the stream is ended.
+// WithSendTimeout sets the time after which the server ends a stream with unread messages.
 func WithSendTimeout(d time.Duration) Option {
 	return option(func(c *config) error { c.sendTimeout = d; return positive("send_timeout", d) })
 }
 
-// WithCallTimeout bounds calls that come without a deadline, beside the wait that they asked for.
+// WithCallTimeout bounds calls without a deadline, beside the wait of the call.
 func WithCallTimeout(d time.Duration) Option {
 	return option(func(c *config) error { c.callTimeout = d; return positive("call_timeout", d) })
 }
 
-// WithInterceptors puts interceptors around every call, the first outermost. They see errors as clients do.
+// WithInterceptors puts interceptors around every call. The first one is the outermost. They see the errors that
+// clients see.
 func WithInterceptors(is ...connect.ServerInterceptor) Option {
 	return option(func(c *config) error { c.interceptors = append(c.interceptors, is...); return nil })
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
 )
 
-// minCompressBytes: below it compressing costs more than it saves.
+// minCompressBytes is the smallest message worth compressing. Below it compression costs more than it saves.
 const minCompressBytes = 1 << 10
 
-// Server is an http.Handler of the whole API. Create it with New.
+// Server is an http.Handler for the whole API. Create it with New. It is safe for concurrent use.
 type Server struct {
 	config
 	svc      queue.Service
@@ -27,7 +27,7 @@ type Server struct {
 	drain    func()
 }
 
-// New serves svc. Requests that name no namespace are for the one svc is bound to.
+// New returns a server of svc. A request without a namespace goes to the namespace of svc.
 func New(svc queue.Service, opts ...Option) (*Server, error) {
 	s := &Server{svc: svc, draining: make(chan struct{}), config: config{
 		logger: slog.Default(), maxMessage: DefaultMaxMessageBytes, aliveEvery: DefaultAliveEvery,
@@ -39,10 +39,13 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 			return nil, err
 		}
 	}
+
 	check, err := s.checkRequests()
 	if err != nil {
 		return nil, err
 	}
+
+	// The interceptors of the options come first, so that they see translated errors.
 	server := connect.NewServer(append(s.interceptors, s.translateErrors, s.boundDuration, check)...)
 	pgqueuev1connect.RegisterNamespaceServiceHandler(server, namespaces{s})
 	pgqueuev1connect.RegisterTaskServiceHandler(server, tasks{s})
@@ -51,6 +54,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 	pgqueuev1connect.RegisterTickerServiceHandler(server, tickers{s})
 	pgqueuev1connect.RegisterEventServiceHandler(server, events{s})
 
+	// Answers may be twice as large as requests, see WithMaxMessageBytes.
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, server,
 		connecthttp.WithReadMaxBytes(s.maxMessage), connecthttp.WithSendMaxBytes(2*s.maxMessage),
@@ -59,6 +63,8 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 	for _, name := range names {
 		s.paths = append(s.paths, "/"+name+"/")
 	}
+
+	// Health and reflection are mounted beside the services of pgqueue.
 	reflector := grpcreflect.NewStaticReflector(append(names, grpchealth.HealthV1ServiceName)...)
 	handle := func(path string, h http.Handler) {
 		mux.Handle(path, h)
@@ -79,25 +85,25 @@ func serviceNames() []string {
 	}
 }
 
-// Paths are the patterns that the server answers: "/pgqueue.v1.TaskService/" and the like.
+// Paths returns the patterns that the server handles, such as "/pgqueue.v1.TaskService/".
 func (s *Server) Paths() []string { return append([]string(nil), s.paths...) }
 
-// Mount puts the server onto mux at its Paths.
+// Mount registers the server on mux at its Paths.
 func (s *Server) Mount(mux interface{ Handle(string, http.Handler) }) {
 	for _, p := range s.paths {
 		mux.Handle(p, s)
 	}
 }
 
-// ServeHTTP answers a call, whatever its protocol.
+// ServeHTTP answers a call of any protocol.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// Drain ends all streams with KindUnavailable after their accepted work is done, and makes health say NOT_SERVING.
-// Unary calls go on. Call it before http.Server.Shutdown, which waits for streams to end. Drain itself does not wait,
-// and may be called often.
+// Drain ends all streams with KindUnavailable after their accepted work, and health reports NOT_SERVING from then on.
+// Unary calls continue. Call Drain before http.Server.Shutdown, which waits for streams. Drain does not wait and may
+// be called many times.
 func (s *Server) Drain() { s.drain() }
 
-// serviceIn is the service of a request's namespace.
+// serviceIn returns the service of the namespace of a request.
 func (s *Server) serviceIn(namespace string) (queue.Service, error) {
 	if namespace == "" {
 		return s.svc, nil

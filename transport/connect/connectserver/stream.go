@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// maxOpenRetains bounds the retains that a worker's stream may have open; less than maxAnswers, so that retains that
-	// wait never keep releases from being read.
+	// maxOpenRetains bounds the open retains of a worker's stream. It is below maxAnswers, so that waiting retains
+	// never stop the reading of releases.
 	maxOpenRetains = 512
-	// maxAnswers bounds the answers of a stream that are being worked on or wait to be sent. Behind it nothing is read.
+	// maxAnswers bounds the jobs of a stream that run or wait for their send. At this limit the server stops reading.
 	maxAnswers = 1024
-	// maxMergedBytes bounds a message that is made of several answers.
+	// maxMergedBytes bounds a message that merges several answers.
 	maxMergedBytes = 1 << 20
-	// acceptedTimeout bounds accepted work of a stream that has ended since.
+	// acceptedTimeout bounds accepted work after the end of its stream.
 	acceptedTimeout = 30 * time.Second
 )
 
-// Work serves one worker's stream. Three parties share it: the reader (this goroutine) starts a job for each thing
-// asked, jobs ask the service, the writer sends their answers, as many as there are in one message.
+// Work serves the stream of one worker. The reader (this goroutine) starts a job for each request, the jobs call the
+// service, and the writer sends the answers. One message carries all answers that wait.
 func (s work) Work(ctx context.Context, stream pgqueuev1connect.WorkServiceWorkServerStream) error {
 	line := lifelineOf(ctx)
 	w := &workStream{
@@ -41,16 +41,21 @@ func (s work) Work(ctx context.Context, stream pgqueuev1connect.WorkServiceWorkS
 	if err != nil {
 		return err
 	}
+
+	// The hello names the namespace, so it must precede every request.
 	if w.hello = first.GetHello(); w.hello == nil {
 		return queue.Invalid("hello", "the first message must say hello")
 	}
+
 	if w.svc, err = s.serviceIn(w.hello.GetNamespace()); err != nil {
 		return err
 	}
+
 	welcome := &pb.WorkResponse{Welcome: &pb.WorkWelcome{AliveEvery: wire.Duration(s.aliveEvery)}}
 	if err := w.out.Send(welcome); err != nil {
 		return err
 	}
+
 	return w.runStream(ctx)
 }
 
@@ -62,25 +67,25 @@ type workStream struct {
 	receive func() (*pb.WorkRequest, error)
 	out     *outlet[*pb.WorkResponse]
 
-	// jobs that are under way.
+	// jobs counts the running jobs.
 	jobs sync.WaitGroup
-	// answers wait for the writer. There is always room for those of the jobs that have a slot.
+	// answers holds the answers for the writer. A job with a slot never blocks on it.
 	answers chan answer
-	// slots are taken by the reader and given back when the answer was sent.
+	// slots holds one entry per job. The reader adds it, and the writer removes it after the send.
 	slots chan struct{}
-	// unsent is about how many bytes of tasks wait in answers.
+	// unsent estimates the bytes of tasks in answers.
 	unsent atomic.Int64
 
 	mu   sync.Mutex
-	open map[uint64]context.CancelFunc // retains, by id
+	open map[uint64]context.CancelFunc // retains by id
 }
 
-// answer is what one job has to say.
+// answer is the answer of one job.
 type answer struct {
 	retained *pb.WorkRetained
 	released *pb.WorkReleased
 	beats    *pb.WorkBeats
-	// tasks of retained, to give back when it cannot be sent.
+	// tasks are those of retained. They are handed back if the send fails.
 	tasks []*queue.Task
 	bytes int64
 }
@@ -90,57 +95,70 @@ func (w *workStream) runStream(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { w.out.sendAliveSigns(ctx, w.aliveEvery, &pb.WorkResponse{}, cancel) })
 	wg.Go(func() { w.watchDrain(ctx, cancel) })
+
+	// The writer needs its own end: it must send the answers of the last jobs.
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
 		w.writeAnswers(ctx, cancel)
 	}()
-	// Whatever ends the stream must wake the reader.
+	// The reader blocks in Receive, so the end of ctx must interrupt it.
 	stop := context.AfterFunc(ctx, func() { w.ear.line.stopReading() })
 
 	err := w.readMessages(ctx)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
+
 	if !errors.Is(err, errDraining) && !errors.Is(err, io.EOF) {
-		cancel(err) // the peer has left: tasks that it has not got go back
+		// The peer has disconnected: undelivered tasks are handed back.
+		cancel(err)
 	}
+
+	// Waiting retains end at once; other jobs finish, and the writer sends their answers.
 	w.closeRetains()
 	w.jobs.Wait()
 	close(w.answers)
-	<-written // after a clean end accepted work is answered
+	// After a clean end the answers to accepted work still go out.
+	<-written
 	stop()
 	cancel(err)
 	wg.Wait()
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
+
 	return err
 }
 
-// readMessages starts a job for each thing asked until the stream ends.
+// readMessages starts a job for each request until the stream ends.
 func (w *workStream) readMessages(ctx context.Context) error {
 	for {
 		req, err := receiveWithin(w.ear, w.receive)
 		if err != nil {
 			return err
 		}
+
 		if req.GetHello() != nil {
 			return queue.Invalid("hello", "must be the first message, and sent once")
 		}
+
 		for _, m := range req.GetRetains() {
 			if err := w.retainTasks(ctx, m); err != nil {
 				return err
 			}
 		}
+
 		for _, id := range req.GetWithdrawn() {
 			w.withdrawRetain(id)
 		}
+
 		for _, m := range req.GetReleases() {
 			if err := w.startJob(ctx, func() answer { return w.releaseTasks(ctx, m) }); err != nil {
 				return err
 			}
 		}
+
 		for _, m := range req.GetHeartbeats() {
 			if err := w.startJob(ctx, func() answer { return answer{beats: w.heartbeat(ctx, m)} }); err != nil {
 				return err
@@ -149,7 +167,7 @@ func (w *workStream) readMessages(ctx context.Context) error {
 	}
 }
 
-// startJob runs job as soon as there is a slot for it and sends its answer.
+// startJob waits for a slot, runs job and queues its answer.
 func (w *workStream) startJob(ctx context.Context, job func() answer) error {
 	select {
 	case w.slots <- struct{}{}:
@@ -170,6 +188,7 @@ func (w *workStream) retainTasks(stream context.Context, m *pb.WorkRetain) error
 		w.open[id] = cancel
 	}
 	w.mu.Unlock()
+	// A repeated id is a fault of the client, but too many retains are only refused.
 	switch {
 	case twice:
 		cancel()
@@ -181,17 +200,20 @@ func (w *workStream) retainTasks(stream context.Context, m *pb.WorkRetain) error
 			return answer{retained: &pb.WorkRetained{Id: id, Error: wire.Detail(err)}}
 		})
 	}
+
 	return w.startJob(stream, func() answer {
 		ts, err := w.retainAsked(ctx, m)
 		w.mu.Lock()
 		delete(w.open, id)
 		w.mu.Unlock()
-		if ctx.Err() != nil { // withdrawn, or the stream is over
+		if ctx.Err() != nil {
+			// The retain is withdrawn, or the stream has ended.
 			w.handBackTasks(ctx, w.svc, ts)
 			ts, err = nil, nil
 		}
+
 		cancel()
-		// Behind a worker that reads slowly tasks must not pile up.
+		// Tasks must not accumulate for a worker that reads slowly.
 		fit := wire.Fit(ts, max(w.maxMessage-int(w.unsent.Load()), 0))
 		w.handBackTasks(ctx, w.svc, ts[fit:])
 		ts = ts[:fit]
@@ -211,18 +233,23 @@ func (w *workStream) retainAsked(ctx context.Context, m *pb.WorkRetain) ([]*queu
 		Lease: r.Duration("lease", m.GetLease()), MaxBytes: r.Int("max_bytes", m.GetMaxBytes()),
 		MaxTaskBytes: r.Int("max_task_bytes", m.GetMaxTaskBytes()),
 	}
+	// Fields of the retain override those of the hello.
 	if ask.Worker == "" {
 		ask.Worker = w.hello.GetWorker()
 	}
+
 	if len(ask.Queues) == 0 {
 		ask.Queues = w.hello.GetQueue()
 	}
+
 	if m.GetLease() == nil {
 		ask.Lease = r.Duration("lease", w.hello.GetLease())
 	}
+
 	if r.Err() != nil {
 		return nil, r.Err()
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, ask.Wait+w.callTimeout)
 	defer cancel()
 	return w.svc.RetainTasks(ctx, ask)
@@ -250,13 +277,17 @@ func (w *workStream) releaseTasks(ctx context.Context, m *pb.WorkReleases) answe
 	if r.Err() != nil {
 		return answer{released: &pb.WorkReleased{Id: m.GetId(), Error: wire.Detail(r.Err())}}
 	}
-	// Once accepted it is done even if the stream ends: the worker's work is not lost for the loss of a connection.
+
+	// An accepted release completes even after the end of the stream, so a broken connection does not lose finished
+	// work.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptedTimeout)
 	defer cancel()
 	done, err := w.svc.ReleaseTasks(ctx, rs)
 	if len(done) == len(rs) {
-		err = nil // each release has its own answer
+		// Each release has its own result.
+		err = nil
 	}
+
 	a := answer{
 		released: &pb.WorkReleased{Id: m.GetId(), Released: wire.Released(rs, done, w.maxMessage), Error: wire.Detail(err)},
 	}
@@ -265,6 +296,7 @@ func (w *workStream) releaseTasks(ctx context.Context, m *pb.WorkReleases) answe
 			a.bytes += int64(d.Task.Bytes())
 		}
 	}
+
 	w.unsent.Add(a.bytes)
 	return a
 }
@@ -279,13 +311,14 @@ func (w *workStream) heartbeat(ctx context.Context, m *pb.WorkHeartbeats) *pb.Wo
 	defer cancel()
 	bs, err := w.svc.HeartbeatTasks(ctx, hs)
 	if len(bs) == len(hs) {
-		err = nil // each heartbeat has its own answer
+		// Each heartbeat has its own result.
+		err = nil
 	}
 	return &pb.WorkBeats{Id: m.GetId(), Beats: wire.Beats(bs), Error: wire.Detail(err)}
 }
 
-// writeAnswers sends answers until there are no more. Once ctx is over, or a send failed, it gives back the tasks of
-// answers that cannot be sent any more.
+// writeAnswers sends answers until the channel is closed. After the end of ctx or a failed send it hands back the
+// tasks of the remaining answers.
 func (w *workStream) writeAnswers(ctx context.Context, cancel context.CancelCauseFunc) {
 	for a := range w.answers {
 		batch, msg := w.mergeAnswers(a)
@@ -293,6 +326,7 @@ func (w *workStream) writeAnswers(ctx context.Context, cancel context.CancelCaus
 		if err == nil || errors.Is(err, errDraining) {
 			err = w.out.Send(msg)
 		}
+
 		for _, a := range batch {
 			if err != nil {
 				w.handBackTasks(ctx, w.svc, a.tasks)
@@ -300,13 +334,14 @@ func (w *workStream) writeAnswers(ctx context.Context, cancel context.CancelCaus
 			w.unsent.Add(-a.bytes)
 			<-w.slots
 		}
+
 		if err != nil {
 			cancel(&queue.Error{Kind: queue.KindSlowReader, Msg: "an answer could not be sent", Err: err})
 		}
 	}
 }
 
-// mergeAnswers puts a, and other waiting answers, into one message of a bounded size.
+// mergeAnswers merges a and the waiting answers into one message, up to maxMergedBytes and the last answer.
 func (w *workStream) mergeAnswers(a answer) ([]answer, *pb.WorkResponse) {
 	var batch []answer
 	msg := &pb.WorkResponse{}
@@ -320,9 +355,11 @@ func (w *workStream) mergeAnswers(a answer) ([]answer, *pb.WorkResponse) {
 		case a.beats != nil:
 			msg.Beats = append(msg.Beats, a.beats)
 		}
+
 		if size += a.bytes; size > maxMergedBytes {
 			return batch, msg
 		}
+
 		select {
 		case next, ok := <-w.answers:
 			if !ok {

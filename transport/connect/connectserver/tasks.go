@@ -53,6 +53,8 @@ func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTask
 	if err != nil {
 		return nil, err
 	}
+
+	// A large task waits for its part of the budget for answers.
 	give, err := s.large.TakeRead(ctx, t.Bytes())
 	if err != nil {
 		return nil, err
@@ -66,22 +68,27 @@ func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.Lis
 	if err != nil {
 		return nil, err
 	}
+
 	var r wire.Reader
 	q := queue.TaskQuery{Page: r.Page(req.GetPage()), OldestFirst: req.GetOldestFirst()}
 	if f := r.TaskFilter(req.GetFilter()); f != nil {
 		q.TaskFilter = *f
 	}
+
 	if r.Err() != nil {
 		return nil, r.Err()
 	}
+
 	p, err := svc.ListTasks(ctx, q)
 	if err != nil {
 		return nil, err
 	}
+
 	give, err := s.large.TakeRead(ctx, queue.TaskBytes(p.Tasks))
 	if err != nil {
 		return nil, err
 	}
+
 	deliveryOf(ctx).runAtEnd(give)
 	return &pb.ListTasksResponse{Tasks: wire.Tasks(p.Tasks), Count: p.Count, AtLeast: p.AtLeast, Next: p.Next}, nil
 }
@@ -91,22 +98,27 @@ func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.Awa
 	if err != nil {
 		return nil, err
 	}
+
 	var r wire.Reader
 	wait := r.Duration("wait", req.GetWait())
 	if r.Err() != nil {
 		return nil, r.Err()
 	}
+
 	if wait > 0 {
 		lifelineOf(ctx).extendDeadline(wait + s.callTimeout)
 	}
+
 	t, err := svc.AwaitTask(ctx, req.GetId(), wait)
 	if err != nil {
 		return nil, err
 	}
+
 	give, err := s.large.TakeRead(ctx, t.Bytes())
 	if err != nil {
 		return nil, err
 	}
+
 	deliveryOf(ctx).runAtEnd(give)
 	return &pb.AwaitTaskResponse{Task: wire.Task(t)}, nil
 }
@@ -134,17 +146,22 @@ func (s tasks) operateOnTasks(
 	if err != nil {
 		return nil, err
 	}
+
 	var r wire.Reader
 	selection := r.Selection(sel)
 	if r.Err() != nil {
 		return nil, r.Err()
 	}
+
+	// One step stays well below the timeout of a call.
 	if selection.Within == 0 {
 		selection.Within = queue.BulkStep
 	}
+
 	b, err := do(svc, ctx, selection)
 	if err != nil {
 		return nil, err
 	}
+
 	return wire.Bulk(b), nil
 }

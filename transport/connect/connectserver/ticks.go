@@ -14,7 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
-// ReceiveTicks sends ticks. One is delivered when its Send returned to a caller that is there.
+// ReceiveTicks sends ticks. A tick is delivered when its Send returns and the client is still connected.
 func (s tickers) ReceiveTicks(
 	ctx context.Context, req *pb.ReceiveTicksRequest, stream pgqueuev1connect.TickerServiceReceiveTicksServerStream,
 ) error {
@@ -27,22 +27,25 @@ func (s tickers) ReceiveTicks(
 			if err := send(&pb.ReceiveTicksResponse{Tick: wire.Tick(t)}); err != nil {
 				return err
 			}
-			return ctx.Err() // a client that leaves while a tick is sent may not have got it
+			// A client that disconnects during the send may have missed the tick.
+			return ctx.Err()
 		})
 	})
 }
 
-// serveStream runs a stream that only sends: hello at once, then work sends by send, and signs of life go out meanwhile. It
-// ends with work, with the first send that fails, and with Drain.
+// serveStream runs a stream that only sends. It sends hello at once, and then signs of life between the messages of
+// work. It ends with work, with the first failed send and with Drain.
 func serveStream[M any](
 	ctx context.Context, s *Server, send func(M) error, hello, alive M, work func(context.Context, func(M) error) error,
 ) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	out := &outlet[M]{send: send, timeout: s.sendTimeout, line: lifelineOf(ctx)}
-	if err := out.Send(hello); err != nil { // the client learns at once that it is subscribed
+	if err := out.Send(hello); err != nil {
+		// The client learns at once that the subscription exists.
 		cancel(err)
 		return err
 	}
+
 	var wg sync.WaitGroup
 	wg.Go(func() { out.sendAliveSigns(ctx, s.aliveEvery, alive, cancel) })
 	wg.Go(func() { s.watchDrain(ctx, cancel) })
@@ -53,15 +56,18 @@ func serveStream[M any](
 		}
 		return err
 	})
+
+	// The cause names the first failure; the error of work is only its consequence.
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
+
 	cancel(err)
 	wg.Wait()
 	return err
 }
 
-// watchDrain cancels with errDraining when Drain is called before ctx ends.
+// watchDrain cancels with errDraining if Drain is called before ctx ends.
 func (s *Server) watchDrain(ctx context.Context, cancel context.CancelCauseFunc) {
 	select {
 	case <-ctx.Done():
@@ -70,7 +76,7 @@ func (s *Server) watchDrain(ctx context.Context, cancel context.CancelCauseFunc)
 	}
 }
 
-// HandleTicks sends ticks one at a time and waits for the answer to each.
+// HandleTicks sends one tick at a time and waits for the outcome of each.
 func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.TickerServiceHandleTicksServerStream) error {
 	line := lifelineOf(ctx)
 	ear := &ear{line: line, silence: 3 * s.aliveEvery}
@@ -78,14 +84,18 @@ func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.Ticker
 	if err != nil {
 		return err
 	}
+
 	svc, err := s.serviceIn(first.GetNamespace())
 	if err != nil {
 		return err
 	}
+
 	outcomes := make(chan *pb.TickOutcome)
 	return serveStream(ctx, s.Server, stream.Send, &pb.HandleTicksResponse{}, &pb.HandleTicksResponse{}, func(ctx context.Context, send func(*pb.HandleTicksResponse) error) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		heard := make(chan struct{})
+
+		// The reader receives outcomes and signs of life while the loop sends ticks.
 		go func() {
 			defer close(heard)
 			for {
@@ -94,9 +104,11 @@ func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.Ticker
 					cancel(err)
 					return
 				}
+
 				if m.GetOutcome() == nil {
 					continue
 				}
+
 				select {
 				case outcomes <- m.GetOutcome():
 				case <-ctx.Done():
@@ -104,6 +116,7 @@ func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.Ticker
 				}
 			}
 		}()
+
 		err := svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
 			if err := send(&pb.HandleTicksResponse{Tick: wire.Tick(t)}); err != nil {
 				return err
@@ -113,13 +126,17 @@ func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.Ticker
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
+
 		cancel(err)
+		// Without an interruption the Receive ends only after the handler has returned.
 		if line.stopReading() {
 			<-heard
 		}
+
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
+
 		return err
 	})
 }
@@ -132,7 +149,8 @@ func awaitOutcome(ctx context.Context, id int64, outcomes <-chan *pb.TickOutcome
 			return ctx.Err()
 		case o := <-outcomes:
 			switch {
-			case o.GetId() != id: // of a tick that is long gone
+			// This is the late outcome of an earlier tick.
+			case o.GetId() != id:
 			case o.GetFailed():
 				return fmt.Errorf("tick %d: its listener could not handle it", id)
 			default:
@@ -142,13 +160,13 @@ func awaitOutcome(ctx context.Context, id int64, outcomes <-chan *pb.TickOutcome
 	}
 }
 
-// ear receives from a peer that must show that it lives.
+// ear receives from a peer that must send signs of life.
 type ear struct {
 	line    *lifeline
 	silence time.Duration
 }
 
-// receiveWithin receives one message, and fails when the peer is silent for too long.
+// receiveWithin receives one message. It fails when the peer stays silent longer than e.silence.
 func receiveWithin[M any](e *ear, receive func() (M, error)) (M, error) {
 	silent := make(chan struct{})
 	watch := time.AfterFunc(e.silence, func() {

@@ -12,19 +12,19 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// lifeline reaches through to the connection of a stream: a Receive or a Send that a handler waits for can be cut
-// short by nothing else. Its methods are safe for concurrent use, and for nil; when the handler has returned they do
-// nothing, for then the connection is net/http's again, and a late call would crash the process.
+// lifeline controls the connection of a stream below the framework, because nothing else can interrupt a blocked
+// Receive or Send of a handler. Its methods are safe for concurrent use and on a nil lifeline. After the handler has
+// returned they do nothing: then net/http owns the connection again, and a late call would crash the process.
 type lifeline struct {
 	mu      sync.Mutex
-	rc      *http.ResponseController // nil when the handler has returned
-	stopped bool                     // no write deadline comes after the one that is past
+	rc      *http.ResponseController // nil after the handler has returned
+	stopped bool                     // true: the past deadline stays, moveDeadline has no effect
 }
 
 type lifelineKey struct{}
 
-// wrapWire gives every handler the lifeline of its connection, and gives back the tasks of a unary call when its
-// answer has not left.
+// wrapWire gives each handler the lifeline of its connection. It hands back the tasks of a unary call when the answer
+// was not delivered.
 func (s *Server) wrapWire(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d := &delivery{
@@ -37,9 +37,11 @@ func (s *Server) wrapWire(next http.Handler) http.Handler {
 				d.give()
 			}
 		}()
+
 		left := false
 		defer func() {
-			if len(d.tasks) > 0 && !left { // after a panic too
+			if len(d.tasks) > 0 && !left {
+				// This also runs after a panic.
 				s.giveBackTasks(r.Context(), d.svc, d.asked, d.tasks)
 			}
 		}()
@@ -51,7 +53,7 @@ func (s *Server) wrapWire(next http.Handler) http.Handler {
 	})
 }
 
-// delivery is the connection of one call: it holds the retained tasks of the call, and whether writing its answer failed.
+// delivery is the connection of one call. It records the retained tasks of the call and the failure of its answer.
 type delivery struct {
 	http.ResponseWriter
 	lifeline
@@ -59,9 +61,9 @@ type delivery struct {
 	svc    queue.Service
 	asked  queue.RetainRequest
 	tasks  []*queue.Task // retained by a unary call
-	failed error         // why the answer has not left
-	give   func()        // the bytes of a large answer, when it has left
-	json   bool          // the answer is JSON: payloads are in base64
+	failed error         // the reason why the answer was not delivered
+	give   func()        // returns the budget of a large answer after the end of the call
+	json   bool          // true: the answer is JSON with payloads in base64
 
 	body     io.ReadCloser
 	timeout  time.Duration // of each paceBytes of a unary call
@@ -71,22 +73,24 @@ type delivery struct {
 	paced    int // bytes since the write deadline moved
 }
 
-// paceBytes is how much of a message must move within a timeout. A message that moves so fast is never cut, however long
-// the whole takes; one that stands still, or drips, is.
+// paceBytes is the part of a message that must move within one timeout. A message at this pace may take any time in
+// total; a message below it is cut.
 const paceBytes = 64 << 10
 
-// Read is for the framework, which reads the body of the request. That of a unary call must move.
+// Read passes the body of the request to the framework and moves the deadlines of a unary call with its bytes.
 func (d *delivery) Read(b []byte) (int, error) {
 	n, err := d.body.Read(b)
 	if !d.unary {
 		return n, err
 	}
+	// From each part on, the next part may take one timeout, and the answer one more.
 	if d.received += n; d.received >= paceBytes {
 		d.received = 0
 		d.lifeline.moveDeadline((*http.ResponseController).SetReadDeadline, d.timeout)
 		d.lifeline.moveDeadline((*http.ResponseController).SetWriteDeadline, 2*d.timeout)
 	}
-	if errors.Is(err, io.EOF) { // a deadline left behind would look like a client that went away
+	if errors.Is(err, io.EOF) {
+		// An expired deadline would look like a client that has disconnected.
 		d.unary = false
 		d.lifeline.moveDeadline((*http.ResponseController).SetReadDeadline, 0)
 	}
@@ -96,8 +100,8 @@ func (d *delivery) Read(b []byte) (int, error) {
 // Close closes the body of the request.
 func (d *delivery) Close() error { return d.body.Close() }
 
-// boundArrival bounds how long the message of a unary call may take to arrive. Over HTTP/2 the server's own limit of a stream
-// bounds the first of it.
+// boundArrival bounds the arrival of the message of a unary call. Over HTTP/2 the stream limit of the http.Server
+// bounds the first part of it.
 func (d *delivery) boundArrival() {
 	if d == nil {
 		return
@@ -108,7 +112,7 @@ func (d *delivery) boundArrival() {
 	}
 }
 
-// encodable is how many bytes of tasks become at most n in the answer.
+// encodable returns how many bytes of tasks fit into n bytes of the answer. Base64 in JSON makes 4 bytes of 3.
 func (d *delivery) encodable(n int) int {
 	if d != nil && d.json {
 		return max(n/4*3, 1)
@@ -116,14 +120,14 @@ func (d *delivery) encodable(n int) int {
 	return n
 }
 
-// recordTasks notes that tasks leave with the answer of the call; nil where there is no connection.
+// recordTasks records the tasks that leave with the answer of the call. Without a connection it does nothing.
 func (d *delivery) recordTasks(svc queue.Service, asked queue.RetainRequest, tasks []*queue.Task) {
 	if d != nil {
 		d.svc, d.asked, d.tasks = svc, asked, tasks
 	}
 }
 
-// runAtEnd has give called when the answer has left; at once where there is no connection.
+// runAtEnd runs give after the end of the call, or at once without a connection.
 func (d *delivery) runAtEnd(give func()) {
 	if d == nil {
 		give()
@@ -132,15 +136,15 @@ func (d *delivery) runAtEnd(give func()) {
 	d.give = give
 }
 
-// recordFailure notes why the answer has not left. The first reason counts.
+// recordFailure records why the answer was not delivered. Only the first reason is kept.
 func (d *delivery) recordFailure(err error) {
 	if d != nil && d.failed == nil {
 		d.failed = err
 	}
 }
 
-// flushAnswer sends the buffered rest of the answer, and reports whether all of it has left to a caller that is there. The end
-// of the answer has not left yet, so a caller that leaves before has not got it.
+// flushAnswer sends the buffered rest of the answer and reports whether all of it went to a connected caller. The end
+// of the answer leaves later, so a caller that disconnects before this point has not received the answer.
 func (d *delivery) flushAnswer(ctx context.Context) bool {
 	if d.failed == nil {
 		if err := http.NewResponseController(d.ResponseWriter).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -153,8 +157,10 @@ func (d *delivery) flushAnswer(ctx context.Context) bool {
 func (d *delivery) Write(b []byte) (int, error) {
 	written := 0
 	for {
+		// Small pieces let the deadline follow the pace of the client.
 		piece := b[written:min(len(b), written+paceBytes)]
-		if d.paced += len(piece); d.paced >= paceBytes { // earlier pieces have left, or wait in a buffer of the system
+		if d.paced += len(piece); d.paced >= paceBytes {
+			// Earlier pieces have left or are in a buffer of the system.
 			d.paced = 0
 			d.lifeline.moveDeadline((*http.ResponseController).SetWriteDeadline, d.timeout)
 		}
@@ -167,23 +173,23 @@ func (d *delivery) Write(b []byte) (int, error) {
 	}
 }
 
-// Flush is for the framework, which asks for an http.Flusher and sees no error.
+// Flush implements http.Flusher for the framework, which gets no error from it.
 func (d *delivery) Flush() {
 	if err := http.NewResponseController(d.ResponseWriter).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		d.recordFailure(err)
 	}
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap gives http.ResponseController access to the writer below.
 func (d *delivery) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 
-// deliveryOf is the connection of the handler's call; nil where there is none.
+// deliveryOf returns the connection of the handler's call, or nil without one.
 func deliveryOf(ctx context.Context) *delivery {
 	d, _ := ctx.Value(lifelineKey{}).(*delivery)
 	return d
 }
 
-// lifelineOf is the lifeline of the handler's connection; nil where there is no connection.
+// lifelineOf returns the lifeline of the handler's connection, or nil without a connection.
 func lifelineOf(ctx context.Context) *lifeline {
 	if d := deliveryOf(ctx); d != nil {
 		return &d.lifeline
@@ -191,14 +197,14 @@ func lifelineOf(ctx context.Context) *lifeline {
 	return nil
 }
 
-// closeLifeline makes l do nothing from here on.
+// closeLifeline turns all later calls of l into calls without an effect.
 func (l *lifeline) closeLifeline() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rc = nil
 }
 
-// stopDirection calls set with the time past, and reports whether that could be done here.
+// stopDirection sets the deadline of one direction into the past and reports whether the connection allows it.
 func (l *lifeline) stopDirection(set func(*http.ResponseController, time.Time) error) bool {
 	if l == nil {
 		return false
@@ -209,7 +215,7 @@ func (l *lifeline) stopDirection(set func(*http.ResponseController, time.Time) e
 	return l.rc != nil && set(l.rc, past) == nil
 }
 
-// moveDeadline calls set with the time in d; 0 = with none.
+// moveDeadline sets the deadline of one direction to d from now, or to none if d is 0.
 func (l *lifeline) moveDeadline(set func(*http.ResponseController, time.Time) error, d time.Duration) {
 	if l == nil {
 		return
@@ -223,28 +229,30 @@ func (l *lifeline) moveDeadline(set func(*http.ResponseController, time.Time) er
 	if d > 0 {
 		at = time.Now().Add(d)
 	}
-	_ = set(l.rc, at) // a connection that cannot move its deadlines has none, or keeps them
+	// A connection without support keeps its deadlines.
+	_ = set(l.rc, at)
 }
 
-// extendDeadline lets a call wait as long as it asked to: the server's own limit would cut it. 0 = a stream, whose messages have
-// a limit each.
+// extendDeadline moves the write deadline of the server behind the wait of the call, which it would cut otherwise.
+// Streams pass 0, because each of their messages has a limit.
 func (l *lifeline) extendDeadline(wait time.Duration) {
 	l.moveDeadline((*http.ResponseController).SetWriteDeadline, wait)
 }
 
 var past = time.Unix(1, 0)
 
-// stopReading makes a Receive that waits, and all to come, fail. It reports whether that can be done here.
+// stopReading makes a blocked Receive and all later ones fail. It reports whether the connection allows that.
 func (l *lifeline) stopReading() bool {
 	return l.stopDirection((*http.ResponseController).SetReadDeadline)
 }
 
-// stopWriting makes a Send that waits, and all to come, fail, and resets the stream for the peer.
+// stopWriting makes a blocked Send and all later ones fail, and resets the stream for the peer. It reports whether
+// the connection allows that.
 func (l *lifeline) stopWriting() bool {
 	return l.stopDirection((*http.ResponseController).SetWriteDeadline)
 }
 
-// outlet sends the messages of one stream, one at a time, each within a time, and signs of life between them.
+// outlet sends the messages of one stream, one at a time and each within timeout, and signs of life between them.
 type outlet[M any] struct {
 	send    func(M) error
 	timeout time.Duration
@@ -254,7 +262,7 @@ type outlet[M any] struct {
 	last time.Time
 }
 
-// Send sends m. It fails when the peer has not made room for m within the time.
+// Send sends m. It fails when the peer does not accept m within timeout.
 func (o *outlet[M]) Send(m M) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -265,7 +273,8 @@ func (o *outlet[M]) Send(m M) error {
 	return err
 }
 
-// sendAliveSigns sends alive whenever nothing was sent for every, until ctx ends or a send fails, which calls failed.
+// sendAliveSigns sends alive after each time every without another message, until ctx ends or a send fails. It passes
+// the error of a failed send to failed.
 func (o *outlet[M]) sendAliveSigns(ctx context.Context, every time.Duration, alive M, failed func(error)) {
 	tick := time.NewTicker(every / 2)
 	defer tick.Stop()
@@ -275,12 +284,14 @@ func (o *outlet[M]) sendAliveSigns(ctx context.Context, every time.Duration, ali
 			return
 		case <-tick.C:
 		}
+
 		o.mu.Lock()
 		quiet := time.Since(o.last)
 		o.mu.Unlock()
 		if quiet < every/2 {
 			continue
 		}
+
 		if err := o.Send(alive); err != nil {
 			failed(err)
 			return

@@ -15,6 +15,7 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	if err != nil {
 		return nil, err
 	}
+
 	var r wire.Reader
 	ask := queue.RetainRequest{
 		Worker: req.GetWorker(), Queues: req.GetQueue(), Limit: r.Int("limit", req.GetLimit()),
@@ -25,36 +26,44 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	if r.Err() != nil {
 		return nil, r.Err()
 	}
+
 	if ask, err = ask.Normalize(); err != nil {
 		return nil, err
 	}
+
+	// The client's limit counts raw bytes, but the limit of a message counts encoded ones.
 	ask.MaxBytes = deliveryOf(ctx).encodable(min(ask.MaxBytes, s.maxMessage))
 	if ask.Wait > 0 {
 		lifelineOf(ctx).extendDeadline(ask.Wait + s.callTimeout)
 	}
+
 	ts, give, err := s.large.RetainWithin(ctx, svc, ask)
 	if err != nil {
 		return nil, err
 	}
+
 	deliveryOf(ctx).runAtEnd(give)
-	if ctx.Err() != nil { // the caller left while the tasks were on their way
+	if ctx.Err() != nil {
+		// The caller has disconnected during the retain.
 		s.giveBackTasks(ctx, svc, ask, ts)
 		return nil, ctx.Err()
 	}
+
 	fit := wire.Fit(ts, s.maxMessage)
 	s.handBackTasks(ctx, svc, ts[fit:])
 	deliveryOf(ctx).recordTasks(svc, ask, ts[:fit])
 	return &pb.RetainTasksResponse{Tasks: wire.Tasks(ts[:fit])}, nil
 }
 
-// giveBackTasks gives back the tasks of a retain without a delivered answer, or leaves them to the repeat of its request.
+// giveBackTasks hands back the tasks of a retain without a delivered answer. With a request id they stay for its
+// repeat.
 func (s *Server) giveBackTasks(ctx context.Context, svc queue.Service, asked queue.RetainRequest, ts []*queue.Task) {
 	if err := queue.GiveBack(ctx, svc, asked, ts); err != nil {
 		s.logger.WarnContext(ctx, "undelivered tasks stay retained until their leases run out", "tasks", len(ts), "error", err)
 	}
 }
 
-// handBackTasks gives back tasks that were not delivered. The caller's context may be over already.
+// handBackTasks hands back undelivered tasks. It works also after the end of the caller's context.
 func (s *Server) handBackTasks(ctx context.Context, svc queue.Consumer, ts []*queue.Task) {
 	if err := queue.HandBack(ctx, svc, ts); err != nil {
 		s.logger.WarnContext(ctx, "undelivered tasks stay retained until their leases run out", "tasks", len(ts), "error", err)
@@ -73,7 +82,8 @@ func (s work) HeartbeatTasks(ctx context.Context, req *pb.HeartbeatTasksRequest)
 	}
 	bs, err := svc.HeartbeatTasks(ctx, hs)
 	if len(bs) == len(hs) {
-		err = nil // each heartbeat has its own answer
+		// Each heartbeat has its own result.
+		err = nil
 	}
 	return &pb.HeartbeatTasksResponse{Beats: wire.Beats(bs)}, err
 }
@@ -90,7 +100,8 @@ func (s work) ReleaseTasks(ctx context.Context, req *pb.ReleaseTasksRequest) (*p
 	}
 	done, err := svc.ReleaseTasks(ctx, rs)
 	if len(done) == len(rs) {
-		err = nil // each release has its own answer
+		// Each release has its own result.
+		err = nil
 	}
 	deliveryOf(ctx).runAtEnd(s.large.TakeAnswer(ctx, queue.ReleasedTasks(done)...))
 	return &pb.ReleaseTasksResponse{Released: wire.Released(rs, done, s.maxMessage)}, err

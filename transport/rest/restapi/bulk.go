@@ -10,7 +10,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Selection names tasks for a bulk operation: by ids, or by a filter that names at least one thing.
+// Selection selects tasks for a bulk operation: by ids, or by a filter with at least one condition.
 type Selection struct {
 	IDs           []int64 `json:"ids,omitempty" doc:"The tasks; excludes the filter" example:"[1,2]"`
 	Queue         *string `json:"queue,omitempty" doc:"Tasks of this queue" example:"mail"`
@@ -24,7 +24,7 @@ type Selection struct {
 	Within *Duration `json:"within,omitempty" doc:"How long to work before answering, at most 5 s, which is the default" example:"2s"`
 }
 
-// SelectionOf is s on the wire.
+// SelectionOf converts s for the wire.
 func SelectionOf(s queue.Selection) Selection {
 	out := Selection{IDs: s.IDs, Cursor: s.Cursor}
 	if s.Within > 0 {
@@ -43,7 +43,7 @@ func SelectionOf(s queue.Selection) Selection {
 	return out
 }
 
-// Domain is the selection in the domain's terms.
+// Domain returns the selection as a value of the domain.
 func (s Selection) Domain() (out queue.Selection, err error) {
 	out = queue.Selection{IDs: s.IDs, DryRun: s.DryRun != nil && *s.DryRun, Cursor: s.Cursor}
 	within, err := s.Within.In("within")
@@ -53,7 +53,7 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 	if within != nil {
 		out.Within = *within
 	}
-	// An empty field was meant to name something: read as absent it would select everything.
+	// A present but empty field is an error: read as absent, it would select every task.
 	for _, x := range []struct {
 		field string
 		empty bool
@@ -84,7 +84,7 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 	return out.Normalize()
 }
 
-// pointerTo is a pointer to s, nil when s is empty.
+// pointerTo returns a pointer to s, or nil for an empty s.
 func pointerTo(s string) *string {
 	if s == "" {
 		return nil
@@ -92,7 +92,7 @@ func pointerTo(s string) *string {
 	return &s
 }
 
-// textAt is what s points at, "" when it is nil.
+// textAt returns the text at s, or "" for nil.
 func textAt(s *string) string {
 	if s == nil {
 		return ""
@@ -100,10 +100,10 @@ func textAt(s *string) string {
 	return *s
 }
 
-// Strings is a list of texts; one alone may be given as text.
+// Strings is a list of texts. A single one may come as text.
 type Strings []string
 
-// UnmarshalJSON takes a list, a text or null.
+// UnmarshalJSON accepts a list, a text or null.
 func (s *Strings) UnmarshalJSON(b []byte) error {
 	if bytes.HasPrefix(b, []byte{'"'}) {
 		*s = make(Strings, 1)
@@ -127,7 +127,7 @@ type BulkError struct {
 	Error Problem `json:"error" doc:"Why it was not moved"`
 }
 
-// BulkOf is b on the wire.
+// BulkOf converts b for the wire.
 func BulkOf(b queue.Bulk) Bulk {
 	out := Bulk{Matched: b.Matched, Moved: b.Moved, More: b.Next != "", Next: b.Next}
 	for id, err := range b.Errs {
@@ -137,7 +137,7 @@ func BulkOf(b queue.Bulk) Bulk {
 	return out
 }
 
-// Domain is the answer in the domain's terms; op names the operation in errors.
+// Domain returns the answer as a value of the domain. op names the operation in errors.
 func (b Bulk) Domain(op string) queue.Bulk {
 	out := queue.Bulk{Matched: b.Matched, Moved: b.Moved, Next: b.Next}
 	for _, e := range b.Errors {

@@ -1,9 +1,10 @@
-// Package restapi is the language of pgqueue's REST interface: the routes, the bodies, the problems, and how each
-// turns into the domain's types and back. Server and client are both built on it, so they cannot drift apart; it
-// imports the domain and the standard library only.
+// Package restapi defines pgqueue's REST interface: the routes, the bodies, the problems, and their conversion to the
+// types of the domain and back. Server and client share it, so they cannot drift apart. It imports only the domain
+// and the standard library.
 //
-// The bodies are those of the predecessor: fields are added behind its own, none is renamed or retyped. Durations go out
-// as integers of nanoseconds and come in as that or as text ("1m30s", "7d"). JSON payloads pass byte by byte.
+// The bodies are those of the predecessor: new fields follow its own, and no field is renamed or retyped. Durations
+// leave as integers of nanoseconds and arrive in that form or as text ("1m30s", "7d"). JSON payloads pass byte by
+// byte.
 //
-// The bodies on the wire are API; the Go names follow the module's version.
+// The bodies on the wire are API; the Go names follow the version of the module.
 package restapi

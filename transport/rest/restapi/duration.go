@@ -12,15 +12,15 @@ import (
 )
 
 // Duration is a duration in a request: an integer of nanoseconds, or text such as "24h", "1m30s", "7d". It keeps the
-// written text until it is read, so that an error can name its field.
+// written text until the read, so that an error can name its field.
 type Duration struct{ raw []byte }
 
-// DurationOf is d as it is sent.
+// DurationOf returns d in the form that the client sends.
 func DurationOf(d time.Duration) *Duration {
 	return &Duration{raw: strconv.AppendInt(nil, int64(d), 10)}
 }
 
-// UnmarshalJSON takes any value; In checks it.
+// UnmarshalJSON accepts any value; In checks it.
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	d.raw = bytes.Clone(b)
 	return nil
@@ -34,11 +34,12 @@ func (d Duration) MarshalJSON() ([]byte, error) {
 	return d.raw, nil
 }
 
-// In is the duration of field; nil stays nil, and null is nil.
+// In returns the duration of field; nil and null become nil.
 func (d *Duration) In(field string) (*time.Duration, error) {
 	if d == nil || len(d.raw) == 0 || string(d.raw) == "null" {
 		return nil, nil
 	}
+
 	text := string(d.raw)
 	if n := len(text); n >= 2 && text[0] == '"' {
 		text = text[1 : n-1]
@@ -48,17 +49,19 @@ func (d *Duration) In(field string) (*time.Duration, error) {
 	} else if strings.ContainsAny(text, "{[tf") {
 		return nil, queue.Invalid(field, `a duration is needed: an integer of nanoseconds, or text as "1m30s"`)
 	}
+
 	v, err := ParseDuration(field, text)
 	if err != nil {
 		return nil, err
 	}
+
 	return &v, nil
 }
 
 // Time is a time in a request, RFC 3339. Like Duration it keeps the written text, so that an error can name its field.
 type Time struct{ raw []byte }
 
-// TimeOf is t as it is sent; nil when it is unset.
+// TimeOf returns t in the form that the client sends, or nil for the zero time.
 func TimeOf(t time.Time) *Time {
 	if t.IsZero() {
 		return nil
@@ -66,7 +69,7 @@ func TimeOf(t time.Time) *Time {
 	return &Time{raw: t.UTC().AppendFormat(nil, `"`+time.RFC3339Nano+`"`)}
 }
 
-// UnmarshalJSON takes any value; In checks it.
+// UnmarshalJSON accepts any value; In checks it.
 func (t *Time) UnmarshalJSON(b []byte) error {
 	t.raw = bytes.Clone(b)
 	return nil
@@ -80,7 +83,7 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return t.raw, nil
 }
 
-// In is the time of field; zero when it is absent or null.
+// In returns the time of field, or the zero time if it is absent or null.
 func (t *Time) In(field string) (time.Time, error) {
 	if t == nil || len(t.raw) == 0 || string(t.raw) == "null" {
 		return time.Time{}, nil
@@ -97,7 +100,7 @@ func ParseTime(field, s string) (time.Time, error) {
 	return t, nil
 }
 
-// valueOrZero is the duration of field, 0 when it is absent.
+// valueOrZero returns the duration of field, or 0 if it is absent.
 func (d *Duration) valueOrZero(field string) (time.Duration, error) {
 	v, err := d.In(field)
 	if v == nil || err != nil {
@@ -106,8 +109,8 @@ func (d *Duration) valueOrZero(field string) (time.Duration, error) {
 	return *v, nil
 }
 
-// ParseDuration reads an integer of nanoseconds, or numbers with the units w, d, h, m, s, ms, us and ns, as "1d12h".
-// Negative and overlong ones are refused with the field named.
+// ParseDuration reads an integer of nanoseconds, or numbers with the units w, d, h, m, s, ms, us and ns, such as
+// "1d12h". It refuses negative and too long durations, and the error names field.
 func ParseDuration(field, s string) (time.Duration, error) {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		if n < 0 {
@@ -115,19 +118,23 @@ func ParseDuration(field, s string) (time.Duration, error) {
 		}
 		return time.Duration(n), nil
 	}
+
 	if strings.HasPrefix(s, "-") {
 		return 0, queue.Invalid(field, "a duration must not be negative")
 	}
+
 	var sum time.Duration
 	for rest := s; rest != "" || s == ""; {
 		i := 0
 		for i < len(rest) && (rest[i] >= '0' && rest[i] <= '9' || rest[i] == '.') {
 			i++
 		}
+
 		j := i
 		for j < len(rest) && rest[j] != '.' && (rest[j] < '0' || rest[j] > '9') {
 			j++
 		}
+
 		number, unit := rest[:i], rest[i:j]
 		rest = rest[j:]
 		times := 1
@@ -137,22 +144,26 @@ func ParseDuration(field, s string) (time.Duration, error) {
 		case "w":
 			unit, times = "h", 7*24
 		}
+
 		d, err := time.ParseDuration(number + unit)
 		if err != nil || number == "" {
 			return 0, queue.Invalid(field, fmt.Sprintf(`%q is no duration within 10 years; write an integer of nanoseconds, or as "1m30s", "7d"`, Shorten(s)))
 		}
+
 		if d > math.MaxInt64/time.Duration(times) || sum > math.MaxInt64-d*time.Duration(times) {
 			return 0, queue.Invalid(field, fmt.Sprintf("%q is longer than 10 years", Shorten(s)))
 		}
+
 		sum += d * time.Duration(times)
 	}
+
 	return sum, nil
 }
 
-// Quote is a caller's text for a message, shortened and in quotes.
+// Quote returns the text of a caller for a message, cut and in quotes.
 func Quote(s string) string { return strconv.Quote(Shorten(s)) }
 
-// Shorten bounds a caller's text for a message to about 32 bytes.
+// Shorten cuts the text of a caller for a message to about 32 bytes.
 func Shorten(s string) string {
 	if len(s) > 32 {
 		return strings.ToValidUTF8(s[:32], "") + "…"

@@ -11,16 +11,16 @@ import (
 	"unicode/utf8"
 )
 
-// Append writes v as JSON behind b, as encoding/json does by the tags of its fields, with three differences: raw values
-// stay byte by byte, where encoding/json rewrites their white space; times are in UTC; and the escapes that only HTML
-// needs are left out.
+// Append appends v to b as JSON. It follows encoding/json and the tags of the fields, with three differences: raw
+// values stay byte by byte, where encoding/json rewrites their white space; times are in UTC; and escapes that only
+// HTML needs are omitted.
 func Append(b []byte, v any) ([]byte, error) {
 	if v == nil {
 		return append(b, "null"...), nil
 	}
 	value := reflect.ValueOf(v)
 	if value.Kind() == reflect.Struct {
-		// Fields of an addressable struct are reached by their addresses, without a copy of each.
+		// An addressable struct gives access to its fields by address, without a copy of each.
 		addressable := reflect.New(value.Type()).Elem()
 		addressable.Set(value)
 		value = addressable
@@ -31,7 +31,7 @@ func Append(b []byte, v any) ([]byte, error) {
 // encoder appends a value of one type.
 type encoder func(b []byte, v reflect.Value) ([]byte, error)
 
-// encoders holds the encoder of each type that was written. It grows with the types of the program alone.
+// encoders holds the encoder of each written type. Its size is bounded by the types of the program.
 var encoders sync.Map
 
 func encoderOf(t reflect.Type) encoder {
@@ -72,12 +72,16 @@ func newEncoder(t reflect.Type) encoder {
 		if t.Elem().Kind() != reflect.Uint8 {
 			return appendSlice
 		}
+
 	case reflect.Struct:
 		if fields, ok := encodedFields(t); ok {
 			return fields.appendStruct
 		}
-	default: // maps and floats, and kinds that the bodies of this package do not have
+
+	// appendOther covers maps, floats, and kinds that the bodies of this package do not use.
+	default:
 	}
+
 	return appendOther
 }
 
@@ -135,7 +139,7 @@ func appendSlice(b []byte, v reflect.Value) (_ []byte, err error) {
 	return append(b, ']'), nil
 }
 
-// appendOther is for maps, floats, and all that the bodies of this package do not have.
+// appendOther appends maps, floats, and kinds that the bodies of this package do not use.
 func appendOther(b []byte, v reflect.Value) ([]byte, error) {
 	return appendStandard(b, v.Interface())
 }
@@ -161,7 +165,7 @@ func appendString(b []byte, s string) ([]byte, error) {
 	return append(b, '"'), nil
 }
 
-// structFields are the fields of a struct that JSON has.
+// structFields are the fields of a struct that appear in JSON.
 type structFields []structField
 
 type structField struct {
@@ -172,7 +176,7 @@ type structField struct {
 	encode    encoder
 }
 
-// encodedFields are the fields of t, unless it embeds structs or has tags that this package does not use.
+// encodedFields returns the fields of t, unless t embeds structs or has tags that this package does not use.
 func encodedFields(t reflect.Type) (structFields, bool) {
 	var fields structFields
 	for i := range t.NumField() {
@@ -186,11 +190,13 @@ func encodedFields(t reflect.Type) (structFields, bool) {
 		case name == "":
 			name = f.Name
 		}
+
 		fields = append(fields, structField{
 			index: i, key: strconv.Quote(name) + ":", omitEmpty: options == "omitempty", omitZero: options == "omitzero",
 			encode: encoderOf(f.Type),
 		})
 	}
+
 	return fields, true
 }
 

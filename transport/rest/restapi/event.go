@@ -6,18 +6,18 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// The names of SSE events.
+// Names of SSE events.
 const (
 	EventTask   = "task"
 	EventTicker = "ticker"
-	// EventStream is the first event of a tick stream that was opened with ack=true; its data is a Stream.
+	// EventStream is the first event of a tick stream with ack=true. Its data is a Stream.
 	EventStream = "stream"
-	// EventError is the last event of a stream that the server ends; its data is a Problem.
+	// EventError is the last event of a stream that the server ends. Its data is a Problem.
 	EventError = "error"
 )
 
-// Event is one thing that happened to one task; also the data of an SSE event "task", whose id is the cursor: the data
-// does not repeat it.
+// Event is one change of one task. It is also the data of an SSE event "task", which has the cursor as its id and not
+// in its data.
 type Event struct {
 	Kind      string    `json:"kind" enum:"created,retained,released,retry,failed,expired,cancelled,returned,revived,progress" doc:"The kind of change" example:"created"`
 	Task      int64     `json:"task" doc:"The task" example:"1"`
@@ -29,7 +29,7 @@ type Event struct {
 	Cursor    string    `json:"cursor,omitempty" doc:"Resumes the feed behind this event; absent in a stream, where the id of the event is the cursor" example:"42"`
 }
 
-// EventOf is e on the wire.
+// EventOf converts e for the wire.
 func EventOf(e queue.Event) Event {
 	return Event{
 		Kind: string(e.Kind), Task: e.TaskID, Queue: e.Queue, Namespace: e.Namespace, Status: string(e.Kind.Status()),
@@ -37,7 +37,7 @@ func EventOf(e queue.Event) Event {
 	}
 }
 
-// Domain is the event that e describes.
+// Domain returns the event that e describes.
 func (e Event) Domain() queue.Event {
 	return queue.Event{
 		Cursor: e.Cursor, Kind: queue.EventKind(e.Kind), Namespace: e.Namespace, Queue: e.Queue, TaskID: e.Task,
@@ -45,14 +45,14 @@ func (e Event) Domain() queue.Event {
 	}
 }
 
-// EventPage is a piece of the feed, oldest first.
+// EventPage is a part of the feed, oldest first.
 type EventPage struct {
 	Body []Event `json:"body" doc:"The events"`
 	Next string  `json:"next" doc:"Resumes behind the last event looked at" example:"42"`
 	More bool    `json:"more" doc:"There is more right now" example:"false"`
 }
 
-// EventPageOf is p on the wire.
+// EventPageOf converts p for the wire.
 func EventPageOf(p queue.EventPage) EventPage {
 	out := EventPage{Body: make([]Event, len(p.Events)), Next: p.Next, More: p.More}
 	for i, e := range p.Events {
@@ -61,7 +61,7 @@ func EventPageOf(p queue.EventPage) EventPage {
 	return out
 }
 
-// Domain is the page that p describes.
+// Domain returns the page that p describes.
 func (p EventPage) Domain() queue.EventPage {
 	out := queue.EventPage{Next: p.Next, More: p.More}
 	for _, e := range p.Body {
@@ -75,12 +75,13 @@ type Stream struct {
 	Stream string `json:"stream" doc:"The stream" example:"8f14e45fceea167a"`
 }
 
-// Ack settles the tick that a stream has handed out. Without it, by the time the stream ends, the tick goes to another.
+// Ack settles the tick that a stream has sent. A tick without an Ack goes to another listener at the end of the
+// stream.
 type Ack struct {
 	Stream    string `json:"stream" doc:"The stream, from its first event" example:"8f14e45fceea167a"`
 	ID        int64  `json:"id" doc:"The tick" example:"9"`
 	Delivered *bool  `json:"delivered,omitempty" doc:"False gives the tick back; default true" example:"true"`
 }
 
-// Domain is the acknowledgement itself: the domain has no such object.
+// Domain returns a itself, because the domain has no such object.
 func (a Ack) Domain() (Ack, error) { return a, nil }

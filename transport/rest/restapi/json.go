@@ -17,9 +17,9 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Decode reads one JSON value of a request's body into v, strictly: valid UTF-8, no lone surrogates, no unknown fields,
-// none twice, nothing behind the value. The error is of KindInvalid and names the field. Raw values stay as they were written; their
-// nesting is checked by the domain.
+// Decode reads one JSON value of a request's body into v, strictly: valid UTF-8, no lone surrogates, no unknown or
+// repeated fields, and no data after the value. The error has KindInvalid and names the field. Raw values stay as
+// written; the domain checks their nesting.
 func Decode(body []byte, v any) error {
 	if err := checkText(body); err != nil {
 		return err
@@ -37,10 +37,11 @@ func decodeObject(body []byte, v any) error {
 	return nil
 }
 
-// Listed is an object that requests send many of. ListName is the name of a list of them in errors.
+// Listed is an object that requests send in lists. ListName is the name of such a list in errors.
 type Listed interface{ ListName() string }
 
-// DecodeMany reads a JSON array of at most queue.MaxBatch objects; an error is put at its place, as "tasks[3].payload".
+// DecodeMany reads a JSON array of at most queue.MaxBatch objects. An error names its place, such as
+// "tasks[3].payload".
 func DecodeMany[T Listed](body []byte) ([]T, error) {
 	if err := checkText(body); err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func DecodeMany[T Listed](body []byte) ([]T, error) {
 	return decodeEach[T](raws)
 }
 
-// DecodeLines is DecodeMany for NDJSON: an object a line, empty lines skipped.
+// DecodeLines is DecodeMany for NDJSON: one object per line, without the empty lines.
 func DecodeLines[T Listed](body []byte) ([]T, error) {
 	if err := checkText(body); err != nil {
 		return nil, err
@@ -84,15 +85,18 @@ func decodeEach[T Listed](raws []json.RawMessage) ([]T, error) {
 	return out, nil
 }
 
-// checkText refuses what encoding/json would silently replace.
+// checkText refuses text that encoding/json would silently replace.
 func checkText(body []byte) error {
 	if !utf8.Valid(body) {
 		return queue.Invalid("body", "must be valid UTF-8")
 	}
+
 	if !bytes.Contains(body, []byte(`\u`)) {
 		return nil
 	}
-	high := false // the escape before this byte was a high surrogate
+
+	// The escape before this byte is a high surrogate.
+	high := false
 	for i := 0; i < len(body); i++ {
 		r := -1
 		if body[i] == '\\' {
@@ -105,20 +109,23 @@ func checkText(body []byte) error {
 				i++
 			}
 		}
+
 		if low := r >= 0xDC00 && r < 0xE000; low != high {
 			return queue.Invalid("body", `has a lone surrogate escape; \ud800-\udfff must come in pairs`)
 		}
+
 		high = r >= 0xD800 && r < 0xDC00
 	}
+
 	return nil
 }
 
-// maxFields is the number of fields of an object that are compared; no object of this package has as many.
+// maxFields bounds the compared fields of an object. All objects of this package have fewer.
 const maxFields = 64
 
-// checkFields refuses an object that has a field twice, or one that is not among known (nil = any). encoding/json would
-// take the last of two in silence, and another reader the first. Of the values of fields it looks at headers alone: the
-// objects of requests have no other objects of their own. It reports nothing about malformed JSON.
+// checkFields refuses an object with a repeated field, or with a field that is not in known (nil = any).
+// encoding/json would silently take the last of two, and another reader the first. It descends only into headers,
+// because the objects of requests contain no other objects. It does not report malformed JSON.
 func checkFields(body []byte, known fieldNames) error {
 	var seen [maxFields][]byte
 	n, depth, isKey := 0, 0, false
@@ -128,12 +135,15 @@ func checkFields(body []byte, known fieldNames) error {
 			depth++
 			isKey = depth == 1 && body[i] == '{'
 			if depth == 1 && !isKey {
-				return nil // a list has no fields
+				// A list has no fields.
+				return nil
 			}
+
 		case '}', ']':
 			if depth--; depth <= 0 {
 				return nil
 			}
+
 		case ',':
 			isKey = depth == 1
 		case '"':
@@ -141,6 +151,7 @@ func checkFields(body []byte, known fieldNames) error {
 			if end < 0 {
 				return nil
 			}
+
 			key, wasKey := fieldName(body[i:end+1]), isKey
 			i, isKey = end, false
 			if !wasKey {
@@ -150,13 +161,16 @@ func checkFields(body []byte, known fieldNames) error {
 			if known != nil && !known.has(key) {
 				return queue.Invalid(Shorten(string(key)), "unknown field")
 			}
+
 			if slices.ContainsFunc(seen[:n], func(k []byte) bool { return bytes.EqualFold(k, key) }) {
 				return queue.Invalid(Shorten(string(key)), "must not be there twice")
 			}
+
 			if n < maxFields {
 				seen[n] = key
 				n++
 			}
+
 			if bytes.EqualFold(key, headersField) {
 				if err := checkHeadersOnce(body[end+1:]); err != nil {
 					return err
@@ -164,16 +178,17 @@ func checkFields(body []byte, known fieldNames) error {
 			}
 		}
 	}
+
 	return nil
 }
 
 // fieldNames are the names of the fields of an object.
 type fieldNames []string
 
-// knownFields holds the fields of each type of object that was decoded.
+// knownFields holds the fields of each decoded type of object.
 var knownFields sync.Map
 
-// fieldNamesOf are the fields of the struct that v points at; nil when it points at something else.
+// fieldNamesOf returns the fields of the struct that v points at, or nil if v points at another type.
 func fieldNamesOf(v any) fieldNames {
 	t := reflect.TypeOf(v).Elem()
 	if t.Kind() != reflect.Struct {
@@ -193,26 +208,28 @@ func fieldNamesOf(v any) fieldNames {
 	return names
 }
 
-// has reports whether there is a field of this name, in any case as encoding/json reads it.
+// has reports whether a field has this name, in any case, as encoding/json reads it.
 func (names fieldNames) has(name []byte) bool {
 	return slices.ContainsFunc(names, func(known string) bool {
 		return known == string(name) || strings.EqualFold(known, string(name))
 	})
 }
 
-// fieldName is the name in quoted, without its quotes and escapes.
+// fieldName returns the name in quoted, without its quotes and escapes.
 func fieldName(quoted []byte) []byte {
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return quoted[1 : len(quoted)-1]
 	}
 	var name string
-	_ = json.Unmarshal(quoted, &name) // an error is reported when the whole is decoded
+	// The decoder of the whole body reports an error.
+	_ = json.Unmarshal(quoted, &name)
 	return []byte(name)
 }
 
 var headersField = []byte("headers")
 
-// checkHeadersOnce refuses headers that have a name twice, however it is escaped. value begins behind the field's name.
+// checkHeadersOnce refuses headers with a repeated name, also in escaped form. value begins after the name of the
+// field.
 func checkHeadersOnce(value []byte) error {
 	value = bytes.TrimLeft(value, ": \t\r\n")
 	if !bytes.HasPrefix(value, []byte("{")) {
@@ -222,7 +239,8 @@ func checkHeadersOnce(value []byte) error {
 	var names []string
 	for i, isName := 1, true; i < len(value); i++ {
 		switch value[i] {
-		case '{', '[', '}': // an object in a value is refused elsewhere
+		case '{', '[', '}':
+			// The decoder refuses an object as a value.
 			return nil
 		case ',':
 			isName = true
@@ -231,26 +249,31 @@ func checkHeadersOnce(value []byte) error {
 			if end < 0 {
 				return nil
 			}
+
 			text := value[i : end+1]
 			i = end
 			if !isName {
 				continue
 			}
+
 			isName = false
 
 			name := string(fieldName(text))
 			if slices.Contains(names, name) {
 				return queue.Invalid("headers", fmt.Sprintf("must have each name once, got %q twice; leave one out", Shorten(name)))
 			}
-			if len(names) <= queue.MaxHeaders { // more are refused elsewhere
+
+			if len(names) <= queue.MaxHeaders {
+				// The domain refuses more.
 				names = append(names, name)
 			}
 		}
 	}
+
 	return nil
 }
 
-// findTextEnd is where the text that begins at i has its closing quote; below 0 when it has none.
+// findTextEnd returns the position of the closing quote of the text that begins at i; below 0 without one.
 func findTextEnd(body []byte, i int) int {
 	for {
 		quote := bytes.IndexByte(body[i:], '"')
@@ -269,7 +292,7 @@ func findTextEnd(body []byte, i int) int {
 	}
 }
 
-// explainError says what encoding/json found, with the field at fault.
+// explainError returns the error of encoding/json with the wrong field.
 func explainError(err error) error {
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		field := e.Field
@@ -304,8 +327,7 @@ func describeType(t reflect.Type) string {
 	}
 }
 
-// NullDropper has raw values in which null may mean absent. In a request it does, unless the request is of
-// MediaExactJSON.
+// NullDropper has raw values in which null may mean absent. It does in every request but those of MediaExactJSON.
 type NullDropper interface{ DropNulls() }
 
 func dropNullValue(raw *json.RawMessage) {
@@ -314,7 +336,7 @@ func dropNullValue(raw *json.RawMessage) {
 	}
 }
 
-// List is a page of a list. Count is how many there are in all, with AtLeast at least how many.
+// List is a page of a list. Count is the total number, or a lower bound with AtLeast.
 type List[T any] struct {
 	Count   int64  `json:"count" doc:"How many there are in all" example:"1"`
 	AtLeast bool   `json:"at_least,omitempty" doc:"There may be more than count: counting tasks by worker or times ends where it would take long" example:"true"`
@@ -322,5 +344,5 @@ type List[T any] struct {
 	Next    string `json:"next,omitempty" doc:"The cursor of the next page; absent at the end, and only there" example:"MTIz"`
 }
 
-// ListOf is a list that is complete.
+// ListOf returns a complete list.
 func ListOf[T any](body []T) List[T] { return List[T]{Count: int64(len(body)), Body: body} }

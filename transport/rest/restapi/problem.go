@@ -8,8 +8,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// statuses is the one table of kinds and HTTP statuses. Of several kinds with one status, the first is the meaning of the
-// status when a problem has no code.
+// statuses is the only table of kinds and HTTP statuses. If several kinds share a status, the first one is the kind
+// of a problem without a code.
 var statuses = []struct {
 	kind   queue.Kind
 	status int
@@ -32,10 +32,10 @@ var statuses = []struct {
 	{queue.KindInternal, http.StatusInternalServerError},
 }
 
-// StatusClientClosedRequest answers a caller that left; only logs have it.
+// StatusClientClosedRequest is the status of a request after the disconnect of its caller. Only logs contain it.
 const StatusClientClosedRequest = 499
 
-// StatusOf is the HTTP status of a kind.
+// StatusOf returns the HTTP status of a kind.
 func StatusOf(k queue.Kind) int {
 	for _, row := range statuses {
 		if row.kind == k {
@@ -53,6 +53,7 @@ func KindOf(status int, code string) queue.Kind {
 			return row.kind
 		}
 	}
+
 	for _, row := range statuses {
 		if row.status == status {
 			return row.kind
@@ -93,7 +94,8 @@ type Problem struct {
 	RequestID string `json:"request_id,omitempty" doc:"The X-Request-Id of the request" example:"5b1c0f0a9f0e4c7d"`
 }
 
-// ProblemOf is err on the wire. Causes stay behind, and of a foreign error everything but that it happened.
+// ProblemOf converts err for the wire. Causes stay behind, and an error of another package becomes internal without
+// its text.
 func ProblemOf(err error) Problem {
 	k := queue.KindOf(err)
 	p := Problem{
@@ -109,7 +111,7 @@ func ProblemOf(err error) Problem {
 	return p
 }
 
-// Err is the problem as the domain's error.
+// Err returns the problem as an error of the domain. op names the operation.
 func (p Problem) Err(op string) *queue.Error {
 	msg := p.Detail
 	if msg == p.Title {

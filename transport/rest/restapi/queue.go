@@ -25,7 +25,7 @@ type Queue struct {
 	UpdatedAt     time.Time `json:"updated_at,omitzero" doc:"When it was last updated" example:"2026-01-02T15:04:05Z"`
 }
 
-// QueueOf is q on the wire.
+// QueueOf converts q for the wire.
 func QueueOf(q *queue.Queue) Queue {
 	return Queue{
 		Queue: q.Name, TTL: int64(q.TTL), Retries: q.Retries, RetryDelay: int64(q.RetryDelay), Namespace: q.Namespace,
@@ -35,7 +35,7 @@ func QueueOf(q *queue.Queue) Queue {
 	}
 }
 
-// Domain is the queue that q describes.
+// Domain returns the queue that q describes.
 func (q Queue) Domain() *queue.Queue {
 	return &queue.Queue{
 		Namespace: q.Namespace, Name: q.Queue, TTL: time.Duration(q.TTL), Retries: q.Retries,
@@ -46,7 +46,8 @@ func (q Queue) Domain() *queue.Queue {
 	}
 }
 
-// QueueMeta holds the settings of a queue in a request; an absent or null one is the default, or stays as it is.
+// QueueMeta holds the settings of a queue in a request. An absent or null setting gets its default, or stays
+// unchanged.
 type QueueMeta struct {
 	Queue         string    `json:"queue,omitempty" doc:"The queue's name; needed to create" example:"mail"`
 	TTL           *Duration `json:"ttl,omitempty" doc:"A task not finished this long after it became due expires; 0 = never" example:"1h"`
@@ -61,7 +62,7 @@ type QueueMeta struct {
 	Events        *bool     `json:"events,omitempty" doc:"Whether events of the tasks are kept in the feed" example:"true"`
 }
 
-// QueueMetaOf is m on the wire; the version travels as If-Match.
+// QueueMetaOf converts m for the wire; the version travels as If-Match.
 func QueueMetaOf(m queue.QueueMeta) QueueMeta {
 	return QueueMeta{
 		Queue: m.Name, TTL: durationOf(m.TTL), Retries: m.Retries, RetryDelay: durationOf(m.RetryDelay),
@@ -70,7 +71,7 @@ func QueueMetaOf(m queue.QueueMeta) QueueMeta {
 	}
 }
 
-// Domain is the settings in the domain's terms.
+// Domain returns the settings as a value of the domain.
 func (m QueueMeta) Domain() (queue.QueueMeta, error) {
 	out := queue.QueueMeta{
 		Name: m.Queue, Retries: m.Retries, Backoff: (*queue.Backoff)(m.Backoff), Concurrency: m.Concurrency,
@@ -85,7 +86,7 @@ func (m QueueMeta) Domain() (queue.QueueMeta, error) {
 	)
 }
 
-// QueueStats is how a queue is doing.
+// QueueStats holds the statistics of a queue.
 type QueueStats struct {
 	Namespace         string           `json:"namespace" doc:"The tenant" example:"default"`
 	Queue             string           `json:"queue" doc:"The queue's name" example:"mail"`
@@ -98,7 +99,7 @@ type QueueStats struct {
 	Paused            bool             `json:"paused" doc:"Whether the queue is paused" example:"false"`
 }
 
-// QueueStatsOf is s on the wire.
+// QueueStatsOf converts s for the wire.
 func QueueStatsOf(s *queue.QueueStats) QueueStats {
 	counts := make(map[string]int64, len(s.Counts))
 	for k, n := range s.Counts {
@@ -111,7 +112,7 @@ func QueueStatsOf(s *queue.QueueStats) QueueStats {
 	}
 }
 
-// Domain is the statistics in the domain's terms.
+// Domain returns the statistics as a value of the domain.
 func (s QueueStats) Domain() *queue.QueueStats {
 	counts := make(map[queue.Status]int64, len(s.Counts))
 	for k, n := range s.Counts {
@@ -124,7 +125,7 @@ func (s QueueStats) Domain() *queue.QueueStats {
 	}
 }
 
-// Count answers operations that only count.
+// Count is the answer of operations that only count.
 type Count struct {
 	Count int64 `json:"count" doc:"How many were deleted" example:"42"`
 	More  bool  `json:"more,omitempty" doc:"There may be more to delete: repeat the call" example:"true"`
@@ -137,7 +138,7 @@ func durationOf(d *time.Duration) *Duration {
 	return DurationOf(*d)
 }
 
-// durationField is one duration of a request and where it goes.
+// durationField is one duration of a request with its destination.
 type durationField struct {
 	name string
 	in   *Duration

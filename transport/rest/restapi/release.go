@@ -21,7 +21,7 @@ type Release struct {
 // ListName is the name of a list of releases in errors.
 func (Release) ListName() string { return "releases" }
 
-// ReleaseOf is r on the wire.
+// ReleaseOf converts r for the wire.
 func ReleaseOf(r queue.Release) Release {
 	out := Release{ID: r.ID, Result: r.Result, Outcome: string(r.Outcome)}
 	if r.Token != 0 {
@@ -36,7 +36,7 @@ func ReleaseOf(r queue.Release) Release {
 // DropNulls makes null absent.
 func (r *Release) DropNulls() { dropNullValue(&r.Result) }
 
-// Domain is the release that r asks for.
+// Domain returns the release that r asks for.
 func (r Release) Domain() (queue.Release, error) {
 	out := queue.Release{ID: r.ID, Result: r.Result, Outcome: queue.Outcome(r.Outcome)}
 	if r.Token != nil {
@@ -45,6 +45,7 @@ func (r Release) Domain() (queue.Release, error) {
 		}
 		out.Token = *r.Token
 	}
+
 	fail, permanent := r.Fail != nil && *r.Fail, r.Permanent != nil && *r.Permanent
 	switch {
 	case r.Outcome != "" && (r.Fail != nil || r.Permanent != nil):
@@ -59,13 +60,16 @@ func (r Release) Domain() (queue.Release, error) {
 	default:
 		out.Outcome = queue.OutcomeSuccess
 	}
+
 	var err error
 	if out.Delay, err = r.RetryIn.valueOrZero("retry_in"); err != nil {
 		return out, err
 	}
+
 	if out.Delay > 0 && out.Outcome != queue.OutcomeFailure && out.Outcome != queue.OutcomeSnooze {
 		return out, queue.Invalid("retry_in", "only a snooze or a failure that is retried takes a delay")
 	}
+
 	return out, nil
 }
 
@@ -75,7 +79,7 @@ type Released struct {
 	Error *Problem `json:"error,omitempty" doc:"Why it was not released"`
 }
 
-// ReleasedOf is r on the wire.
+// ReleasedOf converts r for the wire.
 func ReleasedOf(r queue.Released) Released {
 	if r.Err != nil {
 		p := ProblemOf(r.Err)
@@ -85,7 +89,7 @@ func ReleasedOf(r queue.Released) Released {
 	return Released{Task: &t}
 }
 
-// Domain is the answer in the domain's terms; op names the operation in errors.
+// Domain returns the answer as a value of the domain. op names the operation in errors.
 func (r Released) Domain(op string) queue.Released {
 	switch {
 	case r.Error != nil:
@@ -107,7 +111,7 @@ type Heartbeat struct {
 // ListName is the name of a list of heartbeats in errors.
 func (Heartbeat) ListName() string { return "heartbeats" }
 
-// HeartbeatOf is h on the wire.
+// HeartbeatOf converts h for the wire.
 func HeartbeatOf(h queue.Heartbeat) Heartbeat {
 	out := Heartbeat{ID: h.ID, Token: h.Token, Progress: h.Progress}
 	if h.Lease != 0 {
@@ -119,7 +123,7 @@ func HeartbeatOf(h queue.Heartbeat) Heartbeat {
 // DropNulls makes null absent.
 func (h *Heartbeat) DropNulls() { dropNullValue(&h.Progress) }
 
-// Domain is the heartbeat that h asks for.
+// Domain returns the heartbeat that h asks for.
 func (h Heartbeat) Domain() (queue.Heartbeat, error) {
 	lease, err := h.Lease.valueOrZero("lease")
 	return queue.Heartbeat{ID: h.ID, Token: h.Token, Lease: lease, Progress: h.Progress}, err
@@ -132,7 +136,7 @@ type Beat struct {
 	Error           *Problem `json:"error,omitempty" doc:"Why the lease was not extended; of many heartbeats only"`
 }
 
-// BeatOf is b on the wire.
+// BeatOf converts b for the wire.
 func BeatOf(b queue.Beat) Beat {
 	if b.Err != nil {
 		p := ProblemOf(b.Err)
@@ -142,7 +146,7 @@ func BeatOf(b queue.Beat) Beat {
 	return Beat{Lease: &l, CancelRequested: b.CancelRequested}
 }
 
-// Domain is the answer in the domain's terms; op names the operation in errors.
+// Domain returns the answer as a value of the domain. op names the operation in errors.
 func (b Beat) Domain(op string) queue.Beat {
 	switch {
 	case b.Error != nil:
@@ -153,13 +157,13 @@ func (b Beat) Domain(op string) queue.Beat {
 	return queue.Beat{Lease: b.Lease.Domain(), CancelRequested: b.CancelRequested}
 }
 
-// Snooze gives a task back with a delay.
+// Snooze hands a task back with a delay.
 type Snooze struct {
 	Token *int64    `json:"token,omitempty" doc:"The lease's token; without it, that of the present holder" example:"7"`
 	Delay *Duration `json:"delay" doc:"When it is available again, from now" example:"30s"`
 }
 
-// Domain is the release that s asks for.
+// Domain returns the release that s asks for.
 func (s Snooze) Domain() (queue.Release, error) {
 	r, err := Release{Token: s.Token, RetryIn: s.Delay, Outcome: string(queue.OutcomeSnooze)}.Domain()
 	if e, ok := errors.AsType[*queue.Error](err); ok && e.Field == "retry_in" {
@@ -168,12 +172,12 @@ func (s Snooze) Domain() (queue.Release, error) {
 	return r, err
 }
 
-// HandBack gives a task back unstarted.
+// HandBack hands an unstarted task back.
 type HandBack struct {
 	Token *int64 `json:"token,omitempty" doc:"The lease's token; without it, that of the present holder" example:"7"`
 }
 
-// Domain is the release that h asks for.
+// Domain returns the release that h asks for.
 func (h HandBack) Domain() (queue.Release, error) {
 	return Release{Token: h.Token, Outcome: string(queue.OutcomeHandBack)}.Domain()
 }

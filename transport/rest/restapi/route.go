@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// DefaultPrefix is where the routes hang unless configured otherwise.
+// DefaultPrefix is the prefix of the routes without another configuration.
 const DefaultPrefix = "/api"
 
 // Headers and media types of the interface.
@@ -18,7 +18,8 @@ const (
 	HeaderRequestID   = "X-Request-Id"
 
 	MediaJSON = "application/json"
-	// MediaExactJSON is JSON in which a payload, result or progress of null is that and not absent. Our own client sends it.
+	// MediaExactJSON is JSON in which a payload, result or progress of null is a value and not absent. The client of
+	// this project sends it.
 	MediaExactJSON   = "application/json; null=exact"
 	MediaNDJSON      = "application/x-ndjson"
 	MediaProblem     = "application/problem+json"
@@ -27,16 +28,16 @@ const (
 
 // Route is one row of the interface.
 type Route struct {
-	// ID is stable, as "create-task"; it is the operationId of OpenAPI.
+	// ID is stable, such as "create-task". It is the operationId in OpenAPI.
 	ID     string
 	Method string
-	// Path behind the prefix, with {names} for what varies.
+	// Path after the prefix, with {names} for variable parts.
 	Path    string
 	Tag     string
 	Summary string
 }
 
-// URL is the path with its {names} replaced by args in order.
+// URL returns the path with its {names} replaced by args in order.
 func (r Route) URL(args ...string) string {
 	if len(args) == 0 {
 		return r.Path

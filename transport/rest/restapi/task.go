@@ -7,7 +7,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Task is a task in an answer. The fields up to status are the predecessor's, in its order.
+// Task is a task in an answer. The fields up to status are those of the predecessor, in its order.
 type Task struct {
 	ID              int64             `json:"id" doc:"The task's id" example:"1"`
 	Payload         json.RawMessage   `json:"payload" doc:"The payload, any JSON, byte by byte as it came" example:"{\"to\":\"a@b.c\"}"`
@@ -48,7 +48,7 @@ type AttemptError struct {
 	Error   json.RawMessage `json:"error,omitempty" doc:"The error, any JSON" example:"{\"error\":\"no route to host\"}"`
 }
 
-// TaskOf is t on the wire.
+// TaskOf converts t for the wire.
 func TaskOf(t *queue.Task) Task {
 	out := Task{
 		ID: t.ID, Payload: t.Payload, Worker: t.Worker, Namespace: t.Namespace, Queue: t.Queue, CreatedAt: t.CreatedAt,
@@ -66,7 +66,7 @@ func TaskOf(t *queue.Task) Task {
 	return out
 }
 
-// Domain is the task that t describes.
+// Domain returns the task that t describes.
 func (t Task) Domain() *queue.Task {
 	out := &queue.Task{
 		ID: t.ID, Namespace: t.Namespace, Queue: t.Queue, Payload: t.Payload, Result: t.Result,
@@ -85,17 +85,17 @@ func (t Task) Domain() *queue.Task {
 	return out
 }
 
-// LeaseOf is l on the wire.
+// LeaseOf converts l for the wire.
 func LeaseOf(l queue.Lease) Lease {
 	return Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: int64(l.Duration)}
 }
 
-// Domain is the lease that l describes.
+// Domain returns the lease that l describes.
 func (l Lease) Domain() queue.Lease {
 	return queue.Lease{Token: l.Token, ExpiresAt: l.ExpiresAt, Duration: time.Duration(l.Duration)}
 }
 
-// NewTask is a task to be created.
+// NewTask is a task to create.
 type NewTask struct {
 	Queue     string            `json:"queue,omitempty" doc:"The queue to put it in" example:"mail"`
 	Payload   json.RawMessage   `json:"payload,omitempty" doc:"The payload, any JSON; absent = {}" example:"{\"to\":\"a@b.c\"}"`
@@ -109,7 +109,7 @@ type NewTask struct {
 // ListName is the name of a list of tasks in errors.
 func (NewTask) ListName() string { return "tasks" }
 
-// NewTaskOf is t on the wire.
+// NewTaskOf converts t for the wire.
 func NewTaskOf(t queue.NewTask) NewTask {
 	out := NewTask{Queue: t.Queue, Payload: t.Payload, DelayedAt: TimeOf(t.DelayedAt), Key: t.Key, Headers: t.Headers}
 	if t.Delay != 0 {
@@ -124,7 +124,7 @@ func NewTaskOf(t queue.NewTask) NewTask {
 // DropNulls makes null absent.
 func (t *NewTask) DropNulls() { dropNullValue(&t.Payload) }
 
-// Domain is the task that t asks for.
+// Domain returns the task that t asks for.
 func (t NewTask) Domain() (queue.NewTask, error) {
 	out := queue.NewTask{Queue: t.Queue, TaskMeta: queue.TaskMeta{Payload: t.Payload, Key: t.Key, Headers: t.Headers}}
 	if t.Priority != nil {

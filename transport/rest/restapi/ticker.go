@@ -30,7 +30,7 @@ type Ticker struct {
 	UpdatedAt    time.Time       `json:"updated_at,omitzero" doc:"When it was last updated" example:"2026-01-02T15:04:05Z"`
 }
 
-// TickerOf is t on the wire.
+// TickerOf converts t for the wire.
 func TickerOf(t *queue.Ticker) Ticker {
 	return Ticker{
 		Ticker: t.Name, Interval: int64(t.Period), Payload: t.Payload, Namespace: t.Namespace, Timestamp: t.Timestamp,
@@ -40,7 +40,7 @@ func TickerOf(t *queue.Ticker) Ticker {
 	}
 }
 
-// Domain is the ticker that t describes.
+// Domain returns the ticker that t describes.
 func (t Ticker) Domain() *queue.Ticker {
 	return &queue.Ticker{
 		Namespace: t.Namespace, Name: t.Ticker, Period: time.Duration(t.Period), Cron: t.Cron, Timezone: t.Timezone,
@@ -50,7 +50,8 @@ func (t Ticker) Domain() *queue.Ticker {
 	}
 }
 
-// TickerMeta holds the settings of a ticker in a request; an absent or null one is the default, or stays as it is.
+// TickerMeta holds the settings of a ticker in a request. An absent or null setting gets its default, or stays
+// unchanged.
 type TickerMeta struct {
 	Ticker       string          `json:"ticker,omitempty" doc:"The ticker's name; needed to create" example:"hourly"`
 	Period       *Duration       `json:"period,omitempty" doc:"A fixed interval; takes a cron expression away" example:"1h"`
@@ -65,7 +66,7 @@ type TickerMeta struct {
 	Paused       *bool           `json:"paused,omitempty" doc:"It does not fire while true" example:"false"`
 }
 
-// TickerMetaOf is m on the wire; the version travels as If-Match.
+// TickerMetaOf converts m for the wire; the version travels as If-Match.
 func TickerMetaOf(m queue.TickerMeta) TickerMeta {
 	return TickerMeta{
 		Ticker: m.Name, Period: durationOf(m.Period), Cron: m.Cron, Timezone: m.Timezone, Queue: m.Queue,
@@ -77,7 +78,7 @@ func TickerMetaOf(m queue.TickerMeta) TickerMeta {
 // DropNulls makes null absent.
 func (m *TickerMeta) DropNulls() { dropNullValue(&m.Payload) }
 
-// Domain is the settings in the domain's terms.
+// Domain returns the settings as a value of the domain.
 func (m TickerMeta) Domain() (queue.TickerMeta, error) {
 	out := queue.TickerMeta{
 		Name: m.Ticker, Cron: m.Cron, Timezone: m.Timezone, Queue: m.Queue, Payload: m.Payload,
@@ -88,16 +89,19 @@ func (m TickerMeta) Domain() (queue.TickerMeta, error) {
 	if err := durations(durationField{"period", m.Period, &out.Period}, durationField{"interval", m.Interval, &interval}); err != nil {
 		return out, err
 	}
+
 	switch {
 	case out.Period == nil:
 		out.Period = interval
 	case interval != nil && *interval != *out.Period:
 		return out, queue.Invalid("interval", "interval is another word for period; give one of them")
 	}
+
 	return out, nil
 }
 
-// Tick is one firing of a ticker; also the data of an SSE event "ticker". The first five fields are the predecessor's.
+// Tick is one firing of a ticker. It is also the data of an SSE event "ticker". The first five fields are the
+// predecessor's.
 type Tick struct {
 	Ticker    string          `json:"ticker" doc:"The ticker's name" example:"hourly"`
 	Interval  int64           `json:"interval,omitempty" doc:"The ticker's period, nanoseconds" example:"3600000000000"`
@@ -113,7 +117,7 @@ type Tick struct {
 	Cron      string          `json:"cron,omitempty" doc:"The ticker's cron expression" example:"0 * * * *"`
 }
 
-// TickOf is t on the wire.
+// TickOf converts t for the wire.
 func TickOf(t queue.Tick) Tick {
 	return Tick{
 		Ticker: t.Ticker, Interval: int64(t.Period), Payload: t.Payload, Namespace: t.Namespace, Timestamp: t.At, ID: t.ID,
@@ -121,7 +125,7 @@ func TickOf(t queue.Tick) Tick {
 	}
 }
 
-// Domain is the tick that t describes.
+// Domain returns the tick that t describes.
 func (t Tick) Domain() queue.Tick {
 	return queue.Tick{
 		ID: t.ID, Namespace: t.Namespace, Ticker: t.Ticker, At: t.Timestamp, FiredAt: t.FiredAt, TaskID: t.Task,

@@ -6,7 +6,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Worker is a worker that holds tasks now.
+// Worker is a worker that holds tasks at present.
 type Worker struct {
 	Worker    string    `json:"worker" doc:"The worker's name" example:"w1"`
 	Held      int64     `json:"held" doc:"How many tasks it holds" example:"2"`
@@ -15,12 +15,12 @@ type Worker struct {
 	ExpiresAt time.Time `json:"expires_at" doc:"When the first of its leases runs out" example:"2026-01-02T15:09:05Z"`
 }
 
-// WorkerOf is w on the wire.
+// WorkerOf converts w for the wire.
 func WorkerOf(w queue.Worker) Worker {
 	return Worker{Worker: w.Name, Held: w.Held, Since: w.Since.UTC(), Queues: w.Queues, ExpiresAt: w.ExpiresAt.UTC()}
 }
 
-// Domain is the worker that w describes.
+// Domain returns the worker that w describes.
 func (w Worker) Domain() queue.Worker {
 	return queue.Worker{Name: w.Worker, Held: w.Held, Since: w.Since, Queues: w.Queues, ExpiresAt: w.ExpiresAt}
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// Client is a queue.Service over REST. It is safe for concurrent use.
+// Client implements queue.Service over REST. It is safe for concurrent use.
 type Client struct {
 	base      string
-	namespace string // "" = the server's default
+	namespace string // "" = the default of the server
 	http      *http.Client
-	own       bool // http is ours to close
+	own       bool // the client made http and closes it
 	header    http.Header
 	timeout   time.Duration
 	attempts  int
@@ -30,16 +30,18 @@ type Client struct {
 
 var _ queue.Service = (*Client)(nil)
 
-// New makes a client of the server at baseURL, which has the prefix: "http://localhost:8080/api". It connects to nothing
-// yet.
+// New returns a client of the server at baseURL, which includes the prefix: "http://localhost:8080/api". It opens no
+// connection.
 func New(baseURL string, opts ...Option) (*Client, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: `must be a URL such as "http://localhost:8080/api"`}
 	}
+
 	if u.RawQuery != "" || u.Fragment != "" {
 		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: "must not have a query or a fragment"}
 	}
+
 	c := &Client{
 		base: strings.TrimRight(u.String(), "/"), header: http.Header{}, timeout: DefaultTimeout, attempts: 4, maxAnswer: DefaultMaxAnswerBytes, patience: 2 * time.Minute,
 		late: new(queue.LateRetains),
@@ -49,13 +51,15 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 			return nil, err
 		}
 	}
+
 	if c.http == nil {
 		c.http, c.own = &http.Client{Transport: transport(), CheckRedirect: noRedirect}, true
 	}
+
 	return c, nil
 }
 
-// transport keeps as many connections as a busy worker needs, and finds dead ones.
+// transport returns a transport with enough connections for a busy worker. It detects dead connections.
 func transport() *http.Transport {
 	return &http.Transport{
 		Proxy:        http.ProxyFromEnvironment,
@@ -65,11 +69,12 @@ func transport() *http.Transport {
 	}
 }
 
-// noRedirect returns a redirect as the answer, because it means a wrong URL. Following it would turn a POST into a GET.
+// noRedirect returns a redirect as the answer, because it means a wrong URL. Following it would turn a POST into a
+// GET.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// Close closes the idle connections of a client that made its own, after it has handed back what arrives for callers that
-// have gone. Clients from In share them.
+// Close hands back the tasks that arrive for ended retains, and then closes the idle connections that the client
+// made. Clients from In share them.
 func (c *Client) Close() {
 	c.late.Close()
 	if c.own {
@@ -77,7 +82,7 @@ func (c *Client) Close() {
 	}
 }
 
-// Namespace is the namespace that the client is bound to; "default" when it is bound to none.
+// Namespace returns the namespace of the client, or "default" if the client names none.
 func (c *Client) Namespace() string {
 	if c.namespace == "" {
 		return queue.DefaultNamespace
@@ -85,7 +90,7 @@ func (c *Client) Namespace() string {
 	return c.namespace
 }
 
-// In is the same client bound to namespace.
+// In returns a client of namespace that shares the connections of c.
 func (c *Client) In(namespace string) (queue.Service, error) {
 	n, err := queue.NamespaceName(namespace)
 	if err != nil {
@@ -96,7 +101,7 @@ func (c *Client) In(namespace string) (queue.Service, error) {
 	return &in, nil
 }
 
-// ListNamespaces lists every namespace there is.
+// ListNamespaces returns the names of all namespaces.
 func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 	var names []string
 	for {
@@ -112,7 +117,7 @@ func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 	}
 }
 
-// contextError is the error of a caller whose ctx is over.
+// contextError returns the error of a call after the end of its ctx.
 func contextError(ctx context.Context, op string) *queue.Error {
 	k := queue.KindCanceled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {

@@ -11,15 +11,16 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// RetainTasks takes tasks under leases; with Wait the server holds the request until there is one. Without a
-// request id it is not repeated when the connection broke: the server takes back what it could not deliver, and the rest comes back when its leases run
-// out. What arrives after ctx is over is handed back.
+// RetainTasks takes tasks under leases. With Wait the server keeps the request open until a task is ready. A request
+// id makes it safe to repeat after a broken connection. Without one the server takes back the tasks that it could not
+// deliver; the other tasks return when their leases lapse. Tasks that arrive after the end of ctx are handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	const op = "retain tasks"
 	r, err := r.Normalize()
 	if err != nil {
 		return nil, queue.WithOp(op, err)
 	}
+
 	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
 		v := url.Values{"worker": {r.Worker}, "limit": {strconv.Itoa(r.Limit)}}
 		setDuration(v, "wait", wait)
@@ -27,24 +28,28 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		if r.MaxBytes != queue.DefaultRetainBytes {
 			v.Set("max_bytes", strconv.Itoa(r.MaxBytes))
 		}
+
 		v.Set("max_task_bytes", strconv.Itoa(c.takesTask(r)))
 		setTextValue(v, "request_id", r.RequestID)
 		if len(r.Queues) > 0 {
 			v["queue"] = r.Queues
 		}
+
 		var out restapi.List[restapi.Task]
 		if err := c.sendRequest(call, request{op: op, route: restapi.RetainAny, query: v, wait: wait, safe: r.RequestID != ""}, &out); err != nil {
 			return nil, err
 		}
+
 		return mapSlice(out.Body, restapi.Task.Domain), nil
 	})
 	if err != nil && ctx.Err() != nil {
 		return nil, contextError(ctx, op)
 	}
+
 	return tasks, err
 }
 
-// takesTask is the most bytes of one task: as many as an answer may have, without its frame.
+// takesTask returns the largest size of one task in bytes: the largest answer minus 1 KiB for its frame.
 func (c *Client) takesTask(r queue.RetainRequest) int {
 	const frame = 1 << 10
 	if r.MaxTaskBytes != 0 {
@@ -53,7 +58,7 @@ func (c *Client) takesTask(r queue.RetainRequest) int {
 	return c.maxAnswer - frame
 }
 
-// HeartbeatTasks extends leases and answers each in order.
+// HeartbeatTasks extends leases. The results are in the order of beats.
 func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	const op = "heartbeat tasks"
 	return queue.CheckBeats(sendBatch(ctx, c, request{op: op, route: restapi.HeartbeatTasks, safe: true}, beats,
@@ -62,7 +67,7 @@ func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 		func(err error) queue.Beat { return queue.Beat{Err: err} }))
 }
 
-// ReleaseTasks ends holds and answers each in order. It is repeated when each has a token.
+// ReleaseTasks ends leases. The results are in the order of releases. Tokens in all releases make it safe to repeat.
 func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	const op = "release tasks"
 	safe := true
@@ -75,7 +80,7 @@ func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 		func(err error) queue.Released { return queue.Released{Err: err} }))
 }
 
-// sendBatch sends many at once. One that breaks a rule is answered here and keeps no other from being sent.
+// sendBatch sends a batch. An invalid item gets its error here and does not stop the other items.
 func sendBatch[In any, Wire any, Answer, Out any](
 	ctx context.Context, c *Client, q request, in []In,
 	check func(In) error, wire func(In) Wire, answer func(Answer) Out, refuse func(error) Out,
@@ -83,6 +88,7 @@ func sendBatch[In any, Wire any, Answer, Out any](
 	if len(in) > queue.MaxBatch {
 		return nil, queue.WithOp(q.op, queue.Invalid("batch", "at most "+strconv.Itoa(queue.MaxBatch)+" at once"))
 	}
+
 	out := make([]Out, len(in))
 	var places []int
 	var body []Wire
@@ -94,19 +100,24 @@ func sendBatch[In any, Wire any, Answer, Out any](
 		places = append(places, i)
 		body = append(body, wire(v))
 	}
+
 	if len(body) == 0 {
 		return out, nil
 	}
+
 	q.body = body
 	var got restapi.List[Answer]
 	if err := c.sendRequest(ctx, q, &got); err != nil {
 		return nil, err
 	}
+
 	if len(got.Body) != len(places) {
 		return nil, incomplete(q.op)
 	}
+
 	for i, place := range places {
 		out[place] = answer(got.Body[i])
 	}
+
 	return out, nil
 }

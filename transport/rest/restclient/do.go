@@ -27,23 +27,23 @@ import (
 type request struct {
 	op      string
 	route   restapi.Route
-	args    []string // of the path
+	args    []string // values of the path
 	query   url.Values
-	body    any // nil = none
+	body    any // nil = no body
 	version int64
-	// wait is how long the server may think about it by its nature.
+	// wait is the time that the server may wait before it answers.
 	wait time.Duration
-	// safe is set when it may be repeated although its outcome is unknown.
+	// safe marks a call that may be repeated after an unknown result.
 	safe bool
 }
 
-// sendRequest sends q, repeats it where that is safe, and decodes the answer into out (nil = there is none).
+// sendRequest sends q, repeats it where a repeat is safe, and decodes the answer into out. A nil out means no body.
 func (c *Client) sendRequest(ctx context.Context, q request, out any) error {
 	_, err := c.sendForHeader(ctx, q, out)
 	return err
 }
 
-// sendForHeader is sendRequest that also returns the answer's header.
+// sendForHeader is sendRequest that also returns the header of the answer.
 func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.Header, error) {
 	var body []byte
 	if q.body != nil {
@@ -52,53 +52,65 @@ func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.He
 			return nil, &queue.Error{Op: q.op, Kind: queue.KindInvalid, Field: "body", Msg: "cannot be JSON", Err: err}
 		}
 	}
+
 	for attempt := 1; ; attempt++ {
 		header, after, err := c.attemptRequest(ctx, q, body, out)
 		if err == nil {
 			return header, nil
 		}
+
+		// A call with an unknown result is repeated only if a second run does no harm.
 		again := err.Kind == queue.KindUnavailable || err.Kind == queue.KindIndeterminate && q.safe
 		if !again || attempt >= c.attempts {
 			return nil, err
 		}
+
 		if !waitOrEnd(ctx, max(after, backoffDelay(attempt))) {
 			return nil, err
 		}
 	}
 }
 
-// attemptRequest is one attempt. after is how long the server asks to wait before the next.
+// attemptRequest makes one attempt. after is the delay before the next attempt that the server asks for.
 func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out any) (header http.Header, after time.Duration, failed *queue.Error) {
 	if ctx.Err() != nil {
 		return nil, 0, contextError(ctx, q.op)
 	}
+
+	// The pace ends the call when bytes stop moving, not after a fixed time.
 	call, stop := pace.Start(ctx, q.wait, c.timeout)
 	defer stop()
 	req, err := c.buildRequest(call, q, body)
 	if err != nil {
 		return nil, 0, &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
 	}
+
 	resp, err := pace.Do(c.http, req)
 	if err != nil {
 		return nil, 0, connectionError(ctx, q.op, causeOfEnd(call, err))
 	}
 	defer resp.Body.Close()
+
 	answer, err := readAnswer(resp, c.maxAnswer)
 	if err != nil {
 		return nil, 0, connectionError(ctx, q.op, causeOfEnd(call, err))
 	}
+
+	// Redirects are errors too: they mean a wrong URL.
 	if resp.StatusCode >= 300 {
 		return nil, retryAfter(resp.Header), problemError(q.op, resp, answer)
 	}
+
 	if out != nil {
 		if err := json.Unmarshal(answer, out); err != nil {
 			return nil, 0, &queue.Error{Op: q.op, Kind: queue.KindInternal, Msg: "the server's answer is not understood; is this the URL of pgqueue's API?", Err: err}
 		}
 	}
+
 	return resp.Header, 0, nil
 }
 
-// causeOfEnd is why a call ended when its context did, else err.
+// causeOfEnd returns the cause of the end of call, or err if call still runs.
 func causeOfEnd(call context.Context, err error) error {
 	if cause := context.Cause(call); cause != nil {
 		return cause
@@ -106,10 +118,11 @@ func causeOfEnd(call context.Context, err error) error {
 	return err
 }
 
-// trustedBytes is the length of an answer up to which memory follows its header; more must arrive first.
+// trustedBytes is the announced length up to which the client allocates an answer at once. More memory follows only
+// the bytes that arrive.
 const trustedBytes = 1 << 20
 
-// readAnswer reads an answer, which may be much larger than what travels of it compressed.
+// readAnswer reads an answer of at most most bytes, counted after decompression.
 func readAnswer(resp *http.Response, most int) ([]byte, error) {
 	if n := resp.ContentLength; n >= 0 && n <= trustedBytes {
 		b := make([]byte, n)
@@ -129,25 +142,31 @@ func (c *Client) buildRequest(ctx context.Context, q request, body []byte) (*htt
 	if len(q.query) > 0 {
 		target += "?" + q.query.Encode()
 	}
+
 	var content io.Reader
 	if body != nil {
 		content = bytes.NewReader(body)
 	}
+
 	req, err := http.NewRequestWithContext(ctx, q.route.Method, target, content)
 	if err != nil {
 		return nil, err
 	}
+
 	maps.Copy(req.Header, c.header)
 	req.Header["Accept"] = acceptJSON
 	if body != nil {
 		req.Header["Content-Type"] = contentJSON
 	}
+
 	if c.namespace != "" {
 		req.Header[restapi.HeaderNamespace] = []string{c.namespace}
 	}
+
 	if q.version != 0 {
 		req.Header.Set("If-Match", `"`+strconv.FormatInt(q.version, 10)+`"`)
 	}
+
 	return req, nil
 }
 
@@ -156,19 +175,24 @@ var (
 	contentJSON = []string{restapi.MediaExactJSON}
 )
 
-// connectionError says what it means that there is no answer: nothing happened when there was no connection at all, else nobody
-// knows.
+// connectionError returns the error of a call without an answer: KindUnavailable if the dial failed and KindDenied for a
+// certificate, because then nothing happened. Every other failure is KindIndeterminate.
 func connectionError(ctx context.Context, op string, err error) *queue.Error {
 	if ctx.Err() != nil {
 		return contextError(ctx, op)
 	}
+
 	if unwrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = unwrapped.Err // its text repeats the method and the URL
+		// The text of a url.Error repeats the method and the URL.
+		err = unwrapped.Err
 	}
-	if large, ok := errors.AsType[*queue.Error](err); ok { // it arrived, and would again
+
+	if large, ok := errors.AsType[*queue.Error](err); ok {
+		// The answer arrived, and a repeat would be as large.
 		large.Op = op
 		return large
 	}
+
 	k, msg := queue.KindIndeterminate, "the connection broke before the answer came"
 	var dial *net.OpError
 	switch {
@@ -179,12 +203,13 @@ func connectionError(ctx context.Context, op string, err error) *queue.Error {
 	case errors.Is(err, context.DeadlineExceeded):
 		msg = "the server did not answer in time"
 	}
+
 	return &queue.Error{Op: op, Kind: k, Msg: msg, Err: err}
 }
 
 func isErrorOf[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
 
-// problemError is the error of an answer.
+// problemError returns the error of an answer.
 func problemError(op string, resp *http.Response, answer []byte) *queue.Error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	var p restapi.Problem
@@ -193,9 +218,11 @@ func problemError(op string, resp *http.Response, answer []byte) *queue.Error {
 		return p.Err(op)
 	}
 	text := ""
-	if media != "text/html" { // a page is of no use here
+	if media != "text/html" {
+		// An HTML page does not help in a message.
 		text = " " + strings.ToValidUTF8(strings.TrimSpace(string(answer[:min(len(answer), 200)])), "")
 	}
+
 	return &queue.Error{
 		Op: op, Kind: restapi.KindOfForeign(resp.StatusCode),
 		Msg: strings.TrimSpace(fmt.Sprintf("the server answered %s without a problem of pgqueue; is this the URL of its API?%s", resp.Status, text)),
@@ -210,13 +237,13 @@ func retryAfter(h http.Header) time.Duration {
 	return min(time.Duration(s)*time.Second, 5*time.Second)
 }
 
-// backoffDelay grows from about 50 ms to about 2 s, with jitter.
+// backoffDelay returns a jittered delay that grows from about 50 ms to about 2 s.
 func backoffDelay(attempt int) time.Duration {
 	d := 50 * time.Millisecond << min(attempt-1, 5)
 	return d/2 + rand.N(d)
 }
 
-// waitOrEnd waits d, or says that ctx ended or would before.
+// waitOrEnd waits for d. It reports false if ctx ends before, and at once if the deadline of ctx is closer than d.
 func waitOrEnd(ctx context.Context, d time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
 		return false
@@ -263,7 +290,7 @@ func setDuration(v url.Values, name string, d time.Duration) {
 	}
 }
 
-// mapSlice converts a list; it is nil when there is nothing, as in process.
+// mapSlice converts a list. An empty list becomes nil, as in process.
 func mapSlice[In, Out any](in []In, f func(In) Out) []Out {
 	if len(in) == 0 {
 		return nil

@@ -27,7 +27,7 @@ func eventQuery(f queue.EventFilter) url.Values {
 	return v
 }
 
-// ListEvents returns events of the feed behind f.After, at most limit events.
+// ListEvents returns at most limit events of the feed after f.After.
 func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
 	v := eventQuery(f)
 	maps.Copy(v, pageQuery(queue.Page{Limit: limit}))
@@ -38,20 +38,22 @@ func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int)
 	return out.Domain(), nil
 }
 
-// SubscribeEvents calls handle with each event behind f.After as it happens. A stream that breaks is opened again behind
-// the last event that handle saw, so nothing is missed or repeated.
+// SubscribeEvents calls handle with each event after f.After as it happens. It opens a broken stream again after the
+// last event that handle received, so events are neither lost nor repeated.
 func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
 	const op = "subscribe events"
 	f, err := f.Normalize()
 	if err != nil {
 		return queue.WithOp(op, err)
 	}
+
 	begun := false
 	return c.keepStreaming(ctx, func(opened func()) error {
 		if begun && f.After == "" {
-			// From now on would leave a gap: the server sent no cursor to resume from.
+			// A new stream would begin at the present and leave a gap: the server has sent no cursor to resume from.
 			return &queue.Error{Op: op, Kind: queue.KindIndeterminate, Msg: "the stream broke before its first event; events may be missing"}
 		}
+
 		q := request{op: op, route: restapi.ListEvents, query: eventQuery(f)}
 		return c.openStream(ctx, q, func() { begun = true; opened() }, func(fr frame) error {
 			if fr.event == restapi.EventTask {
@@ -59,14 +61,18 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 				if err := json.Unmarshal(fr.data, &e); err != nil {
 					return &queue.Error{Op: op, Kind: queue.KindInternal, Msg: "the server sent an event that is not understood", Err: err}
 				}
-				e.Cursor = fr.id // the data does not repeat it
+
+				// The data omits the cursor.
+				e.Cursor = fr.id
 				if err := handle(e.Domain()); err != nil {
 					return handlerError{err}
 				}
 			}
+
 			if fr.id != "" {
 				f.After = fr.id
 			}
+
 			return ctx.Err()
 		})
 	})

@@ -8,12 +8,12 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// DefaultTimeout bounds one attempt of a call: until the answer begins, beside the time that it asks to wait, and then for
-// each 64 KiB.
+// DefaultTimeout bounds one attempt of a call, beside its wait: first until the answer begins, and then for each 64
+// KiB.
 const DefaultTimeout = 30 * time.Second
 
-// DefaultMaxAnswerBytes bounds an answer, as it is without compression: 128 MiB. The largest is that of a create of as many
-// bytes as a server takes by default.
+// DefaultMaxAnswerBytes bounds an answer after decompression: 128 MiB. The largest answer is that of a create with as
+// many bytes as a server accepts by default.
 const DefaultMaxAnswerBytes = 128 << 20
 
 // Option configures a Client.
@@ -23,8 +23,8 @@ type option func(*Client) error
 
 func (o option) apply(c *Client) error { return o(c) }
 
-// WithNamespace binds the client to a namespace. Without it requests name none, the server's default counts, and
-// Namespace says "default".
+// WithNamespace binds the client to a namespace. Without it requests carry no namespace, the server uses its default,
+// and Namespace returns "default".
 func WithNamespace(name string) Option {
 	return option(func(c *Client) error {
 		n, err := queue.NamespaceName(name)
@@ -33,7 +33,8 @@ func WithNamespace(name string) Option {
 	})
 }
 
-// WithHTTPClient uses h instead of a client of its own; its Timeout must be 0, for long polls and streams.
+// WithHTTPClient sends all calls through h. Its Timeout must be 0, because long polls and streams outlast any
+// timeout.
 func WithHTTPClient(h *http.Client) Option {
 	return option(func(c *Client) error {
 		if h == nil || h.Timeout != 0 {
@@ -44,7 +45,7 @@ func WithHTTPClient(h *http.Client) Option {
 	})
 }
 
-// WithHeader adds a header to every request, as Authorization.
+// WithHeader adds a header to every request, such as Authorization.
 func WithHeader(name, value string) Option {
 	return option(func(c *Client) error {
 		c.header.Add(name, value)
@@ -52,8 +53,8 @@ func WithHeader(name, value string) Option {
 	})
 }
 
-// WithTimeout bounds one attempt of a call, beside the time that it asks to wait; default 30 s. It is for the beginning of
-// the answer, and for each 64 KiB of a body or an answer: what moves is not cut.
+// WithTimeout bounds one attempt of a call, beside its wait. The default is 30 s. The limit applies to the beginning
+// of the answer and to each 64 KiB of a body or an answer, so that a moving transfer is not cut.
 func WithTimeout(d time.Duration) Option {
 	return option(func(c *Client) error {
 		if d <= 0 {
@@ -64,8 +65,8 @@ func WithTimeout(d time.Duration) Option {
 	})
 }
 
-// WithMaxAnswerBytes bounds an answer, as it is without compression; default DefaultMaxAnswerBytes, at most 1 GiB. A server
-// whose payloads may be larger than 32 MiB needs more.
+// WithMaxAnswerBytes bounds an answer after decompression: 1 MiB to 1 GiB. The default is DefaultMaxAnswerBytes. A
+// server with payloads above 32 MiB needs more.
 func WithMaxAnswerBytes(n int) Option {
 	return option(func(c *Client) error {
 		c.maxAnswer = n
@@ -73,7 +74,7 @@ func WithMaxAnswerBytes(n int) Option {
 	})
 }
 
-// WithAttempts is how often a call that is safe to repeat is tried, at least once; default 4.
+// WithAttempts sets the number of attempts of a call that is safe to repeat, at least 1. The default is 4.
 func WithAttempts(n int) Option {
 	return option(func(c *Client) error {
 		if n < 1 {
@@ -84,7 +85,7 @@ func WithAttempts(n int) Option {
 	})
 }
 
-// WithPatience is how long a stream that was connected tries to reconnect before it gives up; default 2 min.
+// WithPatience sets the time during which a stream tries to reconnect. The default is 2 min.
 func WithPatience(d time.Duration) Option {
 	return option(func(c *Client) error {
 		if d < 0 {
@@ -95,7 +96,7 @@ func WithPatience(d time.Duration) Option {
 	})
 }
 
-// WithoutKeys creates tasks as they are: without a key of the caller's a create is not repeated.
+// WithoutKeys stops the client from adding keys to tasks. A create without a key of the caller is then not repeated.
 func WithoutKeys() Option {
 	return option(func(c *Client) error {
 		c.keyless = true

@@ -10,15 +10,15 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// registerRounds bounds how often a register that meets deletes of the same name tries again.
+// registerRounds bounds the rounds of a register that races with deletes of the same name.
 const registerRounds = 10
 
-// CreateQueue makes a queue.
+// CreateQueue creates a queue.
 func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
 	return c.sendForQueue(ctx, request{op: "create queue", route: restapi.CreateQueue, body: restapi.QueueMetaOf(meta)})
 }
 
-// RegisterQueue makes a queue, or updates the one that is there.
+// RegisterQueue creates a queue, or updates the present one.
 func (c *Client) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
 	return createOrUpdate(
 		func() (*queue.Queue, error) { return c.CreateQueue(ctx, meta) },
@@ -38,12 +38,12 @@ func createOrUpdate[T any](create, update func() (T, error)) (v T, err error) {
 	return v, err
 }
 
-// GetQueue gets a queue.
+// GetQueue returns a queue.
 func (c *Client) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
 	return c.sendNamed(ctx, request{op: "get queue", route: restapi.GetQueue, safe: true}, name)
 }
 
-// ListQueues returns a page in the order of names.
+// ListQueues returns a page of queues in the order of their names.
 func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
 	var out restapi.List[restapi.Queue]
 	err := c.sendRequest(ctx, request{op: "list queues", route: restapi.ListQueues, query: pageQuery(p), safe: true}, &out)
@@ -53,7 +53,7 @@ func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage,
 	return queue.QueuePage{Queues: mapSlice(out.Body, restapi.Queue.Domain), Count: out.Count, Next: out.Next}, nil
 }
 
-// UpdateQueue changes what meta names.
+// UpdateQueue changes the fields that are set in meta.
 func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
 	meta.Name = ""
 	return c.sendNamed(ctx, request{op: "update queue", route: restapi.UpdateQueue, body: restapi.QueueMetaOf(meta), version: meta.IfVersion, safe: meta.IfVersion == 0}, name)
@@ -64,7 +64,7 @@ func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfV
 	return c.sendNamed(ctx, request{op: "delete queue", route: restapi.DeleteQueue, version: queue.RequiredVersion(only)}, name)
 }
 
-// CleanQueue deletes the finished tasks of a queue, in as many calls as it takes.
+// CleanQueue deletes the finished tasks of a queue. It repeats CleanQueueWithin until the queue is clean.
 func (c *Client) CleanQueue(ctx context.Context, name string, only ...queue.IfVersion) (n int64, err error) {
 	for {
 		step, err := c.CleanQueueWithin(ctx, name, c.operationStep(), only...)
@@ -75,7 +75,7 @@ func (c *Client) CleanQueue(ctx context.Context, name string, only ...queue.IfVe
 	}
 }
 
-// CleanQueueWithin is one call of CleanQueue: the server works for about within.
+// CleanQueueWithin makes one call of CleanQueue, in which the server works for about within.
 func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
 	const op = "clean queue"
 	name, err := queue.QueueName(name)
@@ -92,7 +92,8 @@ func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.
 	return queue.Cleaned{Count: out.Count, More: out.More}, err
 }
 
-// operationStep is how long the server may work at a step of a long operation: well below the limit of a call.
+// operationStep returns the time limit of one step of a long operation on the server. Half of the timeout keeps the
+// step well below the limit of a call.
 func (c *Client) operationStep() time.Duration { return min(queue.BulkStep, c.timeout/2) }
 
 // QueueStats returns the statistics of a queue.

@@ -17,20 +17,21 @@ import (
 )
 
 const (
-	// silence after which a stream counts as dead: the server says something at least every 15 s.
+	// silence is the time after which a silent stream counts as dead. The server sends a line at least every 15 s.
 	silence = 45 * time.Second
-	// maxFrame bounds one event.
+	// maxFrame bounds the bytes of one event.
 	maxFrame = 16 << 20
 )
 
-// frame is one server-sent event. An event without a name only carries an id.
+// frame is one server-sent event. An event without a name carries only an id.
 type frame struct {
 	event string
 	id    string
 	data  []byte
 }
 
-// readFrames reads server-sent events from r and calls handle with each until r ends. alive is called with every line.
+// readFrames reads server-sent events from r until it ends, and calls handle with each. It calls alive for every
+// line.
 func readFrames(r io.Reader, alive func(), handle func(frame) error) error {
 	in := bufio.NewReaderSize(r, 4096)
 	var f frame
@@ -40,6 +41,7 @@ func readFrames(r io.Reader, alive func(), handle func(frame) error) error {
 		if err != nil {
 			return err
 		}
+
 		alive()
 		if len(line) == 0 {
 			if seen {
@@ -47,9 +49,11 @@ func readFrames(r io.Reader, alive func(), handle func(frame) error) error {
 					return err
 				}
 			}
+
 			f, seen = frame{}, false
 			continue
 		}
+
 		field, value, _ := bytes.Cut(line, []byte(":"))
 		value = bytes.TrimPrefix(value, []byte(" "))
 		switch string(field) {
@@ -70,7 +74,7 @@ func readFrames(r io.Reader, alive func(), handle func(frame) error) error {
 	}
 }
 
-// readLine reads a line of any length up to maxFrame; it is valid until the next.
+// readLine reads a line of up to maxFrame bytes. The line is valid until the next call.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	line, err := in.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
@@ -82,38 +86,45 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 		line = long
 	}
 	if err != nil {
-		return nil, err // half a line is none
+		// A partial line does not count.
+		return nil, err
 	}
 	return bytes.TrimRight(line, "\r\n"), nil
 }
 
-// openStream opens one stream and calls handle with its events until it ends, which is always an error: handle's own, ctx's,
-// the server's, or that the connection broke. opened is called when the server accepted.
+// openStream opens one stream and calls handle with its events until it ends. The end is always an error: from
+// handle, from ctx, from the server, or of the connection. It calls opened when the server accepts the stream.
 func (c *Client) openStream(ctx context.Context, q request, opened func(), handle func(frame) error) error {
 	call, cancel := context.WithCancel(ctx)
 	defer cancel()
-	watch := time.AfterFunc(c.timeout, cancel) // until the answer begins
+	// watch limits the time until the answer begins.
+	watch := time.AfterFunc(c.timeout, cancel)
 	defer watch.Stop()
 	req, err := c.buildRequest(call, q, nil)
 	if err != nil {
 		return &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
 	}
+
 	req.Header["Accept"] = []string{restapi.MediaEventStream}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return isDisconnected(ctx, q.op, err)
 	}
 	defer resp.Body.Close()
+
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode != http.StatusOK || media != restapi.MediaEventStream {
-		answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // as much as arrives
+		// The part of the answer that arrives is enough for the error.
+		answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 		return problemError(q.op, resp, answer)
 	}
+
 	watch.Reset(silence)
 	opened()
 	var own error
 	err = readFrames(resp.Body, func() { watch.Reset(silence) }, func(f frame) error {
-		watch.Stop() // handle may take its time
+		// The time of handle does not count as silence.
+		watch.Stop()
 		defer watch.Reset(silence)
 		if f.event == restapi.EventError {
 			var p restapi.Problem
@@ -123,19 +134,24 @@ func (c *Client) openStream(ctx context.Context, q request, opened func(), handl
 			own = p.Err(q.op)
 			return own
 		}
+
 		own = handle(f)
 		return own
 	})
+
+	// Without an error of the caller or the server the connection broke.
 	switch {
 	case own == nil:
 		return isDisconnected(ctx, q.op, err)
 	case ctx.Err() != nil && errors.Is(own, ctx.Err()):
 		return contextError(ctx, q.op)
 	}
+
 	return own
 }
 
-// isDisconnected says that there is no stream, for now.
+// isDisconnected returns the error of a stream that cannot be opened or that broke: KindUnavailable, so that it is
+// opened again.
 func isDisconnected(ctx context.Context, op string, err error) error {
 	e := connectionError(ctx, op, err)
 	if e.Kind == queue.KindIndeterminate {
@@ -144,11 +160,11 @@ func isDisconnected(ctx context.Context, op string, err error) error {
 	return e
 }
 
-// handlerError is an error of the caller's own function.
+// handlerError wraps an error of the caller's own function.
 type handlerError struct{ error }
 
-// keepStreaming keeps a stream open: attempt opens it once and tells when it was accepted. What is unavailable is tried again,
-// before the first acceptance as often as any call, later as long as the patience lasts.
+// keepStreaming keeps a stream open. attempt opens it once and calls opened when the server accepts it. An
+// unavailable server is tried again: before the first acceptance as often as any call, later during the patience.
 func (c *Client) keepStreaming(ctx context.Context, attempt func(opened func()) error) error {
 	healthy, begun := time.Now(), false
 	for tries := 1; ; tries++ {
@@ -156,16 +172,20 @@ func (c *Client) keepStreaming(ctx context.Context, attempt func(opened func()) 
 		if own, ok := errors.AsType[handlerError](err); ok {
 			return own.error
 		}
+
 		if tries == 0 {
 			healthy = time.Now()
 		}
+
 		over := tries >= c.attempts
 		if begun {
 			over = time.Since(healthy) > c.patience
 		}
+
 		if over || !errors.Is(err, queue.ErrUnavailable) {
 			return err
 		}
+
 		waitOrEnd(ctx, backoffDelay(tries+1))
 		if ctx.Err() != nil {
 			return contextError(ctx, operationOf(err))

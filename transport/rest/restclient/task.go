@@ -13,8 +13,8 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// CreateTask creates one task. Without a key it makes one up, so that it can be repeated when the connection breaks; the
-// sendForTask keeps it.
+// CreateTask creates one task. A task without a key gets a random one, which makes the create safe to repeat after a
+// broken connection. The task keeps this key.
 func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
 	const op = "create task"
 	nt, made, err := c.keyedTask(queue.NewTask{Queue: queueName, TaskMeta: meta})
@@ -26,16 +26,18 @@ func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.Ta
 		return nil, err
 	}
 	t := out.Domain()
-	t.Replayed = t.Replayed && !made // of an attempt of our own
+	// A replay of the client's own attempt does not count.
+	t.Replayed = t.Replayed && !made
 	return t, nil
 }
 
-// CreateTasks creates up to queue.MaxBatch tasks, all or none. Those without a key get one, as in CreateTask.
+// CreateTasks creates all of up to queue.MaxBatch tasks, or none. Tasks without a key get one, as in CreateTask.
 func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
 	const op = "create tasks"
 	if len(tasks) == 0 {
 		return nil, nil
 	}
+
 	body, made, safe := make([]restapi.NewTask, len(tasks)), make([]bool, len(tasks)), true
 	for i, t := range tasks {
 		var err error
@@ -44,21 +46,26 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 		}
 		safe = safe && body[i].Key != ""
 	}
+
 	var out restapi.List[restapi.Task]
 	if err := c.sendRequest(ctx, request{op: op, route: restapi.CreateTasks, body: body, safe: safe}, &out); err != nil {
 		return nil, err
 	}
+
 	if len(out.Body) != len(tasks) {
 		return nil, incomplete(op)
 	}
+
 	created := mapSlice(out.Body, restapi.Task.Domain)
 	for i, t := range created {
 		t.Replayed = t.Replayed && !made[i]
 	}
+
 	return created, nil
 }
 
-// keyedTask checks t, so that a malformed payload cannot break the body, and gives it a key; made says so.
+// keyedTask checks t, so that a malformed payload cannot break the body, and adds a missing key. made reports an
+// added key.
 func (c *Client) keyedTask(t queue.NewTask) (out restapi.NewTask, made bool, err error) {
 	if t, err = t.Normalize(math.MaxInt); err != nil {
 		return out, false, err
@@ -78,7 +85,7 @@ func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
 	return c.sendForTask(ctx, request{op: "get task", route: restapi.GetTask, args: []string{formatDecimal(id)}, safe: true})
 }
 
-// AwaitTask returns the task as soon as it is finished, or as it is when wait is over.
+// AwaitTask returns the task when it is finished, or its present state after wait.
 func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
 	v := url.Values{}
 	setDuration(v, "wait", wait)
@@ -93,7 +100,7 @@ func (c *Client) sendForTask(ctx context.Context, q request) (*queue.Task, error
 	return out.Domain(), nil
 }
 
-// ListTasks returns a page, newest first unless q says otherwise.
+// ListTasks returns a page of tasks. The newest come first unless q.OldestFirst is set.
 func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
 	v := pageQuery(q.Page)
 	setTextValue(v, "queue", q.Queue)
@@ -101,19 +108,22 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 	for _, s := range q.Statuses {
 		v.Add("status", string(s))
 	}
+
 	setTimeValue(v, "created_after", q.CreatedAfter)
 	setTimeValue(v, "created_before", q.CreatedBefore)
 	if q.OldestFirst {
 		v.Set("order", "oldest")
 	}
+
 	var out restapi.List[restapi.Task]
 	if err := c.sendRequest(ctx, request{op: "list tasks", route: restapi.ListTasks, query: v, safe: true}, &out); err != nil {
 		return queue.TaskPage{}, err
 	}
+
 	return queue.TaskPage{Tasks: mapSlice(out.Body, restapi.Task.Domain), Count: out.Count, AtLeast: out.AtLeast, Next: out.Next}, nil
 }
 
-// CancelTasks cancels waiting tasks and asks the holders of retained ones.
+// CancelTasks cancels waiting tasks and requests the cancel of retained ones from their workers.
 func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 	return c.operateOnTasks(ctx, "cancel tasks", restapi.CancelTasks, s)
 }
@@ -142,7 +152,7 @@ func (c *Client) operateOnTasks(ctx context.Context, op string, route restapi.Ro
 	})
 }
 
-// ListWorkers returns the workers that hold tasks now.
+// ListWorkers returns the workers that hold tasks at present.
 func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
 	var out restapi.List[restapi.Worker]
 	if err := c.sendRequest(ctx, request{op: "list workers", route: restapi.ListWorkers, safe: true}, &out); err != nil {

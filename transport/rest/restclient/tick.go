@@ -10,9 +10,9 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// RunTickerLoop calls handle with each tick of the namespace's tickers that have no queue. Each is settled with the
-// server after handle returned: a tick of which handle failed goes to the next. Where the settling does not reach the server
-// that holds the stream (a balancer without affinity), a tick counts as delivered when it is sent.
+// RunTickerLoop calls handle with each tick of the namespace's tickers without a queue. It settles each tick with the
+// server after handle has returned; a tick that handle failed goes to the next listener. If the settle request does
+// not reach the server of the stream (a balancer without affinity), a tick counts as delivered when it is sent.
 func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
 	l := tickLoop{c: c, handle: handle, ack: true}
 	return c.keepStreaming(ctx, func(opened func()) error { return l.followStream(ctx, opened) })
@@ -32,6 +32,7 @@ func (l *tickLoop) followStream(ctx context.Context, opened func()) error {
 	if l.ack {
 		q.query = url.Values{"ack": {"true"}}
 	}
+
 	return l.c.openStream(ctx, q, opened, func(f frame) error {
 		switch f.event {
 		case restapi.EventStream:
@@ -47,6 +48,7 @@ func (l *tickLoop) followStream(ctx context.Context, opened func()) error {
 			}
 			return l.handleTick(ctx, t.Domain())
 		}
+
 		return ctx.Err()
 	})
 }
@@ -54,12 +56,13 @@ func (l *tickLoop) followStream(ctx context.Context, opened func()) error {
 func (l *tickLoop) handleTick(ctx context.Context, t queue.Tick) error {
 	delivered := l.handle(ctx, t) == nil
 	if ctx.Err() != nil && !delivered {
-		return ctx.Err() // the stream ends unsettled, and so gives the tick back
+		// The end of the stream hands the unsettled tick back.
+		return ctx.Err()
 	}
 	if !l.ack {
 		return ctx.Err()
 	}
-	// A handled tick is settled even when ctx has just ended.
+	// A handled tick is settled even after the end of ctx.
 	settle := context.WithoutCancel(ctx)
 	err := l.c.sendRequest(settle, request{
 		op: opTickerLoop, route: restapi.AckTick, body: restapi.Ack{Stream: l.stream, ID: t.ID, Delivered: &delivered},
@@ -68,7 +71,8 @@ func (l *tickLoop) handleTick(ctx context.Context, t queue.Tick) error {
 	case errors.Is(err, queue.ErrNotFound):
 		l.ack = false
 		return &queue.Error{Op: opTickerLoop, Kind: queue.KindUnavailable, Msg: "the tick could not be settled", Err: err}
-	case errors.Is(err, queue.ErrConflict): // its hold was over: another has it now
+	case errors.Is(err, queue.ErrConflict):
+		// Its time was over, and another listener has the tick.
 		return ctx.Err()
 	case err != nil:
 		return &queue.Error{Op: opTickerLoop, Kind: queue.KindUnavailable, Msg: "the tick could not be settled", Err: err}

@@ -11,24 +11,24 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// CreateTicker makes a ticker.
+// CreateTicker creates a ticker.
 func (c *Client) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
 	return c.sendTicker(ctx, request{op: "create ticker", route: restapi.CreateTicker}, "", meta)
 }
 
-// RegisterTicker makes a ticker, or updates the one that is there.
+// RegisterTicker creates a ticker, or updates the present one.
 func (c *Client) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
 	return createOrUpdate(
 		func() (*queue.Ticker, error) { return c.CreateTicker(ctx, meta) },
 		func() (*queue.Ticker, error) { return c.UpdateTicker(ctx, meta.Name, meta) })
 }
 
-// GetTicker gets a ticker.
+// GetTicker returns a ticker.
 func (c *Client) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
 	return c.sendForTicker(ctx, request{op: "get ticker", route: restapi.GetTicker, safe: true}, name)
 }
 
-// ListTickers returns a page in the order of names.
+// ListTickers returns a page of tickers in the order of their names.
 func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
 	var out restapi.List[restapi.Ticker]
 	if err := c.sendRequest(ctx, request{op: "list tickers", route: restapi.ListTickers, query: pageQuery(p), safe: true}, &out); err != nil {
@@ -37,7 +37,8 @@ func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPag
 	return queue.TickerPage{Tickers: mapSlice(out.Body, restapi.Ticker.Domain), Count: out.Count, Next: out.Next}, nil
 }
 
-// UpdateTicker changes what meta names. It is not repeated: a change of the schedule counts from when it was made.
+// UpdateTicker changes the fields that are set in meta. It is not repeated, because a new schedule counts from the
+// time of its update.
 func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
 	meta.Name = ""
 	return c.sendTicker(ctx, request{op: "update ticker", route: restapi.UpdateTicker, version: meta.IfVersion}, name, meta)
@@ -49,7 +50,8 @@ func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.If
 }
 
 func (c *Client) sendTicker(ctx context.Context, q request, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
-	if len(meta.Payload) > 0 { // a malformed payload must not break the body
+	if len(meta.Payload) > 0 {
+		// A malformed payload must not break the body.
 		if err := queue.CheckJSON("payload", meta.Payload, math.MaxInt); err != nil {
 			return nil, queue.WithOp(q.op, err)
 		}

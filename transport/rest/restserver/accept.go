@@ -15,19 +15,19 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-// accepted is the set of parameters of a route, derived from the operation as huma describes it.
+// accepted is the set of parameters of a route, derived from huma's description of the operation.
 type accepted struct {
 	// query holds the names of query parameters; true allows repeats.
 	query   map[string]bool
 	headers []string
-	// creates is set for a route on which a repeated request would make something twice.
+	// creates marks a route on which a repeated request would create a second object.
 	creates bool
 }
 
 // metadataCreates is the key of an operation's metadata that becomes accepted.creates.
 const metadataCreates = "creates"
 
-// acceptedBy collects the parameters of op, and the namespace, which every route takes.
+// acceptedBy collects the parameters of op, and the namespace, which every route accepts.
 func acceptedBy(op *huma.Operation) accepted {
 	a := accepted{query: map[string]bool{"namespace": false}, creates: op.Metadata[metadataCreates] == true}
 	for _, p := range op.Parameters {
@@ -41,8 +41,8 @@ func acceptedBy(op *huma.Operation) accepted {
 	return a
 }
 
-// parseQuery reads the query and refuses unknown, empty and repeated parameters: an ignored one might have been a
-// filter, or the word that makes a request harmless.
+// parseQuery reads the query. It refuses unknown, empty and repeated parameters, because an ignored one might have
+// been a filter or a dry run.
 func (a accepted) parseQuery(raw string) (url.Values, error) {
 	if raw == "" {
 		return nil, nil
@@ -61,7 +61,8 @@ func (a accepted) parseQuery(raw string) (url.Values, error) {
 			return nil, queue.Invalid(name, fmt.Sprintf("must be given once, got %d values", len(values[name])))
 		}
 		for _, v := range values[name] {
-			if strings.Trim(v, ", \t") == "" && name != "cursor" { // the cursor of the first page is empty
+			if strings.Trim(v, ", \t") == "" && name != "cursor" {
+				// The cursor of the first page is empty.
 				return nil, queue.Invalid(name, "must not be empty; leave the parameter out instead")
 			}
 		}
@@ -69,7 +70,7 @@ func (a accepted) parseQuery(raw string) (url.Values, error) {
 	return values, nil
 }
 
-// suggestName names the parameter that was probably meant, or all of the route.
+// suggestName suggests the most similar parameter, or all parameters of the route.
 func (a accepted) suggestName(name string) string {
 	names := slices.Sorted(maps.Keys(a.query))
 	for _, known := range names {
@@ -80,7 +81,8 @@ func (a accepted) suggestName(name string) string {
 	return "; this route takes " + strings.Join(names, ", ")
 }
 
-// isSimilar reports whether a is b but for case, - and _, or one character that is missing, added, wrong or swapped.
+// isSimilar reports whether a and b differ only in case, in - and _, or in one missing, added, wrong or swapped
+// character.
 func isSimilar(a, b string) bool {
 	a, b = strings.ToLower(strings.ReplaceAll(a, "-", "_")), strings.ToLower(b)
 	if len(a) > len(b) {
@@ -103,27 +105,30 @@ func isSimilar(a, b string) bool {
 	return i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
 }
 
-// conditions are headers by which a caller makes a change depend on the present state.
+// conditions are headers that make a change depend on the present state.
 var conditions = []string{"If-Match", "If-None-Match", "If-Unmodified-Since"}
 
-// checkHeaders refuses repeated and empty headers of the route. It also refuses a condition, or a key against repeats,
-// that the route would ignore, because the change would be made against the caller's word. Reads change nothing, so
-// caches may send conditions there.
+// checkHeaders refuses repeated and empty headers of the route. It also refuses a condition or an idempotency key
+// that the route would ignore, because the change would happen against the will of the caller. Reads change nothing,
+// so caches may send conditions there.
 func (a accepted) checkHeaders(r *http.Request) error {
 	for _, name := range a.headers {
 		values := r.Header[name]
 		if len(values) > 1 {
 			return queue.Invalid(name, fmt.Sprintf("must be given once, got %d values", len(values)))
 		}
+
 		if len(values) == 1 && strings.TrimSpace(values[0]) == "" {
 			return queue.Invalid(name, "must not be empty; leave the header out instead")
 		}
+
 		if name == "If-Match" && len(values) == 1 {
 			if _, err := input.ParseETag(values[0]); err != nil {
 				return err
 			}
 		}
 	}
+
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil
 	}
@@ -138,8 +143,10 @@ func (a accepted) checkHeaders(r *http.Request) error {
 			}
 		}
 	}
+
 	if a.creates && r.Header[restapi.HeaderKey] != nil && !slices.Contains(a.headers, restapi.HeaderKey) {
 		return queue.Invalid(restapi.HeaderKey, "this route does not support keys; nothing was created; leave the header out")
 	}
+
 	return nil
 }

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// maxPooledBytes is the size of a buffer above which it is not kept.
+	// maxPooledBytes is the largest buffer that returns to the pool.
 	maxPooledBytes = 64 << 10
-	// compressFrom is the size from which an answer is worth compressing.
+	// compressFrom is the size from which compression of an answer pays off.
 	compressFrom = 1400
-	// chunkFrom is the size from which net/http sends an answer in chunks by itself.
+	// chunkFrom is the size from which net/http sends an answer in chunks on its own.
 	chunkFrom = 2048
 )
 
-// buffers holds the buffers in which answers are built, to be written at once.
+// buffers holds the buffers for answers, so that each answer takes one write.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
 var (
@@ -46,7 +46,7 @@ func bodyFormats() map[string]huma.Format {
 	}
 }
 
-// encodeAnswer writes v as the JSON answer of the call to which huma writes.
+// encodeAnswer writes v as the JSON answer of the call behind w.
 func encodeAnswer(w io.Writer, v any) error {
 	c, ok := w.(*call)
 	if !ok {
@@ -55,10 +55,10 @@ func encodeAnswer(w io.Writer, v any) error {
 	return c.writeJSON(v)
 }
 
-// BodyWriter returns the writer that huma hands to encodeAnswer.
+// BodyWriter returns the writer that huma passes to encodeAnswer.
 func (c *call) BodyWriter() io.Writer { return c }
 
-// SetStatus keeps the status of the answer until its header leaves.
+// SetStatus stores the status of the answer until its header leaves.
 func (c *call) SetStatus(status int) { c.status = status }
 
 // Status returns the status of the answer.
@@ -70,20 +70,21 @@ func (c *call) Write(b []byte) (int, error) {
 	return c.w.Write(b)
 }
 
-// writeHeader lets the header of the answer leave, once.
+// writeHeader sends the header of the answer, once.
 func (c *call) writeHeader() {
 	if c.written || c.status == 0 {
 		return
 	}
 	c.written = true
 	if c.status == http.StatusNotModified || c.status == http.StatusNoContent {
-		c.w.Header().Del("Content-Type") // huma sets it before it knows that there is no body
+		// huma sets the type before it knows that the body is absent.
+		c.w.Header().Del("Content-Type")
 	}
 	c.w.WriteHeader(c.status)
 }
 
-// writeJSON writes v as the whole answer. Only an answer that cannot be encoded is an error: a client that went away is
-// recorded in c.lost.
+// writeJSON writes v as the whole answer. It fails only if v cannot be encoded; c.lost records a client that has
+// disconnected.
 func (c *call) writeJSON(v any) error {
 	buf, _ := buffers.Get().(*[]byte)
 	b, err := restapi.Append((*buf)[:0], v)
@@ -95,11 +96,13 @@ func (c *call) writeJSON(v any) error {
 	if len(b) >= compressFrom && c.r.Header.Get("Accept-Encoding") != "" {
 		c.gzip(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(c.status)
-			_, _ = w.Write(b) // the recorder keeps the error
+			// The recorder keeps the error.
+			_, _ = w.Write(b)
 		}))(c.w, c.r)
 		c.written = true
 	} else {
-		if c.flushed && len(b) < chunkFrom { // else net/http would send it in chunks
+		if c.flushed && len(b) < chunkFrom {
+			// net/http would send it in chunks otherwise.
 			c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(b))}
 		}
 		_, c.lost = c.Write(b)
@@ -115,7 +118,7 @@ func (c *call) writeJSON(v any) error {
 	return nil
 }
 
-// replyJSON writes v, with status 200, as the answer of an operation that writes it itself.
+// replyJSON writes v with status 200, for an operation that writes its own answer.
 func (c *call) replyJSON(v any) {
 	c.w.Header()["Content-Type"] = mediaJSON
 	c.SetStatus(http.StatusOK)
@@ -136,10 +139,11 @@ func (f *failure) GetStatus() int { return f.Status }
 // ContentType returns the media type of problems.
 func (*failure) ContentType(string) string { return restapi.MediaProblem }
 
-// failureOf is err as a problem of this request. It logs defects of the server.
+// failureOf returns err as a problem of this request. It logs defects of the server.
 func (c *call) failureOf(err error) *failure {
 	if ended := c.requestContext().Err(); ended != nil && errors.Is(err, ended) {
-		err = &queue.Error{Kind: queue.KindCanceled, Err: err} // for the log alone
+		// Only the log shows it.
+		err = &queue.Error{Kind: queue.KindCanceled, Err: err}
 	}
 	p := restapi.ProblemOf(err)
 	p.RequestID = c.w.Header().Get(restapi.HeaderRequestID)
@@ -162,10 +166,11 @@ func (c *call) replyFailure(err error) {
 	f := c.failureOf(err)
 	c.w.Header()["Content-Type"] = mediaProblem
 	c.SetStatus(f.Status)
-	_ = c.writeJSON(f) // a problem always encodes
+	// A problem always encodes.
+	_ = c.writeJSON(f)
 }
 
-// translateErrors is the huma.Transformer that turns huma's own errors, those of parameters, into problems.
+// translateErrors is a huma.Transformer that turns huma's own errors, those of parameters, into problems.
 func translateErrors(ctx huma.Context, _ string, v any) (any, error) {
 	c, isCall := ctx.(*call)
 	model, isModel := v.(*huma.ErrorModel)
@@ -180,7 +185,7 @@ func translateErrors(ctx huma.Context, _ string, v any) (any, error) {
 	return c.failureOf(queue.Invalid(field, msg)), nil
 }
 
-// failOutside answers a request that no operation serves.
+// failOutside answers a request that matches no operation.
 func (s *Server) failOutside(w http.ResponseWriter, r *http.Request, err error) {
 	(&call{Server: s, w: w, r: r}).replyFailure(err)
 }

@@ -13,7 +13,7 @@ type selectionInput struct {
 	Body input.Body[restapi.Selection, queue.Selection]
 }
 
-// bulkOperation is one of the bulk operations of queue.Service.
+// bulkOperation is one bulk operation of queue.Service.
 type bulkOperation func(context.Context, queue.Selection) (queue.Bulk, error)
 
 func cancelTask(c *call, in *taskInput) (*output[restapi.Task], error) {
@@ -49,7 +49,7 @@ func (c *call) applyToTask(apply bulkOperation, id int64) error {
 	return out.Errs[id]
 }
 
-// moveTask applies a bulk operation to one task and answers with the task as it is then.
+// moveTask applies a bulk operation to one task and answers with the task afterwards.
 func (c *call) moveTask(move bulkOperation, id int64) (*output[restapi.Task], error) {
 	if err := c.applyToTask(move, id); err != nil {
 		return nil, err

@@ -21,11 +21,11 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-// humaContext is huma.Context under a name that does not hide its method Context when call embeds it.
+// humaContext is huma.Context under a name that does not hide the method Context of a call.
 type humaContext = huma.Context
 
-// call is one request on its way through an operation. It is also the huma.Context of the request: it overrides how the
-// query is read, how the body arrives, and how the answer leaves.
+// call is one request during its operation. It is also the huma.Context of the request, and overrides how the query
+// is read, how the body arrives and how the answer leaves.
 type call struct {
 	humaContext
 
@@ -33,16 +33,16 @@ type call struct {
 
 	w     http.ResponseWriter
 	r     *http.Request
-	svc   queue.Service // bound to the request's namespace
+	svc   queue.Service // bound to the namespace of the request
 	query url.Values
 
-	media     string // of the request's body
+	media     string // media type of the body
 	bodyLimit int64  // in bytes
-	bodyFault error  // why the body did not arrive
+	bodyFault error  // the reason why the body did not arrive
 
 	status  int  // of the answer, as huma sets it
-	written bool // the answer's header has left
-	// lost is why the answer, or a part of it, could not be written.
+	written bool // the header of the answer has left
+	// lost is the first error of writing the answer.
 	lost error
 	// flushed is set when the operation flushes the answer before it returns.
 	flushed bool
@@ -63,19 +63,20 @@ func callFromContext(ctx context.Context) *call {
 // requestContext is the request's context.
 func (c *call) requestContext() context.Context { return c.r.Context() }
 
-// afterAnswer runs f once the answer is written, or has failed.
+// afterAnswer runs f after the answer is written or has failed.
 func (c *call) afterAnswer(f func()) { c.cleanups = append(c.cleanups, f) }
 
 // Query returns the first value of a query parameter.
 func (c *call) Query(name string) string { return c.query.Get(name) }
 
-// Header returns a header of the request. The content type is one of those that huma has formats for, and answers are
-// JSON whatever the client accepts.
+// Header returns a header of the request. The content type is one of the formats of huma, and the answer is JSON
+// independent of Accept.
 func (c *call) Header(name string) string {
 	switch name {
 	case "Content-Type":
 		if c.media == restapi.MediaExactJSON {
-			return formatExactJSON // huma ignores the parameters of a media type
+			// huma ignores the parameters of a media type.
+			return formatExactJSON
 		}
 		return c.media
 	case "Accept":
@@ -91,7 +92,7 @@ func (c *call) acceptsMedia(media string) bool {
 	})
 }
 
-// bindNamespace finds the service of the request's namespace.
+// bindNamespace sets the service of the namespace of the request.
 func (c *call) bindNamespace() error {
 	c.svc = c.cfg.Service
 	name := c.query.Get("namespace")
@@ -115,7 +116,7 @@ func (c *call) bindNamespace() error {
 	return err
 }
 
-// namespaceOf is the namespace that the request names, "" without one.
+// namespaceOf returns the namespace that the request names, or "".
 func namespaceOf(r *http.Request) string {
 	if h := r.Header[restapi.HeaderNamespace]; len(h) > 0 {
 		return h[0]
@@ -126,23 +127,24 @@ func namespaceOf(r *http.Request) string {
 	return ""
 }
 
-// maxDiscard is how much of a body beyond its limit is read, so that a client that still sends sees the answer.
+// maxDiscard is the part of a too large body that the server still reads, so that a client that still sends gets the
+// answer.
 const maxDiscard = 8 << 20
 
-// BodyReader returns the request's body as huma reads it: within the limit and the timeouts.
+// BodyReader returns the body of the request for huma, within its limit and timeouts.
 func (c *call) BodyReader() io.Reader { return pacedBody{c} }
 
-// SetReadDeadline does nothing: the body moves its own deadlines.
+// SetReadDeadline does nothing, because the body moves its own deadlines.
 func (c *call) SetReadDeadline(time.Time) error { return nil }
 
-// pacedBody copies the body of a call to huma. An error stays in call.bodyFault and huma sees an empty body, because it
-// would answer with an error of its own.
+// pacedBody copies the body of a call to huma. It keeps an error in call.bodyFault and gives huma an empty body,
+// because huma would answer with an error of its own.
 type pacedBody struct{ *call }
 
-// Read implements io.Reader, which huma asks for; io.Copy prefers WriteTo.
+// Read implements io.Reader, which huma requires. io.Copy prefers WriteTo.
 func (b pacedBody) Read(to []byte) (int, error) { return b.r.Body.Read(to) }
 
-// WriteTo copies the body.
+// WriteTo copies the body to a bytes.Buffer.
 func (b pacedBody) WriteTo(w io.Writer) (int64, error) {
 	buf, ok := w.(*bytes.Buffer)
 	if !ok {
@@ -152,7 +154,8 @@ func (b pacedBody) WriteTo(w io.Writer) (int64, error) {
 		buf.Reset()
 	}
 	if buf.Len() == 0 && b.bodyFault == nil && b.media == restapi.MediaNDJSON {
-		buf.WriteByte('\n') // an empty list, which huma would not decode
+		// The line end stands for an empty list: huma would not decode an empty body.
+		buf.WriteByte('\n')
 	}
 	return int64(buf.Len()), nil
 }
@@ -163,10 +166,12 @@ func (c *call) receiveBody(buf *bytes.Buffer) (err error) {
 		return err
 	}
 	if n := c.r.ContentLength; n > 0 {
-		buf.Grow(int(min(n+bytes.MinRead, maxPooledBytes))) // a larger body must arrive before it costs memory
+		// A larger body gets memory only as it arrives.
+		buf.Grow(int(min(n+bytes.MinRead, maxPooledBytes)))
 	}
 
 	ctl := http.NewResponseController(c.w)
+	// One byte above the limit shows a body that is too large.
 	if err := c.copyBody(ctl, buf, c.bodyLimit+1); err != nil {
 		return bodyFault(err)
 	}
@@ -178,13 +183,13 @@ func (c *call) receiveBody(buf *bytes.Buffer) (err error) {
 		}
 	}
 
-	// A deadline left behind would look like a client that went away.
+	// An expired deadline would look like a client that has disconnected.
 	_ = ctl.SetReadDeadline(time.Time{})
 	return nil
 }
 
-// copyBody copies at most n bytes of the request's body. Each paceBytes of it, and the last ones, must arrive within the
-// timeout of bodies; the answer has its time from then on.
+// copyBody copies at most n bytes of the body. Each paceBytes and the rest must arrive within the timeout of bodies.
+// The time for the answer begins after that.
 func (c *call) copyBody(ctl *http.ResponseController, to io.Writer, n int64) error {
 	for rest := n; rest > 0; {
 		_ = ctl.SetReadDeadline(time.Now().Add(c.cfg.Timeouts.Body))
@@ -221,7 +226,8 @@ func cutBody(msg string) *queue.Error {
 	return &queue.Error{Kind: queue.KindUnavailable, Field: "body", Msg: msg}
 }
 
-// mediaType is the media type of the body. A body must name its type: a form of any web page can send one without.
+// mediaType returns the media type of the body. It is required, because a form of any web page can send a body
+// without one.
 func (c *call) mediaType() (string, error) {
 	if e := c.r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		c.w.Header().Set("Accept-Encoding", "identity")
@@ -232,9 +238,12 @@ func (c *call) mediaType() (string, error) {
 	}
 
 	header := c.r.Header.Get("Content-Type")
+	// The two usual forms need no parser on the hot path.
 	if header == restapi.MediaJSON || header == restapi.MediaExactJSON {
 		return header, nil
 	}
+
+	// Only UTF-8 passes, because payloads are kept byte by byte.
 	media, params, err := mime.ParseMediaType(header)
 	charset := strings.ToLower(params["charset"])
 	switch {
@@ -251,14 +260,15 @@ func (c *call) mediaType() (string, error) {
 	if c.r.ContentLength == 0 {
 		return restapi.MediaJSON, nil
 	}
+
 	return "", input.Refusal{
 		Cause:  queue.Invalid("Content-Type", "must be "+restapi.MediaJSON+" in UTF-8, got "+restapi.Quote(header)),
 		Status: http.StatusUnsupportedMediaType,
 	}
 }
 
-// extendDeadlines prepares a request that may wait: no deadline cuts it short, and its context ends when the server
-// shuts down. The caller must call done.
+// extendDeadlines prepares a request that may wait: no deadline cuts it, and its context ends when the server shuts
+// down. The caller must call done.
 func (c *call) extendDeadlines(wait time.Duration) (ctx context.Context, done func()) {
 	ctl := http.NewResponseController(c.w)
 	_ = ctl.SetReadDeadline(time.Time{})
@@ -272,7 +282,7 @@ func (c *call) extendDeadlines(wait time.Duration) (ctx context.Context, done fu
 	}
 }
 
-// contextCause replaces an error that only reports the end of ctx by the domain's error that ended it.
+// contextCause replaces an error that only reports the end of ctx by the domain error that ended it.
 func contextCause(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		if e, ok := errors.AsType[*queue.Error](context.Cause(ctx)); ok {

@@ -14,7 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// The page is ours, the browser of it is Swagger UI, embedded: nothing is loaded from elsewhere.
+// docsPage and docsScript embed Swagger UI, which is embedded too: the browser loads nothing from other servers.
 var (
 	//go:embed docs/index.html
 	docsPage []byte
@@ -22,7 +22,7 @@ var (
 	docsScript []byte
 )
 
-// docsPolicy lets the page run its own scripts only. Swagger UI sets styles on its elements.
+// docsPolicy allows only the scripts of the page itself. Swagger UI sets styles on its elements.
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
 	"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
@@ -31,14 +31,15 @@ func (s *Server) registerDocs() {
 	s.mux.HandleFunc("GET /openapi.yaml", s.serveSpec("application/yaml", s.OpenAPI))
 	s.mux.HandleFunc("GET /docs", servePage("text/html; charset=utf-8", docsPage))
 	s.mux.HandleFunc("GET /docs/{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Location", "../docs") // all links are relative: the server may be behind a path of a proxy
+		// A relative link also works behind a path of a proxy.
+		w.Header().Set("Location", "../docs")
 		w.WriteHeader(http.StatusFound)
 	})
 	s.mux.HandleFunc("GET /docs/init.js", servePage("text/javascript; charset=utf-8", docsScript))
 	s.mux.HandleFunc("GET /docs/{file}", s.serveDocsFile)
 }
 
-// serveSpec serves the description, rendered for each request because requests for it are rare.
+// serveSpec serves the description. It renders it for each request, because such requests are rare.
 func (s *Server) serveSpec(media string, render func() ([]byte, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		b, err := render()
@@ -66,7 +67,7 @@ var docsMedia = map[string]string{
 	"favicon-32x32.png":    "image/png",
 }
 
-// serveDocsFile serves Swagger UI's files, which are embedded compressed.
+// serveDocsFile serves the files of Swagger UI, which are embedded in compressed form.
 func (s *Server) serveDocsFile(w http.ResponseWriter, r *http.Request) {
 	file := r.PathValue("file")
 	media, ok := docsMedia[file]
@@ -74,12 +75,14 @@ func (s *Server) serveDocsFile(w http.ResponseWriter, r *http.Request) {
 		s.failOutside(w, r, &queue.Error{Kind: queue.KindNotFound, Msg: "no such file"})
 		return
 	}
+
 	h := w.Header()
 	h.Set("Cache-Control", "max-age=3600")
 	if b, err := static.FS.ReadFile(file); err == nil {
 		servePage(media, b)(w, r)
 		return
 	}
+
 	b, err := static.FS.ReadFile(file + ".gz")
 	if err == nil && !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		var zr *gzip.Reader
@@ -90,10 +93,12 @@ func (s *Server) serveDocsFile(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
 	}
+
 	if err != nil {
 		h.Del("Content-Encoding")
 		s.failOutside(w, r, &queue.Error{Kind: queue.KindInternal, Err: err})
 		return
 	}
+
 	servePage(media, b)(w, r)
 }

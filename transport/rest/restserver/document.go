@@ -53,14 +53,14 @@ func newHumaAPI(s *Server) huma.API {
 	}, adapter{s})
 }
 
-// OpenAPI is the description of the interface, in YAML. It is what transport/rest/openapi.yaml holds.
+// OpenAPI returns the description of the interface in YAML, which transport/rest/openapi.yaml holds.
 func (s *Server) OpenAPI() ([]byte, error) { return s.api.OpenAPI().YAML() }
 
 // durationText stands for restapi.Duration until finishSchemas replaces it by the two forms of a duration.
 type durationText string
 
-// documenter is the API as huma.Register sees it for one operation. It adds to huma's description all that the structs
-// of the operation do not say.
+// documenter is the API as huma.Register sees it for one operation. It adds the facts to huma's description that the
+// structs of the operation do not contain.
 type documenter struct {
 	huma.API
 
@@ -68,7 +68,7 @@ type documenter struct {
 	op     operation
 }
 
-// DocumentOperation implements huma.OperationDocumenter. The description is a copy of the operation that runs.
+// DocumentOperation implements huma.OperationDocumenter. It describes a copy, because the original operation runs.
 func (d documenter) DocumentOperation(op *huma.Operation) {
 	doc := *op
 	doc.Parameters = nil
@@ -82,7 +82,8 @@ func (d documenter) DocumentOperation(op *huma.Operation) {
 
 	if body := op.RequestBody; body != nil {
 		doc.RequestBody = describeBody(*body, !d.op.optionalBody)
-		body.Required = false // a missing body is an error of the operation, which names its field
+		// The operation reports a missing body with its field.
+		body.Required = false
 	}
 	doc.Responses = d.describeResponses(op)
 	d.OpenAPI().AddOperation(&doc)
@@ -95,7 +96,8 @@ func describeParam(p huma.Param) *huma.Param {
 		p.Example = schema.Examples[0]
 	}
 	schema.Examples, schema.Description, schema.Nullable = nil, "", false
-	p.Schema, p.Explode = &schema, nil // OpenAPI's default is what input.Split reads
+	// input.Split reads the default form of OpenAPI.
+	p.Schema, p.Explode = &schema, nil
 	return &p
 }
 
@@ -110,7 +112,7 @@ func describeBody(body huma.RequestBody, required bool) *huma.RequestBody {
 	return &body
 }
 
-// describeResponses adds to the responses of the output struct the other answers, the request id and the problem.
+// describeResponses adds the other answers, the request id and the problem to the responses of the output struct.
 func (d documenter) describeResponses(op *huma.Operation) map[string]*huma.Response {
 	responses := map[string]*huma.Response{"default": {
 		Description: "A problem",
@@ -127,13 +129,17 @@ func (d documenter) describeResponses(op *huma.Operation) map[string]*huma.Respo
 			r = &huma.Response{Description: http.StatusText(a.status), Headers: success.Headers}
 			responses[key] = r
 		}
+
 		if r.Content == nil {
 			r.Content = map[string]*huma.MediaType{}
 		}
+
 		schema := d.schemaOf(a.value)
-		if other := r.Content[a.media]; other != nil { // one status, two shapes
+		if other := r.Content[a.media]; other != nil {
+			// This status has two shapes of its body.
 			schema = &huma.Schema{OneOf: []*huma.Schema{other.Schema, schema}}
 		}
+
 		r.Content[a.media] = &huma.MediaType{Schema: schema}
 	}
 
@@ -142,6 +148,7 @@ func (d documenter) describeResponses(op *huma.Operation) map[string]*huma.Respo
 		if key == "default" {
 			continue
 		}
+
 		headers := map[string]*huma.Param{restapi.HeaderRequestID: {
 			Description: "The request's id: the client's, or a new one",
 			Schema:      &huma.Schema{Type: huma.TypeString, MaxLength: &most},
@@ -149,8 +156,10 @@ func (d documenter) describeResponses(op *huma.Operation) map[string]*huma.Respo
 		for name, h := range r.Headers {
 			headers[name] = &huma.Param{Description: h.Schema.Description, Schema: &huma.Schema{Type: h.Schema.Type}}
 		}
+
 		r.Headers = headers
 	}
+
 	return responses
 }
 
@@ -158,11 +167,12 @@ func (d documenter) schemaOf(v any) *huma.Schema {
 	return d.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(v), true, "")
 }
 
-// finishSchemas adds to the schemas of bodies all that Go types cannot say: that a request's durations are integers or
-// texts, that null is absent there, and that answers may gain fields.
+// finishSchemas adds the facts to the schemas of bodies that Go types cannot express: durations of requests are
+// integers or texts, null is absent there, and answers may gain fields.
 func (s *Server) finishSchemas() {
 	schemas := s.api.OpenAPI().Components.Schemas
-	delete(schemas.Map(), "ErrorModel") // huma's own problem, which no answer has
+	// These are huma's own problems, which no answer contains.
+	delete(schemas.Map(), "ErrorModel")
 	delete(schemas.Map(), "ErrorDetail")
 
 	requests := requestNames(s.api.OpenAPI())
@@ -186,7 +196,7 @@ func (s *Server) finishSchemas() {
 	schemas.Map()["ListTime"].Properties["body"].Examples = []any{[]string{"2026-01-02T16:00:00Z"}}
 }
 
-// requestNames are the names of the schemas that request bodies have.
+// requestNames returns the names of the schemas of request bodies.
 func requestNames(api *huma.OpenAPI) map[string]bool {
 	names := map[string]bool{}
 	for _, path := range api.Paths {
@@ -213,7 +223,8 @@ func finishField(goType reflect.Type, p *huma.Schema, optional bool) *huma.Schem
 		return d
 	}
 
-	p.Nullable = optional && p.Type != "" // without a type null is allowed anyway
+	// A schema without a type allows null anyway.
+	p.Nullable = optional && p.Type != ""
 	if p.Nullable && len(p.Enum) > 0 {
 		p.Enum = append(p.Enum, nil)
 	}

@@ -19,7 +19,7 @@ type listEventsInput struct {
 	LastID string      `header:"Last-Event-ID" example:"42" doc:"The cursor of the last event seen"`
 }
 
-// listEvents streams, unless the client asks for JSON.
+// listEvents streams events, unless the client asks for JSON.
 func listEvents(c *call, in *listEventsInput) (*huma.StreamResponse, error) {
 	filter := queue.EventFilter{
 		Queue: string(in.Queue), TaskID: in.Task.Value, Statuses: statusesOf(in.Status), Worker: in.Worker, After: in.Cursor,
@@ -56,7 +56,7 @@ func (c *call) listEventPage(filter queue.EventFilter, page queue.Page) (*huma.S
 func (c *call) streamEvents(filter queue.EventFilter) (*huma.StreamResponse, error) {
 	from := ""
 	if filter.After != "" {
-		// A cursor that is too old or malformed is a plain refusal, not a stream that ends.
+		// A cursor that is too old or malformed gets a plain error, not a stream that ends.
 		if _, err := c.svc.ListEvents(c.requestContext(), filter, 1); err != nil {
 			return nil, err
 		}
@@ -74,14 +74,16 @@ func (c *call) streamEvents(filter queue.EventFilter) (*huma.StreamResponse, err
 
 	return streamOutput(func() {
 		defer st.closeStream()
-		if from != "" { // so that a client that saw no event yet can resume too
+		if from != "" {
+			// A client without an event yet can resume too.
 			if err := st.sendID(from); err != nil {
 				return
 			}
 		}
 		st.sendEnd(c.svc.SubscribeEvents(st.ctx, filter, func(e queue.Event) error {
 			data := restapi.EventOf(e)
-			data.Cursor = "" // the id of the event is the cursor
+			// The id of the event is the cursor.
+			data.Cursor = ""
 			return st.sendEvent(restapi.EventTask, e.Cursor, data, false)
 		}))
 	}), nil

@@ -22,6 +22,7 @@ func (s *Server) registerRoutes() {
 		text: "Server-sent events named task, with the cursor as id; Last-Event-ID resumes without gaps. A reader that is too slow gets a last event named error. " +
 			"With Accept: application/json the answer is a page of the feed (from the oldest kept event, or behind cursor).",
 	}, listEvents)
+
 	registerOperation(s, operation{
 		Route: restapi.Metrics, status: http.StatusOK, answers: []documentedAnswer{{http.StatusOK, "text/plain", ""}},
 	}, serveMetrics)
@@ -100,12 +101,14 @@ func (s *Server) registerTickers() {
 		answers: []documentedAnswer{{http.StatusOK, restapi.MediaJSON, restapi.List[restapi.Ticker]{}}, ticks},
 		text:    "With Accept: text/event-stream it is the stream of /ticker/next.",
 	}, listTickers)
+
 	registerOperation(s, operation{Route: restapi.CreateTicker, creates: true, status: http.StatusCreated}, createTicker)
 	registerOperation(s, operation{
 		Route: restapi.NextTicker, status: http.StatusOK, answers: []documentedAnswer{ticks},
 		text: "Server-sent events named ticker, with the tick's id; a tick goes to exactly one stream. A stream that ends by the server has a last event named error. " +
 			"With ack=true the first event is named stream, and each tick must be settled with POST /ticker/ack before the next one comes.",
 	}, nextTicker)
+
 	registerOperation(s, operation{Route: restapi.AckTick}, ackTick)
 	registerOperation(s, operation{Route: restapi.GetTicker}, getTicker)
 	registerOperation(s, operation{Route: restapi.UpdateTicker}, updateTicker)

@@ -10,10 +10,10 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-// output is an answer with a body alone. Bodies are pointers, because huma would copy values.
+// output is an answer with only a body. Body is a pointer, because huma would copy a value.
 type output[T any] struct{ Body *T }
 
-// outputOf is v as an answer, or err.
+// outputOf returns v as an answer, or err.
 func outputOf[In, Out any](convert func(In) Out, v In, err error) (*output[Out], error) {
 	if err != nil {
 		return nil, err
@@ -22,7 +22,7 @@ func outputOf[In, Out any](convert func(In) Out, v In, err error) (*output[Out],
 	return &output[Out]{Body: &body}, nil
 }
 
-// listOutput is a complete list as an answer, or err.
+// listOutput returns a complete list as an answer, or err.
 func listOutput[In, Out any](convert func(In) Out, items []In, err error) (*output[restapi.List[Out]], error) {
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func listOutput[In, Out any](convert func(In) Out, items []In, err error) (*outp
 	return &output[restapi.List[Out]]{Body: &body}, nil
 }
 
-// streamOutput is an answer that write writes.
+// streamOutput returns an answer that write writes.
 func streamOutput(write func()) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(huma.Context) { write() }}
 }
@@ -39,7 +39,7 @@ func streamOutput(write func()) *huma.StreamResponse {
 // noOutput is an answer without a body.
 type noOutput struct{}
 
-// versioned is an answer with a version. huma leaves the body out with status 304.
+// versioned is an answer with a version. huma omits the body with status 304.
 type versioned[T any] struct {
 	Status int
 	ETag   string `header:"ETag" doc:"The version, for If-Match and If-None-Match"`
@@ -62,7 +62,7 @@ func tickerOutput(status int, t *queue.Ticker, err error) (*versioned[restapi.Ti
 	return &versioned[restapi.Ticker]{Status: status, ETag: input.FormatETag(t.Version), Body: &body}, nil
 }
 
-// creation is the answer of a create, which may have found the tasks of its key.
+// creation is the answer of a create, which may have found existing tasks under its keys.
 type creation[T any] struct {
 	Status   int
 	Replayed string `header:"Idempotency-Replayed" doc:"true, with status 200: the tasks were there under their keys"`
@@ -76,7 +76,7 @@ func creationOf[T any](replayed bool, v T) *creation[T] {
 	return &creation[T]{Status: http.StatusCreated, Body: &v}
 }
 
-// mapSlice converts a list. It is never nil: an empty list is [] on the wire.
+// mapSlice converts a list. The result is never nil, because an empty list is [] on the wire.
 func mapSlice[In, Out any](in []In, f func(In) Out) []Out {
 	out := make([]Out, len(in))
 	for i, v := range in {

@@ -76,7 +76,7 @@ func updateQueue(c *call, in *updateQueueInput) (*versioned[restapi.Queue], erro
 	return queueOutput(http.StatusOK, q, err)
 }
 
-// refuseRename refuses a body that names another object than the path; an empty name is absent.
+// refuseRename refuses a body with another name than the path. An empty name counts as absent.
 func refuseRename(field, given, path string, normalize func(string) (string, error)) error {
 	if given == "" {
 		return nil

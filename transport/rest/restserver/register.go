@@ -10,18 +10,18 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// operation is one route with all that its input and output structs do not describe.
+// operation is one route with the facts that its input and output structs do not describe.
 type operation struct {
 	restapi.Route
-	// creates is set when the route makes something, and a repeat would make it again.
+	// creates marks a route that creates an object, so that a repeat would create a second one.
 	creates bool
-	// optionalBody is set when the body may be missing.
+	// optionalBody marks a route that allows a missing body.
 	optionalBody bool
-	// status of a success; 0 = 200 with an output body, else 204.
+	// status of a success; 0 = 200 with an output body, and 204 without one.
 	status int
 	// answers are bodies that the output struct does not describe.
 	answers []documentedAnswer
-	// text says more than the summary.
+	// text adds to the summary.
 	text string
 }
 
@@ -32,14 +32,14 @@ type documentedAnswer struct {
 	value  any
 }
 
-// registerOperation binds an operation to its route. do gets the input that huma has bound, and its output is the answer.
+// registerOperation binds an operation to its route. do gets the bound input, and its output becomes the answer.
 func registerOperation[In, Out any](s *Server, op operation, do func(*call, *In) (*Out, error)) {
 	huma.Register(documenter{s.api, s, op}, huma.Operation{
 		OperationID: op.ID, Method: op.Method, Path: op.Path, Tags: []string{op.Tag},
 		Summary: op.Summary, Description: op.text, DefaultStatus: op.status,
 		Metadata: map[string]any{metadataCreates: op.creates},
 
-		// The domain checks the limits of every value, and names the field at fault.
+		// The domain checks the limits of every value and names the wrong field.
 		SkipValidateParams: true, SkipValidateBody: true,
 		// The body has a limit and deadlines of its own, see call.receiveBody.
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
@@ -56,8 +56,8 @@ func registerOperation[In, Out any](s *Server, op operation, do func(*call, *In)
 	})
 }
 
-// adapter puts operations on the server's mux. It is humago's but for the rules that hold for every route, which a
-// request passes before huma sees it.
+// adapter puts operations on the mux of the server. It is the adapter of humago plus the rules for every route, which
+// apply before huma sees a request.
 type adapter struct{ *Server }
 
 // Handle implements huma.Adapter.
@@ -75,11 +75,12 @@ func (a adapter) Handle(op *huma.Operation, handle func(huma.Context)) {
 			return
 		}
 		handle(c)
-		c.writeHeader() // of an answer without a body
+		// This sends the header of an answer without a body.
+		c.writeHeader()
 	})
 }
 
-// acceptRequest applies the rules that hold for every route.
+// acceptRequest applies the rules for every route.
 func (c *call) acceptRequest(accepts accepted) (err error) {
 	if err := accepts.checkHeaders(c.r); err != nil {
 		return err

@@ -48,7 +48,7 @@ func handBackTask(c *call, in *handBackTaskInput) (*output[restapi.Task], error)
 	return c.releaseOne(r, in.ID.Value, err)
 }
 
-// releaseOne ends the lease of the task in the path; err is that of the body.
+// releaseOne ends the lease of the task in the path. err is the error of the body.
 func (c *call) releaseOne(r queue.Release, id int64, err error) (*output[restapi.Task], error) {
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (c *call) releaseOne(r queue.Release, id int64, err error) (*output[restapi
 	return outputOf(restapi.TaskOf, out[0].Task, nil)
 }
 
-// requireSameID returns the id of the path; a body may repeat it.
+// requireSameID returns the id of the path. The body may repeat it but not differ.
 func requireSameID(inBody, inPath int64) (int64, error) {
 	if inBody != 0 && inBody != inPath {
 		return 0, queue.Invalid("id", fmt.Sprintf("must be the id in the path, %d, got %d; leave it out of the body", inPath, inBody))
@@ -78,7 +78,8 @@ func releaseTasks(c *call, in *releaseTasksInput) (*output[restapi.List[restapi.
 		return nil, err
 	}
 	out, err := c.svc.ReleaseTasks(c.requestContext(), releases)
-	if err != nil && len(out) != len(releases) { // otherwise each release has its own answer
+	if err != nil && len(out) != len(releases) {
+		// With equal lengths each release has its own result.
 		return nil, err
 	}
 	c.afterAnswer(c.cfg.Large.TakeAnswer(c.requestContext(), queue.ReleasedTasks(out)...))
@@ -106,7 +107,8 @@ func heartbeatTasks(c *call, in *heartbeatTasksInput) (*output[restapi.List[rest
 		return nil, err
 	}
 	out, err := c.svc.HeartbeatTasks(c.requestContext(), beats)
-	if err != nil && len(out) != len(beats) { // otherwise each heartbeat has its own answer
+	if err != nil && len(out) != len(beats) {
+		// With equal lengths each heartbeat has its own result.
 		return nil, err
 	}
 	return listOutput(restapi.BeatOf, out, nil)

@@ -31,7 +31,7 @@ func retainFromQueue(c *call, in *retainFromQueueInput) (*huma.StreamResponse, e
 	return c.retainTasks(in.Retain, []string{string(in.Queue.Queue)})
 }
 
-// retainTasks answers with one task, or 404, without a limit, and with a list when the request has one.
+// retainTasks answers with one task or 404 if the request has no limit, and otherwise with a list.
 func (c *call) retainTasks(in input.Retain, queues []string) (*huma.StreamResponse, error) {
 	asList := in.Limit.Value > 0
 	req, err := queue.RetainRequest{
@@ -42,6 +42,7 @@ func (c *call) retainTasks(in input.Retain, queues []string) (*huma.StreamRespon
 		return nil, err
 	}
 
+	// A long poll outlasts the deadlines of a normal request.
 	ctx := c.requestContext()
 	if req.Wait > 0 {
 		var done func()
@@ -63,10 +64,11 @@ func (c *call) retainTasks(in input.Retain, queues []string) (*huma.StreamRespon
 	return nil, &queue.Error{Kind: queue.KindNotFound, Subject: "task", Msg: "none is available"}
 }
 
-// deliverTasks answers with retained tasks. Tasks whose answer could not be written go back at once, or stay for the repeat
-// of their request.
+// deliverTasks answers with retained tasks. If the write fails, the tasks are handed back at once, or stay for the
+// repeat of their request id.
 func (c *call) deliverTasks(req queue.RetainRequest, tasks []*queue.Task, asList bool) {
 	delivered := false
+	// The function also runs after a panic of the encoder.
 	defer func() {
 		if delivered {
 			return
@@ -77,7 +79,8 @@ func (c *call) deliverTasks(req queue.RetainRequest, tasks []*queue.Task, asList
 		}
 	}()
 
-	if err := c.requestContext().Err(); err != nil { // the caller left while the tasks were on their way
+	if err := c.requestContext().Err(); err != nil {
+		// The caller has disconnected during the retain.
 		c.replyFailure(err)
 		return
 	}
@@ -91,7 +94,7 @@ func (c *call) deliverTasks(req queue.RetainRequest, tasks []*queue.Task, asList
 	delivered = c.flushAnswer()
 }
 
-// flushAnswer sends the buffered rest of the answer, and reports whether all of it has left to a caller that is there.
+// flushAnswer sends the buffered rest of the answer and reports whether all of it went to a connected caller.
 func (c *call) flushAnswer() bool {
 	if c.lost != nil {
 		return false
@@ -100,7 +103,7 @@ func (c *call) flushAnswer() bool {
 		return false
 	}
 
-	// The end of a chunked answer, or of a stream of HTTP/2, has not left yet: a caller that leaves now has not got the
-	// answer. A caller that has read an answer of a known length may close the connection at any moment.
+	// The end of a chunked answer or of an HTTP/2 stream leaves later: a caller that disconnects now has not received
+	// the answer. A caller that has read an answer of a known length may close the connection at any moment.
 	return c.w.Header().Get("Content-Length") != "" || c.requestContext().Err() == nil
 }

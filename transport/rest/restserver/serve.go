@@ -21,14 +21,14 @@ type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
-	err    error // of the first write that failed
+	err    error // the error of the first failed write
 
-	timeout time.Duration // of each paceBytes of the answer
+	timeout time.Duration // for each paceBytes of the answer
 	paced   int           // bytes since the write deadline moved
 }
 
-// paceBytes is how much of a body or an answer must move within a timeout. An answer that moves so fast is never cut, however long
-// the whole takes; one that stands still, or drips, is.
+// paceBytes is the part of a body or an answer that must move within one timeout. A transfer at this pace may take
+// any time in total; a transfer below it is cut.
 const paceBytes = 64 << 10
 
 func (w *recorder) WriteHeader(status int) {
@@ -45,7 +45,8 @@ func (w *recorder) Write(b []byte) (int, error) {
 	written := 0
 	for {
 		piece := b[written:min(len(b), written+paceBytes)]
-		if w.paced += len(piece); w.paced >= paceBytes { // earlier pieces have left, or wait in a buffer of the system
+		if w.paced += len(piece); w.paced >= paceBytes {
+			// Earlier pieces have left or are in a buffer of the system.
 			w.paced = 0
 			_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
 		}
@@ -66,10 +67,10 @@ func (w *recorder) keepError(err error) {
 	}
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap gives http.ResponseController access to the writer below.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// FlushError is for http.ResponseController: a delivery must see that a flush failed.
+// FlushError implements flushing for http.ResponseController: a delivery must learn of a failed flush.
 func (w *recorder) FlushError() error {
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !errors.Is(err, errors.ErrUnsupported) {
@@ -78,15 +79,16 @@ func (w *recorder) FlushError() error {
 	return err
 }
 
-// Flush is for callers without http.ResponseController.
+// Flush implements http.Flusher for callers without http.ResponseController.
 func (w *recorder) Flush() { _ = w.FlushError() }
 
-// slowAnswer is how long an answer must have taken for its last bytes to be pushed out before its line is logged. The
-// shortest deadline of a connection is longer, so no faster answer was cut by one.
+// slowAnswer is the duration from which the last bytes of an answer are flushed before its log line. The shortest
+// deadline of a connection is longer, so a deadline cannot have cut a faster answer.
 const slowAnswer = time.Second
 
-// wasAborted says whether the client has not got the answer: a write failed, or it left before the end. A stream ends by
-// its client leaving, and an answer of a known length may have been read as a whole by then.
+// wasAborted reports whether the client has not received the whole answer: a write failed, or the client disconnected
+// before the end. A stream ends by the disconnect of its client. An answer of a known length may be complete before
+// it.
 func (w *recorder) wasAborted(r *http.Request, took time.Duration) bool {
 	if w.err == nil && took >= slowAnswer {
 		_ = w.FlushError()
@@ -96,18 +98,22 @@ func (w *recorder) wasAborted(r *http.Request, took time.Duration) bool {
 	return w.err != nil || left
 }
 
-// serveRequest is around every route: request id, shutdown, panics, access log.
+// serveRequest wraps every route: request id, shutdown, panics and access log.
 func (s *Server) serveRequest(rw http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	w := &recorder{ResponseWriter: rw, timeout: s.cfg.Timeouts.Write}
 	w.Header()[restapi.HeaderRequestID] = []string{requestID(r)}
+	// An http.Server without a write timeout gets the deadlines of this server.
 	if srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server); srv == nil || srv.WriteTimeout == 0 {
 		_ = http.NewResponseController(rw).SetWriteDeadline(start.Add(s.cfg.Timeouts.Body + s.cfg.Timeouts.Write))
 	}
+
 	defer func() {
 		if p := recover(); p != nil {
 			s.answerPanic(w, r, p)
 		}
+
+		// The access log comes last, so that it has the final status.
 		if s.cfg.Access != nil {
 			took := time.Since(start)
 			s.cfg.Access(r.Context(), Access{
@@ -116,18 +122,24 @@ func (s *Server) serveRequest(rw http.ResponseWriter, r *http.Request) {
 			})
 		}
 	}()
+
 	if !s.beginRequest() {
-		if r.URL.Path == "/livez" { // a server that finishes requests is alive
+		if r.URL.Path == "/livez" {
+			// A server that finishes its requests is alive.
 			s.mux.ServeHTTP(w, r)
 			return
 		}
+
+		// The client must not send its next request to a server that stops.
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close")
 		}
+
 		s.failOutside(w, r, errShutdown())
 		return
 	}
 	defer s.endRequest()
+
 	s.mux.ServeHTTP(w, r)
 }
 
@@ -137,15 +149,16 @@ func (s *Server) answerPanic(w *recorder, r *http.Request, p any) {
 	}
 	s.cfg.Logger.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 	if w.status != 0 {
-		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+		// Half an answer must not look like a whole one.
+		panic(http.ErrAbortHandler)
 	}
 	s.failOutside(w, r, &queue.Error{Kind: queue.KindInternal, Err: fmt.Errorf("panic: %v", p)})
 }
 
-// maxRequestIDBytes bounds a request id of the client's.
+// maxRequestIDBytes bounds the request id of a client.
 const maxRequestIDBytes = 128
 
-// requestID is the client's when it is harmless, else a new one.
+// requestID returns the id of the client if it is short and printable, or else a new one.
 func requestID(r *http.Request) string {
 	if h := r.Header[restapi.HeaderRequestID]; len(h) > 0 && len(h[0]) > 0 && len(h[0]) <= maxRequestIDBytes &&
 		!strings.ContainsFunc(h[0], func(c rune) bool { return c <= ' ' || c > '~' }) {
@@ -154,7 +167,7 @@ func requestID(r *http.Request) string {
 	return strconv.FormatUint(rand.Uint64()|1<<63, 16)
 }
 
-// serveUnmatched answers requests that no route matches: with the methods that would match, if any.
+// serveUnmatched answers a request without a matching route. It names the methods that would match.
 func (s *Server) serveUnmatched(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
 	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
@@ -162,13 +175,16 @@ func (s *Server) serveUnmatched(w http.ResponseWriter, r *http.Request) {
 			allowed = append(allowed, m)
 		}
 	}
+
 	if len(allowed) == 0 {
 		s.failOutside(w, r, &queue.Error{Kind: queue.KindNotFound, Msg: "no such route; see /docs"})
 		return
 	}
+
 	if slices.Contains(allowed, http.MethodGet) {
 		allowed = append(allowed, http.MethodHead)
 	}
+
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	s.failOutside(w, r, input.Refusal{
 		Cause:  queue.Invalid("method", "must be one of "+strings.Join(allowed, ", ")+", got "+restapi.Quote(r.Method)),

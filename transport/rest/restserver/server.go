@@ -12,7 +12,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Server is the REST interface as an http.Handler. Put it behind NewHTTPServer, or any other http.Server.
+// Server is the REST interface as an http.Handler. Put it behind NewHTTPServer or any other http.Server. It is safe
+// for concurrent use.
 type Server struct {
 	cfg     Config
 	mux     *http.ServeMux
@@ -21,19 +22,19 @@ type Server struct {
 	gzip    func(http.Handler) http.HandlerFunc
 	acks    acks
 
-	// ctx ends when the server shuts down; streams and long polls end with it.
+	// ctx ends when the server shuts down, and ends streams and long polls.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
 	mu     sync.Mutex
-	open   int           // requests under way
-	closed bool          // no more are taken
-	idle   chan struct{} // closed when closed and open == 0
+	open   int           // running requests
+	closed bool          // new requests are refused
+	idle   chan struct{} // closed when closed is set and open is 0
 }
 
 var _ http.Handler = (*Server)(nil)
 
-// New makes a Server. It starts nothing: goroutines are those of its requests.
+// New returns a Server. It starts no goroutine; only requests have goroutines.
 func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -41,7 +42,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, mux: http.NewServeMux(), idle: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	// Only large answers are compressed, see call.writeJSON: the ones of the hot path are smaller than a packet.
+	// Only large answers are compressed, see call.writeJSON. Those of the hot path are smaller than a packet.
 	if s.gzip, err = gzhttp.NewWrapper(gzhttp.MinSize(compressFrom)); err != nil {
 		return nil, err
 	}
@@ -57,8 +58,9 @@ func New(cfg Config) (*Server, error) {
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// Shutdown refuses new requests, ends streams and long polls, and waits until the last request is answered or ctx ends;
-// then it returns ctx's error. Call it before http.Server.Shutdown. It may be called more than once.
+// Shutdown refuses new requests and ends streams and long polls. It waits until the last request is answered, or
+// until ctx ends; then it returns the error of ctx. Call it before http.Server.Shutdown. It may be called more than
+// once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
@@ -77,7 +79,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Open is how many requests are under way, streams and long polls among them.
+// Open returns the number of running requests, streams and long polls included.
 func (s *Server) Open() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,8 +108,8 @@ func (s *Server) endRequest() {
 	}
 }
 
-// NewHTTPServer is an http.Server for h with the timeouts of t, and with HTTP/2 also without TLS. Long polls, streams,
-// and bodies and answers that move outlive the timeouts: they move their own deadlines.
+// NewHTTPServer returns an http.Server for h with the timeouts of t, and with HTTP/2 also over plain text. Long
+// polls, streams and moving transfers outlast the timeouts, because they move their own deadlines.
 func NewHTTPServer(h http.Handler, t Timeouts) *http.Server {
 	t = t.withDefaults()
 	var p http.Protocols

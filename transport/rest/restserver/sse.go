@@ -12,20 +12,20 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-// Events that come in a burst leave together: the first at once, the others within 5 ms, or when they fill 32 KiB.
-// A write for each would cost a burst to many streams more than the events themselves.
+// Events of a burst leave together: the first one at once, the others after 5 ms or when they fill 32 KiB. With many
+// streams, one write per event would cost more than the events themselves.
 const (
 	burst     = 5 * time.Millisecond
 	burstSize = 32 << 10
 )
 
-// stream is an answer of server-sent events. It has no goroutine of its own: timers write the heartbeats and the end of
-// a burst. Each write has a deadline; the first that fails ends ctx.
+// stream is an answer of server-sent events. It has no goroutine: timers write the heartbeats and the end of a burst.
+// Each write has a deadline, and the first failed one ends ctx.
 type stream struct {
 	ctx     context.Context
 	done    func()
 	cancel  context.CancelCauseFunc
-	client  context.Context // ends when the client leaves
+	client  context.Context // ends when the client disconnects
 	w       http.ResponseWriter
 	ctl     *http.ResponseController
 	timeout time.Duration
@@ -33,15 +33,15 @@ type stream struct {
 
 	mu      sync.Mutex
 	silence *time.Timer // until the next heartbeat
-	later   *time.Timer // until buf leaves, when waiting
+	later   *time.Timer // until buf leaves, while waiting is set
 	waiting bool
-	flushed time.Time // when something left last
-	buf     *[]byte   // of the pool; nil while nothing waits, so that idle streams hold none
+	flushed time.Time // time of the last write
+	buf     *[]byte   // from the pool; nil while empty, so that idle streams keep none
 	err     error
 	over    bool
 }
 
-// openStream begins the answer. The caller must close it.
+// openStream begins the answer. The caller must close the stream.
 func (c *call) openStream() (*stream, error) {
 	if c.r.Method == http.MethodHead {
 		return nil, input.Refusal{
@@ -49,6 +49,7 @@ func (c *call) openStream() (*stream, error) {
 			Status: http.StatusMethodNotAllowed,
 		}
 	}
+
 	ctx, done := c.extendDeadlines(0)
 	ctx, cancel := context.WithCancelCause(ctx)
 	st := &stream{
@@ -60,18 +61,21 @@ func (c *call) openStream() (*stream, error) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
 	if c.r.ProtoMajor == 1 {
-		h.Set("Connection", "close") // a stream's deadlines must not reach another request
+		// Deadlines of a stream must not reach another request.
+		h.Set("Connection", "close")
 	}
+
 	c.w.WriteHeader(http.StatusOK)
 	st.mu.Lock()
 	st.silence = time.AfterFunc(st.beat, func() { st.sendComment("") })
 	st.later = time.AfterFunc(time.Hour, st.flushLater)
 	st.mu.Unlock()
-	st.sendComment("pgqueue") // opens the stream at the client
+	// The first bytes open the stream at the client.
+	st.sendComment("pgqueue")
 	return st, nil
 }
 
-// closeStream ends the stream; after it nothing writes any more.
+// closeStream ends the stream. Later writes do nothing.
 func (st *stream) closeStream() {
 	st.mu.Lock()
 	st.over = true
@@ -82,7 +86,7 @@ func (st *stream) closeStream() {
 	st.done()
 }
 
-// sendEnd sends the reason of the end as the last event, unless the client has left.
+// sendEnd sends the reason of the end as the last event, unless the client has disconnected.
 func (st *stream) sendEnd(err error) {
 	if st.client.Err() != nil {
 		return
@@ -99,7 +103,7 @@ func (st *stream) writeError() error {
 	return st.err
 }
 
-// sendEvent writes one event; with now it has left when send returns, else a burst may keep it for a moment.
+// sendEvent writes one event. With now it leaves before the return; otherwise a burst may delay it.
 func (st *stream) sendEvent(event, id string, data any, now bool) error {
 	return st.writeFrame(now, func(b []byte) (_ []byte, err error) {
 		b = append(append(b, "event: "...), event...)
@@ -112,7 +116,7 @@ func (st *stream) sendEvent(event, id string, data any, now bool) error {
 			return b, err
 		}
 
-		// A payload may have line breaks as white space: each line is a data line of its own.
+		// A payload may contain line breaks as white space, so each line becomes a data line of its own.
 		if bytes.ContainsAny(b[from:], "\r\n") {
 			lines := bytes.ReplaceAll(bytes.ReplaceAll(b[from:], []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
 			b = append(b[:from], bytes.ReplaceAll(lines, []byte("\n"), []byte("\ndata: "))...)
@@ -121,17 +125,17 @@ func (st *stream) sendEvent(event, id string, data any, now bool) error {
 	})
 }
 
-// sendID gives the client an id to resume from without an event.
+// sendID sends an id without an event, from which the client can resume.
 func (st *stream) sendID(id string) error { return st.sendLine("id: " + id) }
 
-// sendComment shows that the stream is alive.
+// sendComment sends a sign of life.
 func (st *stream) sendComment(text string) { _ = st.sendLine(": " + text) } // the next write reports the error
 
 func (st *stream) sendLine(line string) error {
 	return st.writeFrame(true, func(b []byte) ([]byte, error) { return append(append(b, line...), "\n\n"...), nil })
 }
 
-// writeFrame appends a frame to the buffer, which leaves at once or with the end of a burst.
+// writeFrame appends a frame to the buffer, which leaves at once or at the end of a burst.
 func (st *stream) writeFrame(now bool, frame func([]byte) ([]byte, error)) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -166,20 +170,23 @@ func (st *stream) flushLater() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.waiting && st.err == nil && !st.over {
-		_ = st.flushBuffer() // the next write returns the error
+		// The next write returns the error.
+		_ = st.flushBuffer()
 	}
 }
 
-// flushBuffer lets buf leave. The lock is held.
+// flushBuffer writes buf. The caller holds mu.
 func (st *stream) flushBuffer() error {
 	_ = st.ctl.SetWriteDeadline(time.Now().Add(st.timeout))
 	_, err := st.w.Write(*st.buf)
 	if err == nil {
 		err = st.ctl.Flush()
 	}
+
 	if cap(*st.buf) <= maxPooledBytes {
 		buffers.Put(st.buf)
 	}
+
 	st.buf = nil
 	st.waiting, st.flushed = false, time.Now()
 	if err != nil {
@@ -187,6 +194,7 @@ func (st *stream) flushBuffer() error {
 		st.cancel(st.err)
 		return st.err
 	}
+
 	st.silence.Reset(st.beat)
 	return nil
 }

@@ -107,9 +107,10 @@ func createTasks(c *call, in *createTasksInput) (*creation[restapi.List[restapi.
 	return creationOf(replayed, restapi.ListOf(mapSlice(created, restapi.TaskOf))), nil
 }
 
-// assignKeys gives each task of a batch a key of its own, made of the batch's key and the task's index.
+// assignKeys gives each task of a batch its own key, made of the key of the batch and the index of the task.
 func assignKeys(tasks []queue.NewTask, key string) error {
-	const most = queue.MaxKeyBytes - len("/9999") // a batch has at most queue.MaxBatch tasks
+	// A batch has at most queue.MaxBatch tasks.
+	const most = queue.MaxKeyBytes - len("/9999")
 	if len(key) > most {
 		return queue.Invalid(restapi.HeaderKey, fmt.Sprintf("must have at most %d bytes for a batch, got %d", most, len(key)))
 	}
@@ -127,7 +128,7 @@ func getTask(c *call, in *taskInput) (*output[restapi.Task], error) {
 	return c.taskOutput(t, err)
 }
 
-// taskOutput is a task that was read as an answer, within the budget of large answers.
+// taskOutput returns a task as an answer, within the budget for large answers.
 func (c *call) taskOutput(t *queue.Task, err error) (*output[restapi.Task], error) {
 	if err != nil {
 		return nil, err

@@ -20,8 +20,8 @@ type (
 	}
 )
 
-// nextTicker streams ticks. A tick is delivered once it is written; with ack=true only when the client settled it, and
-// until then the stream hands out no other.
+// nextTicker streams ticks. A tick is delivered when it is written. With ack=true it is delivered when the client has
+// settled it, and the stream sends no other tick before.
 func nextTicker(c *call, in *nextTickerInput) (*huma.StreamResponse, error) {
 	st, err := c.openStream()
 	if err != nil {
@@ -37,12 +37,13 @@ func nextTicker(c *call, in *nextTickerInput) (*huma.StreamResponse, error) {
 	}), nil
 }
 
-// streamSettledTicks sends ticks one by one, each settled by the client.
+// streamSettledTicks sends one tick at a time; the client settles each.
 func (c *call) streamSettledTicks(st *stream) {
 	settled := c.acks.openStream(c.svc.Namespace())
 	defer c.acks.closeStream(settled)
 	if err := st.sendEvent(restapi.EventStream, "", restapi.Stream{Stream: settled.name}, true); err != nil {
-		return // the client went away
+		// The client has disconnected.
+		return
 	}
 
 	st.sendEnd(c.svc.RunTickerLoop(st.ctx, func(ctx context.Context, t queue.Tick) error {
@@ -54,12 +55,13 @@ func (c *call) streamSettledTicks(st *stream) {
 	}))
 }
 
-// sendTick sends t. It fails when the listener has not got it: then the tick goes to another.
+// sendTick sends t. It fails when the listener has not received t; then the tick goes to another one.
 func (st *stream) sendTick(t queue.Tick) error {
 	if err := st.sendEvent(restapi.EventTicker, strconv.FormatInt(t.ID, 10), restapi.TickOf(t), true); err != nil {
 		return err
 	}
-	return st.client.Err() // a client that leaves while a tick is sent may not have got it
+	// A client that disconnects during the send may have missed the tick.
+	return st.client.Err()
 }
 
 func ackTick(c *call, in *ackTickInput) (*noOutput, error) {
@@ -70,19 +72,19 @@ func ackTick(c *call, in *ackTickInput) (*noOutput, error) {
 	return nil, c.acks.settleTick(c.svc.Namespace(), ack)
 }
 
-// acks are the streams whose ticks are settled by their clients.
+// acks holds the tick streams in which clients settle each tick.
 type acks struct {
 	mu      sync.Mutex
 	streams map[string]*settledStream
 }
 
-// settledStream is one such stream.
+// settledStream is one stream of acks.
 type settledStream struct {
 	name      string
 	namespace string
 
 	mu      sync.Mutex
-	tick    int64 // handed out, not settled; 0 = none
+	tick    int64 // sent but not settled; 0 = none
 	settled chan bool
 }
 
@@ -125,12 +127,13 @@ func (l *settledStream) expectTick(id int64) {
 	defer l.mu.Unlock()
 	l.tick = id
 	select {
-	case <-l.settled: // of a tick whose time was over before it was settled
+	// This removes the late settle of a tick that has timed out.
+	case <-l.settled:
 	default:
 	}
 }
 
-// awaitSettled ends when the client settled the tick, or is gone.
+// awaitSettled waits until the client has settled the tick or disconnected.
 func (l *settledStream) awaitSettled(ctx context.Context) error {
 	select {
 	case delivered := <-l.settled:

@@ -39,7 +39,7 @@ type (
 	}
 )
 
-// listTickers is also the predecessor's ticker stream.
+// listTickers lists tickers. It is also the ticker stream of the predecessor.
 func listTickers(c *call, in *listTickersInput) (*huma.StreamResponse, error) {
 	if c.acceptsMedia(restapi.MediaEventStream) {
 		return nextTicker(c, &nextTickerInput{in.TickStream})

@@ -1,9 +1,9 @@
-// Command pgqueue runs a server and is a client of one.
+// Command pgqueue runs a server, and is a client of servers.
 package main
 
 import (
 	"os"
-	_ "time/tzdata" // where the system has no time zones, as in an image from scratch
+	_ "time/tzdata" // for systems without time zones, such as an image from scratch
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/root"
 )

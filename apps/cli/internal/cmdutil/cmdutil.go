@@ -33,7 +33,7 @@ const (
 	GroupOther   = "other"
 )
 
-// Usage makes an error of a wrong call of a command; its exit code is 2.
+// Usage returns the error of a wrong call of a command. Its exit code is 2.
 func Usage(format string, args ...any) error { return queue.Invalid("", fmt.Sprintf(format, args...)) }
 
 // Args checks the number of arguments; most < 0 = any number. flag, when given, is the flag that an excess argument may
@@ -77,7 +77,7 @@ func quoteInvisible(s string) string {
 
 var plainWord = regexp.MustCompile(`^[\w./:@%+,-]+$`)
 
-// About makes a command of one named thing: do reads or changes it, tell prints it.
+// About completes cmd as a command on one named object: do reads or changes it, and the last function prints it.
 func About[T any](f *factory.Factory, cmd *cobra.Command, what string, names Completer,
 	do func(context.Context, queue.Service, string) (T, error), tell func(*output.Printer, T) error,
 ) *cobra.Command {
@@ -176,7 +176,8 @@ func (d duration) Set(s string) error {
 	}
 
 	v, err := restapi.ParseDuration("", s)
-	if err != nil { // its text is that of JSON
+	if err != nil {
+		// The original text describes a duration in JSON.
 		return fmt.Errorf("must be a duration from 0 to 10 years, such as 30s, 1h30m or 7d, got %q", s)
 	}
 
@@ -187,7 +188,7 @@ func (d duration) Set(s string) error {
 
 func (duration) Type() string { return "duration" }
 
-// maybe is a flag whose value is nil unless given.
+// maybe is a flag with a value of nil unless given.
 type maybe[T any] struct {
 	to    **T
 	parse func(string) (T, error)
@@ -326,7 +327,8 @@ func JSON(f *factory.Factory, flag, s string) (json.RawMessage, error) {
 	}
 
 	b = bytes.TrimSpace(b)
-	if err := queue.CheckJSON(flag, b, 1<<30); err != nil { // the server limits the size
+	if err := queue.CheckJSON(flag, b, 1<<30); err != nil {
+		// The server limits the size.
 		if !strings.ContainsAny(s, `{["`) && s != "-" && s[0] != '@' {
 			return nil, Usage(`%s: must be JSON, got %q; a text needs quotes: '"%s"'; @file reads a file, - reads stdin`, flag, s, s)
 		}

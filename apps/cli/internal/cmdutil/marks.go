@@ -20,7 +20,7 @@ func Changes(second string) map[string]string { return map[string]string{secondN
 // OnlyReads reports whether cmd changes nothing. A command without annotations may change something.
 func OnlyReads(cmd *cobra.Command) bool { return cmd.Annotations[onlyReads] != "" }
 
-// SecondName is the name of cmd with the noun first; ok reports whether cmd has annotations.
+// SecondName returns the name of cmd with the noun first. ok reports whether cmd has annotations.
 func SecondName(cmd *cobra.Command) (name string, ok bool) {
 	name, ok = cmd.Annotations[secondName]
 	return name, ok

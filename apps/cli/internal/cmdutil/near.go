@@ -119,7 +119,7 @@ func Nearest(name string, names []string) string {
 	return best
 }
 
-// editDistance is the number of letters to change between a and b.
+// editDistance returns the number of letters to change between a and b.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -34,7 +34,8 @@ func Steps(ctx context.Context, f *factory.Factory, soFar func() string, step fu
 		}
 
 		if err != nil && n == 0 && ctx.Err() == nil {
-			return err // no step was done
+			// No step was done.
+			return err
 		}
 
 		if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Context is one named set of settings. Empty ones are left to flags, environment and defaults.
+// Context is one named set of settings. Flags, environment and defaults fill in the empty ones.
 type Context struct {
 	URL       string `yaml:"url,omitempty" json:"url,omitempty"`
 	Namespace string `yaml:"namespace,omitempty" json:"namespace,omitempty"`
@@ -33,8 +33,8 @@ type File struct {
 	Contexts map[string]Context `yaml:"contexts,omitempty" json:"contexts,omitempty"`
 }
 
-// DefaultPath is where the file is: $XDG_CONFIG_HOME/pgqueue/config.yaml, else ~/.config/pgqueue/config.yaml; "" when
-// there is no home.
+// DefaultPath returns the path of the file: $XDG_CONFIG_HOME/pgqueue/config.yaml, or else
+// ~/.config/pgqueue/config.yaml. It is "" without a home folder.
 func DefaultPath(lookup func(string) (string, bool)) string {
 	if dir, ok := lookup("XDG_CONFIG_HOME"); ok && filepath.IsAbs(dir) {
 		return filepath.Join(dir, "pgqueue", "config.yaml")
@@ -74,7 +74,7 @@ func Load(path string) (File, error) {
 	return f, nil
 }
 
-// Save writes the file for its owner alone: as a whole or not at all.
+// Save writes the file completely or not at all. Only its owner can read it.
 func (f File) Save(path string) error {
 	if path == "" {
 		return &queue.Error{Op: "write configuration", Kind: queue.KindInvalid, Msg: "the home folder is unknown; give --config"}
@@ -89,11 +89,13 @@ func (f File) Save(path string) error {
 		return err
 	}
 
-	if target, err := filepath.EvalSymlinks(path); err == nil { // the file is replaced, and a link to it stays
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		// The file is replaced, and a link to it stays.
 		path = target
 	}
 
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".config-*") // mode 0600
+	// os.CreateTemp uses mode 0600.
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".config-*")
 	if err != nil {
 		return err
 	}
@@ -110,10 +112,10 @@ func (f File) Save(path string) error {
 	return os.Rename(tmp.Name(), path)
 }
 
-// Names lists the contexts.
+// Names returns the names of the contexts in order.
 func (f File) Names() []string { return slices.Sorted(maps.Keys(f.Contexts)) }
 
-// Use is the context called name, or the current one when name is ""; without either an empty one.
+// Use returns the context with the name, or the current one for ""; without either an empty one.
 func (f File) Use(name string) (Context, error) {
 	if name == "" {
 		name = f.Current
@@ -139,7 +141,7 @@ func (f File) Use(name string) (Context, error) {
 // redacted stands for a secret.
 const redacted = "REDACTED"
 
-// Redacted is f without its secrets.
+// Redacted returns f without its secrets.
 func (f File) Redacted() File {
 	out := File{Current: f.Current, Contexts: map[string]Context{}}
 	for name, c := range f.Contexts {
@@ -154,7 +156,7 @@ func (f File) Redacted() File {
 	return out
 }
 
-// RedactURL is s without its password.
+// RedactURL returns s without its password.
 func RedactURL(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || u.User == nil {

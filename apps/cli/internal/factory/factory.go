@@ -166,5 +166,6 @@ func (f *Factory) One(do func(ctx context.Context, svc queue.Service, p *output.
 
 // Call bounds a call that is not meant to wait.
 func (f *Factory) Call(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, f.Settings.Timeout+5*time.Second) // the client's own deadline comes first, and its error says more
+	// The client's own deadline comes first, and its error says more.
+	return context.WithTimeout(ctx, f.Settings.Timeout+5*time.Second)
 }

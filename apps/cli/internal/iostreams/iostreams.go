@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
-// IO is the standard streams of a command.
+// IO holds the standard streams of a command.
 type IO struct {
 	In  io.Reader
 	Out io.Writer

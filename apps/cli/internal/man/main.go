@@ -30,7 +30,8 @@ func writePages(args []string) error {
 	}
 
 	cmd, _ := root.New(factory.New(""))
-	cmd.DisableAutoGenTag = true // the pages change with the program alone
+	// The pages change with the program alone.
+	cmd.DisableAutoGenTag = true
 	epoch := time.Unix(0, 0)
 
 	return doc.GenManTree(cmd, &doc.GenManHeader{Title: "PGQUEUE", Section: "1", Source: "pgqueue", Manual: "pgqueue", Date: &epoch}, args[0])

@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Duration is d for people, with its two largest units: "7d", "1h30m", "450ms"; "-" for 0.
+// Duration formats d for people with its two largest units: "7d", "1h30m", "450ms"; "-" for 0.
 func Duration(d time.Duration) string {
 	switch {
 	case d == 0:
@@ -52,7 +52,7 @@ func Duration(d time.Duration) string {
 	return b.String()
 }
 
-// Ago is the time between t and now, "in …" for a later t, "-" for the zero time.
+// Ago formats the time between t and now, "in …" for a later t, "-" for the zero time.
 func Ago(t, now time.Time) string {
 	switch d := now.Sub(t); {
 	case t.IsZero():
@@ -66,7 +66,7 @@ func Ago(t, now time.Time) string {
 	}
 }
 
-// Time is t for people, in the zone of now, "-" when it is not set.
+// Time formats t for people in the zone of now, "-" for the zero time.
 func Time(t, now time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -97,7 +97,7 @@ func StatusStyle(s queue.Status) iostreams.Style {
 // Clean removes control characters, so that a payload can neither move the cursor of a terminal nor break a line.
 func Clean(s string) string { return program.Clean(s) }
 
-// Dash is s, or "-" when it is empty.
+// Dash returns s, or "-" for an empty s.
 func Dash(s string) string {
 	if s == "" {
 		return "-"
@@ -105,7 +105,7 @@ func Dash(s string) string {
 	return Clean(s)
 }
 
-// Number is n in digits.
+// Number formats n in digits.
 func Number(n int64) string { return strconv.FormatInt(n, 10) }
 
 // Count formats a number with its noun: "1 task", "2 tasks".
@@ -116,7 +116,7 @@ func Count[N int | int64](n N, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// Rate is a number a second: "0", "0.3/s", "12/s".
+// Rate formats a number per second: "0", "0.3/s", "12/s".
 func Rate(perSecond float64) string {
 	switch {
 	case perSecond == 0:
@@ -130,7 +130,7 @@ func Rate(perSecond float64) string {
 	return strconv.FormatFloat(perSecond, 'f', 0, 64) + "/s"
 }
 
-// YesNo is for people.
+// YesNo formats b as "yes" or "no".
 func YesNo(b bool) string {
 	if b {
 		return "yes"

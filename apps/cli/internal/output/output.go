@@ -42,7 +42,7 @@ type Printer struct {
 	query  *gojq.Code
 }
 
-// New makes a printer of format ("" = table on a terminal, else JSON), with an optional jq expression.
+// New returns a printer of format ("" = table on a terminal, else JSON), with an optional jq expression.
 func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 	p := &Printer{IO: streams, Format: Format(format)}
 	switch p.Format {
@@ -141,7 +141,8 @@ func (p *Printer) writeBytes(b []byte) error {
 // writeQueryResults writes the results of the expression over b, a line each: texts as they are, others as JSON.
 func (p *Printer) writeQueryResults(b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber() // a large id stays exact
+	// A large id stays exact.
+	dec.UseNumber()
 	var v any
 
 	if err := dec.Decode(&v); err != nil {
@@ -160,7 +161,8 @@ func (p *Printer) writeQueryResults(b []byte) error {
 		}
 
 		line, isText := out.(string)
-		if isText && p.IO.OutTTY { // without control characters
+		if isText && p.IO.OutTTY {
+			// A terminal gets the text without control characters.
 			line = cleanTextLines(line)
 		}
 
@@ -212,7 +214,8 @@ func List[T any](p *Printer, list restapi.List[T], none string, columns []Column
 	case p.Format == NDJSON:
 		for _, v := range list.Body {
 			if err := p.Value(v); err != nil {
-				return wrapUnshown(list, errors.Unwrap(err)) // the whole list: the position of the reader is unknown
+				// The error holds the whole list, because the position of the reader is unknown.
+				return wrapUnshown(list, errors.Unwrap(err))
 			}
 		}
 
@@ -242,7 +245,8 @@ func (p *Printer) Done(format string, args ...any) {
 	}
 
 	check := "✓"
-	if p.IO.ErrTTY { // Color describes Out, and this is Err
+	if p.IO.ErrTTY {
+		// Color describes Out, and this is Err.
 		check = p.IO.Paint(iostreams.Green, check)
 	}
 
@@ -286,7 +290,7 @@ func writeDetails(s *iostreams.IO, fields []Field) error {
 	return err
 }
 
-// Pretty is JSON for people: indented when it does not fit a short line.
+// Pretty formats JSON for people: indented if it does not fit a short line.
 func Pretty(raw json.RawMessage) string {
 	if len(raw) <= 72 {
 		return Clean(string(raw))

@@ -51,7 +51,8 @@ func writeTable[T any](p *Printer, rows []T, columns []Column[T]) error {
 		left := p.IO.Width
 		for j, text := range row {
 			last := j == len(row)-1
-			if p.Format != Wide && last && p.IO.Width > 0 { // the last column is cut to the width of the terminal
+			if p.Format != Wide && last && p.IO.Width > 0 {
+				// The last column is cut to the width of the terminal.
 				text = ansi.Truncate(text, max(left, 8), "…")
 			}
 

@@ -46,10 +46,12 @@ func newYAMLNode(dec *json.Decoder) (*yaml.Node, error) {
 		return scalar("!!bool", strconv.FormatBool(v)), nil
 	case string:
 		n := &yaml.Node{}
-		return n, n.Encode(v) // it quotes words that older readers parse as booleans, as no
+		// It quotes words that older readers parse as booleans, as no.
+		return n, n.Encode(v)
 
 	case json.Number:
-		return scalar("", v.String()), nil // without a tag it is written as it is, however large
+		// Without a tag it is written as it is, however large.
+		return scalar("", v.String()), nil
 
 	case json.Delim:
 		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
@@ -58,7 +60,8 @@ func newYAMLNode(dec *json.Decoder) (*yaml.Node, error) {
 		}
 
 		for dec.More() {
-			child, err := newYAMLNode(dec) // in an object the keys are tokens like the rest
+			// In an object the keys are tokens like the rest.
+			child, err := newYAMLNode(dec)
 			if err != nil {
 				return nil, err
 			}
@@ -66,7 +69,8 @@ func newYAMLNode(dec *json.Decoder) (*yaml.Node, error) {
 			n.Content = append(n.Content, child)
 		}
 
-		_, err := dec.Token() // the closing one
+		// The last token closes the object or list.
+		_, err := dec.Token()
 
 		return n, err
 	}

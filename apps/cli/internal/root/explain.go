@@ -39,7 +39,7 @@ func explainError(f *factory.Factory, err error) (text string, code int) {
 	return text, code
 }
 
-// serverAddress is the URL of the server in use.
+// serverAddress returns the URL of the present server, without its password.
 func serverAddress(f *factory.Factory) string { return config.RedactURL(f.Settings.URL) }
 
 // remedyFor returns the remedy, where the error has none.

@@ -65,19 +65,22 @@ func Run(ctx context.Context, f *factory.Factory, args []string) int {
 		return program.ExitDone
 	}
 
+	// A lost result of a change is reported, because the change has happened.
 	if lost, ok := errors.AsType[*output.Unshown](err); ok && mayChangeState(ran) {
 		return reportUnshown(f, lost)
 	}
 
 	if errors.Is(err, syscall.EPIPE) {
-		return program.ExitDone // the reader has closed the pipe
+		// The reader has closed the pipe.
+		return program.ExitDone
 	}
 
 	if quiet, ok := errors.AsType[*cmdutil.Exit](err); ok {
 		return quiet.Code
 	}
 
-	if !*started { // an error of cobra, as a missing flag
+	if !*started {
+		// The error comes from cobra, such as a missing flag.
 		if _, ours := errors.AsType[*queue.Error](err); !ours {
 			err = cmdutil.Usage("%s", err.Error())
 		}
@@ -131,7 +134,7 @@ func checkJQExpression(f *factory.Factory, cmd *cobra.Command) error {
 	return err
 }
 
-// reportUnshown reports a change whose result could not be shown. Exit code 2 would mean that nothing was changed.
+// reportUnshown reports a change with a result that could not be shown. Exit code 2 would mean that nothing was changed.
 func reportUnshown(f *factory.Factory, lost *output.Unshown) int {
 	reason := "its answer could not be written: " + program.OneLine(lost.Err)
 	if e, ok := errors.AsType[*queue.Error](lost.Err); ok && e.Field == "--jq" {
@@ -147,7 +150,7 @@ func reportUnshown(f *factory.Factory, lost *output.Unshown) int {
 	return program.ExitFailed
 }
 
-// New makes the tree of commands; started becomes true when a command begins to run.
+// New returns the tree of commands. started becomes true when a command begins to run.
 func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 	started = new(bool)
 	cmd := cmdutil.Parent(&cobra.Command{
@@ -165,7 +168,8 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			*started = true
 			if cmdutil.OnlyCommands(cmd) || cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
-				return nil // help and completion need no settings
+				// Help and completion need no settings.
+				return nil
 			}
 
 			if err := program.RefuseEmpty(cmd.Flags(), args); err != nil {
@@ -213,7 +217,7 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 	return cmd, started
 }
 
-// newCommands makes all commands of the contract.
+// newCommands returns all commands of the contract.
 func newCommands(f *factory.Factory) []*cobra.Command {
 	return slices.Concat(
 		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), transfer.Commands(f),

@@ -3,7 +3,7 @@ package main
 
 import (
 	"os"
-	_ "time/tzdata" // where the system has no time zones, as in an image from scratch
+	_ "time/tzdata" // for systems without time zones, such as an image from scratch
 
 	"github.com/pgqueue/pgqueue/apps/server/run"
 )

@@ -1,9 +1,9 @@
-// Command pgqueue-worker works the tasks of queues by running a command or calling an URL for each.
+// Command pgqueue-worker runs a command or calls a URL for each task of its queues.
 package main
 
 import (
 	"os"
-	_ "time/tzdata" // where the system has no time zones, as in an image from scratch
+	_ "time/tzdata" // for systems without time zones, such as an image from scratch
 
 	"github.com/pgqueue/pgqueue/apps/worker/run"
 )

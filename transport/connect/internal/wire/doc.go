@@ -1,3 +1,3 @@
-// Package wire turns the domain's nouns into messages of pgqueue.v1 and back. What a message holds that the domain
-// cannot is refused with a [queue.Error] that names the field, never wrapped around or cut.
+// Package wire converts the nouns of the domain to messages of pgqueue.v1 and back. A value that the domain cannot
+// hold returns a [queue.Error] with the name of the field. Values are never truncated or wrapped around.
 package wire

@@ -7,7 +7,7 @@ import (
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
-// enum pairs the domain's words D with the numbers P of the wire. The empty word is 0.
+// enum maps the words D of the domain to the numbers P of the wire. The empty word is 0.
 type enum[D ~string, P ~int32] struct {
 	numbers map[D]P
 	words   map[P]D
@@ -21,10 +21,11 @@ func newEnum[D ~string, P ~int32](words map[P]D) enum[D, P] {
 	return e
 }
 
-// unknown stands for a word that the wire has no number for; no enum uses it.
+// unknown is the number of a word without a number on the wire. No enum uses it.
 const unknown = -1
 
-// number of d. What is not known becomes a number that is not known either: the domain refuses it where it arrives.
+// number returns the number of d. An unknown word becomes an unknown number, which the domain of the receiver
+// refuses.
 func (e enum[D, P]) number(d D) P {
 	if d == "" {
 		return 0
@@ -35,7 +36,7 @@ func (e enum[D, P]) number(d D) P {
 	return unknown
 }
 
-// word of p. A number that is not known becomes a word that the domain refuses.
+// word returns the word of p. An unknown number becomes a word that the domain refuses.
 func (e enum[D, P]) word(p P) D {
 	if p == 0 {
 		return ""
@@ -67,7 +68,8 @@ func (e enum[D, P]) allNumbers(ds []D) []P {
 	out := make([]P, len(ds))
 	for i, d := range ds {
 		out[i] = e.number(d)
-		if d == "" { // in a list the empty word is a mistake, not an absence
+		if d == "" {
+			// In a list the empty word is an error, not an absent value.
 			out[i] = unknown
 		}
 	}
@@ -85,7 +87,7 @@ func (e enum[D, P]) allWords(ps []P) []D {
 	return out
 }
 
-// The words of the domain and their numbers.
+// The words of the domain with their numbers.
 var (
 	statuses = newEnum(map[pb.Status]queue.Status{
 		pb.Status_STATUS_NEW:       queue.StatusNew,

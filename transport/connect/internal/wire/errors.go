@@ -11,8 +11,8 @@ import (
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
-// kinds is the one table of errors. Several kinds may share a code; the detail distinguishes them, and an error without
-// one is taken for the first kind that has its code.
+// kinds is the only table of errors. Several kinds may share a code, and the detail distinguishes them. An error
+// without a detail gets the first kind of its code.
 var kinds = []struct {
 	kind queue.Kind
 	wire pb.Kind
@@ -34,11 +34,11 @@ var kinds = []struct {
 	{queue.KindCanceled, pb.Kind_KIND_CANCELED, connect.CodeCanceled},
 	{queue.KindDenied, pb.Kind_KIND_PERMISSION_DENIED, connect.CodePermissionDenied},
 	{queue.KindInternal, pb.Kind_KIND_INTERNAL, connect.CodeInternal},
-	// Codes that pgqueue never sends but a proxy may.
+	// pgqueue never sends this code, but a proxy may.
 	{queue.KindDenied, pb.Kind_KIND_PERMISSION_DENIED, connect.CodeUnauthenticated},
 }
 
-// KindOfCode is the kind of an error that came without a detail.
+// KindOfCode returns the kind of an error without a detail.
 func KindOfCode(c connect.Code) queue.Kind {
 	for _, k := range kinds {
 		if k.code == c {
@@ -48,7 +48,7 @@ func KindOfCode(c connect.Code) queue.Kind {
 	return queue.KindInternal
 }
 
-// CodeOfKind is the code that errors of kind k travel under.
+// CodeOfKind returns the code for errors of kind k.
 func CodeOfKind(k queue.Kind) connect.Code {
 	for _, row := range kinds {
 		if row.kind == k {
@@ -58,11 +58,13 @@ func CodeOfKind(k queue.Kind) connect.Code {
 	return connect.CodeInternal
 }
 
-// Detail is err for the wire; nil for nil. Causes stay behind: they may contain internals of the server.
+// Detail converts err for the wire; nil stays nil. Causes stay behind, because they may contain internals of the
+// server.
 func Detail(err error) *pb.ErrorDetail {
 	if err == nil {
 		return nil
 	}
+
 	d := &pb.ErrorDetail{Kind: pb.Kind_KIND_INTERNAL}
 	kind := queue.KindOf(err)
 	if e, ok := errors.AsType[*queue.Error](err); ok {
@@ -75,16 +77,18 @@ func Detail(err error) *pb.ErrorDetail {
 			kind = queue.KindCanceled
 		}
 	}
+
 	for _, row := range kinds {
 		if row.kind == kind {
 			d.Kind = row.wire
 			break
 		}
 	}
+
 	return d
 }
 
-// Err is the error that d describes; nil for nil. A kind this program does not know yet is internal.
+// Err returns the error that d describes; nil stays nil. A kind unknown to this program becomes internal.
 func Err(d *pb.ErrorDetail) error {
 	if d == nil {
 		return nil
@@ -92,7 +96,7 @@ func Err(d *pb.ErrorDetail) error {
 	return domainError(d, queue.KindInternal)
 }
 
-// domainError gives d's error; fallback is the kind where d's is not known.
+// domainError returns the error of d. The kind is fallback if this program does not know the kind of d.
 func domainError(d *pb.ErrorDetail, fallback queue.Kind) *queue.Error {
 	e := &queue.Error{Kind: fallback, Op: d.GetOp(), Subject: d.GetSubject(), Field: d.GetField(), Msg: d.GetMessage()}
 	for _, row := range kinds {
@@ -104,7 +108,7 @@ func domainError(d *pb.ErrorDetail, fallback queue.Kind) *queue.Error {
 	return e
 }
 
-// ConnectError is err as a call ends with it: the code of its kind, its text without causes, and the detail.
+// ConnectError returns err as the end of a call: the code of its kind, its text without causes, and the detail.
 func ConnectError(err error) *connect.Error {
 	d := Detail(err)
 	e := domainError(d, queue.KindInternal)
@@ -115,7 +119,8 @@ func ConnectError(err error) *connect.Error {
 	return c
 }
 
-// RemoteError is the error with which the peer ended a call: that of its detail, or of its code.
+// RemoteError returns the error with which the peer ended a call. Its kind comes from the detail, or else from the
+// code.
 func RemoteError(err *connect.Error) *queue.Error {
 	for _, detail := range err.Details() {
 		m, derr := connectproto.UnmarshalErrorDetail(detail)
@@ -125,7 +130,7 @@ func RemoteError(err *connect.Error) *queue.Error {
 	}
 	kind := KindOfCode(err.Code())
 	if err.Code() == connect.CodeUnknown {
-		// Without pgqueue's detail nothing shows that anything was on its way.
+		// Without a detail of pgqueue, the code does not prove that a request reached the server.
 		kind = queue.KindInternal
 	}
 	return &queue.Error{Kind: kind, Msg: err.Message()}

@@ -5,7 +5,7 @@ import (
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
-// Event is e for the wire.
+// Event converts e for the wire.
 func Event(e queue.Event) *pb.Event {
 	return &pb.Event{
 		Cursor: e.Cursor, Kind: eventKinds.number(e.Kind), Namespace: e.Namespace, Queue: e.Queue, TaskId: e.TaskID,
@@ -13,10 +13,10 @@ func Event(e queue.Event) *pb.Event {
 	}
 }
 
-// Events is es for the wire.
+// Events converts es for the wire.
 func Events(es []queue.Event) []*pb.Event { return each(es, Event) }
 
-// Event is e of the wire.
+// Event reads e from the wire.
 func (r *Reader) Event(e *pb.Event) queue.Event {
 	return queue.Event{
 		Cursor: e.GetCursor(), Kind: eventKinds.word(e.GetKind()), Namespace: e.GetNamespace(), Queue: e.GetQueue(),
@@ -24,10 +24,10 @@ func (r *Reader) Event(e *pb.Event) queue.Event {
 	}
 }
 
-// Events is es of the wire.
+// Events reads es from the wire.
 func (r *Reader) Events(es []*pb.Event) []queue.Event { return each(es, r.Event) }
 
-// EventFilter is f for the wire.
+// EventFilter converts f for the wire.
 func EventFilter(f queue.EventFilter) *pb.EventFilter {
 	return &pb.EventFilter{
 		Queue: f.Queue, Task: f.TaskID, Kind: eventKinds.allNumbers(f.Kinds), Status: statuses.allNumbers(f.Statuses),
@@ -35,7 +35,7 @@ func EventFilter(f queue.EventFilter) *pb.EventFilter {
 	}
 }
 
-// ReadEventFilter is f of the wire.
+// ReadEventFilter reads f from the wire.
 func ReadEventFilter(f *pb.EventFilter) queue.EventFilter {
 	return queue.EventFilter{
 		Queue: f.GetQueue(), TaskID: f.GetTask(), Kinds: eventKinds.allWords(f.GetKind()),

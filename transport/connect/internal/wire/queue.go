@@ -5,7 +5,7 @@ import (
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
-// Queue is q for the wire; nil stays nil.
+// Queue converts q for the wire; nil stays nil.
 func Queue(q *queue.Queue) *pb.Queue {
 	if q == nil {
 		return nil
@@ -18,10 +18,10 @@ func Queue(q *queue.Queue) *pb.Queue {
 	}
 }
 
-// Queues is qs for the wire.
+// Queues converts qs for the wire.
 func Queues(qs []*queue.Queue) []*pb.Queue { return each(qs, Queue) }
 
-// Queue is q of the wire; nil stays nil.
+// Queue reads q from the wire; nil stays nil.
 func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
 	if q == nil {
 		return nil
@@ -37,10 +37,10 @@ func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
 	}
 }
 
-// Queues is qs of the wire.
+// Queues reads qs from the wire.
 func (r *Reader) Queues(qs []*pb.Queue) []*queue.Queue { return each(qs, r.Queue) }
 
-// QueueMeta is m for the wire.
+// QueueMeta converts m for the wire.
 func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
 	return &pb.QueueMeta{
 		Queue: m.Name, Ttl: durationOf(m.TTL), Retries: intOf(m.Retries), RetryDelay: durationOf(m.RetryDelay),
@@ -50,7 +50,7 @@ func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
 	}
 }
 
-// QueueMeta is m of the wire.
+// QueueMeta reads m from the wire.
 func (r *Reader) QueueMeta(m *pb.QueueMeta) queue.QueueMeta {
 	if m == nil {
 		return queue.QueueMeta{}
@@ -64,7 +64,7 @@ func (r *Reader) QueueMeta(m *pb.QueueMeta) queue.QueueMeta {
 	}
 }
 
-// QueueStats is s for the wire; nil stays nil.
+// QueueStats converts s for the wire; nil stays nil.
 func QueueStats(s *queue.QueueStats) *pb.QueueStats {
 	if s == nil {
 		return nil
@@ -80,10 +80,10 @@ func QueueStats(s *queue.QueueStats) *pb.QueueStats {
 	return out
 }
 
-// ManyQueueStats is ss for the wire.
+// ManyQueueStats converts ss for the wire.
 func ManyQueueStats(ss []*queue.QueueStats) []*pb.QueueStats { return each(ss, QueueStats) }
 
-// QueueStats is s of the wire; nil stays nil.
+// QueueStats reads s from the wire; nil stays nil.
 func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
 	if s == nil {
 		return nil
@@ -99,7 +99,7 @@ func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
 	return out
 }
 
-// ManyQueueStats is ss of the wire.
+// ManyQueueStats reads ss from the wire.
 func (r *Reader) ManyQueueStats(ss []*pb.QueueStats) []*queue.QueueStats {
 	return each(ss, r.QueueStats)
 }

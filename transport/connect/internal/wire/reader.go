@@ -11,11 +11,11 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Reader turns messages into the domain's nouns and remembers the first thing that the domain cannot hold. The zero
-// value is ready. Not for concurrent use.
+// Reader converts messages to nouns of the domain and keeps the first fault. The zero value is ready for use. It is
+// not safe for concurrent use.
 type Reader struct{ err error }
 
-// Err is the first fault, a *queue.Error of KindInvalid that names the field.
+// Err returns the first fault, a *queue.Error of KindInvalid with the name of the field.
 func (r *Reader) Err() error { return r.err }
 
 func (r *Reader) fault(field, msg string) {
@@ -24,7 +24,7 @@ func (r *Reader) fault(field, msg string) {
 	}
 }
 
-// at runs read for the ith item of the list field, so that a fault names its place.
+// at runs read for item i of the list field, so that a fault names its place.
 func (r *Reader) at(field string, i int, read func()) {
 	if r.err != nil {
 		return
@@ -35,12 +35,13 @@ func (r *Reader) at(field string, i int, read func()) {
 	}
 }
 
-// Duration is d; 0 when absent.
+// Duration returns d, or 0 if absent.
 func (r *Reader) Duration(field string, d *durationpb.Duration) time.Duration {
 	if d == nil {
 		return 0
 	}
-	v := d.AsDuration() // saturates: a duration that comes back changed did not fit
+	// AsDuration saturates, so a changed value means that d did not fit.
+	v := d.AsDuration()
 	if d.CheckValid() != nil || int64(v/time.Second) != d.GetSeconds() || int64(v%time.Second) != int64(d.GetNanos()) {
 		r.fault(field, "a duration from 0 to 10 years is needed")
 	}
@@ -54,7 +55,7 @@ func (r *Reader) durationOf(field string, d *durationpb.Duration) *time.Duration
 	return new(r.Duration(field, d))
 }
 
-// Time is t in UTC; zero when absent.
+// Time returns t in UTC, or the zero time if absent.
 func (r *Reader) Time(field string, t *timestamppb.Timestamp) time.Time {
 	if t == nil {
 		return time.Time{}
@@ -66,7 +67,7 @@ func (r *Reader) Time(field string, t *timestamppb.Timestamp) time.Time {
 	return t.AsTime()
 }
 
-// Int is n where the platform's int holds it.
+// Int returns n if the int of the platform can hold it.
 func (r *Reader) Int(field string, n int64) int {
 	if n < math.MinInt || n > math.MaxInt {
 		r.fault(field, fmt.Sprintf("the number %d is out of range", n))
@@ -90,7 +91,7 @@ func (r *Reader) int16(field string, n int32) int16 {
 	return int16(n)
 }
 
-// Duration is d for the wire; absent when 0.
+// Duration converts d for the wire; 0 becomes absent.
 func Duration(d time.Duration) *durationpb.Duration {
 	if d == 0 {
 		return nil
@@ -105,7 +106,7 @@ func durationOf(d *time.Duration) *durationpb.Duration {
 	return durationpb.New(*d)
 }
 
-// Time is t for the wire; absent when zero.
+// Time converts t for the wire; the zero time becomes absent.
 func Time(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
@@ -120,7 +121,7 @@ func intOf(n *int) *int64 {
 	return new(int64(*n))
 }
 
-// each turns every item of in by f; nil stays nil.
+// each converts every item of in with f; nil stays nil.
 func each[A, B any](in []A, f func(A) B) []B {
 	if in == nil {
 		return nil

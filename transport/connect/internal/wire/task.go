@@ -12,7 +12,8 @@ import (
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
-// box is a task for the wire with the messages that nearly every task has in it: one piece of memory instead of seven.
+// box holds a task for the wire together with the messages that nearly every task has. This makes one allocation of
+// seven.
 type box struct {
 	task                      pb.Task
 	lease                     pb.Lease
@@ -20,10 +21,10 @@ type box struct {
 	duration                  durationpb.Duration
 }
 
-// boxes is how many tasks share a piece of memory: beyond it little is gained, and larger pieces cost more.
+// boxes is the number of tasks per allocation. A larger number saves little and costs more for the larger allocation.
 const boxes = 32
 
-// Task is t for the wire; nil stays nil.
+// Task converts t for the wire; nil stays nil.
 func Task(t *queue.Task) *pb.Task {
 	if t == nil {
 		return nil
@@ -31,7 +32,7 @@ func Task(t *queue.Task) *pb.Task {
 	return new(box).of(t)
 }
 
-// Tasks is ts for the wire.
+// Tasks converts ts for the wire; nil stays nil.
 func Tasks(ts []*queue.Task) []*pb.Task {
 	if ts == nil {
 		return nil
@@ -67,10 +68,11 @@ func (b *box) of(t *queue.Task) *pb.Task {
 			b.duration.Seconds, b.duration.Nanos = int64(l.Duration/time.Second), int32(l.Duration%time.Second)
 		}
 	}
+
 	return m
 }
 
-// timeIn is t for the wire in m; absent when zero.
+// timeIn writes t into m for the wire; the zero time becomes absent.
 func timeIn(m *timestamppb.Timestamp, t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
@@ -86,12 +88,13 @@ func lease(l *queue.Lease) *pb.Lease {
 	return &pb.Lease{Token: l.Token, ExpiresAt: Time(l.ExpiresAt), Duration: Duration(l.Duration)}
 }
 
-// Task is t of the wire; nil stays nil.
+// Task reads t from the wire; nil stays nil.
 func (r *Reader) Task(t *pb.Task) *queue.Task {
 	if t == nil {
 		return nil
 	}
-	// One piece of memory for both.
+
+	// One allocation holds both.
 	held := struct {
 		task  queue.Task
 		lease queue.Lease
@@ -113,14 +116,16 @@ func (r *Reader) Task(t *pb.Task) *queue.Task {
 		}),
 		CancelRequested: t.GetCancelRequested(), Progress: jsonOf(t.GetProgress()), Replayed: t.GetReplayed(),
 	}
+
 	if l := t.GetLease(); l != nil {
 		held.lease = r.lease(l)
 		held.task.Lease = &held.lease
 	}
+
 	return &held.task
 }
 
-// Tasks is ts of the wire, never nil.
+// Tasks reads ts from the wire. The result is never nil.
 func (r *Reader) Tasks(ts []*pb.Task) []*queue.Task {
 	out := make([]*queue.Task, len(ts))
 	for i, t := range ts {
@@ -135,7 +140,7 @@ func (r *Reader) lease(l *pb.Lease) queue.Lease {
 	}
 }
 
-// jsonOf takes no bytes for no value: no JSON value is empty.
+// jsonOf returns b, or nil for no bytes, because a JSON value is never empty.
 func jsonOf(b []byte) json.RawMessage {
 	if len(b) == 0 {
 		return nil
@@ -143,7 +148,7 @@ func jsonOf(b []byte) json.RawMessage {
 	return b
 }
 
-// NewTask is t for the wire.
+// NewTask converts t for the wire.
 func NewTask(t queue.NewTask) *pb.NewTask {
 	return &pb.NewTask{
 		Queue: t.Queue, Payload: t.Payload, DelayedAt: Time(t.DelayedAt), Delay: Duration(t.Delay),
@@ -151,10 +156,10 @@ func NewTask(t queue.NewTask) *pb.NewTask {
 	}
 }
 
-// NewTasks is ts for the wire.
+// NewTasks converts ts for the wire.
 func NewTasks(ts []queue.NewTask) []*pb.NewTask { return each(ts, NewTask) }
 
-// NewTask is t of the wire.
+// NewTask reads t from the wire.
 func (r *Reader) NewTask(t *pb.NewTask) queue.NewTask {
 	return queue.NewTask{Queue: t.GetQueue(), TaskMeta: queue.TaskMeta{
 		Payload: jsonOf(t.GetPayload()), DelayedAt: r.Time("delayed_at", t.GetDelayedAt()),
@@ -163,7 +168,7 @@ func (r *Reader) NewTask(t *pb.NewTask) queue.NewTask {
 	}}
 }
 
-// NewTasks is ts of the wire.
+// NewTasks reads ts from the wire.
 func (r *Reader) NewTasks(ts []*pb.NewTask) []queue.NewTask {
 	out := make([]queue.NewTask, len(ts))
 	for i, t := range ts {
@@ -172,7 +177,7 @@ func (r *Reader) NewTasks(ts []*pb.NewTask) []queue.NewTask {
 	return out
 }
 
-// TaskFilter is f for the wire; nil stays nil.
+// TaskFilter converts f for the wire; nil stays nil.
 func TaskFilter(f *queue.TaskFilter) *pb.TaskFilter {
 	if f == nil {
 		return nil
@@ -183,7 +188,7 @@ func TaskFilter(f *queue.TaskFilter) *pb.TaskFilter {
 	}
 }
 
-// given is s where an empty text is not the same as none.
+// given returns a pointer to s, or nil for an empty s, because the wire distinguishes empty from absent.
 func given(s string) *string {
 	if s == "" {
 		return nil
@@ -191,8 +196,8 @@ func given(s string) *string {
 	return &s
 }
 
-// TaskFilter is f of the wire; nil stays nil. What is there and empty was meant to name something: taken for absent it
-// would select everything.
+// TaskFilter reads f from the wire; nil stays nil. A present but empty field is a fault: read as absent, it would
+// select every task.
 func (r *Reader) TaskFilter(f *pb.TaskFilter) *queue.TaskFilter {
 	if f == nil {
 		return nil
@@ -210,24 +215,24 @@ func (r *Reader) TaskFilter(f *pb.TaskFilter) *queue.TaskFilter {
 	}
 }
 
-// Page is p for the wire.
+// Page converts p for the wire.
 func Page(p queue.Page) *pb.Page {
 	return &pb.Page{Offset: int64(p.Offset), Limit: int64(p.Limit), Cursor: p.Cursor}
 }
 
-// Page is p of the wire.
+// Page reads p from the wire.
 func (r *Reader) Page(p *pb.Page) queue.Page {
 	return queue.Page{
 		Offset: r.Int("offset", p.GetOffset()), Limit: r.Int("limit", p.GetLimit()), Cursor: p.GetCursor(),
 	}
 }
 
-// Selection is s for the wire.
+// Selection converts s for the wire.
 func Selection(s queue.Selection) *pb.Selection {
 	return &pb.Selection{Ids: s.IDs, Filter: TaskFilter(s.Filter), DryRun: s.DryRun, Cursor: s.Cursor, Within: Duration(s.Within)}
 }
 
-// Selection is s of the wire.
+// Selection reads s from the wire.
 func (r *Reader) Selection(s *pb.Selection) queue.Selection {
 	return queue.Selection{
 		IDs: s.GetIds(), Filter: r.TaskFilter(s.GetFilter()), DryRun: s.GetDryRun(), Cursor: s.GetCursor(),
@@ -235,7 +240,7 @@ func (r *Reader) Selection(s *pb.Selection) queue.Selection {
 	}
 }
 
-// Bulk is b for the wire.
+// Bulk converts b for the wire.
 func Bulk(b queue.Bulk) *pb.Bulk {
 	out := &pb.Bulk{Matched: b.Matched, Moved: b.Moved, Next: b.Next}
 	if len(b.Errs) > 0 {
@@ -247,7 +252,7 @@ func Bulk(b queue.Bulk) *pb.Bulk {
 	return out
 }
 
-// ReadBulk is b of the wire.
+// ReadBulk reads b from the wire.
 func ReadBulk(b *pb.Bulk) queue.Bulk {
 	out := queue.Bulk{Matched: b.GetMatched(), Moved: b.GetMoved(), Next: b.GetNext()}
 	if len(b.GetErrors()) > 0 {

@@ -9,7 +9,7 @@ import (
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
-// Ticker is t for the wire; nil stays nil.
+// Ticker converts t for the wire; nil stays nil.
 func Ticker(t *queue.Ticker) *pb.Ticker {
 	if t == nil {
 		return nil
@@ -22,10 +22,10 @@ func Ticker(t *queue.Ticker) *pb.Ticker {
 	}
 }
 
-// Tickers is ts for the wire.
+// Tickers converts ts for the wire.
 func Tickers(ts []*queue.Ticker) []*pb.Ticker { return each(ts, Ticker) }
 
-// Ticker is t of the wire; nil stays nil.
+// Ticker reads t from the wire; nil stays nil.
 func (r *Reader) Ticker(t *pb.Ticker) *queue.Ticker {
 	if t == nil {
 		return nil
@@ -41,10 +41,10 @@ func (r *Reader) Ticker(t *pb.Ticker) *queue.Ticker {
 	}
 }
 
-// Tickers is ts of the wire.
+// Tickers reads ts from the wire.
 func (r *Reader) Tickers(ts []*pb.Ticker) []*queue.Ticker { return each(ts, r.Ticker) }
 
-// TickerMeta is m for the wire.
+// TickerMeta converts m for the wire.
 func TickerMeta(m queue.TickerMeta) *pb.TickerMeta {
 	return &pb.TickerMeta{
 		Ticker: m.Name, Period: durationOf(m.Period), Cron: m.Cron, Timezone: m.Timezone, Queue: m.Queue,
@@ -53,7 +53,7 @@ func TickerMeta(m queue.TickerMeta) *pb.TickerMeta {
 	}
 }
 
-// TickerMeta is m of the wire.
+// TickerMeta reads m from the wire.
 func (r *Reader) TickerMeta(m *pb.TickerMeta) queue.TickerMeta {
 	if m == nil {
 		return queue.TickerMeta{}
@@ -66,7 +66,7 @@ func (r *Reader) TickerMeta(m *pb.TickerMeta) queue.TickerMeta {
 	}
 }
 
-// Tick is t for the wire.
+// Tick converts t for the wire.
 func Tick(t queue.Tick) *pb.Tick {
 	return &pb.Tick{
 		Id: t.ID, Namespace: t.Namespace, Ticker: t.Ticker, At: Time(t.At), FiredAt: Time(t.FiredAt), TaskId: t.TaskID,
@@ -74,10 +74,10 @@ func Tick(t queue.Tick) *pb.Tick {
 	}
 }
 
-// Ticks is ts for the wire.
+// Ticks converts ts for the wire.
 func Ticks(ts []queue.Tick) []*pb.Tick { return each(ts, Tick) }
 
-// Tick is t of the wire.
+// Tick reads t from the wire.
 func (r *Reader) Tick(t *pb.Tick) queue.Tick {
 	return queue.Tick{
 		ID: t.GetId(), Namespace: t.GetNamespace(), Ticker: t.GetTicker(), At: r.Time("at", t.GetAt()),
@@ -86,13 +86,13 @@ func (r *Reader) Tick(t *pb.Tick) queue.Tick {
 	}
 }
 
-// Ticks is ts of the wire.
+// Ticks reads ts from the wire.
 func (r *Reader) Ticks(ts []*pb.Tick) []queue.Tick { return each(ts, r.Tick) }
 
-// Times is ts for the wire.
+// Times converts ts for the wire.
 func Times(ts []time.Time) []*timestamppb.Timestamp { return each(ts, timestamppb.New) }
 
-// Times is ts of the wire.
+// Times reads ts from the wire.
 func (r *Reader) Times(ts []*timestamppb.Timestamp) []time.Time {
 	return each(ts, func(t *timestamppb.Timestamp) time.Time { return r.Time("times", t) })
 }

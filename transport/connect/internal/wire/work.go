@@ -5,7 +5,7 @@ import (
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
 
-// Releases is rs for the wire.
+// Releases converts rs for the wire.
 func Releases(rs []queue.Release) []*pb.Release {
 	out, room := make([]*pb.Release, len(rs)), make([]pb.Release, len(rs))
 	for i, r := range rs {
@@ -17,7 +17,7 @@ func Releases(rs []queue.Release) []*pb.Release {
 	return out
 }
 
-// Releases is rs of the wire.
+// Releases reads rs from the wire.
 func (r *Reader) Releases(rs []*pb.Release) []queue.Release {
 	out := make([]queue.Release, len(rs))
 	for i, m := range rs {
@@ -31,35 +31,40 @@ func (r *Reader) Releases(rs []*pb.Release) []queue.Release {
 	return out
 }
 
-// Released is rs, the answers to asked, for the wire; nothing when nobody asked for a task and all is done. Behind budget
-// bytes of payloads and results tasks come without theirs: the holds have ended, and saying so must not fail for the
-// size of it.
+// Released converts rs, the results of asked, for the wire. It returns nil if all releases are quiet and succeeded.
+// After budget bytes the tasks come without payload and result: their leases have ended, so the answer must not fail
+// by its size.
 func Released(asked []queue.Release, rs []queue.Released, budget int) []*pb.Released {
 	var out []*pb.Released
 	for i, r := range rs {
 		if asked[i].Quiet && r.Err == nil {
 			continue
 		}
+
 		if out == nil {
 			out = make([]*pb.Released, len(rs))
 			for j := range out {
 				out[j] = &pb.Released{}
 			}
 		}
+
 		out[i].Error = Detail(r.Err)
 		if r.Task == nil || asked[i].Quiet {
 			continue
 		}
+
 		task := r.Task
 		if budget -= task.Bytes(); budget < 0 {
 			task = task.WithoutContent()
 		}
+
 		out[i].Task = Task(task)
 	}
+
 	return out
 }
 
-// Released is rs of the wire, the answer to n releases.
+// Released reads rs, the results of n releases, from the wire.
 func (r *Reader) Released(rs []*pb.Released, n int) []queue.Released {
 	if len(rs) == 0 {
 		return make([]queue.Released, n)
@@ -71,14 +76,14 @@ func (r *Reader) Released(rs []*pb.Released, n int) []queue.Released {
 	return out
 }
 
-// Heartbeats is hs for the wire.
+// Heartbeats converts hs for the wire.
 func Heartbeats(hs []queue.Heartbeat) []*pb.Heartbeat {
 	return each(hs, func(h queue.Heartbeat) *pb.Heartbeat {
 		return &pb.Heartbeat{Id: h.ID, Token: h.Token, Lease: Duration(h.Lease), Progress: h.Progress}
 	})
 }
 
-// Heartbeats is hs of the wire.
+// Heartbeats reads hs from the wire.
 func (r *Reader) Heartbeats(hs []*pb.Heartbeat) []queue.Heartbeat {
 	out := make([]queue.Heartbeat, len(hs))
 	for i, m := range hs {
@@ -91,7 +96,7 @@ func (r *Reader) Heartbeats(hs []*pb.Heartbeat) []queue.Heartbeat {
 	return out
 }
 
-// Beats is bs for the wire.
+// Beats converts bs for the wire.
 func Beats(bs []queue.Beat) []*pb.Beat {
 	return each(bs, func(b queue.Beat) *pb.Beat {
 		if b.Err != nil {
@@ -101,7 +106,7 @@ func Beats(bs []queue.Beat) []*pb.Beat {
 	})
 }
 
-// Beats is bs of the wire.
+// Beats reads bs from the wire.
 func (r *Reader) Beats(bs []*pb.Beat) []queue.Beat {
 	out := make([]queue.Beat, len(bs))
 	for i, m := range bs {
@@ -113,14 +118,14 @@ func (r *Reader) Beats(bs []*pb.Beat) []queue.Beat {
 	return out
 }
 
-// Workers is ws for the wire.
+// Workers converts ws for the wire.
 func Workers(ws []queue.Worker) []*pb.Worker {
 	return each(ws, func(w queue.Worker) *pb.Worker {
 		return &pb.Worker{Worker: w.Name, Held: w.Held, Since: Time(w.Since), Queues: w.Queues, ExpiresAt: Time(w.ExpiresAt)}
 	})
 }
 
-// Workers is ws of the wire.
+// Workers reads ws from the wire.
 func (r *Reader) Workers(ws []*pb.Worker) []queue.Worker {
 	return each(ws, func(w *pb.Worker) queue.Worker {
 		return queue.Worker{
@@ -130,7 +135,7 @@ func (r *Reader) Workers(ws []*pb.Worker) []queue.Worker {
 	})
 }
 
-// Fit is how many tasks from the front of ts go into a message of budget bytes; at least one.
+// Fit returns how many tasks from the front of ts fit into a message of budget bytes, at least one.
 func Fit(ts []*queue.Task, budget int) int {
 	for i, t := range ts {
 		if budget -= t.Bytes(); budget < 0 && i > 0 {

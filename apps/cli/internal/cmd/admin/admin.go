@@ -11,7 +11,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 )
 
-// Commands are the commands for operators.
+// Commands returns the commands for operators.
 func Commands(f *factory.Factory) []*cobra.Command {
 	return append([]*cobra.Command{newVersionCommand(f), newCompletionCommand()}, databaseCommands(f)...)
 }

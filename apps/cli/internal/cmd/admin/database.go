@@ -275,7 +275,8 @@ type finding struct {
 }
 
 func newDoctorCommand(f *factory.Factory) *cobra.Command {
-	db := database{embedded: true} // without --repair it changes nothing, so a guess is harmless
+	// Without --repair it changes nothing, so a guess is harmless.
+	db := database{embedded: true}
 	repair := false
 	cmd := &cobra.Command{
 		Use:         "doctor [URL]",
@@ -303,6 +304,7 @@ func newDoctorCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 			defer s.Close()
+
 			ctx := postgres.WithProgress(cmd.Context(), logEachStep(cmd.ErrOrStderr()))
 			if repair {
 				settled, err := s.RepairContradictions(ctx)

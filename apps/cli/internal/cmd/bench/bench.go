@@ -124,7 +124,8 @@ func (o options) runBenchmark(ctx context.Context, svc queue.Service) (r Result,
 
 	r.WorkSeconds, err = o.workThroughBatches(ctx, func(ctx context.Context, worker int) (bool, error) {
 		n := share()
-		if n <= 0 { // the other retains take the rest; one more would wait for nothing
+		if n <= 0 {
+			// The other retains take the rest; one more would wait for nothing.
 			return false, nil
 		}
 

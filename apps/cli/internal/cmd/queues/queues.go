@@ -162,7 +162,7 @@ const (
 	resumed = "resumed"
 )
 
-// newNamedCommand makes a command of one named queue.
+// newNamedCommand returns a command on one named queue.
 func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Queue, error), done string) *cobra.Command {
 	return cmdutil.About(f, cmd, "a queue's name", cmdutil.QueueNames(f), do, func(p *output.Printer, q *queue.Queue) error {
 		if done != "" {
@@ -170,7 +170,8 @@ func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Con
 		}
 
 		if p.Human() && (done == deleted || done == paused || done == resumed) {
-			return nil // the sentence is enough
+			// The sentence is enough.
+			return nil
 		}
 
 		return printQueue(f, p, q)

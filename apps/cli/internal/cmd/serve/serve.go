@@ -42,7 +42,8 @@ func newRunCommand(f *factory.Factory) *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if code, done := program.Init(); done { // before anything is written: the child writes it
+			if code, done := program.Init(); done {
+				// Init precedes the first output, which the child writes.
 				return &cmdutil.Exit{Code: code}
 			}
 
@@ -107,7 +108,7 @@ func suggestNextCommands(f *factory.Factory, s *run.Server, prefix string) {
 	}
 }
 
-// typedProgramName is the name under which this program was started, where it is short enough to type again.
+// typedProgramName returns the name under which this program was started, if it is short enough to type again.
 func typedProgramName() string {
 	name := "pgqueue"
 	if len(os.Args) > 0 && filepath.Base(os.Args[0]) == name {

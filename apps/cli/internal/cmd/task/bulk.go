@@ -110,7 +110,7 @@ func newBulkCommand(f *factory.Factory, b bulk) *cobra.Command {
 	return cmd
 }
 
-// describeCounts is the sentence of the counts, done or to be done.
+// describeCounts returns the sentence of the counts, done or to be done.
 func (b bulk) describeCounts(got queue.Bulk, dryRun bool) string {
 	if dryRun {
 		return output.Count(got.Matched, "task") + " would be " + b.done

@@ -9,7 +9,7 @@ import (
 
 func exitCodeOf(err error) int { return program.ExitCode(err) }
 
-// reasonOfError is the text of an error without its operation and subject.
+// reasonOfError returns the text of an error without its operation and subject.
 func reasonOfError(err error) string {
 	if e, ok := errors.AsType[*queue.Error](err); ok && e.Msg != "" {
 		return e.Msg

@@ -161,7 +161,8 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			if found.Next != "" && (p.Human() || page.Limit == 0) { // a script that gives a limit knows that it gets a part
+			if found.Next != "" && (p.Human() || page.Limit == 0) {
+				// A script that gives a limit knows that it gets a part.
 				of := strconv.FormatInt(found.Count, 10)
 				if found.AtLeast {
 					of = "at least " + of
@@ -196,7 +197,8 @@ func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue
 		page.Tasks, page.Next = append(page.Tasks, rest.Tasks...), rest.Next
 	}
 
-	if q.Offset == 0 && q.Cursor == "" && page.Next == "" { // this page is the whole list
+	if q.Offset == 0 && q.Cursor == "" && page.Next == "" {
+		// This page is the whole list.
 		page.Count, page.AtLeast = int64(len(page.Tasks)), false
 	}
 

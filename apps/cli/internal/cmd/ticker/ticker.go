@@ -128,7 +128,7 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 // deleted is the change of a ticker after which its settings are not shown.
 const deleted = "deleted"
 
-// newNamedCommand makes a command of one named ticker.
+// newNamedCommand returns a command on one named ticker.
 func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Context, queue.Service, string) (*queue.Ticker, error), done string) *cobra.Command {
 	return cmdutil.About(f, cmd, "a ticker's name", cmdutil.TickerNames(f), do, func(p *output.Printer, t *queue.Ticker) error {
 		if done != "" {
@@ -136,7 +136,8 @@ func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Con
 		}
 
 		if p.Human() && done == deleted {
-			return nil // the sentence is enough
+			// The sentence is enough.
+			return nil
 		}
 
 		return printTicker(f, p, t)
@@ -266,7 +267,8 @@ func newTicksCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			got, err := svc.ListTicks(ctx, args[0], min(limit+1, queue.MaxPage)) // one more than shown, to see whether the list is cut
+			// One more than shown, to see whether the list is cut.
+			got, err := svc.ListTicks(ctx, args[0], min(limit+1, queue.MaxPage))
 			if err != nil {
 				return err
 			}
@@ -388,7 +390,8 @@ func newNextCommand(f *factory.Factory) *cobra.Command {
 				}
 
 				if seen++; seen == count {
-					cancel() // a handled tick is settled all the same
+					// A handled tick is settled all the same.
+					cancel()
 				}
 
 				return nil

@@ -66,7 +66,7 @@ func (m *model) refreshOverview() tea.Msg {
 	return looked{s, err}
 }
 
-// callService makes a command of a call with a deadline.
+// callService returns a command that makes a call with a deadline.
 func (m *model) callService(do func(ctx context.Context) tea.Msg) tea.Cmd {
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(m.ctx, lookTimeout)
@@ -210,7 +210,7 @@ func (m *model) handleInspectionKey(key string) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// selectedIndex is the index of the chosen queue.
+// selectedIndex returns the index of the chosen queue.
 func (m *model) selectedIndex() int {
 	for i, s := range m.stats {
 		if s.Queue == m.chosen {

@@ -63,7 +63,8 @@ func newTopCommand(f *factory.Factory) *cobra.Command {
 			defer stop()
 			_, err = p.Run()
 			if errors.Is(err, tea.ErrInterrupted) || cmd.Context().Err() != nil {
-				err = nil // the end was asked for, and the terminal is restored
+				// The end was asked for, and the terminal is restored.
+				err = nil
 			}
 
 			return err
@@ -75,7 +76,8 @@ func newTopCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// selectedNamespace is the namespace on the screen. Without a setting it is the default of the server, read from its queues.
+// selectedNamespace returns the namespace on the screen. Without a setting it is the default of the server, read from
+// its queues.
 func selectedNamespace(svc queue.Service, first snapshot) string {
 	if len(first.stats) > 0 {
 		return first.stats[0].Namespace

@@ -33,7 +33,8 @@ func (m *model) View() tea.View {
 func (m *model) renderLines() []string {
 	width, height := m.width, m.height
 	if width == 0 || height == 0 {
-		return nil // the size is not known yet
+		// The size is not known yet.
+		return nil
 	}
 
 	clock := m.at

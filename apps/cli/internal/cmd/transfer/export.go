@@ -95,7 +95,8 @@ func (o *exportOptions) readPages(ctx context.Context, f *factory.Factory, bar *
 
 func (o *exportOptions) exportToStdout(ctx context.Context, f *factory.Factory) error {
 	bar := newProgressLine(f)
-	bar.hidden = f.IO.OutTTY // the bar would stand between the lines
+	// The bar would stand between the lines.
+	bar.hidden = f.IO.OutTTY
 	out := bufio.NewWriter(f.IO.Out)
 	_, err := o.readPages(ctx, f, bar, "", out, func(string) error { return nil })
 	return errors.Join(err, out.Flush())
@@ -115,7 +116,8 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 	}
 
 	at := o.readResumeMark(f, marks)
-	file, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY, 0o600) // payloads may be private
+	// Payloads may be private.
+	file, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return cmdutil.Usage("%v", err)
 	}
@@ -123,7 +125,8 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 
 	if info, err := file.Stat(); err != nil {
 		return err
-	} else if info.Size() < at.Offset { // the file is not that of the mark
+	} else if info.Size() < at.Offset {
+		// The file is not that of the mark.
 		at = mark{What: at.What}
 	}
 
@@ -154,10 +157,12 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 			return err
 		}
 
-		return os.Rename(marks+".new", marks) // an interruption leaves the previous mark or this one
+		// An interruption leaves the previous mark or this one.
+		return os.Rename(marks+".new", marks)
 	})
 
-	if err != nil && at.Offset == 0 { // there is nothing to continue
+	if err != nil && at.Offset == 0 {
+		// An empty part cannot be continued.
 		return errors.Join(err, file.Close(), os.Remove(part))
 	}
 

@@ -235,7 +235,7 @@ type importer struct {
 
 	mu   sync.Mutex
 	sum  Summary
-	done int64 // bytes of the file whose tasks are created
+	done int64 // bytes of the file with created tasks
 	err  error // the first
 }
 
@@ -254,6 +254,7 @@ func (im *importer) importAll(ctx context.Context, r *reader) error {
 	work := make(chan batch)
 	var senders sync.WaitGroup
 
+	// The first failure ends the other senders and the reader.
 	for range im.o.parallel {
 		senders.Go(func() {
 			for b := range work {
@@ -269,6 +270,7 @@ func (im *importer) importAll(ctx context.Context, r *reader) error {
 	close(work)
 	senders.Wait()
 
+	// The error of a sender caused the error of the reader.
 	if im.err != nil {
 		return im.err
 	}
@@ -314,6 +316,7 @@ func (im *importer) readBatch(ctx context.Context, r *reader, work chan<- batch)
 			continue
 
 		case err != nil:
+			// The valid lines before the wrong one are created.
 			if ferr := flush(); ferr != nil {
 				return ferr
 			}
@@ -354,6 +357,7 @@ func (im *importer) sendBatch(ctx context.Context, b batch) error {
 		}
 
 		if i > 0 {
+			// The server has created none of the batch, so the tasks before the wrong one go again.
 			made, err := im.svc.CreateTasks(ctx, b.tasks[:i])
 			if err != nil {
 				return err
@@ -374,7 +378,8 @@ func (im *importer) sendBatch(ctx context.Context, b batch) error {
 	return nil
 }
 
-// addLineNumber is the index of the task at fault, from the field of err, as "tasks[3].payload"; below 0 for all tasks.
+// addLineNumber returns the index of the wrong task from the field of err, such as "tasks[3].payload"; below 0 for
+// all tasks.
 func addLineNumber(err error, n int) int {
 	e, ok := errors.AsType[*queue.Error](err)
 	if !ok {

@@ -129,7 +129,8 @@ func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 			line.Queue = r.queue
 		}
 
-		if line.DelayedAt.Before(r.now) { // that of an exported task may be long past
+		if line.DelayedAt.Before(r.now) {
+			// The time of an exported task may be long past.
 			line.DelayedAt = time.Time{}
 		}
 
@@ -144,7 +145,8 @@ func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 		t.Key = r.deriveKey(b)
 	}
 
-	return t.Normalize(maxLine) // the server limits the size of payloads
+	// The server limits the size of payloads.
+	return t.Normalize(maxLine)
 }
 
 // explainNotTask explains why a line is not a task, with an example of one.
@@ -159,7 +161,8 @@ func explainNotTask(err error) error {
 		return fmt.Errorf("%s; must be an object, as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
 	}
 
-	if ok { // encoding/json names the struct that a field is embedded by
+	if ok {
+		// encoding/json names the struct that a field is embedded by.
 		return queue.Invalid(strings.TrimPrefix(e.Field, "NewTask."), e.Msg)
 	}
 
@@ -175,7 +178,7 @@ func (r *reader) deriveKey(b []byte) string {
 	return "import-" + hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// notWaiting is the error of a line whose task was held or had ended at the export: a new task would repeat its work.
+// notWaiting is the error of a line with a task that was held or had ended at the export: a new task would repeat its work.
 type notWaiting queue.Status
 
 func (s notWaiting) Error() string { return "the task was " + string(s) }

@@ -87,7 +87,8 @@ func newStatsCommand(f *factory.Factory) *cobra.Command {
 
 			for {
 				err := readStats(cmd.Context(), f, svc, p, args, watch)
-				if watch && cmd.Context().Err() != nil { // an interruption may have cut a call
+				if watch && cmd.Context().Err() != nil {
+					// An interruption may have cut a call.
 					return nil //nolint:nilerr // the error of an interrupted call does not count
 				}
 

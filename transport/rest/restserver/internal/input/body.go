@@ -12,7 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
-// Refusal is an error of HTTP alone: it has a status of its own instead of that of its kind.
+// Refusal is an error of HTTP alone: its status replaces the status of its kind.
 type Refusal struct {
 	Cause  *queue.Error
 	Status int
@@ -20,14 +20,14 @@ type Refusal struct {
 
 func (r Refusal) Error() string { return r.Cause.Error() }
 
-// Unwrap gives the domain's error.
+// Unwrap returns the domain error.
 func (r Refusal) Unwrap() error { return r.Cause }
 
 // Wire is a body that converts to a value of the domain.
 type Wire[Out any] interface{ Domain() (Out, error) }
 
-// Body is a JSON object as a request's body. It keeps the error of its decoding for the operation, because huma would
-// answer with an error of its own that names no field.
+// Body is a JSON object as the body of a request. It keeps its decoding error for the operation, because the error
+// that huma would send names no field.
 type Body[In Wire[Out], Out any] struct {
 	value In
 	err   error
@@ -39,7 +39,7 @@ func (Body[In, Out]) Schema(r huma.Registry) *huma.Schema {
 	return r.Schema(reflect.TypeFor[In](), true, "")
 }
 
-// Value returns the object in the domain's terms; a request without a body is refused.
+// Value returns the object as a value of the domain. It refuses a request without a body.
 func (b *Body[In, Out]) Value() (out Out, err error) {
 	if !b.given && b.err == nil {
 		return out, queue.Invalid("body", "must be a JSON object, got no body")
@@ -47,7 +47,7 @@ func (b *Body[In, Out]) Value() (out Out, err error) {
 	return b.Optional()
 }
 
-// Optional returns the object in the domain's terms, that of the zero value when the request has no body.
+// Optional returns the object as a value of the domain, or that of the zero value without a body.
 func (b *Body[In, Out]) Optional() (out Out, err error) {
 	if b.err != nil {
 		return out, b.err
@@ -69,7 +69,7 @@ func (b *Body[In, Out]) decode(media string, data []byte) {
 	}
 }
 
-// Bodies is a JSON array, or NDJSON, of objects as a request's body.
+// Bodies is a JSON array, or NDJSON, of objects as the body of a request.
 type Bodies[In interface {
 	Wire[Out]
 	restapi.Listed
@@ -84,7 +84,7 @@ func (Bodies[In, Out]) Schema(r huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeArray, Items: r.Schema(reflect.TypeFor[In](), true, "")}
 }
 
-// Values returns the objects in the domain's terms; an error names the place of its object.
+// Values returns the objects as values of the domain. An error names the place of its object.
 func (b *Bodies[In, Out]) Values() ([]Out, error) {
 	if b.err != nil {
 		return nil, b.err
@@ -104,7 +104,8 @@ func (b *Bodies[In, Out]) Values() ([]Out, error) {
 }
 
 func (b *Bodies[In, Out]) decode(media string, data []byte) {
-	b.given = len(data) > 0 || media == restapi.MediaNDJSON // no line is an empty list
+	// NDJSON without a line is an empty list.
+	b.given = len(data) > 0 || media == restapi.MediaNDJSON
 	if media == restapi.MediaNDJSON {
 		b.values, b.err = restapi.DecodeLines[In](data)
 	} else {
@@ -121,8 +122,8 @@ func dropNulls(media string, v any) {
 	}
 }
 
-// Decoder returns the huma format of a media type of requests. The decoding never fails for huma: the body keeps its
-// error. Payloads, results and progress stay as they were written, white space included.
+// Decoder returns the huma format of a media type of requests. Decoding never fails for huma: the body keeps its
+// error. Payloads, results and progress stay as written, with their white space.
 func Decoder(media string) func(data []byte, v any) error {
 	return func(data []byte, v any) error {
 		body, ok := v.(interface {

@@ -36,7 +36,7 @@ func (Number) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeInteger, Format: "int64"}
 }
 
-// Limit is a number of things from 1 on. Absent is 0, which a request cannot say: it would read as "no limit".
+// Limit is a count of at least 1. Absent is 0, which a request must not send, because it would read as "no limit".
 type Limit struct{ Number }
 
 // UnmarshalText reads a decimal integer above 0.
@@ -113,7 +113,7 @@ func (Instant) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Format: "date-time"}
 }
 
-// messageOf is the text of a domain error without its field: huma adds the place of the parameter.
+// messageOf returns the text of a domain error without its field, because huma adds the place of the parameter.
 func messageOf(err error) error {
 	if e, ok := errors.AsType[*queue.Error](err); ok {
 		return errors.New(e.Msg)

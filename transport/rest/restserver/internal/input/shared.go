@@ -31,7 +31,7 @@ type Window struct {
 	Limit  Limit  `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most rows of a page, 1 to 1000, default 100"`
 }
 
-// Domain is the page that w names.
+// Domain returns the page that w names.
 func (w Window) Domain() queue.Page { return queue.Page{Offset: w.Offset.Value, Limit: w.Limit.Value} }
 
 // Page is a part of a list by its position, or by the cursor of the page before.
@@ -40,19 +40,19 @@ type Page struct {
 	Cursor string `query:"cursor" example:"MTIz" doc:"The next of the page before, excludes offset"`
 }
 
-// Domain is the page that p names.
+// Domain returns the page that p names.
 func (p Page) Domain() queue.Page {
 	page := p.Window.Domain()
 	page.Cursor = p.Cursor
 	return page
 }
 
-// TickStream is how a stream of ticks settles them.
+// TickStream selects how the ticks of a stream are settled.
 type TickStream struct {
 	Ack Flag `query:"ack" example:"false" doc:"Each tick is settled with POST /ticker/ack"`
 }
 
-// Retain is all of a retain but its queues.
+// Retain holds all parameters of a retain but its queues.
 type Retain struct {
 	Worker       string   `query:"worker" maxLength:"255" example:"w1" doc:"The worker's name, 1 to 255 bytes"`
 	Wait         Duration `query:"wait" example:"\"30s\"" doc:"How long to wait when there is nothing yet, at most 10m"`
@@ -71,7 +71,7 @@ type IfMatch struct {
 // Version is the version in an ETag; absent and * are 0.
 type Version struct{ Value queue.IfVersion }
 
-// UnmarshalText takes any tag; ParseETag has checked it before the operation.
+// UnmarshalText reads an ETag with ParseETag.
 func (v *Version) UnmarshalText(text []byte) error {
 	version, err := ParseETag(string(text))
 	v.Value = queue.IfVersion(version)
@@ -81,10 +81,10 @@ func (v *Version) UnmarshalText(text []byte) error {
 // Schema describes an ETag.
 func (Version) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
 
-// FormatETag is the ETag of a version.
+// FormatETag returns the ETag of a version.
 func FormatETag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-// ParseETag is the version in an If-Match header, 0 when any is meant.
+// ParseETag returns the version in an If-Match header, or 0 if the header is absent or *.
 func ParseETag(tag string) (int64, error) {
 	tag = strings.TrimSpace(tag)
 	if tag == "" || tag == "*" {
@@ -100,7 +100,7 @@ func ParseETag(tag string) (int64, error) {
 	return version, nil
 }
 
-// IfNoneMatch is the version that the client has already.
+// IfNoneMatch holds the version that the client already has.
 type IfNoneMatch struct {
 	Tags string `header:"If-None-Match" example:"\"1\"" doc:"The ETag: answer 304 when it has not changed since"`
 }
