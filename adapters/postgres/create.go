@@ -154,13 +154,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *tx, c queue.Create, how ke
 		}
 	}
 
-	queues := make(map[string]*storedQueue, len(names))
-	t.queueQuery(listQueues, func(rows pgx.Rows) error {
-		q := &storedQueue{}
-		err := q.scanQueueRow(rows)
-		queues[q.Name] = q
-		return err
-	}, arg("namespace", c.Namespace), arg("names", names))
+	queues := t.readQueuesByName(c.Namespace, names)
 
 	var ids []int64
 	err := t.queryRows(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))

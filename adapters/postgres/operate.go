@@ -183,7 +183,13 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 			if dryRun {
 				return errNothing
 			}
-
+			if len(able) == 0 {
+				break
+			}
+			var queues map[string]*storedQueue
+			if o.move != "" { // these leave with the statements of take
+				queues = t.readQueuesByName(namespace, listQueueNames(able))
+			}
 			taken, err := s.take(ctx, t, able)
 			if err != nil {
 				return err
@@ -200,7 +206,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 				case o.move == "":
 					erased = append(erased, n)
 				default:
-					if err := s.operate(ctx, m, namespace, n, o.move); err != nil {
+					if err := m.operate(queues[n.task.Queue], n, o.move); err != nil {
 						return err
 					}
 				}
@@ -302,13 +308,22 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 // wasDelayed is the token of a row that was among the delayed rows.
 const wasDelayed = -1
 
-// operate computes the new state of one taken task and adds it to m.
-func (s *Store) operate(ctx context.Context, m *moves, namespace string, n *nowRow, move queue.Move) error {
-	queues, err := s.findQueues(ctx, namespace, []string{n.task.Queue})
-	if err != nil {
-		return err
+// listQueueNames returns the names of the queues of rows.
+func listQueueNames(rows []*nowRow) []string {
+	var names []string
+	for _, n := range rows {
+		if !slices.Contains(names, n.task.Queue) {
+			names = append(names, n.task.Queue)
+		}
 	}
-	q := queues[0]
+	return names
+}
+
+// operate moves one task that was taken; q is its queue, nil after the queue was deleted.
+func (m *moves) operate(q *storedQueue, n *nowRow, move queue.Move) error {
+	if q == nil {
+		return makeNoQueueError(n.task.Queue)
+	}
 	next, err := q.Moved(n.task.Life(), move, queue.Circumstances{Now: m.now, Jitter: rand.Float64()})
 	if err != nil {
 		return err

@@ -209,6 +209,19 @@ func lockQueueByName(ctx context.Context, t *tx, namespace, name string) (*store
 	return q, err
 }
 
+// readQueuesByName returns the queues of those names within t. findQueues would ask for a second connection of the pool.
+// The answer is there after the next flush; names without a queue are missing from it.
+func (t *tx) readQueuesByName(namespace string, names []string) map[string]*storedQueue {
+	queues := make(map[string]*storedQueue, len(names))
+	t.queueQuery(listQueues, func(rows pgx.Rows) error {
+		q := &storedQueue{}
+		err := q.scanQueueRow(rows)
+		queues[q.Name] = q
+		return err
+	}, arg("namespace", namespace), arg("names", names))
+	return queues
+}
+
 // ListNamespaces implements queue.Store.
 func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	out := []string{}

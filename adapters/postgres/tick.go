@@ -454,8 +454,7 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...q
 		if err := queue.CheckVersion("ticker "+name, k.Version, only...); err != nil {
 			return err
 		}
-
-		if err := s.checkTarget(ctx, &k.Ticker); err != nil {
+		if err := checkTarget(ctx, t, &k.Ticker); err != nil {
 			return err
 		}
 

@@ -124,25 +124,30 @@ func planNextTick(k *queue.Ticker, settled time.Time) error {
 	return nil
 }
 
-// checkTarget returns an error if the queue of k does not exist.
-func (s *Store) checkTarget(ctx context.Context, k *queue.Ticker) error {
+// checkTarget makes sure that k's queue is there.
+func checkTarget(ctx context.Context, t *tx, k *queue.Ticker) error {
 	if k.Queue == "" {
 		return nil
 	}
-	_, err := s.findQueues(ctx, k.Namespace, []string{k.Queue})
-	return err
+	queues := t.readQueuesByName(k.Namespace, []string{k.Queue})
+	if err := t.flushBatch(ctx); err != nil {
+		return err
+	}
+	if queues[k.Queue] == nil {
+		return makeNoQueueError(k.Queue)
+	}
+	return nil
 }
 
 // CreateTicker implements queue.Store. The database's clock is the anchor of the schedule.
 func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker, error) {
 	const op = "create ticker"
-	if err := s.checkTarget(ctx, &k); err != nil {
-		return nil, queue.WithOp(op, err)
-	}
-
 	made := false
 	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
 		made = false
+		if err := checkTarget(ctx, t, &k); err != nil {
+			return err
+		}
 		if err := t.queryRows(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&k.Anchor) }); err != nil {
 			return err
 		}
@@ -284,7 +289,7 @@ func (s *Store) updateTicker(
 		}
 
 		if next.Queue != k.Queue {
-			if err := s.checkTarget(ctx, &next); err != nil {
+			if err := checkTarget(ctx, t, &next); err != nil {
 				return err
 			}
 		}

@@ -171,3 +171,78 @@ func TestTwoInstallations(t *testing.T) {
 		t.Errorf("an operator reads the locks as %v", held)
 	}
 }
+
+// TestOneConnectionPool holds calls to "a transaction takes no second connection of the pool": with one connection and a
+// catalog that is not loaded yet, such a call would wait for itself.
+func TestOneConnectionPool(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	setup := postgrestest.OpenURL(t, dsn)
+	mustQueue(t, setup, "mail")
+	mustQueue(t, setup, "print")
+	for _, name := range []string{"run", "update"} {
+		meta := queue.TickerMeta{Name: name, Period: new(time.Hour), Queue: new("mail")}
+		ticker, err := queue.NewTicker("default", meta, queue.DefaultMaxPayloadBytes)
+		if err == nil {
+			_, err = setup.CreateTicker(t.Context(), ticker)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	byID := func() queue.Selection {
+		made, err := setup.CreateTasks(t.Context(), queue.Create{Namespace: "default", Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}}}})
+		if err != nil || made[0].Err != nil {
+			t.Fatal(err, made)
+		}
+		return queue.Selection{IDs: []int64{made[0].Task.ID}}
+	}
+	byFilter := func() queue.Selection {
+		makeTask(t, setup, "default", "mail")
+		return queue.Selection{Filter: &queue.TaskFilter{}}
+	}
+	canceled := func(selection queue.Selection) queue.Selection {
+		if _, err := setup.CancelTasks(t.Context(), "default", selection); err != nil {
+			t.Fatal(err)
+		}
+		return selection
+	}
+	moved := func(b queue.Bulk, err error) error {
+		if err == nil && b.Moved == 0 {
+			err = fmt.Errorf("nothing moved: %v", b.Errs)
+		}
+		return err
+	}
+	for name, call := range map[string]func(context.Context, *postgres.Store) error{
+		"cancel by id": func(ctx context.Context, s *postgres.Store) error {
+			return moved(s.CancelTasks(ctx, "default", byID()))
+		},
+		"cancel by filter": func(ctx context.Context, s *postgres.Store) error {
+			return moved(s.CancelTasks(ctx, "default", byFilter()))
+		},
+		"retry by id": func(ctx context.Context, s *postgres.Store) error {
+			return moved(s.RetryTasks(ctx, "default", canceled(byID())))
+		},
+		"retry by filter": func(ctx context.Context, s *postgres.Store) error {
+			return moved(s.RetryTasks(ctx, "default", canceled(byFilter())))
+		},
+		"run a ticker": func(ctx context.Context, s *postgres.Store) error {
+			_, err := s.RunTicker(ctx, "default", "run")
+			return err
+		},
+		"move a ticker to another queue": func(ctx context.Context, s *postgres.Store) error {
+			_, err := s.UpdateTicker(ctx, "default", "update", queue.TickerMeta{Queue: new("print")}, queue.DefaultMaxPayloadBytes)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if err := call(ctx, postgrestest.OpenURL(t, dsn, postgres.WithMaxConns(1))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
