@@ -81,6 +81,7 @@ test-race: ## run all tests with the race detector
 .PHONY: test-full
 test-full: test-tools $(POSTGRES_OTHERS) ## run all tests three times, in their long forms in random order, with the race detector, also on other PostgreSQLs
 	PGQUEUE_TEST_FULL=1 PGQUEUE_TEST_BINDIRS="$(POSTGRES_BINDIRS)" $(TESTDB) $(GOTEST) -race -count 3 -shuffle on -timeout 180m $(PKG)
+	PGQUEUE_TEST_FULL=1 GOWORK=off go -C tools test -timeout 30m -run TestRename ./modules
 
 # The store's tests on each of the other PostgreSQLs. A pattern ends where the next module begins, so each module is named.
 .PHONY: test-postgres
