@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"context"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/manager/internal/waitlist"
@@ -27,7 +28,10 @@ func (p *parts) handBack(set waitlist.QueueSet, tasks []*queue.Task) {
 	p.owner.GoOn(func() {
 		ctx, cancel := p.owner.NewCall()
 		defer cancel()
-		if err := u.UndeliveredRequest(ctx, set.Namespace, set.Request.Worker, set.Request.ID); err != nil {
+		err := queue.RecordUndelivered(ctx, func(ctx context.Context) error {
+			return u.UndeliveredRequest(ctx, set.Namespace, set.Request.Worker, set.Request.ID)
+		})
+		if err != nil {
 			p.cfg.log.Warn("recording an undelivered retain failed; its leases end by themselves",
 				"namespace", set.Namespace, "worker", set.Request.Worker, "tasks", len(tasks), "error", err)
 		}

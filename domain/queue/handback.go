@@ -101,13 +101,21 @@ func repeatReleases(ctx context.Context, consumer Consumer, releases []Release) 
 		}
 		releases = left
 
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleepHandBack(ctx, pause) {
 			return err
 		}
+	}
+}
+
+// sleepHandBack waits for pause. It reports false when ctx ends first.
+func sleepHandBack(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

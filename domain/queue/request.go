@@ -56,5 +56,16 @@ func GiveBack(ctx context.Context, svc Service, r RetainRequest, tasks []*Task) 
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), HandBackTimeout)
 	defer cancel()
-	return u.UndeliveredRetain(ctx, r.Worker, r.RequestID)
+	return RecordUndelivered(ctx, func(ctx context.Context) error { return u.UndeliveredRetain(ctx, r.Worker, r.RequestID) })
+}
+
+// RecordUndelivered calls record, and repeats it while it fails with KindUnavailable, until ctx ends. It does not repeat a
+// KindIndeterminate: the record counts, and a second one could give tasks back that another answer delivered.
+func RecordUndelivered(ctx context.Context, record func(context.Context) error) error {
+	for pause := firstHandBackPause; ; pause = min(2*pause, mostHandBackPause) {
+		err := record(ctx)
+		if KindOf(err) != KindUnavailable || !sleepHandBack(ctx, pause) {
+			return err
+		}
+	}
 }

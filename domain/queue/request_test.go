@@ -1,0 +1,66 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// undeliveredService answers its first records of an undelivered retain with errs.
+type undeliveredService struct {
+	queue.Service
+	errs  []error
+	calls int
+}
+
+func (s *undeliveredService) UndeliveredRetain(ctx context.Context, _, _ string) error {
+	s.calls++
+	if ctx.Err() != nil || len(s.errs) == 0 {
+		return ctx.Err()
+	}
+	err := s.errs[0]
+	s.errs = s.errs[1:]
+	return err
+}
+
+// TestGiveBackOfARequest: an unavailable store costs a repeat of the record, and a commit in doubt ends it, because the
+// record counts.
+func TestGiveBackOfARequest(t *testing.T) {
+	unavailable := &queue.Error{Kind: queue.KindUnavailable, Msg: "the pool is full"}
+	indeterminate := &queue.Error{Kind: queue.KindIndeterminate, Msg: "the connection broke at the commit"}
+	for _, test := range []struct {
+		name  string
+		errs  []error
+		calls int
+		want  error
+	}{
+		{"unavailable twice", []error{unavailable, unavailable}, 3, nil},
+		{"a commit in doubt", []error{unavailable, indeterminate}, 2, indeterminate},
+		{"unavailable for good", slices.Repeat([]error{unavailable}, 1000), 0, unavailable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				left, cancel := context.WithCancel(t.Context())
+				cancel()
+				s := &undeliveredService{errs: test.errs}
+				began := time.Now()
+
+				err := queue.GiveBack(left, s, queue.RetainRequest{Worker: "w", RequestID: "r"}, heldTasks(2))
+				if !errors.Is(err, test.want) {
+					t.Errorf("error %v, want %v", err, test.want)
+				}
+				if test.calls > 0 && s.calls != test.calls {
+					t.Errorf("%d calls, want %d", s.calls, test.calls)
+				}
+				if took := time.Since(began); test.calls == 0 && took != queue.HandBackTimeout {
+					t.Errorf("took %v, want %v", took, queue.HandBackTimeout)
+				}
+			})
+		})
+	}
+}
