@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,9 @@ var (
 
 const opFold = "fold counts"
 
+// errNoRefusedFold goes with the error of a fold that fails although the database refuses the counts of no single queue.
+var errNoRefusedFold = errors.New("the database refuses the counts of no single queue")
+
 // fold adds new event rows to the counts of their queues. It does nothing while another process folds. It passes over a
 // queue with refused counts for refusedRest: the event rows of that queue stay, so its counts stay correct.
 func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
@@ -26,7 +30,14 @@ func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
 	if err == nil {
 		return queue.Maintained{Moved: folded}, nil
 	}
-	return s.rowFilters.fold.retryRefused(ctx, err, func() (refusedRow, error) { return s.findRefusedFold(ctx, passed) })
+	return s.rowFilters.fold.retryRefused(ctx, err, func() (refusedRow, error) {
+		row, ferr := s.findRefusedFold(ctx, passed)
+		if ferr == nil && row.queue == 0 {
+			// The fold as a whole fails, as by a timeout, and its halves pass. An immediate repeat would fail as well.
+			ferr = errNoRefusedFold
+		}
+		return row, ferr
+	})
 }
 
 // foldWithout folds the event rows of all queues except passed. It returns the number of queues, and whether this

@@ -537,3 +537,32 @@ func TestRefusedCounts(t *testing.T) {
 	}
 	recounted(t, s)
 }
+
+// TestFoldThatFailsOnlyAsAWhole: a fold that the database refuses although each part of it passes returns the error.
+func TestFoldThatFailsOnlyAsAWhole(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	for i := range 7 {
+		name := fmt.Sprintf("queue%d", i)
+		makeQueue(t, s, "tests", name)
+		makeTask(t, s, "tests", name)
+	}
+	sql(t, conn,
+		`create function pgqueue.cancel_large_fold() returns trigger language plpgsql as 'begin
+			if (select count(*) from added) > 4 then raise exception ''too slow'' using errcode = ''query_canceled''; end if;
+			return null; end'`,
+		`create trigger cancel_large_fold after insert on pgqueue.queue_count referencing new table as added
+			for each statement execute function pgqueue.cancel_large_fold()`)
+
+	done, err := s.Maintain(t.Context(), queue.ChoreFold)
+	if err == nil || !strings.Contains(err.Error(), "too slow") || done.More {
+		t.Errorf("the fold answers %+v, %v, want the error of the database", done, err)
+	}
+	recounted(t, s)
+
+	sql(t, conn, "drop trigger cancel_large_fold on pgqueue.queue_count")
+	maintain(t, s, queue.ChoreFold)
+	recounted(t, s)
+}
