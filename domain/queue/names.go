@@ -118,3 +118,38 @@ func truncateText(s string, n int) string {
 	}
 	return s[:n]
 }
+
+// SuggestName is the end of an error about an unknown name: "; did you mean status?" with the first of known that is
+// similar, "" when none is.
+func SuggestName(name string, known []string) string {
+	for _, k := range known {
+		if isSimilar(name, k) {
+			return "; did you mean " + k + "?"
+		}
+	}
+	return ""
+}
+
+// isSimilar reports whether a and b differ only in case, in - and _, or in one missing, added, wrong or swapped
+// character.
+func isSimilar(a, b string) bool {
+	a, b = strings.ToLower(strings.ReplaceAll(a, "-", "_")), strings.ToLower(b)
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	if len(b)-len(a) > 1 {
+		return false
+	}
+
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	if len(a) < len(b) {
+		return a[i:] == b[i+1:]
+	}
+	if i == len(a) || a[i+1:] == b[i+1:] {
+		return true
+	}
+	return i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
+}

@@ -147,6 +147,9 @@ func TestConditionsAreHonouredOrRefused(t *testing.T) {
 			field = "version"
 		}
 		s.refused(412, queue.KindPrecondition, field, r.Method, pathOf(r), bodies[r], "If-Match", `"1"`)
+		if field == "If-Match" {
+			s.refused(412, queue.KindPrecondition, field, r.Method, pathOf(r), bodies[r], "If-Match", "*")
+		}
 		s.refused(412, queue.KindPrecondition, "If-None-Match", r.Method, pathOf(r), bodies[r], "If-None-Match", `*`)
 		s.refused(412, queue.KindPrecondition, "If-Unmodified-Since", r.Method, pathOf(r), bodies[r], "If-Unmodified-Since", "Sat, 01 Jan 2000 00:00:00 GMT")
 	}
@@ -186,6 +189,12 @@ func TestIdempotencyKeyOnEveryRouteThatMakesSomething(t *testing.T) {
 	for path, body := range map[string]string{"/api/queue": `{"queue":"r"}`, "/api/ticker": `{"ticker":"u","period":"1h"}`, "/api/ticker/t/run": ""} {
 		s.refused(422, queue.KindInvalid, "Idempotency-Key", "POST", path, body, "Idempotency-Key", "k")
 	}
+	for _, path := range []string{"/api/task?worker=w", "/api/task/q?worker=w"} {
+		a := s.refused(422, queue.KindInvalid, "Idempotency-Key", "PUT", path, "", "Idempotency-Key", "k")
+		if !strings.Contains(a.body, "request_id") {
+			t.Error(a.body)
+		}
+	}
 	for path, want := range map[string]string{"/api/queue": `{"count":1}`, "/api/ticker": `{"count":1}`, "/api/task": `{"count":5}`} {
 		if why := shape(s.do(200, "GET", path, "").body, want); why != "" {
 			t.Error(path, why)
@@ -196,4 +205,45 @@ func TestIdempotencyKeyOnEveryRouteThatMakesSomething(t *testing.T) {
 			t.Error("keys of a batch need room for /" + last)
 		}
 	})
+}
+
+// TestRoutesWithoutABodyRefuseOne goes over the table of routes: fields of a body that is not taken change nothing.
+func TestRoutesWithoutABodyRefuseOne(t *testing.T) {
+	s := seeded(t)
+	takesBody := []restapi.Route{
+		restapi.CreateQueue, restapi.UpdateQueue, restapi.CreateTask, restapi.CreateTasks, restapi.ReleaseTask, restapi.ReleaseTasks,
+		restapi.HeartbeatTask, restapi.HeartbeatTasks, restapi.SnoozeTask, restapi.HandBackTask, restapi.CancelTasks,
+		restapi.RetryTasks, restapi.DeleteTasks, restapi.CreateTicker, restapi.AckTick, restapi.UpdateTicker,
+	}
+	before := s.do(200, "GET", "/api/queue", "").body + s.do(200, "GET", "/api/ticker", "").body + s.do(200, "GET", "/api/task", "").body
+	for _, r := range restapi.Routes() {
+		if slices.Contains(takesBody, r) {
+			continue
+		}
+		for _, body := range []string{`{"dry_run":true}`, `{"queue":["mail"]}`, `[]`, `{`, `1`} {
+			s.refused(422, queue.KindInvalid, "body", r.Method, pathOf(r), body)
+		}
+	}
+	after := s.do(200, "GET", "/api/queue", "").body + s.do(200, "GET", "/api/ticker", "").body + s.do(200, "GET", "/api/task", "").body
+	if before != after {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+
+	for _, body := range []string{"", " ", "null", "{}", " { } "} { // the predecessor's clients send null
+		s.do(200, "GET", "/api/ticker", body)
+		s.do(200, "POST", "/api/queue/q/pause", body)
+	}
+}
+
+func TestListOfNamespacesIsWholeWithoutALimit(t *testing.T) {
+	s := newStack(t)
+	for i := range 150 {
+		s.do(201, "POST", fmt.Sprintf("/api/queue?namespace=n%03d", i), `{"queue":"q"}`)
+	}
+	for query, want := range map[string]int{"": 150, "?offset=20": 130, "?limit=7": 7, "?limit=100&offset=100": 50} {
+		a := s.do(200, "GET", "/api/namespace"+query, "")
+		if got := strings.Count(a.body, `"n`) - strings.Count(a.body, `"next"`); got != want {
+			t.Errorf("%s: %d namespaces, want %d: %s", query, got, want, a.body)
+		}
+	}
 }

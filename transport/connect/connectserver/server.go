@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/connect/v2/connectproto"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
 
@@ -56,7 +57,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 
 	// Answers may be twice as large as requests, see WithMaxMessageBytes.
 	mux := http.NewServeMux()
-	connecthttp.Mount(mux, server,
+	connecthttp.Mount(mux, server, connecthttp.WithCodecs(connectproto.NewBinaryCodec(), newStrictJSON()),
 		connecthttp.WithReadMaxBytes(s.maxMessage), connecthttp.WithSendMaxBytes(2*s.maxMessage),
 		connecthttp.WithCompressMinBytes(minCompressBytes))
 	names := serviceNames()

@@ -159,7 +159,7 @@ func checkFields(body []byte, known fieldNames) error {
 			}
 
 			if known != nil && !known.has(key) {
-				return queue.Invalid(Shorten(string(key)), "unknown field")
+				return queue.Invalid(Shorten(string(key)), "unknown field"+queue.SuggestName(string(key), known))
 			}
 
 			if slices.ContainsFunc(seen[:n], func(k []byte) bool { return bytes.EqualFold(k, key) }) {

@@ -73,36 +73,10 @@ func (a accepted) parseQuery(raw string) (url.Values, error) {
 // suggestName suggests the most similar parameter, or all parameters of the route.
 func (a accepted) suggestName(name string) string {
 	names := slices.Sorted(maps.Keys(a.query))
-	for _, known := range names {
-		if isSimilar(name, known) {
-			return fmt.Sprintf("; did you mean %s?", known)
-		}
+	if hint := queue.SuggestName(name, names); hint != "" {
+		return hint
 	}
 	return "; this route takes " + strings.Join(names, ", ")
-}
-
-// isSimilar reports whether a and b differ only in case, in - and _, or in one missing, added, wrong or swapped
-// character.
-func isSimilar(a, b string) bool {
-	a, b = strings.ToLower(strings.ReplaceAll(a, "-", "_")), strings.ToLower(b)
-	if len(a) > len(b) {
-		a, b = b, a
-	}
-	if len(b)-len(a) > 1 {
-		return false
-	}
-
-	i := 0
-	for i < len(a) && a[i] == b[i] {
-		i++
-	}
-	if len(a) < len(b) {
-		return a[i:] == b[i+1:]
-	}
-	if i == len(a) || a[i+1:] == b[i+1:] {
-		return true
-	}
-	return i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
 }
 
 // conditions are headers that make a change depend on the present state.
@@ -135,8 +109,7 @@ func (a accepted) checkHeaders(r *http.Request) error {
 
 	for _, name := range conditions {
 		values := r.Header[name]
-		anyVersion := name == "If-Match" && len(values) > 0 && values[0] == "*"
-		if len(values) > 0 && !slices.Contains(a.headers, name) && !anyVersion {
+		if len(values) > 0 && !slices.Contains(a.headers, name) {
 			return &queue.Error{
 				Kind: queue.KindPrecondition, Field: name,
 				Msg: "this route does not support the condition; nothing was changed; leave the header out",
@@ -144,6 +117,9 @@ func (a accepted) checkHeaders(r *http.Request) error {
 		}
 	}
 
+	if _, retains := a.query["request_id"]; retains && r.Header[restapi.HeaderKey] != nil {
+		return queue.Invalid(restapi.HeaderKey, "a retain does not support keys; nothing was retained; send request_id in the query")
+	}
 	if a.creates && r.Header[restapi.HeaderKey] != nil && !slices.Contains(a.headers, restapi.HeaderKey) {
 		return queue.Invalid(restapi.HeaderKey, "this route does not support keys; nothing was created; leave the header out")
 	}

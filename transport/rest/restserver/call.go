@@ -3,6 +3,7 @@ package restserver
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -165,6 +166,11 @@ func (c *call) receiveBody(buf *bytes.Buffer) (err error) {
 	if c.media, err = c.mediaType(); err != nil || c.r.ContentLength == 0 {
 		return err
 	}
+	return c.readBody(buf)
+}
+
+// readBody is receiveBody for a body of any type.
+func (c *call) readBody(buf *bytes.Buffer) error {
 	if n := c.r.ContentLength; n > 0 {
 		// A larger body gets memory only as it arrives.
 		buf.Grow(int(min(n+bytes.MinRead, maxPooledBytes)))
@@ -185,6 +191,24 @@ func (c *call) receiveBody(buf *bytes.Buffer) (err error) {
 
 	// An expired deadline would look like a client that has disconnected.
 	_ = ctl.SetReadDeadline(time.Time{})
+	return nil
+}
+
+// refuseBody reads the body of a route that takes none. It accepts an empty one, null and {}, which clients send; any
+// other has fields without an effect, such as a dry run or a filter.
+func (c *call) refuseBody() error {
+	if c.r.ContentLength == 0 {
+		return nil
+	}
+	var buf bytes.Buffer
+	if err := c.readBody(&buf); err != nil { // of any type: the predecessor's clients name none
+		return err
+	}
+
+	var fields map[string]any
+	if body := bytes.TrimSpace(buf.Bytes()); len(body) > 0 && (json.Unmarshal(body, &fields) != nil || len(fields) > 0) {
+		return queue.Invalid("body", "this route takes none; nothing was changed; send parameters in the query")
+	}
 	return nil
 }
 

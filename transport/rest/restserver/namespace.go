@@ -14,8 +14,10 @@ func listNamespaces(c *call, in *listNamespacesInput) (*output[restapi.List[stri
 	}
 	names, err := c.svc.ListNamespaces(c.requestContext())
 	return outputOf(func(names []string) restapi.List[string] {
-		from := min(page.Offset, len(names))
-		to := min(from+page.Limit, len(names))
+		from, to := min(page.Offset, len(names)), len(names)
+		if in.Limit.Value > 0 { // without a limit all: the list has no cursor, so the absence of next marks the end
+			to = min(from+page.Limit, len(names))
+		}
 		return restapi.List[string]{Count: int64(len(names)), Body: names[from:to]}
 	}, names, err)
 }

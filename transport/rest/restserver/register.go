@@ -74,6 +74,12 @@ func (a adapter) Handle(op *huma.Operation, handle func(huma.Context)) {
 			c.replyFailure(err)
 			return
 		}
+		if op.RequestBody == nil {
+			if err := c.refuseBody(); err != nil {
+				c.replyFailure(err)
+				return
+			}
+		}
 		handle(c)
 		// This sends the header of an answer without a body.
 		c.writeHeader()

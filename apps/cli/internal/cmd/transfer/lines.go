@@ -153,8 +153,8 @@ func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 func explainNotTask(err error) error {
 	e, ok := errors.AsType[*queue.Error](err)
 	switch {
-	case ok && e.Msg == "unknown field":
-		return fmt.Errorf("%s: unknown field; a task has queue, payload, delayed_at, delay, priority, key and headers", e.Field)
+	case ok && strings.HasPrefix(e.Msg, "unknown field"):
+		return fmt.Errorf("%s: %s; a task has queue, payload, delayed_at, delay, priority, key and headers", e.Field, e.Msg)
 	case ok && e.Field == "body" && strings.HasPrefix(e.Msg, "an object is needed"):
 		return fmt.Errorf("%s; as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
 	case ok && e.Field == "body":
