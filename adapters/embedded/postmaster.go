@@ -220,7 +220,6 @@ func lineLevel(line string, before slog.Level) slog.Level {
 		{"INFO:  ", slog.LevelDebug},
 		{"DEBUG:  ", slog.LevelDebug},
 	} {
-
 		if strings.Contains(line, s.severity) {
 			return s.level
 		}

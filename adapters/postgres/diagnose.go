@@ -253,7 +253,6 @@ func (d *diagnosis) settings(ctx context.Context) error {
 func (d *diagnosis) schema(ctx context.Context) error {
 	var version, compatibleFrom int
 	err := d.conn.QueryRow(ctx, d.store.sql.get("migrate.version")).Scan(&version, &compatibleFrom, nil)
-
 	// A schema without migrations has no table of versions: that is version 0. A missing privilege is a finding.
 	if err != nil {
 		if !isSentByServer(err) {

@@ -24,7 +24,6 @@ const (
 func (d *diagnosis) tickers(ctx context.Context) error {
 	const name = "tickers"
 	rows, err := d.conn.Query(ctx, d.store.sql.get("diagnose.tickers"), mostExamined)
-
 	if err != nil {
 		return d.unknown(name, err)
 	}

@@ -85,7 +85,6 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 	answers := make([]queue.Released, len(sound))
 	err := x.runStep(ctx, op, func(ctx context.Context, t *tx) ([]queue.Wake, error) {
 		m, err := x.store.releaseTasksIn(ctx, t, x.namespace, sound, answers, false)
-
 		if err != nil {
 			return nil, err
 		}

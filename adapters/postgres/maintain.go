@@ -130,7 +130,6 @@ func (s *Store) promote(ctx context.Context) (queue.Maintained, error) {
 		t.queueRows("promote.next", nextIn(&out), floorParam(from))
 		return nil
 	})
-
 	// One refused row must not hold up the others: the filter finds the row and passes over it.
 	if err != nil {
 		return s.rowFilters.promote.retryRefused(ctx, err, func() (row refusedRow, err error) {

@@ -269,7 +269,6 @@ func (c *conductor) play(ctx context.Context, run *report.Run, app *process) err
 		before, err = c.read(ctx, cmd.Process.Pid, app)
 		return err
 	}, func(phase string, r plan.Result) error {
-
 		now, err := c.read(ctx, cmd.Process.Pid, app)
 		if err != nil {
 			return err

@@ -203,7 +203,6 @@ func (s *script) offered(ctx context.Context) error {
 		return err
 	}
 	return s.stage.Phase("offered", func() (plan.Result, error) {
-
 		begin, each := time.Now(), s.now()
 		inserts := make(chan []Task, 4096)
 		var failed atomic.Pointer[error]

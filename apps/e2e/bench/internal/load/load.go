@@ -120,7 +120,6 @@ func clients[S any](ctx context.Context, l *load, phase string, open func() (S, 
 		}
 	}
 	return l.stage.Phase(phase, func() (plan.Result, error) {
-
 		var t tally
 		var over atomic.Bool
 
