@@ -62,7 +62,7 @@ func TestOperator(t *testing.T) {
 			t.Errorf("it is still %s", got)
 		}
 		migrate(program.ExitDone, "", "validate")
-		migrate(program.ExitUsage, "--to is needed", "down")
+		migrate(program.ExitUsage, "--to: must be the version", "down")
 		migrate(program.ExitDone, "", "down", "--to", "0")
 		if got := state(); got != pending {
 			t.Errorf("it is %s", got)

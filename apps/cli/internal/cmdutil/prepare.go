@@ -12,7 +12,7 @@ import (
 // RefuseMisspeltVariables refuses an environment variable that no program reads and that is near to one that cmd reads. A
 // command with a misspelt PGQUEUE_NAMESPACE would work in another namespace.
 func RefuseMisspeltVariables(f *factory.Factory, cmd *cobra.Command) error {
-	if f.Environ == nil {
+	if f.Environ == nil || cmd.Flags().Lookup("addr") != nil { // servers warn of every variable that nothing reads
 		return nil
 	}
 
