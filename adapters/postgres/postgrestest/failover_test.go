@@ -110,7 +110,7 @@ func (l *ledger) take(ctx context.Context, m queue.Service, name string) {
 		}
 		for {
 			answers, err := m.ReleaseTasks(context.WithoutCancel(ctx), releases)
-			if l.fault(err) {
+			if len(answers) != len(releases) && l.fault(err) { // with all answers, each release has its own error
 				continue
 			}
 			l.note(func() {
