@@ -13,6 +13,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
+var requestCancel = statement("hold.cancel")
+
 // bulkStep is the largest number of tasks that one transaction of a bulk operation moves.
 const bulkStep = 500
 
@@ -89,9 +91,14 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		}
 
 		if len(some.ids) > 0 {
-			b, fit, err := s.bulkStep(ctx, namespace, some.ids, sel.DryRun, o)
+			b, fit, left, err := s.bulkStep(ctx, namespace, some.ids, sel.DryRun, o)
 			if err != nil {
 				return total, err
+			}
+			if err := s.finishLocked(ctx, namespace, o, &b, left, sel.Within-time.Since(began)); err != nil && len(sel.IDs) == 0 {
+				b.Errs, b.Next = nil, total.Next
+				total.Add(b)
+				return total, queue.WithOp(o.op, err)
 			}
 			if behind = some.ids[fit-1]; fit < len(some.ids) {
 				last, some.more = false, false
@@ -119,6 +126,65 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 	}
 }
 
+// finishLocked applies a bulk operation to tasks that another transaction had locked in a step, as soon as they are free. It
+// waits without a connection, for at most within (0 = the timeout of a call). It adds the result to b, and returns the
+// error of a task that is still locked.
+func (s *Store) finishLocked(
+	ctx context.Context, namespace string, o operation, b *queue.Bulk, left []int64, within time.Duration,
+) error {
+	if len(left) == 0 {
+		return nil
+	}
+	if within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, within)
+		defer cancel()
+	}
+
+	places := make([]int, len(left))
+	for i, id := range left {
+		places[i] = i
+		b.Errs[id] = queue.Locked(id)
+	}
+
+	var last error
+	s.repeatUntilUnlocked(ctx, places, func(ctx context.Context, places []int) ([]int, error) {
+		ids := selectPlaces(left, places)
+		step, fit, locked, err := s.bulkStep(ctx, namespace, ids, false, o)
+		if err != nil && ctx.Err() != nil { // the end of the wait; the tasks have their answer
+			return places, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+
+		for _, id := range ids[:fit] {
+			delete(b.Errs, id)
+		}
+		step.Matched, step.Next = 0, b.Next // these tasks are counted already
+		b.Add(step)
+
+		var again []int
+		for i, at := range places {
+			if i >= fit || slices.Contains(locked, left[at]) {
+				b.Errs[left[at]] = queue.Locked(left[at])
+				again = append(again, at)
+			}
+		}
+		return again, nil
+	}, func(place int, err error) {
+		b.Errs[left[place]] = err
+		last = err
+	})
+
+	for _, id := range left {
+		if err := b.Errs[id]; last == nil && queue.IsLocked(err) {
+			last = err
+		}
+	}
+	return last
+}
+
 // pickIDs returns the next ids of a selection after the id behind, in ascending order. It reports whether they are the
 // last.
 func pickIDs(ids []int64, behind int64) (found, bool, error) {
@@ -138,7 +204,10 @@ func orAll(s []queue.Status) []queue.Status {
 
 // bulkStep applies a bulk operation to tasks at the front of ids in one transaction. It returns their number in fit,
 // which is below len(ids) if results are large. It reads a task again that moves concurrently, at most maxTries times.
-func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dryRun bool, o operation) (out queue.Bulk, fit int, err error) {
+// It returns the tasks in left that it could not take because another transaction has locked them.
+func (s *Store) bulkStep(
+	ctx context.Context, namespace string, ids []int64, dryRun bool, o operation,
+) (out queue.Bulk, fit int, left []int64, err error) {
 	var m *moves
 	err = s.runInTx(ctx, o.op, func(ctx context.Context, t *tx) error {
 		out, fit = queue.Bulk{Errs: map[int64]error{}}, len(ids)
@@ -148,7 +217,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 		}
 
 		m = makeMoves(now)
-		left := ids
+		left = ids
 		for tries := 0; len(left) > 0 && tries < maxTries; tries++ {
 			// Only the first try limits the bytes; the next tries read the same tasks again.
 			most := int64(math.MaxInt64)
@@ -181,11 +250,14 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 				out.Matched = int64(len(able))
 			}
 			if dryRun {
+				left = nil
 				return errNothing
 			}
 			if len(able) == 0 {
+				left = nil
 				break
 			}
+
 			var queues map[string]*storedQueue
 			if o.move != "" { // these leave with the statements of take
 				queues = t.readQueuesByName(namespace, listQueueNames(able))
@@ -223,7 +295,7 @@ func (s *Store) bulkStep(ctx context.Context, namespace string, ids []int64, dry
 		out.Tallies = m.tallies
 		s.notify.notifyReady(m.woken)
 	}
-	return out, fit, ignoreNothingToDo(err)
+	return out, fit, left, ignoreNothingToDo(err)
 }
 
 // refused returns the error of a task with a status that the operation does not allow.
@@ -277,7 +349,7 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 
 	// A retained task stays: the lease row takes the request, and the worker gets it at its next heartbeat.
 	if len(heldID) > 0 {
-		t.queueQuery(statement("hold.cancel"), each, arg("ids", heldID), arg("tokens", heldT))
+		t.queueQuery(requestCancel, each, arg("ids", heldID), arg("tokens", heldT))
 	}
 
 	if len(dueID) > 0 {

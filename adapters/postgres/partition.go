@@ -380,6 +380,7 @@ var (
 	stripPartKeys  = statement("part.strip.keys")
 	stripPartRows  = statement("part.strip")
 	countPartTasks = statement("part.counts")
+	lockDrop       = statement("part.drop.lock")
 )
 
 // askPart queues a statement on the tables of the partition p and calls each for every row.
@@ -485,7 +486,15 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (dropped b
 	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
 	err = s.tryTransaction(ctx, func(ctx context.Context, t *tx) error {
-		t.queue("part.drop.lock")
+		locked := false
+		err := t.queryRows(ctx, lockDrop, func(rows pgx.Rows) error { return rows.Scan(&locked) })
+		if err != nil {
+			return err
+		}
+		if !locked {
+			return errNothing
+		}
+
 		t.batch.Queue("set local lock_timeout = '" + dropPatience + "'")
 		t.batch.Queue("set local statement_timeout = 0") // dropTimeout bounds the walk instead
 		t.ddl("part.freeze", p.lower, p.upper)

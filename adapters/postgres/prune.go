@@ -60,12 +60,13 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		do   func() (int, bool, error)
 	}{
 		{"next partition", func() (int, bool, error) { return 0, false, s.keepAhead(ctx) }},
-		{"old partitions", func() (int, bool, error) { return s.dropPast(ctx) }},
 		{"finished tasks", func() (int, bool, error) { return s.pruneDone(ctx, groups, now, &out.Faults) }},
 		{"deleted queues", func() (int, bool, error) { return s.pruneDeleted(ctx, &out.Faults) }},
 		{"events", func() (int, bool, error) { return s.pruneEvents(ctx) }},
 		{"ticks", func() (int, bool, error) { return s.pruneOldTicks(ctx, now) }},
 		{"heartbeats", func() (int, bool, error) { return s.pruneBeats(ctx) }},
+		// The last, because the walk over a large partition can take all of the time that is left.
+		{"old partitions", func() (int, bool, error) { return s.dropPast(ctx) }},
 	} {
 		n, more, stepErr := step.do()
 		out.Moved += n

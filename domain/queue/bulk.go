@@ -57,7 +57,8 @@ type Bulk struct {
 	Matched int64
 	// Moved is how many were moved (for a cancel of held tasks: asked); 0 after a dry run.
 	Moved int64
-	// Errs has, for a selection by ids, the error of each id that was not moved: ErrNotFound or ErrConflict.
+	// Errs has, for a selection by ids, the error of each id that was not moved: ErrNotFound, ErrConflict, or ErrUnavailable
+	// for a task that another transaction has locked for longer than the call may take.
 	Errs map[int64]error
 	// Next is the Cursor to go on with; "" when all is done, and only then.
 	Next string

@@ -227,6 +227,89 @@ func TestLapsedHeartbeatBesideARow(t *testing.T) {
 	}
 }
 
+// TestCancelBesideALockedRow cancels the tasks of two lease rows by a filter while an open transaction has locked the second.
+// The request reaches the worker of the first at once, and a release there does not wait.
+func TestCancelBesideALockedRow(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+
+	dsn := postgrestest.URL(t)
+	s := open(t, dsn)
+	makeQueue(t, s, "tests", "mail")
+	makeTask(t, s, "tests", "mail", "mail")
+	var held []*queue.Task
+	for range 2 {
+		out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: 1}}})
+		if err != nil || len(out[0]) != 1 {
+			t.Fatal(out, err)
+		}
+		held = append(held, out[0]...)
+	}
+
+	conn := connect(t, dsn)
+	sql(t, conn, "begin", fmt.Sprintf("select 1 from pgqueue.lease where token = %d for update", held[1].Lease.Token))
+	type answer struct {
+		bulk queue.Bulk
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		bulk, err := s.CancelTasks(t.Context(), "tests", queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}})
+		answers <- answer{bulk, err}
+	}()
+
+	waitFor(t, func() (bool, string) {
+		tasks, err := s.GetTasks(t.Context(), "tests", []int64{held[0].ID}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tasks[0].CancelRequested, "the request does not reach the task in the free row"
+	})
+	out, err := s.ReleaseTasks(queue.WithoutWait(t.Context()), "tests", []queue.Release{
+		{ID: held[0].ID, Token: held[0].Lease.Token, Outcome: queue.OutcomeSuccess},
+	})
+	if err != nil || out[0].Err != nil {
+		t.Error("the release waits for the cancel", out, err)
+	}
+
+	sql(t, conn, "commit")
+	a := <-answers
+	if a.err != nil || a.bulk.Matched != 2 || a.bulk.Moved != 2 || len(a.bulk.Errs) != 0 || a.bulk.Next != "" {
+		t.Errorf("got %+v, want two tasks moved", a)
+	}
+	tasks, err := s.GetTasks(t.Context(), "tests", []int64{held[1].ID}, false)
+	if err != nil || !tasks[0].CancelRequested {
+		t.Error("the request does not reach the task in the row that was locked", tasks, err)
+	}
+}
+
+// TestCancelOfALockedRow ends by the timeout of a call: the task is not lost, the answer says so.
+func TestCancelOfALockedRow(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+
+	dsn := postgrestest.URL(t)
+	s := open(t, dsn, postgres.WithCallTimeout(time.Second))
+	makeQueue(t, s, "tests", "mail")
+	makeTask(t, s, "tests", "mail")
+	out, err := s.RetainTasks(t.Context(), queue.Retain{Namespace: "tests", Requests: []queue.RetainShare{{Worker: "w", Limit: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := out[0][0]
+	conn := connect(t, dsn)
+	sql(t, conn, "begin", "select 1 from pgqueue.lease for update")
+
+	bulk, err := s.CancelTasks(t.Context(), "tests", queue.Selection{IDs: []int64{task.ID}})
+	if err != nil || bulk.Moved != 0 || !queue.IsLocked(bulk.Errs[task.ID]) {
+		t.Errorf("by its id: got %+v, %v", bulk, err)
+	}
+	bulk, err = s.CancelTasks(t.Context(), "tests", queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}})
+	if queue.KindOf(err) != queue.KindUnavailable || bulk.Moved != 0 {
+		t.Errorf("by a filter: got %+v, %v", bulk, err)
+	}
+}
+
 // TestRescueSkipsWhatItCannot has one lease row contradict the rest of the database: the others are rescued.
 func TestRescueSkipsWhatItCannot(t *testing.T) {
 	t.Parallel()

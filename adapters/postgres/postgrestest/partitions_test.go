@@ -152,6 +152,45 @@ func TestDropPartition(t *testing.T) {
 		recounted(t, s)
 	})
 
+	t.Run("while another process drops, this one prunes all the rest", func(t *testing.T) {
+		t.Parallel()
+
+		dsn := postgrestest.URL(t)
+		s, conn := open(t, dsn, postgres.WithPartitionSize(1024)), connect(t, dsn)
+		finishPartition(t, s, conn, 10, 1025)
+		makeTask(t, s, "tests", "mail", "mail", "mail")
+		if _, err := s.CancelTasks(t.Context(), "tests", queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}}); err != nil {
+			t.Fatal(err)
+		}
+		postgrestest.Advance(t, s, 62*time.Minute)
+
+		sql(t, conn, "begin", "select pg_advisory_xact_lock('pgqueue.part'::regclass::oid::integer, 1)")
+		prune := func() {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if _, err := s.Maintain(ctx, queue.ChorePrune); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 {
+			prune()
+		}
+		if n := value[int](t, conn, "select count(*) from pgqueue.task where id > 1024"); n != 0 {
+			t.Errorf("%d finished tasks of the other partition are left", n)
+		}
+		if n := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1"); n != 1 {
+			t.Error("the partition is gone beside the lock: this shows nothing")
+		}
+
+		sql(t, conn, "commit")
+		waitFor(t, func() (bool, string) {
+			prune()
+			n := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1")
+			return n == 0, "the partition is still there"
+		})
+	})
+
 	t.Run("a task that came back to life keeps its partition", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)

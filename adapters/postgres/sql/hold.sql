@@ -184,12 +184,22 @@ from unnest(@token::bigint[], @part::smallint[], @queue_id::integer[], @retained
     i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels, granted)
 
 -- name: hold.cancel
--- Requests the cancellation of retained tasks. A task that was released meanwhile stays as it is. Not by ctid: a heartbeat may
--- be moving the row
-with asked as (
+-- Requests the cancellation of retained tasks. A task that was released meanwhile stays as it is. Rows that another transaction
+-- has locked are left out: a wait for one would keep the rows that are locked already. Not by ctid: a heartbeat may be moving
+-- the row
+with free as materialized (
+    select l.token, l.part from unnest(@tokens::bigint[]) i (token)
+    cross join lateral (
+        select l.token, l.part from pgqueue.lease l where l.token = i.token and l.task_ids && @ids::bigint[]
+        order by l.part offset 0
+        for update skip locked
+    ) l
+),
+asked as (
     update pgqueue.lease l
     set cancels = (select array_agg(c) from unnest(l.task_ids) c where c = any (l.cancels) or c = any (@ids::bigint[]))
-    where l.token = any (@tokens::bigint[]) and l.task_ids && @ids::bigint[]
+    -- A part is below 256, and tokens of rows are multiples of it.
+    where l.token = any (@tokens::bigint[]) and l.token + l.part = any (array(select f.token + f.part from free f))
     returning l.task_ids
 )
 select c from asked cross join lateral unnest(asked.task_ids) c where c = any (@ids::bigint[])
