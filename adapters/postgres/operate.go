@@ -151,8 +151,8 @@ func (s *Store) finishLocked(
 	s.repeatUntilUnlocked(ctx, places, func(ctx context.Context, places []int) ([]int, error) {
 		ids := selectPlaces(left, places)
 		step, fit, locked, err := s.bulkStep(ctx, namespace, ids, false, o)
-		if err != nil && ctx.Err() != nil { // the end of the wait; the tasks have their answer
-			return places, nil
+		if err != nil && ctx.Err() != nil {
+			return places, nil //nolint:nilerr // the wait has ended, and these tasks have their answer: locked
 		}
 		if err != nil {
 			return nil, err
