@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -360,9 +361,12 @@ func TestCollations(t *testing.T) {
 
 // TestSessionLocks: behind a transaction pooler a lock of a session stays on the pooler's connection for good.
 func TestSessionLocks(t *testing.T) {
+	lock := regexp.MustCompile(`pg_\w*advisory\w*lock\w*`)
 	for name, text := range postgres.Statements(postgres.DefaultSchema) {
-		if strings.Contains(text, "advisory") && !strings.Contains(text, "pg_advisory_xact_lock") {
-			t.Errorf("%s takes a lock that does not end with its transaction", name)
+		for _, function := range lock.FindAllString(text, -1) {
+			if function != "pg_advisory_xact_lock" && function != "pg_try_advisory_xact_lock" {
+				t.Errorf("%s calls %s, whose lock does not end with its transaction", name, function)
+			}
 		}
 	}
 }
