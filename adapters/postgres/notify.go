@@ -3,12 +3,14 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -66,25 +68,21 @@ func parsePayload(text string) (sender string, wakes []queue.Wake, proof string)
 	return sender, wakes, ""
 }
 
-// notifier notifies other processes of tasks that became ready. It sends at once if its last send is older than every,
-// and otherwise at the end of that interval, with one statement for all queues. Its goroutine runs only while wake-ups
-// are pending. All methods are safe for concurrent use.
+// notifier notifies other processes of tasks that became ready: at once when its last send is older than the interval, and
+// otherwise at the end of that interval, with one statement for all queues. All methods are safe for concurrent use.
 type notifier struct {
 	sender string
-	every  time.Duration
 	off    bool
 	send   func(ctx context.Context, payload string) error
 	failed func(error)
 
-	quit chan struct{} // closed by closeNotifier: send the pending wake-ups and end
-	done sync.WaitGroup
+	// signals has one item when wake-ups are pending. The wake-ups themselves are a set, because the commits of an interval
+	// name the same few queues again and again.
+	signals *batch.Batcher[struct{}, struct{}, struct{}]
 
 	mu      sync.Mutex
 	pending map[queue.Wake]struct{}
 	any     bool // pending exceeds maxPending: wake all queues
-	running bool
-	closed  bool
-	last    time.Time // time of the last send
 }
 
 // maxPending bounds the queues that wait for a send; a payload cannot hold more names anyway.
@@ -94,11 +92,9 @@ var sendWakeUps = statement("notify.send")
 
 // newNotifier returns the notifier of a store. It has no goroutine before the first notifyReady.
 func newNotifier(s *Store) *notifier {
-	return &notifier{
+	n := &notifier{
 		sender:  rand.Text(),
-		every:   s.opt.notifyEvery,
 		off:     s.opt.noNotify,
-		quit:    make(chan struct{}),
 		pending: map[queue.Wake]struct{}{},
 		send: func(ctx context.Context, payload string) error {
 			_, err := s.pool.Exec(ctx, s.sql.Of(sendWakeUps), s.sql.Values(sendWakeUps, []sqltext.Arg{arg("channel", s.notifyChannel()), arg("payload", payload)})...)
@@ -108,6 +104,19 @@ func newNotifier(s *Store) *notifier {
 			s.opt.logger.Warn("could not notify other processes; they will find the tasks by polling", "error", err)
 		},
 	}
+
+	n.signals = batch.New(batch.Options[struct{}, struct{}, struct{}]{
+		Commit:      n.sendPending,
+		Timeout:     notifyTimeout,
+		MinInterval: s.opt.notifyEvery,
+		Unclaimed: func(_ struct{}, _, _ []struct{}, err error) {
+			if err != nil {
+				n.failed(err)
+			}
+		},
+	})
+
+	return n
 }
 
 // notifyReady schedules a notification that the queues of wakes have ready tasks. It never blocks. After closeNotifier
@@ -119,9 +128,7 @@ func (n *notifier) notifyReady(wakes []queue.Wake) {
 
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed {
-		return
-	}
+	isFirst := len(n.pending) == 0
 
 	// The bound keeps the memory small; beyond it one wake-up for all queues replaces the names.
 	for _, w := range wakes {
@@ -132,69 +139,27 @@ func (n *notifier) notifyReady(wakes []queue.Wake) {
 		n.pending[w] = struct{}{}
 	}
 
-	if !n.running {
-		n.running = true
-		n.done.Go(n.runNotifier)
+	if isFirst {
+		n.signals.Add(struct{}{}, struct{}{})
 	}
 }
 
 // closeNotifier sends the pending wake-ups and ends the goroutine, within twice notifyTimeout.
 func (n *notifier) closeNotifier() {
-	n.mu.Lock()
-	if !n.closed {
-		n.closed = true
-		close(n.quit)
-	}
-	n.mu.Unlock()
-	n.done.Wait()
+	n.signals.Close()
+	n.signals.Wait()
 }
 
-// runNotifier is the goroutine: it sends pending wake-ups until none is left.
-func (n *notifier) runNotifier() {
-	for {
-		n.pauseNotifier()
-		wakes, ok := n.takePending()
-		if !ok {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), notifyTimeout)
-		if err := n.send(ctx, payloadFrom(n.sender, wakes)); err != nil {
-			n.failed(err)
-		}
-		cancel()
-	}
+// sendPending sends the pending wake-ups in one notification, which is not repeated.
+func (n *notifier) sendPending(ctx context.Context, _ struct{}, signals []struct{}) ([]struct{}, error) {
+	return signals, n.send(ctx, payloadFrom(n.sender, n.takePending()))
 }
 
-// pauseNotifier waits until the interval after the last send is over, or until closeNotifier.
-func (n *notifier) pauseNotifier() {
-	n.mu.Lock()
-	wait := n.every - time.Since(n.last)
-	n.mu.Unlock()
-	if wait <= 0 {
-		return
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-n.quit:
-	}
-}
-
-// takePending returns the pending wake-ups and clears them. If none is pending it returns false, and the goroutine must
-// end.
-func (n *notifier) takePending() ([]queue.Wake, bool) {
+// takePending returns the pending wake-ups and clears them.
+func (n *notifier) takePending() []queue.Wake {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.pending) == 0 {
-		n.running = false
-		return nil, false
-	}
-
-	wakes := make([]queue.Wake, 0, len(n.pending))
-	for w := range n.pending {
-		wakes = append(wakes, w)
-	}
+	wakes := slices.Collect(maps.Keys(n.pending))
 
 	// After an overflow the names are incomplete, so the payload wakes all queues.
 	if n.any {
@@ -203,6 +168,6 @@ func (n *notifier) takePending() ([]queue.Wake, bool) {
 
 	clear(n.pending)
 	n.any = false
-	n.last = time.Now()
-	return wakes, true
+
+	return wakes
 }

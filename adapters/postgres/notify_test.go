@@ -156,9 +156,7 @@ func TestNotifier(t *testing.T) {
 	it("nothing to tell starts nothing", func(t *testing.T, s *sends) {
 		n := s.notifier(every)
 		n.notifyReady(nil)
-		if n.running {
-			t.Error("a goroutine was started")
-		}
+		s.want(t)
 		n.closeNotifier()
 	})
 }
