@@ -54,7 +54,7 @@ func (p *parts) runBackground(ctx context.Context) error {
 
 	wait := func() error { return nil }
 	if ok {
-		wait = p.workers.start(ctx, cancel)
+		wait = p.workers.startWorkers(ctx, cancel)
 		select {
 		case <-ctx.Done():
 		case <-p.owner.Closing():

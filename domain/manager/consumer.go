@@ -13,10 +13,10 @@ import (
 // a database connection, until a task is there, the wait is over or ctx ends. Callers that wait for the same queues are
 // served in the order in which they came.
 func (m *Manager) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
-	return runOperation(ctx, m, queue.OpRetainTasks, func(ctx context.Context) ([]*queue.Task, error) { return m.retain(ctx, r) })
+	return runOperation(ctx, m, queue.OpRetainTasks, func(ctx context.Context) ([]*queue.Task, error) { return m.retainValidated(ctx, r) })
 }
 
-func (m *Manager) retain(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
+func (m *Manager) retainValidated(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
 	r, err := r.Normalize()
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (m *Manager) retain(ctx context.Context, r queue.RetainRequest) ([]*queue.T
 	if r.Wait > 0 {
 		tasks, err = m.waitlists.Retain(ctx, set, share, r.Wait)
 	} else {
-		tasks, err = m.retainNow(ctx, set, share)
+		tasks, err = m.retainWithoutWait(ctx, set, share)
 	}
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (m *Manager) retain(ctx context.Context, r queue.RetainRequest) ([]*queue.T
 	return r.WithoutLarge(ctx, m, tasks)
 }
 
-func (m *Manager) retainNow(ctx context.Context, set waitlist.QueueSet, share queue.RetainShare) ([]*queue.Task, error) {
+func (m *Manager) retainWithoutWait(ctx context.Context, set waitlist.QueueSet, share queue.RetainShare) ([]*queue.Task, error) {
 	outs, err := m.retains.Do(ctx, set, share)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (m *Manager) retainNow(ctx context.Context, set waitlist.QueueSet, share qu
 
 // UndeliveredRetain records that the answer of a retain with a request id was not delivered.
 func (m *Manager) UndeliveredRetain(ctx context.Context, worker, requestID string) error {
-	_, err := callStore(ctx, m, queue.OpRetainTasks, func(ctx context.Context) (struct{}, error) {
+	_, err := callStoreDirectly(ctx, m, queue.OpRetainTasks, func(ctx context.Context) (struct{}, error) {
 		u, ok := queue.StoreAs[queue.UndeliveredRequests](m.store)
 		if !ok {
 			return struct{}{}, nil // the leases end by themselves
@@ -68,7 +68,7 @@ func (m *Manager) UndeliveredRetain(ctx context.Context, worker, requestID strin
 // HeartbeatTasks extends leases and answers each in order.
 func (m *Manager) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	return queue.CheckBeats(runOperation(ctx, m, queue.OpHeartbeatTasks, func(ctx context.Context) ([]queue.Beat, error) {
-		if err := checkBatch("heartbeats", len(beats)); err != nil {
+		if err := checkBatchSize("heartbeats", len(beats)); err != nil {
 			return nil, err
 		}
 		outs, err := sendChecked(beats, queue.Heartbeat.Check,
@@ -85,7 +85,7 @@ func (m *Manager) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) (
 // ReleaseTasks ends leases and answers each in order.
 func (m *Manager) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	return queue.CheckReleased(runOperation(ctx, m, queue.OpReleaseTasks, func(ctx context.Context) ([]queue.Released, error) {
-		outs, err := m.release(ctx, releases)
+		outs, err := m.releaseBatched(ctx, releases)
 		for i := range outs {
 			outs[i].Err = queue.WithOp(queue.OpReleaseTasks.String(), outs[i].Err)
 		}
@@ -94,8 +94,8 @@ func (m *Manager) ReleaseTasks(ctx context.Context, releases []queue.Release) ([
 	}))
 }
 
-func (m *Manager) release(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
-	if err := checkBatch("releases", len(releases)); err != nil {
+func (m *Manager) releaseBatched(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
+	if err := checkBatchSize("releases", len(releases)); err != nil {
 		return nil, err
 	}
 

@@ -8,7 +8,7 @@ import (
 )
 
 // Headers are maps and are cloned; a task without headers costs nothing.
-func copyTask(dst []byte, t *queue.NewTask) []byte {
+func copyTaskMemory(dst []byte, t *queue.NewTask) []byte {
 	t.Headers = maps.Clone(t.Headers)
 	return batch.CopyBytes(dst, &t.Payload)
 }

@@ -8,7 +8,7 @@ import (
 
 // ListEvents returns the events behind f.After, at most limit: 1 to 1,000, 0 = 100.
 func (m *Manager) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
-	return callStore(ctx, m, queue.OpListEvents, func(ctx context.Context) (queue.EventPage, error) {
+	return callStoreDirectly(ctx, m, queue.OpListEvents, func(ctx context.Context) (queue.EventPage, error) {
 		f, err := f.Normalize()
 		if err != nil {
 			return queue.EventPage{}, err
@@ -25,7 +25,7 @@ func (m *Manager) ListEvents(ctx context.Context, f queue.EventFilter, limit int
 // LastEvent returns the cursor of now in the feed: later events are behind it. A server sends it to a new subscriber, which
 // can then resume without a gap before it has any event.
 func (m *Manager) LastEvent(ctx context.Context) (string, error) {
-	return callStore(ctx, m, queue.OpLastEvent, m.store.LastEvent)
+	return callStoreDirectly(ctx, m, queue.OpLastEvent, m.store.LastEvent)
 }
 
 // SubscribeEvents calls handle with each event behind f.After (from now on when empty), in the feed's order and without

@@ -154,7 +154,7 @@ func (f *fake) created(c queue.Create) []queue.Created {
 			out[i].Err = &queue.Error{Kind: queue.KindNotFound, Subject: "queue unknown", Msg: "no such queue"}
 			continue
 		}
-		out[i].Task = cloneTask(f.add(c.Namespace, n))
+		out[i].Task = cloneWholeTask(f.add(c.Namespace, n))
 	}
 	return out
 }
@@ -192,7 +192,7 @@ func (f *fake) retained(r queue.Retain) [][]*queue.Task {
 			f.tokens++
 			t.Status, t.Worker, t.Lease = queue.StatusRetained, q.Worker, &queue.Lease{Token: f.tokens}
 			f.event(queue.EventRetained, t)
-			out[i] = append(out[i], cloneTask(t))
+			out[i] = append(out[i], cloneWholeTask(t))
 		}
 	}
 	return out
@@ -238,7 +238,7 @@ func (f *fake) ReleaseTasks(ctx context.Context, namespace string, rs []queue.Re
 			f.ready = append([]int64{t.ID}, f.ready...)
 			f.event(queue.EventReturned, t)
 		}
-		out[i].Task = cloneTask(t)
+		out[i].Task = cloneWholeTask(t)
 	}
 	return out, nil
 }
@@ -251,7 +251,7 @@ func (f *fake) GetTasks(ctx context.Context, namespace string, ids []int64, _ bo
 	var out []*queue.Task
 	for _, id := range ids {
 		if t := f.tasks[id]; t != nil && t.Namespace == namespace {
-			out = append(out, cloneTask(t))
+			out = append(out, cloneWholeTask(t))
 		}
 	}
 	return out, nil
@@ -468,8 +468,8 @@ func waitFor(worker string, wait time.Duration, queues ...string) queue.RetainRe
 
 func workerName(i int) string { return fmt.Sprintf("w%04d", i) }
 
-// cloneTask returns a copy of t that shares no memory with it, as far as the fake changes it.
-func cloneTask(t *queue.Task) *queue.Task {
+// cloneWholeTask returns a copy of t that shares no memory with it, as far as the fake changes it.
+func cloneWholeTask(t *queue.Task) *queue.Task {
 	c := *t
 	c.Payload, c.Result = slices.Clone(t.Payload), slices.Clone(t.Result)
 	if t.Lease != nil {

@@ -12,9 +12,9 @@ import (
 // maxHandBackTries bounds the releases of tasks for a caller that left. After the last their leases end by themselves.
 const maxHandBackTries = 5
 
-// handBack returns tasks that were retained for a caller that left, in a goroutine of its own. Tasks of a request with an
+// handBackTasks returns tasks that were retained for a caller that left, in a goroutine of its own. Tasks of a request with an
 // id stay for the repeat of the request.
-func (p *parts) handBack(set waitlist.QueueSet, tasks []*queue.Task) {
+func (p *parts) handBackTasks(set waitlist.QueueSet, tasks []*queue.Task) {
 	if len(tasks) == 0 {
 		return
 	}

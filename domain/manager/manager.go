@@ -58,21 +58,21 @@ func New(store queue.Store, opts ...Option) (*Manager, error) {
 	if store == nil {
 		return nil, queue.WithOp(op, queue.Invalid("store", "must not be nil"))
 	}
-	cfg, err := newConfig(opts)
+	cfg, err := configFromOptions(opts)
 	if err != nil {
 		return nil, queue.WithOp(op, err)
 	}
 
-	return &Manager{parts: newParts(store, cfg), namespace: cfg.namespace}, nil
+	return &Manager{parts: newManagerParts(store, cfg), namespace: cfg.namespace}, nil
 }
 
-func newParts(store queue.Store, cfg config) *parts {
-	p := &parts{store: store, cfg: cfg, tokens: newLeaseTokens(), workers: newWorkers(cfg)}
+func newManagerParts(store queue.Store, cfg config) *parts {
+	p := &parts{store: store, cfg: cfg, tokens: newLeaseTokens(), workers: newWorkerSet(cfg)}
 	p.owner = owner.New(owner.Config{
 		Log: cfg.log, PollInterval: cfg.poll, CallTimeout: cfg.callTimeout, MaxWaiting: cfg.batching.MaxWaiting,
 	})
 	p.waitlists = waitlist.New(waitlist.Options{
-		Owner: p.owner, Store: store, MaxBatch: cfg.batching.MaxBatch, RetainTasks: p.retainTasks, HandBack: p.handBack,
+		Owner: p.owner, Store: store, MaxBatch: cfg.batching.MaxBatch, RetainTasks: p.retainTasks, HandBack: p.handBackTasks,
 	})
 	p.concurrency = waitlist.NewConcurrencyCache(p.owner, store.GetQueue)
 	p.awaits = feed.NewAwaits(p.owner, store)
@@ -88,7 +88,7 @@ func newParts(store queue.Store, cfg config) *parts {
 func (p *parts) setBatchers() {
 	creates := batchOptions(p, queue.OpCreateTask, p.createTasks)
 	creates.Bytes = func(t queue.NewTask) int { return len(t.Payload) }
-	creates.Copy, creates.Restore = copyTask, restoreTask
+	creates.Copy, creates.Restore = copyTaskMemory, restoreTask
 	creates.Number = func(t *queue.NewTask, call int) { t.Call = call }
 	creates.Locked = func(c queue.Created) bool { return queue.IsLocked(c.Err) }
 	p.creates = batch.New(creates)
@@ -96,7 +96,7 @@ func (p *parts) setBatchers() {
 	retains := batchOptions(p, queue.OpRetainTasks, p.retainTasks)
 	retains.Weight = func(s queue.RetainShare) int { return s.Limit }
 	retains.Unclaimed = func(set waitlist.QueueSet, _ []queue.RetainShare, outs [][]*queue.Task, _ error) {
-		p.handBack(set, slices.Concat(outs...))
+		p.handBackTasks(set, slices.Concat(outs...))
 	}
 	p.retains = batch.New(retains)
 
@@ -143,7 +143,7 @@ func (m *Manager) In(namespace string) (queue.Service, error) {
 
 // ListNamespaces lists every namespace that has a queue or a ticker, and the system's own, sorted.
 func (m *Manager) ListNamespaces(ctx context.Context) ([]string, error) {
-	return callStore(ctx, m, queue.OpListNamespaces, func(ctx context.Context) ([]string, error) {
+	return callStoreDirectly(ctx, m, queue.OpListNamespaces, func(ctx context.Context) ([]string, error) {
 		names, err := m.store.ListNamespaces(ctx)
 		if err != nil {
 			return nil, err
@@ -157,7 +157,7 @@ func (m *Manager) ListNamespaces(ctx context.Context) ([]string, error) {
 
 // Ping reports whether the store can work now.
 func (m *Manager) Ping(ctx context.Context) error {
-	_, err := callStore(ctx, m, queue.OpPing, func(ctx context.Context) (struct{}, error) {
+	_, err := callStoreDirectly(ctx, m, queue.OpPing, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, m.store.Ping(ctx)
 	})
 
@@ -166,7 +166,7 @@ func (m *Manager) Ping(ctx context.Context) error {
 
 // Diagnose examines the store for an operator; a store that cannot be examined has no findings.
 func (m *Manager) Diagnose(ctx context.Context) ([]queue.Finding, error) {
-	return callStore(ctx, m, queue.OpDiagnose, func(ctx context.Context) ([]queue.Finding, error) {
+	return callStoreDirectly(ctx, m, queue.OpDiagnose, func(ctx context.Context) ([]queue.Finding, error) {
 		d, ok := queue.StoreAs[queue.Diagnoser](m.store)
 		if !ok {
 			return nil, nil
@@ -180,7 +180,7 @@ func (m *Manager) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 // returns when no goroutine of the manager is left. When ctx ends first it cancels those calls and returns the error of
 // ctx. It closes the managers of all namespaces, ends Run, whose workers drain first, and may be called again.
 func (m *Manager) Close(ctx context.Context) error {
-	m.workers.drain(ctx)
+	m.workers.drainWorkers(ctx)
 	err := m.owner.Close(ctx, func() {
 		m.creates.Close()
 		m.retains.Close()

@@ -14,11 +14,11 @@ func (m *Manager) NextTask(ctx context.Context, worker string, queues ...string)
 		if worker == "" {
 			worker = m.cfg.workerName
 		}
-		tasks, err := m.retain(ctx, queue.RetainRequest{Worker: worker, Queues: queues})
+		tasks, err := m.retainValidated(ctx, queue.RetainRequest{Worker: worker, Queues: queues})
 		if err != nil || len(tasks) == 0 {
 			return nil, err
 		}
-		m.tokens.add(tasks[0])
+		m.tokens.rememberToken(tasks[0])
 
 		return tasks[0], nil
 	})
@@ -41,18 +41,18 @@ func (m *Manager) ReleaseTask(ctx context.Context, id int64, success bool, resul
 			raw = queue.ErrorJSON(err.Error())
 		}
 		r := queue.Release{
-			ID: id, Token: m.tokens.get(m.namespace, id), Outcome: queue.OutcomeFailure,
+			ID: id, Token: m.tokens.tokenOfTask(m.namespace, id), Outcome: queue.OutcomeFailure,
 			Result: queue.CleanJSON(raw, m.cfg.maxPayload),
 		}
 		if success {
 			r.Outcome = queue.OutcomeSuccess
 		}
 
-		outs, err := m.release(ctx, []queue.Release{r})
+		outs, err := m.releaseBatched(ctx, []queue.Release{r})
 		if err != nil {
 			return nil, err
 		}
-		m.tokens.remove(m.namespace, id, r.Token)
+		m.tokens.forgetToken(m.namespace, id, r.Token)
 		if outs[0].Err != nil {
 			return nil, outs[0].Err
 		}
@@ -80,7 +80,7 @@ type taskID struct {
 
 func newLeaseTokens() *leaseTokens { return &leaseTokens{tokens: map[taskID]int64{}} }
 
-func (lt *leaseTokens) add(t *queue.Task) {
+func (lt *leaseTokens) rememberToken(t *queue.Task) {
 	if t.Lease == nil {
 		return
 	}
@@ -97,16 +97,16 @@ func (lt *leaseTokens) add(t *queue.Task) {
 	lt.tokens[taskID{t.Namespace, t.ID}] = t.Lease.Token
 }
 
-// get returns the token of the task; 0 when none is remembered.
-func (lt *leaseTokens) get(namespace string, id int64) int64 {
+// tokenOfTask returns the token of the task; 0 when none is remembered.
+func (lt *leaseTokens) tokenOfTask(namespace string, id int64) int64 {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 
 	return lt.tokens[taskID{namespace, id}]
 }
 
-// remove drops a token that was used, unless the task was retained again meanwhile.
-func (lt *leaseTokens) remove(namespace string, id, token int64) {
+// forgetToken drops a token that was used, unless the task was retained again meanwhile.
+func (lt *leaseTokens) forgetToken(namespace string, id, token int64) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	if k := (taskID{namespace, id}); lt.tokens[k] == token {

@@ -34,8 +34,8 @@ func runOperation[T any](ctx context.Context, m *Manager, op queue.Op, f func(co
 	return out, err
 }
 
-// callStore is runOperation for a Store call by the caller's goroutine, which ends when the manager is closed.
-func callStore[T any](ctx context.Context, m *Manager, op queue.Op, f func(context.Context) (T, error)) (T, error) {
+// callStoreDirectly is runOperation for a Store call by the caller's goroutine, which ends when the manager is closed.
+func callStoreDirectly[T any](ctx context.Context, m *Manager, op queue.Op, f func(context.Context) (T, error)) (T, error) {
 	return runOperation(ctx, m, op, func(ctx context.Context) (T, error) {
 		ctx, leave, err := m.owner.EnterCall(ctx)
 		if err != nil {

@@ -79,7 +79,7 @@ type config struct {
 	background  bool
 }
 
-func newConfig(opts []Option) (config, error) {
+func configFromOptions(opts []Option) (config, error) {
 	c := config{
 		namespace: queue.DefaultNamespace, workers: runtime.GOMAXPROCS(0), workerName: defaultWorkerName(),
 		log: slog.Default(), maxPayload: queue.DefaultMaxPayloadBytes, poll: DefaultPollInterval,
@@ -157,7 +157,7 @@ func WithMaxPayloadBytes(n int) Option {
 func WithPollInterval(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.poll = d
-		return checkRange("poll_interval", d, 10*time.Millisecond, time.Minute)
+		return checkDurationRange("poll_interval", d, 10*time.Millisecond, time.Minute)
 	})
 }
 
@@ -165,7 +165,7 @@ func WithPollInterval(d time.Duration) Option {
 func WithCallTimeout(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.callTimeout = d
-		return checkRange("call_timeout", d, 100*time.Millisecond, 10*time.Minute)
+		return checkDurationRange("call_timeout", d, 100*time.Millisecond, 10*time.Minute)
 	})
 }
 
@@ -174,7 +174,7 @@ func WithCallTimeout(d time.Duration) Option {
 func WithTickTimeout(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.tickTimeout = d
-		return checkRange("tick_timeout", d, time.Second, time.Hour)
+		return checkDurationRange("tick_timeout", d, time.Second, time.Hour)
 	})
 }
 
@@ -201,7 +201,7 @@ func WithBatching(b Batching) Option {
 		}
 		c.batching.MaxDelay = b.MaxDelay
 
-		return checkRange("batching.max_delay", b.MaxDelay, 0, time.Second)
+		return checkDurationRange("batching.max_delay", b.MaxDelay, 0, time.Second)
 	})
 }
 
@@ -219,7 +219,7 @@ func WithBackgroundWork(on bool) Option {
 	return option(func(c *config) error { c.background = on; return nil })
 }
 
-func checkRange(field string, d, least, most time.Duration) error {
+func checkDurationRange(field string, d, least, most time.Duration) error {
 	if d < least || d > most {
 		return queue.Invalid(field, fmt.Sprintf("must be from %v to %v, got %v", least, most, d))
 	}

@@ -14,7 +14,7 @@ const maxRegisterTries = 5
 
 // CreateQueue makes a queue; KindAlreadyExists when it exists.
 func (m *Manager) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return callStore(ctx, m, queue.OpCreateQueue, func(ctx context.Context) (*queue.Queue, error) {
+	return callStoreDirectly(ctx, m, queue.OpCreateQueue, func(ctx context.Context) (*queue.Queue, error) {
 		q, err := queue.NewQueue(m.namespace, meta)
 		if err != nil {
 			return nil, err
@@ -25,7 +25,7 @@ func (m *Manager) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue
 
 // RegisterQueue makes a queue, or sets the fields of meta on the one that exists.
 func (m *Manager) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return callStore(ctx, m, queue.OpRegisterQueue, func(ctx context.Context) (*queue.Queue, error) {
+	return callStoreDirectly(ctx, m, queue.OpRegisterQueue, func(ctx context.Context) (*queue.Queue, error) {
 		q, err := queue.NewQueue(m.namespace, meta)
 		if err != nil {
 			return nil, err
@@ -61,7 +61,7 @@ func (m *Manager) GetQueue(ctx context.Context, name string) (*queue.Queue, erro
 
 // callWithQueue is an operation on the queue of a name.
 func callWithQueue[T any](ctx context.Context, m *Manager, op queue.Op, name string, f func(context.Context, string, string) (T, error)) (T, error) {
-	return callStore(ctx, m, op, func(ctx context.Context) (T, error) {
+	return callStoreDirectly(ctx, m, op, func(ctx context.Context) (T, error) {
 		n, err := queue.QueueName(name)
 		if err != nil {
 			var none T
@@ -73,7 +73,7 @@ func callWithQueue[T any](ctx context.Context, m *Manager, op queue.Op, name str
 
 // ListQueues returns a page in the order of names.
 func (m *Manager) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
-	return callStore(ctx, m, queue.OpListQueues, func(ctx context.Context) (queue.QueuePage, error) {
+	return callStoreDirectly(ctx, m, queue.OpListQueues, func(ctx context.Context) (queue.QueuePage, error) {
 		p, err := p.Normalize()
 		if err != nil {
 			return queue.QueuePage{}, err
@@ -177,7 +177,7 @@ func (m *Manager) QueueStats(ctx context.Context, name string) (*queue.QueueStat
 
 // ListQueueStatuses returns the counts of every queue of the namespace, in the order of names.
 func (m *Manager) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
-	return callStore(ctx, m, queue.OpListQueueStatuses, func(ctx context.Context) ([]*queue.QueueStats, error) {
+	return callStoreDirectly(ctx, m, queue.OpListQueueStatuses, func(ctx context.Context) ([]*queue.QueueStats, error) {
 		return m.store.QueueStats(ctx, m.namespace, "")
 	})
 }

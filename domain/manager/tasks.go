@@ -25,8 +25,8 @@ func (m *Manager) CreateTask(ctx context.Context, name string, meta queue.TaskMe
 
 // CreateTasks creates up to MaxBatch tasks in one commit, all or none, and returns them in the order given.
 func (m *Manager) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
-	return callStore(ctx, m, queue.OpCreateTasks, func(ctx context.Context) ([]*queue.Task, error) {
-		if err := checkBatch("tasks", len(tasks)); err != nil || len(tasks) == 0 {
+	return callStoreDirectly(ctx, m, queue.OpCreateTasks, func(ctx context.Context) ([]*queue.Task, error) {
+		if err := checkBatchSize("tasks", len(tasks)); err != nil || len(tasks) == 0 {
 			return nil, err
 		}
 		normalized := make([]queue.NewTask, len(tasks))
@@ -37,7 +37,7 @@ func (m *Manager) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*qu
 			}
 			normalized[i] = t
 		}
-		created, err := m.create(ctx, queue.Create{Namespace: m.namespace, Tasks: normalized, Atomic: true})
+		created, err := m.createWithHandOff(ctx, queue.Create{Namespace: m.namespace, Tasks: normalized, Atomic: true})
 		if err != nil {
 			return nil, err
 		}
@@ -52,7 +52,7 @@ func (m *Manager) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*qu
 	})
 }
 
-func checkBatch(field string, n int) error {
+func checkBatchSize(field string, n int) error {
 	if n > queue.MaxBatch {
 		return queue.Invalid(field, fmt.Sprintf("must be at most %d in one call, got %d", queue.MaxBatch, n))
 	}
@@ -61,13 +61,13 @@ func checkBatch(field string, n int) error {
 
 // GetTask returns a task with its errors, or KindNotFound.
 func (m *Manager) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	return callStore(ctx, m, queue.OpGetTask, func(ctx context.Context) (*queue.Task, error) {
-		return m.getTask(ctx, id, true)
+	return callStoreDirectly(ctx, m, queue.OpGetTask, func(ctx context.Context) (*queue.Task, error) {
+		return m.readTaskByID(ctx, id, true)
 	})
 }
 
-func (m *Manager) getTask(ctx context.Context, id int64, withErrors bool) (*queue.Task, error) {
-	if err := checkID(id); err != nil {
+func (m *Manager) readTaskByID(ctx context.Context, id int64, withErrors bool) (*queue.Task, error) {
+	if err := checkTaskID(id); err != nil {
 		return nil, err
 	}
 	found, err := m.store.GetTasks(ctx, m.namespace, []int64{id}, withErrors)
@@ -80,7 +80,7 @@ func (m *Manager) getTask(ctx context.Context, id int64, withErrors bool) (*queu
 	return found[0], nil
 }
 
-func checkID(id int64) error {
+func checkTaskID(id int64) error {
 	if id <= 0 {
 		return queue.Invalid("id", fmt.Sprintf("must be above 0, got %d", id))
 	}
@@ -89,7 +89,7 @@ func checkID(id int64) error {
 
 // ListTasks returns a page, newest first.
 func (m *Manager) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
-	return callStore(ctx, m, queue.OpListTasks, func(ctx context.Context) (queue.TaskPage, error) {
+	return callStoreDirectly(ctx, m, queue.OpListTasks, func(ctx context.Context) (queue.TaskPage, error) {
 		var err error
 		if q.TaskFilter, err = q.TaskFilter.Normalize(); err != nil {
 			return queue.TaskPage{}, err
@@ -103,23 +103,23 @@ func (m *Manager) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskP
 
 // CancelTasks cancels waiting tasks, and requests the cancel of retained ones from their workers.
 func (m *Manager) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return m.runBulk(ctx, queue.OpCancelTasks, s, m.store.CancelTasks)
+	return m.runBulkOperation(ctx, queue.OpCancelTasks, s, m.store.CancelTasks)
 }
 
 // RetryTasks makes finished tasks new again, with attempts from the start.
 func (m *Manager) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return m.runBulk(ctx, queue.OpRetryTasks, s, m.store.RetryTasks)
+	return m.runBulkOperation(ctx, queue.OpRetryTasks, s, m.store.RetryTasks)
 }
 
 // DeleteTasks deletes tasks that no worker has retained.
 func (m *Manager) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return m.runBulk(ctx, queue.OpDeleteTasks, s, m.store.DeleteTasks)
+	return m.runBulkOperation(ctx, queue.OpDeleteTasks, s, m.store.DeleteTasks)
 }
 
 // bulkCall is the Store call of a bulk operation.
 type bulkCall func(ctx context.Context, namespace string, s queue.Selection) (queue.Bulk, error)
 
-func (m *Manager) runBulk(ctx context.Context, op queue.Op, s queue.Selection, call bulkCall) (queue.Bulk, error) {
+func (m *Manager) runBulkOperation(ctx context.Context, op queue.Op, s queue.Selection, call bulkCall) (queue.Bulk, error) {
 	var total queue.Bulk
 	_, err := runOperation(ctx, m, op, func(ctx context.Context) (struct{}, error) {
 		s, err := s.Normalize()
@@ -187,10 +187,10 @@ func selectedQueue(s queue.Selection) string {
 // connection while it waits, and one Store call searches for all awaited tasks of a namespace.
 func (m *Manager) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
 	return runOperation(ctx, m, queue.OpAwaitTask, func(ctx context.Context) (*queue.Task, error) {
-		if err := checkID(id); err != nil {
+		if err := checkTaskID(id); err != nil {
 			return nil, err
 		}
-		if err := checkRange("wait", wait, 0, queue.MaxWait); err != nil {
+		if err := checkDurationRange("wait", wait, 0, queue.MaxWait); err != nil {
 			return nil, err
 		}
 
@@ -206,13 +206,13 @@ func (m *Manager) AwaitTask(ctx context.Context, id int64, wait time.Duration) (
 		}
 		defer leave()
 
-		return m.getTask(ctx, id, false)
+		return m.readTaskByID(ctx, id, false)
 	})
 }
 
 // ListWorkers returns the workers with retained tasks of the namespace, in the order of names.
 func (m *Manager) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
-	return callStore(ctx, m, queue.OpListWorkers, func(ctx context.Context) ([]queue.Worker, error) {
+	return callStoreDirectly(ctx, m, queue.OpListWorkers, func(ctx context.Context) ([]queue.Worker, error) {
 		return m.store.ListWorkers(ctx, m.namespace)
 	})
 }

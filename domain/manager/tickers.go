@@ -47,7 +47,7 @@ func (m *Manager) GetTicker(ctx context.Context, name string) (*queue.Ticker, er
 
 // callWithTicker is an operation on the ticker of a name.
 func callWithTicker[T any](ctx context.Context, m *Manager, op queue.Op, name string, f func(context.Context, string, string) (T, error)) (T, error) {
-	return callStore(ctx, m, op, func(ctx context.Context) (T, error) {
+	return callStoreDirectly(ctx, m, op, func(ctx context.Context) (T, error) {
 		n, err := queue.TickerName(name)
 		if err != nil {
 			var none T
@@ -59,7 +59,7 @@ func callWithTicker[T any](ctx context.Context, m *Manager, op queue.Op, name st
 
 // changeTicker is an operation after which a tick may be due.
 func (m *Manager) changeTicker(ctx context.Context, op queue.Op, f func(context.Context) (*queue.Ticker, error)) (*queue.Ticker, error) {
-	t, err := callStore(ctx, m, op, f)
+	t, err := callStoreDirectly(ctx, m, op, f)
 	if err == nil {
 		m.agents.WakeIn(queue.ChoreTick, 0)
 		m.dealers.Wake(m.namespace)
@@ -69,7 +69,7 @@ func (m *Manager) changeTicker(ctx context.Context, op queue.Op, f func(context.
 
 // ListTickers returns a page in the order of names.
 func (m *Manager) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
-	return callStore(ctx, m, queue.OpListTickers, func(ctx context.Context) (queue.TickerPage, error) {
+	return callStoreDirectly(ctx, m, queue.OpListTickers, func(ctx context.Context) (queue.TickerPage, error) {
 		p, err := p.Normalize()
 		if err != nil {
 			return queue.TickerPage{}, err

@@ -28,7 +28,7 @@ func (m *Manager) RunTickerLoop(ctx context.Context, handle func(context.Context
 				if err != nil {
 					return err
 				}
-				if err := m.handleTick(ctx, t, handle); err == nil {
+				if err := m.handleAndSettle(ctx, t, handle); err == nil {
 					backoff.Reset()
 					continue
 				}
@@ -62,8 +62,8 @@ func (m *Manager) withListener(f func(*ticks.Listener) error) error {
 	return f(l)
 }
 
-// handleTick runs handle and settles the tick by its result; a panic counts as an error.
-func (m *Manager) handleTick(ctx context.Context, t queue.Tick, handle func(context.Context, queue.Tick) error) (err error) {
+// handleAndSettle runs handle and settles the tick by its result; a panic counts as an error.
+func (m *Manager) handleAndSettle(ctx context.Context, t queue.Tick, handle func(context.Context, queue.Tick) error) (err error) {
 	delivered := false
 	defer func() { _ = m.dealers.Settle(t, delivered) }() // logged; the tick comes again after its lease
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.tickTimeout)

@@ -13,27 +13,27 @@ import (
 
 // createTasks is the Store call of a batch of creates.
 func (p *parts) createTasks(ctx context.Context, key createKey, tasks []queue.NewTask) ([]queue.Created, error) {
-	return p.create(ctx, queue.Create{Namespace: key.namespace, Tasks: tasks})
+	return p.createWithHandOff(ctx, queue.Create{Namespace: key.namespace, Tasks: tasks})
 }
 
-// create hands the tasks that it creates to waiting callers, and wakes callers for the others.
-func (p *parts) create(ctx context.Context, create queue.Create) ([]queue.Created, error) {
-	created, started, err := p.waitlists.Create(ctx, create)
+// createWithHandOff hands the tasks that it creates to waiting callers, and wakes callers for the others.
+func (p *parts) createWithHandOff(ctx context.Context, createWithHandOff queue.Create) ([]queue.Created, error) {
+	created, started, err := p.waitlists.Create(ctx, createWithHandOff)
 	if err != nil {
 		return nil, err
 	}
 
-	w := wakeups{parts: p, namespace: create.Namespace}
+	w := wakeups{parts: p, namespace: createWithHandOff.Namespace}
 	for i := range created {
 		switch t := created[i].Task; {
 		case !waitlist.IsNew(created[i]):
 		case slices.Contains(started, t.ID):
 			w.changed = true
 		default:
-			w.addWaiting(t)
+			w.addWaitingTask(t)
 		}
 	}
-	w.finish()
+	w.sendFeedWakeUp()
 
 	return created, nil
 }
@@ -66,15 +66,15 @@ func (p *parts) releaseTasks(ctx context.Context, namespace string, releases []q
 		}
 		switch {
 		case t.Status.Waiting():
-			w.addWaiting(t)
+			w.addWaitingTask(t)
 		case releases[i].Quiet || t.Payload == nil: // the answer lacks the content of the task
 			p.awaits.Search(namespace, t.ID)
 		default:
 			p.awaits.Finished(t)
 		}
-		w.addEnd(t.Queue)
+		w.addLeaseEnd(t.Queue)
 	}
-	w.finish()
+	w.sendFeedWakeUp()
 
 	return outs, nil
 }
@@ -89,8 +89,8 @@ type wakeups struct {
 	changed      bool
 }
 
-// addWaiting wakes for a task that is new or waits for a retry.
-func (w *wakeups) addWaiting(task *queue.Task) {
+// addWaitingTask wakes for a task that is new or waits for a retry.
+func (w *wakeups) addWaitingTask(task *queue.Task) {
 	w.changed = true
 	if !task.DelayedAt.IsZero() {
 		// A hint: only the clock of the database decides.
@@ -107,8 +107,8 @@ func (w *wakeups) addWaiting(task *queue.Task) {
 	}
 }
 
-// addEnd wakes for the end of a lease: a queue that limits its concurrency may start another task.
-func (w *wakeups) addEnd(name string) {
+// addLeaseEnd wakes for the end of a lease: a queue that limits its concurrency may start another task.
+func (w *wakeups) addLeaseEnd(name string) {
 	w.changed = true
 	if w.ended == name || w.ready == name {
 		return
@@ -120,8 +120,8 @@ func (w *wakeups) addEnd(name string) {
 	}
 }
 
-// finish wakes the feed once for the whole call.
-func (w *wakeups) finish() {
+// sendFeedWakeUp wakes the feed once for the whole call.
+func (w *wakeups) sendFeedWakeUp() {
 	if w.changed {
 		w.feeds.Changed(w.namespace)
 	}

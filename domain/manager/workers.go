@@ -70,7 +70,7 @@ type workers struct {
 	done chan struct{}
 }
 
-func newWorkers(cfg config) *workers {
+func newWorkerSet(cfg config) *workers {
 	return &workers{cfg: cfg, byNamespace: map[string]*worker.Worker{}, registered: map[string]bool{}}
 }
 
@@ -100,9 +100,9 @@ func (m *Manager) registerHandler(subject string, add func(*worker.Worker)) erro
 	return nil
 }
 
-// start runs the workers until ctx ends; a worker that cannot run calls giveUp. The function that it returns waits for
+// startWorkers runs the workers until ctx ends; a worker that cannot run calls giveUp. The function that it returns waits for
 // their end and returns their errors.
-func (ws *workers) start(ctx context.Context, giveUp func()) (wait func() error) {
+func (ws *workers) startWorkers(ctx context.Context, giveUp func()) (wait func() error) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	ctx, stop := context.WithCancel(ctx)
@@ -136,8 +136,8 @@ func (ws *workers) start(ctx context.Context, giveUp func()) (wait func() error)
 	}
 }
 
-// drain ends the workers that run, after their handlers; when ctx ends first it interrupts these.
-func (ws *workers) drain(ctx context.Context) {
+// drainWorkers ends the workers that run, after their handlers; when ctx ends first it interrupts these.
+func (ws *workers) drainWorkers(ctx context.Context) {
 	ws.mu.Lock()
 	stop, done := ws.stop, ws.done
 	all := slices.Collect(maps.Values(ws.byNamespace))

@@ -106,7 +106,7 @@ func (as *Agents) Start(start func(func(context.Context)) bool) bool {
 	for i, chore := range queue.Chores() {
 		ok := start(func(ctx context.Context) {
 			if as.byChore[chore].Sleep(ctx.Done(), time.Duration(i)*StartInterval) {
-				as.runAgent(ctx, chore)
+				as.runAgentLoop(ctx, chore)
 			}
 		})
 		if !ok {
@@ -132,7 +132,7 @@ func (as *Agents) Health() []Health {
 		a.mu.Lock()
 		h := a.health
 		h.Moves = maps.Clone(a.health.Moves)
-		h.Faults = a.faults.list()
+		h.Faults = a.faults.listFaults()
 		a.mu.Unlock()
 		all = append(all, h)
 	}
@@ -140,20 +140,20 @@ func (as *Agents) Health() []Health {
 	return all
 }
 
-// runAgent steps until ctx ends.
-func (as *Agents) runAgent(ctx context.Context, chore queue.Chore) {
+// runAgentLoop steps until ctx ends.
+func (as *Agents) runAgentLoop(ctx context.Context, chore queue.Chore) {
 	a := as.byChore[chore]
 	backoff := retry.Backoff{Min: minFailurePause, Max: maxFailurePause}
 	var stagger owner.Stagger
 	var due time.Time // of the next work, by the last step; zero = not known
 	for ctx.Err() == nil {
 		onTime := !due.IsZero() && !time.Now().Before(due)
-		done, err := as.step(ctx, chore)
+		done, err := as.runAgentStep(ctx, chore)
 		if ctx.Err() != nil {
 			return
 		}
 
-		failing := a.recordStep(done, err)
+		failing := a.recordStepResult(done, err)
 		if err != nil {
 			if failing == 1 {
 				as.owner.Log.WarnContext(ctx, "background work failed; repeating", "chore", chore, "error", err)
@@ -178,7 +178,7 @@ func (as *Agents) runAgent(ctx context.Context, chore queue.Chore) {
 			due = time.Now().Add(sleep)
 		}
 
-		as.logFaults(ctx, a, chore, done.Faults)
+		as.recordFaults(ctx, a, chore, done.Faults)
 		as.onStep(chore, done)
 		if sleep > 0 && !a.Sleep(ctx.Done(), sleep) {
 			return
@@ -186,8 +186,8 @@ func (as *Agents) runAgent(ctx context.Context, chore queue.Chore) {
 	}
 }
 
-// step is one Store call. A panic of the Store is an error of the step.
-func (as *Agents) step(ctx context.Context, chore queue.Chore) (done queue.Maintained, err error) {
+// runAgentStep is one Store call. A panic of the Store is an error of the step.
+func (as *Agents) runAgentStep(ctx context.Context, chore queue.Chore) (done queue.Maintained, err error) {
 	ctx, cancel := context.WithTimeout(ctx, as.owner.CallTimeout)
 	defer cancel()
 	defer func() {
@@ -216,9 +216,9 @@ func timeToNextStep(chore queue.Chore, done queue.Maintained) (sleep time.Durati
 	return retry.Jitter(p.busy), false
 }
 
-// recordStep keeps the result of a step. It returns the number of steps in a row that have failed, with this one; after a
+// recordStepResult keeps the result of a step. It returns the number of steps in a row that have failed, with this one; after a
 // success the number before it.
-func (a *agent) recordStep(done queue.Maintained, err error) (failing int) {
+func (a *agent) recordStepResult(done queue.Maintained, err error) (failing int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	h := &a.health
@@ -247,10 +247,10 @@ func (a *agent) recordStep(done queue.Maintained, err error) (failing int) {
 	return failing
 }
 
-// logFaults keeps and logs the things that a step passed over.
-func (as *Agents) logFaults(ctx context.Context, a *agent, chore queue.Chore, faults []queue.Fault) {
+// recordFaults keeps and logs the things that a step passed over.
+func (as *Agents) recordFaults(ctx context.Context, a *agent, chore queue.Chore, faults []queue.Fault) {
 	a.mu.Lock()
-	logged := a.faults.record(faults, time.Now())
+	logged := a.faults.recordFaults(faults, time.Now())
 	a.mu.Unlock()
 	for _, f := range logged {
 		as.owner.Log.WarnContext(ctx, "background work passed over a failing row; the others were dealt with",

@@ -24,8 +24,8 @@ type faultLog struct {
 	lines       int // logged in the window
 }
 
-// record keeps faults, drops those that no step has reported for long, and returns those to log.
-func (l *faultLog) record(faults []queue.Fault, now time.Time) (logged []queue.Fault) {
+// recordFaults keeps faults, drops those that no step has reported for long, and returns those to log.
+func (l *faultLog) recordFaults(faults []queue.Fault, now time.Time) (logged []queue.Fault) {
 	if l.at == nil {
 		l.at, l.faults = map[string]time.Time{}, map[string]queue.Fault{}
 	}
@@ -55,8 +55,8 @@ func (l *faultLog) record(faults []queue.Fault, now time.Time) (logged []queue.F
 	return logged
 }
 
-// list returns the faults in the order of namespaces and subjects.
-func (l *faultLog) list() []queue.Fault {
+// listFaults returns the faults in the order of namespaces and subjects.
+func (l *faultLog) listFaults() []queue.Fault {
 	var all []queue.Fault
 	for _, key := range slices.Sorted(maps.Keys(l.faults)) {
 		all = append(all, l.faults[key])

@@ -15,7 +15,7 @@ func Listen(ctx context.Context, o *owner.Owner, store queue.Listener, wake func
 	backoff := retry.Backoff{Min: minFailurePause, Max: maxFailurePause}
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := listenOnce(ctx, store, wake)
+		err := listenUntilFault(ctx, store, wake)
 		if ctx.Err() != nil {
 			return
 		}
@@ -29,7 +29,7 @@ func Listen(ctx context.Context, o *owner.Owner, store queue.Listener, wake func
 	}
 }
 
-func listenOnce(ctx context.Context, store queue.Listener, wake func(queue.Wake)) (err error) {
+func listenUntilFault(ctx context.Context, store queue.Listener, wake func(queue.Wake)) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = batch.Panicked(p)

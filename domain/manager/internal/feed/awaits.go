@@ -57,7 +57,7 @@ func (as *Awaits) Await(ctx context.Context, namespace string, id int64, wait ti
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	a := &awaiter{done: make(chan struct{})}
-	if !as.addAwaiter(namespace, id, a) {
+	if !as.registerAwaiter(namespace, id, a) {
 		return nil, owner.ClosedError()
 	}
 	defer as.removeAwaiter(namespace, id, a)
@@ -74,14 +74,14 @@ func (as *Awaits) Await(ctx context.Context, namespace string, id int64, wait ti
 	}
 }
 
-// addAwaiter has the task searched at once; false when the manager is closed.
-func (as *Awaits) addAwaiter(namespace string, id int64, a *awaiter) bool {
+// registerAwaiter has the task searched at once; false when the manager is closed.
+func (as *Awaits) registerAwaiter(namespace string, id int64, a *awaiter) bool {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	awaited := as.namespaces[namespace]
 	if awaited == nil {
 		awaited = &awaitedTasks{WakeTimer: owner.NewWakeTimer(), tasks: map[int64]*awaitedTask{}}
-		if !as.owner.Go(func() { as.run(namespace, awaited) }) {
+		if !as.owner.Go(func() { as.searchUntilDone(namespace, awaited) }) {
 			return false
 		}
 		as.namespaces[namespace] = awaited
@@ -109,36 +109,36 @@ func (as *Awaits) removeAwaiter(namespace string, id int64, a *awaiter) {
 
 	delete(awaited.tasks[id].awaiters, a)
 	if len(awaited.tasks[id].awaiters) == 0 {
-		awaited.dropTask(id)
+		awaited.forgetTask(id)
 	}
 }
 
-// dropTask forgets a task. The goroutine of a namespace without tasks ends.
-func (awaited *awaitedTasks) dropTask(id int64) {
+// forgetTask forgets a task. The goroutine of a namespace without tasks ends.
+func (awaited *awaitedTasks) forgetTask(id int64) {
 	delete(awaited.tasks, id)
 	if len(awaited.tasks) == 0 {
 		awaited.Fire()
 	}
 }
 
-// run searches for the ends of tasks while callers await any.
-func (as *Awaits) run(namespace string, awaited *awaitedTasks) {
+// searchUntilDone searches for the ends of tasks while callers await any.
+func (as *Awaits) searchUntilDone(namespace string, awaited *awaitedTasks) {
 	for {
-		ids, sleep, ok := as.takeDue(namespace, awaited)
+		ids, sleep, ok := as.takeDueTasks(namespace, awaited)
 		switch {
 		case !ok:
 			return
 		case len(ids) > 0:
-			as.search(namespace, awaited, ids)
+			as.searchForEnds(namespace, awaited, ids)
 		case !awaited.Sleep(as.owner.Closing(), sleep):
 			return
 		}
 	}
 }
 
-// takeDue returns the tasks to search now, at most a page of them, or else the time until the next; ok is false when no
+// takeDueTasks returns the tasks to search now, at most a page of them, or else the time until the next; ok is false when no
 // task is left. Tasks that have waited half their pause come along, so that all share calls whenever they began.
-func (as *Awaits) takeDue(namespace string, awaited *awaitedTasks) (ids []int64, sleep time.Duration, ok bool) {
+func (as *Awaits) takeDueTasks(namespace string, awaited *awaitedTasks) (ids []int64, sleep time.Duration, ok bool) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	if len(awaited.tasks) == 0 || as.owner.Closed() {
@@ -170,23 +170,23 @@ func (as *Awaits) takeDue(namespace string, awaited *awaitedTasks) (ids []int64,
 // readBatch bounds the finished tasks of one read, so that few payloads are in memory at once.
 const readBatch = 16
 
-// search asks the Store which tasks are finished, and answers the callers that await them.
-func (as *Awaits) search(namespace string, awaited *awaitedTasks, ids []int64) {
+// searchForEnds asks the Store which tasks are finished, and answers the callers that await them.
+func (as *Awaits) searchForEnds(namespace string, awaited *awaitedTasks, ids []int64) {
 	ctx, cancel := as.owner.NewCall()
 	defer cancel()
 	finished, err := as.store.EndedTasks(ctx, namespace, ids)
 	if err != nil {
-		as.failTasks(awaited, ids, err)
+		as.failAwaiters(awaited, ids, err)
 		return
 	}
 
 	for part := range slices.Chunk(finished, readBatch) {
-		as.readTasks(ctx, namespace, awaited, part)
+		as.readFinishedTasks(ctx, namespace, awaited, part)
 	}
 }
 
-// failTasks answers the callers that await tasks with an error that waiting does not help against.
-func (as *Awaits) failTasks(awaited *awaitedTasks, ids []int64, err error) {
+// failAwaiters answers the callers that await tasks with an error that waiting does not help against.
+func (as *Awaits) failAwaiters(awaited *awaitedTasks, ids []int64, err error) {
 	if owner.MayPass(err) {
 		return
 	}
@@ -194,15 +194,15 @@ func (as *Awaits) failTasks(awaited *awaitedTasks, ids []int64, err error) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	for _, id := range ids {
-		awaited.answer(id, nil, err)
+		awaited.answerAwaiters(id, nil, err)
 	}
 }
 
-// readTasks reads finished tasks and answers their callers. A task that an operator has made new meanwhile stays awaited.
-func (as *Awaits) readTasks(ctx context.Context, namespace string, awaited *awaitedTasks, ids []int64) {
+// readFinishedTasks reads finished tasks and answers their callers. A task that an operator has made new meanwhile stays awaited.
+func (as *Awaits) readFinishedTasks(ctx context.Context, namespace string, awaited *awaitedTasks, ids []int64) {
 	tasks, err := as.store.GetTasks(ctx, namespace, ids, false)
 	if err != nil {
-		as.failTasks(awaited, ids, err)
+		as.failAwaiters(awaited, ids, err)
 		return
 	}
 
@@ -212,18 +212,18 @@ func (as *Awaits) readTasks(ctx context.Context, namespace string, awaited *awai
 	for _, t := range tasks {
 		found[t.ID] = true
 		if t.Status.Finished() {
-			awaited.answer(t.ID, t, nil)
+			awaited.answerAwaiters(t.ID, t, nil)
 		}
 	}
 	for _, id := range ids {
 		if !found[id] {
-			awaited.answer(id, nil, queue.NotFoundTask(id))
+			awaited.answerAwaiters(id, nil, queue.NotFoundTask(id))
 		}
 	}
 }
 
-// answer ends the wait of the callers that await a task. Each gets a copy.
-func (awaited *awaitedTasks) answer(id int64, t *queue.Task, err error) {
+// answerAwaiters ends the wait of the callers that await a task. Each gets a copy.
+func (awaited *awaitedTasks) answerAwaiters(id int64, t *queue.Task, err error) {
 	at := awaited.tasks[id]
 	if at == nil {
 		return
@@ -231,12 +231,12 @@ func (awaited *awaitedTasks) answer(id int64, t *queue.Task, err error) {
 
 	for a := range at.awaiters {
 		if t != nil {
-			a.task = cloneTask(t)
+			a.task = cloneWholeTask(t)
 		}
 		a.err = err
 		close(a.done)
 	}
-	awaited.dropTask(id)
+	awaited.forgetTask(id)
 }
 
 // Finished answers the callers that await t, which this process has just finished. t stays the caller's.
@@ -244,7 +244,7 @@ func (as *Awaits) Finished(t *queue.Task) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	if awaited := as.namespaces[t.Namespace]; awaited != nil {
-		awaited.answer(t.ID, t, nil)
+		awaited.answerAwaiters(t.ID, t, nil)
 	}
 }
 
@@ -280,7 +280,7 @@ func (as *Awaits) Len() int {
 	return len(as.namespaces)
 }
 
-func cloneTask(t *queue.Task) *queue.Task {
+func cloneWholeTask(t *queue.Task) *queue.Task {
 	c := *t
 	c.Payload, c.Result = slices.Clone(t.Payload), slices.Clone(t.Result)
 	c.Progress = slices.Clone(t.Progress)

@@ -66,7 +66,7 @@ func (fs *Feeds) Subscribe(ctx context.Context, namespace string, f queue.EventF
 	defer end()
 
 	if f.After == "" {
-		f.After, err = fs.lastEvent(ctx)
+		f.After, err = fs.readLastEvent(ctx)
 	} else {
 		err = fs.readBacklog(ctx, namespace, &f, handle)
 	}
@@ -75,7 +75,7 @@ func (fs *Feeds) Subscribe(ctx context.Context, namespace string, f queue.EventF
 	}
 
 	sub := &subscriber{filter: f, limit: fs.buffer, signal: make(chan struct{}, 1)}
-	leave, isFirst, err := fs.join(ctx, namespace, sub)
+	leave, isFirst, err := fs.joinFeedBehind(ctx, namespace, sub)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (fs *Feeds) Subscribe(ctx context.Context, namespace string, f queue.EventF
 	}
 }
 
-func (fs *Feeds) lastEvent(ctx context.Context) (string, error) {
+func (fs *Feeds) readLastEvent(ctx context.Context) (string, error) {
 	ctx, leave, err := fs.owner.EnterCall(ctx)
 	if err != nil {
 		return "", err
@@ -127,7 +127,7 @@ func (fs *Feeds) lastEvent(ctx context.Context) (string, error) {
 // readBacklog handles the events behind f.After until the end of the feed, and moves f.After there.
 func (fs *Feeds) readBacklog(ctx context.Context, namespace string, f *queue.EventFilter, handle func(queue.Event) error) error {
 	for {
-		page, err := fs.listEvents(ctx, namespace, *f)
+		page, err := fs.listEventPage(ctx, namespace, *f)
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (fs *Feeds) readBacklog(ctx context.Context, namespace string, f *queue.Eve
 	}
 }
 
-func (fs *Feeds) listEvents(ctx context.Context, namespace string, f queue.EventFilter) (queue.EventPage, error) {
+func (fs *Feeds) listEventPage(ctx context.Context, namespace string, f queue.EventFilter) (queue.EventPage, error) {
 	ctx, leave, err := fs.owner.EnterCall(ctx)
 	if err != nil {
 		return queue.EventPage{}, err
@@ -160,29 +160,29 @@ func (fs *Feeds) listEvents(ctx context.Context, namespace string, f queue.Event
 	return fs.store.ListEvents(ctx, namespace, f, queue.MaxPage)
 }
 
-// join gives sub every event behind the position of the feed, which is at least sub.filter.After; isFirst says that it is
+// joinFeedBehind gives sub every event behind the position of the feed, which is at least sub.filter.After; isFirst says that it is
 // exactly that.
-func (fs *Feeds) join(ctx context.Context, namespace string, sub *subscriber) (leave func(), isFirst bool, err error) {
+func (fs *Feeds) joinFeedBehind(ctx context.Context, namespace string, sub *subscriber) (leave func(), isFirst bool, err error) {
 	ctx, endCall, err := fs.owner.EnterCall(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	defer endCall()
 
-	f, err := fs.openFeed(namespace)
+	f, err := fs.acquireFeed(namespace)
 	if err != nil {
 		return nil, false, err
 	}
 	if isFirst, err = fs.addSubscriber(ctx, f, sub); err != nil {
-		fs.leave(f, sub)
+		fs.leaveFeed(f, sub)
 		return nil, false, err
 	}
 
-	return func() { fs.leave(f, sub) }, isFirst, nil
+	return func() { fs.leaveFeed(f, sub) }, isFirst, nil
 }
 
-// openFeed returns the feed of namespace with one more user.
-func (fs *Feeds) openFeed(namespace string) (*feed, error) {
+// acquireFeed returns the feed of namespace with one more user.
+func (fs *Feeds) acquireFeed(namespace string) (*feed, error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	f := fs.feeds[namespace]
@@ -191,7 +191,7 @@ func (fs *Feeds) openFeed(namespace string) (*feed, error) {
 			WakeTimer: owner.NewWakeTimer(), namespace: namespace, reading: make(chan struct{}, 1),
 			subscribers: map[*subscriber]struct{}{},
 		}
-		if !fs.owner.Go(func() { fs.run(f) }) {
+		if !fs.owner.Go(func() { fs.readWhileUsed(f) }) {
 			return nil, owner.ClosedError()
 		}
 		fs.feeds[namespace] = f
@@ -217,7 +217,7 @@ func (fs *Feeds) addSubscriber(ctx context.Context, f *feed, sub *subscriber) (i
 		f.after = sub.filter.After
 	}
 	for more := !isFirst; more; {
-		if more, _, err = fs.readPage(ctx, f); err != nil {
+		if more, _, err = fs.readFeedPage(ctx, f); err != nil {
 			return false, err
 		}
 	}
@@ -230,8 +230,8 @@ func (fs *Feeds) addSubscriber(ctx context.Context, f *feed, sub *subscriber) (i
 	return isFirst, nil
 }
 
-// leave ends a subscription. The reader of a feed without users ends.
-func (fs *Feeds) leave(f *feed, sub *subscriber) {
+// leaveFeed ends a subscription. The reader of a feed without users ends.
+func (fs *Feeds) leaveFeed(f *feed, sub *subscriber) {
 	f.mu.Lock()
 	delete(f.subscribers, sub)
 	f.mu.Unlock()
@@ -240,13 +240,13 @@ func (fs *Feeds) leave(f *feed, sub *subscriber) {
 	defer fs.mu.Unlock()
 	f.users--
 	if f.users == 0 {
-		fs.dropFeed(f)
+		fs.detachFeed(f)
 		f.Fire()
 	}
 }
 
-// dropFeed has the next subscriber begin another feed. The caller holds mu.
-func (fs *Feeds) dropFeed(f *feed) {
+// detachFeed has the next subscriber begin another feed. The caller holds mu.
+func (fs *Feeds) detachFeed(f *feed) {
 	if fs.feeds[f.namespace] == f {
 		delete(fs.feeds, f.namespace)
 	}
@@ -272,8 +272,8 @@ func (fs *Feeds) Len() int {
 	return len(fs.feeds)
 }
 
-// run reads the feed while it has users: soon after a change in this process, else at a growing interval.
-func (fs *Feeds) run(f *feed) {
+// readWhileUsed reads the feed while it has users: soon after a change in this process, else at a growing interval.
+func (fs *Feeds) readWhileUsed(f *feed) {
 	backoff := fs.owner.PollBackoff()
 	for f.Sleep(fs.owner.Closing(), backoff.Next()) {
 		fs.mu.Lock()
@@ -284,10 +284,10 @@ func (fs *Feeds) run(f *feed) {
 		}
 
 		changed := f.changed.Swap(false)
-		n, err := fs.readToEnd(f)
+		n, err := fs.readFeedToEnd(f)
 		if err != nil {
 			fs.mu.Lock()
-			fs.dropFeed(f)
+			fs.detachFeed(f)
 			fs.mu.Unlock()
 			return
 		}
@@ -300,14 +300,14 @@ func (fs *Feeds) run(f *feed) {
 	}
 }
 
-// readToEnd reads the feed to its end. An error that waiting does not help against ends the feed and its subscriptions.
-func (fs *Feeds) readToEnd(f *feed) (read int, err error) {
+// readFeedToEnd reads the feed to its end. An error that waiting does not help against ends the feed and its subscriptions.
+func (fs *Feeds) readFeedToEnd(f *feed) (read int, err error) {
 	f.reading <- struct{}{}
 	defer func() { <-f.reading }()
 	for more := f.hasBegun; more; {
 		ctx, cancel := fs.owner.NewCall()
 		var n int
-		more, n, err = fs.readPage(ctx, f)
+		more, n, err = fs.readFeedPage(ctx, f)
 		cancel()
 		read += n
 		if err == nil {
@@ -317,7 +317,7 @@ func (fs *Feeds) readToEnd(f *feed) (read int, err error) {
 
 		if !owner.MayPass(err) {
 			f.err = queue.WithOp(queue.OpSubscribeEvents.String(), err)
-			f.forEachSubscriber(func(sub *subscriber) { sub.fail(err) })
+			f.forEachSubscriber(func(sub *subscriber) { sub.failSubscriber(err) })
 			return read, err
 		}
 		if !f.isFailing {
@@ -329,8 +329,8 @@ func (fs *Feeds) readToEnd(f *feed) (read int, err error) {
 	return read, nil
 }
 
-// readPage reads a page for all subscribers.
-func (fs *Feeds) readPage(ctx context.Context, f *feed) (more bool, n int, err error) {
+// readFeedPage reads a page for all subscribers.
+func (fs *Feeds) readFeedPage(ctx context.Context, f *feed) (more bool, n int, err error) {
 	page, err := fs.store.ListEvents(ctx, f.namespace, queue.EventFilter{After: f.after}, queue.MaxPage)
 	if err != nil {
 		return false, 0, err
@@ -342,7 +342,7 @@ func (fs *Feeds) readPage(ctx context.Context, f *feed) (more bool, n int, err e
 		f.after = page.Next
 	}
 
-	f.forEachSubscriber(func(sub *subscriber) { sub.addEvents(page.Events) })
+	f.forEachSubscriber(func(sub *subscriber) { sub.addMatchingEvents(page.Events) })
 	for _, e := range page.Events {
 		if e.Kind.Status().Finished() {
 			fs.awaits.Search(f.namespace, e.TaskID)

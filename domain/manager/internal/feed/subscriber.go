@@ -19,8 +19,8 @@ type subscriber struct {
 	err    error
 }
 
-// addEvents adds the events that match. A reader that has more unread events than the limit loses them and gets an error.
-func (s *subscriber) addEvents(events []queue.Event) {
+// addMatchingEvents adds the events that match. A reader that has more unread events than the limit loses them and gets an error.
+func (s *subscriber) addMatchingEvents(events []queue.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := len(s.unread)
@@ -35,18 +35,18 @@ func (s *subscriber) addEvents(events []queue.Event) {
 		s.err = &queue.Error{Kind: queue.KindSlowReader, Msg: "the reader did not keep up; resume from the last event's cursor"}
 	}
 	if s.err != nil || len(s.unread) > before {
-		s.wakeReader()
+		s.wakeEventReader()
 	}
 }
 
-func (s *subscriber) fail(err error) {
+func (s *subscriber) failSubscriber(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = err
-	s.wakeReader()
+	s.wakeEventReader()
 }
 
-func (s *subscriber) wakeReader() {
+func (s *subscriber) wakeEventReader() {
 	select {
 	case s.signal <- struct{}{}:
 	default:

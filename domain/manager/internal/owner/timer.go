@@ -52,7 +52,7 @@ func (t *WakeTimer) Sleep(done <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for {
-		left := t.timeLeft(deadline)
+		left := t.timeUntilFire(deadline)
 		if left <= 0 {
 			select {
 			case <-done:
@@ -72,8 +72,8 @@ func (t *WakeTimer) Sleep(done <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// timeLeft returns the time until the deadline or the set time, the earlier one. A set time that has come is cleared.
-func (t *WakeTimer) timeLeft(deadline time.Time) time.Duration {
+// timeUntilFire returns the time until the deadline or the set time, the earlier one. A set time that has come is cleared.
+func (t *WakeTimer) timeUntilFire(deadline time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()

@@ -58,7 +58,7 @@ func (ds *Dealers) Join(namespace string) (*Listener, error) {
 	d := ds.dealers[namespace]
 	if d == nil {
 		d = &dealer{WakeTimer: owner.NewWakeTimer(), namespace: namespace, isStarved: true}
-		if !ds.owner.Go(func() { ds.run(d) }) {
+		if !ds.owner.Go(func() { ds.dealUntilUnused(d) }) {
 			return nil, owner.ClosedError()
 		}
 		ds.dealers[namespace] = d
@@ -144,8 +144,8 @@ func (ds *Dealers) Len() int {
 	return len(ds.dealers)
 }
 
-// run takes as many ticks as listeners are idle, and sleeps until the next tick is due.
-func (ds *Dealers) run(d *dealer) {
+// dealUntilUnused takes as many ticks as listeners are idle, and sleeps until the next tick is due.
+func (ds *Dealers) dealUntilUnused(d *dealer) {
 	poll := ds.owner.PollInterval
 	backoff := retry.Backoff{Min: owner.MinPoll, Max: max(poll, owner.MinPoll)}
 	isFailing := false
@@ -158,7 +158,7 @@ func (ds *Dealers) run(d *dealer) {
 
 		onTime := !due.IsZero() && !time.Now().Before(due)
 		due = time.Time{}
-		idle, ok := ds.countIdle(d)
+		idle, ok := ds.countIdleListeners(d)
 		if !ok {
 			return
 		}
@@ -168,7 +168,7 @@ func (ds *Dealers) run(d *dealer) {
 		}
 
 		limit := min(idle, queue.MaxTakenTicks)
-		ticks, next, err := ds.takeTicks(d.namespace, limit)
+		ticks, next, err := ds.takeDueTicks(d.namespace, limit)
 		if err != nil {
 			if !isFailing {
 				ds.owner.Log.Warn("taking ticks failed; repeating", "namespace", d.namespace, "error", err)
@@ -190,21 +190,21 @@ func (ds *Dealers) run(d *dealer) {
 			sleep = next
 			due = time.Now().Add(next)
 		}
-		if ds.deal(d, ticks, len(ticks) >= limit) {
+		if ds.dealTicks(d, ticks, len(ticks) >= limit) {
 			sleep = 0
 		}
 	}
 }
 
-func (ds *Dealers) takeTicks(namespace string, limit int) ([]queue.Tick, time.Duration, error) {
+func (ds *Dealers) takeDueTicks(namespace string, limit int) ([]queue.Tick, time.Duration, error) {
 	ctx, cancel := ds.owner.NewCall()
 	defer cancel()
 
 	return ds.store.TakeTicks(ctx, namespace, limit, ds.lease+ds.owner.CallTimeout)
 }
 
-// countIdle returns the number of idle listeners; ok is false when no listener is left.
-func (ds *Dealers) countIdle(d *dealer) (n int, ok bool) {
+// countIdleListeners returns the number of idle listeners; ok is false when no listener is left.
+func (ds *Dealers) countIdleListeners(d *dealer) (n int, ok bool) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	d.isStarved = len(d.idle) == 0
@@ -212,9 +212,9 @@ func (ds *Dealers) countIdle(d *dealer) (n int, ok bool) {
 	return len(d.idle), d.listeners > 0
 }
 
-// deal gives each tick to the listener that has been idle the longest, and returns the others to the Store. It reports
+// dealTicks gives each tick to the listener that has been idle the longest, and returns the others to the Store. It reports
 // whether there may be more ticks for idle listeners.
-func (ds *Dealers) deal(d *dealer, ticks []queue.Tick, mayBeMore bool) bool {
+func (ds *Dealers) dealTicks(d *dealer, ticks []queue.Tick, mayBeMore bool) bool {
 	ds.mu.Lock()
 	n := min(len(ticks), len(d.idle))
 	for i, l := range d.idle[:n] {

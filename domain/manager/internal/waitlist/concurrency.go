@@ -51,7 +51,7 @@ func (c *ConcurrencyCache) IsLimited(namespace, name string) bool {
 	}
 
 	limited := !ok || cached.limited
-	if !cached.isLoading && c.owner.Go(func() { c.load(key) }) {
+	if !cached.isLoading && c.owner.Go(func() { c.loadQueuePolicy(key) }) {
 		if len(c.queues) >= maxCachedQueues {
 			clear(c.queues)
 		}
@@ -61,7 +61,7 @@ func (c *ConcurrencyCache) IsLimited(namespace, name string) bool {
 	return limited
 }
 
-func (c *ConcurrencyCache) load(key queueName) {
+func (c *ConcurrencyCache) loadQueuePolicy(key queueName) {
 	ctx, cancel := c.owner.NewCall()
 	defer cancel()
 	q, err := c.getQueue(ctx, key.namespace, key.name)

@@ -28,7 +28,7 @@ func (w *Waitlists) Create(ctx context.Context, create queue.Create) (created []
 		return created, nil, err
 	}
 
-	created, started, err = w.createFor(ctx, h, create)
+	created, started, err = w.createForCallers(ctx, h, create)
 	if queue.IsLocked(err) && queue.Waits(ctx) { // a create that hands off does not wait for locks
 		created, err = w.Store.CreateTasks(ctx, create)
 	}
@@ -53,7 +53,7 @@ func (w *Waitlists) reserveCallers(create queue.Create) *handoff {
 		if c == nil || l.gotNothing || l.set.Request.ID != "" || first != nil && first.arrival < c.arrival {
 			continue
 		}
-		if n := l.countReady(create.Tasks); n > 0 {
+		if n := l.countReadyCallers(create.Tasks); n > 0 {
 			h, first = &handoff{list: l}, c
 			remaining = n
 		}
@@ -71,10 +71,10 @@ func (w *Waitlists) reserveCallers(create queue.Create) *handoff {
 	return h
 }
 
-// countReady counts the tasks that are ready at once and for the callers of the waitlist.
-func (l *waitlist) countReady(tasks []queue.NewTask) (n int) {
+// countReadyCallers counts the tasks that are ready at once and for the callers of the waitlist.
+func (l *waitlist) countReadyCallers(tasks []queue.NewTask) (n int) {
 	for i := range tasks {
-		if t := &tasks[i]; t.Delay == 0 && t.DelayedAt.IsZero() && l.includes(t.Queue) {
+		if t := &tasks[i]; t.Delay == 0 && t.DelayedAt.IsZero() && l.includesQueue(t.Queue) {
 			n++
 		}
 	}
@@ -82,11 +82,11 @@ func (l *waitlist) countReady(tasks []queue.NewTask) (n int) {
 	return n
 }
 
-// createFor creates tasks for the callers of h. It carries on when ctx ends, because other callers are to have its tasks.
-func (w *Waitlists) createFor(ctx context.Context, h *handoff, create queue.Create) ([]queue.Created, []int64, error) {
+// createForCallers creates tasks for the callers of h. It carries on when ctx ends, because other callers are to have its tasks.
+func (w *Waitlists) createForCallers(ctx context.Context, h *handoff, create queue.Create) ([]queue.Created, []int64, error) {
 	call, leave, err := w.Owner.EnterCall(queue.WithoutWait(context.WithoutCancel(ctx)))
 	if err != nil {
-		w.deliver(h, nil, false)
+		w.deliverTasks(h, nil, false)
 		return nil, nil, err
 	}
 
@@ -104,7 +104,7 @@ func (w *Waitlists) createFor(ctx context.Context, h *handoff, create queue.Crea
 			if p := recover(); p != nil {
 				a.err = batch.Panicked(p)
 			}
-			w.deliver(h, outs, len(a.started) == 0 && slices.ContainsFunc(a.created, isReady))
+			w.deliverTasks(h, outs, len(a.started) == 0 && slices.ContainsFunc(a.created, isReadyAtOnce))
 			done <- a
 		}()
 
@@ -126,16 +126,16 @@ func (w *Waitlists) createFor(ctx context.Context, h *handoff, create queue.Crea
 	}
 }
 
-// deliver gives the callers of h the tasks that the create has retained for them. The others search again, because they
+// deliverTasks gives the callers of h the tasks that the create has retained for them. The others search again, because they
 // may have missed a wake-up. gotNothing says that there were ready tasks and no caller got one, as from a paused queue:
 // then the next creates pass the waitlist over, until it gets tasks.
-func (w *Waitlists) deliver(h *handoff, outs [][]*queue.Task, gotNothing bool) {
+func (w *Waitlists) deliverTasks(h *handoff, outs [][]*queue.Task, gotNothing bool) {
 	var err error
 	if outs == nil { // the create failed, which says nothing about the next search
 		outs = make([][]*queue.Task, len(h.callers))
-		err = w.lastError(h.list)
+		err = w.errorOfLastSearch(h.list)
 	}
-	served := w.serve(h.list, h.callers, outs, err)
+	served := w.serveCallers(h.list, h.callers, outs, err)
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,7 +145,7 @@ func (w *Waitlists) deliver(h *handoff, outs [][]*queue.Task, gotNothing bool) {
 	}
 }
 
-func (w *Waitlists) lastError(l *waitlist) error {
+func (w *Waitlists) errorOfLastSearch(l *waitlist) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
@@ -155,5 +155,5 @@ func (w *Waitlists) lastError(l *waitlist) error {
 // IsNew reports whether a create made the task, and did not find it by its key.
 func IsNew(c queue.Created) bool { return c.Task != nil && c.Err == nil && !c.Task.Replayed }
 
-// isReady reports whether a create made a task that can be retained at once.
-func isReady(c queue.Created) bool { return IsNew(c) && c.Task.DelayedAt.IsZero() }
+// isReadyAtOnce reports whether a create made a task that can be retained at once.
+func isReadyAtOnce(c queue.Created) bool { return IsNew(c) && c.Task.DelayedAt.IsZero() }

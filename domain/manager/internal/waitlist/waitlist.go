@@ -96,7 +96,7 @@ type waitlist struct {
 	isRunning bool
 	backoff   retry.Backoff
 	err       error // of the last search
-	// gotNothing: a create with ready tasks had none for these callers; see Handoff.deliver.
+	// gotNothing: a create with ready tasks had none for these callers; see Handoff.deliverTasks.
 	gotNothing bool
 }
 
@@ -125,7 +125,7 @@ func (w *Waitlists) Retain(ctx context.Context, set QueueSet, share queue.Retain
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	c := &caller{share: share, done: make(chan struct{})}
-	l := w.join(set, c)
+	l := w.joinWaitlist(set, c)
 	if l == nil {
 		return nil, owner.ClosedError()
 	}
@@ -136,15 +136,15 @@ func (w *Waitlists) Retain(ctx context.Context, set QueueSet, share queue.Retain
 		case <-c.done:
 			return c.tasks, c.err
 		case <-ctx.Done():
-			if w.leave(l, c) {
+			if w.leaveWaitlist(l, c) {
 				return nil, queue.ContextError(ctx.Err())
 			}
 		case <-w.Owner.Closing():
-			if w.leave(l, c) {
+			if w.leaveWaitlist(l, c) {
 				return nil, owner.ClosedError()
 			}
 		case <-expired:
-			if w.expire(l, c) {
+			if w.expireCaller(l, c) {
 				return nil, c.err
 			}
 			expired = nil
@@ -152,8 +152,8 @@ func (w *Waitlists) Retain(ctx context.Context, set QueueSet, share queue.Retain
 	}
 }
 
-// join puts c at the end of the waitlist of set, which then searches at once; nil when the manager is closed.
-func (w *Waitlists) join(set QueueSet, c *caller) *waitlist {
+// joinWaitlist puts c at the end of the waitlist of set, which then searches at once; nil when the manager is closed.
+func (w *Waitlists) joinWaitlist(set QueueSet, c *caller) *waitlist {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.lists[set.Namespace][set]
@@ -161,7 +161,7 @@ func (w *Waitlists) join(set QueueSet, c *caller) *waitlist {
 		l = &waitlist{WakeTimer: owner.NewWakeTimer(), set: set, queues: set.Names(), backoff: w.Owner.PollBackoff()}
 	}
 	if !l.isRunning {
-		if !w.Owner.Go(func() { w.run(l) }) {
+		if !w.Owner.Go(func() { w.searchWhileWaited(l) }) {
 			return nil
 		}
 		l.isRunning = true
@@ -178,22 +178,22 @@ func (w *Waitlists) join(set QueueSet, c *caller) *waitlist {
 	return l
 }
 
-// leave takes c out; false when its answer is there already.
-func (w *Waitlists) leave(l *waitlist, c *caller) bool {
+// leaveWaitlist takes c out; false when its answer is there already.
+func (w *Waitlists) leaveWaitlist(l *waitlist, c *caller) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if c.element == nil {
 		return false
 	}
 	c.left = c.served
-	l.remove(c)
+	l.removeCaller(c)
 
 	return true
 }
 
-// expire takes c out at the end of its wait. It returns false when c gets an answer: it is there already, or a Store call
+// expireCaller takes c out at the end of its wait. It returns false when c gets an answer: it is there already, or a Store call
 // in flight may still bring tasks.
-func (w *Waitlists) expire(l *waitlist, c *caller) bool {
+func (w *Waitlists) expireCaller(l *waitlist, c *caller) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if c.element == nil {
@@ -204,13 +204,13 @@ func (w *Waitlists) expire(l *waitlist, c *caller) bool {
 		return false
 	}
 	c.err = l.err
-	l.remove(c)
+	l.removeCaller(c)
 
 	return true
 }
 
-// remove takes c out. The goroutine of a waitlist without callers ends.
-func (l *waitlist) remove(c *caller) {
+// removeCaller takes c out. The goroutine of a waitlist without callers ends.
+func (l *waitlist) removeCaller(c *caller) {
 	l.callers.Remove(c.element)
 	c.element = nil
 	if l.callers.Len() == 0 {
@@ -218,19 +218,19 @@ func (l *waitlist) remove(c *caller) {
 	}
 }
 
-// answer ends the wait of c.
-func (l *waitlist) answer(c *caller, tasks []*queue.Task, err error) {
+// answerCaller ends the wait of c.
+func (l *waitlist) answerCaller(c *caller, tasks []*queue.Task, err error) {
 	c.tasks, c.err = tasks, err
-	l.remove(c)
+	l.removeCaller(c)
 	close(c.done)
 }
 
-// run searches for tasks while the waitlist has callers.
-func (w *Waitlists) run(l *waitlist) {
+// searchWhileWaited searches for tasks while the waitlist has callers.
+func (w *Waitlists) searchWhileWaited(l *waitlist) {
 	for {
 		w.mu.Lock()
 		if l.callers.Len() == 0 {
-			w.drop(l)
+			w.forgetWaitlist(l)
 			w.mu.Unlock()
 			return
 		}
@@ -240,16 +240,16 @@ func (w *Waitlists) run(l *waitlist) {
 		// After the end of the manager every caller leaves by itself.
 		if !l.Sleep(w.Owner.Closing(), pause) {
 			w.mu.Lock()
-			w.drop(l)
+			w.forgetWaitlist(l)
 			w.mu.Unlock()
 			return
 		}
-		w.searchAll(l)
+		w.searchForCallers(l)
 	}
 }
 
-// drop forgets a waitlist that has no goroutine. The caller holds mu.
-func (w *Waitlists) drop(l *waitlist) {
+// forgetWaitlist forgets a waitlist that has no goroutine. The caller holds mu.
+func (w *Waitlists) forgetWaitlist(l *waitlist) {
 	l.isRunning = false
 	delete(w.lists[l.set.Namespace], l.set)
 	if len(w.lists[l.set.Namespace]) == 0 {
@@ -257,25 +257,25 @@ func (w *Waitlists) drop(l *waitlist) {
 	}
 }
 
-// searchAll serves callers, the longest waiting first, until one gets nothing: then no other one would.
-func (w *Waitlists) searchAll(l *waitlist) {
+// searchForCallers serves callers, the longest waiting first, until one gets nothing: then no other one would.
+func (w *Waitlists) searchForCallers(l *waitlist) {
 	for n := firstBatch; ; n *= 2 {
 		// Callers that are about to join share the Store call, as in package batch.
 		runtime.Gosched()
-		callers, shares := w.takeFirst(l, min(n, w.MaxBatch))
+		callers, shares := w.takeFirstCallers(l, min(n, w.MaxBatch))
 		if len(callers) == 0 {
 			return
 		}
 
-		outs, err := w.search(l, shares)
-		if w.serve(l, callers, outs, err) < len(callers) {
+		outs, err := w.searchOnce(l, shares)
+		if w.serveCallers(l, callers, outs, err) < len(callers) {
 			return
 		}
 	}
 }
 
-// search is one Store call, with a deadline of its own.
-func (w *Waitlists) search(l *waitlist, shares []queue.RetainShare) ([][]*queue.Task, error) {
+// searchOnce is one Store call, with a deadline of its own.
+func (w *Waitlists) searchOnce(l *waitlist, shares []queue.RetainShare) ([][]*queue.Task, error) {
 	w.searches <- struct{}{}
 	defer func() { <-w.searches }()
 	outs, _, err := batch.CallStore(w.Owner.Context(), w.Owner.CallTimeout, queue.KindUnavailable, shares,
@@ -286,8 +286,8 @@ func (w *Waitlists) search(l *waitlist, shares []queue.RetainShare) ([][]*queue.
 	return outs, err
 }
 
-// takeFirst returns the first n callers that no Store call serves; fewer when they ask for more tasks than a batch has.
-func (w *Waitlists) takeFirst(l *waitlist, n int) (callers []*caller, shares []queue.RetainShare) {
+// takeFirstCallers returns the first n callers that no Store call serves; fewer when they ask for more tasks than a batch has.
+func (w *Waitlists) takeFirstCallers(l *waitlist, n int) (callers []*caller, shares []queue.RetainShare) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	tasks := 0
@@ -315,8 +315,8 @@ func firstUnserved(e *list.Element) *caller {
 	return nil
 }
 
-// serve gives callers the answers of a Store call, and returns how many of them got tasks.
-func (w *Waitlists) serve(l *waitlist, callers []*caller, outs [][]*queue.Task, err error) (served int) {
+// serveCallers gives callers the answers of a Store call, and returns how many of them got tasks.
+func (w *Waitlists) serveCallers(l *waitlist, callers []*caller, outs [][]*queue.Task, err error) (served int) {
 	var unclaimed []*queue.Task
 	w.mu.Lock()
 	l.err = err
@@ -334,11 +334,11 @@ func (w *Waitlists) serve(l *waitlist, callers []*caller, outs [][]*queue.Task, 
 		case c.left:
 			unclaimed = append(unclaimed, tasks...)
 		case len(tasks) > 0:
-			l.answer(c, tasks, nil)
+			l.answerCaller(c, tasks, nil)
 		case err != nil && (c.expired || !owner.MayPass(err)):
-			l.answer(c, nil, err)
+			l.answerCaller(c, nil, err)
 		case c.expired:
-			l.answer(c, nil, nil)
+			l.answerCaller(c, nil, nil)
 		}
 	}
 	if served > 0 {
@@ -353,28 +353,28 @@ func (w *Waitlists) serve(l *waitlist, callers []*caller, outs [][]*queue.Task, 
 
 // Wake has the waitlists search that may wait for tasks of wake.
 func (w *Waitlists) Wake(wake queue.Wake) {
-	w.forEach(wake, func(l *waitlist) { l.Fire() })
+	w.forEachWaitlist(wake, func(l *waitlist) { l.Fire() })
 }
 
 // WakeIn is Wake in d: when a delayed task of the queue is due.
 func (w *Waitlists) WakeIn(namespace, name string, d time.Duration) {
-	w.forEach(queue.Wake{Namespace: namespace, Queue: name}, func(l *waitlist) { l.FireIn(d) })
+	w.forEachWaitlist(queue.Wake{Namespace: namespace, Queue: name}, func(l *waitlist) { l.FireIn(d) })
 }
 
 // HasCallers reports whether a caller waits for tasks of a queue.
 func (w *Waitlists) HasCallers(namespace, name string) (has bool) {
-	w.forEach(queue.Wake{Namespace: namespace, Queue: name}, func(l *waitlist) { has = has || l.callers.Len() > 0 })
+	w.forEachWaitlist(queue.Wake{Namespace: namespace, Queue: name}, func(l *waitlist) { has = has || l.callers.Len() > 0 })
 	return has
 }
 
 // Len returns the number of waitlists.
 func (w *Waitlists) Len() (n int) {
-	w.forEach(queue.Wake{}, func(*waitlist) { n++ })
+	w.forEachWaitlist(queue.Wake{}, func(*waitlist) { n++ })
 	return n
 }
 
-// forEach calls f, under the lock, with the waitlists that wake is for.
-func (w *Waitlists) forEach(wake queue.Wake, f func(*waitlist)) {
+// forEachWaitlist calls f, under the lock, with the waitlists that wake is for.
+func (w *Waitlists) forEachWaitlist(wake queue.Wake, f func(*waitlist)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if wake.Namespace == "" {
@@ -387,14 +387,14 @@ func (w *Waitlists) forEach(wake queue.Wake, f func(*waitlist)) {
 	}
 
 	for _, l := range w.lists[wake.Namespace] {
-		if wake.Queue == "" || l.includes(wake.Queue) {
+		if wake.Queue == "" || l.includesQueue(wake.Queue) {
 			f(l)
 		}
 	}
 }
 
-// includes reports whether the callers wait for tasks of a queue.
-func (l *waitlist) includes(name string) bool {
+// includesQueue reports whether the callers wait for tasks of a queue.
+func (l *waitlist) includesQueue(name string) bool {
 	_, named := slices.BinarySearch(l.queues, name)
 	return named || len(l.queues) == 0
 }
