@@ -18,61 +18,61 @@ type expr struct {
 
 const minutesPerDay = 24 * 60
 
-// possible reports whether any date matches. A weekday that counts on its own
+// matchesSomeDate reports whether any date matches. A weekday that counts on its own
 // always occurs; otherwise one of the months must be long enough. The weekday
 // does not matter then: the calendar repeats after 400 years, in which every
 // date, 29 February too, falls on every weekday.
-func (e expr) possible() bool {
+func (e expr) matchesSomeDate() bool {
 	if !e.domStar && !e.dowStar {
 		return true
 	}
 	for m := time.January; m <= time.December; m++ {
 		const leapYear = 2000
-		if e.months>>m&1 == 1 && e.doms&below(monthDays(leapYear, m)+1) != 0 {
+		if e.months>>m&1 == 1 && e.doms&bitsBelow(daysOfMonth(leapYear, m)+1) != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// matching returns the days of a month that match, bit d for day d.
-func (e expr) matching(year int, month time.Month) uint64 {
+// matchingDays returns the days of a month that match, bit d for day d.
+func (e expr) matchingDays(year int, month time.Month) uint64 {
 	if e.months>>month&1 == 0 {
 		return 0
 	}
 
 	// Repeat the seven weekdays from the weekday of day 1 on.
 	first := int(time.Date(year, month, 1, 0, 0, 0, 0, time.UTC).Weekday())
-	week := (e.dows>>first | e.dows<<(7-first)) & below(7)
+	week := (e.dows>>first | e.dows<<(7-first)) & bitsBelow(7)
 	weekdays := (week | week<<7 | week<<14 | week<<21 | week<<28) << 1
-	inMonth := below(monthDays(year, month)+1) &^ 1
+	inMonth := bitsBelow(daysOfMonth(year, month)+1) &^ 1
 	if e.domStar || e.dowStar {
 		return e.doms & weekdays & inMonth
 	}
 	return (e.doms | weekdays) & inMonth
 }
 
-// next returns the first matching local minute in [from, to].
-func (e expr) next(from, to int64) (int64, bool) {
+// nextMinute returns the first matching local minute in [from, to].
+func (e expr) nextMinute(from, to int64) (int64, bool) {
 	if from > to {
 		return 0, false
 	}
 
-	today := floorDiv(from, minutesPerDay)
+	today := divideDown(from, minutesPerDay)
 	minute := int(from - today*minutesPerDay)
-	year, month, day := date(today)
-	lastYear, lastMonth, _ := date(floorDiv(to, minutesPerDay))
+	year, month, day := dateOfDayNumber(today)
+	lastYear, lastMonth, _ := dateOfDayNumber(divideDown(to, minutesPerDay))
 
 	for year < lastYear || year == lastYear && month <= lastMonth {
-		days := e.matching(year, month) &^ below(day)
+		days := e.matchingDays(year, month) &^ bitsBelow(day)
 		for ; days != 0; days &= days - 1 {
 			d := bits.TrailingZeros64(days)
 			// Days after the first one match from midnight on.
 			if d != day {
 				minute = 0
 			}
-			if m, ok := e.minuteFrom(minute); ok {
-				found := dayNumber(year, month, d)*minutesPerDay + int64(m)
+			if m, ok := e.firstMinuteFrom(minute); ok {
+				found := numberOfDay(year, month, d)*minutesPerDay + int64(m)
 				return found, found <= to
 			}
 		}
@@ -86,19 +86,19 @@ func (e expr) next(from, to int64) (int64, bool) {
 	return 0, false
 }
 
-// prev returns the last matching local minute in [from, to].
-func (e expr) prev(to, from int64) (int64, bool) {
+// previousMinute returns the last matching local minute in [from, to].
+func (e expr) previousMinute(to, from int64) (int64, bool) {
 	if from > to {
 		return 0, false
 	}
 
-	today := floorDiv(to, minutesPerDay)
+	today := divideDown(to, minutesPerDay)
 	minute := int(to - today*minutesPerDay)
-	year, month, day := date(today)
-	firstYear, firstMonth, _ := date(floorDiv(from, minutesPerDay))
+	year, month, day := dateOfDayNumber(today)
+	firstYear, firstMonth, _ := dateOfDayNumber(divideDown(from, minutesPerDay))
 
 	for year > firstYear || year == firstYear && month >= firstMonth {
-		days := e.matching(year, month) & below(day+1)
+		days := e.matchingDays(year, month) & bitsBelow(day+1)
 		for days != 0 {
 			d := bits.Len64(days) - 1
 			days &^= 1 << d
@@ -106,8 +106,8 @@ func (e expr) prev(to, from int64) (int64, bool) {
 			if d != day {
 				minute = minutesPerDay - 1
 			}
-			if m, ok := e.minuteTo(minute); ok {
-				found := dayNumber(year, month, d)*minutesPerDay + int64(m)
+			if m, ok := e.lastMinuteTo(minute); ok {
+				found := numberOfDay(year, month, d)*minutesPerDay + int64(m)
 				return found, found >= from
 			}
 		}
@@ -121,54 +121,54 @@ func (e expr) prev(to, from int64) (int64, bool) {
 	return 0, false
 }
 
-// minuteFrom returns the first matching minute of a day that is at or after minute.
-func (e expr) minuteFrom(minute int) (int, bool) {
+// firstMinuteFrom returns the first matching minute of a day that is at or after minute.
+func (e expr) firstMinuteFrom(minute int) (int, bool) {
 	hour := minute / 60
 	if e.hours>>hour&1 == 1 {
-		if m := e.minutes &^ below(minute%60); m != 0 {
+		if m := e.minutes &^ bitsBelow(minute%60); m != 0 {
 			return hour*60 + bits.TrailingZeros64(m), true
 		}
 	}
-	if h := e.hours &^ below(hour+1); h != 0 {
+	if h := e.hours &^ bitsBelow(hour+1); h != 0 {
 		return bits.TrailingZeros64(h)*60 + bits.TrailingZeros64(e.minutes), true
 	}
 	return 0, false
 }
 
-// minuteTo returns the last matching minute of a day that is at or before minute.
-func (e expr) minuteTo(minute int) (int, bool) {
+// lastMinuteTo returns the last matching minute of a day that is at or before minute.
+func (e expr) lastMinuteTo(minute int) (int, bool) {
 	hour := minute / 60
 	if e.hours>>hour&1 == 1 {
-		if m := e.minutes & below(minute%60+1); m != 0 {
+		if m := e.minutes & bitsBelow(minute%60+1); m != 0 {
 			return hour*60 + bits.Len64(m) - 1, true
 		}
 	}
-	if h := e.hours & below(hour); h != 0 {
+	if h := e.hours & bitsBelow(hour); h != 0 {
 		return (bits.Len64(h)-1)*60 + bits.Len64(e.minutes) - 1, true
 	}
 	return 0, false
 }
 
-// below returns the set of the values under n, which is at most 63.
-func below(n int) uint64 { return 1<<n - 1 }
+// bitsBelow returns the set of the values under n, which is at most 63.
+func bitsBelow(n int) uint64 { return 1<<n - 1 }
 
-// monthDays returns the number of days of a month.
-func monthDays(year int, month time.Month) int {
+// daysOfMonth returns the number of days of a month.
+func daysOfMonth(year int, month time.Month) int {
 	return time.Date(year, month+1, 0, 0, 0, 0, 0, time.UTC).Day()
 }
 
-// dayNumber returns the days from 1970-01-01 to a date.
-func dayNumber(year int, month time.Month, day int) int64 {
-	return floorDiv(time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix(), 24*60*60)
+// numberOfDay returns the days from 1970-01-01 to a date.
+func numberOfDay(year int, month time.Month, day int) int64 {
+	return divideDown(time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix(), 24*60*60)
 }
 
-// date is the inverse of dayNumber.
-func date(dayNumber int64) (year int, month time.Month, day int) {
+// dateOfDayNumber is the inverse of numberOfDay.
+func dateOfDayNumber(dayNumber int64) (year int, month time.Month, day int) {
 	return time.Unix(dayNumber*24*60*60, 0).UTC().Date()
 }
 
-// floorDiv rounds down where / rounds to zero; b is positive.
-func floorDiv(a, b int64) int64 {
+// divideDown rounds down where / rounds to zero; b is positive.
+func divideDown(a, b int64) int64 {
 	q := a / b
 	if a%b < 0 {
 		q--
@@ -176,5 +176,5 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// itoa writes n in decimal.
-func itoa(n int) string { return strconv.Itoa(n) }
+// formatNumber writes n in decimal.
+func formatNumber(n int) string { return strconv.Itoa(n) }

@@ -26,42 +26,42 @@ var macros = map[string]string{
 	"@annually": "0 0 1 1 *",
 }
 
-// parseCron parses an expression of five fields or an @-name. Its errors name FieldCron.
-func parseCron(text string) (expr, error) {
+// parseExpression parses an expression of five fields or an @-name. Its errors name FieldCron.
+func parseExpression(text string) (expr, error) {
 	if len(text) > MaxCronBytes {
-		return expr{}, errorf(FieldCron, "has %d bytes, at most %d are allowed", len(text), MaxCronBytes)
+		return expr{}, invalidSpec(FieldCron, "has %d bytes, at most %d are allowed", len(text), MaxCronBytes)
 	}
 	for i := range len(text) {
 		if c := text[i]; (c < ' ' || c > '~') && c != '\t' {
-			return expr{}, errorf(FieldCron, "byte %d is not a printable ASCII character", i+1)
+			return expr{}, invalidSpec(FieldCron, "byte %d is not a printable ASCII character", i+1)
 		}
 	}
 
 	words := strings.Fields(text)
 	if len(words) == 0 {
-		return expr{}, errorf(FieldCron, "is blank; an expression has 5 fields: minute, hour, day of month, month, day of week")
+		return expr{}, invalidSpec(FieldCron, "is blank; an expression has 5 fields: minute, hour, day of month, month, day of week")
 	}
 
 	// Other cron programs read a zone from the expression; here it has its own field.
 	upper := strings.ToUpper(words[0])
 	if strings.HasPrefix(upper, "TZ=") || strings.HasPrefix(upper, "CRON_TZ=") {
-		return expr{}, errorf(FieldCron, "must not set a time zone; use timezone")
+		return expr{}, invalidSpec(FieldCron, "must not set a time zone; use timezone")
 	}
 
 	if strings.HasPrefix(words[0], "@") {
 		name := strings.ToLower(words[0])
 		if name == "@reboot" || name == "@every" {
-			return expr{}, errorf(FieldCron, "%q is not a time on a clock; use period instead", words[0])
+			return expr{}, invalidSpec(FieldCron, "%q is not a time on a clock; use period instead", words[0])
 		}
 		full, ok := macros[name]
 		if !ok || len(words) > 1 {
-			return expr{}, errorf(FieldCron, "%q is unknown, allowed are 5 fields or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually", strings.Join(words, " "))
+			return expr{}, invalidSpec(FieldCron, "%q is unknown, allowed are 5 fields or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually", strings.Join(words, " "))
 		}
 		words = strings.Fields(full)
 	}
 
 	if len(words) != 5 {
-		return expr{}, errorf(FieldCron, "has %s, not 5: minute, hour, day of month, month, day of week (there is none for seconds or years)", plural(len(words), "field"))
+		return expr{}, invalidSpec(FieldCron, "has %s, not 5: minute, hour, day of month, month, day of week (there is none for seconds or years)", countNoun(len(words), "field"))
 	}
 
 	var e expr
@@ -77,57 +77,57 @@ func parseCron(text string) (expr, error) {
 		{dowField, &e.dows, &e.dowStar},
 	} {
 		var err error
-		if *f.set, *f.starred, err = f.parse(words[i]); err != nil {
+		if *f.set, *f.starred, err = f.parseField(words[i]); err != nil {
 			return expr{}, err
 		}
 	}
 
-	if !e.possible() {
-		return expr{}, errorf(FieldCron, "never fires: no month in %q has a day in %q", words[3], words[2])
+	if !e.matchesSomeDate() {
+		return expr{}, invalidSpec(FieldCron, "never fires: no month in %q has a day in %q", words[3], words[2])
 	}
 	return e, nil
 }
 
-// next returns the first fire after the instant after.
-func (c cron) next(after int64) (int64, bool) {
+// nextInstant returns the first fire after the instant after.
+func (c cron) nextInstant(after int64) (int64, bool) {
 	if c.expr.realTime {
-		return c.nextReal(after)
+		return c.nextRealInstant(after)
 	}
 
 	// A fixed local time fires only once, so the search begins behind the
 	// latest time that the clock has shown.
-	from := floorDiv(c.zone.highWater(after), 60) + 1
-	minute, ok := c.expr.next(from, from+horizon/60)
+	from := divideDown(c.zone.highestLocalBefore(after), 60) + 1
+	minute, ok := c.expr.nextMinute(from, from+horizon/60)
 	if !ok {
 		return 0, false
 	}
-	return c.zone.firstAt(minute * 60), true
+	return c.zone.firstInstantAt(minute * 60), true
 }
 
-// prev returns the last fire that is at or before at and after floor.
-func (c cron) prev(at, floor int64) (int64, bool) {
+// previousInstant returns the last fire that is at or before at and after floor.
+func (c cron) previousInstant(at, floor int64) (int64, bool) {
 	floor = max(floor, at-horizon)
 	if c.expr.realTime {
-		return c.prevReal(at, floor)
+		return c.previousRealInstant(at, floor)
 	}
 
-	from := floorDiv(c.zone.highWater(floor), 60) + 1
-	minute, ok := c.expr.prev(floorDiv(c.zone.highWater(at), 60), from)
+	from := divideDown(c.zone.highestLocalBefore(floor), 60) + 1
+	minute, ok := c.expr.previousMinute(divideDown(c.zone.highestLocalBefore(at), 60), from)
 	if !ok {
 		return 0, false
 	}
-	return c.zone.firstAt(minute * 60), true
+	return c.zone.firstInstantAt(minute * 60), true
 }
 
-// nextReal returns the first fire after the instant after, for real time. It
+// nextRealInstant returns the first fire after the instant after, for real time. It
 // walks the spans of equal offset: within a span, local time runs evenly.
-func (c cron) nextReal(after int64) (int64, bool) {
+func (c cron) nextRealInstant(after int64) (int64, bool) {
 	limit := after + horizon
 	for at := after + 1; at <= limit; {
-		_, end, offset := c.zone.span(at)
-		from := floorDiv(at+offset+59, 60)
-		to := floorDiv(min(end-1, limit)+offset, 60)
-		if minute, ok := c.expr.next(from, to); ok {
+		_, end, offset := c.zone.spanOfOffset(at)
+		from := divideDown(at+offset+59, 60)
+		to := divideDown(min(end-1, limit)+offset, 60)
+		if minute, ok := c.expr.nextMinute(from, to); ok {
 			return minute*60 - offset, true
 		}
 		at = end
@@ -135,13 +135,13 @@ func (c cron) nextReal(after int64) (int64, bool) {
 	return 0, false
 }
 
-// prevReal returns the last fire at or before at and after floor, for real time.
-func (c cron) prevReal(at, floor int64) (int64, bool) {
+// previousRealInstant returns the last fire at or before at and after floor, for real time.
+func (c cron) previousRealInstant(at, floor int64) (int64, bool) {
 	for at > floor {
-		start, _, offset := c.zone.span(at)
-		from := floorDiv(max(start, floor+1)+offset+59, 60)
-		to := floorDiv(at+offset, 60)
-		if minute, ok := c.expr.prev(to, from); ok {
+		start, _, offset := c.zone.spanOfOffset(at)
+		from := divideDown(max(start, floor+1)+offset+59, 60)
+		to := divideDown(at+offset, 60)
+		if minute, ok := c.expr.previousMinute(to, from); ok {
 			return minute*60 - offset, true
 		}
 		at = start - 1
@@ -149,10 +149,10 @@ func (c cron) prevReal(at, floor int64) (int64, bool) {
 	return 0, false
 }
 
-// plural writes a count with its noun.
-func plural(n int, noun string) string {
+// countNoun writes a count with its noun.
+func countNoun(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return itoa(n) + " " + noun + "s"
+	return formatNumber(n) + " " + noun + "s"
 }

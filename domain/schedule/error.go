@@ -22,7 +22,7 @@ type Error struct {
 // Error returns "field: message".
 func (e *Error) Error() string { return e.Field + ": " + e.Msg }
 
-// errorf formats the message of an Error.
-func errorf(field, format string, args ...any) *Error {
+// invalidSpec formats the message of an Error.
+func invalidSpec(field, format string, args ...any) *Error {
 	return &Error{Field: field, Msg: fmt.Sprintf(format, args...)}
 }

@@ -26,26 +26,26 @@ var (
 	}}
 )
 
-// isDow reports whether the field is the day of week, in which Sunday has two numbers.
-func (f field) isDow() bool { return f.max == 6 }
+// isDayOfWeek reports whether the field is the day of week, in which Sunday has two numbers.
+func (f field) isDayOfWeek() bool { return f.max == 6 }
 
-// allowed describes the allowed values, for messages.
-func (f field) allowed() string {
+// describeAllowed describes the allowed values, for messages.
+func (f field) describeAllowed() string {
 	switch {
-	case f.isDow():
+	case f.isDayOfWeek():
 		return "0 to 7 (0 and 7 are Sunday) or SUN to SAT"
 	case f.names != nil:
 		return "1 to 12 or JAN to DEC"
 	default:
-		return itoa(f.min) + " to " + itoa(f.max)
+		return formatNumber(f.min) + " to " + formatNumber(f.max)
 	}
 }
 
-// parse reads a field into a set (bit v for the value v). It reports whether one
+// parseField reads a field into a set (bit v for the value v). It reports whether one
 // of the elements is starred.
-func (f field) parse(text string) (set uint64, starred bool, err error) {
+func (f field) parseField(text string) (set uint64, starred bool, err error) {
 	for element := range strings.SplitSeq(text, ",") {
-		values, star, err := f.element(element)
+		values, star, err := f.parseElement(element)
 		if err != nil {
 			return 0, false, err
 		}
@@ -55,19 +55,19 @@ func (f field) parse(text string) (set uint64, starred bool, err error) {
 	return set, starred, nil
 }
 
-// element reads one element of a list: * */n a a-b a-b/n.
-func (f field) element(text string) (set uint64, star bool, err error) {
+// parseElement reads one element of a list: * */n a a-b a-b/n.
+func (f field) parseElement(text string) (set uint64, star bool, err error) {
 	if text == "" {
-		return 0, false, f.errorf(text, "a list has an empty element")
+		return 0, false, f.invalidElement(text, "a list has an empty element")
 	}
 
 	base, stepText, stepped := strings.Cut(text, "/")
 	step := 1
 	if stepped {
-		n, ok := number(stepText)
+		n, ok := parseNumber(stepText)
 		most := f.max - f.min
 		if !ok || n < 1 || n > most {
-			return 0, false, f.errorf(text, "a step must be a number from 1 to %d", most)
+			return 0, false, f.invalidElement(text, "a step must be a number from 1 to %d", most)
 		}
 		step = n
 	}
@@ -78,27 +78,27 @@ func (f field) element(text string) (set uint64, star bool, err error) {
 	case base == "*":
 		star = true
 	case !ranged && stepped:
-		return 0, false, f.errorf(text, "a step follows * or a range; for steps from a value on write %s-%d/%s", first, f.max, stepText)
+		return 0, false, f.invalidElement(text, "a step follows * or a range; for steps from a value on write %s-%d/%s", first, f.max, stepText)
 	default:
-		if lo, err = f.value(text, first); err != nil {
+		if lo, err = f.parseValue(text, first); err != nil {
 			return 0, false, err
 		}
 		hi = lo
 		if ranged {
-			if hi, err = f.value(text, last); err != nil {
+			if hi, err = f.parseValue(text, last); err != nil {
 				return 0, false, err
 			}
 		}
-		if f.isDow() && ranged && hi == 0 && lo > 0 {
+		if f.isDayOfWeek() && ranged && hi == 0 && lo > 0 {
 			hi = 7 // a range of weekdays may end on Sunday: FRI-SUN
 		}
 		if lo > hi {
-			return 0, false, f.errorf(text, "a range must go upwards; for one around the end write two, separated by a comma")
+			return 0, false, f.invalidElement(text, "a range must go upwards; for one around the end write two, separated by a comma")
 		}
 	}
 
 	for v := lo; v <= hi; v += step {
-		if f.isDow() && v == 7 {
+		if f.isDayOfWeek() && v == 7 {
 			set |= 1
 		} else {
 			set |= 1 << v
@@ -107,40 +107,40 @@ func (f field) element(text string) (set uint64, star bool, err error) {
 	return set, star, nil
 }
 
-// value reads a number or a name. element is the whole element, for messages.
-func (f field) value(element, text string) (int, error) {
+// parseValue reads a number or a name. element is the whole element, for messages.
+func (f field) parseValue(element, text string) (int, error) {
 	for i, name := range f.names {
 		if strings.EqualFold(name, text) {
 			return f.min + i, nil
 		}
 	}
 
-	n, ok := number(text)
+	n, ok := parseNumber(text)
 	if !ok {
 		if text == "" {
 			text = element // "-5" and "5-" have an empty value: show the element
 		}
-		return 0, f.errorf(element, "%q is not a value, allowed are %s", text, f.allowed())
+		return 0, f.invalidElement(element, "%q is not a value, allowed are %s", text, f.describeAllowed())
 	}
 
 	most := f.max
-	if f.isDow() {
+	if f.isDayOfWeek() {
 		most = 7
 	}
 	if n < f.min || n > most {
-		return 0, f.errorf(element, "%s is out of range, allowed are %s", text, f.allowed())
+		return 0, f.invalidElement(element, "%s is out of range, allowed are %s", text, f.describeAllowed())
 	}
 	return n, nil
 }
 
-// errorf formats a message about one element of the field.
-func (f field) errorf(element, format string, args ...any) error {
-	return errorf(FieldCron, "%s field, %q: "+format, append([]any{f.name, element}, args...)...)
+// invalidElement formats a message about one element of the field.
+func (f field) invalidElement(element, format string, args ...any) error {
+	return invalidSpec(FieldCron, "%s field, %q: "+format, append([]any{f.name, element}, args...)...)
 }
 
-// number reads decimal digits. It returns 9999 for any larger number, which is
+// parseNumber reads decimal digits. It returns 9999 for any larger number, which is
 // out of the range of every field too.
-func number(text string) (int, bool) {
+func parseNumber(text string) (int, bool) {
 	if text == "" {
 		return 0, false
 	}

@@ -65,7 +65,7 @@ func FuzzDuePeriod(f *testing.F) {
 		if err != nil {
 			return
 		}
-		from, to := later(time.UnixMicro(anchor), time.UnixMicro(settled)), time.UnixMicro(now)
+		from, to := laterOf(time.UnixMicro(anchor), time.UnixMicro(settled)), time.UnixMicro(now)
 		for _, m := range []schedule.Misfire{skip, once, all} {
 			out := s.Due(time.UnixMicro(anchor), time.UnixMicro(settled), to, schedule.Policy{Misfire: m, Limit: limit})
 			for i, f := range out.Fires {

@@ -49,11 +49,11 @@ func (p Policy) Validate() error {
 		if len(name) > 32 {
 			name = name[:32]
 		}
-		return errorf(FieldMisfire, "%q is unknown, allowed are skip, once, all", name)
+		return invalidSpec(FieldMisfire, "%q is unknown, allowed are skip, once, all", name)
 	}
 
 	if p.Limit < 0 || p.Limit > MaxMisfireLimit {
-		return errorf(FieldMisfireLimit, "%d is out of range, allowed are 1 to %d, or 0 for %d", p.Limit, MaxMisfireLimit, DefaultMisfireLimit)
+		return invalidSpec(FieldMisfireLimit, "%d is out of range, allowed are 1 to %d, or 0 for %d", p.Limit, MaxMisfireLimit, DefaultMisfireLimit)
 	}
 	return nil
 }
@@ -81,19 +81,19 @@ type Outcome struct {
 // not depend on the age of settled.
 func (s Schedule) Due(anchor, settled, now time.Time, p Policy) Outcome {
 	var out Outcome
-	out.Next, _ = s.Next(anchor, later(settled, now))
-	latest, due := s.prev(anchor, settled, now)
+	out.Next, _ = s.Next(anchor, laterOf(settled, now))
+	latest, due := s.previousNominal(anchor, settled, now)
 	if !due {
 		return out
 	}
 
 	switch p.Misfire {
 	case MisfireSkip:
-		if now.Sub(latest) <= s.grace() {
+		if now.Sub(latest) <= s.misfireGrace() {
 			out.Fires = []time.Time{latest}
 		}
 	case MisfireAll:
-		out.Fires = s.newest(anchor, settled, latest, p.limit())
+		out.Fires = s.newestNominals(anchor, settled, latest, p.catchUpLimit())
 	default:
 		out.Fires = []time.Time{latest}
 	}
@@ -105,11 +105,11 @@ func (s Schedule) Due(anchor, settled, now time.Time, p Policy) Outcome {
 	return out
 }
 
-// newest returns up to limit nominal times after settled; the last one is latest.
-func (s Schedule) newest(anchor, settled, latest time.Time, limit int) []time.Time {
+// newestNominals returns up to limit nominal times after settled; the last one is latest.
+func (s Schedule) newestNominals(anchor, settled, latest time.Time, limit int) []time.Time {
 	fires := []time.Time{latest}
 	for len(fires) < limit {
-		t, ok := s.prev(anchor, settled, fires[len(fires)-1].Add(-time.Nanosecond))
+		t, ok := s.previousNominal(anchor, settled, fires[len(fires)-1].Add(-time.Nanosecond))
 		if !ok {
 			break
 		}
@@ -119,16 +119,16 @@ func (s Schedule) newest(anchor, settled, latest time.Time, limit int) []time.Ti
 	return fires
 }
 
-// grace returns the age up to which a due time fires under MisfireSkip.
-func (s Schedule) grace() time.Duration {
+// misfireGrace returns the age up to which a due time fires under MisfireSkip.
+func (s Schedule) misfireGrace() time.Duration {
 	if s.period != 0 {
 		return min(SkipGrace, s.spec.Period)
 	}
 	return SkipGrace
 }
 
-// limit returns the limit within its bounds, with its default applied.
-func (p Policy) limit() int {
+// catchUpLimit returns the limit within its bounds, with its default applied.
+func (p Policy) catchUpLimit() int {
 	if p.Limit == 0 {
 		return DefaultMisfireLimit
 	}

@@ -13,17 +13,17 @@ type period int64
 // parsePeriod converts d, which must be a whole number of microseconds from MinPeriod to MaxPeriod.
 func parsePeriod(d time.Duration) (period, error) {
 	if d < MinPeriod || d > MaxPeriod {
-		return 0, errorf(FieldPeriod, "%s is out of range, allowed are %s to 10 years (%s)",
+		return 0, invalidSpec(FieldPeriod, "%s is out of range, allowed are %s to 10 years (%s)",
 			shortDuration(d), shortDuration(MinPeriod), shortDuration(MaxPeriod))
 	}
 	if d%time.Microsecond != 0 {
-		return 0, errorf(FieldPeriod, "%s is not a whole number of microseconds", shortDuration(d))
+		return 0, invalidSpec(FieldPeriod, "%s is not a whole number of microseconds", shortDuration(d))
 	}
 	return period(d / time.Microsecond), nil
 }
 
-// next returns the first anchor + k·p, k ≥ 1, that is after the instant after.
-func (p period) next(anchor, after time.Time) time.Time {
+// nextInstant returns the first anchor + k·p, k ≥ 1, that is after the instant after.
+func (p period) nextInstant(anchor, after time.Time) time.Time {
 	// UnixMicro rounds down. A nominal time is whole microseconds, so it is after
 	// an instant exactly when it is after that instant rounded down.
 	base, at := anchor.UnixMicro(), after.UnixMicro()
@@ -34,8 +34,8 @@ func (p period) next(anchor, after time.Time) time.Time {
 	return time.UnixMicro(base + k*int64(p)).UTC()
 }
 
-// prev returns the last anchor + k·p, k ≥ 1, that is not after at.
-func (p period) prev(anchor, at time.Time) (time.Time, bool) {
+// previousInstant returns the last anchor + k·p, k ≥ 1, that is not after at.
+func (p period) previousInstant(anchor, at time.Time) (time.Time, bool) {
 	base := anchor.UnixMicro()
 	k := (at.UnixMicro() - base) / int64(p)
 	if k < 1 {

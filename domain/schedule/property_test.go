@@ -123,7 +123,7 @@ func TestPropertiesOfRandomSchedules(t *testing.T) {
 		if spec.Period == 0 && rng.IntN(2) == 0 {
 			anchor = time.Time{}
 		}
-		if err := checkNext(s, anchor, later(anchor, after), rng); err != nil {
+		if err := checkNext(s, anchor, laterOf(anchor, after), rng); err != nil {
 			t.Fatalf("%+v: %v", spec, err)
 		}
 		if err := checkNext(s, anchor, after, rng); err != nil && after.After(anchor) {
@@ -158,7 +158,7 @@ func TestFixedTimesFireOncePerLocalDay(t *testing.T) {
 	}
 }
 
-func later(a, b time.Time) time.Time {
+func laterOf(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}

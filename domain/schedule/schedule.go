@@ -53,7 +53,7 @@ type Schedule struct {
 // microseconds. A process with many tickers parses once per change of a ticker,
 // and not once per tick.
 func Parse(spec Spec) (Schedule, error) {
-	loc, err := loadZone(spec.Timezone)
+	loc, err := loadTimeZone(spec.Timezone)
 	if err != nil {
 		return Schedule{}, err
 	}
@@ -61,9 +61,9 @@ func Parse(spec Spec) (Schedule, error) {
 
 	switch {
 	case spec.Period != 0 && spec.Cron != "":
-		return Schedule{}, errorf(FieldCron, "is set beside a period; a ticker has one of the two")
+		return Schedule{}, invalidSpec(FieldCron, "is set beside a period; a ticker has one of the two")
 	case spec.Period == 0 && spec.Cron == "":
-		return Schedule{}, errorf(FieldPeriod, "is missing; give a period or a cron expression")
+		return Schedule{}, invalidSpec(FieldPeriod, "is missing; give a period or a cron expression")
 	case spec.Cron == "":
 		p, err := parsePeriod(spec.Period)
 		if err != nil {
@@ -71,7 +71,7 @@ func Parse(spec Spec) (Schedule, error) {
 		}
 		return Schedule{spec: spec, period: p}, nil
 	default:
-		e, err := parseCron(spec.Cron)
+		e, err := parseExpression(spec.Cron)
 		if err != nil {
 			return Schedule{}, err
 		}
@@ -112,7 +112,7 @@ func (s Schedule) String() string {
 // A zero after stands for "from the anchor on". A zero anchor does not bound a
 // cron expression, and stands for the year 1 with a period.
 func (s Schedule) Next(anchor, after time.Time) (time.Time, bool) {
-	anchor, after = clampBelow(anchor), clampBelow(after)
+	anchor, after = clampToMinTime(anchor), clampToMinTime(after)
 	if anchor.After(maxTime) || after.After(maxTime) {
 		return time.Time{}, false
 	}
@@ -121,10 +121,10 @@ func (s Schedule) Next(anchor, after time.Time) (time.Time, bool) {
 	ok := false
 	switch {
 	case s.period != 0:
-		t, ok = s.period.next(anchor, after), true
+		t, ok = s.period.nextInstant(anchor, after), true
 	case s.cron.zone.loc != nil:
 		var sec int64
-		if sec, ok = s.cron.next(later(anchor, after).Unix()); ok {
+		if sec, ok = s.cron.nextInstant(laterOf(anchor, after).Unix()); ok {
 			t = time.Unix(sec, 0).UTC()
 		}
 	}
@@ -135,24 +135,24 @@ func (s Schedule) Next(anchor, after time.Time) (time.Time, bool) {
 	return t, true
 }
 
-// prev returns the latest nominal time that is at or before at, and strictly
+// previousNominal returns the latest nominal time that is at or before at, and strictly
 // after both the anchor and floor. floor keeps the search short when the
 // schedule is sparse.
-func (s Schedule) prev(anchor, floor, at time.Time) (time.Time, bool) {
-	anchor, floor = clampBelow(anchor), clampBelow(floor)
+func (s Schedule) previousNominal(anchor, floor, at time.Time) (time.Time, bool) {
+	anchor, floor = clampToMinTime(anchor), clampToMinTime(floor)
 	if at.After(maxTime) {
 		at = maxTime
 	}
-	if !at.After(later(anchor, floor)) {
+	if !at.After(laterOf(anchor, floor)) {
 		return time.Time{}, false
 	}
 
 	switch {
 	case s.period != 0:
-		t, ok := s.period.prev(anchor, at)
+		t, ok := s.period.previousInstant(anchor, at)
 		return t, ok && t.After(floor)
 	case s.cron.zone.loc != nil:
-		sec, ok := s.cron.prev(at.Unix(), later(anchor, floor).Unix())
+		sec, ok := s.cron.previousInstant(at.Unix(), laterOf(anchor, floor).Unix())
 		return time.Unix(sec, 0).UTC(), ok
 	default:
 		return time.Time{}, false
@@ -180,16 +180,16 @@ func (s Schedule) Preview(anchor, after time.Time, n int) []time.Time {
 	return fires
 }
 
-// clampBelow returns t, or minTime when t is before it.
-func clampBelow(t time.Time) time.Time {
+// clampToMinTime returns t, or minTime when t is before it.
+func clampToMinTime(t time.Time) time.Time {
 	if t.Before(minTime) {
 		return minTime
 	}
 	return t
 }
 
-// later returns the later of two instants.
-func later(a, b time.Time) time.Time {
+// laterOf returns the later of two instants.
+func laterOf(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}

@@ -22,9 +22,9 @@ const (
 	never  = math.MaxInt64 / 4
 )
 
-// span returns the interval start ≤ instant < end around at with one offset.
+// spanOfOffset returns the interval start ≤ instant < end around at with one offset.
 // Neighbouring spans may have equal offsets.
-func (z zone) span(at int64) (start, end, offset int64) {
+func (z zone) spanOfOffset(at int64) (start, end, offset int64) {
 	t := time.Unix(at, 0).In(z.loc)
 	_, off := t.Zone()
 	s, e := t.ZoneBounds()
@@ -42,19 +42,19 @@ func (z zone) span(at int64) (start, end, offset int64) {
 		// span of a year end after 365 days. That is before the 31 December of a
 		// leap year that was asked for (seen in Go 1.26). The offset is right, and
 		// holds to the end of the year in UTC.
-		end = (floorDiv(at, 24*60*60) + 1) * 24 * 60 * 60
+		end = (divideDown(at, 24*60*60) + 1) * 24 * 60 * 60
 	}
 	return start, end, int64(off)
 }
 
-// firstAt returns the first instant at which the clock shows local or a later
+// firstInstantAt returns the first instant at which the clock shows local or a later
 // time. This covers the three cases of a fixed local time: the only instant that
 // shows it, the first of two, or the end of the gap that contains it.
-func (z zone) firstAt(local int64) int64 {
+func (z zone) firstInstantAt(local int64) int64 {
 	// Before this instant the clock cannot have shown local yet.
 	at := local - maxOffset
 	for {
-		start, end, offset := z.span(at)
+		start, end, offset := z.spanOfOffset(at)
 		if first := max(local-offset, start, at); first < end {
 			return first
 		}
@@ -62,54 +62,54 @@ func (z zone) firstAt(local int64) int64 {
 	}
 }
 
-// highWater returns the latest local time that the clock has shown at or before
-// at. It is the inverse of firstAt: firstAt(local) > at exactly when
-// local > highWater(at).
-func (z zone) highWater(at int64) int64 {
-	start, _, offset := z.span(at)
+// highestLocalBefore returns the latest local time that the clock has shown at or before
+// at. It is the inverse of firstInstantAt: firstInstantAt(local) > at exactly when
+// local > highestLocalBefore(at).
+func (z zone) highestLocalBefore(at int64) int64 {
+	start, _, offset := z.spanOfOffset(at)
 	shown := at + offset
 
 	// Instants before start - 2·maxOffset had an earlier local time, whatever
 	// their offset was.
 	for start > at-2*maxOffset {
 		end := start
-		start, _, offset = z.span(end - 1)
+		start, _, offset = z.spanOfOffset(end - 1)
 		shown = max(shown, end-1+offset)
 	}
 	return shown
 }
 
-// loadZone loads a zone by its IANA name. It refuses names that depend on the
+// loadTimeZone loads a zone by its IANA name. It refuses names that depend on the
 // host ("Local", "localtime"), and the variants with leap seconds that some
 // hosts have under "right/", because two processes could disagree about them.
-func loadZone(name string) (*time.Location, error) {
+func loadTimeZone(name string) (*time.Location, error) {
 	if name == "" || name == "UTC" {
 		return time.UTC, nil
 	}
 	if len(name) > MaxTimezoneBytes {
-		return nil, errorf(FieldTimezone, "has %d bytes, at most %d are allowed", len(name), MaxTimezoneBytes)
+		return nil, invalidSpec(FieldTimezone, "has %d bytes, at most %d are allowed", len(name), MaxTimezoneBytes)
 	}
 
 	for i := range len(name) {
 		c := name[i]
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 		if !letter && (i == 0 || !(c >= '0' && c <= '9' || strings.IndexByte("/_+-", c) >= 0)) {
-			return nil, errorf(FieldTimezone, "%q is not an IANA name such as \"Europe/Berlin\"", name)
+			return nil, invalidSpec(FieldTimezone, "%q is not an IANA name such as \"Europe/Berlin\"", name)
 		}
 	}
 
 	lower := strings.ToLower(name)
 	if lower == "local" || lower == "localtime" || lower == "posixrules" {
-		return nil, errorf(FieldTimezone, "%q depends on the host; give an IANA name such as \"Europe/Berlin\", or nothing for UTC", name)
+		return nil, invalidSpec(FieldTimezone, "%q depends on the host; give an IANA name such as \"Europe/Berlin\", or nothing for UTC", name)
 	}
 	if strings.HasPrefix(lower, "right/") || strings.HasPrefix(lower, "posix/") {
-		return nil, errorf(FieldTimezone, "%q is not an IANA name; leave out the part before the first slash", name)
+		return nil, invalidSpec(FieldTimezone, "%q is not an IANA name; leave out the part before the first slash", name)
 	}
 
 	loc, err := time.LoadLocation(name)
 	if err != nil {
 		// The error does not wrap its cause, which holds paths of the host.
-		return nil, errorf(FieldTimezone, "%q is not in the time zone database of this host; give an IANA name such as \"Europe/Berlin\"", name)
+		return nil, invalidSpec(FieldTimezone, "%q is not in the time zone database of this host; give an IANA name such as \"Europe/Berlin\"", name)
 	}
 	return loc, nil
 }
