@@ -35,16 +35,16 @@ const (
 	lastPause  = 2 * time.Second
 )
 
-// sendCall sends req and repeats it where a repeat is safe.
-func sendCall[Req, Res proto.Message](
+// sendRepeated sends req and repeats it where a repeat is safe.
+func sendRepeated[Req, Res proto.Message](
 	ctx context.Context, c *Client, op string, again repeat, send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
-	return sendCallFor(ctx, c, op, again, 0, send, req)
+	return sendWaiting(ctx, c, op, again, 0, send, req)
 }
 
-// sendCallFor is sendCall for a request that waits on the server for the duration wait. Without a deadline in ctx,
+// sendWaiting is sendRepeated for a request that waits on the server for the duration wait. Without a deadline in ctx,
 // the call ends when no bytes move for wait plus the client's timeout.
-func sendCallFor[Req, Res proto.Message](
+func sendWaiting[Req, Res proto.Message](
 	ctx context.Context, c *Client, op string, again repeat, wait time.Duration,
 	send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
@@ -58,15 +58,15 @@ func sendCallFor[Req, Res proto.Message](
 
 		res, err := send(ctx, req)
 		if err != nil {
-			return res, translate(ctx, req, err)
+			return res, translateError(ctx, req, err)
 		}
 		return res, nil
 	})
 }
 
-// attempt runs repeatSafely within the client's timeout plus wait. Streams use it, because many calls share the bytes
+// attemptWithTimeout runs repeatSafely within the client's timeout plus wait. Streams use it, because many calls share the bytes
 // of a stream and the pace of one call cannot be measured.
-func attempt[T any](
+func attemptWithTimeout[T any](
 	ctx context.Context, c *shared, op string, again repeat, wait time.Duration, do func(context.Context) (T, error),
 ) (T, error) {
 	if _, ok := ctx.Deadline(); !ok {
@@ -100,7 +100,7 @@ func repeatSafely[T any](
 		}
 
 		// The repeat must not use the connection that just failed.
-		c.refresh()
+		c.dropIdleConnections()
 	}
 }
 
@@ -124,8 +124,8 @@ func waitOrEnd(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// translate returns the error of a call of req as a *queue.Error.
-func translate(ctx context.Context, req proto.Message, err error) error {
+// translateError returns the error of a call of req as a *queue.Error.
+func translateError(ctx context.Context, req proto.Message, err error) error {
 	c, ok := errors.AsType[*connect.Error](err)
 	if ok && c.IsRemote() {
 		return wire.RemoteError(c)
@@ -145,14 +145,14 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 	}
 
 	if !ok {
-		return broken(err)
+		return brokenConnection(err)
 	}
 
 	switch code := c.Code(); code { //nolint:exhaustive // all other codes mean a broken connection
 	case connect.CodeResourceExhausted:
 		return &queue.Error{Kind: queue.KindTooLarge, Msg: c.Message()}
 	case connect.CodeInternal:
-		if field := notUTF8(req.ProtoReflect()); field != "" {
+		if field := findInvalidText(req.ProtoReflect()); field != "" {
 			return queue.Invalid(field, "must be valid UTF-8")
 		}
 	case connect.CodePermissionDenied, connect.CodeUnauthenticated:
@@ -167,7 +167,7 @@ func translate(ctx context.Context, req proto.Message, err error) error {
 		return queue.Invalid("url", "what answers there does not speak HTTP/2 without TLS, which Connect needs here; use https or REST")
 	}
 
-	return broken(err)
+	return brokenConnection(err)
 }
 
 // http2Missing returns the error of a bidirectional stream over HTTP/1.1, or nil for every other failure.
@@ -179,13 +179,13 @@ func http2Missing(info *connect.CallInfo) error {
 	return &final{queue.Invalid("http_client", "streams that go both ways need HTTP/2; this connection is HTTP/1.1")}
 }
 
-// broken returns the error of a connection that broke after the request had left.
-func broken(err error) error {
+// brokenConnection returns the error of a connection that broke after the request had left.
+func brokenConnection(err error) error {
 	return &queue.Error{Kind: queue.KindIndeterminate, Msg: "the connection broke before the answer", Err: err}
 }
 
-// notUTF8 returns the path of the first text in m that is not valid UTF-8, or "". Protobuf cannot carry such text.
-func notUTF8(m protoreflect.Message) string {
+// findInvalidText returns the path of the first text in m that is not valid UTF-8, or "". Protobuf cannot carry such text.
+func findInvalidText(m protoreflect.Message) string {
 	found := ""
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		name := string(f.Name())
@@ -209,7 +209,7 @@ func notUTF8(m protoreflect.Message) string {
 
 		case f.IsList() && f.Message() != nil:
 			for i := 0; i < v.List().Len() && found == ""; i++ {
-				if inner := notUTF8(v.List().Get(i).Message()); inner != "" {
+				if inner := findInvalidText(v.List().Get(i).Message()); inner != "" {
 					found = fmt.Sprintf("%s[%d].%s", name, i, inner)
 				}
 			}
@@ -222,7 +222,7 @@ func notUTF8(m protoreflect.Message) string {
 
 		case f.Message() != nil:
 			// A single message only wraps fields of the domain.
-			found = notUTF8(v.Message())
+			found = findInvalidText(v.Message())
 		}
 
 		return found == ""

@@ -107,8 +107,8 @@ func ownTransport(scheme string) *http.Transport {
 	return t
 }
 
-// refresh closes the idle connections, because one of them may have just proved dead.
-func (s *shared) refresh() {
+// dropIdleConnections closes the idle connections, because one of them may have just proved dead.
+func (s *shared) dropIdleConnections() {
 	if s.own != nil {
 		s.own.CloseIdleConnections()
 	}
@@ -118,7 +118,7 @@ func (s *shared) refresh() {
 // under way continue; close the streams first.
 func (s *shared) Close() {
 	s.late.Close()
-	s.refresh()
+	s.dropIdleConnections()
 }
 
 // Namespace returns the namespace of the client, or "default" if the client names none.
@@ -140,7 +140,7 @@ func (c *Client) In(namespace string) (queue.Service, error) {
 
 // ListNamespaces implements queue.Scoped.
 func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
-	res, err := sendCall(ctx, c, "list namespaces", repeatable, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{})
+	res, err := sendRepeated(ctx, c, "list namespaces", repeatable, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{})
 	return res.GetNamespaces(), err
 }
 

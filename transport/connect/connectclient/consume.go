@@ -18,16 +18,16 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	// The call may outlive its caller.
 	r.Queues = slices.Clone(r.Queues)
 	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
-		res, err := sendCallFor(call, c, op, repeat(r.RequestID != ""), wait, c.work.RetainTasks, &pb.RetainTasksRequest{
+		res, err := sendWaiting(call, c, op, repeat(r.RequestID != ""), wait, c.work.RetainTasks, &pb.RetainTasksRequest{
 			Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(wait),
-			Lease: wire.Duration(r.Lease), MaxBytes: int64(c.takes(r)), MaxTaskBytes: int64(c.takesTask(r)), RequestId: r.RequestID,
+			Lease: wire.Duration(r.Lease), MaxBytes: int64(c.answerBudget(r)), MaxTaskBytes: int64(c.taskBudget(r)), RequestId: r.RequestID,
 		})
 		if err != nil {
 			return nil, err
 		}
 
 		var rd wire.Reader
-		return read(&rd, rd.Tasks(res.GetTasks()))
+		return checkedAnswer(&rd, rd.Tasks(res.GetTasks()))
 	})
 	if err != nil && ctx.Err() != nil {
 		return nil, queue.WithOp(op, ended(ctx.Err()))
@@ -36,16 +36,16 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	return tasks, err
 }
 
-// takes returns how many bytes of tasks a retain asks for; 0 is the default of the server.
-func (s *shared) takes(r queue.RetainRequest) int {
+// answerBudget returns how many bytes of tasks a retain asks for; 0 is the default of the server.
+func (s *shared) answerBudget(r queue.RetainRequest) int {
 	if fits := s.most / 4 * 3; r.MaxBytes == 0 && fits < queue.DefaultRetainBytes {
 		return fits
 	}
 	return r.MaxBytes
 }
 
-// takesTask returns the largest size of one task in bytes: the largest message minus 1 KiB for its frame.
-func (s *shared) takesTask(r queue.RetainRequest) int {
+// taskBudget returns the largest size of one task in bytes: the largest message minus 1 KiB for its frame.
+func (s *shared) taskBudget(r queue.RetainRequest) int {
 	const frame = 1 << 10
 	if r.MaxTaskBytes != 0 {
 		return min(r.MaxTaskBytes, s.most-frame)
@@ -55,30 +55,30 @@ func (s *shared) takesTask(r queue.RetainRequest) int {
 
 // HeartbeatTasks implements queue.Consumer.
 func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	res, err := sendCall(ctx, c, "heartbeat tasks", repeatable, c.work.HeartbeatTasks, &pb.HeartbeatTasksRequest{
+	res, err := sendRepeated(ctx, c, "heartbeat tasks", repeatable, c.work.HeartbeatTasks, &pb.HeartbeatTasksRequest{
 		Namespace: c.namespace, Beats: wire.Heartbeats(beats),
 	})
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return queue.CheckBeats(read(&r, r.Beats(res.GetBeats())))
+	return queue.CheckBeats(checkedAnswer(&r, r.Beats(res.GetBeats())))
 }
 
 // ReleaseTasks implements queue.Consumer. With tokens it is repeated when the connection breaks.
 func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
-	res, err := sendCall(ctx, c, "release tasks", fenced(releases), c.work.ReleaseTasks, &pb.ReleaseTasksRequest{
+	res, err := sendRepeated(ctx, c, "release tasks", repeatFenced(releases), c.work.ReleaseTasks, &pb.ReleaseTasksRequest{
 		Namespace: c.namespace, Releases: wire.Releases(releases),
 	})
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return queue.CheckReleased(read(&r, r.Released(res.GetReleased(), len(releases))))
+	return queue.CheckReleased(checkedAnswer(&r, r.Released(res.GetReleased(), len(releases))))
 }
 
-// fenced reports whether releases are safe to repeat. Without a token a repeat could end the lease of another worker.
-func fenced(releases []queue.Release) repeat {
+// repeatFenced reports whether releases are safe to repeat. Without a token a repeat could end the lease of another worker.
+func repeatFenced(releases []queue.Release) repeat {
 	for _, r := range releases {
 		if r.Token == 0 {
 			return once
@@ -89,10 +89,10 @@ func fenced(releases []queue.Release) repeat {
 
 // ListWorkers implements queue.Workers.
 func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
-	res, err := sendCall(ctx, c, "list workers", repeatable, c.work.ListWorkers, &pb.ListWorkersRequest{Namespace: c.namespace})
+	res, err := sendRepeated(ctx, c, "list workers", repeatable, c.work.ListWorkers, &pb.ListWorkersRequest{Namespace: c.namespace})
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Workers(res.GetWorkers()))
+	return checkedAnswer(&r, r.Workers(res.GetWorkers()))
 }

@@ -11,52 +11,52 @@ import (
 
 // CreateQueue implements queue.Queues.
 func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	res, err := sendCall(ctx, c, "create queue", once, c.queues.CreateQueue, &pb.CreateQueueRequest{
+	res, err := sendRepeated(ctx, c, "create queue", once, c.queues.CreateQueue, &pb.CreateQueueRequest{
 		Namespace: c.namespace, Meta: wire.QueueMeta(meta),
 	})
-	return lane(res.GetQueue(), err)
+	return readQueueAnswer(res.GetQueue(), err)
 }
 
 // RegisterQueue implements queue.Queues.
 func (c *Client) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	res, err := sendCall(ctx, c, "register queue", repeatable, c.queues.RegisterQueue, &pb.RegisterQueueRequest{
+	res, err := sendRepeated(ctx, c, "register queue", repeatable, c.queues.RegisterQueue, &pb.RegisterQueueRequest{
 		Namespace: c.namespace, Meta: wire.QueueMeta(meta),
 	})
-	return lane(res.GetQueue(), err)
+	return readQueueAnswer(res.GetQueue(), err)
 }
 
 // GetQueue implements queue.Queues.
 func (c *Client) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
-	res, err := sendCall(ctx, c, "get queue", repeatable, c.queues.GetQueue, &pb.GetQueueRequest{Namespace: c.namespace, Queue: name})
-	return lane(res.GetQueue(), err)
+	res, err := sendRepeated(ctx, c, "get queue", repeatable, c.queues.GetQueue, &pb.GetQueueRequest{Namespace: c.namespace, Queue: name})
+	return readQueueAnswer(res.GetQueue(), err)
 }
 
 // ListQueues implements queue.Queues.
 func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
-	res, err := sendCall(ctx, c, "list queues", repeatable, c.queues.ListQueues, &pb.ListQueuesRequest{
+	res, err := sendRepeated(ctx, c, "list queues", repeatable, c.queues.ListQueues, &pb.ListQueuesRequest{
 		Namespace: c.namespace, Page: wire.Page(p),
 	})
 	if err != nil {
 		return queue.QueuePage{}, err
 	}
 	var r wire.Reader
-	return read(&r, queue.QueuePage{Queues: r.Queues(res.GetQueues()), Count: res.GetCount(), Next: res.GetNext()})
+	return checkedAnswer(&r, queue.QueuePage{Queues: r.Queues(res.GetQueues()), Count: res.GetCount(), Next: res.GetNext()})
 }
 
 // UpdateQueue implements queue.Queues.
 func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
-	res, err := sendCall(ctx, c, "update queue", once, c.queues.UpdateQueue, &pb.UpdateQueueRequest{
+	res, err := sendRepeated(ctx, c, "update queue", once, c.queues.UpdateQueue, &pb.UpdateQueueRequest{
 		Namespace: c.namespace, Queue: name, Meta: wire.QueueMeta(meta),
 	})
-	return lane(res.GetQueue(), err)
+	return readQueueAnswer(res.GetQueue(), err)
 }
 
 // DeleteQueue implements queue.Queues.
 func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
-	res, err := sendCall(ctx, c, "delete queue", once, c.queues.DeleteQueue, &pb.DeleteQueueRequest{
+	res, err := sendRepeated(ctx, c, "delete queue", once, c.queues.DeleteQueue, &pb.DeleteQueueRequest{
 		Namespace: c.namespace, Queue: name, IfVersion: queue.RequiredVersion(only),
 	})
-	return lane(res.GetQueue(), err)
+	return readQueueAnswer(res.GetQueue(), err)
 }
 
 // CleanQueue implements queue.Queues. It repeats CleanQueueWithin until the queue is clean.
@@ -76,7 +76,7 @@ func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.
 	if err := queue.CheckDuration("within", within, 1); err != nil {
 		return queue.Cleaned{}, queue.WithOp(op, err)
 	}
-	res, err := sendCall(ctx, c, op, once, c.queues.CleanQueue, &pb.CleanQueueRequest{
+	res, err := sendRepeated(ctx, c, op, once, c.queues.CleanQueue, &pb.CleanQueueRequest{
 		Namespace: c.namespace, Queue: name, Within: wire.Duration(within), IfVersion: queue.RequiredVersion(only),
 	})
 	return queue.Cleaned{Count: res.GetDeleted(), More: res.GetMore()}, err
@@ -88,32 +88,32 @@ func (c *Client) operationStep() time.Duration { return min(queue.BulkStep, c.ti
 
 // QueueStats implements queue.QueueStatuses.
 func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
-	res, err := sendCall(ctx, c, "get queue stats", repeatable, c.queues.GetQueueStats, &pb.GetQueueStatsRequest{
+	res, err := sendRepeated(ctx, c, "get queue stats", repeatable, c.queues.GetQueueStats, &pb.GetQueueStatsRequest{
 		Namespace: c.namespace, Queue: name,
 	})
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.QueueStats(res.GetStats()))
+	return checkedAnswer(&r, r.QueueStats(res.GetStats()))
 }
 
 // ListQueueStatuses implements queue.QueueStatuses.
 func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
-	res, err := sendCall(ctx, c, "list queue stats", repeatable, c.queues.ListQueueStats, &pb.ListQueueStatsRequest{
+	res, err := sendRepeated(ctx, c, "list queue stats", repeatable, c.queues.ListQueueStats, &pb.ListQueueStatsRequest{
 		Namespace: c.namespace,
 	})
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.ManyQueueStats(res.GetStats()))
+	return checkedAnswer(&r, r.ManyQueueStats(res.GetStats()))
 }
 
-func lane(q *pb.Queue, err error) (*queue.Queue, error) {
+func readQueueAnswer(q *pb.Queue, err error) (*queue.Queue, error) {
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Queue(q))
+	return checkedAnswer(&r, r.Queue(q))
 }

@@ -40,9 +40,9 @@ type Stream struct {
 	ctx    context.Context // of all connections
 	cancel context.CancelFunc
 	// opening is a mutex for line and closed that a context can interrupt.
-	opening chan struct{}
-	line    *line
-	closed  bool
+	opening    chan struct{}
+	connection *connection
+	closed     bool
 }
 
 // NewStream returns a stream of c's namespace. It opens no connection.
@@ -55,11 +55,11 @@ func NewStream(c *Client) *Stream {
 // later calls fail with KindUnavailable.
 func (s *Stream) Close() {
 	s.opening <- struct{}{}
-	l := s.line
-	s.line, s.closed = nil, true
+	l := s.connection
+	s.connection, s.closed = nil, true
 	<-s.opening
 	if l != nil {
-		l.finish(closeTimeout)
+		l.finishSending(closeTimeout)
 	}
 	s.cancel()
 	if l != nil {
@@ -76,69 +76,69 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 
 	ask := &pb.WorkRetain{
 		Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(r.Wait), Lease: wire.Duration(r.Lease),
-		MaxBytes: int64(s.takes(r)), MaxTaskBytes: int64(s.takesTask(r)),
+		MaxBytes: int64(s.answerBudget(r)), MaxTaskBytes: int64(s.taskBudget(r)),
 	}
 	if err := queue.CheckWorker(r.Worker); err != nil {
 		// An empty name would mean the name in hello.
 		return nil, queue.WithOp("retain tasks", err)
 	}
 
-	if field := notUTF8(ask.ProtoReflect()); field != "" {
+	if field := findInvalidText(ask.ProtoReflect()); field != "" {
 		// Invalid text would break the stream for all calls.
 		return nil, queue.WithOp("retain tasks", queue.Invalid(field, "must be valid UTF-8"))
 	}
 
-	return attempt(ctx, s.shared, "retain tasks", once, r.Wait, func(ctx context.Context) ([]*queue.Task, error) {
-		l, err := s.open(ctx)
+	return attemptWithTimeout(ctx, s.shared, "retain tasks", once, r.Wait, func(ctx context.Context) ([]*queue.Task, error) {
+		l, err := s.openConnection(ctx)
 		if err != nil {
 			return nil, err
 		}
 
-		a, err := l.ask(ctx, request{retain: ask})
+		a, err := l.sendRequest(ctx, request{retain: ask})
 		if err != nil {
 			return nil, err
 		}
 
 		var rd wire.Reader
-		return read(&rd, rd.Tasks(a.retained.GetTasks()))
+		return checkedAnswer(&rd, rd.Tasks(a.retained.GetTasks()))
 	})
 }
 
 // HeartbeatTasks implements queue.Consumer.
 func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	return queue.CheckBeats(attempt(ctx, s.shared, "heartbeat tasks", repeatable, 0, func(ctx context.Context) ([]queue.Beat, error) {
-		l, err := s.open(ctx)
+	return queue.CheckBeats(attemptWithTimeout(ctx, s.shared, "heartbeat tasks", repeatable, 0, func(ctx context.Context) ([]queue.Beat, error) {
+		l, err := s.openConnection(ctx)
 		if err != nil {
 			return nil, err
 		}
-		a, err := l.ask(ctx, request{beats: &pb.WorkHeartbeats{Beats: wire.Heartbeats(beats)}})
+		a, err := l.sendRequest(ctx, request{beats: &pb.WorkHeartbeats{Beats: wire.Heartbeats(beats)}})
 		if err != nil {
 			return nil, err
 		}
 		var r wire.Reader
-		return read(&r, r.Beats(a.beats.GetBeats()))
+		return checkedAnswer(&r, r.Beats(a.beats.GetBeats()))
 	}))
 }
 
 // ReleaseTasks implements queue.Consumer. Tokens make it safe to repeat after a broken stream.
 func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
-	again := fenced(releases)
-	return queue.CheckReleased(attempt(ctx, s.shared, "release tasks", again, 0, func(ctx context.Context) ([]queue.Released, error) {
-		l, err := s.open(ctx)
+	again := repeatFenced(releases)
+	return queue.CheckReleased(attemptWithTimeout(ctx, s.shared, "release tasks", again, 0, func(ctx context.Context) ([]queue.Released, error) {
+		l, err := s.openConnection(ctx)
 		if err != nil {
 			return nil, err
 		}
-		a, err := l.ask(ctx, request{releases: &pb.WorkReleases{Releases: wire.Releases(releases)}})
+		a, err := l.sendRequest(ctx, request{releases: &pb.WorkReleases{Releases: wire.Releases(releases)}})
 		if err != nil {
 			return nil, err
 		}
 		var r wire.Reader
-		return read(&r, r.Released(a.released.GetReleased(), len(releases)))
+		return checkedAnswer(&r, r.Released(a.released.GetReleased(), len(releases)))
 	}))
 }
 
-// open returns the working connection of the stream, or opens a new one.
-func (s *Stream) open(ctx context.Context) (*line, error) {
+// openConnection returns the working connection of the stream, or opens a new one.
+func (s *Stream) openConnection(ctx context.Context) (*connection, error) {
 	select {
 	case s.opening <- struct{}{}:
 	case <-ctx.Done():
@@ -150,28 +150,28 @@ func (s *Stream) open(ctx context.Context) (*line, error) {
 		return nil, &final{&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed"}}
 	}
 
-	if s.line != nil && s.line.fault() == nil {
-		return s.line, nil
+	if s.connection != nil && s.connection.connectionFault() == nil {
+		return s.connection, nil
 	}
 
-	if s.line != nil {
-		s.line.wg.Wait()
+	if s.connection != nil {
+		s.connection.wg.Wait()
 		// The HTTP/2 connection below may be dead.
-		s.refresh()
-		s.line = nil
+		s.dropIdleConnections()
+		s.connection = nil
 	}
 
-	l, err := s.dial(ctx)
+	l, err := s.dialConnection(ctx)
 	if err != nil {
 		return nil, err
 	}
 
-	s.line = l
+	s.connection = l
 	return l, nil
 }
 
-// dial opens a connection and waits for the welcome of the server, at most dialTimeout.
-func (s *Stream) dial(ctx context.Context) (*line, error) {
+// dialConnection opens a connection and waits for the welcome of the server, at most dialTimeout.
+func (s *Stream) dialConnection(ctx context.Context) (*connection, error) {
 	ctx, timeout := context.WithTimeoutCause(ctx, dialTimeout, errNoWelcome)
 	defer timeout()
 
@@ -181,10 +181,10 @@ func (s *Stream) dial(ctx context.Context) (*line, error) {
 	stream, err := s.work.Work(sub)
 	if err != nil {
 		cancel()
-		return nil, translate(ctx, &pb.WorkRequest{}, err)
+		return nil, translateError(ctx, &pb.WorkRequest{}, err)
 	}
 
-	l := &line{
+	l := &connection{
 		stream: stream, ctx: sub, cancel: cancel, silence: s.silence, calls: make(map[uint64]chan<- answer),
 		wake: make(chan struct{}, 1), welcome: make(chan struct{}), done: make(chan struct{}),
 		pending: []*pb.WorkRequest{{Hello: &pb.WorkHello{Namespace: s.namespace}}},
@@ -192,19 +192,19 @@ func (s *Stream) dial(ctx context.Context) (*line, error) {
 	// No call shares the message of hello.
 	l.pendingBytes = maxMergedBytes
 	l.wake <- struct{}{}
-	l.wg.Go(l.write)
-	l.wg.Go(l.read)
+	l.wg.Go(l.sendMessages)
+	l.wg.Go(l.receiveMessages)
 
 	select {
 	case <-l.welcome:
 		return l, nil
 	case <-l.done:
-		err = l.fault()
+		err = l.connectionFault()
 	case <-ctx.Done():
 		if err = context.Cause(ctx); !errors.Is(err, errNoWelcome) {
 			err = ended(err)
 		}
-		l.fail(err)
+		l.failConnection(err)
 	}
 
 	l.wg.Wait()
@@ -220,8 +220,8 @@ func (s *Stream) dial(ctx context.Context) (*line, error) {
 	return nil, err
 }
 
-// line is one connection of a Stream.
-type line struct {
+// connection is one connection of a Stream.
+type connection struct {
 	stream  pgqueuev1connect.WorkServiceWorkClientStream
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -255,7 +255,7 @@ type answer struct {
 	beats    *pb.WorkBeats
 }
 
-func (a answer) err() error {
+func (a answer) failureOf() error {
 	switch {
 	case a.retained != nil:
 		return wire.Err(a.retained.GetError())
@@ -266,46 +266,46 @@ func (a answer) err() error {
 	}
 }
 
-// ask sends r and waits for its answer, the end of the line or the end of ctx.
-func (l *line) ask(ctx context.Context, r request) (answer, error) {
+// sendRequest sends r and waits for its answer, the end of the connection or the end of ctx.
+func (l *connection) sendRequest(ctx context.Context, r request) (answer, error) {
 	ch := make(chan answer, 1)
-	size := r.size()
-	id, err := l.put(r, size, ch)
+	size := r.estimateBytes()
+	id, err := l.queueRequest(r, size, ch)
 	if err != nil {
 		return answer{}, err
 	}
 
-	// An answer may have arrived together with the end of the line.
+	// An answer may have arrived together with the end of the connection.
 	select {
 	case a := <-ch:
-		return a, a.err()
+		return a, a.failureOf()
 	case <-l.done:
 		select {
 		case a := <-ch:
-			return a, a.err()
+			return a, a.failureOf()
 		default:
 		}
 
-		err := l.fault()
+		err := l.connectionFault()
 		if errors.Is(err, queue.ErrTooLarge) && size <= maxMergedBytes {
 			// Another call's message was too large.
-			err = broken(err)
+			err = brokenConnection(err)
 		}
 
 		return answer{}, err
 
 	case <-ctx.Done():
 		if r.retain != nil {
-			l.giveUp(id, ch)
+			l.withdrawRetain(id, ch)
 		} else {
-			l.forget(id)
+			l.forgetCall(id)
 		}
 		return answer{}, ended(ctx.Err())
 	}
 }
 
-// size estimates the bytes of r in a message.
-func (r request) size() int {
+// estimateBytes estimates the bytes of r in a message.
+func (r request) estimateBytes() int {
 	size := 64
 	for _, rel := range r.releases.GetReleases() {
 		size += 32 + len(rel.GetResult())
@@ -316,8 +316,8 @@ func (r request) size() int {
 	return size
 }
 
-// put adds r, with about size bytes, to the pending messages and returns its id.
-func (l *line) put(r request, size int, ch chan<- answer) (uint64, error) {
+// queueRequest adds r, with about size bytes, to the pending messages and returns its id.
+func (l *connection) queueRequest(r request, size int, ch chan<- answer) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -330,7 +330,7 @@ func (l *line) put(r request, size int, ch chan<- answer) (uint64, error) {
 		l.calls[id] = ch
 	}
 
-	m := l.message(size)
+	m := l.pendingMessage(size)
 	switch {
 	case r.retain != nil:
 		ask := &pb.WorkRetain{
@@ -347,8 +347,8 @@ func (l *line) put(r request, size int, ch chan<- answer) (uint64, error) {
 	return id, nil
 }
 
-// message returns the pending message for size more bytes and wakes the writer. The caller holds mu.
-func (l *line) message(size int) *pb.WorkRequest {
+// pendingMessage returns the pending message for size more bytes and wakes the writer. The caller holds mu.
+func (l *connection) pendingMessage(size int) *pb.WorkRequest {
 	if len(l.pending) == 0 || l.pendingBytes+size > maxMergedBytes {
 		l.pending = append(l.pending, &pb.WorkRequest{})
 		l.pendingBytes = 0
@@ -361,13 +361,13 @@ func (l *line) message(size int) *pb.WorkRequest {
 	return l.pending[len(l.pending)-1]
 }
 
-// giveUp withdraws a retain. Tasks that are already under way are handed back.
-func (l *line) giveUp(id uint64, ch <-chan answer) {
+// withdrawRetain withdraws a retain. Tasks that are already under way are handed back.
+func (l *connection) withdrawRetain(id uint64, ch <-chan answer) {
 	l.mu.Lock()
 	if _, waiting := l.calls[id]; waiting {
 		// Handle an answer that still comes as undelivered.
 		l.calls[id] = nil
-		m := l.message(16)
+		m := l.pendingMessage(16)
 		m.Withdrawn = append(m.Withdrawn, id)
 		l.mu.Unlock()
 		return
@@ -376,12 +376,12 @@ func (l *line) giveUp(id uint64, ch <-chan answer) {
 	select {
 	case a := <-ch:
 		// The answer came just before the withdrawal.
-		l.handBack(a.retained.GetTasks())
+		l.handBackTasks(a.retained.GetTasks())
 	default:
 	}
 }
 
-func (l *line) handBack(ts []*pb.Task) {
+func (l *connection) handBackTasks(ts []*pb.Task) {
 	if len(ts) == 0 {
 		return
 	}
@@ -391,17 +391,17 @@ func (l *line) handBack(ts []*pb.Task) {
 	}
 	// If this fails, the tasks return when their leases lapse.
 	r := request{releases: &pb.WorkReleases{Releases: back}}
-	_, _ = l.put(r, r.size(), nil)
+	_, _ = l.queueRequest(r, r.estimateBytes(), nil)
 }
 
-func (l *line) forget(id uint64) {
+func (l *connection) forgetCall(id uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.calls, id)
 }
 
-// write sends pending messages and signs of life until the line ends.
-func (l *line) write() {
+// sendMessages sends pending messages and signs of life until the connection ends.
+func (l *connection) sendMessages() {
 	l.mu.Lock()
 	every := l.silence / 6
 	l.mu.Unlock()
@@ -427,7 +427,7 @@ func (l *line) write() {
 			if err := l.stream.Send(m); err != nil {
 				if !errors.Is(err, io.EOF) {
 					// After io.EOF Receive returns the reason.
-					l.fail(translate(l.ctx, m, err))
+					l.failConnection(translateError(l.ctx, m, err))
 				}
 				return
 			}
@@ -443,45 +443,45 @@ func (l *line) write() {
 	}
 }
 
-// read passes each answer to its call until the stream ends.
-func (l *line) read() {
-	shut := shutWith(l.ctx, l.stream.Close)
+// receiveMessages passes each answer to its call until the stream ends.
+func (l *connection) receiveMessages() {
+	shut := closeAtEnd(l.ctx, l.stream.Close)
 	defer shut()
 	for {
 		l.mu.Lock()
 		silence := l.silence
 		l.mu.Unlock()
-		m, err := hear(l.ctx, silence, l.stream.Close, l.stream.Receive)
+		m, err := receiveWithin(l.ctx, silence, l.stream.Close, l.stream.Receive)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = &queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed"}
 			} else {
-				err = translate(l.ctx, &pb.WorkRequest{}, err)
+				err = translateError(l.ctx, &pb.WorkRequest{}, err)
 			}
 
-			l.fail(err)
+			l.failConnection(err)
 			return
 		}
 
 		if m.GetWelcome() != nil {
-			l.welcomed(m.GetWelcome())
+			l.acceptWelcome(m.GetWelcome())
 		}
 
 		for _, a := range m.GetRetained() {
-			l.answer(a.GetId(), answer{retained: a})
+			l.deliverAnswer(a.GetId(), answer{retained: a})
 		}
 
 		for _, a := range m.GetReleased() {
-			l.answer(a.GetId(), answer{released: a})
+			l.deliverAnswer(a.GetId(), answer{released: a})
 		}
 
 		for _, a := range m.GetBeats() {
-			l.answer(a.GetId(), answer{beats: a})
+			l.deliverAnswer(a.GetId(), answer{beats: a})
 		}
 	}
 }
 
-func (l *line) welcomed(w *pb.WorkWelcome) {
+func (l *connection) acceptWelcome(w *pb.WorkWelcome) {
 	var r wire.Reader
 	every := r.Duration("alive_every", w.GetAliveEvery())
 	l.mu.Lock()
@@ -501,8 +501,8 @@ func (l *line) welcomed(w *pb.WorkWelcome) {
 	}
 }
 
-// answer passes a to its call. Tasks without a waiting call are handed back.
-func (l *line) answer(id uint64, a answer) {
+// deliverAnswer passes a to its call. Tasks without a waiting call are handed back.
+func (l *connection) deliverAnswer(id uint64, a answer) {
 	l.mu.Lock()
 	ch := l.calls[id]
 	delete(l.calls, id)
@@ -512,12 +512,12 @@ func (l *line) answer(id uint64, a answer) {
 	}
 	l.mu.Unlock()
 	if ch == nil {
-		l.handBack(a.retained.GetTasks())
+		l.handBackTasks(a.retained.GetTasks())
 	}
 }
 
-// fail ends the line with err. Only the first error is kept.
-func (l *line) fail(err error) {
+// failConnection ends the connection with err. Only the first error is kept.
+func (l *connection) failConnection(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err == nil {
@@ -527,14 +527,14 @@ func (l *line) fail(err error) {
 	}
 }
 
-func (l *line) fault() error {
+func (l *connection) connectionFault() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
 }
 
-// finish closes the sending side. It waits up to limit until the server has answered every call and ended the stream.
-func (l *line) finish(limit time.Duration) {
+// finishSending closes the sending side. It waits up to limit until the server has answered every call and ended the stream.
+func (l *connection) finishSending(limit time.Duration) {
 	l.mu.Lock()
 	l.finishing = true
 	select {
@@ -547,6 +547,6 @@ func (l *line) finish(limit time.Duration) {
 	select {
 	case <-l.done:
 	case <-timer.C:
-		l.fail(&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed"})
+		l.failConnection(&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed"})
 	}
 }

@@ -42,15 +42,15 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 		req := &pb.SubscribeEventsRequest{Namespace: c.namespace, Filter: wire.EventFilter(f)}
 		stream, err := c.events.SubscribeEvents(ctx, req)
 		if err != nil {
-			return translate(ctx, req, err)
+			return translateError(ctx, req, err)
 		}
 
-		shut := shutWith(ctx, stream.Close)
+		shut := closeAtEnd(ctx, stream.Close)
 		defer shut()
 		for {
-			m, err := hear(ctx, c.silence, stream.Close, stream.Receive)
+			m, err := receiveWithin(ctx, c.silence, stream.Close, stream.Receive)
 			if err != nil {
-				return translate(ctx, req, err)
+				return translateError(ctx, req, err)
 			}
 
 			heard()
@@ -66,7 +66,7 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 			}
 
 			var r wire.Reader
-			e, err := read(&r, r.Event(m.GetEvent()))
+			e, err := checkedAnswer(&r, r.Event(m.GetEvent()))
 			if err != nil {
 				return err
 			}
@@ -113,7 +113,7 @@ func (c *Client) keepStreaming(ctx context.Context, op string, open func(ctx con
 		}
 
 		n++
-		c.refresh()
+		c.dropIdleConnections()
 	}
 }
 
@@ -126,8 +126,8 @@ func ended(cause error) error {
 	return &queue.Error{Kind: kind, Err: cause}
 }
 
-// hear receives one message. After the time silence without one it closes the stream, so that receive fails.
-func hear[M any](ctx context.Context, silence time.Duration, shut func() error, receive func() (M, error)) (M, error) {
+// receiveWithin receives one message. After the time silence without one it closes the stream, so that receive fails.
+func receiveWithin[M any](ctx context.Context, silence time.Duration, shut func() error, receive func() (M, error)) (M, error) {
 	watch := time.AfterFunc(silence, func() { _ = shut() })
 	m, err := receive()
 	if !watch.Stop() && err != nil && ctx.Err() == nil {
@@ -136,9 +136,9 @@ func hear[M any](ctx context.Context, silence time.Duration, shut func() error, 
 	return m, err
 }
 
-// shutWith closes a stream when ctx ends. The end of ctx alone does not interrupt a Receive while the sending side is
+// closeAtEnd closes a stream when ctx ends. The end of ctx alone does not interrupt a Receive while the sending side is
 // open. The returned function closes the stream at once.
-func shutWith(ctx context.Context, shut func() error) func() {
+func closeAtEnd(ctx context.Context, shut func() error) func() {
 	stop := context.AfterFunc(ctx, func() { _ = shut() })
 	return func() {
 		stop()
@@ -151,10 +151,10 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 	ctx, info := connect.NewClientContext(ctx)
 	stream, err := c.tickers.HandleTicks(ctx)
 	if err != nil {
-		return translate(ctx, &pb.HandleTicksRequest{}, err)
+		return translateError(ctx, &pb.HandleTicksRequest{}, err)
 	}
 
-	shut := shutWith(ctx, stream.Close)
+	shut := closeAtEnd(ctx, stream.Close)
 	defer shut()
 
 	// Outcomes and signs of life come from two goroutines, but a stream allows one Send at a time.
@@ -170,7 +170,7 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 	defer wg.Wait()
 	defer cancel()
 	if err := send(&pb.HandleTicksRequest{Namespace: c.namespace}); err != nil && !errors.Is(err, io.EOF) {
-		return translate(ctx, &pb.HandleTicksRequest{}, err)
+		return translateError(ctx, &pb.HandleTicksRequest{}, err)
 	}
 
 	wg.Go(func() {
@@ -190,12 +190,12 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 	})
 
 	for {
-		m, err := hear(ctx, c.silence, stream.Close, stream.Receive)
+		m, err := receiveWithin(ctx, c.silence, stream.Close, stream.Receive)
 		if err != nil {
 			if missing := http2Missing(info); missing != nil {
 				return missing
 			}
-			return translate(ctx, &pb.HandleTicksRequest{}, err)
+			return translateError(ctx, &pb.HandleTicksRequest{}, err)
 		}
 
 		heard()
@@ -204,7 +204,7 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 		}
 
 		var r wire.Reader
-		t, err := read(&r, r.Tick(m.GetTick()))
+		t, err := checkedAnswer(&r, r.Tick(m.GetTick()))
 		if err != nil {
 			return err
 		}
@@ -212,19 +212,19 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 		failed := handle(ctx, t) != nil
 		err = send(&pb.HandleTicksRequest{Outcome: &pb.TickOutcome{Id: t.ID, Failed: failed}})
 		if err != nil && !errors.Is(err, io.EOF) {
-			return translate(ctx, &pb.HandleTicksRequest{}, err)
+			return translateError(ctx, &pb.HandleTicksRequest{}, err)
 		}
 	}
 }
 
 // ListEvents implements queue.Events.
 func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
-	res, err := sendCall(ctx, c, "list events", repeatable, c.events.ListEvents, &pb.ListEventsRequest{
+	res, err := sendRepeated(ctx, c, "list events", repeatable, c.events.ListEvents, &pb.ListEventsRequest{
 		Namespace: c.namespace, Filter: wire.EventFilter(f), Limit: int64(limit),
 	})
 	if err != nil {
 		return queue.EventPage{}, err
 	}
 	var r wire.Reader
-	return read(&r, queue.EventPage{Events: r.Events(res.GetEvents()), Next: res.GetNext(), More: res.GetMore()})
+	return checkedAnswer(&r, queue.EventPage{Events: r.Events(res.GetEvents()), Next: res.GetNext(), More: res.GetMore()})
 }

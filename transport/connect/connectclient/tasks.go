@@ -11,10 +11,10 @@ import (
 
 // CreateTask implements queue.Producer. A key makes it safe to repeat after a broken connection.
 func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
-	res, err := sendCall(ctx, c, "create task", repeat(meta.Key != ""), c.tasks.CreateTask, &pb.CreateTaskRequest{
+	res, err := sendRepeated(ctx, c, "create task", repeat(meta.Key != ""), c.tasks.CreateTask, &pb.CreateTaskRequest{
 		Namespace: c.namespace, Task: wire.NewTask(queue.NewTask{Queue: queueName, TaskMeta: meta}),
 	})
-	return taskOf(res.GetTask(), err)
+	return readTaskAnswer(res.GetTask(), err)
 }
 
 // CreateTasks implements queue.Producer. Keys in all tasks make it safe to repeat after a broken connection.
@@ -23,46 +23,46 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 	for _, t := range tasks {
 		again = again && t.Key != ""
 	}
-	res, err := sendCall(ctx, c, "create tasks", again, c.tasks.CreateTasks, &pb.CreateTasksRequest{
+	res, err := sendRepeated(ctx, c, "create tasks", again, c.tasks.CreateTasks, &pb.CreateTasksRequest{
 		Namespace: c.namespace, Tasks: wire.NewTasks(tasks),
 	})
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Tasks(res.GetTasks()))
+	return checkedAnswer(&r, r.Tasks(res.GetTasks()))
 }
 
 // GetTask implements queue.Tasks.
 func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	res, err := sendCall(ctx, c, "get task", repeatable, c.tasks.GetTask, &pb.GetTaskRequest{Namespace: c.namespace, Id: id})
-	return taskOf(res.GetTask(), err)
+	res, err := sendRepeated(ctx, c, "get task", repeatable, c.tasks.GetTask, &pb.GetTaskRequest{Namespace: c.namespace, Id: id})
+	return readTaskAnswer(res.GetTask(), err)
 }
 
 // ListTasks implements queue.Tasks.
 func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
-	res, err := sendCall(ctx, c, "list tasks", repeatable, c.tasks.ListTasks, &pb.ListTasksRequest{
+	res, err := sendRepeated(ctx, c, "list tasks", repeatable, c.tasks.ListTasks, &pb.ListTasksRequest{
 		Namespace: c.namespace, Filter: wire.TaskFilter(&q.TaskFilter), Page: wire.Page(q.Page), OldestFirst: q.OldestFirst,
 	})
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
 	var r wire.Reader
-	return read(&r, queue.TaskPage{Tasks: r.Tasks(res.GetTasks()), Count: res.GetCount(), AtLeast: res.GetAtLeast(), Next: res.GetNext()})
+	return checkedAnswer(&r, queue.TaskPage{Tasks: r.Tasks(res.GetTasks()), Count: res.GetCount(), AtLeast: res.GetAtLeast(), Next: res.GetNext()})
 }
 
 // AwaitTask implements queue.Tasks.
 func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
-	res, err := sendCallFor(ctx, c, "await task", repeatable, wait, c.tasks.AwaitTask, &pb.AwaitTaskRequest{
+	res, err := sendWaiting(ctx, c, "await task", repeatable, wait, c.tasks.AwaitTask, &pb.AwaitTaskRequest{
 		Namespace: c.namespace, Id: id, Wait: wire.Duration(wait),
 	})
-	return taskOf(res.GetTask(), err)
+	return readTaskAnswer(res.GetTask(), err)
 }
 
 // CancelTasks implements queue.Tasks.
 func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-		res, err := sendCall(ctx, c, "cancel tasks", repeat(s.DryRun), c.tasks.CancelTasks, &pb.CancelTasksRequest{
+		res, err := sendRepeated(ctx, c, "cancel tasks", repeat(s.DryRun), c.tasks.CancelTasks, &pb.CancelTasksRequest{
 			Namespace: c.namespace, Selection: wire.Selection(s),
 		})
 		return wire.ReadBulk(res.GetBulk()), err
@@ -72,7 +72,7 @@ func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk
 // RetryTasks implements queue.Tasks.
 func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-		res, err := sendCall(ctx, c, "retry tasks", repeat(s.DryRun), c.tasks.RetryTasks, &pb.RetryTasksRequest{
+		res, err := sendRepeated(ctx, c, "retry tasks", repeat(s.DryRun), c.tasks.RetryTasks, &pb.RetryTasksRequest{
 			Namespace: c.namespace, Selection: wire.Selection(s),
 		})
 		return wire.ReadBulk(res.GetBulk()), err
@@ -82,23 +82,23 @@ func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk,
 // DeleteTasks implements queue.Tasks.
 func (c *Client) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-		res, err := sendCall(ctx, c, "delete tasks", repeat(s.DryRun), c.tasks.DeleteTasks, &pb.DeleteTasksRequest{
+		res, err := sendRepeated(ctx, c, "delete tasks", repeat(s.DryRun), c.tasks.DeleteTasks, &pb.DeleteTasksRequest{
 			Namespace: c.namespace, Selection: wire.Selection(s),
 		})
 		return wire.ReadBulk(res.GetBulk()), err
 	})
 }
 
-func taskOf(t *pb.Task, err error) (*queue.Task, error) {
+func readTaskAnswer(t *pb.Task, err error) (*queue.Task, error) {
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Task(t))
+	return checkedAnswer(&r, r.Task(t))
 }
 
-// read returns v, or an internal error if r found a fault in the answer of the server.
-func read[T any](r *wire.Reader, v T) (T, error) {
+// checkedAnswer returns v, or an internal error if r found a fault in the answer of the server.
+func checkedAnswer[T any](r *wire.Reader, v T) (T, error) {
 	if err := r.Err(); err != nil {
 		var none T
 		return none, &queue.Error{Kind: queue.KindInternal, Msg: "the server's answer cannot be read", Err: err}

@@ -11,70 +11,70 @@ import (
 
 // CreateTicker implements queue.Tickers.
 func (c *Client) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
-	res, err := sendCall(ctx, c, "create ticker", once, c.tickers.CreateTicker, &pb.CreateTickerRequest{
+	res, err := sendRepeated(ctx, c, "create ticker", once, c.tickers.CreateTicker, &pb.CreateTickerRequest{
 		Namespace: c.namespace, Meta: wire.TickerMeta(meta),
 	})
-	return tickerOf(res.GetTicker(), err)
+	return readTickerAnswer(res.GetTicker(), err)
 }
 
 // RegisterTicker implements queue.Tickers.
 func (c *Client) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
-	res, err := sendCall(ctx, c, "register ticker", repeatable, c.tickers.RegisterTicker,
+	res, err := sendRepeated(ctx, c, "register ticker", repeatable, c.tickers.RegisterTicker,
 		&pb.RegisterTickerRequest{Namespace: c.namespace, Meta: wire.TickerMeta(meta)})
-	return tickerOf(res.GetTicker(), err)
+	return readTickerAnswer(res.GetTicker(), err)
 }
 
 // GetTicker implements queue.Tickers.
 func (c *Client) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
-	res, err := sendCall(ctx, c, "get ticker", repeatable, c.tickers.GetTicker, &pb.GetTickerRequest{
+	res, err := sendRepeated(ctx, c, "get ticker", repeatable, c.tickers.GetTicker, &pb.GetTickerRequest{
 		Namespace: c.namespace, Ticker: name,
 	})
-	return tickerOf(res.GetTicker(), err)
+	return readTickerAnswer(res.GetTicker(), err)
 }
 
 // ListTickers implements queue.Tickers.
 func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
-	res, err := sendCall(ctx, c, "list tickers", repeatable, c.tickers.ListTickers, &pb.ListTickersRequest{
+	res, err := sendRepeated(ctx, c, "list tickers", repeatable, c.tickers.ListTickers, &pb.ListTickersRequest{
 		Namespace: c.namespace, Page: wire.Page(p),
 	})
 	if err != nil {
 		return queue.TickerPage{}, err
 	}
 	var r wire.Reader
-	return read(&r, queue.TickerPage{Tickers: r.Tickers(res.GetTickers()), Count: res.GetCount(), Next: res.GetNext()})
+	return checkedAnswer(&r, queue.TickerPage{Tickers: r.Tickers(res.GetTickers()), Count: res.GetCount(), Next: res.GetNext()})
 }
 
 // UpdateTicker implements queue.Tickers.
 func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
-	res, err := sendCall(ctx, c, "update ticker", once, c.tickers.UpdateTicker, &pb.UpdateTickerRequest{
+	res, err := sendRepeated(ctx, c, "update ticker", once, c.tickers.UpdateTicker, &pb.UpdateTickerRequest{
 		Namespace: c.namespace, Ticker: name, Meta: wire.TickerMeta(meta),
 	})
-	return tickerOf(res.GetTicker(), err)
+	return readTickerAnswer(res.GetTicker(), err)
 }
 
 // DeleteTicker implements queue.Tickers.
 func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
-	res, err := sendCall(ctx, c, "delete ticker", once, c.tickers.DeleteTicker, &pb.DeleteTickerRequest{
+	res, err := sendRepeated(ctx, c, "delete ticker", once, c.tickers.DeleteTicker, &pb.DeleteTickerRequest{
 		Namespace: c.namespace, Ticker: name, IfVersion: queue.RequiredVersion(only),
 	})
-	return tickerOf(res.GetTicker(), err)
+	return readTickerAnswer(res.GetTicker(), err)
 }
 
 // PreviewTicker implements queue.TickerRuns.
 func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
-	res, err := sendCall(ctx, c, "preview ticker", repeatable, c.tickers.PreviewTicker, &pb.PreviewTickerRequest{
+	res, err := sendRepeated(ctx, c, "preview ticker", repeatable, c.tickers.PreviewTicker, &pb.PreviewTickerRequest{
 		Namespace: c.namespace, Ticker: name, N: int64(n),
 	})
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Times(res.GetTimes()))
+	return checkedAnswer(&r, r.Times(res.GetTimes()))
 }
 
 // RunTicker implements queue.TickerRuns.
 func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
-	res, err := sendCall(ctx, c, "run ticker", once, c.tickers.RunTicker, &pb.RunTickerRequest{
+	res, err := sendRepeated(ctx, c, "run ticker", once, c.tickers.RunTicker, &pb.RunTickerRequest{
 		Namespace: c.namespace, Ticker: name, IfVersion: queue.RequiredVersion(only),
 	})
 	if err != nil {
@@ -82,25 +82,25 @@ func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVer
 	}
 	var r wire.Reader
 	t := r.Tick(res.GetTick())
-	return read(&r, &t)
+	return checkedAnswer(&r, &t)
 }
 
 // ListTicks implements queue.TickerRuns.
 func (c *Client) ListTicks(ctx context.Context, name string, limit int) ([]queue.Tick, error) {
-	res, err := sendCall(ctx, c, "list ticks", repeatable, c.tickers.ListTicks, &pb.ListTicksRequest{
+	res, err := sendRepeated(ctx, c, "list ticks", repeatable, c.tickers.ListTicks, &pb.ListTicksRequest{
 		Namespace: c.namespace, Ticker: name, Limit: int64(limit),
 	})
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Ticks(res.GetTicks()))
+	return checkedAnswer(&r, r.Ticks(res.GetTicks()))
 }
 
-func tickerOf(t *pb.Ticker, err error) (*queue.Ticker, error) {
+func readTickerAnswer(t *pb.Ticker, err error) (*queue.Ticker, error) {
 	if err != nil {
 		return nil, err
 	}
 	var r wire.Reader
-	return read(&r, r.Ticker(t))
+	return checkedAnswer(&r, r.Ticker(t))
 }

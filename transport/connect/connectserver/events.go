@@ -12,7 +12,7 @@ import (
 type events struct{ *Server }
 
 func (s events) ListEvents(ctx context.Context, req *pb.ListEventsRequest) (*pb.ListEventsResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -28,14 +28,14 @@ func (s events) ListEvents(ctx context.Context, req *pb.ListEventsRequest) (*pb.
 func (s events) SubscribeEvents(
 	ctx context.Context, req *pb.SubscribeEventsRequest, stream pgqueuev1connect.EventServiceSubscribeEventsServerStream,
 ) error {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return err
 	}
 
 	f, hello := wire.ReadEventFilter(req.GetFilter()), &pb.SubscribeEventsResponse{}
 	if end, ok := queue.ServiceAs[queue.FeedEnd](svc); ok && f.After == "" {
-		if f.After, err = s.lastEvent(ctx, end); err != nil {
+		if f.After, err = s.readLastEvent(ctx, end); err != nil {
 			return err
 		}
 		hello.Cursor = f.After
@@ -48,8 +48,8 @@ func (s events) SubscribeEvents(
 	})
 }
 
-// lastEvent returns the cursor behind the newest event.
-func (s *Server) lastEvent(ctx context.Context, end queue.FeedEnd) (string, error) {
+// readLastEvent returns the cursor behind the newest event.
+func (s *Server) readLastEvent(ctx context.Context, end queue.FeedEnd) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.callTimeout)
 	defer cancel()
 	return end.LastEvent(ctx)

@@ -76,7 +76,7 @@ func (s *Server) untilDrained(next http.Handler) http.Handler {
 
 		ctx, cancel := context.WithCancelCause(r.Context())
 		var wg sync.WaitGroup
-		wg.Go(func() { s.watchDrain(ctx, cancel) })
+		wg.Go(func() { s.watchShutdown(ctx, cancel) })
 		next.ServeHTTP(w, r.WithContext(ctx))
 		cancel(nil)
 		wg.Wait()

@@ -51,7 +51,7 @@ func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
 func domainError(err error) error {
 	if v, ok := errors.AsType[*protovalidate.ValidationError](err); ok && len(v.Violations) > 0 {
 		p := v.Violations[0].Proto
-		return &queue.Error{Kind: queue.KindInvalid, Field: fieldPath(p.GetField()), Msg: p.GetMessage(), Err: err}
+		return &queue.Error{Kind: queue.KindInvalid, Field: domainFieldPath(p.GetField()), Msg: p.GetMessage(), Err: err}
 	}
 	if errors.Is(err, io.EOF) {
 		return &queue.Error{Kind: queue.KindInvalid, Msg: "the stream ended before its first message", Err: err}
@@ -66,9 +66,9 @@ func domainError(err error) error {
 	return &queue.Error{Kind: wire.KindOfCode(c.Code()), Msg: c.Message(), Err: c.Unwrap()}
 }
 
-// fieldPath names a field as the domain does: "tasks[3].delay", and "retries" for meta.retries, because single
+// domainFieldPath names a field as the domain does: "tasks[3].delay", and "retries" for meta.retries, because single
 // messages only wrap fields.
-func fieldPath(p *validate.FieldPath) string {
+func domainFieldPath(p *validate.FieldPath) string {
 	var parts []string
 	elements := p.GetElements()
 	for i, e := range elements {

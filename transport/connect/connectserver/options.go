@@ -76,18 +76,18 @@ func WithAliveEvery(d time.Duration) Option {
 		if d > DefaultAliveEvery {
 			return queue.Invalid("alive_every", fmt.Sprintf("must be at most %v, got %v", DefaultAliveEvery, d))
 		}
-		return positive("alive_every", d)
+		return requirePositive("alive_every", d)
 	})
 }
 
 // WithSendTimeout sets the time after which the server ends a stream with unread messages.
 func WithSendTimeout(d time.Duration) Option {
-	return option(func(c *config) error { c.sendTimeout = d; return positive("send_timeout", d) })
+	return option(func(c *config) error { c.sendTimeout = d; return requirePositive("send_timeout", d) })
 }
 
 // WithCallTimeout bounds calls without a deadline, beside the wait of the call.
 func WithCallTimeout(d time.Duration) Option {
-	return option(func(c *config) error { c.callTimeout = d; return positive("call_timeout", d) })
+	return option(func(c *config) error { c.callTimeout = d; return requirePositive("call_timeout", d) })
 }
 
 // WithInterceptors puts interceptors around every call. The first one is the outermost. They see the errors that
@@ -96,7 +96,7 @@ func WithInterceptors(is ...connect.ServerInterceptor) Option {
 	return option(func(c *config) error { c.interceptors = append(c.interceptors, is...); return nil })
 }
 
-func positive(field string, d time.Duration) error {
+func requirePositive(field string, d time.Duration) error {
 	if d <= 0 {
 		return queue.Invalid(field, fmt.Sprintf("must be a duration above 0, got %v", d))
 	}

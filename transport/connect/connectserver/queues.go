@@ -32,7 +32,7 @@ func (s queues) writeQueue(
 	ctx context.Context, namespace string, meta *pb.QueueMeta,
 	do func(queue.Service, context.Context, queue.QueueMeta) (*queue.Queue, error),
 ) (*pb.Queue, error) {
-	svc, err := s.serviceIn(namespace)
+	svc, err := s.serviceInNamespace(namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s queues) writeQueue(
 }
 
 func (s queues) GetQueue(ctx context.Context, req *pb.GetQueueRequest) (*pb.GetQueueResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (s queues) GetQueue(ctx context.Context, req *pb.GetQueueRequest) (*pb.GetQ
 }
 
 func (s queues) ListQueues(ctx context.Context, req *pb.ListQueuesRequest) (*pb.ListQueuesResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (s queues) ListQueues(ctx context.Context, req *pb.ListQueuesRequest) (*pb.
 }
 
 func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*pb.DeleteQueueResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*p
 }
 
 func (s queues) CleanQueue(ctx context.Context, req *pb.CleanQueueRequest) (*pb.CleanQueueResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (s queues) CleanQueue(ctx context.Context, req *pb.CleanQueueRequest) (*pb.
 }
 
 func (s queues) GetQueueStats(ctx context.Context, req *pb.GetQueueStatsRequest) (*pb.GetQueueStatsResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (s queues) GetQueueStats(ctx context.Context, req *pb.GetQueueStatsRequest)
 }
 
 func (s queues) ListQueueStats(ctx context.Context, req *pb.ListQueueStatsRequest) (*pb.ListQueueStatsResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 	handle(path, s.untilDrained(watched))
 	handle(grpcreflect.NewHandlerV1(reflector))
 	handle(grpcreflect.NewHandlerV1Alpha(reflector))
-	s.handler = s.wrapWire(mux)
+	s.handler = s.serveWithLifeline(mux)
 	return s, nil
 }
 
@@ -104,8 +104,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // be called many times.
 func (s *Server) Drain() { s.drain() }
 
-// serviceIn returns the service of the namespace of a request.
-func (s *Server) serviceIn(namespace string) (queue.Service, error) {
+// serviceInNamespace returns the service of the namespace of a request.
+func (s *Server) serviceInNamespace(namespace string) (queue.Service, error) {
 	if namespace == "" {
 		return s.svc, nil
 	}

@@ -47,7 +47,7 @@ func (s work) Work(ctx context.Context, stream pgqueuev1connect.WorkServiceWorkS
 		return queue.Invalid("hello", "the first message must say hello")
 	}
 
-	if w.svc, err = s.serviceIn(w.hello.GetNamespace()); err != nil {
+	if w.svc, err = s.serviceInNamespace(w.hello.GetNamespace()); err != nil {
 		return err
 	}
 
@@ -56,7 +56,7 @@ func (s work) Work(ctx context.Context, stream pgqueuev1connect.WorkServiceWorkS
 		return err
 	}
 
-	return w.runStream(ctx)
+	return w.serveWorkStream(ctx)
 }
 
 type workStream struct {
@@ -90,11 +90,11 @@ type answer struct {
 	bytes int64
 }
 
-func (w *workStream) runStream(ctx context.Context) error {
+func (w *workStream) serveWorkStream(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { w.out.sendAliveSigns(ctx, w.aliveEvery, &pb.WorkResponse{}, cancel) })
-	wg.Go(func() { w.watchDrain(ctx, cancel) })
+	wg.Go(func() { w.watchShutdown(ctx, cancel) })
 
 	// The writer needs its own end: it must send the answers of the last jobs.
 	written := make(chan struct{})
@@ -154,21 +154,21 @@ func (w *workStream) readMessages(ctx context.Context) error {
 		}
 
 		for _, m := range req.GetReleases() {
-			if err := w.startJob(ctx, func() answer { return w.releaseTasks(ctx, m) }); err != nil {
+			if err := w.startStreamJob(ctx, func() answer { return w.releaseTasks(ctx, m) }); err != nil {
 				return err
 			}
 		}
 
 		for _, m := range req.GetHeartbeats() {
-			if err := w.startJob(ctx, func() answer { return answer{beats: w.heartbeat(ctx, m)} }); err != nil {
+			if err := w.startStreamJob(ctx, func() answer { return answer{beats: w.answerHeartbeats(ctx, m)} }); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// startJob waits for a slot, runs job and queues its answer.
-func (w *workStream) startJob(ctx context.Context, job func() answer) error {
+// startStreamJob waits for a slot, runs job and queues its answer.
+func (w *workStream) startStreamJob(ctx context.Context, job func() answer) error {
 	select {
 	case w.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -195,13 +195,13 @@ func (w *workStream) retainTasks(stream context.Context, m *pb.WorkRetain) error
 		return queue.Invalid("retains", fmt.Sprintf("a retain with the id %d is open", id))
 	case n >= maxOpenRetains:
 		cancel()
-		return w.startJob(stream, func() answer {
+		return w.startStreamJob(stream, func() answer {
 			err := &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("at most %d retains may be open on a stream", maxOpenRetains)}
 			return answer{retained: &pb.WorkRetained{Id: id, Error: wire.Detail(err)}}
 		})
 	}
 
-	return w.startJob(stream, func() answer {
+	return w.startStreamJob(stream, func() answer {
 		ts, err := w.retainAsked(ctx, m)
 		w.mu.Lock()
 		delete(w.open, id)
@@ -301,7 +301,7 @@ func (w *workStream) releaseTasks(ctx context.Context, m *pb.WorkReleases) answe
 	return a
 }
 
-func (w *workStream) heartbeat(ctx context.Context, m *pb.WorkHeartbeats) *pb.WorkBeats {
+func (w *workStream) answerHeartbeats(ctx context.Context, m *pb.WorkHeartbeats) *pb.WorkBeats {
 	var r wire.Reader
 	hs := r.Heartbeats(m.GetBeats())
 	if r.Err() != nil {

@@ -11,7 +11,7 @@ import (
 type tasks struct{ *Server }
 
 func (s tasks) CreateTask(ctx context.Context, req *pb.CreateTaskRequest) (*pb.CreateTaskResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (s tasks) CreateTask(ctx context.Context, req *pb.CreateTaskRequest) (*pb.C
 }
 
 func (s tasks) CreateTasks(ctx context.Context, req *pb.CreateTasksRequest) (*pb.CreateTasksResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (s tasks) CreateTasks(ctx context.Context, req *pb.CreateTasksRequest) (*pb
 }
 
 func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTaskResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -59,12 +59,12 @@ func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTask
 	if err != nil {
 		return nil, err
 	}
-	deliveryOf(ctx).runAtEnd(give)
+	deliveryOf(ctx).runAfterAnswer(give)
 	return &pb.GetTaskResponse{Task: wire.Task(t)}, nil
 }
 
 func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +89,12 @@ func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.Lis
 		return nil, err
 	}
 
-	deliveryOf(ctx).runAtEnd(give)
+	deliveryOf(ctx).runAfterAnswer(give)
 	return &pb.ListTasksResponse{Tasks: wire.Tasks(p.Tasks), Count: p.Count, AtLeast: p.AtLeast, Next: p.Next}, nil
 }
 
 func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.AwaitTaskResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.Awa
 		return nil, err
 	}
 
-	deliveryOf(ctx).runAtEnd(give)
+	deliveryOf(ctx).runAfterAnswer(give)
 	return &pb.AwaitTaskResponse{Task: wire.Task(t)}, nil
 }
 
@@ -142,7 +142,7 @@ func (s tasks) operateOnTasks(
 	ctx context.Context, namespace string, sel *pb.Selection,
 	do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error),
 ) (*pb.Bulk, error) {
-	svc, err := s.serviceIn(namespace)
+	svc, err := s.serviceInNamespace(namespace)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func (s tickers) writeTicker(
 	ctx context.Context, namespace string, meta *pb.TickerMeta,
 	do func(queue.Service, context.Context, queue.TickerMeta) (*queue.Ticker, error),
 ) (*pb.Ticker, error) {
-	svc, err := s.serviceIn(namespace)
+	svc, err := s.serviceInNamespace(namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s tickers) writeTicker(
 }
 
 func (s tickers) GetTicker(ctx context.Context, req *pb.GetTickerRequest) (*pb.GetTickerResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (s tickers) GetTicker(ctx context.Context, req *pb.GetTickerRequest) (*pb.G
 }
 
 func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*pb.ListTickersResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*
 }
 
 func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) (*pb.DeleteTickerResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) 
 }
 
 func (s tickers) PreviewTicker(ctx context.Context, req *pb.PreviewTickerRequest) (*pb.PreviewTickerResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (s tickers) PreviewTicker(ctx context.Context, req *pb.PreviewTickerRequest
 }
 
 func (s tickers) RunTicker(ctx context.Context, req *pb.RunTickerRequest) (*pb.RunTickerResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (s tickers) RunTicker(ctx context.Context, req *pb.RunTickerRequest) (*pb.R
 }
 
 func (s tickers) ListTicks(ctx context.Context, req *pb.ListTicksRequest) (*pb.ListTicksResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 func (s tickers) ReceiveTicks(
 	ctx context.Context, req *pb.ReceiveTicksRequest, stream pgqueuev1connect.TickerServiceReceiveTicksServerStream,
 ) error {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func serveStream[M any](
 
 	var wg sync.WaitGroup
 	wg.Go(func() { out.sendAliveSigns(ctx, s.aliveEvery, alive, cancel) })
-	wg.Go(func() { s.watchDrain(ctx, cancel) })
+	wg.Go(func() { s.watchShutdown(ctx, cancel) })
 	err := work(ctx, func(m M) error {
 		err := out.Send(m)
 		if err != nil {
@@ -67,8 +67,8 @@ func serveStream[M any](
 	return err
 }
 
-// watchDrain cancels with errDraining if Drain is called before ctx ends.
-func (s *Server) watchDrain(ctx context.Context, cancel context.CancelCauseFunc) {
+// watchShutdown cancels with errDraining if Drain is called before ctx ends.
+func (s *Server) watchShutdown(ctx context.Context, cancel context.CancelCauseFunc) {
 	select {
 	case <-ctx.Done():
 	case <-s.draining:
@@ -85,7 +85,7 @@ func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.Ticker
 		return err
 	}
 
-	svc, err := s.serviceIn(first.GetNamespace())
+	svc, err := s.serviceInNamespace(first.GetNamespace())
 	if err != nil {
 		return err
 	}

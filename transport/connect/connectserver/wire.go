@@ -23,9 +23,9 @@ type lifeline struct {
 
 type lifelineKey struct{}
 
-// wrapWire gives each handler the lifeline of its connection. It hands back the tasks of a unary call when the answer
+// serveWithLifeline gives each handler the lifeline of its connection. It hands back the tasks of a unary call when the answer
 // was not delivered.
-func (s *Server) wrapWire(next http.Handler) http.Handler {
+func (s *Server) serveWithLifeline(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d := &delivery{
 			ResponseWriter: w, body: r.Body, timeout: s.sendTimeout, http1: r.ProtoMajor == 1,
@@ -112,8 +112,8 @@ func (d *delivery) boundArrival() {
 	}
 }
 
-// encodable returns how many bytes of tasks fit into n bytes of the answer. Base64 in JSON makes 4 bytes of 3.
-func (d *delivery) encodable(n int) int {
+// taskBytesWithin returns how many bytes of tasks fit into n bytes of the answer. Base64 in JSON makes 4 bytes of 3.
+func (d *delivery) taskBytesWithin(n int) int {
 	if d != nil && d.json {
 		return max(n/4*3, 1)
 	}
@@ -127,8 +127,8 @@ func (d *delivery) recordTasks(svc queue.Service, asked queue.RetainRequest, tas
 	}
 }
 
-// runAtEnd runs give after the end of the call, or at once without a connection.
-func (d *delivery) runAtEnd(give func()) {
+// runAfterAnswer runs give after the end of the call, or at once without a connection.
+func (d *delivery) runAfterAnswer(give func()) {
 	if d == nil {
 		give()
 		return

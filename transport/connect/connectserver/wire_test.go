@@ -9,7 +9,7 @@ import (
 // What is called by a timer or at the end of a context may come when the handler has long returned.
 func TestLifelineOfAHandlerThatHasReturned(t *testing.T) {
 	lines := make(chan *lifeline, 1)
-	server := httptest.NewUnstartedServer((&Server{}).wrapWire(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer((&Server{}).serveWithLifeline(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		lines <- lifelineOf(r.Context())
 	})))
 	server.EnableHTTP2 = true

@@ -11,7 +11,7 @@ import (
 type work struct{ *Server }
 
 func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.RetainTasksResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 	}
 
 	// The client's limit counts raw bytes, but the limit of a message counts encoded ones.
-	ask.MaxBytes = deliveryOf(ctx).encodable(min(ask.MaxBytes, s.maxMessage))
+	ask.MaxBytes = deliveryOf(ctx).taskBytesWithin(min(ask.MaxBytes, s.maxMessage))
 	if ask.Wait > 0 {
 		lifelineOf(ctx).extendDeadline(ask.Wait + s.callTimeout)
 	}
@@ -42,7 +42,7 @@ func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.
 		return nil, err
 	}
 
-	deliveryOf(ctx).runAtEnd(give)
+	deliveryOf(ctx).runAfterAnswer(give)
 	if ctx.Err() != nil {
 		// The caller has disconnected during the retain.
 		s.giveBackTasks(ctx, svc, ask, ts)
@@ -71,7 +71,7 @@ func (s *Server) handBackTasks(ctx context.Context, svc queue.Consumer, ts []*qu
 }
 
 func (s work) HeartbeatTasks(ctx context.Context, req *pb.HeartbeatTasksRequest) (*pb.HeartbeatTasksResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (s work) HeartbeatTasks(ctx context.Context, req *pb.HeartbeatTasksRequest)
 }
 
 func (s work) ReleaseTasks(ctx context.Context, req *pb.ReleaseTasksRequest) (*pb.ReleaseTasksResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -103,12 +103,12 @@ func (s work) ReleaseTasks(ctx context.Context, req *pb.ReleaseTasksRequest) (*p
 		// Each release has its own result.
 		err = nil
 	}
-	deliveryOf(ctx).runAtEnd(s.large.TakeAnswer(ctx, queue.ReleasedTasks(done)...))
+	deliveryOf(ctx).runAfterAnswer(s.large.TakeAnswer(ctx, queue.ReleasedTasks(done)...))
 	return &pb.ReleaseTasksResponse{Released: wire.Released(rs, done, s.maxMessage)}, err
 }
 
 func (s work) ListWorkers(ctx context.Context, req *pb.ListWorkersRequest) (*pb.ListWorkersResponse, error) {
-	svc, err := s.serviceIn(req.GetNamespace())
+	svc, err := s.serviceInNamespace(req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}

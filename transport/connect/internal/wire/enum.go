@@ -13,7 +13,7 @@ type enum[D ~string, P ~int32] struct {
 	words   map[P]D
 }
 
-func newEnum[D ~string, P ~int32](words map[P]D) enum[D, P] {
+func newWordEnum[D ~string, P ~int32](words map[P]D) enum[D, P] {
 	e := enum[D, P]{numbers: make(map[D]P, len(words)), words: words}
 	for p, d := range words {
 		e.numbers[d] = p
@@ -24,9 +24,9 @@ func newEnum[D ~string, P ~int32](words map[P]D) enum[D, P] {
 // unknown is the number of a word without a number on the wire. No enum uses it.
 const unknown = -1
 
-// number returns the number of d. An unknown word becomes an unknown number, which the domain of the receiver
+// numberOfWord returns the number of d. An unknown word becomes an unknown number, which the domain of the receiver
 // refuses.
-func (e enum[D, P]) number(d D) P {
+func (e enum[D, P]) numberOfWord(d D) P {
 	if d == "" {
 		return 0
 	}
@@ -36,8 +36,8 @@ func (e enum[D, P]) number(d D) P {
 	return unknown
 }
 
-// word returns the word of p. An unknown number becomes a word that the domain refuses.
-func (e enum[D, P]) word(p P) D {
+// wordOfNumber returns the word of p. An unknown number becomes a word that the domain refuses.
+func (e enum[D, P]) wordOfNumber(p P) D {
 	if p == 0 {
 		return ""
 	}
@@ -47,27 +47,27 @@ func (e enum[D, P]) word(p P) D {
 	return D(fmt.Sprintf("number %d", p))
 }
 
-func (e enum[D, P]) numberOf(d *D) *P {
+func (e enum[D, P]) optionalNumber(d *D) *P {
 	if d == nil {
 		return nil
 	}
-	return new(e.number(*d))
+	return new(e.numberOfWord(*d))
 }
 
-func (e enum[D, P]) wordOf(p *P) *D {
+func (e enum[D, P]) optionalWord(p *P) *D {
 	if p == nil {
 		return nil
 	}
-	return new(e.word(*p))
+	return new(e.wordOfNumber(*p))
 }
 
-func (e enum[D, P]) allNumbers(ds []D) []P {
+func (e enum[D, P]) numbersOfWords(ds []D) []P {
 	if len(ds) == 0 {
 		return nil
 	}
 	out := make([]P, len(ds))
 	for i, d := range ds {
-		out[i] = e.number(d)
+		out[i] = e.numberOfWord(d)
 		if d == "" {
 			// In a list the empty word is an error, not an absent value.
 			out[i] = unknown
@@ -76,20 +76,20 @@ func (e enum[D, P]) allNumbers(ds []D) []P {
 	return out
 }
 
-func (e enum[D, P]) allWords(ps []P) []D {
+func (e enum[D, P]) wordsOfNumbers(ps []P) []D {
 	if len(ps) == 0 {
 		return nil
 	}
 	out := make([]D, len(ps))
 	for i, p := range ps {
-		out[i] = e.word(p)
+		out[i] = e.wordOfNumber(p)
 	}
 	return out
 }
 
 // The words of the domain with their numbers.
 var (
-	statuses = newEnum(map[pb.Status]queue.Status{
+	statuses = newWordEnum(map[pb.Status]queue.Status{
 		pb.Status_STATUS_NEW:       queue.StatusNew,
 		pb.Status_STATUS_RETRY:     queue.StatusRetry,
 		pb.Status_STATUS_RETAINED:  queue.StatusRetained,
@@ -98,28 +98,28 @@ var (
 		pb.Status_STATUS_EXPIRED:   queue.StatusExpired,
 		pb.Status_STATUS_CANCELLED: queue.StatusCancelled,
 	})
-	outcomes = newEnum(map[pb.Outcome]queue.Outcome{
+	outcomes = newWordEnum(map[pb.Outcome]queue.Outcome{
 		pb.Outcome_OUTCOME_SUCCESS:   queue.OutcomeSuccess,
 		pb.Outcome_OUTCOME_FAILURE:   queue.OutcomeFailure,
 		pb.Outcome_OUTCOME_PERMANENT: queue.OutcomePermanent,
 		pb.Outcome_OUTCOME_HANDBACK:  queue.OutcomeHandBack,
 		pb.Outcome_OUTCOME_SNOOZE:    queue.OutcomeSnooze,
 	})
-	backoffs = newEnum(map[pb.Backoff]queue.Backoff{
+	backoffs = newWordEnum(map[pb.Backoff]queue.Backoff{
 		pb.Backoff_BACKOFF_EXPONENTIAL: queue.BackoffExponential,
 		pb.Backoff_BACKOFF_LINEAR:      queue.BackoffLinear,
 		pb.Backoff_BACKOFF_CONSTANT:    queue.BackoffConstant,
 	})
-	misfires = newEnum(map[pb.Misfire]queue.Misfire{
+	misfires = newWordEnum(map[pb.Misfire]queue.Misfire{
 		pb.Misfire_MISFIRE_SKIP: queue.MisfireSkip,
 		pb.Misfire_MISFIRE_ONCE: queue.MisfireOnce,
 		pb.Misfire_MISFIRE_ALL:  queue.MisfireAll,
 	})
-	overlaps = newEnum(map[pb.Overlap]queue.Overlap{
+	overlaps = newWordEnum(map[pb.Overlap]queue.Overlap{
 		pb.Overlap_OVERLAP_ALLOW: queue.OverlapAllow,
 		pb.Overlap_OVERLAP_SKIP:  queue.OverlapSkip,
 	})
-	eventKinds = newEnum(map[pb.EventKind]queue.EventKind{
+	eventKinds = newWordEnum(map[pb.EventKind]queue.EventKind{
 		pb.EventKind_EVENT_KIND_CREATED:   queue.EventCreated,
 		pb.EventKind_EVENT_KIND_RETAINED:  queue.EventRetained,
 		pb.EventKind_EVENT_KIND_RELEASED:  queue.EventReleased,

@@ -8,29 +8,29 @@ import (
 // Event converts e for the wire.
 func Event(e queue.Event) *pb.Event {
 	return &pb.Event{
-		Cursor: e.Cursor, Kind: eventKinds.number(e.Kind), Namespace: e.Namespace, Queue: e.Queue, TaskId: e.TaskID,
+		Cursor: e.Cursor, Kind: eventKinds.numberOfWord(e.Kind), Namespace: e.Namespace, Queue: e.Queue, TaskId: e.TaskID,
 		Worker: e.Worker, At: Time(e.At),
 	}
 }
 
 // Events converts es for the wire.
-func Events(es []queue.Event) []*pb.Event { return each(es, Event) }
+func Events(es []queue.Event) []*pb.Event { return convertEach(es, Event) }
 
 // Event reads e from the wire.
 func (r *Reader) Event(e *pb.Event) queue.Event {
 	return queue.Event{
-		Cursor: e.GetCursor(), Kind: eventKinds.word(e.GetKind()), Namespace: e.GetNamespace(), Queue: e.GetQueue(),
+		Cursor: e.GetCursor(), Kind: eventKinds.wordOfNumber(e.GetKind()), Namespace: e.GetNamespace(), Queue: e.GetQueue(),
 		TaskID: e.GetTaskId(), Worker: e.GetWorker(), At: r.Time("at", e.GetAt()),
 	}
 }
 
 // Events reads es from the wire.
-func (r *Reader) Events(es []*pb.Event) []queue.Event { return each(es, r.Event) }
+func (r *Reader) Events(es []*pb.Event) []queue.Event { return convertEach(es, r.Event) }
 
 // EventFilter converts f for the wire.
 func EventFilter(f queue.EventFilter) *pb.EventFilter {
 	return &pb.EventFilter{
-		Queue: f.Queue, Task: f.TaskID, Kind: eventKinds.allNumbers(f.Kinds), Status: statuses.allNumbers(f.Statuses),
+		Queue: f.Queue, Task: f.TaskID, Kind: eventKinds.numbersOfWords(f.Kinds), Status: statuses.numbersOfWords(f.Statuses),
 		Worker: f.Worker, After: f.After,
 	}
 }
@@ -38,7 +38,7 @@ func EventFilter(f queue.EventFilter) *pb.EventFilter {
 // ReadEventFilter reads f from the wire.
 func ReadEventFilter(f *pb.EventFilter) queue.EventFilter {
 	return queue.EventFilter{
-		Queue: f.GetQueue(), TaskID: f.GetTask(), Kinds: eventKinds.allWords(f.GetKind()),
-		Statuses: statuses.allWords(f.GetStatus()), Worker: f.GetWorker(), After: f.GetAfter(),
+		Queue: f.GetQueue(), TaskID: f.GetTask(), Kinds: eventKinds.wordsOfNumbers(f.GetKind()),
+		Statuses: statuses.wordsOfNumbers(f.GetStatus()), Worker: f.GetWorker(), After: f.GetAfter(),
 	}
 }

@@ -12,14 +12,14 @@ func Queue(q *queue.Queue) *pb.Queue {
 	}
 	return &pb.Queue{
 		Queue: q.Name, Namespace: q.Namespace, Ttl: Duration(q.TTL), Retries: int64(q.Retries),
-		RetryDelay: Duration(q.RetryDelay), Backoff: backoffs.number(q.Backoff), RetryMaxDelay: Duration(q.RetryMaxDelay),
+		RetryDelay: Duration(q.RetryDelay), Backoff: backoffs.numberOfWord(q.Backoff), RetryMaxDelay: Duration(q.RetryMaxDelay),
 		Lease: Duration(q.Lease), Concurrency: int64(q.Concurrency), Retention: Duration(q.Retention), Paused: q.Paused,
 		Events: q.Events, Version: q.Version, CreatedAt: Time(q.CreatedAt), UpdatedAt: Time(q.UpdatedAt),
 	}
 }
 
 // Queues converts qs for the wire.
-func Queues(qs []*queue.Queue) []*pb.Queue { return each(qs, Queue) }
+func Queues(qs []*queue.Queue) []*pb.Queue { return convertEach(qs, Queue) }
 
 // Queue reads q from the wire; nil stays nil.
 func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
@@ -29,7 +29,7 @@ func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
 	return &queue.Queue{
 		Name: q.GetQueue(), Namespace: q.GetNamespace(), TTL: r.Duration("ttl", q.GetTtl()),
 		Retries: r.Int("retries", q.GetRetries()), RetryDelay: r.Duration("retry_delay", q.GetRetryDelay()),
-		Backoff: backoffs.word(q.GetBackoff()), RetryMaxDelay: r.Duration("retry_max_delay", q.GetRetryMaxDelay()),
+		Backoff: backoffs.wordOfNumber(q.GetBackoff()), RetryMaxDelay: r.Duration("retry_max_delay", q.GetRetryMaxDelay()),
 		Lease: r.Duration("lease", q.GetLease()), Concurrency: r.Int("concurrency", q.GetConcurrency()),
 		Retention: r.Duration("retention", q.GetRetention()), Paused: q.GetPaused(), Events: q.GetEvents(),
 		Version: q.GetVersion(), CreatedAt: r.Time("created_at", q.GetCreatedAt()),
@@ -38,14 +38,14 @@ func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
 }
 
 // Queues reads qs from the wire.
-func (r *Reader) Queues(qs []*pb.Queue) []*queue.Queue { return each(qs, r.Queue) }
+func (r *Reader) Queues(qs []*pb.Queue) []*queue.Queue { return convertEach(qs, r.Queue) }
 
 // QueueMeta converts m for the wire.
 func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
 	return &pb.QueueMeta{
-		Queue: m.Name, Ttl: durationOf(m.TTL), Retries: intOf(m.Retries), RetryDelay: durationOf(m.RetryDelay),
-		Backoff: backoffs.numberOf(m.Backoff), RetryMaxDelay: durationOf(m.RetryMaxDelay), Lease: durationOf(m.Lease),
-		Concurrency: intOf(m.Concurrency), Retention: durationOf(m.Retention), Paused: m.Paused, Events: m.Events,
+		Queue: m.Name, Ttl: optionalDuration(m.TTL), Retries: optionalInt(m.Retries), RetryDelay: optionalDuration(m.RetryDelay),
+		Backoff: backoffs.optionalNumber(m.Backoff), RetryMaxDelay: optionalDuration(m.RetryMaxDelay), Lease: optionalDuration(m.Lease),
+		Concurrency: optionalInt(m.Concurrency), Retention: optionalDuration(m.Retention), Paused: m.Paused, Events: m.Events,
 		IfVersion: m.IfVersion,
 	}
 }
@@ -56,10 +56,10 @@ func (r *Reader) QueueMeta(m *pb.QueueMeta) queue.QueueMeta {
 		return queue.QueueMeta{}
 	}
 	return queue.QueueMeta{
-		Name: m.GetQueue(), TTL: r.durationOf("ttl", m.GetTtl()), Retries: r.intOf("retries", m.Retries),
-		RetryDelay: r.durationOf("retry_delay", m.GetRetryDelay()), Backoff: backoffs.wordOf(m.Backoff),
-		RetryMaxDelay: r.durationOf("retry_max_delay", m.GetRetryMaxDelay()), Lease: r.durationOf("lease", m.GetLease()),
-		Concurrency: r.intOf("concurrency", m.Concurrency), Retention: r.durationOf("retention", m.GetRetention()),
+		Name: m.GetQueue(), TTL: r.optionalDuration("ttl", m.GetTtl()), Retries: r.optionalInt("retries", m.Retries),
+		RetryDelay: r.optionalDuration("retry_delay", m.GetRetryDelay()), Backoff: backoffs.optionalWord(m.Backoff),
+		RetryMaxDelay: r.optionalDuration("retry_max_delay", m.GetRetryMaxDelay()), Lease: r.optionalDuration("lease", m.GetLease()),
+		Concurrency: r.optionalInt("concurrency", m.Concurrency), Retention: r.optionalDuration("retention", m.GetRetention()),
 		Paused: m.Paused, Events: m.Events, IfVersion: m.GetIfVersion(),
 	}
 }
@@ -75,13 +75,13 @@ func QueueStats(s *queue.QueueStats) *pb.QueueStats {
 		FinishedPerSecond: s.FinishedPerSecond, Paused: s.Paused,
 	}
 	for _, status := range queue.Statuses() {
-		out.Counts = append(out.Counts, &pb.StatusCount{Status: statuses.number(status), Count: s.Counts[status]})
+		out.Counts = append(out.Counts, &pb.StatusCount{Status: statuses.numberOfWord(status), Count: s.Counts[status]})
 	}
 	return out
 }
 
 // ManyQueueStats converts ss for the wire.
-func ManyQueueStats(ss []*queue.QueueStats) []*pb.QueueStats { return each(ss, QueueStats) }
+func ManyQueueStats(ss []*queue.QueueStats) []*pb.QueueStats { return convertEach(ss, QueueStats) }
 
 // QueueStats reads s from the wire; nil stays nil.
 func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
@@ -94,12 +94,12 @@ func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
 		CreatedPerSecond: s.GetCreatedPerSecond(), FinishedPerSecond: s.GetFinishedPerSecond(), Paused: s.GetPaused(),
 	}
 	for _, c := range s.GetCounts() {
-		out.Counts[statuses.word(c.GetStatus())] = c.GetCount()
+		out.Counts[statuses.wordOfNumber(c.GetStatus())] = c.GetCount()
 	}
 	return out
 }
 
 // ManyQueueStats reads ss from the wire.
 func (r *Reader) ManyQueueStats(ss []*pb.QueueStats) []*queue.QueueStats {
-	return each(ss, r.QueueStats)
+	return convertEach(ss, r.QueueStats)
 }

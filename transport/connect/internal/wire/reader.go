@@ -18,14 +18,14 @@ type Reader struct{ err error }
 // Err returns the first fault, a *queue.Error of KindInvalid with the name of the field.
 func (r *Reader) Err() error { return r.err }
 
-func (r *Reader) fault(field, msg string) {
+func (r *Reader) recordFault(field, msg string) {
 	if r.err == nil {
 		r.err = queue.Invalid(field, msg)
 	}
 }
 
-// at runs read for item i of the list field, so that a fault names its place.
-func (r *Reader) at(field string, i int, read func()) {
+// readElement runs read for item i of the list field, so that a fault names its place.
+func (r *Reader) readElement(field string, i int, read func()) {
 	if r.err != nil {
 		return
 	}
@@ -43,12 +43,12 @@ func (r *Reader) Duration(field string, d *durationpb.Duration) time.Duration {
 	// AsDuration saturates, so a changed value means that d did not fit.
 	v := d.AsDuration()
 	if d.CheckValid() != nil || int64(v/time.Second) != d.GetSeconds() || int64(v%time.Second) != int64(d.GetNanos()) {
-		r.fault(field, "a duration from 0 to 10 years is needed")
+		r.recordFault(field, "a duration from 0 to 10 years is needed")
 	}
 	return v
 }
 
-func (r *Reader) durationOf(field string, d *durationpb.Duration) *time.Duration {
+func (r *Reader) optionalDuration(field string, d *durationpb.Duration) *time.Duration {
 	if d == nil {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (r *Reader) Time(field string, t *timestamppb.Timestamp) time.Time {
 		return time.Time{}
 	}
 	if t.CheckValid() != nil {
-		r.fault(field, "a time of the years 1 to 9999 is needed")
+		r.recordFault(field, "a time of the years 1 to 9999 is needed")
 		return time.Time{}
 	}
 	return t.AsTime()
@@ -70,22 +70,22 @@ func (r *Reader) Time(field string, t *timestamppb.Timestamp) time.Time {
 // Int returns n if the int of the platform can hold it.
 func (r *Reader) Int(field string, n int64) int {
 	if n < math.MinInt || n > math.MaxInt {
-		r.fault(field, fmt.Sprintf("the number %d is out of range", n))
+		r.recordFault(field, fmt.Sprintf("the number %d is out of range", n))
 		return 0
 	}
 	return int(n)
 }
 
-func (r *Reader) intOf(field string, n *int64) *int {
+func (r *Reader) optionalInt(field string, n *int64) *int {
 	if n == nil {
 		return nil
 	}
 	return new(r.Int(field, *n))
 }
 
-func (r *Reader) int16(field string, n int32) int16 {
+func (r *Reader) readInt16(field string, n int32) int16 {
 	if n < math.MinInt16 || n > math.MaxInt16 {
-		r.fault(field, fmt.Sprintf("a number from %d to %d is needed, this is %d", math.MinInt16, math.MaxInt16, n))
+		r.recordFault(field, fmt.Sprintf("a number from %d to %d is needed, this is %d", math.MinInt16, math.MaxInt16, n))
 		return 0
 	}
 	return int16(n)
@@ -99,7 +99,7 @@ func Duration(d time.Duration) *durationpb.Duration {
 	return durationpb.New(d)
 }
 
-func durationOf(d *time.Duration) *durationpb.Duration {
+func optionalDuration(d *time.Duration) *durationpb.Duration {
 	if d == nil {
 		return nil
 	}
@@ -114,15 +114,15 @@ func Time(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-func intOf(n *int) *int64 {
+func optionalInt(n *int) *int64 {
 	if n == nil {
 		return nil
 	}
 	return new(int64(*n))
 }
 
-// each converts every item of in with f; nil stays nil.
-func each[A, B any](in []A, f func(A) B) []B {
+// convertEach converts every item of in with f; nil stays nil.
+func convertEach[A, B any](in []A, f func(A) B) []B {
 	if in == nil {
 		return nil
 	}

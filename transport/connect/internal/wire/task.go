@@ -29,7 +29,7 @@ func Task(t *queue.Task) *pb.Task {
 	if t == nil {
 		return nil
 	}
-	return new(box).of(t)
+	return new(box).fillTask(t)
 }
 
 // Tasks converts ts for the wire; nil stays nil.
@@ -43,26 +43,26 @@ func Tasks(ts []*queue.Task) []*pb.Task {
 		if len(room) == 0 {
 			room = make([]box, min(len(ts)-i, boxes))
 		}
-		out[i], room = room[0].of(t), room[1:]
+		out[i], room = room[0].fillTask(t), room[1:]
 	}
 	return out
 }
 
-// of fills b with t.
-func (b *box) of(t *queue.Task) *pb.Task {
+// fillTask fills b with t.
+func (b *box) fillTask(t *queue.Task) *pb.Task {
 	m := &b.task
 	m.Id, m.Namespace, m.Queue, m.Payload, m.Result = t.ID, t.Namespace, t.Queue, t.Payload, t.Result
-	m.Status, m.Worker, m.Priority = statuses.number(t.Status), t.Worker, int32(t.Priority)
-	m.CreatedAt, m.DelayedAt, m.StartedAt = timeIn(&b.created, t.CreatedAt), Time(t.DelayedAt), timeIn(&b.started, t.StartedAt)
+	m.Status, m.Worker, m.Priority = statuses.numberOfWord(t.Status), t.Worker, int32(t.Priority)
+	m.CreatedAt, m.DelayedAt, m.StartedAt = timestampIn(&b.created, t.CreatedAt), Time(t.DelayedAt), timestampIn(&b.started, t.StartedAt)
 	m.FinishedAt, m.DiesAt = Time(t.FinishedAt), Time(t.DiesAt)
 	m.Retries, m.Attempt, m.Key, m.Headers = int64(t.Retries), int64(t.Attempt), t.Key, t.Headers
-	m.Errors = each(t.Errors, func(e queue.AttemptError) *pb.AttemptError {
+	m.Errors = convertEach(t.Errors, func(e queue.AttemptError) *pb.AttemptError {
 		return &pb.AttemptError{Attempt: int64(e.Attempt), At: Time(e.At), Worker: e.Worker, Error: e.Error}
 	})
 	m.CancelRequested, m.Progress, m.Replayed = t.CancelRequested, t.Progress, t.Replayed
 	if l := t.Lease; l != nil {
 		m.Lease = &b.lease
-		m.Lease.Token, m.Lease.ExpiresAt = l.Token, timeIn(&b.expires, l.ExpiresAt)
+		m.Lease.Token, m.Lease.ExpiresAt = l.Token, timestampIn(&b.expires, l.ExpiresAt)
 		if l.Duration != 0 {
 			m.Lease.Duration = &b.duration
 			b.duration.Seconds, b.duration.Nanos = int64(l.Duration/time.Second), int32(l.Duration%time.Second)
@@ -72,8 +72,8 @@ func (b *box) of(t *queue.Task) *pb.Task {
 	return m
 }
 
-// timeIn writes t into m for the wire; the zero time becomes absent.
-func timeIn(m *timestamppb.Timestamp, t time.Time) *timestamppb.Timestamp {
+// timestampIn writes t into m for the wire; the zero time becomes absent.
+func timestampIn(m *timestamppb.Timestamp, t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
 	}
@@ -81,7 +81,7 @@ func timeIn(m *timestamppb.Timestamp, t time.Time) *timestamppb.Timestamp {
 	return m
 }
 
-func lease(l *queue.Lease) *pb.Lease {
+func leaseMessage(l *queue.Lease) *pb.Lease {
 	if l == nil {
 		return nil
 	}
@@ -101,24 +101,24 @@ func (r *Reader) Task(t *pb.Task) *queue.Task {
 	}{}
 	held.task = queue.Task{
 		ID: t.GetId(), Namespace: t.GetNamespace(), Queue: t.GetQueue(), Payload: t.GetPayload(),
-		Result: jsonOf(t.GetResult()), Status: statuses.word(t.GetStatus()), Worker: t.GetWorker(),
-		Priority:  r.int16("priority", t.GetPriority()),
+		Result: readPayload(t.GetResult()), Status: statuses.wordOfNumber(t.GetStatus()), Worker: t.GetWorker(),
+		Priority:  r.readInt16("priority", t.GetPriority()),
 		CreatedAt: r.Time("created_at", t.GetCreatedAt()), DelayedAt: r.Time("delayed_at", t.GetDelayedAt()),
 		StartedAt: r.Time("started_at", t.GetStartedAt()), FinishedAt: r.Time("finished_at", t.GetFinishedAt()),
 		DiesAt:  r.Time("dies_at", t.GetDiesAt()),
 		Retries: r.Int("retries", t.GetRetries()), Attempt: r.Int("attempt", t.GetAttempt()),
 		Key: t.GetKey(), Headers: t.GetHeaders(),
-		Errors: each(t.GetErrors(), func(e *pb.AttemptError) queue.AttemptError {
+		Errors: convertEach(t.GetErrors(), func(e *pb.AttemptError) queue.AttemptError {
 			return queue.AttemptError{
 				Attempt: r.Int("attempt", e.GetAttempt()), At: r.Time("at", e.GetAt()), Worker: e.GetWorker(),
-				Error: jsonOf(e.GetError()),
+				Error: readPayload(e.GetError()),
 			}
 		}),
-		CancelRequested: t.GetCancelRequested(), Progress: jsonOf(t.GetProgress()), Replayed: t.GetReplayed(),
+		CancelRequested: t.GetCancelRequested(), Progress: readPayload(t.GetProgress()), Replayed: t.GetReplayed(),
 	}
 
 	if l := t.GetLease(); l != nil {
-		held.lease = r.lease(l)
+		held.lease = r.readLease(l)
 		held.task.Lease = &held.lease
 	}
 
@@ -134,14 +134,14 @@ func (r *Reader) Tasks(ts []*pb.Task) []*queue.Task {
 	return out
 }
 
-func (r *Reader) lease(l *pb.Lease) queue.Lease {
+func (r *Reader) readLease(l *pb.Lease) queue.Lease {
 	return queue.Lease{
 		Token: l.GetToken(), ExpiresAt: r.Time("expires_at", l.GetExpiresAt()), Duration: r.Duration("lease", l.GetDuration()),
 	}
 }
 
-// jsonOf returns b, or nil for no bytes, because a JSON value is never empty.
-func jsonOf(b []byte) json.RawMessage {
+// readPayload returns b, or nil for no bytes, because a JSON value is never empty.
+func readPayload(b []byte) json.RawMessage {
 	if len(b) == 0 {
 		return nil
 	}
@@ -157,13 +157,13 @@ func NewTask(t queue.NewTask) *pb.NewTask {
 }
 
 // NewTasks converts ts for the wire.
-func NewTasks(ts []queue.NewTask) []*pb.NewTask { return each(ts, NewTask) }
+func NewTasks(ts []queue.NewTask) []*pb.NewTask { return convertEach(ts, NewTask) }
 
 // NewTask reads t from the wire.
 func (r *Reader) NewTask(t *pb.NewTask) queue.NewTask {
 	return queue.NewTask{Queue: t.GetQueue(), TaskMeta: queue.TaskMeta{
-		Payload: jsonOf(t.GetPayload()), DelayedAt: r.Time("delayed_at", t.GetDelayedAt()),
-		Delay: r.Duration("delay", t.GetDelay()), Priority: r.int16("priority", t.GetPriority()),
+		Payload: readPayload(t.GetPayload()), DelayedAt: r.Time("delayed_at", t.GetDelayedAt()),
+		Delay: r.Duration("delay", t.GetDelay()), Priority: r.readInt16("priority", t.GetPriority()),
 		Key: t.GetKey(), Headers: t.GetHeaders(),
 	}}
 }
@@ -172,7 +172,7 @@ func (r *Reader) NewTask(t *pb.NewTask) queue.NewTask {
 func (r *Reader) NewTasks(ts []*pb.NewTask) []queue.NewTask {
 	out := make([]queue.NewTask, len(ts))
 	for i, t := range ts {
-		r.at("tasks", i, func() { out[i] = r.NewTask(t) })
+		r.readElement("tasks", i, func() { out[i] = r.NewTask(t) })
 	}
 	return out
 }
@@ -183,13 +183,13 @@ func TaskFilter(f *queue.TaskFilter) *pb.TaskFilter {
 		return nil
 	}
 	return &pb.TaskFilter{
-		Queue: given(f.Queue), Status: statuses.allNumbers(f.Statuses), Worker: given(f.Worker),
+		Queue: optionalText(f.Queue), Status: statuses.numbersOfWords(f.Statuses), Worker: optionalText(f.Worker),
 		CreatedAfter: Time(f.CreatedAfter), CreatedBefore: Time(f.CreatedBefore),
 	}
 }
 
-// given returns a pointer to s, or nil for an empty s, because the wire distinguishes empty from absent.
-func given(s string) *string {
+// optionalText returns a pointer to s, or nil for an empty s, because the wire distinguishes empty from absent.
+func optionalText(s string) *string {
 	if s == "" {
 		return nil
 	}
@@ -203,13 +203,13 @@ func (r *Reader) TaskFilter(f *pb.TaskFilter) *queue.TaskFilter {
 		return nil
 	}
 	if f.Queue != nil && strings.TrimSpace(f.GetQueue()) == "" {
-		r.fault("queue", "must not be empty; leave it out when it is not meant")
+		r.recordFault("queue", "must not be empty; leave it out when it is not meant")
 	}
 	if f.Worker != nil && f.GetWorker() == "" {
-		r.fault("worker", "must not be empty; leave it out when it is not meant")
+		r.recordFault("worker", "must not be empty; leave it out when it is not meant")
 	}
 	return &queue.TaskFilter{
-		Queue: f.GetQueue(), Statuses: statuses.allWords(f.GetStatus()), Worker: f.GetWorker(),
+		Queue: f.GetQueue(), Statuses: statuses.wordsOfNumbers(f.GetStatus()), Worker: f.GetWorker(),
 		CreatedAfter:  r.Time("created_after", f.GetCreatedAfter()),
 		CreatedBefore: r.Time("created_before", f.GetCreatedBefore()),
 	}

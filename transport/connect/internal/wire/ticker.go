@@ -16,14 +16,14 @@ func Ticker(t *queue.Ticker) *pb.Ticker {
 	}
 	return &pb.Ticker{
 		Ticker: t.Name, Namespace: t.Namespace, Period: Duration(t.Period), Cron: t.Cron, Timezone: t.Timezone,
-		Queue: t.Queue, Payload: t.Payload, Misfire: misfires.number(t.Misfire), MisfireLimit: int64(t.MisfireLimit),
-		Overlap: overlaps.number(t.Overlap), Paused: t.Paused, Timestamp: Time(t.Timestamp), NextAt: Time(t.NextAt),
+		Queue: t.Queue, Payload: t.Payload, Misfire: misfires.numberOfWord(t.Misfire), MisfireLimit: int64(t.MisfireLimit),
+		Overlap: overlaps.numberOfWord(t.Overlap), Paused: t.Paused, Timestamp: Time(t.Timestamp), NextAt: Time(t.NextAt),
 		Anchor: Time(t.Anchor), Version: t.Version, CreatedAt: Time(t.CreatedAt), UpdatedAt: Time(t.UpdatedAt), Fault: t.Fault,
 	}
 }
 
 // Tickers converts ts for the wire.
-func Tickers(ts []*queue.Ticker) []*pb.Ticker { return each(ts, Ticker) }
+func Tickers(ts []*queue.Ticker) []*pb.Ticker { return convertEach(ts, Ticker) }
 
 // Ticker reads t from the wire; nil stays nil.
 func (r *Reader) Ticker(t *pb.Ticker) *queue.Ticker {
@@ -32,9 +32,9 @@ func (r *Reader) Ticker(t *pb.Ticker) *queue.Ticker {
 	}
 	return &queue.Ticker{
 		Name: t.GetTicker(), Namespace: t.GetNamespace(), Period: r.Duration("period", t.GetPeriod()), Cron: t.GetCron(),
-		Timezone: t.GetTimezone(), Queue: t.GetQueue(), Payload: jsonOf(t.GetPayload()),
-		Misfire: misfires.word(t.GetMisfire()), MisfireLimit: r.Int("misfire_limit", t.GetMisfireLimit()),
-		Overlap: overlaps.word(t.GetOverlap()), Paused: t.GetPaused(), Timestamp: r.Time("timestamp", t.GetTimestamp()),
+		Timezone: t.GetTimezone(), Queue: t.GetQueue(), Payload: readPayload(t.GetPayload()),
+		Misfire: misfires.wordOfNumber(t.GetMisfire()), MisfireLimit: r.Int("misfire_limit", t.GetMisfireLimit()),
+		Overlap: overlaps.wordOfNumber(t.GetOverlap()), Paused: t.GetPaused(), Timestamp: r.Time("timestamp", t.GetTimestamp()),
 		NextAt: r.Time("next_at", t.GetNextAt()), Anchor: r.Time("anchor", t.GetAnchor()), Version: t.GetVersion(),
 		CreatedAt: r.Time("created_at", t.GetCreatedAt()), UpdatedAt: r.Time("updated_at", t.GetUpdatedAt()),
 		Fault: t.GetFault(),
@@ -42,14 +42,14 @@ func (r *Reader) Ticker(t *pb.Ticker) *queue.Ticker {
 }
 
 // Tickers reads ts from the wire.
-func (r *Reader) Tickers(ts []*pb.Ticker) []*queue.Ticker { return each(ts, r.Ticker) }
+func (r *Reader) Tickers(ts []*pb.Ticker) []*queue.Ticker { return convertEach(ts, r.Ticker) }
 
 // TickerMeta converts m for the wire.
 func TickerMeta(m queue.TickerMeta) *pb.TickerMeta {
 	return &pb.TickerMeta{
-		Ticker: m.Name, Period: durationOf(m.Period), Cron: m.Cron, Timezone: m.Timezone, Queue: m.Queue,
-		Payload: m.Payload, Misfire: misfires.numberOf(m.Misfire), MisfireLimit: intOf(m.MisfireLimit),
-		Overlap: overlaps.numberOf(m.Overlap), Paused: m.Paused, IfVersion: m.IfVersion,
+		Ticker: m.Name, Period: optionalDuration(m.Period), Cron: m.Cron, Timezone: m.Timezone, Queue: m.Queue,
+		Payload: m.Payload, Misfire: misfires.optionalNumber(m.Misfire), MisfireLimit: optionalInt(m.MisfireLimit),
+		Overlap: overlaps.optionalNumber(m.Overlap), Paused: m.Paused, IfVersion: m.IfVersion,
 	}
 }
 
@@ -59,9 +59,9 @@ func (r *Reader) TickerMeta(m *pb.TickerMeta) queue.TickerMeta {
 		return queue.TickerMeta{}
 	}
 	return queue.TickerMeta{
-		Name: m.GetTicker(), Period: r.durationOf("period", m.GetPeriod()), Cron: m.Cron, Timezone: m.Timezone,
-		Queue: m.Queue, Payload: jsonOf(m.GetPayload()), Misfire: misfires.wordOf(m.Misfire),
-		MisfireLimit: r.intOf("misfire_limit", m.MisfireLimit), Overlap: overlaps.wordOf(m.Overlap), Paused: m.Paused,
+		Name: m.GetTicker(), Period: r.optionalDuration("period", m.GetPeriod()), Cron: m.Cron, Timezone: m.Timezone,
+		Queue: m.Queue, Payload: readPayload(m.GetPayload()), Misfire: misfires.optionalWord(m.Misfire),
+		MisfireLimit: r.optionalInt("misfire_limit", m.MisfireLimit), Overlap: overlaps.optionalWord(m.Overlap), Paused: m.Paused,
 		IfVersion: m.GetIfVersion(),
 	}
 }
@@ -75,24 +75,24 @@ func Tick(t queue.Tick) *pb.Tick {
 }
 
 // Ticks converts ts for the wire.
-func Ticks(ts []queue.Tick) []*pb.Tick { return each(ts, Tick) }
+func Ticks(ts []queue.Tick) []*pb.Tick { return convertEach(ts, Tick) }
 
 // Tick reads t from the wire.
 func (r *Reader) Tick(t *pb.Tick) queue.Tick {
 	return queue.Tick{
 		ID: t.GetId(), Namespace: t.GetNamespace(), Ticker: t.GetTicker(), At: r.Time("at", t.GetAt()),
 		FiredAt: r.Time("fired_at", t.GetFiredAt()), TaskID: t.GetTaskId(), Skipped: t.GetSkipped(), Manual: t.GetManual(),
-		Payload: jsonOf(t.GetPayload()), Queue: t.GetQueue(), Period: r.Duration("period", t.GetPeriod()), Cron: t.GetCron(),
+		Payload: readPayload(t.GetPayload()), Queue: t.GetQueue(), Period: r.Duration("period", t.GetPeriod()), Cron: t.GetCron(),
 	}
 }
 
 // Ticks reads ts from the wire.
-func (r *Reader) Ticks(ts []*pb.Tick) []queue.Tick { return each(ts, r.Tick) }
+func (r *Reader) Ticks(ts []*pb.Tick) []queue.Tick { return convertEach(ts, r.Tick) }
 
 // Times converts ts for the wire.
-func Times(ts []time.Time) []*timestamppb.Timestamp { return each(ts, timestamppb.New) }
+func Times(ts []time.Time) []*timestamppb.Timestamp { return convertEach(ts, timestamppb.New) }
 
 // Times reads ts from the wire.
 func (r *Reader) Times(ts []*timestamppb.Timestamp) []time.Time {
-	return each(ts, func(t *timestamppb.Timestamp) time.Time { return r.Time("times", t) })
+	return convertEach(ts, func(t *timestamppb.Timestamp) time.Time { return r.Time("times", t) })
 }

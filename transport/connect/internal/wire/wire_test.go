@@ -81,14 +81,14 @@ func TestEveryWordHasANumber(t *testing.T) {
 func checkEnum[D ~string, P ~int32](t *testing.T, e enum[D, P], words []D, names int) {
 	t.Helper()
 	for _, w := range words {
-		if got := e.word(e.number(w)); got != w {
+		if got := e.wordOfNumber(e.numberOfWord(w)); got != w {
 			t.Errorf("%q became %q", w, got)
 		}
 	}
 	if len(words)+1 != names || len(e.words) != len(words) {
 		t.Errorf("%d words of %T, %d numbers on the wire", len(words), words, names-1)
 	}
-	if e.number("bogus") == 0 || e.word(e.number("bogus")) == "" {
+	if e.numberOfWord("bogus") == 0 || e.wordOfNumber(e.numberOfWord("bogus")) == "" {
 		t.Errorf("an unknown %T became none", words)
 	}
 }

@@ -10,7 +10,7 @@ func Releases(rs []queue.Release) []*pb.Release {
 	out, room := make([]*pb.Release, len(rs)), make([]pb.Release, len(rs))
 	for i, r := range rs {
 		m := &room[i]
-		m.Id, m.Token, m.Outcome, m.Result, m.Quiet = r.ID, r.Token, outcomes.number(r.Outcome), r.Result, r.Quiet
+		m.Id, m.Token, m.Outcome, m.Result, m.Quiet = r.ID, r.Token, outcomes.numberOfWord(r.Outcome), r.Result, r.Quiet
 		m.Delay = Duration(r.Delay)
 		out[i] = m
 	}
@@ -21,9 +21,9 @@ func Releases(rs []queue.Release) []*pb.Release {
 func (r *Reader) Releases(rs []*pb.Release) []queue.Release {
 	out := make([]queue.Release, len(rs))
 	for i, m := range rs {
-		r.at("releases", i, func() {
+		r.readElement("releases", i, func() {
 			out[i] = queue.Release{
-				ID: m.GetId(), Token: m.GetToken(), Outcome: outcomes.word(m.GetOutcome()), Result: jsonOf(m.GetResult()),
+				ID: m.GetId(), Token: m.GetToken(), Outcome: outcomes.wordOfNumber(m.GetOutcome()), Result: readPayload(m.GetResult()),
 				Delay: r.Duration("delay", m.GetDelay()), Quiet: m.GetQuiet(),
 			}
 		})
@@ -78,7 +78,7 @@ func (r *Reader) Released(rs []*pb.Released, n int) []queue.Released {
 
 // Heartbeats converts hs for the wire.
 func Heartbeats(hs []queue.Heartbeat) []*pb.Heartbeat {
-	return each(hs, func(h queue.Heartbeat) *pb.Heartbeat {
+	return convertEach(hs, func(h queue.Heartbeat) *pb.Heartbeat {
 		return &pb.Heartbeat{Id: h.ID, Token: h.Token, Lease: Duration(h.Lease), Progress: h.Progress}
 	})
 }
@@ -87,9 +87,9 @@ func Heartbeats(hs []queue.Heartbeat) []*pb.Heartbeat {
 func (r *Reader) Heartbeats(hs []*pb.Heartbeat) []queue.Heartbeat {
 	out := make([]queue.Heartbeat, len(hs))
 	for i, m := range hs {
-		r.at("beats", i, func() {
+		r.readElement("beats", i, func() {
 			out[i] = queue.Heartbeat{
-				ID: m.GetId(), Token: m.GetToken(), Lease: r.Duration("lease", m.GetLease()), Progress: jsonOf(m.GetProgress()),
+				ID: m.GetId(), Token: m.GetToken(), Lease: r.Duration("lease", m.GetLease()), Progress: readPayload(m.GetProgress()),
 			}
 		})
 	}
@@ -98,11 +98,11 @@ func (r *Reader) Heartbeats(hs []*pb.Heartbeat) []queue.Heartbeat {
 
 // Beats converts bs for the wire.
 func Beats(bs []queue.Beat) []*pb.Beat {
-	return each(bs, func(b queue.Beat) *pb.Beat {
+	return convertEach(bs, func(b queue.Beat) *pb.Beat {
 		if b.Err != nil {
 			return &pb.Beat{Error: Detail(b.Err)}
 		}
-		return &pb.Beat{Lease: lease(&b.Lease), CancelRequested: b.CancelRequested}
+		return &pb.Beat{Lease: leaseMessage(&b.Lease), CancelRequested: b.CancelRequested}
 	})
 }
 
@@ -112,7 +112,7 @@ func (r *Reader) Beats(bs []*pb.Beat) []queue.Beat {
 	for i, m := range bs {
 		out[i] = queue.Beat{CancelRequested: m.GetCancelRequested(), Err: Err(m.GetError())}
 		if l := m.GetLease(); l != nil {
-			out[i].Lease = r.lease(l)
+			out[i].Lease = r.readLease(l)
 		}
 	}
 	return out
@@ -120,14 +120,14 @@ func (r *Reader) Beats(bs []*pb.Beat) []queue.Beat {
 
 // Workers converts ws for the wire.
 func Workers(ws []queue.Worker) []*pb.Worker {
-	return each(ws, func(w queue.Worker) *pb.Worker {
+	return convertEach(ws, func(w queue.Worker) *pb.Worker {
 		return &pb.Worker{Worker: w.Name, Held: w.Held, Since: Time(w.Since), Queues: w.Queues, ExpiresAt: Time(w.ExpiresAt)}
 	})
 }
 
 // Workers reads ws from the wire.
 func (r *Reader) Workers(ws []*pb.Worker) []queue.Worker {
-	return each(ws, func(w *pb.Worker) queue.Worker {
+	return convertEach(ws, func(w *pb.Worker) queue.Worker {
 		return queue.Worker{
 			Name: w.GetWorker(), Held: w.GetHeld(), Since: r.Time("since", w.GetSince()), Queues: w.GetQueues(),
 			ExpiresAt: r.Time("expires_at", w.GetExpiresAt()),
