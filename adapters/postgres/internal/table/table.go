@@ -86,6 +86,7 @@ func (t Table[R]) Only(names ...string) Table[R] {
 
 // Targets appends the scan targets of row, one for each column in order.
 func (t Table[R]) Targets(targets []any, row *R) []any {
+	targets = slices.Grow(targets, len(t.columns))
 	for _, column := range t.columns {
 		targets = append(targets, column.target(row))
 	}
@@ -94,6 +95,7 @@ func (t Table[R]) Targets(targets []any, row *R) []any {
 
 // Values appends one argument for each column: its value in row, under the name of the column.
 func (t Table[R]) Values(args []sqltext.Arg, row *R) []sqltext.Arg {
+	args = slices.Grow(args, len(t.columns))
 	for _, column := range t.columns {
 		args = append(args, sqltext.Arg{Name: column.name, Value: column.value(row)})
 	}
@@ -102,6 +104,7 @@ func (t Table[R]) Values(args []sqltext.Arg, row *R) []sqltext.Arg {
 
 // Arrays appends one argument for each column: its values in all rows, under the name of the column.
 func (t Table[R]) Arrays(args []sqltext.Arg, rows []R) []sqltext.Arg {
+	args = slices.Grow(args, len(t.columns))
 	for _, column := range t.columns {
 		args = append(args, sqltext.Arg{Name: column.name, Value: column.array(rows)})
 	}
