@@ -36,6 +36,23 @@ type (
 	namedInput struct{ input.Named }
 )
 
+// registerQueues binds the operations of queues to their routes.
+func (s *Server) registerQueues() {
+	registerOperation(s, operation{Route: restapi.ListQueues}, listQueues)
+	registerOperation(s, operation{Route: restapi.CreateQueue, creates: true, status: http.StatusCreated}, createQueue)
+	registerOperation(s, operation{Route: restapi.GetQueue}, getQueue)
+	registerOperation(s, operation{Route: restapi.UpdateQueue}, updateQueue)
+	registerOperation(s, operation{Route: restapi.DeleteQueue, text: "Answers with the queue as it was."}, deleteQueue)
+	registerOperation(s, operation{Route: restapi.PauseQueue}, pauseQueue)
+	registerOperation(s, operation{Route: restapi.ResumeQueue}, resumeQueue)
+	registerOperation(s, operation{
+		Route: restapi.CleanQueue,
+		text:  "Works for some seconds at most; with more in the answer repeat the call.",
+	}, cleanQueue)
+	registerOperation(s, operation{Route: restapi.GetQueueStats}, getQueueStats)
+	registerOperation(s, operation{Route: restapi.ListStats}, listStats)
+}
+
 func listQueues(c *call, in *listQueuesInput) (*output[restapi.List[restapi.Queue]], error) {
 	page, err := c.svc.ListQueues(c.requestContext(), in.Domain())
 	return outputOf(func(p queue.QueuePage) restapi.List[restapi.Queue] {

@@ -10,6 +10,34 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
+// registerRoutes puts every operation, the probes and the documentation on the mux.
+func (s *Server) registerRoutes() {
+	s.registerQueues()
+	s.registerTasks()
+	s.registerTickers()
+	registerOperation(s, operation{Route: restapi.ListNamespaces}, listNamespaces)
+	registerOperation(s, operation{Route: restapi.ListWorkers}, listWorkers)
+	registerOperation(s, operation{
+		Route: restapi.ListEvents, status: http.StatusOK,
+		answers: []documentedAnswer{
+			{http.StatusOK, restapi.MediaEventStream, restapi.Event{}},
+			{http.StatusOK, restapi.MediaJSON, restapi.EventPage{}},
+		},
+		text: "Server-sent events named task, with the cursor as id; Last-Event-ID resumes without gaps. A reader that is too slow gets a last event named error. " +
+			"With Accept: application/json the answer is a page of the feed (from the oldest kept event, or behind cursor).",
+	}, listEvents)
+
+	registerOperation(s, operation{
+		Route: restapi.Metrics, status: http.StatusOK, answers: []documentedAnswer{{http.StatusOK, "text/plain", ""}},
+	}, serveMetrics)
+	s.finishSchemas()
+
+	s.mux.HandleFunc("GET /livez", s.serveProbe(s.cfg.Live))
+	s.mux.HandleFunc("GET /readyz", s.serveProbe(s.cfg.Ready))
+	s.registerDocs()
+	s.mux.HandleFunc("/", s.serveUnmatched)
+}
+
 // operation is one route with the facts that its input and output structs do not describe.
 type operation struct {
 	restapi.Route

@@ -2,6 +2,7 @@ package restserver
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 
@@ -34,6 +35,50 @@ type (
 		Wait input.Duration `query:"wait" example:"\"30s\"" doc:"How long to wait for the end, at most 10m"`
 	}
 )
+
+// registerTasks binds the operations of tasks to their routes.
+func (s *Server) registerTasks() {
+	task := documentedAnswer{http.StatusOK, restapi.MediaJSON, restapi.Task{}}
+	tasks := documentedAnswer{http.StatusOK, restapi.MediaJSON, restapi.List[restapi.Task]{}}
+	const oneOrAll = "Without limit the answer is one task, or 404 when none is available; with limit a list, empty when none is."
+
+	registerOperation(s, operation{
+		Route: restapi.ListTasks,
+		text:  "The count is of all tasks that match, the body is this page. A page ends early when it reaches 3 MiB; only the absence of next marks the end.",
+	}, listTasks)
+	registerOperation(s, operation{
+		Route: restapi.CreateTask, creates: true, status: http.StatusCreated, answers: []documentedAnswer{task},
+		text: "With a key that a task of the queue has, the answer is that task, 200 and Idempotency-Replayed: true.",
+	}, createTask)
+	registerOperation(s, operation{
+		Route: restapi.CreateTasks, creates: true, status: http.StatusCreated, answers: []documentedAnswer{tasks},
+		text: "With Idempotency-Key the task at index i has the key KEY/i; a repeat is answered with the same tasks, 200 and Idempotency-Replayed: true.",
+	}, createTasks)
+	registerOperation(s, operation{
+		Route: restapi.RetainAny, status: http.StatusOK, answers: []documentedAnswer{task, tasks}, text: oneOrAll,
+	}, retainFromAny)
+	registerOperation(s, operation{
+		Route: restapi.RetainFrom, status: http.StatusOK, answers: []documentedAnswer{task, tasks}, text: oneOrAll,
+	}, retainFromQueue)
+
+	registerOperation(s, operation{Route: restapi.GetTask}, getTask)
+	registerOperation(s, operation{Route: restapi.ReleaseTask}, releaseTask)
+	registerOperation(s, operation{Route: restapi.ReleaseTasks}, releaseTasks)
+	registerOperation(s, operation{Route: restapi.HeartbeatTask}, heartbeatTask)
+	registerOperation(s, operation{Route: restapi.HeartbeatTasks}, heartbeatTasks)
+	registerOperation(s, operation{Route: restapi.SnoozeTask}, snoozeTask)
+	registerOperation(s, operation{Route: restapi.HandBackTask, optionalBody: true}, handBackTask)
+	registerOperation(s, operation{Route: restapi.CancelTask}, cancelTask)
+	registerOperation(s, operation{Route: restapi.RetryTask}, retryTask)
+	registerOperation(s, operation{Route: restapi.DeleteTask}, deleteTask)
+	registerOperation(s, operation{Route: restapi.CancelTasks}, cancelTasks)
+	registerOperation(s, operation{Route: restapi.RetryTasks}, retryTasks)
+	registerOperation(s, operation{Route: restapi.DeleteTasks}, deleteTasks)
+	registerOperation(s, operation{
+		Route: restapi.AwaitTask,
+		text:  "Answers as soon as the task is finished, or with the task as it is when wait is over.",
+	}, awaitTask)
+}
 
 func listTasks(c *call, in *listTasksInput) (*output[restapi.List[restapi.Task]], error) {
 	query := queue.TaskQuery{Page: in.Domain(), TaskFilter: queue.TaskFilter{

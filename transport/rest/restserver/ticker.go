@@ -39,6 +39,32 @@ type (
 	}
 )
 
+// registerTickers binds the operations of tickers to their routes.
+func (s *Server) registerTickers() {
+	ticks := documentedAnswer{http.StatusOK, restapi.MediaEventStream, restapi.Tick{}}
+
+	registerOperation(s, operation{
+		Route: restapi.ListTickers, status: http.StatusOK,
+		answers: []documentedAnswer{{http.StatusOK, restapi.MediaJSON, restapi.List[restapi.Ticker]{}}, ticks},
+		text:    "With Accept: text/event-stream it is the stream of /ticker/next.",
+	}, listTickers)
+
+	registerOperation(s, operation{Route: restapi.CreateTicker, creates: true, status: http.StatusCreated}, createTicker)
+	registerOperation(s, operation{
+		Route: restapi.NextTicker, status: http.StatusOK, answers: []documentedAnswer{ticks},
+		text: "Server-sent events named ticker, with the tick's id; a tick goes to exactly one stream. A stream that ends by the server has a last event named error. " +
+			"With ack=true the first event is named stream, and each tick must be settled with POST /ticker/ack before the next one comes.",
+	}, nextTicker)
+
+	registerOperation(s, operation{Route: restapi.AckTick}, ackTick)
+	registerOperation(s, operation{Route: restapi.GetTicker}, getTicker)
+	registerOperation(s, operation{Route: restapi.UpdateTicker}, updateTicker)
+	registerOperation(s, operation{Route: restapi.DeleteTicker, text: "Answers with the ticker as it was."}, deleteTicker)
+	registerOperation(s, operation{Route: restapi.PreviewTicker}, previewTicker)
+	registerOperation(s, operation{Route: restapi.RunTicker, creates: true}, runTicker)
+	registerOperation(s, operation{Route: restapi.ListTicks}, listTicks)
+}
+
 // listTickers lists tickers. It is also the ticker stream of the predecessor.
 func listTickers(c *call, in *listTickersInput) (*huma.StreamResponse, error) {
 	if c.acceptsMedia(restapi.MediaEventStream) {
