@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"connectrpc.com/connect/v2"
-
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -31,14 +29,13 @@ type option func(*config) error
 func (o option) apply(c *config) error { return o(c) }
 
 type config struct {
-	ready        func(context.Context) error
-	logger       *slog.Logger
-	maxMessage   int
-	large        *queue.Budget
-	aliveEvery   time.Duration
-	sendTimeout  time.Duration
-	callTimeout  time.Duration
-	interceptors []connect.ServerInterceptor
+	ready       func(context.Context) error
+	logger      *slog.Logger
+	maxMessage  int
+	large       *queue.Budget
+	aliveEvery  time.Duration
+	sendTimeout time.Duration
+	callTimeout time.Duration
 }
 
 // WithReadiness makes gRPC's health service answer SERVING while ready returns nil. Without it the answer is SERVING
@@ -88,12 +85,6 @@ func WithSendTimeout(d time.Duration) Option {
 // WithCallTimeout bounds calls without a deadline, beside the wait of the call.
 func WithCallTimeout(d time.Duration) Option {
 	return option(func(c *config) error { c.callTimeout = d; return requirePositive("call_timeout", d) })
-}
-
-// WithInterceptors puts interceptors around every call. The first one is the outermost. They see the errors that
-// clients see.
-func WithInterceptors(is ...connect.ServerInterceptor) Option {
-	return option(func(c *config) error { c.interceptors = append(c.interceptors, is...); return nil })
 }
 
 func requirePositive(field string, d time.Duration) error {

@@ -46,8 +46,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 		return nil, err
 	}
 
-	// The interceptors of the options come first, so that they see translated errors.
-	server := connect.NewServer(append(s.interceptors, s.translateErrors, s.boundDuration, check)...)
+	server := connect.NewServer(s.translateErrors, s.boundDuration, check)
 	pgqueuev1connect.RegisterNamespaceServiceHandler(server, namespaces{s})
 	pgqueuev1connect.RegisterTaskServiceHandler(server, tasks{s})
 	pgqueuev1connect.RegisterWorkServiceHandler(server, work{s})
