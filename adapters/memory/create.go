@@ -48,7 +48,7 @@ func (s *Store) createBatch(c queue.Create, now time.Time) ([]queue.Created, err
 func (s *Store) createTask(sp *namespaceState, t queue.NewTask, now time.Time) queue.Created {
 	l := sp.queues[t.Queue]
 	if l == nil {
-		return queue.Created{Err: errNoQueue(t.Queue)}
+		return queue.Created{Err: queue.NotFoundQueue(t.Queue)}
 	}
 
 	if r := s.findTaskByKey(l, t.Key, now); r != nil {
@@ -71,7 +71,7 @@ func (sp *namespaceState) checkCreates(s *Store, tasks []queue.NewTask, now time
 		place := fmt.Sprintf("tasks[%d]", i)
 		l := sp.queues[t.Queue]
 		if l == nil {
-			return queue.At(place, errNoQueue(t.Queue))
+			return queue.At(place, queue.NotFoundQueue(t.Queue))
 		}
 		if t.Key == "" {
 			continue

@@ -36,7 +36,7 @@ func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Qu
 	defer s.mu.Unlock()
 	l := s.findNamespace(namespace).queues[name]
 	if l == nil {
-		return nil, errNoQueue(name)
+		return nil, queue.NotFoundQueue(name)
 	}
 	q := l.queue
 	return &q, nil
@@ -81,7 +81,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 
 	l := s.findNamespace(namespace).queues[name]
 	if l == nil {
-		return nil, errNoQueue(name)
+		return nil, queue.NotFoundQueue(name)
 	}
 
 	if err := queue.CheckVersion("queue "+name, l.queue.Version, queue.IfVersion(meta.IfVersion)); err != nil {
@@ -112,7 +112,7 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 	sp := s.findNamespace(namespace)
 	l := sp.queues[name]
 	if l == nil {
-		return nil, errNoQueue(name)
+		return nil, queue.NotFoundQueue(name)
 	}
 	if err := queue.CheckVersion("queue "+name, l.queue.Version, only...); err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 
 	l := s.findNamespace(namespace).queues[name]
 	if l == nil {
-		return queue.Cleaned{}, errNoQueue(name)
+		return queue.Cleaned{}, queue.NotFoundQueue(name)
 	}
 
 	if err := queue.CheckVersion("queue "+name, l.queue.Version, only...); err != nil {

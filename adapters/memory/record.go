@@ -3,7 +3,6 @@ package memory
 import (
 	"bytes"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -78,7 +77,7 @@ func (l *queueState) isPastRetention(r *record, now time.Time) bool {
 func (s *Store) findTask(namespace string, id int64, now time.Time) (*record, error) {
 	r := s.tasks[id]
 	if r == nil || r.lane.gone || r.lane.space.name != namespace || r.lane.isPastRetention(r, now) {
-		return nil, errNoTask(id)
+		return nil, queue.NotFoundTask(id)
 	}
 	return r, nil
 }
@@ -95,10 +94,8 @@ func (s *Store) insertTask(l *queueState, t queue.NewTask, now time.Time) *recor
 		due = due.UTC()
 	}
 
-	r := &record{lane: l, task: queue.Task{
-		ID: s.lastID, Namespace: l.queue.Namespace, Queue: l.queue.Name, Payload: bytes.Clone(t.Payload),
-		Priority: t.Priority, CreatedAt: now, Key: t.Key, Headers: maps.Clone(t.Headers),
-	}}
+	task := t.MakeTask(s.lastID, &l.queue, now)
+	r := &record{lane: l, task: *task.Clone()}
 	r.task.SetLife(l.queue.Born(now, due))
 	s.tasks[r.task.ID] = r
 	l.roster.appendRecord(r)
@@ -194,23 +191,13 @@ func (s *Store) removeTask(r *record) {
 }
 
 // copyTask is the task as a caller gets it.
-func (r *record) copyTask() *queue.Task {
-	t := r.task
-	t.Payload = bytes.Clone(t.Payload)
-	t.Result = bytes.Clone(t.Result)
-	t.Progress = bytes.Clone(t.Progress)
-	t.Headers = maps.Clone(t.Headers)
-	return &t
-}
+func (r *record) copyTask() *queue.Task { return r.task.Clone() }
 
-// copyTaskWithErrors is view with the errors of the attempts.
+// copyTaskWithErrors is copyTask with the errors of the attempts.
 func (r *record) copyTaskWithErrors() *queue.Task {
-	t := r.copyTask()
-	t.Errors = slices.Clone(r.errors)
-	for i := range t.Errors {
-		t.Errors[i].Error = bytes.Clone(t.Errors[i].Error)
-	}
-	return t
+	t := r.task
+	t.Errors = r.errors
+	return t.Clone()
 }
 
 // appendAttemptError keeps the error of r's present attempt, bounded.

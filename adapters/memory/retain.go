@@ -53,7 +53,7 @@ func (sp *namespaceState) chooseQueues(names []string) ([]*queueState, error) {
 	for _, n := range names {
 		l := sp.queues[n]
 		if l == nil {
-			return nil, errNoQueue(n)
+			return nil, queue.NotFoundQueue(n)
 		}
 		if l.ready.countItems() > 0 {
 			lanes = append(lanes, l)

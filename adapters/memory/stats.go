@@ -22,7 +22,7 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 	if name != "" {
 		l := sp.queues[name]
 		if l == nil {
-			return nil, errNoQueue(name)
+			return nil, queue.NotFoundQueue(name)
 		}
 		return []*queue.QueueStats{s.readQueueStats(l, now)}, nil
 	}

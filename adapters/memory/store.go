@@ -168,12 +168,4 @@ func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-func errNoQueue(name string) *queue.Error {
-	return &queue.Error{Kind: queue.KindNotFound, Subject: "queue " + name, Msg: "no such queue; create it first"}
-}
-
-func errNoTask(id int64) *queue.Error {
-	return &queue.Error{Kind: queue.KindNotFound, Subject: taskSubject(id), Msg: "no such task"}
-}
-
 func taskSubject(id int64) string { return fmt.Sprintf("task %d", id) }

@@ -83,7 +83,7 @@ func (s *Store) CreateTicker(ctx context.Context, t queue.Ticker) (*queue.Ticker
 	}
 
 	if t.Queue != "" && s.findNamespace(t.Namespace).queues[t.Queue] == nil {
-		return nil, errNoQueue(t.Queue)
+		return nil, queue.NotFoundQueue(t.Queue)
 	}
 
 	sp := s.openNamespace(t.Namespace)
@@ -116,7 +116,7 @@ func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.T
 func (sp *namespaceState) findTicker(name string) (*ticker, error) {
 	t := sp.tickers[name]
 	if t == nil {
-		return nil, &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + name, Msg: "no such ticker"}
+		return nil, queue.NotFoundTicker(name)
 	}
 	return t, nil
 }
@@ -174,7 +174,7 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	}
 
 	if next.Queue != "" && next.Queue != t.Queue && sp.queues[next.Queue] == nil {
-		return nil, errNoQueue(next.Queue)
+		return nil, queue.NotFoundQueue(next.Queue)
 	}
 
 	old := t.Ticker

@@ -83,7 +83,7 @@ func (s *Store) fireMissedTicks(sp *namespaceState, t *ticker, now time.Time, bu
 		tick := s.fireTick(sp, t, at, now, false)
 		ticks = append(ticks, tick)
 		if t.Queue != "" && sp.queues[t.Queue] == nil {
-			err = errNoQueue(t.Queue)
+			err = queue.NotFoundQueue(t.Queue)
 		}
 		if at.After(t.Timestamp) {
 			t.Timestamp = at
@@ -178,7 +178,7 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...q
 	}
 
 	if t.Queue != "" && sp.queues[t.Queue] == nil {
-		return nil, errNoQueue(t.Queue)
+		return nil, queue.NotFoundQueue(t.Queue)
 	}
 
 	tick := copyTick(s.fireTick(sp, t, now, now, true))

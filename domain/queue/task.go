@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -147,6 +148,15 @@ func (t NewTask) Normalize(maxPayloadBytes int) (NewTask, error) {
 	}
 
 	return t, CheckHeaders(t.Headers)
+}
+
+// MakeTask returns the task that t creates in q, as far as t describes it: its life follows from [Queue.Born]. It shares
+// the content of t.
+func (t *NewTask) MakeTask(id int64, q *Queue, now time.Time) Task {
+	return Task{
+		ID: id, Namespace: q.Namespace, Queue: q.Name, CreatedAt: now,
+		Payload: t.Payload, Priority: t.Priority, Key: t.Key, Headers: t.Headers,
+	}
 }
 
 // CheckTime refuses times that RFC 3339 or PostgreSQL cannot hold; zero means unset and is fine.
@@ -337,6 +347,26 @@ func (t *Task) WithoutContent() *Task {
 	bare.Payload, bare.Headers = nil, nil
 	bare.Result, bare.Progress = nil, nil
 	return &bare
+}
+
+// Clone returns a copy of t that shares nothing with it.
+func (t *Task) Clone() *Task {
+	c := *t
+	c.Payload = slices.Clone(t.Payload)
+	c.Result = slices.Clone(t.Result)
+	c.Progress = slices.Clone(t.Progress)
+	c.Headers = maps.Clone(t.Headers)
+
+	c.Errors = slices.Clone(t.Errors)
+	for i := range c.Errors {
+		c.Errors[i].Error = slices.Clone(c.Errors[i].Error)
+	}
+
+	if t.Lease != nil {
+		lease := *t.Lease
+		c.Lease = &lease
+	}
+	return &c
 }
 
 // Released answers one Release.

@@ -2,7 +2,6 @@ package feed
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -231,7 +230,7 @@ func (awaited *awaitedTasks) answerAwaiters(id int64, t *queue.Task, err error) 
 
 	for a := range at.awaiters {
 		if t != nil {
-			a.task = cloneWholeTask(t)
+			a.task = t.Clone()
 		}
 		a.err = err
 		close(a.done)
@@ -278,17 +277,4 @@ func (as *Awaits) Len() int {
 	defer as.mu.Unlock()
 
 	return len(as.namespaces)
-}
-
-func cloneWholeTask(t *queue.Task) *queue.Task {
-	c := *t
-	c.Payload, c.Result = slices.Clone(t.Payload), slices.Clone(t.Result)
-	c.Progress = slices.Clone(t.Progress)
-	c.Headers, c.Errors = maps.Clone(t.Headers), slices.Clone(t.Errors)
-	if t.Lease != nil {
-		lease := *t.Lease
-		c.Lease = &lease
-	}
-
-	return &c
 }

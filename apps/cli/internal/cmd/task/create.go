@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,13 +18,10 @@ import (
 )
 
 type createOptions struct {
-	queue    string
-	payload  string
-	at       time.Time
-	delay    time.Duration
-	priority int16
-	key      string
-	headers  []string
+	queue   string
+	payload string
+	headers []string
+	meta    queue.TaskMeta // of each task, but for payload and headers
 }
 
 func newCreateCommand(f *factory.Factory) *cobra.Command {
@@ -54,10 +50,10 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 
 	fs := cmd.Flags()
 	fs.StringVar(&o.payload, "payload", "", "the `payload`: JSON, @file, or - for stdin (default {})")
-	cmdutil.Time(fs, &o.at, "delayed-at", "keep it waiting until this `time`")
-	cmdutil.Duration(fs, &o.delay, "delay", "keep it waiting this long")
-	fs.Int16Var(&o.priority, "priority", 0, "smaller is first")
-	fs.StringVar(&o.key, "key", "", "idempotency `key`: the same key gives the task that is there")
+	cmdutil.Time(fs, &o.meta.DelayedAt, "delayed-at", "keep it waiting until this `time`")
+	cmdutil.Duration(fs, &o.meta.Delay, "delay", "keep it waiting this long")
+	fs.Int16Var(&o.meta.Priority, "priority", 0, "smaller is first")
+	fs.StringVar(&o.meta.Key, "key", "", "idempotency `key`: the same key gives the task that is there")
 	fs.StringArrayVar(&o.headers, "header", nil, "a header, as `NAME=VALUE`; may be repeated")
 
 	return cmd
@@ -79,7 +75,8 @@ func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) erro
 		return err
 	}
 
-	meta := queue.TaskMeta{DelayedAt: o.at, Delay: o.delay, Priority: o.priority, Key: o.key, Headers: headers}
+	meta := o.meta
+	meta.Headers = headers
 	ctx, cancel := f.Call(cmd.Context())
 	defer cancel()
 
@@ -101,7 +98,7 @@ func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) erro
 		return nil
 	}
 
-	if o.key != "" {
+	if meta.Key != "" {
 		return cmdutil.Usage("--key: must be for one task, got %d payloads; pgqueue import makes a key for each", len(payloads))
 	}
 

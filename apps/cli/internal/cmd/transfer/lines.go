@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -154,7 +155,7 @@ func explainNotTask(err error) error {
 	e, ok := errors.AsType[*queue.Error](err)
 	switch {
 	case ok && strings.HasPrefix(e.Msg, "unknown field"):
-		return fmt.Errorf("%s: %s; a task has queue, payload, delayed_at, delay, priority, key and headers", e.Field, e.Msg)
+		return fmt.Errorf("%s: %s; a task has %s", e.Field, e.Msg, strings.Join(listTaskFields(), ", "))
 	case ok && e.Field == "body" && strings.HasPrefix(e.Msg, "an object is needed"):
 		return fmt.Errorf("%s; as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
 	case ok && e.Field == "body":
@@ -167,6 +168,15 @@ func explainNotTask(err error) error {
 	}
 
 	return err
+}
+
+// listTaskFields returns the JSON names of the fields of a new task.
+func listTaskFields() (names []string) {
+	for field := range reflect.TypeFor[restapi.NewTask]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
 }
 
 // deriveKey returns the same key for the same line of the same file, so that a second run creates no task twice. The text
