@@ -193,10 +193,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *tx, c queue.Create, how ke
 			slab = make([]queue.Task, min(taskSlab, len(c.Tasks)-i))
 		}
 		row.task, slab = &slab[0], slab[1:]
-		*row.task = queue.Task{
-			ID: ids[i], Namespace: c.Namespace, Queue: q.Name, Payload: n.Payload, Priority: n.Priority,
-			CreatedAt: b.now, Key: n.Key, Headers: n.Headers,
-		}
+		*row.task = n.MakeTask(ids[i], &q.Queue, b.now)
 		row.task.SetLife(row.life)
 
 		if n.Key != "" {
@@ -439,45 +436,10 @@ func (b *insertBatch) writeRows(ctx context.Context, t *tx, s *Store) error {
 	return nil
 }
 
-// taskRow is the row of a new task.
-type taskRow struct {
-	id        int64
-	createdAt time.Time
-	delayedAt *time.Time
-	diesAt    *time.Time
-	queueID   int32
-	priority  int16
-	retries   int16
-	key       *string
-	headers   []byte
-	payload   []byte
-}
-
-var taskColumns = table.New(
-	table.Col("id", func(r *taskRow) *int64 { return &r.id }),
-	table.Col("created_at", func(r *taskRow) *time.Time { return &r.createdAt }),
-	table.Col("delayed_at", func(r *taskRow) **time.Time { return &r.delayedAt }),
-	table.Col("dies_at", func(r *taskRow) **time.Time { return &r.diesAt }),
-	table.Col("queue_id", func(r *taskRow) *int32 { return &r.queueID }),
-	table.Col("priority", func(r *taskRow) *int16 { return &r.priority }),
-	table.Col("retries", func(r *taskRow) *int16 { return &r.retries }),
-	table.Col("key", func(r *taskRow) **string { return &r.key }),
-	table.Col("headers", func(r *taskRow) *[]byte { return &r.headers }),
-	table.Col("payload", func(r *taskRow) *[]byte { return &r.payload }),
-)
-
-// insertedTaskColumns leaves out the time of creation, which all tasks of a create share.
-var insertedTaskColumns = taskColumns.Only("id", "delayed_at", "dies_at", "queue_id", "priority", "retries", "key", "headers", "payload")
-
 func (b *insertBatch) makeTaskRows() []taskRow {
 	rows := make([]taskRow, len(b.rows))
 	for i := range b.rows {
-		r := &b.rows[i]
-		rows[i] = taskRow{
-			id: r.task.ID, createdAt: b.now, delayedAt: timePointer(r.life.DelayedAt), diesAt: timePointer(r.life.DiesAt), queueID: r.q.id,
-			priority: r.task.Priority, retries: int16(r.life.Retries), key: textPointer(r.task.Key), headers: encodeHeaders(r.task.Headers),
-			payload: r.task.Payload,
-		}
+		rows[i] = makeTaskRow(b.rows[i].task, b.rows[i].q.id)
 	}
 	return rows
 }

@@ -1,11 +1,9 @@
 package postgres
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -108,11 +106,13 @@ func (b *insertBatch) fillFromBatch(picked []pickedTask) (others []pickedTask) {
 			continue
 		}
 
-		from, to := b.rows[i].task, k.task
-		to.CreatedAt, to.DelayedAt, to.DiesAt = from.CreatedAt, truncateToMicros(from.DelayedAt), truncateToMicros(from.DiesAt)
-		to.Retries, to.Key = from.Retries, from.Key
-		// Clones: the caller of the create has the originals.
-		to.Payload, to.Headers = bytes.Clone(from.Payload), maps.Clone(from.Headers)
+		// A clone, because the caller of the create has the original.
+		life := k.task.Life()
+		*k.task = *b.rows[i].task.Clone()
+		k.task.Status = life.Status
+		k.task.Attempt = life.Attempt
+		k.task.DelayedAt = truncateToMicros(k.task.DelayedAt)
+		k.task.DiesAt = truncateToMicros(k.task.DiesAt)
 	}
 	return others
 }

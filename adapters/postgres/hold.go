@@ -414,34 +414,31 @@ type taskRecord struct {
 // taskRecords holds records by task id.
 type taskRecords map[int64]taskRecord
 
-func (f taskRecords) scanTaskRecord(rows pgx.Rows) error {
+// makeScanner returns a function that reads records: columns of the task, then those of its state row. All rows share
+// the targets.
+func (f taskRecords) makeScanner(columns table.Table[taskRow]) func(pgx.Rows) error {
 	var (
-		queueID                                int32
-		t                                      queue.Task
-		delayedAt, diesAt, sDelayedAt, sDiesAt *time.Time
-		first                                  int16
-		left                                   *int16
-		key                                    *string
-		headers, result, progress              []byte
-		stated                                 bool
+		r                 taskRow
+		stated            bool
+		delayedAt, diesAt *time.Time
+		retries           *int16
+		result, progress  []byte
 	)
 
-	err := rows.Scan(&queueID, &t.ID, &t.CreatedAt, &delayedAt, &diesAt, &t.Priority, &first, &key, &headers, (*[]byte)(&t.Payload),
-		&stated, &sDelayedAt, &sDiesAt, &left, &result, &progress)
-	if err != nil {
+	targets := append(columns.Targets(nil, &r), &stated, &delayedAt, &diesAt, &retries, &result, &progress)
+	return func(rows pgx.Rows) error {
+		if err := rows.Scan(targets...); err != nil {
+			return err
+		}
+
+		// A state row has the present values; the task row has those of the create.
+		if stated {
+			r.delayedAt, r.diesAt, r.retries = delayedAt, diesAt, *retries
+		}
+
+		t := &queue.Task{ID: r.id, Priority: r.priority, Result: result, Progress: progress}
+		err := r.fillTask(t)
+		f[t.ID] = taskRecord{t, queue.Life{DelayedAt: t.DelayedAt, DiesAt: t.DiesAt, Retries: t.Retries}}
 		return err
 	}
-
-	// A state row has the present values; the task row has those of the create.
-	if stated {
-		delayedAt, diesAt, first = sDelayedAt, sDiesAt, *left
-	}
-
-	t.CreatedAt, t.Key, t.Result, t.Progress = t.CreatedAt.UTC(), textFromPointer(key), result, progress
-	if t.Headers, err = decodeHeaders(headers); err != nil {
-		return err
-	}
-
-	f[t.ID] = taskRecord{&t, queue.Life{DelayedAt: timeFromPointer(delayedAt), DiesAt: timeFromPointer(diesAt), Retries: int(first)}}
-	return nil
 }

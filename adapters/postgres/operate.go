@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -302,11 +301,7 @@ func (s *Store) bulkStep(
 func refused(n *nowRow, move queue.Move) error {
 	if move == "" {
 		return &queue.Error{
-			Kind: queue.KindConflict, Subject: func() *queue.Error {
-				target := &queue.Error{}
-				_ = errors.As(makeNoTaskError(n.task.ID), &target)
-				return target
-			}().Subject,
+			Kind: queue.KindConflict, Subject: queue.NotFoundTask(n.task.ID).Subject,
 			Msg: "a task that somebody holds cannot be deleted; cancel it first",
 		}
 	}

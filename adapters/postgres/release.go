@@ -93,11 +93,11 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 		f, known := about[r.ID]
 		// A cancel request that came after the read of the records also needs the record.
 		if !known && (p.isCancelRequested() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) {
-			read := readFacts
+			read, scan := readFacts, about.makeScanner(taskColumns)
 			if r.Quiet {
-				read = readLives
+				read, scan = readLives, about.makeScanner(taskLifeColumns)
 			}
-			if err := t.queryRows(ctx, read, about.scanTaskRecord, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID})); err != nil {
+			if err := t.queryRows(ctx, read, scan, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID})); err != nil {
 				return nil, err
 			}
 			f, known = about[r.ID]
@@ -177,10 +177,10 @@ func (f taskRecords) queueRecordReading(t *tx, releases []queue.Release, tokens 
 	}
 
 	if len(lives.ids) > 0 {
-		t.queueQuery(readLivesByToken, f.scanTaskRecord, arg("token", lives.tokens), arg("id", lives.ids))
+		t.queueQuery(readLivesByToken, f.makeScanner(taskLifeColumns), arg("token", lives.tokens), arg("id", lives.ids))
 	}
 	if len(contents.ids) > 0 {
-		t.queueQuery(readFactsByToken, f.scanTaskRecord, arg("bytes", queue.MaxPageBytes),
+		t.queueQuery(readFactsByToken, f.makeScanner(taskColumns), arg("bytes", queue.MaxPageBytes),
 			arg("token", contents.tokens), arg("id", contents.ids), arg("call", contents.calls))
 	}
 }

@@ -163,7 +163,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *tx, each func(pgx.R
 
 		h.beats = map[int64]leaseEnd{}
 		t.queueQuery(readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
-		if err := t.queryRows(ctx, readLives, about.scanTaskRecord, arg("queue_id", queues), arg("id", ids)); err != nil {
+		if err := t.queryRows(ctx, readLives, about.makeScanner(taskLifeColumns), arg("queue_id", queues), arg("id", ids)); err != nil {
 			return err
 		}
 

@@ -537,37 +537,27 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 	}
 }
 
-// makeTaskScanner returns a function that reads the values of a task's create. All rows share one set of variables,
-// which would otherwise be the main cost of a row.
+// makeTaskScanner returns a function that reads the values of a task's create. All rows share one row struct and its
+// targets, which would otherwise be the main cost of a row.
 func makeTaskScanner(byID map[int64]*queue.Task, keep int) func(pgx.Rows) error {
-	var (
-		id                int64
-		createdAt         time.Time
-		delayedAt, diesAt *time.Time
-		retries           int16
-		key               *string
-		headers, payload  []byte
-		kept              int
-	)
+	var r taskRow
+	kept := 0 // bytes of payloads so far
 
-	into := []any{&id, &createdAt, &delayedAt, &diesAt, &retries, &key, &headers, &payload}
-	return func(rows pgx.Rows) (err error) {
-		if err := rows.Scan(into...); err != nil {
+	targets := pickedTaskColumns.Targets(nil, &r)
+	return func(rows pgx.Rows) error {
+		if err := rows.Scan(targets...); err != nil {
 			return err
 		}
 
-		t := byID[id]
+		t := byID[r.id]
 		if t == nil {
 			return nil
 		}
 
-		t.CreatedAt, t.DelayedAt, t.DiesAt = createdAt.UTC(), timeFromPointer(delayedAt), timeFromPointer(diesAt)
-		t.Retries, t.Key, t.Payload = int(retries), textFromPointer(key), payload
-		if kept += len(payload); keep > 0 && kept > keep {
+		err := r.fillTask(t)
+		if kept += len(t.Payload); keep > 0 && kept > keep {
 			t.Payload = nil
 		}
-
-		t.Headers, err = decodeHeaders(headers)
 		return err
 	}
 }

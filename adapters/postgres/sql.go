@@ -26,6 +26,16 @@ func parseStatements() *sqltext.Set {
 		"queue":                  queueColumns.List,
 		"ticker":                 tickerColumns.List,
 		"lease":                  leaseColumns.List,
+		"task":                   taskColumns.List,
+		"task_life":              taskLifeColumns.List,
+		"fitting_task":           listFittingTask,
+		"new_task":               insertedTaskColumns.List,
+		"new_tasks":              insertedTaskColumns.Unnest,
+		"picked_task":            pickedTaskColumns.List,
+		"present":                presentColumns.List,
+		"present_life":           presentLifeColumns.List,
+		"present_state":          presentStateColumns.List,
+		"fitting_present":        listFittingPresent,
 		"ticker_without_payload": listTickerWithoutPayload,
 	})
 	for name, text := range set.InSchema(DefaultSchema).All() {

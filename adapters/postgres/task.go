@@ -6,61 +6,17 @@ import (
 	"encoding/base64"
 	"math"
 	"strconv"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// nowRow is a row of the view task_now: a task and the place of its narrow row.
-type nowRow struct {
-	task      *queue.Task
-	queue     int32
-	token     int64 // of the present lease row
-	turn      int64
-	lastToken int64
-}
-
-// scanPresentTask reads a row of the view, and the further columns of the statement into more.
-func scanPresentTask(rows pgx.Rows, more ...any) (*nowRow, error) {
-	var (
-		n                                        nowRow
-		t                                        queue.Task
-		key, worker                              *string
-		headers, result, progress                []byte
-		delayedAt, diesAt, startedAt, finishedAt *time.Time
-		status, attempt                          int16
-		token                                    *int64
-	)
-
-	err := rows.Scan(append([]any{
-		&t.ID, &n.queue, &t.Namespace, &t.Queue, &t.Priority, &key, &headers, (*[]byte)(&t.Payload), &t.CreatedAt, &result,
-		&status, &worker, &delayedAt, &diesAt, &startedAt, &finishedAt, &t.Retries, &attempt, &progress, &t.CancelRequested, &token,
-		&n.turn, &n.lastToken,
-	}, more...)...)
-	if err != nil {
-		return nil, err
-	}
-
-	t.Key, t.Worker, t.Result, t.Progress = textFromPointer(key), textFromPointer(worker), result, progress
-	t.CreatedAt, t.DelayedAt, t.DiesAt = t.CreatedAt.UTC(), timeFromPointer(delayedAt), timeFromPointer(diesAt)
-	t.StartedAt, t.FinishedAt = timeFromPointer(startedAt), timeFromPointer(finishedAt)
-	t.Status, t.Attempt = decodeStatus(status), int(attempt)
-	if token != nil {
-		n.token = *token
-	}
-
-	n.task = &t
-	t.Headers, err = decodeHeaders(headers)
-	return &n, err
-}
-
 // readPresentTasks reads the present state of tasks of a namespace, within t.
 func (s *Store) readPresentTasks(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
 	out := make(map[int64]*nowRow, len(ids))
 	err := t.read(ctx, "task.now.any", func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows)
+		n, err := scanPresentTask(rows, presentColumns)
 		if err == nil {
 			out[n.task.ID] = n
 		}
@@ -73,7 +29,7 @@ func (s *Store) readPresentTasks(ctx context.Context, t *tx, namespace string, i
 func (s *Store) readTaskStates(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
 	out := make(map[int64]*nowRow, len(ids))
 	err := t.read(ctx, "task.state", func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows)
+		n, err := scanPresentTask(rows, presentStateColumns)
 		if err == nil {
 			out[n.task.ID] = n
 		}
@@ -100,7 +56,7 @@ func readWantedTasks(ctx context.Context, t *tx, wanted []wantedTask) (map[int64
 
 	tasks := make(map[int64]*queue.Task, len(wanted))
 	return tasks, t.read(ctx, "task.now", func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows)
+		n, err := scanPresentTask(rows, presentColumns)
 		if err == nil {
 			tasks[n.task.ID] = n.task
 		}
@@ -113,7 +69,7 @@ func readWantedTasks(ctx context.Context, t *tx, wanted []wantedTask) (map[int64
 func (s *Store) readTaskLives(ctx context.Context, t *tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {
 	there, fit = make(map[int64]*nowRow, len(ids)), len(ids)
 	err = t.read(ctx, "task.life", func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows, &fit)
+		n, err := scanPresentTask(rows, presentLifeColumns, &fit)
 		if err == nil {
 			there[n.task.ID] = n
 		}
@@ -131,7 +87,7 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 
 	var rowsNow []*nowRow
 	err := s.query(ctx, op, "task.now.any", func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows)
+		n, err := scanPresentTask(rows, presentColumns)
 		rowsNow = append(rowsNow, n)
 		return err
 	}, namespace, ids)
@@ -236,7 +192,7 @@ func (s *Store) readTaskPage(ctx context.Context, op string, queues []int32, ids
 		return tasks, fit, nil
 	}
 	err = s.query(ctx, op, "task.page", func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows, &fit)
+		n, err := scanPresentTask(rows, presentColumns, &fit)
 		if err == nil {
 			tasks = append(tasks, n.task)
 		}

@@ -5,11 +5,8 @@
 select pgqueue.clock(), array(select nextval('pgqueue.turn') from generate_series(1, @count::integer))
 
 -- name: create.task
-insert into pgqueue.task (id, created_at, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload)
-select id, @now, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload
-from unnest(@id::bigint[], @delayed_at::timestamptz[], @dies_at::timestamptz[], @queue_id::integer[], @priority::smallint[], @retries::smallint[], @key::text[],
-            @headers::json[], @payload::json[])
-    i (id, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload)
+insert into pgqueue.task (created_at, {{new_task}})
+select @now, {{new_task i}} from {{new_tasks i}}
 
 -- name: create.ready
 insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)

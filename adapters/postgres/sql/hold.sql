@@ -115,7 +115,7 @@ where q.namespace = @namespace and q.deleted_at is null and i.id = any (@ids::bi
 
 -- name: hold.lives
 -- Reads the columns that a move of retained tasks needs. Payloads, headers, keys, results and progress stay unread
-select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, null::text, null::json, null::json,
+select {{task_life t}},
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, null::json, null::json
 from unnest(@queue_id::integer[], @id::bigint[]) i (queue_id, id)
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
@@ -123,7 +123,7 @@ left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id
 
 -- name: hold.lives.token
 -- The same by the tokens of lease rows, so that it leaves in one round trip with hold.lock
-select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, null::text, null::json, null::json,
+select {{task_life t}},
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, null::json, null::json
 from unnest(@token::bigint[], @id::bigint[]) i (token, id)
 cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
@@ -132,7 +132,7 @@ left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id
 
 -- name: hold.facts
 -- The same with the content of the tasks
-select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, t.key, t.headers, t.payload,
+select {{task t}},
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
 from unnest(@queue_id::integer[], @id::bigint[]) i (queue_id, id)
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
@@ -141,15 +141,15 @@ left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id
 -- name: hold.facts.token
 -- The same by the tokens of lease rows. Each call reads @bytes bytes of content, the content of its first task in any case; of
 -- the others it reads sizes alone
-select queue_id, id, created_at, delayed_at, dies_at, priority, retries, key,
-       case when fits then headers end, case when fits then payload end,
-       stated, s_delayed_at, s_dies_at, s_retries,
-       case when fits then result end, case when fits then progress end
+select {{fitting_task f}},
+       f.stated, f.s_delayed_at, f.s_dies_at, f.s_retries,
+       case when f.fits then f.result end, case when f.fits then f.progress end
 from (
-    select t.queue_id, t.id, t.created_at, t.delayed_at, t.dies_at, t.priority, t.retries, t.key, t.headers, t.payload,
-           s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress,
+    select {{task t}},
+           s.task_id is not null as stated, s.delayed_at as s_delayed_at, s.dies_at as s_dies_at, s.retries as s_retries,
+           s.result, s.progress,
            coalesce(z.bytes + sum(z.bytes) over (
-               partition by i.call order by i.nth rows between unbounded preceding and 1 preceding) <= @bytes, true)
+               partition by i.call order by i.nth rows between unbounded preceding and 1 preceding) <= @bytes, true) as fits
     from unnest(@token::bigint[], @id::bigint[], @call::integer[]) with ordinality i (token, id, call, nth)
     cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
     cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
@@ -158,8 +158,7 @@ from (
         select sum(case when pg_column_compression(v) is null then pg_column_size(v) else octet_length(v::text) end)
         from (values (t.payload), (t.headers), (s.result), (s.progress)) j (v) where v is not null
     ) z (bytes)
-) f (queue_id, id, created_at, delayed_at, dies_at, priority, retries, key, headers, payload,
-     stated, s_delayed_at, s_dies_at, s_retries, result, progress, fits)
+) f
 
 -- name: hold.drop
 delete from pgqueue.lease where ctid = any (array(

@@ -76,12 +76,12 @@ left join lateral (select s.task_id, s.dies_at from pgqueue.state s where s.queu
 -- name: retain.range
 -- Reads the picked tasks of one queue when their ids lie close together, as in a backlog. One walk along the key costs 1.3 µs a
 -- task, a look-up each 2.1. The caller drops the rows in between that it did not pick
-select t.id, t.created_at, t.delayed_at, t.dies_at, t.retries, t.key, t.headers, t.payload
+select {{picked_task t}}
 from pgqueue.task t where t.queue_id = @queue_id and t.id >= @first and t.id <= @last
 
 -- name: retain.tasks
 -- The same by one look-up for each task
-select t.id, t.created_at, t.delayed_at, t.dies_at, t.retries, t.key, t.headers, t.payload
+select {{picked_task t}}
 from unnest(@queue_id::integer[], @id::bigint[]) i (queue_id, id)
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
 

@@ -2,10 +2,7 @@
 
 -- name: task.now
 -- Each call reads the content of tasks up to $4 bytes, of its first task in any case. $1 queues, $2 ids, $3 calls, side by side
-select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, case when n.fits then n.headers end,
-       case when n.fits then n.payload end, n.created_at, case when n.fits then n.result end, n.status, n.worker,
-       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, case when n.fits then n.progress end,
-       n.cancel_requested, n.token, n.turn, n.last_token
+select {{fitting_present n}}
 from (
     select n.*, coalesce(z.bytes + sum(z.bytes) over (
         partition by i.call order by i.nth rows between unbounded preceding and 1 preceding) <= $4, true) as fits
@@ -19,9 +16,7 @@ from (
 
 -- name: task.now.any
 -- The same where the queue is not known: one probe for each queue of the namespace. $1 namespace, $2 ids
-select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
-       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
-       n.turn, n.last_token
+select {{present n}}
 from pgqueue.queue q
 cross join unnest($2::bigint[]) i (id)
 cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = q.id and n.id = i.id offset 0) n
@@ -29,9 +24,7 @@ where q.namespace = $1 and q.deleted_at is null
 
 -- name: task.state
 -- The same without the content of the tasks. $1 namespace, $2 ids
-select n.id, n.queue_id, n.namespace, n.queue, n.priority, null::text, null::json, null::json, n.created_at, null::json, n.status, n.worker,
-       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, null::json, n.cancel_requested, n.token,
-       n.turn, n.last_token
+select {{present_state n}}
 from pgqueue.queue q
 cross join unnest($2::bigint[]) i (id)
 cross join lateral (select n.* from pgqueue.task_now n where n.queue_id = q.id and n.id = i.id offset 0) n
@@ -53,18 +46,14 @@ where not exists (
 -- $1 queues, $2 ids, side by side, $3 bytes
 with recursive page as (
     select 0 as nth, 0::bigint as bytes, n.* from (values (0)) one (n) left join (
-        select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status,
-               n.worker, n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested,
-               n.token, n.turn, n.last_token
+        select {{present n}}
         from pgqueue.task_now n where false
     ) n on false
     union all
     select p.nth + 1, p.bytes + coalesce(z.bytes, 0), n.*
     from page p
     left join lateral (
-        select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status,
-               n.worker, n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested,
-               n.token, n.turn, n.last_token
+        select {{present n}}
         from pgqueue.task_now n
         where n.queue_id = ($1::integer[])[p.nth + 1] and n.id = ($2::bigint[])[p.nth + 1] offset 0
     ) n on true
@@ -74,9 +63,7 @@ with recursive page as (
     ) z on true
     where p.nth < cardinality($2::bigint[]) and p.bytes <= $3::bigint
 )
-select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
-       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
-       n.turn, n.last_token, (select max(p.nth) from page p where p.nth = 1 or p.bytes <= $3::bigint)
+select {{present n}}, (select max(p.nth) from page p where p.nth = 1 or p.bytes <= $3::bigint)
 from page n
 where n.id is not null and (n.nth = 1 or n.bytes <= $3::bigint)
 order by n.nth
@@ -86,18 +73,14 @@ order by n.nth
 -- As task.page, where the queue is not known. $1 namespace, $2 ids, $3 bytes
 with recursive page as (
     select 0 as nth, 0::bigint as bytes, n.* from (values (0)) one (n) left join (
-        select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status,
-               n.worker, n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested,
-               n.token, n.turn, n.last_token
+        select {{present_life n}}
         from pgqueue.task_now n where false
     ) n on false
     union all
     select p.nth + 1, p.bytes + coalesce(z.bytes, 0), n.*
     from page p
     left join lateral (
-        select n.id, n.queue_id, n.namespace, n.queue, n.priority, null::text, null::json, null::json, n.created_at, n.result,
-               n.status, n.worker, n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, null::json,
-               n.cancel_requested, n.token, n.turn, n.last_token
+        select {{present_life n}}
         from pgqueue.queue q
         cross join lateral (
             select n.* from pgqueue.task_now n where n.queue_id = q.id and n.id = ($2::bigint[])[p.nth + 1] offset 0
@@ -110,9 +93,7 @@ with recursive page as (
     ) z on true
     where p.nth < cardinality($2::bigint[]) and p.bytes <= $3::bigint
 )
-select n.id, n.queue_id, n.namespace, n.queue, n.priority, n.key, n.headers, n.payload, n.created_at, n.result, n.status, n.worker,
-       n.delayed_at, n.dies_at, n.started_at, n.finished_at, n.retries, n.attempt, n.progress, n.cancel_requested, n.token,
-       n.turn, n.last_token, (select max(p.nth) from page p where p.nth = 1 or p.bytes <= $3::bigint)
+select {{present_life n}}, (select max(p.nth) from page p where p.nth = 1 or p.bytes <= $3::bigint)
 from page n
 where n.id is not null and (n.nth = 1 or n.bytes <= $3::bigint)
 order by n.nth

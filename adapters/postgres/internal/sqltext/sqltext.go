@@ -4,7 +4,8 @@
 //
 // A file of statements is plain SQL. The line "-- name: lease.drop" begins a statement; its text ends before the next such
 // line. Statements name their parameters as @tokens and their tables in the schema "pgqueue". "{{lease l}}" stands for the
-// columns of the row type "lease", each with the alias "l", so that a statement and its scan cannot differ.
+// columns of the row type "lease", each with the alias "l", and "{{lease}}" for the columns without an alias, so that a
+// statement and its scan cannot differ.
 //
 // # Checks
 //
@@ -134,7 +135,7 @@ func (set *Set) expandLists(name, text string) string {
 }
 
 var (
-	columnList = regexp.MustCompile(`\{\{(\w+) (\w+)\}\}`)
+	columnList = regexp.MustCompile(`\{\{(\w+)(?: (\w+))?\}\}`)
 	positional = regexp.MustCompile(`\$\d`)
 	parameter  = regexp.MustCompile(`@([a-z][a-z0-9_]*)`)
 )

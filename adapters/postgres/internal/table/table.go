@@ -8,8 +8,10 @@ package table
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,18 +20,20 @@ import (
 
 // Column binds one column to a field of R.
 type Column[R any] struct {
-	name   string
-	target func(*R) any
-	value  func(*R) any
-	array  func([]R) any
+	name    string
+	sqlType string // of one value; "" for Go types without one
+	target  func(*R) any
+	value   func(*R) any
+	array   func([]R) any
 }
 
 // Col returns the column called name, kept in the field that field points to.
 func Col[R, V any](name string, field func(*R) *V) Column[R] {
 	return Column[R]{
-		name:   name,
-		target: func(row *R) any { return field(row) },
-		value:  func(row *R) any { return *field(row) },
+		name:    name,
+		sqlType: sqlTypes[reflect.TypeFor[V]()],
+		target:  func(row *R) any { return field(row) },
+		value:   func(row *R) any { return *field(row) },
 		array: func(rows []R) any {
 			values := make([]V, len(rows))
 			for i := range rows {
@@ -38,6 +42,19 @@ func Col[R, V any](name string, field func(*R) *V) Column[R] {
 			return values
 		},
 	}
+}
+
+// sqlTypes maps the Go types of fields to the types that bulk statements name. Fields of bytes hold JSON.
+var sqlTypes = map[reflect.Type]string{
+	reflect.TypeFor[bool]():       "boolean",
+	reflect.TypeFor[int16]():      "smallint",
+	reflect.TypeFor[int32]():      "integer",
+	reflect.TypeFor[int64]():      "bigint",
+	reflect.TypeFor[string]():     "text",
+	reflect.TypeFor[*string]():    "text",
+	reflect.TypeFor[time.Time]():  "timestamptz",
+	reflect.TypeFor[*time.Time](): "timestamptz",
+	reflect.TypeFor[[]byte]():     "json",
 }
 
 // Table is an ordered list of columns.
@@ -62,13 +79,23 @@ func (t Table[R]) Names() []string {
 	return names
 }
 
-// List returns the columns for a select list: "l.token, l.part" for the alias "l".
-func (t Table[R]) List(alias string) string {
-	names := t.Names()
-	for i, name := range names {
-		names[i] = alias + "." + name
+// List returns the columns for a select list: "l.token, l.part" for the alias "l", "token, part" without one.
+func (t Table[R]) List(alias string) string { return t.ListIf(alias, "") }
+
+// ListIf returns [Table.List], with null for the columns of names where the column called condition is not true.
+func (t Table[R]) ListIf(alias, condition string, names ...string) string {
+	if alias != "" {
+		alias += "."
 	}
-	return strings.Join(names, ", ")
+
+	list := t.Names()
+	for i, name := range list {
+		list[i] = alias + name
+		if slices.Contains(names, name) {
+			list[i] = fmt.Sprintf("case when %s%s then %[1]s%[3]s end as %[3]s", alias, condition, name)
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // Only returns the table with the columns of names, in the order of names. It panics for an unknown name.
@@ -82,6 +109,21 @@ func (t Table[R]) Only(names ...string) Table[R] {
 		columns[i] = t.columns[at]
 	}
 	return Table[R]{columns}
+}
+
+// Without returns the table without the columns of names. It panics for an unknown name.
+func (t Table[R]) Without(names ...string) Table[R] {
+	t.Only(names...)
+	return t.Only(slices.DeleteFunc(t.Names(), func(name string) bool { return slices.Contains(names, name) })...)
+}
+
+// Embed returns the columns of t for a row type that contains a row of t.
+func Embed[R, S any](t Table[S], field func(*R) *S) []Column[R] {
+	columns := make([]Column[R], len(t.columns))
+	for i, column := range t.columns {
+		columns[i] = Column[R]{name: column.name, target: func(row *R) any { return column.target(field(row)) }}
+	}
+	return columns
 }
 
 // Targets appends the scan targets of row, one for each column in order.
@@ -122,16 +164,15 @@ func (t Table[R]) CopySource(rows []R) pgx.CopyFromSource {
 	})
 }
 
-// Unnest returns the source of a bulk statement: "unnest(@token::bigint[], @part::smallint[]) alias (token, part)". types
-// gives the array type of each column, in order.
-func (t Table[R]) Unnest(alias string, types ...string) string {
-	if len(types) != len(t.columns) {
-		panic(fmt.Sprintf("table: %d columns, got %d types", len(t.columns), len(types)))
-	}
-
+// Unnest returns the source of a bulk statement: "unnest(@token::bigint[], @part::smallint[]) i (token, part)" for the alias
+// "i". It panics for a column whose Go type has no SQL type.
+func (t Table[R]) Unnest(alias string) string {
 	arrays := make([]string, len(t.columns))
 	for i, column := range t.columns {
-		arrays[i] = "@" + column.name + "::" + types[i] + "[]"
+		if column.sqlType == "" {
+			panic(fmt.Sprintf("table: column %q has no SQL type", column.name))
+		}
+		arrays[i] = "@" + column.name + "::" + column.sqlType + "[]"
 	}
-	return fmt.Sprintf("unnest(%s) %s (%s)", strings.Join(arrays, ", "), alias, strings.Join(t.Names(), ", "))
+	return fmt.Sprintf("unnest(%s) %s (%s)", strings.Join(arrays, ", "), alias, t.List(""))
 }

@@ -27,6 +27,28 @@ func TestTable(t *testing.T) {
 		}
 	})
 
+	t.Run("lists its columns without an alias", func(t *testing.T) {
+		if got, want := leases.Without("part").List(""), "token, task_ids"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+
+	t.Run("lists a column under a condition", func(t *testing.T) {
+		got := leases.ListIf("l", "fits", "part")
+		if want := "l.token, case when l.fits then l.part end as part, l.task_ids"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+
+	t.Run("an embedded row is scanned in place", func(t *testing.T) {
+		type outer struct{ inner leaseSplit }
+		var row outer
+		embedded := table.New(table.Embed(leases, func(row *outer) *leaseSplit { return &row.inner })...)
+		if targets := embedded.Targets(nil, &row); targets[1] != any(&row.inner.part) {
+			t.Errorf("got %v, want the fields of the embedded row", targets)
+		}
+	})
+
 	t.Run("scan targets are the fields of the row", func(t *testing.T) {
 		var row leaseSplit
 		targets := leases.Targets(nil, &row)
@@ -53,7 +75,7 @@ func TestTable(t *testing.T) {
 	})
 
 	t.Run("unnest names parameters and columns alike", func(t *testing.T) {
-		got := leases.Only("token", "part").Unnest("i", "bigint", "smallint")
+		got := leases.Only("token", "part").Unnest("i")
 		if want := "unnest(@token::bigint[], @part::smallint[]) i (token, part)"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

@@ -1,0 +1,166 @@
+package postgres
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// taskRow is a row of the table task: a task as its create wrote it. All statements that write or read such rows take
+// their columns from here, so a new field of a task is a column of the migration and of this file.
+type taskRow struct {
+	id        int64
+	createdAt time.Time
+	delayedAt *time.Time
+	diesAt    *time.Time
+	queueID   int32
+	priority  int16
+	retries   int16
+	key       *string
+	headers   []byte
+	payload   []byte
+}
+
+var taskColumns = table.New(
+	table.Col("id", func(r *taskRow) *int64 { return &r.id }),
+	table.Col("created_at", func(r *taskRow) *time.Time { return &r.createdAt }),
+	table.Col("delayed_at", func(r *taskRow) **time.Time { return &r.delayedAt }),
+	table.Col("dies_at", func(r *taskRow) **time.Time { return &r.diesAt }),
+	table.Col("queue_id", func(r *taskRow) *int32 { return &r.queueID }),
+	table.Col("priority", func(r *taskRow) *int16 { return &r.priority }),
+	table.Col("retries", func(r *taskRow) *int16 { return &r.retries }),
+	table.Col("key", func(r *taskRow) **string { return &r.key }),
+	table.Col("headers", func(r *taskRow) *[]byte { return &r.headers }),
+	table.Col("payload", func(r *taskRow) *[]byte { return &r.payload }),
+)
+
+// makeTaskRow returns the row of a new task.
+func makeTaskRow(t *queue.Task, queueID int32) taskRow {
+	return taskRow{
+		id:        t.ID,
+		createdAt: t.CreatedAt,
+		delayedAt: timePointer(t.DelayedAt),
+		diesAt:    timePointer(t.DiesAt),
+		queueID:   queueID,
+		priority:  t.Priority,
+		retries:   int16(t.Retries), //nolint:gosec // at most queue.MaxRetries
+		key:       textPointer(t.Key),
+		headers:   encodeHeaders(t.Headers),
+		payload:   t.Payload,
+	}
+}
+
+// fillTask copies the row into t. It leaves id and priority alone, which a retain has from the ready row.
+func (r *taskRow) fillTask(t *queue.Task) (err error) {
+	t.CreatedAt = r.createdAt.UTC()
+	t.DelayedAt = timeFromPointer(r.delayedAt)
+	t.DiesAt = timeFromPointer(r.diesAt)
+	t.Retries = int(r.retries)
+	t.Key = textFromPointer(r.key)
+	t.Payload = r.payload
+	t.Headers, err = decodeHeaders(r.headers)
+	return err
+}
+
+// Selections of columns for statements that need fewer.
+var (
+	// The tasks of a create share the time of the create.
+	insertedTaskColumns = taskColumns.Without("created_at")
+	// The ready row has queue and priority.
+	pickedTaskColumns = taskColumns.Without("queue_id", "priority")
+	// A move of a task needs no content.
+	taskLifeColumns = taskColumns.Without("key", "headers", "payload")
+)
+
+// presentRow is a row of the view task_now: a task and the place of its narrow row.
+type presentRow struct {
+	taskRow
+	namespace       string
+	queue           string
+	status          int16
+	worker          *string
+	startedAt       *time.Time
+	finishedAt      *time.Time
+	attempt         int16
+	result          []byte
+	progress        []byte
+	cancelRequested bool
+	token           *int64 // of the present lease row
+	turn            int64
+	lastToken       int64
+}
+
+var presentColumns = table.New(append(
+	table.Embed(taskColumns, func(r *presentRow) *taskRow { return &r.taskRow }),
+	table.Col("namespace", func(r *presentRow) *string { return &r.namespace }),
+	table.Col("queue", func(r *presentRow) *string { return &r.queue }),
+	table.Col("status", func(r *presentRow) *int16 { return &r.status }),
+	table.Col("worker", func(r *presentRow) **string { return &r.worker }),
+	table.Col("started_at", func(r *presentRow) **time.Time { return &r.startedAt }),
+	table.Col("finished_at", func(r *presentRow) **time.Time { return &r.finishedAt }),
+	table.Col("attempt", func(r *presentRow) *int16 { return &r.attempt }),
+	table.Col("result", func(r *presentRow) *[]byte { return &r.result }),
+	table.Col("progress", func(r *presentRow) *[]byte { return &r.progress }),
+	table.Col("cancel_requested", func(r *presentRow) *bool { return &r.cancelRequested }),
+	table.Col("token", func(r *presentRow) **int64 { return &r.token }),
+	table.Col("turn", func(r *presentRow) *int64 { return &r.turn }),
+	table.Col("last_token", func(r *presentRow) *int64 { return &r.lastToken }),
+)...)
+
+// Selections of the view for statements that need no content.
+var (
+	presentLifeColumns  = presentColumns.Without("key", "headers", "payload", "progress")
+	presentStateColumns = presentLifeColumns.Without("result")
+)
+
+// listFittingTask lists the columns of a task with null for the large ones where the column fits is not true.
+func listFittingTask(alias string) string {
+	return taskColumns.ListIf(alias, "fits", "headers", "payload")
+}
+
+// listFittingPresent is listFittingTask for the view.
+func listFittingPresent(alias string) string {
+	return presentColumns.ListIf(alias, "fits", "headers", "payload", "result", "progress")
+}
+
+// nowRow is a task as it is now, and the place of its narrow row.
+type nowRow struct {
+	task      *queue.Task
+	queue     int32
+	token     int64 // of the present lease row
+	turn      int64
+	lastToken int64
+}
+
+// scanPresentTask reads a row of the view by columns, and the further columns of the statement into more.
+func scanPresentTask(rows pgx.Rows, columns table.Table[presentRow], more ...any) (*nowRow, error) {
+	var r presentRow
+	targets := columns.Targets(make([]any, 0, 32), &r)
+	if err := rows.Scan(append(targets, more...)...); err != nil {
+		return nil, err
+	}
+
+	t := &queue.Task{
+		ID:              r.id,
+		Priority:        r.priority,
+		Namespace:       r.namespace,
+		Queue:           r.queue,
+		Status:          decodeStatus(r.status),
+		Worker:          textFromPointer(r.worker),
+		StartedAt:       timeFromPointer(r.startedAt),
+		FinishedAt:      timeFromPointer(r.finishedAt),
+		Attempt:         int(r.attempt),
+		Result:          r.result,
+		Progress:        r.progress,
+		CancelRequested: r.cancelRequested,
+	}
+
+	n := &nowRow{task: t, queue: r.queueID, turn: r.turn, lastToken: r.lastToken}
+	if r.token != nil {
+		n.token = *r.token
+	}
+	return n, r.fillTask(t)
+}
