@@ -34,6 +34,36 @@ func testCreate(e *env) {
 		got.Errors = nil
 		e.equal("the task read back", got, t)
 	})
+	e.it("every field that a producer gives stays with the task", func(e *env) {
+		e.queue("mail", queue.QueueMeta{})
+		meta := filledMeta()
+		t := e.create("mail", meta)
+		checkFields(e, "the answer of the create", t, meta)
+		checkFields(e, "a get", e.get(t.ID), meta)
+		checkFields(e, "a repeated create", e.create("mail", meta), meta)
+
+		held := e.retain("w", 1, "mail")[0]
+		checkFields(e, "a retain", held, meta)
+		checkFields(e, "a release", e.release(held, queue.OutcomeHandBack, ""), meta)
+		checkFields(e, "a retain after a hand-back", e.retain("w", 1, "mail")[0], meta)
+
+		meta.Key = ""
+		_, handed := e.eager(1, []string{"mail"}, e.newTask("mail", meta))
+		checkFields(e, "a create with a retain", handed[0], meta)
+	})
+	e.it("every field stays with the tasks of a large batch", func(e *env) {
+		e.queue("mail", queue.QueueMeta{})
+		meta := filledMeta()
+		meta.Key = ""
+		tasks := make([]queue.NewTask, 100) // more than a store writes one by one
+		for i := range tasks {
+			tasks[i] = e.newTask("mail", meta)
+		}
+		e.createAll(tasks...)
+		for _, t := range e.retain("w", len(tasks), "mail") {
+			checkFields(e, "a retain", t, meta)
+		}
+	})
 	e.it("a payload is {} by default", func(e *env) {
 		e.queue("mail", queue.QueueMeta{})
 		e.equal("payload", string(e.create("mail", queue.TaskMeta{}).Payload), "{}")

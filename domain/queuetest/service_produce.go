@@ -33,6 +33,22 @@ func serveProduce(v *svc) {
 		v.equal("queue, status, retries, priority, key", []any{got.Queue, got.Status, got.Retries, got.Priority, got.Key},
 			[]any{"mail", queue.StatusNew, 7, int16(-7), "k"})
 	})
+	v.it("every field that a producer gives stays with the task", func(v *svc) {
+		v.queue("mail", queue.QueueMeta{})
+		meta := filledMeta()
+		t := v.create("mail", meta)
+		checkFields(v, "the answer of the create", t, meta)
+		checkFields(v, "a get", v.get(t.ID), meta)
+
+		page, err := v.s.ListTasks(v.ctx(), queue.TaskQuery{})
+		v.ok(err)
+		checkFields(v, "a list", page.Tasks[0], meta)
+		checkFields(v, "a retain", v.retain(1, "mail")[0], meta)
+
+		batch, err := v.s.CreateTasks(v.ctx(), []queue.NewTask{{Queue: "mail", TaskMeta: meta}})
+		v.ok(err)
+		checkFields(v, "a batch", batch[0], meta)
+	})
 	v.it("the same key gives the task that is there, replayed", func(v *svc) {
 		v.queue("mail", queue.QueueMeta{})
 		first := v.create("mail", queue.TaskMeta{Key: "k", Payload: []byte(`1`)})
