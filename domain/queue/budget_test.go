@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,24 +28,24 @@ func TestBudget(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := queue.NewBudget(8 * mib)
 			first := take(t, b, 6*mib)
-			var served []int
+			served := make(chan int, 3)
 			for _, n := range []int{7, 2, 8} { // the second would fit beside the first
 				go func() {
 					give := take(t, b, n*mib)
-					served = append(served, n)
+					served <- n
 					time.Sleep(time.Second)
 					give()
 				}()
 				synctest.Wait()
 			}
 			if len(served) != 0 {
-				t.Fatalf("%v were served before there was room for the oldest", served)
+				t.Fatalf("%d was served before there was room for the oldest", <-served)
 			}
+
 			first()
 			first() // twice is once
-			time.Sleep(time.Minute)
-			if !slices.Equal(served, []int{7, 2, 8}) {
-				t.Errorf("served %v", served)
+			if order := []int{<-served, <-served, <-served}; !slices.Equal(order, []int{7, 2, 8}) {
+				t.Errorf("served %v", order)
 			}
 			take(t, b, 8*mib)()
 		})
@@ -53,20 +54,20 @@ func TestBudget(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := queue.NewBudget(4 * mib)
 			give := take(t, b, 4*mib)
-			failed := 0
+			var failed atomic.Int64
 			for range 6 {
 				go func() {
 					give, err := b.TakeRead(t.Context(), mib)
 					if err != nil {
-						failed++
+						failed.Add(1)
 						return
 					}
 					give()
 				}()
 			}
 			synctest.Wait()
-			if failed != 2 {
-				t.Errorf("%d of 6 failed at once, want 2", failed)
+			if failed.Load() != 2 {
+				t.Errorf("%d of 6 failed at once, want 2", failed.Load())
 			}
 
 			task := &queue.Task{ID: 7, Payload: make([]byte, 2*mib)}
