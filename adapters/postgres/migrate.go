@@ -190,7 +190,7 @@ func (s *Store) MigrationSQL(up bool) string {
 			direction, text = "up", m.up
 		}
 
-		fmt.Fprintf(&b, "-- migration %d %s, %s\nbegin;\n", m.version, m.name, direction)
+		fmt.Fprintf(&b, "-- migration %d %s, %s\nbegin;\n%s;\n", m.version, m.name, direction, withoutComments(s.sql.get("migrate.session")))
 		if up && i == 0 {
 			fmt.Fprintf(&b, "create schema if not exists %s;\n%s;\n", schema, strings.TrimSpace(s.sql.get("migrate.table")))
 		}
@@ -563,10 +563,9 @@ func (s *Store) tryMigrationStep(ctx context.Context, readOnly bool, do func(con
 		_ = t.Rollback(rctx)
 	}()
 	if !readOnly {
-		// The wait for other installers may be long, the wait for tables must be short. Neither the settings of the
-		// role nor its search_path may change the effect of a migration.
-		const free = "set local lock_timeout = 0; set local statement_timeout = 0; set local search_path = pg_catalog, pg_temp"
-		if err := runMigrationScript(ctx, t, free); err != nil {
+		// The wait for other installers may be long, the wait for tables must be short.
+		const noTimeouts = "set local lock_timeout = 0; set local statement_timeout = 0; "
+		if err := runMigrationScript(ctx, t, noTimeouts+s.sql.get("migrate.session")); err != nil {
 			return err
 		}
 		if _, err := t.Exec(ctx, s.sql.get("migrate.lock"), pgx.QueryExecModeExec, s.installLockKey()); err != nil {

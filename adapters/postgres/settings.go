@@ -144,7 +144,10 @@ var harmlessSettings = []struct{ why, names string }{
 			"logical_decoding_work_mem maintenance_work_mem temp_buffers work_mem io_combine_limit io_max_combine_limit " +
 			"temp_file_limit max_stack_depth",
 	},
-	{"where a table lies and how it is packed is the operator's choice", "default_table_access_method default_tablespace default_toast_compression temp_tablespaces"},
+	{
+		"where a table lies and how it is packed is the operator's choice; migrations clear a tablespace that is the database's own",
+		"default_table_access_method default_tablespace default_toast_compression temp_tablespaces",
+	},
 	{
 		"vacuum, WAL and replication work as the operator wants",
 		"vacuum_buffer_usage_limit vacuum_cost_delay vacuum_cost_limit vacuum_cost_page_dirty vacuum_cost_page_hit vacuum_cost_page_miss vacuum_failsafe_age " +

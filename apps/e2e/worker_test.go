@@ -25,9 +25,8 @@ type plant struct {
 	ways map[string][]string
 }
 
-func newPlant(t *testing.T) *plant {
+func newPlant(t *testing.T, dsn string) *plant {
 	t.Helper()
-	dsn := postgrestest.Empty(t)
 	n := startNodeAt(t, dsn)
 	return &plant{connect(t, n), map[string][]string{
 		"rest":     {"--url", n.url},
@@ -152,7 +151,7 @@ func TestWorkersStopUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
 	}
-	p := newPlant(t)
+	p := newPlant(t, postgrestest.Empty(t))
 	for way, args := range p.ways {
 		t.Run(way, func(t *testing.T) {
 			const n, stops = 320, 6
@@ -198,12 +197,12 @@ func TestWorkersStopUnderLoad(t *testing.T) {
 
 // TestKilledWorkersTasksAreWorked kills one of two workers while they work. The other one works the held tasks after
 // the end of the lease, and no other task runs twice. The test logs the duration, which should be less than the lease
-// and 2 s.
+// and 2 s. The role of the server and of the workers has all settings turned.
 func TestKilledWorkersTasksAreWorked(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
 	}
-	p := newPlant(t)
+	p := newPlant(t, postgrestest.Turned(t, postgrestest.Empty(t), false))
 	for way, args := range p.ways {
 		t.Run(way, func(t *testing.T) {
 			const n, slots, lease = 200, 8, time.Second

@@ -44,6 +44,7 @@ func TestService(t *testing.T, h ServiceHarness) {
 		{"ticker loops", serveTickerLoops},
 		{"events", serveEvents},
 		{"subscriptions", serveSubscriptions},
+		{"arguments", serveArguments},
 		{"input", serveInput},
 		{"errors", serveErrors},
 		{"predecessor", servePredecessor},

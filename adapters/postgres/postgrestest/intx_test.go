@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
@@ -159,6 +160,145 @@ func TestInTx(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// TestInTxOfOthers holds a caller's transaction to the ways in which programs use theirs: savepoints, errors that they
+// handle, and commits in two phases.
+func TestInTxOfOthers(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	undo := errors.New("undo")
+
+	t.Run("a savepoint that rolls back takes its tasks along, and the process remembers nothing of them", func(t *testing.T) {
+		t.Parallel()
+		s := postgrestest.Open(t)
+		mustQueue(t, s, "mail")
+		// The first task of the queue, of its priority and of its key exists in the savepoint alone.
+		urgent := queue.TaskMeta{Key: "k", Priority: -5, Payload: []byte(`1`)}
+		err := pgx.BeginFunc(t.Context(), s.Pool(), func(outer pgx.Tx) error {
+			err := pgx.BeginFunc(t.Context(), outer, func(inner pgx.Tx) error {
+				q, err := s.InTx(inner, "")
+				if err != nil {
+					return err
+				}
+				if _, err := q.CreateTask(t.Context(), "mail", urgent); err != nil {
+					return err
+				}
+				return undo
+			})
+			if !errors.Is(err, undo) {
+				return err
+			}
+			q, err := s.InTx(outer, "")
+			if err != nil {
+				return err
+			}
+			_, err = q.CreateTask(t.Context(), "mail", queue.TaskMeta{Payload: []byte(`2`)})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		out, err := s.CreateTasks(t.Context(), queue.Create{Namespace: queue.DefaultNamespace, Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: urgent}}})
+		if err != nil || out[0].Err != nil || out[0].Task.Replayed {
+			t.Fatalf("the same task outside of the transaction: %+v, %v", out, err)
+		}
+		var payloads []string
+		for _, task := range retain(t, s, 9) {
+			payloads = append(payloads, string(task.Payload))
+		}
+		if len(payloads) != 2 || payloads[0] != "1" || payloads[1] != "2" {
+			t.Errorf("retained %q", payloads)
+		}
+	})
+
+	t.Run("an error of the domain leaves the transaction usable", func(t *testing.T) {
+		t.Parallel()
+		s := postgrestest.Open(t)
+		mustQueue(t, s, "mail")
+		makeTask(t, s, queue.DefaultNamespace, "mail")
+		task := retain(t, s, 1)[0]
+		stale := *task
+		stale.Lease = &queue.Lease{Token: task.Lease.Token + 1}
+		err := pgx.BeginFunc(t.Context(), s.Pool(), func(tx pgx.Tx) error {
+			q, err := s.InTx(tx, "")
+			if err != nil {
+				return err
+			}
+			create := func(name string, meta queue.TaskMeta) error {
+				_, err := q.CreateTask(t.Context(), name, meta)
+				return err
+			}
+			if err := create("mail", queue.TaskMeta{Key: "k", Payload: []byte(`1`)}); err != nil {
+				return err
+			}
+			for _, fault := range []struct {
+				kind queue.Kind
+				call func() error
+			}{
+				{queue.KindKeyReused, func() error { return create("mail", queue.TaskMeta{Key: "k", Payload: []byte(`2`)}) }},
+				{queue.KindNotFound, func() error { return create("none", queue.TaskMeta{}) }},
+				{queue.KindInvalid, func() error { return create("mail", queue.TaskMeta{Payload: []byte(`{`)}) }},
+				{queue.KindLeaseLost, func() error { _, err := q.Complete(t.Context(), &stale, nil); return err }},
+				{queue.KindInvalid, func() error { _, err := q.Complete(t.Context(), task, func() {}); return err }},
+			} {
+				if err := fault.call(); queue.KindOf(err) != fault.kind {
+					t.Errorf("answered by %v, want %s", err, fault.kind)
+				}
+			}
+			_, err = q.Complete(t.Context(), task, nil)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(retain(t, s, 9)); n != 1 {
+			t.Errorf("retained %d tasks of the transaction, want 1", n)
+		}
+	})
+
+	t.Run("a commit in two phases needs a store without notifications", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		prepare := func(s *postgres.Store, name string) error {
+			conn := connect(t, dsn)
+			tx, err := conn.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			q, err := s.InTx(tx, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := q.CreateTask(t.Context(), "mail", queue.TaskMeta{Key: name}); err != nil {
+				t.Fatal(err)
+			}
+			_, err = tx.Exec(t.Context(), "prepare transaction '"+name+"'")
+			return err
+		}
+
+		loud := postgrestest.OpenURL(t, dsn)
+		mustQueue(t, loud, "mail")
+		if pg, ok := errors.AsType[*pgconn.PgError](prepare(loud, "loud")); !ok || pg.Code != "0A000" {
+			t.Errorf("with notifications: %v", pg)
+		}
+		if n := len(retain(t, loud, 1)); n != 0 {
+			t.Errorf("retained %d tasks of a refused transaction", n)
+		}
+
+		quiet := postgrestest.OpenURL(t, dsn, postgres.WithoutNotify())
+		if err := prepare(quiet, "quiet_"+connect(t, dsn).Config().Database); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(retain(t, loud, 1)); n != 0 {
+			t.Errorf("retained %d tasks before the second phase", n)
+		}
+		sql(t, connect(t, dsn), "commit prepared 'quiet_"+connect(t, dsn).Config().Database+"'")
+		if n := len(retain(t, loud, 9)); n != 1 {
+			t.Errorf("retained %d tasks after the second phase, want 1", n)
 		}
 	})
 }

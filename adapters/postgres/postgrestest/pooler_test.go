@@ -121,9 +121,11 @@ logfile = %s
 	}
 }
 
-// TestPoolerSuite holds a store behind a transaction pooler to the same contract.
+// TestPoolerSuite holds a store behind a transaction pooler to the same contract. The pooler's role has all settings
+// turned, and a store that states hardly any of them there needs none.
 func TestPoolerSuite(t *testing.T) {
-	through := startPooler(t, postgrestest.URL(t))
+	findPooler(t)
+	through := startPooler(t, postgrestest.Turned(t, postgrestest.URL(t), true))
 	var urls sync.Map
 	at := func(t testing.TB, dsn string) *postgres.Store {
 		s := postgrestest.OpenURL(t, through(dsn), postgres.WithPooler(), postgres.WithListenURL(dsn))
@@ -131,7 +133,7 @@ func TestPoolerSuite(t *testing.T) {
 		return s
 	}
 	h := queuetest.StoreHarness{
-		New: func(t testing.TB) queue.Store { return at(t, postgrestest.URL(t)) },
+		New: func(t testing.TB) queue.Store { return at(t, postgrestest.Turned(t, postgrestest.URL(t), false)) },
 		Advance: func(t testing.TB, s queue.Store, d time.Duration) {
 			t.Helper()
 			dsn, _ := urls.Load(s)

@@ -3,7 +3,6 @@ package postgrestest_test
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -47,9 +46,7 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	t.Run("what is stated is so on each connection, whatever role and database say", func(t *testing.T) {
-		dsn := postgrestest.URL(t)
-		turnSettings(t, dsn)
-		s := postgrestest.OpenURL(t, dsn)
+		s := postgrestest.OpenURL(t, postgrestest.Turned(t, dsn, false))
 		for _, stated := range postgres.Settings() {
 			if stated.Class != postgres.SettingStated || !slices.Contains(names, stated.Name) {
 				continue
@@ -63,6 +60,22 @@ func TestSettings(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the suites run with each setting turned, or its reason is known", func(t *testing.T) {
+		conn := connect(t, postgrestest.Turned(t, dsn, true))
+		fixed := postgrestest.FixedSettings()
+		same := value[[]string](t, conn, `select coalesce(array_agg(name), '{}') from pg_settings
+			where context in ('user', 'superuser') and name not like '%.%' and source <> 'user' and (min_val is null or min_val <> max_val)`)
+		for _, name := range same {
+			why := fixed[name]
+			if why == "" && !strings.HasPrefix(name, "lc_") { // turned only where the server has another locale
+				t.Errorf("%s is not turned, and FixedSettings does not have it", name)
+			}
+			t.Logf("%s is not turned: %s", name, why)
+		}
+		if turned := len(names) - len(same); turned < 150 {
+			t.Errorf("%d settings are turned", turned)
+		}
+	})
 	t.Run("the connection string may give timeouts", func(t *testing.T) {
 		s := postgrestest.OpenURL(t, dsn+"&statement_timeout=12345&datestyle=German&Client_Encoding=latin1")
 		var timeout, style, encoding string
@@ -74,56 +87,13 @@ func TestSettings(t *testing.T) {
 	})
 }
 
-// oddSettings are values that bend what a careless program relies on.
-var oddSettings = map[string]string{
-	"client_encoding": "'latin1'", "DateStyle": "'German'", "IntervalStyle": "'sql_standard'", "TimeZone": "'America/St_Johns'",
-	"bytea_output": "'escape'", "extra_float_digits": "-15", "standard_conforming_strings": "off", "backslash_quote": "off", "array_nulls": "off",
-	"escape_string_warning": "on", "transform_null_equals": "on", "quote_all_identifiers": "on", "xmloption": "'document'", "xmlbinary": "'hex'",
-	"default_transaction_isolation": "'serializable'", "default_transaction_deferrable": "on",
-	"client_min_messages": "'error'", "exit_on_error": "on", "row_security": "off", "search_path": "'elsewhere'",
-	"statement_timeout": "'50ms'", "lock_timeout": "'1ms'", "idle_session_timeout": "'300ms'", "idle_in_transaction_session_timeout": "'20s'",
-	"jit": "on", "jit_above_cost": "0", "enable_seqscan": "on", "enable_indexscan": "off", "enable_indexonlyscan": "off", "enable_nestloop": "off", "enable_partition_pruning": "off",
-	"plan_cache_mode": "'force_custom_plan'", "constraint_exclusion": "'on'", "from_collapse_limit": "1", "join_collapse_limit": "1", "geqo_threshold": "2",
-	"default_statistics_target": "1", "work_mem": "'64kB'", "check_function_bodies": "off", "timezone_abbreviations": "'India'",
-	"lc_numeric": "'C.UTF-8'", "default_text_search_config": "'pg_catalog.simple'", "synchronize_seqscans": "off", "max_parallel_workers_per_gather": "0",
-}
-
-// turnSettings gives the database at dsn all of oddSettings, and what its server knows beside them.
-func turnSettings(t testing.TB, dsn string) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
-	odd := map[string]string{"transaction_timeout": "'60ms'"} // from 17 on
-	var database string
-	if err := conn.QueryRow(t.Context(), "select current_database()").Scan(&database); err != nil {
-		t.Fatal(err)
-	}
-	maps.Copy(odd, oddSettings)
-	for name, v := range odd {
-		var there bool
-		if err := conn.QueryRow(t.Context(), "select exists (select 1 from pg_settings where lower(name) = lower($1))", name).Scan(&there); err != nil {
-			t.Fatal(err)
-		}
-		if !there {
-			continue
-		}
-		if _, err := conn.Exec(t.Context(), fmt.Sprintf("alter database %s set %s = %s", pgx.Identifier{database}.Sanitize(), name, v)); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestTurnedSettings holds the store to the contract on databases whose settings are all turned.
 func TestTurnedSettings(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
 	t.Run("migrations", func(t *testing.T) {
 		t.Parallel()
-		dsn := postgrestest.Empty(t)
-		turnSettings(t, dsn)
+		dsn := postgrestest.Turned(t, postgrestest.Empty(t), false)
 		s := postgrestest.OpenURL(t, dsn)
 		up(t, s)
 		all, err := s.MigrationStatus(t.Context())
@@ -136,8 +106,7 @@ func TestTurnedSettings(t *testing.T) {
 	})
 	t.Run("on a pool of the caller's, which states nothing but the encoding", func(t *testing.T) {
 		t.Parallel()
-		dsn := postgrestest.Empty(t)
-		turnSettings(t, dsn)
+		dsn := postgrestest.Turned(t, postgrestest.Empty(t), false)
 		cfg, err := pgxpool.ParseConfig(dsn)
 		if err != nil {
 			t.Fatal(err)
@@ -189,8 +158,7 @@ func TestTurnedSettings(t *testing.T) {
 	h := harness()
 	var urls sync.Map
 	h.New = func(t testing.TB) queue.Store {
-		dsn := postgrestest.URL(t)
-		turnSettings(t, dsn)
+		dsn := postgrestest.Turned(t, postgrestest.URL(t), false)
 		s := postgrestest.OpenURL(t, dsn)
 		urls.Store(queue.Store(s), dsn)
 		return s

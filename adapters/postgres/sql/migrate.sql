@@ -5,6 +5,14 @@
 -- leaves with the step however that ends.
 select pg_advisory_xact_lock($1::bigint)
 
+-- name: migrate.session
+-- Settings of the session must not change the effect of a migration. PostgreSQL refuses partitioned tables when
+-- default_tablespace names the tablespace of the database, where they lie without it.
+set local search_path = pg_catalog, pg_temp;
+select set_config('default_tablespace', '', true)
+from pg_database d join pg_tablespace t on t.oid = d.dattablespace
+where d.datname = current_database() and t.spcname = current_setting('default_tablespace')
+
 -- name: migrate.rights
 -- Whether the schema is there, who owns it, who asks, and what they may do. $1 schema
 select n.oid is not null, coalesce(pg_get_userbyid(n.nspowner), '')::text, current_user::text, current_database()::text,

@@ -17,9 +17,10 @@ import (
 // way is a client of a server. Quick ways always run, the others only in the long form. The packages of the clients
 // run all of them over memory.
 type way struct {
-	name  string
-	quick bool
-	of    func(t testing.TB, s *run.Server) queue.Service
+	name   string
+	quick  bool
+	turned bool // the role of the store has all settings turned
+	of     func(t testing.TB, s *run.Server) queue.Service
 }
 
 func ways() []way {
@@ -30,16 +31,16 @@ func ways() []way {
 		}
 	}
 	return []way{
-		{"rest", true, func(t testing.TB, s *run.Server) queue.Service { t.Helper(); return rest(t, s) }},
-		{"stream", true, func(t testing.TB, s *run.Server) queue.Service {
+		{name: "rest", quick: true, of: func(t testing.TB, s *run.Server) queue.Service { t.Helper(); return rest(t, s) }},
+		{name: "stream", quick: true, turned: true, of: func(t testing.TB, s *run.Server) queue.Service {
 			t.Helper()
 			st := connectclient.NewStream(connect(t, s))
 			t.Cleanup(st.Close)
 			return st
 		}},
-		{"connect", false, over(connectclient.Connect)},
-		{"grpc", false, over(connectclient.GRPC)},
-		{"grpcweb", false, over(connectclient.GRPCWeb)},
+		{name: "connect", of: over(connectclient.Connect)},
+		{name: "grpc", of: over(connectclient.GRPC), turned: true},
+		{name: "grpcweb", of: over(connectclient.GRPCWeb)},
 	}
 }
 
@@ -63,7 +64,11 @@ func TestService(t *testing.T) {
 			queuetest.TestService(t, queuetest.ServiceHarness{
 				New: func(t testing.TB) queue.Service {
 					t.Helper()
-					s := postgrestest.Open(t)
+					dsn := postgrestest.URL(t)
+					if w.turned {
+						dsn = postgrestest.Turned(t, dsn, false)
+					}
+					s := postgrestest.OpenURL(t, dsn)
 					c := w.of(t, start(t, s))
 					stores.Store(c, s)
 					return c
