@@ -146,12 +146,12 @@ func ran(t *testing.T, dir string, id int64) []string {
 }
 
 // TestWorkersStopUnderLoad stops one of two workers at a time while they work, many times, like deployments. No task
-// is lost or runs twice, and no attempt is spent.
+// is lost or runs twice, and no attempt is spent. The role of the server and of the workers has all settings turned.
 func TestWorkersStopUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
 	}
-	p := newPlant(t, postgrestest.Empty(t))
+	p := newPlant(t, postgrestest.Turned(t, postgrestest.Empty(t), false))
 	for way, args := range p.ways {
 		t.Run(way, func(t *testing.T) {
 			const n, stops = 320, 6
@@ -197,12 +197,12 @@ func TestWorkersStopUnderLoad(t *testing.T) {
 
 // TestKilledWorkersTasksAreWorked kills one of two workers while they work. The other one works the held tasks after
 // the end of the lease, and no other task runs twice. The test logs the duration, which should be less than the lease
-// and 2 s. The role of the server and of the workers has all settings turned.
+// and 2 s.
 func TestKilledWorkersTasksAreWorked(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL")
 	}
-	p := newPlant(t, postgrestest.Turned(t, postgrestest.Empty(t), false))
+	p := newPlant(t, postgrestest.Empty(t))
 	for way, args := range p.ways {
 		t.Run(way, func(t *testing.T) {
 			const n, slots, lease = 200, 8, time.Second

@@ -121,11 +121,9 @@ logfile = %s
 	}
 }
 
-// TestPoolerSuite holds a store behind a transaction pooler to the same contract. The pooler's role has all settings
-// turned, and a store that states hardly any of them there needs none.
+// TestPoolerSuite holds a store behind a transaction pooler to the same contract.
 func TestPoolerSuite(t *testing.T) {
-	findPooler(t)
-	through := startPooler(t, postgrestest.Turned(t, postgrestest.URL(t), true))
+	through := startPooler(t, postgrestest.URL(t))
 	var urls sync.Map
 	at := func(t testing.TB, dsn string) *postgres.Store {
 		s := postgrestest.OpenURL(t, through(dsn), postgres.WithPooler(), postgres.WithListenURL(dsn))
@@ -133,7 +131,7 @@ func TestPoolerSuite(t *testing.T) {
 		return s
 	}
 	h := queuetest.StoreHarness{
-		New: func(t testing.TB) queue.Store { return at(t, postgrestest.Turned(t, postgrestest.URL(t), false)) },
+		New: func(t testing.TB) queue.Store { return at(t, postgrestest.URL(t)) },
 		Advance: func(t testing.TB, s queue.Store, d time.Duration) {
 			t.Helper()
 			dsn, _ := urls.Load(s)
