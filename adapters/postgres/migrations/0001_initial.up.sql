@@ -49,8 +49,8 @@ create function pgqueue.stay(retention bigint, ttl bigint) returns interval
     language sql immutable parallel safe
     return pgqueue.nanos(case when retention > 0 then retention when ttl > 0 then ttl else 604800000000000 end);
 
--- The priorities that a queue has seen: what a retain loops over. Rows leave with their queue only. Two transactions that see
--- a priority first at the same time both add it (n tells them apart): neither waits for the end of the other.
+-- The priorities that a queue has seen: a retain loops over them. Rows leave with their queue only. Two transactions that
+-- see a priority first at the same time both add it (n differs): neither waits for the end of the other.
 create table pgqueue.lane (
     queue_id integer  not null,
     priority smallint not null,
@@ -84,7 +84,7 @@ create table pgqueue.done (
     task_id     bigint      not null, -- of the first
     finished_at timestamptz not null,
     started_at  timestamptz,
-    token       bigint      not null, -- of the first; 0 when nobody held it
+    token       bigint      not null, -- of the first; 0 without a lease
     queue_id    integer     not null,
     status      smallint    not null check (status between 4 and 7),
     attempt     smallint    not null,
@@ -118,7 +118,7 @@ create table pgqueue.part (
 );
 
 -- A row stands for a run of tasks that were created together: n ids and turns one after the other, at most 32, alike in all
--- the rest. Whoever takes some of a run splits it.
+-- the rest. A statement that takes a part of a run splits it.
 create table pgqueue.ready (
     turn     bigint      not null, -- of the first
     task_id  bigint      not null, -- of the first; its turn too, where n > 1
@@ -155,13 +155,13 @@ create table pgqueue.lease (
     held        smallint    not null,           -- how many of task_ids are held still
     task_ids    bigint[]    not null,           -- in their places for good: 0 where a hold has ended
     attempts    smallint[],                     -- beside task_ids; null = all 1
-    cancels     bigint[],                       -- those of task_ids whose holder was asked to stop
+    cancels     bigint[],                       -- those of task_ids with a request to stop
     primary key (token, part)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 create index lease_expires on pgqueue.lease (expires_at);
 create index lease_queue on pgqueue.lease (queue_id);
 
--- Heartbeats of tasks whose lease row another transaction had locked: a rescue looks here before it takes tasks back. Empty
+-- Heartbeats beside lease rows that another transaction had locked: a rescue looks here before it takes tasks back. Empty
 -- unless a caller keeps a transaction open behind the completion of a task that was retained together with others.
 create table pgqueue.lease_beat (
     token      bigint      primary key, -- of the task's hold
@@ -267,8 +267,8 @@ create table pgqueue.queue_count (
     expired       bigint      not null default 0,
     cancelled     bigint      not null default 0,
     delayed       bigint      not null default 0,
-    created_sum   bigint      not null default 0, -- ever created and finished, now and at two moments: what the rates
-    finished_sum  bigint      not null default 0, -- of the last minute are told from
+    created_sum   bigint      not null default 0, -- ever created and finished, now and at two moments: the rates of
+    finished_sum  bigint      not null default 0, -- the last minute are their differences
     created_mark  bigint      not null default 0,
     finished_mark bigint      not null default 0,
     created_next  bigint      not null default 0,
@@ -286,7 +286,7 @@ create table pgqueue.ticker (
     timezone      text        not null,
     queue         text        not null, -- '' = only for listeners
     payload       json        not null,
-    payload_bytes integer     not null, -- of payload as it was given: what a step may read is bounded in bytes
+    payload_bytes integer     not null, -- of payload as it was given: a step reads a bounded number of bytes
     misfire       text        not null check (misfire in ('skip', 'once', 'all')),
     misfire_limit integer     not null check (misfire_limit between 1 and 1000),
     overlap       text        not null check (overlap in ('allow', 'skip')),
@@ -325,9 +325,9 @@ create unique index tick_once on pgqueue.tick (ticker_id, at) where not manual;
 create index tick_held on pgqueue.tick (held_until) where held_until is not null;
 create index tick_last on pgqueue.tick (ticker_id, id);
 
--- One task with its present status: the place of its rows told as the contract's words. For lists and single looks; the
+-- One task with its present status, which follows from the place of its rows. For lists and single looks; the
 -- hot path never reads it. Finished tasks past retention are not shown, though their rows may still be there.
--- "offset 0" keeps each table a look-up by its whole key, whatever the statistics say of its size.
+-- "offset 0" keeps each table a look-up by its whole key, also with wrong statistics of its size.
 create view pgqueue.task_now as
 select t.id, t.queue_id, q.namespace, q.name as queue, t.priority, t.key, t.headers, t.payload, t.created_at,
        case when d.task_id is not null then d.result else s.result end as result,

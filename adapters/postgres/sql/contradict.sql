@@ -187,7 +187,7 @@ where y.queue_id = $1 and y.task_id in (select unnest($2::bigint[]))
 on conflict (queue_id, task_id) do update set delayed_at = excluded.delayed_at
 
 -- name: contradict.recount
--- What the rows of a queue say: its tasks by status, and how many are delayed. $1 queue
+-- The counts of a queue from its rows: its tasks by status, and how many are delayed. $1 queue
 select array[
     coalesce((select sum(r.n) from pgqueue.ready r where r.queue_id = $1 and r.attempt = 0), 0) + (select count(*) from pgqueue.delayed y where y.queue_id = $1 and y.attempt = 0),
     coalesce((select sum(r.n) from pgqueue.ready r where r.queue_id = $1 and r.attempt > 0), 0) + (select count(*) from pgqueue.delayed y where y.queue_id = $1 and y.attempt > 0),

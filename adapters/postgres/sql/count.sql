@@ -1,7 +1,7 @@
--- Counts: kept up to a snapshot, and what that snapshot has not seen is added from the event rows. Never counted.
--- What a snapshot has not seen are the transactions that were open then, a few, and those from its end on. To read from its
--- beginning on would be simpler, and read everything since the oldest transaction on the server that has written something.
--- Nothing that can be seen is at or past the present snapshot's end: saying so tells the planner that few rows are meant.
+-- Counts: kept up to a snapshot; the event rows that the snapshot has not seen are added to them. Never counted.
+-- A snapshot has not seen the few transactions that were open then, and those from its end on. To read from its beginning
+-- on would be simpler, but would read every row since the oldest writing transaction on the server.
+-- No visible row is at or past the end of the present snapshot: that condition lets the planner expect few rows.
 
 -- name: fold.lock
 select true from pgqueue.fold for update skip locked
@@ -59,8 +59,8 @@ _count as (
         next_at = case when c.next_at < excluded.next_at - interval '30 s' then excluded.next_at else c.next_at end
     returning 1
 ),
--- Also without news, while rows lie above the snapshot's xmin: it was held back by somebody's transaction, and every look
--- would read them again.
+-- Also without news, while rows lie above the snapshot's xmin: an open transaction held it back, and every look would
+-- read them again.
 _fold as (
     update pgqueue.fold f
     set seen = case when cardinality(@passed_queue_ids::integer[]) = 0 then seen.now else (
@@ -157,7 +157,7 @@ left join lateral (
 group by u.queue_id
 
 -- name: recount
--- The counts of a namespace told from the tasks themselves: for tests and doctors, never for answers.
+-- The counts of a namespace from the tasks themselves: for tests and the doctor, never for answers.
 select n.queue, n.status, count(*) from pgqueue.task_now n where n.namespace = @namespace group by n.queue, n.status
 
 -- name: clock

@@ -14,7 +14,7 @@ select pg_is_in_recovery(), current_setting('transaction_read_only'), current_se
        coalesce(current_setting('restrict_nonsystem_relation_kind', true), '')
 
 -- name: diagnose.settings
--- What a role or database may have set and a program cannot always state itself.
+-- The settings of a role or database that a program cannot always state itself.
 select name, setting, source from pg_settings
 where name in ('default_transaction_read_only', 'session_replication_role', 'restrict_nonsystem_relation_kind',
     'default_transaction_isolation', 'search_path', 'statement_timeout', 'lock_timeout', 'transaction_timeout',
@@ -73,7 +73,7 @@ select count(*) filter (where backend_type = 'client backend' or backend_type is
 from pg_stat_activity
 
 -- name: diagnose.partitions
--- Partitions whose tasks are all past the longest retention. One is full when the next is there.
+-- Partitions with all tasks past the longest retention. One is full when the next is there.
 with longest as (
     select coalesce(max(pgqueue.stay(retention, ttl)), interval '7 days') as stay from pgqueue.queue where deleted_at is null
 ),
@@ -100,7 +100,7 @@ select (select extract(epoch from pgqueue.clock() - y.due_at)::float8 from pgque
            (select y.dies_at from pgqueue.delayed y where y.dies_at is not null order by y.dies_at limit 1)))::float8)
 
 -- name: diagnose.ahead
--- What was written by a clock that is ahead of now. $1 most delayed tasks looked at, the latest first
+-- Rows with times from a clock that is ahead of now. $1 most delayed tasks looked at, the latest first
 select (select count(*) from pgqueue.lease where retained_at > pgqueue.clock() + interval '1 s')::integer,
        (select count(*) from (select y.queue_id, y.task_id from pgqueue.delayed y order by y.due_at desc limit $1) y
         join pgqueue.task t on t.queue_id = y.queue_id and t.id = y.task_id

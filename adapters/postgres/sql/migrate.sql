@@ -1,4 +1,4 @@
--- Migrations: what is asked and written around the numbered scripts of migrations/.
+-- Migrations: the statements around the numbered scripts of migrations/.
 
 -- name: migrate.lock
 -- One installer at a time and schema. Inside the transaction of a step, so that it holds behind a transaction pooler and
@@ -14,7 +14,7 @@ from pg_database d join pg_tablespace t on t.oid = d.dattablespace
 where d.datname = current_database() and t.spcname = current_setting('default_tablespace')
 
 -- name: migrate.rights
--- Whether the schema is there, who owns it, who asks, and what they may do. $1 schema
+-- Whether the schema is there, its owner, the present role, and the rights of that role. $1 schema
 select n.oid is not null, coalesce(pg_get_userbyid(n.nspowner), '')::text, current_user::text, current_database()::text,
        coalesce(has_schema_privilege(n.oid, 'create') and has_schema_privilege(n.oid, 'usage'), false),
        has_database_privilege(current_database(), 'create')
@@ -22,7 +22,7 @@ from (select 1) one
 left join pg_namespace n on n.nspname = $1
 
 -- name: migrate.table
--- compatible_from is the oldest schema version whose programs go on working once the migration is applied. Most
+-- compatible_from is the oldest schema version with programs that still work once the migration is applied. Most
 -- migrations only add, so all older programs do: 1.
 create table if not exists pgqueue.migration (
     version         integer     primary key check (version > 0),
@@ -36,13 +36,13 @@ create table if not exists pgqueue.migration (
 select exists (select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'migration')
 
 -- name: migrate.ground
--- What the first migration is to stand on: the database's encoding, and whether there are tables of pgqueue already. $1 schema
+-- The ground of the first migration: the database's encoding, and whether there are tables of pgqueue already. $1 schema
 select getdatabaseencoding()::text,
        (select count(*) = 3 from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = $1 and c.relname in ('queue', 'task', 'fold'))
 
 -- name: migrate.applied
--- Times as microseconds: the answer comes as text, which times have in the DateStyle of whoever owns the connection.
+-- Times as microseconds: the answer comes as text, and the text of a time depends on the DateStyle of the connection.
 select version, name, checksum, (extract(epoch from applied_at) * 1000000)::bigint, compatible_from from pgqueue.migration order by version
 
 -- name: migrate.record
@@ -57,5 +57,5 @@ delete from pgqueue.migration where version = $1
 drop table pgqueue.migration
 
 -- name: migrate.version
--- The version of the schema, the oldest whose programs go on working with it, and whether the row of fold is there.
+-- The version of the schema, the oldest version with programs that work on it, and whether the row of fold is there.
 select coalesce(max(version), 0), coalesce(max(compatible_from), 0), exists (select 1 from pgqueue.fold) from pgqueue.migration

@@ -100,7 +100,7 @@ order by y.due_at, y.task_id limit 1
 select (select y.due_at from pgqueue.delayed y where y.due_at > $1 order by y.due_at limit 1), pgqueue.clock()
 
 -- name: expire.ready
--- Whole runs, until $2 tasks are reached. What it locks beyond is past its ttl too, so no retain misses it. $3 first tasks of
+-- Whole runs, until $2 tasks are reached. The locked rest is past its ttl too, so no retain misses it. $3 first tasks of
 -- runs and $4 queues to pass over
 with locked as materialized (
     select r.ctid as at, r.* from pgqueue.ready r
@@ -167,8 +167,8 @@ _event as (
 select namespace, name, (case when attempt > 0 then 2 else 1 end)::smallint, count(*) from i group by namespace, name, attempt > 0
 
 -- name: take.ready
--- Takes single tasks out of ready for an operator; who is faster, a retain or this, has them. What is left of the runs they
--- lay in goes back as shorter ones. $1 queue, $2 priority, $3 turn
+-- Takes single tasks out of ready for an operator; the faster one, a retain or this, has them. The rest of their runs goes
+-- back as shorter runs. $1 queue, $2 priority, $3 turn
 with i as materialized (select * from unnest($1::integer[], $2::smallint[], $3::bigint[]) i (queue_id, priority, turn)),
 run as (
     delete from pgqueue.ready where ctid = any (array(
@@ -206,8 +206,8 @@ delete from pgqueue.delayed where ctid = any (array(
 returning task_id
 
 -- name: take.done
--- Takes single tasks out of done for an operator. What is left of the runs they lay in goes back as shorter ones. Ids are
--- unique over all queues, so two lists are as good as pairs, and tell which partitions to open. $1 queues, $2 ids
+-- Takes single tasks out of done for an operator. The rest of their runs goes back as shorter runs. Ids are unique over
+-- all queues, so two lists are as good as pairs, and they select the partitions to open. $1 queues, $2 ids
 with i as materialized (select * from unnest($1::integer[], $2::bigint[]) i (queue_id, id)),
 run as (
     delete from pgqueue.done d
@@ -230,7 +230,7 @@ _rest as (
 select task_id + g from member where taken
 
 -- name: erase
--- Everything about tasks that nobody holds and whose narrow row is gone already. $1 queues, $2 ids
+-- All rows of tasks that have no lease and no narrow row any more. $1 queues, $2 ids
 with i as materialized (select * from unnest($1::integer[], $2::bigint[]) i (queue_id, id) order by 1, 2),
 _key as (
     delete from pgqueue.task_key where ctid = any (array(

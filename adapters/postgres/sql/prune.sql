@@ -1,4 +1,4 @@
--- Prune: what is past retention, and of deleted queues, leaves. Whole partitions are dropped; the rest goes row by row.
+-- Prune: tasks past retention and tasks of deleted queues leave. Whole partitions are dropped; the rest goes row by row.
 
 -- name: prune.stays
 -- The queues by how long their finished tasks stay, in ns.
@@ -50,7 +50,7 @@ select id from pgqueue.queue where deleted_at is not null and id <> all ($1::int
 
 -- name: prune.deleted.rows
 -- A step of emptying a deleted queue; answers how many rows went. Delayed rows have no index by queue: they are found from
--- their tasks, with whom they go. $1 queue, $2 most
+-- their tasks and go with them. $1 queue, $2 most
 with batch as materialized (
     select t.id, case when s.task_id is null then t.delayed_at else s.delayed_at end as due_at
     from (select t.id, t.delayed_at from pgqueue.task t where t.queue_id = $1 order by t.id limit $2) t

@@ -1,5 +1,5 @@
--- What a restore may have left out: rows and sequences that the program relies on. Looked at when programs migrate and by
--- doctor; put right by migrate up and migrate after-restore, where it can be known what is right.
+-- Rows and sequences that the program relies on and that a restore may have left out. Programs look at them when they
+-- migrate, and so does doctor; migrate up and migrate after-restore repair them where the right value can be known.
 
 -- name: migrate.restored.look
 -- The row of fold; partitions without their row of part, or rows without partitions; sequences behind what was given out, in

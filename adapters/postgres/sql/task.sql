@@ -41,8 +41,8 @@ where not exists (
 
 -- name: task.page
 -- Tasks in the order given, until they take more than $3 bytes; the first comes in any case. It goes step by step, so that
--- what lies behind the last one is neither read nor decompressed. A size is told without reading the value where it is not
--- compressed. 256 is the frame of queue.Task.Bytes. The last column is the place of the last task looked at.
+-- values behind the last one are neither read nor decompressed. The size of an uncompressed value needs no read of it.
+-- 256 is the frame of queue.Task.Bytes. The last column is the place of the last task looked at.
 -- $1 queues, $2 ids, side by side, $3 bytes
 with recursive page as (
     select 0 as nth, 0::bigint as bytes, n.* from (values (0)) one (n) left join (
@@ -160,7 +160,7 @@ select n.queue_id, n.id from (
 order by n.id limit $6::bigint + $7::bigint
 
 -- name: list.waiting
--- For queues in which few tasks wait: their narrow rows tell them all.
+-- For queues in which few tasks wait: their narrow rows name them all.
 select w.queue_id, w.task_id from (
     select r.queue_id, r.task_id + i, r.attempt from pgqueue.ready r cross join lateral generate_series(0, r.n - 1) i
     where r.queue_id = any ($1::integer[]) and r.task_id + i >= $2 and r.task_id + i < $3

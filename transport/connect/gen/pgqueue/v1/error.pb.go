@@ -133,15 +133,15 @@ func (Kind) EnumDescriptor() ([]byte, []int) {
 // ErrorDetail is the detail of every error that a call ends with, and the error of one item of a batch.
 type ErrorDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What went wrong, for programs.
+	// The kind of the fault, for programs.
 	Kind Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=pgqueue.v1.Kind" json:"kind,omitempty"`
-	// What was attempted, as "create task".
+	// The attempted operation, as "create task".
 	Op string `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
-	// What it was about, as "queue mail" or "task 12".
+	// The object of the operation, as "queue mail" or "task 12".
 	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
 	// The input at fault, as "retry_delay" or "tasks[3].payload".
 	Field string `protobuf:"bytes,4,opt,name=field,proto3" json:"field,omitempty"`
-	// What is wrong and what to do, for people.
+	// The rule and the remedy, for people.
 	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

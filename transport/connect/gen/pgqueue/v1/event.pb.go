@@ -114,13 +114,13 @@ type Event struct {
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// What happened.
 	Kind EventKind `protobuf:"varint,2,opt,name=kind,proto3,enum=pgqueue.v1.EventKind" json:"kind,omitempty"`
-	// The tenant.
+	// The namespace.
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The task's queue.
 	Queue string `protobuf:"bytes,4,opt,name=queue,proto3" json:"queue,omitempty"`
 	// The task.
 	TaskId int64 `protobuf:"varint,5,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// Who retained or released it; empty where nobody did.
+	// The worker that retained or released it; empty where none did.
 	Worker string `protobuf:"bytes,6,opt,name=worker,proto3" json:"worker,omitempty"`
 	// By the database's clock.
 	At            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
@@ -207,7 +207,7 @@ func (x *Event) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// EventFilter selects events of a namespace. What is not set does not filter.
+// EventFilter selects events of a namespace. A field that is not set does not filter.
 type EventFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task's queue.
@@ -218,7 +218,7 @@ type EventFilter struct {
 	Kind []EventKind `protobuf:"varint,3,rep,packed,name=kind,proto3,enum=pgqueue.v1.EventKind" json:"kind,omitempty"`
 	// Events that leave a task in any of these.
 	Status []Status `protobuf:"varint,4,rep,packed,name=status,proto3,enum=pgqueue.v1.Status" json:"status,omitempty"`
-	// Who retained or released it.
+	// The worker that retained or released it.
 	Worker string `protobuf:"bytes,5,opt,name=worker,proto3" json:"worker,omitempty"`
 	// Resumes behind the event with this cursor.
 	After         string `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
@@ -301,7 +301,7 @@ func (x *EventFilter) GetAfter() string {
 // The request of EventService.ListEvents.
 type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Which events; absent = all.
 	Filter *EventFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -429,7 +429,7 @@ func (x *ListEventsResponse) GetMore() bool {
 // The request of EventService.SubscribeEvents.
 type SubscribeEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Which events; absent = all.
 	Filter        *EventFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`

@@ -86,7 +86,7 @@ type Queue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
-	// The tenant.
+	// The namespace.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// A task not finished this long after it became due expires; absent = never.
 	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
@@ -253,7 +253,7 @@ func (x *Queue) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// QueueMeta is what a caller says of a queue. What is absent means the default on create and unchanged on update.
+// QueueMeta has the settings of a queue. An absent field means the default on create and unchanged on update.
 type QueueMeta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name; an update takes it from its request.
@@ -401,7 +401,7 @@ func (x *QueueMeta) GetIfVersion() int64 {
 // QueueStats is how a queue is doing. Reading it scans no tasks.
 type QueueStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant.
+	// The namespace.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The queue.
 	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -574,9 +574,9 @@ func (x *StatusCount) GetCount() int64 {
 // The request of QueueService.CreateQueue.
 type CreateQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// What is said of it.
+	// Its settings.
 	Meta          *QueueMeta `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -675,9 +675,9 @@ func (x *CreateQueueResponse) GetQueue() *Queue {
 // The request of QueueService.RegisterQueue.
 type RegisterQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// What is said of it.
+	// Its settings.
 	Meta          *QueueMeta `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -776,7 +776,7 @@ func (x *RegisterQueueResponse) GetQueue() *Queue {
 // The request of QueueService.GetQueue.
 type GetQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Queue         string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -877,7 +877,7 @@ func (x *GetQueueResponse) GetQueue() *Queue {
 // The request of QueueService.ListQueues.
 type ListQueuesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Which rows; absent = the first 100.
 	Page          *Page `protobuf:"bytes,2,opt,name=page,proto3" json:"page,omitempty"`
@@ -996,7 +996,7 @@ func (x *ListQueuesResponse) GetNext() string {
 // The request of QueueService.UpdateQueue.
 type UpdateQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -1106,7 +1106,7 @@ func (x *UpdateQueueResponse) GetQueue() *Queue {
 // The request of QueueService.DeleteQueue.
 type DeleteQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -1216,7 +1216,7 @@ func (x *DeleteQueueResponse) GetQueue() *Queue {
 // The request of QueueService.CleanQueue.
 type CleanQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -1344,7 +1344,7 @@ func (x *CleanQueueResponse) GetMore() bool {
 // The request of QueueService.GetQueueStats.
 type GetQueueStatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Queue         string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -1445,7 +1445,7 @@ func (x *GetQueueStatsResponse) GetStats() *QueueStats {
 // The request of QueueService.ListQueueStats.
 type ListQueueStatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace     string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -102,7 +102,7 @@ type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Above 0.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The tenant.
+	// The namespace.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The queue it was created in.
 	Queue string `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -140,7 +140,7 @@ type Task struct {
 	Errors []*AttemptError `protobuf:"bytes,19,rep,name=errors,proto3" json:"errors,omitempty"`
 	// The holder was asked to stop.
 	CancelRequested bool `protobuf:"varint,20,opt,name=cancel_requested,json=cancelRequested,proto3" json:"cancel_requested,omitempty"`
-	// What the holder last reported, JSON.
+	// The last progress report of the worker, JSON.
 	Progress []byte `protobuf:"bytes,21,opt,name=progress,proto3,oneof" json:"progress,omitempty"`
 	// A create found this task under its key instead of making one.
 	Replayed      bool `protobuf:"varint,22,opt,name=replayed,proto3" json:"replayed,omitempty"`
@@ -339,7 +339,7 @@ type Lease struct {
 	Token int64 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
 	// When it runs out, by the database's clock.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// What was granted. Measure it on your own monotonic clock from before your call.
+	// The granted time. Measure it on your own monotonic clock from before your call.
 	Duration      *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -403,7 +403,7 @@ type AttemptError struct {
 	Attempt int64 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// When it failed.
 	At *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
-	// Who tried.
+	// The worker of the attempt.
 	Worker string `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
 	// The error, JSON.
 	Error         []byte `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
@@ -569,7 +569,7 @@ func (x *NewTask) GetHeaders() map[string]string {
 	return nil
 }
 
-// TaskFilter selects tasks of a namespace. What is not set does not filter.
+// TaskFilter selects tasks of a namespace. A field that is not set does not filter.
 type TaskFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The queue; refused when it is given and empty.
@@ -809,7 +809,7 @@ func (x *Bulk) GetNext() string {
 // The request of TaskService.CreateTask.
 type CreateTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The task.
 	Task          *NewTask `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
@@ -910,7 +910,7 @@ func (x *CreateTaskResponse) GetTask() *Task {
 // The request of TaskService.CreateTasks.
 type CreateTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// At most 10,000.
 	Tasks         []*NewTask `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
@@ -1011,7 +1011,7 @@ func (x *CreateTasksResponse) GetTasks() []*Task {
 // The request of TaskService.GetTask.
 type GetTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The task.
 	Id            int64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
@@ -1112,7 +1112,7 @@ func (x *GetTaskResponse) GetTask() *Task {
 // The request of TaskService.ListTasks.
 type ListTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Which tasks; absent = all.
 	Filter *TaskFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -1258,7 +1258,7 @@ func (x *ListTasksResponse) GetAtLeast() bool {
 // The request of TaskService.AwaitTask.
 type AwaitTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The task.
 	Id int64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
@@ -1368,7 +1368,7 @@ func (x *AwaitTaskResponse) GetTask() *Task {
 // The request of TaskService.CancelTasks.
 type CancelTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Which tasks.
 	Selection     *Selection `protobuf:"bytes,2,opt,name=selection,proto3" json:"selection,omitempty"`
@@ -1423,7 +1423,7 @@ func (x *CancelTasksRequest) GetSelection() *Selection {
 // The response of TaskService.CancelTasks.
 type CancelTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was done.
+	// The counts and refusals of this step.
 	Bulk          *Bulk `protobuf:"bytes,1,opt,name=bulk,proto3" json:"bulk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1469,7 +1469,7 @@ func (x *CancelTasksResponse) GetBulk() *Bulk {
 // The request of TaskService.RetryTasks.
 type RetryTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Which tasks.
 	Selection     *Selection `protobuf:"bytes,2,opt,name=selection,proto3" json:"selection,omitempty"`
@@ -1524,7 +1524,7 @@ func (x *RetryTasksRequest) GetSelection() *Selection {
 // The response of TaskService.RetryTasks.
 type RetryTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was done.
+	// The counts and refusals of this step.
 	Bulk          *Bulk `protobuf:"bytes,1,opt,name=bulk,proto3" json:"bulk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1570,7 +1570,7 @@ func (x *RetryTasksResponse) GetBulk() *Bulk {
 // The request of TaskService.DeleteTasks.
 type DeleteTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Which tasks.
 	Selection     *Selection `protobuf:"bytes,2,opt,name=selection,proto3" json:"selection,omitempty"`
@@ -1625,7 +1625,7 @@ func (x *DeleteTasksRequest) GetSelection() *Selection {
 // The response of TaskService.DeleteTasks.
 type DeleteTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was done.
+	// The counts and refusals of this step.
 	Bulk          *Bulk `protobuf:"bytes,1,opt,name=bulk,proto3" json:"bulk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

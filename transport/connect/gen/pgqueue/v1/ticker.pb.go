@@ -139,7 +139,7 @@ type Ticker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Ticker string `protobuf:"bytes,1,opt,name=ticker,proto3" json:"ticker,omitempty"`
-	// The tenant.
+	// The namespace.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// A fixed interval; nominal times are anchor + k · period.
 	Period *durationpb.Duration `protobuf:"bytes,3,opt,name=period,proto3" json:"period,omitempty"`
@@ -333,7 +333,7 @@ func (x *Ticker) GetFault() string {
 	return ""
 }
 
-// TickerMeta is what a caller says of a ticker. What is absent means the default on create and unchanged on update.
+// TickerMeta has the settings of a ticker. An absent field means the default on create and unchanged on update.
 // Setting period takes cron away and the other way round.
 type TickerMeta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -475,7 +475,7 @@ type Tick struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Above 0.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The tenant.
+	// The namespace.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// The ticker that fired.
 	Ticker string `protobuf:"bytes,3,opt,name=ticker,proto3" json:"ticker,omitempty"`
@@ -487,7 +487,7 @@ type Tick struct {
 	TaskId int64 `protobuf:"varint,6,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
 	// The overlap policy kept it from becoming a task.
 	Skipped bool `protobuf:"varint,7,opt,name=skipped,proto3" json:"skipped,omitempty"`
-	// Somebody ran it by hand; at is then the time of that.
+	// RunTicker made it; at is then the time of that call.
 	Manual bool `protobuf:"varint,8,opt,name=manual,proto3" json:"manual,omitempty"`
 	// The ticker's, JSON.
 	Payload []byte `protobuf:"bytes,9,opt,name=payload,proto3" json:"payload,omitempty"`
@@ -618,9 +618,9 @@ func (x *Tick) GetCron() string {
 // The request of TickerService.CreateTicker.
 type CreateTickerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// What is said of it.
+	// Its settings.
 	Meta          *TickerMeta `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -719,9 +719,9 @@ func (x *CreateTickerResponse) GetTicker() *Ticker {
 // The request of TickerService.RegisterTicker.
 type RegisterTickerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// What is said of it.
+	// Its settings.
 	Meta          *TickerMeta `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -820,7 +820,7 @@ func (x *RegisterTickerResponse) GetTicker() *Ticker {
 // The request of TickerService.GetTicker.
 type GetTickerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Ticker        string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
@@ -921,7 +921,7 @@ func (x *GetTickerResponse) GetTicker() *Ticker {
 // The request of TickerService.ListTickers.
 type ListTickersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Which rows; absent = the first 100.
 	Page          *Page `protobuf:"bytes,2,opt,name=page,proto3" json:"page,omitempty"`
@@ -1040,7 +1040,7 @@ func (x *ListTickersResponse) GetNext() string {
 // The request of TickerService.UpdateTicker.
 type UpdateTickerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Ticker string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
@@ -1150,7 +1150,7 @@ func (x *UpdateTickerResponse) GetTicker() *Ticker {
 // The request of TickerService.DeleteTicker.
 type DeleteTickerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Ticker string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
@@ -1260,7 +1260,7 @@ func (x *DeleteTickerResponse) GetTicker() *Ticker {
 // The request of TickerService.PreviewTicker.
 type PreviewTickerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Ticker string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
@@ -1370,7 +1370,7 @@ func (x *PreviewTickerResponse) GetTimes() []*timestamppb.Timestamp {
 // The request of TickerService.RunTicker.
 type RunTickerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Ticker string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
@@ -1480,7 +1480,7 @@ func (x *RunTickerResponse) GetTick() *Tick {
 // The request of TickerService.ListTicks.
 type ListTicksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its name.
 	Ticker string `protobuf:"bytes,2,opt,name=ticker,proto3" json:"ticker,omitempty"`
@@ -1590,7 +1590,7 @@ func (x *ListTicksResponse) GetTicks() []*Tick {
 // The request of TickerService.ReceiveTicks.
 type ReceiveTicksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace     string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1682,7 +1682,7 @@ func (x *ReceiveTicksResponse) GetTick() *Tick {
 // The request of TickerService.HandleTicks.
 type HandleTicksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant, in the first message; empty = the server's default.
+	// The namespace, in the first message; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Answers the last tick; absent in the first message and in a sign of life.
 	Outcome       *TickOutcome `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`

@@ -94,7 +94,7 @@ type Release struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The token of the lease; 0 = whoever holds it.
+	// The token of the lease; 0 = the present lease, of any worker.
 	Token int64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
 	// How it ends.
 	Outcome Outcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=pgqueue.v1.Outcome" json:"outcome,omitempty"`
@@ -376,7 +376,7 @@ func (x *Beat) GetError() *ErrorDetail {
 // The request of WorkService.RetainTasks.
 type RetainTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Names the holder: 1 to 255 bytes.
 	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -388,11 +388,11 @@ type RetainTasksRequest struct {
 	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
 	// Instead of the queue's lease.
 	Lease *durationpb.Duration `protobuf:"bytes,6,opt,name=lease,proto3" json:"lease,omitempty"`
-	// About how many bytes the answer may have, at most 8 MiB; 0 = 3,000,000, which clients take whose messages may have 4
-	// MiB. The first task always fits, and the first that does not ends the answer and stays available.
+	// About how many bytes the answer may have, at most 8 MiB; 0 = 3,000,000, which clients with a message limit of 4 MiB
+	// accept. The first task always fits, and the first that does not ends the answer and stays available.
 	MaxBytes int64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// Makes the retain repeatable when its answer got lost: the same request with the same id gives the same tasks and tokens
-	// for the shorter of their leases and 30 seconds; what was never delivered goes back then. At most 255 bytes, of the
+	// for the shorter of their leases and 30 seconds; tasks never delivered go back then. At most 255 bytes, of the
 	// namespace and worker; another request under the id is invalid.
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The most bytes of one task that the caller can receive; 0 = any. Larger tasks go back at no cost of an attempt, and a
@@ -544,7 +544,7 @@ func (x *RetainTasksResponse) GetTasks() []*Task {
 // The request of WorkService.HeartbeatTasks.
 type HeartbeatTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// At most 10,000.
 	Beats         []*Heartbeat `protobuf:"bytes,2,rep,name=beats,proto3" json:"beats,omitempty"`
@@ -645,7 +645,7 @@ func (x *HeartbeatTasksResponse) GetBeats() []*Beat {
 // The request of WorkService.ReleaseTasks.
 type ReleaseTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// At most 10,000.
 	Releases      []*Release `protobuf:"bytes,2,rep,name=releases,proto3" json:"releases,omitempty"`
@@ -828,7 +828,7 @@ func (x *WorkRequest) GetHeartbeats() []*WorkHeartbeats {
 // WorkHello opens a worker's stream.
 type WorkHello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Names the holder where a retain does not.
 	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -1514,7 +1514,7 @@ func (x *Worker) GetExpiresAt() *timestamppb.Timestamp {
 // The request of WorkService.ListWorkers.
 type ListWorkersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant; empty = the server's default.
+	// The namespace; empty = the server's default.
 	Namespace     string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

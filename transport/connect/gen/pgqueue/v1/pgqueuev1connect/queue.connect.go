@@ -133,7 +133,7 @@ type QueueServiceClient interface {
 	// Deletes finished tasks of a queue now, whatever their retention, for some seconds at most: repeat the call while more
 	// is set.
 	CleanQueue(context.Context, *v1.CleanQueueRequest) (*v1.CleanQueueResponse, error)
-	// Tells how a queue is doing, without scanning tasks.
+	// Returns counts and rates of a queue, without scanning tasks.
 	GetQueueStats(context.Context, *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error)
 	// The same of every queue of the namespace in the order of names.
 	ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error)
@@ -162,7 +162,7 @@ type QueueServiceHandler interface {
 	// Deletes finished tasks of a queue now, whatever their retention, for some seconds at most: repeat the call while more
 	// is set.
 	CleanQueue(context.Context, *v1.CleanQueueRequest) (*v1.CleanQueueResponse, error)
-	// Tells how a queue is doing, without scanning tasks.
+	// Returns counts and rates of a queue, without scanning tasks.
 	GetQueueStats(context.Context, *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error)
 	// The same of every queue of the namespace in the order of names.
 	ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error)

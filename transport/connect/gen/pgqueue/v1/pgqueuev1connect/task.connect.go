@@ -125,7 +125,7 @@ type TaskServiceClient interface {
 	CancelTasks(context.Context, *v1.CancelTasksRequest) (*v1.CancelTasksResponse, error)
 	// Makes finished tasks new again, with attempts from the start.
 	RetryTasks(context.Context, *v1.RetryTasksRequest) (*v1.RetryTasksResponse, error)
-	// Deletes tasks that nobody holds.
+	// Deletes tasks without a lease.
 	DeleteTasks(context.Context, *v1.DeleteTasksRequest) (*v1.DeleteTasksResponse, error)
 }
 
@@ -156,7 +156,7 @@ type TaskServiceHandler interface {
 	CancelTasks(context.Context, *v1.CancelTasksRequest) (*v1.CancelTasksResponse, error)
 	// Makes finished tasks new again, with attempts from the start.
 	RetryTasks(context.Context, *v1.RetryTasksRequest) (*v1.RetryTasksResponse, error)
-	// Deletes tasks that nobody holds.
+	// Deletes tasks without a lease.
 	DeleteTasks(context.Context, *v1.DeleteTasksRequest) (*v1.DeleteTasksResponse, error)
 }
 

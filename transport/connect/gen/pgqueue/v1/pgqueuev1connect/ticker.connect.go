@@ -156,8 +156,8 @@ type TickerServiceClient interface {
 	// Returns the last ticks of a ticker, newest first.
 	ListTicks(context.Context, *v1.ListTicksRequest) (*v1.ListTicksResponse, error)
 	// Receives the ticks of the namespace's tickers that have no queue, each by exactly one listener. A tick counts as
-	// delivered when it was sent: HandleTicks is for those who must not lose one. A message without a tick is a sign of
-	// life, sent at least every 15 seconds.
+	// delivered when it was sent: a listener that must not lose one calls HandleTicks. A message without a tick is a
+	// sign of life, sent at least every 15 seconds.
 	ReceiveTicks(context.Context, *v1.ReceiveTicksRequest) (TickerServiceReceiveTicksClientStream, error)
 	// Receives ticks as ReceiveTicks does, one at a time, and answers each. A tick that failed, or was not answered
 	// before the stream ended, goes to the next listener. It needs HTTP/2. Both sides send something at least every 15
@@ -250,8 +250,8 @@ type TickerServiceHandler interface {
 	// Returns the last ticks of a ticker, newest first.
 	ListTicks(context.Context, *v1.ListTicksRequest) (*v1.ListTicksResponse, error)
 	// Receives the ticks of the namespace's tickers that have no queue, each by exactly one listener. A tick counts as
-	// delivered when it was sent: HandleTicks is for those who must not lose one. A message without a tick is a sign of
-	// life, sent at least every 15 seconds.
+	// delivered when it was sent: a listener that must not lose one calls HandleTicks. A message without a tick is a
+	// sign of life, sent at least every 15 seconds.
 	ReceiveTicks(context.Context, *v1.ReceiveTicksRequest, TickerServiceReceiveTicksServerStream) error
 	// Receives ticks as ReceiveTicks does, one at a time, and answers each. A tick that failed, or was not answered
 	// before the stream ended, goes to the next listener. It needs HTTP/2. Both sides send something at least every 15

@@ -80,7 +80,7 @@ var (
 type WorkServiceClient interface {
 	// Takes up to limit available tasks under leases; none is an empty list, not an error. With wait it blocks until at
 	// least one is there or the time is over. No task is ever held twice. Tasks that are too large together for max_bytes
-	// stay available, and the answer has fewer. What cannot be delivered goes back at once, at no cost of an attempt.
+	// stay available, and the answer has fewer. A task that cannot be delivered goes back at once and costs no attempt.
 	RetainTasks(context.Context, *v1.RetainTasksRequest) (*v1.RetainTasksResponse, error)
 	// Extends leases and answers each in order. It fails as a whole only when nothing was done.
 	HeartbeatTasks(context.Context, *v1.HeartbeatTasksRequest) (*v1.HeartbeatTasksResponse, error)
@@ -89,23 +89,23 @@ type WorkServiceClient interface {
 	ReleaseTasks(context.Context, *v1.ReleaseTasksRequest) (*v1.ReleaseTasksResponse, error)
 	// Feeds a worker and takes its releases and heartbeats, all at once.
 	//
-	// The worker sends hello first. Then it says with retain that it has room for some tasks and gets retained with that
-	// id exactly once, as soon as there is at least one task, or when wait is over; what it asked for is all it can get.
+	// The worker sends hello first. Then it asks with retain for a number of tasks and gets retained with that id exactly
+	// once, as soon as there is at least one task, or when wait is over; it gets no more tasks than it asked for.
 	// Releases and heartbeats are batches with an id too. Answers come in any order. Ids are the worker's choice, unique
 	// among what is open. A retain beyond 512 open ones is answered with KIND_UNAVAILABLE, and while 1,024 answers are
 	// outstanding the server reads no further.
 	//
 	// The server says with welcome how often each side must send something, an empty message if there is nothing else.
 	// A side that is silent for three times as long is taken for dead. When the stream ends, tasks that could not be
-	// delivered go back at once; delivered ones stay with the worker, who may go on with their tokens on another stream
-	// or by the unary calls, and their leases run out as they should. What was sent but not answered is repeated safely:
-	// releases and heartbeats carry tokens.
+	// delivered go back at once; delivered ones stay with the worker, which may continue with their tokens on another
+	// stream or by the unary calls, until their leases run out. A repeat of an unanswered release or heartbeat is safe:
+	// both carry tokens.
 	//
 	// A request that breaks the protocol ends the stream with KIND_INVALID, a message that is too large with
 	// KIND_TOO_LARGE, and a shutdown of the server with KIND_UNAVAILABLE. A worker that leaves an answer unread for 30
 	// seconds has its stream reset, since nothing more can be said to it.
 	Work(context.Context) (WorkServiceWorkClientStream, error)
-	// Returns who holds tasks of the namespace now, in the order of names.
+	// Returns the workers that hold tasks of the namespace now, in the order of names.
 	ListWorkers(context.Context, *v1.ListWorkersRequest) (*v1.ListWorkersResponse, error)
 }
 
@@ -155,7 +155,7 @@ func (s WorkServiceWorkClientStream) Close() error {
 type WorkServiceHandler interface {
 	// Takes up to limit available tasks under leases; none is an empty list, not an error. With wait it blocks until at
 	// least one is there or the time is over. No task is ever held twice. Tasks that are too large together for max_bytes
-	// stay available, and the answer has fewer. What cannot be delivered goes back at once, at no cost of an attempt.
+	// stay available, and the answer has fewer. A task that cannot be delivered goes back at once and costs no attempt.
 	RetainTasks(context.Context, *v1.RetainTasksRequest) (*v1.RetainTasksResponse, error)
 	// Extends leases and answers each in order. It fails as a whole only when nothing was done.
 	HeartbeatTasks(context.Context, *v1.HeartbeatTasksRequest) (*v1.HeartbeatTasksResponse, error)
@@ -164,23 +164,23 @@ type WorkServiceHandler interface {
 	ReleaseTasks(context.Context, *v1.ReleaseTasksRequest) (*v1.ReleaseTasksResponse, error)
 	// Feeds a worker and takes its releases and heartbeats, all at once.
 	//
-	// The worker sends hello first. Then it says with retain that it has room for some tasks and gets retained with that
-	// id exactly once, as soon as there is at least one task, or when wait is over; what it asked for is all it can get.
+	// The worker sends hello first. Then it asks with retain for a number of tasks and gets retained with that id exactly
+	// once, as soon as there is at least one task, or when wait is over; it gets no more tasks than it asked for.
 	// Releases and heartbeats are batches with an id too. Answers come in any order. Ids are the worker's choice, unique
 	// among what is open. A retain beyond 512 open ones is answered with KIND_UNAVAILABLE, and while 1,024 answers are
 	// outstanding the server reads no further.
 	//
 	// The server says with welcome how often each side must send something, an empty message if there is nothing else.
 	// A side that is silent for three times as long is taken for dead. When the stream ends, tasks that could not be
-	// delivered go back at once; delivered ones stay with the worker, who may go on with their tokens on another stream
-	// or by the unary calls, and their leases run out as they should. What was sent but not answered is repeated safely:
-	// releases and heartbeats carry tokens.
+	// delivered go back at once; delivered ones stay with the worker, which may continue with their tokens on another
+	// stream or by the unary calls, until their leases run out. A repeat of an unanswered release or heartbeat is safe:
+	// both carry tokens.
 	//
 	// A request that breaks the protocol ends the stream with KIND_INVALID, a message that is too large with
 	// KIND_TOO_LARGE, and a shutdown of the server with KIND_UNAVAILABLE. A worker that leaves an answer unread for 30
 	// seconds has its stream reset, since nothing more can be said to it.
 	Work(context.Context, WorkServiceWorkServerStream) error
-	// Returns who holds tasks of the namespace now, in the order of names.
+	// Returns the workers that hold tasks of the namespace now, in the order of names.
 	ListWorkers(context.Context, *v1.ListWorkersRequest) (*v1.ListWorkersResponse, error)
 }
 
