@@ -18,25 +18,28 @@ import (
 
 // Config describes the allowed requests. Only Refuse is required.
 type Config struct {
-	// Hosts are the names, without ports, that the Host header of a request over loopback may carry. localhost and
-	// the loopback addresses are always allowed. Add the public name here if a reverse proxy on this machine passes
-	// it on.
+	// Hosts are the names, without ports, that the Host header may carry beside localhost and the loopback addresses.
+	// Over loopback every other name is refused; elsewhere only to a browser, see checkHost.
 	Hosts []string
 	// Origins are trusted, such as https://app.example.com. Their pages may call every route.
 	Origins []string
 	// Pages are the paths that links and bookmarks on other sites may open. A path that ends in / includes all paths
 	// below.
 	Pages []string
+	// Consumes, if set, reports whether a GET changes state, as the stream of ticks does. A browser that sends no
+	// Sec-Fetch-Site needs an Origin or a Referer of this server for it.
+	Consumes func(r *http.Request) bool
 	// Refuse answers a refused request in the protocol of the request.
 	Refuse func(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error)
 }
 
 // Checks is a valid Config. It is safe for concurrent use.
 type Checks struct {
-	hosts   []string
-	origins []string
-	pages   []string
-	refuse  func(http.ResponseWriter, *http.Request, int, *queue.Error)
+	hosts    []string
+	origins  []string
+	pages    []string
+	consumes func(*http.Request) bool
+	refuse   func(http.ResponseWriter, *http.Request, int, *queue.Error)
 }
 
 // New checks cfg. Its errors have queue.KindInvalid and name the wrong flag: allowed-host or cors-origin.
@@ -45,7 +48,7 @@ func New(cfg Config) (*Checks, error) {
 		return nil, errors.New("httpaccess: Config.Refuse is required")
 	}
 
-	c := &Checks{pages: cfg.Pages, refuse: cfg.Refuse}
+	c := &Checks{pages: cfg.Pages, consumes: cfg.Consumes, refuse: cfg.Refuse}
 	for _, name := range cfg.Hosts {
 		host, err := parseHostName(name)
 		if err != nil {
@@ -126,17 +129,47 @@ func (c *Checks) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-// checkHost refuses an unknown Host on connections over loopback. A page of any site can reach them after it points
-// its own name at 127.0.0.1. Headers of proxies, such as X-Forwarded-Host, do not count, because a page can send them
-// too. Only HTTP/1.0 omits the Host, and browsers do not speak it.
+// checkHost refuses an unknown Host. A page of any site can reach this server after it points its own name at the
+// server's address. Over loopback every unknown name is refused. Elsewhere, as in a container whose port is published
+// on 127.0.0.1, programs may use any name, so only a browser over plain http is refused, and only with a name that an
+// attacker can own. Over TLS the certificate protects the name. Headers of proxies, such as X-Forwarded-Host, do not
+// count, because a page can send them too. Only HTTP/1.0 omits the Host, and browsers do not speak it.
 func (c *Checks) checkHost(r *http.Request) *queue.Error {
-	if r.Host == "" || !isLoopback(r) || c.knowsHost(r.Host) {
+	if r.Host == "" || c.knowsHost(r.Host) {
+		return nil
+	}
+	if !isLoopback(r) && (!isPlainBrowser(r) || !isPublicName(r.Host) || c.trusts(r.Header["Origin"])) {
 		return nil
 	}
 	return &queue.Error{
 		Kind: queue.KindInvalid, Field: "Host",
 		Msg: fmt.Sprintf("must be a name of this server, got %q; start the server with --allowed-host and that name to allow it", shorten(r.Host)),
 	}
+}
+
+// isPlainBrowser reports whether a browser sent r over plain http to another machine: only there browsers send no
+// Sec-Fetch headers. A page can suppress its Referer and set any Accept-Language, but cannot remove the latter.
+func isPlainBrowser(r *http.Request) bool {
+	h := r.Header
+	if len(h["Sec-Fetch-Site"]) > 0 || len(h["Sec-Fetch-Mode"]) > 0 {
+		// A browser over TLS or to localhost; the second alone is Node.js.
+		return false
+	}
+	if len(h["Origin"]) > 0 || len(h["Referer"]) > 0 {
+		return true
+	}
+
+	// Deno sends the language * too. No page can set Accept-Encoding, which browsers send so over plain http.
+	languages := h["Accept-Language"]
+	return len(languages) > 0 && (languages[0] != "*" || h.Get("Accept-Encoding") == "gzip, deflate")
+}
+
+// isPublicName reports whether an attacker can own the name of a Host header: it is neither an address nor a name
+// without a dot, which the public DNS does not resolve. A malformed header counts as public.
+func isPublicName(hostport string) bool {
+	host := hostOf(hostport)
+	_, err := netip.ParseAddr(host)
+	return err != nil && (host == "" || strings.Contains(host, "."))
 }
 
 // isLoopback reports whether the connection arrived on a loopback address. A connection without an address counts as
@@ -190,9 +223,11 @@ func (c *Checks) checkSource(r *http.Request) (trusted bool, err *queue.Error) {
 	origins := r.Header["Origin"]
 	switch {
 	case len(origins) > 1:
-		return false, crossSite(strings.Join(origins, ", "))
-	case len(origins) == 1 && slices.Contains(c.origins, strings.ToLower(origins[0])):
+		return false, crossSite("Origin", strings.Join(origins, ", "))
+	case c.trusts(origins):
 		return true, nil
+	case len(origins) == 1 && !isOwnOrigin(origins[0], r.Host):
+		return false, crossSite("Origin", origins[0])
 	}
 
 	site := ""
@@ -200,27 +235,57 @@ func (c *Checks) checkSource(r *http.Request) (trusted bool, err *queue.Error) {
 		site = sites[0]
 	}
 
-	if len(origins) == 1 && !isOwnOrigin(origins[0], r.Host) {
-		return false, crossSite(origins[0])
-	}
-
-	// Programs send no Sec-Fetch-Site, and "none" is an address that the user typed.
-	if site == "" || site == "same-origin" || site == "none" || c.isNavigation(r) {
+	switch {
+	case site == "" && len(origins) == 0 && isPlainBrowser(r):
+		return false, c.checkReferer(r)
+	case site == "" || site == "same-origin" || site == "none" || c.isNavigation(r):
+		// Programs send no Sec-Fetch-Site, and "none" is an address that the user typed.
 		return false, nil
 	}
 
-	return false, crossSite("")
+	return false, crossSite("Sec-Fetch-Site", "")
 }
 
-func crossSite(origin string) *queue.Error {
+func (c *Checks) trusts(origins []string) bool {
+	return len(origins) == 1 && slices.Contains(c.origins, strings.ToLower(origins[0]))
+}
+
+// checkReferer checks a request without Origin and Sec-Fetch-Site, as browsers send it over plain http. The Referer
+// then names the page. Without one, a typed address and a page that hides itself look the same: no such GET may change
+// state.
+func (c *Checks) checkReferer(r *http.Request) *queue.Error {
+	referer := r.Referer()
+	origin := originOf(referer)
+	switch {
+	case referer == "" && (c.consumes == nil || !c.consumes(r)):
+		return nil
+	case isOwnOrigin(origin, r.Host) || c.trusts([]string{origin}):
+		return nil
+	case r.Method == http.MethodGet && c.isPage(r.URL.Path):
+		return nil
+	}
+	return crossSite("Referer", origin)
+}
+
+// originOf returns the scheme and the host of a URL, or "" if it has none.
+func originOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// crossSite returns the error of a request whose header shows a page of another site; origin is "" if unknown.
+func crossSite(header, origin string) *queue.Error {
 	if origin == "" {
 		return &queue.Error{
-			Kind: queue.KindDenied, Field: "Sec-Fetch-Site",
+			Kind: queue.KindDenied, Field: header,
 			Msg: "a web page of another site sent this; start the server with --cors-origin for the pages that may",
 		}
 	}
 	return &queue.Error{
-		Kind: queue.KindDenied, Field: "Origin",
+		Kind: queue.KindDenied, Field: header,
 		Msg: fmt.Sprintf("a web page of %q sent this; if it may, start the server with --cors-origin and that origin, or let the proxy pass the Host header on", shorten(origin)),
 	}
 }
@@ -254,8 +319,12 @@ func (c *Checks) isNavigation(r *http.Request) bool {
 		// The request comes from a frame in a page of another site.
 		return false
 	}
+	return c.isPage(r.URL.Path)
+}
+
+func (c *Checks) isPage(path string) bool {
 	return slices.ContainsFunc(c.pages, func(page string) bool {
-		return r.URL.Path == page || page != "/" && strings.HasSuffix(page, "/") && strings.HasPrefix(r.URL.Path, page)
+		return path == page || page != "/" && strings.HasSuffix(page, "/") && strings.HasPrefix(path, page)
 	})
 }
 

@@ -93,6 +93,103 @@ func TestUnknownHostsOnLoopbackAre421(t *testing.T) {
 	}
 }
 
+// TestUnknownHostsOfBrowsersAre421Elsewhere sends what Chromium and programs send over plain http to an address that is
+// not loopback, as the address of a container is whose port is published on 127.0.0.1.
+func TestUnknownHostsOfBrowsersAre421Elsewhere(t *testing.T) {
+	const page = "http://evil.example:8080"
+	h := wrap(t)
+	browsers := map[string][]string{
+		"an address that was typed":       {"GET", "Upgrade-Insecure-Requests", "1", "Accept-Language", "en-US,en;q=0.9"},
+		"fetch":                           {"GET", "Referer", page + "/", "Accept-Language", "en-US,en;q=0.9"},
+		"fetch that hides its page":       {"GET", "Accept-Language", "*", "Accept-Encoding", "gzip, deflate"},
+		"fetch with an empty language":    {"GET", "Accept-Language", "", "User-Agent", "x"},
+		"fetch that changes":              {"PUT", "Origin", page},
+		"a browser that names its page":   {"GET", "Referer", page + "/"},
+		"a WebSocket":                     {"GET", "Origin", page, "Upgrade", "websocket", "Connection", "Upgrade"},
+		"Safari, which compresses as all": {"GET", "Accept-Language", "de-DE", "Accept-Encoding", "gzip, deflate"},
+	}
+	programs := map[string][]string{
+		"curl":                 {"GET", "User-Agent", "curl/8", "Accept", "*/*"},
+		"Go":                   {"PUT", "User-Agent", "Go-http-client/1.1", "Accept-Encoding", "gzip"},
+		"requests of Python":   {"POST", "Accept-Encoding", "gzip, deflate", "Accept", "*/*"},
+		"fetch of Node.js":     {"GET", "Accept-Language", "*", "Sec-Fetch-Mode", "cors", "Accept-Encoding", "gzip, deflate"},
+		"fetch of Deno":        {"GET", "Accept-Language", "*", "Accept-Encoding", "gzip,br"},
+		"PowerShell":           {"GET", "User-Agent", "Mozilla/5.0 (Windows NT; Windows NT 10.0) WindowsPowerShell/5.1"},
+		"a browser behind TLS": {"GET", "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "cors", "Accept-Language", "de"},
+		"a trusted page":       {"POST", "Origin", trusted, "Accept-Language", "de"},
+	}
+	send := func(host string, lines []string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(lines[0], "/api/queue", nil)
+		r.Host = host
+		for i := 1; i < len(lines); i += 2 {
+			r.Header[lines[i]] = []string{lines[i+1]}
+		}
+		return arrive(h, r, "172.17.0.2:8080")
+	}
+	for name, lines := range browsers {
+		for _, host := range []string{"evil.example:8080", "EVIL.example.", "127.0.0.1.evil.example", "localhost.evil.example", "[::1]x", "user@evil.example", "0177.0.0.1", "sub.queue.example.com"} {
+			if w := send(host, lines); w.Code != http.StatusMisdirectedRequest || w.Header().Get("Field") != "Host" {
+				t.Errorf("%s to %q: %d %s", name, host, w.Code, w.Body)
+			}
+		}
+		if lines[0] != "GET" || lines[1] == "Origin" || strings.Contains(lines[2], page) {
+			continue
+		}
+		for _, host := range []string{"localhost:8080", "127.0.0.1:8080", "192.168.0.1:8080", "[fe80::1]:8080", "server:8080", "queue.example.com"} {
+			if w := send(host, lines); w.Code != http.StatusNoContent {
+				t.Errorf("%s to %q: %d %s", name, host, w.Code, w.Body)
+			}
+		}
+	}
+	for name, lines := range programs {
+		for _, host := range []string{"localhost:8080", "server:8080", "pgqueue.prod:8080", "pgqueue.prod.svc.cluster.local", "queue.corp.example", "10.0.0.8"} {
+			if w := send(host, lines); w.Code != http.StatusNoContent {
+				t.Errorf("%s to %q: %d %s", name, host, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// TestPagesOverPlainHTTPAreKnownByTheirReferer covers browsers that send no Sec-Fetch-Site to another machine.
+func TestPagesOverPlainHTTPAreKnownByTheirReferer(t *testing.T) {
+	h := wrap(t, func(c *httpaccess.Config) {
+		c.Consumes = func(r *http.Request) bool { return r.URL.Path == "/api/ticker/next" }
+	})
+	for _, x := range []struct {
+		name, path, referer string // - = no such header
+		want                int
+	}{
+		{"an image on another site", "/api/queue", "https://evil.example/page", 403},
+		{"another port of this host", "/api/queue", "http://10.0.0.5:3000/", 403},
+		{"a name that begins like ours", "/api/queue", "http://10.0.0.5:8080.evil.example/", 403},
+		{"our own page", "/api/queue", "http://10.0.0.5:8080/docs", 204},
+		{"a trusted page", "/api/queue", trusted + "/", 204},
+		{"a typed address", "/api/queue", "-", 204},
+		{"a link on another site", "/docs", "https://evil.example/page", 204},
+		{"a page that hides itself takes a tick", "/api/ticker/next", "-", 403},
+		{"a page with an empty name takes a tick", "/api/ticker/next", "", 403},
+		{"our own page takes a tick", "/api/ticker/next", "http://10.0.0.5:8080/docs", 204},
+	} {
+		r := httptest.NewRequest(http.MethodGet, x.path, nil)
+		r.Host = "10.0.0.5:8080"
+		r.Header.Set("Accept-Language", "de")
+		if x.referer != "-" {
+			r.Header.Set("Referer", x.referer)
+		}
+		if w := arrive(h, r, "10.0.0.5:8080"); w.Code != x.want || x.want == 403 && w.Header().Get("Field") != "Referer" {
+			t.Errorf("%s: %d, want %d: %s", x.name, w.Code, x.want, w.Body)
+		}
+	}
+
+	t.Run("a program takes ticks", func(t *testing.T) {
+		r := httptest.NewRequest(http.MethodGet, "/api/ticker/next", nil)
+		r.Host = "10.0.0.5:8080"
+		if w := arrive(h, r, "10.0.0.5:8080"); w.Code != 204 {
+			t.Error(w.Code)
+		}
+	})
+}
+
 func TestRequestsOfOtherSitesAre403(t *testing.T) {
 	h := wrap(t)
 	for _, x := range []struct {

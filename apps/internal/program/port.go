@@ -10,7 +10,7 @@ import (
 
 // AllowedHostFlag defines the flag of the allowed Host names of a port, with its environment variable.
 func AllowedHostFlag(fs *pflag.FlagSet, names *[]string) {
-	fs.StringSliceVar(names, "allowed-host", *names, "`names` that a proxy on this machine passes on as Host, as queue.example.com")
+	fs.StringSliceVar(names, "allowed-host", *names, "`names` of this port in the Host header beside localhost, as queue.example.com")
 	FromEnvironment(fs, "allowed-host")
 }
 

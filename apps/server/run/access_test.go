@@ -1,10 +1,15 @@
 package run
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -178,6 +183,47 @@ func TestNoRouteIsForgottenByTheChecks(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPlainHTTPOfBrowsersElsewhere sends requests to an address that is not loopback, where browsers send no Sec-Fetch
+// headers. A port that a container publishes on 127.0.0.1 arrives there.
+func TestPlainHTTPOfBrowsersElsewhere(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	s := start(t, store.config(io.Discard))
+	const at, port = "172.17.0.2:8080", "8080"
+	local := context.WithValue(t.Context(), http.LocalAddrContextKey, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(at)))
+	send := func(raw string) int {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(raw + "\r\n")))
+		if err != nil {
+			t.Fatal(raw, err)
+		}
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, r.WithContext(local))
+		return w.Code
+	}
+
+	browser := "Accept-Language: en\r\nAccept-Encoding: gzip, deflate\r\nConnection: close\r\n"
+	for request, want := range map[string]int{
+		"GET /api/queue HTTP/1.1\r\nHost: evil.example:" + port + "\r\n" + browser:                                     421,
+		"PUT /api/task HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n" + browser:                    421,
+		"GET http://evil.example/api/queue HTTP/1.1\r\nHost: localhost\r\n" + browser:                                  421,
+		"GET /api/queue HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n":                                       200,
+		"GET /api/queue HTTP/1.1\r\nHost: localhost:" + port + "\r\n" + browser:                                        200,
+		"GET /api/ticker/next HTTP/1.1\r\nHost: " + at + "\r\n" + browser:                                              403,
+		"GET /api/ticker HTTP/1.1\r\nAccept: */*, text/event-stream;q=1\r\nHost: " + at + "\r\n" + browser:             403,
+		"GET /api/ticker HTTP/1.1\r\nHost: " + at + "\r\n" + browser:                                                   200,
+		"GET /docs HTTP/1.1\r\nReferer: https://wiki.example/\r\nHost: " + at + "\r\n" + browser:                       200,
+		"GET /api/queue HTTP/1.1\r\nReferer: https://evil.example/\r\nHost: " + at + "\r\n" + browser:                  403,
+		"POST /pgqueue.v1.QueueService/ListQueues HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n" + browser:   421,
+		"GET /api//ticker/next HTTP/1.1\r\nHost: " + at + "\r\n" + browser:                                             403,
+		"GET /api/%74icker/next HTTP/1.1\r\nHost: " + at + "\r\n" + browser:                                            403,
+		"GET /api/ticker?x=/ticker/next HTTP/1.1\r\nHost: evil.example\r\nReferer: http://evil.example/\r\n" + browser: 421,
+	} {
+		if status := send(request); status != want {
+			t.Errorf("%q: %d, want %d", request, status, want)
+		}
+	}
 }
 
 func isRPCPath(path string) bool { return isRPC(&http.Request{URL: &url.URL{Path: path}}) }

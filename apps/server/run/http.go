@@ -33,7 +33,8 @@ func newChecks(cfg Config, refused func(reason string)) (*httpaccess.Checks, err
 			answerError(w, r, status, reason)
 		},
 		// These pages change no state and show no data of a namespace.
-		Pages: []string{"/", "/docs", "/docs/"},
+		Pages:    []string{"/", "/docs", "/docs/"},
+		Consumes: restserver.IsTickStream,
 	})
 }
 

@@ -87,8 +87,10 @@ func (c *call) Header(name string) string {
 }
 
 // acceptsMedia reports whether the client names media in its Accept header.
-func (c *call) acceptsMedia(media string) bool {
-	return slices.ContainsFunc(c.r.Header.Values("Accept"), func(h string) bool {
+func (c *call) acceptsMedia(media string) bool { return acceptsMedia(c.r, media) }
+
+func acceptsMedia(r *http.Request, media string) bool {
+	return slices.ContainsFunc(r.Header.Values("Accept"), func(h string) bool {
 		return strings.Contains(strings.ToLower(h), media)
 	})
 }

@@ -3,7 +3,9 @@ package restserver
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -19,6 +21,13 @@ type (
 		Body input.Body[restapi.Ack, restapi.Ack]
 	}
 )
+
+// IsTickStream reports whether r asks for the stream of ticks, the only GET that changes state: a tick goes to exactly
+// one stream.
+func IsTickStream(r *http.Request) bool {
+	return strings.HasSuffix(r.URL.Path, restapi.NextTicker.Path) ||
+		strings.HasSuffix(r.URL.Path, restapi.ListTickers.Path) && acceptsMedia(r, restapi.MediaEventStream)
+}
 
 // nextTicker streams ticks. A tick is delivered when it is written. With ack=true it is delivered when the client has
 // settled it, and the stream sends no other tick before.
