@@ -57,7 +57,7 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 
 	sp := s.findNamespace(namespace)
 	page := queue.QueuePage{Queues: []*queue.Queue{}, Count: int64(len(sp.names))}
-	names := skipToPage(sp.names, p)
+	names := p.Skip(sp.names)
 	for _, name := range names[:p.Cut(len(names), func(int) int { return 0 })] {
 		q := sp.queues[name].queue
 		page.Queues = append(page.Queues, &q)
@@ -160,18 +160,6 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 	}
 
 	return out, nil
-}
-
-// skipToPage are the names from where a page begins; its cursor is the last name of the page before.
-func skipToPage(names []string, p queue.Page) []string {
-	from := min(p.Offset, len(names))
-	if p.Cursor != "" {
-		i, there := slices.BinarySearch(names, p.Cursor)
-		if from = i; there {
-			from++
-		}
-	}
-	return names[from:]
 }
 
 func insertSorted(names []string, name string) []string {

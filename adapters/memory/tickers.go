@@ -136,7 +136,7 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 
 	sp := s.findNamespace(namespace)
 	page := queue.TickerPage{Tickers: []*queue.Ticker{}, Count: int64(len(sp.ticking))}
-	names := skipToPage(sp.ticking, p)
+	names := p.Skip(sp.ticking)
 	for _, name := range names[:p.Cut(len(names), func(i int) int { return len(sp.tickers[names[i]].Payload) })] {
 		page.Tickers = append(page.Tickers, sp.tickers[name].copyTicker())
 	}

@@ -1,5 +1,7 @@
 package queue
 
+import "slices"
+
 // Page says which rows of a list to return.
 type Page struct {
 	// Offset skips rows; it excludes Cursor.
@@ -20,6 +22,36 @@ func (p Page) Cut(n int, bytes func(i int) int) int {
 		}
 	}
 	return min(n, p.Limit)
+}
+
+// Skip returns the sorted names from the beginning of p. The cursor of a list of names is the last name of the page
+// before. p is normalized.
+func (p Page) Skip(names []string) []string {
+	if p.Cursor == "" {
+		return names[min(p.Offset, len(names)):]
+	}
+
+	at, found := slices.BinarySearch(names, p.Cursor)
+	if found {
+		at++
+	}
+	return names[at:]
+}
+
+// Names returns the part of the sorted names that p selects, and the cursor of the next page, "" at the end. Without a
+// limit it is all the rest.
+func (p Page) Names(names []string) (part []string, next string, err error) {
+	normal, err := p.Normalize()
+	if err != nil {
+		return nil, "", err
+	}
+
+	part = normal.Skip(names)
+	if p.Limit > 0 && len(part) > p.Limit {
+		part = part[:p.Limit]
+		next = part[p.Limit-1]
+	}
+	return part, next, nil
 }
 
 // Normalize checks p and fills in its default.

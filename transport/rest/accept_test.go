@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -235,15 +236,36 @@ func TestRoutesWithoutABodyRefuseOne(t *testing.T) {
 	}
 }
 
-func TestListOfNamespacesIsWholeWithoutALimit(t *testing.T) {
+func TestListOfNamespacesIsWholeOrNamesItsNext(t *testing.T) {
 	s := newStack(t)
 	for i := range 150 {
 		s.do(201, "POST", fmt.Sprintf("/api/queue?namespace=n%03d", i), `{"queue":"q"}`)
 	}
-	for query, want := range map[string]int{"": 150, "?offset=20": 130, "?limit=7": 7, "?limit=100&offset=100": 50} {
-		a := s.do(200, "GET", "/api/namespace"+query, "")
-		if got := strings.Count(a.body, `"n`) - strings.Count(a.body, `"next"`); got != want {
-			t.Errorf("%s: %d namespaces, want %d: %s", query, got, want, a.body)
+	for query, want := range map[string]struct {
+		names int
+		next  string
+	}{
+		"": {150, ""}, "?offset=20": {130, ""}, "?limit=7": {7, "n006"}, "?limit=100&offset=100": {50, ""}, "?limit=1000": {150, ""},
+		"?limit=7&cursor=n006": {7, "n013"}, "?cursor=n148": {1, ""}, "?cursor=n0065&limit=1": {1, "n007"}, "?offset=1000": {0, ""},
+	} {
+		var list struct {
+			Count int
+			Body  []string
+			Next  string
 		}
+		a := s.do(200, "GET", "/api/namespace"+query, "")
+		if err := json.Unmarshal([]byte(a.body), &list); err != nil {
+			t.Fatal(err)
+		}
+		list.Body = slices.DeleteFunc(list.Body, func(name string) bool { return name == queue.SystemNamespace })
+		if list.Count != 151 || list.Body == nil || len(list.Body) != want.names || list.Next != want.next {
+			t.Errorf("%s: %s", query, a.body)
+		}
+	}
+	for _, query := range []string{"?limit=0", "?limit=1001", "?offset=-1", "?offset=1&cursor=n001"} {
+		s.do(422, "GET", "/api/namespace"+query, "")
+	}
+	if names, err := s.client.ListNamespaces(t.Context()); err != nil || len(names) != 151 {
+		t.Error(len(names), err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
 var _ queue.Service = (*Client)(nil)
@@ -138,10 +139,21 @@ func (c *Client) In(namespace string) (queue.Service, error) {
 	return &Client{shared: c.shared, namespace: n}, nil
 }
 
-// ListNamespaces implements queue.Scoped.
+// ListNamespaces implements queue.Scoped. It reads the names page by page.
 func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
-	res, err := sendRepeated(ctx, c, "list namespaces", repeatable, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{})
-	return res.GetNamespaces(), err
+	var names []string
+	for page := (queue.Page{Limit: queue.MaxPage}); ; {
+		res, err := sendRepeated(ctx, c, "list namespaces", repeatable, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{Page: wire.Page(page)})
+		if err != nil {
+			return nil, err
+		}
+
+		names = append(names, res.GetNamespaces()...)
+		if res.GetNext() == "" || res.GetNext() == page.Cursor {
+			return names, nil
+		}
+		page.Cursor = res.GetNext()
+	}
 }
 
 // returnRedirect returns a redirect to the caller as the answer. Following it would turn a POST into a GET.

@@ -1,10 +1,13 @@
 package connectclient_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -47,6 +50,37 @@ func TestAPathBeforeTheServerIsKept(t *testing.T) {
 	for _, bad := range []string{s.url + "?a=b", s.url + "#a", "localhost:8080", "ftp://localhost"} {
 		if _, err := connectclient.New(bad); queue.KindOf(err) != queue.KindInvalid {
 			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+func TestListOfNamespacesIsWholeOrNamesItsNext(t *testing.T) {
+	s := serve(t)
+	for i := range 120 {
+		in := must[queue.Service](t)(s.svc.In(fmt.Sprintf("n%03d", i)))
+		must[*queue.Queue](t)(in.CreateQueue(t.Context(), queue.QueueMeta{Name: "q"}))
+	}
+	if names := must[[]string](t)(s.client(t).ListNamespaces(t.Context())); len(names) != 121 {
+		t.Error(len(names))
+	}
+
+	for request, want := range map[string]struct {
+		status, names int
+		next          string
+	}{
+		`{}`: {200, 121, ""}, `{"page":{"limit":"7"}}`: {200, 7, "n006"}, `{"page":{"limit":"7","cursor":"n006"}}`: {200, 7, "n013"},
+		`{"page":{"offset":"100","limit":"1000"}}`: {200, 21, ""}, `{"page":{"limit":"1001"}}`: {400, 0, ""}, `{"page":{"offset":"-1"}}`: {400, 0, ""},
+		`{"page":{"offset":"1","cursor":"n001"}}`: {400, 0, ""},
+	} {
+		resp := must[*http.Response](t)(http.Post(s.url+"/pgqueue.v1.NamespaceService/ListNamespaces", "application/json", strings.NewReader(request)))
+		var list struct {
+			Namespaces  []string
+			Count, Next string
+		}
+		err := json.NewDecoder(resp.Body).Decode(&list)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != want.status || len(list.Namespaces) != want.names || list.Next != want.next || want.status == 200 && list.Count != "121" {
+			t.Errorf("%s: %d %+v, %v", request, resp.StatusCode, list, err)
 		}
 	}
 }

@@ -4,14 +4,21 @@ import (
 	"context"
 
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
 type namespaces struct{ *Server }
 
-func (s namespaces) ListNamespaces(ctx context.Context, _ *pb.ListNamespacesRequest) (*pb.ListNamespacesResponse, error) {
+func (s namespaces) ListNamespaces(ctx context.Context, req *pb.ListNamespacesRequest) (*pb.ListNamespacesResponse, error) {
+	var r wire.Reader
+	page := r.Page(req.GetPage())
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
 	names, err := s.svc.ListNamespaces(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &pb.ListNamespacesResponse{Namespaces: names}, nil
+	part, next, err := page.Names(names)
+	return &pb.ListNamespacesResponse{Namespaces: part, Count: int64(len(names)), Next: next}, err
 }

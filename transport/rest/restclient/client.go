@@ -101,19 +101,21 @@ func (c *Client) In(namespace string) (queue.Service, error) {
 	return &in, nil
 }
 
-// ListNamespaces returns the names of all namespaces.
+// ListNamespaces returns the names of all namespaces. It reads them page by page.
 func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 	var names []string
-	for {
+	for window := (queue.Page{Limit: queue.MaxPage}); ; {
 		var page restapi.List[string]
-		err := c.sendRequest(ctx, request{op: "list namespaces", route: restapi.ListNamespaces, query: pageQuery(queue.Page{Offset: len(names), Limit: queue.MaxPage}), safe: true}, &page)
+		err := c.sendRequest(ctx, request{op: "list namespaces", route: restapi.ListNamespaces, query: pageQuery(window), safe: true}, &page)
 		if err != nil {
 			return nil, err
 		}
+
 		names = append(names, page.Body...)
-		if len(page.Body) == 0 || int64(len(names)) >= page.Count {
+		if page.Next == "" || page.Next == window.Cursor {
 			return names, nil
 		}
+		window.Cursor = page.Next
 	}
 }
 

@@ -5,21 +5,17 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-type listNamespacesInput struct{ input.Window }
+type listNamespacesInput struct{ input.NamePage }
 
 func listNamespaces(c *call, in *listNamespacesInput) (*output[restapi.List[string]], error) {
-	page, err := in.Domain().Normalize()
+	names, err := c.svc.ListNamespaces(c.requestContext())
 	if err != nil {
 		return nil, err
 	}
-	names, err := c.svc.ListNamespaces(c.requestContext())
-	return outputOf(func(names []string) restapi.List[string] {
-		from, to := min(page.Offset, len(names)), len(names)
-		if in.Limit.Value > 0 { // without a limit all: the list has no cursor, so the absence of next marks the end
-			to = min(from+page.Limit, len(names))
-		}
-		return restapi.List[string]{Count: int64(len(names)), Body: names[from:to]}
-	}, names, err)
+	part, next, err := in.Domain().Names(names)
+	return outputOf(func(part []string) restapi.List[string] {
+		return restapi.List[string]{Count: int64(len(names)), Body: part, Next: next}
+	}, part, err)
 }
 
 func listWorkers(c *call, _ *struct{}) (*output[restapi.List[restapi.Worker]], error) {

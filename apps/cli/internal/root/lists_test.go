@@ -40,6 +40,9 @@ func TestListsAreWholeOrSayThatTheyAreNot(t *testing.T) {
 			t.Errorf("%s: %s %s", list, out, errOut)
 		}
 	}
+	if _, out, errOut := s.run(false, "", "namespaces", "--limit", "1", "--jq", ".body | length"); out != "1\n" || !strings.Contains(errOut, "1 of 2; the next page: --offset 1 --limit 1") {
+		t.Errorf("namespaces: %s %s", out, errOut)
+	}
 	for _, c := range []struct{ args, says string }{
 		{"tasks -o ndjson", "100 of 1050; the next page: --cursor"},
 		{"tasks --jq .count", "100 of 1050; the next page"},

@@ -30,22 +30,40 @@ func Commands(f *factory.Factory) []*cobra.Command {
 }
 
 func newNamespacesCommand(f *factory.Factory) *cobra.Command {
-	return &cobra.Command{
+	var page queue.Page
+	cmd := &cobra.Command{
 		Use:         "namespaces",
 		Annotations: cmdutil.Reads(""),
 		Short:       "List the namespaces",
 		Example:     "  pgqueue namespaces\n  pgqueue namespaces --jq '.body[]'",
 		Args:        cmdutil.Args(0, 0, ""),
+
 		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
 			names, err := svc.ListNamespaces(ctx)
 			if err != nil {
 				return err
 			}
 
-			return output.List(p, restapi.ListOf(names), "no namespaces",
-				[]output.Column[string]{{Head: "NAMESPACE", Cell: func(s string) string { return s }}})
+			part, next, err := page.Names(names)
+			if err != nil {
+				return err
+			}
+
+			list := restapi.List[string]{Count: int64(len(names)), Body: part, Next: next}
+			if err := output.List(p, list, "no namespaces",
+				[]output.Column[string]{{Head: "NAMESPACE", Cell: func(s string) string { return s }}}); err != nil {
+				return err
+			}
+
+			cmdutil.TellCut(p, page, len(part), list.Count)
+
+			return nil
 		}),
 	}
+
+	cmdutil.Page(cmd.Flags(), &page, "all")
+
+	return cmd
 }
 
 func formatDuration(n int64) string { return output.Duration(time.Duration(n)) }

@@ -23,7 +23,9 @@ const (
 
 // The request of NamespaceService.ListNamespaces.
 type ListNamespacesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which rows; absent, or without a limit = all.
+	Page          *Page `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -58,11 +60,22 @@ func (*ListNamespacesRequest) Descriptor() ([]byte, []int) {
 	return file_pgqueue_v1_namespace_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *ListNamespacesRequest) GetPage() *Page {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
 // The response of NamespaceService.ListNamespaces.
 type ListNamespacesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names, sorted.
-	Namespaces    []string `protobuf:"bytes,1,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// Names of this page, sorted.
+	Namespaces []string `protobuf:"bytes,1,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// How many there are in all.
+	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// The cursor of the next page; empty at the end, and only there.
+	Next          string `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -104,17 +117,34 @@ func (x *ListNamespacesResponse) GetNamespaces() []string {
 	return nil
 }
 
+func (x *ListNamespacesResponse) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ListNamespacesResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
 var File_pgqueue_v1_namespace_proto protoreflect.FileDescriptor
 
 const file_pgqueue_v1_namespace_proto_rawDesc = "" +
 	"\n" +
 	"\x1apgqueue/v1/namespace.proto\x12\n" +
-	"pgqueue.v1\"\x17\n" +
-	"\x15ListNamespacesRequest\"8\n" +
+	"pgqueue.v1\x1a\x15pgqueue/v1/page.proto\"=\n" +
+	"\x15ListNamespacesRequest\x12$\n" +
+	"\x04page\x18\x01 \x01(\v2\x10.pgqueue.v1.PageR\x04page\"b\n" +
 	"\x16ListNamespacesResponse\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x01 \x03(\tR\n" +
-	"namespaces2p\n" +
+	"namespaces\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\tR\x04next2p\n" +
 	"\x10NamespaceService\x12\\\n" +
 	"\x0eListNamespaces\x12!.pgqueue.v1.ListNamespacesRequest\x1a\".pgqueue.v1.ListNamespacesResponse\"\x03\x90\x02\x01B\xb0\x01\n" +
 	"\x0ecom.pgqueue.v1B\x0eNamespaceProtoP\x01ZEgithub.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1;pgqueuev1\xa2\x02\x03PXX\xaa\x02\n" +
@@ -137,15 +167,17 @@ var file_pgqueue_v1_namespace_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_pgqueue_v1_namespace_proto_goTypes = []any{
 	(*ListNamespacesRequest)(nil),  // 0: pgqueue.v1.ListNamespacesRequest
 	(*ListNamespacesResponse)(nil), // 1: pgqueue.v1.ListNamespacesResponse
+	(*Page)(nil),                   // 2: pgqueue.v1.Page
 }
 var file_pgqueue_v1_namespace_proto_depIdxs = []int32{
-	0, // 0: pgqueue.v1.NamespaceService.ListNamespaces:input_type -> pgqueue.v1.ListNamespacesRequest
-	1, // 1: pgqueue.v1.NamespaceService.ListNamespaces:output_type -> pgqueue.v1.ListNamespacesResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	2, // 0: pgqueue.v1.ListNamespacesRequest.page:type_name -> pgqueue.v1.Page
+	0, // 1: pgqueue.v1.NamespaceService.ListNamespaces:input_type -> pgqueue.v1.ListNamespacesRequest
+	1, // 2: pgqueue.v1.NamespaceService.ListNamespaces:output_type -> pgqueue.v1.ListNamespacesResponse
+	2, // [2:3] is the sub-list for method output_type
+	1, // [1:2] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_namespace_proto_init() }
@@ -153,6 +185,7 @@ func file_pgqueue_v1_namespace_proto_init() {
 	if File_pgqueue_v1_namespace_proto != nil {
 		return
 	}
+	file_pgqueue_v1_page_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

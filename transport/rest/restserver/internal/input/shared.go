@@ -47,6 +47,18 @@ func (p Page) Domain() queue.Page {
 	return page
 }
 
+// NamePage is a Page of a list that is complete without a limit.
+type NamePage struct {
+	Offset Number `query:"offset" minimum:"0" example:"0" doc:"Rows to skip"`
+	Limit  Limit  `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most rows of a page, 1 to 1000, default all"`
+	Cursor string `query:"cursor" example:"mail" doc:"The next of the page before, excludes offset"`
+}
+
+// Domain returns the page that p names.
+func (p NamePage) Domain() queue.Page {
+	return queue.Page{Offset: p.Offset.Value, Limit: p.Limit.Value, Cursor: p.Cursor}
+}
+
 // TickStream selects how the ticks of a stream are settled.
 type TickStream struct {
 	Ack Flag `query:"ack" example:"false" doc:"Each tick is settled with POST /ticker/ack"`
