@@ -305,6 +305,31 @@ func TestReleases(t *testing.T) {
 		})
 	})
 
+	t.Run("a heartbeat beside them reports no lost lease", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f, o := newFake(), &collect{}
+			id := f.add("mail", 1)
+			// The service ends the task, but its answer is lost: heartbeats beside the repeats get lease_lost.
+			f.failRelease = func(n int, _ []queue.Release) error {
+				if f.lost[id] = n < 8; f.lost[id] {
+					return queue.ErrIndeterminate
+				}
+				return nil
+			}
+			f.lease = 3 * time.Second
+			w := newWorker(f, worker.WithObserver(o))
+			w.Handle("mail", sleeper(time.Second))
+			start(t, w)
+			pass(time.Minute)
+			if rel := f.end(t, id); rel.Outcome != queue.OutcomeSuccess || f.n().releases < 8 || f.n().beats < 2 {
+				t.Errorf("ended %s after %d releases beside %d heartbeats", rel.Outcome, f.n().releases, f.n().beats)
+			}
+			if o.lost != 0 {
+				t.Errorf("%d lost leases are reported", o.lost)
+			}
+		})
+	})
+
 	t.Run("one that breaks the service harms itself alone", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()

@@ -65,6 +65,15 @@ func (d *Database) Argument(args []string) error {
 	return nil
 }
 
+// RefuseClientURL refuses a database in PGQUEUE_URL, which names a server to its clients. A server without a database
+// would start an embedded one beside it.
+func (d *Database) RefuseClientURL(lookup func(string) (string, bool)) error {
+	if url, _ := lookup(Variable("url")); d.URL == "" && isDatabaseURL(url) {
+		return queue.Invalid(Variable("url"), "must be the http URL of a server, for clients, got one of a database; set "+Variable("database-url")+" instead")
+	}
+	return nil
+}
+
 // Validate reports the first wrong setting. Its error never contains a URL, which may hold a password.
 func (d *Database) Validate() error {
 	if err := checkURL("database-url", d.URL); err != nil {
@@ -95,6 +104,9 @@ func checkURL(field, s string) error {
 
 	const want = "must be a URL such as postgres://user@host/database, or keywords such as host=… user=… dbname=…"
 	scheme, _, isURL := strings.Cut(s, "://")
+	if scheme == "http" || scheme == "https" {
+		return queue.Invalid(field, want+"; got the URL of a server, which is for clients")
+	}
 	if isURL && scheme != "postgres" && scheme != "postgresql" && !strings.ContainsAny(scheme, "= ") {
 		return queue.Invalid(field, fmt.Sprintf("%s; unknown scheme %q", want, scheme))
 	}

@@ -56,3 +56,32 @@ func TestWhatIsWrongWithADatabaseIsRefusedAtTheStart(t *testing.T) {
 		}
 	}
 }
+
+// TestASettingOfAnotherProgramIsRefused gives the database of a server to a client, and the reverse.
+func TestASettingOfAnotherProgramIsRefused(t *testing.T) {
+	lookup := func(value string) func(string) (string, bool) {
+		return func(name string) (string, bool) { return value, name == "PGQUEUE_URL" }
+	}
+	for value, refused := range map[string]bool{
+		"postgres://u:secret@db/app": true, "postgresql://db/app": true, "host=db password=secret": true, " postgres://db": true,
+		"http://localhost:8080/api": false, "https://u:p@queue.example.com/api?a=b": false, "": false,
+	} {
+		for database, needed := range map[string]bool{"": true, "postgres://db/app": false} {
+			d := program.Database{URL: database}
+			err := d.RefuseClientURL(lookup(value))
+			if (err != nil) != (refused && needed) || err != nil && (strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "PGQUEUE_DATABASE_URL")) {
+				t.Errorf("PGQUEUE_URL=%s beside the database %q: %v", value, database, err)
+			}
+		}
+		s := program.Server{URL: value, Protocol: program.REST}
+		if err := s.Validate(); (err != nil) != refused || err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("--url %s: %v", value, err)
+		}
+	}
+	for _, url := range []string{"http://localhost:8080/api", "https://queue.example.com"} {
+		d := program.Database{URL: url, Schema: "pgqueue"}
+		if err := d.Validate(); err == nil || !strings.Contains(err.Error(), "got the URL of a server") {
+			t.Errorf("--database-url %s: %v", url, err)
+		}
+	}
+}

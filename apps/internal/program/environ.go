@@ -76,10 +76,17 @@ func OneALine(fs *pflag.FlagSet, names ...string) {
 	}
 }
 
-// elsewhere holds the beginnings of variables that other programs of pgqueue read, or that commands and tests
-// receive. Kubernetes sets the last ones for a service with the name pgqueue.
-var elsewhere = []string{
-	"TASK_", "TEST_", "WORKER_", "URL", "PROTOCOL", "AUTH_TOKEN", "TIMEOUT", "OUTPUT", "NAMESPACE", "SERVICE_", "PORT", "SERVER_PORT", "SERVER_SERVICE_",
+// elsewhere holds the variables that clients of a server read. Servers and workers may run beside them.
+var elsewhere = []string{"URL", "PROTOCOL", "AUTH_TOKEN", "TIMEOUT", "OUTPUT", "NAMESPACE"}
+
+// elsewherePrefixes begin variables that commands and tests receive, and those of the worker alone. Kubernetes sets the
+// others for a service with the name pgqueue or pgqueue-server.
+var elsewherePrefixes = []string{"TASK_", "TEST_", "WORKER_", "SERVICE_", "PORT_", "SERVER_SERVICE_", "SERVER_PORT_"}
+
+// isElsewhere reports whether another program reads or sets the variable Prefix + rest.
+func isElsewhere(rest string) bool {
+	return slices.Contains(elsewhere, rest) || rest == "PORT" || rest == "SERVER_PORT" ||
+		slices.ContainsFunc(elsewherePrefixes, func(begin string) bool { return strings.HasPrefix(rest, begin) })
 }
 
 // Variables returns the names of the environment variables that flags of fs read.
@@ -108,7 +115,7 @@ func Unread(fs *pflag.FlagSet, environ []string, own ...string) (names []string)
 			}
 		})
 
-		other := slices.ContainsFunc(elsewhere, func(begin string) bool { return strings.HasPrefix(rest, begin) })
+		other := isElsewhere(rest)
 		for _, prefix := range own {
 			// Its own variables belong to no other program.
 			other = other && !strings.HasPrefix(name, prefix)

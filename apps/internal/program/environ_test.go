@@ -19,8 +19,12 @@ func TestAMisspeltVariableIsNamed(t *testing.T) {
 	got := program.Unread(fs, []string{
 		"PGQUEUE_ADRR=x", "PGQUEUE_ADDR=x", "PGQUEUE_WORKER_SECRET=x", "PGQUEUE_WORKER_SECRTE=x", "PGQUEUE_TASK_ID=1", "PGQUEUE_SERVICE_HOST=10.0.0.1",
 		"PGQUEUE_PORT_8080_TCP_ADDR=10.0.0.1", "PGQUEUE_URL=x", "ADRR=x", "PGQUEUE_LISTEN=",
+		"PGQUEUE_NAMESPACES=x", "PGQUEUE_URLS=x", "PGQUEUE_PORTS=1", "PGQUEUE_OUTPUT_=x", "PGQUEUE_TASKS=1", "PGQUEUE_SERVER_SERVICE_PORT_HTTP=80",
+		"PGQUEUE_PORT=tcp://10.0.0.1:80", "PGQUEUE_SERVER_PORT=tcp://10.0.0.1:80", "PGQUEUE_NAMESPACE=x",
 	}, "PGQUEUE_WORKER_")
-	if want := []string{"PGQUEUE_ADRR", "PGQUEUE_LISTEN", "PGQUEUE_WORKER_SECRTE"}; !slices.Equal(got, want) {
+	if want := []string{
+		"PGQUEUE_ADRR", "PGQUEUE_LISTEN", "PGQUEUE_NAMESPACES", "PGQUEUE_OUTPUT_", "PGQUEUE_PORTS", "PGQUEUE_TASKS", "PGQUEUE_URLS", "PGQUEUE_WORKER_SECRTE",
+	}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

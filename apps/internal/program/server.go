@@ -48,9 +48,18 @@ func (s *Server) Validate() error {
 	if s.Protocol != REST && s.Protocol != Connect {
 		return queue.Invalid("--protocol", fmt.Sprintf("must be rest or connect, got %q", s.Protocol))
 	}
+	if isDatabaseURL(s.URL) {
+		return queue.Invalid("--url", "must be the http URL of a server, got one of a database; give that to the server: pgqueue run URL")
+	}
 	token, err := parseToken(s.Token)
 	s.Token = token
 	return err
+}
+
+// isDatabaseURL reports whether setting names a database by URL or by keywords.
+func isDatabaseURL(setting string) bool {
+	scheme, _, isURL := strings.Cut(strings.TrimSpace(setting), "://")
+	return scheme == "postgres" || scheme == "postgresql" || !isURL && strings.Contains(setting, "=")
 }
 
 // Dial returns a client of the server with its close function. timeout bounds each call; 0 = the default of the

@@ -45,6 +45,10 @@ func newCommand(version string, stderr *os.File) *cobra.Command {
 				return err
 			}
 
+			if err := cfg.RefuseClientURL(os.LookupEnv); err != nil {
+				return err
+			}
+
 			if cfg.Log, err = logging.Logger(stderr, program.IsTerminal(stderr)); err != nil {
 				return err
 			}

@@ -1,16 +1,20 @@
 package cmdutil
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
 // RefuseMisspeltVariables refuses an environment variable that no program reads and that is near to one that cmd reads. A
-// command with a misspelt PGQUEUE_NAMESPACE would work in another namespace.
+// command with a misspelt PGQUEUE_NAMESPACE would work in another namespace. It warns of a variable that no command
+// reads.
 func RefuseMisspeltVariables(f *factory.Factory, cmd *cobra.Command) error {
 	if f.Environ == nil || cmd.Flags().Lookup("addr") != nil { // servers warn of every variable that nothing reads
 		return nil
@@ -20,17 +24,49 @@ func RefuseMisspeltVariables(f *factory.Factory, cmd *cobra.Command) error {
 	for i, name := range read { // the common beginning would make all of them near
 		read[i] = strings.TrimPrefix(name, program.Prefix)
 	}
+	others := readByCommands(cmd.Root())
 	for _, name := range program.Unread(cmd.Flags(), f.Environ()) {
 		if near := Nearest(strings.TrimPrefix(name, program.Prefix), read); near != "" {
 			return Usage("%s: must be a variable that pgqueue reads; correct it to %s%s, or unset it", name, program.Prefix, near)
+		}
+		if !slices.Contains(others, name) {
+			fmt.Fprintf(f.IO.Err, "pgqueue: no setting is read from the variable %s\n", output.Clean(name))
 		}
 	}
 
 	return nil
 }
 
+// readByCommands returns the variables that cmd and the commands below it read.
+func readByCommands(cmd *cobra.Command) []string {
+	names := program.Variables(cmd.Flags())
+	for _, sub := range cmd.Commands() {
+		names = append(names, readByCommands(sub)...)
+	}
+	return names
+}
+
+// clientFlags name a server and the form of an answer. Every command accepts them.
+var clientFlags = []string{"url", "auth-token", "protocol"}
+
+// refuseClientFlags refuses flags of clients for a command that works on a database, where they would have no effect.
+func refuseClientFlags(cmd *cobra.Command) error {
+	if cmd.Flags().Lookup("database-url") == nil {
+		return nil
+	}
+	for _, name := range clientFlags {
+		if cmd.Flags().Changed(name) {
+			return Usage("--%s: must come with a client of a server, got it with %s, which works on a database; leave it out, or give --database-url", name, cmd.CommandPath())
+		}
+	}
+	return nil
+}
+
 // Prepare reads the settings of cmd: flags before environment before configuration file before defaults.
 func Prepare(f *factory.Factory, cmd *cobra.Command) error {
+	if err := refuseClientFlags(cmd); err != nil {
+		return err
+	}
 	if err := program.Environ(cmd.Flags(), f.Lookup); err != nil {
 		return err
 	}

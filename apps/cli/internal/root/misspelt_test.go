@@ -2,6 +2,7 @@ package root
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,11 +14,13 @@ import (
 func TestMisspeltVariablesAreRefused(t *testing.T) {
 	for variable, refused := range map[string]string{
 		"PGQUEUE_NAMSPACE=prod":               "PGQUEUE_NAMESPACE",
-		"PGQUEUE_NAMESPACES=prod":             "",
+		"PGQUEUE_NAMESPACES=prod":             "PGQUEUE_NAMESPACE",
 		"PGQUEUE_PROTOKOL=connect":            "PGQUEUE_PROTOCOL",
 		"PGQUEUE_ADDR=:8080":                  "", // of the server
 		"PGQUEUE_TASK_ID=7":                   "", // of the worker
 		"PGQUEUE_NAMESPACE=shop":              "",
+		"PGQUEUE_QUEUE=mail":                  "", // of the worker; here it would be a filter
+		"PGQUEUE_FROB=1":                      "",
 		"PGQUEUE_PORT_8080_TCP_ADDR=10.0.0.1": "", // of Kubernetes
 	} {
 		t.Run(variable, func(t *testing.T) {
@@ -31,6 +34,10 @@ func TestMisspeltVariablesAreRefused(t *testing.T) {
 
 			code := Run(t.Context(), f, []string{"delete-queue", "mail", "--url", "http://127.0.0.1:1/api", "--timeout", "1ms"})
 			if got := bytes.Contains(errs.Bytes(), []byte("correct it to "+refused)); got != (refused != "") {
+				t.Errorf("exit code %d, %s", code, errs.String())
+			}
+			name, _, _ := strings.Cut(variable, "=")
+			if warned := bytes.Contains(errs.Bytes(), []byte("no setting is read from the variable "+name)); warned != (name == "PGQUEUE_QUEUE" || name == "PGQUEUE_FROB") {
 				t.Errorf("exit code %d, %s", code, errs.String())
 			}
 			if refused != "" && code != 2 {

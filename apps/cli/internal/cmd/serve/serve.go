@@ -51,6 +51,10 @@ func newRunCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
+			if err := cfg.RefuseClientURL(f.Lookup); err != nil {
+				return err
+			}
+
 			if cfg.Log, err = log.Logger(f.IO.Err, f.IO.ErrTTY); err != nil {
 				return err
 			}
