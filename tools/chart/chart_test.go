@@ -257,6 +257,26 @@ func TestChart(t *testing.T) {
 			t.Errorf("got %d s for drainDelay 30s and stopTimeout 2m", grace)
 		}
 	})
+	t.Run("KEDA reaches the servers through a network policy that names its callers", func(t *testing.T) {
+		const closed = least + "networkPolicy: {enabled: true, from: [{podSelector: {}}]}\n"
+		const scaled = "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true}}]\n"
+		for values, want := range map[string]int{closed: 2, closed + scaled: 3, least + "networkPolicy: {enabled: true}\n" + scaled: 2} {
+			got, err := render(t, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			peers := got["NetworkPolicy/jobs-pgqueue-server"].(*networkingv1.NetworkPolicy).Spec.Ingress[0].From
+			keda := slices.ContainsFunc(peers, func(p networkingv1.NetworkPolicyPeer) bool {
+				return p.NamespaceSelector != nil && p.NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"] == "keda"
+			})
+			if len(peers) != want || keda != (want == 3) {
+				t.Errorf("%s: got %v", values, peers)
+			}
+			if len(got["NetworkPolicy/jobs-pgqueue-worker"].(*networkingv1.NetworkPolicy).Spec.Ingress[0].From) != 1 {
+				t.Error("KEDA asks no worker")
+			}
+		}
+	})
 	t.Run("KEDA asks for one slot for each running task and each ready task of a queue that is not paused", testScaling)
 	for name, values := range map[string]string{
 		"existingSecret":                "{}",
@@ -266,6 +286,7 @@ func TestChart(t *testing.T) {
 		"schema":                        "database: {existingSecret: db, schema: Jobs}",
 		"workers":                       least + "workers: [{name: w, queues: [mail]}]",
 		"queues":                        least + "workers: [{name: w, queues: [], url: 'https://example.org'}]",
+		"kedaFrom":                      least + "networkPolicy: {kedaFrom: []}",
 		"egress":                        least + "networkPolicy: {egress: [4318]}",
 		"targetAgeSeconds":              least + "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true, targetAgeSeconds: 30}}]",
 		"terminationGracePeriodSeconds": least + "workers: [{name: w, queues: [q], url: 'https://x.example', terminationGracePeriodSeconds: 20}]",

@@ -230,12 +230,7 @@ func (c *Checks) checkSource(r *http.Request) (trusted bool, err *queue.Error) {
 		return false, crossSite("Origin", origins[0])
 	}
 
-	site := ""
-	if sites := r.Header["Sec-Fetch-Site"]; len(sites) > 0 {
-		site = sites[0]
-	}
-
-	switch {
+	switch site := strings.Join(r.Header["Sec-Fetch-Site"], ", "); {
 	case site == "" && len(origins) == 0 && isPlainBrowser(r):
 		return false, c.checkReferer(r)
 	case site == "" || site == "same-origin" || site == "none" || c.isNavigation(r):

@@ -221,6 +221,7 @@ func TestRequestsOfOtherSitesAre403(t *testing.T) {
 		{"a trusted name without TLS", "http://app.example.com", "cross-site", 403},
 		{"a trusted name on another port", trusted + ":8443", "cross-site", 403},
 		{"a value that no browser sends", "-", "sameorigin", 403},
+		{"two values", "-", "same-origin|cross-site", 403},
 		{"an empty value", "-", "", 204},
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"} {
@@ -230,7 +231,7 @@ func TestRequestsOfOtherSitesAre403(t *testing.T) {
 				r.Header.Set("Origin", x.origin)
 			}
 			if x.fetch != "-" {
-				r.Header.Set("Sec-Fetch-Site", x.fetch)
+				r.Header["Sec-Fetch-Site"] = strings.Split(x.fetch, "|")
 			}
 			w := arrive(h, r, "")
 			if w.Code != x.want {
