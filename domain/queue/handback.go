@@ -18,9 +18,9 @@ const (
 )
 
 // HandBack gives back, at no cost of an attempt, retained tasks that could not be delivered. It carries on when ctx is
-// over, because that is often why they could not. It repeats what fails with KindUnavailable, as while another transaction
-// has locked a task, the pool is full or the database restarts, and with KindIndeterminate: a second hand back of the same
-// token changes nothing. The error says that some of them stay held until their leases run out.
+// over, because that is often why they could not. It repeats what fails by a passing fault, as while another transaction has
+// locked a task, the pool is full or the database restarts, and with KindIndeterminate: a second hand back of the same token
+// changes nothing. The error says that some of them stay held until their leases run out.
 func HandBack(ctx context.Context, consumer Consumer, tasks []*Task) error {
 	if len(tasks) == 0 {
 		return nil
@@ -119,8 +119,12 @@ func sleepHandBack(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// canRepeatRelease says that the same hand back may succeed later and does no harm.
-func canRepeatRelease(err error) bool {
+// isPassing reports whether a call failed before its commit for a cause that passes: the database or a pooler is not
+// reachable, a failover, a full pool, a lock, or a timeout that is shorter than the deadline of the caller.
+func isPassing(err error) bool {
 	kind := KindOf(err)
-	return kind == KindUnavailable || kind == KindIndeterminate
+	return kind == KindUnavailable || kind == KindDeadline
 }
+
+// canRepeatRelease says that the same hand back may succeed later and does no harm.
+func canRepeatRelease(err error) bool { return isPassing(err) || KindOf(err) == KindIndeterminate }

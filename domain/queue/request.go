@@ -59,12 +59,12 @@ func GiveBack(ctx context.Context, svc Service, r RetainRequest, tasks []*Task) 
 	return RecordUndelivered(ctx, func(ctx context.Context) error { return u.UndeliveredRetain(ctx, r.Worker, r.RequestID) })
 }
 
-// RecordUndelivered calls record, and repeats it while it fails with KindUnavailable, until ctx ends. It does not repeat a
-// KindIndeterminate: the record counts, and a second one could give tasks back that another answer delivered.
+// RecordUndelivered calls record, and repeats it while a passing fault keeps it from its commit, until ctx ends. It does not
+// repeat a KindIndeterminate: the record counts, and a second one could give tasks back that another answer delivered.
 func RecordUndelivered(ctx context.Context, record func(context.Context) error) error {
 	for pause := firstHandBackPause; ; pause = min(2*pause, mostHandBackPause) {
 		err := record(ctx)
-		if KindOf(err) != KindUnavailable || !sleepHandBack(ctx, pause) {
+		if !isPassing(err) || !sleepHandBack(ctx, pause) {
 			return err
 		}
 	}

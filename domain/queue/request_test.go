@@ -33,6 +33,7 @@ func (s *undeliveredService) UndeliveredRetain(ctx context.Context, _, _ string)
 func TestGiveBackOfARequest(t *testing.T) {
 	unavailable := &queue.Error{Kind: queue.KindUnavailable, Msg: "the pool is full"}
 	indeterminate := &queue.Error{Kind: queue.KindIndeterminate, Msg: "the connection broke at the commit"}
+	late := &queue.Error{Kind: queue.KindDeadline, Msg: "no connection within the timeout of a call"}
 	for _, test := range []struct {
 		name  string
 		errs  []error
@@ -40,6 +41,7 @@ func TestGiveBackOfARequest(t *testing.T) {
 		want  error
 	}{
 		{"unavailable twice", []error{unavailable, unavailable}, 3, nil},
+		{"a call that timed out", []error{late, unavailable}, 3, nil},
 		{"a commit in doubt", []error{unavailable, indeterminate}, 2, indeterminate},
 		{"unavailable for good", slices.Repeat([]error{unavailable}, 1000), 0, unavailable},
 	} {
