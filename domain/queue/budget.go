@@ -12,16 +12,20 @@ const (
 	// DefaultLargeBytes bounds the large answers that a server makes at the same time: 32 MiB. Each byte of an answer takes
 	// about five of memory on its way from the database to the connection.
 	DefaultLargeBytes = 32 << 20
-	// SmallAnswerBytes is up to where an answer is small, and takes nothing of a Budget.
+	// DefaultBodyBytes bounds the large bodies of requests that a server reads or works on at the same time: 32 MiB. A
+	// body above that takes all of them.
+	DefaultBodyBytes = 32 << 20
+	// SmallAnswerBytes is up to where an answer or a body is small, and takes nothing of a Budget.
 	SmallAnswerBytes = 64 << 10
-	// BudgetTimeout is how long an answer may wait for its bytes.
+	// BudgetTimeout is how long an answer or a body may wait for its bytes.
 	BudgetTimeout = 10 * time.Second
 )
 
-// Budget bounds the bytes of large answers that are made at the same time, in the order in which they were asked for. It is
-// safe for concurrent use; nil bounds nothing.
+// Budget bounds the bytes of large answers that are made at the same time, or of large bodies, in the order in which they
+// were asked for. It is safe for concurrent use; nil bounds nothing.
 type Budget struct {
 	most int
+	full string // the message of the error when bytes do not become free in time
 
 	mu     sync.Mutex
 	free   int
@@ -35,8 +39,48 @@ type claim struct {
 	granted chan struct{}
 }
 
-// NewBudget is a budget of so many bytes.
-func NewBudget(bytes int) *Budget { return &Budget{most: bytes, free: bytes} }
+// NewBudget is a budget of so many bytes for answers.
+func NewBudget(bytes int) *Budget {
+	return &Budget{most: bytes, free: bytes, full: "the server is making many large answers; try again, or ask for fewer bytes"}
+}
+
+// NewBodyBudget is a budget of so many bytes for bodies of requests. A call that has bytes of it may wait for bytes of a budget
+// for answers, never the other way round, so that calls do not wait for one another in a circle.
+func NewBodyBudget(bytes int) *Budget {
+	return &Budget{most: bytes, free: bytes, full: "the server is reading many large requests; try again, or send fewer bytes"}
+}
+
+// BodyClaim is what one request has of a budget for bodies. The zero value has nothing. It is not safe for concurrent use.
+type BodyClaim struct {
+	bytes int
+	gives []func()
+}
+
+// Cover takes bytes of b until the claim has at least so many, or all of b. A small body takes nothing. Beyond the first bytes
+// it takes at least as many as it has, so that a body of unknown length takes few times. It fails as [Budget.Take] does.
+func (c *BodyClaim) Cover(ctx context.Context, b *Budget, bytes int) error {
+	if b == nil || bytes <= SmallAnswerBytes || bytes <= c.bytes || c.bytes >= b.most {
+		return nil
+	}
+
+	more := min(max(bytes-c.bytes, c.bytes, SmallAnswerBytes+1), b.most-c.bytes)
+	give, err := b.Take(ctx, more)
+	if err != nil {
+		return err
+	}
+
+	c.bytes += more
+	c.gives = append(c.gives, give)
+	return nil
+}
+
+// Return gives the bytes of the claim back.
+func (c *BodyClaim) Return() {
+	for _, give := range c.gives {
+		give()
+	}
+	*c = BodyClaim{}
+}
 
 // Take waits until so many bytes are free, or all where the budget is smaller, and takes them until give is called. It fails
 // with KindUnavailable after 10 seconds, and with ctx's error when that ends first.
@@ -58,7 +102,7 @@ func (b *Budget) reserveBytes(ctx context.Context, bytes int, read bool) (give f
 	bytes = min(bytes, b.most)
 	c := &claim{bytes: bytes, read: read, granted: make(chan struct{})}
 	if !b.queueClaim(c) {
-		return nil, errTooManyLarge()
+		return nil, b.fullError()
 	}
 
 	give = sync.OnceFunc(func() { b.returnBytes(bytes) })
@@ -71,7 +115,7 @@ func (b *Budget) reserveBytes(ctx context.Context, bytes int, read bool) (give f
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
-		err = errTooManyLarge()
+		err = b.fullError()
 	}
 
 	if !b.withdrawClaim(c) { // it was granted meanwhile
@@ -81,9 +125,7 @@ func (b *Budget) reserveBytes(ctx context.Context, bytes int, read bool) (give f
 	return nil, err
 }
 
-func errTooManyLarge() error {
-	return &Error{Kind: KindUnavailable, Msg: "the server is making many large answers; try again, or ask for fewer bytes"}
-}
+func (b *Budget) fullError() error { return &Error{Kind: KindUnavailable, Msg: b.full} }
 
 // queueClaim puts a claim behind those that wait, and grants what fits. It returns false where too much waits in memory.
 func (b *Budget) queueClaim(c *claim) bool {
@@ -164,6 +206,19 @@ func (b *Budget) TakeAnswer(ctx context.Context, tasks ...**Task) (give func()) 
 		*t = (*t).WithoutContent()
 	}
 	return func() {}
+}
+
+// TakeCreated is TakeAnswer for the tasks of a create; nil where they are small.
+func (b *Budget) TakeCreated(ctx context.Context, tasks []*Task) (give func()) {
+	if TaskBytes(tasks) <= SmallAnswerBytes {
+		return nil
+	}
+
+	places := make([]**Task, len(tasks))
+	for i := range tasks {
+		places[i] = &tasks[i]
+	}
+	return b.TakeAnswer(ctx, places...)
 }
 
 // ReleasedTasks are where the tasks of released are.

@@ -14,6 +14,12 @@ import (
 func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) queue.Service) {
 	const most = 1 << 20
 	for name, ask := range map[string]func(context.Context, queue.Service, *queue.Task) error{
+		"a create": func(ctx context.Context, s queue.Service, task *queue.Task) error {
+			return second(s.CreateTask(ctx, "q", queue.TaskMeta{Payload: task.Payload}))
+		},
+		"a create of several": func(ctx context.Context, s queue.Service, task *queue.Task) error {
+			return second(s.CreateTasks(ctx, []queue.NewTask{{Queue: "q", TaskMeta: queue.TaskMeta{Payload: task.Payload}}}))
+		},
 		"a look at a task": func(ctx context.Context, s queue.Service, task *queue.Task) error {
 			return second(s.GetTask(ctx, task.ID))
 		},
@@ -65,6 +71,75 @@ func TestLargeAnswers(t *testing.T, serve func(t *testing.T, b *queue.Budget) qu
 			give()
 			if err := <-answer; err != nil {
 				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestLargeBodies runs the sentences about the budget of large bodies. serve starts a server over a Service of its own with
+// the budget b and returns a client of it.
+func TestLargeBodies(t *testing.T, serve func(t *testing.T, b *queue.Budget) queue.Service) {
+	const most = 1 << 20
+	for name, ask := range map[string]func(context.Context, queue.Service, *queue.Task) error{
+		"a create": func(ctx context.Context, s queue.Service, task *queue.Task) error {
+			return second(s.CreateTask(ctx, "q", queue.TaskMeta{Payload: task.Payload}))
+		},
+		"a create of several": func(ctx context.Context, s queue.Service, task *queue.Task) error {
+			return second(s.CreateTasks(ctx, []queue.NewTask{{Queue: "q", TaskMeta: queue.TaskMeta{Payload: task.Payload}}}))
+		},
+		"a release with a result": func(ctx context.Context, s queue.Service, task *queue.Task) error {
+			release := queue.Release{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess, Result: task.Payload}
+			return second(s.ReleaseTasks(ctx, []queue.Release{release}))
+		},
+	} {
+		t.Run(name+" waits for the bytes of its body, and a small one does not", func(t *testing.T) {
+			t.Parallel()
+			b := queue.NewBodyBudget(most)
+			s := serve(t, b)
+			if _, err := s.CreateQueue(t.Context(), queue.QueueMeta{Name: "q"}); err != nil {
+				t.Fatal(err)
+			}
+			payload := []byte(`"` + strings.Repeat("x", 700_000) + `"`)
+			if _, err := s.CreateTask(t.Context(), "q", queue.TaskMeta{Payload: payload}); err != nil {
+				t.Fatal(err)
+			}
+			held, err := s.RetainTasks(t.Context(), queue.RetainRequest{Worker: "w"})
+			if err != nil || len(held) != 1 {
+				t.Fatal(len(held), err)
+			}
+
+			// The budget has room for a claim of 100 kB, unless the body waits in front of it.
+			give, err := b.Take(t.Context(), most-200_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer := make(chan error, 1)
+			go func() { answer <- ask(t.Context(), s, held[0]) }()
+			for waits := false; !waits; {
+				select {
+				case err := <-answer:
+					t.Fatalf("its body was read beside the budget: %v", err)
+				default:
+				}
+				soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				small, err := b.Take(soon, 100_000)
+				cancel()
+				if waits = err != nil; !waits {
+					small()
+				}
+			}
+			if _, err := s.CreateTask(t.Context(), "q", queue.TaskMeta{}); err != nil {
+				t.Errorf("a small create beside it: %v", err)
+			}
+
+			give()
+			if err := <-answer; err != nil {
+				t.Fatal(err)
+			}
+			if all, err := b.Take(t.Context(), most); err != nil {
+				t.Errorf("it keeps bytes after its end: %v", err)
+			} else {
+				all()
 			}
 		})
 	}

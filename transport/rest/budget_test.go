@@ -13,3 +13,9 @@ func TestLargeAnswers(t *testing.T) {
 		return serve(t, newManager(t), func(c *restserver.Config) { c.Large = b }).client
 	})
 }
+
+func TestLargeBodies(t *testing.T) {
+	queuetest.TestLargeBodies(t, func(t *testing.T, b *queue.Budget) queue.Service {
+		return serve(t, newManager(t), func(c *restserver.Config) { c.Bodies = b }).client
+	})
+}

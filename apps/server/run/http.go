@@ -41,9 +41,9 @@ func newChecks(cfg Config, refused func(reason string)) (*httpaccess.Checks, err
 // handler returns REST below its prefix and Connect beside it.
 func (s *Server) handler() (handler, error) {
 	body, batch, message := messageLimits(s.cfg.MaxPayloadBytes)
-	large := queue.NewBudget(queue.DefaultLargeBytes)
+	large, bodies := queue.NewBudget(queue.DefaultLargeBytes), queue.NewBodyBudget(queue.DefaultBodyBytes)
 	rest, err := restserver.New(restserver.Config{
-		Service: s.service, Large: large, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
+		Service: s.service, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
 		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, level(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),
@@ -56,9 +56,10 @@ func (s *Server) handler() (handler, error) {
 		return handler{}, err
 	}
 
-	// REST and Connect share one budget for large answers.
+	// REST and Connect share one budget for large answers, and one for large bodies.
 	rpc, err := connectserver.New(s.service, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log),
-		connectserver.WithMaxMessageBytes(message), connectserver.WithLargeAnswers(large))
+		connectserver.WithMaxMessageBytes(message), connectserver.WithLargeAnswers(large),
+		connectserver.WithLargeBodies(bodies))
 	if err != nil {
 		return handler{}, err
 	}

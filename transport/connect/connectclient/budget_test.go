@@ -13,3 +13,9 @@ func TestLargeAnswers(t *testing.T) {
 		return serve(t, connectserver.WithLargeAnswers(b)).client(t)
 	})
 }
+
+func TestLargeBodies(t *testing.T) {
+	queuetest.TestLargeBodies(t, func(t *testing.T, b *queue.Budget) queue.Service {
+		return serve(t, connectserver.WithLargeBodies(b)).client(t)
+	})
+}

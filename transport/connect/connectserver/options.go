@@ -33,6 +33,7 @@ type config struct {
 	logger      *slog.Logger
 	maxMessage  int
 	large       *queue.Budget
+	bodies      *queue.Budget
 	aliveEvery  time.Duration
 	sendTimeout time.Duration
 	callTimeout time.Duration
@@ -54,6 +55,12 @@ func WithLogger(l *slog.Logger) Option {
 // queue.DefaultLargeBytes.
 func WithLargeAnswers(b *queue.Budget) Option {
 	return option(func(c *config) error { c.large = b; return nil })
+}
+
+// WithLargeBodies sets the budget in bytes, of queue.NewBodyBudget, that the large messages of unary calls share. The default
+// is queue.DefaultBodyBytes.
+func WithLargeBodies(b *queue.Budget) Option {
+	return option(func(c *config) error { c.bodies = b; return nil })
 }
 
 // WithMaxMessageBytes bounds a message of a client after decompression: 1 MiB to 1 GiB. Answers may be twice as

@@ -33,6 +33,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 	s := &Server{svc: svc, draining: make(chan struct{}), config: config{
 		logger: slog.Default(), maxMessage: DefaultMaxMessageBytes, aliveEvery: DefaultAliveEvery,
 		sendTimeout: DefaultSendTimeout, callTimeout: DefaultCallTimeout, large: queue.NewBudget(queue.DefaultLargeBytes),
+		bodies: queue.NewBodyBudget(queue.DefaultBodyBytes),
 	}}
 	s.drain = sync.OnceFunc(func() { close(s.draining) })
 	for _, o := range opts {

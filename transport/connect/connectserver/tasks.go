@@ -24,7 +24,9 @@ func (s tasks) CreateTask(ctx context.Context, req *pb.CreateTaskRequest) (*pb.C
 	if err != nil {
 		return nil, err
 	}
-	return &pb.CreateTaskResponse{Task: wire.Task(t)}, nil
+	created := []*queue.Task{t}
+	s.boundCreated(ctx, created)
+	return &pb.CreateTaskResponse{Task: wire.Task(created[0])}, nil
 }
 
 func (s tasks) CreateTasks(ctx context.Context, req *pb.CreateTasksRequest) (*pb.CreateTasksResponse, error) {
@@ -41,7 +43,15 @@ func (s tasks) CreateTasks(ctx context.Context, req *pb.CreateTasksRequest) (*pb
 	if err != nil {
 		return nil, err
 	}
+	s.boundCreated(ctx, ts)
 	return &pb.CreateTasksResponse{Tasks: wire.Tasks(ts)}, nil
+}
+
+// boundCreated takes the bytes of a large answer of a create from the budget.
+func (s tasks) boundCreated(ctx context.Context, created []*queue.Task) {
+	if give := s.large.TakeCreated(ctx, created); give != nil {
+		deliveryOf(ctx).runAtEnd(give)
+	}
 }
 
 func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTaskResponse, error) {

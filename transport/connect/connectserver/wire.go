@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
 // lifeline controls the connection of a stream below the framework, because nothing else can interrupt a blocked
@@ -28,10 +29,11 @@ type lifelineKey struct{}
 func (s *Server) serveWithLifeline(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d := &delivery{
-			ResponseWriter: w, body: r.Body, timeout: s.sendTimeout, http1: r.ProtoMajor == 1,
+			ResponseWriter: w, bodies: s.bodies, arriving: r.Context(), timeout: s.sendTimeout, http1: r.ProtoMajor == 1,
 			lifeline: lifeline{rc: http.NewResponseController(w)}, json: strings.HasSuffix(r.Header.Get("Content-Type"), "json"),
 		}
 		defer d.lifeline.closeLifeline()
+		defer d.claim.Return()
 		defer func() {
 			if d.give != nil {
 				d.give()
@@ -46,6 +48,7 @@ func (s *Server) serveWithLifeline(next http.Handler) http.Handler {
 			}
 		}()
 
+		d.body, d.total = r.Body, int(max(r.ContentLength, 0))
 		r = r.WithContext(context.WithValue(r.Context(), lifelineKey{}, d))
 		r.Body = d
 		next.ServeHTTP(d, r)
@@ -70,6 +73,11 @@ type delivery struct {
 	unary    bool
 	http1    bool
 	received int // bytes since the deadlines moved
+	arrived  int // bytes of the body so far
+	total    int // bytes of the body, where its header says so
+	arriving context.Context
+	bodies   *queue.Budget
+	claim    queue.BodyClaim
 	paced    int // bytes since the write deadline moved
 }
 
@@ -83,6 +91,13 @@ func (d *delivery) Read(b []byte) (int, error) {
 	if !d.unary {
 		return n, err
 	}
+
+	// A large message waits for its part of the budget.
+	d.arrived += n
+	if full := d.claim.Cover(d.arriving, d.bodies, max(d.arrived, d.total)); full != nil {
+		return n, wire.ConnectError(full)
+	}
+
 	// From each part on, the next part may take one timeout, and the answer one more.
 	if d.received += n; d.received >= paceBytes {
 		d.received = 0

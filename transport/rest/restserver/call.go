@@ -40,6 +40,7 @@ type call struct {
 	media     string // media type of the body
 	bodyLimit int64  // in bytes
 	bodyFault error  // the reason why the body did not arrive
+	claim     queue.BodyClaim
 
 	status  int  // of the answer, as huma sets it
 	written bool // the header of the answer has left
@@ -178,9 +179,20 @@ func (c *call) readBody(buf *bytes.Buffer) error {
 		buf.Grow(int(min(n+bytes.MinRead, maxPooledBytes)))
 	}
 
+	// A large body waits for its part of the budget before it arrives.
 	ctl := http.NewResponseController(c.w)
-	// One byte above the limit shows a body that is too large.
-	if err := c.copyBody(ctl, buf, c.bodyLimit+1); err != nil {
+	err := c.claim.Cover(c.requestContext(), c.cfg.Bodies, int(min(c.r.ContentLength, c.bodyLimit)))
+	if err == nil {
+		// One byte above the limit shows a body that is too large.
+		err = c.copyBody(ctl, buf, c.bodyLimit+1)
+	}
+	if queue.KindOf(err) == queue.KindUnavailable {
+		*buf = bytes.Buffer{}
+		c.claim.Return()
+		_ = c.copyBody(ctl, io.Discard, maxDiscard)
+		return err
+	}
+	if err != nil {
 		return bodyFault(err)
 	}
 	if int64(buf.Len()) > c.bodyLimit {
@@ -227,6 +239,14 @@ func (c *call) copyBody(ctl *http.ResponseController, to io.Writer, n int64) err
 		if rest -= some; errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
+			return err
+		}
+
+		// A body of unknown length takes its bytes as it arrives.
+		if to == io.Discard || c.r.ContentLength >= 0 {
+			continue
+		}
+		if err := c.claim.Cover(c.requestContext(), c.cfg.Bodies, int(n-rest+paceBytes)); err != nil {
 			return err
 		}
 	}

@@ -30,6 +30,8 @@ type Config struct {
 	MaxBatchBytes int64
 	// Large is the budget in bytes that large answers share; nil = a budget of queue.DefaultLargeBytes.
 	Large *queue.Budget
+	// Bodies is the budget in bytes that large bodies share; nil = a budget of queue.DefaultBodyBytes.
+	Bodies *queue.Budget
 	// Timeouts of the server; zero values get their defaults.
 	Timeouts Timeouts
 	// Logger for defects and refused work; nil = slog.Default.
@@ -111,6 +113,9 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Version, "dev")
 	if c.Large == nil {
 		c.Large = queue.NewBudget(queue.DefaultLargeBytes)
+	}
+	if c.Bodies == nil {
+		c.Bodies = queue.NewBodyBudget(queue.DefaultBodyBytes)
 	}
 
 	if c.Logger == nil {

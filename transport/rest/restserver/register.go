@@ -98,6 +98,7 @@ func (a adapter) Handle(op *huma.Operation, handle func(huma.Context)) {
 	a.mux.HandleFunc(op.Method+" "+a.cfg.Prefix+op.Path, func(w http.ResponseWriter, r *http.Request) {
 		c := &call{humaContext: humago.NewContext(op, r, w), Server: a.Server, w: w, r: r, bodyLimit: limit}
 		defer c.runCleanups()
+		defer c.claim.Return()
 		if err := c.acceptRequest(accepts); err != nil {
 			c.replyFailure(err)
 			return

@@ -129,7 +129,9 @@ func createTask(c *call, in *createTaskInput) (*creation[restapi.Task], error) {
 	if err != nil {
 		return nil, err
 	}
-	return creationOf(t.Replayed, restapi.TaskOf(t)), nil
+	created := []*queue.Task{t}
+	c.boundCreated(created)
+	return creationOf(created[0].Replayed, restapi.TaskOf(created[0])), nil
 }
 
 func createTasks(c *call, in *createTasksInput) (*creation[restapi.List[restapi.Task]], error) {
@@ -147,9 +149,17 @@ func createTasks(c *call, in *createTasksInput) (*creation[restapi.List[restapi.
 	if err != nil {
 		return nil, err
 	}
+	c.boundCreated(created)
 	isNew := func(t *queue.Task) bool { return !t.Replayed }
 	replayed := len(created) > 0 && !slices.ContainsFunc(created, isNew)
 	return creationOf(replayed, restapi.ListOf(mapSlice(created, restapi.TaskOf))), nil
+}
+
+// boundCreated takes the bytes of a large answer of a create from the budget.
+func (c *call) boundCreated(tasks []*queue.Task) {
+	if give := c.cfg.Large.TakeCreated(c.requestContext(), tasks); give != nil {
+		c.afterAnswer(give)
+	}
 }
 
 // assignKeys gives each task of a batch its own key, made of the key of the batch and the index of the task.
