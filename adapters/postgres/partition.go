@@ -36,7 +36,7 @@ const (
 	dropPatience  = "20ms"
 	dropRestLeast = 10 * time.Second
 	dropRestMost  = 5 * time.Minute
-	dropTimeout   = 10 * time.Minute // bounds the drop and the walk under the lock, which blocks no other work
+	dropTimeout   = 10 * time.Minute // bounds the drop and the counts under the lock, which blocks no other work
 )
 
 // partitions records the upper end of the partitions and the progress of dropping the oldest.
@@ -52,6 +52,7 @@ type partitions struct {
 	done    sync.WaitGroup
 
 	cursor   partCursor
+	closed   int64 // lower end of the partition that this process has closed
 	dropRest time.Duration
 	nextDrop time.Time
 }
@@ -93,10 +94,11 @@ func needPartition(err error) bool {
 }
 
 // noPartition reports whether PostgreSQL found no partition for a row. The database then lost partitions that this
-// process remembers, for example by a restore. A row that violates a check has the same SQLSTATE, but names the check.
+// process remembers, for example by a restore, or it has closed the partition before its removal. A row that violates
+// another check has the same SQLSTATE, but names that check.
 func noPartition(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.Code == "23514" && pg.ConstraintName == ""
+	return ok && pg.Code == "23514" && (pg.ConstraintName == "" || pg.ConstraintName == "closed")
 }
 
 type partition struct {
@@ -370,6 +372,7 @@ type partRest int
 
 const (
 	partHasMore  partRest = iota // other tables still have rows of its tasks
+	partOpen                     // the partition may get new rows
 	partNeeded                   // at least one task is unfinished or within its retention
 	partStripped                 // only the partition itself is left
 )
@@ -380,6 +383,7 @@ var (
 	stripPartKeys  = statement("part.strip.keys")
 	stripPartRows  = statement("part.strip")
 	countPartTasks = statement("part.counts")
+	findRevived    = statement("part.revived")
 	lockDrop       = statement("part.drop.lock")
 )
 
@@ -413,8 +417,10 @@ func (t *tx) walkPart(ctx context.Context, p partition, at partCursor, size int)
 
 // stripPart removes the rows of a partition's tasks from other tables, one step per call: first keys, in the order of
 // the tasks, then states and errors. The walk stops before a task that the partition still needs, and the next call
-// goes on there. A new process starts the walk again and finds no rows. The result is a hint: only the walk of dropPart
-// holds a lock.
+// goes on there. A new process starts the walk again and finds no rows.
+//
+// A walk that has passed all tasks proves that each was finished and past its retention. The walk begins when the
+// partition is closed, so no task appears behind its cursor. dropPart finds the tasks that changed since.
 func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved int, rest partRest, err error) {
 	size, _, _ := s.rowFilters.strip.nextStep()
 	at := s.partitions.strip(p.lower)
@@ -427,6 +433,10 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 		}
 		if step.needed {
 			rest = partNeeded
+			return errNothing
+		}
+		if !s.partitions.isClosed(p) {
+			rest = partOpen
 			return errNothing
 		}
 
@@ -470,21 +480,82 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 		return 0, partHasMore, nil
 	}
 	s.rowFilters.strip.recordPass()
+
+	if rest == partOpen {
+		rest, err = s.closePart(ctx, op, p)
+		return 0, rest, err
+	}
 	s.partitions.stripped(next)
 	return moved, rest, nil
 }
 
-// dropPart drops a partition unless one of its tasks became unfinished. Statements on old tasks of the partition wait
-// during the walk over them. Statements of the hot path wait only while the two tables are dropped. The drop needs a
-// lock that blocks all later sessions, so dropPart waits only dropPatience for it. A session that reads the tables for
-// long, such as pg_dump, therefore delays no other. The delay before the next attempt doubles each time.
-func (s *Store) dropPart(ctx context.Context, op string, p partition) (dropped bool, err error) {
+// closePart closes a partition to new rows, because a transaction may still hold ids of it.
+func (s *Store) closePart(ctx context.Context, op string, p partition) (partRest, error) {
+	closed, err := s.changePart(ctx, op, func(ctx context.Context, t *tx) error {
+		t.ddl("part.close", p.lower, p.upper)
+		return t.flushBatch(ctx)
+	})
+	if !closed {
+		return partNeeded, err
+	}
+
+	s.partitions.setClosed(p)
+	return partHasMore, nil
+}
+
+// dropPart drops a partition that stripPart has walked, unless one of its tasks changed since. Such a task waits again,
+// and then it has a state row; or the retention of its queue is longer now, and then the newest finish shows that. The
+// time under the lock therefore does not grow with the tasks but with the rows of done_p, which one scan counts.
+// Statements on old tasks of the partition wait during this scan. Statements of the hot path wait only while the two
+// tables are dropped.
+func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
+	defer cancel()
+	return s.changePart(ctx, op, func(ctx context.Context, t *tx) error {
+		t.batch.Queue("set local statement_timeout = 0") // dropTimeout bounds the scan instead
+		t.ddl("part.freeze", p.lower, p.upper)
+		if err := t.flushBatch(ctx); err != nil {
+			return err
+		}
+
+		// The counts lose the tasks of the partition in the transaction that drops it.
+		needed := false
+		var gone []eventChange
+		var counts []int32
+		t.askPart(findRevived, p, func(rows pgx.Rows) error { return rows.Scan(&needed) })
+		t.askPart(countPartTasks, p, func(rows pgx.Rows) error {
+			var c eventChange
+			var n int32
+			var recent bool
+			err := rows.Scan(&c.queue, &c.was, &n, &recent)
+			needed = needed || recent
+			gone, counts = append(gone, c), append(counts, n)
+			return err
+		})
+		if err := t.flushBatch(ctx); err != nil {
+			return err
+		}
+
+		if needed {
+			s.partitions.stripped(firstOfPart(p.lower))
+			return errNothing
+		}
+
+		events{}.insertCounts(t, gone, counts)
+		t.ddl("part.drop", p.lower, p.upper)
+		return nil
+	})
+}
+
+// changePart runs a change of a partition's tables in a transaction; one process at a time changes any. The change needs
+// a lock that blocks all later sessions, so it waits only dropPatience for it. A session that reads the tables for long,
+// such as pg_dump, therefore delays no other. The delay before the next attempt doubles each time, also after an attempt
+// that the end of the step has cut off: the other kinds of removal then have their time.
+func (s *Store) changePart(ctx context.Context, op string, change func(context.Context, *tx) error) (done bool, err error) {
 	if !s.partitions.mayDrop() {
 		return false, nil
 	}
-	size, _, _ := s.rowFilters.strip.nextStep()
-	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
-	defer cancel()
+
 	err = s.tryTransaction(ctx, func(ctx context.Context, t *tx) error {
 		locked := false
 		err := t.queryRows(ctx, lockDrop, func(rows pgx.Rows) error { return rows.Scan(&locked) })
@@ -496,57 +567,20 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (dropped b
 		}
 
 		t.batch.Queue("set local lock_timeout = '" + dropPatience + "'")
-		t.batch.Queue("set local statement_timeout = 0") // dropTimeout bounds the walk instead
-		t.ddl("part.freeze", p.lower, p.upper)
-		if err := t.flushBatch(ctx); err != nil {
-			return err
-		}
-
-		// A task may have become unfinished behind the cursor of stripPart, so this walk starts at the first task.
-		for at := firstOfPart(p.lower); ; {
-			step, err := t.walkPart(ctx, p, at, size)
-			if err != nil {
-				return err
-			}
-			if step.needed {
-				s.partitions.stripped(at)
-				return errNothing
-			}
-			if step.end {
-				break
-			}
-			at = step.next
-		}
-
-		// The counts lose the tasks of the partition in the transaction that drops it.
-		ev := events{}
-		var gone []eventChange
-		var counts []int32
-		t.askPart(countPartTasks, p, func(rows pgx.Rows) error {
-			var c eventChange
-			var n int32
-			err := rows.Scan(&c.queue, &c.was, &n)
-			gone, counts = append(gone, c), append(counts, n)
-			return err
-		})
-
-		if err := t.flushBatch(ctx); err != nil {
-			return err
-		}
-
-		ev.insertCounts(t, gone, counts)
-		t.ddl("part.drop", p.lower, p.upper)
-		dropped = true
-		return nil
+		return change(ctx, t)
 	})
 
-	if isPgCode(err, lockNotAvailable) || isPgCode(err, undefinedTable) {
+	locked := isPgCode(err, lockNotAvailable) || isPgCode(err, undefinedTable)
+	if locked || ctx.Err() != nil {
 		s.partitions.dropLater()
-		return false, nil
+	} else {
+		s.partitions.dropSoon()
 	}
 
-	s.partitions.dropSoon()
-	return dropped && err == nil, translateError(op, ignoreNothingToDo(err))
+	if locked {
+		return false, nil
+	}
+	return err == nil, translateError(op, ignoreNothingToDo(err))
 }
 
 // These SQLSTATEs are expected when a partition is removed.
@@ -586,6 +620,20 @@ func (p *partitions) stripped(at partCursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cursor = at
+}
+
+// isClosed reports whether this process has closed the partition p.
+func (p *partitions) isClosed(part partition) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed == part.lower
+}
+
+// setClosed records that this process has closed the partition p.
+func (p *partitions) setClosed(part partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = part.lower
 }
 
 // mayDrop reports whether the delay after a failed drop is over.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,6 +36,32 @@ func (c *countLocks) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.
 
 func (c *countLocks) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (c *countLocks) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// beforeBatch runs a function once, before the first batch with a statement that contains a text.
+type beforeBatch struct {
+	text string
+	run  func()
+	once sync.Once
+	done atomic.Bool
+}
+
+func (b *beforeBatch) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+func (b *beforeBatch) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (b *beforeBatch) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	for _, q := range data.Batch.QueuedQueries {
+		if strings.Contains(q.SQL, b.text) {
+			b.once.Do(func() { b.run(); b.done.Store(true) })
+		}
+	}
+	return ctx
+}
+
+func (b *beforeBatch) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (b *beforeBatch) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
 // finishPartition makes n tasks with keys that end in the first partition, of 1,024 ids a thousand, and goes on in the next.
 func finishPartition(t *testing.T, s *postgres.Store, conn *pgx.Conn, n int, upper int64) {
@@ -133,7 +160,7 @@ func TestDropPartition(t *testing.T) {
 		recounted(t, s)
 	})
 
-	t.Run("a partition that takes longer to read than a call may last goes all the same", func(t *testing.T) {
+	t.Run("a partition that takes longer to read than a call or a step may last goes all the same", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		s, conn := open(t, dsn, postgres.WithPartitionSize(1024)), connect(t, dsn)
@@ -145,7 +172,9 @@ func TestDropPartition(t *testing.T) {
 
 		brief := open(t, dsn, postgres.WithPartitionSize(1024), postgres.WithCallTimeout(500*time.Millisecond))
 		waitFor(t, func() (bool, string) {
-			_, err := brief.Maintain(t.Context(), queue.ChorePrune) // a loaded machine may be too slow for any other statement
+			ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
+			defer cancel()
+			_, err := brief.Maintain(ctx, queue.ChorePrune) // a loaded machine may be too slow for any other statement
 			n := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1")
 			return n == 0, fmt.Sprintf("the partition is still there: %v", err)
 		})
@@ -205,5 +234,78 @@ func TestDropPartition(t *testing.T) {
 		if n := value[int](t, conn, "select count(*) from pgqueue.task where id = $1", id); n != 1 {
 			t.Error("the task is gone")
 		}
+	})
+
+	for _, c := range []struct {
+		change  string
+		retry   bool
+		restore bool
+	}{
+		{"its queue keeps finished tasks longer", false, false},
+		{"one of its tasks waits again", true, true},
+	} {
+		t.Run("between the last look at its tasks and its drop "+c.change+": it stays", func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			other, conn := open(t, dsn), connect(t, dsn)
+			retain := func(d time.Duration) {
+				if _, err := conn.Exec(t.Context(), "update pgqueue.queue set retention = $1", int64(d)); err != nil {
+					t.Error(err)
+				}
+			}
+
+			change := &beforeBatch{text: "in share mode", run: func() {
+				retain(24 * time.Hour)
+				if c.retry {
+					id := value[int64](t, conn, "select min(id) from pgqueue.task")
+					if b, err := other.RetryTasks(t.Context(), "tests", queue.Selection{IDs: []int64{id}}); err != nil {
+						t.Error(b, err)
+					}
+				}
+				if c.restore {
+					retain(time.Hour)
+				}
+			}}
+			s := open(t, dsn, postgres.WithPartitionSize(1024), postgres.WithTracer(change))
+			finishPartition(t, s, conn, 10, 1025)
+			postgrestest.Advance(t, s, 62*time.Minute)
+
+			waitFor(t, func() (bool, string) {
+				maintain(t, s, queue.ChorePrune)
+				return change.done.Load(), "no drop was tried"
+			})
+			for range 3 {
+				maintain(t, s, queue.ChorePrune)
+			}
+			if n := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1"); n != 1 {
+				t.Fatal("the partition is dropped")
+			}
+		})
+	}
+
+	t.Run("a create that took its ids before the partition closed takes others", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		conn := connect(t, dsn)
+		s := open(t, dsn, postgres.WithPartitionSize(1024))
+		finishPartition(t, s, conn, 10, 1025)
+		postgrestest.Advance(t, s, 62*time.Minute)
+
+		// A reader of the parent table alone lets the partition close and keeps it from being dropped.
+		reader := connect(t, dsn)
+		sql(t, reader, "begin", "lock table only pgqueue.task in access share mode")
+		waitFor(t, func() (bool, string) {
+			maintain(t, open(t, dsn), queue.ChorePrune)
+			n := value[int](t, conn, "select count(*) from pg_constraint where conname = 'closed'")
+			return n == 1, fmt.Sprintf("%d closed partitions", n)
+		})
+
+		sql(t, conn, "select setval('pgqueue.turn', 500)")
+		later := &beforeBatch{text: "insert into pgqueue.task ", run: func() { sql(t, conn, "select setval('pgqueue.turn', 2000)") }}
+		makeTask(t, open(t, dsn, postgres.WithTracer(later)), "tests", "mail")
+		if id := value[int](t, conn, "select task_id from pgqueue.ready order by turn desc limit 1"); id <= 2000 {
+			t.Errorf("the task has id %d", id)
+		}
+		sql(t, reader, "commit")
 	})
 }

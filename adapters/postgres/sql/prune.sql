@@ -149,7 +149,21 @@ left join lateral (
 ) l on true
 
 -- name: part.counts
-select d.queue_id, d.status, sum(n)::integer from pgqueue.done_p{lower} d group by 1, 2
+-- The finished tasks of a partition by queue and status, and whether one of them is within its retention.
+select d.queue_id, d.status, d.n, q.id is not null and d.finished_at + pgqueue.stay(q.retention, q.ttl) > pgqueue.clock()
+from (
+    select d.queue_id, d.status, sum(d.n)::integer as n, max(d.finished_at) as finished_at
+    from pgqueue.done_p{lower} d group by 1, 2
+) d
+left join pgqueue.queue q on q.id = d.queue_id and q.deleted_at is null
+
+-- name: part.revived
+-- Whether a task of a stripped partition has a state row. A task that waits again after its end always has one.
+select exists (
+    select 1 from pgqueue.queue q
+    cross join lateral (
+        select 1 from pgqueue.state s where s.queue_id = q.id and s.task_id >= {lower} and s.task_id < {upper} limit 1
+    ) s)
 
 -- name: part.strip.keys
 -- Keys of a partition's tasks behind one task, up to a last one. Returns how many went.
@@ -165,13 +179,20 @@ with gone as (
 select count(*)::integer from gone
 
 -- name: part.strip
--- A step of the states and errors of a partition's tasks, queue by queue: their keys begin with it.
+-- A step of the states and errors of a partition's tasks, queue by queue: their keys begin with it. Those of a task that waits
+-- again, or is within its retention, stay.
 with state as (
     delete from pgqueue.state where ctid = any (array(
         select s.at from pgqueue.queue q
         cross join lateral (
             select s.ctid as at from pgqueue.state s
-            where s.queue_id = q.id and s.task_id >= {lower} and s.task_id < {upper} order by s.task_id limit @limit
+            where s.queue_id = q.id and s.task_id >= {lower} and s.task_id < {upper}
+              and exists (
+                  select 1 from pgqueue.done_p{lower} d
+                  where d.queue_id = q.id and d.task_id <= s.task_id and d.task_id > (s.task_id - 1) / 32 * 32
+                    and d.task_id + d.n > s.task_id
+                    and (q.deleted_at is not null or d.finished_at + pgqueue.stay(q.retention, q.ttl) <= pgqueue.clock()))
+            order by s.task_id limit @limit
         ) s limit @limit)) returning 1
 ),
 error as (
@@ -179,17 +200,28 @@ error as (
         select e.at from pgqueue.queue q
         cross join lateral (
             select e.ctid as at from pgqueue.task_error e
-            where e.queue_id = q.id and e.task_id >= {lower} and e.task_id < {upper} order by e.task_id limit @limit
+            where e.queue_id = q.id and e.task_id >= {lower} and e.task_id < {upper}
+              and exists (
+                  select 1 from pgqueue.done_p{lower} d
+                  where d.queue_id = q.id and d.task_id <= e.task_id and d.task_id > (e.task_id - 1) / 32 * 32
+                    and d.task_id + d.n > e.task_id
+                    and (q.deleted_at is not null or d.finished_at + pgqueue.stay(q.retention, q.ttl) <= pgqueue.clock()))
+            order by e.task_id limit @limit
         ) e limit @limit)) returning 1
 )
 select ((select count(*) from state) + (select count(*) from error))::integer
+
+-- name: part.close
+-- No row can be added to a closed partition. A create that took its ids long ago fails, and takes others.
+lock table pgqueue.task_p{lower} in access exclusive mode;
+alter table pgqueue.task_p{lower} drop constraint if exists closed, add constraint closed check (false) not valid;
 
 -- name: part.drop.lock
 -- One process drops at a time; the others have no need to wait.
 select pg_try_advisory_xact_lock('pgqueue.part'::regclass::oid::integer, 1)
 
 -- name: part.freeze
--- Nothing may change in the partition between its counting and its end. The hot path has no business there.
+-- Nothing changes in the partition between its counts and its removal. The hot path does not write there.
 lock table pgqueue.task_p{lower}, pgqueue.done_p{lower} in share mode
 
 -- name: part.drop
