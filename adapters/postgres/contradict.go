@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +28,8 @@ const (
 	// repairTimeout bounds the repair of one queue, which reads all rows of the queue. A step of a search has the
 	// timeout of a call.
 	repairTimeout = 10 * time.Minute
-	// mostContradictions is the most that FindContradictions returns. It stops its search there.
+	// mostContradictions is the most that FindContradictions returns. It stops its search at the next one. The limit of
+	// its statements is 1 above.
 	mostContradictions = 1_000
 )
 
@@ -114,13 +116,12 @@ func (s *Store) lookTwice(ctx context.Context, rows int64) (found []Contradictio
 // errEnough ends a search that found mostContradictions.
 var errEnough = errors.New("enough is found")
 
-// FindContradictions searches all rows and returns the first 1,000 contradictions. It reads in steps of bounded size,
-// each with the timeout of a call. Beside running work it finds only rows that contradict each other within the
-// snapshot of one step.
-func (s *Store) FindContradictions(ctx context.Context) ([]Contradiction, error) {
-	var all []Contradiction
-	err := s.lookAtAll(ctx, func(found []Contradiction) (again bool, err error) {
-		if all = append(all, found...); len(all) >= mostContradictions {
+// FindContradictions searches all rows and returns the first 1,000 contradictions, and whether there are more. It reads
+// in steps of bounded size, each with the timeout of a call. Beside running work it finds only rows that contradict each
+// other within the snapshot of one step.
+func (s *Store) FindContradictions(ctx context.Context) (all []Contradiction, more bool, err error) {
+	err = s.lookAtAll(ctx, func(found []Contradiction) (again bool, err error) {
+		if all = append(all, found...); len(all) > mostContradictions {
 			return false, errEnough
 		}
 		return false, nil
@@ -130,7 +131,8 @@ func (s *Store) FindContradictions(ctx context.Context) ([]Contradiction, error)
 		err = nil
 	}
 	all = sortContradictions(all)
-	return all[:min(len(all), mostContradictions)], err
+	more = len(all) > mostContradictions
+	return all[:min(len(all), mostContradictions)], more, err
 }
 
 // lookAtAll searches all tables. It passes the contradictions of each step to settle, and repeats the step when
@@ -306,11 +308,12 @@ func (s *Store) CheckContradictions(ctx context.Context) (queue.Finding, error) 
 		found = append(found, more...)
 	}
 
-	return findingOf(found, fmt.Sprintf("none in the first %d rows of each table", startRows)), nil
+	return findingOf(found, false, fmt.Sprintf("none in the first %d rows of each table", startRows)), nil
 }
 
-// findingOf returns the finding of a diagnosis about contradictions. none is its value when found is empty.
-func findingOf(found []Contradiction, none string) queue.Finding {
+// findingOf returns the finding of a diagnosis about contradictions; more says that others exist. none is its value when
+// found is empty.
+func findingOf(found []Contradiction, more bool, none string) queue.Finding {
 	f := queue.Finding{Name: "contradictions", Level: queue.LevelOK, Value: none}
 	if len(found) == 0 {
 		return f
@@ -321,7 +324,11 @@ func findingOf(found []Contradiction, none string) queue.Finding {
 	for _, c := range found[:min(len(found), 3)] {
 		some = append(some, fmt.Sprintf("%s/%s task %d is %s", c.Namespace, c.Queue, c.TaskID, c.What))
 	}
-	f.Level, f.Value = queue.LevelFail, fmt.Sprintf("%d: %s", len(found), strings.Join(some, ", "))
+	number := strconv.Itoa(len(found))
+	if more {
+		number = "more than " + number
+	}
+	f.Level, f.Value = queue.LevelFail, number+": "+strings.Join(some, ", ")
 	f.Advice = "tasks may run again or be stuck; settle them with: pgqueue doctor --repair"
 	return f
 }

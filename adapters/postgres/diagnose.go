@@ -517,10 +517,10 @@ func byteSize(n int64) string {
 }
 
 func (d *diagnosis) contradictions(ctx context.Context) error {
-	found, err := d.store.FindContradictions(ctx)
+	found, more, err := d.store.FindContradictions(ctx)
 	if err != nil {
 		return d.unknown("contradictions", err)
 	}
-	d.found = append(d.found, findingOf(found, "none"))
+	d.found = append(d.found, findingOf(found, more, "none"))
 	return nil
 }

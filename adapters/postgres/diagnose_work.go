@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,16 +57,21 @@ func (d *diagnosis) tickers(ctx context.Context) error {
 		return d.unknown(name, err)
 	}
 
+	examined := strconv.Itoa(all)
+	if all == mostExamined {
+		examined = "the first " + examined // the others exist, but their schedules are not read
+	}
+
 	switch {
 	case len(faulty) > 0:
-		d.say(name, queue.LevelFail, fmt.Sprintf("%d of %d do not fire: %s", len(faulty), all, told(faulty)),
+		d.say(name, queue.LevelFail, fmt.Sprintf("%d of %s do not fire: %s", len(faulty), examined, told(faulty)),
 			"mend each with pgqueue update-ticker (--timezone, --cron, --queue), or pause it; a zone that a newer time zone database has "+
 				"needs that database on every server's host")
 	case len(slow) > 0:
-		d.say(name, queue.LevelWarn, fmt.Sprintf("%d of %d are late: %s", len(slow), all, told(slow)),
+		d.say(name, queue.LevelWarn, fmt.Sprintf("%d of %s are late: %s", len(slow), examined, told(slow)),
 			"see that a server or manager runs its background work, and look in its log")
 	default:
-		d.say(name, queue.LevelOK, fmt.Sprintf("%d, none late", all), "")
+		d.say(name, queue.LevelOK, examined+", none late", "")
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func TestContradictions(t *testing.T) {
 			noContradictions(t, s)
 
 			sql(t, connect(t, dsn), c.plant...)
-			found, err := s.FindContradictions(t.Context())
+			found, _, err := s.FindContradictions(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,6 +110,41 @@ func TestContradictions(t *testing.T) {
 	}
 }
 
+// TestContradictionsAboveTheLimit plants more contradictions than a search returns: doctor says that there are more, and the
+// repair corrects all.
+func TestContradictionsAboveTheLimit(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	s, conn := open(t, dsn), connect(t, dsn)
+	makeQueue(t, s, "tests", "mail")
+	makeQueue(t, s, "tests", "quiet")
+	load{waiting: 1_300, delayed: 1, done: 32}.fill(t, s, conn)
+	finish := func(n int) {
+		sql(t, conn, fmt.Sprintf(`insert into pgqueue.done (task_id, finished_at, token, queue_id, status, attempt)
+			select task_id + g, now(), 0, queue_id, 4, 1 from pgqueue.ready cross join lateral generate_series(0, n - 1) g
+			order by 1 limit %d on conflict do nothing`, n))
+	}
+
+	finish(1_000)
+	if found, more, err := s.FindContradictions(t.Context()); err != nil || len(found) != 1_000 || more {
+		t.Errorf("%d found, more: %t, %v", len(found), more, err)
+	}
+	wantFinding(t, diagnose(t, s), "contradictions", queue.LevelFail, "1000: tests/")
+
+	finish(1_001)
+	if found, more, err := s.FindContradictions(t.Context()); err != nil || len(found) != 1_000 || !more {
+		t.Errorf("%d found, more: %t, %v", len(found), more, err)
+	}
+	wantFinding(t, diagnose(t, s), "contradictions", queue.LevelFail, "more than 1000: tests/")
+
+	finish(1_200)
+	if settled, err := s.RepairContradictions(t.Context()); err != nil || len(settled) != 1_200 {
+		t.Errorf("%d settled, %v", len(settled), err)
+	}
+	noContradictions(t, s)
+}
+
 // TestContradictionsBehindABacklog has a contradiction as the last row of each table, behind several steps of rows without one:
 // the look finds and settles each, step by step, and reports how far it has come.
 func TestContradictionsBehindABacklog(t *testing.T) {
@@ -127,7 +162,7 @@ func TestContradictionsBehindABacklog(t *testing.T) {
 	if err != nil || len(out[0]) != 300 {
 		t.Fatal(len(out[0]), err)
 	}
-	if found, err := s.FindContradictions(t.Context()); err != nil || len(found) != 0 {
+	if found, _, err := s.FindContradictions(t.Context()); err != nil || len(found) != 0 {
 		t.Fatalf("before: %+v, %v", found, err)
 	}
 
@@ -147,7 +182,7 @@ func TestContradictionsBehindABacklog(t *testing.T) {
 
 	steps := map[string][]int64{}
 	watched := postgres.WithProgress(t.Context(), func(table string, rows int64) { steps[table] = append(steps[table], rows) })
-	if found, err := s.FindContradictions(watched); err != nil || !slices.Equal(kinds(found), want) {
+	if found, _, err := s.FindContradictions(watched); err != nil || !slices.Equal(kinds(found), want) {
 		t.Errorf("found %+v, %v", found, err)
 	}
 	for table, n := range map[string]int{"ready": 2, "delayed": 2, "lease": 1} {

@@ -255,7 +255,7 @@ func (e *sharing) keyed(i int) error {
 // noContradictions has doctor's check find nothing.
 func noContradictions(t *testing.T, s *postgres.Store) {
 	t.Helper()
-	found, err := s.FindContradictions(t.Context())
+	found, _, err := s.FindContradictions(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,7 +110,7 @@ func lockQueueRow(t testing.TB, s queue.Store, namespace, name string) (unlock f
 
 // audit finds rows that contradict each other.
 func audit(ctx context.Context, s queue.Store) error {
-	found, err := s.(*postgres.Store).FindContradictions(ctx)
+	found, _, err := s.(*postgres.Store).FindContradictions(ctx)
 	if err == nil && len(found) > 0 {
 		err = fmt.Errorf("the rows contradict each other: %+v", found)
 	}

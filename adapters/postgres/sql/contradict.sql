@@ -70,7 +70,7 @@ found as (
 named as (
     select f.what, q.namespace, q.name, f.queue_id, f.id
     from found f join pgqueue.queue q on q.id = f.queue_id and q.deleted_at is null
-    order by f.what, f.queue_id, f.id limit 1000
+    order by f.what, f.queue_id, f.id limit 1001
 )
 select (select count(*) from walked), n.what, n.namespace, n.name, n.queue_id, n.id,
        e.queue_id, e.priority, e.turn, e.due_at, e.task_id, e.token, e.part
@@ -92,7 +92,7 @@ from (
     where u.id <> 0 group by l.queue_id, u.id having count(*) > 1
 ) h
 join pgqueue.queue q on q.id = h.queue_id and q.deleted_at is null
-order by q.id, h.id limit 1000
+order by q.id, h.id limit 1001
 
 -- name: contradict.lock
 -- Nothing moves while a queue is repaired.
