@@ -14,34 +14,34 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// check lists the differences inside the files themselves.
-func (ws *workspace) check() []string {
-	problems := ws.checkWork()
+// checkWorkspace lists the differences inside the files themselves.
+func (ws *workspace) checkWorkspace() []string {
+	problems := ws.checkWorkFile()
 	for _, m := range ws.modules {
-		for _, problem := range slices.Concat(ws.checkLines(m), ws.checkSiblings(m)) {
+		for _, problem := range slices.Concat(ws.checkModuleLines(m), ws.checkSiblings(m)) {
 			problems = append(problems, path.Join(m.dir, "go.mod")+": "+problem)
 		}
 	}
 	return append(problems, ws.checkThirdParties()...)
 }
 
-// checkWork compares go.work with the existing modules.
-func (ws *workspace) checkWork() []string {
+// checkWorkFile compares go.work with the existing modules.
+func (ws *workspace) checkWorkFile() []string {
 	var problems []string
 	used := map[string]bool{}
 	for _, use := range ws.work.Use {
 		dir := path.Clean(use.Path)
 		used[dir] = true
-		if ws.sibling(prefix+dir) == nil {
+		if ws.findSibling(prefix+dir) == nil {
 			problems = append(problems, fmt.Sprintf("go.work: %s has no go.mod", use.Path))
 		}
 	}
 
 	for _, m := range ws.modules {
 		switch {
-		case m.outside() && used[m.dir]:
+		case m.isOutside() && used[m.dir]:
 			problems = append(problems, fmt.Sprintf("go.work: %s must stay outside the workspace", m.dir))
-		case !m.outside() && !used[m.dir]:
+		case !m.isOutside() && !used[m.dir]:
 			problems = append(problems, fmt.Sprintf("go.work: %s is missing", m.dir))
 		}
 	}
@@ -55,8 +55,8 @@ func (ws *workspace) checkWork() []string {
 	return problems
 }
 
-// checkLines checks the name, the go line and the directives that work only in this tree.
-func (ws *workspace) checkLines(m *module) []string {
+// checkModuleLines checks the name, the go line and the directives that work only in this tree.
+func (ws *workspace) checkModuleLines(m *module) []string {
 	var problems []string
 	if got := m.file.Module.Mod.Path; got != prefix+m.dir {
 		problems = append(problems, fmt.Sprintf("is named %s, its folder says %s", got, prefix+m.dir))
@@ -82,7 +82,7 @@ func (ws *workspace) checkSiblings(m *module) []string {
 		if !strings.HasPrefix(require.Mod.Path, prefix) {
 			continue
 		}
-		if ws.sibling(require.Mod.Path) == nil {
+		if ws.findSibling(require.Mod.Path) == nil {
 			problems = append(problems, fmt.Sprintf("requires %s, which does not exist", require.Mod.Path))
 		} else if require.Mod.Version != ws.version {
 			problems = append(problems, fmt.Sprintf("requires %s, but VERSION says %s", require.Mod, ws.version))
@@ -90,8 +90,8 @@ func (ws *workspace) checkSiblings(m *module) []string {
 	}
 
 	missing := map[string]string{}
-	for _, sibling := range ws.closure(m) {
-		missing[prefix+sibling.dir] = folder(m, sibling)
+	for _, sibling := range ws.dependencyClosure(m) {
+		missing[prefix+sibling.dir] = relativeFolder(m, sibling)
 	}
 
 	// Each replace takes its entry out of missing, so the rest of the map has no replace.
@@ -120,7 +120,7 @@ func (ws *workspace) checkSiblings(m *module) []string {
 func (ws *workspace) thirdParties() map[string]map[string][]string {
 	all := map[string]map[string][]string{}
 	for _, m := range ws.modules {
-		if m.outside() {
+		if m.isOutside() {
 			continue
 		}
 
@@ -156,19 +156,19 @@ func (ws *workspace) checkThirdParties() []string {
 	return problems
 }
 
-// checkTidy lists the modules that go mod tidy would change.
-func (ws *workspace) checkTidy(ctx context.Context) []string {
+// checkTidiness lists the modules that go mod tidy would change.
+func (ws *workspace) checkTidiness(ctx context.Context) []string {
 	var problems []string
 	for _, m := range ws.modules {
-		if output, err := ws.goCommand(ctx, m, "mod", "tidy", "-diff"); err != nil {
+		if output, err := ws.runGoCommand(ctx, m, "mod", "tidy", "-diff"); err != nil {
 			problems = append(problems, fmt.Sprintf("%s is not tidy:\n%s", path.Join(m.dir, "go.mod"), output))
 		}
 	}
 	return problems
 }
 
-// goCommand runs the go command in a module without the workspace, as an outside user would.
-func (ws *workspace) goCommand(ctx context.Context, m *module, args ...string) (string, error) {
+// runGoCommand runs the go command in a module without the workspace, as an outside user would.
+func (ws *workspace) runGoCommand(ctx context.Context, m *module, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = filepath.Join(ws.root, filepath.FromSlash(m.dir))
 	command.Env = append(os.Environ(), "GOWORK=off")

@@ -22,11 +22,11 @@ import (
 )
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(runCommand(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run executes one verb and returns the exit code: 2 for wrong usage, 1 for any other failure.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// runCommand executes one verb and returns the exit code: 2 for wrong usage, 1 for any other failure.
+func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("modules", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	root := flags.String("root", ".", "the folder that holds go.work")
@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 
-	ws, err := load(*root)
+	ws, err := loadWorkspace(*root)
 	if err != nil {
 		fmt.Fprintln(stderr, "modules:", err)
 		return 1
@@ -52,9 +52,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	switch verb := flags.Arg(0); verb {
 	case "sync":
-		err = ws.sync(ctx, stdout)
+		err = ws.syncWorkspace(ctx, stdout)
 	case "check":
-		problems := append(ws.check(), ws.checkTidy(ctx)...)
+		problems := append(ws.checkWorkspace(), ws.checkTidiness(ctx)...)
 		for _, problem := range problems {
 			fmt.Fprintln(stderr, problem)
 		}

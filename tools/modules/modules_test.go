@@ -50,7 +50,7 @@ func lay(t *testing.T, files map[string]string) string {
 
 func mustLoad(t *testing.T, root string) *workspace {
 	t.Helper()
-	ws, err := load(root)
+	ws, err := loadWorkspace(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func mustLoad(t *testing.T, root string) *workspace {
 
 func TestSoundWorkspacePasses(t *testing.T) {
 	ws := mustLoad(t, lay(t, sound()))
-	if problems := append(ws.check(), ws.checkTidy(t.Context())...); len(problems) > 0 {
+	if problems := append(ws.checkWorkspace(), ws.checkTidiness(t.Context())...); len(problems) > 0 {
 		t.Errorf("unexpected problems:\n%s", strings.Join(problems, "\n"))
 	}
 }
@@ -162,7 +162,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 		t.Run(test.rule, func(t *testing.T) {
 			files := sound()
 			test.spoil(files)
-			if got := mustLoad(t, lay(t, files)).check(); !slices.Equal(got, test.want) {
+			if got := mustLoad(t, lay(t, files)).checkWorkspace(); !slices.Equal(got, test.want) {
 				t.Errorf("got  %q\nwant %q", got, test.want)
 			}
 		})
@@ -173,7 +173,7 @@ func TestVersionsOfToolsAreTheirOwn(t *testing.T) {
 	files := sound()
 	files["a/go.mod"] += "\nrequire example.com/x v1.0.0\n"
 	files["tools/go.mod"] = "module github.com/pgqueue/pgqueue/tools\n\ngo 1.26.0\n\nrequire example.com/x v1.1.0\n"
-	if problems := mustLoad(t, lay(t, files)).check(); len(problems) > 0 {
+	if problems := mustLoad(t, lay(t, files)).checkWorkspace(); len(problems) > 0 {
 		t.Errorf("unexpected problems: %q", problems)
 	}
 }
@@ -181,7 +181,7 @@ func TestVersionsOfToolsAreTheirOwn(t *testing.T) {
 func TestModuleThatIsNotTidyFails(t *testing.T) {
 	files := sound()
 	files["b/b.go"] = "package b\n" // so a is an unused requirement
-	problems := mustLoad(t, lay(t, files)).checkTidy(t.Context())
+	problems := mustLoad(t, lay(t, files)).checkTidiness(t.Context())
 	if len(problems) == 0 || !strings.HasPrefix(problems[0], "b/go.mod is not tidy:") {
 		t.Errorf("got %q", problems)
 	}
@@ -197,7 +197,7 @@ func TestBrokenFilesAreNamed(t *testing.T) {
 	} {
 		files := sound()
 		files[test.name] = test.text
-		if _, err := load(lay(t, files)); err == nil || !strings.Contains(err.Error(), test.want) {
+		if _, err := loadWorkspace(lay(t, files)); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s with %q: got %v, want %s", test.name, test.text, err, test.want)
 		}
 	}
@@ -212,7 +212,7 @@ func TestSyncMends(t *testing.T) {
 	files["c/go.mod"] = "module github.com/pgqueue/pgqueue/c\n\nreplace (\n\tgithub.com/pgqueue/pgqueue/b v0.0.1 => ../b\n\tgithub.com/pgqueue/pgqueue/b/d => ../b/d\n)\n"
 	files["go.work.sum"] = "example.com/once/tried v1.0.0 h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n"
 	root := lay(t, files)
-	if err := mustLoad(t, root).sync(t.Context(), io.Discard); err != nil {
+	if err := mustLoad(t, root).syncWorkspace(t.Context(), io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(root, "go.work.sum")); !errors.Is(err, fs.ErrNotExist) {
@@ -233,7 +233,7 @@ func TestSyncOfNestedModuleThatNeedsNothing(t *testing.T) {
 	files := sound()
 	files["b/d/d.go"] = "package d\n"
 	root := lay(t, files)
-	if err := mustLoad(t, root).sync(t.Context(), io.Discard); err != nil {
+	if err := mustLoad(t, root).syncWorkspace(t.Context(), io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(filepath.Join(root, "b", "d", "go.mod"))
@@ -248,7 +248,7 @@ func TestSyncRaisesToTheHighestVersion(t *testing.T) {
 	files["c/go.mod"] += "\nrequire example.com/x v1.10.0 // indirect\n"
 	ws := mustLoad(t, lay(t, files))
 	var log bytes.Buffer
-	changed := ws.raise(&log)
+	changed := ws.raiseRequirement(&log)
 	if len(changed) != 1 || changed[0].dir != "a" {
 		t.Errorf("changed %v", changed)
 	}
@@ -265,7 +265,7 @@ func TestSyncTidiesTheOthersWhenOneModuleFails(t *testing.T) {
 	files["a/a.go"] = "package a\n\nimport _ \"example.com/unknown\"\n"
 	files["c/c_test.go"] = "package c\n" // so c has no requirements left
 	root := lay(t, files)
-	err := mustLoad(t, root).sync(t.Context(), io.Discard)
+	err := mustLoad(t, root).syncWorkspace(t.Context(), io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "a: go mod tidy:") {
 		t.Errorf("got %v", err)
 	}
@@ -296,7 +296,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-what"}, 2, "", "usage:"},
 	} {
 		var stdout, stderr bytes.Buffer
-		code := run(t.Context(), test.args, &stdout, &stderr)
+		code := runCommand(t.Context(), test.args, &stdout, &stderr)
 		if code != test.code || stdout.String() != test.stdout || !strings.Contains(stderr.String(), test.stderr) ||
 			(test.stderr == "" && stderr.Len() > 0) {
 			t.Errorf("%v: code %d, stdout %q, stderr %q", test.args, code, &stdout, &stderr)
@@ -311,7 +311,7 @@ func TestReleaseIsUsedFromOutside(t *testing.T) {
 	files["apps/p/cmd/tool/main.go"] = "package main\n\nimport _ \"github.com/pgqueue/pgqueue/b\"\n\nfunc main() {}\n"
 	root := lay(t, files)
 	ws := mustLoad(t, root)
-	if err := ws.sync(t.Context(), io.Discard); err != nil {
+	if err := ws.syncWorkspace(t.Context(), io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
@@ -337,7 +337,7 @@ func TestReleaseThatOnlyBuildsHereFails(t *testing.T) {
 	files["testdata/x/x.go"] = "package x\n"
 	root := lay(t, files)
 	ws := mustLoad(t, root)
-	if output, err := ws.goCommand(t.Context(), ws.modules[0], "build", "./..."); err != nil {
+	if output, err := ws.runGoCommand(t.Context(), ws.modules[0], "build", "./..."); err != nil {
 		t.Fatalf("does not even build here: %v\n%s", err, output)
 	}
 	err := ws.releaseCheck(t.Context(), io.Discard)

@@ -37,19 +37,19 @@ func (ws *workspace) releaseCheck(ctx context.Context, log io.Writer) error {
 	defer os.RemoveAll(dir)
 
 	r := &rehearsal{ws: ws, dir: dir}
-	if err := r.setEnv(ctx); err != nil {
+	if err := r.setEnvironment(ctx); err != nil {
 		return err
 	}
 
 	// Required modules come first: tidy writes the go.sum of an app from the contents of the proxy.
-	for _, m := range ws.inOrder() {
+	for _, m := range ws.modulesInOrder() {
 		switch {
 		case slices.Contains(unreleased, m.dir):
 			continue
-		case isApp(m):
-			err = r.publishApp(ctx, m)
+		case isApplication(m):
+			err = r.publishApplication(ctx, m)
 		default:
-			err = r.publish(m, filepath.Join(ws.root, filepath.FromSlash(m.dir)))
+			err = r.publishModule(m, filepath.Join(ws.root, filepath.FromSlash(m.dir)))
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.dir, err)
@@ -60,10 +60,10 @@ func (ws *workspace) releaseCheck(ctx context.Context, log io.Writer) error {
 		switch {
 		case slices.Contains(unreleased, m.dir):
 			continue
-		case isApp(m):
-			err = r.install(ctx, m, log)
+		case isApplication(m):
+			err = r.installApplications(ctx, m, log)
 		default:
-			err = r.get(ctx, m, log)
+			err = r.getLibraries(ctx, m, log)
 		}
 		if err != nil {
 			return fmt.Errorf("%s@%s, used from outside: %w", prefix+m.dir, ws.version, err)
@@ -72,11 +72,11 @@ func (ws *workspace) releaseCheck(ctx context.Context, log io.Writer) error {
 	return nil
 }
 
-// isApp reports whether the module holds programs.
-func isApp(m *module) bool { return strings.HasPrefix(m.dir, "apps/") }
+// isApplication reports whether the module holds programs.
+func isApplication(m *module) bool { return strings.HasPrefix(m.dir, "apps/") }
 
-// setEnv keeps the published modules out of the user's module cache, but reads third parties from that cache.
-func (r *rehearsal) setEnv(ctx context.Context) error {
+// setEnvironment keeps the published modules out of the user's module cache, but reads third parties from that cache.
+func (r *rehearsal) setEnvironment(ctx context.Context) error {
 	output, err := exec.CommandContext(ctx, "go", "env", "-json", "GOMODCACHE", "GOPROXY").Output()
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (r *rehearsal) setEnv(ctx context.Context) error {
 		return err
 	}
 
-	proxies := []string{fileURL(filepath.Join(r.dir, "proxy")), fileURL(filepath.Join(user.GOMODCACHE, "cache", "download")), user.GOPROXY}
+	proxies := []string{proxyFileURL(filepath.Join(r.dir, "proxy")), proxyFileURL(filepath.Join(user.GOMODCACHE, "cache", "download")), user.GOPROXY}
 	r.env = append(os.Environ(),
 		"GOWORK=off",
 		"GOPROXY="+strings.Join(proxies, ","),
@@ -100,11 +100,11 @@ func (r *rehearsal) setEnv(ctx context.Context) error {
 	return nil
 }
 
-// fileURL returns the URL of a local folder for GOPROXY.
-func fileURL(name string) string { return "file://" + filepath.ToSlash(name) }
+// proxyFileURL returns the URL of a local folder for GOPROXY.
+func proxyFileURL(name string) string { return "file://" + filepath.ToSlash(name) }
 
-// publish adds the module in folder to the proxy.
-func (r *rehearsal) publish(m *module, folder string) error {
+// publishModule adds the module in folder to the proxy.
+func (r *rehearsal) publishModule(m *module, folder string) error {
 	escaped, err := modpaths.EscapePath(prefix + m.dir)
 	if err != nil {
 		return err
@@ -142,8 +142,8 @@ func (r *rehearsal) publish(m *module, folder string) error {
 	return archive.Close()
 }
 
-// publishApp publishes a copy of the module without its replaces, because go install refuses them.
-func (r *rehearsal) publishApp(ctx context.Context, m *module) error {
+// publishApplication publishes a copy of the module without its replaces, because go install refuses them.
+func (r *rehearsal) publishApplication(ctx context.Context, m *module) error {
 	folder := filepath.Join(r.dir, "apps", filepath.FromSlash(m.dir))
 	if err := os.CopyFS(folder, os.DirFS(filepath.Join(r.ws.root, filepath.FromSlash(m.dir)))); err != nil {
 		return err
@@ -154,19 +154,19 @@ func (r *rehearsal) publishApp(ctx context.Context, m *module) error {
 		args = append(args, "-dropreplace", replace.Old.Path)
 	}
 	if len(m.file.Replace) > 0 {
-		if _, err := r.goCommand(ctx, folder, args...); err != nil {
+		if _, err := r.runGoCommand(ctx, folder, args...); err != nil {
 			return err
 		}
 	}
 
-	if _, err := r.goCommand(ctx, folder, "mod", "tidy"); err != nil {
+	if _, err := r.runGoCommand(ctx, folder, "mod", "tidy"); err != nil {
 		return err
 	}
-	return r.publish(m, folder)
+	return r.publishModule(m, folder)
 }
 
-// get builds all packages of a library in a module without other requirements.
-func (r *rehearsal) get(ctx context.Context, m *module, log io.Writer) error {
+// getLibraries builds all packages of a library in a module without other requirements.
+func (r *rehearsal) getLibraries(ctx context.Context, m *module, log io.Writer) error {
 	modpath := prefix + m.dir
 	folder := filepath.Join(r.dir, "users", filepath.FromSlash(m.dir))
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -178,26 +178,26 @@ func (r *rehearsal) get(ctx context.Context, m *module, log io.Writer) error {
 		return err
 	}
 	// The pattern names all packages, so go get also adds the checksums of their imports.
-	if _, err := r.goCommand(ctx, folder, "get", modpath+"/...@"+r.ws.version); err != nil {
+	if _, err := r.runGoCommand(ctx, folder, "get", modpath+"/...@"+r.ws.version); err != nil {
 		return err
 	}
-	if _, err := r.goCommand(ctx, folder, "build", modpath+"/..."); err != nil {
+	if _, err := r.runGoCommand(ctx, folder, "build", modpath+"/..."); err != nil {
 		return err
 	}
 	fmt.Fprintf(log, "go get %s@%s works\n", modpath, r.ws.version)
 	return nil
 }
 
-// install installs each program of an app.
-func (r *rehearsal) install(ctx context.Context, m *module, log io.Writer) error {
+// installApplications installs each program of an app.
+func (r *rehearsal) installApplications(ctx context.Context, m *module, log io.Writer) error {
 	folder := filepath.Join(r.dir, "apps", filepath.FromSlash(m.dir))
-	programs, err := r.goCommand(ctx, folder, "list", "-f", `{{if eq .Name "main"}}{{.ImportPath}}{{end}}`, "./...")
+	programs, err := r.runGoCommand(ctx, folder, "list", "-f", `{{if eq .Name "main"}}{{.ImportPath}}{{end}}`, "./...")
 	if err != nil {
 		return err
 	}
 
 	for program := range strings.FieldsSeq(programs) {
-		if _, err := r.goCommand(ctx, r.dir, "install", program+"@"+r.ws.version); err != nil {
+		if _, err := r.runGoCommand(ctx, r.dir, "install", program+"@"+r.ws.version); err != nil {
 			return err
 		}
 		fmt.Fprintf(log, "go install %s@%s works\n", program, r.ws.version)
@@ -205,8 +205,8 @@ func (r *rehearsal) install(ctx context.Context, m *module, log io.Writer) error
 	return nil
 }
 
-// goCommand runs the go command against the proxy and returns its standard output.
-func (r *rehearsal) goCommand(ctx context.Context, folder string, args ...string) (string, error) {
+// runGoCommand runs the go command against the proxy and returns its standard output.
+func (r *rehearsal) runGoCommand(ctx context.Context, folder string, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir, command.Env = folder, r.env
 	var complaints strings.Builder

@@ -20,33 +20,33 @@ import (
 // rounds limits how often sync raises third parties to one version. A raised module may raise its own requirements.
 const rounds = 10
 
-// sync writes the common values into every go.mod and tidies each. It does not change go.work: people decide which
+// syncWorkspace writes the common values into every go.mod and tidies each. It does not change go.work: people decide which
 // modules exist.
-func (ws *workspace) sync(ctx context.Context, log io.Writer) error {
-	if problems := ws.checkWork(); len(problems) > 0 {
+func (ws *workspace) syncWorkspace(ctx context.Context, log io.Writer) error {
+	if problems := ws.checkWorkFile(); len(problems) > 0 {
 		return fmt.Errorf("mend go.work first:\n%s", strings.Join(problems, "\n"))
 	}
 
 	for _, m := range ws.modules {
-		if err := ws.setLines(m); err != nil {
+		if err := ws.setModuleLines(m); err != nil {
 			return err
 		}
-		if err := m.write(ws.root); err != nil {
+		if err := m.writeModFile(ws.root); err != nil {
 			return err
 		}
 	}
 
 	// Required modules come first, because tidy reads the go.mod files of the siblings.
-	todo := ws.inOrder()
+	todo := ws.modulesInOrder()
 
 	for range rounds {
 		// A module that does not resolve must not stop the others: people work on several modules at once.
 		var failed []error
 		for _, m := range todo {
-			if output, err := ws.goCommand(ctx, m, "mod", "tidy"); err != nil {
+			if output, err := ws.runGoCommand(ctx, m, "mod", "tidy"); err != nil {
 				failed = append(failed, fmt.Errorf("%s: go mod tidy: %w\n%s", m.dir, err, output))
 			}
-			if err := m.read(ws.root); err != nil {
+			if err := m.readModFile(ws.root); err != nil {
 				return err
 			}
 		}
@@ -54,12 +54,12 @@ func (ws *workspace) sync(ctx context.Context, log io.Writer) error {
 		if len(failed) > 0 {
 			return errors.Join(failed...)
 		}
-		if todo = ws.raise(log); len(todo) == 0 {
+		if todo = ws.raiseRequirement(log); len(todo) == 0 {
 			return ws.writeWorkSum(ctx)
 		}
 
 		for _, m := range todo {
-			if err := m.write(ws.root); err != nil {
+			if err := m.writeModFile(ws.root); err != nil {
 				return err
 			}
 		}
@@ -88,8 +88,8 @@ func (ws *workspace) writeWorkSum(ctx context.Context) error {
 	return nil
 }
 
-// setLines writes the module line, the go line and the requirements of siblings.
-func (ws *workspace) setLines(m *module) error {
+// setModuleLines writes the module line, the go line and the requirements of siblings.
+func (ws *workspace) setModuleLines(m *module) error {
 	file := m.file
 	if err := file.AddModuleStmt(prefix + m.dir); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (ws *workspace) setLines(m *module) error {
 	}
 	file.DropToolchainStmt()
 
-	reached := ws.closure(m)
+	reached := ws.dependencyClosure(m)
 	required := map[string]bool{}
 	for _, require := range slices.Clone(file.Require) {
 		modpath := require.Mod.Path
@@ -140,8 +140,8 @@ func (ws *workspace) setReplaces(m *module) error {
 
 	// The lines form one block; AddReplace would write one statement for each.
 	block := &modfile.LineBlock{Token: []string{"replace"}}
-	for _, sibling := range ws.closure(m) {
-		tokens := []string{prefix + sibling.dir, "=>", folder(m, sibling)}
+	for _, sibling := range ws.dependencyClosure(m) {
+		tokens := []string{prefix + sibling.dir, "=>", relativeFolder(m, sibling)}
 		block.Line = append(block.Line, &modfile.Line{Token: tokens, InBlock: true})
 	}
 
@@ -163,16 +163,16 @@ func (ws *workspace) setReplaces(m *module) error {
 	return nil
 }
 
-// inOrder sorts the modules so that each comes after those that it reaches.
-func (ws *workspace) inOrder() []*module {
+// modulesInOrder sorts the modules so that each comes after those that it reaches.
+func (ws *workspace) modulesInOrder() []*module {
 	ordered := slices.Clone(ws.modules)
-	slices.SortStableFunc(ordered, func(a, b *module) int { return len(ws.closure(a)) - len(ws.closure(b)) })
+	slices.SortStableFunc(ordered, func(a, b *module) int { return len(ws.dependencyClosure(a)) - len(ws.dependencyClosure(b)) })
 	return ordered
 }
 
-// raise sets each third party to the highest version that any module requires. It returns the modules that it
+// raiseRequirement sets each third party to the highest version that any module requires. It returns the modules that it
 // changed.
-func (ws *workspace) raise(log io.Writer) []*module {
+func (ws *workspace) raiseRequirement(log io.Writer) []*module {
 	highest := map[string]string{}
 	for modpath, versions := range ws.thirdParties() {
 		for version := range versions {
@@ -183,8 +183,8 @@ func (ws *workspace) raise(log io.Writer) []*module {
 	}
 
 	var changed []*module
-	for _, m := range ws.inOrder() {
-		if !m.outside() && raiseIn(m.file, highest, func(modpath, from, to string) {
+	for _, m := range ws.modulesInOrder() {
+		if !m.isOutside() && raiseRequirementIn(m.file, highest, func(modpath, from, to string) {
 			fmt.Fprintf(log, "%s: %s %s => %s\n", path.Join(m.dir, "go.mod"), modpath, from, to)
 		}) {
 			changed = append(changed, m)
@@ -193,8 +193,8 @@ func (ws *workspace) raise(log io.Writer) []*module {
 	return changed
 }
 
-// raiseIn raises the requirements of one file and calls the callback for each. It returns whether it changed any.
-func raiseIn(file *modfile.File, highest map[string]string, tell func(modpath, from, to string)) bool {
+// raiseRequirementIn raises the requirements of one file and calls the callback for each. It returns whether it changed any.
+func raiseRequirementIn(file *modfile.File, highest map[string]string, tell func(modpath, from, to string)) bool {
 	changed := false
 	for _, require := range slices.Clone(file.Require) {
 		modpath, from := require.Mod.Path, require.Mod.Version

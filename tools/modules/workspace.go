@@ -44,11 +44,11 @@ type module struct {
 	imports []string
 }
 
-// outside reports whether the module stays out of the workspace.
-func (m *module) outside() bool { return slices.Contains(outside, m.dir) }
+// isOutside reports whether the module stays out of the workspace.
+func (m *module) isOutside() bool { return slices.Contains(outside, m.dir) }
 
-// load reads go.work, VERSION and every go.mod below root.
-func load(root string) (*workspace, error) {
+// loadWorkspace reads go.work, VERSION and every go.mod below root.
+func loadWorkspace(root string) (*workspace, error) {
 	ws := &workspace{root: root}
 
 	text, err := os.ReadFile(filepath.Join(root, "go.work"))
@@ -71,13 +71,13 @@ func load(root string) (*workspace, error) {
 		return nil, fmt.Errorf("VERSION: %q is no full semantic version such as v1.2.3", ws.version)
 	}
 
-	dirs, err := moduleDirs(root)
+	dirs, err := findModuleDirs(root)
 	if err != nil {
 		return nil, err
 	}
 	for _, dir := range dirs {
 		m := &module{dir: dir}
-		if err := m.read(root); err != nil {
+		if err := m.readModFile(root); err != nil {
 			return nil, err
 		}
 		ws.modules = append(ws.modules, m)
@@ -92,8 +92,8 @@ func load(root string) (*workspace, error) {
 	return ws, nil
 }
 
-// read parses the module's go.mod. It runs again after each change by the go command.
-func (m *module) read(root string) error {
+// readModFile parses the module's go.mod. It runs again after each change by the go command.
+func (m *module) readModFile(root string) error {
 	name := path.Join(m.dir, "go.mod")
 	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
 	if err != nil {
@@ -112,8 +112,8 @@ func (m *module) read(root string) error {
 	return nil
 }
 
-// write saves the module's go.mod if it changed.
-func (m *module) write(root string) error {
+// writeModFile saves the module's go.mod if it changed.
+func (m *module) writeModFile(root string) error {
 	m.file.Cleanup()
 	m.file.SortBlocks()
 	text, err := m.file.Format()
@@ -124,21 +124,21 @@ func (m *module) write(root string) error {
 	return os.WriteFile(filepath.Join(root, filepath.FromSlash(m.dir), "go.mod"), text, 0o644)
 }
 
-// passedOver reports whether the search skips a folder: the go command ignores it too, or make fills it.
-func passedOver(name string) bool {
+// isPassedOver reports whether the search skips a folder: the go command ignores it too, or make fills it.
+func isPassedOver(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") ||
 		slices.Contains([]string{"testdata", "vendor", "node_modules", "build"}, name)
 }
 
-// moduleDirs returns the folders below root that hold a go.mod, sorted.
-func moduleDirs(root string) ([]string, error) {
+// findModuleDirs returns the folders below root that hold a go.mod, sorted.
+func findModuleDirs(root string) ([]string, error) {
 	var dirs []string
 
 	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && name != root && passedOver(entry.Name()):
+		case entry.IsDir() && name != root && isPassedOver(entry.Name()):
 			return filepath.SkipDir
 		case !entry.IsDir() && entry.Name() == "go.mod":
 			dir, err := filepath.Rel(root, filepath.Dir(name))
@@ -169,7 +169,7 @@ func (ws *workspace) readImports(m *module) error {
 
 			// A nested module has its own imports.
 			_, err := os.Stat(filepath.Join(name, "go.mod"))
-			if passedOver(entry.Name()) || err == nil {
+			if isPassedOver(entry.Name()) || err == nil {
 				return filepath.SkipDir
 			}
 			return nil
@@ -184,7 +184,7 @@ func (ws *workspace) readImports(m *module) error {
 			return err
 		}
 		for _, imported := range imports {
-			if sibling := ws.owner(imported); sibling != nil && sibling != m {
+			if sibling := ws.moduleOfPackage(imported); sibling != nil && sibling != m {
 				found[sibling.dir] = true
 			}
 		}
@@ -228,8 +228,8 @@ func fileImports(name string) ([]string, error) {
 	return imports, nil
 }
 
-// owner returns the module of a package. Modules may nest, so it is the one with the longest folder.
-func (ws *workspace) owner(pkg string) *module {
+// moduleOfPackage returns the module of a package. Modules may nest, so it is the one with the longest folder.
+func (ws *workspace) moduleOfPackage(pkg string) *module {
 	var owner *module
 	for _, m := range ws.modules {
 		modpath := prefix + m.dir
@@ -240,8 +240,8 @@ func (ws *workspace) owner(pkg string) *module {
 	return owner
 }
 
-// sibling returns the module of the tree with this path, or nil for a third party.
-func (ws *workspace) sibling(modpath string) *module {
+// findSibling returns the module of the tree with this path, or nil for a third party.
+func (ws *workspace) findSibling(modpath string) *module {
 	for _, m := range ws.modules {
 		if prefix+m.dir == modpath {
 			return m
@@ -250,10 +250,10 @@ func (ws *workspace) sibling(modpath string) *module {
 	return nil
 }
 
-// closure returns the siblings that a module reaches through imports, sorted by folder. The module must replace each
+// dependencyClosure returns the siblings that a module reaches through imports, sorted by folder. The module must replace each
 // of them, because outside the workspace the go command reads all their go.mod files. Other requirements in a go.mod
 // do not count: tidy drops them.
-func (ws *workspace) closure(m *module) []*module {
+func (ws *workspace) dependencyClosure(m *module) []*module {
 	seen := map[string]bool{m.dir: true}
 	var reached []*module
 
@@ -265,7 +265,7 @@ func (ws *workspace) closure(m *module) []*module {
 		}
 
 		seen[dir] = true
-		sibling := ws.sibling(prefix + dir)
+		sibling := ws.findSibling(prefix + dir)
 		reached = append(reached, sibling)
 		todo = append(todo, sibling.imports...)
 	}
@@ -274,8 +274,8 @@ func (ws *workspace) closure(m *module) []*module {
 	return reached
 }
 
-// folder returns the path from the folder of m to that of other, as go.mod writes it.
-func folder(m, other *module) string {
+// relativeFolder returns the path from the folder of m to that of other, as go.mod writes it.
+func relativeFolder(m, other *module) string {
 	rel, err := filepath.Rel(filepath.FromSlash(m.dir), filepath.FromSlash(other.dir))
 	if err != nil {
 		return other.dir

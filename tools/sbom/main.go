@@ -43,14 +43,14 @@ func describeFile(program string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeBOM(f, describeProgram(filepath.Base(program), info)); err != nil {
+	if err := writeBillOfMaterials(f, describeProgram(filepath.Base(program), info)); err != nil {
 		_ = f.Close()
 		return err
 	}
 	return f.Close()
 }
 
-func writeBOM(w io.Writer, bom *cdx.BOM) error {
+func writeBillOfMaterials(w io.Writer, bom *cdx.BOM) error {
 	return cdx.NewBOMEncoder(w, cdx.BOMFileFormatJSON).SetPretty(true).EncodeVersion(bom, cdx.SpecVersion1_6)
 }
 

@@ -20,7 +20,7 @@ func TestDescribe(t *testing.T) {
 	}
 	var first, second bytes.Buffer
 	for _, w := range []*bytes.Buffer{&first, &second} {
-		if err := writeBOM(w, describeProgram("sbom", info)); err != nil {
+		if err := writeBillOfMaterials(w, describeProgram("sbom", info)); err != nil {
 			t.Fatal(err)
 		}
 	}
