@@ -18,12 +18,21 @@ type spans struct {
 	got []string
 }
 
-func (s *spans) Start(ctx context.Context, op, namespace string) (context.Context, func(error)) {
-	return ctx, func(err error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.got = append(s.got, strings.TrimSpace(namespace+": "+op+" "+string(queue.KindOf(err))))
+func (s *spans) Start(ctx context.Context, call queue.Call) (context.Context, any, error) {
+	if call.Namespace == "forbidden" {
+		return ctx, nil, queue.ErrDenied
 	}
+	return ctx, s, nil
+}
+
+func (s *spans) End(_ context.Context, call queue.Call, state any, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, strings.TrimSpace(call.Namespace+": "+call.Op.String()+" "+string(queue.KindOf(err))))
+	if state != s {
+		return queue.ErrInternal
+	}
+	return nil
 }
 
 func TestInput(t *testing.T) {
@@ -193,6 +202,9 @@ func TestErrors(t *testing.T) {
 		_, _ = m.ReleaseTask(t.Context(), 1, true, nil, nil)
 		other, _ := m.In("other")
 		_, _ = other.GetTask(t.Context(), 1)
+		forbidden, _ := m.In("forbidden")
+		_, err := forbidden.GetTask(t.Context(), 1)
+		kind(t, err, queue.KindDenied)
 		want := "default: create task|default: next task|default: release task|other: get task not_found"
 		if got := strings.Join(traced.got, "|"); got != want {
 			t.Errorf("got %s", got)

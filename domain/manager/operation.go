@@ -8,15 +8,27 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// runOperation runs one operation. It is the one place where operations are traced and errors get their operation.
+// runOperation runs one operation. It is the one place where operations are observed and errors get their operation.
 func runOperation[T any](ctx context.Context, m *Manager, op queue.Op, f func(context.Context) (T, error)) (T, error) {
-	var out T
-	var err error
-	end := func(error) {}
-	if m.cfg.tracer != nil {
-		ctx, end = m.cfg.tracer.Start(ctx, op.String(), m.namespace)
+	if m.cfg.tracer == nil {
+		return runUnobserved(ctx, m, op, f)
 	}
 
+	var none T
+	call := queue.Call{Op: op, Namespace: m.namespace}
+	ctx, state, err := m.cfg.tracer.Start(ctx, call)
+	if err != nil {
+		return none, err
+	}
+	out, err := runUnobserved(ctx, m, op, f)
+	if fault := m.cfg.tracer.End(ctx, call, state, err); fault != nil {
+		return none, fault
+	}
+
+	return out, err
+}
+
+func runUnobserved[T any](ctx context.Context, m *Manager, op queue.Op, f func(context.Context) (T, error)) (out T, err error) {
 	switch {
 	case ctx.Err() != nil:
 		err = queue.ContextError(ctx.Err())
@@ -27,11 +39,10 @@ func runOperation[T any](ctx context.Context, m *Manager, op queue.Op, f func(co
 	}
 	if err != nil {
 		var none T
-		out, err = none, queue.WithOp(op.String(), domainError(ctx, op.Unanswered(), err))
+		return none, queue.WithOp(op.String(), domainError(ctx, op.Unanswered(), err))
 	}
-	end(err)
 
-	return out, err
+	return out, nil
 }
 
 // callStoreDirectly is runOperation for a Store call by the caller's goroutine, which ends when the manager is closed.

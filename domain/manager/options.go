@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -40,12 +39,9 @@ type option func(*config) error
 
 func (o option) apply(c *config) error { return o(c) }
 
-// Tracer begins a span for each operation. It must be safe for concurrent use.
-type Tracer interface {
-	// Start begins a span of the operation op, as "create task", in namespace. The operation runs with the context that
-	// Start returns, and calls the function at its end, with its error.
-	Start(ctx context.Context, op, namespace string) (context.Context, func(error))
-}
+// Tracer observes the operations of a Manager: those of [queue.Service], and those that only the Manager has, as NextTask.
+// Of a call it gets the operation and the namespace; [queue.ObserveService] has the other fields too.
+type Tracer = queue.Observer[any]
 
 // Batching bounds how single calls are gathered into Store calls, for each of create, retain, heartbeat and release. Zero
 // fields mean the default.
@@ -128,7 +124,7 @@ func WithWorkerName(name string) Option {
 	})
 }
 
-// WithTracer has t trace every operation.
+// WithTracer has t observe every operation. Without it a call costs nothing more.
 func WithTracer(t Tracer) Option {
 	return option(func(c *config) error { c.tracer = t; return nil })
 }

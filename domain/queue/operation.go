@@ -245,6 +245,9 @@ func (op Op) String() string { return opNames[op].spaced }
 // Label returns the name of op in metrics and spans, as "create_task".
 func (op Op) Label() string { return opNames[op].label }
 
+// Reads reports whether op changes nothing, so that a call with an unknown result may be repeated.
+func (op Op) Reads() bool { return operations[op].Effect == EffectNone }
+
 // Unanswered returns the kind of error for a call that the store did not answer in time. A call that only reads or leases
 // is KindUnavailable and can be repeated. Any other call is KindIndeterminate, because it may have changed the store.
 func (op Op) Unanswered() Kind {

@@ -35,9 +35,16 @@ const (
 	lastPause  = 2 * time.Second
 )
 
-// sendRepeated sends req and repeats it where a repeat is safe.
+// sendCall sends req. A call that only reads is repeated after an unknown result.
+func sendCall[Req, Res proto.Message](
+	ctx context.Context, c *Client, op queue.Op, send func(context.Context, Req) (Res, error), req Req,
+) (Res, error) {
+	return sendWaiting(ctx, c, op, repeat(op.Reads()), 0, send, req)
+}
+
+// sendRepeated is sendCall for a change, which again says whether to repeat.
 func sendRepeated[Req, Res proto.Message](
-	ctx context.Context, c *Client, op string, again repeat, send func(context.Context, Req) (Res, error), req Req,
+	ctx context.Context, c *Client, op queue.Op, again repeat, send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
 	return sendWaiting(ctx, c, op, again, 0, send, req)
 }
@@ -45,7 +52,7 @@ func sendRepeated[Req, Res proto.Message](
 // sendWaiting is sendRepeated for a request that waits on the server for the duration wait. Without a deadline in ctx,
 // the call ends when no bytes move for wait plus the client's timeout.
 func sendWaiting[Req, Res proto.Message](
-	ctx context.Context, c *Client, op string, again repeat, wait time.Duration,
+	ctx context.Context, c *Client, op queue.Op, again repeat, wait time.Duration,
 	send func(context.Context, Req) (Res, error), req Req,
 ) (Res, error) {
 	return repeatSafely(ctx, c.shared, op, again, func(ctx context.Context) (Res, error) {
@@ -67,7 +74,7 @@ func sendWaiting[Req, Res proto.Message](
 // attemptWithTimeout runs repeatSafely within the client's timeout plus wait. Streams use it, because many calls share the bytes
 // of a stream and the pace of one call cannot be measured.
 func attemptWithTimeout[T any](
-	ctx context.Context, c *shared, op string, again repeat, wait time.Duration, do func(context.Context) (T, error),
+	ctx context.Context, c *shared, op queue.Op, again repeat, wait time.Duration, do func(context.Context) (T, error),
 ) (T, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -80,7 +87,7 @@ func attemptWithTimeout[T any](
 // repeatSafely runs do until it succeeds, the retries are used up or ctx ends. A call that did not reach the server
 // is always repeated; a call with an unknown result is repeated only if again allows it.
 func repeatSafely[T any](
-	ctx context.Context, c *shared, op string, again repeat, do func(context.Context) (T, error),
+	ctx context.Context, c *shared, op queue.Op, again repeat, do func(context.Context) (T, error),
 ) (T, error) {
 	for n := 0; ; n++ {
 		v, err := do(ctx)
@@ -90,13 +97,13 @@ func repeatSafely[T any](
 
 		if f, ok := errors.AsType[*final](err); ok {
 			var none T
-			return none, queue.WithOp(op, f.error)
+			return none, queue.WithOp(op.String(), f.error)
 		}
 
 		safe := errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrIndeterminate) && bool(again)
 		if n >= c.retries || !safe || !waitOrEnd(ctx, retryDelay(n)) {
 			var none T
-			return none, queue.WithOp(op, err)
+			return none, queue.WithOp(op.String(), err)
 		}
 
 		// The repeat must not use the connection that just failed.

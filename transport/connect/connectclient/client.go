@@ -143,7 +143,7 @@ func (c *Client) In(namespace string) (queue.Service, error) {
 func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 	var names []string
 	for page := (queue.Page{Limit: queue.MaxPage}); ; {
-		res, err := sendRepeated(ctx, c, "list namespaces", repeatable, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{Page: wire.Page(page)})
+		res, err := sendCall(ctx, c, queue.OpListNamespaces, c.namespaces.ListNamespaces, &pb.ListNamespacesRequest{Page: wire.Page(page)})
 		if err != nil {
 			return nil, err
 		}

@@ -14,7 +14,7 @@ import (
 // the server takes back the tasks that it could not deliver; the other tasks return when their leases lapse. Tasks
 // that arrive after the end of ctx are handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
-	const op = "retain tasks"
+	const op = queue.OpRetainTasks
 	// The call may outlive its caller.
 	r.Queues = slices.Clone(r.Queues)
 	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
@@ -30,7 +30,7 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		return checkedAnswer(&rd, rd.Tasks(res.GetTasks()))
 	})
 	if err != nil && ctx.Err() != nil {
-		return nil, queue.WithOp(op, ended(ctx.Err()))
+		return nil, queue.WithOp(op.String(), ended(ctx.Err()))
 	}
 
 	return tasks, err
@@ -55,7 +55,7 @@ func (s *shared) taskBudget(r queue.RetainRequest) int {
 
 // HeartbeatTasks implements queue.Consumer.
 func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	res, err := sendRepeated(ctx, c, "heartbeat tasks", repeatable, c.work.HeartbeatTasks, &pb.HeartbeatTasksRequest{
+	res, err := sendRepeated(ctx, c, queue.OpHeartbeatTasks, repeatable, c.work.HeartbeatTasks, &pb.HeartbeatTasksRequest{
 		Namespace: c.namespace, Beats: wire.Heartbeats(beats),
 	})
 	if err != nil {
@@ -67,7 +67,7 @@ func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 
 // ReleaseTasks implements queue.Consumer. With tokens it is repeated when the connection breaks.
 func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
-	res, err := sendRepeated(ctx, c, "release tasks", repeatFenced(releases), c.work.ReleaseTasks, &pb.ReleaseTasksRequest{
+	res, err := sendRepeated(ctx, c, queue.OpReleaseTasks, repeatFenced(releases), c.work.ReleaseTasks, &pb.ReleaseTasksRequest{
 		Namespace: c.namespace, Releases: wire.Releases(releases),
 	})
 	if err != nil {
@@ -89,7 +89,7 @@ func repeatFenced(releases []queue.Release) repeat {
 
 // ListWorkers implements queue.Workers.
 func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
-	res, err := sendRepeated(ctx, c, "list workers", repeatable, c.work.ListWorkers, &pb.ListWorkersRequest{Namespace: c.namespace})
+	res, err := sendCall(ctx, c, queue.OpListWorkers, c.work.ListWorkers, &pb.ListWorkersRequest{Namespace: c.namespace})
 	if err != nil {
 		return nil, err
 	}

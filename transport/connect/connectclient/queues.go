@@ -11,7 +11,7 @@ import (
 
 // CreateQueue implements queue.Queues.
 func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	res, err := sendRepeated(ctx, c, "create queue", once, c.queues.CreateQueue, &pb.CreateQueueRequest{
+	res, err := sendCall(ctx, c, queue.OpCreateQueue, c.queues.CreateQueue, &pb.CreateQueueRequest{
 		Namespace: c.namespace, Meta: wire.QueueMeta(meta),
 	})
 	return readQueueAnswer(res.GetQueue(), err)
@@ -19,7 +19,7 @@ func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.
 
 // RegisterQueue implements queue.Queues.
 func (c *Client) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	res, err := sendRepeated(ctx, c, "register queue", repeatable, c.queues.RegisterQueue, &pb.RegisterQueueRequest{
+	res, err := sendRepeated(ctx, c, queue.OpRegisterQueue, repeatable, c.queues.RegisterQueue, &pb.RegisterQueueRequest{
 		Namespace: c.namespace, Meta: wire.QueueMeta(meta),
 	})
 	return readQueueAnswer(res.GetQueue(), err)
@@ -27,13 +27,13 @@ func (c *Client) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queu
 
 // GetQueue implements queue.Queues.
 func (c *Client) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
-	res, err := sendRepeated(ctx, c, "get queue", repeatable, c.queues.GetQueue, &pb.GetQueueRequest{Namespace: c.namespace, Queue: name})
+	res, err := sendCall(ctx, c, queue.OpGetQueue, c.queues.GetQueue, &pb.GetQueueRequest{Namespace: c.namespace, Queue: name})
 	return readQueueAnswer(res.GetQueue(), err)
 }
 
 // ListQueues implements queue.Queues.
 func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
-	res, err := sendRepeated(ctx, c, "list queues", repeatable, c.queues.ListQueues, &pb.ListQueuesRequest{
+	res, err := sendCall(ctx, c, queue.OpListQueues, c.queues.ListQueues, &pb.ListQueuesRequest{
 		Namespace: c.namespace, Page: wire.Page(p),
 	})
 	if err != nil {
@@ -45,7 +45,7 @@ func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage,
 
 // UpdateQueue implements queue.Queues.
 func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
-	res, err := sendRepeated(ctx, c, "update queue", once, c.queues.UpdateQueue, &pb.UpdateQueueRequest{
+	res, err := sendCall(ctx, c, queue.OpUpdateQueue, c.queues.UpdateQueue, &pb.UpdateQueueRequest{
 		Namespace: c.namespace, Queue: name, Meta: wire.QueueMeta(meta),
 	})
 	return readQueueAnswer(res.GetQueue(), err)
@@ -53,7 +53,7 @@ func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueM
 
 // DeleteQueue implements queue.Queues.
 func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
-	res, err := sendRepeated(ctx, c, "delete queue", once, c.queues.DeleteQueue, &pb.DeleteQueueRequest{
+	res, err := sendCall(ctx, c, queue.OpDeleteQueue, c.queues.DeleteQueue, &pb.DeleteQueueRequest{
 		Namespace: c.namespace, Queue: name, IfVersion: queue.RequiredVersion(only),
 	})
 	return readQueueAnswer(res.GetQueue(), err)
@@ -72,11 +72,11 @@ func (c *Client) CleanQueue(ctx context.Context, name string, only ...queue.IfVe
 
 // CleanQueueWithin implements queue.Queues.
 func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
-	const op = "clean queue"
+	const op = queue.OpCleanQueue
 	if err := queue.CheckDuration("within", within, 1); err != nil {
-		return queue.Cleaned{}, queue.WithOp(op, err)
+		return queue.Cleaned{}, queue.WithOp(op.String(), err)
 	}
-	res, err := sendRepeated(ctx, c, op, once, c.queues.CleanQueue, &pb.CleanQueueRequest{
+	res, err := sendCall(ctx, c, op, c.queues.CleanQueue, &pb.CleanQueueRequest{
 		Namespace: c.namespace, Queue: name, Within: wire.Duration(within), IfVersion: queue.RequiredVersion(only),
 	})
 	return queue.Cleaned{Count: res.GetDeleted(), More: res.GetMore()}, err
@@ -88,7 +88,7 @@ func (c *Client) operationStep() time.Duration { return min(queue.BulkStep, c.ti
 
 // QueueStats implements queue.QueueStatuses.
 func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
-	res, err := sendRepeated(ctx, c, "get queue stats", repeatable, c.queues.GetQueueStats, &pb.GetQueueStatsRequest{
+	res, err := sendCall(ctx, c, queue.OpQueueStats, c.queues.GetQueueStats, &pb.GetQueueStatsRequest{
 		Namespace: c.namespace, Queue: name,
 	})
 	if err != nil {
@@ -100,7 +100,7 @@ func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats
 
 // ListQueueStatuses implements queue.QueueStatuses.
 func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
-	res, err := sendRepeated(ctx, c, "list queue stats", repeatable, c.queues.ListQueueStats, &pb.ListQueueStatsRequest{
+	res, err := sendCall(ctx, c, queue.OpListQueueStatuses, c.queues.ListQueueStats, &pb.ListQueueStatsRequest{
 		Namespace: c.namespace,
 	})
 	if err != nil {

@@ -80,15 +80,15 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	}
 	if err := queue.CheckWorker(r.Worker); err != nil {
 		// An empty name would mean the name in hello.
-		return nil, queue.WithOp("retain tasks", err)
+		return nil, queue.WithOp(queue.OpRetainTasks.String(), err)
 	}
 
 	if field := findInvalidText(ask.ProtoReflect()); field != "" {
 		// Invalid text would break the stream for all calls.
-		return nil, queue.WithOp("retain tasks", queue.Invalid(field, "must be valid UTF-8"))
+		return nil, queue.WithOp(queue.OpRetainTasks.String(), queue.Invalid(field, "must be valid UTF-8"))
 	}
 
-	return attemptWithTimeout(ctx, s.shared, "retain tasks", once, r.Wait, func(ctx context.Context) ([]*queue.Task, error) {
+	return attemptWithTimeout(ctx, s.shared, queue.OpRetainTasks, once, r.Wait, func(ctx context.Context) ([]*queue.Task, error) {
 		l, err := s.openConnection(ctx)
 		if err != nil {
 			return nil, err
@@ -106,7 +106,7 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 
 // HeartbeatTasks implements queue.Consumer.
 func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	return queue.CheckBeats(attemptWithTimeout(ctx, s.shared, "heartbeat tasks", repeatable, 0, func(ctx context.Context) ([]queue.Beat, error) {
+	return queue.CheckBeats(attemptWithTimeout(ctx, s.shared, queue.OpHeartbeatTasks, repeatable, 0, func(ctx context.Context) ([]queue.Beat, error) {
 		l, err := s.openConnection(ctx)
 		if err != nil {
 			return nil, err
@@ -123,7 +123,7 @@ func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 // ReleaseTasks implements queue.Consumer. Tokens make it safe to repeat after a broken stream.
 func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	again := repeatFenced(releases)
-	return queue.CheckReleased(attemptWithTimeout(ctx, s.shared, "release tasks", again, 0, func(ctx context.Context) ([]queue.Released, error) {
+	return queue.CheckReleased(attemptWithTimeout(ctx, s.shared, queue.OpReleaseTasks, again, 0, func(ctx context.Context) ([]queue.Released, error) {
 		l, err := s.openConnection(ctx)
 		if err != nil {
 			return nil, err

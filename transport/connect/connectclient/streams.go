@@ -25,7 +25,7 @@ const (
 // RunTickerLoop implements queue.TickerRuns over a bidirectional stream, which needs HTTP/2. The client opens a
 // broken stream again for up to one minute.
 func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
-	return c.keepStreaming(ctx, "run ticker loop", func(ctx context.Context, heard func()) error {
+	return c.keepStreaming(ctx, queue.OpRunTickerLoop, func(ctx context.Context, heard func()) error {
 		return c.handleTicks(ctx, heard, handle)
 	})
 }
@@ -34,7 +34,7 @@ func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context,
 // after the last event. Before the first event it continues from the cursor that the server sends at the beginning.
 func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
 	first := true
-	return c.keepStreaming(ctx, "subscribe events", func(ctx context.Context, heard func()) error {
+	return c.keepStreaming(ctx, queue.OpSubscribeEvents, func(ctx context.Context, heard func()) error {
 		if !first && f.After == "" {
 			return &final{&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream broke before its first event; subscribe again"}}
 		}
@@ -87,7 +87,7 @@ func (f *final) Unwrap() error { return f.error }
 
 // keepStreaming runs open again after each broken stream. It ends with a final error, with ctx, or when no message
 // arrived for streamPatience. open calls heard for each received message.
-func (c *Client) keepStreaming(ctx context.Context, op string, open func(ctx context.Context, heard func()) error) error {
+func (c *Client) keepStreaming(ctx context.Context, op queue.Op, open func(ctx context.Context, heard func()) error) error {
 	n, last := 0, time.Now()
 	for {
 		sub, cancel := context.WithCancel(ctx)
@@ -99,17 +99,17 @@ func (c *Client) keepStreaming(ctx context.Context, op string, open func(ctx con
 		}
 
 		if cause := ctx.Err(); cause != nil {
-			return queue.WithOp(op, ended(cause))
+			return queue.WithOp(op.String(), ended(cause))
 		}
 
 		// Only a broken connection is worth another try: the server would repeat every other error.
 		lost := errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrIndeterminate)
 		if !lost || c.retries == 0 || time.Since(last) > streamPatience {
-			return queue.WithOp(op, err)
+			return queue.WithOp(op.String(), err)
 		}
 
 		if !waitOrEnd(ctx, retryDelay(n)) {
-			return queue.WithOp(op, ended(ctx.Err()))
+			return queue.WithOp(op.String(), ended(ctx.Err()))
 		}
 
 		n++
@@ -219,7 +219,7 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 
 // ListEvents implements queue.Events.
 func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
-	res, err := sendRepeated(ctx, c, "list events", repeatable, c.events.ListEvents, &pb.ListEventsRequest{
+	res, err := sendCall(ctx, c, queue.OpListEvents, c.events.ListEvents, &pb.ListEventsRequest{
 		Namespace: c.namespace, Filter: wire.EventFilter(f), Limit: int64(limit),
 	})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 // CreateTask implements queue.Producer. A key makes it safe to repeat after a broken connection.
 func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
-	res, err := sendRepeated(ctx, c, "create task", repeat(meta.Key != ""), c.tasks.CreateTask, &pb.CreateTaskRequest{
+	res, err := sendRepeated(ctx, c, queue.OpCreateTask, repeat(meta.Key != ""), c.tasks.CreateTask, &pb.CreateTaskRequest{
 		Namespace: c.namespace, Task: wire.NewTask(queue.NewTask{Queue: queueName, TaskMeta: meta}),
 	})
 	return readTaskAnswer(res.GetTask(), err)
@@ -23,7 +23,7 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 	for _, t := range tasks {
 		again = again && t.Key != ""
 	}
-	res, err := sendRepeated(ctx, c, "create tasks", again, c.tasks.CreateTasks, &pb.CreateTasksRequest{
+	res, err := sendRepeated(ctx, c, queue.OpCreateTasks, again, c.tasks.CreateTasks, &pb.CreateTasksRequest{
 		Namespace: c.namespace, Tasks: wire.NewTasks(tasks),
 	})
 	if err != nil {
@@ -35,13 +35,13 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 
 // GetTask implements queue.Tasks.
 func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	res, err := sendRepeated(ctx, c, "get task", repeatable, c.tasks.GetTask, &pb.GetTaskRequest{Namespace: c.namespace, Id: id})
+	res, err := sendCall(ctx, c, queue.OpGetTask, c.tasks.GetTask, &pb.GetTaskRequest{Namespace: c.namespace, Id: id})
 	return readTaskAnswer(res.GetTask(), err)
 }
 
 // ListTasks implements queue.Tasks.
 func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
-	res, err := sendRepeated(ctx, c, "list tasks", repeatable, c.tasks.ListTasks, &pb.ListTasksRequest{
+	res, err := sendCall(ctx, c, queue.OpListTasks, c.tasks.ListTasks, &pb.ListTasksRequest{
 		Namespace: c.namespace, Filter: wire.TaskFilter(&q.TaskFilter), Page: wire.Page(q.Page), OldestFirst: q.OldestFirst,
 	})
 	if err != nil {
@@ -53,7 +53,7 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 
 // AwaitTask implements queue.Tasks.
 func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
-	res, err := sendWaiting(ctx, c, "await task", repeatable, wait, c.tasks.AwaitTask, &pb.AwaitTaskRequest{
+	res, err := sendWaiting(ctx, c, queue.OpAwaitTask, repeatable, wait, c.tasks.AwaitTask, &pb.AwaitTaskRequest{
 		Namespace: c.namespace, Id: id, Wait: wire.Duration(wait),
 	})
 	return readTaskAnswer(res.GetTask(), err)
@@ -62,7 +62,7 @@ func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*
 // CancelTasks implements queue.Tasks.
 func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-		res, err := sendRepeated(ctx, c, "cancel tasks", repeat(s.DryRun), c.tasks.CancelTasks, &pb.CancelTasksRequest{
+		res, err := sendRepeated(ctx, c, queue.OpCancelTasks, repeat(s.DryRun), c.tasks.CancelTasks, &pb.CancelTasksRequest{
 			Namespace: c.namespace, Selection: wire.Selection(s),
 		})
 		return wire.ReadBulk(res.GetBulk()), err
@@ -72,7 +72,7 @@ func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk
 // RetryTasks implements queue.Tasks.
 func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-		res, err := sendRepeated(ctx, c, "retry tasks", repeat(s.DryRun), c.tasks.RetryTasks, &pb.RetryTasksRequest{
+		res, err := sendRepeated(ctx, c, queue.OpRetryTasks, repeat(s.DryRun), c.tasks.RetryTasks, &pb.RetryTasksRequest{
 			Namespace: c.namespace, Selection: wire.Selection(s),
 		})
 		return wire.ReadBulk(res.GetBulk()), err
@@ -82,7 +82,7 @@ func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk,
 // DeleteTasks implements queue.Tasks.
 func (c *Client) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-		res, err := sendRepeated(ctx, c, "delete tasks", repeat(s.DryRun), c.tasks.DeleteTasks, &pb.DeleteTasksRequest{
+		res, err := sendRepeated(ctx, c, queue.OpDeleteTasks, repeat(s.DryRun), c.tasks.DeleteTasks, &pb.DeleteTasksRequest{
 			Namespace: c.namespace, Selection: wire.Selection(s),
 		})
 		return wire.ReadBulk(res.GetBulk()), err

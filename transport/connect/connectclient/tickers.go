@@ -11,7 +11,7 @@ import (
 
 // CreateTicker implements queue.Tickers.
 func (c *Client) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
-	res, err := sendRepeated(ctx, c, "create ticker", once, c.tickers.CreateTicker, &pb.CreateTickerRequest{
+	res, err := sendCall(ctx, c, queue.OpCreateTicker, c.tickers.CreateTicker, &pb.CreateTickerRequest{
 		Namespace: c.namespace, Meta: wire.TickerMeta(meta),
 	})
 	return readTickerAnswer(res.GetTicker(), err)
@@ -19,14 +19,14 @@ func (c *Client) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queu
 
 // RegisterTicker implements queue.Tickers.
 func (c *Client) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
-	res, err := sendRepeated(ctx, c, "register ticker", repeatable, c.tickers.RegisterTicker,
+	res, err := sendRepeated(ctx, c, queue.OpRegisterTicker, repeatable, c.tickers.RegisterTicker,
 		&pb.RegisterTickerRequest{Namespace: c.namespace, Meta: wire.TickerMeta(meta)})
 	return readTickerAnswer(res.GetTicker(), err)
 }
 
 // GetTicker implements queue.Tickers.
 func (c *Client) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
-	res, err := sendRepeated(ctx, c, "get ticker", repeatable, c.tickers.GetTicker, &pb.GetTickerRequest{
+	res, err := sendCall(ctx, c, queue.OpGetTicker, c.tickers.GetTicker, &pb.GetTickerRequest{
 		Namespace: c.namespace, Ticker: name,
 	})
 	return readTickerAnswer(res.GetTicker(), err)
@@ -34,7 +34,7 @@ func (c *Client) GetTicker(ctx context.Context, name string) (*queue.Ticker, err
 
 // ListTickers implements queue.Tickers.
 func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
-	res, err := sendRepeated(ctx, c, "list tickers", repeatable, c.tickers.ListTickers, &pb.ListTickersRequest{
+	res, err := sendCall(ctx, c, queue.OpListTickers, c.tickers.ListTickers, &pb.ListTickersRequest{
 		Namespace: c.namespace, Page: wire.Page(p),
 	})
 	if err != nil {
@@ -46,7 +46,7 @@ func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPag
 
 // UpdateTicker implements queue.Tickers.
 func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
-	res, err := sendRepeated(ctx, c, "update ticker", once, c.tickers.UpdateTicker, &pb.UpdateTickerRequest{
+	res, err := sendCall(ctx, c, queue.OpUpdateTicker, c.tickers.UpdateTicker, &pb.UpdateTickerRequest{
 		Namespace: c.namespace, Ticker: name, Meta: wire.TickerMeta(meta),
 	})
 	return readTickerAnswer(res.GetTicker(), err)
@@ -54,7 +54,7 @@ func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.Ticke
 
 // DeleteTicker implements queue.Tickers.
 func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
-	res, err := sendRepeated(ctx, c, "delete ticker", once, c.tickers.DeleteTicker, &pb.DeleteTickerRequest{
+	res, err := sendCall(ctx, c, queue.OpDeleteTicker, c.tickers.DeleteTicker, &pb.DeleteTickerRequest{
 		Namespace: c.namespace, Ticker: name, IfVersion: queue.RequiredVersion(only),
 	})
 	return readTickerAnswer(res.GetTicker(), err)
@@ -62,7 +62,7 @@ func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.If
 
 // PreviewTicker implements queue.TickerRuns.
 func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
-	res, err := sendRepeated(ctx, c, "preview ticker", repeatable, c.tickers.PreviewTicker, &pb.PreviewTickerRequest{
+	res, err := sendCall(ctx, c, queue.OpPreviewTicker, c.tickers.PreviewTicker, &pb.PreviewTickerRequest{
 		Namespace: c.namespace, Ticker: name, N: int64(n),
 	})
 	if err != nil {
@@ -74,7 +74,7 @@ func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.
 
 // RunTicker implements queue.TickerRuns.
 func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
-	res, err := sendRepeated(ctx, c, "run ticker", once, c.tickers.RunTicker, &pb.RunTickerRequest{
+	res, err := sendCall(ctx, c, queue.OpRunTicker, c.tickers.RunTicker, &pb.RunTickerRequest{
 		Namespace: c.namespace, Ticker: name, IfVersion: queue.RequiredVersion(only),
 	})
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVer
 
 // ListTicks implements queue.TickerRuns.
 func (c *Client) ListTicks(ctx context.Context, name string, limit int) ([]queue.Tick, error) {
-	res, err := sendRepeated(ctx, c, "list ticks", repeatable, c.tickers.ListTicks, &pb.ListTicksRequest{
+	res, err := sendCall(ctx, c, queue.OpListTicks, c.tickers.ListTicks, &pb.ListTicksRequest{
 		Namespace: c.namespace, Ticker: name, Limit: int64(limit),
 	})
 	if err != nil {

@@ -50,7 +50,7 @@ func (s tasks) CreateTasks(ctx context.Context, req *pb.CreateTasksRequest) (*pb
 // boundCreated takes the bytes of a large answer of a create from the budget.
 func (s tasks) boundCreated(ctx context.Context, created []*queue.Task) {
 	if give := s.large.TakeCreated(ctx, created); give != nil {
-		deliveryOf(ctx).runAtEnd(give)
+		deliveryOf(ctx).runAfterAnswer(give)
 	}
 }
 

@@ -291,6 +291,32 @@ func TestRoutesAreOne(t *testing.T) {
 	}
 }
 
+// withoutRoute has the operations without a route of their own, and the routes that serve them.
+var withoutRoute = map[queue.Op][]restapi.Route{
+	queue.OpRegisterQueue:    {restapi.CreateQueue, restapi.UpdateQueue},
+	queue.OpRegisterTicker:   {restapi.CreateTicker, restapi.UpdateTicker},
+	queue.OpCleanQueueWithin: {restapi.CleanQueue},
+	queue.OpSubscribeEvents:  {restapi.ListEvents},
+	queue.OpLastEvent:        {restapi.ListEvents},
+}
+
+func TestEachOperationHasARoute(t *testing.T) {
+	routes := map[queue.Op]restapi.Route{}
+	for _, r := range restapi.Routes() {
+		routes[r.Op] = r
+	}
+
+	for _, op := range queue.ServiceOps() {
+		method := op.Operation().Method
+		switch r, served := routes[op], withoutRoute[op]; {
+		case r.Path == "" && served == nil:
+			t.Errorf("%s: must have a route in restapi/route.go, got none", method)
+		case r.Path != "" && served != nil:
+			t.Errorf("%s: withoutRoute must not name it, because %s has its route", method, r.ID)
+		}
+	}
+}
+
 func TestImportsTheDomainAndTheStandardLibraryOnly(t *testing.T) {
 	for pkg, forbidden := range map[string][]string{
 		"../restapi": {"huma", "restserver", "restclient", "adapters"}, "../restclient": {"huma", "restserver", "adapters", "klauspost"},

@@ -3,7 +3,10 @@ package restapi
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // DefaultPrefix is the prefix of the routes without another configuration.
@@ -28,11 +31,15 @@ const (
 
 // Route is one row of the interface.
 type Route struct {
-	// ID is stable, such as "create-task". It is the operationId in OpenAPI.
-	ID     string
+	// Op is the operation that the route calls; 0 for the metrics. The names of the route follow from it, unless several
+	// routes share the operation.
+	Op     queue.Op
 	Method string
 	// Path after the prefix, with {names} for variable parts.
-	Path    string
+	Path string
+	// ID is stable, such as "create-task". It is the operationId in OpenAPI.
+	ID string
+	// Tag groups the routes in OpenAPI.
 	Tag     string
 	Summary string
 }
@@ -56,65 +63,88 @@ func (r Route) URL(args ...string) string {
 	return b.String() + rest
 }
 
+// routes lists every route in the order of its declaration below.
+var routes []Route
+
+// declareRoute completes r from the table of operations, and lists it.
+func declareRoute(r Route) Route {
+	if r.ID == "" {
+		r.ID = strings.ReplaceAll(r.Op.Label(), "_", "-")
+	}
+	if r.Summary == "" {
+		r.Summary = r.Op.Operation().Summary
+	}
+	if r.Tag == "" {
+		r.Tag, _, _ = strings.Cut(r.Path[1:], "/")
+	}
+
+	routes = append(routes, r)
+	return r
+}
+
+// routeOf declares the route of an operation.
+func routeOf(op queue.Op, method, path string) Route {
+	return declareRoute(Route{Op: op, Method: method, Path: path})
+}
+
+// routeNamed declares a route with names of its own: one of several of an operation, or one that does more.
+func routeNamed(op queue.Op, method, path, id, summary string) Route {
+	return declareRoute(Route{Op: op, Method: method, Path: path, ID: id, Summary: summary})
+}
+
 // The routes.
 var (
-	ListNamespaces = Route{"list-namespaces", http.MethodGet, "/namespace", "namespace", "List the namespaces"}
+	ListNamespaces = routeOf(queue.OpListNamespaces, http.MethodGet, "/namespace")
 
-	ListQueues    = Route{"list-queues", http.MethodGet, "/queue", "queue", "List the queues"}
-	CreateQueue   = Route{"create-queue", http.MethodPost, "/queue", "queue", "Create a queue"}
-	GetQueue      = Route{"get-queue", http.MethodGet, "/queue/{name}", "queue", "Get a queue"}
-	UpdateQueue   = Route{"update-queue", http.MethodPatch, "/queue/{name}", "queue", "Change the fields of a queue that the body has"}
-	DeleteQueue   = Route{"delete-queue", http.MethodDelete, "/queue/{name}", "queue", "Delete a queue and its tasks"}
-	PauseQueue    = Route{"pause-queue", http.MethodPost, "/queue/{name}/pause", "queue", "Pause a queue: nothing is retained from it"}
-	ResumeQueue   = Route{"resume-queue", http.MethodPost, "/queue/{name}/resume", "queue", "Resume a paused queue"}
-	CleanQueue    = Route{"clean-queue", http.MethodPost, "/queue/{name}/clean", "queue", "Delete the finished tasks of a queue now"}
-	GetQueueStats = Route{"get-queue-stats", http.MethodGet, "/queue/{name}/stats", "queue", "Get the statistics of a queue"}
-	ListStats     = Route{"list-queue-stats", http.MethodGet, "/stats", "queue", "Get the statistics of every queue"}
+	ListQueues    = routeOf(queue.OpListQueues, http.MethodGet, "/queue")
+	CreateQueue   = routeOf(queue.OpCreateQueue, http.MethodPost, "/queue")
+	GetQueue      = routeOf(queue.OpGetQueue, http.MethodGet, "/queue/{name}")
+	UpdateQueue   = routeOf(queue.OpUpdateQueue, http.MethodPatch, "/queue/{name}")
+	DeleteQueue   = routeOf(queue.OpDeleteQueue, http.MethodDelete, "/queue/{name}")
+	PauseQueue    = routeNamed(queue.OpUpdateQueue, http.MethodPost, "/queue/{name}/pause", "pause-queue", "Pause a queue: nothing is retained from it")
+	ResumeQueue   = routeNamed(queue.OpUpdateQueue, http.MethodPost, "/queue/{name}/resume", "resume-queue", "Resume a paused queue")
+	CleanQueue    = routeOf(queue.OpCleanQueue, http.MethodPost, "/queue/{name}/clean")
+	GetQueueStats = routeNamed(queue.OpQueueStats, http.MethodGet, "/queue/{name}/stats", "get-queue-stats", "Get the statistics of a queue")
+	ListStats     = declareRoute(Route{
+		Op: queue.OpListQueueStatuses, Method: http.MethodGet, Path: "/stats",
+		ID: "list-queue-stats", Tag: "queue", Summary: "Get the statistics of every queue",
+	})
 
-	ListTasks      = Route{"list-tasks", http.MethodGet, "/task", "task", "List tasks, newest first"}
-	CreateTask     = Route{"create-task", http.MethodPost, "/task", "task", "Create a task"}
-	CreateTasks    = Route{"create-tasks", http.MethodPost, "/task/batch", "task", "Create many tasks, all or none"}
-	RetainAny      = Route{"retain-tasks", http.MethodPut, "/task", "task", "Retain from any queue, or from several"}
-	RetainFrom     = Route{"retain-tasks-from-queue", http.MethodPut, "/task/{queue}", "task", "Retain from one queue"}
-	GetTask        = Route{"get-task", http.MethodGet, "/task/{id}", "task", "Get a task with its errors"}
-	ReleaseTask    = Route{"release-task", http.MethodPatch, "/task/{id}", "task", "Release a task: success or failure"}
-	ReleaseTasks   = Route{"release-tasks", http.MethodPatch, "/task", "task", "Release many tasks, each answered by itself"}
-	HeartbeatTask  = Route{"heartbeat-task", http.MethodPost, "/task/{id}/heartbeat", "task", "Extend the lease of a task"}
-	HeartbeatTasks = Route{"heartbeat-tasks", http.MethodPost, "/task/heartbeat", "task", "Extend many leases, each answered by itself"}
-	SnoozeTask     = Route{"snooze-task", http.MethodPost, "/task/{id}/snooze", "task", "Give a task back, to be available after a delay"}
-	HandBackTask   = Route{"handback-task", http.MethodPost, "/task/{id}/handback", "task", "Give a task back unstarted"}
-	CancelTask     = Route{"cancel-task", http.MethodPost, "/task/{id}/cancel", "task", "Cancel a task, or ask its holder to stop"}
-	RetryTask      = Route{"retry-task", http.MethodPost, "/task/{id}/retry", "task", "Make a finished task new again"}
-	DeleteTask     = Route{"delete-task", http.MethodDelete, "/task/{id}", "task", "Delete a task that is not retained"}
-	CancelTasks    = Route{"cancel-tasks", http.MethodPost, "/task/cancel", "task", "Cancel tasks by ids or filter"}
-	RetryTasks     = Route{"retry-tasks", http.MethodPost, "/task/retry", "task", "Retry finished tasks by ids or filter"}
-	DeleteTasks    = Route{"delete-tasks", http.MethodPost, "/task/delete", "task", "Delete tasks by ids or filter"}
-	AwaitTask      = Route{"await-task", http.MethodGet, "/task/{id}/result", "task", "Await the end of a task"}
+	ListTasks      = routeOf(queue.OpListTasks, http.MethodGet, "/task")
+	CreateTask     = routeOf(queue.OpCreateTask, http.MethodPost, "/task")
+	CreateTasks    = routeOf(queue.OpCreateTasks, http.MethodPost, "/task/batch")
+	RetainAny      = routeNamed(queue.OpRetainTasks, http.MethodPut, "/task", "", "Retain from any queue, or from several")
+	RetainFrom     = routeNamed(queue.OpRetainTasks, http.MethodPut, "/task/{queue}", "retain-tasks-from-queue", "Retain from one queue")
+	GetTask        = routeOf(queue.OpGetTask, http.MethodGet, "/task/{id}")
+	ReleaseTask    = routeNamed(queue.OpReleaseTasks, http.MethodPatch, "/task/{id}", "release-task", "Release a task: success or failure")
+	ReleaseTasks   = routeOf(queue.OpReleaseTasks, http.MethodPatch, "/task")
+	HeartbeatTask  = routeNamed(queue.OpHeartbeatTasks, http.MethodPost, "/task/{id}/heartbeat", "heartbeat-task", "Extend the lease of a task")
+	HeartbeatTasks = routeOf(queue.OpHeartbeatTasks, http.MethodPost, "/task/heartbeat")
+	SnoozeTask     = routeNamed(queue.OpReleaseTasks, http.MethodPost, "/task/{id}/snooze", "snooze-task", "Give a task back, to be available after a delay")
+	HandBackTask   = routeNamed(queue.OpReleaseTasks, http.MethodPost, "/task/{id}/handback", "handback-task", "Give a task back unstarted")
+	CancelTask     = routeNamed(queue.OpCancelTasks, http.MethodPost, "/task/{id}/cancel", "cancel-task", "Cancel a task, or ask its holder to stop")
+	RetryTask      = routeNamed(queue.OpRetryTasks, http.MethodPost, "/task/{id}/retry", "retry-task", "Make a finished task new again")
+	DeleteTask     = routeNamed(queue.OpDeleteTasks, http.MethodDelete, "/task/{id}", "delete-task", "Delete a task that is not retained")
+	CancelTasks    = routeOf(queue.OpCancelTasks, http.MethodPost, "/task/cancel")
+	RetryTasks     = routeOf(queue.OpRetryTasks, http.MethodPost, "/task/retry")
+	DeleteTasks    = routeOf(queue.OpDeleteTasks, http.MethodPost, "/task/delete")
+	AwaitTask      = routeOf(queue.OpAwaitTask, http.MethodGet, "/task/{id}/result")
 
-	ListTickers   = Route{"list-tickers", http.MethodGet, "/ticker", "ticker", "List the tickers, or stream their ticks"}
-	CreateTicker  = Route{"create-ticker", http.MethodPost, "/ticker", "ticker", "Create a ticker"}
-	NextTicker    = Route{"next-ticker", http.MethodGet, "/ticker/next", "ticker", "Stream the ticks of tickers without a queue"}
-	AckTick       = Route{"ack-tick", http.MethodPost, "/ticker/ack", "ticker", "Settle a tick of a stream opened with ack=true"}
-	GetTicker     = Route{"get-ticker", http.MethodGet, "/ticker/{name}", "ticker", "Get a ticker"}
-	UpdateTicker  = Route{"update-ticker", http.MethodPatch, "/ticker/{name}", "ticker", "Change the fields of a ticker that the body has"}
-	DeleteTicker  = Route{"delete-ticker", http.MethodDelete, "/ticker/{name}", "ticker", "Delete a ticker"}
-	PreviewTicker = Route{"preview-ticker", http.MethodGet, "/ticker/{name}/preview", "ticker", "List the next times of a ticker"}
-	RunTicker     = Route{"run-ticker", http.MethodPost, "/ticker/{name}/run", "ticker", "Fire a ticker now, beside its schedule"}
-	ListTicks     = Route{"list-ticks", http.MethodGet, "/ticker/{name}/ticks", "ticker", "List the last ticks of a ticker, newest first"}
+	ListTickers   = routeNamed(queue.OpListTickers, http.MethodGet, "/ticker", "", "List the tickers, or stream their ticks")
+	CreateTicker  = routeOf(queue.OpCreateTicker, http.MethodPost, "/ticker")
+	NextTicker    = routeNamed(queue.OpRunTickerLoop, http.MethodGet, "/ticker/next", "next-ticker", "Stream the ticks of tickers without a queue")
+	AckTick       = routeNamed(queue.OpRunTickerLoop, http.MethodPost, "/ticker/ack", "ack-tick", "Settle a tick of a stream opened with ack=true")
+	GetTicker     = routeOf(queue.OpGetTicker, http.MethodGet, "/ticker/{name}")
+	UpdateTicker  = routeOf(queue.OpUpdateTicker, http.MethodPatch, "/ticker/{name}")
+	DeleteTicker  = routeOf(queue.OpDeleteTicker, http.MethodDelete, "/ticker/{name}")
+	PreviewTicker = routeOf(queue.OpPreviewTicker, http.MethodGet, "/ticker/{name}/preview")
+	RunTicker     = routeOf(queue.OpRunTicker, http.MethodPost, "/ticker/{name}/run")
+	ListTicks     = routeOf(queue.OpListTicks, http.MethodGet, "/ticker/{name}/ticks")
 
-	ListEvents  = Route{"list-events", http.MethodGet, "/event", "event", "Stream the events of tasks, or list a page of them"}
-	ListWorkers = Route{"list-workers", http.MethodGet, "/worker", "worker", "List the workers that hold tasks, since when"}
-	Metrics     = Route{"metrics", http.MethodGet, "/metrics", "metrics", "Metrics for Prometheus"}
+	ListEvents  = routeNamed(queue.OpListEvents, http.MethodGet, "/event", "", "Stream the events of tasks, or list a page of them")
+	ListWorkers = routeOf(queue.OpListWorkers, http.MethodGet, "/worker")
+	Metrics     = routeNamed(0, http.MethodGet, "/metrics", "metrics", "Metrics for Prometheus")
 )
 
 // Routes lists every route in the order of the documentation.
-func Routes() []Route {
-	return []Route{
-		ListNamespaces,
-		ListQueues, CreateQueue, GetQueue, UpdateQueue, DeleteQueue, PauseQueue, ResumeQueue, CleanQueue, GetQueueStats, ListStats,
-		ListTasks, CreateTask, CreateTasks, RetainAny, RetainFrom, GetTask, ReleaseTask, ReleaseTasks, HeartbeatTask, HeartbeatTasks,
-		SnoozeTask, HandBackTask, CancelTask, RetryTask, DeleteTask, CancelTasks, RetryTasks, DeleteTasks, AwaitTask,
-		ListTickers, CreateTicker, NextTicker, AckTick, GetTicker, UpdateTicker, DeleteTicker, PreviewTicker, RunTicker, ListTicks,
-		ListEvents, ListWorkers, Metrics,
-	}
-}
+func Routes() []Route { return slices.Clone(routes) }

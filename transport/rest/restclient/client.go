@@ -106,7 +106,7 @@ func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 	var names []string
 	for window := (queue.Page{Limit: queue.MaxPage}); ; {
 		var page restapi.List[string]
-		err := c.sendRequest(ctx, request{op: "list namespaces", route: restapi.ListNamespaces, query: pageQuery(window), safe: true}, &page)
+		err := c.sendRequest(ctx, request{route: restapi.ListNamespaces, query: pageQuery(window)}, &page)
 		if err != nil {
 			return nil, err
 		}

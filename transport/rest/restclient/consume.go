@@ -15,7 +15,7 @@ import (
 // id makes it safe to repeat after a broken connection. Without one the server takes back the tasks that it could not
 // deliver; the other tasks return when their leases lapse. Tasks that arrive after the end of ctx are handed back.
 func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
-	const op = "retain tasks"
+	op := queue.OpRetainTasks.String()
 	r, err := r.Normalize()
 	if err != nil {
 		return nil, queue.WithOp(op, err)
@@ -36,7 +36,7 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		}
 
 		var out restapi.List[restapi.Task]
-		if err := c.sendRequest(call, request{op: op, route: restapi.RetainAny, query: v, wait: wait, safe: r.RequestID != ""}, &out); err != nil {
+		if err := c.sendRequest(call, request{route: restapi.RetainAny, query: v, wait: wait, safe: r.RequestID != ""}, &out); err != nil {
 			return nil, err
 		}
 
@@ -60,23 +60,21 @@ func (c *Client) takesTask(r queue.RetainRequest) int {
 
 // HeartbeatTasks extends leases. The results are in the order of beats.
 func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
-	const op = "heartbeat tasks"
-	return queue.CheckBeats(sendBatch(ctx, c, request{op: op, route: restapi.HeartbeatTasks, safe: true}, beats,
+	return queue.CheckBeats(sendBatch(ctx, c, request{route: restapi.HeartbeatTasks, safe: true}, beats,
 		queue.Heartbeat.Check, restapi.HeartbeatOf,
-		func(b restapi.Beat) queue.Beat { return b.Domain(op) },
+		func(b restapi.Beat) queue.Beat { return b.Domain(queue.OpHeartbeatTasks.String()) },
 		func(err error) queue.Beat { return queue.Beat{Err: err} }))
 }
 
 // ReleaseTasks ends leases. The results are in the order of releases. Tokens in all releases make it safe to repeat.
 func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
-	const op = "release tasks"
 	safe := true
 	for _, r := range releases {
 		safe = safe && r.Token != 0
 	}
-	return queue.CheckReleased(sendBatch(ctx, c, request{op: op, route: restapi.ReleaseTasks, safe: safe}, releases,
+	return queue.CheckReleased(sendBatch(ctx, c, request{route: restapi.ReleaseTasks, safe: safe}, releases,
 		func(r queue.Release) error { return r.Normalize().Check(math.MaxInt) }, restapi.ReleaseOf,
-		func(r restapi.Released) queue.Released { return r.Domain(op) },
+		func(r restapi.Released) queue.Released { return r.Domain(queue.OpReleaseTasks.String()) },
 		func(err error) queue.Released { return queue.Released{Err: err} }))
 }
 
@@ -86,7 +84,7 @@ func sendBatch[In any, Wire any, Answer, Out any](
 	check func(In) error, wire func(In) Wire, answer func(Answer) Out, refuse func(error) Out,
 ) ([]Out, error) {
 	if len(in) > queue.MaxBatch {
-		return nil, queue.WithOp(q.op, queue.Invalid("batch", "at most "+strconv.Itoa(queue.MaxBatch)+" at once"))
+		return nil, queue.WithOp(q.opName(), queue.Invalid("batch", "at most "+strconv.Itoa(queue.MaxBatch)+" at once"))
 	}
 
 	out := make([]Out, len(in))
@@ -94,7 +92,7 @@ func sendBatch[In any, Wire any, Answer, Out any](
 	var body []Wire
 	for i, v := range in {
 		if err := check(v); err != nil {
-			out[i] = refuse(queue.WithOp(q.op, err))
+			out[i] = refuse(queue.WithOp(q.opName(), err))
 			continue
 		}
 		places = append(places, i)
@@ -112,7 +110,7 @@ func sendBatch[In any, Wire any, Answer, Out any](
 	}
 
 	if len(got.Body) != len(places) {
-		return nil, incomplete(q.op)
+		return nil, incomplete(q.opName())
 	}
 
 	for i, place := range places {

@@ -25,7 +25,6 @@ import (
 
 // request is one call of the interface.
 type request struct {
-	op      string
 	route   restapi.Route
 	args    []string // values of the path
 	query   url.Values
@@ -33,9 +32,12 @@ type request struct {
 	version int64
 	// wait is the time that the server may wait before it answers.
 	wait time.Duration
-	// safe marks a call that may be repeated after an unknown result.
+	// safe marks a change that may be repeated after an unknown result. Calls that only read are repeated anyway.
 	safe bool
 }
+
+// opName is the name of the operation in errors.
+func (q request) opName() string { return q.route.Op.String() }
 
 // sendRequest sends q, repeats it where a repeat is safe, and decodes the answer into out. A nil out means no body.
 func (c *Client) sendRequest(ctx context.Context, q request, out any) error {
@@ -49,7 +51,7 @@ func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.He
 	if q.body != nil {
 		var err error
 		if body, err = restapi.Append(nil, q.body); err != nil {
-			return nil, &queue.Error{Op: q.op, Kind: queue.KindInvalid, Field: "body", Msg: "cannot be JSON", Err: err}
+			return nil, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Field: "body", Msg: "cannot be JSON", Err: err}
 		}
 	}
 
@@ -60,7 +62,7 @@ func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.He
 		}
 
 		// A call with an unknown result is repeated only if a second run does no harm.
-		again := err.Kind == queue.KindUnavailable || err.Kind == queue.KindIndeterminate && q.safe
+		again := err.Kind == queue.KindUnavailable || err.Kind == queue.KindIndeterminate && (q.safe || q.route.Op.Reads())
 		if !again || attempt >= c.attempts {
 			return nil, err
 		}
@@ -74,7 +76,7 @@ func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.He
 // attemptRequest makes one attempt. after is the delay before the next attempt that the server asks for.
 func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out any) (header http.Header, after time.Duration, failed *queue.Error) {
 	if ctx.Err() != nil {
-		return nil, 0, contextError(ctx, q.op)
+		return nil, 0, contextError(ctx, q.opName())
 	}
 
 	// The pace ends the call when bytes stop moving, not after a fixed time.
@@ -82,28 +84,28 @@ func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out
 	defer stop()
 	req, err := c.buildRequest(call, q, body)
 	if err != nil {
-		return nil, 0, &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
+		return nil, 0, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
 	}
 
 	resp, err := pace.Do(c.http, req)
 	if err != nil {
-		return nil, 0, connectionError(ctx, q.op, causeOfEnd(call, err))
+		return nil, 0, connectionError(ctx, q.opName(), causeOfEnd(call, err))
 	}
 	defer resp.Body.Close()
 
 	answer, err := readAnswer(resp, c.maxAnswer)
 	if err != nil {
-		return nil, 0, connectionError(ctx, q.op, causeOfEnd(call, err))
+		return nil, 0, connectionError(ctx, q.opName(), causeOfEnd(call, err))
 	}
 
 	// Redirects are errors too: they mean a wrong URL.
 	if resp.StatusCode >= 300 {
-		return nil, retryAfter(resp.Header), problemError(q.op, resp, answer)
+		return nil, retryAfter(resp.Header), problemError(q.opName(), resp, answer)
 	}
 
 	if out != nil {
 		if err := json.Unmarshal(answer, out); err != nil {
-			return nil, 0, &queue.Error{Op: q.op, Kind: queue.KindInternal, Msg: "the server's answer is not understood; is this the URL of pgqueue's API?", Err: err}
+			return nil, 0, &queue.Error{Op: q.opName(), Kind: queue.KindInternal, Msg: "the server's answer is not understood; is this the URL of pgqueue's API?", Err: err}
 		}
 	}
 

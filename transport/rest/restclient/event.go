@@ -32,7 +32,7 @@ func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int)
 	v := eventQuery(f)
 	maps.Copy(v, pageQuery(queue.Page{Limit: limit}))
 	var out restapi.EventPage
-	if err := c.sendRequest(ctx, request{op: "list events", route: restapi.ListEvents, query: v, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{route: restapi.ListEvents, query: v}, &out); err != nil {
 		return queue.EventPage{}, err
 	}
 	return out.Domain(), nil
@@ -41,7 +41,9 @@ func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int)
 // SubscribeEvents calls handle with each event after f.After as it happens. It opens a broken stream again after the
 // last event that handle received, so events are neither lost nor repeated.
 func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handle func(queue.Event) error) error {
-	const op = "subscribe events"
+	route := restapi.ListEvents
+	route.Op = queue.OpSubscribeEvents
+	op := route.Op.String()
 	f, err := f.Normalize()
 	if err != nil {
 		return queue.WithOp(op, err)
@@ -54,7 +56,7 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 			return &queue.Error{Op: op, Kind: queue.KindIndeterminate, Msg: "the stream broke before its first event; events may be missing"}
 		}
 
-		q := request{op: op, route: restapi.ListEvents, query: eventQuery(f)}
+		q := request{route: route, query: eventQuery(f)}
 		return c.openStream(ctx, q, func() { begun = true; opened() }, func(fr frame) error {
 			if fr.event == restapi.EventTask {
 				var e restapi.Event

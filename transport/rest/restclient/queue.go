@@ -15,7 +15,7 @@ const registerRounds = 10
 
 // CreateQueue creates a queue.
 func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return c.sendForQueue(ctx, request{op: "create queue", route: restapi.CreateQueue, body: restapi.QueueMetaOf(meta)})
+	return c.sendForQueue(ctx, request{route: restapi.CreateQueue, body: restapi.QueueMetaOf(meta)})
 }
 
 // RegisterQueue creates a queue, or updates the present one.
@@ -40,13 +40,13 @@ func createOrUpdate[T any](create, update func() (T, error)) (v T, err error) {
 
 // GetQueue returns a queue.
 func (c *Client) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
-	return c.sendNamed(ctx, request{op: "get queue", route: restapi.GetQueue, safe: true}, name)
+	return c.sendNamed(ctx, request{route: restapi.GetQueue}, name)
 }
 
 // ListQueues returns a page of queues in the order of their names.
 func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
 	var out restapi.List[restapi.Queue]
-	err := c.sendRequest(ctx, request{op: "list queues", route: restapi.ListQueues, query: pageQuery(p), safe: true}, &out)
+	err := c.sendRequest(ctx, request{route: restapi.ListQueues, query: pageQuery(p)}, &out)
 	if err != nil {
 		return queue.QueuePage{}, err
 	}
@@ -56,12 +56,12 @@ func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage,
 // UpdateQueue changes the fields that are set in meta.
 func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
 	meta.Name = ""
-	return c.sendNamed(ctx, request{op: "update queue", route: restapi.UpdateQueue, body: restapi.QueueMetaOf(meta), version: meta.IfVersion, safe: meta.IfVersion == 0}, name)
+	return c.sendNamed(ctx, request{route: restapi.UpdateQueue, body: restapi.QueueMetaOf(meta), version: meta.IfVersion, safe: meta.IfVersion == 0}, name)
 }
 
 // DeleteQueue deletes a queue and its tasks.
 func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
-	return c.sendNamed(ctx, request{op: "delete queue", route: restapi.DeleteQueue, version: queue.RequiredVersion(only)}, name)
+	return c.sendNamed(ctx, request{route: restapi.DeleteQueue, version: queue.RequiredVersion(only)}, name)
 }
 
 // CleanQueue deletes the finished tasks of a queue. It repeats CleanQueueWithin until the queue is clean.
@@ -77,7 +77,7 @@ func (c *Client) CleanQueue(ctx context.Context, name string, only ...queue.IfVe
 
 // CleanQueueWithin makes one call of CleanQueue, in which the server works for about within.
 func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
-	const op = "clean queue"
+	op := queue.OpCleanQueue.String()
 	name, err := queue.QueueName(name)
 	if err == nil {
 		err = queue.CheckDuration("within", within, 1)
@@ -88,7 +88,7 @@ func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.
 	var out restapi.Count
 	v := url.Values{}
 	setDuration(v, "within", within)
-	err = c.sendRequest(ctx, request{op: op, route: restapi.CleanQueue, args: []string{name}, query: v, version: queue.RequiredVersion(only)}, &out)
+	err = c.sendRequest(ctx, request{route: restapi.CleanQueue, args: []string{name}, query: v, version: queue.RequiredVersion(only)}, &out)
 	return queue.Cleaned{Count: out.Count, More: out.More}, err
 }
 
@@ -100,10 +100,10 @@ func (c *Client) operationStep() time.Duration { return min(queue.BulkStep, c.ti
 func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
 	name, err := queue.QueueName(name)
 	if err != nil {
-		return nil, queue.WithOp("queue stats", err)
+		return nil, queue.WithOp(queue.OpQueueStats.String(), err)
 	}
 	var out restapi.QueueStats
-	if err := c.sendRequest(ctx, request{op: "queue stats", route: restapi.GetQueueStats, args: []string{name}, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{route: restapi.GetQueueStats, args: []string{name}}, &out); err != nil {
 		return nil, err
 	}
 	return out.Domain(), nil
@@ -112,7 +112,7 @@ func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats
 // ListQueueStatuses returns the statistics of every queue.
 func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
 	var out restapi.List[restapi.QueueStats]
-	if err := c.sendRequest(ctx, request{op: "list queue statuses", route: restapi.ListStats, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{route: restapi.ListStats}, &out); err != nil {
 		return nil, err
 	}
 	return mapSlice(out.Body, restapi.QueueStats.Domain), nil
@@ -121,7 +121,7 @@ func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, er
 func (c *Client) sendNamed(ctx context.Context, q request, name string) (*queue.Queue, error) {
 	name, err := queue.QueueName(name)
 	if err != nil {
-		return nil, queue.WithOp(q.op, err)
+		return nil, queue.WithOp(q.opName(), err)
 	}
 	q.args = []string{name}
 	return c.sendForQueue(ctx, q)

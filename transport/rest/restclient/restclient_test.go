@@ -210,7 +210,7 @@ func TestEndOfTheCallersContext(t *testing.T) {
 }
 
 func TestServerThatHangsIsLeft(t *testing.T) {
-	s := play(t, []Option{WithTimeout(10 * time.Millisecond), WithAttempts(2)}, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	s := play(t, []Option{WithTimeout(200 * time.Millisecond), WithAttempts(2)}, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	if _, err := s.client.GetTask(t.Context(), 1); !errors.Is(err, queue.ErrIndeterminate) || s.calls() != 2 {
 		t.Error(err, s.calls())
 	}

@@ -102,13 +102,13 @@ func (c *Client) openStream(ctx context.Context, q request, opened func(), handl
 	defer watch.Stop()
 	req, err := c.buildRequest(call, q, nil)
 	if err != nil {
-		return &queue.Error{Op: q.op, Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
+		return &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
 	}
 
 	req.Header["Accept"] = []string{restapi.MediaEventStream}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return isDisconnected(ctx, q.op, err)
+		return isDisconnected(ctx, q.opName(), err)
 	}
 	defer resp.Body.Close()
 
@@ -116,7 +116,7 @@ func (c *Client) openStream(ctx context.Context, q request, opened func(), handl
 	if resp.StatusCode != http.StatusOK || media != restapi.MediaEventStream {
 		// The part of the answer that arrives is enough for the error.
 		answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-		return problemError(q.op, resp, answer)
+		return problemError(q.opName(), resp, answer)
 	}
 
 	watch.Reset(silence)
@@ -131,7 +131,7 @@ func (c *Client) openStream(ctx context.Context, q request, opened func(), handl
 			if json.Unmarshal(f.data, &p) != nil {
 				p = restapi.Problem{Status: http.StatusServiceUnavailable, Detail: strings.ToValidUTF8(string(f.data), "")}
 			}
-			own = p.Err(q.op)
+			own = p.Err(q.opName())
 			return own
 		}
 
@@ -142,9 +142,9 @@ func (c *Client) openStream(ctx context.Context, q request, opened func(), handl
 	// Without an error of the caller or the server the connection broke.
 	switch {
 	case own == nil:
-		return isDisconnected(ctx, q.op, err)
+		return isDisconnected(ctx, q.opName(), err)
 	case ctx.Err() != nil && errors.Is(own, ctx.Err()):
-		return contextError(ctx, q.op)
+		return contextError(ctx, q.opName())
 	}
 
 	return own

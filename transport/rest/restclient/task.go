@@ -16,13 +16,13 @@ import (
 // CreateTask creates one task. A task without a key gets a random one, which makes the create safe to repeat after a
 // broken connection. The task keeps this key.
 func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.TaskMeta) (*queue.Task, error) {
-	const op = "create task"
+	op := queue.OpCreateTask.String()
 	nt, made, err := c.keyedTask(queue.NewTask{Queue: queueName, TaskMeta: meta})
 	if err != nil {
 		return nil, queue.WithOp(op, err)
 	}
 	var out restapi.Task
-	if err := c.sendRequest(ctx, request{op: op, route: restapi.CreateTask, body: nt, safe: nt.Key != ""}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{route: restapi.CreateTask, body: nt, safe: nt.Key != ""}, &out); err != nil {
 		return nil, err
 	}
 	t := out.Domain()
@@ -33,7 +33,7 @@ func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.Ta
 
 // CreateTasks creates all of up to queue.MaxBatch tasks, or none. Tasks without a key get one, as in CreateTask.
 func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
-	const op = "create tasks"
+	op := queue.OpCreateTasks.String()
 	if len(tasks) == 0 {
 		return nil, nil
 	}
@@ -48,7 +48,7 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 	}
 
 	var out restapi.List[restapi.Task]
-	if err := c.sendRequest(ctx, request{op: op, route: restapi.CreateTasks, body: body, safe: safe}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{route: restapi.CreateTasks, body: body, safe: safe}, &out); err != nil {
 		return nil, err
 	}
 
@@ -82,14 +82,14 @@ func incomplete(op string) error {
 
 // GetTask returns a task with its errors.
 func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	return c.sendForTask(ctx, request{op: "get task", route: restapi.GetTask, args: []string{formatDecimal(id)}, safe: true})
+	return c.sendForTask(ctx, request{route: restapi.GetTask, args: []string{formatDecimal(id)}})
 }
 
 // AwaitTask returns the task when it is finished, or its present state after wait.
 func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
 	v := url.Values{}
 	setDuration(v, "wait", wait)
-	return c.sendForTask(ctx, request{op: "await task", route: restapi.AwaitTask, args: []string{formatDecimal(id)}, query: v, wait: max(wait, 0), safe: true})
+	return c.sendForTask(ctx, request{route: restapi.AwaitTask, args: []string{formatDecimal(id)}, query: v, wait: max(wait, 0)})
 }
 
 func (c *Client) sendForTask(ctx context.Context, q request) (*queue.Task, error) {
@@ -116,7 +116,7 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 	}
 
 	var out restapi.List[restapi.Task]
-	if err := c.sendRequest(ctx, request{op: "list tasks", route: restapi.ListTasks, query: v, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{route: restapi.ListTasks, query: v}, &out); err != nil {
 		return queue.TaskPage{}, err
 	}
 
@@ -125,27 +125,28 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 
 // CancelTasks cancels waiting tasks and requests the cancel of retained ones from their workers.
 func (c *Client) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return c.operateOnTasks(ctx, "cancel tasks", restapi.CancelTasks, s)
+	return c.operateOnTasks(ctx, restapi.CancelTasks, s)
 }
 
 // RetryTasks makes finished tasks new again.
 func (c *Client) RetryTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return c.operateOnTasks(ctx, "retry tasks", restapi.RetryTasks, s)
+	return c.operateOnTasks(ctx, restapi.RetryTasks, s)
 }
 
 // DeleteTasks deletes tasks that are not retained.
 func (c *Client) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
-	return c.operateOnTasks(ctx, "delete tasks", restapi.DeleteTasks, s)
+	return c.operateOnTasks(ctx, restapi.DeleteTasks, s)
 }
 
-func (c *Client) operateOnTasks(ctx context.Context, op string, route restapi.Route, s queue.Selection) (queue.Bulk, error) {
+func (c *Client) operateOnTasks(ctx context.Context, route restapi.Route, s queue.Selection) (queue.Bulk, error) {
+	op := route.Op.String()
 	s, err := s.Normalize()
 	if err != nil {
 		return queue.Bulk{}, queue.WithOp(op, err)
 	}
 	return queue.InSteps(ctx, s, c.operationStep(), func(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
 		var out restapi.Bulk
-		if err := c.sendRequest(ctx, request{op: op, route: route, body: restapi.SelectionOf(s), safe: s.DryRun}, &out); err != nil {
+		if err := c.sendRequest(ctx, request{route: route, body: restapi.SelectionOf(s), safe: s.DryRun}, &out); err != nil {
 			return queue.Bulk{}, err
 		}
 		return out.Domain(op), nil
@@ -155,7 +156,7 @@ func (c *Client) operateOnTasks(ctx context.Context, op string, route restapi.Ro
 // ListWorkers returns the workers that hold tasks at present.
 func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
 	var out restapi.List[restapi.Worker]
-	if err := c.sendRequest(ctx, request{op: "list workers", route: restapi.ListWorkers, safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{route: restapi.ListWorkers}, &out); err != nil {
 		return nil, err
 	}
 	return mapSlice(out.Body, restapi.Worker.Domain), nil

@@ -18,7 +18,7 @@ func (c *Client) RunTickerLoop(ctx context.Context, handle func(context.Context,
 	return c.keepStreaming(ctx, func(opened func()) error { return l.followStream(ctx, opened) })
 }
 
-const opTickerLoop = "run ticker loop"
+var opTickerLoop = queue.OpRunTickerLoop.String()
 
 type tickLoop struct {
 	c      *Client
@@ -28,7 +28,7 @@ type tickLoop struct {
 }
 
 func (l *tickLoop) followStream(ctx context.Context, opened func()) error {
-	q := request{op: opTickerLoop, route: restapi.NextTicker}
+	q := request{route: restapi.NextTicker}
 	if l.ack {
 		q.query = url.Values{"ack": {"true"}}
 	}
@@ -65,7 +65,7 @@ func (l *tickLoop) handleTick(ctx context.Context, t queue.Tick) error {
 	// A handled tick is settled even after the end of ctx.
 	settle := context.WithoutCancel(ctx)
 	err := l.c.sendRequest(settle, request{
-		op: opTickerLoop, route: restapi.AckTick, body: restapi.Ack{Stream: l.stream, ID: t.ID, Delivered: &delivered},
+		route: restapi.AckTick, body: restapi.Ack{Stream: l.stream, ID: t.ID, Delivered: &delivered},
 	}, nil)
 	switch {
 	case errors.Is(err, queue.ErrNotFound):

@@ -13,7 +13,7 @@ import (
 
 // CreateTicker creates a ticker.
 func (c *Client) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
-	return c.sendTicker(ctx, request{op: "create ticker", route: restapi.CreateTicker}, "", meta)
+	return c.sendTicker(ctx, request{route: restapi.CreateTicker}, "", meta)
 }
 
 // RegisterTicker creates a ticker, or updates the present one.
@@ -25,13 +25,13 @@ func (c *Client) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*qu
 
 // GetTicker returns a ticker.
 func (c *Client) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
-	return c.sendForTicker(ctx, request{op: "get ticker", route: restapi.GetTicker, safe: true}, name)
+	return c.sendForTicker(ctx, request{route: restapi.GetTicker}, name)
 }
 
 // ListTickers returns a page of tickers in the order of their names.
 func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
 	var out restapi.List[restapi.Ticker]
-	if err := c.sendRequest(ctx, request{op: "list tickers", route: restapi.ListTickers, query: pageQuery(p), safe: true}, &out); err != nil {
+	if err := c.sendRequest(ctx, request{route: restapi.ListTickers, query: pageQuery(p)}, &out); err != nil {
 		return queue.TickerPage{}, err
 	}
 	return queue.TickerPage{Tickers: mapSlice(out.Body, restapi.Ticker.Domain), Count: out.Count, Next: out.Next}, nil
@@ -41,19 +41,19 @@ func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPag
 // time of its update.
 func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
 	meta.Name = ""
-	return c.sendTicker(ctx, request{op: "update ticker", route: restapi.UpdateTicker, version: meta.IfVersion}, name, meta)
+	return c.sendTicker(ctx, request{route: restapi.UpdateTicker, version: meta.IfVersion}, name, meta)
 }
 
 // DeleteTicker deletes a ticker.
 func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
-	return c.sendForTicker(ctx, request{op: "delete ticker", route: restapi.DeleteTicker, version: queue.RequiredVersion(only)}, name)
+	return c.sendForTicker(ctx, request{route: restapi.DeleteTicker, version: queue.RequiredVersion(only)}, name)
 }
 
 func (c *Client) sendTicker(ctx context.Context, q request, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
 	if len(meta.Payload) > 0 {
 		// A malformed payload must not break the body.
 		if err := queue.CheckJSON("payload", meta.Payload, math.MaxInt); err != nil {
-			return nil, queue.WithOp(q.op, err)
+			return nil, queue.WithOp(q.opName(), err)
 		}
 	}
 	q.body = restapi.TickerMetaOf(meta)
@@ -78,7 +78,7 @@ func (c *Client) sendForTicker(ctx context.Context, q request, name string) (*qu
 func (c *Client) sendNamedTicker(ctx context.Context, q request, name string, out any) error {
 	name, err := queue.TickerName(name)
 	if err != nil {
-		return queue.WithOp(q.op, err)
+		return queue.WithOp(q.opName(), err)
 	}
 	q.args = []string{name}
 	return c.sendRequest(ctx, q, out)
@@ -87,7 +87,7 @@ func (c *Client) sendNamedTicker(ctx context.Context, q request, name string, ou
 // PreviewTicker returns the next n nominal times.
 func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
 	var out restapi.List[time.Time]
-	q := request{op: "preview ticker", route: restapi.PreviewTicker, query: url.Values{"n": {strconv.Itoa(n)}}, safe: true}
+	q := request{route: restapi.PreviewTicker, query: url.Values{"n": {strconv.Itoa(n)}}}
 	err := c.sendNamedTicker(ctx, q, name, &out)
 	return out.Body, err
 }
@@ -95,7 +95,7 @@ func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.
 // RunTicker fires a ticker now.
 func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
 	var out restapi.Tick
-	if err := c.sendNamedTicker(ctx, request{op: "run ticker", route: restapi.RunTicker, version: queue.RequiredVersion(only)}, name, &out); err != nil {
+	if err := c.sendNamedTicker(ctx, request{route: restapi.RunTicker, version: queue.RequiredVersion(only)}, name, &out); err != nil {
 		return nil, err
 	}
 	t := out.Domain()
@@ -105,7 +105,7 @@ func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVer
 // ListTicks returns the last ticks of a ticker, newest first.
 func (c *Client) ListTicks(ctx context.Context, name string, limit int) ([]queue.Tick, error) {
 	var out restapi.List[restapi.Tick]
-	q := request{op: "list ticks", route: restapi.ListTicks, query: pageQuery(queue.Page{Limit: limit}), safe: true}
+	q := request{route: restapi.ListTicks, query: pageQuery(queue.Page{Limit: limit})}
 	if err := c.sendNamedTicker(ctx, q, name, &out); err != nil {
 		return nil, err
 	}

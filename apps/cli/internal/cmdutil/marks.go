@@ -1,14 +1,39 @@
 package cmdutil
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
 
 // The annotations of a command that the root reads.
 const (
 	secondName = "second-name"
 	onlyReads  = "only-reads"
+	operation  = "operation"
 )
 
-// Reads returns the annotations of a command that changes nothing. second is its name with the noun first, as
+// Calls returns the annotations of a command that calls op, as the table of operations has it. second is as of Reads.
+func Calls(op queue.Op, second string) map[string]string {
+	marks := map[string]string{secondName: second, operation: op.Operation().Method}
+	// A command that follows a stream can be run again.
+	if op.Reads() || op.Operation().Cost == queue.CostStream {
+		marks[onlyReads] = "yes"
+	}
+	return marks
+}
+
+// Operation returns the operation that cmd calls; 0 for a command that calls none, or several.
+func Operation(cmd *cobra.Command) queue.Op {
+	for _, op := range queue.Ops() {
+		if op.Operation().Method == cmd.Annotations[operation] {
+			return op
+		}
+	}
+	return 0
+}
+
+// Reads returns the annotations of a command of no operation that changes nothing. second is its name with the noun first, as
 // "queue list"; "" where it has none.
 func Reads(second string) map[string]string {
 	return map[string]string{secondName: second, onlyReads: "yes"}

@@ -217,10 +217,17 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 	return cmd, started
 }
 
-// newCommands returns all commands of the contract.
+// newCommands returns all commands of the contract. A command without a line of its own has the one of its operation.
 func newCommands(f *factory.Factory) []*cobra.Command {
-	return slices.Concat(
+	commands := slices.Concat(
 		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), transfer.Commands(f),
 		top.Commands(f), bench.Commands(f), admin.Commands(f), configure.Commands(f),
 	)
+	for _, c := range commands {
+		if c.Short == "" {
+			c.Short = cmdutil.Operation(c).Operation().Summary
+		}
+	}
+
+	return commands
 }

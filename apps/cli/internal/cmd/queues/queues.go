@@ -33,8 +33,7 @@ func newNamespacesCommand(f *factory.Factory) *cobra.Command {
 	var page queue.Page
 	cmd := &cobra.Command{
 		Use:         "namespaces",
-		Annotations: cmdutil.Reads(""),
-		Short:       "List the namespaces",
+		Annotations: cmdutil.Calls(queue.OpListNamespaces, ""),
 		Example:     "  pgqueue namespaces\n  pgqueue namespaces --jq '.body[]'",
 		Args:        cmdutil.Args(0, 0, ""),
 
@@ -137,7 +136,7 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 	var page queue.Page
 	cmd := &cobra.Command{
 		Use:         "queues",
-		Annotations: cmdutil.Reads("queue list"),
+		Annotations: cmdutil.Calls(queue.OpListQueues, "queue list"),
 		SuggestFor:  []string{"ls", "list"},
 		Short:       "List the queues and their policies",
 		Long:        "List the queues and their policies. pgqueue stats shows how full they are.",
@@ -198,7 +197,7 @@ func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Con
 
 func newViewCommand(f *factory.Factory) *cobra.Command {
 	return newNamedCommand(f, &cobra.Command{
-		Use: "queue NAME", Annotations: cmdutil.Reads("queue view"), Short: "Show a queue and its policy", Example: "  pgqueue queue mail\n  pgqueue queue mail --jq .retries",
+		Use: "queue NAME", Annotations: cmdutil.Calls(queue.OpGetQueue, "queue view"), Short: "Show a queue and its policy", Example: "  pgqueue queue mail\n  pgqueue queue mail --jq .retries",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		return svc.GetQueue(ctx, name)
 	}, "")
@@ -223,7 +222,7 @@ func definePolicyFlags(cmd *cobra.Command, m *queue.QueueMeta) {
 func newCreateCommand(f *factory.Factory) *cobra.Command {
 	var m queue.QueueMeta
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "create-queue NAME", Annotations: cmdutil.Changes("queue create"), Short: "Create a queue",
+		Use: "create-queue NAME", Annotations: cmdutil.Calls(queue.OpCreateQueue, "queue create"),
 		Long:              "Create a queue. The defaults are: 3 retries, 2m delay, exponential, 5m lease, 7d retention.",
 		Example:           "  pgqueue create-queue mail\n  pgqueue create-queue mail --retries 2 --retry-delay 30s --ttl 7d --concurrency 10",
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -240,7 +239,7 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 func newUpdateCommand(f *factory.Factory) *cobra.Command {
 	var m queue.QueueMeta
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "update-queue NAME", Annotations: cmdutil.Changes("queue update"), Short: "Change settings of a queue",
+		Use: "update-queue NAME", Annotations: cmdutil.Calls(queue.OpUpdateQueue, "queue update"), Short: "Change settings of a queue",
 		Example: "  pgqueue update-queue mail --lease 10m\n  pgqueue update-queue mail --ttl 0",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		if m == (queue.QueueMeta{IfVersion: m.IfVersion}) {
@@ -259,7 +258,7 @@ func newUpdateCommand(f *factory.Factory) *cobra.Command {
 func newDeleteCommand(f *factory.Factory) *cobra.Command {
 	var version int64
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "delete-queue NAME", Annotations: cmdutil.Changes("queue delete"), Short: "Delete a queue and its tasks", Example: "  pgqueue delete-queue mail",
+		Use: "delete-queue NAME", Annotations: cmdutil.Calls(queue.OpDeleteQueue, "queue delete"), Example: "  pgqueue delete-queue mail",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		return svc.DeleteQueue(ctx, name, queue.IfVersion(version))
 	}, deleted)
@@ -270,10 +269,10 @@ func newDeleteCommand(f *factory.Factory) *cobra.Command {
 }
 
 func newPauseCommand(f *factory.Factory, pause bool) *cobra.Command {
-	cmd, done := &cobra.Command{Use: "resume-queue NAME", Annotations: cmdutil.Changes("queue resume"), Short: "Resume a paused queue", Example: "  pgqueue resume-queue mail"}, resumed
+	cmd, done := &cobra.Command{Use: "resume-queue NAME", Annotations: cmdutil.Calls(queue.OpUpdateQueue, "queue resume"), Short: "Resume a paused queue", Example: "  pgqueue resume-queue mail"}, resumed
 	if pause {
 		cmd = &cobra.Command{
-			Use: "pause-queue NAME", Annotations: cmdutil.Changes("queue pause"), Short: "Pause a queue: nothing is retained from it", Example: "  pgqueue pause-queue mail",
+			Use: "pause-queue NAME", Annotations: cmdutil.Calls(queue.OpUpdateQueue, "queue pause"), Short: "Pause a queue: nothing is retained from it", Example: "  pgqueue pause-queue mail",
 		}
 
 		done = paused
@@ -294,9 +293,8 @@ func newCleanCommand(f *factory.Factory) *cobra.Command {
 	var version int64
 	cmd := &cobra.Command{
 		Use:               "clean-queue NAME",
-		Annotations:       cmdutil.Changes("queue clean"),
+		Annotations:       cmdutil.Calls(queue.OpCleanQueue, "queue clean"),
 		SuggestFor:        []string{"purge", "purge-queue", "prune", "clean"},
-		Short:             "Delete the finished tasks of a queue now",
 		Example:           "  pgqueue clean-queue mail",
 		Args:              cmdutil.Args(1, 1, "a queue's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.QueueNames(f)),

@@ -19,6 +19,7 @@ import (
 // bulk describes one bulk operation.
 type bulk struct {
 	verb, done, short, long, example string
+	op                               queue.Op
 	call                             func(queue.Tasks, context.Context, queue.Selection) (queue.Bulk, error)
 }
 
@@ -27,19 +28,19 @@ var (
 		"cancel", "cancelled", "Cancel tasks by ids or filter",
 		"Waiting tasks end cancelled; the holders of tasks that are held are asked to stop.",
 		"  pgqueue cancel-task 42 43\n  pgqueue cancel-task --queue mail --status new --dry-run",
-		queue.Tasks.CancelTasks,
+		queue.OpCancelTasks, queue.Tasks.CancelTasks,
 	}
 	bulkRetry = bulk{
 		"retry", "made new", "Make finished tasks new again, by ids or filter",
 		"Finished tasks become new, with attempts from the start.",
 		"  pgqueue retry-task 42\n  pgqueue retry-task --queue mail --status failed",
-		queue.Tasks.RetryTasks,
+		queue.OpRetryTasks, queue.Tasks.RetryTasks,
 	}
 	bulkDelete = bulk{
 		"delete", "deleted", "Delete tasks that nobody holds, by ids or filter",
 		"Tasks that are held stay.",
 		"  pgqueue delete-task 42\n  pgqueue delete-task --queue mail --status released --created-before 2026-01-01 --dry-run",
-		queue.Tasks.DeleteTasks,
+		queue.OpDeleteTasks, queue.Tasks.DeleteTasks,
 	}
 )
 
@@ -48,7 +49,7 @@ func newBulkCommand(f *factory.Factory, b bulk) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:         b.verb + "-task [ID...]",
-		Annotations: cmdutil.Changes("task " + b.verb),
+		Annotations: cmdutil.Calls(b.op, "task "+b.verb),
 		Short:       b.short,
 		Long: b.short + ". " + b.long + "\nBy ids, or by a filter that names at least one thing; --dry-run counts and changes nothing.\n" +
 			"It goes on until all is done, in calls of a few seconds; --timeout is for each of them. When it is stopped it says how\n" +

@@ -28,7 +28,7 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 	var o createOptions
 	cmd := &cobra.Command{
 		Use:         "create-task QUEUE",
-		Annotations: cmdutil.Changes("task create"),
+		Annotations: cmdutil.Calls(queue.OpCreateTask, "task create"),
 		SuggestFor:  []string{"enqueue", "push", "add", "submit"},
 		Short:       "Create a task, or one of each JSON value of stdin",
 		Long: "Create a task and show it.\n\n" +

@@ -142,9 +142,8 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 	var page queue.Page
 	cmd := &cobra.Command{
 		Use:         "tasks",
-		Annotations: cmdutil.Reads("task list"),
+		Annotations: cmdutil.Calls(queue.OpListTasks, "task list"),
 		SuggestFor:  []string{"get"},
-		Short:       "List tasks, newest first",
 		Example: "  pgqueue tasks --queue mail --status failed\n" +
 			"  pgqueue tasks --created-after 2026-01-02 -o wide\n" +
 			"  pgqueue tasks --limit 1000 --jq '.body[] | [.id, .status] | @tsv'",
@@ -208,7 +207,7 @@ func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue
 func newViewCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:         "task ID",
-		Annotations: cmdutil.Reads("task view"),
+		Annotations: cmdutil.Calls(queue.OpGetTask, "task view"),
 		SuggestFor:  []string{"describe", "show", "view", "inspect"},
 		Short:       "Show a task with its errors",
 		Example:     "  pgqueue task 42\n  pgqueue task 42 -o yaml\n  pgqueue task 42 --jq .payload",
@@ -245,7 +244,7 @@ func newAwaitCommand(f *factory.Factory) *cobra.Command {
 	wait := time.Minute
 	cmd := &cobra.Command{
 		Use:         "await-task ID",
-		Annotations: cmdutil.Reads("task await"),
+		Annotations: cmdutil.Calls(queue.OpAwaitTask, "task await"),
 		Short:       "Wait until a task is finished",
 		Long: "Wait until a task is finished and show it. The exit code is 0 when it was released, 1 when it failed, expired or was\n" +
 			"cancelled, and 3 when it was not finished in time.",

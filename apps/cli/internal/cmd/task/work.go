@@ -19,7 +19,7 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 	var r queue.RetainRequest
 	cmd := &cobra.Command{
 		Use:         "retain-task [QUEUE...]",
-		Annotations: cmdutil.Changes("task retain"),
+		Annotations: cmdutil.Calls(queue.OpRetainTasks, "task retain"),
 		SuggestFor:  []string{"dequeue", "pull", "claim", "reserve", "fetch", "retain"},
 		Short:       "Take tasks under a lease",
 		Long: "Take ready tasks under a lease, from the named queues or from all. The token shown is needed to\n" +
@@ -117,7 +117,7 @@ func newCompleteCommand(f *factory.Factory) *cobra.Command {
 	var o completeOptions
 	cmd := &cobra.Command{
 		Use:         "complete-task ID",
-		Annotations: cmdutil.Changes("task complete"),
+		Annotations: cmdutil.Calls(queue.OpReleaseTasks, "task complete"),
 		SuggestFor:  []string{"release-task", "release", "ack", "done", "finish", "fail", "complete"},
 		Short:       "Release a held task: done, or failed with --error",
 		Long: "Release a held task: done, with a --result, or failed, with an --error; then it is tried again while retries are\n" +
@@ -200,7 +200,7 @@ func newSnoozeCommand(f *factory.Factory) *cobra.Command {
 	r := queue.Release{Outcome: queue.OutcomeSnooze}
 	cmd := &cobra.Command{
 		Use:         "snooze-task ID",
-		Annotations: cmdutil.Changes("task snooze"),
+		Annotations: cmdutil.Calls(queue.OpReleaseTasks, "task snooze"),
 		Short:       "Hand a held task back for a while, at no cost of an attempt",
 		Example:     "  pgqueue snooze-task 42 --token 7 --delay 10m",
 		Args:        cmdutil.Args(1, 1, "a task id"),
@@ -227,7 +227,7 @@ func newHandBackCommand(f *factory.Factory) *cobra.Command {
 	r := queue.Release{Outcome: queue.OutcomeHandBack}
 	cmd := &cobra.Command{
 		Use:         "handback-task ID",
-		Annotations: cmdutil.Changes("task handback"),
+		Annotations: cmdutil.Calls(queue.OpReleaseTasks, "task handback"),
 		Short:       "Hand a held task back unstarted, at no cost of an attempt",
 		Example:     "  pgqueue handback-task 42 --token 7",
 		Args:        cmdutil.Args(1, 1, "a task id"),
@@ -250,7 +250,7 @@ func newHeartbeatCommand(f *factory.Factory) *cobra.Command {
 	var progress string
 	cmd := &cobra.Command{
 		Use:         "heartbeat-task ID",
-		Annotations: cmdutil.Changes("task heartbeat"),
+		Annotations: cmdutil.Calls(queue.OpHeartbeatTasks, "task heartbeat"),
 		Short:       "Extend the lease of a task, and report progress",
 		Example:     "  pgqueue heartbeat-task 42 --token 7 --lease 10m --progress '{\"percent\":40}'",
 		Args:        cmdutil.Args(1, 1, "a task id"),

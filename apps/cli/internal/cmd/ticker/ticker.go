@@ -92,7 +92,7 @@ func printTicker(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
 func newListCommand(f *factory.Factory) *cobra.Command {
 	var page queue.Page
 	cmd := &cobra.Command{
-		Use: "tickers", Annotations: cmdutil.Reads("ticker list"), Short: "List the tickers",
+		Use: "tickers", Annotations: cmdutil.Calls(queue.OpListTickers, "ticker list"),
 		Example: "  pgqueue tickers\n  pgqueue tickers --jq '.body[] | [.ticker, .next_at] | @tsv'",
 		Args:    cmdutil.Args(0, 0, ""),
 
@@ -145,7 +145,7 @@ func newNamedCommand(f *factory.Factory, cmd *cobra.Command, do func(context.Con
 }
 
 func newViewCommand(f *factory.Factory) *cobra.Command {
-	return newNamedCommand(f, &cobra.Command{Use: "ticker NAME", Annotations: cmdutil.Reads("ticker view"), Short: "Show a ticker", Example: "  pgqueue ticker nightly"},
+	return newNamedCommand(f, &cobra.Command{Use: "ticker NAME", Annotations: cmdutil.Calls(queue.OpGetTicker, "ticker view"), Short: "Show a ticker", Example: "  pgqueue ticker nightly"},
 		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 			return svc.GetTicker(ctx, name)
 		}, "")
@@ -182,7 +182,7 @@ func (s *settings) readPayload(f *factory.Factory, name string) (_ queue.TickerM
 func newCreateCommand(f *factory.Factory) *cobra.Command {
 	var s settings
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "create-ticker NAME", Annotations: cmdutil.Changes("ticker create"), Short: "Create a ticker",
+		Use: "create-ticker NAME", Annotations: cmdutil.Calls(queue.OpCreateTicker, "ticker create"),
 		Example: "  pgqueue create-ticker nightly --cron '30 3 * * *' --timezone Europe/Berlin --queue reports\n" +
 			"  pgqueue create-ticker pulse --period 10s",
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -207,7 +207,7 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 func newUpdateCommand(f *factory.Factory) *cobra.Command {
 	var s settings
 	cmd := newNamedCommand(f, &cobra.Command{
-		Use: "update-ticker NAME", Annotations: cmdutil.Changes("ticker update"), Short: "Change settings of a ticker",
+		Use: "update-ticker NAME", Annotations: cmdutil.Calls(queue.OpUpdateTicker, "ticker update"), Short: "Change settings of a ticker",
 		Example: "  pgqueue update-ticker nightly --paused\n  pgqueue update-ticker nightly --paused=false --cron '0 4 * * *'",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 		m, err := s.readPayload(f, "")
@@ -227,7 +227,7 @@ func newUpdateCommand(f *factory.Factory) *cobra.Command {
 
 func newDeleteCommand(f *factory.Factory) *cobra.Command {
 	var version int64
-	cmd := newNamedCommand(f, &cobra.Command{Use: "delete-ticker NAME", Annotations: cmdutil.Changes("ticker delete"), Short: "Delete a ticker", Example: "  pgqueue delete-ticker nightly"},
+	cmd := newNamedCommand(f, &cobra.Command{Use: "delete-ticker NAME", Annotations: cmdutil.Calls(queue.OpDeleteTicker, "ticker delete"), Example: "  pgqueue delete-ticker nightly"},
 		func(ctx context.Context, svc queue.Service, name string) (*queue.Ticker, error) {
 			return svc.DeleteTicker(ctx, name, queue.IfVersion(version))
 		}, deleted)
@@ -258,7 +258,7 @@ func tickColumns(now time.Time) []output.Column[restapi.Tick] {
 func newTicksCommand(f *factory.Factory) *cobra.Command {
 	limit := 20
 	cmd := &cobra.Command{
-		Use: "ticks NAME", Annotations: cmdutil.Reads("ticker ticks"), Short: "List the last ticks of a ticker, newest first", Example: "  pgqueue ticks nightly --limit 5",
+		Use: "ticks NAME", Annotations: cmdutil.Calls(queue.OpListTicks, "ticker ticks"), Example: "  pgqueue ticks nightly --limit 5",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
 
@@ -303,7 +303,7 @@ func newTicksCommand(f *factory.Factory) *cobra.Command {
 func newPreviewCommand(f *factory.Factory) *cobra.Command {
 	n := 10
 	cmd := &cobra.Command{
-		Use: "preview-ticker NAME", Annotations: cmdutil.Reads("ticker preview"), Short: "List the next times of a ticker", Example: "  pgqueue preview-ticker nightly -N 3",
+		Use: "preview-ticker NAME", Annotations: cmdutil.Calls(queue.OpPreviewTicker, "ticker preview"), Example: "  pgqueue preview-ticker nightly -N 3",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
 
@@ -330,7 +330,7 @@ func newPreviewCommand(f *factory.Factory) *cobra.Command {
 func newRunCommand(f *factory.Factory) *cobra.Command {
 	var version int64
 	cmd := &cobra.Command{
-		Use: "run-ticker NAME", Annotations: cmdutil.Changes("ticker run"), Short: "Fire a ticker now, beside its schedule", Example: "  pgqueue run-ticker nightly",
+		Use: "run-ticker NAME", Annotations: cmdutil.Calls(queue.OpRunTicker, "ticker run"), Example: "  pgqueue run-ticker nightly",
 		Args:              cmdutil.Args(1, 1, "a ticker's name"),
 		ValidArgsFunction: cmdutil.First(cmdutil.TickerNames(f)),
 
@@ -366,7 +366,7 @@ func newNextCommand(f *factory.Factory) *cobra.Command {
 	count := 0
 	cmd := &cobra.Command{
 		Use:         "next-ticker",
-		Annotations: cmdutil.Reads("ticker next"),
+		Annotations: cmdutil.Calls(queue.OpRunTickerLoop, "ticker next"),
 		Short:       "Follow the ticks of tickers that have no queue",
 		Long: "Follow the ticks of tickers that have no queue, until interrupted. Each tick goes to one listener; it counts as\n" +
 			"delivered when it was written out.",

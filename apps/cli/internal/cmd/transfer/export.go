@@ -29,7 +29,7 @@ func newExportCommand(f *factory.Factory) *cobra.Command {
 	var o exportOptions
 	cmd := &cobra.Command{
 		Use:         "export [FILE]",
-		Annotations: cmdutil.Reads("task export"),
+		Annotations: cmdutil.Calls(queue.OpListTasks, "task export"),
 		Short:       "Write tasks as NDJSON, the oldest first",
 		Long: "Write tasks as NDJSON, a task a line, the oldest first, to a file or to stdout: import makes them again in their order.\n" +
 			"Tasks in every status are written unless --status says which; import makes those that wait. An export to a file that\n" +

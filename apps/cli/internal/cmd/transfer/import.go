@@ -59,7 +59,7 @@ func newImportCommand(f *factory.Factory) *cobra.Command {
 	o := importOptions{onError: "stop", batch: 5000, parallel: 1}
 	cmd := &cobra.Command{
 		Use:         "import FILE",
-		Annotations: cmdutil.Changes("task import"),
+		Annotations: cmdutil.Calls(queue.OpCreateTasks, "task import"),
 		Short:       "Create a task of each line of an NDJSON file",
 		Long: "Create a task of each line of an NDJSON file, or of stdin with -. A line is a task as export writes it, or less:\n" +
 			"{\"queue\":\"mail\",\"payload\":{},\"priority\":0,\"delay\":\"1h\",\"key\":\"k\",\"headers\":{}}; with --payloads a line is a payload.\n\n" +

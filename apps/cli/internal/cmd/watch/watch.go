@@ -62,7 +62,7 @@ func newStatsCommand(f *factory.Factory) *cobra.Command {
 	watch, every := false, 2*time.Second
 	cmd := &cobra.Command{
 		Use:         "stats [QUEUE]",
-		Annotations: cmdutil.Reads("queue stats"),
+		Annotations: cmdutil.Calls(queue.OpListQueueStatuses, "queue stats"),
 		SuggestFor:  []string{"status", "ps", "count", "counts"},
 		Short:       "Show how full and how busy the queues are",
 		Long: "Show how full and how busy the queues are: tasks by status, the age of the task that is ready the longest, and\n" +
@@ -153,7 +153,7 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 	follow, count := true, 0
 	cmd := &cobra.Command{
 		Use:         "events",
-		Annotations: cmdutil.Reads("task events"),
+		Annotations: cmdutil.Calls(queue.OpSubscribeEvents, "task events"),
 		SuggestFor:  []string{"log", "logs", "tail", "follow"},
 		Short:       "Follow the events of tasks",
 		Long: "Follow the events of tasks, a line each, until interrupted. --after continues behind the cursor of an event, without\n" +
@@ -278,7 +278,7 @@ func printEvent(f *factory.Factory, p *output.Printer, e queue.Event) error {
 func newWorkersCommand(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:         "workers",
-		Annotations: cmdutil.Reads(""),
+		Annotations: cmdutil.Calls(queue.OpListWorkers, ""),
 		Short:       "List the workers that hold tasks, and since when",
 		Example:     "  pgqueue workers\n  pgqueue workers --jq '.body[] | [.worker, .held] | @tsv'",
 		Args:        cmdutil.Args(0, 0, ""),
