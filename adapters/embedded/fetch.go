@@ -113,7 +113,7 @@ func download(tmp string, version embeddedpostgres.PostgresVersion, source strin
 	}
 
 	if bin := filepath.Join(tmp, "run", "bin"); !holdsServer(bin) {
-		return errors.New("what was fetched holds no postgres and initdb")
+		return errors.New("the fetched archive lacks postgres or initdb")
 	}
 	return nil
 }

@@ -236,7 +236,7 @@ func (f *folder) checkReach(ctx context.Context) error {
 		// The error names the nearest parent that is closed, for its chmod command.
 		for dir := filepath.Dir(f.path); ; dir = filepath.Dir(dir) {
 			if info, err := os.Stat(dir); err == nil && !f.account.mayEnter(info) {
-				return fmt.Errorf("embedded: %w: user %s, as whom PostgreSQL runs, may not enter %s: "+
+				return fmt.Errorf("embedded: %w: user %s of PostgreSQL may not enter %s: "+
 					"name a data folder elsewhere, such as /var/lib/pgqueue/postgres, or allow it with: chmod o+x %s",
 					ErrDataDir, f.account.name, dir, dir)
 			}
@@ -245,7 +245,7 @@ func (f *folder) checkReach(ctx context.Context) error {
 			}
 		}
 	}
-	return fmt.Errorf("embedded: %w: user %s, as whom PostgreSQL runs, cannot enter %s: %w: name a data folder elsewhere",
+	return fmt.Errorf("embedded: %w: user %s of PostgreSQL cannot enter %s: %w: name a data folder elsewhere",
 		ErrDataDir, f.account.name, f.path, err)
 }
 

@@ -126,7 +126,7 @@ func TestRootRunsPostgresAsTheOwnerOfTheNearestFolder(t *testing.T) {
 	needRoot(t)
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
-		t.Skip("no user nobody")
+		t.Skip("no unprivileged user")
 	}
 	needServer(t)
 	home := openDir(t)
@@ -169,7 +169,7 @@ func TestAnothersFolderIsRefusedWithoutRoot(t *testing.T) {
 	needRoot(t)
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
-		t.Skip("no user nobody")
+		t.Skip("no unprivileged user")
 	}
 	t.Parallel()
 	dir := openDir(t) // root's, open to all to look into

@@ -130,7 +130,7 @@ var reserved = map[string]string{
 	"config_file":             "it belongs to the data folder",
 	"hba_file":                "it belongs to the data folder",
 	"ident_file":              "it belongs to the data folder",
-	"cluster_name":            "it tells the processes of one data folder from others",
+	"cluster_name":            "it marks the processes of one data folder",
 	"external_pid_file":       "it belongs to the data folder",
 	"logging_collector":       "use WithLogger",
 	"log_destination":         "use WithLogger",
@@ -159,7 +159,7 @@ func (c *config) validate() error {
 			return fmt.Errorf("embedded: setting %s cannot be set: %s", name, why)
 		}
 		if !settingName.MatchString(name) {
-			return fmt.Errorf("embedded: %q is no name of a PostgreSQL setting", name)
+			return fmt.Errorf("embedded: setting: must be the name of a PostgreSQL setting, got %.64q", name)
 		}
 		if strings.ContainsAny(c.settings[name], "\x00\r\n") {
 			return fmt.Errorf("embedded: the value of setting %s holds a line break or a NUL", name)

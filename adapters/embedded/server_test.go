@@ -273,15 +273,15 @@ func TestADeathOfPostgresIsTold(t *testing.T) {
 func TestOptionsAreChecked(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string][]Option{
-		"port":               {WithPort(65536)},
-		"negative port":      {WithPort(-1)},
-		"reserved setting":   {WithSetting("listen_addresses", "*")},
-		"setting's name":     {WithSetting("a b", "c")},
-		"setting's value":    {WithSetting("work_mem", "1MB\nfsync=off")},
-		"two kinds of data":  {WithTemporary(), WithDataDir("/x")},
-		"no start timeout":   {WithStartTimeout(0)},
-		"no stop timeout":    {WithStopTimeout(-time.Second)},
-		"a logger of nobody": {WithLogger(nil)},
+		"port":              {WithPort(65536)},
+		"negative port":     {WithPort(-1)},
+		"reserved setting":  {WithSetting("listen_addresses", "*")},
+		"setting's name":    {WithSetting("a b", "c")},
+		"setting's value":   {WithSetting("work_mem", "1MB\nfsync=off")},
+		"two kinds of data": {WithTemporary(), WithDataDir("/x")},
+		"no start timeout":  {WithStartTimeout(0)},
+		"no stop timeout":   {WithStopTimeout(-time.Second)},
+		"no logger":         {WithLogger(nil)},
 	} {
 		if _, err := Start(t.Context(), opts...); err == nil || !strings.HasPrefix(err.Error(), "embedded: ") {
 			t.Errorf("%s: %v", name, err)

@@ -90,7 +90,7 @@ func Example_batches() {
 	// {"to":"ann@example.org"} released <nil>
 }
 
-// What a handler's error says of its task.
+// The error of a handler decides the outcome of its task.
 func Example_outcomes() {
 	ctx := context.Background()
 	m, end := demo()
@@ -187,7 +187,7 @@ func Example_fencing() {
 	// <nil>
 }
 
-// A ticker makes a task at each of its times; a preview tells them, and it can be run by hand.
+// A ticker makes a task at each of its times. A preview lists the times, and RunTicker fires at once.
 func Example_ticker() {
 	ctx := context.Background()
 	m, end := demo()

@@ -15,7 +15,7 @@ import (
 // maxEvents bounds the feed of the stores under test: small, so that a test can fill it.
 const maxEvents = 2_000
 
-// harness runs the suites on stores whose clock stands still between jumps.
+// harness runs the suites on stores with a clock that stands still between jumps.
 func harness() queuetest.StoreHarness {
 	var clocks sync.Map
 	return queuetest.StoreHarness{
@@ -46,7 +46,7 @@ func harness() queuetest.StoreHarness {
 	}
 }
 
-// clock is a time that passes when it is told to. Each look moves it by a microsecond, as two steps of a database are
+// clock is a time that passes by Advance alone. Each look moves it by a microsecond, because two steps of a database are
 // never at the same time.
 type clock struct {
 	mu  sync.Mutex

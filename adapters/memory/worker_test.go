@@ -15,8 +15,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// TestRedelivery is about a worker that dies: what it held is with another within the lease and 2 seconds, in a time
-// that stands still while anything computes.
+// TestRedelivery lets a worker die: another worker has its tasks within the lease and 2 seconds, in a time that stands
+// still while anything computes.
 func TestRedelivery(t *testing.T) {
 	for _, died := range []time.Duration{0, 1, 250 * time.Millisecond, 999 * time.Millisecond} { // by the clock of the chores
 		synctest.Test(t, func(t *testing.T) {

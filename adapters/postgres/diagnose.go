@@ -163,7 +163,7 @@ func (d *diagnosis) server(ctx context.Context) error {
 	d.say("full_page_writes", failUnless(pages != "off"), pages,
 		"a crash of the machine may tear pages; set full_page_writes = on unless the file system cannot tear them")
 	d.say("synchronous_commit", failUnless(commits != "off"), commits,
-		"a crash of PostgreSQL may lose tasks whose creation was acknowledged; set synchronous_commit = on for this role or database")
+		"a crash of PostgreSQL may lose tasks after their creation was acknowledged; set synchronous_commit = on for this role or database")
 	d.say("autovacuum", failUnless(autovacuum), onOff(autovacuum),
 		"dead rows pile up and every retain slows down; set autovacuum = on and track_counts = on")
 

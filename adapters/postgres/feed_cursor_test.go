@@ -32,7 +32,7 @@ func TestFeedCursorsAreBounded(t *testing.T) {
 		{seen: "3:3:", until: snapshotOf(xid, 500, 200), xid: xid, id: 1, index: 1},
 		{seen: snapshotOf(xid, 500, 1), until: snapshotOf(math.MaxInt64-1e6, 500, 1), xid: math.MaxInt64, id: math.MaxInt64, index: math.MaxInt32},
 	} {
-		// A store whose snapshots are known needs no database.
+		// A store with known snapshots needs no database.
 		s := &Store{}
 		for _, text := range []string{p.seen, p.until} {
 			s.feedSnapshots.addSnapshot(hashSnapshot(text), text, time.Now())
@@ -72,7 +72,7 @@ func TestFeedCursorsAreChecked(t *testing.T) {
 		}
 	}
 
-	// What is accepted is a snapshot that PostgreSQL accepts: xmin <= each open one, in order, < xmax.
+	// The parser accepts the snapshots that PostgreSQL accepts: xmin <= each open one, in order, < xmax.
 	for range 100_000 {
 		b := make([]byte, 1+rand.IntN(maxFeedBytes-1))
 		for i := range b {

@@ -16,13 +16,13 @@ func TestReadScripts(t *testing.T) {
 	}
 	for _, c := range []struct{ name, want, files string }{
 		{"both directions of each version, in order", "", "0002_b.up.sql 0002_b.down.sql 0001_a.up.sql 0001_a.down.sql"},
-		{"a missing direction is told", "lacks a direction", "0001_a.up.sql"},
-		{"a gap is told", "migration 1 is missing", "0002_a.up.sql 0002_a.down.sql"},
-		{"two names of one version are told", "two names", "0001_a.up.sql 0001_b.down.sql"},
-		{"a name without a number is told", "is not called", "a.up.sql"},
-		{"a number of another length is told", "is not called", "1_a.up.sql"},
-		{"a file without a direction is told", "is not called", "0001_a.sql"},
-		{"version 0 is told", "is not called", "0000_a.up.sql"},
+		{"a missing direction is an error", "lacks a direction", "0001_a.up.sql"},
+		{"a gap is an error", "migration 1 is missing", "0002_a.up.sql 0002_a.down.sql"},
+		{"two names of one version are an error", "two names", "0001_a.up.sql 0001_b.down.sql"},
+		{"a name without a number is an error", "is not called", "a.up.sql"},
+		{"a number of another length is an error", "is not called", "1_a.up.sql"},
+		{"a file without a direction is an error", "is not called", "0001_a.sql"},
+		{"version 0 is an error", "is not called", "0000_a.up.sql"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := readScripts(files(strings.Fields(c.files)...))

@@ -348,7 +348,7 @@ func (r errorRows) insertErrorRows(t *tx) {
 func makeLeaseLostError(id int64) error {
 	return &queue.Error{
 		Kind: queue.KindLeaseLost, Subject: fmt.Sprintf("task %d", id),
-		Msg: "the token is not the one of its present lease; somebody else may hold it",
+		Msg: "the token must be that of the present lease; another worker may hold the task",
 	}
 }
 
@@ -357,5 +357,5 @@ func makeNoTaskError(id int64) error {
 }
 
 func makeNotRetainedError(id int64) error {
-	return &queue.Error{Kind: queue.KindConflict, Subject: fmt.Sprintf("task %d", id), Msg: "nobody holds it"}
+	return &queue.Error{Kind: queue.KindConflict, Subject: fmt.Sprintf("task %d", id), Msg: "no worker holds it"}
 }

@@ -80,7 +80,7 @@ func TestNotifier(t *testing.T) {
 		s.want(t, "0s me n/a", "5ms me n/b,n/c", "10ms me n/d", fmt.Sprintf("%v me n/e", time.Minute+6*time.Millisecond))
 		n.closeNotifier()
 	})
-	it("a slow send holds nobody up, and what came meanwhile goes next", func(t *testing.T, s *sends) {
+	it("a slow send delays no caller, and wake-ups that came meanwhile go next", func(t *testing.T, s *sends) {
 		s.took = time.Second
 		n := s.notifier(every)
 		n.notifyReady(in("a"))
@@ -91,7 +91,7 @@ func TestNotifier(t *testing.T) {
 		s.want(t, "0s me n/a", "1s me n/b,n/c")
 		n.closeNotifier()
 	})
-	it("a send that fails or hangs is given up, told and forgotten", func(t *testing.T, s *sends) {
+	it("a send that fails or hangs is given up, reported and forgotten", func(t *testing.T, s *sends) {
 		s.fault = errors.New("no")
 		n := s.notifier(every)
 		n.notifyReady(in("a"))
@@ -101,7 +101,7 @@ func TestNotifier(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if len(s.faced) != 2 || !errors.Is(s.faced[1], context.DeadlineExceeded) {
-			t.Errorf("told %v", s.faced)
+			t.Errorf("reported %v", s.faced)
 		}
 		n.closeNotifier()
 	})
@@ -153,7 +153,7 @@ func TestNotifier(t *testing.T) {
 		n.closeNotifier()
 		s.want(t)
 	})
-	it("nothing to tell starts nothing", func(t *testing.T, s *sends) {
+	it("without a wake-up nothing starts", func(t *testing.T, s *sends) {
 		n := s.notifier(every)
 		n.notifyReady(nil)
 		s.want(t)
@@ -177,7 +177,7 @@ func TestPayload(t *testing.T) {
 		{"any queue of a namespace", []queue.Wake{{Namespace: "n"}}, "- n/"},
 		{"any at all swallows the rest", append(in("a"), queue.Wake{}), "- "},
 		{"none is any", nil, "- "},
-		{"what does not fit is any", long(100), "- "},
+		{"a list too long to fit is any", long(100), "- "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := encodeWakeUps(c.wakes); got != c.want {
@@ -185,7 +185,7 @@ func TestPayload(t *testing.T) {
 			}
 		})
 	}
-	t.Run("what just fits is told, and never more than the limit", func(t *testing.T) {
+	t.Run("a list that just fits is sent, and never more than the limit", func(t *testing.T) {
 		for n := range 100 {
 			text := encodeWakeUps(long(n))
 			if len(text) > maxNotifyBytes {

@@ -302,7 +302,7 @@ func refused(n *nowRow, move queue.Move) error {
 	if move == "" {
 		return &queue.Error{
 			Kind: queue.KindConflict, Subject: queue.NotFoundTask(n.task.ID).Subject,
-			Msg: "a task that somebody holds cannot be deleted; cancel it first",
+			Msg: "a held task cannot be deleted; cancel it first",
 		}
 	}
 	_, err := (&queue.Queue{}).Moved(queue.Life{Status: n.task.Status}, move, queue.Circumstances{})

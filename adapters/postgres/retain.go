@@ -466,7 +466,7 @@ const (
 )
 
 // errSplitting ends a pick that found only runs under a split.
-var errSplitting = errors.New("somebody is splitting what is left")
+var errSplitting = errors.New("other retains are splitting the rest")
 
 // rangeLeast is the smallest number of tasks of a queue for which a read by a range of ids is tried. Such a read pays
 // if the range has at most rangeSlack times as many ids.

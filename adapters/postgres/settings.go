@@ -45,7 +45,7 @@ var statedSettings = []statedSetting{
 	{name: "bytea_output", value: "hex", why: "drivers read bytes in text by it"},
 	{name: "extra_float_digits", value: "1", why: "floats in text are exact"},
 	{name: "array_nulls", value: "on", why: "NULL in an array in text is null"},
-	{name: "client_min_messages", value: "notice", why: "a commit that no standby has confirmed is told by a warning alone"},
+	{name: "client_min_messages", value: "notice", why: "a commit that no standby has confirmed is reported by a warning alone"},
 	{name: "exit_on_error", value: "off", why: "an error that is expected must not end the connection"},
 	{name: "row_security", value: "on", why: "off makes each look at a table with policies fail"},
 	{name: "statement_timeout", value: "0", yields: true, why: "each call has a deadline of its own"},
@@ -70,7 +70,7 @@ var statedSettings = []statedSetting{
 
 // refusedSettings cannot be set by us: a change needs a right, or would override the will of the operator.
 var refusedSettings = []Setting{
-	{Name: "default_transaction_read_only", Value: "off", Why: "who sets it wants nothing to be written"},
+	{Name: "default_transaction_read_only", Value: "off", Why: "the operator that sets it allows no writes"},
 	{Name: "session_replication_role", Value: "origin", Why: "replica leaves out foreign keys and triggers; only a superuser may change it"},
 	{Name: "restrict_nonsystem_relation_kind", Value: "", Why: "view keeps lists and single looks from their view"},
 }
@@ -169,7 +169,7 @@ var harmlessSettings = []struct{ why, names string }{
 			"track_io_timing track_wal_io_timing update_process_title optimize_bounded_sort wal_debug log_btree_build_stats",
 	},
 	{
-		"what a superuser loads or lets pass is the superuser's to answer for",
+		"the superuser is responsible for the effects of these",
 		"allow_alter_system allow_in_place_tablespaces allow_system_table_mods dynamic_library_path extension_control_path extension_destdir ignore_checksum_failure " +
 			"ignore_invalid_pages icu_validation_level local_preload_libraries session_preload_libraries zero_damaged_pages",
 	},

@@ -53,7 +53,7 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	})
-	t.Run("each says what to do where somebody is to do it", func(t *testing.T) {
+	t.Run("each gives a remedy where the operator or the caller must act", func(t *testing.T) {
 		for code, f := range faults {
 			if _, ok := blameKinds[f.blame]; !ok {
 				t.Errorf("%s: blame %q has no kind", code, f.blame)
@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	})
-	t.Run("no code is told to callers as their input, or as their lack of rights", func(t *testing.T) {
+	t.Run("no code blames the input or the rights of callers", func(t *testing.T) {
 		for code := range codes {
 			err := translateError("op", &pgconn.PgError{Code: code, Message: "secret"})
 			switch k := queue.KindOf(err); k {
@@ -79,7 +79,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("%s %s is %s", code, codes[code], k)
 			}
 			if e, _ := errors.AsType[*queue.Error](err); strings.Contains(e.Msg, "role") || strings.Contains(e.Msg, "secret") || strings.Contains(e.Msg, "migrate") {
-				t.Errorf("%s: callers are told %q", code, e.Msg)
+				t.Errorf("%s: callers get %q", code, e.Msg)
 			}
 			if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != code {
 				t.Errorf("%s is lost in %v", code, err)
@@ -155,7 +155,7 @@ func TestOpenBehindPooler(t *testing.T) {
 		}
 		return nil
 	})
-	t.Run("without its option it is told at once by name", func(t *testing.T) {
+	t.Run("without its option the error names the option at once", func(t *testing.T) {
 		_, err := Open(t.Context(), url)
 		if !errors.Is(err, queue.ErrUnavailable) || WaitHelps(err) || !strings.Contains(err.Error(), "--pooler") {
 			t.Errorf("answered by %v", err)
@@ -171,7 +171,7 @@ func TestOpenBehindPooler(t *testing.T) {
 			t.Errorf("it was asked for %v", last)
 		}
 	})
-	t.Run("what a pooler refuses for another reason passes", func(t *testing.T) {
+	t.Run("a refusal of a pooler for another reason passes", func(t *testing.T) {
 		url, _ := fakeServer(t, func(map[string]string) *pgproto3.ErrorResponse {
 			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "08P01", Message: "no more connections allowed"}
 		})

@@ -66,7 +66,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	source := poolSource{url: url, opt: &o}
 	cfg, err := source.parseConfig()
 	if err != nil {
-		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "is no PostgreSQL connection string", Err: err}
+		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "must be a PostgreSQL connection string", Err: err}
 	}
 
 	// Credentials may change while the process runs, so each connection reads them again.

@@ -78,7 +78,7 @@ func benchStack(b *testing.B, opts func(testing.TB) []telemetry.Option) queue.Se
 
 // BenchmarkOverhead creates, retains and releases tasks, in batches and by 64 callers one by one, on a plain stack and a
 // decorated one in turn, and reports by how much more CPU time the decorated one takes: the median over the rounds. Time
-// on the wall would tell of the machine's other work.
+// on the wall would include the machine's other work.
 func BenchmarkOverhead(b *testing.B) {
 	for _, size := range []struct {
 		name            string
@@ -91,7 +91,7 @@ func BenchmarkOverhead(b *testing.B) {
 				var all time.Duration
 				for b.Loop() {
 					var took [2]time.Duration
-					first := len(ratios) % 2 // who goes first changes
+					first := len(ratios) % 2 // the first stack changes with the round
 					for k := range 2 {
 						i := (first + k) % 2
 						svc := []queue.Service{plain, decorated}[i]

@@ -60,7 +60,7 @@ func TestHealth(t *testing.T) {
 			t.Errorf("a process that answers lives, %d", code)
 		}
 	})
-	t.Run("a notice that fails is told and leaves the process ready", func(t *testing.T) {
+	t.Run("a notice that fails is reported and leaves the process ready", func(t *testing.T) {
 		h := telemetry.NewHealth()
 		h.Add("store", func(context.Context) error { return nil })
 		h.AddNotice("background", func(context.Context) error { return errors.New("prune has failed") })
@@ -117,7 +117,7 @@ func TestHealth(t *testing.T) {
 			}
 		})
 	})
-	t.Run("a check that hangs is not well, and who asks need not wait for it", func(t *testing.T) {
+	t.Run("a check that hangs fails, and a request need not wait for it", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := telemetry.NewHealth()
 			h.Add("store", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
@@ -151,7 +151,7 @@ func TestHealth(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("what background work passes over is told by name", func(t *testing.T) {
+	t.Run("queues that background work passes over are named", func(t *testing.T) {
 		c := telemetry.ChoresCheck(func() []manager.ChoreHealth {
 			h := manager.ChoreHealth{Chore: queue.ChoreTick}
 			for range 12 {

@@ -265,11 +265,11 @@ func workload(s *stack) map[string]float64 {
 	s.release(queue.OutcomeFailure, left[:5]...)
 	s.release(queue.OutcomeSuccess, left[5:]...)
 	s.clock.Advance(48 * time.Hour)
-	s.chores(queue.ChoreExpire) // what is left expires
+	s.chores(queue.ChoreExpire) // the waiting tasks expire
 	return recount(s)
 }
 
-// recount tells from the feed of events how often each thing happened: another source than the counters'.
+// recount counts each kind of change from the feed of events: another source than the counters'.
 func recount(s *stack) map[string]float64 {
 	s.Helper()
 	page, err := s.raw.ListEvents(s.Context(), "default", queue.EventFilter{Queue: "mail"}, 10_000)
@@ -313,7 +313,7 @@ func TestCounters(t *testing.T) {
 		}
 		s.want(float64(stats[0].Ready), "pgqueue_queue_ready_tasks", of...)
 	})
-	t.Run("what was created is there, or was deleted, or is past retention", func(t *testing.T) {
+	t.Run("a created task is there, or was deleted, or is past retention", func(t *testing.T) {
 		var there float64
 		for _, status := range queue.Statuses() {
 			there += s.value("queue_tasks", append(of, "status", string(status))...)
@@ -435,7 +435,7 @@ func TestCountersOfAQueueBeginAtZero(t *testing.T) {
 	}
 }
 
-// failing is a store whose stats cannot be read.
+// failing is a store that fails to read stats.
 type failing struct {
 	*memory.Store
 	fail bool
@@ -470,7 +470,7 @@ func TestStats(t *testing.T) {
 			t.Errorf("scraped:\n%s", body)
 		}
 	})
-	t.Run("a store that cannot tell all at once is asked by namespace", func(t *testing.T) {
+	t.Run("a store without stats over all namespaces is asked by namespace", func(t *testing.T) {
 		tel, err := telemetry.New()
 		if err != nil {
 			t.Fatal(err)
@@ -616,7 +616,7 @@ func TestErrorsAreCountedByKind(t *testing.T) {
 	if _, err := s.svc.CreateTask(ctx, "none", queue.TaskMeta{}); !errors.Is(err, queue.ErrCanceled) {
 		t.Fatal(err)
 	}
-	s.want(1, "pgqueue_service_errors_total") // who gives up himself is no error
+	s.want(1, "pgqueue_service_errors_total") // a caller's own cancellation does not count
 }
 
 func TestChoreMetrics(t *testing.T) {
@@ -634,7 +634,7 @@ func TestChoreMetrics(t *testing.T) {
 	s.chores(queue.ChorePromote)
 	s.want(0, "pgqueue_chore_lag_seconds", "chore", "promote")
 	if s.value("pgqueue_chore_last_success_timestamp_seconds", "chore", "promote") == 0 {
-		t.Error("the last success is not told")
+		t.Error("the last success is missing")
 	}
 	s.want(0, "pgqueue_chore_runs_total", "result", "error")
 }

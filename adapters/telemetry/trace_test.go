@@ -71,7 +71,7 @@ func TestTrace(t *testing.T) {
 	send, process, ack := s.span("send mail"), s.span("process mail"), s.span("ack mail")
 	receive := s.span("receive mail")
 
-	t.Run("the creation is a producer's span, whose context goes with the task", func(t *testing.T) {
+	t.Run("the creation is a producer's span, and its context goes with the task", func(t *testing.T) {
 		if send.SpanKind != trace.SpanKindProducer || send.Status.Code == codes.Error {
 			t.Errorf("%+v", send)
 		}
@@ -277,7 +277,7 @@ func TestUnsampled(t *testing.T) {
 	task, err := s.svc.CreateTask(t.Context(), "mail", queue.TaskMeta{})
 	s.ok(err)
 	if len(task.Headers) != 0 {
-		t.Errorf("a creation that nobody records costs the task %v", task.Headers)
+		t.Errorf("a creation without a recorded trace costs the task %v", task.Headers)
 	}
 	t.Run("a no-op provider is none", func(t *testing.T) {
 		tel, err := telemetry.New(telemetry.WithTracerProvider(noop.NewTracerProvider()))

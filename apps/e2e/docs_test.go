@@ -147,7 +147,7 @@ func anchor(heading string) string {
 // TestDocs checks the links, the names and the code of the pages against the tree.
 func TestDocs(t *testing.T) {
 	all := docs(t)
-	t.Run("what is linked is there", func(t *testing.T) {
+	t.Run("the target of each link is there", func(t *testing.T) {
 		for _, d := range all {
 			for _, link := range d.links {
 				if fault := broken(all, d, link); fault != "" {
@@ -241,7 +241,7 @@ func goCode(t *testing.T, d *doc) {
 		}
 		m := exampleOf.FindStringSubmatch(f.comment)
 		if m == nil {
-			t.Errorf("%s: no comment above this code says whose example it is:\n%s", d.name, f.code)
+			t.Errorf("%s: no comment above this code names the example:\n%s", d.name, f.code)
 			continue
 		}
 		want := body(t, filepath.Join(root, m[1]), m[2])

@@ -46,7 +46,7 @@ func TestOperator(t *testing.T) {
 		}
 		pgqueue(t, program.ExitFailed, "", "doctor", dsn, "--schema", "nothing_here")
 	})
-	t.Run("migrate goes up and down, and changes nothing when told so", func(t *testing.T) {
+	t.Run("migrate goes up and down, and a dry run changes nothing", func(t *testing.T) {
 		migrate := func(code int, says string, args ...string) string {
 			t.Helper()
 			return pgqueue(t, code, says, append(append([]string{"migrate"}, args...), dsn, "--schema", "second")...)
@@ -79,7 +79,7 @@ func TestOperator(t *testing.T) {
 			t.Error(got)
 		}
 	})
-	t.Run("a folder in which nothing runs any more is told", func(t *testing.T) {
+	t.Run("a folder of a process that has ended is reported", func(t *testing.T) {
 		n.stop(t)
 		pgqueue(t, program.ExitUsage, "no PostgreSQL runs there", "doctor", "--data-dir", n.data)
 	})

@@ -153,7 +153,7 @@ func TestServerAmongProcesses(t *testing.T) {
 				code := s.ends()
 				if sig == syscall.SIGQUIT {
 					if !strings.Contains(s.log.String(), "goroutine ") {
-						t.Error("the goroutines are not told")
+						t.Error("the goroutines are not printed")
 					}
 				} else if code != 0 {
 					t.Errorf("exit code %d", code)
@@ -254,7 +254,7 @@ func TestServerAmongProcesses(t *testing.T) {
 				t.Errorf("heard %v", heard)
 			}
 		})
-		t.Run(program+": a collector that hangs is no reason to fail", func(t *testing.T) {
+		t.Run(program+": a collector that hangs does not make it fail", func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -272,7 +272,7 @@ func TestServerAmongProcesses(t *testing.T) {
 				for lines := bufio.NewScanner(strings.NewReader(s.log.String())); lines.Scan(); {
 					var entry struct{ Level, Msg string }
 					if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
-						t.Errorf("%s: a line that is no JSON: %s", protocol, lines.Text())
+						t.Errorf("%s: a line that is not JSON: %s", protocol, lines.Text())
 					}
 					warned = warned || entry.Level == "WARN" && strings.Contains(entry.Msg, "telemetry was not sent")
 				}

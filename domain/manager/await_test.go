@@ -14,7 +14,7 @@ func await(m *Manager, id int64, wait time.Duration) *later[*queue.Task] {
 }
 
 func TestAwait(t *testing.T) {
-	bubble(t, "a release of this process is told at once", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a release of this process ends the wait at once", func(t *testing.T, f *fake, m *Manager) {
 		none(t, []error{create(m, "mail")})
 		task, _ := m.NextTask(t.Context(), "w")
 		w := await(m, task.ID, time.Minute)
@@ -40,7 +40,7 @@ func TestAwait(t *testing.T) {
 			t.Fatal(got, err, w.took)
 		}
 	})
-	bubble(t, "when the wait is over the task is told as it is", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "at the end of the wait the task comes as it is", func(t *testing.T, f *fake, m *Manager) {
 		f.put("default", "mail", 1)
 		for _, wait := range []time.Duration{0, time.Second} {
 			w := await(m, 1, wait)
@@ -49,7 +49,7 @@ func TestAwait(t *testing.T) {
 			}
 		}
 	})
-	bubble(t, "an unknown task is told at once, a deleted one soon", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "an unknown task is reported at once, a deleted one soon", func(t *testing.T, f *fake, m *Manager) {
 		w := await(m, 1, time.Minute)
 		_, err := w.wait()
 		kind(t, err, queue.KindNotFound)
@@ -70,7 +70,7 @@ func TestAwait(t *testing.T) {
 		_, err := await(m, 1, time.Minute).wait()
 		kind(t, err, queue.KindNotFound)
 	})
-	bubble(t, "a thousand who await cost one store call a poll", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a thousand awaits cost one store call a poll", func(t *testing.T, f *fake, m *Manager) {
 		f.put("default", "mail", 1000)
 		wait := each(1000, func(i int) error {
 			_, err := m.AwaitTask(t.Context(), int64(i+1), 2*time.Minute)
@@ -91,7 +91,7 @@ func TestAwait(t *testing.T) {
 			t.Error("the awaiting is left behind")
 		}
 	})
-	bubble(t, "who gives up is forgotten", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a caller that gives up is forgotten", func(t *testing.T, f *fake, m *Manager) {
 		f.put("default", "mail", 1)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

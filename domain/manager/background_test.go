@@ -133,7 +133,7 @@ func TestChores(t *testing.T) {
 			}
 		})
 	})
-	bubble(t, "a kick that finds nothing makes nobody late", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a kick that finds nothing delays no agent", func(t *testing.T, f *fake, m *Manager) {
 		var at []time.Time
 		const next = 100 * time.Millisecond
 		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {
@@ -155,7 +155,7 @@ func TestChores(t *testing.T) {
 			}
 		})
 	})
-	bubble(t, "what a step has woken is told to who waits", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "waiting callers learn of tasks that a step made ready", func(t *testing.T, f *fake, m *Manager) {
 		due := false
 		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {
 			f.mu.Lock()
@@ -203,7 +203,7 @@ func TestChores(t *testing.T) {
 			}
 		})
 	})
-	bubble(t, "failing work is repeated ever more slowly, and told", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "failing work is repeated ever more slowly, and reported", func(t *testing.T, f *fake, m *Manager) {
 		f.refuse(func(_ context.Context, call string, _ any) error {
 			switch call {
 			case "rescue":
@@ -231,7 +231,7 @@ func TestChores(t *testing.T) {
 			}
 		})
 	})
-	bubble(t, "what a step passes over is kept and logged by name, at a bounded rate, and forgotten when it is well", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a queue that a step passes over is kept and logged by name, at a bounded rate, and forgotten when it is well", func(t *testing.T, f *fake, m *Manager) {
 		var mu sync.Mutex
 		var faults []queue.Fault
 		f.maintain = func(_ context.Context, c queue.Chore) (queue.Maintained, error) {

@@ -483,7 +483,7 @@ func TestLockedItems(t *testing.T) {
 		kind(t, err, queue.KindUnavailable)
 		kind(t, out[0].Err, queue.KindUnavailable)
 	})
-	bubble(t, "closing the manager answers who waits", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "closing the manager answers waiting callers", func(t *testing.T, f *fake, m *Manager) {
 		tasks := retained(t, f, m, 1)
 		f.lock(tasks[0].ID)
 		answered := make(chan error, 1)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestClose(t *testing.T) {
-	bubble(t, "whoever waits is answered, and nothing is accepted any more", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "waiting callers are answered, and no call is accepted any more", func(t *testing.T, f *fake, m *Manager) {
 		f.put("default", "mail", 1)
 		task, err := m.NextTask(t.Context(), "w")
 		if err != nil {

@@ -72,7 +72,7 @@ func TestEvents(t *testing.T) {
 		}
 		w.end(t, queue.KindCanceled)
 	})
-	bubble(t, "an event of this process is told within milliseconds", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "an event of this process arrives within milliseconds", func(t *testing.T, f *fake, m *Manager) {
 		var at time.Time
 		w := follow(m, queue.EventFilter{}, func(queue.Event) error { at = time.Now(); return nil })
 		pass(time.Minute)
@@ -97,7 +97,7 @@ func TestEvents(t *testing.T) {
 		}
 		w.end(t, queue.KindCanceled)
 	})
-	bubble(t, "who joins while events come in gets each once and in order", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a subscriber that joins while events come in gets each once and in order", func(t *testing.T, f *fake, m *Manager) {
 		const total = 3000
 		writing := start(func() (int, error) {
 			for i := range total / 10 {
@@ -135,7 +135,7 @@ func TestEvents(t *testing.T) {
 			w.end(t, queue.KindCanceled)
 		}
 	})
-	bubble(t, "who joins a feed whose reader lags gets nothing twice", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a subscriber that joins a lagging feed gets no event twice", func(t *testing.T, f *fake, m *Manager) {
 		first := follow(m, queue.EventFilter{}, nil)
 		pass(time.Minute) // after it the reader sleeps for up to a poll interval
 		f.put("default", "mail", 100)
@@ -168,10 +168,10 @@ func TestEvents(t *testing.T) {
 		before = f.count("events")
 		pass(time.Minute)
 		if n := f.count("events") - before; n != 0 || m.feeds.Len() != 0 {
-			t.Errorf("%d reads for nobody", n)
+			t.Errorf("%d reads without a subscriber", n)
 		}
 	})
-	bubble(t, "a slow reader is ended and holds up nobody", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a slow subscriber is ended and delays no other", func(t *testing.T, f *fake, m *Manager) {
 		hold := make(chan struct{})
 		slow := follow(m, queue.EventFilter{}, func(queue.Event) error { <-hold; return nil })
 		quick := follow(m, queue.EventFilter{}, nil)
@@ -211,7 +211,7 @@ func TestEvents(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	bubble(t, "an expired cursor is told, and a later subscriber begins anew", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "an expired cursor is an error, and a later subscriber begins anew", func(t *testing.T, f *fake, m *Manager) {
 		w := follow(m, queue.EventFilter{}, nil)
 		synctest.Wait()
 		expired := func(_ context.Context, call string, _ any) error {

@@ -11,7 +11,7 @@ import (
 )
 
 func TestEagerStart(t *testing.T) {
-	bubble(t, "a create hands its task to who has waited longest, in one store call", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a create hands its task to the caller that has waited longest, in one store call", func(t *testing.T, f *fake, m *Manager) {
 		first := retain(m, waitFor("first", time.Minute))
 		synctest.Wait()
 		second := retain(m, waitFor("second", time.Minute, "mail"))
@@ -27,7 +27,7 @@ func TestEagerStart(t *testing.T) {
 			t.Errorf("calls are %v", f.calls)
 		}
 	})
-	bubble(t, "a batch is shared out, and what is left wakes those whom it did not reach", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a batch is shared out, and its other tasks wake the remaining callers", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute))
 		synctest.Wait()
 		if _, err := m.CreateTasks(t.Context(), make200()[:3]); err != nil {
@@ -40,7 +40,7 @@ func TestEagerStart(t *testing.T) {
 			t.Fatal(tasks, err)
 		}
 	})
-	bubble(t, "nobody is invited by a delayed task, by one of another queue, or by a large batch", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "no caller gets a delayed task, one of another queue, or one of a large batch", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute, "mail"))
 		synctest.Wait()
 		none(t, []error{create(m, "sms")})
@@ -54,7 +54,7 @@ func TestEagerStart(t *testing.T) {
 			t.Fatal(tasks, err, f.calls)
 		}
 	})
-	bubble(t, "a create that fails is its creator's affair; who waits goes on waiting", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a create that fails is an error of its creator; waiting callers continue to wait", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute))
 		pass(time.Second)
 		f.refuse(func(_ context.Context, call string, _ any) error {
@@ -71,7 +71,7 @@ func TestEagerStart(t *testing.T) {
 			t.Fatal(tasks, err, w.took)
 		}
 	})
-	bubble(t, "a creator who goes keeps nobody from having the task", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a waiting caller gets the task of a creator that has gone", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute))
 		synctest.Wait()
 		release := f.block("eager")
@@ -86,7 +86,7 @@ func TestEagerStart(t *testing.T) {
 			t.Fatal(tasks, err)
 		}
 	})
-	bubble(t, "what is retained for one who has gone is handed back", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a task retained for a caller that has gone is handed back", func(t *testing.T, f *fake, m *Manager) {
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := start(func() ([]*queue.Task, error) { return m.RetainTasks(ctx, waitFor("gone", time.Minute)) })
 		synctest.Wait()
@@ -105,7 +105,7 @@ func TestEagerStart(t *testing.T) {
 			t.Errorf("%d tasks stay held", n)
 		}
 	})
-	bubble(t, "who is served by a create is not served by his room too", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a caller served by a create is not served by its waitlist too", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute))
 		synctest.Wait()
 		release := f.block("eager")

@@ -178,7 +178,7 @@ func (m *Manager) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 
 // Close refuses new calls with KindUnavailable and answers waiting callers with it. It lets Store calls in flight end, and
 // returns when no goroutine of the manager is left. When ctx ends first it cancels those calls and returns the error of
-// ctx. It closes the managers of all namespaces, ends Run, whose workers drain first, and may be called again.
+// ctx. It closes the managers of all namespaces, drains the workers of Run, ends Run, and may be called again.
 func (m *Manager) Close(ctx context.Context) error {
 	m.workers.drainWorkers(ctx)
 	err := m.owner.Close(ctx, func() {

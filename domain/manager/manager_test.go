@@ -176,7 +176,7 @@ func TestErrors(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	bubble(t, "a caller that has gone before it came is told so", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a call with an ended context returns its error", func(t *testing.T, f *fake, m *Manager) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err := m.CreateTask(ctx, "mail", queue.TaskMeta{})

@@ -87,7 +87,7 @@ func TestTicks(t *testing.T) {
 		}
 		l.end(t)
 	})
-	bubble(t, "a tick whose handle failed goes to the next listener", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a tick that its listener could not handle goes to the next listener", func(t *testing.T, f *fake, m *Manager) {
 		bad := -1
 		l := loop(m, 2, func(_ context.Context, i int, _ queue.Tick) error {
 			if bad < 0 {

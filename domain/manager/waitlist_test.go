@@ -33,7 +33,7 @@ func TestWaitingRetain(t *testing.T) {
 			t.Fatal(tasks, err, w.took)
 		}
 	})
-	bubble(t, "a create in another queue or namespace wakes nobody", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a create in another queue or namespace wakes no caller", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Second, "mail"))
 		synctest.Wait()
 		before := f.count("retain")
@@ -128,7 +128,7 @@ func TestWaitingRetain(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	bubble(t, "a thousand who wait for the same cost one store call a poll", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a thousand callers of one waitlist cost one store call a poll", func(t *testing.T, f *fake, m *Manager) {
 		wait := each(1000, func(i int) error {
 			tasks, err := m.RetainTasks(t.Context(), waitFor(workerName(i), 5*time.Minute))
 			if len(tasks) > 0 {
@@ -144,7 +144,7 @@ func TestWaitingRetain(t *testing.T) {
 		}
 		none(t, wait())
 	})
-	bubble(t, "who waits longest is served first, and a wake serves as many as there are tasks", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "the longest wait is served first, and a wake-up serves as many callers as there are tasks", func(t *testing.T, f *fake, m *Manager) {
 		var mu sync.Mutex
 		var order []string
 		var waits []func() []error
@@ -167,7 +167,7 @@ func TestWaitingRetain(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := f.count("retain") - before; n > 4 {
-			t.Errorf("200 tasks for 300 who wait cost %d calls", n)
+			t.Errorf("200 tasks for 300 waiting callers cost %d calls", n)
 		}
 		slices.Sort(order)
 		if len(order) != 200 || order[0] != workerName(0) || order[199] != workerName(199) {
@@ -212,7 +212,7 @@ func TestWaitingRetain(t *testing.T) {
 			t.Fatal(tasks, err)
 		}
 	})
-	bubble(t, "who waits sits out an outage and is told when it lasts", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "a waiting caller sits out an outage and gets its error when it lasts", func(t *testing.T, f *fake, m *Manager) {
 		short, long := retain(m, waitFor("w", 5*time.Second)), retain(m, waitFor("w", time.Minute))
 		pass(time.Second)
 		f.refuse(func(context.Context, string, any) error { return &queue.Error{Kind: queue.KindUnavailable} })
@@ -224,7 +224,7 @@ func TestWaitingRetain(t *testing.T) {
 			t.Fatal(tasks, err, long.took)
 		}
 	})
-	bubble(t, "an error that waiting does not help against is told at once", func(t *testing.T, f *fake, m *Manager) {
+	bubble(t, "an error that waiting does not help against is returned at once", func(t *testing.T, f *fake, m *Manager) {
 		w := retain(m, waitFor("w", time.Minute))
 		pass(time.Second)
 		f.refuse(func(context.Context, string, any) error { return &queue.Error{Kind: queue.KindDenied} })

@@ -126,7 +126,7 @@ func TestRegisteredWorkers(t *testing.T) {
 		})
 	})
 
-	works(t, "what cannot work is refused", func(t *testing.T, _ *fake, m *Manager) {
+	works(t, "bad settings are refused", func(t *testing.T, _ *fake, m *Manager) {
 		_, err := m.RegisterQueueWorker(t.Context(), queue.QueueMeta{Name: "mail"}, nil)
 		kind(t, err, queue.KindInvalid)
 		_, err = m.RegisterQueueWorker(t.Context(), queue.QueueMeta{Name: "9"}, sleeping)

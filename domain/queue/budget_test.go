@@ -99,7 +99,7 @@ func TestBudget(t *testing.T) {
 			take(t, b, mib)()
 		})
 	})
-	t.Run("who waits for too long, or goes, takes nothing", func(t *testing.T) {
+	t.Run("a caller that waits too long, or goes, takes nothing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := queue.NewBudget(mib)
 			give := take(t, b, mib)

@@ -28,8 +28,8 @@ type TickBudget struct{ ticks, bytes int }
 // NewTickBudget is the budget of a whole step.
 func NewTickBudget() TickBudget { return TickBudget{ticks: MaxStepTicks, bytes: MaxStepTickBytes} }
 
-// Fires decides what t fires now and when it is due next, as schedule.Due does, within its share of the budget: what is
-// left, divided by the tickers that are still to come, t included, and one tick at least. In a step that is cut short next
+// Fires returns the times at which t fires now and when it is due next, as schedule.Due does, within its share of the budget:
+// the rest, divided by the tickers that are still to come, t included, and one tick at least. In a step that is cut short next
 // is the first time that was left out, and more is true. An error, also a panic of the schedule, is about t alone.
 func (b *TickBudget) Fires(t *Ticker, now time.Time, tickers int) (fires []time.Time, next time.Time, more bool, err error) {
 	defer func() {

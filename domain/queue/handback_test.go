@@ -119,7 +119,7 @@ func TestHandBackOfLockedTasksEnds(t *testing.T) {
 	})
 }
 
-// TestLateRetainsEnd: what is retained for a caller that has gone goes back, and no goroutine stays.
+// TestLateRetainsEnd: tasks retained for a caller that has gone go back, and no goroutine stays.
 func TestLateRetainsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var late queue.LateRetains

@@ -145,7 +145,7 @@ func TestMovedDetails(t *testing.T) {
 			Life{Status: StatusFailed, Attempt: 3, Retries: 2, DiesAt: held.DiesAt, FinishedAt: noon},
 		},
 		{
-			"an expired lease waits for the backoff, whatever the delay", move(held, MoveLeaseLost, Circumstances{Delay: 1, Permanent: true}),
+			"an expired lease waits for the backoff, with any delay", move(held, MoveLeaseLost, Circumstances{Delay: 1, Permanent: true}),
 			Life{Status: StatusRetry, Attempt: 3, Retries: 1, DelayedAt: noon.Add(4 * time.Hour), DiesAt: held.DiesAt},
 		},
 		{

@@ -71,7 +71,7 @@ func testCancel(e *env) {
 }
 
 func testBulk(e *env) {
-	e.it("a task that nobody holds is deleted, one that is held is not", func(e *env) {
+	e.it("a task without a lease is deleted, one that is held is not", func(e *env) {
 		for _, s := range queue.Statuses() {
 			e.it(string(s), func(e *env) {
 				t := e.reach(s)
@@ -89,7 +89,7 @@ func testBulk(e *env) {
 			})
 		}
 	})
-	e.it("a selection by ids tells of each that was not moved", func(e *env) {
+	e.it("a selection by ids reports each that was not moved", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		made := e.createN("q", 3)
 		e.release(e.hold("q"), queue.OutcomeSuccess, "")

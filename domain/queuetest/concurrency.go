@@ -112,7 +112,7 @@ func testPause(e *env) {
 		e.equal("paused", e.stats("q").Paused, false)
 		e.equal("retained", ids(e.retain("w", 10)), made)
 	})
-	e.it("who holds a task of a queue that is paused finishes it", func(e *env) {
+	e.it("the holder of a task finishes it when its queue is paused", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		e.createN("q", 2)
 		t := e.hold("q")

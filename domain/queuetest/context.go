@@ -12,7 +12,7 @@ import (
 )
 
 func testContext(e *env) {
-	e.it("a call whose context is over changes nothing and says why", func(e *env) {
+	e.it("a call with an ended context changes nothing and says why", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		t := e.create("q", queue.TaskMeta{})
 		canceled, cancel := context.WithCancel(e.ctx())

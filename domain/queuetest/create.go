@@ -145,7 +145,7 @@ func testCreate(e *env) {
 		e.advance(6 * time.Hour)
 		e.equal("retained", e.hold("mail").ID, later.ID)
 	})
-	e.it("what a caller does to its copy does not reach the store", func(e *env) {
+	e.it("a caller's change of its copy does not reach the store", func(e *env) {
 		e.queue("mail", queue.QueueMeta{})
 		payload, headers := []byte(`{"a":1}`), map[string]string{"k": "v"}
 		t := e.create("mail", queue.TaskMeta{Payload: payload, Headers: headers})

@@ -18,7 +18,7 @@ func (e *env) eager(limit int, queues []string, tasks ...queue.NewTask) (made []
 
 func testCreateAndRetain(e *env) {
 	mail := []string{"mail"}
-	e.it("what is created is held in the same step, as a retain would have it", func(e *env) {
+	e.it("a created task is held in the same step, as after a retain", func(e *env) {
 		e.queue("mail", queue.QueueMeta{Retries: new(7), Lease: new(3 * time.Hour), TTL: new(time.Hour)})
 		headers := map[string]string{"traceparent": "00-1"}
 		made, taken := e.eager(1, mail, e.newTask("mail", queue.TaskMeta{
@@ -39,7 +39,7 @@ func testCreateAndRetain(e *env) {
 		e.release(t, queue.OutcomeSuccess, `1`)
 		e.status(t.ID, queue.StatusReleased)
 	})
-	e.it("the retain is one like any other: who was ready before goes first", func(e *env) {
+	e.it("the retain is one like any other: a task that was ready before goes first", func(e *env) {
 		e.queue("mail", queue.QueueMeta{})
 		e.queue("sms", queue.QueueMeta{})
 		before := e.create("mail", queue.TaskMeta{})

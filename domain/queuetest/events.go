@@ -18,7 +18,7 @@ func kinds(events []queue.Event, id int64) []queue.EventKind {
 }
 
 func testEvents(e *env) {
-	e.it("a task's life is told in its order", func(e *env) {
+	e.it("the events of a task come in the order of its life", func(e *env) {
 		e.queue("q", queue.QueueMeta{Retries: new(1), RetryDelay: new(time.Duration(0)), Lease: new(time.Hour)})
 		a := e.create("q", queue.TaskMeta{})
 		e.release(e.hold("q"), queue.OutcomeHandBack, "")
@@ -45,7 +45,7 @@ func testEvents(e *env) {
 			}
 		}
 	})
-	e.it("the other ends are told too", func(e *env) {
+	e.it("the other ends have events too", func(e *env) {
 		e.queue("q", queue.QueueMeta{TTL: new(time.Hour), Retention: new(100 * time.Hour)})
 		gone, waiting, asked := e.create("q", queue.TaskMeta{Delay: 50 * time.Hour}), e.create("q", queue.TaskMeta{Priority: 1}), e.create("q", queue.TaskMeta{})
 		t := e.hold("q")
@@ -60,7 +60,7 @@ func testEvents(e *env) {
 		e.equal("expired", kinds(got, waiting.ID), []queue.EventKind{queue.EventCreated, queue.EventExpired})
 		e.equal("cancelled while held", kinds(got, asked.ID), []queue.EventKind{queue.EventCreated, queue.EventRetained, queue.EventCancelled})
 	})
-	e.it("a refused call and a repeat tell nothing", func(e *env) {
+	e.it("a refused call and a repeat make no event", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		e.create("q", queue.TaskMeta{Key: "k"})
 		e.create("q", queue.TaskMeta{Key: "k"})

@@ -30,7 +30,7 @@ func testExpiry(e *env) {
 		e.pass(51 * time.Hour)
 		e.equal("retained", e.hold("q").ID, t.ID)
 	})
-	e.it("a task whose backoff passes its ttl expires", func(e *env) {
+	e.it("a task with a backoff past its ttl expires", func(e *env) {
 		e.queue("q", queue.QueueMeta{TTL: new(2 * time.Hour), RetryDelay: new(20 * time.Hour), Retention: new(1000 * time.Hour)})
 		t := e.create("q", queue.TaskMeta{})
 		e.release(e.hold("q"), queue.OutcomeFailure, `1`)

@@ -331,7 +331,7 @@ func testList(e *env) {
 		}
 	})
 	for _, s := range queue.Statuses() {
-		e.it("of many tasks it tells whether one that is "+string(s)+" has ended, and which are not there", func(e *env) {
+		e.it("of many tasks it reports whether one that is "+string(s)+" has ended, and which are not there", func(e *env) {
 			t := e.reach(s)
 			waiting := e.createN("q", 2)
 			want := []int64{1 << 60}

@@ -126,7 +126,7 @@ func testRelease(e *env) {
 	}
 	for _, outcome := range []queue.Outcome{queue.OutcomeHandBack, queue.OutcomeSnooze} {
 		for _, cancelled := range []bool{false, true} {
-			e.it(fmt.Sprintf("a quiet release that is no attempt keeps the last result: %s, cancelled %v", outcome, cancelled), func(e *env) {
+			e.it(fmt.Sprintf("a quiet release that costs no attempt keeps the last result: %s, cancelled %v", outcome, cancelled), func(e *env) {
 				e.queue("mail", queue.QueueMeta{RetryDelay: new(time.Duration(0))})
 				id := e.create("mail", queue.TaskMeta{}).ID
 				e.release(e.hold("mail"), queue.OutcomeFailure, `"no"`)
@@ -143,7 +143,7 @@ func testRelease(e *env) {
 			})
 		}
 	}
-	e.it("a release is no repeat any more when the task was retained again since", func(e *env) {
+	e.it("a release does not count as a repeat when the task was retained again since", func(e *env) {
 		e.queue("mail", queue.QueueMeta{Lease: new(time.Hour), RetryDelay: new(time.Duration(0))})
 		e.create("mail", queue.TaskMeta{})
 		first := e.hold("mail")

@@ -8,7 +8,7 @@ import (
 )
 
 func testRescue(e *env) {
-	e.it("a lease that runs out is a failure whose error is lease expired", func(e *env) {
+	e.it("a lease that runs out is a failure with the error lease expired", func(e *env) {
 		e.queue("q", queue.QueueMeta{Lease: new(time.Hour), Retries: new(1), RetryDelay: new(10 * time.Hour)})
 		e.create("q", queue.TaskMeta{})
 		t := e.hold("q")

@@ -129,7 +129,7 @@ func testRetainBytes(e *env) {
 		}
 		e.equal("all", len(seen), 8)
 	})
-	e.it("what does not fit expires as before", func(e *env) {
+	e.it("a task that does not fit expires as before", func(e *env) {
 		made := sized(e, "mail", same(3, 100_000)...)
 		e.equal("retained", len(take(e, "mail", queue.RetainShare{Limit: 3, MaxBytes: 150_000})[0]), 1)
 		e.advance(2 * time.Hour)

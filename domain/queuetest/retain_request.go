@@ -80,7 +80,7 @@ func testRetainRequests(e *env) {
 		made := e.createN("mail", 1)
 		e.equal("then", ids(must(e, "one", 1)), made)
 	})
-	e.it("what was not delivered stays for the repeat, which keeps it", func(e *env) {
+	e.it("a task that was not delivered stays for the repeat, which keeps it", func(e *env) {
 		start(e, time.Hour, 1)
 		first := must(e, "one", 1)
 		lose(e, "one")
@@ -92,7 +92,7 @@ func testRetainRequests(e *env) {
 		e.equal("delivered", len(e.retain("v", 1, "mail")), 0)
 		e.release(first[0], queue.OutcomeSuccess, "")
 	})
-	e.it("what was never delivered goes back after 30 s at no cost of an attempt", func(e *env) {
+	e.it("a task that was never delivered goes back after 30 s at no cost of an attempt", func(e *env) {
 		start(e, time.Hour, 2)
 		first := must(e, "one", 2)
 		must(e, "one", 2)
@@ -107,7 +107,7 @@ func testRetainRequests(e *env) {
 			e.equal("attempt and retries", []int{t.Attempt, t.Retries}, []int{1, 4})
 		}
 	})
-	e.it("what was never delivered goes back before its id is used anew", func(e *env) {
+	e.it("a task that was never delivered goes back before its id is used anew", func(e *env) {
 		start(e, time.Hour, 2)
 		first := must(e, "one", 1)
 		lose(e, "one")

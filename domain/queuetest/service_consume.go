@@ -336,7 +336,7 @@ func serveWait(v *svc) {
 		t := v.create("q", queue.TaskMeta{})
 		v.equal("retained", ids(v.retainUntil(t.ID)), []int64{t.ID})
 	})
-	v.it("each of many who wait gets one of as many tasks", func(v *svc) {
+	v.it("each of many waiting callers gets one of as many tasks", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		const n = 20
 		got := make(chan []*queue.Task, n)
@@ -355,7 +355,7 @@ func serveWait(v *svc) {
 		slices.Sort(all)
 		v.equal("retained", all, made)
 	})
-	v.it("a paused queue lets those who wait go on when it is resumed", func(v *svc) {
+	v.it("a paused queue serves its waiting callers when it is resumed", func(v *svc) {
 		v.queue("q", queue.QueueMeta{Paused: new(true)})
 		t := v.create("q", queue.TaskMeta{})
 		got := make(chan []*queue.Task, 1)

@@ -234,7 +234,7 @@ func serveErrors(v *svc) {
 			{"stale token", queue.KindLeaseLost, func() error {
 				return second(v.tryRelease(queue.Release{ID: done.ID, Token: 1 << 40, Outcome: queue.OutcomeSuccess}))
 			}},
-			{"nobody holds it", queue.KindConflict, func() error {
+			{"no worker holds it", queue.KindConflict, func() error {
 				return second(v.tryRelease(queue.Release{ID: done.ID, Outcome: queue.OutcomeSuccess}))
 			}},
 			{"other version of a queue", queue.KindPrecondition, func() error {

@@ -112,7 +112,7 @@ func serveQueues(v *svc) {
 }
 
 func serveStats(v *svc) {
-	v.it("stats count by status, and tell what is ready", func(v *svc) {
+	v.it("stats count by status, and report the ready tasks", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		v.queue("empty", queue.QueueMeta{Paused: new(true)})
 		v.createN("q", 5)
@@ -143,7 +143,7 @@ func serveStats(v *svc) {
 		_, err = v.s.QueueStats(v.ctx(), "none")
 		v.kind(err, queue.KindNotFound)
 	})
-	v.it("workers tell who holds what, since when", func(v *svc) {
+	v.it("workers are listed with their tasks and times", func(v *svc) {
 		v.queue("a", queue.QueueMeta{})
 		v.queue("b", queue.QueueMeta{})
 		v.createN("a", 1)

@@ -47,7 +47,7 @@ func serveTasks(v *svc) {
 		}
 		v.equal("in b", len(inB), 3)
 	})
-	v.it("tasks are cancelled, retried and deleted by ids, and each refusal is told", func(v *svc) {
+	v.it("tasks are cancelled, retried and deleted by ids, and each refusal is reported", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		made := v.createN("q", 3)
 		held := v.hold("q")

@@ -115,7 +115,7 @@ func serveTickers(v *svc) {
 		_, err = v.s.DeleteTicker(v.ctx(), "t", queue.IfVersion(t.Version))
 		v.ok(err)
 	})
-	v.it("a ticker tells why it made no task, and forgets it when it is updated", func(v *svc) {
+	v.it("a ticker says why it made no task, and forgets it when it is updated", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})
 		v.ticker(queue.TickerMeta{Name: "t", Period: new(time.Hour), Queue: new("q")})
 		_, err := v.s.DeleteQueue(v.ctx(), "q")
@@ -232,7 +232,7 @@ func serveTickerLoops(v *svc) {
 		})
 		v.equal("tick", receive(v, got), tick.ID)
 	})
-	v.it("a tick whose handler fails goes to the next", func(v *svc) {
+	v.it("a tick with a failing handler goes to the next listener", func(v *svc) {
 		v.ticker(queue.TickerMeta{Name: "t", Cron: new("@yearly")})
 		got := make(chan int64, 10)
 		var once sync.Once

@@ -77,7 +77,7 @@ func testSteps(e *env) {
 			}
 		})
 	}
-	e.it("a selection by ids tells of each id once over all steps", func(e *env) {
+	e.it("a selection by ids reports each id once over all steps", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		made := e.createN("q", 700)
 		s := queue.Selection{IDs: append(slices.Clone(made), made[0], 1<<60, 1<<61), Within: 1}

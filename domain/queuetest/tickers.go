@@ -403,7 +403,7 @@ func testTicks(e *env) {
 		e.counts("r", map[queue.Status]int64{queue.StatusNew: 1})
 		e.counts("q", nil)
 	})
-	e.it("what was due by the old schedule fires when the schedule is updated, once", func(e *env) {
+	e.it("a tick that was due by the old schedule fires when the schedule is updated, once", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		made := e.ticker("t", queue.TickerMeta{Period: new(10 * time.Hour), Queue: new("q")})
 		e.advance(11 * time.Hour)
@@ -420,7 +420,7 @@ func testTicks(e *env) {
 		e.equal("nominal times", []time.Time{ticks[1].At, ticks[0].At}, []time.Time{made.NextAt, moved.NextAt})
 		e.counts("q", map[queue.Status]int64{queue.StatusNew: 2})
 	})
-	e.it("a tick of a ticker whose queue was deleted makes no task, and the ticker goes on", func(e *env) {
+	e.it("a tick of a ticker with a deleted queue makes no task, and the ticker goes on", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		e.ticker("t", queue.TickerMeta{Period: new(time.Hour), Queue: new("q")})
 		_, err := e.s.DeleteQueue(e.ctx(), e.ns, "q")
@@ -570,7 +570,7 @@ func testListenerTicks(e *env) {
 		e.equal("number", len(second), 1)
 		e.equal("id", second[0].ID, first[0].ID)
 	})
-	e.it("a tick whose listener died goes to the next after its hold", func(e *env) {
+	e.it("a tick of a listener that died goes to the next after its hold", func(e *env) {
 		e.ticker("t", queue.TickerMeta{Period: new(10 * time.Hour)})
 		e.advance(10*time.Hour + time.Minute)
 		first := e.take(10, time.Hour)
@@ -625,7 +625,7 @@ func testListenerTicks(e *env) {
 		e.equal("number", len(got), 1)
 		e.equal("id, manual", []any{got[0].ID, got[0].Manual}, []any{tick.ID, true})
 	})
-	e.it("settling what is settled, or not there, is no error", func(e *env) {
+	e.it("settling a tick that is settled, or not there, does nothing", func(e *env) {
 		e.ok(e.s.SettleTicks(e.ctx(), e.ns, []int64{1 << 60}, true))
 		e.ok(e.s.SettleTicks(e.ctx(), e.ns, []int64{1 << 60}, false))
 	})

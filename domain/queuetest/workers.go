@@ -7,7 +7,7 @@ import (
 )
 
 func testWorkers(e *env) {
-	e.it("workers tell who holds what, since when", func(e *env) {
+	e.it("workers are listed with their tasks and times", func(e *env) {
 		e.queue("a", queue.QueueMeta{Lease: new(100 * time.Hour)})
 		e.queue("b", queue.QueueMeta{Lease: new(100 * time.Hour)})
 		e.createN("a", 3)

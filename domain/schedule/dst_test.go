@@ -94,7 +94,7 @@ func TestFixedTimesAtClockChanges(t *testing.T) {
 			"0 0 * * *", "America/Asuncion", "2023-09-30", "2023-10-02",
 			[]string{"30 00:00 -0400", "01 01:00 -0300", "02 00:00 -0300"},
 		},
-		"Asuncion: a weekday whose midnight does not exist fires on it": {
+		"Asuncion: a weekday without a midnight fires on it": {
 			"0 0 * * SUN", "America/Asuncion", "2023-09-30", "2023-10-02", []string{"01 01:00 -0300"},
 		},
 		"Asuncion: 23:30 that exists twice fires the first time": {
@@ -120,7 +120,7 @@ func TestFixedTimesAtClockChanges(t *testing.T) {
 		"Troll: a gap of two hours": {
 			"30 1 * * *", "Antarctica/Troll", "2026-03-29", "2026-03-29", []string{"29 03:00 +0200"},
 		},
-		"Caracas: a change that is no summer time": {
+		"Caracas: a change that is not summer time": {
 			"45 2 * * *", "America/Caracas", "2016-05-01", "2016-05-01", []string{"01 03:00 -0400"},
 		},
 		"Pyongyang: a gap at the end of the day fires at midnight": {

@@ -51,7 +51,7 @@ func TestDue(t *testing.T) {
 			hourly, schedule.Policy{Misfire: all}, "0001-01-01T00:00:00Z", "2026-01-01T02:00:00Z", []string{"2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z"}, "2026-01-01T03:00:00Z", false,
 		},
 
-		"once: what was missed is one fire, the latest": {
+		"once: missed times make one fire, the latest": {
 			hourly, schedule.Policy{Misfire: once}, anchor, "2026-01-03T00:30:00Z", []string{"2026-01-03T00:00:00Z"}, "2026-01-03T01:00:00Z", true,
 		},
 		"once: a single missed time fires however old": {

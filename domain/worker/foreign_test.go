@@ -85,13 +85,13 @@ func TestForeignHands(t *testing.T) {
 					}
 					for i, h := range o.held {
 						if h.Queue != "mail" || h.ID == 0 || h.Attempt != 1 {
-							t.Errorf("told %d: %+v", i, h)
+							t.Errorf("report %d: %+v", i, h)
 						}
 					}
 				})
 			})
 		}
-		t.Run("a handler that "+change+" and loses its lease is told so", func(t *testing.T) {
+		t.Run("a handler that "+change+" and loses its lease learns of the loss", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f, o := newFake(), &collect{}
 				id := f.add("mail", 1)
@@ -107,7 +107,7 @@ func TestForeignHands(t *testing.T) {
 				r := start(t, w)
 				pass(time.Minute)
 				if err := r.stop(); err != nil || !errors.Is(cause, worker.ErrLeaseLost) || o.lost != 1 {
-					t.Errorf("Run returned %v, the context ended with %v, told %d times", err, cause, o.lost)
+					t.Errorf("Run returned %v, the context ended with %v, reported %d times", err, cause, o.lost)
 				}
 			})
 		})

@@ -74,7 +74,7 @@ func TestContext(t *testing.T) {
 		})
 	})
 
-	t.Run("ends when a heartbeat is told that the lease is lost, and nothing is released", func(t *testing.T) {
+	t.Run("ends when a heartbeat finds the lease lost, and nothing is released", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f, u, o := newFake(), &until{}, &collect{}
 			id := f.add("mail", 1)
@@ -89,7 +89,7 @@ func TestContext(t *testing.T) {
 				t.Errorf("cause %v", u.cause)
 			}
 			if f.n().releases != 0 || o.lost != 1 {
-				t.Errorf("%d releases, %d losses told", f.n().releases, o.lost)
+				t.Errorf("%d releases, %d losses reported", f.n().releases, o.lost)
 			}
 		})
 	})
@@ -277,7 +277,7 @@ func TestReleases(t *testing.T) {
 		})
 	})
 
-	t.Run("whose task another transaction has locked wait, alone, as do its heartbeats", func(t *testing.T) {
+	t.Run("of a task that another transaction has locked wait, alone, as do its heartbeats", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()
 			locked := true
@@ -544,7 +544,7 @@ func TestProgress(t *testing.T) {
 		})
 	})
 
-	t.Run("what a quick handler logged is there before its task ends", func(t *testing.T) {
+	t.Run("the log of a quick handler is there before its task ends", func(t *testing.T) {
 		f := newFake()
 		rel := runOne(t, f, worker.HandlerFunc(func(ctx context.Context, _ *queue.Task) (any, error) {
 			worker.Logf(ctx, "sent to %s\xff", "a@b.c")
@@ -599,7 +599,7 @@ func TestProgress(t *testing.T) {
 		})
 	})
 
-	t.Run("a flush tells why the service does not have it, and does not outlast its context", func(t *testing.T) {
+	t.Run("a flush says why the service does not have it, and does not outlast its context", func(t *testing.T) {
 		for name, c := range map[string]struct {
 			fault func(f *fake, id int64)
 			ctx   time.Duration
@@ -608,7 +608,7 @@ func TestProgress(t *testing.T) {
 			"the service is gone":    {func(f *fake, _ int64) { f.failBeat = func(int) error { return queue.ErrUnavailable } }, 0, queue.ErrUnavailable},
 			"the lease is lost":      {func(f *fake, id int64) { f.lost[id] = true }, 0, queue.ErrLeaseLost},
 			"the service hangs":      {func(f *fake, _ int64) { f.beatTrip = time.Minute }, time.Second, context.DeadlineExceeded},
-			"nobody waits any more":  {func(f *fake, _ int64) { f.beatTrip = time.Millisecond }, -1, context.DeadlineExceeded},
+			"no caller waits":        {func(f *fake, _ int64) { f.beatTrip = time.Millisecond }, -1, context.DeadlineExceeded},
 			"it does not take those": {func(f *fake, _ int64) { f.failBeat = func(int) error { return queue.Invalid("progress", "odd") } }, 0, queue.ErrInvalid},
 		} {
 			t.Run(name, func(t *testing.T) {

@@ -178,7 +178,7 @@ func TestRests(t *testing.T) {
 		})
 	})
 
-	t.Run("a stop ends a rest at once, and what it interrupts is no trouble", func(t *testing.T) {
+	t.Run("a stop ends a pause at once, and its interruption does not count as a fault", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()
 			f.add("mail", 1)

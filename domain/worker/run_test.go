@@ -244,8 +244,8 @@ func TestOutcomes(t *testing.T) {
 		{"nil is done without a result", nil, nil, queue.OutcomeSuccess, "", 0},
 		{"a value is the result", map[string]int{"n": 1}, nil, queue.OutcomeSuccess, `{"n":1}`, 0},
 		{"raw JSON is kept exactly", json.RawMessage(`{"b":1.50,"a":12345678901234567890}`), nil, queue.OutcomeSuccess, `{"b":1.50,"a":12345678901234567890}`, 0},
-		{"bytes that are no JSON become text", []byte("plain"), nil, queue.OutcomeSuccess, `{"text":"plain"}`, 0},
-		{"bytes that are no UTF-8 become text", []byte("a\xffb"), nil, queue.OutcomeSuccess, `{"text":"a�b"}`, 0},
+		{"bytes that are not JSON become text", []byte("plain"), nil, queue.OutcomeSuccess, `{"text":"plain"}`, 0},
+		{"bytes that are not UTF-8 become text", []byte("a\xffb"), nil, queue.OutcomeSuccess, `{"text":"a�b"}`, 0},
 		{"a result that cannot be JSON says so", make(chan int), nil, queue.OutcomeSuccess, `{"error":"the result payload: cannot be JSON: json: unsupported type: chan int"}`, 0},
 		{"an error is a failure with its text", nil, boom, queue.OutcomeFailure, `{"error":"boom"}`, 0},
 		{"an error with a JSON form is kept as that", nil, coded{7}, queue.OutcomeFailure, `{"code":7}`, 0},
@@ -337,7 +337,7 @@ func TestTyped(t *testing.T) {
 			t.Errorf("got %s %s", rel.Outcome, rel.Result)
 		}
 	})
-	t.Run("an empty struct is no result", func(t *testing.T) {
+	t.Run("an empty struct makes no result", func(t *testing.T) {
 		h := worker.Typed(func(context.Context, in) (struct{}, error) { return struct{}{}, nil })
 		if rel := worker.Work(t.Context(), h, &queue.Task{ID: 9, Payload: queue.EmptyJSON}); rel.Result != nil {
 			t.Errorf("got %s", rel.Result)
@@ -456,7 +456,7 @@ func (c *collect) Released(n int, _ time.Duration, err error) {
 func (c *collect) LeaseLost(worker.Held) { c.mu.Lock(); c.lost++; c.mu.Unlock() }
 
 func TestObserver(t *testing.T) {
-	t.Run("an observer is told of starts, ends, panics and releases", func(t *testing.T) {
+	t.Run("an observer sees starts, ends, panics and releases", func(t *testing.T) {
 		o := &collect{}
 		runOne(t, newFake(), worker.HandlerFunc(func(context.Context, *queue.Task) (any, error) {
 			time.Sleep(time.Second)

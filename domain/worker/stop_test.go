@@ -63,7 +63,7 @@ func TestStop(t *testing.T) {
 		})
 	})
 
-	t.Run("what is unfinished after the drain is interrupted and handed back at no cost of an attempt", func(t *testing.T) {
+	t.Run("an unfinished task after the drain is interrupted and handed back at no cost of an attempt", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f, u := newFake(), &until{}
 			f.lease = 6 * time.Second

@@ -79,7 +79,7 @@ func (t *tickLoop) handleTick(ctx context.Context, tick queue.Tick) (err error) 
 			err = newPanicError(v)
 		}
 		if err != nil {
-			t.run.cfg.log.ErrorContext(ctx, "a tick was not handled; it goes to the next who listens",
+			t.run.cfg.log.ErrorContext(ctx, "a tick was not handled; it goes to the next listener",
 				"ticker", tick.Ticker, "at", tick.At, "err", fmt.Sprint(err))
 		}
 	}()

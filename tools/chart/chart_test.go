@@ -176,7 +176,7 @@ func TestChart(t *testing.T) {
 			t.Errorf("%s by %s", c.Image, c.Env[0].ValueFrom.SecretKeyRef.Key)
 		}
 	})
-	t.Run("monitors keep the tenants' label, and servers reach what they are told to", func(t *testing.T) {
+	t.Run("monitors keep the namespace label, and servers reach the configured addresses", func(t *testing.T) {
 		got, err := render(t, everything)
 		if err != nil {
 			t.Fatal(err)
@@ -232,7 +232,7 @@ func TestChart(t *testing.T) {
 				}
 				for _, e := range c.Env {
 					if strings.Contains(e.Name, "URL") && (e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil) {
-						t.Errorf("%s: %s is no secret", key, e.Name)
+						t.Errorf("%s: %s does not come from a secret", key, e.Name)
 					}
 				}
 			}

@@ -191,7 +191,7 @@ func TestBrokenFilesAreNamed(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"go.work", "use ./a\n", "go.work: no go line"},
 		{"go.work", "what\n", "go.work:1"},
-		{"VERSION", "0.1\n", `VERSION: "0.1" is no full semantic version`},
+		{"VERSION", "0.1\n", `VERSION: must be a full semantic version such as v1.2.3, got "0.1"`},
 		{"a/go.mod", "go 1.26.0\n", "a/go.mod: no module line"},
 		{"a/go.mod", "what\n", "a/go.mod:1"},
 	} {

@@ -68,7 +68,7 @@ func loadWorkspace(root string) (*workspace, error) {
 	}
 	ws.version = strings.TrimSpace(string(text))
 	if semver.Canonical(ws.version) != ws.version {
-		return nil, fmt.Errorf("VERSION: %q is no full semantic version such as v1.2.3", ws.version)
+		return nil, fmt.Errorf("VERSION: must be a full semantic version such as v1.2.3, got %.64q", ws.version)
 	}
 
 	dirs, err := findModuleDirs(root)

@@ -386,7 +386,7 @@ func TestPreflightsOfTrustedOriginsAreAnswered(t *testing.T) {
 			t.Error(path, w.Code, w.Header())
 		}
 	}
-	t.Run("an answer shows its headers, and tells caches that it differs by origin", func(t *testing.T) {
+	t.Run("an answer shows its headers, and its Vary header names the origin", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/api/queue", nil)
 		r.Host = "localhost"
 		r.Header.Set("Origin", trusted)

@@ -31,7 +31,7 @@ func pathOf(r restapi.Route) string {
 	return "/api" + strings.ReplaceAll(path, "{name}", "q")
 }
 
-// TestEveryRouteRefusesParametersThatItDoesNotTake goes over the table of routes: what is not taken changes nothing.
+// TestEveryRouteRefusesParametersThatItDoesNotTake goes over the table of routes: a refused parameter changes nothing.
 func TestEveryRouteRefusesParametersThatItDoesNotTake(t *testing.T) {
 	s := seeded(t)
 	for _, r := range restapi.Routes() {

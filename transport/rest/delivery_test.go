@@ -111,7 +111,7 @@ func wantAllWaiting(t *testing.T, svc queue.Service, name string, n int) {
 	}
 }
 
-// TestSmallRetainIsDeliveredWhole: an answer whose caller closes the connection right behind it was delivered.
+// TestSmallRetainIsDeliveredWhole: an answer was delivered when its caller closes the connection right behind it.
 func TestSmallRetainIsDeliveredWhole(t *testing.T) {
 	s := newStack(t)
 	s.do(201, "POST", "/api/queue", `{"queue":"q"}`)

@@ -187,8 +187,8 @@ func TestStreamCutInItsMiddleLeavesNothing(t *testing.T) {
 	v.calm(s, 3+n)
 }
 
-// TestSlowReaderIsDroppedAndHoldsNobody has one who does not read beside one who does: who does not is told so in a last
-// event, and resumes where it was without a gap.
+// TestSlowReaderIsDroppedAndHoldsNobody has a subscriber that does not read beside one that does. The first gets a last
+// event that says so, and resumes at its position without a gap.
 func TestSlowReaderIsDroppedAndHoldsNobody(t *testing.T) {
 	const n, batch = 100_000, 500 // more than the two ends of a connection and the buffer keep
 	m, err := manager.New(memory.New(memory.WithMaxEvents(2*n)), manager.WithEventBuffer(1000))
@@ -214,7 +214,7 @@ func TestSlowReaderIsDroppedAndHoldsNobody(t *testing.T) {
 			case "task":
 				seen++
 			case "error":
-				t.Fatalf("who reads was dropped too: %+v", e)
+				t.Fatalf("the subscriber that reads was dropped too: %+v", e)
 			}
 		}
 	}
@@ -269,7 +269,7 @@ func TestGarbageIsNever500(t *testing.T) {
 	names := []string{"q", "1", "%00", "..%2f", strings.Repeat("n", 500), "9223372036854775807", "-1"}
 	n := 0
 	for _, r := range restapi.Routes() {
-		if r == restapi.NextTicker || r == restapi.ListEvents || r == restapi.ListTickers { // streams, for who takes them
+		if r == restapi.NextTicker || r == restapi.ListEvents || r == restapi.ListTickers { // streams, where the request accepts them
 			continue
 		}
 		for i, body := range bodies {

@@ -70,7 +70,7 @@ func TestBadInputIsRefusedWithTheFieldNamed(t *testing.T) {
 		{"a priority past int16", "POST", "/task", `{"queue":"q","priority":32768}`, 422, invalid, "priority"},
 		{"a time that is none", "POST", "/task", `{"queue":"q","delayed_at":"tomorrow"}`, 422, invalid, "delayed_at"},
 		{"a delay and a time", "POST", "/task", `{"queue":"q","delayed_at":"2030-01-01T00:00:00Z","delay":"1h"}`, 422, invalid, "delay"},
-		{"headers that are no texts", "POST", "/task", `{"queue":"q","headers":{"a":1}}`, 422, invalid, "headers"},
+		{"headers that are not texts", "POST", "/task", `{"queue":"q","headers":{"a":1}}`, 422, invalid, "headers"},
 		{"a long key", "POST", "/task", `{"queue":"q","key":"` + strings.Repeat("k", 256) + `"}`, 422, invalid, "key"},
 		{"a bad task in a batch", "POST", "/task/batch", `[{"queue":"q"},{"queue":"q","delay":"x"}]`, 422, invalid, "tasks[1].delay"},
 		{"an unknown field in a batch", "POST", "/task/batch", `[{"queue":"q"},{"queue":"q","x":0}]`, 422, invalid, "tasks[1].x"},

@@ -13,7 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
-// jumpingClock runs as the real one does, ahead of it by what it was told.
+// jumpingClock runs as the real one does, ahead of it by the sum of its jumps.
 type jumpingClock struct {
 	mu    sync.Mutex
 	ahead time.Duration

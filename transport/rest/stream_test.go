@@ -269,7 +269,7 @@ func TestTasksOfAClientThatIsGoneAreHandedBack(t *testing.T) {
 		}
 	}
 	if status := <-logged; status != restapi.StatusClientClosedRequest || log.String() != "" {
-		t.Error("a client that went away is no defect:", status, log.String())
+		t.Error("a client that went away counts as a defect:", status, log.String())
 	}
 }
 
@@ -357,7 +357,7 @@ func TestReaderThatStopsReadingIsDropped(t *testing.T) {
 	s := serve(t, flood, func(c *restserver.Config) { c.Timeouts.Write = 50 * time.Millisecond })
 	s.dial("GET /api/event HTTP/1.1\r\nHost: x\r\n\r\n")
 	if err := <-flood.done; err == nil {
-		t.Error("the writer was never told")
+		t.Error("the writer never ended")
 	}
 }
 

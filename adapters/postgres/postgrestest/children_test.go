@@ -21,8 +21,8 @@ const (
 	roleURLEnv = "PGQUEUE_TEST_ROLE_URL"
 )
 
-// role is what a child does instead of tests. It hears what its parent says line by line, and says lines to it; it ends
-// when its parent has nothing more to say, or is no more.
+// role is the function that a child runs instead of tests. It reads the lines of its parent and writes lines back. It ends
+// when its parent closes the pipe or ends.
 type role func(ctx context.Context, s *postgres.Store, hear <-chan string, say func(format string, args ...any)) error
 
 // roles by name.
@@ -59,7 +59,7 @@ func playRole(name string) int {
 		return errors.Join(play(ctx, s, heard, func(format string, args ...any) {
 			fmt.Fprintf(out, format+"\n", args...)
 			if out.Flush() != nil {
-				end() // nobody listens
+				end() // the parent has gone
 			}
 		}), out.Flush())
 	}()
@@ -113,7 +113,7 @@ func spawn(t *testing.T, role, dsn string) *child {
 	return c
 }
 
-// say tells the child a line.
+// say writes a line to the child.
 func (c *child) say(t *testing.T, line string) {
 	t.Helper()
 	if _, err := fmt.Fprintln(c.stdin, line); err != nil {
@@ -150,7 +150,7 @@ func (c *child) dismiss(t *testing.T) []string {
 	return rest
 }
 
-// signal sends the child's process a signal; an end by it is no fault.
+// signal sends the child's process a signal; an end by it does not count as a fault.
 func (c *child) signal(t *testing.T, sig os.Signal) {
 	t.Helper()
 	if err := c.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -12,7 +12,7 @@ import (
 )
 
 // TestContradictions plants each contradiction that the check knows beside innocent tasks, and has it found, named and settled:
-// the task ends in one state, the counts are what the rows say, and nobody else is touched.
+// the task ends in one state, the counts agree with the rows, and no other task is touched.
 func TestContradictions(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)

@@ -75,7 +75,7 @@ func TestCrash(t *testing.T) {
 
 	var mu sync.Mutex
 	created, released := map[int64]bool{}, map[int64]bool{} // acknowledged
-	unsure := map[string]int{}                              // creates by payload that nobody knows of, or that failed
+	unsure := map[string]int{}                              // creates by payload without a known result, or that failed
 	kinds := map[queue.Kind]int{}
 	sent := 0
 	for round := range rounds {
@@ -156,7 +156,7 @@ func TestCrash(t *testing.T) {
 		work.Wait()
 		s.Close()
 		ctx, cancel := cleanupContext(t)
-		_ = pg.Stop(ctx) // it is no more; this waits for its folder
+		_ = pg.Stop(ctx) // it has ended; this waits for its folder
 		cancel()
 		pg = launch()
 		s = open()
@@ -185,7 +185,7 @@ func TestCrash(t *testing.T) {
 	if lost > 0 {
 		t.Errorf("%d acknowledged tasks are gone", lost)
 	}
-	// A create that failed for certain left nothing, one that nobody knows of all or nothing.
+	// A create that failed for certain left nothing, one with an unknown result left all or nothing.
 	conn := connect(t, pg.DSN())
 	rows, err := conn.Query(t.Context(), "select payload::text, count(*) from pgqueue.task group by 1")
 	if err != nil {
@@ -238,7 +238,7 @@ func crash(t *testing.T, pg *embedded.Server) {
 	}
 }
 
-// children are the processes that pid has started, where the system tells.
+// children lists the processes that pid has started, where the system lists them.
 func children(pid int) (all []int) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {

@@ -23,8 +23,8 @@ import (
 const setupTimeout = 3 * time.Minute
 
 // URL is the connection string of a new database with pgqueue's schema in its latest version, for this test alone. Its
-// role may do everything. The database is dropped when the test passed; that of a failed test is kept, and the log tells
-// how to open it. With -short the test is skipped.
+// role may do everything. The database is dropped when the test passed; that of a failed test is kept, and the log
+// shows how to open it. With -short the test is skipped.
 func URL(t testing.TB) string {
 	t.Helper()
 	return database(t, func(ctx context.Context, admin string) (string, error) {
@@ -99,7 +99,7 @@ func database(t testing.TB, how func(ctx context.Context, admin string) (string,
 	return own
 }
 
-// databaseName tells whose it is, and is no other's.
+// databaseName returns a unique name that begins with the test's.
 func databaseName(test string) string {
 	slug := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
@@ -110,8 +110,8 @@ func databaseName(test string) string {
 	return server.Prefix + slug[:min(len(slug), 36)] + "_" + strings.ToLower(rand.Text()[:12])
 }
 
-// template is the name of a database that holds the latest schema and nothing else. The first who needs it makes it, under
-// a lock, so that the test binaries of one run share it; another text of the migrations makes another.
+// template is the name of a database that holds the latest schema and nothing else. The first test that needs it makes it,
+// under a lock, so that the test binaries of one run share it. Another text of the migrations makes another.
 func template(ctx context.Context, admin string) (string, error) {
 	conn, err := pgx.Connect(ctx, admin)
 	if err != nil {
@@ -133,7 +133,7 @@ func template(ctx context.Context, admin string) (string, error) {
 	if ok, err := exists(ctx, conn, name); ok || err != nil {
 		return name, err
 	}
-	// Under another name until it is whole: whoever is killed here leaves nothing that looks usable.
+	// Under another name until it is whole: a process that is killed here leaves no database that looks usable.
 	half := name + "_half"
 	for _, q := range []string{
 		"drop database if exists " + quote(half) + " with (force)",

@@ -88,7 +88,7 @@ func TestPredecessor(t *testing.T) {
 		conn := connect(t, dsn)
 		sql(t, conn, "listen pgqueue")
 		makeTask(t, s, "tests", slices.Repeat([]string{"mail"}, 1000)...)
-		s.Close() // whatever it had still to tell
+		s.Close() // sends the notifications that it still had
 		send(t, connect(t, dsn), "pgqueue", "- last/one")
 		n := 0
 		for receive(t, conn) != "last/one" {
@@ -209,7 +209,7 @@ func TestSnapshotHeldOpen(t *testing.T) {
 	}
 	touched := func() int64 {
 		t.Helper()
-		s.Pool().Reset() // connections tell what they did at their end
+		s.Pool().Reset() // connections report their statistics at their end
 		waitFor(t, func() (bool, string) {
 			left := value[int](t, conn, "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'pgqueue'")
 			return left == 0, strconv.Itoa(left)
@@ -251,7 +251,7 @@ func TestSnapshotHeldOpen(t *testing.T) {
 	if least := slices.Min(each[deciles-3:]); least > 1.3*each[0] {
 		t.Errorf("a task touches %.1f buffers in the last deciles, %.1f in the first", least, each[0])
 	}
-	// What the counts have seen, and what a reader of the feed has, is not read again.
+	// Rows that the counts have seen, or a reader of the feed has, are not read again.
 	if _, err := s.Maintain(t.Context(), queue.ChoreFold); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestSnapshotHeldOpen(t *testing.T) {
 		"the counts": p.explain(t, "counts", true, "''", "''").buffers(), "a page of the feed": events(seen), "a look at its end": events(end),
 	} {
 		if t.Logf("%s: %d buffers, %d event rows", name, n, rows); n > 300 {
-			t.Errorf("%s touches %d buffers while somebody's transaction is open", name, n)
+			t.Errorf("%s touches %d buffers while another transaction is open", name, n)
 		}
 	}
 	recounted(t, s)

@@ -288,7 +288,7 @@ func testAfterRestore(t *testing.T, schema string, run func(admin *pgx.Conn, s *
 			t.Errorf("token %d, after %d before", after.Lease.Token, lost.Lease.Token)
 		}
 	})
-	t.Run("what the dump had not folded is counted", func(t *testing.T) {
+	t.Run("rows that the dump had not folded are counted", func(t *testing.T) {
 		if n := count(); n != 3 {
 			t.Errorf("%d new tasks, want 3", n)
 		}

@@ -47,7 +47,7 @@ func wantFinding(t *testing.T, found map[string]queue.Finding, name string, leve
 func TestDiagnose(t *testing.T) {
 	t.Parallel()
 
-	t.Run("a healthy store is told to be so, line by line", func(t *testing.T) {
+	t.Run("a healthy store is reported as healthy, line by line", func(t *testing.T) {
 		t.Parallel()
 		found := diagnose(t, postgrestest.Open(t))
 		for _, name := range []string{
@@ -87,7 +87,7 @@ func TestDiagnose(t *testing.T) {
 		}
 	})
 
-	t.Run("a schema that is not there or not of this version is told with what to do", func(t *testing.T) {
+	t.Run("a schema that is not there or not of this version is reported with its remedy", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.Empty(t)
 		s := open(t, dsn)
@@ -102,7 +102,7 @@ func TestDiagnose(t *testing.T) {
 		wantFinding(t, diagnose(t, s), "schema", queue.LevelFail, "upgrade the program")
 	})
 
-	t.Run("who holds the oldest snapshot is named", func(t *testing.T) {
+	t.Run("the session that holds the oldest snapshot is named", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		holder := connect(t, dsn)
@@ -111,7 +111,7 @@ func TestDiagnose(t *testing.T) {
 			fmt.Sprintf("pid %d", holder.PgConn().PID()))
 	})
 
-	t.Run("a prepared transaction that nobody ends is named", func(t *testing.T) {
+	t.Run("a prepared transaction that no session ends is named", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		conn := connect(t, dsn)
@@ -130,14 +130,14 @@ func TestDiagnose(t *testing.T) {
 		wantFinding(t, diagnose(t, open(t, dsn)), "oldest_snapshot", queue.LevelOK, "prepared transaction", id)
 	})
 
-	t.Run("a table whose autovacuum was switched off is named", func(t *testing.T) {
+	t.Run("a table without autovacuum is named", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		sql(t, connect(t, dsn), "alter table pgqueue.ready set (autovacuum_enabled = false)")
 		wantFinding(t, diagnose(t, open(t, dsn)), "autovacuum_tables", queue.LevelWarn, "ready", "reset (autovacuum_enabled)")
 	})
 
-	t.Run("LISTEN that delivers nothing, or cannot connect, is told with what to do", func(t *testing.T) {
+	t.Run("LISTEN that delivers nothing, or cannot connect, is reported with its remedy", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		p := newProxy(t, dsn)
@@ -148,7 +148,7 @@ func TestDiagnose(t *testing.T) {
 		wantFinding(t, diagnose(t, s), "listen", queue.LevelFail, "connection")
 	})
 
-	t.Run("a pool larger than the server has room for is told", func(t *testing.T) {
+	t.Run("a pool larger than the server allows is reported", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		most := value[int](t, connect(t, dsn), "select current_setting('max_connections')::integer")

@@ -19,11 +19,11 @@ import (
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
 
-// ledger is what clients were told while a primary was killed: what must be so afterwards.
+// ledger records the answers that clients got while a primary was killed. They must be true afterwards.
 type ledger struct {
 	mu       sync.Mutex
 	sent     int
-	ids      map[int64]string // to payload, which tells tasks apart
+	ids      map[int64]string // to payload, which differs by task
 	created  map[string]bool
 	released map[string]int64 // to token
 	worked   map[string]int   // by the worker's handlers
@@ -78,7 +78,7 @@ func (l *ledger) create(ctx context.Context, m queue.Service, name string, keys 
 			meta.Key = mark
 		}
 		for {
-			// What has begun is finished: what it was told is to be held true.
+			// A call that has begun is finished: its answer must hold true.
 			task, err := m.CreateTask(context.WithoutCancel(ctx), name, meta)
 			if l.fault(err) {
 				if keys {
@@ -132,7 +132,7 @@ func (l *ledger) take(ctx context.Context, m queue.Service, name string) {
 	}
 }
 
-// clients are a ledger with those who write it, on one store.
+// clients are a ledger with the callers that write it, on one store.
 type clients struct {
 	*ledger
 	m     *manager.Manager
@@ -196,10 +196,10 @@ func (l *clients) finish(t *testing.T, s *postgres.Store) {
 	l.hands.Wait()
 	rest, end := context.WithCancel(t.Context())
 	var last sync.WaitGroup
-	last.Go(func() { l.take(rest, l.m, "hand") }) // what was left behind
+	last.Go(func() { l.take(rest, l.m, "hand") }) // the tasks left behind
 	defer last.Wait()
 	defer end()
-	// A retain whose answer was lost with the primary leaves tasks that nobody knows to hold, for an hour in "hand".
+	// A retain that lost its answer with the primary leaves tasks under leases without a worker, for an hour in "hand".
 	waitFor(t, func() (bool, string) {
 		left := map[string]int64{}
 		stats, err := s.QueueStats(t.Context(), "tests", "")
@@ -322,7 +322,7 @@ func TestFailover(t *testing.T) {
 		l.more(t, 500)
 		t.Logf("round %d: promoted after %v, %v later 500 more were created and 125 worked", round, promoted.Sub(began), time.Since(promoted))
 
-		waitFor(t, func() (bool, string) { return idle.Listening() && s.Listening(), "nobody listens" })
+		waitFor(t, func() (bool, string) { return idle.Listening() && s.Listening(), "no store listens" })
 		makeTask(t, s, "tests", "idle")
 		select {
 		case err := <-waiting: // by a notification: it does not poll
@@ -351,8 +351,8 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// TestFailoverThatLoses is what a standby lacks that nobody waits for: its time is lost, and everything else goes on. The
-// clients are not restarted, so what they remember of the lost time must not hurt.
+// TestFailoverThatLoses fails over to a standby that lags: the commits that it lacks are lost, and everything else continues.
+// The clients are not restarted, so their memory of the lost commits must do no harm.
 func TestFailoverThatLoses(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
@@ -372,7 +372,7 @@ func TestFailoverThatLoses(t *testing.T) {
 			l := startClients(t, s)
 			l.more(t, 300)
 			p.cut(t)
-			l.more(t, 300) // nobody but the primary has these
+			l.more(t, 300) // only the primary has these
 			// A queue and a priority of the lost time, which the process remembers.
 			makeQueue(t, s, "tests", "lost")
 			if _, err := l.m.CreateTask(t.Context(), "work", queue.TaskMeta{Priority: 7, Payload: []byte(`"early"`)}); err != nil {
@@ -408,9 +408,9 @@ func TestFailoverThatLoses(t *testing.T) {
 	}
 }
 
-// TestUnconfirmedCommits has commits wait for a standby that does not answer, until somebody ends the wait. PostgreSQL commits
-// all the same then: it is there for all to see, and a failover loses it. So it may not be acknowledged, not even to one who
-// asks again and is told what is there.
+// TestUnconfirmedCommits has commits wait for a standby that does not answer, until an administrator ends the wait. PostgreSQL
+// commits all the same then: the rows are visible, and a failover loses them. So the call may not be acknowledged, not even
+// to a caller that repeats it and finds the rows.
 func TestUnconfirmedCommits(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
@@ -445,10 +445,10 @@ func TestUnconfirmedCommits(t *testing.T) {
 			t.Errorf("%s ended with %v", name, err)
 		}
 	}
-	refused("a create whose time was over", create(hasty, "a"))
+	refused("a create past its deadline", create(hasty, "a"))
 	waitFor(t, func() (bool, string) { return there("a"), "the wait goes on" })
 	refused("its repeat", create(hasty, "a"))
-	refused("a release whose time was over", release(hasty))
+	refused("a release past its deadline", release(hasty))
 	waitFor(t, func() (bool, string) {
 		task, err := patient.GetTasks(t.Context(), "tests", []int64{tasks[0][0].ID}, false)
 		return err == nil && task[0].Status == queue.StatusReleased, fmt.Sprint(task, err)
@@ -459,9 +459,9 @@ func TestUnconfirmedCommits(t *testing.T) {
 	go func() { cancelled <- create(patient, "b") }()
 	waitFor(t, func() (bool, string) {
 		n := value[int](t, admin, "select count(*) filter (where pg_cancel_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep' and application_name = 'patient'")
-		return n > 0, "nobody waits"
+		return n > 0, "no session waits"
 	})
-	refused("a create whose wait an administrator ended", <-cancelled)
+	refused("a create after an administrator ended its wait", <-cancelled)
 	if !there("b") {
 		t.Error("it is not there: this shows nothing")
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// TestTransientFaults has PostgreSQL refuse what writes, for reasons that pass: a few refusals nobody notices, one that
-// stays is told, and nothing is done twice or by halves.
+// TestTransientFaults has PostgreSQL refuse writes for reasons that pass. No caller notices a few refusals, a lasting one is
+// reported, and nothing is done twice or by halves.
 func TestTransientFaults(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)

@@ -58,7 +58,7 @@ func TestEventCursorsAreBounded(t *testing.T) {
 				}
 				page := readFeed(t, s, cursor, 1)
 				if len(page) != 1 || page[0].TaskID != made[i] {
-					t.Fatalf("the creation of task %d is told as %v", made[i], page)
+					t.Fatalf("the creation of task %d has the events %v", made[i], page)
 				}
 				events = append(events, page...)
 				cursor = page[0].Cursor
@@ -86,11 +86,11 @@ func TestEventCursorsAreBounded(t *testing.T) {
 				}
 				for _, e := range events[i:] {
 					if got[e.TaskID] != 1 {
-						t.Errorf("behind event %d of %d task %d is told %d times", i, len(events), e.TaskID, got[e.TaskID])
+						t.Errorf("behind event %d of %d task %d has %d events", i, len(events), e.TaskID, got[e.TaskID])
 					}
 				}
 				if len(got) != len(events)-i {
-					t.Errorf("behind event %d of %d the feed tells of %d tasks", i, len(events), len(got))
+					t.Errorf("behind event %d of %d the feed names %d tasks", i, len(events), len(got))
 				}
 			}
 			if t.Logf("the longest of the cursors has %d bytes", longest); longest > queue.MaxEventCursor {
@@ -179,7 +179,7 @@ func TestEventSnapshotsAreFew(t *testing.T) {
 		makeTask(t, s, "others", "mail")
 		look(s)
 	}
-	// The server is shared with other tests, whose transactions count too.
+	// The server is shared with other tests, and their transactions count too.
 	if n, most := kept()-before, (xmax()-began)/1000; n > most {
 		t.Errorf("looks that find nothing have kept %d snapshots, want at most %d", n, most)
 	}
@@ -213,6 +213,6 @@ func TestEventSnapshotsAreFew(t *testing.T) {
 	}
 	_, err = open(t, dsn).ListEvents(t.Context(), "tests", queue.EventFilter{After: cursor}, 10)
 	if queue.KindOf(err) != queue.KindCursorExpired {
-		t.Errorf("a cursor whose snapshot has left gives %v, want %s", err, queue.KindCursorExpired)
+		t.Errorf("a cursor without its snapshot gives %v, want %s", err, queue.KindCursorExpired)
 	}
 }

@@ -31,12 +31,12 @@ func (s signals) wait(t *testing.T, text string) {
 				return
 			}
 		case <-timeout:
-			t.Fatalf("nobody logged %q", text)
+			t.Fatalf("no log line has %q", text)
 		}
 	}
 }
 
-// Enabled, Handle, WithAttrs and WithGroup make it a slog.Handler. Messages that nobody reads are dropped.
+// Enabled, Handle, WithAttrs and WithGroup make it a slog.Handler. Messages without a reader are dropped.
 func (s signals) Enabled(context.Context, slog.Level) bool { return true }
 
 func (s signals) Handle(_ context.Context, r slog.Record) error {
@@ -60,7 +60,7 @@ func cleanupContext(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 }
 
-// binaries are those that the tests were told to run on, for tests that start a server of their own.
+// binaries returns the option for the PostgreSQL programs under test, for tests that start a server of their own.
 func binaries() []embedded.Option {
 	if dir := os.Getenv("PGQUEUE_TEST_BINDIR"); dir != "" {
 		return []embedded.Option{embedded.WithBinDir(dir)}

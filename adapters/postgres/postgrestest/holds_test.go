@@ -57,7 +57,7 @@ func TestHoldsAtOnce(t *testing.T) {
 	}
 }
 
-// TestHeartbeatBesideARow has a lease run out whose row was locked when it was extended: the heartbeat counts.
+// TestHeartbeatBesideARow extends a lease while its row is locked, and lets the row's time pass: the heartbeat counts.
 func TestHeartbeatBesideARow(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
@@ -83,7 +83,7 @@ func TestHeartbeatBesideARow(t *testing.T) {
 	if beats[0].Lease.Duration != 5*time.Hour || beats[1].Lease.ExpiresAt.Before(beats[0].Lease.ExpiresAt) {
 		t.Errorf("leases %+v", beats)
 	}
-	// The row's own end comes while it is locked: nothing is rescued, and behind that only what nobody extended.
+	// The row's own end comes while it is locked: nothing is rescued then, and later only tasks without an extension.
 	sql(t, conn, "update pgqueue.lease set expires_at = pgqueue.clock() - interval '1 s'")
 	rescue := func() int {
 		t.Helper()

@@ -40,7 +40,7 @@ func TestInTx(t *testing.T) {
 	}
 	undo := errors.New("undo")
 
-	t.Run("a create that rolls back leaves nothing and wakes nobody", func(t *testing.T) {
+	t.Run("a create that rolls back leaves nothing and wakes no caller", func(t *testing.T) {
 		ears := connect(t, s.Pool().Config().ConnString())
 		sql(t, ears, "listen pgqueue")
 		err := inTx(func(tx pgx.Tx, q *postgres.InTx) error {
@@ -60,10 +60,10 @@ func TestInTx(t *testing.T) {
 				t.Errorf("%s has %d rows", table, n)
 			}
 		}
-		// Notifications come in the order of commits: what the create might have sent is before this one.
+		// Notifications come in the order of commits: one of the create would come before this one.
 		sql(t, connect(t, s.Pool().Config().ConnString()), "notify pgqueue, 'the end'")
 		if n, err := ears.WaitForNotification(ctx); err != nil || n.Payload != "the end" {
-			t.Errorf("somebody was woken: %+v, %v", n, err)
+			t.Errorf("a caller was woken: %+v, %v", n, err)
 		}
 	})
 	t.Run("a create that commits is there with the caller's writes", func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestInTx(t *testing.T) {
 			t.Fatalf("retained %d of 200", n)
 		}
 	})
-	t.Run("an unknown queue is told and leaves the transaction usable", func(t *testing.T) {
+	t.Run("an unknown queue is an error that leaves the transaction usable", func(t *testing.T) {
 		err := inTx(func(tx pgx.Tx, q *postgres.InTx) error {
 			if _, err := q.CreateTask(ctx, "none", queue.TaskMeta{}); !errors.Is(err, queue.ErrNotFound) {
 				t.Errorf("answered by %v", err)

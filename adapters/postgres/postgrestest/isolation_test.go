@@ -79,7 +79,7 @@ func TestBrokenTicker(t *testing.T) {
 			"update pgqueue.ticker set cron = '@fortnightly', period = 0 where name = 'a'", true,
 		},
 		{
-			"whose ticks the database refuses", "refused",
+			"with ticks that the database refuses", "refused",
 			"", false,
 		},
 	} {
@@ -527,7 +527,7 @@ func TestRefusedCounts(t *testing.T) {
 			done <- err
 		}()
 		if faults := maintain(t, s, queue.ChoreFold); len(faults) > 0 {
-			t.Errorf("what is passed over is named again: %+v", faults)
+			t.Errorf("the passed-over queues are named again: %+v", faults)
 		}
 		if err := <-done; err != nil {
 			t.Fatal(err)

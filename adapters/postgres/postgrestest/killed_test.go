@@ -67,7 +67,7 @@ func hold(ctx context.Context, s *postgres.Store, hear <-chan string, say func(s
 	return nil
 }
 
-// shortLease is a queue whose tasks are tried again at once when their lease of a second is over.
+// shortLease is a queue with leases of a second and without backoff.
 func shortLease(t *testing.T, s *postgres.Store) {
 	t.Helper()
 	lease, none, retries := time.Second, time.Duration(0), 1000
@@ -90,9 +90,9 @@ func rescued(t *testing.T, s *postgres.Store, n int) {
 		}
 		if n -= m.Moved; n > 0 {
 			if m.Moved == 0 && m.NextIn == 0 {
-				t.Fatalf("%d tasks are held by nobody and were not taken back", n)
+				t.Fatalf("%d tasks have a lease without a worker and were not taken back", n)
 			}
-			time.Sleep(m.NextIn) // what the store says; the lease runs by the database's clock
+			time.Sleep(m.NextIn) // the store's own figure: the lease runs by the database's clock
 		}
 	}
 }
@@ -147,7 +147,7 @@ func TestKilledHolders(t *testing.T) {
 		recounted(t, s)
 	}
 
-	t.Run("what a holder held that was ended by SIGKILL is finished by another", func(t *testing.T) {
+	t.Run("the tasks of a holder that SIGKILL ended are finished by another", func(t *testing.T) {
 		t.Parallel()
 		s, c, n := held(t)
 		c.signal(t, os.Kill)
@@ -185,7 +185,7 @@ func TestKilledHolders(t *testing.T) {
 		finished(t, s, tasks)
 		c.dismiss(t)
 	})
-	t.Run("a holder that was frozen is refused though nobody has taken the task since", func(t *testing.T) {
+	t.Run("a holder that was frozen is refused though no worker has taken the task since", func(t *testing.T) {
 		t.Parallel()
 		s, c, n := held(t)
 		c.signal(t, syscall.SIGSTOP)
@@ -201,7 +201,7 @@ func TestKilledHolders(t *testing.T) {
 	})
 }
 
-// work works tasks until its parent is gone, with heartbeats that a frozen process misses, and tells what was accepted.
+// work runs tasks until its parent ends, with heartbeats that a frozen process misses, and reports accepted releases.
 func work(ctx context.Context, s *postgres.Store, _ <-chan string, say func(string, ...any)) error {
 	m, err := manager.New(s, manager.WithNamespace("tests"))
 	if err != nil {
@@ -290,6 +290,6 @@ func TestKilledWorkers(t *testing.T) {
 		}
 		seen[id] = true
 	}
-	t.Logf("%d processes; %d releases were told by those that lived", len(all), len(seen))
+	t.Logf("%d processes; the living processes reported %d releases", len(all), len(seen))
 	recounted(t, s)
 }

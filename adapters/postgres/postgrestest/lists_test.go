@@ -175,7 +175,7 @@ func TestLargeLists(t *testing.T) {
 			t.Errorf("of the other %d tasks are listed, of at least %d: %v", len(page.Tasks), page.Count, page.AtLeast)
 		}
 	})
-	t.Run("tasks past retention are not counted, whatever the filter", func(t *testing.T) {
+	t.Run("tasks past retention are not counted with any filter", func(t *testing.T) {
 		t.Parallel()
 		s := postgrestest.Open(t)
 		makeQueue(t, s, "tests", "mail")

@@ -277,7 +277,7 @@ func TestMigrations(t *testing.T) {
 		sameThings(t, before, things(t, conn, "pgqueue"))
 	})
 
-	t.Run("a newer schema whose migrations only add is worked with and not touched", func(t *testing.T) {
+	t.Run("a newer schema with migrations that only add is usable and not touched", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		s, conn := open(t, dsn), connect(t, dsn)
@@ -329,7 +329,7 @@ func TestMigrations(t *testing.T) {
 		sameThings(t, before, things(t, conn, "pgqueue"))
 	})
 
-	t.Run("a role that may not create is told what to grant, and nothing is left behind", func(t *testing.T) {
+	t.Run("a role that may not create gets an error with the needed grant, and nothing is left behind", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.Empty(t)
 		conn := connect(t, dsn)
@@ -361,7 +361,7 @@ func TestMigrations(t *testing.T) {
 			t.Fatalf("left behind: %q", left)
 		}
 
-		// What the error said is enough.
+		// The remedy of the error is enough.
 		sql(t, conn, "grant create, usage on schema pgqueue to "+role)
 		up(t, s)
 		if err := s.Ping(t.Context()); err != nil {
@@ -385,7 +385,7 @@ func TestMigrations(t *testing.T) {
 		up(t, s)
 	})
 
-	t.Run("a dry run tells and does nothing", func(t *testing.T) {
+	t.Run("a dry run reports its steps and does nothing", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.Empty(t)
 		s, conn := open(t, dsn), connect(t, dsn)
@@ -442,7 +442,7 @@ func TestMigrations(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { undone, err = s.MigrateDown(t.Context(), 0) })
 		waits.wait(t, "a migration had to wait")
-		// Meanwhile nobody stands behind it.
+		// Meanwhile no session waits behind it.
 		_ = value[int](t, conn, "select count(*) from pgqueue.queue")
 		sql(t, blocker, "rollback")
 		wg.Wait()

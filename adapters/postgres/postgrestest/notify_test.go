@@ -98,7 +98,7 @@ func makeTask(t *testing.T, s *postgres.Store, namespace string, names ...string
 	}
 }
 
-// send notifies as a process that nobody knows.
+// send notifies as a foreign process.
 func send(t *testing.T, conn *pgx.Conn, channel, payload string) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), "select pg_notify($1, $2)", channel, payload); err != nil {
@@ -127,10 +127,10 @@ func TestNotifications(t *testing.T) {
 		}
 	})
 
-	t.Run("what is ready while a notification is held back goes with the next, all queues in one", func(t *testing.T) {
+	t.Run("queues that become ready while a notification is held back go with the next, all in one", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
-		// Longer than the test: what is not sent at once goes when the store closes.
+		// Longer than the test: notifications that are not sent at once go when the store closes.
 		one := open(t, dsn, postgres.WithNotifyInterval(time.Hour))
 		for _, name := range []string{"a", "b", "c"} {
 			makeQueue(t, one, "tests", name)
@@ -270,7 +270,7 @@ func TestNotifications(t *testing.T) {
 		err := s.Listen(t.Context(), func(queue.Wake) {})
 		wantError(t, err, queue.KindInvalid, "listen_url")
 		if strings.Contains(err.Error(), "secret") {
-			t.Error("the error tells the password")
+			t.Error("the error shows the password")
 		}
 	})
 }

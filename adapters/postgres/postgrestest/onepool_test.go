@@ -63,7 +63,7 @@ func TestOneConnection(t *testing.T) {
 					round(t, pgx.ReadCommitted, 1)
 				}
 			})
-			t.Run("at repeatable read as well, whose snapshot has not seen the new partition", func(t *testing.T) {
+			t.Run("at repeatable read as well, with a snapshot that has not seen the new partition", func(t *testing.T) {
 				sql(t, admin, "select setval('pgqueue.turn', (select max(upper) from pgqueue.part) - 1)")
 				round(t, pgx.RepeatableRead, 1)
 			})
@@ -81,7 +81,7 @@ func TestOneConnection(t *testing.T) {
 			})
 		})
 	}
-	t.Run("a database that was emptied behind the store's back is told, and met anew", func(t *testing.T) {
+	t.Run("a database that was emptied behind the store's back gives an error, and is usable after a new migration", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		s := postgrestest.OpenURL(t, dsn, postgres.WithMaxConns(1))

@@ -134,7 +134,7 @@ func startPatroni(t *testing.T) *patroni {
 	return p
 }
 
-// freePorts are n ports that nobody listens on, each another.
+// freePorts returns n different ports without a listener.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	if n == 0 {

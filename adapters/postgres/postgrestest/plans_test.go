@@ -18,7 +18,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// plan is a node of what EXPLAIN tells.
+// plan is a node of the output of EXPLAIN.
 type plan struct {
 	Node     string  `json:"Node Type"`
 	Relation string  `json:"Relation Name"`
@@ -41,7 +41,7 @@ func (p plan) walk(do func(plan)) {
 	}
 }
 
-// partition tells the number of a partition's table or index.
+// partition returns the number of a partition's table or index.
 var partition = regexp.MustCompile(`_p\d+`)
 
 // scans are the tables that p reads from one end to the other.
@@ -96,8 +96,8 @@ func (p *planner) forget(t *testing.T) {
 	clear(p.prepared)
 }
 
-// explain tells how the statement is done with args, SQL text each; without any they are all null. With run it is done,
-// within a transaction that is undone.
+// explain returns the plan of the statement with args, SQL text each; without any they are all null. With run the statement
+// runs, within a transaction that is rolled back.
 func (p *planner) explain(t *testing.T, name string, run bool, args ...string) plan {
 	t.Helper()
 	as := "plan " + name
@@ -165,8 +165,8 @@ var mayWalk = map[string]string{
 	"queue.namespaces":   "the few namespaces of all tickers",
 	"ticker.next":        "the first of an index of those with a time",
 	"ticker.next.listen": "the same, and the first of those that are held",
-	"contradict.step":    "the next rows of one key, as many as it is told",
-	"contradict.twice":   "the first lease rows, as many as it is told",
+	"contradict.step":    "the next rows of one key, as many as its argument says",
+	"contradict.twice":   "the first lease rows, as many as its argument says",
 }
 
 // big are the tables that grow with the tasks.
@@ -202,7 +202,7 @@ func (l load) fill(t *testing.T, s *postgres.Store, conn *pgx.Conn) (first int64
 	}
 	pieces(first, first+int64(n), fmt.Sprintf(`insert into pgqueue.task (id, created_at, delayed_at, queue_id, priority, retries, payload)
 		select i, now() - interval '1 h', case when i between %[2]d and %[3]d - 1 then now() + interval '1 h' + (i %%%% 100000) * interval '1 s' end,
-		       case when i < %[4]d then %[1]d else (select id from pgqueue.queue where name = 'quiet') end, 0, 3, '{"to": "somebody"}'
+		       case when i < %[4]d then %[1]d else (select id from pgqueue.queue where name = 'quiet') end, 0, 3, '{"to": "ann"}'
 		from generate_series(%%d::bigint, %%d) i`, mail, done, delayed, waiting))
 	pieces(first, done, fmt.Sprintf(`insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker)
 		select i, now() - interval '1 min', now() - interval '2 min', i * 256, %d, case when i %%%% 50 = 0 then 5 else 4 end, 1, 'w'
@@ -228,7 +228,7 @@ func (l load) fill(t *testing.T, s *postgres.Store, conn *pgx.Conn) (first int64
 	// As autovacuum does before long.
 	sql(t, conn, "select brin_summarize_new_values(i.indexrelid) from pg_inherits h join pg_index i on i.indrelid = h.inhrelid "+
 		"join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam and a.amname = 'brin' where h.inhparent = 'pgqueue.done'::regclass")
-	// The counts have seen the load once no transaction of anybody's on the server is older, other tests' included.
+	// The counts have seen the load once no transaction on the server is older, those of other tests included.
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		if _, err := s.Maintain(t.Context(), queue.ChoreFold); err != nil {
 			t.Fatal(err)

@@ -40,8 +40,8 @@ func findPooler(t *testing.T) string {
 	return ""
 }
 
-// startPooler starts a pgbouncer in transaction mode before the server of dsn. What it gives leads a connection string to
-// that server through it.
+// startPooler starts a pgbouncer in transaction mode before the server of dsn. It returns a function that leads a
+// connection string to that server through it.
 func startPooler(t *testing.T, dsn string) func(dsn string) string {
 	t.Helper()
 	exe := findPooler(t)
@@ -175,7 +175,7 @@ func TestPooler(t *testing.T) {
 			w.gets(t)
 		}
 	})
-	t.Run("nothing that a connection was told stays on the server's, and none is prepared by name", func(t *testing.T) {
+	t.Run("no setting of a connection stays on the server's, and none is prepared by name", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
 		s := open(t, through(dsn), postgres.WithPooler())

@@ -16,7 +16,7 @@ import (
 
 const drainers = 16 // goroutines of a draining child
 
-// drain retains and releases with many goroutines until the parent has heard enough, and then tells each hold that it had
+// drain retains and releases with many goroutines until the parent has heard enough, and then reports each lease that it had
 // and whether its release was accepted.
 func drain(ctx context.Context, s *postgres.Store, _ <-chan string, say func(string, ...any)) error {
 	type holding struct {
@@ -30,7 +30,7 @@ func drain(ctx context.Context, s *postgres.Store, _ <-chan string, say func(str
 		all.Go(func() {
 			for ctx.Err() == nil {
 				limit := 1 + rand.IntN(50)
-				// A call that has begun is finished: what it does is to be told.
+				// A call that has begun is finished: its result must be reported.
 				out, err := s.RetainTasks(context.WithoutCancel(ctx), queue.Retain{
 					Namespace: "tests", Requests: []queue.RetainShare{{Worker: fmt.Sprintf("w%d", i), Limit: limit}},
 				})
@@ -138,7 +138,7 @@ func TestProcesses(t *testing.T) {
 				t.Errorf("a release was refused: %s", line)
 			}
 			if !created[id] {
-				t.Errorf("task %d was held, which nobody created", id)
+				t.Errorf("task %d was held, which no process created", id)
 			}
 			held[id], tokens[token] = line, true
 		}
@@ -210,7 +210,7 @@ func totals(t *testing.T, s *postgres.Store) map[queue.Status]int64 {
 }
 
 // recounted holds the counts of namespace tests to a recount. A call that was cut short may still commit between the two, so
-// that it looks again: what is wrong stays wrong.
+// that it looks again: a real difference stays.
 func recounted(t *testing.T, s *postgres.Store) {
 	t.Helper()
 	waitFor(t, func() (bool, string) {

@@ -93,7 +93,7 @@ func TestRestoredInPart(t *testing.T) {
 		"a row of part, and a partition":       {"delete from pgqueue.part where lower = 1; insert into pgqueue.part values (900000001, 900001025, now())", "part"},
 		"the sequence of ids":                  {"alter sequence pgqueue.turn restart", "turn"},
 		"the sequence of tokens":               {"alter sequence pgqueue.token restart", "token"},
-		"a token that is no multiple (X1)":     {"select setval('pgqueue.token', 1000000)", "token"},
+		"a token that is not a multiple (X1)":  {"select setval('pgqueue.token', 1000000)", "token"},
 		"the sequence of queues":               {"alter sequence pgqueue.queue_id_seq restart", "queue_id_seq"},
 		"all that a dump of the rows has left": {"delete from pgqueue.fold; delete from pgqueue.part; alter sequence pgqueue.turn restart; alter sequence pgqueue.token restart; alter sequence pgqueue.queue_id_seq restart", "fold"},
 	} {
@@ -163,7 +163,7 @@ func stats(t *testing.T, s *postgres.Store) *queue.QueueStats {
 	return st[0]
 }
 
-// TestEncodings: a database whose encoding cannot hold all texts is refused by migrations, and named by doctor.
+// TestEncodings: migrations refuse a database with an encoding that cannot hold all texts, and doctor names it.
 func TestEncodings(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
@@ -211,7 +211,7 @@ func TestEncodings(t *testing.T) {
 	}
 }
 
-// TestRefusedSettings: what role or database have set, and pgqueue cannot work with, is told by name.
+// TestRefusedSettings: a setting of role or database that pgqueue cannot work with gives an error with its name.
 func TestRefusedSettings(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
@@ -257,8 +257,8 @@ func TestRefusedSettings(t *testing.T) {
 // documented finds statements of SQL in running text and in blocks.
 var documented = regexp.MustCompile("(?s)`((?:select|update|delete|insert|alter|create|drop|vacuum|grant|set|truncate) [^`]*)`")
 
-// TestDocumentedSQL runs every statement that the documentation tells operators to run, each in a transaction of its own that
-// is undone: an instruction that nobody ran broke every retain once.
+// TestDocumentedSQL runs every statement that the documentation gives to operators, each in a transaction of its own that is
+// rolled back: an instruction without a test broke every retain once.
 func TestDocumentedSQL(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)

@@ -149,7 +149,7 @@ func (r *runs) look() {
 	}
 }
 
-// repeat releases all of them again: who ended a hold is told so, whoever has another's token is refused.
+// repeat releases all of them again: the releaser of a lease gets its answer again, another task's token is refused.
 func (r *runs) repeat() {
 	r.t.Helper()
 	all := ids(r.released)
@@ -166,10 +166,10 @@ func (r *runs) repeat() {
 			}
 			for _, a := range answers {
 				if i == 0 && (a.Err != nil || !a.Replayed || a.Task.Status != queue.StatusReleased) {
-					r.t.Fatalf("a repeat is told %+v", a)
+					r.t.Fatalf("a repeat gets %+v", a)
 				}
 				if i == 1 && !errors.Is(a.Err, queue.ErrLeaseLost) {
-					r.t.Fatalf("a release with another's token is told %v", a.Err)
+					r.t.Fatalf("a release with another's token gets %v", a.Err)
 				}
 			}
 		}

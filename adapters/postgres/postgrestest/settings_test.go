@@ -24,7 +24,7 @@ import (
 )
 
 // TestSettings holds the table of settings to those that a role or a database may have on this server: one that is not in it
-// fails, so that somebody thinks about it.
+// fails, so that its effect is decided.
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
@@ -45,7 +45,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: say in settings.go whether it is stated, harmless or refused", name)
 		}
 	}
-	t.Run("what is stated is so on each connection, whatever role and database say", func(t *testing.T) {
+	t.Run("a stated setting holds on each connection, against role and database", func(t *testing.T) {
 		s := postgrestest.OpenURL(t, postgrestest.Turned(t, dsn, false))
 		for _, stated := range postgres.Settings() {
 			if stated.Class != postgres.SettingStated || !slices.Contains(names, stated.Name) {
@@ -261,7 +261,7 @@ func TestRotatedPassword(t *testing.T) {
 		}
 	}
 	end()
-	// With the old password: it is not the callers who are refused.
+	// With the old password: the server refuses the store, not the callers.
 	create := func() error {
 		_, err := s.CreateTasks(t.Context(), queue.Create{Namespace: "default", Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: queue.EmptyJSON}}}})
 		return err
@@ -274,7 +274,7 @@ func TestRotatedPassword(t *testing.T) {
 	}
 	e, _ := errors.AsType[*queue.Error](err)
 	if queue.KindOf(err) != queue.KindUnavailable || strings.Contains(e.Msg, "password") || !strings.Contains(err.Error(), "password") {
-		t.Errorf("answered by %v, callers are told %q", err, e.Msg)
+		t.Errorf("answered by %v, callers get %q", err, e.Msg)
 	}
 	pass("new")
 	if err := create(); err != nil {
@@ -333,7 +333,7 @@ func TestSessionLocks(t *testing.T) {
 	for name, text := range postgres.Statements(postgres.DefaultSchema) {
 		for _, function := range lock.FindAllString(text, -1) {
 			if function != "pg_advisory_xact_lock" && function != "pg_try_advisory_xact_lock" {
-				t.Errorf("%s calls %s, whose lock does not end with its transaction", name, function)
+				t.Errorf("%s calls %s; its lock does not end with the transaction", name, function)
 			}
 		}
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// TestSharedCalls keeps a caller's transaction open and has others of the namespace call at the same time, so that the gatherer
+// TestSharedCalls keeps a caller's transaction open and has others of the namespace call at the same time, so that the batcher
 // puts them into the same Store calls: they are answered while that transaction is open still. Its end depends on them, so a
-// call that waits for it fails the test by its deadline, whatever the speed of the machine.
+// call that waits for it fails the test by its deadline, at any speed of the machine.
 func TestSharedCalls(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
@@ -154,7 +154,7 @@ func TestSharedCalls(t *testing.T) {
 			if c.blocked != nil {
 				select {
 				case err := <-blocked:
-					t.Fatalf("what had to wait was answered: %v", err)
+					t.Fatalf("the call that had to wait was answered: %v", err)
 				default:
 				}
 			}

@@ -113,7 +113,7 @@ func TestLogicalReplication(t *testing.T) {
 		}
 	}
 
-	// It works on: what was waiting is retained, and new tasks get ids and tokens behind all of the old ones.
+	// It works on: the waiting tasks are retained, and new tasks get ids and tokens behind all of the old ones.
 	makeTask(t, s, queue.DefaultNamespace, "mail")
 	if dup := value[int](t, sub, "select count(*) - count(distinct id) from pgqueue.task"); dup != 0 {
 		t.Errorf("%d ids were given twice", dup)

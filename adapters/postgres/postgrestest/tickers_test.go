@@ -28,7 +28,7 @@ func keepTicking(ctx context.Context, s *postgres.Store, _ <-chan string, say fu
 	return errorsOf(err, m.Close(context.WithoutCancel(ctx)))
 }
 
-// firedTick is a tick as its row tells.
+// firedTick is the row of a tick.
 type firedTick struct {
 	ID        int64
 	Ticker    string
@@ -103,8 +103,8 @@ type tickRun struct {
 	disturbed int
 }
 
-// TestTickersOfManyProcesses has processes fire the same tickers: no tick is lost, doubled or early, whatever is done to the
-// processes and to the tickers meanwhile. How late they are is logged, and decides nothing.
+// TestTickersOfManyProcesses has processes fire the same tickers: no tick is lost, doubled or early while processes die and
+// tickers change. The test logs how late they are; that decides nothing.
 func TestTickersOfManyProcesses(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
@@ -149,7 +149,7 @@ func TestTickersOfManyProcesses(t *testing.T) {
 			for _, c := range r.present {
 				c.signal(t, os.Kill)
 			}
-			// What was due when the last of them died. A session that has not noticed the death yet holds its tickers for a moment.
+			// The ticks due when the last process died. A session that has not noticed the death yet holds its tickers for a moment.
 			waitFor(t, func() (bool, string) {
 				if _, err := r.s.Maintain(t.Context(), queue.ChoreTick); err != nil {
 					t.Fatal(err)
@@ -390,7 +390,7 @@ func TestManyTickers(t *testing.T) {
 	})
 }
 
-// countTicks tells of each look for due tickers.
+// countTicks counts the looks for due tickers.
 type countTicks struct {
 	queue.Store
 	asked chan time.Time

@@ -11,10 +11,10 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// rarely is a poll interval that no test waits for: what is found before was not found by polling.
+// rarely is a poll interval that no test waits for: a task found before was not found by polling.
 const rarely = time.Minute
 
-// looked tells of each look for tasks that found nothing.
+// looked signals each look for tasks that found nothing.
 type looked struct {
 	queue.Store
 	empty chan struct{}
@@ -33,7 +33,7 @@ func (l *looked) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Ta
 	return out, err
 }
 
-// waiter is a process whose retain waits for a task.
+// waiter is a process with a retain that waits for a task.
 type waiter struct {
 	looked *looked
 	task   chan *queue.Task
@@ -105,7 +105,7 @@ func (w *waiter) gets(t *testing.T) *queue.Task {
 // listens returns when s does.
 func listens(t *testing.T, s *postgres.Store) {
 	t.Helper()
-	waitFor(t, func() (bool, string) { return s.Listening(), "nobody listens" })
+	waitFor(t, func() (bool, string) { return s.Listening(), "no store listens" })
 }
 
 // TestWakeUp has one process wait for what another creates.

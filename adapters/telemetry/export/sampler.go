@@ -9,9 +9,9 @@ import (
 // DefaultTraces is how many new traces a second a process records unless OTEL_TRACES_SAMPLER says otherwise.
 const DefaultTraces = 10
 
-// Sampler records up to n new traces a second, and whatever belongs to a trace that is recorded already. So a process
-// that does little is seen whole, and one that does much does not spend its time on spans. Handlers of tasks
-// whose creation is recorded have room of their own, as much again, so that recorded traces have both ends.
+// Sampler records up to n new traces a second, and all spans of a recorded trace. So a quiet process is seen whole, and a
+// busy one does not spend its time on spans. The handlers of tasks with a recorded creation have a limit of their own, n
+// again, so that recorded traces have both ends.
 func Sampler(n int) sdktrace.Sampler {
 	room := func() *rate.Limiter { return rate.NewLimiter(rate.Limit(n), n) }
 	return sdktrace.ParentBased(&sampler{fresh: room(), linked: room()})

@@ -141,12 +141,12 @@ func (c *conductor) one(ctx context.Context, run report.Run) error {
 	}
 
 	c.results.Runs = append(c.results.Runs, run)
-	c.tell(run)
+	c.printRun(run)
 	return nil
 }
 
-// tell prints one line for each phase of a run, with its statements.
-func (c *conductor) tell(r report.Run) {
+// printRun prints one line for each phase of a run, with its statements.
+func (c *conductor) printRun(r report.Run) {
 	if r.Err != "" {
 		fmt.Fprintf(c.print, "%-18s %d %-16s FAILED: %s\n", r.ID, r.Round+1, r.Contender, r.Err)
 	}

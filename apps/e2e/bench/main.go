@@ -118,9 +118,9 @@ func conduct(ctx context.Context) error {
 	var o options
 	var only, who string
 	flag.BoolVar(&o.full, "full", false, "run every scenario, at full length")
-	flag.StringVar(&only, "only", "", "run the scenarios whose names match this `pattern`")
-	flag.StringVar(&who, "who", "", "run the contenders whose names match this `pattern`")
-	flag.IntVar(&o.rounds, "rounds", 0, "`number` of rounds (default: what the scenario says)")
+	flag.StringVar(&only, "only", "", "run the scenarios with names that match this `pattern`")
+	flag.StringVar(&who, "who", "", "run the contenders with names that match this `pattern`")
+	flag.IntVar(&o.rounds, "rounds", 0, "`number` of rounds (default: the scenario's)")
 	flag.Float64Var(&o.scale, "scale", 1, "`factor` on all numbers and times, for trying out")
 	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles; also notes which statements take PostgreSQL's time")
 
@@ -133,7 +133,7 @@ func conduct(ctx context.Context) error {
 
 	flag.Parse()
 	if flag.NArg() > 0 {
-		return fmt.Errorf("%q is no flag", flag.Arg(0))
+		return fmt.Errorf("argument: must be a flag, got %.64q; -h lists the flags", flag.Arg(0))
 	}
 
 	var err, err2 error

@@ -133,7 +133,7 @@ func serverScenarios(pick func(int, int) int) []scenario {
 	return s
 }
 
-// slots returns a plan whose handlers take time, with fewer slots than tasks. It shows whether all slots stay busy.
+// slots returns a plan with slow handlers and fewer slots than tasks. It shows whether all slots stay busy.
 func slots(change func(*plan.Plan)) plan.Plan {
 	return with(plan.Plan{Tasks: 1000, HandlerMillis: 50}, change)
 }

@@ -264,7 +264,7 @@ func BenchmarkScrape(b *testing.B) {
 	}
 	f := scraped(b, tel)["queue_tasks"]
 	if len(f.GetMetric()) != 1000*len(queue.Statuses()) || total(f) != float64(n) || total(f, "status", "released") != float64(n/10) {
-		b.Fatalf("%d series tell of %v tasks, %v released", len(f.GetMetric()), total(f), total(f, "status", "released"))
+		b.Fatalf("%d series count %v tasks, %v released", len(f.GetMetric()), total(f), total(f, "status", "released"))
 	}
 	var worst time.Duration
 	for b.Loop() {
@@ -328,7 +328,7 @@ func thousandQueues(b *testing.B, n int) *postgres.Store {
 	for from := first; from < end; from += piece {
 		to := min(from+piece, end) - 1
 		do(`insert into pgqueue.task (id, created_at, delayed_at, queue_id, priority, retries, payload)
-			select i, now() - interval '1 h', case when i %% 10 < 7 then now() + interval '1 d' end, %d + i / 10 %% 1000, 0, 3, '{"to": "somebody"}'
+			select i, now() - interval '1 h', case when i %% 10 < 7 then now() + interval '1 d' end, %d + i / 10 %% 1000, 0, 3, '{"to": "ann"}'
 			from generate_series(%d::bigint, %d) i`, base, from, to)
 		do(`insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt)
 			select now() + interval '1 d', i, %d + i / 10 %% 1000, 0, 0 from generate_series(%d::bigint, %d) i where i %% 10 < 7`, base, from, to)

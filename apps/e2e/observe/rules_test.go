@@ -54,9 +54,9 @@ var alerts = []struct {
 	{"PgqueueDown", "a restart is none", `up{job="pgqueue",instance="a"} 1 0 1x10`, 5 * time.Minute, false},
 	{"PgqueueNotReady", "not ready", `pgqueue_ready{instance="a"} 0x20`, 10 * time.Minute, true},
 	{"PgqueueNotReady", "ready", `pgqueue_ready{instance="a"} 1x20`, 10 * time.Minute, false},
-	{"PgqueueStatsMissing", "nobody reads", `pgqueue_stats_up{instance="a"} 0x20`, 10 * time.Minute, true},
+	{"PgqueueStatsMissing", "no process reads", `pgqueue_stats_up{instance="a"} 0x20`, 10 * time.Minute, true},
 	{"PgqueueStatsMissing", "one does", "pgqueue_stats_up{instance=\"a\"} 0x20\npgqueue_stats_up{instance=\"b\"} 1x20", 10 * time.Minute, false},
-	{"PgqueueQueueStuck", "nobody works", `pgqueue_queue_oldest_ready_age_seconds{namespace="n",queue="q"} 0+60x60`, 30 * time.Minute, true},
+	{"PgqueueQueueStuck", "no worker retains", `pgqueue_queue_oldest_ready_age_seconds{namespace="n",queue="q"} 0+60x60`, 30 * time.Minute, true},
 	{"PgqueueQueueStuck", "paused on purpose", "pgqueue_queue_oldest_ready_age_seconds{namespace=\"n\",queue=\"q\"} 0+60x60\n" +
 		"pgqueue_queue_paused{namespace=\"n\",queue=\"q\"} 1x60", 30 * time.Minute, false},
 	{"PgqueueQueueStuck", "young tasks", `pgqueue_queue_oldest_ready_age_seconds{namespace="n",queue="q"} 5x60`, 30 * time.Minute, false},

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// testedBy are packages that start goroutines, whose tests are another package's.
+// testedBy maps a package that starts goroutines to the package with its tests, where that is another one.
 var testedBy = map[string]string{
 	"adapters/postgres/postgrestest/cmd/testdb": "adapters/postgres/postgrestest",
 	"apps/cli/internal/cmd/bench":               "apps/cli/internal/root",

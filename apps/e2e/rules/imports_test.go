@@ -19,7 +19,7 @@ import (
 // that folder and all below it.
 const prefix = "github.com/pgqueue/pgqueue/"
 
-// What a pattern can name beside packages.
+// A pattern can also name these groups.
 const (
 	std        = "std"         // the standard library
 	thirdParty = "third party" // whatever go.mod brings, as go.mod is reviewed
@@ -29,7 +29,7 @@ const (
 // rule says what packages may import. A package may import what all the rules that name it allow.
 type rule struct {
 	who    string
-	except []string // packages that who would name
+	except []string // packages that the pattern would name
 
 	may       []string // when set, nothing else
 	testsMay  []string // and this in tests; nil means tests may no more than the rest
@@ -38,20 +38,20 @@ type rule struct {
 	otherwise string   // what would go wrong
 }
 
-// rules follow docs/architecture: the domain in the middle knows nobody, adapters store, transports speak, apps put
-// them together.
+// rules follow docs/architecture: the domain in the middle imports none of the others, adapters store, transports serve
+// and call, apps put them together.
 var rules = []rule{
 	{
 		who: "domain/...", may: []string{std, "domain/..."},
-		otherwise: "whoever imports the domain gets its dependencies; it has none",
+		otherwise: "an importer of the domain gets its dependencies; it has none",
 	},
 	{
 		who: "domain/queue", never: []string{"domain/manager", "domain/worker", "domain/queuetest"},
-		otherwise: "nouns, rules and ports are below whoever uses them",
+		otherwise: "nouns, rules and ports are below their users",
 	},
 	{
 		who: "domain/queue", never: []string{"net/...", "os/...", "database/sql/...", "log/..."},
-		otherwise: "the nouns, rules and ports touch the world through nobody: what does is behind a port",
+		otherwise: "nouns, rules and ports do no input and output: that is behind a port",
 	},
 	{
 		who: "domain/schedule", never: []string{"net/...", "os/...", "database/sql/...", "log/..."},
@@ -95,7 +95,7 @@ var rules = []rule{
 	},
 	{
 		who: "transport/connect/gen/...", never: []string{"domain/..."},
-		otherwise: "messages are the wire's: what they mean here is translated in one place",
+		otherwise: "messages are the wire's: one package translates them to the domain",
 	},
 	{
 		who: "transport/...", never: []string{"transport/rest/restserver/...", "transport/connect/connectserver/..."},
@@ -121,7 +121,7 @@ var rules = []rule{
 	},
 	{
 		who: "apps/cli/...", may: append([]string{"apps/server/run"}, inApps...),
-		otherwise: "the command line runs a server inside itself by what the server offers everybody",
+		otherwise: "the command line runs a server inside itself by the exported functions of the server",
 	},
 	{
 		who: "apps/internal/program/...", may: []string{std, thirdParty, same, "domain/...", "adapters/...", "transport/..."},
@@ -134,13 +134,13 @@ var rules = []rule{
 	},
 	{
 		who: "...", never: []string{"apps/e2e/..."}, except: []string{"apps/e2e/..."}, testsToo: true,
-		otherwise: "it is never released, so whoever imports it could not be released either",
+		otherwise: "it is never released, so its importers could not be released either",
 	},
 	{
 		who: "...", except: []string{"apps/e2e/bench/..."},
 		never:     []string{"apps/e2e/bench/...", "github.com/riverqueue/...", "github.com/wcharczuk/..."},
 		testsToo:  true,
-		otherwise: "the peers are there to be measured, and neither they nor what draws it is for anybody else",
+		otherwise: "the peers are there to be measured; they and the drawing library stay with the benchmark",
 	},
 	{
 		who: "apps/e2e/...", may: []string{std, thirdParty, "domain/...", "adapters/...", "transport/...", "apps/..."},
@@ -154,7 +154,7 @@ var inTests = []string{"adapters/memory"}
 // inApps is what an app may import; each adds what it needs of other apps.
 var inApps = []string{std, thirdParty, same, "domain/...", "adapters/...", "transport/...", "apps/internal/program/..."}
 
-// pkg is what go list tells of a package.
+// pkg is one package in the output of go list.
 type pkg struct {
 	ImportPath                         string
 	Imports, TestImports, XTestImports []string
@@ -236,7 +236,7 @@ func checkRules(rules []rule, packages []pkg) []string {
 			top, _, _ := strings.Cut(pattern, "/")
 			ours := slices.Contains([]string{"domain", "adapters", "transport", "apps"}, top)
 			if ours && !slices.ContainsFunc(packages, func(p pkg) bool { return match(pattern, p.ImportPath, "") }) {
-				problems = append(problems, fmt.Sprintf("the rule for %s names %s, which is no package", r.who, pattern))
+				problems = append(problems, fmt.Sprintf("the rule for %s names %s, which does not exist", r.who, pattern))
 			}
 		}
 		if r.otherwise == "" {
@@ -280,7 +280,7 @@ func (r rule) forbids(p pkg, imported string, test bool) bool {
 	return r.may != nil && !slices.ContainsFunc(r.may, matches) && !(test && slices.ContainsFunc(r.testsMay, matches))
 }
 
-// match tells whether a pattern names a package, seen from a module.
+// match reports whether a pattern names a package, seen from a module.
 func match(pattern, path, module string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	own, ours := strings.CutPrefix(path, prefix)
@@ -380,12 +380,12 @@ func TestRulesCanFail(t *testing.T) {
 			[]string{prefix + "adapters/a/n imports " + prefix + "adapters/a/internal/i, which is internal to another module"},
 		},
 		{
-			"a rule for nobody, without a reason",
+			"a rule for no package, without a reason",
 			[]rule{all, {who: "adapters/b", never: []string{"domain/..."}}},
 			[]pkg{a},
 			[]string{
-				"the rule for adapters/b names adapters/b, which is no package",
-				"the rule for adapters/b names domain/..., which is no package",
+				"the rule for adapters/b names adapters/b, which does not exist",
+				"the rule for adapters/b names domain/..., which does not exist",
 				"the rule for adapters/b has no reason",
 			},
 		},

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// fieldReports is the file whose last column names the test that holds each report.
+// fieldReports is a file with a table; its last column names the test that holds each report.
 const fieldReports = "docs/field-reports.md"
 
 var (
@@ -130,7 +130,7 @@ func (files goFiles) checkTestCell(cell string) []string {
 	return slices.Compact(faults)
 }
 
-// endingWith returns the files with that name, or whose path ends with that path.
+// endingWith returns the files with that name, or with a path that ends with it.
 func (files goFiles) endingWith(name string) goFiles {
 	found := goFiles{}
 	for path, text := range files {

@@ -45,29 +45,6 @@ var wordRules = []struct {
 // allowedWords are cut out of a text before the rules see it: code in pages, and a use of "is no" that is plain.
 var allowedWords = regexp.MustCompile("(?i)`[^`]*`|\\bthere (is|are|was|were) no\\b|\\b(is|are|was) no longer\\b")
 
-// pendingWords lists folders that an older style still fills. An entry goes when the folder has been rewritten; the
-// test fails for an entry that nothing needs any more. The list is empty at the end.
-var pendingWords = []string{
-	"adapters/embedded",
-	"adapters/memory",
-	"adapters/postgres",
-	"adapters/telemetry",
-	"apps/cli",
-	"apps/e2e",
-	"apps/internal",
-	"apps/server",
-	"apps/worker",
-	"domain/manager",
-	"domain/queue",
-	"domain/queuetest",
-	"domain/schedule",
-	"domain/worker",
-	"tools",
-	"transport/connect",
-	"transport/httpaccess",
-	"transport/rest",
-}
-
 // quotedPages hold sentences of other people or of tools, which stay as they are.
 var quotedPages = []string{"LICENSE", "gen", "testdata", "node_modules", "build", "bin", ".bin", ".git"}
 
@@ -80,30 +57,16 @@ type text struct {
 // TestWords holds comments, messages and pages to the style.
 func TestWords(t *testing.T) {
 	root := filepath.Join("..", "..", "..")
-	needed := map[string]bool{}
 
 	failures := map[string][]string{}
 	for path, texts := range readTexts(t, root) {
-		pending := ""
-		for _, folder := range pendingWords {
-			if path == folder || strings.HasPrefix(path, folder+"/") {
-				pending = folder
-			}
-		}
-
 		for _, item := range texts {
 			words := allowedWords.ReplaceAllString(item.words, "")
 			for _, rule := range wordRules {
 				found := rule.pattern.FindString(words)
-				if found == "" {
-					continue
+				if found != "" {
+					failures[path] = append(failures[path], fmt.Sprintf("%s: %q: %s", item.place, found, rule.instead))
 				}
-				if pending != "" {
-					needed[pending] = true
-					continue
-				}
-
-				failures[path] = append(failures[path], fmt.Sprintf("%s: %q: %s", item.place, found, rule.instead))
 			}
 		}
 	}
@@ -111,11 +74,6 @@ func TestWords(t *testing.T) {
 	for _, path := range slices.Sorted(maps.Keys(failures)) {
 		for _, failure := range failures[path] {
 			t.Error(failure)
-		}
-	}
-	for _, folder := range pendingWords {
-		if !needed[folder] {
-			t.Errorf("pendingWords: %s follows the style; remove its entry", folder)
 		}
 	}
 }

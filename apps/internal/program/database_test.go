@@ -41,7 +41,7 @@ func TestDatabaseURLsAreWhatTheDriverTakes(t *testing.T) {
 				continue
 			}
 			if strings.Contains(err.Error(), "s3cr") || !strings.Contains(err.Error(), "url: ") {
-				t.Errorf("%s: it tells a password, or not which setting: %v", url, err)
+				t.Errorf("%s: it shows a password, or not which setting: %v", url, err)
 			}
 		}
 	}

@@ -75,7 +75,7 @@ func targets(t *testing.T) []target {
 }
 
 // TestNoRouteIsForgottenByTheChecks sends each kind of request that a page of another site can make a browser send to
-// everything that the port answers. What is to get through is sent there as well: a check that refuses all is none.
+// everything that the port answers. It also sends the allowed requests: a check that refuses all is none.
 func TestNoRouteIsForgottenByTheChecks(t *testing.T) {
 	const app, evil = "https://app.example.com", "https://evil.example"
 	store := newSlow()

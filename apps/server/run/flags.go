@@ -26,7 +26,7 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	fs.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long a graceful stop may take")
 	fs.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay, "how long /readyz is off before requests are refused")
 	fs.IntVar(&c.MaxPayloadBytes, "max-payload", c.MaxPayloadBytes, "most `bytes` of a payload or a result")
-	fs.StringSliceVar(&c.CORSOrigins, "cors-origin", c.CORSOrigins, "`origins` whose web pages may call, as https://app.example.com")
+	fs.StringSliceVar(&c.CORSOrigins, "cors-origin", c.CORSOrigins, "`origins` of web pages that may call, as https://app.example.com")
 	program.AllowedHostFlag(fs, &c.AllowedHosts)
 	program.FromEnvironment(fs)
 	to.AddFlagSet(fs)

@@ -98,7 +98,7 @@ func TestInnerLimitsAreBelowOuterOnes(t *testing.T) {
 		}
 	}
 
-	const grpc = 4 << 20 // what a gRPC client takes unless it is configured otherwise
+	const grpc = 4 << 20 // the default message limit of a gRPC client
 	largest := 2*queue.DefaultMaxPayloadBytes + queue.MaxProgressBytes + queue.MaxHeadersBytes + queue.MaxErrors*queue.MaxErrorBytes
 	for what, n := range map[string]int{
 		"a page, with what JSON's base64 or a framing adds": queue.MaxPageBytes + queue.MaxPageBytes/4,

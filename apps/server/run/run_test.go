@@ -57,7 +57,7 @@ func (l *lines) all(t *testing.T, msg string) []map[string]any {
 	return out
 }
 
-// slow is a store whose creates wait.
+// slow is a store with creates that wait.
 type slow struct {
 	queue.Store
 	entered, leave chan struct{}
@@ -208,7 +208,7 @@ func TestStop(t *testing.T) {
 			t.Fatalf("got %v\nwant %v", got, want)
 		}
 	})
-	t.Run("what is under way is finished, what is new is refused, and then the store is closed", func(t *testing.T) {
+	t.Run("calls under way are finished, new ones are refused, and then the store is closed", func(t *testing.T) {
 		store := newSlow()
 		s := start(t, store.config(io.Discard))
 		if code, body := do(t, "POST", s.URL()+"/api/queue", `{"queue":"mail"}`); code != http.StatusCreated {
@@ -251,7 +251,7 @@ func TestStop(t *testing.T) {
 		}
 		<-store.closed
 	})
-	t.Run("streams are told and do not hold it up", func(t *testing.T) {
+	t.Run("streams get an end and do not delay it", func(t *testing.T) {
 		s := start(t, newSlow().config(io.Discard))
 		resp, err := client.Get(s.URL() + "/api/event")
 		if err != nil {
@@ -367,7 +367,7 @@ func TestBadInput(t *testing.T) {
 				t.Fatalf("exit code %d, want %d; %v should say %q", program.ExitCode(err), tc.code, err, tc.says)
 			}
 			if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\n") {
-				t.Fatalf("tells too much: %q", err)
+				t.Fatalf("shows too much: %q", err)
 			}
 		})
 	}

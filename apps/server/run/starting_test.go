@@ -16,7 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
-// TestStarting is about who calls a server that waits for its database.
+// TestStarting calls a server that waits for its database.
 func TestStarting(t *testing.T) {
 	store := newSlow()
 	cfg := store.config(io.Discard)
@@ -68,7 +68,7 @@ func TestStarting(t *testing.T) {
 		},
 	}
 	for name, client := range clients {
-		t.Run("a client over "+name+" is told that it is unavailable, at once", func(t *testing.T) {
+		t.Run("a client over "+name+" gets unavailable at once", func(t *testing.T) {
 			c, end, err := client()
 			if err != nil {
 				t.Fatal(err)
@@ -106,6 +106,6 @@ func TestWaiting(t *testing.T) {
 		t.Errorf("the last word is not nil: %v", told)
 	}
 	if n := strings.Count(err.Error(), "refused"); n != 1 {
-		t.Errorf("it tells %d times that the connection was refused: %v", n, err)
+		t.Errorf("it logs %d times that the connection was refused: %v", n, err)
 	}
 }

@@ -88,7 +88,7 @@ func executable(file string) error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is no file", file)
+		return fmt.Errorf("must be a file, got the folder or device %.64q", file)
 	case info.Mode()&0o111 == 0:
 		return fmt.Errorf("%s is not executable; chmod +x it", file)
 	}
@@ -102,7 +102,7 @@ func folder(dir string) error {
 		return err
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("%s is no folder", dir)
+		return fmt.Errorf("must be a folder, got the file %.64q", dir)
 	}
 	// This needs the right to enter it.
 	_, err = os.Stat(dir + "/.")

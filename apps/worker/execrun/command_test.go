@@ -36,8 +36,8 @@ func TestOutcome(t *testing.T) {
 	}{
 		{"the payload is standard input and JSON on standard output the result", `cat`, `{"n":1.50,"a":[]}`, queue.OutcomeSuccess, `{"n":1.50,"a":[]}`},
 		{"other output is a text", `echo hello; echo world`, `{}`, queue.OutcomeSuccess, `{"text":"hello\nworld"}`},
-		{"output that is no UTF-8 is a text all the same", `printf 'a\377b'`, `{}`, queue.OutcomeSuccess, `{"text":"a�b"}`},
-		{"no output is no result", `true`, `{}`, queue.OutcomeSuccess, ``},
+		{"output that is not UTF-8 is a text all the same", `printf 'a\377b'`, `{}`, queue.OutcomeSuccess, `{"text":"a�b"}`},
+		{"no output makes no result", `true`, `{}`, queue.OutcomeSuccess, ``},
 		{"a payload that is not read does no harm", `exit 0`, `"` + strings.Repeat("x", 200_000) + `"`, queue.OutcomeSuccess, ``},
 		{"output over the limit is cut", `head -c 5000 /dev/zero | tr '\0' x`, `{}`, queue.OutcomeSuccess, `{"text":"` + strings.Repeat("x", 1000) + `","dropped_bytes":4000}`},
 		{"exit 75 is tried again", `echo busy >&2; exit 75`, `{}`, queue.OutcomeFailure, `{"error":"exit status 75: busy","exit_code":75,"stderr":"busy\n"}`},
@@ -104,7 +104,7 @@ func TestEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	const about = "42|default|mail|2|1|k\n1|2026-01-02T02:04:05.000006Z||" + `{"traceparent":"00-aa-bb-01","x":"y"}` + "|00-aa-bb-01|"
-	t.Run("tells of the task, passes the worker's own but its configuration, in the working directory", func(t *testing.T) {
+	t.Run("passes the task and the worker's environment without its configuration, in the working directory", func(t *testing.T) {
 		if got := run(t, &execrun.Command{Line: line, Dir: dir}); got != about+"|mx|o|"+dir+"|" {
 			t.Errorf("got %q", got)
 		}

@@ -56,7 +56,7 @@ func TestOutcome(t *testing.T) {
 	}{
 		{"2xx is done and a JSON body the result", 201, "", ` {"n":1.50} `, queue.OutcomeSuccess, `{"n":1.50}`, 0},
 		{"another body is a text", 200, "", "fine", queue.OutcomeSuccess, `{"text":"fine"}`, 0},
-		{"no body is no result", 204, "", "", queue.OutcomeSuccess, "", 0},
+		{"no body makes no result", 204, "", "", queue.OutcomeSuccess, "", 0},
 		{"a body over the limit is cut", 200, "", strings.Repeat("x", 1001), queue.OutcomeSuccess, `{"text":"` + strings.Repeat("x", 1000) + `","truncated":true}`, 0},
 		{"429 with seconds is tried again then", 429, "120", "", queue.OutcomeFailure, `{"error":"answered 429","status":429}`, 2 * time.Minute},
 		{"503 with seconds is tried again then", 503, "7", "down", queue.OutcomeFailure, `{"error":"answered 503","status":503,"body":"down"}`, 7 * time.Second},
@@ -99,7 +99,7 @@ func TestOutcome(t *testing.T) {
 		}
 	})
 
-	t.Run("a server that is not there is tried again, and the URL is not told", func(t *testing.T) {
+	t.Run("a server that is not there is tried again, and the error hides the URL", func(t *testing.T) {
 		p, err := New(Config{URL: "http://127.0.0.1:1/?token=secret", AllowPrivate: true})
 		if err != nil {
 			t.Fatal(err)
@@ -347,7 +347,7 @@ func TestPrivateAddresses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The name is a public one until it is looked up, as one whose owner changes where it leads.
+		// The name is a public one until it is looked up, as after its owner changed its address.
 		p.cfg.URL = s.URL
 		work(t, p)
 		if _, err := p.Work(t.Context(), task("{}")); err == nil || !strings.Contains(err.Error(), "not public") {

@@ -49,7 +49,7 @@ func TestStatuses(t *testing.T) {
 	}
 	for status := range statuses {
 		if http.StatusText(status) == "" {
-			t.Errorf("%d is no registered status", status)
+			t.Errorf("%d is not registered", status)
 		}
 	}
 
@@ -81,7 +81,7 @@ func TestStatuses(t *testing.T) {
 			}
 		}
 	})
-	t.Run("who knows better names the statuses that are for good", func(t *testing.T) {
+	t.Run("a list of statuses replaces the default ones that are for good", func(t *testing.T) {
 		for list, c := range map[string]struct{ is, not []int }{
 			"400,404":  {[]int{400, 404}, []int{410, 422, 500}},
 			"4xx":      {[]int{400, 499}, []int{399, 500}},
@@ -128,7 +128,7 @@ func TestStatuses(t *testing.T) {
 	})
 }
 
-// TestFaults holds whose fault a request without an answer is.
+// TestFaults holds which side is at fault for a request without an answer.
 func TestFaults(t *testing.T) {
 	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
 	call := os.NewSyscallError
@@ -199,7 +199,7 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// TestSettings: what a request could not carry, or would not carry as given, is refused before the first task.
+// TestSettings: a setting that a request could not carry, or not as given, is refused before the first task.
 func TestSettings(t *testing.T) {
 	for name, c := range map[string]struct {
 		cfg  Config

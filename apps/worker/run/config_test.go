@@ -140,7 +140,7 @@ queues:
 		"a bad variable":                          {args: []string{"-q", "mail", "--exec", "x"}, env: map[string]string{"PGQUEUE_WORKER_LEASE": "soon"}},
 		"an unknown key of the file":              {args: []string{"-q", "mail", "--exec", "x"}, file: "concurency: 4"},
 		"an unknown key of an entry":              {file: "queues: [{queue: mail, exec: x, concurency: 3}]"},
-		"a file that is no YAML":                  {file: "{"},
+		"a file that is not YAML":                 {file: "{"},
 		"a bad duration in the file":              {args: []string{"-q", "mail", "--exec", "x"}, file: "lease: soon"},
 		"a file that names a file":                {args: []string{"-q", "mail", "--exec", "x"}, file: "config: other.yaml"},
 		"a list where one value is to":            {args: []string{"-q", "mail", "--exec", "x"}, file: "lease: [1s]"},
@@ -199,7 +199,7 @@ func TestUsage(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 	})
-	t.Run("help and version are told on standard output", func(t *testing.T) {
+	t.Run("help and version are printed on standard output", func(t *testing.T) {
 		for _, arg := range []string{"--help", "--version"} {
 			var out strings.Builder
 			if code := Main("v1.2.3", []string{arg}, &out, io.Discard); code != program.ExitDone || !strings.Contains(out.String(), "pgqueue-worker") {

@@ -20,11 +20,11 @@ type failures struct {
 	log *slog.Logger
 
 	mu sync.Mutex
-	of map[string]*told
+	of map[string]*lastReport
 }
 
-// A told records the last log line about a queue: its time, and the failures since.
-type told struct {
+// lastReport records the last log line about a queue: its time, and the failures since.
+type lastReport struct {
 	at    time.Time
 	since int
 }
@@ -55,12 +55,12 @@ func (f *failures) due(name string, now time.Time) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.of == nil {
-		f.of = map[string]*told{}
+		f.of = map[string]*lastReport{}
 	}
 
 	t := f.of[name]
 	if t == nil {
-		t = &told{}
+		t = &lastReport{}
 		f.of[name] = t
 	}
 

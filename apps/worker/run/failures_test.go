@@ -42,12 +42,12 @@ func TestFailuresInTheLog(t *testing.T) {
 		}
 		time.Sleep(failurePace)
 		if got := work(t.Context(), "mail", nil) + work(t.Context(), "mail", worker.Snooze(time.Hour)); got != "" {
-			t.Errorf("what has not failed: %q", got)
+			t.Errorf("a task that has not failed: %q", got)
 		}
 		draining, cancel := context.WithCancelCause(t.Context())
 		cancel(worker.ErrDraining)
 		if got := work(draining, "mail", boom); got != "" {
-			t.Errorf("what was stopped to be handed back: %q", got)
+			t.Errorf("a task that was stopped to be handed back: %q", got)
 		}
 		if got := work(t.Context(), "mail", boom); !strings.Contains(got, "failed=4") {
 			t.Errorf("later: %q", got)

@@ -22,8 +22,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// sleeper starts a program under a command line, with a task whose command notes its process id and sleeps; it returns
-// the process ids of the command and of what that has started.
+// sleeper starts a program under a command line, with a task. The task's command notes its process id and sleeps. sleeper
+// returns the process ids of the command and of its child.
 func sleeper(t *testing.T, under []string, args ...string) (p *process, m *manager.Manager, id int64, pids []int) {
 	t.Helper()
 	m, url := server(t)
@@ -73,7 +73,7 @@ func (p *process) send(sig os.Signal) {
 func (p *process) end() int {
 	for range p.log { // to the end: Wait closes the pipe
 	}
-	_ = p.cmd.Wait() // the exit code tells
+	_ = p.cmd.Wait() // the caller reads the exit code
 	return p.cmd.ProcessState.ExitCode()
 }
 
@@ -165,11 +165,11 @@ func TestSignals(t *testing.T) {
 		p, _, _, pids := sleeper(t, nil)
 		p.send(syscall.SIGKILL)
 		gone(t, pids[0])
-		_ = syscall.Kill(pids[1], syscall.SIGKILL) // what the command started lives on, as the documentation says
+		_ = syscall.Kill(pids[1], syscall.SIGKILL) // the child of the command lives on, as the documentation says
 	})
 }
 
-// TestBackgroundChildren: what a command leaves in its group ends with its task, what is in a session of its own lives on.
+// TestBackgroundChildren: children in the group of a command end with its task, those in a session of their own live on.
 func TestBackgroundChildren(t *testing.T) {
 	m, url := server(t)
 	makeQueue(t, m, queue.QueueMeta{Name: "mail"})
@@ -320,7 +320,7 @@ func TestFirstProcess(t *testing.T) {
 		}
 		p.end()
 	})
-	t.Run("a check beside it asks where it listens, whatever the environment says", func(t *testing.T) {
+	t.Run("a check beside it asks its address, against the environment", func(t *testing.T) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -452,7 +452,7 @@ func TestCollectorHangs(t *testing.T) {
 			for line := range p.log {
 				var entry struct{ Level, Msg string }
 				if err := json.Unmarshal([]byte(line), &entry); err != nil {
-					t.Errorf("a line that is no JSON: %s", line)
+					t.Errorf("a line that is not JSON: %s", line)
 				}
 				warned = warned || entry.Level == "WARN" && strings.Contains(entry.Msg, "telemetry was not sent")
 			}

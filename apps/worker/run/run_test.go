@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 }
 
 // server is a manager over the memory store, served over REST at /api and over Connect beside it. Its namespace is not
-// "default": a worker that is told none works in the server's.
+// "default": a worker without a namespace works in the server's.
 func server(t *testing.T) (*manager.Manager, string) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -195,7 +195,7 @@ func (p *process) stop() int {
 	p.says("msg=stopped")
 	for range p.log { // to the end: Wait closes the pipe
 	}
-	_ = p.cmd.Wait() // the exit code tells
+	_ = p.cmd.Wait() // the caller reads the exit code
 	return p.cmd.ProcessState.ExitCode()
 }
 
@@ -441,7 +441,7 @@ func TestProgram(t *testing.T) {
 		}
 	})
 
-	t.Run("tells how it is over HTTP", func(t *testing.T) {
+	t.Run("reports its state over HTTP", func(t *testing.T) {
 		m, url := server(t)
 		makeQueue(t, m, queue.QueueMeta{Name: "mail"})
 		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--exec", "true", "--metrics-addr", "127.0.0.1:0",
@@ -499,7 +499,7 @@ func TestProgram(t *testing.T) {
 		p := startProgram(t, "--url", url+"/api", "-q", "mail", "--metrics-addr", "127.0.0.1:0",
 			"--exec", `: >`+started+`; until [ -e `+release+` ]; do sleep 0.01; done; echo '"drained"'`)
 		addr := p.says(`addr=(\S+)`)
-		appears(t, started) // held is too soon: what has not started is handed back
+		appears(t, started) // held is too soon: a task that has not started is handed back
 		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -568,5 +568,5 @@ func held(t *testing.T, m *manager.Manager) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatal("nobody holds a task")
+	t.Fatal("no worker holds a task")
 }

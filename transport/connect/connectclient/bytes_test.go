@@ -16,8 +16,8 @@ import (
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
 )
 
-// TestClientsWithTheUsualMessageLimit: 10 tasks of 900,000 bytes are worked by any client whose messages may have 4 MiB,
-// whatever it speaks, and none loses an attempt.
+// TestClientsWithTheUsualMessageLimit: a client with a message limit of 4 MiB works 10 tasks of 900,000 bytes over
+// each protocol, and no task loses an attempt.
 func TestClientsWithTheUsualMessageLimit(t *testing.T) {
 	for name, opts := range map[string][]connecthttp.Option{
 		"gRPC":              {connecthttp.WithGRPC()},
@@ -71,8 +71,8 @@ func TestClientsWithTheUsualMessageLimit(t *testing.T) {
 	}
 }
 
-// TestATaskLargerThanAMessage: a client whose messages are smaller than a task gets an error that names the task, which loses no
-// attempt by that, and gets the other tasks.
+// TestATaskLargerThanAMessage: a client with a message limit below the size of a task gets an error that names the task and
+// the other tasks. The task loses no attempt.
 func TestATaskLargerThanAMessage(t *testing.T) {
 	for _, streamed := range []bool{false, true} {
 		t.Run(fmt.Sprint("over a stream: ", streamed), func(t *testing.T) {

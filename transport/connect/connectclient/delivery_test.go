@@ -88,7 +88,7 @@ func (o *oddKeys) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*qu
 	return ts, err
 }
 
-// TestRetainsWhoseCallersGoLoseNothing: callers whose deadlines pass at any moment of a retain leave no task leased.
+// TestRetainsWhoseCallersGoLoseNothing: callers with deadlines at any moment of a retain leave no task leased.
 func TestRetainsWhoseCallersGoLoseNothing(t *testing.T) {
 	const calls = 150
 

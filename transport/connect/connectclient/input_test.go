@@ -95,14 +95,14 @@ func TestBadInputIsRefusedByItsField(t *testing.T) {
 		"no meta":                    {"meta", meta(nil)},
 		"too many retries":           {"retries", meta(&pb.QueueMeta{Queue: "q", Retries: proto.Int64(1001)})},
 		"a short lease":              {"lease", meta(&pb.QueueMeta{Queue: "q", Lease: &durationpb.Duration{Nanos: 1}})},
-		"a backoff nobody knows":     {"backoff", meta(&pb.QueueMeta{Queue: "q", Backoff: pb.Backoff(77).Enum()})},
+		"an unknown backoff":         {"backoff", meta(&pb.QueueMeta{Queue: "q", Backoff: pb.Backoff(77).Enum()})},
 		"no worker":                  {"worker", retain(&pb.RetainTasksRequest{})},
 		"a long worker":              {"worker", retain(&pb.RetainTasksRequest{Worker: strings.Repeat("w", 256)})},
 		"a large limit":              {"limit", retain(&pb.RetainTasksRequest{Worker: "w", Limit: 10001})},
 		"a long wait":                {"wait", retain(&pb.RetainTasksRequest{Worker: "w", Wait: &durationpb.Duration{Seconds: 601}})},
 		"a bad namespace":            {"namespace", retain(&pb.RetainTasksRequest{Worker: "w", Namespace: "-"})},
 		"the system's namespace":     {"namespace", retain(&pb.RetainTasksRequest{Worker: "w", Namespace: "pgqueue"})},
-		"a status that nobody knows": {"status", func() error {
+		"an unknown status": {"status", func() error {
 			_, err := tasks.ListTasks(ctx, &pb.ListTasksRequest{Filter: &pb.TaskFilter{Status: []pb.Status{77}}})
 			return err
 		}},
@@ -134,7 +134,7 @@ func TestBadInputIsRefusedByItsField(t *testing.T) {
 			_, err := tickers.CreateTicker(ctx, &pb.CreateTickerRequest{Meta: &pb.TickerMeta{Ticker: "next"}})
 			return err
 		}},
-		"a kind of event that nobody knows": {"kind", func() error {
+		"an unknown kind of event": {"kind", func() error {
 			_, err := events.ListEvents(ctx, &pb.ListEventsRequest{Filter: &pb.EventFilter{Kind: []pb.EventKind{77}}})
 			return err
 		}},
@@ -163,7 +163,7 @@ func TestAWorkersStreamThatBreaksTheProtocolEndsWithInvalid(t *testing.T) {
 			st := must[pgqueuev1connect.WorkServiceWorkClientStream](t)(work.Work(t.Context()))
 			defer st.Close()
 			for _, m := range c.sent {
-				if st.Send(m) != nil { // the server has ended the stream already: what is received says why
+				if st.Send(m) != nil { // the server has ended the stream already: the received error says why
 					break
 				}
 			}
@@ -190,7 +190,7 @@ func TestMessagesThatAreTooLarge(t *testing.T) {
 		}
 	})
 	for _, p := range protocols {
-		t.Run("on a stream it is too_large for whoever sent it, and the others go on, "+string(p), func(t *testing.T) {
+		t.Run("on a stream it is too_large for its sender, and the others go on, "+string(p), func(t *testing.T) {
 			c := s.client(t, connectclient.WithProtocol(p))
 			st := stream(t, c)
 			fill(t, c, "s", 1, queue.QueueMeta{})
@@ -216,7 +216,7 @@ func TestMessagesThatAreTooLarge(t *testing.T) {
 		})
 	}
 	for name, consumer := range map[string]queue.Consumer{"unary": c, "stream": stream(t, c)} {
-		t.Run("what does not fit into the answer of a retain goes back at once, "+name, func(t *testing.T) {
+		t.Run("a task that does not fit into the answer of a retain goes back at once, "+name, func(t *testing.T) {
 			for range 5 {
 				must[*queue.Task](t)(c.CreateTask(ctx, "q", queue.TaskMeta{Payload: large}))
 			}

@@ -139,14 +139,14 @@ func TestAPeerThatDiesWithoutAWord(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 
-	t.Run("what it waited for goes to the living", func(t *testing.T) {
+	t.Run("the tasks that it waited for go to the living", func(t *testing.T) {
 		must[*queue.Task](t)(near.CreateTask(ctx, "q", queue.TaskMeta{}))
 		ts := must[[]*queue.Task](t)(near.RetainTasks(ctx, queue.RetainRequest{Worker: "alive", Queues: []string{"q"}, Wait: 10 * time.Second}))
 		if len(ts) != 1 || ts[0].Attempt != 1 {
 			t.Fatalf("got %+v", ts)
 		}
 	})
-	t.Run("what it holds stays held until the lease runs out", func(t *testing.T) {
+	t.Run("its tasks stay held until the lease runs out", func(t *testing.T) {
 		task := must[*queue.Task](t)(near.GetTask(ctx, held[0].ID))
 		if task.Status != queue.StatusRetained || task.Worker != "dead" {
 			t.Fatalf("got %+v", task)
@@ -242,7 +242,7 @@ func TestAWorkerThatStopsReading(t *testing.T) {
 		}
 	}
 	var err error
-	for err == nil { // what has come already, and then the end
+	for err == nil { // the answers that have come already, and then the end
 		_, err = deaf.Receive()
 	}
 	if errors.Is(err, io.EOF) {
@@ -267,14 +267,14 @@ func TestADrainedServerEndsItsStreams(t *testing.T) {
 	go func() { ended <- c.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error { return nil }) }()
 	s.server.Drain()
 	for range 3 {
-		// A retain whose wait the server cut short may be answered before the stream ends.
+		// The server may cut the wait of a retain short and answer it before the stream ends.
 		if err := <-ended; err != nil && !errors.Is(err, queue.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
 	}
 	done := must[[]queue.Released](t)(c.ReleaseTasks(ctx, []queue.Release{{ID: ts[0].ID, Token: ts[0].Lease.Token, Outcome: queue.OutcomeSuccess}}))
 	if done[0].Err != nil {
-		t.Fatalf("what was held can not be released by a unary call: %v", done[0].Err)
+		t.Fatalf("a held task cannot be released by a unary call: %v", done[0].Err)
 	}
 }
 
@@ -338,14 +338,14 @@ func TestASubscriptionThatBreaksBeforeItsFirstEventHasNoGap(t *testing.T) {
 	}()
 	<-heard // where the feed ends; the client takes it before it hears anything else
 	s.http.Close()
-	task := must[*queue.Task](t)(s.svc.CreateTask(t.Context(), "q", queue.TaskMeta{})) // nobody listens
+	task := must[*queue.Task](t)(s.svc.CreateTask(t.Context(), "q", queue.TaskMeta{})) // no reader listens
 	s.start(t, s.addr)
 	if err := <-ended; !errors.Is(err, enough) || id != task.ID {
 		t.Fatal(err, id)
 	}
 }
 
-// hearing tells of every message that a client receives.
+// hearing signals every message that a client receives.
 type hearing struct {
 	connect.ClientStream
 	heard chan<- struct{}

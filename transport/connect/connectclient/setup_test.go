@@ -30,7 +30,7 @@ type stack struct {
 	url    string
 }
 
-// clock runs, and jumps when told to.
+// clock runs, and jumps on demand.
 type clock struct {
 	mu    sync.Mutex
 	ahead time.Duration
@@ -101,7 +101,7 @@ func (s *stack) start(t testing.TB, addr string, opts ...connectserver.Option) {
 	})
 }
 
-// client is a client of s whose connections end with the test, before the server.
+// client is a client of s with connections that end with the test, before the server.
 func (s *stack) client(t testing.TB, opts ...connectclient.Option) *connectclient.Client {
 	t.Helper()
 	c, err := connectclient.New(s.url, opts...)

@@ -51,7 +51,7 @@ func testStream(t *testing.T, p connectclient.Protocol) {
 		}
 	})
 
-	t.Run("of quiet releases only what is wrong is told", func(t *testing.T) {
+	t.Run("of quiet releases only errors are reported", func(t *testing.T) {
 		for name, consumer := range map[string]queue.Consumer{"unary": c, "stream": st} {
 			fill(t, c, "g", 3, queue.QueueMeta{})
 			ts := must[[]*queue.Task](t)(st.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"g"}, Limit: 3}))
@@ -115,14 +115,14 @@ func testStream(t *testing.T, p connectclient.Protocol) {
 		}
 	})
 
-	t.Run("a retain whose wait is over is an empty list", func(t *testing.T) {
+	t.Run("a retain after its wait is an empty list", func(t *testing.T) {
 		ts, err := st.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"d"}, Wait: time.Millisecond})
 		if err != nil || len(ts) != 0 {
 			t.Fatalf("got %v, %v", ts, err)
 		}
 	})
 
-	t.Run("what a given-up retain would have got goes to another", func(t *testing.T) {
+	t.Run("the task of a given-up retain goes to another", func(t *testing.T) {
 		fill(t, c, "e", 0, queue.QueueMeta{})
 		sub, cancel := context.WithCancel(ctx)
 		gone := make(chan error, 1)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What is called by a timer or at the end of a context may come when the handler has long returned.
+// A call from a timer, or at the end of a context, may come after the handler has returned.
 func TestLifelineOfAHandlerThatHasReturned(t *testing.T) {
 	lines := make(chan *lifeline, 1)
 	server := httptest.NewUnstartedServer((&Server{}).serveWithLifeline(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

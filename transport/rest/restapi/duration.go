@@ -147,7 +147,7 @@ func ParseDuration(field, s string) (time.Duration, error) {
 
 		d, err := time.ParseDuration(number + unit)
 		if err != nil || number == "" {
-			return 0, queue.Invalid(field, fmt.Sprintf(`%q is no duration within 10 years; write an integer of nanoseconds, or as "1m30s", "7d"`, Shorten(s)))
+			return 0, queue.Invalid(field, fmt.Sprintf(`must be a duration within 10 years, got %q; write an integer of nanoseconds, or as "1m30s", "7d"`, Shorten(s)))
 		}
 
 		if d > math.MaxInt64/time.Duration(times) || sum > math.MaxInt64-d*time.Duration(times) {

@@ -92,7 +92,7 @@ type QueueStats struct {
 	Queue             string           `json:"queue" doc:"The queue's name" example:"mail"`
 	Counts            map[string]int64 `json:"counts" doc:"The number of tasks by status; every status is there" example:"{\"new\":3,\"retained\":1}"`
 	Ready             int64            `json:"ready" doc:"Waiting tasks that could be retained now" example:"2"`
-	Delayed           int64            `json:"delayed" doc:"Waiting tasks whose time has not come" example:"1"`
+	Delayed           int64            `json:"delayed" doc:"Waiting tasks that are due later" example:"1"`
 	OldestReadyAge    int64            `json:"oldest_ready_age" doc:"How long the task that is ready the longest has been so, nanoseconds; 0 when none is" example:"1500000000"`
 	CreatedPerSecond  float64          `json:"created_per_second" doc:"Over the last minute" example:"12.5"`
 	FinishedPerSecond float64          `json:"finished_per_second" doc:"Over the last minute" example:"12.1"`

@@ -114,7 +114,7 @@ func FuzzParseDuration(f *testing.F) {
 	})
 }
 
-// full returns a T whose every field is set.
+// full returns a T with every field set.
 func full[T any](t *testing.T) T {
 	t.Helper()
 	var v T

@@ -35,7 +35,7 @@ func TestCompletion(t *testing.T) {
 				if shell == "bash" || os.Getenv("CI") != "" {
 					t.Fatal(err)
 				}
-				t.Skip("it is not installed here: what the script does in it was not tried")
+				t.Skip("it is not installed here: the script was not tried in it")
 			})
 			continue
 		}
@@ -54,7 +54,7 @@ func TestCompletion(t *testing.T) {
 				var got []string
 				for row := range strings.Lines(string(out)) {
 					word, _, _ := strings.Cut(strings.TrimSpace(row), "\t")
-					// What does not begin as the line ends is left out by zsh's line editor, which has no part in this.
+					// The line editor of zsh drops words that do not continue the line; it has no part in this test.
 					if word = strings.TrimSpace(word); word != "" && (shell != "zsh" || strings.HasPrefix(word, line[strings.LastIndex(line, " ")+1:])) {
 						got = append(got, strings.Fields(word)[0])
 					}

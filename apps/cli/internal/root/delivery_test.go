@@ -15,7 +15,7 @@ type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
-// TestRetainThatCannotBeShownGoesBack: a retain whose token nobody has seen costs the task nothing.
+// TestRetainThatCannotBeShownGoesBack: a retain with a token that was never shown costs the task nothing.
 func TestRetainThatCannotBeShownGoesBack(t *testing.T) {
 	for _, protocol := range []string{"rest", "connect"} {
 		t.Run(protocol, func(t *testing.T) {

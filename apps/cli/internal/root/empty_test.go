@@ -11,7 +11,7 @@ import (
 
 // TestAnEmptyFlagIsRefusedByNameInEveryCommand gives each flag of each command an empty value, as an unset variable does.
 func TestAnEmptyFlagIsRefusedByNameInEveryCommand(t *testing.T) {
-	s := newShell(t, "http://127.0.0.1:1/api") // nothing is there: what is not refused fails otherwise
+	s := newShell(t, "http://127.0.0.1:1/api") // no server is there: a command that is not refused fails otherwise
 	tried := 0
 	for _, path := range commandPaths(t) {
 		if path[0] == "config" {

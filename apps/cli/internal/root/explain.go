@@ -73,7 +73,7 @@ func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
 
 	case queue.KindLeaseLost:
 		if e.Subject != "" {
-			return "pgqueue " + e.Subject + " tells who holds it"
+			return "pgqueue " + e.Subject + " shows its holder"
 		}
 
 	case queue.KindIndeterminate:

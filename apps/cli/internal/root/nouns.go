@@ -35,7 +35,7 @@ func addNouns(flat, second []*cobra.Command) {
 
 		if first == noun {
 			parent.Long = parent.Short + ", or use a command for " + noun + "s: each one below is another name of one of pgqueue's.\n" +
-				"A " + noun + " whose name is that of a command is shown by: pgqueue " + noun + " view."
+				"A " + noun + " with the name of a command is shown by: pgqueue " + noun + " view."
 		}
 	}
 }

@@ -362,13 +362,13 @@ func TestExitCodes(t *testing.T) {
 	})
 }
 
-// TestRunHearsSignals holds that the end of the context, which comes with a signal, is no second signal to a server.
+// TestRunHearsSignals holds that the end of the context, which comes with a signal, does not act as a second signal on a server.
 func TestRunHearsSignals(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	streams, _, _ := iostreams.Test("")
 	f := &factory.Factory{IO: streams, Version: "test", Now: time.Now, Lookup: func(string) (string, bool) { return "", false }}
-	// It tries to reach its database all the same, and tells that it did not.
+	// It tries to reach its database all the same, and reports that it did not.
 	if code := Run(ended, f, strings.Fields("run postgres://127.0.0.1:1/x --wait 0 --addr 127.0.0.1:0")); code != program.ExitUnreachable {
 		t.Error("exit code", code)
 	}
@@ -559,7 +559,7 @@ func TestScripts(t *testing.T) {
 }
 
 func TestTasksInPieces(t *testing.T) {
-	// A service whose pages by worker come in pieces, and that ends its counts.
+	// A service with pages by worker that come in pieces, and that ends its counts.
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		next := map[string]string{

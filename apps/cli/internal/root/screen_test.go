@@ -116,7 +116,7 @@ func (s *screen) press(keys string) {
 	}
 }
 
-// session runs the real program in the terminal as a person does: from a shell, which tells how it ended and then reads a
+// session runs the real program in the terminal as a person does: from a shell, which prints its exit code and then reads a
 // line. Ctrl-C reaches both.
 func (s *screen) session(env map[string]string, args ...string) {
 	s.t.Helper()
@@ -158,7 +158,7 @@ func (s *screen) sane() {
 	timeout := time.After(20 * time.Second)
 	for left := s.leftOn(); left != ""; left = s.leftOn() {
 		select {
-		case <-s.changed: // what was written last is on its way
+		case <-s.changed: // the last write is on its way
 		case <-timeout:
 			s.t.Fatalf("%q is left on", left)
 		}

@@ -137,7 +137,7 @@ func TestCtrlC(t *testing.T) {
 	})
 }
 
-// watched is a way to a server that tells how far requests are, and holds one back.
+// watched is a proxy to a server that signals the progress of requests, and holds one back.
 type watched struct {
 	url      string
 	asked    chan struct{} // closed when the first request has come
@@ -159,7 +159,7 @@ func newWatched(t *testing.T, api string, nth int64) *watched {
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		ModifyResponse: func(*http.Response) error { answered.Do(func() { close(w.answered) }); return nil },
 		FlushInterval:  -1,                                                 // at once
-		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) {}, // of who has gone
+		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) {}, // of callers that have gone
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		asked.Do(func() { close(w.asked) })

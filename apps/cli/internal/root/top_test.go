@@ -12,7 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 )
 
-// top starts the command in the terminal; what it gives is its exit code, once it has ended.
+// top starts the command in the terminal; the channel gives its exit code, once it has ended.
 func (s *screen) top(ctx context.Context, sh *shell) <-chan int {
 	f := &factory.Factory{
 		IO: &iostreams.IO{

@@ -104,7 +104,7 @@ func TestInterruption(t *testing.T) {
 			t.Errorf("left behind: %v", rest)
 		}
 	})
-	t.Run("an export whose part is gone begins anew, without bytes of nothing", func(t *testing.T) {
+	t.Run("an export without its part begins anew, without empty bytes", func(t *testing.T) {
 		file := filepath.Join(dir, "gone.ndjson")
 		b := newBreaking(t, api, "/api/task", 3)
 		s.env["PGQUEUE_URL"] = b.url
@@ -236,7 +236,7 @@ func TestMove(t *testing.T) {
 			}
 		}
 	})
-	t.Run("what did not wait is left out, unless it is asked for", func(t *testing.T) {
+	t.Run("tasks that did not wait are left out, unless the caller asks for them", func(t *testing.T) {
 		first := strings.Fields(s.must("retain-task", "from", "--worker", "w", "--limit", "3", "--jq", ".body[].id"))
 		s.must("complete-task", first[0])
 		s.must("complete-task", first[1], "--error", `"no"`)

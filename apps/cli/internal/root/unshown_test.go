@@ -12,7 +12,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 )
 
-// broken is a stdout whose writes fail.
+// broken is a stdout that fails every write.
 type broken struct{ err error }
 
 func (b broken) Write([]byte) (int, error) { return 0, b.err }

@@ -11,8 +11,8 @@ import (
 	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
-// Awaits has the callers that await the end of a task. A release of this process tells it at once, the feed of events
-// gives a hint where it is read, and a search at a growing interval finds the other ends. It is safe for concurrent use.
+// Awaits has the callers that await the end of a task. A release of this process ends the wait at once, the feed of
+// events gives a hint where it is read, and a search at a growing interval finds the other ends. It is safe for concurrent use.
 type Awaits struct {
 	owner *owner.Owner
 	store Store

@@ -107,7 +107,7 @@ type caller struct {
 	arrival uint64 // its number over all waitlists
 	served  bool   // it is in a Store call
 	expired bool   // its wait is over, and the Store call in flight is its last
-	left    bool   // what the Store call in flight gives it is handed back
+	left    bool   // the tasks of the Store call in flight are handed back
 	done    chan struct{}
 	tasks   []*queue.Task
 	err     error

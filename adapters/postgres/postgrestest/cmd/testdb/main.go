@@ -4,7 +4,7 @@
 //	testdb -- go test ./...
 //
 // The command finds the server in PGQUEUE_TEST_URL. Where that is set already, testdb only runs the command. Databases
-// of failed tests are kept, and testdb tells how to open them: with -data FOLDER, which starts the server on that folder
+// of failed tests are kept, and testdb prints how to open them: with -data FOLDER, which starts the server on that folder
 // and sets PGHOST and its kin for psql. The exit code is the command's.
 package main
 

@@ -37,8 +37,8 @@ const (
 const stopTimeout = 30 * time.Second
 
 // settings of a server for ordinary tests: many small databases, made and dropped quickly. Its data may be lost with the
-// machine, so fsync is off; a test of crashes starts a server of its own. synchronous_commit stays on: what it orders is
-// part of what is tested.
+// machine, so fsync is off; a test of crashes starts a server of its own. synchronous_commit stays on: tests
+// depend on the order that it keeps.
 var settings = map[string]string{
 	"fsync":                     "off",
 	"full_page_writes":          "off",
@@ -53,7 +53,7 @@ type Options struct {
 	BinDir string
 	// DataDir starts a folder that an earlier run kept, and keeps it again.
 	DataDir string
-	// Log is told what was chosen and what was kept.
+	// Log receives the chosen server and the kept databases.
 	Log func(format string, args ...any)
 }
 
@@ -87,7 +87,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return startEmbedded(ctx, o)
 }
 
-// Stop ends the server. Databases that failed tests left are kept where that is possible, and it tells how to open them.
+// Stop ends the server. It keeps the databases of failed tests where that is possible, and logs how to open them.
 func (s *Server) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
@@ -118,15 +118,15 @@ func startEmbedded(ctx context.Context, o Options) (*Server, error) {
 		names, err := failed(ctx, pg.DSN())
 		stopped := pg.Stop(ctx)
 		if kept || err != nil || len(names) > 0 {
-			tell(o.Log, dir, names)
+			logKept(o.Log, dir, names)
 			return errors.Join(err, stopped)
 		}
 		return errors.Join(err, stopped, os.RemoveAll(dir))
 	}}, nil
 }
 
-// tell says how to open the databases of a folder.
-func tell(log func(string, ...any), dir string, names []string) {
+// logKept says how to open the databases of a folder.
+func logKept(log func(string, ...any), dir string, names []string) {
 	if len(names) == 0 {
 		return
 	}

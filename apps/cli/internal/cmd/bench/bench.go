@@ -96,7 +96,7 @@ func (o options) runBenchmark(ctx context.Context, svc queue.Service) (r Result,
 	}()
 
 	r = Result{Tasks: o.tasks, Batch: o.batch, Parallel: o.parallel}
-	payload := []byte(`{"to":"somebody@example.org","subject":"a task of the benchmark"}`)
+	payload := []byte(`{"to":"ann@example.org","subject":"a task of the benchmark"}`)
 	left := atomic.Int64{}
 	share := func() int { return min(o.batch, int(left.Add(-int64(o.batch)))+o.batch) }
 	left.Store(int64(o.tasks))

@@ -37,7 +37,7 @@ var (
 		queue.OpRetryTasks, queue.Tasks.RetryTasks,
 	}
 	bulkDelete = bulk{
-		"delete", "deleted", "Delete tasks that nobody holds, by ids or filter",
+		"delete", "deleted", "Delete tasks without a lease, by ids or filter",
 		"Tasks that are held stay.",
 		"  pgqueue delete-task 42\n  pgqueue delete-task --queue mail --status released --created-before 2026-01-01 --dry-run",
 		queue.OpDeleteTasks, queue.Tasks.DeleteTasks,

@@ -67,7 +67,7 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 	}
 
 	fs := cmd.Flags()
-	fs.StringVar(&r.Worker, "worker", "", "`name` of who works it (needed)")
+	fs.StringVar(&r.Worker, "worker", "", "`name` of the worker (needed)")
 	cmdutil.Duration(fs, &r.Wait, "wait", "wait this long for a task, up to 10m")
 	fs.IntVar(&r.Limit, "limit", 1, "take at most this many")
 	fs.StringVar(&r.RequestID, "request-id", "", "`id` of this retain: the same command with it gives the same tasks for 30s, or their leases if shorter")
@@ -121,7 +121,7 @@ func newCompleteCommand(f *factory.Factory) *cobra.Command {
 		SuggestFor:  []string{"release-task", "release", "ack", "done", "finish", "fail", "complete"},
 		Short:       "Release a held task: done, or failed with --error",
 		Long: "Release a held task: done, with a --result, or failed, with an --error; then it is tried again while retries are\n" +
-			"left. Without --token it is ended whoever holds it; with it, only if that lease still holds (exit code 4).",
+			"left. Without --token it ends the present lease, of any worker; with it only that lease (exit code 4).",
 		Example: "  pgqueue complete-task 42 --token 7 --result '{\"sent\":true}'\n" +
 			"  pgqueue complete-task 42 --error '{\"msg\":\"no route to host\"}' --retry-in 30s\n" +
 			"  pgqueue complete-task 42 --error '\"no such address\"' --permanent",

@@ -63,10 +63,10 @@ func newImportCommand(f *factory.Factory) *cobra.Command {
 		Short:       "Create a task of each line of an NDJSON file",
 		Long: "Create a task of each line of an NDJSON file, or of stdin with -. A line is a task as export writes it, or less:\n" +
 			"{\"queue\":\"mail\",\"payload\":{},\"priority\":0,\"delay\":\"1h\",\"key\":\"k\",\"headers\":{}}; with --payloads a line is a payload.\n\n" +
-			"The tasks have the order of the lines. What is moved is what waits: of an exported task that was held or had ended no\n" +
-			"task is made, so that nothing is done again, unless --any-status asks for it.\n\n" +
-			"An import that was interrupted is gone on with by the same command: a line without a key gets one made of the\n" +
-			"file's path (or --label), the line's number and its text, so that it makes its task once while that is there.",
+			"The tasks have the order of the lines. Only waiting tasks are imported: a line of a task that was held or had ended\n" +
+			"makes none, so that no work is done again, unless --any-status asks for it.\n\n" +
+			"The same command continues an interrupted import: a line without a key gets one from the file's path (or --label),\n" +
+			"the line's number and its text, so that it makes one task while that task is there.",
 		Example: "  pgqueue import tasks.ndjson\n" +
 			"  pgqueue import mails.ndjson --queue mail --payloads --on-error skip\n" +
 			"  zcat dump.gz | pgqueue import - --label dump-2026-01-02",

@@ -296,7 +296,7 @@ func newWorkersCommand(f *factory.Factory) *cobra.Command {
 
 			now := f.Now()
 
-			return output.List(p, list, "nobody holds a task", []output.Column[restapi.Worker]{
+			return output.List(p, list, "no worker holds a task", []output.Column[restapi.Worker]{
 				{Head: "WORKER", Cell: func(w restapi.Worker) string { return output.Clean(w.Worker) }},
 				{Head: "HELD", Right: true, Cell: func(w restapi.Worker) string { return output.Number(w.Held) }},
 				{Head: "SINCE", Cell: func(w restapi.Worker) string { return output.Ago(w.Since, now) }},

@@ -19,7 +19,7 @@ const backlogLimit = 20_000
 func Play(ctx context.Context, p plan.Plan, stage *plan.Stage) (err error) {
 	open, ok := openers[p.Contender]
 	if !ok {
-		return fmt.Errorf("nobody is called %q", p.Contender)
+		return fmt.Errorf("contender: must be a known name, got %.64q", p.Contender)
 	}
 
 	q, err := open(ctx, p, true)
@@ -305,7 +305,7 @@ func (s *script) pickup(ctx context.Context, open opener) error {
 			case <-ctx.Done():
 				return plan.Result{}, ctx.Err()
 			case <-time.After(10 * time.Second):
-				return plan.Result{}, fmt.Errorf("nobody took task %d in 10 s", n)
+				return plan.Result{}, fmt.Errorf("no worker took task %d in 10 s", n)
 			}
 			plan.Pause(ctx, 10*time.Millisecond) // until the queue is idle again
 		}

@@ -65,7 +65,7 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("this process holds %d bytes, at most %d", now, peak)
 	}
 	if now, _ := host.Memory(1 << 30); now != 0 {
-		t.Errorf("nobody holds %d bytes", now)
+		t.Errorf("no process holds %d bytes", now)
 	}
 }
 

@@ -87,7 +87,7 @@ func (c *conn) head() (status, length int, err error) {
 	}
 
 	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
-		return 0, 0, fmt.Errorf("%q is no answer of HTTP/1.1", line)
+		return 0, 0, fmt.Errorf("answer: must begin as one of HTTP/1.1, got %.64q", line)
 	}
 	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
 		return 0, 0, err

@@ -74,7 +74,7 @@ func (l *load) streams(ctx context.Context) error {
 			case err := <-failed:
 				return plan.Result{}, err
 			case <-time.After(patience):
-				return plan.Result{}, fmt.Errorf("nobody woke in %v", patience)
+				return plan.Result{}, fmt.Errorf("no listener woke in %v", patience)
 			}
 
 			plan.Pause(ctx, 5*time.Millisecond)

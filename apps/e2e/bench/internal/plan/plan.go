@@ -134,7 +134,7 @@ func Listen(from io.Reader, to io.Writer, begin func(phase string) error, end fu
 		if err := dec.Decode(&m); err == io.EOF {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("what a player said: %w", err)
+			return fmt.Errorf("output of a player: %w", err)
 		}
 
 		var err error

@@ -91,7 +91,7 @@ func TestStageStopsWhenTheConductorDoes(t *testing.T) {
 func TestListenRefusesNoise(t *testing.T) {
 	listened, _ := stage(t, func(*plan.Stage) error { return nil }, nil, nil)
 	if listened != nil {
-		t.Errorf("a player who says nothing: %v", listened)
+		t.Errorf("a player that says nothing: %v", listened)
 	}
 	r, w := io.Pipe()
 	go func() {
