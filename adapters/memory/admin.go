@@ -193,7 +193,7 @@ func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Sel
 	return s.applyToSelection(ctx, namespace, sel, "", func(r *record, _ time.Time) error {
 		if r.task.Status == queue.StatusRetained {
 			return &queue.Error{
-				Kind: queue.KindConflict, Subject: taskSubject(r.task.ID), Msg: "a task that is retained cannot be deleted",
+				Kind: queue.KindConflict, Subject: taskSubject(r.task.ID), Msg: "a held task cannot be deleted; cancel it first",
 			}
 		}
 		s.removeTask(r)

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -50,7 +51,7 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 		s.fireTickers(st)
 	case queue.ChoreFold:
 	default:
-		return queue.Maintained{}, queue.Invalid("chore", "must be one of queue.Chores()")
+		return queue.Maintained{}, queue.Invalid("chore", fmt.Sprintf("must be one of queue.Chores(), got %.64q", chore))
 	}
 
 	return st.done, nil

@@ -105,7 +105,7 @@ func (s *Store) findTaskByKey(l *queueState, key string, now time.Time) *record 
 func errKeyReused(t queue.NewTask) error {
 	return &queue.Error{
 		Kind: queue.KindKeyReused, Subject: "queue " + t.Queue, Field: "key",
-		Msg: "a task with this key and another payload is there",
+		Msg: fmt.Sprintf("%.64q belongs to a task with another payload; use a new key", t.Key),
 	}
 }
 

@@ -19,7 +19,7 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 
 	sp := s.openNamespace(q.Namespace)
 	if sp.queues[q.Name] != nil {
-		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "queue " + q.Name, Msg: "a queue of this name is there"}
+		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "queue " + q.Name, Msg: "a queue of that name exists; choose another name or update it"}
 	}
 
 	q.CreatedAt, q.UpdatedAt = now, now

@@ -135,6 +135,6 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 
 func errLeaseLost(id int64) error {
 	return &queue.Error{
-		Kind: queue.KindLeaseLost, Subject: taskSubject(id), Msg: "the token is not the one of the task's present lease",
+		Kind: queue.KindLeaseLost, Subject: taskSubject(id), Msg: "the token must be that of the present lease; another worker may hold the task",
 	}
 }

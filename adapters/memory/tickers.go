@@ -88,7 +88,7 @@ func (s *Store) CreateTicker(ctx context.Context, t queue.Ticker) (*queue.Ticker
 
 	sp := s.openNamespace(t.Namespace)
 	if sp.tickers[t.Name] != nil {
-		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "ticker " + t.Name, Msg: "a ticker of this name is there"}
+		return nil, &queue.Error{Kind: queue.KindAlreadyExists, Subject: "ticker " + t.Name, Msg: "a ticker of that name exists; choose another name or update it"}
 	}
 
 	t.Payload = bytes.Clone(t.Payload)

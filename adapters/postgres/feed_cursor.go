@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -182,7 +183,7 @@ func (r *cursorReader) readSnapshotID() int64 {
 // readFeedCursor returns the position of a cursor. It reads snapshots that the cursor refers to by id from memory or
 // from event_snapshot.
 func (s *Store) readFeedCursor(ctx context.Context, op, cursor string) (feedPos, error) {
-	bad := queue.Invalid("cursor", "is not one that the feed gave")
+	bad := queue.Invalid("cursor", fmt.Sprintf("must be a cursor of the feed, got %.64q; use the cursor of the last event", cursor))
 	if len(cursor) > queue.MaxEventCursor {
 		return feedPos{}, bad
 	}

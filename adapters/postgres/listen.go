@@ -186,7 +186,7 @@ func (s *Store) listenConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 
 // badListenURL reports a connection string that pgx cannot parse.
 func badListenURL(op string, err error) error {
-	return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "listen_url", Msg: "must be a PostgreSQL connection string", Err: err}
+	return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "listen_url", Msg: "must be a PostgreSQL connection string; use a URL such as postgres://user@host/database", Err: err}
 }
 
 // openListenConnection connects and runs LISTEN, within listenConnectTimeout.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -45,7 +46,7 @@ func (s *Store) maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 	case queue.ChoreTick:
 		return s.fireDueTickers(ctx)
 	}
-	return queue.Maintained{}, queue.Invalid("chore", "unknown chore "+string(chore))
+	return queue.Maintained{}, queue.Invalid("chore", fmt.Sprintf("must be one of queue.Chores(), got %.64q", chore))
 }
 
 // watermarks record the time up to which background work has finished the rows of tables ordered by time. A step starts

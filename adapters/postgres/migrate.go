@@ -117,7 +117,7 @@ func (s *Store) MigrateDown(ctx context.Context, toVersion int, opts ...MigrateO
 	if toVersion < 0 || toVersion > SchemaVersion() {
 		return nil, &queue.Error{
 			Op: op, Kind: queue.KindInvalid, Field: "version",
-			Msg: fmt.Sprintf("a version from 0 to %d is needed, this is %d", SchemaVersion(), toVersion),
+			Msg: fmt.Sprintf("must be a version from 0 to %d, got %d", SchemaVersion(), toVersion),
 		}
 	}
 

@@ -353,9 +353,9 @@ func makeLeaseLostError(id int64) error {
 }
 
 func makeNoTaskError(id int64) error {
-	return &queue.Error{Kind: queue.KindNotFound, Subject: fmt.Sprintf("task %d", id), Msg: "no such task"}
+	return queue.NotFoundTask(id)
 }
 
 func makeNotRetainedError(id int64) error {
-	return &queue.Error{Kind: queue.KindConflict, Subject: fmt.Sprintf("task %d", id), Msg: "no worker holds it"}
+	return &queue.Error{Kind: queue.KindConflict, Subject: fmt.Sprintf("task %d", id), Msg: "no worker holds it; retain it first"}
 }

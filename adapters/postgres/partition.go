@@ -197,7 +197,7 @@ func (s *Store) extendAside(ctx context.Context, id int64) error {
 	for !s.partitions.covers(id) {
 		e := s.startExtension(id)
 		if e == nil {
-			return &queue.Error{Op: "extend partitions", Kind: queue.KindUnavailable, Msg: "the store is closed"}
+			return &queue.Error{Op: "extend partitions", Kind: queue.KindUnavailable, Msg: "the store is closed; open another one"}
 		}
 		select {
 		case <-e.over:

@@ -64,7 +64,7 @@ var (
 )
 
 func makeNoQueueError(name string) error {
-	return &queue.Error{Kind: queue.KindNotFound, Subject: "queue " + name, Msg: "no such queue; create it first"}
+	return queue.NotFoundQueue(name)
 }
 
 // CreateQueue implements queue.Store.
@@ -86,7 +86,7 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 	}
 	// The insert returns no row if the name is taken.
 	if !made {
-		return nil, &queue.Error{Op: op, Kind: queue.KindAlreadyExists, Subject: "queue " + q.Name, Msg: "a queue of that name exists"}
+		return nil, &queue.Error{Op: op, Kind: queue.KindAlreadyExists, Subject: "queue " + q.Name, Msg: "a queue of that name exists; choose another name or update it"}
 	}
 	s.catalog.forgetNamespace(q.Namespace)
 	q.CreatedAt, q.UpdatedAt = q.CreatedAt.UTC(), q.UpdatedAt.UTC()

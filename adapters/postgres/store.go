@@ -49,7 +49,7 @@ var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 // anything.
 func CheckSchema(name string) error {
 	if !schemaName.MatchString(name) {
-		return queue.Invalid("schema", fmt.Sprintf("%q: use a lower-case letter first, then letters, digits and '_'", name))
+		return queue.Invalid("schema", fmt.Sprintf("must be a lower-case letter first, then letters, digits and '_', got %.64q", name))
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	source := poolSource{url: url, opt: &o}
 	cfg, err := source.parseConfig()
 	if err != nil {
-		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "must be a PostgreSQL connection string", Err: err}
+		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "must be a PostgreSQL connection string; use a URL such as postgres://user@host/database", Err: err}
 	}
 
 	// Credentials may change while the process runs, so each connection reads them again.

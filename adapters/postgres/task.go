@@ -229,7 +229,7 @@ func decodeCursor(c string, oldestFirst bool) (int64, error) {
 			return id, nil
 		}
 	}
-	return 0, queue.Invalid("cursor", "is not one that a list in this order gave; start again without it")
+	return 0, queue.Invalid("cursor", "must be the cursor of the page before, in the same order; start again without it")
 }
 
 // ListWorkers implements queue.Store.

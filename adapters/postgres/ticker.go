@@ -108,7 +108,7 @@ var (
 )
 
 func makeNoTickerError(name string) error {
-	return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + name, Msg: "no such ticker"}
+	return queue.NotFoundTicker(name)
 }
 
 // planNextTick sets the next time of k to the first nominal time after settled; zero for a paused ticker.
@@ -170,7 +170,7 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 
 	// The insert returns no row if the name is taken.
 	if !made {
-		return nil, &queue.Error{Op: op, Kind: queue.KindAlreadyExists, Subject: "ticker " + k.Name, Msg: "a ticker of that name exists"}
+		return nil, &queue.Error{Op: op, Kind: queue.KindAlreadyExists, Subject: "ticker " + k.Name, Msg: "a ticker of that name exists; choose another name or update it"}
 	}
 
 	return &k, nil

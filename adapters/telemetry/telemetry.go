@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -59,7 +60,7 @@ func (o option) apply(c *config) error { return o(c) }
 func WithRegistry(r *prometheus.Registry) Option {
 	return option(func(c *config) error {
 		if r == nil {
-			return queue.Invalid("registry", "a registry is required")
+			return queue.Invalid("registry", "must be a registry, got nil")
 		}
 		c.registry = r
 		return nil
@@ -104,7 +105,7 @@ func WithStatsAge(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.statsAge = d
 		if d < 0 || d > time.Minute {
-			return queue.Invalid("stats_age", "a duration from 0 to 1 min is needed")
+			return queue.Invalid("stats_age", fmt.Sprintf("must be a duration from 0 to 1 min, got %v", d))
 		}
 		return nil
 	})
@@ -140,7 +141,7 @@ func New(opts ...Option) (*Telemetry, error) {
 	if c.metrics {
 		m, err := newMeters(c)
 		if err != nil {
-			return nil, &queue.Error{Op: "new telemetry", Kind: queue.KindConflict, Msg: "the registry has such metrics already", Err: err}
+			return nil, &queue.Error{Op: "new telemetry", Kind: queue.KindConflict, Msg: "the registry has such metrics already; use one registry for each telemetry", Err: err}
 		}
 		t.m = m
 	}

@@ -300,7 +300,7 @@ func (b *Batcher[K, In, Out]) closedError() error { return Closed(b.options.Owne
 
 // Closed is the error of calls that owner, as "manager", refuses because it is closed.
 func Closed(owner string) *queue.Error {
-	return &queue.Error{Kind: queue.KindUnavailable, Msg: "the " + owner + " is closed"}
+	return &queue.Error{Kind: queue.KindUnavailable, Msg: "the " + owner + " is closed; use an open one"}
 }
 
 // TooManyWaiting is the error of a call beyond the limit of waiting callers.
@@ -312,7 +312,7 @@ func TooManyWaiting(limit int) *queue.Error {
 // something.
 func LeftDuringCall(ctx context.Context) *queue.Error {
 	return &queue.Error{
-		Kind: queue.KindIndeterminate, Msg: "the context ended during the call, which goes on", Err: ctx.Err(),
+		Kind: queue.KindIndeterminate, Msg: "the context ended during the call, which continues; read the result before a repeat", Err: ctx.Err(),
 	}
 }
 

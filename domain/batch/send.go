@@ -338,5 +338,5 @@ func unansweredError(ctx context.Context, unanswered queue.Kind, err error) erro
 		return err
 	}
 
-	return &queue.Error{Kind: unanswered, Msg: "the store did not answer in time", Err: err}
+	return &queue.Error{Kind: unanswered, Msg: "the store did not answer in time; check its state before a repeat", Err: err}
 }

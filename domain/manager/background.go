@@ -28,7 +28,7 @@ func (m *Manager) Run(ctx context.Context) error {
 
 func (p *parts) runBackground(ctx context.Context) error {
 	if !p.agents.Begin() {
-		return &queue.Error{Kind: queue.KindConflict, Msg: "Run must not be called twice at once"}
+		return &queue.Error{Kind: queue.KindConflict, Msg: "must run once, got a second call; wait for the end of the first Run"}
 	}
 	defer p.agents.End()
 

@@ -56,7 +56,7 @@ type createKey struct {
 func New(store queue.Store, opts ...Option) (*Manager, error) {
 	const op = "new manager"
 	if store == nil {
-		return nil, queue.WithOp(op, queue.Invalid("store", "must not be nil"))
+		return nil, queue.WithOp(op, queue.Invalid("store", "must be a store, got nil"))
 	}
 	cfg, err := configFromOptions(opts)
 	if err != nil {

@@ -50,7 +50,7 @@ func TestInput(t *testing.T) {
 				_, err := m.CreateTask(ctx, "mail", queue.TaskMeta{Payload: []byte(`{`)})
 				return err
 			},
-			"create task: payload: must be one JSON value: unexpected end of JSON input",
+			"create task: payload: must be one JSON value, got unexpected end of JSON input",
 		},
 		"the place of a task in a batch": {
 			func(ctx context.Context, m *Manager) error {
@@ -85,7 +85,7 @@ func TestInput(t *testing.T) {
 				_, err := m.RetainTasks(ctx, queue.RetainRequest{})
 				return err
 			},
-			"retain tasks: worker: a worker name is required",
+			"retain tasks: worker: must be the name of a worker, got none",
 		},
 		"a task's id": {
 			func(ctx context.Context, m *Manager) error { _, err := m.GetTask(ctx, 0); return err },
@@ -121,14 +121,14 @@ func TestInput(t *testing.T) {
 				_, err := m.UpdateQueue(ctx, "mail", queue.QueueMeta{Name: "post"})
 				return err
 			},
-			"update queue: queue: must be mail or empty, got post; a queue cannot be renamed",
+			"update queue: queue: must be mail or empty, got \"post\"; a queue cannot be renamed",
 		},
 		"a new name for a ticker": {
 			func(ctx context.Context, m *Manager) error {
 				_, err := m.UpdateTicker(ctx, "hourly", queue.TickerMeta{Name: "daily"})
 				return err
 			},
-			"update ticker: ticker: must be hourly or empty, got daily; a ticker cannot be renamed",
+			"update ticker: ticker: must be hourly or empty, got \"daily\"; a ticker cannot be renamed",
 		},
 		"a ticker's reserved name": {
 			func(ctx context.Context, m *Manager) error {
@@ -146,7 +146,7 @@ func TestInput(t *testing.T) {
 				_, err := m.DeleteTasks(ctx, queue.Selection{})
 				return err
 			},
-			"delete tasks: ids: give ids or a filter",
+			"delete tasks: ids: must be ids or a filter, got none",
 		},
 		"the system's namespace": {
 			func(ctx context.Context, m *Manager) error { _, err := m.In(" PGQueue "); return err },

@@ -66,7 +66,7 @@ func domainError(ctx context.Context, unanswered queue.Kind, err error) error {
 		!isDomain && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled))
 	switch {
 	case hasEnded && ctx.Err() == nil:
-		return &queue.Error{Kind: unanswered, Msg: "the store did not answer in time", Err: err}
+		return &queue.Error{Kind: unanswered, Msg: "the store did not answer in time; check its state before a repeat", Err: err}
 	case isDomain:
 		return err
 	case hasEnded:

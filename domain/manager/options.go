@@ -133,7 +133,7 @@ func WithTracer(t Tracer) Option {
 func WithLogger(l *slog.Logger) Option {
 	return option(func(c *config) error {
 		if l == nil {
-			return queue.Invalid("logger", "must not be nil")
+			return queue.Invalid("logger", "must be a logger, got nil")
 		}
 		c.log = l
 		return nil

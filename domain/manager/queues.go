@@ -45,7 +45,7 @@ func updateOrCreate[T any](update, create func() (*T, error), ifVersion int64) (
 			return t, err
 		}
 		if ifVersion != 0 {
-			return nil, &queue.Error{Kind: queue.KindPrecondition, Field: "if_version", Msg: fmt.Sprintf("must be empty for a new name, got %d", ifVersion)}
+			return nil, &queue.Error{Kind: queue.KindPrecondition, Field: "if_version", Msg: fmt.Sprintf("must be empty for a new name, got %d; leave it out", ifVersion)}
 		}
 		t, err = create()
 		if !errors.Is(err, queue.ErrAlreadyExists) || try == maxRegisterTries {
@@ -116,7 +116,7 @@ func checkSameName(field, name, given string, normalize func(string) (string, er
 	}
 	n, err := normalize(given)
 	if err == nil && n != name {
-		err = queue.Invalid(field, "must be "+name+" or empty, got "+n+"; a "+field+" cannot be renamed")
+		err = queue.Invalid(field, fmt.Sprintf("must be %s or empty, got %.64q; a %s cannot be renamed", name, n, field))
 	}
 	return err
 }

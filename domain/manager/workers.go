@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -17,7 +18,7 @@ import (
 func (m *Manager) RegisterQueueWorker(ctx context.Context, meta queue.QueueMeta, handler worker.Handler, opts ...worker.QueueOption) (*queue.Queue, error) {
 	const op = "register queue worker"
 	if handler == nil {
-		return nil, queue.WithOp(op, queue.Invalid("handler", "must not be nil"))
+		return nil, queue.WithOp(op, queue.Invalid("handler", "must be a handler, got nil"))
 	}
 	q, err := m.RegisterQueue(ctx, meta)
 	if err != nil {
@@ -35,7 +36,7 @@ func (m *Manager) RegisterQueueWorker(ctx context.Context, meta queue.QueueMeta,
 func (m *Manager) RegisterTickerWorker(ctx context.Context, meta queue.TickerMeta, handler worker.TickHandler) (*queue.Ticker, error) {
 	const op = "register ticker worker"
 	if handler == nil {
-		return nil, queue.WithOp(op, queue.Invalid("handler", "must not be nil"))
+		return nil, queue.WithOp(op, queue.Invalid("handler", "must be a handler, got nil"))
 	}
 	if meta.Queue != nil && *meta.Queue != "" {
 		return nil, queue.WithOp(op, hasQueueError(*meta.Queue))
@@ -54,7 +55,7 @@ func (m *Manager) RegisterTickerWorker(ctx context.Context, meta queue.TickerMet
 }
 
 func hasQueueError(name string) error {
-	return queue.Invalid("queue", "must be empty for a ticker worker, got "+name+"; register a queue worker for its tasks")
+	return queue.Invalid("queue", fmt.Sprintf("must be empty for a ticker worker, got %.64q; register a queue worker for its tasks", name))
 }
 
 // workers have the registered handlers, with a worker for each namespace that has any.
@@ -81,10 +82,10 @@ func (m *Manager) registerHandler(subject string, add func(*worker.Worker)) erro
 	defer ws.mu.Unlock()
 	key := m.namespace + "/" + subject
 	if m.agents.Running() {
-		return &queue.Error{Kind: queue.KindConflict, Subject: subject, Msg: "workers must be registered before Run"}
+		return &queue.Error{Kind: queue.KindConflict, Subject: subject, Msg: "workers must be registered before Run; stop it first"}
 	}
 	if ws.registered[key] {
-		return &queue.Error{Kind: queue.KindConflict, Subject: subject, Msg: "must have one handler, got a second"}
+		return &queue.Error{Kind: queue.KindConflict, Subject: subject, Msg: "must have one handler, got a second; register it once"}
 	}
 
 	ws.registered[key] = true

@@ -23,16 +23,16 @@ type Selection struct {
 func (s Selection) Normalize() (Selection, error) {
 	switch {
 	case len(s.IDs) > 0 && s.Filter != nil:
-		return s, Invalid("ids", "give ids or a filter, not both")
+		return s, Invalid("ids", "must be ids or a filter, got both; leave one out")
 	case len(s.IDs) == 0 && s.Filter == nil:
-		return s, Invalid("ids", "give ids or a filter")
+		return s, Invalid("ids", "must be ids or a filter, got none")
 	case len(s.IDs) > MaxBatch:
-		return s, Invalid("ids", fmt.Sprintf("at most %d ids, these are %d", MaxBatch, len(s.IDs)))
+		return s, Invalid("ids", fmt.Sprintf("must be at most %d ids, got %d", MaxBatch, len(s.IDs)))
 	}
 
 	for _, id := range s.IDs {
 		if id <= 0 {
-			return s, Invalid("ids", "must be task ids above 0")
+			return s, Invalid("ids", fmt.Sprintf("must be task ids above 0, got %d", id))
 		}
 	}
 
@@ -114,7 +114,7 @@ func ReadBulkCursor(cursor string) (int64, error) {
 	}
 	id, err := strconv.ParseInt(cursor[1:], 36, 64)
 	if err != nil || id <= 0 || BulkCursor(id) != cursor {
-		return 0, Invalid("cursor", "is not one that a bulk operation gave; start again without it")
+		return 0, Invalid("cursor", "must be the cursor of the step before; start again without it")
 	}
 	return id, nil
 }

@@ -175,7 +175,7 @@ func WithOp(op string, err error) error {
 
 // NotFoundTask is the error of KindNotFound for a task.
 func NotFoundTask(id int64) *Error {
-	return &Error{Kind: KindNotFound, Subject: fmt.Sprintf("task %d", id), Msg: "no such task"}
+	return &Error{Kind: KindNotFound, Subject: fmt.Sprintf("task %d", id), Msg: "no such task; it may be deleted or past its retention"}
 }
 
 // NotFoundQueue is the error of KindNotFound for a queue.
@@ -185,7 +185,7 @@ func NotFoundQueue(name string) *Error {
 
 // NotFoundTicker is the error of KindNotFound for a ticker.
 func NotFoundTicker(name string) *Error {
-	return &Error{Kind: KindNotFound, Subject: "ticker " + name, Msg: "no such ticker"}
+	return &Error{Kind: KindNotFound, Subject: "ticker " + name, Msg: "no such ticker; create it first"}
 }
 
 // ContextError is the error of a call that ended with its caller's context: KindDeadline or KindCanceled, with err, the

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -88,12 +89,12 @@ func (f EventFilter) Normalize() (EventFilter, error) {
 	f.Queue = tf.Queue
 	for _, k := range f.Kinds {
 		if !listTaskErrors(EventKinds(), k) {
-			return f, Invalid("kind", "unknown kind of event "+truncateText(string(k), 32))
+			return f, Invalid("kind", fmt.Sprintf("must be a kind of event, got %.64q", k))
 		}
 	}
 
 	if f.TaskID < 0 {
-		return f, Invalid("task", "must be a task id above 0")
+		return f, Invalid("task", fmt.Sprintf("must be a task id above 0, got %d", f.TaskID))
 	}
 
 	return f, nil

@@ -18,11 +18,11 @@ var EmptyJSON = json.RawMessage("{}")
 // It runs in one pass and constant space before encoding/json sees the bytes, so that hostile nesting costs nothing.
 func CheckJSON(field string, b []byte, maxBytes int) error {
 	if len(b) > maxBytes {
-		return &Error{Kind: KindTooLarge, Field: field, Msg: fmt.Sprintf("at most %d bytes, this has %d", maxBytes, len(b))}
+		return &Error{Kind: KindTooLarge, Field: field, Msg: fmt.Sprintf("must have at most %d bytes, got %d", maxBytes, len(b))}
 	}
 
 	if !utf8.Valid(b) {
-		return Invalid(field, "must be valid UTF-8")
+		return Invalid(field, "must be valid UTF-8; encode the text as UTF-8")
 	}
 
 	if msg := findJSONFault(b); msg != "" {
@@ -30,7 +30,7 @@ func CheckJSON(field string, b []byte, maxBytes int) error {
 	}
 
 	if !json.Valid(b) {
-		return Invalid(field, "must be one JSON value: "+describeJSONFault(b))
+		return Invalid(field, "must be one JSON value, got "+truncateText(describeJSONFault(b), 64))
 	}
 
 	return nil
@@ -52,7 +52,7 @@ func findJSONFault(b []byte) string {
 				inString = true
 			case '{', '[':
 				if depth++; depth > MaxJSONDepth {
-					return fmt.Sprintf("nested deeper than %d levels", MaxJSONDepth)
+					return fmt.Sprintf("must be nested at most %d levels deep; flatten it", MaxJSONDepth)
 				}
 			case '}', ']':
 				depth--
@@ -66,12 +66,12 @@ func findJSONFault(b []byte) string {
 			r := parseHexDigits(b[i+2 : i+6])
 			low := r >= 0xDC00 && r < 0xE000
 			if low != wasHigh {
-				return "has a lone surrogate escape; \\ud800-\\udfff must come in pairs"
+				return "must have no lone surrogate escape; write \\ud800-\\udfff in pairs"
 			}
 			high = r >= 0xD800 && r < 0xDC00
 			i += 5
 		case wasHigh:
-			return "has a lone surrogate escape; \\ud800-\\udfff must come in pairs"
+			return "must have no lone surrogate escape; write \\ud800-\\udfff in pairs"
 		case c == '\\':
 			i++
 		case c == '"':

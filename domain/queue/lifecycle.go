@@ -148,7 +148,7 @@ func (l Life) finishLife(s Status, now time.Time) Life {
 }
 
 func statusConflict(from Status, move Move) error {
-	return &Error{Kind: KindConflict, Msg: fmt.Sprintf("a task that is %s cannot %s", from, describeMove(move))}
+	return &Error{Kind: KindConflict, Msg: fmt.Sprintf("a task that is %s cannot %s; read the task again", from, describeMove(move))}
 }
 
 func describeMove(m Move) string {

@@ -22,7 +22,7 @@ func Locked(id int64) error {
 func LockedKey(name, key string) error {
 	return &Error{
 		Kind: KindUnavailable, Subject: "queue " + name, Field: "key", Err: errLocked,
-		Msg: fmt.Sprintf("%q: nothing was changed; repeat the call when that transaction has ended", key),
+		Msg: fmt.Sprintf("key %.64q is in use; nothing was changed; repeat the call when that transaction has ended", key),
 	}
 }
 

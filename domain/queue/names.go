@@ -16,7 +16,7 @@ func QueueName(s string) (string, error) { return normalizeName("queue", s) }
 func NamespaceName(s string) (string, error) {
 	n, err := normalizeName("namespace", s)
 	if err == nil && n == SystemNamespace {
-		return "", Invalid("namespace", fmt.Sprintf("%q is the system's own namespace; choose another", n))
+		return "", Invalid("namespace", fmt.Sprintf("must not be the system's own namespace, got %.64q; choose another", n))
 	}
 	return n, err
 }
@@ -25,7 +25,7 @@ func NamespaceName(s string) (string, error) {
 func TickerName(s string) (string, error) {
 	n, err := normalizeName("ticker", s)
 	if err == nil && n == ReservedTickerName {
-		return "", Invalid("ticker", fmt.Sprintf("%q is reserved; choose another name", n))
+		return "", Invalid("ticker", fmt.Sprintf("must not be a reserved name, got %.64q; choose another", n))
 	}
 	return n, err
 }
@@ -33,11 +33,11 @@ func TickerName(s string) (string, error) {
 func normalizeName(field, s string) (string, error) {
 	n := strings.ToLower(strings.TrimSpace(s))
 	if n == "" {
-		return "", Invalid(field, "a name is required")
+		return "", Invalid(field, "must be a name, got none")
 	}
 
 	if len(n) > MaxNameBytes {
-		return "", Invalid(field, fmt.Sprintf("a name has at most %d characters, this one has %d", MaxNameBytes, len(n)))
+		return "", Invalid(field, fmt.Sprintf("must be a name of at most %d characters, got %d", MaxNameBytes, len(n)))
 	}
 
 	for i := range len(n) {
@@ -45,7 +45,7 @@ func normalizeName(field, s string) (string, error) {
 		letter := c >= 'a' && c <= 'z'
 		rest := c >= '0' && c <= '9' || c == '_' || c == '-'
 		if !letter && (i == 0 || !rest) {
-			return "", Invalid(field, fmt.Sprintf("name %q: use a letter first, then letters, digits, '_' and '-'", truncateText(n, MaxNameBytes)))
+			return "", Invalid(field, fmt.Sprintf("must be a letter first, then letters, digits, '_' and '-', got %.64q", n))
 		}
 	}
 
@@ -56,9 +56,9 @@ func normalizeName(field, s string) (string, error) {
 func CheckWorker(s string) error {
 	switch {
 	case s == "":
-		return Invalid("worker", "a worker name is required")
+		return Invalid("worker", "must be the name of a worker, got none")
 	case len(s) > MaxWorkerBytes:
-		return Invalid("worker", fmt.Sprintf("a worker name has at most %d bytes, this one has %d", MaxWorkerBytes, len(s)))
+		return Invalid("worker", fmt.Sprintf("must be a name of at most %d bytes, got %d", MaxWorkerBytes, len(s)))
 	}
 	return checkStorableText("worker", s)
 }
@@ -66,7 +66,7 @@ func CheckWorker(s string) error {
 // CheckKey checks an idempotency key: at most 255 bytes of valid UTF-8 without NUL; empty means none.
 func CheckKey(s string) error {
 	if len(s) > MaxKeyBytes {
-		return Invalid("key", fmt.Sprintf("a key has at most %d bytes, this one has %d", MaxKeyBytes, len(s)))
+		return Invalid("key", fmt.Sprintf("must have at most %d bytes, got %d", MaxKeyBytes, len(s)))
 	}
 	return checkStorableText("key", s)
 }
@@ -74,13 +74,13 @@ func CheckKey(s string) error {
 // CheckHeaders checks the number, the size and the encoding of a task's headers.
 func CheckHeaders(h map[string]string) error {
 	if len(h) > MaxHeaders {
-		return Invalid("headers", fmt.Sprintf("at most %d headers, these are %d", MaxHeaders, len(h)))
+		return Invalid("headers", fmt.Sprintf("must be at most %d headers, got %d", MaxHeaders, len(h)))
 	}
 
 	size := 0
 	for k, v := range h {
 		if k == "" {
-			return Invalid("headers", "a header needs a name")
+			return Invalid("headers", "must have names, got a header without one")
 		}
 		size += len(k) + len(v)
 		for _, s := range [2]string{k, v} {
@@ -91,7 +91,7 @@ func CheckHeaders(h map[string]string) error {
 	}
 
 	if size > MaxHeadersBytes {
-		return Invalid("headers", fmt.Sprintf("headers have at most %d bytes together, these have %d", MaxHeadersBytes, size))
+		return Invalid("headers", fmt.Sprintf("must have at most %d bytes together, got %d", MaxHeadersBytes, size))
 	}
 
 	return nil
@@ -100,10 +100,10 @@ func CheckHeaders(h map[string]string) error {
 // checkStorableText refuses what PostgreSQL's text cannot hold.
 func checkStorableText(field, s string) error {
 	if !utf8.ValidString(s) {
-		return Invalid(field, "must be valid UTF-8")
+		return Invalid(field, fmt.Sprintf("must be valid UTF-8, got %.64q", s))
 	}
 	if strings.IndexByte(s, 0) >= 0 {
-		return Invalid(field, "must not contain NUL")
+		return Invalid(field, fmt.Sprintf("must not contain NUL, got %.64q", s))
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package queue
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Page says which rows of a list to return.
 type Page struct {
@@ -65,11 +68,11 @@ func (p Page) Normalize() (Page, error) {
 	}
 
 	if p.Offset < 0 {
-		return p, Invalid("offset", "must be 0 or more")
+		return p, Invalid("offset", fmt.Sprintf("must be 0 or more, got %d", p.Offset))
 	}
 
 	if p.Offset > 0 && p.Cursor != "" {
-		return p, Invalid("cursor", "give offset or cursor, not both")
+		return p, Invalid("cursor", "must not come with offset; leave one out")
 	}
 
 	return p, nil

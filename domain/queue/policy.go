@@ -132,7 +132,7 @@ func (q *Queue) checkPolicy() error {
 	}
 
 	if !q.Backoff.Valid() {
-		return Invalid("backoff", fmt.Sprintf("%q is none of exponential, linear, constant", truncateText(string(q.Backoff), 32)))
+		return Invalid("backoff", fmt.Sprintf("must be exponential, linear or constant, got %.64q", q.Backoff))
 	}
 
 	for _, d := range []struct {

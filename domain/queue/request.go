@@ -17,7 +17,7 @@ const MaxRequestIDBytes = 255
 // CheckRequestID checks the id of a repeatable retain; "" is none.
 func CheckRequestID(s string) error {
 	if len(s) > MaxRequestIDBytes {
-		return Invalid("request_id", fmt.Sprintf("must have at most %d bytes, this one has %d", MaxRequestIDBytes, len(s)))
+		return Invalid("request_id", fmt.Sprintf("must have at most %d bytes, got %d", MaxRequestIDBytes, len(s)))
 	}
 	return checkStorableText("request_id", s)
 }

@@ -136,7 +136,7 @@ func (t NewTask) Normalize(maxPayloadBytes int) (NewTask, error) {
 	}
 
 	if t.Delay > 0 && !t.DelayedAt.IsZero() {
-		return t, Invalid("delay", "give delay or delayed_at, not both")
+		return t, Invalid("delay", "must not come with delayed_at; leave one out")
 	}
 
 	if err := CheckTime("delayed_at", t.DelayedAt); err != nil {
@@ -162,7 +162,7 @@ func (t *NewTask) MakeTask(id int64, q *Queue, now time.Time) Task {
 // CheckTime refuses times that RFC 3339 or PostgreSQL cannot hold; zero means unset and is fine.
 func CheckTime(field string, t time.Time) error {
 	if !t.IsZero() && (t.Year() < 1 || t.Year() > 9999) {
-		return Invalid(field, "must be a time of the years 1 to 9999")
+		return Invalid(field, fmt.Sprintf("must be a time of the years 1 to 9999, got the year %d", t.Year()))
 	}
 	return nil
 }
@@ -232,7 +232,7 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 	}
 
 	if len(r.Queues) > MaxQueuesPerRetain {
-		return r, Invalid("queue", fmt.Sprintf("at most %d queues, these are %d", MaxQueuesPerRetain, len(r.Queues)))
+		return r, Invalid("queue", fmt.Sprintf("must be at most %d queues, got %d", MaxQueuesPerRetain, len(r.Queues)))
 	}
 
 	names := make([]string, len(r.Queues))
@@ -311,11 +311,11 @@ func (r Release) Normalize() Release {
 func (r Release) Check(maxPayloadBytes int) error {
 	switch {
 	case r.ID <= 0:
-		return Invalid("id", "must be a task id above 0")
+		return Invalid("id", fmt.Sprintf("must be a task id above 0, got %d", r.ID))
 	case r.Token < 0:
-		return Invalid("token", "must be a token above 0")
+		return Invalid("token", fmt.Sprintf("must be a token above 0, got %d", r.Token))
 	case r.Outcome.Move() == "":
-		return Invalid("outcome", fmt.Sprintf("must be success, failure, permanent, handback or snooze, got %q", truncateText(string(r.Outcome), 32)))
+		return Invalid("outcome", fmt.Sprintf("must be success, failure, permanent, handback or snooze, got %.64q", r.Outcome))
 	}
 
 	if err := CheckDuration("delay", r.Delay, 0); err != nil {
@@ -323,11 +323,11 @@ func (r Release) Check(maxPayloadBytes int) error {
 	}
 
 	if r.Delay > 0 && r.Outcome != OutcomeSnooze && r.Outcome != OutcomeFailure {
-		return Invalid("delay", "must be 0 unless the outcome is snooze or failure")
+		return Invalid("delay", fmt.Sprintf("must be 0 unless the outcome is snooze or failure, got %v", r.Delay))
 	}
 
 	if r.Outcome == OutcomeSnooze && r.Delay == 0 {
-		return Invalid("delay", "must be above 0 for a snooze")
+		return Invalid("delay", "must be above 0 for a snooze, got 0")
 	}
 
 	if len(r.Result) == 0 {
@@ -335,7 +335,7 @@ func (r Release) Check(maxPayloadBytes int) error {
 	}
 
 	if r.Outcome == OutcomeHandBack || r.Outcome == OutcomeSnooze {
-		return Invalid("result", "must be absent for a hand-back or a snooze")
+		return Invalid("result", "must be absent for a hand-back or a snooze; leave it out")
 	}
 
 	return CheckJSON("result", r.Result, maxPayloadBytes)
@@ -401,9 +401,9 @@ type Heartbeat struct {
 func (h Heartbeat) Check() error {
 	switch {
 	case h.ID <= 0:
-		return Invalid("id", "must be a task id above 0")
+		return Invalid("id", fmt.Sprintf("must be a task id above 0, got %d", h.ID))
 	case h.Token <= 0:
-		return Invalid("token", "must be the token of the lease")
+		return Invalid("token", fmt.Sprintf("must be the token of the lease, got %d", h.Token))
 	}
 
 	if h.Lease != 0 {
@@ -449,7 +449,7 @@ func (f TaskFilter) Normalize() (TaskFilter, error) {
 
 	for _, s := range f.Statuses {
 		if !s.Valid() {
-			return f, Invalid("status", fmt.Sprintf("%q is none of new, retry, retained, released, failed, expired, cancelled", truncateText(string(s), 32)))
+			return f, Invalid("status", fmt.Sprintf("must be new, retry, retained, released, failed, expired or cancelled, got %.64q", s))
 		}
 	}
 

@@ -127,7 +127,7 @@ func NewTicker(namespace string, meta TickerMeta, maxPayloadBytes int) (Ticker, 
 func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 	switch {
 	case meta.Period != nil && *meta.Period != 0 && meta.Cron != nil && *meta.Cron != "":
-		return t, Invalid("period", "give period or cron, not both")
+		return t, Invalid("period", "must not come with cron; leave one out")
 	case meta.Period != nil && *meta.Period != 0:
 		t.Period, t.Cron = *meta.Period, ""
 	case meta.Cron != nil && *meta.Cron != "":
@@ -159,9 +159,9 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 
 	switch {
 	case !t.Misfire.Valid():
-		return t, Invalid("misfire", fmt.Sprintf("%q is none of skip, once, all", truncateText(string(t.Misfire), 32)))
+		return t, Invalid("misfire", fmt.Sprintf("must be skip, once or all, got %.64q", t.Misfire))
 	case !t.Overlap.Valid():
-		return t, Invalid("overlap", fmt.Sprintf("%q is none of allow, skip", truncateText(string(t.Overlap), 32)))
+		return t, Invalid("overlap", fmt.Sprintf("must be allow or skip, got %.64q", t.Overlap))
 	}
 
 	if err := CheckInt("misfire_limit", t.MisfireLimit, 1, MaxMisfireLimit); err != nil {

@@ -29,17 +29,17 @@ var macros = map[string]string{
 // parseExpression parses an expression of five fields or an @-name. Its errors name FieldCron.
 func parseExpression(text string) (expr, error) {
 	if len(text) > MaxCronBytes {
-		return expr{}, invalidSpec(FieldCron, "has %d bytes, at most %d are allowed", len(text), MaxCronBytes)
+		return expr{}, invalidSpec(FieldCron, "must have at most %d bytes, got %d", MaxCronBytes, len(text))
 	}
 	for i := range len(text) {
 		if c := text[i]; (c < ' ' || c > '~') && c != '\t' {
-			return expr{}, invalidSpec(FieldCron, "byte %d is not a printable ASCII character", i+1)
+			return expr{}, invalidSpec(FieldCron, "must have printable ASCII characters alone, got another one at byte %d", i+1)
 		}
 	}
 
 	words := strings.Fields(text)
 	if len(words) == 0 {
-		return expr{}, invalidSpec(FieldCron, "is blank; an expression has 5 fields: minute, hour, day of month, month, day of week")
+		return expr{}, invalidSpec(FieldCron, "must have 5 fields, got none; write minute, hour, day of month, month, day of week")
 	}
 
 	// Other cron programs read a zone from the expression; here it has its own field.
@@ -51,17 +51,17 @@ func parseExpression(text string) (expr, error) {
 	if strings.HasPrefix(words[0], "@") {
 		name := strings.ToLower(words[0])
 		if name == "@reboot" || name == "@every" {
-			return expr{}, invalidSpec(FieldCron, "%q is not a time on a clock; use period instead", words[0])
+			return expr{}, invalidSpec(FieldCron, "must be times on a clock, got %.64q; use period instead", words[0])
 		}
 		full, ok := macros[name]
 		if !ok || len(words) > 1 {
-			return expr{}, invalidSpec(FieldCron, "%q is unknown, allowed are 5 fields or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually", strings.Join(words, " "))
+			return expr{}, invalidSpec(FieldCron, "must be 5 fields or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually, got %.64q", strings.Join(words, " "))
 		}
 		words = strings.Fields(full)
 	}
 
 	if len(words) != 5 {
-		return expr{}, invalidSpec(FieldCron, "has %s, not 5: minute, hour, day of month, month, day of week (there is none for seconds or years)", countNoun(len(words), "field"))
+		return expr{}, invalidSpec(FieldCron, "must have 5 fields, got %d; write minute, hour, day of month, month, day of week, without seconds and years", len(words))
 	}
 
 	var e expr
@@ -83,7 +83,7 @@ func parseExpression(text string) (expr, error) {
 	}
 
 	if !e.matchesSomeDate() {
-		return expr{}, invalidSpec(FieldCron, "never fires: no month in %q has a day in %q", words[3], words[2])
+		return expr{}, invalidSpec(FieldCron, "must fire at some time; no month in %.64q has a day in %.64q", words[3], words[2])
 	}
 	return e, nil
 }
@@ -149,10 +149,3 @@ func (c cron) previousRealInstant(at, floor int64) (int64, bool) {
 	return 0, false
 }
 
-// countNoun writes a count with its noun.
-func countNoun(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return formatNumber(n) + " " + noun + "s"
-}

@@ -52,7 +52,7 @@ func ExampleParse_errors() {
 		fmt.Println(err)
 	}
 	// Output:
-	// cron: minute field, "*/60": a step must be a number from 1 to 59
-	// cron: never fires: no month in "2" has a day in "30"
+	// cron: minute field, "*/60": a step must be a number from 1 to 59, got "60"
+	// cron: must fire at some time; no month in "2" has a day in "30"
 	// cron: must not set a time zone; use timezone
 }

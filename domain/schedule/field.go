@@ -58,7 +58,7 @@ func (f field) parseField(text string) (set uint64, starred bool, err error) {
 // parseElement reads one element of a list: * */n a a-b a-b/n.
 func (f field) parseElement(text string) (set uint64, star bool, err error) {
 	if text == "" {
-		return 0, false, f.invalidElement(text, "a list has an empty element")
+		return 0, false, f.invalidElement(text, "must be a list without empty elements; leave the comma out")
 	}
 
 	base, stepText, stepped := strings.Cut(text, "/")
@@ -67,7 +67,7 @@ func (f field) parseElement(text string) (set uint64, star bool, err error) {
 		n, ok := parseNumber(stepText)
 		most := f.max - f.min
 		if !ok || n < 1 || n > most {
-			return 0, false, f.invalidElement(text, "a step must be a number from 1 to %d", most)
+			return 0, false, f.invalidElement(text, "a step must be a number from 1 to %d, got %.64q", most, stepText)
 		}
 		step = n
 	}
@@ -78,7 +78,7 @@ func (f field) parseElement(text string) (set uint64, star bool, err error) {
 	case base == "*":
 		star = true
 	case !ranged && stepped:
-		return 0, false, f.invalidElement(text, "a step follows * or a range; for steps from a value on write %s-%d/%s", first, f.max, stepText)
+		return 0, false, f.invalidElement(text, "a step must follow * or a range; for steps from a value on write %s-%d/%s", first, f.max, stepText)
 	default:
 		if lo, err = f.parseValue(text, first); err != nil {
 			return 0, false, err
@@ -120,7 +120,7 @@ func (f field) parseValue(element, text string) (int, error) {
 		if text == "" {
 			text = element // "-5" and "5-" have an empty value: show the element
 		}
-		return 0, f.invalidElement(element, "%q is not a value, allowed are %s", text, f.describeAllowed())
+		return 0, f.invalidElement(element, "must be %s, got %.64q", f.describeAllowed(), text)
 	}
 
 	most := f.max
@@ -128,7 +128,7 @@ func (f field) parseValue(element, text string) (int, error) {
 		most = 7
 	}
 	if n < f.min || n > most {
-		return 0, f.invalidElement(element, "%s is out of range, allowed are %s", text, f.describeAllowed())
+		return 0, f.invalidElement(element, "must be %s, got %.64s", f.describeAllowed(), text)
 	}
 	return n, nil
 }

@@ -45,15 +45,11 @@ func (p Policy) Validate() error {
 	switch p.Misfire {
 	case "", MisfireSkip, MisfireOnce, MisfireAll:
 	default:
-		name := string(p.Misfire)
-		if len(name) > 32 {
-			name = name[:32]
-		}
-		return invalidSpec(FieldMisfire, "%q is unknown, allowed are skip, once, all", name)
+		return invalidSpec(FieldMisfire, "must be skip, once or all, got %.64q", p.Misfire)
 	}
 
 	if p.Limit < 0 || p.Limit > MaxMisfireLimit {
-		return invalidSpec(FieldMisfireLimit, "%d is out of range, allowed are 1 to %d, or 0 for %d", p.Limit, MaxMisfireLimit, DefaultMisfireLimit)
+		return invalidSpec(FieldMisfireLimit, "must be a number from 1 to %d, or 0 for %d, got %d", MaxMisfireLimit, DefaultMisfireLimit, p.Limit)
 	}
 	return nil
 }

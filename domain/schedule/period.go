@@ -13,11 +13,11 @@ type period int64
 // parsePeriod converts d, which must be a whole number of microseconds from MinPeriod to MaxPeriod.
 func parsePeriod(d time.Duration) (period, error) {
 	if d < MinPeriod || d > MaxPeriod {
-		return 0, invalidSpec(FieldPeriod, "%s is out of range, allowed are %s to 10 years (%s)",
-			shortDuration(d), shortDuration(MinPeriod), shortDuration(MaxPeriod))
+		return 0, invalidSpec(FieldPeriod, "must be a duration from %s to 10 years (%s), got %.64s",
+			shortDuration(MinPeriod), shortDuration(MaxPeriod), shortDuration(d))
 	}
 	if d%time.Microsecond != 0 {
-		return 0, invalidSpec(FieldPeriod, "%s is not a whole number of microseconds", shortDuration(d))
+		return 0, invalidSpec(FieldPeriod, "must be a whole number of microseconds, got %.64s", shortDuration(d))
 	}
 	return period(d / time.Microsecond), nil
 }

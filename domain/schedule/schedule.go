@@ -61,9 +61,9 @@ func Parse(spec Spec) (Schedule, error) {
 
 	switch {
 	case spec.Period != 0 && spec.Cron != "":
-		return Schedule{}, invalidSpec(FieldCron, "is set beside a period; a ticker has one of the two")
+		return Schedule{}, invalidSpec(FieldCron, "must not come with a period; leave one out")
 	case spec.Period == 0 && spec.Cron == "":
-		return Schedule{}, invalidSpec(FieldPeriod, "is missing; give a period or a cron expression")
+		return Schedule{}, invalidSpec(FieldPeriod, "must be a period or a cron expression, got none")
 	case spec.Cron == "":
 		p, err := parsePeriod(spec.Period)
 		if err != nil {

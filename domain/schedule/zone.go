@@ -87,29 +87,29 @@ func loadTimeZone(name string) (*time.Location, error) {
 		return time.UTC, nil
 	}
 	if len(name) > MaxTimezoneBytes {
-		return nil, invalidSpec(FieldTimezone, "has %d bytes, at most %d are allowed", len(name), MaxTimezoneBytes)
+		return nil, invalidSpec(FieldTimezone, "must have at most %d bytes, got %d", MaxTimezoneBytes, len(name))
 	}
 
 	for i := range len(name) {
 		c := name[i]
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 		if !letter && (i == 0 || !(c >= '0' && c <= '9' || strings.IndexByte("/_+-", c) >= 0)) {
-			return nil, invalidSpec(FieldTimezone, "%q is not an IANA name such as \"Europe/Berlin\"", name)
+			return nil, invalidSpec(FieldTimezone, "must be an IANA name such as \"Europe/Berlin\", got %.64q", name)
 		}
 	}
 
 	lower := strings.ToLower(name)
 	if lower == "local" || lower == "localtime" || lower == "posixrules" {
-		return nil, invalidSpec(FieldTimezone, "%q depends on the host; give an IANA name such as \"Europe/Berlin\", or nothing for UTC", name)
+		return nil, invalidSpec(FieldTimezone, "must not depend on the host, got %.64q; give an IANA name such as \"Europe/Berlin\", or nothing for UTC", name)
 	}
 	if strings.HasPrefix(lower, "right/") || strings.HasPrefix(lower, "posix/") {
-		return nil, invalidSpec(FieldTimezone, "%q is not an IANA name; leave out the part before the first slash", name)
+		return nil, invalidSpec(FieldTimezone, "must be an IANA name, got %.64q; leave out the part before the first slash", name)
 	}
 
 	loc, err := time.LoadLocation(name)
 	if err != nil {
 		// The error does not wrap its cause, which holds paths of the host.
-		return nil, invalidSpec(FieldTimezone, "%q is not in the time zone database of this host; give an IANA name such as \"Europe/Berlin\"", name)
+		return nil, invalidSpec(FieldTimezone, "must be in the time zone database of this host, got %.64q; give an IANA name such as \"Europe/Berlin\"", name)
 	}
 	return loc, nil
 }

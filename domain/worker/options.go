@@ -121,10 +121,10 @@ func (c *config) checkOptions() error {
 	}
 
 	if c.wait > queue.MaxWait {
-		return queue.Invalid("wait", fmt.Sprintf("at most %v, this is %v", queue.MaxWait, c.wait))
+		return queue.Invalid("wait", fmt.Sprintf("must be at most %v, got %v", queue.MaxWait, c.wait))
 	}
 	if c.heartbeat <= 0 {
-		return queue.Invalid("heartbeat", "a duration above 0 is needed")
+		return queue.Invalid("heartbeat", fmt.Sprintf("must be a duration above 0, got %v", c.heartbeat))
 	}
 	return queue.CheckInt("max_result_bytes", c.maxResult, 1<<10, 1<<30)
 }

@@ -104,7 +104,7 @@ func (r *run) addQueue(name string, h Handler, cfg queueConfig) {
 func (r *run) checkQueueCounts() error {
 	for _, l := range r.pools {
 		if n := len(l.queues); n > queue.MaxQueuesPerRetain {
-			return queue.Invalid("queue", fmt.Sprintf("at most %d queues share slots, these are %d", queue.MaxQueuesPerRetain, n))
+			return queue.Invalid("queue", fmt.Sprintf("must be at most %d queues that share slots, got %d", queue.MaxQueuesPerRetain, n))
 		}
 	}
 	return nil

@@ -58,7 +58,7 @@ func (t *tickLoop) handleTick(ctx context.Context, tick queue.Tick) (err error) 
 	}
 	if h == nil {
 		retry.Sleep(ctx, retry.Jitter(foreignPause))
-		return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + tick.Ticker, Msg: "has no handler here"}
+		return &queue.Error{Kind: queue.KindNotFound, Subject: "ticker " + tick.Ticker, Msg: "has no handler here; register one with HandleTicker"}
 	}
 
 	hctx, end := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -60,9 +60,9 @@ func (w *Worker) Handle(name string, h Handler, opts ...QueueOption) {
 	switch {
 	case err != nil:
 	case h == nil:
-		err = queue.Invalid("handler", "queue "+n+" has a nil handler")
+		err = queue.Invalid("handler", "must not be nil for queue "+n+"; give a function")
 	case w.queues[n] != nil:
-		err = queue.Invalid("queue", "queue "+n+" has a handler already")
+		err = queue.Invalid("queue", "must have one handler; register queue "+n+" once")
 	default:
 		w.queues[n] = e
 	}
@@ -85,9 +85,9 @@ func (w *Worker) HandleTicker(name string, h TickHandler) {
 	switch {
 	case err != nil:
 	case h == nil:
-		err = queue.Invalid("handler", "ticker "+n+" has a nil handler")
+		err = queue.Invalid("handler", "must not be nil for ticker "+n+"; give a function")
 	case w.tickers[n] != nil:
-		err = queue.Invalid("ticker", "ticker "+n+" has a handler already")
+		err = queue.Invalid("ticker", "must have one handler; register ticker "+n+" once")
 	default:
 		w.tickers[n] = h
 	}

@@ -76,7 +76,7 @@ func parseHostName(name string) (string, error) {
 		return addr.Unmap().String(), nil
 	}
 	if host == "" || strings.ContainsAny(host, ":/*?#@[] ") {
-		return "", queue.Invalid("allowed-host", fmt.Sprintf("%q: must be a host name or an address, without scheme, port and *, as queue.example.com", name))
+		return "", queue.Invalid("allowed-host", fmt.Sprintf("must be a host name or an address such as queue.example.com, without scheme, port and *, got %.64q", name))
 	}
 	return host, nil
 }
@@ -86,9 +86,9 @@ func parseOrigin(origin string) (string, error) {
 	u, err := url.Parse(strings.TrimSpace(origin))
 	switch {
 	case origin == "*":
-		return "", queue.Invalid("cors-origin", "* would let every web page use this server, which asks for no credentials; name the origins")
+		return "", queue.Invalid("cors-origin", "must not be *, as every web page could use this server without credentials; name the origins")
 	case err != nil, u.Scheme == "", u.Host == "", strings.Contains(u.Host, "*"), u.User != nil, u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "":
-		return "", queue.Invalid("cors-origin", fmt.Sprintf("%q: must be a scheme, a host and a port if it is not the usual one, as https://app.example.com", origin))
+		return "", queue.Invalid("cors-origin", fmt.Sprintf("must be a scheme, a host and an unusual port, such as https://app.example.com, got %.64q", origin))
 	}
 	return strings.ToLower(u.Scheme) + "://" + trimDefaultPort(strings.ToLower(u.Scheme), strings.ToLower(u.Host)), nil
 }
@@ -143,7 +143,7 @@ func (c *Checks) checkHost(r *http.Request) *queue.Error {
 	}
 	return &queue.Error{
 		Kind: queue.KindInvalid, Field: "Host",
-		Msg: fmt.Sprintf("must be a name of this server, got %q; start the server with --allowed-host and that name to allow it", shorten(r.Host)),
+		Msg: fmt.Sprintf("must be a name of this server, got %.64q; start the server with --allowed-host and that name to allow it", r.Host),
 	}
 }
 

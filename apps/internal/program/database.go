@@ -60,7 +60,7 @@ func (d *Database) Argument(args []string) error {
 	case len(args) == 1:
 		d.URL = args[0]
 	case len(args) > 1:
-		return queue.Invalid("", "at most one URL is needed")
+		return queue.Invalid("database-url", fmt.Sprintf("must be one URL, got %d", len(args)))
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func (d *Database) Validate() error {
 		return err
 	}
 	if d.Wait < 0 || d.Wait > MaxWait {
-		return queue.Invalid("wait", fmt.Sprintf("a duration from 0 to %s is needed", MaxWait))
+		return queue.Invalid("wait", fmt.Sprintf("must be a duration from 0 to %s, got %v", MaxWait, d.Wait))
 	}
 	if err := postgres.CheckSchema(d.Schema); err != nil {
 		return err
@@ -108,10 +108,10 @@ func checkURL(field, s string) error {
 		return queue.Invalid(field, want+"; got the URL of a server, which is for clients")
 	}
 	if isURL && scheme != "postgres" && scheme != "postgresql" && !strings.ContainsAny(scheme, "= ") {
-		return queue.Invalid(field, fmt.Sprintf("%s; unknown scheme %q", want, scheme))
+		return queue.Invalid(field, fmt.Sprintf(want+"; got the unknown scheme %.64q", scheme))
 	}
 
-	remedy := "mend that keyword"
+	remedy := "correct that keyword"
 	if isURL {
 		remedy = "in a URL percent-encode what is special in the password, as %23 for #, or use keywords"
 	}
@@ -124,7 +124,7 @@ func checkURL(field, s string) error {
 		return queue.Invalid(field, want+"; "+remedy)
 	}
 
-	return queue.Invalid(field, Clean(text[at+3:])+"; "+remedy)
+	return queue.Invalid(field, want+": "+Clean(text[at+3:])+"; "+remedy)
 }
 
 // connectEvery is the delay between attempts to connect, connectPatience bounds one attempt, and tellEvery is the

@@ -58,7 +58,7 @@ func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), own ...strin
 			}
 
 			if err := set(fs, f, v); err != nil {
-				bad = queue.Invalid(name, fmt.Sprintf("%q is not for --%s", v, f.Name))
+				bad = queue.Invalid(name, fmt.Sprintf("must be a value of --%s, got %.64q", f.Name, v))
 			}
 		}
 	})

@@ -45,7 +45,7 @@ func TakeRunningArgs(fs *pflag.FlagSet) error {
 		return nil
 	}
 	if err := fs.Parse(RunningArgs()); err != nil {
-		return queue.Invalid("", "the arguments of the running program: "+err.Error())
+		return queue.Invalid("arguments", "must be those of the running program: "+err.Error()+"; start it anew")
 	}
 	return nil
 }

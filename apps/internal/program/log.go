@@ -49,7 +49,7 @@ func Toggle(level *slog.LevelVar) {
 func (c *LogConfig) Logger(w io.Writer, terminal bool) (*slog.Logger, error) {
 	c.Level = new(slog.LevelVar)
 	if err := c.Level.UnmarshalText([]byte(c.LevelName)); err != nil {
-		return nil, queue.Invalid("log-level", fmt.Sprintf("%q is none of debug, info, warn, error", c.LevelName))
+		return nil, queue.Invalid("log-level", fmt.Sprintf("must be debug, info, warn or error, got %.64q", c.LevelName))
 	}
 	if terminal {
 		w = TerminalWriter(w)
@@ -60,5 +60,5 @@ func (c *LogConfig) Logger(w io.Writer, terminal bool) (*slog.Logger, error) {
 	case c.Format == "text", c.Format == "auto":
 		return telemetry.NewLogger(w, telemetry.LogOptions{Level: c.Level}), nil
 	}
-	return nil, queue.Invalid("log-format", fmt.Sprintf("%q is none of auto, text, json", c.Format))
+	return nil, queue.Invalid("log-format", fmt.Sprintf("must be auto, text or json, got %.64q", c.Format))
 }

@@ -46,7 +46,7 @@ func (s *Server) Flags(to *pflag.FlagSet) {
 // Validate reports the first wrong setting. It trims the token. Its error never contains the token.
 func (s *Server) Validate() error {
 	if s.Protocol != REST && s.Protocol != Connect {
-		return queue.Invalid("--protocol", fmt.Sprintf("must be rest or connect, got %q", s.Protocol))
+		return queue.Invalid("--protocol", fmt.Sprintf("must be rest or connect, got %.64q", s.Protocol))
 	}
 	if isDatabaseURL(s.URL) {
 		return queue.Invalid("--url", "must be the http URL of a server, got one of a database; give that to the server: pgqueue run URL")

@@ -90,21 +90,23 @@ func (c Config) filled() (Config, error) {
 
 	switch {
 	case c.URL != "" && c.DataDir != "":
-		return c, queue.Invalid("data-dir", "it is of the embedded PostgreSQL; leave it out, or the URL")
+		return c, queue.Invalid("data-dir", "must not come with a URL; leave one out")
 	case c.URL == "" && (c.ListenURL != "" || c.Pooler):
-		return c, queue.Invalid("listen-url", "the embedded PostgreSQL has no pooler in front of it; give a URL too")
+		return c, queue.Invalid("listen-url", "must come with a URL, as the embedded PostgreSQL has no pooler; give a URL too")
 	case c.IdleTimeout < time.Second || c.IdleTimeout > 24*time.Hour:
-		return c, queue.Invalid("idle-timeout", "must be a duration from 1s to 24h")
-	case c.StopTimeout < 0 || c.DrainDelay < 0:
-		return c, queue.Invalid("stop-timeout", "a duration from 0 on is needed")
+		return c, queue.Invalid("idle-timeout", fmt.Sprintf("must be a duration from 1s to 24h, got %v", c.IdleTimeout))
+	case c.StopTimeout < 0:
+		return c, queue.Invalid("stop-timeout", fmt.Sprintf("must be a duration of 0 or more, got %v", c.StopTimeout))
+	case c.DrainDelay < 0:
+		return c, queue.Invalid("drain-delay", fmt.Sprintf("must be a duration of 0 or more, got %v", c.DrainDelay))
 	}
 
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
-		return c, queue.Invalid("addr", fmt.Sprintf("%q: a host and a port are needed, as %q", c.Addr, DefaultAddr))
+		return c, queue.Invalid("addr", fmt.Sprintf("must be a host and a port such as %s, got %.64q", DefaultAddr, c.Addr))
 	}
 
 	if !plainPath.MatchString(c.Prefix) {
-		return c, queue.Invalid("prefix", fmt.Sprintf("%q: a plain path is needed, as %q", c.Prefix, DefaultPrefix))
+		return c, queue.Invalid("prefix", fmt.Sprintf("must be a plain path such as %s, got %.64q", DefaultPrefix, c.Prefix))
 	}
 
 	n, err := queue.NamespaceName(c.Namespace)

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"fmt"
 	"github.com/spf13/pflag"
 
 	"github.com/pgqueue/pgqueue/apps/internal/program"
@@ -49,7 +50,7 @@ func (n *negated) Set(s string) error {
 	case "false", "0", "no", "off":
 		*n = true
 	default:
-		return queue.Invalid("", "true or false is needed")
+		return fmt.Errorf("must be true or false, got %.64q", s)
 	}
 	return nil
 }

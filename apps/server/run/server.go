@@ -107,7 +107,7 @@ func (s *Server) listen(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return &queue.Error{Op: "listen", Kind: queue.KindInvalid, Subject: s.cfg.Addr, Msg: "cannot listen there", Err: err}
+		return &queue.Error{Op: "listen", Kind: queue.KindInvalid, Subject: s.cfg.Addr, Msg: "must be an address of this machine; choose another with --addr", Err: err}
 	}
 	s.ln = ln
 	return nil
@@ -285,7 +285,7 @@ func (s *Server) takeApart(ctx context.Context) error {
 // schema.
 func (s *Server) Ready(ctx context.Context) error {
 	if !s.ready.Load() {
-		return errors.New("the server is starting or stopping")
+		return errors.New("the server must be started to answer; repeat the check")
 	}
 	return s.health.Ready(ctx)
 }

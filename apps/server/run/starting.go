@@ -15,5 +15,5 @@ func starting(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Retry-After", "1")
-	answerError(w, r, http.StatusServiceUnavailable, &queue.Error{Kind: queue.KindUnavailable, Msg: "the server is starting"})
+	answerError(w, r, http.StatusServiceUnavailable, &queue.Error{Kind: queue.KindUnavailable, Msg: "the server is starting; retry later"})
 }

@@ -24,28 +24,28 @@ const checkTimeout = 5 * time.Second
 func (c *Command) Check() error {
 	switch {
 	case strings.TrimSpace(c.Line) == "":
-		return queue.Invalid("exec", "must be a command")
+		return queue.Invalid("exec", "must be a command, got none")
 	case strings.ContainsRune(c.Line, 0):
-		return queue.Invalid("exec", "must not contain a NUL byte")
+		return queue.Invalid("exec", "must not contain a NUL byte; remove it")
 	case c.KillAfter < 0:
-		return queue.Invalid("kill-after", fmt.Sprintf("must be a duration above 0, this is %v", c.KillAfter))
+		return queue.Invalid("kill-after", fmt.Sprintf("must be a duration above 0, got %v", c.KillAfter))
 	case c.MaxOutput < 0:
-		return queue.Invalid("max-output", fmt.Sprintf("must be a number of bytes above 0, this is %d", c.MaxOutput))
+		return queue.Invalid("max-output", fmt.Sprintf("must be a number of bytes above 0, got %d", c.MaxOutput))
 	}
 
 	for _, name := range c.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
-			return queue.Invalid("env", fmt.Sprintf("must be the name of a variable, this is %q; its value is the worker's own", name))
+			return queue.Invalid("env", fmt.Sprintf("must be the name of a variable, got %.64q; its value is the worker's own", name))
 		}
 	}
 
 	if err := executable(shell); err != nil {
-		return queue.Invalid("exec", fmt.Sprintf("needs the shell %s: %v; use an image that has one", shell, err))
+		return queue.Invalid("exec", fmt.Sprintf("must have the shell %s: %v; use an image that has one", shell, err))
 	}
 
 	if c.Dir != "" {
 		if err := folder(c.Dir); err != nil {
-			return queue.Invalid("dir", fmt.Sprintf("must be a folder that this process may enter: %v", err))
+			return queue.Invalid("dir", fmt.Sprintf("must be a folder that this process may enter: %v; check its name and mode", err))
 		}
 	}
 
@@ -90,7 +90,7 @@ func executable(file string) error {
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("must be a file, got the folder or device %.64q", file)
 	case info.Mode()&0o111 == 0:
-		return fmt.Errorf("%s is not executable; chmod +x it", file)
+		return fmt.Errorf("must be an executable file, got %.64q; chmod +x it", file)
 	}
 	return nil
 }

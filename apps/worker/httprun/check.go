@@ -31,13 +31,13 @@ func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, queue.Invalid("http", fmt.Sprintf("must be an http or https URL with a host, this is %q", s))
+		return nil, queue.Invalid("http", fmt.Sprintf("must be an http or https URL with a host, got %.64q", s))
 	case u.Fragment != "" || u.RawFragment != "":
 		return nil, queue.Invalid("http", "must have no #fragment: it is never sent; leave it out")
 	}
 	if port := u.Port(); port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return nil, queue.Invalid("http", fmt.Sprintf("must have a port from 1 to 65535, this is %s", port))
+			return nil, queue.Invalid("http", fmt.Sprintf("must have a port from 1 to 65535, got %.64s", port))
 		}
 	}
 	return u, nil
@@ -49,9 +49,9 @@ func checkHeader(h http.Header) error {
 		canon := http.CanonicalHeaderKey(name)
 		switch {
 		case slices.Contains(reserved, canon), slices.ContainsFunc(reservedPrefixes, func(p string) bool { return strings.HasPrefix(canon, p) }):
-			return queue.Invalid("header", canon+" cannot be set: the request has one of its own; leave it out")
+			return queue.Invalid("header", fmt.Sprintf("must be one that the request does not set itself, got %.64s; leave it out", canon))
 		case canon == "Host" && (len(values) != 1 || !isHost(values[0])):
-			return queue.Invalid("header", fmt.Sprintf("Host must be one name, or name:port, this is %q", values))
+			return queue.Invalid("header", fmt.Sprintf("Host must be one name, or name:port, got %.64q", values))
 		}
 	}
 	return nil
@@ -78,7 +78,7 @@ func (p *Push) try() error {
 
 	if err := req.Write(io.Discard); err != nil {
 		// Write checks the host.
-		return queue.Invalid("header", "must be what HTTP can carry: "+err.Error())
+		return queue.Invalid("header", "must be as HTTP can carry it: "+err.Error()+"; correct it")
 	}
 
 	t := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errTried }}
@@ -92,5 +92,5 @@ func (p *Push) try() error {
 		return nil
 	}
 
-	return queue.Invalid("header", "must be what HTTP can carry: "+err.Error())
+	return queue.Invalid("header", "must be as HTTP can carry it: "+err.Error()+"; correct it")
 }

@@ -69,7 +69,7 @@ type Push struct {
 var _ worker.Handler = (*Push)(nil)
 
 // ErrPrivate is the error of a URL with an address that is neither public nor allowed.
-var ErrPrivate = errors.New("the URL leads to an address that is not public")
+var ErrPrivate = errors.New("the URL must lead to a public address, got one that is not public")
 
 // New checks cfg and returns a Push. It returns ErrPrivate if the URL itself has a private address. The address of a
 // name is checked at each connect. Errors of cfg appear here and not at the cost of a task.
@@ -84,11 +84,11 @@ func New(cfg Config) (*Push, error) {
 	}
 
 	if cfg.Timeout < 0 {
-		return nil, queue.Invalid("timeout", fmt.Sprintf("must be a duration above 0, this is %v", cfg.Timeout))
+		return nil, queue.Invalid("timeout", fmt.Sprintf("must be a duration above 0, got %v", cfg.Timeout))
 	}
 
 	if cfg.MaxResponse < 0 {
-		return nil, queue.Invalid("max-output", fmt.Sprintf("must be a number of bytes above 0, this is %d", cfg.MaxResponse))
+		return nil, queue.Invalid("max-output", fmt.Sprintf("must be a number of bytes above 0, got %d", cfg.MaxResponse))
 	}
 
 	p := &Push{cfg: cfg}

@@ -23,7 +23,7 @@ const secretPrefix = "whsec_"
 func parseSecret(s string) ([]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s, secretPrefix))
 	if err != nil || len(key) < minSecret || len(key) > maxSecret {
-		return nil, errors.New("a secret is whsec_ and the base64 of 24 to 64 bytes")
+		return nil, errors.New("must be whsec_ and the base64 of 24 to 64 bytes; make one with openssl rand -base64 32")
 	}
 	return key, nil
 }

@@ -97,7 +97,7 @@ func parsePermanent(list []string) (map[int]bool, error) {
 				all[int(s[0]-'0')*100+n] = true
 			}
 		default:
-			return nil, queue.Invalid("permanent-status", fmt.Sprintf("must be statuses from 300 to 599, 3xx, 4xx, 5xx, or none alone; this is %q", s))
+			return nil, queue.Invalid("permanent-status", fmt.Sprintf("must be statuses from 300 to 599, 3xx, 4xx, 5xx, or none alone; got %.64q", s))
 		}
 	}
 

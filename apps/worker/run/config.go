@@ -128,7 +128,7 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 	}
 	switch both := f.Changed("url") && c.database.URL != ""; {
 	case both && server == database:
-		return errors.New("give --url or --database-url, not both")
+		return errors.New("--url: must not come with --database-url; leave one out")
 	case both && server:
 		c.database.URL = ""
 	}
@@ -240,11 +240,11 @@ func (c *config) fromFile(f *pflag.FlagSet, given map[string]bool) ([]map[string
 	for key, node := range doc.Settings {
 		fl := f.Lookup(dashed(key))
 		if fl == nil || fl.Name == "config" || fl.Name == "help" || fl.Name == "check" || fl.Name == "version" {
-			return nil, fmt.Errorf("%s: no setting is called %q", c.file, key)
+			return nil, fmt.Errorf("%s: must have settings of --help alone, got %.64q", c.file, key)
 		}
 
 		if other, twice := spelt[fl.Name]; twice {
-			return nil, fmt.Errorf("%s: %s and %s are one setting; leave one out", c.file, min(key, other), max(key, other))
+			return nil, fmt.Errorf("%s: must have each setting once, got %s and %s; leave one out", c.file, min(key, other), max(key, other))
 		}
 
 		spelt[fl.Name] = key
@@ -325,7 +325,7 @@ func (c *config) check() error {
 	}
 
 	if len(c.jobs) == 0 {
-		return errors.New("name a queue: --queue mail")
+		return errors.New("--queue: must be a queue, got none; name one as --queue mail")
 	}
 
 	if err := queue.CheckInt("concurrency", c.concurrency, 1, queue.MaxConcurrency); err != nil {
@@ -340,7 +340,7 @@ func (c *config) check() error {
 		}
 
 		if seen[name] {
-			return fmt.Errorf("queue %s is named twice", name)
+			return fmt.Errorf("--queue: must name each queue once, got %s twice", name)
 		}
 
 		seen[name] = true
@@ -349,12 +349,12 @@ func (c *config) check() error {
 		}
 
 		if (j.Exec == "") == (j.HTTP == "") {
-			return fmt.Errorf("queue %s: give either --exec or --http", name)
+			return fmt.Errorf("queue %s: must have either --exec or --http; give one of them", name)
 		}
 	}
 
 	if c.drain < 0 {
-		return queue.Invalid("drain-time", fmt.Sprintf("must be 0 or a duration above it, this is %v", c.drain))
+		return queue.Invalid("drain-time", fmt.Sprintf("must be a duration of 0 or more, got %v", c.drain))
 	}
 
 	return nil
@@ -387,7 +387,7 @@ func (c *config) handler(j job, version string, slots int) (worker.Handler, func
 	for _, h := range j.Header {
 		name, value, ok := strings.Cut(h, ":")
 		if !ok || strings.TrimSpace(name) == "" {
-			return nil, nil, fmt.Errorf("queue %s: header: write 'Name: value'", j.Queue)
+			return nil, nil, fmt.Errorf("queue %s: header: must be 'Name: value', got %.64q", j.Queue, h)
 		}
 		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}

@@ -48,19 +48,19 @@ func TestAServerOrADatabase(t *testing.T) {
 		{file: "database_url: " + db + "\npooler: true\nwait: 5s\n", url: db},
 		{args: []string{"--url", other}, env: map[string]string{"PGQUEUE_DATABASE_URL": db}},
 		{args: []string{"--database-url", db}, env: map[string]string{"PGQUEUE_URL": other}, url: db},
-		{args: []string{"--database-url", db, "--url", other}, problem: "not both"},
-		{env: map[string]string{"PGQUEUE_DATABASE_URL": db, "PGQUEUE_URL": other}, problem: "not both"},
+		{args: []string{"--database-url", db, "--url", other}, problem: "must not come with"},
+		{env: map[string]string{"PGQUEUE_DATABASE_URL": db, "PGQUEUE_URL": other}, problem: "must not come with"},
 		{args: []string{"--database-url", "mysql://u:s3cret@h/d"}, problem: "unknown scheme"},
 		{args: []string{"--database-url", ""}, problem: "must not be empty"},
 		{args: []string{"--database-url", db, "--wait", "2h"}, problem: "wait"},
-		{file: "drain-time: 1s\ndrain_time: 2s\n", problem: "are one setting"},
+		{file: "drain-time: 1s\ndrain_time: 2s\n", problem: "each setting once"},
 		{file: "namespace: a\n---\nnamespace: b\n", problem: "one YAML document"},
 		{file: "namespace: a\nnamespace: b\n", problem: "already defined"},
 		{file: "lease: 90\n", problem: "lease"},
 		{file: "concurrency: true\n", problem: "concurrency"},
 		{file: "queues: [{queue: a, exec: x, timeout: 30}]\n", problem: "queues[0]"},
 		{file: "queues: [{queue: a, exec: x, concurency: 3}]\n", problem: "concurency"},
-		{file: "conncurrency: 3\n", problem: "no setting is called"},
+		{file: "conncurrency: 3\n", problem: "must have settings"},
 	} {
 		got, err := load(t, append(append([]string{}, task...), c.args...), c.env, c.file)
 		switch {

@@ -49,7 +49,7 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 		Version: version,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("unexpected %q; see --help", args[0])}
+				return usageError{fmt.Errorf("arguments: must be flags, got %.64q; see --help", args[0])}
 			}
 			return nil
 		},
@@ -87,7 +87,7 @@ func (c *config) ask(cmd *cobra.Command, getenv func(string) (string, bool)) err
 		return usageError{err}
 	}
 	if c.metricsAddr == "" {
-		return usageError{errors.New("--check needs the worker to listen: give both --metrics-addr")}
+		return usageError{errors.New("--check: must come with --metrics-addr; give it to the worker and to the check")}
 	}
 	return program.Check(cmd.Context(), c.metricsAddr)
 }

@@ -148,7 +148,7 @@ func translateError(ctx context.Context, req proto.Message, err error) error {
 
 	// A failed dial proves that the server has not received the request.
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return &queue.Error{Kind: queue.KindUnavailable, Msg: "the server cannot be reached", Err: err}
+		return &queue.Error{Kind: queue.KindUnavailable, Msg: "the server cannot be reached; check the URL and retry later", Err: err}
 	}
 
 	if !ok {
@@ -160,18 +160,18 @@ func translateError(ctx context.Context, req proto.Message, err error) error {
 		return &queue.Error{Kind: queue.KindTooLarge, Msg: c.Message()}
 	case connect.CodeInternal:
 		if field := findInvalidText(req.ProtoReflect()); field != "" {
-			return queue.Invalid(field, "must be valid UTF-8")
+			return queue.Invalid(field, "must be valid UTF-8; encode the text as UTF-8")
 		}
 	case connect.CodePermissionDenied, connect.CodeUnauthenticated:
 		// The error comes from a proxy.
 		return &queue.Error{Kind: wire.KindOfCode(code), Msg: c.Message()}
 	case connect.CodeUnimplemented, connect.CodeNotFound:
-		return &queue.Error{Kind: queue.KindInternal, Msg: "what answers is not pgqueue; is this the URL of its root? " + c.Message()}
+		return &queue.Error{Kind: queue.KindInternal, Msg: "the answer is not one of pgqueue; is this the URL of its root? " + c.Message()}
 	}
 
 	if strings.Contains(err.Error(), "http2: frame too large") {
 		// The server sent an HTTP/1 answer, which was read as HTTP/2.
-		return queue.Invalid("url", "what answers there does not speak HTTP/2 without TLS, which Connect needs here; use https or REST")
+		return queue.Invalid("url", "must be a server with HTTP/2 without TLS, got HTTP/1.1; use https or REST")
 	}
 
 	return brokenConnection(err)
@@ -183,12 +183,12 @@ func http2Missing(info *connect.CallInfo) error {
 	if !ok || h.ResponseStatus() != http.StatusHTTPVersionNotSupported {
 		return nil
 	}
-	return &final{queue.Invalid("http_client", "streams that go both ways need HTTP/2; this connection is HTTP/1.1")}
+	return &final{queue.Invalid("http_client", "must speak HTTP/2 for streams that go both ways, got HTTP/1.1")}
 }
 
 // brokenConnection returns the error of a connection that broke after the request had left.
 func brokenConnection(err error) error {
-	return &queue.Error{Kind: queue.KindIndeterminate, Msg: "the connection broke before the answer", Err: err}
+	return &queue.Error{Kind: queue.KindIndeterminate, Msg: "the connection broke before the answer; check the state before a repeat", Err: err}
 }
 
 // findInvalidText returns the path of the first text in m that is not valid UTF-8, or "". Protobuf cannot carry such text.

@@ -2,6 +2,7 @@ package connectclient
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -46,11 +47,11 @@ type shared struct {
 func New(baseURL string, opts ...Option) (*Client, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, queue.Invalid("url", "an address as http://localhost:8080 is needed")
+		return nil, queue.Invalid("url", fmt.Sprintf("must be an address such as http://localhost:8080, got %.64q", baseURL))
 	}
 
 	if u.RawQuery != "" || u.Fragment != "" {
-		return nil, queue.Invalid("url", "it must not have a query or a fragment")
+		return nil, queue.Invalid("url", "must not have a query or a fragment; leave it out")
 	}
 
 	c := config{

@@ -71,7 +71,7 @@ func WithProtocol(p Protocol) Option {
 		case GRPCWeb:
 			c.transport = append(c.transport, connecthttp.WithGRPCWeb())
 		default:
-			return queue.Invalid("protocol", fmt.Sprintf("%q is none of connect, grpc, grpcweb", p))
+			return queue.Invalid("protocol", fmt.Sprintf("must be connect, grpc or grpcweb, got %.64q", p))
 		}
 		return nil
 	})
@@ -83,7 +83,7 @@ func WithProtocol(p Protocol) Option {
 func WithHTTPClient(h *http.Client) Option {
 	return option(func(c *config) error {
 		if h.Timeout != 0 {
-			return queue.Invalid("http_client", "a client with a timeout cuts streams; use WithTimeout")
+			return queue.Invalid("http_client", "must not have a timeout, which would cut streams; use WithTimeout")
 		}
 		c.http = h
 		return nil

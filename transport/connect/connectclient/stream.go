@@ -26,7 +26,7 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
-var errNoWelcome = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server does not answer"}
+var errNoWelcome = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server does not answer; retry later"}
 
 // Stream is a Client that retains, heartbeats and releases over one bidirectional stream, which needs HTTP/2. Its
 // methods do the same as the methods of Client at a fraction of their cost: simultaneous calls share messages, and
@@ -85,7 +85,7 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 
 	if field := findInvalidText(ask.ProtoReflect()); field != "" {
 		// Invalid text would break the stream for all calls.
-		return nil, queue.WithOp(queue.OpRetainTasks.String(), queue.Invalid(field, "must be valid UTF-8"))
+		return nil, queue.WithOp(queue.OpRetainTasks.String(), queue.Invalid(field, "must be valid UTF-8; encode the text as UTF-8"))
 	}
 
 	return attemptWithTimeout(ctx, s.shared, queue.OpRetainTasks, once, r.Wait, func(ctx context.Context) ([]*queue.Task, error) {
@@ -147,7 +147,7 @@ func (s *Stream) openConnection(ctx context.Context) (*connection, error) {
 	defer func() { <-s.opening }()
 
 	if s.closed {
-		return nil, &final{&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed"}}
+		return nil, &final{&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed; open another one"}}
 	}
 
 	if s.connection != nil && s.connection.connectionFault() == nil {
@@ -214,7 +214,7 @@ func (s *Stream) dialConnection(ctx context.Context) (*connection, error) {
 
 	if errors.Is(err, queue.ErrIndeterminate) {
 		// No call was sent yet.
-		err = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server cannot be reached", Err: err}
+		err = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server cannot be reached; check the URL and retry later", Err: err}
 	}
 
 	return nil, err
@@ -454,7 +454,7 @@ func (l *connection) receiveMessages() {
 		m, err := receiveWithin(l.ctx, silence, l.stream.Close, l.stream.Receive)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				err = &queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed"}
+				err = &queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed; open another one"}
 			} else {
 				err = translateError(l.ctx, &pb.WorkRequest{}, err)
 			}
@@ -547,6 +547,6 @@ func (l *connection) finishSending(limit time.Duration) {
 	select {
 	case <-l.done:
 	case <-timer.C:
-		l.failConnection(&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed"})
+		l.failConnection(&queue.Error{Kind: queue.KindUnavailable, Msg: "the stream is closed; open another one"})
 	}
 }

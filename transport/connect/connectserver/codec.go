@@ -49,7 +49,7 @@ func (s strictJSON) UnmarshalRead(ctx context.Context, src io.Reader, msg any) e
 	known := appendFieldNames(nil, message.ProtoReflect().Descriptor(), nil)
 	return &queue.Error{
 		Kind: queue.KindInvalid, Field: strings.ToValidUTF8(name[:min(len(name), maxFieldName)], ""),
-		Msg: "unknown field" + queue.SuggestName(name, known), Err: err,
+		Msg: "must be a field of this message, got an unknown field" + queue.SuggestName(name, known), Err: err,
 	}
 }
 

@@ -54,7 +54,7 @@ func domainError(err error) error {
 		return &queue.Error{Kind: queue.KindInvalid, Field: domainFieldPath(p.GetField()), Msg: p.GetMessage(), Err: err}
 	}
 	if errors.Is(err, io.EOF) {
-		return &queue.Error{Kind: queue.KindInvalid, Msg: "the stream ended before its first message", Err: err}
+		return &queue.Error{Kind: queue.KindInvalid, Msg: "must have a first message, got the end of the stream", Err: err}
 	}
 	c, ok := errors.AsType[*connect.Error](err)
 	if !ok {

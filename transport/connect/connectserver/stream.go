@@ -44,7 +44,7 @@ func (s work) Work(ctx context.Context, stream pgqueuev1connect.WorkServiceWorkS
 
 	// The hello names the namespace, so it must precede every request.
 	if w.hello = first.GetHello(); w.hello == nil {
-		return queue.Invalid("hello", "the first message must say hello")
+		return queue.Invalid("hello", "must be the first message, got another; send hello first")
 	}
 
 	if w.svc, err = s.serviceInNamespace(w.hello.GetNamespace()); err != nil {
@@ -140,7 +140,7 @@ func (w *workStream) readMessages(ctx context.Context) error {
 		}
 
 		if req.GetHello() != nil {
-			return queue.Invalid("hello", "must be the first message, and sent once")
+			return queue.Invalid("hello", "must be the first message, got another hello; send it once")
 		}
 
 		for _, m := range req.GetRetains() {
@@ -192,11 +192,11 @@ func (w *workStream) retainTasks(stream context.Context, m *pb.WorkRetain) error
 	switch {
 	case twice:
 		cancel()
-		return queue.Invalid("retains", fmt.Sprintf("a retain with the id %d is open", id))
+		return queue.Invalid("retains", fmt.Sprintf("must have ids that are not open, got %d; use a new id", id))
 	case n >= maxOpenRetains:
 		cancel()
 		return w.startStreamJob(stream, func() answer {
-			err := &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("at most %d retains may be open on a stream", maxOpenRetains)}
+			err := &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("at most %d retains may be open on a stream; wait for an answer", maxOpenRetains)}
 			return answer{retained: &pb.WorkRetained{Id: id, Error: wire.Detail(err)}}
 		})
 	}
@@ -336,7 +336,7 @@ func (w *workStream) writeAnswers(ctx context.Context, cancel context.CancelCaus
 		}
 
 		if err != nil {
-			cancel(&queue.Error{Kind: queue.KindSlowReader, Msg: "an answer could not be sent", Err: err})
+			cancel(&queue.Error{Kind: queue.KindSlowReader, Msg: "an answer could not be sent; read answers faster", Err: err})
 		}
 	}
 }

@@ -176,7 +176,7 @@ func receiveWithin[M any](e *ear, receive func() (M, error)) (M, error) {
 	m, err := receive()
 	if !watch.Stop() && err != nil {
 		<-silent
-		err = &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("nothing was heard for %v", e.silence), Err: err}
+		err = &queue.Error{Kind: queue.KindUnavailable, Msg: fmt.Sprintf("no message came for %v; open another stream", e.silence), Err: err}
 	}
 	return m, err
 }

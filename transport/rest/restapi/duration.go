@@ -44,10 +44,10 @@ func (d *Duration) In(field string) (*time.Duration, error) {
 	if n := len(text); n >= 2 && text[0] == '"' {
 		text = text[1 : n-1]
 		if text == "" {
-			return nil, queue.Invalid(field, `a duration is needed, as "1m30s"`)
+			return nil, queue.Invalid(field, `must be a duration such as "1m30s", got an empty text`)
 		}
 	} else if strings.ContainsAny(text, "{[tf") {
-		return nil, queue.Invalid(field, `a duration is needed: an integer of nanoseconds, or text as "1m30s"`)
+		return nil, queue.Invalid(field, fmt.Sprintf(`must be a duration, got %.64s; write an integer of nanoseconds, or text as "1m30s"`, text))
 	}
 
 	v, err := ParseDuration(field, text)
@@ -95,7 +95,7 @@ func (t *Time) In(field string) (time.Time, error) {
 func ParseTime(field, s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		return t, queue.Invalid(field, "a time is needed, as 2026-01-02T15:04:05Z")
+		return t, queue.Invalid(field, fmt.Sprintf("must be a time such as 2026-01-02T15:04:05Z, got %.64q", s))
 	}
 	return t, nil
 }
@@ -114,13 +114,13 @@ func (d *Duration) valueOrZero(field string) (time.Duration, error) {
 func ParseDuration(field, s string) (time.Duration, error) {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		if n < 0 {
-			return 0, queue.Invalid(field, "a duration must not be negative")
+			return 0, queue.Invalid(field, fmt.Sprintf("must not be negative, got %.64s", s))
 		}
 		return time.Duration(n), nil
 	}
 
 	if strings.HasPrefix(s, "-") {
-		return 0, queue.Invalid(field, "a duration must not be negative")
+		return 0, queue.Invalid(field, fmt.Sprintf("must not be negative, got %.64s", s))
 	}
 
 	var sum time.Duration
@@ -151,7 +151,7 @@ func ParseDuration(field, s string) (time.Duration, error) {
 		}
 
 		if d > math.MaxInt64/time.Duration(times) || sum > math.MaxInt64-d*time.Duration(times) {
-			return 0, queue.Invalid(field, fmt.Sprintf("%q is longer than 10 years", Shorten(s)))
+			return 0, queue.Invalid(field, fmt.Sprintf("must be a duration within 10 years, got %.64q", s))
 		}
 
 		sum += d * time.Duration(times)

@@ -74,7 +74,7 @@ func decodeEach[T Listed](raws []json.RawMessage) ([]T, error) {
 	var zero T
 	name := zero.ListName()
 	if len(raws) > queue.MaxBatch {
-		return nil, queue.Invalid(name, fmt.Sprintf("at most %d at once", queue.MaxBatch))
+		return nil, queue.Invalid(name, fmt.Sprintf("must be at most %d at once, got %d", queue.MaxBatch, len(raws)))
 	}
 	out := make([]T, len(raws))
 	for i, raw := range raws {
@@ -88,7 +88,7 @@ func decodeEach[T Listed](raws []json.RawMessage) ([]T, error) {
 // checkText refuses text that encoding/json would silently replace.
 func checkText(body []byte) error {
 	if !utf8.Valid(body) {
-		return queue.Invalid("body", "must be valid UTF-8")
+		return queue.Invalid("body", "must be valid UTF-8; encode the body as UTF-8")
 	}
 
 	if !bytes.Contains(body, []byte(`\u`)) {
@@ -111,7 +111,7 @@ func checkText(body []byte) error {
 		}
 
 		if low := r >= 0xDC00 && r < 0xE000; low != high {
-			return queue.Invalid("body", `has a lone surrogate escape; \ud800-\udfff must come in pairs`)
+			return queue.Invalid("body", `must have no lone surrogate escape; write \ud800-\udfff in pairs`)
 		}
 
 		high = r >= 0xD800 && r < 0xDC00
@@ -159,11 +159,11 @@ func checkFields(body []byte, known fieldNames) error {
 			}
 
 			if known != nil && !known.has(key) {
-				return queue.Invalid(Shorten(string(key)), "unknown field"+queue.SuggestName(string(key), known))
+				return queue.Invalid(Shorten(string(key)), "must be a field of this object, got an unknown field"+queue.SuggestName(string(key), known))
 			}
 
 			if slices.ContainsFunc(seen[:n], func(k []byte) bool { return bytes.EqualFold(k, key) }) {
-				return queue.Invalid(Shorten(string(key)), "must not be there twice")
+				return queue.Invalid(Shorten(string(key)), "must not be there twice; leave one out")
 			}
 
 			if n < maxFields {
@@ -299,15 +299,15 @@ func explainError(err error) error {
 		if field == "" {
 			field = "body"
 		}
-		return queue.Invalid(field, fmt.Sprintf("%s is needed, this is %s", describeType(e.Type), Shorten(e.Value)))
+		return queue.Invalid(field, fmt.Sprintf("must be %s, got %.64s", describeType(e.Type), e.Value))
 	}
 	switch text := err.Error(); {
 	case strings.HasSuffix(text, "after top-level value"):
 		return queue.Invalid("body", "must be one JSON value, got more behind it")
 	case strings.HasSuffix(text, "unexpected end of JSON input"):
-		return queue.Invalid("body", "must be one complete JSON value, ended too early")
+		return queue.Invalid("body", "must be one complete JSON value, got its beginning")
 	}
-	return queue.Invalid("body", "must be one JSON value: "+strings.TrimPrefix(err.Error(), "json: "))
+	return queue.Invalid("body", "must be one JSON value, got "+Shorten(strings.TrimPrefix(err.Error(), "json: ")))
 }
 
 func describeType(t reflect.Type) string {

@@ -41,7 +41,7 @@ func (r Release) Domain() (queue.Release, error) {
 	out := queue.Release{ID: r.ID, Result: r.Result, Outcome: queue.Outcome(r.Outcome)}
 	if r.Token != nil {
 		if *r.Token == 0 {
-			return out, queue.Invalid("token", "a token above 0 is needed, or none")
+			return out, queue.Invalid("token", "must be above 0, got 0; leave it out for the present lease")
 		}
 		out.Token = *r.Token
 	}
@@ -49,10 +49,10 @@ func (r Release) Domain() (queue.Release, error) {
 	fail, permanent := r.Fail != nil && *r.Fail, r.Permanent != nil && *r.Permanent
 	switch {
 	case r.Outcome != "" && (r.Fail != nil || r.Permanent != nil):
-		return out, queue.Invalid("outcome", "give outcome, or fail and permanent")
+		return out, queue.Invalid("outcome", "must not come with fail or permanent; leave one out")
 	case r.Outcome != "":
 	case permanent && !fail:
-		return out, queue.Invalid("permanent", "only a failure is permanent; give fail too")
+		return out, queue.Invalid("permanent", "must come with fail; give fail too")
 	case permanent:
 		out.Outcome = queue.OutcomePermanent
 	case fail:
@@ -67,7 +67,7 @@ func (r Release) Domain() (queue.Release, error) {
 	}
 
 	if out.Delay > 0 && out.Outcome != queue.OutcomeFailure && out.Outcome != queue.OutcomeSnooze {
-		return out, queue.Invalid("retry_in", "only a snooze or a failure that is retried takes a delay")
+		return out, queue.Invalid("retry_in", "must come with a snooze or a failure that is retried; leave it out")
 	}
 
 	return out, nil

@@ -94,7 +94,7 @@ func (m TickerMeta) Domain() (queue.TickerMeta, error) {
 	case out.Period == nil:
 		out.Period = interval
 	case interval != nil && *interval != *out.Period:
-		return out, queue.Invalid("interval", "interval is another word for period; give one of them")
+		return out, queue.Invalid("interval", "must be the same as period, its other name; give one of them")
 	}
 
 	return out, nil

@@ -3,6 +3,7 @@ package restclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -35,11 +36,11 @@ var _ queue.Service = (*Client)(nil)
 func New(baseURL string, opts ...Option) (*Client, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: `must be a URL such as "http://localhost:8080/api"`}
+		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: fmt.Sprintf(`must be a URL such as "http://localhost:8080/api", got %.64q`, baseURL)}
 	}
 
 	if u.RawQuery != "" || u.Fragment != "" {
-		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: "must not have a query or a fragment"}
+		return nil, &queue.Error{Op: "connect", Kind: queue.KindInvalid, Field: "url", Msg: "must not have a query or a fragment; leave it out"}
 	}
 
 	c := &Client{

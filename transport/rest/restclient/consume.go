@@ -2,6 +2,7 @@ package restclient
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net/url"
 	"strconv"
@@ -84,7 +85,7 @@ func sendBatch[In any, Wire any, Answer, Out any](
 	check func(In) error, wire func(In) Wire, answer func(Answer) Out, refuse func(error) Out,
 ) ([]Out, error) {
 	if len(in) > queue.MaxBatch {
-		return nil, queue.WithOp(q.opName(), queue.Invalid("batch", "at most "+strconv.Itoa(queue.MaxBatch)+" at once"))
+		return nil, queue.WithOp(q.opName(), queue.Invalid("batch", fmt.Sprintf("must be at most %d at once, got %d", queue.MaxBatch, len(in))))
 	}
 
 	out := make([]Out, len(in))

@@ -51,7 +51,7 @@ func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.He
 	if q.body != nil {
 		var err error
 		if body, err = restapi.Append(nil, q.body); err != nil {
-			return nil, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Field: "body", Msg: "cannot be JSON", Err: err}
+			return nil, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Field: "body", Msg: "must be a value that JSON can hold; change its type", Err: err}
 		}
 	}
 
@@ -84,7 +84,7 @@ func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out
 	defer stop()
 	req, err := c.buildRequest(call, q, body)
 	if err != nil {
-		return nil, 0, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
+		return nil, 0, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request must be one that HTTP can carry; check the URL and the headers", Err: err}
 	}
 
 	resp, err := pace.Do(c.http, req)
@@ -134,7 +134,7 @@ func readAnswer(resp *http.Response, most int) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(resp.Body, int64(most)+1))
 	if err == nil && len(b) > most {
 		err = &queue.Error{Kind: queue.KindTooLarge, Msg: fmt.Sprintf(
-			"the server has answered with more than %d bytes; ask for less at once, or raise WithMaxAnswerBytes", most)}
+			"the answer must have at most %d bytes, got more; ask for less at once, or raise WithMaxAnswerBytes", most)}
 	}
 	return b, err
 }

@@ -102,7 +102,7 @@ func (c *Client) openStream(ctx context.Context, q request, opened func(), handl
 	defer watch.Stop()
 	req, err := c.buildRequest(call, q, nil)
 	if err != nil {
-		return &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request cannot be made", Err: err}
+		return &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request must be one that HTTP can carry; check the URL and the headers", Err: err}
 	}
 
 	req.Header["Accept"] = []string{restapi.MediaEventStream}

@@ -70,12 +70,12 @@ func (l *tickLoop) handleTick(ctx context.Context, t queue.Tick) error {
 	switch {
 	case errors.Is(err, queue.ErrNotFound):
 		l.ack = false
-		return &queue.Error{Op: opTickerLoop, Kind: queue.KindUnavailable, Msg: "the tick could not be settled", Err: err}
+		return &queue.Error{Op: opTickerLoop, Kind: queue.KindUnavailable, Msg: "the tick could not be settled; it goes to the next listener", Err: err}
 	case errors.Is(err, queue.ErrConflict):
 		// Its time was over, and another listener has the tick.
 		return ctx.Err()
 	case err != nil:
-		return &queue.Error{Op: opTickerLoop, Kind: queue.KindUnavailable, Msg: "the tick could not be settled", Err: err}
+		return &queue.Error{Op: opTickerLoop, Kind: queue.KindUnavailable, Msg: "the tick could not be settled; it goes to the next listener", Err: err}
 	}
 	return ctx.Err()
 }

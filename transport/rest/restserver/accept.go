@@ -49,14 +49,14 @@ func (a accepted) parseQuery(raw string) (url.Values, error) {
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, queue.Invalid("query", "must be well-formed: names and values with percent-encoding")
+		return nil, queue.Invalid("query", "must be well-formed; write names and values with percent-encoding")
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		repeatable, known := a.query[name]
 		switch {
 		case !known:
-			return nil, queue.Invalid(name, "unknown parameter"+a.suggestName(name))
+			return nil, queue.Invalid(name, "must be a parameter of this route, got an unknown parameter"+a.suggestName(name))
 		case len(values[name]) > 1 && !repeatable:
 			return nil, queue.Invalid(name, fmt.Sprintf("must be given once, got %d values", len(values[name])))
 		}
@@ -118,10 +118,10 @@ func (a accepted) checkHeaders(r *http.Request) error {
 	}
 
 	if _, retains := a.query["request_id"]; retains && r.Header[restapi.HeaderKey] != nil {
-		return queue.Invalid(restapi.HeaderKey, "a retain does not support keys; nothing was retained; send request_id in the query")
+		return queue.Invalid(restapi.HeaderKey, "must not come with a retain; nothing was retained; send request_id in the query")
 	}
 	if a.creates && r.Header[restapi.HeaderKey] != nil && !slices.Contains(a.headers, restapi.HeaderKey) {
-		return queue.Invalid(restapi.HeaderKey, "this route does not support keys; nothing was created; leave the header out")
+		return queue.Invalid(restapi.HeaderKey, "must not come with this route; nothing was created; leave the header out")
 	}
 
 	return nil

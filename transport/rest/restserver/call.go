@@ -103,7 +103,7 @@ func (c *call) bindNamespace() error {
 	if h := c.r.Header[restapi.HeaderNamespace]; len(h) > 0 {
 		switch {
 		case len(h) > 1 || name != "" && name != h[0]:
-			return queue.Invalid("namespace", "must be given once, by the header "+restapi.HeaderNamespace+" or by ?namespace=")
+			return queue.Invalid("namespace", "must be given once, by the header "+restapi.HeaderNamespace+" or by ?namespace=; leave one out")
 		case strings.TrimSpace(h[0]) == "":
 			return queue.Invalid("namespace", "must not be empty; leave the header out for the server's default")
 		}
@@ -221,7 +221,7 @@ func (c *call) refuseBody() error {
 
 	var fields map[string]any
 	if body := bytes.TrimSpace(buf.Bytes()); len(body) > 0 && (json.Unmarshal(body, &fields) != nil || len(fields) > 0) {
-		return queue.Invalid("body", "this route takes none; nothing was changed; send parameters in the query")
+		return queue.Invalid("body", "must be empty for this route; nothing was changed; send parameters in the query")
 	}
 	return nil
 }

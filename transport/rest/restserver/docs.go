@@ -72,7 +72,7 @@ func (s *Server) serveDocsFile(w http.ResponseWriter, r *http.Request) {
 	file := r.PathValue("file")
 	media, ok := docsMedia[file]
 	if !ok {
-		s.failOutside(w, r, &queue.Error{Kind: queue.KindNotFound, Msg: "no such file"})
+		s.failOutside(w, r, &queue.Error{Kind: queue.KindNotFound, Msg: "no such file; see /docs"})
 		return
 	}
 

@@ -28,7 +28,7 @@ func (s *Server) serveProbe(check func(context.Context) error) http.HandlerFunc 
 
 func serveMetrics(c *call, _ *struct{}) (*huma.StreamResponse, error) {
 	if c.cfg.Metrics == nil {
-		return nil, &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no metrics"}
+		return nil, &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no metrics; start it with metrics"}
 	}
 	return streamOutput(func() { c.cfg.Metrics.ServeHTTP(c.w, c.r) }), nil
 }

@@ -61,7 +61,7 @@ func (c *call) retainTasks(in input.Retain, queues []string) (*huma.StreamRespon
 	case asList:
 		return streamOutput(func() { c.replyJSON(restapi.ListOf([]restapi.Task{})) }), nil
 	}
-	return nil, &queue.Error{Kind: queue.KindNotFound, Subject: "task", Msg: "none is available"}
+	return nil, &queue.Error{Kind: queue.KindNotFound, Subject: "task", Msg: "none is available; wait for one with ?wait="}
 }
 
 // deliverTasks answers with retained tasks. If the write fails, the tasks are handed back at once, or stay for the

@@ -171,7 +171,7 @@ func assignKeys(tasks []queue.NewTask, key string) error {
 	}
 	for i := range tasks {
 		if tasks[i].Key != "" {
-			return queue.Invalid(fmt.Sprintf("tasks[%d].key", i), "must be absent when the header "+restapi.HeaderKey+" gives each task its key")
+			return queue.Invalid(fmt.Sprintf("tasks[%d].key", i), "must be absent when the header "+restapi.HeaderKey+" gives each task its key; leave one out")
 		}
 		tasks[i].Key = key + "/" + strconv.Itoa(i)
 	}

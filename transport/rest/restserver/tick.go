@@ -119,12 +119,12 @@ func (a *acks) settleTick(namespace string, in restapi.Ack) error {
 	l := a.streams[in.Stream]
 	a.mu.Unlock()
 	if l == nil || l.namespace != namespace {
-		return &queue.Error{Kind: queue.KindNotFound, Subject: "stream", Field: "stream", Msg: "no such stream on this server"}
+		return &queue.Error{Kind: queue.KindNotFound, Subject: "stream", Field: "stream", Msg: "no such stream on this server; settle ticks where they were received"}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.tick == 0 || l.tick != in.ID {
-		return &queue.Error{Kind: queue.KindConflict, Subject: "tick " + strconv.FormatInt(in.ID, 10), Field: "id", Msg: "must be the tick that the stream sent last and that is not settled"}
+		return &queue.Error{Kind: queue.KindConflict, Subject: "tick " + strconv.FormatInt(in.ID, 10), Field: "id", Msg: "must be the last tick of the stream, and not settled; wait for the next tick"}
 	}
 	l.tick = 0
 	l.settled <- in.Delivered == nil || *in.Delivered
@@ -147,7 +147,7 @@ func (l *settledStream) awaitSettled(ctx context.Context) error {
 	select {
 	case delivered := <-l.settled:
 		if !delivered {
-			return &queue.Error{Kind: queue.KindConflict, Msg: "the listener gave the tick back"}
+			return &queue.Error{Kind: queue.KindConflict, Msg: "the listener gave the tick back; it goes to the next listener"}
 		}
 		return nil
 	case <-ctx.Done():

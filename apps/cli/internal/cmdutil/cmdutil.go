@@ -42,13 +42,13 @@ func Args(least, most int, what string, flag ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return Usage("%s is needed; see %s --help", what, cmd.CommandPath())
+			return Usage("arguments: must have %s; see %s --help", what, cmd.CommandPath())
 		case most >= 0 && len(args) > most && splitValues(cmd) != "":
-			return Usage("unexpected argument %q; the shell may have split the value of --%s: put it in quotes, or give @file or -", args[most], splitValues(cmd))
+			return Usage("arguments: must be fewer, got an unexpected argument %.64q; the shell may have split the value of --%s: put it in quotes, or give @file or -", args[most], splitValues(cmd))
 		case most >= 0 && len(args) > most && len(flag) > 0:
-			return Usage("unexpected argument %q; did you mean %s %s?", args[most], flag[0], quoteInvisible(args[most]))
+			return Usage("arguments: must be fewer, got an unexpected argument %.64q; did you mean %s %s?", args[most], flag[0], quoteInvisible(args[most]))
 		case most >= 0 && len(args) > most:
-			return Usage("unexpected argument %q; see %s --help", args[most], cmd.CommandPath())
+			return Usage("arguments: must be fewer, got an unexpected argument %.64q; see %s --help", args[most], cmd.CommandPath())
 		}
 
 		return nil
@@ -172,13 +172,13 @@ func (d duration) String() string {
 
 func (d duration) Set(s string) error {
 	if _, bad := strconv.Atoi(s); bad == nil && s != "0" {
-		return fmt.Errorf("must have a unit, as %ss", s)
+		return fmt.Errorf("must have a unit, got %.64q; write it as %.64ss", s, s)
 	}
 
 	v, err := restapi.ParseDuration("", s)
 	if err != nil {
 		// The original text describes a duration in JSON.
-		return fmt.Errorf("must be a duration from 0 to 10 years, such as 30s, 1h30m or 7d, got %q", s)
+		return fmt.Errorf("must be a duration from 0 to 10 years, such as 30s, 1h30m or 7d, got %.64q", s)
 	}
 
 	*d.to = v
@@ -274,7 +274,7 @@ func (m moment) Set(s string) error {
 		}
 	}
 
-	return fmt.Errorf("must be a time, as %s", "2026-01-02T15:04:05Z")
+	return fmt.Errorf("must be a time, got %.64q; write it as 2026-01-02T15:04:05Z", s)
 }
 
 func (moment) Type() string { return "time" }
@@ -297,7 +297,7 @@ func Input(f *factory.Factory, flag, s string) ([]byte, error) {
 	}
 
 	if err != nil {
-		return nil, Usage("%s: cannot read it: %v", flag, err)
+		return nil, Usage("%s: must be a readable file: %v; check its name and mode", flag, err)
 	}
 
 	return b, nil
@@ -337,7 +337,7 @@ func JSON(f *factory.Factory, flag, s string) (json.RawMessage, error) {
 			return nil, err
 		}
 
-		return nil, Usage("%v; %s", err, inQuotes)
+		return nil, Usage("%v; must be JSON as written; %s", err, inQuotes)
 	}
 
 	return b, nil

@@ -20,7 +20,7 @@ func FlagError(cmd *cobra.Command, err error) error {
 	}
 
 	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
-		return Usage("--%s: must have a value", e.GetFlag().Name)
+		return Usage("--%s: must have a value, got none", e.GetFlag().Name)
 	}
 
 	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {

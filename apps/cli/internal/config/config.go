@@ -77,7 +77,7 @@ func Load(path string) (File, error) {
 // Save writes the file completely or not at all. Only its owner can read it.
 func (f File) Save(path string) error {
 	if path == "" {
-		return &queue.Error{Op: "write configuration", Kind: queue.KindInvalid, Msg: "the home folder is unknown; give --config"}
+		return &queue.Error{Op: "write configuration", Kind: queue.KindInvalid, Field: "config", Msg: "must be a file, got no home folder to put it in; give --config"}
 	}
 
 	b, err := yaml.Marshal(f)

@@ -53,7 +53,7 @@ func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 		}
 
 	default:
-		return nil, queue.Invalid("--output", fmt.Sprintf("must be one of %s, got %q", strings.Join(Formats(), ", "), format))
+		return nil, queue.Invalid("--output", fmt.Sprintf("must be one of %s, got %.64q", strings.Join(Formats(), ", "), format))
 	}
 
 	if jq == "" {
@@ -61,7 +61,7 @@ func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 	}
 
 	if p.Format == Table || p.Format == Wide || p.Format == YAML {
-		return nil, queue.Invalid("--jq", "must come with --output json or ndjson, or without --output")
+		return nil, queue.Invalid("--jq", "must come with --output json or ndjson, or without --output; change --output")
 	}
 
 	q, err := gojq.Parse(jq)

@@ -97,13 +97,13 @@ func TestAnImportIsAsStrictAsREST(t *testing.T) {
 	s := newShell(t, startServer(t))
 	s.must("create-queue", "mail")
 	for line, says := range map[string]string{
-		`{"queue":"mail","payload":{},"delay_at":"2030-01-01T00:00:00Z"}`: "delay_at: unknown field; a task has queue, payload",
-		`{"queue":"mail","payloads":{"a":1}}`:                             "payloads: unknown field",
-		`{"queue":"mail","body":{"a":1}}`:                                 "body: unknown field",
-		`{"queue":"mail","ttl":"1h"}`:                                     "ttl: unknown field",
+		`{"queue":"mail","payload":{},"delay_at":"2030-01-01T00:00:00Z"}`: "delay_at: must be a field of this object, got an unknown field",
+		`{"queue":"mail","payloads":{"a":1}}`:                             "payloads: must be a field of this object, got an unknown field",
+		`{"queue":"mail","body":{"a":1}}`:                                 "body: must be a field of this object",
+		`{"queue":"mail","ttl":"1h"}`:                                     "ttl: must be a field of this object",
 		`{"queue":"mail","payload":1,"payload":2}`:                        "payload: must not be there twice",
-		`{"queue":"mail","priority":40000}`:                               "priority: an integer from -32768 to 32767",
-		`{"queue":"mail","delayed_at":"soon"}`:                            "delayed_at: a time is needed",
+		`{"queue":"mail","priority":40000}`:                               "priority: must be an integer from -32768 to 32767",
+		`{"queue":"mail","delayed_at":"soon"}`:                            "delayed_at: must be a time",
 		`{"queue":"mail","delay":"1 fortnight"}`:                          "delay",
 		`{"queue":"mail"} {"queue":"mail"}`:                               "more behind it",
 		`{"queue":"mail","payload":"\ud800"}`:                             "surrogate",

@@ -126,7 +126,7 @@ func checkJQExpression(f *factory.Factory, cmd *cobra.Command) error {
 	}
 
 	if slices.Contains(writesNoJSON, cmd.Name()) && cmd.Parent().Name() != "ticker" {
-		return queue.Invalid("--jq", cmd.CommandPath()+" writes no JSON; leave the flag out")
+		return queue.Invalid("--jq", fmt.Sprintf("must come with a command that writes JSON, got %.64q; leave the flag out", cmd.CommandPath()))
 	}
 
 	_, err := f.Printer()

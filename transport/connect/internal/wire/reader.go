@@ -43,7 +43,7 @@ func (r *Reader) Duration(field string, d *durationpb.Duration) time.Duration {
 	// AsDuration saturates, so a changed value means that d did not fit.
 	v := d.AsDuration()
 	if d.CheckValid() != nil || int64(v/time.Second) != d.GetSeconds() || int64(v%time.Second) != int64(d.GetNanos()) {
-		r.recordFault(field, "a duration from 0 to 10 years is needed")
+		r.recordFault(field, fmt.Sprintf("must be a duration from 0 to 10 years, got %d s", d.GetSeconds()))
 	}
 	return v
 }
@@ -61,7 +61,7 @@ func (r *Reader) Time(field string, t *timestamppb.Timestamp) time.Time {
 		return time.Time{}
 	}
 	if t.CheckValid() != nil {
-		r.recordFault(field, "a time of the years 1 to 9999 is needed")
+		r.recordFault(field, fmt.Sprintf("must be a time of the years 1 to 9999, got %d s after 1970", t.GetSeconds()))
 		return time.Time{}
 	}
 	return t.AsTime()
@@ -70,7 +70,7 @@ func (r *Reader) Time(field string, t *timestamppb.Timestamp) time.Time {
 // Int returns n if the int of the platform can hold it.
 func (r *Reader) Int(field string, n int64) int {
 	if n < math.MinInt || n > math.MaxInt {
-		r.recordFault(field, fmt.Sprintf("the number %d is out of range", n))
+		r.recordFault(field, fmt.Sprintf("must be a number from %d to %d, got %d", math.MinInt, math.MaxInt, n))
 		return 0
 	}
 	return int(n)
@@ -85,7 +85,7 @@ func (r *Reader) optionalInt(field string, n *int64) *int {
 
 func (r *Reader) readInt16(field string, n int32) int16 {
 	if n < math.MinInt16 || n > math.MaxInt16 {
-		r.recordFault(field, fmt.Sprintf("a number from %d to %d is needed, this is %d", math.MinInt16, math.MaxInt16, n))
+		r.recordFault(field, fmt.Sprintf("must be a number from %d to %d, got %d", math.MinInt16, math.MaxInt16, n))
 		return 0
 	}
 	return int16(n)

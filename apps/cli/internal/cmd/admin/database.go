@@ -49,14 +49,14 @@ func (d *database) openStore(ctx context.Context, args []string) (*postgres.Stor
 		return nil, err
 	}
 
-	const needed = "the database's URL is needed: as an argument, --database-url or PGQUEUE_DATABASE_URL"
+	const needed = "database-url: must be the URL of the database; give an argument, --database-url or PGQUEUE_DATABASE_URL"
 	switch {
 	case d.URL != "" && d.dataDir != "":
-		return nil, cmdutil.Usage("give a URL or --data-dir, not both")
+		return nil, cmdutil.Usage("--data-dir: must not come with a URL; leave one out")
 	case d.URL == "" && (d.dataDir != "" || d.embedded):
 		var err error
 		if d.URL, err = embedded.Running(d.dataDir); err != nil {
-			return nil, cmdutil.Usage("%s; or name the folder of pgqueue run's own PostgreSQL by --data-dir: %s", needed, err)
+			return nil, cmdutil.Usage(needed+"; or name the folder of pgqueue run's own PostgreSQL by --data-dir: %v", err)
 		}
 
 	case d.URL == "":

@@ -243,7 +243,7 @@ func newUpdateCommand(f *factory.Factory) *cobra.Command {
 		Example: "  pgqueue update-queue mail --lease 10m\n  pgqueue update-queue mail --ttl 0",
 	}, func(ctx context.Context, svc queue.Service, name string) (*queue.Queue, error) {
 		if m == (queue.QueueMeta{IfVersion: m.IfVersion}) {
-			return nil, cmdutil.Usage("nothing to change; see pgqueue update-queue --help")
+			return nil, cmdutil.Usage("settings: must be at least one, got none; see pgqueue update-queue --help")
 		}
 
 		return svc.UpdateQueue(ctx, name, m)

@@ -149,7 +149,7 @@ func (o *createOptions) readPayloads(f *factory.Factory) ([]json.RawMessage, err
 			return nil, cmdutil.Usage("--payload: must hold a JSON value, got nothing in %s", o.payload)
 		case err != nil:
 			line := 1 + bytes.Count(b[:min(int(dec.InputOffset())+1, len(b))], []byte("\n"))
-			return nil, cmdutil.Usage("--payload: line %d: %v; nothing was created", line, err)
+			return nil, cmdutil.Usage("--payload: must be JSON; line %d: %v; nothing was created", line, err)
 
 		case len(out) == queue.MaxBatch:
 			return nil, cmdutil.Usage("--payload: must be at most %d values, got more; use pgqueue import", queue.MaxBatch)

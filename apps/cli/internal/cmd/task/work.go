@@ -47,7 +47,7 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 
 			switch {
 			case len(tasks) == 0 && (p.Human() || !cmd.Flags().Changed("limit")):
-				return &queue.Error{Op: "retain task", Kind: queue.KindNotFound, Msg: "there is nothing to do"}
+				return &queue.Error{Op: "retain task", Kind: queue.KindNotFound, Msg: "no task is ready; wait for one with --wait"}
 			case cmd.Flags().Changed("limit"):
 				err = output.List(p, restapi.ListOf(viewsOfTasks(tasks)), "", heldColumns(f.Now()))
 				if err == nil && len(tasks) == 0 {
@@ -159,11 +159,11 @@ func (o *completeOptions) buildRelease(cmd *cobra.Command, f *factory.Factory, a
 	case failed && o.result != "":
 		return r, cmdutil.Usage("--error: must not come with --result; leave one out")
 	case !failed && (o.permanent || o.retryIn != 0):
-		return r, cmdutil.Usage("--permanent and --retry-in: must come with --error")
+		return r, cmdutil.Usage("--permanent and --retry-in: must come with --error; add it or leave them out")
 	case o.permanent && o.retryIn != 0:
 		return r, cmdutil.Usage("--permanent: must not come with --retry-in; leave one out")
 	case failed && o.failure == "":
-		return r, cmdutil.Usage(`--error: must be JSON, as '{"msg":"no route to host"}'`)
+		return r, cmdutil.Usage(`--error: must be JSON, got nothing; write it as '{"msg":"no route to host"}'`)
 
 	case failed:
 		r.Outcome = queue.OutcomeFailure

@@ -38,7 +38,7 @@ func newTopCommand(f *factory.Factory) *cobra.Command {
 			case !f.IO.OutTTY || !f.IO.InTTY || f.IO.Dumb:
 				return cmdutil.Usage("output: must be a terminal; without one use pgqueue stats --watch")
 			case every < 100*time.Millisecond:
-				return cmdutil.Usage("--every: must be at least 100ms")
+				return cmdutil.Usage("--every: must be at least 100ms, got %v", every)
 			}
 
 			svc, err := f.Service()

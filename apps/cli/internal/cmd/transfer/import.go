@@ -94,7 +94,7 @@ func (o *importOptions) checkOptions() error {
 	case o.onError != "stop" && o.onError != "skip":
 		return cmdutil.Usage("--on-error: must be stop or skip, got %q", o.onError)
 	case o.payloads && o.queue == "":
-		return cmdutil.Usage("--payloads: must come with --queue")
+		return cmdutil.Usage("--payloads: must come with --queue; name the queue of the tasks")
 	case o.noKeys && o.label != "":
 		return cmdutil.Usage("--label: must not come with --no-keys; leave one out")
 	}
@@ -206,7 +206,7 @@ func (o *importOptions) openInput(f *factory.Factory, name string) (io.ReadClose
 
 	info, err := file.Stat()
 	if err == nil && info.IsDir() {
-		err = fmt.Errorf("%s is a folder", name)
+		err = fmt.Errorf("file: must be a file, got the folder %.64q", name)
 	}
 
 	if err == nil && o.label == "" && !o.noKeys {

@@ -95,7 +95,7 @@ func (r *reader) readLine() (queue.NewTask, error) {
 	}
 
 	if err := r.scan.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return queue.NewTask{}, fmt.Errorf("line %d: longer than %d bytes", r.line+1, maxLine)
+		return queue.NewTask{}, fmt.Errorf("line %d: must have at most %d bytes, got more; split it", r.line+1, maxLine)
 	} else if err != nil {
 		return queue.NewTask{}, err
 	}
@@ -114,7 +114,7 @@ func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 		}
 
 		if rec.Status != "" && !rec.Status.Valid() {
-			return t, queue.Invalid("status", fmt.Sprintf("must be a status of a task, got %q", rec.Status))
+			return t, queue.Invalid("status", fmt.Sprintf("must be a status of a task, got %.64q", rec.Status))
 		}
 
 		if rec.Status != "" && !rec.Status.Waiting() && !r.any {
@@ -154,10 +154,10 @@ func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 func explainNotTask(err error) error {
 	e, ok := errors.AsType[*queue.Error](err)
 	switch {
-	case ok && strings.HasPrefix(e.Msg, "unknown field"):
-		return fmt.Errorf("%s: %s; a task has %s", e.Field, e.Msg, strings.Join(listTaskFields(), ", "))
-	case ok && e.Field == "body" && strings.HasPrefix(e.Msg, "an object is needed"):
-		return fmt.Errorf("%s; as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
+	case ok && strings.Contains(e.Msg, "unknown field"):
+		return fmt.Errorf("%s: %s; a task must have these fields alone: %s", e.Field, e.Msg, strings.Join(listTaskFields(), ", "))
+	case ok && e.Field == "body" && strings.HasPrefix(e.Msg, "must be an object"):
+		return fmt.Errorf("%s; it must be as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
 	case ok && e.Field == "body":
 		return fmt.Errorf("%s; must be an object, as {\"queue\":\"mail\",\"payload\":{}}", e.Msg)
 	}

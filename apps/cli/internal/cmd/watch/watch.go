@@ -78,7 +78,7 @@ func newStatsCommand(f *factory.Factory) *cobra.Command {
 			}
 
 			if watch && every < 100*time.Millisecond {
-				return cmdutil.Usage("--every: must be at least 100ms")
+				return cmdutil.Usage("--every: must be at least 100ms, got %v", every)
 			}
 
 			if watch && !p.Human() && p.Format != output.YAML {

@@ -58,7 +58,7 @@ func (b *Body[In, Out]) Optional() (out Out, err error) {
 func (b *Body[In, Out]) decode(media string, data []byte) {
 	if media == restapi.MediaNDJSON {
 		b.err = Refusal{
-			Cause:  queue.Invalid("Content-Type", "must be "+restapi.MediaJSON+", got "+restapi.MediaNDJSON),
+			Cause:  queue.Invalid("Content-Type", "must be "+restapi.MediaJSON+"; NDJSON is for batches"),
 			Status: http.StatusUnsupportedMediaType,
 		}
 		return
