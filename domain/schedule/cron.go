@@ -148,4 +148,3 @@ func (c cron) previousRealInstant(at, floor int64) (int64, bool) {
 	}
 	return 0, false
 }
-
