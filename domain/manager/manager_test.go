@@ -43,7 +43,7 @@ func TestInput(t *testing.T) {
 	}{
 		"a queue's name": {
 			func(ctx context.Context, m *Manager) error { _, err := m.GetQueue(ctx, "1a"); return err },
-			`get queue: queue: name "1a": use a letter first, then letters, digits, '_' and '-'`,
+			`get queue: queue: must be a letter first, then letters, digits, '_' and '-', got "1a"`,
 		},
 		"a task's payload": {
 			func(ctx context.Context, m *Manager) error {
@@ -135,7 +135,7 @@ func TestInput(t *testing.T) {
 				_, err := m.RegisterTicker(ctx, queue.TickerMeta{Name: "next"})
 				return err
 			},
-			`register ticker: ticker: "next" is reserved; choose another name`,
+			`register ticker: ticker: must not be a reserved name, got "next"; choose another`,
 		},
 		"a preview's length": {
 			func(ctx context.Context, m *Manager) error { _, err := m.PreviewTicker(ctx, "hourly", 0); return err },
@@ -150,7 +150,7 @@ func TestInput(t *testing.T) {
 		},
 		"the system's namespace": {
 			func(ctx context.Context, m *Manager) error { _, err := m.In(" PGQueue "); return err },
-			`choose namespace: namespace: "pgqueue" is the system's own namespace; choose another`,
+			`choose namespace: namespace: must not be the system's own namespace, got "pgqueue"; choose another`,
 		},
 	} {
 		bubble(t, "refused with its field: "+name, func(t *testing.T, f *fake, m *Manager) {

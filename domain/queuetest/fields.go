@@ -20,7 +20,7 @@ func filledMeta() queue.TaskMeta {
 		case *json.RawMessage:
 			*to = json.RawMessage(`{"of":"` + field.Name + `"}`)
 		case *map[string]string:
-			*to = map[string]string{"of": field.Name}
+			*to = map[string]string{"traceparent": field.Name} // telemetry adds this header where a caller gives none
 		case *string:
 			*to = strings.ToLower(field.Name)
 		case *int16:

@@ -95,7 +95,7 @@ func serveArguments(v *svc) {
 			}
 		}
 
-		headers := map[string]string{"a": "1"}
+		headers := map[string]string{"traceparent": "00-1"} // telemetry adds this header where a caller gives none
 		made := v.create("mail", queue.TaskMeta{Payload: []byte(`"payload"`), Headers: maps.Clone(headers), Key: "k"})
 		id := made.ID
 		spoil(made)
