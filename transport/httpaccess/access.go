@@ -130,7 +130,7 @@ func (c *Checks) Wrap(next http.Handler) http.Handler {
 }
 
 // checkHost refuses an unknown Host. A page of any site can reach this server after it points its own name at the
-// server's address. Over loopback every unknown name is refused. Elsewhere, as in a container whose port is published
+// server's address. Over loopback every unknown name is refused. Elsewhere, as in a container with a port published
 // on 127.0.0.1, programs may use any name, so only a browser over plain http is refused, and only with a name that an
 // attacker can own. Over TLS the certificate protects the name. Headers of proxies, such as X-Forwarded-Host, do not
 // count, because a page can send them too. Only HTTP/1.0 omits the Host, and browsers do not speak it.
@@ -271,7 +271,7 @@ func originOf(address string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// crossSite returns the error of a request whose header shows a page of another site; origin is "" if unknown.
+// crossSite returns the error of a request with headers of a page of another site; origin is "" if unknown.
 func crossSite(header, origin string) *queue.Error {
 	if origin == "" {
 		return &queue.Error{

@@ -94,7 +94,7 @@ func TestUnknownHostsOnLoopbackAre421(t *testing.T) {
 }
 
 // TestUnknownHostsOfBrowsersAre421Elsewhere sends what Chromium and programs send over plain http to an address that is
-// not loopback, as the address of a container is whose port is published on 127.0.0.1.
+// not loopback, as the address of a container is with a port published on 127.0.0.1.
 func TestUnknownHostsOfBrowsersAre421Elsewhere(t *testing.T) {
 	const page = "http://evil.example:8080"
 	h := wrap(t)

@@ -87,7 +87,7 @@ func TestSettings(t *testing.T) {
 	})
 }
 
-// TestTurnedSettings holds the store to the contract on databases whose settings are all turned.
+// TestTurnedSettings holds the store to the contract on databases with all settings turned.
 func TestTurnedSettings(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)

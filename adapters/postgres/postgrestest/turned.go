@@ -19,7 +19,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest/internal/server"
 )
 
-// Turned returns dsn for a superuser whose role turns every setting that a role may have away from its default, except
+// Turned returns dsn for a superuser with a role that turns every setting that a role may have away from its default, except
 // those that FixedSettings names. The first test makes the role, and the server keeps it for later ones. For connections
 // that state nothing, as behind a pooler, bare leaves out the limits that end calls early.
 func Turned(t testing.TB, dsn string, bare bool) string {

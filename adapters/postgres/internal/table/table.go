@@ -165,7 +165,7 @@ func (t Table[R]) CopySource(rows []R) pgx.CopyFromSource {
 }
 
 // Unnest returns the source of a bulk statement: "unnest(@token::bigint[], @part::smallint[]) i (token, part)" for the alias
-// "i". It panics for a column whose Go type has no SQL type.
+// "i". It panics for a column of a Go type without an SQL type.
 func (t Table[R]) Unnest(alias string) string {
 	arrays := make([]string, len(t.columns))
 	for i, column := range t.columns {
