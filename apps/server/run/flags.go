@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+
 	"github.com/spf13/pflag"
 
 	"github.com/pgqueue/pgqueue/apps/internal/program"
