@@ -594,7 +594,7 @@ func TestBadTickers(t *testing.T) {
 		{"100ms", []string{"--period", "99ms"}},
 		{"period", []string{"--period", "-1h"}},
 		{"Mars/Olympus", []string{"--cron", "@daily", "--timezone", "Mars/Olympus"}},
-		{"never", []string{"--cron", "0 0 30 2 *"}},
+		{"must fire at some time", []string{"--cron", "0 0 30 2 *"}},
 		{"cron", []string{"--cron", strings.Repeat("0,", 5000) + "0 * * * *"}},
 		{"timezone", []string{"--cron", "TZ=UTC 0 0 * * *"}},
 		{"timezone", []string{"--cron", "CRON_TZ=UTC 0 0 * * *"}},
