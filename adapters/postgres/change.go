@@ -5,7 +5,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/feed"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -34,34 +36,25 @@ func decodeStatus(code int16) queue.Status {
 	return ""
 }
 
-// The codes of the event kinds: the index in queue.EventKinds plus 1. An event row with code 0 changes only the
-// counts.
+// Codes of the event kinds, as feed.CodeOf returns them. An event row with code 0 changes only the counts.
 const (
 	eventNone int16 = iota
 	eventCreated
 	eventRetained
 )
 
-var eventCodes = func() map[queue.EventKind]int16 {
-	m := map[queue.EventKind]int16{}
-	for i, k := range queue.EventKinds() {
-		m[k] = int16(i + 1)
-	}
-	return m
-}()
-
 // eventOfMove returns the code of the event for a move that left a task in status is. It returns eventNone when the
 // move changes only the counts.
 func eventOfMove(move queue.Move, is queue.Status) int16 {
 	switch {
 	case is.Finished():
-		return eventCodes[queue.EventKind(is)]
+		return feed.CodeOf(queue.EventKind(is))
 	case move == queue.MoveHandBack || move == queue.MoveSnooze:
-		return eventCodes[queue.EventReturned]
+		return feed.CodeOf(queue.EventReturned)
 	case move == queue.MoveRetry:
-		return eventCodes[queue.EventRevived]
+		return feed.CodeOf(queue.EventRevived)
 	case is == queue.StatusRetry:
-		return eventCodes[queue.EventRetry]
+		return feed.CodeOf(queue.EventRetry)
 	}
 	return eventNone
 }
@@ -85,7 +78,7 @@ type eventRow struct {
 	n       int32
 	delayed int32
 	worker  *string
-	ids     *string // encoded by packIDRuns; nil: the row changes only the counts
+	ids     *string // encoded by feed.PackIDs; nil: the row changes only the counts
 }
 
 var eventColumns = table.New(
@@ -116,7 +109,7 @@ type events map[eventChange][]int64
 func (e events) appendIDs(c eventChange, ids ...int64) { e[c] = append(e[c], ids...) }
 
 // insertEventRows queues the event rows, in the same order in every transaction.
-func (e events) insertEventRows(t *tx, at time.Time) {
+func (e events) insertEventRows(t *txn.Tx, at time.Time) {
 	if len(e) == 0 {
 		return
 	}
@@ -138,51 +131,21 @@ func (e events) insertEventRows(t *tx, at time.Time) {
 		}
 
 		for left := e[c]; len(left) > 0; {
-			runs, n := packIDRuns(left, runsPerEvent)
+			runs, n := feed.PackIDs(left, runsPerEvent)
 			text := encodeArray(runs)
 			rows = append(rows, makeEventRow(c, at, n, &text))
 			left = left[n:]
 		}
 	}
 
-	t.queueStatement(insertEvents, eventColumns.Arrays(nil, rows)...)
+	t.Queue(insertEvents, eventColumns.Arrays(nil, rows)...)
 }
 
 // runsPerEvent is the most numbers in task_ids of an event row, so that PostgreSQL stores the array inline.
 const runsPerEvent = 200
 
-// packIDRuns encodes the first n of ids and returns n. All ids are above 0. A run of consecutive ids becomes its
-// first id and the negative of its last id. The result has at most most numbers.
-func packIDRuns(ids []int64, most int) (packed []int64, n int) {
-	for n < len(ids) && len(packed)+2 <= most {
-		first := ids[n]
-		for n++; n < len(ids) && ids[n] == ids[n-1]+1; n++ {
-		}
-		packed = append(packed, first)
-		if last := ids[n-1]; last > first {
-			packed = append(packed, -last)
-		}
-	}
-	return packed, n
-}
-
-// unpackIDRuns decodes the result of packIDRuns.
-func unpackIDRuns(packed []int64) []int64 {
-	ids := make([]int64, 0, len(packed))
-	for _, v := range packed {
-		if v > 0 {
-			ids = append(ids, v)
-			continue
-		}
-		for id := ids[len(ids)-1] + 1; id <= -v; id++ {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
 // insertCounts queues event rows that change only the counts. n[i] is the number of tasks of changes[i].
-func (e events) insertCounts(t *tx, changes []eventChange, n []int32) {
+func (e events) insertCounts(t *txn.Tx, changes []eventChange, n []int32) {
 	if len(changes) == 0 {
 		return
 	}
@@ -192,5 +155,5 @@ func (e events) insertCounts(t *tx, changes []eventChange, n []int32) {
 		rows[i] = eventRow{queueID: c.queue, kind: c.kind, was: c.was, is: c.is, n: n[i]}
 	}
 
-	t.queueStatement(insertEvents, eventColumns.Arrays(nil, rows)...)
+	t.Queue(insertEvents, eventColumns.Arrays(nil, rows)...)
 }

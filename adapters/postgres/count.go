@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -26,15 +27,26 @@ type queueCounts struct {
 // counts reads the kept counts of one queue, of all queues of a namespace (name ""), or of all namespaces (both "").
 func (s *Store) counts(ctx context.Context, namespace, name string) ([]queueCounts, error) {
 	var out []queueCounts
-	err := s.query(ctx, "count tasks", "counts", func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, "count tasks", readCounts, scanCounts(func(c queueCounts) { out = append(out, c) }),
+		arg("namespace", namespace), arg("name", name))
+	return out, err
+}
+
+// queueReadOfCounts queues the same read of one queue in a transaction, for repairs.
+func queueReadOfCounts(t *txn.Tx, namespace, name string, into func(byStatus []int64, delayed int64)) {
+	t.QueueQuery(readCounts, scanCounts(func(c queueCounts) { into(c.by[1:], c.delayed) }), arg("namespace", namespace), arg("name", name))
+}
+
+// scanCounts returns a function that passes the counts of each row to each.
+func scanCounts(each func(queueCounts)) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
 		var c queueCounts
 		var by []int64
 		err := rows.Scan(&c.id, &c.namespace, &c.name, &c.paused, &by, &c.delayed, &c.created, &c.finished, &c.window)
 		copy(c.by[1:], by)
-		out = append(out, c)
+		each(c)
 		return err
-	}, namespace, name)
-	return out, err
+	}
 }
 
 // QueueStats implements queue.Store.
@@ -61,7 +73,10 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 }
 
 // findOldestReady reads the age of the first ready task of each queue.
-var findOldestReady = statement("count.oldest")
+var (
+	readCounts      = statement("counts")
+	findOldestReady = statement("count.oldest")
+)
 
 // stats turns kept counts into statistics, and reads the age of the oldest ready task of each queue that has one.
 func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*queue.QueueStats, error) {
@@ -93,7 +108,7 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 		return out, nil
 	}
 
-	return out, s.queryRows(ctx, op, findOldestReady, func(rows pgx.Rows) error {
+	return out, s.db.Query(ctx, op, findOldestReady, func(rows pgx.Rows) error {
 		var id int32
 		var seconds float64
 		err := rows.Scan(&id, &seconds)
@@ -106,7 +121,7 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 // for tests, and for operators that want to check the kept counts.
 func (s *Store) Recount(ctx context.Context, namespace string) (map[string]map[queue.Status]int64, error) {
 	out := map[string]map[queue.Status]int64{}
-	err := s.query(ctx, "recount tasks", "recount", func(rows pgx.Rows) error {
+	err := s.db.QueryPositional(ctx, "recount tasks", statement("recount"), func(rows pgx.Rows) error {
 		var name string
 		var status int16
 		var n int64

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -86,7 +87,7 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatch, error) {
 	for keys := keysTry; ; {
 		var b *insertBatch
-		err := s.runInTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
+		err := s.db.Run(ctx, "create tasks", func(ctx context.Context, t *txn.Tx) (err error) {
 			b, err = s.createTasksIn(ctx, t, c, keys)
 			return err
 		})
@@ -105,7 +106,7 @@ func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatc
 			return nil, err
 		default:
 			s.lanes.confirmLanes(b.lanes, b.generation)
-			s.notify.notifyReady(b.woken)
+			s.notify.NotifyReady(b.woken)
 			s.extendSoon(b.maxID)
 			return b, nil
 		}
@@ -143,7 +144,7 @@ type newTask struct {
 }
 
 // createTasksIn writes c within t. Its result is valid only after t has committed.
-func (s *Store) createTasksIn(ctx context.Context, t *tx, c queue.Create, how keysHow) (*insertBatch, error) {
+func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, how keysHow) (*insertBatch, error) {
 	b := &insertBatch{out: make([]queue.Created, len(c.Tasks)), generation: s.lanes.currentGeneration()}
 
 	// The queues and the ids arrive in one round trip.
@@ -154,10 +155,10 @@ func (s *Store) createTasksIn(ctx context.Context, t *tx, c queue.Create, how ke
 		}
 	}
 
-	queues := t.readQueuesByName(c.Namespace, names)
+	queues := readQueuesByName(t, c.Namespace, names)
 
 	var ids []int64
-	err := t.queryRows(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
+	err := t.Query(ctx, takeIDs, func(rows pgx.Rows) error { return rows.Scan(&b.now, &ids) }, arg("count", len(c.Tasks)))
 	if err != nil {
 		return b, err
 	}
@@ -242,7 +243,7 @@ type keyOwner struct {
 
 // claimTaskKeys claims the keys of the rows of b. Rows with a key of another owner leave b: their answer is the task
 // of the owner, or KindKeyReused when the payload differs. A locked key ends an atomic create.
-func (b *insertBatch) claimTaskKeys(ctx context.Context, t *tx, c queue.Create, how keysHow) error {
+func (b *insertBatch) claimTaskKeys(ctx context.Context, t *txn.Tx, c queue.Create, how keysHow) error {
 	// Several tasks of the batch may share a key: only the first of them claims it.
 	owners := map[keySlot]*keyOwner{}
 	var claims keyClaims
@@ -302,7 +303,7 @@ func (b *insertBatch) claimTaskKeys(ctx context.Context, t *tx, c queue.Create, 
 
 // readKeyOwners reads the tasks that own the keys which this batch did not win, by id. It records each of them as the
 // owner of its key.
-func (b *insertBatch) readKeyOwners(ctx context.Context, t *tx, readKeyOwners map[keySlot]*keyOwner, won, held map[keySlot]bool) (map[int64]*queue.Task, error) {
+func (b *insertBatch) readKeyOwners(ctx context.Context, t *txn.Tx, readKeyOwners map[keySlot]*keyOwner, won, held map[keySlot]bool) (map[int64]*queue.Task, error) {
 	var queues []int32
 	var keys []string
 	for slot := range readKeyOwners {
@@ -316,7 +317,7 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *tx, readKeyOwners ma
 	}
 
 	var wanted []wantedTask
-	err := t.queryRows(ctx, findKeyOwners, func(r pgx.Rows) error {
+	err := t.Query(ctx, findKeyOwners, func(r pgx.Rows) error {
 		var ord, id int64
 		var mark []byte
 		var there bool
@@ -326,7 +327,7 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *tx, readKeyOwners ma
 		slot := keySlot{queues[ord-1], keys[ord-1]}
 		o := readKeyOwners[slot]
 		if !there { // the task was deleted a moment before its key
-			t.queueStatement(replaceKeyOwner,
+			t.Queue(replaceKeyOwner,
 				arg("task_id", o.id), arg("fingerprint", o.print), arg("queue_id", slot.queue), arg("key", slot.key))
 			return nil
 		}
@@ -340,7 +341,7 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *tx, readKeyOwners ma
 	}
 
 	// The answer may rest on a commit that no standby has confirmed yet: this commit waits for the standby.
-	t.queueStatement(waitForStandby)
+	t.Queue(waitForStandby)
 	return readWantedTasks(ctx, t, wanted)
 }
 
@@ -371,7 +372,7 @@ func fingerprintPayload(payload []byte) []byte {
 }
 
 // writeRows queues the rows of b. It copies them with COPY when they are many or large.
-func (b *insertBatch) writeRows(ctx context.Context, t *tx, s *Store) error {
+func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error {
 	if len(b.rows) == 0 {
 		return nil
 	}
@@ -418,7 +419,7 @@ func (b *insertBatch) writeRows(ctx context.Context, t *tx, s *Store) error {
 		slices.SortFunc(b.lanes, func(a, c lane) int {
 			return cmp.Or(cmp.Compare(a.queue, c.queue), cmp.Compare(a.priority, c.priority))
 		})
-		t.queueStatement(insertLanes, laneColumns.Arrays(nil, b.lanes)...)
+		t.Queue(insertLanes, laneColumns.Arrays(nil, b.lanes)...)
 	}
 
 	// COPY needs a round trip of its own, so small creates use INSERT.
@@ -444,22 +445,22 @@ func (b *insertBatch) makeTaskRows() []taskRow {
 	return rows
 }
 
-func (b *insertBatch) insertTaskRows(t *tx) {
-	t.queueStatement(insertTasks, insertedTaskColumns.Arrays([]sqltext.Arg{arg("now", b.now)}, b.makeTaskRows())...)
+func (b *insertBatch) insertTaskRows(t *txn.Tx) {
+	t.Queue(insertTasks, insertedTaskColumns.Arrays([]sqltext.Arg{arg("now", b.now)}, b.makeTaskRows())...)
 }
 
 // copyTaskRows writes the rows with COPY. A batch cannot contain COPY, so the queued statements leave first.
-func (b *insertBatch) copyTaskRows(ctx context.Context, t *tx, schema string, ready readyRows, delayed delayedRows) error {
-	if err := t.flushBatch(ctx); err != nil {
+func (b *insertBatch) copyTaskRows(ctx context.Context, t *txn.Tx, schema string, ready readyRows, delayed delayedRows) error {
+	if err := t.Flush(ctx); err != nil {
 		return err
 	}
 
-	_, err := t.on.CopyFrom(ctx, pgx.Identifier{schema, "task"}, taskColumns.Names(), taskColumns.CopySource(b.makeTaskRows()))
+	err := t.CopyFrom(ctx, pgx.Identifier{schema, "task"}, taskColumns.Names(), taskColumns.CopySource(b.makeTaskRows()))
 	if err == nil && len(ready) > 0 {
-		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "ready"}, readyColumns.Names(), readyColumns.CopySource(ready))
+		err = t.CopyFrom(ctx, pgx.Identifier{schema, "ready"}, readyColumns.Names(), readyColumns.CopySource(ready))
 	}
 	if err == nil && len(delayed) > 0 {
-		_, err = t.on.CopyFrom(ctx, pgx.Identifier{schema, "delayed"}, delayedColumns.Names(), delayedColumns.CopySource(delayed))
+		err = t.CopyFrom(ctx, pgx.Identifier{schema, "delayed"}, delayedColumns.Names(), delayedColumns.CopySource(delayed))
 	}
 	return err
 }

@@ -75,16 +75,16 @@
 //	release                       release.go, hold.go, move.go
 //	in a transaction              intx.go
 //	cancel, retry, delete         operate.go
-//	get and list                  task.go, list.go; counts: count.go; feed: event.go, feed_cursor.go
+//	get and list                  task.go, list.go; counts: count.go; feed: internal/feed
 //	queues, tickers, ticks        queue.go, ticker.go, tick.go
-//	wake-ups                      notify.go, listen.go
-//	promoter, expirer             maintain.go, idle.go, sieve.go
-//	rescuer, tick firer           rescue.go, tick.go
-//	pruner, partition keeper      prune.go, partition.go
-//	stats folder                  stats_folder.go
-//	migrate, restore, repair      migrate.go, restore.go, contradict.go
-//	diagnose                      diagnose.go, diagnose_work.go
-//	connections and settings      store.go, options.go, connect.go, settings.go
-//	transactions and errors       tx.go, errors.go, sqlstate.go
+//	wake-ups                      internal/feed
+//	background agents             background.go; row_filter.go passes over rows that the database refuses
+//	promoter, expirer, rescuer    promoter.go, expirer.go, rescuer.go
+//	tick firer, stats folder      tick_firer.go, stats_folder.go
+//	pruner, partition keeper      pruner.go, partition.go
+//	migrate, restore              internal/migrate
+//	diagnose, repair              internal/doctor
+//	connections and settings      store.go, options.go, internal/txn
+//	transactions and errors       internal/txn
 //	event rows                    change.go
 package postgres

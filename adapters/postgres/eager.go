@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -28,7 +29,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	var p *claim
 	retaining := false // separates faults of the retain from faults of the create
 	for {
-		err = s.runInTx(ctx, "create tasks", func(ctx context.Context, t *tx) (err error) {
+		err = s.db.Run(ctx, "create tasks", func(ctx context.Context, t *txn.Tx) (err error) {
 			clear(outs)
 			p, retaining = nil, false
 			if b, err = s.createTasksIn(ctx, t, c, keysTry); err != nil || len(b.woken) == 0 {
@@ -62,7 +63,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	}
 
 	// Other processes learn only of the tasks that nothing has retained.
-	s.notify.notifyReady(b.listOtherWakes(picked))
+	s.notify.NotifyReady(b.listOtherWakes(picked))
 	s.extendSoon(b.maxID)
 	return b.out, outs, nil
 }
@@ -75,7 +76,7 @@ func (s *Store) createWithoutRetain(ctx context.Context, c queue.Create, outs []
 }
 
 // pickNewTasks retains within the transaction t that has created b. It returns nil when it found no task.
-func (s *Store) pickNewTasks(ctx context.Context, t *tx, b *insertBatch, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) (*claim, error) {
+func (s *Store) pickNewTasks(ctx context.Context, t *txn.Tx, b *insertBatch, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) (*claim, error) {
 	p, err := s.pickTasks(ctx, t, queues, s.limitTasks(r.Requests, queues))
 	if err != nil || len(p.out) == 0 {
 		return nil, err

@@ -8,7 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/feed"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -106,11 +108,11 @@ func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue
 		ids, tokens = append(ids, b.ID), append(tokens, b.Token)
 	}
 
-	return s.runInTx(ctx, "heartbeat tasks", func(ctx context.Context, t *tx) error {
+	return s.db.Run(ctx, "heartbeat tasks", func(ctx context.Context, t *txn.Tx) error {
 		clear(out) // the transaction may run again after a passing fault
 		h := lockedLeases{skipsLocked: true}
 		h.queueLeaseLock(t, namespace, tokens)
-		if err := t.flushBatch(ctx); err != nil {
+		if err := t.Flush(ctx); err != nil {
 			return err
 		}
 		if err := h.lockMissingLeases(ctx, t, namespace, ids, tokens); err != nil {
@@ -135,12 +137,12 @@ func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue
 }
 
 // readLeaseBeats reads the lease beats beside the locked rows.
-func (h *lockedLeases) readLeaseBeats(ctx context.Context, t *tx) error {
+func (h *lockedLeases) readLeaseBeats(ctx context.Context, t *txn.Tx) error {
 	if len(h.all) == 0 {
 		return nil
 	}
 	h.beats = map[int64]leaseEnd{}
-	return t.queryRows(ctx, readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
+	return t.Query(ctx, readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
 }
 
 // listRowTokens returns the tokens of the locked rows, each once.
@@ -163,7 +165,7 @@ func (h *lockedLeases) scanLeaseBeat(rows pgx.Rows) error {
 
 // queueBeatDeletion queues the deletion of lease beats after their end went into the row. A later end stays: another
 // heartbeat found the row locked and wrote it since the read.
-func (h *lockedLeases) queueBeatDeletion(t *tx, tokens []int64) {
+func (h *lockedLeases) queueBeatDeletion(t *txn.Tx, tokens []int64) {
 	if len(tokens) == 0 {
 		return
 	}
@@ -172,7 +174,7 @@ func (h *lockedLeases) queueBeatDeletion(t *tx, tokens []int64) {
 	for i, token := range tokens {
 		rows[i] = beatRow{token: token, expiresAt: h.beats[token].at}
 	}
-	t.queueStatement(deleteLeaseBeats, beatColumns.Only("token", "expires_at").Arrays(nil, rows)...)
+	t.Queue(deleteLeaseBeats, beatColumns.Only("token", "expires_at").Arrays(nil, rows)...)
 }
 
 // rememberLeaseBeats makes the next heartbeats of this process read lease beats, as long as there may be some.
@@ -324,7 +326,7 @@ func (taken *appliedHeartbeats) reportProgress(p heldTask, progress []byte) {
 		return
 	}
 	taken.progress.addProgress(p, progress)
-	taken.events.appendIDs(eventChange{queue: p.q.id, keep: p.q.Events, kind: eventCodes[queue.EventProgress], worker: p.worker}, p.id)
+	taken.events.appendIDs(eventChange{queue: p.q.id, keep: p.q.Events, kind: feed.CodeOf(queue.EventProgress), worker: p.worker}, p.id)
 }
 
 // computeNextEnd returns the end of a lease after a heartbeat at now. A heartbeat with a length of its own ends the
@@ -342,7 +344,7 @@ func computeNextEnd(present leaseEnd, now time.Time, asked time.Duration) leaseE
 }
 
 // writeLeaseRows queues all rows that the heartbeats change.
-func (taken *appliedHeartbeats) writeLeaseRows(t *tx, h *lockedLeases) {
+func (taken *appliedHeartbeats) writeLeaseRows(t *txn.Tx, h *lockedLeases) {
 	var kept, split leaseRows
 	for _, l := range taken.rows {
 		b := l.newEnds
@@ -378,15 +380,15 @@ func (taken *appliedHeartbeats) writeLeaseRows(t *tx, h *lockedLeases) {
 
 // writeLeaseBeats queues the lease beats for locked lease rows. The state row with the progress may be locked too, so
 // the transaction limits its wait for locks.
-func (taken *appliedHeartbeats) writeLeaseBeats(t *tx) {
+func (taken *appliedHeartbeats) writeLeaseBeats(t *txn.Tx) {
 	rows := make([]beatRow, 0, len(taken.beats))
 	for _, token := range slices.Sorted(maps.Keys(taken.beats)) {
 		end := taken.beats[token]
 		rows = append(rows, beatRow{token: token, expiresAt: end.at, granted: int64(end.length)})
 	}
 
-	t.queueStatement(setLockTimeout, arg("patience", besidePatience))
-	t.queueStatement(writeLeaseBeats, beatColumns.Arrays(nil, rows)...)
+	t.Queue(setLockTimeout, arg("patience", besidePatience))
+	t.Queue(writeLeaseBeats, beatColumns.Arrays(nil, rows)...)
 }
 
 // leaseSplit is one row for the tasks of one group, after heartbeats have split a lease row.
@@ -437,7 +439,7 @@ func splitLeaseRow(l *lockedLease, b *newEnds) []leaseSplit {
 
 // explainLostLeases replaces the errors of lost leases: a task that does not exist gets another error than a task
 // that another worker holds.
-func (s *Store) explainLostLeases(ctx context.Context, t *tx, namespace string, beats []queue.Heartbeat, out []queue.Beat) error {
+func (s *Store) explainLostLeases(ctx context.Context, t *txn.Tx, namespace string, beats []queue.Heartbeat, out []queue.Beat) error {
 	var ids []int64
 	for i, b := range beats {
 		if out[i].Err != nil && !queue.IsLocked(out[i].Err) {
@@ -446,7 +448,7 @@ func (s *Store) explainLostLeases(ctx context.Context, t *tx, namespace string, 
 	}
 
 	there := map[int64]bool{}
-	err := t.read(ctx, "task.there", func(rows pgx.Rows) error {
+	err := t.QueryPositional(ctx, statement("task.there"), func(rows pgx.Rows) error {
 		var id int64
 		err := rows.Scan(&id)
 		there[id] = true
@@ -499,8 +501,8 @@ func (r *progressRows) addProgress(p heldTask, progress []byte) {
 	r.rows = append(r.rows, progressRow{queueID: p.q.id, id: p.id, attempt: int16(p.attemptOfTask()), progress: progress})
 }
 
-func (r *progressRows) insertProgress(t *tx) {
+func (r *progressRows) insertProgress(t *txn.Tx) {
 	if len(r.rows) > 0 {
-		t.queueStatement(writeProgress, progressColumns.Arrays(nil, r.rows)...)
+		t.Queue(writeProgress, progressColumns.Arrays(nil, r.rows)...)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -154,7 +155,7 @@ func (h *lockedLeases) findHeldTask(id, token int64) (heldTask, bool) {
 
 // queueLeaseLock queues the lock of the lease rows of the tokens of tasks. It waits for rows that another transaction
 // has locked, or leaves them out with h.skipsLocked.
-func (h *lockedLeases) queueLeaseLock(t *tx, namespace string, tokens []int64) {
+func (h *lockedLeases) queueLeaseLock(t *txn.Tx, namespace string, tokens []int64) {
 	rows := make([]int64, len(tokens))
 	for i, token := range tokens {
 		rows[i] = tokenOfLeaseRow(token)
@@ -165,11 +166,11 @@ func (h *lockedLeases) queueLeaseLock(t *tx, namespace string, tokens []int64) {
 	if h.skipsLocked {
 		lock = lockFreeLeases
 	}
-	t.queueQuery(lock, h.scanLease, arg("tokens", slices.Compact(rows)), arg("namespace", namespace))
+	t.QueueQuery(lock, h.scanLease, arg("tokens", slices.Compact(rows)), arg("namespace", namespace))
 }
 
 // lockMissingLeases looks again for tasks that the first lock did not find. ids[i] belongs to tokens[i].
-func (h *lockedLeases) lockMissingLeases(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
+func (h *lockedLeases) lockMissingLeases(ctx context.Context, t *txn.Tx, namespace string, ids, tokens []int64) error {
 	if h.skipsLocked {
 		return h.readLeasesOfOthers(ctx, t, namespace, ids, tokens)
 	}
@@ -179,7 +180,7 @@ func (h *lockedLeases) lockMissingLeases(ctx context.Context, t *tx, namespace s
 // readLeasesOfOthers separates ended leases from leases in locked rows, and adds the latter to h.locked. It tries the
 // lock again first: a heartbeat may move a task to another row in between, and one of the two statements then sees
 // the task.
-func (h *lockedLeases) readLeasesOfOthers(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
+func (h *lockedLeases) readLeasesOfOthers(ctx context.Context, t *txn.Tx, namespace string, ids, tokens []int64) error {
 	missing, rows := h.listMissing(ids, tokens)
 	if len(missing) == 0 {
 		return nil
@@ -187,8 +188,8 @@ func (h *lockedLeases) readLeasesOfOthers(ctx context.Context, t *tx, namespace 
 
 	h.lockedBefore = true
 	h.queueLeaseLock(t, namespace, rows)
-	t.queueQuery(readLockedLeases, h.scanLeaseOfOthers, arg("token", rows), arg("id", missing), arg("namespace", namespace))
-	return t.flushBatch(ctx)
+	t.QueueQuery(readLockedLeases, h.scanLeaseOfOthers, arg("token", rows), arg("id", missing), arg("namespace", namespace))
+	return t.Flush(ctx)
 }
 
 // listMissing returns the tasks that no locked row holds under their token, and the tokens of their lease rows.
@@ -226,7 +227,7 @@ func (h *lockedLeases) findInLockedRow(id, token int64) (heldTask, bool) {
 
 // lockMovedLeases looks again for tasks that the first lock did not find. The first lock may have waited for a
 // heartbeat that moved them to rows which its snapshot did not contain. It repeats until it finds no more rows.
-func (h *lockedLeases) lockMovedLeases(ctx context.Context, t *tx, namespace string, ids, tokens []int64) error {
+func (h *lockedLeases) lockMovedLeases(ctx context.Context, t *txn.Tx, namespace string, ids, tokens []int64) error {
 	for {
 		missing, rows := h.listMissing(ids, tokens)
 		before := len(h.all)
@@ -236,7 +237,7 @@ func (h *lockedLeases) lockMovedLeases(ctx context.Context, t *tx, namespace str
 
 		h.lockedBefore = true
 		h.queueLeaseLock(t, namespace, rows)
-		if err := t.flushBatch(ctx); err != nil || len(h.all) == before {
+		if err := t.Flush(ctx); err != nil || len(h.all) == before {
 			return err
 		}
 	}
@@ -252,10 +253,10 @@ const (
 // is locked, when ctx ends, or after the timeout of a call. It holds no connection while it waits. When again fails,
 // the elements of that call get its error; the others have their answer already.
 func (s *Store) repeatUntilUnlocked(ctx context.Context, places []int, again func(ctx context.Context, places []int) (locked []int, err error), fail func(place int, err error)) {
-	ctx, cancel := s.withCallTimeout(ctx)
+	ctx, cancel := s.db.WithTimeout(ctx)
 	defer cancel()
 
-	for look := firstUnlockPause; len(places) > 0 && sleepFor(ctx, look); look = min(2*look, maxUnlockPause) {
+	for look := firstUnlockPause; len(places) > 0 && txn.SleepFor(ctx, look); look = min(2*look, maxUnlockPause) {
 		locked, err := again(ctx, places)
 		if err != nil {
 			for _, at := range places {
@@ -297,7 +298,7 @@ func collectAnswers[T any](out, answers []T, places []int, errOf func(T) error) 
 
 // shrinkLeases queues the new state of the lease rows after some leases ended: it deletes empty rows and updates the
 // others.
-func (h *lockedLeases) shrinkLeases(t *tx) {
+func (h *lockedLeases) shrinkLeases(t *txn.Tx) {
 	var gone, kept leaseRows
 	for _, l := range h.all {
 		switch {
@@ -387,21 +388,21 @@ func arrayTextPointer[N int16 | int64](s []N) *string {
 	return &text
 }
 
-func (r leaseRows) deleteLeaseRows(t *tx) {
+func (r leaseRows) deleteLeaseRows(t *txn.Tx) {
 	if len(r) > 0 {
-		t.queueStatement(dropLeases, droppedLeaseColumns.Arrays(nil, r)...)
+		t.Queue(dropLeases, droppedLeaseColumns.Arrays(nil, r)...)
 	}
 }
 
-func (r leaseRows) updateLeaseRows(t *tx) {
+func (r leaseRows) updateLeaseRows(t *txn.Tx) {
 	if len(r) > 0 {
-		t.queueStatement(keepLeases, keptLeaseColumns.Arrays(nil, r)...)
+		t.Queue(keepLeases, keptLeaseColumns.Arrays(nil, r)...)
 	}
 }
 
-func (r leaseRows) insertLeaseRows(t *tx) {
+func (r leaseRows) insertLeaseRows(t *txn.Tx) {
 	if len(r) > 0 {
-		t.queueStatement(insertLeases, writtenLeaseColumns.Arrays(nil, r)...)
+		t.Queue(insertLeases, writtenLeaseColumns.Arrays(nil, r)...)
 	}
 }
 

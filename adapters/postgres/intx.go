@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -37,11 +38,11 @@ func (s *Store) InTx(tx pgx.Tx, namespace string) (*InTx, error) {
 		return nil, err
 	}
 
-	if err := encodingFault(tx.Conn().PgConn()); err != nil {
+	if err := txn.EncodingFault(tx.Conn().PgConn()); err != nil {
 		return nil, err
 	}
 
-	s.noteNewConnection(tx.Conn())
+	s.db.NoteConnection(tx.Conn())
 	return &InTx{store: s, tx: tx, namespace: namespace}, nil
 }
 
@@ -83,7 +84,7 @@ func (x *InTx) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]qu
 	}
 
 	answers := make([]queue.Released, len(sound))
-	err := x.runStep(ctx, op, func(ctx context.Context, t *tx) ([]queue.Wake, error) {
+	err := x.runStep(ctx, op, func(ctx context.Context, t *txn.Tx) ([]queue.Wake, error) {
 		m, err := x.store.releaseTasksIn(ctx, t, x.namespace, sound, answers, false)
 		if err != nil {
 			return nil, err
@@ -144,7 +145,7 @@ func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask)
 	}
 
 	var b *insertBatch
-	write := func(ctx context.Context, t *tx) (woken []queue.Wake, err error) {
+	write := func(ctx context.Context, t *txn.Tx) (woken []queue.Wake, err error) {
 		b, err = x.store.createTasksIn(ctx, t, c, keysWait)
 		return b.woken, err
 	}
@@ -182,13 +183,13 @@ func (x *InTx) createInTx(ctx context.Context, op string, tasks []queue.NewTask)
 // may hold all of them. It first asks on the caller's own transaction, and then the store creates the partition on a
 // connection beside the pool. That is rare, because background work and each create make partitions ahead of need.
 func (x *InTx) needPartition(ctx context.Context, id int64, learned bool) error {
-	ctx, cancel := x.store.withCallTimeout(ctx)
+	ctx, cancel := x.store.db.WithTimeout(ctx)
 	defer cancel()
 
 	if !learned {
-		t := &tx{on: x.tx, sql: x.store.sql, batch: &pgx.Batch{}}
+		t := txn.Within(x.tx, x.store.db.Text)
 		if err := x.store.learnPartsIn(ctx, t); err != nil {
-			return translateError("list partitions", err)
+			return txn.Translate("list partitions", err)
 		}
 	}
 
@@ -197,23 +198,21 @@ func (x *InTx) needPartition(ctx context.Context, id int64, learned bool) error 
 
 // runStep runs a step in the caller's transaction, within the timeout of a call. The wake-up leaves with the commit
 // of that transaction.
-func (x *InTx) runStep(ctx context.Context, op string, step func(context.Context, *tx) ([]queue.Wake, error)) error {
-	ctx, cancel := x.store.withCallTimeout(ctx)
+func (x *InTx) runStep(ctx context.Context, op string, step func(context.Context, *txn.Tx) ([]queue.Wake, error)) error {
+	ctx, cancel := x.store.db.WithTimeout(ctx)
 	defer cancel()
 
-	t := &tx{on: x.tx, sql: x.store.sql, batch: &pgx.Batch{}}
+	t := txn.Within(x.tx, x.store.db.Text)
 	woken, err := step(ctx, t)
 	if err != nil {
 		if needPartition(err) { // the caller creates the partition and repeats the step
 			return err
 		}
-		return translateError(op, err)
+		return txn.Translate(op, err)
 	}
 
 	// NOTIFY is part of the transaction, so it is sent at the commit.
-	if len(woken) > 0 && !x.store.opt.noNotify {
-		t.queueStatement(sendWakeUps, arg("channel", x.store.notifyChannel()), arg("payload", encodeWakeUps(woken)))
-	}
+	x.store.notify.QueueWakeUps(t, woken)
 
-	return translateError(op, t.flushBatch(ctx))
+	return txn.Translate(op, t.Flush(ctx))
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 )
 
 // keysHow selects the behaviour of a create at keys that an open transaction has taken. The create learns only at the
@@ -71,7 +73,7 @@ func (k keyClaims) appendArgs(first ...sqltext.Arg) []sqltext.Arg { return keyCo
 
 // claimAll takes the keys of k. It adds the keys that were free to won, and those of an open transaction to held. All
 // other keys have an owner already.
-func (k keyClaims) claimAll(ctx context.Context, t *tx, how keysHow, won, held map[keySlot]bool) error {
+func (k keyClaims) claimAll(ctx context.Context, t *txn.Tx, how keysHow, won, held map[keySlot]bool) error {
 	each := func(r pgx.Rows) error {
 		var slot keySlot
 		err := r.Scan(&slot.queue, &slot.key)
@@ -80,9 +82,9 @@ func (k keyClaims) claimAll(ctx context.Context, t *tx, how keysHow, won, held m
 	}
 	switch how {
 	case keysWait:
-		return t.queryRows(ctx, claimKeys, each, k.appendArgs()...)
+		return t.Query(ctx, claimKeys, each, k.appendArgs()...)
 	case keysTry:
-		return asKeyTaken(t.queryRows(ctx, claimFreeKeys, each, k.appendArgs(arg("patience", keyPatience))...), how)
+		return asKeyTaken(t.Query(ctx, claimFreeKeys, each, k.appendArgs(arg("patience", keyPatience))...), how)
 	case keysApart:
 	}
 	return k.claimByHalves(ctx, t, each, held)
@@ -90,20 +92,20 @@ func (k keyClaims) claimAll(ctx context.Context, t *tx, how keysHow, won, held m
 
 // claimByHalves takes the keys of k. When an open transaction has one of them, it tries both halves. A half of one key
 // goes to held.
-func (k keyClaims) claimByHalves(ctx context.Context, t *tx, each func(pgx.Rows) error, held map[keySlot]bool) error {
-	t.batch.Queue("savepoint pgqueue_keys")
-	err := t.queryRows(ctx, claimFreeKeys, each, k.appendArgs(arg("patience", apartPatience))...)
+func (k keyClaims) claimByHalves(ctx context.Context, t *txn.Tx, each func(pgx.Rows) error, held map[keySlot]bool) error {
+	t.QueueText("savepoint pgqueue_keys")
+	err := t.Query(ctx, claimFreeKeys, each, k.appendArgs(arg("patience", apartPatience))...)
 	if !isLockTimeout(err) {
-		t.batch.Queue("release savepoint pgqueue_keys")
+		t.QueueText("release savepoint pgqueue_keys")
 		return err
 	}
 
-	t.batch.Queue("rollback to savepoint pgqueue_keys")
+	t.QueueText("rollback to savepoint pgqueue_keys")
 	// The aborted transaction refuses to prepare any other statement, so the rollback travels alone.
-	if err := t.flushBatch(ctx); err != nil {
+	if err := t.Flush(ctx); err != nil {
 		return err
 	}
-	t.batch.Queue("release savepoint pgqueue_keys")
+	t.QueueText("release savepoint pgqueue_keys")
 
 	// A failed claim of a single key identifies the taken key.
 	n := len(k)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -162,7 +163,7 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 	}
 
 	edge := func(at time.Time, id *int64) error {
-		return s.query(ctx, op, "list.edge", func(rows pgx.Rows) error { return rows.Scan(id) }, in, at)
+		return s.db.QueryPositional(ctx, op, statement("list.edge"), func(rows pgx.Rows) error { return rows.Scan(id) }, in, at)
 	}
 
 	if t := l.filter.CreatedAfter; !t.IsZero() {
@@ -219,7 +220,7 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 			args = append(args, max(mostSeen/len(l.queues), 200))
 		}
 
-		err := s.query(ctx, op, w.name+suffix, func(r pgx.Rows) error {
+		err := s.db.QueryPositional(ctx, op, statement(w.name+suffix), func(r pgx.Rows) error {
 			var one row
 			err := r.Scan(&one.queue, &one.id)
 			rows = append(rows, one)
@@ -290,9 +291,9 @@ func (s *Store) countRows(ctx context.Context, op string, l *listing) (n int64, 
 
 	// The kept counts contain finished tasks past retention, so their number is subtracted.
 	hidden := int64(0)
-	err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
-		t.queueStatement(allowBitmaps, arg("other_indexes", "off"))
-		return t.read(ctx, "list.hidden", func(rows pgx.Rows) error { return rows.Scan(&hidden) }, l.queues, l.from, l.before,
+	err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
+		t.Queue(allowBitmaps, arg("other_indexes", "off"))
+		return t.QueryPositional(ctx, statement("list.hidden"), func(rows pgx.Rows) error { return rows.Scan(&hidden) }, l.queues, l.from, l.before,
 			timePointer(l.filter.CreatedAfter), timePointer(l.filter.CreatedBefore), mostHidden, l.statuses)
 	})
 

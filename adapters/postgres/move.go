@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -92,7 +93,7 @@ func (m *moves) addFailure(q int32, id int64, attempt int, worker string, err js
 }
 
 // writeAllRows queues the statements that write all collected rows.
-func (m *moves) writeAllRows(t *tx) {
+func (m *moves) writeAllRows(t *txn.Tx) {
 	m.held.insertSuccesses(t, m.now)
 	m.done.insertDoneRows(t, m.now)
 	m.waiting.insertWaitingRows(t)
@@ -135,9 +136,9 @@ func (r *doneRows) addDoneRow(d taskMove) {
 }
 
 // insertDoneRows queues the statement that writes all rows.
-func (r doneRows) insertDoneRows(t *tx, now time.Time) {
+func (r doneRows) insertDoneRows(t *txn.Tx, now time.Time) {
 	if len(r) > 0 {
-		t.queueStatement(insertDone, doneColumns.Arrays([]sqltext.Arg{arg("now", now)}, r)...)
+		t.Queue(insertDone, doneColumns.Arrays([]sqltext.Arg{arg("now", now)}, r)...)
 	}
 }
 
@@ -216,7 +217,7 @@ func (r *successRows) addSuccessRun(at, place int, id int64, n int, result []byt
 }
 
 // insertSuccesses forms the runs of tasks without a result and queues the statement that writes all runs.
-func (r *successRows) insertSuccesses(t *tx, now time.Time) {
+func (r *successRows) insertSuccesses(t *txn.Tx, now time.Time) {
 	// Neighbours in a lease with consecutive ids share one row.
 	for at := range r.leases {
 		l := &r.leases[at]
@@ -232,7 +233,7 @@ func (r *successRows) insertSuccesses(t *tx, now time.Time) {
 
 	if len(r.runs) > 0 {
 		args := heldLeaseColumns.Arrays([]sqltext.Arg{arg("now", now)}, r.leases)
-		t.queueStatement(insertHeldDone, heldRunColumns.Arrays(args, r.runs)...)
+		t.Queue(insertHeldDone, heldRunColumns.Arrays(args, r.runs)...)
 	}
 }
 
@@ -288,9 +289,9 @@ func (r *waitingRows) addWaitingRow(d taskMove, late bool) {
 	})
 }
 
-func (r waitingRows) insertWaitingRows(t *tx) {
+func (r waitingRows) insertWaitingRows(t *txn.Tx) {
 	if len(r) > 0 {
-		t.queueStatement(insertBack, backColumns.Arrays(nil, r)...)
+		t.Queue(insertBack, backColumns.Arrays(nil, r)...)
 	}
 }
 
@@ -327,11 +328,11 @@ func (r *errorRows) addErrorRow(q int32, id int64, attempt int, at time.Time, wo
 }
 
 // insertErrorRows queues the statement that writes the errors. It keeps the newest queue.MaxErrors of each task.
-func (r errorRows) insertErrorRows(t *tx) {
+func (r errorRows) insertErrorRows(t *txn.Tx) {
 	if len(r) == 0 {
 		return
 	}
-	t.queueStatement(insertErrors, errorColumns.Arrays(nil, r)...)
+	t.Queue(insertErrors, errorColumns.Arrays(nil, r)...)
 
 	// Only a task with more than queue.MaxErrors attempts can exceed the limit.
 	var full []errorRow
@@ -341,7 +342,7 @@ func (r errorRows) insertErrorRows(t *tx) {
 		}
 	}
 	if len(full) > 0 {
-		t.queueStatement(trimErrors, errorColumns.Only("queue_id", "task_id").Arrays([]sqltext.Arg{arg("keep", queue.MaxErrors)}, full)...)
+		t.Queue(trimErrors, errorColumns.Only("queue_id", "task_id").Arrays([]sqltext.Arg{arg("keep", queue.MaxErrors)}, full)...)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -201,23 +202,26 @@ func orAll(s []queue.Status) []queue.Status {
 	return s
 }
 
+// maxTaskReads bounds the reads of a task that moves concurrently.
+const maxTaskReads = 5
+
 // bulkStep applies a bulk operation to tasks at the front of ids in one transaction. It returns their number in fit,
-// which is below len(ids) if results are large. It reads a task again that moves concurrently, at most maxTries times.
+// which is below len(ids) if results are large. It reads a task again that moves concurrently, at most maxTaskReads times.
 // It returns the tasks in left that it could not take because another transaction has locked them.
 func (s *Store) bulkStep(
 	ctx context.Context, namespace string, ids []int64, dryRun bool, o operation,
 ) (out queue.Bulk, fit int, left []int64, err error) {
 	var m *moves
-	err = s.runInTx(ctx, o.op, func(ctx context.Context, t *tx) error {
+	err = s.db.Run(ctx, o.op, func(ctx context.Context, t *txn.Tx) error {
 		out, fit = queue.Bulk{Errs: map[int64]error{}}, len(ids)
 		var now time.Time
-		if err := t.read(ctx, "clock", func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
+		if err := t.QueryPositional(ctx, statement("clock"), func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
 			return err
 		}
 
 		m = makeMoves(now)
 		left = ids
-		for tries := 0; len(left) > 0 && tries < maxTries; tries++ {
+		for tries := 0; len(left) > 0 && tries < maxTaskReads; tries++ {
 			// Only the first try limits the bytes; the next tries read the same tasks again.
 			most := int64(math.MaxInt64)
 			if tries == 0 {
@@ -250,7 +254,7 @@ func (s *Store) bulkStep(
 			}
 			if dryRun {
 				left = nil
-				return errNothing
+				return txn.ErrNothing
 			}
 			if len(able) == 0 {
 				left = nil
@@ -259,7 +263,7 @@ func (s *Store) bulkStep(
 
 			var queues map[string]*storedQueue
 			if o.move != "" { // these leave with the statements of take
-				queues = t.readQueuesByName(namespace, listQueueNames(able))
+				queues = readQueuesByName(t, namespace, listQueueNames(able))
 			}
 			taken, err := s.take(ctx, t, able)
 			if err != nil {
@@ -292,9 +296,9 @@ func (s *Store) bulkStep(
 	})
 	if err == nil && m != nil {
 		out.Tallies = m.tallies
-		s.notify.notifyReady(m.woken)
+		s.notify.NotifyReady(m.woken)
 	}
-	return out, fit, left, ignoreNothingToDo(err)
+	return out, fit, left, txn.IgnoreNothing(err)
 }
 
 // refused returns the error of a task with a status that the operation does not allow.
@@ -311,7 +315,7 @@ func refused(n *nowRow, move queue.Move) error {
 
 // take removes the narrow rows of the given tasks, or requests a cancel from the workers of retained tasks. It returns
 // the ids that it took. Tasks that a concurrent transaction moved first are missing from the result.
-func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool, error) {
+func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]bool, error) {
 	taken := make(map[int64]bool, len(rows))
 	each := func(r pgx.Rows) error {
 		var id int64
@@ -344,11 +348,11 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 
 	// A retained task stays: the lease row takes the request, and the worker gets it at its next heartbeat.
 	if len(heldID) > 0 {
-		t.queueQuery(requestCancel, each, arg("ids", heldID), arg("tokens", heldT))
+		t.QueueQuery(requestCancel, each, arg("ids", heldID), arg("tokens", heldT))
 	}
 
 	if len(dueID) > 0 {
-		t.queueRows("take.delayed", func(r pgx.Rows) error {
+		t.QueuePositionalQuery(statement("take.delayed"), func(r pgx.Rows) error {
 			var id int64
 			err := r.Scan(&id)
 			taken[id] = true
@@ -362,14 +366,14 @@ func (s *Store) take(ctx context.Context, t *tx, rows []*nowRow) (map[int64]bool
 	}
 
 	if len(readyT) > 0 {
-		t.queueRows("take.ready", each, readyQ, readyP, readyT)
+		t.QueuePositionalQuery(statement("take.ready"), each, readyQ, readyP, readyT)
 	}
 
 	if len(doneID) > 0 {
-		t.queueRows("take.done", each, doneQ, doneID)
+		t.QueuePositionalQuery(statement("take.done"), each, doneQ, doneID)
 	}
 
-	return taken, t.flushBatch(ctx)
+	return taken, t.Flush(ctx)
 }
 
 // wasDelayed is the token of a row that was among the delayed rows.
@@ -403,7 +407,7 @@ func (m *moves) operate(q *storedQueue, n *nowRow, move queue.Move) error {
 }
 
 // erase queues the deletion of all rows about the taken tasks.
-func (m *moves) erase(t *tx, rows []*nowRow) {
+func (m *moves) erase(t *txn.Tx, rows []*nowRow) {
 	if len(rows) == 0 {
 		return
 	}
@@ -417,5 +421,5 @@ func (m *moves) erase(t *tx, rows []*nowRow) {
 		m.tallies.Add(n.task.Namespace, n.task.Queue, n.task.Status, "", 1)
 		m.events.appendIDs(eventChange{queue: n.queue, was: statusCodes[n.task.Status], delayed: delayed}, n.task.ID)
 	}
-	t.queue("erase", queues, ids)
+	t.Queue(eraseTasks, arg("queue_ids", queues), arg("task_ids", ids))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -28,6 +29,11 @@ type options struct {
 	maxPayload   int
 	partitionMin int64
 	tracer       pgx.QueryTracer
+}
+
+// connectorTo returns the connector of connections to the database at url.
+func (o *options) connectorTo(url string) *txn.Connector {
+	return &txn.Connector{URL: url, Pooler: o.pooler, Tracer: o.tracer, Logger: o.logger}
 }
 
 func defaultOptions() options {

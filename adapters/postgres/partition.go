@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -83,7 +84,7 @@ func (p *partitions) learn(lower, upper int64) {
 }
 
 // errNeedPartition ends a create with ids that have no partition yet. The create has written nothing.
-var errNeedPartition = errors.New("no partition for these ids yet")
+const errNeedPartition = txn.StopError("no partition for these ids yet")
 
 // needPartition reports whether a create failed because a partition is missing.
 func needPartition(err error) bool {
@@ -112,7 +113,7 @@ func (s *Store) learnParts(ctx context.Context) error {
 		return nil
 	}
 	var last partition
-	err := s.query(ctx, "list partitions", "part.list", last.scan)
+	err := s.db.QueryPositional(ctx, "list partitions", statement("part.list"), last.scan)
 	if err != nil {
 		return err
 	}
@@ -124,9 +125,9 @@ func (s *Store) learnParts(ctx context.Context) error {
 }
 
 // learnPartsIn is learnParts within a transaction of the caller: it uses no other connection and makes no partition.
-func (s *Store) learnPartsIn(ctx context.Context, t *tx) error {
+func (s *Store) learnPartsIn(ctx context.Context, t *txn.Tx) error {
 	var last partition
-	if err := t.read(ctx, "part.list", last.scan); err != nil {
+	if err := t.QueryPositional(ctx, statement("part.list"), last.scan); err != nil {
 		return err
 	}
 	if last.upper > s.partitions.upper.Load() {
@@ -148,7 +149,7 @@ func (s *Store) extend(ctx context.Context, b *insertBatch) error {
 // extendTo makes partitions until id is covered.
 func (s *Store) extendTo(ctx context.Context, id int64) error {
 	var last partition
-	err := s.runInTx(ctx, "extend partitions", func(ctx context.Context, t *tx) (err error) {
+	err := s.db.Run(ctx, "extend partitions", func(ctx context.Context, t *txn.Tx) (err error) {
 		last, err = s.extendIn(ctx, t, id)
 		return err
 	})
@@ -159,7 +160,7 @@ func (s *Store) extendTo(ctx context.Context, id int64) error {
 }
 
 // extendIn makes partitions within t until id is covered, and returns the last one.
-func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (partition, error) {
+func (s *Store) extendIn(ctx context.Context, t *txn.Tx, id int64) (partition, error) {
 	all, now, _, err := s.partitions.lock(ctx, t)
 	if err != nil {
 		return partition{}, err
@@ -182,9 +183,9 @@ func (s *Store) extendIn(ctx context.Context, t *tx, id int64) (partition, error
 	// The short lock timeout keeps the hot path from queueing behind the new partition.
 	for last.upper <= id {
 		last.lower, last.upper = last.upper, last.upper+size
-		t.batch.Queue("set local lock_timeout = '" + ddlTimeout + "'")
-		t.ddl("part.create", last.lower, last.upper)
-		t.queue("part.insert", last.lower, last.upper)
+		t.QueueText("set local lock_timeout = '" + ddlTimeout + "'")
+		queueDDL(t, "part.create", last.lower, last.upper)
+		t.QueuePositional(statement("part.insert"), last.lower, last.upper)
 	}
 
 	return last, nil
@@ -205,7 +206,7 @@ func (s *Store) extendAside(ctx context.Context, id int64) error {
 				return e.err
 			}
 		case <-ctx.Done():
-			return translateError("extend partitions", ctx.Err())
+			return txn.Translate("extend partitions", ctx.Err())
 		}
 	}
 	return nil
@@ -247,7 +248,7 @@ func (s *Store) runExtension(e *extension, id int64) {
 	ctx, cancel := context.WithTimeout(p.ending, asideMost)
 	defer cancel()
 	last, err := s.extendOnce(ctx, id)
-	for err != nil && isTransient(err) && sleepFor(ctx, firstBackoff) {
+	for err != nil && txn.IsTransient(err) && txn.SleepFor(ctx, txn.FirstBackoff) {
 		last, err = s.extendOnce(ctx, id)
 	}
 
@@ -258,7 +259,7 @@ func (s *Store) runExtension(e *extension, id int64) {
 	if err == nil {
 		p.learn(last.lower, last.upper)
 	} else {
-		e.err = translateError("extend partitions", err)
+		e.err = txn.Translate("extend partitions", err)
 		p.rested = time.Now().Add(asideRest)
 		if ctx.Err() == nil || p.ending.Err() == nil {
 			s.opt.logger.Warn("could not make the next partition", "error", e.err)
@@ -269,16 +270,16 @@ func (s *Store) runExtension(e *extension, id int64) {
 
 // extendOnce makes one attempt on a new connection.
 func (s *Store) extendOnce(ctx context.Context, id int64) (last partition, err error) {
-	cfg, err := s.configOfExtraConn(ctx, "pgqueue extend")
+	cfg, err := s.db.ExtraConfig(ctx, "pgqueue extend")
 	if err != nil {
 		return last, err
 	}
-	conn, err := openConnection(ctx, cfg)
+	conn, err := txn.Connect(ctx, cfg)
 	if err != nil {
 		return last, err
 	}
-	defer closeConnection(ctx, conn)
-	err = s.tryTransactionOn(ctx, conn, func(ctx context.Context, t *tx) error {
+	defer txn.Disconnect(ctx, conn)
+	err = s.db.TryOn(ctx, conn, func(ctx context.Context, t *txn.Tx) error {
 		last, err = s.extendIn(ctx, t, id)
 		return err
 	})
@@ -286,9 +287,9 @@ func (s *Store) extendOnce(ctx context.Context, id int64) (last partition, err e
 }
 
 // lock reads the partitions and excludes concurrent changes until the transaction ends.
-func (p *partitions) lock(ctx context.Context, t *tx) (all []partition, now time.Time, lastID int64, err error) {
-	t.queue("part.lock")
-	err = t.read(ctx, "part.list", func(rows pgx.Rows) error {
+func (p *partitions) lock(ctx context.Context, t *txn.Tx) (all []partition, now time.Time, lastID int64, err error) {
+	t.QueuePositional(statement("part.lock"))
+	err = t.QueryPositional(ctx, statement("part.list"), func(rows pgx.Rows) error {
 		var one partition
 		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, &now, &lastID)
 		all = append(all, one)
@@ -302,11 +303,11 @@ func ofPart(text string, lower, upper int64) string {
 	return strings.NewReplacer("{lower}", strconv.FormatInt(lower, 10), "{upper}", strconv.FormatInt(upper, 10)).Replace(text)
 }
 
-// ddl queues the statements of a text about one partition.
-func (t *tx) ddl(name string, lower, upper int64) {
-	for text := range strings.SplitSeq(ofPart(t.sql.get(name), lower, upper), ";") {
+// queueDDL queues the statements of a text about one partition.
+func queueDDL(t *txn.Tx, name string, lower, upper int64) {
+	for text := range strings.SplitSeq(ofPart(t.Text().Of(statement(name)), lower, upper), ";") {
 		if text = strings.TrimSpace(withoutComments(text)); text != "" {
-			t.batch.Queue(text)
+			t.QueueText(text)
 		}
 	}
 }
@@ -315,7 +316,7 @@ func (t *tx) ddl(name string, lower, upper int64) {
 func (s *Store) keepAhead(ctx context.Context) error {
 	var all []partition
 	var lastID int64
-	err := s.query(ctx, "extend partitions", "part.list", func(rows pgx.Rows) error {
+	err := s.db.QueryPositional(ctx, "extend partitions", statement("part.list"), func(rows pgx.Rows) error {
 		var one partition
 		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, nil, &lastID)
 		all = append(all, one)
@@ -343,7 +344,7 @@ func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	const op = "drop partition"
 	var all []partition
 	var lastID int64
-	err := s.query(ctx, op, "part.list", func(rows pgx.Rows) error {
+	err := s.db.QueryPositional(ctx, op, statement("part.list"), func(rows pgx.Rows) error {
 		var one partition
 		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, nil, &lastID)
 		all = append(all, one)
@@ -388,8 +389,8 @@ var (
 )
 
 // askPart queues a statement on the tables of the partition p and calls each for every row.
-func (t *tx) askPart(s sqltext.Statement, p partition, each func(pgx.Rows) error, args ...sqltext.Arg) {
-	t.askText(ofPart(t.sql.Of(s), p.lower, p.upper), each, t.sql.Values(s, args)...)
+func askPart(t *txn.Tx, s sqltext.Statement, p partition, each func(pgx.Rows) error, args ...sqltext.Arg) {
+	t.QueueTextQuery(ofPart(t.Text().Of(s), p.lower, p.upper), each, t.Text().Values(s, args)...)
 }
 
 // partStep is the result of one step of the walk over the tasks of a partition.
@@ -399,9 +400,9 @@ type partStep struct {
 	next   partCursor // cursor of the last task
 }
 
-// walkPart reads at most size tasks of p after the cursor at. It ends at the first task that p still needs.
-func (t *tx) walkPart(ctx context.Context, p partition, at partCursor, size int) (step partStep, err error) {
-	t.askPart(walkPart, p, func(rows pgx.Rows) error {
+// walkPartStep reads at most size tasks of p after the cursor at. It ends at the first task that p still needs.
+func walkPartStep(ctx context.Context, t *txn.Tx, p partition, at partCursor, size int) (step partStep, err error) {
+	askPart(t, walkPart, p, func(rows pgx.Rows) error {
 		var q *int32
 		var id *int64
 		if err := rows.Scan(&step.needed, &q, &id); err != nil {
@@ -412,7 +413,7 @@ func (t *tx) walkPart(ctx context.Context, p partition, at partCursor, size int)
 		}
 		return nil
 	}, arg("queue_id", at.queue), arg("task_id", at.id), arg("limit", size))
-	return step, t.flushBatch(ctx)
+	return step, t.Flush(ctx)
 }
 
 // stripPart removes the rows of a partition's tasks from other tables, one step per call: first keys, in the order of
@@ -425,19 +426,19 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 	size, _, _ := s.rowFilters.strip.nextStep()
 	at := s.partitions.strip(p.lower)
 	next := at
-	err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
+	err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		moved, rest, next = 0, partHasMore, at
-		step, err := t.walkPart(ctx, p, at, size)
+		step, err := walkPartStep(ctx, t, p, at, size)
 		if err != nil {
 			return err
 		}
 		if step.needed {
 			rest = partNeeded
-			return errNothing
+			return txn.ErrNothing
 		}
 		if !s.partitions.isClosed(p) {
 			rest = partOpen
-			return errNothing
+			return txn.ErrNothing
 		}
 
 		addMoved := func(rows pgx.Rows) error {
@@ -450,13 +451,13 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 		// The step removes the keys of the tasks between the two cursors.
 		if !step.end {
 			next = step.next
-			t.askPart(stripPartKeys, p, addMoved, arg("queue_id", at.queue), arg("task_id", at.id),
+			askPart(t, stripPartKeys, p, addMoved, arg("queue_id", at.queue), arg("task_id", at.id),
 				arg("last_queue_id", next.queue), arg("last_task_id", next.id))
-			return t.flushBatch(ctx)
+			return t.Flush(ctx)
 		}
 
-		t.askPart(stripPartRows, p, addMoved, arg("limit", size))
-		if err := t.flushBatch(ctx); err != nil {
+		askPart(t, stripPartRows, p, addMoved, arg("limit", size))
+		if err := t.Flush(ctx); err != nil {
 			return err
 		}
 
@@ -470,7 +471,7 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 		return 0, partNeeded, nil
 	}
 
-	if ignoreNothingToDo(err) != nil {
+	if txn.IgnoreNothing(err) != nil {
 		// A smaller step may pass where one row fails, or where this step exceeds the call timeout. A failure with one
 		// row is reported: that row keeps its partition and affects no other.
 		smaller := isFaultOfRows(ctx, err) || ctx.Err() == nil && queue.KindOf(err) == queue.KindDeadline
@@ -491,9 +492,9 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 
 // closePart closes a partition to new rows, because a transaction may still hold ids of it.
 func (s *Store) closePart(ctx context.Context, op string, p partition) (partRest, error) {
-	closed, err := s.changePart(ctx, op, func(ctx context.Context, t *tx) error {
-		t.ddl("part.close", p.lower, p.upper)
-		return t.flushBatch(ctx)
+	closed, err := s.changePart(ctx, op, func(ctx context.Context, t *txn.Tx) error {
+		queueDDL(t, "part.close", p.lower, p.upper)
+		return t.Flush(ctx)
 	})
 	if !closed {
 		return partNeeded, err
@@ -511,10 +512,10 @@ func (s *Store) closePart(ctx context.Context, op string, p partition) (partRest
 func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
-	return s.changePart(ctx, op, func(ctx context.Context, t *tx) error {
-		t.batch.Queue("set local statement_timeout = 0") // dropTimeout bounds the scan instead
-		t.ddl("part.freeze", p.lower, p.upper)
-		if err := t.flushBatch(ctx); err != nil {
+	return s.changePart(ctx, op, func(ctx context.Context, t *txn.Tx) error {
+		t.QueueText("set local statement_timeout = 0") // dropTimeout bounds the scan instead
+		queueDDL(t, "part.freeze", p.lower, p.upper)
+		if err := t.Flush(ctx); err != nil {
 			return err
 		}
 
@@ -522,8 +523,8 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, err
 		needed := false
 		var gone []eventChange
 		var counts []int32
-		t.askPart(findRevived, p, func(rows pgx.Rows) error { return rows.Scan(&needed) })
-		t.askPart(countPartTasks, p, func(rows pgx.Rows) error {
+		askPart(t, findRevived, p, func(rows pgx.Rows) error { return rows.Scan(&needed) })
+		askPart(t, countPartTasks, p, func(rows pgx.Rows) error {
 			var c eventChange
 			var n int32
 			var recent bool
@@ -532,17 +533,17 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, err
 			gone, counts = append(gone, c), append(counts, n)
 			return err
 		})
-		if err := t.flushBatch(ctx); err != nil {
+		if err := t.Flush(ctx); err != nil {
 			return err
 		}
 
 		if needed {
 			s.partitions.stripped(firstOfPart(p.lower))
-			return errNothing
+			return txn.ErrNothing
 		}
 
 		events{}.insertCounts(t, gone, counts)
-		t.ddl("part.drop", p.lower, p.upper)
+		queueDDL(t, "part.drop", p.lower, p.upper)
 		return nil
 	})
 }
@@ -551,22 +552,22 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, err
 // a lock that blocks all later sessions, so it waits only dropPatience for it. A session that reads the tables for long,
 // such as pg_dump, therefore delays no other. The delay before the next attempt doubles each time, also after an attempt
 // that the end of the step has cut off: the other kinds of removal then have their time.
-func (s *Store) changePart(ctx context.Context, op string, change func(context.Context, *tx) error) (done bool, err error) {
+func (s *Store) changePart(ctx context.Context, op string, change func(context.Context, *txn.Tx) error) (done bool, err error) {
 	if !s.partitions.mayDrop() {
 		return false, nil
 	}
 
-	err = s.tryTransaction(ctx, func(ctx context.Context, t *tx) error {
+	err = s.db.Try(ctx, func(ctx context.Context, t *txn.Tx) error {
 		locked := false
-		err := t.queryRows(ctx, lockDrop, func(rows pgx.Rows) error { return rows.Scan(&locked) })
+		err := t.Query(ctx, lockDrop, func(rows pgx.Rows) error { return rows.Scan(&locked) })
 		if err != nil {
 			return err
 		}
 		if !locked {
-			return errNothing
+			return txn.ErrNothing
 		}
 
-		t.batch.Queue("set local lock_timeout = '" + dropPatience + "'")
+		t.QueueText("set local lock_timeout = '" + dropPatience + "'")
 		return change(ctx, t)
 	})
 
@@ -580,7 +581,7 @@ func (s *Store) changePart(ctx context.Context, op string, change func(context.C
 	if locked {
 		return false, nil
 	}
-	return err == nil, translateError(op, ignoreNothingToDo(err))
+	return err == nil, txn.Translate(op, txn.IgnoreNothing(err))
 }
 
 // These SQLSTATEs are expected when a partition is removed.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -71,11 +72,11 @@ func makeNoQueueError(name string) error {
 func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, error) {
 	const op = "create queue"
 	made := false
-	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
+	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		made = false
 		args := []sqltext.Arg{arg("namespace", q.Namespace), arg("name", q.Name)}
 
-		return t.queryRows(ctx, insertQueue, func(rows pgx.Rows) error {
+		return t.Query(ctx, insertQueue, func(rows pgx.Rows) error {
 			made = true
 			var id int32
 			return rows.Scan(&id, &q.Version, &q.CreatedAt, &q.UpdatedAt)
@@ -97,7 +98,7 @@ func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, e
 func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Queue, error) {
 	const op = "get queue"
 	var q *storedQueue
-	err := s.queryRows(ctx, op, listQueues, func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, op, listQueues, func(rows pgx.Rows) error {
 		q = &storedQueue{}
 		return q.scanQueueRow(rows)
 	}, arg("namespace", namespace), arg("names", []string{name}))
@@ -119,7 +120,7 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 		return page, queue.WithOp(op, err)
 	}
 
-	err = s.queryRows(ctx, op, pageQueues, func(rows pgx.Rows) error {
+	err = s.db.Query(ctx, op, pageQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
 		page.Queues = append(page.Queues, &q.Queue)
 		return q.scanQueueRow(rows, nil)
@@ -133,7 +134,7 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 		page.Next = page.Queues[p.Limit-1].Name
 	}
 
-	err = s.queryRows(ctx, op, countQueues, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
+	err = s.db.Query(ctx, op, countQueues, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
 	return page, err
 }
 
@@ -141,7 +142,7 @@ func (s *Store) ListQueues(ctx context.Context, namespace string, p queue.Page) 
 func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta queue.QueueMeta) (*queue.Queue, error) {
 	const op = "update queue"
 	var out *queue.Queue
-	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
+	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		q, err := lockQueueByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
@@ -158,7 +159,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 
 		out = &next
 		args := queueSettings.Values([]sqltext.Arg{arg("id", q.id)}, &storedQueue{Queue: next})
-		t.queueQuery(updateQueue, func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) }, args...)
+		t.QueueQuery(updateQueue, func(rows pgx.Rows) error { return rows.Scan(&next.Version, &next.UpdatedAt) }, args...)
 		return nil
 	})
 	if err != nil {
@@ -174,7 +175,7 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 // DeleteQueue implements queue.Store.
 func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Queue, error) {
 	var out *queue.Queue
-	err := s.runInTx(ctx, "delete queue", func(ctx context.Context, t *tx) error {
+	err := s.db.Run(ctx, "delete queue", func(ctx context.Context, t *txn.Tx) error {
 		q, err := lockQueueByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
@@ -183,7 +184,7 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 			return err
 		}
 		out = &q.Queue
-		t.queueStatement(deleteQueue, arg("id", q.id))
+		t.Queue(deleteQueue, arg("id", q.id))
 		return nil
 	})
 
@@ -196,10 +197,49 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 	return out, nil
 }
 
+// CleanQueue implements queue.Store. It removes finished tasks in steps until within has passed; 0 = no limit.
+func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
+	const op = "clean queue"
+	var out queue.Cleaned
+	versioned := queue.RequiredVersion(only) != 0
+	if versioned {
+		s.catalog.forgetNamespace(namespace) // the version belongs to the queue that has the name now
+	}
+	queues, err := s.findQueues(ctx, namespace, []string{name})
+	if err != nil {
+		return out, queue.WithOp(op, err)
+	}
+
+	var check func(context.Context, *txn.Tx) error
+	if versioned {
+		check = func(ctx context.Context, t *txn.Tx) error {
+			q, err := lockQueueByName(ctx, t, namespace, name)
+			switch {
+			case err != nil:
+				return err
+			case q.id != queues[0].id:
+				return makeNoQueueError(name)
+			}
+			return queue.CheckVersion("queue "+name, q.Version, only...)
+		}
+	}
+
+	for began := time.Now(); ; {
+		n, err := s.eraseDone(ctx, op, check, cleanFinished, arg("queue_id", queues[0].id), arg("limit", pruneStep))
+		out.Count += int64(n)
+		if out.More = err != nil || n >= pruneStep; !out.More || err != nil {
+			return out, err
+		}
+		if within > 0 && time.Since(began) >= within {
+			return out, nil
+		}
+	}
+}
+
 // lockQueueByName reads a queue and excludes concurrent changes until the transaction ends.
-func lockQueueByName(ctx context.Context, t *tx, namespace, name string) (*storedQueue, error) {
+func lockQueueByName(ctx context.Context, t *txn.Tx, namespace, name string) (*storedQueue, error) {
 	var q *storedQueue
-	err := t.queryRows(ctx, lockQueueRow, func(rows pgx.Rows) error {
+	err := t.Query(ctx, lockQueueRow, func(rows pgx.Rows) error {
 		q = &storedQueue{}
 		return q.scanQueueRow(rows)
 	}, arg("namespace", namespace), arg("name", name))
@@ -211,9 +251,9 @@ func lockQueueByName(ctx context.Context, t *tx, namespace, name string) (*store
 
 // readQueuesByName returns the queues of those names within t. findQueues would ask for a second connection of the pool.
 // The answer is there after the next flush; names without a queue are missing from it.
-func (t *tx) readQueuesByName(namespace string, names []string) map[string]*storedQueue {
+func readQueuesByName(t *txn.Tx, namespace string, names []string) map[string]*storedQueue {
 	queues := make(map[string]*storedQueue, len(names))
-	t.queueQuery(listQueues, func(rows pgx.Rows) error {
+	t.QueueQuery(listQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
 		err := q.scanQueueRow(rows)
 		queues[q.Name] = q
@@ -225,7 +265,7 @@ func (t *tx) readQueuesByName(namespace string, names []string) map[string]*stor
 // ListNamespaces implements queue.Store.
 func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	out := []string{}
-	err := s.queryRows(ctx, "list namespaces", listNamespaces, func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, "list namespaces", listNamespaces, func(rows pgx.Rows) error {
 		var n string
 		err := rows.Scan(&n)
 		out = append(out, n)
@@ -272,7 +312,7 @@ func (s *Store) loadCatalog(ctx context.Context, namespace string) (*namespaceQu
 
 	// The time is taken before the read, so that the age is never underestimated.
 	n = &namespaceQueues{loaded: time.Now(), byName: map[string]*storedQueue{}, byID: map[int32]*storedQueue{}}
-	err := s.queryRows(ctx, "", listQueues, func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, "", listQueues, func(rows pgx.Rows) error {
 		q := &storedQueue{}
 		if err := q.scanQueueRow(rows); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -38,7 +39,7 @@ func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases 
 		answers = make([]queue.Released, len(places))
 	}
 	var m *moves
-	err := s.runInTx(ctx, "release tasks", func(ctx context.Context, t *tx) (err error) {
+	err := s.db.Run(ctx, "release tasks", func(ctx context.Context, t *txn.Tx) (err error) {
 		clear(answers)
 		m, err = s.releaseTasksIn(ctx, t, namespace, selectPlaces(releases, places), answers, true)
 		return err
@@ -46,13 +47,13 @@ func (s *Store) releaseUnlocked(ctx context.Context, namespace string, releases 
 	if err != nil {
 		return nil, err
 	}
-	s.notify.notifyReady(m.woken)
+	s.notify.NotifyReady(m.woken)
 	return collectAnswers(out, answers, places, func(r queue.Released) error { return r.Err }), nil
 }
 
 // releaseTasksIn ends leases within t and fills in out. It waits for lease rows that another transaction has locked.
 // With free set it does not wait, and sets queue.Locked as the error of their tasks.
-func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, releases []queue.Release, out []queue.Released, free bool) (*moves, error) {
+func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string, releases []queue.Release, out []queue.Released, free bool) (*moves, error) {
 	tokens, err := s.findMissingTokens(ctx, t, namespace, releases)
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 		all[i] = r.ID
 	}
 
-	if err := t.flushBatch(ctx); err != nil {
+	if err := t.Flush(ctx); err != nil {
 		return nil, err
 	}
 
@@ -97,7 +98,7 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *tx, namespace string, rel
 			if r.Quiet {
 				read, scan = readLives, about.makeScanner(taskLifeColumns)
 			}
-			if err := t.queryRows(ctx, read, scan, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID})); err != nil {
+			if err := t.Query(ctx, read, scan, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID})); err != nil {
 				return nil, err
 			}
 			f, known = about[r.ID]
@@ -157,7 +158,7 @@ func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.L
 // queueRecordReading queues the reads for released tasks, each as short as the release allows. A quiet success reads
 // nothing. Any other quiet release reads the columns of a move. All others also read the content, up to
 // queue.MaxPageBytes for each call.
-func (f taskRecords) queueRecordReading(t *tx, releases []queue.Release, tokens []int64) {
+func (f taskRecords) queueRecordReading(t *txn.Tx, releases []queue.Release, tokens []int64) {
 	var lives, contents struct {
 		ids, tokens []int64
 		calls       []int32
@@ -177,10 +178,10 @@ func (f taskRecords) queueRecordReading(t *tx, releases []queue.Release, tokens 
 	}
 
 	if len(lives.ids) > 0 {
-		t.queueQuery(readLivesByToken, f.makeScanner(taskLifeColumns), arg("token", lives.tokens), arg("id", lives.ids))
+		t.QueueQuery(readLivesByToken, f.makeScanner(taskLifeColumns), arg("token", lives.tokens), arg("id", lives.ids))
 	}
 	if len(contents.ids) > 0 {
-		t.queueQuery(readFactsByToken, f.makeScanner(taskColumns), arg("bytes", queue.MaxPageBytes),
+		t.QueueQuery(readFactsByToken, f.makeScanner(taskColumns), arg("bytes", queue.MaxPageBytes),
 			arg("token", contents.tokens), arg("id", contents.ids), arg("call", contents.calls))
 	}
 }
@@ -207,7 +208,7 @@ func makeReleasedTask(p heldTask, f taskRecord, life queue.Life, result []byte) 
 }
 
 // findMissingTokens returns the tokens of all releases. It reads from the database those that the callers did not send.
-func (s *Store) findMissingTokens(ctx context.Context, t *tx, namespace string, releases []queue.Release) ([]int64, error) {
+func (s *Store) findMissingTokens(ctx context.Context, t *txn.Tx, namespace string, releases []queue.Release) ([]int64, error) {
 	tokens := make([]int64, len(releases))
 	var unknown []int64
 	for i, r := range releases {
@@ -221,7 +222,7 @@ func (s *Store) findMissingTokens(ctx context.Context, t *tx, namespace string, 
 	}
 
 	found := map[int64]int64{}
-	err := t.queryRows(ctx, findTokens, func(rows pgx.Rows) error {
+	err := t.Query(ctx, findTokens, func(rows pgx.Rows) error {
 		var id, token int64
 		err := rows.Scan(&id, &token)
 		found[id] = token
@@ -237,7 +238,7 @@ func (s *Store) findMissingTokens(ctx context.Context, t *tx, namespace string, 
 
 // explainReleases fills in the results of releases without a present lease. The repeat of an accepted release gets the
 // same result; all others get an error with the reason.
-func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, releases []queue.Release, tokens []int64, lost []int, out []queue.Released) error {
+func (s *Store) explainReleases(ctx context.Context, t *txn.Tx, namespace string, releases []queue.Release, tokens []int64, lost []int, out []queue.Released) error {
 	ids := make([]int64, len(lost))
 	for i, at := range lost {
 		ids[i] = releases[at].ID
@@ -273,7 +274,7 @@ func (s *Store) explainReleases(ctx context.Context, t *tx, namespace string, re
 
 	// The first release may lack the confirmation of a standby, so this commit waits for it.
 	if replayed {
-		t.queueStatement(waitForStandby)
+		t.Queue(waitForStandby)
 	}
 
 	if len(wanted) == 0 {

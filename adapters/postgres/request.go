@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -27,7 +28,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 	reuse := false // the tasks of an earlier use of the id were handed back as far as possible
 	var p *claim
 	for try := 1; ; try++ {
-		err := s.runInTx(ctx, opRequest, func(ctx context.Context, t *tx) (err error) {
+		err := s.db.Run(ctx, opRequest, func(ctx context.Context, t *txn.Tx) (err error) {
 			clear(out)
 			p = nil
 			known, err := claimRequest(ctx, t, key, share.Arguments, reuse)
@@ -45,12 +46,12 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 				return err
 			}
 			if len(p.out) == 0 {
-				return errNothing
+				return txn.ErrNothing
 			}
 			if err := s.leasePickedTasks(ctx, t, requests, p, out); err != nil {
 				return err
 			}
-			if err := t.flushBatch(ctx); err != nil { // sends the leases, because keepRequest needs their tokens
+			if err := t.Flush(ctx); err != nil { // sends the leases, because keepRequest needs their tokens
 				return err
 			}
 			keepRequest(t, key, share.Arguments, out[0])
@@ -69,8 +70,8 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			}
 			reuse = true
 		case !errors.Is(err, errSplitting):
-			return out[0], ignoreNothingToDo(err)
-		case try == splitTries || !sleepFor(ctx, splitPause):
+			return out[0], txn.IgnoreNothing(err)
+		case try == splitTries || !txn.SleepFor(ctx, splitPause):
 			return nil, nil
 		}
 	}
@@ -105,15 +106,15 @@ type storedRequest struct {
 }
 
 // errUndelivered ends a claim of an id with an earlier use. Its tasks were not delivered and must go back first.
-var errUndelivered = errors.New("the id has tasks that were not delivered")
+const errUndelivered = txn.StopError("the id has tasks that were not delivered")
 
 // claimRequest locks the row of a request. It returns nil for a new request, and queue.RequestReused for other
 // arguments. It returns errUndelivered if an earlier use of the id left undelivered tasks; with reuse set it ignores
 // them.
-func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, reuse bool) (*storedRequest, error) {
+func claimRequest(ctx context.Context, t *txn.Tx, key requestKey, arguments string, reuse bool) (*storedRequest, error) {
 	var r storedRequest
 	var fresh, undelivered bool
-	err := t.queryRows(ctx, claimRequestRow, func(rows pgx.Rows) error {
+	err := t.Query(ctx, claimRequestRow, func(rows pgx.Rows) error {
 		return rows.Scan(&r.arguments, &fresh, &undelivered, &r.ids, &r.tokens, &r.lease)
 	}, key.appendKeyArgs()...)
 
@@ -132,13 +133,13 @@ func claimRequest(ctx context.Context, t *tx, key requestKey, arguments string, 
 }
 
 // repeatRequest returns the tasks of an earlier request that are still under the same lease.
-func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *storedRequest) ([]*queue.Task, error) {
+func (s *Store) repeatRequest(ctx context.Context, t *txn.Tx, key requestKey, r *storedRequest) ([]*queue.Task, error) {
 	now, err := s.readPresentTasks(ctx, t, key.namespace, r.ids)
 	if err != nil {
 		return nil, err
 	}
 	ends := map[int64]time.Time{}
-	err = t.queryRows(ctx, readRequestEnds, func(rows pgx.Rows) error {
+	err = t.Query(ctx, readRequestEnds, func(rows pgx.Rows) error {
 		var id int64
 		var at time.Time
 		err := rows.Scan(&id, &at)
@@ -159,13 +160,13 @@ func (s *Store) repeatRequest(ctx context.Context, t *tx, key requestKey, r *sto
 		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.lease[i])}
 		tasks = append(tasks, n.task)
 	}
-	t.queueStatement(countDelivery, key.appendKeyArgs()...)
+	t.Queue(countDelivery, key.appendKeyArgs()...)
 	return tasks, nil
 }
 
 // keepRequest queues the write of the tasks that a request returned. A caller may repeat the request during the
 // shortest lease, at most queue.RequestTime.
-func keepRequest(t *tx, key requestKey, arguments string, tasks []*queue.Task) {
+func keepRequest(t *txn.Tx, key requestKey, arguments string, tasks []*queue.Task) {
 	shortest := queue.RequestTime
 	var ids, tokens, leases []int64
 	for _, task := range tasks {
@@ -174,22 +175,22 @@ func keepRequest(t *tx, key requestKey, arguments string, tasks []*queue.Task) {
 		leases = append(leases, int64(task.Lease.Duration))
 		shortest = min(shortest, task.Lease.Duration)
 	}
-	t.queueStatement(writeRequest, key.appendKeyArgs(arg("arguments", arguments), arg("duration", int64(shortest)),
+	t.Queue(writeRequest, key.appendKeyArgs(arg("arguments", arguments), arg("duration", int64(shortest)),
 		arg("ids", ids), arg("tokens", tokens), arg("leases", leases))...)
 }
 
 // UndeliveredRequest implements queue.UndeliveredRequests. It records that the caller never received the tasks of a
 // request.
 func (s *Store) UndeliveredRequest(ctx context.Context, namespace, worker, requestID string) error {
-	return s.runInTx(ctx, "note an undelivered retain", func(_ context.Context, t *tx) error {
-		t.queueStatement(countLostDelivery, requestKey{namespace, worker, requestID}.appendKeyArgs()...)
+	return s.db.Run(ctx, "note an undelivered retain", func(_ context.Context, t *txn.Tx) error {
+		t.Queue(countLostDelivery, requestKey{namespace, worker, requestID}.appendKeyArgs()...)
 		return nil
 	})
 }
 
 const (
 	requestStep = 50 // ended requests that one step removes
-	// requestPutOff is the delay before the next try of a request that failed to end, as rescuePutOff.
+	// requestPutOff is the delay before the next try of a request that failed to end, as rescuePause.
 	requestPutOff = 10 * time.Minute
 	opEndRequests = "end requests"
 )
@@ -198,7 +199,7 @@ const (
 // fail, it ends each request by itself; the faulty one is reported and postponed.
 func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 	due := false
-	err := s.queryRows(ctx, opEndRequests, seeEndedRequests, func(rows pgx.Rows) error { return rows.Scan(&due) })
+	err := s.db.Query(ctx, opEndRequests, seeEndedRequests, func(rows pgx.Rows) error { return rows.Scan(&due) })
 	if err != nil || !due {
 		return err
 	}
@@ -216,7 +217,7 @@ func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 // endEachRequest ends the requests of a step one by one and postpones those that fail.
 func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error {
 	var keys []requestKey
-	err := s.queryRows(ctx, opEndRequests, findEndedRequests, func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, opEndRequests, findEndedRequests, func(rows pgx.Rows) error {
 		var k requestKey
 		err := rows.Scan(&k.namespace, &k.worker, &k.id)
 		keys = append(keys, k)
@@ -241,8 +242,8 @@ func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error
 		out.Faults = append(out.Faults, queue.Fault{
 			Namespace: k.namespace, Subject: "request " + strconv.Quote(k.id) + " of worker " + k.worker, Err: err,
 		})
-		err = s.runInTx(ctx, opEndRequests, func(_ context.Context, t *tx) error {
-			t.queueStatement(postponeRequestEnd, k.appendKeyArgs(arg("delay", int64(requestPutOff)))...)
+		err = s.db.Run(ctx, opEndRequests, func(_ context.Context, t *txn.Tx) error {
+			t.Queue(postponeRequestEnd, k.appendKeyArgs(arg("delay", int64(requestPutOff)))...)
 			return nil
 		})
 		if err != nil {
@@ -262,10 +263,10 @@ type endedRequests struct {
 // endRequestsOf ends the requests that a statement deletes, in one transaction.
 func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args ...sqltext.Arg) (endedRequests, error) {
 	var ended endedRequests
-	err := s.runInTx(ctx, opEndRequests, func(ctx context.Context, t *tx) error {
+	err := s.db.Run(ctx, opEndRequests, func(ctx context.Context, t *txn.Tx) error {
 		ended = endedRequests{}
 		releases := map[string][]queue.Release{} // by namespace
-		err := t.queryRows(ctx, end, func(rows pgx.Rows) error {
+		err := t.Query(ctx, end, func(rows pgx.Rows) error {
 			var namespace string
 			var undelivered bool
 			var ids, tokens []int64
@@ -301,7 +302,7 @@ func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args .
 		return endedRequests{}, err
 	}
 
-	s.notify.notifyReady(ended.woken)
+	s.notify.NotifyReady(ended.woken)
 	return ended, nil
 }
 

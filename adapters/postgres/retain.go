@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -84,13 +85,13 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 	total := s.limitTasks(r.Requests, queues)
 	var p *claim
 	for try := 1; ; try++ {
-		err = s.runInTx(ctx, op, func(ctx context.Context, t *tx) (err error) {
+		err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) (err error) {
 			clear(out)
 			if p, err = s.pickTasks(ctx, t, queues, total); err != nil {
 				return err
 			}
 			if len(p.out) == 0 {
-				return errNothing
+				return txn.ErrNothing
 			}
 			return s.leasePickedTasks(ctx, t, r.Requests, p, out)
 		})
@@ -100,10 +101,10 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		}
 
 		if !errors.Is(err, errSplitting) {
-			return out, ignoreNothingToDo(err)
+			return out, txn.IgnoreNothing(err)
 		}
 
-		if try == splitTries || !sleepFor(ctx, splitPause) {
+		if try == splitTries || !txn.SleepFor(ctx, splitPause) {
 			return out, nil
 		}
 	}
@@ -111,7 +112,7 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 
 // leasePickedTasks queues the reads of the picked tasks and the writes of their leases. It puts tasks above the byte
 // limits back.
-func (s *Store) leasePickedTasks(ctx context.Context, t *tx, requests []queue.RetainShare, p *claim, out [][]*queue.Task) error {
+func (s *Store) leasePickedTasks(ctx context.Context, t *txn.Tx, requests []queue.RetainShare, p *claim, out [][]*queue.Task) error {
 	if s.fitsForSure(requests, p.out) {
 		queueTaskReading(t, p.out, sumKeptBytes(requests))
 		shareOutTasks(requests, p.out)
@@ -137,7 +138,7 @@ func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out 
 			wakes = append(wakes, w)
 		}
 	}
-	s.notify.notifyReady(wakes)
+	s.notify.NotifyReady(wakes)
 }
 
 // pickedTask is a task that left the ready rows.
@@ -154,7 +155,7 @@ type pickedTask struct {
 
 // pickTasks picks up to total tasks from queues. No queue starves another. It returns errSplitting if it found only
 // runs that other retains split.
-func (s *Store) pickTasks(ctx context.Context, t *tx, queues []*storedQueue, total int) (*claim, error) {
+func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue, total int) (*claim, error) {
 	p := &claim{store: s, tx: t, most: total}
 	if err := p.lockLimitedQueues(ctx, queues); err != nil {
 		return nil, err
@@ -236,7 +237,7 @@ const (
 // claim is the state of one pick.
 type claim struct {
 	store     *Store
-	tx        *tx
+	tx        *txn.Tx
 	most      int
 	gated     []int32       // limited queues with a locked gate
 	openSlots map[int32]int // free slots of the limited queues
@@ -277,8 +278,8 @@ func (p *claim) lockLimitedQueues(ctx context.Context, queues []*storedQueue) er
 
 	// A common order of locks prevents deadlocks between retains.
 	slices.Sort(p.gated)
-	p.tx.queueStatement(lockGates, arg("queue_ids", p.gated))
-	return p.tx.queryRows(ctx, countHeld, func(rows pgx.Rows) error {
+	p.tx.Queue(lockGates, arg("queue_ids", p.gated))
+	return p.tx.Query(ctx, countHeld, func(rows pgx.Rows) error {
 		var id int32
 		var limit, held int
 		err := rows.Scan(&id, &limit, &held)
@@ -343,21 +344,21 @@ func (p *claim) pickFromRound(ctx context.Context, round []pickQueue, start from
 	// Only an empty last search asks for splits: their rests are worth a wait, and empty queues are not.
 	if start == fromBehind && len(p.out) == 0 {
 		args := []sqltext.Arg{arg("queue_id", ids), arg("gated", p.gated)}
-		p.tx.queueQuery(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, cursors)...)
+		p.tx.QueueQuery(seeSplitting, func(rows pgx.Rows) error { return rows.Scan(&p.splitting) }, cursorColumns.Arrays(args, cursors)...)
 	}
 
 	args := make([]sqltext.Arg, 0, 7)
 	args = append(args, arg("queue_id", ids), arg("quota", most), arg("gated", p.gated))
 	args = cursorColumns.Arrays(args, cursors)
 	args = append(args, arg("limit", int32(allRows)))
-	err := p.tx.queryRows(ctx, pickRuns, func(rows pgx.Rows) error { return p.scanPickedRun(rows, byID, began) }, args...)
+	err := p.tx.Query(ctx, pickRuns, func(rows pgx.Rows) error { return p.scanPickedRun(rows, byID, began) }, args...)
 	cost := time.Since(began)
 	for _, l := range sweeps {
 		l.recordSweep(start, began, cost)
 	}
 
 	if len(p.whole) > 0 { // the next search must not find them again: our own locks do not hide rows from us
-		p.tx.queueStatement(deleteRuns, arg("places", p.whole))
+		p.tx.Queue(deleteRuns, arg("places", p.whole))
 		p.whole = nil
 	}
 
@@ -443,7 +444,7 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	}
 
 	p.rests = append(p.rests, remainder{lanes: q.lanes, priority: priority, turn: turn + int64(n)})
-	p.tx.queueStatement(shortenRun, arg("taken", int16(n)), arg("place", at))
+	p.tx.Queue(shortenRun, arg("taken", int16(n)), arg("place", at))
 	return nil
 }
 
@@ -451,7 +452,7 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 // cursor as soon as other processes pick beyond it.
 func (p *claim) rememberRemainders() {
 	if rests := p.rests; len(rests) > 0 {
-		p.tx.committed = func() {
+		p.tx.AfterCommit = func() {
 			for _, r := range rests {
 				r.lanes.recordRemainder(r.priority, r.turn)
 			}
@@ -466,7 +467,7 @@ const (
 )
 
 // errSplitting ends a pick that found only runs under a split.
-var errSplitting = errors.New("other retains are splitting the rest")
+const errSplitting = txn.StopError("other retains are splitting the rest")
 
 // rangeLeast is the smallest number of tasks of a queue for which a read by a range of ids is tried. Such a read pays
 // if the range has at most rangeSlack times as many ids.
@@ -477,7 +478,7 @@ const (
 
 // queueTaskReading queues the reads of the picked tasks. It keeps about keep bytes of their payloads; 0 = all. A task
 // beyond that has a nil payload.
-func queueTaskReading(t *tx, picked []pickedTask, keep int) {
+func queueTaskReading(t *txn.Tx, picked []pickedTask, keep int) {
 	byID := make(map[int64]*queue.Task, len(picked))
 	type span struct {
 		q           int32
@@ -514,7 +515,7 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 	for _, sp := range spans {
 		if sp.n >= rangeLeast && sp.last-sp.first < rangeSlack*sp.n {
 			dense[sp.q] = true
-			t.queueQuery(readTaskRange, each, arg("queue_id", sp.q), arg("first", sp.first), arg("last", sp.last))
+			t.QueueQuery(readTaskRange, each, arg("queue_id", sp.q), arg("first", sp.first), arg("last", sp.last))
 		}
 	}
 
@@ -527,12 +528,12 @@ func queueTaskReading(t *tx, picked []pickedTask, keep int) {
 	}
 
 	if len(ids) > 0 {
-		t.queueQuery(readPickedTasks, each, arg("queue_id", queues), arg("id", ids))
+		t.QueueQuery(readPickedTasks, each, arg("queue_id", queues), arg("id", ids))
 	}
 
 	// State rows come last, because they override the values of the create.
 	if len(movedID) > 0 {
-		t.queueQuery(readPickedStates, func(rows pgx.Rows) error { return scanTaskState(rows, byID) },
+		t.QueueQuery(readPickedStates, func(rows pgx.Rows) error { return scanTaskState(rows, byID) },
 			arg("queue_id", movedQ), arg("id", movedID))
 	}
 }
@@ -580,7 +581,7 @@ func scanTaskState(rows pgx.Rows, byID map[int64]*queue.Task) error {
 
 // queueLeases queues the lease rows and the events of the picked tasks, and adds each task to the result of its
 // request.
-func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now time.Time, out [][]*queue.Task) {
+func queueLeases(t *txn.Tx, requests []queue.RetainShare, picked []pickedTask, now time.Time, out [][]*queue.Task) {
 	now = now.UTC()
 	type owner struct {
 		share int
@@ -642,7 +643,7 @@ func queueLeases(t *tx, requests []queue.RetainShare, picked []pickedTask, now t
 	}
 
 	// The token of a task is the token of its row plus its place in the row.
-	t.queueQuery(grantLeases, func(rows pgx.Rows) error {
+	t.QueueQuery(grantLeases, func(rows pgx.Rows) error {
 		var id, token int64
 		var expires time.Time
 		if err := rows.Scan(&id, &token, &expires); err != nil {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 )
 
 // This file holds the rows of the narrow tables as columns for unnest or COPY.
@@ -54,9 +56,9 @@ func (r *readyRows) addReadyRow(id int64, queue int32, priority int16, diesAt ti
 	*r = append(*r, readyRow{turn: id, taskID: id, queueID: queue, priority: priority, n: 1, diesAt: timePointer(diesAt)})
 }
 
-func (r readyRows) insertReadyRows(t *tx) {
+func (r readyRows) insertReadyRows(t *txn.Tx) {
 	if len(r) > 0 {
-		t.queueStatement(insertReady, readyColumns.Arrays(nil, r)...)
+		t.Queue(insertReady, readyColumns.Arrays(nil, r)...)
 	}
 }
 
@@ -81,9 +83,9 @@ var delayedColumns = table.New(
 
 type delayedRows []delayedRow
 
-func (r delayedRows) insertDelayedRows(t *tx) {
+func (r delayedRows) insertDelayedRows(t *txn.Tx) {
 	if len(r) > 0 {
-		t.queueStatement(insertDelayed, delayedColumns.Arrays(nil, r)...)
+		t.Queue(insertDelayed, delayedColumns.Arrays(nil, r)...)
 	}
 }
 

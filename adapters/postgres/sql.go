@@ -4,6 +4,9 @@ import (
 	"embed"
 	"strings"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/doctor"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/feed"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/migrate"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 )
 
@@ -38,7 +41,7 @@ func parseStatements() *sqltext.Set {
 		"fitting_present":        listFittingPresent,
 		"ticker_without_payload": listTickerWithoutPayload,
 	})
-	for name, text := range set.InSchema(DefaultSchema).All() {
+	for name, text := range sqltext.InSchema(DefaultSchema, set).All() {
 		if strings.HasPrefix(name, "list.") && !strings.HasSuffix(name, upwards) && strings.Contains(text, " desc") && !set.Has(name+upwards) {
 			set.Derive(name+upwards, name, " desc", "")
 		}
@@ -53,16 +56,10 @@ func statement(name string) sqltext.Statement { return statementSet.Named(name) 
 // arg returns a named parameter with its value.
 func arg(name string, value any) sqltext.Arg { return sqltext.Arg{Name: name, Value: value} }
 
-// statements are the SQL texts of one schema.
-type statements struct{ *sqltext.Text }
-
-func loadStatements(schema string) statements { return statements{statementSet.InSchema(schema)} }
-
-// get returns the text of a statement. It panics for an unknown name: the first call of the path finds this defect.
-func (s statements) get(name string) string { return s.Of(statementSet.Named(name)) }
-
-// inSchema replaces the default schema in SQL text by another one.
-func inSchema(schema, text string) string { return sqltext.MoveToSchema(schema, text) }
+// loadStatements returns the SQL texts of all sets in schema.
+func loadStatements(schema string) *sqltext.Text {
+	return sqltext.InSchema(schema, statementSet, doctor.Statements, feed.Statements, migrate.Statements)
+}
 
 // withoutComments removes the lines of a text that contain only a comment.
 func withoutComments(text string) string { return sqltext.StripComments(text) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -15,6 +16,7 @@ var (
 	lockFold       = statement("fold.lock")
 	foldEvents     = statement("fold")
 	listFoldQueues = statement("fold.queues")
+	findNextFold   = statement("fold.next")
 )
 
 const opFold = "fold counts"
@@ -43,26 +45,26 @@ func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
 // foldWithout folds the event rows of all queues except passed. It returns the number of queues, and whether this
 // process got the lock. A trial changes nothing.
 func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (folded int, locked bool, err error) {
-	err = s.runInTx(ctx, opFold, func(ctx context.Context, t *tx) error {
+	err = s.db.Run(ctx, opFold, func(ctx context.Context, t *txn.Tx) error {
 		folded, locked = 0, false
-		if err := t.queryRows(ctx, lockFold, func(pgx.Rows) error { locked = true; return nil }); err != nil {
+		if err := t.Query(ctx, lockFold, func(pgx.Rows) error { locked = true; return nil }); err != nil {
 			return err
 		}
 		// Another process holds the lock and does the same work.
 		if !locked {
-			return errNothing
+			return txn.ErrNothing
 		}
 
-		t.queueQuery(foldEvents, func(rows pgx.Rows) error { return rows.Scan(&folded, nil) }, arg("passed_queue_ids", passed))
+		t.QueueQuery(foldEvents, func(rows pgx.Rows) error { return rows.Scan(&folded, nil) }, arg("passed_queue_ids", passed))
 		if !trial {
 			return nil
 		}
-		if err := t.flushBatch(ctx); err != nil {
+		if err := t.Flush(ctx); err != nil {
 			return err
 		}
-		return errNothing
+		return txn.ErrNothing
 	})
-	return folded, locked, ignoreNothingToDo(err)
+	return folded, locked, txn.IgnoreNothing(err)
 }
 
 // findRefusedFold finds one queue with counts that the database refuses. It halves the suspects, so the number of
@@ -70,7 +72,7 @@ func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (fo
 // another process folds.
 func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow, error) {
 	var suspects []refusedRow
-	err := s.queryRows(ctx, opFold, listFoldQueues, func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, opFold, listFoldQueues, func(rows pgx.Rows) error {
 		row := refusedRow{whole: true}
 		var name string
 		err := rows.Scan(&row.queue, &row.space, &name)

@@ -2,32 +2,35 @@ package postgres
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
 	"fmt"
 	"hash/fnv"
 	"regexp"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/doctor"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/feed"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/migrate"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // Store keeps tasks in PostgreSQL 14 or later. It is safe for concurrent use; any number of processes may share one
 // database. Its caches and cursors only save work: their loss costs time and never correctness.
 type Store struct {
-	pool        *pgxpool.Pool
-	owned       bool // Close closes the pool
-	tuned       bool // the connections have our planner settings, see Open
+	db          txn.Database
 	opt         options
-	sql         statements
+	migrator    *migrate.Migrator
+	doctor      *doctor.Doctor
 	catalog     catalog
 	lanes       lanes
 	partitions  partitions
-	notify      *notifier
+	notify      *feed.Notifier
+	listener    *feed.Listener
+	feed        *feed.Reader
 	watermarks  watermarks
 	rowFilters  rowFilters
 	idle        idleAgents
@@ -35,11 +38,7 @@ type Store struct {
 	// asideUntil is the time (ns of this machine's clock) until which lease beats of this process may count.
 	asideUntil atomic.Int64
 
-	feedSnapshots feedSnapshots
-
 	ticksPruned time.Time // guarded by watermarks.mu
-
-	listening atomic.Int32 // number of listening connections
 }
 
 // schemaName matches valid names of a schema, which the SQL text quotes.
@@ -63,14 +62,12 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 		opt.apply(&o)
 	}
 
-	source := poolSource{url: url, opt: &o}
-	cfg, err := source.parseConfig()
+	connector := o.connectorTo(url)
+	cfg, err := connector.PoolConfig()
 	if err != nil {
 		return nil, &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "url", Msg: "must be a PostgreSQL connection string; use a URL such as postgres://user@host/database", Err: err}
 	}
 
-	// Credentials may change while the process runs, so each connection reads them again.
-	cfg.BeforeConnect = source.refreshConfig
 	if o.maxConns > 0 {
 		cfg.MaxConns = o.maxConns
 	} else if cfg.MaxConns < 10 {
@@ -79,7 +76,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
-		return nil, translateError(op, &connectError{err})
+		return nil, txn.Translate(op, &txn.ConnectError{Err: err})
 	}
 
 	s, err := makeStore(pool, o)
@@ -88,16 +85,16 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 		return nil, err
 	}
 
-	s.owned, s.tuned = true, !o.pooler
-	bctx, cancel := s.withCallTimeout(ctx)
+	s.db.Owned, s.db.Planned = true, !o.pooler
+	bctx, cancel := s.db.WithTimeout(ctx)
 	defer cancel()
 	if err := pool.Ping(bctx); err != nil {
 		s.Close()
 		// A pooler that refuses our start-up parameters needs WithPooler.
-		if !o.pooler && refusesParameters(bctx, cfg.ConnConfig, err) {
-			return nil, &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: errNeedsPooler}
+		if !o.pooler && txn.RefusesParameters(bctx, cfg.ConnConfig, err) {
+			return nil, &queue.Error{Op: op, Kind: queue.KindUnavailable, Err: txn.ErrNeedsPooler}
 		}
-		return nil, makeOpenError(op, &connectError{err})
+		return nil, txn.OpenError(op, &txn.ConnectError{Err: err})
 	}
 
 	return s, nil
@@ -119,109 +116,71 @@ func makeStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	if err := CheckSchema(o.schema); err != nil {
 		return nil, queue.WithOp("open store", err)
 	}
-	s := &Store{pool: pool, opt: o, sql: loadStatements(o.schema)}
+	s := &Store{opt: o}
+	s.db = txn.Database{
+		Pool: pool, Text: loadStatements(o.schema), CallTimeout: o.callTimeout, SetPlanner: setPlanner,
+		ID: rand.Text(), OnNewConnection: s.lanes.invalidateCursors, OnFault: s.noteDatabaseFault,
+	}
+	s.migrator = &migrate.Migrator{DB: &s.db, Schema: o.schema, Logger: o.logger}
 	s.catalog.init()
 	s.lanes.init()
 	s.watermarks.init()
 	s.partitions.init()
 	s.rowFilters.init()
-	s.notify = newNotifier(s)
+	s.notify = feed.NewNotifier(&s.db, feed.Config{Channel: notifyChannel(o.schema), Every: o.notifyEvery, Off: o.noNotify, Failed: s.logLostWakeUps})
+	s.listener = feed.NewListener(&s.db, s.notify, *o.connectorTo(o.listenURL))
+	s.feed = feed.NewReader(&s.db)
+	s.doctor = &doctor.Doctor{
+		DB: &s.db, Schema: o.schema, Migrator: s.migrator, AroundPooler: o.pooler && o.listenURL != "",
+		Listen: s.listener.Open, Notify: s.notify.SendProof, QueueCounts: queueReadOfCounts,
+	}
 	return s, nil
+}
+
+// noteDatabaseFault invalidates the cursors, except after a missing partition, which a create makes by itself.
+func (s *Store) noteDatabaseFault(err error) {
+	if !noPartition(err) {
+		s.lanes.invalidateCursors()
+	}
+}
+
+// logLostWakeUps reports a notification that the store could not send.
+func (s *Store) logLostWakeUps(err error) {
+	s.opt.logger.Warn("could not notify other processes; they will find the tasks by polling", "error", err)
 }
 
 // Close ends the goroutines of the store, and its connections if Open made them.
 func (s *Store) Close() {
 	// Pending wake-ups and extensions use connections, so the pool closes last.
-	s.notify.closeNotifier()
+	s.notify.Close()
 	s.partitions.close()
-	if s.owned {
-		s.pool.Close()
+	if s.db.Owned {
+		s.db.Pool.Close()
 	}
 }
 
 // Pool returns the connection pool, for callers that run transactions of their own beside the queue's.
-func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+func (s *Store) Pool() *pgxpool.Pool { return s.db.Pool }
 
 // Schema returns the name of the schema.
 func (s *Store) Schema() string { return s.opt.schema }
 
-// Ping reports whether the store can work now: the database is reachable and writable, and this program can work with
-// its schema.
-func (s *Store) Ping(ctx context.Context) error {
-	const op = "ping store"
-	ctx, cancel := s.withCallTimeout(ctx)
-	defer cancel()
-	var recovery bool
-	values := make([]string, len(refusedSettings))
-	err := s.pool.QueryRow(ctx, s.sql.get("diagnose.refused")).Scan(&recovery, &values[0], &values[1], &values[2])
-	if err != nil {
-		return translateError(op, err)
-	}
-
-	if recovery {
-		return &queue.Error{Op: op, Kind: queue.KindUnavailable, Msg: "the database is read-only (a standby?); connect to the primary"}
-	}
-
-	// A setting of the role could otherwise break each later call.
-	for i, setting := range refusedSettings {
-		if refusesSetting(setting.Name, values[i]) {
-			return &queue.Error{
-				Op: op, Kind: queue.KindUnavailable, Subject: "setting " + setting.Name,
-				Msg: "is " + values[i] + " for this role or database, which pgqueue cannot work with; run: alter role … reset " + setting.Name,
-			}
-		}
-	}
-
-	return s.checkVersion(ctx)
-}
-
 // notifyChannel returns the NOTIFY channel of the schema, at most 63 bytes for any name of a schema.
-func (s *Store) notifyChannel() string {
-	if s.opt.schema == DefaultSchema {
+func notifyChannel(schema string) string {
+	if schema == DefaultSchema {
 		return DefaultSchema
 	}
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(s.opt.schema))
+	_, _ = h.Write([]byte(schema))
 	return fmt.Sprintf("pgqueue_%x", h.Sum64())
 }
 
-// query runs one statement outside a transaction and repeats it after a transient fault. It is for reads only.
-func (s *Store) query(ctx context.Context, op, name string, each func(pgx.Rows) error, args ...any) error {
-	return s.queryWithText(ctx, op, s.sql.get(name), each, args...)
-}
+var _ queue.Store = (*Store)(nil)
 
-// queryWithText is query for a text.
-func (s *Store) queryWithText(ctx context.Context, op, text string, each func(pgx.Rows) error, args ...any) error {
-	ctx, cancel := s.withCallTimeout(ctx)
-	defer cancel()
-	for try := 1; ; try++ {
-		err := s.queryTextOnce(ctx, text, each, args...)
-		if err == nil || try == maxTries || ctx.Err() != nil || !isTransient(err) {
-			return translateError(op, err)
-		}
-	}
-}
-
-// queryTextOnce makes one attempt of queryWithText.
-func (s *Store) queryTextOnce(ctx context.Context, sql string, each func(pgx.Rows) error, args ...any) error {
-	rows, err := s.pool.Query(ctx, sql, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := each(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
-// queryRows runs one statement with named parameters outside a transaction and repeats it after a transient fault. It
-// is for reads only.
-func (s *Store) queryRows(ctx context.Context, op string, st sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) error {
-	return s.queryWithText(ctx, op, s.sql.Of(st), each, s.sql.Values(st, args)...)
-}
-
-// isEmptyResult reports whether a QueryRow found no row.
-func isEmptyResult(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
+// These statements read the clock of the database, or set properties of a transaction.
+var (
+	readClock      = statement("clock")
+	setPlanner     = statement("tx.plan")
+	waitForStandby = statement("tx.wait")
+	allowBitmaps   = statement("tx.bitmaps")
+)

@@ -9,13 +9,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // readPresentTasks reads the present state of tasks of a namespace, within t.
-func (s *Store) readPresentTasks(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
+func (s *Store) readPresentTasks(ctx context.Context, t *txn.Tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
 	out := make(map[int64]*nowRow, len(ids))
-	err := t.read(ctx, "task.now.any", func(rows pgx.Rows) error {
+	err := t.QueryPositional(ctx, statement("task.now.any"), func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentColumns)
 		if err == nil {
 			out[n.task.ID] = n
@@ -26,9 +27,9 @@ func (s *Store) readPresentTasks(ctx context.Context, t *tx, namespace string, i
 }
 
 // readTaskStates reads tasks of a namespace without payload, headers, key, result and progress, within t.
-func (s *Store) readTaskStates(ctx context.Context, t *tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
+func (s *Store) readTaskStates(ctx context.Context, t *txn.Tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
 	out := make(map[int64]*nowRow, len(ids))
-	err := t.read(ctx, "task.state", func(rows pgx.Rows) error {
+	err := t.QueryPositional(ctx, statement("task.state"), func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentStateColumns)
 		if err == nil {
 			out[n.task.ID] = n
@@ -47,7 +48,7 @@ type wantedTask struct {
 
 // readWantedTasks reads the present state of tasks within t. For each call it reads up to queue.MaxPageBytes of
 // content, and the content of the first task in any case.
-func readWantedTasks(ctx context.Context, t *tx, wanted []wantedTask) (map[int64]*queue.Task, error) {
+func readWantedTasks(ctx context.Context, t *txn.Tx, wanted []wantedTask) (map[int64]*queue.Task, error) {
 	queues, ids, calls := make([]int32, len(wanted)), make([]int64, len(wanted)), make([]int32, len(wanted))
 	for i, w := range wanted {
 		queues[i], ids[i] = w.queue, w.id
@@ -55,7 +56,7 @@ func readWantedTasks(ctx context.Context, t *tx, wanted []wantedTask) (map[int64
 	}
 
 	tasks := make(map[int64]*queue.Task, len(wanted))
-	return tasks, t.read(ctx, "task.now", func(rows pgx.Rows) error {
+	return tasks, t.QueryPositional(ctx, statement("task.now"), func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentColumns)
 		if err == nil {
 			tasks[n.task.ID] = n.task
@@ -66,9 +67,9 @@ func readWantedTasks(ctx context.Context, t *tx, wanted []wantedTask) (map[int64
 
 // readTaskLives reads tasks of a namespace without payload, headers, key and progress, within t. It reads tasks from
 // the front of ids until their results reach most bytes, and returns their number as fit.
-func (s *Store) readTaskLives(ctx context.Context, t *tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {
+func (s *Store) readTaskLives(ctx context.Context, t *txn.Tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {
 	there, fit = make(map[int64]*nowRow, len(ids)), len(ids)
-	err = t.read(ctx, "task.life", func(rows pgx.Rows) error {
+	err = t.QueryPositional(ctx, statement("task.life"), func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentLifeColumns, &fit)
 		if err == nil {
 			there[n.task.ID] = n
@@ -86,7 +87,7 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	}
 
 	var rowsNow []*nowRow
-	err := s.query(ctx, op, "task.now.any", func(rows pgx.Rows) error {
+	err := s.db.QueryPositional(ctx, op, statement("task.now.any"), func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentColumns)
 		rowsNow = append(rowsNow, n)
 		return err
@@ -107,7 +108,7 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 		return out, nil
 	}
 
-	return out, s.query(ctx, op, "task.errors", func(rows pgx.Rows) error {
+	return out, s.db.QueryPositional(ctx, op, statement("task.errors"), func(rows pgx.Rows) error {
 		var id int64
 		var e queue.AttemptError
 		err := rows.Scan(&id, &e.Attempt, &e.At, &e.Worker, (*[]byte)(&e.Error))
@@ -120,7 +121,7 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 // EndedTasks implements queue.Store.
 func (s *Store) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
 	var ended []int64
-	err := s.query(ctx, "get tasks", "task.ended", func(rows pgx.Rows) error {
+	err := s.db.QueryPositional(ctx, "get tasks", statement("task.ended"), func(rows pgx.Rows) error {
 		var id int64
 		err := rows.Scan(&id)
 		ended = append(ended, id)
@@ -191,7 +192,7 @@ func (s *Store) readTaskPage(ctx context.Context, op string, queues []int32, ids
 	if len(ids) == 0 {
 		return tasks, fit, nil
 	}
-	err = s.query(ctx, op, "task.page", func(rows pgx.Rows) error {
+	err = s.db.QueryPositional(ctx, op, statement("task.page"), func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentColumns, &fit)
 		if err == nil {
 			tasks = append(tasks, n.task)
@@ -235,7 +236,7 @@ func decodeCursor(c string, oldestFirst bool) (int64, error) {
 // ListWorkers implements queue.Store.
 func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Worker, error) {
 	out := []queue.Worker{}
-	err := s.query(ctx, "list workers", "worker.list", func(rows pgx.Rows) error {
+	err := s.db.QueryPositional(ctx, "list workers", statement("worker.list"), func(rows pgx.Rows) error {
 		var w queue.Worker
 		err := rows.Scan(&w.Name, &w.Held, &w.Since, &w.Queues, &w.ExpiresAt)
 		w.Since, w.ExpiresAt = w.Since.UTC(), w.ExpiresAt.UTC()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -125,12 +126,12 @@ func planNextTick(k *queue.Ticker, settled time.Time) error {
 }
 
 // checkTarget makes sure that k's queue is there.
-func checkTarget(ctx context.Context, t *tx, k *queue.Ticker) error {
+func checkTarget(ctx context.Context, t *txn.Tx, k *queue.Ticker) error {
 	if k.Queue == "" {
 		return nil
 	}
-	queues := t.readQueuesByName(k.Namespace, []string{k.Queue})
-	if err := t.flushBatch(ctx); err != nil {
+	queues := readQueuesByName(t, k.Namespace, []string{k.Queue})
+	if err := t.Flush(ctx); err != nil {
 		return err
 	}
 	if queues[k.Queue] == nil {
@@ -143,12 +144,12 @@ func checkTarget(ctx context.Context, t *tx, k *queue.Ticker) error {
 func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker, error) {
 	const op = "create ticker"
 	made := false
-	err := s.runInTx(ctx, op, func(ctx context.Context, t *tx) error {
+	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		made = false
 		if err := checkTarget(ctx, t, &k); err != nil {
 			return err
 		}
-		if err := t.queryRows(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&k.Anchor) }); err != nil {
+		if err := t.Query(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&k.Anchor) }); err != nil {
 			return err
 		}
 
@@ -158,7 +159,7 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 			return err
 		}
 
-		t.queueQuery(insertTicker, func(pgx.Rows) error {
+		t.QueueQuery(insertTicker, func(pgx.Rows) error {
 			made = true
 			return nil
 		}, makeTickerArgs(k, arg("namespace", k.Namespace), arg("name", k.Name), arg("now", k.Anchor))...)
@@ -179,7 +180,7 @@ func (s *Store) CreateTicker(ctx context.Context, k queue.Ticker) (*queue.Ticker
 // readTickerByName returns a ticker, or nil for an unknown name.
 func (s *Store) readTickerByName(ctx context.Context, op, namespace, name string) (*storedTicker, error) {
 	var k *storedTicker
-	err := s.queryRows(ctx, op, pageTickers, func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, op, pageTickers, func(rows pgx.Rows) error {
 		k = &storedTicker{}
 		return k.scanTickerRow(rows, nil)
 	}, arg("namespace", namespace), arg("name", name), arg("after", ""), arg("offset", 0), arg("limit", 1), arg("bytes", queue.MaxPageBytes))
@@ -209,7 +210,7 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 	}
 
 	there := 0 // number of tickers from the cursor on, at most one above the limit of the page
-	err = s.queryRows(ctx, op, pageTickers, func(rows pgx.Rows) error {
+	err = s.db.Query(ctx, op, pageTickers, func(rows pgx.Rows) error {
 		k := &storedTicker{}
 		page.Tickers = append(page.Tickers, &k.Ticker)
 		return k.scanTickerRow(rows, &there)
@@ -225,7 +226,7 @@ func (s *Store) ListTickers(ctx context.Context, namespace string, p queue.Page)
 		page.Next = page.Tickers[n-1].Name
 	}
 
-	err = s.queryRows(ctx, op, countTickers, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
+	err = s.db.Query(ctx, op, countTickers, func(rows pgx.Rows) error { return rows.Scan(&page.Count) }, arg("namespace", namespace))
 	return page, err
 }
 
@@ -273,25 +274,15 @@ func (s *Store) updateTicker(
 ) (*queue.Ticker, error) {
 	const op = "update ticker"
 	var out *queue.Ticker
-	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *tx, f *firing) error {
+	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *txn.Tx, f *firing) error {
 		k, now, err := lockTickerByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
 		}
 
-		if err := queue.CheckVersion("ticker "+name, k.Version, queue.IfVersion(meta.IfVersion)); err != nil {
-			return err
-		}
-
-		next, err := k.With(meta, maxPayloadBytes)
+		next, err := changeTicker(ctx, t, k, meta, maxPayloadBytes)
 		if err != nil {
 			return err
-		}
-
-		if next.Queue != k.Queue {
-			if err := checkTarget(ctx, t, &next); err != nil {
-				return err
-			}
 		}
 
 		// The old schedule ends with its last due tick; the new one starts at now.
@@ -307,25 +298,15 @@ func (s *Store) updateTicker(
 				next.Timestamp = f.ticks[n-1].At
 			}
 		}
-
-		if anew {
-			next.Anchor = now
-		}
-
-		switch {
-		case next.Paused:
-			next.NextAt = time.Time{}
-		case anew || k.Paused:
-			if err := planNextTick(&next, now); err != nil {
-				return err
-			}
+		if err := planUpdatedTicker(&next, anew, k.Paused, now); err != nil {
+			return err
 		}
 
 		next.Version++
 		next.UpdatedAt = now
 		next.Fault = ""
 		out = &next
-		t.queueStatement(updateTicker, makeTickerArgs(next, arg("id", k.id), arg("anchor", next.Anchor), arg("now", now), arg("fault", next.Fault))...)
+		t.Queue(updateTicker, makeTickerArgs(next, arg("id", k.id), arg("anchor", next.Anchor), arg("now", now), arg("fault", next.Fault))...)
 		return nil
 	})
 	if err != nil {
@@ -336,16 +317,44 @@ func (s *Store) updateTicker(
 	return out, nil
 }
 
+// changeTicker returns the ticker k with the values of meta. It checks the version, and the queue if that changes.
+func changeTicker(ctx context.Context, t *txn.Tx, k *storedTicker, meta queue.TickerMeta, maxPayloadBytes int) (queue.Ticker, error) {
+	if err := queue.CheckVersion("ticker "+k.Name, k.Version, queue.IfVersion(meta.IfVersion)); err != nil {
+		return queue.Ticker{}, err
+	}
+	next, err := k.With(meta, maxPayloadBytes)
+	if err != nil || next.Queue == k.Queue {
+		return next, err
+	}
+	return next, checkTarget(ctx, t, &next)
+}
+
+// planUpdatedTicker plans the next tick of a ticker that is updated now. A schedule that begins anew, or after a pause,
+// counts from now.
+func planUpdatedTicker(next *queue.Ticker, anew, wasPaused bool, now time.Time) error {
+	if anew {
+		next.Anchor = now
+	}
+	if next.Paused {
+		next.NextAt = time.Time{}
+		return nil
+	}
+	if anew || wasPaused {
+		return planNextTick(next, now)
+	}
+	return nil
+}
+
 // lockTickerByName reads a ticker and the time of the database. It excludes concurrent changes of the ticker until the
 // transaction ends.
-func lockTickerByName(ctx context.Context, t *tx, namespace, name string) (*storedTicker, time.Time, error) {
+func lockTickerByName(ctx context.Context, t *txn.Tx, namespace, name string) (*storedTicker, time.Time, error) {
 	var k *storedTicker
 	var now time.Time
-	t.queueQuery(lockTickerRow, func(rows pgx.Rows) error {
+	t.QueueQuery(lockTickerRow, func(rows pgx.Rows) error {
 		k = &storedTicker{}
 		return k.scanTickerRow(rows)
 	}, arg("namespace", namespace), arg("name", name))
-	err := t.queryRows(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
+	err := t.Query(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
 	if err == nil && k == nil {
 		err = makeNoTickerError(name)
 	}
@@ -355,7 +364,7 @@ func lockTickerByName(ctx context.Context, t *tx, namespace, name string) (*stor
 // DeleteTicker implements queue.Store.
 func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
 	var out *queue.Ticker
-	err := s.runInTx(ctx, "delete ticker", func(ctx context.Context, t *tx) error {
+	err := s.db.Run(ctx, "delete ticker", func(ctx context.Context, t *txn.Tx) error {
 		k, _, err := lockTickerByName(ctx, t, namespace, name)
 		if err != nil {
 			return err
@@ -366,7 +375,7 @@ func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only .
 		}
 
 		out = &k.Ticker
-		t.queueStatement(deleteTicker, arg("id", k.id))
+		t.Queue(deleteTicker, arg("id", k.id))
 		return nil
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -160,7 +161,7 @@ func shareOutTasks(requests []queue.RetainShare, picked []pickedTask) {
 
 // measurePicked reads picked tasks until the requests are full. It assigns those tasks and makes the others ready
 // again. It does not read tasks with a present payload again.
-func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.RetainShare, p *claim) error {
+func (s *Store) measurePicked(ctx context.Context, t *txn.Tx, requests []queue.RetainShare, p *claim) error {
 	share := sharing{requests: requests}
 	fit, largest, left := 0, 0, 0
 	for _, r := range requests {
@@ -177,7 +178,7 @@ func (s *Store) measurePicked(ctx context.Context, t *tx, requests []queue.Retai
 				keep = left + unknownBytes
 			}
 			queueTaskReading(t, unread, keep)
-			if err := t.flushBatch(ctx); err != nil {
+			if err := t.Flush(ctx); err != nil {
 				return err
 			}
 		}
@@ -244,7 +245,7 @@ func (p *claim) restorePicked(picked []pickedTask) {
 	}
 
 	p.restored = picked
-	p.tx.queueStatement(restoreRuns, restoredRunColumns.Arrays(nil, runs)...)
+	p.tx.Queue(restoreRuns, restoredRunColumns.Arrays(nil, runs)...)
 }
 
 // returnSurplus hands back tasks after the commit that exceed the limits because the prediction was wrong.

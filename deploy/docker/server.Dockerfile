@@ -28,8 +28,6 @@ COPY adapters/embedded adapters/embedded
 COPY adapters/postgres/*.go adapters/postgres/
 COPY adapters/postgres/internal adapters/postgres/internal
 COPY adapters/postgres/sql adapters/postgres/sql
-COPY adapters/postgres/migrations adapters/postgres/migrations
-COPY adapters/postgres/scripts adapters/postgres/scripts
 COPY adapters/telemetry adapters/telemetry
 COPY transport/connect transport/connect
 COPY transport/httpaccess transport/httpaccess

@@ -1,1 +1,1 @@
-../../adapters/postgres/scripts/after-restore.sql
+../../adapters/postgres/internal/migrate/scripts/after-restore.sql

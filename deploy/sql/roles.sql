@@ -1,1 +1,1 @@
-../../adapters/postgres/scripts/roles.sql
+../../adapters/postgres/internal/migrate/scripts/roles.sql

@@ -167,17 +167,24 @@ func (set *Set) Named(name string) Statement {
 	return Statement{set, index}
 }
 
-// Text holds the statements of a set in one schema.
-type Text struct {
+// Text holds the statements of sets in one schema.
+type Text struct{ parts []part }
+
+// part has the texts of one set.
+type part struct {
 	set   *Set
 	texts []string
 }
 
-// InSchema returns the statements with their tables in schema.
-func (set *Set) InSchema(schema string) *Text {
-	text := &Text{set: set, texts: make([]string, len(set.entries))}
-	for i, entry := range set.entries {
-		text.texts[i] = MoveToSchema(schema, entry.text)
+// InSchema returns the statements of all sets with their tables in schema.
+func InSchema(schema string, sets ...*Set) *Text {
+	text := &Text{parts: make([]part, len(sets))}
+	for at, set := range sets {
+		texts := make([]string, len(set.entries))
+		for i, entry := range set.entries {
+			texts[i] = MoveToSchema(schema, entry.text)
+		}
+		text.parts[at] = part{set, texts}
 	}
 	return text
 }
@@ -190,13 +197,20 @@ func MoveToSchema(schema, text string) string {
 	return strings.ReplaceAll(text, DefaultSchema+".", pgx.Identifier{schema}.Sanitize()+".")
 }
 
-// Of returns the text of a statement, with $1, $2 … for its parameters.
-func (t *Text) Of(statement Statement) string { return t.texts[statement.index] }
+// Of returns the text of a statement, with $1, $2 … for its parameters. It panics for a statement of another set.
+func (t *Text) Of(statement Statement) string {
+	for i := range t.parts { // a handful
+		if t.parts[i].set == statement.set {
+			return t.parts[i].texts[statement.index]
+		}
+	}
+	panic(fmt.Sprintf("sqltext: statement %q is of a set that the text does not have", statement.Name()))
+}
 
 // Values returns the values of args in the order of the statement's parameters. It panics when args do not name exactly the
 // parameters of the statement: that is a defect of the call, which the first test of it finds.
 func (t *Text) Values(statement Statement, args []Arg) []any {
-	entry := &t.set.entries[statement.index]
+	entry := &statement.set.entries[statement.index]
 	if len(args) != len(entry.parameters) {
 		panic(fmt.Sprintf("sqltext: statement %q has the parameters %v, got %d arguments", entry.name, entry.parameters, len(args)))
 	}
@@ -221,9 +235,11 @@ func (t *Text) Values(statement Statement, args []Arg) []any {
 
 // All returns the texts of all statements by name, for tests that prepare or explain each.
 func (t *Text) All() map[string]string {
-	all := make(map[string]string, len(t.texts))
-	for name, index := range t.set.byName {
-		all[name] = t.texts[index]
+	all := map[string]string{}
+	for _, part := range t.parts {
+		for name, index := range part.set.byName {
+			all[name] = part.texts[index]
+		}
 	}
 	return all
 }

@@ -30,14 +30,14 @@ func TestStatements(t *testing.T) {
 	drop := set.Named("lease.drop")
 
 	t.Run("parameters are numbered in the order of their first use", func(t *testing.T) {
-		text := set.InSchema(sqltext.DefaultSchema).Of(drop)
+		text := sqltext.InSchema(sqltext.DefaultSchema, set).Of(drop)
 		if want := "token = any ($1::bigint[]) and part < $2 and '@no' <> note and ids @> $3"; !strings.Contains(text, want) {
 			t.Errorf("got %s, want it to contain %s", text, want)
 		}
 	})
 
 	t.Run("arguments are put in the order of the statement", func(t *testing.T) {
-		text := set.InSchema(sqltext.DefaultSchema)
+		text := sqltext.InSchema(sqltext.DefaultSchema, set)
 		got := text.Values(drop, []sqltext.Arg{{Name: "ids", Value: 3}, {Name: "part", Value: 2}, {Name: "tokens", Value: 1}})
 		if want := []any{1, 2, 3}; !reflect.DeepEqual(got, want) {
 			t.Errorf("got %v, want %v", got, want)
@@ -45,7 +45,7 @@ func TestStatements(t *testing.T) {
 	})
 
 	t.Run("tables move to another schema", func(t *testing.T) {
-		text := set.InSchema(`o"dd`).Of(drop)
+		text := sqltext.InSchema(`o"dd`, set).Of(drop)
 		if want := `delete from "o""dd".lease`; !strings.Contains(text, want) {
 			t.Errorf("got %s, want it to contain %s", text, want)
 		}
@@ -53,7 +53,7 @@ func TestStatements(t *testing.T) {
 
 	t.Run("a row type stands for its columns", func(t *testing.T) {
 		set := parse("-- name: a\nselect {{lease l}} from pgqueue.lease l\n")
-		text := set.InSchema(sqltext.DefaultSchema).Of(set.Named("a"))
+		text := sqltext.InSchema(sqltext.DefaultSchema, set).Of(set.Named("a"))
 		if want := "select l.token, l.part from"; !strings.Contains(text, want) {
 			t.Errorf("got %s, want it to contain %s", text, want)
 		}
@@ -61,7 +61,7 @@ func TestStatements(t *testing.T) {
 
 	t.Run("statements without parameters need no arguments", func(t *testing.T) {
 		clock := set.Named("clock")
-		if got := set.InSchema("other").Values(clock, nil); got != nil {
+		if got := sqltext.InSchema("other", set).Values(clock, nil); got != nil {
 			t.Errorf("got %v, want nil", got)
 		}
 	})
@@ -70,7 +70,7 @@ func TestStatements(t *testing.T) {
 func TestFaultsPanic(t *testing.T) {
 	set := parse(twoStatements)
 	drop := set.Named("lease.drop")
-	text := set.InSchema(sqltext.DefaultSchema)
+	text := sqltext.InSchema(sqltext.DefaultSchema, set)
 
 	for name, call := range map[string]func(){
 		"a name used twice":        func() { parse("-- name: a\nselect 1\n-- name: a\nselect 2\n") },
@@ -92,7 +92,7 @@ func TestFaultsPanic(t *testing.T) {
 
 func TestValuesAllocateOnce(t *testing.T) {
 	set := parse(twoStatements)
-	drop, text := set.Named("lease.drop"), set.InSchema(sqltext.DefaultSchema)
+	drop, text := set.Named("lease.drop"), sqltext.InSchema(sqltext.DefaultSchema, set)
 	tokens, part, ids := any([]int64{1}), any(2), any([]int64{3})
 
 	allocations := testing.AllocsPerRun(100, func() {

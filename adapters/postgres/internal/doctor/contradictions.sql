@@ -1,0 +1,97 @@
+-- The search for rows that contradict each other: states that no transaction of pgqueue leaves behind. A search follows the key
+-- of a table in steps. Each step is one statement, so its result is true of one moment, and its cost does not depend on the
+-- size of the tables.
+
+-- name: contradict.step
+-- The next @limit rows of one table behind a position, and their contradictions. A waiting task has one place, which its rows
+-- of state and task name: a row elsewhere is compared with all leases of its queue. Each row returns the position of the last
+-- row that was read; columns outside of the key of the table stay.
+with walked as materialized (
+    (select 'ready' as place, r.queue_id, r.task_id, r.n, r.priority, r.turn, null::timestamptz as due_at,
+            null::bigint as token, null::smallint as part, null::bigint[] as task_ids, null::smallint as held
+     from pgqueue.ready r
+     where @table::text = 'ready' and (r.queue_id, r.priority, r.turn) > (@queue_id::integer, @priority::smallint, @turn::bigint)
+     order by r.queue_id, r.priority, r.turn limit @limit::bigint)
+    union all
+    (select 'delayed', y.queue_id, y.task_id, 1, y.priority, null, y.due_at, null, null, null, null
+     from pgqueue.delayed y
+     where @table::text = 'delayed' and (y.due_at, y.task_id) > (@due_at::timestamptz, @task_id::bigint)
+     order by y.due_at, y.task_id limit @limit::bigint)
+    union all
+    (select 'leased', l.queue_id, null, null, null, null, null, l.token, l.part, l.task_ids, l.held
+     from pgqueue.lease l
+     where @table::text = 'lease' and (l.token, l.part) > (@token::bigint, @part::smallint)
+     order by l.token, l.part limit @limit::bigint)
+),
+member as materialized (
+    select w.place, w.queue_id, u.id, coalesce(t.priority, w.priority) as priority, coalesce(s.turn, u.id) as turn,
+           case when s.task_id is null then t.delayed_at else s.delayed_at end as due_at,
+           w.place = 'ready' and w.turn + (u.id - w.task_id) <> coalesce(s.turn, u.id)
+               or w.place = 'delayed' and w.due_at is distinct from case when s.task_id is null then t.delayed_at else s.delayed_at end as astray,
+           exists (select 1 from pgqueue.done_of(w.queue_id, u.id) d offset 0) as finished
+    from walked w
+    cross join lateral unnest(coalesce(w.task_ids, array(select generate_series(w.task_id, w.task_id + w.n - 1)))) u (id)
+    left join lateral (select s.* from pgqueue.state s where s.queue_id = w.queue_id and s.task_id = u.id offset 0) s on true
+    left join lateral (
+        select t.priority, t.delayed_at from pgqueue.task t
+        where w.place <> 'ready' and t.queue_id = w.queue_id and t.id = u.id offset 0
+    ) t on true
+    where u.id <> 0
+),
+placed as materialized (
+    select m.*,
+           case when m.place <> 'ready' or m.astray then exists (
+               select 1 from pgqueue.ready r
+               where r.queue_id = m.queue_id and r.priority = m.priority and r.turn <= m.turn and r.turn > m.turn - 32
+                 and r.turn + r.n > m.turn and r.task_id + (m.turn - r.turn) = m.id offset 0) end as is_ready,
+           case when m.place = 'leased' or m.astray then exists (
+               select 1 from pgqueue.delayed y where y.due_at = m.due_at and y.task_id = m.id offset 0) end as is_delayed,
+           case when m.astray then exists (
+               select 1 from pgqueue.lease l where l.queue_id = m.queue_id and m.id = any (l.task_ids) offset 0) end as is_leased
+    from member m
+),
+found as (
+    select f.what, m.queue_id, m.id
+    from placed m
+    cross join lateral (values
+        (m.finished, m.place || ' and finished'),
+        (m.place = 'leased' and m.is_ready, 'ready and leased'),
+        (m.place = 'leased' and m.is_delayed, 'delayed and leased'),
+        (m.place = 'delayed' and m.is_ready or m.place = 'ready' and m.astray and m.is_delayed, 'ready and delayed'),
+        (m.place = 'ready' and m.astray and m.is_ready, 'ready twice'),
+        (m.place = 'delayed' and m.astray and m.is_delayed, 'delayed twice'),
+        (m.astray and m.is_leased, m.place || ' and leased'),
+        (m.astray and not (m.finished or m.is_ready or m.is_delayed or m.is_leased), m.place || ' out of place')
+    ) f (holds, what)
+    where f.holds
+    union
+    select 'held count', w.queue_id, 0 from walked w
+    where w.held <> (select count(*) from unnest(w.task_ids) i where i <> 0)
+),
+named as (
+    select f.what, q.namespace, q.name, f.queue_id, f.id
+    from found f join pgqueue.queue q on q.id = f.queue_id and q.deleted_at is null
+    order by f.what, f.queue_id, f.id limit 1001
+)
+select (select count(*) from walked), coalesce(n.what, ''), coalesce(n.namespace, ''), coalesce(n.name, ''), coalesce(n.queue_id, 0), coalesce(n.id, 0),
+       coalesce(e.queue_id, @queue_id), coalesce(e.priority, @priority), coalesce(e.turn, @turn), coalesce(e.due_at, @due_at),
+       coalesce(e.task_id, @task_id), coalesce(e.token, @token), coalesce(e.part, @part)
+from (values (1)) one (n)
+left join lateral (
+    select w.* from walked w
+    order by w.due_at desc, w.token desc, w.part desc, case when w.place = 'ready' then w.queue_id end desc,
+             case when w.place = 'ready' then w.priority end desc, w.turn desc, w.task_id desc limit 1
+) e on true
+left join named n on true
+
+-- name: contradict.twice
+-- Tasks under two leases, among the first @limit rows. There are as many rows as tasks are held at this moment.
+select 'leased twice', q.namespace, q.name, q.id, h.id
+from (
+    select l.queue_id, u.id
+    from (select l.queue_id, l.task_ids from pgqueue.lease l order by l.token, l.part limit @limit) l
+    cross join lateral unnest(l.task_ids) u (id)
+    where u.id <> 0 group by l.queue_id, u.id having count(*) > 1
+) h
+join pgqueue.queue q on q.id = h.queue_id and q.deleted_at is null
+order by q.id, h.id limit 1001

@@ -1,0 +1,144 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+const (
+	// repairLockTimeout is the longest wait of a repair for open transactions. All other transactions of the schema
+	// wait behind the repair meanwhile.
+	repairLockTimeout = "5s"
+	// repairTimeout bounds the repair of one queue, which reads all rows of the queue.
+	repairTimeout = 10 * time.Minute
+)
+
+var (
+	limitLockWait  = Statements.Named("repair.hurry")
+	lockTables     = Statements.Named("repair.lock")
+	repairLeases   = Statements.Named("repair.lease")
+	correctHeld    = Statements.Named("repair.held")
+	deleteEmpty    = Statements.Named("repair.empty")
+	repairReady    = Statements.Named("repair.ready")
+	repairDelayed  = Statements.Named("repair.delayed")
+	repairDueTimes = Statements.Named("repair.due")
+	recountQueue   = Statements.Named("repair.recount")
+	correctCounts  = Statements.Named("repair.counts")
+)
+
+const opRepair = "repair contradictions"
+
+// brokenQueue is a queue with contradictions.
+type brokenQueue struct {
+	id              int32
+	namespace, name string
+}
+
+// RepairContradictions repairs every contradiction and returns the list of them. A finished task stays finished, a held
+// task stays under its newest token, and a waiting task waits once. It also corrects the counts of the affected queues
+// and changes nothing else. The repair of one queue is one transaction of at most 10 minutes; no other transaction of
+// the schema can write meanwhile.
+func (doc *Doctor) RepairContradictions(ctx context.Context) ([]Contradiction, error) {
+	known := map[Contradiction]bool{}
+	var all []Contradiction
+	err := doc.searchAll(ctx, func(found []Contradiction) (again bool, err error) {
+		tasks := map[brokenQueue][]int64{}
+		for _, c := range found {
+			// The step found the same again after its repair: another repair would not end either.
+			if known[c] {
+				return false, &queue.Error{
+					Op: opRepair, Kind: queue.KindInternal, Subject: "queue " + c.Queue,
+					Msg: fmt.Sprintf("task %d is %s still; report this", c.TaskID, c.What),
+				}
+			}
+
+			known[c] = true
+			q := brokenQueue{c.queueID, c.Namespace, c.Queue}
+			tasks[q] = append(tasks[q], c.TaskID)
+		}
+
+		for q, ids := range tasks {
+			slices.Sort(ids)
+			if err := doc.repairQueue(ctx, q, slices.Compact(ids)); err != nil {
+				return false, err
+			}
+		}
+		all = append(all, found...)
+		return true, nil
+	})
+	return sortContradictions(all), err
+}
+
+// repairQueue repairs the contradictions of tasks of one queue and corrects the counts of the queue.
+func (doc *Doctor) repairQueue(ctx context.Context, q brokenQueue, ids []int64) error {
+	ofQueue, ofTasks := arg("queue_id", q.id), arg("task_ids", ids)
+	return doc.DB.RunWithin(ctx, repairTimeout, opRepair, func(ctx context.Context, t *txn.Tx) error {
+		t.Queue(limitLockWait, arg("timeout", repairLockTimeout))
+		t.Queue(lockTables) // no task moves during the repair
+		t.Queue(repairLeases, ofQueue, ofTasks)
+		t.Queue(correctHeld, ofQueue)
+		t.Queue(deleteEmpty, ofQueue)
+		t.Queue(repairReady, ofQueue, ofTasks)
+		t.Queue(repairDelayed, ofQueue, ofTasks)
+		t.Queue(repairDueTimes, ofQueue, ofTasks)
+		if err := t.Flush(ctx); err != nil {
+			return err
+		}
+		return doc.correctCountsIn(ctx, t, q)
+	})
+}
+
+// correction is a change of the kept counts: n tasks move from the status was to the status is, where 0 means outside
+// of the queue, and the delayed ones grow by delayed.
+type correction struct {
+	was, is    int16
+	n, delayed int32
+}
+
+var correctionColumns = table.New(
+	table.Col("was", func(c *correction) *int16 { return &c.was }),
+	table.Col("is", func(c *correction) *int16 { return &c.is }),
+	table.Col("n", func(c *correction) *int32 { return &c.n }),
+	table.Col("delayed", func(c *correction) *int32 { return &c.delayed }),
+)
+
+// correctCountsIn sets the kept counts of a queue to the numbers in its rows. It writes the differences as event rows
+// that change only the counts.
+func (doc *Doctor) correctCountsIn(ctx context.Context, t *txn.Tx, q brokenQueue) error {
+	var kept, actual []int64 // tasks by status, in the order of the codes from 1 on
+	var keptDelayed, actualDelayed int64
+	doc.QueueCounts(t, q.namespace, q.name, func(byStatus []int64, delayed int64) { kept, keptDelayed = byStatus, delayed })
+	err := t.Query(ctx, recountQueue, func(rows pgx.Rows) error { return rows.Scan(&actual, &actualDelayed) }, arg("queue_id", q.id))
+	if err != nil {
+		return err
+	}
+
+	// A missing task counts as created, a surplus one as deleted.
+	var corrections []correction
+	for i := range actual {
+		status := int16(i + 1)
+		switch missing := actual[i] - kept[i]; {
+		case missing > 0:
+			corrections = append(corrections, correction{is: status, n: int32(missing)})
+		case missing < 0:
+			corrections = append(corrections, correction{was: status, n: int32(-missing)})
+		}
+	}
+	if actualDelayed != keptDelayed {
+		corrections = append(corrections, correction{delayed: int32(actualDelayed - keptDelayed)})
+	}
+
+	if len(corrections) > 0 {
+		t.Queue(correctCounts, correctionColumns.Arrays([]sqltext.Arg{arg("queue_id", q.id)}, corrections)...)
+	}
+	return nil
+}
