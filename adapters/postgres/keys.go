@@ -9,7 +9,6 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
-
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 )
 

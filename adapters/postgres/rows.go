@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
-
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 )
 

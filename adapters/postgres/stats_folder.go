@@ -24,6 +24,9 @@ const opFold = "fold counts"
 // errNoRefusedFold goes with the error of a fold that fails although the database refuses the counts of no single queue.
 var errNoRefusedFold = errors.New("the database refuses the counts of no single queue")
 
+// errOtherFolds ends the search for a refused queue, because another process has the lock and finds the queue itself.
+var errOtherFolds = errors.New("another process folds")
+
 // fold adds new event rows to the counts of their queues. It does nothing while another process folds. It passes over a
 // queue with refused counts for refusedRest: the event rows of that queue stay, so its counts stay correct.
 func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
@@ -32,7 +35,8 @@ func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
 	if err == nil {
 		return queue.Maintained{Moved: folded}, nil
 	}
-	return s.rowFilters.fold.retryRefused(ctx, err, func() (refusedRow, error) {
+
+	done, err := s.rowFilters.fold.retryRefused(ctx, err, func() (refusedRow, error) {
 		row, ferr := s.findRefusedFold(ctx, passed)
 		if ferr == nil && row.queue == 0 {
 			// The fold as a whole fails, as by a timeout, and its halves pass. An immediate repeat would fail as well.
@@ -40,6 +44,10 @@ func (s *Store) fold(ctx context.Context) (queue.Maintained, error) {
 		}
 		return row, ferr
 	})
+	if errors.Is(err, errOtherFolds) {
+		return queue.Maintained{}, nil
+	}
+	return done, err
 }
 
 // foldWithout folds the event rows of all queues except passed. It returns the number of queues, and whether this
@@ -68,8 +76,8 @@ func (s *Store) foldWithout(ctx context.Context, passed []int32, trial bool) (fo
 }
 
 // findRefusedFold finds one queue with counts that the database refuses. It halves the suspects, so the number of
-// trials is the logarithm of the number of queues. It returns the zero row if no queue is refused any more, or if
-// another process folds.
+// trials is the logarithm of the number of queues. It returns the zero row if no queue is refused any more, and
+// errOtherFolds if another process folds.
 func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow, error) {
 	var suspects []refusedRow
 	err := s.db.Query(ctx, opFold, listFoldQueues, func(rows pgx.Rows) error {
@@ -100,7 +108,9 @@ func (s *Store) findRefusedFold(ctx context.Context, passed []int32) (refusedRow
 		switch {
 		case err != nil && !isFaultOfRows(ctx, err):
 			return refusedRow{}, err
-		case err == nil && (!locked || half == 0):
+		case err == nil && !locked:
+			return refusedRow{}, errOtherFolds
+		case err == nil && half == 0:
 			return refusedRow{}, nil
 		case half == 0:
 			return suspects[0], nil

@@ -1,6 +1,7 @@
 package postgrestest_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -480,6 +481,48 @@ func TestPoisonedChores(t *testing.T) {
 			})
 		}
 	})
+}
+
+// foldAtSearch takes the lock of the fold when the search for refused counts begins.
+type foldAtSearch struct{ lock func() }
+
+func (f *foldAtSearch) TraceQueryStart(ctx context.Context, _ *pgx.Conn, query pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(query.SQL, "select q.id, q.namespace, q.name from pgqueue.queue q") {
+		f.lock()
+	}
+	return ctx
+}
+
+func (*foldAtSearch) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestRefusedCountsBesideAnotherFolder has another process get the lock of the fold while this one looks for the refused
+// queue: the look ends without a fault.
+func TestRefusedCountsBesideAnotherFolder(t *testing.T) {
+	t.Parallel()
+	needsDatabase(t)
+	dsn := postgrestest.URL(t)
+	conn, other := connect(t, dsn), connect(t, dsn)
+	searches := 0
+	search := &foldAtSearch{lock: func() {
+		if searches++; searches == 1 {
+			sql(t, other, "begin", "select from pgqueue.fold for update")
+		}
+	}}
+	s := open(t, dsn, postgres.WithTracer(search))
+	makeQueue(t, s, "tests", "mail")
+	makeTask(t, s, "tests", "mail")
+	refuse(t, conn, "insert", "queue_count", "true")
+
+	if done, err := s.Maintain(t.Context(), queue.ChoreFold); err != nil || len(done.Faults) > 0 || done.More {
+		t.Errorf("beside another folder the fold reports %+v, %v", done, err)
+	}
+	if searches != 1 {
+		t.Errorf("the fold searched %d times, want once", searches)
+	}
+	sql(t, other, "rollback")
+	if faults := maintain(t, s, queue.ChoreFold); len(faults) != 1 {
+		t.Errorf("the next fold reports %+v, want the refused queue", faults)
+	}
 }
 
 // TestRefusedCounts has the database refuse the count rows of some queues: the others are folded, and all counts stay right.

@@ -121,14 +121,14 @@ func (doc *Doctor) searchLeases(ctx context.Context, limit int64) (found []Contr
 type progressKey struct{}
 
 // WithProgress returns a context for progress reports of Diagnose, FindContradictions and RepairContradictions.
-func WithProgress(ctx context.Context, report func(table string, rows int64)) context.Context {
+func WithProgress(ctx context.Context, report func(name string, rows int64)) context.Context {
 	return context.WithValue(ctx, progressKey{}, report)
 }
 
 // searchAll searches all tables. It passes the contradictions of each step to settle, and repeats the step when settle
 // returns again.
 func (doc *Doctor) searchAll(ctx context.Context, settle func([]Contradiction) (again bool, err error)) error {
-	report, ok := ctx.Value(progressKey{}).(func(table string, rows int64))
+	report, ok := ctx.Value(progressKey{}).(func(name string, rows int64))
 	if !ok {
 		report = func(string, int64) {}
 	}
