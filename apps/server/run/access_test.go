@@ -228,6 +228,25 @@ func TestPlainHTTPOfBrowsersElsewhere(t *testing.T) {
 
 func isRPCPath(path string) bool { return isRPC(&http.Request{URL: &url.URL{Path: path}}) }
 
+// TestGeneralOptionsPassTheChecks sends OPTIONS *, which the library would answer without the checks.
+func TestGeneralOptionsPassTheChecks(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	s := start(t, store.config(io.Discard))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, s.URL(), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.URL.Opaque, req.Host = "*", "evil.example"
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = resp.Body.Close(); resp.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("status %d, want 421", resp.StatusCode)
+	}
+}
+
 // TestRefusalsSayWhatToDo reads them as each protocol's clients do.
 func TestRefusalsSayWhatToDo(t *testing.T) {
 	store := newSlow()

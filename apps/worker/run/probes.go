@@ -98,6 +98,9 @@ func serve(ctx context.Context, addr string, hosts []string, h http.Handler, log
 	s := &http.Server{
 		Handler: checks.Wrap(h), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+
+		// "OPTIONS *" passes the checks too. The library would answer it by itself.
+		DisableGeneralOptionsHandler: true,
 	}
 	var served sync.WaitGroup
 	served.Go(func() {

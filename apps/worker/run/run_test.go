@@ -486,6 +486,18 @@ func TestProgram(t *testing.T) {
 				t.Errorf("%s: %s: status %d, want %d", header[0], header[1], res.StatusCode, want)
 			}
 		}
+		general, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, "http://"+addr, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		general.URL.Opaque, general.Host = "*", "evil.example.com"
+		res, err := http.DefaultClient.Do(general)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _ = res.Body.Close(); res.StatusCode != http.StatusMisdirectedRequest {
+			t.Errorf("OPTIONS * with a foreign Host: status %d, want 421", res.StatusCode)
+		}
 		http.DefaultClient.CloseIdleConnections()
 		p.stop()
 	})

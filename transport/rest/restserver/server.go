@@ -119,5 +119,8 @@ func NewHTTPServer(h http.Handler, t Timeouts) *http.Server {
 	return &http.Server{
 		Handler: h, Protocols: &p, ReadHeaderTimeout: t.Header, WriteTimeout: t.Body + t.Write, IdleTimeout: t.Idle,
 		MaxHeaderBytes: 64 << 10, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10_000, SendPingTimeout: time.Minute},
+
+		// "OPTIONS *" passes the checks of h too. The library would answer it by itself.
+		DisableGeneralOptionsHandler: true,
 	}
 }
