@@ -72,10 +72,11 @@ func (s *Store) AllQueueStats(ctx context.Context) ([]*queue.QueueStats, error) 
 	return s.stats(ctx, op, all)
 }
 
-// findOldestReady reads the age of the first ready task of each queue.
+// The statements of the counts. findOldestReady reads the age of the first ready task of each queue.
 var (
 	readCounts      = statement("counts")
 	findOldestReady = statement("count.oldest")
+	recountTasks    = statement("recount")
 )
 
 // stats turns kept counts into statistics, and reads the age of the oldest ready task of each queue that has one.
@@ -121,7 +122,7 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 // for tests, and for operators that want to check the kept counts.
 func (s *Store) Recount(ctx context.Context, namespace string) (map[string]map[queue.Status]int64, error) {
 	out := map[string]map[queue.Status]int64{}
-	err := s.db.QueryPositional(ctx, "recount tasks", statement("recount"), func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, "recount tasks", recountTasks, func(rows pgx.Rows) error {
 		var name string
 		var status int16
 		var n int64
@@ -131,6 +132,6 @@ func (s *Store) Recount(ctx context.Context, namespace string) (map[string]map[q
 		}
 		out[name][decodeStatus(status)] = n
 		return err
-	}, namespace)
+	}, arg("namespace", namespace))
 	return out, err
 }

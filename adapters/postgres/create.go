@@ -332,7 +332,7 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *txn.Tx, readKeyOwner
 			return nil
 		}
 
-		wanted = append(wanted, wantedTask{slot.queue, id, o.call})
+		wanted = append(wanted, wantedTask{slot.queue, id, int32(o.call)})
 		*o = keyOwner{print: mark, id: id}
 		return nil
 	}, arg("queue_id", queues), arg("key", keys))

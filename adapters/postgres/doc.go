@@ -81,7 +81,7 @@
 //	background agents             background.go; row_filter.go passes over rows that the database refuses
 //	promoter, expirer, rescuer    promoter.go, expirer.go, rescuer.go
 //	tick firer, stats folder      tick_firer.go, stats_folder.go
-//	pruner, partition keeper      pruner.go, partition.go
+//	pruner, partition keeper      pruner.go, partition_keeper.go
 //	migrate, restore              internal/migrate
 //	diagnose, repair              internal/doctor
 //	connections and settings      store.go, options.go, internal/txn

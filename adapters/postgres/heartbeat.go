@@ -448,12 +448,12 @@ func (s *Store) explainLostLeases(ctx context.Context, t *txn.Tx, namespace stri
 	}
 
 	there := map[int64]bool{}
-	err := t.QueryPositional(ctx, statement("task.there"), func(rows pgx.Rows) error {
+	err := t.Query(ctx, findTasks, func(rows pgx.Rows) error {
 		var id int64
 		err := rows.Scan(&id)
 		there[id] = true
 		return err
-	}, namespace, ids)
+	}, arg("namespace", namespace), arg("ids", ids))
 
 	for i, b := range beats {
 		switch {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -45,11 +46,34 @@ type listing struct {
 	up       bool  // ascending ids
 }
 
-// way is a statement that walks the tasks of some statuses.
+// way is a walk over the tasks of some statuses.
 type way struct {
-	name     string
+	walk     walk
 	statuses []int16
 }
+
+// walk is a statement that lists tasks, in both directions.
+type walk struct{ down, up sqltext.Statement }
+
+// makeWalk returns the walk called name.
+func makeWalk(name string) walk { return walk{down: statement(name), up: statement(name + upwards)} }
+
+// The walks, each for the statuses that it serves best.
+var (
+	walkAny      = makeWalk("list.any") // all tasks, those past retention too
+	walkAll      = makeWalk("list.all")
+	walkWaiting  = makeWalk("list.waiting")
+	walkRetry    = makeWalk("list.retry")
+	walkRetained = makeWalk("list.retained")
+	walkReleased = makeWalk("list.released")
+	walkUnwell   = makeWalk("list.unwell")
+	walkWorker   = makeWalk("list.worker")
+)
+
+var (
+	findEdge    = statement("list.edge")
+	countHidden = statement("list.hidden")
+)
 
 // planListing prepares the walk of a filter: ascending if up is set, descending otherwise. An unknown queue gives a
 // listing without tasks.
@@ -106,13 +130,13 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 func chooseWalks(statuses []int16, worker, few, up bool) []way {
 	switch {
 	case worker:
-		return []way{{"list.worker", statuses}}
+		return []way{{walkWorker, statuses}}
 	case len(statuses) == len(queue.Statuses()):
-		return []way{{"list.any", statuses}}
+		return []way{{walkAny, statuses}}
 	}
 
 	var ways []way
-	split := func(name string, set ...int16) {
+	split := func(walk walk, set ...int16) {
 		var some []int16
 		for _, c := range statuses {
 			if slices.Contains(set, c) {
@@ -120,25 +144,25 @@ func chooseWalks(statuses []int16, worker, few, up bool) []way {
 			}
 		}
 		if len(some) > 0 {
-			ways = append(ways, way{name, some})
+			ways = append(ways, way{walk, some})
 		}
 	}
 
 	// A few waiting tasks are cheap to sort; many need a walk in the order of ids.
 	switch {
 	case few:
-		split("list.waiting", statusNew, statusRetry)
-	case up && slices.Contains(statuses, statusRetry): // list.retry would read the rows of finished tasks first
-		return []way{{"list.all", statuses}}
+		split(walkWaiting, statusNew, statusRetry)
+	case up && slices.Contains(statuses, statusRetry): // walkRetry would read the rows of finished tasks first
+		return []way{{walkAll, statuses}}
 	case slices.Contains(statuses, statusNew): // most tasks are new, so a walk over all reaches them soon
-		return []way{{"list.all", statuses}}
+		return []way{{walkAll, statuses}}
 	default:
-		split("list.retry", statusRetry)
+		split(walkRetry, statusRetry)
 	}
 
-	split("list.retained", statusRetained)
-	split("list.released", statusReleased)
-	split("list.unwell", statusFailed, statusExpired, statusCancelled)
+	split(walkRetained, statusRetained)
+	split(walkReleased, statusReleased)
+	split(walkUnwell, statusFailed, statusExpired, statusCancelled)
 	return ways
 }
 
@@ -163,7 +187,7 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 	}
 
 	edge := func(at time.Time, id *int64) error {
-		return s.db.QueryPositional(ctx, op, statement("list.edge"), func(rows pgx.Rows) error { return rows.Scan(id) }, in, at)
+		return s.db.Query(ctx, op, findEdge, func(rows pgx.Rows) error { return rows.Scan(id) }, arg("queue_ids", in), arg("at", at))
 	}
 
 	if t := l.filter.CreatedAfter; !t.IsZero() {
@@ -180,49 +204,44 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 
 // found holds the tasks of a list in the order of the walk.
 type found struct {
-	queues []int32
-	ids    []int64
-	more   bool // the walk ended before the list, after it had read the task with id end
-	end    int64
+	tasks []taskPlace
+	more  bool // the walk ended before the list, after it had read the task with id end
+	end   int64
 }
-
-func (f *found) cutToLimit(n int) { f.queues, f.ids = f.queues[:n], f.ids[:n] }
 
 // walkRows returns tasks of l that follow an id in the direction of l. It skips offset tasks and returns at most limit
 // of them. It returns fewer at the end of l, or when the walk ended early and more is set.
 func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (found, error) {
 	var out found
 
-	from, before, suffix := l.from, min(behind, l.before), ""
+	from, before := l.from, min(behind, l.before)
 	if l.up {
-		from, before, suffix = max(l.from, behind+1), l.before, upwards
+		from, before = max(l.from, behind+1), l.before
 	}
 
-	bounded := l.filter.Worker != "" || l.up && l.ways[0].name == "list.all" // limits the rows that it reads
+	bounded := l.filter.Worker != "" || l.up && l.ways[0].walk == walkAll // limits the rows that it reads
 	skip := 0
 	if len(l.ways) > 1 || bounded { // only merged rows can be skipped, so each statement reads from the start
 		skip, offset, limit = offset, 0, offset+limit
 	}
 
-	type row struct {
-		id    int64
-		queue int32
-	}
-
-	var rows []row
+	var rows []taskPlace
 	for _, w := range l.ways {
-		args := []any{l.queues, from, before, timePointer(l.filter.CreatedAfter), timePointer(l.filter.CreatedBefore), offset, limit, w.statuses}
+		args := append(l.filterArgs(w.statuses), arg("from_id", from), arg("before_id", before), arg("offset", offset), arg("limit", limit))
 		if l.filter.Worker != "" {
-			args = append(args, l.filter.Worker)
+			args = append(args, arg("worker", l.filter.Worker))
 		}
-
 		if bounded {
-			args = append(args, max(mostSeen/len(l.queues), 200))
+			args = append(args, arg("row_limit", max(mostSeen/len(l.queues), 200)))
 		}
 
-		err := s.db.QueryPositional(ctx, op, statement(w.name+suffix), func(r pgx.Rows) error {
-			var one row
-			err := r.Scan(&one.queue, &one.id)
+		statement := w.walk.down
+		if l.up {
+			statement = w.walk.up
+		}
+		err := s.db.Query(ctx, op, statement, func(r pgx.Rows) error {
+			var one taskPlace
+			err := r.Scan(&one.queueID, &one.id)
 			rows = append(rows, one)
 			return err
 		}, args...)
@@ -233,7 +252,7 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 
 	// Each walk is sorted, but their union is not.
 	if len(l.ways) > 1 {
-		slices.SortFunc(rows, func(a, b row) int {
+		slices.SortFunc(rows, func(a, b taskPlace) int {
 			if l.up {
 				return cmp.Compare(a.id, b.id)
 			}
@@ -244,7 +263,7 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 
 	// A row without a queue marks the place at which a bounded walk ended.
 	for _, r := range rows {
-		if r.queue == 0 {
+		if r.queueID == 0 {
 			out.more, out.end = true, r.id+1
 			if l.up {
 				out.end = r.id - 1
@@ -255,9 +274,17 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 			skip--
 			continue
 		}
-		out.queues, out.ids = append(out.queues, r.queue), append(out.ids, r.id)
+		out.tasks = append(out.tasks, r)
 	}
 	return out, nil
+}
+
+// filterArgs returns the arguments of the filter that all walks have, for tasks of the given statuses.
+func (l *listing) filterArgs(statuses []int16) []sqltext.Arg {
+	return []sqltext.Arg{
+		arg("queue_ids", l.queues), arg("statuses", statuses),
+		arg("created_after", timePointer(l.filter.CreatedAfter)), arg("created_before", timePointer(l.filter.CreatedBefore)),
+	}
 }
 
 // countRows returns the number of tasks of l. Where the kept counts do not answer, it counts at most mostCounted tasks.
@@ -275,12 +302,12 @@ func (s *Store) countRows(ctx context.Context, op string, l *listing) (n int64, 
 			return 0, false, err
 		}
 
-		n, atLeast = int64(len(f.ids)), f.more
+		n, atLeast = int64(len(f.tasks)), f.more
 		if n > mostCounted {
 			n, atLeast = mostCounted, true
 		}
 
-		if l.ways[0].name != "list.any" { // the other statements leave out tasks past retention
+		if l.ways[0].walk != walkAny { // the other statements leave out tasks past retention
 			return n, atLeast, nil
 		}
 	}
@@ -293,8 +320,8 @@ func (s *Store) countRows(ctx context.Context, op string, l *listing) (n int64, 
 	hidden := int64(0)
 	err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		t.Queue(allowBitmaps, arg("other_indexes", "off"))
-		return t.QueryPositional(ctx, statement("list.hidden"), func(rows pgx.Rows) error { return rows.Scan(&hidden) }, l.queues, l.from, l.before,
-			timePointer(l.filter.CreatedAfter), timePointer(l.filter.CreatedBefore), mostHidden, l.statuses)
+		return t.Query(ctx, countHidden, func(rows pgx.Rows) error { return rows.Scan(&hidden) },
+			append(l.filterArgs(l.statuses), arg("from_id", l.from), arg("before_id", l.before), arg("limit", mostHidden))...)
 	})
 
 	return max(n-hidden, 0), atLeast, err

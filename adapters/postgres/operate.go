@@ -9,11 +9,18 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-var requestCancel = statement("hold.cancel")
+// The statements that take the narrow rows of tasks.
+var (
+	requestCancel = statement("hold.cancel")
+	takeDelayed   = statement("take.delayed")
+	takeReady     = statement("take.ready")
+	takeDone      = statement("take.done")
+)
 
 // bulkStep is the largest number of tasks that one transaction of a bulk operation moves.
 const bulkStep = 500
@@ -80,7 +87,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 
 		pick = func(behind int64) (found, bool, error) {
 			some, err := s.walkRows(ctx, o.op, l, behind, 0, bulkStep)
-			return some, len(some.ids) == 0 && !some.more, err
+			return some, len(some.tasks) == 0 && !some.more, err
 		}
 	}
 
@@ -90,8 +97,8 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			return total, err
 		}
 
-		if len(some.ids) > 0 {
-			b, fit, left, err := s.bulkStep(ctx, namespace, some.ids, sel.DryRun, o)
+		if len(some.tasks) > 0 {
+			b, fit, left, err := s.bulkStep(ctx, namespace, listPlaceIDs(some.tasks), sel.DryRun, o)
 			if err != nil {
 				return total, err
 			}
@@ -100,7 +107,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 				total.Add(b)
 				return total, queue.WithOp(o.op, err)
 			}
-			if behind = some.ids[fit-1]; fit < len(some.ids) {
+			if behind = some.tasks[fit-1].id; fit < len(some.tasks) {
 				last, some.more = false, false
 			}
 			if len(sel.IDs) == 0 { // a task that left the selection meanwhile is not an error
@@ -191,7 +198,21 @@ func pickIDs(ids []int64, behind int64) (found, bool, error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
 	from, _ := slices.BinarySearch(sorted, behind+1)
 	rest := sorted[from:]
-	return found{ids: rest[:min(len(rest), bulkStep)]}, len(rest) <= bulkStep, nil
+
+	var some found
+	for _, id := range rest[:min(len(rest), bulkStep)] {
+		some.tasks = append(some.tasks, taskPlace{id: id})
+	}
+	return some, len(rest) <= bulkStep, nil
+}
+
+// listPlaceIDs returns the ids of places.
+func listPlaceIDs(places []taskPlace) []int64 {
+	ids := make([]int64, len(places))
+	for i, place := range places {
+		ids[i] = place.id
+	}
+	return ids
 }
 
 // orAll returns s, or all statuses for an empty s.
@@ -215,7 +236,7 @@ func (s *Store) bulkStep(
 	err = s.db.Run(ctx, o.op, func(ctx context.Context, t *txn.Tx) error {
 		out, fit = queue.Bulk{Errs: map[int64]error{}}, len(ids)
 		var now time.Time
-		if err := t.QueryPositional(ctx, statement("clock"), func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
+		if err := t.Query(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
 			return err
 		}
 
@@ -313,6 +334,23 @@ func refused(n *nowRow, move queue.Move) error {
 	return err
 }
 
+// heldPlace names a retained task by the token of its lease row.
+type heldPlace struct {
+	token int64
+	id    int64
+}
+
+var heldPlaceColumns = table.New(
+	table.Col("tokens", func(p *heldPlace) *int64 { return &p.token }),
+	table.Col("ids", func(p *heldPlace) *int64 { return &p.id }),
+)
+
+// The columns by which a bulk operation finds narrow rows.
+var (
+	takenReadyColumns   = readyColumns.Only("queue_id", "priority", "turn")
+	takenDelayedColumns = delayedColumns.Only("due_at", "task_id")
+)
+
 // take removes the narrow rows of the given tasks, or requests a cancel from the workers of retained tasks. It returns
 // the ids that it took. Tasks that a concurrent transaction moved first are missing from the result.
 func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]bool, error) {
@@ -325,34 +363,33 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 	}
 
 	var (
-		readyQ, doneQ        []int32
-		readyP               []int16
-		readyT, doneID       []int64
-		dueAt                []time.Time
-		dueID, heldT, heldID []int64
+		ready   []readyRow
+		delayed []delayedRow
+		done    []taskPlace
+		held    []heldPlace
 	)
 
 	for _, n := range rows {
 		switch id := n.task.ID; {
 		case n.task.Status.Finished():
-			doneQ, doneID = append(doneQ, n.queue), append(doneID, id)
+			done = append(done, taskPlace{n.queue, id})
 		case n.task.Status == queue.StatusRetained:
-			heldT, heldID = append(heldT, n.token), append(heldID, id)
+			held = append(held, heldPlace{n.token, id})
 		default:
-			readyQ, readyP, readyT = append(readyQ, n.queue), append(readyP, n.task.Priority), append(readyT, n.turn)
+			ready = append(ready, readyRow{queueID: n.queue, priority: n.task.Priority, turn: n.turn})
 			if !n.task.DelayedAt.IsZero() {
-				dueAt, dueID = append(dueAt, n.task.DelayedAt), append(dueID, id)
+				delayed = append(delayed, delayedRow{dueAt: n.task.DelayedAt, taskID: id})
 			}
 		}
 	}
 
 	// A retained task stays: the lease row takes the request, and the worker gets it at its next heartbeat.
-	if len(heldID) > 0 {
-		t.QueueQuery(requestCancel, each, arg("ids", heldID), arg("tokens", heldT))
+	if len(held) > 0 {
+		t.QueueQuery(requestCancel, each, heldPlaceColumns.Arrays(nil, held)...)
 	}
 
-	if len(dueID) > 0 {
-		t.QueuePositionalQuery(statement("take.delayed"), func(r pgx.Rows) error {
+	if len(delayed) > 0 {
+		t.QueueQuery(takeDelayed, func(r pgx.Rows) error {
 			var id int64
 			err := r.Scan(&id)
 			taken[id] = true
@@ -362,15 +399,15 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 				}
 			}
 			return err
-		}, dueAt, dueID)
+		}, takenDelayedColumns.Arrays(nil, delayed)...)
 	}
 
-	if len(readyT) > 0 {
-		t.QueuePositionalQuery(statement("take.ready"), each, readyQ, readyP, readyT)
+	if len(ready) > 0 {
+		t.QueueQuery(takeReady, each, takenReadyColumns.Arrays(nil, ready)...)
 	}
 
-	if len(doneID) > 0 {
-		t.QueuePositionalQuery(statement("take.done"), each, doneQ, doneID)
+	if len(done) > 0 {
+		t.QueueQuery(takeDone, each, placeColumns.Arrays(nil, done)...)
 	}
 
 	return taken, t.Flush(ctx)
@@ -411,9 +448,9 @@ func (m *moves) erase(t *txn.Tx, rows []*nowRow) {
 	if len(rows) == 0 {
 		return
 	}
-	queues, ids := make([]int32, len(rows)), make([]int64, len(rows))
+	places := make([]taskPlace, len(rows))
 	for i, n := range rows {
-		queues[i], ids[i] = n.queue, n.task.ID
+		places[i] = taskPlace{n.queue, n.task.ID}
 		delayed := 0
 		if n.token == wasDelayed {
 			delayed = -1
@@ -421,5 +458,5 @@ func (m *moves) erase(t *txn.Tx, rows []*nowRow) {
 		m.tallies.Add(n.task.Namespace, n.task.Queue, n.task.Status, "", 1)
 		m.events.appendIDs(eventChange{queue: n.queue, was: statusCodes[n.task.Status], delayed: delayed}, n.task.ID)
 	}
-	t.Queue(eraseTasks, arg("queue_ids", queues), arg("task_ids", ids))
+	t.Queue(eraseTasks, placeColumns.Arrays(nil, places)...)
 }

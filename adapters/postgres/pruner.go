@@ -217,8 +217,7 @@ func (s *Store) eraseDone(
 			}
 		}
 
-		var queues []int32
-		var ids []int64
+		var places []taskPlace
 		ev := events{}
 		t.Queue(allowBitmaps, arg("other_indexes", "on"))
 		err := t.Query(ctx, selected, func(rows pgx.Rows) error {
@@ -227,8 +226,7 @@ func (s *Store) eraseDone(
 			var status int16
 			err := rows.Scan(&q, &id, &n, &status)
 			for last := id + n; id < last; id++ {
-				queues = append(queues, q)
-				ids = append(ids, id)
+				places = append(places, taskPlace{q, id})
 				ev.appendIDs(eventChange{queue: q, was: status}, id)
 			}
 			return err
@@ -238,10 +236,10 @@ func (s *Store) eraseDone(
 		}
 
 		// An empty step rolls back and writes nothing.
-		if moved = len(ids); moved == 0 {
+		if moved = len(places); moved == 0 {
 			return txn.ErrNothing
 		}
-		t.Queue(eraseTasks, arg("queue_ids", queues), arg("task_ids", ids))
+		t.Queue(eraseTasks, placeColumns.Arrays(nil, places)...)
 		ev.insertEventRows(t, time.Time{})
 		return nil
 	})

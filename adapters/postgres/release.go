@@ -264,7 +264,7 @@ func (s *Store) explainReleases(ctx context.Context, t *txn.Tx, namespace string
 			out[at].Task, out[at].Replayed = n.task, true
 			replayed = true
 			if !r.Quiet {
-				wanted = append(wanted, wantedTask{n.queue, r.ID, r.Call})
+				wanted = append(wanted, wantedTask{n.queue, r.ID, int32(r.Call)})
 			}
 
 		default:

@@ -9,73 +9,99 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The statements that read single tasks.
+var (
+	readPresent    = statement("task.now")
+	findPresent    = statement("task.now.any")
+	findStates     = statement("task.state")
+	findLives      = statement("task.life")
+	findTasks      = statement("task.there")
+	findEnded      = statement("task.ended")
+	readPage       = statement("task.page")
+	readTaskErrors = statement("task.errors")
+	listWorkers    = statement("worker.list")
+)
+
+// taskPlace names a task by its queue and its id, which is the key of most tables.
+type taskPlace struct {
+	queueID int32
+	id      int64
+}
+
+var placeColumns = table.New(
+	table.Col("queue_id", func(p *taskPlace) *int32 { return &p.queueID }),
+	table.Col("id", func(p *taskPlace) *int64 { return &p.id }),
 )
 
 // readPresentTasks reads the present state of tasks of a namespace, within t.
 func (s *Store) readPresentTasks(ctx context.Context, t *txn.Tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
 	out := make(map[int64]*nowRow, len(ids))
-	err := t.QueryPositional(ctx, statement("task.now.any"), func(rows pgx.Rows) error {
+	err := t.Query(ctx, findPresent, func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentColumns)
 		if err == nil {
 			out[n.task.ID] = n
 		}
 		return err
-	}, namespace, ids)
+	}, arg("namespace", namespace), arg("ids", ids))
 	return out, err
 }
 
 // readTaskStates reads tasks of a namespace without payload, headers, key, result and progress, within t.
 func (s *Store) readTaskStates(ctx context.Context, t *txn.Tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
 	out := make(map[int64]*nowRow, len(ids))
-	err := t.QueryPositional(ctx, statement("task.state"), func(rows pgx.Rows) error {
+	err := t.Query(ctx, findStates, func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentStateColumns)
 		if err == nil {
 			out[n.task.ID] = n
 		}
 		return err
-	}, namespace, ids)
+	}, arg("namespace", namespace), arg("ids", ids))
 	return out, err
 }
 
 // wantedTask is a task that a call wants back.
 type wantedTask struct {
-	queue int32
-	id    int64
-	call  int
+	queueID int32
+	id      int64
+	call    int32
 }
+
+var wantedColumns = table.New(
+	table.Col("queue_id", func(w *wantedTask) *int32 { return &w.queueID }),
+	table.Col("id", func(w *wantedTask) *int64 { return &w.id }),
+	table.Col("call", func(w *wantedTask) *int32 { return &w.call }),
+)
 
 // readWantedTasks reads the present state of tasks within t. For each call it reads up to queue.MaxPageBytes of
 // content, and the content of the first task in any case.
 func readWantedTasks(ctx context.Context, t *txn.Tx, wanted []wantedTask) (map[int64]*queue.Task, error) {
-	queues, ids, calls := make([]int32, len(wanted)), make([]int64, len(wanted)), make([]int32, len(wanted))
-	for i, w := range wanted {
-		queues[i], ids[i] = w.queue, w.id
-		calls[i] = int32(w.call) //nolint:gosec // at most queue.MaxBatch
-	}
-
 	tasks := make(map[int64]*queue.Task, len(wanted))
-	return tasks, t.QueryPositional(ctx, statement("task.now"), func(rows pgx.Rows) error {
+	return tasks, t.Query(ctx, readPresent, func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentColumns)
 		if err == nil {
 			tasks[n.task.ID] = n.task
 		}
 		return err
-	}, queues, ids, calls, queue.MaxPageBytes)
+	}, wantedColumns.Arrays([]sqltext.Arg{arg("bytes", queue.MaxPageBytes)}, wanted)...)
 }
 
 // readTaskLives reads tasks of a namespace without payload, headers, key and progress, within t. It reads tasks from
 // the front of ids until their results reach most bytes, and returns their number as fit.
 func (s *Store) readTaskLives(ctx context.Context, t *txn.Tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {
 	there, fit = make(map[int64]*nowRow, len(ids)), len(ids)
-	err = t.QueryPositional(ctx, statement("task.life"), func(rows pgx.Rows) error {
+	err = t.Query(ctx, findLives, func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentLifeColumns, &fit)
 		if err == nil {
 			there[n.task.ID] = n
 		}
 		return err
-	}, namespace, ids, most)
+	}, arg("namespace", namespace), arg("ids", ids), arg("bytes", most))
 	return there, fit, err
 }
 
@@ -87,20 +113,21 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	}
 
 	var rowsNow []*nowRow
-	err := s.db.QueryPositional(ctx, op, statement("task.now.any"), func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, op, findPresent, func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentColumns)
 		rowsNow = append(rowsNow, n)
 		return err
-	}, namespace, ids)
+	}, arg("namespace", namespace), arg("ids", ids))
 	if err != nil {
 		return nil, err
 	}
 
 	out := make([]*queue.Task, len(rowsNow))
 	byID := make(map[int64]*queue.Task, len(rowsNow))
-	queues, found := make([]int32, len(rowsNow)), make([]int64, len(rowsNow))
+	places := make([]taskPlace, len(rowsNow))
 	for i, n := range rowsNow {
-		out[i], queues[i], found[i] = n.task, n.queue, n.task.ID
+		out[i] = n.task
+		places[i] = taskPlace{n.queue, n.task.ID}
 		byID[n.task.ID] = n.task
 	}
 
@@ -108,25 +135,25 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 		return out, nil
 	}
 
-	return out, s.db.QueryPositional(ctx, op, statement("task.errors"), func(rows pgx.Rows) error {
+	return out, s.db.Query(ctx, op, readTaskErrors, func(rows pgx.Rows) error {
 		var id int64
 		var e queue.AttemptError
 		err := rows.Scan(&id, &e.Attempt, &e.At, &e.Worker, (*[]byte)(&e.Error))
 		e.At = e.At.UTC()
 		byID[id].Errors = append(byID[id].Errors, e)
 		return err
-	}, queues, found)
+	}, placeColumns.Arrays(nil, places)...)
 }
 
 // EndedTasks implements queue.Store.
 func (s *Store) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
 	var ended []int64
-	err := s.db.QueryPositional(ctx, "get tasks", statement("task.ended"), func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, "get tasks", findEnded, func(rows pgx.Rows) error {
 		var id int64
 		err := rows.Scan(&id)
 		ended = append(ended, id)
 		return err
-	}, namespace, ids)
+	}, arg("namespace", namespace), arg("ids", ids))
 	return ended, err
 }
 
@@ -155,22 +182,22 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	}
 
 	// The walk read one task above the limit: it shows whether another page follows.
-	whole := len(found.ids) <= q.Limit
+	whole := len(found.tasks) <= q.Limit
 	if !whole {
-		found.cutToLimit(q.Limit)
+		found.tasks = found.tasks[:q.Limit]
 	}
-	seen := len(found.ids) // ids in the page
+	seen := len(found.tasks)
 	var fit int
-	if page.Tasks, fit, err = s.readTaskPage(ctx, op, found.queues, found.ids); err != nil {
+	if page.Tasks, fit, err = s.readTaskPage(ctx, op, found.tasks); err != nil {
 		return page, err
 	}
 
 	// The next page starts behind the last task of this one, or behind the last row of a bounded walk.
 	switch {
 	case fit < seen:
-		page.Next = encodeCursor(found.ids[fit-1], q.OldestFirst)
+		page.Next = encodeCursor(found.tasks[fit-1].id, q.OldestFirst)
 	case !whole:
-		page.Next = encodeCursor(found.ids[seen-1], q.OldestFirst)
+		page.Next = encodeCursor(found.tasks[seen-1].id, q.OldestFirst)
 	case found.more:
 		page.Next = encodeCursor(found.end, q.OldestFirst)
 	}
@@ -185,20 +212,20 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	return page, err
 }
 
-// readTaskPage reads tasks in the order of ids, from the front up to the bytes of a page. It returns the number of
-// these ids as fit. The result omits tasks that were deleted meanwhile.
-func (s *Store) readTaskPage(ctx context.Context, op string, queues []int32, ids []int64) (tasks []*queue.Task, fit int, err error) {
-	tasks, fit = make([]*queue.Task, 0, len(ids)), len(ids)
-	if len(ids) == 0 {
+// readTaskPage reads tasks in the order of places, from the front up to the bytes of a page. It returns the number of
+// these places as fit. The result omits tasks that were deleted meanwhile.
+func (s *Store) readTaskPage(ctx context.Context, op string, places []taskPlace) (tasks []*queue.Task, fit int, err error) {
+	tasks, fit = make([]*queue.Task, 0, len(places)), len(places)
+	if len(places) == 0 {
 		return tasks, fit, nil
 	}
-	err = s.db.QueryPositional(ctx, op, statement("task.page"), func(rows pgx.Rows) error {
+	err = s.db.Query(ctx, op, readPage, func(rows pgx.Rows) error {
 		n, err := scanPresentTask(rows, presentColumns, &fit)
 		if err == nil {
 			tasks = append(tasks, n.task)
 		}
 		return err
-	}, queues, ids, queue.MaxPageBytes)
+	}, placeColumns.Arrays([]sqltext.Arg{arg("bytes", queue.MaxPageBytes)}, places)...)
 	return tasks, fit, err
 }
 
@@ -236,12 +263,12 @@ func decodeCursor(c string, oldestFirst bool) (int64, error) {
 // ListWorkers implements queue.Store.
 func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Worker, error) {
 	out := []queue.Worker{}
-	err := s.db.QueryPositional(ctx, "list workers", statement("worker.list"), func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, "list workers", listWorkers, func(rows pgx.Rows) error {
 		var w queue.Worker
 		err := rows.Scan(&w.Name, &w.Held, &w.Since, &w.Queues, &w.ExpiresAt)
 		w.Since, w.ExpiresAt = w.Since.UTC(), w.ExpiresAt.UTC()
 		out = append(out, w)
 		return err
-	}, namespace)
+	}, arg("namespace", namespace))
 	return out, err
 }

@@ -59,8 +59,8 @@ delete from pgqueue.task_error where ctid = any (array(
 
 -- name: take.ready
 -- Takes single tasks out of ready for an operator; the faster one, a retain or this, has them. The rest of their runs goes
--- back as shorter runs. $1 queue, $2 priority, $3 turn
-with i as materialized (select * from unnest($1::integer[], $2::smallint[], $3::bigint[]) i (queue_id, priority, turn)),
+-- back as shorter runs.
+with i as materialized (select * from {{taken_ready i}}),
 run as (
     delete from pgqueue.ready where ctid = any (array(
         select r.at
@@ -90,19 +90,19 @@ select task_id from member where taken
 -- name: take.delayed
 delete from pgqueue.delayed where ctid = any (array(
     select y.at
-    from unnest($1::timestamptz[], $2::bigint[]) i (due_at, id)
+    from {{taken_delayed i}}
     cross join lateral (
-        select y.ctid as at from pgqueue.delayed y where y.due_at = i.due_at and y.task_id = i.id offset 0
+        select y.ctid as at from pgqueue.delayed y where y.due_at = i.due_at and y.task_id = i.task_id offset 0
     ) y))
 returning task_id
 
 -- name: take.done
 -- Takes single tasks out of done for an operator. The rest of their runs goes back as shorter runs. Ids are unique over
--- all queues, so two lists are as good as pairs, and they select the partitions to open. $1 queues, $2 ids
-with i as materialized (select * from unnest($1::integer[], $2::bigint[]) i (queue_id, id)),
+-- all queues, so two lists are as good as pairs, and they select the partitions to open.
+with i as materialized (select * from {{places i}}),
 run as (
     delete from pgqueue.done d
-    where d.queue_id = any ($1::integer[])
+    where d.queue_id = any (@queue_id::integer[])
       and d.task_id = any (array(select o.task_id from i cross join lateral pgqueue.done_of(i.queue_id, i.id) o))
     returning d.*
 ),

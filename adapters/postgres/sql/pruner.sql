@@ -1,4 +1,4 @@
--- The pruner: rows past their retention, and those of deleted queues, are deleted. prune.sql drops whole partitions.
+-- The pruner: rows past their retention, and those of deleted queues, are deleted. partition_keeper.sql drops whole partitions.
 
 -- name: prune.stays
 -- The queues by the retention of their finished tasks, in seconds.
@@ -134,7 +134,7 @@ where i.id in (
 
 -- name: erase
 -- All rows of tasks that have no narrow row any more.
-with i as materialized (select * from unnest(@queue_ids::integer[], @task_ids::bigint[]) i (queue_id, id) order by 1, 2),
+with i as materialized (select * from {{places i}} order by 1, 2),
 _key as (
     delete from pgqueue.task_key where ctid = any (array(
         select k.at from i
@@ -153,4 +153,4 @@ _error as (
         select e.at from i
         cross join lateral (select e.ctid as at from pgqueue.task_error e where e.queue_id = i.queue_id and e.task_id = i.id offset 0) e))
 )
-delete from pgqueue.task t where t.queue_id = any (@queue_ids::integer[]) and t.id = any (@task_ids::bigint[])
+delete from pgqueue.task t where t.queue_id = any (@queue_id::integer[]) and t.id = any (@id::bigint[])

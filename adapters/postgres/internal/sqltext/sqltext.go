@@ -53,11 +53,9 @@ type Lists map[string]func(alias string) string
 
 // Set holds the statements of all files.
 type Set struct {
-	lists Lists
-	// allowPositional lets statements use $1 until all of them have named parameters.
-	allowPositional bool
-	entries         []entry
-	byName          map[string]int
+	lists   Lists
+	entries []entry
+	byName  map[string]int
 }
 
 type entry struct {
@@ -69,7 +67,7 @@ type entry struct {
 // Parse reads the statements of the files that match pattern. It panics on a fault, because the files are embedded: a fault
 // is a defect of the program that its first start finds.
 func Parse(files fs.FS, pattern string, lists Lists) *Set {
-	set := &Set{lists: lists, byName: map[string]int{}, allowPositional: true}
+	set := &Set{lists: lists, byName: map[string]int{}}
 
 	paths, err := fs.Glob(files, pattern)
 	if err != nil {
@@ -96,7 +94,7 @@ func (set *Set) Add(name, text string) Statement {
 	if _, taken := set.byName[name]; taken {
 		panic(fmt.Sprintf("sqltext: statement %q exists twice", name))
 	}
-	if positional.MatchString(text) && !set.allowPositional {
+	if positional.MatchString(text) {
 		panic(fmt.Sprintf("sqltext: statement %q: parameters must have names, got a positional one", name))
 	}
 

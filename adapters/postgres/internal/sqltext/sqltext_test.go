@@ -74,6 +74,7 @@ func TestFaultsPanic(t *testing.T) {
 
 	for name, call := range map[string]func(){
 		"a name used twice":        func() { parse("-- name: a\nselect 1\n-- name: a\nselect 2\n") },
+		"a positional parameter":   func() { parse("-- name: a\nselect $1\n") },
 		"an unknown row type":      func() { parse("-- name: a\nselect {{leases l}}\n") },
 		"an unknown statement":     func() { set.Named("lease.keep") },
 		"too few arguments":        func() { text.Values(drop, []sqltext.Arg{{Name: "ids"}}) },

@@ -245,11 +245,6 @@ func (d *Database) Query(ctx context.Context, op string, s sqltext.Statement, ea
 	return d.QueryText(ctx, op, d.Text.Of(s), each, d.Text.Values(s, args)...)
 }
 
-// QueryPositional is Query for a statement with positional parameters.
-func (d *Database) QueryPositional(ctx context.Context, op string, s sqltext.Statement, each func(pgx.Rows) error, values ...any) error {
-	return d.QueryText(ctx, op, d.Text.Of(s), each, values...)
-}
-
 // QueryText is Query for a text that serves one call.
 func (d *Database) QueryText(ctx context.Context, op, text string, each func(pgx.Rows) error, values ...any) error {
 	ctx, cancel := d.WithTimeout(ctx)

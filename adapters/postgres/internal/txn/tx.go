@@ -59,22 +59,6 @@ func (t *Tx) QueueTextQuery(text string, each func(pgx.Rows) error, values ...an
 	t.batch.Queue(text, values...).Query(func(rows pgx.Rows) error { return eachRow(rows, each) })
 }
 
-// QueuePositional is Queue for a statement with positional parameters.
-func (t *Tx) QueuePositional(s sqltext.Statement, values ...any) {
-	t.batch.Queue(t.text.Of(s), values...)
-}
-
-// QueuePositionalQuery is QueueQuery for a statement with positional parameters.
-func (t *Tx) QueuePositionalQuery(s sqltext.Statement, each func(pgx.Rows) error, values ...any) {
-	t.QueueTextQuery(t.text.Of(s), each, values...)
-}
-
-// QueryPositional is Query for a statement with positional parameters.
-func (t *Tx) QueryPositional(ctx context.Context, s sqltext.Statement, each func(pgx.Rows) error, values ...any) error {
-	t.QueuePositionalQuery(s, each, values...)
-	return t.Flush(ctx)
-}
-
 // Query is QueueQuery and Flush in one call.
 func (t *Tx) Query(ctx context.Context, s sqltext.Statement, each func(pgx.Rows) error, args ...sqltext.Arg) error {
 	t.QueueQuery(s, each, args...)

@@ -40,6 +40,24 @@ const (
 	dropTimeout   = 10 * time.Minute // bounds the drop and the counts under the lock, which blocks no other work
 )
 
+// The statements of the partition keeper. createPart, closePartTable, freezePart and dropPartTables change tables, and
+// several statements are about the tables of one partition.
+var (
+	listParts      = statement("part.list")
+	lockParts      = statement("part.lock")
+	insertPart     = statement("part.insert")
+	createPart     = statement("part.create")
+	walkPart       = statement("part.walk")
+	stripPartKeys  = statement("part.strip.keys")
+	stripPartRows  = statement("part.strip")
+	countPartTasks = statement("part.counts")
+	findRevived    = statement("part.revived")
+	closePartTable = statement("part.close")
+	lockDrop       = statement("part.drop.lock")
+	freezePart     = statement("part.freeze")
+	dropPartTables = statement("part.drop")
+)
+
 // partitions records the upper end of the partitions and the progress of dropping the oldest.
 type partitions struct {
 	upper atomic.Int64 // ids below have a partition; 0 = unknown
@@ -113,7 +131,7 @@ func (s *Store) learnParts(ctx context.Context) error {
 		return nil
 	}
 	var last partition
-	err := s.db.QueryPositional(ctx, "list partitions", statement("part.list"), last.scan)
+	err := s.db.Query(ctx, "list partitions", listParts, last.scan)
 	if err != nil {
 		return err
 	}
@@ -127,7 +145,7 @@ func (s *Store) learnParts(ctx context.Context) error {
 // learnPartsIn is learnParts within a transaction of the caller: it uses no other connection and makes no partition.
 func (s *Store) learnPartsIn(ctx context.Context, t *txn.Tx) error {
 	var last partition
-	if err := t.QueryPositional(ctx, statement("part.list"), last.scan); err != nil {
+	if err := t.Query(ctx, listParts, last.scan); err != nil {
 		return err
 	}
 	if last.upper > s.partitions.upper.Load() {
@@ -184,8 +202,8 @@ func (s *Store) extendIn(ctx context.Context, t *txn.Tx, id int64) (partition, e
 	for last.upper <= id {
 		last.lower, last.upper = last.upper, last.upper+size
 		t.QueueText("set local lock_timeout = '" + ddlTimeout + "'")
-		queueDDL(t, "part.create", last.lower, last.upper)
-		t.QueuePositional(statement("part.insert"), last.lower, last.upper)
+		queueDDL(t, createPart, last.lower, last.upper)
+		t.Queue(insertPart, arg("lower", last.lower), arg("upper", last.upper))
 	}
 
 	return last, nil
@@ -288,8 +306,8 @@ func (s *Store) extendOnce(ctx context.Context, id int64) (last partition, err e
 
 // lock reads the partitions and excludes concurrent changes until the transaction ends.
 func (p *partitions) lock(ctx context.Context, t *txn.Tx) (all []partition, now time.Time, lastID int64, err error) {
-	t.QueuePositional(statement("part.lock"))
-	err = t.QueryPositional(ctx, statement("part.list"), func(rows pgx.Rows) error {
+	t.Queue(lockParts)
+	err = t.Query(ctx, listParts, func(rows pgx.Rows) error {
 		var one partition
 		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, &now, &lastID)
 		all = append(all, one)
@@ -304,8 +322,8 @@ func ofPart(text string, lower, upper int64) string {
 }
 
 // queueDDL queues the statements of a text about one partition.
-func queueDDL(t *txn.Tx, name string, lower, upper int64) {
-	for text := range strings.SplitSeq(ofPart(t.Text().Of(statement(name)), lower, upper), ";") {
+func queueDDL(t *txn.Tx, s sqltext.Statement, lower, upper int64) {
+	for text := range strings.SplitSeq(ofPart(t.Text().Of(s), lower, upper), ";") {
 		if text = strings.TrimSpace(withoutComments(text)); text != "" {
 			t.QueueText(text)
 		}
@@ -316,7 +334,7 @@ func queueDDL(t *txn.Tx, name string, lower, upper int64) {
 func (s *Store) keepAhead(ctx context.Context) error {
 	var all []partition
 	var lastID int64
-	err := s.db.QueryPositional(ctx, "extend partitions", statement("part.list"), func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, "extend partitions", listParts, func(rows pgx.Rows) error {
 		var one partition
 		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, nil, &lastID)
 		all = append(all, one)
@@ -344,7 +362,7 @@ func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	const op = "drop partition"
 	var all []partition
 	var lastID int64
-	err := s.db.QueryPositional(ctx, op, statement("part.list"), func(rows pgx.Rows) error {
+	err := s.db.Query(ctx, op, listParts, func(rows pgx.Rows) error {
 		var one partition
 		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, nil, &lastID)
 		all = append(all, one)
@@ -376,16 +394,6 @@ const (
 	partOpen                     // the partition may get new rows
 	partNeeded                   // at least one task is unfinished or within its retention
 	partStripped                 // only the partition itself is left
-)
-
-// The statements that read a partition in steps.
-var (
-	walkPart       = statement("part.walk")
-	stripPartKeys  = statement("part.strip.keys")
-	stripPartRows  = statement("part.strip")
-	countPartTasks = statement("part.counts")
-	findRevived    = statement("part.revived")
-	lockDrop       = statement("part.drop.lock")
 )
 
 // askPart queues a statement on the tables of the partition p and calls each for every row.
@@ -493,7 +501,7 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 // closePart closes a partition to new rows, because a transaction may still hold ids of it.
 func (s *Store) closePart(ctx context.Context, op string, p partition) (partRest, error) {
 	closed, err := s.changePart(ctx, op, func(ctx context.Context, t *txn.Tx) error {
-		queueDDL(t, "part.close", p.lower, p.upper)
+		queueDDL(t, closePartTable, p.lower, p.upper)
 		return t.Flush(ctx)
 	})
 	if !closed {
@@ -514,7 +522,7 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, err
 	defer cancel()
 	return s.changePart(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		t.QueueText("set local statement_timeout = 0") // dropTimeout bounds the scan instead
-		queueDDL(t, "part.freeze", p.lower, p.upper)
+		queueDDL(t, freezePart, p.lower, p.upper)
 		if err := t.Flush(ctx); err != nil {
 			return err
 		}
@@ -543,7 +551,7 @@ func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, err
 		}
 
 		events{}.insertCounts(t, gone, counts)
-		queueDDL(t, "part.drop", p.lower, p.upper)
+		queueDDL(t, dropPartTables, p.lower, p.upper)
 		return nil
 	})
 }

@@ -10,7 +10,7 @@ select coalesce(max(lower), 0) from pgqueue.part where lower <= (select last_val
 select pg_advisory_xact_lock('pgqueue.part'::regclass::oid::integer, 0)
 
 -- name: part.insert
-insert into pgqueue.part (lower, upper, created_at) values ($1, $2, pgqueue.clock())
+insert into pgqueue.part (lower, upper, created_at) values (@lower, @upper, pgqueue.clock())
 
 -- name: part.create
 -- Made apart and attached: that asks for a lock which neither readers nor writers of the others wait for.
