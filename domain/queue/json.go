@@ -36,50 +36,70 @@ func CheckJSON(field string, b []byte, maxBytes int) error {
 	return nil
 }
 
-// findJSONFault checks nesting and surrogates without building anything; "" means fine. Most texts cannot have a fault of either
-// kind, and counting characters is faster than parsing.
+// findJSONFault checks nesting and surrogates without building anything; "" means fine.
 func findJSONFault(b []byte) string {
-	if bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) <= MaxJSONDepth && !bytes.Contains(b, []byte(`\u`)) {
-		return ""
+	switch {
+	case exceedsDepth(b):
+		return fmt.Sprintf("must be nested at most %d levels deep; flatten it", MaxJSONDepth)
+	case HasLoneSurrogate(b):
+		return loneSurrogate
+	}
+	return ""
+}
+
+// exceedsDepth reports whether b is nested more than MaxJSONDepth deep.
+func exceedsDepth(b []byte) bool {
+	// Most texts have too few brackets for that, and counting characters is faster than parsing.
+	if bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}) <= MaxJSONDepth {
+		return false
 	}
 
-	depth, inString, high := 0, false, false
+	depth, inString := 0, false
 	for i := 0; i < len(b); i++ {
-		c := b[i]
-		if !inString {
-			switch c {
-			case '"':
-				inString = true
-			case '{', '[':
-				if depth++; depth > MaxJSONDepth {
-					return fmt.Sprintf("must be nested at most %d levels deep; flatten it", MaxJSONDepth)
-				}
-			case '}', ']':
-				depth--
-			}
-			continue
-		}
-		wasHigh := high
-		high = false
-		switch {
-		case c == '\\' && i+5 < len(b) && b[i+1] == 'u':
-			r := parseHexDigits(b[i+2 : i+6])
-			low := r >= 0xDC00 && r < 0xE000
-			if low != wasHigh {
-				return "must have no lone surrogate escape; write \\ud800-\\udfff in pairs"
-			}
-			high = r >= 0xD800 && r < 0xDC00
-			i += 5
-		case wasHigh:
-			return "must have no lone surrogate escape; write \\ud800-\\udfff in pairs"
+		switch c := b[i]; {
 		case c == '\\':
 			i++
 		case c == '"':
-			inString = false
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > MaxJSONDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
 		}
 	}
+	return false
+}
 
-	return ""
+// loneSurrogate is the rule that HasLoneSurrogate checks.
+const loneSurrogate = `must have no lone surrogate escape; write \ud800-\udfff in pairs`
+
+// HasLoneSurrogate reports whether the JSON text b has the escape of half a surrogate pair. encoding/json would replace it
+// silently by U+FFFD.
+func HasLoneSurrogate(b []byte) bool {
+	if !bytes.Contains(b, []byte(`\u`)) {
+		return false
+	}
+
+	high := false // the escape before this byte is a high surrogate
+	for i := 0; i < len(b); i++ {
+		r := -1
+		if b[i] == '\\' {
+			if i+5 < len(b) && b[i+1] == 'u' {
+				r = parseHexDigits(b[i+2 : i+6])
+				i += 4
+			}
+			i++ // the escaped byte may be a backslash
+		}
+
+		if low := r >= 0xDC00 && r < 0xE000; low != high {
+			return true
+		}
+		high = r >= 0xD800 && r < 0xDC00
+	}
+	return false
 }
 
 // parseHexDigits reads four hexadecimal digits; -1 where they are none (encoding/json refuses those later).

@@ -62,15 +62,12 @@ func (q *Queue) Born(now, delayedAt time.Time) Life {
 // Moved is l after move, or an error of KindConflict where the lifecycle has no such row; then nothing has changed.
 // It mirrors Transitions row by row; retain's other conditions (paused, concurrency) are the store's to check.
 func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
-	if !Allowed(l.Status, move) {
+	if !Allowed(l.Status, move) || !isTimeFor(l, move, c.Now) {
 		return l, statusConflict(l.Status, move)
 	}
 
 	switch move {
 	case MoveRetain:
-		if c.Now.Before(l.DelayedAt) || Expired(l, c.Now) {
-			return l, statusConflict(l.Status, move)
-		}
 		l.Status = StatusRetained
 		l.Attempt++
 	case MoveRelease:
@@ -82,15 +79,8 @@ func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 	case MoveSnooze:
 		l = l.returnUnstarted(c.Now.Add(c.Delay), c.Now)
 	case MoveLeaseLost:
-		if Expired(l, c.Now) && !l.CancelRequested {
-			return l.finishLife(StatusExpired, c.Now), nil
-		}
-		c.Permanent, c.Delay = false, 0
-		l = q.failAttempt(l, c)
+		l = q.loseLease(l, c)
 	case MoveExpire:
-		if !Expired(l, c.Now) {
-			return l, statusConflict(l.Status, move)
-		}
 		l = l.finishLife(StatusExpired, c.Now)
 	case MoveCancel:
 		if l.Status == StatusRetained {
@@ -107,8 +97,30 @@ func (q *Queue) Moved(l Life, move Move, c Circumstances) (Life, error) {
 	return l, nil
 }
 
+// isTimeFor reports whether the times of l allow move at now.
+func isTimeFor(l Life, move Move, now time.Time) bool {
+	switch move {
+	case MoveRetain:
+		return !now.Before(l.DelayedAt) && !Expired(l, now)
+	case MoveExpire:
+		return Expired(l, now)
+	default:
+		return true
+	}
+}
+
 // Expired says that l's ttl is over at now.
 func Expired(l Life, now time.Time) bool { return !l.DiesAt.IsZero() && !now.Before(l.DiesAt) }
+
+func (q *Queue) loseLease(l Life, c Circumstances) Life {
+	if Expired(l, c.Now) && !l.CancelRequested {
+		return l.finishLife(StatusExpired, c.Now)
+	}
+
+	// No worker reported this failure, so it is neither permanent nor delayed by choice.
+	c.Permanent, c.Delay = false, 0
+	return q.failAttempt(l, c)
+}
 
 func (q *Queue) failAttempt(l Life, c Circumstances) Life {
 	if l.CancelRequested || c.Permanent || l.Retries == 0 {

@@ -125,13 +125,18 @@ func NewTicker(namespace string, meta TickerMeta, maxPayloadBytes int) (Ticker, 
 // With is the ticker after an update by meta; t itself stays as it is. A schedule that meta leaves alone is not looked at:
 // one that this host cannot read, as for want of its time zone, must not be in the way of pausing or mending the ticker.
 func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
+	// A period of 0 and an empty cron mean absent, as the predecessor's clients send them.
+	var period time.Duration
+	var cron string
+	setIfGiven(&period, meta.Period)
+	setIfGiven(&cron, meta.Cron)
 	switch {
-	case meta.Period != nil && *meta.Period != 0 && meta.Cron != nil && *meta.Cron != "":
+	case period != 0 && cron != "":
 		return t, Invalid("period", "must not come with cron; leave one out")
-	case meta.Period != nil && *meta.Period != 0:
-		t.Period, t.Cron = *meta.Period, ""
-	case meta.Cron != nil && *meta.Cron != "":
-		t.Period, t.Cron = 0, *meta.Cron
+	case period != 0:
+		t.Period, t.Cron = period, ""
+	case cron != "":
+		t.Period, t.Cron = 0, cron
 	}
 
 	setIfGiven(&t.Timezone, meta.Timezone)
@@ -139,48 +144,47 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 	setIfGiven(&t.MisfireLimit, meta.MisfireLimit)
 	setIfGiven(&t.Overlap, meta.Overlap)
 	setIfGiven(&t.Paused, meta.Paused)
-	if meta.Queue != nil {
-		t.Queue = *meta.Queue
-		if t.Queue != "" {
-			n, err := QueueName(t.Queue)
-			if err != nil {
-				return t, err
-			}
-			t.Queue = n
+	setIfGiven(&t.Queue, meta.Queue)
+
+	var err error
+	if t.Queue != "" {
+		if t.Queue, err = QueueName(t.Queue); err != nil {
+			return t, err
 		}
 	}
 
 	if len(meta.Payload) > 0 {
-		if err := CheckJSON("payload", meta.Payload, maxPayloadBytes); err != nil {
+		if err = CheckJSON("payload", meta.Payload, maxPayloadBytes); err != nil {
 			return t, err
 		}
 		t.Payload = meta.Payload
 	}
 
-	switch {
-	case !t.Misfire.Valid():
-		return t, Invalid("misfire", fmt.Sprintf("must be skip, once or all, got %.64q", t.Misfire))
-	case !t.Overlap.Valid():
-		return t, Invalid("overlap", fmt.Sprintf("must be allow or skip, got %.64q", t.Overlap))
-	}
-
-	if err := CheckInt("misfire_limit", t.MisfireLimit, 1, MaxMisfireLimit); err != nil {
+	if err = t.checkPolicies(); err != nil {
 		return t, err
 	}
 
 	if meta.Timezone != nil {
-		if err := checkTimezone(t.Timezone); err != nil {
+		// A wrong zone is reported as such, whatever else the schedule lacks.
+		if err = checkTimezone(t.Timezone); err != nil {
 			return t, err
 		}
 	}
-
-	if meta.Period != nil && *meta.Period != 0 || meta.Cron != nil && *meta.Cron != "" || meta.Timezone != nil {
-		if _, err := t.Schedule(); err != nil {
-			return t, err
-		}
+	if period != 0 || cron != "" || meta.Timezone != nil {
+		_, err = t.Schedule()
 	}
+	return t, err
+}
 
-	return t, nil
+// checkPolicies checks the values that decide over missed and overlapping ticks.
+func (t Ticker) checkPolicies() error {
+	switch {
+	case !t.Misfire.Valid():
+		return Invalid("misfire", fmt.Sprintf("must be skip, once or all, got %.64q", t.Misfire))
+	case !t.Overlap.Valid():
+		return Invalid("overlap", fmt.Sprintf("must be allow or skip, got %.64q", t.Overlap))
+	}
+	return CheckInt("misfire_limit", t.MisfireLimit, 1, MaxMisfireLimit)
 }
 
 // TickerPage is a page of tickers.

@@ -26,42 +26,57 @@ var macros = map[string]string{
 	"@annually": "0 0 1 1 *",
 }
 
-// parseExpression parses an expression of five fields or an @-name. Its errors name FieldCron.
-func parseExpression(text string) (expr, error) {
+// splitExpression returns the five fields of an expression, or of the one that an @-name stands for. Its errors name
+// FieldCron.
+func splitExpression(text string) ([]string, error) {
 	if len(text) > MaxCronBytes {
-		return expr{}, invalidSpec(FieldCron, "must have at most %d bytes, got %d", MaxCronBytes, len(text))
+		return nil, invalidSpec(FieldCron, "must have at most %d bytes, got %d", MaxCronBytes, len(text))
 	}
 	for i := range len(text) {
 		if c := text[i]; (c < ' ' || c > '~') && c != '\t' {
-			return expr{}, invalidSpec(FieldCron, "must have printable ASCII characters alone, got another one at byte %d", i+1)
+			return nil, invalidSpec(FieldCron, "must have printable ASCII characters alone, got another one at byte %d", i+1)
 		}
 	}
 
 	words := strings.Fields(text)
 	if len(words) == 0 {
-		return expr{}, invalidSpec(FieldCron, "must have 5 fields, got none; write minute, hour, day of month, month, day of week")
+		return nil, invalidSpec(FieldCron, "must have 5 fields, got none; write minute, hour, day of month, month, day of week")
 	}
 
 	// Other cron programs read a zone from the expression; here it has its own field.
 	upper := strings.ToUpper(words[0])
 	if strings.HasPrefix(upper, "TZ=") || strings.HasPrefix(upper, "CRON_TZ=") {
-		return expr{}, invalidSpec(FieldCron, "must not set a time zone; use timezone")
+		return nil, invalidSpec(FieldCron, "must not set a time zone; use timezone")
 	}
 
 	if strings.HasPrefix(words[0], "@") {
-		name := strings.ToLower(words[0])
-		if name == "@reboot" || name == "@every" {
-			return expr{}, invalidSpec(FieldCron, "must be times on a clock, got %.64q; use period instead", words[0])
-		}
-		full, ok := macros[name]
-		if !ok || len(words) > 1 {
-			return expr{}, invalidSpec(FieldCron, "must be 5 fields or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually, got %.64q", strings.Join(words, " "))
-		}
-		words = strings.Fields(full)
+		return expandMacro(words)
+	}
+	if len(words) != 5 {
+		return nil, invalidSpec(FieldCron, "must have 5 fields, got %d; write minute, hour, day of month, month, day of week, without seconds and years", len(words))
+	}
+	return words, nil
+}
+
+// expandMacro returns the five fields that words, an @-name, stands for.
+func expandMacro(words []string) ([]string, error) {
+	name := strings.ToLower(words[0])
+	if name == "@reboot" || name == "@every" {
+		return nil, invalidSpec(FieldCron, "must be times on a clock, got %.64q; use period instead", words[0])
 	}
 
-	if len(words) != 5 {
-		return expr{}, invalidSpec(FieldCron, "must have 5 fields, got %d; write minute, hour, day of month, month, day of week, without seconds and years", len(words))
+	full, ok := macros[name]
+	if !ok || len(words) > 1 {
+		return nil, invalidSpec(FieldCron, "must be 5 fields or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually, got %.64q", strings.Join(words, " "))
+	}
+	return strings.Fields(full), nil
+}
+
+// parseExpression parses an expression of five fields or an @-name. Its errors name FieldCron.
+func parseExpression(text string) (expr, error) {
+	words, err := splitExpression(text)
+	if err != nil {
+		return expr{}, err
 	}
 
 	var e expr
@@ -76,7 +91,6 @@ func parseExpression(text string) (expr, error) {
 		{monthField, &e.months, new(bool)},
 		{dowField, &e.dows, &e.dowStar},
 	} {
-		var err error
 		if *f.set, *f.starred, err = f.parseField(words[i]); err != nil {
 			return expr{}, err
 		}

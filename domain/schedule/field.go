@@ -64,36 +64,23 @@ func (f field) parseElement(text string) (set uint64, star bool, err error) {
 	base, stepText, stepped := strings.Cut(text, "/")
 	step := 1
 	if stepped {
-		n, ok := parseNumber(stepText)
+		var ok bool
 		most := f.max - f.min
-		if !ok || n < 1 || n > most {
+		if step, ok = parseNumber(stepText); !ok || step < 1 || step > most {
 			return 0, false, f.invalidElement(text, "a step must be a number from 1 to %d, got %.64q", most, stepText)
 		}
-		step = n
 	}
 
 	lo, hi := f.min, f.max
-	first, last, ranged := strings.Cut(base, "-")
+	first, _, ranged := strings.Cut(base, "-")
 	switch {
 	case base == "*":
 		star = true
 	case !ranged && stepped:
 		return 0, false, f.invalidElement(text, "a step must follow * or a range; for steps from a value on write %s-%d/%s", first, f.max, stepText)
 	default:
-		if lo, err = f.parseValue(text, first); err != nil {
+		if lo, hi, err = f.parseRange(text, base); err != nil {
 			return 0, false, err
-		}
-		hi = lo
-		if ranged {
-			if hi, err = f.parseValue(text, last); err != nil {
-				return 0, false, err
-			}
-		}
-		if f.isDayOfWeek() && ranged && hi == 0 && lo > 0 {
-			hi = 7 // a range of weekdays may end on Sunday: FRI-SUN
-		}
-		if lo > hi {
-			return 0, false, f.invalidElement(text, "a range must go upwards; for one around the end write two, separated by a comma")
 		}
 	}
 
@@ -105,6 +92,25 @@ func (f field) parseElement(text string) (set uint64, star bool, err error) {
 		}
 	}
 	return set, star, nil
+}
+
+// parseRange reads a value or a range of two. element is the whole element, for messages.
+func (f field) parseRange(element, text string) (lo, hi int, err error) {
+	first, last, ranged := strings.Cut(text, "-")
+	if lo, err = f.parseValue(element, first); err != nil || !ranged {
+		return lo, lo, err
+	}
+	if hi, err = f.parseValue(element, last); err != nil {
+		return 0, 0, err
+	}
+
+	if f.isDayOfWeek() && hi == 0 && lo > 0 {
+		hi = 7 // a range of weekdays may end on Sunday: FRI-SUN
+	}
+	if lo > hi {
+		return 0, 0, f.invalidElement(element, "a range must go upwards; for one around the end write two, separated by a comma")
+	}
+	return lo, hi, nil
 }
 
 // parseValue reads a number or a name. element is the whole element, for messages.

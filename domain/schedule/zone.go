@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"math"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -90,19 +91,12 @@ func loadTimeZone(name string) (*time.Location, error) {
 		return nil, invalidSpec(FieldTimezone, "must have at most %d bytes, got %d", MaxTimezoneBytes, len(name))
 	}
 
-	for i := range len(name) {
-		c := name[i]
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		if !letter && (i == 0 || !(c >= '0' && c <= '9' || strings.IndexByte("/_+-", c) >= 0)) {
-			return nil, invalidSpec(FieldTimezone, "must be an IANA name such as \"Europe/Berlin\", got %.64q", name)
-		}
-	}
-
-	lower := strings.ToLower(name)
-	if lower == "local" || lower == "localtime" || lower == "posixrules" {
+	switch lower := strings.ToLower(name); {
+	case !zoneName.MatchString(name):
+		return nil, invalidSpec(FieldTimezone, "must be an IANA name such as \"Europe/Berlin\", got %.64q", name)
+	case lower == "local" || lower == "localtime" || lower == "posixrules":
 		return nil, invalidSpec(FieldTimezone, "must not depend on the host, got %.64q; give an IANA name such as \"Europe/Berlin\", or nothing for UTC", name)
-	}
-	if strings.HasPrefix(lower, "right/") || strings.HasPrefix(lower, "posix/") {
+	case strings.HasPrefix(lower, "right/") || strings.HasPrefix(lower, "posix/"):
 		return nil, invalidSpec(FieldTimezone, "must be an IANA name, got %.64q; leave out the part before the first slash", name)
 	}
 
@@ -113,3 +107,6 @@ func loadTimeZone(name string) (*time.Location, error) {
 	}
 	return loc, nil
 }
+
+// zoneName matches the names that the IANA database may hold. Others could name a file outside it.
+var zoneName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9/_+-]*$`)

@@ -203,6 +203,7 @@ func (r *run) retryHeartbeats(holds []*heldTask, err error) {
 	defer r.mu.Unlock()
 	for _, h := range holds {
 		if n := h.progress.Load(); n != nil {
+			// A refused progress would fail each following heartbeat too.
 			if isRejected(err) {
 				n.discardUnsent()
 			}
@@ -220,31 +221,21 @@ func (r *run) applyHeartbeats(holds []*heldTask, answers []queue.Beat, versions 
 
 	r.mu.Lock()
 	for i, h := range holds {
+		interval := r.heartbeatInterval(h)
 		switch b := answers[i]; {
 		case b.Err == nil:
-			h.recordLease(from, now, b.Lease, r.cfg.heartbeat)
-			if n := h.progress.Load(); n != nil {
-				switch newer, urgent := n.recordSent(versions[i]); {
-				case urgent:
-					h.heartbeatDue = now
-				case newer:
-					h.heartbeatDue = earlierTime(h.heartbeatDue, now.Add(progressPace))
-				}
-			}
+			r.renewLease(h, b.Lease, versions[i], from, now)
 			if b.CancelRequested && !h.over {
 				cancelled = append(cancelled, h)
 			}
 
 		case isRejected(b.Err):
-			if n := h.progress.Load(); n != nil {
-				n.discardUnsent()
-				n.answerFlushes(b.Err)
-			}
-			h.heartbeatDue = from.Add(r.heartbeatInterval(h) / 4)
+			h.rejectProgress(b.Err)
+			h.heartbeatDue = from.Add(interval / 4)
 		case queue.KindOf(b.Err) == queue.KindUnavailable: // as for the lock of another transaction; the lease still lasts
-			h.heartbeatDue = from.Add(r.heartbeatInterval(h) / 4)
+			h.heartbeatDue = from.Add(interval / 4)
 		case h.over: // its release is under way, and the answer to that decides
-			h.heartbeatDue = from.Add(r.heartbeatInterval(h))
+			h.heartbeatDue = from.Add(interval)
 		default:
 			r.markLost(h)
 			h.over = true // a release would be refused
@@ -255,12 +246,38 @@ func (r *run) applyHeartbeats(holds []*heldTask, answers []queue.Beat, versions 
 			r.wakeHeartbeaterBy(h.heartbeatDue)
 		}
 	}
-
 	r.mu.Unlock()
+
+	// The ends of handlers and the observer may take time, so they come after the lock.
 	for _, h := range cancelled {
 		h.end(ErrCancelRequested)
 	}
 	for _, h := range lost {
 		r.reportLostLease(h, "heartbeat refused")
+	}
+}
+
+// renewLease records the lease that a heartbeat of h from from until now has granted. Progress that came meanwhile brings
+// the next heartbeat forward. The caller holds mu.
+func (r *run) renewLease(h *heldTask, lease queue.Lease, version int, from, now time.Time) {
+	h.recordLease(from, now, lease, r.cfg.heartbeat)
+	n := h.progress.Load()
+	if n == nil {
+		return
+	}
+
+	switch newer, urgent := n.recordSent(version); {
+	case urgent:
+		h.heartbeatDue = now
+	case newer:
+		h.heartbeatDue = earlierTime(h.heartbeatDue, now.Add(progressPace))
+	}
+}
+
+// rejectProgress discards the unsent progress of h, which the service refuses with err.
+func (h *heldTask) rejectProgress(err error) {
+	if n := h.progress.Load(); n != nil {
+		n.discardUnsent()
+		n.answerFlushes(err)
 	}
 }

@@ -134,28 +134,18 @@ func (l *slotPool) retainTasks(n int) {
 			continue
 		}
 
-		base := r.retains
-		if wait > 0 {
-			base = r.waits
-		}
-		ctx, cancel := context.WithTimeout(base, wait+callTimeout)
 		from := time.Now()
-		tasks, err := r.svc.RetainTasks(ctx, queue.RetainRequest{
-			Worker: r.cfg.name, Queues: names, Limit: limit, Wait: wait, Lease: r.cfg.lease,
-		})
-		cancel()
-
+		tasks, err := l.requestTasks(names, limit, wait)
 		now := time.Now()
 		if l.recordKnownQueues(names, err, now) {
 			continue
 		}
 
 		// A stop ends retains on purpose, so their errors are neither logged nor observed.
-		stopped := err != nil && r.takes.Err() != nil
-		if r.cfg.observer != nil && !stopped {
-			r.cfg.observer.Retained(limit, len(tasks), now.Sub(from), err)
-		}
-		if !stopped {
+		if err == nil || r.takes.Err() == nil {
+			if r.cfg.observer != nil {
+				r.cfg.observer.Retained(limit, len(tasks), now.Sub(from), err)
+			}
 			r.retainLog.recordError(err)
 		}
 		holds := l.makeHeldTasks(tasks, from, now)
@@ -189,6 +179,21 @@ func (l *slotPool) retainTasks(n int) {
 		n = l.finishRetain(n)
 		r.mu.Unlock()
 	}
+}
+
+// requestTasks makes one call for at most limit tasks of the queues in names.
+func (l *slotPool) requestTasks(names []string, limit int, wait time.Duration) ([]*queue.Task, error) {
+	r := l.run
+	base := r.retains
+	if wait > 0 {
+		base = r.waits
+	}
+
+	ctx, cancel := context.WithTimeout(base, wait+callTimeout)
+	defer cancel()
+	return r.svc.RetainTasks(ctx, queue.RetainRequest{
+		Worker: r.cfg.name, Queues: names, Limit: limit, Wait: wait, Lease: r.cfg.lease,
+	})
 }
 
 // finishRetain ends a retain of n tasks, and returns the number to request next; 0 = none. The caller holds run.mu.

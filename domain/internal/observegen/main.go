@@ -13,7 +13,6 @@ import (
 	"go/token"
 	"go/types"
 	"os"
-	"slices"
 	"strings"
 )
 
@@ -177,38 +176,49 @@ func writeMethod(b *bytes.Buffer, decorator string, m method) {
 	fmt.Fprintf(b, "return %serr\n}\n", out)
 }
 
-// callFields returns the fields of queue.Call that the parameters of m give.
+// callParameters maps the name or the type of a parameter to a field of queue.Call and the value that it gives there;
+// $ stands for the parameter.
+var callParameters = []struct{ parameter, field, value string }{
+	{"namespace", "Namespace", "$"},
+	{"name", "Name", "$"},
+	{"queue", "Name", "$"},
+	{"wait", "Wait", "$"},
+	{"Chore", "Name", "string($)"},
+	{"RetainRequest", "Wait", "$.Wait"},
+	{"Create", "Namespace", "$.Namespace"},
+	{"Create", "Count", "len($.Tasks)"},
+	{"Retain", "Namespace", "$.Namespace"},
+	{"Queue", "Namespace", "$.Namespace"},
+	{"Queue", "Name", "$.Name"},
+	{"Ticker", "Namespace", "$.Namespace"},
+	{"Ticker", "Name", "$.Name"},
+	{"QueueMeta", "Name", "$.Name"},
+	{"TickerMeta", "Name", "$.Name"},
+	{"Selection", "Count", "len($.IDs)"},
+	{"[]", "Count", "len($)"}, // any list
+}
+
+// callFields returns the fields of queue.Call that the parameters of m give. The first parameter for a field wins.
 func callFields(decorator string, m method) []string {
 	fields := []string{"Op: Op" + m.name}
-	if decorator == "observedService" {
-		fields = append(fields, "Namespace: o.namespace")
+	given := map[string]bool{}
+	addField := func(field, value string) {
+		if !given[field] {
+			given[field] = true
+			fields = append(fields, field+": "+value)
+		}
 	}
 
-	// A call counts its elements, and names the objects that its parameters name.
+	if decorator == "observedService" {
+		addField("Namespace", "o.namespace")
+	}
+
 	for _, p := range m.params {
-		switch {
-		case p.name == "namespace":
-			fields = append(fields, "Namespace: namespace")
-		case p.name == "name" || p.name == "queue":
-			fields = append(fields, "Name: "+p.name)
-		case p.typ == "Chore":
-			fields = append(fields, "Name: string("+p.name+")")
-		case p.name == "wait":
-			fields = append(fields, "Wait: wait")
-		case p.typ == "RetainRequest":
-			fields = append(fields, "Wait: "+p.name+".Wait")
-		case p.typ == "Create":
-			fields = append(fields, "Namespace: "+p.name+".Namespace", "Count: len("+p.name+".Tasks)")
-		case p.typ == "Retain" && !slices.Contains(fields, "Namespace: c.Namespace"):
-			fields = append(fields, "Namespace: "+p.name+".Namespace")
-		case p.typ == "Queue" || p.typ == "Ticker":
-			fields = append(fields, "Namespace: "+p.name+".Namespace", "Name: "+p.name+".Name")
-		case (p.typ == "QueueMeta" || p.typ == "TickerMeta") && m.params[0] == p:
-			fields = append(fields, "Name: "+p.name+".Name")
-		case p.typ == "Selection":
-			fields = append(fields, "Count: len("+p.name+".IDs)")
-		case strings.HasPrefix(p.typ, "[]"):
-			fields = append(fields, "Count: len("+p.name+")")
+		for _, c := range callParameters {
+			list := c.parameter == "[]" && strings.HasPrefix(p.typ, "[]")
+			if list || c.parameter == p.name || c.parameter == p.typ {
+				addField(c.field, strings.ReplaceAll(c.value, "$", p.name))
+			}
 		}
 	}
 	return fields

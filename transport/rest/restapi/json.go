@@ -9,7 +9,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
-	"strconv"
+
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -91,32 +91,9 @@ func checkText(body []byte) error {
 		return queue.Invalid("body", "must be valid UTF-8; encode the body as UTF-8")
 	}
 
-	if !bytes.Contains(body, []byte(`\u`)) {
-		return nil
+	if queue.HasLoneSurrogate(body) {
+		return queue.Invalid("body", `must have no lone surrogate escape; write \ud800-\udfff in pairs`)
 	}
-
-	// The escape before this byte is a high surrogate.
-	high := false
-	for i := 0; i < len(body); i++ {
-		r := -1
-		if body[i] == '\\' {
-			if i+5 < len(body) && body[i+1] == 'u' {
-				if n, err := strconv.ParseUint(string(body[i+2:i+6]), 16, 16); err == nil {
-					r = int(n)
-				}
-				i += 5
-			} else {
-				i++
-			}
-		}
-
-		if low := r >= 0xDC00 && r < 0xE000; low != high {
-			return queue.Invalid("body", `must have no lone surrogate escape; write \ud800-\udfff in pairs`)
-		}
-
-		high = r >= 0xD800 && r < 0xDC00
-	}
-
 	return nil
 }
 
