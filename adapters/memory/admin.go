@@ -60,7 +60,7 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		return queue.TaskPage{}, err
 	}
 
-	behind, err := parseTaskCursor(p.Cursor, q.OldestFirst)
+	last, err := parseTaskCursor(p.Cursor, q.OldestFirst)
 	if err != nil {
 		return queue.TaskPage{}, err
 	}
@@ -82,10 +82,10 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	for r := range matches {
 		page.Count++
 		switch id := r.task.ID; {
-		case p.Cursor != "" && (q.OldestFirst && id <= behind || !q.OldestFirst && id >= behind):
+		case p.Cursor != "" && !isBehind(id, last, q.OldestFirst):
 		case skip > 0:
 			skip--
-		case page.Next != "":
+		case page.Next != "": // the page is full; the rest is only counted
 		default:
 			t := r.copyTask()
 			bytes += t.Bytes()
@@ -204,102 +204,103 @@ func (s *Store) DeleteTasks(ctx context.Context, namespace string, sel queue.Sel
 // applyToSelection applies do to the selected tasks. A dry run only checks whether move ("" = a delete) is allowed.
 func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queue.Selection, move queue.Move,
 	do func(*record, time.Time) error,
-) (queue.Bulk, error) {
+) (b queue.Bulk, err error) {
 	now, err := s.lockStore(ctx)
 	if err != nil {
-		return queue.Bulk{}, err
+		return b, err
 	}
-
 	defer s.mu.Unlock()
 
-	if sel.DryRun {
-		do = func(r *record, _ time.Time) error {
-			if move == "" && r.task.Status == queue.StatusRetained || move != "" && !queue.Allowed(r.task.Status, move) {
-				return queue.ErrConflict
-			}
-			return nil
-		}
-	}
-
-	behind, err := queue.ReadBulkCursor(sel.Cursor)
+	last, err := queue.ReadBulkCursor(sel.Cursor)
 	if err != nil {
-		return queue.Bulk{}, err
+		return b, err
 	}
 
-	var b queue.Bulk
-	one := func(r *record) error {
-		was := r.task.Status
-		if err := do(r, now); err != nil {
-			return err
-		}
-		b.Matched++
-		if sel.DryRun {
-			return nil
-		}
-		b.Moved++
-		is := r.task.Status
-		if move == "" {
-			is = ""
-		}
-		if was != is {
-			b.Tallies.Add(namespace, r.task.Queue, was, is, 1)
-		}
-		return nil
-	}
-
-	began := time.Now()
-	// A full step behind the end of the time sets the cursor of the next call.
-	ended := func(done int, id int64) bool {
-		if sel.Within > 0 && done%bulkStep == 0 && time.Since(began) >= sel.Within {
-			b.Next = queue.BulkCursor(id)
-			return true
-		}
-		return false
-	}
-
-	if sel.Filter != nil {
-		up := move == queue.MoveRetry // the oldest first: revived tasks keep their order
-		selected := slices.Collect(s.matchTasks(namespace, *sel.Filter, now))
-		if up {
-			slices.Reverse(selected)
-		}
-		done := 0
-		for _, r := range selected {
-			id := r.task.ID
-			if sel.Cursor != "" && (up && id <= behind || !up && id >= behind) {
-				continue
-			}
-			if err := one(r); err != nil && !errors.Is(err, queue.ErrConflict) {
-				return b, err
-			}
-			if done++; ended(done, id) {
-				break
-			}
-		}
-		return b, nil
-	}
-
-	done := 0
-	for _, id := range sortUnique(sel.IDs) {
-		if id <= behind {
+	// Retries go from the oldest task on, so that revived tasks keep their order.
+	oldestFirst := sel.Filter == nil || move == queue.MoveRetry
+	began, done := time.Now(), 0
+	for _, id := range s.listSelected(namespace, sel, oldestFirst, now) {
+		if sel.Cursor != "" && !isBehind(id, last, oldestFirst) {
 			continue
 		}
-		r, err := s.findTask(namespace, id, now)
-		if err == nil {
-			err = one(r)
-		}
-		if err != nil {
+
+		switch err := s.applyToTask(namespace, id, sel.DryRun, move, do, now, &b); {
+		case err == nil:
+		case sel.Filter == nil:
 			if b.Errs == nil {
 				b.Errs = map[int64]error{}
 			}
 			b.Errs[id] = err
+		case !errors.Is(err, queue.ErrConflict):
+			return b, err
 		}
-		if done++; ended(done, id) {
+
+		// A full step behind the end of the time sets the cursor of the next call.
+		if done++; sel.Within > 0 && done%bulkStep == 0 && time.Since(began) >= sel.Within {
+			b.Next = queue.BulkCursor(id)
 			break
 		}
 	}
-
 	return b, nil
+}
+
+// listSelected returns the ids of the selected tasks in the order of the bulk operation.
+func (s *Store) listSelected(namespace string, sel queue.Selection, oldestFirst bool, now time.Time) []int64 {
+	if sel.Filter == nil {
+		return sortUnique(sel.IDs)
+	}
+
+	var ids []int64
+	for r := range s.matchTasks(namespace, *sel.Filter, now) {
+		ids = append(ids, r.task.ID)
+	}
+	if oldestFirst {
+		slices.Reverse(ids)
+	}
+	return ids
+}
+
+// applyToTask applies do to one task of a bulk operation and counts it in b.
+func (s *Store) applyToTask(namespace string, id int64, dryRun bool, move queue.Move,
+	do func(*record, time.Time) error, now time.Time, b *queue.Bulk,
+) error {
+	r, err := s.findTask(namespace, id, now)
+	if err != nil {
+		return err
+	}
+
+	was := r.task.Status
+	if dryRun {
+		if move == "" && was == queue.StatusRetained || move != "" && !queue.Allowed(was, move) {
+			return queue.ErrConflict
+		}
+		b.Matched++
+		return nil
+	}
+
+	if err := do(r, now); err != nil {
+		return err
+	}
+	b.Matched++
+	b.Moved++
+
+	// A deleted task has no status.
+	is := r.task.Status
+	if move == "" {
+		is = ""
+	}
+	if was != is {
+		b.Tallies.Add(namespace, r.task.Queue, was, is, 1)
+	}
+	return nil
+}
+
+// isBehind reports whether the task id comes behind the task last in this order.
+func isBehind(id, last int64, oldestFirst bool) bool {
+	if oldestFirst {
+		return id > last
+	}
+	return id < last
 }
 
 // bulkStep is after how many tasks a bulk operation looks whether its time is over.

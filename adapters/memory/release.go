@@ -94,14 +94,15 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 		return nil, false, err
 	}
 
-	held := r.task.Status == queue.StatusRetained
-	switch {
-	case held && rel.Token != 0 && rel.Token != r.lease.Token:
-		return nil, false, errLeaseLost(rel.ID)
-	case !held && rel.Token != 0 && rel.Token == r.settled:
-		return r, true, nil // a repeat of what was accepted
-	case !held && rel.Token != 0:
-		return nil, false, errLeaseLost(rel.ID)
+	// A release without a token ends the present lease: the predecessor's clients send none.
+	if rel.Token != 0 {
+		switch held := r.task.Status == queue.StatusRetained; {
+		case held && rel.Token == r.lease.Token:
+		case !held && rel.Token == r.settled:
+			return r, true, nil // a repeat of an accepted release
+		default:
+			return nil, false, errLeaseLost(rel.ID)
+		}
 	}
 
 	err = s.moveTask(r, rel.Outcome.Move(), queue.Circumstances{

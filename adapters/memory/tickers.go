@@ -44,6 +44,7 @@ func (s *Store) planNextTick(sp *namespaceState, t *ticker, sch schedule.Schedul
 	s.scheduleTicker(sp, t, next)
 }
 
+// scheduleTicker sets the time of the next tick, at which the store looks at t again.
 func (s *Store) scheduleTicker(sp *namespaceState, t *ticker, next time.Time) {
 	s.scheduleTickerAt(sp, t, next, next)
 }
@@ -178,18 +179,18 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	}
 
 	old := t.Ticker
-	anew := next.Period != old.Period || next.Cron != old.Cron || next.Timezone != old.Timezone
-	planned := !next.Paused && (anew || old.Paused)
-	var sch schedule.Schedule
-	if planned {
-		if sch, err = next.Schedule(); err != nil {
+	anew := !next.SameSchedule(&old)
+	var planned *schedule.Schedule
+	if !next.Paused && (anew || old.Paused) {
+		sch, err := next.Schedule()
+		if err != nil {
 			return nil, err
 		}
+		planned = &sch
 	}
 
-	for more := anew; more && t.in != nil && !t.NextAt.After(now); { // ticks that are due by the old schedule fire first
-		budget := queue.NewTickBudget()
-		_, more, _ = s.fireMissedTicks(sp, t, now, &budget, 1) // a ticker that cannot fire is mended all the same
+	if anew {
+		s.fireOldSchedule(sp, t, now)
 		next.Timestamp = t.Timestamp
 	}
 
@@ -201,17 +202,29 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	if anew {
 		t.Anchor = now
 	}
+	s.placeTicker(sp, t, planned, now)
+	return t.copyTicker(), nil
+}
 
+// placeTicker plans the next tick of an updated ticker, by a schedule that counts from now or by the present plan.
+func (s *Store) placeTicker(sp *namespaceState, t *ticker, planned *schedule.Schedule, now time.Time) {
 	switch {
-	case planned:
-		s.planNextTick(sp, t, sch, now)
-	case next.Paused:
+	case planned != nil:
+		s.planNextTick(sp, t, *planned, now)
+	case t.Paused:
 		s.scheduleTicker(sp, t, time.Time{})
 	default:
-		s.scheduleTicker(sp, t, t.NextAt) // perhaps elsewhere
+		s.scheduleTicker(sp, t, t.NextAt) // the queue may be another, and with it the heap
 	}
+}
 
-	return t.copyTicker(), nil
+// fireOldSchedule fires the ticks of t that are due by its schedule before an update.
+func (s *Store) fireOldSchedule(sp *namespaceState, t *ticker, now time.Time) {
+	for more := true; more && t.in != nil && !t.NextAt.After(now); {
+		budget := queue.NewTickBudget()
+		// A ticker that cannot fire accepts the update all the same, because the update may repair it.
+		_, more, _ = s.fireMissedTicks(sp, t, now, &budget, 1)
+	}
 }
 
 // DeleteTicker deletes a ticker and its ticks; tasks that it made stay.

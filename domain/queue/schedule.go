@@ -16,6 +16,11 @@ func (t *Ticker) Schedule() (schedule.Schedule, error) {
 	return parseSchedule(spec)
 }
 
+// SameSchedule reports whether t and other fire by the same rule.
+func (t *Ticker) SameSchedule(other *Ticker) bool {
+	return t.Period == other.Period && t.Cron == other.Cron && t.Timezone == other.Timezone
+}
+
 // checkTimezone checks a zone that a caller gives, beside whatever schedule.
 func checkTimezone(name string) error {
 	_, err := parseSchedule(schedule.Spec{Period: schedule.MinPeriod, Timezone: name})
