@@ -199,41 +199,45 @@ func findInvalidText(m protoreflect.Message) string {
 		switch {
 		case f.IsMap():
 			v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-				for _, s := range []any{k.Interface(), v.Interface()} {
-					if text, ok := s.(string); ok && !utf8.ValidString(text) {
-						found = name
-					}
+				if isInvalidText(k.Interface()) || isInvalidText(v.Interface()) {
+					found = name
 				}
 				return found == ""
 			})
 
-		case f.IsList() && f.Kind() == protoreflect.StringKind:
-			for i := range v.List().Len() {
-				if !utf8.ValidString(v.List().Get(i).String()) {
-					found = name
-				}
-			}
-
-		case f.IsList() && f.Message() != nil:
-			for i := 0; i < v.List().Len() && found == ""; i++ {
-				if inner := findInvalidText(v.List().Get(i).Message()); inner != "" {
-					found = fmt.Sprintf("%s[%d].%s", name, i, inner)
-				}
-			}
-
 		case f.IsList():
-		case f.Kind() == protoreflect.StringKind:
-			if !utf8.ValidString(v.String()) {
-				found = name
+			for i := 0; i < v.List().Len() && found == ""; i++ {
+				found = findInListElement(f, name, i, v.List().Get(i))
 			}
 
 		case f.Message() != nil:
 			// A single message only wraps fields of the domain.
 			found = findInvalidText(v.Message())
+		case isInvalidText(v.Interface()):
+			found = name
 		}
 
 		return found == ""
 	})
 
 	return found
+}
+
+// findInListElement returns the path of the first invalid text in element i of the list called name, or "".
+func findInListElement(f protoreflect.FieldDescriptor, name string, i int, v protoreflect.Value) string {
+	switch {
+	case f.Message() != nil:
+		if inner := findInvalidText(v.Message()); inner != "" {
+			return fmt.Sprintf("%s[%d].%s", name, i, inner)
+		}
+	case isInvalidText(v.Interface()):
+		return name
+	}
+	return ""
+}
+
+// isInvalidText reports whether a value of a field is text that is not valid UTF-8.
+func isInvalidText(value any) bool {
+	text, ok := value.(string)
+	return ok && !utf8.ValidString(text)
 }

@@ -53,19 +53,8 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 	if within != nil {
 		out.Within = *within
 	}
-	// A present but empty field is an error: read as absent, it would select every task.
-	for _, x := range []struct {
-		field string
-		empty bool
-	}{
-		{"ids", s.IDs != nil && len(s.IDs) == 0},
-		{"queue", s.Queue != nil && strings.TrimSpace(*s.Queue) == ""},
-		{"status", s.Status != nil && len(s.Status) == 0},
-		{"worker", s.Worker != nil && *s.Worker == ""},
-	} {
-		if x.empty {
-			return out, queue.Invalid(x.field, "must not be empty; leave it out when it is not meant")
-		}
+	if err := s.checkEmpty(); err != nil {
+		return out, err
 	}
 
 	f := queue.TaskFilter{Queue: textAt(s.Queue), Worker: textAt(s.Worker)}
@@ -82,6 +71,24 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 		out.Filter = &f
 	}
 	return out.Normalize()
+}
+
+// checkEmpty refuses a present but empty field: read as absent, it would select every task.
+func (s Selection) checkEmpty() error {
+	for _, x := range []struct {
+		field string
+		empty bool
+	}{
+		{"ids", s.IDs != nil && len(s.IDs) == 0},
+		{"queue", s.Queue != nil && strings.TrimSpace(*s.Queue) == ""},
+		{"status", s.Status != nil && len(s.Status) == 0},
+		{"worker", s.Worker != nil && *s.Worker == ""},
+	} {
+		if x.empty {
+			return queue.Invalid(x.field, "must not be empty; leave it out when it is not meant")
+		}
+	}
+	return nil
 }
 
 // pointerTo returns a pointer to s, or nil for an empty s.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -109,35 +110,31 @@ func (d *Duration) valueOrZero(field string) (time.Duration, error) {
 	return *v, nil
 }
 
+// durationPart matches one number of a duration with its unit, durationText all of them.
+var (
+	durationPart = regexp.MustCompile(`([0-9.]+)([^0-9.]+)`)
+	durationText = regexp.MustCompile(`^(?:[0-9.]+[^0-9.]+)+$`)
+)
+
 // ParseDuration reads an integer of nanoseconds, or numbers with the units w, d, h, m, s, ms, us and ns, such as
 // "1d12h". It refuses negative and too long durations, and the error names field.
 func ParseDuration(field, s string) (time.Duration, error) {
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		if n < 0 {
-			return 0, queue.Invalid(field, fmt.Sprintf("must not be negative, got %.64s", s))
-		}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
 		return time.Duration(n), nil
 	}
-
 	if strings.HasPrefix(s, "-") {
 		return 0, queue.Invalid(field, fmt.Sprintf("must not be negative, got %.64s", s))
 	}
 
+	invalid := queue.Invalid(field, fmt.Sprintf(`must be a duration within 10 years, got %q; write an integer of nanoseconds, or as "1m30s", "7d"`, Shorten(s)))
+	if !durationText.MatchString(s) {
+		return 0, invalid
+	}
+
+	// time.ParseDuration has no days and weeks, so each number is parsed with its own unit.
 	var sum time.Duration
-	for rest := s; rest != "" || s == ""; {
-		i := 0
-		for i < len(rest) && (rest[i] >= '0' && rest[i] <= '9' || rest[i] == '.') {
-			i++
-		}
-
-		j := i
-		for j < len(rest) && rest[j] != '.' && (rest[j] < '0' || rest[j] > '9') {
-			j++
-		}
-
-		number, unit := rest[:i], rest[i:j]
-		rest = rest[j:]
-		times := 1
+	for _, part := range durationPart.FindAllStringSubmatch(s, -1) {
+		unit, times := part[2], time.Duration(1)
 		switch unit {
 		case "d":
 			unit, times = "h", 24
@@ -145,18 +142,12 @@ func ParseDuration(field, s string) (time.Duration, error) {
 			unit, times = "h", 7*24
 		}
 
-		d, err := time.ParseDuration(number + unit)
-		if err != nil || number == "" {
-			return 0, queue.Invalid(field, fmt.Sprintf(`must be a duration within 10 years, got %q; write an integer of nanoseconds, or as "1m30s", "7d"`, Shorten(s)))
+		d, err := time.ParseDuration(part[1] + unit)
+		if err != nil || d > math.MaxInt64/times || sum > math.MaxInt64-d*times {
+			return 0, invalid
 		}
-
-		if d > math.MaxInt64/time.Duration(times) || sum > math.MaxInt64-d*time.Duration(times) {
-			return 0, queue.Invalid(field, fmt.Sprintf("must be a duration within 10 years, got %.64q", s))
-		}
-
-		sum += d * time.Duration(times)
+		sum += d * times
 	}
-
 	return sum, nil
 }
 

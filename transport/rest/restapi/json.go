@@ -104,8 +104,9 @@ const maxFields = 64
 // encoding/json would silently take the last of two, and another reader the first. It descends only into headers,
 // because the objects of requests contain no other objects. It does not report malformed JSON.
 func checkFields(body []byte, known fieldNames) error {
-	var seen [maxFields][]byte
-	n, depth, isKey := 0, 0, false
+	var keys [maxFields][]byte
+	seen := keys[:0]
+	depth, isKey := 0, false
 	for i := 0; i < len(body); i++ {
 		switch body[i] {
 		case '{', '[':
@@ -135,27 +136,29 @@ func checkFields(body []byte, known fieldNames) error {
 				continue
 			}
 
-			if known != nil && !known.has(key) {
-				return queue.Invalid(Shorten(string(key)), "must be a field of this object, got an unknown field"+queue.SuggestName(string(key), known))
+			if err := checkField(key, body[end+1:], known, seen); err != nil {
+				return err
 			}
-
-			if slices.ContainsFunc(seen[:n], func(k []byte) bool { return bytes.EqualFold(k, key) }) {
-				return queue.Invalid(Shorten(string(key)), "must not be there twice; leave one out")
-			}
-
-			if n < maxFields {
-				seen[n] = key
-				n++
-			}
-
-			if bytes.EqualFold(key, headersField) {
-				if err := checkHeadersOnce(body[end+1:]); err != nil {
-					return err
-				}
+			if len(seen) < maxFields {
+				seen = append(seen, key)
 			}
 		}
 	}
 
+	return nil
+}
+
+// checkField refuses a field that is not in known (nil = any), or that is in seen. rest is the text behind the name.
+func checkField(key, rest []byte, known fieldNames, seen [][]byte) error {
+	if known != nil && !known.has(key) {
+		return queue.Invalid(Shorten(string(key)), "must be a field of this object, got an unknown field"+queue.SuggestName(string(key), known))
+	}
+	if slices.ContainsFunc(seen, func(k []byte) bool { return bytes.EqualFold(k, key) }) {
+		return queue.Invalid(Shorten(string(key)), "must not be there twice; leave one out")
+	}
+	if bytes.EqualFold(key, headersField) {
+		return checkHeadersOnce(rest)
+	}
 	return nil
 }
 

@@ -38,7 +38,7 @@ func (r *Release) DropNulls() { dropNullValue(&r.Result) }
 
 // Domain returns the release that r asks for.
 func (r Release) Domain() (queue.Release, error) {
-	out := queue.Release{ID: r.ID, Result: r.Result, Outcome: queue.Outcome(r.Outcome)}
+	out := queue.Release{ID: r.ID, Result: r.Result}
 	if r.Token != nil {
 		if *r.Token == 0 {
 			return out, queue.Invalid("token", "must be above 0, got 0; leave it out for the present lease")
@@ -46,22 +46,10 @@ func (r Release) Domain() (queue.Release, error) {
 		out.Token = *r.Token
 	}
 
-	fail, permanent := r.Fail != nil && *r.Fail, r.Permanent != nil && *r.Permanent
-	switch {
-	case r.Outcome != "" && (r.Fail != nil || r.Permanent != nil):
-		return out, queue.Invalid("outcome", "must not come with fail or permanent; leave one out")
-	case r.Outcome != "":
-	case permanent && !fail:
-		return out, queue.Invalid("permanent", "must come with fail; give fail too")
-	case permanent:
-		out.Outcome = queue.OutcomePermanent
-	case fail:
-		out.Outcome = queue.OutcomeFailure
-	default:
-		out.Outcome = queue.OutcomeSuccess
-	}
-
 	var err error
+	if out.Outcome, err = r.chooseOutcome(); err != nil {
+		return out, err
+	}
 	if out.Delay, err = r.RetryIn.valueOrZero("retry_in"); err != nil {
 		return out, err
 	}
@@ -71,6 +59,24 @@ func (r Release) Domain() (queue.Release, error) {
 	}
 
 	return out, nil
+}
+
+// chooseOutcome returns the given outcome, or that of fail and permanent. Without any of them a release is a success.
+func (r Release) chooseOutcome() (queue.Outcome, error) {
+	fail, permanent := r.Fail != nil && *r.Fail, r.Permanent != nil && *r.Permanent
+	switch {
+	case r.Outcome != "" && (r.Fail != nil || r.Permanent != nil):
+		return "", queue.Invalid("outcome", "must not come with fail or permanent; leave one out")
+	case r.Outcome != "":
+		return queue.Outcome(r.Outcome), nil
+	case permanent && !fail:
+		return "", queue.Invalid("permanent", "must come with fail; give fail too")
+	case permanent:
+		return queue.OutcomePermanent, nil
+	case fail:
+		return queue.OutcomeFailure, nil
+	}
+	return queue.OutcomeSuccess, nil
 }
 
 // Released answers one release of many.

@@ -82,9 +82,8 @@ func (a accepted) suggestName(name string) string {
 // conditions are headers that make a change depend on the present state.
 var conditions = []string{"If-Match", "If-None-Match", "If-Unmodified-Since"}
 
-// checkHeaders refuses repeated and empty headers of the route. It also refuses a condition or an idempotency key
-// that the route would ignore, because the change would happen against the will of the caller. Reads change nothing,
-// so caches may send conditions there.
+// checkHeaders refuses repeated and empty headers of the route, and ignored ones of a change. Reads change nothing, so
+// caches may send conditions there.
 func (a accepted) checkHeaders(r *http.Request) error {
 	for _, name := range a.headers {
 		values := r.Header[name]
@@ -106,7 +105,11 @@ func (a accepted) checkHeaders(r *http.Request) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil
 	}
+	return a.checkIgnored(r)
+}
 
+// checkIgnored refuses a header that the route would ignore, although the change depends on it.
+func (a accepted) checkIgnored(r *http.Request) error {
 	for _, name := range conditions {
 		values := r.Header[name]
 		if len(values) > 0 && !slices.Contains(a.headers, name) {
