@@ -154,19 +154,19 @@ func (t Ticker) With(meta TickerMeta, maxPayloadBytes int) (Ticker, error) {
 	}
 
 	if len(meta.Payload) > 0 {
-		if err = CheckJSON("payload", meta.Payload, maxPayloadBytes); err != nil {
+		if err := CheckJSON("payload", meta.Payload, maxPayloadBytes); err != nil {
 			return t, err
 		}
 		t.Payload = meta.Payload
 	}
 
-	if err = t.checkPolicies(); err != nil {
+	if err := t.checkPolicies(); err != nil {
 		return t, err
 	}
 
 	if meta.Timezone != nil {
 		// A wrong zone is reported as such, whatever else the schedule lacks.
-		if err = checkTimezone(t.Timezone); err != nil {
+		if err := checkTimezone(t.Timezone); err != nil {
 			return t, err
 		}
 	}

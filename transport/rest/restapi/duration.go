@@ -134,7 +134,7 @@ func ParseDuration(field, s string) (time.Duration, error) {
 	// time.ParseDuration has no days and weeks, so each number is parsed with its own unit.
 	var sum time.Duration
 	for _, part := range durationPart.FindAllStringSubmatch(s, -1) {
-		unit, times := part[2], time.Duration(1)
+		unit, times := part[2], 1
 		switch unit {
 		case "d":
 			unit, times = "h", 24
@@ -143,10 +143,10 @@ func ParseDuration(field, s string) (time.Duration, error) {
 		}
 
 		d, err := time.ParseDuration(part[1] + unit)
-		if err != nil || d > math.MaxInt64/times || sum > math.MaxInt64-d*times {
+		if err != nil || d > math.MaxInt64/time.Duration(times) || sum > math.MaxInt64-d*time.Duration(times) {
 			return 0, invalid
 		}
-		sum += d * times
+		sum += d * time.Duration(times)
 	}
 	return sum, nil
 }

@@ -9,7 +9,6 @@ import (
 	"math"
 	"reflect"
 	"slices"
-
 	"strings"
 	"sync"
 	"unicode/utf8"
