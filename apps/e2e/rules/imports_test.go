@@ -128,7 +128,7 @@ var rules = []rule{
 		otherwise: "the package that all programs share is below them",
 	},
 	{
-		who: "...", except: []string{"domain/queuetest/...", "adapters/postgres/postgrestest/...", "apps/e2e/..."},
+		who: "...", except: []string{"domain/queuetest/...", "adapters/postgres/postgrestest/...", "apps/internal/program/programtest/...", "apps/e2e/..."},
 		never:     []string{"testing/...", "adapters/postgres/postgrestest/..."},
 		otherwise: "what only tests use would be linked into users' programs",
 	},

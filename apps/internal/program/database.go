@@ -49,7 +49,7 @@ func (d *Database) Flags(to *pflag.FlagSet) {
 	fs.StringVar(&d.ListenURL, "listen-url", d.ListenURL, "direct database `URL` for LISTEN, when the other leads through a pooler")
 	fs.BoolVar(&d.Pooler, "pooler", d.Pooler, "the database's URL leads through a transaction pooler such as pgbouncer")
 	fs.IntVar(&d.MaxConns, "max-conns", d.MaxConns, "most connections to the database (default: the store's)")
-	fs.DurationVar(&d.Wait, "wait", d.Wait, "how long to wait for a database that does not answer yet")
+	DurationVar(fs, &d.Wait, "wait", "how long to wait for a database that does not answer yet")
 	FromEnvironment(fs)
 	to.AddFlagSet(fs)
 }

@@ -1,7 +1,6 @@
 package program
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -58,7 +57,7 @@ func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), own ...strin
 			}
 
 			if err := set(fs, f, v); err != nil {
-				bad = queue.Invalid(name, fmt.Sprintf("must be a value of --%s, got %.64q", f.Name, v))
+				bad = queue.Invalid(name, err.Error())
 			}
 		}
 	})
@@ -141,7 +140,7 @@ func WarnUnread(log *slog.Logger, fs *pflag.FlagSet, own ...string) {
 func set(fs *pflag.FlagSet, f *pflag.Flag, value string) error {
 	list, ok := f.Value.(pflag.SliceValue)
 	if !ok {
-		return fs.Set(f.Name, value)
+		return SetFlag(fs, f, value)
 	}
 
 	separator := ","

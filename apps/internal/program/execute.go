@@ -22,7 +22,7 @@ func Execute(cmd *cobra.Command, args []string, stdout, stderr io.Writer, exitCo
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return queue.Invalid("", err.Error()) })
+	cmd.SetFlagErrorFunc(FlagError)
 	err := cmd.Execute()
 	if err == nil {
 		return ExitDone

@@ -24,9 +24,9 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	fs.Lookup("migrate").NoOptDefVal = "true"
 	fs.Var((*negated)(&c.NoBackground), "background", "do background work: promote, rescue, expire, prune, tick")
 	fs.Lookup("background").NoOptDefVal = "true"
-	fs.DurationVar(&c.IdleTimeout, "idle-timeout", c.IdleTimeout, "how long an unused connection stays; longer than the load balancer's")
-	fs.DurationVar(&c.StopTimeout, "stop-timeout", c.StopTimeout, "how long a graceful stop may take")
-	fs.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay, "how long /readyz is off before requests are refused")
+	program.TimeoutVar(fs, &c.IdleTimeout, "idle-timeout", "how long an unused connection stays; longer than the load balancer's")
+	program.TimeoutVar(fs, &c.StopTimeout, "stop-timeout", "how long a graceful stop may take")
+	program.DurationVar(fs, &c.DrainDelay, "drain-delay", "how long /readyz is off before requests are refused")
 	fs.IntVar(&c.MaxPayloadBytes, "max-payload", c.MaxPayloadBytes, "most `bytes` of a payload or a result")
 	fs.StringSliceVar(&c.CORSOrigins, "cors-origin", c.CORSOrigins, "`origins` of web pages that may call, as https://app.example.com")
 	program.AllowedHostFlag(fs, &c.AllowedHosts)

@@ -51,7 +51,7 @@ var errorsTable = []struct {
 		op, ok := errors.AsType[*net.OpError](err)
 		return ok && op.Op == "dial" || oneOf(syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.EHOSTDOWN)(err)
 	}},
-	{"no answer within `--timeout`", faultTask, func(err error) bool {
+	{"no answer within `--request-timeout`", faultTask, func(err error) bool {
 		return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 	}},
 	{"the connection breaks, or the answer is not HTTP", faultTask, func(error) bool { return true }},

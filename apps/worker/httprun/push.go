@@ -84,7 +84,7 @@ func New(cfg Config) (*Push, error) {
 	}
 
 	if cfg.Timeout < 0 {
-		return nil, queue.Invalid("timeout", fmt.Sprintf("must be a duration above 0, got %v", cfg.Timeout))
+		return nil, queue.Invalid("request-timeout", fmt.Sprintf("must be a duration above 0, got %v", cfg.Timeout))
 	}
 
 	if cfg.MaxResponse < 0 {

@@ -212,7 +212,7 @@ func TestSettings(t *testing.T) {
 		"a fragment":                    {Config{URL: "http://example.org/#x"}, "#fragment"},
 		"a port out of range":           {Config{URL: "http://example.org:99999/"}, "port"},
 		"a host that is none":           {Config{URL: "http://exa mple.org/"}, "http"},
-		"time-out below 0":              {Config{Timeout: -time.Second}, "timeout: must be"},
+		"time-out below 0":              {Config{Timeout: -time.Second}, "request-timeout: must be"},
 		"answer below 0":                {Config{MaxResponse: -1}, "max-output: must be"},
 		"a status that is none":         {Config{Permanent: []string{"forty"}}, "permanent-status: must be"},
 		"Content-Length":                {Config{Header: http.Header{"Content-Length": {"5"}}}, "got Content-Length"},

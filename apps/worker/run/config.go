@@ -42,28 +42,49 @@ type config struct {
 	jobs   []job // all jobs, from the flags and the file
 }
 
-// job holds the settings of one queue. In the file it is an entry of queues.
+// job holds the settings of one queue: those of the flags, or an entry of queues in the file.
 type job struct {
-	Queue        string        `yaml:"queue"`
-	Exec         string        `yaml:"exec"`
-	HTTP         string        `yaml:"http"`
-	Concurrency  int           `yaml:"concurrency"`
-	Dir          string        `yaml:"dir"`
-	Env          []string      `yaml:"env"`
-	KillAfter    time.Duration `yaml:"kill-after"`
-	MaxOutput    int           `yaml:"max-output"`
-	Timeout      time.Duration `yaml:"timeout"`
-	Secret       []string      `yaml:"secret"`
-	Header       []string      `yaml:"header"`
-	AllowPrivate bool          `yaml:"allow-private"`
-	Permanent    []string      `yaml:"permanent-status"`
+	Queue          string
+	Exec           string
+	HTTP           string
+	Concurrency    int
+	Dir            string
+	Env            []string
+	KillAfter      time.Duration
+	MaxOutput      int
+	RequestTimeout time.Duration
+	Secret         []string
+	Header         []string
+	AllowPrivate   bool
+	Permanent      []string
+}
+
+// targetFlags defines the flags of the command or the URL of j. The present values are the defaults, here and below.
+func (j *job) targetFlags(f *pflag.FlagSet) {
+	f.StringVar(&j.Exec, "exec", j.Exec, "command to run for each task: payload on stdin, result on stdout; exit 75 = try later, 100 = failed for good")
+	f.StringVar(&j.HTTP, "http", j.HTTP, "URL to post each task to: 2xx = done, 410 and 422 = failed for good, everything else = try later")
+}
+
+// detailFlags defines the other flags of j.
+func (j *job) detailFlags(f *pflag.FlagSet) {
+	f.StringVar(&j.Dir, "dir", j.Dir, "exec: working directory")
+	f.StringArrayVar(&j.Env, "env", j.Env, "exec: variable of the environment to pass (repeatable; default: all but PGQUEUE_…)")
+	program.TimeoutVar(f, &j.KillAfter, "kill-after", "exec: time between SIGTERM and SIGKILL")
+	f.IntVar(&j.MaxOutput, "max-output", j.MaxOutput, "most bytes kept of a command's output or an answer's body")
+	program.TimeoutVar(f, &j.RequestTimeout, "request-timeout", "http: time for one request")
+	f.StringArrayVar(&j.Secret, "secret", j.Secret, "http: Standard Webhooks secret that signs, whsec_… (repeatable, to rotate)")
+	f.StringArrayVar(&j.Header, "header", j.Header, "http: header to add, as 'Authorization: Bearer …' (repeatable)")
+	f.StringSliceVar(&j.Permanent, "permanent-status", j.Permanent, "http: statuses that fail a task for good, as 400,404 or 4xx; none = no status does")
+	f.BoolVar(&j.AllowPrivate, "allow-private", j.AllowPrivate, "http: allow addresses that are not public")
 }
 
 func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.file, "config", "", "YAML file of settings")
 	f.StringArrayVarP(&c.queues, "queue", "q", nil, "queue to work (repeatable)")
-	f.StringVar(&c.job.Exec, "exec", "", "command to run for each task: payload on stdin, result on stdout; exit 75 = try later, 100 = failed for good")
-	f.StringVar(&c.job.HTTP, "http", "", "URL to post each task to: 2xx = done, 410 and 422 = failed for good, everything else = try later")
+	c.job = job{
+		KillAfter: execrun.DefaultKillAfter, MaxOutput: execrun.DefaultMaxOutput, RequestTimeout: httprun.DefaultTimeout, Permanent: httprun.DefaultPermanent,
+	}
+	c.job.targetFlags(f)
 
 	c.server.Flags(f)
 	c.database.Schema, c.database.Wait = program.DefaultSchema, program.DefaultWait
@@ -73,18 +94,11 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.IntVar(&c.maxPayload, "max-payload", queue.DefaultMaxPayloadBytes, "with --database-url, most `bytes` of a payload or a result")
 	f.StringVar(&c.name, "name", "", "name of this worker (default: host, process id and some letters)")
 	f.IntVarP(&c.concurrency, "concurrency", "c", 10, "most tasks at once, over all queues without slots of their own")
-	f.DurationVar(&c.lease, "lease", 0, "lease of retained tasks (default: the queue's)")
-	f.DurationVar(&c.drain, "drain-time", worker.DefaultDrain, "time that running tasks have to end after SIGTERM")
+	program.DurationVar(f, &c.lease, "lease", "lease of retained tasks (default: the queue's)")
+	c.drain = worker.DefaultDrain
+	program.DurationVar(f, &c.drain, "drain-time", "time that running tasks have to end after SIGTERM")
 
-	f.StringVar(&c.job.Dir, "dir", "", "exec: working directory")
-	f.StringArrayVar(&c.job.Env, "env", nil, "exec: variable of the environment to pass (repeatable; default: all but PGQUEUE_…)")
-	f.DurationVar(&c.job.KillAfter, "kill-after", execrun.DefaultKillAfter, "exec: time between SIGTERM and SIGKILL")
-	f.IntVar(&c.job.MaxOutput, "max-output", execrun.DefaultMaxOutput, "most bytes kept of a command's output or an answer's body")
-	f.DurationVar(&c.job.Timeout, "timeout", httprun.DefaultTimeout, "http: time for one request")
-	f.StringArrayVar(&c.job.Secret, "secret", nil, "http: Standard Webhooks secret that signs, whsec_… (repeatable, to rotate)")
-	f.StringArrayVar(&c.job.Header, "header", nil, "http: header to add, as 'Authorization: Bearer …' (repeatable)")
-	f.StringSliceVar(&c.job.Permanent, "permanent-status", httprun.DefaultPermanent, "http: statuses that fail a task for good, as 400,404 or 4xx; none = no status does")
-	f.BoolVar(&c.job.AllowPrivate, "allow-private", false, "http: allow addresses that are not public")
+	c.job.detailFlags(f)
 
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
 	program.AllowedHostFlag(f, &c.hosts)
@@ -94,6 +108,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	program.OneALine(f, "header")
 	program.FromEnvironment(f)
 	program.CheckFlag(f, &c.asks, "worker", "metrics-addr")
+	refuseFormerNames(f)
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "database" {
 			// database is the short form of database-url.
@@ -101,6 +116,12 @@ func (c *config) flags(f *pflag.FlagSet) {
 		}
 		return pflag.NormalizedName(name)
 	})
+}
+
+// refuseFormerNames refuses timeout, which is the time of one call in the commands. The worker does not read
+// PGQUEUE_TIMEOUT, because commands may share its environment.
+func refuseFormerNames(f *pflag.FlagSet) {
+	program.Renamed(f, "timeout", "request-timeout", ownPrefix+"TIMEOUT")
 }
 
 // ownPrefix begins the worker's own environment variables, which override those of all programs.
@@ -170,7 +191,7 @@ func changedFlags(f *pflag.FlagSet) map[string]bool {
 // The settings that have an effect on one kind of job alone.
 var (
 	execSettings = []string{"dir", "env", "kill-after"}
-	httpSettings = []string{"timeout", "secret", "header", "permanent-status", "allow-private"}
+	httpSettings = []string{"request-timeout", "secret", "header", "permanent-status", "allow-private"}
 )
 
 // checkEffects refuses settings that were given and have no effect, and limits that contradict each other.
@@ -236,15 +257,25 @@ func (c *config) fromFile(f *pflag.FlagSet, given map[string]bool) ([]map[string
 		return nil, fmt.Errorf("%s: must be one YAML document; leave out what is behind ---", c.file)
 	}
 
+	if err := setFromFile(f, doc.Settings, given); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.file, err)
+	}
+
+	return doc.Queues, nil
+}
+
+// setFromFile sets the flags that are not set from the settings of a file, or of one entry of it. It adds their names
+// to given.
+func setFromFile(f *pflag.FlagSet, settings map[string]yaml.Node, given map[string]bool) error {
 	spelt := map[string]string{}
-	for key, node := range doc.Settings {
+	for key, node := range settings {
 		fl := f.Lookup(dashed(key))
-		if fl == nil || fl.Name == "config" || fl.Name == "help" || fl.Name == "check" || fl.Name == "version" {
-			return nil, fmt.Errorf("%s: must have settings of --help alone, got %.64q", c.file, key)
+		if fl == nil || slices.Contains(commandLineOnly, fl.Name) {
+			return fmt.Errorf("must have settings of --help alone, got %.64q", key)
 		}
 
 		if other, twice := spelt[fl.Name]; twice {
-			return nil, fmt.Errorf("%s: must have each setting once, got %s and %s; leave one out", c.file, min(key, other), max(key, other))
+			return fmt.Errorf("must have each setting once, got %s and %s; leave one out", min(key, other), max(key, other))
 		}
 
 		spelt[fl.Name] = key
@@ -253,29 +284,43 @@ func (c *config) fromFile(f *pflag.FlagSet, given map[string]bool) ([]map[string
 			continue
 		}
 
-		if list, ok := fl.Value.(pflag.SliceValue); ok {
-			var values []string
-			if node.Kind == yaml.ScalarNode {
-				values = []string{node.Value}
-			} else if err := node.Decode(&values); err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", c.file, key, err)
-			}
-
-			err = list.Replace(values)
-		} else if node.Kind != yaml.ScalarNode {
-			err = errors.New("must be one value, got a list or a map")
-		} else {
-			err = fl.Value.Set(node.Value)
+		if err := setFromNode(f, fl, &node); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
 		}
+	}
 
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", c.file, key, err)
+	return nil
+}
+
+// commandLineOnly are the flags that no file may set.
+var commandLineOnly = []string{"config", "help", "check", "version"}
+
+// setFromNode sets a flag from the value of a key.
+func setFromNode(f *pflag.FlagSet, fl *pflag.Flag, node *yaml.Node) error {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+
+	list, isList := fl.Value.(pflag.SliceValue)
+	switch {
+	case node.Tag == "!!null":
+		return errors.New("must have a value; leave the setting out for the default")
+	case isList && node.Kind != yaml.ScalarNode:
+		var values []string
+		if err := node.Decode(&values); err != nil {
+			return err
 		}
 
 		fl.Changed = true
+		return list.Replace(values)
+	case isList:
+		fl.Changed = true
+		return list.Replace([]string{node.Value})
+	case node.Kind != yaml.ScalarNode:
+		return errors.New("must be one value, got a list or a map")
+	default:
+		return program.SetFlag(f, fl, node.Value)
 	}
-
-	return doc.Queues, nil
 }
 
 func dashed(key string) string { return strings.ReplaceAll(key, "_", "-") }
@@ -283,28 +328,23 @@ func dashed(key string) string { return strings.ReplaceAll(key, "_", "-") }
 // entry returns the job of an entry of queues. Missing settings are those of the other queues.
 func (c *config) entry(e map[string]yaml.Node) (job, error) {
 	j := c.job
-	named := map[string]yaml.Node{}
-	for key, node := range e {
-		named[dashed(key)] = node
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.StringVar(&j.Queue, "queue", "", "")
+	f.IntVar(&j.Concurrency, "concurrency", 0, "")
+	j.targetFlags(f)
+	j.detailFlags(f)
+	refuseFormerNames(f)
+	given := map[string]bool{}
+	if err := setFromFile(f, e, given); err != nil {
+		return j, err
 	}
 
-	if _, ok := named["exec"]; ok {
+	// An entry with a target of its own does not have that of the other queues.
+	if given["exec"] && !given["http"] {
 		j.HTTP = ""
 	}
-
-	if _, ok := named["http"]; ok {
+	if given["http"] && !given["exec"] {
 		j.Exec = ""
-	}
-
-	b, err := yaml.Marshal(named)
-	if err != nil {
-		return j, err
-	}
-
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(&j); err != nil && !errors.Is(err, io.EOF) {
-		return j, err
 	}
 
 	other, kind := httpSettings, "http"
@@ -312,7 +352,7 @@ func (c *config) entry(e map[string]yaml.Node) (job, error) {
 		other, kind = execSettings, "exec"
 	}
 	for _, name := range other {
-		if _, ok := named[name]; ok {
+		if given[name] {
 			return j, queue.Invalid(name, "must be in an entry with "+kind+"; leave it out")
 		}
 	}
@@ -393,7 +433,7 @@ func (c *config) handler(j job, version string, slots int) (worker.Handler, func
 	}
 
 	p, err := httprun.New(httprun.Config{
-		URL: j.HTTP, Secrets: j.Secret, Header: header, Timeout: j.Timeout, MaxResponse: j.MaxOutput,
+		URL: j.HTTP, Secrets: j.Secret, Header: header, Timeout: j.RequestTimeout, MaxResponse: j.MaxOutput,
 		Connections: slots, AllowPrivate: j.AllowPrivate, Permanent: j.Permanent, UserAgent: "pgqueue-worker/" + version,
 	})
 	if errors.Is(err, httprun.ErrPrivate) {

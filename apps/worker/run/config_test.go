@@ -58,7 +58,7 @@ func TestAServerOrADatabase(t *testing.T) {
 		{file: "namespace: a\nnamespace: b\n", problem: "already defined"},
 		{file: "lease: 90\n", problem: "lease"},
 		{file: "concurrency: true\n", problem: "concurrency"},
-		{file: "queues: [{queue: a, exec: x, timeout: 30}]\n", problem: "queues[0]"},
+		{file: "queues: [{queue: a, exec: x, kill-after: 30}]\n", problem: "queues[0]"},
 		{file: "queues: [{queue: a, exec: x, concurency: 3}]\n", problem: "concurency"},
 		{file: "conncurrency: 3\n", problem: "must have settings"},
 	} {
@@ -102,7 +102,7 @@ url: http://file/api
 	})
 
 	t.Run("an entry of queues has what it says, and the rest as the others", func(t *testing.T) {
-		c, err := load(t, []string{"-q", "mail", "--exec", "./all.sh", "--timeout", "5s"}, nil, `
+		c, err := load(t, []string{"-q", "mail", "--exec", "./all.sh", "--request-timeout", "5s"}, nil, `
 queues:
   - queue: hooks
     http: https://example.com/
@@ -116,7 +116,7 @@ queues:
 		if len(c.jobs) != 3 {
 			t.Fatalf("%+v", c.jobs)
 		}
-		if h := c.jobs[1]; h.Exec != "" || h.HTTP != "https://example.com/" || h.Concurrency != 4 || !h.AllowPrivate || h.Timeout != 5*time.Second {
+		if h := c.jobs[1]; h.Exec != "" || h.HTTP != "https://example.com/" || h.Concurrency != 4 || !h.AllowPrivate || h.RequestTimeout != 5*time.Second {
 			t.Errorf("%+v", h)
 		}
 		if s := c.jobs[2]; s.Exec != "./all.sh" || s.KillAfter != time.Second || s.Env == nil || s.AllowPrivate {
@@ -147,10 +147,10 @@ queues:
 		"a list for a text":                       {args: []string{"-q", "mail", "--exec", "x"}, file: "namespace: [prod]"},
 		"an empty text in the file":               {args: []string{"-q", "mail", "--exec", "x"}, file: "namespace:"},
 		"an empty URL in the file":                {args: []string{"-q", "mail", "--exec", "x"}, file: "database-url: \"\""},
-		"a setting of URLs, with a command alone": {args: []string{"-q", "mail", "--exec", "x", "--timeout", "30s"}},
+		"a setting of URLs, with a command alone": {args: []string{"-q", "mail", "--exec", "x", "--request-timeout", "30s"}},
 		"a setting of commands, with a URL alone": {args: []string{"-q", "mail", "--http", "https://example.com/", "--dir", "/tmp"}},
 		"such a setting in the file":              {args: []string{"-q", "mail", "--exec", "x"}, file: "secret: whsec_eA=="},
-		"such a setting in an entry":              {file: "queues: [{queue: mail, exec: x, timeout: 30s}]"},
+		"such a setting in an entry":              {file: "queues: [{queue: mail, exec: x, request-timeout: 30s}]"},
 		"a payload limit without a database":      {args: []string{"-q", "mail", "--exec", "x", "--max-payload", "4000000"}},
 		"an output above the payload limit": {args: []string{
 			"-q", "mail", "--exec", "x", "--database-url", "postgres://app@db/app", "--max-output", "4000000",
@@ -185,7 +185,7 @@ func TestUsage(t *testing.T) {
 		{"-q", "mail", "--http", "https://example.org/", "--header", "X Y: 5"},
 		{"-q", "mail", "--http", "https://example.org/", "--header", "Pgqueue-Task-Id: 99"},
 		{"-q", "mail", "--http", "https://example.org/#here"},
-		{"-q", "mail", "--http", "https://example.org/", "--timeout", "-1s"},
+		{"-q", "mail", "--http", "https://example.org/", "--request-timeout", "-1s"},
 		{"-q", "mail", "--http", "https://example.org/", "--permanent-status", "forty"},
 	} {
 		t.Run("exit code 2: "+strings.Join(args, " "), func(t *testing.T) {

@@ -19,8 +19,8 @@ import (
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
-	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
 // Groups of commands in the help.
@@ -155,39 +155,6 @@ func IDs(args []string) ([]int64, error) {
 	return ids, nil
 }
 
-// duration is a flag of a duration that also accepts "7d" and "1w".
-type duration struct{ to *time.Duration }
-
-// Duration defines a flag of a duration.
-func Duration(fs *pflag.FlagSet, to *time.Duration, name, usage string) {
-	fs.Var(duration{to}, name, usage)
-}
-
-func (d duration) String() string {
-	if d.to == nil || *d.to == 0 {
-		return ""
-	}
-	return d.to.String()
-}
-
-func (d duration) Set(s string) error {
-	if _, bad := strconv.Atoi(s); bad == nil && s != "0" {
-		return fmt.Errorf("must have a unit, got %.64q; write it as %.64ss", s, s)
-	}
-
-	v, err := restapi.ParseDuration("", s)
-	if err != nil {
-		// The original text describes a duration in JSON.
-		return fmt.Errorf("must be a duration from 0 to 10 years, such as 30s, 1h30m or 7d, got %.64q", s)
-	}
-
-	*d.to = v
-
-	return nil
-}
-
-func (duration) Type() string { return "duration" }
-
 // maybe is a flag with a value of nil unless given.
 type maybe[T any] struct {
 	to    **T
@@ -215,16 +182,7 @@ func (m maybe[T]) Set(s string) error {
 
 // MaybeDuration defines a flag of a duration that changes nothing unless given.
 func MaybeDuration(fs *pflag.FlagSet, to **time.Duration, name, usage string) {
-	fs.Var(maybe[time.Duration]{to, func(s string) (time.Duration, error) {
-		var d time.Duration
-		return d, duration{&d}.setDuration(s, &d)
-	}, "duration"}, name, usage)
-}
-
-func (d duration) setDuration(s string, out *time.Duration) error {
-	err := d.Set(s)
-	*out = *d.to
-	return err
+	fs.Var(maybe[time.Duration]{to, program.ParseDuration, "duration"}, name, usage)
 }
 
 // MaybeInt defines a flag of a number that changes nothing unless given.

@@ -55,7 +55,8 @@ func New(version string) *Factory {
 func (f *Factory) Flags(cmd *cobra.Command) {
 	fs, s := cmd.PersistentFlags(), &f.Settings
 	s.Server.Flags(fs)
-	fs.DurationVar(&s.Timeout, "timeout", DefaultTimeout, "how long one call may take")
+	s.Timeout = DefaultTimeout
+	program.TimeoutVar(fs, &s.Timeout, "timeout", "how long one call may take")
 	fs.StringVarP(&s.Output, "output", "o", "", "`format`: table, wide, json, ndjson, yaml (default: table on a terminal, else json)")
 	fs.StringVar(&s.JQ, "jq", "", "put a jq `expression` over the JSON")
 	fs.StringVar(&s.Context, "context", "", "`name` of a context of the configuration")

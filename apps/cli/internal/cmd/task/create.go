@@ -13,6 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -51,7 +52,7 @@ func newCreateCommand(f *factory.Factory) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&o.payload, "payload", "", "the `payload`: JSON, @file, or - for stdin (default {})")
 	cmdutil.Time(fs, &o.meta.DelayedAt, "delayed-at", "keep it waiting until this `time`")
-	cmdutil.Duration(fs, &o.meta.Delay, "delay", "keep it waiting this long")
+	program.DurationVar(fs, &o.meta.Delay, "delay", "keep it waiting this long")
 	fs.Int16Var(&o.meta.Priority, "priority", 0, "smaller is first")
 	fs.StringVar(&o.meta.Key, "key", "", "idempotency `key`: the same key gives the task that is there")
 	fs.StringArrayVar(&o.headers, "header", nil, "a header, as `NAME=VALUE`; may be repeated")

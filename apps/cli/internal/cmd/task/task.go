@@ -16,6 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -282,7 +283,7 @@ func newAwaitCommand(f *factory.Factory) *cobra.Command {
 		},
 	}
 
-	cmdutil.Duration(cmd.Flags(), &wait, "wait", "how long to wait, up to 10m")
+	program.DurationVar(cmd.Flags(), &wait, "wait", "how long to wait, up to 10m")
 
 	return cmd
 }

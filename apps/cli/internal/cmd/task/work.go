@@ -68,11 +68,11 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 
 	fs := cmd.Flags()
 	fs.StringVar(&r.Worker, "worker", "", "`name` of the worker (needed)")
-	cmdutil.Duration(fs, &r.Wait, "wait", "wait this long for a task, up to 10m")
+	program.DurationVar(fs, &r.Wait, "wait", "wait this long for a task, up to 10m")
 	fs.IntVar(&r.Limit, "limit", 1, "take at most this many")
 	fs.StringVar(&r.RequestID, "request-id", "", "`id` of this retain: the same command with it gives the same tasks for 30s, or their leases if shorter")
 	fs.IntVar(&r.MaxBytes, "max-bytes", 0, "take tasks of about this many bytes together, up to 8388608; the first one always (default 3000000)")
-	cmdutil.Duration(fs, &r.Lease, "lease", "hold it this long without a heartbeat (default: the queue's)")
+	program.DurationVar(fs, &r.Lease, "lease", "hold it this long without a heartbeat (default: the queue's)")
 
 	return cmd
 }
@@ -142,7 +142,7 @@ func newCompleteCommand(f *factory.Factory) *cobra.Command {
 	fs.StringVar(&o.result, "result", "", "its `result`: JSON, @file, or - for stdin")
 	fs.Int64Var(&o.token, "token", 0, "`token` of the lease")
 	fs.BoolVar(&o.permanent, "permanent", false, "with --error: do not try it again")
-	cmdutil.Duration(fs, &o.retryIn, "retry-in", "with --error: try it again after this instead of the backoff")
+	program.DurationVar(fs, &o.retryIn, "retry-in", "with --error: try it again after this instead of the backoff")
 
 	return cmd
 }
@@ -218,7 +218,7 @@ func newSnoozeCommand(f *factory.Factory) *cobra.Command {
 	}
 
 	cmd.Flags().Int64Var(&r.Token, "token", 0, "`token` of the lease")
-	cmdutil.Duration(cmd.Flags(), &r.Delay, "delay", "how long it waits (needed)")
+	program.DurationVar(cmd.Flags(), &r.Delay, "delay", "how long it waits (needed)")
 
 	return cmd
 }
@@ -295,7 +295,7 @@ func newHeartbeatCommand(f *factory.Factory) *cobra.Command {
 	}
 
 	cmd.Flags().Int64Var(&h.Token, "token", 0, "`token` of the lease (needed)")
-	cmdutil.Duration(cmd.Flags(), &h.Lease, "lease", "hold it this long from now on (default: keep the length that was granted)")
+	program.DurationVar(cmd.Flags(), &h.Lease, "lease", "hold it this long from now on (default: keep the length that was granted)")
 	cmd.Flags().StringVar(&progress, "progress", "", "`progress` to keep with the task: JSON, @file, or -")
 
 	return cmd

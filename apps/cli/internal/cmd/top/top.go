@@ -13,6 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/config"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -71,7 +72,7 @@ func newTopCommand(f *factory.Factory) *cobra.Command {
 		},
 	}
 
-	cmd.Flags().DurationVar(&every, "every", every, "look this often")
+	program.DurationVar(cmd.Flags(), &every, "every", "look this often")
 
 	return cmd
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -106,7 +107,7 @@ func newStatsCommand(f *factory.Factory) *cobra.Command {
 	}
 
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on until interrupted")
-	cmd.Flags().DurationVar(&every, "every", every, "with --watch: look this often")
+	program.DurationVar(cmd.Flags(), &every, "every", "with --watch: look this often")
 
 	return cmd
 }
