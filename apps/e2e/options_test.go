@@ -12,6 +12,9 @@ import (
 	"testing"
 )
 
+// optionLine matches the line of an option in a help text.
+var optionLine = regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+) +(.*)$`)
+
 // options returns the flags of a program with their texts from its help.
 func options(t *testing.T, command ...string) map[string]string {
 	t.Helper()
@@ -20,7 +23,7 @@ func options(t *testing.T, command ...string) map[string]string {
 		t.Fatalf("%v: %v\n%s", command, err, out)
 	}
 	all := map[string]string{}
-	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+) +(.*)$`).FindAllStringSubmatch(string(out), -1) {
+	for _, m := range optionLine.FindAllStringSubmatch(string(out), -1) {
 		all[m[1]] = strings.Join(strings.Fields(m[2]), " ")
 	}
 	return all
@@ -68,6 +71,63 @@ func TestProgramsHaveOneListOfOptions(t *testing.T) {
 		} else if ok && is != text && flag != "namespace" && flag != "help" { // every command of pgqueue shares these
 			t.Errorf("--%s of pgqueue run: %q; of pgqueue-server: %q", flag, is, text)
 		}
+	}
+}
+
+// severalMeanings are the options with more than one text, each with the reason.
+var severalMeanings = map[string]string{
+	"background":  "in a worker it belongs to --database-url",
+	"check":       "the programs listen at options of different names",
+	"concurrency": "of a worker, or of a queue over all workers; no variable sets that of a queue",
+	"config":      "settings of a worker, or contexts of the commands; no variable names that of the commands",
+	"data-dir":    "doctor and migrate use the running PostgreSQL there; the server starts it",
+	"header":      "of a request, or of a task; no variable sets that of a task",
+	"help":        "the text names the program",
+	"lease":       "of a retain, a heartbeat or a queue; only that of a worker has a variable",
+	"max-payload": "in a worker it belongs to --database-url",
+	"namespace":   "a client works in it; a server uses it for requests without one, with the same default",
+	"queue":       "each command says its use; only that of a worker has a variable",
+	"version":     "the text names the program",
+	"wait":        "for a database; in retain-task and await-task, which have no variable for it, for a task",
+}
+
+// TestOptionsOfOneNameHaveOneMeaning compares the options of the worker and the server with those of all commands.
+func TestOptionsOfOneNameHaveOneMeaning(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the programs")
+	}
+	t.Parallel()
+
+	commands, err := os.ReadFile("../cli/internal/root/testdata/golden/help.txt") // a test of the commands keeps it true
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	texts := map[string][]string{}
+	add := func(name, text string) {
+		if !slices.Contains(texts[name], text) {
+			texts[name] = append(texts[name], text)
+		}
+	}
+	for _, program := range []string{"pgqueue-worker", "pgqueue-server"} {
+		for name, text := range options(t, program) {
+			add(name, text)
+		}
+	}
+	for _, m := range optionLine.FindAllStringSubmatch(string(commands), -1) {
+		if name := m[1]; len(texts[name]) > 0 {
+			add(name, strings.Join(strings.Fields(m[2]), " "))
+		}
+	}
+
+	for name, all := range texts {
+		reason, listed := severalMeanings[name]
+		if several := len(all) > 1; several != listed {
+			t.Errorf("--%s has the texts %q; listed with a reason: %q", name, all, reason)
+		}
+	}
+	if len(texts) < 30 {
+		t.Errorf("only %d options were compared", len(texts))
 	}
 }
 
