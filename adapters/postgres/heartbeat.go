@@ -103,9 +103,11 @@ const besideSlack = time.Second
 const besidePatience = "20ms"
 
 func (s *Store) heartbeatIn(ctx context.Context, namespace string, beats []queue.Heartbeat, out []queue.Beat, how heartbeatMode) error {
-	var ids, tokens []int64
-	for _, b := range beats {
-		ids, tokens = append(ids, b.ID), append(tokens, b.Token)
+	ids := make([]int64, len(beats))
+	tokens := make([]int64, len(beats))
+	for i, b := range beats {
+		ids[i] = b.ID
+		tokens[i] = b.Token
 	}
 
 	return s.db.Run(ctx, "heartbeat tasks", func(ctx context.Context, t *txn.Tx) error {
@@ -203,7 +205,8 @@ type leaseEnd struct {
 // newEnds holds the new ends that the heartbeats of a call give to the tasks of one lease row.
 type newEnds struct {
 	ends  []leaseEnd
-	group []int16 // by place in the row: 1 + index in ends; 0 = no heartbeat
+	only  [1]leaseEnd // the first memory of ends
+	group []int16     // by place in the row: 1 + index in ends; 0 = no heartbeat. nil = no heartbeat at all
 }
 
 // setNewEnd gives the task at a place its new end. Tasks with equal ends share a group.
@@ -215,6 +218,9 @@ func (b *newEnds) setNewEnd(place int, end leaseEnd) {
 		}
 	}
 
+	if b.ends == nil {
+		b.ends = b.only[:0] // mostly there is one
+	}
 	b.ends = append(b.ends, end)
 	b.group[place] = int16(len(b.ends))
 }
@@ -232,7 +238,7 @@ type appliedHeartbeats struct {
 // applyHeartbeats applies beats one after the other. Of two heartbeats of one task the last wins, for its lease and
 // its progress. Each answer shows the state after its own heartbeat.
 func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat, how heartbeatMode) *appliedHeartbeats {
-	taken := &appliedHeartbeats{events: events{}}
+	taken := &appliedHeartbeats{}
 	for i, b := range beats {
 		p, ok := h.findHeldTask(b.ID, b.Token)
 		if !ok {
@@ -276,11 +282,11 @@ func applyHeartbeats(h *lockedLeases, beats []queue.Heartbeat, out []queue.Beat,
 
 // newEndsOfLease returns the new ends of the tasks of l, and starts them at the first call.
 func (taken *appliedHeartbeats) newEndsOfLease(l *lockedLease) *newEnds {
-	if l.newEnds == nil {
-		l.newEnds = &newEnds{group: make([]int16, len(l.ids))}
+	if l.newEnds.group == nil {
+		l.newEnds.group = make([]int16, len(l.ids))
 		taken.rows = append(taken.rows, l)
 	}
-	return l.newEnds
+	return &l.newEnds
 }
 
 // keepNewEnd gives a task the end of its lease beat.
@@ -326,6 +332,10 @@ func (taken *appliedHeartbeats) reportProgress(p heldTask, progress []byte) {
 		return
 	}
 	taken.progress.addProgress(p, progress)
+
+	if taken.events == nil {
+		taken.events = events{}
+	}
 	taken.events.appendIDs(eventChange{queue: p.q.id, keep: p.q.Events, kind: feed.CodeOf(queue.EventProgress), worker: p.worker}, p.id)
 }
 
@@ -347,7 +357,7 @@ func computeNextEnd(present leaseEnd, now time.Time, asked time.Duration) leaseE
 func (taken *appliedHeartbeats) writeLeaseRows(t *txn.Tx, h *lockedLeases) {
 	var kept, split leaseRows
 	for _, l := range taken.rows {
-		b := l.newEnds
+		b := &l.newEnds
 
 		for _, row := range splitLeaseRow(l, b) {
 			rows := &kept
@@ -355,14 +365,12 @@ func (taken *appliedHeartbeats) writeLeaseRows(t *txn.Tx, h *lockedLeases) {
 				rows = &split
 			}
 
-			at, granted := l.expiresAt, l.granted
 			// Tasks without a heartbeat (group 0) keep the end of the row.
+			var end *leaseEnd
 			if row.group > 0 {
-				end := b.ends[row.group-1]
-				at, granted = end.at, int64(end.length)
+				end = &b.ends[row.group-1]
 			}
-
-			rows.addLeaseRow(l, row.part, func(i int) bool { return b.group[i] == row.group }, at, granted)
+			rows.addLeaseRow(l, row.part, func(i int) bool { return b.group[i] == row.group }, end)
 		}
 	}
 

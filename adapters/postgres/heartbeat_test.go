@@ -60,7 +60,7 @@ func TestSplitLeaseRow(t *testing.T) {
 func TestTakeBeats(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	h := &lockedLeases{now: now, at: map[int64]heldTask{}}
-	l := &lockedLease{token: 256, granted: int64(61 * time.Minute), retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, held: 1, left: 1}
+	l := &lockedLease{token: 256, granted: new(int64(61 * time.Minute)), retainedAt: now.Add(-time.Minute), expiresAt: now.Add(time.Hour), ids: []int64{7}, held: 1, left: 1}
 	h.all, h.at[7] = []*lockedLease{l}, heldTask{l, 0, 7}
 	for _, c := range []struct {
 		sentence string
@@ -74,14 +74,14 @@ func TestTakeBeats(t *testing.T) {
 		{"a granted length behind a short one is the short one", []time.Duration{time.Second, 0}, leaseEnd{now.Add(time.Second), time.Second}},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
-			l.newEnds = nil
+			l.newEnds = newEnds{}
 			beats := make([]queue.Heartbeat, len(c.leases))
 			for i, d := range c.leases {
 				beats[i] = queue.Heartbeat{ID: 7, Token: 256, Lease: d, Progress: []byte{byte('1' + i)}}
 			}
 			out := make([]queue.Beat, len(beats))
 			taken := applyHeartbeats(h, beats, out, rowsOnly)
-			b := l.newEnds
+			b := &l.newEnds
 			if got := b.ends[b.group[0]-1]; got != c.want {
 				t.Errorf("end %+v, want %+v", got, c.want)
 			}

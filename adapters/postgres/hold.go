@@ -20,13 +20,13 @@ type lockedLease struct {
 	worker     string
 	retainedAt time.Time
 	expiresAt  time.Time
-	ids        []int64  // 0 in the place of a task with an ended lease
-	attempts   []int16  // nil: all 1
-	cancels    []int64  // ids of tasks with a requested cancellation
-	granted    int64    // length of the lease in ns
-	newEnds    *newEnds // from the heartbeats of this call; nil = none
-	held       int      // held tasks at the time of the lock
-	left       int      // held tasks now
+	ids        []int64 // 0 in the place of a task with an ended lease
+	attempts   []int16 // nil: all 1
+	cancels    []int64 // ids of tasks with a requested cancellation
+	granted    *int64  // length of the lease in ns; nil until a heartbeat: expiresAt - retainedAt
+	newEnds    newEnds // from the heartbeats of this call
+	held       int     // held tasks at the time of the lock
+	left       int     // held tasks now
 }
 
 // leaseColumns are the columns that a statement reads of a lease row.
@@ -39,7 +39,7 @@ var leaseColumns = table.New(
 	table.Col("task_ids", func(l *lockedLease) *[]int64 { return &l.ids }),
 	table.Col("attempts", func(l *lockedLease) *[]int16 { return &l.attempts }),
 	table.Col("cancels", func(l *lockedLease) *[]int64 { return &l.cancels }),
-	table.Col("granted", func(l *lockedLease) *int64 { return &l.granted }),
+	table.Col("granted", func(l *lockedLease) **int64 { return &l.granted }),
 )
 
 // lockedLeaseWidth is the number of columns of a statement that locks leases: the clock, the lease and its queue.
@@ -62,7 +62,10 @@ var (
 
 // grantedLength returns the length of the last granted lease.
 func (l *lockedLease) grantedLength() time.Duration {
-	return time.Duration(l.granted)
+	if l.granted == nil {
+		return l.expiresAt.Sub(l.retainedAt)
+	}
+	return time.Duration(*l.granted)
 }
 
 // lockedLeases holds the lease rows that a transaction has locked.
@@ -306,7 +309,7 @@ func (h *lockedLeases) shrinkLeases(t *txn.Tx) {
 		case l.left == 0:
 			gone = append(gone, writtenLease{token: l.token, part: l.part})
 		default:
-			kept.addLeaseRow(l, l.part, func(i int) bool { return true }, l.expiresAt, l.granted)
+			kept.addLeaseRow(l, l.part, func(i int) bool { return true }, nil)
 		}
 	}
 
@@ -327,7 +330,7 @@ type writtenLease struct {
 	ids        string
 	attempts   *string
 	cancels    *string
-	granted    int64
+	granted    int64 // 0 is stored as null
 }
 
 var writtenLeaseColumns = table.New(
@@ -353,10 +356,15 @@ var (
 // leaseRows are lease rows to be written.
 type leaseRows []writtenLease
 
-// addLeaseRow appends a row with the tasks of l for which stay returns true.
-func (r *leaseRows) addLeaseRow(l *lockedLease, part int16, stay func(i int) bool, expiresAt time.Time, granted int64) {
-	row := writtenLease{
-		token: l.token, part: part, queueID: l.q.id, retainedAt: l.retainedAt, expiresAt: expiresAt, worker: l.worker, granted: granted,
+// addLeaseRow appends a row with the tasks of l for which stay returns true. Without end the lease ends as before.
+func (r *leaseRows) addLeaseRow(l *lockedLease, part int16, stay func(i int) bool, end *leaseEnd) {
+	row := writtenLease{token: l.token, part: part, queueID: l.q.id, retainedAt: l.retainedAt, expiresAt: l.expiresAt, worker: l.worker}
+	switch {
+	case end != nil:
+		row.expiresAt = end.at
+		row.granted = int64(end.length)
+	case l.granted != nil:
+		row.granted = *l.granted
 	}
 
 	var cancels []int64

@@ -217,7 +217,7 @@ func (r *rescued) endLeases(h *lockedLeases, taken *appliedHeartbeats, records t
 			r.out.Moves[next.Status]++
 		}
 
-		if l.newEnds != nil {
+		if l.newEnds.group != nil {
 			l.held = l.left // written with its new ends, not by shrinkLeases
 		}
 	}

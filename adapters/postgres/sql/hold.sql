@@ -124,7 +124,7 @@ delete from pgqueue.lease where ctid = any (array(
 -- name: hold.keep
 -- Rewrites lease rows that this transaction has locked
 update pgqueue.lease l
-set held = i.held, task_ids = i.ids::bigint[], cancels = i.cancels::bigint[], expires_at = i.expires_at, granted = i.granted
+set held = i.held, task_ids = i.ids::bigint[], cancels = i.cancels::bigint[], expires_at = i.expires_at, granted = nullif(i.granted, 0)
 from unnest(@token::bigint[], @part::smallint[], @held::smallint[], @ids::text[], @cancels::text[], @expires_at::timestamptz[], @granted::bigint[])
     i (token, part, held, ids, cancels, expires_at, granted)
 cross join lateral (select l.ctid as at from pgqueue.lease l where l.token = i.token and l.part = i.part offset 0) k
@@ -132,7 +132,7 @@ where l.ctid = k.at
 
 -- name: hold.split
 insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, cancels, granted)
-select token, part, queue_id, retained_at, expires_at, worker, held, ids::bigint[], attempts::smallint[], cancels::bigint[], granted
+select token, part, queue_id, retained_at, expires_at, worker, held, ids::bigint[], attempts::smallint[], cancels::bigint[], nullif(granted, 0)
 from unnest(@token::bigint[], @part::smallint[], @queue_id::integer[], @retained_at::timestamptz[], @expires_at::timestamptz[], @worker::text[], @held::smallint[], @ids::text[],
             @attempts::text[], @cancels::text[], @granted::bigint[])
     i (token, part, queue_id, retained_at, expires_at, worker, held, ids, attempts, cancels, granted)

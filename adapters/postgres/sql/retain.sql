@@ -101,8 +101,8 @@ from pgqueue.queue q where q.id = any (@queue_ids::integer[])
 
 -- name: retain.lease
 -- @lease: durations in ns. The caller recognises the returned rows by their first task
-insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, granted)
+insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids, attempts)
 select nextval('pgqueue.token'), queue_id, @now::timestamptz, @now::timestamptz + pgqueue.nanos(lease), worker, cardinality(ids::bigint[]),
-       ids::bigint[], attempts::smallint[], lease
+       ids::bigint[], attempts::smallint[]
 from unnest(@queue_id::integer[], @lease::bigint[], @worker::text[], @ids::text[], @attempts::text[]) i (queue_id, lease, worker, ids, attempts)
 returning task_ids[1], token, expires_at

@@ -12,9 +12,15 @@ import (
 // Tx is one transaction as a unit of work. It queues writes and sends them with the next read or the commit, in one
 // round trip. A transaction that reads, decides and writes costs two round trips. It is not safe for concurrent use.
 type Tx struct {
-	conn  sender
-	text  *sqltext.Text
-	batch *pgx.Batch
+	conn sender
+	text *sqltext.Text
+
+	// batch gathers the statements of the next round trip. Flush swaps it with sent, because the callbacks of the results
+	// may queue further statements.
+	batch, sent *pgx.Batch
+	batches     [2]pgx.Batch
+	// queued is the first memory of the batches: most round trips have no more statements.
+	queued [2][4]*pgx.QueuedQuery
 
 	// AfterCommit runs once the transaction has committed; it may be nil.
 	AfterCommit func()
@@ -30,7 +36,12 @@ type sender interface {
 func Within(tx pgx.Tx, text *sqltext.Text) *Tx { return newTx(tx, text) }
 
 func newTx(conn sender, text *sqltext.Text) *Tx {
-	return &Tx{conn: conn, text: text, batch: &pgx.Batch{}}
+	t := &Tx{conn: conn, text: text}
+	for i := range t.batches {
+		t.batches[i].QueuedQueries = t.queued[i][:0]
+	}
+	t.batch, t.sent = &t.batches[0], &t.batches[1]
+	return t
 }
 
 // Queue adds a statement to the next round trip.
@@ -70,10 +81,14 @@ func (t *Tx) Flush(ctx context.Context) error {
 	if t.batch.Len() == 0 {
 		return nil
 	}
-	// The callbacks of the results may queue further statements, which belong to the next batch.
-	b := t.batch
-	t.batch = &pgx.Batch{}
-	return t.conn.SendBatch(ctx, b).Close()
+
+	t.batch, t.sent = t.sent, t.batch
+	err := t.conn.SendBatch(ctx, t.sent).Close()
+
+	// The next round trip but one uses the memory of this one.
+	clear(t.sent.QueuedQueries)
+	*t.sent = pgx.Batch{QueuedQueries: t.sent.QueuedQueries[:0]}
+	return err
 }
 
 // CopyFrom writes rows into table by COPY, in a round trip of its own.

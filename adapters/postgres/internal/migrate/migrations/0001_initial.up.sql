@@ -147,12 +147,12 @@ create table pgqueue.lease (
     token       bigint      not null check (token % 256 = 0), -- of the first task
     part        smallint    not null default 0, -- above 0 where heartbeats of some of the tasks split the row: the place,
                                                 -- from 1, of a task that stays in this row until its hold ends
+    held        smallint    not null,           -- how many of task_ids are held still
     queue_id    integer     not null,
     retained_at timestamptz not null,
+    granted     bigint,                         -- length of the lease in ns; null until a heartbeat: expires_at - retained_at
     expires_at  timestamptz not null,
-    granted     bigint      not null,           -- how long the lease is, in ns
     worker      text        not null,
-    held        smallint    not null,           -- how many of task_ids are held still
     task_ids    bigint[]    not null,           -- in their places for good: 0 where a hold has ended
     attempts    smallint[],                     -- beside task_ids; null = all 1
     cancels     bigint[],                       -- those of task_ids with a request to stop
