@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -17,12 +18,24 @@ type queueCounts struct {
 	namespace string
 	name      string
 	paused    bool
-	by        [statusCancelled + 1]int64 // number of tasks by status code
+	byStatus  []int64 // number of tasks by status code
 	delayed   int64
 	created   float64 // tasks created in the window
 	finished  float64 // tasks finished in the window
-	window    float64 // length of the window in seconds
+	seconds   float64 // length of the window
 }
+
+var queueCountColumns = table.New(
+	table.Col("id", func(c *queueCounts) *int32 { return &c.id }),
+	table.Col("namespace", func(c *queueCounts) *string { return &c.namespace }),
+	table.Col("name", func(c *queueCounts) *string { return &c.name }),
+	table.Col("paused", func(c *queueCounts) *bool { return &c.paused }),
+	table.Col("by_status", func(c *queueCounts) *[]int64 { return &c.byStatus }),
+	table.Col("delayed", func(c *queueCounts) *int64 { return &c.delayed }),
+	table.Col("created", func(c *queueCounts) *float64 { return &c.created }),
+	table.Col("finished", func(c *queueCounts) *float64 { return &c.finished }),
+	table.Col("seconds", func(c *queueCounts) *float64 { return &c.seconds }),
+)
 
 // counts reads the kept counts of one queue, of all queues of a namespace (name ""), or of all namespaces (both "").
 func (s *Store) counts(ctx context.Context, namespace, name string) ([]queueCounts, error) {
@@ -34,18 +47,18 @@ func (s *Store) counts(ctx context.Context, namespace, name string) ([]queueCoun
 
 // queueReadOfCounts queues the same read of one queue in a transaction, for repairs.
 func queueReadOfCounts(t *txn.Tx, namespace, name string, into func(byStatus []int64, delayed int64)) {
-	t.QueueQuery(readCounts, scanCounts(func(c queueCounts) { into(c.by[1:], c.delayed) }), arg("namespace", namespace), arg("name", name))
+	t.QueueQuery(readCounts, scanCounts(func(c queueCounts) { into(c.byStatus[1:], c.delayed) }), arg("namespace", namespace), arg("name", name))
 }
 
 // scanCounts returns a function that passes the counts of each row to each.
 func scanCounts(each func(queueCounts)) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var c queueCounts
-		var by []int64
-		err := rows.Scan(&c.id, &c.namespace, &c.name, &c.paused, &by, &c.delayed, &c.created, &c.finished, &c.window)
-		copy(c.by[1:], by)
+		if err := rows.Scan(queueCountColumns.Targets(nil, &c)...); err != nil {
+			return err
+		}
 		each(c)
-		return err
+		return nil
 	}
 }
 
@@ -89,12 +102,12 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 	for i, c := range all {
 		st := &queue.QueueStats{
 			Namespace: c.namespace, Queue: c.name, Counts: make(map[queue.Status]int64, len(queue.Statuses())), Paused: c.paused,
-			Ready: c.by[statusNew] + c.by[statusRetry] - c.delayed, Delayed: c.delayed,
-			CreatedPerSecond: c.created / c.window, FinishedPerSecond: c.finished / c.window,
+			Ready: c.byStatus[statusNew] + c.byStatus[statusRetry] - c.delayed, Delayed: c.delayed,
+			CreatedPerSecond: c.created / c.seconds, FinishedPerSecond: c.finished / c.seconds,
 		}
 
 		for _, status := range queue.Statuses() {
-			st.Counts[status] = c.by[statusCodes[status]]
+			st.Counts[status] = c.byStatus[statusCodes[status]]
 		}
 
 		out[i], byID[c.id] = st, st

@@ -40,7 +40,7 @@ var (
 )
 
 var laneColumns = table.New(
-	table.Col("queue_id", func(l *lane) *int32 { return &l.queue }),
+	table.Col("queue_id", func(l *lane) *int32 { return &l.queueID }),
 	table.Col("priority", func(l *lane) *int16 { return &l.priority }),
 )
 
@@ -229,8 +229,8 @@ func (b *insertBatch) recordFault(c queue.Create, place int, err error) error {
 
 // keySlot identifies a key of a queue.
 type keySlot struct {
-	queue int32
-	key   string
+	queueID int32
+	key     string
 }
 
 // keyOwner is the owner of a key: an existing task, or the first task of this batch that asks for the key.
@@ -308,7 +308,7 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *txn.Tx, readKeyOwner
 	var keys []string
 	for slot := range readKeyOwners {
 		if !won[slot] && !held[slot] {
-			queues, keys = append(queues, slot.queue), append(keys, slot.key)
+			queues, keys = append(queues, slot.queueID), append(keys, slot.key)
 		}
 	}
 
@@ -328,11 +328,11 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *txn.Tx, readKeyOwner
 		o := readKeyOwners[slot]
 		if !there { // the task was deleted a moment before its key
 			t.Queue(replaceKeyOwner,
-				arg("task_id", o.id), arg("fingerprint", o.print), arg("queue_id", slot.queue), arg("key", slot.key))
+				arg("task_id", o.id), arg("fingerprint", o.print), arg("queue_id", slot.queueID), arg("key", slot.key))
 			return nil
 		}
 
-		wanted = append(wanted, wantedTask{slot.queue, id, int32(o.call)})
+		wanted = append(wanted, wantedTask{slot.queueID, id, int32(o.call)})
 		*o = keyOwner{print: mark, id: id}
 		return nil
 	}, arg("queue_id", queues), arg("key", keys))
@@ -417,7 +417,7 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 	// The order of the lanes is the same in every transaction.
 	if len(b.lanes) > 0 {
 		slices.SortFunc(b.lanes, func(a, c lane) int {
-			return cmp.Or(cmp.Compare(a.queue, c.queue), cmp.Compare(a.priority, c.priority))
+			return cmp.Or(cmp.Compare(a.queueID, c.queueID), cmp.Compare(a.priority, c.priority))
 		})
 		t.Queue(insertLanes, laneColumns.Arrays(nil, b.lanes)...)
 	}

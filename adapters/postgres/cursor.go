@@ -16,7 +16,7 @@ import (
 
 // lane identifies the ready rows of one queue and one priority.
 type lane struct {
-	queue    int32
+	queueID  int32
 	priority int16
 }
 

@@ -49,22 +49,22 @@ func isLockTimeout(err error) bool {
 
 // keyClaim is a key that a create asks for.
 type keyClaim struct {
-	slot  keySlot
-	id    int64
-	print []byte
+	slot        keySlot
+	id          int64
+	fingerprint []byte
 }
 
 var keyColumns = table.New(
-	table.Col("queue_id", func(k *keyClaim) *int32 { return &k.slot.queue }),
+	table.Col("queue_id", func(k *keyClaim) *int32 { return &k.slot.queueID }),
 	table.Col("key", func(k *keyClaim) *string { return &k.slot.key }),
 	table.Col("task_id", func(k *keyClaim) *int64 { return &k.id }),
-	table.Col("fingerprint", func(k *keyClaim) *[]byte { return &k.print }),
+	table.Col("fingerprint", func(k *keyClaim) *[]byte { return &k.fingerprint }),
 )
 
 type keyClaims []keyClaim
 
 func (k *keyClaims) addClaim(slot keySlot, o *keyOwner) {
-	*k = append(*k, keyClaim{slot: slot, id: o.id, print: o.print})
+	*k = append(*k, keyClaim{slot: slot, id: o.id, fingerprint: o.print})
 }
 
 // appendArgs returns the arguments first and then the columns of the claims.
@@ -75,7 +75,7 @@ func (k keyClaims) appendArgs(first ...sqltext.Arg) []sqltext.Arg { return keyCo
 func (k keyClaims) claimAll(ctx context.Context, t *txn.Tx, how keysHow, won, held map[keySlot]bool) error {
 	each := func(r pgx.Rows) error {
 		var slot keySlot
-		err := r.Scan(&slot.queue, &slot.key)
+		err := r.Scan(&slot.queueID, &slot.key)
 		won[slot] = true
 		return err
 	}

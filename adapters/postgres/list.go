@@ -115,9 +115,9 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 	// The number of waiting tasks decides between sorting all of them and walking in the order of ids.
 	waiting := int64(0)
 	for _, c := range stats {
-		waiting += c.by[statusNew] + c.by[statusRetry]
+		waiting += c.byStatus[statusNew] + c.byStatus[statusRetry]
 		for _, st := range l.statuses {
-			l.count += c.by[st]
+			l.count += c.byStatus[st]
 		}
 	}
 
@@ -174,7 +174,7 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 
 	// The largest queues have the most ids near any time.
 	size := func(c queueCounts) (n int64) {
-		for _, by := range c.by {
+		for _, by := range c.byStatus {
 			n += by
 		}
 		return n

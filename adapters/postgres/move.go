@@ -302,7 +302,7 @@ type errorRow struct {
 	attempt int16
 	at      time.Time
 	worker  string
-	err     []byte
+	error   []byte
 }
 
 var errorColumns = table.New(
@@ -311,8 +311,11 @@ var errorColumns = table.New(
 	table.Col("attempt", func(r *errorRow) *int16 { return &r.attempt }),
 	table.Col("at", func(r *errorRow) *time.Time { return &r.at }),
 	table.Col("worker", func(r *errorRow) *string { return &r.worker }),
-	table.Col("error", func(r *errorRow) *[]byte { return &r.err }),
+	table.Col("error", func(r *errorRow) *[]byte { return &r.error }),
 )
+
+// attemptErrorColumns are the columns of an error of a known queue.
+var attemptErrorColumns = errorColumns.Without("queue_id")
 
 type errorRows []errorRow
 
@@ -324,7 +327,7 @@ func (r *errorRows) addErrorRow(q int32, id int64, attempt int, at time.Time, wo
 	} else if len(err) > queue.MaxErrorBytes {
 		err = queue.CleanJSON(err, queue.MaxErrorBytes)
 	}
-	*r = append(*r, errorRow{queueID: q, id: id, attempt: int16(attempt), at: at, worker: worker, err: err})
+	*r = append(*r, errorRow{queueID: q, id: id, attempt: int16(attempt), at: at, worker: worker, error: err})
 }
 
 // insertErrorRows queues the statement that writes the errors. It keeps the newest queue.MaxErrors of each task.

@@ -336,13 +336,13 @@ func refused(n *nowRow, move queue.Move) error {
 
 // heldPlace names a retained task by the token of its lease row.
 type heldPlace struct {
-	token int64
-	id    int64
+	tokens int64
+	ids    int64
 }
 
 var heldPlaceColumns = table.New(
-	table.Col("tokens", func(p *heldPlace) *int64 { return &p.token }),
-	table.Col("ids", func(p *heldPlace) *int64 { return &p.id }),
+	table.Col("tokens", func(p *heldPlace) *int64 { return &p.tokens }),
+	table.Col("ids", func(p *heldPlace) *int64 { return &p.ids }),
 )
 
 // The columns by which a bulk operation finds narrow rows.

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -95,10 +96,10 @@ func (p *partitions) close() {
 // covers reports whether the partition of an id is known.
 func (p *partitions) covers(id int64) bool { return id < p.upper.Load() }
 
-// learn records the last partition, [lower, upper). The next one is due after three quarters of its ids.
-func (p *partitions) learn(lower, upper int64) {
-	p.soon.Store(lower + (upper-lower)/4*3)
-	p.upper.Store(upper)
+// learn records the last partition. The next one is due after three quarters of its ids.
+func (p *partitions) learn(last partition) {
+	p.soon.Store(last.lower + (last.upper-last.lower)/4*3)
+	p.upper.Store(last.upper)
 }
 
 // errNeedPartition ends a create with ids that have no partition yet. The create has written nothing.
@@ -125,38 +126,62 @@ type partition struct {
 	createdAt    time.Time
 }
 
+var partColumns = table.New(
+	table.Col("lower", func(p *partition) *int64 { return &p.lower }),
+	table.Col("upper", func(p *partition) *int64 { return &p.upper }),
+	table.Col("created_at", func(p *partition) *time.Time { return &p.createdAt }),
+)
+
+// partitionList is the answer of part.list.
+type partitionList struct {
+	all    []partition // by their bounds
+	now    time.Time   // of the database
+	lastID int64       // the last id that a create has taken
+}
+
+// scanPart adds a row of part.list.
+func (l *partitionList) scanPart(rows pgx.Rows) error {
+	var one partition
+	err := rows.Scan(append(partColumns.Targets(nil, &one), &l.now, &l.lastID)...)
+	l.all = append(l.all, one)
+	return err
+}
+
+// lastPart returns the last partition, or an empty one.
+func (l *partitionList) lastPart() partition {
+	if len(l.all) == 0 {
+		return partition{}
+	}
+	return l.all[len(l.all)-1]
+}
+
 // learnParts reads the upper end of the partitions, once, and makes the first partition. It uses up no id.
 func (s *Store) learnParts(ctx context.Context) error {
 	if s.partitions.upper.Load() > 0 {
 		return nil
 	}
-	var last partition
-	err := s.db.Query(ctx, "list partitions", listParts, last.scan)
+	var parts partitionList
+	err := s.db.Query(ctx, "list partitions", listParts, parts.scanPart)
 	if err != nil {
 		return err
 	}
-	if last.upper == 0 {
+	if len(parts.all) == 0 {
 		return s.extendTo(ctx, 1)
 	}
-	s.partitions.learn(last.lower, last.upper)
+	s.partitions.learn(parts.lastPart())
 	return nil
 }
 
 // learnPartsIn is learnParts within a transaction of the caller: it uses no other connection and makes no partition.
 func (s *Store) learnPartsIn(ctx context.Context, t *txn.Tx) error {
-	var last partition
-	if err := t.Query(ctx, listParts, last.scan); err != nil {
+	var parts partitionList
+	if err := t.Query(ctx, listParts, parts.scanPart); err != nil {
 		return err
 	}
-	if last.upper > s.partitions.upper.Load() {
-		s.partitions.learn(last.lower, last.upper)
+	if last := parts.lastPart(); last.upper > s.partitions.upper.Load() {
+		s.partitions.learn(last)
 	}
 	return nil
-}
-
-// scan reads a row of part.list. After several rows p holds the last.
-func (p *partition) scan(rows pgx.Rows) error {
-	return rows.Scan(&p.lower, &p.upper, &p.createdAt, nil, nil)
 }
 
 // extend makes partitions until all ids of b are covered.
@@ -172,25 +197,26 @@ func (s *Store) extendTo(ctx context.Context, id int64) error {
 		return err
 	})
 	if err == nil {
-		s.partitions.learn(last.lower, last.upper)
+		s.partitions.learn(last)
 	}
 	return err
 }
 
 // extendIn makes partitions within t until id is covered, and returns the last one.
 func (s *Store) extendIn(ctx context.Context, t *txn.Tx, id int64) (partition, error) {
-	all, now, _, err := s.partitions.lock(ctx, t)
-	if err != nil {
+	var parts partitionList
+	t.Queue(lockParts) // excludes concurrent changes until the transaction ends
+	if err := t.Query(ctx, listParts, parts.scanPart); err != nil {
 		return partition{}, err
 	}
 
 	// The size doubles after a partition that filled quickly and halves after a slow one.
 	last := partition{upper: 1}
 	size := s.opt.partitionMin
-	if n := len(all); n > 0 {
-		last = all[n-1]
+	if n := len(parts.all); n > 0 {
+		last = parts.lastPart()
 		size = last.upper - last.lower
-		switch age := now.Sub(last.createdAt); {
+		switch age := parts.now.Sub(last.createdAt); {
 		case age < partSoon && n > 1:
 			size = min(2*size, partMax)
 		case age > partLong:
@@ -203,7 +229,7 @@ func (s *Store) extendIn(ctx context.Context, t *txn.Tx, id int64) (partition, e
 		last.lower, last.upper = last.upper, last.upper+size
 		t.QueueText("set local lock_timeout = '" + ddlTimeout + "'")
 		queueDDL(t, createPart, last.lower, last.upper)
-		t.Queue(insertPart, arg("lower", last.lower), arg("upper", last.upper))
+		t.Queue(insertPart, partColumns.Only("lower", "upper").Values(nil, &last)...)
 	}
 
 	return last, nil
@@ -275,7 +301,7 @@ func (s *Store) runExtension(e *extension, id int64) {
 	defer p.mu.Unlock()
 	p.running = nil
 	if err == nil {
-		p.learn(last.lower, last.upper)
+		p.learn(last)
 	} else {
 		e.err = txn.Translate("extend partitions", err)
 		p.rested = time.Now().Add(asideRest)
@@ -304,18 +330,6 @@ func (s *Store) extendOnce(ctx context.Context, id int64) (last partition, err e
 	return last, err
 }
 
-// lock reads the partitions and excludes concurrent changes until the transaction ends.
-func (p *partitions) lock(ctx context.Context, t *txn.Tx) (all []partition, now time.Time, lastID int64, err error) {
-	t.Queue(lockParts)
-	err = t.Query(ctx, listParts, func(rows pgx.Rows) error {
-		var one partition
-		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, &now, &lastID)
-		all = append(all, one)
-		return err
-	})
-	return all, now, lastID, err
-}
-
 // ofPart returns a statement about the partition [lower, upper), with the bounds in the names of its tables.
 func ofPart(text string, lower, upper int64) string {
 	return strings.NewReplacer("{lower}", strconv.FormatInt(lower, 10), "{upper}", strconv.FormatInt(upper, 10)).Replace(text)
@@ -332,24 +346,17 @@ func queueDDL(t *txn.Tx, s sqltext.Statement, lower, upper int64) {
 
 // keepAhead makes the first partition. It makes the next one when more than half of the last is used.
 func (s *Store) keepAhead(ctx context.Context) error {
-	var all []partition
-	var lastID int64
-	err := s.db.Query(ctx, "extend partitions", listParts, func(rows pgx.Rows) error {
-		var one partition
-		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, nil, &lastID)
-		all = append(all, one)
-		return err
-	})
-	if err != nil {
+	var parts partitionList
+	if err := s.db.Query(ctx, "extend partitions", listParts, parts.scanPart); err != nil {
 		return err
 	}
 
-	if len(all) == 0 {
+	if len(parts.all) == 0 {
 		return s.extendTo(ctx, 1)
 	}
 
-	last := all[len(all)-1]
-	if lastID > last.lower+(last.upper-last.lower)/2 {
+	last := parts.lastPart()
+	if parts.lastID > last.lower+(last.upper-last.lower)/2 {
 		return s.extendTo(ctx, last.upper)
 	}
 	return nil
@@ -360,20 +367,13 @@ func (s *Store) keepAhead(ctx context.Context) error {
 // another step is due at once.
 func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	const op = "drop partition"
-	var all []partition
-	var lastID int64
-	err := s.db.Query(ctx, op, listParts, func(rows pgx.Rows) error {
-		var one partition
-		err := rows.Scan(&one.lower, &one.upper, &one.createdAt, nil, &lastID)
-		all = append(all, one)
-		return err
-	})
-
-	if err != nil || len(all) < 2 || all[0].upper > lastID { // the partition in use stays
+	var parts partitionList
+	err := s.db.Query(ctx, op, listParts, parts.scanPart)
+	if err != nil || len(parts.all) < 2 || parts.all[0].upper > parts.lastID { // the partition in use stays
 		return 0, false, err
 	}
 
-	p := all[0]
+	p := parts.all[0]
 	moved, rest, err := s.stripPart(ctx, op, p)
 	if err != nil || rest != partStripped {
 		return moved, err == nil && rest == partHasMore, err

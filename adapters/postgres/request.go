@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -80,9 +81,15 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 // requestKey identifies a row of the request table.
 type requestKey struct{ namespace, worker, id string }
 
+var requestKeyColumns = table.New(
+	table.Col("namespace", func(k *requestKey) *string { return &k.namespace }),
+	table.Col("worker", func(k *requestKey) *string { return &k.worker }),
+	table.Col("request_id", func(k *requestKey) *string { return &k.id }),
+)
+
 // appendKeyArgs returns first and then the key as arguments.
 func (k requestKey) appendKeyArgs(first ...sqltext.Arg) []sqltext.Arg {
-	return append(first, arg("namespace", k.namespace), arg("worker", k.worker), arg("request_id", k.id))
+	return requestKeyColumns.Values(first, &k)
 }
 
 // The statements on requests.
@@ -101,9 +108,20 @@ var (
 
 // storedRequest is a request that a caller may repeat.
 type storedRequest struct {
-	arguments          string
-	ids, tokens, lease []int64
+	namespace string
+	arguments string
+	ids       []int64 // of the tasks
+	tokens    []int64 // beside ids
+	leases    []int64 // beside ids, in ns
 }
+
+var requestColumns = table.New(
+	table.Col("namespace", func(r *storedRequest) *string { return &r.namespace }),
+	table.Col("arguments", func(r *storedRequest) *string { return &r.arguments }),
+	table.Col("ids", func(r *storedRequest) *[]int64 { return &r.ids }),
+	table.Col("tokens", func(r *storedRequest) *[]int64 { return &r.tokens }),
+	table.Col("leases", func(r *storedRequest) *[]int64 { return &r.leases }),
+)
 
 // errUndelivered ends a claim of an id with an earlier use. Its tasks were not delivered and must go back first.
 const errUndelivered = txn.StopError("the id has tasks that were not delivered")
@@ -115,7 +133,7 @@ func claimRequest(ctx context.Context, t *txn.Tx, key requestKey, arguments stri
 	var r storedRequest
 	var fresh, undelivered bool
 	err := t.Query(ctx, claimRequestRow, func(rows pgx.Rows) error {
-		return rows.Scan(&r.arguments, &fresh, &undelivered, &r.ids, &r.tokens, &r.lease)
+		return rows.Scan(append(requestColumns.Targets(nil, &r), &fresh, &undelivered)...)
 	}, key.appendKeyArgs()...)
 
 	switch {
@@ -157,7 +175,7 @@ func (s *Store) repeatRequest(ctx context.Context, t *txn.Tx, key requestKey, r 
 		if n == nil || n.task.Status != queue.StatusRetained || n.token != tokenOfLeaseRow(r.tokens[i]) || end.IsZero() {
 			continue
 		}
-		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.lease[i])}
+		n.task.Lease = &queue.Lease{Token: r.tokens[i], ExpiresAt: end, Duration: time.Duration(r.leases[i])}
 		tasks = append(tasks, n.task)
 	}
 	t.Queue(countDelivery, key.appendKeyArgs()...)
@@ -219,7 +237,7 @@ func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error
 	var keys []requestKey
 	err := s.db.Query(ctx, opEndRequests, findEndedRequests, func(rows pgx.Rows) error {
 		var k requestKey
-		err := rows.Scan(&k.namespace, &k.worker, &k.id)
+		err := rows.Scan(requestKeyColumns.Targets(nil, &k)...)
 		keys = append(keys, k)
 		return err
 	}, arg("limit", requestStep))
@@ -267,17 +285,16 @@ func (s *Store) endRequestsOf(ctx context.Context, end sqltext.Statement, args .
 		ended = endedRequests{}
 		releases := map[string][]queue.Release{} // by namespace
 		err := t.Query(ctx, end, func(rows pgx.Rows) error {
-			var namespace string
+			var r storedRequest
 			var undelivered bool
-			var ids, tokens []int64
-			if err := rows.Scan(&namespace, &undelivered, &ids, &tokens); err != nil {
+			if err := rows.Scan(append(requestColumns.Targets(nil, &r), &undelivered)...); err != nil {
 				return err
 			}
 
 			ended.requests++
-			for i := 0; undelivered && i < len(ids); i++ {
-				releases[namespace] = append(releases[namespace], queue.Release{
-					ID: ids[i], Token: tokens[i], Outcome: queue.OutcomeHandBack, Quiet: true,
+			for i := 0; undelivered && i < len(r.ids); i++ {
+				releases[r.namespace] = append(releases[r.namespace], queue.Release{
+					ID: r.ids[i], Token: r.tokens[i], Outcome: queue.OutcomeHandBack, Quiet: true,
 				})
 			}
 			return nil

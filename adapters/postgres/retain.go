@@ -248,6 +248,9 @@ type claim struct {
 	whole     []pgtype.TID // places of the runs that are taken whole
 	rests     []remainder  // rests of split runs, and locked runs that are not needed
 	runs      int32        // number of runs taken from
+	run       readyRow     // the run that scanPickedRun reads; one for all rows
+	place     pgtype.TID   // of run
+	targets   []any        // of a row, in run, place and now
 	// restored are picked tasks that exceed the byte limits.
 	restored []pickedTask
 	// splitting is set if the pick found only runs that other retains hold.
@@ -397,30 +400,26 @@ func (q *runQueue) returnCursors(failed bool) {
 
 // scanPickedRun reads one locked run of tasks and takes as many of them as are still wanted.
 func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began time.Time) error {
-	var (
-		queueID       int32
-		priority      int16
-		turn, task    int64
-		attempt, size int16
-		at            pgtype.TID
-	)
-
-	if err := rows.Scan(&queueID, &priority, &turn, &task, &attempt, &size, &at, &p.now); err != nil {
+	if p.targets == nil {
+		p.targets = append(runColumns.Targets(nil, &p.run), &p.place, &p.now)
+	}
+	if err := rows.Scan(p.targets...); err != nil {
 		return err
 	}
 
-	q := byID[queueID]
+	run := &p.run
+	q := byID[run.queueID]
 	q.rows++
-	q.tasks += int(size)
-	q.lastPriority, q.lastTurn = priority, turn+int64(size)-1
-	n := min(int(size), q.want, p.most-len(p.out))
+	q.tasks += int(run.n)
+	q.lastPriority, q.lastTurn = run.priority, run.turn+int64(run.n)-1
+	n := min(int(run.n), q.want, p.most-len(p.out))
 	if n <= 0 { // locked but not needed: a concurrent pick passes over it meanwhile
-		p.rests = append(p.rests, remainder{lanes: q.lanes, priority: priority, turn: turn})
+		p.rests = append(p.rests, remainder{lanes: q.lanes, priority: run.priority, turn: run.turn})
 		return nil
 	}
 
 	q.want -= n
-	p.took[queueID] += n
+	p.took[run.queueID] += n
 	if n > 1 && p.out == nil { // a backlog: the following rows are probably as long
 		p.out = make([]pickedTask, 0, min(p.most, n*q.most))
 	}
@@ -429,22 +428,22 @@ func (p *claim) scanPickedRun(rows pgx.Rows, byID map[int32]*runQueue, began tim
 	p.runs++
 	for i := range n {
 		t := &tasks[i]
-		t.ID, t.Status = task+int64(i), queue.StatusRetained
-		t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, priority, int(attempt)+1
+		t.ID, t.Status = run.taskID+int64(i), queue.StatusRetained
+		t.Namespace, t.Queue, t.Priority, t.Attempt = q.Namespace, q.Name, run.priority, int(run.attempt)+1
 		p.out = append(p.out, pickedTask{
-			q: q.storedQueue, rank: q.rank, priority: priority, turn: turn + int64(i), attempt: attempt, run: p.runs, task: t,
+			q: q.storedQueue, rank: q.rank, priority: run.priority, turn: run.turn + int64(i), attempt: run.attempt, run: p.runs, task: t,
 		})
 	}
 
 	// The run stays in the table with its rest, unless all of its tasks are taken.
-	q.lanes.advanceCursor(priority, turn+int64(n)-1, began)
-	if n == int(size) {
-		p.whole = append(p.whole, at)
+	q.lanes.advanceCursor(run.priority, run.turn+int64(n)-1, began)
+	if n == int(run.n) {
+		p.whole = append(p.whole, p.place)
 		return nil
 	}
 
-	p.rests = append(p.rests, remainder{lanes: q.lanes, priority: priority, turn: turn + int64(n)})
-	p.tx.Queue(shortenRun, arg("taken", int16(n)), arg("place", at))
+	p.rests = append(p.rests, remainder{lanes: q.lanes, priority: run.priority, turn: run.turn + int64(n)})
+	p.tx.Queue(shortenRun, arg("taken", int16(n)), arg("place", p.place))
 	return nil
 }
 
@@ -488,14 +487,13 @@ func queueTaskReading(t *txn.Tx, picked []pickedTask, keep int) {
 
 	var spans []span
 	place := map[int32]int{}
-	var movedQ []int32
-	var movedID []int64
+	var moved []taskPlace
 	for i := range picked {
 		k := &picked[i]
 		id := k.task.ID
 		byID[id] = k.task
 		if k.turn != id { // the task moved since its create, so a state row exists
-			movedQ, movedID = append(movedQ, k.q.id), append(movedID, id)
+			moved = append(moved, taskPlace{k.q.id, id})
 		}
 
 		at, ok := place[k.q.id]
@@ -519,22 +517,19 @@ func queueTaskReading(t *txn.Tx, picked []pickedTask, keep int) {
 		}
 	}
 
-	var queues []int32
-	var ids []int64
+	var sparse []taskPlace
 	for i := range picked {
 		if k := &picked[i]; !dense[k.q.id] {
-			queues, ids = append(queues, k.q.id), append(ids, k.task.ID)
+			sparse = append(sparse, taskPlace{k.q.id, k.task.ID})
 		}
 	}
-
-	if len(ids) > 0 {
-		t.QueueQuery(readPickedTasks, each, arg("queue_id", queues), arg("id", ids))
+	if len(sparse) > 0 {
+		t.QueueQuery(readPickedTasks, each, placeColumns.Arrays(nil, sparse)...)
 	}
 
 	// State rows come last, because they override the values of the create.
-	if len(movedID) > 0 {
-		t.QueueQuery(readPickedStates, func(rows pgx.Rows) error { return scanTaskState(rows, byID) },
-			arg("queue_id", movedQ), arg("id", movedID))
+	if len(moved) > 0 {
+		t.QueueQuery(readPickedStates, makeStateScanner(byID), placeColumns.Arrays(nil, moved)...)
 	}
 }
 
@@ -563,20 +558,24 @@ func makeTaskScanner(byID map[int64]*queue.Task, keep int) func(pgx.Rows) error 
 	}
 }
 
-// scanTaskState reads the values that changed since the create. It runs after makeTaskScanner.
-func scanTaskState(rows pgx.Rows, byID map[int64]*queue.Task) error {
-	var (
-		id                int64
-		delayedAt, diesAt *time.Time
-		retries           int16
-		result, progress  []byte
-	)
-	if err := rows.Scan(&id, &delayedAt, &diesAt, &retries, &result, &progress); err != nil {
-		return err
+// makeStateScanner returns a function that reads the values that changed since the create. It runs after the scanner of
+// makeTaskScanner.
+func makeStateScanner(byID map[int64]*queue.Task) func(pgx.Rows) error {
+	var r stateRow
+	targets := stateColumns.Targets(nil, &r)
+	return func(rows pgx.Rows) error {
+		if err := rows.Scan(targets...); err != nil {
+			return err
+		}
+
+		t := byID[r.taskID]
+		t.DelayedAt = timeFromPointer(r.delayedAt)
+		t.DiesAt = timeFromPointer(r.diesAt)
+		t.Retries = int(r.retries)
+		t.Result = r.result
+		t.Progress = r.progress
+		return nil
 	}
-	t := byID[id]
-	t.DelayedAt, t.DiesAt, t.Retries, t.Result, t.Progress = timeFromPointer(delayedAt), timeFromPointer(diesAt), int(retries), result, progress
-	return nil
 }
 
 // queueLeases queues the lease rows and the events of the picked tasks, and adds each task to the result of its

@@ -40,6 +40,10 @@ var readyColumns = table.New(
 	table.Col("dies_at", func(r *readyRow) **time.Time { return &r.diesAt }),
 )
 
+// runColumns are the columns of a run that a retain locks or puts back. It locks no run past its end, and the end of a run
+// that it puts back comes from the task.
+var runColumns = readyColumns.Without("dies_at")
+
 type readyRows []readyRow
 
 // addReadyRow adds a new task. With runs set it extends the last run if possible, as for the tasks of one batch.

@@ -8,6 +8,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/feed"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/migrate"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 )
 
 // DefaultSchema is the schema of pgqueue's tables unless configured otherwise.
@@ -25,31 +26,56 @@ var statementSet = parseStatements()
 
 // parseStatements reads the embedded files and derives the ascending list statements.
 func parseStatements() *sqltext.Set {
-	set := sqltext.Parse(sqlFiles, "sql/*.sql", sqltext.Lists{
-		"queue":                  queueColumns.List,
-		"ticker":                 tickerColumns.List,
-		"lease":                  leaseColumns.List,
-		"task":                   taskColumns.List,
-		"task_life":              taskLifeColumns.List,
-		"places":                 placeColumns.Unnest,
-		"taken_delayed":          takenDelayedColumns.Unnest,
-		"taken_ready":            takenReadyColumns.Unnest,
+	lists := sqltext.Lists{
 		"fitting_task":           listFittingTask,
-		"new_task":               insertedTaskColumns.List,
-		"new_tasks":              insertedTaskColumns.Unnest,
-		"picked_task":            pickedTaskColumns.List,
-		"present":                presentColumns.List,
-		"present_life":           presentLifeColumns.List,
-		"present_state":          presentStateColumns.List,
 		"fitting_present":        listFittingPresent,
 		"ticker_without_payload": listTickerWithoutPayload,
-	})
+	}
+	addRowType(lists, "queue", queueColumns)
+	addRowType(lists, "queue_count", queueCountColumns)
+	addRowType(lists, "part", partColumns)
+	addRowType(lists, "lane", laneColumns)
+	addRowType(lists, "place", placeColumns)
+	addRowType(lists, "task", taskColumns)
+	addRowType(lists, "task_life", taskLifeColumns)
+	addRowType(lists, "task_error", errorColumns)
+	addRowType(lists, "attempt_error", attemptErrorColumns)
+	addRowType(lists, "new_task", insertedTaskColumns)
+	addRowType(lists, "picked_task", pickedTaskColumns)
+	addRowType(lists, "present", presentColumns)
+	addRowType(lists, "present_life", presentLifeColumns)
+	addRowType(lists, "present_state", presentStateColumns)
+	addRowType(lists, "ready", readyColumns)
+	addRowType(lists, "run", runColumns)
+	addRowType(lists, "taken_ready", takenReadyColumns)
+	addRowType(lists, "delayed", delayedColumns)
+	addRowType(lists, "taken_delayed", takenDelayedColumns)
+	addRowType(lists, "lease", leaseColumns)
+	addRowType(lists, "new_lease", newLeaseColumns)
+	addRowType(lists, "state", stateColumns)
+	addRowType(lists, "done", doneColumns)
+	addRowType(lists, "success_run", heldRunColumns)
+	addRowType(lists, "request", requestColumns)
+	addRowType(lists, "request_key", requestKeyColumns)
+	addRowType(lists, "ticker", tickerColumns)
+	addRowType(lists, "ticker_plan", planColumns)
+	addRowType(lists, "tick", tickColumns)
+	addRowType(lists, "listed_tick", listedTickColumns)
+
+	set := sqltext.Parse(sqlFiles, "sql/*.sql", lists)
 	for name, text := range sqltext.InSchema(DefaultSchema, set).All() {
 		if strings.HasPrefix(name, "list.") && !strings.HasSuffix(name, upwards) && strings.Contains(text, " desc") && !set.Has(name+upwards) {
 			set.Derive(name+upwards, name, " desc", "")
 		}
 	}
 	return set
+}
+
+// addRowType lets statements name a row type: "{{ready r}}" stands for its columns with the alias r, and "{{ready_rows i}}"
+// for rows that travel as one array for each column.
+func addRowType[R any](lists sqltext.Lists, name string, columns table.Table[R]) {
+	lists[name] = columns.List
+	lists[name+"_rows"] = columns.Unnest
 }
 
 // statement returns the statement called name. It panics for an unknown name, so its calls belong into variables of the

@@ -136,12 +136,13 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	}
 
 	return out, s.db.Query(ctx, op, readTaskErrors, func(rows pgx.Rows) error {
-		var id int64
-		var e queue.AttemptError
-		err := rows.Scan(&id, &e.Attempt, &e.At, &e.Worker, (*[]byte)(&e.Error))
-		e.At = e.At.UTC()
-		byID[id].Errors = append(byID[id].Errors, e)
-		return err
+		var r errorRow
+		if err := rows.Scan(attemptErrorColumns.Targets(nil, &r)...); err != nil {
+			return err
+		}
+		t := byID[r.id]
+		t.Errors = append(t.Errors, queue.AttemptError{Attempt: int(r.attempt), At: r.at.UTC(), Worker: r.worker, Error: r.error})
+		return nil
 	}, placeColumns.Arrays(nil, places)...)
 }
 

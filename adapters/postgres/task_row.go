@@ -75,6 +75,25 @@ var (
 	taskLifeColumns = taskColumns.Without("key", "headers", "payload")
 )
 
+// stateRow is a row of the table state: the values that changed since the create.
+type stateRow struct {
+	taskID    int64
+	delayedAt *time.Time
+	diesAt    *time.Time
+	retries   int16
+	result    []byte
+	progress  []byte
+}
+
+var stateColumns = table.New(
+	table.Col("task_id", func(r *stateRow) *int64 { return &r.taskID }),
+	table.Col("delayed_at", func(r *stateRow) **time.Time { return &r.delayedAt }),
+	table.Col("dies_at", func(r *stateRow) **time.Time { return &r.diesAt }),
+	table.Col("retries", func(r *stateRow) *int16 { return &r.retries }),
+	table.Col("result", func(r *stateRow) *[]byte { return &r.result }),
+	table.Col("progress", func(r *stateRow) *[]byte { return &r.progress }),
+)
+
 // presentRow is a row of the view task_now: a task and the place of its narrow row.
 type presentRow struct {
 	taskRow

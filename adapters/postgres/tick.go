@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -67,12 +68,27 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 	return ticks, err
 }
 
+// listedTickColumns are the columns of a tick as callers see it.
+var listedTickColumns = table.New(
+	table.Col("id", func(k *queue.Tick) *int64 { return &k.ID }),
+	table.Col("at", func(k *queue.Tick) *time.Time { return &k.At }),
+	table.Col("fired_at", func(k *queue.Tick) *time.Time { return &k.FiredAt }),
+	table.Col("task_id", func(k *queue.Tick) *int64 { return &k.TaskID }),
+	table.Col("skipped", func(k *queue.Tick) *bool { return &k.Skipped }),
+	table.Col("manual", func(k *queue.Tick) *bool { return &k.Manual }),
+	table.Col("payload", func(k *queue.Tick) *[]byte { return (*[]byte)(&k.Payload) }),
+	table.Col("namespace", func(k *queue.Tick) *string { return &k.Namespace }),
+	table.Col("ticker", func(k *queue.Tick) *string { return &k.Ticker }),
+	table.Col("queue", func(k *queue.Tick) *string { return &k.Queue }),
+	table.Col("period", func(k *queue.Tick) *time.Duration { return &k.Period }),
+	table.Col("cron", func(k *queue.Tick) *string { return &k.Cron }),
+)
+
 // makeTickScanner returns a function that appends each row to into.
 func makeTickScanner(into *[]queue.Tick) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var k queue.Tick
-		err := rows.Scan(&k.ID, &k.At, &k.FiredAt, &k.TaskID, &k.Skipped, &k.Manual, (*[]byte)(&k.Payload), &k.Namespace, &k.Ticker, &k.Queue,
-			&k.Period, &k.Cron)
+		err := rows.Scan(listedTickColumns.Targets(nil, &k)...)
 		k.At, k.FiredAt = k.At.UTC(), k.FiredAt.UTC()
 		*into = append(*into, k)
 		return err

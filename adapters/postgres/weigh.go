@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -209,35 +208,16 @@ func (s *Store) measurePicked(ctx context.Context, t *txn.Tx, requests []queue.R
 	return nil
 }
 
-// restoredRun is a run of picked tasks that return to the ready rows.
-type restoredRun struct {
-	turn     int64
-	id       int64
-	queueID  int32
-	priority int16
-	attempt  int16
-	n        int16
-}
-
-var restoredRunColumns = table.New(
-	table.Col("turn", func(r *restoredRun) *int64 { return &r.turn }),
-	table.Col("id", func(r *restoredRun) *int64 { return &r.id }),
-	table.Col("queue_id", func(r *restoredRun) *int32 { return &r.queueID }),
-	table.Col("priority", func(r *restoredRun) *int16 { return &r.priority }),
-	table.Col("attempt", func(r *restoredRun) *int16 { return &r.attempt }),
-	table.Col("n", func(r *restoredRun) *int16 { return &r.n }),
-)
-
 // restorePicked returns picked tasks to the ready rows, with their old turns.
 func (p *claim) restorePicked(picked []pickedTask) {
-	var runs []restoredRun
+	var runs []readyRow
 	for i := range picked {
 		k := &picked[i]
 		if i > 0 && k.run == picked[i-1].run && k.turn == picked[i-1].turn+1 {
 			runs[len(runs)-1].n++
 			continue
 		}
-		runs = append(runs, restoredRun{turn: k.turn, id: k.task.ID, queueID: k.q.id, priority: k.priority, attempt: k.attempt, n: 1})
+		runs = append(runs, readyRow{turn: k.turn, taskID: k.task.ID, queueID: k.q.id, priority: k.priority, attempt: k.attempt, n: 1})
 		p.rests = append(p.rests, remainder{lanes: p.store.lanes.lanesOfQueue(k.q.id), priority: k.priority, turn: k.turn})
 	}
 	if len(runs) == 0 {
@@ -245,7 +225,7 @@ func (p *claim) restorePicked(picked []pickedTask) {
 	}
 
 	p.restored = picked
-	p.tx.Queue(restoreRuns, restoredRunColumns.Arrays(nil, runs)...)
+	p.tx.Queue(restoreRuns, runColumns.Arrays(nil, runs)...)
 }
 
 // returnSurplus hands back tasks after the commit that exceed the limits because the prediction was wrong.

@@ -26,22 +26,25 @@ with new as materialized (
     ) e
     group by e.queue_id
 )
-select q.id, q.namespace, q.name, q.paused, array[
-           coalesce(c.new, 0) + coalesce(n.by[1], 0), coalesce(c.retry, 0) + coalesce(n.by[2], 0),
-           coalesce(c.retained, 0) + coalesce(n.by[3], 0), coalesce(c.released, 0) + coalesce(n.by[4], 0),
-           coalesce(c.failed, 0) + coalesce(n.by[5], 0), coalesce(c.expired, 0) + coalesce(n.by[6], 0),
-           coalesce(c.cancelled, 0) + coalesce(n.by[7], 0)]::bigint[],
-       (coalesce(c.delayed, 0) + coalesce(n.delayed, 0))::bigint,
-       -- next_at moves every 30 s while tasks move: when it is older, the last minute has only events that are not folded
-       case when recent then c.created_sum - c.created_mark else 0 end::float8 + coalesce(n.created, 0)::float8,
-       case when recent then c.finished_sum - c.finished_mark else 0 end::float8 + coalesce(n.finished, 0)::float8,
-       case when recent then greatest(extract(epoch from pgqueue.clock() - c.marked_at), 1) else 60 end::float8
-from pgqueue.queue q
-left join pgqueue.queue_count c on c.queue_id = q.id
-left join new n on n.queue_id = q.id
-cross join lateral (select coalesce(c.next_at > pgqueue.clock() - interval '90 s', false) as recent) r
-where (@namespace = '' or q.namespace = @namespace) and (@name = '' or q.name = @name) and q.deleted_at is null
-order by q.namespace, q.name
+select {{queue_count k}}
+from (
+    select q.id, q.namespace, q.name, q.paused, array[0, -- no status has the code 0
+               coalesce(c.new, 0) + coalesce(n.by[1], 0), coalesce(c.retry, 0) + coalesce(n.by[2], 0),
+               coalesce(c.retained, 0) + coalesce(n.by[3], 0), coalesce(c.released, 0) + coalesce(n.by[4], 0),
+               coalesce(c.failed, 0) + coalesce(n.by[5], 0), coalesce(c.expired, 0) + coalesce(n.by[6], 0),
+               coalesce(c.cancelled, 0) + coalesce(n.by[7], 0)]::bigint[] as by_status,
+           (coalesce(c.delayed, 0) + coalesce(n.delayed, 0))::bigint as delayed,
+           -- next_at moves every 30 s while tasks move: when it is older, the last minute has only events that are not folded
+           case when recent then c.created_sum - c.created_mark else 0 end::float8 + coalesce(n.created, 0)::float8 as created,
+           case when recent then c.finished_sum - c.finished_mark else 0 end::float8 + coalesce(n.finished, 0)::float8 as finished,
+           case when recent then greatest(extract(epoch from pgqueue.clock() - c.marked_at), 1) else 60 end::float8 as seconds
+    from pgqueue.queue q
+    left join pgqueue.queue_count c on c.queue_id = q.id
+    left join new n on n.queue_id = q.id
+    cross join lateral (select coalesce(c.next_at > pgqueue.clock() - interval '90 s', false) as recent) r
+    where (@namespace = '' or q.namespace = @namespace) and (@name = '' or q.name = @name) and q.deleted_at is null
+) k
+order by k.namespace, k.name
 
 -- name: count.oldest
 -- The age in seconds of the first ready task of each queue: one index probe for each lane, from the cursors of the caller on

@@ -6,19 +6,17 @@ select pgqueue.clock(), array(select nextval('pgqueue.turn') from generate_serie
 
 -- name: create.task
 insert into pgqueue.task (created_at, {{new_task}})
-select @now, {{new_task i}} from {{new_tasks i}}
+select @now, {{new_task i}} from {{new_task_rows i}}
 
 -- name: create.ready
-insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
-select * from unnest(@turn::bigint[], @task_id::bigint[], @queue_id::integer[], @priority::smallint[], @attempt::smallint[], @n::smallint[], @dies_at::timestamptz[])
+insert into pgqueue.ready ({{ready}}) select {{ready i}} from {{ready_rows i}}
 
 -- name: create.delayed
-insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at)
-select * from unnest(@due_at::timestamptz[], @task_id::bigint[], @queue_id::integer[], @priority::smallint[], @attempt::smallint[], @dies_at::timestamptz[])
+insert into pgqueue.delayed ({{delayed}}) select {{delayed i}} from {{delayed_rows i}}
 
 -- name: create.lane
 insert into pgqueue.lane (queue_id, priority)
-select i.queue_id, i.priority from unnest(@queue_id::integer[], @priority::smallint[]) i (queue_id, priority)
+select i.queue_id, i.priority from {{lane_rows i}}
 where not exists (select 1 from pgqueue.lane l where l.queue_id = i.queue_id and l.priority = i.priority)
 
 -- name: create.keys

@@ -5,16 +5,14 @@
 insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
 select i.id, @now, i.started_at, i.token, i.queue_id, i.status, i.attempt, i.worker,
        case when i.keep then (select s.result from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id) else i.result end
-from unnest(@id::bigint[], @started_at::timestamptz[], @token::bigint[], @queue_id::integer[], @status::smallint[], @attempt::smallint[], @worker::text[], @result::json[],
-            @keep::boolean[])
-    i (id, started_at, token, queue_id, status, attempt, worker, result, keep)
+from {{done_rows i}}
 
 -- name: move.done.held
 -- Successes, the common case, as runs of ids. The columns that a lease has in common (@started_at to @worker) are sent once
 -- for each lease, and @lease is the place of a run's lease in them, from 1
 insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, n, worker, result)
 select i.id, @now, (@started_at::timestamptz[])[i.lease], i.token, (@queue_id::integer[])[i.lease], 4, i.attempt, i.n, (@worker::text[])[i.lease], i.result
-from unnest(@id::bigint[], @lease::integer[], @token::bigint[], @attempt::smallint[], @n::smallint[], @result::json[]) i (id, lease, token, attempt, n, result)
+from {{success_run_rows i}}
 
 -- name: move.back
 -- Tasks that wait again: ready under a new turn, or delayed. Their state row says what the task row cannot. With @keep a task
@@ -44,8 +42,7 @@ insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_
 select delayed_at, id, queue_id, priority, attempt, dies_at from i where late
 
 -- name: move.error
-insert into pgqueue.task_error (queue_id, task_id, attempt, at, worker, error)
-select * from unnest(@queue_id::integer[], @task_id::bigint[], @attempt::smallint[], @at::timestamptz[], @worker::text[], @error::json[])
+insert into pgqueue.task_error ({{task_error}}) select {{task_error i}} from {{task_error_rows i}}
 
 -- name: move.error.trim
 -- Only the newest errors of a task stay.
@@ -60,7 +57,7 @@ delete from pgqueue.task_error where ctid = any (array(
 -- name: take.ready
 -- Takes single tasks out of ready for an operator; the faster one, a retain or this, has them. The rest of their runs goes
 -- back as shorter runs.
-with i as materialized (select * from {{taken_ready i}}),
+with i as materialized (select * from {{taken_ready_rows i}}),
 run as (
     delete from pgqueue.ready where ctid = any (array(
         select r.at
@@ -90,7 +87,7 @@ select task_id from member where taken
 -- name: take.delayed
 delete from pgqueue.delayed where ctid = any (array(
     select y.at
-    from {{taken_delayed i}}
+    from {{taken_delayed_rows i}}
     cross join lateral (
         select y.ctid as at from pgqueue.delayed y where y.due_at = i.due_at and y.task_id = i.task_id offset 0
     ) y))
@@ -99,7 +96,7 @@ returning task_id
 -- name: take.done
 -- Takes single tasks out of done for an operator. The rest of their runs goes back as shorter runs. Ids are unique over
 -- all queues, so two lists are as good as pairs, and they select the partitions to open.
-with i as materialized (select * from {{places i}}),
+with i as materialized (select * from {{place_rows i}}),
 run as (
     delete from pgqueue.done d
     where d.queue_id = any (@queue_id::integer[])

@@ -1,7 +1,7 @@
 -- The partition keeper: partitions are created ahead of the ids and dropped when all of their tasks are past retention.
 
 -- name: part.list
-select lower, upper, created_at, pgqueue.clock(), (select last_value from pgqueue.turn) from pgqueue.part order by lower
+select {{part p}}, pgqueue.clock(), (select last_value from pgqueue.turn) from pgqueue.part p order by p.lower
 
 -- name: part.open
 select coalesce(max(lower), 0) from pgqueue.part where lower <= (select last_value from pgqueue.turn)

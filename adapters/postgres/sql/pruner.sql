@@ -134,7 +134,7 @@ where i.id in (
 
 -- name: erase
 -- All rows of tasks that have no narrow row any more.
-with i as materialized (select * from {{places i}} order by 1, 2),
+with i as materialized (select * from {{place_rows i}} order by 1, 2),
 _key as (
     delete from pgqueue.task_key where ctid = any (array(
         select k.at from i

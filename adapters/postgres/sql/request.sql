@@ -5,7 +5,7 @@
 insert into pgqueue.request (namespace, worker, request_id, arguments, expires_at, end_at, ids, tokens, leases)
 values (@namespace, @worker, @request_id, '', pgqueue.clock(), pgqueue.clock(), '{}', '{}', '{}')
 on conflict (namespace, worker, request_id) do update set given = request.given
-returning arguments, expires_at > pgqueue.clock(), lost >= given and given > 0, ids, tokens, leases
+returning {{request}}, expires_at > pgqueue.clock(), lost >= given and given > 0
 
 -- name: request.ends
 -- The ends of leases
@@ -36,17 +36,17 @@ select exists (select 1 from pgqueue.request r where r.end_at <= (select pgqueue
 delete from pgqueue.request where ctid = any (array(
     select r.ctid from pgqueue.request r where r.end_at <= (select pgqueue.clock())
     order by r.end_at limit @limit for update skip locked))
-returning namespace, lost >= given and given > 0, ids, tokens
+returning {{request}}, lost >= given and given > 0
 
 -- name: request.end.keys
-select r.namespace, r.worker, r.request_id from pgqueue.request r where r.end_at <= (select pgqueue.clock())
+select {{request_key r}} from pgqueue.request r where r.end_at <= (select pgqueue.clock())
 order by r.end_at limit @limit
 
 -- name: request.end.one
 -- Ends one request, unless a later retain has used its id
 delete from pgqueue.request
 where namespace = @namespace and worker = @worker and request_id = @request_id and expires_at <= (select pgqueue.clock())
-returning namespace, lost >= given and given > 0, ids, tokens
+returning {{request}}, lost >= given and given > 0
 
 -- name: request.putoff
 -- Postpones the end of a request that cannot be ended by @delay ns

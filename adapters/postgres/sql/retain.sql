@@ -16,13 +16,13 @@ serving as materialized ( -- in order: it is what keeps the picked in order, and
         and (q.concurrency = 0 or q.id = any (@gated::integer[]))
     order by u.ord
 )
-select u.queue_id, r.priority, r.turn, r.task_id, r.attempt, r.n, r.at, (select t from now)
+select {{run r}}, r.at, (select t from now)
 from serving u
 cross join lateral (
     select r.*
     from (select distinct l.priority from pgqueue.lane l where l.queue_id = u.queue_id order by l.priority offset 0) l
     cross join lateral (
-        select r.ctid as at, r.turn, r.task_id, r.priority, r.attempt, r.n
+        select r.ctid as at, {{run r}}
         from pgqueue.ready r
         where r.queue_id = u.queue_id and r.priority = l.priority
           and r.turn > coalesce((
@@ -66,12 +66,11 @@ update pgqueue.ready set turn = turn + @taken, task_id = task_id + @taken, n = n
 
 -- name: retain.restore
 -- Makes runs ready again that were picked and do not fit, unchanged
-insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
-select i.turn, i.id, i.queue_id, i.priority, i.attempt, i.n, case when s.task_id is null then t.dies_at else s.dies_at end
-from unnest(@turn::bigint[], @id::bigint[], @queue_id::integer[], @priority::smallint[], @attempt::smallint[], @n::smallint[])
-    i (turn, id, queue_id, priority, attempt, n)
-cross join lateral (select t.dies_at from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
-left join lateral (select s.task_id, s.dies_at from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
+insert into pgqueue.ready ({{run}}, dies_at)
+select {{run i}}, case when s.task_id is null then t.dies_at else s.dies_at end
+from {{run_rows i}}
+cross join lateral (select t.dies_at from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.task_id offset 0) t
+left join lateral (select s.task_id, s.dies_at from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.task_id offset 0) s on true
 
 -- name: retain.range
 -- Reads the picked tasks of one queue when their ids lie close together, as in a backlog. One walk along the key costs 1.3 µs a
@@ -82,13 +81,13 @@ from pgqueue.task t where t.queue_id = @queue_id and t.id >= @first and t.id <= 
 -- name: retain.tasks
 -- The same by one look-up for each task
 select {{picked_task t}}
-from unnest(@queue_id::integer[], @id::bigint[]) i (queue_id, id)
+from {{place_rows i}}
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
 
 -- name: retain.states
 -- The values that changed since the create, for tasks that were retried, delayed or snoozed
-select x.task_id, x.delayed_at, x.dies_at, x.retries, x.result, x.progress
-from unnest(@queue_id::integer[], @id::bigint[]) i (queue_id, id)
+select {{state x}}
+from {{place_rows i}}
 cross join lateral (select x.* from pgqueue.state x where x.queue_id = i.queue_id and x.task_id = i.id offset 0) x
 
 -- name: retain.gate
@@ -104,5 +103,5 @@ from pgqueue.queue q where q.id = any (@queue_ids::integer[])
 insert into pgqueue.lease (token, queue_id, retained_at, expires_at, worker, held, task_ids, attempts)
 select nextval('pgqueue.token'), queue_id, @now::timestamptz, @now::timestamptz + pgqueue.nanos(lease), worker, cardinality(ids::bigint[]),
        ids::bigint[], attempts::smallint[]
-from unnest(@queue_id::integer[], @lease::bigint[], @worker::text[], @ids::text[], @attempts::text[]) i (queue_id, lease, worker, ids, attempts)
+from {{new_lease_rows i}}
 returning task_ids[1], token, expires_at

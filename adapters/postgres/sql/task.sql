@@ -102,8 +102,8 @@ cross join lateral (select t.id from pgqueue.task t where t.queue_id = q.id and 
 where q.namespace = @namespace and q.deleted_at is null
 
 -- name: task.errors
-select e.task_id, e.attempt, e.at, e.worker, e.error
-from {{places i}}
+select {{attempt_error e}}
+from {{place_rows i}}
 cross join lateral (select e.* from pgqueue.task_error e where e.queue_id = i.queue_id and e.task_id = i.id offset 0) e
 order by e.task_id, e.id
 

@@ -62,9 +62,7 @@ select least(
 update pgqueue.ticker k
 set last_at = greatest(i.last_at, k.last_at), next_at = i.next_at, due_at = i.due_at, planned_at = @now, fault = i.fault,
     last_queue_id = coalesce(i.queue_id, k.last_queue_id), last_task_id = coalesce(i.task_id, k.last_task_id)
-from unnest(@id::integer[], @last_at::timestamptz[], @next_at::timestamptz[], @due_at::timestamptz[], @queue_id::integer[],
-            @task_id::bigint[], @fault::text[])
-    i (id, last_at, next_at, due_at, queue_id, task_id, fault)
+from {{ticker_plan_rows i}}
 cross join lateral (select k.ctid as at from pgqueue.ticker k where k.id = i.id offset 0) l
 where k.ctid = l.at
 
@@ -98,7 +96,5 @@ cross join lateral (select 1 from pgqueue.tick t where t.ticker_id = i.id and t.
 
 -- name: tick.insert
 -- The unique index on the nominal time is the last guard against a second tick.
-insert into pgqueue.tick (ticker_id, at, fired_at, queue_id, task_id, skipped, manual, held_until, payload)
-select * from unnest(@ticker_id::integer[], @at::timestamptz[], @fired_at::timestamptz[], @queue_id::integer[], @task_id::bigint[],
-                     @skipped::boolean[], @manual::boolean[], @held_until::timestamptz[], @payload::json[])
+insert into pgqueue.tick ({{tick}}) select {{tick i}} from {{tick_rows i}}
 returning id

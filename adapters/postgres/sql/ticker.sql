@@ -43,12 +43,12 @@ delete from pgqueue.ticker where id = @id
 -- name: tick.list
 -- Ticks with payloads of @bytes together, one at least. The payload of a tick is that of its task. Without a task it is the
 -- payload of the ticker
-select i.id, i.at, i.fired_at, coalesce(i.task_id, 0), i.skipped, i.manual, i.payload, i.namespace, i.name, i.queue, i.period, i.cron
+select {{listed_tick i}}
 from (
     select i.*, row_number() over (order by i.id desc) as nth, sum(octet_length(i.payload::text)) over (order by i.id desc) as bytes
     from (
-        select i.id, i.at, i.fired_at, i.task_id, i.skipped, i.manual, coalesce(i.payload, t.payload, k.payload) as payload,
-               k.namespace, k.name, k.queue, k.period, k.cron
+        select i.id, i.at, i.fired_at, coalesce(i.task_id, 0) as task_id, i.skipped, i.manual,
+               coalesce(i.payload, t.payload, k.payload) as payload, k.namespace, k.name as ticker, k.queue, k.period, k.cron
         from pgqueue.ticker k
         cross join lateral (select i.* from pgqueue.tick i where i.ticker_id = k.id order by i.id desc limit @limit) i
         left join lateral (
@@ -72,8 +72,12 @@ with free as (
 taken as (
     update pgqueue.tick i set held_until = pgqueue.clock() + pgqueue.nanos(@hold) where i.id = any (array(select id from free)) returning i.*
 )
-select i.id, i.at, i.fired_at, 0::bigint, i.skipped, i.manual, i.payload, k.namespace, k.name, k.queue, k.period, k.cron
-from taken i cross join lateral (select k.* from pgqueue.ticker k where k.id = i.ticker_id offset 0) k
+select {{listed_tick i}}
+from (
+    select i.id, i.at, i.fired_at, 0::bigint as task_id, i.skipped, i.manual, i.payload,
+           k.namespace, k.name as ticker, k.queue, k.period, k.cron
+    from taken i cross join lateral (select k.* from pgqueue.ticker k where k.id = i.ticker_id offset 0) k
+) i
 order by i.id
 
 -- name: tick.settle

@@ -54,31 +54,31 @@ type Contradiction struct {
 var contradictionColumns = table.New(
 	table.Col("what", func(c *Contradiction) *string { return &c.What }),
 	table.Col("namespace", func(c *Contradiction) *string { return &c.Namespace }),
-	table.Col("name", func(c *Contradiction) *string { return &c.Queue }),
+	table.Col("queue", func(c *Contradiction) *string { return &c.Queue }),
 	table.Col("queue_id", func(c *Contradiction) *int32 { return &c.queueID }),
-	table.Col("id", func(c *Contradiction) *int64 { return &c.TaskID }),
+	table.Col("task_id", func(c *Contradiction) *int64 { return &c.TaskID }),
 )
 
 // position is a place in the keys of the searched tables. Each table uses the columns of its own key.
 type position struct {
-	queue    int32
+	queueID  int32
 	priority int16
 	turn     int64
-	due      time.Time
-	task     int64
+	dueAt    time.Time
+	taskID   int64
 	token    int64
 	part     int16
 }
 
 // start is the position before all rows.
-var start = position{queue: math.MinInt32, priority: math.MinInt16, turn: math.MinInt64, due: time.Unix(0, 0).UTC(), token: -1}
+var start = position{queueID: math.MinInt32, priority: math.MinInt16, turn: math.MinInt64, dueAt: time.Unix(0, 0).UTC(), token: -1}
 
 var positionColumns = table.New(
-	table.Col("queue_id", func(p *position) *int32 { return &p.queue }),
+	table.Col("queue_id", func(p *position) *int32 { return &p.queueID }),
 	table.Col("priority", func(p *position) *int16 { return &p.priority }),
 	table.Col("turn", func(p *position) *int64 { return &p.turn }),
-	table.Col("due_at", func(p *position) *time.Time { return &p.due }),
-	table.Col("task_id", func(p *position) *int64 { return &p.task }),
+	table.Col("due_at", func(p *position) *time.Time { return &p.dueAt }),
+	table.Col("task_id", func(p *position) *int64 { return &p.taskID }),
 	table.Col("token", func(p *position) *int64 { return &p.token }),
 	table.Col("part", func(p *position) *int16 { return &p.part }),
 )

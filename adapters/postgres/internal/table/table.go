@@ -1,7 +1,8 @@
 // Package table binds the columns of a table to the fields of a row type, in one place for each table.
 //
 // Column lists, scan targets and the arrays of bulk statements all follow from that place. Each column is written once,
-// beside its field, so a statement cannot mix up two columns of the same type.
+// beside its field. [New] refuses a field with another name than its column, so a program in which two columns of one
+// type have changed places does not start.
 //
 // A Table is immutable and safe for concurrent use.
 package table
@@ -49,7 +50,9 @@ var sqlTypes = map[reflect.Type]string{
 	reflect.TypeFor[bool]():       "boolean",
 	reflect.TypeFor[int16]():      "smallint",
 	reflect.TypeFor[int32]():      "integer",
+	reflect.TypeFor[*int32]():     "integer",
 	reflect.TypeFor[int64]():      "bigint",
+	reflect.TypeFor[*int64]():     "bigint",
 	reflect.TypeFor[string]():     "text",
 	reflect.TypeFor[*string]():    "text",
 	reflect.TypeFor[time.Time]():  "timestamptz",
@@ -60,14 +63,45 @@ var sqlTypes = map[reflect.Type]string{
 // Table is an ordered list of columns.
 type Table[R any] struct{ columns []Column[R] }
 
-// New returns a table of columns in their order. It panics when two columns have one name.
+// New returns a table of columns in their order. It panics when two columns have one name, and when the name of a field is
+// not that of its column: "taskID" or "id" for the column "task_id".
 func New[R any](columns ...Column[R]) Table[R] {
+	var row R
+	fields := map[uintptr]string{}
+	nameFields(reflect.ValueOf(&row).Elem(), fields)
+
 	for i, column := range columns {
 		if slices.ContainsFunc(columns[:i], func(before Column[R]) bool { return before.name == column.name }) {
 			panic(fmt.Sprintf("table: column %q exists twice", column.name))
 		}
+		if field := fields[reflect.ValueOf(column.target(&row)).Pointer()]; !isFieldOf(column.name, field) {
+			panic(fmt.Sprintf("table: column %q: must be in a field of its name, got %q", column.name, field))
+		}
 	}
 	return Table[R]{columns}
+}
+
+// nameFields notes the name of each field of a struct by its address, those of nested structs too. A nested struct begins
+// at the address of its first field, whose name replaces that of the struct.
+func nameFields(row reflect.Value, names map[uintptr]string) {
+	for i := range row.NumField() {
+		field := row.Field(i)
+		names[field.Addr().Pointer()] = row.Type().Field(i).Name
+		if field.Kind() == reflect.Struct && field.Type() != reflect.TypeFor[time.Time]() {
+			nameFields(field, names)
+		}
+	}
+}
+
+// isFieldOf reports whether a field is named after a column, or after the last words of its name.
+func isFieldOf(column, field string) bool {
+	for rest := column; rest != ""; {
+		if strings.EqualFold(strings.ReplaceAll(rest, "_", ""), field) {
+			return true
+		}
+		_, rest, _ = strings.Cut(rest, "_")
+	}
+	return false
 }
 
 // Names returns the names of the columns, in order.

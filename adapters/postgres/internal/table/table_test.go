@@ -21,6 +21,19 @@ var leases = table.New(
 )
 
 func TestTable(t *testing.T) {
+	t.Run("two columns of one type cannot change places", func(t *testing.T) {
+		type times struct{ delayedAt, diesAt *string }
+		defer func() {
+			if recover() == nil {
+				t.Error("got no panic")
+			}
+		}()
+		table.New(
+			table.Col("delayed_at", func(row *times) **string { return &row.diesAt }),
+			table.Col("dies_at", func(row *times) **string { return &row.delayedAt }),
+		)
+	})
+
 	t.Run("lists its columns with an alias", func(t *testing.T) {
 		if got, want := leases.List("l"), "l.token, l.part, l.task_ids"; got != want {
 			t.Errorf("got %q, want %q", got, want)
