@@ -75,7 +75,7 @@
 //	release                       release.go, hold.go, move.go
 //	in a transaction              intx.go
 //	cancel, retry, delete         operate.go
-//	get and list                  task.go, list.go; counts: count.go; feed: internal/feed
+//	get and list                  task.go, list.go; rows: task_row.go; counts: count.go; feed: internal/feed
 //	queues, tickers, ticks        queue.go, ticker.go, tick.go
 //	wake-ups                      internal/feed
 //	background agents             background.go; row_filter.go passes over rows that the database refuses

@@ -252,12 +252,7 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 
 	// Each walk is sorted, but their union is not.
 	if len(l.ways) > 1 {
-		slices.SortFunc(rows, func(a, b taskPlace) int {
-			if l.up {
-				return cmp.Compare(a.id, b.id)
-			}
-			return cmp.Compare(b.id, a.id)
-		})
+		sortPlaces(rows, l.up)
 		rows = rows[:min(len(rows), limit)]
 	}
 
@@ -277,6 +272,16 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 		out.tasks = append(out.tasks, r)
 	}
 	return out, nil
+}
+
+// sortPlaces sorts places by id, ascending if up is set.
+func sortPlaces(places []taskPlace, up bool) {
+	slices.SortFunc(places, func(a, b taskPlace) int {
+		if up {
+			return cmp.Compare(a.id, b.id)
+		}
+		return cmp.Compare(b.id, a.id)
+	})
 }
 
 // filterArgs returns the arguments of the filter that all walks have, for tasks of the given statuses.

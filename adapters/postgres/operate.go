@@ -65,18 +65,11 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 	// pick returns the next tasks after an id, and reports whether they are the last.
 	pick := func(behind int64) (found, bool, error) { return pickIDs(sel.IDs, behind) }
 	if len(sel.IDs) == 0 {
-		f := *sel.Filter
-		f.Statuses = slices.DeleteFunc(slices.Clone(orAll(f.Statuses)), func(st queue.Status) bool { return !o.takes(st) })
-		if len(f.Statuses) == 0 {
-			return queue.Bulk{}, nil
-		}
-
-		l, err := s.planListing(ctx, o.op, namespace, f, o.move == queue.MoveRetry)
+		l, err := s.planBulkListing(ctx, namespace, *sel.Filter, o)
 		if err != nil {
 			return total, queue.WithOp(o.op, err)
 		}
-
-		if len(l.queues) == 0 {
+		if l == nil {
 			return queue.Bulk{}, nil
 		}
 
@@ -84,7 +77,6 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		if behind == 0 && !l.up {
 			behind = maxID
 		}
-
 		pick = func(behind int64) (found, bool, error) {
 			some, err := s.walkRows(ctx, o.op, l, behind, 0, bulkStep)
 			return some, len(some.tasks) == 0 && !some.more, err
@@ -98,23 +90,13 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		}
 
 		if len(some.tasks) > 0 {
-			b, fit, left, err := s.bulkStep(ctx, namespace, listPlaceIDs(some.tasks), sel.DryRun, o)
+			fit, err := s.runBulkStep(ctx, namespace, sel, o, listPlaceIDs(some.tasks), began, &total)
 			if err != nil {
 				return total, err
-			}
-			if err := s.finishLocked(ctx, namespace, o, &b, left, sel.Within-time.Since(began)); err != nil && len(sel.IDs) == 0 {
-				b.Errs, b.Next = nil, total.Next
-				total.Add(b)
-				return total, queue.WithOp(o.op, err)
 			}
 			if behind = some.tasks[fit-1].id; fit < len(some.tasks) {
 				last, some.more = false, false
 			}
-			if len(sel.IDs) == 0 { // a task that left the selection meanwhile is not an error
-				b.Errs = nil
-			}
-			b.Next = queue.BulkCursor(behind)
-			total.Add(b)
 		}
 
 		// A walk that reached its bound on rows goes on behind the last row that it read.
@@ -131,6 +113,47 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			return total, nil
 		}
 	}
+}
+
+// planBulkListing prepares the walk over the tasks of a filter that an operation takes. It returns nil without such tasks.
+func (s *Store) planBulkListing(ctx context.Context, namespace string, f queue.TaskFilter, o operation) (*listing, error) {
+	f.Statuses = slices.DeleteFunc(slices.Clone(orAll(f.Statuses)), func(st queue.Status) bool { return !o.takes(st) })
+	if len(f.Statuses) == 0 {
+		return nil, nil
+	}
+
+	l, err := s.planListing(ctx, o.op, namespace, f, o.move == queue.MoveRetry)
+	if err != nil || len(l.queues) == 0 {
+		return nil, err
+	}
+	return l, nil
+}
+
+// runBulkStep applies a bulk operation that began at a time to the front of ids, adds the result to total, and returns
+// their number. For a selection by filter, a task that left the selection meanwhile is not an error.
+func (s *Store) runBulkStep(
+	ctx context.Context, namespace string, sel queue.Selection, o operation, ids []int64, began time.Time, total *queue.Bulk,
+) (int, error) {
+	byFilter := len(sel.IDs) == 0
+	step, err := s.moveTasks(ctx, namespace, ids, sel.DryRun, o)
+	if err != nil {
+		return 0, err
+	}
+
+	b := &step.out
+	err = s.finishLocked(ctx, namespace, o, b, step.left, sel.Within-time.Since(began))
+	if byFilter {
+		b.Errs = nil
+		if err != nil { // the next call starts with the locked tasks
+			b.Next = total.Next
+			total.Add(*b)
+			return 0, queue.WithOp(o.op, err)
+		}
+	}
+
+	b.Next = queue.BulkCursor(ids[step.fit-1])
+	total.Add(*b)
+	return step.fit, nil
 }
 
 // finishLocked applies a bulk operation to tasks that another transaction had locked in a step, as soon as they are free. It
@@ -157,7 +180,7 @@ func (s *Store) finishLocked(
 	var last error
 	s.repeatUntilUnlocked(ctx, places, func(ctx context.Context, places []int) ([]int, error) {
 		ids := selectPlaces(left, places)
-		step, fit, locked, err := s.bulkStep(ctx, namespace, ids, false, o)
+		step, err := s.moveTasks(ctx, namespace, ids, false, o)
 		if err != nil && ctx.Err() != nil {
 			return places, nil //nolint:nilerr // the wait has ended, and these tasks have their answer: locked
 		}
@@ -165,15 +188,15 @@ func (s *Store) finishLocked(
 			return nil, err
 		}
 
-		for _, id := range ids[:fit] {
+		for _, id := range ids[:step.fit] {
 			delete(b.Errs, id)
 		}
-		step.Matched, step.Next = 0, b.Next // these tasks are counted already
-		b.Add(step)
+		step.out.Matched, step.out.Next = 0, b.Next // these tasks are counted already
+		b.Add(step.out)
 
 		var again []int
 		for i, at := range places {
-			if i >= fit || slices.Contains(locked, left[at]) {
+			if i >= step.fit || slices.Contains(step.left, left[at]) {
 				b.Errs[left[at]] = queue.Locked(left[at])
 				again = append(again, at)
 			}
@@ -226,100 +249,115 @@ func orAll(s []queue.Status) []queue.Status {
 // maxTaskReads bounds the reads of a task that moves concurrently.
 const maxTaskReads = 5
 
-// bulkStep applies a bulk operation to tasks at the front of ids in one transaction. It returns their number in fit,
-// which is below len(ids) if results are large. It reads a task again that moves concurrently, at most maxTaskReads times.
-// It returns the tasks in left that it could not take because another transaction has locked them.
-func (s *Store) bulkStep(
-	ctx context.Context, namespace string, ids []int64, dryRun bool, o operation,
-) (out queue.Bulk, fit int, left []int64, err error) {
+// movedTasks is the result of one transaction of a bulk operation.
+type movedTasks struct {
+	out  queue.Bulk
+	fit  int     // number of ids from the front that the transaction handled
+	left []int64 // tasks of these that another transaction has locked
+}
+
+// moveTasks applies a bulk operation to tasks at the front of ids in one transaction, to fewer than all if their results
+// are large. It reads a task again that moves concurrently, at most maxTaskReads times.
+func (s *Store) moveTasks(ctx context.Context, namespace string, ids []int64, dryRun bool, o operation) (movedTasks, error) {
+	var step movedTasks
 	var m *moves
-	err = s.db.Run(ctx, o.op, func(ctx context.Context, t *txn.Tx) error {
-		out, fit = queue.Bulk{Errs: map[int64]error{}}, len(ids)
+	err := s.db.Run(ctx, o.op, func(ctx context.Context, t *txn.Tx) error {
+		step = movedTasks{out: queue.Bulk{Errs: map[int64]error{}}, fit: len(ids)}
 		var now time.Time
 		if err := t.Query(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&now) }); err != nil {
 			return err
 		}
-
 		m = makeMoves(now)
-		left = ids
-		for tries := 0; len(left) > 0 && tries < maxTaskReads; tries++ {
-			// Only the first try limits the bytes; the next tries read the same tasks again.
-			most := int64(math.MaxInt64)
-			if tries == 0 {
-				most = queue.MaxPageBytes
-			}
 
-			there, n, err := s.readTaskLives(ctx, t, namespace, left, most)
-			if err != nil {
+		// Only the first read limits the bytes; the next ones read the same tasks again.
+		there, fit, err := s.readTaskLives(ctx, t, namespace, ids, queue.MaxPageBytes)
+		if err != nil {
+			return err
+		}
+		step.fit = fit
+		able := step.chooseMovable(ids[:fit], there, o)
+		step.out.Matched = int64(len(able))
+		if dryRun {
+			return txn.ErrNothing
+		}
+
+		for tries := 1; len(able) > 0; tries++ {
+			if err := s.takeAndMove(ctx, t, namespace, able, o, m, &step); err != nil {
 				return err
 			}
-
-			if tries == 0 { // the next step reads the rest
-				left, fit = left[:n], n
-			}
-
-			var able []*nowRow
-			for _, id := range left {
-				switch n := there[id]; {
-				case n == nil:
-					out.Errs[id] = makeNoTaskError(id)
-				case !o.takes(n.task.Status):
-					out.Errs[id] = refused(n, o.move)
-				default:
-					able = append(able, n)
-				}
-			}
-
-			if tries == 0 {
-				out.Matched = int64(len(able))
-			}
-			if dryRun {
-				left = nil
-				return txn.ErrNothing
-			}
-			if len(able) == 0 {
-				left = nil
+			if len(step.left) == 0 || tries == maxTaskReads {
 				break
 			}
 
-			var queues map[string]*storedQueue
-			if o.move != "" { // these leave with the statements of take
-				queues = readQueuesByName(t, namespace, listQueueNames(able))
-			}
-			taken, err := s.take(ctx, t, able)
+			there, _, err := s.readTaskLives(ctx, t, namespace, step.left, math.MaxInt64)
 			if err != nil {
 				return err
 			}
-
-			left = nil
-			var erased []*nowRow
-			for _, n := range able {
-				switch {
-				case !taken[n.task.ID]:
-					left = append(left, n.task.ID)
-					continue
-				case n.task.Status == queue.StatusRetained: // its worker has the request to cancel
-				case o.move == "":
-					erased = append(erased, n)
-				default:
-					if err := m.operate(queues[n.task.Queue], n, o.move); err != nil {
-						return err
-					}
-				}
-				out.Moved++
-			}
-
-			m.erase(t, erased)
+			able = step.chooseMovable(step.left, there, o)
+			step.left = nil
 		}
 
 		m.writeAllRows(t)
 		return nil
 	})
+
 	if err == nil && m != nil {
-		out.Tallies = m.tallies
+		step.out.Tallies = m.tallies
 		s.notify.NotifyReady(m.woken)
 	}
-	return out, fit, left, txn.IgnoreNothing(err)
+	return step, txn.IgnoreNothing(err)
+}
+
+// chooseMovable returns the tasks of ids that an operation takes, and records the errors of the others.
+func (step *movedTasks) chooseMovable(ids []int64, there map[int64]*nowRow, o operation) []*nowRow {
+	var able []*nowRow
+	for _, id := range ids {
+		switch n := there[id]; {
+		case n == nil:
+			step.out.Errs[id] = makeNoTaskError(id)
+		case !o.takes(n.task.Status):
+			step.out.Errs[id] = refused(n, o.move)
+		default:
+			able = append(able, n)
+		}
+	}
+	return able
+}
+
+// takeAndMove takes the narrow rows of tasks and adds their moves to m, or queues the deletion of their other rows. It
+// sets step.left to the tasks that it could not take.
+func (s *Store) takeAndMove(
+	ctx context.Context, t *txn.Tx, namespace string, able []*nowRow, o operation, m *moves, step *movedTasks,
+) error {
+	var queues map[string]*storedQueue
+	if o.move != "" { // the read travels with the statements of take
+		queues = readQueuesByName(t, namespace, listQueueNames(able))
+	}
+	taken, err := s.take(ctx, t, able)
+	if err != nil {
+		return err
+	}
+
+	step.left = nil
+	var erased []*nowRow
+	for _, n := range able {
+		switch {
+		case !taken[n.task.ID]:
+			step.left = append(step.left, n.task.ID)
+			continue
+		case n.task.Status == queue.StatusRetained: // its worker has the request to cancel
+		case o.move == "":
+			erased = append(erased, n)
+		default:
+			if err := m.operate(queues[n.task.Queue], n, o.move); err != nil {
+				return err
+			}
+		}
+		step.out.Moved++
+	}
+
+	m.erase(t, erased)
+	return nil
 }
 
 // refused returns the error of a task with a status that the operation does not allow.

@@ -91,17 +91,9 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 			continue
 		}
 
-		f, known := about[r.ID]
-		// A cancel request that came after the read of the records also needs the record.
-		if !known && (p.isCancelRequested() || !r.Quiet || r.Outcome != queue.OutcomeSuccess) {
-			read, scan := readFacts, about.makeScanner(taskColumns)
-			if r.Quiet {
-				read, scan = readLives, about.makeScanner(taskLifeColumns)
-			}
-			if err := t.Query(ctx, read, scan, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID})); err != nil {
-				return nil, err
-			}
-			f, known = about[r.ID]
+		f, known, err := about.readMissingRecord(ctx, t, p, r)
+		if err != nil {
+			return nil, err
 		}
 
 		p.endLease()
@@ -133,6 +125,23 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	}
 
 	return m, nil
+}
+
+// readMissingRecord returns the record of a held task. It reads the record where the release needs one and the first read
+// left it out, as for a cancel request that came after that read. A plain success has no record.
+func (f taskRecords) readMissingRecord(ctx context.Context, t *txn.Tx, p heldTask, r *queue.Release) (taskRecord, bool, error) {
+	record, known := f[r.ID]
+	if known || !p.isCancelRequested() && r.Quiet && r.Outcome == queue.OutcomeSuccess {
+		return record, known, nil
+	}
+
+	read, scan := readFacts, f.makeScanner(taskColumns)
+	if r.Quiet {
+		read, scan = readLives, f.makeScanner(taskLifeColumns)
+	}
+	err := t.Query(ctx, read, scan, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID}))
+	record, known = f[r.ID]
+	return record, known, err
 }
 
 // releaseTask computes the new state of one held task from the outcome of its release, and adds it to m.

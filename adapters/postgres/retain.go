@@ -161,31 +161,8 @@ func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue,
 		return nil, err
 	}
 
-	// Each queue with recent tasks gets an equal share first; queues that filled their share get the rest.
-	round := make([]pickQueue, 0, len(queues))
-	busy := 0
-	for i, q := range queues {
-		room, limited := p.openSlots[q.id]
-		if q.Paused || limited && room <= 0 {
-			continue
-		}
-		c := s.lanes.lanesOfQueue(q.id)
-		if c.hadTasksLately() {
-			busy++
-		}
-		round = append(round, pickQueue{storedQueue: q, rank: i, lanes: c})
-	}
-
-	// A queue without recent tasks gets a quarter of a share, so that its search costs little.
-	share := (total + max(busy, 1) - 1) / max(busy, 1)
-	for i := range round {
-		round[i].quota = share
-		if !round[i].lanes.hadTasksLately() && busy > 0 {
-			round[i].quota = max(1, share/4)
-		}
-	}
-
 	// A queue with more rows supplies the rest; after a full share its quota is the total.
+	round := p.shareAmongQueues(queues, total)
 	for next := round; len(next) > 0 && len(p.out) < total; {
 		if err := p.pickFromRound(ctx, next, fromCursor); err != nil {
 			return nil, err
@@ -216,6 +193,33 @@ func (s *Store) pickTasks(ctx context.Context, t *txn.Tx, queues []*storedQueue,
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.priority, b.priority), cmp.Compare(a.turn, b.turn))
 	})
 	return p, nil
+}
+
+// shareAmongQueues returns the queues that take part in a pick, with their quotas of total. Each queue with recent tasks
+// gets an equal share. One without gets a quarter of a share, so that its search costs little.
+func (p *claim) shareAmongQueues(queues []*storedQueue, total int) []pickQueue {
+	round := make([]pickQueue, 0, len(queues))
+	busy := 0
+	for i, q := range queues {
+		open, limited := p.openSlots[q.id]
+		if q.Paused || limited && open <= 0 {
+			continue
+		}
+		c := p.store.lanes.lanesOfQueue(q.id)
+		if c.hadTasksLately() {
+			busy++
+		}
+		round = append(round, pickQueue{storedQueue: q, rank: i, lanes: c})
+	}
+
+	share := (total + max(busy, 1) - 1) / max(busy, 1)
+	for i := range round {
+		round[i].quota = share
+		if !round[i].lanes.hadTasksLately() && busy > 0 {
+			round[i].quota = max(1, share/4)
+		}
+	}
+	return round
 }
 
 // pickQueue is a queue that takes part in a pick.

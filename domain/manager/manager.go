@@ -77,7 +77,7 @@ func newManagerParts(store queue.Store, cfg config) *parts {
 	p.concurrency = waitlist.NewConcurrencyCache(p.owner, store.GetQueue)
 	p.awaits = feed.NewAwaits(p.owner, store)
 	p.feeds = feed.NewFeeds(p.owner, store, p.awaits, cfg.eventBuffer)
-	p.dealers = ticks.NewDealers(p.owner, store, cfg.tickTimeout)
+	p.dealers = ticks.NewDealers(p.owner, store, TickTimeout)
 	p.agents = background.New(p.owner, store, p.wakeAfterStep)
 	p.setBatchers()
 

@@ -221,7 +221,6 @@ func TestOptions(t *testing.T) {
 		"payload":         WithMaxPayloadBytes(1),
 		"poll interval":   WithPollInterval(time.Millisecond),
 		"call timeout":    WithCallTimeout(time.Hour),
-		"tick hold":       WithTickTimeout(0),
 		"gather batch":    WithBatching(Batching{MaxBatch: -1}),
 		"gather calls":    WithBatching(Batching{MaxCalls: 65}),
 		"gather waiting":  WithBatching(Batching{MaxWaiting: -1}),

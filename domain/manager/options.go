@@ -10,11 +10,13 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
+// TickTimeout bounds the run of a tick handler: then its context ends, and the tick goes to the next listener.
+const TickTimeout = time.Minute
+
 // Defaults of the options.
 const (
 	DefaultPollInterval = time.Second
 	DefaultCallTimeout  = 30 * time.Second
-	DefaultTickTimeout  = time.Minute
 	DefaultMaxBatch     = 1000
 	// DefaultMaxCalls: the items that arrive during one call make the next one larger; see docs/adr/0006-single-calls.md.
 	DefaultMaxCalls    = 1
@@ -69,7 +71,6 @@ type config struct {
 	maxPayload  int
 	poll        time.Duration
 	callTimeout time.Duration
-	tickTimeout time.Duration
 	batching    Batching
 	eventBuffer int
 	background  bool
@@ -79,7 +80,7 @@ func configFromOptions(opts []Option) (config, error) {
 	c := config{
 		namespace: queue.DefaultNamespace, workers: runtime.GOMAXPROCS(0), workerName: defaultWorkerName(),
 		log: slog.Default(), maxPayload: queue.DefaultMaxPayloadBytes, poll: DefaultPollInterval,
-		callTimeout: DefaultCallTimeout, tickTimeout: DefaultTickTimeout,
+		callTimeout: DefaultCallTimeout,
 		batching:    Batching{MaxBatch: DefaultMaxBatch, MaxCalls: DefaultMaxCalls, MaxWaiting: DefaultMaxWaiting},
 		eventBuffer: DefaultEventBuffer, background: true,
 	}
@@ -162,15 +163,6 @@ func WithCallTimeout(d time.Duration) Option {
 	return option(func(c *config) error {
 		c.callTimeout = d
 		return checkDurationRange("call_timeout", d, 100*time.Millisecond, 10*time.Minute)
-	})
-}
-
-// WithTickTimeout bounds the run of a tick handler, 1 s to 1 h: then its context ends, and the tick goes to the next
-// listener. Default 1 min.
-func WithTickTimeout(d time.Duration) Option {
-	return option(func(c *config) error {
-		c.tickTimeout = d
-		return checkDurationRange("tick_timeout", d, time.Second, time.Hour)
 	})
 }
 

@@ -66,7 +66,7 @@ func (m *Manager) withListener(f func(*ticks.Listener) error) error {
 func (m *Manager) handleAndSettle(ctx context.Context, t queue.Tick, handle func(context.Context, queue.Tick) error) (err error) {
 	delivered := false
 	defer func() { _ = m.dealers.Settle(t, delivered) }() // logged; the tick comes again after its lease
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.tickTimeout)
+	ctx, cancel := context.WithTimeout(ctx, TickTimeout)
 	defer cancel()
 	err = handle(ctx, t)
 	delivered = err == nil

@@ -148,7 +148,7 @@ func TestTicks(t *testing.T) {
 			return nil
 		})
 		pass(2 * time.Minute)
-		if took != DefaultTickTimeout || hold < took {
+		if took != TickTimeout || hold < took {
 			t.Errorf("handle had %v of a hold of %v", took, hold)
 		}
 		l.end(t)

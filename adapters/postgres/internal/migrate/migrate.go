@@ -69,11 +69,16 @@ type Migrator struct {
 	Logger *slog.Logger
 }
 
-//go:embed *.sql
+//go:embed migrate.sql restore.sql
 var statementFiles embed.FS
 
+//go:embed attached.sql
+var attachedPartitions string
+
 // Statements are the statements of this package, for tools and tests.
-var Statements = sqltext.Parse(statementFiles, "*.sql", nil)
+var Statements = sqltext.Parse(statementFiles, "*.sql", sqltext.Lists{
+	"attached": func(string) string { return sqltext.StripComments(attachedPartitions) },
+})
 
 var (
 	clearSession   = Statements.Named("migrate.session")

@@ -5,18 +5,7 @@
 -- Whether the row of fold is missing; the number of partitions without their row of part, and of rows without partitions;
 -- the names of sequences behind the values in use. A partition counts when task and done both have it. A token is a
 -- multiple of 256.
-with attached as (
-    select lower, upper from (
-        select (bound)[1]::bigint as lower, (bound)[2]::bigint as upper
-        from (
-            select regexp_match(pg_get_expr(c.relpartbound, c.oid), '[(]''?([0-9]+)''?[)] TO [(]''?([0-9]+)''?[)]') as bound
-            from pg_inherits i join pg_class c on c.oid = i.inhrelid
-            where i.inhparent in ('pgqueue.task'::regclass, 'pgqueue.done'::regclass)
-        ) bounds
-        where bound is not null
-    ) each_of_both
-    group by lower, upper having count(*) = 2
-),
+with {{attached}},
 turn as (select case when is_called then last_value else last_value - 1 end as last from pgqueue.turn),
 token as (select last_value, case when is_called then last_value else last_value - 256 end as last from pgqueue.token)
 select not exists (select 1 from pgqueue.fold),
@@ -37,18 +26,7 @@ select not exists (select 1 from pgqueue.fold),
 
 -- name: migrate.restored.parts
 -- The rows of part follow the partitions: one row for each range that task and done both have.
-with attached as (
-    select lower, upper from (
-        select (bound)[1]::bigint as lower, (bound)[2]::bigint as upper
-        from (
-            select regexp_match(pg_get_expr(c.relpartbound, c.oid), '[(]''?([0-9]+)''?[)] TO [(]''?([0-9]+)''?[)]') as bound
-            from pg_inherits i join pg_class c on c.oid = i.inhrelid
-            where i.inhparent in ('pgqueue.task'::regclass, 'pgqueue.done'::regclass)
-        ) bounds
-        where bound is not null
-    ) each_of_both
-    group by lower, upper having count(*) = 2
-),
+with {{attached}},
 _deleted as (
     delete from pgqueue.part p where not exists (select 1 from attached a where a.lower = p.lower and a.upper = p.upper)
 )
