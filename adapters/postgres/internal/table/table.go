@@ -82,7 +82,7 @@ func New[R any](columns ...Column[R]) Table[R] {
 }
 
 // nameFields notes the name of each field of a struct by its address, those of nested structs too. A nested struct begins
-// at the address of its first field, whose name replaces that of the struct.
+// at the address of its first field, so the name of that field replaces the name of the struct.
 func nameFields(row reflect.Value, names map[uintptr]string) {
 	for i := range row.NumField() {
 		field := row.Field(i)
