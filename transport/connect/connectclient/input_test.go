@@ -80,7 +80,7 @@ func TestBadInputIsRefusedByItsField(t *testing.T) {
 		field string
 		call  func() error
 	}{
-		"no task":                    {"task", create(nil)},
+		"no task":                    {"queue", create(nil)},
 		"no queue":                   {"queue", create(&pb.NewTask{})},
 		"a bad queue":                {"queue", create(&pb.NewTask{Queue: "1a"})},
 		"no JSON":                    {"payload", create(&pb.NewTask{Queue: "q", Payload: []byte("{")})},
@@ -122,7 +122,7 @@ func TestBadInputIsRefusedByItsField(t *testing.T) {
 			_, err := tasks.CreateTasks(ctx, &pb.CreateTasksRequest{Tasks: []*pb.NewTask{{Queue: "q"}, {Queue: "q", Delay: &durationpb.Duration{Seconds: -1}}}})
 			return err
 		}},
-		"no selection": {"selection", func() error {
+		"no selection": {"ids", func() error {
 			_, err := tasks.CancelTasks(ctx, &pb.CancelTasksRequest{})
 			return err
 		}},

@@ -1,7 +1,9 @@
 package connectserver
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"regexp"
 	"slices"
@@ -26,31 +28,97 @@ func newStrictJSON() strictJSON {
 	return strictJSON{codec}
 }
 
-// unknownField finds the quoted name in the error of protojson, which has no type for it.
-var unknownField = regexp.MustCompile(`unknown field ("(?:[^"\\]|\\.)*")$`)
-
-// UnmarshalRead decodes src into msg. The error about an unknown field is of KindInvalid and names the field.
+// UnmarshalRead decodes src into msg. An error is of KindInvalid and names the field, as errors of REST do.
 func (s strictJSON) UnmarshalRead(ctx context.Context, src io.Reader, msg any) error {
-	err := s.JSONCodec.UnmarshalRead(ctx, src, msg)
-	if err == nil {
-		return nil
+	var read beginning
+	err := s.JSONCodec.UnmarshalRead(ctx, io.TeeReader(src, &read), msg)
+	message, ok := msg.(proto.Message)
+	if err == nil || !ok {
+		return err
+	}
+	return describeDecodeError(err, read, message)
+}
+
+// maxBeginning bounds the bytes that are kept to name a field; an error behind them names none.
+const maxBeginning = 64 << 10
+
+// beginning keeps the first bytes that are written to it.
+type beginning []byte
+
+func (b *beginning) Write(p []byte) (int, error) {
+	*b = append(*b, p[:min(len(p), maxBeginning-len(*b))]...)
+	return len(p), nil
+}
+
+// The forms of the errors of protojson, which have no types. The blanks in them vary.
+var (
+	decodePosition = regexp.MustCompile(`\(line (\d+):(\d+)\):\s?`)
+	unknownField   = regexp.MustCompile(`unknown field ("(?:[^"\\]|\\.)*")$`)
+	wrongValue     = regexp.MustCompile(`invalid (?:value for (\S+) field \S+:|google\.protobuf\.(\S+) value) (.*)$`)
+	jsonText       = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"(\s*:)?`)
+)
+
+// valueRules are the rules of the kinds of fields in the errors of protojson.
+var valueRules = map[string]string{
+	"int32": "a whole number", "int64": "a whole number", "uint32": "a whole number of 0 or more", "uint64": "a whole number of 0 or more",
+	"double": "a number", "bool": "true or false", "string": "a text", "bytes": "bytes in base64", "enum": "one of the names in the proto",
+	"Duration": `a duration in seconds such as "1.5s"`, "Timestamp": "a time such as 2026-01-02T15:04:05Z",
+}
+
+// describeDecodeError returns the error about JSON that does not decode as m.
+func describeDecodeError(err error, body []byte, m proto.Message) error {
+	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	if found := unknownField.FindStringSubmatch(text); found != nil {
+		name := found[1]
+		if plain, err := strconv.Unquote(name); err == nil {
+			name = plain
+		}
+
+		known := appendFieldNames(nil, m.ProtoReflect().Descriptor(), nil)
+		return &queue.Error{
+			Kind: queue.KindInvalid, Field: strings.ToValidUTF8(name[:min(len(name), maxFieldName)], ""),
+			Msg: "must be a field of this message, got an unknown field" + queue.SuggestName(name, known), Err: err,
+		}
 	}
 
-	found := unknownField.FindStringSubmatch(err.Error())
-	message, ok := msg.(proto.Message)
-	if found == nil || !ok {
+	at := decodePosition.FindStringSubmatchIndex(text)
+	found := wrongValue.FindStringSubmatch(text)
+	if at == nil || found == nil {
 		return err
 	}
 
-	name := found[1]
-	if plain, err := strconv.Unquote(name); err == nil {
-		name = plain
+	rule := valueRules[found[1]+found[2]]
+	if rule == "" {
+		rule = "as the proto says"
 	}
-	known := appendFieldNames(nil, message.ProtoReflect().Descriptor(), nil)
 	return &queue.Error{
-		Kind: queue.KindInvalid, Field: strings.ToValidUTF8(name[:min(len(name), maxFieldName)], ""),
-		Msg: "must be a field of this message, got an unknown field" + queue.SuggestName(name, known), Err: err,
+		Kind: queue.KindInvalid, Field: fieldBefore(body, text[at[2]:at[3]], text[at[4]:at[5]]),
+		Msg: fmt.Sprintf("must be %s, got %.64s", rule, found[3]), Err: err,
 	}
+}
+
+// fieldBefore returns the last name of a field in body before a position, or "" if body ends before it.
+func fieldBefore(body []byte, line, column string) (name string) {
+	lines, err := strconv.Atoi(line)
+	offset, err2 := strconv.Atoi(column)
+	if err != nil || err2 != nil {
+		return ""
+	}
+
+	begin := 0
+	for range lines - 1 {
+		begin += bytes.IndexByte(body[begin:], '\n') + 1
+	}
+	if begin+offset > len(body) {
+		return ""
+	}
+
+	for _, found := range jsonText.FindAllSubmatch(body[:begin+offset], -1) {
+		if len(found[2]) > 0 {
+			name = string(found[1])
+		}
+	}
+	return strings.ToValidUTF8(name[:min(len(name), maxFieldName)], "")
 }
 
 // maxFieldName is how many bytes of an unknown name an error repeats.

@@ -3,29 +3,14 @@ package connectserver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"strings"
 
-	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
-	"buf.build/go/protovalidate"
 	"connectrpc.com/connect/v2"
-	validateconnect "connectrpc.com/validate"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
-
-// checkRequests returns an interceptor that refuses messages against the rules of the proto. The domain checks all of
-// this again and more; the rules serve the readers of the proto.
-func (s *Server) checkRequests() (connect.ServerInterceptor, error) {
-	v, err := protovalidate.New(protovalidate.WithFailFast())
-	if err != nil {
-		return nil, err
-	}
-	return validateconnect.NewServerInterceptor(validateconnect.WithValidator(v), validateconnect.WithoutErrorDetails()), nil
-}
 
 // translateErrors turns the error of every call into one of the table in package wire.
 func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
@@ -46,13 +31,9 @@ func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
 	}
 }
 
-// domainError returns err as an error of the domain. A violated rule names its field, and an error of connect gets
-// the kind of its code. Every other error stays.
+// domainError returns err as an error of the domain. An error of connect gets the kind of its code. Every other error
+// stays.
 func domainError(err error) error {
-	if v, ok := errors.AsType[*protovalidate.ValidationError](err); ok && len(v.Violations) > 0 {
-		p := v.Violations[0].Proto
-		return &queue.Error{Kind: queue.KindInvalid, Field: domainFieldPath(p.GetField()), Msg: p.GetMessage(), Err: err}
-	}
 	if errors.Is(err, io.EOF) {
 		return &queue.Error{Kind: queue.KindInvalid, Msg: "must have a first message, got the end of the stream", Err: err}
 	}
@@ -64,22 +45,6 @@ func domainError(err error) error {
 		return d
 	}
 	return &queue.Error{Kind: wire.KindOfCode(c.Code()), Msg: c.Message(), Err: c.Unwrap()}
-}
-
-// domainFieldPath names a field as the domain does: "tasks[3].delay", and "retries" for meta.retries, because single
-// messages only wrap fields.
-func domainFieldPath(p *validate.FieldPath) string {
-	var parts []string
-	elements := p.GetElements()
-	for i, e := range elements {
-		switch {
-		case e.WhichSubscript() == validate.FieldPathElement_Index_case:
-			parts = append(parts, fmt.Sprintf("%s[%d]", e.GetFieldName(), e.GetIndex()))
-		case e.HasSubscript(), i == len(elements)-1:
-			parts = append(parts, e.GetFieldName())
-		}
-	}
-	return strings.Join(parts, ".")
 }
 
 // boundDuration sets a deadline for unary calls without one.

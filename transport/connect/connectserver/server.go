@@ -42,12 +42,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 		}
 	}
 
-	check, err := s.checkRequests()
-	if err != nil {
-		return nil, err
-	}
-
-	server := connect.NewServer(s.translateErrors, s.boundDuration, check)
+	server := connect.NewServer(s.translateErrors, s.boundDuration)
 	pgqueuev1connect.RegisterNamespaceServiceHandler(server, namespaces{s})
 	pgqueuev1connect.RegisterTaskServiceHandler(server, tasks{s})
 	pgqueuev1connect.RegisterWorkServiceHandler(server, work{s})

@@ -53,6 +53,9 @@ func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
 // QueueMeta reads m from the wire.
 func (r *Reader) QueueMeta(m *pb.QueueMeta) queue.QueueMeta {
 	if m == nil {
+		r.recordFault("meta", "must be set, got a request without it")
+	}
+	if m == nil {
 		return queue.QueueMeta{}
 	}
 	return queue.QueueMeta{

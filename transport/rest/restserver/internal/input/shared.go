@@ -103,7 +103,7 @@ func ParseETag(tag string) (int64, error) {
 		return 0, nil
 	}
 	version, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)
-	if err != nil || version <= 0 || len(tag) < 3 || tag[0] != '"' {
+	if err != nil || version == 0 || len(tag) < 3 || tag[0] != '"' {
 		return 0, &queue.Error{
 			Kind: queue.KindPrecondition, Field: "If-Match",
 			Msg: "must be an ETag of this server, as \"1\", got " + restapi.Quote(tag) + "; get the object again",
