@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -45,6 +46,34 @@ func TestFieldReportsNameTests(t *testing.T) {
 	}
 	if rows < 100 {
 		t.Fatalf("%s: only %d rows were found", fieldReports, rows)
+	}
+}
+
+// TestHitRateOfTheHunt compares the counts in the text with the rows of the reports that we found.
+func TestHitRateOfTheHunt(t *testing.T) {
+	reports, err := os.ReadFile(filepath.Join("../../..", fieldReports))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	outcomes := map[string]int{}
+	for line := range strings.Lines(string(reports)) {
+		if cells := strings.Split(line, "|"); len(cells) == 8 && (strings.HasPrefix(line, "| H-") || strings.HasPrefix(line, "| X-")) {
+			word := regexp.MustCompile(`^(failed|partly|held)`).FindString(strings.TrimSpace(cells[4]))
+			outcomes[word]++
+		}
+	}
+
+	failed, partly, held := outcomes["failed"], outcomes["partly"], outcomes["held"]
+	total := failed + partly + held
+	plain := strings.Join(strings.Fields(string(reports)), " ")
+	for _, want := range []string{
+		fmt.Sprintf("are %d reports that we found", total),
+		fmt.Sprintf("**%d failed, %d failed in part, %d held**, a hit rate of %d %%", failed, partly, held, (100*(failed+partly)+total/2)/total),
+	} {
+		if !strings.Contains(plain, want) || outcomes[""] > 0 {
+			t.Errorf("%s must say %q; rows without an outcome: %d", fieldReports, want, outcomes[""])
+		}
 	}
 }
 
