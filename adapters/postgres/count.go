@@ -106,6 +106,7 @@ func (s *Store) stats(ctx context.Context, op string, all []queueCounts) ([]*que
 			CreatedPerSecond: c.created / c.seconds, FinishedPerSecond: c.finished / c.seconds,
 		}
 
+		// The result lists each status, with 0 for those without a task.
 		for _, status := range queue.Statuses() {
 			st.Counts[status] = c.byStatus[statusCodes[status]]
 		}

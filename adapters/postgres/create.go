@@ -94,7 +94,7 @@ func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatc
 
 		switch {
 		case needPartition(err):
-			if err := s.extend(ctx, b); err != nil {
+			if err := s.extendTo(ctx, b.maxID); err != nil {
 				return nil, err
 			}
 		case errors.Is(err, errKeyTaken):
@@ -183,6 +183,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 			continue
 		}
 
+		// Only the clock of the database counts: a delay of the caller becomes a time here.
 		row := newTask{place: i, q: q}
 		delayedAt := n.DelayedAt
 		if n.Delay > 0 {
@@ -190,6 +191,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 		}
 		row.life = q.Born(b.now, truncateToMicros(delayedAt))
 
+		// Tasks of a slab share one allocation.
 		if len(slab) == 0 {
 			slab = make([]queue.Task, min(taskSlab, len(c.Tasks)-i))
 		}
@@ -205,6 +207,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 		b.rows = append(b.rows, row)
 	}
 
+	// Keys decide which rows are written, so their claim comes before all inserts.
 	if keyed {
 		if err := b.claimTaskKeys(ctx, t, c, how); err != nil {
 			return b, err
@@ -378,7 +381,7 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 	}
 
 	var ready readyRows
-	var delayed delayedRows
+	var delayed []delayedRow
 
 	ev := events{}
 	seen := map[lane]bool{}
@@ -428,9 +431,13 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 			return err
 		}
 	} else {
-		b.insertTaskRows(t)
-		ready.insertReadyRows(t)
-		delayed.insertDelayedRows(t)
+		t.Queue(insertTasks, insertedTaskColumns.Arrays([]sqltext.Arg{arg("now", b.now)}, b.makeTaskRows())...)
+		if len(ready) > 0 {
+			t.Queue(insertReady, readyColumns.Arrays(nil, ready)...)
+		}
+		if len(delayed) > 0 {
+			t.Queue(insertDelayed, delayedColumns.Arrays(nil, delayed)...)
+		}
 	}
 
 	ev.insertEventRows(t, b.now)
@@ -445,12 +452,8 @@ func (b *insertBatch) makeTaskRows() []taskRow {
 	return rows
 }
 
-func (b *insertBatch) insertTaskRows(t *txn.Tx) {
-	t.Queue(insertTasks, insertedTaskColumns.Arrays([]sqltext.Arg{arg("now", b.now)}, b.makeTaskRows())...)
-}
-
 // copyTaskRows writes the rows with COPY. A batch cannot contain COPY, so the queued statements leave first.
-func (b *insertBatch) copyTaskRows(ctx context.Context, t *txn.Tx, schema string, ready readyRows, delayed delayedRows) error {
+func (b *insertBatch) copyTaskRows(ctx context.Context, t *txn.Tx, schema string, ready readyRows, delayed []delayedRow) error {
 	if err := t.Flush(ctx); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 		if !needPartition(err) {
 			break
 		}
-		if err := s.extend(ctx, b); err != nil {
+		if err := s.extendTo(ctx, b.maxID); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -96,6 +96,7 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 		l.queues = append(l.queues, q.id)
 	}
 
+	// A filter may name a status twice; a walk must not list its tasks twice.
 	statuses := f.Statuses
 	if len(statuses) == 0 {
 		statuses = queue.Statuses()

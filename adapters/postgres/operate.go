@@ -171,6 +171,7 @@ func (s *Store) finishLocked(
 		defer cancel()
 	}
 
+	// Locked is the answer of a task that the wait does not reach.
 	places := make([]int, len(left))
 	for i, id := range left {
 		places[i] = i
@@ -194,6 +195,7 @@ func (s *Store) finishLocked(
 		step.out.Matched, step.out.Next = 0, b.Next // these tasks are counted already
 		b.Add(step.out)
 
+		// Tasks that did not fit into this step count as locked: the next attempt has them first.
 		var again []int
 		for i, at := range places {
 			if i >= step.fit || slices.Contains(step.left, left[at]) {
@@ -207,6 +209,7 @@ func (s *Store) finishLocked(
 		last = err
 	})
 
+	// The wait may end without an error of its own: then a task that is still locked gives it.
 	for _, id := range left {
 		if err := b.Errs[id]; last == nil && queue.IsLocked(err) {
 			last = err
@@ -338,6 +341,7 @@ func (s *Store) takeAndMove(
 		return err
 	}
 
+	// A task that a concurrent transaction has moved was not taken; the next read shows its new status.
 	step.left = nil
 	var erased []*nowRow
 	for _, n := range able {

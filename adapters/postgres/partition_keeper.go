@@ -184,11 +184,6 @@ func (s *Store) learnPartsIn(ctx context.Context, t *txn.Tx) error {
 	return nil
 }
 
-// extend makes partitions until all ids of b are covered.
-func (s *Store) extend(ctx context.Context, b *insertBatch) error {
-	return s.extendTo(ctx, b.maxID)
-}
-
 // extendTo makes partitions until id is covered.
 func (s *Store) extendTo(ctx context.Context, id int64) error {
 	var last partition
@@ -575,10 +570,12 @@ func (s *Store) changePart(ctx context.Context, op string, change func(context.C
 			return txn.ErrNothing
 		}
 
+		// From here on a wait for a lock delays other sessions.
 		t.QueueText("set local lock_timeout = '" + dropPatience + "'")
 		return change(ctx, t)
 	})
 
+	// A missing table means that another process has dropped the partition.
 	locked := isPgCode(err, lockNotAvailable) || isPgCode(err, undefinedTable)
 	if locked || ctx.Err() != nil {
 		s.partitions.dropLater()

@@ -263,6 +263,7 @@ func (s *Store) pruneDeletedQueue(ctx context.Context) (queue.Maintained, error)
 			return txn.ErrNothing
 		}
 
+		// The row of the queue is locked, so no other process removes rows of this queue.
 		err = t.Query(ctx, deleteRowsOfQueue, func(rows pgx.Rows) error { return rows.Scan(&out.Moved) },
 			arg("queue_id", id), arg("limit", size))
 		if err != nil {

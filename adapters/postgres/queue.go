@@ -210,6 +210,7 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 		return out, queue.WithOp(op, err)
 	}
 
+	// Each step checks the version again, because the queue may change or be replaced between two steps.
 	var check func(context.Context, *txn.Tx) error
 	if versioned {
 		check = func(ctx context.Context, t *txn.Tx) error {
@@ -224,6 +225,7 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 		}
 	}
 
+	// A step below its limit was the last one.
 	for began := time.Now(); ; {
 		n, err := s.eraseDone(ctx, op, check, cleanFinished, arg("queue_id", queues[0].id), arg("limit", pruneStep))
 		out.Count += int64(n)

@@ -177,6 +177,7 @@ func (f taskRecords) queueRecordReading(t *txn.Tx, releases []queue.Release, tok
 			continue
 		}
 
+		// A caller that is not quiet gets the task back, with its content.
 		read := &contents
 		if r.Quiet {
 			read = &lives
@@ -230,6 +231,7 @@ func (s *Store) findMissingTokens(ctx context.Context, t *txn.Tx, namespace stri
 		return tokens, nil
 	}
 
+	// An operator releases by id alone. A task without a lease keeps token 0, which no lease row has.
 	found := map[int64]int64{}
 	err := t.Query(ctx, findTokens, func(rows pgx.Rows) error {
 		var id, token int64

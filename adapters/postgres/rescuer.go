@@ -70,6 +70,7 @@ func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 		return total, err
 	}
 
+	// Each row has a transaction of its own, so a faulty one takes back no other.
 	for _, k := range keys {
 		r, err := s.rescueRows(ctx, func(t *txn.Tx, each func(pgx.Rows) error, _ *queue.Maintained) {
 			t.QueueQuery(lockLapsedLease, each, arg("token", k.token), arg("part", k.part))
@@ -132,6 +133,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *txn.Tx, each func(p
 			return err
 		}
 
+		// An empty step rolls back and writes nothing.
 		r.moves = makeMoves(h.now)
 		if r.rows = len(h.all); r.rows == 0 {
 			return txn.ErrNothing
@@ -142,6 +144,7 @@ func (s *Store) rescueRows(ctx context.Context, lock func(t *txn.Tx, each func(p
 			return err
 		}
 
+		// A lease beat beside a row may have extended one of its leases: that task stays, and the row takes the new end.
 		taken := &appliedHeartbeats{}
 		merged, err := r.endLeases(&h, taken, records)
 		if err != nil {
@@ -180,6 +183,7 @@ func (r *rescued) readRecords(ctx context.Context, t *txn.Tx, h *lockedLeases) (
 		}
 	}
 
+	// A heartbeat that found the row locked has extended it by a lease beat.
 	h.beats = map[int64]leaseEnd{}
 	t.QueueQuery(readLeaseBeats, h.scanLeaseBeat, arg("tokens", h.listRowTokens()))
 	return records, t.Query(ctx, readLives, records.makeScanner(taskLifeColumns), arg("queue_id", queues), arg("id", ids))
@@ -194,6 +198,7 @@ func (r *rescued) endLeases(h *lockedLeases, taken *appliedHeartbeats, records t
 				continue
 			}
 
+			// The row replaces its lease beats, also the lapsed ones.
 			p := heldTask{l, i, id}
 			end, extended := h.beats[p.tokenOfTask()]
 			if extended {

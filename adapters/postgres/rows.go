@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
-	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 )
 
 // This file holds the rows of the narrow tables as columns for unnest or COPY.
@@ -59,12 +58,6 @@ func (r *readyRows) addReadyRow(id int64, queue int32, priority int16, diesAt ti
 	*r = append(*r, readyRow{turn: id, taskID: id, queueID: queue, priority: priority, n: 1, diesAt: timePointer(diesAt)})
 }
 
-func (r readyRows) insertReadyRows(t *txn.Tx) {
-	if len(r) > 0 {
-		t.Queue(insertReady, readyColumns.Arrays(nil, r)...)
-	}
-}
-
 // delayedRow is a new task that is due later.
 type delayedRow struct {
 	dueAt    time.Time
@@ -83,14 +76,6 @@ var delayedColumns = table.New(
 	table.Col("attempt", func(r *delayedRow) *int16 { return &r.attempt }),
 	table.Col("dies_at", func(r *delayedRow) **time.Time { return &r.diesAt }),
 )
-
-type delayedRows []delayedRow
-
-func (r delayedRows) insertDelayedRows(t *txn.Tx) {
-	if len(r) > 0 {
-		t.Queue(insertDelayed, delayedColumns.Arrays(nil, r)...)
-	}
-}
 
 // truncateToMicros returns t in UTC with the precision of PostgreSQL.
 func truncateToMicros(t time.Time) time.Time {

@@ -62,6 +62,7 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "tick", tickColumns)
 	addRowType(lists, "listed_tick", listedTickColumns)
 
+	// A walk up the ids differs from the walk down only in its order.
 	set := sqltext.Parse(sqlFiles, "sql/*.sql", lists)
 	for name, text := range sqltext.InSchema(DefaultSchema, set).All() {
 		if strings.HasPrefix(name, "list.") && !strings.HasSuffix(name, upwards) && strings.Contains(text, " desc") && !set.Has(name+upwards) {

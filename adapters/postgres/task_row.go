@@ -156,6 +156,7 @@ type nowRow struct {
 
 // scanPresentTask reads a row of the view by columns, and the further columns of the statement into more.
 func scanPresentTask(rows pgx.Rows, columns table.Table[presentRow], more ...any) (*nowRow, error) {
+	// 32 targets fit all columns of the view and those of a statement.
 	var r presentRow
 	targets := columns.Targets(make([]any, 0, 32), &r)
 	if err := rows.Scan(append(targets, more...)...); err != nil {

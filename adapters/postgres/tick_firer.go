@@ -226,6 +226,7 @@ func (f *firing) insertTicks(t *txn.Tx, queueIDs []*int32) {
 		}
 	}
 
+	// An insert returns its rows in the order of the input.
 	i := 0
 	t.QueueQuery(insertTicks, func(rows pgx.Rows) error {
 		err := rows.Scan(&f.ticks[i].ID)
@@ -339,7 +340,7 @@ func (s *Store) runFiring(ctx context.Context, op string, do func(ctx context.Co
 			return do(ctx, t, f)
 		})
 		if needPartition(err) {
-			if err := s.extend(ctx, f.batches[len(f.batches)-1]); err != nil {
+			if err := s.extendTo(ctx, f.batches[len(f.batches)-1].maxID); err != nil {
 				return f, err
 			}
 			continue

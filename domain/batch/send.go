@@ -251,7 +251,8 @@ func (b *Batcher[K, In, Out]) commitBatch(key K, batch *itemBatch[In, Out]) faul
 // nothing has changed: then it commits the halves, so that an item at fault harms its own caller only.
 func (b *Batcher[K, In, Out]) commitCalls(key K, items []In, calls []*call[Out], search *faultSearch[Out]) {
 	first, last := calls[0].from, calls[len(calls)-1].to
-	outs, refused, err := b.commitItems(key, items[first:last])
+	outs, refused, err := CallStore(b.options.Context, b.options.Timeout, b.options.Unanswered, items[first:last],
+		func(ctx context.Context, items []In) ([]Out, error) { return b.options.Commit(ctx, key, items) })
 	search.recordCommit(err)
 
 	if refused && search.continues(b.options.FaultOf(err)) {
@@ -286,12 +287,6 @@ func splitCalls[Out any](calls []*call[Out]) (left, right []*call[Out]) {
 	}
 
 	return []*call[Out]{{from: c.from, to: middle, added: true}}, []*call[Out]{{from: middle, to: c.to, added: true}}
-}
-
-// commitItems is one commit. refused says that the service answered with an error, so that nothing has changed.
-func (b *Batcher[K, In, Out]) commitItems(key K, items []In) (outs []Out, refused bool, err error) {
-	return CallStore(b.options.Context, b.options.Timeout, b.options.Unanswered, items,
-		func(ctx context.Context, items []In) ([]Out, error) { return b.options.Commit(ctx, key, items) })
 }
 
 // CallStore is a call for several items with a deadline of its own; a timeout of 0 means none. It turns a panic, a missing

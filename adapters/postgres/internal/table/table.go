@@ -66,6 +66,7 @@ type Table[R any] struct{ columns []Column[R] }
 // New returns a table of columns in their order. It panics when two columns have one name, and when the name of a field is
 // not that of its column: "taskID" or "id" for the column "task_id".
 func New[R any](columns ...Column[R]) Table[R] {
+	// A column reaches its field through a function, so the address of its target identifies the field.
 	var row R
 	fields := map[uintptr]string{}
 	nameFields(reflect.ValueOf(&row).Elem(), fields)
