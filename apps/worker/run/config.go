@@ -162,6 +162,17 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 		return err
 	}
 
+	if err := c.listJobs(entries); err != nil {
+		return err
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.checkEffects(given)
+}
+
+// listJobs fills jobs from the queues of the flags and the entries of the file.
+func (c *config) listJobs(entries []map[string]yaml.Node) error {
 	for _, name := range c.queues {
 		j := c.job
 		j.Queue = name
@@ -175,11 +186,7 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 		}
 		c.jobs = append(c.jobs, j)
 	}
-
-	if err := c.check(); err != nil {
-		return err
-	}
-	return c.checkEffects(given)
+	return nil
 }
 
 func changedFlags(f *pflag.FlagSet) map[string]bool {

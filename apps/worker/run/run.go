@@ -112,34 +112,11 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 		}
 	}()
 
-	opts := []worker.Option{
-		worker.WithConcurrency(c.concurrency), worker.WithLease(c.lease), worker.WithDrain(c.drain),
-		worker.WithGrace(c.killAfter() + 2*time.Second), worker.WithLogger(log), worker.WithObserver(tel.Observer()),
-	}
-	// A stop may cut a waiting retain of a manager in process, because no answer is lost on a network.
-	if c.database.URL != "" {
-		opts = append(opts, worker.WithInProcess())
-	}
-
-	if c.name != "" {
-		opts = append(opts, worker.WithName(c.name))
-	}
-
 	// Every handler is checked before the service opens, so a wrong setting takes no task.
-	handlers := make([]worker.Handler, len(c.jobs))
-	var closers []func()
-	defer func() {
-		for _, f := range closers {
-			f()
-		}
-	}()
-
-	for i, j := range c.jobs {
-		h, closeHandler, err := c.handler(j, version, max(j.Concurrency, c.concurrency))
-		if err != nil {
-			return usageError{err}
-		}
-		handlers[i], closers = h, append(closers, closeHandler)
+	handlers, closeHandlers, err := c.makeHandlers(version)
+	defer closeHandlers()
+	if err != nil {
+		return usageError{err}
 	}
 
 	// Signals are handled before the service opens, because that wait may take long.
@@ -172,7 +149,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	defer closeService()
 
 	svc = tel.Service(svc)
-	w := worker.New(svc, opts...)
+	w := worker.New(svc, c.workerOptions(log, tel.Observer())...)
 	running.Store(w)
 	w.Use(tel.Middleware(), (&failures{log: log}).middleware)
 	for i, j := range c.jobs {
@@ -194,6 +171,41 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	err = w.Run(ctx)
 	log.InfoContext(ctx, "stopped")
 	return asUsage(err)
+}
+
+// workerOptions returns the settings of the worker.
+func (c *config) workerOptions(log *slog.Logger, observer worker.Observer) []worker.Option {
+	opts := []worker.Option{
+		worker.WithConcurrency(c.concurrency), worker.WithLease(c.lease), worker.WithDrain(c.drain),
+		worker.WithGrace(c.killAfter() + 2*time.Second), worker.WithLogger(log), worker.WithObserver(observer),
+	}
+	// A stop may cut a waiting retain of a manager in process, because no answer is lost on a network.
+	if c.database.URL != "" {
+		opts = append(opts, worker.WithInProcess())
+	}
+	if c.name != "" {
+		opts = append(opts, worker.WithName(c.name))
+	}
+	return opts
+}
+
+// makeHandlers returns the handler of each job, and a function that closes those that were made, after an error too.
+func (c *config) makeHandlers(version string) (handlers []worker.Handler, closeAll func(), err error) {
+	var closers []func()
+	closeAll = func() {
+		for _, f := range closers {
+			f()
+		}
+	}
+
+	for _, j := range c.jobs {
+		h, closeHandler, err := c.handler(j, version, max(j.Concurrency, c.concurrency))
+		if err != nil {
+			return nil, closeAll, err
+		}
+		handlers, closers = append(handlers, h), append(closers, closeHandler)
+	}
+	return handlers, closeAll, nil
 }
 
 // asUsage turns an error of a setting into one of usage.

@@ -46,45 +46,47 @@ func writeTable[T any](p *Printer, rows []T, columns []Column[T]) error {
 	}
 
 	var b strings.Builder
-
 	for i, row := range cells {
-		left := p.IO.Width
-		for j, text := range row {
-			last := j == len(row)-1
-			if p.Format != Wide && last && p.IO.Width > 0 {
-				// The last column is cut to the width of the terminal.
-				text = ansi.Truncate(text, max(left, 8), "…")
-			}
-
-			pad := strings.Repeat(" ", max(0, widths[j]-ansi.StringWidth(text)))
-			style := iostreams.Faint
-			if i > 0 {
-				style = iostreams.Plain
-				if shown[j].Style != nil {
-					style = shown[j].Style(rows[i-1])
+		style := func(int) iostreams.Style { return iostreams.Faint }
+		if i > 0 {
+			style = func(j int) iostreams.Style {
+				if shown[j].Style == nil {
+					return iostreams.Plain
 				}
+				return shown[j].Style(rows[i-1])
 			}
-
-			switch {
-			case shown[j].Right:
-				b.WriteString(pad + p.IO.Paint(style, text))
-			case last:
-				b.WriteString(p.IO.Paint(style, text))
-			default:
-				b.WriteString(p.IO.Paint(style, text) + pad)
-			}
-
-			if !last {
-				b.WriteString(gap)
-			}
-
-			left -= widths[j] + len(gap)
 		}
-
-		b.WriteByte('\n')
+		writeRow(&b, p, row, shown, widths, style)
 	}
 
 	_, err := io.WriteString(p.IO.Out, b.String())
-
 	return err
+}
+
+// writeRow writes the cells of a row with padding to the widths of the columns.
+func writeRow[T any](b *strings.Builder, p *Printer, row []string, columns []Column[T], widths []int, style func(int) iostreams.Style) {
+	left := p.IO.Width
+	for j, text := range row {
+		last := j == len(row)-1
+		if p.Format != Wide && last && p.IO.Width > 0 {
+			// The last column is cut to the width of the terminal.
+			text = ansi.Truncate(text, max(left, 8), "…")
+		}
+
+		pad := strings.Repeat(" ", max(0, widths[j]-ansi.StringWidth(text)))
+		switch painted := p.IO.Paint(style(j), text); {
+		case columns[j].Right:
+			b.WriteString(pad + painted)
+		case last:
+			b.WriteString(painted)
+		default:
+			b.WriteString(painted + pad)
+		}
+
+		if !last {
+			b.WriteString(gap)
+		}
+		left -= widths[j] + len(gap)
+	}
+	b.WriteByte('\n')
 }

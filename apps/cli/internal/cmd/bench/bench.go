@@ -88,99 +88,91 @@ func (o options) runBenchmark(ctx context.Context, svc queue.Service) (r Result,
 		return r, err
 	}
 	defer func() {
+		// An interrupted benchmark deletes its queue too; 30 s bound that.
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
-		if _, gone := svc.DeleteQueue(clean, o.queue); err == nil {
-			err = gone
+		if _, failed := svc.DeleteQueue(clean, o.queue); err == nil {
+			err = failed
 		}
 	}()
 
 	r = Result{Tasks: o.tasks, Batch: o.batch, Parallel: o.parallel}
-	payload := []byte(`{"to":"ann@example.org","subject":"a task of the benchmark"}`)
-	left := atomic.Int64{}
-	share := func() int { return min(o.batch, int(left.Add(-int64(o.batch)))+o.batch) }
-	left.Store(int64(o.tasks))
-
-	r.CreateSeconds, err = o.workThroughBatches(ctx, func(ctx context.Context, _ int) (bool, error) {
-		n := share()
-		if n <= 0 {
-			return false, nil
-		}
-
-		tasks := make([]queue.NewTask, n)
-		for i := range tasks {
-			tasks[i] = queue.NewTask{Queue: o.queue, TaskMeta: queue.TaskMeta{Payload: payload}}
-		}
-
-		_, err := svc.CreateTasks(ctx, tasks)
-
-		return true, err
+	r.CreateSeconds, err = o.workThroughBatches(ctx, func(ctx context.Context, _, n int) (int, error) {
+		return n, o.createTasks(ctx, svc, n)
 	})
 	if err != nil {
 		return r, err
 	}
 
-	left.Store(int64(o.tasks))
-
-	r.WorkSeconds, err = o.workThroughBatches(ctx, func(ctx context.Context, worker int) (bool, error) {
-		n := share()
-		if n <= 0 {
-			// The other retains take the rest; one more would wait for nothing.
-			return false, nil
-		}
-
-		held, err := svc.RetainTasks(ctx, queue.RetainRequest{
-			Worker: fmt.Sprintf("bench-%d", worker), Queues: []string{o.queue}, Limit: n, Wait: time.Second,
-		})
-		if err != nil {
-			return false, err
-		}
-
-		left.Add(int64(n - len(held)))
-
-		if len(held) == 0 {
-			return true, nil
-		}
-
-		releases := make([]queue.Release, len(held))
-		for i, t := range held {
-			releases[i] = queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeSuccess, Quiet: true}
-		}
-
-		out, err := svc.ReleaseTasks(ctx, releases)
-		if err != nil {
-			return false, err
-		}
-
-		for _, rel := range out {
-			if rel.Err != nil {
-				return false, rel.Err
-			}
-		}
-
-		return true, nil
+	r.WorkSeconds, err = o.workThroughBatches(ctx, func(ctx context.Context, worker, n int) (int, error) {
+		return o.workTasks(ctx, svc, fmt.Sprintf("bench-%d", worker), n)
 	})
 
 	r.CreatePerSecond = float64(o.tasks) / r.CreateSeconds
 	r.WorkPerSecond = float64(o.tasks) / r.WorkSeconds
-
 	return r, err
 }
 
-// workThroughBatches repeats step in parallel until it reports the end, and returns the seconds that this took.
-func (o options) workThroughBatches(ctx context.Context, step func(context.Context, int) (more bool, err error)) (float64, error) {
+// createTasks creates n tasks in one call.
+func (o options) createTasks(ctx context.Context, svc queue.Service, n int) error {
+	payload := []byte(`{"to":"ann@example.org","subject":"a task of the benchmark"}`)
+	tasks := make([]queue.NewTask, n)
+	for i := range tasks {
+		tasks[i] = queue.NewTask{Queue: o.queue, TaskMeta: queue.TaskMeta{Payload: payload}}
+	}
+
+	_, err := svc.CreateTasks(ctx, tasks)
+	return err
+}
+
+// workTasks retains and releases at most n tasks, and returns their number.
+func (o options) workTasks(ctx context.Context, svc queue.Service, worker string, n int) (int, error) {
+	held, err := svc.RetainTasks(ctx, queue.RetainRequest{Worker: worker, Queues: []string{o.queue}, Limit: n, Wait: time.Second})
+	if err != nil || len(held) == 0 {
+		return 0, err
+	}
+
+	releases := make([]queue.Release, len(held))
+	for i, t := range held {
+		releases[i] = queue.Release{ID: t.ID, Token: t.Lease.Token, Outcome: queue.OutcomeSuccess, Quiet: true}
+	}
+
+	out, err := svc.ReleaseTasks(ctx, releases)
+	if err != nil {
+		return 0, err
+	}
+	for _, rel := range out {
+		if rel.Err != nil {
+			return 0, rel.Err
+		}
+	}
+	return len(held), nil
+}
+
+// workThroughBatches calls step in parallel, each time with the number of tasks that it may do, until all tasks are done.
+// step returns the number that it did. The result is the time in seconds.
+func (o options) workThroughBatches(ctx context.Context, step func(ctx context.Context, worker, n int) (done int, err error)) (float64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	begin := time.Now()
 	var wg sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(o.tasks))
 
 	for worker := range o.parallel {
 		wg.Go(func() {
-			for more := true; more && ctx.Err() == nil; {
-				var err error
-				if more, err = step(ctx, worker); err != nil {
+			for ctx.Err() == nil {
+				n := min(o.batch, int(left.Add(-int64(o.batch)))+o.batch)
+				if n <= 0 {
+					// Other steps have the rest; a further retain would wait for nothing.
+					return
+				}
+
+				done, err := step(ctx, worker, n)
+				if err != nil {
 					cancel(err)
 				}
+				left.Add(int64(n - done))
 			}
 		})
 	}

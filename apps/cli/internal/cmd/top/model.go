@@ -154,35 +154,40 @@ func (m *model) handleKey(key string) (tea.Model, tea.Cmd) {
 		return m.handleInspectionKey(key)
 	}
 
-	st := m.selectedQueue()
 	switch key {
 	case "up", "k":
 		m.moveSelection(-1)
+		return m, nil
 	case "down", "j":
 		m.moveSelection(1)
-	case "p":
-		if st != nil {
-			return m, m.togglePause(st)
-		}
-
-	case "r":
-		switch {
-		case st == nil:
-		case st.Counts[queue.StatusFailed] == 0:
-			m.note = "no task of " + st.Queue + " has failed"
-		default:
-			m.asking = st.Queue
-			m.note = fmt.Sprintf("retry %s of %s? y or n", output.Count(st.Counts[queue.StatusFailed], "failed task"), st.Queue)
-		}
-
-	case "enter", "i":
-		if st != nil {
-			m.inspecting, m.row, m.task, m.tasks = true, 0, nil, nil
-			return m, m.refreshInspection()
-		}
+		return m, nil
 	}
 
+	if st := m.selectedQueue(); st != nil {
+		return m, m.handleQueueKey(key, st)
+	}
 	return m, nil
+}
+
+// handleQueueKey applies a key to the selected queue.
+func (m *model) handleQueueKey(key string, st *queue.QueueStats) tea.Cmd {
+	switch key {
+	case "p":
+		return m.togglePause(st)
+	case "r":
+		if st.Counts[queue.StatusFailed] == 0 {
+			m.note = "no task of " + st.Queue + " has failed"
+			return nil
+		}
+		m.asking = st.Queue
+		m.note = fmt.Sprintf("retry %s of %s? y or n", output.Count(st.Counts[queue.StatusFailed], "failed task"), st.Queue)
+
+	case "enter", "i":
+		// The rows of the queue inspected before are dropped.
+		m.inspecting, m.row, m.task, m.tasks = true, 0, nil, nil
+		return m.refreshInspection()
+	}
+	return nil
 }
 
 func (m *model) handleInspectionKey(key string) (tea.Model, tea.Cmd) {

@@ -116,27 +116,11 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 	}
 
 	at := o.readResumeMark(f, marks)
-	// Payloads may be private.
-	file, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := openPart(part, &at)
 	if err != nil {
-		return cmdutil.Usage("%v", err)
+		return err
 	}
 	defer file.Close()
-
-	if info, err := file.Stat(); err != nil {
-		return err
-	} else if info.Size() < at.Offset {
-		// The file is not that of the mark.
-		at = mark{What: at.What}
-	}
-
-	if err := file.Truncate(at.Offset); err != nil {
-		return err
-	}
-
-	if _, err := file.Seek(at.Offset, io.SeekStart); err != nil {
-		return err
-	}
 
 	if at.Offset > 0 {
 		fmt.Fprintf(f.IO.Err, "pgqueue: export continues after %d bytes of %s\n", at.Offset, part)
@@ -147,18 +131,7 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 		if at.Offset, err = file.Seek(0, io.SeekCurrent); err != nil {
 			return err
 		}
-
-		b, err := json.Marshal(at)
-		if err != nil {
-			return err
-		}
-
-		if err := os.WriteFile(marks+".new", b, 0o600); err != nil {
-			return err
-		}
-
-		// An interruption leaves the previous mark or this one.
-		return os.Rename(marks+".new", marks)
+		return at.write(marks)
 	})
 
 	if err != nil && at.Offset == 0 {
@@ -171,20 +144,61 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 		return err
 	}
 
+	if err := finishPart(file, name, marks); err != nil {
+		return err
+	}
+	fmt.Fprintf(f.IO.Err, "%s written to %s\n", output.Count(n, "task"), name)
+	return nil
+}
+
+// openPart opens the unfinished file of an export for writing at the mark. A file that is not that of the mark begins anew.
+func openPart(part string, at *mark) (*os.File, error) {
+	// Payloads may be private.
+	file, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, cmdutil.Usage("%v", err)
+	}
+
+	info, err := file.Stat()
+	if err == nil && info.Size() < at.Offset {
+		*at = mark{What: at.What}
+	}
+	if err == nil {
+		err = file.Truncate(at.Offset)
+	}
+	if err == nil {
+		_, err = file.Seek(at.Offset, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// write stores the mark in a file. An interruption leaves the previous mark or this one.
+func (m mark) write(marks string) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(marks+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(marks+".new", marks)
+}
+
+// finishPart renames the complete file of an export to name and removes its mark.
+func finishPart(file *os.File, name, marks string) error {
+	// The mark goes last, so that an interruption leaves a file that the same command continues.
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		return err
 	}
-
-	if err := os.Rename(part, name); err != nil {
+	if err := os.Rename(file.Name(), name); err != nil {
 		return err
 	}
-
 	if err := os.Remove(marks); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-
-	fmt.Fprintf(f.IO.Err, "%s written to %s\n", output.Count(n, "task"), name)
-
 	return nil
 }
 
