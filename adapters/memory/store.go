@@ -2,7 +2,6 @@ package memory
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -139,14 +138,10 @@ func (s *Store) lockStore(ctx context.Context) (time.Time, error) {
 }
 
 func contextError(ctx context.Context) error {
-	err := ctx.Err()
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, context.DeadlineExceeded):
-		return &queue.Error{Kind: queue.KindDeadline, Err: err}
+	if err := ctx.Err(); err != nil {
+		return queue.ContextError(err)
 	}
-	return &queue.Error{Kind: queue.KindCanceled, Err: err}
+	return nil
 }
 
 // Ping reports whether ctx is alive; a store in memory always works.

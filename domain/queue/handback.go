@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // HandBackTimeout bounds HandBack. Tasks that are not back by then come back when their leases run out.
@@ -101,21 +103,9 @@ func repeatReleases(ctx context.Context, consumer Consumer, releases []Release) 
 		}
 		releases = left
 
-		if !sleepHandBack(ctx, pause) {
+		if !retry.Sleep(ctx, pause) {
 			return err
 		}
-	}
-}
-
-// sleepHandBack waits for pause. It reports false when ctx ends first.
-func sleepHandBack(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -1,6 +1,9 @@
 package queue
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 type pausesUntil struct{}
 
@@ -14,4 +17,19 @@ func WithPausesUntil(ctx, stop context.Context) context.Context {
 func PausesDone(ctx context.Context) <-chan struct{} {
 	done, _ := ctx.Value(pausesUntil{}).(<-chan struct{})
 	return done
+}
+
+// WaitToRepeat waits for d before a call is repeated. It reports false as soon as ctx ends, or calls under it must not
+// pause any more.
+func WaitToRepeat(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-PausesDone(ctx):
+		return false
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"time"
+
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // RequestTime is how long, at most, a retain with a request id can be repeated: for the shorter of this and its leases.
@@ -64,7 +66,7 @@ func GiveBack(ctx context.Context, svc Service, r RetainRequest, tasks []*Task) 
 func RecordUndelivered(ctx context.Context, record func(context.Context) error) error {
 	for pause := firstHandBackPause; ; pause = min(2*pause, mostHandBackPause) {
 		err := record(ctx)
-		if !isPassing(err) || !sleepHandBack(ctx, pause) {
+		if !isPassing(err) || !retry.Sleep(ctx, pause) {
 			return err
 		}
 	}

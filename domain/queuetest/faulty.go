@@ -2,7 +2,6 @@ package queuetest
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -87,7 +86,7 @@ func (i *faultInjector) Start(ctx context.Context, call queue.Call) (context.Con
 		select {
 		case <-delayOver:
 		case <-ctx.Done():
-			return ctx, nil, contextError(ctx)
+			return ctx, nil, queue.ContextError(ctx.Err())
 		}
 	}
 
@@ -125,13 +124,4 @@ func (i *faultInjector) takeFault(call queue.Call) Fault {
 		return *f
 	}
 	return Fault{}
-}
-
-// contextError returns the error of a call after the end of its context.
-func contextError(ctx context.Context) error {
-	kind := queue.KindCanceled
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		kind = queue.KindDeadline
-	}
-	return &queue.Error{Kind: kind, Err: ctx.Err()}
 }

@@ -30,7 +30,7 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		return checkedAnswer(&rd, rd.Tasks(res.GetTasks()))
 	})
 	if err != nil && ctx.Err() != nil {
-		return nil, queue.WithOp(op.String(), ended(ctx.Err()))
+		return nil, queue.WithOp(op.String(), queue.ContextError(ctx.Err()))
 	}
 
 	return tasks, err

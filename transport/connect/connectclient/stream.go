@@ -142,7 +142,7 @@ func (s *Stream) openConnection(ctx context.Context) (*connection, error) {
 	select {
 	case s.opening <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ended(ctx.Err())
+		return nil, queue.ContextError(ctx.Err())
 	}
 	defer func() { <-s.opening }()
 
@@ -202,7 +202,7 @@ func (s *Stream) dialConnection(ctx context.Context) (*connection, error) {
 		err = l.connectionFault()
 	case <-ctx.Done():
 		if err = context.Cause(ctx); !errors.Is(err, errNoWelcome) {
-			err = ended(err)
+			err = queue.ContextError(err)
 		}
 		l.failConnection(err)
 	}
@@ -300,7 +300,7 @@ func (l *connection) sendRequest(ctx context.Context, r request) (answer, error)
 		} else {
 			l.forgetCall(id)
 		}
-		return answer{}, ended(ctx.Err())
+		return answer{}, queue.ContextError(ctx.Err())
 	}
 }
 

@@ -99,7 +99,7 @@ func (c *Client) keepStreaming(ctx context.Context, op queue.Op, open func(ctx c
 		}
 
 		if cause := ctx.Err(); cause != nil {
-			return queue.WithOp(op.String(), ended(cause))
+			return queue.WithOp(op.String(), queue.ContextError(cause))
 		}
 
 		// Only a broken connection is worth another try: the server would repeat every other error.
@@ -108,22 +108,13 @@ func (c *Client) keepStreaming(ctx context.Context, op queue.Op, open func(ctx c
 			return queue.WithOp(op.String(), err)
 		}
 
-		if !waitOrEnd(ctx, retryDelay(n)) {
-			return queue.WithOp(op.String(), ended(ctx.Err()))
+		if !queue.WaitToRepeat(ctx, retryDelay(n)) {
+			return queue.WithOp(op.String(), queue.ContextError(ctx.Err()))
 		}
 
 		n++
 		c.dropIdleConnections()
 	}
-}
-
-// ended returns the error of a context that has ended.
-func ended(cause error) error {
-	kind := queue.KindCanceled
-	if errors.Is(cause, context.DeadlineExceeded) {
-		kind = queue.KindDeadline
-	}
-	return &queue.Error{Kind: kind, Err: cause}
 }
 
 // receiveWithin receives one message. After the time silence without one it closes the stream, so that receive fails.

@@ -2,7 +2,6 @@ package restclient
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -122,9 +121,7 @@ func (c *Client) ListNamespaces(ctx context.Context) ([]string, error) {
 
 // contextError returns the error of a call after the end of its ctx.
 func contextError(ctx context.Context, op string) *queue.Error {
-	k := queue.KindCanceled
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		k = queue.KindDeadline
-	}
-	return &queue.Error{Op: op, Kind: k, Err: ctx.Err()}
+	err := queue.ContextError(ctx.Err())
+	err.Op = op
+	return err
 }
