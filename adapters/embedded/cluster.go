@@ -40,7 +40,7 @@ func (f *folder) initialise(ctx context.Context, c *config, bin install) error {
 	out, err := run(f.command(ctx, filepath.Join(bin.dir, "initdb"), args...), "")
 	if err != nil {
 		if strings.Contains(out, "could not look up effective user ID") {
-			return fmt.Errorf("embedded: initialising %s: user id %d has no name, which PostgreSQL needs: "+
+			return fmt.Errorf("embedded: initialising %s: user id %d has no name, which PostgreSQL needs; "+
 				"add it to /etc/passwd, or run as a user that is there", f.path, f.account.uid)
 		}
 		return fmt.Errorf("embedded: initialising %s: %w: %s", f.path, commandError(ctx, err), reason(strings.Split(out, "\n")))
@@ -73,7 +73,7 @@ func (f *folder) prepare(ctx context.Context, c *config, bin install, password s
 	for _, line := range lines {
 		_, failure, found := strings.Cut(line, "ERROR:  ")
 		if found && failure != `database "`+database+`" already exists` {
-			return fmt.Errorf("embedded: preparing the database in %s: %s", f.path, oneLine(failure))
+			return fmt.Errorf("embedded: preparing the database in %s failed: %s; correct the settings, or restore the folder", f.path, oneLine(failure))
 		}
 	}
 	return nil

@@ -230,7 +230,7 @@ func (f *folder) checkReach(ctx context.Context) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.EPERM):
-		return errors.New("embedded: running as root without the right to become another user, and PostgreSQL refuses root: " +
+		return errors.New("embedded: running as root without the right to become another user, and PostgreSQL refuses root; " +
 			"start as an unprivileged user, or allow CAP_SETUID and CAP_SETGID")
 	case errors.Is(err, syscall.EACCES):
 		// The error names the nearest parent that is closed, for its chmod command.

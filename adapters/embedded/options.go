@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -139,30 +138,35 @@ var reserved = map[string]string{
 
 var settingName = regexp.MustCompile(`^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$`)
 
+// invalidOption returns the error of a wrong option.
+func invalidOption(name, rule string, args ...any) error {
+	return fmt.Errorf("embedded: "+name+": "+rule, args...)
+}
+
 func (c *config) validate() error {
 	switch {
 	case c.temporary && c.dataDir != "":
-		return errors.New("embedded: WithTemporary and WithDataDir exclude each other: use one")
+		return invalidOption("WithTemporary", "must not come with WithDataDir; leave one out")
 	case c.port < 0 || c.port > 65535:
-		return fmt.Errorf("embedded: port %d is not between 0 and 65535", c.port)
+		return invalidOption("WithPort", "must be a port from 0 to 65535, got %d", c.port)
 	case c.startTimeout <= 0:
-		return fmt.Errorf("embedded: start timeout %v is not positive", c.startTimeout)
+		return invalidOption("WithStartTimeout", "must be a duration above 0, got %v", c.startTimeout)
 	case c.stopTimeout <= 0:
-		return fmt.Errorf("embedded: stop timeout %v is not positive", c.stopTimeout)
+		return invalidOption("WithStopTimeout", "must be a duration above 0, got %v", c.stopTimeout)
 	case c.logger == nil:
-		return errors.New("embedded: WithLogger(nil): leave the option out to log nothing")
+		return invalidOption("WithLogger", "must not be nil; leave the option out to log nothing")
 	}
 
 	// The caller gets the name of a bad setting before anything starts.
 	for _, name := range slices.Sorted(maps.Keys(c.settings)) {
 		if why, ok := reserved[name]; ok {
-			return fmt.Errorf("embedded: setting %s cannot be set: %s", name, why)
+			return invalidOption("setting "+name, "must be left out; %s", why)
 		}
 		if !settingName.MatchString(name) {
-			return fmt.Errorf("embedded: setting: must be the name of a PostgreSQL setting, got %.64q", name)
+			return invalidOption("setting", "must be the name of a PostgreSQL setting, got %.64q; correct it", name)
 		}
 		if strings.ContainsAny(c.settings[name], "\x00\r\n") {
-			return fmt.Errorf("embedded: the value of setting %s holds a line break or a NUL", name)
+			return invalidOption("setting "+name, "must not contain a line break or NUL; remove it")
 		}
 	}
 	return nil

@@ -164,7 +164,7 @@ func (p *postmaster) stop(ctx context.Context) (clean bool, err error) {
 		case <-timer.C:
 		}
 	}
-	return false, fmt.Errorf("embedded: PostgreSQL (process %d) does not end: kill it", p.cmd.Process.Pid)
+	return false, fmt.Errorf("embedded: PostgreSQL (process %d) does not end; kill it", p.cmd.Process.Pid)
 }
 
 // logTail passes PostgreSQL's log to the logger and keeps the last lines for error messages.

@@ -63,7 +63,7 @@ func chooseAccount(path string) (account, error) {
 		}
 		return account{name: name, uid: uint32(uid), gid: uint32(gid), other: true}, nil
 	}
-	return account{}, errors.New("embedded: PostgreSQL refuses to run as root, and there is no unprivileged user to run it as: " +
+	return account{}, errors.New("embedded: PostgreSQL refuses to run as root, and there is no unprivileged user to run it as; " +
 		"start as an unprivileged user, or make one (useradd --system postgres)")
 }
 

@@ -50,7 +50,7 @@ func TestInput(t *testing.T) {
 				_, err := m.CreateTask(ctx, "mail", queue.TaskMeta{Payload: []byte(`{`)})
 				return err
 			},
-			"create task: payload: must be one JSON value, got unexpected end of JSON input",
+			"create task: payload: must be one JSON value, got unexpected end of JSON input; correct it",
 		},
 		"the place of a task in a batch": {
 			func(ctx context.Context, m *Manager) error {

@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -76,7 +77,7 @@ func (f EventFilter) Matches(e Event) bool {
 	return (f.Queue == "" || f.Queue == e.Queue) &&
 		(f.TaskID == 0 || f.TaskID == e.TaskID) &&
 		(f.Worker == "" || f.Worker == e.Worker) &&
-		listTaskErrors(f.Kinds, e.Kind) && listTaskErrors(f.Statuses, e.Kind.Status())
+		matchesSet(f.Kinds, e.Kind) && matchesSet(f.Statuses, e.Kind.Status())
 }
 
 // Normalize checks f and normalises its queue's name.
@@ -88,8 +89,8 @@ func (f EventFilter) Normalize() (EventFilter, error) {
 
 	f.Queue = tf.Queue
 	for _, k := range f.Kinds {
-		if !listTaskErrors(EventKinds(), k) {
-			return f, Invalid("kind", fmt.Sprintf("must be a kind of event, got %.64q", k))
+		if !matchesSet(EventKinds(), k) {
+			return f, Invalid("kind", fmt.Sprintf("must be one of %s, got %.64q", joinKinds(), k))
 		}
 	}
 
@@ -109,7 +110,20 @@ type EventPage struct {
 	More bool
 }
 
-func listTaskErrors[T comparable](set []T, v T) bool {
+// joinKinds returns all kinds of events, for messages.
+func joinKinds() string {
+	var b strings.Builder
+	for i, k := range EventKinds() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(k))
+	}
+	return b.String()
+}
+
+// matchesSet reports whether v is in set; an empty set selects everything.
+func matchesSet[T comparable](set []T, v T) bool {
 	if len(set) == 0 {
 		return true
 	}

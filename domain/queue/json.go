@@ -30,7 +30,7 @@ func CheckJSON(field string, b []byte, maxBytes int) error {
 	}
 
 	if !json.Valid(b) {
-		return Invalid(field, "must be one JSON value, got "+truncateText(describeJSONFault(b), 64))
+		return Invalid(field, "must be one JSON value, got "+truncateText(describeJSONFault(b), 64)+"; correct it")
 	}
 
 	return nil

@@ -80,7 +80,7 @@ func CheckHeaders(h map[string]string) error {
 	size := 0
 	for k, v := range h {
 		if k == "" {
-			return Invalid("headers", "must have names, got a header without one")
+			return Invalid("headers", "must have names, got a header without one; name it, or leave it out")
 		}
 		size += len(k) + len(v)
 		for _, s := range [2]string{k, v} {
@@ -100,10 +100,10 @@ func CheckHeaders(h map[string]string) error {
 // checkStorableText refuses what PostgreSQL's text cannot hold.
 func checkStorableText(field, s string) error {
 	if !utf8.ValidString(s) {
-		return Invalid(field, fmt.Sprintf("must be valid UTF-8, got %.64q", s))
+		return Invalid(field, fmt.Sprintf("must be valid UTF-8, got %.64q; encode the text as UTF-8", s))
 	}
 	if strings.IndexByte(s, 0) >= 0 {
-		return Invalid(field, fmt.Sprintf("must not contain NUL, got %.64q", s))
+		return Invalid(field, fmt.Sprintf("must not contain NUL, got %.64q; remove the byte", s))
 	}
 	return nil
 }

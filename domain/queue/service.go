@@ -190,7 +190,7 @@ func Marshal(v any) (json.RawMessage, error) {
 
 	b, err := json.Marshal(v)
 	if err != nil {
-		return nil, &Error{Kind: KindInvalid, Field: "payload", Msg: fmt.Sprintf("must be a value that JSON can hold, got %T", v), Err: err}
+		return nil, &Error{Kind: KindInvalid, Field: "payload", Msg: fmt.Sprintf("must be a value that JSON can hold, got %T; change its type", v), Err: err}
 	}
 
 	return b, nil

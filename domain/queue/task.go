@@ -162,7 +162,7 @@ func (t *NewTask) MakeTask(id int64, q *Queue, now time.Time) Task {
 // CheckTime refuses times that RFC 3339 or PostgreSQL cannot hold; zero means unset and is fine.
 func CheckTime(field string, t time.Time) error {
 	if !t.IsZero() && (t.Year() < 1 || t.Year() > 9999) {
-		return Invalid(field, fmt.Sprintf("must be a time of the years 1 to 9999, got the year %d", t.Year()))
+		return Invalid(field, fmt.Sprintf("must be a time from 1 to 9999 AD, got the year %d", t.Year()))
 	}
 	return nil
 }
@@ -323,7 +323,7 @@ func (r Release) Check(maxPayloadBytes int) error {
 	}
 
 	if r.Delay > 0 && r.Outcome != OutcomeSnooze && r.Outcome != OutcomeFailure {
-		return Invalid("delay", fmt.Sprintf("must be 0 unless the outcome is snooze or failure, got %v", r.Delay))
+		return Invalid("delay", fmt.Sprintf("must be 0 unless the outcome is snooze or failure, got %v; leave it out", r.Delay))
 	}
 
 	if r.Outcome == OutcomeSnooze && r.Delay == 0 {
@@ -403,7 +403,7 @@ func (h Heartbeat) Check() error {
 	case h.ID <= 0:
 		return Invalid("id", fmt.Sprintf("must be a task id above 0, got %d", h.ID))
 	case h.Token <= 0:
-		return Invalid("token", fmt.Sprintf("must be the token of the lease, got %d", h.Token))
+		return Invalid("token", fmt.Sprintf("must be the token of the lease, got %d; give the token of the retain", h.Token))
 	}
 
 	if h.Lease != 0 {

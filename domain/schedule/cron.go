@@ -34,7 +34,7 @@ func splitExpression(text string) ([]string, error) {
 	}
 	for i := range len(text) {
 		if c := text[i]; (c < ' ' || c > '~') && c != '\t' {
-			return nil, invalidSpec(FieldCron, "must have printable ASCII characters alone, got another one at byte %d", i+1)
+			return nil, invalidSpec(FieldCron, "must have printable ASCII characters alone, got another one at byte %d; remove it", i+1)
 		}
 	}
 
@@ -67,7 +67,7 @@ func expandMacro(words []string) ([]string, error) {
 
 	full, ok := macros[name]
 	if !ok || len(words) > 1 {
-		return nil, invalidSpec(FieldCron, "must be 5 fields or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually, got %.64q", strings.Join(words, " "))
+		return nil, invalidSpec(FieldCron, "must be 5 fields such as \"0 12 * * 1\", or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually, got %.64q", strings.Join(words, " "))
 	}
 	return strings.Fields(full), nil
 }
@@ -97,7 +97,7 @@ func parseExpression(text string) (expr, error) {
 	}
 
 	if !e.matchesSomeDate() {
-		return expr{}, invalidSpec(FieldCron, "must fire at some time; no month in %.64q has a day in %.64q", words[3], words[2])
+		return expr{}, invalidSpec(FieldCron, "must fire at some time, got the months %.64q without a day of %.64q; choose days that they have", words[3], words[2])
 	}
 	return e, nil
 }

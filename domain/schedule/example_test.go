@@ -53,6 +53,6 @@ func ExampleParse_errors() {
 	}
 	// Output:
 	// cron: minute field, "*/60": a step must be a number from 1 to 59, got "60"
-	// cron: must fire at some time; no month in "2" has a day in "30"
+	// cron: must fire at some time, got the months "2" without a day of "30"; choose days that they have
 	// cron: must not set a time zone; use timezone
 }

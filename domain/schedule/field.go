@@ -58,7 +58,7 @@ func (f field) parseField(text string) (set uint64, starred bool, err error) {
 // parseElement reads one element of a list: * */n a a-b a-b/n.
 func (f field) parseElement(text string) (set uint64, star bool, err error) {
 	if text == "" {
-		return 0, false, f.invalidElement(text, "must be a list without empty elements; leave the comma out")
+		return 0, false, f.invalidElement(text, "must be a list of values, got an empty element; leave the comma out")
 	}
 
 	base, stepText, stepped := strings.Cut(text, "/")
@@ -77,7 +77,7 @@ func (f field) parseElement(text string) (set uint64, star bool, err error) {
 	case base == "*":
 		star = true
 	case !ranged && stepped:
-		return 0, false, f.invalidElement(text, "a step must follow * or a range; for steps from a value on write %s-%d/%s", first, f.max, stepText)
+		return 0, false, f.invalidElement(text, "must have its step behind * or a range, got a step behind a value; for steps from a value on write %s-%d/%s", first, f.max, stepText)
 	default:
 		if lo, hi, err = f.parseRange(text, base); err != nil {
 			return 0, false, err
@@ -108,7 +108,7 @@ func (f field) parseRange(element, text string) (lo, hi int, err error) {
 		hi = 7 // a range of weekdays may end on Sunday: FRI-SUN
 	}
 	if lo > hi {
-		return 0, 0, f.invalidElement(element, "a range must go upwards; for one around the end write two, separated by a comma")
+		return 0, 0, f.invalidElement(element, "must be a range that goes upwards, got one that goes downwards; for one around the end write two, separated by a comma")
 	}
 	return lo, hi, nil
 }

@@ -17,7 +17,7 @@ func parsePeriod(d time.Duration) (period, error) {
 			shortDuration(MinPeriod), shortDuration(MaxPeriod), shortDuration(d))
 	}
 	if d%time.Microsecond != 0 {
-		return 0, invalidSpec(FieldPeriod, "must be a whole number of microseconds, got %.64s", shortDuration(d))
+		return 0, invalidSpec(FieldPeriod, "must be a whole number of microseconds, got %.64s; round it", shortDuration(d))
 	}
 	return period(d / time.Microsecond), nil
 }

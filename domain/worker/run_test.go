@@ -246,7 +246,7 @@ func TestOutcomes(t *testing.T) {
 		{"raw JSON is kept exactly", json.RawMessage(`{"b":1.50,"a":12345678901234567890}`), nil, queue.OutcomeSuccess, `{"b":1.50,"a":12345678901234567890}`, 0},
 		{"bytes that are not JSON become text", []byte("plain"), nil, queue.OutcomeSuccess, `{"text":"plain"}`, 0},
 		{"bytes that are not UTF-8 become text", []byte("a\xffb"), nil, queue.OutcomeSuccess, `{"text":"a�b"}`, 0},
-		{"a result that cannot be JSON says so", make(chan int), nil, queue.OutcomeSuccess, `{"error":"the result payload: must be a value that JSON can hold, got chan int: json: unsupported type: chan int"}`, 0},
+		{"a result that cannot be JSON says so", make(chan int), nil, queue.OutcomeSuccess, `{"error":"the result payload: must be a value that JSON can hold, got chan int; change its type: json: unsupported type: chan int"}`, 0},
 		{"an error is a failure with its text", nil, boom, queue.OutcomeFailure, `{"error":"boom"}`, 0},
 		{"an error with a JSON form is kept as that", nil, coded{7}, queue.OutcomeFailure, `{"code":7}`, 0},
 		{"permanent fails for good", nil, worker.Permanent(boom), queue.OutcomePermanent, `{"error":"boom"}`, 0},

@@ -86,7 +86,7 @@ func parseOrigin(origin string) (string, error) {
 	u, err := url.Parse(strings.TrimSpace(origin))
 	switch {
 	case origin == "*":
-		return "", queue.Invalid("cors-origin", "must not be *, as every web page could use this server without credentials; name the origins")
+		return "", queue.Invalid("cors-origin", "must be one origin, got *, by which every web page could use this server without credentials; name the origins")
 	case err != nil, u.Scheme == "", u.Host == "", strings.Contains(u.Host, "*"), u.User != nil, u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "":
 		return "", queue.Invalid("cors-origin", fmt.Sprintf("must be a scheme, a host and an unusual port, such as https://app.example.com, got %.64q", origin))
 	}
@@ -363,7 +363,8 @@ func checkBody(w http.ResponseWriter, r *http.Request) *queue.Error {
 		}
 	}
 
-	return queue.Invalid("Content-Type", "must be application/json, NDJSON or a type of the RPCs; send application/json")
+	given := strings.Join(types, ", ")
+	return queue.Invalid("Content-Type", fmt.Sprintf("must be application/json, NDJSON or a type of the RPCs, got %.64q; send application/json", given))
 }
 
 // hasBody reads the first byte of a body of unknown length and reports whether it exists. A body that does not arrive

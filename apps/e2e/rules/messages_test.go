@@ -50,6 +50,46 @@ var (
 	textVerb = regexp.MustCompile(`%(\.64)?[sq]`)
 )
 
+// ruleForm is a form of a rule that needs no given value, or no remedy.
+type ruleForm struct {
+	form *regexp.Regexp
+	why  string
+}
+
+// rulesWithoutValue are the forms that say everything about the given value, or that must not show it.
+var rulesWithoutValue = []ruleForm{
+	{regexp.MustCompile(`must (not )?(come|be given|be used|be there) `), "another field is there or absent; the value has no part in it"},
+	{regexp.MustCompile(`must (have|be) (one handler|the same)`), "two values differ, or there are two"},
+	{regexp.MustCompile(`must (not be (empty|nil)|be absent|be left out|be empty)`), "the rule says which value was given"},
+	{regexp.MustCompile(`must not (have|contain|set) |must have no `), "the rule names the part of the value that has to go"},
+	{regexp.MustCompile(`must be the cursor of `), "a cursor means nothing to a reader"},
+	{regexp.MustCompile(`must be (valid UTF-8|well-formed|visible ASCII|as HTTP can carry)`), "the value would break the line that shows it"},
+	{regexp.MustCompile(`must be (whsec_|a PostgreSQL connection string|a URL such as postgres:)`), "the value holds a secret"},
+	{regexp.MustCompile(`: %v|^%v; `), "the cause behind the rule shows the value"},
+}
+
+// rulesWithRemedy are the forms that name each allowed value, so that the rule is the remedy: the caller gives one of them.
+var rulesWithRemedy = []ruleForm{
+	{regexp.MustCompile(`must [^,;]*\b(at most|at least|above|from) (%|\d|--)`), "a bound, with its number"},
+	{regexp.MustCompile(`must [^,;]*\d+ or more`), "a bound, with its number"},
+	{regexp.MustCompile(`must be ([a-z]+, )*[a-z]+ or [a-z]+, got`), "the list of all values"},
+	{regexp.MustCompile(`must be (%s|….*), got|must be one of |must be either `), "the list of all values, from a table"},
+	{regexp.MustCompile(`must [^;]*\b(such as|as in) `), "an example of the form"},
+	{regexp.MustCompile(`must [^;]*('Name: value'|NAME=VALUE)`), "the form itself"},
+	{regexp.MustCompile(`must [^;]*(letter|letters)[^;]* '_'`), "the list of all characters"},
+	{regexp.MustCompile(`must [^;]*, got (none|nil|nothing|no body|an empty text)`), "the rule names the absent value"},
+	{regexp.MustCompile(`got an unknown (field|parameter)`), "the suggestion behind it"},
+	{regexp.MustCompile(`must (be given|name each queue|have each setting) once`), "one of the values has to go"},
+}
+
+// addsRemedy matches the message of another error with a remedy behind it.
+var addsRemedy = regexp.MustCompile(`^((%s|…): )?(%s|%v|…); `)
+
+// isPart reports whether a message of dir is only a part of others: in adapters/embedded a whole one begins with the name.
+func isPart(dir string, m message) bool {
+	return dir == "adapters/embedded" && m.kind == "" && !strings.HasPrefix(m.text, "embedded: ")
+}
+
 // cutters return a text of at most 64 bytes.
 var cutters = []string{"Quote", "Shorten", "truncateText"}
 
@@ -90,11 +130,15 @@ func TestCheckMessage(t *testing.T) {
 		message message
 		faults  int
 	}{
-		{"rule and given value", message{kind: "KindInvalid", text: "must be at most 5, got %d"}, 0},
-		{"rule and remedy", message{kind: "KindInvalid", text: "must not be empty; leave it out"}, 0},
-		{"rule alone", message{kind: "KindInvalid", text: "must not be empty"}, 1},
-		{"no rule", message{kind: "KindTooLarge", text: "at most 5 bytes, got %d"}, 1},
-		{"a given text in full length", message{kind: "KindInvalid", text: "must be a name, got %q", uncut: true}, 1},
+		{"rule, given value and remedy", message{kind: "KindInvalid", text: "must be a file, got the folder %.64q; name a file"}, 0},
+		{"a bound and the given value", message{kind: "KindInvalid", text: "must be at most 5, got %d"}, 0},
+		{"the list of values and the given value", message{kind: "KindInvalid", text: "must be skip, once or all, got %.64q"}, 0},
+		{"a rule that says which value was given", message{kind: "KindInvalid", text: "must not be empty; leave it out"}, 0},
+		{"no remedy", message{kind: "KindInvalid", text: "must be a file, got the folder %.64q"}, 1},
+		{"no given value", message{kind: "KindInvalid", text: "must be a file; name a file"}, 1},
+		{"rule alone", message{kind: "KindInvalid", text: "must be a file"}, 2},
+		{"no rule", message{kind: "KindTooLarge", text: "5 bytes are allowed, got %d; send less"}, 1},
+		{"a given text in full length", message{kind: "KindInvalid", text: "must be from 1 to 5, got %q", uncut: true}, 1},
 		{"state with a remedy", message{kind: "KindNotFound", text: "no such queue; create it first"}, 0},
 		{"state without a remedy", message{kind: "KindNotFound", text: "no such queue"}, 1},
 		{"a defect needs none", message{kind: "KindInternal", text: "3 answers for 4 calls"}, 0},
@@ -105,19 +149,22 @@ func TestCheckMessage(t *testing.T) {
 	}
 }
 
-// checkMessage returns the faults of a message.
+// checkMessage returns the faults of a message. A message about the input has a rule, the given value and a remedy.
 func checkMessage(m message) (faults []string) {
-	remedy := strings.Contains(m.text, "; ")
+	hasRemedy := strings.Contains(m.text, "; ")
 	switch {
 	case quietKinds[m.kind] != "":
 	case slices.Contains(inputKinds, m.kind):
 		if !strings.Contains(m.text, "must ") {
 			faults = append(faults, "lacks the rule: must be X")
 		}
-		if !remedy && !givenValue.MatchString(m.text) {
-			faults = append(faults, "lacks the given value or a remedy: must be X, got Y; remedy")
+		if !givenValue.MatchString(m.text) && !matchesForm(m.text, rulesWithoutValue) {
+			faults = append(faults, "lacks the given value: must be X, got Y; remedy")
 		}
-	case !remedy:
+		if !hasRemedy && !matchesForm(m.text, rulesWithRemedy) {
+			faults = append(faults, "lacks a remedy: must be X, got Y; remedy")
+		}
+	case !hasRemedy:
 		faults = append(faults, "lacks a remedy: state; remedy")
 	}
 
@@ -125,6 +172,11 @@ func checkMessage(m message) (faults []string) {
 		faults = append(faults, "prints a given text in full length: use %.64q")
 	}
 	return faults
+}
+
+// matchesForm reports whether the rule in a message has one of the forms.
+func matchesForm(text string, forms []ruleForm) bool {
+	return slices.ContainsFunc(forms, func(f ruleForm) bool { return f.form.MatchString(text) })
 }
 
 // listMessages returns the messages of the product code below root.
@@ -185,7 +237,7 @@ func listMessages(t *testing.T, root string) []message {
 				m := message{place: fmt.Sprintf("%s:%d", name, set.Position(n.Pos()).Line), kind: kind}
 				m.text, m.uncut = readMessage(expr, constants)
 				// A message that is, or ends with, the message of another error is checked where that one is made.
-				forwards := strings.HasSuffix(m.text, ": …") || strings.Trim(m.text, "… -:;%swvq") == "" || strings.Contains(m.text, "%w")
+				forwards := strings.HasSuffix(m.text, ": …") || addsRemedy.MatchString(m.text) || isPart(dir, m) || strings.Trim(m.text, "… -:;%swvq") == "" || strings.Contains(m.text, "%w")
 				if !forwards && silentErrors[m.text] == "" {
 					messages = append(messages, m)
 				}
@@ -210,6 +262,11 @@ func findConstructors(dir string, sources map[string]*ast.File) map[string]const
 	}
 	if dir == "domain/queue" {
 		found["Invalid"] = constructor{"KindInvalid", 1}
+	}
+	if dir == "adapters/embedded" {
+		found["invalidOption"] = constructor{"KindInvalid", 1}
+		found["errors.New"] = constructor{"", 0}
+		found["fmt.Errorf"] = constructor{"", 0}
 	}
 	if strings.HasPrefix(dir, "apps/") {
 		found["errors.New"] = constructor{"KindInvalid", 0}

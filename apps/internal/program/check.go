@@ -21,7 +21,7 @@ func Check(ctx context.Context, addr string) error {
 	const op = "check"
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "addr", Msg: fmt.Sprintf("must be a host and a port, got %.64q", addr)}
+		return &queue.Error{Op: op, Kind: queue.KindInvalid, Field: "addr", Msg: fmt.Sprintf("must be a host and a port such as localhost:9090, got %.64q", addr)}
 	}
 
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {

@@ -60,7 +60,7 @@ func (d *Database) Argument(args []string) error {
 	case len(args) == 1:
 		d.URL = args[0]
 	case len(args) > 1:
-		return queue.Invalid("database-url", fmt.Sprintf("must be one URL, got %d", len(args)))
+		return queue.Invalid("database-url", fmt.Sprintf("must be one URL, got %d; leave the others out", len(args)))
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func TakeRunningArgs(fs *pflag.FlagSet) error {
 		return nil
 	}
 	if err := fs.Parse(RunningArgs()); err != nil {
-		return queue.Invalid("arguments", "must be those of the running program: "+err.Error()+"; start it anew")
+		return queue.Invalid("arguments", fmt.Sprintf("must be those of the running program: %v; start it anew", err))
 	}
 	return nil
 }

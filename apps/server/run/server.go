@@ -15,6 +15,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/telemetry"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
@@ -107,7 +108,7 @@ func (s *Server) listen(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return &queue.Error{Op: "listen", Kind: queue.KindInvalid, Subject: s.cfg.Addr, Msg: "must be an address of this machine; choose another with --addr", Err: err}
+		return &queue.Error{Op: "listen", Kind: queue.KindInvalid, Subject: s.cfg.Addr, Msg: fmt.Sprintf("must be an address of this machine, got %.64q; choose another with --addr", s.cfg.Addr), Err: err}
 	}
 	s.ln = ln
 	return nil
@@ -199,25 +200,13 @@ func (s *Server) assemble(ctx context.Context) error {
 		s.ready.Store(false)
 		s.health.Drain()
 		// Load balancers need this time to notice the end of readiness.
-		return pause(ctx, s.cfg.DrainDelay)
+		if s.cfg.DrainDelay > 0 && !retry.Sleep(ctx, s.cfg.DrainDelay) {
+			return ctx.Err()
+		}
+		return nil
 	})
 
 	return nil
-}
-
-// pause waits for d or until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Addr returns the address on which the server listens.
@@ -285,7 +274,7 @@ func (s *Server) takeApart(ctx context.Context) error {
 // schema.
 func (s *Server) Ready(ctx context.Context) error {
 	if !s.ready.Load() {
-		return errors.New("the server must be started to answer; repeat the check")
+		return errors.New("the server must be started to answer, got a check before that; repeat the check")
 	}
 	return s.health.Ready(ctx)
 }

@@ -75,7 +75,7 @@ func (c *Command) checkProgram() error {
 	cmd.Dir, cmd.Env = c.Dir, c.environ(&queue.Task{})
 	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
-		return queue.Invalid("exec", fmt.Sprintf("must begin with a program that is there: %s is not found; check its name and PATH", word))
+		return queue.Invalid("exec", fmt.Sprintf("must begin with a program that is there, got %.64s; check its name and PATH", word))
 	}
 	// A shell that cannot run proves no fault of the program.
 	return nil
@@ -88,7 +88,7 @@ func executable(file string) error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("must be a file, got the folder or device %.64q", file)
+		return fmt.Errorf("must be a file, got the folder or device %.64q; name a program", file)
 	case info.Mode()&0o111 == 0:
 		return fmt.Errorf("must be an executable file, got %.64q; chmod +x it", file)
 	}
@@ -102,7 +102,7 @@ func folder(dir string) error {
 		return err
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("must be a folder, got the file %.64q", dir)
+		return fmt.Errorf("must be a folder, got the file %.64q; name its folder", dir)
 	}
 	// This needs the right to enter it.
 	_, err = os.Stat(dir + "/.")

@@ -62,7 +62,7 @@ func TestStartErrors(t *testing.T) {
 		"a program that is not there":            {execrun.Command{Line: "./gone.sh", Dir: dir}, "gone.sh: no such file"},
 		"a program that is not executable":       {execrun.Command{Line: "./plain.sh a b", Dir: dir}, "chmod +x"},
 		"a program that is a folder":             {execrun.Command{Line: dir}, "must be a file"},
-		"a program that is not on the PATH":      {execrun.Command{Line: "no-such-program --x"}, "no-such-program is not found"},
+		"a program that is not on the PATH":      {execrun.Command{Line: "no-such-program --x"}, "must begin with a program that is there, got no-such-program; check its name and PATH"},
 		"a program of the worker's folder":       {execrun.Command{Line: "./fine.sh", Dir: dir}, ""},
 		"a program with an absolute path":        {execrun.Command{Line: filepath.Join(dir, "fine.sh")}, ""},
 		"a variable, which only the shell knows": {execrun.Command{Line: `"$TOOL" x`}, ""},

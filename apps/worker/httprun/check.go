@@ -31,7 +31,7 @@ func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, queue.Invalid("http", fmt.Sprintf("must be an http or https URL with a host, got %.64q", s))
+		return nil, queue.Invalid("http", fmt.Sprintf("must be an http or https URL with a host, such as https://example.com/task, got %.64q", s))
 	case u.Fragment != "" || u.RawFragment != "":
 		return nil, queue.Invalid("http", "must have no #fragment: it is never sent; leave it out")
 	}
@@ -51,7 +51,7 @@ func checkHeader(h http.Header) error {
 		case slices.Contains(reserved, canon), slices.ContainsFunc(reservedPrefixes, func(p string) bool { return strings.HasPrefix(canon, p) }):
 			return queue.Invalid("header", fmt.Sprintf("must be one that the request does not set itself, got %.64s; leave it out", canon))
 		case canon == "Host" && (len(values) != 1 || !isHost(values[0])):
-			return queue.Invalid("header", fmt.Sprintf("Host must be one name, or name:port, got %.64q", values))
+			return queue.Invalid("header", fmt.Sprintf("Host must be one name, or name:port, such as example.com:8443, got %.64q", values))
 		}
 	}
 	return nil

@@ -69,7 +69,7 @@ type Push struct {
 var _ worker.Handler = (*Push)(nil)
 
 // ErrPrivate is the error of a URL with an address that is neither public nor allowed.
-var ErrPrivate = errors.New("the URL must lead to a public address, got one that is not public")
+var ErrPrivate = errors.New("the URL must lead to a public address, got one that is not public; allow it by --allow-private")
 
 // New checks cfg and returns a Push. It returns ErrPrivate if the URL itself has a private address. The address of a
 // name is checked at each connect. Errors of cfg appear here and not at the cost of a task.

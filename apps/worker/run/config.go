@@ -261,7 +261,7 @@ func (c *config) fromFile(f *pflag.FlagSet, given map[string]bool) ([]map[string
 	}
 
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: must be one YAML document; leave out what is behind ---", c.file)
+		return nil, fmt.Errorf("%s: must be one YAML document, got more; leave out the text from the second --- on", c.file)
 	}
 
 	if err := setFromFile(f, doc.Settings, given); err != nil {
@@ -278,7 +278,7 @@ func setFromFile(f *pflag.FlagSet, settings map[string]yaml.Node, given map[stri
 	for key, node := range settings {
 		fl := f.Lookup(dashed(key))
 		if fl == nil || slices.Contains(commandLineOnly, fl.Name) {
-			return fmt.Errorf("must have settings of --help alone, got %.64q", key)
+			return fmt.Errorf("must have settings of --help alone, got %.64q; correct its name", key)
 		}
 
 		if other, twice := spelt[fl.Name]; twice {
@@ -311,7 +311,7 @@ func setFromNode(f *pflag.FlagSet, fl *pflag.Flag, node *yaml.Node) error {
 	list, isList := fl.Value.(pflag.SliceValue)
 	switch {
 	case node.Tag == "!!null":
-		return errors.New("must have a value; leave the setting out for the default")
+		return errors.New("must have a value, got none; leave the setting out for the default")
 	case isList && node.Kind != yaml.ScalarNode:
 		var values []string
 		if err := node.Decode(&values); err != nil {
@@ -324,7 +324,7 @@ func setFromNode(f *pflag.FlagSet, fl *pflag.Flag, node *yaml.Node) error {
 		fl.Changed = true
 		return list.Replace([]string{node.Value})
 	case node.Kind != yaml.ScalarNode:
-		return errors.New("must be one value, got a list or a map")
+		return errors.New("must be one value, got a list or a map; give one value")
 	default:
 		return program.SetFlag(f, fl, node.Value)
 	}
@@ -360,7 +360,7 @@ func (c *config) entry(e map[string]yaml.Node) (job, error) {
 	}
 	for _, name := range other {
 		if given[name] {
-			return j, queue.Invalid(name, "must be in an entry with "+kind+"; leave it out")
+			return j, queue.Invalid(name, "must be in an entry with "+kind+", got one without it; leave it out")
 		}
 	}
 	return j, nil
@@ -396,7 +396,7 @@ func (c *config) check() error {
 		}
 
 		if (j.Exec == "") == (j.HTTP == "") {
-			return fmt.Errorf("queue %s: must have either --exec or --http; give one of them", name)
+			return fmt.Errorf("queue %s: must have either --exec or --http, got both or none; give one of them", name)
 		}
 	}
 

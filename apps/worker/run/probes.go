@@ -37,7 +37,7 @@ type probes struct {
 // ready reports why the worker cannot work now, or nil.
 func (p *probes) ready(ctx context.Context) error {
 	if p.draining.Load() {
-		return errors.New("the worker is draining; it must be started anew to take tasks")
+		return errors.New("the worker must not be draining, got a stop signal; start it anew")
 	}
 
 	for _, r := range p.resting() {

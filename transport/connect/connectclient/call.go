@@ -101,7 +101,7 @@ func repeatSafely[T any](
 		}
 
 		safe := errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrIndeterminate) && bool(again)
-		if n >= c.retries || !safe || !waitOrEnd(ctx, retryDelay(n)) {
+		if n >= c.retries || !safe || !queue.WaitToRepeat(ctx, retryDelay(n)) {
 			var none T
 			return none, queue.WithOp(op.String(), err)
 		}
@@ -115,20 +115,6 @@ func repeatSafely[T any](
 func retryDelay(n int) time.Duration {
 	d := min(firstPause<<min(n, 16), lastPause)
 	return d/2 + rand.N(d)
-}
-
-// waitOrEnd waits for d and reports whether ctx still runs afterwards.
-func waitOrEnd(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-queue.PausesDone(ctx):
-		return false
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // translateError returns the error of a call of req as a *queue.Error.
@@ -183,7 +169,7 @@ func http2Missing(info *connect.CallInfo) error {
 	if !ok || h.ResponseStatus() != http.StatusHTTPVersionNotSupported {
 		return nil
 	}
-	return &final{queue.Invalid("http_client", "must speak HTTP/2 for streams that go both ways, got HTTP/1.1")}
+	return &final{queue.Invalid("http_client", "must speak HTTP/2 for streams that go both ways, got HTTP/1.1; allow HTTP/2, or use REST")}
 }
 
 // brokenConnection returns the error of a connection that broke after the request had left.

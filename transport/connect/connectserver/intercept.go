@@ -35,7 +35,7 @@ func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
 // stays.
 func domainError(err error) error {
 	if errors.Is(err, io.EOF) {
-		return &queue.Error{Kind: queue.KindInvalid, Msg: "must have a first message, got the end of the stream", Err: err}
+		return &queue.Error{Kind: queue.KindInvalid, Msg: "must have a first message, got the end of the stream; send the request first", Err: err}
 	}
 	c, ok := errors.AsType[*connect.Error](err)
 	if !ok {

@@ -123,7 +123,7 @@ func ParseDuration(field, s string) (time.Duration, error) {
 		return time.Duration(n), nil
 	}
 	if strings.HasPrefix(s, "-") {
-		return 0, queue.Invalid(field, fmt.Sprintf("must not be negative, got %.64s", s))
+		return 0, queue.Invalid(field, fmt.Sprintf("must be a duration of 0 or more, got %.64s", s))
 	}
 
 	invalid := queue.Invalid(field, fmt.Sprintf(`must be a duration within 10 years, got %q; write an integer of nanoseconds, or as "1m30s", "7d"`, Shorten(s)))

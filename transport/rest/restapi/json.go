@@ -282,11 +282,11 @@ func explainError(err error) error {
 	}
 	switch text := err.Error(); {
 	case strings.HasSuffix(text, "after top-level value"):
-		return queue.Invalid("body", "must be one JSON value, got more behind it")
+		return queue.Invalid("body", "must be one JSON value, got more behind it; send one value")
 	case strings.HasSuffix(text, "unexpected end of JSON input"):
-		return queue.Invalid("body", "must be one complete JSON value, got its beginning")
+		return queue.Invalid("body", "must be one complete JSON value, got its beginning; send all of it")
 	}
-	return queue.Invalid("body", "must be one JSON value, got "+Shorten(strings.TrimPrefix(err.Error(), "json: ")))
+	return queue.Invalid("body", "must be one JSON value, got "+Shorten(strings.TrimPrefix(err.Error(), "json: "))+"; correct it")
 }
 
 func describeType(t reflect.Type) string {

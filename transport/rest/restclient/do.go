@@ -51,7 +51,7 @@ func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.He
 	if q.body != nil {
 		var err error
 		if body, err = restapi.Append(nil, q.body); err != nil {
-			return nil, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Field: "body", Msg: "must be a value that JSON can hold; change its type", Err: err}
+			return nil, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Field: "body", Msg: fmt.Sprintf("must be a value that JSON can hold, got %T; change its type", q.body), Err: err}
 		}
 	}
 
@@ -67,7 +67,10 @@ func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.He
 			return nil, err
 		}
 
-		if !waitOrEnd(ctx, max(after, backoffDelay(attempt))) {
+		// Without time for the pause the present error says more than the end of the deadline.
+		pause := max(after, backoffDelay(attempt))
+		deadline, bounded := ctx.Deadline()
+		if bounded && time.Until(deadline) <= pause || !queue.WaitToRepeat(ctx, pause) {
 			return nil, err
 		}
 	}
@@ -84,7 +87,7 @@ func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out
 	defer stop()
 	req, err := c.buildRequest(call, q, body)
 	if err != nil {
-		return nil, 0, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request must be one that HTTP can carry; check the URL and the headers", Err: err}
+		return nil, 0, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request must be one that HTTP can carry, got another; check the URL and the headers", Err: err}
 	}
 
 	resp, err := pace.Do(c.http, req)
@@ -243,23 +246,6 @@ func retryAfter(h http.Header) time.Duration {
 func backoffDelay(attempt int) time.Duration {
 	d := 50 * time.Millisecond << min(attempt-1, 5)
 	return d/2 + rand.N(d)
-}
-
-// waitOrEnd waits for d. It reports false if ctx ends before, and at once if the deadline of ctx is closer than d.
-func waitOrEnd(ctx context.Context, d time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return false
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-queue.PausesDone(ctx):
-		return false
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func pageQuery(p queue.Page) url.Values {

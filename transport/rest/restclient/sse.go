@@ -102,7 +102,7 @@ func (c *Client) openStream(ctx context.Context, q request, opened func(), handl
 	defer watch.Stop()
 	req, err := c.buildRequest(call, q, nil)
 	if err != nil {
-		return &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request must be one that HTTP can carry; check the URL and the headers", Err: err}
+		return &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request must be one that HTTP can carry, got another; check the URL and the headers", Err: err}
 	}
 
 	req.Header["Accept"] = []string{restapi.MediaEventStream}
@@ -186,7 +186,7 @@ func (c *Client) keepStreaming(ctx context.Context, attempt func(opened func()) 
 			return err
 		}
 
-		waitOrEnd(ctx, backoffDelay(tries+1))
+		queue.WaitToRepeat(ctx, backoffDelay(tries+1))
 		if ctx.Err() != nil {
 			return contextError(ctx, operationOf(err))
 		}

@@ -199,7 +199,7 @@ func (c *call) readBody(buf *bytes.Buffer) error {
 		_ = c.copyBody(ctl, io.Discard, maxDiscard)
 		return &queue.Error{
 			Kind: queue.KindTooLarge, Field: "body",
-			Msg: fmt.Sprintf("must have at most %d bytes; send less, or in several requests", c.bodyLimit),
+			Msg: fmt.Sprintf("must have at most %d bytes, got more; send less, or in several requests", c.bodyLimit),
 		}
 	}
 
@@ -278,7 +278,7 @@ func (c *call) mediaType() (string, error) {
 	if e := c.r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		c.w.Header().Set("Accept-Encoding", "identity")
 		return "", input.Refusal{
-			Cause:  queue.Invalid("Content-Encoding", "must be identity; send the body without compression"),
+			Cause:  queue.Invalid("Content-Encoding", fmt.Sprintf("must be identity, got %.64q; send the body without compression", e)),
 			Status: http.StatusUnsupportedMediaType,
 		}
 	}

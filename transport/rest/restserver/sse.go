@@ -45,7 +45,7 @@ type stream struct {
 func (c *call) openStream() (*stream, error) {
 	if c.r.Method == http.MethodHead {
 		return nil, input.Refusal{
-			Cause:  queue.Invalid("method", "must be GET for a stream, got HEAD"),
+			Cause:  queue.Invalid("method", "must be GET for a stream, got HEAD; send GET"),
 			Status: http.StatusMethodNotAllowed,
 		}
 	}

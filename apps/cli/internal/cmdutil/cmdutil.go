@@ -42,7 +42,7 @@ func Args(least, most int, what string, flag ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return Usage("arguments: must have %s; see %s --help", what, cmd.CommandPath())
+			return Usage("arguments: must have %s, got %d; see %s --help", what, len(args), cmd.CommandPath())
 		case most >= 0 && len(args) > most && splitValues(cmd) != "":
 			return Usage("arguments: must be fewer, got an unexpected argument %.64q; the shell may have split the value of --%s: put it in quotes, or give @file or -", args[most], splitValues(cmd))
 		case most >= 0 && len(args) > most && len(flag) > 0:

@@ -27,7 +27,7 @@ func RefuseMisspeltVariables(f *factory.Factory, cmd *cobra.Command) error {
 	others := readByCommands(cmd.Root())
 	for _, name := range program.Unread(cmd.Flags(), f.Environ()) {
 		if near := Nearest(strings.TrimPrefix(name, program.Prefix), read); near != "" {
-			return Usage("%s: must be a variable that pgqueue reads; correct it to %s%s, or unset it", name, program.Prefix, near)
+			return Usage("variables: must be variables that pgqueue reads, got %s; correct it to %s%s, or unset it", name, program.Prefix, near)
 		}
 		if !slices.Contains(others, name) {
 			fmt.Fprintf(f.IO.Err, "pgqueue: no setting is read from the variable %s\n", output.Clean(name))

@@ -75,5 +75,5 @@ func newYAMLNode(dec *json.Decoder) (*yaml.Node, error) {
 		return n, err
 	}
 
-	return nil, fmt.Errorf("output: must be JSON, got the token %.64v", tok)
+	return nil, fmt.Errorf("output: must be JSON, got the token %.64v; use --output json", tok)
 }

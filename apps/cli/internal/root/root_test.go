@@ -284,7 +284,7 @@ func TestExitCodes(t *testing.T) {
 		"tasks --limit 99999999999999999999":   {2, "must fit 64 bits"},
 		"tasks --limit":                        {2, "--limit: must have a value"},
 		"tasks --timeout soon":                 {2, "must be a duration from 0"},
-		"queue pause":                          {2, "arguments: must have a queue's name; see pgqueue queue pause --help"},
+		"queue pause":                          {2, "arguments: must have a queue's name, got 0; see pgqueue queue pause --help"},
 		"tasks -o xml":                         {2, "table, wide, json"},
 		"tasks --jq .[":                        {2, "--jq"},
 		"create-task mail --payload {":         {2, "payload"},

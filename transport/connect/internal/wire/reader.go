@@ -61,7 +61,7 @@ func (r *Reader) Time(field string, t *timestamppb.Timestamp) time.Time {
 		return time.Time{}
 	}
 	if t.CheckValid() != nil {
-		r.recordFault(field, fmt.Sprintf("must be a time of the years 1 to 9999, got %d s after 1970", t.GetSeconds()))
+		r.recordFault(field, fmt.Sprintf("must be a time from 1 to 9999 AD, got %d s after 1970", t.GetSeconds()))
 		return time.Time{}
 	}
 	return t.AsTime()

@@ -49,7 +49,7 @@ func (d *database) openStore(ctx context.Context, args []string) (*postgres.Stor
 		return nil, err
 	}
 
-	const needed = "database-url: must be the URL of the database; give an argument, --database-url or PGQUEUE_DATABASE_URL"
+	const needed = "database-url: must be the URL of the database, got none; give an argument, --database-url or PGQUEUE_DATABASE_URL"
 	switch {
 	case d.URL != "" && d.dataDir != "":
 		return nil, cmdutil.Usage("--data-dir: must not come with a URL; leave one out")

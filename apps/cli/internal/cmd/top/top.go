@@ -37,7 +37,7 @@ func newTopCommand(f *factory.Factory) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case !f.IO.OutTTY || !f.IO.InTTY || f.IO.Dumb:
-				return cmdutil.Usage("output: must be a terminal; without one use pgqueue stats --watch")
+				return cmdutil.Usage("output: must be a terminal, got a pipe or a file; without a terminal use pgqueue stats --watch")
 			case every < 100*time.Millisecond:
 				return cmdutil.Usage("--every: must be at least 100ms, got %v", every)
 			}

@@ -206,7 +206,7 @@ func (o *importOptions) openInput(f *factory.Factory, name string) (io.ReadClose
 
 	info, err := file.Stat()
 	if err == nil && info.IsDir() {
-		err = fmt.Errorf("file: must be a file, got the folder %.64q", name)
+		err = fmt.Errorf("file: must be a file, got the folder %.64q; name a file in it", name)
 	}
 
 	if err == nil && o.label == "" && !o.noKeys {

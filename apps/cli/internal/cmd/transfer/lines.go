@@ -114,7 +114,7 @@ func (r *reader) parseTask(b []byte) (queue.NewTask, error) {
 		}
 
 		if rec.Status != "" && !rec.Status.Valid() {
-			return t, queue.Invalid("status", fmt.Sprintf("must be a status of a task, got %.64q", rec.Status))
+			return t, queue.Invalid("status", fmt.Sprintf("must be a status of a task, got %.64q; leave it out, or correct it", rec.Status))
 		}
 
 		if rec.Status != "" && !rec.Status.Waiting() && !r.any {

@@ -58,7 +58,7 @@ func (b *Body[In, Out]) Optional() (out Out, err error) {
 func (b *Body[In, Out]) decode(media string, data []byte) {
 	if media == restapi.MediaNDJSON {
 		b.err = Refusal{
-			Cause:  queue.Invalid("Content-Type", "must be "+restapi.MediaJSON+"; NDJSON is for batches"),
+			Cause:  queue.Invalid("Content-Type", "must be "+restapi.MediaJSON+", got "+restapi.Shorten(media)+"; send NDJSON to the routes of batches"),
 			Status: http.StatusUnsupportedMediaType,
 		}
 		return
