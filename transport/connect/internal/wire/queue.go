@@ -53,7 +53,7 @@ func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
 // QueueMeta reads m from the wire.
 func (r *Reader) QueueMeta(m *pb.QueueMeta) queue.QueueMeta {
 	if m == nil {
-		r.recordFault("meta", "must be set, got a request without it")
+		r.recordFault("meta", "must be set, got a request without it; send it")
 	}
 	if m == nil {
 		return queue.QueueMeta{}

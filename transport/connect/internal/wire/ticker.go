@@ -56,7 +56,7 @@ func TickerMeta(m queue.TickerMeta) *pb.TickerMeta {
 // TickerMeta reads m from the wire.
 func (r *Reader) TickerMeta(m *pb.TickerMeta) queue.TickerMeta {
 	if m == nil {
-		r.recordFault("meta", "must be set, got a request without it")
+		r.recordFault("meta", "must be set, got a request without it; send it")
 	}
 	if m == nil {
 		return queue.TickerMeta{}
