@@ -28,13 +28,19 @@ func (s *Store) retainBatch(r queue.Retain, now time.Time) ([][]*queue.Task, err
 	}
 
 	out := make([][]*queue.Task, len(r.Requests))
+	bytes := 0
 	for i, share := range r.Requests {
+		if r.EndsBefore(i, bytes) {
+			return out[:i], nil
+		}
+
 		slices.SortFunc(lanes, func(a, b *queueState) int {
 			return cmp.Or(cmp.Compare(a.served, b.served), cmp.Compare(a.queue.Name, b.queue.Name))
 		})
 		if out[i], err = s.retainRepeatable(r.Namespace, lanes, share, now); err != nil {
 			return nil, err
 		}
+		bytes += queue.TaskBytes(out[i])
 	}
 
 	return out, nil

@@ -58,7 +58,7 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	s.lanes.confirmLanes(b.lanes, b.generation)
 	var picked []pickedTask
 	if p != nil {
-		s.finishRetain(ctx, r, p, outs)
+		outs = s.finishRetain(ctx, r, p, outs)
 		picked = p.out
 	}
 
@@ -77,24 +77,27 @@ func (s *Store) createWithoutRetain(ctx context.Context, c queue.Create, outs []
 
 // pickNewTasks retains within the transaction t that has created b. It returns nil when it found no task.
 func (s *Store) pickNewTasks(ctx context.Context, t *txn.Tx, b *insertBatch, queues []*storedQueue, r queue.Retain, outs [][]*queue.Task) (*claim, error) {
-	p, err := s.pickTasks(ctx, t, queues, s.limitTasks(r.Requests, queues))
+	total, served := s.limitTasks(r, queues)
+	p, err := s.pickTasks(ctx, t, queues, total)
 	if err != nil || len(p.out) == 0 {
 		return nil, err
 	}
+	p.countAnswered(served, len(r.Requests))
+	requests := r.Requests[:served]
 
 	// Tasks that may exceed the byte limits of the requests are read before their leases are written.
 	others := b.fillFromBatch(p.out)
-	if !s.fitsForSure(r.Requests, p.out) {
-		err = s.measurePicked(ctx, t, r.Requests, p)
-	} else if shareOutTasks(r.Requests, p.out); len(others) > 0 {
-		queueTaskReading(t, others, sumKeptBytes(r.Requests))
+	if !s.fitsForSure(requests, p.out) {
+		err = s.measurePicked(ctx, t, requests, p)
+	} else if shareOutTasks(requests, p.out); len(others) > 0 {
+		queueTaskReading(t, others, sumKeptBytes(requests))
 	}
 	if err != nil {
 		return nil, err
 	}
 
 	p.rememberRemainders()
-	queueLeases(t, r.Requests, p.out, p.now, outs)
+	queueLeases(t, requests, p.out, p.now, outs)
 	return p, nil
 }
 

@@ -24,7 +24,7 @@ const opRequest = "retain tasks"
 func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*storedQueue, share queue.RetainShare) ([]*queue.Task, error) {
 	requests := []queue.RetainShare{share}
 	key := requestKey{namespace, share.Worker, share.RequestID}
-	total := s.limitTasks(requests, queues)
+	total, _ := s.limitTasks(queue.Retain{Requests: requests}, queues)
 	out := make([][]*queue.Task, 1)
 	reuse := false // the tasks of an earlier use of the id were handed back as far as possible
 	var p *claim
@@ -49,6 +49,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			if len(p.out) == 0 {
 				return txn.ErrNothing
 			}
+			p.countAnswered(1, 1)
 			if err := s.leasePickedTasks(ctx, t, requests, p, out); err != nil {
 				return err
 			}
@@ -60,7 +61,7 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 		})
 
 		if err == nil && p != nil {
-			s.finishRetain(ctx, queue.Retain{Namespace: namespace, Requests: requests}, p, out)
+			out = s.finishRetain(ctx, queue.Retain{Namespace: namespace, Requests: requests}, p, out)
 		}
 
 		switch {

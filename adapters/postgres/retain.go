@@ -73,16 +73,21 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 	}
 
 	if hasRequestID(r) {
+		bytes := 0
 		for i, share := range r.Requests {
+			if r.EndsBefore(i, bytes) {
+				return out[:i], nil
+			}
 			if out[i], err = s.retainRequest(ctx, r.Namespace, queues, share); err != nil {
 				return nil, err
 			}
+			bytes += queue.TaskBytes(out[i])
 		}
 		return out, nil
 	}
 
 	// A retain that finds only runs under a split tries again, because their rest is ready after the commit.
-	total := s.limitTasks(r.Requests, queues)
+	total, served := s.limitTasks(r, queues)
 	var p *claim
 	for try := 1; ; try++ {
 		err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) (err error) {
@@ -93,11 +98,12 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 			if len(p.out) == 0 {
 				return txn.ErrNothing
 			}
-			return s.leasePickedTasks(ctx, t, r.Requests, p, out)
+			p.countAnswered(served, len(r.Requests))
+			return s.leasePickedTasks(ctx, t, r.Requests[:served], p, out)
 		})
 
 		if err == nil {
-			s.finishRetain(ctx, r, p, out)
+			return s.finishRetain(ctx, r, p, out), nil
 		}
 
 		if !errors.Is(err, errSplitting) {
@@ -124,14 +130,15 @@ func (s *Store) leasePickedTasks(ctx context.Context, t *txn.Tx, requests []queu
 	return nil
 }
 
-// finishRetain runs after the commit of a retain and does nothing without a byte limit. It records the sizes of the
-// tasks, hands back the surplus, and wakes the queues of the tasks that were put back.
-func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out [][]*queue.Task) {
-	if !slices.ContainsFunc(r.Requests, func(q queue.RetainShare) bool { return q.MaxBytes > 0 && q.Limit > 1 }) {
-		return
+// finishRetain runs after the commit of a retain and returns the answers of the requests. It records the sizes of the
+// tasks, hands back the surplus, and wakes the queues of the tasks that were put back. A single task needs none of that.
+func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out [][]*queue.Task) [][]*queue.Task {
+	if len(r.Requests) == 1 && (r.Requests[0].MaxBytes == 0 || r.Requests[0].Limit <= 1) {
+		return out
 	}
+
 	s.weighPicked(p.out)
-	s.returnSurplus(ctx, r, out)
+	answered := min(p.answered, s.returnSurplus(ctx, r, out))
 	var wakes []queue.Wake
 	for _, k := range p.restored { // other retains may have passed over them
 		if w := (queue.Wake{Namespace: k.q.Namespace, Queue: k.q.Name}); !slices.Contains(wakes, w) {
@@ -139,6 +146,7 @@ func (s *Store) finishRetain(ctx context.Context, r queue.Retain, p *claim, out 
 		}
 	}
 	s.notify.NotifyReady(wakes)
+	return out[:answered]
 }
 
 // pickedTask is a task that left the ready rows.
@@ -255,10 +263,19 @@ type claim struct {
 	run       readyRow     // the run that scanPickedRun reads; one for all rows
 	place     pgtype.TID   // of run
 	targets   []any        // of a row, in run, place and now
+	answered  int          // number of requests that get an answer
 	// restored are picked tasks that exceed the byte limits.
 	restored []pickedTask
 	// splitting is set if the pick found only runs that other retains hold.
 	splitting bool
+}
+
+// countAnswered sets the number of answered requests: those that the pick served, or all if it found no more tasks.
+func (p *claim) countAnswered(served, all int) {
+	p.answered = served
+	if len(p.out) < p.most {
+		p.answered = all
+	}
 }
 
 // remainder is the rest of a run.

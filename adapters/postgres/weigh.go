@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -24,8 +25,9 @@ const (
 	weightDecay = 8
 	// wrongBy limits the bytes that a process keeps after a wrong prediction, as a multiple of the limit.
 	wrongBy = 2
-	// maxKeep bounds these bytes over all requests of a call.
-	maxKeep = 64 << 20
+	// maxCallBytes bounds the tasks of all requests of a call: the last one may begin just below MaxRetainBytes, and may
+	// itself ask for as many.
+	maxCallBytes = 2 * queue.MaxRetainBytes
 )
 
 // weight is the recent size of a queue's tasks in bytes; 0 = unknown.
@@ -57,6 +59,9 @@ func (s *Store) weighPicked(picked []pickedTask) {
 		id, n, bytes, largest := picked[0].q.id, 0, 0, 0
 		for n < len(picked) && picked[n].q.id == id {
 			size := picked[n].task.Bytes()
+			if picked[n].task.Payload == nil { // it exceeded the expected bytes
+				size += unknownBytes
+			}
 			bytes, largest = bytes+size, max(largest, size)
 			n++
 		}
@@ -65,35 +70,50 @@ func (s *Store) weighPicked(picked []pickedTask) {
 	}
 }
 
-// limitTasks returns the number of tasks to pick for requests. It is at most about twice the number that fits by the
-// recent sizes.
-func (s *Store) limitTasks(requests []queue.RetainShare, queues []*storedQueue) (total int) {
-	average := -1
-	for _, r := range requests {
-		limit := r.Limit
-		if r.MaxBytes > 0 && limit > 1 {
-			if average < 0 {
-				average = s.leastAverage(queues)
-			}
-			if average > 0 {
-				limit = min(limit, 2*r.MaxBytes/average+1)
-			}
+// limitTasks returns the number of tasks to pick, and for how many of the requests. For each request it is at most about
+// twice the number that fits by the recent sizes. Requests behind MaxRetainBytes wait for the next call.
+func (s *Store) limitTasks(r queue.Retain, queues []*storedQueue) (total, served int) {
+	if len(r.Requests) == 1 && r.Requests[0].Limit <= 1 {
+		return r.Requests[0].Limit, 1
+	}
+
+	size := s.leastSize(queues)
+	bytes := 0
+	for i, share := range r.Requests {
+		if r.EndsBefore(i, bytes) {
+			return total, i
+		}
+
+		limit := share.Limit
+		expected := limit * size.expected()
+		if share.MaxBytes > 0 && limit > 1 && size.average > 0 {
+			limit = min(limit, 2*share.MaxBytes/size.average+1)
+			expected = min(expected, share.MaxBytes)
 		}
 		total += limit
+		bytes += expected
 	}
-	return total
+
+	return total, len(r.Requests)
 }
 
-// leastAverage returns the smallest average size of queues; 0 if the size of one is unknown.
-func (s *Store) leastAverage(queues []*storedQueue) int {
-	least := 0
+// leastSize returns the sizes of the queue with the smallest tasks; 0 if the size of one is unknown.
+func (s *Store) leastSize(queues []*storedQueue) (least weight) {
 	for i, q := range queues {
-		average := s.lanes.lanesOfQueue(q.id).estimateSize().average
-		if least = min(least, average); i == 0 {
-			least = average
+		if w := s.lanes.lanesOfQueue(q.id).estimateSize(); i == 0 || w.average < least.average {
+			least = w
 		}
 	}
 	return least
+}
+
+// expected is the size by which a call plans. By their largest size tasks of about one size fit for sure. Rare large
+// tasks are not to make the calls short, so tasks of mixed sizes count by their average.
+func (w weight) expected() int {
+	if w.largest <= 2*w.average {
+		return w.largest
+	}
+	return w.average
 }
 
 // fitsForSure reports whether the picked tasks stay below the limits of requests, by the recent sizes of their queues.
@@ -108,6 +128,11 @@ func (s *Store) fitsForSure(requests []queue.RetainShare, picked []pickedTask) b
 			w = unknownBytes
 		}
 		largest = max(largest, w)
+	}
+
+	// The requests begin below MaxRetainBytes if all tasks but those of the last one fit into them.
+	if n := len(picked) - requests[len(requests)-1].Limit; n*largest > queue.MaxRetainBytes {
+		return false
 	}
 
 	for _, r := range requests {
@@ -127,31 +152,39 @@ func sumKeptBytes(requests []queue.RetainShare) (most int) {
 		}
 		most += wrongBy*r.MaxBytes + unknownBytes
 	}
-	return min(most, maxKeep)
+	return min(most, maxCallBytes+unknownBytes)
 }
 
 // sharing assigns tasks to requests, one request after the other.
 type sharing struct {
-	requests     []queue.RetainShare
-	at           int // index of the present request
-	tasks, bytes int // sums of the present request
+	queue.Retain
+
+	at    int // index of the present request
+	tasks int // of the present request
+	bytes int // of the present request
+	read  int // bytes of all requests before it
 }
 
-// takeShare returns the request that gets a task of size bytes; false if all requests are full.
+// takeShare returns the request that gets a task of size bytes; false if all requests are full, or the call is.
 func (s *sharing) takeShare(size int) (share int, ok bool) {
-	for ; s.at < len(s.requests); s.at++ {
-		if r := s.requests[s.at]; s.tasks < r.Limit && r.TakesBytes(s.tasks, s.bytes, size) {
-			s.tasks, s.bytes = s.tasks+1, s.bytes+size
+	for s.at < len(s.Requests) && !s.EndsBefore(s.at, s.read) {
+		if r := s.Requests[s.at]; s.tasks < r.Limit && r.TakesBytes(s.tasks, s.bytes, size) {
+			s.tasks++
+			s.bytes += size
 			return s.at, true
 		}
-		s.tasks, s.bytes = 0, 0
+
+		s.at++
+		s.read += s.bytes
+		s.tasks = 0
+		s.bytes = 0
 	}
 	return 0, false
 }
 
 // shareOutTasks assigns the picked tasks to requests by number alone.
 func shareOutTasks(requests []queue.RetainShare, picked []pickedTask) {
-	s := sharing{requests: requests}
+	s := sharing{Retain: queue.Retain{Requests: requests}}
 	for i := range picked {
 		share, _ := s.takeShare(0)     // requests ask for at least as many tasks as were picked
 		picked[i].share = int16(share) //nolint:gosec // at most queue.MaxBatch
@@ -161,11 +194,12 @@ func shareOutTasks(requests []queue.RetainShare, picked []pickedTask) {
 // measurePicked reads picked tasks until the requests are full. It assigns those tasks and makes the others ready
 // again. It does not read tasks with a present payload again.
 func (s *Store) measurePicked(ctx context.Context, t *txn.Tx, requests []queue.RetainShare, p *claim) error {
-	share := sharing{requests: requests}
+	share := sharing{Retain: queue.Retain{Requests: requests}}
 	fit, largest, left := 0, 0, 0
 	for _, r := range requests {
-		left += r.MaxBytes
+		left += cmp.Or(r.MaxBytes, maxCallBytes)
 	}
+	left = min(left, maxCallBytes)
 
 	// A piece has at most four times the tasks of the last one, and no more than fit by the largest size so far.
 	for piece, full := firstPiece, false; fit < len(p.out) && !full; {
@@ -201,6 +235,10 @@ func (s *Store) measurePicked(ctx context.Context, t *txn.Tx, requests []queue.R
 		piece = max(min(next, left/max(largest, 1)), 1)
 	}
 
+	if fit < len(p.out) {
+		p.answered = share.at
+	}
+
 	// The rest returns to the ready rows in the same transaction.
 	rest := p.out[fit:]
 	p.out = p.out[:fit]
@@ -228,14 +266,21 @@ func (p *claim) restorePicked(picked []pickedTask) {
 	p.tx.Queue(restoreRuns, runColumns.Arrays(nil, runs)...)
 }
 
-// returnSurplus hands back tasks after the commit that exceed the limits because the prediction was wrong.
-func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queue.Task) {
+// returnSurplus hands back tasks after the commit that exceed the limits because the prediction was wrong. It returns the
+// number of requests that are answered.
+func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queue.Task) (answered int) {
 	var back []queue.Release
+	read := 0
+	answered = len(out)
 	for i, tasks := range out {
+		if len(tasks) > 0 && answered == len(out) && (r.EndsBefore(i, read) || i > 0 && tasks[0].Payload == nil) {
+			answered = i
+		}
+
 		bytes := 0
 		for n, t := range tasks {
 			size := t.Bytes()
-			if t.Payload != nil && r.Requests[i].TakesBytes(n, bytes, size) {
+			if i < answered && t.Payload != nil && r.Requests[i].TakesBytes(n, bytes, size) {
 				bytes += size
 				continue
 			}
@@ -248,11 +293,19 @@ func (s *Store) returnSurplus(ctx context.Context, r queue.Retain, out [][]*queu
 			out[i] = tasks[:n:n]
 			break
 		}
+		read += bytes
 	}
 
 	if len(back) == 0 {
-		return
+		return answered
 	}
+
+	// Requests without tasks are to get those that go back.
+	for answered > 1 && len(out[answered-1]) == 0 {
+		answered--
+	}
+
 	// A failed hand-back is harmless: the task comes back when its lease lapses.
 	_, _ = s.ReleaseTasks(context.WithoutCancel(ctx), r.Namespace, back)
+	return answered
 }

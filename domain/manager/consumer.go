@@ -44,6 +44,10 @@ func (m *Manager) retainValidated(ctx context.Context, r queue.RetainRequest) ([
 
 func (m *Manager) retainWithoutWait(ctx context.Context, set waitlist.QueueSet, share queue.RetainShare) ([]*queue.Task, error) {
 	outs, err := m.retains.Do(ctx, set, share)
+	if err == nil && waitlist.IsUnread(outs[0]) {
+		set.Alone = m.lone.Add(1)
+		outs, err = m.retains.Do(ctx, set, share)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,8 @@ type fake struct {
 	maintain func(context.Context, queue.Chore) (queue.Maintained, error)
 	// concurrency of every queue.
 	concurrency int
+	// perCall, when set, bounds the requests that one retain answers, as large tasks do.
+	perCall int
 	// locked holds the tasks that another transaction has locked.
 	locked map[int64]bool
 	wakes  chan queue.Wake
@@ -178,6 +180,9 @@ func (f *fake) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task
 func (f *fake) retained(r queue.Retain) [][]*queue.Task {
 	out := make([][]*queue.Task, len(r.Requests))
 	for i, q := range r.Requests {
+		if f.perCall > 0 && i >= f.perCall && len(out[i-1]) > 0 {
+			return out[:i]
+		}
 		for range q.Limit {
 			at := slices.IndexFunc(f.ready, func(id int64) bool {
 				t := f.tasks[id]

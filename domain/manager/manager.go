@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/pgqueue/pgqueue/domain/batch"
 	"github.com/pgqueue/pgqueue/domain/manager/internal/background"
@@ -31,6 +32,7 @@ type parts struct {
 
 	creates    *batch.Batcher[createKey, queue.NewTask, queue.Created]
 	retains    *batch.Batcher[waitlist.QueueSet, queue.RetainShare, []*queue.Task]
+	lone       atomic.Uint64 // numbers the retains that go alone
 	heartbeats *batch.Batcher[string, queue.Heartbeat, queue.Beat]
 	releases   *batch.Batcher[string, queue.Release, queue.Released]
 
@@ -96,7 +98,7 @@ func (p *parts) setBatchers() {
 	retains := batchOptions(p, queue.OpRetainTasks, p.retainTasks)
 	retains.Weight = func(s queue.RetainShare) int { return s.Limit }
 	retains.Unclaimed = func(set waitlist.QueueSet, _ []queue.RetainShare, outs [][]*queue.Task, _ error) {
-		p.handBackTasks(set, slices.Concat(outs...))
+		p.handBackTasks(set, slices.Concat(slices.DeleteFunc(outs, waitlist.IsUnread)...))
 	}
 	p.retains = batch.New(retains)
 

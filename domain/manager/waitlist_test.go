@@ -269,3 +269,82 @@ func make200() []queue.NewTask {
 	}
 	return tasks
 }
+
+func TestRetainsOfLargeTasks(t *testing.T) {
+	const n = 600
+	gotOneEach := func(t *testing.T, waits []*later[[]*queue.Task]) {
+		t.Helper()
+		seen := map[int64]bool{}
+		for i, w := range waits {
+			tasks, err := w.wait()
+			if err != nil || len(tasks) != 1 || tasks[0] == nil || seen[tasks[0].ID] {
+				t.Fatalf("caller %d got %v and %v", i, tasks, err)
+			}
+			seen[tasks[0].ID] = true
+		}
+	}
+
+	bubble(t, "callers that wait get a task each when a call answers a few of them", func(t *testing.T, f *fake, m *Manager) {
+		f.perCall = 8
+		var waits []*later[[]*queue.Task]
+		for i := range n {
+			waits = append(waits, retain(m, waitFor(workerName(i), time.Minute, "mail")))
+		}
+		synctest.Wait()
+		f.put("default", "mail", n)
+		pass(time.Second)
+		gotOneEach(t, waits)
+	})
+	bubble(t, "callers that do not wait get a task each when a call answers a few of them", func(t *testing.T, f *fake, m *Manager) {
+		f.perCall = 8
+		f.put("default", "mail", n)
+		var waits []*later[[]*queue.Task]
+		for i := range n {
+			waits = append(waits, retain(m, waitFor(workerName(i), 0, "mail")))
+		}
+		gotOneEach(t, waits)
+	})
+	bubble(t, "a caller with its wait over during a call that leaves it out gets its task", func(t *testing.T, f *fake, m *Manager) {
+		f.perCall = 1
+		release := f.block("retain")
+		first := retain(m, waitFor("w0", time.Minute, "mail"))
+		synctest.Wait()
+		waits := []*later[[]*queue.Task]{first, retain(m, waitFor("w1", 10*time.Second, "mail")), retain(m, waitFor("w2", 10*time.Second, "mail"))}
+		synctest.Wait()
+		f.put("default", "mail", 3)
+		release()
+		release = f.block("retain")
+		synctest.Wait()
+		pass(20 * time.Second)
+		release()
+		gotOneEach(t, waits)
+	})
+	bubble(t, "the tasks of callers that leave go back", func(t *testing.T, f *fake, m *Manager) {
+		f.perCall = 2
+		release := f.block("retain")
+		ctx, cancel := context.WithCancel(t.Context())
+		var waits []*later[[]*queue.Task]
+		for i := range 9 {
+			waits = append(waits, start(func() ([]*queue.Task, error) {
+				return m.RetainTasks(ctx, waitFor(workerName(i), 0, "mail"))
+			}))
+		}
+		f.put("default", "mail", 9)
+		synctest.Wait()
+		cancel()
+		for _, w := range waits {
+			if tasks, err := w.wait(); err == nil {
+				t.Errorf("got %v", tasks)
+			}
+		}
+		release()
+		pass(time.Minute)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for id, task := range f.tasks {
+			if task.Status == queue.StatusRetained {
+				t.Errorf("task %d is %s", id, task.Status)
+			}
+		}
+	})
+}

@@ -51,7 +51,8 @@ const (
 	// DefaultRetainBytes bounds the tasks of one retain, encoded, when it does not say how many bytes it takes. Base64 makes
 	// 4,000,000 of them, and with some room for the rest a client with the usual message limit of 4 MiB takes them.
 	DefaultRetainBytes = 3_000_000
-	// MaxRetainBytes bounds what a retain may ask for instead: 8 MiB.
+	// MaxRetainBytes bounds what a retain may ask for instead: 8 MiB. A Store call of several retains that has read so
+	// much begins no further one of them.
 	MaxRetainBytes = 8 << 20
 	// MaxWait bounds how long a retain or an await may block.
 	MaxWait = 10 * time.Minute

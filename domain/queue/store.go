@@ -31,6 +31,8 @@ type TaskStore interface {
 	CreateTasks(ctx context.Context, c Create) ([]Created, error)
 	// RetainTasks serves several requests for the same queues at once and answers each in order. Within a queue tasks
 	// leave by priority, then in the order in which they became ready; over several queues none starves another.
+	// Once it has read MaxRetainBytes it begins no further request: then it answers only the first ones, at least one,
+	// each with tasks. The caller asks again for the others. CreateAndRetain does the same.
 	RetainTasks(ctx context.Context, r Retain) ([][]*Task, error)
 	// CreateAndRetain is a CreateTasks and a RetainTasks behind it in one commit: where callers wait, a create
 	// starts their tasks. The retain is one like any other, so it may take other tasks than those created, or none.
@@ -67,6 +69,9 @@ type Retain struct {
 	Queues   []string
 	Requests []RetainShare
 }
+
+// EndsBefore reports whether a Store call that has read so many bytes leaves request i, and those behind it, to the next call.
+func (r Retain) EndsBefore(i, bytes int) bool { return i > 0 && bytes >= MaxRetainBytes }
 
 // RetainShare is one request of a Retain.
 type RetainShare struct {

@@ -72,6 +72,65 @@ func testRetainBytes(e *env) {
 		}
 		e.equal("the rest", ids(take(e, "mail", queue.RetainShare{Limit: 10})[0]), made[8:])
 	})
+	// drain serves n requests like share with Store calls of all that are left. It returns the retained tasks in order.
+	drain := func(e *env, name string, n int, share queue.RetainShare) (tasks []*queue.Task) {
+		e.Helper()
+		for n > 0 {
+			out := take(e, name, slices.Repeat([]queue.RetainShare{share}, n)...)
+			if len(out) == 0 || len(out) > n {
+				e.Fatalf("%d of %d requests are answered", len(out), n)
+			}
+
+			bytes := 0
+			for i, got := range out {
+				if len(got) == 0 && len(out) < n {
+					e.Fatalf("request %d of %d answered ones got nothing", i, len(out))
+				}
+				if len(got) > 0 && bytes >= queue.MaxRetainBytes {
+					e.Fatalf("request %d begins behind %d bytes", i, bytes)
+				}
+				bytes += queue.TaskBytes(got)
+				tasks = append(tasks, got...)
+			}
+			n -= len(out)
+		}
+		return tasks
+	}
+	const mega = 1_000_000
+	e.it("a call of many requests begins none behind 8 MiB, and each gets what it would get alone", func(e *env) {
+		made := sized(e, "mail", same(20, mega)...)
+		got := drain(e, "mail", 10, queue.RetainShare{Limit: 1, MaxBytes: queue.DefaultRetainBytes})
+		got = append(got, drain(e, "mail", 5, queue.RetainShare{Limit: 10, MaxBytes: 5 * mega})...) // now the size is known
+		e.equal("retained", ids(got), made)
+		for _, t := range got {
+			e.equal("payload", len(t.Payload), mega)
+			e.equal("attempt", t.Attempt, 1)
+		}
+	})
+	e.it("many requests for tasks that are larger than those before get them whole", func(e *env) {
+		sized(e, "mail", same(20, 100)...)
+		e.equal("small", len(drain(e, "mail", 20, queue.RetainShare{Limit: 1, MaxBytes: queue.DefaultRetainBytes})), 20)
+		for range 10 {
+			e.create("mail", queue.TaskMeta{Payload: large(mega)})
+		}
+		seen := map[int64]bool{}
+		for tries := 0; len(seen) < 10 && tries < 10; tries++ {
+			for _, t := range drain(e, "mail", 10, queue.RetainShare{Limit: 1, MaxBytes: queue.DefaultRetainBytes}) {
+				e.equal("payload", len(t.Payload), mega)
+				e.equal("attempt", t.Attempt, 1)
+				seen[t.ID] = true
+			}
+		}
+		e.equal("retained", len(seen), 10)
+	})
+	e.it("a create for many waiting requests begins none behind 8 MiB", func(e *env) {
+		made := sized(e, "mail", same(10, mega)...)
+		shares := slices.Repeat([]queue.RetainShare{{Worker: "w", Limit: 1, MaxBytes: queue.DefaultRetainBytes}}, 10)
+		_, outs, err := e.s.CreateAndRetain(e.ctx(), queue.Create{Namespace: e.ns, Tasks: []queue.NewTask{e.newTask("mail", queue.TaskMeta{})}},
+			queue.Retain{Namespace: e.ns, Queues: []string{"mail"}, Requests: shares})
+		e.ok(err)
+		e.equal("retained", ids(slices.Concat(outs...)), made[:9])
+	})
 	e.it("results and progress count, and a task that failed keeps what it had", func(e *env) {
 		sized(e, "mail", same(4, 100)...)
 		for _, t := range take(e, "mail", queue.RetainShare{Limit: 4})[0] {

@@ -34,7 +34,15 @@ type QueueSet struct {
 	Queues string
 	// Request is set for retains with a request id: these share Store calls with their repeats alone.
 	Request Request
+	// Alone is a number of its own for a retain that shares no Store call; 0 = it may.
+	Alone uint64
 }
+
+// Unread is the answer of a request that the Store call has left to the next one; see queue.TaskStore.
+var Unread = []*queue.Task{nil}
+
+// IsUnread reports whether tasks is Unread.
+func IsUnread(tasks []*queue.Task) bool { return len(tasks) == 1 && tasks[0] == nil }
 
 // Request identifies a retain with a request id.
 type Request struct{ Worker, ID, Arguments string }
@@ -268,7 +276,12 @@ func (w *Waitlists) searchForCallers(l *waitlist) {
 		}
 
 		outs, err := w.searchOnce(l, shares)
-		if w.serveCallers(l, callers, outs, err) < len(callers) {
+		answered := len(callers)
+		if i := slices.IndexFunc(outs, IsUnread); i >= 0 {
+			outs = outs[:i]
+			answered = i
+		}
+		if w.serveCallers(l, callers, outs, err) < answered {
 			return
 		}
 	}
@@ -315,13 +328,18 @@ func firstUnserved(e *list.Element) *caller {
 	return nil
 }
 
-// serveCallers gives callers the answers of a Store call, and returns how many of them got tasks.
+// serveCallers gives callers the answers of a Store call, and returns how many of them got tasks. Callers behind the
+// answers go on waiting, also when their wait is over: the next search has them.
 func (w *Waitlists) serveCallers(l *waitlist, callers []*caller, outs [][]*queue.Task, err error) (served int) {
 	var unclaimed []*queue.Task
 	w.mu.Lock()
 	l.err = err
 	for i, c := range callers {
 		c.served = false
+		if err == nil && i >= len(outs) {
+			continue
+		}
+
 		var tasks []*queue.Task
 		if err == nil {
 			tasks = outs[i]
