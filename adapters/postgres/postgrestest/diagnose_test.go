@@ -2,9 +2,12 @@ package postgrestest_test
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
@@ -130,6 +133,59 @@ func TestDiagnose(t *testing.T) {
 		wantFinding(t, diagnose(t, open(t, dsn)), "oldest_snapshot", queue.LevelOK, "prepared transaction", id)
 	})
 
+	t.Run("each setting that stops vacuum, or hides damage or lost writes, is named", func(t *testing.T) {
+		t.Parallel()
+		// The settings of the whole server are here too: doctor reads them from the same view, and its own test has their values.
+		named := map[string][2]string{ // finding and value
+			"autovacuum": {"autovacuum", "off"}, "track_counts": {"autovacuum", "off"}, "autovacuum_naptime": {"autovacuum", "3600"},
+			"fsync": {"fsync", "off"}, "full_page_writes": {"full_page_writes", "off"}, "synchronous_commit": {"synchronous_commit", "off"},
+			"zero_damaged_pages": {"damaged_pages", "on"}, "ignore_checksum_failure": {"damaged_pages", "on"},
+			"ignore_invalid_pages": {"damaged_pages", "on"}, "data_sync_retry": {"damaged_pages", "on"},
+			"old_snapshot_threshold": {"role_settings", "60"},
+		}
+		harmless := map[string]string{
+			"autovacuum_(analyze|vacuum|freeze|multixact).*":              "the hot tables state theirs; the others grow slowly",
+			"autovacuum_(max_workers|worker_slots|work_mem)":              "at least one worker, which takes the hot tables in turn",
+			"stats_fetch_consistency|track_.*":                            "what statistics show of queries; vacuum needs only the counts of rows",
+			"commit_.*|wal_.*|io_.*|summarize_wal":                        "pace and size of the log; a commit waits for its flush all the same",
+			"exit_on_error":                                               "stated by us",
+			"recovery_init_sync_method|restart_after_crash|send_abort_.*": "how the server starts again, not what it keeps",
+		}
+
+		dsn := postgrestest.URL(t)
+		conn := connect(t, dsn)
+		for _, name := range value[[]string](t, conn, `select array_agg(name) from pg_settings
+				where category in ('Autovacuum', 'Vacuuming / Automatic Vacuuming', 'Error Handling', 'Write-Ahead Log / Settings',
+					'Statistics / Cumulative Query and Index Statistics', 'Statistics / Query and Index Statistics Collector')
+				and name not like '%.%'`) {
+			_, isNamed := named[name]
+			isHarmless := false
+			for pattern := range harmless {
+				isHarmless = isHarmless || regexp.MustCompile("^("+pattern+")$").MatchString(name)
+			}
+			if !isNamed && !isHarmless {
+				t.Errorf("%s: say whether doctor names it, or why it is harmless", name)
+			}
+		}
+
+		for name, want := range named {
+			if !value[bool](t, conn, "select exists (select from pg_settings where name = $1 and context in ('user', 'superuser'))", name) {
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				dsn := postgrestest.URL(t)
+				admin := connect(t, dsn)
+				sql(t, admin, "alter database "+pgx.Identifier{admin.Config().Database}.Sanitize()+" set "+name+" = "+want[1])
+				level := queue.LevelWarn
+				if name == "synchronous_commit" {
+					level = queue.LevelFail
+				}
+				wantFinding(t, diagnose(t, open(t, dsn)), want[0], level, want[1])
+			})
+		}
+	})
+
 	t.Run("a table without autovacuum is named", func(t *testing.T) {
 		t.Parallel()
 		dsn := postgrestest.URL(t)
@@ -205,8 +261,8 @@ func TestDiagnose(t *testing.T) {
 			names = append(names, f.Name)
 		}
 		want := []string{
-			"server_version", "fsync", "full_page_writes", "synchronous_commit", "autovacuum", "pooler", "encoding", "role_settings",
-			"schema", "restored_rows", "clock", "oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue",
+			"server_version", "fsync", "full_page_writes", "synchronous_commit", "pooler", "encoding", "autovacuum", "damaged_pages",
+			"role_settings", "schema", "restored_rows", "clock", "oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue",
 			"connections", "partitions", "tickers", "background_work", "times_ahead", "contradictions", "listen",
 		}
 		if !slices.Equal(names, want) {

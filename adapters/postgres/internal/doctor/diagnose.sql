@@ -2,8 +2,7 @@
 
 -- name: diagnose.server
 select current_setting('server_version'), current_setting('server_version_num')::integer, pg_backend_pid(),
-       current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),
-       current_setting('autovacuum') = 'on' and current_setting('track_counts') = 'on'
+       current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')
 
 -- name: diagnose.encoding
 select getdatabaseencoding()::text
@@ -14,11 +13,12 @@ select pg_is_in_recovery(), current_setting('transaction_read_only'), current_se
        coalesce(current_setting('restrict_nonsystem_relation_kind', true), '')
 
 -- name: diagnose.settings
--- Settings that a role or database may have and a program cannot always state itself.
+-- Settings that a role, database or server may have and a program cannot always state itself.
 select name, setting, source from pg_settings
 where name in ('default_transaction_read_only', 'session_replication_role', 'restrict_nonsystem_relation_kind',
     'default_transaction_isolation', 'search_path', 'statement_timeout', 'lock_timeout', 'transaction_timeout',
-    'idle_in_transaction_session_timeout', 'idle_session_timeout')
+    'idle_in_transaction_session_timeout', 'idle_session_timeout', 'old_snapshot_threshold', 'autovacuum', 'autovacuum_naptime',
+    'track_counts', 'zero_damaged_pages', 'ignore_checksum_failure', 'ignore_invalid_pages', 'data_sync_retry')
 order by name
 
 -- name: diagnose.clock

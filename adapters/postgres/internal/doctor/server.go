@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,8 +45,7 @@ func (d *diagnosis) server(ctx context.Context) error {
 	var version, fsync, pages, commits string
 	var number int
 	var pid uint32
-	var autovacuum bool
-	ok, err := d.readRow(ctx, "server_version", readServer, []any{&version, &number, &pid, &fsync, &pages, &commits, &autovacuum})
+	ok, err := d.readRow(ctx, "server_version", readServer, []any{&version, &number, &pid, &fsync, &pages, &commits})
 	if !ok {
 		return err
 	}
@@ -64,13 +64,6 @@ func (d *diagnosis) server(ctx context.Context) error {
 		"a crash of the machine may tear pages; set full_page_writes = on unless the file system cannot tear them")
 	d.reportUnless(commits != "off", "synchronous_commit", commits,
 		"a crash of PostgreSQL may lose tasks after their creation was acknowledged; set synchronous_commit = on for this role or database")
-
-	state := "off"
-	if autovacuum {
-		state = "on"
-	}
-	d.reportUnless(autovacuum, "autovacuum", state,
-		"dead rows pile up and every retain slows down; set autovacuum = on and track_counts = on")
 
 	d.pooler(pid)
 	return nil
@@ -110,17 +103,21 @@ func (d *diagnosis) encoding(ctx context.Context) error {
 	return nil
 }
 
-// settings reports settings of the role and the database that pgqueue cannot override. It refuses some of them. Where
-// it may state nothing, as behind a pooler, others end its calls early.
+// settings reports settings of the role, the database and the server that pgqueue cannot override. It refuses some of
+// them. Where it may state nothing, as behind a pooler, others end its calls early.
 func (d *diagnosis) settings(ctx context.Context) error {
 	const name = "role_settings"
 	var setting, value, source string
-	var refused, odd []string
+	var refused, odd, unvacuumed, damaging []string
 	ok, err := d.readRows(ctx, name, listSettings, []any{&setting, &value, &source}, func() error {
 		text := setting + " = " + value
 		switch {
 		case txn.RefusesSetting(setting, value):
 			refused = append(refused, text)
+		case stopsVacuum(setting, value):
+			unvacuumed = append(unvacuumed, text)
+		case hidesDamage(setting, value):
+			damaging = append(damaging, text)
 		// The role and the database set nothing here.
 		case source == "default" || source == "client" || source == "session" || source == "override":
 		case isOddSetting(setting, value):
@@ -129,9 +126,15 @@ func (d *diagnosis) settings(ctx context.Context) error {
 		return nil
 	})
 
-	switch {
-	case !ok:
+	if !ok {
 		return err
+	}
+
+	d.reportList("autovacuum", unvacuumed, "on", "dead rows pile up and every retain slows down; "+
+		"set autovacuum = on, track_counts = on and autovacuum_naptime to at most 10 minutes, for the role and the database too")
+	d.reportList("damaged_pages", damaging, "end in an error", "the server goes on after a fault of the disk, and tasks are lost without an error; set it off")
+
+	switch {
 	case len(refused) > 0:
 		d.report(name, queue.LevelFail, strings.Join(append(refused, odd...), ", "),
 			"pgqueue cannot work with that and may not change it: alter role … (or database …) reset it")
@@ -144,11 +147,37 @@ func (d *diagnosis) settings(ctx context.Context) error {
 	return nil
 }
 
+// mostNaptime is the longest pause of autovacuum, in seconds, at which the hot tables stay small.
+const mostNaptime = 600
+
+// stopsVacuum reports whether autovacuum misses dead rows by a setting.
+func stopsVacuum(setting, value string) bool {
+	switch setting {
+	case "autovacuum", "track_counts": // without counts of rows autovacuum sees no table to work on
+		return value == "off"
+	case "autovacuum_naptime":
+		seconds, err := strconv.Atoi(value)
+		return err == nil && seconds > mostNaptime
+	}
+	return false
+}
+
+// hidesDamage reports whether the server goes on by a setting where it must stop at a damaged or unwritten page.
+func hidesDamage(setting, value string) bool {
+	switch setting {
+	case "zero_damaged_pages", "ignore_checksum_failure", "ignore_invalid_pages", "data_sync_retry":
+		return value == "on"
+	}
+	return false
+}
+
 // isOddSetting reports whether a setting of the role changes calls that cannot state it themselves.
 func isOddSetting(setting, value string) bool {
 	switch setting {
 	case "idle_in_transaction_session_timeout", "idle_session_timeout":
 		return false
+	case "old_snapshot_threshold": // its errors end long calls
+		return value != "-1"
 	case "search_path":
 		return txn.PathHidesCatalog(value)
 	case "default_transaction_isolation":
