@@ -128,10 +128,14 @@ func TestLimitsAreKnown(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ inner, outer string }{
-		{"connectserver.DefaultAliveEvery", "connectclient.streamPatience"}, {"connectclient.aliveEvery", "connectclient.streamPatience"},
-		{"queue.BulkStep", "worker.callTimeout"}, {"postgres.DefaultCallTimeout", "worker.callTimeout"},
-		{"queue.HandBackTimeout", "connectserver.acceptedTimeout"}, {"queue.MaxPageBytes", "restclient.maxFrame"},
-		{"queue.DefaultMaxPayloadBytes", "transfer.maxLine"}, {"restserver.DefaultMaxBatchBytes", "restclient.DefaultMaxAnswerBytes"},
+		{"connectserver.DefaultAliveEvery", "connectclient.streamPatience"},
+		{"connectclient.aliveEvery", "connectclient.streamPatience"},
+		{"queue.BulkStep", "worker.callTimeout"},
+		{"postgres.DefaultCallTimeout", "worker.callTimeout"},
+		{"queue.HandBackTimeout", "connectserver.acceptedTimeout"},
+		{"queue.MaxPageBytes", "restclient.maxFrame"},
+		{"queue.DefaultMaxPayloadBytes", "transfer.maxLine"},
+		{"restserver.DefaultMaxBatchBytes", "restclient.DefaultMaxAnswerBytes"},
 	} {
 		if limits[c.inner] == nil || limits[c.outer] == nil || constant.Compare(limits[c.inner], token.GTR, limits[c.outer]) {
 			t.Errorf("%s is %v, %s %v: the inner limit must not exceed the outer", c.inner, limits[c.inner], c.outer, limits[c.outer])
@@ -196,8 +200,10 @@ func evaluateLimit(name string, isDocumented bool, expression ast.Expr) (v const
 		return nil, false
 	}
 
-	for unit, d := range map[string]time.Duration{"Nanosecond": 1, "Microsecond": time.Microsecond, "Millisecond": time.Millisecond,
-		"Second": time.Second, "Minute": time.Minute, "Hour": time.Hour} {
+	for unit, d := range map[string]time.Duration{
+		"Nanosecond": 1, "Microsecond": time.Microsecond, "Millisecond": time.Millisecond,
+		"Second": time.Second, "Minute": time.Minute, "Hour": time.Hour,
+	} {
 		source = strings.ReplaceAll(source, "time."+unit, fmt.Sprint(int64(d)))
 	}
 	tv, err := types.Eval(token.NewFileSet(), nil, token.NoPos, source)
