@@ -59,12 +59,21 @@ type BodyClaim struct {
 // Cover takes bytes of b until the claim has at least so many, or all of b. A small body takes nothing. Beyond the first bytes
 // it takes at least as many as it has, so that a body of unknown length takes few times. It fails as [Budget.Take] does.
 func (c *BodyClaim) Cover(ctx context.Context, b *Budget, bytes int) error {
+	return c.coverBytes(ctx, b, bytes, false)
+}
+
+// CoverRead is Cover for a body that is in memory already, as a message that was compressed. It fails as [Budget.TakeRead] does.
+func (c *BodyClaim) CoverRead(ctx context.Context, b *Budget, bytes int) error {
+	return c.coverBytes(ctx, b, bytes, true)
+}
+
+func (c *BodyClaim) coverBytes(ctx context.Context, b *Budget, bytes int, read bool) error {
 	if b == nil || bytes <= SmallAnswerBytes || bytes <= c.bytes || c.bytes >= b.most {
 		return nil
 	}
 
 	more := min(max(bytes-c.bytes, c.bytes, SmallAnswerBytes+1), b.most-c.bytes)
-	give, err := b.Take(ctx, more)
+	give, err := b.reserveBytes(ctx, more, read)
 	if err != nil {
 		return err
 	}

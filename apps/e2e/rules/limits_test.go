@@ -47,7 +47,7 @@ var otherLimits = []struct{ why, names string }{
 	{
 		"memory that is kept for reuse or thrown away, or an estimate; nothing is refused",
 		"*.maxPooledBytes manager.maxTokens restserver.maxDiscard httprun.maxDrain restclient.trustedBytes run.garbageRoom run.leastHeap " +
-			"program.maxDump embedded.maxLogBytes queue.taskFrame",
+			"program.maxDump embedded.maxLogBytes queue.taskFrame connectserver.maxBeginning",
 	},
 	{
 		"output of a handler: the rest is left out, and the task says so",
@@ -65,7 +65,7 @@ var otherLimits = []struct{ why, names string }{
 	},
 	{
 		"work of an operator or of the background in steps, each with its own end",
-		"doctor.* migrate.* postgres.dropTimeout *.rollbackTimeout manager.DefaultTickTimeout",
+		"doctor.* migrate.* postgres.dropTimeout *.rollbackTimeout manager.TickTimeout",
 	},
 	{"a worker's wait for tasks, which it repeats", "worker.DefaultWait"},
 }

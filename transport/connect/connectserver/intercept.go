@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
@@ -47,6 +48,27 @@ func domainError(err error) error {
 	return &queue.Error{Kind: wire.KindOfCode(c.Code()), Msg: c.Message(), Err: c.Unwrap()}
 }
 
+// decodedStream is a unary call with a compressed message, which takes the bytes of its decoded form from the budget too.
+type decodedStream struct {
+	connect.ServerStream
+
+	ctx context.Context //nolint:containedctx // of the call
+	d   *delivery
+}
+
+// Receive implements connect.ServerStream.
+func (s decodedStream) Receive(msg any) error {
+	if err := s.ServerStream.Receive(msg); err != nil {
+		return err
+	}
+
+	m, ok := msg.(proto.Message)
+	if !ok {
+		return nil
+	}
+	return s.d.claim.CoverRead(s.ctx, s.d.bodies, proto.Size(m))
+}
+
 // boundDuration sets a deadline for unary calls without one.
 func (s *Server) boundDuration(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
@@ -55,7 +77,12 @@ func (s *Server) boundDuration(next connect.ServerFunc) connect.ServerFunc {
 			return next(ctx, spec, stream)
 		}
 
-		deliveryOf(ctx).boundArrival()
+		d := deliveryOf(ctx)
+		d.boundArrival()
+		if d != nil && d.compressed {
+			stream = decodedStream{stream, ctx, d}
+		}
+
 		if _, ok := ctx.Deadline(); ok {
 			return next(ctx, spec, stream)
 		}

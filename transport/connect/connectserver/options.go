@@ -57,7 +57,7 @@ func WithLargeAnswers(b *queue.Budget) Option {
 	return option(func(c *config) error { c.large = b; return nil })
 }
 
-// WithLargeBodies sets the budget in bytes, of queue.NewBodyBudget, that the large messages of unary calls share. The default
+// WithLargeBodies sets the budget in bytes, of queue.NewBodyBudget, that the large messages of clients share, as they are decoded. The default
 // is queue.DefaultBodyBytes.
 func WithLargeBodies(b *queue.Budget) Option {
 	return option(func(c *config) error { c.bodies = b; return nil })

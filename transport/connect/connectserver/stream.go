@@ -271,6 +271,7 @@ func (w *workStream) closeRetains() {
 	}
 }
 
+// releaseTasks ends leases. Large results wait for their bytes of the budget of bodies.
 func (w *workStream) releaseTasks(ctx context.Context, m *pb.WorkReleases) answer {
 	var r wire.Reader
 	rs := r.Releases(m.GetReleases())
@@ -282,6 +283,17 @@ func (w *workStream) releaseTasks(ctx context.Context, m *pb.WorkReleases) answe
 	// work.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptedTimeout)
 	defer cancel()
+
+	bytes := 0
+	for i := range rs {
+		bytes += len(rs[i].Result)
+	}
+	give, err := w.bodies.TakeRead(ctx, bytes)
+	if err != nil {
+		return answer{released: &pb.WorkReleased{Id: m.GetId(), Error: wire.Detail(err)}}
+	}
+	defer give()
+
 	done, err := w.svc.ReleaseTasks(ctx, rs)
 	if len(done) == len(rs) {
 		// Each release has its own result.
@@ -309,6 +321,17 @@ func (w *workStream) answerHeartbeats(ctx context.Context, m *pb.WorkHeartbeats)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptedTimeout)
 	defer cancel()
+
+	bytes := 0
+	for i := range hs {
+		bytes += len(hs[i].Progress)
+	}
+	give, err := w.bodies.TakeRead(ctx, bytes)
+	if err != nil {
+		return &pb.WorkBeats{Id: m.GetId(), Error: wire.Detail(err)}
+	}
+	defer give()
+
 	bs, err := w.svc.HeartbeatTasks(ctx, hs)
 	if len(bs) == len(hs) {
 		// Each heartbeat has its own result.

@@ -49,12 +49,16 @@ func (s *Server) serveWithLifeline(next http.Handler) http.Handler {
 		}()
 
 		d.body, d.total = r.Body, int(max(r.ContentLength, 0))
+		d.compressed = isCompressed(r.Header.Get("Content-Encoding")) || isCompressed(r.Header.Get("Grpc-Encoding"))
 		r = r.WithContext(context.WithValue(r.Context(), lifelineKey{}, d))
 		r.Body = d
 		next.ServeHTTP(d, r)
 		left = len(d.tasks) == 0 || d.flushAnswer(r.Context())
 	})
 }
+
+// isCompressed reports whether a header of an encoding names one.
+func isCompressed(encoding string) bool { return encoding != "" && encoding != "identity" }
 
 // delivery is the connection of one call. It records the retained tasks of the call and the failure of its answer.
 type delivery struct {
@@ -67,6 +71,8 @@ type delivery struct {
 	failed error         // the reason why the answer was not delivered
 	give   func()        // returns the budget of a large answer after the end of the call
 	json   bool          // true: the answer is JSON with payloads in base64
+	// compressed: the message has more bytes than its body
+	compressed bool
 
 	body     io.ReadCloser
 	timeout  time.Duration // of each paceBytes of a unary call
