@@ -37,13 +37,13 @@ func (f *folder) initialise(ctx context.Context, c *config, bin install) error {
 		args = append(args, "--no-sync") // this data may be lost in a power cut
 	}
 
-	out, err := run(f.command(ctx, filepath.Join(bin.dir, "initdb"), args...), "")
+	out, err := runCommand(f.command(ctx, filepath.Join(bin.dir, "initdb"), args...), "")
 	if err != nil {
 		if strings.Contains(out, "could not look up effective user ID") {
 			return fmt.Errorf("embedded: initialising %s: user id %d has no name, which PostgreSQL needs; "+
 				"add it to /etc/passwd, or run as a user that is there", f.path, f.account.uid)
 		}
-		return fmt.Errorf("embedded: initialising %s: %w: %s", f.path, commandError(ctx, err), reason(strings.Split(out, "\n")))
+		return fmt.Errorf("embedded: initialising %s: %w: %s", f.path, commandError(ctx, err), findReasonIn(strings.Split(out, "\n")))
 	}
 
 	if err := f.root.Rename(newClusterName, clusterName); err != nil {
@@ -52,21 +52,21 @@ func (f *folder) initialise(ctx context.Context, c *config, bin install) error {
 	return nil
 }
 
-// prepare creates the database and sets the password in the single-user mode of PostgreSQL, which needs no connection
+// prepareDatabase creates the database and sets the password in the single-user mode of PostgreSQL, which needs no connection
 // and no client program. It runs at every start and takes about 40 ms. So a start also repairs a dropped database and
 // a lost password file.
-func (f *folder) prepare(ctx context.Context, c *config, bin install, password string) error {
-	args := append([]string{"--single", "-D", f.cluster()}, c.settingArgs(f.mark())...)
+func (f *folder) prepareDatabase(ctx context.Context, c *config, bin install, password string) error {
+	args := append([]string{"--single", "-D", f.cluster()}, c.settingArgs(f.processMark())...)
 	cmd := f.command(ctx, filepath.Join(bin.dir, "postgres"), append(args, "postgres")...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 
-	out, err := run(cmd, "CREATE DATABASE "+database+"\nALTER ROLE "+role+" PASSWORD '"+password+"'\n")
+	out, err := runCommand(cmd, "CREATE DATABASE "+database+"\nALTER ROLE "+role+" PASSWORD '"+password+"'\n")
 	lines := strings.Split(out, "\n")
 	if err != nil {
 		if strings.Contains(out, "pre-existing shared memory block") {
 			return errSurvivors
 		}
-		return fmt.Errorf("embedded: preparing the database in %s: %w: %s", f.path, commandError(ctx, err), reason(lines))
+		return fmt.Errorf("embedded: preparing the database in %s: %w: %s", f.path, commandError(ctx, err), findReasonIn(lines))
 	}
 
 	// Single-user mode reports a failed statement only in its output. An existing database is the usual case.

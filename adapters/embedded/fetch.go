@@ -62,9 +62,9 @@ func fetchFrom(ctx context.Context, major int, dir, source string) (string, erro
 	// fetchFrom drops the result.
 	done := make(chan error, 1)
 	go func() {
-		err := download(tmp, version, source)
+		err := downloadArchive(tmp, version, source)
 		if err == nil && ctx.Err() == nil {
-			err = place(filepath.Join(tmp, "run"), target)
+			err = moveUnpacked(filepath.Join(tmp, "run"), target)
 		}
 		_ = os.RemoveAll(tmp) // remaining files are useless and harmless
 		done <- err
@@ -81,11 +81,11 @@ func fetchFrom(ctx context.Context, major int, dir, source string) (string, erro
 	}
 }
 
-// download makes the library download and unpack into tmp/run. The library can only start a server: its Start
+// downloadArchive makes the library download and unpack into tmp/run. The library can only start a server: its Start
 // downloads, unpacks, empties the data folder and then runs initdb. A data folder that ends in "/." cannot be
 // removed. So Start fails after unpacking on every system, before any process runs. Port 0 passes the library's check
 // for a free port.
-func download(tmp string, version embeddedpostgres.PostgresVersion, source string) (err error) {
+func downloadArchive(tmp string, version embeddedpostgres.PostgresVersion, source string) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // the library panics when it cannot clean up
 			err = fmt.Errorf("unpacking: %v", p)
@@ -118,9 +118,9 @@ func download(tmp string, version embeddedpostgres.PostgresVersion, source strin
 	return nil
 }
 
-// place renames the unpacked folder to its final name atomically. When another program was faster, place keeps its
+// moveUnpacked renames the unpacked folder to its final name atomically. When another program was faster, moveUnpacked keeps its
 // result.
-func place(unpacked, target string) error {
+func moveUnpacked(unpacked, target string) error {
 	if err := os.Chmod(unpacked, 0o755); err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func defaultPlaces() places {
 		},
 	}
 
-	if base, err := dataHome(); err == nil {
+	if base, err := findDataHome(); err == nil {
 		p.fetched = filepath.Join(base, "pgqueue", "binaries")
 	}
 	return p
@@ -177,8 +177,8 @@ type install struct {
 	major int
 }
 
-// find returns the binaries of major version want. With want 0 it accepts any version from minMajor on.
-func (c *config) find(ctx context.Context, f *folder, want int) (install, error) {
+// findInstall returns the binaries of major version want. With want 0 it accepts any version from minMajor on.
+func (c *config) findInstall(ctx context.Context, f *folder, want int) (install, error) {
 	if c.binDir != "" {
 		return c.useBinDir(ctx, f, want)
 	}
@@ -189,7 +189,7 @@ func (c *config) find(ctx context.Context, f *folder, want int) (install, error)
 	)
 
 	for dir := range c.places.folders(ctx) {
-		found, err := probe(ctx, f, dir)
+		found, err := probeInstall(ctx, f, dir)
 		switch {
 		case ctx.Err() != nil:
 			return install{}, fmt.Errorf("embedded: searching PostgreSQL: %w", context.Cause(ctx))
@@ -221,7 +221,7 @@ func (c *config) find(ctx context.Context, f *folder, want int) (install, error)
 	}
 
 	c.logger.InfoContext(ctx, "no PostgreSQL on this machine, fetching one (once)", "folder", c.places.fetched)
-	found, err := c.fetched(ctx, f, want)
+	found, err := c.fetchInstall(ctx, f, want)
 	if err != nil {
 		return install{}, fmt.Errorf("embedded: %w (%s), and fetching one failed (%s): %s",
 			errors.Join(ErrNotFound), why, oneLine(err.Error()), advice)
@@ -229,8 +229,8 @@ func (c *config) find(ctx context.Context, f *folder, want int) (install, error)
 	return found, nil
 }
 
-// fetched downloads binaries and checks their version.
-func (c *config) fetched(ctx context.Context, f *folder, want int) (install, error) {
+// fetchInstall downloads binaries and checks their version.
+func (c *config) fetchInstall(ctx context.Context, f *folder, want int) (install, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	dir, err := c.fetch(ctx, want, c.places.fetched)
@@ -238,7 +238,7 @@ func (c *config) fetched(ctx context.Context, f *folder, want int) (install, err
 		return install{}, err
 	}
 
-	found, err := probe(ctx, f, dir)
+	found, err := probeInstall(ctx, f, dir)
 	if err != nil {
 		return install{}, err
 	}
@@ -261,7 +261,7 @@ func (c *config) useBinDir(ctx context.Context, f *folder, want int) (install, e
 			"name the bin folder of a PostgreSQL server", ErrNotFound, dir)
 	}
 
-	found, err := probe(ctx, f, dir)
+	found, err := probeInstall(ctx, f, dir)
 	switch {
 	case err != nil:
 		return install{}, fmt.Errorf("embedded: %w: %w", ErrNotFound, err)
@@ -282,13 +282,13 @@ func majorError(f *folder, want int, have string) error {
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
-// probe runs postgres --version as the user that will run the server. So it also detects that this user may not run
+// probeInstall runs postgres --version as the user that will run the server. So it also detects that this user may not run
 // it.
-func probe(ctx context.Context, f *folder, dir string) (install, error) {
+func probeInstall(ctx context.Context, f *folder, dir string) (install, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 
-	out, err := run(f.command(ctx, filepath.Join(dir, "postgres"), "--version"), "")
+	out, err := runCommand(f.command(ctx, filepath.Join(dir, "postgres"), "--version"), "")
 	if errors.Is(err, os.ErrPermission) {
 		return install{}, fmt.Errorf("%s: user %s may not run it", dir, f.account.name)
 	}

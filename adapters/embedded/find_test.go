@@ -84,7 +84,7 @@ func TestBinariesAreFoundInOrder(t *testing.T) {
 	f := testFolder(t)
 	find := func(p places, major int) (install, error) {
 		c := config{places: p}
-		return c.find(t.Context(), f, major)
+		return c.findInstall(t.Context(), f, major)
 	}
 	for _, tt := range []struct {
 		name   string
@@ -195,7 +195,7 @@ func TestBinariesAreFetchedOnce(t *testing.T) {
 	}
 	f := testFolder(t)
 	for _, want := range []int{0, 18, 0} {
-		got, err := c.find(t.Context(), f, want)
+		got, err := c.findInstall(t.Context(), f, want)
 		if err != nil || got.major != 18 || !strings.HasPrefix(got.dir, dir) {
 			t.Fatalf("got %+v, %v", got, err)
 		}

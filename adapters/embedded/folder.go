@@ -30,19 +30,19 @@ const (
 // $XDG_DATA_HOME, else below ~/.local/share; on macOS it is below ~/Library/Application Support. Other users may not
 // enter the home of root. So root uses /var/lib/pgqueue/postgres unless $XDG_DATA_HOME is set.
 func DefaultDataDir() (string, error) {
-	base, err := dataHome()
+	base, err := findDataHome()
 	if err != nil {
 		return "", err
 	}
 	return filepath.Join(base, "pgqueue", "postgres"), nil
 }
 
-// dataHome returns the base folder for data of this user.
-func dataHome() (string, error) {
+// findDataHome returns the base folder for data of this user.
+func findDataHome() (string, error) {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return dir, nil
 	}
-	if isRoot() {
+	if runsAsRoot() {
 		return "/var/lib", nil
 	}
 	home, err := os.UserHomeDir()
@@ -75,7 +75,7 @@ func openFolder(ctx context.Context, c *config) (_ *folder, err error) {
 	f := &folder{path: path, orphan: c.orphan}
 	defer func() {
 		if err != nil {
-			f.close()
+			f.closeFolder()
 			if c.temporary {
 				_ = os.RemoveAll(path)
 			}
@@ -105,7 +105,7 @@ func openFolder(ctx context.Context, c *config) (_ *folder, err error) {
 	if err := f.checkContents(); err != nil {
 		return nil, err
 	}
-	if err := f.own(); err != nil {
+	if err := f.takeOwnership(); err != nil {
 		return nil, err
 	}
 	if err := f.checkReach(ctx); err != nil {
@@ -158,7 +158,7 @@ func makeFolders(dir string) error {
 		return err
 	}
 
-	if !isRoot() {
+	if !runsAsRoot() {
 		return nil
 	}
 	info, err := os.Stat(parent)
@@ -192,8 +192,8 @@ func (f *folder) checkContents() error {
 	return nil
 }
 
-// own checks that the folder belongs to the user that runs PostgreSQL. It changes the owner only of a folder of root.
-func (f *folder) own() error {
+// takeOwnership checks that the folder belongs to the user that runs PostgreSQL. It changes the owner only of a folder of root.
+func (f *folder) takeOwnership() error {
 	info, err := f.root.Stat(".")
 	if err != nil {
 		return fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
@@ -225,7 +225,7 @@ func (f *folder) checkReach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 
-	_, err := run(f.command(ctx, "/bin/sh", "-c", "exit 0"), "")
+	_, err := runCommand(f.command(ctx, "/bin/sh", "-c", "exit 0"), "")
 	switch {
 	case err == nil:
 		return nil
@@ -252,9 +252,9 @@ func (f *folder) checkReach(ctx context.Context) error {
 // cluster returns the path of PostgreSQL's data directory.
 func (f *folder) cluster() string { return filepath.Join(f.path, clusterName) }
 
-// create opens or creates a file of the folder and gives it to the user of PostgreSQL. So a later start as that user
+// createFile opens or creates a file of the folder and gives it to the user of PostgreSQL. So a later start as that user
 // can write it too, even when root created it.
-func (f *folder) create(name string, flags int) (*os.File, error) {
+func (f *folder) createFile(name string, flags int) (*os.File, error) {
 	file, err := f.root.OpenFile(name, flags|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -268,10 +268,10 @@ func (f *folder) create(name string, flags int) (*os.File, error) {
 	return file, nil
 }
 
-// write replaces a small file atomically.
-func (f *folder) write(name, content string) error {
+// replaceFile replaces a small file atomically.
+func (f *folder) replaceFile(name, content string) error {
 	tmp := name + ".new"
-	file, err := f.create(tmp, os.O_WRONLY|os.O_TRUNC)
+	file, err := f.createFile(tmp, os.O_WRONLY|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
@@ -299,14 +299,14 @@ func (f *folder) password() (string, error) {
 	}
 
 	p := rand.Text()
-	if err := f.write(passwordName, p+"\n"); err != nil {
+	if err := f.replaceFile(passwordName, p+"\n"); err != nil {
 		return "", fmt.Errorf("embedded: %w: keeping the password: %w", ErrDataDir, err)
 	}
 	return p, nil
 }
 
-// lastPort returns the port of the last run, or 0 when it is unknown.
-func (f *folder) lastPort() int {
+// readLastPort returns the port of the last run, or 0 when it is unknown.
+func (f *folder) readLastPort() int {
 	b, err := f.root.ReadFile(portName)
 	if err != nil {
 		return 0
@@ -318,8 +318,8 @@ func (f *folder) lastPort() int {
 	return n
 }
 
-// major returns the major version of the data, or 0 when there is no data yet.
-func (f *folder) major() (int, error) {
+// readMajor returns the major version of the data, or 0 when there is no data yet.
+func (f *folder) readMajor() (int, error) {
 	b, err := f.root.ReadFile(clusterName + "/PG_VERSION")
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := f.root.Lstat(clusterName); errors.Is(err, fs.ErrNotExist) {
@@ -338,8 +338,8 @@ func (f *folder) major() (int, error) {
 	return n, nil
 }
 
-// close frees both locks and closes the folder. A second call does nothing.
-func (f *folder) close() {
+// closeFolder frees both locks and closes the folder. A second call does nothing.
+func (f *folder) closeFolder() {
 	for _, file := range []**os.File{&f.server, &f.owner} {
 		if *file != nil {
 			_ = (*file).Close() // closing frees the lock
@@ -357,7 +357,7 @@ func (f *folder) close() {
 func (f *folder) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = f.path
-	cmd.Env = f.environ()
+	cmd.Env = f.buildEnviron()
 	cmd.SysProcAttr = f.account.sysProcAttr(!f.orphan)
 	// initdb cleans up on SIGINT.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
@@ -368,9 +368,9 @@ func (f *folder) command(ctx context.Context, program string, args ...string) *e
 	return cmd
 }
 
-// environ returns the environment without the variables that change the start or the language of PostgreSQL. The
+// buildEnviron returns the environment without the variables that change the start or the language of PostgreSQL. The
 // package parses its messages, so they must be in English.
-func (f *folder) environ() []string {
+func (f *folder) buildEnviron() []string {
 	var env []string
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
@@ -388,9 +388,9 @@ func (f *folder) environ() []string {
 	return env
 }
 
-// run executes a short command and returns its output. It locks the thread, because Linux counts the end of the
+// runCommand executes a short command and returns its output. It locks the thread, because Linux counts the end of the
 // thread that started a process as the end of the parent.
-func run(cmd *exec.Cmd, stdin string) (string, error) {
+func runCommand(cmd *exec.Cmd, stdin string) (string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.Stdin = strings.NewReader(stdin)

@@ -15,7 +15,7 @@ import (
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if !isRoot() {
+	if !runsAsRoot() {
 		t.Skip("only root can become another user")
 	}
 }
@@ -210,7 +210,7 @@ func TestDefaultDataDir(t *testing.T) {
 	if err != nil || !filepath.IsAbs(dir) || !strings.HasSuffix(dir, "pgqueue/postgres") {
 		t.Errorf("without: %q, %v", dir, err)
 	}
-	if home, err := os.UserHomeDir(); isRoot() && err == nil && home != "/" && strings.HasPrefix(dir, home) {
+	if home, err := os.UserHomeDir(); runsAsRoot() && err == nil && home != "/" && strings.HasPrefix(dir, home) {
 		t.Errorf("root's data is in %s, which no other user may enter", dir)
 	}
 }

@@ -29,12 +29,12 @@ const pollEvery = 10 * time.Millisecond
 
 // lockOwner takes the owner lock or returns ErrInUse with the process that holds it.
 func (f *folder) lockOwner() error {
-	file, err := f.create(ownerLockName, os.O_RDWR)
+	file, err := f.createFile(ownerLockName, os.O_RDWR)
 	if err != nil {
 		return fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
 	}
 
-	if err := tryLock(file); err != nil {
+	if err := tryLockFile(file); err != nil {
 		holder := "another program"
 		if b, rerr := fs.ReadFile(f.root.FS(), ownerLockName); rerr == nil && len(b) > 0 {
 			holder = "process " + oneLine(string(b))
@@ -59,7 +59,7 @@ func (f *folder) lockOwner() error {
 // server first. This package cannot adopt it: it could not follow its log or its end, and the port and the settings
 // may differ.
 func (f *folder) lockServer(ctx context.Context, log *slog.Logger, stopTimeout time.Duration) error {
-	file, err := f.create(serverLockName, os.O_RDWR)
+	file, err := f.createFile(serverLockName, os.O_RDWR)
 	if err != nil {
 		return fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
 	}
@@ -76,7 +76,7 @@ func (f *folder) lockServer(ctx context.Context, log *slog.Logger, stopTimeout t
 // waitServerGone takes the server lock. While survivors hold it, waitServerGone sends them a fast, an immediate and a
 // hard stop in turn. It returns ErrInUse when they outlive the last one.
 func (f *folder) waitServerGone(ctx context.Context, file *os.File, log *slog.Logger, stopTimeout time.Duration) error {
-	err := tryLock(file)
+	err := tryLockFile(file)
 	if !errors.Is(err, errLocked) {
 		return lockError(f, err)
 	}
@@ -95,7 +95,7 @@ func (f *folder) waitServerGone(ctx context.Context, file *os.File, log *slog.Lo
 		f.signalSurvivors(step.sig)
 		deadline := time.Now().Add(step.wait)
 		for time.Now().Before(deadline) {
-			if err := tryLock(file); !errors.Is(err, errLocked) {
+			if err := tryLockFile(file); !errors.Is(err, errLocked) {
 				return lockError(f, err)
 			}
 
@@ -109,7 +109,7 @@ func (f *folder) waitServerGone(ctx context.Context, file *os.File, log *slog.Lo
 	return fmt.Errorf("embedded: %w: PostgreSQL processes left over in %s do not end: kill them", ErrInUse, f.path)
 }
 
-// lockError wraps an error of tryLock with the folder; nil stays nil.
+// lockError wraps an error of tryLockFile with the folder; nil stays nil.
 func lockError(f *folder, err error) error {
 	if err != nil {
 		return fmt.Errorf("embedded: %w: locking %s: %w", ErrDataDir, f.path, err)
@@ -121,28 +121,28 @@ func lockError(f *folder, err error) error {
 // left behind. A backend in a long statement does not notice the end of its postmaster at once.
 func (f *folder) signalSurvivors(sig syscall.Signal) {
 	if pid := f.serverPid(); pid > 0 && servesCluster(pid, f.cluster()) {
-		_ = kill(pid, sig)
+		_ = signalProcess(pid, sig)
 		return
 	}
 
 	if sig == syscall.SIGINT {
 		sig = syscall.SIGTERM // SIGINT would cancel only the statement of a backend
 	}
-	for _, pid := range strayBackends(f.mark()) {
-		_ = kill(pid, sig)
+	for _, pid := range strayBackends(f.processMark()) {
+		_ = signalProcess(pid, sig)
 	}
 }
 
-// mark returns the name of the folder in the titles of PostgreSQL's processes. The setting cluster_name puts it
+// processMark returns the name of the folder in the titles of PostgreSQL's processes. The setting cluster_name puts it
 // there.
-func (f *folder) mark() string {
+func (f *folder) processMark() string {
 	sum := sha256.Sum256([]byte(f.path))
 	return "pgqueue-" + hex.EncodeToString(sum[:8])
 }
 
-// marked reports whether a process title belongs to a child of a postmaster with that mark, such as "postgres:
+// hasMark reports whether a process title belongs to a child of a postmaster with that mark, such as "postgres:
 // <mark>: checkpointer".
-func marked(title, mark string) bool {
+func hasMark(title, mark string) bool {
 	return strings.HasPrefix(title, "postgres: "+mark+": ")
 }
 
@@ -167,7 +167,7 @@ func (f *folder) serverPid() int {
 // live.
 func (f *folder) dropStalePid(log *slog.Logger) error {
 	pid := f.serverPid()
-	if pid == 0 || !alive(pid) {
+	if pid == 0 || !processExists(pid) {
 		return nil // PostgreSQL replaces such a file itself
 	}
 

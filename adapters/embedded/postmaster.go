@@ -42,8 +42,8 @@ type postmaster struct {
 	state  error         // result of the process; read it after exited
 }
 
-// launch starts the process and returns when it runs or failed to start.
-func launch(cmd *exec.Cmd, logger *slog.Logger) (*postmaster, error) {
+// launchPostmaster starts the process and returns when it runs or failed to start.
+func launchPostmaster(cmd *exec.Cmd, logger *slog.Logger) (*postmaster, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("embedded: starting PostgreSQL: %w", err)
@@ -53,15 +53,15 @@ func launch(cmd *exec.Cmd, logger *slog.Logger) (*postmaster, error) {
 	p := &postmaster{cmd: cmd, log: &logTail{logger: logger}, exited: make(chan struct{})}
 
 	started := make(chan error, 1)
-	go p.watch(r, w, started)
+	go p.watchProcess(r, w, started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("embedded: starting PostgreSQL: %w", err)
 	}
 	return p, nil
 }
 
-// watch starts the process and stays on its thread until the process ends; endAtParentsDeath has the reason.
-func (p *postmaster) watch(r, w *os.File, started chan<- error) {
+// watchProcess starts the process and stays on its thread until the process ends; endAtParentsDeath has the reason.
+func (p *postmaster) watchProcess(r, w *os.File, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer func() { _ = r.Close() }()
@@ -76,7 +76,7 @@ func (p *postmaster) watch(r, w *os.File, started chan<- error) {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		p.log.follow(r)
+		p.log.followLog(r)
 	}()
 	p.state = p.cmd.Wait()
 
@@ -99,17 +99,17 @@ func (p *postmaster) waitReady(ctx context.Context, f *folder) error {
 			return p.startError()
 		case <-ctx.Done():
 			return fmt.Errorf("embedded: PostgreSQL was not ready in time (%w); it last said %q: allow it more time with WithStartTimeout",
-				context.Cause(ctx), p.log.reason())
+				context.Cause(ctx), p.log.findReason())
 		case <-tick.C:
-			if f.ready(p.cmd.Process.Pid) {
+			if f.isReady(p.cmd.Process.Pid) {
 				return nil
 			}
 		}
 	}
 }
 
-// ready reports whether the pid file belongs to process pid and has the status "ready" in line 8.
-func (f *folder) ready(pid int) bool {
+// isReady reports whether the pid file belongs to process pid and has the status "ready" in line 8.
+func (f *folder) isReady(pid int) bool {
 	b, err := f.root.ReadFile(clusterName + "/postmaster.pid")
 	if err != nil {
 		return false
@@ -122,14 +122,14 @@ func (f *folder) ready(pid int) bool {
 // startError turns the last log lines of a failed start into an error.
 func (p *postmaster) startError() error {
 	switch {
-	case p.log.said("could not create any TCP/IP sockets"):
+	case p.log.hasSaid("could not create any TCP/IP sockets"):
 		return errBind
-	case p.log.said("pre-existing shared memory block"):
+	case p.log.hasSaid("pre-existing shared memory block"):
 		return errSurvivors
-	case p.log.said(`lock file "postmaster.pid" already exists`):
-		return fmt.Errorf("embedded: %w: %s", ErrInUse, p.log.reason())
+	case p.log.hasSaid(`lock file "postmaster.pid" already exists`):
+		return fmt.Errorf("embedded: %w: %s", ErrInUse, p.log.findReason())
 	}
-	return fmt.Errorf("embedded: PostgreSQL did not start (%w): %s", endedBy(p.state), p.log.reason())
+	return fmt.Errorf("embedded: PostgreSQL did not start (%w): %s", endedBy(p.state), p.log.findReason())
 }
 
 // endedBy describes the end of a process that should still run.
@@ -140,9 +140,9 @@ func endedBy(state error) error {
 	return state
 }
 
-// stop ends the process with a fast shutdown until ctx ends, then with an immediate one. It reports whether the
+// stopProcess ends the process with a fast shutdown until ctx ends, then with an immediate one. It reports whether the
 // shutdown was clean. It returns an error when the process outlives SIGKILL.
-func (p *postmaster) stop(ctx context.Context) (clean bool, err error) {
+func (p *postmaster) stopProcess(ctx context.Context) (clean bool, err error) {
 	_ = p.cmd.Process.Signal(syscall.SIGINT) // an error means that it has ended, as the wait shows
 	select {
 	case <-p.exited:
@@ -180,8 +180,8 @@ const (
 	maxLogBytes = 16 << 10 // a longer line is split
 )
 
-// follow reads until r ends or its deadline passes.
-func (t *logTail) follow(r io.Reader) {
+// followLog reads until r ends or its deadline passes.
+func (t *logTail) followLog(r io.Reader) {
 	br := bufio.NewReaderSize(r, maxLogBytes)
 
 	level := slog.LevelDebug
@@ -227,8 +227,8 @@ func lineLevel(line string, before slog.Level) slog.Level {
 	return before
 }
 
-// said reports whether one of the last lines contains text.
-func (t *logTail) said(text string) bool {
+// hasSaid reports whether one of the last lines contains text.
+func (t *logTail) hasSaid(text string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, line := range t.lines {
@@ -239,16 +239,16 @@ func (t *logTail) said(text string) bool {
 	return false
 }
 
-// reason returns the most useful message of the last lines.
-func (t *logTail) reason() string {
+// findReason returns the most useful message of the last lines.
+func (t *logTail) findReason() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return reason(t.lines)
+	return findReasonIn(t.lines)
 }
 
-// reason returns the most useful message in the output of PostgreSQL. That is the last failure with its lines of
+// findReasonIn returns the most useful message in the output of PostgreSQL. That is the last failure with its lines of
 // detail, else the last line.
-func reason(lines []string) string {
+func findReasonIn(lines []string) string {
 	for i, line := range slices.Backward(lines) {
 		for _, severity := range []string{"PANIC:  ", "FATAL:  ", "ERROR:  ", "error: "} {
 			_, text, found := strings.Cut(line, severity)

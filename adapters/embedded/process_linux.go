@@ -56,7 +56,7 @@ func strayBackends(mark string) []int {
 			continue
 		}
 
-		if args := processArgs(pid); len(args) > 0 && marked(args[0], mark) {
+		if args := processArgs(pid); len(args) > 0 && hasMark(args[0], mark) {
 			pids = append(pids, pid)
 		}
 	}

@@ -54,11 +54,11 @@ func Running(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("embedded: %w: %w", ErrDataDir, err)
 	}
-	return dsn(strings.TrimSpace(string(password)), port), nil
+	return buildURL(strings.TrimSpace(string(password)), port), nil
 }
 
-// dsn returns the URL of a server of this package.
-func dsn(password string, port int) string {
+// buildURL returns the URL of a server of this package.
+func buildURL(password string, port int) string {
 	return (&url.URL{
 		Scheme:   "postgres",
 		User:     url.UserPassword(role, password),

@@ -54,16 +54,16 @@ func Start(ctx context.Context, opts ...Option) (_ *Server, err error) {
 	s := &Server{cfg: cfg, folder: f, path: f.path, done: make(chan struct{}), stopped: make(chan struct{})}
 	defer func() {
 		if err != nil {
-			_ = s.release()
+			_ = s.releaseFolder()
 		}
 	}()
 
 	// The data fixes the major version, so it is read before the search for binaries.
-	major, err := f.major()
+	major, err := f.readMajor()
 	if err != nil {
 		return nil, err
 	}
-	if s.bin, err = cfg.find(ctx, f, major); err != nil {
+	if s.bin, err = cfg.findInstall(ctx, f, major); err != nil {
 		return nil, err
 	}
 
@@ -72,19 +72,19 @@ func Start(ctx context.Context, opts ...Option) (_ *Server, err error) {
 	defer cancel()
 
 	begin := time.Now()
-	if err := s.start(ctx, major == 0); err != nil {
+	if err := s.startServer(ctx, major == 0); err != nil {
 		return nil, err
 	}
 
 	cfg.logger.InfoContext(ctx, "PostgreSQL started", "version", s.bin.major, "binaries", s.bin.dir, "folder", f.path,
 		"user", f.account.name, "pid", s.pm.cmd.Process.Pid, "took", time.Since(begin).Round(time.Millisecond))
-	go s.watch()
+	go s.watchPostmaster()
 	return s, nil
 }
 
-// start prepares the data folder, launches PostgreSQL and waits until it is ready. With fresh it initialises the data
+// startServer prepares the data folder, launches PostgreSQL and waits until it is ready. With fresh it initialises the data
 // first.
-func (s *Server) start(ctx context.Context, fresh bool) error {
+func (s *Server) startServer(ctx context.Context, fresh bool) error {
 	f, c := s.folder, &s.cfg
 	if err := f.lockServer(ctx, c.logger, c.stopTimeout); err != nil {
 		return err
@@ -104,7 +104,7 @@ func (s *Server) start(ctx context.Context, fresh bool) error {
 
 	// Processes of a server that was started by hand can delay the single-user mode until they end.
 	for {
-		err := f.prepare(ctx, c, s.bin, password)
+		err := f.prepareDatabase(ctx, c, s.bin, password)
 		if err == nil {
 			break
 		}
@@ -113,17 +113,17 @@ func (s *Server) start(ctx context.Context, fresh bool) error {
 		}
 	}
 
-	port, err := s.listen(ctx)
+	port, err := s.listenOnPort(ctx)
 	if err != nil {
 		return err
 	}
 
 	// A server without its own lock must not stay, so a failure here stops it.
-	if err := f.handOver(port); err != nil {
-		_, stopErr := s.pm.stop(ctx)
+	if err := f.handOverLock(port); err != nil {
+		_, stopErr := s.pm.stopProcess(ctx)
 		return errors.Join(err, stopErr)
 	}
-	s.dsn = dsn(password, port)
+	s.dsn = buildURL(password, port)
 	return nil
 }
 
@@ -141,25 +141,25 @@ func waitSurvivors(ctx context.Context, f *folder, err error) error {
 	}
 }
 
-// handOver leaves the server lock to the processes of PostgreSQL and records the port for the next run.
-func (f *folder) handOver(port int) error {
+// handOverLock leaves the server lock to the processes of PostgreSQL and records the port for the next run.
+func (f *folder) handOverLock(port int) error {
 	if err := f.server.Close(); err != nil {
 		return fmt.Errorf("embedded: %w: server lock: %w", ErrDataDir, err)
 	}
 	f.server = nil
 
-	if port == f.lastPort() {
+	if port == f.readLastPort() {
 		return nil
 	}
-	if err := f.write(portName, strconv.Itoa(port)+"\n"); err != nil {
+	if err := f.replaceFile(portName, strconv.Itoa(port)+"\n"); err != nil {
 		return fmt.Errorf("embedded: %w: keeping the port: %w", ErrDataDir, err)
 	}
 	return nil
 }
 
-// listen launches PostgreSQL on a port and waits until it is ready. Another program may take a free port between its
+// listenOnPort launches PostgreSQL on a port and waits until it is ready. Another program may take a free port between its
 // choice and its use. So listen tries up to five free ports; a port of WithPort it tries once.
-func (s *Server) listen(ctx context.Context) (int, error) {
+func (s *Server) listenOnPort(ctx context.Context) (int, error) {
 	f, c := s.folder, &s.cfg
 	const attempts = 5
 	for attempt := 0; ; {
@@ -168,10 +168,10 @@ func (s *Server) listen(ctx context.Context) (int, error) {
 			return 0, err
 		}
 
-		args := append([]string{"-D", f.cluster(), "-p", strconv.Itoa(port)}, c.settingArgs(f.mark())...)
+		args := append([]string{"-D", f.cluster(), "-p", strconv.Itoa(port)}, c.settingArgs(f.processMark())...)
 		// The process outlives the start, so its context does not end with ctx.
 		cmd := f.command(context.WithoutCancel(ctx), filepath.Join(s.bin.dir, "postgres"), args...)
-		pm, err := launch(cmd, c.logger)
+		pm, err := launchPostmaster(cmd, c.logger)
 		if err != nil {
 			return 0, err
 		}
@@ -185,13 +185,13 @@ func (s *Server) listen(ctx context.Context) (int, error) {
 		// A process that failed to start gets no time for a fast shutdown.
 		now, cancel := context.WithCancel(ctx)
 		cancel()
-		if _, stopErr := pm.stop(now); stopErr != nil {
+		if _, stopErr := pm.stopProcess(now); stopErr != nil {
 			return 0, errors.Join(err, stopErr)
 		}
 
 		if errors.Is(err, errBind) {
 			if attempt++; c.port != 0 || attempt == attempts {
-				return 0, portError(port, pm.log.reason())
+				return 0, portError(port, pm.log.findReason())
 			}
 			continue
 		}
@@ -226,7 +226,7 @@ func (s *Server) choosePort(ctx context.Context, attempt int) (int, error) {
 		return s.cfg.port, nil
 	}
 
-	if last := s.folder.lastPort(); last != 0 && attempt == 0 {
+	if last := s.folder.readLastPort(); last != 0 && attempt == 0 {
 		if port, err := free(last); err == nil {
 			return port, nil
 		}
@@ -239,12 +239,12 @@ func (s *Server) choosePort(ctx context.Context, attempt int) (int, error) {
 	return port, nil
 }
 
-// watch waits for the end of PostgreSQL, records and logs an end without Stop, and closes done.
-func (s *Server) watch() {
+// watchPostmaster waits for the end of PostgreSQL, records and logs an end without Stop, and closes done.
+func (s *Server) watchPostmaster() {
 	<-s.pm.exited
 	s.mu.Lock()
 	if !s.stopping {
-		s.err = fmt.Errorf("embedded: PostgreSQL ended by itself (%w): %s", endedBy(s.pm.state), s.pm.log.reason())
+		s.err = fmt.Errorf("embedded: PostgreSQL ended by itself (%w): %s", endedBy(s.pm.state), s.pm.log.findReason())
 		s.cfg.logger.Error("PostgreSQL ended by itself", "folder", s.path, "error", s.err)
 	}
 	s.mu.Unlock()
@@ -297,13 +297,13 @@ func (s *Server) Stop(ctx context.Context) error {
 		}
 	}
 
-	s.stopErr = s.stop(ctx)
+	s.stopErr = s.stopServer(ctx)
 	close(s.stopped)
 	return s.stopErr
 }
 
-// stop does the work of the first Stop and returns an error for an unclean shutdown.
-func (s *Server) stop(ctx context.Context) error {
+// stopServer does the work of the first Stop and returns an error for an unclean shutdown.
+func (s *Server) stopServer(ctx context.Context) error {
 	died := false
 	select {
 	case <-s.pm.exited:
@@ -314,7 +314,7 @@ func (s *Server) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.stopTimeout, fmt.Errorf("stop timeout of %v: %w", s.cfg.stopTimeout, context.DeadlineExceeded))
 	defer cancel()
 
-	clean, err := s.pm.stop(ctx)
+	clean, err := s.pm.stopProcess(ctx)
 	if err != nil {
 		return err // the folder stays locked: PostgreSQL still uses it
 	}
@@ -329,12 +329,12 @@ func (s *Server) stop(ctx context.Context) error {
 	}
 
 	s.cfg.logger.InfoContext(ctx, "PostgreSQL stopped", "folder", s.path, "clean", clean)
-	return errors.Join(err, s.release())
+	return errors.Join(err, s.releaseFolder())
 }
 
-// release frees the folder and removes a temporary one.
-func (s *Server) release() error {
-	defer s.folder.close()
+// releaseFolder frees the folder and removes a temporary one.
+func (s *Server) releaseFolder() error {
+	defer s.folder.closeFolder()
 	if !s.cfg.temporary {
 		return nil
 	}

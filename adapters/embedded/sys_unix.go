@@ -11,9 +11,9 @@ import (
 
 const supported = true
 
-// tryLock takes the lock of an open file or returns errLocked. The lock belongs to the open file. Processes that
+// tryLockFile takes the lock of an open file or returns errLocked. The lock belongs to the open file. Processes that
 // inherit the file share it; a second open of the same file does not, even in this process.
-func tryLock(file *os.File) error {
+func tryLockFile(file *os.File) error {
 	for {
 		switch err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
 		case errors.Is(err, syscall.EINTR):
@@ -33,11 +33,11 @@ func ownerOf(info fs.FileInfo) (uid, gid uint32) {
 	return 0, 0
 }
 
-// alive reports whether any process of any user has this number.
-func alive(pid int) bool {
+// processExists reports whether any process of any user has this number.
+func processExists(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// kill sends sig to process pid.
-func kill(pid int, sig syscall.Signal) error { return syscall.Kill(pid, sig) }
+// signalProcess sends sig to process pid.
+func signalProcess(pid int, sig syscall.Signal) error { return syscall.Kill(pid, sig) }

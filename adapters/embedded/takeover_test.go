@@ -104,7 +104,7 @@ func TestAKillOfBothIsRecoveredFromThoughThePidIsAnothers(t *testing.T) {
 	if err := <-busy; err == nil {
 		t.Error("the busy statement ended well")
 	}
-	if !alive(foreign) {
+	if !processExists(foreign) {
 		t.Error("the foreign process was killed")
 	}
 }
@@ -117,7 +117,7 @@ func sleeper(t *testing.T, dir string) int {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("sleep", "60")
-	if isRoot() {
+	if runsAsRoot() {
 		uid, gid := ownerOf(info)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
 	}
@@ -157,7 +157,7 @@ func TestAServerStartedByHandIsLeftAlone(t *testing.T) {
 	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "pg_ctl stop") {
 		t.Errorf("over a server started by hand: %v", err)
 	}
-	if !alive(byHand.Process.Pid) {
+	if !processExists(byHand.Process.Pid) {
 		t.Error("it was killed")
 	}
 }

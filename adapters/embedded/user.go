@@ -20,7 +20,7 @@ type account struct {
 // is root. For root it is the owner of the folder or of its nearest existing parent. Where that owner is root too, it
 // is the first fallback user that exists.
 func chooseAccount(path string) (account, error) {
-	if !isRoot() {
+	if !runsAsRoot() {
 		return currentAccount(), nil
 	}
 

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// isRoot reports whether the effective user is root, as PostgreSQL checks it.
-func isRoot() bool { return os.Geteuid() == 0 }
+// runsAsRoot reports whether the effective user is root, as PostgreSQL checks it.
+func runsAsRoot() bool { return os.Geteuid() == 0 }
 
 // sysProcAttr starts a process as the account, in its own process group. So Ctrl-C in the terminal reaches only this
 // program, which then stops PostgreSQL.

@@ -56,7 +56,7 @@ func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), own ...strin
 				continue
 			}
 
-			if err := set(fs, f, v); err != nil {
+			if err := setFromVariable(fs, f, v); err != nil {
 				bad = queue.Invalid(name, err.Error())
 			}
 		}
@@ -136,8 +136,8 @@ func WarnUnread(log *slog.Logger, fs *pflag.FlagSet, own ...string) {
 	}
 }
 
-// set sets a flag from a variable. Commas or line ends separate a list.
-func set(fs *pflag.FlagSet, f *pflag.Flag, value string) error {
+// setFromVariable sets a flag from a variable. Commas or line ends separate a list.
+func setFromVariable(fs *pflag.FlagSet, f *pflag.Flag, value string) error {
 	list, ok := f.Value.(pflag.SliceValue)
 	if !ok {
 		return SetFlag(fs, f, value)

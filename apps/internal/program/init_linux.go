@@ -58,7 +58,7 @@ func Init() (code int, done bool) {
 				forward(pid, sig)
 			}
 
-			if code, done := reap(pid); done {
+			if code, done := reapChildren(pid); done {
 				// The kernel ends the remaining processes.
 				return code, true
 			}
@@ -129,8 +129,8 @@ func startSelf() (pid int, listens <-chan struct{}, err error) {
 	return pid, closed, p.Release()
 }
 
-// reap collects all processes that have ended. If child is one of them, it returns its exit code.
-func reap(child int) (code int, done bool) {
+// reapChildren collects all processes that have ended. If child is one of them, it returns its exit code.
+func reapChildren(child int) (code int, done bool) {
 	for {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)

@@ -61,16 +61,16 @@ func (s *Supervisor) Ready() {
 	if s == nil {
 		return
 	}
-	s.say("READY=1")
+	s.notifySupervisor("READY=1")
 	if s.beat > 0 {
-		s.once.Do(func() { s.beats.Go(s.live) })
+		s.once.Do(func() { s.beats.Go(s.reportAlive) })
 	}
 }
 
 // Stopping reports that the program stops.
 func (s *Supervisor) Stopping() {
 	if s != nil {
-		s.say("STOPPING=1")
+		s.notifySupervisor("STOPPING=1")
 	}
 }
 
@@ -87,11 +87,11 @@ func (s *Supervisor) Close() {
 	})
 }
 
-func (s *Supervisor) live() {
+func (s *Supervisor) reportAlive() {
 	t := time.NewTicker(s.beat)
 	defer t.Stop()
 	for {
-		s.say("WATCHDOG=1")
+		s.notifySupervisor("WATCHDOG=1")
 		select {
 		case <-t.C:
 		case <-s.end:
@@ -100,7 +100,7 @@ func (s *Supervisor) live() {
 	}
 }
 
-func (s *Supervisor) say(what string) {
+func (s *Supervisor) notifySupervisor(what string) {
 	err := s.conn.SetWriteDeadline(time.Now().Add(notifyTimeout))
 	if err == nil {
 		_, err = s.conn.Write([]byte(what))

@@ -226,7 +226,7 @@ func TestPlainHTTPOfBrowsersElsewhere(t *testing.T) {
 	}
 }
 
-func isRPCPath(path string) bool { return isRPC(&http.Request{URL: &url.URL{Path: path}}) }
+func isRPCPath(path string) bool { return isRPCRequest(&http.Request{URL: &url.URL{Path: path}}) }
 
 // TestGeneralOptionsPassTheChecks sends OPTIONS *, which the library would answer without the checks.
 func TestGeneralOptionsPassTheChecks(t *testing.T) {

@@ -38,7 +38,7 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 	media := restapi.MediaProblem
 	// A problem always encodes.
 	body, _ := restapi.Append(nil, problem)
-	if isRPC(r) {
+	if isRPCRequest(r) {
 		// RPC clients expect the format of Connect.
 		media = restapi.MediaJSON
 		// Texts always marshal.
@@ -50,7 +50,7 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 	_, _ = w.Write(body)
 }
 
-// isRPC reports whether a request is for one of the services of Connect and gRPC.
-func isRPC(r *http.Request) bool {
+// isRPCRequest reports whether a request is for one of the services of Connect and gRPC.
+func isRPCRequest(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/pgqueue.") || strings.HasPrefix(r.URL.Path, "/grpc.")
 }

@@ -66,20 +66,20 @@ type Config struct {
 
 // Validate reports the first wrong field as an error of queue.KindInvalid.
 func (c Config) Validate() error {
-	_, err := c.filled()
+	_, err := c.fillDefaults()
 	return err
 }
 
-// filled checks c and fills in its defaults.
-func (c Config) filled() (Config, error) {
-	fill(&c.Addr, DefaultAddr)
-	fill(&c.Prefix, DefaultPrefix)
-	fill(&c.Schema, program.DefaultSchema)
-	fill(&c.Namespace, queue.DefaultNamespace)
-	fill(&c.StopTimeout, DefaultStopTimeout)
-	fill(&c.IdleTimeout, restserver.DefaultIdle)
-	fill(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
-	fill(&c.Version, "dev")
+// fillDefaults checks c and fills in its defaults.
+func (c Config) fillDefaults() (Config, error) {
+	setDefault(&c.Addr, DefaultAddr)
+	setDefault(&c.Prefix, DefaultPrefix)
+	setDefault(&c.Schema, program.DefaultSchema)
+	setDefault(&c.Namespace, queue.DefaultNamespace)
+	setDefault(&c.StopTimeout, DefaultStopTimeout)
+	setDefault(&c.IdleTimeout, restserver.DefaultIdle)
+	setDefault(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
+	setDefault(&c.Version, "dev")
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -117,15 +117,15 @@ func (c Config) filled() (Config, error) {
 // plainPath matches a valid prefix, with or without slashes at its ends.
 var plainPath = regexp.MustCompile(`^/*([\w.~-]+/*)*$`)
 
-func fill[T comparable](v *T, def T) {
+func setDefault[T comparable](v *T, def T) {
 	var zero T
 	if *v == zero {
 		*v = def
 	}
 }
 
-// as adds a kind and an operation to err, unless err has both.
-func as(kind queue.Kind, op string, err error) error {
+// wrapKind adds a kind and an operation to err, unless err has both.
+func wrapKind(kind queue.Kind, op string, err error) error {
 	if err == nil {
 		return nil
 	}

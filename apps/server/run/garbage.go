@@ -24,8 +24,8 @@ func roomForGarbage(lookup func(string) (string, bool)) (stop func()) {
 		return func() {}
 	}
 	r := &room{sample: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
-	r.adjust()
-	return r.stop
+	r.adjustPercent()
+	return r.stopAdjusting
 }
 
 // room adapts the collector to the size of the heap.
@@ -36,9 +36,9 @@ type room struct {
 	stopped bool
 }
 
-// adjust sets the percentage of the collector from the heap after the last collection. It arranges that the next
+// adjustPercent sets the percentage of the collector from the heap after the last collection. It arranges that the next
 // collection calls it again.
-func (r *room) adjust() {
+func (r *room) adjustPercent() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
@@ -51,10 +51,10 @@ func (r *room) adjust() {
 		debug.SetGCPercent(p)
 	}
 	// The new object is unreferenced, so the next collection runs the cleanup.
-	runtime.AddCleanup(new([8]*room), (*room).adjust, r)
+	runtime.AddCleanup(new([8]*room), (*room).adjustPercent, r)
 }
 
-func (r *room) stop() {
+func (r *room) stopAdjusting() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopped = true

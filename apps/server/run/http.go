@@ -46,7 +46,7 @@ func (s *Server) handler() (handler, error) {
 		Service: s.service, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
 		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
-			s.log.LogAttrs(ctx, level(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),
+			s.log.LogAttrs(ctx, requestLevel(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),
 				slog.String("method", a.Method), slog.String("path", a.Path),
 				slog.Int64("bytes", a.Bytes), slog.Duration("took", a.Duration.Round(time.Microsecond)),
 				slog.String("namespace", a.Namespace), slog.String("remote", a.Remote), slog.String("request_id", a.RequestID))...)
@@ -76,7 +76,7 @@ func (s *Server) handler() (handler, error) {
 	})
 
 	// REST writes its own log lines.
-	logged := s.logged(rpc)
+	logged := s.logRequests(rpc)
 	for _, path := range rpc.Paths() {
 		mux.Handle(path, logged)
 	}
@@ -88,8 +88,8 @@ func (s *Server) handler() (handler, error) {
 	}}, nil
 }
 
-// level returns the log level of a request: debug for the paths of probes, and error for faults of the server.
-func level(path, prefix string, status int) slog.Level {
+// requestLevel returns the log level of a request: debug for the paths of probes, and error for faults of the server.
+func requestLevel(path, prefix string, status int) slog.Level {
 	switch {
 	case status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable:
 		return slog.LevelError
@@ -116,8 +116,8 @@ func messageLimits(payload int) (body, batch int64, message int) {
 	return body, max(body, restserver.DefaultMaxBatchBytes), min(max(payload+rest, connectserver.DefaultMaxMessageBytes), 1<<30)
 }
 
-// logged wraps h and writes a log line for each RPC call.
-func (s *Server) logged(h http.Handler) http.Handler {
+// logRequests wraps h and writes a log line for each RPC call.
+func (s *Server) logRequests(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
@@ -157,7 +157,7 @@ func (w *recorder) WriteHeader(status int) {
 func (w *recorder) Write(b []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
-	w.fail(err)
+	w.recordFailure(err)
 	return n, err
 }
 
@@ -165,7 +165,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 func (w *recorder) FlushError() error {
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !errors.Is(err, errors.ErrUnsupported) {
-		w.fail(err)
+		w.recordFailure(err)
 	}
 	return err
 }
@@ -176,7 +176,7 @@ func (w *recorder) Flush() { _ = w.FlushError() }
 // Unwrap gives http.ResponseController access to the writer below.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *recorder) fail(err error) {
+func (w *recorder) recordFailure(err error) {
 	if w.err == nil {
 		w.err = err
 	}

@@ -71,7 +71,7 @@ func TestFlushErrorsReachWhoDelivers(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, func() Config { st := newSlow(); close(st.leave); return st.config(io.Discard) }())
-	for name, h := range map[string]http.Handler{"telemetry": tel.HTTP(inner), "log": s.logged(inner)} {
+	for name, h := range map[string]http.Handler{"telemetry": tel.HTTP(inner), "log": s.logRequests(inner)} {
 		seen = nil
 		r, _ := http.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil)
 		h.ServeHTTP(brokenWriter{}, r)

@@ -95,7 +95,7 @@ func UntilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 	defer supervisor.Close()
 	return untilSignal(ctx, cfg, level, func(s *Server) {
 		supervisor.Ready()
-		s.first("notify the supervisor", func(context.Context) error { supervisor.Stopping(); return nil })
+		s.prependStep("notify the supervisor", func(context.Context) error { supervisor.Stopping(); return nil })
 		if started != nil {
 			started(s)
 		}

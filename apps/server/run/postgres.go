@@ -26,7 +26,7 @@ func (s *Server) openPostgres(ctx context.Context) (queue.Store, error) {
 		return nil, err
 	}
 
-	s.first("close the store", func(context.Context) error { store.Close(); return nil })
+	s.prependStep("close the store", func(context.Context) error { store.Close(); return nil })
 	if err := s.migrate(ctx, store); err != nil {
 		return nil, err
 	}
@@ -46,11 +46,11 @@ func (s *Server) startEmbedded(ctx context.Context) (string, error) {
 	switch {
 	// Each kind decides the exit code and the remedy.
 	case errors.Is(err, embedded.ErrInUse), errors.Is(err, embedded.ErrMajorVersion):
-		return "", as(queue.KindConflict, "start PostgreSQL", err)
+		return "", wrapKind(queue.KindConflict, "start PostgreSQL", err)
 	case errors.Is(err, embedded.ErrDataDir):
-		return "", as(queue.KindInvalid, "start PostgreSQL", err)
+		return "", wrapKind(queue.KindInvalid, "start PostgreSQL", err)
 	case err != nil:
-		return "", as(queue.KindInternal, "start PostgreSQL", err)
+		return "", wrapKind(queue.KindInternal, "start PostgreSQL", err)
 	}
 
 	// A crash of PostgreSQL must end the server.
@@ -58,11 +58,11 @@ func (s *Server) startEmbedded(ctx context.Context) (string, error) {
 	watch.Go(func() {
 		<-pg.Done()
 		if err := pg.Err(); err != nil {
-			s.fail(err)
+			s.recordFault(err)
 		}
 	})
 
-	s.first("stop PostgreSQL", func(ctx context.Context) error {
+	s.prependStep("stop PostgreSQL", func(ctx context.Context) error {
 		err := pg.Stop(ctx)
 		watch.Wait()
 		return err

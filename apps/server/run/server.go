@@ -56,7 +56,7 @@ type step struct {
 // does not answer, KindConflict if the port or the data folder is in use, KindDenied if the database role lacks a
 // right. After an error no part of the server runs.
 func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
-	cfg, err = cfg.filled()
+	cfg, err = cfg.fillDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -84,11 +84,11 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 
 	// The port precedes the database, so that a second server by mistake neither starts nor migrates a database.
 	// Until the server is ready, requests get the answer that it is starting.
-	if err := s.listen(ctx); err != nil {
+	if err := s.listenOnPort(ctx); err != nil {
 		return nil, err
 	}
 
-	s.serve()
+	s.serveRequests()
 	if err := s.assemble(ctx); err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	return s, nil
 }
 
-func (s *Server) listen(ctx context.Context) error {
+func (s *Server) listenOnPort(ctx context.Context) error {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return &queue.Error{
@@ -114,31 +114,31 @@ func (s *Server) listen(ctx context.Context) error {
 	return nil
 }
 
-// serve answers on the port. At first the answer is that the server is starting.
-func (s *Server) serve() {
-	s.answer(http.HandlerFunc(starting))
+// serveRequests answers on the port. At first the answer is that the server is starting.
+func (s *Server) serveRequests() {
+	s.setHandler(http.HandlerFunc(starting))
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.root.Load()).ServeHTTP(w, r) })
 	s.http = restserver.NewHTTPServer(s.checks.Wrap(root), restserver.Timeouts{Idle: s.cfg.IdleTimeout})
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
-			s.fail(fmt.Errorf("serving ended: %w", err))
+			s.recordFault(fmt.Errorf("serving ended: %w", err))
 		}
 	})
 	// Stop closes the port after every part that starts later.
-	s.first("close the port", func(context.Context) error {
+	s.prependStep("close the port", func(context.Context) error {
 		err := s.http.Close()
 		serving.Wait()
 		return err
 	})
 }
 
-// answer makes h the handler of the port from now on.
-func (s *Server) answer(h http.Handler) { s.root.Store(&h) }
+// setHandler makes h the handler of the port from now on.
+func (s *Server) setHandler(h http.Handler) { s.root.Store(&h) }
 
-// first puts a step in front of the others, because the part that started last stops first.
-func (s *Server) first(name string, do func(context.Context) error) {
+// prependStep puts a step in front of the others, because the part that started last stops first.
+func (s *Server) prependStep(name string, do func(context.Context) error) {
 	s.stops = append([]step{{name, do}}, s.stops...)
 }
 
@@ -163,12 +163,12 @@ func (s *Server) assemble(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() {
 		if err := s.manager.Run(context.WithoutCancel(ctx)); err != nil {
-			s.fail(fmt.Errorf("background work ended: %w", err))
+			s.recordFault(fmt.Errorf("background work ended: %w", err))
 		}
 	})
 
 	// The manager closes after the requests that use it, and before the store.
-	s.first("close the manager", func(ctx context.Context) error {
+	s.prependStep("close the manager", func(ctx context.Context) error {
 		err := s.manager.Close(ctx)
 		work.Wait()
 		return err
@@ -185,8 +185,8 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 
 	// From here on the port answers with the real routes.
-	s.answer(s.tel.HTTP(handler.mux))
-	s.first("finish requests", func(ctx context.Context) error {
+	s.setHandler(s.tel.HTTP(handler.mux))
+	s.prependStep("finish requests", func(ctx context.Context) error {
 		// Shutdown waits for running requests; at the end of ctx Close cuts them.
 		err := s.http.Shutdown(ctx)
 		if err != nil {
@@ -195,8 +195,8 @@ func (s *Server) assemble(ctx context.Context) error {
 		return err
 	})
 
-	s.first("end streams", handler.drain)
-	s.first("turn readiness off", func(ctx context.Context) error {
+	s.prependStep("end streams", handler.drain)
+	s.prependStep("turn readiness off", func(ctx context.Context) error {
 		s.ready.Store(false)
 		s.health.Drain()
 		// Load balancers need this time to notice the end of readiness.
@@ -238,7 +238,7 @@ func (s *Server) Err() error {
 	}
 }
 
-func (s *Server) fail(err error) {
+func (s *Server) recordFault(err error) {
 	s.finished.Do(func() {
 		s.err = err
 		close(s.done)
@@ -253,7 +253,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		begin := time.Now()
 		s.log.InfoContext(ctx, "stopping")
 		s.stopErr = s.takeApart(ctx)
-		s.fail(nil)
+		s.recordFault(nil)
 		s.log.InfoContext(ctx, "stopped", "took", time.Since(begin).Round(time.Millisecond))
 	})
 	return s.stopErr

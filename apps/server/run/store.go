@@ -13,7 +13,7 @@ func (s *Server) openStore(ctx context.Context) (queue.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.first("close the store", end)
+		s.prependStep("close the store", end)
 		return store, nil
 	}
 	return s.openPostgres(ctx)

@@ -17,10 +17,10 @@ import (
 func (s *Server) startTelemetry(ctx context.Context) error {
 	tel, shutdown, err := export.Setup(ctx, export.Config{Service: "pgqueue-server", Version: s.cfg.Version, Logger: s.log})
 	if err != nil {
-		return as(queue.KindInvalid, "start telemetry", err)
+		return wrapKind(queue.KindInvalid, "start telemetry", err)
 	}
 	s.tel, s.health = tel, telemetry.NewHealth()
-	s.first("flush telemetry", func(ctx context.Context) error {
+	s.prependStep("flush telemetry", func(ctx context.Context) error {
 		if err := shutdown(ctx); err != nil {
 			// Lost telemetry breaks no promise of the server.
 			s.log.WarnContext(ctx, "the last telemetry was not sent", "err", err)

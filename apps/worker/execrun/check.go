@@ -44,7 +44,7 @@ func (c *Command) Check() error {
 	}
 
 	if c.Dir != "" {
-		if err := folder(c.Dir); err != nil {
+		if err := checkFolder(c.Dir); err != nil {
 			return queue.Invalid("dir", fmt.Sprintf("must be a folder that this process may enter: %v; check its name and mode", err))
 		}
 	}
@@ -95,8 +95,8 @@ func executable(file string) error {
 	return nil
 }
 
-// folder reports why dir cannot be a working directory.
-func folder(dir string) error {
+// checkFolder reports why dir cannot be a working directory.
+func checkFolder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
 	cmd.Dir, cmd.Env = c.Dir, c.environ(task)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(task.Payload)), out, errs
 	cmd.WaitDelay = killAfter
-	group(cmd)
+	setProcessGroup(cmd)
 	// The end of the task is not a fault of the command.
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {
@@ -100,24 +100,24 @@ func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
 	}
 
 	err := cmd.Wait()
-	errs.end()
+	errs.endLine()
 	// Processes that the command left behind end with its task.
 	killGroup(cmd)
 	if cmd.ProcessState != nil && cmd.ProcessState.Success() {
 		// err may still report the context or open pipes.
-		return out.json(), nil
+		return out.encodeJSON(), nil
 	}
 
 	if ctx.Err() != nil {
-		return nil, &Failure{Text: fmt.Sprintf("stopped: %v", context.Cause(ctx)), Code: -1, Stderr: errs.tail()}
+		return nil, &Failure{Text: fmt.Sprintf("stopped: %v", context.Cause(ctx)), Code: -1, Stderr: errs.keptText()}
 	}
 
-	f := &Failure{Text: err.Error(), Code: -1, Stderr: errs.tail(), Output: out.json()}
+	f := &Failure{Text: err.Error(), Code: -1, Stderr: errs.keptText(), Output: out.encodeJSON()}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		f.Code = exit.ExitCode()
 	}
 
-	return nil, c.judge(f)
+	return nil, c.judgeExitCode(f)
 }
 
 // environ returns the environment of the command. The variables of the task begin with PGQUEUE_TASK_, and no program
@@ -144,8 +144,8 @@ func (c *Command) environ(task *queue.Task) []string {
 		"PGQUEUE_TASK_RETRIES="+strconv.Itoa(task.Retries),
 		"PGQUEUE_TASK_PRIORITY="+strconv.Itoa(int(task.Priority)),
 		"PGQUEUE_TASK_KEY="+task.Key,
-		"PGQUEUE_TASK_CREATED_AT="+stamp(task.CreatedAt),
-		"PGQUEUE_TASK_DIES_AT="+stamp(task.DiesAt),
+		"PGQUEUE_TASK_CREATED_AT="+formatTime(task.CreatedAt),
+		"PGQUEUE_TASK_DIES_AT="+formatTime(task.DiesAt),
 		"PGQUEUE_TASK_HEADERS="+headers,
 	)
 	if c.Server != "" {
@@ -175,7 +175,7 @@ func withoutUser(address string) string {
 	return u.String()
 }
 
-func stamp(t time.Time) string {
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}

@@ -71,8 +71,8 @@ func Table() string {
 	return b.String()
 }
 
-// judge wraps f in the error that its exit code stands for.
-func (c *Command) judge(f *Failure) error {
+// judgeExitCode wraps f in the error that its exit code stands for.
+func (c *Command) judgeExitCode(f *Failure) error {
 	switch meaningOf(f.Code) {
 	case meansPermanent:
 		return worker.Permanent(f)

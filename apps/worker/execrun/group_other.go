@@ -5,6 +5,6 @@ package execrun
 import "os/exec"
 
 // group does nothing: without process groups os/exec kills the process at the end of the context.
-func group(*exec.Cmd) {}
+func setProcessGroup(*exec.Cmd) {}
 
 func killGroup(*exec.Cmd) {}

@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// group starts cmd in its own process group. The end of its context sends SIGTERM to the group. After WaitDelay
+// setProcessGroup starts cmd in its own process group. The end of its context sends SIGTERM to the group. After WaitDelay
 // os/exec kills the process, and killGroup the rest of the group.
-func group(cmd *exec.Cmd) {
+func setProcessGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	endWithParent(cmd.SysProcAttr)
 	cmd.Cancel = func() error {

@@ -22,8 +22,8 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// json returns the input as JSON: unchanged if it is JSON, or else as a text; nil if it is empty.
-func (h *head) json() json.RawMessage {
+// encodeJSON returns the input as JSON: unchanged if it is JSON, or else as a text; nil if it is empty.
+func (h *head) encodeJSON() json.RawMessage {
 	b := bytes.TrimSpace(h.buf)
 	if len(b) == 0 {
 		return nil
@@ -71,19 +71,19 @@ func (l *lines) Write(p []byte) (int, error) {
 
 		l.open = append(l.open, part[:min(len(part), l.most-len(l.open))]...)
 		if i >= 0 {
-			l.end()
+			l.endLine()
 		}
 	}
 
 	return len(p), nil
 }
 
-// end ends the last line.
-func (l *lines) end() {
+// endLine ends the last line.
+func (l *lines) endLine() {
 	if s := strings.TrimRight(string(l.open), "\r"); s != "" {
 		l.line(s)
 	}
 	l.open = l.open[:0]
 }
 
-func (l *lines) tail() string { return strings.ToValidUTF8(string(l.kept), "\uFFFD") }
+func (l *lines) keptText() string { return strings.ToValidUTF8(string(l.kept), "\uFFFD") }

@@ -50,15 +50,15 @@ func checkHeader(h http.Header) error {
 		switch {
 		case slices.Contains(reserved, canon), slices.ContainsFunc(reservedPrefixes, func(p string) bool { return strings.HasPrefix(canon, p) }):
 			return queue.Invalid("header", fmt.Sprintf("must be one that the request does not set itself, got %.64s; leave it out", canon))
-		case canon == "Host" && (len(values) != 1 || !isHost(values[0])):
+		case canon == "Host" && (len(values) != 1 || !isPlainHost(values[0])):
 			return queue.Invalid("header", fmt.Sprintf("Host must be one name, or name:port, such as example.com:8443, got %.64q", values))
 		}
 	}
 	return nil
 }
 
-// isHost reports whether net/http sends s unchanged as a Host. It silently cuts other values.
-func isHost(s string) bool {
+// isPlainHost reports whether net/http sends s unchanged as a Host. It silently cuts other values.
+func isPlainHost(s string) bool {
 	u, err := url.Parse("http://" + s)
 	return err == nil && u.Hostname() != "" && u.Host == s && !strings.ContainsAny(s, " /")
 }
@@ -66,9 +66,9 @@ func isHost(s string) bool {
 // errTried ends a request that only tests whether HTTP accepts it.
 var errTried = errors.New("nothing is sent")
 
-// try makes the request of a task up to the connect. It finds every refusal of net/http now and not at the cost of
+// tryRequest makes the request of a task up to the connect. It finds every refusal of net/http now and not at the cost of
 // each task.
-func (p *Push) try() error {
+func (p *Push) tryRequest() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	req, err := p.request(ctx, &queue.Task{ID: 1, Namespace: queue.DefaultNamespace, Queue: "q", Payload: queue.EmptyJSON}, time.Now())

@@ -35,21 +35,21 @@ var errorsTable = []struct {
 	{"the address is not public and not allowed", faultOwn, func(err error) bool {
 		return errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedNetwork)
 	}},
-	{"the target's name does not resolve", faultOwn, isA[*net.DNSError]},
-	{"this machine has no file descriptor, memory, port or route left", faultOwn, oneOf(
+	{"the target's name does not resolve", faultOwn, isErrorOf[*net.DNSError]},
+	{"this machine has no file descriptor, memory, port or route left", faultOwn, hasErrno(
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.ENETDOWN, syscall.ENETUNREACH,
 		syscall.EAGAIN, syscall.EACCES, syscall.EPERM, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT,
 	)},
 	{"this machine does not know the authority of the target's certificate, or has no list of authorities", faultOwn, func(err error) bool {
-		return isA[x509.UnknownAuthorityError](err) || isA[x509.SystemRootsError](err)
+		return isErrorOf[x509.UnknownAuthorityError](err) || isErrorOf[x509.SystemRootsError](err)
 	}},
 	{"the target's certificate is for another name or time, or it does not speak TLS", faultTarget, func(err error) bool {
-		return isA[x509.HostnameError](err) || isA[x509.CertificateInvalidError](err) || isA[*tls.CertificateVerificationError](err) ||
-			isA[tls.RecordHeaderError](err) || isA[tls.AlertError](err)
+		return isErrorOf[x509.HostnameError](err) || isErrorOf[x509.CertificateInvalidError](err) || isErrorOf[*tls.CertificateVerificationError](err) ||
+			isErrorOf[tls.RecordHeaderError](err) || isErrorOf[tls.AlertError](err)
 	}},
 	{"the target cannot be reached, or refuses the connection", faultTarget, func(err error) bool {
 		op, ok := errors.AsType[*net.OpError](err)
-		return ok && op.Op == "dial" || oneOf(syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.EHOSTDOWN)(err)
+		return ok && op.Op == "dial" || hasErrno(syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.EHOSTDOWN)(err)
 	}},
 	{"no answer within `--request-timeout`", faultTask, func(err error) bool {
 		return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
@@ -57,12 +57,12 @@ var errorsTable = []struct {
 	{"the connection breaks, or the answer is not HTTP", faultTask, func(error) bool { return true }},
 }
 
-func isA[E error](err error) bool {
+func isErrorOf[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
 }
 
-func oneOf(codes ...syscall.Errno) func(error) bool {
+func hasErrno(codes ...syscall.Errno) func(error) bool {
 	return func(err error) bool {
 		for _, code := range codes {
 			if errors.Is(err, code) {
@@ -83,8 +83,8 @@ func faultOf(err error) fault {
 	return faultTask
 }
 
-// charge wraps f, the error of a request that failed with err, according to the fault of err.
-func charge(f *Failure, err error) error {
+// chargeFault wraps f, the error of a request that failed with err, according to the fault of err.
+func chargeFault(f *Failure, err error) error {
 	switch faultOf(err) {
 	case faultOwn:
 		return worker.NotStarted(f)

@@ -104,10 +104,10 @@ func New(cfg Config) (*Push, error) {
 		p.keys = append(p.keys, key)
 	}
 
-	fill(&p.cfg.Timeout, DefaultTimeout)
-	fill(&p.cfg.MaxResponse, DefaultMaxResponse)
-	fill(&p.cfg.Connections, DefaultConnections)
-	fill(&p.cfg.UserAgent, "pgqueue-worker")
+	setDefault(&p.cfg.Timeout, DefaultTimeout)
+	setDefault(&p.cfg.MaxResponse, DefaultMaxResponse)
+	setDefault(&p.cfg.Connections, DefaultConnections)
+	setDefault(&p.cfg.UserAgent, "pgqueue-worker")
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	if !cfg.AllowPrivate {
 		guard := ssrf.New(ssrf.WithAnyPort())
@@ -126,7 +126,7 @@ func New(cfg Config) (*Push, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 
-	if err := p.try(); err != nil {
+	if err := p.tryRequest(); err != nil {
 		return nil, err
 	}
 
@@ -149,7 +149,7 @@ func refused(guard *ssrf.Guardian, host string) bool {
 	return guard.Safe(network, net.JoinHostPort(host, "80"), nil) != nil
 }
 
-func fill[T comparable](v *T, otherwise T) {
+func setDefault[T comparable](v *T, otherwise T) {
 	var zero T
 	if *v == zero {
 		*v = otherwise
@@ -190,13 +190,13 @@ func (p *Push) Work(ctx context.Context, task *queue.Task) (any, error) {
 
 	res, err := p.client.Do(req)
 	if err != nil {
-		return nil, p.failed(ctx, err)
+		return nil, p.explainFailure(ctx, err)
 	}
 	defer res.Body.Close()
 
 	body, err := io.ReadAll(io.LimitReader(res.Body, int64(p.cfg.MaxResponse)+1))
 	if err != nil {
-		return nil, p.failed(ctx, err)
+		return nil, p.explainFailure(ctx, err)
 	}
 
 	// One byte more was read than is kept, to detect a longer answer.
@@ -208,7 +208,7 @@ func (p *Push) Work(ctx context.Context, task *queue.Task) (any, error) {
 
 	m := meaningOf(res.StatusCode, p.permanent)
 	if m == meansDone {
-		return result(body, cut), nil
+		return encodeResult(body, cut), nil
 	}
 
 	return nil, rejected(res, body, m)
@@ -240,9 +240,9 @@ func (p *Push) request(ctx context.Context, task *queue.Task, now time.Time) (*h
 	h.Set("Pgqueue-Queue", task.Queue)
 	h.Set("Pgqueue-Attempt", strconv.Itoa(task.Attempt))
 	h.Set("Pgqueue-Retries", strconv.Itoa(task.Retries))
-	pass(h, "Pgqueue-Key", task.Key)
+	passHeader(h, "Pgqueue-Key", task.Key)
 	for _, name := range []string{"traceparent", "tracestate", "baggage"} {
-		pass(h, name, task.Headers[name])
+		passHeader(h, name, task.Headers[name])
 	}
 
 	// The id is the same in every attempt, so that a target can detect repeats.
@@ -250,22 +250,22 @@ func (p *Push) request(ctx context.Context, task *queue.Task, now time.Time) (*h
 	h.Set("Webhook-Id", message)
 	h.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
 	if len(p.keys) > 0 {
-		h.Set("Webhook-Signature", sign(p.keys, message, now, task.Payload))
+		h.Set("Webhook-Signature", signMessage(p.keys, message, now, task.Payload))
 	}
 
 	return req, nil
 }
 
-// pass sets a header to a value of the task, unless HTTP cannot carry the value.
-func pass(h http.Header, name, value string) {
+// passHeader sets a header to a value of the task, unless HTTP cannot carry the value.
+func passHeader(h http.Header, name, value string) {
 	bad := func(r rune) bool { return r < ' ' && r != '\t' || r > '~' }
 	if value != "" && !strings.ContainsFunc(value, bad) {
 		h.Set(name, value)
 	}
 }
 
-// failed returns the error of a request without an answer. It omits the URL, which may contain secrets.
-func (p *Push) failed(ctx context.Context, err error) error {
+// explainFailure returns the error of a request without an answer. It omits the URL, which may contain secrets.
+func (p *Push) explainFailure(ctx context.Context, err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
@@ -279,11 +279,11 @@ func (p *Push) failed(ctx context.Context, err error) error {
 	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork):
 		f.Text = ErrPrivate.Error() + "; --allow-private allows it"
 	}
-	return charge(f, err)
+	return chargeFault(f, err)
 }
 
-// result returns the body of an accepted task as JSON.
-func result(body []byte, cut bool) json.RawMessage {
+// encodeResult returns the body of an accepted task as JSON.
+func encodeResult(body []byte, cut bool) json.RawMessage {
 	body = bytes.TrimSpace(body)
 	switch {
 	case len(body) == 0:

@@ -28,8 +28,8 @@ func parseSecret(s string) ([]byte, error) {
 	return key, nil
 }
 
-// sign returns the Webhook-Signature of a message. It has one signature per key, so that keys can be rotated.
-func sign(keys [][]byte, id string, at time.Time, body []byte) string {
+// signMessage returns the Webhook-Signature of a message. It has one signature per key, so that keys can be rotated.
+func signMessage(keys [][]byte, id string, at time.Time, body []byte) string {
 	var b strings.Builder
 	for i, key := range keys {
 		if i > 0 {

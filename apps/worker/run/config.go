@@ -78,7 +78,7 @@ func (j *job) detailFlags(f *pflag.FlagSet) {
 	f.BoolVar(&j.AllowPrivate, "allow-private", j.AllowPrivate, "http: allow addresses that are not public")
 }
 
-func (c *config) flags(f *pflag.FlagSet) {
+func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.file, "config", "", "YAML file of settings")
 	f.StringArrayVarP(&c.queues, "queue", "q", nil, "queue to work (repeatable)")
 	c.job = job{
@@ -127,8 +127,8 @@ func refuseFormerNames(f *pflag.FlagSet) {
 // ownPrefix begins the worker's own environment variables, which override those of all programs.
 const ownPrefix = program.Prefix + "WORKER_"
 
-// load fills in the settings without a flag from the environment and the file, and checks all settings.
-func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) error {
+// loadSettings fills in the settings without a flag from the environment and the file, and checks all settings.
+func (c *config) loadSettings(f *pflag.FlagSet, getenv func(string) (string, bool)) error {
 	if err := program.RefuseEmpty(f, nil); err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (c *config) load(f *pflag.FlagSet, getenv func(string) (string, bool)) erro
 	if err := c.listJobs(entries); err != nil {
 		return err
 	}
-	if err := c.check(); err != nil {
+	if err := c.checkSettings(); err != nil {
 		return err
 	}
 	return c.checkEffects(given)
@@ -180,7 +180,7 @@ func (c *config) listJobs(entries []map[string]yaml.Node) error {
 	}
 
 	for i, e := range entries {
-		j, err := c.entry(e)
+		j, err := c.readEntry(e)
 		if err != nil {
 			return fmt.Errorf("%s: queues[%d]: %w", c.file, i, err)
 		}
@@ -332,8 +332,8 @@ func setFromNode(f *pflag.FlagSet, fl *pflag.Flag, node *yaml.Node) error {
 
 func dashed(key string) string { return strings.ReplaceAll(key, "_", "-") }
 
-// entry returns the job of an entry of queues. Missing settings are those of the other queues.
-func (c *config) entry(e map[string]yaml.Node) (job, error) {
+// readEntry returns the job of an entry of queues. Missing settings are those of the other queues.
+func (c *config) readEntry(e map[string]yaml.Node) (job, error) {
 	j := c.job
 	f := pflag.NewFlagSet("", pflag.ContinueOnError)
 	f.StringVar(&j.Queue, "queue", "", "")
@@ -366,7 +366,7 @@ func (c *config) entry(e map[string]yaml.Node) (job, error) {
 	return j, nil
 }
 
-func (c *config) check() error {
+func (c *config) checkSettings() error {
 	if c.asks {
 		return nil
 	}

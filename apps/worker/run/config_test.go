@@ -25,11 +25,11 @@ func load(t *testing.T, args []string, env map[string]string, file string) (*con
 	}
 	c := &config{}
 	f := pflag.NewFlagSet("x", pflag.ContinueOnError)
-	c.flags(f)
+	c.addFlags(f)
 	if err := f.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	return c, c.load(f, func(k string) (string, bool) { v, ok := env[k]; return v, ok })
+	return c, c.loadSettings(f, func(k string) (string, bool) { v, ok := env[k]; return v, ok })
 }
 
 func TestAServerOrADatabase(t *testing.T) {

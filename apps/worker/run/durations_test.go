@@ -19,7 +19,7 @@ func TestDurationsOfTheWorker(t *testing.T) {
 	define := func() *pflag.FlagSet {
 		c = &config{file: file}
 		fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
-		c.flags(fs)
+		c.addFlags(fs)
 		c.file = file
 		return fs
 	}
@@ -50,7 +50,7 @@ func TestDurationsOfTheWorker(t *testing.T) {
 			if name == "request-timeout" {
 				c.job = job{HTTP: "https://example.com/"}
 			}
-			j, err := c.entry(entries[0])
+			j, err := c.readEntry(entries[0])
 			if err != nil {
 				return err
 			}

@@ -34,14 +34,14 @@ func (f *failures) middleware(next worker.Handler) worker.Handler {
 		v, err := next.Work(ctx, task)
 		// A task that the worker stopped has not failed, and the runtime logs a task that could not start.
 		if o := worker.OutcomeOf(err); err != nil && o != queue.OutcomeSnooze && o != queue.OutcomeHandBack && !errors.Is(context.Cause(ctx), worker.ErrDraining) {
-			f.failed(ctx, task, err)
+			f.recordFailure(ctx, task, err)
 		}
 		return v, err
 	})
 }
 
-func (f *failures) failed(ctx context.Context, task *queue.Task, err error) {
-	n := f.due(task.Queue, time.Now())
+func (f *failures) recordFailure(ctx context.Context, task *queue.Task, err error) {
+	n := f.countFailure(task.Queue, time.Now())
 	if n == 0 {
 		f.log.DebugContext(ctx, "a task failed", "queue", task.Queue, "task", task.ID, "attempt", task.Attempt, "retries", task.Retries, "err", err)
 		return
@@ -50,8 +50,8 @@ func (f *failures) failed(ctx context.Context, task *queue.Task, err error) {
 		"err", err, "failed", n)
 }
 
-// due counts a failure. If a log line is due, it returns the number of failures since the last line, or else 0.
-func (f *failures) due(name string, now time.Time) (n int) {
+// countFailure counts a failure. If a log line is due, it returns the number of failures since the last line, or else 0.
+func (f *failures) countFailure(name string, now time.Time) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.of == nil {

@@ -34,8 +34,8 @@ type probes struct {
 	last  error
 }
 
-// ready reports why the worker cannot work now, or nil.
-func (p *probes) ready(ctx context.Context) error {
+// reportReadiness reports why the worker cannot work now, or nil.
+func (p *probes) reportReadiness(ctx context.Context) error {
 	if p.draining.Load() {
 		return errors.New("the worker must not be draining, got a stop signal; start it anew")
 	}
@@ -61,13 +61,13 @@ func (p *probes) ready(ctx context.Context) error {
 
 func (p *probes) handler(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { answer(w, p.ready(r.Context())) })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { answerProbe(w, p.reportReadiness(r.Context())) })
 	mux.Handle("GET /metrics", metrics)
 	return mux
 }
 
-func answer(w http.ResponseWriter, err error) {
+func answerProbe(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -77,15 +77,15 @@ func answer(w http.ResponseWriter, err error) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// refuse answers a request that the checks of the port refuse.
-func refuse(w http.ResponseWriter, _ *http.Request, status int, reason *queue.Error) {
+// refuseProbe answers a request that the checks of the port refuse.
+func refuseProbe(w http.ResponseWriter, _ *http.Request, status int, reason *queue.Error) {
 	http.Error(w, reason.Error(), status)
 }
 
-// serve serves h at addr until the returned function is called. Allowed hosts are localhost, the host of addr and
+// serveProbes serves h at addr until the returned function is called. Allowed hosts are localhost, the host of addr and
 // hosts.
-func serve(ctx context.Context, addr string, hosts []string, h http.Handler, log *slog.Logger) (func(), error) {
-	checks, err := program.PortChecks(addr, httpaccess.Config{Hosts: hosts, Refuse: refuse})
+func serveProbes(ctx context.Context, addr string, hosts []string, h http.Handler, log *slog.Logger) (func(), error) {
+	checks, err := program.PortChecks(addr, httpaccess.Config{Hosts: hosts, Refuse: refuseProbe})
 	if err != nil {
 		return nil, usageError{err}
 	}

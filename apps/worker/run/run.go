@@ -55,10 +55,10 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.asks {
-				return c.ask(cmd, getenv)
+				return c.checkRunningWorker(cmd, getenv)
 			}
 
-			if err := c.load(cmd.Flags(), getenv); err != nil {
+			if err := c.loadSettings(cmd.Flags(), getenv); err != nil {
 				return usageError{err}
 			}
 
@@ -68,22 +68,22 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 			}
 
 			program.WarnUnread(log, cmd.Flags(), ownPrefix)
-			return c.run(cmd.Context(), version, log, stderr)
+			return c.runWorker(cmd.Context(), version, log, stderr)
 		},
 	}
 
 	cmd.Flags().SortFlags = false
-	c.flags(cmd.Flags())
+	c.addFlags(cmd.Flags())
 	return cmd
 }
 
-// ask checks the readiness of the worker at --metrics-addr. Without other flags it uses the arguments of the worker
+// checkRunningWorker checks the readiness of the worker at --metrics-addr. Without other flags it uses the arguments of the worker
 // that runs beside it.
-func (c *config) ask(cmd *cobra.Command, getenv func(string) (string, bool)) error {
+func (c *config) checkRunningWorker(cmd *cobra.Command, getenv func(string) (string, bool)) error {
 	if err := program.TakeRunningArgs(cmd.Flags()); err != nil {
 		return usageError{err}
 	}
-	if err := c.load(cmd.Flags(), getenv); err != nil {
+	if err := c.loadSettings(cmd.Flags(), getenv); err != nil {
 		return usageError{err}
 	}
 	if c.metricsAddr == "" {
@@ -92,8 +92,8 @@ func (c *config) ask(cmd *cobra.Command, getenv func(string) (string, bool)) err
 	return program.Check(cmd.Context(), c.metricsAddr)
 }
 
-// run works until a signal, or the end of ctx.
-func (c *config) run(ctx context.Context, version string, log *slog.Logger, stderr io.Writer) error {
+// runWorker works until a signal, or the end of ctx.
+func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger, stderr io.Writer) error {
 	signals, unlisten := program.Signals()
 	defer unlisten()
 	ctx, stop := context.WithCancel(ctx)
@@ -137,7 +137,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	defer unwatch()
 
 	log.DebugContext(ctx, "opening", "at", c.describe())
-	svc, closeService, err := open(ctx, c, log)
+	svc, closeService, err := openService(ctx, c, log)
 	if err != nil {
 		if ctx.Err() != nil {
 			log.InfoContext(ctx, "stopped")
@@ -159,7 +159,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	// Probes start before Ready, so that an orchestrator finds them.
 	p := &probes{svc: svc, resting: w.PausedQueues, draining: &draining}
 	if c.metricsAddr != "" {
-		unserve, err := serve(ctx, c.metricsAddr, c.hosts, p.handler(tel.Handler()), log)
+		unserve, err := serveProbes(ctx, c.metricsAddr, c.hosts, p.handler(tel.Handler()), log)
 		if err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func (c *config) run(ctx context.Context, version string, log *slog.Logger, stde
 	}
 
 	supervisor.Ready()
-	log.InfoContext(ctx, "working", "name", w.Name(), "queues", c.names(), "at", c.describe())
+	log.InfoContext(ctx, "working", "name", w.Name(), "queues", c.queueNames(), "at", c.describe())
 	err = w.Run(ctx)
 	log.InfoContext(ctx, "stopped")
 	return asUsage(err)

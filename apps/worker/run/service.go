@@ -17,8 +17,8 @@ import (
 // closeTimeout bounds the close of the manager and the store.
 const closeTimeout = 10 * time.Second
 
-// open returns the configured service and its close function.
-func open(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func(), error) {
+// openService returns the configured service and its close function.
+func openService(ctx context.Context, c *config, log *slog.Logger) (queue.Service, func(), error) {
 	if c.database.URL != "" {
 		return openDatabase(ctx, c, log)
 	}
@@ -89,8 +89,8 @@ func redacted(address string) string {
 	return u.Redacted()
 }
 
-// names returns the names of the queues, for the log.
-func (c *config) names() string {
+// queueNames returns the names of the queues, for the log.
+func (c *config) queueNames() string {
 	names := make([]string, len(c.jobs))
 	for i, j := range c.jobs {
 		names[i] = j.Queue

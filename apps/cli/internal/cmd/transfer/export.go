@@ -131,7 +131,7 @@ func (o *exportOptions) exportToFile(ctx context.Context, f *factory.Factory, na
 		if at.Offset, err = file.Seek(0, io.SeekCurrent); err != nil {
 			return err
 		}
-		return at.write(marks)
+		return at.writeMark(marks)
 	})
 
 	if err != nil && at.Offset == 0 {
@@ -175,8 +175,8 @@ func openPart(part string, at *mark) (*os.File, error) {
 	return file, nil
 }
 
-// write stores the mark in a file. An interruption leaves the previous mark or this one.
-func (m mark) write(marks string) error {
+// writeMark stores the mark in a file. An interruption leaves the previous mark or this one.
+func (m mark) writeMark(marks string) error {
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
