@@ -297,6 +297,30 @@ var inputs = []input{
 		cli:  []string{"delete-task"},
 	},
 	{
+		name: "a filter of a deletion without any condition",
+		want: answer{queue.KindInvalid, "", "must be ids or a filter"},
+		inGo: func(ctx context.Context, svc queue.Service) error {
+			_, err := svc.DeleteTasks(ctx, queue.Selection{Filter: &queue.TaskFilter{}})
+			return err
+		},
+		rest: `POST /task/delete {"queue":null,"status":null}`,
+		rpc:  `TaskService DeleteTasks {"selection":{"filter":{}}}`,
+	},
+	{
+		name: "the zero time in the filter of a deletion",
+		want: answer{queue.KindInvalid, "created_before", "must be a time"},
+		rest: `POST /task/delete {"queue":"mail","created_before":"0001-01-01T00:00:00Z"}`,
+		rpc:  `TaskService DeleteTasks {"selection":{"filter":{"queue":"mail","created_before":"0001-01-01T00:00:00Z"}}}`,
+		cli:  []string{"delete-task", "--queue", "mail", "--created-before", "0001-01-01T00:00:00Z"},
+	},
+	{
+		name: "the zero time in the filter of a list",
+		want: answer{queue.KindInvalid, "created_after", "must be a time"},
+		rest: `GET /task?created_after=0001-01-01T00:00:00Z`,
+		rpc:  `TaskService ListTasks {"filter":{"created_after":"0001-01-01T00:00:00Z"}}`,
+		cli:  []string{"tasks", "--created-after", "0001-01-01T00:00:00Z"},
+	},
+	{
 		name: "ids and a filter together",
 		want: answer{queue.KindInvalid, "", "got both"},
 		inGo: func(ctx context.Context, svc queue.Service) error {

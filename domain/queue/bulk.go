@@ -41,6 +41,10 @@ func (s Selection) Normalize() (Selection, error) {
 		if err != nil {
 			return s, err
 		}
+		if f.IsEmpty() {
+			// It would select every task of the namespace.
+			return s, Invalid("ids", "must be ids or a filter, got an empty filter; list all statuses to select every task")
+		}
 		s.Filter = &f
 	}
 

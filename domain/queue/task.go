@@ -167,6 +167,14 @@ func CheckTime(field string, t time.Time) error {
 	return nil
 }
 
+// CheckGivenTime refuses a zero time that a request states: read as absent, created_before would select every task.
+func CheckGivenTime(field string, t time.Time) error {
+	if t.IsZero() {
+		return Invalid(field, "must be a time after 0001-01-01T00:00:00Z, got that time; leave it out when it is not meant")
+	}
+	return nil
+}
+
 // RetainRequest asks for tasks.
 type RetainRequest struct {
 	// Worker names the holder.
@@ -464,6 +472,11 @@ func (f TaskFilter) Normalize() (TaskFilter, error) {
 	}
 
 	return f, CheckTime("created_before", f.CreatedBefore)
+}
+
+// IsEmpty reports whether f selects every task.
+func (f TaskFilter) IsEmpty() bool {
+	return f.Queue == "" && len(f.Statuses) == 0 && f.Worker == "" && f.CreatedAfter.IsZero() && f.CreatedBefore.IsZero()
 }
 
 // TaskQuery is a TaskFilter and which page of it.

@@ -192,6 +192,9 @@ func serveInput(v *svc) {
 			{IDs: []int64{1}, Filter: &queue.TaskFilter{Queue: "q"}},
 			{IDs: []int64{0}},
 			{IDs: make([]int64, queue.MaxBatch+1)},
+			{Filter: &queue.TaskFilter{}},
+			{Filter: &queue.TaskFilter{Statuses: []queue.Status{}}},
+			{Filter: &queue.TaskFilter{}, DryRun: true},
 		} {
 			for _, f := range []func(context.Context, queue.Selection) (queue.Bulk, error){v.s.CancelTasks, v.s.RetryTasks, v.s.DeleteTasks} {
 				_, err := f(v.ctx(), sel)

@@ -203,7 +203,7 @@ func TestOneConnectionPool(t *testing.T) {
 	}
 	byFilter := func() queue.Selection {
 		makeTask(t, setup, "default", "mail")
-		return queue.Selection{Filter: &queue.TaskFilter{}}
+		return queue.Selection{Filter: &queue.TaskFilter{Queue: "mail"}}
 	}
 	canceled := func(selection queue.Selection) queue.Selection {
 		if _, err := setup.CancelTasks(t.Context(), "default", selection); err != nil {

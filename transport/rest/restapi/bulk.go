@@ -61,13 +61,13 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 	for _, st := range s.Status {
 		f.Statuses = append(f.Statuses, queue.Status(st))
 	}
-	if f.CreatedAfter, err = s.CreatedAfter.In("created_after"); err != nil {
+	if f.CreatedAfter, err = s.CreatedAfter.inFilter("created_after"); err != nil {
 		return out, err
 	}
-	if f.CreatedBefore, err = s.CreatedBefore.In("created_before"); err != nil {
+	if f.CreatedBefore, err = s.CreatedBefore.inFilter("created_before"); err != nil {
 		return out, err
 	}
-	if f.Queue != "" || f.Worker != "" || len(f.Statuses) > 0 || !f.CreatedAfter.IsZero() || !f.CreatedBefore.IsZero() {
+	if !f.IsEmpty() {
 		out.Filter = &f
 	}
 	return out.Normalize()

@@ -86,11 +86,23 @@ func (t Time) MarshalJSON() ([]byte, error) {
 
 // In returns the time of field, or the zero time if it is absent or null.
 func (t *Time) In(field string) (time.Time, error) {
-	if t == nil || len(t.raw) == 0 || string(t.raw) == "null" {
+	if t.isAbsent() {
 		return time.Time{}, nil
 	}
 	return ParseTime(field, strings.Trim(string(t.raw), `"`))
 }
+
+// inFilter returns the time of field of a filter as In does, and refuses a stated zero time.
+func (t *Time) inFilter(field string) (time.Time, error) {
+	v, err := t.In(field)
+	if err == nil && !t.isAbsent() {
+		err = queue.CheckGivenTime(field, v)
+	}
+	return v, err
+}
+
+// isAbsent reports whether t is absent or null.
+func (t *Time) isAbsent() bool { return t == nil || len(t.raw) == 0 || string(t.raw) == "null" }
 
 // ParseTime reads a time of RFC 3339.
 func ParseTime(field, s string) (time.Time, error) {

@@ -220,7 +220,8 @@ func (m moment) String() string {
 }
 
 func (m moment) Set(s string) error {
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
+	if t, err := time.Parse(time.RFC3339, s); err == nil && !t.IsZero() {
+		// The zero time means an absent flag.
 		*m.to = t
 		return nil
 	}
@@ -355,9 +356,7 @@ func (x *Filter) Domain() queue.TaskFilter {
 }
 
 // Empty reports whether no flag of the filter is set.
-func (x *Filter) Empty() bool {
-	return x.Queue == "" && len(x.Status) == 0 && x.Worker == "" && x.After.IsZero() && x.Before.IsZero()
-}
+func (x *Filter) Empty() bool { return x.Domain().IsEmpty() }
 
 // Statuses completes statuses.
 func Statuses(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

@@ -67,6 +67,15 @@ func (r *Reader) Time(field string, t *timestamppb.Timestamp) time.Time {
 	return t.AsTime()
 }
 
+// readFilterTime returns t of a filter as Time does, and refuses a stated zero time.
+func (r *Reader) readFilterTime(field string, t *timestamppb.Timestamp) time.Time {
+	v := r.Time(field, t)
+	if t != nil && r.err == nil {
+		r.err = queue.CheckGivenTime(field, v)
+	}
+	return v
+}
+
 // Int returns n if the int of the platform can hold it.
 func (r *Reader) Int(field string, n int64) int {
 	if n < math.MinInt || n > math.MaxInt {

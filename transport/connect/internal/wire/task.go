@@ -210,8 +210,8 @@ func (r *Reader) TaskFilter(f *pb.TaskFilter) *queue.TaskFilter {
 	}
 	return &queue.TaskFilter{
 		Queue: f.GetQueue(), Statuses: statuses.wordsOfNumbers(f.GetStatus()), Worker: f.GetWorker(),
-		CreatedAfter:  r.Time("created_after", f.GetCreatedAfter()),
-		CreatedBefore: r.Time("created_before", f.GetCreatedBefore()),
+		CreatedAfter:  r.readFilterTime("created_after", f.GetCreatedAfter()),
+		CreatedBefore: r.readFilterTime("created_before", f.GetCreatedBefore()),
 	}
 }
 

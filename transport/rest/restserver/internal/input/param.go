@@ -99,12 +99,15 @@ func (Duration) Schema(huma.Registry) *huma.Schema {
 	}}
 }
 
-// Instant is a time of RFC 3339; absent is the zero time.
+// Instant is a time of RFC 3339 in a filter; absent is the zero time.
 type Instant struct{ Value time.Time }
 
 // UnmarshalText reads a time.
 func (i *Instant) UnmarshalText(text []byte) (err error) {
 	i.Value, err = restapi.ParseTime("", string(text))
+	if err == nil {
+		err = queue.CheckGivenTime("", i.Value)
+	}
 	return messageOf(err)
 }
 
