@@ -122,6 +122,17 @@ const (
 	ActionWorkerRead    Action = "worker.read"
 	ActionNamespaceList Action = "namespace.list"
 	ActionSystemRead    Action = "system.read"
+
+	// The actions that belong to no operation of a Service.
+
+	// ActionTaskPayload shows the content of tasks: payload, result, headers, progress and error texts.
+	ActionTaskPayload Action = "task.payload"
+	// ActionQueuePause changes nothing of a queue or a ticker but Paused.
+	ActionQueuePause Action = "queue.pause"
+	// ActionAccessManage creates, lists and revokes tokens.
+	ActionAccessManage Action = "access.manage"
+	// ActionAuditRead reads the audit.
+	ActionAuditRead Action = "audit.read"
 )
 
 // Operation is one row of the table of operations. Transports, telemetry, the command line and access control look up
