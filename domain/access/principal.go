@@ -28,9 +28,10 @@ type Principal struct {
 	Name   string
 	Kind   Kind
 	grants []Grant
-	// wide has the actions of grants for all queues, by namespace; "*" has those for all namespaces.
-	wide   map[string]actionSet
-	narrow []narrowGrant
+	// everywhere has the actions of grants for all namespaces, wide those of grants for all queues of a namespace.
+	everywhere actionSet
+	wide       map[string]actionSet
+	narrow     []narrowGrant
 }
 
 // narrowGrant is a grant for some queues.
@@ -43,11 +44,15 @@ type narrowGrant struct {
 func NewPrincipal(id, name string, kind Kind, grants []Grant) *Principal {
 	p := &Principal{ID: id, Name: name, Kind: kind, grants: slices.Clone(grants), wide: map[string]actionSet{}}
 	for _, g := range grants {
-		if g.Queue != "" {
-			p.narrow = append(p.narrow, narrowGrant{g, collectActions(g.Role)})
-			continue
+		set := collectActions(g.Role)
+		switch {
+		case g.Queue != "":
+			p.narrow = append(p.narrow, narrowGrant{g, set})
+		case g.Namespace == "*":
+			p.everywhere |= set
+		default:
+			p.wide[g.Namespace] |= set
 		}
-		p.wide[g.Namespace] |= collectActions(g.Role)
 	}
 	return p
 }
@@ -83,11 +88,15 @@ func (s Scope) Patterns() []string { return slices.Clone(s.patterns) }
 // Scope returns where p may do a in namespace. For an action of the installation namespace is "". It allocates only for a
 // principal with grants for some queues.
 func (p *Principal) Scope(a queue.Action, namespace string) Scope {
-	bit := actionBits[a]
+	return p.findScope(actionBits[a], namespace)
+}
+
+// findScope is Scope for the bit of an action; 0 is an unknown one.
+func (p *Principal) findScope(bit actionSet, namespace string) Scope {
 	if p == nil || bit == 0 {
 		return Scope{}
 	}
-	if (p.wide["*"]|p.wide[namespace])&bit != 0 {
+	if p.everywhere&bit != 0 || p.wide[namespace]&bit != 0 {
 		return Scope{all: true}
 	}
 
@@ -124,7 +133,7 @@ func (p *Principal) covers(a queue.Action, g Grant) bool {
 	if p == nil || bit == 0 {
 		return false
 	}
-	if (p.wide["*"]|p.wide[g.Namespace])&bit != 0 {
+	if p.everywhere&bit != 0 || p.wide[g.Namespace]&bit != 0 {
 		return true
 	}
 

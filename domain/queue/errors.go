@@ -44,6 +44,8 @@ const (
 	KindCanceled Kind = "canceled"
 	// KindDenied: the caller may not do this. A role that the database denies something to is KindUnavailable to callers.
 	KindDenied Kind = "permission_denied"
+	// KindUnauthenticated: the call has no credential, or one that is not valid.
+	KindUnauthenticated Kind = "unauthenticated"
 	// KindInternal: a defect of pgqueue.
 	KindInternal Kind = "internal"
 )
@@ -69,6 +71,8 @@ var (
 	ErrCanceled      error = KindCanceled
 	ErrDenied        error = KindDenied
 	ErrInternal      error = KindInternal
+
+	ErrUnauthenticated error = KindUnauthenticated
 )
 
 // Kinds lists every kind, for tables and tests.
@@ -76,7 +80,7 @@ func Kinds() []Kind {
 	return []Kind{
 		KindInvalid, KindTooLarge, KindNotFound, KindAlreadyExists, KindConflict, KindLeaseLost, KindKeyReused,
 		KindPrecondition, KindCursorExpired, KindSlowReader, KindUnavailable, KindIndeterminate, KindDeadline,
-		KindCanceled, KindDenied, KindInternal,
+		KindCanceled, KindDenied, KindUnauthenticated, KindInternal,
 	}
 }
 

@@ -1,0 +1,236 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Guarding configures a guard.
+type Guarding struct {
+	// QueuesOf returns the names of the queues of tasks of namespace, by id; a task that does not exist is absent. The guard
+	// calls it only for principals with grants for some queues.
+	QueuesOf func(ctx context.Context, namespace string, ids []int64) (map[int64]string, error)
+	// Confirm returns an error when the credential of p is no longer valid. The guard calls it every [ConfirmInterval] while a
+	// call waits or streams; nil never ends such a call.
+	Confirm func(ctx context.Context, p *Principal) error
+}
+
+// ConfirmInterval is the longest time that an open stream or a waiting call outlives its credential.
+const ConfirmInterval = 10 * time.Second
+
+// Guard returns next with a decision before each operation. The principal of a call comes from its context; a call without
+// one is KindUnauthenticated, a call without the right KindDenied. A task or ticker of a queue that the principal may not
+// see is KindNotFound, as if it did not exist. Nothing can look behind the guard: it has no Unwrap.
+//
+// A principal with grants for whole namespaces costs one look-up of a map and no allocation. For a principal with grants
+// for some queues each operation by id reads the queues of the tasks first.
+func Guard(next queue.Service, g Guarding) queue.Service {
+	return &guard{Service: queue.ObserveService(next, &checker{}), next: next, namespace: next.Namespace(), Guarding: g}
+}
+
+// guard decides about the operations whose arguments say more than the name of a queue. The embedded Service decides about
+// all others by [checker], and refuses an operation that is not in its table.
+type guard struct {
+	queue.Service
+	Guarding
+	next      queue.Service
+	namespace string
+}
+
+// checker decides about the operations that name at most one queue. Each other operation must have a method of guard.
+type checker struct{}
+
+// target says what Name of a [queue.Call] is.
+type target uint8
+
+const (
+	targetUnknown   target = iota // refused here
+	targetQueue                   // a queue
+	targetNamespace               // the operation concerns the namespace as a whole
+)
+
+// targets is the table of the operations that checker decides.
+var targets = [256]target{
+	queue.OpCreateTask:       targetQueue,
+	queue.OpCreateQueue:      targetQueue,
+	queue.OpRegisterQueue:    targetQueue,
+	queue.OpGetQueue:         targetQueue,
+	queue.OpDeleteQueue:      targetQueue,
+	queue.OpCleanQueue:       targetQueue,
+	queue.OpCleanQueueWithin: targetQueue,
+	queue.OpQueueStats:       targetQueue,
+	queue.OpListWorkers:      targetNamespace,
+}
+
+// Start decides about a call.
+func (*checker) Start(ctx context.Context, call queue.Call) (context.Context, struct{}, error) {
+	s, err := findScope(ctx, call.Op, call.Namespace)
+	if err != nil {
+		return ctx, struct{}{}, err
+	}
+
+	switch targets[call.Op] {
+	case targetQueue:
+		err = checkQueue(s, actionOf[call.Op], call.Namespace, call.Name)
+	case targetNamespace:
+		err = checkNamespace(s, actionOf[call.Op], call.Namespace)
+	default:
+		err = &queue.Error{Kind: queue.KindDenied, Subject: call.Op.String(), Msg: "has no rule of access; report this defect"}
+	}
+	return ctx, struct{}{}, err
+}
+
+// End changes nothing.
+func (*checker) End(context.Context, queue.Call, struct{}, error) error { return nil }
+
+// actionOf and bitOf have the action of each operation and its bit, so that a call looks up neither.
+var (
+	actionOf [256]queue.Action
+	bitOf    [256]actionSet
+)
+
+func init() {
+	for _, op := range queue.Ops() {
+		actionOf[op] = op.Operation().Action
+		bitOf[op] = actionBits[actionOf[op]]
+	}
+}
+
+// findScope returns where the principal of ctx may do op in namespace. It fails without a principal, and when the principal
+// has the right nowhere.
+func findScope(ctx context.Context, op queue.Op, namespace string) (Scope, error) {
+	p := From(ctx)
+	if p == nil {
+		return Scope{}, errNoPrincipal
+	}
+
+	s := p.findScope(bitOf[op], namespace)
+	if s.None() {
+		return s, deny(actionOf[op], namespace, "")
+	}
+	return s, nil
+}
+
+// errNoPrincipal answers a call without a principal.
+var errNoPrincipal = &queue.Error{Kind: queue.KindUnauthenticated, Msg: "must come with a valid credential, got none; send a token"}
+
+// findActionScope is findScope for an action that is not that of the operation.
+func findActionScope(ctx context.Context, action queue.Action, namespace string) (Scope, error) {
+	p := From(ctx)
+	if p == nil {
+		return Scope{}, errNoPrincipal
+	}
+
+	s := p.Scope(action, namespace)
+	if s.None() {
+		return s, deny(action, namespace, "")
+	}
+	return s, nil
+}
+
+// checkQueue returns an error unless s has the queue called name. A name that breaks the rules of names is left to the
+// operation, which refuses it.
+func checkQueue(s Scope, action queue.Action, namespace, name string) error {
+	if s.All() {
+		return nil
+	}
+	if normal, err := queue.QueueName(name); err != nil || s.Has(normal) {
+		return err
+	}
+	return deny(action, namespace, name)
+}
+
+// checkNamespace returns an error unless s is the whole namespace.
+func checkNamespace(s Scope, action queue.Action, namespace string) error {
+	if s.All() {
+		return nil
+	}
+	return deny(action, namespace, "")
+}
+
+// deny returns the error of a missing right. It names the right and the roles that have it, and so the grant to ask for.
+func deny(action queue.Action, namespace, name string) *queue.Error {
+	var roles []string
+	for _, role := range Roles() {
+		if collectActions(role)&actionBits[action] != 0 {
+			roles = append(roles, string(role))
+		}
+	}
+
+	where := namespace
+	if name != "" {
+		where += "/" + name
+	}
+	return &queue.Error{
+		Kind: queue.KindDenied,
+		Msg:  fmt.Sprintf("must have the right %s in %.130q, got a credential without it; ask for a grant of one of the roles %s", action, where, strings.Join(roles, ", ")),
+	}
+}
+
+func (g *guard) Namespace() string { return g.namespace }
+
+func (g *guard) In(namespace string) (queue.Service, error) {
+	next, err := g.next.In(namespace)
+	if err != nil {
+		return nil, err
+	}
+	return Guard(next, g.Guarding), nil
+}
+
+// ListNamespaces lists the namespaces in which the principal has a grant.
+func (g *guard) ListNamespaces(ctx context.Context) ([]string, error) {
+	p := From(ctx)
+	if p == nil {
+		return nil, errNoPrincipal
+	}
+
+	names, err := g.next.ListNamespaces(ctx)
+	visible := names[:0:0]
+	for _, name := range names {
+		if !p.Scope(queue.ActionNamespaceList, name).None() {
+			visible = append(visible, name)
+		}
+	}
+	return visible, err
+}
+
+// scope returns where the principal of ctx may do the action of op.
+func (g *guard) scope(ctx context.Context, op queue.Op) (Scope, error) {
+	return findScope(ctx, op, g.namespace)
+}
+
+// watch returns a context that ends with KindUnauthenticated when the credential of the call is no longer valid. The caller
+// calls stop at the end of its call.
+func (g *guard) watch(ctx context.Context) (watched context.Context, stop func()) {
+	if g.Confirm == nil {
+		return ctx, func() {}
+	}
+
+	p := From(ctx)
+	watched, cancel := context.WithCancelCause(ctx)
+	var timer *time.Timer
+	timer = time.AfterFunc(ConfirmInterval, func() {
+		if err := g.Confirm(watched, p); err != nil {
+			cancel(err)
+			return
+		}
+		timer.Reset(ConfirmInterval)
+	})
+
+	return watched, func() {
+		timer.Stop()
+		cancel(nil)
+	}
+}
+
+// endOf returns the error of a watched call: that of Confirm when it ended the call.
+func endOf(watched context.Context, err error) error {
+	if cause := context.Cause(watched); err != nil && queue.KindOf(cause) == queue.KindUnauthenticated {
+		return cause
+	}
+	return err
+}

@@ -1,0 +1,850 @@
+package access_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// fakeService has the queues mail and bills, a task and a ticker in each, and a ticker without a queue. It counts the calls
+// that reach it. Methods that it lacks panic.
+type fakeService struct {
+	queue.Service
+	namespace string
+	reached   *[]string
+}
+
+const secret = "CONTENT-THAT-AN-OBSERVER-MUST-NOT-SEE"
+
+var (
+	taskQueues   = map[int64]string{1: "mail", 2: "bills"}
+	tickerQueues = map[string]string{"tmail": "mail", "tbills": "bills", "tnone": ""}
+)
+
+func newFakeService() fakeService { return fakeService{namespace: "own", reached: new([]string)} }
+
+func (f fakeService) note(name string) { *f.reached = append(*f.reached, name) }
+
+func content() json.RawMessage { return json.RawMessage(`"` + secret + `"`) }
+
+func fakeTask(id int64) (*queue.Task, error) {
+	name, ok := taskQueues[id]
+	if !ok {
+		return nil, queue.NotFoundTask(id)
+	}
+	return &queue.Task{
+		ID: id, Namespace: "own", Queue: name, Payload: content(), Result: content(), Progress: content(),
+		Headers: map[string]string{"h": secret}, Errors: []queue.AttemptError{{Attempt: 1, Error: content()}},
+	}, nil
+}
+
+func fakeTicker(name string) (*queue.Ticker, error) {
+	q, ok := tickerQueues[name]
+	if !ok {
+		return nil, queue.NotFoundTicker(name)
+	}
+	return &queue.Ticker{Namespace: "own", Name: name, Queue: q, Payload: content()}, nil
+}
+
+func (f fakeService) Namespace() string { return f.namespace }
+
+func (f fakeService) In(namespace string) (queue.Service, error) {
+	f.namespace = namespace
+	return f, nil
+}
+
+func (f fakeService) ListNamespaces(context.Context) ([]string, error) {
+	f.note("ListNamespaces")
+	return []string{"other", "own"}, nil
+}
+
+func (f fakeService) CreateTask(context.Context, string, queue.TaskMeta) (*queue.Task, error) {
+	f.note("CreateTask")
+	return fakeTask(1)
+}
+
+func (f fakeService) CreateTasks(context.Context, []queue.NewTask) ([]*queue.Task, error) {
+	f.note("CreateTasks")
+	return nil, nil
+}
+
+func (f fakeService) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queue.Task, error) {
+	f.note("RetainTasks")
+	if r.Wait > 0 {
+		return nil, waitFor(ctx, r.Wait)
+	}
+	return nil, nil
+}
+
+// waitFor waits for d or the end of ctx, and returns the error of the latter as an operation does.
+func waitFor(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return &queue.Error{Kind: queue.KindCanceled, Err: ctx.Err()}
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func (f fakeService) HeartbeatTasks(_ context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
+	f.note(fmt.Sprint("HeartbeatTasks ", len(beats)))
+	answers := make([]queue.Beat, len(beats))
+	for i, b := range beats {
+		_, answers[i].Err = fakeTask(b.ID)
+	}
+	return answers, nil
+}
+
+func (f fakeService) ReleaseTasks(_ context.Context, releases []queue.Release) ([]queue.Released, error) {
+	f.note(fmt.Sprint("ReleaseTasks ", len(releases)))
+	answers := make([]queue.Released, len(releases))
+	for i, r := range releases {
+		answers[i].Task, answers[i].Err = fakeTask(r.ID)
+	}
+	return answers, nil
+}
+
+func (f fakeService) GetTask(_ context.Context, id int64) (*queue.Task, error) {
+	f.note("GetTask")
+	return fakeTask(id)
+}
+
+func (f fakeService) ListTasks(_ context.Context, q queue.TaskQuery) (queue.TaskPage, error) {
+	f.note("ListTasks")
+	var page queue.TaskPage
+	for id := range int64(3) {
+		if t, err := fakeTask(id); err == nil && (q.Queue == "" || q.Queue == t.Queue) {
+			page.Tasks = append(page.Tasks, t)
+		}
+	}
+	return page, nil
+}
+
+func (f fakeService) bulk(name string, s queue.Selection) (queue.Bulk, error) {
+	f.note(name)
+	b := queue.Bulk{Errs: map[int64]error{}}
+	for _, id := range s.IDs {
+		if _, err := fakeTask(id); err != nil {
+			b.Errs[id] = err
+		} else {
+			b.Moved++
+		}
+	}
+	return b, nil
+}
+
+func (f fakeService) CancelTasks(_ context.Context, s queue.Selection) (queue.Bulk, error) {
+	return f.bulk("CancelTasks", s)
+}
+
+func (f fakeService) RetryTasks(_ context.Context, s queue.Selection) (queue.Bulk, error) {
+	return f.bulk("RetryTasks", s)
+}
+
+func (f fakeService) DeleteTasks(_ context.Context, s queue.Selection) (queue.Bulk, error) {
+	return f.bulk("DeleteTasks", s)
+}
+
+func (f fakeService) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
+	f.note("AwaitTask")
+	if wait > 0 {
+		return nil, waitFor(ctx, wait)
+	}
+	return fakeTask(id)
+}
+
+func (f fakeService) queue(method, name string) (*queue.Queue, error) {
+	f.note(method)
+	return &queue.Queue{Name: name}, nil
+}
+
+func (f fakeService) CreateQueue(_ context.Context, m queue.QueueMeta) (*queue.Queue, error) {
+	return f.queue("CreateQueue", m.Name)
+}
+
+func (f fakeService) RegisterQueue(_ context.Context, m queue.QueueMeta) (*queue.Queue, error) {
+	return f.queue("RegisterQueue", m.Name)
+}
+
+func (f fakeService) GetQueue(_ context.Context, name string) (*queue.Queue, error) {
+	return f.queue("GetQueue", name)
+}
+
+func (f fakeService) UpdateQueue(_ context.Context, name string, _ queue.QueueMeta) (*queue.Queue, error) {
+	return f.queue("UpdateQueue", name)
+}
+
+func (f fakeService) DeleteQueue(_ context.Context, name string, _ ...queue.IfVersion) (*queue.Queue, error) {
+	return f.queue("DeleteQueue", name)
+}
+
+func (f fakeService) CleanQueue(context.Context, string, ...queue.IfVersion) (int64, error) {
+	f.note("CleanQueue")
+	return 0, nil
+}
+
+func (f fakeService) CleanQueueWithin(context.Context, string, time.Duration, ...queue.IfVersion) (queue.Cleaned, error) {
+	f.note("CleanQueueWithin")
+	return queue.Cleaned{}, nil
+}
+
+// ListQueues gives one queue a page, so that a reader of all pages must follow the cursors.
+func (f fakeService) ListQueues(_ context.Context, p queue.Page) (queue.QueuePage, error) {
+	f.note("ListQueues")
+	if p.Cursor == "" {
+		return queue.QueuePage{Queues: []*queue.Queue{{Name: "bills"}}, Count: 2, Next: "bills"}, nil
+	}
+	return queue.QueuePage{Queues: []*queue.Queue{{Name: "mail"}}, Count: 2}, nil
+}
+
+func (f fakeService) QueueStats(_ context.Context, name string) (*queue.QueueStats, error) {
+	f.note("QueueStats")
+	return &queue.QueueStats{Queue: name}, nil
+}
+
+func (f fakeService) ListQueueStatuses(context.Context) ([]*queue.QueueStats, error) {
+	f.note("ListQueueStatuses")
+	return []*queue.QueueStats{{Queue: "bills"}, {Queue: "mail"}}, nil
+}
+
+func (f fakeService) CreateTicker(_ context.Context, m queue.TickerMeta) (*queue.Ticker, error) {
+	f.note("CreateTicker")
+	return &queue.Ticker{Name: m.Name}, nil
+}
+
+func (f fakeService) RegisterTicker(_ context.Context, m queue.TickerMeta) (*queue.Ticker, error) {
+	f.note("RegisterTicker")
+	return &queue.Ticker{Name: m.Name}, nil
+}
+
+// GetTicker is not noted: the guard reads tickers to decide.
+func (f fakeService) GetTicker(_ context.Context, name string) (*queue.Ticker, error) {
+	return fakeTicker(name)
+}
+
+func (f fakeService) ListTickers(context.Context, queue.Page) (queue.TickerPage, error) {
+	f.note("ListTickers")
+	var page queue.TickerPage
+	for _, name := range []string{"tbills", "tmail", "tnone"} {
+		t, _ := fakeTicker(name)
+		page.Tickers = append(page.Tickers, t)
+	}
+	page.Count = 3
+	return page, nil
+}
+
+func (f fakeService) UpdateTicker(_ context.Context, name string, _ queue.TickerMeta) (*queue.Ticker, error) {
+	f.note("UpdateTicker")
+	return fakeTicker(name)
+}
+
+func (f fakeService) DeleteTicker(_ context.Context, name string, _ ...queue.IfVersion) (*queue.Ticker, error) {
+	f.note("DeleteTicker")
+	return fakeTicker(name)
+}
+
+func (f fakeService) PreviewTicker(context.Context, string, int) ([]time.Time, error) {
+	f.note("PreviewTicker")
+	return nil, nil
+}
+
+func (f fakeService) RunTicker(context.Context, string, ...queue.IfVersion) (*queue.Tick, error) {
+	f.note("RunTicker")
+	return nil, nil
+}
+
+func (f fakeService) ListTicks(_ context.Context, name string, _ int) ([]queue.Tick, error) {
+	f.note("ListTicks")
+	return []queue.Tick{{Ticker: name, Queue: tickerQueues[name], Payload: content()}}, nil
+}
+
+func (f fakeService) RunTickerLoop(ctx context.Context, _ func(context.Context, queue.Tick) error) error {
+	f.note("RunTickerLoop")
+	<-ctx.Done()
+	return &queue.Error{Kind: queue.KindCanceled, Err: ctx.Err()}
+}
+
+func (f fakeService) ListEvents(context.Context, queue.EventFilter, int) (queue.EventPage, error) {
+	f.note("ListEvents")
+	return queue.EventPage{Events: []queue.Event{{Queue: "mail"}, {Queue: "bills"}}}, nil
+}
+
+func (f fakeService) SubscribeEvents(ctx context.Context, _ queue.EventFilter, handle func(queue.Event) error) error {
+	f.note("SubscribeEvents")
+	for _, name := range []string{"mail", "bills"} {
+		if err := handle(queue.Event{Queue: name}); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return &queue.Error{Kind: queue.KindCanceled, Err: ctx.Err()}
+}
+
+func (f fakeService) LastEvent(context.Context) (string, error) {
+	f.note("LastEvent")
+	return "1", nil
+}
+
+func (f fakeService) ListWorkers(context.Context) ([]queue.Worker, error) {
+	f.note("ListWorkers")
+	return nil, nil
+}
+
+// queuesOf is the QueuesOf of the tests.
+func queuesOf(_ context.Context, _ string, ids []int64) (map[int64]string, error) {
+	queues := map[int64]string{}
+	for _, id := range ids {
+		if name, ok := taskQueues[id]; ok {
+			queues[id] = name
+		}
+	}
+	return queues, nil
+}
+
+// form says how an operation is tied to queues.
+type form uint8
+
+const (
+	byName   form = iota // names a queue; another queue is denied
+	byID                 // names a task or a ticker; that of another queue does not exist
+	byList               // shows the visible part
+	byWhole              // needs the whole namespace
+	byFilter             // names a queue, or needs the whole namespace
+)
+
+// guarded has a row for each operation of a Service: its form, the actions that it needs (all of them; an action with "|"
+// needs one of two), and a call.
+var guarded = map[string]struct {
+	form    form
+	actions string
+	call    func(ctx context.Context, s queue.Service, name string, id int64) error
+}{
+	"ListNamespaces": {byList, "namespace.list", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		_, err := s.ListNamespaces(ctx)
+		return err
+	}},
+	"CreateTask": {byName, "task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.CreateTask(ctx, name, queue.TaskMeta{})
+		return err
+	}},
+	"CreateTasks": {byName, "task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.CreateTasks(ctx, []queue.NewTask{{Queue: name}})
+		return err
+	}},
+	"RetainTasks": {byFilter, "task.work", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		r := queue.RetainRequest{Worker: "w"}
+		if name != "" {
+			r.Queues = []string{name}
+		}
+		_, err := s.RetainTasks(ctx, r)
+		return err
+	}},
+	"HeartbeatTasks": {byID, "task.work", func(ctx context.Context, s queue.Service, _ string, id int64) error {
+		answers, err := s.HeartbeatTasks(ctx, []queue.Heartbeat{{ID: id}})
+		if len(answers) > 0 {
+			return answers[0].Err
+		}
+		return err
+	}},
+	"ReleaseTasks": {byID, "task.work", func(ctx context.Context, s queue.Service, _ string, id int64) error {
+		answers, err := s.ReleaseTasks(ctx, []queue.Release{{ID: id}})
+		if len(answers) > 0 {
+			return answers[0].Err
+		}
+		return err
+	}},
+	"GetTask": {byID, "task.read|task.result", func(ctx context.Context, s queue.Service, _ string, id int64) error {
+		_, err := s.GetTask(ctx, id)
+		return err
+	}},
+	"ListTasks": {byFilter, "task.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.ListTasks(ctx, queue.TaskQuery{TaskFilter: queue.TaskFilter{Queue: name}})
+		return err
+	}},
+	"CancelTasks": {byID, "task.operate", callBulk(queue.Service.CancelTasks)},
+	"RetryTasks":  {byID, "task.operate", callBulk(queue.Service.RetryTasks)},
+	"DeleteTasks": {byID, "task.operate", callBulk(queue.Service.DeleteTasks)},
+	"AwaitTask": {byID, "task.result", func(ctx context.Context, s queue.Service, _ string, id int64) error {
+		_, err := s.AwaitTask(ctx, id, 0)
+		return err
+	}},
+	"CreateQueue": {byName, "queue.manage", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.CreateQueue(ctx, queue.QueueMeta{Name: name})
+		return err
+	}},
+	"RegisterQueue": {byName, "queue.manage", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.RegisterQueue(ctx, queue.QueueMeta{Name: name})
+		return err
+	}},
+	"GetQueue": {byName, "queue.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.GetQueue(ctx, name)
+		return err
+	}},
+	"ListQueues": {byList, "queue.read", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		_, err := s.ListQueues(ctx, queue.Page{})
+		return err
+	}},
+	"UpdateQueue": {byName, "queue.manage", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.UpdateQueue(ctx, name, queue.QueueMeta{Retries: new(3), Paused: new(true)})
+		return err
+	}},
+	"DeleteQueue": {byName, "queue.manage", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.DeleteQueue(ctx, name)
+		return err
+	}},
+	"CleanQueue": {byName, "task.operate", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.CleanQueue(ctx, name)
+		return err
+	}},
+	"CleanQueueWithin": {byName, "task.operate", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.CleanQueueWithin(ctx, name, time.Second)
+		return err
+	}},
+	"QueueStats": {byName, "queue.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.QueueStats(ctx, name)
+		return err
+	}},
+	"ListQueueStatuses": {byList, "queue.read", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		_, err := s.ListQueueStatuses(ctx)
+		return err
+	}},
+	"CreateTicker": {byFilter, "ticker.manage task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.CreateTicker(ctx, queue.TickerMeta{Name: "new", Queue: &name})
+		return err
+	}},
+	"RegisterTicker": {byFilter, "ticker.manage task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.RegisterTicker(ctx, queue.TickerMeta{Name: "new", Queue: &name})
+		return err
+	}},
+	"GetTicker": {byID, "ticker.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.GetTicker(ctx, "t"+name)
+		return err
+	}},
+	"ListTickers": {byList, "ticker.read", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		_, err := s.ListTickers(ctx, queue.Page{})
+		return err
+	}},
+	"UpdateTicker": {byID, "ticker.manage task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.UpdateTicker(ctx, "t"+name, queue.TickerMeta{Timezone: new("UTC")})
+		return err
+	}},
+	"DeleteTicker": {byID, "ticker.manage", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.DeleteTicker(ctx, "t"+name)
+		return err
+	}},
+	"PreviewTicker": {byID, "ticker.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.PreviewTicker(ctx, "t"+name, 1)
+		return err
+	}},
+	"RunTicker": {byID, "ticker.run task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.RunTicker(ctx, "t"+name)
+		return err
+	}},
+	"ListTicks": {byID, "ticker.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.ListTicks(ctx, "t"+name, 1)
+		return err
+	}},
+	"RunTickerLoop": {byWhole, "ticker.listen", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		err := s.RunTickerLoop(ctx, nil)
+		if errors.Is(err, queue.ErrCanceled) {
+			return nil
+		}
+		return err
+	}},
+	"ListEvents": {byList, "event.read", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		_, err := s.ListEvents(ctx, queue.EventFilter{}, 1)
+		return err
+	}},
+	"SubscribeEvents": {byList, "event.read", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		err := s.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error { return nil })
+		if errors.Is(err, queue.ErrCanceled) {
+			return nil
+		}
+		return err
+	}},
+	"LastEvent": {byList, "event.read", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		_, err := s.(queue.FeedEnd).LastEvent(ctx)
+		return err
+	}},
+	"ListWorkers": {byWhole, "worker.read", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
+		_, err := s.ListWorkers(ctx)
+		return err
+	}},
+}
+
+// callBulk calls a bulk operation with one id and returns the error of that id.
+func callBulk(do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error)) func(context.Context, queue.Service, string, int64) error {
+	return func(ctx context.Context, s queue.Service, _ string, id int64) error {
+		b, err := do(s, ctx, queue.Selection{IDs: []int64{id}})
+		if err == nil {
+			err = b.Errs[id]
+		}
+		return err
+	}
+}
+
+// TestGuardHasARowForEachOperation: an operation that is added to Service needs a row above, and a rule in the guard.
+func TestGuardHasARowForEachOperation(t *testing.T) {
+	service := reflect.TypeFor[queue.Service]()
+	for i := range service.NumMethod() {
+		name := service.Method(i).Name
+		if _, ok := guarded[name]; !ok && name != "Namespace" && name != "In" {
+			t.Errorf("%s has no row in the table of this test", name)
+		}
+	}
+}
+
+// needs reports by the plain implementation whether grants give all the actions of a row.
+func needs(rows map[queue.Action][]string, grants []string, actions, namespace, name string) bool {
+	for all := range strings.FieldsSeq(actions) {
+		one := false
+		for action := range strings.SplitSeq(all, "|") {
+			one = one || decidePlainly(rows, grants, queue.Action(action), namespace, name)
+		}
+		if !one {
+			return false
+		}
+	}
+	return true
+}
+
+// wantKind is the plain implementation of the guard.
+func wantKind(rows map[queue.Action][]string, grants []string, f form, actions, namespace, name string) queue.Kind {
+	everywhere := needs(rows, grants, actions, namespace, "")
+	there := needs(rows, grants, actions, namespace, name)
+	somewhere := everywhere || needs(rows, grants, actions, namespace, "mail") || needs(rows, grants, actions, namespace, "bills")
+	switch {
+	case f == byList && somewhere, f == byWhole && everywhere, f == byFilter && there, f == byName && there, f == byID && there:
+		return ""
+	case f == byID && somewhere:
+		return queue.KindNotFound
+	}
+	return queue.KindDenied
+}
+
+// TestGuardDecides compares the guard with the plain implementation: each operation, role, form of grant, own and other
+// namespace, own and other queue, none named, ids of own and other. A refused call reaches nothing that changes.
+func TestGuardDecides(t *testing.T) {
+	rows := readMatrix()
+	cells := 0
+	for _, role := range access.Roles() {
+		forms := []string{"%s@own", "%s@own/mail", "%s@own/mai*", "%s@other", "%s@other/mail", "%s@*", "%s@*/mail"}
+		if role == access.RoleSystem || role == access.RoleMetrics {
+			forms = []string{"%s@*"}
+		}
+		for _, text := range forms {
+			grants := []string{fmt.Sprintf(text, role)}
+			ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, grants...)))
+			for method, row := range guarded {
+				names := map[string]int64{"mail": 1, "bills": 2}
+				if row.form == byFilter {
+					names[""] = 0
+				}
+				for name, id := range names {
+					fake := newFakeService()
+					guard := access.Guard(fake, access.Guarding{QueuesOf: queuesOf})
+					err := row.call(ctx, guard, name, id)
+					want := wantKind(rows, grants, row.form, row.actions, "own", name)
+					if method == "ListNamespaces" {
+						want = "" // it lists none
+					}
+					cells++
+					if got := queue.KindOf(err); got != want {
+						t.Errorf("%s %s in %q: %q (%v), want %q", grants, method, name, got, err, want)
+					}
+					if want != "" && len(*fake.reached) > 0 && method != "GetTask" {
+						t.Errorf("%s %s in %q: refused, but %v was called", grants, method, name, *fake.reached)
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d cells", cells)
+}
+
+// TestGuardRefusesWithoutPrincipal: no operation works without a principal.
+func TestGuardRefusesWithoutPrincipal(t *testing.T) {
+	for method, row := range guarded {
+		fake := newFakeService()
+		err := row.call(t.Context(), access.Guard(fake, access.Guarding{QueuesOf: queuesOf}), "mail", 1)
+		if !errors.Is(err, queue.ErrUnauthenticated) || len(*fake.reached) > 0 {
+			t.Errorf("%s: %v, reached %v; want KindUnauthenticated and no call", method, err, *fake.reached)
+		}
+	}
+}
+
+// TestGuardIsOutermost: neither an optional interface nor another namespace leads behind the guard.
+func TestGuardIsOutermost(t *testing.T) {
+	guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf})
+	if _, ok := queue.ServiceAs[fakeService](guard); ok {
+		t.Error("the service behind the guard can be found")
+	}
+
+	viewer := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "viewer@own")))
+	other, err := guard.In("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.GetTask(viewer, 1); !errors.Is(err, queue.ErrDenied) {
+		t.Errorf("a task of another namespace: %v", err)
+	}
+	if names, err := guard.ListNamespaces(viewer); err != nil || !slices.Equal(names, []string{"own"}) {
+		t.Errorf("the namespaces are %v, %v; want own", names, err)
+	}
+}
+
+// TestGuardOfMixedBatches: a batch of creates with one foreign element creates nothing; of ids, the foreign ones do not exist.
+func TestGuardOfMixedBatches(t *testing.T) {
+	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "admin@own/mail")))
+	fake := newFakeService()
+	guard := access.Guard(fake, access.Guarding{QueuesOf: queuesOf})
+
+	_, err := guard.CreateTasks(ctx, []queue.NewTask{{Queue: "Mail"}, {Queue: "bills"}})
+	var e *queue.Error
+	if !errors.As(err, &e) || e.Kind != queue.KindDenied || e.Field != "tasks[1].queue" || len(*fake.reached) > 0 {
+		t.Errorf("a create with one foreign task: %v, reached %v", err, *fake.reached)
+	}
+	_, err = guard.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: []string{"mail", "bills"}})
+	if !errors.As(err, &e) || e.Kind != queue.KindDenied || e.Field != "queues[1]" || len(*fake.reached) > 0 {
+		t.Errorf("a retain with one foreign queue: %v, reached %v", err, *fake.reached)
+	}
+
+	beats, err := guard.HeartbeatTasks(ctx, []queue.Heartbeat{{ID: 2}, {ID: 1}, {ID: 99}})
+	if err != nil || len(beats) != 3 || !errors.Is(beats[0].Err, queue.ErrNotFound) || beats[1].Err != nil || !errors.Is(beats[2].Err, queue.ErrNotFound) {
+		t.Errorf("mixed heartbeats: %v, %v", beats, err)
+	}
+	released, err := guard.ReleaseTasks(ctx, []queue.Release{{ID: 1}, {ID: 2}})
+	if err != nil || len(released) != 2 || released[0].Err != nil || !errors.Is(released[1].Err, queue.ErrNotFound) {
+		t.Errorf("mixed releases: %v, %v", released, err)
+	}
+	if want := []string{"HeartbeatTasks 2", "ReleaseTasks 1"}; !slices.Equal(*fake.reached, want) {
+		t.Errorf("reached %v, want %v", *fake.reached, want)
+	}
+
+	b, err := guard.DeleteTasks(ctx, queue.Selection{IDs: []int64{1, 2, 99}})
+	if err != nil || b.Moved != 1 || !errors.Is(b.Errs[2], queue.ErrNotFound) || !errors.Is(b.Errs[99], queue.ErrNotFound) {
+		t.Errorf("a delete of mixed ids: %+v, %v", b, err)
+	}
+	if foreign, unknown := b.Errs[2].Error(), b.Errs[99].Error(); strings.Replace(foreign, "2", "99", 1) != unknown {
+		t.Errorf("a foreign task answers %q, an unknown one %q", foreign, unknown)
+	}
+}
+
+// TestGuardOfFilters: a bulk operation by filter needs the queue of the filter.
+func TestGuardOfFilters(t *testing.T) {
+	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "operator@own/mail")))
+	for name, want := range map[string]queue.Kind{"mail": "", "MAIL": "", "bills": queue.KindDenied, "": queue.KindDenied, "!": queue.KindInvalid} {
+		fake := newFakeService()
+		guard := access.Guard(fake, access.Guarding{QueuesOf: queuesOf})
+		_, err := guard.DeleteTasks(ctx, queue.Selection{Filter: &queue.TaskFilter{Queue: name}})
+		if queue.KindOf(err) != want || want != "" && len(*fake.reached) > 0 {
+			t.Errorf("a delete by the queue %q: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// TestGuardPauses: an operator may pause, but not change anything beside it.
+func TestGuardPauses(t *testing.T) {
+	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "operator@own/mail")))
+	guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf})
+	for _, c := range []struct {
+		queue string
+		meta  queue.QueueMeta
+		want  queue.Kind
+	}{
+		{"mail", queue.QueueMeta{Paused: new(true)}, ""},
+		{"mail", queue.QueueMeta{Paused: new(false), IfVersion: 3}, ""},
+		{"mail", queue.QueueMeta{Paused: new(true), Retries: new(1)}, queue.KindDenied},
+		{"mail", queue.QueueMeta{Retries: new(1)}, queue.KindDenied},
+		{"mail", queue.QueueMeta{}, queue.KindDenied},
+		{"bills", queue.QueueMeta{Paused: new(true)}, queue.KindDenied},
+	} {
+		if _, err := guard.UpdateQueue(ctx, c.queue, c.meta); queue.KindOf(err) != c.want {
+			t.Errorf("%s %+v: %v, want %q", c.queue, c.meta, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		ticker string
+		meta   queue.TickerMeta
+		want   queue.Kind
+	}{
+		{"tmail", queue.TickerMeta{Paused: new(true)}, ""},
+		{"tmail", queue.TickerMeta{Paused: new(true), Payload: content()}, queue.KindDenied},
+		{"tbills", queue.TickerMeta{Paused: new(true)}, queue.KindNotFound},
+		{"tnone", queue.TickerMeta{Paused: new(true)}, queue.KindNotFound},
+	} {
+		if _, err := guard.UpdateTicker(ctx, c.ticker, c.meta); queue.KindOf(err) != c.want {
+			t.Errorf("%s %+v: %v, want %q", c.ticker, c.meta, err, c.want)
+		}
+	}
+
+	// A ticker cannot be moved into a foreign queue.
+	admin := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "admin@own/mail")))
+	for name, want := range map[string]queue.Kind{"mail": "", "bills": queue.KindDenied, "": queue.KindDenied} {
+		if _, err := guard.UpdateTicker(admin, "tmail", queue.TickerMeta{Queue: &name}); queue.KindOf(err) != want {
+			t.Errorf("a ticker moved to %q: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// TestObserverSeesNoContent: no operation shows an observer a byte of the content.
+func TestObserverSeesNoContent(t *testing.T) {
+	guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf})
+	for grant, sees := range map[string]bool{"observer@own": false, "observer@own/mail": false, "viewer@own": true} {
+		ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, grant)))
+		task, err1 := guard.GetTask(ctx, 1)
+		tasks, err2 := guard.ListTasks(ctx, queue.TaskQuery{TaskFilter: queue.TaskFilter{Queue: "mail"}})
+		ticker, err3 := guard.GetTicker(ctx, "tmail")
+		tickers, err4 := guard.ListTickers(ctx, queue.Page{})
+		ticks, err5 := guard.ListTicks(ctx, "tmail", 1)
+		events, err6 := guard.ListEvents(ctx, queue.EventFilter{}, 10)
+		if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+			t.Fatal(err)
+		}
+
+		for name, answer := range map[string]any{"task": task, "tasks": tasks, "ticker": ticker, "tickers": tickers, "ticks": ticks, "events": events} {
+			text, err := json.Marshal(answer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Contains(string(text), secret); got != sees && name != "events" {
+				t.Errorf("%s sees the content of %s: %v, want %v", grant, name, got, sees)
+			}
+		}
+	}
+}
+
+// TestGuardOfLists: a principal of some queues sees their rows only, and neither counts nor cursors of others.
+func TestGuardOfLists(t *testing.T) {
+	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "viewer@own/mail")))
+	guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf})
+
+	queues, err := guard.ListQueues(ctx, queue.Page{Limit: 1})
+	if err != nil || len(queues.Queues) != 1 || queues.Queues[0].Name != "mail" || queues.Count != 1 || queues.Next != "" {
+		t.Errorf("queues: %+v, %v", queues, err)
+	}
+	tickers, err := guard.ListTickers(ctx, queue.Page{})
+	if err != nil || len(tickers.Tickers) != 1 || tickers.Tickers[0].Name != "tmail" || tickers.Count != 1 {
+		t.Errorf("tickers: %+v, %v", tickers, err)
+	}
+	statuses, err := guard.ListQueueStatuses(ctx)
+	if err != nil || len(statuses) != 1 || statuses[0].Queue != "mail" {
+		t.Errorf("statuses: %+v, %v", statuses, err)
+	}
+	events, err := guard.ListEvents(ctx, queue.EventFilter{}, 10)
+	if err != nil || len(events.Events) != 1 || events.Events[0].Queue != "mail" {
+		t.Errorf("events: %+v, %v", events, err)
+	}
+
+	both := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "viewer@own/mail", "viewer@own/bill*")))
+	first, err := guard.ListQueues(both, queue.Page{Limit: 1})
+	if err != nil || len(first.Queues) != 1 || first.Queues[0].Name != "bills" || first.Next == "" || first.Count != 2 {
+		t.Fatalf("the first page is %+v, %v", first, err)
+	}
+	second, err := guard.ListQueues(both, queue.Page{Limit: 1, Cursor: first.Next})
+	if err != nil || len(second.Queues) != 1 || second.Queues[0].Name != "mail" || second.Next != "" {
+		t.Errorf("the second page is %+v, %v", second, err)
+	}
+}
+
+// TestRevocationEndsStreams: a stream, a waiting retain and an await end within ConfirmInterval of a revocation.
+func TestRevocationEndsStreams(t *testing.T) {
+	calls := map[string]func(context.Context, queue.Service) error{
+		"SubscribeEvents": func(ctx context.Context, s queue.Service) error {
+			return s.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error { return nil })
+		},
+		"RunTickerLoop": func(ctx context.Context, s queue.Service) error { return s.RunTickerLoop(ctx, nil) },
+		"RetainTasks": func(ctx context.Context, s queue.Service) error {
+			_, err := s.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Wait: time.Hour})
+			return err
+		},
+		"AwaitTask": func(ctx context.Context, s queue.Service) error {
+			_, err := s.AwaitTask(ctx, 1, time.Hour)
+			return err
+		},
+	}
+	for name, call := range calls {
+		synctest.Test(t, func(t *testing.T) {
+			var revoked time.Time
+			guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf, Confirm: func(context.Context, *access.Principal) error {
+				if !revoked.IsZero() && !time.Now().Before(revoked) {
+					return &queue.Error{Kind: queue.KindUnauthenticated, Msg: "the token is revoked"}
+				}
+				return nil
+			}})
+			start := time.Now()
+			revoked = start.Add(25 * time.Second)
+			err := call(access.With(t.Context(), access.Local()), guard)
+			if d := time.Since(revoked); !errors.Is(err, queue.ErrUnauthenticated) || d < 0 || d > access.ConfirmInterval {
+				t.Errorf("%s ends with %v, %s after the revocation", name, err, d)
+			}
+		})
+	}
+}
+
+// TestGuardAllocatesNothing: the decision for a principal of a whole namespace costs no allocation.
+func TestGuardAllocatesNothing(t *testing.T) {
+	guard := access.Guard(idleService{}, access.Guarding{QueuesOf: queuesOf})
+	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "admin@own")))
+	for name, call := range map[string]func(){
+		"CreateTask":     func() { _, _ = guard.CreateTask(ctx, "mail", queue.TaskMeta{}) },
+		"RetainTasks":    func() { _, _ = guard.RetainTasks(ctx, queue.RetainRequest{}) },
+		"HeartbeatTasks": func() { _, _ = guard.HeartbeatTasks(ctx, nil) },
+		"ReleaseTasks":   func() { _, _ = guard.ReleaseTasks(ctx, nil) },
+	} {
+		if n := testing.AllocsPerRun(100, call); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
+	}
+}
+
+// idleService answers the hot operations at once.
+type idleService struct{ queue.Service }
+
+func (idleService) Namespace() string { return "own" }
+
+func (idleService) CreateTask(context.Context, string, queue.TaskMeta) (*queue.Task, error) {
+	return nil, nil
+}
+
+func (idleService) RetainTasks(context.Context, queue.RetainRequest) ([]*queue.Task, error) {
+	return nil, nil
+}
+
+func (idleService) HeartbeatTasks(context.Context, []queue.Heartbeat) ([]queue.Beat, error) {
+	return nil, nil
+}
+
+func (idleService) ReleaseTasks(context.Context, []queue.Release) ([]queue.Released, error) {
+	return nil, nil
+}
+
+func BenchmarkGuard(b *testing.B) {
+	grant, _ := access.ParseGrant("admin@own")
+	guard := access.Guard(idleService{}, access.Guarding{})
+	ctx := access.With(context.Background(), access.NewPrincipal("id", "name", access.KindToken, []access.Grant{grant}))
+	b.Run("CreateTask", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = guard.CreateTask(ctx, "mail", queue.TaskMeta{})
+		}
+	})
+	b.Run("ReleaseTasks", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = guard.ReleaseTasks(ctx, nil)
+		}
+	})
+}

@@ -1,0 +1,210 @@
+package access
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// CreateTicker needs the right to manage tickers, and to create tasks, in the queue that the ticker names. A ticker without
+// a queue needs them in the whole namespace.
+func (g *guard) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
+	if err := g.checkTickerQueue(ctx, meta.Queue); err != nil {
+		return nil, err
+	}
+	return g.next.CreateTicker(ctx, meta)
+}
+
+// RegisterTicker is [guard.CreateTicker] for a ticker that may exist. The present ticker must be visible too.
+func (g *guard) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
+	if err := g.checkTickerQueue(ctx, meta.Queue); err != nil {
+		return nil, err
+	}
+	if err := g.checkPresentTicker(ctx, queue.ActionTickerManage, meta.Name); err != nil && queue.KindOf(err) != queue.KindNotFound {
+		return nil, err
+	}
+	return g.next.RegisterTicker(ctx, meta)
+}
+
+// checkTickerQueue returns an error unless the principal may manage tickers and create tasks in the queue called name.
+func (g *guard) checkTickerQueue(ctx context.Context, name *string) error {
+	for _, action := range []queue.Action{queue.ActionTickerManage, queue.ActionTaskCreate} {
+		s, err := findActionScope(ctx, action, g.namespace)
+		if err != nil {
+			return err
+		}
+		if name == nil || *name == "" {
+			err = checkNamespace(s, action, g.namespace)
+		} else {
+			err = queue.At("queue", checkQueue(s, action, g.namespace, *name))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPresentTicker returns an error unless the principal may do each of actions in the queue of the ticker called name. It
+// reads the ticker only for a principal with grants for some queues. A ticker in another queue, or without a queue, does
+// not exist for such a principal.
+func (g *guard) checkPresentTicker(ctx context.Context, action queue.Action, name string, more ...queue.Action) error {
+	var ticker *queue.Ticker
+	for _, a := range append([]queue.Action{action}, more...) {
+		s, err := findActionScope(ctx, a, g.namespace)
+		if err != nil {
+			return err
+		}
+		if s.All() {
+			continue
+		}
+
+		if ticker == nil {
+			if ticker, err = g.next.GetTicker(ctx, name); err != nil {
+				return err
+			}
+		}
+		if !s.Has(ticker.Queue) {
+			return queue.NotFoundTicker(ticker.Name)
+		}
+	}
+	return nil
+}
+
+// UpdateTicker needs the right to manage the present ticker, and the one with the new values. A change of Paused alone
+// needs the right to pause the queue of the ticker.
+func (g *guard) UpdateTicker(ctx context.Context, name string, meta queue.TickerMeta) (*queue.Ticker, error) {
+	if pausesTicker(meta) {
+		if err := g.checkPresentTicker(ctx, queue.ActionQueuePause, name); err != nil {
+			return nil, err
+		}
+		return g.next.UpdateTicker(ctx, name, meta)
+	}
+
+	if err := g.checkPresentTicker(ctx, queue.ActionTickerManage, name, queue.ActionTaskCreate); err != nil {
+		return nil, err
+	}
+	if meta.Queue != nil {
+		if err := g.checkTickerQueue(ctx, meta.Queue); err != nil {
+			return nil, err
+		}
+	}
+	return g.next.UpdateTicker(ctx, name, meta)
+}
+
+func (g *guard) DeleteTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Ticker, error) {
+	if err := g.checkPresentTicker(ctx, queue.ActionTickerManage, name); err != nil {
+		return nil, err
+	}
+	return g.next.DeleteTicker(ctx, name, only...)
+}
+
+// RunTicker creates a task, so it needs that right too.
+func (g *guard) RunTicker(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Tick, error) {
+	if err := g.checkPresentTicker(ctx, queue.ActionTickerRun, name, queue.ActionTaskCreate); err != nil {
+		return nil, err
+	}
+	return g.next.RunTicker(ctx, name, only...)
+}
+
+func (g *guard) GetTicker(ctx context.Context, name string) (*queue.Ticker, error) {
+	s, err := g.scope(ctx, queue.OpGetTicker)
+	if err != nil {
+		return nil, err
+	}
+
+	t, err := g.next.GetTicker(ctx, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !s.Has(t.Queue):
+		return nil, queue.NotFoundTicker(t.Name)
+	}
+	return g.redactTicker(ctx, t), nil
+}
+
+// redactTicker returns t without its payload, unless the principal may read content in its queue.
+func (g *guard) redactTicker(ctx context.Context, t *queue.Ticker) *queue.Ticker {
+	if From(ctx).May(queue.ActionTaskPayload, g.namespace, t.Queue) {
+		return t
+	}
+	bare := *t
+	bare.Payload = nil
+	return &bare
+}
+
+// ListTickers lists the tickers of visible queues; see [guard.ListQueues].
+func (g *guard) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPage, error) {
+	s, err := g.scope(ctx, queue.OpListTickers)
+	if err != nil {
+		return queue.TickerPage{}, err
+	}
+
+	var page queue.TickerPage
+	if s.All() {
+		page, err = g.next.ListTickers(ctx, p)
+	} else {
+		page, err = g.listVisibleTickers(ctx, s, p)
+	}
+	for i, t := range page.Tickers {
+		page.Tickers[i] = g.redactTicker(ctx, t)
+	}
+	return page, err
+}
+
+func (g *guard) listVisibleTickers(ctx context.Context, s Scope, p queue.Page) (queue.TickerPage, error) {
+	p, err := p.Normalize()
+	if err != nil {
+		return queue.TickerPage{}, err
+	}
+	visible, err := collectVisible(s, func(all queue.Page) ([]*queue.Ticker, string, error) {
+		page, err := g.next.ListTickers(ctx, all)
+		return page.Tickers, page.Next, err
+	}, func(t *queue.Ticker) string { return t.Queue })
+	if err != nil {
+		return queue.TickerPage{}, err
+	}
+
+	part, next := cutVisible(visible, p, func(t *queue.Ticker) string { return t.Name })
+	return queue.TickerPage{Tickers: part, Count: int64(len(visible)), Next: next}, nil
+}
+
+func (g *guard) PreviewTicker(ctx context.Context, name string, n int) ([]time.Time, error) {
+	if err := g.checkPresentTicker(ctx, queue.ActionTickerRead, name); err != nil {
+		return nil, err
+	}
+	return g.next.PreviewTicker(ctx, name, n)
+}
+
+// ListTicks lists the ticks of a visible ticker, without payloads for a principal that may not read content.
+func (g *guard) ListTicks(ctx context.Context, name string, limit int) ([]queue.Tick, error) {
+	if err := g.checkPresentTicker(ctx, queue.ActionTickerRead, name); err != nil {
+		return nil, err
+	}
+
+	ticks, err := g.next.ListTicks(ctx, name, limit)
+	ticks = slices.Clone(ticks)
+	for i := range ticks {
+		if !From(ctx).May(queue.ActionTaskPayload, g.namespace, ticks[i].Queue) {
+			ticks[i].Payload = nil
+		}
+	}
+	return ticks, err
+}
+
+// RunTickerLoop receives the ticks of tickers without a queue, so it needs the right in the whole namespace.
+func (g *guard) RunTickerLoop(ctx context.Context, handle func(context.Context, queue.Tick) error) error {
+	s, err := g.scope(ctx, queue.OpRunTickerLoop)
+	if err != nil {
+		return err
+	}
+	if err := checkNamespace(s, queue.ActionTickerListen, g.namespace); err != nil {
+		return err
+	}
+
+	ctx, stop := g.watch(ctx)
+	defer stop()
+	return endOf(ctx, g.next.RunTickerLoop(ctx, handle))
+}
