@@ -1,0 +1,166 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Tokens is an access.Tokens in maps. It is safe for concurrent use.
+type Tokens struct {
+	clock func() time.Time
+
+	mu       sync.Mutex
+	byID     map[string]*access.Token
+	byDigest map[[sha256.Size]byte]*access.Token
+}
+
+var _ access.Tokens = (*Tokens)(nil)
+
+// NewTokens returns an empty store of tokens. clock is its time, time.Now for nil.
+func NewTokens(clock func() time.Time) *Tokens {
+	if clock == nil {
+		clock = time.Now
+	}
+	return &Tokens{clock: clock, byID: map[string]*access.Token{}, byDigest: map[[sha256.Size]byte]*access.Token{}}
+}
+
+// lockTokens refuses an ended context, locks the store and returns the time in the microseconds of PostgreSQL.
+func (s *Tokens) lockTokens(ctx context.Context) (time.Time, error) {
+	if err := contextError(ctx); err != nil {
+		return time.Time{}, err
+	}
+	s.mu.Lock()
+	return s.clock().UTC().Truncate(time.Microsecond), nil
+}
+
+// CreateToken stores a token, and ends the one that it replaces.
+func (s *Tokens) CreateToken(ctx context.Context, n access.NewToken) (access.Token, error) {
+	now, err := s.lockTokens(ctx)
+	if err != nil {
+		return access.Token{}, err
+	}
+	defer s.mu.Unlock()
+
+	if s.byID[n.ID] != nil || s.byDigest[n.Digest] != nil {
+		return access.Token{}, access.TokenExists(n.ID)
+	}
+	live := 0
+	for _, t := range s.byID {
+		if copyToken(t, now).Live() {
+			live++
+		}
+	}
+	if live >= access.MaxTokens {
+		return access.Token{}, access.TooManyTokens()
+	}
+
+	if n.Replaces != "" {
+		if err := s.endFormer(n, now); err != nil {
+			return access.Token{}, err
+		}
+	}
+
+	t := &access.Token{
+		ID: n.ID, Name: n.Name, Grants: slices.Clone(n.Grants), CreatedBy: n.CreatedBy, CreatedAt: now, Replaces: n.Replaces,
+	}
+	if n.Life > 0 {
+		t.ExpiresAt = now.Add(n.Life)
+	}
+	s.byID[n.ID] = t
+	s.byDigest[n.Digest] = t
+	return copyToken(t, now), nil
+}
+
+// endFormer makes the token that n replaces expire after the overlap, or at its own end when that is sooner.
+func (s *Tokens) endFormer(n access.NewToken, now time.Time) error {
+	former := s.byID[n.Replaces]
+	switch {
+	case former == nil:
+		return access.NoToken(n.Replaces)
+	case !copyToken(former, now).Live():
+		return access.TokenEnded(n.Replaces)
+	}
+	if end := now.Add(n.Overlap); former.ExpiresAt.IsZero() || end.Before(former.ExpiresAt) {
+		former.ExpiresAt = end
+	}
+	return nil
+}
+
+// copyToken returns t as a read at now shows it.
+func copyToken(t *access.Token, now time.Time) access.Token {
+	c := *t
+	c.Grants = slices.Clone(t.Grants)
+	c.Now = now
+	return c
+}
+
+// readToken returns the token that find finds, after change.
+func (s *Tokens) readToken(ctx context.Context, find func() *access.Token, id string, change func(*access.Token, time.Time)) (access.Token, error) {
+	now, err := s.lockTokens(ctx)
+	if err != nil {
+		return access.Token{}, err
+	}
+	defer s.mu.Unlock()
+
+	t := find()
+	if t == nil {
+		return access.Token{}, access.NoToken(id)
+	}
+	if change != nil {
+		change(t, now)
+	}
+	return copyToken(t, now), nil
+}
+
+// FindToken returns the token with the digest.
+func (s *Tokens) FindToken(ctx context.Context, digest [sha256.Size]byte) (access.Token, error) {
+	return s.readToken(ctx, func() *access.Token { return s.byDigest[digest] }, "", nil)
+}
+
+// GetToken returns the token with the id.
+func (s *Tokens) GetToken(ctx context.Context, id string) (access.Token, error) {
+	return s.readToken(ctx, func() *access.Token { return s.byID[id] }, id, nil)
+}
+
+// RevokeToken ends a token at once.
+func (s *Tokens) RevokeToken(ctx context.Context, id string) (access.Token, error) {
+	return s.readToken(ctx, func() *access.Token { return s.byID[id] }, id, func(t *access.Token, now time.Time) {
+		if copyToken(t, now).Live() {
+			t.RevokedAt = now
+		}
+	})
+}
+
+// TouchToken records a use.
+func (s *Tokens) TouchToken(ctx context.Context, id string) error {
+	_, err := s.readToken(ctx, func() *access.Token { return s.byID[id] }, id, func(t *access.Token, now time.Time) { t.UsedAt = now })
+	if queue.KindOf(err) == queue.KindNotFound {
+		return nil
+	}
+	return err
+}
+
+// ListTokens returns all tokens, the newest first.
+func (s *Tokens) ListTokens(ctx context.Context) ([]access.Token, error) {
+	now, err := s.lockTokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+
+	all := make([]access.Token, 0, len(s.byID))
+	for _, t := range s.byID {
+		all = append(all, copyToken(t, now))
+	}
+	slices.SortFunc(all, func(a, b access.Token) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}

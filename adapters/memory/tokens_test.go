@@ -1,0 +1,19 @@
+package memory_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/domain/access/accesstest"
+)
+
+func TestTokens(t *testing.T) {
+	accesstest.TestTokens(t, func(*testing.T) accesstest.Store {
+		now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		return accesstest.Store{
+			Tokens:  memory.NewTokens(func() time.Time { return now }),
+			Advance: func(d time.Duration) { now = now.Add(d) },
+		}
+	})
+}

@@ -1,0 +1,286 @@
+// Package accesstest holds each store of tokens to the same behaviour.
+package accesstest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// Store is a store of tokens under test. Advance moves its clock ahead.
+type Store struct {
+	access.Tokens
+	Advance func(time.Duration)
+}
+
+// TestTokens holds the stores that open returns, each empty, to the contract of [access.Tokens].
+func TestTokens(t *testing.T, open func(t *testing.T) Store) {
+	for name, test := range map[string]func(*testing.T, Store){
+		"a token is found by its digest and by its id":                testFind,
+		"an expired token is found, and is not live":                  testExpiry,
+		"a revoked token stays revoked":                               testRevoke,
+		"a rotation ends the former token after the overlap":          testRotate,
+		"a rotation of an ended or unknown token stores nothing":      testRotateRefused,
+		"an id or a digest exists once":                               testTwice,
+		"the list has the newest token first":                         testList,
+		"a use is recorded":                                           testTouch,
+		"what the caller changes after a call is not stored":          testAliasing,
+		"an ended context answers KindCanceled and changes nothing":   testCanceled,
+		"of many rotations of one token at once exactly one succeeds": testRotateRace,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+// issue returns a new token and its digest.
+func issue(t *testing.T, name string, life time.Duration, grants ...string) access.NewToken {
+	t.Helper()
+	parsed, err := access.ParseGrants(grants)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _, err := access.Issue(nil, name, parsed, life)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// create stores a new token.
+func create(t *testing.T, s Store, n access.NewToken) access.Token {
+	t.Helper()
+	token, err := s.CreateToken(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// sameToken reports whether two reads show the same token.
+func sameToken(a, b access.Token) bool {
+	return a.ID == b.ID && a.Name == b.Name && slices.Equal(a.Grants, b.Grants) && a.CreatedBy == b.CreatedBy && a.Replaces == b.Replaces &&
+		a.CreatedAt.Equal(b.CreatedAt) && a.ExpiresAt.Equal(b.ExpiresAt) && a.UsedAt.Equal(b.UsedAt) && a.RevokedAt.Equal(b.RevokedAt)
+}
+
+func testFind(t *testing.T, s Store) {
+	n := issue(t, "mail worker", time.Hour, "worker@default/mail*", "viewer@billing")
+	n.CreatedBy = "creator1"
+	created := create(t, s, n)
+	if created.ID != n.ID || created.Name != "mail worker" || !slices.Equal(created.Grants, n.Grants) || created.CreatedBy != "creator1" ||
+		created.ExpiresAt.Sub(created.CreatedAt) != time.Hour || !created.UsedAt.IsZero() || !created.Live() {
+		t.Errorf("created %+v", created)
+	}
+
+	found, err := s.FindToken(t.Context(), n.Digest)
+	if err != nil || !sameToken(found, created) || !found.Live() {
+		t.Errorf("found %+v, %v; want %+v", found, err, created)
+	}
+	if got, err := s.GetToken(t.Context(), n.ID); err != nil || !sameToken(got, created) {
+		t.Errorf("got %+v, %v; want %+v", got, err, created)
+	}
+
+	other := issue(t, "other", 0, "viewer@billing")
+	if _, err := s.FindToken(t.Context(), other.Digest); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("an unknown digest gives %v", err)
+	}
+	if _, err := s.GetToken(t.Context(), other.ID); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("an unknown id gives %v", err)
+	}
+	if token := create(t, s, other); !token.ExpiresAt.IsZero() {
+		t.Errorf("a token without a life expires at %s", token.ExpiresAt)
+	}
+}
+
+func testExpiry(t *testing.T, s Store) {
+	n := issue(t, "short", time.Hour, "viewer@billing")
+	create(t, s, n)
+	s.Advance(59 * time.Minute)
+	if found, err := s.FindToken(t.Context(), n.Digest); err != nil || !found.Live() {
+		t.Errorf("before its end: %+v, %v", found, err)
+	}
+	s.Advance(2 * time.Minute)
+	if found, err := s.FindToken(t.Context(), n.Digest); err != nil || found.Live() {
+		t.Errorf("after its end: %+v, %v", found, err)
+	}
+}
+
+func testRevoke(t *testing.T, s Store) {
+	n := issue(t, "lost", 0, "viewer@billing")
+	create(t, s, n)
+	revoked, err := s.RevokeToken(t.Context(), n.ID)
+	if err != nil || revoked.RevokedAt.IsZero() || revoked.Live() {
+		t.Fatalf("revoked %+v, %v", revoked, err)
+	}
+
+	s.Advance(time.Hour)
+	again, err := s.RevokeToken(t.Context(), n.ID)
+	if err != nil || !again.RevokedAt.Equal(revoked.RevokedAt) {
+		t.Errorf("revoked again %+v, %v; want the first time", again, err)
+	}
+	if found, err := s.FindToken(t.Context(), n.Digest); err != nil || found.Live() {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	if _, err := s.RevokeToken(t.Context(), "unknown1"); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("an unknown id gives %v", err)
+	}
+}
+
+func testRotate(t *testing.T, s Store) {
+	old := create(t, s, issue(t, "old", 48*time.Hour, "viewer@billing"))
+	n := issue(t, "new", 48*time.Hour, "viewer@billing")
+	n.Replaces = old.ID
+	n.Overlap = time.Hour
+	token := create(t, s, n)
+	if token.Replaces != old.ID || !token.Live() {
+		t.Errorf("the new token is %+v", token)
+	}
+
+	former, err := s.GetToken(t.Context(), old.ID)
+	if err != nil || !former.Live() || former.ExpiresAt.Sub(token.CreatedAt) != time.Hour {
+		t.Errorf("within the overlap the former token is %+v, %v", former, err)
+	}
+	s.Advance(2 * time.Hour)
+	if former, err = s.GetToken(t.Context(), old.ID); err != nil || former.Live() {
+		t.Errorf("after the overlap the former token is %+v, %v", former, err)
+	}
+
+	// A former token that ends sooner keeps its end.
+	short := create(t, s, issue(t, "short", time.Hour, "viewer@billing"))
+	n = issue(t, "next", 0, "viewer@billing")
+	n.Replaces = short.ID
+	n.Overlap = 24 * time.Hour
+	create(t, s, n)
+	if former, err = s.GetToken(t.Context(), short.ID); err != nil || !former.ExpiresAt.Equal(short.ExpiresAt) {
+		t.Errorf("a token with an earlier end is %+v, %v", former, err)
+	}
+}
+
+func testRotateRefused(t *testing.T, s Store) {
+	revoked := create(t, s, issue(t, "revoked", 0, "viewer@billing"))
+	if _, err := s.RevokeToken(t.Context(), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	for former, want := range map[string]error{revoked.ID: queue.ErrConflict, "unknown1": queue.ErrNotFound} {
+		n := issue(t, "new", 0, "viewer@billing")
+		n.Replaces = former
+		if _, err := s.CreateToken(t.Context(), n); !errors.Is(err, want) {
+			t.Errorf("a rotation of %s gives %v, want %v", former, err, want)
+		}
+		if _, err := s.GetToken(t.Context(), n.ID); !errors.Is(err, queue.ErrNotFound) {
+			t.Errorf("the refused token is stored: %v", err)
+		}
+	}
+}
+
+func testTwice(t *testing.T, s Store) {
+	n := issue(t, "first", 0, "viewer@billing")
+	create(t, s, n)
+	other := issue(t, "second", 0, "admin@*")
+	other.ID = n.ID
+	if _, err := s.CreateToken(t.Context(), other); !errors.Is(err, queue.ErrAlreadyExists) {
+		t.Errorf("a second token with the id gives %v", err)
+	}
+	if found, err := s.FindToken(t.Context(), n.Digest); err != nil || found.Name != "first" {
+		t.Errorf("found %+v, %v; want the first", found, err)
+	}
+}
+
+func testList(t *testing.T, s Store) {
+	if list, err := s.ListTokens(t.Context()); err != nil || len(list) != 0 {
+		t.Fatalf("an empty store lists %v, %v", list, err)
+	}
+	var ids []string
+	for range 3 {
+		n := issue(t, "listed", 0, "viewer@billing")
+		create(t, s, n)
+		ids = append(ids, n.ID)
+		s.Advance(time.Minute)
+	}
+	slices.Reverse(ids)
+
+	list, err := s.ListTokens(t.Context())
+	var got []string
+	for _, token := range list {
+		got = append(got, token.ID)
+	}
+	if err != nil || !slices.Equal(got, ids) {
+		t.Errorf("listed %v, %v; want %v", got, err, ids)
+	}
+}
+
+func testTouch(t *testing.T, s Store) {
+	n := issue(t, "used", 0, "viewer@billing")
+	created := create(t, s, n)
+	s.Advance(time.Hour)
+	if err := s.TouchToken(t.Context(), n.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.GetToken(t.Context(), n.ID); err != nil || got.UsedAt.Sub(created.CreatedAt) < time.Hour {
+		t.Errorf("after a use the token is %+v, %v", got, err)
+	}
+	if err := s.TouchToken(t.Context(), "unknown1"); err != nil {
+		t.Errorf("a use of an unknown token gives %v", err)
+	}
+}
+
+func testAliasing(t *testing.T, s Store) {
+	n := issue(t, "aliased", 0, "viewer@billing")
+	token := create(t, s, n)
+	n.Grants[0].Role = access.RoleSystem
+	token.Grants[0].Role = access.RoleSystem
+	got, err := s.FindToken(t.Context(), n.Digest)
+	if err != nil || got.Grants[0].Role != access.RoleViewer {
+		t.Fatalf("the grants are %v, %v", got.Grants, err)
+	}
+	got.Grants[0].Role = access.RoleSystem
+	if got, err = s.FindToken(t.Context(), n.Digest); err != nil || got.Grants[0].Role != access.RoleViewer {
+		t.Errorf("the grants are %v, %v", got.Grants, err)
+	}
+}
+
+func testCanceled(t *testing.T, s Store) {
+	n := issue(t, "late", 0, "viewer@billing")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.CreateToken(ended, n); !errors.Is(err, queue.ErrCanceled) {
+		t.Errorf("a create with an ended context gives %v", err)
+	}
+	if _, err := s.FindToken(ended, n.Digest); !errors.Is(err, queue.ErrCanceled) {
+		t.Errorf("a find with an ended context gives %v", err)
+	}
+	if _, err := s.GetToken(t.Context(), n.ID); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("the token is stored: %v", err)
+	}
+}
+
+func testRotateRace(t *testing.T, s Store) {
+	old := create(t, s, issue(t, "old", 0, "viewer@billing"))
+	const rotations = 8
+	errs := make([]error, rotations)
+	var all sync.WaitGroup
+	for i := range rotations {
+		n := issue(t, "new", 0, "viewer@billing")
+		n.Replaces = old.ID
+		all.Go(func() { _, errs[i] = s.CreateToken(t.Context(), n) })
+	}
+	all.Wait()
+
+	succeeded := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			succeeded++
+		case !errors.Is(err, queue.ErrConflict):
+			t.Errorf("a lost rotation gives %v", err)
+		}
+	}
+	if succeeded != 1 {
+		t.Errorf("%d rotations without an overlap succeeded, want 1", succeeded)
+	}
+}

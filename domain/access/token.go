@@ -1,0 +1,158 @@
+package access
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The limits of tokens.
+const (
+	// DefaultTokenLife is the life of a token whose creator names none.
+	DefaultTokenLife = 90 * 24 * time.Hour
+	// MaxTokenLife is the longest life of a token that expires.
+	MaxTokenLife = 10 * 365 * 24 * time.Hour
+	// MaxTokenName is the largest number of bytes of the name of a token.
+	MaxTokenName = 100
+	// MaxTokens is the largest number of live tokens of an installation.
+	MaxTokens = 10_000
+)
+
+// Token is a stored token without its secret.
+type Token struct {
+	// ID is the public part of the secret.
+	ID   string
+	Name string
+	// Grants have at least one element.
+	Grants []Grant
+	// CreatedBy is the id of the principal that created the token; "" for one that was created on the database.
+	CreatedBy string
+	CreatedAt time.Time
+	// ExpiresAt is zero for a token that does not expire.
+	ExpiresAt time.Time
+	// UsedAt is about the last use, at most [TouchInterval] late; zero before the first.
+	UsedAt time.Time
+	// RevokedAt is zero for a live token.
+	RevokedAt time.Time
+	// Replaces is the id of the token that a rotation replaced by this one; "" for none.
+	Replaces string
+	// Now is the time of the store at the read. Expiry is judged by it, because the clocks of servers may be wrong.
+	Now time.Time
+}
+
+// TouchInterval is the shortest time between two writes of UsedAt by one process.
+const TouchInterval = 5 * time.Minute
+
+// Live reports whether the token is neither revoked nor expired at t.Now.
+func (t Token) Live() bool {
+	return t.RevokedAt.IsZero() && (t.ExpiresAt.IsZero() || t.Now.Before(t.ExpiresAt))
+}
+
+// Principal returns the principal that the token proves.
+func (t Token) Principal() *Principal { return NewPrincipal(t.ID, t.Name, KindToken, t.Grants) }
+
+// NewToken is a token to be stored. The store sets its times by the database's clock.
+type NewToken struct {
+	ID        string
+	Digest    [sha256.Size]byte
+	Name      string
+	Grants    []Grant
+	CreatedBy string
+	// Life is the time until the token expires; 0 for never.
+	Life time.Duration
+	// Replaces is the id of a token that ends Overlap after now, or at its own end when that is sooner; "" for none.
+	Replaces string
+	Overlap  time.Duration
+}
+
+// Tokens is the driven port of stored tokens. All methods are safe for concurrent use, honour ctx, and fail with
+// *queue.Error.
+type Tokens interface {
+	// CreateToken stores a token. In the same transaction it ends the one that the new token replaces: KindNotFound when
+	// that one does not exist, KindConflict when it is not live. KindAlreadyExists for an id that exists, KindConflict
+	// beyond [MaxTokens] live tokens.
+	CreateToken(ctx context.Context, t NewToken) (Token, error)
+	// FindToken returns the token with the digest, live or not, or KindNotFound.
+	FindToken(ctx context.Context, digest [sha256.Size]byte) (Token, error)
+	// GetToken returns the token with the id, live or not, or KindNotFound.
+	GetToken(ctx context.Context, id string) (Token, error)
+	// ListTokens returns all stored tokens, the newest first, and of those of one time in the order of ids.
+	ListTokens(ctx context.Context) ([]Token, error)
+	// RevokeToken ends a token at once and returns it. A token that has ended stays as it is. KindNotFound for an unknown
+	// id.
+	RevokeToken(ctx context.Context, id string) (Token, error)
+	// TouchToken records a use of a token. An unknown id changes nothing.
+	TouchToken(ctx context.Context, id string) error
+}
+
+// Issue checks the parts of a new token by the rights of its creator and returns it with its secret. The nil creator is the
+// owner of the database, which has every right.
+func Issue(creator *Principal, name string, grants []Grant, life time.Duration) (NewToken, Secret, error) {
+	switch {
+	case strings.TrimSpace(name) == "" || len(name) > MaxTokenName || !utf8.ValidString(name) || strings.ContainsFunc(name, isControl):
+		return NewToken{}, Secret{}, queue.Invalid("name", fmt.Sprintf("must be 1 to %d bytes of text without control characters, got %.100q", MaxTokenName, name))
+	case len(grants) == 0 || len(grants) > MaxGrants:
+		return NewToken{}, Secret{}, queue.Invalid("grants", fmt.Sprintf("must be 1 to %d grants, got %d", MaxGrants, len(grants)))
+	case life < 0 || life > MaxTokenLife || life > 0 && life < time.Minute:
+		return NewToken{}, Secret{}, queue.Invalid("expires", fmt.Sprintf("must be 1m to %dd, or never, got %s", int(MaxTokenLife.Hours()/24), life))
+	}
+
+	createdBy := ""
+	if creator != nil {
+		createdBy = creator.ID
+		if !creator.May(queue.ActionAccessManage, "", "") {
+			return NewToken{}, Secret{}, deny(queue.ActionAccessManage, "", "")
+		}
+		if g, exceeds := creator.Exceeds(grants); exceeds {
+			return NewToken{}, Secret{}, &queue.Error{
+				Kind: queue.KindDenied, Field: "grants",
+				Msg: fmt.Sprintf("must be rights of the creator, got %q; ask an administrator with that grant", g.String()),
+			}
+		}
+	}
+
+	s := NewSecret()
+	return NewToken{
+		ID: s.ID(), Digest: s.Digest(), Name: strings.TrimSpace(name), Grants: slices.Clone(grants), CreatedBy: createdBy, Life: life,
+	}, s, nil
+}
+
+func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
+
+// The errors of stores of tokens.
+
+// NoToken is the error for an unknown token.
+func NoToken(id string) *queue.Error {
+	return &queue.Error{Kind: queue.KindNotFound, Subject: subjectOf(id), Msg: "must be a stored token, got an unknown one; list the tokens"}
+}
+
+// TokenExists is the error for a second token with an id.
+func TokenExists(id string) *queue.Error {
+	return &queue.Error{Kind: queue.KindAlreadyExists, Subject: subjectOf(id), Msg: "must have a new id, got one that exists; repeat the call"}
+}
+
+// TokenEnded is the error for a rotation of a token that is revoked or expired.
+func TokenEnded(id string) *queue.Error {
+	return &queue.Error{Kind: queue.KindConflict, Subject: subjectOf(id), Msg: "must be live, got a token that is revoked or expired; create a new one"}
+}
+
+// TooManyTokens is the error for one token more than [MaxTokens].
+func TooManyTokens() *queue.Error {
+	return &queue.Error{
+		Kind: queue.KindConflict, Subject: "tokens",
+		Msg: fmt.Sprintf("must be at most %d live tokens, got one more; revoke those without use", MaxTokens),
+	}
+}
+
+func subjectOf(id string) string {
+	if id == "" {
+		return "token"
+	}
+	return "token " + id
+}
