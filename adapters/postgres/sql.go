@@ -61,6 +61,7 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "ticker_plan", planColumns)
 	addRowType(lists, "tick", tickColumns)
 	addRowType(lists, "listed_tick", listedTickColumns)
+	addRowType(lists, "token", tokenColumns)
 
 	// A walk up the ids differs from the walk down only in its order.
 	set := sqltext.Parse(sqlFiles, "sql/*.sql", lists)

@@ -325,6 +325,20 @@ create unique index tick_once on pgqueue.tick (ticker_id, at) where not manual;
 create index tick_held on pgqueue.tick (held_until) where held_until is not null;
 create index tick_last on pgqueue.tick (ticker_id, id);
 
+-- Tokens of access. A row keeps the SHA-256 of the secret; the secret is stored nowhere.
+create table pgqueue.access_token (
+    id         text collate "C" primary key, -- the public part of the secret
+    digest     bytea       not null unique,
+    name       text        not null,
+    grants     text[]      not null,
+    created_by text        not null,         -- id of a principal; '' = created on the database
+    created_at timestamptz not null,
+    expires_at timestamptz,                  -- null = never
+    used_at    timestamptz,                  -- about the last use
+    revoked_at timestamptz,
+    replaces   text        not null          -- id of the token that a rotation replaced; '' = none
+);
+
 -- One task with its present status, which follows from the place of its rows. For lists and single looks; the
 -- hot path never reads it. Finished tasks past retention are not shown, though their rows may still be there.
 -- "offset 0" keeps each table a look-up by its whole key, also with wrong statistics of its size.

@@ -1,0 +1,42 @@
+-- Tokens of access. The digest finds a token; its secret is stored nowhere.
+
+-- name: token.by_digest
+select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.digest = @digest
+
+-- name: token.by_id
+select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.id = @id
+
+-- name: token.list
+select {{token t}}, pgqueue.clock() from pgqueue.access_token t order by t.created_at desc, t.id
+
+-- name: token.lock
+-- The same as token.by_id, and locks the row, so that of two rotations at once one comes first
+select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.id = @id for update
+
+-- name: token.live
+select count(*) from pgqueue.access_token t
+where t.revoked_at is null and (t.expires_at is null or t.expires_at > pgqueue.clock())
+
+-- name: token.end
+-- Makes a token expire after @overlap ns, or at its own end when that is sooner
+update pgqueue.access_token t
+set expires_at = least(t.expires_at, pgqueue.clock() + pgqueue.nanos(@overlap))
+where t.id = @id
+
+-- name: token.insert
+-- @life ns; 0 for a token that does not expire
+insert into pgqueue.access_token as t (id, digest, name, grants, created_by, created_at, expires_at, replaces)
+select @id, @digest, @name, @grants, @created_by, c.now, case when @life::bigint > 0 then c.now + pgqueue.nanos(@life) end, @replaces
+from (select pgqueue.clock() as now) c
+on conflict do nothing
+returning {{token t}}, t.created_at
+
+-- name: token.revoke
+update pgqueue.access_token t
+set revoked_at = case
+    when t.revoked_at is null and (t.expires_at is null or t.expires_at > pgqueue.clock()) then pgqueue.clock() else t.revoked_at end
+where t.id = @id
+returning {{token t}}, pgqueue.clock()
+
+-- name: token.touch
+update pgqueue.access_token t set used_at = pgqueue.clock() where t.id = @id

@@ -1,0 +1,179 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+var _ access.Tokens = (*Store)(nil)
+
+// storedToken is a token as its row has it.
+type storedToken struct {
+	id, name, createdBy, replaces string
+	grants                        []string
+	createdAt                     time.Time
+	expiresAt, usedAt, revokedAt  *time.Time
+}
+
+// tokenColumns are the columns of a token without its digest.
+var tokenColumns = table.New(
+	table.Col("id", func(t *storedToken) *string { return &t.id }),
+	table.Col("name", func(t *storedToken) *string { return &t.name }),
+	table.Col("grants", func(t *storedToken) *[]string { return &t.grants }),
+	table.Col("created_by", func(t *storedToken) *string { return &t.createdBy }),
+	table.Col("created_at", func(t *storedToken) *time.Time { return &t.createdAt }),
+	table.Col("expires_at", func(t *storedToken) **time.Time { return &t.expiresAt }),
+	table.Col("used_at", func(t *storedToken) **time.Time { return &t.usedAt }),
+	table.Col("revoked_at", func(t *storedToken) **time.Time { return &t.revokedAt }),
+	table.Col("replaces", func(t *storedToken) *string { return &t.replaces }),
+)
+
+// The statements on tokens.
+var (
+	findTokenByDigest = statement("token.by_digest")
+	findTokenByID     = statement("token.by_id")
+	listTokens        = statement("token.list")
+	lockToken         = statement("token.lock")
+	countLiveTokens   = statement("token.live")
+	endToken          = statement("token.end")
+	insertToken       = statement("token.insert")
+	revokeToken       = statement("token.revoke")
+	touchToken        = statement("token.touch")
+)
+
+// tokenScan collects the tokens of a result, whose last column is the time of the database.
+type tokenScan struct{ tokens []access.Token }
+
+func (s *tokenScan) scanToken(rows pgx.Rows) error {
+	var row storedToken
+	var now time.Time
+	if err := rows.Scan(append(tokenColumns.Targets(nil, &row), &now)...); err != nil {
+		return err
+	}
+
+	// A grant that this version does not know gives no rights. The others hold.
+	grants := make([]access.Grant, 0, len(row.grants))
+	for _, text := range row.grants {
+		if g, err := access.ParseGrant(text); err == nil {
+			grants = append(grants, g)
+		}
+	}
+
+	s.tokens = append(s.tokens, access.Token{
+		ID: row.id, Name: row.name, Grants: grants, CreatedBy: row.createdBy, Replaces: row.replaces, CreatedAt: row.createdAt.UTC(),
+		ExpiresAt: timeOrZero(row.expiresAt), UsedAt: timeOrZero(row.usedAt), RevokedAt: timeOrZero(row.revokedAt), Now: now.UTC(),
+	})
+	return nil
+}
+
+// timeOrZero returns the time of a nullable column in UTC.
+func timeOrZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// CreateToken implements access.Tokens.
+func (s *Store) CreateToken(ctx context.Context, n access.NewToken) (access.Token, error) {
+	const op = "create token"
+	grants := make([]string, len(n.Grants))
+	for i, g := range n.Grants {
+		grants[i] = g.String()
+	}
+
+	var made tokenScan
+	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
+		made = tokenScan{} // the transaction may run again after a passing fault
+		if n.Replaces != "" {
+			if err := endFormerToken(ctx, t, n); err != nil {
+				return err
+			}
+		}
+
+		var live int64
+		t.QueueQuery(countLiveTokens, func(rows pgx.Rows) error { return rows.Scan(&live) })
+		err := t.Query(ctx, insertToken, made.scanToken,
+			arg("id", n.ID), arg("digest", n.Digest[:]), arg("name", n.Name), arg("grants", grants), arg("created_by", n.CreatedBy),
+			arg("life", int64(n.Life)), arg("replaces", n.Replaces))
+		switch {
+		case err != nil:
+			return err
+		case len(made.tokens) == 0:
+			return access.TokenExists(n.ID)
+		case live >= access.MaxTokens:
+			return access.TooManyTokens()
+		}
+		return nil
+	})
+	if err != nil {
+		return access.Token{}, queue.WithOp(op, err)
+	}
+	return made.tokens[0], nil
+}
+
+// endFormerToken makes the token that n replaces expire after the overlap.
+func endFormerToken(ctx context.Context, t *txn.Tx, n access.NewToken) error {
+	var former tokenScan
+	if err := t.Query(ctx, lockToken, former.scanToken, arg("id", n.Replaces)); err != nil {
+		return err
+	}
+	switch {
+	case len(former.tokens) == 0:
+		return access.NoToken(n.Replaces)
+	case !former.tokens[0].Live():
+		return access.TokenEnded(n.Replaces)
+	}
+	t.Queue(endToken, arg("overlap", int64(n.Overlap)), arg("id", n.Replaces))
+	return nil
+}
+
+// FindToken implements access.Tokens.
+func (s *Store) FindToken(ctx context.Context, digest [sha256.Size]byte) (access.Token, error) {
+	return s.readOneToken(ctx, "find token", "", findTokenByDigest, arg("digest", digest[:]))
+}
+
+// GetToken implements access.Tokens.
+func (s *Store) GetToken(ctx context.Context, id string) (access.Token, error) {
+	return s.readOneToken(ctx, "get token", id, findTokenByID, arg("id", id))
+}
+
+// RevokeToken implements access.Tokens.
+func (s *Store) RevokeToken(ctx context.Context, id string) (access.Token, error) {
+	return s.readOneToken(ctx, "revoke token", id, revokeToken, arg("id", id))
+}
+
+func (s *Store) readOneToken(ctx context.Context, op, id string, text sqltext.Statement, args ...sqltext.Arg) (access.Token, error) {
+	var found tokenScan
+	if err := s.db.Query(ctx, op, text, found.scanToken, args...); err != nil {
+		return access.Token{}, err
+	}
+	if len(found.tokens) == 0 {
+		return access.Token{}, queue.WithOp(op, access.NoToken(id))
+	}
+	return found.tokens[0], nil
+}
+
+// ListTokens implements access.Tokens.
+func (s *Store) ListTokens(ctx context.Context) ([]access.Token, error) {
+	list := tokenScan{tokens: []access.Token{}}
+	err := s.db.Query(ctx, "list tokens", listTokens, list.scanToken)
+	return list.tokens, err
+}
+
+// TouchToken implements access.Tokens.
+func (s *Store) TouchToken(ctx context.Context, id string) error {
+	return s.db.Run(ctx, "touch token", func(ctx context.Context, t *txn.Tx) error {
+		t.Queue(touchToken, arg("id", id))
+		return nil
+	})
+}
