@@ -19,8 +19,8 @@ type Guarding struct {
 	Confirm func(ctx context.Context, p *Principal) error
 }
 
-// ConfirmInterval is the longest time that an open stream or a waiting call outlives its credential.
-const ConfirmInterval = 10 * time.Second
+// ConfirmInterval is the time between two looks at the credential of an open stream or a waiting call.
+const ConfirmInterval = 5 * time.Second
 
 // Guard returns next with a decision before each operation. The principal of a call comes from its context; a call without
 // one is KindUnauthenticated, a call without the right KindDenied. A task or ticker of a queue that the principal may not

@@ -1,0 +1,194 @@
+package access
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+const (
+	// CacheTime is how long an [Authenticator] trusts what it read of a token. With [ConfirmInterval] it bounds the time from
+	// a revocation to its effect.
+	CacheTime = 5 * time.Second
+	// maxCached bounds the entries of the cache, unknown tokens included.
+	maxCached = 10_000
+)
+
+// Authenticator proves the identity of callers by their tokens. It asks the store at most once in [CacheTime] for a token,
+// also for one that does not exist; a text of another form costs no query. It is safe for concurrent use.
+type Authenticator struct {
+	tokens Tokens
+	static map[[sha256.Size]byte]*Principal
+
+	mu     sync.Mutex
+	cached map[[sha256.Size]byte]*cachedToken
+	byID   map[string][sha256.Size]byte
+}
+
+// cachedToken is an answer of the store. Callers that ask for a token while one of them reads it wait for that read.
+type cachedToken struct {
+	read      chan struct{} // closed at the end of the read
+	until     time.Time     // on the monotonic clock of this process
+	touched   time.Time
+	principal *Principal // nil when the token gives no rights
+	err       error
+}
+
+// NewAuthenticator returns an authenticator of the tokens of a store. It accepts each of static too, as the system role:
+// the tokens of a file for the start of an installation.
+func NewAuthenticator(tokens Tokens, static ...Secret) *Authenticator {
+	a := &Authenticator{tokens: tokens, static: map[[sha256.Size]byte]*Principal{}}
+	a.Forget()
+	for _, s := range static {
+		a.static[s.Digest()] = NewPrincipal(s.ID(), "admin token", KindToken, []Grant{{Role: RoleSystem, Namespace: "*"}})
+	}
+	return a
+}
+
+// Forget empties the cache: after a change of tokens.
+func (a *Authenticator) Forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cached = map[[sha256.Size]byte]*cachedToken{}
+	a.byID = map[string][sha256.Size]byte{}
+}
+
+// errRefused answers each credential that is no live token. It does not say which rule the credential breaks: the log and
+// the audit do.
+func errRefused() *queue.Error {
+	return &queue.Error{Kind: queue.KindUnauthenticated, Msg: "must be a valid token, got one that is unknown, expired or revoked; ask for a new one"}
+}
+
+// Authenticate returns the principal of a token. KindUnauthenticated for a text that is no live token, KindUnavailable and
+// the like when the store does not answer.
+func (a *Authenticator) Authenticate(ctx context.Context, text string) (*Principal, error) {
+	secret, err := ParseSecret(text)
+	if err != nil {
+		return nil, err
+	}
+
+	digest := secret.Digest()
+	for known, p := range a.static {
+		if subtle.ConstantTimeCompare(known[:], digest[:]) == 1 {
+			return p, nil
+		}
+	}
+	return a.findPrincipal(ctx, digest)
+}
+
+// Confirm returns an error when the token of p is no longer live. Principals of other kinds are confirmed.
+func (a *Authenticator) Confirm(ctx context.Context, p *Principal) error {
+	if p.Kind != KindToken {
+		return nil
+	}
+	for _, static := range a.static {
+		if static.ID == p.ID {
+			return nil
+		}
+	}
+
+	a.mu.Lock()
+	digest, known := a.byID[p.ID]
+	a.mu.Unlock()
+	if known {
+		_, err := a.findPrincipal(ctx, digest)
+		return err
+	}
+
+	t, err := a.tokens.GetToken(ctx, p.ID)
+	if queue.KindOf(err) == queue.KindNotFound || err == nil && !t.Live() {
+		return errRefused()
+	}
+	return err
+}
+
+// findPrincipal returns the principal of the token with digest, from the cache or the store.
+func (a *Authenticator) findPrincipal(ctx context.Context, digest [sha256.Size]byte) (*Principal, error) {
+	a.mu.Lock()
+	c := a.cached[digest]
+	if c != nil && c.isRead() && !time.Now().Before(c.until) {
+		c = nil
+	}
+	reader := c == nil
+	if reader {
+		c = a.addEntry(digest)
+	}
+	a.mu.Unlock()
+
+	if reader {
+		a.readToken(ctx, digest, c)
+	}
+	select {
+	case <-c.read:
+	case <-ctx.Done():
+		return nil, queue.ContextError(ctx.Err())
+	}
+
+	switch {
+	case c.err != nil && queue.KindOf(c.err) == queue.KindCanceled && ctx.Err() == nil && !reader:
+		return a.findPrincipal(ctx, digest) // the caller that read has left
+	case c.err != nil:
+		return nil, c.err
+	case c.principal == nil:
+		return nil, errRefused()
+	}
+	return c.principal, nil
+}
+
+func (c *cachedToken) isRead() bool {
+	select {
+	case <-c.read:
+		return true
+	default:
+		return false
+	}
+}
+
+// addEntry adds an entry that is being read. It empties a full cache: that costs each live token one query. a.mu is held.
+func (a *Authenticator) addEntry(digest [sha256.Size]byte) *cachedToken {
+	var touched time.Time
+	if former := a.cached[digest]; former != nil {
+		touched = former.touched
+	}
+	if len(a.cached) >= maxCached {
+		clear(a.cached)
+		clear(a.byID)
+	}
+
+	c := &cachedToken{read: make(chan struct{}), touched: touched}
+	a.cached[digest] = c
+	return c
+}
+
+// readToken reads the token into c, and records its use once in [TouchInterval].
+func (a *Authenticator) readToken(ctx context.Context, digest [sha256.Size]byte, c *cachedToken) {
+	defer close(c.read)
+	// The time before the read: the answer may be older than its arrival.
+	c.until = time.Now().Add(CacheTime)
+
+	t, err := a.tokens.FindToken(ctx, digest)
+	switch {
+	case queue.KindOf(err) == queue.KindNotFound:
+		return
+	case err != nil:
+		c.err = err
+		c.until = time.Time{} // not kept
+		return
+	case !t.Live():
+		return
+	}
+
+	c.principal = t.Principal()
+	a.mu.Lock()
+	a.byID[t.ID] = digest
+	a.mu.Unlock()
+	if time.Since(c.touched) > TouchInterval {
+		c.touched = time.Now()
+		// A use that is not recorded, as in a standby that is read-only, does not refuse the call.
+		_ = a.tokens.TouchToken(ctx, t.ID)
+	}
+}

@@ -1,0 +1,243 @@
+package access_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// fakeTokens is a store of one token that counts its calls.
+type fakeTokens struct {
+	access.Tokens
+	mu      sync.Mutex
+	token   access.Token
+	digest  [sha256.Size]byte
+	err     error
+	slow    time.Duration
+	finds   atomic.Int64
+	gets    atomic.Int64
+	touches atomic.Int64
+}
+
+// newFakeTokens returns a store with one live token, and the text of its secret.
+func newFakeTokens(t *testing.T) (*fakeTokens, string) {
+	n, secret, err := access.Issue(nil, "worker", mustGrants(t, "worker@own"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fakeTokens{token: access.Token{ID: n.ID, Name: n.Name, Grants: n.Grants}, digest: n.Digest}, secret.Reveal()
+}
+
+func (f *fakeTokens) change(do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	do()
+}
+
+func (f *fakeTokens) FindToken(ctx context.Context, digest [sha256.Size]byte) (access.Token, error) {
+	f.finds.Add(1)
+	if f.slow > 0 {
+		select {
+		case <-time.After(f.slow):
+		case <-ctx.Done():
+			return access.Token{}, queue.ContextError(ctx.Err())
+		}
+	}
+	return f.answer(digest == f.digest)
+}
+
+func (f *fakeTokens) GetToken(_ context.Context, id string) (access.Token, error) {
+	f.gets.Add(1)
+	return f.answer(id == f.token.ID)
+}
+
+func (f *fakeTokens) answer(known bool) (access.Token, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.err != nil:
+		return access.Token{}, f.err
+	case !known:
+		return access.Token{}, access.NoToken("")
+	}
+	t := f.token
+	t.Now = time.Now()
+	return t, nil
+}
+
+func (f *fakeTokens) TouchToken(context.Context, string) error {
+	f.touches.Add(1)
+	return errors.New("read-only")
+}
+
+func TestAuthenticate(t *testing.T) {
+	store, text := newFakeTokens(t)
+	admin := access.NewSecret()
+	a := access.NewAuthenticator(store, admin)
+
+	p, err := a.Authenticate(t.Context(), text)
+	if err != nil || p.ID != store.token.ID || p.Kind != access.KindToken || !p.May(queue.ActionTaskWork, "own", "mail") {
+		t.Fatalf("a live token is %+v, %v", p, err)
+	}
+	if p, err := a.Authenticate(t.Context(), admin.Reveal()); err != nil || p.ID != admin.ID() || !p.May(queue.ActionAccessManage, "", "") {
+		t.Errorf("an admin token is %+v, %v", p, err)
+	}
+	if err := a.Confirm(t.Context(), p); err != nil {
+		t.Errorf("a live token is not confirmed: %v", err)
+	}
+
+	before := store.finds.Load()
+	for _, garbage := range []string{"", "x", text[:50], text[:50] + "!"} {
+		if _, err := a.Authenticate(t.Context(), garbage); !errors.Is(err, queue.ErrUnauthenticated) {
+			t.Errorf("%q: %v", garbage, err)
+		}
+	}
+	if n := store.finds.Load() - before; n != 0 {
+		t.Errorf("texts of another form cost %d queries", n)
+	}
+
+	unknown := access.NewSecret().Reveal()
+	for range 10 {
+		if _, err := a.Authenticate(t.Context(), unknown); !errors.Is(err, queue.ErrUnauthenticated) {
+			t.Errorf("an unknown token: %v", err)
+		}
+	}
+	if n := store.finds.Load() - before; n != 1 {
+		t.Errorf("ten calls with an unknown token cost %d queries, want 1", n)
+	}
+	if n := store.gets.Load(); n != 0 {
+		t.Errorf("the confirmation of a known token cost %d queries", n)
+	}
+}
+
+// TestRevocationTakesEffect: at the latest CacheTime after it, for new calls and for open streams.
+func TestRevocationTakesEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, text := newFakeTokens(t)
+		a := access.NewAuthenticator(store)
+		p, err := a.Authenticate(t.Context(), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.change(func() { store.token.RevokedAt = time.Now() })
+		if _, err := a.Authenticate(t.Context(), text); err != nil {
+			t.Errorf("at once: %v; the cache still holds", err)
+		}
+		a.Forget()
+		if err := a.Confirm(t.Context(), p); !errors.Is(err, queue.ErrUnauthenticated) {
+			t.Errorf("after Forget: %v", err)
+		}
+
+		store.change(func() { store.token.RevokedAt = time.Time{} })
+		a.Forget()
+		if _, err := a.Authenticate(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+		store.change(func() { store.token.ExpiresAt = time.Now() })
+		time.Sleep(access.CacheTime)
+		if _, err := a.Authenticate(t.Context(), text); !errors.Is(err, queue.ErrUnauthenticated) {
+			t.Errorf("after CacheTime: %v", err)
+		}
+		if err := a.Confirm(t.Context(), p); !errors.Is(err, queue.ErrUnauthenticated) {
+			t.Errorf("an open stream after CacheTime: %v", err)
+		}
+	})
+}
+
+// TestStoreIsDown: a store that does not answer refuses no token for good, and is not cached.
+func TestStoreIsDown(t *testing.T) {
+	store, text := newFakeTokens(t)
+	a := access.NewAuthenticator(store)
+	store.change(func() { store.err = queue.ErrUnavailable })
+	for range 2 {
+		if _, err := a.Authenticate(t.Context(), text); !errors.Is(err, queue.ErrUnavailable) {
+			t.Errorf("while the store is down: %v", err)
+		}
+	}
+	store.change(func() { store.err = nil })
+	if _, err := a.Authenticate(t.Context(), text); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+// TestManyCallersShareARead: 500 workers with one token cost one query, and one write of its use.
+func TestManyCallersShareARead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, text := newFakeTokens(t)
+		store.slow = time.Second
+		a := access.NewAuthenticator(store)
+
+		// The first caller leaves while it reads; the others still get their answer.
+		leaving, leave := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := a.Authenticate(leaving, text); !errors.Is(err, queue.ErrCanceled) {
+				t.Errorf("the caller that left: %v", err)
+			}
+		})
+		synctest.Wait()
+		for range 500 {
+			all.Go(func() {
+				if _, err := a.Authenticate(t.Context(), text); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		leave()
+		all.Wait()
+		if finds, touches := store.finds.Load(), store.touches.Load(); finds != 2 || touches != 1 {
+			t.Errorf("%d queries and %d writes, want 2 and 1", finds, touches)
+		}
+
+		for range 20 {
+			time.Sleep(access.CacheTime)
+			if _, err := a.Authenticate(t.Context(), text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if finds, touches := store.finds.Load(), store.touches.Load(); finds != 22 || touches != 1 {
+			t.Errorf("%d queries and %d writes, want 22 and 1", finds, touches)
+		}
+	})
+}
+
+func TestIssue(t *testing.T) {
+	viewer := access.NewPrincipal("v", "v", access.KindToken, mustGrants(t, "viewer@own"))
+	system := access.NewPrincipal("s", "s", access.KindToken, mustGrants(t, "system@*"))
+	for name, c := range map[string]struct {
+		creator *access.Principal
+		name    string
+		grants  []access.Grant
+		life    time.Duration
+		want    queue.Kind
+		field   string
+	}{
+		"the owner of the database": {nil, "a", mustGrants(t, "system@*"), 0, "", ""},
+		"a system token":            {system, "a", mustGrants(t, "admin@own"), access.DefaultTokenLife, "", ""},
+		"no right to tokens":        {viewer, "a", mustGrants(t, "viewer@own"), 0, queue.KindDenied, ""},
+		"no name":                   {nil, " ", mustGrants(t, "viewer@own"), 0, queue.KindInvalid, "name"},
+		"a name of two lines":       {nil, "a\nb", mustGrants(t, "viewer@own"), 0, queue.KindInvalid, "name"},
+		"no grant":                  {nil, "a", nil, 0, queue.KindInvalid, "grants"},
+		"a negative life":           {nil, "a", mustGrants(t, "viewer@own"), -1, queue.KindInvalid, "expires"},
+		"a life of a second":        {nil, "a", mustGrants(t, "viewer@own"), time.Second, queue.KindInvalid, "expires"},
+		"a life of 20 years":        {nil, "a", mustGrants(t, "viewer@own"), 2 * access.MaxTokenLife, queue.KindInvalid, "expires"},
+	} {
+		n, secret, err := access.Issue(c.creator, c.name, c.grants, c.life)
+		var e *queue.Error
+		if errors.As(err, &e); queue.KindOf(err) != c.want || e != nil && e.Field != c.field {
+			t.Errorf("%s: %v, want %q of %q", name, err, c.want, c.field)
+		}
+		if err == nil && (n.ID != secret.ID() || n.Digest != secret.Digest() || n.Life != c.life) {
+			t.Errorf("%s: %+v does not belong to %v", name, n, secret)
+		}
+	}
+}
