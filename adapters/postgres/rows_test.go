@@ -10,23 +10,24 @@ import (
 
 // rowTypes gives the columns of the row types that read or write each table of the migration.
 var rowTypes = map[string][][]string{
-	"queue":       {queueColumns.Names()},
-	"queue_count": {{"queue_id"}}, // read as sums with the events since
-	"lane":        {laneColumns.Names()},
-	"task":        {taskColumns.Names(), insertedTaskColumns.Names(), pickedTaskColumns.Names()},
-	"part":        {partColumns.Names()},
-	"ready":       {readyColumns.Names(), runColumns.Names(), takenReadyColumns.Names()},
-	"delayed":     {delayedColumns.Names(), takenDelayedColumns.Names()},
-	"lease":       {leaseColumns.Names()},
-	"lease_beat":  {beatColumns.Names()},
-	"request":     {requestColumns.Names(), requestKeyColumns.Names()},
-	"state":       {stateColumns.Names()},
-	"task_error":  {errorColumns.Names(), attemptErrorColumns.Names()},
-	"task_key":    {keyColumns.Names()},
-	"done":        {without(doneColumns.Names(), "id", "keep")}, // the first id of a run, and an instruction
-	"event":       {without(eventColumns.Names(), "ids")},       // the array in text
-	"ticker":      {tickerColumns.Names()},
-	"tick":        {tickColumns.Names()},
+	"queue":        {queueColumns.Names()},
+	"queue_count":  {{"queue_id"}}, // read as sums with the events since
+	"lane":         {laneColumns.Names()},
+	"task":         {taskColumns.Names(), insertedTaskColumns.Names(), pickedTaskColumns.Names()},
+	"part":         {partColumns.Names()},
+	"ready":        {readyColumns.Names(), runColumns.Names(), takenReadyColumns.Names()},
+	"delayed":      {delayedColumns.Names(), takenDelayedColumns.Names()},
+	"lease":        {leaseColumns.Names()},
+	"lease_beat":   {beatColumns.Names()},
+	"request":      {requestColumns.Names(), requestKeyColumns.Names()},
+	"state":        {stateColumns.Names()},
+	"task_error":   {errorColumns.Names(), attemptErrorColumns.Names()},
+	"task_key":     {keyColumns.Names()},
+	"done":         {without(doneColumns.Names(), "id", "keep")}, // the first id of a run, and an instruction
+	"event":        {without(eventColumns.Names(), "ids")},       // the array in text
+	"ticker":       {tickerColumns.Names()},
+	"tick":         {tickColumns.Names()},
+	"access_token": {tokenColumns.Names()},
 	// The stats folder and the feed compute these in SQL.
 	"fold":           {},
 	"event_snapshot": {},

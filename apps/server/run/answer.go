@@ -12,9 +12,10 @@ import (
 
 // rpcCodes maps the errors outside of the transports to the codes of Connect and gRPC.
 var rpcCodes = map[queue.Kind]struct{ connect, grpc string }{
-	queue.KindInvalid:     {"invalid_argument", "3"},
-	queue.KindDenied:      {"permission_denied", "7"},
-	queue.KindUnavailable: {"unavailable", "14"},
+	queue.KindInvalid:         {"invalid_argument", "3"},
+	queue.KindDenied:          {"permission_denied", "7"},
+	queue.KindUnauthenticated: {"unauthenticated", "16"},
+	queue.KindUnavailable:     {"unavailable", "14"},
 }
 
 // answerError answers a request that reaches no transport, in the protocol of the request. The status of gRPC is a

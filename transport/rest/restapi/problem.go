@@ -29,6 +29,7 @@ var statuses = []struct {
 	{queue.KindDeadline, http.StatusGatewayTimeout},
 	{queue.KindCanceled, StatusClientClosedRequest},
 	{queue.KindDenied, http.StatusForbidden},
+	{queue.KindUnauthenticated, http.StatusUnauthorized},
 	{queue.KindInternal, http.StatusInternalServerError},
 }
 
@@ -61,8 +62,6 @@ func KindOf(status int, code string) queue.Kind {
 	}
 
 	switch status {
-	case http.StatusUnauthorized:
-		return queue.KindDenied
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusBadGateway:
 		return queue.KindUnavailable
 	}

@@ -49,7 +49,7 @@ func TestEveryKindSurvivesTheWire(t *testing.T) {
 func TestStatusWithoutACodeMeansItsKind(t *testing.T) {
 	type meaning struct{ ours, foreign queue.Kind }
 	known := map[int]meaning{
-		401: {queue.KindDenied, queue.KindDenied},
+		401: {queue.KindUnauthenticated, queue.KindUnauthenticated},
 		403: {queue.KindDenied, queue.KindDenied},
 		404: {queue.KindNotFound, queue.KindInternal},
 		408: {queue.KindUnavailable, queue.KindUnavailable},

@@ -33,9 +33,8 @@ var kinds = []struct {
 	{queue.KindDeadline, pb.Kind_KIND_DEADLINE_EXCEEDED, connect.CodeDeadlineExceeded},
 	{queue.KindCanceled, pb.Kind_KIND_CANCELED, connect.CodeCanceled},
 	{queue.KindDenied, pb.Kind_KIND_PERMISSION_DENIED, connect.CodePermissionDenied},
+	{queue.KindUnauthenticated, pb.Kind_KIND_UNAUTHENTICATED, connect.CodeUnauthenticated},
 	{queue.KindInternal, pb.Kind_KIND_INTERNAL, connect.CodeInternal},
-	// pgqueue never sends this code, but a proxy may.
-	{queue.KindDenied, pb.Kind_KIND_PERMISSION_DENIED, connect.CodeUnauthenticated},
 }
 
 // KindOfCode returns the kind of an error without a detail.

@@ -59,6 +59,8 @@ const (
 	Kind_KIND_PERMISSION_DENIED Kind = 15
 	// A defect of pgqueue. [internal]
 	Kind_KIND_INTERNAL Kind = 16
+	// The call has no credential, or one that is not valid. [unauthenticated]
+	Kind_KIND_UNAUTHENTICATED Kind = 17
 )
 
 // Enum value maps for Kind.
@@ -81,6 +83,7 @@ var (
 		14: "KIND_CANCELED",
 		15: "KIND_PERMISSION_DENIED",
 		16: "KIND_INTERNAL",
+		17: "KIND_UNAUTHENTICATED",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":         0,
@@ -100,6 +103,7 @@ var (
 		"KIND_CANCELED":            14,
 		"KIND_PERMISSION_DENIED":   15,
 		"KIND_INTERNAL":            16,
+		"KIND_UNAUTHENTICATED":     17,
 	}
 )
 
@@ -223,7 +227,7 @@ const file_pgqueue_v1_error_proto_rawDesc = "" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x18\n" +
 	"\asubject\x18\x03 \x01(\tR\asubject\x12\x14\n" +
 	"\x05field\x18\x04 \x01(\tR\x05field\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage*\x85\x03\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage*\x9f\x03\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fKIND_INVALID\x10\x01\x12\x12\n" +
@@ -242,7 +246,8 @@ const file_pgqueue_v1_error_proto_rawDesc = "" +
 	"\x16KIND_DEADLINE_EXCEEDED\x10\r\x12\x11\n" +
 	"\rKIND_CANCELED\x10\x0e\x12\x1a\n" +
 	"\x16KIND_PERMISSION_DENIED\x10\x0f\x12\x11\n" +
-	"\rKIND_INTERNAL\x10\x10B\xac\x01\n" +
+	"\rKIND_INTERNAL\x10\x10\x12\x18\n" +
+	"\x14KIND_UNAUTHENTICATED\x10\x11B\xac\x01\n" +
 	"\x0ecom.pgqueue.v1B\n" +
 	"ErrorProtoP\x01ZEgithub.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1;pgqueuev1\xa2\x02\x03PXX\xaa\x02\n" +
 	"Pgqueue.V1\xca\x02\n" +
