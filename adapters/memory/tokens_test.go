@@ -5,13 +5,13 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
-	"github.com/pgqueue/pgqueue/domain/access/accesstest"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 func TestTokens(t *testing.T) {
-	accesstest.TestTokens(t, func(*testing.T) accesstest.Store {
+	queuetest.TestTokens(t, func(*testing.T) queuetest.TokenStore {
 		now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-		return accesstest.Store{
+		return queuetest.TokenStore{
 			Tokens:  memory.NewTokens(func() time.Time { return now }),
 			Advance: func(d time.Duration) { now = now.Add(d) },
 		}

@@ -50,7 +50,7 @@ var (
 	touchToken        = statement("token.touch")
 )
 
-// tokenScan collects the tokens of a result, whose last column is the time of the database.
+// tokenScan collects the tokens of a result. Its last column is the time of the database.
 type tokenScan struct{ tokens []access.Token }
 
 func (s *tokenScan) scanToken(rows pgx.Rows) error {

@@ -57,14 +57,14 @@ func (a *Authenticator) Forget() {
 	a.byID = map[string][sha256.Size]byte{}
 }
 
-// errRefused answers each credential that is no live token. It does not say which rule the credential breaks: the log and
+// errRefused answers each credential without a live token. It does not say which rule the credential breaks: the log and
 // the audit do.
 func errRefused() *queue.Error {
 	return &queue.Error{Kind: queue.KindUnauthenticated, Msg: "must be a valid token, got one that is unknown, expired or revoked; ask for a new one"}
 }
 
-// Authenticate returns the principal of a token. KindUnauthenticated for a text that is no live token, KindUnavailable and
-// the like when the store does not answer.
+// Authenticate returns the principal of a token. KindUnauthenticated for a text that is not a live token,
+// KindUnavailable and the like when the store does not answer.
 func (a *Authenticator) Authenticate(ctx context.Context, text string) (*Principal, error) {
 	secret, err := ParseSecret(text)
 	if err != nil {

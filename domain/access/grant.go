@@ -25,7 +25,7 @@ type Grant struct {
 func ParseGrant(text string) (Grant, error) {
 	name, where, ok := strings.Cut(strings.TrimSpace(text), "@")
 	if !ok {
-		return Grant{}, queue.Invalid("grant", fmt.Sprintf("must have the form role@namespace or role@namespace/queue, got %.200q", text))
+		return Grant{}, queue.Invalid("grant", fmt.Sprintf("must have the form role@namespace or role@namespace/queue, got %.200q; write viewer@default", text))
 	}
 
 	role, err := parseRole(name)
@@ -42,7 +42,7 @@ func ParseGrant(text string) (Grant, error) {
 	}
 
 	if role.forInstallation() && (namespace != "*" || hasQueue) {
-		return Grant{}, queue.Invalid("grant", fmt.Sprintf("must be %s@*, because the role belongs to no namespace, got %.200q", role, text))
+		return Grant{}, queue.Invalid("grant", fmt.Sprintf("must be %s@*, because the role belongs to no namespace, got %.200q; leave out the rest", role, text))
 	}
 
 	if hasQueue {
@@ -56,7 +56,7 @@ func ParseGrant(text string) (Grant, error) {
 // ParseGrants reads each grant of texts. KindInvalid for none, for more than [MaxGrants], or for a wrong one.
 func ParseGrants(texts []string) ([]Grant, error) {
 	if len(texts) == 0 || len(texts) > MaxGrants {
-		return nil, queue.Invalid("grants", fmt.Sprintf("must be 1 to %d grants, got %d", MaxGrants, len(texts)))
+		return nil, queue.Invalid("grants", fmt.Sprintf("must be 1 to %d grants, got %d; name at least one role", MaxGrants, len(texts)))
 	}
 
 	grants := make([]Grant, len(texts))
@@ -75,7 +75,7 @@ func ParseGrants(texts []string) ([]Grant, error) {
 func parsePattern(text string) (string, error) {
 	start, isStart := strings.CutSuffix(text, "*")
 	if isStart && start == "" {
-		return "", queue.Invalid("queue", fmt.Sprintf("must be a name or the start of names with a final \"*\", got %q; leave out the queue for all queues", text))
+		return "", queue.Invalid("queue", fmt.Sprintf("must be a name or the start of names with a final \"*\", got %.64q; leave out the queue for all queues", text))
 	}
 
 	name, err := queue.QueueName(start)
@@ -90,7 +90,7 @@ func parsePattern(text string) (string, error) {
 
 // atGrant returns err as an error of the grant in text.
 func atGrant(err error, text string) error {
-	return queue.Invalid("grant", fmt.Sprintf("%v, in %.200q", err, text))
+	return queue.Invalid("grant", fmt.Sprintf("must be a role in a namespace by its name, got %.200q; mend it: %v", text, err))
 }
 
 // String returns the form that [ParseGrant] reads.

@@ -32,7 +32,7 @@ func Guard(next queue.Service, g Guarding) queue.Service {
 	return &guard{Service: queue.ObserveService(next, &checker{}), next: next, namespace: next.Namespace(), Guarding: g}
 }
 
-// guard decides about the operations whose arguments say more than the name of a queue. The embedded Service decides about
+// guard decides about the operations with arguments beside the name of a queue. The embedded Service decides about
 // all others by [checker], and refuses an operation that is not in its table.
 type guard struct {
 	queue.Service

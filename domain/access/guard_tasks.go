@@ -58,7 +58,7 @@ func (g *guard) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*queu
 func (g *guard) demandQueue(field string, s Scope, action queue.Action) *queue.Error {
 	return &queue.Error{
 		Kind: queue.KindDenied, Field: field,
-		Msg: fmt.Sprintf("must name a queue, because the credential has %s in %.200q only, got none", action, s.Patterns()),
+		Msg: fmt.Sprintf("must name a queue, because the credential has %s in %.200q only, got none; name one of these", action, s.Patterns()),
 	}
 }
 

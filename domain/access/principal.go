@@ -22,7 +22,7 @@ const (
 
 // Principal is a caller with its rights. It is immutable and safe for concurrent use. The nil Principal has no rights.
 type Principal struct {
-	// ID identifies the principal in logs and in the audit, as the public part of a token. It is no secret.
+	// ID identifies the principal in logs and in the audit, as the public part of a token. It is not secret.
 	ID string
 	// Name is for people.
 	Name   string
@@ -147,7 +147,7 @@ func coversPattern(outer, inner string) bool {
 	if outer == inner {
 		return true
 	}
-	// The text before the final "*" of inner is the shortest name that it matches; "*" is no letter of a name.
+	// The text before the final "*" of inner is the shortest name that it matches; "*" is not a letter of a name.
 	return outer[len(outer)-1] == '*' && matchesPattern(outer, inner)
 }
 

@@ -96,7 +96,7 @@ func parseRole(name string) (Role, error) {
 	for i, role := range known {
 		list[i] = string(role)
 	}
-	return "", queue.Invalid("grant", fmt.Sprintf("must start with one of the roles %s, got %.64q", strings.Join(list, ", "), name))
+	return "", queue.Invalid("grant", fmt.Sprintf("must start with one of the roles %s, got %.64q; choose one", strings.Join(list, ", "), name))
 }
 
 // actionSet holds actions, one bit each.

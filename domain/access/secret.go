@@ -29,7 +29,7 @@ const (
 )
 
 // Secret is the text of a token. It prints and logs as its id alone; [Secret.Reveal] returns the text, for the one answer
-// that shows it. The zero Secret is no token.
+// that shows it. The zero Secret is not a token.
 type Secret struct{ text string }
 
 // NewSecret makes a secret from the random source of the system.
@@ -63,7 +63,7 @@ func (s Secret) ID() string {
 	return s.text[len(secretPrefix) : len(secretPrefix)+idLetters]
 }
 
-// Digest returns the SHA-256 of the text: what a store keeps. A slow hash would protect guessable secrets; this one has 190
+// Digest returns the SHA-256 of the text, which a store keeps. A slow hash would protect guessable secrets; this one has 190
 // random bits.
 func (s Secret) Digest() [sha256.Size]byte { return sha256.Sum256([]byte(s.text)) }
 

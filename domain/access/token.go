@@ -14,7 +14,7 @@ import (
 
 // The limits of tokens.
 const (
-	// DefaultTokenLife is the life of a token whose creator names none.
+	// DefaultTokenLife is the life of a token when its creator names none.
 	DefaultTokenLife = 90 * 24 * time.Hour
 	// MaxTokenLife is the longest life of a token that expires.
 	MaxTokenLife = 10 * 365 * 24 * time.Hour
@@ -96,11 +96,11 @@ type Tokens interface {
 func Issue(creator *Principal, name string, grants []Grant, life time.Duration) (NewToken, Secret, error) {
 	switch {
 	case strings.TrimSpace(name) == "" || len(name) > MaxTokenName || !utf8.ValidString(name) || strings.ContainsFunc(name, isControl):
-		return NewToken{}, Secret{}, queue.Invalid("name", fmt.Sprintf("must be 1 to %d bytes of text without control characters, got %.100q", MaxTokenName, name))
+		return NewToken{}, Secret{}, queue.Invalid("name", fmt.Sprintf("must be 1 to %d bytes of text without control characters, got %.64q; choose another name", MaxTokenName, name))
 	case len(grants) == 0 || len(grants) > MaxGrants:
-		return NewToken{}, Secret{}, queue.Invalid("grants", fmt.Sprintf("must be 1 to %d grants, got %d", MaxGrants, len(grants)))
+		return NewToken{}, Secret{}, queue.Invalid("grants", fmt.Sprintf("must be 1 to %d grants, got %d; name at least one role", MaxGrants, len(grants)))
 	case life < 0 || life > MaxTokenLife || life > 0 && life < time.Minute:
-		return NewToken{}, Secret{}, queue.Invalid("expires", fmt.Sprintf("must be 1m to %dd, or never, got %s", int(MaxTokenLife.Hours()/24), life))
+		return NewToken{}, Secret{}, queue.Invalid("expires", fmt.Sprintf("must be 1m to %dd, or never, got %v; choose another", int(MaxTokenLife.Hours()/24), life))
 	}
 
 	createdBy := ""
@@ -112,7 +112,7 @@ func Issue(creator *Principal, name string, grants []Grant, life time.Duration) 
 		if g, exceeds := creator.Exceeds(grants); exceeds {
 			return NewToken{}, Secret{}, &queue.Error{
 				Kind: queue.KindDenied, Field: "grants",
-				Msg: fmt.Sprintf("must be rights of the creator, got %q; ask an administrator with that grant", g.String()),
+				Msg: fmt.Sprintf("must be rights of the creator, got %.200q; ask an administrator with that grant", g.String()),
 			}
 		}
 	}

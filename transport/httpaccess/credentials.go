@@ -16,7 +16,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Credentials says which requests pass by whose credential. Authenticate and Refuse are required.
+// Credentials says which requests pass, and by which credential. Authenticate and Refuse are required.
 type Credentials struct {
 	// Authenticate returns the principal of a bearer token, or an error of KindUnauthenticated.
 	Authenticate func(ctx context.Context, token string) (*access.Principal, error)

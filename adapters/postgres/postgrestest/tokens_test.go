@@ -5,14 +5,14 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
-	"github.com/pgqueue/pgqueue/domain/access/accesstest"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
 )
 
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	accesstest.TestTokens(t, func(t *testing.T) accesstest.Store {
+	queuetest.TestTokens(t, func(t *testing.T) queuetest.TokenStore {
 		s := postgrestest.Open(t)
-		return accesstest.Store{
+		return queuetest.TokenStore{
 			Tokens:  s,
 			Advance: func(d time.Duration) { postgrestest.Advance(t, s, d) },
 		}

@@ -1,5 +1,4 @@
-// Package accesstest holds each store of tokens to the same behaviour.
-package accesstest
+package queuetest
 
 import (
 	"context"
@@ -13,33 +12,33 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Store is a store of tokens under test. Advance moves its clock ahead.
-type Store struct {
+// TokenStore is a store of tokens under test. Advance moves its clock ahead.
+type TokenStore struct {
 	access.Tokens
 	Advance func(time.Duration)
 }
 
 // TestTokens holds the stores that open returns, each empty, to the contract of [access.Tokens].
-func TestTokens(t *testing.T, open func(t *testing.T) Store) {
-	for name, test := range map[string]func(*testing.T, Store){
-		"a token is found by its digest and by its id":                testFind,
-		"an expired token is found, and is not live":                  testExpiry,
-		"a revoked token stays revoked":                               testRevoke,
-		"a rotation ends the former token after the overlap":          testRotate,
-		"a rotation of an ended or unknown token stores nothing":      testRotateRefused,
-		"an id or a digest exists once":                               testTwice,
-		"the list has the newest token first":                         testList,
-		"a use is recorded":                                           testTouch,
-		"what the caller changes after a call is not stored":          testAliasing,
-		"an ended context answers KindCanceled and changes nothing":   testCanceled,
-		"of many rotations of one token at once exactly one succeeds": testRotateRace,
+func TestTokens(t *testing.T, open func(t *testing.T) TokenStore) {
+	for name, test := range map[string]func(*testing.T, TokenStore){
+		"a token is found by its digest and by its id":                testTokenFind,
+		"an expired token is found, and is not live":                  testTokenExpiry,
+		"a revoked token stays revoked":                               testTokenRevoke,
+		"a rotation ends the former token after the overlap":          testTokenRotate,
+		"a rotation of an ended or unknown token stores nothing":      testTokenRotateRefused,
+		"an id or a digest exists once":                               testTokenTwice,
+		"the list has the newest token first":                         testTokenList,
+		"a use is recorded":                                           testTokenTouch,
+		"a change by the caller after a call is not stored":           testTokenAliasing,
+		"an ended context answers KindCanceled and changes nothing":   testTokenCanceled,
+		"of many rotations of one token at once exactly one succeeds": testTokenRotateRace,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
 }
 
-// issue returns a new token and its digest.
-func issue(t *testing.T, name string, life time.Duration, grants ...string) access.NewToken {
+// issueToken returns a new token and its digest.
+func issueToken(t *testing.T, name string, life time.Duration, grants ...string) access.NewToken {
 	t.Helper()
 	parsed, err := access.ParseGrants(grants)
 	if err != nil {
@@ -52,8 +51,8 @@ func issue(t *testing.T, name string, life time.Duration, grants ...string) acce
 	return n
 }
 
-// create stores a new token.
-func create(t *testing.T, s Store, n access.NewToken) access.Token {
+// createToken stores a new token.
+func createToken(t *testing.T, s TokenStore, n access.NewToken) access.Token {
 	t.Helper()
 	token, err := s.CreateToken(t.Context(), n)
 	if err != nil {
@@ -68,10 +67,10 @@ func sameToken(a, b access.Token) bool {
 		a.CreatedAt.Equal(b.CreatedAt) && a.ExpiresAt.Equal(b.ExpiresAt) && a.UsedAt.Equal(b.UsedAt) && a.RevokedAt.Equal(b.RevokedAt)
 }
 
-func testFind(t *testing.T, s Store) {
-	n := issue(t, "mail worker", time.Hour, "worker@default/mail*", "viewer@billing")
+func testTokenFind(t *testing.T, s TokenStore) {
+	n := issueToken(t, "mail worker", time.Hour, "worker@default/mail*", "viewer@billing")
 	n.CreatedBy = "creator1"
-	created := create(t, s, n)
+	created := createToken(t, s, n)
 	if created.ID != n.ID || created.Name != "mail worker" || !slices.Equal(created.Grants, n.Grants) || created.CreatedBy != "creator1" ||
 		created.ExpiresAt.Sub(created.CreatedAt) != time.Hour || !created.UsedAt.IsZero() || !created.Live() {
 		t.Errorf("created %+v", created)
@@ -85,21 +84,21 @@ func testFind(t *testing.T, s Store) {
 		t.Errorf("got %+v, %v; want %+v", got, err, created)
 	}
 
-	other := issue(t, "other", 0, "viewer@billing")
+	other := issueToken(t, "other", 0, "viewer@billing")
 	if _, err := s.FindToken(t.Context(), other.Digest); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("an unknown digest gives %v", err)
 	}
 	if _, err := s.GetToken(t.Context(), other.ID); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("an unknown id gives %v", err)
 	}
-	if token := create(t, s, other); !token.ExpiresAt.IsZero() {
+	if token := createToken(t, s, other); !token.ExpiresAt.IsZero() {
 		t.Errorf("a token without a life expires at %s", token.ExpiresAt)
 	}
 }
 
-func testExpiry(t *testing.T, s Store) {
-	n := issue(t, "short", time.Hour, "viewer@billing")
-	create(t, s, n)
+func testTokenExpiry(t *testing.T, s TokenStore) {
+	n := issueToken(t, "short", time.Hour, "viewer@billing")
+	createToken(t, s, n)
 	s.Advance(59 * time.Minute)
 	if found, err := s.FindToken(t.Context(), n.Digest); err != nil || !found.Live() {
 		t.Errorf("before its end: %+v, %v", found, err)
@@ -110,9 +109,9 @@ func testExpiry(t *testing.T, s Store) {
 	}
 }
 
-func testRevoke(t *testing.T, s Store) {
-	n := issue(t, "lost", 0, "viewer@billing")
-	create(t, s, n)
+func testTokenRevoke(t *testing.T, s TokenStore) {
+	n := issueToken(t, "lost", 0, "viewer@billing")
+	createToken(t, s, n)
 	revoked, err := s.RevokeToken(t.Context(), n.ID)
 	if err != nil || revoked.RevokedAt.IsZero() || revoked.Live() {
 		t.Fatalf("revoked %+v, %v", revoked, err)
@@ -131,12 +130,12 @@ func testRevoke(t *testing.T, s Store) {
 	}
 }
 
-func testRotate(t *testing.T, s Store) {
-	old := create(t, s, issue(t, "old", 48*time.Hour, "viewer@billing"))
-	n := issue(t, "new", 48*time.Hour, "viewer@billing")
+func testTokenRotate(t *testing.T, s TokenStore) {
+	old := createToken(t, s, issueToken(t, "old", 48*time.Hour, "viewer@billing"))
+	n := issueToken(t, "new", 48*time.Hour, "viewer@billing")
 	n.Replaces = old.ID
 	n.Overlap = time.Hour
-	token := create(t, s, n)
+	token := createToken(t, s, n)
 	if token.Replaces != old.ID || !token.Live() {
 		t.Errorf("the new token is %+v", token)
 	}
@@ -151,23 +150,23 @@ func testRotate(t *testing.T, s Store) {
 	}
 
 	// A former token that ends sooner keeps its end.
-	short := create(t, s, issue(t, "short", time.Hour, "viewer@billing"))
-	n = issue(t, "next", 0, "viewer@billing")
+	short := createToken(t, s, issueToken(t, "short", time.Hour, "viewer@billing"))
+	n = issueToken(t, "next", 0, "viewer@billing")
 	n.Replaces = short.ID
 	n.Overlap = 24 * time.Hour
-	create(t, s, n)
+	createToken(t, s, n)
 	if former, err = s.GetToken(t.Context(), short.ID); err != nil || !former.ExpiresAt.Equal(short.ExpiresAt) {
 		t.Errorf("a token with an earlier end is %+v, %v", former, err)
 	}
 }
 
-func testRotateRefused(t *testing.T, s Store) {
-	revoked := create(t, s, issue(t, "revoked", 0, "viewer@billing"))
+func testTokenRotateRefused(t *testing.T, s TokenStore) {
+	revoked := createToken(t, s, issueToken(t, "revoked", 0, "viewer@billing"))
 	if _, err := s.RevokeToken(t.Context(), revoked.ID); err != nil {
 		t.Fatal(err)
 	}
 	for former, want := range map[string]error{revoked.ID: queue.ErrConflict, "unknown1": queue.ErrNotFound} {
-		n := issue(t, "new", 0, "viewer@billing")
+		n := issueToken(t, "new", 0, "viewer@billing")
 		n.Replaces = former
 		if _, err := s.CreateToken(t.Context(), n); !errors.Is(err, want) {
 			t.Errorf("a rotation of %s gives %v, want %v", former, err, want)
@@ -178,10 +177,10 @@ func testRotateRefused(t *testing.T, s Store) {
 	}
 }
 
-func testTwice(t *testing.T, s Store) {
-	n := issue(t, "first", 0, "viewer@billing")
-	create(t, s, n)
-	other := issue(t, "second", 0, "admin@*")
+func testTokenTwice(t *testing.T, s TokenStore) {
+	n := issueToken(t, "first", 0, "viewer@billing")
+	createToken(t, s, n)
+	other := issueToken(t, "second", 0, "admin@*")
 	other.ID = n.ID
 	if _, err := s.CreateToken(t.Context(), other); !errors.Is(err, queue.ErrAlreadyExists) {
 		t.Errorf("a second token with the id gives %v", err)
@@ -191,14 +190,14 @@ func testTwice(t *testing.T, s Store) {
 	}
 }
 
-func testList(t *testing.T, s Store) {
+func testTokenList(t *testing.T, s TokenStore) {
 	if list, err := s.ListTokens(t.Context()); err != nil || len(list) != 0 {
 		t.Fatalf("an empty store lists %v, %v", list, err)
 	}
 	var ids []string
 	for range 3 {
-		n := issue(t, "listed", 0, "viewer@billing")
-		create(t, s, n)
+		n := issueToken(t, "listed", 0, "viewer@billing")
+		createToken(t, s, n)
 		ids = append(ids, n.ID)
 		s.Advance(time.Minute)
 	}
@@ -214,9 +213,9 @@ func testList(t *testing.T, s Store) {
 	}
 }
 
-func testTouch(t *testing.T, s Store) {
-	n := issue(t, "used", 0, "viewer@billing")
-	created := create(t, s, n)
+func testTokenTouch(t *testing.T, s TokenStore) {
+	n := issueToken(t, "used", 0, "viewer@billing")
+	created := createToken(t, s, n)
 	s.Advance(time.Hour)
 	if err := s.TouchToken(t.Context(), n.ID); err != nil {
 		t.Fatal(err)
@@ -229,9 +228,9 @@ func testTouch(t *testing.T, s Store) {
 	}
 }
 
-func testAliasing(t *testing.T, s Store) {
-	n := issue(t, "aliased", 0, "viewer@billing")
-	token := create(t, s, n)
+func testTokenAliasing(t *testing.T, s TokenStore) {
+	n := issueToken(t, "aliased", 0, "viewer@billing")
+	token := createToken(t, s, n)
 	n.Grants[0].Role = access.RoleSystem
 	token.Grants[0].Role = access.RoleSystem
 	got, err := s.FindToken(t.Context(), n.Digest)
@@ -244,8 +243,8 @@ func testAliasing(t *testing.T, s Store) {
 	}
 }
 
-func testCanceled(t *testing.T, s Store) {
-	n := issue(t, "late", 0, "viewer@billing")
+func testTokenCanceled(t *testing.T, s TokenStore) {
+	n := issueToken(t, "late", 0, "viewer@billing")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.CreateToken(ended, n); !errors.Is(err, queue.ErrCanceled) {
@@ -259,13 +258,13 @@ func testCanceled(t *testing.T, s Store) {
 	}
 }
 
-func testRotateRace(t *testing.T, s Store) {
-	old := create(t, s, issue(t, "old", 0, "viewer@billing"))
+func testTokenRotateRace(t *testing.T, s TokenStore) {
+	old := createToken(t, s, issueToken(t, "old", 0, "viewer@billing"))
 	const rotations = 8
 	errs := make([]error, rotations)
 	var all sync.WaitGroup
 	for i := range rotations {
-		n := issue(t, "new", 0, "viewer@billing")
+		n := issueToken(t, "new", 0, "viewer@billing")
 		n.Replaces = old.ID
 		all.Go(func() { _, errs[i] = s.CreateToken(t.Context(), n) })
 	}
