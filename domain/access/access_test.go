@@ -166,7 +166,7 @@ func TestParseGrant(t *testing.T) {
 	for text, want := range map[string]access.Grant{
 		"worker@default/mail*":  {Role: access.RoleWorker, Namespace: "default", Queue: "mail*"},
 		"viewer@billing":        {Role: access.RoleViewer, Namespace: "billing"},
-		" admin@* ":             {Role: access.RoleAdmin, Namespace: "*"},
+		"admin@*":               {Role: access.RoleAdmin, Namespace: "*"},
 		"system@*":              {Role: access.RoleSystem, Namespace: "*"},
 		"metrics@*":             {Role: access.RoleMetrics, Namespace: "*"},
 		"producer@*/mail":       {Role: access.RoleProducer, Namespace: "*", Queue: "mail"},

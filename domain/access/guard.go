@@ -88,16 +88,14 @@ func (*checker) Start(ctx context.Context, call queue.Call) (context.Context, st
 func (*checker) End(context.Context, queue.Call, struct{}, error) error { return nil }
 
 // actionOf and bitOf have the action of each operation and its bit, so that a call looks up neither.
-var (
-	actionOf [256]queue.Action
-	bitOf    [256]actionSet
-)
+var actionOf, bitOf = indexActions()
 
-func init() {
+func indexActions() (byOp [256]queue.Action, bits [256]actionSet) {
 	for _, op := range queue.Ops() {
-		actionOf[op] = op.Operation().Action
-		bitOf[op] = actionBits[actionOf[op]]
+		byOp[op] = op.Operation().Action
+		bits[op] = actionBits[byOp[op]]
 	}
+	return byOp, bits
 }
 
 // findScope returns where the principal of ctx may do op in namespace. It fails without a principal, and when the principal

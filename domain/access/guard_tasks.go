@@ -121,7 +121,8 @@ func (g *guard) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]q
 // guardEach calls do with the items of visible tasks, and answers the others by missing. When all items are refused, the
 // call fails, as it does without a guard.
 func guardEach[I, A any](ctx context.Context, g *guard, s Scope, items []I, idOf func(I) int64, missing func(id int64) A,
-	do func(context.Context, []I) ([]A, error)) ([]A, error) {
+	do func(context.Context, []I) ([]A, error),
+) ([]A, error) {
 	if len(items) > queue.MaxBatch {
 		return do(ctx, items) // refuses them
 	}

@@ -500,8 +500,8 @@ func callBulk(do func(queue.Service, context.Context, queue.Selection) (queue.Bu
 // TestGuardHasARowForEachOperation: an operation that is added to Service needs a row above, and a rule in the guard.
 func TestGuardHasARowForEachOperation(t *testing.T) {
 	service := reflect.TypeFor[queue.Service]()
-	for i := range service.NumMethod() {
-		name := service.Method(i).Name
+	for method := range service.Methods() {
+		name := method.Name
 		if _, ok := guarded[name]; !ok && name != "Namespace" && name != "In" {
 			t.Errorf("%s has no row in the table of this test", name)
 		}

@@ -51,7 +51,7 @@ func TestFieldReportsNameTests(t *testing.T) {
 
 // TestHitRateOfTheHunt compares the counts in the text with the rows of the reports that we found.
 func TestHitRateOfTheHunt(t *testing.T) {
-	reports, err := os.ReadFile(filepath.Join("../../..", fieldReports))
+	reports, err := os.ReadFile(filepath.Join("..", "..", "..", fieldReports))
 	if err != nil {
 		t.Fatal(err)
 	}
