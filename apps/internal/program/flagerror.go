@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,7 +26,7 @@ func describeInvalidValue(e *pflag.InvalidValueError) string {
 	_, number := errors.AsType[*strconv.NumError](e)
 	switch {
 	case errors.Is(e, strconv.ErrRange):
-		return "must fit 64 bits, got " + value
+		return "must fit " + bitsOf(kind) + " bits, got " + value + "; take a smaller one"
 	case number && kind == "bool":
 		return "must be true or false, got " + value
 	case number:
@@ -33,6 +34,14 @@ func describeInvalidValue(e *pflag.InvalidValueError) string {
 	}
 
 	return errors.Unwrap(e).Error()
+}
+
+// bitsOf returns the size of a type of numbers, such as "16" for int16.
+func bitsOf(kind string) string {
+	if bits := strings.TrimLeft(kind, "uintfloa"); bits != "" {
+		return bits
+	}
+	return "64"
 }
 
 // SetFlag sets a flag of fs from a variable or a file. The error is the rule of its value.

@@ -1,7 +1,10 @@
 package cmdutil
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -62,12 +65,28 @@ func refuseClientFlags(cmd *cobra.Command) error {
 	return nil
 }
 
+// checkConfigFile refuses a file of --config that does not exist: its settings would silently be missing. One command
+// creates the file.
+func checkConfigFile(f *factory.Factory, cmd *cobra.Command) error {
+	path := f.Settings.ConfigPath
+	if path == "" || cmd.Name() == "set-context" {
+		return nil
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return Usage("--config: must be a file that exists, got %.128q; create it with pgqueue config set-context", path)
+	}
+	return nil
+}
+
 // Prepare reads the settings of cmd: flags before environment before configuration file before defaults.
 func Prepare(f *factory.Factory, cmd *cobra.Command) error {
 	if err := refuseClientFlags(cmd); err != nil {
 		return err
 	}
 	if err := program.Environ(cmd.Flags(), f.Lookup); err != nil {
+		return err
+	}
+	if err := checkConfigFile(f, cmd); err != nil {
 		return err
 	}
 	return f.Resolve(func(name string) bool { fl := cmd.Flags().Lookup(name); return fl != nil && fl.Changed })

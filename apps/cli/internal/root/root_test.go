@@ -282,6 +282,8 @@ func TestExitCodes(t *testing.T) {
 		"queue rm nix":                         {3, "no such queue"},
 		"tasks --limit x":                      {2, `--limit: must be a whole number, got "x"`},
 		"tasks --limit 99999999999999999999":   {2, "must fit 64 bits"},
+		"create-task mail --priority 40000":    {2, `--priority: must fit 16 bits, got "40000"`},
+		"stats --config /nonexistent/c.yaml":   {2, `--config: must be a file that exists, got "/nonexistent/c.yaml"`},
 		"tasks --limit":                        {2, "--limit: must have a value"},
 		"tasks --timeout soon":                 {2, "must be a duration from 0"},
 		"queue pause":                          {2, "arguments: must have a queue's name, got 0; see pgqueue queue pause --help"},
