@@ -225,7 +225,7 @@ func TestAnswersThatAreNotOurs(t *testing.T) {
 		{queue.KindInternal, reply(404, `<html>`, "Content-Type", "text/html; charset=utf-8")}, // of no task
 		{queue.KindInternal, reply(302, ``, "Location", "/elsewhere")},
 		{queue.KindIndeterminate, reply(504, `gateway`)},
-		{queue.KindDenied, reply(401, ``)},
+		{queue.KindUnauthenticated, reply(401, ``)},
 	} {
 		s := play(t, []Option{WithAttempts(1)}, c.step)
 		if _, err := s.client.GetTask(t.Context(), 1); queue.KindOf(err) != c.want || strings.Contains(err.Error(), "<html>") {

@@ -101,8 +101,29 @@ func About[T any](f *factory.Factory, cmd *cobra.Command, what string, names Com
 // Page defines the flags of a page of a list; limit describes the default of --limit.
 func Page(fs *pflag.FlagSet, p *queue.Page, limit string) {
 	fs.IntVar(&p.Offset, "offset", 0, "skip this many")
-	fs.IntVar(&p.Limit, "limit", 0, "show at most this many, up to 1000 (default "+limit+")")
+	LimitVar(fs, &p.Limit, "show at most this many, up to 1000 (default "+limit+")")
 }
+
+// LimitVar defines the flag --limit. It refuses 0, as REST does: 0 would silently mean the default.
+func LimitVar(fs *pflag.FlagSet, to *int, usage string) { fs.Var((*limit)(to), "limit", usage) }
+
+// limit is a number of 1 or more.
+type limit int
+
+// Set implements pflag.Value.
+func (l *limit) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err == nil && n < 1 {
+		err = fmt.Errorf("must be a whole number of 1 or more, got %.64q; leave it out for the default", s)
+	}
+	*l = limit(n)
+	return err
+}
+
+func (l *limit) String() string { return strconv.Itoa(int(*l)) }
+
+// Type implements pflag.Value.
+func (*limit) Type() string { return "int" }
 
 // All lists everything behind p.Offset page by page, or the one page of a given limit. It returns the number of all
 // entries.

@@ -69,7 +69,8 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&r.Worker, "worker", "", "`name` of the worker (needed)")
 	program.DurationVar(fs, &r.Wait, "wait", "wait this long for a task, up to 10m")
-	fs.IntVar(&r.Limit, "limit", 1, "take at most this many")
+	r.Limit = 1
+	cmdutil.LimitVar(fs, &r.Limit, "take at most this many")
 	fs.StringVar(&r.RequestID, "request-id", "", "`id` of this retain: the same command with it gives the same tasks for 30s, or their leases if shorter")
 	fs.IntVar(&r.MaxBytes, "max-bytes", 0, "take tasks of about this many bytes together, up to 8388608; the first one always (default 3000000)")
 	program.DurationVar(fs, &r.Lease, "lease", "hold it this long without a heartbeat (default: the queue's)")

@@ -295,7 +295,7 @@ func newTicksCommand(f *factory.Factory) *cobra.Command {
 		}),
 	}
 
-	cmd.Flags().IntVar(&limit, "limit", limit, "show at most this many")
+	cmdutil.LimitVar(cmd.Flags(), &limit, "show at most this many")
 
 	return cmd
 }
