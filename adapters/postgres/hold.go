@@ -56,8 +56,8 @@ var (
 	findTokens       = statement("hold.find")
 	readLives        = statement("hold.lives")
 	readLivesByToken = statement("hold.lives.token")
-	readFacts        = statement("hold.facts")
 	readFactsByToken = statement("hold.facts.token")
+	readSmallFacts   = statement("hold.facts.small")
 )
 
 // grantedLength returns the length of the last granted lease.

@@ -77,6 +77,10 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 		return nil, err
 	}
 
+	if err := about.readMissingRecords(ctx, t, &h, releases, tokens); err != nil {
+		return nil, err
+	}
+
 	m := makeMoves(h.now)
 	var lost []int // places of releases without a present lease
 	for i := range releases {
@@ -91,14 +95,15 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 			continue
 		}
 
-		f, known, err := about.readMissingRecord(ctx, t, p, r)
-		if err != nil {
-			return nil, err
+		f, known := about[r.ID]
+		if !known && p.needsRecord(r) { // its queue was deleted after the lock
+			lost = append(lost, i)
+			continue
 		}
 
 		p.endLease()
 		out[i].Queue, out[i].Status, out[i].Held = p.q.Name, queue.StatusReleased, m.now.Sub(p.retainedAt)
-		// Without a record only a plain success is left, and it needs no rule of the domain.
+		// A plain success needs no rule of the domain.
 		if !known {
 			m.addSuccess(p, r.Result)
 			continue
@@ -127,21 +132,52 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	return m, nil
 }
 
-// readMissingRecord returns the record of a held task. It reads the record where the release needs one and the first read
-// left it out, as for a cancel request that came after that read. A plain success has no record.
-func (f taskRecords) readMissingRecord(ctx context.Context, t *txn.Tx, p heldTask, r *queue.Release) (taskRecord, bool, error) {
-	record, known := f[r.ID]
-	if known || !p.isCancelRequested() && r.Quiet && r.Outcome == queue.OutcomeSuccess {
-		return record, known, nil
+// needsRecord reports whether a release needs the record of its task. A plain success needs none.
+func (p heldTask) needsRecord(r *queue.Release) bool {
+	return !r.Quiet || r.Outcome != queue.OutcomeSuccess || p.isCancelRequested()
+}
+
+// readMissingRecords reads the records of held tasks that the first read left out: those with a cancel request that came
+// after it, and all of a call with a large task.
+func (f taskRecords) readMissingRecords(ctx context.Context, t *txn.Tx, h *lockedLeases, releases []queue.Release, tokens []int64) error {
+	var lives []taskPlace
+	large := map[int]bool{} // calls that may exceed the bound
+	for i := range releases {
+		r := &releases[i]
+		p, held := h.findHeldTask(r.ID, tokens[i])
+		if _, known := f[r.ID]; known || !held || !p.needsRecord(r) {
+			continue
+		}
+
+		if r.Quiet {
+			lives = append(lives, taskPlace{p.q.id, r.ID})
+		} else {
+			large[r.Call] = true
+		}
 	}
 
-	read, scan := readFacts, f.makeScanner(taskColumns)
-	if r.Quiet {
-		read, scan = readLives, f.makeScanner(taskLifeColumns)
+	if len(lives) > 0 {
+		if err := t.Query(ctx, readLives, f.makeScanner(taskLifeColumns), placeColumns.Arrays(nil, lives)...); err != nil {
+			return err
+		}
 	}
-	err := t.Query(ctx, read, scan, arg("queue_id", []int32{p.q.id}), arg("id", []int64{r.ID}))
-	record, known = f[r.ID]
-	return record, known, err
+
+	if len(large) == 0 {
+		return nil
+	}
+
+	// The bound is that of the whole call, so the tasks that were read count again.
+	var wanted []wantedTask
+	for i, r := range releases {
+		if p, held := h.findHeldTask(r.ID, tokens[i]); held && !r.Quiet && large[r.Call] {
+			wanted = append(wanted, wantedTask{p.q.id, r.ID, int32(r.Call)}) //nolint:gosec // at most queue.MaxBatch
+		}
+	}
+	whole, err := readWantedTasks(ctx, t, wanted)
+	for id, task := range whole {
+		f[id] = taskRecord{task, queue.Life{DelayedAt: task.DelayedAt, DiesAt: task.DiesAt, Retries: task.Retries}}
+	}
+	return err
 }
 
 // releaseTask computes the new state of one held task from the outcome of its release, and adds it to m.
@@ -165,34 +201,45 @@ func (m *moves) releaseTask(p heldTask, f taskRecord, r *queue.Release) (queue.L
 }
 
 // queueRecordReading queues the reads for released tasks, each as short as the release allows. A quiet success reads
-// nothing. Any other quiet release reads the columns of a move. All others also read the content, up to
-// queue.MaxPageBytes for each call.
+// nothing. Any other quiet release reads the columns of a move. All others also read the content. A call with several of
+// them reads a content only if it fits into its equal share of queue.MaxPageBytes.
 func (f taskRecords) queueRecordReading(t *txn.Tx, releases []queue.Release, tokens []int64) {
-	var lives, contents struct {
-		ids, tokens []int64
-		calls       []int32
-	}
-	for i, r := range releases {
-		if r.Quiet && r.Outcome == queue.OutcomeSuccess {
-			continue
+	loud := map[int]int{} // releases with content, by call
+	for _, r := range releases {
+		if !r.Quiet {
+			loud[r.Call]++
 		}
+	}
 
-		// A caller that is not quiet gets the task back, with its content.
-		read := &contents
-		if r.Quiet {
+	type reading struct {
+		ids, tokens []int64
+		most        []int32 // bytes
+	}
+	var lives, single, several reading
+	for i, r := range releases {
+		read, most := &single, queue.MaxPageBytes
+		switch n := loud[r.Call]; {
+		case r.Quiet && r.Outcome == queue.OutcomeSuccess:
+			continue
+		case r.Quiet:
 			read = &lives
+		case n > 1:
+			read, most = &several, queue.MaxPageBytes/n
 		}
 		read.ids = append(read.ids, r.ID)
 		read.tokens = append(read.tokens, tokenOfLeaseRow(tokens[i]))
-		read.calls = append(read.calls, int32(r.Call)) //nolint:gosec // at most queue.MaxBatch
+		read.most = append(read.most, int32(most)) //nolint:gosec // at most queue.MaxPageBytes
 	}
 
 	if len(lives.ids) > 0 {
 		t.QueueQuery(readLivesByToken, f.makeScanner(taskLifeColumns), arg("token", lives.tokens), arg("id", lives.ids))
 	}
-	if len(contents.ids) > 0 {
-		t.QueueQuery(readFactsByToken, f.makeScanner(taskColumns), arg("bytes", queue.MaxPageBytes),
-			arg("token", contents.tokens), arg("id", contents.ids), arg("call", contents.calls))
+	if len(single.ids) > 0 {
+		t.QueueQuery(readFactsByToken, f.makeScanner(taskColumns), arg("token", single.tokens), arg("id", single.ids))
+	}
+	if len(several.ids) > 0 {
+		t.QueueQuery(readSmallFacts, f.makeScanner(taskColumns),
+			arg("token", several.tokens), arg("id", several.ids), arg("most", several.most))
 	}
 }
 

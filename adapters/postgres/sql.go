@@ -27,7 +27,8 @@ var statementSet = parseStatements()
 // parseStatements reads the embedded files and derives the ascending list statements.
 func parseStatements() *sqltext.Set {
 	lists := sqltext.Lists{
-		"fitting_task":           listFittingTask,
+		"task_bytes":             sumTaskBytes,
+		"state_bytes":            sumStateBytes,
 		"fitting_present":        listFittingPresent,
 		"ticker_without_payload": listTickerWithoutPayload,
 	}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -135,12 +136,25 @@ var (
 	presentStateColumns = presentLifeColumns.Without("result")
 )
 
-// listFittingTask lists the columns of a task with null for the large ones where the column fits is not true.
-func listFittingTask(alias string) string {
-	return taskColumns.ListIf(alias, "fits", "headers", "payload")
+// sumTaskBytes returns the size in bytes of the content in a task row.
+func sumTaskBytes(alias string) string { return sumBytes(alias, "headers", "payload") }
+
+// sumStateBytes returns the size in bytes of the content in a state row, which may be null.
+func sumStateBytes(alias string) string { return sumBytes(alias, "result", "progress") }
+
+// sumBytes returns an expression for the size of uncompressed values. It decompresses compressed values, and reads no
+// others.
+func sumBytes(alias string, columns ...string) string {
+	sizes := make([]string, len(columns))
+	for i, column := range columns {
+		sizes[i] = strings.ReplaceAll(
+			"coalesce(case when pg_column_compression(v) is null then pg_column_size(v) else octet_length(v::text) end, 0)",
+			"(v", "("+alias+"."+column)
+	}
+	return strings.Join(sizes, " + ")
 }
 
-// listFittingPresent is listFittingTask for the view.
+// listFittingPresent lists the columns of the view with null for the large ones where the column fits is not true.
 func listFittingPresent(alias string) string {
 	return presentColumns.ListIf(alias, "fits", "headers", "payload", "result", "progress")
 }

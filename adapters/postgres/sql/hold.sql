@@ -85,35 +85,24 @@ cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.tok
 cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
 left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
 
--- name: hold.facts
+-- name: hold.facts.token
 -- The same with the content of the tasks
 select {{task t}},
        s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
-from unnest(@queue_id::integer[], @id::bigint[]) i (queue_id, id)
-cross join lateral (select t.* from pgqueue.task t where t.queue_id = i.queue_id and t.id = i.id offset 0) t
-left join lateral (select s.* from pgqueue.state s where s.queue_id = i.queue_id and s.task_id = i.id offset 0) s on true
+from unnest(@token::bigint[], @id::bigint[]) i (token, id)
+cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
+left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
 
--- name: hold.facts.token
--- The same by the tokens of lease rows. Each call reads @bytes bytes of content, the content of its first task in any case; of
--- the others it reads sizes alone
-select {{fitting_task f}},
-       f.stated, f.s_delayed_at, f.s_dies_at, f.s_retries,
-       case when f.fits then f.result end, case when f.fits then f.progress end
-from (
-    select {{task t}},
-           s.task_id is not null as stated, s.delayed_at as s_delayed_at, s.dies_at as s_dies_at, s.retries as s_retries,
-           s.result, s.progress,
-           coalesce(z.bytes + sum(z.bytes) over (
-               partition by i.call order by i.nth rows between unbounded preceding and 1 preceding) <= @bytes, true) as fits
-    from unnest(@token::bigint[], @id::bigint[], @call::integer[]) with ordinality i (token, id, call, nth)
-    cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
-    cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
-    left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
-    cross join lateral (
-        select sum(case when pg_column_compression(v) is null then pg_column_size(v) else octet_length(v::text) end)
-        from (values (t.payload), (t.headers), (s.result), (s.progress)) j (v) where v is not null
-    ) z (bytes)
-) f
+-- name: hold.facts.small
+-- The same for the tasks with at most @most bytes of content. The sizes cost as much as the rest of a look-up
+select {{task t}},
+       s.task_id is not null, s.delayed_at, s.dies_at, s.retries, s.result, s.progress
+from unnest(@token::bigint[], @id::bigint[], @most::integer[]) i (token, id, most)
+cross join lateral (select l.queue_id from pgqueue.lease l where l.token = i.token and i.id = any (l.task_ids) offset 0) l
+cross join lateral (select t.* from pgqueue.task t where t.queue_id = l.queue_id and t.id = i.id offset 0) t
+left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id and s.task_id = i.id offset 0) s on true
+where {{task_bytes t}} + {{state_bytes s}} <= i.most
 
 -- name: hold.drop
 delete from pgqueue.lease where ctid = any (array(
