@@ -37,6 +37,23 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	return tasks, nil
 }
 
+// QueuesOfTasks returns the names of the queues of tasks.
+func (s *Store) QueuesOfTasks(ctx context.Context, namespace string, ids []int64) (map[int64]string, error) {
+	now, err := s.lockStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+
+	queues := make(map[int64]string, len(ids))
+	for _, id := range ids {
+		if r, err := s.findTask(namespace, id, now); err == nil {
+			queues[id] = r.task.Queue
+		}
+	}
+	return queues, nil
+}
+
 // EndedTasks returns those of ids that are finished, or not there.
 func (s *Store) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
 	now, err := s.lockStore(ctx)

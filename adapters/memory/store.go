@@ -8,11 +8,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // Store is a queue.Store in maps. It is safe for concurrent use.
 type Store struct {
+	*Tokens
+
 	clock  func() time.Time
 	jitter func() float64
 
@@ -44,6 +47,9 @@ var (
 	_ queue.Diagnoser   = (*Store)(nil)
 
 	_ queue.UndeliveredRequests = (*Store)(nil)
+
+	_ access.Tokens     = (*Store)(nil)
+	_ access.TaskQueues = (*Store)(nil)
 )
 
 // Option configures New.
@@ -78,6 +84,7 @@ func New(opts ...Option) *Store {
 		requests: map[requestKey]*request{},
 	}
 
+	s.Tokens = NewTokens(func() time.Time { return s.clock() })
 	place := func(r *record) *int { return &r.place }
 	s.delayed = newHeap(func(a, b *record) bool {
 		if c := a.task.DelayedAt.Compare(b.task.DelayedAt); c != 0 {

@@ -147,6 +147,21 @@ func (s *Tokens) TouchToken(ctx context.Context, id string) error {
 	return err
 }
 
+// HasTokens reports whether a token is not revoked.
+func (s *Tokens) HasTokens(ctx context.Context) (bool, error) {
+	if _, err := s.lockTokens(ctx); err != nil {
+		return false, err
+	}
+	defer s.mu.Unlock()
+
+	for _, t := range s.byID {
+		if t.RevokedAt.IsZero() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // ListTokens returns all tokens, the newest first.
 func (s *Tokens) ListTokens(ctx context.Context) ([]access.Token, error) {
 	now, err := s.lockTokens(ctx)

@@ -22,6 +22,7 @@ var (
 	findStates     = statement("task.state")
 	findLives      = statement("task.life")
 	findTasks      = statement("task.there")
+	findQueues     = statement("task.queues")
 	findEnded      = statement("task.ended")
 	readPage       = statement("task.page")
 	readTaskErrors = statement("task.errors")
@@ -145,6 +146,19 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 		t.Errors = append(t.Errors, queue.AttemptError{Attempt: int(r.attempt), At: r.at.UTC(), Worker: r.worker, Error: r.error})
 		return nil
 	}, placeColumns.Arrays(nil, places)...)
+}
+
+// QueuesOfTasks implements access.TaskQueues.
+func (s *Store) QueuesOfTasks(ctx context.Context, namespace string, ids []int64) (map[int64]string, error) {
+	queues := make(map[int64]string, len(ids))
+	err := s.db.Query(ctx, "queues of tasks", findQueues, func(rows pgx.Rows) error {
+		var id int64
+		var name string
+		err := rows.Scan(&id, &name)
+		queues[id] = name
+		return err
+	}, arg("namespace", namespace), arg("ids", ids))
+	return queues, err
 }
 
 // EndedTasks implements queue.Store.

@@ -14,7 +14,10 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-var _ access.Tokens = (*Store)(nil)
+var (
+	_ access.Tokens     = (*Store)(nil)
+	_ access.TaskQueues = (*Store)(nil)
+)
 
 // storedToken is a token as its row has it.
 type storedToken struct {
@@ -42,6 +45,7 @@ var (
 	findTokenByDigest = statement("token.by_digest")
 	findTokenByID     = statement("token.by_id")
 	listTokens        = statement("token.list")
+	hasTokens         = statement("token.has")
 	lockToken         = statement("token.lock")
 	countLiveTokens   = statement("token.live")
 	endToken          = statement("token.end")
@@ -168,6 +172,13 @@ func (s *Store) ListTokens(ctx context.Context) ([]access.Token, error) {
 	list := tokenScan{tokens: []access.Token{}}
 	err := s.db.Query(ctx, "list tokens", listTokens, list.scanToken)
 	return list.tokens, err
+}
+
+// HasTokens implements access.Tokens.
+func (s *Store) HasTokens(ctx context.Context) (bool, error) {
+	var has bool
+	err := s.db.Query(ctx, "has tokens", hasTokens, func(rows pgx.Rows) error { return rows.Scan(&has) })
+	return has, err
 }
 
 // TouchToken implements access.Tokens.

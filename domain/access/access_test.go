@@ -32,6 +32,7 @@ const matrix = `
 	worker.read     observer viewer operator admin system
 	namespace.list  producer worker observer viewer operator admin system
 	system.read     system metrics
+	access.self     metrics producer worker observer viewer operator admin system
 	access.manage   system
 	audit.read      system`
 

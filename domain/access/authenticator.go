@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -13,16 +16,20 @@ import (
 const (
 	// CacheTime is how long an [Authenticator] trusts what it read of a token. With [ConfirmInterval] it bounds the time from
 	// a revocation to its effect.
-	CacheTime = 5 * time.Second
+	CacheTime = 3 * time.Second
 	// maxCached bounds the entries of the cache, unknown tokens included.
 	maxCached = 10_000
+	// maxReads bounds the reads of the store at one time. A flood of made-up tokens then waits for itself, and the
+	// connections to the database stay free for tasks.
+	maxReads = 4
 )
 
 // Authenticator proves the identity of callers by their tokens. It asks the store at most once in [CacheTime] for a token,
 // also for one that does not exist; a text of another form costs no query. It is safe for concurrent use.
 type Authenticator struct {
 	tokens Tokens
-	static map[[sha256.Size]byte]*Principal
+	reads  chan struct{} // one element for each read under way
+	static atomic.Pointer[map[[sha256.Size]byte]*Principal]
 
 	mu     sync.Mutex
 	cached map[[sha256.Size]byte]*cachedToken
@@ -35,18 +42,25 @@ type cachedToken struct {
 	until     time.Time     // on the monotonic clock of this process
 	touched   time.Time
 	principal *Principal // nil when the token gives no rights
+	ended     Token      // the token without rights
 	err       error
 }
 
-// NewAuthenticator returns an authenticator of the tokens of a store. It accepts each of static too, as the system role:
-// the tokens of a file for the start of an installation.
-func NewAuthenticator(tokens Tokens, static ...Secret) *Authenticator {
-	a := &Authenticator{tokens: tokens, static: map[[sha256.Size]byte]*Principal{}}
+// NewAuthenticator returns an authenticator of the tokens of a store.
+func NewAuthenticator(tokens Tokens) *Authenticator {
+	a := &Authenticator{tokens: tokens, reads: make(chan struct{}, maxReads)}
+	a.AcceptStatic()
 	a.Forget()
-	for _, s := range static {
-		a.static[s.Digest()] = NewPrincipal(s.ID(), "admin token", KindToken, []Grant{{Role: RoleSystem, Namespace: "*"}})
-	}
 	return a
+}
+
+// AcceptStatic accepts these tokens of settings beside those of the store, in place of the ones of the call before.
+func (a *Authenticator) AcceptStatic(tokens ...StaticToken) {
+	static := make(map[[sha256.Size]byte]*Principal, len(tokens))
+	for _, t := range tokens {
+		static[t.Secret.Digest()] = NewPrincipal(t.Secret.ID(), "token of a file", KindToken, t.Grants)
+	}
+	a.static.Store(&static)
 }
 
 // Forget empties the cache: after a change of tokens.
@@ -57,25 +71,32 @@ func (a *Authenticator) Forget() {
 	a.byID = map[string][sha256.Size]byte{}
 }
 
-// errRefused answers each credential without a live token. It does not say which rule the credential breaks: the log and
-// the audit do.
-func errRefused() *queue.Error {
-	return &queue.Error{Kind: queue.KindUnauthenticated, Msg: "must be a valid token, got one that is unknown, expired or revoked; ask for a new one"}
+// refuse answers each credential without a live token. The text does not say which rule the credential breaks: only the
+// cause does, which the log and the audit show.
+func refuse(cause error) *queue.Error {
+	return &queue.Error{
+		Kind: queue.KindUnauthenticated, Err: cause,
+		Msg: "must be a valid token, got one that is unknown, expired or revoked; ask for a new one",
+	}
 }
 
 // Authenticate returns the principal of a token. KindUnauthenticated for a text that is not a live token,
 // KindUnavailable and the like when the store does not answer.
 func (a *Authenticator) Authenticate(ctx context.Context, text string) (*Principal, error) {
-	secret, err := ParseSecret(text)
+	// Static secrets come first, because they need no checksum.
+	secret, err := ParseStaticSecret(text)
 	if err != nil {
 		return nil, err
 	}
-
 	digest := secret.Digest()
-	for known, p := range a.static {
+	for known, p := range *a.static.Load() {
 		if subtle.ConstantTimeCompare(known[:], digest[:]) == 1 {
 			return p, nil
 		}
+	}
+
+	if _, err := ParseSecret(text); err != nil {
+		return nil, err
 	}
 	return a.findPrincipal(ctx, digest)
 }
@@ -85,7 +106,7 @@ func (a *Authenticator) Confirm(ctx context.Context, p *Principal) error {
 	if p.Kind != KindToken {
 		return nil
 	}
-	for _, static := range a.static {
+	for _, static := range *a.static.Load() {
 		if static.ID == p.ID {
 			return nil
 		}
@@ -101,9 +122,20 @@ func (a *Authenticator) Confirm(ctx context.Context, p *Principal) error {
 
 	t, err := a.tokens.GetToken(ctx, p.ID)
 	if queue.KindOf(err) == queue.KindNotFound || err == nil && !t.Live() {
-		return errRefused()
+		return refuse(endOfToken(t))
 	}
 	return err
+}
+
+// endOfToken returns why a token has ended, with its id. The zero Token is unknown.
+func endOfToken(t Token) error {
+	switch {
+	case t.ID == "":
+		return errors.New("the token is unknown")
+	case !t.RevokedAt.IsZero():
+		return fmt.Errorf("token %s is revoked", t.ID)
+	}
+	return fmt.Errorf("token %s has expired", t.ID)
 }
 
 // findPrincipal returns the principal of the token with digest, from the cache or the store.
@@ -134,7 +166,7 @@ func (a *Authenticator) findPrincipal(ctx context.Context, digest [sha256.Size]b
 	case c.err != nil:
 		return nil, c.err
 	case c.principal == nil:
-		return nil, errRefused()
+		return nil, refuse(endOfToken(c.ended))
 	}
 	return c.principal, nil
 }
@@ -167,6 +199,14 @@ func (a *Authenticator) addEntry(digest [sha256.Size]byte) *cachedToken {
 // readToken reads the token into c, and records its use once in [TouchInterval].
 func (a *Authenticator) readToken(ctx context.Context, digest [sha256.Size]byte, c *cachedToken) {
 	defer close(c.read)
+	select {
+	case a.reads <- struct{}{}:
+		defer func() { <-a.reads }()
+	case <-ctx.Done():
+		c.err = queue.ContextError(ctx.Err())
+		return
+	}
+
 	// The time before the read: the answer may be older than its arrival.
 	c.until = time.Now().Add(CacheTime)
 
@@ -179,6 +219,7 @@ func (a *Authenticator) readToken(ctx context.Context, digest [sha256.Size]byte,
 		c.until = time.Time{} // not kept
 		return
 	case !t.Live():
+		c.ended = t
 		return
 	}
 

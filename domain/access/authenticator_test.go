@@ -29,7 +29,7 @@ type fakeTokens struct {
 
 // newFakeTokens returns a store with one live token, and the text of its secret.
 func newFakeTokens(t *testing.T) (*fakeTokens, string) {
-	n, secret, err := access.Issue(nil, "worker", mustGrants(t, "worker@own"), 0)
+	n, secret, err := access.Issue(access.Owner(), "worker", mustGrants(t, "worker@own"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,8 @@ func (f *fakeTokens) TouchToken(context.Context, string) error {
 func TestAuthenticate(t *testing.T) {
 	store, text := newFakeTokens(t)
 	admin := access.NewSecret()
-	a := access.NewAuthenticator(store, admin)
+	a := access.NewAuthenticator(store)
+	a.AcceptStatic(access.StaticToken{Secret: admin, Grants: mustGrants(t, "system@*")})
 
 	p, err := a.Authenticate(t.Context(), text)
 	if err != nil || p.ID != store.token.ID || p.Kind != access.KindToken || !p.May(queue.ActionTaskWork, "own", "mail") {
@@ -221,15 +222,15 @@ func TestIssue(t *testing.T) {
 		want    queue.Kind
 		field   string
 	}{
-		"the owner of the database": {nil, "a", mustGrants(t, "system@*"), 0, "", ""},
+		"the owner of the database": {access.Owner(), "a", mustGrants(t, "system@*"), 0, "", ""},
 		"a system token":            {system, "a", mustGrants(t, "admin@own"), access.DefaultTokenLife, "", ""},
 		"no right to tokens":        {viewer, "a", mustGrants(t, "viewer@own"), 0, queue.KindDenied, ""},
-		"no name":                   {nil, " ", mustGrants(t, "viewer@own"), 0, queue.KindInvalid, "name"},
-		"a name of two lines":       {nil, "a\nb", mustGrants(t, "viewer@own"), 0, queue.KindInvalid, "name"},
-		"no grant":                  {nil, "a", nil, 0, queue.KindInvalid, "grants"},
-		"a negative life":           {nil, "a", mustGrants(t, "viewer@own"), -1, queue.KindInvalid, "expires"},
-		"a life of a second":        {nil, "a", mustGrants(t, "viewer@own"), time.Second, queue.KindInvalid, "expires"},
-		"a life of 20 years":        {nil, "a", mustGrants(t, "viewer@own"), 2 * access.MaxTokenLife, queue.KindInvalid, "expires"},
+		"no name":                   {access.Owner(), " ", mustGrants(t, "viewer@own"), 0, queue.KindInvalid, "name"},
+		"a name of two lines":       {access.Owner(), "a\nb", mustGrants(t, "viewer@own"), 0, queue.KindInvalid, "name"},
+		"no grant":                  {access.Owner(), "a", nil, 0, queue.KindInvalid, "grants"},
+		"a negative life":           {access.Owner(), "a", mustGrants(t, "viewer@own"), -1, queue.KindInvalid, "expires"},
+		"a life of a second":        {access.Owner(), "a", mustGrants(t, "viewer@own"), time.Second, queue.KindInvalid, "expires"},
+		"a life of 20 years":        {access.Owner(), "a", mustGrants(t, "viewer@own"), 2 * access.MaxTokenLife, queue.KindInvalid, "expires"},
 	} {
 		n, secret, err := access.Issue(c.creator, c.name, c.grants, c.life)
 		var e *queue.Error

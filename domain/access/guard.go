@@ -11,12 +11,18 @@ import (
 
 // Guarding configures a guard.
 type Guarding struct {
-	// QueuesOf returns the names of the queues of tasks of namespace, by id; a task that does not exist is absent. The guard
-	// calls it only for principals with grants for some queues.
-	QueuesOf func(ctx context.Context, namespace string, ids []int64) (map[int64]string, error)
+	// Queues reads the queues of tasks. The guard calls it only for principals with grants for some queues.
+	Queues TaskQueues
 	// Confirm returns an error when the credential of p is no longer valid. The guard calls it every [ConfirmInterval] while a
 	// call waits or streams; nil never ends such a call.
 	Confirm func(ctx context.Context, p *Principal) error
+}
+
+// TaskQueues is the power of a store to read the queues of tasks.
+type TaskQueues interface {
+	// QueuesOfTasks returns the names of the queues of the tasks of namespace with ids, without their content. A task that
+	// does not exist is absent.
+	QueuesOfTasks(ctx context.Context, namespace string, ids []int64) (map[int64]string, error)
 }
 
 // ConfirmInterval is the time between two looks at the credential of an open stream or a waiting call.

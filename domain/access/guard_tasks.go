@@ -69,7 +69,7 @@ func (g *guard) hideForeign(ctx context.Context, s Scope, ids []int64) (map[int6
 		return nil, nil
 	}
 
-	queues, err := g.QueuesOf(ctx, g.namespace, ids)
+	queues, err := g.Queues.QueuesOfTasks(ctx, g.namespace, ids)
 	if err != nil {
 		return nil, err
 	}

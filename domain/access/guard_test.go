@@ -300,8 +300,10 @@ func (f fakeService) ListWorkers(context.Context) ([]queue.Worker, error) {
 	return nil, nil
 }
 
-// queuesOf is the QueuesOf of the tests.
-func queuesOf(_ context.Context, _ string, ids []int64) (map[int64]string, error) {
+// taskQueuesFake reads the queues of the tasks of fakeService.
+type taskQueuesFake struct{}
+
+func (taskQueuesFake) QueuesOfTasks(_ context.Context, _ string, ids []int64) (map[int64]string, error) {
 	queues := map[int64]string{}
 	for _, id := range ids {
 		if name, ok := taskQueues[id]; ok {
@@ -556,7 +558,7 @@ func TestGuardDecides(t *testing.T) {
 				}
 				for name, id := range names {
 					fake := newFakeService()
-					guard := access.Guard(fake, access.Guarding{QueuesOf: queuesOf})
+					guard := access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}})
 					err := row.call(ctx, guard, name, id)
 					want := wantKind(rows, grants, row.form, row.actions, "own", name)
 					if method == "ListNamespaces" {
@@ -580,7 +582,7 @@ func TestGuardDecides(t *testing.T) {
 func TestGuardRefusesWithoutPrincipal(t *testing.T) {
 	for method, row := range guarded {
 		fake := newFakeService()
-		err := row.call(t.Context(), access.Guard(fake, access.Guarding{QueuesOf: queuesOf}), "mail", 1)
+		err := row.call(t.Context(), access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}}), "mail", 1)
 		if !errors.Is(err, queue.ErrUnauthenticated) || len(*fake.reached) > 0 {
 			t.Errorf("%s: %v, reached %v; want KindUnauthenticated and no call", method, err, *fake.reached)
 		}
@@ -589,7 +591,7 @@ func TestGuardRefusesWithoutPrincipal(t *testing.T) {
 
 // TestGuardIsOutermost: neither an optional interface nor another namespace leads behind the guard.
 func TestGuardIsOutermost(t *testing.T) {
-	guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf})
+	guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
 	if _, ok := queue.ServiceAs[fakeService](guard); ok {
 		t.Error("the service behind the guard can be found")
 	}
@@ -611,7 +613,7 @@ func TestGuardIsOutermost(t *testing.T) {
 func TestGuardOfMixedBatches(t *testing.T) {
 	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "admin@own/mail")))
 	fake := newFakeService()
-	guard := access.Guard(fake, access.Guarding{QueuesOf: queuesOf})
+	guard := access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}})
 
 	_, err := guard.CreateTasks(ctx, []queue.NewTask{{Queue: "Mail"}, {Queue: "bills"}})
 	var e *queue.Error
@@ -649,7 +651,7 @@ func TestGuardOfFilters(t *testing.T) {
 	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "operator@own/mail")))
 	for name, want := range map[string]queue.Kind{"mail": "", "MAIL": "", "bills": queue.KindDenied, "": queue.KindDenied, "!": queue.KindInvalid} {
 		fake := newFakeService()
-		guard := access.Guard(fake, access.Guarding{QueuesOf: queuesOf})
+		guard := access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}})
 		_, err := guard.DeleteTasks(ctx, queue.Selection{Filter: &queue.TaskFilter{Queue: name}})
 		if queue.KindOf(err) != want || want != "" && len(*fake.reached) > 0 {
 			t.Errorf("a delete by the queue %q: %v, want %q", name, err, want)
@@ -660,7 +662,7 @@ func TestGuardOfFilters(t *testing.T) {
 // TestGuardPauses: an operator may pause, but not change anything beside it.
 func TestGuardPauses(t *testing.T) {
 	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "operator@own/mail")))
-	guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf})
+	guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
 	for _, c := range []struct {
 		queue string
 		meta  queue.QueueMeta
@@ -703,7 +705,7 @@ func TestGuardPauses(t *testing.T) {
 
 // TestObserverSeesNoContent: no operation shows an observer a byte of the content.
 func TestObserverSeesNoContent(t *testing.T) {
-	guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf})
+	guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
 	for grant, sees := range map[string]bool{"observer@own": false, "observer@own/mail": false, "viewer@own": true} {
 		ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, grant)))
 		task, err1 := guard.GetTask(ctx, 1)
@@ -731,7 +733,7 @@ func TestObserverSeesNoContent(t *testing.T) {
 // TestGuardOfLists: a principal of some queues sees their rows only, and neither counts nor cursors of others.
 func TestGuardOfLists(t *testing.T) {
 	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "viewer@own/mail")))
-	guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf})
+	guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
 
 	queues, err := guard.ListQueues(ctx, queue.Page{Limit: 1})
 	if err != nil || len(queues.Queues) != 1 || queues.Queues[0].Name != "mail" || queues.Count != 1 || queues.Next != "" {
@@ -780,7 +782,7 @@ func TestRevocationEndsStreams(t *testing.T) {
 	for name, call := range calls {
 		synctest.Test(t, func(t *testing.T) {
 			var revoked time.Time
-			guard := access.Guard(newFakeService(), access.Guarding{QueuesOf: queuesOf, Confirm: func(context.Context, *access.Principal) error {
+			guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}, Confirm: func(context.Context, *access.Principal) error {
 				if !revoked.IsZero() && !time.Now().Before(revoked) {
 					return &queue.Error{Kind: queue.KindUnauthenticated, Msg: "the token is revoked"}
 				}
@@ -798,7 +800,7 @@ func TestRevocationEndsStreams(t *testing.T) {
 
 // TestGuardAllocatesNothing: the decision for a principal of a whole namespace costs no allocation.
 func TestGuardAllocatesNothing(t *testing.T) {
-	guard := access.Guard(idleService{}, access.Guarding{QueuesOf: queuesOf})
+	guard := access.Guard(idleService{}, access.Guarding{Queues: taskQueuesFake{}})
 	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "admin@own")))
 	for name, call := range map[string]func(){
 		"CreateTask":     func() { _, _ = guard.CreateTask(ctx, "mail", queue.TaskMeta{}) },

@@ -18,6 +18,8 @@ const (
 	KindCertificate Kind = "certificate"
 	// KindLocal is the caller of an open server; it proved nothing.
 	KindLocal Kind = "local"
+	// KindDatabase is a program with a connection to the database of its own.
+	KindDatabase Kind = "database"
 )
 
 // Principal is a caller with its rights. It is immutable and safe for concurrent use. The nil Principal has no rights.
@@ -60,6 +62,11 @@ func NewPrincipal(id, name string, kind Kind, grants []Grant) *Principal {
 // Local is the principal of a caller of an open server: it has every right.
 func Local() *Principal {
 	return NewPrincipal("local", "local", KindLocal, []Grant{{Role: RoleSystem, Namespace: "*"}})
+}
+
+// Owner is the principal of a program that works on the database directly: it has every right.
+func Owner() *Principal {
+	return NewPrincipal("database", "database", KindDatabase, []Grant{{Role: RoleSystem, Namespace: "*"}})
 }
 
 // Grants returns the grants of p.

@@ -33,6 +33,7 @@ const (
 
 // The groups of actions from which the roles are made.
 var (
+	selfActions = []queue.Action{queue.ActionAccessSelf}
 	readActions = []queue.Action{
 		queue.ActionTaskRead, queue.ActionQueueRead, queue.ActionTickerRead, queue.ActionEventRead, queue.ActionWorkerRead,
 		queue.ActionNamespaceList,
@@ -51,16 +52,18 @@ var roles = []struct {
 	role    Role
 	actions []queue.Action
 }{
-	{RoleMetrics, []queue.Action{queue.ActionSystemRead}},
-	{RoleProducer, []queue.Action{
+	{RoleMetrics, slices.Concat(selfActions, []queue.Action{queue.ActionSystemRead})},
+	{RoleProducer, slices.Concat(selfActions, []queue.Action{
 		queue.ActionTaskCreate, queue.ActionTaskResult, queue.ActionQueueRead, queue.ActionNamespaceList,
-	}},
-	{RoleWorker, slices.Concat(workActions, []queue.Action{queue.ActionQueueRead, queue.ActionNamespaceList})},
-	{RoleObserver, readActions},
-	{RoleViewer, slices.Concat(readActions, contentActions)},
-	{RoleOperator, slices.Concat(readActions, contentActions, operateActions)},
-	{RoleAdmin, slices.Concat(readActions, contentActions, operateActions, workActions, manageActions)},
-	{RoleSystem, slices.Concat(readActions, contentActions, operateActions, workActions, manageActions, installationActions)},
+	})},
+	{RoleWorker, slices.Concat(selfActions, workActions, []queue.Action{queue.ActionQueueRead, queue.ActionNamespaceList})},
+	{RoleObserver, slices.Concat(selfActions, readActions)},
+	{RoleViewer, slices.Concat(selfActions, readActions, contentActions)},
+	{RoleOperator, slices.Concat(selfActions, readActions, contentActions, operateActions)},
+	{RoleAdmin, slices.Concat(selfActions, readActions, contentActions, operateActions, workActions, manageActions)},
+	{RoleSystem, slices.Concat(
+		selfActions, readActions, contentActions, operateActions, workActions, manageActions, installationActions,
+	)},
 }
 
 // Roles lists every role, from the least to the most rights.

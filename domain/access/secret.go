@@ -41,12 +41,23 @@ func NewSecret() Secret {
 // ParseSecret reads a secret. KindUnauthenticated for a text of another form or with a wrong checksum. The error does not
 // contain the text.
 func ParseSecret(text string) (Secret, error) {
-	if len(text) != secretBytes || !strings.HasPrefix(text, secretPrefix) || text[len(secretPrefix)+idLetters] != '_' {
-		return Secret{}, badSecret("must have the form of a token, pgq_…, got another; copy the whole token")
+	if _, err := ParseStaticSecret(text); err != nil {
+		return Secret{}, err
 	}
 	body := text[:secretBytes-checkLetters]
 	if checksumOf(body) != text[secretBytes-checkLetters:] {
 		return Secret{}, badSecret("must have the checksum of its letters, got another; copy the whole token")
+	}
+	return Secret{text}, nil
+}
+
+// ParseStaticSecret reads the secret of a file, as [Authenticator.AcceptStatic] takes it. It is [ParseSecret] without the
+// checksum, because tools that fill such files, as templates of charts, cannot compute one.
+func ParseStaticSecret(text string) (Secret, error) {
+	letters, hasPrefix := strings.CutPrefix(text, secretPrefix)
+	id, random, hasBoth := strings.Cut(letters, "_")
+	if !hasPrefix || !hasBoth || len(id) != idLetters || len(random) != randomLetters+checkLetters || strings.Trim(id+random, base62) != "" {
+		return Secret{}, badSecret("must have the form of a token, pgq_…, got another; copy the whole token")
 	}
 	return Secret{text}, nil
 }

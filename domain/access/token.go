@@ -14,6 +14,8 @@ import (
 
 // The limits of tokens.
 const (
+	// minTokenLife is the shortest life of a token.
+	minTokenLife = time.Minute
 	// DefaultTokenLife is the life of a token when its creator names none.
 	DefaultTokenLife = 90 * 24 * time.Hour
 	// MaxTokenLife is the longest life of a token that expires.
@@ -31,7 +33,7 @@ type Token struct {
 	Name string
 	// Grants have at least one element.
 	Grants []Grant
-	// CreatedBy is the id of the principal that created the token; "" for one that was created on the database.
+	// CreatedBy is the id of the principal that created the token; [Owner] has "database".
 	CreatedBy string
 	CreatedAt time.Time
 	// ExpiresAt is zero for a token that does not expire.
@@ -87,40 +89,42 @@ type Tokens interface {
 	// RevokeToken ends a token at once and returns it. A token that has ended stays as it is. KindNotFound for an unknown
 	// id.
 	RevokeToken(ctx context.Context, id string) (Token, error)
+	// HasTokens reports whether a token is stored that is not revoked. An expired one counts, because a server must not open
+	// by the passing of time.
+	HasTokens(ctx context.Context) (bool, error)
 	// TouchToken records a use of a token. An unknown id changes nothing.
 	TouchToken(ctx context.Context, id string) error
 }
 
-// Issue checks the parts of a new token by the rights of its creator and returns it with its secret. The nil creator is the
-// owner of the database, which has every right.
+// Issue checks the parts of a new token by the rights of its creator and returns it with its secret.
 func Issue(creator *Principal, name string, grants []Grant, life time.Duration) (NewToken, Secret, error) {
 	switch {
 	case strings.TrimSpace(name) == "" || len(name) > MaxTokenName || !utf8.ValidString(name) || strings.ContainsFunc(name, isControl):
 		return NewToken{}, Secret{}, queue.Invalid("name", fmt.Sprintf("must be 1 to %d bytes of text without control characters, got %.64q; choose another name", MaxTokenName, name))
 	case len(grants) == 0 || len(grants) > MaxGrants:
 		return NewToken{}, Secret{}, queue.Invalid("grants", fmt.Sprintf("must be 1 to %d grants, got %d; name at least one role", MaxGrants, len(grants)))
-	case life < 0 || life > MaxTokenLife || life > 0 && life < time.Minute:
-		return NewToken{}, Secret{}, queue.Invalid("expires", fmt.Sprintf("must be 1m to %dd, or never, got %v; choose another", int(MaxTokenLife.Hours()/24), life))
+	case life < 0 || life > MaxTokenLife || life > 0 && life < minTokenLife:
+		return NewToken{}, Secret{}, badLife(life)
 	}
 
-	createdBy := ""
-	if creator != nil {
-		createdBy = creator.ID
-		if !creator.May(queue.ActionAccessManage, "", "") {
-			return NewToken{}, Secret{}, deny(queue.ActionAccessManage, "", "")
-		}
-		if g, exceeds := creator.Exceeds(grants); exceeds {
-			return NewToken{}, Secret{}, &queue.Error{
-				Kind: queue.KindDenied, Field: "grants",
-				Msg: fmt.Sprintf("must be rights of the creator, got %.200q; ask an administrator with that grant", g.String()),
-			}
+	if !creator.May(queue.ActionAccessManage, "", "") {
+		return NewToken{}, Secret{}, deny(queue.ActionAccessManage, "", "")
+	}
+	if g, exceeds := creator.Exceeds(grants); exceeds {
+		return NewToken{}, Secret{}, &queue.Error{
+			Kind: queue.KindDenied, Field: "grants",
+			Msg: fmt.Sprintf("must be rights of the creator, got %.200q; ask an administrator with that grant", g.String()),
 		}
 	}
 
 	s := NewSecret()
 	return NewToken{
-		ID: s.ID(), Digest: s.Digest(), Name: strings.TrimSpace(name), Grants: slices.Clone(grants), CreatedBy: createdBy, Life: life,
+		ID: s.ID(), Digest: s.Digest(), Name: strings.TrimSpace(name), Grants: slices.Clone(grants), CreatedBy: creator.ID, Life: life,
 	}, s, nil
+}
+
+func badLife(life time.Duration) *queue.Error {
+	return queue.Invalid("expires", fmt.Sprintf("must be 1m to %dd, or never, got %v; choose another", int(MaxTokenLife.Hours()/24), life))
 }
 
 func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }

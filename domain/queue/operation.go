@@ -45,6 +45,15 @@ const (
 	OpLastEvent
 	OpListWorkers
 
+	// The operations of access.Admin.
+
+	OpCreateToken
+	OpListTokens
+	OpRotateToken
+	OpRevokeToken
+	OpWhoAmI
+	OpCan
+
 	// The operations that only a Store has.
 
 	OpCreateAndRetain
@@ -129,6 +138,8 @@ const (
 	ActionTaskPayload Action = "task.payload"
 	// ActionQueuePause changes nothing of a queue or a ticker but Paused.
 	ActionQueuePause Action = "queue.pause"
+	// ActionAccessSelf shows a caller its own identity and rights.
+	ActionAccessSelf Action = "access.self"
 	// ActionAccessManage creates, lists and revokes tokens.
 	ActionAccessManage Action = "access.manage"
 	// ActionAuditRead reads the audit.
@@ -196,6 +207,13 @@ var operations = [opCount]Operation{
 	OpLastEvent:       {"LastEvent", "FeedEnd", "Get the cursor of the end of the feed", EffectNone, CostRow, ActionEventRead},
 	OpListWorkers:     {"ListWorkers", "Workers", "List the workers that hold tasks", EffectNone, CostAll, ActionWorkerRead},
 
+	OpCreateToken: {"CreateToken", "Admin", "Create a token, and show its secret once", EffectRepeats, CostRow, ActionAccessManage},
+	OpListTokens:  {"ListTokens", "Admin", "List the tokens, newest first", EffectNone, CostAll, ActionAccessManage},
+	OpRotateToken: {"RotateToken", "Admin", "Replace a token by a new one with the same grants", EffectRepeats, CostRow, ActionAccessManage},
+	OpRevokeToken: {"RevokeToken", "Admin", "Revoke a token at once", EffectIdempotent, CostRow, ActionAccessManage},
+	OpWhoAmI:      {"WhoAmI", "Admin", "Show the principal of the caller and its grants", EffectNone, CostRow, ActionAccessSelf},
+	OpCan:         {"Can", "Admin", "Show whether the caller has a right", EffectNone, CostRow, ActionAccessSelf},
+
 	OpCreateAndRetain: {"CreateAndRetain", "TaskStore", "Create tasks and retain tasks in one commit", EffectRepeats, CostBatch, ""},
 	OpGetTasks:        {"GetTasks", "TaskAdmin", "Get tasks by ids", EffectNone, CostBatch, ""},
 	OpEndedTasks:      {"EndedTasks", "TaskAdmin", "List the finished tasks among ids", EffectNone, CostBatch, ""},
@@ -245,6 +263,11 @@ func Ops() []Op {
 // ServiceOps lists the operations of a [Service] and of [FeedEnd].
 func ServiceOps() []Op {
 	return Ops()[:OpListWorkers]
+}
+
+// AdminOps lists the operations on tokens and rights.
+func AdminOps() []Op {
+	return Ops()[OpListWorkers:OpCan]
 }
 
 // Operation returns the row of op in the table of operations.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -27,6 +28,7 @@ var roles = map[string]reflect.Type{
 	"Maintainer":    reflect.TypeFor[queue.Maintainer](),
 	"Store":         reflect.TypeFor[queue.Store](),
 	"Diagnoser":     reflect.TypeFor[queue.Diagnoser](),
+	"Admin":         reflect.TypeFor[access.Admin](),
 }
 
 func TestOperations(t *testing.T) {

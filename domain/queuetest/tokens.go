@@ -44,7 +44,7 @@ func issueToken(t *testing.T, name string, life time.Duration, grants ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, _, err := access.Issue(nil, name, parsed, life)
+	n, _, err := access.Issue(access.Owner(), name, parsed, life)
 	if err != nil {
 		t.Fatal(err)
 	}

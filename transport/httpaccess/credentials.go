@@ -20,11 +20,11 @@ import (
 type Credentials struct {
 	// Authenticate returns the principal of a bearer token, or an error of KindUnauthenticated.
 	Authenticate func(ctx context.Context, token string) (*access.Principal, error)
-	// Open lets a request without a credential pass as the local principal. A request with a wrong one is refused all the
-	// same.
-	Open bool
-	// Public reports whether a request needs no credential. It must match exact routes: a rule by the end of a path
-	// would open a queue of that name.
+	// Open reports whether a request without a credential passes as the local principal. A request with a wrong one is
+	// refused all the same. It is called for each request without a credential.
+	Open func(r *http.Request) bool
+	// Public reports whether a request needs no credential, so that none is checked. It must match exact routes: a rule by
+	// the end of a path would open a queue of that name.
 	Public func(r *http.Request) bool
 	// Refuse answers a refused request in the protocol of the request.
 	Refuse func(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error)
@@ -42,15 +42,17 @@ const (
 func (c Credentials) Wrap(next http.Handler) http.Handler {
 	limit := &refusals{}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.Public(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+
 		token, err := bearerToken(r.Header)
 		switch {
 		case err != nil:
 			c.Refuse(w, r, http.StatusBadRequest, err)
 			return
-		case token == "" && c.Public(r):
-			next.ServeHTTP(w, r)
-			return
-		case token == "" && c.Open:
+		case token == "" && c.Open(r):
 			next.ServeHTTP(w, r.WithContext(access.With(r.Context(), access.Local())))
 			return
 		case token == "":
@@ -107,8 +109,9 @@ func (c Credentials) refuseToken(w http.ResponseWriter, r *http.Request, limit *
 	c.Refuse(w, r, http.StatusUnauthorized, &refused)
 }
 
-// bearerToken returns the token of a request; "" without one. A second header, or another scheme, is an error: a proxy in
-// front may look at another one than this server.
+// bearerToken returns the token of a request; "" without one. A second header is an error: a proxy in front may look at
+// another one than this server. Another scheme does not count as a credential, because a proxy with passwords of its own passes its
+// header on.
 func bearerToken(h http.Header) (string, *queue.Error) {
 	values := h.Values("Authorization")
 	switch len(values) {
@@ -121,7 +124,10 @@ func bearerToken(h http.Header) (string, *queue.Error) {
 
 	scheme, token, _ := strings.Cut(values[0], " ")
 	token = strings.TrimSpace(token)
-	if !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " ,") {
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", nil
+	}
+	if token == "" || strings.ContainsAny(token, " ,") {
 		return "", queue.Invalid("Authorization", "must be Bearer and one token, got another form; write Authorization: Bearer TOKEN")
 	}
 	return token, nil

@@ -38,6 +38,14 @@ where not exists (
     cross join lateral (select t.id from pgqueue.task t where t.queue_id = q.id and t.id = i.id offset 0) t
     where q.namespace = @namespace and q.deleted_at is null and not exists (select 1 from pgqueue.done_of(q.id, i.id)))
 
+-- name: task.queues
+-- The queues of tasks, without their content.
+select t.id, q.name
+from pgqueue.queue q
+cross join unnest(@ids::bigint[]) i (id)
+cross join lateral (select t.id from pgqueue.task t where t.queue_id = q.id and t.id = i.id offset 0) t
+where q.namespace = @namespace and q.deleted_at is null
+
 -- name: task.page
 -- Tasks in the order given, until they take more than @bytes bytes; the first comes in any case. It goes step by step, so that
 -- values behind the last one are neither read nor decompressed. The size of an uncompressed value needs no read of it.

@@ -9,6 +9,9 @@ select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.id = @id
 -- name: token.list
 select {{token t}}, pgqueue.clock() from pgqueue.access_token t order by t.created_at desc, t.id
 
+-- name: token.has
+select exists (select from pgqueue.access_token t where t.revoked_at is null)
+
 -- name: token.lock
 -- The same as token.by_id, and locks the row, so that of two rotations at once one comes first
 select {{token t}}, pgqueue.clock() from pgqueue.access_token t where t.id = @id for update

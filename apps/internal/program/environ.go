@@ -76,7 +76,7 @@ func OneALine(fs *pflag.FlagSet, names ...string) {
 }
 
 // elsewhere holds the variables that clients of a server read. Servers and workers may run beside them.
-var elsewhere = []string{"URL", "PROTOCOL", "AUTH_TOKEN", "TIMEOUT", "OUTPUT", "NAMESPACE"}
+var elsewhere = []string{"URL", "PROTOCOL", "AUTH_TOKEN", "AUTH_TOKEN_FILE", "TIMEOUT", "OUTPUT", "NAMESPACE"}
 
 // elsewherePrefixes begin variables that commands and tests receive, and those of the worker alone. Kubernetes sets the
 // others for a service with the name pgqueue or pgqueue-server.
@@ -138,6 +138,12 @@ func WarnUnread(log *slog.Logger, fs *pflag.FlagSet, own ...string) {
 
 // setFromVariable sets a flag from a variable. Commas or line ends separate a list.
 func setFromVariable(fs *pflag.FlagSet, f *pflag.Flag, value string) error {
+	if secret, ok := f.Value.(*secretValue); ok {
+		*secret.to = value
+		f.Changed = true
+		return nil
+	}
+
 	list, ok := f.Value.(pflag.SliceValue)
 	if !ok {
 		return SetFlag(fs, f, value)

@@ -28,6 +28,8 @@ type Server struct {
 	Protocol string
 	// Token is sent as "Authorization: Bearer …"; "" = no header.
 	Token string
+	// TokenFile is a file with the token, which is read again when it changes; "" = none. It excludes Token.
+	TokenFile string
 	// Namespace to work in; "" = the server's default.
 	Namespace string
 }
@@ -38,7 +40,8 @@ func (s *Server) Flags(to *pflag.FlagSet) {
 	fs.StringVar(&s.URL, "url", DefaultServerURL, "`URL` of the server's API; --protocol connect leaves out its last "+DefaultPrefix)
 	fs.StringVarP(&s.Namespace, "namespace", "n", "", "`namespace` to work in (default: the server's)")
 	fs.StringVar(&s.Protocol, "protocol", REST, "how to talk to the server: rest or connect")
-	fs.StringVar(&s.Token, "auth-token", "", "bearer `token` for the server")
+	SecretVar(fs, &s.Token, "auth-token", "bearer `token` for the server")
+	fs.StringVar(&s.TokenFile, "auth-token-file", "", "`file` with the bearer token for the server; it is read again when it changes")
 	FromEnvironment(fs)
 	to.AddFlagSet(fs)
 }
@@ -51,9 +54,28 @@ func (s *Server) Validate() error {
 	if isDatabaseURL(s.URL) {
 		return queue.Invalid("--url", "must be the http URL of a server, got one of a database; give that to the server: pgqueue run URL")
 	}
-	token, err := parseToken(s.Token)
+	if s.Token != "" && s.TokenFile != "" {
+		return queue.Invalid("--auth-token-file", "must not come with "+Variable("auth-token")+"; leave one out")
+	}
+	token, err := parseToken(Variable("auth-token"), s.Token)
 	s.Token = token
 	return err
+}
+
+// readToken returns the source of the token of each call; nil without a token.
+func (s *Server) readToken() (func() string, error) {
+	switch {
+	case s.TokenFile != "":
+		file, err := NewSecretFile("--auth-token-file", s.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		_, err = parseToken("--auth-token-file", file.Read())
+		return file.Read, err
+	case s.Token != "":
+		return func() string { return s.Token }, nil
+	}
+	return nil, nil
 }
 
 // isDatabaseURL reports whether setting names a database by URL or by keywords.
@@ -68,8 +90,12 @@ func (s *Server) Dial(timeout time.Duration) (queue.Service, func(), error) {
 	if err := s.Validate(); err != nil {
 		return nil, nil, err
 	}
+	token, err := s.readToken()
+	if err != nil {
+		return nil, nil, err
+	}
 	if s.Protocol == Connect {
-		return s.dialConnect(timeout)
+		return s.dialConnect(timeout, token)
 	}
 
 	var opts []restclient.Option
@@ -79,8 +105,8 @@ func (s *Server) Dial(timeout time.Duration) (queue.Service, func(), error) {
 	if s.Namespace != "" {
 		opts = append(opts, restclient.WithNamespace(s.Namespace))
 	}
-	if s.Token != "" {
-		opts = append(opts, restclient.WithHeader("Authorization", "Bearer "+s.Token))
+	if token != nil {
+		opts = append(opts, restclient.WithToken(token))
 	}
 	client, err := restclient.New(s.URL, opts...)
 	if err != nil {
@@ -91,7 +117,7 @@ func (s *Server) Dial(timeout time.Duration) (queue.Service, func(), error) {
 
 // dialConnect returns a client of the root of the server, because the routes of Connect are not below the prefix of
 // REST. Any other path, such as that of a proxy, stays.
-func (s *Server) dialConnect(timeout time.Duration) (queue.Service, func(), error) {
+func (s *Server) dialConnect(timeout time.Duration, token func() string) (queue.Service, func(), error) {
 	var opts []connectclient.Option
 	if timeout > 0 {
 		opts = append(opts, connectclient.WithTimeout(timeout))
@@ -99,8 +125,8 @@ func (s *Server) dialConnect(timeout time.Duration) (queue.Service, func(), erro
 	if s.Namespace != "" {
 		opts = append(opts, connectclient.WithNamespace(s.Namespace))
 	}
-	if s.Token != "" {
-		opts = append(opts, connectclient.WithHeader("Authorization", "Bearer "+s.Token))
+	if token != nil {
+		opts = append(opts, connectclient.WithToken(token))
 	}
 	client, err := connectclient.New(strings.TrimSuffix(strings.TrimRight(s.URL, "/"), DefaultPrefix), opts...)
 	if err != nil {
@@ -109,12 +135,12 @@ func (s *Server) dialConnect(timeout time.Duration) (queue.Service, func(), erro
 	return client, client.Close, nil
 }
 
-// parseToken returns the bearer token of a setting without the line end that a file adds. The error never contains
-// the token.
-func parseToken(setting string) (string, error) {
+// parseToken returns the bearer token of the setting called field without the line end that a file adds. The error never
+// contains the token.
+func parseToken(field, setting string) (string, error) {
 	token := strings.TrimSpace(setting)
 	if strings.ContainsFunc(token, func(r rune) bool { return r < '!' || r > '~' }) {
-		return "", queue.Invalid("--auth-token", "must be visible ASCII alone; it holds a blank, a line end or another character")
+		return "", queue.Invalid(field, "must be visible ASCII alone; it holds a blank, a line end or another character")
 	}
 	return token, nil
 }

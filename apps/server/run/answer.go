@@ -2,6 +2,7 @@ package run
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -49,6 +50,15 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 	h.Set("Content-Type", media)
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
+}
+
+// answerDomainError answers with an error of the domain and the status of its kind.
+func answerDomainError(w http.ResponseWriter, r *http.Request, err error) {
+	fault, ok := errors.AsType[*queue.Error](err)
+	if !ok {
+		fault = &queue.Error{Kind: queue.KindInternal, Err: err}
+	}
+	answerError(w, r, restapi.StatusOf(fault.Kind), fault)
 }
 
 // isRPCRequest reports whether a request is for one of the services of Connect and gRPC.

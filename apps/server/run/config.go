@@ -42,6 +42,14 @@ type Config struct {
 	CORSOrigins []string
 	// AllowedHosts are the allowed Host names of requests over loopback, beside localhost and the host of Addr.
 	AllowedHosts []string
+	// Auth is AuthAuto, AuthOn or AuthOff; "" = AuthAuto. See decideDoor.
+	Auth string
+	// InsecureOpen lets requests without a credential pass as the local principal, which has every right, at any address.
+	InsecureOpen bool
+	// AdminTokenFile is a file of static tokens, see access.ParseStaticTokens. It is read again when it changes; "" = none.
+	AdminTokenFile string
+	// AdminToken is a token of the role system; "" = none.
+	AdminToken string
 	// NoBackground leaves background work to other processes.
 	NoBackground bool
 
@@ -80,6 +88,7 @@ func (c Config) fillDefaults() (Config, error) {
 	setDefault(&c.IdleTimeout, restserver.DefaultIdle)
 	setDefault(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
 	setDefault(&c.Version, "dev")
+	setDefault(&c.Auth, AuthAuto)
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -95,6 +104,8 @@ func (c Config) fillDefaults() (Config, error) {
 		return c, queue.Invalid("listen-url", "must come with a URL, as the embedded PostgreSQL has no pooler; give a URL too")
 	case c.IdleTimeout < time.Second || c.IdleTimeout > 24*time.Hour:
 		return c, queue.Invalid("idle-timeout", fmt.Sprintf("must be a duration from 1s to 24h, got %v", c.IdleTimeout))
+	case c.Auth != AuthAuto && c.Auth != AuthOn && c.Auth != AuthOff:
+		return c, queue.Invalid("auth", fmt.Sprintf("must be auto, on or off, got %.64q; choose one", c.Auth))
 	case c.StopTimeout < 0:
 		return c, queue.Invalid("stop-timeout", fmt.Sprintf("must be a duration of 0 or more, got %v", c.StopTimeout))
 	case c.DrainDelay < 0:

@@ -30,6 +30,10 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	fs.IntVar(&c.MaxPayloadBytes, "max-payload", c.MaxPayloadBytes, "most `bytes` of a payload or a result")
 	fs.StringSliceVar(&c.CORSOrigins, "cors-origin", c.CORSOrigins, "`origins` of web pages that may call, as https://app.example.com")
 	program.AllowedHostFlag(fs, &c.AllowedHosts)
+	fs.StringVar(&c.Auth, "auth", AuthAuto, "`when` requests need a credential: auto (once one exists), on, or off (only at a loopback address)")
+	fs.BoolVar(&c.InsecureOpen, "insecure-open", false, "let requests without a credential do everything, at any address")
+	fs.StringVar(&c.AdminTokenFile, "admin-token-file", "", "`file` with a token on each line, and its grants behind it, else every right; it is read again when it changes")
+	program.SecretVar(fs, &c.AdminToken, "admin-token", "a `token` that has every right")
 	program.FromEnvironment(fs)
 	to.AddFlagSet(fs)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/apps/internal/program"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectserver"
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
@@ -22,20 +23,22 @@ type handler struct {
 	drain func(context.Context) error
 }
 
-// newChecks returns the checks that precede every route. refused counts the refusals by one of four wrong headers.
-func newChecks(cfg Config, refused func(reason string)) (*httpaccess.Checks, error) {
-	return program.PortChecks(cfg.Addr, httpaccess.Config{
-		Hosts: cfg.AllowedHosts, Origins: cfg.CORSOrigins,
-		Refuse: func(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error) {
-			cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "refused", slog.Int("status", status), slog.String("method", r.Method),
-				slog.String("path", r.URL.Path), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr))
-			refused(strings.ToLower(reason.Field))
-			answerError(w, r, status, reason)
-		},
+// newChecks returns the checks that precede every route.
+func (s *Server) newChecks() (*httpaccess.Checks, error) {
+	return program.PortChecks(s.cfg.Addr, httpaccess.Config{
+		Hosts: s.cfg.AllowedHosts, Origins: s.cfg.CORSOrigins, Refuse: s.refuse,
 		// These pages change no state and show no data of a namespace.
 		Pages:    []string{"/", "/docs", "/docs/"},
 		Consumes: restserver.IsTickStream,
 	})
+}
+
+// refuse answers a request that no route may see. It counts the refusals by one of five wrong headers.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error) {
+	s.log.LogAttrs(r.Context(), slog.LevelInfo, "refused", slog.Int("status", status), slog.String("method", r.Method),
+		slog.String("path", r.URL.Path), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr))
+	s.tel.HTTPRefused(strings.ToLower(reason.Field))
+	answerError(w, r, status, reason)
 }
 
 // handler returns REST below its prefix and Connect beside it.
@@ -43,7 +46,7 @@ func (s *Server) handler() (handler, error) {
 	body, batch, message := messageLimits(s.cfg.MaxPayloadBytes)
 	large, bodies := queue.NewBudget(queue.DefaultLargeBytes), queue.NewBodyBudget(queue.DefaultBodyBytes)
 	rest, err := restserver.New(restserver.Config{
-		Service: s.service, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
+		Service: s.guarded, Authorize: access.Require, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
 		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, requestLevel(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),
@@ -57,7 +60,7 @@ func (s *Server) handler() (handler, error) {
 	}
 
 	// REST and Connect share one budget for large answers, and one for large bodies.
-	rpc, err := connectserver.New(s.service, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log),
+	rpc, err := connectserver.New(s.guarded, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log),
 		connectserver.WithMaxMessageBytes(message), connectserver.WithLargeAnswers(large),
 		connectserver.WithLargeBodies(bodies))
 	if err != nil {
@@ -68,7 +71,11 @@ func (s *Server) handler() (handler, error) {
 	mux.Handle("/", rest)
 	// The verbose form lists each check; the plain form belongs to REST.
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Has("verbose") {
+		if isVerbose(r) {
+			if err := access.Require(r.Context(), queue.ActionSystemRead, ""); err != nil {
+				answerDomainError(w, r, err)
+				return
+			}
 			s.health.Readyz().ServeHTTP(w, r)
 			return
 		}

@@ -29,6 +29,8 @@ type Server struct {
 	health  *telemetry.Health
 	manager *manager.Manager
 	service queue.Service // the manager with its observers
+	guarded queue.Service // service with a decision about access before each operation
+	gate    *gate
 	checks  *httpaccess.Checks
 	http    *http.Server
 	root    atomic.Pointer[http.Handler] // the present handler of http
@@ -62,7 +64,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 
 	s := &Server{cfg: cfg, log: cfg.Log, done: make(chan struct{})}
-	s.checks, err = newChecks(cfg, func(reason string) { s.tel.HTTPRefused(reason) })
+	s.checks, err = s.newChecks()
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +151,9 @@ func (s *Server) assemble(ctx context.Context) error {
 		return err
 	}
 
+	if err := s.openGate(ctx, store); err != nil {
+		return err
+	}
 	if store, err = s.observe(store); err != nil {
 		return err
 	}
@@ -175,6 +180,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	})
 
 	s.service = s.tel.Service(s.manager)
+	s.guarded = s.guard(store)
 	if err := s.watchHealth(); err != nil {
 		return err
 	}
@@ -185,7 +191,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 
 	// From here on the port answers with the real routes.
-	s.setHandler(s.tel.HTTP(handler.mux))
+	s.setHandler(s.credentials().Wrap(s.tel.HTTP(handler.mux)))
 	s.prependStep("finish requests", func(ctx context.Context) error {
 		// Shutdown waits for running requests; at the end of ctx Close cuts them.
 		err := s.http.Shutdown(ctx)
@@ -222,7 +228,7 @@ func (s *Server) URL() string {
 	return "http://" + net.JoinHostPort(host, port)
 }
 
-// Service returns the service that the server serves, for use in the same process.
+// Service returns the service that the server serves, for use in the same process. It makes no decision about access.
 func (s *Server) Service() queue.Service { return s.service }
 
 // Done is closed when the server has failed or stopped. Err distinguishes the two. Stop is necessary in both cases.

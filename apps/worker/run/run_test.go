@@ -253,8 +253,12 @@ func TestProgram(t *testing.T) {
 		guard.Config.Protocols.SetUnencryptedHTTP2(true)
 		guard.Start()
 		t.Cleanup(guard.Close)
+		token := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(token, []byte("hush\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		for _, protocol := range []string{"rest", "connect"} {
-			p := startProgram(t, "--url", guard.URL+"/api", "--protocol", protocol, "--auth-token", "hush", "-q", "mail", "--exec", "cat")
+			p := startProgram(t, "--url", guard.URL+"/api", "--protocol", protocol, "--auth-token-file", token, "-q", "mail", "--exec", "cat")
 			if done := await(t, m, makeTasks(t, m, "mail", 1)[0].ID); done.Status != queue.StatusReleased {
 				t.Errorf("%s: %s %s", protocol, done.Status, done.Result)
 			}

@@ -79,8 +79,8 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		c.http = &http.Client{Transport: s.own, CheckRedirect: returnRedirect}
 	}
 
-	if c.header != nil {
-		c.http = withHeader{c.http, c.header}
+	if c.header != nil || c.token != nil {
+		c.http = withHeader{c.http, c.header, c.token}
 	}
 
 	cc := connect.NewClient(

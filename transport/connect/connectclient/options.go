@@ -47,6 +47,7 @@ type config struct {
 	namespace    string
 	http         connecthttp.HTTPClient
 	header       http.Header
+	token        func() string
 	timeout      time.Duration
 	retries      int
 	compress     bool
@@ -101,15 +102,25 @@ func WithHeader(name, value string) Option {
 	})
 }
 
-// withHeader adds header to every request.
+// WithToken sends "Authorization: Bearer …" with the token that source returns for each call, so that a token may be replaced
+// while the client is in use. source must be safe for concurrent use.
+func WithToken(source func() string) Option {
+	return option(func(c *config) error { c.token = source; return nil })
+}
+
+// withHeader adds header and the token to every request.
 type withHeader struct {
 	connecthttp.HTTPClient
 	header http.Header
+	token  func() string // nil = none
 }
 
 // Do sends r. Only this call uses r, so it may change the header in place.
 func (h withHeader) Do(r *http.Request) (*http.Response, error) {
 	maps.Copy(r.Header, h.header)
+	if h.token != nil {
+		r.Header["Authorization"] = []string{"Bearer " + h.token()}
+	}
 	return h.HTTPClient.Do(r)
 }
 

@@ -20,6 +20,7 @@ type Client struct {
 	http      *http.Client
 	own       bool // the client made http and closes it
 	header    http.Header
+	token     func() string // nil = none
 	timeout   time.Duration
 	attempts  int
 	maxAnswer int

@@ -159,6 +159,9 @@ func (c *Client) buildRequest(ctx context.Context, q request, body []byte) (*htt
 	}
 
 	maps.Copy(req.Header, c.header)
+	if c.token != nil {
+		req.Header["Authorization"] = []string{"Bearer " + c.token()}
+	}
 	req.Header["Accept"] = acceptJSON
 	if body != nil {
 		req.Header["Content-Type"] = contentJSON

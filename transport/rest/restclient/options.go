@@ -53,6 +53,15 @@ func WithHeader(name, value string) Option {
 	})
 }
 
+// WithToken sends "Authorization: Bearer …" with the token that source returns for each request, so that a token may be replaced
+// while the client is in use. source must be safe for concurrent use.
+func WithToken(source func() string) Option {
+	return option(func(c *Client) error {
+		c.token = source
+		return nil
+	})
+}
+
 // WithTimeout bounds one attempt of a call, beside its wait. The default is 30 s. The limit applies to the beginning
 // of the answer and to each 64 KiB of a body or an answer, so that a moving transfer is not cut.
 func WithTimeout(d time.Duration) Option {

@@ -16,6 +16,9 @@ import (
 type Config struct {
 	// Service serves the requests. Its namespace is the default for requests without one.
 	Service queue.Service
+	// Authorize decides about the routes that call no operation of Service: the metrics and the settling of ticks; nil =
+	// every caller may use them. namespace is "" for the metrics.
+	Authorize func(ctx context.Context, action queue.Action, namespace string) error
 	// Prefix of the routes; "" = /api, "/" = no prefix.
 	Prefix string
 	// Metrics answers GET {prefix}/metrics; nil = 404.

@@ -27,8 +27,19 @@ func (s *Server) serveProbe(check func(context.Context) error) http.HandlerFunc 
 }
 
 func serveMetrics(c *call, _ *struct{}) (*huma.StreamResponse, error) {
+	if err := c.authorize(queue.ActionSystemRead, ""); err != nil {
+		return nil, err
+	}
 	if c.cfg.Metrics == nil {
 		return nil, &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no metrics; start it with metrics"}
 	}
 	return streamOutput(func() { c.cfg.Metrics.ServeHTTP(c.w, c.r) }), nil
+}
+
+// authorize decides about a route that calls no operation of the service.
+func (c *call) authorize(action queue.Action, namespace string) error {
+	if c.cfg.Authorize == nil {
+		return nil
+	}
+	return c.cfg.Authorize(c.requestContext(), action, namespace)
 }

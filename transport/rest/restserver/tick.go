@@ -74,6 +74,9 @@ func (st *stream) sendTick(t queue.Tick) error {
 }
 
 func ackTick(c *call, in *ackTickInput) (*noOutput, error) {
+	if err := c.authorize(queue.ActionTickerListen, c.svc.Namespace()); err != nil {
+		return nil, err
+	}
 	ack, err := in.Body.Value()
 	if err != nil {
 		return nil, err

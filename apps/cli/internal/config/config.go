@@ -23,6 +23,8 @@ type Context struct {
 	Namespace string `yaml:"namespace,omitempty" json:"namespace,omitempty"`
 	Protocol  string `yaml:"protocol,omitempty" json:"protocol,omitempty"`
 	Output    string `yaml:"output,omitempty" json:"output,omitempty"`
+	// TokenFile is a file with the token.
+	TokenFile string `yaml:"auth-token-file,omitempty" json:"auth-token-file,omitempty"`
 	// Token is sent as "Authorization: Bearer …".
 	Token string `yaml:"token,omitempty" json:"token,omitempty"`
 }

@@ -84,6 +84,11 @@ func (f *Factory) Resolve(changed func(flag string) bool) error {
 		return err
 	}
 
+	// A credential of the command line or the environment replaces that of the context as a whole.
+	if changed("auth-token") || changed("auth-token-file") {
+		c.Token, c.TokenFile = "", ""
+	}
+
 	for _, v := range []struct {
 		flag string
 		to   *string
@@ -93,6 +98,7 @@ func (f *Factory) Resolve(changed func(flag string) bool) error {
 		{"namespace", &f.Settings.Namespace, c.Namespace},
 		{"protocol", &f.Settings.Protocol, c.Protocol},
 		{"auth-token", &f.Settings.Token, c.Token},
+		{"auth-token-file", &f.Settings.TokenFile, c.TokenFile},
 		{"output", &f.Settings.Output, c.Output},
 	} {
 		if v.from != "" && !changed(v.flag) {

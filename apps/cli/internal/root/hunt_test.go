@@ -49,7 +49,7 @@ func TestATokenWithALineEnd(t *testing.T) {
 	for _, bad := range []string{"s3cr\net", "s3cr et", "s3cr\u200bet", "s3cr\x00et"} {
 		s.env["PGQUEUE_AUTH_TOKEN"] = bad
 		for _, protocol := range []string{"rest", "connect"} {
-			if code, out, errOut := s.run(false, "", "queues", "--protocol", protocol); code != program.ExitUsage || out != "" || strings.Contains(errOut, "s3cr") || !strings.Contains(errOut, "--auth-token") {
+			if code, out, errOut := s.run(false, "", "queues", "--protocol", protocol); code != program.ExitUsage || out != "" || strings.Contains(errOut, "s3cr") || !strings.Contains(errOut, "PGQUEUE_AUTH_TOKEN") {
 				t.Errorf("%q: %d %s", bad, code, errOut)
 			}
 		}

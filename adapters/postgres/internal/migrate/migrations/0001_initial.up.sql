@@ -331,7 +331,7 @@ create table pgqueue.access_token (
     digest     bytea       not null unique,
     name       text        not null,
     grants     text[]      not null,
-    created_by text        not null,         -- id of a principal; '' = created on the database
+    created_by text        not null,         -- id of a principal; database = created there
     created_at timestamptz not null,
     expires_at timestamptz,                  -- null = never
     used_at    timestamptz,                  -- about the last use

@@ -3,6 +3,7 @@ package configure
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -169,7 +170,7 @@ func newSetContextCommand(f *factory.Factory) *cobra.Command {
 	return skipServerSettings(&cobra.Command{
 		Use:   "set-context NAME",
 		Short: "Make a context, or change settings of one",
-		Long: "Make a context of the flags --url, --namespace, --protocol, --output and --auth-token, or change those that are given.\n" +
+		Long: "Make a context of the flags --url, --namespace, --protocol, --output and --auth-token-file, or change those that are given.\n" +
 			"The first context becomes the current one.",
 		Example: "  pgqueue config set-context prod --url https://queue.example.org/api --namespace shop",
 		Args:    cmdutil.Args(1, 1, "a context's name"), ValidArgsFunction: completeContextNames(f),
@@ -189,11 +190,20 @@ func newSetContextCommand(f *factory.Factory) *cobra.Command {
 					{"namespace", &c.Namespace, &f.Settings.Namespace},
 					{"protocol", &c.Protocol, &f.Settings.Protocol},
 					{"output", &c.Output, &f.Settings.Output},
-					{"auth-token", &c.Token, &f.Settings.Token},
+					{"auth-token-file", &c.TokenFile, &f.Settings.TokenFile},
 				} {
 					if cmd.Flags().Changed(v.flag) {
 						*v.to = *v.from
 					}
+				}
+
+				// A context is used in other folders too.
+				if c.TokenFile != "" {
+					path, err := filepath.Abs(c.TokenFile)
+					if err != nil {
+						return "", err
+					}
+					c.TokenFile = path
 				}
 
 				file.Contexts[args[0]] = c

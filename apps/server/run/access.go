@@ -1,0 +1,284 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgqueue/pgqueue/apps/internal/program"
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
+	"github.com/pgqueue/pgqueue/transport/httpaccess"
+)
+
+// The values of Config.Auth.
+const (
+	// AuthAuto closes the server once a credential exists.
+	AuthAuto = "auto"
+	// AuthOn closes the server in every case.
+	AuthOn = "on"
+	// AuthOff lets requests without a credential pass.
+	AuthOff = "off"
+)
+
+// door is the state of access of a server: closed to requests without a credential, or open to them as the local principal.
+// Contract section 11 has its table.
+type door struct {
+	open bool
+	// untilCredential closes an open door with the first credential.
+	untilCredential bool
+}
+
+// decideDoor decides by the settings, by the address of the port, and by whether a credential exists. The error of a
+// refused start is KindInvalid.
+func decideDoor(cfg *Config, loopback, exists bool) (door, error) {
+	switch {
+	case cfg.Auth == AuthOn && cfg.InsecureOpen:
+		return door{}, queue.Invalid("insecure-open", "must not come with --auth on, which closes the server; leave one out")
+	case cfg.InsecureOpen:
+		return door{open: true}, nil
+	case !loopback && cfg.Auth == AuthOff:
+		return door{}, queue.Invalid("auth", fmt.Sprintf("must be auto or on at an address that other machines reach, got off at %.64q; add --insecure-open to open the server to all of them", cfg.Addr))
+	case !loopback && !exists:
+		return door{}, queue.Invalid("addr", fmt.Sprintf(
+			"must be a loopback address as long as no credential exists, got %.64q, which would be open to every machine; create a token "+
+				"(pgqueue create-token admin --grant system@* --database-url URL), give --admin-token-file, or add --insecure-open", cfg.Addr))
+	case cfg.Auth == AuthOff:
+		return door{open: true}, nil
+	case cfg.Auth == AuthOn || exists:
+		return door{}, nil
+	}
+	return door{open: true, untilCredential: true}, nil
+}
+
+// watchDoorEvery is the interval at which an open server looks for the first token, which another process may have made, and
+// at which the file of the admin token is read.
+const watchDoorEvery = 3 * time.Second
+
+// gate decides which principal a request has. It is safe for concurrent use.
+type gate struct {
+	log    *slog.Logger
+	tokens access.Tokens
+	auth   *access.Authenticator
+	admin  access.Admin
+
+	static    func() []access.StaticToken
+	hasStatic atomic.Bool // a static token exists
+	hasAdmin  atomic.Bool // one of them manages tokens
+
+	insecure   bool
+	open       atomic.Bool
+	closeFirst atomic.Bool // close at the first credential
+}
+
+// openGate decides about access by the settings and the credentials that exist, and starts to watch both.
+func (s *Server) openGate(ctx context.Context, store queue.Store) error {
+	tokens, ok := queue.StoreAs[access.Tokens](store)
+	if !ok {
+		return &queue.Error{Op: "start", Kind: queue.KindInvalid, Field: "store", Msg: "must store tokens, got a store without them; use another store"}
+	}
+
+	g := &gate{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), insecure: s.cfg.InsecureOpen}
+	g.admin = access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherAdmin: g.hasAdmin.Load})
+	if err := g.readStatic(&s.cfg); err != nil {
+		return err
+	}
+
+	exists, err := g.hasCredential(ctx)
+	if err != nil {
+		return err
+	}
+	loopback := isLoopback(s.ln.Addr())
+	d, err := decideDoor(&s.cfg, loopback, exists)
+	if err != nil {
+		return err
+	}
+	g.open.Store(d.open)
+	g.closeFirst.Store(d.untilCredential)
+	g.logDoor(ctx, &s.cfg, loopback, exists)
+
+	s.gate = g
+	s.watchGate(ctx)
+	return nil
+}
+
+// isLoopback reports whether only this machine reaches the address.
+func isLoopback(addr net.Addr) bool {
+	at, err := netip.ParseAddrPort(addr.String())
+	return err == nil && at.Addr().Unmap().IsLoopback()
+}
+
+// readStatic reads the admin token of the environment and the tokens of the file.
+func (g *gate) readStatic(cfg *Config) error {
+	var fixed []access.StaticToken
+	if cfg.AdminToken != "" {
+		one, err := access.ParseStaticTokens(program.Variable("admin-token"), cfg.AdminToken)
+		if err != nil {
+			return err
+		}
+		fixed = one
+	}
+
+	g.static = func() []access.StaticToken { return fixed }
+	if cfg.AdminTokenFile != "" {
+		const field = "admin-token-file"
+		file, err := program.NewSecretFile(field, cfg.AdminTokenFile)
+		if err != nil {
+			return err
+		}
+		present, err := access.ParseStaticTokens(field, file.Read())
+		if err != nil {
+			return err
+		}
+
+		var reported string
+		g.static = func() []access.StaticToken {
+			// While the file is wrong, the former tokens stay. Each fault is reported once.
+			tokens, err := access.ParseStaticTokens(field, file.Read())
+			if err == nil {
+				present, reported = tokens, ""
+			} else if reported != err.Error() {
+				reported = err.Error()
+				g.log.Error("the file of admin tokens is wrong, so the former tokens stay", "file", cfg.AdminTokenFile, "error", err)
+			}
+			return slices.Concat(present, fixed)
+		}
+	}
+	g.acceptStatic()
+	return nil
+}
+
+// acceptStatic makes the static tokens valid.
+func (g *gate) acceptStatic() {
+	tokens := g.static()
+	g.auth.AcceptStatic(tokens...)
+	g.hasStatic.Store(len(tokens) > 0)
+	g.hasAdmin.Store(slices.ContainsFunc(tokens, func(t access.StaticToken) bool {
+		return access.NewPrincipal("", "", access.KindToken, t.Grants).May(queue.ActionAccessManage, "", "")
+	}))
+}
+
+// hasCredential reports whether any credential exists.
+func (g *gate) hasCredential(ctx context.Context) (bool, error) {
+	if g.hasStatic.Load() {
+		return true, nil
+	}
+	return g.tokens.HasTokens(ctx)
+}
+
+// logDoor logs how the server is open or closed.
+func (g *gate) logDoor(ctx context.Context, cfg *Config, loopback, exists bool) {
+	switch {
+	case g.open.Load() && loopback:
+		g.log.InfoContext(ctx, "open to every program on this machine; the first token closes it", "addr", cfg.Addr,
+			"command", "pgqueue create-token admin --grant system@*")
+	case g.open.Load():
+		g.log.WarnContext(ctx, "open to every machine that reaches the address: requests without a credential have every right", "addr", cfg.Addr, "flag", "--insecure-open")
+	case !exists:
+		g.log.WarnContext(ctx, "closed, and no credential exists", "command", "pgqueue create-token admin --grant system@* --database-url URL")
+	case !loopback:
+		g.log.WarnContext(ctx, "closed; credentials travel without encryption, unless a proxy in front adds TLS", "addr", cfg.Addr)
+	default:
+		g.log.InfoContext(ctx, "closed: each request needs a credential", "addr", cfg.Addr)
+	}
+}
+
+// noticeChange follows a change of tokens through this server at once.
+func (g *gate) noticeChange() {
+	g.auth.Forget()
+	g.closeOpen()
+}
+
+// closeOpen closes a server that is open until the first credential.
+func (g *gate) closeOpen() {
+	if g.closeFirst.CompareAndSwap(true, false) {
+		g.open.Store(false)
+		g.log.Info("closed from now on: a credential exists, so each request needs one")
+	}
+}
+
+// watchGate looks for the first credential and for a new admin token until the server stops.
+func (s *Server) watchGate(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for retry.Sleep(ctx, watchDoorEvery) {
+			s.gate.acceptStatic()
+			if !s.gate.closeFirst.Load() {
+				continue
+			}
+			// A failed look is repeated; it neither opens nor closes.
+			look, done := context.WithTimeout(ctx, watchDoorEvery)
+			if exists, err := s.gate.hasCredential(look); err == nil && exists {
+				s.gate.closeOpen()
+			}
+			done()
+		}
+	})
+	s.prependStep("end the watch of access", func(context.Context) error {
+		cancel()
+		watching.Wait()
+		return nil
+	})
+}
+
+// admits reports whether a request without a credential passes.
+func (g *gate) admits(r *http.Request) bool {
+	if !g.open.Load() {
+		return false
+	}
+	if g.insecure {
+		g.log.LogAttrs(r.Context(), slog.LevelInfo, "request without a credential", slog.String("path", r.URL.Path),
+			slog.String("client", r.UserAgent()), slog.String("remote", r.RemoteAddr))
+	}
+	return true
+}
+
+// credentials returns the check of the credential of each request.
+func (s *Server) credentials() httpaccess.Credentials {
+	return httpaccess.Credentials{
+		Authenticate: s.gate.auth.Authenticate, Open: s.gate.admits, Public: isPublic, Refuse: s.refuse,
+	}
+}
+
+// guard returns the service with a decision before each operation.
+func (s *Server) guard(store queue.Store) queue.Service {
+	queues, _ := queue.StoreAs[access.TaskQueues](store)
+	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.gate.auth.Confirm})
+}
+
+// publicPaths are the paths that need no credential, for GET and HEAD. They show nothing of a namespace. The match is exact:
+// a queue may have any of these names.
+var publicPaths = map[string]bool{
+	"/livez": true, "/readyz": true, "/openapi.json": true, "/openapi.yaml": true, "/docs": true, "/docs/": true,
+	"/docs/init.js": true, "/docs/swagger-ui-bundle.js": true, "/docs/swagger-ui.css": true, "/docs/favicon-32x32.png": true,
+}
+
+// publicProcedures are the procedures that need no credential.
+var publicProcedures = map[string]bool{
+	"/grpc.health.v1.Health/Check": true, "/grpc.health.v1.Health/Watch": true, "/grpc.health.v1.Health/List": true,
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      true,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": true,
+}
+
+// isPublic reports whether r needs no credential.
+func isPublic(r *http.Request) bool {
+	if publicProcedures[r.URL.Path] {
+		return true
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || !publicPaths[r.URL.Path] {
+		return false
+	}
+	return r.URL.Path != "/readyz" || !isVerbose(r)
+}
+
+// isVerbose reports whether a request for the readiness asks for each check.
+func isVerbose(r *http.Request) bool { return r.URL.Query().Has("verbose") }

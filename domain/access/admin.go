@@ -1,0 +1,302 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// DefaultOverlap is how long a rotated token stays valid when its owner names no other time.
+const DefaultOverlap = 24 * time.Hour
+
+// MaxOverlap is the longest time for which a rotated token stays valid.
+const MaxOverlap = 90 * 24 * time.Hour
+
+// Admin has the operations on tokens and rights. The principal of a call comes from its context; clients of a server send
+// their credential instead. All methods are safe for concurrent use and fail with *queue.Error.
+type Admin interface {
+	// CreateToken makes a token. Its secret is in the answer alone: nothing can show it again. A token has only rights that
+	// its creator has: KindDenied otherwise, and KindInvalid for a wrong name, grant or life. The first token of an open
+	// server must have the role system, because it closes the server.
+	CreateToken(ctx context.Context, r TokenRequest) (IssuedToken, error)
+	// ListTokens lists the stored tokens, the newest first, revoked and expired ones included.
+	ListTokens(ctx context.Context) ([]Token, error)
+	// RotateToken makes a token with the name, the grants and the life of the one with id. The former one ends after the
+	// overlap. KindNotFound for an unknown id, KindConflict for a token that has ended.
+	RotateToken(ctx context.Context, id string, r Rotation) (IssuedToken, error)
+	// RevokeToken ends a token. Every server refuses it within 10 s, and ends its open streams and waiting calls.
+	RevokeToken(ctx context.Context, id string) (Token, error)
+	// WhoAmI returns the identity of the caller.
+	WhoAmI(ctx context.Context) (Identity, error)
+	// Can reports whether the caller has a right. KindInvalid for an unknown action.
+	Can(ctx context.Context, q Question) (bool, error)
+}
+
+// TokenRequest describes a token to be made.
+type TokenRequest struct {
+	// Name is for people.
+	Name string
+	// Grants have the form of [ParseGrant].
+	Grants []string
+	// Life is the time until the token expires, 1m to [MaxTokenLife]; 0 = [DefaultTokenLife].
+	Life time.Duration
+	// Never makes a token that does not expire. Life must be 0 then.
+	Never bool
+}
+
+// Rotation describes the replacement of a token.
+type Rotation struct {
+	// Overlap is how long the former token stays valid, 0 to [MaxOverlap].
+	Overlap time.Duration
+}
+
+// IssuedToken is a new token with its secret.
+type IssuedToken struct {
+	Token
+	Secret Secret
+}
+
+// Identity is a principal as it sees itself.
+type Identity struct {
+	ID     string
+	Name   string
+	Kind   Kind
+	Grants []Grant
+}
+
+// Question asks for one right.
+type Question struct {
+	Action    queue.Action
+	Namespace string
+	// Queue is a name; "" asks for the namespace as a whole.
+	Queue string
+}
+
+// admin is the Admin over a store.
+type admin struct {
+	tokens Tokens
+	AdminOptions
+}
+
+// AdminOptions configure an Admin. The zero value is the Admin of the owner of a database.
+type AdminOptions struct {
+	// Changed is called after each change of tokens, so that caches are emptied; nil = no call.
+	Changed func()
+	// OtherAdmin reports whether a credential that is not in the store has the role system; nil = none has.
+	OtherAdmin func() bool
+}
+
+// NewAdmin returns the operations on the tokens of a store.
+func NewAdmin(tokens Tokens, o AdminOptions) Admin { return &admin{tokens, o} }
+
+// Require returns nil when the principal of ctx has the right a in namespace as a whole. For an action of the
+// installation namespace is "". KindUnauthenticated without a principal, KindDenied without the right.
+func Require(ctx context.Context, a queue.Action, namespace string) error {
+	s, err := findActionScope(ctx, a, namespace)
+	if err != nil {
+		return err
+	}
+	return checkNamespace(s, a, namespace)
+}
+
+// requireManage returns the principal of a call that may manage tokens.
+func requireManage(ctx context.Context) (*Principal, error) {
+	return From(ctx), Require(ctx, queue.ActionAccessManage, "")
+}
+
+func (a *admin) CreateToken(ctx context.Context, r TokenRequest) (IssuedToken, error) {
+	creator, err := requireManage(ctx)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	grants, err := ParseGrants(r.Grants)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+
+	life := r.Life
+	switch {
+	case r.Never && life != 0:
+		return IssuedToken{}, queue.Invalid("expires", fmt.Sprintf("must be a time or never, got %v and never; leave one out", life))
+	case !r.Never && life == 0:
+		life = DefaultTokenLife
+	case life < 0:
+		return IssuedToken{}, badLife(life)
+	}
+
+	n, secret, err := Issue(creator, r.Name, grants, life)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	if err := a.demandSystem(ctx, creator, grants); err != nil {
+		return IssuedToken{}, err
+	}
+	return a.storeToken(ctx, n, secret)
+}
+
+// demandSystem refuses a first token without the role system from the local principal of an open server: it closes the
+// server, and then no credential could manage tokens over it.
+func (a *admin) demandSystem(ctx context.Context, creator *Principal, grants []Grant) error {
+	if creator.Kind != KindLocal || hasSystem(grants) || a.OtherAdmin != nil && a.OtherAdmin() {
+		return nil
+	}
+
+	tokens, err := a.tokens.ListTokens(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(tokens, func(t Token) bool { return t.Live() && hasSystem(t.Grants) }) {
+		return nil
+	}
+	return queue.Invalid("grants", fmt.Sprintf("must hold system@* in the first token, because it closes this server, got %.200q; create a token with system@* first", formatGrants(grants)))
+}
+
+func hasSystem(grants []Grant) bool {
+	return slices.ContainsFunc(grants, func(g Grant) bool { return g.Role == RoleSystem })
+}
+
+// formatGrants returns grants as ParseGrant reads them, with commas between.
+func formatGrants(grants []Grant) string {
+	texts := make([]string, len(grants))
+	for i, g := range grants {
+		texts[i] = g.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+// storeToken stores n and returns it with its secret.
+func (a *admin) storeToken(ctx context.Context, n NewToken, secret Secret) (IssuedToken, error) {
+	t, err := a.tokens.CreateToken(ctx, n)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	a.reportChange()
+	return IssuedToken{t, secret}, nil
+}
+
+func (a *admin) reportChange() {
+	if a.Changed != nil {
+		a.Changed()
+	}
+}
+
+func (a *admin) ListTokens(ctx context.Context) ([]Token, error) {
+	if _, err := requireManage(ctx); err != nil {
+		return nil, err
+	}
+	return a.tokens.ListTokens(ctx)
+}
+
+func (a *admin) RotateToken(ctx context.Context, id string, r Rotation) (IssuedToken, error) {
+	creator, err := requireManage(ctx)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	if r.Overlap < 0 || r.Overlap > MaxOverlap {
+		return IssuedToken{}, queue.Invalid("overlap", fmt.Sprintf("must be 0s to %dd, got %v; choose another", int(MaxOverlap.Hours()/24), r.Overlap))
+	}
+	if err := checkTokenID(id); err != nil {
+		return IssuedToken{}, err
+	}
+
+	former, err := a.tokens.GetToken(ctx, id)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+
+	var life time.Duration
+	if !former.ExpiresAt.IsZero() {
+		// A former rotation may have shortened this life, but never below the least one of a token.
+		life = max(former.ExpiresAt.Sub(former.CreatedAt), minTokenLife)
+	}
+	n, secret, err := Issue(creator, former.Name, former.Grants, life)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	n.Replaces = id
+	n.Overlap = r.Overlap
+	return a.storeToken(ctx, n, secret)
+}
+
+func (a *admin) RevokeToken(ctx context.Context, id string) (Token, error) {
+	if _, err := requireManage(ctx); err != nil {
+		return Token{}, err
+	}
+	if err := checkTokenID(id); err != nil {
+		return Token{}, err
+	}
+
+	t, err := a.tokens.RevokeToken(ctx, id)
+	if err == nil {
+		a.reportChange()
+	}
+	return t, err
+}
+
+// checkTokenID refuses a text that cannot be the id of a token. A whole token is a likely slip, and its text must not reach
+// a log.
+func checkTokenID(id string) error {
+	if strings.HasPrefix(id, secretPrefix) {
+		return queue.Invalid("id", fmt.Sprintf("must be the %d letters of the id alone, got the form of a token; give the part between the underscores", idLetters))
+	}
+	if len(id) != idLetters || strings.Trim(id, base62) != "" {
+		return queue.Invalid("id", fmt.Sprintf("must be the %d letters and digits of the id of a token, got %.64q; list the tokens", idLetters, id))
+	}
+	return nil
+}
+
+func (a *admin) WhoAmI(ctx context.Context) (Identity, error) {
+	p := From(ctx)
+	if p == nil {
+		return Identity{}, errNoPrincipal
+	}
+	return Identity{ID: p.ID, Name: p.Name, Kind: p.Kind, Grants: p.Grants()}, nil
+}
+
+func (a *admin) Can(ctx context.Context, q Question) (bool, error) {
+	p := From(ctx)
+	if p == nil {
+		return false, errNoPrincipal
+	}
+	if actionBits[q.Action] == 0 {
+		return false, queue.Invalid("action", fmt.Sprintf("must be one of %s, got %.64q; choose one", listActions(), string(q.Action)))
+	}
+
+	namespace := q.Namespace
+	if namespace != "" {
+		normal, err := queue.NamespaceName(namespace)
+		if err != nil {
+			return false, err
+		}
+		namespace = normal
+	}
+	name := q.Queue
+	if name != "" {
+		normal, err := queue.QueueName(name)
+		if err != nil {
+			return false, err
+		}
+		name = normal
+	}
+	return p.May(q.Action, namespace, name), nil
+}
+
+// Actions lists every action, sorted by name.
+func Actions() []queue.Action {
+	all := RoleSystem.Actions()
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// listActions returns the names of all actions for a message.
+func listActions() string {
+	var names []string
+	for _, a := range Actions() {
+		names = append(names, string(a))
+	}
+	return strings.Join(names, ", ")
+}
