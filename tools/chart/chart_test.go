@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -108,7 +109,7 @@ func render(t *testing.T, values string) (map[string]any, error) {
 }
 
 // custom lists the kinds that do not belong to Kubernetes itself.
-var custom = []string{"keda.sh/v1alpha1/ScaledObject", "monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor"}
+var custom = []string{"keda.sh/v1alpha1/ScaledObject", "keda.sh/v1alpha1/TriggerAuthentication", "monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor"}
 
 func decode(doc []byte) (string, any, error) {
 	var head struct {
@@ -138,7 +139,7 @@ func TestChart(t *testing.T) {
 		}
 		want := []string{
 			"Deployment/jobs-pgqueue-server", "Job/jobs-pgqueue-migrate", "PodDisruptionBudget/jobs-pgqueue-server",
-			"Service/jobs-pgqueue-server", "ServiceAccount/jobs-pgqueue",
+			"Secret/jobs-pgqueue-tokens", "Service/jobs-pgqueue-server", "ServiceAccount/jobs-pgqueue",
 		}
 		if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) {
 			t.Errorf("objects %v", keys)
@@ -153,8 +154,8 @@ func TestChart(t *testing.T) {
 			"Deployment/jobs-pgqueue-server", "Deployment/jobs-pgqueue-worker-exec", "Deployment/jobs-pgqueue-worker-hooks",
 			"HorizontalPodAutoscaler/jobs-pgqueue-server", "Job/jobs-pgqueue-migrate", "NetworkPolicy/jobs-pgqueue-server",
 			"NetworkPolicy/jobs-pgqueue-worker", "PodDisruptionBudget/jobs-pgqueue-server", "PodMonitor/jobs-pgqueue-worker",
-			"ScaledObject/jobs-pgqueue-worker-hooks", "Service/jobs-pgqueue-server", "ServiceAccount/jobs-pgqueue",
-			"ServiceMonitor/jobs-pgqueue-server",
+			"ScaledObject/jobs-pgqueue-worker-hooks", "Secret/jobs-pgqueue-tokens", "Service/jobs-pgqueue-server",
+			"ServiceAccount/jobs-pgqueue", "ServiceMonitor/jobs-pgqueue-server", "TriggerAuthentication/jobs-pgqueue-worker-hooks",
 		}
 		if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) {
 			t.Errorf("objects %v", keys)
@@ -174,6 +175,40 @@ func TestChart(t *testing.T) {
 		job := got["Job/jobs-pgqueue-migrate"].(*batchv1.Job)
 		if c := job.Spec.Template.Spec.Containers[0]; c.Image != "registry.example.org/x/pgqueue:v9" || c.Env[0].ValueFrom.SecretKeyRef.Key != "owner" {
 			t.Errorf("%s by %s", c.Image, c.Env[0].ValueFrom.SecretKeyRef.Key)
+		}
+	})
+	t.Run("the servers come closed, with tokens of the form that they demand", func(t *testing.T) {
+		got, err := render(t, everything+"auth: {}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret := got["Secret/jobs-pgqueue-tokens"].(*corev1.Secret).StringData
+		form := regexp.MustCompile(`^pgq_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}$`)
+		for _, key := range []string{"admin", "worker", "metrics"} {
+			if !form.MatchString(secret[key]) {
+				t.Errorf("%s: %q", key, secret[key])
+			}
+		}
+		if want := secret["admin"] + "\n" + secret["worker"] + " worker@default\n" + secret["metrics"] + " metrics@*\n"; secret["tokens"] != want {
+			t.Errorf("the file has %q, want %q", secret["tokens"], want)
+		}
+
+		server := got["Deployment/jobs-pgqueue-server"].(*appsv1.Deployment).Spec.Template.Spec
+		if !slices.Contains(server.Containers[0].Args, "--admin-token-file=/etc/pgqueue/tokens/tokens") || server.Volumes[0].Secret.Items[0].Key != "tokens" {
+			t.Errorf("servers: %v", server.Containers[0].Args)
+		}
+		worker := got["Deployment/jobs-pgqueue-worker-exec"].(*appsv1.Deployment).Spec.Template.Spec
+		// A command of a worker can read each mounted key, so the token with every right must not be there.
+		if items := worker.Volumes[1].Secret.Items; len(items) != 1 || items[0].Key != "worker" {
+			t.Errorf("workers mount %v", items)
+		}
+
+		own, err := render(t, least+"auth: {existingSecret: mine}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := own["Deployment/jobs-pgqueue-server"].(*appsv1.Deployment).Spec.Template.Spec.Volumes[0].Secret.SecretName; name != "mine" || own["Secret/jobs-pgqueue-tokens"] != nil {
+			t.Errorf("the secret is %s", name)
 		}
 	})
 	t.Run("monitors keep the namespace label, and servers reach the configured addresses", func(t *testing.T) {

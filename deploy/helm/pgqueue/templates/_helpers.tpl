@@ -45,6 +45,16 @@ imagePullSecrets:
 {{- mulf (trimSuffix $unit . | float64) (get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0) $unit) | ceil | int }}
 {{- end }}
 
+{{- /* The secret with the tokens: keys admin, worker, metrics, and tokens, which is the server's file of them. */}}
+{{- define "pgqueue.tokens" -}}
+{{- .Values.auth.existingSecret | default (printf "%s-tokens" (include "pgqueue.name" .)) }}
+{{- end }}
+
+{{- /* A token in the form that the server demands of its file. */}}
+{{- define "pgqueue.newToken" -}}
+pgq_{{ randAlphaNum 8 }}_{{ randAlphaNum 38 }}
+{{- end }}
+
 {{- define "pgqueue.container" -}}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
