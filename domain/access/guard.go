@@ -217,13 +217,17 @@ func (g *guard) watch(ctx context.Context) (watched context.Context, stop func()
 	p := From(ctx)
 	watched, cancel := context.WithCancelCause(ctx)
 	var timer *time.Timer
+	set := make(chan struct{}) // closed when timer is set
 	timer = time.AfterFunc(ConfirmInterval, func() {
+		<-set
 		if err := g.Confirm(watched, p); err != nil {
 			cancel(err)
-			return
 		}
-		timer.Reset(ConfirmInterval)
+		if watched.Err() == nil { // an ended call needs no further look
+			timer.Reset(ConfirmInterval)
+		}
 	})
+	close(set)
 
 	return watched, func() {
 		timer.Stop()
