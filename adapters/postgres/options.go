@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -18,17 +19,18 @@ type optionFunc func(*options)
 func (f optionFunc) apply(o *options) { f(o) }
 
 type options struct {
-	schema       string
-	listenURL    string
-	pooler       bool
-	maxConns     int32
-	callTimeout  time.Duration
-	notifyEvery  time.Duration
-	logger       *slog.Logger
-	noNotify     bool
-	maxPayload   int
-	partitionMin int64
-	tracer       pgx.QueryTracer
+	schema         string
+	listenURL      string
+	pooler         bool
+	maxConns       int32
+	callTimeout    time.Duration
+	notifyEvery    time.Duration
+	logger         *slog.Logger
+	noNotify       bool
+	maxPayload     int
+	partitionMin   int64
+	tracer         pgx.QueryTracer
+	auditRetention time.Duration
 }
 
 // connectorTo returns the connector of connections to the database at url.
@@ -38,12 +40,13 @@ func (o *options) connectorTo(url string) *txn.Connector {
 
 func defaultOptions() options {
 	return options{
-		schema:       DefaultSchema,
-		callTimeout:  DefaultCallTimeout,
-		notifyEvery:  5 * time.Millisecond,
-		logger:       slog.New(slog.DiscardHandler),
-		partitionMin: 1 << 20,
-		maxPayload:   queue.DefaultMaxPayloadBytes,
+		schema:         DefaultSchema,
+		callTimeout:    DefaultCallTimeout,
+		notifyEvery:    5 * time.Millisecond,
+		logger:         slog.New(slog.DiscardHandler),
+		partitionMin:   1 << 20,
+		maxPayload:     queue.DefaultMaxPayloadBytes,
+		auditRetention: access.DefaultAuditRetention,
 	}
 }
 
@@ -88,6 +91,12 @@ func WithLogger(l *slog.Logger) Option { return optionFunc(func(o *options) { o.
 // at least 1024 and rounds it up to a multiple of 32. Partitions grow with the rate of tasks.
 func WithPartitionSize(ids int64) Option {
 	return optionFunc(func(o *options) { o.partitionMin = (max(ids, 1024) + runMost - 1) / runMost * runMost })
+}
+
+// WithAuditRetention sets the age at which background work removes entries of the audit (default 365 days). It must be 0,
+// which keeps all, or at least [access.MinAuditRetention].
+func WithAuditRetention(d time.Duration) Option {
+	return optionFunc(func(o *options) { o.auditRetention = d })
 }
 
 // WithMaxPayloadBytes bounds payloads and results of InTx (default 1 MiB). For all other calls the manager checks the

@@ -75,6 +75,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		{"events", s.pruneEvents},
 		{"ticks", func(ctx context.Context) (queue.Maintained, error) { return s.pruneTicks(ctx, now) }},
 		{"heartbeats", s.pruneLeaseBeats},
+		{"audit", func(ctx context.Context) (queue.Maintained, error) { return s.pruneAuditStep(ctx, now) }},
 		// The last, because the walk over a large partition can take all of the time that is left.
 		{"old partitions", func(ctx context.Context) (queue.Maintained, error) {
 			moved, more, err := s.dropPast(ctx)

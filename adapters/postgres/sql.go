@@ -63,6 +63,8 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "tick", tickColumns)
 	addRowType(lists, "listed_tick", listedTickColumns)
 	addRowType(lists, "token", tokenColumns)
+	addRowType(lists, "audit", auditColumns)
+	addRowType(lists, "stored_audit", storedAuditColumns)
 
 	// A walk up the ids differs from the walk down only in its order.
 	set := sqltext.Parse(sqlFiles, "sql/*.sql", lists)

@@ -15,6 +15,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/feed"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/migrate"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -39,6 +40,7 @@ type Store struct {
 	asideUntil atomic.Int64
 
 	ticksPruned time.Time // guarded by watermarks.mu
+	auditPruned time.Time // as ticksPruned
 }
 
 // schemaName matches valid names of a schema, which the SQL text quotes.
@@ -114,6 +116,9 @@ func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 // makeStore returns a store on pool, for Open and New.
 func makeStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	if err := CheckSchema(o.schema); err != nil {
+		return nil, queue.WithOp("open store", err)
+	}
+	if err := access.CheckAuditRetention(o.auditRetention); err != nil {
 		return nil, queue.WithOp("open store", err)
 	}
 	s := &Store{opt: o}

@@ -71,6 +71,13 @@ func (t *Telemetry) HTTPRefused(reason string) {
 	}
 }
 
+// AuditFailed counts an entry of the audit that the store did not keep.
+func (t *Telemetry) AuditFailed(error) {
+	if t.m != nil {
+		t.m.auditFailures.Inc()
+	}
+}
+
 // recordRequest records a request after the fact, when its route is known.
 func (t *Telemetry) recordRequest(r *http.Request, status int, span trace.Span, took time.Duration) {
 	m, route := methodLabel(r), routeLabel(r)

@@ -48,6 +48,8 @@ type meters struct {
 	heartbeatLag prometheus.Histogram
 
 	http httpMeters
+
+	auditFailures prometheus.Counter
 }
 
 // taskMeters count the tasks of one queue.
@@ -127,6 +129,7 @@ func newMeters(c config) (*meters, error) {
 		tickLateness:  mk.newHistogram("pgqueue_tick_lateness_seconds", "How long after their nominal time ticks fired.", taskBuckets),
 		heartbeatLag:  mk.newHistogram("pgqueue_worker_heartbeat_lag_seconds", "How long after they were due heartbeats of workers were sent.", callBuckets),
 		http:          newHTTPMeters(mk),
+		auditFailures: mk.newCounter("pgqueue_audit_failures_total", "Entries of the audit that the store did not keep; the log has them."),
 	}
 
 	polls := mk.newCounters("pgqueue_polls_total", "Looks of the process for tasks, by whether there were any: found, empty.", "result")

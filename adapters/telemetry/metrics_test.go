@@ -18,6 +18,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
 	"github.com/pgqueue/pgqueue/adapters/telemetry"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/worker"
 )
@@ -94,10 +95,27 @@ var everyMetric = map[string]struct {
 	"pgqueue_http_request_seconds":        {dto.MetricType_HISTOGRAM, "method route"},
 	"pgqueue_http_in_flight_requests":     {dto.MetricType_GAUGE, ""},
 	"pgqueue_http_refused_requests_total": {dto.MetricType_COUNTER, "reason"},
+	"pgqueue_audit_failures_total":        {dto.MetricType_COUNTER, ""},
 
 	"pgqueue_ready":        {dto.MetricType_GAUGE, ""},
 	"pgqueue_health_check": {dto.MetricType_GAUGE, "check"},
 	"pgqueue_build_info":   {dto.MetricType_GAUGE, "go_version revision version"},
+}
+
+// TestAuditFailures: each entry that the store did not keep is counted, and a Telemetry without metrics ignores it.
+func TestAuditFailures(t *testing.T) {
+	s := newStack(t)
+	recorder := access.NewAuditRecorder(access.AuditSettings{Log: failingAudit{}, Failed: s.tel.AuditFailed})
+	recorder.Record(t.Context(), access.AuditEntry{Operation: "delete_queue"}, nil)
+	recorder.Record(t.Context(), access.AuditEntry{Operation: "delete_queue"}, nil)
+	s.want(2, "pgqueue_audit_failures_total")
+}
+
+// failingAudit keeps no entry.
+type failingAudit struct{ access.AuditLog }
+
+func (failingAudit) RecordAudit(context.Context, access.AuditEntry) error {
+	return queue.Kind("unavailable")
 }
 
 // pool stands for a pool of connections.

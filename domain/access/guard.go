@@ -16,6 +16,8 @@ type Guarding struct {
 	// Confirm returns an error when the credential of p is no longer valid. The guard calls it every [ConfirmInterval] while a
 	// call waits or streams; nil never ends such a call.
 	Confirm func(ctx context.Context, p *Principal) error
+	// Audit records changes by operators and refusals; nil records nothing.
+	Audit *AuditRecorder
 }
 
 // TaskQueues is the power of a store to read the queues of tasks.
@@ -35,7 +37,11 @@ const ConfirmInterval = 5 * time.Second
 // A principal with grants for whole namespaces costs one look-up of a map and no allocation. For a principal with grants
 // for some queues each operation by id reads the queues of the tasks first.
 func Guard(next queue.Service, g Guarding) queue.Service {
-	return &guard{Service: queue.ObserveService(next, &checker{}), next: next, namespace: next.Namespace(), Guarding: g}
+	decided := &guard{Service: queue.ObserveService(next, &checker{}), next: next, namespace: next.Namespace(), Guarding: g}
+	if g.Audit == nil {
+		return decided
+	}
+	return auditCalls(decided, g.Audit)
 }
 
 // guard decides about the operations with arguments beside the name of a queue. The embedded Service decides about

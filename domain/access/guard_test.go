@@ -190,7 +190,7 @@ func (f fakeService) DeleteQueue(_ context.Context, name string, _ ...queue.IfVe
 
 func (f fakeService) CleanQueue(context.Context, string, ...queue.IfVersion) (int64, error) {
 	f.note("CleanQueue")
-	return 0, nil
+	return 5, nil
 }
 
 func (f fakeService) CleanQueueWithin(context.Context, string, time.Duration, ...queue.IfVersion) (queue.Cleaned, error) {
@@ -798,9 +798,9 @@ func TestRevocationEndsStreams(t *testing.T) {
 	}
 }
 
-// TestGuardAllocatesNothing: the decision for a principal of a whole namespace costs no allocation.
+// TestGuardAllocatesNothing: the decision for a principal of a whole namespace costs no allocation, with an audit too.
 func TestGuardAllocatesNothing(t *testing.T) {
-	guard := access.Guard(idleService{}, access.Guarding{Queues: taskQueuesFake{}})
+	guard := access.Guard(idleService{}, access.Guarding{Queues: taskQueuesFake{}, Audit: access.NewAuditRecorder(access.AuditSettings{})})
 	ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, "admin@own")))
 	for name, call := range map[string]func(){
 		"CreateTask":     func() { _, _ = guard.CreateTask(ctx, "mail", queue.TaskMeta{}) },
@@ -837,7 +837,7 @@ func (idleService) ReleaseTasks(context.Context, []queue.Release) ([]queue.Relea
 
 func BenchmarkGuard(b *testing.B) {
 	grant, _ := access.ParseGrant("admin@own")
-	guard := access.Guard(idleService{}, access.Guarding{})
+	guard := access.Guard(idleService{}, access.Guarding{Audit: access.NewAuditRecorder(access.AuditSettings{})})
 	ctx := access.With(context.Background(), access.NewPrincipal("id", "name", access.KindToken, []access.Grant{grant}))
 	b.Run("CreateTask", func(b *testing.B) {
 		for b.Loop() {

@@ -27,9 +27,13 @@ type Principal struct {
 	// ID identifies the principal in logs and in the audit, as the public part of a token. It is not secret.
 	ID string
 	// Name is for people.
-	Name   string
-	Kind   Kind
-	grants []Grant
+	Name string
+	Kind Kind
+	// Issuer and Subject identify the owner of a JWT for the audit; "" for other kinds. They are set before the principal is
+	// shared.
+	Issuer  string
+	Subject string
+	grants  []Grant
 	// everywhere has the actions of grants for all namespaces, wide those of grants for all queues of a namespace.
 	everywhere actionSet
 	wide       map[string]actionSet

@@ -339,6 +339,54 @@ create table pgqueue.access_token (
     replaces   text        not null          -- id of the token that a rotation replaced; '' = none
 );
 
+-- The audit of access: append-only. It contains names, ids and numbers, never a payload, a result, an error text or a secret.
+create table pgqueue.audit (
+    id             bigint      generated always as identity primary key,
+    at             timestamptz not null default pgqueue.clock(), -- servers may not set it
+    principal_id   text        not null,
+    principal_name text        not null,
+    principal_kind text        not null,
+    issuer         text        not null,
+    subject        text        not null,
+    request_id     text        not null,
+    via            text        not null,
+    remote         text        not null,
+    reason         text        not null,
+    action         text        not null,
+    operation      text        not null,
+    namespace      text        not null,
+    queue          text        not null,
+    ticker         text        not null,
+    task           bigint      not null, -- 0 = none or several
+    token          text        not null, -- the public part
+    filter         text        not null,
+    ids            integer     not null,
+    dry_run        boolean     not null,
+    outcome        text        not null,
+    calls          integer     not null,
+    matched        bigint      not null,
+    moved          bigint      not null
+);
+create index audit_at on pgqueue.audit (at, id);
+
+-- The one way by which entries leave. Servers may call it and may not delete: so they cannot remove an entry before the
+-- least retention, 30 days. It runs with the rights of the owner of the table.
+create function pgqueue.prune_audit(age bigint, most integer) returns bigint
+    language sql volatile security definer
+begin atomic
+    with old as (
+        select a.id from pgqueue.audit a
+        where a.at < pgqueue.clock() - greatest(pgqueue.nanos($1), pg_catalog.make_interval(days => 30))
+        order by a.at, a.id limit least($2, 5000)
+        for update skip locked
+    ),
+    gone as (
+        delete from pgqueue.audit a using old where a.id = old.id returning 1
+    )
+    select count(*) from gone;
+end;
+revoke execute on function pgqueue.prune_audit(bigint, integer) from public;
+
 -- One task with its present status, which follows from the place of its rows. For lists and single looks; the
 -- hot path never reads it. Finished tasks past retention are not shown, though their rows may still be there.
 -- "offset 0" keeps each table a look-up by its whole key, also with wrong statistics of its size.

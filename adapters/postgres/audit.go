@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+var _ access.AuditLog = (*Store)(nil)
+
+// auditEntry shortens the column list.
+type auditEntry = access.AuditEntry
+
+// storedAuditColumns are all columns of the audit.
+var storedAuditColumns = table.New(
+	table.Col("id", func(e *auditEntry) *int64 { return &e.ID }),
+	table.Col("at", func(e *auditEntry) *time.Time { return &e.At }),
+	table.Col("principal_id", func(e *auditEntry) *string { return &e.PrincipalID }),
+	table.Col("principal_name", func(e *auditEntry) *string { return &e.PrincipalName }),
+	table.Col("principal_kind", func(e *auditEntry) *access.Kind { return &e.PrincipalKind }),
+	table.Col("issuer", func(e *auditEntry) *string { return &e.Issuer }),
+	table.Col("subject", func(e *auditEntry) *string { return &e.Subject }),
+	table.Col("request_id", func(e *auditEntry) *string { return &e.RequestID }),
+	table.Col("via", func(e *auditEntry) *access.Via { return &e.Via }),
+	table.Col("remote", func(e *auditEntry) *string { return &e.Remote }),
+	table.Col("reason", func(e *auditEntry) *string { return &e.Reason }),
+	table.Col("action", func(e *auditEntry) *queue.Action { return &e.Action }),
+	table.Col("operation", func(e *auditEntry) *string { return &e.Operation }),
+	table.Col("namespace", func(e *auditEntry) *string { return &e.Namespace }),
+	table.Col("queue", func(e *auditEntry) *string { return &e.Queue }),
+	table.Col("ticker", func(e *auditEntry) *string { return &e.Ticker }),
+	table.Col("task", func(e *auditEntry) *int64 { return &e.Task }),
+	table.Col("token", func(e *auditEntry) *string { return &e.Token }),
+	table.Col("filter", func(e *auditEntry) *string { return &e.Filter }),
+	table.Col("ids", func(e *auditEntry) *int { return &e.IDs }),
+	table.Col("dry_run", func(e *auditEntry) *bool { return &e.DryRun }),
+	table.Col("outcome", func(e *auditEntry) *string { return &e.Outcome }),
+	table.Col("calls", func(e *auditEntry) *int { return &e.Calls }),
+	table.Col("matched", func(e *auditEntry) *int64 { return &e.Matched }),
+	table.Col("moved", func(e *auditEntry) *int64 { return &e.Moved }),
+)
+
+// auditColumns are those that a record sets.
+var auditColumns = storedAuditColumns.Without("id", "at")
+
+// The statements on the audit.
+var (
+	insertAudit = statement("audit.insert")
+	listAudit   = statement("audit.list")
+	pruneAudit  = statement("audit.prune")
+)
+
+// RecordAudit implements access.AuditLog.
+func (s *Store) RecordAudit(ctx context.Context, e access.AuditEntry) error {
+	e = e.Clean()
+	return s.db.Run(ctx, "record audit", func(_ context.Context, t *txn.Tx) error {
+		t.Queue(insertAudit, auditColumns.Values(nil, &e)...)
+		return nil
+	})
+}
+
+// ListAudit implements access.AuditLog.
+func (s *Store) ListAudit(ctx context.Context, f access.AuditFilter) (access.AuditPage, error) {
+	const op = "list audit"
+	f, err := f.Normalize()
+	if err != nil {
+		return access.AuditPage{}, queue.WithOp(op, err)
+	}
+	before, beforeID, _ := access.ReadAuditCursor(f.Cursor) // checked above
+
+	page := access.AuditPage{Entries: []access.AuditEntry{}}
+	err = s.db.Query(ctx, op, listAudit, func(rows pgx.Rows) error {
+		var e access.AuditEntry
+		err := rows.Scan(storedAuditColumns.Targets(nil, &e)...)
+		e.At = e.At.UTC()
+		page.Entries = append(page.Entries, e)
+		return err
+	},
+		arg("since", timePointer(f.Since)), arg("until", timePointer(f.Until)), arg("before", timePointer(before)), arg("before_id", beforeID),
+		arg("principal", f.Principal), arg("action", string(f.Action)), arg("namespace", f.Namespace), arg("outcome", f.Outcome),
+		arg("limit", f.Limit+1)) // one more shows that there is a next page
+	if err != nil {
+		return access.AuditPage{}, err
+	}
+
+	if len(page.Entries) > f.Limit {
+		page.Entries = page.Entries[:f.Limit]
+		last := page.Entries[f.Limit-1]
+		page.Next = access.AuditCursor(last.At, last.ID)
+	}
+	return page, nil
+}

@@ -1,0 +1,212 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The limits of the audit.
+const (
+	// DefaultAuditRetention is the age at which an entry is removed unless configured otherwise.
+	DefaultAuditRetention = 365 * 24 * time.Hour
+	// MinAuditRetention is the least age of an entry that is removed. The database holds servers to it: a stolen
+	// connection string of a server cannot remove the traces of its use.
+	MinAuditRetention = 30 * 24 * time.Hour
+	// MaxAuditText is the largest number of bytes of a text of an entry. Longer texts are cut.
+	MaxAuditText = 500
+	// AuditPruneStep is the largest number of entries that one PruneAudit removes.
+	AuditPruneStep = 5_000
+)
+
+// AuditEntry is one row of the audit: which principal did what, by which way, and how it ended. It contains names, ids and
+// numbers only, never a payload, a result, an error text or a secret.
+type AuditEntry struct {
+	// ID is the id of the entry. The store sets it, and At by its clock.
+	ID int64
+	At time.Time
+
+	// PrincipalID is the id of the principal, as the public part of a token. For a refused credential it is what the
+	// credential claims to be; "" without one.
+	PrincipalID   string
+	PrincipalName string
+	PrincipalKind Kind
+	// Issuer and Subject identify the owner of a JWT; "" for other kinds.
+	Issuer  string
+	Subject string
+
+	Caller
+
+	// Action is the right that the operation needs; "" for a request that was refused before its operation was known.
+	Action queue.Action
+	// Operation is the label of the operation, as "cancel_tasks" or "create_token"; "" as Action.
+	Operation string
+	// Namespace, Queue, Ticker, Task and Token name what the operation concerns; "" and 0 where it names none. Task is set
+	// for an operation on exactly one task. Token is the public part.
+	Namespace string
+	Queue     string
+	Ticker    string
+	Task      int64
+	Token     string
+
+	// Filter is the filter of a bulk operation as text, IDs the number of ids.
+	Filter string
+	IDs    int
+	DryRun bool
+
+	// Outcome is [AuditOK] or the kind of the error.
+	Outcome string
+	// Calls is the number of calls that the entry stands for: above 1 for equal refusals of a minute.
+	Calls int
+	// Matched and Moved are the numbers of tasks of the operation.
+	Matched int64
+	Moved   int64
+}
+
+// AuditOK is the outcome of a call without an error.
+const AuditOK = "ok"
+
+// AuditLog is the driven port of the audit. It is append-only: no method changes an entry, and entries leave by age alone.
+// All methods are safe for concurrent use, honour ctx, and fail with *queue.Error.
+type AuditLog interface {
+	// RecordAudit appends an entry. It ignores ID and At of e.
+	RecordAudit(ctx context.Context, e AuditEntry) error
+	// ListAudit returns a page of entries, the newest first.
+	ListAudit(ctx context.Context, f AuditFilter) (AuditPage, error)
+	// PruneAudit removes at most [AuditPruneStep] entries that are older than age, the oldest first. An age below
+	// [MinAuditRetention] counts as that. It returns their number, and whether there may be more.
+	PruneAudit(ctx context.Context, age time.Duration) (removed int, more bool, err error)
+}
+
+// AuditFilter selects entries. The zero value selects all.
+type AuditFilter struct {
+	// Since is inclusive, Until exclusive; zero for no bound.
+	Since time.Time
+	Until time.Time
+	// Principal is the id of a principal.
+	Principal string
+	Action    queue.Action
+	Namespace string
+	Outcome   string
+	// Limit is the most entries of a page, 0 for [queue.DefaultPage].
+	Limit int
+	// Cursor is the Next of the page before; "" starts with the newest entry.
+	Cursor string
+}
+
+// AuditPage is a page of entries. Next is the cursor of the next page; "" at the end.
+type AuditPage struct {
+	Entries []AuditEntry
+	Next    string
+}
+
+// Normalize checks f and fills in the default limit.
+func (f AuditFilter) Normalize() (AuditFilter, error) {
+	if f.Limit == 0 {
+		f.Limit = queue.DefaultPage
+	}
+	if err := queue.CheckInt("limit", f.Limit, 1, queue.MaxPage); err != nil {
+		return f, err
+	}
+	if err := queue.CheckTime("since", f.Since); err != nil {
+		return f, err
+	}
+	if err := queue.CheckTime("until", f.Until); err != nil {
+		return f, err
+	}
+	if !utf8.ValidString(f.Principal) || strings.Contains(f.Principal, "\x00") || len(f.Principal) > MaxAuditText {
+		return f, queue.Invalid("principal", fmt.Sprintf("must be at most %d bytes of text, got another; copy the id from the audit", MaxAuditText))
+	}
+	if f.Action != "" && actionBits[f.Action] == 0 {
+		return f, queue.Invalid("action", fmt.Sprintf("must be one of %s, got %.64q; choose one", joinNames(RoleSystem.Actions()), f.Action))
+	}
+	if f.Outcome != "" && f.Outcome != AuditOK && !slices.Contains(queue.Kinds(), queue.Kind(f.Outcome)) {
+		return f, queue.Invalid("outcome", fmt.Sprintf("must be %s or one of %s, got %.64q; choose one", AuditOK, joinNames(queue.Kinds()), f.Outcome))
+	}
+
+	if f.Namespace != "" {
+		var err error
+		if f.Namespace, err = queue.NamespaceName(f.Namespace); err != nil {
+			return f, err
+		}
+	}
+	_, _, err := ReadAuditCursor(f.Cursor)
+	return f, err
+}
+
+// joinNames lists names with commas.
+func joinNames[N ~string](names []N) string {
+	texts := make([]string, len(names))
+	for i, name := range names {
+		texts[i] = string(name)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// AuditCursor returns the cursor behind an entry: for stores. Its time has the microseconds of the database.
+func AuditCursor(at time.Time, id int64) string {
+	return strconv.FormatInt(at.UnixMicro(), 36) + "." + strconv.FormatInt(id, 36)
+}
+
+// ReadAuditCursor returns the time and the id of a cursor; zero for "".
+func ReadAuditCursor(cursor string) (at time.Time, id int64, err error) {
+	if cursor == "" {
+		return time.Time{}, 0, nil
+	}
+
+	micros, rest, _ := strings.Cut(cursor, ".")
+	us, errTime := strconv.ParseInt(micros, 36, 64)
+	id, errID := strconv.ParseInt(rest, 36, 64)
+	at = time.UnixMicro(us).UTC()
+	if errTime != nil || errID != nil || id <= 0 || at.Year() < 1 || at.Year() > 9999 || AuditCursor(at, id) != cursor {
+		return time.Time{}, 0, queue.Invalid("cursor", "must be the cursor of a page of the audit; start again without it")
+	}
+	return at, id, nil
+}
+
+// CheckAuditRetention returns an error unless d is 0, which keeps all entries, or at least [MinAuditRetention].
+func CheckAuditRetention(d time.Duration) error {
+	if d == 0 || d >= MinAuditRetention {
+		return nil
+	}
+	return queue.Invalid("audit_retention", fmt.Sprintf("must be 0 (forever) or at least %dd, got %v; choose a longer time", int(MinAuditRetention.Hours()/24), d))
+}
+
+// Clean returns e with texts that a store can keep: each is valid UTF-8 without control characters, at most [MaxAuditText]
+// bytes long, and shows of a token its public part only.
+func (e AuditEntry) Clean() AuditEntry {
+	for _, text := range []*string{
+		&e.PrincipalID, &e.PrincipalName, &e.Issuer, &e.Subject, &e.RequestID, &e.Remote, &e.Reason, &e.Operation, &e.Namespace, &e.Queue,
+		&e.Ticker, &e.Token, &e.Filter,
+	} {
+		*text = cleanText(*text)
+	}
+	e.Calls = max(e.Calls, 1)
+	return e
+}
+
+// secretForm matches the text of a token. A caller may paste one where a name belongs.
+var secretForm = regexp.MustCompile(`pgq_([0-9A-Za-z]{8})_[0-9A-Za-z]+`)
+
+func cleanText(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	text = secretForm.ReplaceAllString(text, "pgq_${1}_[redacted]")
+
+	if len(text) > MaxAuditText {
+		text = strings.ToValidUTF8(text[:MaxAuditText], "") // without a part of a letter at the end
+	}
+	return text
+}

@@ -1,0 +1,265 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+const (
+	// AuditTimeout bounds the write of one entry, beyond the deadline of the caller. A caller waits so long at
+	// most when the database does not answer; its own operation has failed or waited before.
+	AuditTimeout = 3 * time.Second
+	// RefusalWindow is the time in which equal refusals make two entries: the first, and the number of the others.
+	RefusalWindow = time.Minute
+	// maxRefusals bounds the different refusals of a window. The others share one entry for each action.
+	maxRefusals = 256
+	// flushTimeout bounds the writes of the refusals of one window.
+	flushTimeout = 30 * time.Second
+)
+
+// AuditSettings configures an [AuditRecorder]. Log is required.
+type AuditSettings struct {
+	Log AuditLog
+	// Logger gets one line with audit=true for each entry, also when Log fails; nil for none.
+	Logger *slog.Logger
+	// Failed is called for each entry that Log did not store; nil for none.
+	Failed func(error)
+}
+
+// AuditRecorder records calls into the audit. It writes an entry before the caller gets its answer: a queue in memory would
+// lose the entry of a revocation when the server is killed a second later. It does not repeat a failed write, because the
+// store itself repeats after passing faults, and the log line has all fields. A fault of the audit never fails the call.
+//
+// Refusals come in numbers that an attacker chooses. So the first of a principal and an action is written at once, and
+// the others within [RefusalWindow] are counted in memory and written as one entry. A killed process loses that count.
+//
+// It is safe for concurrent use. The nil recorder records nothing.
+type AuditRecorder struct {
+	AuditSettings
+
+	mu       sync.Mutex
+	refusals map[refusalKey]*AuditEntry // nil between windows; Calls counts those after the first
+	timer    *time.Timer                // ends the window
+	flushes  sync.WaitGroup
+	closed   bool
+}
+
+// refusalKey identifies equal refusals.
+type refusalKey struct {
+	principal string
+	action    queue.Action
+	outcome   string
+}
+
+// otherPrincipals is the id of the entry that counts the refusals beyond maxRefusals.
+const otherPrincipals = "others"
+
+// NewAuditRecorder returns a recorder. Close writes the refusals that it has counted.
+func NewAuditRecorder(s AuditSettings) *AuditRecorder {
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &AuditRecorder{AuditSettings: s}
+}
+
+// Record records a call that ended with err: its principal and its caller come from ctx, all else from e.
+func (r *AuditRecorder) Record(ctx context.Context, e AuditEntry, err error) {
+	if r == nil {
+		return
+	}
+
+	if p := From(ctx); p != nil {
+		e.PrincipalID = p.ID
+		e.PrincipalName = p.Name
+		e.PrincipalKind = p.Kind
+		e.Issuer = p.Issuer
+		e.Subject = p.Subject
+	}
+	e.Caller = CallerFrom(ctx)
+	e.Outcome = outcomeOf(err)
+	e.Calls = 1
+	e = e.Clean()
+
+	if isRefusal(err) && !r.startRefusal(e) {
+		return
+	}
+	r.writeEntry(ctx, e)
+}
+
+// outcomeOf returns the outcome of a call that ended with err.
+func outcomeOf(err error) string {
+	switch {
+	case err == nil:
+		return AuditOK
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return string(queue.KindOf(queue.ContextError(err)))
+	}
+	return string(queue.KindOf(err))
+}
+
+// isRefusal reports whether err is the decision of access against a call.
+func isRefusal(err error) bool {
+	if err == nil {
+		return false
+	}
+	kind := queue.KindOf(err)
+	return kind == queue.KindDenied || kind == queue.KindUnauthenticated
+}
+
+// startRefusal reports whether e is the first of its window. It counts e otherwise.
+func (r *AuditRecorder) startRefusal(e AuditEntry) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return true
+	}
+	if r.refusals == nil {
+		r.refusals = map[refusalKey]*AuditEntry{}
+		r.flushes.Add(1)
+		r.timer = time.AfterFunc(RefusalWindow, func() {
+			defer r.flushes.Done()
+			r.flushRefusals(context.Background())
+		})
+	}
+
+	key := refusalKey{e.PrincipalID, e.Action, e.Outcome}
+	counted := r.refusals[key]
+	if counted == nil && len(r.refusals) >= maxRefusals {
+		e = AuditEntry{PrincipalID: otherPrincipals, Action: e.Action, Outcome: e.Outcome}
+		key.principal = otherPrincipals
+		counted = r.refusals[key]
+		if counted == nil { // the table of actions bounds these
+			e.Calls = 1
+			r.refusals[key] = &e
+			return false
+		}
+	}
+
+	if counted == nil {
+		r.refusals[key] = &AuditEntry{}
+		return true
+	}
+	calls := counted.Calls + 1
+	if calls == 1 {
+		*counted = e
+	}
+	counted.Calls = calls
+	return false
+}
+
+// flushRefusals ends the window and writes its counts.
+func (r *AuditRecorder) flushRefusals(ctx context.Context) {
+	r.mu.Lock()
+	ended := r.refusals
+	r.refusals = nil
+	r.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	for _, e := range ended {
+		if e.Calls > 0 {
+			r.writeEntry(ctx, *e)
+		}
+	}
+}
+
+// Close ends the window of refusals and writes its counts. Calls that end later are recorded without a window.
+func (r *AuditRecorder) Close(ctx context.Context) {
+	if r == nil {
+		return
+	}
+
+	r.mu.Lock()
+	r.closed = true
+	stopped := r.timer != nil && r.timer.Stop()
+	r.mu.Unlock()
+
+	if stopped {
+		r.flushes.Done()
+	}
+	r.flushRefusals(ctx)
+	r.flushes.Wait()
+}
+
+// List returns a page of the audit to a principal with the right to read it, and records a refusal. Only roles of the
+// installation have that right: entries of one namespace show the principals of others.
+func (r *AuditRecorder) List(ctx context.Context, f AuditFilter) (AuditPage, error) {
+	if _, err := findActionScope(ctx, queue.ActionAuditRead, ""); err != nil {
+		r.Record(ctx, AuditEntry{Action: queue.ActionAuditRead, Operation: "list_audit"}, err)
+		return AuditPage{}, err
+	}
+	return r.Log.ListAudit(ctx, f)
+}
+
+// writeEntry logs and stores e, outside of the deadline of ctx.
+func (r *AuditRecorder) writeEntry(ctx context.Context, e AuditEntry) {
+	within := AuditTimeout
+	if end, ok := ctx.Deadline(); ok && e.Calls > 1 {
+		within = min(within, time.Until(end)) // that of the flush
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+	defer cancel()
+
+	r.Logger.LogAttrs(ctx, slog.LevelInfo, "audit entry", logAttrs(e)...)
+	err := r.Log.RecordAudit(ctx, e)
+	if err == nil {
+		return
+	}
+	r.Logger.LogAttrs(ctx, slog.LevelError, "audit entry is in the log only; the store failed",
+		slog.String("operation", e.Operation), slog.String("request_id", e.RequestID), slog.Any("err", err))
+	if r.Failed != nil {
+		r.Failed(err)
+	}
+}
+
+// logAttrs returns the fields of e that are set.
+func logAttrs(e AuditEntry) []slog.Attr {
+	attrs := []slog.Attr{slog.Bool("audit", true)}
+	for _, field := range []struct{ name, value string }{
+		{"principal", e.PrincipalID},
+		{"principal_name", e.PrincipalName},
+		{"principal_kind", string(e.PrincipalKind)},
+		{"issuer", e.Issuer},
+		{"subject", e.Subject},
+		{"request_id", e.RequestID},
+		{"via", string(e.Via)},
+		{"remote", e.Remote},
+		{"action", string(e.Action)},
+		{"operation", e.Operation},
+		{"namespace", e.Namespace},
+		{"queue", e.Queue},
+		{"ticker", e.Ticker},
+		{"token_id", e.Token},
+		{"filter", e.Filter},
+		{"outcome", e.Outcome},
+		{"reason", e.Reason},
+	} {
+		if field.value != "" {
+			attrs = append(attrs, slog.String(field.name, field.value))
+		}
+	}
+
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"task", e.Task},
+		{"ids", int64(e.IDs)},
+		{"matched", e.Matched},
+		{"moved", e.Moved},
+		{"calls", int64(e.Calls)},
+	} {
+		if field.value != 0 {
+			attrs = append(attrs, slog.Int64(field.name, field.value))
+		}
+	}
+	if e.DryRun {
+		attrs = append(attrs, slog.Bool("dry_run", true))
+	}
+	return attrs
+}
