@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -51,34 +52,71 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-func testRoles(t *testing.T, schema string) {
+// roleLogins are the roles of the script under names of one test, which may log in.
+type roleLogins struct {
+	admin  *pgx.Conn
+	dsn    string // of admin
+	schema string
+	prefix string
+}
+
+// login returns the connection string of a role of the script, as "server".
+func (r roleLogins) login(t *testing.T, role string) string {
 	t.Helper()
-	in := inSchema(schema)
-	dsn := postgrestest.Empty(t)
-	admin := connect(t, dsn)
+	return withUser(t, r.dsn, r.prefix+"_"+role, "p")
+}
+
+// connect returns a connection as a role of the script.
+func (r roleLogins) connect(t *testing.T, role string) *pgx.Conn {
+	t.Helper()
+	return connect(t, r.login(t, role))
+}
+
+// setUpRoles runs the script as its head says: before the first migration, and again after it. The role app acts as the
+// server's.
+func setUpRoles(t *testing.T, schema string) roleLogins {
+	t.Helper()
+	r := roleLogins{dsn: postgrestest.Empty(t), schema: schema}
+	r.admin = connect(t, r.dsn)
 	// Roles belong to the whole server, so these are this test's own.
-	prefix := "pgq_" + strings.ToLower(rand.Text()[:8])
-	roles := strings.NewReplacer("pgqueue_owner", prefix+"_owner", "pgqueue_server", prefix+"_server", "pgqueue_readonly", prefix+"_readonly")
-	text := roles.Replace(open(t, dsn, postgres.WithSchema(schema)).RolesSQL())
+	r.prefix = "pgq_" + strings.ToLower(rand.Text()[:8])
+	names := []string{"owner", "server", "readonly", "producer"}
+	var pairs []string
+	for _, name := range names {
+		pairs = append(pairs, "pgqueue_"+name, r.prefix+"_"+name)
+	}
+	text := strings.NewReplacer(pairs...).Replace(open(t, r.dsn, postgres.WithSchema(schema)).RolesSQL())
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
-		for _, name := range []string{"_app", "_owner", "_readonly", "_server"} {
-			for _, q := range []string{"drop owned by ", "drop role if exists "} {
-				if _, err := admin.Exec(ctx, q+prefix+name+map[bool]string{true: " cascade"}[q == "drop owned by "]); err != nil {
+		for _, name := range append([]string{"app"}, names...) {
+			for _, q := range []string{"drop owned by %s cascade", "drop role if exists %s"} {
+				if _, err := r.admin.Exec(ctx, fmt.Sprintf(q, r.prefix+"_"+name)); err != nil {
 					t.Error(err)
 				}
 			}
 		}
 	})
 
-	runAll(t, admin, text)
-	sql(t, admin, roles.Replace("alter role pgqueue_owner login password 'o'"), roles.Replace("alter role pgqueue_readonly login password 'r'"),
-		"create role "+prefix+"_app login password 'a' in role "+prefix+"_server", "alter role "+prefix+"_app set role = "+prefix+"_server")
-	up(t, open(t, withUser(t, dsn, prefix+"_owner", "o"), postgres.WithSchema(schema)))
-	runAll(t, admin, text)
-	runAll(t, admin, text)
+	runAll(t, r.admin, text)
+	for _, name := range names {
+		sql(t, r.admin, "alter role "+r.prefix+"_"+name+" login password 'p'")
+	}
+	sql(t, r.admin, "create role "+r.prefix+"_app login password 'p' in role "+r.prefix+"_server",
+		"alter role "+r.prefix+"_app set role = "+r.prefix+"_server")
+	up(t, open(t, r.login(t, "owner"), postgres.WithSchema(schema)))
+	runAll(t, r.admin, text)
+	runAll(t, r.admin, text)
+	return r
+}
 
-	s := open(t, withUser(t, dsn, prefix+"_app", "a"), postgres.WithPartitionSize(1000), postgres.WithSchema(schema))
+func testRoles(t *testing.T, schema string) {
+	t.Helper()
+	in := inSchema(schema)
+	roles := setUpRoles(t, schema)
+	dsn := roles.dsn
+	admin := roles.admin
+
+	s := open(t, roles.login(t, "app"), postgres.WithPartitionSize(1000), postgres.WithSchema(schema))
 	ctx := t.Context()
 	chores := func() {
 		t.Helper()
@@ -193,13 +231,13 @@ func testRoles(t *testing.T, schema string) {
 		}
 	}
 	t.Run("the server's role changes no table, function or record of migrations", func(t *testing.T) {
-		denied(t, withUser(t, dsn, prefix+"_app", "a"),
+		denied(t, roles.login(t, "app"),
 			"drop table pgqueue.queue", "alter table pgqueue.ready add column x int", "update pgqueue.migration set name = 'x'",
 			"create or replace function pgqueue.clock() returns timestamptz language sql as 'select now()'",
 			"drop schema pgqueue cascade", "create schema other")
 	})
 	t.Run("the read-only role reads and does not write", func(t *testing.T) {
-		viewer := withUser(t, dsn, prefix+"_readonly", "r")
+		viewer := roles.login(t, "readonly")
 		conn := connect(t, viewer)
 		if n := value[int64](t, conn, in("select count(*) from pgqueue.event")); n == 0 {
 			t.Error("it sees nothing")

@@ -4,7 +4,8 @@
 --
 --   pgqueue_owner     owns schema and tables; "pgqueue migrate up" runs as it
 --   pgqueue_server    rights of servers, workers with --database-url and programs that use the queue in process
---   pgqueue_readonly  reads all tables, changes none; for operators and dashboards
+--   pgqueue_readonly  reads all tables but the tokens, changes none; for operators and dashboards
+--   pgqueue_producer  creates tasks in transactions of its own program, and reads no content of tasks
 --
 -- No role may log in yet. Allow it, or use a role of your own that acts as one of them:
 --
@@ -15,12 +16,16 @@
 --
 -- Servers create and drop partitions while they run, so pgqueue_server owns the two partitioned tables and may create in
 -- the schema. It can neither change nor drop any other table, nor replace a function.
+--
+-- It is one transaction: at no moment has a role a right that it loses at the end.
+
+begin;
 
 do $$
 declare
     name text;
 begin
-    foreach name in array array['pgqueue_owner', 'pgqueue_server', 'pgqueue_readonly'] loop
+    foreach name in array array['pgqueue_owner', 'pgqueue_server', 'pgqueue_readonly', 'pgqueue_producer'] loop
         if not exists (select 1 from pg_roles where rolname = name) then
             execute format('create role %I nologin', name);
         end if;
@@ -34,7 +39,7 @@ create schema if not exists pgqueue;
 alter schema pgqueue owner to pgqueue_owner;
 revoke all on schema pgqueue from public;
 grant usage, create on schema pgqueue to pgqueue_server;
-grant usage on schema pgqueue to pgqueue_readonly;
+grant usage on schema pgqueue to pgqueue_readonly, pgqueue_producer;
 
 grant select, insert, update, delete on all tables in schema pgqueue to pgqueue_server;
 grant usage, select on all sequences in schema pgqueue to pgqueue_server;
@@ -48,17 +53,40 @@ alter default privileges for role pgqueue_owner in schema pgqueue grant select o
 alter default privileges for role pgqueue_owner in schema pgqueue grant select on sequences to pgqueue_readonly;
 alter default privileges for role pgqueue_server in schema pgqueue grant select on tables to pgqueue_readonly;
 
--- After a migration: the record of migrations is read only, and servers own the partitioned tables.
+-- After a migration: servers own the partitioned tables, and these tables have other rights than the rest.
 do $$
 declare
     name text;
 begin
-    if to_regclass('pgqueue.migration') is not null then
-        revoke insert, update, delete on pgqueue.migration from pgqueue_server;
+    if to_regclass('pgqueue.migration') is null then
+        return;
     end if;
+
     foreach name in array array['pgqueue.task', 'pgqueue.done'] loop
-        if to_regclass(name) is not null then
-            execute format('alter table %s owner to pgqueue_server', name);
-        end if;
+        execute format('alter table %s owner to pgqueue_server', name);
     end loop;
+
+    -- The record of migrations is read only.
+    revoke insert, update, delete on pgqueue.migration from pgqueue_server;
+
+    -- Tokens end, and stay in the list.
+    revoke delete on pgqueue.access_token from pgqueue_server;
+    revoke all on pgqueue.access_token from pgqueue_readonly;
+
+    -- The audit is append-only. The table sets id and time, and the function removes what is past the least retention.
+    revoke insert, update, delete on pgqueue.audit from pgqueue_server;
+    grant insert (principal_id, principal_name, principal_kind, issuer, subject, request_id, via, remote, reason, action, operation, namespace,
+                  queue, ticker, task, token, filter, ids, dry_run, outcome, calls, matched, moved)
+        on pgqueue.audit to pgqueue_server;
+    grant execute on function pgqueue.prune_audit(bigint, integer) to pgqueue_server;
+
+    -- A create reads queues and partitions, and writes rows that it cannot read afterwards. A create with a key that exists
+    -- is refused: its answer would be the task of that key with its content.
+    grant select on pgqueue.queue, pgqueue.part to pgqueue_producer;
+    grant usage, select on sequence pgqueue.turn to pgqueue_producer;
+    grant insert on pgqueue.task, pgqueue.ready, pgqueue.delayed, pgqueue.lane, pgqueue.task_key, pgqueue.event to pgqueue_producer;
+    grant select (queue_id, priority) on pgqueue.lane to pgqueue_producer;
+    grant select (queue_id, key) on pgqueue.task_key to pgqueue_producer;
 end $$;
+
+commit;
