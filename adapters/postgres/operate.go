@@ -500,5 +500,5 @@ func (m *moves) erase(t *txn.Tx, rows []*nowRow) {
 		m.tallies.Add(n.task.Namespace, n.task.Queue, n.task.Status, "", 1)
 		m.events.appendIDs(eventChange{queue: n.queue, was: statusCodes[n.task.Status], delayed: delayed}, n.task.ID)
 	}
-	t.Queue(eraseTasks, placeColumns.Arrays(nil, places)...)
+	queueErase(t, places)
 }

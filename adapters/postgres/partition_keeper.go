@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +39,6 @@ const (
 	dropPatience  = "20ms"
 	dropRestLeast = 10 * time.Second
 	dropRestMost  = 5 * time.Minute
-	dropTimeout   = 10 * time.Minute // bounds the drop and the counts under the lock, which blocks no other work
 )
 
 // The statements of the partition keeper. createPart, closePartTable, freezePart and dropPartTables change tables, and
@@ -51,8 +51,7 @@ var (
 	walkPart       = statement("part.walk")
 	stripPartKeys  = statement("part.strip.keys")
 	stripPartRows  = statement("part.strip")
-	countPartTasks = statement("part.counts")
-	findRevived    = statement("part.revived")
+	findPartChange = statement("part.changed")
 	closePartTable = statement("part.close")
 	lockDrop       = statement("part.drop.lock")
 	freezePart     = statement("part.freeze")
@@ -124,6 +123,7 @@ func noPartition(err error) bool {
 type partition struct {
 	lower, upper int64
 	createdAt    time.Time
+	isCounting   bool // its tasks are counted for its drop
 }
 
 var partColumns = table.New(
@@ -142,7 +142,7 @@ type partitionList struct {
 // scanPart adds a row of part.list.
 func (l *partitionList) scanPart(rows pgx.Rows) error {
 	var one partition
-	err := rows.Scan(append(partColumns.Targets(nil, &one), &l.now, &l.lastID)...)
+	err := rows.Scan(append(partColumns.Targets(nil, &one), &one.isCounting, &l.now, &l.lastID)...)
 	l.all = append(l.all, one)
 	return err
 }
@@ -358,8 +358,8 @@ func (s *Store) keepAhead(ctx context.Context) error {
 }
 
 // dropPast drops the oldest partition if all of its tasks are finished and past retention. It first removes their rows
-// from other tables in bounded steps, and then the partition itself. It returns the number of removed rows and whether
-// another step is due at once.
+// from other tables, then counts them, each in bounded steps, and then drops the partition itself. It returns the number
+// of removed rows and whether another step is due at once.
 func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	const op = "drop partition"
 	var parts partitionList
@@ -369,16 +369,23 @@ func (s *Store) dropPast(ctx context.Context) (int, bool, error) {
 	}
 
 	p := parts.all[0]
-	moved, rest, err := s.stripPart(ctx, op, p)
-	if err != nil || rest != partStripped {
-		return moved, err == nil && rest == partHasMore, err
+	if !p.isCounting {
+		moved, rest, err := s.stripPart(ctx, op, p)
+		if err != nil || rest != partStripped {
+			return moved, err == nil && rest == partHasMore, err
+		}
+		began, err := s.beginPartCount(ctx, op, p)
+		return moved, began, err
 	}
 
-	dropped, err := s.dropPart(ctx, op, p)
-	if dropped {
-		moved++
+	rest, err := s.countPartStep(ctx, op, p)
+	if err != nil || rest != partCounted {
+		return 0, err == nil && rest == partHasMore, err
 	}
-	return moved, dropped, err
+	if dropped, err := s.dropPart(ctx, op, p); !dropped {
+		return 0, false, err
+	}
+	return 1, true, nil
 }
 
 // partRest is the state of a partition after one step of its removal.
@@ -389,6 +396,7 @@ const (
 	partOpen                     // the partition may get new rows
 	partNeeded                   // at least one task is unfinished or within its retention
 	partStripped                 // only the partition itself is left
+	partCounted                  // its count is whole
 )
 
 // askPart queues a statement on the tables of the partition p and calls each for every row.
@@ -475,10 +483,7 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 	}
 
 	if txn.IgnoreNothing(err) != nil {
-		// A smaller step may pass where one row fails, or where this step exceeds the call timeout. A failure with one
-		// row is reported: that row keeps its partition and affects no other.
-		smaller := isFaultOfRows(ctx, err) || ctx.Err() == nil && queue.KindOf(err) == queue.KindDeadline
-		if !smaller || !s.rowFilters.strip.halveStep() {
+		if !s.halvePartStep(ctx, err) {
 			return 0, partNeeded, err
 		}
 		return 0, partHasMore, nil
@@ -491,6 +496,14 @@ func (s *Store) stripPart(ctx context.Context, op string, p partition) (moved in
 	}
 	s.partitions.stripped(next)
 	return moved, rest, nil
+}
+
+// halvePartStep halves the steps over a partition after err. A smaller step may pass where one row fails, or where this
+// step exceeds the call timeout. It returns false for other faults and for a failure with one row. The caller reports
+// that failure: the row keeps its partition and affects no other.
+func (s *Store) halvePartStep(ctx context.Context, err error) bool {
+	smaller := isFaultOfRows(ctx, err) || ctx.Err() == nil && queue.KindOf(err) == queue.KindDeadline
+	return smaller && s.rowFilters.strip.halveStep()
 }
 
 // closePart closes a partition to new rows, because a transaction may still hold ids of it.
@@ -507,48 +520,51 @@ func (s *Store) closePart(ctx context.Context, op string, p partition) (partRest
 	return partHasMore, nil
 }
 
-// dropPart drops a partition that stripPart has walked, unless one of its tasks changed since. Such a task waits again,
-// and then it has a state row; or the retention of its queue is longer now, and then the newest finish shows that. The
-// time under the lock therefore does not grow with the tasks but with the rows of done_p, which one scan counts.
-// Statements on old tasks of the partition wait during this scan. Statements of the hot path wait only while the two
-// tables are dropped.
+// dropPart drops a partition with a whole count, unless one of its tasks changed since. Such a task waits again, and then
+// it has a state row; or the retention of its queue is longer now, and then the newest finish shows that; or a step has
+// deleted it, and then the count is discarded. The time under the lock does not grow with the tasks. Statements of the
+// hot path wait only while the two tables are dropped.
 func (s *Store) dropPart(ctx context.Context, op string, p partition) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
-	defer cancel()
-	return s.changePart(ctx, op, func(ctx context.Context, t *txn.Tx) error {
-		t.QueueText("set local statement_timeout = 0") // dropTimeout bounds the scan instead
+	isDropped := false
+	_, err := s.changePart(ctx, op, func(ctx context.Context, t *txn.Tx) error {
+		isDropped = false
 		queueDDL(t, freezePart, p.lower, p.upper)
-		if err := t.Flush(ctx); err != nil {
+		count, err := lockPartCount(ctx, t, p)
+		if err != nil {
 			return err
 		}
-
-		// The counts lose the tasks of the partition in the transaction that drops it.
-		needed := false
-		var gone []eventChange
-		var counts []int32
-		askPart(t, findRevived, p, func(rows pgx.Rows) error { return rows.Scan(&needed) })
-		askPart(t, countPartTasks, p, func(rows pgx.Rows) error {
-			var c eventChange
-			var n int32
-			var recent bool
-			err := rows.Scan(&c.queue, &c.was, &n, &recent)
-			needed = needed || recent
-			gone, counts = append(gone, c), append(counts, n)
-			return err
-		})
-		if err := t.Flush(ctx); err != nil {
-			return err
-		}
-
-		if needed {
-			s.partitions.stripped(firstOfPart(p.lower))
+		if count == nil || !count.IsWhole {
 			return txn.ErrNothing
 		}
 
-		events{}.insertCounts(t, gone, counts)
+		needed := false
+		var queues []int32 // that still exist
+		askPart(t, findPartChange, p, func(rows pgx.Rows) error { return rows.Scan(&needed, &queues) },
+			partSumColumns.Arrays(nil, count.Sums)...)
+		if err := t.Flush(ctx); err != nil {
+			return err
+		}
+		if needed {
+			s.partitions.stripped(firstOfPart(p.lower))
+			t.Queue(discardCount, arg("task_id", p.lower))
+			return nil
+		}
+
+		// The counts lose the tasks of the partition in the transaction that drops it.
+		var changes []eventChange
+		var tasks []int32
+		for _, sum := range count.Sums {
+			if slices.Contains(queues, sum.QueueID) {
+				changes = append(changes, eventChange{queue: sum.QueueID, was: sum.Status})
+				tasks = append(tasks, sum.Tasks)
+			}
+		}
+		events{}.insertCounts(t, changes, tasks)
 		queueDDL(t, dropPartTables, p.lower, p.upper)
+		isDropped = true
 		return nil
 	})
+	return isDropped && err == nil, err
 }
 
 // changePart runs a change of a partition's tables in a transaction; one process at a time changes any. The change needs

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -47,6 +48,7 @@ var (
 	deleteSnapshots   = statement("prune.snapshots")
 	deleteTicks       = statement("prune.ticks")
 	eraseTasks        = statement("erase")
+	discardCount      = statement("part.count.discard")
 	findOpenPart      = statement("part.open")
 )
 
@@ -135,10 +137,17 @@ func (s *Store) readStays(ctx context.Context) (groups []stayGroup, now time.Tim
 // pruneFinished removes finished tasks past retention, in one pass for each group of queues with the same retention.
 func (s *Store) pruneFinished(ctx context.Context, groups []stayGroup, now time.Time) (queue.Maintained, error) {
 	var out queue.Maintained
-	open := int64(0) // first id of the partition in use
-	err := s.db.Query(ctx, opPruneTasks, findOpenPart, func(rows pgx.Rows) error { return rows.Scan(&open) })
+	open := int64(0)    // first id of the partition in use
+	counted := int64(0) // first id behind the partition that is counted for its drop
+	err := s.db.Query(ctx, opPruneTasks, findOpenPart, func(rows pgx.Rows) error { return rows.Scan(&open, &counted) })
 	if err != nil {
 		return out, err
+	}
+
+	// The tasks of a counted partition leave with it, at a lower cost; a removal would begin the count again. While its
+	// drop waits for a lock, the pruner removes them.
+	if !s.partitions.mayDrop() {
+		counted = 0
 	}
 
 	for _, g := range groups {
@@ -146,7 +155,7 @@ func (s *Store) pruneFinished(ctx context.Context, groups []stayGroup, now time.
 		past := now.Add(-g.stay)
 		for _, pass := range []prunePass{
 			{mark: "prune open " + g.stay.String(), queues: g.queues, until: past, fromID: open},
-			{mark: "prune full " + g.stay.String(), queues: g.queues, until: past.Add(-min(g.stay/pruneSlack, pruneSlackMax))},
+			{mark: "prune full " + g.stay.String(), queues: g.queues, until: past.Add(-min(g.stay/pruneSlack, pruneSlackMax)), fromID: counted},
 		} {
 			one, err := s.runPrunePass(ctx, pass)
 			addStep(&out, one)
@@ -240,11 +249,20 @@ func (s *Store) eraseDone(
 		if moved = len(places); moved == 0 {
 			return txn.ErrNothing
 		}
-		t.Queue(eraseTasks, placeColumns.Arrays(nil, places)...)
+		queueErase(t, places)
 		ev.insertEventRows(t, time.Time{})
 		return nil
 	})
 	return moved, txn.IgnoreNothing(err)
+}
+
+// queueErase queues the deletion of all rows about tasks that have no narrow row any more. Their narrow rows went in an
+// earlier statement of t: its lock on the partition is the reason why a count that begins meanwhile is seen here.
+func queueErase(t *txn.Tx, places []taskPlace) {
+	t.Queue(eraseTasks, placeColumns.Arrays(nil, places)...)
+
+	first := slices.MinFunc(places, func(a, b taskPlace) int { return cmp.Compare(a.id, b.id) })
+	t.Queue(discardCount, arg("task_id", first.id))
 }
 
 // pruneDeletedQueue removes rows of one deleted queue, and the queue itself after its last row. It passes over a queue

@@ -35,6 +35,7 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "queue", queueColumns)
 	addRowType(lists, "queue_count", queueCountColumns)
 	addRowType(lists, "part", partColumns)
+	addRowType(lists, "part_sum", partSumColumns)
 	addRowType(lists, "lane", laneColumns)
 	addRowType(lists, "place", placeColumns)
 	addRowType(lists, "task", taskColumns)

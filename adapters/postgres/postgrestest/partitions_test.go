@@ -37,9 +37,11 @@ func (c *countLocks) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.
 func (c *countLocks) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (c *countLocks) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
-// beforeBatch runs a function once, before the first batch with a statement that contains a text.
+// beforeBatch runs a function once, before a batch with a statement that contains a text: the first, or one after skip.
 type beforeBatch struct {
 	text string
+	skip int32
+	seen atomic.Int32
 	run  func()
 	once sync.Once
 	done atomic.Bool
@@ -53,7 +55,7 @@ func (b *beforeBatch) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEn
 
 func (b *beforeBatch) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
 	for _, q := range data.Batch.QueuedQueries {
-		if strings.Contains(q.SQL, b.text) {
+		if strings.Contains(q.SQL, b.text) && b.seen.Add(1) > b.skip {
 			b.once.Do(func() { b.run(); b.done.Store(true) })
 		}
 	}
@@ -86,6 +88,32 @@ func finishPartition(t *testing.T, s *postgres.Store, conn *pgx.Conn, n int, upp
 	}
 	sql(t, conn, fmt.Sprintf("select setval('pgqueue.turn', %d)", upper+10))
 	makeTask(t, s, "tests", "mail")
+}
+
+// maintainOnce runs one step of the pruner.
+func maintainOnce(t *testing.T, s *postgres.Store) {
+	t.Helper()
+	if _, err := s.Maintain(t.Context(), queue.ChorePrune); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deletePast deletes tasks past retention, which a caller finds only while the retention of their queue is longer.
+func deletePast(t *testing.T, s *postgres.Store, conn *pgx.Conn, ids ...int64) {
+	t.Helper()
+	const retain = "update pgqueue.queue set retention = $1"
+	if _, err := conn.Exec(t.Context(), retain, int64(24*time.Hour)); err != nil {
+		t.Error(err)
+	}
+
+	done, err := s.DeleteTasks(t.Context(), "tests", queue.Selection{IDs: ids})
+	if err != nil || done.Moved != int64(len(ids)) {
+		t.Errorf("%d of %d tasks are deleted: %v", done.Moved, len(ids), err)
+	}
+
+	if _, err := conn.Exec(t.Context(), retain, int64(time.Hour)); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDropPartition(t *testing.T) {
@@ -238,13 +266,17 @@ func TestDropPartition(t *testing.T) {
 
 	for _, c := range []struct {
 		change  string
+		before  string
+		skip    int32 // the first freeze begins the count, the second drops
 		retry   bool
 		restore bool
 	}{
-		{"its queue keeps finished tasks longer", false, false},
-		{"one of its tasks waits again", true, true},
+		{"its queue keeps finished tasks longer", "count", 0, false, false},
+		{"one of its tasks waits again", "count", 0, true, true},
+		{"its queue keeps finished tasks longer", "drop", 1, false, false},
+		{"one of its tasks waits again", "drop", 1, true, true},
 	} {
-		t.Run("between the last look at its tasks and its drop "+c.change+": it stays", func(t *testing.T) {
+		t.Run("between the last look at its tasks and its "+c.before+" "+c.change+": it stays", func(t *testing.T) {
 			t.Parallel()
 			dsn := postgrestest.URL(t)
 			other, conn := open(t, dsn), connect(t, dsn)
@@ -254,7 +286,7 @@ func TestDropPartition(t *testing.T) {
 				}
 			}
 
-			change := &beforeBatch{text: "in share mode", run: func() {
+			change := &beforeBatch{text: "in share mode", skip: c.skip, run: func() {
 				retain(24 * time.Hour)
 				if c.retry {
 					id := value[int64](t, conn, "select min(id) from pgqueue.task")
@@ -282,6 +314,88 @@ func TestDropPartition(t *testing.T) {
 			}
 		})
 	}
+
+	for _, before := range []int32{0, 1} { // the begin of the count, and the drop
+		name := fmt.Sprintf("its finished tasks are counted once, though a caller deletes one before freeze %d", before+1)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.URL(t)
+			other, conn := open(t, dsn), connect(t, dsn)
+			clean := &beforeBatch{text: "in share mode", skip: before, run: func() {
+				id := value[int64](t, conn, "select min(id) from pgqueue.task")
+				deletePast(t, other, conn, id)
+			}}
+			s := open(t, dsn, postgres.WithPartitionSize(1024), postgres.WithTracer(clean))
+			finishPartition(t, s, conn, 10, 1025)
+			postgrestest.Advance(t, s, 62*time.Minute)
+
+			waitFor(t, func() (bool, string) {
+				maintain(t, s, queue.ChorePrune)
+				n := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1")
+				return n == 0, "the partition is still there"
+			})
+			if !clean.done.Load() {
+				t.Error("no caller has deleted a task: this shows nothing")
+			}
+			recounted(t, s)
+		})
+	}
+
+	t.Run("its finished tasks are counted in bounded steps, and once, though a process ends between two and tasks go", func(t *testing.T) {
+		t.Parallel()
+		dsn := postgrestest.URL(t)
+		first, conn := open(t, dsn, postgres.WithPartitionSize(65_536)), connect(t, dsn)
+		finishPartition(t, first, conn, 10, 65_537)
+		mail := value[int](t, conn, "select id from pgqueue.queue where name = 'mail'")
+		sql(t, conn,
+			fmt.Sprintf(`insert into pgqueue.task (id, created_at, queue_id, priority, retries, payload)
+				select i, pgqueue.clock(), %d, 0, 0, '{}' from generate_series(1001, 46000) i`, mail),
+			fmt.Sprintf(`insert into pgqueue.done (task_id, finished_at, token, queue_id, status, attempt)
+				select i, pgqueue.clock(), 0, %d, 4, 1 from generate_series(1001, 46000) i`, mail),
+			fmt.Sprintf(`insert into pgqueue.event (at, queue_id, kind, was, "is", n) values (pgqueue.clock(), %d, 0, 0, 4, 45000)`, mail))
+		postgrestest.Advance(t, first, 62*time.Minute)
+
+		// counted returns the tasks that the saved steps have counted, or -1 without a count.
+		counted := func() int {
+			return value[int](t, conn, `select coalesce((select sum((s->>'tasks')::integer) from jsonb_array_elements(counted->'sums') s),
+				case when counted is null then -1 else 0 end) from pgqueue.part where lower = 1`)
+		}
+		waitFor(t, func() (bool, string) {
+			maintainOnce(t, first)
+			return counted() > 0, "no step is counted"
+		})
+		n := counted()
+		if n != 20_000 {
+			t.Errorf("one step counted %d tasks, want 20,000", n)
+		}
+
+		// The counts of the queue change with the drop alone, and another process goes on at the same task.
+		stats, err := first.QueueStats(t.Context(), "tests", "mail")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := stats[0].Counts[queue.StatusReleased]; n != 45_000 {
+			t.Errorf("after one step the queue counts %d released tasks, want 45,000", n)
+		}
+
+		next := open(t, dsn)
+		maintainOnce(t, next)
+		if n := counted(); n != 40_000 {
+			t.Errorf("after the step of another process %d tasks are counted, want 40,000", n)
+		}
+
+		// A deletion between two steps begins the count again.
+		deletePast(t, next, conn, 1001, 45_999)
+		if n := counted(); n != -1 {
+			t.Errorf("after a deletion %d tasks are counted still", n)
+		}
+		waitFor(t, func() (bool, string) {
+			maintain(t, next, queue.ChorePrune)
+			n := value[int](t, conn, "select count(*) from pgqueue.part where lower = 1")
+			return n == 0, "the partition is still there"
+		})
+		recounted(t, next)
+	})
 
 	t.Run("a create that took its ids before the partition closed takes others", func(t *testing.T) {
 		t.Parallel()

@@ -384,7 +384,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 	}
 	everything, page, count := "1,2,3,4,5,6,7", 101, 1001
 	lower := strconv.FormatInt(value[int64](t, conn, "select min(lower) from pgqueue.part"), 10)
-	for _, name := range []string{"part.walk", "part.strip.keys"} { // of one partition
+	for _, name := range []string{"part.walk", "part.count.step", "part.strip.keys"} { // of one partition
 		p.text[name+" of one"] = strings.ReplaceAll(p.text[name], "{lower}", lower)
 	}
 	for _, c := range []struct {
@@ -446,6 +446,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a look for contradictions in 10 delayed rows", "contradict.step", walkArgs("delayed"), "delayed_pkey", 300},
 		{"a look for contradictions in 10 lease rows", "contradict.step", walkArgs("lease"), "lease_pkey", 3000},
 		{"a step of 100 tasks of a partition", "part.walk of one", []string{strconv.Itoa(mail), strconv.FormatInt(first-1, 10), "100"}, "done_pkey", 1000},
+		{"a count of 100 finished rows of a partition", "part.count.step of one", []string{strconv.Itoa(mail), strconv.FormatInt(first-1, 10), "100"}, "done_pkey", 200},
 		{"the keys of 100 tasks of a partition", "part.strip.keys of one", []string{strconv.Itoa(mail), strconv.FormatInt(first-1, 10), strconv.Itoa(mail), strconv.FormatInt(first+99, 10)}, "task_pkey", 1000},
 		{"a tick with nothing due", "ticker.due", []string{"200", "8388608"}, "ticker_due", 60},
 	} {

@@ -1,10 +1,13 @@
 -- The partition keeper: partitions are created ahead of the ids and dropped when all of their tasks are past retention.
 
 -- name: part.list
-select {{part p}}, pgqueue.clock(), (select last_value from pgqueue.turn) from pgqueue.part p order by p.lower
+select {{part p}}, p.counted is not null, pgqueue.clock(), (select last_value from pgqueue.turn) from pgqueue.part p order by p.lower
 
 -- name: part.open
-select coalesce(max(lower), 0) from pgqueue.part where lower <= (select last_value from pgqueue.turn)
+-- The first id of the partition in use, and the first id behind the one that is counted for its drop.
+select coalesce(max(lower) filter (where lower <= (select last_value from pgqueue.turn)), 0),
+       coalesce(max(upper) filter (where counted is not null), 0)
+from pgqueue.part
 
 -- name: part.lock
 select pg_advisory_xact_lock('pgqueue.part'::regclass::oid::integer, 0)
@@ -46,22 +49,41 @@ left join lateral (
     select v.queue_id, v.id from visited v where not n.needed order by v.queue_id desc, v.id desc limit 1
 ) l on true
 
--- name: part.counts
--- The finished tasks of a partition by queue and status, and whether one of them is within its retention.
-select d.queue_id, d.status, d.n, q.id is not null and d.finished_at + pgqueue.stay(q.retention, q.ttl) > pgqueue.clock()
-from (
-    select d.queue_id, d.status, sum(d.n)::integer as n, max(d.finished_at) as finished_at
-    from pgqueue.done_p{lower} d group by 1, 2
-) d
-left join pgqueue.queue q on q.id = d.queue_id and q.deleted_at is null
+-- name: part.count.begin
+update pgqueue.part set counted = '{}' where lower = @lower
 
--- name: part.revived
--- Whether a task of a stripped partition has a state row. A task that waits again after its end always has one.
+-- name: part.count.lock
+-- The progress of a count, unless another transaction works on it.
+select counted from pgqueue.part where lower = @lower and counted is not null for update skip locked
+
+-- name: part.count.step
+-- A step of the finished rows of a partition, by queue and status: tasks, newest finish, last row and number of rows.
+with visited as materialized (
+    select d.queue_id, d.task_id, d.status, d.n, d.finished_at from pgqueue.done_p{lower} d
+    where (d.queue_id, d.task_id) > (@queue_id::integer, @task_id::bigint) order by d.queue_id, d.task_id limit @limit
+)
+select v.queue_id, v.status, sum(v.n)::integer, max(v.finished_at), max(v.task_id), count(*)::integer from visited v group by 1, 2
+
+-- name: part.count.save
+update pgqueue.part set counted = @counted where lower = @lower
+
+-- name: part.count.discard
+-- A step has deleted tasks from @task_id on: a count of their partition is wrong then and begins again.
+update pgqueue.part set counted = null where counted is not null and @task_id < upper
+
+-- name: part.changed
+-- Whether a counted partition is needed: a queue keeps its newest task longer now, or a task has a state row, as each has that
+-- waits again after its end. And the counted queues that still exist.
 select exists (
-    select 1 from pgqueue.queue q
-    cross join lateral (
-        select 1 from pgqueue.state s where s.queue_id = q.id and s.task_id >= {lower} and s.task_id < {upper} limit 1
-    ) s)
+           select 1 from {{part_sum_rows i}}
+           join pgqueue.queue q on q.id = i.queue_id and q.deleted_at is null
+           where i.finished_at + pgqueue.stay(q.retention, q.ttl) > pgqueue.clock())
+       or exists (
+           select 1 from pgqueue.queue q
+           cross join lateral (
+               select 1 from pgqueue.state s where s.queue_id = q.id and s.task_id >= {lower} and s.task_id < {upper} limit 1
+           ) s),
+       array(select q.id from pgqueue.queue q where q.id = any (@queue_id::integer[]) and q.deleted_at is null)
 
 -- name: part.strip.keys
 -- Keys of a partition's tasks behind one task, up to a last one. Returns how many went.

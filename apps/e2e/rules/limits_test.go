@@ -65,7 +65,7 @@ var otherLimits = []struct{ why, names string }{
 	},
 	{
 		"work of an operator or of the background in steps, each with its own end",
-		"doctor.* migrate.* postgres.dropTimeout *.rollbackTimeout manager.TickTimeout",
+		"doctor.* migrate.* *.rollbackTimeout manager.TickTimeout",
 	},
 	{"a worker's wait for tasks, which it repeats", "worker.DefaultWait"},
 }

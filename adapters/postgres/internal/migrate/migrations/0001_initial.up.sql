@@ -114,7 +114,8 @@ end;
 create table pgqueue.part (
     lower      bigint      primary key,
     upper      bigint      not null check (upper > lower),
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    counted    jsonb       -- progress of the count of its finished tasks before the drop; null before and after
 );
 
 -- A row stands for a run of tasks that were created together: n ids and turns one after the other, at most 32, alike in all
