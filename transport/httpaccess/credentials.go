@@ -28,6 +28,20 @@ type Credentials struct {
 	Public func(r *http.Request) bool
 	// Refuse answers a refused request in the protocol of the request.
 	Refuse func(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error)
+	// Audit records each request without a valid credential; nil records none.
+	Audit *access.AuditRecorder
+}
+
+// headerReason has the reason of a call for the audit, in the words of the caller.
+const headerReason = "Pgqueue-Reason"
+
+// withCaller returns r with its caller for the audit.
+func withCaller(r *http.Request) *http.Request {
+	via := access.ViaREST
+	if strings.HasPrefix(r.URL.Path, "/pgqueue.") {
+		via = access.ViaConnect
+	}
+	return r.WithContext(access.WithCaller(r.Context(), access.Caller{Via: via, Remote: r.RemoteAddr, Reason: r.Header.Get(headerReason)}))
 }
 
 // The limits of refused credentials: the answer is 429 to the requests with a wrong credential beyond refusedPerMinute from
@@ -47,6 +61,7 @@ func (c Credentials) Wrap(next http.Handler) http.Handler {
 			return
 		}
 
+		r = withCaller(r)
 		token, err := bearerToken(r.Header)
 		switch {
 		case err != nil:
@@ -57,6 +72,7 @@ func (c Credentials) Wrap(next http.Handler) http.Handler {
 			return
 		case token == "":
 			w.Header().Set("WWW-Authenticate", `Bearer realm="pgqueue"`)
+			c.Audit.Record(r.Context(), access.AuditEntry{}, noCredential())
 			c.Refuse(w, r, http.StatusUnauthorized, noCredential())
 			return
 		}
@@ -65,6 +81,14 @@ func (c Credentials) Wrap(next http.Handler) http.Handler {
 		if fault == nil {
 			next.ServeHTTP(w, r.WithContext(access.With(r.Context(), p)))
 			return
+		}
+		if queue.KindOf(fault) == queue.KindUnauthenticated {
+			var claimed access.AuditEntry
+			if secret, err := access.ParseSecret(token); err == nil {
+				claimed.PrincipalID = secret.ID()
+				claimed.PrincipalKind = access.KindToken
+			}
+			c.Audit.Record(r.Context(), claimed, fault)
 		}
 		c.refuseToken(w, r, limit, fault)
 	})

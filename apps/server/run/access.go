@@ -245,14 +245,21 @@ func (g *gate) admits(r *http.Request) bool {
 // credentials returns the check of the credential of each request.
 func (s *Server) credentials() httpaccess.Credentials {
 	return httpaccess.Credentials{
-		Authenticate: s.gate.auth.Authenticate, Open: s.gate.admits, Public: isPublic, Refuse: s.refuse,
+		Authenticate: s.gate.auth.Authenticate, Open: s.gate.admits, Public: isPublic, Refuse: s.refuse, Audit: s.audit,
 	}
 }
 
 // guard returns the service with a decision before each operation.
 func (s *Server) guard(store queue.Store) queue.Service {
 	queues, _ := queue.StoreAs[access.TaskQueues](store)
-	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.gate.auth.Confirm})
+	if log, ok := queue.StoreAs[access.AuditLog](store); ok {
+		s.audit = access.NewAuditRecorder(access.AuditSettings{Log: log, Logger: s.log, Failed: s.tel.AuditFailed})
+		s.prependStep("write the counts of the audit", func(ctx context.Context) error {
+			s.audit.Close(ctx)
+			return nil
+		})
+	}
+	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.gate.auth.Confirm, Audit: s.audit})
 }
 
 // publicPaths are the paths that need no credential, for GET and HEAD. They show nothing of a namespace. The match is exact:

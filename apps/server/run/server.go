@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/telemetry"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/retry"
@@ -28,8 +29,9 @@ type Server struct {
 	tel     *telemetry.Telemetry
 	health  *telemetry.Health
 	manager *manager.Manager
-	service queue.Service // the manager with its observers
-	guarded queue.Service // service with a decision about access before each operation
+	service queue.Service         // the manager with its observers
+	guarded queue.Service         // service with a decision about access before each operation
+	audit   *access.AuditRecorder // nil for a store without an audit
 	gate    *gate
 	checks  *httpaccess.Checks
 	http    *http.Server
