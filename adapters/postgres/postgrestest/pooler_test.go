@@ -123,7 +123,21 @@ logfile = %s
 
 // TestPoolerSuite holds a store behind a transaction pooler to the same contract.
 func TestPoolerSuite(t *testing.T) {
-	through := startPooler(t, postgrestest.URL(t))
+	runPoolerSuite(t, startPooler(t, postgrestest.URL(t)))
+}
+
+// TestPoolerSuiteTurned holds it to the contract where the role of the pooler turns every setting. The store states none
+// of them there, so the limits that end calls early stay at their defaults.
+func TestPoolerSuiteTurned(t *testing.T) {
+	if !sized(t, false, true) {
+		return
+	}
+	runPoolerSuite(t, startPooler(t, postgrestest.Turned(t, postgrestest.URL(t), true)))
+}
+
+// runPoolerSuite runs the suite of stores and the model through a pooler.
+func runPoolerSuite(t *testing.T, through func(dsn string) string) {
+	t.Helper()
 	var urls sync.Map
 	at := func(t testing.TB, dsn string) *postgres.Store {
 		s := postgrestest.OpenURL(t, through(dsn), postgres.WithPooler(), postgres.WithListenURL(dsn))
