@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -33,6 +34,9 @@ type Principal struct {
 	// shared.
 	Issuer  string
 	Subject string
+	// expires and mapped are the end of such a credential and the rules that gave it grants.
+	expires time.Time
+	mapped  *ruleSet
 	grants  []Grant
 	// everywhere has the actions of grants for all namespaces, wide those of grants for all queues of a namespace.
 	everywhere actionSet

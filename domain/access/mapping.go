@@ -1,0 +1,184 @@
+package access
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The limits of a mapping.
+const (
+	// MaxRules is the largest number of rules of a mapping, and MaxIssuers that of issuers.
+	MaxRules   = 1000
+	MaxIssuers = 20
+	// MaxMatch is the largest number of bytes of a text that a rule compares.
+	MaxMatch = 1000
+	// MaxSubject is the largest number of bytes of the subject of an identity.
+	MaxSubject = 255
+)
+
+// Proof names a caller that an issuer of JWTs or a certificate authority vouches for.
+type Proof struct {
+	// Kind is KindJWT or KindCertificate.
+	Kind Kind
+	// Issuer is the URL of the issuer; "" for a certificate.
+	Issuer string
+	// Subject identifies the caller at its issuer: the claim sub, or the name in the certificate.
+	Subject string
+	// Name is for people; "" = Subject.
+	Name string
+	// Claims has the texts of each claim of a JWT.
+	Claims map[string][]string
+	// Expires is the end of the credential by the clock of this process.
+	Expires time.Time
+}
+
+// Rule gives grants to the identities that it matches: those of an issuer by a claim, or certificates by their name. A
+// text matches when it is equal, or when it starts with the text before a final "*".
+type Rule struct {
+	Issuer, Claim, Is string
+	Certificate       string
+	Grants            []Grant
+}
+
+// Validate reports the first wrong field of r as KindInvalid. An empty text is refused: it would match a claim that an
+// issuer left empty.
+func (r Rule) Validate() error {
+	if r.Certificate != "" {
+		if r.Issuer != "" || r.Claim != "" || r.Is != "" {
+			return queue.Invalid("cert", fmt.Sprintf("must not come with issuer, claim and is, got %.64q; make two rules", r.Certificate))
+		}
+		if err := validateMatch("cert", r.Certificate); err != nil {
+			return err
+		}
+		return r.validateGrants()
+	}
+
+	for _, field := range []struct{ name, text string }{{"issuer", r.Issuer}, {"claim", r.Claim}, {"is", r.Is}} {
+		if err := validateMatch(field.name, field.text); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(r.Issuer, "*") || strings.Contains(r.Claim, "*") {
+		return queue.Invalid("issuer", fmt.Sprintf("must be a whole text, as must the claim, got %.64q and %.64q; leave out the *", r.Issuer, r.Claim))
+	}
+	return r.validateGrants()
+}
+
+func (r Rule) validateGrants() error {
+	if len(r.Grants) == 0 || len(r.Grants) > MaxGrants {
+		return queue.Invalid("grant", fmt.Sprintf("must be 1 to %d grants, got %d; name at least one role", MaxGrants, len(r.Grants)))
+	}
+	return nil
+}
+
+// validateMatch refuses a text that a rule cannot compare.
+func validateMatch(field, text string) error {
+	start, _ := strings.CutSuffix(text, "*")
+	switch {
+	case strings.TrimSpace(text) == "":
+		return queue.Invalid(field, fmt.Sprintf("must be a text, got %.64q; name the value, or * for every value", text))
+	case len(text) > MaxMatch:
+		return queue.Invalid(field, fmt.Sprintf("must be at most %d bytes, got %d; shorten it with a final *", MaxMatch, len(text)))
+	case strings.Contains(start, "*"):
+		return queue.Invalid(field, fmt.Sprintf("must have a * at its end alone, got %.64q; make one rule for each value", text))
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, isControl):
+		return queue.Invalid(field, fmt.Sprintf("must be text without control characters, got %.64q; leave them out", text))
+	}
+	return nil
+}
+
+// matches reports whether r gives its grants to id.
+func (r Rule) matches(id Proof) bool {
+	if r.Certificate != "" {
+		return id.Kind == KindCertificate && matchesPattern(r.Certificate, id.Subject)
+	}
+	if id.Kind != KindJWT || r.Issuer != id.Issuer || r.Claim == "email" && !id.hasVerifiedEmail() {
+		return false
+	}
+	return slices.ContainsFunc(id.Claims[r.Claim], func(value string) bool { return value != "" && matchesPattern(r.Is, value) })
+}
+
+// hasVerifiedEmail reports whether the issuer has checked the address. At some issuers each user can enter any address.
+func (id Proof) hasVerifiedEmail() bool {
+	return slices.Equal(id.Claims["email_verified"], []string{"true"})
+}
+
+// Mapping is a set of rules, which may be replaced while it is used. The zero Mapping has no rules. It is safe for
+// concurrent use.
+type Mapping struct{ present atomic.Pointer[ruleSet] }
+
+// ruleSet is one state of the rules. Its address is its identity.
+type ruleSet struct{ rules []Rule }
+
+// Replace makes rules the rules from now on. The principals of the former rules are no longer confirmed, so their open
+// streams end and their next calls get the new rights.
+func (m *Mapping) Replace(rules []Rule) { m.present.Store(&ruleSet{slices.Clone(rules)}) }
+
+// GrantsOf returns the grants of each rule that matches id, without repetition.
+func (m *Mapping) GrantsOf(id Proof) []Grant {
+	grants, _ := m.findGrants(id)
+	return grants
+}
+
+func (m *Mapping) findGrants(id Proof) ([]Grant, *ruleSet) {
+	set := m.present.Load()
+	if set == nil {
+		return nil, nil
+	}
+
+	var grants []Grant
+	for _, r := range set.rules {
+		if !r.matches(id) {
+			continue
+		}
+		for _, g := range r.Grants {
+			if !slices.Contains(grants, g) {
+				grants = append(grants, g)
+			}
+		}
+	}
+	return grants, set
+}
+
+// Principal returns the principal of id. Without a rule that matches it has no rights. KindUnauthenticated for an identity
+// without a subject that a log can show.
+func (m *Mapping) Principal(id Proof) (*Principal, error) {
+	if id.Subject == "" || len(id.Subject) > MaxSubject || !utf8.ValidString(id.Subject) || strings.ContainsFunc(id.Subject, isControl) {
+		return nil, &queue.Error{
+			Kind: queue.KindUnauthenticated, Field: "sub",
+			Msg: fmt.Sprintf("must be 1 to %d bytes of text without control characters, got %.64q; choose another name", MaxSubject, id.Subject),
+		}
+	}
+
+	grants, set := m.findGrants(id)
+	name, key := id.Name, id.Subject
+	if name == "" || len(name) > MaxSubject || !utf8.ValidString(name) || strings.ContainsFunc(name, isControl) {
+		name = id.Subject
+	}
+	if id.Issuer != "" {
+		key += "@" + id.Issuer
+	}
+
+	p := NewPrincipal(key, name, id.Kind, grants)
+	p.Issuer, p.Subject = id.Issuer, id.Subject
+	p.expires, p.mapped = id.Expires, set
+	return p, nil
+}
+
+// errEnded is the cause of the refusal of a principal that was proved before.
+var errEnded = errors.New("must be within its time and of the present rules, got a credential that was proved before; send a new one")
+
+// Confirm returns an error when the credential of p has expired at now, or when the rules have changed since p was made.
+func (m *Mapping) Confirm(p *Principal, now time.Time) error {
+	if p.mapped != m.present.Load() || !p.expires.IsZero() && !now.Before(p.expires) {
+		return refuse(errEnded)
+	}
+	return nil
+}
