@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
@@ -15,7 +16,8 @@ import (
 // lockedLease is a lease row that this transaction has locked.
 type lockedLease struct {
 	q          storedQueue
-	token      int64 // of the first task; the token of a task is this one plus its place
+	ctid       pgtype.TID // of the row; its lock keeps it there
+	token      int64      // of the first task; the token of a task is this one plus its place
 	part       int16
 	worker     string
 	retainedAt time.Time
@@ -31,6 +33,7 @@ type lockedLease struct {
 
 // leaseColumns are the columns that a statement reads of a lease row.
 var leaseColumns = table.New(
+	table.Col("ctid", func(l *lockedLease) *pgtype.TID { return &l.ctid }),
 	table.Col("token", func(l *lockedLease) *int64 { return &l.token }),
 	table.Col("part", func(l *lockedLease) *int16 { return &l.part }),
 	table.Col("worker", func(l *lockedLease) *string { return &l.worker }),
@@ -302,24 +305,28 @@ func collectAnswers[T any](out, answers []T, places []int, errOf func(T) error) 
 // shrinkLeases queues the new state of the lease rows after some leases ended: it deletes empty rows and updates the
 // others.
 func (h *lockedLeases) shrinkLeases(t *txn.Tx) {
-	var gone, kept leaseRows
+	var gone []pgtype.TID
+	var kept leaseRows
 	for _, l := range h.all {
 		switch {
 		case l.left == l.held: // no lease ended
 		case l.left == 0:
-			gone = append(gone, writtenLease{token: l.token, part: l.part})
+			gone = append(gone, l.ctid)
 		default:
 			kept.addLeaseRow(l, l.part, func(i int) bool { return true }, nil)
 		}
 	}
 
-	gone.deleteLeaseRows(t)
+	if len(gone) > 0 {
+		t.Queue(dropLeases, arg("rows", gone))
+	}
 	kept.updateLeaseRows(t)
 }
 
 // writtenLease is a lease row to be written. Arrays travel as text, because one parameter cannot contain arrays of
 // unequal length.
 type writtenLease struct {
+	ctid       pgtype.TID // of the row before the write; none of a new row
 	token      int64
 	part       int16
 	queueID    int32
@@ -334,6 +341,7 @@ type writtenLease struct {
 }
 
 var writtenLeaseColumns = table.New(
+	table.Col("ctid", func(r *writtenLease) *pgtype.TID { return &r.ctid }),
 	table.Col("token", func(r *writtenLease) *int64 { return &r.token }),
 	table.Col("part", func(r *writtenLease) *int16 { return &r.part }),
 	table.Col("queue_id", func(r *writtenLease) *int32 { return &r.queueID }),
@@ -347,10 +355,10 @@ var writtenLeaseColumns = table.New(
 	table.Col("granted", func(r *writtenLease) *int64 { return &r.granted }),
 )
 
-// The columns of a statement that updates lease rows, and of one that deletes them.
+// The columns of a statement that updates lease rows, and of one that inserts them.
 var (
-	keptLeaseColumns    = writtenLeaseColumns.Only("token", "part", "held", "ids", "cancels", "expires_at", "granted")
-	droppedLeaseColumns = writtenLeaseColumns.Only("token", "part")
+	keptLeaseColumns = writtenLeaseColumns.Only("ctid", "held", "ids", "cancels", "expires_at", "granted")
+	newPartColumns   = writtenLeaseColumns.Without("ctid")
 )
 
 // leaseRows are lease rows to be written.
@@ -358,7 +366,7 @@ type leaseRows []writtenLease
 
 // addLeaseRow appends a row with the tasks of l for which stay returns true. Without end the lease ends as before.
 func (r *leaseRows) addLeaseRow(l *lockedLease, part int16, stay func(i int) bool, end *leaseEnd) {
-	row := writtenLease{token: l.token, part: part, queueID: l.q.id, retainedAt: l.retainedAt, expiresAt: l.expiresAt, worker: l.worker}
+	row := writtenLease{ctid: l.ctid, token: l.token, part: part, queueID: l.q.id, retainedAt: l.retainedAt, expiresAt: l.expiresAt, worker: l.worker}
 	switch {
 	case end != nil:
 		row.expiresAt = end.at
@@ -396,12 +404,6 @@ func arrayTextPointer[N int16 | int64](s []N) *string {
 	return &text
 }
 
-func (r leaseRows) deleteLeaseRows(t *txn.Tx) {
-	if len(r) > 0 {
-		t.Queue(dropLeases, droppedLeaseColumns.Arrays(nil, r)...)
-	}
-}
-
 func (r leaseRows) updateLeaseRows(t *txn.Tx) {
 	if len(r) > 0 {
 		t.Queue(keepLeases, keptLeaseColumns.Arrays(nil, r)...)
@@ -410,7 +412,7 @@ func (r leaseRows) updateLeaseRows(t *txn.Tx) {
 
 func (r leaseRows) insertLeaseRows(t *txn.Tx) {
 	if len(r) > 0 {
-		t.Queue(insertLeases, writtenLeaseColumns.Arrays(nil, r)...)
+		t.Queue(insertLeases, newPartColumns.Arrays(nil, r)...)
 	}
 }
 

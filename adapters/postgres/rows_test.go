@@ -17,7 +17,7 @@ var rowTypes = map[string][][]string{
 	"part":         {partColumns.Names()},
 	"ready":        {readyColumns.Names(), runColumns.Names(), takenReadyColumns.Names()},
 	"delayed":      {delayedColumns.Names(), takenDelayedColumns.Names()},
-	"lease":        {leaseColumns.Names()},
+	"lease":        {without(leaseColumns.Names(), "ctid")}, // the place of the row
 	"lease_beat":   {beatColumns.Names()},
 	"request":      {requestColumns.Names(), requestKeyColumns.Names()},
 	"state":        {stateColumns.Names()},

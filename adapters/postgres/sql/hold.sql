@@ -6,7 +6,7 @@
 select pgqueue.clock(), {{lease l}}, {{queue q}}
 from unnest(@tokens::bigint[]) i (token)
 cross join lateral (
-    select l.* from pgqueue.lease l
+    select l.ctid, l.* from pgqueue.lease l
     where l.token = i.token
       and (select q.namespace = @namespace and q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id)
     order by l.part offset 0
@@ -21,7 +21,7 @@ order by l.token, l.part
 select pgqueue.clock(), {{lease l}}, {{queue q}}
 from unnest(@tokens::bigint[]) i (token)
 cross join lateral (
-    select l.* from pgqueue.lease l
+    select l.ctid, l.* from pgqueue.lease l
     where l.token = i.token
       and (select q.namespace = @namespace and q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id)
     order by l.part offset 0
@@ -105,19 +105,16 @@ left join lateral (select s.* from pgqueue.state s where s.queue_id = l.queue_id
 where {{task_bytes t}} + {{state_bytes s}} <= i.most
 
 -- name: hold.drop
-delete from pgqueue.lease where ctid = any (array(
-    select l.at
-    from unnest(@token::bigint[], @part::smallint[]) i (token, part)
-    cross join lateral (select l.ctid as at from pgqueue.lease l where l.token = i.token and l.part = i.part offset 0) l))
+-- Deletes lease rows that this transaction has locked, by ctid
+delete from pgqueue.lease where ctid = any (@rows::tid[])
 
 -- name: hold.keep
--- Rewrites lease rows that this transaction has locked
+-- Rewrites lease rows that this transaction has locked, by ctid
 update pgqueue.lease l
 set held = i.held, task_ids = i.ids::bigint[], cancels = i.cancels::bigint[], expires_at = i.expires_at, granted = nullif(i.granted, 0)
-from unnest(@token::bigint[], @part::smallint[], @held::smallint[], @ids::text[], @cancels::text[], @expires_at::timestamptz[], @granted::bigint[])
-    i (token, part, held, ids, cancels, expires_at, granted)
-cross join lateral (select l.ctid as at from pgqueue.lease l where l.token = i.token and l.part = i.part offset 0) k
-where l.ctid = k.at
+from unnest(@ctid::tid[], @held::smallint[], @ids::text[], @cancels::text[], @expires_at::timestamptz[], @granted::bigint[])
+    i (ctid, held, ids, cancels, expires_at, granted)
+where l.ctid = i.ctid
 
 -- name: hold.split
 insert into pgqueue.lease (token, part, queue_id, retained_at, expires_at, worker, held, task_ids, attempts, cancels, granted)

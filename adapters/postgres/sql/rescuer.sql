@@ -4,7 +4,7 @@
 -- Locks lapsed lease rows, oldest first, from the watermark of the last step on
 select pgqueue.clock(), {{lease l}}, {{queue q}}
 from (
-    select l.* from pgqueue.lease l
+    select l.ctid, l.* from pgqueue.lease l
     where l.expires_at > @watermark and l.expires_at <= (select pgqueue.clock())
       and (select q.deleted_at is null from pgqueue.queue q where q.id = l.queue_id)
     order by l.expires_at
@@ -17,7 +17,7 @@ join pgqueue.queue q on q.id = l.queue_id
 -- Locks one lapsed lease row
 select pgqueue.clock(), {{lease l}}, {{queue q}}
 from (
-    select l.* from pgqueue.lease l
+    select l.ctid, l.* from pgqueue.lease l
     where l.token = @token and l.part = @part and l.expires_at <= (select pgqueue.clock())
     for update skip locked
 ) l

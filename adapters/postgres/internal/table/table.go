@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 )
@@ -58,6 +59,7 @@ var sqlTypes = map[reflect.Type]string{
 	reflect.TypeFor[time.Time]():  "timestamptz",
 	reflect.TypeFor[*time.Time](): "timestamptz",
 	reflect.TypeFor[[]byte]():     "json",
+	reflect.TypeFor[pgtype.TID](): "tid",
 }
 
 // Table is an ordered list of columns.
@@ -88,7 +90,7 @@ func nameFields(row reflect.Value, names map[uintptr]string) {
 	for i := range row.NumField() {
 		field := row.Field(i)
 		names[field.Addr().Pointer()] = row.Type().Field(i).Name
-		if field.Kind() == reflect.Struct && field.Type() != reflect.TypeFor[time.Time]() {
+		if field.Kind() == reflect.Struct && sqlTypes[field.Type()] == "" {
 			nameFields(field, names)
 		}
 	}
