@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
@@ -35,7 +36,9 @@ type stack struct {
 // serve puts a service behind a server that listens.
 func serve(t *testing.T, svc queue.Service, change ...func(*restserver.Config)) *stack {
 	t.Helper()
-	cfg := restserver.Config{Service: svc, Logger: slog.New(slog.DiscardHandler)}
+	cfg := restserver.Config{
+		Service: svc, Logger: slog.New(slog.DiscardHandler), Admin: access.NewAdmin(memory.NewTokens(nil), access.AdminOptions{}),
+	}
 	for _, f := range change {
 		f(&cfg)
 	}

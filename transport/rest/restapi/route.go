@@ -143,7 +143,15 @@ var (
 
 	ListEvents  = routeNamed(queue.OpListEvents, http.MethodGet, "/event", "", "Stream the events of tasks, or list a page of them")
 	ListWorkers = routeOf(queue.OpListWorkers, http.MethodGet, "/worker")
-	Metrics     = routeNamed(0, http.MethodGet, "/metrics", "metrics", "Metrics for Prometheus")
+
+	ListTokens  = routeOf(queue.OpListTokens, http.MethodGet, "/token")
+	CreateToken = routeOf(queue.OpCreateToken, http.MethodPost, "/token")
+	RotateToken = routeOf(queue.OpRotateToken, http.MethodPost, "/token/{id}/rotate")
+	RevokeToken = routeOf(queue.OpRevokeToken, http.MethodDelete, "/token/{id}")
+	WhoAmI      = declareRoute(Route{Op: queue.OpWhoAmI, Method: http.MethodGet, Path: "/whoami", ID: "whoami", Tag: "token"})
+	Can         = declareRoute(Route{Op: queue.OpCan, Method: http.MethodGet, Path: "/can", Tag: "token"})
+
+	Metrics = routeNamed(0, http.MethodGet, "/metrics", "metrics", "Metrics for Prometheus")
 )
 
 // Routes lists every route in the order of the documentation.

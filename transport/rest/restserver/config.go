@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -19,6 +20,8 @@ type Config struct {
 	// Authorize decides about the routes that call no operation of Service: the metrics and the settling of ticks; nil =
 	// every caller may use them. namespace is "" for the metrics.
 	Authorize func(ctx context.Context, action queue.Action, namespace string) error
+	// Admin serves the routes of tokens and rights; nil = they answer 404.
+	Admin access.Admin
 	// Prefix of the routes; "" = /api, "/" = no prefix.
 	Prefix string
 	// Metrics answers GET {prefix}/metrics; nil = 404.

@@ -44,9 +44,14 @@ func newHumaAPI(s *Server) huma.API {
 				{Name: "ticker", Description: "Named recurring triggers"},
 				{Name: "event", Description: "The feed of changes of tasks"},
 				{Name: "worker", Description: "Workers and the tasks that they hold"},
+				{Name: "token", Description: "Credentials and their rights"},
 				{Name: "metrics", Description: "For Prometheus"},
 			},
-			Components: &huma.Components{Schemas: registry},
+			Components: &huma.Components{Schemas: registry, SecuritySchemes: map[string]*huma.SecurityScheme{
+				"token": {Type: "http", Scheme: "bearer", Description: "A closed server demands it; an open one does not"},
+			}},
+			// The empty requirement is that of an open server.
+			Security: []map[string][]string{{"token": {}}, {}},
 		},
 		Formats: bodyFormats(), DefaultFormat: restapi.MediaJSON,
 		Transformers: []huma.Transformer{translateErrors},

@@ -15,6 +15,7 @@ func (s *Server) registerRoutes() {
 	s.registerQueues()
 	s.registerTasks()
 	s.registerTickers()
+	s.registerTokens()
 	registerOperation(s, operation{Route: restapi.ListNamespaces}, listNamespaces)
 	registerOperation(s, operation{Route: restapi.ListWorkers}, listWorkers)
 	registerOperation(s, operation{

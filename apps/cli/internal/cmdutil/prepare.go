@@ -54,7 +54,9 @@ var clientFlags = []string{"url", "auth-token", "auth-token-file", "protocol"}
 
 // refuseClientFlags refuses flags of clients for a command that works on a database, where they would have no effect.
 func refuseClientFlags(cmd *cobra.Command) error {
-	if cmd.Flags().Lookup("database-url") == nil {
+	db := cmd.Flags().Lookup("database-url")
+	if db == nil || Operation(cmd) != 0 && !db.Changed {
+		// A command of an operation works on a server, unless a flag names a database.
 		return nil
 	}
 	for _, name := range clientFlags {

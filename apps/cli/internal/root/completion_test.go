@@ -17,7 +17,7 @@ func TestCompletion(t *testing.T) {
 	s.must("create-ticker", "nightly", "--period", "24h")
 	bin := filepath.Dir(builtProgram(t))
 	cases := map[string][]string{
-		"pgqueue create-t":            {"create-task", "create-ticker"},
+		"pgqueue create-t":            {"create-task", "create-ticker", "create-token"},
 		"pgqueue queue view ":         {"mail", "sms"},
 		"pgqueue queue m":             {"mail"},
 		"pgqueue queue pa":            {"pause"},

@@ -19,6 +19,7 @@ import (
 var (
 	everywhere = []string{"url", "namespace", "protocol", "auth-token", "auth-token-file", "timeout", "output"}
 	toDatabase = []string{"database-url", "schema", "pooler", "data-dir", "listen-url", "max-conns", "wait"}
+	onTokens   = []string{"tokens", "create-token", "rotate-token", "revoke-token", "whoami", "can"}
 )
 
 // readsVariable says what the contract allows.
@@ -29,7 +30,7 @@ func readsVariable(cmd *cobra.Command, flag string) bool {
 		return true
 	case len(path) == 2 && path[1] == "run":
 		return !slices.Contains([]string{"help", "jq", "context", "config"}, flag)
-	case len(path) > 1 && (path[1] == "migrate" || path[1] == "doctor"):
+	case len(path) > 1 && (path[1] == "migrate" || path[1] == "doctor" || slices.Contains(onTokens, path[1])):
 		return slices.Contains(toDatabase, flag)
 	}
 	return false

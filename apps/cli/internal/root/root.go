@@ -19,6 +19,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/serve"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/task"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/ticker"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/token"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/top"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/transfer"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/watch"
@@ -221,7 +222,7 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 func newCommands(f *factory.Factory) []*cobra.Command {
 	commands := slices.Concat(
 		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), transfer.Commands(f),
-		top.Commands(f), bench.Commands(f), admin.Commands(f), configure.Commands(f),
+		top.Commands(f), bench.Commands(f), admin.Commands(f), token.Commands(f, admin.OpenTokens(f)), configure.Commands(f),
 	)
 	for _, c := range commands {
 		if c.Short == "" {

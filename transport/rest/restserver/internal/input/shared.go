@@ -25,6 +25,11 @@ type Task struct {
 	ID ID `path:"id" example:"1" doc:"The task's id"`
 }
 
+// Token is the token of a path.
+type Token struct {
+	ID string `path:"id" example:"4fJd8sKq" doc:"The public part of the token"`
+}
+
 // Window is a part of a list by its position.
 type Window struct {
 	Offset Number `query:"offset" minimum:"0" example:"0" doc:"Rows to skip"`

@@ -1,0 +1,267 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+	"github.com/pgqueue/pgqueue/transport/rest/restclient"
+)
+
+// TestDecideDoor goes over the whole table of contract section 11.
+func TestDecideDoor(t *testing.T) {
+	type row struct {
+		auth             string
+		insecure         bool
+		loopback, exists bool
+	}
+	open, untilFirst := door{open: true}, door{open: true, untilCredential: true}
+	refused := errors.New("refused")
+	for c, want := range map[row]any{
+		{AuthAuto, false, true, false}:  untilFirst,
+		{AuthAuto, false, true, true}:   door{},
+		{AuthAuto, false, false, false}: refused,
+		{AuthAuto, false, false, true}:  door{},
+		{AuthAuto, true, true, false}:   open,
+		{AuthAuto, true, true, true}:    open,
+		{AuthAuto, true, false, false}:  open,
+		{AuthAuto, true, false, true}:   open,
+		{AuthOn, false, true, false}:    door{},
+		{AuthOn, false, true, true}:     door{},
+		{AuthOn, false, false, false}:   refused,
+		{AuthOn, false, false, true}:    door{},
+		{AuthOn, true, true, true}:      refused,
+		{AuthOn, true, false, false}:    refused,
+		{AuthOff, false, true, false}:   open,
+		{AuthOff, false, true, true}:    open,
+		{AuthOff, false, false, false}:  refused,
+		{AuthOff, false, false, true}:   refused,
+		{AuthOff, true, true, true}:     open,
+		{AuthOff, true, false, false}:   open,
+	} {
+		got, err := decideDoor(&Config{Auth: c.auth, InsecureOpen: c.insecure, Addr: "h:1"}, c.loopback, c.exists)
+		if want == refused {
+			if queue.KindOf(err) != queue.KindInvalid {
+				t.Errorf("%+v: %+v %v, want a refused start", c, got, err)
+			}
+			continue
+		}
+		if err != nil || got != want {
+			t.Errorf("%+v: %+v %v, want %+v", c, got, err, want)
+		}
+	}
+}
+
+// writeTokens writes a file of static tokens and returns its path.
+func writeTokens(t *testing.T, lines ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestStartOfAccess starts servers at real addresses with real credentials.
+func TestStartOfAccess(t *testing.T) {
+	token := access.NewSecret().Reveal()
+	for name, c := range map[string]struct {
+		addr    string
+		change  func(*Config)
+		refused string // a part of the message of a refused start
+		closed  bool
+	}{
+		"loopback without a credential is open":     {addr: "127.0.0.1:0"},
+		"loopback by name without a credential":     {addr: "localhost:0"},
+		"loopback with an admin token is closed":    {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminToken = token }, closed: true},
+		"loopback with a file is closed":            {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = writeTokens(t, token) }, closed: true},
+		"loopback with auth on is closed":           {addr: "127.0.0.1:0", change: func(c *Config) { c.Auth = AuthOn }, closed: true},
+		"any address without a credential":          {addr: "0.0.0.0:0", refused: "pgqueue create-token admin"},
+		"no host without a credential":              {addr: ":0", refused: "--insecure-open"},
+		"any address with auth off":                 {addr: "0.0.0.0:0", change: func(c *Config) { c.Auth = AuthOff }, refused: "--insecure-open"},
+		"any address with an admin token is closed": {addr: "0.0.0.0:0", change: func(c *Config) { c.AdminToken = token }, closed: true},
+		"any address that is opened":                {addr: "0.0.0.0:0", change: func(c *Config) { c.InsecureOpen = true }},
+		"an admin token of another form":            {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminToken = "s3cret-s3cret" }, refused: "pgqueue generate-token"},
+		"an empty file of tokens":                   {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = writeTokens(t, "") }, refused: "write the secret into it"},
+		"a file with an unknown role":               {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = writeTokens(t, token+" root@*") }, refused: "line 1"},
+		"a file that does not exist":                {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = "/nowhere/tokens" }, refused: "check the path"},
+		"an unknown mode":                           {addr: "127.0.0.1:0", change: func(c *Config) { c.Auth = "maybe" }, refused: "must be auto, on or off"},
+		"opened and closed at once":                 {addr: "127.0.0.1:0", change: func(c *Config) { c.Auth, c.InsecureOpen = AuthOn, true }, refused: "leave one out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newSlow()
+			close(store.leave)
+			cfg := store.config(io.Discard)
+			cfg.Addr = c.addr
+			if c.change != nil {
+				c.change(&cfg)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			s, err := Start(ctx, cfg)
+			if c.refused != "" {
+				if queue.KindOf(err) != queue.KindInvalid || !strings.Contains(err.Error(), c.refused) || strings.Contains(err.Error(), "s3cret") {
+					t.Errorf("%v, want a refused start with %q", err, c.refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = s.Stop(ctx) }()
+
+			code, _ := do(t, "GET", s.URL()+"/api/queue", "")
+			if (code == http.StatusUnauthorized) != c.closed {
+				t.Errorf("a request without a credential gets %d", code)
+			}
+			if code, _ := do(t, "GET", s.URL()+"/readyz", ""); code != http.StatusOK {
+				t.Errorf("a probe gets %d", code)
+			}
+		})
+	}
+}
+
+// TestCredentialsOverTransports sends each wrong credential over each way in, and expects the same kind.
+func TestCredentialsOverTransports(t *testing.T) {
+	admin, worker, unknown := access.NewSecret().Reveal(), access.NewSecret().Reveal(), access.NewSecret().Reveal()
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(io.Discard)
+	cfg.AdminTokenFile = writeTokens(t, admin, worker+" worker@default/mail*")
+	s := start(t, cfg)
+
+	revoked := issueThrough(t, s, admin)
+	rest := dialAs(t, s, "rest", admin)
+	if _, err := rest.(access.Admin).RevokeToken(t.Context(), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rest.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+		t.Fatal(err)
+	}
+
+	for name, c := range map[string]struct {
+		token string
+		want  queue.Kind
+	}{
+		"none":         {"", queue.KindUnauthenticated},
+		"garbage":      {"garbage", queue.KindUnauthenticated},
+		"bad checksum": {unknown[:len(unknown)-1] + "~", queue.KindUnauthenticated},
+		"unknown":      {unknown, queue.KindUnauthenticated},
+		"revoked":      {revoked.Secret.Reveal(), queue.KindUnauthenticated},
+		"other rights": {worker, queue.KindDenied},
+		"admin":        {admin, ""},
+	} {
+		for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
+			_, err := dialAs(t, s, way, c.token).CreateTask(t.Context(), "mail", queue.TaskMeta{})
+			if queue.KindOf(err) != c.want {
+				t.Errorf("%s over %s: %v, want %q", name, way, err, c.want)
+			}
+			if err != nil && c.token != "" && strings.Contains(err.Error(), c.token) {
+				t.Errorf("%s over %s: the error shows the token", name, way)
+			}
+		}
+
+		// A stream is refused as a call is.
+		if c.want == "" {
+			continue // it would wait for an event
+		}
+		err := dialAs(t, s, "rest", c.token).SubscribeEvents(t.Context(), queue.EventFilter{}, func(queue.Event) error { return errDone })
+		if queue.KindOf(err) != c.want {
+			t.Errorf("%s over server-sent events: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+var errDone = errors.New("enough")
+
+// issueThrough makes a token of a viewer through the server.
+func issueThrough(t *testing.T, s *Server, admin string) access.IssuedToken {
+	t.Helper()
+	issued, err := dialAs(t, s, "rest", admin).(access.Admin).CreateToken(t.Context(), access.TokenRequest{Name: "viewer", Grants: []string{"viewer@default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issued
+}
+
+// dialAs returns a client of a server by a protocol and a token.
+func dialAs(t *testing.T, s *Server, way, token string) queue.Service {
+	t.Helper()
+	if way == "rest" {
+		var opts []restclient.Option
+		if token != "" {
+			opts = append(opts, restclient.WithToken(func() string { return token }))
+		}
+		c, err := restclient.New(s.URL()+"/api", opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c
+	}
+
+	protocol := map[string]connectclient.Protocol{"connect": connectclient.Connect, "grpc": connectclient.GRPC, "grpcweb": connectclient.GRPCWeb}[way]
+	opts := []connectclient.Option{connectclient.WithProtocol(protocol)}
+	if token != "" {
+		opts = append(opts, connectclient.WithToken(func() string { return token }))
+	}
+	c, err := connectclient.New(s.URL(), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// TestFirstTokenClosesTheServer: the token that a caller of an open server makes, and one that another process makes.
+func TestFirstTokenClosesTheServer(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	s := start(t, store.config(io.Discard))
+	admin := dialAs(t, s, "rest", "").(access.Admin)
+	if _, err := admin.CreateToken(t.Context(), access.TokenRequest{Name: "w", Grants: []string{"worker@default"}}); queue.KindOf(err) != queue.KindInvalid {
+		t.Fatalf("a first token without every right: %v", err)
+	}
+
+	issued, err := admin.CreateToken(t.Context(), access.TokenRequest{Name: "admin", Grants: []string{"system@*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := do(t, "GET", s.URL()+"/api/queue", ""); code != http.StatusUnauthorized {
+		t.Errorf("after the first token a request without one gets %d", code)
+	}
+	identity, err := dialAs(t, s, "rest", issued.Secret.Reveal()).(access.Admin).WhoAmI(t.Context())
+	if err != nil || identity.ID != issued.ID {
+		t.Errorf("the token proves %+v: %v", identity, err)
+	}
+}
+
+// TestPublicRoutesAreExact: queues with the names of public routes need a credential.
+func TestPublicRoutesAreExact(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(io.Discard)
+	cfg.AdminToken = access.NewSecret().Reveal()
+	s := start(t, cfg)
+	for path, public := range map[string]bool{
+		"/livez": true, "/readyz": true, "/openapi.json": true, "/openapi.yaml": true, "/docs": true, "/docs/init.js": true,
+		"/": false, "/readyz?verbose": false, "/readyz?verbose=0": false, "/livez/": false, "//livez": false, "/api/queue/livez": false, "/api/queue/health": false,
+		"/api/task/readyz": false, "/api/metrics": false, "/api/whoami": false, "/docs/../api/queue": false, "/nothing": false,
+	} {
+		if code, _ := do(t, "GET", s.URL()+path, ""); (code != http.StatusUnauthorized) != public {
+			t.Errorf("GET %s gets %d", path, code)
+		}
+	}
+	if code, _ := do(t, "POST", s.URL()+"/livez", ""); code != http.StatusUnauthorized {
+		t.Errorf("POST /livez gets %d", code)
+	}
+}
