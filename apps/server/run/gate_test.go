@@ -25,7 +25,7 @@ func TestDecideDoor(t *testing.T) {
 		loopback, exists bool
 	}
 	open, untilFirst := door{open: true}, door{open: true, untilCredential: true}
-	refused := errors.New("refused")
+	const refused = "refused"
 	for c, want := range map[row]any{
 		{AuthAuto, false, true, false}:  untilFirst,
 		{AuthAuto, false, true, true}:   door{},

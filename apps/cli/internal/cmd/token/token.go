@@ -146,7 +146,7 @@ func (c *commands) newCreateCommand() *cobra.Command {
 		if request.Never = expires == "never"; !request.Never && expires != "" {
 			life, err := program.ParseDuration(expires)
 			if err != nil {
-				return cmdutil.Usage("--expires: %v", err)
+				return cmdutil.Usage("--expires: must be a time such as 30d, or never, got %.64q; choose another", expires)
 			}
 			if life == 0 {
 				return cmdutil.Usage("--expires: must be 1m to 3650d, or never, got %.64q; leave it out for 90d", expires)
