@@ -32,6 +32,8 @@ type Admin interface {
 	RevokeToken(ctx context.Context, id string) (Token, error)
 	// WhoAmI returns the identity of the caller.
 	WhoAmI(ctx context.Context) (Identity, error)
+	// ListAudit returns a page of the audit. KindNotFound for a store without one.
+	ListAudit(ctx context.Context, f AuditFilter) (AuditPage, error)
 	// Can reports whether the caller has a right. KindInvalid for an unknown action.
 	Can(ctx context.Context, q Question) (bool, error)
 }
@@ -86,6 +88,8 @@ type admin struct {
 type AdminOptions struct {
 	// Changed is called after each change of tokens, so that caches are emptied; nil = no call.
 	Changed func()
+	// Audit records each change of tokens and each refusal; nil = none.
+	Audit *AuditRecorder
 	// OtherAdmin reports whether a credential that is not in the store has the role system; nil = none has.
 	OtherAdmin func() bool
 }
@@ -108,7 +112,21 @@ func requireManage(ctx context.Context) (*Principal, error) {
 	return From(ctx), Require(ctx, queue.ActionAccessManage, "")
 }
 
+// CreateToken makes a token, and records it.
 func (a *admin) CreateToken(ctx context.Context, r TokenRequest) (IssuedToken, error) {
+	issued, err := a.createToken(ctx, r)
+	a.recordChange(ctx, queue.OpCreateToken, issued.ID, err)
+	return issued, err
+}
+
+// recordChange records an operation on the token with id.
+func (a *admin) recordChange(ctx context.Context, op queue.Op, id string, err error) {
+	e := entryOf(op, "", "")
+	e.Token = id
+	a.Audit.Record(ctx, e, err)
+}
+
+func (a *admin) createToken(ctx context.Context, r TokenRequest) (IssuedToken, error) {
 	creator, err := requireManage(ctx)
 	if err != nil {
 		return IssuedToken{}, err
@@ -184,14 +202,31 @@ func (a *admin) reportChange() {
 	}
 }
 
+// ListTokens lists the tokens. It records a refusal alone.
 func (a *admin) ListTokens(ctx context.Context) ([]Token, error) {
 	if _, err := requireManage(ctx); err != nil {
+		a.recordChange(ctx, queue.OpListTokens, "", err)
 		return nil, err
 	}
 	return a.tokens.ListTokens(ctx)
 }
 
+// RotateToken makes a token in place of the one with id, and records the id of the former one.
 func (a *admin) RotateToken(ctx context.Context, id string, r Rotation) (IssuedToken, error) {
+	issued, err := a.rotateToken(ctx, id, r)
+	a.recordChange(ctx, queue.OpRotateToken, auditedTokenID(id), err)
+	return issued, err
+}
+
+// auditedTokenID returns id, or "" for a text of another form, which may be a whole token.
+func auditedTokenID(id string) string {
+	if checkTokenID(id) != nil {
+		return ""
+	}
+	return id
+}
+
+func (a *admin) rotateToken(ctx context.Context, id string, r Rotation) (IssuedToken, error) {
 	creator, err := requireManage(ctx)
 	if err != nil {
 		return IssuedToken{}, err
@@ -222,7 +257,14 @@ func (a *admin) RotateToken(ctx context.Context, id string, r Rotation) (IssuedT
 	return a.storeToken(ctx, n, secret)
 }
 
+// RevokeToken ends a token, and records it.
 func (a *admin) RevokeToken(ctx context.Context, id string) (Token, error) {
+	t, err := a.revokeToken(ctx, id)
+	a.recordChange(ctx, queue.OpRevokeToken, auditedTokenID(id), err)
+	return t, err
+}
+
+func (a *admin) revokeToken(ctx context.Context, id string) (Token, error) {
 	if _, err := requireManage(ctx); err != nil {
 		return Token{}, err
 	}
@@ -255,6 +297,18 @@ func (a *admin) WhoAmI(ctx context.Context) (Identity, error) {
 		return Identity{}, errNoPrincipal
 	}
 	return Identity{ID: p.ID, Name: p.Name, Kind: p.Kind, Grants: p.Grants()}, nil
+}
+
+// ListAudit returns a page of the audit.
+func (a *admin) ListAudit(ctx context.Context, f AuditFilter) (AuditPage, error) {
+	if a.Audit == nil {
+		return AuditPage{}, &queue.Error{Kind: queue.KindNotFound, Subject: "audit", Msg: "must be kept by the store, got a store without one; use PostgreSQL"}
+	}
+	f, err := f.Normalize()
+	if err != nil {
+		return AuditPage{}, err
+	}
+	return a.Audit.List(ctx, f)
 }
 
 func (a *admin) Can(ctx context.Context, q Question) (bool, error) {

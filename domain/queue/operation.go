@@ -53,6 +53,7 @@ const (
 	OpRevokeToken
 	OpWhoAmI
 	OpCan
+	OpListAudit
 
 	// The operations that only a Store has.
 
@@ -212,6 +213,7 @@ var operations = [opCount]Operation{
 	OpRotateToken: {"RotateToken", "Admin", "Replace a token by a new one with the same grants", EffectRepeats, CostRow, ActionAccessManage},
 	OpRevokeToken: {"RevokeToken", "Admin", "Revoke a token at once", EffectIdempotent, CostRow, ActionAccessManage},
 	OpWhoAmI:      {"WhoAmI", "Admin", "Show the principal of the caller and its grants", EffectNone, CostRow, ActionAccessSelf},
+	OpListAudit:   {"ListAudit", "Admin", "List a page of the audit, newest first", EffectNone, CostPage, ActionAuditRead},
 	OpCan:         {"Can", "Admin", "Show whether the caller has a right", EffectNone, CostRow, ActionAccessSelf},
 
 	OpCreateAndRetain: {"CreateAndRetain", "TaskStore", "Create tasks and retain tasks in one commit", EffectRepeats, CostBatch, ""},
@@ -267,7 +269,7 @@ func ServiceOps() []Op {
 
 // AdminOps lists the operations on tokens and rights.
 func AdminOps() []Op {
-	return Ops()[OpListWorkers:OpCan]
+	return Ops()[OpListWorkers:OpListAudit]
 }
 
 // Operation returns the row of op in the table of operations.

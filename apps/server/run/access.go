@@ -87,7 +87,8 @@ func (s *Server) openGate(ctx context.Context, store queue.Store) error {
 	}
 
 	g := &gate{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), insecure: s.cfg.InsecureOpen}
-	g.admin = access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherAdmin: g.hasAdmin.Load})
+	s.startAudit(store)
+	g.admin = access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherAdmin: g.hasAdmin.Load, Audit: s.audit})
 	if err := g.readStatic(&s.cfg); err != nil {
 		return err
 	}
@@ -249,16 +250,22 @@ func (s *Server) credentials() httpaccess.Credentials {
 	}
 }
 
+// startAudit makes the recorder of a store with an audit.
+func (s *Server) startAudit(store queue.Store) {
+	log, ok := queue.StoreAs[access.AuditLog](store)
+	if !ok {
+		return
+	}
+	s.audit = access.NewAuditRecorder(access.AuditSettings{Log: log, Logger: s.log, Failed: s.tel.AuditFailed})
+	s.prependStep("write the counts of the audit", func(ctx context.Context) error {
+		s.audit.Close(ctx)
+		return nil
+	})
+}
+
 // guard returns the service with a decision before each operation.
 func (s *Server) guard(store queue.Store) queue.Service {
 	queues, _ := queue.StoreAs[access.TaskQueues](store)
-	if log, ok := queue.StoreAs[access.AuditLog](store); ok {
-		s.audit = access.NewAuditRecorder(access.AuditSettings{Log: log, Logger: s.log, Failed: s.tel.AuditFailed})
-		s.prependStep("write the counts of the audit", func(ctx context.Context) error {
-			s.audit.Close(ctx)
-			return nil
-		})
-	}
 	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.gate.auth.Confirm, Audit: s.audit})
 }
 

@@ -2,8 +2,10 @@ package run
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
@@ -46,11 +48,34 @@ func TestServerAudits(t *testing.T) {
 	}
 	_ = resp.Body.Close()
 
-	page, err := store.ListAudit(t.Context(), access.AuditFilter{})
-	if err != nil || len(page.Entries) != 2 {
-		t.Fatalf("got %+v, %v; want the create of the queue and the refusal", page, err)
+	admin, err := s.gate.admin.CreateToken(access.With(t.Context(), access.Local()), access.TokenRequest{Name: "a", Grants: []string{"system@*"}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	refusal, change := page.Entries[0], page.Entries[1]
+	rest := dialAs(t, s, "rest", admin.Secret.Reveal()).(access.Admin)
+	// A whole token in place of its id is refused, and must not reach the audit.
+	if _, err := rest.RevokeToken(t.Context(), admin.Secret.Reveal()); queue.KindOf(err) != queue.KindInvalid {
+		t.Errorf("a token in place of an id: %v", err)
+	}
+	if _, err := rest.RevokeToken(t.Context(), admin.ID); err != nil {
+		t.Error(err)
+	}
+
+	page, err := store.ListAudit(t.Context(), access.AuditFilter{})
+	if err != nil || len(page.Entries) != 5 {
+		t.Fatalf("got %+v, %v; want the create of the queue, the refusal and three changes of tokens", page, err)
+	}
+	if strings.Contains(fmt.Sprint(page.Entries), admin.Secret.Reveal()) {
+		t.Error("the audit shows a token")
+	}
+	revoked, slip, created := page.Entries[0], page.Entries[1], page.Entries[2]
+	if revoked.Operation != "revoke_token" || revoked.Token != admin.ID || revoked.PrincipalID != admin.ID || revoked.Outcome != access.AuditOK {
+		t.Errorf("the revocation is %+v", revoked)
+	}
+	if slip.Token != "" || slip.Outcome != string(queue.KindInvalid) || created.Operation != "create_token" || created.Token != admin.ID {
+		t.Errorf("the other changes are %+v and %+v", slip, created)
+	}
+	refusal, change := page.Entries[3], page.Entries[4]
 	if refusal.PrincipalID != unknown.ID() || refusal.Outcome != string(queue.KindUnauthenticated) || refusal.Remote == "" {
 		t.Errorf("the refusal is %+v", refusal)
 	}

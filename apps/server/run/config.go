@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/apps/internal/program"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
@@ -50,6 +51,8 @@ type Config struct {
 	AdminTokenFile string
 	// AdminToken is a token of the role system; "" = none.
 	AdminToken string
+	// AuditRetention is the age at which entries of the audit are removed; nil = access.DefaultAuditRetention, 0 = never.
+	AuditRetention *time.Duration
 	// NoBackground leaves background work to other processes.
 	NoBackground bool
 
@@ -89,11 +92,18 @@ func (c Config) fillDefaults() (Config, error) {
 	setDefault(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
 	setDefault(&c.Version, "dev")
 	setDefault(&c.Auth, AuthAuto)
+	if c.AuditRetention == nil {
+		c.AuditRetention = new(access.DefaultAuditRetention)
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
 
 	if err := c.Database.Validate(); err != nil {
+		return c, err
+	}
+
+	if err := access.CheckAuditRetention(*c.AuditRetention); err != nil {
 		return c, err
 	}
 

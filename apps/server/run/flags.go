@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pgqueue/pgqueue/apps/internal/program"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
@@ -34,6 +35,8 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	fs.BoolVar(&c.InsecureOpen, "insecure-open", false, "let requests without a credential do everything, at any address")
 	fs.StringVar(&c.AdminTokenFile, "admin-token-file", "", "`file` with a token on each line, and its grants behind it, else every right; it is read again when it changes")
 	program.SecretVar(fs, &c.AdminToken, "admin-token", "a `token` that has every right")
+	c.AuditRetention = new(access.DefaultAuditRetention)
+	program.DurationVar(fs, c.AuditRetention, "audit-retention", "age at which entries of the audit are removed, at least 30d; 0 = never")
 	program.FromEnvironment(fs)
 	to.AddFlagSet(fs)
 }

@@ -73,7 +73,7 @@ func (s *Server) startEmbedded(ctx context.Context) (string, error) {
 
 // connect connects to the database at url.
 func (s *Server) connect(ctx context.Context, url string) (*postgres.Store, error) {
-	var opts []postgres.Option
+	opts := []postgres.Option{postgres.WithAuditRetention(*s.cfg.AuditRetention)}
 	if s.tel.Tracing() {
 		opts = append(opts, postgres.WithTracer(newPgxTracer(s.tel.TracerProvider())))
 	}

@@ -148,6 +148,7 @@ var (
 	CreateToken = routeOf(queue.OpCreateToken, http.MethodPost, "/token")
 	RotateToken = routeOf(queue.OpRotateToken, http.MethodPost, "/token/{id}/rotate")
 	RevokeToken = routeOf(queue.OpRevokeToken, http.MethodDelete, "/token/{id}")
+	ListAudit   = routeOf(queue.OpListAudit, http.MethodGet, "/audit")
 	WhoAmI      = declareRoute(Route{Op: queue.OpWhoAmI, Method: http.MethodGet, Path: "/whoami", ID: "whoami", Tag: "token"})
 	Can         = declareRoute(Route{Op: queue.OpCan, Method: http.MethodGet, Path: "/can", Tag: "token"})
 

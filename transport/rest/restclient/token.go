@@ -3,6 +3,7 @@ package restclient
 import (
 	"context"
 	"net/url"
+	"strconv"
 
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -72,4 +73,28 @@ func (c *Client) Can(ctx context.Context, q access.Question) (bool, error) {
 	var out restapi.Decision
 	err := asking.sendRequest(ctx, request{route: restapi.Can, query: query}, &out)
 	return out.Allowed, err
+}
+
+// ListAudit returns a page of the audit.
+func (c *Client) ListAudit(ctx context.Context, f access.AuditFilter) (access.AuditPage, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{
+		"principal": f.Principal, "action": string(f.Action), "outcome": f.Outcome, "cursor": f.Cursor,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	setTimeValue(query, "since", f.Since)
+	setTimeValue(query, "until", f.Until)
+	if f.Limit != 0 {
+		query.Set("limit", strconv.Itoa(f.Limit))
+	}
+
+	// The namespace of the client does not filter.
+	asking := *c
+	asking.namespace = f.Namespace
+	var out restapi.AuditPage
+	err := asking.sendRequest(ctx, request{route: restapi.ListAudit, query: query}, &out)
+	return access.AuditPage{Entries: mapSlice(out.Body, restapi.AuditEntry.Domain), Next: out.Next}, err
 }

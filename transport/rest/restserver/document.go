@@ -45,6 +45,7 @@ func newHumaAPI(s *Server) huma.API {
 				{Name: "event", Description: "The feed of changes of tasks"},
 				{Name: "worker", Description: "Workers and the tasks that they hold"},
 				{Name: "token", Description: "Credentials and their rights"},
+				{Name: "audit", Description: "Changes by operators, and refusals"},
 				{Name: "metrics", Description: "For Prometheus"},
 			},
 			Components: &huma.Components{Schemas: registry, SecuritySchemes: map[string]*huma.SecurityScheme{

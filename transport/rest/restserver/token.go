@@ -17,6 +17,15 @@ type (
 		input.Token
 		Body input.Body[restapi.Rotation, access.Rotation]
 	}
+	auditInput struct {
+		Since     input.Instant `query:"since" example:"2026-01-02T15:04:05Z" doc:"From this time on"`
+		Until     input.Instant `query:"until" example:"2026-01-02T15:04:05Z" doc:"Before this time"`
+		Principal string        `query:"principal" example:"4fJd8sKq" doc:"The id of a principal"`
+		Action    string        `query:"action" example:"task.operate" doc:"A right"`
+		Outcome   string        `query:"outcome" example:"denied" doc:"ok, or the kind of an error"`
+		Limit     input.Limit   `query:"limit" minimum:"1" maximum:"1000" example:"100" doc:"The most entries, 1 to 1000, default 100"`
+		Cursor    string        `query:"cursor" example:"abc.1" doc:"The next of the page before"`
+	}
 	canInput struct {
 		Action string `query:"action" example:"task.create" doc:"The right, as task.create"`
 		Queue  string `query:"queue" example:"mail" doc:"A queue; absent = the namespace as a whole"`
@@ -34,6 +43,7 @@ func (s *Server) registerTokens() {
 	registerOperation(s, operation{Route: restapi.RevokeToken, text: "Answers with the token as it is then."}, revokeToken)
 	registerOperation(s, operation{Route: restapi.WhoAmI}, showIdentity)
 	registerOperation(s, operation{Route: restapi.Can}, decideRight)
+	registerOperation(s, operation{Route: restapi.ListAudit, text: "Without a namespace it lists the entries of all."}, listAudit)
 }
 
 // tokens returns the operations on tokens, or an error for a server without them.
@@ -112,4 +122,18 @@ func decideRight(c *call, in *canInput) (*output[restapi.Decision], error) {
 		Action: queue.Action(in.Action), Namespace: c.svc.Namespace(), Queue: in.Queue,
 	})
 	return outputOf(func(allowed bool) restapi.Decision { return restapi.Decision{Allowed: allowed} }, allowed, err)
+}
+
+func listAudit(c *call, in *auditInput) (*output[restapi.AuditPage], error) {
+	admin, err := c.tokens()
+	if err != nil {
+		return nil, err
+	}
+	page, err := admin.ListAudit(c.requestContext(), access.AuditFilter{
+		Since: in.Since.Value, Until: in.Until.Value, Principal: in.Principal, Action: queue.Action(in.Action), Namespace: namespaceOf(c.r),
+		Outcome: in.Outcome, Limit: in.Limit.Value, Cursor: in.Cursor,
+	})
+	return outputOf(func(p access.AuditPage) restapi.AuditPage {
+		return restapi.AuditPage{Body: mapSlice(p.Entries, restapi.AuditEntryOf), Next: p.Next}
+	}, page, err)
 }

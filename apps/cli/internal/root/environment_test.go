@@ -19,7 +19,7 @@ import (
 var (
 	everywhere = []string{"url", "namespace", "protocol", "auth-token", "auth-token-file", "timeout", "output"}
 	toDatabase = []string{"database-url", "schema", "pooler", "data-dir", "listen-url", "max-conns", "wait"}
-	onTokens   = []string{"tokens", "create-token", "rotate-token", "revoke-token", "whoami", "can"}
+	onTokens   = []string{"audit", "tokens", "create-token", "rotate-token", "revoke-token", "whoami", "can"}
 )
 
 // readsVariable says what the contract allows.

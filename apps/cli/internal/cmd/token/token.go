@@ -25,7 +25,7 @@ func Commands(f *factory.Factory, open Opener) []*cobra.Command {
 	c := &commands{f: f, open: open}
 	all := []*cobra.Command{
 		c.newListCommand(), c.newCreateCommand(), c.newRotateCommand(), c.newRevokeCommand(), c.newWhoAmICommand(), c.newCanCommand(),
-		newGenerateCommand(f),
+		c.newAuditCommand(), newGenerateCommand(f),
 	}
 	for _, cmd := range all {
 		cmd.GroupID = cmdutil.GroupServer
@@ -61,7 +61,13 @@ func (c *commands) run(cmd *cobra.Command, do func(ctx context.Context, admin ac
 		}
 		if tokens != nil {
 			defer closeStore()
-			return do(access.With(ctx, access.Owner()), access.NewAdmin(tokens, access.AdminOptions{}), p, args)
+			var audit *access.AuditRecorder
+			if log, ok := tokens.(access.AuditLog); ok {
+				audit = access.NewAuditRecorder(access.AuditSettings{Log: log})
+				defer audit.Close(ctx)
+			}
+			ctx = access.WithCaller(access.With(ctx, access.Owner()), access.Caller{Via: access.ViaCLI})
+			return do(ctx, access.NewAdmin(tokens, access.AdminOptions{Audit: audit}), p, args)
 		}
 
 		svc, err := c.f.Service()
