@@ -304,10 +304,6 @@ func (a *admin) ListAudit(ctx context.Context, f AuditFilter) (AuditPage, error)
 	if a.Audit == nil {
 		return AuditPage{}, &queue.Error{Kind: queue.KindNotFound, Subject: "audit", Msg: "must be kept by the store, got a store without one; use PostgreSQL"}
 	}
-	f, err := f.Normalize()
-	if err != nil {
-		return AuditPage{}, err
-	}
 	return a.Audit.List(ctx, f)
 }
 
@@ -317,7 +313,7 @@ func (a *admin) Can(ctx context.Context, q Question) (bool, error) {
 		return false, errNoPrincipal
 	}
 	if actionBits[q.Action] == 0 {
-		return false, queue.Invalid("action", fmt.Sprintf("must be one of %s, got %.64q; choose one", listActions(), string(q.Action)))
+		return false, queue.Invalid("action", fmt.Sprintf("must be one of %s, got %.64q; choose one", joinNames(Actions()), string(q.Action)))
 	}
 
 	namespace := q.Namespace
@@ -343,14 +339,5 @@ func (a *admin) Can(ctx context.Context, q Question) (bool, error) {
 func Actions() []queue.Action {
 	all := RoleSystem.Actions()
 	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// listActions returns the names of all actions for a message.
-func listActions() string {
-	var names []string
-	for _, a := range Actions() {
-		names = append(names, string(a))
-	}
-	return strings.Join(names, ", ")
+	return all
 }

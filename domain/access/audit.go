@@ -125,7 +125,7 @@ func (f AuditFilter) Normalize() (AuditFilter, error) {
 		return f, queue.Invalid("principal", fmt.Sprintf("must be at most %d bytes of text, got another; copy the id from the audit", MaxAuditText))
 	}
 	if f.Action != "" && actionBits[f.Action] == 0 {
-		return f, queue.Invalid("action", fmt.Sprintf("must be one of %s, got %.64q; choose one", joinNames(RoleSystem.Actions()), f.Action))
+		return f, queue.Invalid("action", fmt.Sprintf("must be one of %s, got %.64q; choose one", joinNames(Actions()), f.Action))
 	}
 	if f.Outcome != "" && f.Outcome != AuditOK && !slices.Contains(queue.Kinds(), queue.Kind(f.Outcome)) {
 		return f, queue.Invalid("outcome", fmt.Sprintf("must be %s or one of %s, got %.64q; choose one", AuditOK, joinNames(queue.Kinds()), f.Outcome))

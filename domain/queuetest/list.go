@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -344,6 +345,21 @@ func testList(e *env) {
 			e.equal("ended", got, want)
 		})
 	}
+	e.it("the queues of tasks are read by id, within the namespace alone", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		e.queue("r", queue.QueueMeta{})
+		made := append(e.createN("q", 2), e.createN("r", 1)...)
+		power, ok := queue.StoreAs[access.TaskQueues](e.s)
+		if !ok {
+			e.Fatal("the store cannot read the queues of tasks")
+		}
+		got, err := power.QueuesOfTasks(e.ctx(), e.ns, append(slices.Clone(made), 1<<60, made[0]))
+		e.ok(err)
+		e.equal("queues", got, map[int64]string{made[0]: "q", made[1]: "q", made[2]: "r"})
+		got, err = power.QueuesOfTasks(e.ctx(), "another", made)
+		e.ok(err)
+		e.equal("queues in another namespace", len(got), 0)
+	})
 	e.it("ids that are not there are left out, and many may be asked for", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		made := e.createN("q", 300)

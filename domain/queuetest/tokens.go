@@ -28,6 +28,7 @@ func TestTokens(t *testing.T, open func(t *testing.T) TokenStore) {
 		"a rotation of an ended or unknown token stores nothing":      testTokenRotateRefused,
 		"an id or a digest exists once":                               testTokenTwice,
 		"the list has the newest token first":                         testTokenList,
+		"a token is there until it is revoked, though it expires":     testTokenThere,
 		"a use is recorded":                                           testTokenTouch,
 		"a change by the caller after a call is not stored":           testTokenAliasing,
 		"an ended context answers KindCanceled and changes nothing":   testTokenCanceled,
@@ -35,6 +36,31 @@ func TestTokens(t *testing.T, open func(t *testing.T) TokenStore) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
+}
+
+// testTokenThere: a server must not open by the passing of time.
+func testTokenThere(t *testing.T, s TokenStore) {
+	check := func(when string, want bool) {
+		t.Helper()
+		if has, err := s.HasTokens(t.Context()); err != nil || has != want {
+			t.Errorf("%s: HasTokens is %v, %v; want %v", when, has, err, want)
+		}
+	}
+	check("at first", false)
+	expiring := createToken(t, s, issueToken(t, "expiring", time.Hour, "viewer@own"))
+	revoked := createToken(t, s, issueToken(t, "revoked", 0, "viewer@own"))
+	if _, err := s.RevokeToken(t.Context(), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	check("with a live one", true)
+
+	if _, err := s.RevokeToken(t.Context(), expiring.ID); err != nil {
+		t.Fatal(err)
+	}
+	check("with all revoked", false)
+	createToken(t, s, issueToken(t, "last", time.Hour, "viewer@own"))
+	s.Advance(2 * time.Hour)
+	check("with an expired one", true)
 }
 
 // issueToken returns a new token and its digest.

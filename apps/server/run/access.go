@@ -29,42 +29,42 @@ const (
 	AuthOff = "off"
 )
 
-// door is the state of access of a server: closed to requests without a credential, or open to them as the local principal.
+// portAccess is the state of access of a server: closed to requests without a credential, or open to them as the local principal.
 // Contract section 11 has its table.
-type door struct {
+type portAccess struct {
 	open bool
-	// untilCredential closes an open door with the first credential.
+	// untilCredential closes an open port at the first credential.
 	untilCredential bool
 }
 
-// decideDoor decides by the settings, by the address of the port, and by whether a credential exists. The error of a
+// decideAccess decides by the settings, by the address of the port, and by whether a credential exists. The error of a
 // refused start is KindInvalid.
-func decideDoor(cfg *Config, loopback, exists bool) (door, error) {
+func decideAccess(cfg *Config, loopback, exists bool) (portAccess, error) {
 	switch {
 	case cfg.Auth == AuthOn && cfg.InsecureOpen:
-		return door{}, queue.Invalid("insecure-open", "must not come with --auth on, which closes the server; leave one out")
+		return portAccess{}, queue.Invalid("insecure-open", "must not come with --auth on, which closes the server; leave one out")
 	case cfg.InsecureOpen:
-		return door{open: true}, nil
+		return portAccess{open: true}, nil
 	case !loopback && cfg.Auth == AuthOff:
-		return door{}, queue.Invalid("auth", fmt.Sprintf("must be auto or on at an address that other machines reach, got off at %.64q; add --insecure-open to open the server to all of them", cfg.Addr))
+		return portAccess{}, queue.Invalid("auth", fmt.Sprintf("must be auto or on at an address that other machines reach, got off at %.64q; add --insecure-open to open the server to all of them", cfg.Addr))
 	case !loopback && !exists:
-		return door{}, queue.Invalid("addr", fmt.Sprintf(
+		return portAccess{}, queue.Invalid("addr", fmt.Sprintf(
 			"must be a loopback address as long as no credential exists, got %.64q, which would be open to every machine; create a token "+
 				"(pgqueue create-token admin --grant system@* --database-url URL), give --admin-token-file, or add --insecure-open", cfg.Addr))
 	case cfg.Auth == AuthOff:
-		return door{open: true}, nil
+		return portAccess{open: true}, nil
 	case cfg.Auth == AuthOn || exists:
-		return door{}, nil
+		return portAccess{}, nil
 	}
-	return door{open: true, untilCredential: true}, nil
+	return portAccess{open: true, untilCredential: true}, nil
 }
 
-// watchDoorEvery is the interval at which an open server looks for the first token, which another process may have made, and
+// watchAccessEvery is the interval at which an open server looks for the first token, which another process may have made, and
 // at which the file of the admin token is read.
-const watchDoorEvery = 3 * time.Second
+const watchAccessEvery = 3 * time.Second
 
-// gate decides which principal a request has. It is safe for concurrent use.
-type gate struct {
+// accessControl decides which principal a request has. It is safe for concurrent use.
+type accessControl struct {
 	log    *slog.Logger
 	tokens access.Tokens
 	auth   *access.Authenticator
@@ -74,19 +74,19 @@ type gate struct {
 	hasStatic atomic.Bool // a static token exists
 	hasAdmin  atomic.Bool // one of them manages tokens
 
-	insecure   bool
-	open       atomic.Bool
-	closeFirst atomic.Bool // close at the first credential
+	insecure           bool
+	open               atomic.Bool
+	closesAtCredential atomic.Bool // close at the first credential
 }
 
-// openGate decides about access by the settings and the credentials that exist, and starts to watch both.
-func (s *Server) openGate(ctx context.Context, store queue.Store) error {
+// startAccess decides about access by the settings and the credentials that exist, and starts to watch both.
+func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	tokens, ok := queue.StoreAs[access.Tokens](store)
 	if !ok {
 		return &queue.Error{Op: "start", Kind: queue.KindInvalid, Field: "store", Msg: "must store tokens, got a store without them; use another store"}
 	}
 
-	g := &gate{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), insecure: s.cfg.InsecureOpen}
+	g := &accessControl{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), insecure: s.cfg.InsecureOpen}
 	s.startAudit(store)
 	g.admin = access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherAdmin: g.hasAdmin.Load, Audit: s.audit})
 	if err := g.readStatic(&s.cfg); err != nil {
@@ -98,16 +98,16 @@ func (s *Server) openGate(ctx context.Context, store queue.Store) error {
 		return err
 	}
 	loopback := isLoopback(s.ln.Addr())
-	d, err := decideDoor(&s.cfg, loopback, exists)
+	d, err := decideAccess(&s.cfg, loopback, exists)
 	if err != nil {
 		return err
 	}
 	g.open.Store(d.open)
-	g.closeFirst.Store(d.untilCredential)
-	g.logDoor(ctx, &s.cfg, loopback, exists)
+	g.closesAtCredential.Store(d.untilCredential)
+	g.logAccess(ctx, &s.cfg, loopback, exists)
 
-	s.gate = g
-	s.watchGate(ctx)
+	s.control = g
+	s.watchAccess(ctx)
 	return nil
 }
 
@@ -118,7 +118,7 @@ func isLoopback(addr net.Addr) bool {
 }
 
 // readStatic reads the admin token of the environment and the tokens of the file.
-func (g *gate) readStatic(cfg *Config) error {
+func (g *accessControl) readStatic(cfg *Config) error {
 	var fixed []access.StaticToken
 	if cfg.AdminToken != "" {
 		one, err := access.ParseStaticTokens(program.Variable("admin-token"), cfg.AdminToken)
@@ -158,7 +158,7 @@ func (g *gate) readStatic(cfg *Config) error {
 }
 
 // acceptStatic makes the static tokens valid.
-func (g *gate) acceptStatic() {
+func (g *accessControl) acceptStatic() {
 	tokens := g.static()
 	g.auth.AcceptStatic(tokens...)
 	g.hasStatic.Store(len(tokens) > 0)
@@ -168,15 +168,15 @@ func (g *gate) acceptStatic() {
 }
 
 // hasCredential reports whether any credential exists.
-func (g *gate) hasCredential(ctx context.Context) (bool, error) {
+func (g *accessControl) hasCredential(ctx context.Context) (bool, error) {
 	if g.hasStatic.Load() {
 		return true, nil
 	}
 	return g.tokens.HasTokens(ctx)
 }
 
-// logDoor logs how the server is open or closed.
-func (g *gate) logDoor(ctx context.Context, cfg *Config, loopback, exists bool) {
+// logAccess logs how the server is open or closed.
+func (g *accessControl) logAccess(ctx context.Context, cfg *Config, loopback, exists bool) {
 	switch {
 	case g.open.Load() && loopback:
 		g.log.InfoContext(ctx, "open to every program on this machine; the first token closes it", "addr", cfg.Addr,
@@ -193,33 +193,33 @@ func (g *gate) logDoor(ctx context.Context, cfg *Config, loopback, exists bool) 
 }
 
 // noticeChange follows a change of tokens through this server at once.
-func (g *gate) noticeChange() {
+func (g *accessControl) noticeChange() {
 	g.auth.Forget()
 	g.closeOpen()
 }
 
 // closeOpen closes a server that is open until the first credential.
-func (g *gate) closeOpen() {
-	if g.closeFirst.CompareAndSwap(true, false) {
+func (g *accessControl) closeOpen() {
+	if g.closesAtCredential.CompareAndSwap(true, false) {
 		g.open.Store(false)
 		g.log.Info("closed from now on: a credential exists, so each request needs one")
 	}
 }
 
-// watchGate looks for the first credential and for a new admin token until the server stops.
-func (s *Server) watchGate(ctx context.Context) {
+// watchAccess looks for the first credential and for a new admin token until the server stops.
+func (s *Server) watchAccess(ctx context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		for retry.Sleep(ctx, watchDoorEvery) {
-			s.gate.acceptStatic()
-			if !s.gate.closeFirst.Load() {
+		for retry.Sleep(ctx, watchAccessEvery) {
+			s.control.acceptStatic()
+			if !s.control.closesAtCredential.Load() {
 				continue
 			}
 			// A failed look is repeated; it neither opens nor closes.
-			look, done := context.WithTimeout(ctx, watchDoorEvery)
-			if exists, err := s.gate.hasCredential(look); err == nil && exists {
-				s.gate.closeOpen()
+			look, done := context.WithTimeout(ctx, watchAccessEvery)
+			if exists, err := s.control.hasCredential(look); err == nil && exists {
+				s.control.closeOpen()
 			}
 			done()
 		}
@@ -232,7 +232,7 @@ func (s *Server) watchGate(ctx context.Context) {
 }
 
 // admits reports whether a request without a credential passes.
-func (g *gate) admits(r *http.Request) bool {
+func (g *accessControl) admits(r *http.Request) bool {
 	if !g.open.Load() {
 		return false
 	}
@@ -246,7 +246,7 @@ func (g *gate) admits(r *http.Request) bool {
 // credentials returns the check of the credential of each request.
 func (s *Server) credentials() httpaccess.Credentials {
 	return httpaccess.Credentials{
-		Authenticate: s.gate.auth.Authenticate, Open: s.gate.admits, Public: isPublic, Refuse: s.refuse, Audit: s.audit,
+		Authenticate: s.control.auth.Authenticate, Open: s.control.admits, Public: isPublic, Refuse: s.refuse, Audit: s.audit,
 	}
 }
 
@@ -266,7 +266,7 @@ func (s *Server) startAudit(store queue.Store) {
 // guard returns the service with a decision before each operation.
 func (s *Server) guard(store queue.Store) queue.Service {
 	queues, _ := queue.StoreAs[access.TaskQueues](store)
-	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.gate.auth.Confirm, Audit: s.audit})
+	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.control.auth.Confirm, Audit: s.audit})
 }
 
 // publicPaths are the paths that need no credential, for GET and HEAD. They show nothing of a namespace. The match is exact:

@@ -48,7 +48,7 @@ func TestServerAudits(t *testing.T) {
 	}
 	_ = resp.Body.Close()
 
-	admin, err := s.gate.admin.CreateToken(access.With(t.Context(), access.Local()), access.TokenRequest{Name: "a", Grants: []string{"system@*"}})
+	admin, err := s.control.admin.CreateToken(access.With(t.Context(), access.Local()), access.TokenRequest{Name: "a", Grants: []string{"system@*"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ type Config struct {
 	CORSOrigins []string
 	// AllowedHosts are the allowed Host names of requests over loopback, beside localhost and the host of Addr.
 	AllowedHosts []string
-	// Auth is AuthAuto, AuthOn or AuthOff; "" = AuthAuto. See decideDoor.
+	// Auth is AuthAuto, AuthOn or AuthOff; "" = AuthAuto. See decideAccess.
 	Auth string
 	// InsecureOpen lets requests without a credential pass as the local principal, which has every right, at any address.
 	InsecureOpen bool

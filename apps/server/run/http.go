@@ -46,7 +46,7 @@ func (s *Server) handler() (handler, error) {
 	body, batch, message := messageLimits(s.cfg.MaxPayloadBytes)
 	large, bodies := queue.NewBudget(queue.DefaultLargeBytes), queue.NewBodyBudget(queue.DefaultBodyBytes)
 	rest, err := restserver.New(restserver.Config{
-		Service: s.guarded, Authorize: access.Require, Admin: s.gate.admin, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
+		Service: s.guarded, Authorize: access.Require, Admin: s.control.admin, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
 		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, requestLevel(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),

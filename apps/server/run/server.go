@@ -32,7 +32,7 @@ type Server struct {
 	service queue.Service         // the manager with its observers
 	guarded queue.Service         // service with a decision about access before each operation
 	audit   *access.AuditRecorder // nil for a store without an audit
-	gate    *gate
+	control *accessControl
 	checks  *httpaccess.Checks
 	http    *http.Server
 	root    atomic.Pointer[http.Handler] // the present handler of http
@@ -153,7 +153,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		return err
 	}
 
-	if err := s.openGate(ctx, store); err != nil {
+	if err := s.startAccess(ctx, store); err != nil {
 		return err
 	}
 	if store, err = s.observe(store); err != nil {

@@ -17,28 +17,28 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
 )
 
-// TestDecideDoor goes over the whole table of contract section 11.
-func TestDecideDoor(t *testing.T) {
+// TestDecideAccess goes over the whole table of contract section 11.
+func TestDecideAccess(t *testing.T) {
 	type row struct {
 		auth             string
 		insecure         bool
 		loopback, exists bool
 	}
-	open, untilFirst := door{open: true}, door{open: true, untilCredential: true}
+	open, untilFirst := portAccess{open: true}, portAccess{open: true, untilCredential: true}
 	const refused = "refused"
 	for c, want := range map[row]any{
 		{AuthAuto, false, true, false}:  untilFirst,
-		{AuthAuto, false, true, true}:   door{},
+		{AuthAuto, false, true, true}:   portAccess{},
 		{AuthAuto, false, false, false}: refused,
-		{AuthAuto, false, false, true}:  door{},
+		{AuthAuto, false, false, true}:  portAccess{},
 		{AuthAuto, true, true, false}:   open,
 		{AuthAuto, true, true, true}:    open,
 		{AuthAuto, true, false, false}:  open,
 		{AuthAuto, true, false, true}:   open,
-		{AuthOn, false, true, false}:    door{},
-		{AuthOn, false, true, true}:     door{},
+		{AuthOn, false, true, false}:    portAccess{},
+		{AuthOn, false, true, true}:     portAccess{},
 		{AuthOn, false, false, false}:   refused,
-		{AuthOn, false, false, true}:    door{},
+		{AuthOn, false, false, true}:    portAccess{},
 		{AuthOn, true, true, true}:      refused,
 		{AuthOn, true, false, false}:    refused,
 		{AuthOff, false, true, false}:   open,
@@ -48,7 +48,7 @@ func TestDecideDoor(t *testing.T) {
 		{AuthOff, true, true, true}:     open,
 		{AuthOff, true, false, false}:   open,
 	} {
-		got, err := decideDoor(&Config{Auth: c.auth, InsecureOpen: c.insecure, Addr: "h:1"}, c.loopback, c.exists)
+		got, err := decideAccess(&Config{Auth: c.auth, InsecureOpen: c.insecure, Addr: "h:1"}, c.loopback, c.exists)
 		if want == refused {
 			if queue.KindOf(err) != queue.KindInvalid {
 				t.Errorf("%+v: %+v %v, want a refused start", c, got, err)
