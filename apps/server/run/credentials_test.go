@@ -265,3 +265,69 @@ func TestPublicRoutesAreExact(t *testing.T) {
 		t.Errorf("POST /livez gets %d", code)
 	}
 }
+
+// TestRevocationEndsStreams: a revocation through one server ends the open stream and the waiting retain of another one within
+// 10 s, and a stream of another token stays open.
+func TestRevocationEndsStreams(t *testing.T) {
+	if os.Getenv("PGQUEUE_TEST_FULL") == "" {
+		t.Skip("takes 10 s; set PGQUEUE_TEST_FULL=1")
+	}
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(io.Discard)
+	cfg.AdminToken = access.NewSecret().Reveal()
+	first := start(t, cfg)
+	shared := cfg
+	shared.Store = func(context.Context) (queue.Store, func(context.Context) error, error) {
+		return store, func(context.Context) error { return nil }, nil
+	}
+	second := start(t, shared)
+	admin := dialAs(t, first, "rest", cfg.AdminToken)
+	if _, err := admin.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+		t.Fatal(err)
+	}
+	issued, err := admin.(access.Admin).CreateToken(t.Context(), access.TokenRequest{Name: "a", Grants: []string{"admin@default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ended := make(chan error, 2)
+	client := dialAs(t, second, "connect", issued.Secret.Reveal())
+	go func() {
+		ended <- client.SubscribeEvents(t.Context(), queue.EventFilter{}, func(queue.Event) error { return nil })
+	}()
+	go func() {
+		_, err := client.RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w", Wait: time.Minute})
+		ended <- err
+	}()
+	open, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	other := make(chan error, 1)
+	go func() {
+		other <- dialAs(t, second, "connect", cfg.AdminToken).SubscribeEvents(open, queue.EventFilter{}, func(queue.Event) error { return nil })
+	}()
+
+	time.Sleep(time.Second) // so that all three are open
+	begin := time.Now()
+	if _, err := admin.(access.Admin).RevokeToken(t.Context(), issued.ID); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		select {
+		case err := <-ended:
+			if queue.KindOf(err) != queue.KindUnauthenticated {
+				t.Errorf("ended with %v", err)
+			}
+			t.Logf("ended after %v", time.Since(begin))
+		case <-time.After(30 * time.Second):
+			t.Fatal("a call of a revoked token goes on")
+		}
+	}
+	select {
+	case err := <-other:
+		t.Errorf("the stream of another token ended with %v", err)
+	default:
+	}
+	cancel()
+	_ = <-other
+}
