@@ -329,5 +329,7 @@ func TestRevocationEndsStreams(t *testing.T) {
 	default:
 	}
 	cancel()
-	_ = <-other
+	if err := <-other; err == nil {
+		t.Error("a canceled stream must end with an error")
+	}
 }
