@@ -22,6 +22,7 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		return nil, queue.WithOp(op, err)
 	}
 
+	// The call may outlive ctx: late hands its tasks back then.
 	tasks, err := c.late.Do(ctx, c, r, func(call context.Context, wait time.Duration) ([]*queue.Task, error) {
 		v := url.Values{"worker": {r.Worker}, "limit": {strconv.Itoa(r.Limit)}}
 		setDuration(v, "wait", wait)
@@ -36,12 +37,8 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 			v["queue"] = r.Queues
 		}
 
-		var out restapi.List[restapi.Task]
-		if err := c.sendRequest(call, request{route: restapi.RetainAny, query: v, wait: wait, safe: r.RequestID != ""}, &out); err != nil {
-			return nil, err
-		}
-
-		return mapSlice(out.Body, restapi.Task.Domain), nil
+		tasks, _, err := fetchList[restapi.Task](call, c, request{route: restapi.RetainAny, query: v, wait: wait, safe: r.RequestID != ""})
+		return tasks, err
 	})
 	if err != nil && ctx.Err() != nil {
 		return nil, contextError(ctx, op)
@@ -89,7 +86,7 @@ func sendBatch[In any, Wire any, Answer, Out any](
 	}
 
 	out := make([]Out, len(in))
-	var places []int
+	var places []int // of the items of body in the batch
 	var body []Wire
 	for i, v := range in {
 		if err := check(v); err != nil {

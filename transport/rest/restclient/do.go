@@ -34,52 +34,82 @@ type request struct {
 	wait time.Duration
 	// safe marks a change that may be repeated after an unknown result. Calls that only read are repeated anyway.
 	safe bool
+	// fault is an invalid part of the request: then nothing is sent.
+	fault error
+}
+
+// queueRequest returns a request with the name of a queue in its path.
+func queueRequest(route restapi.Route, name string) request {
+	name, err := queue.QueueName(name)
+	return request{route: route, args: []string{name}, fault: err}
+}
+
+// tickerRequest returns a request with the name of a ticker in its path.
+func tickerRequest(route restapi.Route, name string) request {
+	name, err := queue.TickerName(name)
+	return request{route: route, args: []string{name}, fault: err}
 }
 
 // opName is the name of the operation in errors.
 func (q request) opName() string { return q.route.Op.String() }
 
-// sendRequest sends q, repeats it where a repeat is safe, and decodes the answer into out. A nil out means no body.
-func (c *Client) sendRequest(ctx context.Context, q request, out any) error {
-	_, err := c.sendForHeader(ctx, q, out)
-	return err
+// fetch sends q and returns its answer, the Wire, as a value of the domain.
+func fetch[Wire interface{ Domain() Out }, Out any](ctx context.Context, c *Client, q request) (out Out, err error) {
+	var answer Wire
+	if err := c.sendRequest(ctx, q, &answer); err != nil {
+		return out, err
+	}
+	return answer.Domain(), nil
 }
 
-// sendForHeader is sendRequest that also returns the header of the answer.
-func (c *Client) sendForHeader(ctx context.Context, q request, out any) (http.Header, error) {
+// fetchList sends q and returns the list that answers it: its items as values of the domain, and the list itself.
+func fetchList[Wire interface{ Domain() Out }, Out any](ctx context.Context, c *Client, q request) ([]Out, restapi.List[Wire], error) {
+	var list restapi.List[Wire]
+	if err := c.sendRequest(ctx, q, &list); err != nil {
+		return nil, restapi.List[Wire]{}, err
+	}
+	return mapSlice(list.Body, Wire.Domain), list, nil
+}
+
+// sendRequest sends q, repeats it where a repeat is safe, and decodes the answer into out. A nil out means no body.
+func (c *Client) sendRequest(ctx context.Context, q request, out any) error {
+	if q.fault != nil {
+		return queue.WithOp(q.opName(), q.fault)
+	}
+
 	var body []byte
 	if q.body != nil {
 		var err error
 		if body, err = restapi.Append(nil, q.body); err != nil {
-			return nil, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Field: "body", Msg: fmt.Sprintf("must be a value that JSON can hold, got %T; change its type", q.body), Err: err}
+			return &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Field: "body", Msg: fmt.Sprintf("must be a value that JSON can hold, got %T; change its type", q.body), Err: err}
 		}
 	}
 
 	for attempt := 1; ; attempt++ {
-		header, after, err := c.attemptRequest(ctx, q, body, out)
+		after, err := c.attemptRequest(ctx, q, body, out)
 		if err == nil {
-			return header, nil
+			return nil
 		}
 
 		// A call with an unknown result is repeated only if a second run does no harm.
 		again := err.Kind == queue.KindUnavailable || err.Kind == queue.KindIndeterminate && (q.safe || q.route.Op.Reads())
 		if !again || attempt >= c.attempts {
-			return nil, err
+			return err
 		}
 
 		// Without time for the pause the present error says more than the end of the deadline.
 		pause := max(after, backoffDelay(attempt))
 		deadline, bounded := ctx.Deadline()
 		if bounded && time.Until(deadline) <= pause || !queue.WaitToRepeat(ctx, pause) {
-			return nil, err
+			return err
 		}
 	}
 }
 
 // attemptRequest makes one attempt. after is the delay before the next attempt that the server asks for.
-func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out any) (header http.Header, after time.Duration, failed *queue.Error) {
+func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out any) (after time.Duration, failed *queue.Error) {
 	if ctx.Err() != nil {
-		return nil, 0, contextError(ctx, q.opName())
+		return 0, contextError(ctx, q.opName())
 	}
 
 	// The pace ends the call when bytes stop moving, not after a fixed time.
@@ -87,32 +117,32 @@ func (c *Client) attemptRequest(ctx context.Context, q request, body []byte, out
 	defer stop()
 	req, err := c.buildRequest(call, q, body)
 	if err != nil {
-		return nil, 0, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request must be one that HTTP can carry, got another; check the URL and the headers", Err: err}
+		return 0, &queue.Error{Op: q.opName(), Kind: queue.KindInvalid, Msg: "the request must be one that HTTP can carry, got another; check the URL and the headers", Err: err}
 	}
 
 	resp, err := pace.Do(c.http, req)
 	if err != nil {
-		return nil, 0, connectionError(ctx, q.opName(), causeOfEnd(call, err))
+		return 0, connectionError(ctx, q.opName(), causeOfEnd(call, err))
 	}
 	defer resp.Body.Close()
 
 	answer, err := readAnswer(resp, c.maxAnswer)
 	if err != nil {
-		return nil, 0, connectionError(ctx, q.opName(), causeOfEnd(call, err))
+		return 0, connectionError(ctx, q.opName(), causeOfEnd(call, err))
 	}
 
 	// Redirects are errors too: they mean a wrong URL.
 	if resp.StatusCode >= 300 {
-		return nil, retryAfter(resp.Header), problemError(q.opName(), resp, answer)
+		return retryAfter(resp.Header), problemError(q.opName(), resp, answer)
 	}
 
 	if out != nil {
 		if err := json.Unmarshal(answer, out); err != nil {
-			return nil, 0, &queue.Error{Op: q.opName(), Kind: queue.KindInternal, Msg: "the server's answer is not understood; is this the URL of pgqueue's API?", Err: err}
+			return 0, &queue.Error{Op: q.opName(), Kind: queue.KindInternal, Msg: "the server's answer is not understood; is this the URL of pgqueue's API?", Err: err}
 		}
 	}
 
-	return resp.Header, 0, nil
+	return 0, nil
 }
 
 // causeOfEnd returns the cause of the end of call, or err if call still runs.

@@ -31,11 +31,7 @@ func eventQuery(f queue.EventFilter) url.Values {
 func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int) (queue.EventPage, error) {
 	v := eventQuery(f)
 	maps.Copy(v, pageQuery(queue.Page{Limit: limit}))
-	var out restapi.EventPage
-	if err := c.sendRequest(ctx, request{route: restapi.ListEvents, query: v}, &out); err != nil {
-		return queue.EventPage{}, err
-	}
-	return out.Domain(), nil
+	return fetch[restapi.EventPage](ctx, c, request{route: restapi.ListEvents, query: v})
 }
 
 // SubscribeEvents calls handle with each event after f.After as it happens. It opens a broken stream again after the

@@ -15,7 +15,7 @@ const registerRounds = 10
 
 // CreateQueue creates a queue.
 func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.Queue, error) {
-	return c.sendForQueue(ctx, request{route: restapi.CreateQueue, body: restapi.QueueMetaOf(meta)})
+	return fetch[restapi.Queue](ctx, c, request{route: restapi.CreateQueue, body: restapi.QueueMetaOf(meta)})
 }
 
 // RegisterQueue creates a queue, or updates the present one.
@@ -40,28 +40,30 @@ func createOrUpdate[T any](create, update func() (T, error)) (v T, err error) {
 
 // GetQueue returns a queue.
 func (c *Client) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
-	return c.sendNamed(ctx, request{route: restapi.GetQueue}, name)
+	return fetch[restapi.Queue](ctx, c, queueRequest(restapi.GetQueue, name))
 }
 
 // ListQueues returns a page of queues in the order of their names.
 func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage, error) {
-	var out restapi.List[restapi.Queue]
-	err := c.sendRequest(ctx, request{route: restapi.ListQueues, query: pageQuery(p)}, &out)
-	if err != nil {
-		return queue.QueuePage{}, err
-	}
-	return queue.QueuePage{Queues: mapSlice(out.Body, restapi.Queue.Domain), Count: out.Count, Next: out.Next}, nil
+	queues, list, err := fetchList[restapi.Queue](ctx, c, request{route: restapi.ListQueues, query: pageQuery(p)})
+	return queue.QueuePage{Queues: queues, Count: list.Count, Next: list.Next}, err
 }
 
 // UpdateQueue changes the fields that are set in meta.
 func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueMeta) (*queue.Queue, error) {
 	meta.Name = ""
-	return c.sendNamed(ctx, request{route: restapi.UpdateQueue, body: restapi.QueueMetaOf(meta), version: meta.IfVersion, safe: meta.IfVersion == 0}, name)
+	q := queueRequest(restapi.UpdateQueue, name)
+	q.body, q.version = restapi.QueueMetaOf(meta), meta.IfVersion
+	// A version that the first attempt has raised would refuse the second one.
+	q.safe = meta.IfVersion == 0
+	return fetch[restapi.Queue](ctx, c, q)
 }
 
 // DeleteQueue deletes a queue and its tasks.
 func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfVersion) (*queue.Queue, error) {
-	return c.sendNamed(ctx, request{route: restapi.DeleteQueue, version: queue.RequiredVersion(only)}, name)
+	q := queueRequest(restapi.DeleteQueue, name)
+	q.version = queue.RequiredVersion(only)
+	return fetch[restapi.Queue](ctx, c, q)
 }
 
 // CleanQueue deletes the finished tasks of a queue. It repeats CleanQueueWithin until the queue is clean.
@@ -77,18 +79,15 @@ func (c *Client) CleanQueue(ctx context.Context, name string, only ...queue.IfVe
 
 // CleanQueueWithin makes one call of CleanQueue, in which the server works for about within.
 func (c *Client) CleanQueueWithin(ctx context.Context, name string, within time.Duration, only ...queue.IfVersion) (queue.Cleaned, error) {
-	op := queue.OpCleanQueue.String()
-	name, err := queue.QueueName(name)
-	if err == nil {
-		err = queue.CheckDuration("within", within, 1)
+	q := queueRequest(restapi.CleanQueue, name)
+	if q.fault == nil {
+		q.fault = queue.CheckDuration("within", within, 1)
 	}
-	if err != nil {
-		return queue.Cleaned{}, queue.WithOp(op, err)
-	}
+	q.query, q.version = url.Values{}, queue.RequiredVersion(only)
+	setDuration(q.query, "within", within)
+
 	var out restapi.Count
-	v := url.Values{}
-	setDuration(v, "within", within)
-	err = c.sendRequest(ctx, request{route: restapi.CleanQueue, args: []string{name}, query: v, version: queue.RequiredVersion(only)}, &out)
+	err := c.sendRequest(ctx, q, &out)
 	return queue.Cleaned{Count: out.Count, More: out.More}, err
 }
 
@@ -98,39 +97,11 @@ func (c *Client) operationStep() time.Duration { return min(queue.BulkStep, c.ti
 
 // QueueStats returns the statistics of a queue.
 func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats, error) {
-	name, err := queue.QueueName(name)
-	if err != nil {
-		return nil, queue.WithOp(queue.OpQueueStats.String(), err)
-	}
-	var out restapi.QueueStats
-	if err := c.sendRequest(ctx, request{route: restapi.GetQueueStats, args: []string{name}}, &out); err != nil {
-		return nil, err
-	}
-	return out.Domain(), nil
+	return fetch[restapi.QueueStats](ctx, c, queueRequest(restapi.GetQueueStats, name))
 }
 
 // ListQueueStatuses returns the statistics of every queue.
 func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, error) {
-	var out restapi.List[restapi.QueueStats]
-	if err := c.sendRequest(ctx, request{route: restapi.ListStats}, &out); err != nil {
-		return nil, err
-	}
-	return mapSlice(out.Body, restapi.QueueStats.Domain), nil
-}
-
-func (c *Client) sendNamed(ctx context.Context, q request, name string) (*queue.Queue, error) {
-	name, err := queue.QueueName(name)
-	if err != nil {
-		return nil, queue.WithOp(q.opName(), err)
-	}
-	q.args = []string{name}
-	return c.sendForQueue(ctx, q)
-}
-
-func (c *Client) sendForQueue(ctx context.Context, q request) (*queue.Queue, error) {
-	var out restapi.Queue
-	if err := c.sendRequest(ctx, q, &out); err != nil {
-		return nil, err
-	}
-	return out.Domain(), nil
+	stats, _, err := fetchList[restapi.QueueStats](ctx, c, request{route: restapi.ListStats})
+	return stats, err
 }

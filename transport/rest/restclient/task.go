@@ -21,11 +21,10 @@ func (c *Client) CreateTask(ctx context.Context, queueName string, meta queue.Ta
 	if err != nil {
 		return nil, queue.WithOp(op, err)
 	}
-	var out restapi.Task
-	if err := c.sendRequest(ctx, request{route: restapi.CreateTask, body: nt, safe: nt.Key != ""}, &out); err != nil {
+	t, err := fetch[restapi.Task](ctx, c, request{route: restapi.CreateTask, body: nt, safe: nt.Key != ""})
+	if err != nil {
 		return nil, err
 	}
-	t := out.Domain()
 	// A replay of the client's own attempt does not count.
 	t.Replayed = t.Replayed && !made
 	return t, nil
@@ -47,16 +46,14 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 		safe = safe && body[i].Key != ""
 	}
 
-	var out restapi.List[restapi.Task]
-	if err := c.sendRequest(ctx, request{route: restapi.CreateTasks, body: body, safe: safe}, &out); err != nil {
+	created, _, err := fetchList[restapi.Task](ctx, c, request{route: restapi.CreateTasks, body: body, safe: safe})
+	if err != nil {
 		return nil, err
 	}
-
-	if len(out.Body) != len(tasks) {
+	if len(created) != len(tasks) {
 		return nil, incomplete(op)
 	}
 
-	created := mapSlice(out.Body, restapi.Task.Domain)
 	for i, t := range created {
 		t.Replayed = t.Replayed && !made[i]
 	}
@@ -82,22 +79,15 @@ func incomplete(op string) error {
 
 // GetTask returns a task with its errors.
 func (c *Client) GetTask(ctx context.Context, id int64) (*queue.Task, error) {
-	return c.sendForTask(ctx, request{route: restapi.GetTask, args: []string{formatDecimal(id)}})
+	return fetch[restapi.Task](ctx, c, request{route: restapi.GetTask, args: []string{formatDecimal(id)}})
 }
 
 // AwaitTask returns the task when it is finished, or its present state after wait.
 func (c *Client) AwaitTask(ctx context.Context, id int64, wait time.Duration) (*queue.Task, error) {
 	v := url.Values{}
 	setDuration(v, "wait", wait)
-	return c.sendForTask(ctx, request{route: restapi.AwaitTask, args: []string{formatDecimal(id)}, query: v, wait: max(wait, 0)})
-}
-
-func (c *Client) sendForTask(ctx context.Context, q request) (*queue.Task, error) {
-	var out restapi.Task
-	if err := c.sendRequest(ctx, q, &out); err != nil {
-		return nil, err
-	}
-	return out.Domain(), nil
+	q := request{route: restapi.AwaitTask, args: []string{formatDecimal(id)}, query: v, wait: max(wait, 0)}
+	return fetch[restapi.Task](ctx, c, q)
 }
 
 // ListTasks returns a page of tasks. The newest come first unless q.OldestFirst is set.
@@ -115,12 +105,8 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 		v.Set("order", "oldest")
 	}
 
-	var out restapi.List[restapi.Task]
-	if err := c.sendRequest(ctx, request{route: restapi.ListTasks, query: v}, &out); err != nil {
-		return queue.TaskPage{}, err
-	}
-
-	return queue.TaskPage{Tasks: mapSlice(out.Body, restapi.Task.Domain), Count: out.Count, AtLeast: out.AtLeast, Next: out.Next}, nil
+	tasks, list, err := fetchList[restapi.Task](ctx, c, request{route: restapi.ListTasks, query: v})
+	return queue.TaskPage{Tasks: tasks, Count: list.Count, AtLeast: list.AtLeast, Next: list.Next}, err
 }
 
 // CancelTasks cancels waiting tasks and requests the cancel of retained ones from their workers.
@@ -155,11 +141,8 @@ func (c *Client) operateOnTasks(ctx context.Context, route restapi.Route, s queu
 
 // ListWorkers returns the workers that hold tasks at present.
 func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
-	var out restapi.List[restapi.Worker]
-	if err := c.sendRequest(ctx, request{route: restapi.ListWorkers}, &out); err != nil {
-		return nil, err
-	}
-	return mapSlice(out.Body, restapi.Worker.Domain), nil
+	workers, _, err := fetchList[restapi.Worker](ctx, c, request{route: restapi.ListWorkers})
+	return workers, err
 }
 
 func formatDecimal(n int64) string { return strconv.FormatInt(n, 10) }

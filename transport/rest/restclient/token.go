@@ -34,25 +34,18 @@ func (c *Client) sendForSecret(ctx context.Context, q request) (access.IssuedTok
 
 // ListTokens lists the tokens, the newest first.
 func (c *Client) ListTokens(ctx context.Context) ([]access.Token, error) {
-	var out restapi.List[restapi.Token]
-	if err := c.sendRequest(ctx, request{route: restapi.ListTokens}, &out); err != nil {
-		return nil, err
-	}
-	return mapSlice(out.Body, restapi.Token.Domain), nil
+	tokens, _, err := fetchList[restapi.Token](ctx, c, request{route: restapi.ListTokens})
+	return tokens, err
 }
 
 // RevokeToken ends a token.
 func (c *Client) RevokeToken(ctx context.Context, id string) (access.Token, error) {
-	var out restapi.Token
-	err := c.sendRequest(ctx, request{route: restapi.RevokeToken, args: []string{id}, safe: true}, &out)
-	return out.Domain(), err
+	return fetch[restapi.Token](ctx, c, request{route: restapi.RevokeToken, args: []string{id}, safe: true})
 }
 
 // WhoAmI returns the identity that the server sees.
 func (c *Client) WhoAmI(ctx context.Context) (access.Identity, error) {
-	var out restapi.Identity
-	err := c.sendRequest(ctx, request{route: restapi.WhoAmI}, &out)
-	return out.Domain(), err
+	return fetch[restapi.Identity](ctx, c, request{route: restapi.WhoAmI})
 }
 
 // Can reports whether the credential of the client has a right. Without a namespace it asks for that of the client.
@@ -67,9 +60,7 @@ func (c *Client) Can(ctx context.Context, q access.Question) (bool, error) {
 	}
 
 	query := url.Values{"action": {string(q.Action)}}
-	if q.Queue != "" {
-		query.Set("queue", q.Queue)
-	}
+	setTextValue(query, "queue", q.Queue)
 	var out restapi.Decision
 	err := asking.sendRequest(ctx, request{route: restapi.Can, query: query}, &out)
 	return out.Allowed, err
@@ -78,13 +69,10 @@ func (c *Client) Can(ctx context.Context, q access.Question) (bool, error) {
 // ListAudit returns a page of the audit.
 func (c *Client) ListAudit(ctx context.Context, f access.AuditFilter) (access.AuditPage, error) {
 	query := url.Values{}
-	for name, value := range map[string]string{
-		"principal": f.Principal, "action": string(f.Action), "outcome": f.Outcome, "cursor": f.Cursor,
-	} {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
+	setTextValue(query, "principal", f.Principal)
+	setTextValue(query, "action", string(f.Action))
+	setTextValue(query, "outcome", f.Outcome)
+	setTextValue(query, "cursor", f.Cursor)
 	setTimeValue(query, "since", f.Since)
 	setTimeValue(query, "until", f.Until)
 	if f.Limit != 0 {
