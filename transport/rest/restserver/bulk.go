@@ -9,62 +9,38 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-type selectionInput struct {
-	Body input.Body[restapi.Selection, queue.Selection]
-}
-
 // bulkOperation is one bulk operation of queue.Service.
-type bulkOperation func(context.Context, queue.Selection) (queue.Bulk, error)
+type bulkOperation func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error)
 
-func cancelTask(c *call, in *taskInput) (*output[restapi.Task], error) {
-	return c.moveTask(c.svc.CancelTasks, in.ID.Value)
+// moveSelected returns the route of a bulk operation on the tasks that the body selects.
+func moveSelected(move bulkOperation) func(*call, *input.With[restapi.Selection, queue.Selection]) (*output[restapi.Bulk], error) {
+	return func(c *call, in *input.With[restapi.Selection, queue.Selection]) (*output[restapi.Bulk], error) {
+		selection := in.Body.Value
+		selection.Within = cmp.Or(selection.Within, queue.BulkStep)
+		out, err := move(c.svc, c.requestContext(), selection)
+		return outputOf(restapi.BulkOf, out, err)
+	}
 }
 
-func retryTask(c *call, in *taskInput) (*output[restapi.Task], error) {
-	return c.moveTask(c.svc.RetryTasks, in.ID.Value)
+// moveTask returns the route of a bulk operation on one task, which answers with the task afterwards.
+func moveTask(move bulkOperation) func(*call, *input.Task) (*output[restapi.Task], error) {
+	return func(c *call, in *input.Task) (*output[restapi.Task], error) {
+		if err := c.applyToTask(move, in.ID.Value); err != nil {
+			return nil, err
+		}
+		return getTask(c, in)
+	}
 }
 
-func deleteTask(c *call, in *taskInput) (*noOutput, error) {
-	return nil, c.applyToTask(c.svc.DeleteTasks, in.ID.Value)
-}
-
-func cancelTasks(c *call, in *selectionInput) (*output[restapi.Bulk], error) {
-	return c.moveSelected(c.svc.CancelTasks, in)
-}
-
-func retryTasks(c *call, in *selectionInput) (*output[restapi.Bulk], error) {
-	return c.moveSelected(c.svc.RetryTasks, in)
-}
-
-func deleteTasks(c *call, in *selectionInput) (*output[restapi.Bulk], error) {
-	return c.moveSelected(c.svc.DeleteTasks, in)
+func deleteTask(c *call, in *input.Task) (*noOutput, error) {
+	return nil, c.applyToTask(queue.Service.DeleteTasks, in.ID.Value)
 }
 
 // applyToTask applies a bulk operation to one task.
 func (c *call) applyToTask(apply bulkOperation, id int64) error {
-	out, err := apply(c.requestContext(), queue.Selection{IDs: []int64{id}})
+	out, err := apply(c.svc, c.requestContext(), queue.Selection{IDs: []int64{id}})
 	if err != nil {
 		return err
 	}
 	return out.Errs[id]
-}
-
-// moveTask applies a bulk operation to one task and answers with the task afterwards.
-func (c *call) moveTask(move bulkOperation, id int64) (*output[restapi.Task], error) {
-	if err := c.applyToTask(move, id); err != nil {
-		return nil, err
-	}
-	t, err := c.svc.GetTask(c.requestContext(), id)
-	return c.taskOutput(t, err)
-}
-
-// moveSelected applies a bulk operation to the tasks that the body selects.
-func (c *call) moveSelected(move bulkOperation, in *selectionInput) (*output[restapi.Bulk], error) {
-	selection, err := in.Body.Value()
-	if err != nil {
-		return nil, err
-	}
-	selection.Within = cmp.Or(selection.Within, queue.BulkStep)
-	out, err := move(c.requestContext(), selection)
-	return outputOf(restapi.BulkOf, out, err)
 }

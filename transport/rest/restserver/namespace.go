@@ -5,9 +5,7 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-type listNamespacesInput struct{ input.NamePage }
-
-func listNamespaces(c *call, in *listNamespacesInput) (*output[restapi.List[string]], error) {
+func listNamespaces(c *call, in *input.NamePage) (*output[restapi.List[string]], error) {
 	names, err := c.svc.ListNamespaces(c.requestContext())
 	if err != nil {
 		return nil, err

@@ -10,10 +10,6 @@ import (
 )
 
 type (
-	listQueuesInput  struct{ input.Page }
-	createQueueInput struct {
-		Body input.Body[restapi.QueueMeta, queue.QueueMeta]
-	}
 	getQueueInput struct {
 		input.Named
 		input.IfNoneMatch
@@ -33,7 +29,6 @@ type (
 		Within input.Duration `query:"within" example:"\"2s\"" doc:"How long to work before answering, at most 5s, which is the default"`
 		input.IfMatch
 	}
-	namedInput struct{ input.Named }
 )
 
 // registerQueues binds the operations of queues to their routes.
@@ -43,8 +38,8 @@ func (s *Server) registerQueues() {
 	registerOperation(s, operation{Route: restapi.GetQueue}, getQueue)
 	registerOperation(s, operation{Route: restapi.UpdateQueue}, updateQueue)
 	registerOperation(s, operation{Route: restapi.DeleteQueue, text: "Answers with the queue as it was."}, deleteQueue)
-	registerOperation(s, operation{Route: restapi.PauseQueue}, pauseQueue)
-	registerOperation(s, operation{Route: restapi.ResumeQueue}, resumeQueue)
+	registerOperation(s, operation{Route: restapi.PauseQueue}, setPaused(true))
+	registerOperation(s, operation{Route: restapi.ResumeQueue}, setPaused(false))
 	registerOperation(s, operation{
 		Route: restapi.CleanQueue,
 		text:  "Works for some seconds at most; with more in the answer repeat the call.",
@@ -53,19 +48,15 @@ func (s *Server) registerQueues() {
 	registerOperation(s, operation{Route: restapi.ListStats}, listStats)
 }
 
-func listQueues(c *call, in *listQueuesInput) (*output[restapi.List[restapi.Queue]], error) {
+func listQueues(c *call, in *input.Page) (*output[restapi.List[restapi.Queue]], error) {
 	page, err := c.svc.ListQueues(c.requestContext(), in.Domain())
 	return outputOf(func(p queue.QueuePage) restapi.List[restapi.Queue] {
 		return restapi.List[restapi.Queue]{Count: p.Count, Body: mapSlice(p.Queues, restapi.QueueOf), Next: p.Next}
 	}, page, err)
 }
 
-func createQueue(c *call, in *createQueueInput) (*versioned[restapi.Queue], error) {
-	meta, err := in.Body.Value()
-	if err != nil {
-		return nil, err
-	}
-	q, err := c.svc.CreateQueue(c.requestContext(), meta)
+func createQueue(c *call, in *input.With[restapi.QueueMeta, queue.QueueMeta]) (*versioned[restapi.Queue], error) {
+	q, err := c.svc.CreateQueue(c.requestContext(), in.Body.Value)
 	return queueOutput(http.StatusCreated, q, err)
 }
 
@@ -78,11 +69,7 @@ func getQueue(c *call, in *getQueueInput) (*versioned[restapi.Queue], error) {
 }
 
 func updateQueue(c *call, in *updateQueueInput) (*versioned[restapi.Queue], error) {
-	meta, err := in.Body.Value()
-	if err != nil {
-		return nil, err
-	}
-	name := string(in.Name)
+	meta, name := in.Body.Value, string(in.Name)
 	if err := refuseRename("queue", meta.Name, name, queue.QueueName); err != nil {
 		return nil, err
 	}
@@ -113,18 +100,13 @@ func deleteQueue(c *call, in *matchedInput) (*output[restapi.Queue], error) {
 	return outputOf(restapi.QueueOf, q, err)
 }
 
-func pauseQueue(c *call, in *matchedInput) (*versioned[restapi.Queue], error) {
-	return c.setPaused(in, true)
-}
-
-func resumeQueue(c *call, in *matchedInput) (*versioned[restapi.Queue], error) {
-	return c.setPaused(in, false)
-}
-
-func (c *call) setPaused(in *matchedInput, paused bool) (*versioned[restapi.Queue], error) {
-	meta := queue.QueueMeta{Paused: &paused, IfVersion: int64(in.Version.Value)}
-	q, err := c.svc.UpdateQueue(c.requestContext(), string(in.Name), meta)
-	return queueOutput(http.StatusOK, q, err)
+// setPaused returns the route that pauses or resumes a queue.
+func setPaused(paused bool) func(*call, *matchedInput) (*versioned[restapi.Queue], error) {
+	return func(c *call, in *matchedInput) (*versioned[restapi.Queue], error) {
+		meta := queue.QueueMeta{Paused: &paused, IfVersion: int64(in.Version.Value)}
+		q, err := c.svc.UpdateQueue(c.requestContext(), string(in.Name), meta)
+		return queueOutput(http.StatusOK, q, err)
+	}
 }
 
 func cleanQueue(c *call, in *cleanQueueInput) (*output[restapi.Count], error) {
@@ -135,7 +117,7 @@ func cleanQueue(c *call, in *cleanQueueInput) (*output[restapi.Count], error) {
 	}, cleaned, err)
 }
 
-func getQueueStats(c *call, in *namedInput) (*output[restapi.QueueStats], error) {
+func getQueueStats(c *call, in *input.Named) (*output[restapi.QueueStats], error) {
 	stats, err := c.svc.QueueStats(c.requestContext(), string(in.Name))
 	return outputOf(restapi.QueueStatsOf, stats, err)
 }

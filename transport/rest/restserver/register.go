@@ -2,12 +2,16 @@ package restserver
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
 // registerRoutes puts every operation, the probes and the documentation on the mux.
@@ -30,6 +34,7 @@ func (s *Server) registerRoutes() {
 
 	registerOperation(s, operation{
 		Route: restapi.Metrics, status: http.StatusOK, answers: []documentedAnswer{{http.StatusOK, "text/plain", ""}},
+		allow: func(c *call) error { return c.authorize(queue.ActionSystemRead, "") },
 	}, serveMetrics)
 	s.finishSchemas()
 
@@ -46,6 +51,8 @@ type operation struct {
 	creates bool
 	// optionalBody marks a route that allows a missing body.
 	optionalBody bool
+	// allow decides first about a request that calls no operation of queue.Service; nil = the service decides alone.
+	allow func(*call) error
 	// status of a success; 0 = 200 with an output body, and 204 without one.
 	status int
 	// answers are bodies that the output struct does not describe.
@@ -63,6 +70,8 @@ type documentedAnswer struct {
 
 // registerOperation binds an operation to its route. do gets the bound input, and its output becomes the answer.
 func registerOperation[In, Out any](s *Server, op operation, do func(*call, *In) (*Out, error)) {
+	body, hasBody := reflect.TypeFor[In]().FieldByName("Body")
+
 	huma.Register(documenter{s.api, s, op}, huma.Operation{
 		OperationID: op.ID, Method: op.Method, Path: op.Path, Tags: []string{op.Tag},
 		Summary: op.Summary, Description: op.text, DefaultStatus: op.status,
@@ -74,15 +83,32 @@ func registerOperation[In, Out any](s *Server, op operation, do func(*call, *In)
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}, func(ctx context.Context, in *In) (*Out, error) {
 		c := callFromContext(ctx)
-		if c.bodyFault != nil {
-			return nil, c.failureOf(c.bodyFault)
+		err := c.bodyFault
+		if err == nil && op.allow != nil {
+			err = op.allow(c)
 		}
+		if err == nil && hasBody {
+			err = checkBody(reflect.ValueOf(in).Elem().FieldByIndex(body.Index), op.optionalBody)
+		}
+		if err != nil {
+			return nil, c.failureOf(err)
+		}
+
 		out, err := do(c, in)
 		if err != nil {
 			return nil, c.failureOf(err)
 		}
 		return out, nil
 	})
+}
+
+// checkBody checks the field Body of an input struct.
+func checkBody(body reflect.Value, optional bool) error {
+	checked, ok := reflect.TypeAssert[input.Checked](body.Addr())
+	if !ok {
+		return fmt.Errorf("restserver: %s is not a body of package input", body.Type())
+	}
+	return checked.Check(optional)
 }
 
 // adapter puts operations on the mux of the server. It is the adapter of humago plus the rules for every route, which

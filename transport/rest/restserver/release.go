@@ -8,52 +8,25 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
+// onTask is the input of a change of the task in the path with a body.
+type onTask[In input.Wire[Out], Out any] struct {
+	input.Task
+	Body input.Body[In, Out]
+}
+
 type (
-	releaseTaskInput struct {
-		input.Task
-		Body input.Body[restapi.Release, queue.Release]
-	}
 	releaseTasksInput struct {
 		Body input.Bodies[restapi.Release, queue.Release]
-	}
-	heartbeatTaskInput struct {
-		input.Task
-		Body input.Body[restapi.Heartbeat, queue.Heartbeat]
 	}
 	heartbeatTasksInput struct {
 		Body input.Bodies[restapi.Heartbeat, queue.Heartbeat]
 	}
-	snoozeTaskInput struct {
-		input.Task
-		Body input.Body[restapi.Snooze, queue.Release]
-	}
-	handBackTaskInput struct {
-		input.Task
-		Body input.Body[restapi.HandBack, queue.Release]
-	}
 )
 
-func releaseTask(c *call, in *releaseTaskInput) (*output[restapi.Task], error) {
-	r, err := in.Body.Value()
-	return c.releaseOne(r, in.ID.Value, err)
-}
-
-func snoozeTask(c *call, in *snoozeTaskInput) (*output[restapi.Task], error) {
-	r, err := in.Body.Value()
-	return c.releaseOne(r, in.ID.Value, err)
-}
-
-func handBackTask(c *call, in *handBackTaskInput) (*output[restapi.Task], error) {
-	r, err := in.Body.Optional()
-	return c.releaseOne(r, in.ID.Value, err)
-}
-
-// releaseOne ends the lease of the task in the path. err is the error of the body.
-func (c *call) releaseOne(r queue.Release, id int64, err error) (*output[restapi.Task], error) {
-	if err != nil {
-		return nil, err
-	}
-	if r.ID, err = requireSameID(r.ID, id); err != nil {
+// releaseTask ends the lease of the task in the path with the outcome of the body.
+func releaseTask[In input.Wire[queue.Release]](c *call, in *onTask[In, queue.Release]) (_ *output[restapi.Task], err error) {
+	r := in.Body.Value
+	if r.ID, err = requireSameID(r.ID, in.ID.Value); err != nil {
 		return nil, err
 	}
 	out, err := c.svc.ReleaseTasks(c.requestContext(), []queue.Release{r})
@@ -73,12 +46,8 @@ func requireSameID(inBody, inPath int64) (int64, error) {
 }
 
 func releaseTasks(c *call, in *releaseTasksInput) (*output[restapi.List[restapi.Released]], error) {
-	releases, err := in.Body.Values()
-	if err != nil {
-		return nil, err
-	}
-	out, err := c.svc.ReleaseTasks(c.requestContext(), releases)
-	if err != nil && len(out) != len(releases) {
+	out, err := c.svc.ReleaseTasks(c.requestContext(), in.Body.Values)
+	if err != nil && len(out) != len(in.Body.Values) {
 		// With equal lengths each release has its own result.
 		return nil, err
 	}
@@ -86,11 +55,8 @@ func releaseTasks(c *call, in *releaseTasksInput) (*output[restapi.List[restapi.
 	return listOutput(restapi.ReleasedOf, out, nil)
 }
 
-func heartbeatTask(c *call, in *heartbeatTaskInput) (*output[restapi.Beat], error) {
-	h, err := in.Body.Value()
-	if err != nil {
-		return nil, err
-	}
+func heartbeatTask(c *call, in *onTask[restapi.Heartbeat, queue.Heartbeat]) (_ *output[restapi.Beat], err error) {
+	h := in.Body.Value
 	if h.ID, err = requireSameID(h.ID, in.ID.Value); err != nil {
 		return nil, err
 	}
@@ -102,12 +68,8 @@ func heartbeatTask(c *call, in *heartbeatTaskInput) (*output[restapi.Beat], erro
 }
 
 func heartbeatTasks(c *call, in *heartbeatTasksInput) (*output[restapi.List[restapi.Beat]], error) {
-	beats, err := in.Body.Values()
-	if err != nil {
-		return nil, err
-	}
-	out, err := c.svc.HeartbeatTasks(c.requestContext(), beats)
-	if err != nil && len(out) != len(beats) {
+	out, err := c.svc.HeartbeatTasks(c.requestContext(), in.Body.Values)
+	if err != nil && len(out) != len(in.Body.Values) {
 		// With equal lengths each heartbeat has its own result.
 		return nil, err
 	}

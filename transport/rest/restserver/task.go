@@ -29,7 +29,6 @@ type (
 		Key  string `header:"Idempotency-Key" maxLength:"250" example:"order-17" doc:"The task at index i has the key KEY/i"`
 		Body input.Bodies[restapi.NewTask, queue.NewTask]
 	}
-	taskInput      struct{ input.Task }
 	awaitTaskInput struct {
 		input.Task
 		Wait input.Duration `query:"wait" example:"\"30s\"" doc:"How long to wait for the end, at most 10m"`
@@ -62,18 +61,18 @@ func (s *Server) registerTasks() {
 	}, retainFromQueue)
 
 	registerOperation(s, operation{Route: restapi.GetTask}, getTask)
-	registerOperation(s, operation{Route: restapi.ReleaseTask}, releaseTask)
+	registerOperation(s, operation{Route: restapi.ReleaseTask}, releaseTask[restapi.Release])
 	registerOperation(s, operation{Route: restapi.ReleaseTasks}, releaseTasks)
 	registerOperation(s, operation{Route: restapi.HeartbeatTask}, heartbeatTask)
 	registerOperation(s, operation{Route: restapi.HeartbeatTasks}, heartbeatTasks)
-	registerOperation(s, operation{Route: restapi.SnoozeTask}, snoozeTask)
-	registerOperation(s, operation{Route: restapi.HandBackTask, optionalBody: true}, handBackTask)
-	registerOperation(s, operation{Route: restapi.CancelTask}, cancelTask)
-	registerOperation(s, operation{Route: restapi.RetryTask}, retryTask)
+	registerOperation(s, operation{Route: restapi.SnoozeTask}, releaseTask[restapi.Snooze])
+	registerOperation(s, operation{Route: restapi.HandBackTask, optionalBody: true}, releaseTask[restapi.HandBack])
+	registerOperation(s, operation{Route: restapi.CancelTask}, moveTask(queue.Service.CancelTasks))
+	registerOperation(s, operation{Route: restapi.RetryTask}, moveTask(queue.Service.RetryTasks))
 	registerOperation(s, operation{Route: restapi.DeleteTask}, deleteTask)
-	registerOperation(s, operation{Route: restapi.CancelTasks}, cancelTasks)
-	registerOperation(s, operation{Route: restapi.RetryTasks}, retryTasks)
-	registerOperation(s, operation{Route: restapi.DeleteTasks}, deleteTasks)
+	registerOperation(s, operation{Route: restapi.CancelTasks}, moveSelected(queue.Service.CancelTasks))
+	registerOperation(s, operation{Route: restapi.RetryTasks}, moveSelected(queue.Service.RetryTasks))
+	registerOperation(s, operation{Route: restapi.DeleteTasks}, moveSelected(queue.Service.DeleteTasks))
 	registerOperation(s, operation{
 		Route: restapi.AwaitTask,
 		text:  "Answers as soon as the task is finished, or with the task as it is when wait is over.",
@@ -114,10 +113,7 @@ func statusesOf(names []string) []queue.Status {
 }
 
 func createTask(c *call, in *createTaskInput) (*creation[restapi.Task], error) {
-	task, err := in.Body.Value()
-	if err != nil {
-		return nil, err
-	}
+	task := in.Body.Value
 	if in.Key != "" {
 		if task.Key != "" && task.Key != in.Key {
 			return nil, queue.Invalid("key", "must be the same in the body and the header "+restapi.HeaderKey+"; leave one out")
@@ -135,10 +131,7 @@ func createTask(c *call, in *createTaskInput) (*creation[restapi.Task], error) {
 }
 
 func createTasks(c *call, in *createTasksInput) (*creation[restapi.List[restapi.Task]], error) {
-	tasks, err := in.Body.Values()
-	if err != nil {
-		return nil, err
-	}
+	tasks := in.Body.Values
 	if in.Key != "" {
 		if err := assignKeys(tasks, in.Key); err != nil {
 			return nil, err
@@ -178,7 +171,7 @@ func assignKeys(tasks []queue.NewTask, key string) error {
 	return nil
 }
 
-func getTask(c *call, in *taskInput) (*output[restapi.Task], error) {
+func getTask(c *call, in *input.Task) (*output[restapi.Task], error) {
 	t, err := c.svc.GetTask(c.requestContext(), in.ID.Value)
 	return c.taskOutput(t, err)
 }

@@ -15,13 +15,6 @@ import (
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
 )
 
-type (
-	nextTickerInput struct{ input.TickStream }
-	ackTickInput    struct {
-		Body input.Body[restapi.Ack, restapi.Ack]
-	}
-)
-
 // IsTickStream reports whether r asks for the stream of ticks, the only GET that changes state: a tick goes to exactly
 // one stream.
 func IsTickStream(r *http.Request) bool {
@@ -31,7 +24,7 @@ func IsTickStream(r *http.Request) bool {
 
 // nextTicker streams ticks. A tick is delivered when it is written. With ack=true it is delivered when the client has
 // settled it, and the stream sends no other tick before.
-func nextTicker(c *call, in *nextTickerInput) (*huma.StreamResponse, error) {
+func nextTicker(c *call, in *input.TickStream) (*huma.StreamResponse, error) {
 	st, err := c.openStream()
 	if err != nil {
 		return nil, err
@@ -73,15 +66,8 @@ func (st *stream) sendTick(t queue.Tick) error {
 	return st.client.Err()
 }
 
-func ackTick(c *call, in *ackTickInput) (*noOutput, error) {
-	if err := c.authorize(queue.ActionTickerListen, c.svc.Namespace()); err != nil {
-		return nil, err
-	}
-	ack, err := in.Body.Value()
-	if err != nil {
-		return nil, err
-	}
-	return nil, c.acks.settleTick(c.svc.Namespace(), ack)
+func ackTick(c *call, in *input.With[restapi.Ack, restapi.Ack]) (*noOutput, error) {
+	return nil, c.acks.settleTick(c.svc.Namespace(), in.Body.Value)
 }
 
 // acks holds the tick streams in which clients settle each tick.

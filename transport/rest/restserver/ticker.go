@@ -17,9 +17,6 @@ type (
 		input.TickStream
 		input.Page
 	}
-	createTickerInput struct {
-		Body input.Body[restapi.TickerMeta, queue.TickerMeta]
-	}
 	getTickerInput struct {
 		input.Named
 		input.IfNoneMatch
@@ -56,7 +53,10 @@ func (s *Server) registerTickers() {
 			"With ack=true the first event is named stream, and each tick must be settled with POST /ticker/ack before the next one comes.",
 	}, nextTicker)
 
-	registerOperation(s, operation{Route: restapi.AckTick}, ackTick)
+	registerOperation(s, operation{
+		Route: restapi.AckTick,
+		allow: func(c *call) error { return c.authorize(queue.ActionTickerListen, c.svc.Namespace()) },
+	}, ackTick)
 	registerOperation(s, operation{Route: restapi.GetTicker}, getTicker)
 	registerOperation(s, operation{Route: restapi.UpdateTicker}, updateTicker)
 	registerOperation(s, operation{Route: restapi.DeleteTicker, text: "Answers with the ticker as it was."}, deleteTicker)
@@ -68,7 +68,7 @@ func (s *Server) registerTickers() {
 // listTickers lists tickers. It is also the ticker stream of the predecessor.
 func listTickers(c *call, in *listTickersInput) (*huma.StreamResponse, error) {
 	if c.acceptsMedia(restapi.MediaEventStream) {
-		return nextTicker(c, &nextTickerInput{in.TickStream})
+		return nextTicker(c, &in.TickStream)
 	}
 	p, err := c.svc.ListTickers(c.requestContext(), in.Domain())
 	if err != nil {
@@ -78,12 +78,8 @@ func listTickers(c *call, in *listTickersInput) (*huma.StreamResponse, error) {
 	return streamOutput(func() { c.replyJSON(list) }), nil
 }
 
-func createTicker(c *call, in *createTickerInput) (*versioned[restapi.Ticker], error) {
-	meta, err := in.Body.Value()
-	if err != nil {
-		return nil, err
-	}
-	t, err := c.svc.CreateTicker(c.requestContext(), meta)
+func createTicker(c *call, in *input.With[restapi.TickerMeta, queue.TickerMeta]) (*versioned[restapi.Ticker], error) {
+	t, err := c.svc.CreateTicker(c.requestContext(), in.Body.Value)
 	return tickerOutput(http.StatusCreated, t, err)
 }
 
@@ -96,11 +92,7 @@ func getTicker(c *call, in *getTickerInput) (*versioned[restapi.Ticker], error) 
 }
 
 func updateTicker(c *call, in *updateTickerInput) (*versioned[restapi.Ticker], error) {
-	meta, err := in.Body.Value()
-	if err != nil {
-		return nil, err
-	}
-	name := string(in.Name)
+	meta, name := in.Body.Value, string(in.Name)
 	if err := refuseRename("ticker", meta.Name, name, queue.TickerName); err != nil {
 		return nil, err
 	}

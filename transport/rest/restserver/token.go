@@ -10,9 +10,6 @@ import (
 )
 
 type (
-	createTokenInput struct {
-		Body input.Body[restapi.TokenRequest, access.TokenRequest]
-	}
 	rotateTokenInput struct {
 		input.Token
 		Body input.Body[restapi.Rotation, access.Rotation]
@@ -34,58 +31,41 @@ type (
 
 // registerTokens binds the operations on tokens and rights to their routes.
 func (s *Server) registerTokens() {
-	registerOperation(s, operation{Route: restapi.ListTokens}, listTokens)
-	registerOperation(s, operation{
+	registerAdmin(s, operation{Route: restapi.ListTokens}, listTokens)
+	registerAdmin(s, operation{
 		Route: restapi.CreateToken, creates: true, status: http.StatusCreated,
 		text: "The answer has the token itself, and no other answer ever does.",
 	}, createToken)
-	registerOperation(s, operation{Route: restapi.RotateToken, creates: true, optionalBody: true, status: http.StatusCreated}, rotateToken)
-	registerOperation(s, operation{Route: restapi.RevokeToken, text: "Answers with the token as it is then."}, revokeToken)
-	registerOperation(s, operation{Route: restapi.WhoAmI}, showIdentity)
-	registerOperation(s, operation{Route: restapi.Can}, decideRight)
-	registerOperation(s, operation{Route: restapi.ListAudit, text: "Without a namespace it lists the entries of all."}, listAudit)
+	registerAdmin(s, operation{Route: restapi.RotateToken, creates: true, optionalBody: true, status: http.StatusCreated}, rotateToken)
+	registerAdmin(s, operation{Route: restapi.RevokeToken, text: "Answers with the token as it is then."}, revokeToken)
+	registerAdmin(s, operation{Route: restapi.WhoAmI}, showIdentity)
+	registerAdmin(s, operation{Route: restapi.Can}, decideRight)
+	registerAdmin(s, operation{Route: restapi.ListAudit, text: "Without a namespace it lists the entries of all."}, listAudit)
 }
 
-// tokens returns the operations on tokens, or an error for a server without them.
-func (c *call) tokens() (access.Admin, error) {
-	if c.cfg.Admin == nil {
-		return nil, &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no tokens; use one of pgqueue run"}
+// registerAdmin binds an operation of access.Admin, which a server without tokens does not have.
+func registerAdmin[In, Out any](s *Server, op operation, do func(*call, *In) (*Out, error)) {
+	op.allow = func(*call) error {
+		if s.cfg.Admin == nil {
+			return &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no tokens; use one of pgqueue run"}
+		}
+		return nil
 	}
-	return c.cfg.Admin, nil
+	registerOperation(s, op, do)
 }
 
 func listTokens(c *call, _ *struct{}) (*output[restapi.List[restapi.Token]], error) {
-	admin, err := c.tokens()
-	if err != nil {
-		return nil, err
-	}
-	tokens, err := admin.ListTokens(c.requestContext())
+	tokens, err := c.cfg.Admin.ListTokens(c.requestContext())
 	return listOutput(restapi.TokenOf, tokens, err)
 }
 
-func createToken(c *call, in *createTokenInput) (*output[restapi.IssuedToken], error) {
-	admin, err := c.tokens()
-	if err != nil {
-		return nil, err
-	}
-	request, err := in.Body.Value()
-	if err != nil {
-		return nil, err
-	}
-	issued, err := admin.CreateToken(c.requestContext(), request)
+func createToken(c *call, in *input.With[restapi.TokenRequest, access.TokenRequest]) (*output[restapi.IssuedToken], error) {
+	issued, err := c.cfg.Admin.CreateToken(c.requestContext(), in.Body.Value)
 	return c.secretOutput(issued, err)
 }
 
 func rotateToken(c *call, in *rotateTokenInput) (*output[restapi.IssuedToken], error) {
-	admin, err := c.tokens()
-	if err != nil {
-		return nil, err
-	}
-	rotation, err := in.Body.Optional()
-	if err != nil {
-		return nil, err
-	}
-	issued, err := admin.RotateToken(c.requestContext(), in.ID, rotation)
+	issued, err := c.cfg.Admin.RotateToken(c.requestContext(), in.ID, in.Body.Value)
 	return c.secretOutput(issued, err)
 }
 
@@ -96,40 +76,24 @@ func (c *call) secretOutput(issued access.IssuedToken, err error) (*output[resta
 }
 
 func revokeToken(c *call, in *input.Token) (*output[restapi.Token], error) {
-	admin, err := c.tokens()
-	if err != nil {
-		return nil, err
-	}
-	token, err := admin.RevokeToken(c.requestContext(), in.ID)
+	token, err := c.cfg.Admin.RevokeToken(c.requestContext(), in.ID)
 	return outputOf(restapi.TokenOf, token, err)
 }
 
 func showIdentity(c *call, _ *struct{}) (*output[restapi.Identity], error) {
-	admin, err := c.tokens()
-	if err != nil {
-		return nil, err
-	}
-	identity, err := admin.WhoAmI(c.requestContext())
+	identity, err := c.cfg.Admin.WhoAmI(c.requestContext())
 	return outputOf(restapi.IdentityOf, identity, err)
 }
 
 func decideRight(c *call, in *canInput) (*output[restapi.Decision], error) {
-	admin, err := c.tokens()
-	if err != nil {
-		return nil, err
-	}
-	allowed, err := admin.Can(c.requestContext(), access.Question{
+	allowed, err := c.cfg.Admin.Can(c.requestContext(), access.Question{
 		Action: queue.Action(in.Action), Namespace: c.svc.Namespace(), Queue: in.Queue,
 	})
 	return outputOf(func(allowed bool) restapi.Decision { return restapi.Decision{Allowed: allowed} }, allowed, err)
 }
 
 func listAudit(c *call, in *auditInput) (*output[restapi.AuditPage], error) {
-	admin, err := c.tokens()
-	if err != nil {
-		return nil, err
-	}
-	page, err := admin.ListAudit(c.requestContext(), access.AuditFilter{
+	page, err := c.cfg.Admin.ListAudit(c.requestContext(), access.AuditFilter{
 		Since: in.Since.Value, Until: in.Until.Value, Principal: in.Principal, Action: queue.Action(in.Action), Namespace: namespaceOf(c.r),
 		Outcome: in.Outcome, Limit: in.Limit.Value, Cursor: in.Cursor,
 	})

@@ -26,33 +26,41 @@ func (r Refusal) Unwrap() error { return r.Cause }
 // Wire is a body that converts to a value of the domain.
 type Wire[Out any] interface{ Domain() (Out, error) }
 
-// Body is a JSON object as the body of a request. It keeps its decoding error for the operation, because the error
-// that huma would send names no field.
+// Checked is a body that was decoded and must be checked before use. The field Body of each input struct is one.
+type Checked interface {
+	// Check converts the body to a value of the domain. optional allows a request without a body.
+	Check(optional bool) error
+}
+
+// Body is a JSON object as the body of a request. It keeps its decoding error for Check, because the error that huma
+// would send names no field.
 type Body[In Wire[Out], Out any] struct {
-	value In
-	err   error
+	// Value is the object as a value of the domain, after Check.
+	Value Out
+
+	wire  In
+	err   error // of the decoding
 	given bool
 }
+
+// With is the input of an operation with a body alone.
+type With[In Wire[Out], Out any] struct{ Body Body[In, Out] }
 
 // Schema describes the object.
 func (Body[In, Out]) Schema(r huma.Registry) *huma.Schema {
 	return r.Schema(reflect.TypeFor[In](), true, "")
 }
 
-// Value returns the object as a value of the domain. It refuses a request without a body.
-func (b *Body[In, Out]) Value() (out Out, err error) {
-	if !b.given && b.err == nil {
-		return out, queue.Invalid("body", "must be a JSON object, got no body")
+// Check implements Checked. Without a body Value is that of the empty object.
+func (b *Body[In, Out]) Check(optional bool) (err error) {
+	switch {
+	case b.err != nil:
+		return b.err
+	case !b.given && !optional:
+		return queue.Invalid("body", "must be a JSON object, got no body")
 	}
-	return b.Optional()
-}
-
-// Optional returns the object as a value of the domain, or that of the zero value without a body.
-func (b *Body[In, Out]) Optional() (out Out, err error) {
-	if b.err != nil {
-		return out, b.err
-	}
-	return b.value.Domain()
+	b.Value, err = b.wire.Domain()
+	return err
 }
 
 func (b *Body[In, Out]) decode(media string, data []byte) {
@@ -64,8 +72,8 @@ func (b *Body[In, Out]) decode(media string, data []byte) {
 		return
 	}
 	if b.given = len(data) > 0; b.given {
-		b.err = restapi.Decode(data, &b.value)
-		dropNulls(media, &b.value)
+		b.err = restapi.Decode(data, &b.wire)
+		dropNulls(media, &b.wire)
 	}
 }
 
@@ -74,9 +82,12 @@ type Bodies[In interface {
 	Wire[Out]
 	restapi.Listed
 }, Out any] struct {
-	values []In
-	err    error
-	given  bool
+	// Values are the objects as values of the domain, after Check.
+	Values []Out
+
+	wires []In
+	err   error // of the decoding
+	given bool
 }
 
 // Schema describes the array; DocumentOperation of the server adds NDJSON.
@@ -84,35 +95,34 @@ func (Bodies[In, Out]) Schema(r huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeArray, Items: r.Schema(reflect.TypeFor[In](), true, "")}
 }
 
-// Values returns the objects as values of the domain. An error names the place of its object.
-func (b *Bodies[In, Out]) Values() ([]Out, error) {
-	if b.err != nil {
-		return nil, b.err
-	}
-	if !b.given {
-		return nil, queue.Invalid("body", "must be a JSON array, got no body")
+// Check implements Checked. A list is never optional. An error names the place of its object.
+func (b *Bodies[In, Out]) Check(bool) (err error) {
+	switch {
+	case b.err != nil:
+		return b.err
+	case !b.given:
+		return queue.Invalid("body", "must be a JSON array, got no body")
 	}
 
-	out := make([]Out, len(b.values))
-	for i, v := range b.values {
-		var err error
-		if out[i], err = v.Domain(); err != nil {
-			return nil, queue.At(fmt.Sprintf("%s[%d]", v.ListName(), i), err)
+	b.Values = make([]Out, len(b.wires))
+	for i, w := range b.wires {
+		if b.Values[i], err = w.Domain(); err != nil {
+			return queue.At(fmt.Sprintf("%s[%d]", w.ListName(), i), err)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 func (b *Bodies[In, Out]) decode(media string, data []byte) {
 	// NDJSON without a line is an empty list.
 	b.given = len(data) > 0 || media == restapi.MediaNDJSON
 	if media == restapi.MediaNDJSON {
-		b.values, b.err = restapi.DecodeLines[In](data)
+		b.wires, b.err = restapi.DecodeLines[In](data)
 	} else {
-		b.values, b.err = restapi.DecodeMany[In](data)
+		b.wires, b.err = restapi.DecodeMany[In](data)
 	}
-	for i := range b.values {
-		dropNulls(media, &b.values[i])
+	for i := range b.wires {
+		dropNulls(media, &b.wires[i])
 	}
 }
 
