@@ -22,12 +22,7 @@ func (c *Client) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 			Namespace: c.namespace, Worker: r.Worker, Queue: r.Queues, Limit: int64(r.Limit), Wait: wire.Duration(wait),
 			Lease: wire.Duration(r.Lease), MaxBytes: int64(c.answerBudget(r)), MaxTaskBytes: int64(c.taskBudget(r)), RequestId: r.RequestID,
 		})
-		if err != nil {
-			return nil, err
-		}
-
-		var rd wire.Reader
-		return checkedAnswer(&rd, rd.Tasks(res.GetTasks()))
+		return readAnswer(res.GetTasks(), err, (*wire.Reader).Tasks)
 	})
 	if err != nil && ctx.Err() != nil {
 		return nil, queue.WithOp(op.String(), queue.ContextError(ctx.Err()))
@@ -58,11 +53,7 @@ func (c *Client) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 	res, err := sendRepeated(ctx, c, queue.OpHeartbeatTasks, repeatable, c.work.HeartbeatTasks, &pb.HeartbeatTasksRequest{
 		Namespace: c.namespace, Beats: wire.Heartbeats(beats),
 	})
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	return queue.CheckBeats(checkedAnswer(&r, r.Beats(res.GetBeats())))
+	return queue.CheckBeats(readAnswer(res.GetBeats(), err, (*wire.Reader).Beats))
 }
 
 // ReleaseTasks implements queue.Consumer. With tokens it is repeated when the connection breaks.
@@ -70,11 +61,12 @@ func (c *Client) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 	res, err := sendRepeated(ctx, c, queue.OpReleaseTasks, repeatFenced(releases), c.work.ReleaseTasks, &pb.ReleaseTasksRequest{
 		Namespace: c.namespace, Releases: wire.Releases(releases),
 	})
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	return queue.CheckReleased(checkedAnswer(&r, r.Released(res.GetReleased(), len(releases))))
+	return queue.CheckReleased(readReleased(res.GetReleased(), len(releases), err))
+}
+
+// readReleased reads the answer to n releases, of which the server leaves out the quiet ones.
+func readReleased(answers []*pb.Released, n int, err error) ([]queue.Released, error) {
+	return readAnswer(answers, err, func(r *wire.Reader, answers []*pb.Released) []queue.Released { return r.Released(answers, n) })
 }
 
 // repeatFenced reports whether releases are safe to repeat. Without a token a repeat could end the lease of another worker.
@@ -90,9 +82,5 @@ func repeatFenced(releases []queue.Release) repeat {
 // ListWorkers implements queue.Workers.
 func (c *Client) ListWorkers(ctx context.Context) ([]queue.Worker, error) {
 	res, err := sendCall(ctx, c, queue.OpListWorkers, c.work.ListWorkers, &pb.ListWorkersRequest{Namespace: c.namespace})
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, r.Workers(res.GetWorkers()))
+	return readAnswer(res.GetWorkers(), err, (*wire.Reader).Workers)
 }

@@ -14,7 +14,7 @@ func (c *Client) CreateQueue(ctx context.Context, meta queue.QueueMeta) (*queue.
 	res, err := sendCall(ctx, c, queue.OpCreateQueue, c.queues.CreateQueue, &pb.CreateQueueRequest{
 		Namespace: c.namespace, Meta: wire.QueueMeta(meta),
 	})
-	return readQueueAnswer(res.GetQueue(), err)
+	return readAnswer(res.GetQueue(), err, (*wire.Reader).Queue)
 }
 
 // RegisterQueue implements queue.Queues.
@@ -22,13 +22,13 @@ func (c *Client) RegisterQueue(ctx context.Context, meta queue.QueueMeta) (*queu
 	res, err := sendRepeated(ctx, c, queue.OpRegisterQueue, repeatable, c.queues.RegisterQueue, &pb.RegisterQueueRequest{
 		Namespace: c.namespace, Meta: wire.QueueMeta(meta),
 	})
-	return readQueueAnswer(res.GetQueue(), err)
+	return readAnswer(res.GetQueue(), err, (*wire.Reader).Queue)
 }
 
 // GetQueue implements queue.Queues.
 func (c *Client) GetQueue(ctx context.Context, name string) (*queue.Queue, error) {
 	res, err := sendCall(ctx, c, queue.OpGetQueue, c.queues.GetQueue, &pb.GetQueueRequest{Namespace: c.namespace, Queue: name})
-	return readQueueAnswer(res.GetQueue(), err)
+	return readAnswer(res.GetQueue(), err, (*wire.Reader).Queue)
 }
 
 // ListQueues implements queue.Queues.
@@ -36,11 +36,8 @@ func (c *Client) ListQueues(ctx context.Context, p queue.Page) (queue.QueuePage,
 	res, err := sendCall(ctx, c, queue.OpListQueues, c.queues.ListQueues, &pb.ListQueuesRequest{
 		Namespace: c.namespace, Page: wire.Page(p),
 	})
-	if err != nil {
-		return queue.QueuePage{}, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, queue.QueuePage{Queues: r.Queues(res.GetQueues()), Count: res.GetCount(), Next: res.GetNext()})
+	queues, err := readEach(res.GetQueues(), err, (*wire.Reader).Queue)
+	return queue.QueuePage{Queues: queues, Count: res.GetCount(), Next: res.GetNext()}, err
 }
 
 // UpdateQueue implements queue.Queues.
@@ -48,7 +45,7 @@ func (c *Client) UpdateQueue(ctx context.Context, name string, meta queue.QueueM
 	res, err := sendCall(ctx, c, queue.OpUpdateQueue, c.queues.UpdateQueue, &pb.UpdateQueueRequest{
 		Namespace: c.namespace, Queue: name, Meta: wire.QueueMeta(meta),
 	})
-	return readQueueAnswer(res.GetQueue(), err)
+	return readAnswer(res.GetQueue(), err, (*wire.Reader).Queue)
 }
 
 // DeleteQueue implements queue.Queues.
@@ -56,7 +53,7 @@ func (c *Client) DeleteQueue(ctx context.Context, name string, only ...queue.IfV
 	res, err := sendCall(ctx, c, queue.OpDeleteQueue, c.queues.DeleteQueue, &pb.DeleteQueueRequest{
 		Namespace: c.namespace, Queue: name, IfVersion: queue.RequiredVersion(only),
 	})
-	return readQueueAnswer(res.GetQueue(), err)
+	return readAnswer(res.GetQueue(), err, (*wire.Reader).Queue)
 }
 
 // CleanQueue implements queue.Queues. It repeats CleanQueueWithin until the queue is clean.
@@ -91,11 +88,7 @@ func (c *Client) QueueStats(ctx context.Context, name string) (*queue.QueueStats
 	res, err := sendCall(ctx, c, queue.OpQueueStats, c.queues.GetQueueStats, &pb.GetQueueStatsRequest{
 		Namespace: c.namespace, Queue: name,
 	})
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, r.QueueStats(res.GetStats()))
+	return readAnswer(res.GetStats(), err, (*wire.Reader).QueueStats)
 }
 
 // ListQueueStatuses implements queue.QueueStatuses.
@@ -103,17 +96,5 @@ func (c *Client) ListQueueStatuses(ctx context.Context) ([]*queue.QueueStats, er
 	res, err := sendCall(ctx, c, queue.OpListQueueStatuses, c.queues.ListQueueStats, &pb.ListQueueStatsRequest{
 		Namespace: c.namespace,
 	})
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, r.ManyQueueStats(res.GetStats()))
-}
-
-func readQueueAnswer(q *pb.Queue, err error) (*queue.Queue, error) {
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, r.Queue(q))
+	return readEach(res.GetStats(), err, (*wire.Reader).QueueStats)
 }

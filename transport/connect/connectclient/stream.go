@@ -95,12 +95,7 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 		}
 
 		a, err := l.sendRequest(ctx, request{retain: ask})
-		if err != nil {
-			return nil, err
-		}
-
-		var rd wire.Reader
-		return checkedAnswer(&rd, rd.Tasks(a.retained.GetTasks()))
+		return readAnswer(a.retained.GetTasks(), err, (*wire.Reader).Tasks)
 	})
 }
 
@@ -112,11 +107,7 @@ func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 			return nil, err
 		}
 		a, err := l.sendRequest(ctx, request{beats: &pb.WorkHeartbeats{Beats: wire.Heartbeats(beats)}})
-		if err != nil {
-			return nil, err
-		}
-		var r wire.Reader
-		return checkedAnswer(&r, r.Beats(a.beats.GetBeats()))
+		return readAnswer(a.beats.GetBeats(), err, (*wire.Reader).Beats)
 	}))
 }
 
@@ -129,11 +120,7 @@ func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]
 			return nil, err
 		}
 		a, err := l.sendRequest(ctx, request{releases: &pb.WorkReleases{Releases: wire.Releases(releases)}})
-		if err != nil {
-			return nil, err
-		}
-		var r wire.Reader
-		return checkedAnswer(&r, r.Released(a.released.GetReleased(), len(releases)))
+		return readReleased(a.released.GetReleased(), len(releases), err)
 	}))
 }
 

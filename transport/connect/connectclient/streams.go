@@ -65,8 +65,7 @@ func (c *Client) SubscribeEvents(ctx context.Context, f queue.EventFilter, handl
 				continue
 			}
 
-			var r wire.Reader
-			e, err := checkedAnswer(&r, r.Event(m.GetEvent()))
+			e, err := readAnswer(m.GetEvent(), nil, (*wire.Reader).Event)
 			if err != nil {
 				return err
 			}
@@ -194,8 +193,7 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 			continue
 		}
 
-		var r wire.Reader
-		t, err := checkedAnswer(&r, r.Tick(m.GetTick()))
+		t, err := readAnswer(m.GetTick(), nil, (*wire.Reader).Tick)
 		if err != nil {
 			return err
 		}
@@ -213,9 +211,6 @@ func (c *Client) ListEvents(ctx context.Context, f queue.EventFilter, limit int)
 	res, err := sendCall(ctx, c, queue.OpListEvents, c.events.ListEvents, &pb.ListEventsRequest{
 		Namespace: c.namespace, Filter: wire.EventFilter(f), Limit: int64(limit),
 	})
-	if err != nil {
-		return queue.EventPage{}, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, queue.EventPage{Events: r.Events(res.GetEvents()), Next: res.GetNext(), More: res.GetMore()})
+	events, err := readEach(res.GetEvents(), err, (*wire.Reader).Event)
+	return queue.EventPage{Events: events, Next: res.GetNext(), More: res.GetMore()}, err
 }

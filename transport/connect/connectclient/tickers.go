@@ -14,14 +14,14 @@ func (c *Client) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queu
 	res, err := sendCall(ctx, c, queue.OpCreateTicker, c.tickers.CreateTicker, &pb.CreateTickerRequest{
 		Namespace: c.namespace, Meta: wire.TickerMeta(meta),
 	})
-	return readTickerAnswer(res.GetTicker(), err)
+	return readAnswer(res.GetTicker(), err, (*wire.Reader).Ticker)
 }
 
 // RegisterTicker implements queue.Tickers.
 func (c *Client) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
 	res, err := sendRepeated(ctx, c, queue.OpRegisterTicker, repeatable, c.tickers.RegisterTicker,
 		&pb.RegisterTickerRequest{Namespace: c.namespace, Meta: wire.TickerMeta(meta)})
-	return readTickerAnswer(res.GetTicker(), err)
+	return readAnswer(res.GetTicker(), err, (*wire.Reader).Ticker)
 }
 
 // GetTicker implements queue.Tickers.
@@ -29,7 +29,7 @@ func (c *Client) GetTicker(ctx context.Context, name string) (*queue.Ticker, err
 	res, err := sendCall(ctx, c, queue.OpGetTicker, c.tickers.GetTicker, &pb.GetTickerRequest{
 		Namespace: c.namespace, Ticker: name,
 	})
-	return readTickerAnswer(res.GetTicker(), err)
+	return readAnswer(res.GetTicker(), err, (*wire.Reader).Ticker)
 }
 
 // ListTickers implements queue.Tickers.
@@ -37,11 +37,8 @@ func (c *Client) ListTickers(ctx context.Context, p queue.Page) (queue.TickerPag
 	res, err := sendCall(ctx, c, queue.OpListTickers, c.tickers.ListTickers, &pb.ListTickersRequest{
 		Namespace: c.namespace, Page: wire.Page(p),
 	})
-	if err != nil {
-		return queue.TickerPage{}, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, queue.TickerPage{Tickers: r.Tickers(res.GetTickers()), Count: res.GetCount(), Next: res.GetNext()})
+	tickers, err := readEach(res.GetTickers(), err, (*wire.Reader).Ticker)
+	return queue.TickerPage{Tickers: tickers, Count: res.GetCount(), Next: res.GetNext()}, err
 }
 
 // UpdateTicker implements queue.Tickers.
@@ -49,7 +46,7 @@ func (c *Client) UpdateTicker(ctx context.Context, name string, meta queue.Ticke
 	res, err := sendCall(ctx, c, queue.OpUpdateTicker, c.tickers.UpdateTicker, &pb.UpdateTickerRequest{
 		Namespace: c.namespace, Ticker: name, Meta: wire.TickerMeta(meta),
 	})
-	return readTickerAnswer(res.GetTicker(), err)
+	return readAnswer(res.GetTicker(), err, (*wire.Reader).Ticker)
 }
 
 // DeleteTicker implements queue.Tickers.
@@ -57,7 +54,7 @@ func (c *Client) DeleteTicker(ctx context.Context, name string, only ...queue.If
 	res, err := sendCall(ctx, c, queue.OpDeleteTicker, c.tickers.DeleteTicker, &pb.DeleteTickerRequest{
 		Namespace: c.namespace, Ticker: name, IfVersion: queue.RequiredVersion(only),
 	})
-	return readTickerAnswer(res.GetTicker(), err)
+	return readAnswer(res.GetTicker(), err, (*wire.Reader).Ticker)
 }
 
 // PreviewTicker implements queue.TickerRuns.
@@ -65,11 +62,7 @@ func (c *Client) PreviewTicker(ctx context.Context, name string, n int) ([]time.
 	res, err := sendCall(ctx, c, queue.OpPreviewTicker, c.tickers.PreviewTicker, &pb.PreviewTickerRequest{
 		Namespace: c.namespace, Ticker: name, N: int64(n),
 	})
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, r.Times(res.GetTimes()))
+	return readAnswer(res.GetTimes(), err, (*wire.Reader).Times)
 }
 
 // RunTicker implements queue.TickerRuns.
@@ -77,12 +70,7 @@ func (c *Client) RunTicker(ctx context.Context, name string, only ...queue.IfVer
 	res, err := sendCall(ctx, c, queue.OpRunTicker, c.tickers.RunTicker, &pb.RunTickerRequest{
 		Namespace: c.namespace, Ticker: name, IfVersion: queue.RequiredVersion(only),
 	})
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	t := r.Tick(res.GetTick())
-	return checkedAnswer(&r, &t)
+	return readAnswer(res.GetTick(), err, func(r *wire.Reader, t *pb.Tick) *queue.Tick { return new(r.Tick(t)) })
 }
 
 // ListTicks implements queue.TickerRuns.
@@ -90,17 +78,5 @@ func (c *Client) ListTicks(ctx context.Context, name string, limit int) ([]queue
 	res, err := sendCall(ctx, c, queue.OpListTicks, c.tickers.ListTicks, &pb.ListTicksRequest{
 		Namespace: c.namespace, Ticker: name, Limit: int64(limit),
 	})
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, r.Ticks(res.GetTicks()))
-}
-
-func readTickerAnswer(t *pb.Ticker, err error) (*queue.Ticker, error) {
-	if err != nil {
-		return nil, err
-	}
-	var r wire.Reader
-	return checkedAnswer(&r, r.Ticker(t))
+	return readEach(res.GetTicks(), err, (*wire.Reader).Tick)
 }

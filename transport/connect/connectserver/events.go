@@ -12,17 +12,14 @@ import (
 type events struct{ *Server }
 
 func (s events) ListEvents(ctx context.Context, req *pb.ListEventsRequest) (*pb.ListEventsResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
+	var r wire.Reader
+	limit := r.Int("limit", req.GetLimit())
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
 	}
-	var r wire.Reader
-	limit := r.Int("limit", req.GetLimit())
-	if r.Err() != nil {
-		return nil, r.Err()
-	}
 	p, err := svc.ListEvents(ctx, wire.ReadEventFilter(req.GetFilter()), limit)
-	return &pb.ListEventsResponse{Events: wire.Events(p.Events), Next: p.Next, More: p.More}, err
+	return &pb.ListEventsResponse{Events: wire.Each(p.Events, wire.Event), Next: p.Next, More: p.More}, err
 }
 
 func (s events) SubscribeEvents(

@@ -10,18 +10,24 @@ import (
 
 type queues struct{ *Server }
 
+// queueWrite is a request with the settings of a queue.
+type queueWrite interface {
+	GetNamespace() string
+	GetMeta() *pb.QueueMeta
+}
+
 func (s queues) CreateQueue(ctx context.Context, req *pb.CreateQueueRequest) (*pb.CreateQueueResponse, error) {
-	q, err := s.writeQueue(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.CreateQueue)
+	q, err := s.writeQueue(ctx, req, queue.Service.CreateQueue)
 	return &pb.CreateQueueResponse{Queue: q}, err
 }
 
 func (s queues) RegisterQueue(ctx context.Context, req *pb.RegisterQueueRequest) (*pb.RegisterQueueResponse, error) {
-	q, err := s.writeQueue(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.RegisterQueue)
+	q, err := s.writeQueue(ctx, req, queue.Service.RegisterQueue)
 	return &pb.RegisterQueueResponse{Queue: q}, err
 }
 
 func (s queues) UpdateQueue(ctx context.Context, req *pb.UpdateQueueRequest) (*pb.UpdateQueueResponse, error) {
-	q, err := s.writeQueue(ctx, req.GetNamespace(), req.GetMeta(),
+	q, err := s.writeQueue(ctx, req,
 		func(svc queue.Service, ctx context.Context, m queue.QueueMeta) (*queue.Queue, error) {
 			return svc.UpdateQueue(ctx, req.GetQueue(), m)
 		})
@@ -29,17 +35,14 @@ func (s queues) UpdateQueue(ctx context.Context, req *pb.UpdateQueueRequest) (*p
 }
 
 func (s queues) writeQueue(
-	ctx context.Context, namespace string, meta *pb.QueueMeta,
+	ctx context.Context, req queueWrite,
 	do func(queue.Service, context.Context, queue.QueueMeta) (*queue.Queue, error),
 ) (*pb.Queue, error) {
-	svc, err := s.serviceInNamespace(namespace)
+	var r wire.Reader
+	m := r.QueueMeta(req.GetMeta())
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
-	}
-	var r wire.Reader
-	m := r.QueueMeta(meta)
-	if r.Err() != nil {
-		return nil, r.Err()
 	}
 	q, err := do(svc, ctx, m)
 	return wire.Queue(q), err
@@ -55,17 +58,14 @@ func (s queues) GetQueue(ctx context.Context, req *pb.GetQueueRequest) (*pb.GetQ
 }
 
 func (s queues) ListQueues(ctx context.Context, req *pb.ListQueuesRequest) (*pb.ListQueuesResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
+	var r wire.Reader
+	page := r.Page(req.GetPage())
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
 	}
-	var r wire.Reader
-	page := r.Page(req.GetPage())
-	if r.Err() != nil {
-		return nil, r.Err()
-	}
 	p, err := svc.ListQueues(ctx, page)
-	return &pb.ListQueuesResponse{Queues: wire.Queues(p.Queues), Count: p.Count, Next: p.Next}, err
+	return &pb.ListQueuesResponse{Queues: wire.Each(p.Queues, wire.Queue), Count: p.Count, Next: p.Next}, err
 }
 
 func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*pb.DeleteQueueResponse, error) {
@@ -78,14 +78,11 @@ func (s queues) DeleteQueue(ctx context.Context, req *pb.DeleteQueueRequest) (*p
 }
 
 func (s queues) CleanQueue(ctx context.Context, req *pb.CleanQueueRequest) (*pb.CleanQueueResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
-	if err != nil {
-		return nil, err
-	}
 	var r wire.Reader
 	within := r.Duration("within", req.GetWithin())
-	if r.Err() != nil {
-		return nil, r.Err()
+	svc, err := s.serviceFor(req, &r)
+	if err != nil {
+		return nil, err
 	}
 	if within == 0 {
 		within = queue.BulkStep
@@ -109,5 +106,5 @@ func (s queues) ListQueueStats(ctx context.Context, req *pb.ListQueueStatsReques
 		return nil, err
 	}
 	stats, err := svc.ListQueueStatuses(ctx)
-	return &pb.ListQueueStatsResponse{Stats: wire.ManyQueueStats(stats)}, err
+	return &pb.ListQueueStatsResponse{Stats: wire.Each(stats, wire.QueueStats)}, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
+	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
 )
 
 // minCompressBytes is the smallest message worth compressing. Below it compression costs more than it saves.
@@ -105,6 +106,15 @@ func (s *Server) serviceInNamespace(namespace string) (queue.Service, error) {
 		return s.svc, nil
 	}
 	return s.svc.In(namespace)
+}
+
+// serviceFor returns the service of the namespace of req. It fails if r found a fault in req.
+func (s *Server) serviceFor(req interface{ GetNamespace() string }, r *wire.Reader) (queue.Service, error) {
+	svc, err := s.serviceInNamespace(req.GetNamespace())
+	if err == nil {
+		err = r.Err()
+	}
+	return svc, err
 }
 
 var errDraining = &queue.Error{Kind: queue.KindUnavailable, Msg: "the server is shutting down; connect again"}

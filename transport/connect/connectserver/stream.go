@@ -1,6 +1,7 @@
 package connectserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,16 +229,9 @@ func (w *workStream) retainTasks(stream context.Context, m *pb.WorkRetain) error
 
 func (w *workStream) retainAsked(ctx context.Context, m *pb.WorkRetain) ([]*queue.Task, error) {
 	var r wire.Reader
-	ask := queue.RetainRequest{
-		Worker: m.GetWorker(), Queues: m.GetQueue(), Limit: r.Int("limit", m.GetLimit()), Wait: r.Duration("wait", m.GetWait()),
-		Lease: r.Duration("lease", m.GetLease()), MaxBytes: r.Int("max_bytes", m.GetMaxBytes()),
-		MaxTaskBytes: r.Int("max_task_bytes", m.GetMaxTaskBytes()),
-	}
+	ask := r.Retain(m)
 	// Fields of the retain override those of the hello.
-	if ask.Worker == "" {
-		ask.Worker = w.hello.GetWorker()
-	}
-
+	ask.Worker = cmp.Or(ask.Worker, w.hello.GetWorker())
 	if len(ask.Queues) == 0 {
 		ask.Queues = w.hello.GetQueue()
 	}
@@ -279,20 +273,15 @@ func (w *workStream) releaseTasks(ctx context.Context, m *pb.WorkReleases) answe
 		return answer{released: &pb.WorkReleased{Id: m.GetId(), Error: wire.Detail(r.Err())}}
 	}
 
-	// An accepted release completes even after the end of the stream, so a broken connection does not lose finished
-	// work.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptedTimeout)
-	defer cancel()
-
 	bytes := 0
 	for i := range rs {
 		bytes += len(rs[i].Result)
 	}
-	give, err := w.bodies.TakeRead(ctx, bytes)
+	ctx, end, err := w.beginAccepted(ctx, bytes)
 	if err != nil {
 		return answer{released: &pb.WorkReleased{Id: m.GetId(), Error: wire.Detail(err)}}
 	}
-	defer give()
+	defer end()
 
 	done, err := w.svc.ReleaseTasks(ctx, rs)
 	if len(done) == len(rs) {
@@ -313,24 +302,34 @@ func (w *workStream) releaseTasks(ctx context.Context, m *pb.WorkReleases) answe
 	return a
 }
 
+// beginAccepted waits for bytes of the budget of bodies, and returns the context of accepted work. The work completes even
+// after the end of the stream, so that a broken connection does not lose it. The caller must call end.
+func (w *workStream) beginAccepted(stream context.Context, bytes int) (ctx context.Context, end func(), err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stream), acceptedTimeout)
+	give, err := w.bodies.TakeRead(ctx, bytes)
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	return ctx, func() { give(); cancel() }, nil
+}
+
 func (w *workStream) answerHeartbeats(ctx context.Context, m *pb.WorkHeartbeats) *pb.WorkBeats {
 	var r wire.Reader
 	hs := r.Heartbeats(m.GetBeats())
 	if r.Err() != nil {
 		return &pb.WorkBeats{Id: m.GetId(), Error: wire.Detail(r.Err())}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptedTimeout)
-	defer cancel()
 
 	bytes := 0
 	for i := range hs {
 		bytes += len(hs[i].Progress)
 	}
-	give, err := w.bodies.TakeRead(ctx, bytes)
+	ctx, end, err := w.beginAccepted(ctx, bytes)
 	if err != nil {
 		return &pb.WorkBeats{Id: m.GetId(), Error: wire.Detail(err)}
 	}
-	defer give()
+	defer end()
 
 	bs, err := w.svc.HeartbeatTasks(ctx, hs)
 	if len(bs) == len(hs) {

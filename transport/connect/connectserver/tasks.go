@@ -1,6 +1,7 @@
 package connectserver
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -10,15 +11,18 @@ import (
 
 type tasks struct{ *Server }
 
+// bulkRequest is the request of a bulk operation.
+type bulkRequest interface {
+	GetNamespace() string
+	GetSelection() *pb.Selection
+}
+
 func (s tasks) CreateTask(ctx context.Context, req *pb.CreateTaskRequest) (*pb.CreateTaskResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
-	if err != nil {
-		return nil, err
-	}
 	var r wire.Reader
 	n := r.NewTask(req.GetTask())
-	if r.Err() != nil {
-		return nil, r.Err()
+	svc, err := s.serviceFor(req, &r)
+	if err != nil {
+		return nil, err
 	}
 	t, err := svc.CreateTask(ctx, n.Queue, n.TaskMeta)
 	if err != nil {
@@ -30,14 +34,11 @@ func (s tasks) CreateTask(ctx context.Context, req *pb.CreateTaskRequest) (*pb.C
 }
 
 func (s tasks) CreateTasks(ctx context.Context, req *pb.CreateTasksRequest) (*pb.CreateTasksResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
-	if err != nil {
-		return nil, err
-	}
 	var r wire.Reader
 	ns := r.NewTasks(req.GetTasks())
-	if r.Err() != nil {
-		return nil, r.Err()
+	svc, err := s.serviceFor(req, &r)
+	if err != nil {
+		return nil, err
 	}
 	ts, err := svc.CreateTasks(ctx, ns)
 	if err != nil {
@@ -63,56 +64,48 @@ func (s tasks) GetTask(ctx context.Context, req *pb.GetTaskRequest) (*pb.GetTask
 	if err != nil {
 		return nil, err
 	}
-
-	// A large task waits for its part of the budget for answers.
-	give, err := s.large.TakeRead(ctx, t.Bytes())
-	if err != nil {
+	if err := s.boundRead(ctx, t.Bytes()); err != nil {
 		return nil, err
 	}
-	deliveryOf(ctx).runAfterAnswer(give)
 	return &pb.GetTaskResponse{Task: wire.Task(t)}, nil
 }
 
-func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
-	if err != nil {
-		return nil, err
+// boundRead waits until the budget for large answers has bytes for the answer of a read.
+func (s tasks) boundRead(ctx context.Context, bytes int) error {
+	give, err := s.large.TakeRead(ctx, bytes)
+	if err == nil {
+		deliveryOf(ctx).runAfterAnswer(give)
 	}
+	return err
+}
 
+func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
 	var r wire.Reader
 	q := queue.TaskQuery{Page: r.Page(req.GetPage()), OldestFirst: req.GetOldestFirst()}
 	if f := r.TaskFilter(req.GetFilter()); f != nil {
 		q.TaskFilter = *f
 	}
-
-	if r.Err() != nil {
-		return nil, r.Err()
+	svc, err := s.serviceFor(req, &r)
+	if err != nil {
+		return nil, err
 	}
 
 	p, err := svc.ListTasks(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-
-	give, err := s.large.TakeRead(ctx, queue.TaskBytes(p.Tasks))
-	if err != nil {
+	if err := s.boundRead(ctx, queue.TaskBytes(p.Tasks)); err != nil {
 		return nil, err
 	}
-
-	deliveryOf(ctx).runAfterAnswer(give)
 	return &pb.ListTasksResponse{Tasks: wire.Tasks(p.Tasks), Count: p.Count, AtLeast: p.AtLeast, Next: p.Next}, nil
 }
 
 func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.AwaitTaskResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
-	if err != nil {
-		return nil, err
-	}
-
 	var r wire.Reader
 	wait := r.Duration("wait", req.GetWait())
-	if r.Err() != nil {
-		return nil, r.Err()
+	svc, err := s.serviceFor(req, &r)
+	if err != nil {
+		return nil, err
 	}
 
 	if wait > 0 {
@@ -123,55 +116,40 @@ func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.Awa
 	if err != nil {
 		return nil, err
 	}
-
-	give, err := s.large.TakeRead(ctx, t.Bytes())
-	if err != nil {
+	if err := s.boundRead(ctx, t.Bytes()); err != nil {
 		return nil, err
 	}
-
-	deliveryOf(ctx).runAfterAnswer(give)
 	return &pb.AwaitTaskResponse{Task: wire.Task(t)}, nil
 }
 
 func (s tasks) CancelTasks(ctx context.Context, req *pb.CancelTasksRequest) (*pb.CancelTasksResponse, error) {
-	b, err := s.operateOnTasks(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.CancelTasks)
+	b, err := s.operateOnTasks(ctx, req, queue.Service.CancelTasks)
 	return &pb.CancelTasksResponse{Bulk: b}, err
 }
 
 func (s tasks) RetryTasks(ctx context.Context, req *pb.RetryTasksRequest) (*pb.RetryTasksResponse, error) {
-	b, err := s.operateOnTasks(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.RetryTasks)
+	b, err := s.operateOnTasks(ctx, req, queue.Service.RetryTasks)
 	return &pb.RetryTasksResponse{Bulk: b}, err
 }
 
 func (s tasks) DeleteTasks(ctx context.Context, req *pb.DeleteTasksRequest) (*pb.DeleteTasksResponse, error) {
-	b, err := s.operateOnTasks(ctx, req.GetNamespace(), req.GetSelection(), queue.Service.DeleteTasks)
+	b, err := s.operateOnTasks(ctx, req, queue.Service.DeleteTasks)
 	return &pb.DeleteTasksResponse{Bulk: b}, err
 }
 
 func (s tasks) operateOnTasks(
-	ctx context.Context, namespace string, sel *pb.Selection,
+	ctx context.Context, req bulkRequest,
 	do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error),
 ) (*pb.Bulk, error) {
-	svc, err := s.serviceInNamespace(namespace)
+	var r wire.Reader
+	selection := r.Selection(req.GetSelection())
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
-	}
-
-	var r wire.Reader
-	selection := r.Selection(sel)
-	if r.Err() != nil {
-		return nil, r.Err()
 	}
 
 	// One step stays well below the timeout of a call.
-	if selection.Within == 0 {
-		selection.Within = queue.BulkStep
-	}
-
+	selection.Within = cmp.Or(selection.Within, queue.BulkStep)
 	b, err := do(svc, ctx, selection)
-	if err != nil {
-		return nil, err
-	}
-
-	return wire.Bulk(b), nil
+	return wire.Bulk(b), err
 }

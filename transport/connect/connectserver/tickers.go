@@ -10,18 +10,24 @@ import (
 
 type tickers struct{ *Server }
 
+// tickerWrite is a request with the settings of a ticker.
+type tickerWrite interface {
+	GetNamespace() string
+	GetMeta() *pb.TickerMeta
+}
+
 func (s tickers) CreateTicker(ctx context.Context, req *pb.CreateTickerRequest) (*pb.CreateTickerResponse, error) {
-	t, err := s.writeTicker(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.CreateTicker)
+	t, err := s.writeTicker(ctx, req, queue.Service.CreateTicker)
 	return &pb.CreateTickerResponse{Ticker: t}, err
 }
 
 func (s tickers) RegisterTicker(ctx context.Context, req *pb.RegisterTickerRequest) (*pb.RegisterTickerResponse, error) {
-	t, err := s.writeTicker(ctx, req.GetNamespace(), req.GetMeta(), queue.Service.RegisterTicker)
+	t, err := s.writeTicker(ctx, req, queue.Service.RegisterTicker)
 	return &pb.RegisterTickerResponse{Ticker: t}, err
 }
 
 func (s tickers) UpdateTicker(ctx context.Context, req *pb.UpdateTickerRequest) (*pb.UpdateTickerResponse, error) {
-	t, err := s.writeTicker(ctx, req.GetNamespace(), req.GetMeta(),
+	t, err := s.writeTicker(ctx, req,
 		func(svc queue.Service, ctx context.Context, m queue.TickerMeta) (*queue.Ticker, error) {
 			return svc.UpdateTicker(ctx, req.GetTicker(), m)
 		})
@@ -29,17 +35,14 @@ func (s tickers) UpdateTicker(ctx context.Context, req *pb.UpdateTickerRequest) 
 }
 
 func (s tickers) writeTicker(
-	ctx context.Context, namespace string, meta *pb.TickerMeta,
+	ctx context.Context, req tickerWrite,
 	do func(queue.Service, context.Context, queue.TickerMeta) (*queue.Ticker, error),
 ) (*pb.Ticker, error) {
-	svc, err := s.serviceInNamespace(namespace)
+	var r wire.Reader
+	m := r.TickerMeta(req.GetMeta())
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
-	}
-	var r wire.Reader
-	m := r.TickerMeta(meta)
-	if r.Err() != nil {
-		return nil, r.Err()
 	}
 	t, err := do(svc, ctx, m)
 	return wire.Ticker(t), err
@@ -55,17 +58,14 @@ func (s tickers) GetTicker(ctx context.Context, req *pb.GetTickerRequest) (*pb.G
 }
 
 func (s tickers) ListTickers(ctx context.Context, req *pb.ListTickersRequest) (*pb.ListTickersResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
+	var r wire.Reader
+	page := r.Page(req.GetPage())
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
 	}
-	var r wire.Reader
-	page := r.Page(req.GetPage())
-	if r.Err() != nil {
-		return nil, r.Err()
-	}
 	p, err := svc.ListTickers(ctx, page)
-	return &pb.ListTickersResponse{Tickers: wire.Tickers(p.Tickers), Count: p.Count, Next: p.Next}, err
+	return &pb.ListTickersResponse{Tickers: wire.Each(p.Tickers, wire.Ticker), Count: p.Count, Next: p.Next}, err
 }
 
 func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) (*pb.DeleteTickerResponse, error) {
@@ -78,14 +78,11 @@ func (s tickers) DeleteTicker(ctx context.Context, req *pb.DeleteTickerRequest) 
 }
 
 func (s tickers) PreviewTicker(ctx context.Context, req *pb.PreviewTickerRequest) (*pb.PreviewTickerResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
-	if err != nil {
-		return nil, err
-	}
 	var r wire.Reader
 	n := r.Int("n", req.GetN())
-	if r.Err() != nil {
-		return nil, r.Err()
+	svc, err := s.serviceFor(req, &r)
+	if err != nil {
+		return nil, err
 	}
 	times, err := svc.PreviewTicker(ctx, req.GetTicker(), n)
 	return &pb.PreviewTickerResponse{Times: wire.Times(times)}, err
@@ -104,15 +101,12 @@ func (s tickers) RunTicker(ctx context.Context, req *pb.RunTickerRequest) (*pb.R
 }
 
 func (s tickers) ListTicks(ctx context.Context, req *pb.ListTicksRequest) (*pb.ListTicksResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
+	var r wire.Reader
+	limit := r.Int("limit", req.GetLimit())
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
 	}
-	var r wire.Reader
-	limit := r.Int("limit", req.GetLimit())
-	if r.Err() != nil {
-		return nil, r.Err()
-	}
 	ts, err := svc.ListTicks(ctx, req.GetTicker(), limit)
-	return &pb.ListTicksResponse{Ticks: wire.Ticks(ts)}, err
+	return &pb.ListTicksResponse{Ticks: wire.Each(ts, wire.Tick)}, err
 }

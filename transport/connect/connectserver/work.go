@@ -11,20 +11,12 @@ import (
 type work struct{ *Server }
 
 func (s work) RetainTasks(ctx context.Context, req *pb.RetainTasksRequest) (*pb.RetainTasksResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
+	var r wire.Reader
+	ask := r.Retain(req)
+	ask.RequestID = req.GetRequestId()
+	svc, err := s.serviceFor(req, &r)
 	if err != nil {
 		return nil, err
-	}
-
-	var r wire.Reader
-	ask := queue.RetainRequest{
-		Worker: req.GetWorker(), Queues: req.GetQueue(), Limit: r.Int("limit", req.GetLimit()),
-		Wait: r.Duration("wait", req.GetWait()), Lease: r.Duration("lease", req.GetLease()),
-		MaxBytes: r.Int("max_bytes", req.GetMaxBytes()), MaxTaskBytes: r.Int("max_task_bytes", req.GetMaxTaskBytes()),
-		RequestID: req.GetRequestId(),
-	}
-	if r.Err() != nil {
-		return nil, r.Err()
 	}
 
 	if ask, err = ask.Normalize(); err != nil {
@@ -71,14 +63,11 @@ func (s *Server) handBackTasks(ctx context.Context, svc queue.Consumer, ts []*qu
 }
 
 func (s work) HeartbeatTasks(ctx context.Context, req *pb.HeartbeatTasksRequest) (*pb.HeartbeatTasksResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
-	if err != nil {
-		return nil, err
-	}
 	var r wire.Reader
 	hs := r.Heartbeats(req.GetBeats())
-	if r.Err() != nil {
-		return nil, r.Err()
+	svc, err := s.serviceFor(req, &r)
+	if err != nil {
+		return nil, err
 	}
 	bs, err := svc.HeartbeatTasks(ctx, hs)
 	if len(bs) == len(hs) {
@@ -89,14 +78,11 @@ func (s work) HeartbeatTasks(ctx context.Context, req *pb.HeartbeatTasksRequest)
 }
 
 func (s work) ReleaseTasks(ctx context.Context, req *pb.ReleaseTasksRequest) (*pb.ReleaseTasksResponse, error) {
-	svc, err := s.serviceInNamespace(req.GetNamespace())
-	if err != nil {
-		return nil, err
-	}
 	var r wire.Reader
 	rs := r.Releases(req.GetReleases())
-	if r.Err() != nil {
-		return nil, r.Err()
+	svc, err := s.serviceFor(req, &r)
+	if err != nil {
+		return nil, err
 	}
 	done, err := svc.ReleaseTasks(ctx, rs)
 	if len(done) == len(rs) {

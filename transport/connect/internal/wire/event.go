@@ -13,9 +13,6 @@ func Event(e queue.Event) *pb.Event {
 	}
 }
 
-// Events converts es for the wire.
-func Events(es []queue.Event) []*pb.Event { return convertEach(es, Event) }
-
 // Event reads e from the wire.
 func (r *Reader) Event(e *pb.Event) queue.Event {
 	return queue.Event{
@@ -23,9 +20,6 @@ func (r *Reader) Event(e *pb.Event) queue.Event {
 		TaskID: e.GetTaskId(), Worker: e.GetWorker(), At: r.Time("at", e.GetAt()),
 	}
 }
-
-// Events reads es from the wire.
-func (r *Reader) Events(es []*pb.Event) []queue.Event { return convertEach(es, r.Event) }
 
 // EventFilter converts f for the wire.
 func EventFilter(f queue.EventFilter) *pb.EventFilter {

@@ -18,9 +18,6 @@ func Queue(q *queue.Queue) *pb.Queue {
 	}
 }
 
-// Queues converts qs for the wire.
-func Queues(qs []*queue.Queue) []*pb.Queue { return convertEach(qs, Queue) }
-
 // Queue reads q from the wire; nil stays nil.
 func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
 	if q == nil {
@@ -37,9 +34,6 @@ func (r *Reader) Queue(q *pb.Queue) *queue.Queue {
 	}
 }
 
-// Queues reads qs from the wire.
-func (r *Reader) Queues(qs []*pb.Queue) []*queue.Queue { return convertEach(qs, r.Queue) }
-
 // QueueMeta converts m for the wire.
 func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
 	return &pb.QueueMeta{
@@ -54,8 +48,6 @@ func QueueMeta(m queue.QueueMeta) *pb.QueueMeta {
 func (r *Reader) QueueMeta(m *pb.QueueMeta) queue.QueueMeta {
 	if m == nil {
 		r.recordFault("meta", "must be set, got a request without it; send it")
-	}
-	if m == nil {
 		return queue.QueueMeta{}
 	}
 	return queue.QueueMeta{
@@ -83,9 +75,6 @@ func QueueStats(s *queue.QueueStats) *pb.QueueStats {
 	return out
 }
 
-// ManyQueueStats converts ss for the wire.
-func ManyQueueStats(ss []*queue.QueueStats) []*pb.QueueStats { return convertEach(ss, QueueStats) }
-
 // QueueStats reads s from the wire; nil stays nil.
 func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
 	if s == nil {
@@ -100,9 +89,4 @@ func (r *Reader) QueueStats(s *pb.QueueStats) *queue.QueueStats {
 		out.Counts[statuses.wordOfNumber(c.GetStatus())] = c.GetCount()
 	}
 	return out
-}
-
-// ManyQueueStats reads ss from the wire.
-func (r *Reader) ManyQueueStats(ss []*pb.QueueStats) []*queue.QueueStats {
-	return convertEach(ss, r.QueueStats)
 }

@@ -130,8 +130,8 @@ func optionalInt(n *int) *int64 {
 	return new(int64(*n))
 }
 
-// convertEach converts every item of in with f; nil stays nil.
-func convertEach[A, B any](in []A, f func(A) B) []B {
+// Each converts every item of in with f; nil stays nil.
+func Each[A, B any](in []A, f func(A) B) []B {
 	if in == nil {
 		return nil
 	}

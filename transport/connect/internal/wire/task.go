@@ -56,7 +56,7 @@ func (b *box) fillTask(t *queue.Task) *pb.Task {
 	m.CreatedAt, m.DelayedAt, m.StartedAt = timestampIn(&b.created, t.CreatedAt), Time(t.DelayedAt), timestampIn(&b.started, t.StartedAt)
 	m.FinishedAt, m.DiesAt = Time(t.FinishedAt), Time(t.DiesAt)
 	m.Retries, m.Attempt, m.Key, m.Headers = int64(t.Retries), int64(t.Attempt), t.Key, t.Headers
-	m.Errors = convertEach(t.Errors, func(e queue.AttemptError) *pb.AttemptError {
+	m.Errors = Each(t.Errors, func(e queue.AttemptError) *pb.AttemptError {
 		return &pb.AttemptError{Attempt: int64(e.Attempt), At: Time(e.At), Worker: e.Worker, Error: e.Error}
 	})
 	m.CancelRequested, m.Progress, m.Replayed = t.CancelRequested, t.Progress, t.Replayed
@@ -81,10 +81,7 @@ func timestampIn(m *timestamppb.Timestamp, t time.Time) *timestamppb.Timestamp {
 	return m
 }
 
-func leaseMessage(l *queue.Lease) *pb.Lease {
-	if l == nil {
-		return nil
-	}
+func leaseMessage(l queue.Lease) *pb.Lease {
 	return &pb.Lease{Token: l.Token, ExpiresAt: Time(l.ExpiresAt), Duration: Duration(l.Duration)}
 }
 
@@ -108,7 +105,7 @@ func (r *Reader) Task(t *pb.Task) *queue.Task {
 		DiesAt:  r.Time("dies_at", t.GetDiesAt()),
 		Retries: r.Int("retries", t.GetRetries()), Attempt: r.Int("attempt", t.GetAttempt()),
 		Key: t.GetKey(), Headers: t.GetHeaders(),
-		Errors: convertEach(t.GetErrors(), func(e *pb.AttemptError) queue.AttemptError {
+		Errors: Each(t.GetErrors(), func(e *pb.AttemptError) queue.AttemptError {
 			return queue.AttemptError{
 				Attempt: r.Int("attempt", e.GetAttempt()), At: r.Time("at", e.GetAt()), Worker: e.GetWorker(),
 				Error: readPayload(e.GetError()),
@@ -155,9 +152,6 @@ func NewTask(t queue.NewTask) *pb.NewTask {
 		Priority: int32(t.Priority), Key: t.Key, Headers: t.Headers,
 	}
 }
-
-// NewTasks converts ts for the wire.
-func NewTasks(ts []queue.NewTask) []*pb.NewTask { return convertEach(ts, NewTask) }
 
 // NewTask reads t from the wire.
 func (r *Reader) NewTask(t *pb.NewTask) queue.NewTask {

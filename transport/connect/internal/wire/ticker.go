@@ -22,9 +22,6 @@ func Ticker(t *queue.Ticker) *pb.Ticker {
 	}
 }
 
-// Tickers converts ts for the wire.
-func Tickers(ts []*queue.Ticker) []*pb.Ticker { return convertEach(ts, Ticker) }
-
 // Ticker reads t from the wire; nil stays nil.
 func (r *Reader) Ticker(t *pb.Ticker) *queue.Ticker {
 	if t == nil {
@@ -41,9 +38,6 @@ func (r *Reader) Ticker(t *pb.Ticker) *queue.Ticker {
 	}
 }
 
-// Tickers reads ts from the wire.
-func (r *Reader) Tickers(ts []*pb.Ticker) []*queue.Ticker { return convertEach(ts, r.Ticker) }
-
 // TickerMeta converts m for the wire.
 func TickerMeta(m queue.TickerMeta) *pb.TickerMeta {
 	return &pb.TickerMeta{
@@ -57,8 +51,6 @@ func TickerMeta(m queue.TickerMeta) *pb.TickerMeta {
 func (r *Reader) TickerMeta(m *pb.TickerMeta) queue.TickerMeta {
 	if m == nil {
 		r.recordFault("meta", "must be set, got a request without it; send it")
-	}
-	if m == nil {
 		return queue.TickerMeta{}
 	}
 	return queue.TickerMeta{
@@ -77,9 +69,6 @@ func Tick(t queue.Tick) *pb.Tick {
 	}
 }
 
-// Ticks converts ts for the wire.
-func Ticks(ts []queue.Tick) []*pb.Tick { return convertEach(ts, Tick) }
-
 // Tick reads t from the wire.
 func (r *Reader) Tick(t *pb.Tick) queue.Tick {
 	return queue.Tick{
@@ -89,13 +78,10 @@ func (r *Reader) Tick(t *pb.Tick) queue.Tick {
 	}
 }
 
-// Ticks reads ts from the wire.
-func (r *Reader) Ticks(ts []*pb.Tick) []queue.Tick { return convertEach(ts, r.Tick) }
-
 // Times converts ts for the wire.
-func Times(ts []time.Time) []*timestamppb.Timestamp { return convertEach(ts, timestamppb.New) }
+func Times(ts []time.Time) []*timestamppb.Timestamp { return Each(ts, timestamppb.New) }
 
 // Times reads ts from the wire.
 func (r *Reader) Times(ts []*timestamppb.Timestamp) []time.Time {
-	return convertEach(ts, func(t *timestamppb.Timestamp) time.Time { return r.Time("times", t) })
+	return Each(ts, func(t *timestamppb.Timestamp) time.Time { return r.Time("times", t) })
 }

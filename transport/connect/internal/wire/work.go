@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 )
@@ -76,9 +78,29 @@ func (r *Reader) Released(rs []*pb.Released, n int) []queue.Released {
 	return out
 }
 
+// RetainMessage is a message that asks for tasks.
+type RetainMessage interface {
+	GetWorker() string
+	GetQueue() []string
+	GetLimit() int64
+	GetWait() *durationpb.Duration
+	GetLease() *durationpb.Duration
+	GetMaxBytes() int64
+	GetMaxTaskBytes() int64
+}
+
+// Retain reads m from the wire. The request id is not part of it, because only one of the messages has it.
+func (r *Reader) Retain(m RetainMessage) queue.RetainRequest {
+	return queue.RetainRequest{
+		Worker: m.GetWorker(), Queues: m.GetQueue(), Limit: r.Int("limit", m.GetLimit()), Wait: r.Duration("wait", m.GetWait()),
+		Lease: r.Duration("lease", m.GetLease()), MaxBytes: r.Int("max_bytes", m.GetMaxBytes()),
+		MaxTaskBytes: r.Int("max_task_bytes", m.GetMaxTaskBytes()),
+	}
+}
+
 // Heartbeats converts hs for the wire.
 func Heartbeats(hs []queue.Heartbeat) []*pb.Heartbeat {
-	return convertEach(hs, func(h queue.Heartbeat) *pb.Heartbeat {
+	return Each(hs, func(h queue.Heartbeat) *pb.Heartbeat {
 		return &pb.Heartbeat{Id: h.ID, Token: h.Token, Lease: Duration(h.Lease), Progress: h.Progress}
 	})
 }
@@ -98,11 +120,11 @@ func (r *Reader) Heartbeats(hs []*pb.Heartbeat) []queue.Heartbeat {
 
 // Beats converts bs for the wire.
 func Beats(bs []queue.Beat) []*pb.Beat {
-	return convertEach(bs, func(b queue.Beat) *pb.Beat {
+	return Each(bs, func(b queue.Beat) *pb.Beat {
 		if b.Err != nil {
 			return &pb.Beat{Error: Detail(b.Err)}
 		}
-		return &pb.Beat{Lease: leaseMessage(&b.Lease), CancelRequested: b.CancelRequested}
+		return &pb.Beat{Lease: leaseMessage(b.Lease), CancelRequested: b.CancelRequested}
 	})
 }
 
@@ -120,14 +142,14 @@ func (r *Reader) Beats(bs []*pb.Beat) []queue.Beat {
 
 // Workers converts ws for the wire.
 func Workers(ws []queue.Worker) []*pb.Worker {
-	return convertEach(ws, func(w queue.Worker) *pb.Worker {
+	return Each(ws, func(w queue.Worker) *pb.Worker {
 		return &pb.Worker{Worker: w.Name, Held: w.Held, Since: Time(w.Since), Queues: w.Queues, ExpiresAt: Time(w.ExpiresAt)}
 	})
 }
 
 // Workers reads ws from the wire.
 func (r *Reader) Workers(ws []*pb.Worker) []queue.Worker {
-	return convertEach(ws, func(w *pb.Worker) queue.Worker {
+	return Each(ws, func(w *pb.Worker) queue.Worker {
 		return queue.Worker{
 			Name: w.GetWorker(), Held: w.GetHeld(), Since: r.Time("since", w.GetSince()), Queues: w.GetQueues(),
 			ExpiresAt: r.Time("expires_at", w.GetExpiresAt()),
