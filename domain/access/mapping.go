@@ -37,6 +37,8 @@ type Proof struct {
 	Claims map[string][]string
 	// Expires is the end of the credential by the clock of this process.
 	Expires time.Time
+	// Trusted reports whether the issuer and its key are still trusted; nil = they are until Expires.
+	Trusted func() bool
 }
 
 // Rule gives grants to the identities that it matches: those of an issuer by a claim, or certificates by their name. A
@@ -168,16 +170,17 @@ func (m *Mapping) Principal(id Proof) (*Principal, error) {
 
 	p := NewPrincipal(key, name, id.Kind, grants)
 	p.Issuer, p.Subject = id.Issuer, id.Subject
-	p.expires, p.mapped = id.Expires, set
+	p.expires, p.mapped, p.trusted = id.Expires, set, id.Trusted
 	return p, nil
 }
 
 // errEnded is the cause of the refusal of a principal that was proved before.
 var errEnded = errors.New("must be within its time and of the present rules, got a credential that was proved before; send a new one")
 
-// Confirm returns an error when the credential of p has expired at now, or when the rules have changed since p was made.
+// Confirm returns an error when the credential of p has expired at now, when its issuer or key is no longer trusted, or when
+// the rules have changed since p was made.
 func (m *Mapping) Confirm(p *Principal, now time.Time) error {
-	if p.mapped != m.present.Load() || !p.expires.IsZero() && !now.Before(p.expires) {
+	if p.mapped != m.present.Load() || !p.expires.IsZero() && !now.Before(p.expires) || p.trusted != nil && !p.trusted() {
 		return refuse(errEnded)
 	}
 	return nil

@@ -34,9 +34,10 @@ type Principal struct {
 	// shared.
 	Issuer  string
 	Subject string
-	// expires and mapped are the end of such a credential and the rules that gave it grants.
+	// expires is the end of such a credential, mapped the rules that gave it grants, and trusted the Trusted of its proof.
 	expires time.Time
 	mapped  *ruleSet
+	trusted func() bool
 	grants  []Grant
 	// everywhere has the actions of grants for all namespaces, wide those of grants for all queues of a namespace.
 	everywhere actionSet

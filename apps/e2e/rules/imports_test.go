@@ -82,6 +82,14 @@ var rules = []rule{
 		otherwise: "the executable specification is to be read without knowing any library",
 	},
 	{
+		who: "adapters/oidc/...", may: []string{std, thirdParty, same, "domain/access", "domain/queue"},
+		otherwise: "it proves identities and knows nothing of tasks",
+	},
+	{
+		who: "...", except: []string{"adapters/oidc/..."}, never: []string{"github.com/go-jose/..."},
+		otherwise: "the signatures of JWTs are checked in one place",
+	},
+	{
 		who: "transport/...", may: []string{std, thirdParty, same, "domain/..."}, testsMay: inTests,
 		otherwise: "a transport that knows an adapter cannot be put over another; one that knows a transport goes with it",
 	},
@@ -128,7 +136,7 @@ var rules = []rule{
 		otherwise: "the package that all programs share is below them",
 	},
 	{
-		who: "...", except: []string{"domain/queuetest/...", "adapters/postgres/postgrestest/...", "apps/internal/program/programtest/...", "apps/e2e/..."},
+		who: "...", except: []string{"domain/queuetest/...", "adapters/oidc/oidctest/...", "adapters/postgres/postgrestest/...", "apps/internal/program/programtest/...", "apps/e2e/..."},
 		never:     []string{"testing/...", "adapters/postgres/postgrestest/..."},
 		otherwise: "what only tests use would be linked into users' programs",
 	},

@@ -1,0 +1,167 @@
+package oidc
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	// requestTimeout bounds a request to an issuer, with its redirects and its body.
+	requestTimeout = 5 * time.Second
+	// maxAnswerBytes bounds an answer of an issuer, without compression. A JWKS has about 1 KB for each key.
+	maxAnswerBytes = 1 << 20
+	// maxRedirects bounds the redirects of a request, all on one host.
+	maxRedirects = 3
+)
+
+// Issuer is an issuer of JWTs.
+type Issuer struct {
+	// URL equals the claim iss of its JWTs. Discovery starts from it.
+	URL string
+	// Audience is the name of this installation, which a JWT has in its claim aud.
+	Audience string
+	// Name is the claim with a name for people; "" = the subject.
+	Name string
+	// CAFile has the PEM certificates that vouch for the hosts of the issuer, in place of those of the system; "" = those.
+	CAFile string
+	// TokenFile has a token that the requests for the keys send, as API servers of Kubernetes demand; "" = none.
+	TokenFile string
+}
+
+// newClient returns a client for one request or a few to an issuer. It reads the files anew, because they are rotated, and
+// keeps no connection. token "" sends none.
+func (i Issuer) newClient(token string) (*http.Client, error) {
+	secure := &tls.Config{MinVersion: tls.VersionTLS12}
+	if i.CAFile != "" {
+		content, err := os.ReadFile(i.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("the certificates of the issuer: %w", err)
+		}
+		secure.RootCAs = x509.NewCertPool()
+		if !secure.RootCAs.AppendCertsFromPEM(content) {
+			return nil, fmt.Errorf("the certificates of the issuer must be PEM, got another form in %.200q; check the file", i.CAFile)
+		}
+	}
+
+	transport := &http.Transport{
+		Proxy:       http.ProxyFromEnvironment,
+		DialContext: (&net.Dialer{Timeout: requestTimeout}).DialContext, TLSClientConfig: secure, ForceAttemptHTTP2: true,
+		MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true,
+	}
+	return &http.Client{Transport: bounded{transport, token}, Timeout: requestTimeout, CheckRedirect: checkRedirect}, nil
+}
+
+// readToken returns the token of the requests for keys; "" without a file.
+func (i Issuer) readToken() (string, error) {
+	if i.TokenFile == "" {
+		return "", nil
+	}
+	f, err := os.Open(i.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("the token for the issuer: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+
+	content, err := io.ReadAll(io.LimitReader(f, MaxTokenBytes+1))
+	token := strings.TrimSpace(string(content))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("the token for the issuer: %w", err)
+	case token == "" || len(content) > MaxTokenBytes || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		return "", fmt.Errorf("the token for the issuer must be one line of at most %d bytes, got another form in %.200q; check the file", MaxTokenBytes, i.TokenFile)
+	}
+	return token, nil
+}
+
+// checkRedirect follows an issuer on its own host alone, so that a fault of its web server does not make another host vouch
+// for callers.
+func checkRedirect(next *http.Request, before []*http.Request) error {
+	first := before[0].URL
+	if len(before) > maxRedirects || next.URL.Scheme != first.Scheme || next.URL.Host != first.Host {
+		return fmt.Errorf("the issuer must answer itself, got a redirect to %.200q; correct its settings", next.URL.Redacted())
+	}
+	return nil
+}
+
+// bounded bounds each answer, and adds a token to each request.
+type bounded struct {
+	next  *http.Transport
+	token string
+}
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	answer, err := b.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	answer.Body = &boundedBody{answer.Body, maxAnswerBytes}
+	return answer, nil
+}
+
+// boundedBody fails at the byte after the limit.
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *boundedBody) Read(to []byte) (int, error) {
+	if len(to) > b.left+1 {
+		to = to[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(to)
+	b.left -= n
+	if b.left < 0 {
+		return 0, fmt.Errorf("the answer of the issuer must be at most %d bytes, got more", maxAnswerBytes)
+	}
+	return n, err
+}
+
+// isTrustworthy reports whether the keys that come from a URL may vouch for callers: over https, or from this machine for an
+// issuer on this machine.
+func (i Issuer) isTrustworthy(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	if u.Scheme == "https" {
+		return true
+	}
+	own, err := url.Parse(i.URL)
+	return err == nil && u.Scheme == "http" && own.Scheme == "http" && isLocal(u.Hostname()) && isLocal(own.Hostname())
+}
+
+func isLocal(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// read returns the body of a GET.
+func read(ctx context.Context, client *http.Client, from string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, from, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		return nil, errors.New("the keys of the issuer must come with status 200, got " + answer.Status)
+	}
+	return io.ReadAll(answer.Body)
+}
