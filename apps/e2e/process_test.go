@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
 )
 
@@ -136,6 +138,31 @@ func childrenOf(pid int) (pids []int) {
 	return pids
 }
 
+func writeText(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openTerminal opens a terminal. It returns the side of the user, and the name of the side of programs.
+func openTerminal(t *testing.T) (user *os.File, name string) {
+	t.Helper()
+	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = user.Close() })
+	if err := unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return user, fmt.Sprintf("/dev/pts/%d", number)
+}
+
 // TestServerAmongProcesses tests both server programs with signals, a log without a reader, a supervisor and a
 // collector that hangs.
 func TestServerAmongProcesses(t *testing.T) {
@@ -144,7 +171,7 @@ func TestServerAmongProcesses(t *testing.T) {
 	}
 	dsn := postgrestest.Empty(t)
 	for _, program := range []string{"pgqueue run", "pgqueue-server"} {
-		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT} {
 			t.Run(program+": "+sig.String()+" stops it", func(t *testing.T) {
 				s := startServer(t, nil, nil, program, dsn)
 				if err := s.cmd.Process.Signal(sig); err != nil {
@@ -163,6 +190,40 @@ func TestServerAmongProcesses(t *testing.T) {
 				}
 			})
 		}
+		t.Run(program+": SIGHUP reads the access file again", func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "access.yaml")
+			writeText(t, file, "rules: []")
+			s := startServer(t, nil, nil, program, dsn, "--access-file", file)
+			for content, message := range map[string]string{
+				"rules: [{cert: a, grant: [viewer@default]}]": "a file of settings has changed and is in use",
+				"rules: [{cert: a, grant: [root@default]}]":   "a file of settings is wrong, so its former content stays in use",
+			} {
+				writeText(t, file, content)
+				if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+					t.Fatal(err)
+				}
+				for !strings.Contains(s.log.String(), message) {
+					s.mustRun()
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+			if got := s.get("/readyz"); got != http.StatusOK {
+				t.Errorf("/readyz: %d", got)
+			}
+		})
+		t.Run(program+": the end of its terminal stops it", func(t *testing.T) {
+			terminal, name := openTerminal(t)
+			s := startServer(t, []string{"setsid", "sh", "-c", `exec "$@" 0<>` + name, "sh"}, nil, program, dsn)
+			if err := terminal.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if code := s.ends(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			if !strings.Contains(s.log.String(), `"msg":"stopped"`) {
+				t.Error("it did not stop by itself")
+			}
+		})
 		t.Run(program+": SIGHUP that was ignored at the start stays so", func(t *testing.T) {
 			s := startServer(t, []string{"nohup"}, nil, program, dsn)
 			for range 3 {
@@ -180,7 +241,7 @@ func TestServerAmongProcesses(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 		})
-		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT} {
 			t.Run(program+": "+sig.String()+" ends a wait for the database", func(t *testing.T) {
 				closed := closedPort(t)
 				s := startProcess(t, nil, nil, program, "postgres://u@"+closed+"/d", "--wait", "1h")

@@ -3,6 +3,8 @@ package access
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -22,6 +24,43 @@ const (
 	// MaxSubject is the largest number of bytes of the subject of an identity.
 	MaxSubject = 255
 )
+
+// Issuer is an issuer of JWTs that a server trusts.
+type Issuer struct {
+	// URL equals the claim iss of its JWTs.
+	URL string
+	// Audience is the name of this installation, which a JWT must have in its claim aud.
+	Audience string
+	// Name is the claim with a name for people; "" = the subject.
+	Name string
+}
+
+// Validate reports the first wrong field of i as KindInvalid. The URL has the scheme https; over http only this machine may
+// vouch for callers.
+func (i Issuer) Validate() error {
+	u, err := url.Parse(i.URL)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !isLocalHost(u.Hostname())) {
+		return queue.Invalid("issuer", fmt.Sprintf("must be a URL such as https://id.example.com, got %.64q; copy the claim iss of a JWT", i.URL))
+	}
+	for _, field := range []struct{ name, text string }{{"issuer", i.URL}, {"audience", i.Audience}, {"name", i.Name}} {
+		if field.name == "name" && field.text == "" {
+			continue
+		}
+		if err := validateMatch(field.name, field.text); err != nil {
+			return err
+		}
+		if strings.Contains(field.text, "*") {
+			return queue.Invalid(field.name, fmt.Sprintf("must be a whole text, got %.64q; leave out the *", field.text))
+		}
+	}
+	return nil
+}
+
+// isLocalHost reports whether a host of a URL is this machine.
+func isLocalHost(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
 
 // Proof names a caller that an issuer of JWTs or a certificate authority vouches for.
 type Proof struct {

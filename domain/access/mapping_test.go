@@ -168,3 +168,40 @@ func TestRuleValidate(t *testing.T) {
 		})
 	}
 }
+
+func TestIssuerValidate(t *testing.T) {
+	for name, c := range map[string]struct {
+		issuer access.Issuer
+		field  string // "" = valid
+	}{
+		"whole":                     {access.Issuer{URL: company, Audience: "pgqueue", Name: "email"}, ""},
+		"with a path":               {access.Issuer{URL: company + "/realms/a", Audience: "pgqueue"}, ""},
+		"on this machine":           {access.Issuer{URL: "http://localhost:8081", Audience: "pgqueue"}, ""},
+		"on this machine, by IPv6":  {access.Issuer{URL: "http://[::1]:8081", Audience: "pgqueue"}, ""},
+		"elsewhere without TLS":     {access.Issuer{URL: "http://id.example.com", Audience: "pgqueue"}, "issuer"},
+		"no URL":                    {access.Issuer{Audience: "pgqueue"}, "issuer"},
+		"another scheme":            {access.Issuer{URL: "file:///keys", Audience: "pgqueue"}, "issuer"},
+		"a user":                    {access.Issuer{URL: "https://a:b@id.example.com", Audience: "pgqueue"}, "issuer"},
+		"a query":                   {access.Issuer{URL: company + "?a=b", Audience: "pgqueue"}, "issuer"},
+		"a star":                    {access.Issuer{URL: company + "/*", Audience: "pgqueue"}, "issuer"},
+		"long":                      {access.Issuer{URL: company + "/" + strings.Repeat("a", access.MaxMatch), Audience: "pgqueue"}, "issuer"},
+		"without an audience":       {access.Issuer{URL: company}, "audience"},
+		"for every audience":        {access.Issuer{URL: company, Audience: "*"}, "audience"},
+		"an audience with controls": {access.Issuer{URL: company, Audience: "a\n"}, "audience"},
+		"a blank name":              {access.Issuer{URL: company, Audience: "pgqueue", Name: " "}, "name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := c.issuer.Validate()
+			if c.field == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			e, ok := errors.AsType[*queue.Error](err)
+			if !ok || e.Kind != queue.KindInvalid || e.Field != c.field || !strings.Contains(e.Msg, "; ") {
+				t.Errorf("%v, want an error of %s with a remedy", err, c.field)
+			}
+		})
+	}
+}

@@ -45,23 +45,34 @@ func (s *secretValue) Type() string { return "secret" }
 // ReadSecret returns the content of a file of secrets without the white space around it. field names the setting with the
 // path. Its errors never contain the content.
 func ReadSecret(field, path string) (string, error) {
+	content, err := ReadFile(field, path, maxSecretBytes)
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimSpace(content)
+	if text == "" {
+		return "", queue.Invalid(field, fmt.Sprintf("must be a file with a secret, got nothing in %.200q; write the secret into it", path))
+	}
+	return text, nil
+}
+
+// ReadFile returns the content of a file of at most limit bytes. field names the setting with the path. Each error is
+// KindInvalid and never contains the content.
+func ReadFile(field, path string, limit int) (string, error) {
 	f, err := os.Open(path) //nolint:gosec // a setting of the operator
 	if err != nil {
 		return "", refuseFile(field, path, err)
 	}
 	defer func() { _ = f.Close() }()
 
-	content, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
-	text := strings.TrimSpace(string(content))
+	content, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	switch {
 	case err != nil:
 		return "", refuseFile(field, path, err)
-	case len(content) > maxSecretBytes:
-		return "", queue.Invalid(field, fmt.Sprintf("must be a file of at most %d bytes, got a larger one in %.200q; check the path", maxSecretBytes, path))
-	case text == "":
-		return "", queue.Invalid(field, fmt.Sprintf("must be a file with a secret, got nothing in %.200q; write the secret into it", path))
+	case len(content) > limit:
+		return "", queue.Invalid(field, fmt.Sprintf("must be a file of at most %d bytes, got a larger one in %.200q; check the path", limit, path))
 	}
-	return text, nil
+	return string(content), nil
 }
 
 func refuseFile(field, path string, err error) error {

@@ -11,7 +11,8 @@ import (
 
 // Signals returns the signals that control a long-running program:
 //
-//	SIGTERM, SIGINT, SIGHUP   stop gracefully; a second one, at once
+//	SIGTERM, SIGINT           stop gracefully; a second one, at once
+//	SIGHUP                    read the files of the settings again, in a program that can; else stop gracefully
 //	SIGQUIT                   write the stacks of all goroutines to the log, then stop at once
 //	SIGUSR1                   turn the debug lines of the log on and off
 //
@@ -36,13 +37,23 @@ func Signals() (signals <-chan os.Signal, stop func()) {
 	}
 }
 
-// WatchSignals handles the signals until unwatch is called. It toggles the debug lines of level, writes stacks to
-// dump, and calls stop for each signal that requests a stop. atOnce is true for SIGQUIT and from the second such
-// signal on.
-func WatchSignals(
-	signals <-chan os.Signal, level *slog.LevelVar, dump io.Writer, stop func(sig os.Signal, atOnce bool),
-) (unwatch func()) {
+// Reactions are what signals do. Stop is required.
+type Reactions struct {
+	// Level has the debug lines that SIGUSR1 turns on and off.
+	Level *slog.LevelVar
+	// Dump receives the stacks of all goroutines.
+	Dump io.Writer
+	// Reload reads the files of the settings again; nil = SIGHUP stops the program.
+	Reload func()
+	// Stop is called for each signal that requests a stop. atOnce is true for SIGQUIT and from the second such signal on.
+	Stop func(sig os.Signal, atOnce bool)
+}
+
+// WatchSignals handles the signals until unwatch is called. A SIGHUP that comes because the terminal of the program has
+// closed requests a stop in every program.
+func WatchSignals(signals <-chan os.Signal, r Reactions) (unwatch func()) {
 	done := make(chan struct{})
+	lost := watchTerminal()
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for stopping := false; ; {
@@ -50,16 +61,18 @@ func WatchSignals(
 			case <-done:
 				return
 			case sig := <-signals:
-				if IsDebug(sig) {
-					Toggle(level)
+				switch {
+				case IsDebug(sig):
+					Toggle(r.Level)
 					continue
+				case isReload(sig) && r.Reload != nil && !lost():
+					r.Reload()
+					continue
+				case IsDump(sig):
+					DumpGoroutines(r.Dump)
 				}
 
-				if IsDump(sig) {
-					DumpGoroutines(dump)
-				}
-
-				stop(sig, stopping || IsDump(sig))
+				r.Stop(sig, stopping || IsDump(sig))
 				stopping = true
 			}
 		}

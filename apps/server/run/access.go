@@ -60,7 +60,8 @@ func decideAccess(cfg *Config, loopback, exists bool) (portAccess, error) {
 }
 
 // watchAccessEvery is the interval at which an open server looks for the first token, which another process may have made, and
-// at which the file of the admin token is read.
+// at which the files of settings are read again. With access.ConfirmInterval it bounds the time from the change of a file to the
+// end of open streams, which is at most 10 s.
 const watchAccessEvery = 3 * time.Second
 
 // accessControl decides which principal a request has. It is safe for concurrent use.
@@ -70,7 +71,9 @@ type accessControl struct {
 	auth   *access.Authenticator
 	admin  access.Admin
 
-	static    func() []access.StaticToken
+	mapping access.Mapping                  // the rules of the access file
+	issuers atomic.Pointer[[]access.Issuer] // those of the access file; nil = none
+
 	hasStatic atomic.Bool // a static token exists
 	hasAdmin  atomic.Bool // one of them manages tokens
 
@@ -89,7 +92,10 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	g := &accessControl{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), insecure: s.cfg.InsecureOpen}
 	s.startAudit(store)
 	g.admin = access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherAdmin: g.hasAdmin.Load, Audit: s.audit})
-	if err := g.readStatic(&s.cfg); err != nil {
+	if err := s.readStatic(g); err != nil {
+		return err
+	}
+	if err := s.readRules(g); err != nil {
 		return err
 	}
 
@@ -106,6 +112,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	g.closesAtCredential.Store(d.untilCredential)
 	g.logAccess(ctx, &s.cfg, loopback, exists)
 
+	s.health.AddNotice("settings", s.files.check)
 	s.control = g
 	s.watchAccess(ctx)
 	return nil
@@ -117,49 +124,64 @@ func isLoopback(addr net.Addr) bool {
 	return err == nil && at.Addr().Unmap().IsLoopback()
 }
 
-// readStatic reads the admin token of the environment and the tokens of the file.
-func (g *accessControl) readStatic(cfg *Config) error {
+// readStatic reads the admin token of the environment, and the tokens of the file now and at each reload.
+func (s *Server) readStatic(g *accessControl) error {
 	var fixed []access.StaticToken
-	if cfg.AdminToken != "" {
-		one, err := access.ParseStaticTokens(program.Variable("admin-token"), cfg.AdminToken)
+	if s.cfg.AdminToken != "" {
+		one, err := access.ParseStaticTokens(program.Variable("admin-token"), s.cfg.AdminToken)
 		if err != nil {
 			return err
 		}
 		fixed = one
 	}
-
-	g.static = func() []access.StaticToken { return fixed }
-	if cfg.AdminTokenFile != "" {
-		const field = "admin-token-file"
-		file, err := program.NewSecretFile(field, cfg.AdminTokenFile)
-		if err != nil {
-			return err
-		}
-		present, err := access.ParseStaticTokens(field, file.Read())
-		if err != nil {
-			return err
-		}
-
-		var reported string
-		g.static = func() []access.StaticToken {
-			// While the file is wrong, the former tokens stay. Each fault is reported once.
-			tokens, err := access.ParseStaticTokens(field, file.Read())
-			if err == nil {
-				present, reported = tokens, ""
-			} else if reported != err.Error() {
-				reported = err.Error()
-				g.log.Error("the file of admin tokens is wrong, so the former tokens stay", "file", cfg.AdminTokenFile, "error", err)
-			}
-			return slices.Concat(present, fixed)
-		}
+	g.acceptStatic(fixed)
+	if s.cfg.AdminTokenFile == "" {
+		return nil
 	}
-	g.acceptStatic()
-	return nil
+
+	const field = "admin-token-file"
+	var present string
+	return s.files.add(field, s.cfg.AdminTokenFile, func() (bool, error) {
+		content, err := program.ReadSecret(field, s.cfg.AdminTokenFile)
+		if err != nil || content == present {
+			return false, err
+		}
+		tokens, err := access.ParseStaticTokens(field, content)
+		if err != nil {
+			return false, err
+		}
+		g.acceptStatic(slices.Concat(tokens, fixed))
+		present = content
+		return true, nil
+	})
 }
 
-// acceptStatic makes the static tokens valid.
-func (g *accessControl) acceptStatic() {
-	tokens := g.static()
+// readRules reads the access file now and at each reload.
+func (s *Server) readRules(g *accessControl) error {
+	if s.cfg.AccessFile == "" {
+		return nil
+	}
+
+	const field = "access-file"
+	var present string
+	return s.files.add(field, s.cfg.AccessFile, func() (bool, error) {
+		content, err := program.ReadFile(field, s.cfg.AccessFile, maxAccessFileBytes)
+		if err != nil || content == present {
+			return false, err
+		}
+		file, err := parseAccessFile(field, content)
+		if err != nil {
+			return false, err
+		}
+		g.issuers.Store(&file.issuers)
+		g.mapping.Replace(file.rules)
+		present = content
+		return true, nil
+	})
+}
+
+// acceptStatic makes the static tokens valid in place of the former ones.
+func (g *accessControl) acceptStatic(tokens []access.StaticToken) {
 	g.auth.AcceptStatic(tokens...)
 	g.hasStatic.Store(len(tokens) > 0)
 	g.hasAdmin.Store(slices.ContainsFunc(tokens, func(t access.StaticToken) bool {
@@ -167,9 +189,25 @@ func (g *accessControl) acceptStatic() {
 	}))
 }
 
-// hasCredential reports whether any credential exists.
+// trustedIssuers returns the issuers of JWTs that the access file has at present. The caller must not change them.
+func (g *accessControl) trustedIssuers() []access.Issuer {
+	if issuers := g.issuers.Load(); issuers != nil {
+		return *issuers
+	}
+	return nil
+}
+
+// confirm returns an error when the credential of p is no longer valid.
+func (g *accessControl) confirm(ctx context.Context, p *access.Principal) error {
+	if p.Kind == access.KindJWT || p.Kind == access.KindCertificate {
+		return g.mapping.Confirm(p, time.Now())
+	}
+	return g.auth.Confirm(ctx, p)
+}
+
+// hasCredential reports whether any credential exists: a token, or an issuer of them.
 func (g *accessControl) hasCredential(ctx context.Context) (bool, error) {
-	if g.hasStatic.Load() {
+	if g.hasStatic.Load() || len(g.trustedIssuers()) > 0 {
 		return true, nil
 	}
 	return g.tokens.HasTokens(ctx)
@@ -206,13 +244,13 @@ func (g *accessControl) closeOpen() {
 	}
 }
 
-// watchAccess looks for the first credential and for a new admin token until the server stops.
+// watchAccess reads changed files of settings and looks for the first credential until the server stops.
 func (s *Server) watchAccess(ctx context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for retry.Sleep(ctx, watchAccessEvery) {
-			s.control.acceptStatic()
+			s.files.read(ctx)
 			if !s.control.closesAtCredential.Load() {
 				continue
 			}
@@ -266,7 +304,7 @@ func (s *Server) startAudit(store queue.Store) {
 // guard returns the service with a decision before each operation.
 func (s *Server) guard(store queue.Store) queue.Service {
 	queues, _ := queue.StoreAs[access.TaskQueues](store)
-	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.control.auth.Confirm, Audit: s.audit})
+	return access.Guard(s.service, access.Guarding{Queues: queues, Confirm: s.control.confirm, Audit: s.audit})
 }
 
 // publicPaths are the paths that need no credential, for GET and HEAD. They show nothing of a namespace. The match is exact:

@@ -51,6 +51,9 @@ type Config struct {
 	AdminTokenFile string
 	// AdminToken is a token of the role system; "" = none.
 	AdminToken string
+	// AccessFile is a YAML file of issuers and rules that give grants to JWTs and certificates. It is read again when it
+	// changes; "" = none.
+	AccessFile string
 	// AuditRetention is the age at which entries of the audit are removed; nil = access.DefaultAuditRetention, 0 = never.
 	AuditRetention *time.Duration
 	// NoBackground leaves background work to other processes.

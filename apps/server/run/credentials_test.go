@@ -64,12 +64,29 @@ func TestDecideAccess(t *testing.T) {
 // writeTokens writes a file of static tokens and returns its path.
 func writeTokens(t *testing.T, lines ...string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "tokens")
-	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return writeFile(t, strings.Join(lines, "\n"))
+}
+
+// writeFile writes a file of settings and returns its path.
+func writeFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "settings")
+	replaceFile(t, path, content)
 	return path
 }
+
+// replaceFile puts another file in place of the one at path, as a deployment does.
+func replaceFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const issuersAlone = "issuers: [{issuer: https://id.example.com, audience: pgqueue}]"
 
 // TestStartOfAccess starts servers at real addresses with real credentials.
 func TestStartOfAccess(t *testing.T) {
@@ -90,6 +107,14 @@ func TestStartOfAccess(t *testing.T) {
 		"any address with auth off":                 {addr: "0.0.0.0:0", change: func(c *Config) { c.Auth = AuthOff }, refused: "--insecure-open"},
 		"any address with an admin token is closed": {addr: "0.0.0.0:0", change: func(c *Config) { c.AdminToken = token }, closed: true},
 		"any address that is opened":                {addr: "0.0.0.0:0", change: func(c *Config) { c.InsecureOpen = true }},
+		"loopback with an issuer is closed":         {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = writeFile(t, issuersAlone) }, closed: true},
+		"loopback with rules of no issuer is open":  {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = writeFile(t, "rules: []") }},
+		"any address with an issuer is closed":      {addr: "0.0.0.0:0", change: func(c *Config) { c.AccessFile = writeFile(t, issuersAlone) }, closed: true},
+		"any address with rules of no issuer":       {addr: "0.0.0.0:0", change: func(c *Config) { c.AccessFile = writeFile(t, "rules: []") }, refused: "--insecure-open"},
+		"auth off with an issuer":                   {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile, c.Auth = writeFile(t, issuersAlone), AuthOff }},
+		"a wrong access file":                       {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = writeFile(t, "rules: []\nusers: []") }, refused: "access-file, line 2"},
+		"an access file that does not exist":        {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = "/nowhere/access.yaml" }, refused: "check the path"},
+		"an access file without an end":             {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = "/dev/zero" }, refused: "at most 1048576 bytes"},
 		"an admin token of another form":            {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminToken = "s3cret-s3cret" }, refused: "pgqueue generate-token"},
 		"an empty file of tokens":                   {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = writeTokens(t, "") }, refused: "write the secret into it"},
 		"a file with an unknown role":               {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminTokenFile = writeTokens(t, token+" root@*") }, refused: "line 1"},

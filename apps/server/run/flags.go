@@ -35,6 +35,7 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	fs.BoolVar(&c.InsecureOpen, "insecure-open", false, "let requests without a credential do everything, at any address")
 	fs.StringVar(&c.AdminTokenFile, "admin-token-file", "", "`file` with a token on each line, and its grants behind it, else every right; it is read again when it changes")
 	program.SecretVar(fs, &c.AdminToken, "admin-token", "a `token` that has every right")
+	fs.StringVar(&c.AccessFile, "access-file", "", "YAML `file` of issuers and of rules that give grants to JWTs and certificates; it is read again when it changes")
 	c.AuditRetention = new(access.DefaultAuditRetention)
 	program.DurationVar(fs, c.AuditRetention, "audit-retention", "age at which entries of the audit are removed, at least 30d; 0 = never")
 	program.FromEnvironment(fs)

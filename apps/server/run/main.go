@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -83,7 +84,7 @@ func checkRunning(cmd *cobra.Command, cfg *Config) error {
 }
 
 // UntilSignal runs a server until a signal requests its end, see program.Signals, or until ctx ends. It then stops
-// the server gracefully within its deadline. The supervisor gets the readiness and the stop. Up to 64 MB of garbage
+// the server gracefully within its deadline. SIGHUP calls [Server.Reload]. The supervisor gets the readiness and the stop. Up to 64 MB of garbage
 // may collect in the heap of the process, unless GOGC is set in its environment. If started is set, UntilSignal calls
 // it when the server is ready.
 func UntilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started func(*Server)) error {
@@ -109,11 +110,21 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 	// graceful ends when the stop must not wait.
 	graceful, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	unwatch := program.WatchSignals(signals, level, os.Stderr, func(_ os.Signal, atOnce bool) {
-		stop()
-		if atOnce {
-			cut()
-		}
+	// present is nil until the server runs: its start reads all files.
+	var present atomic.Pointer[Server]
+	unwatch := program.WatchSignals(signals, program.Reactions{
+		Level: level, Dump: os.Stderr,
+		Reload: func() {
+			if s := present.Load(); s != nil {
+				s.Reload(running)
+			}
+		},
+		Stop: func(_ os.Signal, atOnce bool) {
+			stop()
+			if atOnce {
+				cut()
+			}
+		},
 	})
 	defer unwatch()
 
@@ -125,6 +136,7 @@ func untilSignal(ctx context.Context, cfg Config, level *slog.LevelVar, started 
 		}
 		return err
 	}
+	present.Store(server)
 	if started != nil {
 		started(server)
 	}

@@ -104,12 +104,21 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func do(t *testing.T, method, url, body string) (int, string) {
 	t.Helper()
+	return doAs(t, "", method, url, body)
+}
+
+// doAs sends a request with a bearer token.
+func doAs(t *testing.T, token, method, url, body string) (int, string) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := client.Do(req)
 	if err != nil {

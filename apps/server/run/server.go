@@ -33,6 +33,7 @@ type Server struct {
 	guarded queue.Service         // service with a decision about access before each operation
 	audit   *access.AuditRecorder // nil for a store without an audit
 	control *accessControl
+	files   settingFiles
 	checks  *httpaccess.Checks
 	http    *http.Server
 	root    atomic.Pointer[http.Handler] // the present handler of http
@@ -65,7 +66,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 
-	s := &Server{cfg: cfg, log: cfg.Log, done: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Log, done: make(chan struct{}), files: settingFiles{log: cfg.Log}}
 	s.checks, err = s.newChecks()
 	if err != nil {
 		return nil, err

@@ -125,7 +125,7 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 	var draining atomic.Bool
 	// running is nil until the service is open: there is no worker to drain before.
 	var running atomic.Pointer[worker.Worker]
-	unwatch := program.WatchSignals(signals, c.log.Level, stderr, func(sig os.Signal, atOnce bool) {
+	unwatch := program.WatchSignals(signals, program.Reactions{Level: c.log.Level, Dump: stderr, Stop: func(sig os.Signal, atOnce bool) {
 		draining.Store(true)
 		supervisor.Stopping()
 		log.InfoContext(ctx, "stopping", "signal", sig.String(), "drain", !atOnce)
@@ -133,7 +133,7 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 		if w := running.Load(); w != nil && atOnce {
 			w.StopNow()
 		}
-	})
+	}})
 	defer unwatch()
 
 	log.DebugContext(ctx, "opening", "at", c.describe())
