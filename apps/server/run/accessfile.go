@@ -59,7 +59,7 @@ func parseAccessFile(field, content string) (accessFile, error) {
 // refuseSyntax returns the error of a text that is not YAML, in one line. The parser names the line of the fault.
 func (p accessFileParser) refuseSyntax(err error) error {
 	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "yaml: ")
-	return queue.Invalid(p.field, fmt.Sprintf("must be YAML: %.300s; correct that line", text))
+	return queue.Invalid(p.field, fmt.Sprintf("must be YAML, got %.64q; correct the text near that line", text))
 }
 
 // at adds the place of a node to an error.
@@ -70,7 +70,7 @@ func (p accessFileParser) at(node *yaml.Node, err error) error {
 // readMapping returns the values of a mapping by their keys, which are among known.
 func (p accessFileParser) readMapping(node *yaml.Node, known ...string) (map[string]*yaml.Node, error) {
 	if node.Kind != yaml.MappingNode {
-		return nil, p.at(node, queue.Invalid("", fmt.Sprintf("must be a mapping with the keys %s, got %s; write key: value", strings.Join(known, ", "), describeNode(node))))
+		return nil, p.at(node, queue.Invalid("", fmt.Sprintf("must be a mapping with the keys %s, got %.64q; write key: value", strings.Join(known, ", "), describeNode(node))))
 	}
 
 	values := map[string]*yaml.Node{}
@@ -93,7 +93,7 @@ func (p accessFileParser) readList(name string, node *yaml.Node, limit int) ([]*
 	case node == nil:
 		return nil, nil
 	case node.Kind != yaml.SequenceNode:
-		return nil, p.at(node, queue.Invalid(name, fmt.Sprintf("must be a list, got %s; write each element behind a -", describeNode(node))))
+		return nil, p.at(node, queue.Invalid(name, fmt.Sprintf("must be a list, got %.64q; write each element behind a -", describeNode(node))))
 	case len(node.Content) > limit:
 		return nil, p.at(node, queue.Invalid(name, fmt.Sprintf("must be at most %d elements, got %d", limit, len(node.Content))))
 	}
@@ -106,7 +106,7 @@ func (p accessFileParser) readText(name string, node *yaml.Node) (string, error)
 		return "", nil
 	}
 	if tag := node.ShortTag(); node.Kind != yaml.ScalarNode || tag == "!!null" || tag == "!!binary" {
-		return "", p.at(node, queue.Invalid(name, fmt.Sprintf("must be a text, got %s; write it in quotes", describeNode(node))))
+		return "", p.at(node, queue.Invalid(name, fmt.Sprintf("must be a text, got %.64q; write it in quotes", describeNode(node))))
 	}
 	return node.Value, nil
 }
@@ -234,5 +234,5 @@ func describeNode(node *yaml.Node) string {
 	if node.ShortTag() == "!!null" {
 		return "nothing"
 	}
-	return fmt.Sprintf("%.64q", node.Value)
+	return node.Value
 }
