@@ -48,9 +48,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func orphan() Option { return optionFunc(func(c *config) { c.orphan = true }) }
+func orphan() Option { return func(c *config) { c.orphan = true } }
 
-func searchIn(p places) Option { return optionFunc(func(c *config) { c.places = p }) }
+func searchIn(p places) Option { return func(c *config) { c.places = p } }
 
 // helperSpec describes a helper process. It starts a server, prints a reply as one line of JSON and lives until its
 // input ends.

@@ -20,67 +20,45 @@ const (
 
 // Option changes a setting of Start. Only the With functions of this package make options. Of two options for one
 // setting the later one wins.
-type Option interface {
-	apply(*config)
-}
-
-type optionFunc func(*config)
-
-func (f optionFunc) apply(c *config) { f(c) }
+type Option func(*config)
 
 // WithDataDir keeps the data in dir instead of DefaultDataDir. Start creates dir and its missing parents. An existing
 // folder must be empty or made by this package. It excludes WithTemporary.
-func WithDataDir(dir string) Option {
-	return optionFunc(func(c *config) { c.dataDir = dir })
-}
+func WithDataDir(dir string) Option { return func(c *config) { c.dataDir = dir } }
 
 // WithBinDir uses the server binaries of dir and searches nowhere else. The folder must hold postgres and initdb.
-func WithBinDir(dir string) Option {
-	return optionFunc(func(c *config) { c.binDir = dir })
-}
+func WithBinDir(dir string) Option { return func(c *config) { c.binDir = dir } }
 
 // WithPort listens on port (1 to 65535) of 127.0.0.1. Without it, or with 0, Start uses the port of the last run
 // while that is free, else any free port.
-func WithPort(port int) Option {
-	return optionFunc(func(c *config) { c.port = port })
-}
+func WithPort(port int) Option { return func(c *config) { c.port = port } }
 
 // WithSetting starts PostgreSQL with a setting of its configuration, such as WithSetting("shared_buffers", "256MB").
 // Tests that need no durability use WithSetting("fsync", "off"). The setting overrides the configuration files of the
 // data folder. Start refuses the settings that it depends on: port, listen_addresses, unix_socket_directories, the
 // paths of files and the destination of the log.
 func WithSetting(name, value string) Option {
-	return optionFunc(func(c *config) { c.settings[strings.ToLower(name)] = value })
+	return func(c *config) { c.settings[strings.ToLower(name)] = value }
 }
 
 // WithLogger sends the log of PostgreSQL and the messages of this package to logger. The severity LOG becomes debug,
 // ERROR and FATAL become warn, PANIC becomes error. Without this option nothing is logged.
-func WithLogger(logger *slog.Logger) Option {
-	return optionFunc(func(c *config) { c.logger = logger })
-}
+func WithLogger(logger *slog.Logger) Option { return func(c *config) { c.logger = logger } }
 
 // WithTemporary keeps the data in a new folder below the system's folder for temporary files. Stop removes it. The
 // option is for tests: a killed program leaves its folder behind.
-func WithTemporary() Option {
-	return optionFunc(func(c *config) { c.temporary = true })
-}
+func WithTemporary() Option { return func(c *config) { c.temporary = true } }
 
 // WithStartTimeout limits the duration of Start without the download of binaries, which has its own limit of 10
 // minutes. The default is DefaultStartTimeout.
-func WithStartTimeout(d time.Duration) Option {
-	return optionFunc(func(c *config) { c.startTimeout = d })
-}
+func WithStartTimeout(d time.Duration) Option { return func(c *config) { c.startTimeout = d } }
 
 // WithStopTimeout limits the fast shutdown in Stop. The limit also holds for a PostgreSQL that a killed program left
 // behind. The default is DefaultStopTimeout.
-func WithStopTimeout(d time.Duration) Option {
-	return optionFunc(func(c *config) { c.stopTimeout = d })
-}
+func WithStopTimeout(d time.Duration) Option { return func(c *config) { c.stopTimeout = d } }
 
 // WithFetcher replaces the download of binaries for a machine that has none. With nil, Start downloads nothing.
-func WithFetcher(fetch Fetcher) Option {
-	return optionFunc(func(c *config) { c.fetch = fetch })
-}
+func WithFetcher(fetch Fetcher) Option { return func(c *config) { c.fetch = fetch } }
 
 // config holds the values of all options. validate checks them.
 type config struct {
@@ -113,7 +91,7 @@ func newConfig(opts []Option) (config, error) {
 
 	for _, o := range opts {
 		if o != nil {
-			o.apply(&c)
+			o(&c)
 		}
 	}
 

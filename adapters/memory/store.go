@@ -53,23 +53,19 @@ var (
 )
 
 // Option configures New.
-type Option interface{ apply(s *Store) }
-
-type option func(*Store)
-
-func (o option) apply(s *Store) { o(s) }
+type Option func(*Store)
 
 // WithClock makes now the store's clock instead of time.Now. It must be safe for concurrent use.
-func WithClock(now func() time.Time) Option { return option(func(s *Store) { s.clock = now }) }
+func WithClock(now func() time.Time) Option { return func(s *Store) { s.clock = now } }
 
 // WithJitter makes random, which gives numbers in [0, 1), the jitter of backoff. It is never called concurrently.
-func WithJitter(random func() float64) Option { return option(func(s *Store) { s.jitter = random }) }
+func WithJitter(random func() float64) Option { return func(s *Store) { s.jitter = random } }
 
 // DefaultMaxEvents is how many events the feed keeps.
 const DefaultMaxEvents = 10_000
 
 // WithMaxEvents bounds the feed to the newest n events of all namespaces together; at least 1.
-func WithMaxEvents(n int) Option { return option(func(s *Store) { s.feed.most = max(n, 1) }) }
+func WithMaxEvents(n int) Option { return func(s *Store) { s.feed.most = max(n, 1) } }
 
 // New returns an empty store.
 func New(opts ...Option) *Store {
@@ -97,7 +93,7 @@ func New(opts ...Option) *Store {
 		func(r *record) *int { return &r.death })
 	s.firing = newTickerHeap()
 	for _, o := range opts {
-		o.apply(s)
+		o(s)
 	}
 
 	return s

@@ -49,70 +49,66 @@ type config struct {
 }
 
 // Option configures a Telemetry.
-type Option interface{ apply(*config) error }
-
-type option func(*config) error
-
-func (o option) apply(c *config) error { return o(c) }
+type Option func(*config) error
 
 // WithRegistry registers the metrics with r, which [Telemetry.Handler] then serves. Default: a registry of its own. One
 // registry takes the metrics of one Telemetry.
 func WithRegistry(r *prometheus.Registry) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		if r == nil {
 			return queue.Invalid("registry", "must be a registry, got nil")
 		}
 		c.registry = r
 		return nil
-	})
+	}
 }
 
 // WithMetrics says whether anything is counted. Default true.
-func WithMetrics(on bool) Option { return option(func(c *config) error { c.metrics = on; return nil }) }
+func WithMetrics(on bool) Option { return func(c *config) error { c.metrics = on; return nil } }
 
 // WithTracerProvider records spans with p. Default: none, and tracing costs nothing. A no-op provider means the same.
 func WithTracerProvider(p trace.TracerProvider) Option {
-	return option(func(c *config) error { c.provider = p; return nil })
+	return func(c *config) error { c.provider = p; return nil }
 }
 
 // WithCreationAsParent makes the span of a handler a child of the span that created its task, so that both are of one
 // trace. Default: it begins a trace of its own that is linked to the creation, as the conventions ask for: a task may
 // be worked long after, and several times.
 func WithCreationAsParent() Option {
-	return option(func(c *config) error { c.parentCreation = true; return nil })
+	return func(c *config) error { c.parentCreation = true; return nil }
 }
 
 // WithMaxQueues sets how many queues have a label of their own in counters and histograms, 1 to 10,000. The others
 // share the label "other". Each costs up to some 60 time series.
 func WithMaxQueues(n int) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.maxQueues = n
 		return queue.CheckInt("max_queues", n, 1, 10_000)
-	})
+	}
 }
 
 // WithMaxGaugeQueues sets how many queues have a label of their own in gauges, 1 to 100,000. The others are added up
 // under the label "other". Each costs 11 time series.
 func WithMaxGaugeQueues(n int) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.maxGaugeQueues = n
 		return queue.CheckInt("max_gauge_queues", n, 1, 100_000)
-	})
+	}
 }
 
 // WithStatsAge sets how old the stats of a scrape may be, 0 to 1 min: scrapes within that time share one reading.
 func WithStatsAge(d time.Duration) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.statsAge = d
 		if d < 0 || d > time.Minute {
 			return queue.Invalid("stats_age", fmt.Sprintf("must be a duration from 0 to 1 min, got %v", d))
 		}
 		return nil
-	})
+	}
 }
 
 // WithVersion is the program's version in pgqueue_build_info.
-func WithVersion(v string) Option { return option(func(c *config) error { c.version = v; return nil }) }
+func WithVersion(v string) Option { return func(c *config) error { c.version = v; return nil } }
 
 // New is a Telemetry. It starts nothing.
 func New(opts ...Option) (*Telemetry, error) {
@@ -122,7 +118,7 @@ func New(opts ...Option) (*Telemetry, error) {
 	}
 
 	for _, o := range opts {
-		if err := o.apply(&c); err != nil {
+		if err := o(&c); err != nil {
 			return nil, queue.WithOp("new telemetry", err)
 		}
 	}

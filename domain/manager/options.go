@@ -35,11 +35,7 @@ const (
 )
 
 // Option configures a Manager.
-type Option interface{ apply(*config) error }
-
-type option func(*config) error
-
-func (o option) apply(c *config) error { return o(c) }
+type Option func(*config) error
 
 // Tracer observes the operations of a Manager: those of [queue.Service], and those that only the Manager has, as NextTask.
 // Of a call it gets the operation and the namespace; [queue.ObserveService] has the other fields too.
@@ -85,7 +81,7 @@ func configFromOptions(opts []Option) (config, error) {
 		eventBuffer: DefaultEventBuffer, background: true,
 	}
 	for _, o := range opts {
-		if err := o.apply(&c); err != nil {
+		if err := o(&c); err != nil {
 			return c, err
 		}
 	}
@@ -102,73 +98,71 @@ func defaultWorkerName() string {
 
 // WithNamespace binds the manager to namespace instead of "default".
 func WithNamespace(namespace string) Option {
-	return option(func(c *config) (err error) {
+	return func(c *config) (err error) {
 		c.namespace, err = queue.NamespaceName(namespace)
 		return err
-	})
+	}
 }
 
 // WithWorkers sets the number of tasks that Run works at once for the registered workers of a namespace, 1 to 10,000.
 // Default: GOMAXPROCS.
 func WithWorkers(n int) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.workers = n
 		return queue.CheckInt("workers", n, 1, queue.MaxBatch)
-	})
+	}
 }
 
 // WithWorkerName names this process as a worker. Default: host name and process id.
 func WithWorkerName(name string) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.workerName = name
 		return queue.CheckWorker(name)
-	})
+	}
 }
 
 // WithTracer has t observe every operation. Without it a call costs nothing more.
-func WithTracer(t Tracer) Option {
-	return option(func(c *config) error { c.tracer = t; return nil })
-}
+func WithTracer(t Tracer) Option { return func(c *config) error { c.tracer = t; return nil } }
 
 // WithLogger sets the logger for errors that no caller gets, as of background work. Default: slog.Default().
 func WithLogger(l *slog.Logger) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		if l == nil {
 			return queue.Invalid("logger", "must be a logger, got nil")
 		}
 		c.log = l
 		return nil
-	})
+	}
 }
 
 // WithMaxPayloadBytes bounds payloads and results, 2 bytes to 1 GiB. Default 1 MiB.
 func WithMaxPayloadBytes(n int) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.maxPayload = n
 		return queue.CheckInt("max_payload_bytes", n, len(queue.EmptyJSON), 1<<30)
-	})
+	}
 }
 
 // WithPollInterval sets the longest sleep of a waiting caller, and so its delay after a missed wake-up. 10 ms to 1 min,
 // default 1 s.
 func WithPollInterval(d time.Duration) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.poll = d
 		return checkDurationRange("poll_interval", d, 10*time.Millisecond, time.Minute)
-	})
+	}
 }
 
 // WithCallTimeout bounds each Store call, 100 ms to 10 min. Default 30 s.
 func WithCallTimeout(d time.Duration) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.callTimeout = d
 		return checkDurationRange("call_timeout", d, 100*time.Millisecond, 10*time.Minute)
-	})
+	}
 }
 
 // WithBatching changes how single calls are gathered.
 func WithBatching(b Batching) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		for _, f := range []struct {
 			field string
 			to    *int
@@ -190,21 +184,21 @@ func WithBatching(b Batching) Option {
 		c.batching.MaxDelay = b.MaxDelay
 
 		return checkDurationRange("batching.max_delay", b.MaxDelay, 0, time.Second)
-	})
+	}
 }
 
 // WithEventBuffer bounds the unread events of a subscriber, 1 to 1 M; one with more gets KindSlowReader. Default 4096.
 func WithEventBuffer(n int) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.eventBuffer = n
 		return queue.CheckInt("event_buffer", n, 1, 1_000_000)
-	})
+	}
 }
 
 // WithBackgroundWork says whether Run runs the background agents: promoter, rescuer, expirer, pruner, stats folder and tick
 // firer. Default true.
 func WithBackgroundWork(on bool) Option {
-	return option(func(c *config) error { c.background = on; return nil })
+	return func(c *config) error { c.background = on; return nil }
 }
 
 func checkDurationRange(field string, d, least, most time.Duration) error {

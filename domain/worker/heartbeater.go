@@ -183,9 +183,7 @@ func (r *run) sendHeartbeats(holds []*heldTask) error {
 		err = &queue.Error{Kind: queue.KindInternal, Msg: fmt.Sprintf("%d heartbeats, %d answers", len(beats), len(answers))}
 	}
 
-	if r.cfg.observer != nil {
-		r.cfg.observer.Heartbeat(len(beats), max(from.Sub(oldest), 0), err)
-	}
+	r.cfg.observer.Heartbeat(len(beats), max(from.Sub(oldest), 0), err)
 	r.heartbeatLog.recordError(err)
 
 	if err != nil {

@@ -105,12 +105,6 @@ func (h *heldTask) endCause() error {
 
 // runHandler calls the handler and returns its outcome. It does not return when the handler calls runtime.Goexit.
 func (h *heldTask) runHandler(maxResult int, obs Observer) handlerOutcome {
-	if obs == nil {
-		v := h.callHandler(maxResult)
-		h.end(errEnded)
-		return v
-	}
-
 	start := time.Now()
 	waited := start.Sub(h.taken)
 	obs.TaskStarted(h.info, waited)
@@ -160,7 +154,7 @@ var (
 // release without a token.
 func Work(ctx context.Context, handler Handler, task *queue.Task) queue.Release {
 	h := newHeldTask(ctx, handler, task, time.Now())
-	rel := h.runHandler(queue.DefaultMaxPayloadBytes, nil).release
+	rel := h.runHandler(queue.DefaultMaxPayloadBytes, NoObserver{}).release
 	rel.ID, rel.Token = h.info.ID, h.token
 	return rel
 }

@@ -42,51 +42,47 @@ type config struct {
 }
 
 // Option configures a worker.
-type Option interface{ apply(*config) }
-
-type option func(*config)
-
-func (o option) apply(c *config) { o(c) }
+type Option func(*config)
 
 // WithName sets the name under which the worker holds tasks: 1 to 255 bytes. Default: host, pid and four random hex
 // digits, so that the names of two workers differ.
-func WithName(name string) Option { return option(func(c *config) { c.name = name }) }
+func WithName(name string) Option { return func(c *config) { c.name = name } }
 
 // WithConcurrency sets the number of handlers that run at once over all queues without a [Concurrency] of their own.
-func WithConcurrency(n int) Option { return option(func(c *config) { c.concurrency = n }) }
+func WithConcurrency(n int) Option { return func(c *config) { c.concurrency = n } }
 
 // WithLease sets the length of leases in place of the queues' setting.
-func WithLease(d time.Duration) Option { return option(func(c *config) { c.lease = d }) }
+func WithLease(d time.Duration) Option { return func(c *config) { c.lease = d } }
 
 // WithDrain sets the time that running handlers have to end after a stop; then their contexts end.
-func WithDrain(d time.Duration) Option { return option(func(c *config) { c.drain = d }) }
+func WithDrain(d time.Duration) Option { return func(c *config) { c.drain = d } }
 
 // WithGrace sets the time that handlers have after the drain ended their contexts; then the worker hands back their
 // tasks.
-func WithGrace(d time.Duration) Option { return option(func(c *config) { c.grace = d }) }
+func WithGrace(d time.Duration) Option { return func(c *config) { c.grace = d } }
 
 // WithWait sets the time that a retain of an idle worker waits at the service for a task; at most queue.MaxWait. A stop
 // lets such a retain end by itself, except WithInProcess. A cut could lose an answer under way, and its tasks would be
 // held until their leases lapse. 0 makes the worker poll once a second.
-func WithWait(d time.Duration) Option { return option(func(c *config) { c.wait = d }) }
+func WithWait(d time.Duration) Option { return func(c *config) { c.wait = d } }
 
 // WithInProcess states that a RetainTasks with an ended context holds no tasks beyond those that it returns, as that of
 // a manager in process does. A stop then ends waiting retains at once.
-func WithInProcess() Option { return option(func(c *config) { c.inProcess = true }) }
+func WithInProcess() Option { return func(c *config) { c.inProcess = true } }
 
 // WithHeartbeat sets the longest time between heartbeats; they come at a third of the lease when that is sooner.
-func WithHeartbeat(d time.Duration) Option { return option(func(c *config) { c.heartbeat = d }) }
+func WithHeartbeat(d time.Duration) Option { return func(c *config) { c.heartbeat = d } }
 
 // WithMaxResultBytes bounds a result. The worker replaces a longer one by its beginning. The bound must not exceed the
 // limit of the service. Default: queue.DefaultMaxPayloadBytes.
-func WithMaxResultBytes(n int) Option { return option(func(c *config) { c.maxResult = n }) }
+func WithMaxResultBytes(n int) Option { return func(c *config) { c.maxResult = n } }
 
 // WithLogger sets the logger of the runtime's few records: changes of the service's errors, and lost leases. Default:
 // slog.Default().
-func WithLogger(l *slog.Logger) Option { return option(func(c *config) { c.log = l }) }
+func WithLogger(l *slog.Logger) Option { return func(c *config) { c.log = l } }
 
 // WithObserver sends the events of the runtime to o.
-func WithObserver(o Observer) Option { return option(func(c *config) { c.observer = o }) }
+func WithObserver(o Observer) Option { return func(c *config) { c.observer = o } }
 
 // newConfig applies opts to the defaults.
 func newConfig(opts []Option) config {
@@ -97,10 +93,13 @@ func newConfig(opts []Option) config {
 	}
 
 	for _, o := range opts {
-		o.apply(&c)
+		o(&c)
 	}
 	if c.name == "" {
 		c.name = defaultName()
+	}
+	if c.observer == nil {
+		c.observer = NoObserver{}
 	}
 	return c
 }
@@ -139,17 +138,13 @@ func defaultName() string {
 }
 
 // QueueOption configures the work of one queue.
-type QueueOption interface{ applyQueue(*queueConfig) }
+type QueueOption func(*queueConfig)
 
 type queueConfig struct {
 	// slots of the queue alone; 0 = it shares the worker's.
 	slots int
 }
 
-type queueOption func(*queueConfig)
-
-func (o queueOption) applyQueue(c *queueConfig) { o(c) }
-
 // Concurrency gives a queue n slots of its own, beside the worker's. Such a bulkhead neither uses the slots of other
 // queues nor shares its own.
-func Concurrency(n int) QueueOption { return queueOption(func(c *queueConfig) { c.slots = n }) }
+func Concurrency(n int) QueueOption { return func(c *queueConfig) { c.slots = n } }

@@ -3,6 +3,7 @@ package worker
 import (
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/retry"
@@ -65,12 +66,7 @@ func (w *Worker) PausedQueues() []PausedQueue {
 	}
 	r.mu.Unlock()
 
-	slices.SortFunc(all, func(a, b PausedQueue) int {
-		if a.Queue < b.Queue {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(all, func(a, b PausedQueue) int { return strings.Compare(a.Queue, b.Queue) })
 	return all
 }
 

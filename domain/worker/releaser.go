@@ -29,7 +29,6 @@ const (
 type releaser = batch.Batcher[struct{}, *heldTask, queue.Released]
 
 // newReleaser returns the batcher of the releases of r.
-
 func newReleaser(r *run) *releaser {
 	return batch.New(batch.Options[struct{}, *heldTask, queue.Released]{
 		Commit: r.sendReleases, Unclaimed: r.finishReleases, Context: r.calls, FaultOf: faultOfRelease,
@@ -72,10 +71,7 @@ func (r *run) sendReleases(_ context.Context, _ struct{}, tasks []*heldTask) ([]
 	if len(answers) == len(tasks) { // then each release has its own error
 		err = nil
 	}
-	if r.cfg.observer != nil {
-		r.cfg.observer.Released(len(tasks), time.Since(start), err)
-	}
-
+	r.cfg.observer.Released(len(tasks), time.Since(start), err)
 	return answers, err
 }
 

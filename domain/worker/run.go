@@ -300,9 +300,7 @@ func (r *run) markLost(h *heldTask) {
 func (r *run) reportLostLease(h *heldTask, why string) {
 	h.end(ErrLeaseLost)
 	r.cfg.log.Warn("lease lost", "task", h.info.ID, "queue", h.info.Queue, "attempt", h.info.Attempt, "why", why)
-	if r.cfg.observer != nil {
-		r.cfg.observer.LeaseLost(h.info)
-	}
+	r.cfg.observer.LeaseLost(h.info)
 }
 
 // canceller is a service that can cancel tasks.

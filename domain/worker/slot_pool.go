@@ -143,9 +143,7 @@ func (l *slotPool) retainTasks(n int) {
 
 		// A stop ends retains on purpose, so their errors are neither logged nor observed.
 		if err == nil || r.takes.Err() == nil {
-			if r.cfg.observer != nil {
-				r.cfg.observer.Retained(limit, len(tasks), now.Sub(from), err)
-			}
+			r.cfg.observer.Retained(limit, len(tasks), now.Sub(from), err)
 			r.retainLog.recordError(err)
 		}
 		holds := l.makeHeldTasks(tasks, from, now)
@@ -390,11 +388,9 @@ func (l *slotPool) executeTasks() {
 	exited := true
 	defer func() {
 		if exited {
-			if obs := r.cfg.observer; obs != nil {
-				obs.TaskFinished(h.info, Finished{
-					Outcome: queue.OutcomeFailure, Waited: began.Sub(h.taken), Took: time.Since(began), Err: errGoexit, Cause: h.endCause(),
-				})
-			}
+			r.cfg.observer.TaskFinished(h.info, Finished{
+				Outcome: queue.OutcomeFailure, Waited: began.Sub(h.taken), Took: time.Since(began), Err: errGoexit, Cause: h.endCause(),
+			})
 			h.end(errEnded)
 			r.mu.Lock()
 			l.finishHandler(h, queue.Release{Outcome: queue.OutcomeFailure, Result: goexitJSON}, time.Since(began))

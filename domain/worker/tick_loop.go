@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -24,9 +23,8 @@ type tickLoop struct {
 	byName map[string]TickHandler
 	rest   TickHandler
 	run    *run
-
-	mu  sync.Mutex
-	end context.CancelCauseFunc // ends the context of the running handler; nil when none runs
+	// end ends the context of the running handler; nil when none runs. Guarded by run.mu.
+	end context.CancelCauseFunc
 }
 
 // receiveTicks receives ticks until ctx ends. It goes on after any failure of the service.
@@ -34,7 +32,6 @@ func (t *tickLoop) receiveTicks(ctx context.Context) {
 	log := &changeLog{log: t.run.cfg.log, what: "receive ticks"}
 	backoff := newCallBackoff()
 	for ctx.Err() == nil {
-
 		start := time.Now()
 		err := t.svc.RunTickerLoop(ctx, t.handleTick)
 		if ctx.Err() != nil {
@@ -94,20 +91,16 @@ func (t *tickLoop) startHandler(end context.CancelCauseFunc) bool {
 		return false
 	}
 	t.run.running++
-	t.mu.Lock()
 	t.end = end
-	t.mu.Unlock()
 	return true
 }
 
 // finishHandler ends the count that startHandler began.
 func (t *tickLoop) finishHandler() {
-	t.mu.Lock()
-	t.end = nil
-	t.mu.Unlock()
 	r := t.run
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	t.end = nil
 	r.running--
 	if r.stopping && r.running == 0 {
 		r.markQuiet()
@@ -116,9 +109,10 @@ func (t *tickLoop) finishHandler() {
 
 // interruptHandler ends the context of a running handler.
 func (t *tickLoop) interruptHandler() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.end != nil {
-		t.end(ErrDraining)
+	t.run.mu.Lock()
+	end := t.end
+	t.run.mu.Unlock()
+	if end != nil {
+		end(ErrDraining)
 	}
 }

@@ -51,7 +51,7 @@ func (w *Worker) Handle(name string, h Handler, opts ...QueueOption) {
 	n, err := queue.QueueName(name)
 	e := &queueEntry{handler: h}
 	for _, o := range opts {
-		o.applyQueue(&e.cfg)
+		o(&e.cfg)
 	}
 	if err == nil {
 		err = queue.CheckInt("concurrency", e.cfg.slots, 0, queue.MaxConcurrency)
