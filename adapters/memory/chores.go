@@ -47,6 +47,9 @@ func (s *Store) Maintain(ctx context.Context, chore queue.Chore) (queue.Maintain
 		})
 	case queue.ChorePrune:
 		s.pruneDeleted(st)
+		if _, _, err := s.PruneSessions(ctx); err != nil { // it fails for an ended context alone
+			return queue.Maintained{}, err
+		}
 	case queue.ChoreTick:
 		s.fireTickers(st)
 	case queue.ChoreFold:

@@ -48,8 +48,9 @@ var (
 
 	_ queue.UndeliveredRequests = (*Store)(nil)
 
-	_ access.Tokens     = (*Store)(nil)
-	_ access.TaskQueues = (*Store)(nil)
+	_ access.Tokens       = (*Store)(nil)
+	_ access.SessionStore = (*Store)(nil)
+	_ access.TaskQueues   = (*Store)(nil)
 )
 
 // Option configures New.

@@ -12,13 +12,14 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
-// Tokens is an access.Tokens in maps. It is safe for concurrent use.
+// Tokens is an access.Tokens and an access.SessionStore in maps. It is safe for concurrent use.
 type Tokens struct {
 	clock func() time.Time
 
 	mu       sync.Mutex
 	byID     map[string]*access.Token
 	byDigest map[[sha256.Size]byte]*access.Token
+	sessions map[[sha256.Size]byte]*session
 }
 
 var _ access.Tokens = (*Tokens)(nil)
@@ -28,7 +29,10 @@ func NewTokens(clock func() time.Time) *Tokens {
 	if clock == nil {
 		clock = time.Now
 	}
-	return &Tokens{clock: clock, byID: map[string]*access.Token{}, byDigest: map[[sha256.Size]byte]*access.Token{}}
+	return &Tokens{
+		clock: clock, byID: map[string]*access.Token{}, byDigest: map[[sha256.Size]byte]*access.Token{},
+		sessions: map[[sha256.Size]byte]*session{},
+	}
 }
 
 // lockTokens refuses an ended context, locks the store and returns the time in the microseconds of PostgreSQL.

@@ -78,6 +78,7 @@ func (s *Store) prune(ctx context.Context) (queue.Maintained, error) {
 		{"ticks", func(ctx context.Context) (queue.Maintained, error) { return s.pruneTicks(ctx, now) }},
 		{"heartbeats", s.pruneLeaseBeats},
 		{"audit", func(ctx context.Context) (queue.Maintained, error) { return s.pruneAuditStep(ctx, now) }},
+		{"sessions", func(ctx context.Context) (queue.Maintained, error) { return s.pruneSessionsStep(ctx, now) }},
 		// The last, because the walk over a large partition can take all of the time that is left.
 		{"old partitions", func(ctx context.Context) (queue.Maintained, error) {
 			moved, more, err := s.dropPast(ctx)

@@ -28,6 +28,7 @@ var rowTypes = map[string][][]string{
 	"ticker":       {tickerColumns.Names()},
 	"tick":         {tickColumns.Names()},
 	"access_token": {tokenColumns.Names()},
+	"session":      {sessionColumns.Names()},
 	"audit":        {auditColumns.Names(), storedAuditColumns.Names()},
 	// The stats folder and the feed compute these in SQL.
 	"fold":           {},

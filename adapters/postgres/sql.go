@@ -64,6 +64,7 @@ func parseStatements() *sqltext.Set {
 	addRowType(lists, "tick", tickColumns)
 	addRowType(lists, "listed_tick", listedTickColumns)
 	addRowType(lists, "token", tokenColumns)
+	addRowType(lists, "session", sessionColumns)
 	addRowType(lists, "audit", auditColumns)
 	addRowType(lists, "stored_audit", storedAuditColumns)
 

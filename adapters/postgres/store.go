@@ -41,6 +41,8 @@ type Store struct {
 
 	ticksPruned time.Time // guarded by watermarks.mu
 	auditPruned time.Time // as ticksPruned
+	// sessionsPruned is the time of the last search for ended sessions.
+	sessionsPruned time.Time
 }
 
 // schemaName matches valid names of a schema, which the SQL text quotes.

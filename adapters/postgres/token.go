@@ -64,19 +64,31 @@ func (s *tokenScan) scanToken(rows pgx.Rows) error {
 		return err
 	}
 
-	// A grant that this version does not know gives no rights. The others hold.
-	grants := make([]access.Grant, 0, len(row.grants))
-	for _, text := range row.grants {
+	s.tokens = append(s.tokens, access.Token{
+		ID: row.id, Name: row.name, Grants: parseKnownGrants(row.grants), CreatedBy: row.createdBy, Replaces: row.replaces, CreatedAt: row.createdAt.UTC(),
+		ExpiresAt: timeOrZero(row.expiresAt), UsedAt: timeOrZero(row.usedAt), RevokedAt: timeOrZero(row.revokedAt), Now: now.UTC(),
+	})
+	return nil
+}
+
+// parseKnownGrants returns the grants of a row. One that this version does not know gives no rights. The others hold.
+func parseKnownGrants(texts []string) []access.Grant {
+	grants := make([]access.Grant, 0, len(texts))
+	for _, text := range texts {
 		if g, err := access.ParseGrant(text); err == nil {
 			grants = append(grants, g)
 		}
 	}
+	return grants
+}
 
-	s.tokens = append(s.tokens, access.Token{
-		ID: row.id, Name: row.name, Grants: grants, CreatedBy: row.createdBy, Replaces: row.replaces, CreatedAt: row.createdAt.UTC(),
-		ExpiresAt: timeOrZero(row.expiresAt), UsedAt: timeOrZero(row.usedAt), RevokedAt: timeOrZero(row.revokedAt), Now: now.UTC(),
-	})
-	return nil
+// formatGrants returns grants as a row has them.
+func formatGrants(grants []access.Grant) []string {
+	texts := make([]string, len(grants))
+	for i, g := range grants {
+		texts[i] = g.String()
+	}
+	return texts
 }
 
 // timeOrZero returns the time of a nullable column in UTC.
@@ -90,11 +102,6 @@ func timeOrZero(t *time.Time) time.Time {
 // CreateToken implements access.Tokens.
 func (s *Store) CreateToken(ctx context.Context, n access.NewToken) (access.Token, error) {
 	const op = "create token"
-	grants := make([]string, len(n.Grants))
-	for i, g := range n.Grants {
-		grants[i] = g.String()
-	}
-
 	var made tokenScan
 	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
 		made = tokenScan{} // the transaction may run again after a passing fault
@@ -107,7 +114,7 @@ func (s *Store) CreateToken(ctx context.Context, n access.NewToken) (access.Toke
 		var live int64
 		t.QueueQuery(countLiveTokens, func(rows pgx.Rows) error { return rows.Scan(&live) })
 		err := t.Query(ctx, insertToken, made.scanToken,
-			arg("id", n.ID), arg("digest", n.Digest[:]), arg("name", n.Name), arg("grants", grants), arg("created_by", n.CreatedBy),
+			arg("id", n.ID), arg("digest", n.Digest[:]), arg("name", n.Name), arg("grants", formatGrants(n.Grants)), arg("created_by", n.CreatedBy),
 			arg("life", int64(n.Life)), arg("replaces", n.Replaces))
 		switch {
 		case err != nil:

@@ -49,7 +49,7 @@ type AuditEntry struct {
 	// Operation is the label of the operation, as "cancel_tasks" or "create_token"; "" as Action.
 	Operation string
 	// Namespace, Queue, Ticker, Task and Token name what the operation concerns; "" and 0 where it names none. Task is set
-	// for an operation on exactly one task. Token is the public part.
+	// for an operation on exactly one task. Token is the public part of a token, or of a session for operations on these.
 	Namespace string
 	Queue     string
 	Ticker    string
@@ -192,8 +192,8 @@ func (e AuditEntry) Clean() AuditEntry {
 	return e
 }
 
-// secretForm matches the text of a token. A caller may paste one where a name belongs.
-var secretForm = regexp.MustCompile(`pgq_([0-9A-Za-z]{8})_[0-9A-Za-z]+`)
+// secretForm matches the text of a token, a session or a code. A caller may paste one where a name belongs.
+var secretForm = regexp.MustCompile(`(pg[qsc])_([0-9A-Za-z]{8})_[0-9A-Za-z]+`)
 
 func cleanText(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
@@ -203,7 +203,7 @@ func cleanText(text string) string {
 		}
 		return r
 	}, text)
-	text = secretForm.ReplaceAllString(text, "pgq_${1}_[redacted]")
+	text = secretForm.ReplaceAllString(text, "${1}_${2}_[redacted]")
 
 	if len(text) > MaxAuditText {
 		text = strings.ToValidUTF8(text[:MaxAuditText], "") // without a part of a letter at the end

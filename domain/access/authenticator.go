@@ -24,25 +24,36 @@ const (
 	maxReads = 4
 )
 
-// Authenticator proves the identity of callers by their tokens. It asks the store at most once in [CacheTime] for a token,
-// also for one that does not exist; a text of another form costs no query. It is safe for concurrent use.
+// Authenticator proves the identity of callers by their tokens and sessions. It asks the store at most once in [CacheTime] for
+// one, also for one that does not exist; a text of another form costs no query. It is safe for concurrent use.
 type Authenticator struct {
-	tokens Tokens
-	reads  chan struct{} // one element for each read under way
-	static atomic.Pointer[map[[sha256.Size]byte]*Principal]
+	tokens   Tokens
+	sessions SessionStore  // nil for none
+	reads    chan struct{} // one element for each read under way
+	static   atomic.Pointer[map[credentialDigest]*Principal]
 
 	mu     sync.Mutex
-	cached map[[sha256.Size]byte]*cachedToken
-	byID   map[string][sha256.Size]byte
+	cached map[credentialDigest]*cachedCredential
+	byID   map[credentialID]credentialDigest
 }
 
-// cachedToken is an answer of the store. Callers that ask for a token while one of them reads it wait for that read.
-type cachedToken struct {
+// credentialDigest is the SHA-256 of a secret.
+type credentialDigest = [sha256.Size]byte
+
+// credentialID is the public part of a secret.
+type credentialID struct {
+	kind Kind
+	id   string
+}
+
+// cachedCredential is an answer of the store. Callers that ask for a token while one of them reads it wait for that read.
+type cachedCredential struct {
 	read      chan struct{} // closed at the end of the read
 	until     time.Time     // on the monotonic clock of this process
 	touched   time.Time
-	principal *Principal // nil when the token gives no rights
-	ended     Token      // the token without rights
+	principal *Principal // nil when the credential gives no rights
+	session   Session    // that of principal; zero for a token
+	ended     error      // why it gives none
 	err       error
 }
 
@@ -56,7 +67,7 @@ func NewAuthenticator(tokens Tokens) *Authenticator {
 
 // AcceptStatic accepts these tokens of settings beside those of the store, in place of the ones of the call before.
 func (a *Authenticator) AcceptStatic(tokens ...StaticToken) {
-	static := make(map[[sha256.Size]byte]*Principal, len(tokens))
+	static := make(map[credentialDigest]*Principal, len(tokens))
 	for _, t := range tokens {
 		static[t.Secret.Digest()] = NewPrincipal(t.Secret.ID(), "token of a file", KindToken, t.Grants)
 	}
@@ -67,8 +78,8 @@ func (a *Authenticator) AcceptStatic(tokens ...StaticToken) {
 func (a *Authenticator) Forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cached = map[[sha256.Size]byte]*cachedToken{}
-	a.byID = map[string][sha256.Size]byte{}
+	a.cached = map[credentialDigest]*cachedCredential{}
+	a.byID = map[credentialID]credentialDigest{}
 }
 
 // refuse answers each credential without a live token. The text does not say which rule the credential breaks: only the
@@ -101,21 +112,26 @@ func (a *Authenticator) Authenticate(ctx context.Context, text string) (*Princip
 	return a.findPrincipal(ctx, digest)
 }
 
-// Confirm returns an error when the token of p is no longer live. Principals of other kinds are confirmed.
+// Confirm returns an error when the token or the session of p is no longer live. Principals of other kinds are confirmed.
 func (a *Authenticator) Confirm(ctx context.Context, p *Principal) error {
-	if p.Kind != KindToken {
-		return nil
+	switch p.Kind {
+	case KindToken:
+		return a.confirmToken(ctx, p)
+	case KindSession:
+		return a.confirmSession(ctx, p.ID)
+	case KindJWT, KindCertificate, KindLocal, KindDatabase:
 	}
+	return nil
+}
+
+func (a *Authenticator) confirmToken(ctx context.Context, p *Principal) error {
 	for _, static := range *a.static.Load() {
 		if static.ID == p.ID {
 			return nil
 		}
 	}
 
-	a.mu.Lock()
-	digest, known := a.byID[p.ID]
-	a.mu.Unlock()
-	if known {
+	if digest, known := a.digestOf(KindToken, p.ID); known {
 		_, err := a.findPrincipal(ctx, digest)
 		return err
 	}
@@ -125,6 +141,14 @@ func (a *Authenticator) Confirm(ctx context.Context, p *Principal) error {
 		return refuse(endOfToken(t))
 	}
 	return err
+}
+
+// digestOf returns the digest of a credential that was read before.
+func (a *Authenticator) digestOf(kind Kind, id string) (digest credentialDigest, known bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	digest, known = a.byID[credentialID{kind, id}]
+	return digest, known
 }
 
 // endOfToken returns why a token has ended, with its id. The zero Token is unknown.
@@ -139,7 +163,22 @@ func endOfToken(t Token) error {
 }
 
 // findPrincipal returns the principal of the token with digest, from the cache or the store.
-func (a *Authenticator) findPrincipal(ctx context.Context, digest [sha256.Size]byte) (*Principal, error) {
+func (a *Authenticator) findPrincipal(ctx context.Context, digest credentialDigest) (*Principal, error) {
+	c, err := a.find(ctx, digest, a.readToken)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.principal == nil:
+		return nil, refuse(c.ended)
+	}
+	return c.principal, nil
+}
+
+// readFunc reads the credential with digest into c. An error says that the store did not answer.
+type readFunc func(ctx context.Context, digest credentialDigest, c *cachedCredential) error
+
+// find returns the credential with digest, from the cache or by read.
+func (a *Authenticator) find(ctx context.Context, digest credentialDigest, read readFunc) (*cachedCredential, error) {
 	a.mu.Lock()
 	c := a.cached[digest]
 	if c != nil && c.isRead() && !time.Now().Before(c.until) {
@@ -152,7 +191,7 @@ func (a *Authenticator) findPrincipal(ctx context.Context, digest [sha256.Size]b
 	a.mu.Unlock()
 
 	if reader {
-		a.readToken(ctx, digest, c)
+		a.readEntry(ctx, digest, c, read)
 	}
 	select {
 	case <-c.read:
@@ -162,16 +201,14 @@ func (a *Authenticator) findPrincipal(ctx context.Context, digest [sha256.Size]b
 
 	switch {
 	case c.err != nil && queue.KindOf(c.err) == queue.KindCanceled && ctx.Err() == nil && !reader:
-		return a.findPrincipal(ctx, digest) // the caller that read has left
+		return a.find(ctx, digest, read) // the caller that read has left
 	case c.err != nil:
 		return nil, c.err
-	case c.principal == nil:
-		return nil, refuse(endOfToken(c.ended))
 	}
-	return c.principal, nil
+	return c, nil
 }
 
-func (c *cachedToken) isRead() bool {
+func (c *cachedCredential) isRead() bool {
 	select {
 	case <-c.read:
 		return true
@@ -181,7 +218,7 @@ func (c *cachedToken) isRead() bool {
 }
 
 // addEntry adds an entry that is being read. It empties a full cache: that costs each live token one query. a.mu is held.
-func (a *Authenticator) addEntry(digest [sha256.Size]byte) *cachedToken {
+func (a *Authenticator) addEntry(digest credentialDigest) *cachedCredential {
 	var touched time.Time
 	if former := a.cached[digest]; former != nil {
 		touched = former.touched
@@ -191,13 +228,13 @@ func (a *Authenticator) addEntry(digest [sha256.Size]byte) *cachedToken {
 		clear(a.byID)
 	}
 
-	c := &cachedToken{read: make(chan struct{}), touched: touched}
+	c := &cachedCredential{read: make(chan struct{}), touched: touched}
 	a.cached[digest] = c
 	return c
 }
 
-// readToken reads the token into c, and records its use once in [TouchInterval].
-func (a *Authenticator) readToken(ctx context.Context, digest [sha256.Size]byte, c *cachedToken) {
+// readEntry reads the credential into c.
+func (a *Authenticator) readEntry(ctx context.Context, digest credentialDigest, c *cachedCredential, read readFunc) {
 	defer close(c.read)
 	select {
 	case a.reads <- struct{}{}:
@@ -209,27 +246,37 @@ func (a *Authenticator) readToken(ctx context.Context, digest [sha256.Size]byte,
 
 	// The time before the read: the answer may be older than its arrival.
 	c.until = time.Now().Add(CacheTime)
-
-	t, err := a.tokens.FindToken(ctx, digest)
-	switch {
-	case queue.KindOf(err) == queue.KindNotFound:
-		return
-	case err != nil:
+	if err := read(ctx, digest, c); err != nil {
 		c.err = err
 		c.until = time.Time{} // not kept
 		return
+	}
+	if c.principal != nil {
+		a.mu.Lock()
+		a.byID[credentialID{c.principal.Kind, c.principal.ID}] = digest
+		a.mu.Unlock()
+	}
+}
+
+// readToken reads the token with digest into c, and records its use once in [TouchInterval].
+func (a *Authenticator) readToken(ctx context.Context, digest credentialDigest, c *cachedCredential) error {
+	t, err := a.tokens.FindToken(ctx, digest)
+	switch {
+	case queue.KindOf(err) == queue.KindNotFound:
+		c.ended = endOfToken(Token{})
+		return nil
+	case err != nil:
+		return err
 	case !t.Live():
-		c.ended = t
-		return
+		c.ended = endOfToken(t)
+		return nil
 	}
 
 	c.principal = t.Principal()
-	a.mu.Lock()
-	a.byID[t.ID] = digest
-	a.mu.Unlock()
 	if time.Since(c.touched) > TouchInterval {
 		c.touched = time.Now()
 		// A use that is not recorded, as in a standby that is read-only, does not refuse the call.
 		_ = a.tokens.TouchToken(ctx, t.ID)
 	}
+	return nil
 }

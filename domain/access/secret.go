@@ -18,8 +18,12 @@ import (
 //
 // It is one word for a double click, scanners find it by pgq_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}, and a typing error is found
 // before the store is asked. 32 letters of 62 hold 190 bits, so guessing needs no lockout.
+//
+// The secret of a session and a one-time code have the same form behind a prefix of their own, so that none passes as another.
 const (
 	secretPrefix   = "pgq_"
+	sessionPrefix  = "pgs_"
+	codePrefix     = "pgc_"
 	idLetters      = 8
 	randomLetters  = 32
 	checkLetters   = 6
@@ -28,21 +32,25 @@ const (
 	redactedSecret = "pgq_[redacted]"
 )
 
-// Secret is the text of a token. It prints and logs as its id alone; [Secret.Reveal] returns the text, for the one answer
+// Secret is the text of a token, of a session or of a one-time code. It prints and logs as its id alone; [Secret.Reveal] returns the text, for the one answer
 // that shows it. The zero Secret is not a token.
 type Secret struct{ text string }
 
 // NewSecret makes a secret from the random source of the system.
-func NewSecret() Secret {
-	text := secretPrefix + makeLetters(idLetters) + "_" + makeLetters(randomLetters)
+func NewSecret() Secret { return newSecret(secretPrefix) }
+
+func newSecret(prefix string) Secret {
+	text := prefix + makeLetters(idLetters) + "_" + makeLetters(randomLetters)
 	return Secret{text + checksumOf(text)}
 }
 
 // ParseSecret reads a secret. KindUnauthenticated for a text of another form or with a wrong checksum. The error does not
 // contain the text.
-func ParseSecret(text string) (Secret, error) {
-	if _, err := ParseStaticSecret(text); err != nil {
-		return Secret{}, err
+func ParseSecret(text string) (Secret, error) { return parseSecret(secretPrefix, text) }
+
+func parseSecret(prefix, text string) (Secret, error) {
+	if !hasSecretForm(prefix, text) {
+		return Secret{}, badForm()
 	}
 	body := text[:secretBytes-checkLetters]
 	if checksumOf(body) != text[secretBytes-checkLetters:] {
@@ -54,12 +62,21 @@ func ParseSecret(text string) (Secret, error) {
 // ParseStaticSecret reads the secret of a file, as [Authenticator.AcceptStatic] takes it. It is [ParseSecret] without the
 // checksum, because tools that fill such files, as templates of charts, cannot compute one.
 func ParseStaticSecret(text string) (Secret, error) {
-	letters, hasPrefix := strings.CutPrefix(text, secretPrefix)
-	id, random, hasBoth := strings.Cut(letters, "_")
-	if !hasPrefix || !hasBoth || len(id) != idLetters || len(random) != randomLetters+checkLetters || strings.Trim(id+random, base62) != "" {
-		return Secret{}, badSecret("must have the form of a token, pgq_…, got another; copy the whole token")
+	if !hasSecretForm(secretPrefix, text) {
+		return Secret{}, badForm()
 	}
 	return Secret{text}, nil
+}
+
+// hasSecretForm reports whether text has the parts of a secret with the prefix.
+func hasSecretForm(prefix, text string) bool {
+	letters, hasPrefix := strings.CutPrefix(text, prefix)
+	id, random, hasBoth := strings.Cut(letters, "_")
+	return hasPrefix && hasBoth && len(id) == idLetters && len(random) == randomLetters+checkLetters && strings.Trim(id+random, base62) == ""
+}
+
+func badForm() *queue.Error {
+	return badSecret("must have the form of a token, pgq_…, got another; copy the whole token")
 }
 
 func badSecret(msg string) *queue.Error {
@@ -86,7 +103,7 @@ func (s Secret) String() string {
 	if s.text == "" {
 		return redactedSecret
 	}
-	return secretPrefix + s.ID() + "_[redacted]"
+	return s.text[:len(secretPrefix)] + s.ID() + "_[redacted]"
 }
 
 // GoString keeps the text out of %#v.

@@ -55,6 +55,14 @@ const (
 	OpCan
 	OpListAudit
 
+	// The operations on sessions of the dashboard.
+
+	OpCreateCode
+	OpOpenSession
+	OpListSessions
+	OpEndSession
+	OpSignOut
+
 	// The operations that only a Store has.
 
 	OpCreateAndRetain
@@ -216,6 +224,12 @@ var operations = [opCount]Operation{
 	OpListAudit:   {"ListAudit", "Admin", "List a page of the audit, newest first", EffectNone, CostPage, ActionAuditRead},
 	OpCan:         {"Can", "Admin", "Show whether the caller has a right", EffectNone, CostRow, ActionAccessSelf},
 
+	OpCreateCode:   {"CreateCode", "SessionAdmin", "Create a code that opens one session of the dashboard", EffectRepeats, CostRow, ActionAccessSelf},
+	OpOpenSession:  {"OpenSession", "Sessions", "Sign in: open a session by a code or a token", EffectRepeats, CostRow, ActionAccessSelf},
+	OpListSessions: {"ListSessions", "SessionAdmin", "List the live sessions, newest first", EffectNone, CostAll, ActionAccessManage},
+	OpEndSession:   {"EndSession", "SessionAdmin", "End a session at once", EffectIdempotent, CostRow, ActionAccessManage},
+	OpSignOut:      {"SignOut", "Sessions", "Sign out: end the session of the caller", EffectIdempotent, CostRow, ActionAccessSelf},
+
 	OpCreateAndRetain: {"CreateAndRetain", "TaskStore", "Create tasks and retain tasks in one commit", EffectRepeats, CostBatch, ""},
 	OpGetTasks:        {"GetTasks", "TaskAdmin", "Get tasks by ids", EffectNone, CostBatch, ""},
 	OpEndedTasks:      {"EndedTasks", "TaskAdmin", "List the finished tasks among ids", EffectNone, CostBatch, ""},
@@ -270,6 +284,11 @@ func ServiceOps() []Op {
 // AdminOps lists the operations on tokens and rights.
 func AdminOps() []Op {
 	return Ops()[OpListWorkers:OpListAudit]
+}
+
+// SessionOps lists the operations on sessions of the dashboard.
+func SessionOps() []Op {
+	return Ops()[OpListAudit:OpSignOut]
 }
 
 // Operation returns the row of op in the table of operations.

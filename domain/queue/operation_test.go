@@ -29,6 +29,8 @@ var roles = map[string]reflect.Type{
 	"Store":         reflect.TypeFor[queue.Store](),
 	"Diagnoser":     reflect.TypeFor[queue.Diagnoser](),
 	"Admin":         reflect.TypeFor[access.Admin](),
+	"SessionAdmin":  reflect.TypeFor[access.SessionAdmin](),
+	"Sessions":      reflect.TypeFor[access.Sessions](),
 }
 
 func TestOperations(t *testing.T) {

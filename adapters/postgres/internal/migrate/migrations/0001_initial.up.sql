@@ -340,6 +340,26 @@ create table pgqueue.access_token (
     replaces   text        not null          -- id of the token that a rotation replaced; '' = none
 );
 
+-- Sessions of the dashboard, and the codes that open them. A session ends with the token that opened it, which reads join.
+create table pgqueue.session (
+    id           text collate "C" primary key, -- the public part of the secret, or of the code until its use
+    digest       bytea       not null unique,
+    is_code      boolean     not null,
+    principal_id text        not null,         -- of the opener, as its kind
+    kind         text        not null,
+    name         text        not null,
+    grants       text[]      not null,         -- those of the sign-in
+    issuer       text        not null,
+    subject      text        not null,
+    created_at   timestamptz not null,
+    expires_at   timestamptz not null,
+    ends_at      timestamptz,                  -- the end of the credential of the opener; null = none
+    idle         bigint      not null,         -- ns without a request after which it ends
+    used_at      timestamptz not null,         -- about the last request
+    ended_at     timestamptz
+);
+create index session_principal on pgqueue.session (principal_id);
+
 -- The audit of access: append-only. It contains names, ids and numbers, never a payload, a result, an error text or a secret.
 create table pgqueue.audit (
     id             bigint      generated always as identity primary key,

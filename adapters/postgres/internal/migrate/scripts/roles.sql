@@ -4,7 +4,7 @@
 --
 --   pgqueue_owner     owns schema and tables; "pgqueue migrate up" runs as it
 --   pgqueue_server    rights of servers, workers with --database-url and programs that use the queue in process
---   pgqueue_readonly  reads all tables but the tokens, changes none; for operators and dashboards
+--   pgqueue_readonly  reads all tables but tokens and sessions, changes none; for operators and dashboards
 --   pgqueue_producer  creates tasks in transactions of its own program, and reads no content of tasks
 --
 -- No role may log in yet. Allow it, or use a role of your own that acts as one of them:
@@ -71,7 +71,7 @@ begin
 
     -- Tokens end, and stay in the list.
     revoke delete on pgqueue.access_token from pgqueue_server;
-    revoke all on pgqueue.access_token from pgqueue_readonly;
+    revoke all on pgqueue.access_token, pgqueue.session from pgqueue_readonly;
 
     -- The audit is append-only. The table sets id and time, and the function removes what is past the least retention.
     revoke insert, update, delete on pgqueue.audit from pgqueue_server;
