@@ -184,7 +184,7 @@ var badCode = &queue.Error{
 }
 
 func (k *SessionKeeper) redeemCode(ctx context.Context, text string) (OpenedSession, error) {
-	code, err := parseSecret(codePrefix, text)
+	code, err := ParseCode(text)
 	if err != nil {
 		return OpenedSession{}, badCode
 	}
@@ -315,6 +315,17 @@ func (a *Authenticator) isTouchDue(c *cachedCredential) bool {
 	}
 	c.touched = time.Now()
 	return true
+}
+
+// ParseCode reads a one-time code, as [ParseSecret] reads a token.
+func ParseCode(text string) (Secret, error) { return parseSecret(codePrefix, text) }
+
+// SessionID returns the public part of the secret of a session; "" for another text.
+func SessionID(text string) string {
+	if !hasSecretForm(sessionPrefix, text) {
+		return ""
+	}
+	return Secret{text}.ID()
 }
 
 // refuseSession answers each credential that is not a live session.

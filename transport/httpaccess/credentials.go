@@ -30,6 +30,14 @@ type Credentials struct {
 	Refuse func(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error)
 	// Audit records each request without a valid credential; nil records none.
 	Audit *access.AuditRecorder
+	// Session returns the principal of a session by its secret, or an error of KindUnauthenticated; nil = no cookie is read.
+	Session func(ctx context.Context, secret string) (*access.Principal, error)
+	// Cookie has the secret of a session.
+	Cookie Cookie
+	// Consumes is that of [Config]: such a GET needs a page of this server when it comes with a session.
+	Consumes func(r *http.Request) bool
+	// Refusals counts refused credentials; nil = a count of its own.
+	Refusals *Refusals
 }
 
 // headerReason has the reason of a call for the audit, in the words of the caller.
@@ -54,18 +62,23 @@ const (
 
 // Wrap returns a handler that passes requests to next with their principal in the context.
 func (c Credentials) Wrap(next http.Handler) http.Handler {
-	limit := &refusals{}
+	if c.Refusals == nil {
+		c.Refusals = &Refusals{}
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = withCaller(r)
 		if c.Public(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
 
-		r = withCaller(r)
-		token, err := bearerToken(r.Header)
+		token, session, err := c.readCredential(r)
 		switch {
 		case err != nil:
 			c.Refuse(w, r, http.StatusBadRequest, err)
+			return
+		case session != "":
+			c.serveSession(w, r, session, next)
 			return
 		case token == "" && c.Open(r):
 			next.ServeHTTP(w, r.WithContext(access.With(r.Context(), access.Local())))
@@ -90,8 +103,49 @@ func (c Credentials) Wrap(next http.Handler) http.Handler {
 			}
 			c.Audit.Record(r.Context(), claimed, fault)
 		}
-		c.refuseToken(w, r, limit, fault)
+		c.refuseCredential(w, r, "Authorization", fault)
 	})
+}
+
+// readCredential returns the bearer token or the session of a request. Both together are an error: a proxy or a log in front
+// may take the one for the caller, and this server the other.
+func (c Credentials) readCredential(r *http.Request) (token, session string, err *queue.Error) {
+	if token, err = bearerToken(r.Header); err != nil || c.Session == nil {
+		return token, "", err
+	}
+	if session, err = c.Cookie.read(r, ""); err == nil && token != "" && session != "" {
+		err = queue.Invalid("Authorization", "must not come with the cookie of a session, got both; leave one out")
+	}
+	return token, session, err
+}
+
+// serveSession passes a request with the cookie of a session to next.
+func (c Credentials) serveSession(w http.ResponseWriter, r *http.Request, session string, next http.Handler) {
+	caller := access.CallerFrom(r.Context())
+	caller.Via = access.ViaUI
+	r = r.WithContext(access.WithCaller(r.Context(), caller))
+	w.Header().Set("Cache-Control", "no-store")
+
+	p, fault := c.Session(r.Context(), session)
+	if fault != nil {
+		if queue.KindOf(fault) == queue.KindUnauthenticated {
+			// The browser would send it with each request, and could not get to a sign-in.
+			c.Cookie.Clear(w, r)
+			c.Audit.Record(r.Context(), access.AuditEntry{PrincipalID: access.SessionID(session), PrincipalKind: access.KindSession}, fault)
+		}
+		c.refuseCredential(w, r, "Cookie", fault)
+		return
+	}
+
+	r = r.WithContext(access.With(r.Context(), p))
+	safe := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if (!safe || c.Consumes != nil && c.Consumes(r)) && !c.Cookie.isOwnPage(r) {
+		reason := &queue.Error{Kind: queue.KindDenied, Field: "Origin", Msg: "must be that of a page of this server for a change with a session, got another or none; send a token instead of the cookie"}
+		c.Audit.Record(r.Context(), access.AuditEntry{}, reason)
+		c.Refuse(w, r, http.StatusForbidden, reason)
+		return
+	}
+	next.ServeHTTP(w, r)
 }
 
 // noCredential is the reason of a refusal of a request without a credential.
@@ -102,8 +156,8 @@ func noCredential() *queue.Error {
 	}
 }
 
-// refuseToken answers a request with a token that does not pass.
-func (c Credentials) refuseToken(w http.ResponseWriter, r *http.Request, limit *refusals, fault error) {
+// refuseCredential answers a request with a credential of a header that does not pass.
+func (c Credentials) refuseCredential(w http.ResponseWriter, r *http.Request, header string, fault error) {
 	reason, ok := errors.AsType[*queue.Error](fault)
 	if !ok {
 		reason = &queue.Error{Kind: queue.KindInternal, Msg: "must be checked, but the check failed; look into the log of the server", Err: fault}
@@ -113,23 +167,20 @@ func (c Credentials) refuseToken(w http.ResponseWriter, r *http.Request, limit *
 		// The store does not answer: the token may be valid, so the client repeats the request.
 		w.Header().Set("Retry-After", "1")
 		c.Refuse(w, r, http.StatusServiceUnavailable, &queue.Error{
-			Kind: queue.KindUnavailable, Field: "Authorization", Msg: "must be checked, but the database does not answer; repeat the request", Err: reason,
+			Kind: queue.KindUnavailable, Field: header, Msg: "must be checked, but the database does not answer; repeat the request", Err: reason,
 		})
 		return
 	}
 
-	if wait, exceeded := limit.countRefusal(r.RemoteAddr, time.Now()); exceeded {
+	if wait, exceeded := c.Refusals.Count(r.RemoteAddr, time.Now()); exceeded {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
-		c.Refuse(w, r, http.StatusTooManyRequests, &queue.Error{
-			Kind: queue.KindUnavailable, Field: "Authorization",
-			Msg: fmt.Sprintf("must be valid; more than %d requests a minute with a wrong one came from this address; wait", refusedPerMinute),
-		})
+		c.Refuse(w, r, http.StatusTooManyRequests, TooManyRefusals(header))
 		return
 	}
 
 	w.Header().Set("WWW-Authenticate", `Bearer realm="pgqueue", error="invalid_token"`)
 	refused := *reason
-	refused.Field = "Authorization"
+	refused.Field = header
 	c.Refuse(w, r, http.StatusUnauthorized, &refused)
 }
 
@@ -157,15 +208,23 @@ func bearerToken(h http.Header) (string, *queue.Error) {
 	return token, nil
 }
 
-// refusals counts refused credentials by address in the present minute. It is safe for concurrent use.
-type refusals struct {
+// TooManyRefusals is the reason of a refusal beyond the limit; field names the credential.
+func TooManyRefusals(field string) *queue.Error {
+	return &queue.Error{
+		Kind: queue.KindUnavailable, Field: field,
+		Msg: fmt.Sprintf("must be valid; more than %d requests a minute with a wrong one came from this address; wait", refusedPerMinute),
+	}
+}
+
+// Refusals counts refused credentials by address in the present minute. It is safe for concurrent use.
+type Refusals struct {
 	mu     sync.Mutex
 	start  time.Time
 	counts map[netip.Prefix]int
 }
 
-// countRefusal counts a refusal. It reports whether the address has exceeded its limit, and the rest of the minute.
-func (l *refusals) countRefusal(remote string, now time.Time) (wait time.Duration, exceeded bool) {
+// Count counts a refusal. It reports whether the address has exceeded its limit, and the rest of the minute.
+func (l *Refusals) Count(remote string, now time.Time) (wait time.Duration, exceeded bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now.Sub(l.start) >= time.Minute || len(l.counts) >= maxAddresses {

@@ -152,6 +152,12 @@ var (
 	WhoAmI      = declareRoute(Route{Op: queue.OpWhoAmI, Method: http.MethodGet, Path: "/whoami", ID: "whoami", Tag: "token"})
 	Can         = declareRoute(Route{Op: queue.OpCan, Method: http.MethodGet, Path: "/can", Tag: "token"})
 
+	ListSessions = routeOf(queue.OpListSessions, http.MethodGet, "/session")
+	OpenSession  = routeOf(queue.OpOpenSession, http.MethodPost, "/session")
+	SignOut      = routeOf(queue.OpSignOut, http.MethodDelete, "/session")
+	EndSession   = routeOf(queue.OpEndSession, http.MethodDelete, "/session/{id}")
+	CreateCode   = routeOf(queue.OpCreateCode, http.MethodPost, "/session/code")
+
 	Metrics = routeNamed(0, http.MethodGet, "/metrics", "metrics", "Metrics for Prometheus")
 )
 

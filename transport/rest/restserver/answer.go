@@ -153,7 +153,9 @@ func (c *call) failureOf(err error) *failure {
 
 	switch queue.Kind(p.Code) {
 	case queue.KindUnavailable:
-		c.w.Header().Set("Retry-After", "1")
+		if c.w.Header().Get("Retry-After") == "" {
+			c.w.Header().Set("Retry-After", "1")
+		}
 	case queue.KindInternal:
 		c.cfg.Logger.ErrorContext(c.requestContext(), "request failed",
 			"method", c.r.Method, "path", c.r.URL.Path, "request_id", p.RequestID, "error", err)

@@ -22,6 +22,11 @@ type Config struct {
 	Authorize func(ctx context.Context, action queue.Action, namespace string) error
 	// Admin serves the routes of tokens and rights; nil = they answer 404.
 	Admin access.Admin
+	// Sessions serves the routes of sessions, and Cookie keeps their secrets in browsers; nil = they answer 404.
+	Sessions access.Sessions
+	Cookie   SessionCookie
+	// CountRefusal counts a sign-in that failed, and returns how long the caller is to wait and why it must; nil = it need not.
+	CountRefusal func(r *http.Request) (wait time.Duration, reason *queue.Error)
 	// Prefix of the routes; "" = /api, "/" = no prefix.
 	Prefix string
 	// Metrics answers GET {prefix}/metrics; nil = 404.

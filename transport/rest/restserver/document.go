@@ -45,11 +45,12 @@ func newHumaAPI(s *Server) huma.API {
 				{Name: "event", Description: "The feed of changes of tasks"},
 				{Name: "worker", Description: "Workers and the tasks that they hold"},
 				{Name: "token", Description: "Credentials and their rights"},
+				{Name: "session", Description: "Sessions of the dashboard"},
 				{Name: "audit", Description: "Changes by operators, and refusals"},
 				{Name: "metrics", Description: "For Prometheus"},
 			},
 			Components: &huma.Components{Schemas: registry, SecuritySchemes: map[string]*huma.SecurityScheme{
-				"token": {Type: "http", Scheme: "bearer", Description: "A closed server demands it; an open one does not"},
+				"token": {Type: "http", Scheme: "bearer", Description: "A closed server demands it, or a session; an open one does not"},
 			}},
 			// The empty requirement is that of an open server.
 			Security: []map[string][]string{{"token": {}}, {}},

@@ -20,6 +20,7 @@ func (s *Server) registerRoutes() {
 	s.registerTasks()
 	s.registerTickers()
 	s.registerTokens()
+	s.registerSessions()
 	registerOperation(s, operation{Route: restapi.ListNamespaces}, listNamespaces)
 	registerOperation(s, operation{Route: restapi.ListWorkers}, listWorkers)
 	registerOperation(s, operation{

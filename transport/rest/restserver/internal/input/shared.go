@@ -30,6 +30,11 @@ type Token struct {
 	ID string `path:"id" example:"4fJd8sKq" doc:"The public part of the token"`
 }
 
+// Session is the session of a path.
+type Session struct {
+	ID string `path:"id" example:"4fJd8sKq" doc:"The public part of the session"`
+}
+
 // Window is a part of a list by its position.
 type Window struct {
 	Offset Number `query:"offset" minimum:"0" example:"0" doc:"Rows to skip"`
