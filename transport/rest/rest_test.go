@@ -33,11 +33,21 @@ type stack struct {
 	http   *http.Client
 }
 
+// noCookie keeps no session in a browser.
+type noCookie struct{}
+
+func (noCookie) Check(*http.Request) error                                    { return nil }
+func (noCookie) Set(http.ResponseWriter, *http.Request, access.OpenedSession) {}
+func (noCookie) Clear(http.ResponseWriter, *http.Request)                     {}
+
 // serve puts a service behind a server that listens.
 func serve(t *testing.T, svc queue.Service, change ...func(*restserver.Config)) *stack {
 	t.Helper()
+	tokens := memory.NewTokens(nil)
 	cfg := restserver.Config{
-		Service: svc, Logger: slog.New(slog.DiscardHandler), Admin: access.NewAdmin(memory.NewTokens(nil), access.AdminOptions{}),
+		Service: svc, Logger: slog.New(slog.DiscardHandler), Admin: access.NewAdmin(tokens, access.AdminOptions{}),
+		Sessions: access.NewSessionKeeper(access.SessionSettings{Store: tokens, Authenticate: access.NewAuthenticator(tokens).Authenticate}),
+		Cookie:   noCookie{},
 	}
 	for _, f := range change {
 		f(&cfg)

@@ -17,6 +17,7 @@ import (
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/retry"
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
 // The values of Config.Auth.
@@ -74,6 +75,10 @@ type accessControl struct {
 	mapping access.Mapping                  // the rules of the access file
 	issuers atomic.Pointer[[]access.Issuer] // those of the access file; nil = none
 
+	sessions *access.SessionKeeper
+	cookie   httpaccess.Cookie
+	refusals httpaccess.Refusals
+
 	hasStatic atomic.Bool // a static token exists
 	hasAdmin  atomic.Bool // one of them manages tokens
 
@@ -85,12 +90,16 @@ type accessControl struct {
 // startAccess decides about access by the settings and the credentials that exist, and starts to watch both.
 func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	tokens, ok := queue.StoreAs[access.Tokens](store)
-	if !ok {
-		return &queue.Error{Op: "start", Kind: queue.KindInvalid, Field: "store", Msg: "must store tokens, got a store without them; use another store"}
+	sessions, hasSessions := queue.StoreAs[access.SessionStore](store)
+	if !ok || !hasSessions {
+		return &queue.Error{Op: "start", Kind: queue.KindInvalid, Field: "store", Msg: "must store tokens and sessions, got a store without them; use another store"}
 	}
 
 	g := &accessControl{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), insecure: s.cfg.InsecureOpen}
 	s.startAudit(store)
+	if err := s.startSessions(g, sessions); err != nil {
+		return err
+	}
 	g.admin = access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherAdmin: g.hasAdmin.Load, Audit: s.audit})
 	if err := s.readStatic(g); err != nil {
 		return err
@@ -284,7 +293,8 @@ func (g *accessControl) admits(r *http.Request) bool {
 // credentials returns the check of the credential of each request.
 func (s *Server) credentials() httpaccess.Credentials {
 	return httpaccess.Credentials{
-		Authenticate: s.control.auth.Authenticate, Open: s.control.admits, Public: isPublic, Refuse: s.refuse, Audit: s.audit,
+		Authenticate: s.control.auth.Authenticate, Open: s.control.admits, Public: s.isPublic, Refuse: s.refuse, Audit: s.audit,
+		Session: s.control.auth.AuthenticateSession, Cookie: s.control.cookie, Consumes: restserver.IsTickStream, Refusals: &s.control.refusals,
 	}
 }
 
@@ -322,8 +332,8 @@ var publicProcedures = map[string]bool{
 }
 
 // isPublic reports whether r needs no credential.
-func isPublic(r *http.Request) bool {
-	if publicProcedures[r.URL.Path] {
+func (s *Server) isPublic(r *http.Request) bool {
+	if publicProcedures[r.URL.Path] || s.isSignIn(r) {
 		return true
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead || !publicPaths[r.URL.Path] {

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"regexp"
 	"time"
 
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/httpaccess"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
 
@@ -54,6 +56,12 @@ type Config struct {
 	// AccessFile is a YAML file of issuers and rules that give grants to JWTs and certificates. It is read again when it
 	// changes; "" = none.
 	AccessFile string
+	// SessionLife is the longest life of a session of the dashboard, and SessionIdle its life without a request; 0 =
+	// access.DefaultSessionLife and access.DefaultSessionIdle.
+	SessionLife time.Duration
+	SessionIdle time.Duration
+	// PublicURL is the address of the server for browsers, such as https://queue.example.com; "" = that of each request.
+	PublicURL string
 	// AuditRetention is the age at which entries of the audit are removed; nil = access.DefaultAuditRetention, 0 = never.
 	AuditRetention *time.Duration
 	// NoBackground leaves background work to other processes.
@@ -95,6 +103,8 @@ func (c Config) fillDefaults() (Config, error) {
 	setDefault(&c.MaxPayloadBytes, queue.DefaultMaxPayloadBytes)
 	setDefault(&c.Version, "dev")
 	setDefault(&c.Auth, AuthAuto)
+	setDefault(&c.SessionLife, access.DefaultSessionLife)
+	setDefault(&c.SessionIdle, min(access.DefaultSessionIdle, c.SessionLife))
 	if c.AuditRetention == nil {
 		c.AuditRetention = new(access.DefaultAuditRetention)
 	}
@@ -107,6 +117,13 @@ func (c Config) fillDefaults() (Config, error) {
 	}
 
 	if err := access.CheckAuditRetention(*c.AuditRetention); err != nil {
+		return c, err
+	}
+
+	if err := access.CheckSessionTimes(c.SessionLife, c.SessionIdle); err != nil {
+		return c, err
+	}
+	if _, err := c.publicURL(); err != nil {
 		return c, err
 	}
 
@@ -136,6 +153,14 @@ func (c Config) fillDefaults() (Config, error) {
 	n, err := queue.NamespaceName(c.Namespace)
 	c.Namespace = n
 	return c, err
+}
+
+// publicURL returns PublicURL; nil without one.
+func (c Config) publicURL() (*url.URL, error) {
+	if c.PublicURL == "" {
+		return nil, nil
+	}
+	return httpaccess.ParsePublicURL(c.PublicURL)
 }
 
 // plainPath matches a valid prefix, with or without slashes at its ends.

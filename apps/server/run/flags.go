@@ -36,6 +36,10 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	fs.StringVar(&c.AdminTokenFile, "admin-token-file", "", "`file` with a token on each line, and its grants behind it, else every right; it is read again when it changes")
 	program.SecretVar(fs, &c.AdminToken, "admin-token", "a `token` that has every right")
 	fs.StringVar(&c.AccessFile, "access-file", "", "YAML `file` of issuers and of rules that give grants to JWTs and certificates; it is read again when it changes")
+	c.SessionLife, c.SessionIdle = access.DefaultSessionLife, access.DefaultSessionIdle
+	program.DurationVar(fs, &c.SessionLife, "session-ttl", "how long a session of the dashboard may last, 5m to 30d")
+	program.DurationVar(fs, &c.SessionIdle, "session-idle", "how long a session lasts without a request, at least 5m")
+	fs.StringVar(&c.PublicURL, "public-url", "", "`URL` of this server for browsers, as https://queue.example.com")
 	c.AuditRetention = new(access.DefaultAuditRetention)
 	program.DurationVar(fs, c.AuditRetention, "audit-retention", "age at which entries of the audit are removed, at least 30d; 0 = never")
 	program.FromEnvironment(fs)

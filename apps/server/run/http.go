@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +26,17 @@ type handler struct {
 
 // newChecks returns the checks that precede every route.
 func (s *Server) newChecks() (*httpaccess.Checks, error) {
+	hosts, origins := s.cfg.AllowedHosts, s.cfg.CORSOrigins
+	public, err := s.cfg.publicURL()
+	if err != nil {
+		return nil, err
+	}
+	if public != nil {
+		hosts = append(slices.Clone(hosts), public.Hostname())
+		origins = append(slices.Clone(origins), public.Scheme+"://"+public.Host)
+	}
 	return program.PortChecks(s.cfg.Addr, httpaccess.Config{
-		Hosts: s.cfg.AllowedHosts, Origins: s.cfg.CORSOrigins, Refuse: s.refuse,
+		Hosts: hosts, Origins: origins, Refuse: s.refuse,
 		// These pages change no state and show no data of a namespace.
 		Pages:    []string{"/", "/docs", "/docs/"},
 		Consumes: restserver.IsTickStream,
@@ -46,7 +56,8 @@ func (s *Server) handler() (handler, error) {
 	body, batch, message := messageLimits(s.cfg.MaxPayloadBytes)
 	large, bodies := queue.NewBudget(queue.DefaultLargeBytes), queue.NewBodyBudget(queue.DefaultBodyBytes)
 	rest, err := restserver.New(restserver.Config{
-		Service: s.guarded, Authorize: access.Require, Admin: s.control.admin, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
+		Service: s.guarded, Authorize: access.Require, Admin: s.control.admin,
+		Sessions: s.control.sessions, Cookie: s.control.cookie, CountRefusal: s.control.countRefusal, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
 		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, requestLevel(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),
