@@ -215,7 +215,7 @@ func TestRoutesWithoutABodyRefuseOne(t *testing.T) {
 		restapi.CreateQueue, restapi.UpdateQueue, restapi.CreateTask, restapi.CreateTasks, restapi.ReleaseTask, restapi.ReleaseTasks,
 		restapi.HeartbeatTask, restapi.HeartbeatTasks, restapi.SnoozeTask, restapi.HandBackTask, restapi.CancelTasks,
 		restapi.RetryTasks, restapi.DeleteTasks, restapi.CreateTicker, restapi.AckTick, restapi.UpdateTicker,
-		restapi.CreateToken, restapi.RotateToken,
+		restapi.CreateToken, restapi.RotateToken, restapi.OpenSession,
 	}
 	before := s.do(200, "GET", "/api/queue", "").body + s.do(200, "GET", "/api/ticker", "").body + s.do(200, "GET", "/api/task", "").body
 	for _, r := range restapi.Routes() {
