@@ -391,7 +391,7 @@ func (a *Authenticator) checkStaticOpener(s Session) error {
 	return refuseSession(fmt.Errorf("session %s was opened by a token that no file has with these rights", s.ID))
 }
 
-// confirmSession returns an error when the session with id is no longer live. It is no use of the session.
+// confirmSession returns an error when the session with id is no longer live. It does not count as a use.
 func (a *Authenticator) confirmSession(ctx context.Context, id string) error {
 	if digest, known := a.digestOf(KindSession, id); known {
 		_, err := a.findSession(ctx, digest)

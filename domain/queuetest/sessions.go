@@ -30,7 +30,7 @@ func TestSessions(t *testing.T, open func(t *testing.T) SessionStore) {
 		"an ended session stays ended, and no use revives it":                testSessionEnd,
 		"a session ends with the token that opened it":                       testSessionToken,
 		"a session ends with the credential of its opener":                   testSessionWithin,
-		"a code is no session and opens one, once":                           testCode,
+		"a code is not a session, and opens one, once":                       testCode,
 		"a code is worth nothing after its life, or after that of a token":   testCodeEnds,
 		"of many redemptions of one code at once exactly one succeeds":       testCodeRace,
 		"the list has the live sessions, the newest first":                   testSessionList,
@@ -239,7 +239,7 @@ func testCode(t *testing.T, s SessionStore) {
 		t.Errorf("a second use of the code gives %v", err)
 	}
 
-	// A session is no code.
+	// A session is not a code.
 	n := newSession("session")
 	createSession(t, s, n)
 	if _, err := s.RedeemCode(t.Context(), redemptionOf(n, "third")); !errors.Is(err, queue.ErrNotFound) {

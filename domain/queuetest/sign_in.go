@@ -343,7 +343,7 @@ func testSessionUse(t *testing.T, s *signIn) {
 		t.Error("the look of an open stream is a use")
 	}
 	if !s.proves(t, opened) || !usedAt().After(before) {
-		t.Error("a request is no use")
+		t.Error("a request does not count as a use")
 	}
 }
 
