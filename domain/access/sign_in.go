@@ -210,6 +210,11 @@ func claimedID(r SignIn) string {
 	return ""
 }
 
+// RecordRefused records a sign-in at an identity provider that proved nothing.
+func (k *SessionKeeper) RecordRefused(ctx context.Context, err error) {
+	k.recordSignIn(ctx, "", OpenedSession{}, err)
+}
+
 // recordSignIn records a sign-in. A refused one has what the credential claims to be.
 func (k *SessionKeeper) recordSignIn(ctx context.Context, claimed string, opened OpenedSession, err error) {
 	if err == nil {

@@ -77,6 +77,7 @@ type accessControl struct {
 
 	sessions *access.SessionKeeper
 	cookie   httpaccess.Cookie
+	login    *httpaccess.Login // nil without an identity provider
 	refusals httpaccess.Refusals
 
 	hasStatic atomic.Bool // a static token exists
@@ -105,6 +106,9 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 		return err
 	}
 	if err := s.readRules(g); err != nil {
+		return err
+	}
+	if err := s.startLogin(g); err != nil {
 		return err
 	}
 
@@ -216,7 +220,7 @@ func (g *accessControl) confirm(ctx context.Context, p *access.Principal) error 
 
 // hasCredential reports whether any credential exists: a token, or an issuer of them.
 func (g *accessControl) hasCredential(ctx context.Context) (bool, error) {
-	if g.hasStatic.Load() || len(g.trustedIssuers()) > 0 {
+	if g.hasStatic.Load() || g.login != nil || len(g.trustedIssuers()) > 0 {
 		return true, nil
 	}
 	return g.tokens.HasTokens(ctx)

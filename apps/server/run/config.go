@@ -62,6 +62,12 @@ type Config struct {
 	SessionIdle time.Duration
 	// PublicURL is the address of the server for browsers, such as https://queue.example.com; "" = that of each request.
 	PublicURL string
+	// OIDCIssuer is the identity provider at which users of the dashboard sign in, OIDCClientID and OIDCClientSecret are this
+	// server there; "" = none. The secret may be in a file instead, and a public client has none.
+	OIDCIssuer           string
+	OIDCClientID         string
+	OIDCClientSecret     string
+	OIDCClientSecretFile string
 	// AuditRetention is the age at which entries of the audit are removed; nil = access.DefaultAuditRetention, 0 = never.
 	AuditRetention *time.Duration
 	// NoBackground leaves background work to other processes.
@@ -127,6 +133,10 @@ func (c Config) fillDefaults() (Config, error) {
 		return c, err
 	}
 
+	if err := c.checkLogin(); err != nil {
+		return c, err
+	}
+
 	switch {
 	case c.URL != "" && c.DataDir != "":
 		return c, queue.Invalid("data-dir", "must not come with a URL; leave one out")
@@ -161,6 +171,32 @@ func (c Config) publicURL() (*url.URL, error) {
 		return nil, nil
 	}
 	return httpaccess.ParsePublicURL(c.PublicURL)
+}
+
+// checkLogin refuses incomplete settings of the sign-in at an identity provider.
+func (c Config) checkLogin() error {
+	switch {
+	case c.OIDCIssuer == "" && c.OIDCClientID == "" && c.OIDCClientSecret == "" && c.OIDCClientSecretFile == "":
+		return nil
+	case c.OIDCIssuer == "" || c.OIDCClientID == "":
+		return queue.Invalid("oidc-issuer", fmt.Sprintf("must come with --oidc-client-id, and both with a client secret, got %.64q and %.64q; give both", c.OIDCIssuer, c.OIDCClientID))
+	case c.AccessFile == "":
+		return queue.Invalid("access-file", fmt.Sprintf("must come with --oidc-issuer, because its rules give rights to users, got no file for %.64q; write one", c.OIDCIssuer))
+	case c.OIDCClientSecret != "" && c.OIDCClientSecretFile != "":
+		return queue.Invalid("oidc-client-secret-file", "must not come with "+program.Variable("oidc-client-secret")+"; leave one out")
+	}
+	if err := (access.Issuer{URL: c.OIDCIssuer, Audience: c.OIDCClientID}).Validate(); err != nil {
+		return queue.At("oidc-issuer", err)
+	}
+	return nil
+}
+
+// readClientSecret returns the secret of this server at the identity provider; "" for a public client.
+func (c Config) readClientSecret() (string, error) {
+	if c.OIDCClientSecretFile == "" {
+		return c.OIDCClientSecret, nil
+	}
+	return program.ReadSecret("oidc-client-secret-file", c.OIDCClientSecretFile)
 }
 
 // plainPath matches a valid prefix, with or without slashes at its ends.

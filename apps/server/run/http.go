@@ -38,7 +38,8 @@ func (s *Server) newChecks() (*httpaccess.Checks, error) {
 	return program.PortChecks(s.cfg.Addr, httpaccess.Config{
 		Hosts: hosts, Origins: origins, Refuse: s.refuse,
 		// These pages change no state and show no data of a namespace.
-		Pages:    []string{"/", "/docs", "/docs/"},
+		// The answer of an identity provider comes from its site, and counts with a cookie of this one alone.
+		Pages:    []string{"/", "/docs", "/docs/", s.prefix() + callbackPath},
 		Consumes: restserver.IsTickStream,
 	})
 }
@@ -80,6 +81,7 @@ func (s *Server) handler() (handler, error) {
 
 	mux := http.NewServeMux()
 	mux.Handle("/", rest)
+	s.handleLogin(mux)
 	// The verbose form lists each check; the plain form belongs to REST.
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if isVerbose(r) {

@@ -1,10 +1,14 @@
 package run
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/oidc"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
@@ -25,14 +29,82 @@ func (s *Server) startSessions(g *accessControl, store access.SessionStore) erro
 	return nil
 }
 
+// The routes of a sign-in at an identity provider, below the prefix. The second one is the redirect_uri of this server there.
+const (
+	loginPath    = "/session/oidc"
+	callbackPath = "/session/oidc/callback"
+)
+
+// homePath is the path of the pages to which a sign-in leads.
+const homePath = "/ui"
+
+// startLogin makes the sign-in at the configured identity provider; without one there is none.
+func (s *Server) startLogin(g *accessControl) error {
+	if s.cfg.OIDCIssuer == "" {
+		return nil
+	}
+	secret, err := s.cfg.readClientSecret()
+	if err != nil {
+		return err
+	}
+
+	base := s.URL()
+	if g.cookie.PublicURL != nil {
+		base = g.cookie.PublicURL.String()
+	} else if !isLoopback(s.ln.Addr()) {
+		return queue.Invalid("public-url", fmt.Sprintf("must come with --oidc-issuer at an address that other machines reach, got %.64q without it; give the address of this server for browsers", s.cfg.Addr))
+	}
+
+	flow := oidc.NewCodeFlow(oidc.Client{
+		Issuer: oidc.Issuer{URL: s.cfg.OIDCIssuer, Name: "name"}, ID: s.cfg.OIDCClientID, Secret: secret,
+		RedirectURL: base + s.prefix() + callbackPath,
+	}, s.log)
+	s.prependStep("close the sign-in at the identity provider", func(context.Context) error {
+		flow.Close()
+		return nil
+	})
+
+	g.login = &httpaccess.Login{
+		Begin: flow.Begin, Finish: flow.Finish, Issuer: s.cfg.OIDCIssuer, Home: homePath, Cookie: g.cookie, Refusals: &g.refusals,
+		Open: func(ctx context.Context, proof access.Proof) (access.OpenedSession, error) {
+			p, err := g.mapping.Principal(proof)
+			if err != nil {
+				return access.OpenedSession{}, err
+			}
+			return g.sessions.OpenFor(ctx, p)
+		},
+		Refused: func(ctx context.Context, err error) {
+			g.sessions.RecordRefused(ctx, err)
+			s.log.InfoContext(ctx, "refused a sign-in at the identity provider", "error", err, "cause", errors.Unwrap(err))
+		},
+	}
+	s.log.InfoContext(context.Background(), "users sign in at the identity provider", "issuer", s.cfg.OIDCIssuer, "redirect_uri", base+s.prefix()+callbackPath)
+	return nil
+}
+
+// handleLogin puts the routes of the sign-in on the mux.
+func (s *Server) handleLogin(mux *http.ServeMux) {
+	if login := s.control.login; login != nil {
+		mux.HandleFunc("GET "+s.prefix()+loginPath, login.Start)
+		mux.HandleFunc("GET "+s.prefix()+callbackPath, login.Callback)
+	}
+}
+
 // prefix returns the path in front of the REST routes, without a slash at its end.
 func (s *Server) prefix() string {
 	return strings.TrimRight("/"+strings.Trim(s.cfg.Prefix, "/"), "/")
 }
 
-// isSignIn reports whether a request brings the credential of a sign-in in its body.
+// isSignIn reports whether a request is part of a sign-in, with a credential in its body or that of an identity provider.
 func (s *Server) isSignIn(r *http.Request) bool {
-	return r.Method == restapi.OpenSession.Method && r.URL.Path == s.prefix()+restapi.OpenSession.Path
+	below, ok := strings.CutPrefix(r.URL.Path, s.prefix())
+	switch {
+	case !ok:
+		return false
+	case r.Method == restapi.OpenSession.Method:
+		return below == restapi.OpenSession.Path
+	}
+	return r.Method == http.MethodGet && s.control.login != nil && (below == loginPath || below == callbackPath)
 }
 
 // countRefusal counts a sign-in that failed, together with the refused credentials of headers.
