@@ -35,12 +35,14 @@ type Login struct {
 }
 
 const (
-	loginSuffix = "-login"
 	// loginTime is the time for the sign-in at the provider.
 	loginTime = 10 * time.Minute
 	// maxReturnBytes bounds the address to which a sign-in leads.
 	maxReturnBytes = 1000
 )
+
+// loginSuffix returns the suffix of the cookie of the sign-in with a state, so that two tabs of a browser can sign in at once.
+func loginSuffix(state string) string { return "-login-" + state[:min(len(state), 8)] }
 
 // errNotBegun answers a browser without the cookie of the sign-in.
 var errNotBegun = &queue.Error{
@@ -62,12 +64,13 @@ func (l Login) Start(w http.ResponseWriter, r *http.Request) {
 	}
 
 	secret := access.NewLoginSecret()
-	address, err := l.Begin(r.Context(), access.LoginOf(secret))
+	login := access.LoginOf(secret)
+	address, err := l.Begin(r.Context(), login)
 	if err != nil {
 		answerPlainly(w, http.StatusServiceUnavailable, err)
 		return
 	}
-	l.Cookie.write(w, r, loginSuffix, secret+"."+base64.RawURLEncoding.EncodeToString([]byte(back)), loginTime)
+	l.Cookie.write(w, r, loginSuffix(login.State), secret+"."+base64.RawURLEncoding.EncodeToString([]byte(back)), loginTime)
 	redirect(w, address)
 }
 
@@ -141,18 +144,21 @@ func (l Login) finish(w http.ResponseWriter, r *http.Request) (back string, open
 
 // readLogin returns the sign-in that the browser began, and removes its cookie.
 func (l Login) readLogin(w http.ResponseWriter, r *http.Request) (access.Login, string, error) {
-	value, fault := l.Cookie.read(r, loginSuffix)
+	states := r.URL.Query()["state"]
+	if len(states) != 1 {
+		return access.Login{}, "", errNotBegun
+	}
+	value, fault := l.Cookie.read(r, loginSuffix(states[0]))
 	if fault != nil {
 		return access.Login{}, "", fault
 	}
 	secret, encoded, ok := strings.Cut(value, ".")
-	states := r.URL.Query()["state"]
 	login := access.LoginOf(secret)
-	if !ok || secret == "" || len(states) != 1 || !login.HasState(states[0]) {
+	if !ok || secret == "" || !login.HasState(states[0]) {
 		return access.Login{}, "", errNotBegun
 	}
 
-	l.Cookie.write(w, r, loginSuffix, "", 0)
+	l.Cookie.write(w, r, loginSuffix(states[0]), "", 0)
 	text, err := base64.RawURLEncoding.DecodeString(encoded)
 	if err != nil {
 		return access.Login{}, "", errNotBegun

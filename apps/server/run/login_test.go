@@ -19,7 +19,7 @@ import (
 func startLogin(t *testing.T, issuer *oidctest.Issuer) *page {
 	t.Helper()
 	rules := filepath.Join(t.TempDir(), "access.yaml")
-	content := fmt.Sprintf("rules:\n  - {issuer: %s, claim: groups, is: sre, grant: [operator@billing]}\n", issuer.URL())
+	content := fmt.Sprintf("issuers:\n  - {issuer: %[1]s, audience: machines}\nrules:\n  - {issuer: %[1]s, claim: groups, is: sre, grant: [operator@billing]}\n", issuer.URL())
 	if err := os.WriteFile(rules, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestLogin(t *testing.T) {
 	t.Run("the rules of the access file give a session its rights", func(t *testing.T) {
 		p := &page{T: t, url: p.url}
 		callback := p.begin("?return=" + url.QueryEscape("/ui/queue/mail?tab=tasks"))
-		if c := p.cookies[0]; !strings.HasSuffix(c.Name, "-login") || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.MaxAge > 600 {
+		if c := p.cookies[0]; !strings.Contains(c.Name, "-login-") || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.MaxAge > 600 {
 			t.Errorf("the cookie is %+v", c)
 		}
 		a := p.want(http.StatusSeeOther, "GET", callback, "", navigation...)
@@ -80,7 +80,7 @@ func TestLogin(t *testing.T) {
 		}
 		var session []*http.Cookie
 		for _, c := range a.Cookies() {
-			if strings.HasSuffix(c.Name, "-login") != (c.MaxAge < 0) {
+			if strings.Contains(c.Name, "-login-") != (c.MaxAge < 0) {
 				t.Errorf("the callback sets %v", c)
 			}
 			if c.MaxAge > 0 {
@@ -104,7 +104,16 @@ func TestLogin(t *testing.T) {
 		}
 	})
 
-	t.Run("an answer that this browser did not ask for signs nobody in", func(t *testing.T) {
+	t.Run("two tabs of a browser sign in at once", func(t *testing.T) {
+		first, second := &page{T: t, url: p.url}, &page{T: t, url: p.url}
+		callbacks := []string{first.begin(""), second.begin("?return=/ui/tasks")}
+		browser := &page{T: t, url: p.url, cookies: append(first.cookies, second.cookies...)}
+		for _, callback := range callbacks {
+			browser.want(http.StatusSeeOther, "GET", callback, "", navigation...)
+		}
+	})
+
+	t.Run("an answer that this browser did not ask for opens no session", func(t *testing.T) {
 		attacker, victim := &page{T: t, url: p.url}, &page{T: t, url: p.url}
 		callback := attacker.begin("")
 		victim.want(http.StatusUnauthorized, "GET", callback, "", navigation...) // without a sign-in
