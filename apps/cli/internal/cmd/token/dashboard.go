@@ -95,7 +95,7 @@ func (c *commands) makeLink(ctx context.Context) (link, error) {
 }
 
 // errNoBrowser says that this session of the user has no browser.
-var errNoBrowser = errors.New("the command needs a browser, and found none")
+var errNoBrowser = errors.New("browser: must be there for this user, got none; use --no-open")
 
 // openBrowser opens an address. It passes a file with the address, because every user of a machine sees the arguments of its
 // programs.
