@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,37 +13,8 @@ import (
 
 var _ access.AuditLog = (*Store)(nil)
 
-// auditEntry shortens the column list.
-type auditEntry = access.AuditEntry
-
 // storedAuditColumns are all columns of the audit.
-var storedAuditColumns = table.New(
-	table.Col("id", func(e *auditEntry) *int64 { return &e.ID }),
-	table.Col("at", func(e *auditEntry) *time.Time { return &e.At }),
-	table.Col("principal_id", func(e *auditEntry) *string { return &e.PrincipalID }),
-	table.Col("principal_name", func(e *auditEntry) *string { return &e.PrincipalName }),
-	table.Col("principal_kind", func(e *auditEntry) *access.Kind { return &e.PrincipalKind }),
-	table.Col("issuer", func(e *auditEntry) *string { return &e.Issuer }),
-	table.Col("subject", func(e *auditEntry) *string { return &e.Subject }),
-	table.Col("request_id", func(e *auditEntry) *string { return &e.RequestID }),
-	table.Col("via", func(e *auditEntry) *access.Via { return &e.Via }),
-	table.Col("remote", func(e *auditEntry) *string { return &e.Remote }),
-	table.Col("reason", func(e *auditEntry) *string { return &e.Reason }),
-	table.Col("action", func(e *auditEntry) *queue.Action { return &e.Action }),
-	table.Col("operation", func(e *auditEntry) *string { return &e.Operation }),
-	table.Col("namespace", func(e *auditEntry) *string { return &e.Namespace }),
-	table.Col("queue", func(e *auditEntry) *string { return &e.Queue }),
-	table.Col("ticker", func(e *auditEntry) *string { return &e.Ticker }),
-	table.Col("task", func(e *auditEntry) *int64 { return &e.Task }),
-	table.Col("token", func(e *auditEntry) *string { return &e.Token }),
-	table.Col("filter", func(e *auditEntry) *string { return &e.Filter }),
-	table.Col("ids", func(e *auditEntry) *int { return &e.IDs }),
-	table.Col("dry_run", func(e *auditEntry) *bool { return &e.DryRun }),
-	table.Col("outcome", func(e *auditEntry) *string { return &e.Outcome }),
-	table.Col("calls", func(e *auditEntry) *int { return &e.Calls }),
-	table.Col("matched", func(e *auditEntry) *int64 { return &e.Matched }),
-	table.Col("moved", func(e *auditEntry) *int64 { return &e.Moved }),
-)
+var storedAuditColumns = table.Of[access.AuditEntry]()
 
 // auditColumns are those that a record sets.
 var auditColumns = storedAuditColumns.Without("id", "at")

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -91,6 +92,55 @@ func (w *watermarks) set(key string, used, to, began time.Time) {
 	} else if to.After(mark.time) {
 		mark.time = to
 	}
+}
+
+// sweep is the work of an agent on the rows of a table that is ordered by time.
+type sweep struct {
+	op     string
+	mark   string // key of the watermark
+	filter *rowFilter
+	first  sqltext.Statement // finds the first row of a step
+}
+
+// sweepStep is one step of a sweep.
+type sweepStep struct {
+	size  int           // most rows of the step
+	from  time.Time     // watermark at which it starts
+	scope []sqltext.Arg // the arguments that select its rows, but for the size
+	out   queue.Maintained
+	top   time.Time // the latest time among its rows
+}
+
+// runSweep runs one step in a transaction. After a success it moves the watermark to the latest time of the step. It returns
+// the size of the step too.
+func (s *Store) runSweep(
+	ctx context.Context, w sweep, do func(context.Context, *txn.Tx, *sweepStep) error,
+) (out queue.Maintained, size int, err error) {
+	began, from := time.Now(), s.watermarks.get(w.mark)
+	size, tasks, queues := w.filter.nextStep()
+	scope := []sqltext.Arg{arg("watermark", floorParam(from)), arg("passed_task_ids", tasks), arg("passed_queue_ids", queues)}
+
+	var r sweepStep
+	err = s.db.Run(ctx, w.op, func(ctx context.Context, t *txn.Tx) error {
+		r = sweepStep{size: size, from: from, scope: scope, top: from}
+		return do(ctx, t, &r)
+	})
+
+	// One refused row must not hold up the others: the filter finds the row and passes over it.
+	if txn.IgnoreNothing(err) != nil {
+		out, err = w.filter.retryRefused(ctx, err, func() (row refusedRow, err error) {
+			err = s.db.Query(ctx, w.op, w.first, row.scanRefusedRow, scope...)
+			return row, err
+		})
+		return out, size, err
+	}
+
+	w.filter.recordPass()
+	// A step that passed over rows keeps its watermark, so that these rows come again.
+	if len(tasks)+len(queues) == 0 {
+		s.watermarks.set(w.mark, from, r.top, began)
+	}
+	return r.out, size, nil
 }
 
 // floorParam returns t, or 1970 for a zero t, as an argument of statements that start at a watermark.

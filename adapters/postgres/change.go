@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -81,17 +82,7 @@ type eventRow struct {
 	ids     *string // encoded by feed.PackIDs; nil: the row changes only the counts
 }
 
-var eventColumns = table.New(
-	table.Col("at", func(r *eventRow) **time.Time { return &r.at }),
-	table.Col("queue_id", func(r *eventRow) *int32 { return &r.queueID }),
-	table.Col("kind", func(r *eventRow) *int16 { return &r.kind }),
-	table.Col("was", func(r *eventRow) *int16 { return &r.was }),
-	table.Col("is", func(r *eventRow) *int16 { return &r.is }),
-	table.Col("n", func(r *eventRow) *int32 { return &r.n }),
-	table.Col("delayed", func(r *eventRow) *int32 { return &r.delayed }),
-	table.Col("worker", func(r *eventRow) **string { return &r.worker }),
-	table.Col("ids", func(r *eventRow) **string { return &r.ids }),
-)
+var eventColumns = table.Of[eventRow]()
 
 var insertEvents = statement("event.add")
 
@@ -114,11 +105,7 @@ func (e events) insertEventRows(t *txn.Tx, at time.Time) {
 		return
 	}
 
-	keys := make([]eventChange, 0, len(e))
-	for c := range e {
-		keys = append(keys, c)
-	}
-	slices.SortFunc(keys, func(a, b eventChange) int {
+	keys := slices.SortedFunc(maps.Keys(e), func(a, b eventChange) int {
 		return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.kind, b.kind), cmp.Compare(a.was, b.was), cmp.Compare(a.worker, b.worker))
 	})
 
@@ -146,14 +133,9 @@ const runsPerEvent = 200
 
 // insertCounts queues event rows that change only the counts. n[i] is the number of tasks of changes[i].
 func (e events) insertCounts(t *txn.Tx, changes []eventChange, n []int32) {
-	if len(changes) == 0 {
-		return
-	}
-
 	rows := make([]eventRow, len(changes))
 	for i, c := range changes {
 		rows[i] = eventRow{queueID: c.queue, kind: c.kind, was: c.was, is: c.is, n: n[i]}
 	}
-
-	t.Queue(insertEvents, eventColumns.Arrays(nil, rows)...)
+	queueRows(t, insertEvents, eventColumns, rows)
 }

@@ -25,41 +25,20 @@ type queueCounts struct {
 	seconds   float64 // length of the window
 }
 
-var queueCountColumns = table.New(
-	table.Col("id", func(c *queueCounts) *int32 { return &c.id }),
-	table.Col("namespace", func(c *queueCounts) *string { return &c.namespace }),
-	table.Col("name", func(c *queueCounts) *string { return &c.name }),
-	table.Col("paused", func(c *queueCounts) *bool { return &c.paused }),
-	table.Col("by_status", func(c *queueCounts) *[]int64 { return &c.byStatus }),
-	table.Col("delayed", func(c *queueCounts) *int64 { return &c.delayed }),
-	table.Col("created", func(c *queueCounts) *float64 { return &c.created }),
-	table.Col("finished", func(c *queueCounts) *float64 { return &c.finished }),
-	table.Col("seconds", func(c *queueCounts) *float64 { return &c.seconds }),
-)
+var queueCountColumns = table.Of[queueCounts]()
 
 // counts reads the kept counts of one queue, of all queues of a namespace (name ""), or of all namespaces (both "").
 func (s *Store) counts(ctx context.Context, namespace, name string) ([]queueCounts, error) {
 	var out []queueCounts
-	err := s.db.Query(ctx, "count tasks", readCounts, scanCounts(func(c queueCounts) { out = append(out, c) }),
+	err := s.db.Query(ctx, "count tasks", readCounts, scanRows(queueCountColumns, func(c queueCounts) { out = append(out, c) }),
 		arg("namespace", namespace), arg("name", name))
 	return out, err
 }
 
 // queueReadOfCounts queues the same read of one queue in a transaction, for repairs.
 func queueReadOfCounts(t *txn.Tx, namespace, name string, into func(byStatus []int64, delayed int64)) {
-	t.QueueQuery(readCounts, scanCounts(func(c queueCounts) { into(c.byStatus[1:], c.delayed) }), arg("namespace", namespace), arg("name", name))
-}
-
-// scanCounts returns a function that passes the counts of each row to each.
-func scanCounts(each func(queueCounts)) func(pgx.Rows) error {
-	return func(rows pgx.Rows) error {
-		var c queueCounts
-		if err := rows.Scan(queueCountColumns.Targets(nil, &c)...); err != nil {
-			return err
-		}
-		each(c)
-		return nil
-	}
+	t.QueueQuery(readCounts, scanRows(queueCountColumns, func(c queueCounts) { into(c.byStatus[1:], c.delayed) }),
+		arg("namespace", namespace), arg("name", name))
 }
 
 // QueueStats implements queue.Store.
@@ -70,7 +49,7 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 		return nil, err
 	}
 	if name != "" && len(all) == 0 {
-		return nil, queue.WithOp(op, makeNoQueueError(name))
+		return nil, queue.WithOp(op, queue.NotFoundQueue(name))
 	}
 	return s.stats(ctx, op, all)
 }

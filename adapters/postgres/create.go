@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -39,10 +38,7 @@ var (
 	replaceKeyOwner = statement("create.rekey")
 )
 
-var laneColumns = table.New(
-	table.Col("queue_id", func(l *lane) *int32 { return &l.queueID }),
-	table.Col("priority", func(l *lane) *int16 { return &l.priority }),
-)
+var laneColumns = table.Of[lane]()
 
 // taskSlab is the number of tasks in one allocation. A task that stays in use keeps all tasks of its slab in memory.
 const taskSlab = 32
@@ -87,16 +83,12 @@ func (s *Store) CreateTasks(ctx context.Context, c queue.Create) ([]queue.Create
 func (s *Store) createUnlocked(ctx context.Context, c queue.Create) (*insertBatch, error) {
 	for keys := keysTry; ; {
 		var b *insertBatch
-		err := s.db.Run(ctx, "create tasks", func(ctx context.Context, t *txn.Tx) (err error) {
+		err := s.repeatWithPartition(ctx, "create tasks", func(ctx context.Context, t *txn.Tx) (err error) {
 			b, err = s.createTasksIn(ctx, t, c, keys)
 			return err
-		})
+		}, func() int64 { return b.maxID })
 
 		switch {
-		case needPartition(err):
-			if err := s.extendTo(ctx, b.maxID); err != nil {
-				return nil, err
-			}
 		case errors.Is(err, errKeyTaken):
 			// An open transaction has one of the keys: the next attempt finds these keys and leaves them out.
 			keys = keysApart
@@ -177,7 +169,7 @@ func (s *Store) createTasksIn(ctx context.Context, t *txn.Tx, c queue.Create, ho
 		n := &c.Tasks[i]
 		q := queues[n.Queue]
 		if q == nil {
-			if err := b.recordFault(c, i, makeNoQueueError(n.Queue)); err != nil {
+			if err := b.recordFault(c, i, queue.NotFoundQueue(n.Queue)); err != nil {
 				return b, err
 			}
 			continue
@@ -306,10 +298,10 @@ func (b *insertBatch) claimTaskKeys(ctx context.Context, t *txn.Tx, c queue.Crea
 
 // readKeyOwners reads the tasks that own the keys which this batch did not win, by id. It records each of them as the
 // owner of its key.
-func (b *insertBatch) readKeyOwners(ctx context.Context, t *txn.Tx, readKeyOwners map[keySlot]*keyOwner, won, held map[keySlot]bool) (map[int64]*queue.Task, error) {
+func (b *insertBatch) readKeyOwners(ctx context.Context, t *txn.Tx, owners map[keySlot]*keyOwner, won, held map[keySlot]bool) (map[int64]*queue.Task, error) {
 	var queues []int32
 	var keys []string
-	for slot := range readKeyOwners {
+	for slot := range owners {
 		if !won[slot] && !held[slot] {
 			queues, keys = append(queues, slot.queueID), append(keys, slot.key)
 		}
@@ -328,7 +320,7 @@ func (b *insertBatch) readKeyOwners(ctx context.Context, t *txn.Tx, readKeyOwner
 			return err
 		}
 		slot := keySlot{queues[ord-1], keys[ord-1]}
-		o := readKeyOwners[slot]
+		o := owners[slot]
 		if !there { // the task was deleted a moment before its key
 			t.Queue(replaceKeyOwner,
 				arg("task_id", o.id), arg("fingerprint", o.print), arg("queue_id", slot.queueID), arg("key", slot.key))
@@ -418,12 +410,10 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 	}
 
 	// The order of the lanes is the same in every transaction.
-	if len(b.lanes) > 0 {
-		slices.SortFunc(b.lanes, func(a, c lane) int {
-			return cmp.Or(cmp.Compare(a.queueID, c.queueID), cmp.Compare(a.priority, c.priority))
-		})
-		t.Queue(insertLanes, laneColumns.Arrays(nil, b.lanes)...)
-	}
+	slices.SortFunc(b.lanes, func(a, c lane) int {
+		return cmp.Or(cmp.Compare(a.queueID, c.queueID), cmp.Compare(a.priority, c.priority))
+	})
+	queueRows(t, insertLanes, laneColumns, b.lanes)
 
 	// COPY needs a round trip of its own, so small creates use INSERT.
 	if bulk || size >= copyBytes {
@@ -431,13 +421,9 @@ func (b *insertBatch) writeRows(ctx context.Context, t *txn.Tx, s *Store) error 
 			return err
 		}
 	} else {
-		t.Queue(insertTasks, insertedTaskColumns.Arrays([]sqltext.Arg{arg("now", b.now)}, b.makeTaskRows())...)
-		if len(ready) > 0 {
-			t.Queue(insertReady, readyColumns.Arrays(nil, ready)...)
-		}
-		if len(delayed) > 0 {
-			t.Queue(insertDelayed, delayedColumns.Arrays(nil, delayed)...)
-		}
+		queueRows(t, insertTasks, insertedTaskColumns, b.makeTaskRows(), arg("now", b.now))
+		queueRows(t, insertReady, readyColumns, ready)
+		queueRows(t, insertDelayed, delayedColumns, delayed)
 	}
 
 	ev.insertEventRows(t, b.now)

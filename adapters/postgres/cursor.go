@@ -42,10 +42,10 @@ const (
 
 // lanes holds the cursors of a process. It is safe for concurrent use.
 type lanes struct {
-	mu     sync.Mutex
-	queues map[int32]*queueLanes
-	sure   map[lane]bool // committed rows of the lane table, in this generation
-	era    int           // the present generation
+	mu         sync.Mutex
+	queues     map[int32]*queueLanes
+	sure       map[lane]bool // committed rows of the lane table, in this generation
+	generation int           // the present one
 }
 
 func (l *lanes) init() {
@@ -64,7 +64,7 @@ func (l *lanes) isKnownLane(at lane) bool {
 func (l *lanes) invalidateCursors() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.era++
+	l.generation++
 	clear(l.sure)
 }
 
@@ -72,17 +72,17 @@ func (l *lanes) invalidateCursors() {
 func (l *lanes) currentGeneration() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.era
+	return l.generation
 }
 
-// confirmLanes records lanes with a row that committed in generation era. It ignores lanes of an earlier generation.
-func (l *lanes) confirmLanes(all []lane, era int) {
+// confirmLanes records lanes with a row that committed in a generation. It ignores lanes of an earlier generation.
+func (l *lanes) confirmLanes(all []lane, generation int) {
 	if len(all) == 0 {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if era != l.era {
+	if generation != l.generation {
 		return
 	}
 	if len(l.sure) > 100_000 { // a bound: a forgotten lane costs one insert without effect
@@ -206,16 +206,12 @@ func (q *queueLanes) recordSweep(f from, began time.Time, cost time.Duration) {
 
 // laneCursor is the turn behind which a retain begins to read a lane.
 type laneCursor struct {
-	queueID  int32
-	priority int16
-	turn     int64
+	queueID  int32 `col:"cursor_queue_id"`
+	priority int16 `col:"cursor_priority"`
+	turn     int64 `col:"cursor_turn"`
 }
 
-var cursorColumns = table.New(
-	table.Col("cursor_queue_id", func(c *laneCursor) *int32 { return &c.queueID }),
-	table.Col("cursor_priority", func(c *laneCursor) *int16 { return &c.priority }),
-	table.Col("cursor_turn", func(c *laneCursor) *int64 { return &c.turn }),
-)
+var cursorColumns = table.Of[laneCursor]()
 
 // appendCursors appends the cursors of q at a level. A lane without a cursor is read from its beginning. A cursor
 // moves back to the remainder of an earlier search. At the fast level this search then owns the remainder, and no

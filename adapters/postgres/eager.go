@@ -28,25 +28,16 @@ func (s *Store) CreateAndRetain(ctx context.Context, c queue.Create, r queue.Ret
 	var b *insertBatch
 	var p *claim
 	retaining := false // separates faults of the retain from faults of the create
-	for {
-		err = s.db.Run(ctx, "create tasks", func(ctx context.Context, t *txn.Tx) (err error) {
-			clear(outs)
-			p, retaining = nil, false
-			if b, err = s.createTasksIn(ctx, t, c, keysTry); err != nil || len(b.woken) == 0 {
-				return err
-			}
-			retaining = true
-			p, err = s.pickNewTasks(ctx, t, b, queues, r, outs)
+	err = s.repeatWithPartition(ctx, "create tasks", func(ctx context.Context, t *txn.Tx) (err error) {
+		clear(outs)
+		p, retaining = nil, false
+		if b, err = s.createTasksIn(ctx, t, c, keysTry); err != nil || len(b.woken) == 0 {
 			return err
-		})
-
-		if !needPartition(err) {
-			break
 		}
-		if err := s.extendTo(ctx, b.maxID); err != nil {
-			return nil, nil, err
-		}
-	}
+		retaining = true
+		p, err = s.pickNewTasks(ctx, t, b, queues, r, outs)
+		return err
+	}, func() int64 { return b.maxID })
 	if err != nil {
 		// A failed retain must not prevent the create: create without it. A fault of the create comes again there.
 		if (retaining || errors.Is(err, errKeyTaken)) && ctx.Err() == nil && queue.KindOf(err) != queue.KindIndeterminate {

@@ -27,26 +27,26 @@ var (
 // expire ends waiting tasks after their ttl, one step of ready tasks and one of delayed tasks.
 func (s *Store) expire(ctx context.Context) (queue.Maintained, error) {
 	var out queue.Maintained
-	for _, e := range []expiry{
-		{markExpireReady, takeExpiredReady, findExpiredReady, s.rowFilters.expireReady},
-		{markExpireDelayed, takeExpiredDelayed, findExpiredDelayed, s.rowFilters.expireDelayed},
+	for _, e := range []struct {
+		sweep
+		take sqltext.Statement // removes the rows of one step
+	}{
+		{sweep{opExpire, markExpireReady, s.rowFilters.expireReady, findExpiredReady}, takeExpiredReady},
+		{sweep{opExpire, markExpireDelayed, s.rowFilters.expireDelayed, findExpiredDelayed}, takeExpiredDelayed},
 	} {
-		one, err := s.expireWaiting(ctx, e)
+		one, size, err := s.runSweep(ctx, e.sweep, func(ctx context.Context, t *txn.Tx, r *sweepStep) error {
+			return r.expireWaiting(ctx, t, e.take)
+		})
 		if err != nil {
 			return out, err
 		}
+		one.More = one.More || one.Moved >= size
 		addStep(&out, one)
 	}
 	return out, nil
 }
 
-// expiry is the work of the expirer on one table of waiting tasks.
-type expiry struct {
-	mark   string            // key of the watermark
-	take   sqltext.Statement // removes the rows of one step
-	first  sqltext.Statement // finds the first row that take would remove
-	filter *rowFilter
-}
+const opExpire = "expire tasks"
 
 // expiredTask is a task that a step removed from its table.
 type expiredTask struct {
@@ -58,69 +58,40 @@ type expiredTask struct {
 }
 
 var (
-	expiredColumns = table.New(
-		table.Col("queue_id", func(e *expiredTask) *int32 { return &e.queueID }),
-		table.Col("task_id", func(e *expiredTask) *int64 { return &e.taskID }),
-		table.Col("attempt", func(e *expiredTask) *int16 { return &e.attempt }),
-		table.Col("delayed", func(e *expiredTask) *bool { return &e.delayed }),
-		table.Col("dies_at", func(e *expiredTask) *time.Time { return &e.diesAt }),
-	)
+	expiredColumns        = table.Of[expiredTask]()
 	writtenExpiredColumns = expiredColumns.Only("queue_id", "task_id", "attempt", "delayed")
 )
 
-// expireWaiting runs one step on one table.
-func (s *Store) expireWaiting(ctx context.Context, e expiry) (queue.Maintained, error) {
-	const op = "expire tasks"
-	began, from := time.Now(), s.watermarks.get(e.mark)
-	size, tasks, queues := e.filter.nextStep()
-	scope := []sqltext.Arg{arg("watermark", floorParam(from)), arg("passed_task_ids", tasks), arg("passed_queue_ids", queues)}
+// expireWaiting removes the rows that take selects, and writes the ends of their tasks.
+func (r *sweepStep) expireWaiting(ctx context.Context, t *txn.Tx, take sqltext.Statement) error {
+	var now time.Time
+	t.QueueQuery(readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
 
-	var out queue.Maintained
-	var top time.Time
-	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
-		out, top = queue.Maintained{}, from
-		var now time.Time
-		t.QueueQuery(readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
-
-		var expired []expiredTask
-		var task expiredTask
-		targets := expiredColumns.Targets(nil, &task)
-		err := t.Query(ctx, e.take, func(rows pgx.Rows) error {
-			err := rows.Scan(targets...)
-			expired = append(expired, task)
-			top = later(top, task.diesAt)
-			return err
-		}, append(scope, arg("limit", size))...)
-		if err != nil {
-			return err
-		}
-
-		if out.Moved = len(expired); out.Moved == 0 {
-			return txn.ErrNothing
-		}
-		out.Lag = now.Sub(top)
-		t.QueueQuery(writeExpired, func(rows pgx.Rows) error {
-			var namespace, name string
-			var was int16
-			var n int
-			err := rows.Scan(&namespace, &name, &was, &n)
-			out.Tallies.Add(namespace, name, decodeStatus(was), queue.StatusExpired, n)
-			return err
-		}, writtenExpiredColumns.Arrays([]sqltext.Arg{arg("now", truncateToMicros(now))}, expired)...)
-		return nil
-	})
-	// One refused row must not hold up the others: the filter finds the row and passes over it.
-	if txn.IgnoreNothing(err) != nil {
-		return e.filter.retryRefused(ctx, err, func() (row refusedRow, err error) {
-			err = s.db.Query(ctx, op, e.first, row.scanRefusedRow, scope...)
-			return row, err
-		})
+	// All rows share one row struct and its targets.
+	var expired []expiredTask
+	var task expiredTask
+	targets := expiredColumns.Targets(nil, &task)
+	err := t.Query(ctx, take, func(rows pgx.Rows) error {
+		err := rows.Scan(targets...)
+		expired = append(expired, task)
+		r.top = later(r.top, task.diesAt)
+		return err
+	}, append(r.scope, arg("limit", r.size))...)
+	if err != nil {
+		return err
 	}
 
-	e.filter.recordPass()
-	if len(tasks)+len(queues) == 0 { // a step that passed over rows keeps its watermark, so that these rows come again
-		s.watermarks.set(e.mark, from, top, began)
+	if r.out.Moved = len(expired); r.out.Moved == 0 {
+		return txn.ErrNothing
 	}
-	out.More = out.Moved >= size
-	return out, nil
+	r.out.Lag = now.Sub(r.top)
+	t.QueueQuery(writeExpired, func(rows pgx.Rows) error {
+		var namespace, name string
+		var was int16
+		var n int
+		err := rows.Scan(&namespace, &name, &was, &n)
+		r.out.Tallies.Add(namespace, name, decodeStatus(was), queue.StatusExpired, n)
+		return err
+	}, writtenExpiredColumns.Arrays([]sqltext.Arg{arg("now", truncateToMicros(now))}, expired)...)
+	return nil
 }

@@ -21,10 +21,9 @@ type beatRow struct {
 	granted   int64 // length of the lease in ns
 }
 
-var beatColumns = table.New(
-	table.Col("token", func(r *beatRow) *int64 { return &r.token }),
-	table.Col("expires_at", func(r *beatRow) *time.Time { return &r.expiresAt }),
-	table.Col("granted", func(r *beatRow) *int64 { return &r.granted }),
+var (
+	beatColumns      = table.Of[beatRow]()
+	endedBeatColumns = beatColumns.Only("token", "expires_at")
 )
 
 // The statements of heartbeats.
@@ -168,15 +167,11 @@ func (h *lockedLeases) scanLeaseBeat(rows pgx.Rows) error {
 // queueBeatDeletion queues the deletion of lease beats after their end went into the row. A later end stays: another
 // heartbeat found the row locked and wrote it since the read.
 func (h *lockedLeases) queueBeatDeletion(t *txn.Tx, tokens []int64) {
-	if len(tokens) == 0 {
-		return
-	}
-
 	rows := make([]beatRow, len(tokens))
 	for i, token := range tokens {
 		rows[i] = beatRow{token: token, expiresAt: h.beats[token].at}
 	}
-	t.Queue(deleteLeaseBeats, beatColumns.Only("token", "expires_at").Arrays(nil, rows)...)
+	queueRows(t, deleteLeaseBeats, endedBeatColumns, rows)
 }
 
 // rememberLeaseBeats makes the next heartbeats of this process read lease beats, as long as there may be some.
@@ -374,15 +369,15 @@ func (taken *appliedHeartbeats) writeLeaseRows(t *txn.Tx, h *lockedLeases) {
 		}
 	}
 
-	kept.updateLeaseRows(t)
-	split.insertLeaseRows(t)
+	queueRows(t, keepLeases, keptLeaseColumns, kept)
+	queueRows(t, insertLeases, newPartColumns, split)
 
 	h.queueBeatDeletion(t, taken.merged)
 	if len(taken.beats) > 0 {
 		taken.writeLeaseBeats(t)
 	}
 
-	taken.progress.insertProgress(t)
+	queueRows(t, writeProgress, progressColumns, taken.progress.rows)
 	taken.events.insertEventRows(t, h.now)
 }
 
@@ -456,12 +451,7 @@ func (s *Store) explainLostLeases(ctx context.Context, t *txn.Tx, namespace stri
 	}
 
 	there := map[int64]bool{}
-	err := t.Query(ctx, findTasks, func(rows pgx.Rows) error {
-		var id int64
-		err := rows.Scan(&id)
-		there[id] = true
-		return err
-	}, arg("namespace", namespace), arg("ids", ids))
+	err := t.Query(ctx, findTasks, scanEach(func(id int64) { there[id] = true }), arg("namespace", namespace), arg("ids", ids))
 
 	for i, b := range beats {
 		switch {
@@ -469,7 +459,7 @@ func (s *Store) explainLostLeases(ctx context.Context, t *txn.Tx, namespace stri
 		case there[b.ID]:
 			out[i].Err = makeLeaseLostError(b.ID)
 		default:
-			out[i].Err = makeNoTaskError(b.ID)
+			out[i].Err = queue.NotFoundTask(b.ID)
 		}
 	}
 	return err
@@ -488,12 +478,7 @@ type progressRow struct {
 	progress []byte
 }
 
-var progressColumns = table.New(
-	table.Col("queue_id", func(r *progressRow) *int32 { return &r.queueID }),
-	table.Col("id", func(r *progressRow) *int64 { return &r.id }),
-	table.Col("attempt", func(r *progressRow) *int16 { return &r.attempt }),
-	table.Col("progress", func(r *progressRow) *[]byte { return &r.progress }),
-)
+var progressColumns = table.Of[progressRow]()
 
 func (r *progressRows) addProgress(p heldTask, progress []byte) {
 	if at, ok := r.place[p.id]; ok {
@@ -507,10 +492,4 @@ func (r *progressRows) addProgress(p heldTask, progress []byte) {
 
 	r.place[p.id] = len(r.rows)
 	r.rows = append(r.rows, progressRow{queueID: p.q.id, id: p.id, attempt: int16(p.attemptOfTask()), progress: progress})
-}
-
-func (r *progressRows) insertProgress(t *txn.Tx) {
-	if len(r.rows) > 0 {
-		t.Queue(writeProgress, progressColumns.Arrays(nil, r.rows)...)
-	}
 }

@@ -11,39 +11,29 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // lockedLease is a lease row that this transaction has locked.
 type lockedLease struct {
-	q          storedQueue
-	ctid       pgtype.TID // of the row; its lock keeps it there
-	token      int64      // of the first task; the token of a task is this one plus its place
+	q          storedQueue `col:"-"`
+	ctid       pgtype.TID  // of the row; its lock keeps it there
+	token      int64       // of the first task; the token of a task is this one plus its place
 	part       int16
 	worker     string
 	retainedAt time.Time
 	expiresAt  time.Time
-	ids        []int64 // 0 in the place of a task with an ended lease
+	ids        []int64 `col:"task_ids"` // 0 in the place of a task with an ended lease
 	attempts   []int16 // nil: all 1
 	cancels    []int64 // ids of tasks with a requested cancellation
 	granted    *int64  // length of the lease in ns; nil until a heartbeat: expiresAt - retainedAt
-	newEnds    newEnds // from the heartbeats of this call
-	held       int     // held tasks at the time of the lock
-	left       int     // held tasks now
+	newEnds    newEnds `col:"-"` // from the heartbeats of this call
+	held       int     `col:"-"` // held tasks at the time of the lock
+	left       int     `col:"-"` // held tasks now
 }
 
 // leaseColumns are the columns that a statement reads of a lease row.
-var leaseColumns = table.New(
-	table.Col("ctid", func(l *lockedLease) *pgtype.TID { return &l.ctid }),
-	table.Col("token", func(l *lockedLease) *int64 { return &l.token }),
-	table.Col("part", func(l *lockedLease) *int16 { return &l.part }),
-	table.Col("worker", func(l *lockedLease) *string { return &l.worker }),
-	table.Col("retained_at", func(l *lockedLease) *time.Time { return &l.retainedAt }),
-	table.Col("expires_at", func(l *lockedLease) *time.Time { return &l.expiresAt }),
-	table.Col("task_ids", func(l *lockedLease) *[]int64 { return &l.ids }),
-	table.Col("attempts", func(l *lockedLease) *[]int16 { return &l.attempts }),
-	table.Col("cancels", func(l *lockedLease) *[]int64 { return &l.cancels }),
-	table.Col("granted", func(l *lockedLease) **int64 { return &l.granted }),
-)
+var leaseColumns = table.Of[lockedLease]()
 
 // lockedLeaseWidth is the number of columns of a statement that locks leases: the clock, the lease and its queue.
 var lockedLeaseWidth = 1 + len(leaseColumns.Names()) + len(queueColumns.Names())
@@ -211,8 +201,8 @@ func (h *lockedLeases) listMissing(ids, tokens []int64) (listMissing, rows []int
 func (h *lockedLeases) scanLeaseOfOthers(rows pgx.Rows) error {
 	l := &lockedLease{}
 	var id int64
-	if err := rows.Scan(&id, &h.now, &l.token, &l.part, &l.worker, &l.retainedAt, &l.expiresAt, &l.ids, &l.attempts, &l.cancels, &l.granted,
-		&l.q.id, &l.q.Events); err != nil {
+	targets := leaseColumns.Without("ctid").Targets([]any{&id, &h.now}, l)
+	if err := rows.Scan(append(targets, &l.q.id, &l.q.Events)...); err != nil {
 		return err
 	}
 
@@ -229,6 +219,12 @@ func (h *lockedLeases) scanLeaseOfOthers(rows pgx.Rows) error {
 func (h *lockedLeases) findInLockedRow(id, token int64) (heldTask, bool) {
 	p, ok := h.locked[id]
 	return p, ok && p.tokenOfTask() == token
+}
+
+// isLocked reports whether a task is held under token in a row that another transaction has locked.
+func (h *lockedLeases) isLocked(id, token int64) bool {
+	_, locked := h.findInLockedRow(id, token)
+	return locked
 }
 
 // lockMovedLeases looks again for tasks that the first lock did not find. The first lock may have waited for a
@@ -262,7 +258,7 @@ func (s *Store) repeatUntilUnlocked(ctx context.Context, places []int, again fun
 	ctx, cancel := s.db.WithTimeout(ctx)
 	defer cancel()
 
-	for look := firstUnlockPause; len(places) > 0 && txn.SleepFor(ctx, look); look = min(2*look, maxUnlockPause) {
+	for look := firstUnlockPause; len(places) > 0 && retry.Sleep(ctx, look); look = min(2*look, maxUnlockPause) {
 		locked, err := again(ctx, places)
 		if err != nil {
 			for _, at := range places {
@@ -320,7 +316,7 @@ func (h *lockedLeases) shrinkLeases(t *txn.Tx) {
 	if len(gone) > 0 {
 		t.Queue(dropLeases, arg("rows", gone))
 	}
-	kept.updateLeaseRows(t)
+	queueRows(t, keepLeases, keptLeaseColumns, kept)
 }
 
 // writtenLease is a lease row to be written. Arrays travel as text, because one parameter cannot contain arrays of
@@ -340,20 +336,7 @@ type writtenLease struct {
 	granted    int64 // 0 is stored as null
 }
 
-var writtenLeaseColumns = table.New(
-	table.Col("ctid", func(r *writtenLease) *pgtype.TID { return &r.ctid }),
-	table.Col("token", func(r *writtenLease) *int64 { return &r.token }),
-	table.Col("part", func(r *writtenLease) *int16 { return &r.part }),
-	table.Col("queue_id", func(r *writtenLease) *int32 { return &r.queueID }),
-	table.Col("retained_at", func(r *writtenLease) *time.Time { return &r.retainedAt }),
-	table.Col("expires_at", func(r *writtenLease) *time.Time { return &r.expiresAt }),
-	table.Col("worker", func(r *writtenLease) *string { return &r.worker }),
-	table.Col("held", func(r *writtenLease) *int16 { return &r.held }),
-	table.Col("ids", func(r *writtenLease) *string { return &r.ids }),
-	table.Col("attempts", func(r *writtenLease) **string { return &r.attempts }),
-	table.Col("cancels", func(r *writtenLease) **string { return &r.cancels }),
-	table.Col("granted", func(r *writtenLease) *int64 { return &r.granted }),
-)
+var writtenLeaseColumns = table.Of[writtenLease]()
 
 // The columns of a statement that updates lease rows, and of one that inserts them.
 var (
@@ -402,18 +385,6 @@ func arrayTextPointer[N int16 | int64](s []N) *string {
 	}
 	text := encodeArray(s)
 	return &text
-}
-
-func (r leaseRows) updateLeaseRows(t *txn.Tx) {
-	if len(r) > 0 {
-		t.Queue(keepLeases, keptLeaseColumns.Arrays(nil, r)...)
-	}
-}
-
-func (r leaseRows) insertLeaseRows(t *txn.Tx) {
-	if len(r) > 0 {
-		t.Queue(insertLeases, newPartColumns.Arrays(nil, r)...)
-	}
 }
 
 // taskRecord is a held task as its rows in task and state have it.

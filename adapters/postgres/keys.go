@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
@@ -35,36 +34,25 @@ var errKeyTaken = errors.New("an open transaction has taken a key")
 
 // asKeyTaken returns errKeyTaken for a lock timeout under keysTry, and err in all other cases.
 func asKeyTaken(err error, how keysHow) error {
-	if how == keysTry && isLockTimeout(err) {
+	if how == keysTry && isPgCode(err, lockNotAvailable) {
 		return errKeyTaken
 	}
 	return err
 }
 
-// isLockTimeout reports whether err is the SQLSTATE lock_not_available: the wait exceeded lock_timeout.
-func isLockTimeout(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.Code == "55P03"
-}
-
 // keyClaim is a key that a create asks for.
 type keyClaim struct {
-	slot        keySlot
-	id          int64
+	keySlot
+	taskID      int64
 	fingerprint []byte
 }
 
-var keyColumns = table.New(
-	table.Col("queue_id", func(k *keyClaim) *int32 { return &k.slot.queueID }),
-	table.Col("key", func(k *keyClaim) *string { return &k.slot.key }),
-	table.Col("task_id", func(k *keyClaim) *int64 { return &k.id }),
-	table.Col("fingerprint", func(k *keyClaim) *[]byte { return &k.fingerprint }),
-)
+var keyColumns = table.Of[keyClaim]()
 
 type keyClaims []keyClaim
 
 func (k *keyClaims) addClaim(slot keySlot, o *keyOwner) {
-	*k = append(*k, keyClaim{slot: slot, id: o.id, fingerprint: o.print})
+	*k = append(*k, keyClaim{keySlot: slot, taskID: o.id, fingerprint: o.print})
 }
 
 // appendArgs returns the arguments first and then the columns of the claims.
@@ -94,7 +82,7 @@ func (k keyClaims) claimAll(ctx context.Context, t *txn.Tx, how keysHow, won, he
 func (k keyClaims) claimByHalves(ctx context.Context, t *txn.Tx, each func(pgx.Rows) error, held map[keySlot]bool) error {
 	t.QueueText("savepoint pgqueue_keys")
 	err := t.Query(ctx, claimFreeKeys, each, k.appendArgs(arg("patience", apartPatience))...)
-	if !isLockTimeout(err) {
+	if !isPgCode(err, lockNotAvailable) {
 		t.QueueText("release savepoint pgqueue_keys")
 		return err
 	}
@@ -109,7 +97,7 @@ func (k keyClaims) claimByHalves(ctx context.Context, t *txn.Tx, each func(pgx.R
 	// A failed claim of a single key identifies the taken key.
 	n := len(k)
 	if n == 1 {
-		held[k[0].slot] = true
+		held[k[0].keySlot] = true
 		return nil
 	}
 

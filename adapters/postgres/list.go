@@ -58,6 +58,14 @@ type walk struct{ down, up sqltext.Statement }
 // makeWalk returns the walk called name.
 func makeWalk(name string) walk { return walk{down: statement(name), up: statement(name + upwards)} }
 
+// inOrder returns the statement of the walk in ascending order if up is set, or else in descending order.
+func (w walk) inOrder(up bool) sqltext.Statement {
+	if up {
+		return w.up
+	}
+	return w.down
+}
+
 // The walks, each for the statuses that it serves best.
 var (
 	walkAny      = makeWalk("list.any") // all tasks, those past retention too
@@ -97,12 +105,7 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 	}
 
 	// A filter may name a status twice; a walk must not list its tasks twice.
-	statuses := f.Statuses
-	if len(statuses) == 0 {
-		statuses = queue.Statuses()
-	}
-
-	for _, st := range statuses {
+	for _, st := range orAll(f.Statuses) {
 		if c := statusCodes[st]; !slices.Contains(l.statuses, c) {
 			l.statuses = append(l.statuses, c)
 		}
@@ -220,9 +223,9 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 		from, before = max(l.from, behind+1), l.before
 	}
 
-	bounded := l.filter.Worker != "" || l.up && l.ways[0].walk == walkAll // limits the rows that it reads
+	// Only merged rows can be skipped, so each statement reads from the start.
 	skip := 0
-	if len(l.ways) > 1 || bounded { // only merged rows can be skipped, so each statement reads from the start
+	if len(l.ways) > 1 || l.isBounded() {
 		skip, offset, limit = offset, 0, offset+limit
 	}
 
@@ -232,21 +235,12 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 		if l.filter.Worker != "" {
 			args = append(args, arg("worker", l.filter.Worker))
 		}
-		if bounded {
+		if l.isBounded() {
 			args = append(args, arg("row_limit", max(mostSeen/len(l.queues), 200)))
 		}
 
-		statement := w.walk.down
-		if l.up {
-			statement = w.walk.up
-		}
-		err := s.db.Query(ctx, op, statement, func(r pgx.Rows) error {
-			var one taskPlace
-			err := r.Scan(&one.queueID, &one.id)
-			rows = append(rows, one)
-			return err
-		}, args...)
-		if err != nil {
+		each := scanRows(placeColumns, func(one taskPlace) { rows = append(rows, one) })
+		if err := s.db.Query(ctx, op, w.walk.inOrder(l.up), each, args...); err != nil {
 			return out, err
 		}
 	}
@@ -274,6 +268,9 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 	}
 	return out, nil
 }
+
+// isBounded reports whether the walks of l limit the rows that they read, because no index serves them.
+func (l *listing) isBounded() bool { return l.filter.Worker != "" || l.up && l.ways[0].walk == walkAll }
 
 // sortPlaces sorts places by id, ascending if up is set.
 func sortPlaces(places []taskPlace, up bool) {

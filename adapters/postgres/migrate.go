@@ -28,21 +28,17 @@ const (
 func SchemaVersion() int { return migrate.SchemaVersion() }
 
 // MigrateOption changes how MigrateUp and MigrateDown work.
-type MigrateOption interface{ applyMigrate(*migrateOptions) }
+type MigrateOption func(*migrateOptions)
 
 type migrateOptions struct{ dryRun bool }
 
-type migrateOptionFunc func(*migrateOptions)
-
-func (f migrateOptionFunc) applyMigrate(o *migrateOptions) { f(o) }
-
 // DryRun makes a call check all conditions and return the migrations that it would run. The call changes nothing.
-func DryRun() MigrateOption { return migrateOptionFunc(func(o *migrateOptions) { o.dryRun = true }) }
+func DryRun() MigrateOption { return func(o *migrateOptions) { o.dryRun = true } }
 
 func isDryRun(opts []MigrateOption) bool {
 	var o migrateOptions
 	for _, opt := range opts {
-		opt.applyMigrate(&o)
+		opt(&o)
 	}
 	return o.dryRun
 }

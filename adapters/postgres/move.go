@@ -3,6 +3,7 @@ package postgres
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
@@ -23,13 +24,12 @@ var (
 // moves collects the new states of tasks and writes them with one statement for each table.
 type moves struct {
 	now     time.Time
-	done    doneRows
+	done    []doneRow
 	held    successRows
-	waiting waitingRows
-	errs    errorRows
+	waiting []waitingRow
+	errs    []errorRow
 	events  events
 	woken   []queue.Wake
-
 	tallies queue.Tallies
 }
 
@@ -70,10 +70,10 @@ func (m *moves) addMove(d taskMove) {
 
 	m.tallies.Add(d.q.Namespace, d.q.Name, d.was, d.life.Status, 1)
 	if d.life.Status.Finished() {
-		m.done.addDoneRow(d)
+		m.addDoneRow(d)
 	} else {
 		late := d.life.DelayedAt.After(m.now)
-		m.waiting.addWaitingRow(d, late)
+		m.addWaitingRow(d, late)
 		if late {
 			delayed++
 		} else {
@@ -87,17 +87,12 @@ func (m *moves) addMove(d taskMove) {
 	}, d.id)
 }
 
-// addFailure adds the error of an attempt.
-func (m *moves) addFailure(q int32, id int64, attempt int, worker string, err json.RawMessage) {
-	m.errs.addErrorRow(q, id, attempt, m.now, worker, err)
-}
-
 // writeAllRows queues the statements that write all collected rows.
 func (m *moves) writeAllRows(t *txn.Tx) {
 	m.held.insertSuccesses(t, m.now)
-	m.done.insertDoneRows(t, m.now)
-	m.waiting.insertWaitingRows(t)
-	m.errs.insertErrorRows(t)
+	queueRows(t, insertDone, doneColumns, m.done, arg("now", m.now))
+	queueRows(t, insertBack, backColumns, m.waiting)
+	insertErrorRows(t, m.errs)
 	m.events.insertEventRows(t, m.now)
 }
 
@@ -114,32 +109,13 @@ type doneRow struct {
 	keep      bool // the last result stays
 }
 
-var doneColumns = table.New(
-	table.Col("id", func(r *doneRow) *int64 { return &r.id }),
-	table.Col("started_at", func(r *doneRow) **time.Time { return &r.startedAt }),
-	table.Col("token", func(r *doneRow) *int64 { return &r.token }),
-	table.Col("queue_id", func(r *doneRow) *int32 { return &r.queueID }),
-	table.Col("status", func(r *doneRow) *int16 { return &r.status }),
-	table.Col("attempt", func(r *doneRow) *int16 { return &r.attempt }),
-	table.Col("worker", func(r *doneRow) **string { return &r.worker }),
-	table.Col("result", func(r *doneRow) *[]byte { return &r.result }),
-	table.Col("keep", func(r *doneRow) *bool { return &r.keep }),
-)
+var doneColumns = table.Of[doneRow]()
 
-type doneRows []doneRow
-
-func (r *doneRows) addDoneRow(d taskMove) {
-	*r = append(*r, doneRow{
+func (m *moves) addDoneRow(d taskMove) {
+	m.done = append(m.done, doneRow{
 		id: d.id, startedAt: timePointer(d.startedAt), token: d.token, queueID: d.q.id, status: statusCodes[d.life.Status],
 		attempt: int16(d.life.Attempt), worker: textPointer(d.worker), result: nullableJSON(d.result), keep: d.keep,
 	})
-}
-
-// insertDoneRows queues the statement that writes all rows.
-func (r doneRows) insertDoneRows(t *txn.Tx, now time.Time) {
-	if len(r) > 0 {
-		t.Queue(insertDone, doneColumns.Arrays([]sqltext.Arg{arg("now", now)}, r)...)
-	}
 }
 
 // successRows are tasks that ended with success. The statement sends the common columns once for each lease, and tasks
@@ -160,29 +136,18 @@ type successRun struct {
 	result  []byte
 }
 
-var heldRunColumns = table.New(
-	table.Col("id", func(r *successRun) *int64 { return &r.id }),
-	table.Col("lease", func(r *successRun) *int32 { return &r.lease }),
-	table.Col("token", func(r *successRun) *int64 { return &r.token }),
-	table.Col("attempt", func(r *successRun) *int16 { return &r.attempt }),
-	table.Col("n", func(r *successRun) *int16 { return &r.n }),
-	table.Col("result", func(r *successRun) *[]byte { return &r.result }),
-)
+var heldRunColumns = table.Of[successRun]()
 
 // successLease is a lease with tasks that ended with success.
 type successLease struct {
-	row       *lockedLease
-	bare      []int64 // ids of tasks without a result, at their places in the lease
+	row       *lockedLease `col:"-"`
+	bare      []int64      `col:"-"` // ids of tasks without a result, at their places in the lease
 	startedAt time.Time
 	queueID   int32
 	worker    string
 }
 
-var heldLeaseColumns = table.New(
-	table.Col("started_at", func(l *successLease) *time.Time { return &l.startedAt }),
-	table.Col("queue_id", func(l *successLease) *int32 { return &l.queueID }),
-	table.Col("worker", func(l *successLease) *string { return &l.worker }),
-)
+var heldLeaseColumns = table.Of[successLease]()
 
 // addSuccessRow adds one task. A task with a result is a run of its own; the others form runs in insertSuccesses.
 func (r *successRows) addSuccessRow(p heldTask, result []byte) {
@@ -262,26 +227,10 @@ type waitingRow struct {
 	keep      bool // the last result stays
 }
 
-var backColumns = table.New(
-	table.Col("id", func(r *waitingRow) *int64 { return &r.id }),
-	table.Col("queue_id", func(r *waitingRow) *int32 { return &r.queueID }),
-	table.Col("priority", func(r *waitingRow) *int16 { return &r.priority }),
-	table.Col("late", func(r *waitingRow) *bool { return &r.late }),
-	table.Col("delayed_at", func(r *waitingRow) **time.Time { return &r.delayedAt }),
-	table.Col("dies_at", func(r *waitingRow) **time.Time { return &r.diesAt }),
-	table.Col("started_at", func(r *waitingRow) **time.Time { return &r.startedAt }),
-	table.Col("token", func(r *waitingRow) *int64 { return &r.token }),
-	table.Col("attempt", func(r *waitingRow) *int16 { return &r.attempt }),
-	table.Col("retries", func(r *waitingRow) *int16 { return &r.retries }),
-	table.Col("worker", func(r *waitingRow) **string { return &r.worker }),
-	table.Col("result", func(r *waitingRow) *[]byte { return &r.result }),
-	table.Col("keep", func(r *waitingRow) *bool { return &r.keep }),
-)
+var backColumns = table.Of[waitingRow]()
 
-type waitingRows []waitingRow
-
-func (r *waitingRows) addWaitingRow(d taskMove, late bool) {
-	*r = append(*r, waitingRow{
+func (m *moves) addWaitingRow(d taskMove, late bool) {
+	m.waiting = append(m.waiting, waitingRow{
 		id: d.id, queueID: d.q.id, priority: d.priority, late: late,
 		delayedAt: timePointer(truncateToMicros(d.life.DelayedAt)), diesAt: timePointer(truncateToMicros(d.life.DiesAt)), startedAt: timePointer(d.startedAt),
 		token: d.token, attempt: int16(d.life.Attempt), retries: int16(d.life.Retries), worker: textPointer(d.worker),
@@ -289,64 +238,38 @@ func (r *waitingRows) addWaitingRow(d taskMove, late bool) {
 	})
 }
 
-func (r waitingRows) insertWaitingRows(t *txn.Tx) {
-	if len(r) > 0 {
-		t.Queue(insertBack, backColumns.Arrays(nil, r)...)
-	}
-}
-
 // errorRow is the error of one attempt.
 type errorRow struct {
 	queueID int32
-	id      int64
+	taskID  int64
 	attempt int16
 	at      time.Time
 	worker  string
 	error   []byte
 }
 
-var errorColumns = table.New(
-	table.Col("queue_id", func(r *errorRow) *int32 { return &r.queueID }),
-	table.Col("task_id", func(r *errorRow) *int64 { return &r.id }),
-	table.Col("attempt", func(r *errorRow) *int16 { return &r.attempt }),
-	table.Col("at", func(r *errorRow) *time.Time { return &r.at }),
-	table.Col("worker", func(r *errorRow) *string { return &r.worker }),
-	table.Col("error", func(r *errorRow) *[]byte { return &r.error }),
-)
+var errorColumns = table.Of[errorRow]()
 
 // attemptErrorColumns are the columns of an error of a known queue.
 var attemptErrorColumns = errorColumns.Without("queue_id")
 
-type errorRows []errorRow
-
-// addErrorRow adds the error of one attempt. It cuts a long error to queue.MaxErrorBytes and stores an empty one as
-// null.
-func (r *errorRows) addErrorRow(q int32, id int64, attempt int, at time.Time, worker string, err json.RawMessage) {
+// addFailure adds the error of one attempt. It cuts a long error to queue.MaxErrorBytes and stores an empty one as null.
+func (m *moves) addFailure(q int32, id int64, attempt int, worker string, err json.RawMessage) {
 	if len(err) == 0 {
 		err = json.RawMessage("null")
 	} else if len(err) > queue.MaxErrorBytes {
 		err = queue.CleanJSON(err, queue.MaxErrorBytes)
 	}
-	*r = append(*r, errorRow{queueID: q, id: id, attempt: int16(attempt), at: at, worker: worker, error: err})
+	m.errs = append(m.errs, errorRow{queueID: q, taskID: id, attempt: int16(attempt), at: m.now, worker: worker, error: err})
 }
 
 // insertErrorRows queues the statement that writes the errors. It keeps the newest queue.MaxErrors of each task.
-func (r errorRows) insertErrorRows(t *txn.Tx) {
-	if len(r) == 0 {
-		return
-	}
-	t.Queue(insertErrors, errorColumns.Arrays(nil, r)...)
+func insertErrorRows(t *txn.Tx, errs []errorRow) {
+	queueRows(t, insertErrors, errorColumns, errs)
 
 	// Only a task with more than queue.MaxErrors attempts can exceed the limit.
-	var full []errorRow
-	for _, row := range r {
-		if row.attempt > queue.MaxErrors {
-			full = append(full, row)
-		}
-	}
-	if len(full) > 0 {
-		t.Queue(trimErrors, errorColumns.Only("queue_id", "task_id").Arrays([]sqltext.Arg{arg("keep", queue.MaxErrors)}, full)...)
-	}
+	full := slices.DeleteFunc(slices.Clone(errs), func(row errorRow) bool { return row.attempt <= queue.MaxErrors })
+	queueRows(t, trimErrors, errorColumns.Only("queue_id", "task_id"), full, arg("keep", queue.MaxErrors))
 }
 
 func makeLeaseLostError(id int64) error {
@@ -354,10 +277,6 @@ func makeLeaseLostError(id int64) error {
 		Kind: queue.KindLeaseLost, Subject: fmt.Sprintf("task %d", id),
 		Msg: "the token must be that of the present lease; another worker may hold the task",
 	}
-}
-
-func makeNoTaskError(id int64) error {
-	return queue.NotFoundTask(id)
 }
 
 func makeNotRetainedError(id int64) error {

@@ -62,25 +62,14 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		return total, queue.WithOp(o.op, err)
 	}
 
-	// pick returns the next tasks after an id, and reports whether they are the last.
-	pick := func(behind int64) (found, bool, error) { return pickIDs(sel.IDs, behind) }
-	if len(sel.IDs) == 0 {
-		l, err := s.planBulkListing(ctx, namespace, *sel.Filter, o)
-		if err != nil {
-			return total, queue.WithOp(o.op, err)
-		}
-		if l == nil {
-			return queue.Bulk{}, nil
-		}
-
-		// A descending walk starts above all ids.
-		if behind == 0 && !l.up {
-			behind = maxID
-		}
-		pick = func(behind int64) (found, bool, error) {
-			some, err := s.walkRows(ctx, o.op, l, behind, 0, bulkStep)
-			return some, len(some.tasks) == 0 && !some.more, err
-		}
+	pick, up, err := s.planBulk(ctx, namespace, sel, o)
+	switch {
+	case err != nil:
+		return total, queue.WithOp(o.op, err)
+	case pick == nil:
+		return queue.Bulk{}, nil
+	case behind == 0 && !up: // a descending walk starts above all ids
+		behind = maxID
 	}
 
 	for began := time.Now(); ; {
@@ -113,6 +102,26 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			return total, nil
 		}
 	}
+}
+
+// bulkPick returns the next tasks of a selection behind an id, and reports whether they are the last.
+type bulkPick func(behind int64) (some found, last bool, err error)
+
+// planBulk returns the function that picks the tasks of a selection, and whether it does so in ascending order. The function
+// is nil for a filter without tasks that the operation takes.
+func (s *Store) planBulk(ctx context.Context, namespace string, sel queue.Selection, o operation) (pick bulkPick, up bool, err error) {
+	if len(sel.IDs) > 0 {
+		return func(behind int64) (found, bool, error) { return pickIDs(sel.IDs, behind) }, true, nil
+	}
+
+	l, err := s.planBulkListing(ctx, namespace, *sel.Filter, o)
+	if err != nil || l == nil {
+		return nil, false, err
+	}
+	return func(behind int64) (found, bool, error) {
+		some, err := s.walkRows(ctx, o.op, l, behind, 0, bulkStep)
+		return some, len(some.tasks) == 0 && !some.more, err
+	}, l.up, nil
 }
 
 // planBulkListing prepares the walk over the tasks of a filter that an operation takes. It returns nil without such tasks.
@@ -273,7 +282,7 @@ func (s *Store) moveTasks(ctx context.Context, namespace string, ids []int64, dr
 		m = makeMoves(now)
 
 		// Only the first read limits the bytes; the next ones read the same tasks again.
-		there, fit, err := s.readTaskLives(ctx, t, namespace, ids, queue.MaxPageBytes)
+		there, fit, err := readTaskLives(ctx, t, namespace, ids, queue.MaxPageBytes)
 		if err != nil {
 			return err
 		}
@@ -292,7 +301,7 @@ func (s *Store) moveTasks(ctx context.Context, namespace string, ids []int64, dr
 				break
 			}
 
-			there, _, err := s.readTaskLives(ctx, t, namespace, step.left, math.MaxInt64)
+			there, _, err := readTaskLives(ctx, t, namespace, step.left, math.MaxInt64)
 			if err != nil {
 				return err
 			}
@@ -312,12 +321,12 @@ func (s *Store) moveTasks(ctx context.Context, namespace string, ids []int64, dr
 }
 
 // chooseMovable returns the tasks of ids that an operation takes, and records the errors of the others.
-func (step *movedTasks) chooseMovable(ids []int64, there map[int64]*nowRow, o operation) []*nowRow {
+func (step *movedTasks) chooseMovable(ids []int64, there nowRows, o operation) []*nowRow {
 	var able []*nowRow
 	for _, id := range ids {
 		switch n := there[id]; {
 		case n == nil:
-			step.out.Errs[id] = makeNoTaskError(id)
+			step.out.Errs[id] = queue.NotFoundTask(id)
 		case !o.takes(n.task.Status):
 			step.out.Errs[id] = refused(n, o.move)
 		default:
@@ -382,10 +391,7 @@ type heldPlace struct {
 	ids    int64
 }
 
-var heldPlaceColumns = table.New(
-	table.Col("tokens", func(p *heldPlace) *int64 { return &p.tokens }),
-	table.Col("ids", func(p *heldPlace) *int64 { return &p.ids }),
-)
+var heldPlaceColumns = table.Of[heldPlace]()
 
 // The columns by which a bulk operation finds narrow rows.
 var (
@@ -397,12 +403,7 @@ var (
 // the ids that it took. Tasks that a concurrent transaction moved first are missing from the result.
 func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]bool, error) {
 	taken := make(map[int64]bool, len(rows))
-	each := func(r pgx.Rows) error {
-		var id int64
-		err := r.Scan(&id)
-		taken[id] = true
-		return err
-	}
+	each := scanEach(func(id int64) { taken[id] = true })
 
 	var (
 		ready   []readyRow
@@ -431,17 +432,14 @@ func (s *Store) take(ctx context.Context, t *txn.Tx, rows []*nowRow) (map[int64]
 	}
 
 	if len(delayed) > 0 {
-		t.QueueQuery(takeDelayed, func(r pgx.Rows) error {
-			var id int64
-			err := r.Scan(&id)
+		t.QueueQuery(takeDelayed, scanEach(func(id int64) {
 			taken[id] = true
 			for _, n := range rows {
 				if n.task.ID == id {
 					n.token = wasDelayed
 				}
 			}
-			return err
-		}, takenDelayedColumns.Arrays(nil, delayed)...)
+		}), takenDelayedColumns.Arrays(nil, delayed)...)
 	}
 
 	if len(ready) > 0 {
@@ -472,7 +470,7 @@ func listQueueNames(rows []*nowRow) []string {
 // operate moves one task that was taken; q is its queue, nil after the queue was deleted.
 func (m *moves) operate(q *storedQueue, n *nowRow, move queue.Move) error {
 	if q == nil {
-		return makeNoQueueError(n.task.Queue)
+		return queue.NotFoundQueue(n.task.Queue)
 	}
 	next, err := q.Moved(n.task.Life(), move, queue.Circumstances{Now: m.now, Jitter: rand.Float64()})
 	if err != nil {

@@ -38,10 +38,7 @@ type partSum struct {
 	FinishedAt time.Time `json:"finished_at"` // the newest
 }
 
-var partSumColumns = table.New(
-	table.Col("queue_id", func(s *partSum) *int32 { return &s.QueueID }),
-	table.Col("finished_at", func(s *partSum) *time.Time { return &s.FinishedAt }),
-)
+var partSumColumns = table.Of[partSum]().Only("queue_id", "finished_at")
 
 // addSum adds the tasks of one step.
 func (c *partCount) addSum(step partSum) {

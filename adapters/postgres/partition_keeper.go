@@ -18,6 +18,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // The tables task and done have partitions by the same ranges of ids. A range wholly past retention leaves by dropping
@@ -104,12 +105,23 @@ func (p *partitions) learn(last partition) {
 // errNeedPartition ends a create with ids that have no partition yet. The create has written nothing.
 const errNeedPartition = txn.StopError("no partition for these ids yet")
 
+// repeatWithPartition runs a transaction that creates tasks, and runs it again after it made a missing partition for maxID, the
+// highest id that the transaction took.
+func (s *Store) repeatWithPartition(ctx context.Context, op string, do func(context.Context, *txn.Tx) error, maxID func() int64) error {
+	for {
+		err := s.db.Run(ctx, op, do)
+		if !needPartition(err) {
+			return err
+		}
+		if err := s.extendTo(ctx, maxID()); err != nil {
+			return err
+		}
+	}
+}
+
 // needPartition reports whether a create failed because a partition is missing.
 func needPartition(err error) bool {
-	if errors.Is(err, errNeedPartition) {
-		return true
-	}
-	return noPartition(err)
+	return errors.Is(err, errNeedPartition) || noPartition(err)
 }
 
 // noPartition reports whether PostgreSQL found no partition for a row. The database then lost partitions that this
@@ -123,14 +135,10 @@ func noPartition(err error) bool {
 type partition struct {
 	lower, upper int64
 	createdAt    time.Time
-	isCounting   bool // its tasks are counted for its drop
+	isCounting   bool `col:"-"` // its tasks are counted for its drop
 }
 
-var partColumns = table.New(
-	table.Col("lower", func(p *partition) *int64 { return &p.lower }),
-	table.Col("upper", func(p *partition) *int64 { return &p.upper }),
-	table.Col("created_at", func(p *partition) *time.Time { return &p.createdAt }),
-)
+var partColumns = table.Of[partition]()
 
 // partitionList is the answer of part.list.
 type partitionList struct {
@@ -287,7 +295,7 @@ func (s *Store) runExtension(e *extension, id int64) {
 	ctx, cancel := context.WithTimeout(p.ending, asideMost)
 	defer cancel()
 	last, err := s.extendOnce(ctx, id)
-	for err != nil && txn.IsTransient(err) && txn.SleepFor(ctx, txn.FirstBackoff) {
+	for err != nil && txn.IsTransient(err) && retry.Sleep(ctx, txn.FirstBackoff) {
 		last, err = s.extendOnce(ctx, id)
 	}
 
@@ -333,7 +341,7 @@ func ofPart(text string, lower, upper int64) string {
 // queueDDL queues the statements of a text about one partition.
 func queueDDL(t *txn.Tx, s sqltext.Statement, lower, upper int64) {
 	for text := range strings.SplitSeq(ofPart(t.Text().Of(s), lower, upper), ";") {
-		if text = strings.TrimSpace(withoutComments(text)); text != "" {
+		if text = strings.TrimSpace(sqltext.StripComments(text)); text != "" {
 			t.QueueText(text)
 		}
 	}
@@ -605,9 +613,9 @@ func (s *Store) changePart(ctx context.Context, op string, change func(context.C
 	return err == nil, txn.Translate(op, txn.IgnoreNothing(err))
 }
 
-// These SQLSTATEs are expected when a partition is removed.
+// These SQLSTATEs are expected beside other transactions.
 const (
-	lockNotAvailable = "55P03"
+	lockNotAvailable = "55P03" // a wait exceeded lock_timeout
 	undefinedTable   = "42P01"
 )
 

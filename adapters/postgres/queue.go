@@ -20,24 +20,7 @@ type storedQueue struct {
 }
 
 // queueColumns are the columns of a queue.
-var queueColumns = table.New(
-	table.Col("id", func(q *storedQueue) *int32 { return &q.id }),
-	table.Col("namespace", func(q *storedQueue) *string { return &q.Namespace }),
-	table.Col("name", func(q *storedQueue) *string { return &q.Name }),
-	table.Col("ttl", func(q *storedQueue) *time.Duration { return &q.TTL }),
-	table.Col("retries", func(q *storedQueue) *int { return &q.Retries }),
-	table.Col("retry_delay", func(q *storedQueue) *time.Duration { return &q.RetryDelay }),
-	table.Col("backoff", func(q *storedQueue) *queue.Backoff { return &q.Backoff }),
-	table.Col("retry_max_delay", func(q *storedQueue) *time.Duration { return &q.RetryMaxDelay }),
-	table.Col("lease", func(q *storedQueue) *time.Duration { return &q.Lease }),
-	table.Col("concurrency", func(q *storedQueue) *int { return &q.Concurrency }),
-	table.Col("retention", func(q *storedQueue) *time.Duration { return &q.Retention }),
-	table.Col("paused", func(q *storedQueue) *bool { return &q.Paused }),
-	table.Col("events", func(q *storedQueue) *bool { return &q.Events }),
-	table.Col("version", func(q *storedQueue) *int64 { return &q.Version }),
-	table.Col("created_at", func(q *storedQueue) *time.Time { return &q.CreatedAt }),
-	table.Col("updated_at", func(q *storedQueue) *time.Time { return &q.UpdatedAt }),
-)
+var queueColumns = table.Of[storedQueue]()
 
 // queueSettings are the columns that a caller sets.
 var queueSettings = queueColumns.Only("ttl", "retries", "retry_delay", "backoff", "retry_max_delay", "lease", "concurrency", "retention",
@@ -63,10 +46,6 @@ var (
 	deleteQueue    = statement("queue.delete")
 	listNamespaces = statement("queue.namespaces")
 )
-
-func makeNoQueueError(name string) error {
-	return queue.NotFoundQueue(name)
-}
 
 // CreateQueue implements queue.Store.
 func (s *Store) CreateQueue(ctx context.Context, q queue.Queue) (*queue.Queue, error) {
@@ -106,7 +85,7 @@ func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Qu
 		return nil, err
 	}
 	if q == nil {
-		return nil, queue.WithOp(op, makeNoQueueError(name))
+		return nil, queue.WithOp(op, queue.NotFoundQueue(name))
 	}
 	return &q.Queue, nil
 }
@@ -219,7 +198,7 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 			case err != nil:
 				return err
 			case q.id != queues[0].id:
-				return makeNoQueueError(name)
+				return queue.NotFoundQueue(name)
 			}
 			return queue.CheckVersion("queue "+name, q.Version, only...)
 		}
@@ -246,7 +225,7 @@ func lockQueueByName(ctx context.Context, t *txn.Tx, namespace, name string) (*s
 		return q.scanQueueRow(rows)
 	}, arg("namespace", namespace), arg("name", name))
 	if err == nil && q == nil {
-		err = makeNoQueueError(name)
+		err = queue.NotFoundQueue(name)
 	}
 	return q, err
 }
@@ -267,12 +246,7 @@ func readQueuesByName(t *txn.Tx, namespace string, names []string) map[string]*s
 // ListNamespaces implements queue.Store.
 func (s *Store) ListNamespaces(ctx context.Context) ([]string, error) {
 	out := []string{}
-	err := s.db.Query(ctx, "list namespaces", listNamespaces, func(rows pgx.Rows) error {
-		var n string
-		err := rows.Scan(&n)
-		out = append(out, n)
-		return err
-	})
+	err := s.db.Query(ctx, "list namespaces", listNamespaces, scanEach(func(name string) { out = append(out, name) }))
 	return out, err
 }
 
@@ -366,7 +340,7 @@ func (s *Store) findQueues(ctx context.Context, namespace string, names []string
 		case missing == "":
 			return out, nil
 		case fresh:
-			return nil, makeNoQueueError(missing)
+			return nil, queue.NotFoundQueue(missing)
 		}
 
 		s.catalog.forgetNamespace(namespace)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -86,37 +87,16 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	for i := range releases {
 		r := &releases[i]
 		p, ok := h.findHeldTask(r.ID, tokens[i])
-		if !ok || tokens[i] == 0 {
-			if _, locked := h.findInLockedRow(r.ID, tokens[i]); locked {
-				out[i].Err = queue.Locked(r.ID)
-			} else {
-				lost = append(lost, i)
-			}
-			continue
-		}
-
 		f, known := about[r.ID]
-		if !known && p.needsRecord(r) { // its queue was deleted after the lock
+
+		switch {
+		case ok && tokens[i] != 0 && (known || !p.needsRecord(r)):
+			out[i] = m.endHeldTask(p, f, known, r)
+		case h.isLocked(r.ID, tokens[i]):
+			out[i].Err = queue.Locked(r.ID)
+		default: // without a lease, or its queue was deleted after the lock
 			lost = append(lost, i)
-			continue
 		}
-
-		p.endLease()
-		out[i].Queue, out[i].Status, out[i].Held = p.q.Name, queue.StatusReleased, m.now.Sub(p.retainedAt)
-		// A plain success needs no rule of the domain.
-		if !known {
-			m.addSuccess(p, r.Result)
-			continue
-		}
-
-		life, err := m.releaseTask(p, f, r)
-		if err != nil {
-			out[i] = queue.Released{Err: err}
-			continue
-		}
-
-		out[i].Status = life.Status
-		out[i].Task = makeReleasedTask(p, f, life, r.Result)
 	}
 
 	h.shrinkLeases(t)
@@ -130,6 +110,25 @@ func (s *Store) releaseTasksIn(ctx context.Context, t *txn.Tx, namespace string,
 	}
 
 	return m, nil
+}
+
+// endHeldTask ends the lease of a held task and adds the new state of the task. It returns the answer to the release. A plain
+// success needs no rule of the domain, and then the record f need not be known.
+func (m *moves) endHeldTask(p heldTask, f taskRecord, known bool, r *queue.Release) queue.Released {
+	p.endLease()
+	out := queue.Released{Queue: p.q.Name, Status: queue.StatusReleased, Held: m.now.Sub(p.retainedAt)}
+	if !known {
+		m.addSuccess(p, r.Result)
+		return out
+	}
+
+	life, err := m.releaseTask(p, f, r)
+	if err != nil {
+		return queue.Released{Err: err}
+	}
+	out.Status = life.Status
+	out.Task = makeReleasedTask(p, f, life, r.Result)
+	return out
 }
 
 // needsRecord reports whether a release needs the record of its task. A plain success needs none.
@@ -302,46 +301,53 @@ func (s *Store) explainReleases(ctx context.Context, t *txn.Tx, namespace string
 		ids[i] = releases[at].ID
 	}
 
-	there, err := s.readTaskStates(ctx, t, namespace, ids)
+	there, err := readTaskStates(ctx, t, namespace, ids)
 	if err != nil {
 		return err
 	}
 
-	replayed := false
-	var wanted []wantedTask
+	var replayed []int // places of repeated releases
 	for _, at := range lost {
 		n, r := there[releases[at].ID], releases[at]
 		switch {
 		case n == nil:
-			out[at].Err = makeNoTaskError(r.ID)
+			out[at].Err = queue.NotFoundTask(r.ID)
 
 		case r.Token == 0: // a release without a token cannot be recognized as a repeat
 			out[at].Err = makeNotRetainedError(r.ID)
 
 		case n.lastToken == tokens[at] && n.task.Status != queue.StatusRetained:
 			out[at].Task, out[at].Replayed = n.task, true
-			replayed = true
-			if !r.Quiet {
-				wanted = append(wanted, wantedTask{n.queue, r.ID, int32(r.Call)})
-			}
+			replayed = append(replayed, at)
 
 		default:
 			out[at].Err = makeLeaseLostError(r.ID)
 		}
 	}
 
-	// The first release may lack the confirmation of a standby, so this commit waits for it.
-	if replayed {
-		t.Queue(waitForStandby)
+	if len(replayed) == 0 {
+		return nil
 	}
+	// The first release may lack the confirmation of a standby, so this commit waits for it.
+	t.Queue(waitForStandby)
+	return readReplayedTasks(ctx, t, releases, there, replayed, out)
+}
 
-	if len(wanted) == 0 {
+// readReplayedTasks fills in the whole tasks of the repeated releases that ask for them.
+func readReplayedTasks(ctx context.Context, t *txn.Tx, releases []queue.Release, there nowRows, replayed []int, out []queue.Released) error {
+	replayed = slices.DeleteFunc(replayed, func(at int) bool { return releases[at].Quiet })
+	if len(replayed) == 0 {
 		return nil
 	}
 
+	wanted := make([]wantedTask, len(replayed))
+	for i, at := range replayed {
+		r := releases[at]
+		wanted[i] = wantedTask{there[r.ID].queue, r.ID, int32(r.Call)} //nolint:gosec // at most queue.MaxBatch
+	}
 	whole, err := readWantedTasks(ctx, t, wanted)
-	for _, at := range lost {
-		if task := whole[releases[at].ID]; task != nil && out[at].Replayed && !releases[at].Quiet {
+	for _, at := range replayed {
+		if task := whole[releases[at].ID]; task != nil {
 			out[at].Task = task
 		}
 	}

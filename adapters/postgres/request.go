@@ -17,8 +17,6 @@ import (
 
 var _ queue.UndeliveredRequests = (*Store)(nil)
 
-const opRequest = "retain tasks"
-
 // retainRequest serves one share with a request id. It locks the row of the request first. A repeat therefore waits for
 // the original call, in any process.
 func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*storedQueue, share queue.RetainShare) ([]*queue.Task, error) {
@@ -28,8 +26,8 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 	out := make([][]*queue.Task, 1)
 	reuse := false // the tasks of an earlier use of the id were handed back as far as possible
 	var p *claim
-	for try := 1; ; try++ {
-		err := s.db.Run(ctx, opRequest, func(ctx context.Context, t *txn.Tx) (err error) {
+	for {
+		err := s.repeatWhileSplitting(ctx, func(ctx context.Context, t *txn.Tx) (err error) {
 			clear(out)
 			p = nil
 			known, err := claimRequest(ctx, t, key, share.Arguments, reuse)
@@ -64,29 +62,22 @@ func (s *Store) retainRequest(ctx context.Context, namespace string, queues []*s
 			out = s.finishRetain(ctx, queue.Retain{Namespace: namespace, Requests: requests}, p, out)
 		}
 
-		switch {
-		case errors.Is(err, errUndelivered):
-			// A fault of rows is not an error here: the tasks come back when their leases lapse.
-			if _, err := s.endRequestsOf(ctx, endRequestRow, key.appendKeyArgs()...); err != nil && !isFaultOfRows(ctx, err) {
-				return nil, err
-			}
-			reuse = true
-		case !errors.Is(err, errSplitting):
+		if !errors.Is(err, errUndelivered) {
 			return out[0], txn.IgnoreNothing(err)
-		case try == splitTries || !txn.SleepFor(ctx, splitPause):
-			return nil, nil
 		}
+
+		// A fault of rows is not an error here: the tasks come back when their leases lapse.
+		if _, err := s.endRequestsOf(ctx, endRequestRow, key.appendKeyArgs()...); err != nil && !isFaultOfRows(ctx, err) {
+			return nil, err
+		}
+		reuse = true
 	}
 }
 
 // requestKey identifies a row of the request table.
-type requestKey struct{ namespace, worker, id string }
+type requestKey struct{ namespace, worker, requestID string }
 
-var requestKeyColumns = table.New(
-	table.Col("namespace", func(k *requestKey) *string { return &k.namespace }),
-	table.Col("worker", func(k *requestKey) *string { return &k.worker }),
-	table.Col("request_id", func(k *requestKey) *string { return &k.id }),
-)
+var requestKeyColumns = table.Of[requestKey]()
 
 // appendKeyArgs returns first and then the key as arguments.
 func (k requestKey) appendKeyArgs(first ...sqltext.Arg) []sqltext.Arg {
@@ -116,13 +107,7 @@ type storedRequest struct {
 	leases    []int64 // beside ids, in ns
 }
 
-var requestColumns = table.New(
-	table.Col("namespace", func(r *storedRequest) *string { return &r.namespace }),
-	table.Col("arguments", func(r *storedRequest) *string { return &r.arguments }),
-	table.Col("ids", func(r *storedRequest) *[]int64 { return &r.ids }),
-	table.Col("tokens", func(r *storedRequest) *[]int64 { return &r.tokens }),
-	table.Col("leases", func(r *storedRequest) *[]int64 { return &r.leases }),
-)
+var requestColumns = table.Of[storedRequest]()
 
 // errUndelivered ends a claim of an id with an earlier use. Its tasks were not delivered and must go back first.
 const errUndelivered = txn.StopError("the id has tasks that were not delivered")
@@ -153,7 +138,7 @@ func claimRequest(ctx context.Context, t *txn.Tx, key requestKey, arguments stri
 
 // repeatRequest returns the tasks of an earlier request that are still under the same lease.
 func (s *Store) repeatRequest(ctx context.Context, t *txn.Tx, key requestKey, r *storedRequest) ([]*queue.Task, error) {
-	now, err := s.readPresentTasks(ctx, t, key.namespace, r.ids)
+	now, err := readPresentTasks(ctx, t, key.namespace, r.ids)
 	if err != nil {
 		return nil, err
 	}
@@ -236,12 +221,8 @@ func (s *Store) endRequests(ctx context.Context, out *queue.Maintained) error {
 // endEachRequest ends the requests of a step one by one and postpones those that fail.
 func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error {
 	var keys []requestKey
-	err := s.db.Query(ctx, opEndRequests, findEndedRequests, func(rows pgx.Rows) error {
-		var k requestKey
-		err := rows.Scan(requestKeyColumns.Targets(nil, &k)...)
-		keys = append(keys, k)
-		return err
-	}, arg("limit", requestStep))
+	err := s.db.Query(ctx, opEndRequests, findEndedRequests, scanRows(requestKeyColumns, func(k requestKey) { keys = append(keys, k) }),
+		arg("limit", requestStep))
 	if err != nil {
 		return err
 	}
@@ -259,7 +240,7 @@ func (s *Store) endEachRequest(ctx context.Context, out *queue.Maintained) error
 
 		// The delay keeps the faulty request from blocking the next steps.
 		out.Faults = append(out.Faults, queue.Fault{
-			Namespace: k.namespace, Subject: "request " + strconv.Quote(k.id) + " of worker " + k.worker, Err: err,
+			Namespace: k.namespace, Subject: "request " + strconv.Quote(k.requestID) + " of worker " + k.worker, Err: err,
 		})
 		err = s.db.Run(ctx, opEndRequests, func(_ context.Context, t *txn.Tx) error {
 			t.Queue(postponeRequestEnd, k.appendKeyArgs(arg("delay", int64(requestPutOff)))...)

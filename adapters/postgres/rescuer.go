@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
@@ -56,16 +57,14 @@ type leaseKey struct {
 	part  int16
 }
 
+var leaseKeyColumns = table.Of[leaseKey]()
+
 // rescueEach rescues the rows of a step one by one and postpones those that fail.
 func (s *Store) rescueEach(ctx context.Context) (queue.Maintained, error) {
 	total := queue.Maintained{Moves: map[queue.Status]int{}}
 	var keys []leaseKey
-	err := s.db.Query(ctx, opRescue, findLapsedLeases, func(rows pgx.Rows) error {
-		var k leaseKey
-		err := rows.Scan(&k.token, &k.part)
-		keys = append(keys, k)
-		return err
-	}, arg("limit", rescueStep))
+	err := s.db.Query(ctx, opRescue, findLapsedLeases, scanRows(leaseKeyColumns, func(k leaseKey) { keys = append(keys, k) }),
+		arg("limit", rescueStep))
 	if err != nil {
 		return total, err
 	}

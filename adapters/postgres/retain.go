@@ -15,6 +15,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // The statements of retains.
@@ -42,13 +43,7 @@ type newLease struct {
 	attempts *string // nil: all tasks are at their first attempt
 }
 
-var newLeaseColumns = table.New(
-	table.Col("queue_id", func(r *newLease) *int32 { return &r.queueID }),
-	table.Col("lease", func(r *newLease) *int64 { return &r.lease }),
-	table.Col("worker", func(r *newLease) *string { return &r.worker }),
-	table.Col("ids", func(r *newLease) *string { return &r.ids }),
-	table.Col("attempts", func(r *newLease) **string { return &r.attempts }),
-)
+var newLeaseColumns = table.Of[newLease]()
 
 // leasePiece is the largest number of tasks in one lease row. It keeps the array of a row short enough for storage in
 // line.
@@ -59,11 +54,10 @@ var servedQueues atomic.Uint64
 
 // RetainTasks implements queue.Store. It returns the tasks of each request in the order of the requests.
 func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Task, error) {
-	const op = "retain tasks"
 	out := make([][]*queue.Task, len(r.Requests))
 	queues, err := s.findQueues(ctx, r.Namespace, r.Queues)
 	if err != nil || len(queues) == 0 {
-		return out, queue.WithOp(op, err)
+		return out, queue.WithOp(opRetain, err)
 	}
 
 	// A fixed order would let the first queue starve the others.
@@ -86,32 +80,38 @@ func (s *Store) RetainTasks(ctx context.Context, r queue.Retain) ([][]*queue.Tas
 		return out, nil
 	}
 
-	// A retain that finds only runs under a split tries again, because their rest is ready after the commit.
 	total, served := s.limitTasks(r, queues)
 	var p *claim
+	err = s.repeatWhileSplitting(ctx, func(ctx context.Context, t *txn.Tx) (err error) {
+		clear(out)
+		if p, err = s.pickTasks(ctx, t, queues, total); err != nil {
+			return err
+		}
+		if len(p.out) == 0 {
+			return txn.ErrNothing
+		}
+		p.countAnswered(served, len(r.Requests))
+		return s.leasePickedTasks(ctx, t, r.Requests[:served], p, out)
+	})
+	if err != nil {
+		return out, txn.IgnoreNothing(err)
+	}
+	return s.finishRetain(ctx, r, p, out), nil
+}
+
+const opRetain = "retain tasks"
+
+// repeatWhileSplitting runs a retain in a transaction. A retain that finds only runs under a split runs again, because
+// their rest is ready after the commit of the other retains. It returns txn.ErrNothing for a retain that found no task in
+// all of its tries.
+func (s *Store) repeatWhileSplitting(ctx context.Context, do func(context.Context, *txn.Tx) error) error {
 	for try := 1; ; try++ {
-		err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) (err error) {
-			clear(out)
-			if p, err = s.pickTasks(ctx, t, queues, total); err != nil {
-				return err
-			}
-			if len(p.out) == 0 {
-				return txn.ErrNothing
-			}
-			p.countAnswered(served, len(r.Requests))
-			return s.leasePickedTasks(ctx, t, r.Requests[:served], p, out)
-		})
-
-		if err == nil {
-			return s.finishRetain(ctx, r, p, out), nil
-		}
-
+		err := s.db.Run(ctx, opRetain, do)
 		if !errors.Is(err, errSplitting) {
-			return out, txn.IgnoreNothing(err)
+			return err
 		}
-
-		if try == splitTries || !txn.SleepFor(ctx, splitPause) {
-			return out, nil
+		if try == splitTries || !retry.Sleep(ctx, splitPause) {
+			return txn.ErrNothing
 		}
 	}
 }

@@ -29,15 +29,7 @@ type readyRow struct {
 	diesAt   *time.Time
 }
 
-var readyColumns = table.New(
-	table.Col("turn", func(r *readyRow) *int64 { return &r.turn }),
-	table.Col("task_id", func(r *readyRow) *int64 { return &r.taskID }),
-	table.Col("queue_id", func(r *readyRow) *int32 { return &r.queueID }),
-	table.Col("priority", func(r *readyRow) *int16 { return &r.priority }),
-	table.Col("attempt", func(r *readyRow) *int16 { return &r.attempt }),
-	table.Col("n", func(r *readyRow) *int16 { return &r.n }),
-	table.Col("dies_at", func(r *readyRow) **time.Time { return &r.diesAt }),
-)
+var readyColumns = table.Of[readyRow]()
 
 // runColumns are the columns of a run that a retain locks or puts back. It locks no run past its end, and the end of a run
 // that it puts back comes from the task.
@@ -68,14 +60,7 @@ type delayedRow struct {
 	diesAt   *time.Time
 }
 
-var delayedColumns = table.New(
-	table.Col("due_at", func(r *delayedRow) *time.Time { return &r.dueAt }),
-	table.Col("task_id", func(r *delayedRow) *int64 { return &r.taskID }),
-	table.Col("queue_id", func(r *delayedRow) *int32 { return &r.queueID }),
-	table.Col("priority", func(r *delayedRow) *int16 { return &r.priority }),
-	table.Col("attempt", func(r *delayedRow) *int16 { return &r.attempt }),
-	table.Col("dies_at", func(r *delayedRow) **time.Time { return &r.diesAt }),
-)
+var delayedColumns = table.Of[delayedRow]()
 
 // truncateToMicros returns t in UTC with the precision of PostgreSQL.
 func truncateToMicros(t time.Time) time.Time {

@@ -62,7 +62,7 @@ func TestRowTypes(t *testing.T) {
 		t.Run("each column of a row type is a column of the table "+name, func(t *testing.T) {
 			types, known := rowTypes[name]
 			if !known {
-				t.Fatalf("the table %s has no row type; declare one with table.New and add it to rowTypes", name)
+				t.Fatalf("the table %s has no row type; declare one with table.Of and add it to rowTypes", name)
 			}
 			for _, names := range types {
 				for _, column := range names {

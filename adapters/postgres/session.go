@@ -27,22 +27,7 @@ type storedSession struct {
 }
 
 // sessionColumns are the columns of a session without its digest.
-var sessionColumns = table.New(
-	table.Col("id", func(s *storedSession) *string { return &s.id }),
-	table.Col("is_code", func(s *storedSession) *bool { return &s.isCode }),
-	table.Col("principal_id", func(s *storedSession) *string { return &s.principalID }),
-	table.Col("kind", func(s *storedSession) *string { return &s.kind }),
-	table.Col("name", func(s *storedSession) *string { return &s.name }),
-	table.Col("grants", func(s *storedSession) *[]string { return &s.grants }),
-	table.Col("issuer", func(s *storedSession) *string { return &s.issuer }),
-	table.Col("subject", func(s *storedSession) *string { return &s.subject }),
-	table.Col("created_at", func(s *storedSession) *time.Time { return &s.createdAt }),
-	table.Col("expires_at", func(s *storedSession) *time.Time { return &s.expiresAt }),
-	table.Col("ends_at", func(s *storedSession) **time.Time { return &s.endsAt }),
-	table.Col("idle", func(s *storedSession) *int64 { return &s.idle }),
-	table.Col("used_at", func(s *storedSession) *time.Time { return &s.usedAt }),
-	table.Col("ended_at", func(s *storedSession) **time.Time { return &s.endedAt }),
-)
+var sessionColumns = table.Of[storedSession]()
 
 // The statements on sessions.
 var (
@@ -76,9 +61,9 @@ func (s *sessionScan) scanSession(rows pgx.Rows) error {
 			end = *other
 		}
 	}
-	ended := timeOrZero(row.endedAt)
+	ended := timeFromPointer(row.endedAt)
 	if ended.IsZero() {
-		ended = timeOrZero(tokenRevoked)
+		ended = timeFromPointer(tokenRevoked)
 	}
 
 	s.sessions = append(s.sessions, access.Session{

@@ -4,11 +4,14 @@ import (
 	"embed"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/doctor"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/feed"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/migrate"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 )
 
 // DefaultSchema is the schema of pgqueue's tables unless configured otherwise.
@@ -92,10 +95,43 @@ func statement(name string) sqltext.Statement { return statementSet.Named(name) 
 // arg returns a named parameter with its value.
 func arg(name string, value any) sqltext.Arg { return sqltext.Arg{Name: name, Value: value} }
 
+// queueRows queues a statement that takes rows as one array for each column, behind the arguments args. Without rows it queues
+// nothing.
+func queueRows[R any](t *txn.Tx, s sqltext.Statement, columns table.Table[R], rows []R, args ...sqltext.Arg) {
+	if len(rows) > 0 {
+		t.Queue(s, columns.Arrays(args, rows)...)
+	}
+}
+
+// scanEach returns a function that reads the only column of each row and passes it to each.
+func scanEach[V any](each func(V)) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var value V
+		err := rows.Scan(&value)
+		each(value)
+		return err
+	}
+}
+
+// scanRows returns a function that reads each row by columns and passes it to each. All rows share one struct and its targets,
+// which would otherwise be the main cost of a row.
+func scanRows[R any](columns table.Table[R], each func(R)) func(pgx.Rows) error {
+	row := new(R)
+	targets := columns.Targets(nil, row)
+	return func(rows pgx.Rows) error {
+		if err := rows.Scan(targets...); err != nil {
+			return err
+		}
+		each(*row)
+		return nil
+	}
+}
+
 // loadStatements returns the SQL texts of all sets in schema.
 func loadStatements(schema string) *sqltext.Text {
 	return sqltext.InSchema(schema, statementSet, doctor.Statements, feed.Statements, migrate.Statements)
 }
 
-// withoutComments removes the lines of a text that contain only a comment.
-func withoutComments(text string) string { return sqltext.StripComments(text) }
+// Statements returns all SQL statements of the adapter by name, as written for schema. Tools and tests use it, for
+// example to explain or prepare each statement.
+func Statements(schema string) map[string]string { return loadStatements(schema).All() }

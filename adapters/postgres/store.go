@@ -61,11 +61,7 @@ func CheckSchema(name string) error {
 // and does not check the schema; see MigrateUp and Ping. The caller must close the Store.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	const op = "open store"
-	o := defaultOptions()
-	for _, opt := range opts {
-		opt.apply(&o)
-	}
-
+	o := makeOptions(opts)
 	connector := o.connectorTo(url)
 	cfg, err := connector.PoolConfig()
 	if err != nil {
@@ -108,11 +104,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 // of that pool. When statement_timeout or pg_cancel_backend ends the wait for a synchronous standby, its calls
 // therefore succeed. A Store of Open returns KindIndeterminate in that case.
 func New(pool *pgxpool.Pool, opts ...Option) (*Store, error) {
-	o := defaultOptions()
-	for _, opt := range opts {
-		opt.apply(&o)
-	}
-	return makeStore(pool, o)
+	return makeStore(pool, makeOptions(opts))
 }
 
 // makeStore returns a store on pool, for Open and New.

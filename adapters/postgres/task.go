@@ -35,36 +35,24 @@ type taskPlace struct {
 	id      int64
 }
 
-var placeColumns = table.New(
-	table.Col("queue_id", func(p *taskPlace) *int32 { return &p.queueID }),
-	table.Col("id", func(p *taskPlace) *int64 { return &p.id }),
-)
+var placeColumns = table.Of[taskPlace]()
+
+// nowRows holds tasks as they are now, by id.
+type nowRows map[int64]*nowRow
 
 // readPresentTasks reads the present state of tasks of a namespace, within t.
-func (s *Store) readPresentTasks(ctx context.Context, t *txn.Tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
-	out := make(map[int64]*nowRow, len(ids))
-	err := t.Query(ctx, findPresent, func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows, presentColumns)
-		if err == nil {
-			out[n.task.ID] = n
-		}
-		return err
-	}, arg("namespace", namespace), arg("ids", ids))
-	return out, err
+func readPresentTasks(ctx context.Context, t *txn.Tx, namespace string, ids []int64) (nowRows, error) {
+	rows := make(nowRows, len(ids))
+	return rows, t.Query(ctx, findPresent, scanPresent(presentColumns, rows.add), arg("namespace", namespace), arg("ids", ids))
 }
 
 // readTaskStates reads tasks of a namespace without payload, headers, key, result and progress, within t.
-func (s *Store) readTaskStates(ctx context.Context, t *txn.Tx, namespace string, ids []int64) (map[int64]*nowRow, error) {
-	out := make(map[int64]*nowRow, len(ids))
-	err := t.Query(ctx, findStates, func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows, presentStateColumns)
-		if err == nil {
-			out[n.task.ID] = n
-		}
-		return err
-	}, arg("namespace", namespace), arg("ids", ids))
-	return out, err
+func readTaskStates(ctx context.Context, t *txn.Tx, namespace string, ids []int64) (nowRows, error) {
+	rows := make(nowRows, len(ids))
+	return rows, t.Query(ctx, findStates, scanPresent(presentStateColumns, rows.add), arg("namespace", namespace), arg("ids", ids))
 }
+
+func (r nowRows) add(n *nowRow) { r[n.task.ID] = n }
 
 // wantedTask is a task that a call wants back.
 type wantedTask struct {
@@ -73,36 +61,22 @@ type wantedTask struct {
 	call    int32
 }
 
-var wantedColumns = table.New(
-	table.Col("queue_id", func(w *wantedTask) *int32 { return &w.queueID }),
-	table.Col("id", func(w *wantedTask) *int64 { return &w.id }),
-	table.Col("call", func(w *wantedTask) *int32 { return &w.call }),
-)
+var wantedColumns = table.Of[wantedTask]()
 
 // readWantedTasks reads the present state of tasks within t. For each call it reads up to queue.MaxPageBytes of
 // content, and the content of the first task in any case.
 func readWantedTasks(ctx context.Context, t *txn.Tx, wanted []wantedTask) (map[int64]*queue.Task, error) {
 	tasks := make(map[int64]*queue.Task, len(wanted))
-	return tasks, t.Query(ctx, readPresent, func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows, presentColumns)
-		if err == nil {
-			tasks[n.task.ID] = n.task
-		}
-		return err
-	}, wantedColumns.Arrays([]sqltext.Arg{arg("bytes", queue.MaxPageBytes)}, wanted)...)
+	return tasks, t.Query(ctx, readPresent, scanPresent(presentColumns, func(n *nowRow) { tasks[n.task.ID] = n.task }),
+		wantedColumns.Arrays([]sqltext.Arg{arg("bytes", queue.MaxPageBytes)}, wanted)...)
 }
 
 // readTaskLives reads tasks of a namespace without payload, headers, key and progress, within t. It reads tasks from
 // the front of ids until their results reach most bytes, and returns their number as fit.
-func (s *Store) readTaskLives(ctx context.Context, t *txn.Tx, namespace string, ids []int64, most int64) (there map[int64]*nowRow, fit int, err error) {
-	there, fit = make(map[int64]*nowRow, len(ids)), len(ids)
-	err = t.Query(ctx, findLives, func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows, presentLifeColumns, &fit)
-		if err == nil {
-			there[n.task.ID] = n
-		}
-		return err
-	}, arg("namespace", namespace), arg("ids", ids), arg("bytes", most))
+func readTaskLives(ctx context.Context, t *txn.Tx, namespace string, ids []int64, most int64) (there nowRows, fit int, err error) {
+	there, fit = make(nowRows, len(ids)), len(ids)
+	err = t.Query(ctx, findLives, scanPresent(presentLifeColumns, there.add, &fit),
+		arg("namespace", namespace), arg("ids", ids), arg("bytes", most))
 	return there, fit, err
 }
 
@@ -114,11 +88,8 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 	}
 
 	var rowsNow []*nowRow
-	err := s.db.Query(ctx, op, findPresent, func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows, presentColumns)
-		rowsNow = append(rowsNow, n)
-		return err
-	}, arg("namespace", namespace), arg("ids", ids))
+	err := s.db.Query(ctx, op, findPresent, scanPresent(presentColumns, func(n *nowRow) { rowsNow = append(rowsNow, n) }),
+		arg("namespace", namespace), arg("ids", ids))
 	if err != nil {
 		return nil, err
 	}
@@ -137,15 +108,10 @@ func (s *Store) GetTasks(ctx context.Context, namespace string, ids []int64, wit
 		return out, nil
 	}
 
-	return out, s.db.Query(ctx, op, readTaskErrors, func(rows pgx.Rows) error {
-		var r errorRow
-		if err := rows.Scan(attemptErrorColumns.Targets(nil, &r)...); err != nil {
-			return err
-		}
-		t := byID[r.id]
+	return out, s.db.Query(ctx, op, readTaskErrors, scanRows(attemptErrorColumns, func(r errorRow) {
+		t := byID[r.taskID]
 		t.Errors = append(t.Errors, queue.AttemptError{Attempt: int(r.attempt), At: r.at.UTC(), Worker: r.worker, Error: r.error})
-		return nil
-	}, placeColumns.Arrays(nil, places)...)
+	}), placeColumns.Arrays(nil, places)...)
 }
 
 // QueuesOfTasks implements access.TaskQueues.
@@ -164,12 +130,7 @@ func (s *Store) QueuesOfTasks(ctx context.Context, namespace string, ids []int64
 // EndedTasks implements queue.Store.
 func (s *Store) EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error) {
 	var ended []int64
-	err := s.db.Query(ctx, "get tasks", findEnded, func(rows pgx.Rows) error {
-		var id int64
-		err := rows.Scan(&id)
-		ended = append(ended, id)
-		return err
-	}, arg("namespace", namespace), arg("ids", ids))
+	err := s.db.Query(ctx, "get tasks", findEnded, scanEach(func(id int64) { ended = append(ended, id) }), arg("namespace", namespace), arg("ids", ids))
 	return ended, err
 }
 
@@ -235,13 +196,8 @@ func (s *Store) readTaskPage(ctx context.Context, op string, places []taskPlace)
 	if len(places) == 0 {
 		return tasks, fit, nil
 	}
-	err = s.db.Query(ctx, op, readPage, func(rows pgx.Rows) error {
-		n, err := scanPresentTask(rows, presentColumns, &fit)
-		if err == nil {
-			tasks = append(tasks, n.task)
-		}
-		return err
-	}, placeColumns.Arrays([]sqltext.Arg{arg("bytes", queue.MaxPageBytes)}, places)...)
+	err = s.db.Query(ctx, op, readPage, scanPresent(presentColumns, func(n *nowRow) { tasks = append(tasks, n.task) }, &fit),
+		placeColumns.Arrays([]sqltext.Arg{arg("bytes", queue.MaxPageBytes)}, places)...)
 	return tasks, fit, err
 }
 

@@ -25,18 +25,7 @@ type taskRow struct {
 	payload   []byte
 }
 
-var taskColumns = table.New(
-	table.Col("id", func(r *taskRow) *int64 { return &r.id }),
-	table.Col("created_at", func(r *taskRow) *time.Time { return &r.createdAt }),
-	table.Col("delayed_at", func(r *taskRow) **time.Time { return &r.delayedAt }),
-	table.Col("dies_at", func(r *taskRow) **time.Time { return &r.diesAt }),
-	table.Col("queue_id", func(r *taskRow) *int32 { return &r.queueID }),
-	table.Col("priority", func(r *taskRow) *int16 { return &r.priority }),
-	table.Col("retries", func(r *taskRow) *int16 { return &r.retries }),
-	table.Col("key", func(r *taskRow) **string { return &r.key }),
-	table.Col("headers", func(r *taskRow) *[]byte { return &r.headers }),
-	table.Col("payload", func(r *taskRow) *[]byte { return &r.payload }),
-)
+var taskColumns = table.Of[taskRow]()
 
 // makeTaskRow returns the row of a new task.
 func makeTaskRow(t *queue.Task, queueID int32) taskRow {
@@ -86,14 +75,7 @@ type stateRow struct {
 	progress  []byte
 }
 
-var stateColumns = table.New(
-	table.Col("task_id", func(r *stateRow) *int64 { return &r.taskID }),
-	table.Col("delayed_at", func(r *stateRow) **time.Time { return &r.delayedAt }),
-	table.Col("dies_at", func(r *stateRow) **time.Time { return &r.diesAt }),
-	table.Col("retries", func(r *stateRow) *int16 { return &r.retries }),
-	table.Col("result", func(r *stateRow) *[]byte { return &r.result }),
-	table.Col("progress", func(r *stateRow) *[]byte { return &r.progress }),
-)
+var stateColumns = table.Of[stateRow]()
 
 // presentRow is a row of the view task_now: a task and the place of its narrow row.
 type presentRow struct {
@@ -113,22 +95,7 @@ type presentRow struct {
 	lastToken       int64
 }
 
-var presentColumns = table.New(append(
-	table.Embed(taskColumns, func(r *presentRow) *taskRow { return &r.taskRow }),
-	table.Col("namespace", func(r *presentRow) *string { return &r.namespace }),
-	table.Col("queue", func(r *presentRow) *string { return &r.queue }),
-	table.Col("status", func(r *presentRow) *int16 { return &r.status }),
-	table.Col("worker", func(r *presentRow) **string { return &r.worker }),
-	table.Col("started_at", func(r *presentRow) **time.Time { return &r.startedAt }),
-	table.Col("finished_at", func(r *presentRow) **time.Time { return &r.finishedAt }),
-	table.Col("attempt", func(r *presentRow) *int16 { return &r.attempt }),
-	table.Col("result", func(r *presentRow) *[]byte { return &r.result }),
-	table.Col("progress", func(r *presentRow) *[]byte { return &r.progress }),
-	table.Col("cancel_requested", func(r *presentRow) *bool { return &r.cancelRequested }),
-	table.Col("token", func(r *presentRow) **int64 { return &r.token }),
-	table.Col("turn", func(r *presentRow) *int64 { return &r.turn }),
-	table.Col("last_token", func(r *presentRow) *int64 { return &r.lastToken }),
-)...)
+var presentColumns = table.Of[presentRow]()
 
 // Selections of the view for statements that need no content.
 var (
@@ -168,33 +135,40 @@ type nowRow struct {
 	lastToken int64
 }
 
-// scanPresentTask reads a row of the view by columns, and the further columns of the statement into more.
-func scanPresentTask(rows pgx.Rows, columns table.Table[presentRow], more ...any) (*nowRow, error) {
-	// 32 targets fit all columns of the view and those of a statement.
-	var r presentRow
-	targets := columns.Targets(make([]any, 0, 32), &r)
-	if err := rows.Scan(append(targets, more...)...); err != nil {
-		return nil, err
-	}
+// scanPresent returns a function that reads a row of the view by columns, passes it to each, and reads the further columns of
+// the statement into more.
+func scanPresent(columns table.Table[presentRow], each func(*nowRow), more ...any) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		// 32 targets fit all columns of the view and those of a statement.
+		var r presentRow
+		targets := columns.Targets(make([]any, 0, 32), &r)
+		if err := rows.Scan(append(targets, more...)...); err != nil {
+			return err
+		}
 
-	t := &queue.Task{
-		ID:              r.id,
-		Priority:        r.priority,
-		Namespace:       r.namespace,
-		Queue:           r.queue,
-		Status:          decodeStatus(r.status),
-		Worker:          textFromPointer(r.worker),
-		StartedAt:       timeFromPointer(r.startedAt),
-		FinishedAt:      timeFromPointer(r.finishedAt),
-		Attempt:         int(r.attempt),
-		Result:          r.result,
-		Progress:        r.progress,
-		CancelRequested: r.cancelRequested,
-	}
+		t := &queue.Task{
+			ID:              r.id,
+			Priority:        r.priority,
+			Namespace:       r.namespace,
+			Queue:           r.queue,
+			Status:          decodeStatus(r.status),
+			Worker:          textFromPointer(r.worker),
+			StartedAt:       timeFromPointer(r.startedAt),
+			FinishedAt:      timeFromPointer(r.finishedAt),
+			Attempt:         int(r.attempt),
+			Result:          r.result,
+			Progress:        r.progress,
+			CancelRequested: r.cancelRequested,
+		}
+		if err := r.fillTask(t); err != nil {
+			return err
+		}
 
-	n := &nowRow{task: t, queue: r.queueID, turn: r.turn, lastToken: r.lastToken}
-	if r.token != nil {
-		n.token = *r.token
+		n := &nowRow{task: t, queue: r.queueID, turn: r.turn, lastToken: r.lastToken}
+		if r.token != nil {
+			n.token = *r.token
+		}
+		each(n)
+		return nil
 	}
-	return n, r.fillTask(t)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/table"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -69,30 +70,14 @@ func (s *Store) ListTicks(ctx context.Context, namespace, name string, limit int
 }
 
 // listedTickColumns are the columns of a tick as callers see it.
-var listedTickColumns = table.New(
-	table.Col("id", func(k *queue.Tick) *int64 { return &k.ID }),
-	table.Col("at", func(k *queue.Tick) *time.Time { return &k.At }),
-	table.Col("fired_at", func(k *queue.Tick) *time.Time { return &k.FiredAt }),
-	table.Col("task_id", func(k *queue.Tick) *int64 { return &k.TaskID }),
-	table.Col("skipped", func(k *queue.Tick) *bool { return &k.Skipped }),
-	table.Col("manual", func(k *queue.Tick) *bool { return &k.Manual }),
-	table.Col("payload", func(k *queue.Tick) *[]byte { return (*[]byte)(&k.Payload) }),
-	table.Col("namespace", func(k *queue.Tick) *string { return &k.Namespace }),
-	table.Col("ticker", func(k *queue.Tick) *string { return &k.Ticker }),
-	table.Col("queue", func(k *queue.Tick) *string { return &k.Queue }),
-	table.Col("period", func(k *queue.Tick) *time.Duration { return &k.Period }),
-	table.Col("cron", func(k *queue.Tick) *string { return &k.Cron }),
-)
+var listedTickColumns = table.Of[queue.Tick]()
 
 // makeTickScanner returns a function that appends each row to into.
 func makeTickScanner(into *[]queue.Tick) func(pgx.Rows) error {
-	return func(rows pgx.Rows) error {
-		var k queue.Tick
-		err := rows.Scan(listedTickColumns.Targets(nil, &k)...)
+	return scanRows(listedTickColumns, func(k queue.Tick) {
 		k.At, k.FiredAt = k.At.UTC(), k.FiredAt.UTC()
 		*into = append(*into, k)
-		return err
-	}
+	})
 }
 
 // TakeTicks implements queue.Store. A ticker without a queue fires when a listener takes ticks. A time without
@@ -103,53 +88,26 @@ func (s *Store) TakeTicks(ctx context.Context, namespace string, limit int, hold
 	var next queue.Maintained
 	// take holds ticks for this listener and reads the time of the next one.
 	take := func(ctx context.Context, t *txn.Tx) error {
+		ticks, next = []queue.Tick{}, queue.Maintained{}
 		t.QueueQuery(takeTicks, makeTickScanner(&ticks),
 			arg("namespace", namespace), arg("limit", min(limit, queue.MaxTakenTicks)), arg("hold", int64(hold)))
 		return t.Query(ctx, findNextListenedTick, nextIn(&next), arg("namespace", namespace))
 	}
 
-	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *txn.Tx, f *firing) error {
-		ticks, next = []queue.Tick{}, queue.Maintained{}
-		err := f.readDueTickers(ctx, t, readDueListenedTickers,
-			arg("namespace", namespace), arg("limit", queue.MaxStepTickers), arg("bytes", queue.MaxStepTickBytes))
-		if err != nil {
-			return err
-		}
-		if err := f.writeFiring(ctx, t, s); err != nil {
-			return err
-		}
+	fired, together, err := s.fireDue(ctx, op, readDueListenedTickers, []sqltext.Arg{arg("namespace", namespace)}, func(ctx context.Context, t *txn.Tx) error {
+		// The ticks must be there before take finds them.
 		if err := t.Flush(ctx); err != nil {
 			return err
 		}
 		return take(ctx, t)
 	})
-
-	if err == nil {
-		s.logTickerFaults(f.listFaults())
-		return ticks, next.NextIn, nil
+	s.logTickerFaults(fired.Faults)
+	if err == nil && !together {
+		err = s.db.Run(ctx, op, take)
 	}
-
-	if !isFaultOfRows(ctx, err) || f == nil || len(f.read) == 0 {
-		return nil, 0, err
-	}
-
-	// Each ticker fires in a transaction of its own, which isolates the faulty one.
-	for _, k := range f.read {
-		one, err := s.fireOneTicker(ctx, op, k)
-		if err != nil {
-			return nil, 0, err
-		}
-		s.logTickerFaults(one.Faults)
-	}
-
-	err = s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
-		ticks, next = []queue.Tick{}, queue.Maintained{}
-		return take(ctx, t)
-	})
 	if err != nil {
 		return nil, 0, err
 	}
-
 	return ticks, next.NextIn, nil
 }
 

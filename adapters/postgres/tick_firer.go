@@ -41,8 +41,6 @@ type firing struct {
 	batches []*insertBatch
 }
 
-func makeFiring() *firing { return &firing{budget: queue.NewTickBudget()} }
-
 // pendingTask is the task of the tick at place.
 type pendingTask struct {
 	place int
@@ -193,17 +191,7 @@ type tickRow struct {
 	payload   []byte     // only for a listener; a task carries its own payload
 }
 
-var tickColumns = table.New(
-	table.Col("ticker_id", func(r *tickRow) *int32 { return &r.tickerID }),
-	table.Col("at", func(r *tickRow) *time.Time { return &r.at }),
-	table.Col("fired_at", func(r *tickRow) *time.Time { return &r.firedAt }),
-	table.Col("queue_id", func(r *tickRow) **int32 { return &r.queueID }),
-	table.Col("task_id", func(r *tickRow) **int64 { return &r.taskID }),
-	table.Col("skipped", func(r *tickRow) *bool { return &r.skipped }),
-	table.Col("manual", func(r *tickRow) *bool { return &r.manual }),
-	table.Col("held_until", func(r *tickRow) **time.Time { return &r.heldUntil }),
-	table.Col("payload", func(r *tickRow) *[]byte { return &r.payload }),
-)
+var tickColumns = table.Of[tickRow]()
 
 // insertTicks queues the statement that writes the ticks and reads their ids.
 func (f *firing) insertTicks(t *txn.Tx, queueIDs []*int32) {
@@ -244,15 +232,7 @@ type planRow struct {
 	fault                 string
 }
 
-var planColumns = table.New(
-	table.Col("id", func(r *planRow) *int32 { return &r.id }),
-	table.Col("last_at", func(r *planRow) **time.Time { return &r.lastAt }),
-	table.Col("next_at", func(r *planRow) **time.Time { return &r.nextAt }),
-	table.Col("due_at", func(r *planRow) **time.Time { return &r.dueAt }),
-	table.Col("queue_id", func(r *planRow) **int32 { return &r.queueID }),
-	table.Col("task_id", func(r *planRow) **int64 { return &r.taskID }),
-	table.Col("fault", func(r *planRow) *string { return &r.fault }),
-)
+var planColumns = table.Of[planRow]()
 
 // queueTickerPlans queues the writes of the plans, and postpones the faulty tickers.
 func (f *firing) queueTickerPlans(t *txn.Tx) {
@@ -266,13 +246,8 @@ func (f *firing) queueTickerPlans(t *txn.Tx) {
 			plans[i].lastAt = timePointer(truncateToMicros(p.fires[n-1]))
 		}
 	}
-	if len(plans) > 0 {
-		t.Queue(planTickers, planColumns.Arrays([]sqltext.Arg{arg("now", f.now)}, plans)...)
-	}
-
-	if len(f.faulty) > 0 {
-		postponeTickers(t, f.faulty)
-	}
+	queueRows(t, planTickers, planColumns, plans, arg("now", f.now))
+	postponeTickers(t, f.faulty)
 }
 
 // postponeTickers records the faults of tickers that could not fire. Steps ignore these tickers for
@@ -282,7 +257,7 @@ func postponeTickers(t *txn.Tx, faulty []*storedTicker) {
 	for i, k := range faulty {
 		rows[i] = planRow{id: k.id, fault: k.encodeFault()}
 	}
-	t.Queue(recordTickerFaults, planColumns.Only("id", "fault").Arrays([]sqltext.Arg{arg("delay", int64(queue.TickFaultRest))}, rows)...)
+	queueRows(t, recordTickerFaults, planColumns.Only("id", "fault"), rows, arg("delay", int64(queue.TickFaultRest)))
 }
 
 // readDueTickers locks the due tickers that a statement selects, and plans them.
@@ -333,58 +308,59 @@ func (f *firing) publishFiring(s *Store) (woken []queue.Wake) {
 // runFiring runs do in a transaction, and again after it made missing partitions. Beside an error it returns the firing
 // as far as do came.
 func (s *Store) runFiring(ctx context.Context, op string, do func(ctx context.Context, t *txn.Tx, f *firing) error) (*firing, error) {
-	for {
-		var f *firing
-		err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
-			f = makeFiring()
-			return do(ctx, t, f)
-		})
-		if needPartition(err) {
-			if err := s.extendTo(ctx, f.batches[len(f.batches)-1].maxID); err != nil {
-				return f, err
-			}
-			continue
-		}
-		return f, txn.IgnoreNothing(err)
-	}
+	var f *firing
+	err := s.repeatWithPartition(ctx, op, func(ctx context.Context, t *txn.Tx) error {
+		f = &firing{budget: queue.NewTickBudget()}
+		return do(ctx, t, f)
+	}, func() int64 { return f.batches[len(f.batches)-1].maxID })
+	return f, txn.IgnoreNothing(err)
 }
 
-// fireDueTickers fires the due tickers that have a queue. If rows make the step fail, it fires each ticker by itself.
-// The faulty ticker is then reported and postponed, and the others fire.
+// fireDueTickers fires the due tickers that have a queue.
 func (s *Store) fireDueTickers(ctx context.Context) (queue.Maintained, error) {
-	const op = "fire tickers"
 	var next queue.Maintained
-	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *txn.Tx, f *firing) error {
+	out, _, err := s.fireDue(ctx, "fire tickers", readDueTickers, nil, func(_ context.Context, t *txn.Tx) error {
 		next = queue.Maintained{}
-		if err := f.readDueTickers(ctx, t, readDueTickers, arg("limit", queue.MaxStepTickers), arg("bytes", queue.MaxStepTickBytes)); err != nil {
+		t.QueueQuery(findNextTick, nextIn(&next))
+		return nil
+	})
+	out.NextIn = next.NextIn
+	return out, err
+}
+
+// fireDue fires the tickers that a statement selects and runs then in the same transaction. If rows make the step fail, it
+// fires each ticker by itself: the faulty ticker is reported and postponed, and the others fire. together is false in that
+// case, and then has not taken effect.
+func (s *Store) fireDue(
+	ctx context.Context, op string, due sqltext.Statement, args []sqltext.Arg, then func(context.Context, *txn.Tx) error,
+) (out queue.Maintained, together bool, err error) {
+	args = append(args, arg("limit", queue.MaxStepTickers), arg("bytes", queue.MaxStepTickBytes))
+	f, err := s.runFiring(ctx, op, func(ctx context.Context, t *txn.Tx, f *firing) error {
+		if err := f.readDueTickers(ctx, t, due, args...); err != nil {
 			return err
 		}
 		if err := f.writeFiring(ctx, t, s); err != nil {
 			return err
 		}
-		t.QueueQuery(findNextTick, nextIn(&next))
-		return nil
+		return then(ctx, t)
 	})
 
 	if err == nil {
-		return s.summarizeFiring(f, next.NextIn), nil
+		return s.summarizeFiring(f), true, nil
 	}
-
 	if !isFaultOfRows(ctx, err) || f == nil || len(f.read) == 0 {
-		return queue.Maintained{}, err
+		return out, false, err
 	}
 
 	// Each ticker fires in a transaction of its own, which isolates the faulty one.
-	var out queue.Maintained
 	for _, k := range f.read {
 		one, err := s.fireOneTicker(ctx, op, k)
 		if err != nil {
-			return out, err
+			return out, false, err
 		}
 		addStep(&out, one)
 	}
-
-	return out, nil
+	return out, false, nil
 }
 
 // fireOneTicker fires one ticker by itself, if it is still due and no other process has locked it. It reports and
@@ -398,7 +374,7 @@ func (s *Store) fireOneTicker(ctx context.Context, op string, k *storedTicker) (
 	})
 
 	if err == nil {
-		return s.summarizeFiring(f, 0), nil
+		return s.summarizeFiring(f), nil
 	}
 
 	if !isFaultOfRows(ctx, err) {
@@ -415,9 +391,9 @@ func (s *Store) fireOneTicker(ctx context.Context, op string, k *storedTicker) (
 }
 
 // summarizeFiring returns the result of a step that committed f.
-func (s *Store) summarizeFiring(f *firing, nextIn time.Duration) queue.Maintained {
+func (s *Store) summarizeFiring(f *firing) queue.Maintained {
 	out := queue.Maintained{
-		Moved: len(f.read), More: f.more, NextIn: nextIn, Lag: f.lag, Woken: f.publishFiring(s), Ticks: f.ticks, Faults: f.listFaults(),
+		Moved: len(f.read), More: f.more, Lag: f.lag, Woken: f.publishFiring(s), Ticks: f.ticks, Faults: f.listFaults(),
 	}
 	for i := range f.ticks {
 		if k := &f.ticks[i]; k.TaskID != 0 {

@@ -19,10 +19,10 @@ type storedTicker struct {
 	queue.Ticker
 	lastAt, nextAt *time.Time // as stored; NULL stands for the zero time of Timestamp and NextAt
 
-	unfinished bool   // the task of the last tick is unfinished and the ticker skips then
-	lastQueue  *int32 // queue of the task that this transaction made last
-	lastTask   *int64 // id of that task
-	err        error  // reason why the ticker does not fire or makes no task
+	unfinished bool   `col:"-"` // the task of the last tick is unfinished and the ticker skips then
+	lastQueue  *int32 `col:"-"` // queue of the task that this transaction made last
+	lastTask   *int64 `col:"-"` // id of that task
+	err        error  `col:"-"` // reason why the ticker does not fire or makes no task
 }
 
 // maxFaultBytes limits the stored text of a ticker's fault.
@@ -50,27 +50,7 @@ func (k *storedTicker) describeFault() queue.Fault {
 }
 
 // tickerColumns are the columns of a ticker.
-var tickerColumns = table.New(
-	table.Col("id", func(k *storedTicker) *int32 { return &k.id }),
-	table.Col("namespace", func(k *storedTicker) *string { return &k.Namespace }),
-	table.Col("name", func(k *storedTicker) *string { return &k.Name }),
-	table.Col("period", func(k *storedTicker) *time.Duration { return &k.Period }),
-	table.Col("cron", func(k *storedTicker) *string { return &k.Cron }),
-	table.Col("timezone", func(k *storedTicker) *string { return &k.Timezone }),
-	table.Col("queue", func(k *storedTicker) *string { return &k.Queue }),
-	table.Col("payload", func(k *storedTicker) *[]byte { return (*[]byte)(&k.Payload) }),
-	table.Col("misfire", func(k *storedTicker) *queue.Misfire { return &k.Misfire }),
-	table.Col("misfire_limit", func(k *storedTicker) *int { return &k.MisfireLimit }),
-	table.Col("overlap", func(k *storedTicker) *queue.Overlap { return &k.Overlap }),
-	table.Col("paused", func(k *storedTicker) *bool { return &k.Paused }),
-	table.Col("last_at", func(k *storedTicker) **time.Time { return &k.lastAt }),
-	table.Col("next_at", func(k *storedTicker) **time.Time { return &k.nextAt }),
-	table.Col("fault", func(k *storedTicker) *string { return &k.Fault }),
-	table.Col("anchor", func(k *storedTicker) *time.Time { return &k.Anchor }),
-	table.Col("version", func(k *storedTicker) *int64 { return &k.Version }),
-	table.Col("created_at", func(k *storedTicker) *time.Time { return &k.CreatedAt }),
-	table.Col("updated_at", func(k *storedTicker) *time.Time { return &k.UpdatedAt }),
-)
+var tickerColumns = table.Of[storedTicker]().Without("timestamp")
 
 // tickerSettings are the columns that a caller sets, and the next time that follows from them.
 var tickerSettings = tickerColumns.Only("period", "cron", "timezone", "queue", "payload", "misfire", "misfire_limit", "overlap", "paused",
@@ -108,10 +88,6 @@ var (
 	deleteTicker  = statement("ticker.delete")
 )
 
-func makeNoTickerError(name string) error {
-	return queue.NotFoundTicker(name)
-}
-
 // planNextTick sets the next time of k to the first nominal time after settled; zero for a paused ticker.
 func planNextTick(k *queue.Ticker, settled time.Time) error {
 	sch, err := k.Schedule()
@@ -135,7 +111,7 @@ func checkTarget(ctx context.Context, t *txn.Tx, k *queue.Ticker) error {
 		return err
 	}
 	if queues[k.Queue] == nil {
-		return makeNoQueueError(k.Queue)
+		return queue.NotFoundQueue(k.Queue)
 	}
 	return nil
 }
@@ -195,7 +171,7 @@ func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.T
 		return nil, err
 	}
 	if k == nil {
-		return nil, queue.WithOp(op, makeNoTickerError(name))
+		return nil, queue.WithOp(op, queue.NotFoundTicker(name))
 	}
 	return &k.Ticker, nil
 }
@@ -286,7 +262,7 @@ func (s *Store) updateTicker(
 		}
 
 		// The old schedule ends with its last due tick; the new one starts at now.
-		anew := next.Period != k.Period || next.Cron != k.Cron || next.Timezone != k.Timezone
+		anew := !next.SameSchedule(&k.Ticker)
 		if anew && fire {
 			if err := f.readDueTickers(ctx, t, readDueTicker, arg("id", k.id)); err != nil {
 				return err
@@ -356,7 +332,7 @@ func lockTickerByName(ctx context.Context, t *txn.Tx, namespace, name string) (*
 	}, arg("namespace", namespace), arg("name", name))
 	err := t.Query(ctx, readClock, func(rows pgx.Rows) error { return rows.Scan(&now) })
 	if err == nil && k == nil {
-		err = makeNoTickerError(name)
+		err = queue.NotFoundTicker(name)
 	}
 	return k, now.UTC(), err
 }

@@ -28,17 +28,7 @@ type storedToken struct {
 }
 
 // tokenColumns are the columns of a token without its digest.
-var tokenColumns = table.New(
-	table.Col("id", func(t *storedToken) *string { return &t.id }),
-	table.Col("name", func(t *storedToken) *string { return &t.name }),
-	table.Col("grants", func(t *storedToken) *[]string { return &t.grants }),
-	table.Col("created_by", func(t *storedToken) *string { return &t.createdBy }),
-	table.Col("created_at", func(t *storedToken) *time.Time { return &t.createdAt }),
-	table.Col("expires_at", func(t *storedToken) **time.Time { return &t.expiresAt }),
-	table.Col("used_at", func(t *storedToken) **time.Time { return &t.usedAt }),
-	table.Col("revoked_at", func(t *storedToken) **time.Time { return &t.revokedAt }),
-	table.Col("replaces", func(t *storedToken) *string { return &t.replaces }),
-)
+var tokenColumns = table.Of[storedToken]()
 
 // The statements on tokens.
 var (
@@ -66,7 +56,7 @@ func (s *tokenScan) scanToken(rows pgx.Rows) error {
 
 	s.tokens = append(s.tokens, access.Token{
 		ID: row.id, Name: row.name, Grants: parseKnownGrants(row.grants), CreatedBy: row.createdBy, Replaces: row.replaces, CreatedAt: row.createdAt.UTC(),
-		ExpiresAt: timeOrZero(row.expiresAt), UsedAt: timeOrZero(row.usedAt), RevokedAt: timeOrZero(row.revokedAt), Now: now.UTC(),
+		ExpiresAt: timeFromPointer(row.expiresAt), UsedAt: timeFromPointer(row.usedAt), RevokedAt: timeFromPointer(row.revokedAt), Now: now.UTC(),
 	})
 	return nil
 }
@@ -89,14 +79,6 @@ func formatGrants(grants []access.Grant) []string {
 		texts[i] = g.String()
 	}
 	return texts
-}
-
-// timeOrZero returns the time of a nullable column in UTC.
-func timeOrZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.UTC()
 }
 
 // CreateToken implements access.Tokens.

@@ -258,12 +258,8 @@ func (p *claim) restorePicked(picked []pickedTask) {
 		runs = append(runs, readyRow{turn: k.turn, taskID: k.task.ID, queueID: k.q.id, priority: k.priority, attempt: k.attempt, n: 1})
 		p.rests = append(p.rests, remainder{lanes: p.store.lanes.lanesOfQueue(k.q.id), priority: k.priority, turn: k.turn})
 	}
-	if len(runs) == 0 {
-		return
-	}
-
 	p.restored = picked
-	p.tx.Queue(restoreRuns, runColumns.Arrays(nil, runs)...)
+	queueRows(p.tx, restoreRuns, runColumns, runs)
 }
 
 // returnSurplus hands back tasks after the commit that exceed the limits because the prediction was wrong. It returns the

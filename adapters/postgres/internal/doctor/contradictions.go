@@ -51,13 +51,8 @@ type Contradiction struct {
 	queueID int32
 }
 
-var contradictionColumns = table.New(
-	table.Col("what", func(c *Contradiction) *string { return &c.What }),
-	table.Col("namespace", func(c *Contradiction) *string { return &c.Namespace }),
-	table.Col("queue", func(c *Contradiction) *string { return &c.Queue }),
-	table.Col("queue_id", func(c *Contradiction) *int32 { return &c.queueID }),
-	table.Col("task_id", func(c *Contradiction) *int64 { return &c.TaskID }),
-)
+// contradictionColumns are in the order in which the statements compute them.
+var contradictionColumns = table.Of[Contradiction]().Only("what", "namespace", "queue", "queue_id", "task_id")
 
 // position is a place in the keys of the searched tables. Each table uses the columns of its own key.
 type position struct {
@@ -73,15 +68,7 @@ type position struct {
 // start is the position before all rows.
 var start = position{queueID: math.MinInt32, priority: math.MinInt16, turn: math.MinInt64, dueAt: time.Unix(0, 0).UTC(), token: -1}
 
-var positionColumns = table.New(
-	table.Col("queue_id", func(p *position) *int32 { return &p.queueID }),
-	table.Col("priority", func(p *position) *int16 { return &p.priority }),
-	table.Col("turn", func(p *position) *int64 { return &p.turn }),
-	table.Col("due_at", func(p *position) *time.Time { return &p.dueAt }),
-	table.Col("task_id", func(p *position) *int64 { return &p.taskID }),
-	table.Col("token", func(p *position) *int64 { return &p.token }),
-	table.Col("part", func(p *position) *int16 { return &p.part }),
-)
+var positionColumns = table.Of[position]()
 
 // searchResult is the result of one step of a search.
 type searchResult struct {

@@ -104,12 +104,7 @@ type correction struct {
 	n, delayed int32
 }
 
-var correctionColumns = table.New(
-	table.Col("was", func(c *correction) *int16 { return &c.was }),
-	table.Col("is", func(c *correction) *int16 { return &c.is }),
-	table.Col("n", func(c *correction) *int32 { return &c.n }),
-	table.Col("delayed", func(c *correction) *int32 { return &c.delayed }),
-)
+var correctionColumns = table.Of[correction]()
 
 // correctCountsIn sets the kept counts of a queue to the numbers in its rows. It writes the differences as event rows
 // that change only the counts.

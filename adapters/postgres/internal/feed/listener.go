@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // These constants govern the proof of delivery and the reconnects of a listener.
@@ -75,7 +76,7 @@ func (l *Listener) Listen(ctx context.Context, wake func(queue.Wake)) error {
 		wait := time.Duration((0.5 + mathrand.Float64()) * float64(backoff))
 		l.connector.Logger.WarnContext(ctx, "listening ended; tasks are found by polling until it is back", "error", err, "again_in", wait)
 		backoff = min(2*backoff, listenMaxBackoff)
-		if !txn.SleepFor(ctx, wait) {
+		if !retry.Sleep(ctx, wait) {
 			return ctx.Err()
 		}
 	}

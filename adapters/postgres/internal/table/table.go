@@ -1,18 +1,20 @@
-// Package table binds the columns of a table to the fields of a row type, in one place for each table.
+// Package table binds the columns of a table to the fields of a row type.
 //
-// Column lists, scan targets and the arrays of bulk statements all follow from that place. Each column is written once,
-// beside its field. [New] refuses a field with another name than its column, so a program in which two columns of one
-// type have changed places does not start.
+// Column lists, scan targets and the arrays of bulk statements all follow from the row type, so a column and its field
+// never change places. A new column is a new field.
 //
 // A Table is immutable and safe for concurrent use.
 package table
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unsafe"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -20,98 +22,123 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 )
 
-// Column binds one column to a field of R.
-type Column[R any] struct {
-	name    string
-	sqlType string // of one value; "" for Go types without one
-	target  func(*R) any
-	value   func(*R) any
-	array   func([]R) any
+// column is one column and its field.
+type column struct {
+	name   string
+	goType reflect.Type
+	sql    sqlType // the zero value for a Go type that no bulk statement sends
+	offset uintptr // of the field in the row, in bytes
 }
 
-// Col returns the column called name, kept in the field that field points to.
-func Col[R, V any](name string, field func(*R) *V) Column[R] {
-	return Column[R]{
-		name:    name,
-		sqlType: sqlTypes[reflect.TypeFor[V]()],
-		target:  func(row *R) any { return field(row) },
-		value:   func(row *R) any { return *field(row) },
-		array: func(rows []R) any {
-			values := make([]V, len(rows))
-			for i := range rows {
-				values[i] = *field(&rows[i])
+// field returns the field of the row at an address. Only the package unsafe reaches an unexported field in place.
+func (c column) field(row unsafe.Pointer) reflect.Value {
+	return reflect.NewAt(c.goType, unsafe.Add(row, c.offset))
+}
+
+func (c column) target(row unsafe.Pointer) any { return c.field(row).Interface() }
+
+// value returns the value of the field. Without reflection a small number needs no allocation, as in most rows of a COPY.
+func (c column) value(row unsafe.Pointer) any {
+	if c.sql.value != nil {
+		return c.sql.value(unsafe.Add(row, c.offset))
+	}
+	return c.field(row).Elem().Interface()
+}
+
+// sqlType is the type that bulk statements name for fields of one Go type.
+type sqlType struct {
+	name  string
+	value func(field unsafe.Pointer) any
+	// array copies the field at an offset of n rows. first is the address of the first row, and size the size of a row.
+	array func(first unsafe.Pointer, offset, size uintptr, n int) any
+}
+
+// sqlTypeOf returns the SQL type called name for fields of the type V.
+func sqlTypeOf[V any](name string) sqlType {
+	return sqlType{
+		name:  name,
+		value: func(field unsafe.Pointer) any { return *(*V)(field) },
+		array: func(first unsafe.Pointer, offset, size uintptr, n int) any {
+			values := make([]V, n)
+			for i := range values {
+				values[i] = *(*V)(unsafe.Add(first, offset+uintptr(i)*size))
 			}
 			return values
 		},
 	}
 }
 
-// sqlTypes maps the Go types of fields to the types that bulk statements name. Fields of bytes hold JSON.
-var sqlTypes = map[reflect.Type]string{
-	reflect.TypeFor[bool]():       "boolean",
-	reflect.TypeFor[int16]():      "smallint",
-	reflect.TypeFor[int32]():      "integer",
-	reflect.TypeFor[*int32]():     "integer",
-	reflect.TypeFor[int64]():      "bigint",
-	reflect.TypeFor[*int64]():     "bigint",
-	reflect.TypeFor[string]():     "text",
-	reflect.TypeFor[*string]():    "text",
-	reflect.TypeFor[time.Time]():  "timestamptz",
-	reflect.TypeFor[*time.Time](): "timestamptz",
-	reflect.TypeFor[[]byte]():     "json",
-	reflect.TypeFor[pgtype.TID](): "tid",
+// sqlTypes has the types of the fields that bulk statements send. Fields of bytes hold JSON.
+var sqlTypes = map[reflect.Type]sqlType{
+	reflect.TypeFor[bool]():       sqlTypeOf[bool]("boolean"),
+	reflect.TypeFor[int16]():      sqlTypeOf[int16]("smallint"),
+	reflect.TypeFor[int32]():      sqlTypeOf[int32]("integer"),
+	reflect.TypeFor[*int32]():     sqlTypeOf[*int32]("integer"),
+	reflect.TypeFor[int64]():      sqlTypeOf[int64]("bigint"),
+	reflect.TypeFor[*int64]():     sqlTypeOf[*int64]("bigint"),
+	reflect.TypeFor[string]():     sqlTypeOf[string]("text"),
+	reflect.TypeFor[*string]():    sqlTypeOf[*string]("text"),
+	reflect.TypeFor[time.Time]():  sqlTypeOf[time.Time]("timestamptz"),
+	reflect.TypeFor[*time.Time](): sqlTypeOf[*time.Time]("timestamptz"),
+	reflect.TypeFor[[]byte]():     sqlTypeOf[[]byte]("json"),
+	reflect.TypeFor[pgtype.TID](): sqlTypeOf[pgtype.TID]("tid"),
 }
 
-// Table is an ordered list of columns.
-type Table[R any] struct{ columns []Column[R] }
+// Table is an ordered list of columns for the row type R.
+type Table[R any] struct{ columns []column }
 
-// New returns a table of columns in their order. It panics when two columns have one name, and when the name of a field is
-// not that of its column: "taskID" or "id" for the column "task_id".
-func New[R any](columns ...Column[R]) Table[R] {
-	// A column reaches its field through a function, so the address of its target identifies the field.
-	var row R
-	fields := map[uintptr]string{}
-	nameFields(reflect.ValueOf(&row).Elem(), fields)
+// Of returns the table of the struct R, with one column for each field in their order. The name of a column is that of its
+// field, "task_id" for "taskID", or else the tag `col:"name"` of the field. A field with the tag `col:"-"` is not a column.
+// The fields of an embedded struct are columns too; a later field replaces an earlier one of the same column.
+func Of[R any]() Table[R] { return Table[R]{columnsOf(reflect.TypeFor[R](), 0)} }
 
-	for i, column := range columns {
-		if slices.ContainsFunc(columns[:i], func(before Column[R]) bool { return before.name == column.name }) {
-			panic(fmt.Sprintf("table: column %q exists twice", column.name))
-		}
-		if field := fields[reflect.ValueOf(column.target(&row)).Pointer()]; !isFieldOf(column.name, field) {
-			panic(fmt.Sprintf("table: column %q: must be in a field of its name, got %q", column.name, field))
-		}
-	}
-	return Table[R]{columns}
-}
-
-// nameFields notes the name of each field of a struct by its address, those of nested structs too. A nested struct begins
-// at the address of its first field, so the name of that field replaces the name of the struct.
-func nameFields(row reflect.Value, names map[uintptr]string) {
+// columnsOf returns the columns of a struct that begins at an offset in the row.
+func columnsOf(row reflect.Type, offset uintptr) (columns []column) {
 	for i := range row.NumField() {
 		field := row.Field(i)
-		names[field.Addr().Pointer()] = row.Type().Field(i).Name
-		if field.Kind() == reflect.Struct && sqlTypes[field.Type()] == "" {
-			nameFields(field, names)
+		name, tagged := field.Tag.Lookup("col")
+
+		switch {
+		case name == "-":
+			continue
+		case field.Anonymous:
+			columns = append(columns, columnsOf(field.Type, offset+field.Offset)...)
+			continue
+		case !tagged:
+			name = columnName(field.Name)
 		}
+
+		// pgx compacts a json.RawMessage; bytes travel as they are.
+		goType := field.Type
+		if goType == reflect.TypeFor[json.RawMessage]() {
+			goType = reflect.TypeFor[[]byte]()
+		}
+
+		columns = slices.DeleteFunc(columns, func(before column) bool { return before.name == name })
+		columns = append(columns, column{name: name, goType: goType, sql: sqlTypes[goType], offset: offset + field.Offset})
 	}
+	return columns
 }
 
-// isFieldOf reports whether a field is named after a column, or after the last words of its name.
-func isFieldOf(column, field string) bool {
-	for rest := column; rest != ""; {
-		if strings.EqualFold(strings.ReplaceAll(rest, "_", ""), field) {
-			return true
+// columnName returns the name of the column for a field: "task_id" for "taskID", "ttl" for "TTL".
+func columnName(field string) string {
+	var name strings.Builder
+	before := ' '
+	for _, r := range field {
+		if unicode.IsUpper(r) && unicode.IsLower(before) {
+			name.WriteByte('_')
 		}
-		_, rest, _ = strings.Cut(rest, "_")
+		name.WriteRune(unicode.ToLower(r))
+		before = r
 	}
-	return false
+	return name.String()
 }
 
 // Names returns the names of the columns, in order.
 func (t Table[R]) Names() []string {
 	names := make([]string, len(t.columns))
-	for i, column := range t.columns {
-		names[i] = column.name
+	for i, c := range t.columns {
+		names[i] = c.name
 	}
 	return names
 }
@@ -137,9 +164,9 @@ func (t Table[R]) ListIf(alias, condition string, names ...string) string {
 
 // Only returns the table with the columns of names, in the order of names. It panics for an unknown name.
 func (t Table[R]) Only(names ...string) Table[R] {
-	columns := make([]Column[R], len(names))
+	columns := make([]column, len(names))
 	for i, name := range names {
-		at := slices.IndexFunc(t.columns, func(column Column[R]) bool { return column.name == name })
+		at := slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
 		if at < 0 {
 			panic(fmt.Sprintf("table: no column %q", name))
 		}
@@ -154,20 +181,11 @@ func (t Table[R]) Without(names ...string) Table[R] {
 	return t.Only(slices.DeleteFunc(t.Names(), func(name string) bool { return slices.Contains(names, name) })...)
 }
 
-// Embed returns the columns of t for a row type that contains a row of t.
-func Embed[R, S any](t Table[S], field func(*R) *S) []Column[R] {
-	columns := make([]Column[R], len(t.columns))
-	for i, column := range t.columns {
-		columns[i] = Column[R]{name: column.name, target: func(row *R) any { return column.target(field(row)) }}
-	}
-	return columns
-}
-
 // Targets appends the scan targets of row, one for each column in order.
 func (t Table[R]) Targets(targets []any, row *R) []any {
 	targets = slices.Grow(targets, len(t.columns))
-	for _, column := range t.columns {
-		targets = append(targets, column.target(row))
+	for _, c := range t.columns {
+		targets = append(targets, c.target(unsafe.Pointer(row)))
 	}
 	return targets
 }
@@ -175,8 +193,8 @@ func (t Table[R]) Targets(targets []any, row *R) []any {
 // Values appends one argument for each column: its value in row, under the name of the column.
 func (t Table[R]) Values(args []sqltext.Arg, row *R) []sqltext.Arg {
 	args = slices.Grow(args, len(t.columns))
-	for _, column := range t.columns {
-		args = append(args, sqltext.Arg{Name: column.name, Value: column.value(row)})
+	for _, c := range t.columns {
+		args = append(args, sqltext.Arg{Name: c.name, Value: c.value(unsafe.Pointer(row))})
 	}
 	return args
 }
@@ -184,8 +202,9 @@ func (t Table[R]) Values(args []sqltext.Arg, row *R) []sqltext.Arg {
 // Arrays appends one argument for each column: its values in all rows, under the name of the column.
 func (t Table[R]) Arrays(args []sqltext.Arg, rows []R) []sqltext.Arg {
 	args = slices.Grow(args, len(t.columns))
-	for _, column := range t.columns {
-		args = append(args, sqltext.Arg{Name: column.name, Value: column.array(rows)})
+	first, size := unsafe.Pointer(unsafe.SliceData(rows)), reflect.TypeFor[R]().Size()
+	for _, c := range t.columns {
+		args = append(args, sqltext.Arg{Name: c.name, Value: c.sql.array(first, c.offset, size, len(rows))})
 	}
 	return args
 }
@@ -194,8 +213,8 @@ func (t Table[R]) Arrays(args []sqltext.Arg, rows []R) []sqltext.Arg {
 func (t Table[R]) CopySource(rows []R) pgx.CopyFromSource {
 	values := make([]any, len(t.columns))
 	return pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
-		for at, column := range t.columns {
-			values[at] = column.value(&rows[i])
+		for at, c := range t.columns {
+			values[at] = c.value(unsafe.Pointer(&rows[i]))
 		}
 		return values, nil
 	})
@@ -205,11 +224,11 @@ func (t Table[R]) CopySource(rows []R) pgx.CopyFromSource {
 // "i". It panics for a column of a Go type without an SQL type.
 func (t Table[R]) Unnest(alias string) string {
 	arrays := make([]string, len(t.columns))
-	for i, column := range t.columns {
-		if column.sqlType == "" {
-			panic(fmt.Sprintf("table: column %q has no SQL type", column.name))
+	for i, c := range t.columns {
+		if c.sql.name == "" {
+			panic(fmt.Sprintf("table: column %q has no SQL type", c.name))
 		}
-		arrays[i] = "@" + column.name + "::" + column.sqlType + "[]"
+		arrays[i] = "@" + c.name + "::" + c.sql.name + "[]"
 	}
 	return fmt.Sprintf("unnest(%s) %s (%s)", strings.Join(arrays, ", "), alias, t.List(""))
 }

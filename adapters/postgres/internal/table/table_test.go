@@ -1,6 +1,7 @@
 package table_test
 
 import (
+	"encoding/json"
 	"reflect"
 	"testing"
 
@@ -11,27 +12,21 @@ import (
 type leaseSplit struct {
 	token int64
 	part  int16
-	ids   string
+	held  int    `col:"-"`
+	ids   string `col:"task_ids"`
 }
 
-var leases = table.New(
-	table.Col("token", func(row *leaseSplit) *int64 { return &row.token }),
-	table.Col("part", func(row *leaseSplit) *int16 { return &row.part }),
-	table.Col("task_ids", func(row *leaseSplit) *string { return &row.ids }),
-)
+var leases = table.Of[leaseSplit]()
 
 func TestTable(t *testing.T) {
-	t.Run("two columns of one type cannot change places", func(t *testing.T) {
-		type times struct{ delayedAt, diesAt *string }
-		defer func() {
-			if recover() == nil {
-				t.Error("got no panic")
-			}
-		}()
-		table.New(
-			table.Col("delayed_at", func(row *times) **string { return &row.diesAt }),
-			table.Col("dies_at", func(row *times) **string { return &row.delayedAt }),
-		)
+	t.Run("columns have the names of their fields", func(t *testing.T) {
+		type row struct {
+			TTL, IDs, RetryMaxDelay int64
+			queueID                 int32
+		}
+		if got, want := table.Of[row]().List(""), "ttl, ids, retry_max_delay, queue_id"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	})
 
 	t.Run("lists its columns with an alias", func(t *testing.T) {
@@ -54,11 +49,29 @@ func TestTable(t *testing.T) {
 	})
 
 	t.Run("an embedded row is scanned in place", func(t *testing.T) {
-		type outer struct{ inner leaseSplit }
+		type outer struct {
+			leaseSplit
+			part *int16 // replaces that of the embedded row
+		}
 		var row outer
-		embedded := table.New(table.Embed(leases, func(row *outer) *leaseSplit { return &row.inner })...)
-		if targets := embedded.Targets(nil, &row); targets[1] != any(&row.inner.part) {
-			t.Errorf("got %v, want the fields of the embedded row", targets)
+		targets := table.Of[outer]().Targets(nil, &row)
+		if want := []any{&row.token, &row.ids, &row.part}; !reflect.DeepEqual(targets, want) || targets[1] != any(&row.ids) {
+			t.Errorf("got %v, want %v", targets, want)
+		}
+	})
+
+	t.Run("JSON travels as bytes", func(t *testing.T) {
+		type row struct{ payload json.RawMessage }
+		got := table.Of[row]().Arrays(nil, []row{{payload: json.RawMessage("{}")}})
+		if want := []sqltext.Arg{{Name: "payload", Value: [][]byte{[]byte("{}")}}}; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+
+	t.Run("no rows give empty arrays", func(t *testing.T) {
+		got := leases.Only("part").Arrays(nil, nil)
+		if want := []sqltext.Arg{{Name: "part", Value: []int16{}}}; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
 		}
 	})
 
@@ -71,7 +84,7 @@ func TestTable(t *testing.T) {
 	})
 
 	t.Run("arrays carry the name of their column", func(t *testing.T) {
-		rows := []leaseSplit{{1, 2, "a"}, {3, 4, "b"}}
+		rows := []leaseSplit{{token: 1, part: 2}, {token: 3, part: 4}}
 		got := leases.Only("part", "token").Arrays(nil, rows)
 		want := []sqltext.Arg{{Name: "part", Value: []int16{2, 4}}, {Name: "token", Value: []int64{1, 3}}}
 		if !reflect.DeepEqual(got, want) {

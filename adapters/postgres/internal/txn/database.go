@@ -3,7 +3,6 @@ package txn
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/retry"
 )
 
 // Database runs transactions and reads on the pool of a store. Its fields do not change after the first call.
@@ -60,29 +60,16 @@ func (d *Database) Run(ctx context.Context, op string, do func(ctx context.Conte
 func (d *Database) RunWithin(ctx context.Context, most time.Duration, op string, do func(ctx context.Context, t *Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	backoff := FirstBackoff
+	// Jitter separates transactions that failed on each other.
+	backoff := retry.Backoff{Min: FirstBackoff, Max: FirstBackoff << maxTries, Spread: 0.5}
 	for try := 1; ; try++ {
 		err := d.Try(ctx, do)
 		if err == nil || try == maxTries || ctx.Err() != nil || !IsTransient(err) {
 			return Translate(op, err)
 		}
-		// Jitter separates transactions that failed on each other.
-		if !SleepFor(ctx, time.Duration((0.5+rand.Float64())*float64(backoff))) {
+		if !retry.Sleep(ctx, backoff.Next()) {
 			return Translate(op, err)
 		}
-		backoff *= 2
-	}
-}
-
-// SleepFor waits for d. It returns false if ctx ends first.
-func SleepFor(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 
