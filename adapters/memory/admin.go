@@ -91,7 +91,9 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 
 	matches := s.matchTasks(namespace, q.TaskFilter, now)
 	if q.OldestFirst {
-		matches = slices.Values(collectReversed(matches))
+		all := slices.Collect(matches)
+		slices.Reverse(all)
+		matches = slices.Values(all)
 	}
 
 	page := queue.TaskPage{Tasks: []*queue.Task{}}
@@ -115,13 +117,6 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 	}
 
 	return page, nil
-}
-
-// collectReversed gathers what seq yields, the last first.
-func collectReversed(seq iter.Seq[*record]) []*record {
-	all := slices.Collect(seq)
-	slices.Reverse(all)
-	return all
 }
 
 // The letters that a cursor begins with: no list goes on in the order of another.
@@ -332,7 +327,7 @@ func (s *Store) ListWorkers(ctx context.Context, namespace string) ([]queue.Work
 	defer s.mu.Unlock()
 
 	byName := map[string]*queue.Worker{}
-	for _, r := range s.leased.items {
+	for _, r := range s.leased.order.items {
 		if r.lane.gone || r.task.Namespace != namespace {
 			continue
 		}
@@ -366,7 +361,5 @@ func earlierTime(a, b time.Time) time.Time {
 
 // sortUnique is v without repeats, sorted.
 func sortUnique[T cmp.Ordered](v []T) []T {
-	v = slices.Clone(v)
-	slices.Sort(v)
-	return slices.Compact(v)
+	return slices.Compact(slices.Sorted(slices.Values(v)))
 }

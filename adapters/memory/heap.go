@@ -1,82 +1,64 @@
 package memory
 
-// heap is a binary heap that records the place of each item, so that any item can be removed.
-type heap[T any] struct {
-	items []T
-	less  func(a, b T) bool
-	// place points at where an item keeps its index + 1; 0 = in no heap.
-	place func(T) *int
-}
+import stdheap "container/heap"
 
+// heap orders items, and records the place of each item, so that any item can be removed.
+type heap[T any] struct{ order heapOrder[T] }
+
+// newHeap returns a heap ordered by less. place points at where an item keeps its index + 1; 0 = in no heap.
 func newHeap[T any](less func(a, b T) bool, place func(T) *int) heap[T] {
-	return heap[T]{less: less, place: place}
+	return heap[T]{heapOrder[T]{less: less, place: place}}
 }
 
-func (h *heap[T]) countItems() int { return len(h.items) }
+func (h *heap[T]) countItems() int { return len(h.order.items) }
 
 // earliest is the least item.
 func (h *heap[T]) earliest() (T, bool) {
-	if len(h.items) == 0 {
+	if len(h.order.items) == 0 {
 		var none T
 		return none, false
 	}
-	return h.items[0], true
+	return h.order.items[0], true
 }
 
-func (h *heap[T]) pushItem(v T) {
-	h.items = append(h.items, v)
-	*h.place(v) = len(h.items)
-	h.siftUp(len(h.items) - 1)
-}
+func (h *heap[T]) pushItem(v T) { stdheap.Push(&h.order, v) }
 
 // removeItem takes v out; v must be in h.
-func (h *heap[T]) removeItem(v T) {
-	i, last := *h.place(v)-1, len(h.items)-1
-	h.swapItems(i, last)
+func (h *heap[T]) removeItem(v T) { stdheap.Remove(&h.order, *h.order.place(v)-1) }
+
+// heapOrder implements the interface of container/heap.
+type heapOrder[T any] struct {
+	items []T
+	less  func(a, b T) bool
+	place func(T) *int
+}
+
+// Len returns the number of items.
+func (o *heapOrder[T]) Len() int { return len(o.items) }
+
+// Less reports whether the item at i comes before that at j.
+func (o *heapOrder[T]) Less(i, j int) bool { return o.less(o.items[i], o.items[j]) }
+
+// Swap exchanges two items and their recorded places.
+func (o *heapOrder[T]) Swap(i, j int) {
+	o.items[i], o.items[j] = o.items[j], o.items[i]
+	*o.place(o.items[i]), *o.place(o.items[j]) = i+1, j+1
+}
+
+// Push appends an item.
+func (o *heapOrder[T]) Push(v any) {
+	o.items = append(o.items, v.(T))
+	*o.place(v.(T)) = len(o.items)
+}
+
+// Pop takes the last item out.
+func (o *heapOrder[T]) Pop() any {
+	last := len(o.items) - 1
+	v := o.items[last]
+	*o.place(v) = 0
+
 	var none T
-	h.items[last] = none
-	h.items = h.items[:last]
-	*h.place(v) = 0
-	if i < last && !h.siftDown(i) {
-		h.siftUp(i)
-	}
-}
-
-func (h *heap[T]) siftUp(i int) {
-	for i > 0 {
-		parent := (i - 1) / 2
-		if !h.less(h.items[i], h.items[parent]) {
-			return
-		}
-		h.swapItems(i, parent)
-		i = parent
-	}
-}
-
-func (h *heap[T]) siftDown(i int) bool {
-	start := i
-	for {
-		child := 2*i + 1
-		if child >= len(h.items) {
-			break
-		}
-		if right := child + 1; right < len(h.items) && h.less(h.items[right], h.items[child]) {
-			child = right
-		}
-		if !h.less(h.items[child], h.items[i]) {
-			break
-		}
-		h.swapItems(i, child)
-		i = child
-	}
-
-	return i > start
-}
-
-func (h *heap[T]) swapItems(i, j int) {
-	if i == j {
-		return
-	}
-	h.items[i], h.items[j] = h.items[j], h.items[i]
-	*h.place(h.items[i]), *h.place(h.items[j]) = i+1, j+1
+	o.items[last] = none // the array must not keep the item alive
+	o.items = o.items[:last]
+	return v
 }

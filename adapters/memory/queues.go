@@ -34,12 +34,21 @@ func (s *Store) GetQueue(ctx context.Context, namespace, name string) (*queue.Qu
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	l := s.findNamespace(namespace).queues[name]
-	if l == nil {
-		return nil, queue.NotFoundQueue(name)
+	l, err := s.findNamespace(namespace).findQueue(name)
+	if err != nil {
+		return nil, err
 	}
 	q := l.queue
 	return &q, nil
+}
+
+// findQueue returns the queue called name, if it has the required version.
+func (sp *namespaceState) findQueue(name string, only ...queue.IfVersion) (*queueState, error) {
+	l := sp.queues[name]
+	if l == nil {
+		return nil, queue.NotFoundQueue(name)
+	}
+	return l, queue.CheckVersion("queue "+name, l.queue.Version, only...)
 }
 
 // ListQueues returns a page in the order of names.
@@ -79,12 +88,8 @@ func (s *Store) UpdateQueue(ctx context.Context, namespace, name string, meta qu
 
 	defer s.mu.Unlock()
 
-	l := s.findNamespace(namespace).queues[name]
-	if l == nil {
-		return nil, queue.NotFoundQueue(name)
-	}
-
-	if err := queue.CheckVersion("queue "+name, l.queue.Version, queue.IfVersion(meta.IfVersion)); err != nil {
+	l, err := s.findNamespace(namespace).findQueue(name, queue.IfVersion(meta.IfVersion))
+	if err != nil {
 		return nil, err
 	}
 
@@ -110,11 +115,8 @@ func (s *Store) DeleteQueue(ctx context.Context, namespace, name string, only ..
 	}
 	defer s.mu.Unlock()
 	sp := s.findNamespace(namespace)
-	l := sp.queues[name]
-	if l == nil {
-		return nil, queue.NotFoundQueue(name)
-	}
-	if err := queue.CheckVersion("queue "+name, l.queue.Version, only...); err != nil {
+	l, err := sp.findQueue(name, only...)
+	if err != nil {
 		return nil, err
 	}
 
@@ -136,12 +138,8 @@ func (s *Store) CleanQueue(ctx context.Context, namespace, name string, within t
 
 	defer s.mu.Unlock()
 
-	l := s.findNamespace(namespace).queues[name]
-	if l == nil {
-		return queue.Cleaned{}, queue.NotFoundQueue(name)
-	}
-
-	if err := queue.CheckVersion("queue "+name, l.queue.Version, only...); err != nil {
+	l, err := s.findNamespace(namespace).findQueue(name, only...)
+	if err != nil {
 		return queue.Cleaned{}, err
 	}
 

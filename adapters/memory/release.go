@@ -112,6 +112,7 @@ func (s *Store) releaseTask(namespace string, rel queue.Release, now time.Time) 
 		return nil, false, err
 	}
 
+	// A repeat of this release finds the token, and gets the same answer.
 	r.settled = r.lease.Token
 	kind := queue.EventReturned
 	switch rel.Outcome {

@@ -3,7 +3,6 @@ package memory
 import (
 	"context"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -85,9 +84,7 @@ func (s *Store) expireRequests(st *step) {
 		}
 		for _, back := range s.expireRequest(key, st.now) {
 			st.done.Moved++
-			if w := (queue.Wake{Namespace: key.namespace, Queue: back.task.Queue}); !slices.Contains(st.done.Woken, w) {
-				st.done.Woken = append(st.done.Woken, w)
-			}
+			st.recordWakeUp(back.lane)
 		}
 	}
 }

@@ -57,9 +57,9 @@ func (sp *namespaceState) chooseQueues(names []string) ([]*queueState, error) {
 	}
 
 	for _, n := range names {
-		l := sp.queues[n]
-		if l == nil {
-			return nil, queue.NotFoundQueue(n)
+		l, err := sp.findQueue(n)
+		if err != nil {
+			return nil, err
 		}
 		if l.ready.countItems() > 0 {
 			lanes = append(lanes, l)
@@ -109,6 +109,7 @@ func (s *Store) nextReadyTask(l *queueState, now time.Time) *record {
 }
 
 func (s *Store) leaseTask(r *record, share queue.RetainShare, now time.Time) *queue.Task {
+	// Tokens of all tasks come from one counter, so that a later retain of any task has a larger one.
 	lease := cmp.Or(share.Lease, r.lane.queue.Lease)
 	s.lastToken++
 	r.lease = queue.Lease{Token: s.lastToken, ExpiresAt: now.Add(lease), Duration: lease}

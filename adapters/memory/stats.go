@@ -20,9 +20,9 @@ func (s *Store) QueueStats(ctx context.Context, namespace, name string) ([]*queu
 
 	sp := s.findNamespace(namespace)
 	if name != "" {
-		l := sp.queues[name]
-		if l == nil {
-			return nil, queue.NotFoundQueue(name)
+		l, err := sp.findQueue(name)
+		if err != nil {
+			return nil, err
 		}
 		return []*queue.QueueStats{s.readQueueStats(l, now)}, nil
 	}

@@ -114,12 +114,13 @@ func (s *Store) GetTicker(ctx context.Context, namespace, name string) (*queue.T
 	return t.copyTicker(), nil
 }
 
-func (sp *namespaceState) findTicker(name string) (*ticker, error) {
+// findTicker returns the ticker called name, if it has the required version.
+func (sp *namespaceState) findTicker(name string, only ...queue.IfVersion) (*ticker, error) {
 	t := sp.tickers[name]
 	if t == nil {
 		return nil, queue.NotFoundTicker(name)
 	}
-	return t, nil
+	return t, queue.CheckVersion("ticker "+name, t.Version, only...)
 }
 
 // ListTickers returns a page in the order of names.
@@ -160,12 +161,8 @@ func (s *Store) UpdateTicker(ctx context.Context, namespace, name string, meta q
 	defer s.mu.Unlock()
 
 	sp := s.findNamespace(namespace)
-	t, err := sp.findTicker(name)
+	t, err := sp.findTicker(name, queue.IfVersion(meta.IfVersion))
 	if err != nil {
-		return nil, err
-	}
-
-	if err := queue.CheckVersion("ticker "+name, t.Version, queue.IfVersion(meta.IfVersion)); err != nil {
 		return nil, err
 	}
 
@@ -234,11 +231,8 @@ func (s *Store) DeleteTicker(ctx context.Context, namespace, name string, only .
 	}
 	defer s.mu.Unlock()
 	sp := s.findNamespace(namespace)
-	t, err := sp.findTicker(name)
+	t, err := sp.findTicker(name, only...)
 	if err != nil {
-		return nil, err
-	}
-	if err := queue.CheckVersion("ticker "+name, t.Version, only...); err != nil {
 		return nil, err
 	}
 

@@ -49,6 +49,7 @@ func (s *Store) fireDueTickers(
 		t.in = nil
 	}
 
+	// Each ticker gets a share of the rest, so that a long backlog does not keep the others from firing.
 	budget := queue.NewTickBudget()
 	for i, t := range due {
 		sp := s.spaces[t.Namespace]
@@ -168,12 +169,8 @@ func (s *Store) RunTicker(ctx context.Context, namespace, name string, only ...q
 	defer s.mu.Unlock()
 
 	sp := s.findNamespace(namespace)
-	t, err := sp.findTicker(name)
+	t, err := sp.findTicker(name, only...)
 	if err != nil {
-		return nil, err
-	}
-
-	if err := queue.CheckVersion("ticker "+name, t.Version, only...); err != nil {
 		return nil, err
 	}
 
