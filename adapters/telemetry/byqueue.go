@@ -56,6 +56,7 @@ func (b *byQueue[T]) addQueue(key queueKey) *T {
 		return b.other()
 	}
 
+	// Readers hold the old map without a lock, so a new map replaces it.
 	t := b.make(key.namespace, key.name)
 	more := maps.Clone(of)
 	more[key] = t

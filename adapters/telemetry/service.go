@@ -194,6 +194,7 @@ func (s *service) recordRetain(
 func (s *service) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	var span trace.Span
 	var op operation
+	// Without a recorded trace the span begins after the call: only the answers show the creations that it links to.
 	outer := ctx
 	if s.spanTracer() != nil && len(releases) > 0 {
 		if op = settleOperation(commonOutcome(releases)); isRecorded(ctx) {

@@ -82,6 +82,7 @@ func (c *statsCollector) freshMetrics() []prometheus.Metric {
 
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.statsTimeout)
 	defer cancel()
+	// A scrape must not fail with the store: its other metrics show the reason.
 	all, err := c.readAllStats(ctx)
 	took, up := time.Since(start), 1.0
 	if err != nil {

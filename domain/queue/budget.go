@@ -72,6 +72,7 @@ func (c *BodyClaim) coverBytes(ctx context.Context, b *Budget, bytes int, read b
 		return nil
 	}
 
+	// A body of unknown length doubles its claim, so that it waits a few times only.
 	more := min(max(bytes-c.bytes, c.bytes, SmallAnswerBytes+1), b.most-c.bytes)
 	give, err := b.reserveBytes(ctx, more, read)
 	if err != nil {
@@ -108,12 +109,14 @@ func (b *Budget) reserveBytes(ctx context.Context, bytes int, read bool) (give f
 		return func() {}, nil
 	}
 
+	// An answer above the whole budget takes all of it: it then runs alone.
 	bytes = min(bytes, b.most)
 	c := &claim{bytes: bytes, read: read, granted: make(chan struct{})}
 	if !b.queueClaim(c) {
 		return nil, b.fullError()
 	}
 
+	// A caller may call give in a defer and before, so only the first call counts.
 	give = sync.OnceFunc(func() { b.returnBytes(bytes) })
 
 	timer := time.NewTimer(BudgetTimeout)

@@ -46,6 +46,7 @@ func (b *TickBudget) Fires(t *Ticker, now time.Time, tickers int) (fires []time.
 		Misfire: schedule.Misfire(t.Misfire), Limit: t.MisfireLimit,
 	})
 
+	// An empty payload counts as one byte, which keeps the division by its size valid.
 	tickers, size := max(tickers, 1), max(len(t.Payload), 1)
 	share := max(1, min(b.ticks/tickers, b.bytes/tickers/size))
 	fires, next = out.Fires, out.Next

@@ -13,7 +13,7 @@ import (
 // HandBackTimeout bounds HandBack. Tasks that are not back by then come back when their leases run out.
 const HandBackTimeout = 10 * time.Second
 
-// Pauses of HandBack before it repeats what was not possible.
+// The pauses of HandBack before it repeats releases that were not possible.
 const (
 	firstHandBackPause = 20 * time.Millisecond
 	mostHandBackPause  = 500 * time.Millisecond
@@ -89,6 +89,7 @@ func repeatReleases(ctx context.Context, consumer Consumer, releases []Release) 
 			return err
 		}
 
+		// A call that failed as a whole repeats all; else the elements that failed for a passing cause repeat.
 		var left []Release
 		if err != nil {
 			left = releases

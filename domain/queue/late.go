@@ -47,6 +47,7 @@ func (l *LateRetains) Do(
 		err   error
 	}
 
+	// The retain may have taken tasks when its caller leaves, so its context has an end of its own.
 	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	answered, gone := make(chan answer), make(chan struct{})
 	l.countDetached(1)

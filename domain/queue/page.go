@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -59,10 +60,7 @@ func (p Page) Names(names []string) (part []string, next string, err error) {
 
 // Normalize checks p and fills in its default.
 func (p Page) Normalize() (Page, error) {
-	if p.Limit == 0 {
-		p.Limit = DefaultPage
-	}
-
+	p.Limit = cmp.Or(p.Limit, DefaultPage)
 	if err := CheckInt("limit", p.Limit, 1, MaxPage); err != nil {
 		return p, err
 	}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -123,35 +124,20 @@ func (q Queue) With(meta QueueMeta) (Queue, error) {
 }
 
 func (q *Queue) checkPolicy() error {
-	if err := CheckInt("retries", q.Retries, 0, MaxRetries); err != nil {
+	if err := cmp.Or(CheckInt("retries", q.Retries, 0, MaxRetries), CheckInt("concurrency", q.Concurrency, 0, MaxConcurrency)); err != nil {
 		return err
 	}
-
-	if err := CheckInt("concurrency", q.Concurrency, 0, MaxConcurrency); err != nil {
-		return err
-	}
-
 	if !q.Backoff.Valid() {
 		return Invalid("backoff", fmt.Sprintf("must be exponential, linear or constant, got %.64q", q.Backoff))
 	}
 
-	for _, d := range []struct {
-		field string
-		value time.Duration
-		least time.Duration
-	}{
-		{"ttl", q.TTL, 0},
-		{"retry_delay", q.RetryDelay, 0},
-		{"retry_max_delay", q.RetryMaxDelay, 0},
-		{"lease", q.Lease, MinLease},
-		{"retention", q.Retention, 0},
-	} {
-		if err := CheckDuration(d.field, d.value, d.least); err != nil {
-			return err
-		}
-	}
-
-	return nil
+	return cmp.Or(
+		CheckDuration("ttl", q.TTL, 0),
+		CheckDuration("retry_delay", q.RetryDelay, 0),
+		CheckDuration("retry_max_delay", q.RetryMaxDelay, 0),
+		CheckDuration("lease", q.Lease, MinLease),
+		CheckDuration("retention", q.Retention, 0),
+	)
 }
 
 // CheckDuration checks least ≤ d ≤ MaxDuration.

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -134,20 +135,10 @@ func (t NewTask) Normalize(maxPayloadBytes int) (NewTask, error) {
 	if err := CheckDuration("delay", t.Delay, 0); err != nil {
 		return t, err
 	}
-
 	if t.Delay > 0 && !t.DelayedAt.IsZero() {
 		return t, Invalid("delay", "must not come with delayed_at; leave one out")
 	}
-
-	if err := CheckTime("delayed_at", t.DelayedAt); err != nil {
-		return t, err
-	}
-
-	if err := CheckKey(t.Key); err != nil {
-		return t, err
-	}
-
-	return t, CheckHeaders(t.Headers)
+	return t, cmp.Or(CheckTime("delayed_at", t.DelayedAt), CheckKey(t.Key), CheckHeaders(t.Headers))
 }
 
 // MakeTask returns the task that t creates in q, as far as t describes it: its life follows from [Queue.Born]. It shares
@@ -201,41 +192,22 @@ type RetainRequest struct {
 
 // Normalize checks r and fills in its defaults. Queues come back sorted, without repeats.
 func (r RetainRequest) Normalize() (RetainRequest, error) {
-	if err := CheckWorker(r.Worker); err != nil {
+	r.Limit = cmp.Or(r.Limit, 1)
+	r.MaxBytes = cmp.Or(r.MaxBytes, DefaultRetainBytes)
+
+	if err := cmp.Or(CheckWorker(r.Worker), CheckInt("limit", r.Limit, 1, MaxBatch)); err != nil {
 		return r, err
 	}
-
-	if r.Limit == 0 {
-		r.Limit = 1
-	}
-
-	if err := CheckInt("limit", r.Limit, 1, MaxBatch); err != nil {
-		return r, err
-	}
-
 	if r.Wait < 0 || r.Wait > MaxWait {
 		return r, Invalid("wait", fmt.Sprintf("must be a duration from 0 to %v, got %v", MaxWait, r.Wait))
 	}
-
-	if r.Lease != 0 {
-		if err := CheckDuration("lease", r.Lease, MinLease); err != nil {
-			return r, err
-		}
-	}
-
-	if r.MaxBytes == 0 {
-		r.MaxBytes = DefaultRetainBytes
-	}
-
-	if err := CheckInt("max_bytes", r.MaxBytes, 1, MaxRetainBytes); err != nil {
-		return r, err
-	}
-
-	if err := CheckInt("max_task_bytes", r.MaxTaskBytes, 0, math.MaxInt32); err != nil {
-		return r, err
-	}
-
-	if err := CheckRequestID(r.RequestID); err != nil {
+	err := cmp.Or(
+		checkLease(r.Lease),
+		CheckInt("max_bytes", r.MaxBytes, 1, MaxRetainBytes),
+		CheckInt("max_task_bytes", r.MaxTaskBytes, 0, math.MaxInt32),
+		CheckRequestID(r.RequestID),
+	)
+	if err != nil {
 		return r, err
 	}
 
@@ -255,6 +227,14 @@ func (r RetainRequest) Normalize() (RetainRequest, error) {
 	slices.Sort(names)
 	r.Queues = slices.Compact(names)
 	return r, nil
+}
+
+// checkLease checks the length of a lease that a caller may give; 0 = not given.
+func checkLease(lease time.Duration) error {
+	if lease == 0 {
+		return nil
+	}
+	return CheckDuration("lease", lease, MinLease)
 }
 
 // Outcome is the result of an attempt.
@@ -309,9 +289,7 @@ type Release struct {
 
 // Normalize returns r with its defaults.
 func (r Release) Normalize() Release {
-	if r.Outcome == "" {
-		r.Outcome = OutcomeSuccess
-	}
+	r.Outcome = cmp.Or(r.Outcome, OutcomeSuccess)
 	return r
 }
 
@@ -414,16 +392,9 @@ func (h Heartbeat) Check() error {
 		return Invalid("token", fmt.Sprintf("must be the token of the lease, got %d; give the token of the retain", h.Token))
 	}
 
-	if h.Lease != 0 {
-		if err := CheckDuration("lease", h.Lease, MinLease); err != nil {
-			return err
-		}
+	if err := checkLease(h.Lease); err != nil || len(h.Progress) == 0 {
+		return err
 	}
-
-	if len(h.Progress) == 0 {
-		return nil
-	}
-
 	return CheckJSON("progress", h.Progress, MaxProgressBytes)
 }
 
@@ -467,11 +438,7 @@ func (f TaskFilter) Normalize() (TaskFilter, error) {
 		}
 	}
 
-	if err := CheckTime("created_after", f.CreatedAfter); err != nil {
-		return f, err
-	}
-
-	return f, CheckTime("created_before", f.CreatedBefore)
+	return f, cmp.Or(CheckTime("created_after", f.CreatedAfter), CheckTime("created_before", f.CreatedBefore))
 }
 
 // IsEmpty reports whether f selects every task.

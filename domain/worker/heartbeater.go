@@ -166,6 +166,7 @@ func (r *run) sendHeartbeats(holds []*heldTask) error {
 	}
 	r.mu.Unlock()
 
+	// The documents are encoded outside of the lock of all tasks: each may have queue.MaxProgressBytes.
 	for i, h := range holds {
 		if n := h.progress.Load(); n != nil {
 			beats[i].Progress, versions[i] = n.encodeUnsent()

@@ -82,6 +82,7 @@ func (h *heldTask) endAtDeadline(now time.Time) {
 	if l := h.task.Lease; l != nil && !l.ExpiresAt.IsZero() {
 		left = h.task.DiesAt.Sub(l.ExpiresAt.Add(-l.Duration))
 	}
+	// Both contexts end together: the deadline stops its timer when the handler returns first.
 	outer := h.end
 	ctx, stop := context.WithDeadlineCause(h.Context, now.Add(left), ErrDeadline)
 	h.Context, h.end = ctx, func(cause error) { outer(cause); stop() }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -106,13 +107,9 @@ func newConfig(opts []Option) config {
 
 // checkOptions reports the first option out of its bounds.
 func (c *config) checkOptions() error {
-	if err := queue.CheckWorker(c.name); err != nil {
+	if err := cmp.Or(queue.CheckWorker(c.name), queue.CheckInt("concurrency", c.concurrency, 1, queue.MaxConcurrency)); err != nil {
 		return err
 	}
-	if err := queue.CheckInt("concurrency", c.concurrency, 1, queue.MaxConcurrency); err != nil {
-		return err
-	}
-
 	if c.lease != 0 {
 		if err := queue.CheckDuration("lease", c.lease, queue.MinLease); err != nil {
 			return err

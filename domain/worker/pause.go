@@ -152,6 +152,7 @@ func (l *slotPool) recordOutcome(name string, v handlerOutcome, began, now time.
 		return nil
 	}
 
+	// The pause doubles after each probe that failed, from minPause to maxPause.
 	pause := x.backoff.Next()
 	x.pauses++
 	x.probing, x.until = false, now.Add(pause)

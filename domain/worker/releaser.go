@@ -142,6 +142,7 @@ func (r *run) releaseLater(tasks []*heldTask, err error) {
 
 // releaseAgain sends the releases again that still have a lease. The others have failed with err for good.
 func (r *run) releaseAgain(tasks []*heldTask, err error) {
+	// A release after the end of its lease could end the lease of another worker's attempt.
 	now := time.Now()
 	var expired []*heldTask
 	r.mu.Lock()

@@ -129,6 +129,7 @@ func (r *run) runUntilDone(ctx context.Context) error {
 	}
 	r.mu.Unlock()
 
+	// The stop: first no new tasks, then the drain, then the grace, and last the remaining releases.
 	<-ctx.Done()
 	r.stopRetaining()
 	keeper.Go(func() {
@@ -172,6 +173,7 @@ func (r *run) stopRetaining() {
 	r.stopping = true
 	r.endTakes()
 
+	// A manager in process loses no answer, so its waiting retains need no time to end.
 	if r.cfg.inProcess {
 		r.endWaits()
 	}
@@ -230,6 +232,7 @@ func (r *run) interruptHandlers() {
 	}
 	r.mu.Unlock()
 
+	// The end of a context runs callbacks of handlers, which must not run under the lock.
 	for _, end := range ends {
 		end(ErrDraining)
 	}

@@ -76,6 +76,7 @@ func (l *slotPool) prefetchLimit() int {
 		return 0
 	}
 
+	// Twice the round trip covers the time until the answer to the next retain.
 	window := min(max(2*l.tripTime, minWindow), maxWindow)
 	n := float64(l.slots) * float64(window) / float64(l.runTime)
 	return int(min(n, maxPrefetch, float64(maxAheadBytes/max(l.payload, 1))))
@@ -90,6 +91,7 @@ func (l *slotPool) countToRetain() int {
 	free := l.slots - l.running - l.countReady() - l.asked
 	ahead := l.prefetchLimit()
 	room := free + ahead
+	// Half of a full load is a useful batch: smaller ones cost as many round trips for fewer tasks.
 	enough := min(max((l.slots+ahead)/2, 1), maxRetain)
 
 	switch {
@@ -134,6 +136,7 @@ func (l *slotPool) retainTasks(n int) {
 			continue
 		}
 
+		// The lease counts from before the call, because the database grants it at an unknown time within.
 		from := time.Now()
 		tasks, err := l.requestTasks(names, limit, wait)
 		now := time.Now()
@@ -162,6 +165,7 @@ func (l *slotPool) retainTasks(n int) {
 		l.recordProbe(names, len(holds), now)
 		l.acceptTasks(holds)
 		l.dry = len(tasks) < n
+		// A call that waited at the service measures the wait and not the round trip.
 		if wait == 0 && len(tasks) > 0 {
 			updateAverage(&l.tripTime, now.Sub(from), 4)
 		}
@@ -187,6 +191,7 @@ func (l *slotPool) requestTasks(names []string, limit int, wait time.Duration) (
 		base = r.waits
 	}
 
+	// The service may wait for wait, and then it has callTimeout to answer.
 	ctx, cancel := context.WithTimeout(base, wait+callTimeout)
 	defer cancel()
 	return r.svc.RetainTasks(ctx, queue.RetainRequest{
@@ -228,6 +233,7 @@ func (l *slotPool) queuesToAsk(now time.Time) []string {
 		}
 	}
 
+	// The service knows none of the queues: only a retain from all shows the first one that exists again.
 	if len(names) == 0 {
 		return awake
 	}
@@ -324,6 +330,7 @@ func (l *slotPool) makeHeldTasks(tasks []*queue.Task, from, now time.Time) []*he
 // acceptTasks queues held tasks for slots and starts an executor. The caller holds run.mu.
 func (l *slotPool) acceptTasks(holds []*heldTask) {
 	r := l.run
+	// The waiting tasks move to the front, so that the slice does not grow with all tasks of the run.
 	if l.head > 0 {
 		n := copy(l.ready, l.ready[l.head:])
 		clear(l.ready[n:])
@@ -405,6 +412,7 @@ func (l *slotPool) executeTasks() {
 			r.cancelTask(h)
 		}
 
+		// One lock serves the end of this task and the begin of the next one.
 		now := time.Now()
 		r.mu.Lock()
 		pauseChange := l.recordOutcome(h.info.Queue, v, began, now)
@@ -453,6 +461,7 @@ func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Durat
 		r.queueRelease(h, rel)
 	}
 
+	// A free slot may be the reason for the next retain, or the end that a stop waits for.
 	l.startRetains()
 	if r.stopping && r.running == 0 {
 		r.markQuiet()
