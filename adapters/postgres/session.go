@@ -70,7 +70,7 @@ func (s *sessionScan) scanSession(rows pgx.Rows) error {
 		ID: row.id, CreatedAt: row.createdAt.UTC(), ExpiresAt: end.UTC(), Idle: time.Duration(row.idle), UsedAt: row.usedAt.UTC(),
 		EndedAt: ended, TokenStored: tokenStored, Now: now.UTC(),
 		Opener: access.Opener{
-			PrincipalID: row.principalID, Kind: access.Kind(row.kind), Name: row.name, Grants: parseKnownGrants(row.grants),
+			PrincipalID: row.principalID, Kind: access.Kind(row.kind), Name: row.name, Grants: access.ParseKnownGrants(row.grants),
 			Issuer: row.issuer, Subject: row.subject,
 		},
 	})
@@ -88,7 +88,7 @@ func (s *Store) CreateSession(ctx context.Context, n access.NewSession) (access.
 			arg("principal_id", n.PrincipalID), arg("kind", string(n.Kind)))
 		err := t.Query(ctx, insertSession, made.scanSession,
 			arg("id", n.ID), arg("digest", n.Digest[:]), arg("is_code", n.IsCode), arg("principal_id", n.PrincipalID), arg("kind", string(n.Kind)),
-			arg("name", n.Name), arg("grants", formatGrants(n.Grants)), arg("issuer", n.Issuer), arg("subject", n.Subject),
+			arg("name", n.Name), arg("grants", access.FormatGrants(n.Grants)), arg("issuer", n.Issuer), arg("subject", n.Subject),
 			arg("life", int64(n.Life)), arg("within", int64(n.Within)), arg("idle", int64(n.Idle)))
 		switch {
 		case err != nil:

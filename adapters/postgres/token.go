@@ -55,30 +55,10 @@ func (s *tokenScan) scanToken(rows pgx.Rows) error {
 	}
 
 	s.tokens = append(s.tokens, access.Token{
-		ID: row.id, Name: row.name, Grants: parseKnownGrants(row.grants), CreatedBy: row.createdBy, Replaces: row.replaces, CreatedAt: row.createdAt.UTC(),
+		ID: row.id, Name: row.name, Grants: access.ParseKnownGrants(row.grants), CreatedBy: row.createdBy, Replaces: row.replaces, CreatedAt: row.createdAt.UTC(),
 		ExpiresAt: timeFromPointer(row.expiresAt), UsedAt: timeFromPointer(row.usedAt), RevokedAt: timeFromPointer(row.revokedAt), Now: now.UTC(),
 	})
 	return nil
-}
-
-// parseKnownGrants returns the grants of a row. One that this version does not know gives no rights. The others hold.
-func parseKnownGrants(texts []string) []access.Grant {
-	grants := make([]access.Grant, 0, len(texts))
-	for _, text := range texts {
-		if g, err := access.ParseGrant(text); err == nil {
-			grants = append(grants, g)
-		}
-	}
-	return grants
-}
-
-// formatGrants returns grants as a row has them.
-func formatGrants(grants []access.Grant) []string {
-	texts := make([]string, len(grants))
-	for i, g := range grants {
-		texts[i] = g.String()
-	}
-	return texts
 }
 
 // CreateToken implements access.Tokens.
@@ -96,7 +76,7 @@ func (s *Store) CreateToken(ctx context.Context, n access.NewToken) (access.Toke
 		var live int64
 		t.QueueQuery(countLiveTokens, func(rows pgx.Rows) error { return rows.Scan(&live) })
 		err := t.Query(ctx, insertToken, made.scanToken,
-			arg("id", n.ID), arg("digest", n.Digest[:]), arg("name", n.Name), arg("grants", formatGrants(n.Grants)), arg("created_by", n.CreatedBy),
+			arg("id", n.ID), arg("digest", n.Digest[:]), arg("name", n.Name), arg("grants", access.FormatGrants(n.Grants)), arg("created_by", n.CreatedBy),
 			arg("life", int64(n.Life)), arg("replaces", n.Replaces))
 		switch {
 		case err != nil:

@@ -170,20 +170,11 @@ func (a *admin) demandSystem(ctx context.Context, creator *Principal, grants []G
 	if slices.ContainsFunc(tokens, func(t Token) bool { return t.Live() && hasSystem(t.Grants) }) {
 		return nil
 	}
-	return queue.Invalid("grants", fmt.Sprintf("must hold system@* in the first token, because it closes this server, got %.200q; create a token with system@* first", formatGrants(grants)))
+	return queue.Invalid("grants", fmt.Sprintf("must hold system@* in the first token, because it closes this server, got %.200q; create a token with system@* first", strings.Join(FormatGrants(grants), ",")))
 }
 
 func hasSystem(grants []Grant) bool {
 	return slices.ContainsFunc(grants, func(g Grant) bool { return g.Role == RoleSystem })
-}
-
-// formatGrants returns grants as ParseGrant reads them, with commas between.
-func formatGrants(grants []Grant) string {
-	texts := make([]string, len(grants))
-	for i, g := range grants {
-		texts[i] = g.String()
-	}
-	return strings.Join(texts, ",")
 }
 
 // storeToken stores n and returns it with its secret.

@@ -186,6 +186,16 @@ func (r *AuditRecorder) Close(ctx context.Context) {
 	r.flushes.Wait()
 }
 
+// Require is [Require] for requests that are no operation, as for the metrics. It records a refusal; the nil recorder only
+// decides.
+func (r *AuditRecorder) Require(ctx context.Context, a queue.Action, namespace string) error {
+	err := Require(ctx, a, namespace)
+	if err != nil {
+		r.Record(ctx, AuditEntry{Action: a, Namespace: namespace}, err)
+	}
+	return err
+}
+
 // List returns a page of the audit to a principal with the right to read it, and records a refusal. Only roles of the
 // installation have that right: entries of one namespace show the principals of others.
 func (r *AuditRecorder) List(ctx context.Context, f AuditFilter) (AuditPage, error) {

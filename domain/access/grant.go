@@ -70,6 +70,26 @@ func ParseGrants(texts []string) ([]Grant, error) {
 	return grants, nil
 }
 
+// ParseKnownGrants returns the grants of texts that this version knows. The others, as of a newer version, give no rights.
+func ParseKnownGrants(texts []string) []Grant {
+	grants := make([]Grant, 0, len(texts))
+	for _, text := range texts {
+		if g, err := ParseGrant(text); err == nil {
+			grants = append(grants, g)
+		}
+	}
+	return grants
+}
+
+// FormatGrants returns each grant as ParseGrant reads it.
+func FormatGrants(grants []Grant) []string {
+	texts := make([]string, len(grants))
+	for i, g := range grants {
+		texts[i] = g.String()
+	}
+	return texts
+}
+
 // parsePattern reads the name of a queue, or the start of names with a final "*". "*" alone is refused: a grant without a
 // queue says the same, and the two would look different in a list.
 func parsePattern(text string) (string, error) {

@@ -123,6 +123,12 @@ func Issue(creator *Principal, name string, grants []Grant, life time.Duration) 
 	}, s, nil
 }
 
+// ErrNoLife is the error for a stated life of 0: for transports, where an absent one is the default.
+var ErrNoLife = queue.Invalid("expires", "must be 1m to 3650d, got 0; leave it out for 90d, or set never_expires")
+
+// ErrNoAdmin is the error of a transport without an [Admin].
+var ErrNoAdmin = &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no tokens; use one of pgqueue run"}
+
 func badLife(life time.Duration) *queue.Error {
 	return queue.Invalid("expires", fmt.Sprintf("must be 1m to %dd, or never, got %v; choose another", int(MaxTokenLife.Hours()/24), life))
 }

@@ -40,18 +40,6 @@ type Credentials struct {
 	Refusals *Refusals
 }
 
-// headerReason has the reason of a call for the audit, in the words of the caller.
-const headerReason = "Pgqueue-Reason"
-
-// withCaller returns r with its caller for the audit.
-func withCaller(r *http.Request) *http.Request {
-	via := access.ViaREST
-	if strings.HasPrefix(r.URL.Path, "/pgqueue.") {
-		via = access.ViaConnect
-	}
-	return r.WithContext(access.WithCaller(r.Context(), access.Caller{Via: via, Remote: r.RemoteAddr, Reason: r.Header.Get(headerReason)}))
-}
-
 // The limits of refused credentials: the answer is 429 to the requests with a wrong credential beyond refusedPerMinute from
 // one address (an IPv4 address, or the /64 of an IPv6 one) in one minute. A valid credential always passes: many workers
 // share the address of a proxy.
@@ -60,13 +48,13 @@ const (
 	maxAddresses     = 10_000
 )
 
-// Wrap returns a handler that passes requests to next with their principal in the context.
+// Wrap returns a handler that passes requests to next with their principal in the context. [Identify] precedes it, so that the
+// audit has the caller of each request.
 func (c Credentials) Wrap(next http.Handler) http.Handler {
 	if c.Refusals == nil {
 		c.Refusals = &Refusals{}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = withCaller(r)
 		if c.Public(r) {
 			next.ServeHTTP(w, r)
 			return

@@ -35,7 +35,7 @@ var (
 var otherLimits = []struct{ why, names string }{
 	{
 		"it bounds one field, and the field's own error names it",
-		"queue.Max*Bytes queue.MaxHeadersBytes schedule.Max*Bytes restserver.maxRequestIDBytes worker.maxPanicBytes worker.maxStackBytes " +
+		"queue.Max*Bytes queue.MaxHeadersBytes schedule.Max*Bytes access.MaxRequestIDBytes worker.maxPanicBytes worker.maxStackBytes " +
 			"worker.MaxLogLineBytes postgres.maxFaultBytes",
 	},
 	{

@@ -289,7 +289,7 @@ func (g *accessControl) admits(r *http.Request) bool {
 	}
 	if g.insecure {
 		g.log.LogAttrs(r.Context(), slog.LevelInfo, "request without a credential", slog.String("path", r.URL.Path),
-			slog.String("client", r.UserAgent()), slog.String("remote", r.RemoteAddr))
+			slog.String("client", r.UserAgent()), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
 	}
 	return true
 }

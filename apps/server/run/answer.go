@@ -37,6 +37,7 @@ func answerError(w http.ResponseWriter, r *http.Request, status int, err *queue.
 
 	problem := restapi.ProblemOf(err)
 	problem.Status = status
+	problem.RequestID = h.Get(restapi.HeaderRequestID)
 	media := restapi.MediaProblem
 	// A problem always encodes.
 	body, _ := restapi.Append(nil, problem)

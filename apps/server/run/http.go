@@ -47,7 +47,7 @@ func (s *Server) newChecks() (*httpaccess.Checks, error) {
 // refuse answers a request that no route may see. It counts the refusals by one of five wrong headers.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error) {
 	s.log.LogAttrs(r.Context(), slog.LevelInfo, "refused", slog.Int("status", status), slog.String("method", r.Method),
-		slog.String("path", r.URL.Path), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr))
+		slog.String("path", r.URL.Path), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
 	s.tel.HTTPRefused(strings.ToLower(reason.Field))
 	answerError(w, r, status, reason)
 }
@@ -57,7 +57,7 @@ func (s *Server) handler() (handler, error) {
 	body, batch, message := messageLimits(s.cfg.MaxPayloadBytes)
 	large, bodies := queue.NewBudget(queue.DefaultLargeBytes), queue.NewBodyBudget(queue.DefaultBodyBytes)
 	rest, err := restserver.New(restserver.Config{
-		Service: s.guarded, Authorize: access.Require, Admin: s.control.admin,
+		Service: s.guarded, Authorize: s.audit.Require, Admin: s.control.admin,
 		Sessions: s.control.sessions, Cookie: s.control.cookie, CountRefusal: s.control.countRefusal, Large: large, Bodies: bodies, Prefix: s.cfg.Prefix, Metrics: s.tel.Handler(), Ready: s.Ready,
 		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
@@ -85,7 +85,7 @@ func (s *Server) handler() (handler, error) {
 	// The verbose form lists each check; the plain form belongs to REST.
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if isVerbose(r) {
-			if err := access.Require(r.Context(), queue.ActionSystemRead, ""); err != nil {
+			if err := s.audit.Require(r.Context(), queue.ActionSystemRead, ""); err != nil {
 				answerDomainError(w, r, err)
 				return
 			}
@@ -136,6 +136,11 @@ func messageLimits(payload int) (body, batch int64, message int) {
 	return body, max(body, restserver.DefaultMaxBatchBytes), min(max(payload+rest, connectserver.DefaultMaxMessageBytes), 1<<30)
 }
 
+// attrRequestID is the id of the request of ctx, which its answer and the audit have too.
+func attrRequestID(ctx context.Context) slog.Attr {
+	return slog.String("request_id", access.CallerFrom(ctx).RequestID)
+}
+
 // logRequests wraps h and writes a log line for each RPC call.
 func (s *Server) logRequests(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -145,7 +150,8 @@ func (s *Server) logRequests(h http.Handler) http.Handler {
 			took := time.Since(begin)
 			line := append(answered(rec.status, rec.aborted(r, took)), slog.String("path", r.URL.Path), slog.String("proto", r.Proto),
 				slog.String("type", r.Header.Get("Content-Type")), slog.Int64("bytes", rec.bytes),
-				slog.Duration("took", took.Round(time.Microsecond)), slog.String("remote", r.RemoteAddr))
+				slog.Duration("took", took.Round(time.Microsecond)), slog.String("remote", r.RemoteAddr),
+				attrRequestID(r.Context()))
 			if code := rec.grpcStatus(); code != "" {
 				line = append(line, slog.String("grpc_status", code))
 			}

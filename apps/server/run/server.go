@@ -123,7 +123,7 @@ func (s *Server) listenOnPort(ctx context.Context) error {
 func (s *Server) serveRequests() {
 	s.setHandler(http.HandlerFunc(starting))
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.root.Load()).ServeHTTP(w, r) })
-	s.http = restserver.NewHTTPServer(s.checks.Wrap(root), restserver.Timeouts{Idle: s.cfg.IdleTimeout})
+	s.http = restserver.NewHTTPServer(httpaccess.Identify(s.checks.Wrap(root)), restserver.Timeouts{Idle: s.cfg.IdleTimeout})
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	var serving sync.WaitGroup
 	serving.Go(func() {

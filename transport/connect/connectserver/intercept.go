@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
 	"github.com/pgqueue/pgqueue/transport/connect/internal/wire"
@@ -26,7 +27,7 @@ func (s *Server) translateErrors(next connect.ServerFunc) connect.ServerFunc {
 		deliveryOf(ctx).recordFailure(err)
 		err = domainError(err)
 		if queue.KindOf(err) == queue.KindInternal && ctx.Err() == nil {
-			s.logger.ErrorContext(ctx, "call failed", "procedure", spec.Procedure, "error", err)
+			s.logger.ErrorContext(ctx, "call failed", "procedure", spec.Procedure, "request_id", access.CallerFrom(ctx).RequestID, "error", err)
 		}
 		return wire.ConnectError(err)
 	}

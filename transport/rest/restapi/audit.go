@@ -17,7 +17,7 @@ type AuditEntry struct {
 	Issuer        string    `json:"issuer,omitempty" doc:"The issuer of a JWT" example:"https://id.example.com"`
 	Subject       string    `json:"subject,omitempty" doc:"The subject of a JWT" example:"user-1"`
 	RequestID     string    `json:"request_id,omitempty" doc:"The id of the request" example:"5b1c0f0a9f0e4c7d"`
-	Via           string    `json:"via,omitempty" doc:"The way in: rest, connect, ui or cli" example:"rest"`
+	Via           string    `json:"via,omitempty" doc:"The way in: rest, connect, grpc, grpcweb, ui or cli" example:"rest"`
 	Remote        string    `json:"remote,omitempty" doc:"The address of the client" example:"192.0.2.1:50000"`
 	Reason        string    `json:"reason,omitempty" doc:"The reason that the caller gave in the header Pgqueue-Reason" example:"incident 7"`
 	Action        string    `json:"action,omitempty" doc:"The right that the operation needs" example:"task.operate"`

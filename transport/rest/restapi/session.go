@@ -27,7 +27,7 @@ type Session struct {
 // SessionOf converts s for the wire.
 func SessionOf(s access.Session) Session {
 	return Session{
-		ID: s.ID, Name: s.Name, Grants: GrantsOf(s.Grants), PrincipalID: s.PrincipalID, Kind: string(s.Kind), Issuer: s.Issuer, Subject: s.Subject,
+		ID: s.ID, Name: s.Name, Grants: access.FormatGrants(s.Grants), PrincipalID: s.PrincipalID, Kind: string(s.Kind), Issuer: s.Issuer, Subject: s.Subject,
 		Live: s.Live(), CreatedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, Idle: DurationOf(s.Idle), UsedAt: s.UsedAt, EndedAt: s.EndedAt, Now: s.Now,
 	}
 }
@@ -37,7 +37,7 @@ func (s Session) Domain() access.Session {
 	session := access.Session{
 		ID: s.ID, CreatedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, UsedAt: s.UsedAt, EndedAt: s.EndedAt, Now: s.Now,
 		Opener: access.Opener{
-			PrincipalID: s.PrincipalID, Kind: access.Kind(s.Kind), Name: s.Name, Grants: parseKnownGrants(s.Grants), Issuer: s.Issuer, Subject: s.Subject,
+			PrincipalID: s.PrincipalID, Kind: access.Kind(s.Kind), Name: s.Name, Grants: access.ParseKnownGrants(s.Grants), Issuer: s.Issuer, Subject: s.Subject,
 		},
 	}
 	if idle, err := s.Idle.In("idle"); idle != nil && err == nil {

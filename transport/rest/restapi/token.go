@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/pgqueue/pgqueue/domain/access"
-	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 // Token is a token in an answer, without its secret.
@@ -26,7 +25,7 @@ type Token struct {
 // TokenOf converts t for the wire.
 func TokenOf(t access.Token) Token {
 	return Token{
-		ID: t.ID, Name: t.Name, Grants: GrantsOf(t.Grants), Live: t.Live(), CreatedBy: t.CreatedBy, CreatedAt: t.CreatedAt,
+		ID: t.ID, Name: t.Name, Grants: access.FormatGrants(t.Grants), Live: t.Live(), CreatedBy: t.CreatedBy, CreatedAt: t.CreatedAt,
 		ExpiresAt: t.ExpiresAt, UsedAt: t.UsedAt, RevokedAt: t.RevokedAt, Replaces: t.Replaces, Now: t.Now,
 	}
 }
@@ -34,29 +33,9 @@ func TokenOf(t access.Token) Token {
 // Domain returns the token that t describes. A grant of a newer server that this program does not know is left out.
 func (t Token) Domain() access.Token {
 	return access.Token{
-		ID: t.ID, Name: t.Name, Grants: parseKnownGrants(t.Grants), CreatedBy: t.CreatedBy, CreatedAt: t.CreatedAt,
+		ID: t.ID, Name: t.Name, Grants: access.ParseKnownGrants(t.Grants), CreatedBy: t.CreatedBy, CreatedAt: t.CreatedAt,
 		ExpiresAt: t.ExpiresAt, UsedAt: t.UsedAt, RevokedAt: t.RevokedAt, Replaces: t.Replaces, Now: t.Now,
 	}
-}
-
-// GrantsOf returns the texts of grants.
-func GrantsOf(grants []access.Grant) []string {
-	texts := make([]string, len(grants))
-	for i, g := range grants {
-		texts[i] = g.String()
-	}
-	return texts
-}
-
-// parseKnownGrants returns the grants of texts that this program knows.
-func parseKnownGrants(texts []string) []access.Grant {
-	var grants []access.Grant
-	for _, text := range texts {
-		if g, err := access.ParseGrant(text); err == nil {
-			grants = append(grants, g)
-		}
-	}
-	return grants
 }
 
 // IssuedToken is a new token with its secret, which no other answer shows.
@@ -73,7 +52,7 @@ type IssuedToken struct {
 // IssuedTokenOf converts t for the wire.
 func IssuedTokenOf(t access.IssuedToken) IssuedToken {
 	return IssuedToken{
-		ID: t.ID, Secret: t.Secret.Reveal(), Name: t.Name, Grants: GrantsOf(t.Grants), CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt,
+		ID: t.ID, Secret: t.Secret.Reveal(), Name: t.Name, Grants: access.FormatGrants(t.Grants), CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt,
 		Replaces: t.Replaces,
 	}
 }
@@ -82,7 +61,7 @@ func IssuedTokenOf(t access.IssuedToken) IssuedToken {
 func (t IssuedToken) Domain() (access.IssuedToken, error) {
 	secret, err := access.ParseSecret(t.Secret)
 	return access.IssuedToken{Secret: secret, Token: access.Token{
-		ID: t.ID, Name: t.Name, Grants: parseKnownGrants(t.Grants), CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, Replaces: t.Replaces,
+		ID: t.ID, Name: t.Name, Grants: access.ParseKnownGrants(t.Grants), CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, Replaces: t.Replaces,
 		Now: t.CreatedAt,
 	}}, err
 }
@@ -117,7 +96,7 @@ func (r TokenRequest) Domain() (access.TokenRequest, error) {
 	request := access.TokenRequest{Name: r.Name, Grants: r.Grants, Never: r.Never}
 	if life != nil {
 		if *life == 0 {
-			return request, queue.Invalid("expires", "must be 1m to 3650d, got 0; leave it out for 90d, or set never_expires")
+			return request, access.ErrNoLife
 		}
 		request.Life = *life
 	}
@@ -148,12 +127,12 @@ type Identity struct {
 
 // IdentityOf converts i for the wire.
 func IdentityOf(i access.Identity) Identity {
-	return Identity{ID: i.ID, Name: i.Name, Kind: string(i.Kind), Grants: GrantsOf(i.Grants)}
+	return Identity{ID: i.ID, Name: i.Name, Kind: string(i.Kind), Grants: access.FormatGrants(i.Grants)}
 }
 
 // Domain returns the identity that i describes.
 func (i Identity) Domain() access.Identity {
-	return access.Identity{ID: i.ID, Name: i.Name, Kind: access.Kind(i.Kind), Grants: parseKnownGrants(i.Grants)}
+	return access.Identity{ID: i.ID, Name: i.Name, Kind: access.Kind(i.Kind), Grants: access.ParseKnownGrants(i.Grants)}
 }
 
 // Decision answers whether the caller has a right.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
@@ -150,7 +151,7 @@ func (d documenter) describeResponses(op *huma.Operation) map[string]*huma.Respo
 		r.Content[a.media] = &huma.MediaType{Schema: schema}
 	}
 
-	most := maxRequestIDBytes
+	most := access.MaxRequestIDBytes
 	for key, r := range responses {
 		if key == "default" {
 			continue

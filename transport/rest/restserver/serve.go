@@ -3,14 +3,13 @@ package restserver
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
@@ -155,16 +154,12 @@ func (s *Server) answerPanic(w *recorder, r *http.Request, p any) {
 	s.failOutside(w, r, &queue.Error{Kind: queue.KindInternal, Err: fmt.Errorf("panic: %v", p)})
 }
 
-// maxRequestIDBytes bounds the request id of a client.
-const maxRequestIDBytes = 128
-
-// requestID returns the id of the client if it is short and printable, or else a new one.
+// requestID returns the id that the checks in front of this server gave r, or else that of the client or a new one.
 func requestID(r *http.Request) string {
-	if h := r.Header[restapi.HeaderRequestID]; len(h) > 0 && len(h[0]) > 0 && len(h[0]) <= maxRequestIDBytes &&
-		!strings.ContainsFunc(h[0], func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return h[0]
+	if id := access.CallerFrom(r.Context()).RequestID; id != "" {
+		return id
 	}
-	return strconv.FormatUint(rand.Uint64()|1<<63, 16)
+	return access.RequestID(r.Header.Get(restapi.HeaderRequestID))
 }
 
 // serveUnmatched answers a request without a matching route. It names the methods that would match.

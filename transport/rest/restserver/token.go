@@ -47,7 +47,7 @@ func (s *Server) registerTokens() {
 func registerAdmin[In, Out any](s *Server, op operation, do func(*call, *In) (*Out, error)) {
 	op.allow = func(*call) error {
 		if s.cfg.Admin == nil {
-			return &queue.Error{Kind: queue.KindNotFound, Msg: "this server keeps no tokens; use one of pgqueue run"}
+			return access.ErrNoAdmin
 		}
 		return nil
 	}
