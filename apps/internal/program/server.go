@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
 	"github.com/pgqueue/pgqueue/transport/rest/restclient"
@@ -84,9 +85,15 @@ func isDatabaseURL(setting string) bool {
 	return scheme == "postgres" || scheme == "postgresql" || !isURL && strings.Contains(setting, "=")
 }
 
+// Client is a client of a server: every protocol has all operations.
+type Client interface {
+	queue.Service
+	access.Admin
+}
+
 // Dial returns a client of the server with its close function. timeout bounds each call; 0 = the default of the
 // client. Dial opens no connection: the first call does.
-func (s *Server) Dial(timeout time.Duration) (queue.Service, func(), error) {
+func (s *Server) Dial(timeout time.Duration) (Client, func(), error) {
 	if err := s.Validate(); err != nil {
 		return nil, nil, err
 	}
@@ -117,7 +124,7 @@ func (s *Server) Dial(timeout time.Duration) (queue.Service, func(), error) {
 
 // dialConnect returns a client of the root of the server, because the routes of Connect are not below the prefix of
 // REST. Any other path, such as that of a proxy, stays.
-func (s *Server) dialConnect(timeout time.Duration, token func() string) (queue.Service, func(), error) {
+func (s *Server) dialConnect(timeout time.Duration, token func() string) (Client, func(), error) {
 	var opts []connectclient.Option
 	if timeout > 0 {
 		opts = append(opts, connectclient.WithTimeout(timeout))

@@ -74,7 +74,7 @@ func (s *Server) handler() (handler, error) {
 	// REST and Connect share one budget for large answers, and one for large bodies.
 	rpc, err := connectserver.New(s.guarded, connectserver.WithReadiness(s.Ready), connectserver.WithLogger(s.log),
 		connectserver.WithMaxMessageBytes(message), connectserver.WithLargeAnswers(large),
-		connectserver.WithLargeBodies(bodies))
+		connectserver.WithLargeBodies(bodies), connectserver.WithAdmin(s.control.admin))
 	if err != nil {
 		return handler{}, err
 	}

@@ -40,6 +40,7 @@ type shared struct {
 	queues     pgqueuev1connect.QueueServiceClient
 	tickers    pgqueuev1connect.TickerServiceClient
 	events     pgqueuev1connect.EventServiceClient
+	access     pgqueuev1connect.AccessServiceClient
 }
 
 // New returns a client of the server at baseURL, such as "http://localhost:8080". The URL is the root of the server,
@@ -91,6 +92,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	s.queues = pgqueuev1connect.NewQueueServiceClient(cc)
 	s.tickers = pgqueuev1connect.NewTickerServiceClient(cc)
 	s.events = pgqueuev1connect.NewEventServiceClient(cc)
+	s.access = pgqueuev1connect.NewAccessServiceClient(cc)
 	return &Client{shared: s, namespace: c.namespace}, nil
 }
 

@@ -1,6 +1,7 @@
 package connectclient
 
 import (
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -29,6 +30,7 @@ func TestEachOperationHasAProcedure(t *testing.T) {
 	for _, file := range []protoreflect.FileDescriptor{
 		pb.File_pgqueue_v1_namespace_proto, pb.File_pgqueue_v1_task_proto, pb.File_pgqueue_v1_work_proto,
 		pb.File_pgqueue_v1_queue_proto, pb.File_pgqueue_v1_ticker_proto, pb.File_pgqueue_v1_event_proto,
+		pb.File_pgqueue_v1_access_proto,
 	} {
 		for i := range file.Services().Len() {
 			methods := file.Services().Get(i).Methods()
@@ -39,7 +41,7 @@ func TestEachOperationHasAProcedure(t *testing.T) {
 	}
 
 	served := map[protoreflect.Name]bool{}
-	for _, op := range queue.ServiceOps() {
+	for _, op := range slices.Concat(queue.ServiceOps(), queue.AdminOps()) {
 		name := protoreflect.Name(op.Operation().Method)
 		if other := otherProcedure[op]; other != "" {
 			name = other

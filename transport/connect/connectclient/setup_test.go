@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/manager"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
@@ -28,6 +29,8 @@ type stack struct {
 	http   *http.Server
 	addr   string
 	url    string
+	// principal is that of every request; nil = none
+	principal *access.Principal
 }
 
 // clock runs, and jumps on demand.
@@ -51,6 +54,14 @@ func (c *clock) Advance(d time.Duration) {
 // serve starts a stack; it is gone, without a goroutine left, at the end of the test.
 func serve(t testing.TB, opts ...connectserver.Option) *stack {
 	t.Helper()
+	s := newStack(t)
+	s.start(t, "127.0.0.1:0", opts...)
+	return s
+}
+
+// newStack is a stack without a server.
+func newStack(t testing.TB) *stack {
+	t.Helper()
 	s := &stack{clock: &clock{}}
 	s.store = memory.New(memory.WithClock(s.clock.Now))
 	m, err := manager.New(s.store, manager.WithPollInterval(20*time.Millisecond), manager.WithBackgroundWork(false))
@@ -63,7 +74,6 @@ func serve(t testing.TB, opts ...connectserver.Option) *stack {
 		}
 	})
 	s.svc = m
-	s.start(t, "127.0.0.1:0", opts...)
 	return s
 }
 
@@ -87,7 +97,10 @@ func (s *stack) start(t testing.TB, addr string, opts ...connectserver.Option) {
 	s.url = "http://" + s.addr
 	h := s.http
 	serving := make(chan struct{}) // from here on a close reaches the listener
-	h.BaseContext = func(net.Listener) context.Context { close(serving); return context.Background() }
+	h.BaseContext = func(net.Listener) context.Context {
+		close(serving)
+		return access.With(context.Background(), s.principal)
+	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
@@ -97,6 +98,16 @@ func (s *Server) boundDuration(next connect.ServerFunc) connect.ServerFunc {
 
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
+		return next(ctx, spec, stream)
+	}
+}
+
+// requireAdmin refuses the operations on tokens and rights when this server has none.
+func (s *Server) requireAdmin(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		if s.admin == nil && strings.HasPrefix(spec.Procedure, "/"+pgqueuev1connect.AccessServiceName+"/") {
+			return access.ErrNoAdmin
+		}
 		return next(ctx, spec, stream)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -29,6 +30,7 @@ type option func(*config) error
 func (o option) apply(c *config) error { return o(c) }
 
 type config struct {
+	admin       access.Admin
 	ready       func(context.Context) error
 	logger      *slog.Logger
 	maxMessage  int
@@ -43,6 +45,11 @@ type config struct {
 // until Drain. The context of ready ends after 5 seconds.
 func WithReadiness(ready func(context.Context) error) Option {
 	return option(func(c *config) error { c.ready = ready; return nil })
+}
+
+// WithAdmin sets the operations on tokens and rights. Without it they end with KindNotFound.
+func WithAdmin(a access.Admin) Option {
+	return option(func(c *config) error { c.admin = a; return nil })
 }
 
 // WithLogger sets the logger for internal errors, because their causes do not travel to clients. The default is

@@ -43,13 +43,14 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 		}
 	}
 
-	server := connect.NewServer(s.translateErrors, s.boundDuration)
+	server := connect.NewServer(s.translateErrors, s.boundDuration, s.requireAdmin)
 	pgqueuev1connect.RegisterNamespaceServiceHandler(server, namespaces{s})
 	pgqueuev1connect.RegisterTaskServiceHandler(server, tasks{s})
 	pgqueuev1connect.RegisterWorkServiceHandler(server, work{s})
 	pgqueuev1connect.RegisterQueueServiceHandler(server, queues{s})
 	pgqueuev1connect.RegisterTickerServiceHandler(server, tickers{s})
 	pgqueuev1connect.RegisterEventServiceHandler(server, events{s})
+	pgqueuev1connect.RegisterAccessServiceHandler(server, tokens{s})
 
 	// Answers may be twice as large as requests, see WithMaxMessageBytes.
 	mux := http.NewServeMux()
@@ -79,6 +80,7 @@ func serviceNames() []string {
 	return []string{
 		pgqueuev1connect.NamespaceServiceName, pgqueuev1connect.TaskServiceName, pgqueuev1connect.WorkServiceName,
 		pgqueuev1connect.QueueServiceName, pgqueuev1connect.TickerServiceName, pgqueuev1connect.EventServiceName,
+		pgqueuev1connect.AccessServiceName,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -306,7 +307,7 @@ func TestEachOperationHasARoute(t *testing.T) {
 		routes[r.Op] = r
 	}
 
-	for _, op := range queue.ServiceOps() {
+	for _, op := range slices.Concat(queue.ServiceOps(), queue.AdminOps()) {
 		method := op.Operation().Method
 		switch r, served := routes[op], withoutRoute[op]; {
 		case r.Path == "" && served == nil:

@@ -13,6 +13,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/iostreams"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -40,7 +41,7 @@ type Factory struct {
 	Environ  func() []string             // all environment variables, as os.Environ; nil = none
 
 	mu      sync.Mutex
-	service queue.Service
+	service program.Client
 	close   func()
 }
 
@@ -110,7 +111,12 @@ func (f *Factory) Resolve(changed func(flag string) bool) error {
 }
 
 // Service connects to the server, once.
-func (f *Factory) Service() (queue.Service, error) {
+func (f *Factory) Service() (queue.Service, error) { return f.connect() }
+
+// Admin returns the operations on tokens and rights of the server. It connects as Service does.
+func (f *Factory) Admin() (access.Admin, error) { return f.connect() }
+
+func (f *Factory) connect() (program.Client, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.service != nil {

@@ -44,7 +44,7 @@ func TestEachOperationHasACommand(t *testing.T) {
 		commands[cmdutil.Operation(c)] = c.Name()
 	}
 
-	for _, op := range queue.ServiceOps() {
+	for _, op := range slices.Concat(queue.ServiceOps(), queue.AdminOps()) {
 		method := op.Operation().Method
 		switch name, reason := commands[op], withoutCommand[op]; {
 		case name == "" && reason == "":

@@ -94,6 +94,13 @@ func (c *commands) makeLink(ctx context.Context) (link, error) {
 	return to, nil
 }
 
+// dialREST returns a client of the server by REST under every protocol, because the operations on sessions have no procedures.
+func (c *commands) dialREST() (client program.Client, closeClient func(), err error) {
+	server := c.f.Settings.Server
+	server.Protocol = program.REST
+	return server.Dial(c.f.Settings.Timeout)
+}
+
 // errNoBrowser says that this session of the user has no browser.
 var errNoBrowser = errors.New("browser: must be there for this user, got none; use --no-open")
 

@@ -70,29 +70,13 @@ func (c *commands) run(cmd *cobra.Command, do func(ctx context.Context, admin ac
 			return do(ctx, access.NewAdmin(tokens, access.AdminOptions{Audit: audit}), p, args)
 		}
 
-		svc, closeClient, err := c.dialREST()
+		admin, err := c.f.Admin()
 		if err != nil {
 			return err
-		}
-		defer closeClient()
-		admin, ok := svc.(access.Admin)
-		if !ok {
-			return cmdutil.Usage("--protocol: must be rest for the commands of tokens, got %.64q; leave it out", c.f.Settings.Protocol)
 		}
 		return do(ctx, admin, p, args)
 	}
 	return cmd
-}
-
-// dialREST returns a client of the server by REST, because the operations on tokens have no procedures.
-func (c *commands) dialREST() (svc queue.Service, closeClient func(), err error) {
-	if c.f.Settings.Protocol == program.REST {
-		svc, err := c.f.Service()
-		return svc, func() {}, err
-	}
-	server := c.f.Settings.Server
-	server.Protocol = program.REST
-	return server.Dial(c.f.Settings.Timeout)
 }
 
 // formatState returns the state of a token for people.
