@@ -14,7 +14,8 @@ import (
 
 // Tokens is an access.Tokens and an access.SessionStore in maps. It is safe for concurrent use.
 type Tokens struct {
-	clock func() time.Time
+	clock    func() time.Time
+	watchers access.Watchers
 
 	mu       sync.Mutex
 	byID     map[string]*access.Token
@@ -22,7 +23,13 @@ type Tokens struct {
 	sessions map[[sha256.Size]byte]*session
 }
 
-var _ access.Tokens = (*Tokens)(nil)
+var (
+	_ access.Tokens       = (*Tokens)(nil)
+	_ access.TokenWatcher = (*Tokens)(nil)
+)
+
+// WatchTokens calls changed after each change, before the call that made it returns.
+func (s *Tokens) WatchTokens(changed func()) (stop func()) { return s.watchers.WatchTokens(changed) }
 
 // NewTokens returns an empty store of tokens. clock is its time, time.Now for nil.
 func NewTokens(clock func() time.Time) *Tokens {
@@ -50,6 +57,7 @@ func (s *Tokens) CreateToken(ctx context.Context, n access.NewToken) (access.Tok
 	if err != nil {
 		return access.Token{}, err
 	}
+	defer s.watchers.Report() // without the lock
 	defer s.mu.Unlock()
 
 	if s.byID[n.ID] != nil || s.byDigest[n.Digest] != nil {
@@ -135,6 +143,7 @@ func (s *Tokens) GetToken(ctx context.Context, id string) (access.Token, error) 
 
 // RevokeToken ends a token at once.
 func (s *Tokens) RevokeToken(ctx context.Context, id string) (access.Token, error) {
+	defer s.watchers.Report()
 	return s.readToken(ctx, func() *access.Token { return s.byID[id] }, id, func(t *access.Token, now time.Time) {
 		if copyToken(t, now).Live() {
 			t.RevokedAt = now

@@ -15,8 +15,9 @@ import (
 )
 
 var (
-	_ access.Tokens     = (*Store)(nil)
-	_ access.TaskQueues = (*Store)(nil)
+	_ access.Tokens       = (*Store)(nil)
+	_ access.TokenWatcher = (*Store)(nil)
+	_ access.TaskQueues   = (*Store)(nil)
 )
 
 // storedToken is a token as its row has it.
@@ -74,6 +75,7 @@ func (s *Store) CreateToken(ctx context.Context, n access.NewToken) (access.Toke
 		}
 
 		var live int64
+		s.notify.QueueTokenChange(t)
 		t.QueueQuery(countLiveTokens, func(rows pgx.Rows) error { return rows.Scan(&live) })
 		err := t.Query(ctx, insertToken, made.scanToken,
 			arg("id", n.ID), arg("digest", n.Digest[:]), arg("name", n.Name), arg("grants", access.FormatGrants(n.Grants)), arg("created_by", n.CreatedBy),
@@ -122,7 +124,23 @@ func (s *Store) GetToken(ctx context.Context, id string) (access.Token, error) {
 
 // RevokeToken implements access.Tokens.
 func (s *Store) RevokeToken(ctx context.Context, id string) (access.Token, error) {
-	return s.readOneToken(ctx, "revoke token", id, revokeToken, arg("id", id))
+	const op = "revoke token"
+	var ended tokenScan
+	err := s.db.Run(ctx, op, func(ctx context.Context, t *txn.Tx) error {
+		ended = tokenScan{} // the transaction may run again after a passing fault
+		s.notify.QueueTokenChange(t)
+		if err := t.Query(ctx, revokeToken, ended.scanToken, arg("id", id)); err != nil {
+			return err
+		}
+		if len(ended.tokens) == 0 {
+			return access.NoToken(id)
+		}
+		return nil
+	})
+	if err != nil {
+		return access.Token{}, queue.WithOp(op, err)
+	}
+	return ended.tokens[0], nil
 }
 
 func (s *Store) readOneToken(ctx context.Context, op, id string, text sqltext.Statement, args ...sqltext.Arg) (access.Token, error) {
@@ -134,6 +152,11 @@ func (s *Store) readOneToken(ctx context.Context, op, id string, text sqltext.St
 		return access.Token{}, queue.WithOp(op, access.NoToken(id))
 	}
 	return found.tokens[0], nil
+}
+
+// WatchTokens implements access.TokenWatcher. It reports only while Listen runs, by the same connection.
+func (s *Store) WatchTokens(changed func()) (stop func()) {
+	return s.listener.Tokens.WatchTokens(changed)
 }
 
 // ListTokens implements access.Tokens.

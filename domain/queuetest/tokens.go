@@ -33,9 +33,64 @@ func TestTokens(t *testing.T, open func(t *testing.T) TokenStore) {
 		"a change by the caller after a call is not stored":           testTokenAliasing,
 		"an ended context answers KindCanceled and changes nothing":   testTokenCanceled,
 		"of many rotations of one token at once exactly one succeeds": testTokenRotateRace,
+		"each change of tokens is reported to each watcher":           testTokenWatch,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
+}
+
+// testTokenWatch runs the listener of a store that has one, because it brings the reports.
+func testTokenWatch(t *testing.T, s TokenStore) {
+	watcher, ok := s.Tokens.(access.TokenWatcher)
+	if !ok {
+		t.Fatal("the store must be an access.TokenWatcher")
+	}
+	reports := [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}
+	for _, reported := range reports {
+		defer watcher.WatchTokens(func() {
+			select {
+			case reported <- struct{}{}:
+			default:
+			}
+		})()
+	}
+	forgotten := watcher.WatchTokens(func() { t.Error("a watcher is called after its stop") })
+	forgotten()
+	await := func(what string) {
+		t.Helper()
+		for i, reported := range reports {
+			select {
+			case <-reported:
+			case <-time.After(time.Minute):
+				t.Fatalf("%s: watcher %d got no report", what, i)
+			}
+		}
+	}
+
+	if listener, ok := s.Tokens.(queue.Listener); ok {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = listener.Listen(ctx, func(queue.Wake) {})
+		}()
+		defer func() {
+			cancel()
+			<-ended
+		}()
+		await("the begin of listening")
+	}
+
+	first := createToken(t, s, issueToken(t, "first", 0, "viewer@own"))
+	await("a create")
+	next := issueToken(t, "next", 0, "viewer@own")
+	next.Replaces = first.ID
+	createToken(t, s, next)
+	await("a rotation")
+	if _, err := s.RevokeToken(t.Context(), next.ID); err != nil {
+		t.Fatal(err)
+	}
+	await("a revocation")
 }
 
 // testTokenThere: a server must not open by the passing of time.

@@ -15,7 +15,6 @@ import (
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
-	"github.com/pgqueue/pgqueue/domain/retry"
 	"github.com/pgqueue/pgqueue/transport/httpaccess"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver"
 )
@@ -80,6 +79,8 @@ type accessControl struct {
 	login    *httpaccess.Login // nil without an identity provider
 	refusals httpaccess.Refusals
 
+	changed chan struct{} // holds one item after a change of tokens by any server
+
 	hasStatic atomic.Bool // a static token exists
 	hasAdmin  atomic.Bool // one of them manages tokens
 
@@ -96,7 +97,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 		return &queue.Error{Op: "start", Kind: queue.KindInvalid, Field: "store", Msg: "must store tokens and sessions, got a store without them; use another store"}
 	}
 
-	g := &accessControl{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), insecure: s.cfg.InsecureOpen}
+	g := &accessControl{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), changed: make(chan struct{}, 1), insecure: s.cfg.InsecureOpen}
 	s.startAudit(store)
 	if err := s.startSessions(g, sessions); err != nil {
 		return err
@@ -243,6 +244,15 @@ func (g *accessControl) logAccess(ctx context.Context, cfg *Config, loopback, ex
 	}
 }
 
+// noticeReport follows the report of a change of tokens, which another server or the command line may have made.
+func (g *accessControl) noticeReport() {
+	g.auth.Forget()
+	select {
+	case g.changed <- struct{}{}:
+	default: // the look is due already
+	}
+}
+
 // noticeChange follows a change of tokens through this server at once.
 func (g *accessControl) noticeChange() {
 	g.auth.Forget()
@@ -260,9 +270,14 @@ func (g *accessControl) closeOpen() {
 // watchAccess reads changed files of settings and looks for the first credential until the server stops.
 func (s *Server) watchAccess(ctx context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stopReports := func() {}
+	if watcher, ok := s.control.tokens.(access.TokenWatcher); ok {
+		stopReports = watcher.WatchTokens(s.control.noticeReport)
+	}
+
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		for retry.Sleep(ctx, watchAccessEvery) {
+		for s.control.awaitLook(ctx) {
 			s.files.read(ctx)
 			if !s.control.closesAtCredential.Load() {
 				continue
@@ -276,10 +291,24 @@ func (s *Server) watchAccess(ctx context.Context) {
 		}
 	})
 	s.prependStep("end the watch of access", func(context.Context) error {
+		stopReports()
 		cancel()
 		watching.Wait()
 		return nil
 	})
+}
+
+// awaitLook waits until the next look at files and tokens is due, at a report or after the interval. It returns false at the end
+// of ctx.
+func (g *accessControl) awaitLook(ctx context.Context) bool {
+	interval := time.NewTimer(watchAccessEvery)
+	defer interval.Stop()
+	select {
+	case <-g.changed:
+	case <-interval.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
 }
 
 // admits reports whether a request without a credential passes.

@@ -358,3 +358,46 @@ func TestRevocationEndsStreams(t *testing.T) {
 		t.Error("a canceled stream must end with an error")
 	}
 }
+
+// TestChangesOfTokensReachOtherServersAtOnce: a server asks its store again after a change through another server, long before
+// its cache ends. An open one closes at the first token of another one.
+func TestChangesOfTokensReachOtherServersAtOnce(t *testing.T) {
+	store := newSlow()
+	close(store.leave)
+	cfg := store.config(io.Discard)
+	cfg.Store = func(context.Context) (queue.Store, func(context.Context) error, error) {
+		return store, func(context.Context) error { return nil }, nil
+	}
+	first, second := start(t, cfg), start(t, cfg)
+	if code, _ := do(t, "GET", second.URL()+"/api/queue", ""); code != http.StatusOK {
+		t.Fatalf("an open server answers %d", code)
+	}
+
+	admin, err := dialAs(t, first, "rest", "").(access.Admin).CreateToken(t.Context(), access.TokenRequest{Name: "admin", Grants: []string{"system@*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) { // another goroutine closes it
+		if code, _ := do(t, "GET", second.URL()+"/api/queue", ""); code == http.StatusUnauthorized {
+			break
+		}
+		if time.Since(begin) > time.Minute {
+			t.Fatal("the other server stays open")
+		}
+	}
+
+	for range 20 {
+		issued := issueThrough(t, first, admin.Secret.Reveal())
+		used := dialAs(t, second, "connect", issued.Secret.Reveal())
+		if _, err := used.ListQueues(t.Context(), queue.Page{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := dialAs(t, first, "grpc", admin.Secret.Reveal()).(access.Admin).RevokeToken(t.Context(), issued.ID); err != nil {
+			t.Fatal(err)
+		}
+		// Within the time of the cache, because no time passes here.
+		if _, err := used.ListQueues(t.Context(), queue.Page{}); queue.KindOf(err) != queue.KindUnauthenticated {
+			t.Fatalf("a revoked token gets %v through the other server", err)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/domain/retry"
 )
@@ -40,6 +41,9 @@ type Listener struct {
 	notifier  *Notifier
 	connector txn.Connector // of URL, "" = the pool's
 	listening atomic.Int32  // number of listening connections
+
+	// Tokens has the functions to call after a change of tokens.
+	Tokens access.Watchers
 }
 
 // NewListener returns a listener that connects with connector. A connector without URL stands for the configuration of
@@ -109,6 +113,7 @@ func (l *Listener) listenOnConnection(ctx context.Context, wake func(queue.Wake)
 	l.listening.Add(1)
 	defer l.listening.Add(-1)
 	wake(queue.Wake{}) // covers the time before LISTEN took effect
+	l.Tokens.Report()
 	for {
 		n, err := conn.WaitForNotification(ctx)
 		if err != nil {
@@ -116,6 +121,11 @@ func (l *Listener) listenOnConnection(ctx context.Context, wake func(queue.Wake)
 				err = cause
 			}
 			return proved, err
+		}
+
+		if n.Payload == tokensPayload {
+			l.Tokens.Report()
+			continue
 		}
 
 		// Notifications of this process are proofs; it has woken its own waiting callers directly.

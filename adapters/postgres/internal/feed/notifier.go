@@ -26,6 +26,8 @@ const (
 	anonymous = "-"
 	// proofMark begins the list of a proof.
 	proofMark = "?"
+	// tokensPayload says that tokens have changed. An older version takes it for a wake-up of all queues.
+	tokensPayload = anonymous + " !tokens"
 	// notifyTimeout bounds one send: a wake-up that arrives after the next poll is useless.
 	notifyTimeout = 2 * time.Second
 )
@@ -123,6 +125,13 @@ func NewNotifier(db *txn.Database, c Config) *Notifier {
 func (n *Notifier) QueueWakeUps(t *txn.Tx, wakes []queue.Wake) {
 	if len(wakes) > 0 && !n.config.Off {
 		t.Queue(sendWakeUps, arg("channel", n.config.Channel), arg("payload", payloadFrom(anonymous, wakes)))
+	}
+}
+
+// QueueTokenChange adds a notification of changed tokens to a transaction: PostgreSQL sends it at the commit.
+func (n *Notifier) QueueTokenChange(t *txn.Tx) {
+	if !n.config.Off {
+		t.Queue(sendWakeUps, arg("channel", n.config.Channel), arg("payload", tokensPayload))
 	}
 }
 
