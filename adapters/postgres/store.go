@@ -1,10 +1,11 @@
 package postgres
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"context"
 	"crypto/rand"
 	"fmt"
-	"hash/fnv"
 	"regexp"
 	"sync/atomic"
 	"time"
@@ -164,14 +165,14 @@ func (s *Store) Pool() *pgxpool.Pool { return s.db.Pool }
 // Schema returns the name of the schema.
 func (s *Store) Schema() string { return s.opt.schema }
 
-// notifyChannel returns the NOTIFY channel of the schema, at most 63 bytes for any name of a schema.
+// notifyChannel returns the NOTIFY channel of the schema, at most 63 bytes for any name of a schema. The function channel of the
+// schema returns the same.
 func notifyChannel(schema string) string {
 	if schema == DefaultSchema {
 		return DefaultSchema
 	}
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(schema))
-	return fmt.Sprintf("pgqueue_%x", h.Sum64())
+	sum := sha256.Sum256([]byte(schema))
+	return "pgqueue_" + hex.EncodeToString(sum[:16])
 }
 
 var _ queue.Store = (*Store)(nil)

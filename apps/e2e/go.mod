@@ -246,6 +246,7 @@ replace (
 	github.com/pgqueue/pgqueue/adapters/oidc => ../../adapters/oidc
 	github.com/pgqueue/pgqueue/adapters/postgres => ../../adapters/postgres
 	github.com/pgqueue/pgqueue/adapters/postgres/postgrestest => ../../adapters/postgres/postgrestest
+	github.com/pgqueue/pgqueue/adapters/sqltx => ../../adapters/sqltx
 	github.com/pgqueue/pgqueue/adapters/telemetry => ../../adapters/telemetry
 	github.com/pgqueue/pgqueue/apps/internal/program => ../internal/program
 	github.com/pgqueue/pgqueue/apps/server => ../server

@@ -122,7 +122,7 @@ func template(ctx context.Context, admin string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(script))
+	sum := sha256.Sum256([]byte(script + dropPartitions))
 	name := server.TemplatePrefix + hex.EncodeToString(sum[:6])
 	if ok, err := exists(ctx, conn, name); ok || err != nil {
 		return name, err
@@ -172,9 +172,15 @@ func migrate(ctx context.Context, admin, name string) error {
 		return err
 	}
 	defer s.Close()
-	_, err = s.MigrateUp(ctx)
+	if _, err := s.MigrateUp(ctx); err != nil {
+		return err
+	}
+	_, err = s.Pool().Exec(ctx, dropPartitions, pgx.QueryExecModeSimpleProtocol)
 	return err
 }
+
+// dropPartitions drops the first partition, which the migrations make: each test chooses the size of its partitions.
+const dropPartitions = "drop table pgqueue.task_p1, pgqueue.done_p1; delete from pgqueue.part"
 
 // migrationScript is the text of all migrations. It needs a Store, but no connection.
 func migrationScript(ctx context.Context, admin string) (string, error) {

@@ -50,6 +50,7 @@ require (
 	github.com/moby/term v0.5.2 // indirect
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
+	github.com/pgqueue/pgqueue/adapters/sqltx v0.1.0
 	github.com/power-devops/perfstat v0.0.0-20240221224432-82ca36839d55 // indirect
 	github.com/shirou/gopsutil/v4 v4.26.6 // indirect
 	github.com/sirupsen/logrus v1.9.4 // indirect
@@ -74,5 +75,6 @@ require (
 replace (
 	github.com/pgqueue/pgqueue/adapters/embedded => ../../embedded
 	github.com/pgqueue/pgqueue/adapters/postgres => ..
+	github.com/pgqueue/pgqueue/adapters/sqltx => ../../sqltx
 	github.com/pgqueue/pgqueue/domain => ../../../domain
 )

@@ -24,9 +24,11 @@ import (
 var roleRights = map[string]struct{ server, readonly, producer string }{
 	"access_token":   {"SIU", "", ""},
 	"audit":          {"Si", "S", ""},
+	"count_now":      {"S", "S", ""},
 	"delayed":        {"SIUD", "S", "I"},
 	"done":           {"SIUDT", "S", ""},
 	"done_p":         {"SIUDT", "S", ""},
+	"errors":         {"S", "S", ""},
 	"event":          {"SIUD", "S", "I"},
 	"event_snapshot": {"SIUD", "S", ""},
 	"fold":           {"SIUD", "S", ""},
@@ -37,6 +39,8 @@ var roleRights = map[string]struct{ server, readonly, producer string }{
 	"part":           {"SIUD", "S", "S"},
 	"queue":          {"SIUD", "S", "S"},
 	"queue_count":    {"SIUD", "S", ""},
+	"queue_stats":    {"S", "S", ""},
+	"queues":         {"S", "S", ""},
 	"ready":          {"SIUD", "S", "I"},
 	"request":        {"SIUD", "S", ""},
 	"session":        {"SIUD", "", ""},
@@ -46,8 +50,12 @@ var roleRights = map[string]struct{ server, readonly, producer string }{
 	"task_key":       {"SIUD", "S", "sI"},
 	"task_now":       {"S", "S", ""},
 	"task_p":         {"SIUDT", "S", ""},
+	"tasks":          {"S", "S", ""},
 	"tick":           {"SIUD", "S", ""},
 	"ticker":         {"SIUD", "S", ""},
+	"tickers":        {"S", "S", ""},
+	"ticks":          {"S", "S", ""},
+	"workers":        {"S", "S", ""},
 }
 
 // partitionNumber ends the name of a partition.

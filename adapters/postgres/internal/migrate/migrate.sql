@@ -9,6 +9,7 @@ select pg_advisory_xact_lock(@key::bigint)
 -- Settings of the session must not change the effect of a migration. PostgreSQL refuses partitioned tables when
 -- default_tablespace names the tablespace of the database, where they lie without it.
 set local search_path = pg_catalog, pg_temp;
+set local standard_conforming_strings = on;
 select set_config('default_tablespace', '', true)
 from pg_database d join pg_tablespace t on t.oid = d.dattablespace
 where d.datname = current_database() and t.spcname = current_setting('default_tablespace')

@@ -1,4 +1,4 @@
-drop view pgqueue.task_now;
+drop view pgqueue.count_now, pgqueue.task_now;
 drop function pgqueue.done_of(integer, bigint);
 drop function pgqueue.prune_audit(bigint, integer);
 drop table pgqueue.audit, pgqueue.session, pgqueue.access_token, pgqueue.tick, pgqueue.ticker, pgqueue.queue_count, pgqueue.fold, pgqueue.event_snapshot, pgqueue.event, pgqueue.task_key,

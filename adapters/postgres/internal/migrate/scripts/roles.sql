@@ -5,7 +5,9 @@
 --   pgqueue_owner     owns schema and tables; "pgqueue migrate up" runs as it
 --   pgqueue_server    rights of servers, workers with --database-url and programs that use the queue in process
 --   pgqueue_readonly  reads all tables but tokens and sessions, changes none; for operators and dashboards
---   pgqueue_producer  creates tasks in transactions of its own program, and reads no content of tasks
+--   pgqueue_producer  creates tasks in transactions of its own program, in Go or by create_task, and reads no content of tasks
+--
+-- A program that completes tasks by complete_task needs EXECUTE on it: tokens of leases are no secret, so producers have it not.
 --
 -- No role may log in yet. Allow it, or use a role of your own that acts as one of them:
 --
@@ -62,7 +64,11 @@ begin
         return;
     end if;
 
-    foreach name in array array['pgqueue.task', 'pgqueue.done'] loop
+    for name in
+        select c.oid::regclass::text from pg_class c
+        where c.oid in ('pgqueue.task'::regclass, 'pgqueue.done'::regclass)
+           or c.oid in (select inhrelid from pg_inherits where inhparent in ('pgqueue.task'::regclass, 'pgqueue.done'::regclass))
+    loop
         execute format('alter table %s owner to pgqueue_server', name);
     end loop;
 
@@ -78,7 +84,18 @@ begin
     grant insert (principal_id, principal_name, principal_kind, issuer, subject, request_id, via, remote, reason, action, operation, namespace,
                   queue, ticker, task, token, filter, ids, dry_run, outcome, calls, matched, moved)
         on pgqueue.audit to pgqueue_server;
-    grant execute on function pgqueue.prune_audit(bigint, integer) to pgqueue_server;
+
+    -- Functions. PUBLIC may execute none of them. A view runs its functions with the rights of its reader.
+    revoke execute on all functions in schema pgqueue from public;
+    grant execute on all functions in schema pgqueue to pgqueue_server;
+    grant execute on function pgqueue.clock(), pgqueue.nanos(bigint), pgqueue.stay(bigint, bigint), pgqueue.done_of(integer, bigint), pgqueue.api_version()
+        to pgqueue_readonly;
+    grant execute on function pgqueue.clock(), pgqueue.api_version() to pgqueue_producer;
+    for name in select p.oid::regprocedure::text from pg_proc p
+        where p.pronamespace = (select relnamespace from pg_class where oid = 'pgqueue.queue'::regclass) and p.proname in ('create_task', 'create_tasks')
+    loop
+        execute format('grant execute on function %s to pgqueue_producer', name);
+    end loop;
 
     -- A create reads queues and partitions, and writes rows that it cannot read afterwards. A create with a key that exists
     -- is refused: its answer would be the task of that key with its content.

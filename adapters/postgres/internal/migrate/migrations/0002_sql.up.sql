@@ -1,0 +1,523 @@
+-- The SQL API: tasks are created and completed in any transaction, by any program that speaks SQL, and looked at in views.
+--
+--   create_task, create_tasks   for producers (role pgqueue_producer)
+--   complete_task               for holders of a lease
+--   tasks, queues, queue_stats, workers, tickers, ticks, errors   views; columns are only ever added
+--
+-- The signatures are frozen: a function that another object depends on cannot be dropped. The last argument, options, is the
+-- sole extension point; a key that this version does not know is refused.
+--
+-- The functions run with the rights of their owner and a fixed search path, so a caller needs EXECUTE and USAGE alone, and
+-- no operator of the caller's schemas is found. PUBLIC may execute none of the functions of this schema.
+--
+-- The rules are those of the domain: the limits of domain/queue/limits.go, and Queue.Born for the life of a new task. The suite of
+-- the producer holds both to each other. Errors have the SQLSTATEs PQ404, PQ409, PQ410, PQ413, PQ422 and PQ503, after the
+-- statuses of HTTP.
+
+create function pgqueue.api_version() returns integer
+    language sql immutable parallel safe return 1;
+
+-- The fingerprint of a payload: SHA-256 of the text without white space between its tokens.
+create function pgqueue.payload_print(payload text) returns bytea
+    language sql immutable strict parallel safe
+    return sha256(convert_to(regexp_replace(payload, '("(?:[^"\\]|\\.)*")|[ \t\n\r]+', '\1', 'g'), 'UTF8'));
+
+-- Whether a JSON text has the escape of half a surrogate pair, which the type json takes and other programs do not.
+create function pgqueue.has_lone_surrogate(value text) returns boolean
+    language sql immutable strict parallel safe
+    return regexp_replace(regexp_replace(value, '\\[^u]', '', 'g'),
+        '\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}', '', 'g') ~ '\\u[dD][89a-fA-F]';
+
+-- The brackets of a JSON text outside of its strings.
+create function pgqueue.brackets_of(value text) returns text
+    language sql immutable strict parallel safe
+    return regexp_replace(regexp_replace(value, '"(?:[^"\\]|\\.)*"', '', 'g'), '[^][{}]', '', 'g');
+
+-- The NOTIFY channel of this schema.
+create function pgqueue.channel() returns text
+    language sql stable parallel safe
+begin atomic
+    select case n.nspname when 'pgqueue' then 'pgqueue'
+                else 'pgqueue_' || left(encode(sha256(convert_to(n.nspname::text, 'UTF8')), 'hex'), 32) end
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'pgqueue.queue'::regclass;
+end;
+
+-- The fault of a JSON text that the type json has accepted; null without one.
+create function pgqueue.json_fault(value text) returns text
+    language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp as $$
+declare
+    rest text;
+begin
+    if strpos(value, chr(92) || 'u') > 0 and pgqueue.has_lone_surrogate(value) then
+        return 'must have no lone surrogate escape; write surrogates in pairs';
+    end if;
+
+    -- Most texts have too few brackets for a depth of 128. Each pass of the loop removes the innermost level.
+    if length(value) - length(translate(value, '[{', '')) <= 128 then
+        return null;
+    end if;
+
+    rest := pgqueue.brackets_of(value);
+    for level in 1..128 loop
+        exit when rest = '';
+        rest := regexp_replace(rest, '[[][]]|[{][}]', '', 'g');
+    end loop;
+    if rest <> '' then
+        return 'must be nested at most 128 levels deep; flatten it';
+    end if;
+    return null;
+end $$;
+
+-- Refuses options that this version does not know.
+create function pgqueue.check_options(options jsonb) returns void
+    language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+begin
+    if options is null or options = '{}' then
+        return;
+    end if;
+    if jsonb_typeof(options) <> 'object' then
+        raise exception using errcode = 'PQ422', message = format('options: must be a JSON object, got %s; write {} or leave it out', left(options::text, 64));
+    end if;
+    raise exception using errcode = 'PQ422', message = format('options: must be known to this version (%s), got %s; leave it out, or migrate to a newer version',
+        pgqueue.api_version(), (select left(string_agg(quote_ident(k), ', ' order by k), 64) from jsonb_object_keys(options) k));
+end $$;
+
+-- Refuses headers that are not an object of texts within the limits, and returns null for none.
+create function pgqueue.check_headers(headers json) returns json
+    language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+declare
+    found_headers bigint;
+    bytes bigint;
+    wrong text;
+begin
+    if headers is null or json_typeof(headers) = 'null' then
+        return null;
+    end if;
+    if json_typeof(headers) <> 'object' then
+        raise exception using errcode = 'PQ422', message = format('headers: must be a JSON object, got %s; write {"name": "value"}', json_typeof(headers));
+    end if;
+
+    begin
+        select count(*), sum(octet_length(h.key) + octet_length(h.value #>> '{}')),
+               min(h.key) filter (where h.key = '' or json_typeof(h.value) <> 'string')
+        into found_headers, bytes, wrong
+        from json_each(headers) h;
+    exception when untranslatable_character or invalid_text_representation then
+        raise exception using errcode = 'PQ422', message = 'headers: must not contain NUL or lone surrogate escapes; remove them';
+    end;
+
+    if wrong is not null then
+        raise exception using errcode = 'PQ422', message = format('headers: must have names and texts, got another form at %s; write {"name": "value"}', quote_ident(left(wrong, 64)));
+    end if;
+    if found_headers > 64 then
+        raise exception using errcode = 'PQ422', message = format('headers: must be at most 64 headers, got %s', found_headers);
+    end if;
+    if bytes > 16384 then
+        raise exception using errcode = 'PQ422', message = format('headers: must have at most 16384 bytes together, got %s', bytes);
+    end if;
+    return case when found_headers > 0 then headers end;
+end $$;
+
+-- Finds a queue by its name, or raises the fault of the name.
+create function pgqueue.find_queue(namespace text, queue text) returns pgqueue.queue
+    language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    q pgqueue.queue;
+    space text := lower(btrim(coalesce(namespace, 'default'), E' \t\n\r\v\f') collate "C");
+    wanted text := lower(btrim(queue, E' \t\n\r\v\f') collate "C");
+begin
+    select x.* into q from pgqueue.queue x where x.namespace = space and x.name = wanted and x.deleted_at is null;
+    if found then
+        return q;
+    end if;
+
+    if space !~ '^[a-z][a-z0-9_-]{0,62}$' or space = 'pgqueue' then
+        raise exception using errcode = 'PQ422', message = format(
+            'namespace: must be a letter first, then at most 62 letters, digits, "_" and "-", and not the system''s own, got %s', quote_literal(left(space, 64)));
+    end if;
+    if wanted is null or wanted !~ '^[a-z][a-z0-9_-]{0,62}$' then
+        raise exception using errcode = 'PQ422', message = format(
+            'queue: must be a letter first, then at most 62 letters, digits, "_" and "-", got %s', quote_nullable(left(wanted, 64)));
+    end if;
+    raise exception using errcode = 'PQ404', message = format('queue %s: not found', wanted), hint = format('pgqueue create-queue %s --namespace %s', wanted, space);
+end $$;
+
+-- Creates tasks that are alike but for their payloads, in the order of the payloads, and returns their ids. A key needs one
+-- payload; when a task with the key exists, its id is the answer.
+create function pgqueue.insert_tasks(
+    queue text, payloads json[], key text, delay interval, delayed_at timestamptz, priority integer, headers json, namespace text, options jsonb
+) returns bigint[]
+    language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    q pgqueue.queue;
+    born_at timestamptz := pgqueue.clock();
+    due timestamptz;
+    end_at timestamptz;
+    late boolean;
+    ids bigint[];
+    print bytea;
+    owner record;
+    fault record;
+begin
+    perform pgqueue.check_options(options);
+    q := pgqueue.find_queue(namespace, queue);
+    headers := pgqueue.check_headers(headers);
+    priority := coalesce(priority, 0);
+    if priority not between -32768 and 32767 then
+        raise exception using errcode = 'PQ422', message = format('priority: must be a number from -32768 to 32767, got %s', priority);
+    end if;
+    if octet_length(key) > 255 then
+        raise exception using errcode = 'PQ422', message = format('key: must have at most 255 bytes, got %s', octet_length(key));
+    end if;
+
+    -- Only the clock of the database counts.
+    if delay is not null and insert_tasks.delayed_at is not null then
+        raise exception using errcode = 'PQ422', message = 'delay: must not come with delayed_at; leave one out';
+    end if;
+    if insert_tasks.delayed_at not between '0001-01-02' and '9999-12-30' then
+        raise exception using errcode = 'PQ422', message = format('delayed_at: must be a time from 1 to 9999 AD, got %s', insert_tasks.delayed_at);
+    end if;
+    if delay is not null then
+        -- The first comparison keeps the sum within the range of times.
+        if delay not between interval '0' and interval '3651 days' then
+            raise exception using errcode = 'PQ422', message = format('delay: must be a duration from 0 to 3650 days, got %s', delay);
+        end if;
+        due := born_at + delay;
+        if due not between born_at and born_at + interval '3650 days' then
+            raise exception using errcode = 'PQ422', message = format('delay: must be a duration from 0 to 3650 days, got %s', delay);
+        end if;
+        due := nullif(due, born_at);
+    else
+        due := insert_tasks.delayed_at;
+    end if;
+    late := coalesce(due > born_at, false);
+    if q.ttl > 0 then
+        end_at := greatest(born_at, due) + pgqueue.nanos(q.ttl);
+    end if;
+
+    if cardinality(payloads) > 10000 then
+        raise exception using errcode = 'PQ422', message = format('payloads: must be at most 10000 tasks, got %s; split them', cardinality(payloads));
+    end if;
+    select i.place - 1 as place, octet_length(i.payload::text) as bytes, f as text into fault
+    from unnest(payloads) with ordinality i (payload, place)
+    cross join lateral (
+        select case when octet_length(i.payload::text) > 1048576 then 'must have at most 1048576 bytes' else pgqueue.json_fault(i.payload::text) end
+    ) x (f)
+    where f is not null limit 1;
+    if found then
+        raise exception using errcode = case when fault.bytes > 1048576 then 'PQ413' else 'PQ422' end,
+            message = format('%s: %s%s', case cardinality(payloads) when 1 then 'payload' else format('payloads[%s]', fault.place) end,
+                fault.text, case when fault.bytes > 1048576 then format(', got %s', fault.bytes) else '' end);
+    end if;
+
+    -- One sequence serves ids and turns. Background work and each create of a server make partitions ahead of need.
+    ids := array(select nextval('pgqueue.turn') from generate_series(1, cardinality(payloads)));
+    if ids[cardinality(ids)] >= coalesce((select p.upper from pgqueue.part p order by p.lower desc limit 1), 0) then
+        raise exception using errcode = 'PQ503', message = 'partition: must exist for the next tasks, got none; repeat the transaction',
+            hint = 'A server with background work makes partitions ahead of need. One transaction may create at most 524288 tasks.';
+    end if;
+
+    if key <> '' then
+        print := pgqueue.payload_print(coalesce(payloads[1]::text, '{}'));
+        loop
+            insert into pgqueue.task_key (queue_id, key, task_id, fingerprint) values (q.id, insert_tasks.key, ids[1], print) on conflict do nothing;
+            exit when found;
+
+            -- A key whose task has been deleted a moment before belongs to this create.
+            select k.task_id, k.fingerprint,
+                   exists (select 1 from pgqueue.task_now n where n.queue_id = q.id and n.id = k.task_id offset 0) as present
+            into owner
+            from pgqueue.task_key k where k.queue_id = q.id and k.key = insert_tasks.key;
+            continue when not found;
+            if not owner.present then
+                update pgqueue.task_key k set task_id = ids[1], fingerprint = print
+                where k.queue_id = q.id and k.key = insert_tasks.key and k.task_id = owner.task_id;
+                exit when found;
+                continue;
+            end if;
+            if owner.fingerprint <> print then
+                raise exception using errcode = 'PQ409', message = format('key: must be new, or come with the same payload, got %s of task %s; use a new key',
+                    quote_literal(left(key, 64)), owner.task_id);
+            end if;
+
+            -- The answer may rest on a commit that no standby has confirmed: this commit waits for the standby.
+            perform pg_logical_emit_message(true, 'pgqueue', '');
+            return array[owner.task_id];
+        end loop;
+    end if;
+
+    insert into pgqueue.task (id, created_at, delayed_at, dies_at, queue_id, priority, retries, key, headers, payload)
+    select i.id, born_at, due, end_at, q.id, insert_tasks.priority, q.retries, nullif(insert_tasks.key, ''),
+           insert_tasks.headers, coalesce(i.payload, '{}')
+    from unnest(ids, payloads) i (id, payload);
+
+    insert into pgqueue.lane (queue_id, priority)
+    select q.id, insert_tasks.priority
+    where not exists (select 1 from pgqueue.lane l where l.queue_id = q.id and l.priority = insert_tasks.priority::smallint);
+
+    if late then
+        insert into pgqueue.delayed (due_at, task_id, queue_id, priority, attempt, dies_at)
+        select due, i, q.id, insert_tasks.priority, 0, end_at from unnest(ids) i;
+    else
+        -- Rows stand for runs of at most 32 consecutive ids: other sessions take ids in between.
+        insert into pgqueue.ready (turn, task_id, queue_id, priority, attempt, n, dies_at)
+        select min(r.id), min(r.id), q.id, insert_tasks.priority, 0, count(*), end_at
+        from (
+            select r.id, r.island, (row_number() over (partition by r.island order by r.id) - 1) / 32 as chunk
+            from (select i as id, i - row_number() over (order by i) as island from unnest(ids) i) r
+        ) r
+        group by r.island, r.chunk;
+    end if;
+
+    perform pgqueue.insert_event(q, born_at, 1::smallint, 0::smallint, 1::smallint, late, null, ids);
+
+    -- NOTIFY leaves with the commit. A loader of many tasks mutes it: set local pgqueue.notify = off.
+    if not late and coalesce(current_setting('pgqueue' || '.notify', true), '') <> 'off' then
+        perform pg_notify(pgqueue.channel(), '- ' || q.namespace || '/' || q.name);
+    end if;
+    return ids;
+end $$;
+
+-- Adds the event of tasks with the same change: the feed and the counts. A row lists at most 100 runs of ids, so that
+-- PostgreSQL stores it inline.
+create function pgqueue.insert_event(
+    q pgqueue.queue, at timestamptz, kind smallint, was smallint, "is" smallint, late boolean, worker text, ids bigint[]
+) returns void
+    language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    if not q.events or cardinality(ids) = 1 then
+        insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, worker, task_ids)
+        values (insert_event.at, q.id, insert_event.kind, insert_event.was, insert_event."is", cardinality(ids),
+                case when late then cardinality(ids) else 0 end, insert_event.worker, case when q.events then ids end);
+        return;
+    end if;
+
+    insert into pgqueue.event (at, queue_id, kind, was, "is", n, delayed, worker, task_ids)
+    select insert_event.at, q.id, insert_event.kind, insert_event.was, insert_event."is", sum(r.n), case when late then sum(r.n) else 0 end,
+           insert_event.worker, (select array_agg(v order by abs(v)) from unnest(array_agg(r.first) || (array_agg(-r.last) filter (where r.n > 1))) v)
+    from (
+        select r.*, (row_number() over (order by r.first) - 1) / 100 as chunk
+        from (
+            select min(r.id) as first, max(r.id) as last, count(*) as n
+            from (select i as id, i - row_number() over (order by i) as island from unnest(ids) i) r
+            group by r.island
+        ) r
+    ) r
+    group by r.chunk;
+end $$;
+
+create function pgqueue.create_task(
+    queue text, payload json default '{}', key text default null, delay interval default null, delayed_at timestamptz default null,
+    priority integer default 0, headers json default null, namespace text default 'default', options jsonb default '{}'
+) returns bigint
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return (pgqueue.insert_tasks(queue, array[payload], key, delay, delayed_at, priority, headers, namespace, options))[1];
+end $$;
+
+-- A literal and an untyped parameter are text.
+create function pgqueue.create_task(
+    queue text, payload text, key text default null, delay interval default null, delayed_at timestamptz default null,
+    priority integer default 0, headers json default null, namespace text default 'default', options jsonb default '{}'
+) returns bigint
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return (pgqueue.insert_tasks(queue, array[pgqueue.parse_json('payload', payload)], key, delay, delayed_at, priority, headers, namespace, options))[1];
+end $$;
+
+create function pgqueue.create_task(
+    queue text, payload jsonb, key text default null, delay interval default null, delayed_at timestamptz default null,
+    priority integer default 0, headers json default null, namespace text default 'default', options jsonb default '{}'
+) returns bigint
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return (pgqueue.insert_tasks(queue, array[payload::json], key, delay, delayed_at, priority, headers, namespace, options))[1];
+end $$;
+
+create function pgqueue.create_tasks(
+    queue text, payloads json[], delay interval default null, delayed_at timestamptz default null, priority integer default 0,
+    headers json default null, namespace text default 'default', options jsonb default '{}'
+) returns setof bigint
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    -- A trigger for each statement also runs for a statement without rows.
+    if cardinality(payloads) > 0 then
+        return query select unnest(pgqueue.insert_tasks(queue, payloads, null, delay, delayed_at, priority, headers, namespace, options));
+    end if;
+end $$;
+
+create function pgqueue.create_tasks(
+    queue text, payloads text[], delay interval default null, delayed_at timestamptz default null, priority integer default 0,
+    headers json default null, namespace text default 'default', options jsonb default '{}'
+) returns setof bigint
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return query select pgqueue.create_tasks(queue,
+        array(select pgqueue.parse_json(format('payloads[%s]', i.place - 1), i.payload) from unnest(payloads) with ordinality i (payload, place) order by i.place),
+        delay, delayed_at, priority, headers, namespace, options);
+end $$;
+
+create function pgqueue.create_tasks(
+    queue text, payloads jsonb[], delay interval default null, delayed_at timestamptz default null, priority integer default 0,
+    headers json default null, namespace text default 'default', options jsonb default '{}'
+) returns setof bigint
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return query select pgqueue.create_tasks(queue, payloads::json[], delay, delayed_at, priority, headers, namespace, options);
+end $$;
+
+-- Reads a JSON text, or raises its fault.
+create function pgqueue.parse_json(field text, value text) returns json
+    language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+begin
+    return value::json;
+exception when invalid_text_representation or untranslatable_character or statement_too_complex then
+    raise exception using errcode = 'PQ422', message = format('%s: must be one JSON value, got %s; correct it', field, quote_literal(left(value, 64)));
+end $$;
+
+-- Completes a retained task in the transaction of the caller: its effects and its end commit together. It waits for another
+-- transaction that has locked the lease. A repeat of a completion does nothing; the token of an earlier lease is PQ410. A task
+-- with a requested cancellation ends cancelled.
+create function pgqueue.complete_task(id bigint, token bigint, result json default null, options jsonb default '{}') returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    l record;
+    q pgqueue.queue;
+    ended_at timestamptz;
+    place integer;
+    outcome smallint; -- a status: 4 released, 7 cancelled
+    fault text;
+begin
+    perform pgqueue.check_options(options);
+    if octet_length(result::text) > 1048576 then
+        raise exception using errcode = 'PQ413', message = format('result: must have at most 1048576 bytes, got %s', octet_length(result::text));
+    end if;
+    fault := pgqueue.json_fault(result::text);
+    if fault is not null then
+        raise exception using errcode = 'PQ422', message = 'result: ' || fault;
+    end if;
+
+    -- The lease row is the lock. A heartbeat may move the task to another row of the lease while this statement waits, so a
+    -- second look follows the first.
+    for look in 1..3 loop
+        select x.ctid, x.* into l
+        from pgqueue.lease x
+        where x.token = complete_task.token - complete_task.token % 256 and x.task_ids[complete_task.token % 256 + 1] = complete_task.id
+        for update;
+        exit when found;
+    end loop;
+    if found then
+        select x.* into q from pgqueue.queue x where x.id = l.queue_id and x.deleted_at is null;
+    end if;
+    if q.id is null then
+        perform pgqueue.check_completed(id, token);
+        return;
+    end if;
+
+    ended_at := pgqueue.clock();
+    place := token % 256 + 1;
+    outcome := case when id = any (l.cancels) then 7 else 4 end;
+    if l.held = 1 then
+        delete from pgqueue.lease x where x.ctid = l.ctid;
+    else
+        -- The other tasks keep their places, because a token is that of the row plus the place.
+        update pgqueue.lease x
+        set held = x.held - 1, task_ids[place] = 0, cancels = nullif(array_remove(x.cancels, complete_task.id), '{}')
+        where x.ctid = l.ctid;
+    end if;
+
+    insert into pgqueue.done (task_id, finished_at, started_at, token, queue_id, status, attempt, worker, result)
+    values (complete_task.id, ended_at, l.retained_at, complete_task.token, q.id, outcome,
+            coalesce(l.attempts[place], 1), l.worker, complete_task.result);
+    perform pgqueue.insert_event(q, ended_at, case outcome when 7 then 7 else 3 end::smallint, 3::smallint, outcome, false, l.worker, array[id]);
+end $$;
+
+create function pgqueue.complete_task(id bigint, token bigint, result text, options jsonb default '{}') returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform pgqueue.complete_task(id, token, pgqueue.parse_json('result', result), options);
+end $$;
+
+create function pgqueue.complete_task(id bigint, token bigint, result jsonb, options jsonb default '{}') returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform pgqueue.complete_task(id, token, result::json, options);
+end $$;
+
+-- Returns for a task that the lease has ended before, and raises the fault of any other.
+create function pgqueue.check_completed(id bigint, token bigint) returns void
+    language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    n record;
+begin
+    select x.last_token, x.status into n
+    from pgqueue.queue k
+    cross join lateral (select x.last_token, x.status from pgqueue.task_now x where x.queue_id = k.id and x.id = check_completed.id offset 0) x
+    where k.deleted_at is null;
+    if not found then
+        raise exception using errcode = 'PQ404', message = format('task %s: not found', id);
+    end if;
+    if n.last_token is distinct from token or n.status = 3 then
+        raise exception using errcode = 'PQ410', message = format('token: must be that of the present lease of task %s, got %s; roll back, another worker may hold the task', id, token);
+    end if;
+    -- The first completion may lack the confirmation of a standby: this commit waits for it.
+    perform pg_logical_emit_message(true, 'pgqueue', '');
+end $$;
+
+-- The views. They contain no payload, result, progress or header. A task past its retention is not shown.
+
+create view pgqueue.tasks as
+select n.id, n.namespace, n.queue,
+       (array['new', 'retry', 'retained', 'released', 'failed', 'expired', 'cancelled'])[n.status] as status,
+       n.priority, n.key, n.attempt, n.retries, n.worker, n.cancel_requested,
+       n.created_at, n.delayed_at, n.started_at, n.finished_at, n.dies_at, n.expires_at as lease_expires_at
+from pgqueue.task_now n;
+
+-- A duration that is not set is null, but for the retention that holds.
+create view pgqueue.queues as
+select q.namespace, q.name as queue, case when q.ttl > 0 then pgqueue.nanos(q.ttl) end as ttl, q.retries,
+       pgqueue.nanos(q.retry_delay) as retry_delay, q.backoff,
+       case when q.retry_max_delay > 0 then pgqueue.nanos(q.retry_max_delay) end as retry_max_delay,
+       pgqueue.nanos(q.lease) as lease, nullif(q.concurrency, 0) as concurrency, pgqueue.stay(q.retention, q.ttl) as retention,
+       q.paused, q.events, q.version, q.created_at, q.updated_at
+from pgqueue.queue q where q.deleted_at is null;
+
+-- The kept counts of a queue with the events since. It counts no tasks.
+create view pgqueue.queue_stats as
+select k.namespace, k.name as queue, k.by_status[2] as new, k.by_status[3] as retry, k.by_status[4] as retained, k.by_status[5] as released,
+       k.by_status[6] as failed, k.by_status[7] as expired, k.by_status[8] as cancelled, k.delayed,
+       greatest(k.by_status[2] + k.by_status[3] - k.delayed, 0) as ready,
+       k.created / k.seconds as created_per_second, k.finished / k.seconds as finished_per_second, k.paused
+from pgqueue.count_now k;
+
+create view pgqueue.workers as
+select q.namespace, l.worker, sum(l.held)::bigint as held, min(l.retained_at) as since,
+       array_agg(distinct q.name order by q.name) as queues, min(l.expires_at) as expires_at
+from pgqueue.lease l join pgqueue.queue q on q.id = l.queue_id and q.deleted_at is null
+group by q.namespace, l.worker;
+
+create view pgqueue.tickers as
+select t.namespace, t.name as ticker, case when t.period > 0 then pgqueue.nanos(t.period) end as period, nullif(t.cron, '') as cron,
+       coalesce(nullif(t.timezone, ''), 'UTC') as timezone, nullif(t.queue, '') as queue, t.misfire, t.misfire_limit, t.overlap, t.paused,
+       t.last_at, t.next_at, nullif(t.fault, '') as fault, t.version, t.created_at, t.updated_at
+from pgqueue.ticker t;
+
+create view pgqueue.ticks as
+select k.id, t.namespace, t.name as ticker, k.at, k.fired_at, k.task_id as task, q.name as queue, k.skipped, k.manual
+from pgqueue.tick k
+join pgqueue.ticker t on t.id = k.ticker_id
+left join pgqueue.queue q on q.id = k.queue_id and q.deleted_at is null;
+
+create view pgqueue.errors as
+select e.task_id as task, q.namespace, q.name as queue, e.attempt, e.at, e.worker, e.error
+from pgqueue.task_error e join pgqueue.queue q on q.id = e.queue_id and q.deleted_at is null;
+
+-- PUBLIC may execute every new function by default. Roles get the functions that they need: scripts/roles.sql.
+do $$
+declare
+    f regprocedure;
+begin
+    for f in select p.oid from pg_proc p where p.pronamespace = (select c.relnamespace from pg_class c where c.oid = 'pgqueue.queue'::regclass) loop
+        execute format('revoke execute on function %s from public', f);
+    end loop;
+end $$;

@@ -1,0 +1,776 @@
+package postgrestest_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	stdsql "database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx" of database/sql
+
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/adapters/sqltx"
+	"github.com/pgqueue/pgqueue/domain/manager"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/queuetest"
+)
+
+// sqlProducer is a service that creates its tasks by the SQL API.
+type sqlProducer struct {
+	queue.Service
+	db    *stdsql.DB
+	known *sync.Map // ids that were given before
+}
+
+func (p *sqlProducer) In(namespace string) (queue.Service, error) {
+	s, err := p.Service.In(namespace)
+	if err != nil {
+		return nil, err
+	}
+	return &sqlProducer{s, p.db, p.known}, nil
+}
+
+func (p *sqlProducer) CreateTask(ctx context.Context, name string, meta queue.TaskMeta) (*queue.Task, error) {
+	id, err := sqltx.CreateTask(ctx, p.db, name, meta, sqltx.WithNamespace(p.Namespace()))
+	if err != nil {
+		return nil, err
+	}
+	return p.read(ctx, id)
+}
+
+func (p *sqlProducer) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*queue.Task, error) {
+	tx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tx.Rollback() }()
+	ids, err := sqltx.CreateTasks(ctx, tx, tasks, sqltx.WithNamespace(p.Namespace()))
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, err
+	}
+
+	out := make([]*queue.Task, len(ids))
+	for i, id := range ids {
+		if len(ids) > 1000 { // a get each would take minutes
+			out[i] = &queue.Task{ID: id}
+			continue
+		}
+		if out[i], err = p.read(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (p *sqlProducer) read(ctx context.Context, id int64) (*queue.Task, error) {
+	t, err := p.GetTask(ctx, id)
+	if err == nil {
+		_, t.Replayed = p.known.LoadOrStore(id, true)
+	}
+	return t, err
+}
+
+// TestServiceOverSQL holds the SQL API to the sentences of the producer, and the rest of the service to tasks that it made.
+func TestServiceOverSQL(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	var stores sync.Map
+	store := func(t testing.TB, s queue.Service) *postgres.Store {
+		t.Helper()
+		v, _ := stores.Load(s)
+		return v.(*postgres.Store)
+	}
+	queuetest.TestService(t, queuetest.ServiceHarness{
+		New: func(t testing.TB) queue.Service {
+			url := postgrestest.URL(t)
+			s := postgrestest.OpenURL(t, url)
+			firstPartition(t, s)
+			m, err := manager.New(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := m.Close(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+			db := openSQL(t, "pgx", url)
+			p := &sqlProducer{m, db, &sync.Map{}}
+			stores.Store(queue.Service(p), s)
+			return p
+		},
+		Advance: func(t testing.TB, s queue.Service, d time.Duration) { postgrestest.Advance(t, store(t, s), d) },
+		Chores:  func(t testing.TB, s queue.Service) { queuetest.Chores(t, store(t, s)) },
+	})
+}
+
+// openSQL opens a database by a driver of database/sql.
+func openSQL(t testing.TB, driver, url string) *stdsql.DB {
+	t.Helper()
+	db, err := stdsql.Open(driver, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// firstPartition makes the first partition, which the databases of tests lack.
+func firstPartition(t testing.TB, s *postgres.Store) {
+	t.Helper()
+	queuetest.Chores(t, s)
+}
+
+// migrated returns a connection to a database as the migrations leave it, without any server, and its queue mail.
+func migrated(t *testing.T, schema string) *pgx.Conn {
+	t.Helper()
+	dsn := postgrestest.Empty(t)
+	s := open(t, dsn, postgres.WithSchema(schema))
+	up(t, s)
+	mustQueue(t, s, "mail")
+	return connect(t, dsn)
+}
+
+// sqlState returns the SQLSTATE and the message of an error of PostgreSQL.
+func sqlState(t *testing.T, err error) (code, message string) {
+	t.Helper()
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		t.Fatalf("got %v, want an error of PostgreSQL", err)
+	}
+	return e.Code, e.Message
+}
+
+func TestCreateTaskForms(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	conn := migrated(t, postgres.DefaultSchema)
+	for _, form := range []struct {
+		call string
+		args []any
+		want string // the payload
+	}{
+		{"create_task('mail')", nil, `{}`},
+		{`create_task('mail', '{"a": 1}')`, nil, `{"a": 1}`},
+		{`create_task('mail', '{"a": 1}'::json)`, nil, `{"a": 1}`},
+		{`create_task('mail', '{"b":1,"a": 1}'::jsonb)`, nil, `{"a": 1, "b": 1}`},
+		{"create_task('mail', json_build_object('id', 7))", nil, `{"id" : 7}`},
+		{"create_task('mail', jsonb_build_object('id', 7))", nil, `{"id": 7}`},
+		{"create_task($1, $2)", []any{"mail", "[1]"}, `[1]`},
+		{"create_task($1, $2::jsonb)", []any{"mail", "[1]"}, `[1]`},
+		{"create_task(queue => 'mail', key => 'named')", nil, `{}`},
+		{"create_task(queue => ' MAIL ', payload => 'null', priority => 5, namespace => 'default', options => '{}')", nil, `null`},
+		{"create_task('mail', null::json)", nil, `{}`},
+		{"create_task('mail', '1', delay => '1 hour', headers => '{\"a\": \"b\"}')", nil, `1`},
+		{"create_tasks('mail', array['1', '2'])", nil, `1`},
+		{"create_tasks('mail', array['1']::json[])", nil, `1`},
+		{"create_tasks('mail', array['1']::jsonb[], priority => -3)", nil, `1`},
+		{"create_tasks($1, $2::text[])", []any{"mail", []string{"[2]"}}, `[2]`},
+	} {
+		var id int64
+		if err := conn.QueryRow(t.Context(), "select pgqueue."+form.call, form.args...).Scan(&id); err != nil {
+			t.Errorf("%s: %v", form.call, err)
+			continue
+		}
+		var got string
+		if err := conn.QueryRow(t.Context(), "select payload::text from pgqueue.task where id = $1", id).Scan(&got); err != nil || got != form.want {
+			t.Errorf("%s has the payload %s, want %s (%v)", form.call, got, form.want, err)
+		}
+	}
+}
+
+func TestBadInputOfSQL(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	conn := migrated(t, postgres.DefaultSchema)
+	long := func(n int) string { return fmt.Sprintf("repeat('x', %d)", n) }
+	str := func(n int) string { return fmt.Sprintf(`('"' || repeat('x', %d) || '"')`, n-2) }
+	nest := func(n int) string { return fmt.Sprintf("(repeat('[', %d) || repeat(']', %d))", n, n) }
+	object := func(n, size int) string {
+		return fmt.Sprintf("(select json_object_agg('h' || lpad(i::text, 3, '0'), repeat('v', %d)) from generate_series(1, %d) i)", size-4, n)
+	}
+
+	if _, err := conn.Exec(t.Context(), "select pgqueue.create_task('mail', '1', key => 'there')"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ good, call, code, message string }{
+		{"", "create_task(null)", "PQ422", "queue: must be"},
+		{"", "create_task('')", "PQ422", "queue: must be"},
+		{"", "create_task('a b')", "PQ422", "queue: must be"},
+		{"", "create_task(" + long(64) + ")", "PQ422", "queue: must be"},
+		{"", "create_task('none')", "PQ404", "queue none: not found"},
+		{"", "create_task('mail', namespace => 'other')", "PQ404", "queue mail: not found"},
+		{"", "create_task('mail', namespace => 'pgqueue')", "PQ422", "namespace: must be"},
+		{"", "create_task('mail', namespace => 'a.b')", "PQ422", "namespace: must be"},
+		{"", "create_task('mail', '{')", "PQ422", "payload: must be one JSON value, got '{'"},
+		{"", "create_task('mail', ' ')", "PQ422", "payload: must be one JSON value"},
+		{`create_task('mail', '"\ud83d\ude00 \\ud800"')`, `create_task('mail', '"\ud800"')`, "PQ422", "payload: must have no lone surrogate"},
+		{"", `create_task('mail', '"\udc00\ud800"'::json)`, "PQ422", "payload: must have no lone surrogate"},
+		{"create_task('mail', " + str(queue.DefaultMaxPayloadBytes) + ")", "create_task('mail', " + str(queue.DefaultMaxPayloadBytes+1) + ")", "PQ413", "payload: must have at most 1048576 bytes, got 1048577"},
+		{"create_task('mail', " + nest(queue.MaxJSONDepth) + ")", "create_task('mail', " + nest(queue.MaxJSONDepth+1) + ")", "PQ422", "payload: must be nested at most 128"},
+		{"create_task('mail', ('[' || repeat('{\"]\":[]},', 200) || '1]'))", "create_task('mail', repeat('[{\"\\\"\":', 65) || '1' || repeat('}]', 65))", "PQ422", "payload: must be nested at most 128"},
+		{"create_task('mail', key => " + long(queue.MaxKeyBytes) + ")", "create_task('mail', key => " + long(queue.MaxKeyBytes+1) + ")", "PQ422", "key: must have at most 255 bytes, got 256"},
+		{"create_task('mail', '1', key => 'there')", "create_task('mail', '2', key => 'there')", "PQ409", "key: must be new"},
+		{"create_task('mail', priority => 32767)", "create_task('mail', priority => 32768)", "PQ422", "priority: must be a number from -32768 to 32767, got 32768"},
+		{"create_task('mail', priority => -32768)", "create_task('mail', priority => -32769)", "PQ422", "priority: must be"},
+		{"create_task('mail', delay => '3650 days')", "create_task('mail', delay => '3650 days 1 us')", "PQ422", "delay: must be a duration from 0"},
+		{"create_task('mail', delay => '0')", "create_task('mail', delay => '-1 us')", "PQ422", "delay: must be a duration from 0"},
+		{"", "create_task('mail', delay => '170000000 years')", "PQ422", "delay: must be a duration from 0"},
+		{"", "create_task('mail', delay => '1 s', delayed_at => now())", "PQ422", "delay: must not come with delayed_at"},
+		{"create_task('mail', delayed_at => '2020-01-01')", "create_task('mail', delayed_at => 'infinity')", "PQ422", "delayed_at: must be a time"},
+		{"", "create_task('mail', delayed_at => '10000-01-01')", "PQ422", "delayed_at: must be a time"},
+		{"create_task('mail', headers => '{}')", "create_task('mail', headers => '[]')", "PQ422", "headers: must be a JSON object, got array"},
+		{"create_task('mail', headers => 'null')", "create_task('mail', headers => '{\"a\": 1}')", "PQ422", "headers: must have names and texts, got another form at a"},
+		{"", "create_task('mail', headers => '{\"\": \"\"}')", "PQ422", "headers: must have names"},
+		{"", `create_task('mail', headers => '{"a": "\u0000"}')`, "PQ422", "headers: must not contain NUL"},
+		{"create_task('mail', headers => " + object(queue.MaxHeaders, 10) + ")", "create_task('mail', headers => " + object(queue.MaxHeaders+1, 10) + ")", "PQ422", "headers: must be at most 64 headers, got 65"},
+		{"create_task('mail', headers => " + object(4, queue.MaxHeadersBytes/4) + ")", "create_task('mail', headers => " + object(4, queue.MaxHeadersBytes/4+1) + ")", "PQ422", "headers: must have at most 16384 bytes together, got 16388"},
+		{"create_task('mail', options => null)", "create_task('mail', options => '{\"group\": 1, \"after\": 2}')", "PQ422", "options: must be known to this version (1), got"},
+		{"", "create_task('mail', options => '[]')", "PQ422", "options: must be a JSON object"},
+		{"", "create_tasks('mail', array['1', '{'])", "PQ422", "payloads[1]: must be one JSON value"},
+		{"", `create_tasks('mail', array['1', '2', '"\ud800"']::json[])`, "PQ422", "payloads[2]: must have no lone surrogate"},
+		{"create_tasks('mail', array(select '1' from generate_series(1, 10000)))", "create_tasks('mail', array(select '1' from generate_series(1, 10001)))", "PQ422", "payloads: must be at most 10000 tasks, got 10001"},
+		{"", "complete_task(1, 1, '{')", "PQ422", "result: must be one JSON value"},
+		{"", "complete_task(1, 1, " + str(queue.DefaultMaxPayloadBytes+1) + ")", "PQ413", "result: must have at most"},
+		{"", `complete_task(1, 1, '"\ud800"'::json)`, "PQ422", "result: must have no lone surrogate"},
+		{"", "complete_task(1, 1, options => '{\"x\": 1}')", "PQ422", "options: must be known"},
+		{"", "complete_task(987654321, 256)", "PQ404", "task 987654321: not found"},
+		{"", "complete_task(1, null)", "PQ410", "token: must be that of the present lease of task 1"},
+		{"", "complete_task(1, 256)", "PQ410", "token: must be that of the present lease of task 1"},
+	} {
+		if c.good != "" {
+			if _, err := conn.Exec(t.Context(), "select pgqueue."+c.good); err != nil {
+				t.Errorf("%.100s: %v", c.good, err)
+			}
+		}
+
+		before := contentOf(t, conn)
+		_, err := conn.Exec(t.Context(), "select pgqueue."+c.call)
+		if err == nil {
+			t.Errorf("%.100s is taken, want %s", c.call, c.code)
+			continue
+		}
+		if code, message := sqlState(t, err); code != c.code || !strings.HasPrefix(message, c.message) {
+			t.Errorf("%.100s: %s %s, want %s %s", c.call, code, message, c.code, c.message)
+		}
+		if after := contentOf(t, conn); after != before {
+			t.Errorf("%.100s changed the tables: %s, want %s", c.call, after, before)
+		}
+	}
+
+	t.Run("in an aborted transaction PostgreSQL refuses the call", func(t *testing.T) {
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback(t.Context()) }()
+		_, _ = tx.Exec(t.Context(), "select 1/0")
+		_, err = tx.Exec(t.Context(), "select pgqueue.create_task('mail')")
+		if code, _ := sqlState(t, err); code != "25P02" {
+			t.Errorf("SQLSTATE %s, want 25P02", code)
+		}
+	})
+}
+
+// contentOf returns the number of rows of the tables that a create writes.
+func contentOf(t *testing.T, conn *pgx.Conn) (rows string) {
+	t.Helper()
+	err := conn.QueryRow(t.Context(), `select concat_ws(' ', (select count(*) from pgqueue.task), (select count(*) from pgqueue.ready),
+		(select count(*) from pgqueue.delayed), (select count(*) from pgqueue.task_key), (select sum(n) from pgqueue.event), (select count(*) from pgqueue.lane))`).Scan(&rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// TestFunctionsAreClosed walks pg_proc: no function of the schema is executable by PUBLIC, and each that runs with the
+// rights of its owner, or has a body that is read when it runs, has a search path.
+func TestFunctionsAreClosed(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	for _, schema := range []string{postgres.DefaultSchema, "order"} {
+		conn := migrated(t, schema)
+		rows, err := conn.Query(t.Context(), `
+			select p.oid::regprocedure::text, p.prosecdef, p.prosqlbody is null, coalesce(p.proconfig::text, ''),
+			       exists (select 1 from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0)
+			from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = $1`, schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var name, config string
+		var definer, text, public bool
+		seen := 0
+		_, err = pgx.ForEachRow(rows, []any{&name, &definer, &text, &config, &public}, func() error {
+			seen++
+			if public {
+				t.Errorf("%s is executable by PUBLIC", name)
+			}
+			if (definer || text) && !strings.Contains(config, "search_path") && !strings.Contains(name, "clock(") && !(definer && !text) {
+				t.Errorf("%s has no search path", name)
+			}
+			return nil
+		})
+		if err != nil || seen < 25 {
+			t.Fatalf("saw %d functions, want at least 25 (%v)", seen, err)
+		}
+	}
+}
+
+// TestPayloadPrints compares the fingerprints of the SQL API with those of the store.
+func TestPayloadPrints(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	conn := migrated(t, postgres.DefaultSchema)
+	random := rand.New(rand.NewPCG(7, 11))
+	var texts []string
+	for range 2000 {
+		texts = append(texts, randomJSON(random, 4))
+	}
+	rows, err := conn.Query(t.Context(), "select t, pgqueue.payload_print(t) from unnest($1::text[]) t", texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text string
+	var print []byte
+	if _, err := pgx.ForEachRow(rows, []any{&text, &print}, func() error {
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, []byte(text)); err != nil {
+			return fmt.Errorf("%q: %w", text, err)
+		}
+		if want := sha256.Sum256(compact.Bytes()); !bytes.Equal(print, want[:]) {
+			t.Errorf("%q has another fingerprint in SQL", text)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// randomJSON returns a JSON text with white space, escapes and separators of lines.
+func randomJSON(r *rand.Rand, depth int) string {
+	space := func() string { return []string{"", "", " ", "\n", "\r\n\t"}[r.IntN(5)] }
+	text := func() string {
+		parts := []string{"a", " ", `\"`, `\\`, `\u0000`, `\u2028`, "\u2028", "ö", `\n`, "{", "]", ",", ": "}
+		var b strings.Builder
+		for range r.IntN(6) {
+			b.WriteString(parts[r.IntN(len(parts))])
+		}
+		return `"` + b.String() + `"`
+	}
+	switch kind := r.IntN(6); {
+	case kind == 0 && depth > 0:
+		var items []string
+		for range r.IntN(4) {
+			items = append(items, space()+randomJSON(r, depth-1)+space())
+		}
+		return "[" + strings.Join(items, ",") + space() + "]"
+	case kind <= 2 && depth > 0:
+		var items []string
+		for range r.IntN(4) {
+			items = append(items, space()+text()+space()+":"+space()+randomJSON(r, depth-1))
+		}
+		return "{" + strings.Join(items, ",") + space() + "}"
+	case kind == 3:
+		return []string{"1", "-0.5e10", "123456789012345678901234567890", "true", "null"}[r.IntN(5)]
+	}
+	return text()
+}
+
+func TestSQLTransactions(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	url := postgrestest.URL(t)
+	s := open(t, url)
+	firstPartition(t, s)
+	mustQueue(t, s, "mail")
+	conn := connect(t, url)
+	exec := func(t *testing.T, q string, args ...any) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), q, args...); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+	total := func(t *testing.T) (n int) {
+		t.Helper()
+		if err := conn.QueryRow(t.Context(), "select count(*) from pgqueue.tasks").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	exec(t, "create table orders (id int)")
+
+	t.Run("triggers for rows and for statements create tasks, which a rollback takes back", func(t *testing.T) {
+		exec(t, `create function each_row() returns trigger language plpgsql as
+			$$ begin perform pgqueue.create_task('mail', json_build_object('id', new.id), key => 'order-' || new.id); return new; end $$`)
+		exec(t, "create trigger each_row after insert on orders for each row execute function each_row()")
+		exec(t, "insert into orders select generate_series(1, 100)")
+		if n := total(t); n != 100 {
+			t.Fatalf("%d tasks, want 100", n)
+		}
+		exec(t, "begin; insert into orders select generate_series(101, 200); rollback")
+		if n := total(t); n != 100 {
+			t.Fatalf("%d tasks after a rollback, want 100", n)
+		}
+		exec(t, "drop trigger each_row on orders")
+
+		exec(t, `create function all_rows() returns trigger language plpgsql as
+			$$ begin perform pgqueue.create_tasks('mail', array(select json_build_object('id', id) from new_rows order by id)); return null; end $$`)
+		exec(t, "create trigger all_rows after insert on orders referencing new table as new_rows for each statement execute function all_rows()")
+		exec(t, "insert into orders select generate_series(201, 1200)")
+		exec(t, "insert into orders select 1 where false")
+		if n := total(t); n != 1100 {
+			t.Fatalf("%d tasks, want 1100", n)
+		}
+	})
+
+	t.Run("the tasks are retained in their order, and counted", func(t *testing.T) {
+		stats, err := s.QueueStats(t.Context(), queue.DefaultNamespace, "mail")
+		if err != nil || stats[0].Ready != 1100 {
+			t.Fatalf("stats are %+v (%v), want 1100 ready tasks", stats, err)
+		}
+		var ready int64
+		if err := conn.QueryRow(t.Context(), "select ready from pgqueue.queue_stats where namespace = 'default' and queue = 'mail'").Scan(&ready); err != nil || ready != 1100 {
+			t.Fatalf("the view has %d ready tasks (%v), want 1100", ready, err)
+		}
+		for at := 0; at < 1100; {
+			tasks := retain(t, s, 100)
+			if len(tasks) == 0 {
+				t.Fatalf("retained no task after %d", at)
+			}
+			for _, task := range tasks {
+				want := at + 1
+				if at >= 100 {
+					want = at + 101
+				}
+				var order struct{ ID int }
+				if err := json.Unmarshal(task.Payload, &order); err != nil || order.ID != want {
+					t.Fatalf("task %d is of order %d, want %d (%v)", at, order.ID, want, err)
+				}
+				at++
+			}
+		}
+	})
+
+	t.Run("the feed lists each task of a batch with gaps between its ids", func(t *testing.T) {
+		last, err := s.LastEvent(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec(t, `select pgqueue.insert_tasks('mail', array(select '1'::json from generate_series(1, 400)), null, null, null, 0, null, 'default', '{}')`)
+		page, err := s.ListEvents(t.Context(), queue.DefaultNamespace, queue.EventFilter{After: last}, 1000)
+		if err != nil || len(page.Events) != 400 {
+			t.Fatalf("the feed has %d events (%v), want 400", len(page.Events), err)
+		}
+	})
+
+	t.Run("a create notifies waiting callers when it commits, unless it is muted", func(t *testing.T) {
+		listener := connect(t, url)
+		if _, err := listener.Exec(t.Context(), "listen pgqueue"); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, "begin; set local pgqueue.notify = off; select pgqueue.create_task('mail'); commit")
+		exec(t, "select pgqueue.create_task('mail', delay => '1 h')")
+		exec(t, "begin; select pgqueue.create_task('mail'); select pgqueue.create_task('mail'); commit; select pg_notify('pgqueue', 'end')")
+		for _, want := range []string{"- default/mail", "end"} {
+			n, err := listener.WaitForNotification(t.Context())
+			if err != nil || n.Payload != want {
+				t.Fatalf("notified of %+v (%v), want %s", n, err, want)
+			}
+		}
+	})
+
+	t.Run("of two creates with one key the second waits and gets the id of the first", func(t *testing.T) {
+		other := connect(t, url)
+		exec(t, "begin")
+		var first, second int64
+		if err := conn.QueryRow(t.Context(), `select pgqueue.create_task('mail', '{"a":1}', key => 'twice')`).Scan(&first); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			done <- other.QueryRow(t.Context(), `select pgqueue.create_task('mail', '{ "a": 1 }', key => 'twice')`).Scan(&second)
+		}()
+		awaitLockWait(t, conn, other.PgConn().PID())
+		exec(t, "commit")
+		if err := <-done; err != nil || first != second {
+			t.Fatalf("the creates have the ids %d and %d (%v)", first, second, err)
+		}
+		// Go finds the same task under the key.
+		out, err := s.CreateTasks(t.Context(), queue.Create{Namespace: "default", Tasks: []queue.NewTask{{Queue: "mail", TaskMeta: queue.TaskMeta{Key: "twice", Payload: []byte(`{"a":1}`)}}}})
+		if err != nil || out[0].Err != nil || out[0].Task.ID != first || !out[0].Task.Replayed {
+			t.Fatalf("Go got %+v (%v), want task %d replayed", out, err, first)
+		}
+	})
+
+	t.Run("a missing partition is PQ503, and the call succeeds once a server has made it", func(t *testing.T) {
+		exec(t, "select setval('pgqueue.turn', (select max(upper) from pgqueue.part))")
+		_, err := conn.Exec(t.Context(), "select pgqueue.create_task('mail')")
+		if code, _ := sqlState(t, err); code != "PQ503" {
+			t.Fatalf("SQLSTATE %s, want PQ503", code)
+		}
+		firstPartition(t, s) // background work makes the next partition
+		exec(t, "select pgqueue.create_task('mail')")
+	})
+}
+
+// awaitLockWait waits until the backend pid waits for a lock.
+func awaitLockWait(t *testing.T, conn *pgx.Conn, pid uint32) {
+	t.Helper()
+	for {
+		var waits bool
+		if err := conn.QueryRow(t.Context(), "select cardinality(pg_blocking_pids($1)) > 0", int32(pid)).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+		if waits {
+			return
+		}
+	}
+}
+
+func TestCompleteTask(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	url := postgrestest.URL(t)
+	s := open(t, url)
+	mustQueue(t, s, "mail")
+	conn := connect(t, url)
+	db := openSQL(t, "pgx", url)
+	create := func(t *testing.T, n int) []*queue.Task {
+		t.Helper()
+		c := queue.Create{Namespace: "default"}
+		for range n {
+			c.Tasks = append(c.Tasks, queue.NewTask{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte("1")}})
+		}
+		if _, err := s.CreateTasks(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		tasks := retain(t, s, n)
+		if len(tasks) != n {
+			t.Fatalf("retained %d tasks, want %d", len(tasks), n)
+		}
+		return tasks
+	}
+	get := func(t *testing.T, id int64) *queue.Task {
+		t.Helper()
+		tasks, err := s.GetTasks(t.Context(), "default", []int64{id}, false)
+		if err != nil || tasks[0] == nil {
+			t.Fatalf("task %d is %v (%v)", id, tasks, err)
+		}
+		return tasks[0]
+	}
+
+	t.Run("the tasks of one lease end one by one, each with its result", func(t *testing.T) {
+		tasks := create(t, 5)
+		for i, task := range tasks {
+			if err := sqltx.Complete(t.Context(), db, task, map[string]int{"n": i}); err != nil {
+				t.Fatal(err)
+			}
+			got := get(t, task.ID)
+			if got.Status != queue.StatusReleased || string(got.Result) != fmt.Sprintf(`{"n":%d}`, i) || got.Attempt != 1 || got.Worker != "w" || got.FinishedAt.IsZero() {
+				t.Fatalf("task is %+v", got)
+			}
+			for _, other := range tasks[i+1:] {
+				if get(t, other.ID).Status != queue.StatusRetained {
+					t.Fatalf("task %d ended with its neighbour", other.ID)
+				}
+			}
+		}
+		sound(t, s)
+	})
+	t.Run("a rollback takes the end back, a commit keeps it, a repeat changes nothing", func(t *testing.T) {
+		task := create(t, 1)[0]
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sqltx.Complete(t.Context(), tx, task, nil); err != nil {
+			t.Fatal(err)
+		}
+		_ = tx.Rollback()
+		if get(t, task.ID).Status != queue.StatusRetained {
+			t.Fatal("the rollback kept the end of the task")
+		}
+		for range 2 {
+			if err := sqltx.Complete(t.Context(), db, task, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := get(t, task.ID); got.Status != queue.StatusReleased || string(got.Result) != "1" {
+			t.Fatalf("task is %+v", got)
+		}
+		// A release of the same lease by Go is answered as a repeat too.
+		out, err := s.ReleaseTasks(t.Context(), "default", []queue.Release{{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeSuccess}})
+		if err != nil || out[0].Err != nil || !out[0].Replayed {
+			t.Fatalf("the release is answered by %+v (%v)", out, err)
+		}
+	})
+	t.Run("a stale token changes nothing", func(t *testing.T) {
+		task := create(t, 1)[0]
+		out, err := s.ReleaseTasks(t.Context(), "default", []queue.Release{{ID: task.ID, Token: task.Lease.Token, Outcome: queue.OutcomeHandBack}})
+		if err != nil || out[0].Err != nil {
+			t.Fatal(err, out[0].Err)
+		}
+		again := retain(t, s, 1)
+		if again[0].ID != task.ID {
+			t.Fatalf("retained task %d, want %d", again[0].ID, task.ID)
+		}
+		for _, stale := range []*queue.Task{task, {ID: task.ID, Lease: &queue.Lease{Token: again[0].Lease.Token + 1}}, {ID: task.ID, Lease: &queue.Lease{}}} {
+			if err := sqltx.Complete(t.Context(), db, stale, nil); queue.KindOf(err) != queue.KindLeaseLost {
+				t.Fatalf("a stale token is answered by %v", err)
+			}
+		}
+		if get(t, task.ID).Status != queue.StatusRetained {
+			t.Fatal("a stale token ended the task")
+		}
+		if err := sqltx.Complete(t.Context(), db, again[0], nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("a task with a requested cancellation ends cancelled", func(t *testing.T) {
+		tasks := create(t, 2)
+		if _, err := s.CancelTasks(t.Context(), "default", selectionOf(tasks[0].ID)); err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			if err := sqltx.Complete(t.Context(), db, task, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a, b := get(t, tasks[0].ID).Status, get(t, tasks[1].ID).Status; a != queue.StatusCancelled || b != queue.StatusReleased {
+			t.Fatalf("the tasks are %s and %s", a, b)
+		}
+		sound(t, s)
+	})
+	t.Run("a completion waits for a heartbeat that splits the lease, and finds the task", func(t *testing.T) {
+		tasks := create(t, 3)
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), "select 1 from pgqueue.lease where $1 = any (task_ids) for update", tasks[1].ID); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		single := connect(t, url)
+		go func() {
+			_, err := single.Exec(t.Context(), "select pgqueue.complete_task($1, $2)", tasks[1].ID, tasks[1].Lease.Token)
+			done <- err
+		}()
+		other := connect(t, url)
+		awaitLockWait(t, other, single.PgConn().PID())
+		// The row of the task moves to part 2, as a heartbeat of that task alone does.
+		for _, q := range []string{
+			`insert into pgqueue.lease (token, part, held, queue_id, retained_at, granted, expires_at, worker, task_ids)
+			 select token, 2, 1, queue_id, retained_at, granted, expires_at, worker, array[0, task_ids[2], 0] from pgqueue.lease where $1 = any (task_ids)`,
+			"update pgqueue.lease set task_ids[2] = 0, held = 2 where $1 = any (task_ids) and part = 0",
+		} {
+			if _, err := tx.Exec(t.Context(), q, tasks[1].ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range []*queue.Task{tasks[0], tasks[2]} {
+			if err := sqltx.Complete(t.Context(), db, task, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sound(t, s)
+	})
+}
+
+// sound fails the test when rows of the store contradict each other.
+func sound(t *testing.T, s *postgres.Store) {
+	t.Helper()
+	if err := audit(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+}
+
+func selectionOf(ids ...int64) queue.Selection { return queue.Selection{IDs: ids} }
+
+// TestSQLRoles has the producer's role create tasks by functions alone, in two schemas.
+func TestSQLRoles(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	for _, schema := range []string{postgres.DefaultSchema, "order"} {
+		t.Run(schema, func(t *testing.T) {
+			t.Parallel()
+			roles := setUpRoles(t, schema)
+			server := open(t, roles.login(t, "app"), postgres.WithSchema(schema))
+			mustQueue(t, server, "mail")
+			in := pgx.Identifier{schema}.Sanitize() + "."
+			producer := roles.connect(t, "producer")
+			for _, q := range []string{"create_task('mail', key => 'a')", "create_task('mail', '1'::jsonb)", "create_tasks('mail', array['1', '2'])", "api_version()"} {
+				if _, err := producer.Exec(t.Context(), "select "+in+q); err != nil {
+					t.Errorf("%s: %v", q, err)
+				}
+			}
+			for _, q := range []string{
+				"select " + in + "complete_task(1, 256)", "select * from " + in + "tasks", "select payload from " + in + "task",
+				"select " + in + "insert_tasks('mail', array['1']::json[], null, null, null, 0, null, 'default', '{}')",
+				"select * from " + in + "errors",
+			} {
+				_, err := producer.Exec(t.Context(), q)
+				if code, _ := sqlState(t, err); code != "42501" {
+					t.Errorf("%s: SQLSTATE %s, want 42501", q, code)
+				}
+			}
+			reader := roles.connect(t, "readonly")
+			for _, view := range []string{"tasks", "queues", "queue_stats", "workers", "tickers", "ticks", "errors"} {
+				if _, err := reader.Exec(t.Context(), "select * from "+in+view); err != nil {
+					t.Errorf("%s: %v", view, err)
+				}
+			}
+			if stats, err := server.QueueStats(t.Context(), "default", "mail"); err != nil || stats[0].Ready != 4 {
+				t.Errorf("stats are %+v (%v), want 4 ready tasks", stats, err)
+			}
+		})
+	}
+}
+
+// TestSQLChannel has a store of another schema wake up at the NOTIFY of its function.
+func TestSQLChannel(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	dsn := postgrestest.Empty(t)
+	s := open(t, dsn, postgres.WithSchema("order"))
+	up(t, s)
+	mustQueue(t, s, "mail")
+	wakes := make(chan queue.Wake, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() { _ = s.Listen(ctx, func(w queue.Wake) { wakes <- w }) })
+	defer done.Wait()
+	defer cancel()
+	conn := connect(t, dsn)
+	for !s.Listening() {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := conn.Exec(t.Context(), `select "order".create_task('mail')`); err != nil {
+		t.Fatal(err)
+	}
+	for w := range wakes {
+		if w == (queue.Wake{Namespace: "default", Queue: "mail"}) {
+			return
+		}
+	}
+}

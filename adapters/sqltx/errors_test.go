@@ -1,0 +1,55 @@
+package sqltx
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// driverError is an error of a driver: its text and its SQLSTATE.
+type driverError struct{ text, code string }
+
+func (e driverError) Error() string    { return e.text }
+func (e driverError) SQLState() string { return e.code }
+
+func TestTranslate(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		kind  queue.Kind
+		field string
+		text  string
+	}{
+		{driverError{"ERROR: key: must be new, got 'a' (SQLSTATE PQ409)", "PQ409"}, queue.KindKeyReused, "key", "create task: key: must be new, got 'a': SQLSTATE PQ409"},
+		{driverError{"pq: payloads[3]: must be one JSON value", "PQ422"}, queue.KindInvalid, "payloads[3]", "create task: payloads[3]: must be one JSON value: SQLSTATE PQ422"},
+		{driverError{"pq: queue none: not found (PQ404)", "PQ404"}, queue.KindNotFound, "", "create task: queue none: not found: SQLSTATE PQ404"},
+		{driverError{"ERROR: token: must be that of the present lease (SQLSTATE PQ410)", "PQ410"}, queue.KindLeaseLost, "token", ""},
+		{driverError{"x", "PQ413"}, queue.KindTooLarge, "", ""},
+		{driverError{"x", "PQ503"}, queue.KindUnavailable, "", ""},
+		{driverError{"could not serialize access", "40001"}, queue.KindUnavailable, "", "create task: the transaction must be repeated as a whole: could not serialize access"},
+		{driverError{"deadlock", "40P01"}, queue.KindUnavailable, "", ""},
+		{driverError{"unknown result", "40003"}, queue.KindIndeterminate, "", ""},
+		{driverError{"denied", "42501"}, queue.KindDenied, "", ""},
+		{driverError{"aborted", "25P02"}, queue.KindConflict, "", ""},
+		{driverError{"no function", "42883"}, queue.KindUnavailable, "", ""},
+		{driverError{"encoding", "22021"}, queue.KindInvalid, "", ""},
+		{driverError{"syntax", "42601"}, queue.KindInternal, "", ""},
+		{errors.New("broken pipe"), queue.KindIndeterminate, "", ""},
+		{context.Canceled, queue.KindCanceled, "", ""},
+		{context.DeadlineExceeded, queue.KindDeadline, "", ""},
+		{queue.Invalid("queue", "must be a name, got none"), queue.KindInvalid, "queue", "create task: queue: must be a name, got none"},
+	} {
+		err := translate("create task", c.err)
+		e, ok := errors.AsType[*queue.Error](err)
+		if !ok || e.Kind != c.kind || e.Field != c.field || e.Op != "create task" || c.text != "" && err.Error() != c.text {
+			t.Errorf("%v becomes %q of kind %s and field %q, want %q, %s and %q", c.err, err, queue.KindOf(err), e.Field, c.text, c.kind, c.field)
+		}
+		if code := stateOf(c.err); code != "" && stateOf(err) != code {
+			t.Errorf("%v loses its SQLSTATE %s", c.err, code)
+		}
+	}
+	if translate("create task", nil) != nil {
+		t.Error("no error becomes one")
+	}
+}
