@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/fergusstrange/embedded-postgres v1.34.0
-	github.com/lib/pq v1.10.9
+	github.com/lib/pq v1.12.3
 	go.uber.org/goleak v1.3.0
 )
 

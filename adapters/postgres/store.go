@@ -1,10 +1,10 @@
 package postgres
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"regexp"
 	"sync/atomic"

@@ -4,8 +4,8 @@
 // pooler: each call is one statement with arguments of text and int8. A call that fails in PostgreSQL aborts the
 // transaction, like any statement; bad input that this package finds itself does not.
 //
-// A [Querier] is *sql.Tx, *sql.Conn or *sql.DB, sqlx.Tx, bun.Tx, the DBTX of sqlc, tx.Statement.ConnPool of GORM, and the
-// client of ent with the feature sql/execquery:
+// A [Querier] is *sql.Tx, *sql.Conn or *sql.DB, sqlx.Tx, the field Tx of bun.Tx, the DBTX of sqlc, tx.Statement.ConnPool of
+// GORM, and the client of ent with the feature sql/execquery:
 //
 //	tx, err := db.BeginTx(ctx, nil)
 //	// … statements of the program

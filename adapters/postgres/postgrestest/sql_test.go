@@ -3,12 +3,15 @@ package postgrestest_test
 import (
 	"bytes"
 	"context"
+	cryptorand "crypto/rand"
 	"crypto/sha256"
 	stdsql "database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -567,7 +570,7 @@ func TestCompleteTask(t *testing.T) {
 	get := func(t *testing.T, id int64) *queue.Task {
 		t.Helper()
 		tasks, err := s.GetTasks(t.Context(), "default", []int64{id}, false)
-		if err != nil || tasks[0] == nil {
+		if err != nil || len(tasks) == 0 {
 			t.Fatalf("task %d is %v (%v)", id, tasks, err)
 		}
 		return tasks[0]
@@ -772,5 +775,44 @@ func TestSQLChannel(t *testing.T) {
 		if w == (queue.Wake{Namespace: "default", Queue: "mail"}) {
 			return
 		}
+	}
+}
+
+// sqlBlock matches an example of the page about SQL.
+var sqlBlock = regexp.MustCompile("(?s)```sql\n(.*?)```")
+
+// TestSQLPage runs the examples of the page about SQL, in their order.
+func TestSQLPage(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	conn := migrated(t, postgres.DefaultSchema)
+	page, err := os.ReadFile("../../../docs/how-to/sql.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Roles belong to the whole server, so the role of the page gets a name of this test's own.
+	role := "web_" + strings.ToLower(cryptorand.Text()[:8])
+	sql(t, conn, "set search_path = public", "create table orders (id int, email text)", "create role "+role)
+	t.Cleanup(func() {
+		if _, err := conn.PgConn().Exec(context.WithoutCancel(t.Context()), "drop owned by "+role+"; drop role "+role).ReadAll(); err != nil {
+			t.Error(err)
+		}
+	})
+
+	ran := 0
+	for _, m := range sqlBlock.FindAllStringSubmatch(string(page), -1) {
+		if strings.HasPrefix(m[1], "pgqueue.") { // a signature
+			continue
+		}
+		ran++
+		text := strings.ReplaceAll(m[1], "to web;", "to "+role+";")
+		if _, err := conn.PgConn().Exec(t.Context(), text).ReadAll(); err != nil {
+			t.Errorf("%s: %v", m[1], err)
+		}
+	}
+	sql(t, conn, "insert into orders values (1), (2)", "set role "+role, "select create_mail('1')", "reset role")
+	var n int
+	if err := conn.QueryRow(t.Context(), "select count(*) from pgqueue.tasks where queue = 'mail'").Scan(&n); err != nil || n != 4 || ran != 3 {
+		t.Errorf("%d tasks of %d examples (%v), want 4 of 3", n, ran, err)
 	}
 }

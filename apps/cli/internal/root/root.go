@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/admin"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/apply"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/bench"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/configure"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/queues"
@@ -222,7 +223,7 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 func newCommands(f *factory.Factory) []*cobra.Command {
 	commands := slices.Concat(
 		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), transfer.Commands(f),
-		top.Commands(f), bench.Commands(f), admin.Commands(f), token.Commands(f, admin.OpenTokens(f)), configure.Commands(f),
+		top.Commands(f), bench.Commands(f), admin.Commands(f), token.Commands(f, admin.OpenTokens(f)), configure.Commands(f), []*cobra.Command{apply.Command(f)},
 	)
 	for _, c := range commands {
 		if c.Short == "" {

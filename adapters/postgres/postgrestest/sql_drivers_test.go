@@ -1,0 +1,181 @@
+package postgrestest_test
+
+import (
+	"context"
+	stdsql "database/sql"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	_ "github.com/lib/pq" // the driver "postgres" of database/sql
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	gormpostgres "gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/adapters/sqltx"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// inTransaction runs f in a transaction of a library, which commits when f returns nil.
+type inTransaction func(ctx context.Context, f func(q sqltx.Querier) error) error
+
+// TestSQLDrivers creates and completes tasks in transactions of the drivers and libraries that the page about SQL names.
+func TestSQLDrivers(t *testing.T) {
+	needsDatabase(t)
+	t.Parallel()
+	url := postgrestest.URL(t)
+	s := open(t, url)
+	firstPartition(t, s)
+	mustQueue(t, s, "mail")
+
+	plain := func(db *stdsql.DB) inTransaction {
+		return func(ctx context.Context, f func(q sqltx.Querier) error) error {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if err := f(tx); err != nil {
+				return errors.Join(err, tx.Rollback())
+			}
+			return tx.Commit()
+		}
+	}
+	byPgx, byPq := openSQL(t, "pgx", url), openSQL(t, "postgres", url)
+	byGorm, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: byPgx}), &gorm.Config{Logger: logger.Discard, PrepareStmt: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byBun := bun.NewDB(byPgx, pgdialect.New())
+
+	for name, in := range map[string]inTransaction{
+		"pgx":    plain(byPgx),
+		"lib/pq": plain(byPq),
+		"a connection": func(ctx context.Context, f func(q sqltx.Querier) error) error {
+			conn, err := byPgx.Conn(ctx)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if _, err := conn.ExecContext(ctx, "begin"); err != nil {
+				return err
+			}
+			end := "commit"
+			if err = f(conn); err != nil {
+				end = "rollback"
+			}
+			_, ended := conn.ExecContext(ctx, end)
+			return errors.Join(err, ended)
+		},
+		"sqlx": func(ctx context.Context, f func(q sqltx.Querier) error) error {
+			tx, err := sqlx.NewDb(byPq, "postgres").BeginTxx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if err := f(tx); err != nil {
+				return errors.Join(err, tx.Rollback())
+			}
+			return tx.Commit()
+		},
+		"GORM": func(ctx context.Context, f func(q sqltx.Querier) error) error {
+			return byGorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return f(tx.Statement.ConnPool) })
+		},
+		"bun": func(ctx context.Context, f func(q sqltx.Querier) error) error {
+			return byBun.RunInTx(ctx, nil, func(_ context.Context, tx bun.Tx) error { return f(tx.Tx) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testSQLDriver(t, s, in) })
+	}
+}
+
+// errUndo rolls a transaction back.
+var errUndo = errors.New("undo")
+
+func testSQLDriver(t *testing.T, s queue.Store, in inTransaction) {
+	t.Helper()
+	ctx := t.Context()
+	create := func(meta queue.TaskMeta, undo error) (id int64, err error) {
+		err = in(ctx, func(q sqltx.Querier) error {
+			var err error
+			if id, err = sqltx.CreateTask(ctx, q, "mail", meta); err != nil {
+				return err
+			}
+			return undo
+		})
+		return id, err
+	}
+	get := func(id int64) *queue.Task {
+		tasks, err := s.GetTasks(ctx, queue.DefaultNamespace, []int64{id}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(tasks) == 0 {
+			return nil
+		}
+		return tasks[0]
+	}
+
+	full := queue.TaskMeta{
+		Payload: []byte(`{"a": "ö\u0000"}`), Key: "k-" + t.Name(), Priority: -7, Headers: map[string]string{"Ünï": "ö"},
+		DelayedAt: time.Date(2020, 1, 2, 3, 4, 5, 678901000, time.FixedZone("", 3600)),
+	}
+	if id, err := create(full, errUndo); !errors.Is(err, errUndo) || get(id) != nil {
+		t.Fatalf("after a rollback task %d is there (%v)", id, err)
+	}
+	id, err := create(full, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := get(id); string(got.Payload) != string(full.Payload) || got.Key != full.Key || got.Priority != -7 || got.Headers["Ünï"] != "ö" || !got.DelayedAt.Equal(full.DelayedAt) {
+		t.Fatalf("task is %+v", got)
+	}
+	if again, err := create(full, nil); err != nil || again != id {
+		t.Fatalf("a repeat gives task %d (%v), want %d", again, err, id)
+	}
+	full.Payload = []byte("2")
+	if _, err := create(full, nil); queue.KindOf(err) != queue.KindKeyReused {
+		t.Fatalf("a key with another payload is answered by %v", err)
+	}
+	if err := in(ctx, func(q sqltx.Querier) error {
+		_, err := sqltx.CreateTask(ctx, q, "none", queue.TaskMeta{})
+		return err
+	}); queue.KindOf(err) != queue.KindNotFound {
+		t.Fatalf("an unknown queue is answered by %v", err)
+	}
+
+	// Neighbours that are alike travel together; the order stays.
+	var ids []int64
+	if err := in(ctx, func(q sqltx.Querier) error {
+		var err error
+		ids, err = sqltx.CreateTasks(ctx, q, []queue.NewTask{
+			{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte("1")}}, {Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte(`"2, ]"`)}},
+			{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte("3"), Delay: time.Hour}},
+		})
+		return err
+	}); err != nil || len(ids) != 3 {
+		t.Fatalf("the batch has the ids %v (%v)", ids, err)
+	}
+	for i, want := range []string{"1", `"2, ]"`, "3"} {
+		if got := get(ids[i]); string(got.Payload) != want || got.DelayedAt.IsZero() != (i < 2) {
+			t.Fatalf("task %d of the batch is %+v", i, got)
+		}
+	}
+
+	held := retain(t, s, 10)
+	for _, task := range held {
+		if err := in(ctx, func(q sqltx.Querier) error { return sqltx.Complete(ctx, q, task, map[string]bool{"sent": true}) }); err != nil {
+			t.Fatal(err)
+		}
+		if got := get(task.ID); got.Status != queue.StatusReleased || string(got.Result) != `{"sent":true}` {
+			t.Fatalf("task is %+v", got)
+		}
+		stale := *task
+		stale.Lease = &queue.Lease{Token: task.Lease.Token + 256}
+		if err := in(ctx, func(q sqltx.Querier) error { return sqltx.Complete(ctx, q, &stale, nil) }); queue.KindOf(err) != queue.KindLeaseLost {
+			t.Fatalf("another token is answered by %v", err)
+		}
+	}
+}

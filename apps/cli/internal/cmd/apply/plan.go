@@ -1,0 +1,234 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The actions of a change.
+const (
+	actionCreate = "create"
+	actionUpdate = "update"
+	actionDelete = "delete"
+	actionNone   = "unchanged"
+)
+
+// change is what the file asks of one queue or ticker.
+type change struct {
+	Namespace string        `json:"namespace"`
+	Kind      string        `json:"kind"` // queue or ticker
+	Name      string        `json:"name"`
+	Action    string        `json:"action"`
+	Fields    []fieldChange `json:"fields,omitempty"`
+
+	do func(context.Context) error
+}
+
+// fieldChange is a field with another value.
+type fieldChange struct {
+	Field string `json:"field"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+}
+
+// planChanges compares the definitions with the server. It changes nothing. The changes are in an order in which each can be
+// made: queues come before the tickers that use them, and leave after them.
+func planChanges(ctx context.Context, root queue.Service, all []definition, prune bool) ([]change, error) {
+	var plan []change
+	for _, d := range all {
+		svc, err := root.In(d.namespace)
+		if err != nil {
+			return nil, err
+		}
+		some, err := planNamespace(ctx, svc, d, prune)
+		if err != nil {
+			return nil, err
+		}
+		plan = append(plan, some...)
+	}
+	return plan, nil
+}
+
+func planNamespace(ctx context.Context, svc queue.Service, d definition, prune bool) ([]change, error) {
+	queues, _, err := cmdutil.All(queue.Page{}, func(p queue.Page) ([]*queue.Queue, int64, error) {
+		page, err := svc.ListQueues(ctx, p)
+		return page.Queues, page.Count, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	tickers, err := listTickers(ctx, svc)
+	if err != nil {
+		return nil, err
+	}
+
+	isDefined := func(name string) bool {
+		return slices.ContainsFunc(d.queues, func(q defined[queue.Queue]) bool { return q.name == name })
+	}
+	remains := func(name string) bool {
+		return isDefined(name) || !prune && slices.ContainsFunc(queues, func(q *queue.Queue) bool { return q.Name == name })
+	}
+	for _, t := range d.tickers {
+		if t.want.Queue != "" && !remains(t.want.Queue) {
+			return nil, t.at.fault(fmt.Sprintf("queue: must be one of the file or of the namespace, got %.64q; define it, or correct the name", t.want.Queue))
+		}
+	}
+
+	plan := planQueues(svc, d.queues, queues)
+	plan = append(plan, planTickers(svc, d.tickers, tickers)...)
+	if !prune {
+		return plan, nil
+	}
+
+	for _, t := range tickers {
+		if !slices.ContainsFunc(d.tickers, func(other defined[queue.Ticker]) bool { return other.name == t.Name }) {
+			plan = append(plan, change{t.Namespace, "ticker", t.Name, actionDelete, nil, func(ctx context.Context) error {
+				_, err := svc.DeleteTicker(ctx, t.Name, queue.IfVersion(t.Version))
+				return err
+			}})
+		}
+	}
+	for _, q := range queues {
+		if isDefined(q.Name) {
+			continue
+		}
+		if err := checkEmpty(ctx, svc, q); err != nil {
+			return nil, err
+		}
+		plan = append(plan, change{q.Namespace, "queue", q.Name, actionDelete, nil, func(ctx context.Context) error {
+			_, err := svc.DeleteQueue(ctx, q.Name, queue.IfVersion(q.Version))
+			return err
+		}})
+	}
+	return plan, nil
+}
+
+// listTickers lists all tickers of the namespace.
+func listTickers(ctx context.Context, svc queue.Service) (all []*queue.Ticker, err error) {
+	p := queue.Page{Limit: queue.MaxPage}
+	for {
+		page, err := svc.ListTickers(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Tickers...)
+		if page.Next == "" {
+			return all, nil
+		}
+		p.Cursor = page.Next
+	}
+}
+
+// checkEmpty refuses to delete a queue with unfinished tasks, which would go with it.
+func checkEmpty(ctx context.Context, svc queue.Service, q *queue.Queue) error {
+	stats, err := svc.QueueStats(ctx, q.Name)
+	if err != nil {
+		return err
+	}
+	var unfinished int64
+	for status, n := range stats.Counts {
+		if !status.Finished() {
+			unfinished += n
+		}
+	}
+	if unfinished == 0 {
+		return nil
+	}
+	return &queue.Error{
+		Op: "prune", Kind: queue.KindConflict, Subject: "queue " + q.Name,
+		Msg: fmt.Sprintf("must have no unfinished tasks, got %d; work them off, or run: pgqueue delete-queue %s", unfinished, q.Name),
+	}
+}
+
+func planQueues(svc queue.Service, all []defined[queue.Queue], present []*queue.Queue) []change {
+	var plan []change
+	for _, d := range all {
+		i := slices.IndexFunc(present, func(q *queue.Queue) bool { return q.Name == d.name })
+		if i < 0 {
+			meta := queue.QueueMeta{Name: d.name}
+			copyFields(queueFields, &meta, &d.want, func(string) bool { return true })
+			plan = append(plan, change{d.want.Namespace, "queue", d.name, actionCreate, nil, func(ctx context.Context) error {
+				_, err := svc.CreateQueue(ctx, meta)
+				return err
+			}})
+			continue
+		}
+
+		fields := compareFields(queueFields, present[i], &d.want, d.given)
+		meta := queue.QueueMeta{IfVersion: present[i].Version}
+		copyFields(queueFields, &meta, &d.want, isChanged(fields))
+		plan = append(plan, newUpdate(d.want.Namespace, "queue", d.name, fields, func(ctx context.Context) error {
+			_, err := svc.UpdateQueue(ctx, d.name, meta)
+			return err
+		}))
+	}
+	return plan
+}
+
+func planTickers(svc queue.Service, all []defined[queue.Ticker], present []*queue.Ticker) []change {
+	var plan []change
+	for _, d := range all {
+		i := slices.IndexFunc(present, func(t *queue.Ticker) bool { return t.Name == d.name })
+		if i < 0 {
+			meta := queue.TickerMeta{Name: d.name}
+			copyFields(tickerFields, &meta, &d.want, func(string) bool { return true })
+			plan = append(plan, change{d.want.Namespace, "ticker", d.name, actionCreate, nil, func(ctx context.Context) error {
+				_, err := svc.CreateTicker(ctx, meta)
+				return err
+			}})
+			continue
+		}
+
+		// An update names the changed fields alone, because a schedule that it names begins anew.
+		fields := compareFields(tickerFields, present[i], &d.want, d.given)
+		meta := queue.TickerMeta{IfVersion: present[i].Version}
+		copyFields(tickerFields, &meta, &d.want, isChanged(fields))
+		plan = append(plan, newUpdate(d.want.Namespace, "ticker", d.name, fields, func(ctx context.Context) error {
+			_, err := svc.UpdateTicker(ctx, d.name, meta)
+			return err
+		}))
+	}
+	return plan
+}
+
+// newUpdate returns the change of something that exists.
+func newUpdate(namespace, kind, name string, fields []fieldChange, do func(context.Context) error) change {
+	if len(fields) == 0 {
+		return change{namespace, kind, name, actionNone, nil, nil}
+	}
+	return change{namespace, kind, name, actionUpdate, fields, do}
+}
+
+// compareFields returns the fields with another value than the file wants. A field that the file leaves out gets its
+// default, except paused, which stays as it is.
+func compareFields[M, V any](fields []field[M, V], is, want *V, given map[string]bool) []fieldChange {
+	var out []fieldChange
+	for _, f := range fields {
+		if f.name == pausedField && !given[f.name] {
+			continue
+		}
+		if from, to := f.show(is), f.show(want); from != to {
+			out = append(out, fieldChange{f.name, from, to})
+		}
+	}
+	return out
+}
+
+// copyFields copies the chosen fields of v to the input of a create or an update.
+func copyFields[M, V any](fields []field[M, V], to *M, v *V, chosen func(string) bool) {
+	for _, f := range fields {
+		if chosen(f.name) {
+			f.copyTo(to, v)
+		}
+	}
+}
+
+func isChanged(fields []fieldChange) func(string) bool {
+	return func(name string) bool {
+		return slices.ContainsFunc(fields, func(c fieldChange) bool { return c.Field == name })
+	}
+}
