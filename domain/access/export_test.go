@@ -1,0 +1,8 @@
+package access
+
+// Known returns the number of JWTs that a knows.
+func (a *JWTAuthenticator) Known() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.known)
+}
