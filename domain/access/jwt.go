@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -24,11 +25,16 @@ type ClaimError struct {
 	Err             error
 }
 
-// Error returns the cause alone.
-func (e *ClaimError) Error() string { return e.Err.Error() }
+// Error returns the cause and the claims, each within 100 letters and without control characters.
+func (e *ClaimError) Error() string {
+	return fmt.Sprintf("%v; the JWT claims the issuer %.100q and the subject %.100q", e.Err, e.Issuer, e.Subject)
+}
 
 // Unwrap returns the cause.
 func (e *ClaimError) Unwrap() error { return e.Err }
+
+// JWTPrincipalID returns the id of the principal of a JWT.
+func JWTPrincipalID(issuer, subject string) string { return subject + "@" + issuer }
 
 // JWTAuthenticator proves the identity of callers by JWTs, and gives them the grants of rules. It checks the signature of a JWT
 // once: the principal stays known until the JWT expires, its issuer or key loses trust, or the rules change. It is safe for

@@ -204,7 +204,7 @@ func (m *Mapping) Principal(id Proof) (*Principal, error) {
 		name = id.Subject
 	}
 	if id.Issuer != "" {
-		key += "@" + id.Issuer
+		key = JWTPrincipalID(id.Issuer, id.Subject)
 	}
 
 	p := NewPrincipal(key, name, id.Kind, grants)

@@ -84,12 +84,7 @@ func (c Credentials) Wrap(next http.Handler) http.Handler {
 			return
 		}
 		if queue.KindOf(fault) == queue.KindUnauthenticated {
-			var claimed access.AuditEntry
-			if secret, err := access.ParseSecret(token); err == nil {
-				claimed.PrincipalID = secret.ID()
-				claimed.PrincipalKind = access.KindToken
-			}
-			c.Audit.Record(r.Context(), claimed, fault)
+			c.Audit.Record(r.Context(), claimOf(token, fault), fault)
 		}
 		c.refuseCredential(w, r, "Authorization", fault)
 	})
@@ -136,6 +131,19 @@ func (c Credentials) serveSession(w http.ResponseWriter, r *http.Request, sessio
 	next.ServeHTTP(w, r)
 }
 
+// claimOf returns the identity that a refused token claims, for the audit.
+func claimOf(token string, fault error) access.AuditEntry {
+	if jwt, ok := errors.AsType[*access.ClaimError](fault); ok {
+		return access.AuditEntry{
+			PrincipalID: access.JWTPrincipalID(jwt.Issuer, jwt.Subject), PrincipalKind: access.KindJWT, Issuer: jwt.Issuer, Subject: jwt.Subject,
+		}
+	}
+	if secret, err := access.ParseSecret(token); err == nil {
+		return access.AuditEntry{PrincipalID: secret.ID(), PrincipalKind: access.KindToken}
+	}
+	return access.AuditEntry{}
+}
+
 // noCredential is the reason of a refusal of a request without a credential.
 func noCredential() *queue.Error {
 	return &queue.Error{
@@ -152,10 +160,10 @@ func (c Credentials) refuseCredential(w http.ResponseWriter, r *http.Request, he
 	}
 
 	if reason.Kind != queue.KindUnauthenticated {
-		// The store does not answer: the token may be valid, so the client repeats the request.
+		// The store or the issuer of a JWT does not answer: the token may be valid, so the client repeats the request.
 		w.Header().Set("Retry-After", "1")
 		c.Refuse(w, r, http.StatusServiceUnavailable, &queue.Error{
-			Kind: queue.KindUnavailable, Field: header, Msg: "must be checked, but the database does not answer; repeat the request", Err: reason,
+			Kind: queue.KindUnavailable, Field: header, Msg: "must be checked, but the check gets no answer now; repeat the request", Err: reason,
 		})
 		return
 	}
