@@ -13,6 +13,9 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 const (
@@ -24,35 +27,15 @@ const (
 	maxRedirects = 3
 )
 
-// Issuer is an issuer of JWTs.
-type Issuer struct {
-	// URL equals the claim iss of its JWTs. Discovery starts from it.
-	URL string
-	// Audience is the name of this installation, which a JWT has in its claim aud.
-	Audience string
-	// Name is the claim with a name for people; "" = the subject.
-	Name string
-	// CAFile has the PEM certificates that vouch for the hosts of the issuer, in place of those of the system; "" = those.
-	CAFile string
-	// TokenFile has a token that the requests for the keys send, as API servers of Kubernetes demand; "" = none.
-	TokenFile string
-}
-
 // newClient returns a client for one request or a few to an issuer. It reads the files anew, because they are rotated, and
 // keeps no connection. token "" sends none.
-func (i Issuer) newClient(token string) (*http.Client, error) {
-	secure := &tls.Config{MinVersion: tls.VersionTLS12}
-	if i.CAFile != "" {
-		content, err := os.ReadFile(i.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("the certificates of the issuer: %w", err)
-		}
-		secure.RootCAs = x509.NewCertPool()
-		if !secure.RootCAs.AppendCertsFromPEM(content) {
-			return nil, fmt.Errorf("the certificates of the issuer must be PEM, got another form in %.200q; check the file", i.CAFile)
-		}
+func newClient(i access.Issuer, token string) (*http.Client, error) {
+	roots, err := readAuthorities(i)
+	if err != nil {
+		return nil, err
 	}
 
+	secure := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	transport := &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
 		DialContext: (&net.Dialer{Timeout: requestTimeout}).DialContext, TLSClientConfig: secure, ForceAttemptHTTP2: true,
@@ -61,26 +44,64 @@ func (i Issuer) newClient(token string) (*http.Client, error) {
 	return &http.Client{Transport: bounded{transport, token}, Timeout: requestTimeout, CheckRedirect: checkRedirect}, nil
 }
 
+// CheckFiles returns an error of KindInvalid when a file of i cannot be used now. The files are read again for each request,
+// because they are rotated.
+func CheckFiles(i access.Issuer) error {
+	if _, err := readAuthorities(i); err != nil {
+		return err
+	}
+	_, err := readToken(i)
+	return err
+}
+
+// readAuthorities returns the certificates that vouch for the issuer; nil = those of the system.
+func readAuthorities(i access.Issuer) (*x509.CertPool, error) {
+	if i.CAFile == "" {
+		return nil, nil
+	}
+	content, err := readFile("ca_file", i.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(content) {
+		return nil, queue.Invalid("ca_file", fmt.Sprintf("must be a file of PEM certificates, got another form in %.200q; check the file", i.CAFile))
+	}
+	return roots, nil
+}
+
 // readToken returns the token of the requests for keys; "" without a file.
-func (i Issuer) readToken() (string, error) {
+func readToken(i access.Issuer) (string, error) {
 	if i.TokenFile == "" {
 		return "", nil
 	}
-	f, err := os.Open(i.TokenFile)
+	content, err := readFile("token_file", i.TokenFile)
 	if err != nil {
-		return "", fmt.Errorf("the token for the issuer: %w", err)
+		return "", err
+	}
+	token := strings.TrimSpace(string(content))
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "", queue.Invalid("token_file", fmt.Sprintf("must be a file with a token in one line, got another form in %.200q; check the file", i.TokenFile))
+	}
+	return token, nil
+}
+
+// readFile returns the content of a small file of an issuer.
+func readFile(field, path string) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // a setting of the operator
+	if err != nil {
+		return nil, queue.Invalid(field, fmt.Sprintf("must be a file that can be read, got %v; check the path and its rights", err))
 	}
 	defer func() { _ = f.Close() }()
 
-	content, err := io.ReadAll(io.LimitReader(f, MaxTokenBytes+1))
-	token := strings.TrimSpace(string(content))
+	content, err := io.ReadAll(io.LimitReader(f, maxAnswerBytes+1))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("the token for the issuer: %w", err)
-	case token == "" || len(content) > MaxTokenBytes || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		return "", fmt.Errorf("the token for the issuer must be one line of at most %d bytes, got another form in %.200q; check the file", MaxTokenBytes, i.TokenFile)
+		return nil, queue.Invalid(field, fmt.Sprintf("must be a file that can be read, got %v; check the path and its rights", err))
+	case len(content) > maxAnswerBytes:
+		return nil, queue.Invalid(field, fmt.Sprintf("must be a file of at most %d bytes, got a larger one in %.200q; check the path", maxAnswerBytes, path))
 	}
-	return token, nil
+	return content, nil
 }
 
 // checkRedirect follows an issuer on its own host alone, so that a fault of its web server does not make another host vouch
@@ -132,7 +153,7 @@ func (b *boundedBody) Read(to []byte) (int, error) {
 
 // isTrustworthy reports whether the keys that come from a URL may vouch for callers: over https, or from this machine for an
 // issuer on this machine.
-func (i Issuer) isTrustworthy(text string) bool {
+func isTrustworthy(i access.Issuer, text string) bool {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
 		return false

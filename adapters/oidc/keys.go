@@ -16,6 +16,8 @@ import (
 
 	goidc "github.com/coreos/go-oidc/v3/oidc"
 	jose "github.com/go-jose/go-jose/v4"
+
+	"github.com/pgqueue/pgqueue/domain/access"
 )
 
 const (
@@ -33,7 +35,7 @@ const (
 
 // remote is a trusted issuer with its keys.
 type remote struct {
-	Issuer
+	access.Issuer
 	verifier *Verifier
 
 	mu      sync.Mutex
@@ -132,11 +134,11 @@ func trim(text string) string {
 
 // fetchKeys asks the issuer for the place of its keys, which may change, and for the keys.
 func (r *remote) fetchKeys(ctx context.Context) ([]jose.JSONWebKey, error) {
-	token, err := r.readToken()
+	token, err := readToken(r.Issuer)
 	if err != nil {
 		return nil, err
 	}
-	client, err := r.newClient(token)
+	client, err := newClient(r.Issuer, token)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +153,7 @@ func (r *remote) fetchKeys(ctx context.Context) ([]jose.JSONWebKey, error) {
 	if err := provider.Claims(&found); err != nil {
 		return nil, err
 	}
-	if !r.isTrustworthy(found.Keys) {
+	if !isTrustworthy(r.Issuer, found.Keys) {
 		return nil, fmt.Errorf("jwks_uri of the issuer must be a URL with https, got %.200q; correct its settings", found.Keys)
 	}
 

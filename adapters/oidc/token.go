@@ -196,7 +196,7 @@ func textsOf(value json.RawMessage) []string {
 }
 
 // check returns the first rule that the claims of a JWT of issuer i break at now.
-func (c claims) check(i Issuer, now time.Time) error {
+func (c claims) check(i access.Issuer, now time.Time) error {
 	switch {
 	case c.issuer != i.URL:
 		return errors.New("the claim iss of the JWT must be its issuer")

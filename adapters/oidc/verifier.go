@@ -39,7 +39,7 @@ func New(log *slog.Logger) *Verifier {
 
 // Replace makes issuers the trusted issuers from now on. An issuer that is as before keeps its keys, and the proofs of the
 // others lose their trust. No request is made. Of two issuers with one URL the last counts.
-func (v *Verifier) Replace(issuers []Issuer) {
+func (v *Verifier) Replace(issuers []access.Issuer) {
 	before := v.issuers.Load()
 	after := make(map[string]*remote, len(issuers))
 	for _, i := range issuers {
@@ -49,6 +49,19 @@ func (v *Verifier) Replace(issuers []Issuer) {
 		}
 	}
 	v.issuers.Store(&after)
+}
+
+// Check returns an error that names each issuer with keys that could not be fetched at the last attempt.
+func (v *Verifier) Check(context.Context) error {
+	var faults []error
+	for url, r := range *v.issuers.Load() {
+		r.mu.Lock()
+		if r.fault != nil {
+			faults = append(faults, fmt.Errorf("the keys of %s cannot be fetched: %s", url, trim(r.fault.Error())))
+		}
+		r.mu.Unlock()
+	}
+	return errors.Join(faults...)
 }
 
 // Close ends the requests to issuers under way. A later Verify works with the known keys.

@@ -28,7 +28,7 @@ import (
 )
 
 // newVerifier returns a verifier of one issuer with a clock that the test moves.
-func newVerifier(t *testing.T, issuers ...Issuer) (*Verifier, *clock) {
+func newVerifier(t *testing.T, issuers ...access.Issuer) (*Verifier, *clock) {
 	t.Helper()
 	v := New(slog.New(slog.DiscardHandler))
 	t.Cleanup(v.Close)
@@ -68,7 +68,7 @@ func with(claims map[string]any, name string, value any) map[string]any {
 
 func TestVerify(t *testing.T) {
 	issuer := oidctest.Start(t)
-	v, _ := newVerifier(t, Issuer{URL: issuer.URL(), Audience: "pgqueue", Name: "email"})
+	v, _ := newVerifier(t, access.Issuer{URL: issuer.URL(), Audience: "pgqueue", Name: "email"})
 	claims := issuer.Claims("pgqueue", "alice")
 	claims["aud"] = []string{"other", "pgqueue"}
 	claims["email"] = "alice@example.com"
@@ -81,7 +81,7 @@ func TestVerify(t *testing.T) {
 		key := oidctest.NewKey(t, "new-"+algorithm, algorithm)
 		issuer.Publish(key)
 		v.Replace(nil)
-		v.Replace([]Issuer{{URL: issuer.URL(), Audience: "pgqueue", Name: "email"}})
+		v.Replace([]access.Issuer{{URL: issuer.URL(), Audience: "pgqueue", Name: "email"}})
 		proof, err := v.Verify(t.Context(), key.Mint(t, claims))
 		if err != nil {
 			t.Fatalf("%s: %v", algorithm, err)
@@ -104,7 +104,7 @@ func TestVerify(t *testing.T) {
 // TestBadTokens has one broken rule in each JWT.
 func TestBadTokens(t *testing.T) {
 	issuer, other := oidctest.Start(t), oidctest.Start(t)
-	v, _ := newVerifier(t, Issuer{URL: issuer.URL(), Audience: "pgqueue"})
+	v, _ := newVerifier(t, access.Issuer{URL: issuer.URL(), Audience: "pgqueue"})
 	key := issuer.Rotate(oidctest.RS256)
 	good := issuer.Claims("pgqueue", "alice")
 	now := time.Now()
@@ -250,7 +250,7 @@ func TestTimes(t *testing.T) {
 		if c.change != nil {
 			c.change(&present)
 		}
-		if err := present.check(Issuer{URL: "i", Audience: "a"}, c.now); (err == nil) != c.valid {
+		if err := present.check(access.Issuer{URL: "i", Audience: "a"}, c.now); (err == nil) != c.valid {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -259,7 +259,7 @@ func TestTimes(t *testing.T) {
 // TestIssuerIsDown: a JWT of an issuer that never answered cannot be checked; keys that are known stay valid.
 func TestIssuerIsDown(t *testing.T) {
 	issuer := oidctest.Start(t)
-	v, clock := newVerifier(t, Issuer{URL: issuer.URL(), Audience: "pgqueue"})
+	v, clock := newVerifier(t, access.Issuer{URL: issuer.URL(), Audience: "pgqueue"})
 	claims := issuer.Claims("pgqueue", "alice")
 	claims["exp"] = time.Now().Add(20 * time.Hour).Unix()
 	token := issuer.Mint(claims)
@@ -311,7 +311,7 @@ func TestIssuerIsDown(t *testing.T) {
 // TestRotation: a new key counts at once, a withdrawn one until the keys are fetched again.
 func TestRotation(t *testing.T) {
 	issuer := oidctest.Start(t)
-	v, clock := newVerifier(t, Issuer{URL: issuer.URL(), Audience: "pgqueue"})
+	v, clock := newVerifier(t, access.Issuer{URL: issuer.URL(), Audience: "pgqueue"})
 	claims := issuer.Claims("pgqueue", "alice")
 	former := issuer.Mint(claims)
 	proof, err := v.Verify(t.Context(), former)
@@ -353,7 +353,7 @@ func TestRotation(t *testing.T) {
 // TestKidIsOptional: without a kid the issuer must have one key for the algorithm.
 func TestKidIsOptional(t *testing.T) {
 	issuer := oidctest.Start(t)
-	v, clock := newVerifier(t, Issuer{URL: issuer.URL(), Audience: "pgqueue"})
+	v, clock := newVerifier(t, access.Issuer{URL: issuer.URL(), Audience: "pgqueue"})
 	key := issuer.Key()
 	issuer.Publish(key, oidctest.NewKey(t, "rsa", oidctest.RS256))
 	token := key.Sign(t, `{"alg":"ES256"}`, oidctest.Text(t, issuer.Claims("pgqueue", "alice")))
@@ -372,7 +372,7 @@ func TestKidIsOptional(t *testing.T) {
 // TestFloodOfKids: made-up JWTs of many callers at once make one fetch in an interval.
 func TestFloodOfKids(t *testing.T) {
 	issuer := oidctest.Start(t)
-	v, clock := newVerifier(t, Issuer{URL: issuer.URL(), Audience: "pgqueue"})
+	v, clock := newVerifier(t, access.Issuer{URL: issuer.URL(), Audience: "pgqueue"})
 	claims := issuer.Claims("pgqueue", "alice")
 	flood := func() {
 		var callers sync.WaitGroup
@@ -404,7 +404,7 @@ func TestFloodOfKids(t *testing.T) {
 // TestCallerLeaves: a caller that leaves does not end the fetch of the others.
 func TestCallerLeaves(t *testing.T) {
 	issuer := oidctest.Start(t)
-	v, _ := newVerifier(t, Issuer{URL: issuer.URL(), Audience: "pgqueue"})
+	v, _ := newVerifier(t, access.Issuer{URL: issuer.URL(), Audience: "pgqueue"})
 	arrived, answer := make(chan struct{}), make(chan struct{})
 	issuer.SetAnswer(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == oidctest.DiscoveryPath {
@@ -437,7 +437,7 @@ func TestCallerLeaves(t *testing.T) {
 // TestReplace: an issuer that stays keeps its keys, the proofs of the others lose their trust.
 func TestReplace(t *testing.T) {
 	stays, leaves := oidctest.Start(t), oidctest.Start(t)
-	a, b := Issuer{URL: stays.URL(), Audience: "pgqueue"}, Issuer{URL: leaves.URL(), Audience: "pgqueue"}
+	a, b := access.Issuer{URL: stays.URL(), Audience: "pgqueue"}, access.Issuer{URL: leaves.URL(), Audience: "pgqueue"}
 	v, _ := newVerifier(t, a, b)
 	verify := func(i *oidctest.Issuer) access.Proof {
 		t.Helper()
@@ -449,7 +449,7 @@ func TestReplace(t *testing.T) {
 	}
 	first, second := verify(stays), verify(leaves)
 
-	v.Replace([]Issuer{a})
+	v.Replace([]access.Issuer{a})
 	if !first.Trusted() || second.Trusted() {
 		t.Error("the issuer that was removed alone loses its trust")
 	}
@@ -461,7 +461,7 @@ func TestReplace(t *testing.T) {
 		t.Errorf("%d requests for the keys of an issuer that stays", n)
 	}
 	a.Audience = "other"
-	v.Replace([]Issuer{a})
+	v.Replace([]access.Issuer{a})
 	if first.Trusted() {
 		t.Error("a proof for the former audience must lose its trust")
 	}
@@ -533,7 +533,7 @@ func TestAnswersOfIssuers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			issuer := oidctest.Start(t)
-			v, clock := newVerifier(t, Issuer{URL: issuer.URL(), Audience: "pgqueue"})
+			v, clock := newVerifier(t, access.Issuer{URL: issuer.URL(), Audience: "pgqueue"})
 			token := issuer.Mint(issuer.Claims("pgqueue", "alice"))
 			issuer.SetAnswer(func(w http.ResponseWriter, r *http.Request) bool { return answer(issuer, w, r) })
 			_, err := v.Verify(t.Context(), token)
@@ -584,15 +584,15 @@ func TestPrivateAuthority(t *testing.T) {
 	if err := os.WriteFile(pod, []byte("first\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	whole := Issuer{URL: issuer.URL(), Audience: "pgqueue", CAFile: issuer.CAFile(), TokenFile: pod}
+	whole := access.Issuer{URL: issuer.URL(), Audience: "pgqueue", CAFile: issuer.CAFile(), TokenFile: pod}
 	token := issuer.Mint(issuer.Claims("pgqueue", "alice"))
-	for name, change := range map[string]func(*Issuer){
-		"without its certificate":   func(i *Issuer) { i.CAFile = "" },
-		"with another file":         func(i *Issuer) { i.CAFile = pod },
-		"with a file that is not":   func(i *Issuer) { i.CAFile = "/nowhere" },
-		"without the token":         func(i *Issuer) { i.TokenFile = "" },
-		"with a token that is not":  func(i *Issuer) { i.TokenFile = "/nowhere" },
-		"with a token of two lines": func(i *Issuer) { i.TokenFile = i.CAFile },
+	for name, change := range map[string]func(*access.Issuer){
+		"without its certificate":   func(i *access.Issuer) { i.CAFile = "" },
+		"with another file":         func(i *access.Issuer) { i.CAFile = pod },
+		"with a file that is not":   func(i *access.Issuer) { i.CAFile = "/nowhere" },
+		"without the token":         func(i *access.Issuer) { i.TokenFile = "" },
+		"with a token that is not":  func(i *access.Issuer) { i.TokenFile = "/nowhere" },
+		"with a token of two lines": func(i *access.Issuer) { i.TokenFile = i.CAFile },
 	} {
 		i := whole
 		change(&i)
@@ -619,7 +619,7 @@ func TestPrivateAuthority(t *testing.T) {
 // TestClose: a closed verifier makes no request, and works with the known keys.
 func TestClose(t *testing.T) {
 	issuer := oidctest.Start(t)
-	v, clock := newVerifier(t, Issuer{URL: issuer.URL(), Audience: "pgqueue"})
+	v, clock := newVerifier(t, access.Issuer{URL: issuer.URL(), Audience: "pgqueue"})
 	token := issuer.Mint(issuer.Claims("pgqueue", "alice"))
 	if _, err := v.Verify(t.Context(), token); err != nil {
 		t.Fatal(err)
@@ -661,11 +661,11 @@ func BenchmarkVerify(b *testing.B) {
 	issuer := oidctest.Start(b)
 	v := New(slog.New(slog.DiscardHandler))
 	defer v.Close()
-	v.Replace([]Issuer{{URL: issuer.URL(), Audience: "pgqueue"}})
+	v.Replace([]access.Issuer{{URL: issuer.URL(), Audience: "pgqueue"}})
 	for _, algorithm := range []string{oidctest.ES256, oidctest.RS256} {
 		token := issuer.Rotate(algorithm).Mint(b, issuer.Claims("pgqueue", "alice"))
 		v.Replace(nil)
-		v.Replace([]Issuer{{URL: issuer.URL(), Audience: "pgqueue"}})
+		v.Replace([]access.Issuer{{URL: issuer.URL(), Audience: "pgqueue"}})
 		b.Run(algorithm, func(b *testing.B) {
 			for b.Loop() {
 				if _, err := v.Verify(b.Context(), token); err != nil {

@@ -33,6 +33,10 @@ type Issuer struct {
 	Audience string
 	// Name is the claim with a name for people; "" = the subject.
 	Name string
+	// CAFile has the PEM certificates that vouch for the hosts of the issuer, in place of those of the system; "" = those.
+	CAFile string
+	// TokenFile has a token that the requests for the keys send, as API servers of Kubernetes demand; "" = none.
+	TokenFile string
 }
 
 // Validate reports the first wrong field of i as KindInvalid. The URL has the scheme https; over http only this machine may
@@ -42,8 +46,10 @@ func (i Issuer) Validate() error {
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !isLocalHost(u.Hostname())) {
 		return queue.Invalid("issuer", fmt.Sprintf("must be a URL such as https://id.example.com, got %.64q; copy the claim iss of a JWT", i.URL))
 	}
-	for _, field := range []struct{ name, text string }{{"issuer", i.URL}, {"audience", i.Audience}, {"name", i.Name}} {
-		if field.name == "name" && field.text == "" {
+	for _, field := range []struct{ name, text string }{
+		{"issuer", i.URL}, {"audience", i.Audience}, {"name", i.Name}, {"ca_file", i.CAFile}, {"token_file", i.TokenFile},
+	} {
+		if field.name != "audience" && field.text == "" {
 			continue
 		}
 		if err := validateMatch(field.name, field.text); err != nil {

@@ -189,6 +189,9 @@ func TestIssuerValidate(t *testing.T) {
 		"for every audience":        {access.Issuer{URL: company, Audience: "*"}, "audience"},
 		"an audience with controls": {access.Issuer{URL: company, Audience: "a\n"}, "audience"},
 		"a blank name":              {access.Issuer{URL: company, Audience: "pgqueue", Name: " "}, "name"},
+		"with files":                {access.Issuer{URL: company, Audience: "pgqueue", CAFile: "/ca.crt", TokenFile: "/token"}, ""},
+		"a blank file":              {access.Issuer{URL: company, Audience: "pgqueue", CAFile: " "}, "ca_file"},
+		"a file with controls":      {access.Issuer{URL: company, Audience: "pgqueue", TokenFile: "a\x00"}, "token_file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := c.issuer.Validate()

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/oidc"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
@@ -73,6 +74,8 @@ type accessControl struct {
 
 	mapping access.Mapping                  // the rules of the access file
 	issuers atomic.Pointer[[]access.Issuer] // those of the access file; nil = none
+	proofs  *oidc.Verifier
+	jwts    *access.JWTAuthenticator
 
 	sessions *access.SessionKeeper
 	cookie   httpaccess.Cookie
@@ -98,6 +101,12 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	}
 
 	g := &accessControl{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), changed: make(chan struct{}, 1), insecure: s.cfg.InsecureOpen}
+	g.proofs = oidc.New(s.log)
+	g.jwts = access.NewJWTAuthenticator(g.proofs, &g.mapping)
+	s.prependStep("end requests to issuers", func(context.Context) error {
+		g.proofs.Close()
+		return nil
+	})
 	s.startAudit(store)
 	if err := s.startSessions(g, sessions); err != nil {
 		return err
@@ -127,6 +136,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	g.logAccess(ctx, &s.cfg, loopback, exists)
 
 	s.health.AddNotice("settings", s.files.check)
+	s.health.AddNotice("issuers", g.proofs.Check)
 	s.control = g
 	s.watchAccess(ctx)
 	return nil
@@ -187,7 +197,13 @@ func (s *Server) readRules(g *accessControl) error {
 		if err != nil {
 			return false, err
 		}
+		for _, i := range file.issuers {
+			if err := oidc.CheckFiles(i); err != nil {
+				return false, queue.At(field, err)
+			}
+		}
 		g.issuers.Store(&file.issuers)
+		g.proofs.Replace(file.issuers)
 		g.mapping.Replace(file.rules)
 		present = content
 		return true, nil
@@ -209,6 +225,14 @@ func (g *accessControl) trustedIssuers() []access.Issuer {
 		return *issuers
 	}
 	return nil
+}
+
+// authenticate returns the principal of a bearer token: of a JWT while the server trusts an issuer, else of a token of pgqueue.
+func (g *accessControl) authenticate(ctx context.Context, text string) (*access.Principal, error) {
+	if access.IsJWT(text) && len(g.trustedIssuers()) > 0 {
+		return g.jwts.Authenticate(ctx, text)
+	}
+	return g.auth.Authenticate(ctx, text)
 }
 
 // confirm returns an error when the credential of p is no longer valid.
@@ -326,7 +350,7 @@ func (g *accessControl) admits(r *http.Request) bool {
 // credentials returns the check of the credential of each request.
 func (s *Server) credentials() httpaccess.Credentials {
 	return httpaccess.Credentials{
-		Authenticate: s.control.auth.Authenticate, Open: s.control.admits, Public: s.isPublic, Refuse: s.refuse, Audit: s.audit,
+		Authenticate: s.control.authenticate, Open: s.control.admits, Public: s.isPublic, Refuse: s.refuse, Audit: s.audit,
 		Session: s.control.auth.AuthenticateSession, Cookie: s.control.cookie, Consumes: restserver.IsTickStream, Refusals: &s.control.refusals,
 	}
 }

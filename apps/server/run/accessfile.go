@@ -131,13 +131,15 @@ func (p accessFileParser) readIssuers(list *yaml.Node) ([]access.Issuer, error) 
 
 	var issuers []access.Issuer
 	for _, node := range nodes {
-		values, err := p.readMapping(node, "issuer", "audience", "name")
+		values, err := p.readMapping(node, "issuer", "audience", "name", "ca_file", "token_file")
 		if err != nil {
 			return nil, err
 		}
 
 		var i access.Issuer
-		if err := p.readTexts(values, map[string]*string{"issuer": &i.URL, "audience": &i.Audience, "name": &i.Name}); err != nil {
+		if err := p.readTexts(values, map[string]*string{
+			"issuer": &i.URL, "audience": &i.Audience, "name": &i.Name, "ca_file": &i.CAFile, "token_file": &i.TokenFile,
+		}); err != nil {
 			return nil, err
 		}
 		if err := i.Validate(); err != nil {
