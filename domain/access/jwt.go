@@ -68,7 +68,9 @@ func (a *JWTAuthenticator) Authenticate(ctx context.Context, text string) (*Prin
 
 	proof, err := a.verifier.Verify(ctx, text)
 	if err == nil {
-		p, err = a.mapping.Principal(proof)
+		if p, err = a.mapping.Principal(proof); err != nil {
+			err = &ClaimError{Issuer: proof.Issuer, Subject: proof.Subject, Err: err}
+		}
 	}
 	if err == nil {
 		err = a.Confirm(p) // the issuers and the rules may have changed meanwhile
