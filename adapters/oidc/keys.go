@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -143,25 +144,35 @@ func (r *remote) fetchKeys(ctx context.Context) ([]jose.JSONWebKey, error) {
 		return nil, err
 	}
 
-	provider, err := goidc.NewProvider(goidc.ClientContext(ctx, client), r.URL)
+	place := r.KeysURL
+	if place == "" {
+		if place, err = r.discover(ctx, client); err != nil {
+			return nil, err
+		}
+	}
+	body, err := read(ctx, client, place)
 	if err != nil {
 		return nil, err
+	}
+	return parseKeys(body)
+}
+
+// discover returns the place of the keys that the issuer names.
+func (r *remote) discover(ctx context.Context, client *http.Client) (string, error) {
+	provider, err := goidc.NewProvider(goidc.ClientContext(ctx, client), r.URL)
+	if err != nil {
+		return "", err
 	}
 	var found struct {
 		Keys string `json:"jwks_uri"`
 	}
 	if err := provider.Claims(&found); err != nil {
-		return nil, err
+		return "", err
 	}
 	if !isTrustworthy(r.Issuer, found.Keys) {
-		return nil, fmt.Errorf("jwks_uri of the issuer must be a URL with https, got %.200q; correct its settings", found.Keys)
+		return "", fmt.Errorf("jwks_uri of the issuer must be a URL with https, got %.200q; correct its settings", found.Keys)
 	}
-
-	body, err := read(ctx, client, found.Keys)
-	if err != nil {
-		return nil, err
-	}
-	return parseKeys(body)
+	return found.Keys, nil
 }
 
 // parseKeys returns the usable keys of a JWKS. It passes over keys of other forms, as the standard demands.

@@ -161,6 +161,8 @@ func TestBadTokens(t *testing.T) {
 		"an issuer under another spelling":   key.Mint(t, with(with(good, "iss", nil), "ISS", issuer.URL())),
 		"an end under another spelling":      key.Mint(t, with(with(good, "exp", nil), "Exp", good["exp"])),
 		"another issuer under a spelling":    key.Sign(t, oidctest.Text(t, key.Header()), strings.TrimSuffix(oidctest.Text(t, good), "}")+`,"ISS":"`+other.URL()+`"}`),
+		"a subject in look-alike letters":    key.Mint(t, with(with(good, "sub", nil), "\u017fub", "alice")),
+		"two subjects in look-alike letters": key.Sign(t, oidctest.Text(t, key.Header()), strings.TrimSuffix(oidctest.Text(t, good), "}")+`,"\u017fub":"root"}`),
 		"expired":                            claim("exp", now.Add(-time.Second).Unix()),
 		"no end":                             claim("exp", nil),
 		"an end that is null":                key.Sign(t, oidctest.Text(t, key.Header()), strings.Replace(oidctest.Text(t, with(good, "exp", 7)), `"exp":7`, `"exp":null`, 1)),
@@ -558,7 +560,7 @@ func TestOtherKeys(t *testing.T) {
 	key := oidctest.NewKey(t, "a", oidctest.ES256)
 	own := oidctest.Text(t, key.JWK())
 	const secret = `{"kty":"oct","kid":"a","k":"c2VjcmV0"}`
-	keys, err := parseKeys([]byte(`{"keys":[` + secret + `,{"kty":"OKP","crv":"Ed448","x":"AA"},{"kty":"XYZ"},{"kty":"RSA","n":"AQAB","e":"AQAB"},` +
+	keys, err := parseKeys([]byte(`{"keys":[` + secret + `,{"kty":"OKP","crv":"Ed448","x":"AA"},{"kty":"XYZ"},{"kty":"AKP","alg":"ML-DSA-65","kid":"a","pub":"AAAA"},[],{"kty":7},{"kty":"RSA","n":"AQAB","e":"AQAB"},` +
 		strings.Replace(own, `"use":"sig"`, `"use":"enc"`, 1) + `,` + own + `]}`))
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("keys %v: %v", keys, err)
@@ -613,6 +615,48 @@ func TestPrivateAuthority(t *testing.T) {
 	clock.add(AskInterval)
 	if _, err := v.Verify(t.Context(), issuer.Rotate(oidctest.RS256).Mint(t, issuer.Claims("pgqueue", "alice"))); err != nil {
 		t.Errorf("with the next token: %v", err)
+	}
+}
+
+// TestKubernetes: the API server of a cluster, behind its usual name, with a private authority, a token for its keys, and a
+// place of keys that names a node out of reach. The way there is a proxy, as in some networks.
+func TestKubernetes(t *testing.T) {
+	const name = "https://kubernetes.default.svc"
+	issuer := oidctest.StartTLS(t, "kubernetes.default.svc")
+	issuer.SetURL(name)
+	proxied.Store(new(issuer.Addr()))
+	pod := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(pod, []byte("pod"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	issuer.SetAnswer(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.Header.Get("Authorization") != "Bearer pod":
+			w.WriteHeader(http.StatusForbidden)
+		case r.URL.Path == oidctest.DiscoveryPath:
+			_, _ = w.Write([]byte(`{"issuer":"` + name + `","jwks_uri":"https://node.invalid:6443/openid/v1/jwks"}`))
+		case r.URL.Path == "/openid/v1/jwks":
+			r.URL.Path = oidctest.KeysPath
+			return false
+		}
+		return r.URL.Path != oidctest.KeysPath
+	})
+	key := issuer.Rotate(oidctest.RS256)
+	claims := issuer.Claims("pgqueue", "system:serviceaccount:mail:sender")
+	claims["aud"] = []string{"pgqueue"}
+	claims["kubernetes.io"] = map[string]any{"namespace": "mail"}
+	token := key.Sign(t, `{"alg":"RS256","kid":"`+key.ID+`"}`, oidctest.Text(t, claims))
+
+	cluster := access.Issuer{URL: name, Audience: "pgqueue", CAFile: issuer.CAFile(), TokenFile: pod}
+	v, _ := newVerifier(t, cluster)
+	if _, err := v.Verify(t.Context(), token); queue.KindOf(err) != queue.KindUnavailable {
+		t.Errorf("keys on a node out of reach: %v", err)
+	}
+	cluster.KeysURL = name + "/openid/v1/jwks"
+	v.Replace([]access.Issuer{cluster})
+	proof, err := v.Verify(t.Context(), token)
+	if err != nil || proof.Subject != "system:serviceaccount:mail:sender" || proof.Issuer != name {
+		t.Errorf("proof %+v: %v", proof, err)
 	}
 }
 

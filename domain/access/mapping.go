@@ -35,19 +35,28 @@ type Issuer struct {
 	Name string
 	// CAFile has the PEM certificates that vouch for the hosts of the issuer, in place of those of the system; "" = those.
 	CAFile string
-	// TokenFile has a token that the requests for the keys send, as API servers of Kubernetes demand; "" = none.
+	// TokenFile has a token that the requests for the keys send, as API servers of Kubernetes demand; "" = none. It comes
+	// with a CAFile, so that no other host gets the token.
 	TokenFile string
+	// KeysURL is the place of the keys; "" = the one that the issuer names by discovery, which may be out of reach.
+	KeysURL string
 }
 
 // Validate reports the first wrong field of i as KindInvalid. The URL has the scheme https; over http only this machine may
 // vouch for callers.
 func (i Issuer) Validate() error {
-	u, err := url.Parse(i.URL)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !isLocalHost(u.Hostname())) {
+	if !isIssuerURL(i.URL) {
 		return queue.Invalid("issuer", fmt.Sprintf("must be a URL such as https://id.example.com, got %.64q; copy the claim iss of a JWT", i.URL))
+	}
+	if i.KeysURL != "" && !isIssuerURL(i.KeysURL) {
+		return queue.Invalid("keys_url", fmt.Sprintf("must be a URL such as https://id.example.com/keys, got %.64q; copy jwks_uri of the issuer", i.KeysURL))
+	}
+	if i.TokenFile != "" && i.CAFile == "" {
+		return queue.Invalid("token_file", fmt.Sprintf("must come with ca_file, got %.64q alone, which any host with a public certificate could get; name the certificates of the issuer", i.TokenFile))
 	}
 	for _, field := range []struct{ name, text string }{
 		{"issuer", i.URL}, {"audience", i.Audience}, {"name", i.Name}, {"ca_file", i.CAFile}, {"token_file", i.TokenFile},
+		{"keys_url", i.KeysURL},
 	} {
 		if field.name != "audience" && field.text == "" {
 			continue
@@ -60,6 +69,15 @@ func (i Issuer) Validate() error {
 		}
 	}
 	return nil
+}
+
+// isIssuerURL reports whether text is a URL with https, or one of this machine.
+func isIssuerURL(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return false
+	}
+	return u.Scheme == "https" || u.Scheme == "http" && isLocalHost(u.Hostname())
 }
 
 // isLocalHost reports whether a host of a URL is this machine.

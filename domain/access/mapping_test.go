@@ -191,7 +191,10 @@ func TestIssuerValidate(t *testing.T) {
 		"a blank name":              {access.Issuer{URL: company, Audience: "pgqueue", Name: " "}, "name"},
 		"with files":                {access.Issuer{URL: company, Audience: "pgqueue", CAFile: "/ca.crt", TokenFile: "/token"}, ""},
 		"a blank file":              {access.Issuer{URL: company, Audience: "pgqueue", CAFile: " "}, "ca_file"},
-		"a file with controls":      {access.Issuer{URL: company, Audience: "pgqueue", TokenFile: "a\x00"}, "token_file"},
+		"a file with controls":      {access.Issuer{URL: company, Audience: "pgqueue", CAFile: "/ca.crt", TokenFile: "a\x00"}, "token_file"},
+		"a token for any host":      {access.Issuer{URL: company, Audience: "pgqueue", TokenFile: "/token"}, "token_file"},
+		"with keys elsewhere":       {access.Issuer{URL: company, Audience: "pgqueue", KeysURL: "https://keys.example.com/a"}, ""},
+		"with keys without TLS":     {access.Issuer{URL: company, Audience: "pgqueue", KeysURL: "http://keys.example.com/a"}, "keys_url"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := c.issuer.Validate()

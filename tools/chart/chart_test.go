@@ -35,6 +35,11 @@ const least = "database: {existingSecret: db}\n"
 // everything switches on all features of the chart.
 const everything = `
 database: {existingSecret: db, key: url, ownerKey: owner, listenKey: listen, pooler: true, schema: jobs}
+auth:
+  kubernetes: true
+  accessFile:
+    issuers: [{issuer: "https://kubernetes.default.svc", audience: pgqueue, ca_file: /etc/pgqueue/cluster/ca.crt}]
+    rules: [{issuer: "https://kubernetes.default.svc", claim: sub, is: "system:serviceaccount:mail:*", grant: [worker@default]}]
 image: {registry: registry.example.org/x, tag: v9, pullSecrets: [{name: pull}]}
 server:
   autoscaling: {enabled: true}
@@ -211,6 +216,32 @@ func TestChart(t *testing.T) {
 			t.Errorf("the secret is %s", name)
 		}
 	})
+	t.Run("servers read the access file, and can ask their cluster for its keys", func(t *testing.T) {
+		got, err := render(t, everything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := got["Deployment/jobs-pgqueue-server"].(*appsv1.Deployment).Spec.Template.Spec
+		if !slices.Contains(server.Containers[0].Args, "--access-file=/etc/pgqueue/access/access.yaml") || len(server.Volumes) != 3 || len(server.Containers[0].VolumeMounts) != 3 {
+			t.Fatalf("servers: %v, volumes %v", server.Containers[0].Args, server.Volumes)
+		}
+		if sources := server.Volumes[2].Projected.Sources; sources[0].ServiceAccountToken.Path != "token" || sources[1].ConfigMap.Name != "kube-root-ca.crt" {
+			t.Errorf("the cluster: %v", sources)
+		}
+		file := got["ConfigMap/jobs-pgqueue-server-access"].(*corev1.ConfigMap).Data["access.yaml"]
+		var content map[string]any
+		if err := sigsyaml.Unmarshal([]byte(file), &content); err != nil || len(content["issuers"].([]any)) != 1 || len(content["rules"].([]any)) != 1 {
+			t.Errorf("the access file is %q: %v", file, err)
+		}
+
+		plain, err := render(t, least)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if volumes := plain["Deployment/jobs-pgqueue-server"].(*appsv1.Deployment).Spec.Template.Spec.Volumes; len(volumes) != 1 {
+			t.Errorf("without these values: %v", volumes)
+		}
+	})
 	t.Run("monitors keep the namespace label, and servers reach the configured addresses", func(t *testing.T) {
 		got, err := render(t, everything)
 		if err != nil {
@@ -326,6 +357,7 @@ func TestChart(t *testing.T) {
 		"targetAgeSeconds":              least + "workers: [{name: w, queues: [q], url: 'https://x.example', autoscaling: {enabled: true, targetAgeSeconds: 30}}]",
 		"terminationGracePeriodSeconds": least + "workers: [{name: w, queues: [q], url: 'https://x.example', terminationGracePeriodSeconds: 20}]",
 		"drainTime":                     least + "worker: {drainTime: 25}",
+		"accessFile":                    least + "auth: {accessFile: {users: []}}",
 	} {
 		t.Run("values at fault are refused: "+name, func(t *testing.T) {
 			_, err := render(t, values)

@@ -1,8 +1,13 @@
 package oidctest
 
 import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -48,10 +53,29 @@ func Start(t testing.TB) *Issuer {
 	return start(t, (*httptest.Server).Start)
 }
 
-// StartTLS starts an issuer on https with a certificate that [Issuer.CAFile] vouches for.
-func StartTLS(t testing.TB) *Issuer {
+// StartTLS starts an issuer on https with a certificate for loopback and for names, which [Issuer.CAFile] vouches for.
+func StartTLS(t testing.TB, names ...string) *Issuer {
 	t.Helper()
-	return start(t, (*httptest.Server).StartTLS)
+	return start(t, func(s *httptest.Server) {
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{makeCertificate(t, names)}}
+		s.StartTLS()
+	})
+}
+
+// makeCertificate returns a certificate that vouches for itself.
+func makeCertificate(t testing.TB, names []string) tls.Certificate {
+	t.Helper()
+	key := NewKey(t, "tls", ES256)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key.private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key.private}
 }
 
 func start(t testing.TB, listen func(*httptest.Server)) *Issuer {

@@ -131,7 +131,7 @@ func (p accessFileParser) readIssuers(list *yaml.Node) ([]access.Issuer, error) 
 
 	var issuers []access.Issuer
 	for _, node := range nodes {
-		values, err := p.readMapping(node, "issuer", "audience", "name", "ca_file", "token_file")
+		values, err := p.readMapping(node, "issuer", "audience", "name", "ca_file", "token_file", "keys_url")
 		if err != nil {
 			return nil, err
 		}
@@ -139,6 +139,7 @@ func (p accessFileParser) readIssuers(list *yaml.Node) ([]access.Issuer, error) 
 		var i access.Issuer
 		if err := p.readTexts(values, map[string]*string{
 			"issuer": &i.URL, "audience": &i.Audience, "name": &i.Name, "ca_file": &i.CAFile, "token_file": &i.TokenFile,
+			"keys_url": &i.KeysURL,
 		}); err != nil {
 			return nil, err
 		}
