@@ -29,7 +29,7 @@ const (
 
 // Client is this installation at an identity provider.
 type Client struct {
-	Issuer
+	access.Issuer
 	// ID is the client_id, which is the audience of ID tokens. Issuer.Audience is not used.
 	ID string
 	// Secret is the client_secret; "" for a public client.
@@ -63,7 +63,7 @@ type endpoints struct {
 func NewCodeFlow(c Client, log *slog.Logger) *CodeFlow {
 	c.Audience = c.ID
 	f := &CodeFlow{client: c, verifier: New(log), exchanges: make(chan struct{}, maxExchanges)}
-	f.verifier.Replace([]Issuer{c.Issuer})
+	f.verifier.Replace([]access.Issuer{c.Issuer})
 	return f
 }
 
@@ -151,7 +151,7 @@ func (f *CodeFlow) discover(ctx context.Context) (endpoints, error) {
 }
 
 func (f *CodeFlow) readEndpoints(ctx context.Context) (endpoints, error) {
-	client, err := f.client.newClient("")
+	client, err := newClient(f.client.Issuer, "")
 	if err != nil {
 		return endpoints{}, err
 	}
@@ -164,7 +164,7 @@ func (f *CodeFlow) readEndpoints(ctx context.Context) (endpoints, error) {
 		return endpoints{}, err
 	}
 	for name, address := range map[string]string{"authorization_endpoint": found.Authorize, "token_endpoint": found.Token} {
-		if !f.client.isTrustworthy(address) {
+		if !isTrustworthy(f.client.Issuer, address) {
 			return endpoints{}, fmt.Errorf("%s of the issuer must be a URL with https, got %.200q; correct its settings", name, address)
 		}
 	}
@@ -184,7 +184,7 @@ func (f *CodeFlow) exchange(ctx context.Context, at endpoints, code string, l ac
 	if err != nil {
 		return "", f.unavailable(err)
 	}
-	client, err := f.client.newClient("")
+	client, err := newClient(f.client.Issuer, "")
 	if err != nil {
 		return "", f.unavailable(err)
 	}

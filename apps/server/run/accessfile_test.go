@@ -78,7 +78,7 @@ func TestParseAccessFileRefuses(t *testing.T) {
 		"a rule that is a text":         {"rules:\n  - all\n", "access-file, line 2: must be a mapping"},
 		"an unknown key of a rule":      {"rules:\n  - {cert: a, grants: [viewer@x]}\n", `access-file, line 2: must have the keys issuer, claim, is, cert, grant, got "grants"`},
 		"a repeated key of a rule":      {"rules:\n  - cert: a\n    cert: b\n", "access-file, line 3.cert: must be there once"},
-		"an unknown key of an issuer":   {"issuers:\n  - {url: https://a.example}\n", `line 2: must have the keys issuer, audience, name, got "url"`},
+		"an unknown key of an issuer":   {"issuers:\n  - {url: https://a.example}\n", `line 2: must have the keys issuer, audience, name, ca_file, token_file, keys_url, got "url"`},
 		"an issuer without audience":    {"issuers:\n  - {issuer: https://a.example}\n", "line 2.audience: must be a text"},
 		"an issuer without TLS":         {"issuers:\n  - {issuer: http://a.example, audience: x}\n", "line 2.issuer: must be a URL"},
 		"an issuer twice":               {"issuers:\n  - {issuer: https://a.example, audience: x}\n  - {issuer: https://a.example, audience: y}\n", "line 3.issuer: must be listed once"},

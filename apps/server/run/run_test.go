@@ -210,7 +210,7 @@ func TestStop(t *testing.T) {
 			}
 		}
 		want := []any{
-			"turn readiness off", "end streams", "finish requests", "close the manager", "end the watch of access", "close the store", "close the port",
+			"turn readiness off", "end streams", "finish requests", "close the manager", "end the watch of access", "end requests to issuers", "close the store", "close the port",
 			"flush telemetry",
 		}
 		if !slices.Equal(got, want) {

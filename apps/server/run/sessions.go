@@ -56,7 +56,7 @@ func (s *Server) startLogin(g *accessControl) error {
 	}
 
 	flow := oidc.NewCodeFlow(oidc.Client{
-		Issuer: oidc.Issuer{URL: s.cfg.OIDCIssuer, Name: "name"}, ID: s.cfg.OIDCClientID, Secret: secret,
+		Issuer: access.Issuer{URL: s.cfg.OIDCIssuer, Name: "name"}, ID: s.cfg.OIDCClientID, Secret: secret,
 		RedirectURL: base + s.prefix() + callbackPath,
 	}, s.log)
 	s.prependStep("close the sign-in at the identity provider", func(context.Context) error {
