@@ -20,6 +20,9 @@ import (
 type Credentials struct {
 	// Authenticate returns the principal of a bearer token, or an error of KindUnauthenticated.
 	Authenticate func(ctx context.Context, token string) (*access.Principal, error)
+	// Certificate returns the principal of the client certificate of the connection: nil without one, and an error of
+	// KindUnauthenticated for one that is no longer valid. Without this function certificates prove nothing.
+	Certificate func(r *http.Request) (*access.Principal, error)
 	// Open reports whether a request without a credential passes as the local principal. A request with a wrong one is
 	// refused all the same. It is called for each request without a credential.
 	Open func(r *http.Request) bool
@@ -64,6 +67,8 @@ func (c Credentials) Wrap(next http.Handler) http.Handler {
 		switch {
 		case err != nil:
 			c.Refuse(w, r, http.StatusBadRequest, err)
+			return
+		case c.answerCertificate(w, r, token != "" || session != "", next):
 			return
 		case session != "":
 			c.serveSession(w, r, session, next)

@@ -25,25 +25,25 @@ func TestCheck(t *testing.T) {
 	}
 	t.Run("a server that is ready is well, whatever address it listens on", func(t *testing.T) {
 		for _, host := range []string{"127.0.0.1", "0.0.0.0", ""} {
-			if err := program.Check(t.Context(), net.JoinHostPort(host, port)); err != nil {
+			if err := program.Check(t.Context(), net.JoinHostPort(host, port), false); err != nil {
 				t.Errorf("%q: %v", host, err)
 			}
 		}
 	})
 	t.Run("one that is not ready is unavailable", func(t *testing.T) {
 		status = http.StatusServiceUnavailable
-		if err := program.Check(t.Context(), "127.0.0.1:"+port); !errors.Is(err, queue.ErrUnavailable) {
+		if err := program.Check(t.Context(), "127.0.0.1:"+port, false); !errors.Is(err, queue.ErrUnavailable) {
 			t.Error(err)
 		}
 	})
 	t.Run("one that does not answer is unavailable", func(t *testing.T) {
 		server.Close()
-		if err := program.Check(t.Context(), "127.0.0.1:"+port); !errors.Is(err, queue.ErrUnavailable) {
+		if err := program.Check(t.Context(), "127.0.0.1:"+port, false); !errors.Is(err, queue.ErrUnavailable) {
 			t.Error(err)
 		}
 	})
 	t.Run("an address without a port is invalid", func(t *testing.T) {
-		if err := program.Check(t.Context(), "localhost"); !errors.Is(err, queue.ErrInvalid) {
+		if err := program.Check(t.Context(), "localhost", false); !errors.Is(err, queue.ErrInvalid) {
 			t.Error(err)
 		}
 	})

@@ -76,7 +76,7 @@ func OneALine(fs *pflag.FlagSet, names ...string) {
 }
 
 // elsewhere holds the variables that clients of a server read. Servers and workers may run beside them.
-var elsewhere = []string{"URL", "PROTOCOL", "AUTH_TOKEN", "AUTH_TOKEN_FILE", "TIMEOUT", "OUTPUT", "NAMESPACE"}
+var elsewhere = []string{"URL", "PROTOCOL", "AUTH_TOKEN", "AUTH_TOKEN_FILE", "CA_FILE", "CERT_FILE", "KEY_FILE", "TIMEOUT", "OUTPUT", "NAMESPACE"}
 
 // elsewherePrefixes begin variables that commands and tests receive, and those of the worker alone. Kubernetes sets the
 // others for a service with the name pgqueue or pgqueue-server.

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"time"
@@ -33,6 +34,8 @@ type Server struct {
 	TokenFile string
 	// Namespace to work in; "" = the server's default.
 	Namespace string
+	// TLS has the files of https connections.
+	TLS ClientTLS
 }
 
 // Flags defines the flags of s with their environment variables.
@@ -43,6 +46,7 @@ func (s *Server) Flags(to *pflag.FlagSet) {
 	fs.StringVar(&s.Protocol, "protocol", REST, "how to talk to the server: rest or connect")
 	SecretVar(fs, &s.Token, "auth-token", "bearer `token` for the server")
 	fs.StringVar(&s.TokenFile, "auth-token-file", "", "`file` with the bearer token for the server; it is read again when it changes")
+	s.TLS.flags(fs)
 	FromEnvironment(fs)
 	to.AddFlagSet(fs)
 }
@@ -101,11 +105,15 @@ func (s *Server) Dial(timeout time.Duration) (Client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	files, err := s.TLS.config()
+	if err != nil {
+		return nil, nil, err
+	}
 	if s.Protocol == Connect {
-		return s.dialConnect(timeout, token)
+		return s.dialConnect(timeout, token, files)
 	}
 
-	var opts []restclient.Option
+	opts := []restclient.Option{restclient.WithTLS(files)}
 	if timeout > 0 {
 		opts = append(opts, restclient.WithTimeout(timeout))
 	}
@@ -124,8 +132,8 @@ func (s *Server) Dial(timeout time.Duration) (Client, func(), error) {
 
 // dialConnect returns a client of the root of the server, because the routes of Connect are not below the prefix of
 // REST. Any other path, such as that of a proxy, stays.
-func (s *Server) dialConnect(timeout time.Duration, token func() string) (Client, func(), error) {
-	var opts []connectclient.Option
+func (s *Server) dialConnect(timeout time.Duration, token func() string, files *tls.Config) (Client, func(), error) {
+	opts := []connectclient.Option{connectclient.WithTLS(files)}
 	if timeout > 0 {
 		opts = append(opts, connectclient.WithTimeout(timeout))
 	}

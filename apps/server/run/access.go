@@ -72,6 +72,7 @@ type accessControl struct {
 	auth   *access.Authenticator
 	admin  access.Admin
 
+	rules   []access.Rule                   // those of mapping; only reads of setting files use it
 	mapping access.Mapping                  // the rules of the access file
 	issuers atomic.Pointer[[]access.Issuer] // those of the access file; nil = none
 	proofs  *oidc.Verifier
@@ -84,8 +85,9 @@ type accessControl struct {
 
 	changed chan struct{} // holds one item after a change of tokens by any server
 
-	hasStatic atomic.Bool // a static token exists
-	hasAdmin  atomic.Bool // one of them manages tokens
+	hasStatic   atomic.Bool // a static token exists
+	hasAdmin    atomic.Bool // one of them manages tokens
+	hasClientCA bool        // client certificates prove callers
 
 	insecure           bool
 	open               atomic.Bool
@@ -100,7 +102,10 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 		return &queue.Error{Op: "start", Kind: queue.KindInvalid, Field: "store", Msg: "must store tokens and sessions, got a store without them; use another store"}
 	}
 
-	g := &accessControl{log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), changed: make(chan struct{}, 1), insecure: s.cfg.InsecureOpen}
+	g := &accessControl{
+		log: s.log, tokens: tokens, auth: access.NewAuthenticator(tokens), changed: make(chan struct{}, 1), insecure: s.cfg.InsecureOpen,
+		hasClientCA: s.cfg.TLSClientCAFile != "",
+	}
 	g.proofs = oidc.New(s.log)
 	g.jwts = access.NewJWTAuthenticator(g.proofs, &g.mapping)
 	s.prependStep("end requests to issuers", func(context.Context) error {
@@ -138,6 +143,10 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	s.health.AddNotice("settings", s.files.check)
 	s.health.AddNotice("issuers", g.proofs.Check)
 	s.control = g
+	if s.tls != nil {
+		// Open streams of a removed authority end.
+		s.tls.changed = func() { g.mapping.Replace(g.rules) }
+	}
 	s.watchAccess(ctx)
 	return nil
 }
@@ -205,6 +214,7 @@ func (s *Server) readRules(g *accessControl) error {
 		g.issuers.Store(&file.issuers)
 		g.proofs.Replace(file.issuers)
 		g.mapping.Replace(file.rules)
+		g.rules = file.rules
 		present = content
 		return true, nil
 	})
@@ -243,9 +253,9 @@ func (g *accessControl) confirm(ctx context.Context, p *access.Principal) error 
 	return g.auth.Confirm(ctx, p)
 }
 
-// hasCredential reports whether any credential exists: a token, or an issuer of them.
+// hasCredential reports whether any credential exists: a token, an issuer of JWTs, or an authority of client certificates.
 func (g *accessControl) hasCredential(ctx context.Context) (bool, error) {
-	if g.hasStatic.Load() || g.login != nil || len(g.trustedIssuers()) > 0 {
+	if g.hasStatic.Load() || g.login != nil || g.hasClientCA || len(g.trustedIssuers()) > 0 {
 		return true, nil
 	}
 	return g.tokens.HasTokens(ctx)
@@ -261,7 +271,7 @@ func (g *accessControl) logAccess(ctx context.Context, cfg *Config, loopback, ex
 		g.log.WarnContext(ctx, "open to every machine that reaches the address: requests without a credential have every right", "addr", cfg.Addr, "flag", "--insecure-open")
 	case !exists:
 		g.log.WarnContext(ctx, "closed, and no credential exists", "command", "pgqueue create-token admin --grant system@* --database-url URL")
-	case !loopback:
+	case !loopback && cfg.TLSCertFile == "" && len(cfg.TrustedProxies) == 0:
 		g.log.WarnContext(ctx, "closed; credentials travel without encryption, unless a proxy in front adds TLS", "addr", cfg.Addr)
 	default:
 		g.log.InfoContext(ctx, "closed: each request needs a credential", "addr", cfg.Addr)
@@ -352,6 +362,7 @@ func (s *Server) credentials() httpaccess.Credentials {
 	return httpaccess.Credentials{
 		Authenticate: s.control.authenticate, Open: s.control.admits, Public: s.isPublic, Refuse: s.refuse, Audit: s.audit,
 		Session: s.control.auth.AuthenticateSession, Cookie: s.control.cookie, Consumes: restserver.IsTickStream, Refusals: &s.control.refusals,
+		Certificate: s.certificatePrincipal,
 	}
 }
 

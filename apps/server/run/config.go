@@ -45,6 +45,16 @@ type Config struct {
 	CORSOrigins []string
 	// AllowedHosts are the allowed Host names of requests over loopback, beside localhost and the host of Addr.
 	AllowedHosts []string
+	// TrustedProxies are the networks of proxies that may name the address and the scheme of their clients.
+	TrustedProxies []string
+	// TLSCertFile and TLSKeyFile are the certificate of the port, with its chain, and its key, in PEM. They are read again when
+	// they change; "" = no TLS.
+	TLSCertFile string
+	TLSKeyFile  string
+	// TLSClientCAFile has the authorities of client certificates. It is read again when it changes; "" = no client certificates.
+	TLSClientCAFile string
+	// TLSClientAuth is ClientAuthOptional or ClientAuthRequired; "" = ClientAuthOptional.
+	TLSClientAuth string
 	// Auth is AuthAuto, AuthOn or AuthOff; "" = AuthAuto. See decideAccess.
 	Auth string
 	// InsecureOpen lets requests without a credential pass as the local principal, which has every right, at any address.
@@ -119,6 +129,10 @@ func (c Config) fillDefaults() (Config, error) {
 	}
 
 	if err := c.Database.Validate(); err != nil {
+		return c, err
+	}
+
+	if err := c.checkTLS(); err != nil {
 		return c, err
 	}
 

@@ -80,7 +80,7 @@ func checkRunning(cmd *cobra.Command, cfg *Config) error {
 	if err := program.Environ(cmd.Flags(), os.LookupEnv); err != nil {
 		return err
 	}
-	return program.Check(cmd.Context(), cfg.Addr)
+	return program.Check(cmd.Context(), cfg.Addr, cfg.TLSCertFile != "")
 }
 
 // UntilSignal runs a server until a signal requests its end, see program.Signals, or until ctx ends. It then stops

@@ -34,6 +34,8 @@ type Server struct {
 	audit   *access.AuditRecorder // nil for a store without an audit
 	control *accessControl
 	files   settingFiles
+	tls     *portTLS // nil = the port speaks plain HTTP
+	proxies httpaccess.Proxies
 	checks  *httpaccess.Checks
 	http    *http.Server
 	root    atomic.Pointer[http.Handler] // the present handler of http
@@ -67,8 +69,10 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 
 	s := &Server{cfg: cfg, log: cfg.Log, done: make(chan struct{}), files: settingFiles{log: cfg.Log}}
-	s.checks, err = s.newChecks()
-	if err != nil {
+	if s.checks, err = s.newChecks(); err != nil {
+		return nil, err
+	}
+	if s.proxies, err = httpaccess.ParseProxies(cfg.TrustedProxies); err != nil {
 		return nil, err
 	}
 
@@ -84,6 +88,10 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 
 	// Telemetry precedes the port, because the checks of the port count their refusals.
 	if err := s.startTelemetry(ctx); err != nil {
+		return nil, err
+	}
+
+	if err := s.startTLS(); err != nil {
 		return nil, err
 	}
 
@@ -123,11 +131,11 @@ func (s *Server) listenOnPort(ctx context.Context) error {
 func (s *Server) serveRequests() {
 	s.setHandler(http.HandlerFunc(starting))
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.root.Load()).ServeHTTP(w, r) })
-	s.http = restserver.NewHTTPServer(httpaccess.Identify(s.checks.Wrap(root)), restserver.Timeouts{Idle: s.cfg.IdleTimeout})
+	s.http = restserver.NewHTTPServer(s.proxies.Wrap(httpaccess.Identify(s.checks.Wrap(root))), restserver.Timeouts{Idle: s.cfg.IdleTimeout})
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.serveOn(s.ln); !errors.Is(err, http.ErrServerClosed) {
 			s.recordFault(fmt.Errorf("serving ended: %w", err))
 		}
 	})
@@ -194,7 +202,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 
 	// From here on the port answers with the real routes.
-	s.setHandler(s.credentials().Wrap(s.tel.HTTP(handler.mux)))
+	s.setHandler(s.checkCertificates(s.credentials().Wrap(s.tel.HTTP(handler.mux))))
 	s.prependStep("finish requests", func(ctx context.Context) error {
 		// Shutdown waits for running requests; at the end of ctx Close cuts them.
 		err := s.http.Shutdown(ctx)
@@ -227,6 +235,9 @@ func (s *Server) URL() string {
 	_, port, _ := net.SplitHostPort(s.ln.Addr().String())
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
+	}
+	if s.tls != nil {
+		return "https://" + net.JoinHostPort(host, port)
 	}
 	return "http://" + net.JoinHostPort(host, port)
 }

@@ -89,7 +89,7 @@ func (c *config) checkRunningWorker(cmd *cobra.Command, getenv func(string) (str
 	if c.metricsAddr == "" {
 		return usageError{errors.New("--check: must come with --metrics-addr; give it to the worker and to the check")}
 	}
-	return program.Check(cmd.Context(), c.metricsAddr)
+	return program.Check(cmd.Context(), c.metricsAddr, false)
 }
 
 // runWorker works until a signal, or the end of ctx.

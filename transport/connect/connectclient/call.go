@@ -2,6 +2,7 @@ package connectclient
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -137,6 +138,9 @@ func translateError(ctx context.Context, req proto.Message, err error) error {
 		return &queue.Error{Kind: queue.KindUnavailable, Msg: "the server cannot be reached; check the URL and retry later", Err: err}
 	}
 
+	if fault := refusedHandshake(err); fault != nil {
+		return fault
+	}
 	if !ok {
 		return brokenConnection(err)
 	}
@@ -161,6 +165,17 @@ func translateError(ctx context.Context, req proto.Message, err error) error {
 	}
 
 	return brokenConnection(err)
+}
+
+// refusedHandshake returns the error of a TLS handshake that one side refused, or nil. The server has not acted on the call.
+func refusedHandshake(err error) error {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return &queue.Error{Kind: queue.KindDenied, Msg: "the server's certificate is not accepted", Err: err}
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return &queue.Error{Kind: queue.KindDenied, Msg: "the server refuses the TLS connection; check the client certificate", Err: err}
+	}
+	return nil
 }
 
 // http2Missing returns the error of a bidirectional stream over HTTP/1.1, or nil for every other failure.

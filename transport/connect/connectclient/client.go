@@ -2,6 +2,7 @@ package connectclient
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -76,7 +77,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	// Without a caller's HTTP client the connections belong to this client, which may drop dead ones.
 	s := &shared{most: c.maxMessage, timeout: c.timeout, retries: c.retries, silence: 3 * aliveEvery}
 	if c.http == nil {
-		s.own = ownTransport(u.Scheme)
+		s.own = ownTransport(u.Scheme, c.tls)
 		c.http = &http.Client{Transport: s.own, CheckRedirect: returnRedirect}
 	}
 
@@ -98,8 +99,9 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 
 // ownTransport returns a transport that speaks HTTP/2 also over plain text, which gRPC and streams need. Pings detect
 // dead connections within 15 seconds.
-func ownTransport(scheme string) *http.Transport {
+func ownTransport(scheme string, cfg *tls.Config) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = cfg.Clone()
 	t.Protocols = new(http.Protocols)
 	if scheme == "https" {
 		t.Protocols.SetHTTP1(true)

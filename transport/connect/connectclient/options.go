@@ -1,6 +1,7 @@
 package connectclient
 
 import (
+	"crypto/tls"
 	"fmt"
 	"maps"
 	"net/http"
@@ -48,6 +49,7 @@ type config struct {
 	http         connecthttp.HTTPClient
 	header       http.Header
 	token        func() string
+	tls          *tls.Config
 	timeout      time.Duration
 	retries      int
 	compress     bool
@@ -74,6 +76,15 @@ func WithProtocol(p Protocol) Option {
 		default:
 			return queue.Invalid("protocol", fmt.Sprintf("must be connect, grpc or grpcweb, got %.64q", p))
 		}
+		return nil
+	})
+}
+
+// WithTLS sets the authorities and the client certificates of https connections. It has no effect beside WithHTTPClient. The
+// client changes nothing in cfg, and the caller must not either.
+func WithTLS(cfg *tls.Config) Option {
+	return option(func(c *config) error {
+		c.tls = cfg
 		return nil
 	})
 }

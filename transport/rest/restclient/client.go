@@ -2,6 +2,7 @@ package restclient
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ type Client struct {
 	own       bool // the client made http and closes it
 	header    http.Header
 	token     func() string // nil = none
+	tls       *tls.Config   // nil = the defaults
 	timeout   time.Duration
 	attempts  int
 	maxAnswer int
@@ -54,15 +56,17 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	}
 
 	if c.http == nil {
-		c.http, c.own = &http.Client{Transport: transport(), CheckRedirect: noRedirect}, true
+		c.http, c.own = &http.Client{Transport: transport(c.tls), CheckRedirect: noRedirect}, true
 	}
 
 	return c, nil
 }
 
 // transport returns a transport with enough connections for a busy worker. It detects dead connections.
-func transport() *http.Transport {
+func transport(cfg *tls.Config) *http.Transport {
 	return &http.Transport{
+		TLSClientConfig: cfg.Clone(),
+
 		Proxy:        http.ProxyFromEnvironment,
 		DialContext:  (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		MaxIdleConns: 1024, MaxIdleConnsPerHost: 512, IdleConnTimeout: 90 * time.Second,

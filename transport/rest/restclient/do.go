@@ -238,6 +238,8 @@ func connectionError(ctx context.Context, op string, err error) *queue.Error {
 		k, msg = queue.KindUnavailable, "the server cannot be reached"
 	case isErrorOf[*tls.CertificateVerificationError](err):
 		k, msg = queue.KindDenied, "the server's certificate is not accepted"
+	case errors.As(err, &dial) && dial.Op == "remote error":
+		k, msg = queue.KindDenied, "the server refuses the TLS connection; check the client certificate"
 	case errors.Is(err, context.DeadlineExceeded):
 		msg = "the server did not answer in time"
 	}

@@ -1,6 +1,7 @@
 package restclient
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"time"
@@ -41,6 +42,15 @@ func WithHTTPClient(h *http.Client) Option {
 			return errors.New("restclient: http client: must have no Timeout; calls have their own")
 		}
 		c.http = h
+		return nil
+	})
+}
+
+// WithTLS sets the authorities and the client certificates of https connections. It has no effect beside WithHTTPClient. The
+// client changes nothing in cfg, and the caller must not either.
+func WithTLS(cfg *tls.Config) Option {
+	return option(func(c *Client) error {
+		c.tls = cfg
 		return nil
 	})
 }

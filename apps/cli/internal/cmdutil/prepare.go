@@ -50,7 +50,7 @@ func readByCommands(cmd *cobra.Command) []string {
 }
 
 // clientFlags name a server and the form of an answer. Every command accepts them.
-var clientFlags = []string{"url", "auth-token", "auth-token-file", "protocol"}
+var clientFlags = []string{"url", "auth-token", "auth-token-file", "protocol", "ca-file", "cert-file", "key-file"}
 
 // refuseClientFlags refuses flags of clients for a command that works on a database, where they would have no effect.
 func refuseClientFlags(cmd *cobra.Command) error {

@@ -25,6 +25,10 @@ type Context struct {
 	Output    string `yaml:"output,omitempty" json:"output,omitempty"`
 	// TokenFile is a file with the token.
 	TokenFile string `yaml:"auth-token-file,omitempty" json:"auth-token-file,omitempty"`
+	// CAFile, CertFile and KeyFile are the files of https connections, see program.ClientTLS.
+	CAFile   string `yaml:"ca-file,omitempty" json:"ca-file,omitempty"`
+	CertFile string `yaml:"cert-file,omitempty" json:"cert-file,omitempty"`
+	KeyFile  string `yaml:"key-file,omitempty" json:"key-file,omitempty"`
 	// Token is sent as "Authorization: Bearer …".
 	Token string `yaml:"token,omitempty" json:"token,omitempty"`
 }

@@ -100,6 +100,9 @@ func (f *Factory) Resolve(changed func(flag string) bool) error {
 		{"protocol", &f.Settings.Protocol, c.Protocol},
 		{"auth-token", &f.Settings.Token, c.Token},
 		{"auth-token-file", &f.Settings.TokenFile, c.TokenFile},
+		{"ca-file", &f.Settings.TLS.CAFile, c.CAFile},
+		{"cert-file", &f.Settings.TLS.CertFile, c.CertFile},
+		{"key-file", &f.Settings.TLS.KeyFile, c.KeyFile},
 		{"output", &f.Settings.Output, c.Output},
 	} {
 		if v.from != "" && !changed(v.flag) {

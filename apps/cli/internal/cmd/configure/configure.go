@@ -170,7 +170,8 @@ func newSetContextCommand(f *factory.Factory) *cobra.Command {
 	return skipServerSettings(&cobra.Command{
 		Use:   "set-context NAME",
 		Short: "Make a context, or change settings of one",
-		Long: "Make a context of the flags --url, --namespace, --protocol, --output and --auth-token-file, or change those that are given.\n" +
+		Long: "Make a context of the flags --url, --namespace, --protocol, --output, --auth-token-file, --ca-file, --cert-file and --key-file,\n" +
+			"or change those that are given. " +
 			"The first context becomes the current one.",
 		Example: "  pgqueue config set-context prod --url https://queue.example.org/api --namespace shop",
 		Args:    cmdutil.Args(1, 1, "a context's name"), ValidArgsFunction: completeContextNames(f),
@@ -191,6 +192,9 @@ func newSetContextCommand(f *factory.Factory) *cobra.Command {
 					{"protocol", &c.Protocol, &f.Settings.Protocol},
 					{"output", &c.Output, &f.Settings.Output},
 					{"auth-token-file", &c.TokenFile, &f.Settings.TokenFile},
+					{"ca-file", &c.CAFile, &f.Settings.TLS.CAFile},
+					{"cert-file", &c.CertFile, &f.Settings.TLS.CertFile},
+					{"key-file", &c.KeyFile, &f.Settings.TLS.KeyFile},
 				} {
 					if cmd.Flags().Changed(v.flag) {
 						*v.to = *v.from
@@ -198,12 +202,15 @@ func newSetContextCommand(f *factory.Factory) *cobra.Command {
 				}
 
 				// A context is used in other folders too.
-				if c.TokenFile != "" {
-					path, err := filepath.Abs(c.TokenFile)
+				for _, path := range []*string{&c.TokenFile, &c.CAFile, &c.CertFile, &c.KeyFile} {
+					if *path == "" {
+						continue
+					}
+					whole, err := filepath.Abs(*path)
 					if err != nil {
 						return "", err
 					}
-					c.TokenFile = path
+					*path = whole
 				}
 
 				file.Contexts[args[0]] = c

@@ -1,0 +1,242 @@
+package run
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgqueue/pgqueue/apps/internal/program"
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// The values of Config.TLSClientAuth.
+const (
+	// ClientAuthOptional lets clients without a certificate pass.
+	ClientAuthOptional = "optional"
+	// ClientAuthRequired refuses each request without a certificate, except to public routes such as the probes.
+	ClientAuthRequired = "required"
+)
+
+// The names of the settings of TLS.
+const (
+	certField     = "tls-cert-file"
+	keyField      = "tls-key-file"
+	clientCAField = "tls-client-ca-file"
+)
+
+// portTLS has the present certificate of the port, and the present authorities of client certificates. It is safe for
+// concurrent use.
+type portTLS struct {
+	pair    atomic.Pointer[tls.Certificate]
+	clients atomic.Pointer[clientAuthorities] // nil = no client certificates
+	changed func()                            // called after a change of clients
+}
+
+// clientAuthorities vouch for client certificates.
+type clientAuthorities struct {
+	pool  *x509.CertPool
+	roots map[[sha256.Size]byte]bool // by the digests of their certificates
+}
+
+// checkTLS reports the first wrong setting of TLS.
+func (c *Config) checkTLS() error {
+	switch {
+	case (c.TLSCertFile == "") != (c.TLSKeyFile == ""):
+		return queue.Invalid(certField, "must come with --"+keyField+"; give both or none")
+	case c.TLSClientCAFile != "" && c.TLSCertFile == "":
+		return queue.Invalid(clientCAField, "must come with --"+certField+", as client certificates need TLS; give that too")
+	case c.TLSClientAuth != "" && c.TLSClientAuth != ClientAuthOptional && c.TLSClientAuth != ClientAuthRequired:
+		return queue.Invalid("tls-client-auth", fmt.Sprintf("must be optional or required, got %.64q; choose one", c.TLSClientAuth))
+	case c.TLSClientAuth != "" && c.TLSClientCAFile == "":
+		return queue.Invalid("tls-client-auth", "must come with --"+clientCAField+"; give the authorities too")
+	}
+	return nil
+}
+
+// startTLS reads the certificates of the port now and at each reload.
+func (s *Server) startTLS() error {
+	if s.cfg.TLSCertFile == "" {
+		return nil
+	}
+
+	s.tls = &portTLS{}
+	if err := s.files.add(certField, s.cfg.TLSCertFile, s.readPair); err != nil {
+		return err
+	}
+	if err := s.tel.WatchTLS(func() time.Time { return s.tls.pair.Load().Leaf.NotAfter }); err != nil {
+		return err
+	}
+	if s.cfg.TLSClientCAFile == "" {
+		return nil
+	}
+	return s.files.add(clientCAField, s.cfg.TLSClientCAFile, s.readClientAuthorities)
+}
+
+// readPair reads the certificate and the key. A pair that has expired does not replace one that is in use.
+func (s *Server) readPair() (changed bool, err error) {
+	pair, err := program.ReadKeyPair(certField, s.cfg.TLSCertFile, keyField, s.cfg.TLSKeyFile)
+	if err != nil {
+		return false, err
+	}
+
+	present := s.tls.pair.Load()
+	if present != nil && slices.EqualFunc(present.Certificate, pair.Certificate, slices.Equal) {
+		return false, nil
+	}
+	if end := pair.Leaf.NotAfter; time.Now().After(end) {
+		if present != nil {
+			return false, queue.Invalid(certField, fmt.Sprintf("must be a certificate that is valid now, got one that ended at %s; renew it", end.UTC().Format(time.RFC3339)))
+		}
+		s.log.Warn("the certificate of the port has expired; clients will refuse it", "file", s.cfg.TLSCertFile, "ended", end)
+	}
+	s.tls.pair.Store(pair)
+	return true, nil
+}
+
+// readClientAuthorities reads the authorities of client certificates.
+func (s *Server) readClientAuthorities() (changed bool, err error) {
+	authorities, err := program.ReadAuthorities(clientCAField, s.cfg.TLSClientCAFile)
+	if err != nil {
+		return false, err
+	}
+
+	next := &clientAuthorities{pool: x509.NewCertPool(), roots: map[[sha256.Size]byte]bool{}}
+	for _, authority := range authorities {
+		next.pool.AddCert(authority)
+		next.roots[sha256.Sum256(authority.Raw)] = true
+	}
+	if present := s.tls.clients.Load(); present != nil && present.pool.Equal(next.pool) {
+		return false, nil
+	}
+	s.tls.clients.Store(next)
+	if s.tls.changed != nil {
+		s.tls.changed()
+	}
+	return true, nil
+}
+
+// config returns the configuration of the port. Each handshake uses the present files.
+func (t *portTLS) config() *tls.Config {
+	base := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return t.pair.Load(), nil },
+	}
+	base.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		clients := t.clients.Load()
+		if clients == nil {
+			return nil, nil
+		}
+		cfg := base.Clone()
+		cfg.GetConfigForClient = nil
+		cfg.ClientAuth, cfg.ClientCAs = tls.VerifyClientCertIfGiven, clients.pool
+		// A resumed session would not be checked against the present authorities.
+		cfg.SessionTicketsDisabled = true
+		return cfg, nil
+	}
+	return base
+}
+
+// checkChain returns an error when no chain of the certificate of a connection is valid now, under the present authorities. A
+// connection may outlast both.
+func (t *portTLS) checkChain(state *tls.ConnectionState, now time.Time) error {
+	clients := t.clients.Load()
+	for _, chain := range state.VerifiedChains {
+		ended := slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.After(c.NotAfter) })
+		if !ended && clients.roots[sha256.Sum256(chain[len(chain)-1].Raw)] {
+			return nil
+		}
+	}
+	return &queue.Error{
+		Kind: queue.KindUnauthenticated, Field: "certificate",
+		Msg: "must be valid now and of a present authority, got one that has expired or lost its authority; connect again with a new one",
+	}
+}
+
+// renewBefore is the time before the end of a client certificate from which the server closes connections after each answer, so
+// that the client comes back with the next certificate before the present one is refused.
+const renewBefore = time.Minute
+
+// certificatePrincipal returns the principal of the client certificate of a request; nil without a certificate, and for one
+// without a name.
+func (s *Server) certificatePrincipal(r *http.Request) (*access.Principal, error) {
+	if !hasCertificate(r) {
+		return nil, nil
+	}
+
+	if err := s.tls.checkChain(r.TLS, time.Now()); err != nil {
+		return nil, err
+	}
+	chain := r.TLS.VerifiedChains[0]
+	name := certificateName(chain[0])
+	if name == "" {
+		return nil, nil
+	}
+	return s.control.mapping.Principal(access.Proof{Kind: access.KindCertificate, Subject: name, Expires: earliestEnd(chain)})
+}
+
+func hasCertificate(r *http.Request) bool { return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 }
+
+// earliestEnd returns the first end of the certificates of a chain.
+func earliestEnd(chain []*x509.Certificate) time.Time {
+	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+}
+
+// certificateName returns the name of a client certificate: its SPIFFE id, or else its first DNS name. It returns "" without
+// either, and for several SPIFFE ids, which the standard forbids.
+func certificateName(leaf *x509.Certificate) string {
+	var ids []string
+	for _, id := range leaf.URIs {
+		if id.Scheme == "spiffe" {
+			ids = append(ids, id.String())
+		}
+	}
+	switch {
+	case len(ids) == 1:
+		return ids[0]
+	case len(ids) == 0 && len(leaf.DNSNames) > 0 && !strings.ContainsAny(leaf.DNSNames[0], "/:@"):
+		return strings.ToLower(leaf.DNSNames[0])
+	}
+	return ""
+}
+
+// serveOn serves the connections of ln, over TLS when the port has a certificate.
+func (s *Server) serveOn(ln net.Listener) error {
+	if s.tls == nil {
+		return s.http.Serve(ln)
+	}
+	s.http.TLSConfig = s.tls.config()
+	return s.http.ServeTLS(ln, "", "")
+}
+
+// checkCertificates wraps the routes of a port with client certificates. It refuses requests without one where all need one,
+// except to public routes, because a probe has none. It closes a connection after the answer when its certificate ends soon, or
+// is no longer valid, so that the client comes back with the next one.
+func (s *Server) checkCertificates(next http.Handler) http.Handler {
+	if s.cfg.TLSClientCAFile == "" {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case hasCertificate(r):
+			if s.tls.checkChain(r.TLS, time.Now().Add(renewBefore)) != nil {
+				w.Header().Set("Connection", "close")
+			}
+		case s.cfg.TLSClientAuth == ClientAuthRequired && !isPublic(r):
+			s.refuse(w, r, http.StatusUnauthorized, &queue.Error{
+				Kind: queue.KindUnauthenticated, Field: "certificate",
+				Msg: "must come with the connection, as the server has --tls-client-auth required, got none; give --cert-file and --key-file",
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
