@@ -28,7 +28,7 @@ func ParseProxies(texts []string) (Proxies, error) {
 			network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		switch {
-		case err != nil || network.Addr().Zone() != "" || network.Addr().Is4In6():
+		case err != nil || strings.Contains(text, "%") || network.Addr().Is4In6():
 			return Proxies{}, queue.Invalid("trusted-proxy", fmt.Sprintf("must be a network or an address such as 10.0.0.0/8, got %.64q; leave out port and name", text))
 		case network.Bits() == 0:
 			return Proxies{}, queue.Invalid("trusted-proxy", fmt.Sprintf("must be the network of proxies, got %.64q, by which every client could choose its address; name the proxies", text))
