@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -137,6 +136,7 @@ func (a *authority) trust(pair *tls.Certificate) *tls.Config {
 func tlsConfig(t *testing.T, log io.Writer) (Config, *authority) {
 	t.Helper()
 	store := newSlow()
+	store.entered = make(chan struct{}, 10_000) // so that no create waits
 	close(store.leave)
 	cfg, ca := store.config(log), newAuthority(t)
 	cfg.AdminToken = access.NewSecret().Reveal()
@@ -177,6 +177,38 @@ func dialTLS(t *testing.T, s *Server, way string, cfg *tls.Config, token string)
 	return c
 }
 
+// subscribe follows the events of c.
+func subscribe(ctx context.Context, c queue.Service) (events <-chan struct{}, ended <-chan error) {
+	seen, end := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		end <- c.SubscribeEvents(ctx, queue.EventFilter{}, func(queue.Event) error {
+			select {
+			case seen <- struct{}{}:
+			default:
+			}
+			return nil
+		})
+	}()
+	return seen, end
+}
+
+// awaitEvent creates tasks until the stream of events has one.
+func awaitEvent(t *testing.T, c queue.Service, name string, events <-chan struct{}, ended <-chan error) {
+	t.Helper()
+	for {
+		if _, err := c.CreateTask(t.Context(), name, queue.TaskMeta{}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-events:
+			return
+		case err := <-ended:
+			t.Fatalf("the stream of events has ended: %v", err)
+		case <-time.After(20 * time.Millisecond): // the stream may not be open yet
+		}
+	}
+}
+
 var ways = []string{"rest", "connect", "grpc", "grpcweb"}
 
 // TestTLS serves every protocol and streams over TLS.
@@ -197,14 +229,8 @@ func TestTLS(t *testing.T) {
 		if _, err := c.CreateQueue(t.Context(), queue.QueueMeta{Name: way}); err != nil {
 			t.Errorf("%s: %v", way, err)
 		}
-		seen := 0
-		err := c.SubscribeEvents(t.Context(), queue.EventFilter{After: "0"}, func(queue.Event) error {
-			seen++
-			return errDone
-		})
-		if !errors.Is(err, errDone) || seen != 1 {
-			t.Errorf("%s: the stream of events ends with %v after %d events", way, err, seen)
-		}
+		events, ended := subscribe(t.Context(), c)
+		awaitEvent(t, c, way, events, ended)
 		if _, err := dialTLS(t, s, way, newAuthority(t).trust(nil), cfg.AdminToken).ListQueues(t.Context(), queue.Page{}); queue.KindOf(err) != queue.KindDenied {
 			t.Errorf("%s: a server of an unknown authority gives %v (%d)", way, err, i)
 		}
@@ -283,13 +309,13 @@ func TestTLSReload(t *testing.T) {
 		return handshake(t, s, ca.trust(nil)).ConnectionState().PeerCertificates[0]
 	}
 	open := dialTLS(t, s, "connect", ca.trust(nil), cfg.AdminToken)
-	ended := make(chan error, 1)
+	if _, err := open.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	created := make(chan struct{}, 1)
-	go func() {
-		ended <- open.SubscribeEvents(ctx, queue.EventFilter{After: "0"}, func(queue.Event) error { created <- struct{}{}; return nil })
-	}()
+	events, ended := subscribe(ctx, open)
+	awaitEvent(t, open, "mail", events, ended)
 
 	cert, key := ca.issue(forServer())
 	for _, step := range []struct {
@@ -334,14 +360,7 @@ func TestTLSReload(t *testing.T) {
 	}
 
 	// The connection of the former certificate lives on.
-	if _, err := open.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-created:
-	case err := <-ended:
-		t.Fatalf("a change of the certificate ends an open stream: %v", err)
-	}
+	awaitEvent(t, open, "mail", events, ended)
 	cancel()
 	<-ended
 }
@@ -537,20 +556,20 @@ func TestCertificateStreamsEnd(t *testing.T) {
 			template := forClient("worker.example.org")
 			template.NotAfter = time.Now().Add(life)
 			c := dialTLS(t, s, "connect", ca.trust(clients.clientPairOf(template)), "")
-			if _, err := c.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
-				t.Fatal(err)
+			for _, name := range []string{"mail", "empty"} {
+				if _, err := c.CreateQueue(t.Context(), queue.QueueMeta{Name: name}); err != nil {
+					t.Fatal(err)
+				}
 			}
 
 			ended := make(chan error, 2)
-			open := make(chan struct{}, 8)
+			events, closed := subscribe(t.Context(), c)
+			awaitEvent(t, c, "mail", events, closed)
+			go func() { ended <- <-closed }()
 			go func() {
-				ended <- c.SubscribeEvents(t.Context(), queue.EventFilter{After: "0"}, func(queue.Event) error { open <- struct{}{}; return nil })
-			}()
-			go func() {
-				_, err := c.RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w", Wait: time.Minute})
+				_, err := c.RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"empty"}, Worker: "w", Wait: time.Minute})
 				ended <- err
 			}()
-			<-open
 			begin := time.Now()
 			if life == time.Hour {
 				replaceFile(t, cfg.AccessFile, "rules: []")
