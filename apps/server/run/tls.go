@@ -1,7 +1,7 @@
 package run
 
 import (
-	"crypto/sha256"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,11 +41,8 @@ type portTLS struct {
 	changed func()                            // called after a change of clients
 }
 
-// clientAuthorities vouch for client certificates.
-type clientAuthorities struct {
-	pool  *x509.CertPool
-	roots map[[sha256.Size]byte]bool // by the digests of their certificates
-}
+// clientAuthorities vouch for client certificates. Its address is its identity.
+type clientAuthorities struct{ pool *x509.CertPool }
 
 // checkTLS reports the first wrong setting of TLS.
 func (c *Config) checkTLS() error {
@@ -108,10 +106,9 @@ func (s *Server) readClientAuthorities() (changed bool, err error) {
 		return false, err
 	}
 
-	next := &clientAuthorities{pool: x509.NewCertPool(), roots: map[[sha256.Size]byte]bool{}}
+	next := &clientAuthorities{pool: x509.NewCertPool()}
 	for _, authority := range authorities {
 		next.pool.AddCert(authority)
-		next.roots[sha256.Sum256(authority.Raw)] = true
 	}
 	if present := s.tls.clients.Load(); present != nil && present.pool.Equal(next.pool) {
 		return false, nil
@@ -123,7 +120,8 @@ func (s *Server) readClientAuthorities() (changed bool, err error) {
 	return true, nil
 }
 
-// config returns the configuration of the port. Each handshake uses the present files.
+// config returns the configuration of the port. Each handshake uses the present files. A client certificate is asked for and
+// checked with each request, not in the handshake: there a refusal is a broken connection, here an answer with the reason.
 func (t *portTLS) config() *tls.Config {
 	base := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
@@ -137,28 +135,61 @@ func (t *portTLS) config() *tls.Config {
 		}
 		cfg := base.Clone()
 		cfg.GetConfigForClient = nil
-		cfg.ClientAuth, cfg.ClientCAs = tls.VerifyClientCertIfGiven, clients.pool
-		// A resumed session would not be checked against the present authorities.
-		cfg.SessionTicketsDisabled = true
+		cfg.ClientAuth, cfg.ClientCAs = tls.RequestClientCert, clients.pool
 		return cfg, nil
 	}
 	return base
 }
 
-// checkChain returns an error when no chain of the certificate of a connection is valid now, under the present authorities. A
-// connection may outlast both.
-func (t *portTLS) checkChain(state *tls.ConnectionState, now time.Time) error {
+// provenChain is the chain of the client certificate of one connection, so that its signatures are checked once.
+type provenChain struct {
+	mu      sync.Mutex
+	clients *clientAuthorities // those that proved it
+	chain   []*x509.Certificate
+}
+
+// provenKey is the key of the provenChain of a connection in the contexts of its requests.
+type provenKey struct{}
+
+// withProvenChain returns ctx for the requests of a new connection.
+func withProvenChain(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, provenKey{}, &provenChain{})
+}
+
+// findChain returns the chain of the client certificate of r up to a present authority. KindUnauthenticated for a certificate that
+// is not valid at now, is not for clients, or has another authority. A connection may outlast its certificate.
+func (t *portTLS) findChain(r *http.Request, now time.Time) ([]*x509.Certificate, error) {
+	proven, _ := r.Context().Value(provenKey{}).(*provenChain)
+	if proven == nil {
+		proven = &provenChain{}
+	}
+	proven.mu.Lock()
+	defer proven.mu.Unlock()
 	clients := t.clients.Load()
-	for _, chain := range state.VerifiedChains {
-		ended := slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.After(c.NotAfter) })
-		if !ended && clients.roots[sha256.Sum256(chain[len(chain)-1].Raw)] {
-			return nil
+	if proven.clients == clients && isValid(proven.chain, now) {
+		return proven.chain, nil
+	}
+
+	options := x509.VerifyOptions{
+		Roots: clients.pool, Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range r.TLS.PeerCertificates[1:] {
+		options.Intermediates.AddCert(c)
+	}
+	chains, err := r.TLS.PeerCertificates[0].Verify(options)
+	if err != nil {
+		return nil, &queue.Error{
+			Kind: queue.KindUnauthenticated, Field: "certificate", Err: err,
+			Msg: fmt.Sprintf("must be valid now, for clients and of an authority of this server, got another: %v; connect with a new one", err),
 		}
 	}
-	return &queue.Error{
-		Kind: queue.KindUnauthenticated, Field: "certificate",
-		Msg: "must be valid now and of a present authority, got one that has expired or lost its authority; connect again with a new one",
-	}
+	proven.clients, proven.chain = clients, chains[0]
+	return proven.chain, nil
+}
+
+// isValid reports whether each certificate of a chain is valid at now.
+func isValid(chain []*x509.Certificate, now time.Time) bool {
+	return len(chain) > 0 && !slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.Before(c.NotBefore) || now.After(c.NotAfter) })
 }
 
 // renewBefore is the time before the end of a client certificate from which the server closes connections after each answer, so
@@ -168,14 +199,14 @@ const renewBefore = time.Minute
 // certificatePrincipal returns the principal of the client certificate of a request; nil without a certificate, and for one
 // without a name.
 func (s *Server) certificatePrincipal(r *http.Request) (*access.Principal, error) {
-	if !hasCertificate(r) {
+	if !s.hasCertificate(r) {
 		return nil, nil
 	}
 
-	if err := s.tls.checkChain(r.TLS, time.Now()); err != nil {
+	chain, err := s.tls.findChain(r, time.Now())
+	if err != nil {
 		return nil, err
 	}
-	chain := r.TLS.VerifiedChains[0]
 	name := certificateName(chain[0])
 	if name == "" {
 		return nil, nil
@@ -183,7 +214,10 @@ func (s *Server) certificatePrincipal(r *http.Request) (*access.Principal, error
 	return s.control.mapping.Principal(access.Proof{Kind: access.KindCertificate, Subject: name, Expires: earliestEnd(chain)})
 }
 
-func hasCertificate(r *http.Request) bool { return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 }
+// hasCertificate reports whether r comes over a connection with a client certificate, where the server has authorities for it.
+func (s *Server) hasCertificate(r *http.Request) bool {
+	return s.cfg.TLSClientCAFile != "" && r.TLS != nil && len(r.TLS.PeerCertificates) > 0
+}
 
 // earliestEnd returns the first end of the certificates of a chain.
 func earliestEnd(chain []*x509.Certificate) time.Time {
@@ -214,6 +248,7 @@ func (s *Server) serveOn(ln net.Listener) error {
 		return s.http.Serve(ln)
 	}
 	s.http.TLSConfig = s.tls.config()
+	s.http.ConnContext = withProvenChain
 	return s.http.ServeTLS(ln, "", "")
 }
 
@@ -226,8 +261,8 @@ func (s *Server) checkCertificates(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case hasCertificate(r):
-			if s.tls.checkChain(r.TLS, time.Now().Add(renewBefore)) != nil {
+		case s.hasCertificate(r):
+			if chain, err := s.tls.findChain(r, time.Now()); err != nil || !isValid(chain, time.Now().Add(renewBefore)) {
 				w.Header().Set("Connection", "close")
 			}
 		case s.cfg.TLSClientAuth == ClientAuthRequired && !isPublic(r):

@@ -444,10 +444,10 @@ func TestClientCertificates(t *testing.T) {
 		"two SPIFFE ids":                          {clients.clientPairOf(twoIDs), "", queue.KindUnauthenticated},
 		"a DNS name that looks like a SPIFFE id":  {clients.clientPairOf(trick), "", queue.KindUnauthenticated},
 		"no name":                                 {clients.clientPairOf(&x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}), "", queue.KindUnauthenticated},
-		"another authority":                       {newAuthority(t).clientPairOf(forClient("worker.example.org")), "", queue.KindDenied},
-		"expired":                                 {clients.clientPairOf(ended), "", queue.KindDenied},
-		"not yet valid":                           {clients.clientPairOf(early), "", queue.KindDenied},
-		"a certificate for servers":               {clients.clientPairOf(serverAuth), "", queue.KindDenied},
+		"another authority":                       {newAuthority(t).clientPairOf(forClient("worker.example.org")), "", queue.KindUnauthenticated},
+		"expired":                                 {clients.clientPairOf(ended), "", queue.KindUnauthenticated},
+		"not yet valid":                           {clients.clientPairOf(early), "", queue.KindUnauthenticated},
+		"a certificate for servers":               {clients.clientPairOf(serverAuth), "", queue.KindUnauthenticated},
 		"a certificate with grants and a token":   {clients.clientPairOf(forClient("worker.example.org")), cfg.AdminToken, queue.KindInvalid},
 		"a proxy's certificate and a token":       {clients.clientPairOf(forClient("other.example.org")), cfg.AdminToken, ""},
 		"a proxy's certificate and a wrong token": {clients.clientPairOf(forClient("other.example.org")), access.NewSecret().Reveal(), queue.KindUnauthenticated},
@@ -529,7 +529,7 @@ func TestClientCertificateEnds(t *testing.T) {
 		if err := list(); queue.KindOf(err) != queue.KindUnauthenticated {
 			t.Errorf("%s: over the connection of a removed authority: %v", way, err)
 		}
-		if err := list(); queue.KindOf(err) != queue.KindDenied {
+		if err := list(); queue.KindOf(err) != queue.KindUnauthenticated {
 			t.Errorf("%s: a new connection with the certificate of a removed authority: %v", way, err)
 		}
 		pair = next.clientPairOf(forClient("worker.example.org"))
