@@ -76,6 +76,15 @@ func (s *auditedService) LastEvent(ctx context.Context) (string, error) {
 	return cursor, err
 }
 
+// watchStream records a refusal alone: each operation of the stream records itself.
+func (s *auditedService) watchStream(ctx context.Context, op queue.Op) (watched context.Context, stop func(), err error) {
+	watched, stop, err = s.next.watchStream(ctx, op)
+	if isRefusal(err) {
+		s.audit.Record(ctx, entryOf(op, s.next.namespace, ""), err)
+	}
+	return watched, stop, err
+}
+
 func (s *auditedService) CancelTasks(ctx context.Context, sel queue.Selection) (queue.Bulk, error) {
 	return s.auditBulk(ctx, queue.OpCancelTasks, sel, s.next.CancelTasks)
 }

@@ -80,11 +80,7 @@ func TestAuditRecordsChanges(t *testing.T) {
 		}
 		log := &fakeLog{}
 		guard, recorder, lines := openAudit(t, log)
-		name := "mail"
-		if strings.Contains(row.actions, "ticker.run") {
-			name = "tmail"
-		}
-		err := row.call(as(t, "admin001", "admin@own"), guard, name, 1)
+		err := row.call(as(t, "admin001", "admin@own"), guard, "mail", 1)
 		recorder.Close(t.Context())
 
 		wanted := slices.ContainsFunc(strings.Fields(row.actions), func(a string) bool { return slices.Contains(auditedActions, a) })

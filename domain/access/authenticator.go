@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,7 +113,8 @@ func (a *Authenticator) Authenticate(ctx context.Context, text string) (*Princip
 	return a.findPrincipal(ctx, digest)
 }
 
-// Confirm returns an error when the token or the session of p is no longer live. Principals of other kinds are confirmed.
+// Confirm returns an error when the token or the session of p is no longer live, or a static token has other grants now.
+// Principals of other kinds are confirmed.
 func (a *Authenticator) Confirm(ctx context.Context, p *Principal) error {
 	switch p.Kind {
 	case KindToken:
@@ -126,7 +128,7 @@ func (a *Authenticator) Confirm(ctx context.Context, p *Principal) error {
 
 func (a *Authenticator) confirmToken(ctx context.Context, p *Principal) error {
 	for _, static := range *a.static.Load() {
-		if static.ID == p.ID {
+		if static.ID == p.ID && slices.Equal(static.grants, p.grants) {
 			return nil
 		}
 	}

@@ -226,7 +226,8 @@ func (g *guard) watch(ctx context.Context) (watched context.Context, stop func()
 	set := make(chan struct{}) // closed when timer is set
 	timer = time.AfterFunc(ConfirmInterval, func() {
 		<-set
-		if err := g.Confirm(watched, p); err != nil {
+		// A store that does not answer proves nothing about the credential: the next look does.
+		if err := g.Confirm(watched, p); queue.KindOf(err) == queue.KindUnauthenticated {
 			cancel(err)
 		}
 		if watched.Err() == nil { // an ended call needs no further look
@@ -239,6 +240,26 @@ func (g *guard) watch(ctx context.Context) (watched context.Context, stop func()
 		timer.Stop()
 		cancel(nil)
 	}
+}
+
+// Watch decides about a stream of s in which each message is an operation of its own, before its first message: op is the one
+// that the stream is for. watched ends with KindUnauthenticated when the credential of the stream is no longer valid. The
+// caller calls stop at the end of the stream, also after an error. A service without a guard allows each stream.
+func Watch(ctx context.Context, s queue.Service, op queue.Op) (watched context.Context, stop func(), err error) {
+	if g, ok := s.(interface {
+		watchStream(ctx context.Context, op queue.Op) (context.Context, func(), error)
+	}); ok {
+		return g.watchStream(ctx, op)
+	}
+	return ctx, func() {}, nil
+}
+
+func (g *guard) watchStream(ctx context.Context, op queue.Op) (watched context.Context, stop func(), err error) {
+	if _, err := g.scope(ctx, op); err != nil {
+		return ctx, func() {}, err
+	}
+	watched, stop = g.watch(ctx)
+	return watched, stop, nil
 }
 
 // endOf returns the error of a watched call: that of Confirm when it ended the call.

@@ -62,8 +62,9 @@ func (g *guard) demandQueue(field string, s Scope, action queue.Action) *queue.E
 	}
 }
 
-// hideForeign returns the ids of tasks in queues that s does not have. Such a task is treated as if it did not exist. An id
-// that does not exist is left to the operation.
+// hideForeign returns the ids of tasks that are not in a queue of s: each is treated as if the task did not exist. A task
+// that does not exist yet is among them, because the operation could meet it in a foreign queue a moment later. An id that
+// breaks the rules of ids is left to the operation.
 func (g *guard) hideForeign(ctx context.Context, s Scope, ids []int64) (map[int64]bool, error) {
 	if s.All() || len(ids) == 0 {
 		return nil, nil
@@ -75,8 +76,8 @@ func (g *guard) hideForeign(ctx context.Context, s Scope, ids []int64) (map[int6
 	}
 
 	var foreign map[int64]bool
-	for id, name := range queues {
-		if !s.Has(name) {
+	for _, id := range ids {
+		if id > 0 && !s.Has(queues[id]) {
 			if foreign == nil {
 				foreign = map[int64]bool{}
 			}

@@ -253,18 +253,23 @@ func (f fakeService) DeleteTicker(_ context.Context, name string, _ ...queue.IfV
 	return fakeTicker(name)
 }
 
-func (f fakeService) PreviewTicker(context.Context, string, int) ([]time.Time, error) {
+func (f fakeService) PreviewTicker(_ context.Context, name string, _ int) ([]time.Time, error) {
 	f.note("PreviewTicker")
-	return nil, nil
+	_, err := fakeTicker(name)
+	return nil, err
 }
 
-func (f fakeService) RunTicker(context.Context, string, ...queue.IfVersion) (*queue.Tick, error) {
+func (f fakeService) RunTicker(_ context.Context, name string, _ ...queue.IfVersion) (*queue.Tick, error) {
 	f.note("RunTicker")
-	return nil, nil
+	_, err := fakeTicker(name)
+	return nil, err
 }
 
 func (f fakeService) ListTicks(_ context.Context, name string, _ int) ([]queue.Tick, error) {
 	f.note("ListTicks")
+	if _, err := fakeTicker(name); err != nil {
+		return nil, err
+	}
 	return []queue.Tick{{Ticker: name, Queue: tickerQueues[name], Payload: content()}}, nil
 }
 
@@ -508,6 +513,11 @@ func TestGuardHasARowForEachOperation(t *testing.T) {
 			t.Errorf("%s has no row in the table of this test", name)
 		}
 	}
+	for _, op := range queue.ServiceOps() {
+		if method := op.Operation().Method; guarded[method].call == nil {
+			t.Errorf("%s has no row in the table of this test", method)
+		}
+	}
 }
 
 // needs reports by the plain implementation whether grants give all the actions of a row.
@@ -538,44 +548,159 @@ func wantKind(rows map[queue.Action][]string, grants []string, f form, actions, 
 	return queue.KindDenied
 }
 
-// TestGuardDecides compares the guard with the plain implementation: each operation, role, form of grant, own and other
-// namespace, own and other queue, none named, ids of own and other. A refused call reaches nothing that changes.
+// TestGuardDecides compares the guard with the plain implementation: each operation; each role, and none, in each form of
+// grant; own and other namespace; own and other queue, and none named; ids of own, other and unknown tasks. A refused call reaches nothing that changes.
 func TestGuardDecides(t *testing.T) {
 	rows := readMatrix()
-	cells := 0
+	sets := [][]string{{}}
 	for _, role := range access.Roles() {
 		forms := []string{"%s@own", "%s@own/mail", "%s@own/mai*", "%s@other", "%s@other/mail", "%s@*", "%s@*/mail"}
 		if role == access.RoleSystem || role == access.RoleMetrics {
 			forms = []string{"%s@*"}
 		}
-		for _, text := range forms {
-			grants := []string{fmt.Sprintf(text, role)}
-			ctx := access.With(t.Context(), access.NewPrincipal("id", "name", access.KindToken, mustGrants(t, grants...)))
-			for method, row := range guarded {
-				names := map[string]int64{"mail": 1, "bills": 2}
-				if row.form == byFilter {
-					names[""] = 0
-				}
+		for _, form := range forms {
+			sets = append(sets, []string{fmt.Sprintf(form, role)})
+		}
+	}
+
+	cells := 0
+	for _, grants := range sets {
+		ctx := as(t, "id", grants...)
+		for method, row := range guarded {
+			names := map[string]int64{"mail": 1, "bills": 2}
+			switch {
+			case row.form == byFilter:
+				names[""] = 0
+			case row.form == byID:
+				names["nowhere"] = 99
+			}
+			for _, namespace := range []string{"own", "other"} {
 				for name, id := range names {
 					fake := newFakeService()
-					guard := access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}})
-					err := row.call(ctx, guard, name, id)
-					want := wantKind(rows, grants, row.form, row.actions, "own", name)
-					if method == "ListNamespaces" {
+					guard, err := access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}}).In(namespace)
+					if err != nil {
+						t.Fatal(err)
+					}
+					err = row.call(ctx, guard, name, id)
+					want := wantKind(rows, grants, row.form, row.actions, namespace, name)
+					switch {
+					case method == "ListNamespaces":
 						want = "" // it lists none
+					case want == "" && name == "nowhere":
+						want = queue.KindNotFound
 					}
 					cells++
 					if got := queue.KindOf(err); got != want {
-						t.Errorf("%s %s in %q: %q (%v), want %q", grants, method, name, got, err, want)
+						t.Errorf("%s %s in %s/%s: %q (%v), want %q", grants, method, namespace, name, got, err, want)
 					}
-					if want != "" && len(*fake.reached) > 0 && method != "GetTask" {
-						t.Errorf("%s %s in %q: refused, but %v was called", grants, method, name, *fake.reached)
+					decidedBelow := method == "GetTask" || name == "nowhere" // the task is read first, or is nowhere to be found
+					if want != "" && len(*fake.reached) > 0 && !decidedBelow {
+						t.Errorf("%s %s in %s/%s: refused, but %v was called", grants, method, namespace, name, *fake.reached)
 					}
 				}
 			}
 		}
 	}
 	t.Logf("%d cells", cells)
+}
+
+// batches has each operation that takes several names or ids, and returns the error of the call and those of the items.
+var batches = map[string]func(ctx context.Context, s queue.Service, names []string, ids []int64) (error, map[int64]error){
+	"CreateTasks": func(ctx context.Context, s queue.Service, names []string, _ []int64) (error, map[int64]error) {
+		tasks := make([]queue.NewTask, len(names))
+		for i, name := range names {
+			tasks[i].Queue = name
+		}
+		_, err := s.CreateTasks(ctx, tasks)
+		return err, nil
+	},
+	"RetainTasks": func(ctx context.Context, s queue.Service, names []string, _ []int64) (error, map[int64]error) {
+		_, err := s.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: names})
+		return err, nil
+	},
+	"HeartbeatTasks": func(ctx context.Context, s queue.Service, _ []string, ids []int64) (error, map[int64]error) {
+		beats := make([]queue.Heartbeat, len(ids))
+		for i, id := range ids {
+			beats[i].ID = id
+		}
+		answers, err := s.HeartbeatTasks(ctx, beats)
+		errs := map[int64]error{}
+		for i, a := range answers {
+			errs[ids[i]] = a.Err
+		}
+		return err, errs
+	},
+	"ReleaseTasks": func(ctx context.Context, s queue.Service, _ []string, ids []int64) (error, map[int64]error) {
+		releases := make([]queue.Release, len(ids))
+		for i, id := range ids {
+			releases[i].ID = id
+		}
+		answers, err := s.ReleaseTasks(ctx, releases)
+		errs := map[int64]error{}
+		for i, a := range answers {
+			errs[ids[i]] = a.Err
+		}
+		return err, errs
+	},
+	"CancelTasks": selectIDs(queue.Service.CancelTasks),
+	"RetryTasks":  selectIDs(queue.Service.RetryTasks),
+	"DeleteTasks": selectIDs(queue.Service.DeleteTasks),
+}
+
+func selectIDs(do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error)) func(context.Context, queue.Service, []string, []int64) (error, map[int64]error) {
+	return func(ctx context.Context, s queue.Service, _ []string, ids []int64) (error, map[int64]error) {
+		b, err := do(s, ctx, queue.Selection{IDs: ids})
+		return err, b.Errs
+	}
+}
+
+// TestGuardDecidesAboutMixedItems compares the guard with the plain implementation for calls with items of own, other and
+// unknown queues: by names all or nothing, by ids each for itself.
+func TestGuardDecidesAboutMixedItems(t *testing.T) {
+	rows := readMatrix()
+	names, ids := []string{"mail", "bills"}, []int64{1, 2, 99}
+	for _, op := range queue.ServiceOps() {
+		if o := op.Operation(); o.Cost == queue.CostBatch && batches[o.Method] == nil {
+			t.Errorf("%s takes several items and has no row in the table of this test", o.Method)
+		}
+	}
+	for method, call := range batches {
+		for _, role := range access.Roles() {
+			for _, form := range []string{"%s@own", "%s@own/mail", "%s@other", "%s@*/bills"} {
+				if role == access.RoleSystem || role == access.RoleMetrics {
+					form = "%s@*"
+				}
+				grants := []string{fmt.Sprintf(form, role)}
+				row := guarded[method]
+				fake := newFakeService()
+				err, errs := call(as(t, "id", grants...), access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}}), names, ids)
+				everywhere := needs(rows, grants, row.actions, "own", "mail") && needs(rows, grants, row.actions, "own", "bills")
+				somewhere := needs(rows, grants, row.actions, "own", "mail") || needs(rows, grants, row.actions, "own", "bills")
+
+				if row.form != byID {
+					if (err == nil) != everywhere || err != nil && (queue.KindOf(err) != queue.KindDenied || len(*fake.reached) > 0) {
+						t.Errorf("%s %s of both queues: %v, reached %v", grants, method, err, *fake.reached)
+					}
+					continue
+				}
+				if !somewhere {
+					if queue.KindOf(err) != queue.KindDenied || len(*fake.reached) > 0 {
+						t.Errorf("%s %s of ids: %v, reached %v", grants, method, err, *fake.reached)
+					}
+					continue
+				}
+				for id, name := range map[int64]string{1: "mail", 2: "bills", 99: ""} {
+					want := queue.KindNotFound
+					if name != "" && needs(rows, grants, row.actions, "own", name) {
+						want = ""
+					}
+					if got := queue.KindOf(errs[id]); err != nil || got != want {
+						t.Errorf("%s %s of id %d: %q (%v, %v), want %q", grants, method, id, got, errs[id], err, want)
+					}
+				}
+			}
+		}
+	}
 }
 
 // TestGuardRefusesWithoutPrincipal: no operation works without a principal.
@@ -633,7 +758,7 @@ func TestGuardOfMixedBatches(t *testing.T) {
 	if err != nil || len(released) != 2 || released[0].Err != nil || !errors.Is(released[1].Err, queue.ErrNotFound) {
 		t.Errorf("mixed releases: %v, %v", released, err)
 	}
-	if want := []string{"HeartbeatTasks 2", "ReleaseTasks 1"}; !slices.Equal(*fake.reached, want) {
+	if want := []string{"HeartbeatTasks 1", "ReleaseTasks 1"}; !slices.Equal(*fake.reached, want) {
 		t.Errorf("reached %v, want %v", *fake.reached, want)
 	}
 

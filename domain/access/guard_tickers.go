@@ -17,15 +17,22 @@ func (g *guard) CreateTicker(ctx context.Context, meta queue.TickerMeta) (*queue
 	return g.next.CreateTicker(ctx, meta)
 }
 
-// RegisterTicker is [guard.CreateTicker] for a ticker that may exist. The present ticker must be visible too.
+// RegisterTicker is [guard.CreateTicker] for a ticker that may exist. A name that a ticker of another queue has is taken, as
+// for a create.
 func (g *guard) RegisterTicker(ctx context.Context, meta queue.TickerMeta) (*queue.Ticker, error) {
 	if err := g.checkTickerQueue(ctx, meta.Queue); err != nil {
 		return nil, err
 	}
-	if err := g.checkPresentTicker(ctx, queue.ActionTickerManage, meta.Name); err != nil && queue.KindOf(err) != queue.KindNotFound {
-		return nil, err
+
+	err := g.checkPresentTicker(ctx, queue.ActionTickerManage, meta.Name, queue.ActionTaskCreate)
+	switch {
+	case err == nil:
+		return g.next.RegisterTicker(ctx, meta)
+	case queue.KindOf(err) == queue.KindNotFound:
+		// A create cannot change a ticker that another caller has made meanwhile.
+		return g.next.CreateTicker(ctx, meta)
 	}
-	return g.next.RegisterTicker(ctx, meta)
+	return nil, err
 }
 
 // checkTickerQueue returns an error unless the principal may manage tickers and create tasks in the queue called name.
@@ -178,14 +185,19 @@ func (g *guard) PreviewTicker(ctx context.Context, name string, n int) ([]time.T
 	return g.next.PreviewTicker(ctx, name, n)
 }
 
-// ListTicks lists the ticks of a visible ticker, without payloads for a principal that may not read content.
+// ListTicks lists the ticks of a visible ticker, without payloads for a principal that may not read content. Ticks into a
+// queue that the ticker had before, and that is not visible, are left out.
 func (g *guard) ListTicks(ctx context.Context, name string, limit int) ([]queue.Tick, error) {
+	s, err := g.scope(ctx, queue.OpListTicks)
+	if err != nil {
+		return nil, err
+	}
 	if err := g.checkPresentTicker(ctx, queue.ActionTickerRead, name); err != nil {
 		return nil, err
 	}
 
 	ticks, err := g.next.ListTicks(ctx, name, limit)
-	ticks = slices.Clone(ticks)
+	ticks = slices.DeleteFunc(slices.Clone(ticks), func(t queue.Tick) bool { return !s.Has(t.Queue) })
 	for i := range ticks {
 		if !From(ctx).May(queue.ActionTaskPayload, g.namespace, ticks[i].Queue) {
 			ticks[i].Payload = nil

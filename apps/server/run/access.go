@@ -247,8 +247,11 @@ func (g *accessControl) authenticate(ctx context.Context, text string) (*access.
 
 // confirm returns an error when the credential of p is no longer valid.
 func (g *accessControl) confirm(ctx context.Context, p *access.Principal) error {
-	if p.Kind == access.KindJWT || p.Kind == access.KindCertificate {
+	switch {
+	case p.Kind == access.KindJWT || p.Kind == access.KindCertificate:
 		return g.mapping.Confirm(p, time.Now())
+	case p.Kind == access.KindLocal && !g.open.Load():
+		return &queue.Error{Kind: queue.KindUnauthenticated, Msg: "must come with a valid credential since this server is closed, got none; send a token"}
 	}
 	return g.auth.Confirm(ctx, p)
 }

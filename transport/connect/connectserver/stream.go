@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
@@ -49,6 +50,12 @@ func (s work) Work(ctx context.Context, stream pgqueuev1connect.WorkServiceWorkS
 	}
 
 	if w.svc, err = s.serviceInNamespace(w.hello.GetNamespace()); err != nil {
+		return err
+	}
+
+	ctx, stop, err := access.Watch(ctx, w.svc, queue.OpRetainTasks)
+	defer stop()
+	if err != nil {
 		return err
 	}
 

@@ -25,6 +25,11 @@ func IsTickStream(r *http.Request) bool {
 // nextTicker streams ticks. A tick is delivered when it is written. With ack=true it is delivered when the client has
 // settled it, and the stream sends no other tick before.
 func nextTicker(c *call, in *input.TickStream) (*huma.StreamResponse, error) {
+	// A refusal is a plain answer, not the end of a stream.
+	if err := c.authorize(queue.ActionTickerListen, c.svc.Namespace()); err != nil {
+		return nil, err
+	}
+
 	st, err := c.openStream()
 	if err != nil {
 		return nil, err

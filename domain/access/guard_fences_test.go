@@ -1,0 +1,130 @@
+package access_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// TestRegisterTakesNoForeignTicker: a register with the name of a ticker in another queue is a create, which fails because the
+// name is taken.
+func TestRegisterTakesNoForeignTicker(t *testing.T) {
+	for name, want := range map[string]string{"tmail": "RegisterTicker", "tbills": "CreateTicker", "tnone": "CreateTicker", "new": "CreateTicker"} {
+		fake := newFakeService()
+		guard := access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}})
+		_, err := guard.RegisterTicker(as(t, "id", "admin@own/mail"), queue.TickerMeta{Name: name, Queue: new("mail")})
+		if err != nil || !slices.Equal(*fake.reached, []string{want}) {
+			t.Errorf("a register of %s reaches %v, %v; want %s", name, *fake.reached, err, want)
+		}
+	}
+
+	fake := newFakeService()
+	guard := access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}})
+	_, err := guard.RegisterTicker(as(t, "id", "admin@own"), queue.TickerMeta{Name: "tbills", Queue: new("mail")})
+	if err != nil || !slices.Equal(*fake.reached, []string{"RegisterTicker"}) {
+		t.Errorf("a register by an admin of the namespace reaches %v, %v", *fake.reached, err)
+	}
+}
+
+// movedTicker is a service with a ticker that fired into bills before it was moved into mail.
+type movedTicker struct{ fakeService }
+
+func (movedTicker) ListTicks(context.Context, string, int) ([]queue.Tick, error) {
+	return []queue.Tick{{ID: 3, Queue: "mail"}, {ID: 2, Queue: "bills", TaskID: 7}, {ID: 1}}, nil
+}
+
+// TestTicksOfFormerQueuesAreHidden: a reader of one queue sees the ticks into that queue alone.
+func TestTicksOfFormerQueuesAreHidden(t *testing.T) {
+	for grant, want := range map[string]int{"viewer@own/mail": 1, "viewer@own": 3} {
+		guard := access.Guard(movedTicker{newFakeService()}, access.Guarding{Queues: taskQueuesFake{}})
+		ticks, err := guard.ListTicks(as(t, "id", grant), "tmail", 10)
+		if err != nil || len(ticks) != want || ticks[0].ID != 3 {
+			t.Errorf("%s sees %+v, %v; want %d ticks", grant, ticks, err, want)
+		}
+	}
+}
+
+// TestUnknownTasksAreNotReached: an operation by id of a task that does not exist at the look into its queue ends there. A
+// moment later a foreign task could have the id.
+func TestUnknownTasksAreNotReached(t *testing.T) {
+	const unknown = 99
+	for method, row := range guarded {
+		if row.form != byID || method == "GetTask" || strings.Contains(method, "Tick") {
+			continue // GetTask looks at the answer, and tickers have names
+		}
+		fake := newFakeService()
+		guard := access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}})
+		err := row.call(as(t, "id", "admin@own/mail"), guard, "", unknown)
+		if !errors.Is(err, queue.ErrNotFound) || len(*fake.reached) > 0 {
+			t.Errorf("%s of an unknown task: %v, reached %v", method, err, *fake.reached)
+		}
+	}
+}
+
+// TestOutageEndsNoStream: a store that does not answer says nothing about a credential. The look after the outage does.
+func TestOutageEndsNoStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		confirm := func(context.Context, *access.Principal) error {
+			if time.Since(begin) < time.Minute {
+				return queue.ErrUnavailable
+			}
+			return queue.ErrUnauthenticated
+		}
+		guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}, Confirm: confirm})
+		err := guard.SubscribeEvents(as(t, "id", "viewer@own"), queue.EventFilter{}, func(queue.Event) error { return nil })
+		if d := time.Since(begin); !errors.Is(err, queue.ErrUnauthenticated) || d != time.Minute {
+			t.Errorf("the stream ends after %s with %v", d, err)
+		}
+	})
+}
+
+// TestWatch: a stream of operations needs its right at the beginning, and ends with its credential. Behind an audit too.
+func TestWatch(t *testing.T) {
+	for _, audit := range []*access.AuditRecorder{nil, access.NewAuditRecorder(access.AuditSettings{Log: &fakeLog{}})} {
+		synctest.Test(t, func(t *testing.T) {
+			var revoked bool
+			guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}, Audit: audit, Confirm: func(context.Context, *access.Principal) error {
+				if revoked {
+					return queue.ErrUnauthenticated
+				}
+				return nil
+			}})
+			for grant, want := range map[string]queue.Kind{"worker@own/mail": "", "viewer@own": queue.KindDenied, "worker@other": queue.KindDenied} {
+				_, stop, err := access.Watch(as(t, "id", grant), guard, queue.OpRetainTasks)
+				stop()
+				if queue.KindOf(err) != want {
+					t.Errorf("a stream of %s: %v, want %q", grant, err, want)
+				}
+			}
+
+			watched, stop, err := access.Watch(as(t, "id", "worker@own"), guard, queue.OpRetainTasks)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stop()
+			time.Sleep(time.Minute)
+			if watched.Err() != nil {
+				t.Error("a stream with a valid credential ended")
+			}
+			revoked = true
+			<-watched.Done()
+			if err := context.Cause(watched); !errors.Is(err, queue.ErrUnauthenticated) {
+				t.Errorf("the stream ended with %v", err)
+			}
+		})
+	}
+
+	ctx, stop, err := access.Watch(t.Context(), newFakeService(), queue.OpRetainTasks)
+	stop()
+	if err != nil || ctx.Err() != nil {
+		t.Errorf("a service without a guard: %v", err)
+	}
+}
