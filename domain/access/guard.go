@@ -191,11 +191,14 @@ func (g *guard) In(namespace string) (queue.Service, error) {
 	return Guard(next, g.Guarding), nil
 }
 
-// ListNamespaces lists the namespaces in which the principal has a grant.
+// ListNamespaces lists the namespaces in which the principal has a grant. It fails for a principal that has the right in none.
 func (g *guard) ListNamespaces(ctx context.Context) ([]string, error) {
 	p := From(ctx)
-	if p == nil {
+	switch {
+	case p == nil:
 		return nil, errNoPrincipal
+	case !p.hasSomewhere(queue.ActionNamespaceList):
+		return nil, deny(queue.ActionNamespaceList, g.namespace, "")
 	}
 
 	names, err := g.next.ListNamespaces(ctx)
@@ -255,7 +258,11 @@ func Watch(ctx context.Context, s queue.Service, op queue.Op) (watched context.C
 }
 
 func (g *guard) watchStream(ctx context.Context, op queue.Op) (watched context.Context, stop func(), err error) {
-	if _, err := g.scope(ctx, op); err != nil {
+	s, err := g.scope(ctx, op)
+	if err == nil && op == queue.OpRunTickerLoop {
+		err = checkNamespace(s, queue.ActionTickerListen, g.namespace)
+	}
+	if err != nil {
 		return ctx, func() {}, err
 	}
 	watched, stop = g.watch(ctx)

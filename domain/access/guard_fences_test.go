@@ -105,6 +105,14 @@ func TestWatch(t *testing.T) {
 				}
 			}
 
+			for grant, want := range map[string]queue.Kind{"worker@own/mail": queue.KindDenied, "worker@own": ""} {
+				_, stop, err := access.Watch(as(t, "id", grant), guard, queue.OpRunTickerLoop)
+				stop()
+				if queue.KindOf(err) != want {
+					t.Errorf("a stream of ticks of %s: %v, want %q", grant, err, want)
+				}
+			}
+
 			watched, stop, err := access.Watch(as(t, "id", "worker@own"), guard, queue.OpRetainTasks)
 			if err != nil {
 				t.Fatal(err)

@@ -125,6 +125,11 @@ func (p *Principal) findScope(bit actionSet, namespace string) Scope {
 	return s
 }
 
+// hasSomewhere reports whether p may do a in any queue of any namespace.
+func (p *Principal) hasSomewhere(a queue.Action) bool {
+	return slices.ContainsFunc(p.grants, func(g Grant) bool { return collectActions(g.Role)&actionBits[a] != 0 })
+}
+
 // May reports whether p may do a in the queue called name of namespace; name "" means the namespace as a whole.
 func (p *Principal) May(a queue.Action, namespace, name string) bool {
 	return p.Scope(a, namespace).Has(name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,6 +21,8 @@ import (
 // handler answers all requests of the port.
 type handler struct {
 	mux *http.ServeMux
+	// patterns are those of mux. The ones of REST are below "/".
+	patterns []string
 	// drain ends streams and long polls, refuses new REST requests and waits for running ones.
 	drain func(context.Context) error
 }
@@ -79,11 +82,10 @@ func (s *Server) handler() (handler, error) {
 		return handler{}, err
 	}
 
-	mux := http.NewServeMux()
-	mux.Handle("/", rest)
-	s.handleLogin(mux)
+	routes := map[string]http.Handler{"/": rest}
+	s.addLogin(routes)
 	// The verbose form lists each check; the plain form belongs to REST.
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+	routes["GET /readyz"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isVerbose(r) {
 			if err := s.audit.Require(r.Context(), queue.ActionSystemRead, ""); err != nil {
 				answerDomainError(w, r, err)
@@ -98,14 +100,19 @@ func (s *Server) handler() (handler, error) {
 	// REST writes its own log lines.
 	logged := s.logRequests(rpc)
 	for _, path := range rpc.Paths() {
-		mux.Handle(path, logged)
+		routes[path] = logged
 	}
 
-	return handler{mux: mux, drain: func(ctx context.Context) error {
+	h := handler{mux: http.NewServeMux(), patterns: append(rest.Patterns(), slices.Sorted(maps.Keys(routes))...)}
+	for pattern, route := range routes {
+		h.mux.Handle(pattern, route)
+	}
+	h.drain = func(ctx context.Context) error {
 		// The streams of Connect must end before the wait for REST requests.
 		rpc.Drain()
 		return rest.Shutdown(ctx)
-	}}, nil
+	}
+	return h, nil
 }
 
 // requestLevel returns the log level of a request: debug for the paths of probes, and error for faults of the server.

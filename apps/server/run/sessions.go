@@ -82,11 +82,11 @@ func (s *Server) startLogin(g *accessControl) error {
 	return nil
 }
 
-// handleLogin puts the routes of the sign-in on the mux.
-func (s *Server) handleLogin(mux *http.ServeMux) {
+// addLogin adds the routes of the sign-in at an identity provider.
+func (s *Server) addLogin(routes map[string]http.Handler) {
 	if login := s.control.login; login != nil {
-		mux.HandleFunc("GET "+s.prefix()+loginPath, login.Start)
-		mux.HandleFunc("GET "+s.prefix()+callbackPath, login.Callback)
+		routes["GET "+s.prefix()+loginPath] = http.HandlerFunc(login.Start)
+		routes["GET "+s.prefix()+callbackPath] = http.HandlerFunc(login.Callback)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	pb "github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1"
 	"github.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1/pgqueuev1connect"
@@ -22,6 +23,9 @@ func (s tickers) ReceiveTicks(
 	if err != nil {
 		return err
 	}
+	if err := decideTicks(ctx, svc); err != nil {
+		return err
+	}
 	return serveStream(ctx, s.Server, stream.Send, &pb.ReceiveTicksResponse{}, &pb.ReceiveTicksResponse{}, func(ctx context.Context, send func(*pb.ReceiveTicksResponse) error) error {
 		return svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
 			if err := send(&pb.ReceiveTicksResponse{Tick: wire.Tick(t)}); err != nil {
@@ -31,6 +35,13 @@ func (s tickers) ReceiveTicks(
 			return ctx.Err()
 		})
 	})
+}
+
+// decideTicks decides about a stream of ticks before its greeting. The loop decides again, and ends with the credential.
+func decideTicks(ctx context.Context, svc queue.Service) error {
+	_, stop, err := access.Watch(ctx, svc, queue.OpRunTickerLoop)
+	stop()
+	return err
 }
 
 // serveStream runs a stream that only sends. It sends hello at once, and then signs of life between the messages of
@@ -87,6 +98,10 @@ func (s tickers) HandleTicks(ctx context.Context, stream pgqueuev1connect.Ticker
 
 	svc, err := s.serviceInNamespace(first.GetNamespace())
 	if err != nil {
+		return err
+	}
+
+	if err := decideTicks(ctx, svc); err != nil {
 		return err
 	}
 

@@ -3,6 +3,7 @@ package restserver
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 // for concurrent use.
 type Server struct {
 	cfg     Config
-	mux     *http.ServeMux
+	mux     *routeMux
 	api     huma.API
 	handler http.Handler
 	gzip    func(http.Handler) http.HandlerFunc
@@ -40,7 +41,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), idle: make(chan struct{})}
+	s := &Server{cfg: cfg, mux: &routeMux{ServeMux: http.NewServeMux()}, idle: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	// Only large answers are compressed, see call.writeJSON. Those of the hot path are smaller than a packet.
 	if s.gzip, err = gzhttp.NewWrapper(gzhttp.MinSize(compressFrom)); err != nil {
@@ -57,6 +58,23 @@ func New(cfg Config) (*Server, error) {
 
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Patterns returns the patterns that the server handles, such as "GET /api/queue", so that access control can be compared
+// with all of them.
+func (s *Server) Patterns() []string { return slices.Clone(s.mux.patterns) }
+
+// routeMux is a mux that knows its patterns.
+type routeMux struct {
+	*http.ServeMux
+
+	patterns []string
+}
+
+// HandleFunc registers handle for pattern.
+func (m *routeMux) HandleFunc(pattern string, handle func(http.ResponseWriter, *http.Request)) {
+	m.patterns = append(m.patterns, pattern)
+	m.ServeMux.HandleFunc(pattern, handle)
+}
 
 // Shutdown refuses new requests and ends streams and long polls. It waits until the last request is answered, or
 // until ctx ends; then it returns the error of ctx. Call it before http.Server.Shutdown. It may be called more than
