@@ -7,6 +7,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -110,5 +111,5 @@ func attrError(kind string) attribute.KeyValue { return semconv.ErrorTypeKey.Str
 func attrMethod(m string) attribute.KeyValue { return semconv.HTTPRequestMethodKey.String(m) }
 func attrRoute(r string) attribute.KeyValue  { return semconv.HTTPRoute(r) }
 func attrStatus(s int) attribute.KeyValue    { return semconv.HTTPResponseStatusCode(s) }
-func attrPath(p string) attribute.KeyValue   { return semconv.URLPath(p) }
+func attrPath(p string) attribute.KeyValue   { return semconv.URLPath(access.HideSecrets(p)) }
 func attrScheme(s string) attribute.KeyValue { return semconv.URLScheme(s) }

@@ -196,6 +196,11 @@ func (e AuditEntry) Clean() AuditEntry {
 // secretForm matches the text of a token, a session or a code. A caller may paste one where a name belongs.
 var secretForm = regexp.MustCompile(`(pg[qsc])_([0-9A-Za-z]{8})_[0-9A-Za-z]+`)
 
+// HideSecrets returns text without the secret parts of tokens, sessions and codes in it, for a log of what callers sent.
+func HideSecrets(text string) string {
+	return secretForm.ReplaceAllString(text, "${1}_${2}_[redacted]")
+}
+
 func cleanText(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	text = strings.Map(func(r rune) rune {
@@ -204,7 +209,7 @@ func cleanText(text string) string {
 		}
 		return r
 	}, text)
-	text = secretForm.ReplaceAllString(text, "${1}_${2}_[redacted]")
+	text = HideSecrets(text)
 
 	if len(text) > MaxAuditText {
 		text = strings.ToValidUTF8(text[:MaxAuditText], "") // without a part of a letter at the end

@@ -354,7 +354,7 @@ func (g *accessControl) admits(r *http.Request) bool {
 		return false
 	}
 	if g.insecure {
-		g.log.LogAttrs(r.Context(), slog.LevelInfo, "request without a credential", slog.String("path", r.URL.Path),
+		g.log.LogAttrs(r.Context(), slog.LevelInfo, "request without a credential", slog.String("path", access.HideSecrets(r.URL.Path)),
 			slog.String("client", r.UserAgent()), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
 	}
 	return true

@@ -291,8 +291,8 @@ func TestPublicRoutesAreExact(t *testing.T) {
 	}
 }
 
-// TestRevocationEndsStreams: a revocation through one server ends the open stream and the waiting retain of another one within
-// 10 s, and a stream of another token stays open.
+// TestRevocationEndsStreams: a revocation through one server ends the open streams and the waiting calls of another one within
+// 10 s, over each way in, and a stream of another token stays open.
 func TestRevocationEndsStreams(t *testing.T) {
 	if os.Getenv("PGQUEUE_TEST_FULL") == "" {
 		t.Skip("takes 10 s; set PGQUEUE_TEST_FULL=1")
@@ -315,16 +315,47 @@ func TestRevocationEndsStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	waiting, err := admin.CreateTask(t.Context(), "mail", queue.TaskMeta{DelayedAt: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
 
-	ended := make(chan error, 2)
-	client := dialAs(t, second, "connect", issued.Secret.Reveal())
-	go func() {
-		ended <- client.SubscribeEvents(t.Context(), queue.EventFilter{}, func(queue.Event) error { return nil })
-	}()
-	go func() {
-		_, err := client.RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w", Wait: time.Minute})
-		ended <- err
-	}()
+	calls := map[string]func(s queue.Service) error{
+		"events": func(s queue.Service) error {
+			return s.SubscribeEvents(t.Context(), queue.EventFilter{}, func(queue.Event) error { return nil })
+		},
+		"ticks": func(s queue.Service) error {
+			return s.RunTickerLoop(t.Context(), func(context.Context, queue.Tick) error { return nil })
+		},
+		"a waiting retain": func(s queue.Service) error {
+			_, err := s.RetainTasks(t.Context(), queue.RetainRequest{Queues: []string{"mail"}, Worker: "w", Wait: time.Minute})
+			return err
+		},
+		"an await": func(s queue.Service) error {
+			_, err := s.AwaitTask(t.Context(), waiting.ID, time.Minute)
+			return err
+		},
+	}
+	type end struct {
+		name string
+		err  error
+	}
+	ended, expected := make(chan end, 20), 0
+	for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} { // over REST these are server-sent events
+		for name, call := range calls {
+			if way == "grpcweb" && name == "ticks" {
+				continue // it needs a stream in both directions
+			}
+			client := dialAs(t, second, way, issued.Secret.Reveal())
+			expected++
+			go func() { ended <- end{name + " over " + way, call(client)} }()
+		}
+	}
+	// A worker's stream without a call ends too: the next message finds its credential refused.
+	stream := connectclient.NewStream(dialAs(t, second, "grpc", issued.Secret.Reveal()).(*connectclient.Client))
+	t.Cleanup(stream.Close)
+	expected++
+	go func() { ended <- end{"a retain of a worker's stream", calls["a waiting retain"](stream)} }()
 	open, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	other := make(chan error, 1)
@@ -332,18 +363,17 @@ func TestRevocationEndsStreams(t *testing.T) {
 		other <- dialAs(t, second, "connect", cfg.AdminToken).SubscribeEvents(open, queue.EventFilter{}, func(queue.Event) error { return nil })
 	}()
 
-	time.Sleep(time.Second) // so that all three are open
+	time.Sleep(2 * time.Second) // so that all of them are open
 	begin := time.Now()
 	if _, err := admin.(access.Admin).RevokeToken(t.Context(), issued.ID); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
+	for range expected {
 		select {
-		case err := <-ended:
-			if queue.KindOf(err) != queue.KindUnauthenticated {
-				t.Errorf("ended with %v", err)
+		case e := <-ended:
+			if took := time.Since(begin); queue.KindOf(e.err) != queue.KindUnauthenticated || took > 10*time.Second {
+				t.Errorf("%s ended after %v with %v", e.name, took, e.err)
 			}
-			t.Logf("ended after %v", time.Since(begin))
 		case <-time.After(30 * time.Second):
 			t.Fatal("a call of a revoked token goes on")
 		}

@@ -50,7 +50,7 @@ func (s *Server) newChecks() (*httpaccess.Checks, error) {
 // refuse answers a request that no route may see. It counts the refusals by one of five wrong headers.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, reason *queue.Error) {
 	s.log.LogAttrs(r.Context(), slog.LevelInfo, "refused", slog.Int("status", status), slog.String("method", r.Method),
-		slog.String("path", r.URL.Path), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
+		slog.String("path", access.HideSecrets(r.URL.Path)), slog.String("reason", reason.Error()), slog.String("remote", r.RemoteAddr), attrRequestID(r.Context()))
 	s.tel.HTTPRefused(strings.ToLower(reason.Field))
 	answerError(w, r, status, reason)
 }
@@ -65,9 +65,9 @@ func (s *Server) handler() (handler, error) {
 		MaxBodyBytes: body, MaxBatchBytes: batch, Logger: s.log, Version: s.cfg.Version,
 		Access: func(ctx context.Context, a restserver.Access) {
 			s.log.LogAttrs(ctx, requestLevel(a.Path, s.cfg.Prefix, a.Status), "request", append(answered(a.Status, a.Aborted),
-				slog.String("method", a.Method), slog.String("path", a.Path),
+				slog.String("method", a.Method), slog.String("path", access.HideSecrets(a.Path)),
 				slog.Int64("bytes", a.Bytes), slog.Duration("took", a.Duration.Round(time.Microsecond)),
-				slog.String("namespace", a.Namespace), slog.String("remote", a.Remote), slog.String("request_id", a.RequestID))...)
+				slog.String("namespace", access.HideSecrets(a.Namespace)), slog.String("remote", a.Remote), slog.String("request_id", a.RequestID))...)
 		},
 	})
 	if err != nil {
@@ -155,7 +155,7 @@ func (s *Server) logRequests(h http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			took := time.Since(begin)
-			line := append(answered(rec.status, rec.aborted(r, took)), slog.String("path", r.URL.Path), slog.String("proto", r.Proto),
+			line := append(answered(rec.status, rec.aborted(r, took)), slog.String("path", access.HideSecrets(r.URL.Path)), slog.String("proto", r.Proto),
 				slog.String("type", r.Header.Get("Content-Type")), slog.Int64("bytes", rec.bytes),
 				slog.Duration("took", took.Round(time.Microsecond)), slog.String("remote", r.RemoteAddr),
 				attrRequestID(r.Context()))

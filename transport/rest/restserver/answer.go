@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
@@ -158,7 +159,7 @@ func (c *call) failureOf(err error) *failure {
 		}
 	case queue.KindInternal:
 		c.cfg.Logger.ErrorContext(c.requestContext(), "request failed",
-			"method", c.r.Method, "path", c.r.URL.Path, "request_id", p.RequestID, "error", err)
+			"method", c.r.Method, "path", access.HideSecrets(c.r.URL.Path), "request_id", p.RequestID, "error", err)
 	}
 	return (*failure)(&p)
 }

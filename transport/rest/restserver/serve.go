@@ -146,7 +146,7 @@ func (s *Server) answerPanic(w *recorder, r *http.Request, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
-	s.cfg.Logger.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	s.cfg.Logger.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", access.HideSecrets(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
 	if w.status != 0 {
 		// Half an answer must not look like a whole one.
 		panic(http.ErrAbortHandler)

@@ -1,0 +1,193 @@
+package run
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/domain/access"
+	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/domain/worker"
+	"github.com/pgqueue/pgqueue/transport/connect/connectclient"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+)
+
+// TestSecretsStayInRequests runs a whole server over each way in, with good tokens and with bad credentials in every place
+// where a slip puts one, and searches all output for them: the log at debug level, exported traces and metrics, the
+// metrics page, answers and the audit. Only the create and the rotation of a token show the new one.
+func TestSecretsStayInRequests(t *testing.T) {
+	var exported lines // raw messages of OTLP, in which texts are plain
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(&exported, r.Body) }))
+	t.Cleanup(collector.Close)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	t.Setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+	t.Setenv("OTEL_TRACES_SAMPLER", "always_on")
+
+	var log, answers lines
+	admin, wrong := access.NewSecret().Reveal(), access.NewSecret().Reveal()
+	cfg := newSlow().config(&log)
+	cfg.AdminTokenFile = writeTokens(t, admin)
+	store := &auditedStore{memory.New(), memory.NewAudit(nil)}
+	cfg.Store = func(context.Context) (queue.Store, func(context.Context) error, error) {
+		return store, func(context.Context) error { return nil }, nil
+	}
+	s := start(t, cfg)
+
+	rest := dialAs(t, s, "rest", admin)
+	if _, err := rest.CreateQueue(t.Context(), queue.QueueMeta{Name: "mail"}); err != nil {
+		t.Fatal(err)
+	}
+	tokens := rest.(access.Admin)
+	issued, err := tokens.CreateToken(t.Context(), access.TokenRequest{Name: "a", Grants: []string{"admin@default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := tokens.RotateToken(t.Context(), issued.ID, access.Rotation{Overlap: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoked, err := tokens.CreateToken(t.Context(), access.TokenRequest{Name: "b", Grants: []string{"admin@default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tokens.RevokeToken(t.Context(), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+
+	workOver(t, s, issued.Secret.Reveal())
+	client := wireClient(t)
+	badChecksum := wrong[:len(wrong)-1] + "~"
+	for _, secret := range []string{admin, wrong, badChecksum, revoked.Secret.Reveal(), rotated.Secret.Reveal()} {
+		for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
+			_, err := dialAs(t, s, way, secret).GetQueue(t.Context(), "nowhere")
+			_, _ = answers.Write([]byte(err.Error()))
+		}
+		// The places of a slip: other schemes, the query, the path, a header for the audit, an id.
+		for _, r := range []struct {
+			method, path, body string
+			header             []string
+		}{
+			{"GET", "/api/queue", "", []string{"Authorization", "Bearer " + secret}},
+			{"GET", "/api/queue", "", []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("user:"+secret))}},
+			{"GET", "/api/queue", "", []string{"Authorization", "Bearer " + secret + ", " + secret}},
+			{"GET", "/api/queue", "", []string{"Authorization", secret}},
+			{"GET", "/api/queue?access_token=" + secret, "", nil},
+			{"DELETE", "/api/token/" + secret, "", []string{"Authorization", "Bearer " + admin}},
+			{"POST", "/api/token/" + secret + "/rotate", "{}", []string{"Authorization", "Bearer " + admin}},
+			{"DELETE", "/api/queue/mail", "", []string{"Authorization", "Bearer " + wrong, "Pgqueue-Reason", "because of " + secret}},
+			{"POST", "/pgqueue.v1.QueueService/ListQueues", "{}", []string{"Authorization", "Bearer " + secret}},
+			{"POST", "/pgqueue.v1.QueueService/ListQueues", "{}", []string{"Cookie", "token=" + secret}},
+		} {
+			header := append([]string{"Content-Type", restapi.MediaJSON}, r.header...)
+			_, body, h := send(t, client, r.method, s.URL()+r.path, "", []byte(r.body), header...)
+			_, _ = answers.Write(body)
+			_ = h.Write(&answers)
+		}
+	}
+
+	_, page, _ := send(t, client, "GET", s.URL()+"/api/metrics", admin, nil)
+	_, list, _ := send(t, client, "GET", s.URL()+"/api/token", admin, nil)
+	audit, err := store.ListAudit(t.Context(), access.AuditFilter{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := json.Marshal(audit.Entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	outputs := map[string]string{
+		"the log": log.text(), "the traces and metrics": exported.text(), "an answer": answers.text(),
+		"the metrics page": string(page), "the list of tokens": string(list), "the audit": string(entries),
+	}
+	for where, content := range map[string]string{
+		"the log": `"msg":"request"`, "the traces and metrics": "/api/token/{id}/rotate", "an answer": "unauthenticated",
+		"the metrics page": "queue_tasks", "the list of tokens": issued.ID, "the audit": "unauthenticated",
+	} {
+		if !strings.Contains(outputs[where], content) {
+			t.Errorf("%s has no %q, so this test proves nothing there", where, content)
+		}
+	}
+	for name, secret := range map[string]string{
+		"an admin token": admin, "an unknown token": wrong, "a created token": issued.Secret.Reveal(),
+		"a rotated token": rotated.Secret.Reveal(), "a revoked token": revoked.Secret.Reveal(),
+	} {
+		private := secret[len("pgq_12345678_"):]
+		private = private[:32] // without the checksum, which one of them misses
+		for where, text := range outputs {
+			if form := findSecret(text, private); form != "" {
+				at := strings.Index(text, private)
+				t.Errorf("%s is in %s as %s: %.200q", name, where, form, text[max(at-100, 0):])
+			}
+		}
+	}
+}
+
+// workOver works a task over each way in, and follows the events.
+func workOver(t *testing.T, s *Server, token string) {
+	t.Helper()
+	ways := map[string]queue.Service{
+		"rest": dialAs(t, s, "rest", token), "connect": dialAs(t, s, "connect", token), "grpc": dialAs(t, s, "grpc", token),
+	}
+	stream := connectclient.NewStream(dialAs(t, s, "grpc", token).(*connectclient.Client))
+	t.Cleanup(stream.Close)
+	ways["stream"] = stream
+	for way, svc := range ways {
+		ctx, stop := context.WithCancel(t.Context())
+		w := worker.New(svc, worker.WithName("w"), worker.WithWait(100*time.Millisecond))
+		w.Handle("mail", worker.HandlerFunc(func(context.Context, *queue.Task) (any, error) { stop(); return nil, nil }))
+		if _, err := svc.CreateTask(ctx, "mail", queue.TaskMeta{}); err != nil {
+			t.Fatal(way, err)
+		}
+		if err := w.Run(ctx); err != nil {
+			t.Error(way, err)
+		}
+
+		cursor, err := svc.ListEvents(t.Context(), queue.EventFilter{}, 1)
+		if err != nil {
+			t.Fatal(way, err)
+		}
+		err = svc.SubscribeEvents(t.Context(), queue.EventFilter{After: cursor.Next}, func(queue.Event) error { return errDone })
+		if !errors.Is(err, errDone) {
+			t.Errorf("the events over %s end with %v", way, err)
+		}
+	}
+}
+
+// text returns what was written.
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(bytes.Clone(l.buf.Bytes()))
+}
+
+// findSecret returns the form in which text contains secret: plain, in URLs, in base64 at any offset, in hex; "" for none.
+func findSecret(text, secret string) string {
+	forms := map[string]string{"plain": secret, "a URL": url.QueryEscape(secret), "hex": hex.EncodeToString([]byte(secret))}
+	for offset, name := range []string{"base64", "base64 at offset 1", "base64 at offset 2"} {
+		// The first and the last letters depend on the bytes around.
+		form := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", offset) + secret))
+		forms[name] = form[2*min(offset, 1)+offset : len(form)-4]
+	}
+	for name, form := range forms {
+		if strings.Contains(text, form) || name == "hex" && strings.Contains(strings.ToLower(text), form) {
+			return name
+		}
+	}
+	return ""
+}
