@@ -26,10 +26,7 @@ type Selection struct {
 
 // SelectionOf converts s for the wire.
 func SelectionOf(s queue.Selection) Selection {
-	out := Selection{IDs: s.IDs, Cursor: s.Cursor}
-	if s.Within > 0 {
-		out.Within = DurationOf(s.Within)
-	}
+	out := Selection{IDs: s.IDs, Cursor: s.Cursor, Within: durationOrNil(max(s.Within, 0))}
 	if s.DryRun {
 		out.DryRun = &s.DryRun
 	}
@@ -46,12 +43,8 @@ func SelectionOf(s queue.Selection) Selection {
 // Domain returns the selection as a value of the domain.
 func (s Selection) Domain() (out queue.Selection, err error) {
 	out = queue.Selection{IDs: s.IDs, DryRun: s.DryRun != nil && *s.DryRun, Cursor: s.Cursor}
-	within, err := s.Within.In("within")
-	if err != nil {
+	if out.Within, err = s.Within.valueOrZero("within"); err != nil {
 		return out, err
-	}
-	if within != nil {
-		out.Within = *within
 	}
 	if err := s.checkEmpty(); err != nil {
 		return out, err

@@ -21,6 +21,17 @@ func DurationOf(d time.Duration) *Duration {
 	return &Duration{raw: strconv.AppendInt(nil, int64(d), 10)}
 }
 
+// durationOrNil returns d in the form that the client sends; nil for 0.
+func durationOrNil(d time.Duration) *Duration {
+	if d == 0 {
+		return nil
+	}
+	return DurationOf(d)
+}
+
+// isAbsent reports whether d is absent or null.
+func (d *Duration) isAbsent() bool { return d == nil || len(d.raw) == 0 || string(d.raw) == "null" }
+
 // UnmarshalJSON accepts any value; In checks it.
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	d.raw = bytes.Clone(b)
@@ -37,7 +48,7 @@ func (d Duration) MarshalJSON() ([]byte, error) {
 
 // In returns the duration of field; nil and null become nil.
 func (d *Duration) In(field string) (*time.Duration, error) {
-	if d == nil || len(d.raw) == 0 || string(d.raw) == "null" {
+	if d.isAbsent() {
 		return nil, nil
 	}
 

@@ -54,11 +54,7 @@ type EventPage struct {
 
 // EventPageOf converts p for the wire.
 func EventPageOf(p queue.EventPage) EventPage {
-	out := EventPage{Body: make([]Event, len(p.Events)), Next: p.Next, More: p.More}
-	for i, e := range p.Events {
-		out.Body[i] = EventOf(e)
-	}
-	return out
+	return EventPage{Body: Each(p.Events, EventOf), Next: p.Next, More: p.More}
 }
 
 // Domain returns the page that p describes.

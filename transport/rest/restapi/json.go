@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"reflect"
 	"slices"
@@ -103,48 +104,50 @@ const maxFields = 64
 // encoding/json would silently take the last of two, and another reader the first. It descends only into headers,
 // because the objects of requests contain no other objects. It does not report malformed JSON.
 func checkFields(body []byte, known fieldNames) error {
-	var keys [maxFields][]byte
-	seen := keys[:0]
-	depth, isKey := 0, false
-	for i := 0; i < len(body); i++ {
-		switch body[i] {
-		case '{', '[':
-			depth++
-			isKey = depth == 1 && body[i] == '{'
-			if depth == 1 && !isKey {
-				// A list has no fields.
-				return nil
-			}
+	// The array keeps the names off the heap.
+	var names [maxFields][]byte
+	seen := names[:0]
+	for key, rest := range objectKeys(body) {
+		if err := checkField(key, rest, known, seen); err != nil {
+			return err
+		}
+		if len(seen) < maxFields {
+			seen = append(seen, key)
+		}
+	}
+	return nil
+}
 
-		case '}', ']':
-			if depth--; depth <= 0 {
-				return nil
-			}
+// objectKeys yields the name of each field of the object body, and the text behind the name. It yields nothing for a
+// list, and ends at malformed JSON, which the decoder reports.
+func objectKeys(body []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, rest []byte) bool) {
+		depth, isKey := 0, false
+		for i := 0; i < len(body); i++ {
+			switch body[i] {
+			case '{', '[':
+				depth++
+				isKey = depth == 1 && body[i] == '{'
+				if depth == 1 && !isKey {
+					return
+				}
 
-		case ',':
-			isKey = depth == 1
-		case '"':
-			end := findTextEnd(body, i+1)
-			if end < 0 {
-				return nil
-			}
+			case '}', ']':
+				if depth--; depth <= 0 {
+					return
+				}
 
-			key, wasKey := fieldName(body[i:end+1]), isKey
-			i, isKey = end, false
-			if !wasKey {
-				continue
-			}
-
-			if err := checkField(key, body[end+1:], known, seen); err != nil {
-				return err
-			}
-			if len(seen) < maxFields {
-				seen = append(seen, key)
+			case ',':
+				isKey = depth == 1
+			case '"':
+				end := findTextEnd(body, i+1)
+				if end < 0 || isKey && !yield(fieldName(body[i:end+1]), body[end+1:]) {
+					return
+				}
+				i, isKey = end, false
 			}
 		}
 	}
-
-	return nil
 }
 
 // checkField refuses a field that is not in known (nil = any), or that is in seen. rest is the text behind the name.
@@ -216,39 +219,16 @@ func checkHeadersOnce(value []byte) error {
 	}
 
 	var names []string
-	for i, isName := 1, true; i < len(value); i++ {
-		switch value[i] {
-		case '{', '[', '}':
-			// The decoder refuses an object as a value.
-			return nil
-		case ',':
-			isName = true
-		case '"':
-			end := findTextEnd(value, i+1)
-			if end < 0 {
-				return nil
-			}
-
-			text := value[i : end+1]
-			i = end
-			if !isName {
-				continue
-			}
-
-			isName = false
-
-			name := string(fieldName(text))
-			if slices.Contains(names, name) {
-				return queue.Invalid("headers", fmt.Sprintf("must have each name once, got %q twice; leave one out", Shorten(name)))
-			}
-
-			if len(names) <= queue.MaxHeaders {
-				// The domain refuses more.
-				names = append(names, name)
-			}
+	for key := range objectKeys(value) {
+		name := string(key)
+		if slices.Contains(names, name) {
+			return queue.Invalid("headers", fmt.Sprintf("must have each name once, got %q twice; leave one out", Shorten(name)))
+		}
+		if len(names) <= queue.MaxHeaders {
+			// The domain refuses more.
+			names = append(names, name)
 		}
 	}
-
 	return nil
 }
 
@@ -321,6 +301,15 @@ type List[T any] struct {
 	AtLeast bool   `json:"at_least,omitempty" doc:"There may be more than count: counting tasks by worker or times ends where it would take long" example:"true"`
 	Body    []T    `json:"body" doc:"This page of them"`
 	Next    string `json:"next,omitempty" doc:"The cursor of the next page; absent at the end, and only there" example:"MTIz"`
+}
+
+// Each converts a list. The result is never nil, because an empty list is [] on the wire.
+func Each[In, Out any](in []In, convert func(In) Out) []Out {
+	out := make([]Out, len(in))
+	for i, v := range in {
+		out[i] = convert(v)
+	}
+	return out
 }
 
 // ListOf returns a complete list.

@@ -110,6 +110,11 @@ func ProblemOf(err error) Problem {
 	return p
 }
 
+// Incomplete is the error of an answer that lacks a part.
+func Incomplete(op string) error {
+	return &queue.Error{Op: op, Kind: queue.KindInternal, Msg: "the server's answer is incomplete"}
+}
+
 // Err returns the problem as an error of the domain. op names the operation.
 func (p Problem) Err(op string) *queue.Error {
 	msg := p.Detail

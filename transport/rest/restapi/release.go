@@ -23,12 +23,9 @@ func (Release) ListName() string { return "releases" }
 
 // ReleaseOf converts r for the wire.
 func ReleaseOf(r queue.Release) Release {
-	out := Release{ID: r.ID, Result: r.Result, Outcome: string(r.Outcome)}
+	out := Release{ID: r.ID, Result: r.Result, Outcome: string(r.Outcome), RetryIn: durationOrNil(r.Delay)}
 	if r.Token != 0 {
 		out.Token = &r.Token
-	}
-	if r.Delay != 0 {
-		out.RetryIn = DurationOf(r.Delay)
 	}
 	return out
 }
@@ -101,7 +98,7 @@ func (r Released) Domain(op string) queue.Released {
 	case r.Error != nil:
 		return queue.Released{Err: r.Error.Err(op)}
 	case r.Task == nil:
-		return queue.Released{Err: &queue.Error{Op: op, Kind: queue.KindInternal, Msg: "the server's answer is incomplete"}}
+		return queue.Released{Err: Incomplete(op)}
 	}
 	return queue.Released{Task: r.Task.Domain()}
 }
@@ -119,11 +116,7 @@ func (Heartbeat) ListName() string { return "heartbeats" }
 
 // HeartbeatOf converts h for the wire.
 func HeartbeatOf(h queue.Heartbeat) Heartbeat {
-	out := Heartbeat{ID: h.ID, Token: h.Token, Progress: h.Progress}
-	if h.Lease != 0 {
-		out.Lease = DurationOf(h.Lease)
-	}
-	return out
+	return Heartbeat{ID: h.ID, Token: h.Token, Lease: durationOrNil(h.Lease), Progress: h.Progress}
 }
 
 // DropNulls makes null absent.
@@ -158,7 +151,7 @@ func (b Beat) Domain(op string) queue.Beat {
 	case b.Error != nil:
 		return queue.Beat{Err: b.Error.Err(op)}
 	case b.Lease == nil:
-		return queue.Beat{Err: &queue.Error{Op: op, Kind: queue.KindInternal, Msg: "the server's answer is incomplete"}}
+		return queue.Beat{Err: Incomplete(op)}
 	}
 	return queue.Beat{Lease: b.Lease.Domain(), CancelRequested: b.CancelRequested}
 }

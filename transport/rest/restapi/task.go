@@ -111,9 +111,8 @@ func (NewTask) ListName() string { return "tasks" }
 
 // NewTaskOf converts t for the wire.
 func NewTaskOf(t queue.NewTask) NewTask {
-	out := NewTask{Queue: t.Queue, Payload: t.Payload, DelayedAt: TimeOf(t.DelayedAt), Key: t.Key, Headers: t.Headers}
-	if t.Delay != 0 {
-		out.Delay = DurationOf(t.Delay)
+	out := NewTask{
+		Queue: t.Queue, Payload: t.Payload, DelayedAt: TimeOf(t.DelayedAt), Delay: durationOrNil(t.Delay), Key: t.Key, Headers: t.Headers,
 	}
 	if t.Priority != 0 {
 		out.Priority = &t.Priority

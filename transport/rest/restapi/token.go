@@ -79,28 +79,13 @@ func TokenRequestOf(r access.TokenRequest) TokenRequest {
 	return TokenRequest{Name: r.Name, Grants: r.Grants, Expires: durationOrNil(r.Life), Never: r.Never}
 }
 
-// durationOrNil returns d in the form that the client sends; nil for 0.
-func durationOrNil(d time.Duration) *Duration {
-	if d == 0 {
-		return nil
-	}
-	return DurationOf(d)
-}
-
 // Domain returns the request that r describes.
 func (r TokenRequest) Domain() (access.TokenRequest, error) {
-	life, err := r.Expires.In("expires")
-	if err != nil {
-		return access.TokenRequest{}, err
+	life, err := r.Expires.valueOrZero("expires")
+	if err == nil && life == 0 && !r.Expires.isAbsent() {
+		err = access.ErrNoLife
 	}
-	request := access.TokenRequest{Name: r.Name, Grants: r.Grants, Never: r.Never}
-	if life != nil {
-		if *life == 0 {
-			return request, access.ErrNoLife
-		}
-		request.Life = *life
-	}
-	return request, nil
+	return access.TokenRequest{Name: r.Name, Grants: r.Grants, Never: r.Never, Life: life}, err
 }
 
 // Rotation describes the replacement of a token.

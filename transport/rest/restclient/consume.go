@@ -108,7 +108,7 @@ func sendBatch[In any, Wire any, Answer, Out any](
 	}
 
 	if len(got.Body) != len(places) {
-		return nil, incomplete(q.opName())
+		return nil, restapi.Incomplete(q.opName())
 	}
 
 	for i, place := range places {

@@ -51,7 +51,7 @@ func (c *Client) CreateTasks(ctx context.Context, tasks []queue.NewTask) ([]*que
 		return nil, err
 	}
 	if len(created) != len(tasks) {
-		return nil, incomplete(op)
+		return nil, restapi.Incomplete(op)
 	}
 
 	for i, t := range created {
@@ -71,10 +71,6 @@ func (c *Client) keyedTask(t queue.NewTask) (out restapi.NewTask, made bool, err
 		t.Key, made = rand.Text(), true
 	}
 	return restapi.NewTaskOf(t), made, nil
-}
-
-func incomplete(op string) error {
-	return &queue.Error{Op: op, Kind: queue.KindInternal, Msg: "the server's answer is incomplete"}
 }
 
 // GetTask returns a task with its errors.

@@ -1,6 +1,7 @@
 package restserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -99,11 +100,11 @@ type Access struct {
 }
 
 func (t Timeouts) withDefaults() Timeouts {
-	setDefault(&t.Body, DefaultBodyTimeout)
-	setDefault(&t.Write, DefaultWriteTimeout)
-	setDefault(&t.Idle, DefaultIdle)
-	setDefault(&t.Header, 10*time.Second)
-	setDefault(&t.Heartbeat, 10*time.Second)
+	t.Body = cmp.Or(t.Body, DefaultBodyTimeout)
+	t.Write = cmp.Or(t.Write, DefaultWriteTimeout)
+	t.Idle = cmp.Or(t.Idle, DefaultIdle)
+	t.Header = cmp.Or(t.Header, 10*time.Second)
+	t.Heartbeat = cmp.Or(t.Heartbeat, 10*time.Second)
 	t.Heartbeat = min(t.Heartbeat, 15*time.Second)
 	return t
 }
@@ -113,15 +114,15 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("restserver: Config.Service is required")
 	}
 
-	setDefault(&c.Prefix, restapi.DefaultPrefix)
+	c.Prefix = cmp.Or(c.Prefix, restapi.DefaultPrefix)
 	c.Prefix = strings.TrimRight("/"+strings.Trim(c.Prefix, "/"), "/")
 	if strings.ContainsAny(c.Prefix, "{} ") {
 		return c, errors.New("restserver: Config.Prefix must be a plain path")
 	}
 
-	setDefault(&c.MaxBodyBytes, queue.DefaultMaxPayloadBytes+64<<10)
-	setDefault(&c.MaxBatchBytes, DefaultMaxBatchBytes)
-	setDefault(&c.Version, "dev")
+	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, queue.DefaultMaxPayloadBytes+64<<10)
+	c.MaxBatchBytes = cmp.Or(c.MaxBatchBytes, DefaultMaxBatchBytes)
+	c.Version = cmp.Or(c.Version, "dev")
 	if c.Large == nil {
 		c.Large = queue.NewBudget(queue.DefaultLargeBytes)
 	}
@@ -135,11 +136,4 @@ func (c Config) withDefaults() (Config, error) {
 
 	c.Timeouts = c.Timeouts.withDefaults()
 	return c, nil
-}
-
-func setDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }

@@ -27,7 +27,7 @@ func listOutput[In, Out any](convert func(In) Out, items []In, err error) (*outp
 	if err != nil {
 		return nil, err
 	}
-	body := restapi.ListOf(mapSlice(items, convert))
+	body := restapi.ListOf(restapi.Each(items, convert))
 	return &output[restapi.List[Out]]{Body: &body}, nil
 }
 
@@ -74,13 +74,4 @@ func creationOf[T any](replayed bool, v T) *creation[T] {
 		return &creation[T]{Status: http.StatusOK, Replayed: "true", Body: &v}
 	}
 	return &creation[T]{Status: http.StatusCreated, Body: &v}
-}
-
-// mapSlice converts a list. The result is never nil, because an empty list is [] on the wire.
-func mapSlice[In, Out any](in []In, f func(In) Out) []Out {
-	out := make([]Out, len(in))
-	for i, v := range in {
-		out[i] = f(v)
-	}
-	return out
 }

@@ -23,7 +23,7 @@ type (
 )
 
 func retainFromAny(c *call, in *retainFromAnyInput) (*huma.StreamResponse, error) {
-	queues := mapSlice(input.Split(in.Queues), func(name input.Name) string { return string(name) })
+	queues := restapi.Each(input.Split(in.Queues), func(name input.Name) string { return string(name) })
 	return c.retainTasks(in.Retain, queues)
 }
 
@@ -86,7 +86,7 @@ func (c *call) deliverTasks(req queue.RetainRequest, tasks []*queue.Task, asList
 	}
 	c.flushed = true
 	if asList {
-		c.replyJSON(restapi.ListOf(mapSlice(tasks, restapi.TaskOf)))
+		c.replyJSON(restapi.ListOf(restapi.Each(tasks, restapi.TaskOf)))
 	} else {
 		task := restapi.TaskOf(tasks[0])
 		c.replyJSON(&task)

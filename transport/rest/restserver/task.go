@@ -103,13 +103,13 @@ func listTasks(c *call, in *listTasksInput) (*output[restapi.List[restapi.Task]]
 	c.afterAnswer(give)
 	return outputOf(func(p queue.TaskPage) restapi.List[restapi.Task] {
 		return restapi.List[restapi.Task]{
-			Count: p.Count, AtLeast: p.AtLeast, Body: mapSlice(p.Tasks, restapi.TaskOf), Next: p.Next,
+			Count: p.Count, AtLeast: p.AtLeast, Body: restapi.Each(p.Tasks, restapi.TaskOf), Next: p.Next,
 		}
 	}, p, nil)
 }
 
 func statusesOf(names []string) []queue.Status {
-	return mapSlice(input.Split(names), func(name string) queue.Status { return queue.Status(name) })
+	return restapi.Each(input.Split(names), func(name string) queue.Status { return queue.Status(name) })
 }
 
 func createTask(c *call, in *createTaskInput) (*creation[restapi.Task], error) {
@@ -145,7 +145,7 @@ func createTasks(c *call, in *createTasksInput) (*creation[restapi.List[restapi.
 	c.boundCreated(created)
 	isNew := func(t *queue.Task) bool { return !t.Replayed }
 	replayed := len(created) > 0 && !slices.ContainsFunc(created, isNew)
-	return creationOf(replayed, restapi.ListOf(mapSlice(created, restapi.TaskOf))), nil
+	return creationOf(replayed, restapi.ListOf(restapi.Each(created, restapi.TaskOf))), nil
 }
 
 // boundCreated takes the bytes of a large answer of a create from the budget.

@@ -74,7 +74,7 @@ func listTickers(c *call, in *listTickersInput) (*huma.StreamResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := restapi.List[restapi.Ticker]{Count: p.Count, Body: mapSlice(p.Tickers, restapi.TickerOf), Next: p.Next}
+	list := restapi.List[restapi.Ticker]{Count: p.Count, Body: restapi.Each(p.Tickers, restapi.TickerOf), Next: p.Next}
 	return streamOutput(func() { c.replyJSON(list) }), nil
 }
 

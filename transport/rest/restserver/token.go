@@ -98,6 +98,6 @@ func listAudit(c *call, in *auditInput) (*output[restapi.AuditPage], error) {
 		Outcome: in.Outcome, Limit: in.Limit.Value, Cursor: in.Cursor,
 	})
 	return outputOf(func(p access.AuditPage) restapi.AuditPage {
-		return restapi.AuditPage{Body: mapSlice(p.Entries, restapi.AuditEntryOf), Next: p.Next}
+		return restapi.AuditPage{Body: restapi.Each(p.Entries, restapi.AuditEntryOf), Next: p.Next}
 	}, page, err)
 }
