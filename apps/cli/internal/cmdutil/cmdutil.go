@@ -21,6 +21,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
 
 // Groups of commands in the help.
@@ -32,6 +33,14 @@ const (
 	GroupServer  = "server"
 	GroupOther   = "other"
 )
+
+// InGroup puts commands into a group of the help.
+func InGroup(group string, commands ...*cobra.Command) []*cobra.Command {
+	for _, c := range commands {
+		c.GroupID = group
+	}
+	return commands
+}
 
 // Usage returns the error of a wrong call of a command. Its exit code is 2.
 func Usage(format string, args ...any) error { return queue.Invalid("", fmt.Sprintf(format, args...)) }
@@ -95,6 +104,31 @@ func About[T any](f *factory.Factory, cmd *cobra.Command, what string, names Com
 		return tell(p, v)
 	})
 
+	return cmd
+}
+
+// ListAll completes cmd as a command that lists all objects of a kind, or one page of them. view converts one for output,
+// and none is the sentence about an empty list.
+func ListAll[T, V any](f *factory.Factory, cmd *cobra.Command, list func(context.Context, queue.Service, queue.Page) ([]T, int64, error),
+	view func(T) V, none string, columns func(now time.Time) []output.Column[V],
+) *cobra.Command {
+	var page queue.Page
+	cmd.Args = Args(0, 0, "")
+	cmd.RunE = f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
+		all, count, err := All(page, func(page queue.Page) ([]T, int64, error) { return list(ctx, svc, page) })
+		if err != nil {
+			return err
+		}
+
+		body := restapi.List[V]{Count: count, Body: restapi.Each(all, view)}
+		if err := output.List(p, body, none, columns(f.Now())); err != nil {
+			return err
+		}
+		TellCut(p, page, len(all), count)
+		return nil
+	})
+
+	Page(cmd.Flags(), &page, "all")
 	return cmd
 }
 
@@ -348,31 +382,26 @@ func Headers(pairs []string) (map[string]string, error) {
 
 // Filter holds the flags of a filter of tasks.
 type Filter struct {
-	Queue  string
-	Status []string
-	Worker string
-	After  time.Time
-	Before time.Time
+	tasks    queue.TaskFilter // but for its statuses
+	statuses []string
 }
 
 // Flags defines the flags of the filter on cmd.
 func (x *Filter) Flags(f *factory.Factory, cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&x.Queue, "queue", "", "only tasks of this `queue`")
-	fs.StringSliceVar(&x.Status, "status", nil, "only tasks in these `statuses`: new, retry, retained, released, failed, expired, cancelled")
-	fs.StringVar(&x.Worker, "worker", "", "only tasks this `worker` held last")
-	Time(fs, &x.After, "created-after", "only tasks created after this `time`")
-	Time(fs, &x.Before, "created-before", "only tasks created before this `time`")
+	fs.StringVar(&x.tasks.Queue, "queue", "", "only tasks of this `queue`")
+	fs.StringSliceVar(&x.statuses, "status", nil, "only tasks in these `statuses`: new, retry, retained, released, failed, expired, cancelled")
+	fs.StringVar(&x.tasks.Worker, "worker", "", "only tasks this `worker` held last")
+	Time(fs, &x.tasks.CreatedAfter, "created-after", "only tasks created after this `time`")
+	Time(fs, &x.tasks.CreatedBefore, "created-before", "only tasks created before this `time`")
 	_ = cmd.RegisterFlagCompletionFunc("queue", QueueNames(f))
 	_ = cmd.RegisterFlagCompletionFunc("status", Statuses)
 }
 
 // Domain returns the filter of the service.
 func (x *Filter) Domain() queue.TaskFilter {
-	out := queue.TaskFilter{Queue: x.Queue, Worker: x.Worker, CreatedAfter: x.After, CreatedBefore: x.Before}
-	for _, s := range x.Status {
-		out.Statuses = append(out.Statuses, queue.Status(s))
-	}
+	out := x.tasks
+	out.Statuses = Words[queue.Status](x.statuses)
 	return out
 }
 
@@ -381,11 +410,15 @@ func (x *Filter) Empty() bool { return x.Domain().IsEmpty() }
 
 // Statuses completes statuses.
 func Statuses(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	var names []string
-	for _, s := range queue.Statuses() {
-		names = append(names, string(s))
+	return Words[string](queue.Statuses()), cobra.ShellCompDirectiveNoFileComp
+}
+
+// Words converts the texts of a flag to words of the domain, or back; nil for none.
+func Words[To, From ~string](texts []From) (words []To) {
+	for _, text := range texts {
+		words = append(words, To(text))
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return words
 }
 
 // completionTimeout is the longest wait of a shell for a completion.

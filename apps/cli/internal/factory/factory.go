@@ -168,16 +168,21 @@ func (f *Factory) Both() (queue.Service, *output.Printer, error) {
 // One makes the RunE of a command with few calls: it passes a service, a printer and a context with a deadline.
 func (f *Factory) One(do func(ctx context.Context, svc queue.Service, p *output.Printer, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		svc, p, err := f.Both()
-		if err != nil {
-			return err
-		}
-
-		ctx, cancel := f.Call(cmd.Context())
-		defer cancel()
-
-		return do(ctx, svc, p, args)
+		return f.Do(cmd, func(ctx context.Context, svc queue.Service, p *output.Printer) error { return do(ctx, svc, p, args) })
 	}
+}
+
+// Do is One for a command that has examined its arguments and flags before.
+func (f *Factory) Do(cmd *cobra.Command, do func(ctx context.Context, svc queue.Service, p *output.Printer) error) error {
+	svc, p, err := f.Both()
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := f.Call(cmd.Context())
+	defer cancel()
+
+	return do(ctx, svc, p)
 }
 
 // Call bounds a call that is not meant to wait.

@@ -20,13 +20,11 @@ import (
 
 // Commands returns the commands of queues and namespaces.
 func Commands(f *factory.Factory) []*cobra.Command {
-	all := []*cobra.Command{
-		newNamespacesCommand(f), newListCommand(f), newViewCommand(f), newCreateCommand(f), newUpdateCommand(f), newDeleteCommand(f), newPauseCommand(f, true), newPauseCommand(f, false), newCleanCommand(f),
-	}
-	for _, c := range all {
-		c.GroupID = cmdutil.GroupQueues
-	}
-	return all
+	return cmdutil.InGroup(cmdutil.GroupQueues,
+		newNamespacesCommand(f), newListCommand(f), newViewCommand(f), newCreateCommand(f),
+		newUpdateCommand(f), newDeleteCommand(f), newPauseCommand(f, true), newPauseCommand(f, false),
+		newCleanCommand(f),
+	)
 }
 
 func newNamespacesCommand(f *factory.Factory) *cobra.Command {
@@ -133,43 +131,17 @@ func printQueue(f *factory.Factory, p *output.Printer, q *queue.Queue) error {
 }
 
 func newListCommand(f *factory.Factory) *cobra.Command {
-	var page queue.Page
-	cmd := &cobra.Command{
+	return cmdutil.ListAll(f, &cobra.Command{
 		Use:         "queues",
 		Annotations: cmdutil.Calls(queue.OpListQueues, "queue list"),
 		SuggestFor:  []string{"ls", "list"},
 		Short:       "List the queues and their policies",
 		Long:        "List the queues and their policies. pgqueue stats shows how full they are.",
 		Example:     "  pgqueue queues\n  pgqueue queues -o wide\n  pgqueue queues --jq '.body[] | select(.paused) | .queue'",
-		Args:        cmdutil.Args(0, 0, ""),
-
-		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
-			got, count, err := cmdutil.All(page, func(page queue.Page) ([]*queue.Queue, int64, error) {
-				got, err := svc.ListQueues(ctx, page)
-				return got.Queues, got.Count, err
-			})
-			if err != nil {
-				return err
-			}
-
-			list := restapi.List[restapi.Queue]{Count: count}
-			for _, q := range got {
-				list.Body = append(list.Body, restapi.QueueOf(q))
-			}
-
-			if err := output.List(p, list, "no queues; make one with: pgqueue create-queue NAME", queueColumns(f.Now())); err != nil {
-				return err
-			}
-
-			cmdutil.TellCut(p, page, len(list.Body), count)
-
-			return nil
-		}),
-	}
-
-	cmdutil.Page(cmd.Flags(), &page, "all")
-
-	return cmd
+	}, func(ctx context.Context, svc queue.Service, page queue.Page) ([]*queue.Queue, int64, error) {
+		got, err := svc.ListQueues(ctx, page)
+		return got.Queues, got.Count, err
+	}, restapi.QueueOf, "no queues; make one with: pgqueue create-queue NAME", queueColumns)
 }
 
 // The changes of a queue after which its policy is not shown.

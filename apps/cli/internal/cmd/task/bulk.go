@@ -1,7 +1,9 @@
 package task
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
+	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
 )
@@ -97,11 +100,8 @@ func newBulkCommand(f *factory.Factory, b bulk) *cobra.Command {
 				return err
 			}
 
-			if told := printBulkResult(f, p, b, got, dryRun); err == nil {
-				return told
-			}
-
-			return err
+			// The counts are true also after an error, which is the more important one.
+			return cmp.Or(err, printBulkResult(f, p, b, got, dryRun))
 		},
 	}
 
@@ -121,14 +121,10 @@ func (b bulk) describeCounts(got queue.Bulk, dryRun bool) string {
 
 // printBulkResult writes the result. When no id was moved, the exit code is that of the first error.
 func printBulkResult(f *factory.Factory, p *output.Printer, b bulk, got queue.Bulk, dryRun bool) error {
-	switch {
-	case !p.Human():
-		if err := p.Value(restapi.BulkOf(got)); err != nil {
-			return err
-		}
-
-	default:
+	if p.Human() {
 		fmt.Fprintln(f.IO.Out, b.describeCounts(got, dryRun))
+	} else if err := p.Value(restapi.BulkOf(got)); err != nil {
+		return err
 	}
 
 	ids := slices.Sorted(maps.Keys(got.Errs))
@@ -137,8 +133,16 @@ func printBulkResult(f *factory.Factory, p *output.Printer, b bulk, got queue.Bu
 	}
 
 	if len(ids) > 0 {
-		return &cmdutil.Exit{Code: exitCodeOf(got.Errs[ids[0]])}
+		return &cmdutil.Exit{Code: program.ExitCode(got.Errs[ids[0]])}
 	}
 
 	return nil
+}
+
+// reasonOfError returns the text of an error without its operation and subject, which its line names already.
+func reasonOfError(err error) string {
+	if e, ok := errors.AsType[*queue.Error](err); ok && e.Msg != "" {
+		return e.Msg
+	}
+	return err.Error()
 }

@@ -119,7 +119,7 @@ func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) erro
 		return nil
 	}
 
-	return output.List(p, restapi.ListOf(viewsOfTasks(made)), "", nil)
+	return output.List(p, restapi.ListOf(restapi.Each(made, restapi.TaskOf)), "", nil)
 }
 
 // readPayloads reads the value of --payload, or all values of its file or of stdin.

@@ -23,16 +23,12 @@ import (
 
 // Commands returns the commands of tasks.
 func Commands(f *factory.Factory) []*cobra.Command {
-	all := []*cobra.Command{
-		newListCommand(f), newViewCommand(f), newCreateCommand(f), newRetainCommand(f), newCompleteCommand(f), newHeartbeatCommand(f), newSnoozeCommand(f), newHandBackCommand(f), newAwaitCommand(f),
-		newBulkCommand(f, bulkCancel), newBulkCommand(f, bulkRetry), newBulkCommand(f, bulkDelete),
-	}
-
-	for _, c := range all {
-		c.GroupID = cmdutil.GroupTasks
-	}
-
-	return all
+	return cmdutil.InGroup(cmdutil.GroupTasks,
+		newListCommand(f), newViewCommand(f), newCreateCommand(f), newRetainCommand(f),
+		newCompleteCommand(f), newHeartbeatCommand(f), newSnoozeCommand(f), newHandBackCommand(f),
+		newAwaitCommand(f), newBulkCommand(f, bulkCancel), newBulkCommand(f, bulkRetry),
+		newBulkCommand(f, bulkDelete),
+	)
 }
 
 // taskColumns of a list of tasks.
@@ -130,14 +126,6 @@ func printTask(f *factory.Factory, p *output.Printer, t *queue.Task) error {
 	return output.One(p, w, func() []output.Field { return describeTask(w, f.Now()) })
 }
 
-func viewsOfTasks(tasks []*queue.Task) []restapi.Task {
-	out := make([]restapi.Task, len(tasks))
-	for i, t := range tasks {
-		out[i] = restapi.TaskOf(t)
-	}
-	return out
-}
-
 func newListCommand(f *factory.Factory) *cobra.Command {
 	var filter cmdutil.Filter
 	var page queue.Page
@@ -156,7 +144,7 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			body := restapi.List[restapi.Task]{Count: found.Count, AtLeast: found.AtLeast, Body: viewsOfTasks(found.Tasks), Next: found.Next}
+			body := restapi.List[restapi.Task]{Count: found.Count, AtLeast: found.AtLeast, Body: restapi.Each(found.Tasks, restapi.TaskOf), Next: found.Next}
 			if err := output.List(p, body, "no tasks", taskColumns(f.Now())); err != nil {
 				return err
 			}
@@ -224,19 +212,14 @@ func newViewCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
+			return f.Do(cmd, func(ctx context.Context, svc queue.Service, p *output.Printer) error {
+				t, err := svc.GetTask(ctx, id)
+				if err != nil {
+					return err
+				}
 
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
-			t, err := svc.GetTask(ctx, id)
-			if err != nil {
-				return err
-			}
-
-			return printTask(f, p, t)
+				return printTask(f, p, t)
+			})
 		},
 	}
 }

@@ -1,7 +1,7 @@
 package task
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
 	"time"
 
@@ -49,7 +49,7 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 			case len(tasks) == 0 && (p.Human() || !cmd.Flags().Changed("limit")):
 				return &queue.Error{Op: "retain task", Kind: queue.KindNotFound, Msg: "no task is ready; wait for one with --wait"}
 			case cmd.Flags().Changed("limit"):
-				err = output.List(p, restapi.ListOf(viewsOfTasks(tasks)), "", heldColumns(f.Now()))
+				err = output.List(p, restapi.ListOf(restapi.Each(tasks, restapi.TaskOf)), "", heldColumns(f.Now()))
 				if err == nil && len(tasks) == 0 {
 					return &cmdutil.Exit{Code: 3}
 				}
@@ -182,19 +182,14 @@ func (o *completeOptions) buildRelease(cmd *cobra.Command, f *factory.Factory, a
 }
 
 func releaseTask(cmd *cobra.Command, f *factory.Factory, r queue.Release) error {
-	svc, p, err := f.Both()
-	if err != nil {
-		return err
-	}
+	return f.Do(cmd, func(ctx context.Context, svc queue.Service, p *output.Printer) error {
+		out, err := svc.ReleaseTasks(ctx, []queue.Release{r})
+		if err != nil {
+			return err
+		}
 
-	ctx, cancel := f.Call(cmd.Context())
-	defer cancel()
-	out, err := svc.ReleaseTasks(ctx, []queue.Release{r})
-	if err != nil {
-		return err
-	}
-
-	return printTask(f, p, out[0].Task)
+		return printTask(f, p, out[0].Task)
+	})
 }
 
 func newSnoozeCommand(f *factory.Factory) *cobra.Command {
@@ -246,6 +241,14 @@ func newHandBackCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
+func describeBeat(b queue.Beat, now time.Time) []output.Field {
+	cancel := ""
+	if b.CancelRequested {
+		cancel = "requested: complete the task to end it"
+	}
+	return []output.Field{{Name: "lease", Value: "until " + output.Time(b.Lease.ExpiresAt, now)}, {Name: "cancel", Value: cancel}}
+}
+
 func newHeartbeatCommand(f *factory.Factory) *cobra.Command {
 	var h queue.Heartbeat
 	var progress string
@@ -265,32 +268,17 @@ func newHeartbeatCommand(f *factory.Factory) *cobra.Command {
 				return cmdutil.Usage("--token: must be the token of the lease, got none")
 			}
 
-			var raw json.RawMessage
-
-			if raw, err = cmdutil.JSON(f, "--progress", progress); err != nil {
+			if h.Progress, err = cmdutil.JSON(f, "--progress", progress); err != nil {
 				return err
 			}
 
-			h.Progress = raw
-			svc, p, err := f.Both()
-			if err != nil {
-				return err
-			}
-
-			ctx, cancel := f.Call(cmd.Context())
-			defer cancel()
-			out, err := svc.HeartbeatTasks(ctx, []queue.Heartbeat{h})
-			if err != nil {
-				return err
-			}
-
-			return output.One(p, restapi.BeatOf(out[0]), func() []output.Field {
-				cancel := ""
-				if out[0].CancelRequested {
-					cancel = "requested: complete the task to end it"
+			return f.Do(cmd, func(ctx context.Context, svc queue.Service, p *output.Printer) error {
+				out, err := svc.HeartbeatTasks(ctx, []queue.Heartbeat{h})
+				if err != nil {
+					return err
 				}
 
-				return []output.Field{{Name: "lease", Value: "until " + output.Time(out[0].Lease.ExpiresAt, f.Now())}, {Name: "cancel", Value: cancel}}
+				return output.One(p, restapi.BeatOf(out[0]), func() []output.Field { return describeBeat(out[0], f.Now()) })
 			})
 		},
 	}

@@ -19,13 +19,10 @@ import (
 
 // Commands returns the commands of tickers.
 func Commands(f *factory.Factory) []*cobra.Command {
-	all := []*cobra.Command{
-		newListCommand(f), newViewCommand(f), newCreateCommand(f), newUpdateCommand(f), newDeleteCommand(f), newNextCommand(f), newPreviewCommand(f), newRunCommand(f), newTicksCommand(f),
-	}
-	for _, c := range all {
-		c.GroupID = cmdutil.GroupTickers
-	}
-	return all
+	return cmdutil.InGroup(cmdutil.GroupTickers,
+		newListCommand(f), newViewCommand(f), newCreateCommand(f), newUpdateCommand(f), newDeleteCommand(f),
+		newNextCommand(f), newPreviewCommand(f), newRunCommand(f), newTicksCommand(f),
+	)
 }
 
 // formatSchedule formats the schedule of a ticker for people.
@@ -90,39 +87,13 @@ func printTicker(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
 }
 
 func newListCommand(f *factory.Factory) *cobra.Command {
-	var page queue.Page
-	cmd := &cobra.Command{
+	return cmdutil.ListAll(f, &cobra.Command{
 		Use: "tickers", Annotations: cmdutil.Calls(queue.OpListTickers, "ticker list"),
 		Example: "  pgqueue tickers\n  pgqueue tickers --jq '.body[] | [.ticker, .next_at] | @tsv'",
-		Args:    cmdutil.Args(0, 0, ""),
-
-		RunE: f.One(func(ctx context.Context, svc queue.Service, p *output.Printer, _ []string) error {
-			got, count, err := cmdutil.All(page, func(page queue.Page) ([]*queue.Ticker, int64, error) {
-				got, err := svc.ListTickers(ctx, page)
-				return got.Tickers, got.Count, err
-			})
-			if err != nil {
-				return err
-			}
-
-			list := restapi.List[restapi.Ticker]{Count: count}
-			for _, t := range got {
-				list.Body = append(list.Body, restapi.TickerOf(t))
-			}
-
-			if err := output.List(p, list, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", tickerColumns(f.Now())); err != nil {
-				return err
-			}
-
-			cmdutil.TellCut(p, page, len(list.Body), count)
-
-			return nil
-		}),
-	}
-
-	cmdutil.Page(cmd.Flags(), &page, "all")
-
-	return cmd
+	}, func(ctx context.Context, svc queue.Service, page queue.Page) ([]*queue.Ticker, int64, error) {
+		got, err := svc.ListTickers(ctx, page)
+		return got.Tickers, got.Count, err
+	}, restapi.TickerOf, "no tickers; make one with: pgqueue create-ticker NAME --period 1h --queue QUEUE", tickerColumns)
 }
 
 // deleted is the change of a ticker after which its settings are not shown.
@@ -278,11 +249,7 @@ func newTicksCommand(f *factory.Factory) *cobra.Command {
 				got = got[:limit]
 			}
 
-			list := restapi.List[restapi.Tick]{Count: int64(len(got))}
-			for _, t := range got {
-				list.Body = append(list.Body, restapi.TickOf(t))
-			}
-
+			list := restapi.ListOf(restapi.Each(got, restapi.TickOf))
 			if err := output.List(p, list, "it has not fired yet", tickColumns(f.Now())); err != nil {
 				return err
 			}
@@ -384,7 +351,7 @@ func newNextCommand(f *factory.Factory) *cobra.Command {
 			defer cancel()
 
 			err = svc.RunTickerLoop(ctx, func(_ context.Context, t queue.Tick) error {
-				if err := waitForTick(f, p, t); err != nil {
+				if err := printTick(f, p, t); err != nil {
 					cancel()
 					return err
 				}
@@ -410,7 +377,7 @@ func newNextCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-func waitForTick(f *factory.Factory, p *output.Printer, t queue.Tick) error {
+func printTick(f *factory.Factory, p *output.Printer, t queue.Tick) error {
 	if !p.Human() {
 		line := *p
 		line.Format = output.NDJSON

@@ -23,11 +23,7 @@ import (
 
 // Commands returns the commands import and export.
 func Commands(f *factory.Factory) []*cobra.Command {
-	all := []*cobra.Command{newImportCommand(f), newExportCommand(f)}
-	for _, c := range all {
-		c.GroupID = cmdutil.GroupTasks
-	}
-	return all
+	return cmdutil.InGroup(cmdutil.GroupTasks, newImportCommand(f), newExportCommand(f))
 }
 
 // maxBatchBytes bounds the payloads of one call, so that a batch of large ones stays below what a server reads.
@@ -266,7 +262,7 @@ func (im *importer) importAll(ctx context.Context, r *reader) error {
 		})
 	}
 
-	readErr := im.readBatch(ctx, r, work)
+	readErr := im.gatherBatches(ctx, r, work)
 	close(work)
 	senders.Wait()
 
@@ -286,8 +282,8 @@ func (im *importer) recordFailure(err error) {
 	}
 }
 
-// readBatch gathers lines into batches. The lines before a line at fault are sent.
-func (im *importer) readBatch(ctx context.Context, r *reader, work chan<- batch) error {
+// gatherBatches gathers lines into batches. The lines before a line at fault are sent.
+func (im *importer) gatherBatches(ctx context.Context, r *reader, work chan<- batch) error {
 	var b batch
 	flush := func() error {
 		if len(b.tasks) == 0 {
@@ -312,7 +308,7 @@ func (im *importer) readBatch(ctx context.Context, r *reader, work chan<- batch)
 		case errors.Is(err, io.EOF):
 			return flush()
 		case isLine && im.o.onError == "skip":
-			im.skipStatus(bad)
+			im.recordSkipped(bad)
 			continue
 
 		case err != nil:
@@ -333,7 +329,7 @@ func (im *importer) readBatch(ctx context.Context, r *reader, work chan<- batch)
 	}
 }
 
-func (im *importer) skipStatus(e *lineError) {
+func (im *importer) recordSkipped(e *lineError) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	im.sum.Skipped++
@@ -351,7 +347,7 @@ func (im *importer) sendBatch(ctx context.Context, b batch) error {
 			return nil
 		}
 
-		i := addLineNumber(err, len(b.tasks))
+		i := indexOfFault(err, len(b.tasks))
 		if i < 0 {
 			return err
 		}
@@ -371,16 +367,16 @@ func (im *importer) sendBatch(ctx context.Context, b batch) error {
 			return &queue.Error{Op: "import", Kind: queue.KindOf(err), Err: bad}
 		}
 
-		im.skipStatus(bad)
+		im.recordSkipped(bad)
 		b.tasks, b.lines = b.tasks[i+1:], b.lines[i+1:]
 	}
 
 	return nil
 }
 
-// addLineNumber returns the index of the wrong task from the field of err, such as "tasks[3].payload"; below 0 for
+// indexOfFault returns the index of the wrong task from the field of err, such as "tasks[3].payload"; below 0 for
 // all tasks.
-func addLineNumber(err error, n int) int {
+func indexOfFault(err error, n int) int {
 	e, ok := errors.AsType[*queue.Error](err)
 	if !ok {
 		return -1

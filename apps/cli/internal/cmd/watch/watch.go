@@ -22,11 +22,7 @@ import (
 
 // Commands returns the commands stats, events and workers.
 func Commands(f *factory.Factory) []*cobra.Command {
-	all := []*cobra.Command{newStatsCommand(f), newEventsCommand(f), newWorkersCommand(f)}
-	for _, c := range all {
-		c.GroupID = cmdutil.GroupWatch
-	}
-	return all
+	return cmdutil.InGroup(cmdutil.GroupWatch, newStatsCommand(f), newEventsCommand(f), newWorkersCommand(f))
 }
 
 func statsColumns() []output.Column[restapi.QueueStats] {
@@ -134,11 +130,7 @@ func readStats(ctx context.Context, f *factory.Factory, svc queue.Service, p *ou
 			return err
 		}
 
-		for _, st := range all {
-			list.Body = append(list.Body, restapi.QueueStatsOf(st))
-		}
-
-		list.Count = int64(len(all))
+		list = restapi.ListOf(restapi.Each(all, restapi.QueueStatsOf))
 	}
 
 	if watch && p.Human() && p.IO.OutTTY && !p.IO.Dumb {
@@ -151,7 +143,7 @@ func readStats(ctx context.Context, f *factory.Factory, svc queue.Service, p *ou
 func newEventsCommand(f *factory.Factory) *cobra.Command {
 	var filter queue.EventFilter
 	var kinds, statuses []string
-	follow, count := true, 0
+	follow, count, allKinds := true, 0, cmdutil.Words[string](queue.EventKinds())
 	cmd := &cobra.Command{
 		Use:         "events",
 		Annotations: cmdutil.Calls(queue.OpSubscribeEvents, "task events"),
@@ -173,13 +165,7 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 				p.Format = output.NDJSON
 			}
 
-			for _, k := range kinds {
-				filter.Kinds = append(filter.Kinds, queue.EventKind(k))
-			}
-
-			for _, s := range statuses {
-				filter.Statuses = append(filter.Statuses, queue.Status(s))
-			}
+			filter.Kinds, filter.Statuses = cmdutil.Words[queue.EventKind](kinds), cmdutil.Words[queue.Status](statuses)
 
 			seen := 0
 			tell := func(e queue.Event) error {
@@ -197,7 +183,7 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 			if follow {
 				err = svc.SubscribeEvents(cmd.Context(), filter, tell)
 			} else {
-				err = startCursor(cmd.Context(), f, svc, filter, tell)
+				err = showKept(cmd.Context(), f, svc, filter, tell)
 			}
 
 			if errors.Is(err, errEnough) || count == 0 && cmd.Context().Err() != nil {
@@ -212,13 +198,13 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 	fs.StringVar(&filter.Queue, "queue", "", "only of this `queue`")
 	fs.Int64Var(&filter.TaskID, "task", 0, "only of this `task`")
 	fs.StringVar(&filter.Worker, "worker", "", "only of this `worker`")
-	fs.StringSliceVar(&kinds, "kind", nil, "only these `kinds`: "+strings.Join(completeKinds(), ", "))
+	fs.StringSliceVar(&kinds, "kind", nil, "only these `kinds`: "+strings.Join(allKinds, ", "))
 	fs.StringSliceVar(&statuses, "status", nil, "only what leaves a task in these `statuses`")
 	fs.StringVar(&filter.After, "after", "", "go on behind this `cursor`")
 	fs.BoolVarP(&follow, "follow", "f", true, "go on until interrupted")
 	fs.IntVar(&count, "count", 0, "end after this many")
 	_ = cmd.RegisterFlagCompletionFunc("queue", cmdutil.QueueNames(f))
-	_ = cmd.RegisterFlagCompletionFunc("kind", cmdutil.Fixed(completeKinds()...))
+	_ = cmd.RegisterFlagCompletionFunc("kind", cmdutil.Fixed(allKinds...))
 	_ = cmd.RegisterFlagCompletionFunc("status", cmdutil.Statuses)
 
 	return cmd
@@ -227,16 +213,8 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 // errEnough ends a stream after the number of events that was asked for.
 var errEnough = errors.New("enough")
 
-func completeKinds() []string {
-	var names []string
-	for _, k := range queue.EventKinds() {
-		names = append(names, string(k))
-	}
-	return names
-}
-
-// startCursor returns the cursor to start from, and describes the events in the feed.
-func startCursor(ctx context.Context, f *factory.Factory, svc queue.Service, filter queue.EventFilter, tell func(queue.Event) error) error {
+// showKept calls tell with each event behind the cursor of filter that the feed keeps.
+func showKept(ctx context.Context, f *factory.Factory, svc queue.Service, filter queue.EventFilter, tell func(queue.Event) error) error {
 	for {
 		call, cancel := f.Call(ctx)
 		page, err := svc.ListEvents(call, filter, queue.MaxPage)
@@ -290,12 +268,7 @@ func newWorkersCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			list := restapi.List[restapi.Worker]{Count: int64(len(all))}
-			for _, w := range all {
-				list.Body = append(list.Body, restapi.WorkerOf(w))
-			}
-
-			now := f.Now()
+			list, now := restapi.ListOf(restapi.Each(all, restapi.WorkerOf)), f.Now()
 
 			return output.List(p, list, "no worker holds a task", []output.Column[restapi.Worker]{
 				{Head: "WORKER", Cell: func(w restapi.Worker) string { return output.Clean(w.Worker) }},
