@@ -19,7 +19,7 @@ import (
 const (
 	DefaultSchema = "pgqueue"
 	DefaultWait   = 30 * time.Second
-	MaxWait       = time.Hour
+	maxWait       = time.Hour
 )
 
 // Database configures the connection to PostgreSQL. All programs have the same settings with the same meaning.
@@ -34,7 +34,7 @@ type Database struct {
 	Schema string
 	// MaxConns bounds the connections to the database; 0 = the store's default.
 	MaxConns int
-	// Wait is the longest wait for a database that does not answer yet, at most MaxWait.
+	// Wait is the longest wait for a database that does not answer yet, at most 1 h.
 	Wait time.Duration
 	// Waiting, if set, is called after each failed attempt to connect, with the time left for more attempts. After
 	// the last attempt it is called with nil.
@@ -82,8 +82,8 @@ func (d *Database) Validate() error {
 	if err := checkURL("listen-url", d.ListenURL); err != nil {
 		return err
 	}
-	if d.Wait < 0 || d.Wait > MaxWait {
-		return queue.Invalid("wait", fmt.Sprintf("must be a duration from 0 to %s, got %v", MaxWait, d.Wait))
+	if d.Wait < 0 || d.Wait > maxWait {
+		return queue.Invalid("wait", fmt.Sprintf("must be a duration from 0 to %s, got %v", maxWait, d.Wait))
 	}
 	if err := postgres.CheckSchema(d.Schema); err != nil {
 		return err

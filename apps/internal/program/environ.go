@@ -37,20 +37,24 @@ func FromEnvironment(fs *pflag.FlagSet, names ...string) {
 	})
 }
 
+// variablesOf returns the environment variables of a flag. own are the prefixes that replace Prefix for the program's own
+// variables, which come first.
+func variablesOf(f *pflag.Flag, own []string) (names []string) {
+	for _, name := range f.Annotations[fromEnvironment] {
+		for _, prefix := range own {
+			names = append(names, prefix+strings.TrimPrefix(name, Prefix))
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
 // Environ sets the flags that are not given from their environment variables, where FromEnvironment has added one. An
 // empty variable counts as unset. own replaces Prefix for the program's own variables, which have precedence.
 func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), own ...string) error {
 	var bad error
 	fs.VisitAll(func(f *pflag.Flag) {
-		var names []string
-		for _, name := range f.Annotations[fromEnvironment] {
-			for _, prefix := range own {
-				names = append(names, prefix+strings.TrimPrefix(name, Prefix))
-			}
-			names = append(names, name)
-		}
-
-		for _, name := range names {
+		for _, name := range variablesOf(f, own) {
 			v, ok := lookup(name)
 			if f.Changed || bad != nil || !ok || v == "" {
 				continue
@@ -88,39 +92,26 @@ func isElsewhere(rest string) bool {
 		slices.ContainsFunc(elsewherePrefixes, func(begin string) bool { return strings.HasPrefix(rest, begin) })
 }
 
-// Variables returns the names of the environment variables that flags of fs read.
-func Variables(fs *pflag.FlagSet) (names []string) {
-	fs.VisitAll(func(f *pflag.Flag) { names = append(names, f.Annotations[fromEnvironment]...) })
+// Variables returns the names of the environment variables that flags of fs read. own is as in Environ.
+func Variables(fs *pflag.FlagSet, own ...string) (names []string) {
+	fs.VisitAll(func(f *pflag.Flag) { names = append(names, variablesOf(f, own)...) })
 	return names
 }
 
 // Unread returns the variables of environ, in the form of os.Environ, that begin like those of pgqueue and that no
 // flag of fs reads. A misspelt variable would silently have no effect. own is as in Environ.
 func Unread(fs *pflag.FlagSet, environ []string, own ...string) (names []string) {
+	read := Variables(fs, own...)
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")
 		rest, ours := strings.CutPrefix(name, Prefix)
-		if !ours {
+		if !ours || slices.Contains(read, name) {
 			continue
 		}
 
-		read := false
-		fs.VisitAll(func(f *pflag.Flag) {
-			for _, variable := range f.Annotations[fromEnvironment] {
-				read = read || name == variable
-				for _, prefix := range own {
-					read = read || name == prefix+strings.TrimPrefix(variable, Prefix)
-				}
-			}
-		})
-
-		other := isElsewhere(rest)
-		for _, prefix := range own {
-			// Its own variables belong to no other program.
-			other = other && !strings.HasPrefix(name, prefix)
-		}
-
-		if !read && !other {
+		// Its own variables belong to no other program.
+		isOwn := slices.ContainsFunc(own, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+		if isOwn || !isElsewhere(rest) {
 			names = append(names, name)
 		}
 	}

@@ -44,7 +44,7 @@ func TakeRunningArgs(fs *pflag.FlagSet) error {
 	if fs.NFlag() > 1 {
 		return nil
 	}
-	if err := fs.Parse(RunningArgs()); err != nil {
+	if err := fs.Parse(runningArgs()); err != nil {
 		return queue.Invalid("arguments", fmt.Sprintf("must be those of the running program: %v; start it anew", err))
 	}
 	return nil

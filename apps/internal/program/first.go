@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// RunningArgs returns the arguments of the process that runs this program beside a check, because the check must use
+// runningArgs returns the arguments of the process that runs this program beside a check, because the check must use
 // the address of that process. Process 1 of a container has precedence. Behind an init such as tini, or in a shared
 // process namespace, all other processes of the program must agree. Otherwise the result is nil, and the check uses
 // its own settings. Processes of other containers and users do not count: their executable is another file or not
 // readable.
-func RunningArgs() []string {
+func runningArgs() []string {
 	own, err := os.Stat("/proc/self/exe")
 	if err != nil {
 		return nil

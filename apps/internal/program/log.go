@@ -34,8 +34,8 @@ func LogFlags(fs *pflag.FlagSet, c *LogConfig) {
 	FromEnvironment(fs, "log-level", "log-format")
 }
 
-// Toggle turns the debug lines on or off.
-func Toggle(level *slog.LevelVar) {
+// toggleDebug turns the debug lines on or off.
+func toggleDebug(level *slog.LevelVar) {
 	switch {
 	case level == nil:
 	case level.Level() == slog.LevelDebug:

@@ -113,16 +113,7 @@ func (s *Server) Dial(timeout time.Duration) (Client, func(), error) {
 		return s.dialConnect(timeout, token, files)
 	}
 
-	opts := []restclient.Option{restclient.WithTLS(files)}
-	if timeout > 0 {
-		opts = append(opts, restclient.WithTimeout(timeout))
-	}
-	if s.Namespace != "" {
-		opts = append(opts, restclient.WithNamespace(s.Namespace))
-	}
-	if token != nil {
-		opts = append(opts, restclient.WithToken(token))
-	}
+	opts := append(clientOptions(s, timeout, token, restclient.WithTimeout, restclient.WithNamespace, restclient.WithToken), restclient.WithTLS(files))
 	client, err := restclient.New(s.URL, opts...)
 	if err != nil {
 		return nil, nil, err
@@ -133,21 +124,29 @@ func (s *Server) Dial(timeout time.Duration) (Client, func(), error) {
 // dialConnect returns a client of the root of the server, because the routes of Connect are not below the prefix of
 // REST. Any other path, such as that of a proxy, stays.
 func (s *Server) dialConnect(timeout time.Duration, token func() string, files *tls.Config) (Client, func(), error) {
-	opts := []connectclient.Option{connectclient.WithTLS(files)}
-	if timeout > 0 {
-		opts = append(opts, connectclient.WithTimeout(timeout))
-	}
-	if s.Namespace != "" {
-		opts = append(opts, connectclient.WithNamespace(s.Namespace))
-	}
-	if token != nil {
-		opts = append(opts, connectclient.WithToken(token))
-	}
+	opts := append(clientOptions(s, timeout, token, connectclient.WithTimeout, connectclient.WithNamespace, connectclient.WithToken), connectclient.WithTLS(files))
 	client, err := connectclient.New(strings.TrimSuffix(strings.TrimRight(s.URL, "/"), DefaultPrefix), opts...)
 	if err != nil {
 		return nil, nil, err
 	}
 	return client, client.Close, nil
+}
+
+// clientOptions returns the options of a client for the settings that are given. Option is that of the client.
+func clientOptions[Option any](
+	s *Server, timeout time.Duration, token func() string,
+	withTimeout func(time.Duration) Option, withNamespace func(string) Option, withToken func(func() string) Option,
+) (opts []Option) {
+	if timeout > 0 {
+		opts = append(opts, withTimeout(timeout))
+	}
+	if s.Namespace != "" {
+		opts = append(opts, withNamespace(s.Namespace))
+	}
+	if token != nil {
+		opts = append(opts, withToken(token))
+	}
+	return opts
 }
 
 // parseToken returns the bearer token of the setting called field without the line end that a file adds. The error never

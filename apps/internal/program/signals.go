@@ -62,17 +62,17 @@ func WatchSignals(signals <-chan os.Signal, r Reactions) (unwatch func()) {
 				return
 			case sig := <-signals:
 				switch {
-				case IsDebug(sig):
-					Toggle(r.Level)
+				case sig == debugSignal:
+					toggleDebug(r.Level)
 					continue
-				case isReload(sig) && r.Reload != nil && !lost():
+				case sig == reloadSignal && r.Reload != nil && !lost():
 					r.Reload()
 					continue
-				case IsDump(sig):
-					DumpGoroutines(r.Dump)
+				case sig == dumpSignal:
+					dumpGoroutines(r.Dump)
 				}
 
-				r.Stop(sig, stopping || IsDump(sig))
+				r.Stop(sig, stopping || sig == dumpSignal)
 				stopping = true
 			}
 		}
@@ -84,11 +84,11 @@ func WatchSignals(signals <-chan os.Signal, r Reactions) (unwatch func()) {
 	}
 }
 
-// maxDump bounds the text of DumpGoroutines.
+// maxDump bounds the text of dumpGoroutines.
 const maxDump = 16 << 20
 
-// DumpGoroutines writes the stacks of all goroutines.
-func DumpGoroutines(w io.Writer) {
+// dumpGoroutines writes the stacks of all goroutines.
+func dumpGoroutines(w io.Writer) {
 	for size := 1 << 20; ; size *= 2 {
 		b := make([]byte, size)
 		if n := runtime.Stack(b, true); n < size || size >= maxDump {

@@ -11,16 +11,10 @@ var (
 	stopSignals   = []os.Signal{os.Interrupt}
 	alwaysSignals = []os.Signal{syscall.SIGTERM}
 	pipeSignals   = []os.Signal{syscall.SIGPIPE}
+
+	// This system has no signals for the debug lines, a dump and a reload.
+	debugSignal, dumpSignal, reloadSignal os.Signal
 )
-
-// IsDebug returns false: this system has no signal for the debug lines.
-func IsDebug(os.Signal) bool { return false }
-
-// IsDump returns false: this system has no signal for a dump.
-func IsDump(os.Signal) bool { return false }
-
-// isReload returns false: this system has no signal for a reload.
-func isReload(os.Signal) bool { return false }
 
 // watchTerminal returns a function that returns false.
 func watchTerminal() (lost func() bool) { return func() bool { return false } }

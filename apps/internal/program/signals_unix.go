@@ -14,16 +14,14 @@ var (
 	alwaysSignals = []os.Signal{syscall.SIGTERM, syscall.SIGUSR1}
 	// pipeSignals report a write to a closed pipe.
 	pipeSignals = []os.Signal{syscall.SIGPIPE}
+
+	// debugSignal turns the debug lines of the log on and off.
+	debugSignal os.Signal = syscall.SIGUSR1
+	// dumpSignal requests the stacks of all goroutines and a stop at once.
+	dumpSignal os.Signal = syscall.SIGQUIT
+	// reloadSignal requests that the files of the settings are read again.
+	reloadSignal os.Signal = syscall.SIGHUP
 )
-
-// IsDebug reports whether sig turns the debug lines of the log on and off.
-func IsDebug(sig os.Signal) bool { return sig == syscall.SIGUSR1 }
-
-// IsDump reports whether sig requests the stacks of all goroutines and a stop at once.
-func IsDump(sig os.Signal) bool { return sig == syscall.SIGQUIT }
-
-// isReload reports whether sig requests that the files of the settings are read again.
-func isReload(sig os.Signal) bool { return sig == syscall.SIGHUP }
 
 // watchTerminal returns a function that reports whether the terminal that the process has now is gone. A terminal that closes
 // sends SIGHUP, as does a request for a reload.

@@ -1,6 +1,7 @@
 package execrun
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,21 +76,12 @@ func (f *Failure) MarshalJSON() ([]byte, error) {
 
 // Work runs the command for task and returns the result or the failure.
 func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
-	killAfter, maxOutput := c.KillAfter, c.MaxOutput
-	if killAfter <= 0 {
-		killAfter = DefaultKillAfter
-	}
-
-	if maxOutput <= 0 {
-		maxOutput = DefaultMaxOutput
-	}
-
-	out := &head{most: maxOutput}
+	out := &head{most: cmp.Or(max(c.MaxOutput, 0), DefaultMaxOutput)}
 	errs := &lines{most: maxStderr, line: func(s string) { worker.Logf(ctx, "%s", s) }}
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", c.Line) //nolint:gosec // the operator's own command
+	cmd := exec.CommandContext(ctx, shell, "-c", c.Line) //nolint:gosec // the operator's own command
 	cmd.Dir, cmd.Env = c.Dir, c.environ(task)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(task.Payload)), out, errs
-	cmd.WaitDelay = killAfter
+	cmd.WaitDelay = cmp.Or(max(c.KillAfter, 0), DefaultKillAfter)
 	setProcessGroup(cmd)
 	// The end of the task is not a fault of the command.
 	if err := cmd.Start(); err != nil {

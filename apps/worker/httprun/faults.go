@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 
 	"code.dny.dev/ssrf"
@@ -64,12 +65,7 @@ func isErrorOf[E error](err error) bool {
 
 func hasErrno(codes ...syscall.Errno) func(error) bool {
 	return func(err error) bool {
-		for _, code := range codes {
-			if errors.Is(err, code) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(codes, func(code syscall.Errno) bool { return errors.Is(err, code) })
 	}
 }
 

@@ -2,6 +2,7 @@ package httprun
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,10 +105,10 @@ func New(cfg Config) (*Push, error) {
 		p.keys = append(p.keys, key)
 	}
 
-	setDefault(&p.cfg.Timeout, DefaultTimeout)
-	setDefault(&p.cfg.MaxResponse, DefaultMaxResponse)
-	setDefault(&p.cfg.Connections, DefaultConnections)
-	setDefault(&p.cfg.UserAgent, "pgqueue-worker")
+	p.cfg.Timeout = cmp.Or(p.cfg.Timeout, DefaultTimeout)
+	p.cfg.MaxResponse = cmp.Or(p.cfg.MaxResponse, DefaultMaxResponse)
+	p.cfg.Connections = cmp.Or(p.cfg.Connections, DefaultConnections)
+	p.cfg.UserAgent = cmp.Or(p.cfg.UserAgent, "pgqueue-worker")
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	if !cfg.AllowPrivate {
 		guard := ssrf.New(ssrf.WithAnyPort())
@@ -147,13 +148,6 @@ func refused(guard *ssrf.Guardian, host string) bool {
 		network = "tcp4"
 	}
 	return guard.Safe(network, net.JoinHostPort(host, "80"), nil) != nil
-}
-
-func setDefault[T comparable](v *T, otherwise T) {
-	var zero T
-	if *v == zero {
-		*v = otherwise
-	}
 }
 
 // Close closes the idle connections.
