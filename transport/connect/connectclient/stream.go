@@ -89,12 +89,7 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 	}
 
 	return attemptWithTimeout(ctx, s.shared, queue.OpRetainTasks, once, r.Wait, func(ctx context.Context) ([]*queue.Task, error) {
-		l, err := s.openConnection(ctx)
-		if err != nil {
-			return nil, err
-		}
-
-		a, err := l.sendRequest(ctx, request{retain: ask})
+		a, err := s.sendRequest(ctx, request{retain: ask})
 		return readAnswer(a.retained.GetTasks(), err, (*wire.Reader).Tasks)
 	})
 }
@@ -102,11 +97,7 @@ func (s *Stream) RetainTasks(ctx context.Context, r queue.RetainRequest) ([]*que
 // HeartbeatTasks implements queue.Consumer.
 func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([]queue.Beat, error) {
 	return queue.CheckBeats(attemptWithTimeout(ctx, s.shared, queue.OpHeartbeatTasks, repeatable, 0, func(ctx context.Context) ([]queue.Beat, error) {
-		l, err := s.openConnection(ctx)
-		if err != nil {
-			return nil, err
-		}
-		a, err := l.sendRequest(ctx, request{beats: &pb.WorkHeartbeats{Beats: wire.Heartbeats(beats)}})
+		a, err := s.sendRequest(ctx, request{beats: &pb.WorkHeartbeats{Beats: wire.Heartbeats(beats)}})
 		return readAnswer(a.beats.GetBeats(), err, (*wire.Reader).Beats)
 	}))
 }
@@ -115,13 +106,18 @@ func (s *Stream) HeartbeatTasks(ctx context.Context, beats []queue.Heartbeat) ([
 func (s *Stream) ReleaseTasks(ctx context.Context, releases []queue.Release) ([]queue.Released, error) {
 	again := repeatFenced(releases)
 	return queue.CheckReleased(attemptWithTimeout(ctx, s.shared, queue.OpReleaseTasks, again, 0, func(ctx context.Context) ([]queue.Released, error) {
-		l, err := s.openConnection(ctx)
-		if err != nil {
-			return nil, err
-		}
-		a, err := l.sendRequest(ctx, request{releases: &pb.WorkReleases{Releases: wire.Releases(releases)}})
+		a, err := s.sendRequest(ctx, request{releases: &pb.WorkReleases{Releases: wire.Releases(releases)}})
 		return readReleased(a.released.GetReleased(), len(releases), err)
 	}))
+}
+
+// sendRequest sends r over the working connection, or over a new one, and waits for its answer.
+func (s *Stream) sendRequest(ctx context.Context, r request) (answer, error) {
+	l, err := s.openConnection(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	return l.sendRequest(ctx, r)
 }
 
 // openConnection returns the working connection of the stream, or opens a new one.
@@ -178,7 +174,7 @@ func (s *Stream) dialConnection(ctx context.Context) (*connection, error) {
 	}
 	// No call shares the message of hello.
 	l.pendingBytes = maxMergedBytes
-	l.wake <- struct{}{}
+	l.wakeWriter()
 	l.wg.Go(l.sendMessages)
 	l.wg.Go(l.receiveMessages)
 
@@ -320,6 +316,7 @@ func (l *connection) queueRequest(r request, size int, ch chan<- answer) (uint64
 	m := l.pendingMessage(size)
 	switch {
 	case r.retain != nil:
+		// A repeat sends the same retain under another id, while this message may still leave.
 		ask := &pb.WorkRetain{
 			Id: id, Worker: r.retain.Worker, Queue: r.retain.Queue, Limit: r.retain.Limit, Wait: r.retain.Wait,
 			Lease: r.retain.Lease, MaxBytes: r.retain.MaxBytes, MaxTaskBytes: r.retain.MaxTaskBytes,
@@ -341,11 +338,16 @@ func (l *connection) pendingMessage(size int) *pb.WorkRequest {
 		l.pendingBytes = 0
 	}
 	l.pendingBytes += size
+	l.wakeWriter()
+	return l.pending[len(l.pending)-1]
+}
+
+// wakeWriter makes the writer look for messages. One wake-up is enough for all that pend.
+func (l *connection) wakeWriter() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	return l.pending[len(l.pending)-1]
 }
 
 // withdrawRetain withdraws a retain. Tasks that are already under way are handed back.
@@ -481,10 +483,8 @@ func (l *connection) acceptWelcome(w *pb.WorkWelcome) {
 	case <-l.welcome:
 	default:
 		close(l.welcome)
-		select { // the writer adopts the new interval
-		case l.wake <- struct{}{}:
-		default:
-		}
+		// The writer adopts the new interval.
+		l.wakeWriter()
 	}
 }
 
@@ -524,10 +524,7 @@ func (l *connection) connectionFault() error {
 func (l *connection) finishSending(limit time.Duration) {
 	l.mu.Lock()
 	l.finishing = true
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.wakeWriter()
 	l.mu.Unlock()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
