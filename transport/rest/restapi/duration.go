@@ -142,6 +142,7 @@ var (
 // ParseDuration reads an integer of nanoseconds, or numbers with the units w, d, h, m, s, ms, us and ns, such as
 // "1d12h". It refuses negative and too long durations, and the error names field.
 func ParseDuration(field, s string) (time.Duration, error) {
+	// Nanoseconds are the form of the predecessor.
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
 		return time.Duration(n), nil
 	}

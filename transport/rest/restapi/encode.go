@@ -126,6 +126,7 @@ func appendSlice(b []byte, v reflect.Value) (_ []byte, err error) {
 	if v.IsNil() {
 		return append(b, "null"...), nil
 	}
+	// One look-up serves all elements.
 	encode := encoderOf(v.Type().Elem())
 	b = append(b, '[')
 	for i := range v.Len() {
@@ -156,6 +157,7 @@ func appendStandard(b []byte, v any) ([]byte, error) {
 
 func appendString(b []byte, s string) ([]byte, error) {
 	for i := range len(s) {
+		// Everything else needs an escape, or may be invalid UTF-8.
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
 			return appendStandard(b, s)
 		}

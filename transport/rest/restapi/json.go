@@ -62,6 +62,7 @@ func DecodeLines[T Listed](body []byte) ([]T, error) {
 	for line := range bytes.Lines(body) {
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			raws = append(raws, line)
+			// One line too many is enough for the error.
 			if len(raws) > queue.MaxBatch {
 				break
 			}
@@ -140,6 +141,7 @@ func objectKeys(body []byte) iter.Seq2[[]byte, []byte] {
 			case ',':
 				isKey = depth == 1
 			case '"':
+				// A text is skipped as a whole: it may contain brackets and commas.
 				end := findTextEnd(body, i+1)
 				if end < 0 || isKey && !yield(fieldName(body[i:end+1]), body[end+1:]) {
 					return
@@ -239,6 +241,7 @@ func findTextEnd(body []byte, i int) int {
 		if quote < 0 {
 			return -1
 		}
+		// A quote behind an odd number of backslashes is a part of the text.
 		escapes := 0
 		for escapes < quote && body[i+quote-1-escapes] == '\\' {
 			escapes++
@@ -260,6 +263,7 @@ func explainError(err error) error {
 		}
 		return queue.Invalid(field, fmt.Sprintf("must be %s, got %.64s", describeType(e.Type), e.Value))
 	}
+	// encoding/json has no types for these two.
 	switch text := err.Error(); {
 	case strings.HasSuffix(text, "after top-level value"):
 		return queue.Invalid("body", "must be one JSON value, got more behind it; send one value")

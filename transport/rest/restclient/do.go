@@ -257,6 +257,7 @@ func problemError(op string, resp *http.Response, answer []byte) *queue.Error {
 		p.Status = resp.StatusCode
 		return p.Err(op)
 	}
+	// The beginning of a text helps to recognize the program that answered.
 	text := ""
 	if media != "text/html" {
 		// An HTML page does not help in a message.
@@ -270,6 +271,7 @@ func problemError(op string, resp *http.Response, answer []byte) *queue.Error {
 }
 
 func retryAfter(h http.Header) time.Duration {
+	// A server of pgqueue sends seconds. The caller waits meanwhile, so a longer delay is cut to 5 s.
 	s, err := strconv.Atoi(h.Get("Retry-After"))
 	if err != nil || s < 0 {
 		return 0
@@ -279,6 +281,7 @@ func retryAfter(h http.Header) time.Duration {
 
 // backoffDelay returns a jittered delay that grows from about 50 ms to about 2 s.
 func backoffDelay(attempt int) time.Duration {
+	// The jitter, half to one and a half of d, keeps clients from coming back together.
 	d := 50 * time.Millisecond << min(attempt-1, 5)
 	return d/2 + rand.N(d)
 }

@@ -110,6 +110,7 @@ func setPaused(paused bool) func(*call, *matchedInput) (*versioned[restapi.Queue
 }
 
 func cleanQueue(c *call, in *cleanQueueInput) (*output[restapi.Count], error) {
+	// A step stays below the timeouts of clients; they repeat the call while there is more.
 	within := cmp.Or(in.Within.Value, queue.BulkStep)
 	cleaned, err := c.svc.CleanQueueWithin(c.requestContext(), string(in.Name), within, in.Version.Value)
 	return outputOf(func(n queue.Cleaned) restapi.Count {
