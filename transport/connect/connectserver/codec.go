@@ -105,6 +105,7 @@ func fieldBefore(body []byte, line, column string) (name string) {
 		return ""
 	}
 
+	// protojson counts lines from 1. Its columns are characters: in a line that is not ASCII an earlier field may be named.
 	begin := 0
 	for range lines - 1 {
 		begin += bytes.IndexByte(body[begin:], '\n') + 1
@@ -113,6 +114,7 @@ func fieldBefore(body []byte, line, column string) (name string) {
 		return ""
 	}
 
+	// A text with a colon behind it is a name.
 	for _, found := range jsonText.FindAllSubmatch(body[:begin+offset], -1) {
 		if len(found[2]) > 0 {
 			name = string(found[1])
