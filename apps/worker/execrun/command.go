@@ -104,6 +104,7 @@ func (c *Command) Work(ctx context.Context, task *queue.Task) (any, error) {
 		return nil, &Failure{Text: fmt.Sprintf("stopped: %v", context.Cause(ctx)), Code: -1, Stderr: errs.keptText()}
 	}
 
+	// A code of -1 stands for the end by a signal.
 	f := &Failure{Text: err.Error(), Code: -1, Stderr: errs.keptText(), Output: out.encodeJSON()}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		f.Code = exit.ExitCode()

@@ -55,6 +55,7 @@ type lines struct {
 }
 
 func (l *lines) Write(p []byte) (int, error) {
+	// At most the last most bytes of p can stay, so a large write needs no large buffer.
 	l.kept = append(l.kept, p[max(0, len(p)-l.most):]...)
 	if over := len(l.kept) - l.most; over > 0 {
 		l.kept = l.kept[:copy(l.kept, l.kept[over:])]

@@ -81,6 +81,7 @@ func (p *Push) tryRequest() error {
 		return queue.Invalid("header", "must be as HTTP can carry it: "+err.Error()+"; correct it")
 	}
 
+	// The transport checks headers just before it connects.
 	t := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errTried }}
 	res, err := t.RoundTrip(req)
 	if err == nil {

@@ -215,6 +215,7 @@ func (c *config) checkEffects(given map[string]bool) error {
 		{"--exec", execSettings, func(j job) bool { return j.Exec != "" }},
 		{"--http", httpSettings, func(j job) bool { return j.HTTP != "" }},
 	}
+	// A setting without an effect is most likely meant for another queue.
 	for _, kind := range byKind {
 		if slices.ContainsFunc(c.jobs, kind.of) {
 			continue
@@ -232,6 +233,7 @@ func (c *config) checkEffects(given map[string]bool) error {
 		}
 		return nil
 	}
+	// The store would refuse a longer result, after the work is done.
 	for _, j := range c.jobs {
 		if j.MaxOutput > c.maxPayload {
 			return queue.Invalid("max-output", fmt.Sprintf("must be at most --max-payload (%d), got %d", c.maxPayload, j.MaxOutput))
@@ -354,6 +356,7 @@ func (c *config) readEntry(e map[string]yaml.Node) (job, error) {
 		j.Exec = ""
 	}
 
+	// other are the settings of the kind that this entry is not.
 	other, kind := httpSettings, "http"
 	if j.HTTP != "" {
 		other, kind = execSettings, "exec"

@@ -64,6 +64,7 @@ func (f *failures) countFailure(name string, now time.Time) (n int) {
 		f.of[name] = t
 	}
 
+	// Thousands of tasks may fail in a second, when their target is down.
 	t.since++
 	if !t.at.IsZero() && now.Sub(t.at) < failurePace {
 		return 0
