@@ -53,6 +53,7 @@ func Args(least, most int, what string, flag ...string) cobra.PositionalArgs {
 		case len(args) < least:
 			return Usage("arguments: must have %s, got %d; see %s --help", what, len(args), cmd.CommandPath())
 		case most >= 0 && len(args) > most && splitValues(cmd) != "":
+			// JSON without quotes: the shell made arguments of all but its first part.
 			return Usage("arguments: must be fewer, got an unexpected argument %.64q; the shell may have split the value of --%s: put it in quotes, or give @file or -", args[most], splitValues(cmd))
 		case most >= 0 && len(args) > most && len(flag) > 0:
 			return Usage("arguments: must be fewer, got an unexpected argument %.64q; did you mean %s %s?", args[most], flag[0], quoteInvisible(args[most]))
@@ -162,6 +163,7 @@ func (*limit) Type() string { return "int" }
 // All lists everything behind p.Offset page by page, or the one page of a given limit. It returns the number of all
 // entries.
 func All[T any](p queue.Page, list func(queue.Page) ([]T, int64, error)) (rows []T, count int64, err error) {
+	// A given limit asks for one page. Without it a list of any length arrives in the largest pages.
 	one := p.Limit != 0
 	for {
 		if !one {
@@ -281,6 +283,7 @@ func (m moment) Set(s string) error {
 		return nil
 	}
 
+	// These forms have no zone, so they mean the local one.
 	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", time.DateTime, "2006-01-02 15:04", time.DateOnly} {
 		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
 			*m.to = t
@@ -341,12 +344,14 @@ func JSON(f *factory.Factory, flag, s string) (json.RawMessage, error) {
 	}
 
 	b = bytes.TrimSpace(b)
+	// The server limits the size; 1 GiB only bounds the check.
 	if err := queue.CheckJSON(flag, b, 1<<30); err != nil {
-		// The server limits the size.
+		// A word without any mark of JSON is most likely a text without its quotes.
 		if !strings.ContainsAny(s, `{["`) && s != "-" && s[0] != '@' {
 			return nil, Usage(`%s: must be JSON, got %q; a text needs quotes: '"%s"'; @file reads a file, - reads stdin`, flag, s, s)
 		}
 
+		// No shell has touched the quotes in a file.
 		if s == "-" || s[0] == '@' {
 			return nil, err
 		}

@@ -66,6 +66,7 @@ func completeFromServer(f *factory.Factory, list func(context.Context, queue.Ser
 			return nil, none
 		}
 
+		// The client that Service makes bounds each attempt by it.
 		f.Settings.Timeout = completionTimeout
 		svc, err := f.Service()
 		if err != nil {

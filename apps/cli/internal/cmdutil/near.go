@@ -104,9 +104,11 @@ func describeUnknown(what, path, near string) string {
 
 // Nearest returns the entry of names that is closest to name or begins with it; "" when none is close.
 func Nearest(name string, names []string) string {
+	// One letter may be wrong, and one more for each three of the name.
 	best, least := "", 1+len(name)/3
 	for _, n := range names {
 		d := editDistance(name, n)
+		// An unfinished name is as near as one with a wrong letter.
 		if len(name) > 2 && strings.HasPrefix(n, name) {
 			d = 1
 		}
@@ -121,12 +123,14 @@ func Nearest(name string, names []string) string {
 
 // editDistance returns the number of letters to change between a and b.
 func editDistance(a, b string) int {
+	// row is one row of Levenshtein's matrix: the distances of the beginning of a so far to each beginning of b.
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 
 	for i := range len(a) {
+		// last is the distance one letter before in both.
 		last := row[0]
 		row[0] = i + 1
 		for j := range len(b) {

@@ -19,12 +19,14 @@ import (
 // command with a misspelt PGQUEUE_NAMESPACE would work in another namespace. It warns of a variable that no command
 // reads.
 func RefuseMisspeltVariables(f *factory.Factory, cmd *cobra.Command) error {
-	if f.Environ == nil || cmd.Flags().Lookup("addr") != nil { // servers warn of every variable that nothing reads
+	// A command with --addr is a server, which warns of every variable that nothing reads.
+	if f.Environ == nil || cmd.Flags().Lookup("addr") != nil {
 		return nil
 	}
 
 	read := program.Variables(cmd.Flags())
-	for i, name := range read { // the common beginning would make all of them near
+	// The common beginning would make all of them near.
+	for i, name := range read {
 		read[i] = strings.TrimPrefix(name, program.Prefix)
 	}
 	others := readByCommands(cmd.Root())

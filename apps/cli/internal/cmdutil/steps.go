@@ -13,6 +13,7 @@ import (
 // describes the work that is done, for a terminal and after an interruption. When ctx ends, Steps waits for the step under
 // way, so that its count is not lost.
 func Steps(ctx context.Context, f *factory.Factory, soFar func() string, step func(ctx context.Context, within time.Duration) (more bool, err error)) error {
+	// Half of the timeout is left for the answer of a step.
 	within := min(queue.BulkStep, f.Settings.Timeout/2)
 	drawn := false
 	defer func() {

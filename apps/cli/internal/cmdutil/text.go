@@ -38,10 +38,12 @@ func (t *text) checkEncoding() error {
 		_, err = t.in.Discard(3)
 		return err
 
+	// The first bytes of gzip are in RFC 1952, those of zstd in RFC 8878.
 	case bytes.HasPrefix(first, []byte("\x1f\x8b")):
 		return Usage("must be UTF-8, got gzip; unpack it first, as: gzip -dc FILE | pgqueue … -")
 	case bytes.HasPrefix(first, []byte("\x28\xb5\x2f\xfd")):
 		return Usage("must be UTF-8, got zstd; unpack it first, as: zstd -dc FILE | pgqueue … -")
+	// UTF-32 goes first, because its mark begins with that of UTF-16.
 	case bytes.HasPrefix(first, []byte("\xff\xfe\x00\x00")), bytes.HasPrefix(first, []byte("\x00\x00")):
 		return refuseEncoding("UTF-32")
 	case bytes.HasPrefix(first, []byte("\xff\xfe")), bytes.HasPrefix(first, []byte("\xfe\xff")), bytes.IndexByte(first, 0) >= 0:

@@ -71,8 +71,10 @@ func Load(path string) (File, error) {
 	}
 
 	dec := yaml.NewDecoder(strings.NewReader(string(b)))
+	// A misspelt setting would silently have no effect.
 	dec.KnownFields(true)
 
+	// The decoder reports an empty file as io.EOF; it is a file without contexts.
 	if err := dec.Decode(&f); err != nil && len(strings.TrimSpace(string(b))) > 0 {
 		return f, &queue.Error{Op: "read configuration", Kind: queue.KindInvalid, Subject: path, Msg: strings.ReplaceAll(err.Error(), "\n", " ")}
 	}

@@ -24,6 +24,7 @@ func Duration(d time.Duration) string {
 		return strconv.FormatInt(d.Round(time.Millisecond).Milliseconds(), 10) + "ms"
 	}
 
+	// From a second on smaller parts only distract.
 	d = d.Round(time.Second)
 	units := []struct {
 		name string
@@ -40,6 +41,7 @@ func Duration(d time.Duration) string {
 
 		fmt.Fprintf(&b, "%d%s", n, u.name)
 
+		// The second unit is the next one alone: 1d30s is 1d.
 		if i+1 < len(units) {
 			if m := d % u.unit / units[i+1].unit; m > 0 {
 				fmt.Fprintf(&b, "%d%s", m, units[i+1].name)

@@ -48,6 +48,7 @@ func New(streams *iostreams.IO, format, jq string) (*Printer, error) {
 	switch p.Format {
 	case Table, Wide, JSON, NDJSON, YAML:
 	case Auto:
+		// An expression works on JSON, so it makes JSON the format on a terminal too.
 		if p.Format = JSON; streams.OutTTY && jq == "" {
 			p.Format = Table
 		}
@@ -122,6 +123,7 @@ func (p *Printer) writeJSON(b []byte) error {
 		return p.writeBytes(append(b, '\n'))
 	}
 
+	// Only a person on a terminal needs the line breaks.
 	var out bytes.Buffer
 	if err := json.Indent(&out, b, "", "  "); err != nil {
 		return err
@@ -273,6 +275,7 @@ func writeDetails(s *iostreams.IO, fields []Field) error {
 			continue
 		}
 
+		// A value of several lines, such as indented JSON, has its name on the first one.
 		first := true
 		for line := range strings.Lines(f.Value) {
 			name := f.Name
@@ -301,6 +304,7 @@ func Pretty(raw json.RawMessage) string {
 		return Clean(string(raw))
 	}
 
+	// The line breaks of the indent stay; those inside of values are escaped in JSON.
 	lines := strings.Split(b.String(), "\n")
 	for i := range lines {
 		lines[i] = Clean(lines[i])

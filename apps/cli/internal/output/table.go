@@ -31,6 +31,7 @@ func writeTable[T any](p *Printer, rows []T, columns []Column[T]) error {
 		}
 	}
 
+	// Row 0 is the head. All cells are made first, because the widths depend on all of them.
 	cells := make([][]string, len(rows)+1)
 	widths := make([]int, len(shown))
 	for i := range cells {

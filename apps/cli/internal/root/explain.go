@@ -19,6 +19,7 @@ func explainError(f *factory.Factory, err error) (text string, code int) {
 		return text, code
 	}
 
+	// Before a command asks for the server, a deadline is that of a database, which --timeout does not set.
 	if e.Kind == queue.KindDeadline && f.Connected() {
 		text = fmt.Sprintf("no answer from %s within %s; a server that is busy may need a longer --timeout", serverAddress(f), f.Settings.Timeout)
 		if e.Op != "" {
@@ -28,6 +29,7 @@ func explainError(f *factory.Factory, err error) (text string, code int) {
 		return text, program.ExitUnreachable
 	}
 
+	// The route of every command exists, so another program answers at this URL, or another path of the server.
 	if e.Kind == queue.KindNotFound && strings.Contains(text, "no such route") {
 		return fmt.Sprintf("%s is not the URL of the server's API, which is as %s; see --url", serverAddress(f), program.DefaultServerURL), program.ExitUsage
 	}
@@ -44,6 +46,7 @@ func serverAddress(f *factory.Factory) string { return config.RedactURL(f.Settin
 
 // remedyFor returns the remedy, where the error has none.
 func remedyFor(f *factory.Factory, e *queue.Error, text string) string {
+	// The remedies below are commands of a server.
 	if !f.Connected() {
 		return ""
 	}

@@ -29,6 +29,7 @@ func addNouns(flat, second []*cobra.Command) {
 		first, parent := c.Name(), parents[noun]
 		c.Use = verb + strings.TrimPrefix(c.Use, first)
 		c.Example = strings.ReplaceAll(c.Example, "pgqueue "+first, "pgqueue "+name)
+		// The groups of the help belong to the root.
 		c.GroupID = ""
 		c.Aliases = aliases[verb]
 		parent.AddCommand(c)

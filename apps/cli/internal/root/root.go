@@ -211,6 +211,7 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 	)
 
 	cmd.SetHelpCommandGroupID(cmdutil.GroupOther)
+	// A command has one parent in cobra, so its second name needs a command of its own.
 	flat, second := newCommands(f), newCommands(f)
 	cmd.AddCommand(flat...)
 	addNouns(flat, second)

@@ -322,6 +322,7 @@ func newDoctorCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
+			// Warnings do not fail the command: they are advice.
 			bad := false
 			list := restapi.List[finding]{Count: int64(len(found))}
 			for _, x := range found {

@@ -162,6 +162,7 @@ func (o options) workThroughBatches(ctx context.Context, step func(ctx context.C
 	for worker := range o.parallel {
 		wg.Go(func() {
 			for ctx.Err() == nil {
+				// Each step takes at most a batch from the tasks that are left, and returns those that it did not do.
 				n := min(o.batch, int(left.Add(-int64(o.batch)))+o.batch)
 				if n <= 0 {
 					// Other steps have the rest; a further retain would wait for nothing.

@@ -78,6 +78,7 @@ func newViewCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
+			// The file is YAML, so it is shown as such by default.
 			format := f.Settings.Output
 			if format == "" && f.Settings.JQ == "" {
 				format = string(output.YAML)

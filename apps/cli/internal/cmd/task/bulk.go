@@ -85,6 +85,7 @@ func newBulkCommand(f *factory.Factory, b bulk) *cobra.Command {
 			var got queue.Bulk
 
 			err = cmdutil.Steps(cmd.Context(), f, func() string { return b.describeCounts(got, dryRun) }, func(ctx context.Context, within time.Duration) (bool, error) {
+				// Each step goes on behind the last one, so no task is looked at twice.
 				s.Cursor, s.Within = got.Next, within
 				step, err := b.call(svc, ctx, s)
 				if err != nil {

@@ -81,6 +81,7 @@ func (o *createOptions) createTasks(cmd *cobra.Command, f *factory.Factory) erro
 	ctx, cancel := f.Call(cmd.Context())
 	defer cancel()
 
+	// One task goes by itself: its answer shows the task, and its key may exist.
 	if len(payloads) == 1 {
 		meta.Payload = payloads[0]
 		t, err := svc.CreateTask(ctx, o.queue, meta)
@@ -140,6 +141,7 @@ func (o *createOptions) readPayloads(f *factory.Factory) ([]json.RawMessage, err
 
 	var out []json.RawMessage
 
+	// The decoder takes values with and without line breaks between them, so NDJSON needs no form of its own.
 	for dec := json.NewDecoder(bytes.NewReader(b)); ; {
 		var v json.RawMessage
 		err := dec.Decode(&v)
@@ -149,6 +151,7 @@ func (o *createOptions) readPayloads(f *factory.Factory) ([]json.RawMessage, err
 		case errors.Is(err, io.EOF):
 			return nil, cmdutil.Usage("--payload: must hold a JSON value, got nothing in %s", o.payload)
 		case err != nil:
+			// The offset is that before the faulty token, so the line break in front of it counts too.
 			line := 1 + bytes.Count(b[:min(int(dec.InputOffset())+1, len(b))], []byte("\n"))
 			return nil, cmdutil.Usage("--payload: must be JSON; line %d: %v; nothing was created", line, err)
 

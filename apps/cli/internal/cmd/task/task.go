@@ -177,6 +177,7 @@ func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue
 		q.Limit = queue.DefaultPage
 	}
 
+	// A page by offset cannot go on by a cursor.
 	for err == nil && q.Offset == 0 && page.Next != "" && len(page.Tasks) < q.Limit {
 		more := q
 		more.Cursor, more.Limit = page.Next, q.Limit-len(page.Tasks)
@@ -205,6 +206,7 @@ func newViewCommand(f *factory.Factory) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := cmdutil.ID(args[0])
 			if err != nil {
+				// "pgqueue task lst" may mean the command "task list".
 				if near := cmdutil.NearCommand(cmd, args[0]); near != "" {
 					err = cmdutil.Usage("task id: must be a number above 0, got %q; did you mean %s?", args[0], near)
 				}
@@ -246,6 +248,7 @@ func newAwaitCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
+			// The wait bounds the call, and may be longer than --timeout.
 			t, err := svc.AwaitTask(cmd.Context(), id, wait)
 			if err != nil {
 				return err

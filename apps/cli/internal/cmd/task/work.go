@@ -39,6 +39,7 @@ func newRetainCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
+			// --wait bounds the call, and may be longer than --timeout.
 			r.Queues = args
 			tasks, err := svc.RetainTasks(cmd.Context(), r)
 			if err != nil {

@@ -61,6 +61,7 @@ func printTicker(f *factory.Factory, p *output.Printer, t *queue.Ticker) error {
 	w, now := restapi.TickerOf(t), f.Now()
 	return output.One(p, w, func() []output.Field {
 		misfire := w.Misfire
+		// The limit has no effect on the other policies.
 		if w.Misfire == string(queue.MisfireAll) {
 			misfire = fmt.Sprintf("all, at most %d", w.MisfireLimit)
 		}
@@ -364,6 +365,7 @@ func newNextCommand(f *factory.Factory) *cobra.Command {
 				return nil
 			})
 
+			// The user asked for this end, by --count or by a signal.
 			if count > 0 && seen == count || count == 0 && cmd.Context().Err() != nil {
 				return nil
 			}

@@ -88,6 +88,7 @@ func (m *model) renderOverview(room int) []string {
 		out = append(out, "  no queues yet; make one with: pgqueue create-queue NAME")
 	}
 
+	// The chosen queue stays in the middle while the list is longer than its half of the screen.
 	shown := max(1, room/2-1)
 	from := max(0, min(m.selectedIndex()-shown/2, len(m.stats)-shown))
 	for i := from; i < min(len(m.stats), from+shown); i++ {
@@ -115,6 +116,7 @@ func (m *model) renderOverview(room int) []string {
 	}
 
 	out = append(out, "", m.paintLine(bold, fmt.Sprintf("WORKERS %d", len(m.workers))))
+	// Workers take half of the lines that are left, and failures the rest.
 	left := max(2, room-len(out)-2)
 	for i, w := range m.workers {
 		if i == max(1, left/2) {

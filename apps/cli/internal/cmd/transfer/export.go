@@ -59,6 +59,7 @@ func (o *exportOptions) readPages(ctx context.Context, f *factory.Factory, bar *
 	defer bar.clearProgress()
 
 	for {
+		// The oldest first: import makes the tasks again in their order.
 		call, cancel := f.Call(ctx)
 		page, err := svc.ListTasks(call, queue.TaskQuery{TaskFilter: o.filter.Domain(), OldestFirst: true, Page: queue.Page{Limit: queue.MaxPage, Cursor: cursor}})
 		cancel()
@@ -209,6 +210,7 @@ func (o *exportOptions) readResumeMark(f *factory.Factory, marks string) mark {
 		return mark{}
 	}
 
+	// Eight bytes tell the filters of one user apart.
 	sum := sha256.Sum256(what)
 	fresh := mark{What: hex.EncodeToString(sum[:8])}
 	b, err := os.ReadFile(marks)

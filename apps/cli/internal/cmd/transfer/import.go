@@ -117,6 +117,7 @@ func (o *importOptions) importTasks(ctx context.Context, f *factory.Factory, nam
 		return err
 	}
 
+	// stdin without --label has no name that a second run would share, so its lines get no keys.
 	r := newLineReader(cmdutil.Text(in))
 	r.queue, r.payloads, r.any, r.now = o.queue, o.payloads, o.any, f.Now()
 	if !o.noKeys {
@@ -126,6 +127,7 @@ func (o *importOptions) importTasks(ctx context.Context, f *factory.Factory, nam
 	im := &importer{o: o, f: f, svc: svc, progress: newProgressLine(f), size: size}
 	err = im.importAll(ctx, r)
 	im.progress.clearProgress()
+	// The senders have ended, so no lock is needed.
 	im.sum.Lines, im.sum.NotWaiting = r.line, r.left
 	if p.Human() {
 		text := output.Count(im.sum.Created, "task") + " created"

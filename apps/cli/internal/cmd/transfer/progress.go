@@ -34,6 +34,7 @@ func (p *progress) showPosition(done, all, tasks int64) {
 	}
 
 	p.last, p.wrote = now, true
+	// The first line may come at once: 1 ms keeps its rate finite.
 	passed := now.Sub(p.begin)
 	rate := output.Rate(float64(tasks) / max(passed.Seconds(), 0.001))
 	if all <= 0 || done <= 0 {
@@ -43,6 +44,7 @@ func (p *progress) showPosition(done, all, tasks int64) {
 
 	share := min(float64(done)/float64(all), 1)
 	full := int(share * barCells)
+	// The rest takes as long in proportion as the part that is done.
 	left := time.Duration(float64(passed) * (1 - share) / share)
 	fmt.Fprintf(p.f.IO.Err, "%s%s%s %3.0f%%  %s  %s  %s left", p.f.IO.ClearLine(),
 		strings.Repeat("█", full), strings.Repeat("░", barCells-full), 100*share, output.Count(tasks, "task"), rate, output.Duration(left.Round(time.Second)))

@@ -78,6 +78,7 @@ func newStatsCommand(f *factory.Factory) *cobra.Command {
 				return cmdutil.Usage("--every: must be at least 100ms, got %v", every)
 			}
 
+			// A program reads the values of a stream a line each. YAML stays where it is asked for.
 			if watch && !p.Human() && p.Format != output.YAML {
 				p.Format = output.NDJSON
 			}
@@ -133,6 +134,7 @@ func readStats(ctx context.Context, f *factory.Factory, svc queue.Service, p *ou
 		list = restapi.ListOf(restapi.Each(all, restapi.QueueStatsOf))
 	}
 
+	// Each table takes the place of the one before.
 	if watch && p.Human() && p.IO.OutTTY && !p.IO.Dumb {
 		fmt.Fprint(f.IO.Out, f.IO.ClearScreen())
 	}
@@ -186,6 +188,7 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 				err = showKept(cmd.Context(), f, svc, filter, tell)
 			}
 
+			// The user asked for this end, by --count or by a signal.
 			if errors.Is(err, errEnough) || count == 0 && cmd.Context().Err() != nil {
 				err = nil
 			}
