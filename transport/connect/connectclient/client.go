@@ -61,7 +61,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		maxMessage: DefaultMaxMessageBytes,
 	}
 	for _, o := range opts {
-		if err := o.apply(&c); err != nil {
+		if err := o(&c); err != nil {
 			return nil, err
 		}
 	}

@@ -38,11 +38,7 @@ const (
 )
 
 // Option configures a Client.
-type Option interface{ apply(*config) error }
-
-type option func(*config) error
-
-func (o option) apply(c *config) error { return o(c) }
+type Option func(*config) error
 
 type config struct {
 	namespace    string
@@ -61,12 +57,12 @@ type config struct {
 // WithNamespace binds the client to a namespace. Without it requests carry no namespace, the server uses its default,
 // and Namespace returns "default".
 func WithNamespace(namespace string) Option {
-	return option(func(c *config) (err error) { c.namespace, err = queue.NamespaceName(namespace); return err })
+	return func(c *config) (err error) { c.namespace, err = queue.NamespaceName(namespace); return err }
 }
 
 // WithProtocol sets the protocol. The default is Connect.
 func WithProtocol(p Protocol) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		switch p {
 		case Connect:
 		case GRPC:
@@ -77,7 +73,7 @@ func WithProtocol(p Protocol) Option {
 			return queue.Invalid("protocol", fmt.Sprintf("must be connect, grpc or grpcweb, got %.64q", p))
 		}
 		return nil
-	})
+	}
 }
 
 // WithTLS sets the authorities and the client certificates of https connections. It has no effect beside WithHTTPClient. The
@@ -93,30 +89,30 @@ func WithTLS(cfg *tls.Config) Option {
 // and HTTP/2 over TLS where the server offers it. Bidirectional streams need HTTP/2. h must not have a Timeout, which
 // would cut streams.
 func WithHTTPClient(h *http.Client) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		if h.Timeout != 0 {
 			return queue.Invalid("http_client", "must not have a timeout, which would cut streams; use WithTimeout")
 		}
 		c.http = h
 		return nil
-	})
+	}
 }
 
 // WithHeader adds a header to every call, such as Authorization.
 func WithHeader(name, value string) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		if c.header == nil {
 			c.header = http.Header{}
 		}
 		c.header.Add(name, value)
 		return nil
-	})
+	}
 }
 
 // WithToken sends "Authorization: Bearer …" with the token that source returns for each call, so that a token may be replaced
 // while the client is in use. source must be safe for concurrent use.
 func WithToken(source func() string) Option {
-	return option(func(c *config) error { c.token = source; return nil })
+	return func(c *config) error { c.token = source; return nil }
 }
 
 // withHeader adds header and the token to every request.
@@ -143,34 +139,34 @@ func (c pacedClient) Do(r *http.Request) (*http.Response, error) { return pace.D
 
 // WithCompression compresses messages of 1 KiB and more with gzip in both directions. It pays off on a slow network.
 // By default messages are not compressed.
-func WithCompression() Option { return option(func(c *config) error { c.compress = true; return nil }) }
+func WithCompression() Option { return func(c *config) error { c.compress = true; return nil } }
 
 // WithTimeout ends a call without a deadline when less than 64 KiB move within d, beside the wait of the call. For
 // the calls of a worker's stream it bounds the whole duration.
 func WithTimeout(d time.Duration) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.timeout = d
 		if d <= 0 {
 			return queue.Invalid("timeout", fmt.Sprintf("must be a duration above 0, got %v", d))
 		}
 		return nil
-	})
+	}
 }
 
 // WithRetries sets the number of repeats of a failed call, where a repeat is safe: 0 to 100.
 func WithRetries(n int) Option {
-	return option(func(c *config) error { c.retries = n; return queue.CheckInt("retries", n, 0, 100) })
+	return func(c *config) error { c.retries = n; return queue.CheckInt("retries", n, 0, 100) }
 }
 
 // WithMaxMessageBytes bounds an answer after decompression: 1 MiB to 2 GiB - 1. Retains ask only for tasks that fit.
 func WithMaxMessageBytes(n int) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.maxMessage = n
 		return queue.CheckInt("max_message_bytes", n, 1<<20, 1<<31-1)
-	})
+	}
 }
 
 // WithInterceptors puts interceptors around every call. The first one is the outermost.
 func WithInterceptors(is ...connect.ClientInterceptor) Option {
-	return option(func(c *config) error { c.interceptors = append(c.interceptors, is...); return nil })
+	return func(c *config) error { c.interceptors = append(c.interceptors, is...); return nil }
 }

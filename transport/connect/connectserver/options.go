@@ -23,11 +23,7 @@ const (
 )
 
 // Option configures a Server.
-type Option interface{ apply(*config) error }
-
-type option func(*config) error
-
-func (o option) apply(c *config) error { return o(c) }
+type Option func(*config) error
 
 type config struct {
 	admin       access.Admin
@@ -44,7 +40,7 @@ type config struct {
 // WithReadiness makes gRPC's health service answer SERVING while ready returns nil. Without it the answer is SERVING
 // until Drain. The context of ready ends after 5 seconds.
 func WithReadiness(ready func(context.Context) error) Option {
-	return option(func(c *config) error { c.ready = ready; return nil })
+	return func(c *config) error { c.ready = ready; return nil }
 }
 
 // WithAdmin sets the operations on tokens and rights. Without it they end with KindNotFound.
@@ -55,50 +51,50 @@ func WithAdmin(a access.Admin) Option {
 // WithLogger sets the logger for internal errors, because their causes do not travel to clients. The default is
 // slog.Default().
 func WithLogger(l *slog.Logger) Option {
-	return option(func(c *config) error { c.logger = l; return nil })
+	return func(c *config) error { c.logger = l; return nil }
 }
 
 // WithLargeAnswers sets the budget in bytes that the large answers of unary calls share. The default is
 // queue.DefaultLargeBytes.
 func WithLargeAnswers(b *queue.Budget) Option {
-	return option(func(c *config) error { c.large = b; return nil })
+	return func(c *config) error { c.large = b; return nil }
 }
 
 // WithLargeBodies sets the budget in bytes, of queue.NewBodyBudget, that the large messages of clients share, as they are decoded. The default
 // is queue.DefaultBodyBytes.
 func WithLargeBodies(b *queue.Budget) Option {
-	return option(func(c *config) error { c.bodies = b; return nil })
+	return func(c *config) error { c.bodies = b; return nil }
 }
 
 // WithMaxMessageBytes bounds a message of a client after decompression: 1 MiB to 1 GiB. Answers may be twice as
 // large. The limit must be above the largest payload.
 func WithMaxMessageBytes(n int) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.maxMessage = n
 		return queue.CheckInt("max_message_bytes", n, 1<<20, 1<<30)
-	})
+	}
 }
 
 // WithAliveEvery sets the interval at which the sides of a stream send signs of life. A stream ends after three
 // intervals without one. Clients rely on at most 15 seconds.
 func WithAliveEvery(d time.Duration) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.aliveEvery = d
 		if d > DefaultAliveEvery {
 			return queue.Invalid("alive_every", fmt.Sprintf("must be at most %v, got %v", DefaultAliveEvery, d))
 		}
 		return requirePositive("alive_every", d)
-	})
+	}
 }
 
 // WithSendTimeout sets the time after which the server ends a stream with unread messages.
 func WithSendTimeout(d time.Duration) Option {
-	return option(func(c *config) error { c.sendTimeout = d; return requirePositive("send_timeout", d) })
+	return func(c *config) error { c.sendTimeout = d; return requirePositive("send_timeout", d) }
 }
 
 // WithCallTimeout bounds calls without a deadline, beside the wait of the call.
 func WithCallTimeout(d time.Duration) Option {
-	return option(func(c *config) error { c.callTimeout = d; return requirePositive("call_timeout", d) })
+	return func(c *config) error { c.callTimeout = d; return requirePositive("call_timeout", d) }
 }
 
 func requirePositive(field string, d time.Duration) error {

@@ -38,7 +38,7 @@ func New(svc queue.Service, opts ...Option) (*Server, error) {
 	}}
 	s.drain = sync.OnceFunc(func() { close(s.draining) })
 	for _, o := range opts {
-		if err := o.apply(&s.config); err != nil {
+		if err := o(&s.config); err != nil {
 			return nil, err
 		}
 	}

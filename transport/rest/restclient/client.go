@@ -50,7 +50,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		late: new(queue.LateRetains),
 	}
 	for _, o := range opts {
-		if err := o.apply(c); err != nil {
+		if err := o(c); err != nil {
 			return nil, err
 		}
 	}
