@@ -210,7 +210,7 @@ func (o *exportOptions) readResumeMark(f *factory.Factory, marks string) mark {
 		return mark{}
 	}
 
-	// Eight bytes tell the filters of one user apart.
+	// Eight bytes are enough to distinguish the filters of one user.
 	sum := sha256.Sum256(what)
 	fresh := mark{What: hex.EncodeToString(sum[:8])}
 	b, err := os.ReadFile(marks)

@@ -170,7 +170,7 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 			filter.Kinds, filter.Statuses = cmdutil.Words[queue.EventKind](kinds), cmdutil.Words[queue.Status](statuses)
 
 			seen := 0
-			tell := func(e queue.Event) error {
+			show := func(e queue.Event) error {
 				if err := printEvent(f, p, e); err != nil {
 					return err
 				}
@@ -183,9 +183,9 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 			}
 
 			if follow {
-				err = svc.SubscribeEvents(cmd.Context(), filter, tell)
+				err = svc.SubscribeEvents(cmd.Context(), filter, show)
 			} else {
-				err = showKept(cmd.Context(), f, svc, filter, tell)
+				err = showKept(cmd.Context(), f, svc, filter, show)
 			}
 
 			// The user asked for this end, by --count or by a signal.
@@ -216,8 +216,8 @@ func newEventsCommand(f *factory.Factory) *cobra.Command {
 // errEnough ends a stream after the number of events that was asked for.
 var errEnough = errors.New("enough")
 
-// showKept calls tell with each event behind the cursor of filter that the feed keeps.
-func showKept(ctx context.Context, f *factory.Factory, svc queue.Service, filter queue.EventFilter, tell func(queue.Event) error) error {
+// showKept calls show with each event behind the cursor of filter that the feed keeps.
+func showKept(ctx context.Context, f *factory.Factory, svc queue.Service, filter queue.EventFilter, show func(queue.Event) error) error {
 	for {
 		call, cancel := f.Call(ctx)
 		page, err := svc.ListEvents(call, filter, queue.MaxPage)
@@ -228,7 +228,7 @@ func showKept(ctx context.Context, f *factory.Factory, svc queue.Service, filter
 		}
 
 		for _, e := range page.Events {
-			if err := tell(e); err != nil {
+			if err := show(e); err != nil {
 				return err
 			}
 		}
