@@ -47,7 +47,7 @@ type AuditEntry struct {
 	// Action is the right that the operation needs; "" for a request that was refused before its operation was known.
 	Action queue.Action
 	// Operation is the label of the operation, as "cancel_tasks" or "create_token"; "" as Action, and for a refused request
-	// that is no operation, as for the metrics.
+	// outside of the operations, as for the metrics.
 	Operation string
 	// Namespace, Queue, Ticker, Task and Token name what the operation concerns; "" and 0 where it names none. Task is set
 	// for an operation on exactly one task. Token is the public part of a token, or of a session for operations on these.

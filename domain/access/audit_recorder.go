@@ -186,7 +186,7 @@ func (r *AuditRecorder) Close(ctx context.Context) {
 	r.flushes.Wait()
 }
 
-// Require is [Require] for requests that are no operation, as for the metrics. It records a refusal; the nil recorder only
+// Require is [Require] for requests outside of the operations, as for the metrics. It records a refusal; the nil recorder only
 // decides.
 func (r *AuditRecorder) Require(ctx context.Context, a queue.Action, namespace string) error {
 	err := Require(ctx, a, namespace)
