@@ -2,8 +2,11 @@ package telemetry_test
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 
+	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -11,9 +14,13 @@ import (
 // is measured under the operation's label. Streams have a gauge instead.
 func TestEachOperationIsMeasured(t *testing.T) {
 	s := newStack(t)
-	for _, op := range queue.ServiceOps() {
+	admin := s.tel.Admin(access.NewAdmin(memory.NewTokens(nil), access.AdminOptions{}))
+	for _, op := range slices.Concat(queue.ServiceOps(), queue.AdminOps()) {
 		row := op.Operation()
 		method := reflect.ValueOf(s.svc).MethodByName(row.Method)
+		if row.Role == "Admin" {
+			method = reflect.ValueOf(admin).MethodByName(row.Method)
+		}
 		if row.Cost == queue.CostStream || !method.IsValid() {
 			continue
 		}

@@ -116,7 +116,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 	if err := s.startSessions(g, sessions); err != nil {
 		return err
 	}
-	g.admin = access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherAdmin: g.hasAdmin.Load, Audit: s.audit})
+	g.admin = s.tel.Admin(access.NewAdmin(tokens, access.AdminOptions{Changed: g.noticeChange, OtherAdmin: g.hasAdmin.Load, Audit: s.audit}))
 	if err := s.readStatic(g); err != nil {
 		return err
 	}

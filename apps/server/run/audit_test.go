@@ -258,3 +258,58 @@ func countEntries(t *testing.T, store *auditedStore) int {
 	}
 	return len(page.Entries)
 }
+
+// TestSecretsOfTokensAreInOneAnswerAlone makes tokens over each way in, with the log at its most verbose level.
+func TestSecretsOfTokensAreInOneAnswerAlone(t *testing.T) {
+	log, secret := &lines{}, access.NewSecret()
+	cfg, store := auditedConfig(log, secret)
+	s := start(t, cfg)
+
+	secrets := []string{secret.Reveal()}
+	for _, way := range []string{"rest", "connect", "grpc", "grpcweb"} {
+		admin := dialAs(t, s, way, secret.Reveal()).(access.Admin)
+		issued, err := admin.CreateToken(t.Context(), access.TokenRequest{Name: way, Grants: []string{"system@*"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := admin.RotateToken(t.Context(), issued.ID, access.Rotation{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A whole token where its id belongs, and a token that has ended.
+		if _, err := admin.RevokeToken(t.Context(), next.Secret.Reveal()); queue.KindOf(err) != queue.KindInvalid {
+			t.Error(err)
+		}
+		if _, err := dialAs(t, s, way, issued.Secret.Reveal()).(access.Admin).WhoAmI(t.Context()); queue.KindOf(err) != queue.KindUnauthenticated {
+			t.Error(err)
+		}
+		secrets = append(secrets, issued.Secret.Reveal(), next.Secret.Reveal())
+	}
+
+	admin := dialAs(t, s, "connect", secret.Reveal()).(access.Admin)
+	list, err := admin.ListTokens(t.Context())
+	if err != nil || len(list) != 8 {
+		t.Fatal(list, err)
+	}
+	page, err := store.ListAudit(t.Context(), access.AuditFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := s.tel.Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if metrics := fmt.Sprint(families); !strings.Contains(metrics, "rotate_token") {
+		t.Error("the operations on tokens are not measured")
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	everything := fmt.Sprint(list, page, families) + log.buf.String()
+	for _, text := range secrets {
+		// The random letters alone too, as an escaped text would have them.
+		if strings.Contains(everything, text[len("pgq_12345678_"):]) {
+			t.Errorf("the secret of token %s is in a log, a metric, a list or the audit", text[4:12])
+		}
+	}
+}
