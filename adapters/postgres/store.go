@@ -132,7 +132,8 @@ func makeStore(pool *pgxpool.Pool, o options) (*Store, error) {
 	s.feed = feed.NewReader(&s.db)
 	s.doctor = &doctor.Doctor{
 		DB: &s.db, Schema: o.schema, Migrator: s.migrator, AroundPooler: o.pooler && o.listenURL != "",
-		Listen: s.listener.Open, Notify: s.notify.SendProof, QueueCounts: queueReadOfCounts,
+		Listen: s.listener.Open, Notify: s.notify.SendProof, Tokens: s.ListTokens,
+		QueueCounts: queueReadOfCounts,
 	}
 	return s, nil
 }

@@ -56,6 +56,28 @@ func (t Token) Live() bool {
 	return t.RevokedAt.IsZero() && (t.ExpiresAt.IsZero() || t.Now.Before(t.ExpiresAt))
 }
 
+// ExpiryWarning is the time before the end of a token in which operators are warned.
+const ExpiryWarning = 14 * 24 * time.Hour
+
+// Expiring returns the live tokens among all that expire within [ExpiryWarning], the next one first. It leaves out a token that
+// another one replaces, and one with a whole life of at most that time: both end on purpose.
+func Expiring(all []Token) []Token {
+	replaced := map[string]bool{}
+	for _, t := range all {
+		replaced[t.Replaces] = true
+	}
+
+	var expiring []Token
+	for _, t := range all {
+		intended := t.ExpiresAt.Sub(t.CreatedAt) <= ExpiryWarning || replaced[t.ID]
+		if !t.ExpiresAt.IsZero() && t.Live() && !intended && t.ExpiresAt.Sub(t.Now) <= ExpiryWarning {
+			expiring = append(expiring, t)
+		}
+	}
+	slices.SortFunc(expiring, func(a, b Token) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
+	return expiring
+}
+
 // Principal returns the principal that the token proves.
 func (t Token) Principal() *Principal { return NewPrincipal(t.ID, t.Name, KindToken, t.Grants) }
 

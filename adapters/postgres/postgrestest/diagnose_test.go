@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgqueue/pgqueue/adapters/postgres"
 	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -55,7 +56,7 @@ func TestDiagnose(t *testing.T) {
 		found := diagnose(t, postgrestest.Open(t))
 		for _, name := range []string{
 			"server_version", "autovacuum", "pooler", "schema", "clock", "size", "dead_rows", "autovacuum_tables", "notify_queue",
-			"partitions", "listen", "tickers", "background_work", "times_ahead",
+			"partitions", "listen", "tickers", "background_work", "times_ahead", "tokens",
 		} {
 			wantFinding(t, found, name, queue.LevelOK)
 		}
@@ -65,6 +66,20 @@ func TestDiagnose(t *testing.T) {
 			}
 		}
 		wantFinding(t, found, "listen", queue.LevelOK, "delivers")
+	})
+
+	t.Run("a token that expires within 14 days is named", func(t *testing.T) {
+		t.Parallel()
+		s := postgrestest.Open(t)
+		admin, ctx := access.NewAdmin(s, access.AdminOptions{}), access.With(t.Context(), access.Owner())
+		issued, err := admin.CreateToken(ctx, access.TokenRequest{Name: "a", Grants: []string{"viewer@default"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantFinding(t, diagnose(t, s), "tokens", queue.LevelOK, "none expires")
+		postgrestest.Advance(t, s, access.DefaultTokenLife-access.ExpiryWarning)
+		found := diagnose(t, s)
+		wantFinding(t, found, "tokens", queue.LevelWarn, issued.ID, "rotate-token")
 	})
 
 	t.Run("durability is what the settings say", func(t *testing.T) {
@@ -263,7 +278,7 @@ func TestDiagnose(t *testing.T) {
 		want := []string{
 			"server_version", "fsync", "full_page_writes", "synchronous_commit", "pooler", "encoding", "autovacuum", "damaged_pages",
 			"role_settings", "schema", "restored_rows", "clock", "oldest_snapshot", "size", "dead_rows", "autovacuum_tables", "notify_queue",
-			"connections", "partitions", "tickers", "background_work", "times_ahead", "contradictions", "listen",
+			"connections", "partitions", "tickers", "background_work", "times_ahead", "contradictions", "tokens", "listen",
 		}
 		if !slices.Equal(names, want) {
 			t.Errorf("names %q", names)

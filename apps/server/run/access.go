@@ -148,7 +148,7 @@ func (s *Server) startAccess(ctx context.Context, store queue.Store) error {
 		s.tls.changed = func() { g.mapping.Replace(g.rules) }
 	}
 	s.watchAccess(ctx)
-	return nil
+	return s.tel.WatchTokens(tokens)
 }
 
 // isLoopback reports whether only this machine reaches the address.

@@ -27,6 +27,7 @@ import (
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/migrate"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/sqltext"
 	"github.com/pgqueue/pgqueue/adapters/postgres/internal/txn"
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -41,6 +42,8 @@ type Doctor struct {
 	Listen func(ctx context.Context) (*pgx.Conn, error)
 	// Notify sends a notification that no other process obeys, and returns its payload.
 	Notify func(ctx context.Context, nonce string) (payload string, err error)
+	// Tokens lists the tokens of callers.
+	Tokens func(ctx context.Context) ([]access.Token, error)
 	// QueueCounts adds a read of the kept counts of a queue to t: the tasks by status, in the order of the codes, and the
 	// delayed ones.
 	QueueCounts func(t *txn.Tx, namespace, name string, into func(byStatus []int64, delayed int64))
@@ -99,7 +102,7 @@ func (doc *Doctor) Diagnose(ctx context.Context) ([]queue.Finding, error) {
 		err = d.contradictions(ctx) // each of its steps has a deadline
 	}
 	if err == nil {
-		err = d.run(ctx, d.listen)
+		err = d.run(ctx, d.tokens, d.listen)
 	}
 
 	if err != nil {
