@@ -49,7 +49,7 @@ func (c Cookie) Check(r *http.Request) error {
 }
 
 func (c Cookie) isSecure(r *http.Request) bool {
-	return r.TLS != nil || c.PublicURL != nil && c.PublicURL.Scheme == "https"
+	return IsSecure(r) || c.PublicURL != nil && c.PublicURL.Scheme == "https"
 }
 
 // describe returns the cookie of a request without a value; suffix "" is that of the session.

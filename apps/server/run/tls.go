@@ -265,7 +265,7 @@ func (s *Server) checkCertificates(next http.Handler) http.Handler {
 			if chain, err := s.tls.findChain(r, time.Now()); err != nil || !isValid(chain, time.Now().Add(renewBefore)) {
 				w.Header().Set("Connection", "close")
 			}
-		case s.cfg.TLSClientAuth == ClientAuthRequired && !isPublic(r):
+		case s.cfg.TLSClientAuth == ClientAuthRequired && !s.isPublic(r):
 			s.refuse(w, r, http.StatusUnauthorized, &queue.Error{
 				Kind: queue.KindUnauthenticated, Field: "certificate",
 				Msg: "must come with the connection, as the server has --tls-client-auth required, got none; give --cert-file and --key-file",
