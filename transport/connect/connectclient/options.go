@@ -79,10 +79,10 @@ func WithProtocol(p Protocol) Option {
 // WithTLS sets the authorities and the client certificates of https connections. It has no effect beside WithHTTPClient. The
 // client changes nothing in cfg, and the caller must not either.
 func WithTLS(cfg *tls.Config) Option {
-	return option(func(c *config) error {
+	return func(c *config) error {
 		c.tls = cfg
 		return nil
-	})
+	}
 }
 
 // WithHTTPClient sends all calls through h. Without it the client opens its own connections: HTTP/2 over plain text,

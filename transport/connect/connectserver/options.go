@@ -45,7 +45,7 @@ func WithReadiness(ready func(context.Context) error) Option {
 
 // WithAdmin sets the operations on tokens and rights. Without it they end with KindNotFound.
 func WithAdmin(a access.Admin) Option {
-	return option(func(c *config) error { c.admin = a; return nil })
+	return func(c *config) error { c.admin = a; return nil }
 }
 
 // WithLogger sets the logger for internal errors, because their causes do not travel to clients. The default is

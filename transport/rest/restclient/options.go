@@ -45,10 +45,10 @@ func WithHTTPClient(h *http.Client) Option {
 // WithTLS sets the authorities and the client certificates of https connections. It has no effect beside WithHTTPClient. The
 // client changes nothing in cfg, and the caller must not either.
 func WithTLS(cfg *tls.Config) Option {
-	return option(func(c *Client) error {
+	return func(c *Client) error {
 		c.tls = cfg
 		return nil
-	})
+	}
 }
 
 // WithHeader adds a header to every request, such as Authorization.
