@@ -80,7 +80,7 @@ func IsSecure(r *http.Request) bool {
 }
 
 // findClient returns the address of the client of a trusted proxy. It walks from the last address to the first, up to the first
-// one that is not a proxy. A text that is no address ends the walk at the proxy that added it.
+// one that is not a proxy. A text of another form ends the walk at the proxy that added it.
 func (p Proxies) findClient(peer netip.Addr, h http.Header) netip.Addr {
 	client := peer
 	for _, text := range listHops(h) {

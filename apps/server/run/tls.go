@@ -91,7 +91,7 @@ func (s *Server) readPair() (changed bool, err error) {
 	}
 	if end := pair.Leaf.NotAfter; time.Now().After(end) {
 		if present != nil {
-			return false, queue.Invalid(certField, fmt.Sprintf("must be a certificate that is valid now, got one that ended at %s; renew it", end.UTC().Format(time.RFC3339)))
+			return false, queue.Invalid(certField, fmt.Sprintf("must be a certificate that is valid now, got one that ended at %.64s; renew it", end.UTC().Format(time.RFC3339)))
 		}
 		s.log.Warn("the certificate of the port has expired; clients will refuse it", "file", s.cfg.TLSCertFile, "ended", end)
 	}

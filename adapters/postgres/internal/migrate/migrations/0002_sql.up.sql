@@ -223,7 +223,7 @@ begin
             insert into pgqueue.task_key (queue_id, key, task_id, fingerprint) values (q.id, insert_tasks.key, ids[1], print) on conflict do nothing;
             exit when found;
 
-            -- A key whose task has been deleted a moment before belongs to this create.
+            -- When the task of the key has been deleted a moment before, the key belongs to this create.
             select k.task_id, k.fingerprint,
                    exists (select 1 from pgqueue.task_now n where n.queue_id = q.id and n.id = k.task_id offset 0) as present
             into owner

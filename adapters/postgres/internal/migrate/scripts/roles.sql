@@ -7,7 +7,7 @@
 --   pgqueue_readonly  reads all tables but tokens and sessions, changes none; for operators and dashboards
 --   pgqueue_producer  creates tasks in transactions of its own program, in Go or by create_task, and reads no content of tasks
 --
--- A program that completes tasks by complete_task needs EXECUTE on it: tokens of leases are no secret, so producers have it not.
+-- A program that completes tasks by complete_task needs EXECUTE on it. Producers lack it, because tokens of leases are not secret.
 --
 -- No role may log in yet. Allow it, or use a role of your own that acts as one of them:
 --

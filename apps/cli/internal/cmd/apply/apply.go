@@ -83,7 +83,7 @@ func openDefinitions(f *factory.Factory, file, namespace string) ([]definition, 
 	}
 	from, err := os.Open(file)
 	if err != nil {
-		return nil, queue.Invalid("file", fmt.Sprintf("must be a file that can be read, got %.64q: %v", file, err))
+		return nil, queue.Invalid("file", fmt.Sprintf("must be a file that can be read, got %.64q (%v); correct the path", file, err))
 	}
 	defer from.Close()
 	return readDefinitions(file, io.Reader(from), namespace)

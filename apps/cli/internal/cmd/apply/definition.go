@@ -88,7 +88,7 @@ func readDefinitions(file string, from io.Reader, namespace string) ([]definitio
 			break
 		}
 		if err != nil {
-			return nil, queue.Invalid(file, "must be YAML or JSON, got "+strings.Join(strings.Fields(err.Error()), " "))
+			return nil, queue.Invalid(file, fmt.Sprintf("must be YAML or JSON, got %.200s; correct it", strings.Join(strings.Fields(err.Error()), " ")))
 		}
 
 		d, err := readDefinition(place{file: file, line: 1}, doc.Content[0], namespace)
@@ -103,7 +103,7 @@ func readDefinitions(file string, from io.Reader, namespace string) ([]definitio
 	}
 
 	if len(all) == 0 {
-		return nil, queue.Invalid(file, "must define queues or tickers, got an empty file")
+		return nil, queue.Invalid(file, "must define queues or tickers, got an empty file; add one of them")
 	}
 	return all, nil
 }
@@ -163,7 +163,7 @@ func readMapping(at place, n *yaml.Node, known []string) ([]part, error) {
 	}
 	if n.Kind != yaml.MappingNode {
 		at.line = n.Line
-		return nil, at.fault(fmt.Sprintf("must be a mapping, got %s", describeNode(n)))
+		return nil, at.fault(fmt.Sprintf("must be a mapping, got %.80s; write name: {…}", describeNode(n)))
 	}
 
 	var parts []part
@@ -171,7 +171,7 @@ func readMapping(at place, n *yaml.Node, known []string) ([]part, error) {
 		key := n.Content[i]
 		p := part{key.Value, at.below(key.Value, key), n.Content[i+1]}
 		if key.Kind != yaml.ScalarNode || len(known) > 0 && !slices.Contains(known, key.Value) {
-			return nil, p.at.fault(fmt.Sprintf("must be one of %s, got %s; correct the name", strings.Join(known, ", "), describeNode(key)))
+			return nil, p.at.fault(fmt.Sprintf("must be one of %s, got %.80s; correct the name", strings.Join(known, ", "), describeNode(key)))
 		}
 		if slices.ContainsFunc(parts, func(other part) bool { return other.name == p.name }) {
 			return nil, p.at.fault(fmt.Sprintf("must be there once, got %.64q twice; leave one out", p.name))

@@ -41,7 +41,7 @@ func newField[M, V, T any](name string, meta func(*M) **T, value func(*V) *T, pa
 
 func parseDuration(n *yaml.Node) (time.Duration, error) {
 	if n.Kind != yaml.ScalarNode {
-		return 0, fmt.Errorf("must be a duration such as 30s, 1h30m or 7d, got %s", describeNode(n))
+		return 0, fmt.Errorf("must be a duration such as 30s, 1h30m or 7d, got %.80s", describeNode(n))
 	}
 	return program.ParseDuration(n.Value)
 }
@@ -49,7 +49,7 @@ func parseDuration(n *yaml.Node) (time.Duration, error) {
 func parseInt(n *yaml.Node) (int, error) {
 	i, err := strconv.Atoi(n.Value)
 	if err != nil || n.Kind != yaml.ScalarNode || n.Tag != "!!int" {
-		return 0, fmt.Errorf("must be a whole number, got %s", describeNode(n))
+		return 0, fmt.Errorf("must be a whole number, got %.80s; write it without quotes and unit", describeNode(n))
 	}
 	return i, nil
 }
@@ -57,14 +57,14 @@ func parseInt(n *yaml.Node) (int, error) {
 func parseBool(n *yaml.Node) (bool, error) {
 	var b bool
 	if n.Tag != "!!bool" || n.Decode(&b) != nil {
-		return false, fmt.Errorf("must be true or false, got %s", describeNode(n))
+		return false, fmt.Errorf("must be true or false, got %.80s", describeNode(n))
 	}
 	return b, nil
 }
 
 func parseText[T ~string](n *yaml.Node) (T, error) {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-		return "", fmt.Errorf("must be a text, got %s", describeNode(n))
+		return "", fmt.Errorf("must be a text, got %.80s; put it in quotes", describeNode(n))
 	}
 	return T(n.Value), nil
 }
@@ -136,7 +136,7 @@ func encodeJSON(b []byte, n *yaml.Node) (_ []byte, err error) {
 				b = append(b, ',')
 			}
 			if n.Content[i].Kind != yaml.ScalarNode {
-				return b, fmt.Errorf("must have texts as keys, got %s", describeNode(n.Content[i]))
+				return b, fmt.Errorf("must have texts as keys, got %.80s; put the key in quotes", describeNode(n.Content[i]))
 			}
 			if b, err = appendText(b, n.Content[i].Value); err != nil {
 				return b, err
