@@ -39,7 +39,7 @@ func TestProxies(t *testing.T) {
 	}{
 		"no header":                           {proxy, nil, nil, proxy},
 		"one address":                         {proxy, []string{client}, nil, client},
-		"from a peer outside of the proxies":        {"198.51.100.1:1", []string{client}, nil, "198.51.100.1:1"},
+		"from another peer":                   {"198.51.100.1:1", []string{client}, nil, "198.51.100.1:1"},
 		"an address of the client's choice":   {proxy, []string{"1.1.1.1, " + client}, nil, client},
 		"through two proxies":                 {proxy, []string{"1.1.1.1, " + client + ", 192.0.2.1"}, nil, client},
 		"in two headers":                      {proxy, []string{"1.1.1.1", client}, nil, client},

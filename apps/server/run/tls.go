@@ -91,7 +91,7 @@ func (s *Server) readPair() (changed bool, err error) {
 	}
 	if end := pair.Leaf.NotAfter; time.Now().After(end) {
 		if present != nil {
-			return false, queue.Invalid(certField, fmt.Sprintf("must be a certificate that is valid now, got one that ended at %.64s; renew it", end.UTC().Format(time.RFC3339)))
+			return false, queue.Invalid(certField, fmt.Sprintf("must be a certificate that is valid now, got one that ended at %v; renew it", end.UTC()))
 		}
 		s.log.Warn("the certificate of the port has expired; clients will refuse it", "file", s.cfg.TLSCertFile, "ended", end)
 	}
@@ -136,6 +136,8 @@ func (t *portTLS) config() *tls.Config {
 		cfg := base.Clone()
 		cfg.GetConfigForClient = nil
 		cfg.ClientAuth, cfg.ClientCAs = tls.RequestClientCert, clients.pool
+		// A resumed session would bring the former certificate of the client back, and never the next one.
+		cfg.SessionTicketsDisabled = true
 		return cfg, nil
 	}
 	return base

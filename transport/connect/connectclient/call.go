@@ -170,7 +170,7 @@ func translateError(ctx context.Context, req proto.Message, err error) error {
 // refusedHandshake returns the error of a TLS handshake that one side refused, or nil. The server has not acted on the call.
 func refusedHandshake(err error) error {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return &queue.Error{Kind: queue.KindDenied, Msg: "the server's certificate is not accepted; name its authority with the CA file", Err: err}
+		return &queue.Error{Kind: queue.KindDenied, Msg: "the server's certificate is not accepted; check the URL and the authorities", Err: err}
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 		return &queue.Error{Kind: queue.KindDenied, Msg: "the server refuses the TLS connection; check the client certificate", Err: err}

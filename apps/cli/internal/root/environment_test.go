@@ -17,7 +17,7 @@ import (
 // everywhere may be said by the environment of any command, toDatabase by that of the commands that work on a database
 // itself. Of run it is every flag of its own.
 var (
-	everywhere = []string{"url", "namespace", "protocol", "auth-token", "auth-token-file", "timeout", "output"}
+	everywhere = []string{"url", "namespace", "protocol", "auth-token", "auth-token-file", "ca-file", "cert-file", "key-file", "timeout", "output"}
 	toDatabase = []string{"database-url", "schema", "pooler", "data-dir", "listen-url", "max-conns", "wait"}
 	onTokens   = []string{"audit", "tokens", "create-token", "rotate-token", "revoke-token", "whoami", "can"}
 )
