@@ -19,6 +19,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/host"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/plan"
 	"github.com/pgqueue/pgqueue/apps/e2e/bench/internal/report"
+	"github.com/pgqueue/pgqueue/domain/access"
 )
 
 // measure runs all scenarios of o and fills r. It saves the results after each scenario.
@@ -90,7 +91,7 @@ func (c *conductor) scenario(ctx context.Context, s scenario) error {
 	var who []string
 	for _, name := range s.who {
 		_, needsNode := scripts[name]
-		if c.who.MatchString(name) && !(needsNode && c.node == nil) && !(name == server && c.server == "") && !(name == contender.Gue && c.schema == "") {
+		if c.who.MatchString(name) && !(needsNode && c.node == nil) && !(isServer(name) && c.server == "") && !(name == contender.Gue && c.schema == "") {
 			who = append(who, name)
 		}
 	}
@@ -120,7 +121,37 @@ func (c *conductor) scenario(ctx context.Context, s scenario) error {
 			}
 		}
 	}
+	c.printRatio(s.id)
 	return nil
+}
+
+// isServer reports whether clients reach the contender called name over the network.
+func isServer(name string) bool { return name == server || name == closedServer }
+
+// printRatio prints the median over the rounds of the rate of a closed server in parts of that of an open one.
+func (c *conductor) printRatio(id string) {
+	rates := map[int]map[string]float64{}
+	for _, run := range c.results.Runs {
+		if run.ID == id && len(run.Phases) > 0 {
+			if rates[run.Round] == nil {
+				rates[run.Round] = map[string]float64{}
+			}
+			rates[run.Round][run.Contender] = run.Phases[len(run.Phases)-1].Rate()
+		}
+	}
+
+	var ratios []float64
+	for _, pair := range rates {
+		if pair[server] > 0 && pair[closedServer] > 0 {
+			ratios = append(ratios, pair[closedServer]/pair[server])
+		}
+	}
+	if len(ratios) == 0 {
+		return
+	}
+	slices.Sort(ratios)
+	median := (ratios[(len(ratios)-1)/2] + ratios[len(ratios)/2]) / 2
+	fmt.Fprintf(c.print, "%-18s median ratio of a closed server to an open one over %d pairs: %.3f\n", id, len(ratios), median)
 }
 
 // one records the result of one run. A failed run is a result; only the end of ctx is an error.
@@ -183,11 +214,14 @@ func (c *conductor) run(ctx context.Context, run *report.Run) (err error) {
 	if run.Contender == contender.Gue {
 		run.Plan.Schema = c.schema
 	}
-	defer func() { run.Plan.URL, run.Plan.Schema = "", "" }() // the report must not contain the password
+	defer func() { run.Plan.URL, run.Plan.Schema, run.Plan.Token = "", "", "" }() // the report must not contain secrets
 
 	var app *process
-	if run.Contender == server {
-		if app, err = c.startServer(ctx, url, run.Plan.CPUProfile); err != nil {
+	if isServer(run.Contender) {
+		if run.Contender == closedServer {
+			run.Plan.Token = access.NewSecret().Reveal()
+		}
+		if app, err = c.startServer(ctx, url, run.Plan.CPUProfile, run.Plan.Token); err != nil {
 			return err
 		}
 		if run.Plan.Server = app.url; run.Plan.CPUProfile != "" { // the server writes the first file

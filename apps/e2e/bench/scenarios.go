@@ -11,6 +11,9 @@ import (
 // server is the contender that clients reach over the network.
 const server = "pgqueue server"
 
+// closedServer is the server when each request needs a token.
+const closedServer = "pgqueue server with tokens"
+
 // scenario is one measurement.
 type scenario struct {
 	id   string
@@ -127,6 +130,12 @@ func serverScenarios(pick func(int, int) int) []scenario {
 			}
 		}
 	}
+
+	// Pairs of an open and a closed server, in alternating order, show the cost of access.
+	s = append(s, scenario{
+		id: "rest tokens 32", who: []string{server, closedServer}, rounds: pick(3, 10),
+		plan: plan.Plan{Scenario: "rest pairs", Clients: 32, Seconds: float64(pick(4, 10)), Tasks: pick(60_000, 150_000)},
+	})
 
 	add("stream slots", pick(3, 5), slots(func(p *plan.Plan) { p.Scenario, p.Clients = "stream runtime", 100 }))
 	add("streams", pick(1, 3), plan.Plan{Scenario: "streams", Clients: 1000, Samples: pick(200, 500)})

@@ -22,8 +22,8 @@ type process struct {
 }
 
 // startServer starts the shipped binary on the database of the run. The log holds only warnings: the cost of a line
-// for each request depends on the reader of the log, and the benchmark has none.
-func (c *conductor) startServer(ctx context.Context, url, profile string) (*process, error) {
+// for each request depends on the reader of the log, and the benchmark has none. With a token the server is closed.
+func (c *conductor) startServer(ctx context.Context, url, profile, token string) (*process, error) {
 	// No other program takes ports during a benchmark, so the port is still free a moment later.
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -44,6 +44,9 @@ func (c *conductor) startServer(ctx context.Context, url, profile string) (*proc
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = 20 * time.Second
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	if token != "" {
+		p.cmd.Env = append(p.cmd.Env, "PGQUEUE_ADMIN_TOKEN="+token)
+	}
 	p.cmd.Stderr = &p.log
 
 	if err := p.cmd.Start(); err != nil {

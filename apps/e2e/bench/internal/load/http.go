@@ -19,6 +19,9 @@ const patience = 30 * time.Second
 type conn struct {
 	net.Conn
 	host string
+	// authorization is a header line with the line end in front; "" = none.
+	authorization string
+
 	r    *bufio.Reader
 	out  []byte
 	body []byte
@@ -74,7 +77,7 @@ func (c *conn) send(method, path, accept string, body []byte) error {
 		c.out = append(c.out, "\r\nContent-Type: application/json\r\nContent-Length: "...)
 		c.out = strconv.AppendInt(c.out, int64(len(body)), 10)
 	}
-	c.out = append(append(c.out, "\r\n\r\n"...), body...)
+	c.out = append(append(append(c.out, c.authorization...), "\r\n\r\n"...), body...)
 	_, err := c.Write(c.out)
 	return err
 }

@@ -25,7 +25,11 @@ func Play(ctx context.Context, p plan.Plan, stage *plan.Stage) error {
 	}
 
 	l := &load{plan: p, stage: stage, addr: u.Host}
-	if l.rest, err = restclient.New(p.Server+"/api", restclient.WithoutKeys()); err != nil {
+	opts := []restclient.Option{restclient.WithoutKeys()}
+	if p.Token != "" {
+		opts = append(opts, restclient.WithToken(func() string { return p.Token }))
+	}
+	if l.rest, err = restclient.New(p.Server+"/api", opts...); err != nil {
 		return err
 	}
 	defer l.rest.Close()

@@ -70,5 +70,11 @@ func (l *load) restPairs(ctx context.Context) error {
 
 // dial returns a function that opens a connection to the server.
 func (l *load) dial(ctx context.Context) func() (*conn, error) {
-	return func() (*conn, error) { return dial(ctx, l.addr) }
+	return func() (*conn, error) {
+		c, err := dial(ctx, l.addr)
+		if err == nil && l.plan.Token != "" {
+			c.authorization = "\r\nAuthorization: Bearer " + l.plan.Token
+		}
+		return c, err
+	}
 }

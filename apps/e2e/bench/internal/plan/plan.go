@@ -45,6 +45,8 @@ type Plan struct {
 	// Server is the base URL of the server; Clients is the number of concurrent callers.
 	Server  string `json:"server"`
 	Clients int    `json:"clients"`
+	// Token is the credential for the server; "" = none, for an open one. No report contains it.
+	Token string `json:"token,omitempty"`
 	// CPUProfile is a file to write; "" = none.
 	CPUProfile string `json:"cpu_profile"`
 }
