@@ -283,7 +283,7 @@ func restEndpoints(t *testing.T, s *Server, admin string) []endpoint {
 			}
 			route, ok := routes[op.OperationID]
 			if !ok {
-				t.Errorf("%s of the OpenAPI document lacks a route in the table of operations", op.OperationID)
+				t.Errorf("%s of the OpenAPI document must have a route, got none", op.OperationID)
 				continue
 			}
 
