@@ -20,7 +20,7 @@ var proxied atomic.Pointer[string]
 // TestMain sets the proxy before the first request, because net/http reads it once. Loopback addresses pass it by.
 func TestMain(m *testing.M) {
 	proxy := httptest.NewServer(http.HandlerFunc(tunnel))
-	_ = os.Setenv("HTTPS_PROXY", proxy.URL) //nolint:usetesting // no test is running yet
+	_ = os.Setenv("HTTPS_PROXY", proxy.URL)
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { os.Exit(code) }), goleak.IgnoreCurrent())
 }
 

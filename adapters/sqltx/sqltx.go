@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -163,13 +164,9 @@ func Complete(ctx context.Context, q Querier, task *queue.Task, result any, opti
 	if err != nil {
 		return translate(op, err)
 	}
-	for rows.Next() {
-	}
-	err = rows.Err()
-	if closed := rows.Close(); err == nil {
-		err = closed
-	}
-	return translate(op, err)
+	defer rows.Close()
+	rows.Next() // the function returns one row without a value
+	return translate(op, errors.Join(rows.Err(), rows.Close()))
 }
 
 // queryIDs runs a statement that returns ids.

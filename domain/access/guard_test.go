@@ -610,21 +610,21 @@ func TestGuardDecides(t *testing.T) {
 	t.Logf("%d cells", cells)
 }
 
-// batches has each operation that takes several names or ids, and returns the error of the call and those of the items.
-var batches = map[string]func(ctx context.Context, s queue.Service, names []string, ids []int64) (error, map[int64]error){
-	"CreateTasks": func(ctx context.Context, s queue.Service, names []string, _ []int64) (error, map[int64]error) {
+// batches has each operation that takes several names or ids, and returns the errors of the items and that of the call.
+var batches = map[string]func(ctx context.Context, s queue.Service, names []string, ids []int64) (map[int64]error, error){
+	"CreateTasks": func(ctx context.Context, s queue.Service, names []string, _ []int64) (map[int64]error, error) {
 		tasks := make([]queue.NewTask, len(names))
 		for i, name := range names {
 			tasks[i].Queue = name
 		}
 		_, err := s.CreateTasks(ctx, tasks)
-		return err, nil
+		return nil, err
 	},
-	"RetainTasks": func(ctx context.Context, s queue.Service, names []string, _ []int64) (error, map[int64]error) {
+	"RetainTasks": func(ctx context.Context, s queue.Service, names []string, _ []int64) (map[int64]error, error) {
 		_, err := s.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Queues: names})
-		return err, nil
+		return nil, err
 	},
-	"HeartbeatTasks": func(ctx context.Context, s queue.Service, _ []string, ids []int64) (error, map[int64]error) {
+	"HeartbeatTasks": func(ctx context.Context, s queue.Service, _ []string, ids []int64) (map[int64]error, error) {
 		beats := make([]queue.Heartbeat, len(ids))
 		for i, id := range ids {
 			beats[i].ID = id
@@ -634,9 +634,9 @@ var batches = map[string]func(ctx context.Context, s queue.Service, names []stri
 		for i, a := range answers {
 			errs[ids[i]] = a.Err
 		}
-		return err, errs
+		return errs, err
 	},
-	"ReleaseTasks": func(ctx context.Context, s queue.Service, _ []string, ids []int64) (error, map[int64]error) {
+	"ReleaseTasks": func(ctx context.Context, s queue.Service, _ []string, ids []int64) (map[int64]error, error) {
 		releases := make([]queue.Release, len(ids))
 		for i, id := range ids {
 			releases[i].ID = id
@@ -646,17 +646,17 @@ var batches = map[string]func(ctx context.Context, s queue.Service, names []stri
 		for i, a := range answers {
 			errs[ids[i]] = a.Err
 		}
-		return err, errs
+		return errs, err
 	},
 	"CancelTasks": selectIDs(queue.Service.CancelTasks),
 	"RetryTasks":  selectIDs(queue.Service.RetryTasks),
 	"DeleteTasks": selectIDs(queue.Service.DeleteTasks),
 }
 
-func selectIDs(do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error)) func(context.Context, queue.Service, []string, []int64) (error, map[int64]error) {
-	return func(ctx context.Context, s queue.Service, _ []string, ids []int64) (error, map[int64]error) {
+func selectIDs(do func(queue.Service, context.Context, queue.Selection) (queue.Bulk, error)) func(context.Context, queue.Service, []string, []int64) (map[int64]error, error) {
+	return func(ctx context.Context, s queue.Service, _ []string, ids []int64) (map[int64]error, error) {
 		b, err := do(s, ctx, queue.Selection{IDs: ids})
-		return err, b.Errs
+		return b.Errs, err
 	}
 }
 
@@ -679,7 +679,7 @@ func TestGuardDecidesAboutMixedItems(t *testing.T) {
 				grants := []string{fmt.Sprintf(form, role)}
 				row := guarded[method]
 				fake := newFakeService()
-				err, errs := call(as(t, "id", grants...), access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}}), names, ids)
+				errs, err := call(as(t, "id", grants...), access.Guard(fake, access.Guarding{Queues: taskQueuesFake{}}), names, ids)
 				everywhere := needs(rows, grants, row.actions, "own", "mail") && needs(rows, grants, row.actions, "own", "bills")
 				somewhere := needs(rows, grants, row.actions, "own", "mail") || needs(rows, grants, row.actions, "own", "bills")
 

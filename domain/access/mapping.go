@@ -55,7 +55,11 @@ func (i Issuer) Validate() error {
 		return queue.Invalid("token_file", fmt.Sprintf("must come with ca_file, got %.64q alone, which any host with a public certificate could get; name the certificates of the issuer", i.TokenFile))
 	}
 	for _, field := range []struct{ name, text string }{
-		{"issuer", i.URL}, {"audience", i.Audience}, {"name", i.Name}, {"ca_file", i.CAFile}, {"token_file", i.TokenFile},
+		{"issuer", i.URL},
+		{"audience", i.Audience},
+		{"name", i.Name},
+		{"ca_file", i.CAFile},
+		{"token_file", i.TokenFile},
 		{"keys_url", i.KeysURL},
 	} {
 		if field.name != "audience" && field.text == "" {

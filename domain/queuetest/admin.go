@@ -273,16 +273,25 @@ func testAdminAuditFilter(t *testing.T, s AdminStack) {
 	}
 	now := time.Now()
 	for _, f := range []access.AuditFilter{
-		{}, {Principal: "token001"}, {Action: queue.ActionTaskOperate}, {Namespace: "default"}, {Outcome: access.AuditOK},
-		{Since: now.Add(-time.Hour)}, {Until: now.Add(time.Hour)},
+		{},
+		{Principal: "token001"},
+		{Action: queue.ActionTaskOperate},
+		{Namespace: "default"},
+		{Outcome: access.AuditOK},
+		{Since: now.Add(-time.Hour)},
+		{Until: now.Add(time.Hour)},
 	} {
 		if page, err := s.ListAudit(t.Context(), f); err != nil || len(page.Entries) != 1 {
 			t.Errorf("%+v: %+v, %v", f, page, err)
 		}
 	}
 	for _, f := range []access.AuditFilter{
-		{Principal: "token002"}, {Action: queue.ActionQueueManage}, {Namespace: "billing"}, {Outcome: string(queue.KindDenied)},
-		{Since: now.Add(time.Hour)}, {Until: now.Add(-time.Hour)},
+		{Principal: "token002"},
+		{Action: queue.ActionQueueManage},
+		{Namespace: "billing"},
+		{Outcome: string(queue.KindDenied)},
+		{Since: now.Add(time.Hour)},
+		{Until: now.Add(-time.Hour)},
 	} {
 		if page, err := s.ListAudit(t.Context(), f); err != nil || len(page.Entries) != 0 {
 			t.Errorf("%+v: %+v, %v", f, page, err)

@@ -47,12 +47,12 @@ func testTokenWatch(t *testing.T, s TokenStore) {
 	}
 	reports := [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}
 	for _, reported := range reports {
-		defer watcher.WatchTokens(func() {
+		t.Cleanup(watcher.WatchTokens(func() {
 			select {
 			case reported <- struct{}{}:
 			default:
 			}
-		})()
+		}))
 	}
 	forgotten := watcher.WatchTokens(func() { t.Error("a watcher is called after its stop") })
 	forgotten()

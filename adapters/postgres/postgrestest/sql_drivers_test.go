@@ -151,7 +151,8 @@ func testSQLDriver(t *testing.T, s queue.Store, in inTransaction) {
 	if err := in(ctx, func(q sqltx.Querier) error {
 		var err error
 		ids, err = sqltx.CreateTasks(ctx, q, []queue.NewTask{
-			{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte("1")}}, {Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte(`"2, ]"`)}},
+			{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte("1")}},
+			{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte(`"2, ]"`)}},
 			{Queue: "mail", TaskMeta: queue.TaskMeta{Payload: []byte("3"), Delay: time.Hour}},
 		})
 		return err

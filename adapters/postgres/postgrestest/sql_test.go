@@ -348,13 +348,13 @@ func TestPayloadPrints(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text string
-	var print []byte
-	if _, err := pgx.ForEachRow(rows, []any{&text, &print}, func() error {
+	var hash []byte
+	if _, err := pgx.ForEachRow(rows, []any{&text, &hash}, func() error {
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, []byte(text)); err != nil {
 			return fmt.Errorf("%q: %w", text, err)
 		}
-		if want := sha256.Sum256(compact.Bytes()); !bytes.Equal(print, want[:]) {
+		if want := sha256.Sum256(compact.Bytes()); !bytes.Equal(hash, want[:]) {
 			t.Errorf("%q has another fingerprint in SQL", text)
 		}
 		return nil

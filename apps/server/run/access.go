@@ -202,7 +202,7 @@ func (s *Server) readRules(g *accessControl) error {
 		if err != nil || content == present {
 			return false, err
 		}
-		file, err := parseAccessFile(field, content)
+		file, err := parseAccessFile(content)
 		if err != nil {
 			return false, err
 		}

@@ -29,7 +29,8 @@ type accessFileParser struct{ field string }
 
 // parseAccessFile reads the YAML text of an access file. Each error is KindInvalid and names the line: unknown and repeated
 // keys, aliases, values of another form, and rules that can never match, or that an equal one precedes.
-func parseAccessFile(field, content string) (accessFile, error) {
+func parseAccessFile(content string) (accessFile, error) {
+	const field = "access-file"
 	p := accessFileParser{field}
 	decoder := yaml.NewDecoder(bytes.NewReader([]byte(content)))
 	var document, next yaml.Node
@@ -233,6 +234,7 @@ func describeNode(node *yaml.Node) string {
 		return "a list"
 	case yaml.AliasNode:
 		return "an alias"
+	case yaml.DocumentNode, yaml.ScalarNode:
 	}
 	if node.ShortTag() == "!!null" {
 		return "nothing"

@@ -27,7 +27,7 @@ rules:
 `
 
 func TestParseAccessFile(t *testing.T) {
-	f, err := parseAccessFile("access-file", wholeAccessFile)
+	f, err := parseAccessFile(wholeAccessFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestParseAccessFile(t *testing.T) {
 		t.Errorf("rules:\n%s", strings.Join(got, "\n"))
 	}
 
-	if f, err := parseAccessFile("access-file", "rules: []\n"); err != nil || len(f.rules) != 0 {
+	if f, err := parseAccessFile("rules: []\n"); err != nil || len(f.rules) != 0 {
 		t.Errorf("a file without rules: %+v %v", f, err)
 	}
 }
@@ -100,7 +100,7 @@ func TestParseAccessFileRefuses(t *testing.T) {
 		"lists in lists without an end": {strings.Repeat("[", 100_000), "must be YAML"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parseAccessFile("access-file", c.content)
+			_, err := parseAccessFile(c.content)
 			if queue.KindOf(err) != queue.KindInvalid || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%v should say %q", err, c.says)
 			}
@@ -112,7 +112,7 @@ func FuzzParseAccessFile(f *testing.F) {
 	f.Add(wholeAccessFile)
 	f.Add("rules:\n  - &a {cert: x, grant: [viewer@x]}\n  - {<<: *a, cert: y}\n")
 	f.Fuzz(func(t *testing.T, content string) {
-		file, err := parseAccessFile("access-file", content)
+		file, err := parseAccessFile(content)
 		if err != nil {
 			if queue.KindOf(err) != queue.KindInvalid {
 				t.Errorf("%v must be invalid", err)

@@ -14,5 +14,5 @@ func TestDurationsOfTheServer(t *testing.T) {
 		fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
 		Flags(fs, &Config{})
 		return fs
-	}, []string{"wait", "idle-timeout", "stop-timeout", "drain-delay", "audit-retention"}, nil)
+	}, []string{"wait", "idle-timeout", "stop-timeout", "drain-delay", "audit-retention", "session-ttl", "session-idle"}, nil)
 }

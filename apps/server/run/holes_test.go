@@ -390,8 +390,12 @@ func (f *fenced) markTasks(mark string) []int64 {
 
 	var ids []int64
 	outcomes := []queue.Release{
-		{Outcome: queue.OutcomeSuccess, Result: content}, {Outcome: queue.OutcomeFailure, Result: content}, {Outcome: queue.OutcomePermanent, Result: content},
-		{Outcome: queue.OutcomeSnooze, Delay: time.Hour}, {}, {},
+		{Outcome: queue.OutcomeSuccess, Result: content},
+		{Outcome: queue.OutcomeFailure, Result: content},
+		{Outcome: queue.OutcomePermanent, Result: content},
+		{Outcome: queue.OutcomeSnooze, Delay: time.Hour},
+		{},
+		{},
 	}
 	_, err = f.system.CancelTasks(ctx, queue.Selection{IDs: []int64{1}})
 	check(err)

@@ -55,7 +55,6 @@ type endpoint struct {
 	name    string
 	op      queue.Op // 0 for the metrics
 	actions string
-	stream  bool
 	// call sends the request with a token and returns the kind of the refusal.
 	call func(t *testing.T, token string) queue.Kind
 }

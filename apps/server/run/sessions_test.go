@@ -260,7 +260,7 @@ func TestSignOut(t *testing.T) {
 	second.want(http.StatusOK, "GET", "/api/whoami", "")
 
 	// The page of the second server follows the events.
-	r, err := http.NewRequestWithContext(t.Context(), "GET", second.url+"/api/event", http.NoBody)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, second.url+"/api/event", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -363,7 +363,7 @@ func TestTLSReload(t *testing.T) {
 	// The connection of the former certificate lives on.
 	awaitEvent(t, open, "mail", events, ended)
 	cancel()
-	<-ended
+	<-ended //nolint:errcheck // the end of the context
 }
 
 // TestTLSReloadThroughLinks replaces files as Kubernetes does: the names are links to a link of a folder, and only that link

@@ -94,8 +94,7 @@ func Of[R any]() Table[R] { return Table[R]{columnsOf(reflect.TypeFor[R](), 0)} 
 
 // columnsOf returns the columns of a struct that begins at an offset in the row.
 func columnsOf(row reflect.Type, offset uintptr) (columns []column) {
-	for i := range row.NumField() {
-		field := row.Field(i)
+	for field := range row.Fields() {
 		name, tagged := field.Tag.Lookup("col")
 
 		switch {

@@ -24,7 +24,7 @@ func Command(f *factory.Factory) *cobra.Command {
 	var dryRun, diff, prune bool
 	cmd := &cobra.Command{
 		Use:         "apply -f FILE",
-		GroupID:     cmdutil.GroupQueues,
+		GroupID:     cmdutil.GroupOther,
 		Annotations: cmdutil.Changes(""),
 		Short:       "Bring queues and tickers to the state of a file",
 		Long: `Bring queues and tickers to the state of a file, in YAML or JSON:

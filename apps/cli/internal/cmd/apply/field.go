@@ -2,6 +2,7 @@ package apply
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -165,7 +166,7 @@ func encodeJSON(b []byte, n *yaml.Node) (_ []byte, err error) {
 
 	case yaml.AliasNode, yaml.DocumentNode:
 	}
-	return b, fmt.Errorf("must have no aliases, got one; write the value out")
+	return b, errors.New("must have no aliases, got one; write the value out")
 }
 
 func encodeScalar(b []byte, n *yaml.Node) ([]byte, error) {
