@@ -156,6 +156,7 @@ func TestChart(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []string{
+			"ConfigMap/jobs-pgqueue-server-access",
 			"Deployment/jobs-pgqueue-server", "Deployment/jobs-pgqueue-worker-exec", "Deployment/jobs-pgqueue-worker-hooks",
 			"HorizontalPodAutoscaler/jobs-pgqueue-server", "Job/jobs-pgqueue-migrate", "NetworkPolicy/jobs-pgqueue-server",
 			"NetworkPolicy/jobs-pgqueue-worker", "PodDisruptionBudget/jobs-pgqueue-server", "PodMonitor/jobs-pgqueue-worker",
