@@ -15,6 +15,7 @@ WORKDIR /src
 COPY domain/go.mod domain/
 COPY adapters/embedded/go.mod adapters/embedded/go.sum adapters/embedded/
 COPY adapters/memory/go.mod adapters/memory/go.sum adapters/memory/
+COPY adapters/oidc/go.mod adapters/oidc/go.sum adapters/oidc/
 COPY adapters/postgres/go.mod adapters/postgres/go.sum adapters/postgres/
 COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
 COPY transport/connect/go.mod transport/connect/go.sum transport/connect/
@@ -26,6 +27,7 @@ COPY apps/cli/go.mod apps/cli/go.sum apps/cli/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/cli mod download
 COPY domain domain
 COPY adapters/embedded adapters/embedded
+COPY adapters/oidc adapters/oidc
 COPY adapters/postgres/*.go adapters/postgres/
 COPY adapters/postgres/internal adapters/postgres/internal
 COPY adapters/postgres/sql adapters/postgres/sql

@@ -38,6 +38,7 @@ func TestLogicalReplication(t *testing.T) {
 
 	old := open(t, pubDSN, postgres.WithPartitionSize(1024))
 	up(t, old)
+	sql(t, pub, "drop table pgqueue.task_p1, pgqueue.done_p1", "delete from pgqueue.part") // this test has small ones
 	mustQueue(t, old, "mail")
 	makeTask(t, old, queue.DefaultNamespace, strings.Fields(strings.Repeat("mail ", 100))...)
 	sql(t, pub,
@@ -46,6 +47,7 @@ func TestLogicalReplication(t *testing.T) {
 
 	// The schema without its data, as pg_dump --schema-only brings it.
 	up(t, open(t, subDSN))
+	sql(t, sub, "drop table pgqueue.task_p1, pgqueue.done_p1")
 	sql(t, sub, value[string](t, sub, `select 'truncate ' || string_agg(oid::regclass::text, ', ')
 		from pg_class where relnamespace = 'pgqueue'::regnamespace and relkind in ('r', 'p') and not relispartition`))
 	runAll(t, sub, before)

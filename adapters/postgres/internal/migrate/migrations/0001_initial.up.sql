@@ -354,7 +354,7 @@ create table pgqueue.session (
     id           text collate "C" primary key, -- the public part of the secret, or of the code until its use
     digest       bytea       not null unique,
     is_code      boolean     not null,
-    principal_id text        not null,         -- of the opener, as its kind
+    principal_id text collate "C" not null,    -- of the opener, as its kind
     kind         text        not null,
     name         text        not null,
     grants       text[]      not null,         -- those of the sign-in
