@@ -121,6 +121,10 @@ func (x *InTx) Complete(ctx context.Context, task *queue.Task, result any, then 
 	if out[0].Err != nil {
 		return nil, queue.WithOp(op, out[0].Err)
 	}
+	// The lease has ended before. Only the repeat of a completion may commit the work of the caller once more.
+	if status := out[0].Task.Status; out[0].Replayed && status != queue.StatusReleased && status != queue.StatusCancelled {
+		return nil, queue.WithOp(op, makeLeaseLostError(task.ID))
+	}
 
 	if len(then) > 0 {
 		if _, err := x.CreateTasks(ctx, then); err != nil {

@@ -89,8 +89,9 @@ func CreateTasks(ctx context.Context, q Querier, tasks []queue.NewTask, options 
 
 	ids := make([]int64, 0, len(sound))
 	for first := 0; first < len(sound); {
-		end := first + 1
-		for end < len(sound) && isAlike(&sound[first], &sound[end]) {
+		end, size := first+1, len(sound[first].Payload)
+		for end < len(sound) && isAlike(&sound[first], &sound[end]) && size+len(sound[end].Payload) <= maxStatementBytes {
+			size += len(sound[end].Payload)
 			end++
 		}
 
@@ -103,6 +104,10 @@ func CreateTasks(ctx context.Context, q Querier, tasks []queue.NewTask, options 
 	}
 	return ids, nil
 }
+
+// maxStatementBytes bounds the payloads of one statement: 8 MiB, of which a driver and PostgreSQL each make copies. A single
+// payload always fits.
+const maxStatementBytes = 8 << 20
 
 // isAlike reports whether two tasks differ in their payload alone.
 func isAlike(a, b *queue.NewTask) bool {

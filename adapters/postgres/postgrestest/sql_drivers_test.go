@@ -45,7 +45,7 @@ func TestSQLDrivers(t *testing.T) {
 		}
 	}
 	byPgx, byPq := openSQL(t, "pgx", url), openSQL(t, "postgres", url)
-	byGorm, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: byPgx}), &gorm.Config{Logger: logger.Discard, PrepareStmt: true})
+	byGorm, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: byPgx}), &gorm.Config{Logger: logger.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -643,6 +643,34 @@ func TestCompleteTask(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("a task that its lease gave back or failed is not completed by that lease, in SQL and in Go", func(t *testing.T) {
+		for _, outcome := range []queue.Outcome{queue.OutcomeHandBack, queue.OutcomeFailure, queue.OutcomePermanent} {
+			task := create(t, 1)[0]
+			out, err := s.ReleaseTasks(t.Context(), "default", []queue.Release{{ID: task.ID, Token: task.Lease.Token, Outcome: outcome}})
+			if err != nil || out[0].Err != nil {
+				t.Fatal(err, out[0].Err)
+			}
+			if err := sqltx.Complete(t.Context(), db, task, nil); queue.KindOf(err) != queue.KindLeaseLost {
+				t.Errorf("after %s a completion in SQL is answered by %v", outcome, err)
+			}
+			err = pgx.BeginFunc(t.Context(), s.Pool(), func(tx pgx.Tx) error {
+				in, err := s.InTx(tx, "default")
+				if err != nil {
+					return err
+				}
+				_, err = in.Complete(t.Context(), task, nil)
+				return err
+			})
+			if queue.KindOf(err) != queue.KindLeaseLost {
+				t.Errorf("after %s a completion in Go is answered by %v", outcome, err)
+			}
+			for _, task := range retain(t, s, 1) { // the task that was handed back
+				if err := sqltx.Complete(t.Context(), db, task, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
 	t.Run("a task with a requested cancellation ends cancelled", func(t *testing.T) {
 		tasks := create(t, 2)
 		if _, err := s.CancelTasks(t.Context(), "default", selectionOf(tasks[0].ID)); err != nil {

@@ -444,7 +444,8 @@ begin
     perform pgqueue.complete_task(id, token, result::json, options);
 end $$;
 
--- Returns for a task that the lease has ended before, and raises the fault of any other.
+-- Returns for a task that this lease has completed before, and raises the fault of any other. A task that the lease gave back
+-- or failed runs again, so the effects of a late completion must not commit.
 create function pgqueue.check_completed(id bigint, token bigint) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
@@ -457,7 +458,7 @@ begin
     if not found then
         raise exception using errcode = 'PQ404', message = format('task %s: not found', id);
     end if;
-    if n.last_token is distinct from token or n.status = 3 then
+    if n.last_token is distinct from token or n.status not in (4, 7) then
         raise exception using errcode = 'PQ410', message = format('token: must be that of the present lease of task %s, got %s; roll back, another worker may hold the task', id, token);
     end if;
     -- The first completion may lack the confirmation of a standby: this commit waits for it.
