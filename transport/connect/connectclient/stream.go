@@ -162,6 +162,9 @@ func (s *Stream) dialConnection(ctx context.Context) (*connection, error) {
 	sub, cancel := context.WithCancel(s.ctx)
 	sub, info := connect.NewClientContext(sub)
 	stream, err := s.work.Work(sub)
+	if err == nil {
+		err = stream.SendHeaders()
+	}
 	if err != nil {
 		cancel()
 		return nil, translateError(ctx, &pb.WorkRequest{}, err)

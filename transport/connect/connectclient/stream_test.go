@@ -3,8 +3,10 @@ package connectclient_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -233,5 +235,51 @@ func TestCallsThatWaitOutliveTheServersLimit(t *testing.T) {
 			t.Errorf("%s: a stream: %v", p, err)
 		}
 		cancel()
+	}
+}
+
+// headerCheck counts the requests that leave before their headers are complete.
+type headerCheck struct {
+	*http.Transport
+	incomplete atomic.Int64
+}
+
+func (c *headerCheck) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("Content-Type") == "" {
+		c.incomplete.Add(1)
+	}
+	return c.Transport.RoundTrip(r)
+}
+
+// TestStreamThatEndsWhileItOpens ends streams around their first message. The first Send and Close then run side by side:
+// a request that left while Send still wrote the headers crashed the process.
+func TestStreamThatEndsWhileItOpens(t *testing.T) {
+	s := serve(t)
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	for _, p := range protocols {
+		t.Run(string(p), func(t *testing.T) {
+			check := &headerCheck{Transport: transport}
+			c := s.client(t, connectclient.WithProtocol(p), connectclient.WithHTTPClient(&http.Client{Transport: check}))
+			for i := range 200 {
+				ctx, cancel := context.WithCancel(t.Context())
+				st := connectclient.NewStream(c)
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					_, _ = st.RetainTasks(ctx, queue.RetainRequest{Worker: "w", Wait: time.Minute})
+				})
+				wg.Go(func() {
+					_ = c.RunTickerLoop(ctx, func(context.Context, queue.Tick) error { return nil })
+				})
+				time.Sleep(time.Duration(i%40) * 5 * time.Microsecond)
+				cancel()
+				wg.Wait()
+				st.Close()
+			}
+			if n := check.incomplete.Load(); n > 0 {
+				t.Errorf("%d requests left before their headers were complete", n)
+			}
+		})
 	}
 }

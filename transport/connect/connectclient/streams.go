@@ -127,7 +127,8 @@ func receiveWithin[M any](ctx context.Context, silence time.Duration, shut func(
 }
 
 // closeAtEnd closes a stream when ctx ends. The end of ctx alone does not interrupt a Receive while the sending side is
-// open. The returned function closes the stream at once.
+// open. The returned function closes the stream at once. A stream that also sends has sent its headers before: its first
+// Send writes them, and Close beside it reads them.
 func closeAtEnd(ctx context.Context, shut func() error) func() {
 	stop := context.AfterFunc(ctx, func() { _ = shut() })
 	return func() {
@@ -141,6 +142,10 @@ func (c *Client) handleTicks(ctx context.Context, heard func(), handle func(cont
 	ctx, info := connect.NewClientContext(ctx)
 	stream, err := c.tickers.HandleTicks(ctx)
 	if err != nil {
+		return translateError(ctx, &pb.HandleTicksRequest{}, err)
+	}
+
+	if err := stream.SendHeaders(); err != nil {
 		return translateError(ctx, &pb.HandleTicksRequest{}, err)
 	}
 
