@@ -17,6 +17,10 @@ type Supervisor struct {
 	log  *slog.Logger
 	beat time.Duration // interval of the signs of life; 0 = none
 
+	// sending is held for one message. Without it the signs of life would push out the deadline of the message of the
+	// stop, as long as the supervisor does not read.
+	sending sync.Mutex
+
 	end    chan struct{}
 	once   sync.Once
 	closed sync.Once
@@ -26,7 +30,7 @@ type Supervisor struct {
 // supervisorVariables are for this process alone. A child with them could report in its name.
 var supervisorVariables = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
-// notifyTimeout bounds a message to the supervisor.
+// notifyTimeout bounds a message to the supervisor. A stop waits for at most two of them.
 const notifyTimeout = time.Second
 
 // Supervised returns the supervisor of the environment, or nil. It removes the variables from the environment.
@@ -101,6 +105,8 @@ func (s *Supervisor) reportAlive() {
 }
 
 func (s *Supervisor) notifySupervisor(what string) {
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	err := s.conn.SetWriteDeadline(time.Now().Add(notifyTimeout))
 	if err == nil {
 		_, err = s.conn.Write([]byte(what))

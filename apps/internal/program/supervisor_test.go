@@ -32,7 +32,7 @@ func TestASupervisorIsToldUntilItIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("NOTIFY_SOCKET", socket)
-	t.Setenv("WATCHDOG_USEC", "2000")
+	t.Setenv("WATCHDOG_USEC", "20000")
 	t.Setenv("WATCHDOG_PID", "")
 	s := program.Supervised(slog.New(slog.DiscardHandler))
 	if left := os.Getenv("NOTIFY_SOCKET"); left != "" {
@@ -48,4 +48,35 @@ func TestASupervisorIsToldUntilItIsClosed(t *testing.T) {
 	}
 	s.Close()
 	s.Close()
+}
+
+// TestSupervisorThatDoesNotRead has a supervisor whose socket is full: the program stops all the same.
+func TestSupervisorThatDoesNotRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
+	socket := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", socket)
+	t.Setenv("WATCHDOG_USEC", "20000")
+
+	s := program.Supervised(slog.New(slog.DiscardHandler))
+	s.Ready()
+	time.Sleep(time.Second) // signs of life every 10 ms fill the socket
+
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.Stopping() // it took 15 to 142 s while each sign of life set the deadline anew
+		s.Close()
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(10 * time.Second): // at most 3 messages of 1 s each
+		t.Fatal("the messages of the stop do not end")
+	}
 }
