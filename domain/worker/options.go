@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -40,6 +41,9 @@ type config struct {
 	log         *slog.Logger
 	observer    Observer
 	inProcess   bool
+	maxTasks    int // 0 = no limit
+	untilEmpty  bool
+	idle        time.Duration
 }
 
 // Option configures a worker.
@@ -70,6 +74,18 @@ func WithWait(d time.Duration) Option { return func(c *config) { c.wait = d } }
 // WithInProcess states that a RetainTasks with an ended context holds no tasks beyond those that it returns, as that of
 // a manager in process does. A stop then ends waiting retains at once.
 func WithInProcess() Option { return func(c *config) { c.inProcess = true } }
+
+// WithMaxTasks makes Run return nil after n tasks have been worked, however they end. The worker never holds more than
+// remain of n. A task that it hands back does not count. 0 = no limit, which is the default.
+func WithMaxTasks(n int) Option { return func(c *config) { c.maxTasks = n } }
+
+// WithUntilEmpty makes Run return nil when no handler runs, all outcomes are recorded, and no queue has had a task to
+// take for the time idle. Tasks with a delay and retries that wait do not count, nor does a queue that is not there. A
+// queue that the worker has paused for a fault of its own keeps Run going. An idle of 0 ends Run at the first look that
+// finds nothing. Run returns up to a second later.
+func WithUntilEmpty(idle time.Duration) Option {
+	return func(c *config) { c.untilEmpty, c.idle = true, idle }
+}
 
 // WithHeartbeat sets the longest time between heartbeats; they come at a third of the lease when that is sooner.
 func WithHeartbeat(d time.Duration) Option { return func(c *config) { c.heartbeat = d } }
@@ -121,6 +137,12 @@ func (c *config) checkOptions() error {
 	}
 	if c.heartbeat <= 0 {
 		return queue.Invalid("heartbeat", fmt.Sprintf("must be a duration above 0, got %v", c.heartbeat))
+	}
+	if c.idle < 0 {
+		return queue.Invalid("until_empty", fmt.Sprintf("must be a duration of 0 or more, got %v", c.idle))
+	}
+	if err := queue.CheckInt("max_tasks", c.maxTasks, 0, math.MaxInt32); err != nil {
+		return err
 	}
 	return queue.CheckInt("max_result_bytes", c.maxResult, 1<<10, 1<<30)
 }

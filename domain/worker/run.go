@@ -47,8 +47,16 @@ type run struct {
 
 	retainLog, releaseLog, heartbeatLog *changeLog
 
+	// ended is closed when the run has done what WithMaxTasks or WithUntilEmpty asked for.
+	ended chan struct{}
+
 	mu       sync.Mutex
 	stopping bool
+	finished bool // ended is closed
+	// accepted counts the held tasks of this run, without those that were handed back.
+	accepted int
+	// changed is the time of the last end of a handler or a release; unused without WithUntilEmpty.
+	changed time.Time
 	// running counts the handlers of all slot pools and ticks.
 	running int
 	// held lists every task with a lease to extend, in no order.
@@ -68,7 +76,7 @@ func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 	r := &run{
 		svc: svc, cfg: cfg, handlers: map[string]Handler{}, base: context.WithoutCancel(ctx),
 		hurried: make(chan struct{}), quiet: make(chan struct{}), heartbeating: make(chan struct{}, 1),
-		kick:         make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), ended: make(chan struct{}),
 		retainLog:    &changeLog{log: cfg.log, what: "retain tasks"},
 		releaseLog:   &changeLog{log: cfg.log, what: "release tasks"},
 		heartbeatLog: &changeLog{log: cfg.log, what: "extend leases"},
@@ -130,7 +138,10 @@ func (r *run) runUntilDone(ctx context.Context) error {
 	r.mu.Unlock()
 
 	// The stop: first no new tasks, then the drain, then the grace, and last the remaining releases.
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-r.ended:
+	}
 	r.stopRetaining()
 	keeper.Go(func() {
 		select {
@@ -264,6 +275,9 @@ func (r *run) queueRelease(h *heldTask, rel queue.Release) {
 	rel.ID, rel.Token = h.info.ID, h.token
 	h.release, h.over = rel, true
 	r.unreleased++
+	if rel.Outcome == queue.OutcomeHandBack {
+		r.accepted--
+	}
 	r.releases.Add(struct{}{}, h)
 }
 

@@ -64,6 +64,8 @@ type slotPool struct {
 	runTime, tripTime time.Duration
 	// payload is the moving average of the bytes of a task's payload.
 	payload int64
+	// emptySince is the begin of the first retain that found the queues empty; zero = they are not known to be empty.
+	emptySince time.Time
 }
 
 // countReady returns the number of held tasks that wait for a slot.
@@ -101,7 +103,7 @@ func (l *slotPool) countToRetain() int {
 	case room < enough:
 		return 0
 	}
-	return min(room, maxRetain)
+	return min(room, maxRetain, l.run.countAllowed())
 }
 
 // startRetains starts retains as long as there is a reason for one. The caller holds run.mu.
@@ -123,7 +125,7 @@ func (l *slotPool) retainTasks(n int) {
 	backoff := newCallBackoff()
 	for n > 0 {
 		r.mu.Lock()
-		wait, names, limit := l.retainWait(), l.queuesToAsk(time.Now()), n
+		wait, names, limit := l.boundWait(l.retainWait(), time.Now()), l.queuesToAsk(time.Now()), n
 		if l.isProbe(names) {
 			wait, limit = 0, 1
 		}
@@ -165,6 +167,8 @@ func (l *slotPool) retainTasks(n int) {
 		l.recordProbe(names, len(holds), now)
 		l.acceptTasks(holds)
 		l.dry = len(tasks) < n
+		l.recordEmpty(names, len(tasks), err, from)
+		r.checkEnd(now)
 		// A call that waited at the service measures the wait and not the round trip.
 		if wait == 0 && len(tasks) > 0 {
 			updateAverage(&l.tripTime, now.Sub(from), 4)
@@ -347,6 +351,7 @@ func (l *slotPool) acceptTasks(holds []*heldTask) {
 			continue
 		}
 		r.addHeldTask(h)
+		r.accepted++
 
 		switch {
 		case r.stopping, l.isPaused(h.info.Queue):
@@ -439,6 +444,7 @@ func (l *slotPool) takeReadyTask() *heldTask {
 		}
 
 		if h.lost {
+			l.run.accepted--
 			continue
 		}
 
@@ -460,6 +466,9 @@ func (l *slotPool) finishHandler(h *heldTask, rel queue.Release, took time.Durat
 	if !h.over {
 		r.queueRelease(h, rel)
 	}
+
+	r.recordChange(time.Now())
+	r.checkEnd(r.changed)
 
 	// A free slot may be the reason for the next retain, or the end that a stop waits for.
 	l.startRetains()

@@ -115,7 +115,7 @@ func (w *Worker) Use(middleware ...func(Handler) Handler) {
 // grace. None of this costs an attempt. Until it returns, Run extends the leases and records every outcome. The values
 // of ctx reach the handlers, its end does not.
 //
-// Run returns nil after such a stop, and [ErrHandlersLeft] when handlers did not end. It returns an error at once for a
+// Run also stops by itself with [WithMaxTasks] and [WithUntilEmpty]. Run returns nil after a stop, and [ErrHandlersLeft] when handlers did not end. It returns an error at once for a
 // faulty registration. Errors of the service never end it: it logs each change of them and retries.
 func (w *Worker) Run(ctx context.Context) error {
 	r, err := w.newRun(ctx)

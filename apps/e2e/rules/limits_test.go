@@ -68,7 +68,7 @@ var otherLimits = []struct{ why, names string }{
 		"work of an operator or of the background in steps, each with its own end",
 		"doctor.* migrate.* *.rollbackTimeout manager.TickTimeout",
 	},
-	{"a worker's wait for tasks, which it repeats", "worker.DefaultWait"},
+	{"a worker's wait for tasks, which it repeats", "worker.DefaultWait worker.emptyWait"},
 }
 
 // TestLimitsAreKnown holds every constant that limits time or size to a row of the page of limits, with its value, or to a

@@ -50,7 +50,7 @@ func TestASupervisorIsToldUntilItIsClosed(t *testing.T) {
 	s.Close()
 }
 
-// TestSupervisorThatDoesNotRead has a supervisor whose socket is full: the program stops all the same.
+// TestSupervisorThatDoesNotRead has a supervisor that reads nothing until its socket is full: the program stops all the same.
 func TestSupervisorThatDoesNotRead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 5 s")

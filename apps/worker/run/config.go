@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -32,6 +33,9 @@ type config struct {
 	concurrency int
 	lease       time.Duration
 	drain       time.Duration
+	maxTasks    int
+	idle        time.Duration // until-empty, if ends
+	ends        bool
 	metricsAddr string
 	hosts       []string // allowed Host names of requests to metricsAddr
 	asks        bool     // check the readiness of a worker and end
@@ -98,6 +102,10 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	c.drain = worker.DefaultDrain
 	program.DurationVar(f, &c.drain, "drain-time", "time that running tasks have to end after SIGTERM")
 
+	f.IntVar(&c.maxTasks, "max-tasks", 0, "end after so many tasks; a task that is handed back does not count (default: no limit)")
+	program.DurationVar(f, &c.idle, "until-empty", "end when the queues had no task to take for that long, as 30s; without a value at once (default: never)")
+	f.Lookup("until-empty").NoOptDefVal = "0s"
+
 	c.job.detailFlags(f)
 
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "address of /livez, /readyz and /metrics, as :9090 (default: none)")
@@ -162,6 +170,7 @@ func (c *config) loadSettings(f *pflag.FlagSet, getenv func(string) (string, boo
 		return err
 	}
 
+	c.ends = f.Changed("until-empty")
 	if err := c.listJobs(entries); err != nil {
 		return err
 	}
@@ -401,6 +410,10 @@ func (c *config) checkSettings() error {
 		if (j.Exec == "") == (j.HTTP == "") {
 			return fmt.Errorf("queue %s: must have either --exec or --http, got both or none; give one of them", name)
 		}
+	}
+
+	if err := queue.CheckInt("max-tasks", c.maxTasks, 0, math.MaxInt32); err != nil {
+		return err
 	}
 
 	if c.drain < 0 {

@@ -16,6 +16,8 @@
 //	    http: https://example.com/hook
 //	    secret: [whsec_…]
 //
+// With --until-empty or --max-tasks the program ends by itself, with the exit code 0, as a job of a scheduler does.
+//
 // The first SIGTERM or SIGINT drains, and the second one ends the drain at once. Exit codes: 0 done, 1 failed, 2
 // usage.
 package run

@@ -24,7 +24,7 @@ func TestDurationsOfTheWorker(t *testing.T) {
 		return fs
 	}
 
-	of := []string{"wait", "lease", "drain-time", "kill-after", "request-timeout"}
+	of := []string{"wait", "lease", "drain-time", "until-empty", "kill-after", "request-timeout"}
 	t.Run("flags, variables and keys of the file read the same texts", func(t *testing.T) {
 		programtest.Durations(t, define, of, func(fs *pflag.FlagSet, name, value string) error {
 			writeText(t, file, name+`: "`+value+`"`)

@@ -45,11 +45,12 @@ func newCommand(version string, stderr io.Writer, getenv func(string) (string, b
 		Short: "Work the tasks of queues by running a command or calling an URL for each",
 		Example: `  pgqueue-worker --queue mail --exec './send.sh' -c 4
   pgqueue-worker --queue hooks --http https://example.com/hook --secret whsec_…
-  pgqueue-worker --database-url postgres://localhost/app --config worker.yaml`,
+  pgqueue-worker --database-url postgres://localhost/app --config worker.yaml
+  pgqueue-worker --queue mail --exec './send.sh' --until-empty=30s --max-tasks 1000`,
 		Version: version,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("arguments: must be flags, got %.64q; see --help", args[0])}
+				return usageError{fmt.Errorf("arguments: must be flags, got %.64q; write a value as --flag=value; see --help", args[0])}
 			}
 			return nil
 		},
@@ -169,6 +170,9 @@ func (c *config) runWorker(ctx context.Context, version string, log *slog.Logger
 	supervisor.Ready()
 	log.InfoContext(ctx, "working", "name", w.Name(), "queues", c.queueNames(), "at", c.describe())
 	err = w.Run(ctx)
+	if err == nil && ctx.Err() == nil {
+		log.InfoContext(ctx, "finished", "reason", "the queues are empty, or --max-tasks is reached")
+	}
 	log.InfoContext(ctx, "stopped")
 	return asUsage(err)
 }
@@ -182,6 +186,12 @@ func (c *config) workerOptions(log *slog.Logger, observer worker.Observer) []wor
 	// A stop may cut a waiting retain of a manager in process, because no answer is lost on a network.
 	if c.database.URL != "" {
 		opts = append(opts, worker.WithInProcess())
+	}
+	if c.maxTasks > 0 {
+		opts = append(opts, worker.WithMaxTasks(c.maxTasks))
+	}
+	if c.ends {
+		opts = append(opts, worker.WithUntilEmpty(c.idle))
 	}
 	if c.name != "" {
 		opts = append(opts, worker.WithName(c.name))

@@ -229,6 +229,36 @@ func TestProgram(t *testing.T) {
 		})
 	}
 
+	for _, protocol := range []string{"rest", "connect"} {
+		t.Run("ends by itself as a job over "+protocol, func(t *testing.T) {
+			m, url := server(t)
+			makeQueue(t, m, queue.QueueMeta{Name: "mail"})
+			makeTasks(t, m, "mail", 7)
+			args := []string{"--url", url + "/api", "--protocol", protocol, "-q", "mail", "--exec", "cat"}
+			for _, c := range []struct {
+				flags      []string
+				worked, of int64
+			}{
+				{[]string{"--max-tasks", "3"}, 3, 7},
+				{[]string{"--until-empty", "-c", "2"}, 7, 7},
+				{[]string{"--until-empty=100ms"}, 7, 7},
+			} {
+				p := startProgram(t, append(slices.Clone(args), c.flags...)...)
+				p.says("msg=finished")
+				p.says("msg=stopped")
+				for range p.log { // to the end: Wait closes the pipe
+				}
+				if err := p.cmd.Wait(); err != nil {
+					t.Errorf("%v: %v", c.flags, err)
+				}
+				stats, err := m.QueueStats(t.Context(), "mail")
+				if err != nil || stats.Counts[queue.StatusReleased] != c.worked || stats.Counts[queue.StatusRetained] != 0 || stats.Counts[queue.StatusNew] != c.of-c.worked {
+					t.Errorf("%v: %+v, %v", c.flags, stats, err)
+				}
+			}
+		})
+	}
+
 	t.Run("shows its token to what stands before the server", func(t *testing.T) {
 		m, backend := server(t)
 		makeQueue(t, m, queue.QueueMeta{Name: "mail"})

@@ -1,0 +1,100 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// finishSelf makes the run stop as at the end of Run's context. The caller holds mu.
+func (r *run) finishSelf() {
+	if !r.finished {
+		r.finished = true
+		close(r.ended)
+	}
+}
+
+// countAllowed returns the number of tasks that WithMaxTasks still allows to ask for. The caller holds mu.
+func (r *run) countAllowed() int {
+	if r.cfg.maxTasks == 0 {
+		return maxRetain
+	}
+	n := r.cfg.maxTasks - r.accepted
+	for _, l := range r.pools {
+		n -= l.asked
+	}
+	return n
+}
+
+// recordChange records that a handler or a release ended at now. It may have made a task ready, so each pool has to look
+// again before it is empty. The caller holds mu.
+func (r *run) recordChange(now time.Time) {
+	if !r.cfg.untilEmpty {
+		return
+	}
+	r.changed = now
+	for _, l := range r.pools {
+		l.emptySince = time.Time{}
+	}
+}
+
+// recordEmpty records whether a retain of names, which began at from, found the queues of the pool empty. A queue that is
+// not there is empty; one that the worker itself has paused is not. The caller holds run.mu.
+func (l *slotPool) recordEmpty(names []string, found int, err error, from time.Time) {
+	unknown := queue.KindOf(err) == queue.KindNotFound
+	switch {
+	case found > 0:
+		l.emptySince = time.Time{}
+	case err != nil && !unknown, l.pauses != nil && len(names) < len(l.queues), from.Before(l.run.changed):
+	case l.emptySince.IsZero():
+		l.emptySince = from
+	}
+}
+
+// emptyWait bounds the wait of a retain at the service with WithUntilEmpty. A stop has to wait for that retain.
+const emptyWait = 500 * time.Millisecond
+
+// boundWait bounds the wait of a retain so that the pool learns in time that its queues stayed empty. The caller holds
+// run.mu.
+func (l *slotPool) boundWait(wait time.Duration, now time.Time) time.Duration {
+	r := l.run
+	if !r.cfg.untilEmpty {
+		return wait
+	}
+
+	// While work is under way the queues are not known to be empty, and a shorter wait would only cost calls.
+	wait = min(wait, emptyWait)
+	if r.running > 0 || r.unreleased > 0 {
+		return wait
+	}
+
+	left := r.cfg.idle
+	if !l.emptySince.IsZero() {
+		left -= now.Sub(l.emptySince)
+		if left <= 0 { // other pools are still at work
+			return wait
+		}
+	}
+	return min(wait, left)
+}
+
+// checkEnd ends the run when it has accepted all the tasks it may, or when all queues have been empty for long enough.
+// Nothing is under way then. The caller holds mu.
+func (r *run) checkEnd(now time.Time) {
+	if r.cfg.maxTasks == 0 && !r.cfg.untilEmpty || r.running > 0 {
+		return
+	}
+
+	empty, asked := r.cfg.untilEmpty && r.unreleased == 0, 0
+	for _, l := range r.pools {
+		if l.countReady() > 0 || l.starting > 0 {
+			return
+		}
+		asked += l.asked
+		empty = empty && !l.emptySince.IsZero() && now.Sub(l.emptySince) >= r.cfg.idle
+	}
+
+	if empty || r.cfg.maxTasks > 0 && asked == 0 && r.accepted >= r.cfg.maxTasks {
+		r.finishSelf()
+	}
+}
