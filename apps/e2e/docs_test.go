@@ -356,12 +356,15 @@ func runDoc(t *testing.T, dir string, env []string, name string, args ...string)
 }
 
 // serveMemory serves an empty store and returns its URL.
-func serveMemory(t *testing.T) string {
+func serveMemory(t *testing.T) string { return serveStore(t, memory.New()) }
+
+// serveStore serves a store and returns its URL.
+func serveStore(t *testing.T, store queue.Store) string {
 	t.Helper()
 	s, err := serverrun.Start(t.Context(), serverrun.Config{
 		Addr: "127.0.0.1:0",
 		Store: func(context.Context) (queue.Store, func(context.Context) error, error) {
-			return memory.New(), func(context.Context) error { return nil }, nil
+			return store, func(context.Context) error { return nil }, nil
 		},
 	})
 	if err != nil {

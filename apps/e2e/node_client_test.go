@@ -28,7 +28,7 @@ func TestANodeClientWorksATaskAndReceivesATick(t *testing.T) {
 		t.Log("npm is not on the PATH: the client in TypeScript was not run")
 		t.Skip("needs npm")
 	}
-	modules := nodeModules(t, npm)
+	modules := nodeModules(t, npm, "node-client")
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "tsconfig.json", "client.ts"} {
 		b, err := os.ReadFile(filepath.Join("testdata", "node-client", name))
@@ -55,10 +55,11 @@ func TestANodeClientWorksATaskAndReceivesATick(t *testing.T) {
 	}
 }
 
-// nodeModules returns a folder with the packages of package.json. npm installs it once for each version of that file.
-func nodeModules(t *testing.T, npm string) string {
+// nodeModules returns a folder with the packages of package.json in a folder of testdata. npm installs it once for each
+// version of that file.
+func nodeModules(t *testing.T, npm, name string) string {
 	t.Helper()
-	manifest, err := os.ReadFile(filepath.Join("testdata", "node-client", "package.json"))
+	manifest, err := os.ReadFile(filepath.Join("testdata", name, "package.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func nodeModules(t *testing.T, npm string) string {
 		cache = os.TempDir()
 	}
 	home := filepath.Join(cache, "pgqueue-e2e")
-	dir := filepath.Join(home, fmt.Sprintf("node-client-%x", sha256.Sum256(manifest))[:28])
+	dir := filepath.Join(home, fmt.Sprintf("%s-%x", name, sha256.Sum256(manifest))[:28])
 	if _, err := os.Stat(dir); err == nil {
 		return filepath.Join(dir, "node_modules")
 	}

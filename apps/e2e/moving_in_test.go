@@ -1,0 +1,414 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
+
+	"github.com/pgqueue/pgqueue/adapters/memory"
+	"github.com/pgqueue/pgqueue/adapters/postgres"
+	"github.com/pgqueue/pgqueue/adapters/postgres/postgrestest"
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+const movingInPage = "docs/how-to/moving-in.md"
+
+// formerQueue is a queue that people come from: its tables, and rows with the payloads {"n": 1} to {"n": 5} in the order in
+// which they are to be worked. The 4th is delayed, and another transaction holds the 5th. A job that runs has 8, a job of
+// another kind has 9.
+type formerQueue struct {
+	name    string
+	prepare func(t *testing.T, dsn string)
+	rows    string
+	locked  string // locks the 5th
+	left    string // counts the rows
+	stays   int    // rows that no statement moves
+	key     string // of the 1st task
+}
+
+var formerQueues = []formerQueue{
+	{
+		name: "river", prepare: migrateRiver,
+		rows: `insert into river_job (kind, args, max_attempts, state, scheduled_at, priority) values
+			('mail', '{"n":3}', 25, 'available', now() - interval '3 h', 2),
+			('mail', '{"n":2}', 25, 'retryable', now() - interval '1 h', 1),
+			('mail', '{"n":1}', 25, 'available', now() - interval '2 h', 1),
+			('mail', '{"n":4}', 25, 'scheduled', now() + interval '1 h', 3),
+			('mail', '{"n":5}', 25, 'available', now() - interval '1 h', 4),
+			('mail', '{"n":8}', 25, 'running', now() - interval '1 h', 1),
+			('other', '{"n":9}', 25, 'available', now() - interval '1 h', 1)`,
+		locked: `select from river_job where args = '{"n":5}' for update`, left: "select count(*) from river_job", stays: 2,
+	},
+	{
+		name: "graphile", prepare: migrateByNode,
+		rows: `insert into graphile_worker._private_tasks (identifier) values ('mail'), ('other');
+			insert into graphile_worker._private_jobs (task_id, payload, run_at, priority, key, locked_at, attempts)
+			select t.id, payload::json, now() + at::interval, priority, key, locked, attempts from (values
+				('mail', '{"n":3}', '-3 h', 2, null, null::timestamptz, 0),
+				('mail', '{"n":2}', '-1 h', 1, null, null, 3),
+				('mail', '{"n":1}', '-2 h', 1, 'first', null, 0),
+				('mail', '{"n":4}', '1 h', 3, null, null, 0),
+				('mail', '{"n":5}', '-1 h', 4, null, null, 0),
+				('mail', '{"n":7}', '-1 h', 1, null, null, 25),
+				('mail', '{"n":8}', '-1 h', 1, null, now(), 1),
+				('other', '{"n":9}', '-1 h', 1, null, null, 0)) v (task, payload, at, priority, key, locked, attempts)
+			join graphile_worker._private_tasks t on t.identifier = v.task`,
+		locked: `select from graphile_worker._private_jobs where payload::text = '{"n":5}' for update`,
+		left:   "select count(*) from graphile_worker._private_jobs", stays: 3, key: "first",
+	},
+	{
+		name: "pgboss", prepare: migrateByNode,
+		rows: `insert into pgboss.job (name, data, state, start_after, created_on, priority, singleton_key) values
+			('mail', '{"n":3}', 'created', now() - interval '3 h', now() - interval '3 h', 2, null),
+			('mail', '{"n":2}', 'retry', now() - interval '1 h', now() - interval '1 h', 5, null),
+			('mail', '{"n":1}', 'created', now() - interval '2 h', now() - interval '2 h', 5, 'first'),
+			('mail', '{"n":4}', 'created', now() + interval '1 h', now() - interval '1 h', 1, null),
+			('mail', '{"n":5}', 'created', now() - interval '1 h', now() - interval '1 h', 0, null),
+			('mail', '{"n":8}', 'active', now() - interval '1 h', now() - interval '1 h', 5, null),
+			('other', '{"n":9}', 'created', now() - interval '1 h', now() - interval '1 h', 5, null)`,
+		locked: `select from pgboss.job where data = '{"n":5}' for update`, left: "select count(*) from pgboss.job where name in ('mail', 'other')", stays: 2, key: "first",
+	},
+	{
+		name: "gue", prepare: migrateGue,
+		rows: `insert into gue_jobs (job_id, args, run_at, priority, queue, job_type, created_at, updated_at) values
+			('c', '{"n":3}', now() - interval '3 h', 2, 'mail', 'send', now(), now()),
+			('b', '{"n":2}', now() - interval '1 h', 1, 'mail', 'send', now(), now()),
+			('a', '{"n":1}', now() - interval '2 h', 1, 'mail', 'send', now(), now()),
+			('d', '{"n":4}', now() + interval '1 h', 3, 'mail', 'send', now(), now()),
+			('e', '{"n":5}', now() - interval '1 h', 4, 'mail', 'send', now(), now()),
+			('x', '{"n":9}', now() - interval '1 h', 1, 'other', 'send', now(), now())`,
+		locked: `select from gue_jobs where job_id = 'e' for update`, left: "select count(*) from gue_jobs", stays: 1,
+	},
+	{
+		name: "pgmq", prepare: execute(`create schema pgmq;
+			create table pgmq.q_mail (msg_id bigint primary key, read_ct integer not null default 0,
+				enqueued_at timestamptz not null default now(), vt timestamptz not null, message jsonb)`),
+		rows: `insert into pgmq.q_mail (msg_id, read_ct, vt, message) values
+			(1, 0, now() - interval '3 h', '{"n":1}'), (2, 2, now() - interval '1 h', '{"n":2}'),
+			(3, 0, now() - interval '2 h', '{"n":3}'), (4, 0, now() + interval '1 h', '{"n":4}'),
+			(5, 0, now() - interval '1 h', '{"n":5}'), (8, 1, now() + interval '1 m', '{"n":8}')`,
+		locked: "select from pgmq.q_mail where msg_id = 5 for update", left: "select count(*) from pgmq.q_mail", stays: 1,
+	},
+	{
+		name: "oban", prepare: execute(`create type oban_job_state as enum ('available', 'scheduled', 'executing', 'retryable', 'completed', 'discarded', 'cancelled');
+			create table oban_jobs (id bigserial primary key, state oban_job_state not null default 'available', queue text not null default 'default',
+				worker text not null, args jsonb not null default '{}', errors jsonb[] not null default '{}', attempt integer not null default 0,
+				max_attempts integer not null default 20, inserted_at timestamp not null default timezone('UTC', now()),
+				scheduled_at timestamp not null default timezone('UTC', now()), priority integer not null default 0)`),
+		rows: `insert into oban_jobs (worker, args, state, scheduled_at, priority) values
+			('MyApp.Mail', '{"n":3}', 'available', timezone('UTC', now() - interval '3 h'), 2),
+			('MyApp.Mail', '{"n":2}', 'retryable', timezone('UTC', now() - interval '1 h'), 0),
+			('MyApp.Mail', '{"n":1}', 'available', timezone('UTC', now() - interval '2 h'), 0),
+			('MyApp.Mail', '{"n":4}', 'scheduled', timezone('UTC', now() + interval '1 h'), 3),
+			('MyApp.Mail', '{"n":5}', 'available', timezone('UTC', now() - interval '1 h'), 9),
+			('MyApp.Mail', '{"n":8}', 'executing', timezone('UTC', now() - interval '1 h'), 0),
+			('MyApp.Other', '{"n":9}', 'available', timezone('UTC', now() - interval '1 h'), 0)`,
+		locked: `select from oban_jobs where args = '{"n":5}' for update`, left: "select count(*) from oban_jobs", stays: 2,
+	},
+}
+
+// TestMovingIn runs each statement of the page on the tables of the queue that it names.
+func TestMovingIn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs PostgreSQL")
+	}
+	statements, leave := map[string]string{}, ""
+	for _, f := range docs(t)[movingInPage].code {
+		if kind, name, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(f.comment, "<!-- "), " -->"), ": "); ok && f.language == "sql" {
+			statements[kind+" "+name] = f.code
+		}
+		if strings.Contains(f.code, "pgqueue export") {
+			leave = f.code
+		}
+	}
+	if len(statements) != len(formerQueues)+1 {
+		t.Errorf("the page has %d statements, tried are %d", len(statements), len(formerQueues)+1)
+	}
+	for _, former := range formerQueues {
+		t.Run(former.name, func(t *testing.T) {
+			t.Parallel()
+			move := statements["move "+former.name]
+			if move == "" {
+				t.Fatal("the page has no statement for it")
+			}
+			dsn := postgrestest.Empty(t)
+			former.prepare(t, dsn)
+			s := postgrestest.OpenURL(t, dsn)
+			if _, err := s.MigrateUp(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			mail, err := queue.NewQueue(queue.DefaultNamespace, queue.QueueMeta{Name: "mail"})
+			if err == nil {
+				_, err = s.CreateQueue(t.Context(), mail)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Another zone shows a time that was read in the wrong one.
+			conn, other := connectTo(t, dsn+"&timezone=Asia%2FKolkata"), connectTo(t, dsn)
+			executeOn(t, conn, former.rows)
+			executeOn(t, other, "begin")
+			executeOn(t, other, former.locked)
+
+			executeOn(t, conn, "begin")
+			if n := numberOf(t, conn, move); n != 4 {
+				t.Errorf("%d jobs were moved, want 4", n)
+			}
+			executeOn(t, conn, "rollback")
+			if n := numberOf(t, conn, "select count(*) from pgqueue.task"); n != 0 {
+				t.Errorf("%d tasks are there after a rollback", n)
+			}
+
+			moved := []int{numberOf(t, conn, move)}
+			executeOn(t, other, "rollback")
+			moved = append(moved, numberOf(t, conn, move), numberOf(t, conn, move))
+			if fmt.Sprint(moved) != "[4 1 0]" {
+				t.Errorf("%v jobs were moved, want 4, then the one that was locked, then none", moved)
+			}
+			if n := numberOf(t, conn, former.left); n != former.stays {
+				t.Errorf("%d jobs stay, want %d", n, former.stays)
+			}
+
+			var order, delayed, keys string
+			err = conn.QueryRow(t.Context(), `select string_agg(payload->>'n', '' order by priority, id),
+				string_agg(payload->>'n', '') filter (where delayed_at between now() + interval '59 min' and now() + interval '61 min'),
+				coalesce(string_agg(key, ''), '') from pgqueue.task`).Scan(&order, &delayed, &keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if order != "12345" || delayed != "4" || keys != former.key {
+				t.Errorf("order %s, delayed %s, keys %q", order, delayed, keys)
+			}
+			if former.name == "river" {
+				moveBack(t, dsn, conn, s, leave, statements["back river"])
+			}
+		})
+	}
+}
+
+// moveBack takes the steps of the way back.
+func moveBack(t *testing.T, dsn string, conn *pgx.Conn, s *postgres.Store, leave, insert string) {
+	t.Helper()
+	for _, program := range []string{"bash", "psql"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("needs " + program + ": the way back was not tried")
+		}
+	}
+	url := serveStore(t, s)
+	shell := func(commands string) {
+		t.Helper()
+		env := append(os.Environ(), "PGQUEUE_URL="+url+"/api", "PATH="+programs(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
+		runDoc(t, t.TempDir(), env, "bash", "-euxo", "pipefail", "-c", strings.ReplaceAll(commands, "psql app", "psql '"+dsn+"'"))
+	}
+	executeOn(t, conn, "delete from river_job")
+	shell(leave)
+	executeOn(t, conn, insert)
+	shell("pgqueue delete-task --queue mail --status new --status retry")
+
+	if n := numberOf(t, conn, "select count(*) from pgqueue.task_now"); n != 0 {
+		t.Errorf("%d tasks stay", n)
+	}
+	var order, delayed string
+	err := conn.QueryRow(t.Context(), `select string_agg(args->>'n', '' order by priority, id),
+		string_agg(args->>'n', '') filter (where state = 'scheduled' and scheduled_at between now() + interval '59 min' and now() + interval '61 min')
+		from river_job where kind = 'mail'`).Scan(&order, &delayed)
+	if err != nil || order != "12345" || delayed != "4" {
+		t.Errorf("order %s, delayed %s, %v", order, delayed, err)
+	}
+}
+
+// payloadOf is the payload of the message n of a queue.
+func payloadOf(name string, n int) string {
+	payload := fmt.Sprintf(`{"n":%d,"s":"it's \"so\" \\ äß"}`, n)
+	if name == "Sidekiq" {
+		return "[" + payload + "]"
+	}
+	return payload
+}
+
+func migrateRiver(t *testing.T, dsn string) {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	m, err := rivermigrate.New(riverpgxv5.New(pool), nil)
+	if err == nil {
+		_, err = m.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func migrateGue(t *testing.T, dsn string) {
+	t.Helper()
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/vgarvardt/gue/v5").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "migrations", "schema.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	execute(string(schema))(t, dsn)
+}
+
+// migrateByNode lets the library of the queue make its tables. It needs npm, which installs the packages once.
+func migrateByNode(t *testing.T, dsn string) {
+	t.Helper()
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		t.Skip("needs npm: the statement was not run on the tables of this queue")
+	}
+	_, name, _ := strings.Cut(t.Name(), "/")
+	dir := t.TempDir()
+	script, err := os.ReadFile(filepath.Join("testdata", "moving-in", "migrate.mjs"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "migrate.mjs"), script, 0o600)
+	}
+	if err == nil {
+		err = os.Symlink(nodeModules(t, npm, "moving-in"), filepath.Join(dir, "node_modules"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, nil, "node", "migrate.mjs", name, dsn)
+}
+
+// execute returns a function that runs statements on a database.
+func execute(sql string) func(t *testing.T, dsn string) {
+	return func(t *testing.T, dsn string) {
+		t.Helper()
+		executeOn(t, connectTo(t, dsn), sql)
+	}
+}
+
+func connectTo(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+// executeOn runs statements without parameters, which may be several.
+func executeOn(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := conn.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func numberOf(t *testing.T, conn *pgx.Conn, sql string) (n int) {
+	t.Helper()
+	if err := conn.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestMovingInByABridge runs the bridge of the page from the lists of Sidekiq and Celery, first after one was killed.
+func TestMovingInByABridge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds programs")
+	}
+	for _, program := range []string{"bash", "jq", "redis-server", "redis-cli"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("needs " + program + ": the bridge was not run")
+		}
+	}
+	page := docs(t)[movingInPage]
+	var bridge string
+	for _, f := range page.code {
+		if strings.Contains(f.code, "bridge()") {
+			bridge = f.code
+		}
+	}
+	for name, message := range map[string]func(n int) string{
+		"Sidekiq": func(n int) string {
+			return fmt.Sprintf(`{"class":"Mail","args":[{"n":%d,"s":"it's \"so\" \\ äß"}],"jid":"key-%[1]d","retry":true,"queue":"mail"}`, n)
+		},
+		"Celery": func(n int) string {
+			body := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `[[],{"n":%d,"s":"it's \"so\" \\ äß"},{"callbacks":null}]`, n))
+			return fmt.Sprintf(`{"body":%q,"headers":{"id":"key-%d","task":"mail"},"properties":{"body_encoding":"base64"}}`, body, n)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			row := regexp.MustCompile("(?m)^\\| " + name + " \\| `([^`]+)` \\| `(.+)`").FindSubmatch(page.source)
+			if row == nil {
+				t.Fatal("the page has no row for it")
+			}
+			list, toTask := string(row[1]), strings.ReplaceAll(string(row[2]), `\|`, "|")
+
+			redisCLI, err := exec.LookPath("redis-cli")
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			socket := filepath.Join(dir, "redis")
+			cli := fmt.Sprintf("#!/bin/sh\nexec %s -s %s \"$@\"\n", redisCLI, socket)
+			if err := os.WriteFile(filepath.Join(dir, "redis-cli"), []byte(cli), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			server := exec.CommandContext(t.Context(), "redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir)
+			if err := server.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				_ = server.Process.Kill()
+				_ = server.Wait()
+			})
+			store := memory.New()
+			url := serveStore(t, store)
+			env := append(os.Environ(), "PGQUEUE_URL="+url+"/api", "PATH="+dir+string(os.PathListSeparator)+programs(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
+			redis := func(args ...string) string {
+				return strings.TrimSpace(string(run(t, dir, nil, filepath.Join(dir, "redis-cli"), args...)))
+			}
+			for waited := 0; redis("ping") != "PONG"; waited++ {
+				if waited > 500 {
+					t.Fatal("redis does not start")
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+
+			// A killed bridge has left the first message in its own list, after the create.
+			redis("rpush", "moving:"+list, message(0))
+			for n := 1; n < 5; n++ {
+				redis("lpush", list, message(n))
+			}
+			script := "to_task() { " + toTask + "; }\n" + bridge + "\nbridge " + list + " mail\n"
+			first := "pgqueue create-queue mail\npgqueue create-task mail --key key-0 --payload '" + strings.ReplaceAll(payloadOf(name, 0), "'", `'\''`) + "'\n"
+			runDoc(t, dir, env, "bash", "-euo", "pipefail", "-c", first)
+			runDoc(t, dir, env, "bash", "-u", "-c", script)
+
+			created, err := store.ListTasks(t.Context(), queue.DefaultNamespace, queue.TaskQuery{Page: queue.Page{Limit: 100}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(created.Tasks) != 5 || redis("llen", list) != "0" || redis("llen", "moving:"+list) != "0" {
+				t.Fatalf("%d tasks, want 5; %s and %s messages are left", len(created.Tasks), redis("llen", list), redis("llen", "moving:"+list))
+			}
+			for i, task := range created.Tasks { // the newest first
+				if n := 4 - i; string(task.Payload) != payloadOf(name, n) || task.Key != fmt.Sprintf("key-%d", n) {
+					t.Errorf("task %d has the key %s and the payload %s", n, task.Key, task.Payload)
+				}
+			}
+		})
+	}
+}
