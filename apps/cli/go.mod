@@ -24,6 +24,8 @@ require (
 	golang.org/x/term v0.47.0
 )
 
+require code.dny.dev/ssrf v0.3.0 // indirect
+
 require (
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.2 // indirect
 	connectrpc.com/connect v1.21.1 // indirect
@@ -63,6 +65,7 @@ require (
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/pgqueue/pgqueue/adapters/oidc v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0 // indirect
+	github.com/pgqueue/pgqueue/apps/worker v0.1.0
 	github.com/pgqueue/pgqueue/transport/connect v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
@@ -118,6 +121,7 @@ replace (
 	github.com/pgqueue/pgqueue/adapters/telemetry => ../../adapters/telemetry
 	github.com/pgqueue/pgqueue/apps/internal/program => ../internal/program
 	github.com/pgqueue/pgqueue/apps/server => ../server
+	github.com/pgqueue/pgqueue/apps/worker => ../worker
 	github.com/pgqueue/pgqueue/domain => ../../domain
 	github.com/pgqueue/pgqueue/transport/connect => ../../transport/connect
 	github.com/pgqueue/pgqueue/transport/httpaccess => ../../transport/httpaccess

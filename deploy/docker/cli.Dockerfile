@@ -23,6 +23,7 @@ COPY transport/httpaccess/go.mod transport/httpaccess/
 COPY transport/rest/go.mod transport/rest/go.sum transport/rest/
 COPY apps/internal/program/go.mod apps/internal/program/go.sum apps/internal/program/
 COPY apps/server/go.mod apps/server/go.sum apps/server/
+COPY apps/worker/go.mod apps/worker/go.sum apps/worker/
 COPY apps/cli/go.mod apps/cli/go.sum apps/cli/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/cli mod download
 COPY domain domain
@@ -37,6 +38,7 @@ COPY transport/httpaccess transport/httpaccess
 COPY transport/rest transport/rest
 COPY apps/internal/program apps/internal/program
 COPY apps/server apps/server
+COPY apps/worker apps/worker
 COPY apps/cli apps/cli
 # grpcnotrace leaves out debug pages, which no route serves, and their 5 MB.
 ARG VERSION=dev

@@ -133,7 +133,7 @@ var rules = []rule{
 		otherwise: "a worker that links the server could not stay small, nor be released by itself",
 	},
 	{
-		who: "apps/cli/...", may: append([]string{"apps/server/run"}, inApps...),
+		who: "apps/cli/...", may: append([]string{"apps/server/run", "apps/worker/run"}, inApps...),
 		otherwise: "the command line runs a server inside itself by the exported functions of the server",
 	},
 	{

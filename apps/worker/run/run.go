@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +22,12 @@ import (
 // usageError is an error of the command line or the settings.
 type usageError struct{ error }
 
-// Main runs the program with args and returns its exit code. See program.Signals for its signals.
-func Main(version string, args []string, stdout, stderr io.Writer) int {
+// Main runs the program with args and returns its exit code. Its help calls it name, as pgqueue-worker. See program.Signals
+// for its signals.
+func Main(name, version string, args []string, stdout, stderr io.Writer) int {
 	cmd := newCommand(version, stderr, os.LookupEnv)
+	cmd.Use = strings.ReplaceAll(cmd.Use, programName, name)
+	cmd.Example = strings.ReplaceAll(cmd.Example, programName, name)
 	return program.Execute(cmd, args, stdout, stderr, exitCode)
 }
 
@@ -38,10 +42,13 @@ func exitCode(err error) int {
 	return program.ExitFailed
 }
 
+// programName is the name of the program of its own.
+const programName = "pgqueue-worker"
+
 func newCommand(version string, stderr io.Writer, getenv func(string) (string, bool)) *cobra.Command {
 	c := &config{}
 	cmd := &cobra.Command{
-		Use:   "pgqueue-worker --queue NAME (--exec COMMAND | --http URL)",
+		Use:   programName + " --queue NAME (--exec COMMAND | --http URL)",
 		Short: "Work the tasks of queues by running a command or calling an URL for each",
 		Example: `  pgqueue-worker --queue mail --exec './send.sh' -c 4
   pgqueue-worker --queue hooks --http https://example.com/hook --secret whsec_…

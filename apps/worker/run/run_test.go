@@ -40,7 +40,7 @@ const asProgram = "RUN_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(Main("test", os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(Main("pgqueue-worker", "test", os.Args[1:], os.Stdout, os.Stderr))
 	}
 	queuetest.DefaultSignals()
 	goleak.VerifyTestMain(m)

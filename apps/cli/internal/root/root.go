@@ -119,7 +119,7 @@ func mayChangeState(cmd *cobra.Command) bool {
 }
 
 // writesNoJSON are the commands without JSON for --jq.
-var writesNoJSON = []string{"run", "top", "completion", "export", "sql"}
+var writesNoJSON = []string{"run", "work", "top", "completion", "export", "sql"}
 
 // checkJQExpression refuses a wrong --jq before any call.
 func checkJQExpression(f *factory.Factory, cmd *cobra.Command) error {
@@ -169,8 +169,8 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			*started = true
-			if cmdutil.OnlyCommands(cmd) || cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
-				// Help and completion need no settings.
+			if cmdutil.OnlyCommands(cmd) || cmd.DisableFlagParsing || cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
+				// Help and completion need no settings, and the worker reads its own.
 				return nil
 			}
 

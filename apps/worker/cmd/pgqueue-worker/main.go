@@ -11,4 +11,4 @@ import (
 // version is set by the build.
 var version = "dev"
 
-func main() { os.Exit(run.Main(version, os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(run.Main("pgqueue-worker", version, os.Args[1:], os.Stdout, os.Stderr)) }

@@ -1,4 +1,4 @@
-// Package serve has the command that runs a server.
+// Package serve has the commands that run a server and a worker.
 package serve
 
 import (
@@ -18,10 +18,36 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
 	"github.com/pgqueue/pgqueue/apps/internal/program"
 	"github.com/pgqueue/pgqueue/apps/server/run"
+	workerrun "github.com/pgqueue/pgqueue/apps/worker/run"
 )
 
-// Commands returns the command run.
-func Commands(f *factory.Factory) []*cobra.Command { return []*cobra.Command{newRunCommand(f)} }
+// Commands returns the commands run and work.
+func Commands(f *factory.Factory) []*cobra.Command {
+	return []*cobra.Command{newRunCommand(f), newWorkCommand(f)}
+}
+
+// newWorkCommand returns the program pgqueue-worker as a command, for machines that have pgqueue alone. The worker reads its
+// flags itself, because they have variables and a file of their own.
+func newWorkCommand(f *factory.Factory) *cobra.Command {
+	return &cobra.Command{
+		Use:         "work --queue NAME (--exec COMMAND | --http URL)",
+		Annotations: cmdutil.Reads(""),
+		SuggestFor:  []string{"worker"},
+		Short:       "Work the tasks of queues by a command or a URL, as pgqueue-worker does",
+		Example: "  pgqueue work --queue mail --exec './send.sh' -c 4\n" +
+			"  pgqueue work --queue hooks --http https://example.com/hook --until-empty=30s\n" +
+			"  pgqueue work --help",
+		GroupID: cmdutil.GroupServer,
+
+		DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if code := workerrun.Main("pgqueue work", f.Version, args, f.IO.Out, f.IO.Err); code != program.ExitDone {
+				return &cmdutil.Exit{Code: code}
+			}
+			return nil
+		},
+	}
+}
 
 func newRunCommand(f *factory.Factory) *cobra.Command {
 	var cfg run.Config
