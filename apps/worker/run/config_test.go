@@ -189,20 +189,20 @@ func TestUsage(t *testing.T) {
 		{"-q", "mail", "--http", "https://example.org/", "--permanent-status", "forty"},
 	} {
 		t.Run("exit code 2: "+strings.Join(args, " "), func(t *testing.T) {
-			if code := Main("test", args, io.Discard, io.Discard); code != program.ExitUsage {
+			if code := Main("pgqueue-worker", "test", args, io.Discard, io.Discard); code != program.ExitUsage {
 				t.Errorf("exit code %d", code)
 			}
 		})
 	}
 	t.Run("exit code 1 when the database cannot be reached", func(t *testing.T) {
-		if code := Main("test", []string{"-q", "mail", "--exec", "true", "--database-url", "postgres://127.0.0.1:1/x?connect_timeout=2"}, io.Discard, io.Discard); code != program.ExitFailed {
+		if code := Main("pgqueue-worker", "test", []string{"-q", "mail", "--exec", "true", "--database-url", "postgres://127.0.0.1:1/x?connect_timeout=2"}, io.Discard, io.Discard); code != program.ExitFailed {
 			t.Errorf("exit code %d", code)
 		}
 	})
 	t.Run("help and version are printed on standard output", func(t *testing.T) {
 		for _, arg := range []string{"--help", "--version"} {
 			var out strings.Builder
-			if code := Main("v1.2.3", []string{arg}, &out, io.Discard); code != program.ExitDone || !strings.Contains(out.String(), "pgqueue-worker") {
+			if code := Main("pgqueue-worker", "v1.2.3", []string{arg}, &out, io.Discard); code != program.ExitDone || !strings.Contains(out.String(), "pgqueue-worker") {
 				t.Errorf("%s: exit code %d\n%s", arg, code, out.String())
 			}
 		}
