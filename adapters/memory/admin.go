@@ -163,13 +163,7 @@ func (s *Store) matchTasks(namespace string, f queue.TaskFilter, now time.Time) 
 
 	return func(yield func(*record) bool) {
 		for r := range from.eachNewestFirst() {
-			t := &r.task
-			if !r.lane.gone && !r.lane.isPastRetention(r, now) &&
-				(len(f.Statuses) == 0 || slices.Contains(f.Statuses, t.Status)) &&
-				(f.Worker == "" || f.Worker == t.Worker) &&
-				(f.CreatedAfter.IsZero() || t.CreatedAt.After(f.CreatedAfter)) &&
-				(f.CreatedBefore.IsZero() || t.CreatedAt.Before(f.CreatedBefore)) &&
-				!yield(r) {
+			if !r.lane.gone && !r.lane.isPastRetention(r, now) && f.Matches(&r.task) && !yield(r) {
 				return
 			}
 		}
@@ -247,8 +241,9 @@ func (s *Store) applyToSelection(ctx context.Context, namespace string, sel queu
 			return b, err
 		}
 
-		// A full step behind the end of the time sets the cursor of the next call.
-		if done++; sel.Within > 0 && done%bulkStep == 0 && time.Since(began) >= sel.Within {
+		// A full step behind the end of the time, or the limit, sets the cursor of the next call.
+		done++
+		if done == sel.Limit || sel.Within > 0 && done%bulkStep == 0 && time.Since(began) >= sel.Within {
 			b.Next = queue.BulkCursor(id)
 			break
 		}

@@ -26,6 +26,13 @@ const mostCounted = 1_000
 // lists of many waiting tasks with the oldest first.
 const mostSeen = 10_000
 
+// The tasks of which a step of a search for a text reads the payloads. The first step is small, because payloads may have
+// 1 MiB each, and a search must get on within its time.
+const (
+	textStepFirst = 64
+	textStepMost  = 1024
+)
+
 // edgeQueues limits the queues in which a list looks up the ids of a time. The ids of one queue suffice for all queues.
 const edgeQueues = 16
 
@@ -44,6 +51,7 @@ type listing struct {
 	count    int64 // sum of the kept counts over the filter's queues and statuses
 	counted  bool  // the kept counts answer the filter
 	up       bool  // ascending ids
+	rowLimit int   // rows of a queue that a bounded walk reads; 0 = a share of mostSeen
 }
 
 // way is a walk over the tasks of some statuses.
@@ -76,6 +84,9 @@ var (
 	walkReleased = makeWalk("list.released")
 	walkUnwell   = makeWalk("list.unwell")
 	walkWorker   = makeWalk("list.worker")
+	walkKey      = makeWalk("list.key")
+	walkFinished = makeWalk("list.finished")
+	walkText     = makeWalk("list.text")
 )
 
 var (
@@ -106,7 +117,7 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 
 	// A filter may name a status twice; a walk must not list its tasks twice.
 	for _, st := range orAll(f.Statuses) {
-		if c := statusCodes[st]; !slices.Contains(l.statuses, c) {
+		if c := statusCodes[st]; !slices.Contains(l.statuses, c) && (st.Finished() || f.FinishedAfter.IsZero() && f.FinishedBefore.IsZero()) {
 			l.statuses = append(l.statuses, c)
 		}
 	}
@@ -125,15 +136,24 @@ func (s *Store) planListing(ctx context.Context, op, namespace string, f queue.T
 		}
 	}
 
-	l.counted = f.Worker == "" && f.CreatedAfter.IsZero() && f.CreatedBefore.IsZero()
-	l.ways = chooseWalks(l.statuses, f.Worker != "", waiting <= fewWaiting, up)
+	l.counted = f.SelectsByState()
+	l.ways = chooseWalks(f, l.statuses, waiting <= fewWaiting, up)
+	if f.Text != "" {
+		l.rowLimit = textStepMost
+	}
 	return l, s.findEdges(ctx, op, l, stats)
 }
 
-// chooseWalks returns the statements that walk the tasks of the given statuses.
-func chooseWalks(statuses []int16, worker, few, up bool) []way {
+// chooseWalks returns the statements that walk the tasks of a filter with the given statuses.
+func chooseWalks(f queue.TaskFilter, statuses []int16, few, up bool) []way {
 	switch {
-	case worker:
+	case f.Key != "":
+		return []way{{walkKey, statuses}}
+	case f.Text != "":
+		return []way{{walkText, statuses}}
+	case !f.FinishedAfter.IsZero() || !f.FinishedBefore.IsZero():
+		return []way{{walkFinished, statuses}}
+	case f.Worker != "":
 		return []way{{walkWorker, statuses}}
 	case len(statuses) == len(queue.Statuses()):
 		return []way{{walkAny, statuses}}
@@ -172,7 +192,12 @@ func chooseWalks(statuses []int16, worker, few, up bool) []way {
 
 // findEdges narrows l to the ids that belong to the times of its filter.
 func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []queueCounts) error {
-	if l.filter.CreatedAfter.IsZero() && l.filter.CreatedBefore.IsZero() || len(l.queues) == 0 {
+	// A task was created before it was finished, so the end of both ranges bounds its id.
+	createdBefore := l.filter.CreatedBefore
+	if t := l.filter.FinishedBefore; !t.IsZero() && (createdBefore.IsZero() || t.Before(createdBefore)) {
+		createdBefore = t
+	}
+	if l.filter.CreatedAfter.IsZero() && createdBefore.IsZero() || len(l.queues) == 0 {
 		return nil
 	}
 
@@ -200,8 +225,8 @@ func (s *Store) findEdges(ctx context.Context, op string, l *listing, stats []qu
 		}
 	}
 
-	if t := l.filter.CreatedBefore; !t.IsZero() {
-		return edge(t.Add(edgeSlack), &l.before)
+	if !createdBefore.IsZero() {
+		return edge(createdBefore.Add(edgeSlack), &l.before)
 	}
 	return nil
 }
@@ -231,13 +256,7 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 
 	var rows []taskPlace
 	for _, w := range l.ways {
-		args := append(l.filterArgs(w.statuses), arg("from_id", from), arg("before_id", before), arg("offset", offset), arg("limit", limit))
-		if l.filter.Worker != "" {
-			args = append(args, arg("worker", l.filter.Worker))
-		}
-		if l.isBounded() {
-			args = append(args, arg("row_limit", max(mostSeen/len(l.queues), 200)))
-		}
+		args := append(l.walkArgs(w), arg("from_id", from), arg("before_id", before), arg("offset", offset), arg("limit", limit))
 
 		each := scanRows(placeColumns, func(one taskPlace) { rows = append(rows, one) })
 		if err := s.db.Query(ctx, op, w.walk.inOrder(l.up), each, args...); err != nil {
@@ -270,7 +289,80 @@ func (s *Store) walkRows(ctx context.Context, op string, l *listing, behind int6
 }
 
 // isBounded reports whether the walks of l limit the rows that they read, because no index serves them.
-func (l *listing) isBounded() bool { return l.filter.Worker != "" || l.up && l.ways[0].walk == walkAll }
+func (l *listing) isBounded() bool {
+	switch l.ways[0].walk {
+	case walkWorker, walkFinished, walkText:
+		return true
+	case walkAll:
+		return l.up
+	}
+	return false
+}
+
+// walkArgs returns the arguments of a walk except for its range.
+func (l *listing) walkArgs(w way) []sqltext.Arg {
+	f := l.filter
+	args := l.filterArgs(w.statuses)
+	switch w.walk {
+	case walkWorker:
+		args = append(args, arg("worker", f.Worker))
+	case walkKey, walkFinished, walkText:
+		args = append(args, arg("worker", textPointer(f.Worker)),
+			arg("finished_after", timePointer(f.FinishedAfter)), arg("finished_before", timePointer(f.FinishedBefore)))
+	}
+
+	switch w.walk {
+	case walkKey:
+		args = append(args, arg("key", f.Key), arg("text", textPointer(f.Text)))
+	case walkText:
+		args = append(args, arg("text", f.Text))
+	}
+
+	if l.isBounded() {
+		args = append(args, arg("row_limit", cmp.Or(l.rowLimit, max(mostSeen/len(l.queues), 200))))
+	}
+	return args
+}
+
+// searchText is walkRows for a filter with a text that no key narrows. It walks in steps until it has limit tasks, has looked
+// at queue.MaxTextExamined, or queue.MaxTextTime is over, and returns how many it looked at. The first step runs in any case.
+func (s *Store) searchText(ctx context.Context, op string, l *listing, behind int64, offset, limit int) (out found, examined int64, err error) {
+	deadline := time.Now().Add(queue.MaxTextTime)
+	bounded, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+
+	step := *l
+	step.rowLimit = textStepFirst
+	for {
+		began := time.Now()
+		call := bounded
+		if examined == 0 {
+			call = ctx
+		}
+		f, err := s.walkRows(call, op, &step, behind, 0, offset+limit-len(out.tasks))
+		if err != nil && examined > 0 && bounded.Err() != nil && ctx.Err() == nil {
+			break // the time is over within a step: the next page begins with it
+		}
+		if err != nil {
+			return out, examined, err
+		}
+
+		out.tasks = append(out.tasks, f.tasks...)
+		out.more, out.end = f.more, f.end
+		examined += int64(step.rowLimit)
+		if !f.more || len(out.tasks) >= offset+limit || examined >= queue.MaxTextExamined || !time.Now().Before(deadline) {
+			break
+		}
+
+		behind = f.end
+		if time.Since(began) < queue.MaxTextTime/10 {
+			step.rowLimit = min(2*step.rowLimit, textStepMost, int(queue.MaxTextExamined-examined))
+		}
+	}
+
+	out.tasks = out.tasks[min(offset, len(out.tasks)):]
+	return out, examined, nil
+}
 
 // sortPlaces sorts places by id, ascending if up is set.
 func sortPlaces(places []taskPlace, up bool) {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"math/rand/v2"
@@ -72,8 +73,8 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 		behind = maxID
 	}
 
-	for began := time.Now(); ; {
-		some, last, err := pick(behind)
+	for began, left := time.Now(), cmp.Or(sel.Limit, math.MaxInt); ; {
+		some, last, err := pick(behind, min(bulkStep, left))
 		if err != nil {
 			return total, err
 		}
@@ -86,6 +87,7 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			if behind = some.tasks[fit-1].id; fit < len(some.tasks) {
 				last, some.more = false, false
 			}
+			left -= fit
 		}
 
 		// A walk that reached its bound on rows goes on behind the last row that it read.
@@ -98,28 +100,28 @@ func (s *Store) bulk(ctx context.Context, namespace string, sel queue.Selection,
 			total.Next = queue.BulkCursor(max(behind, 1))
 		}
 
-		if sel.Within > 0 && time.Since(began) >= sel.Within {
+		if left == 0 || sel.Within > 0 && time.Since(began) >= sel.Within {
 			return total, nil
 		}
 	}
 }
 
-// bulkPick returns the next tasks of a selection behind an id, and reports whether they are the last.
-type bulkPick func(behind int64) (some found, last bool, err error)
+// bulkPick returns the next tasks of a selection behind an id, at most limit, and reports whether they are the last.
+type bulkPick func(behind int64, limit int) (some found, last bool, err error)
 
 // planBulk returns the function that picks the tasks of a selection, and whether it does so in ascending order. The function
 // is nil for a filter without tasks that the operation takes.
 func (s *Store) planBulk(ctx context.Context, namespace string, sel queue.Selection, o operation) (pick bulkPick, up bool, err error) {
 	if len(sel.IDs) > 0 {
-		return func(behind int64) (found, bool, error) { return pickIDs(sel.IDs, behind) }, true, nil
+		return func(behind int64, limit int) (found, bool, error) { return pickIDs(sel.IDs, behind, limit) }, true, nil
 	}
 
 	l, err := s.planBulkListing(ctx, namespace, *sel.Filter, o)
 	if err != nil || l == nil {
 		return nil, false, err
 	}
-	return func(behind int64) (found, bool, error) {
-		some, err := s.walkRows(ctx, o.op, l, behind, 0, bulkStep)
+	return func(behind int64, limit int) (found, bool, error) {
+		some, err := s.walkRows(ctx, o.op, l, behind, 0, limit)
 		return some, len(some.tasks) == 0 && !some.more, err
 	}, l.up, nil
 }
@@ -227,18 +229,18 @@ func (s *Store) finishLocked(
 	return last
 }
 
-// pickIDs returns the next ids of a selection after the id behind, in ascending order. It reports whether they are the
-// last.
-func pickIDs(ids []int64, behind int64) (found, bool, error) {
+// pickIDs returns the next ids of a selection after the id behind, at most limit, in ascending order. It reports whether they
+// are the last.
+func pickIDs(ids []int64, behind int64, limit int) (found, bool, error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
 	from, _ := slices.BinarySearch(sorted, behind+1)
 	rest := sorted[from:]
 
 	var some found
-	for _, id := range rest[:min(len(rest), bulkStep)] {
+	for _, id := range rest[:min(len(rest), limit)] {
 		some.tasks = append(some.tasks, taskPlace{id: id})
 	}
-	return some, len(rest) <= bulkStep, nil
+	return some, len(rest) <= limit, nil
 }
 
 // listPlaceIDs returns the ids of places.

@@ -153,7 +153,15 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		return page, queue.WithOp(op, err)
 	}
 
-	found, err := s.walkRows(ctx, op, l, behind, q.Offset, q.Limit+1)
+	walk := func() (found, error) { return s.walkRows(ctx, op, l, behind, q.Offset, q.Limit+1) }
+	searches := l.ways[0].walk == walkText
+	if searches {
+		walk = func() (f found, err error) {
+			f, page.Examined, err = s.searchText(ctx, op, l, behind, q.Offset, q.Limit+1)
+			return f, err
+		}
+	}
+	found, err := walk()
 	if err != nil {
 		return page, err
 	}
@@ -179,7 +187,11 @@ func (s *Store) ListTasks(ctx context.Context, namespace string, q queue.TaskQue
 		page.Next = encodeCursor(found.end, q.OldestFirst)
 	}
 
-	// A page that holds the whole list already shows the count.
+	// A page that holds the whole list already shows the count. To count the rest of a search would be another search.
+	if searches {
+		page.Count, page.AtLeast = int64(len(page.Tasks)), page.Next != "" || q.Cursor != "" || q.Offset > 0
+		return page, nil
+	}
 	if !l.counted && q.Cursor == "" && q.Offset == 0 && whole {
 		page.Count, page.AtLeast = int64(seen-fit+len(page.Tasks)), found.more
 		return page, nil

@@ -141,6 +141,18 @@ func describeFilter(f *queue.TaskFilter) (name, text string) {
 	if !normal.CreatedBefore.IsZero() {
 		parts = append(parts, "created_before="+normal.CreatedBefore.UTC().Format(time.RFC3339Nano))
 	}
+	if !normal.FinishedAfter.IsZero() {
+		parts = append(parts, "finished_after="+normal.FinishedAfter.UTC().Format(time.RFC3339Nano))
+	}
+	if !normal.FinishedBefore.IsZero() {
+		parts = append(parts, "finished_before="+normal.FinishedBefore.UTC().Format(time.RFC3339Nano))
+	}
+	if normal.Key != "" {
+		parts = append(parts, fmt.Sprintf("key=%q", normal.Key))
+	}
+	if normal.Text != "" { // a part of a payload, which the audit never has
+		parts = append(parts, fmt.Sprintf("text of %d bytes", len(normal.Text)))
+	}
 	return normal.Queue, strings.Join(parts, " ")
 }
 

@@ -219,6 +219,10 @@ func (g *guard) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPag
 		return queue.TaskPage{}, err
 	}
 
+	if err := g.checkText(ctx, &q.TaskFilter); err != nil {
+		return queue.TaskPage{}, err
+	}
+
 	page, err := g.next.ListTasks(ctx, q)
 	for i, t := range page.Tasks {
 		page.Tasks[i] = g.redactTask(ctx, t)
@@ -235,6 +239,18 @@ func (g *guard) checkFilter(s Scope, action queue.Action, f *queue.TaskFilter) e
 		return g.demandQueue("queue", s, action)
 	}
 	return queue.At("queue", checkQueue(s, action, g.namespace, f.Queue))
+}
+
+// checkText returns an error when f searches payloads that the principal may not read: each answer would show a part of them.
+func (g *guard) checkText(ctx context.Context, f *queue.TaskFilter) error {
+	if f == nil || f.Text == "" {
+		return nil
+	}
+	s, err := findActionScope(ctx, queue.ActionTaskPayload, g.namespace)
+	if err == nil {
+		err = g.checkFilter(s, queue.ActionTaskPayload, f)
+	}
+	return queue.At("text", err)
 }
 
 func (g *guard) CancelTasks(ctx context.Context, s queue.Selection) (queue.Bulk, error) {
@@ -254,6 +270,9 @@ func (g *guard) DeleteTasks(ctx context.Context, s queue.Selection) (queue.Bulk,
 func (g *guard) changeTasks(ctx context.Context, op queue.Op, sel queue.Selection, do func(context.Context, queue.Selection) (queue.Bulk, error)) (queue.Bulk, error) {
 	s, err := g.scope(ctx, op)
 	if err != nil {
+		return queue.Bulk{}, err
+	}
+	if err := g.checkText(ctx, sel.Filter); err != nil {
 		return queue.Bulk{}, err
 	}
 	if s.All() {

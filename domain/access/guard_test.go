@@ -217,6 +217,22 @@ func (f fakeService) ListQueueStatuses(context.Context) ([]*queue.QueueStats, er
 	return []*queue.QueueStats{{Queue: "bills"}, {Queue: "mail"}}, nil
 }
 
+func (f fakeService) explain(method, name string) *queue.Explanation {
+	f.note(method)
+	hold := &queue.Hold{Task: 1, Worker: "w"}
+	return &queue.Explanation{Queue: name, Reasons: []queue.Reason{{Code: queue.ReasonConcurrency, Hold: hold}}}
+}
+
+func (f fakeService) ExplainTask(_ context.Context, id int64) (*queue.Explanation, error) {
+	e := f.explain("ExplainTask", taskQueues[id])
+	_, err := fakeTask(id)
+	return e, err
+}
+
+func (f fakeService) ExplainQueue(_ context.Context, name string) (*queue.Explanation, error) {
+	return f.explain("ExplainQueue", name), nil
+}
+
 func (f fakeService) CreateTicker(_ context.Context, m queue.TickerMeta) (*queue.Ticker, error) {
 	f.note("CreateTicker")
 	return &queue.Ticker{Name: m.Name}, nil
@@ -423,6 +439,14 @@ var guarded = map[string]struct {
 	}},
 	"ListQueueStatuses": {byList, "queue.read", func(ctx context.Context, s queue.Service, _ string, _ int64) error {
 		_, err := s.ListQueueStatuses(ctx)
+		return err
+	}},
+	"ExplainTask": {byID, "task.read", func(ctx context.Context, s queue.Service, _ string, id int64) error {
+		_, err := s.ExplainTask(ctx, id)
+		return err
+	}},
+	"ExplainQueue": {byName, "queue.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.ExplainQueue(ctx, name)
 		return err
 	}},
 	"CreateTicker": {byFilter, "ticker.manage task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {
@@ -980,4 +1004,40 @@ func BenchmarkGuard(b *testing.B) {
 			_, _ = guard.ReleaseTasks(ctx, nil)
 		}
 	})
+}
+
+// TestGuardKeepsTextsOfPayloads: a filter by a text of payloads would show parts of them, so it needs the right to read them.
+func TestGuardKeepsTextsOfPayloads(t *testing.T) {
+	filter := queue.TaskFilter{Queue: "mail", Text: "x"}
+	for _, c := range []struct {
+		grants []string
+		want   queue.Kind
+	}{
+		{[]string{"observer@own"}, queue.KindDenied},
+		{[]string{"observer@own", "operator@own/bills"}, queue.KindDenied},
+		{[]string{"viewer@own/mail"}, ""},
+		{[]string{"operator@own"}, ""},
+	} {
+		guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
+		if _, err := guard.ListTasks(as(t, "id", c.grants...), queue.TaskQuery{TaskFilter: filter}); queue.KindOf(err) != c.want {
+			t.Errorf("%v: a list: %v, want %q", c.grants, err, c.want)
+		}
+		_, err := guard.CancelTasks(as(t, "id", append(c.grants, "admin@other")...), queue.Selection{Filter: &filter})
+		if slices.Contains(c.grants, "operator@own") != (err == nil) {
+			t.Errorf("%v: a cancel: %v", c.grants, err)
+		}
+	}
+}
+
+// TestGuardHidesHolds: the explanation of a queue names tasks and workers only to principals that may read its tasks.
+func TestGuardHidesHolds(t *testing.T) {
+	for grant, want := range map[string]bool{
+		"producer@own": false, "worker@own/mail": false, "observer@own": true, "operator@own/mail": true,
+	} {
+		guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
+		e, err := guard.ExplainQueue(as(t, "id", grant), "mail")
+		if err != nil || (e.Reasons[0].Hold != nil) != want {
+			t.Errorf("%s: got %+v, %v, want the hold %v", grant, e, err, want)
+		}
+	}
 }

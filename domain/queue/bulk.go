@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -17,6 +18,9 @@ type Selection struct {
 	Cursor string
 	// Within is how long the call works before it answers with what it did and Next. 0 works until all is done.
 	Within time.Duration
+	// Limit is the most tasks that the call looks at before it answers so; at most MaxSelection, 0 = no limit. Callers
+	// show progress with it, and stop between two calls.
+	Limit int
 }
 
 // Normalize checks s: either ids or a filter, at most MaxBatch ids.
@@ -52,7 +56,7 @@ func (s Selection) Normalize() (Selection, error) {
 		return s, err
 	}
 
-	return s, CheckDuration("within", s.Within, 0)
+	return s, cmp.Or(CheckDuration("within", s.Within, 0), CheckInt("limit", s.Limit, 0, MaxSelection))
 }
 
 // Bulk answers a bulk operation.
@@ -86,11 +90,11 @@ func (b *Bulk) Add(step Bulk) {
 }
 
 // InSteps has step work off s, each call at most within long, until nothing is left, step fails or ctx ends, and counts
-// up. The answer beside an error counts the steps before it, and its Next continues behind them. When s has a Within, one step
-// is all that its caller wants.
+// up. The answer beside an error counts the steps before it, and its Next continues behind them. When s has a Within or a Limit,
+// one step is all that its caller wants.
 func InSteps(ctx context.Context, s Selection, within time.Duration, step func(context.Context, Selection) (Bulk, error)) (Bulk, error) {
-	if s.Within != 0 {
-		s.Within = min(s.Within, within)
+	if s.Within != 0 || s.Limit != 0 {
+		s.Within = min(cmp.Or(s.Within, within), within)
 		return step(ctx, s)
 	}
 

@@ -54,6 +54,14 @@ const (
 	// MaxRetainBytes bounds what a retain may ask for instead: 8 MiB. A Store call of several retains that has read so
 	// much begins no further one of them.
 	MaxRetainBytes = 8 << 20
+	// MaxFilterTextBytes bounds the text that a filter searches in payloads.
+	MaxFilterTextBytes = 255
+	// MaxTextExamined bounds the tasks that one call looks at to find a text in payloads; the next page goes on behind them.
+	MaxTextExamined = 100_000
+	// MaxTextTime bounds the time of one call that looks for a text; the next page goes on where it ended.
+	MaxTextTime = 2 * time.Second
+	// MaxSelection bounds the limit of a step of a bulk operation.
+	MaxSelection = 10_000
 	// MaxWait bounds how long a retain or an await may block.
 	MaxWait = 10 * time.Minute
 	// BulkStep is how long a call of a long operation (a bulk move, a clean) works before it answers with what it did and

@@ -337,6 +337,36 @@ func (o *observedService[S]) ListQueueStatuses(ctx context.Context) ([]*QueueSta
 	return out0, err
 }
 
+func (o *observedService[S]) ExplainTask(ctx context.Context, id int64) (*Explanation, error) {
+	call := Call{Op: OpExplainTask, Namespace: o.namespace}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *Explanation
+		return none0, err
+	}
+	out0, err := o.next.ExplainTask(ctx, id)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *Explanation
+		return none0, fault
+	}
+	return out0, err
+}
+
+func (o *observedService[S]) ExplainQueue(ctx context.Context, name string) (*Explanation, error) {
+	call := Call{Op: OpExplainQueue, Namespace: o.namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *Explanation
+		return none0, err
+	}
+	out0, err := o.next.ExplainQueue(ctx, name)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *Explanation
+		return none0, fault
+	}
+	return out0, err
+}
+
 func (o *observedService[S]) CreateTicker(ctx context.Context, meta TickerMeta) (*Ticker, error) {
 	call := Call{Op: OpCreateTicker, Namespace: o.namespace, Name: meta.Name}
 	ctx, state, err := o.observer.Start(ctx, call)
@@ -630,6 +660,21 @@ func (o *observedStore[S]) EndedTasks(ctx context.Context, namespace string, ids
 	out0, err := o.next.EndedTasks(ctx, namespace, ids)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 []int64
+		return none0, fault
+	}
+	return out0, err
+}
+
+func (o *observedStore[S]) ReadFacts(ctx context.Context, namespace string, name string, t *Task) (StoreFacts, error) {
+	call := Call{Op: OpReadFacts, Namespace: namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 StoreFacts
+		return none0, err
+	}
+	out0, err := o.next.ReadFacts(ctx, namespace, name, t)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 StoreFacts
 		return none0, fault
 	}
 	return out0, err

@@ -30,6 +30,8 @@ const (
 	OpCleanQueueWithin
 	OpQueueStats
 	OpListQueueStatuses
+	OpExplainTask
+	OpExplainQueue
 	OpCreateTicker
 	OpRegisterTicker
 	OpGetTicker
@@ -67,6 +69,7 @@ const (
 
 	OpCreateAndRetain
 	OpGetTasks
+	OpReadFacts
 	OpEndedTasks
 	OpTakeTicks
 	OpSettleTicks
@@ -199,6 +202,9 @@ var operations = [opCount]Operation{
 	OpQueueStats:        {"QueueStats", "QueueStatuses", "Show the counts of a queue", EffectNone, CostRow, ActionQueueRead},
 	OpListQueueStatuses: {"ListQueueStatuses", "QueueStatuses", "Show the counts of every queue", EffectNone, CostAll, ActionQueueRead},
 
+	OpExplainTask:  {"ExplainTask", "Explanations", "Show why a task does not run, and until when", EffectNone, CostRow, ActionTaskRead},
+	OpExplainQueue: {"ExplainQueue", "Explanations", "Show why no task of a queue is retained, and until when", EffectNone, CostRow, ActionQueueRead},
+
 	OpCreateTicker:   {"CreateTicker", "Tickers", "Create a ticker", EffectRepeats, CostRow, ActionTickerManage},
 	OpRegisterTicker: {"RegisterTicker", "Tickers", "Create or update a ticker", EffectIdempotent, CostRow, ActionTickerManage},
 	OpGetTicker:      {"GetTicker", "Tickers", "Get a ticker", EffectNone, CostRow, ActionTickerRead},
@@ -232,6 +238,7 @@ var operations = [opCount]Operation{
 
 	OpCreateAndRetain: {"CreateAndRetain", "TaskStore", "Create tasks and retain tasks in one commit", EffectRepeats, CostBatch, ""},
 	OpGetTasks:        {"GetTasks", "TaskAdmin", "Get tasks by ids", EffectNone, CostBatch, ""},
+	OpReadFacts:       {"ReadFacts", "TaskAdmin", "Read the facts that explain a wait", EffectNone, CostRow, ""},
 	OpEndedTasks:      {"EndedTasks", "TaskAdmin", "List the finished tasks among ids", EffectNone, CostBatch, ""},
 	OpTakeTicks:       {"TakeTicks", "TickerStore", "Fire due tickers without a queue", EffectLease, CostBatch, ""},
 	OpSettleTicks:     {"SettleTicks", "TickerStore", "Settle or give back ticks", EffectIdempotent, CostBatch, ""},

@@ -20,6 +20,7 @@ type Service interface {
 	Tasks
 	Queues
 	QueueStatuses
+	Explanations
 	Tickers
 	TickerRuns
 	Events
@@ -129,6 +130,14 @@ type QueueStatuses interface {
 	QueueStats(ctx context.Context, name string) (*QueueStats, error)
 	// ListQueueStatuses returns the stats of every queue of the namespace in the order of names.
 	ListQueueStatuses(ctx context.Context) ([]*QueueStats, error)
+}
+
+// Explanations says why work does not proceed, in words and codes, and until when. It scans no tasks.
+type Explanations interface {
+	// ExplainTask returns the reasons why a task is not running, or KindNotFound.
+	ExplainTask(ctx context.Context, id int64) (*Explanation, error)
+	// ExplainQueue returns the reasons why no task of a queue is retained, or KindNotFound.
+	ExplainQueue(ctx context.Context, name string) (*Explanation, error)
 }
 
 // Tickers manages tickers.

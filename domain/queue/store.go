@@ -96,6 +96,9 @@ type TaskAdmin interface {
 	// EndedTasks returns those of ids that are finished, or not there. It reads no payloads: the await of
 	// many tasks asks it again and again.
 	EndedTasks(ctx context.Context, namespace string, ids []int64) ([]int64, error)
+	// ReadFacts returns what the store knows of a queue, and of t, a task of it; nil = of the queue alone. It reads a bounded
+	// number of rows. KindNotFound for an unknown queue.
+	ReadFacts(ctx context.Context, namespace, name string, t *Task) (StoreFacts, error)
 	// ListTasks reads no more than a page holds: its limit, or MaxPageBytes.
 	ListTasks(ctx context.Context, namespace string, q TaskQuery) (TaskPage, error)
 	// CancelTasks, RetryTasks and DeleteTasks work off a selection behind its cursor in bounded steps, each atomic, until

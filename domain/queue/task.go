@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -414,6 +415,13 @@ type TaskFilter struct {
 	Worker        string
 	CreatedAfter  time.Time // exclusive
 	CreatedBefore time.Time // exclusive
+	// Key is the idempotency key of the tasks: at most one of each queue.
+	Key string
+	// FinishedAfter and FinishedBefore, both exclusive, select finished tasks alone.
+	FinishedAfter  time.Time
+	FinishedBefore time.Time
+	// Text occurs in the payload, byte by byte in the JSON as it was sent. It needs a Queue, because it reads payloads.
+	Text string
 }
 
 // Normalize checks f and normalises its queue's name.
@@ -438,12 +446,53 @@ func (f TaskFilter) Normalize() (TaskFilter, error) {
 		}
 	}
 
-	return f, cmp.Or(CheckTime("created_after", f.CreatedAfter), CheckTime("created_before", f.CreatedBefore))
+	if f.Text != "" && f.Queue == "" {
+		return f, Invalid("text", fmt.Sprintf("must come with a queue, got %.64q without one; name the queue", f.Text))
+	}
+
+	return f, cmp.Or(
+		CheckTime("created_after", f.CreatedAfter), CheckTime("created_before", f.CreatedBefore),
+		CheckTime("finished_after", f.FinishedAfter), CheckTime("finished_before", f.FinishedBefore),
+		CheckKey(f.Key), checkFilterText(f.Text),
+	)
+}
+
+// checkFilterText checks the text of a filter.
+func checkFilterText(s string) error {
+	if len(s) > MaxFilterTextBytes {
+		return Invalid("text", fmt.Sprintf("must have at most %d bytes, got %d", MaxFilterTextBytes, len(s)))
+	}
+	return checkStorableText("text", s)
+}
+
+// selectsFinished reports whether f selects finished tasks alone, by their end.
+func (f TaskFilter) selectsFinished() bool {
+	return !f.FinishedAfter.IsZero() || !f.FinishedBefore.IsZero()
+}
+
+// SelectsByState reports whether f selects by queue and status alone, which kept counts answer.
+func (f TaskFilter) SelectsByState() bool {
+	return f.Worker == "" && f.CreatedAfter.IsZero() && f.CreatedBefore.IsZero() && f.Key == "" && !f.selectsFinished() && f.Text == ""
+}
+
+// Matches reports whether f selects t, except for its queue.
+func (f TaskFilter) Matches(t *Task) bool {
+	return (len(f.Statuses) == 0 || slices.Contains(f.Statuses, t.Status)) &&
+		(f.Worker == "" || f.Worker == t.Worker) &&
+		(f.Key == "" || f.Key == t.Key) &&
+		isBetween(t.CreatedAt, f.CreatedAfter, f.CreatedBefore) &&
+		(!f.selectsFinished() || t.Status.Finished() && isBetween(t.FinishedAt, f.FinishedAfter, f.FinishedBefore)) &&
+		(f.Text == "" || strings.Contains(string(t.Payload), f.Text))
+}
+
+// isBetween reports whether t is later than after and earlier than before, where these are set.
+func isBetween(t, after, before time.Time) bool {
+	return (after.IsZero() || t.After(after)) && (before.IsZero() || t.Before(before))
 }
 
 // IsEmpty reports whether f selects every task.
 func (f TaskFilter) IsEmpty() bool {
-	return f.Queue == "" && len(f.Statuses) == 0 && f.Worker == "" && f.CreatedAfter.IsZero() && f.CreatedBefore.IsZero()
+	return f.Queue == "" && len(f.Statuses) == 0 && f.SelectsByState()
 }
 
 // TaskQuery is a TaskFilter and which page of it.
@@ -460,10 +509,13 @@ type TaskPage struct {
 	// Count is how many tasks match in all.
 	Count int64
 	// AtLeast says that more tasks than Count may match: counting them all would take long. It is so only of filters by
-	// worker or times that many tasks match, or that take a look at many.
+	// worker, times or text that many tasks match, or that take a look at many.
 	AtLeast bool
+	// Examined is how many tasks a search for a text has looked at to make this page, at most MaxTextExamined; the search goes
+	// on with Next. 0 without a text.
+	Examined int64
 	// Next is the cursor of the next page, "" at the end. Only that marks the end: a page may be shorter than its limit,
-	// because it reached MaxPageBytes. Where no index serves the filter (by worker, or waiting tasks the oldest first), a
+	// because it reached MaxPageBytes. Where no index serves the filter (by worker, finish time or text, or waiting tasks the oldest first), a
 	// page may even be empty, because many other tasks lie between.
 	Next string
 }

@@ -123,6 +123,96 @@ func testList(e *env) {
 			}
 		}
 	})
+	e.it("a list is filtered by key, by finish time and by a text of the payload", func(e *env) {
+		e.queue("a", queue.QueueMeta{RetryDelay: new(1000 * time.Hour)})
+		e.queue("b", queue.QueueMeta{})
+		ann := e.create("a", queue.TaskMeta{Key: "k", Payload: json.RawMessage(`{"to": "ann", "big": 12345678901234567890}`)})
+		bob := e.create("a", queue.TaskMeta{Key: "other", Payload: json.RawMessage(`{"to":"bob"}`)})
+		same := e.create("b", queue.TaskMeta{Key: "k", Payload: json.RawMessage(`"100% ann_"`)})
+		open := e.create("a", queue.TaskMeta{Payload: json.RawMessage(`{"to":"cid"}`)})
+
+		e.advance(10 * time.Hour)
+		early := e.release(e.hold("a"), queue.OutcomeSuccess, "")
+		e.advance(10 * time.Hour)
+		e.release(e.retain("bee", 1, "a")[0], queue.OutcomePermanent, "")
+		e.release(e.hold("b"), queue.OutcomeSuccess, "")
+		e.release(e.hold("a"), queue.OutcomeFailure, "")
+		noon := early.FinishedAt.Add(time.Hour)
+
+		for _, c := range []struct {
+			name string
+			f    queue.TaskFilter
+			want []int64
+		}{
+			{"key", queue.TaskFilter{Key: "k"}, []int64{ann.ID, same.ID}},
+			{"key of a queue", queue.TaskFilter{Queue: "b", Key: "k"}, []int64{same.ID}},
+			{"unknown key", queue.TaskFilter{Key: "K"}, nil},
+			{"key and status", queue.TaskFilter{Key: "k", Statuses: []queue.Status{queue.StatusFailed}}, nil},
+			{"key and time", queue.TaskFilter{Key: "k", FinishedAfter: noon}, []int64{same.ID}},
+			{"key and creation", queue.TaskFilter{Key: "k", CreatedAfter: noon}, nil},
+			{"key and worker", queue.TaskFilter{Key: "other", Worker: "bee"}, []int64{bob.ID}},
+			{"key and text", queue.TaskFilter{Queue: "a", Key: "k", Text: "bob"}, nil},
+			{"finished before", queue.TaskFilter{FinishedBefore: noon}, []int64{ann.ID}},
+			{"finished after", queue.TaskFilter{FinishedAfter: noon}, []int64{bob.ID, same.ID}},
+			{"finished at that time", queue.TaskFilter{FinishedAfter: early.FinishedAt, FinishedBefore: noon}, nil},
+			{"finished and waiting", queue.TaskFilter{FinishedAfter: early.CreatedAt, Statuses: []queue.Status{queue.StatusRetry}}, nil},
+			{"finished with a status", queue.TaskFilter{FinishedAfter: noon, Statuses: []queue.Status{queue.StatusFailed}}, []int64{bob.ID}},
+			{"finished by a worker", queue.TaskFilter{FinishedAfter: noon, Worker: "w"}, []int64{same.ID}},
+			{"finished and created", queue.TaskFilter{FinishedAfter: noon, CreatedAfter: noon}, nil},
+			{"text", queue.TaskFilter{Queue: "a", Text: `"ann`}, []int64{ann.ID}},
+			{"text as it was sent", queue.TaskFilter{Queue: "a", Text: `: "ann", "big": 12345678901234567890`}, []int64{ann.ID}},
+			{"text in another case", queue.TaskFilter{Queue: "a", Text: "ANN"}, nil},
+			{"text without patterns", queue.TaskFilter{Queue: "b", Text: "% ann_"}, []int64{same.ID}},
+			{"text like a pattern", queue.TaskFilter{Queue: "b", Text: "%_"}, nil},
+			{"text and status", queue.TaskFilter{Queue: "a", Text: "to", Statuses: []queue.Status{queue.StatusRetry}}, []int64{open.ID}},
+			{"text and finish time", queue.TaskFilter{Queue: "a", Text: "to", FinishedAfter: noon}, []int64{bob.ID}},
+			{"text and worker", queue.TaskFilter{Queue: "a", Text: "to", Worker: "bee"}, []int64{bob.ID}},
+			{"text and creation", queue.TaskFilter{Queue: "a", Text: "to", CreatedAfter: noon}, nil},
+		} {
+			want := append([]int64{}, c.want...)
+			up := e.listOldest(c.f, queue.Page{})
+			page := e.list(c.f, queue.Page{})
+			if !slices.Equal(ids(up.Tasks), want) || up.Count != int64(len(want)) {
+				e.Errorf("%s, the oldest first: %v (%d), want %v", c.name, ids(up.Tasks), up.Count, want)
+			}
+			slices.Reverse(want)
+			if !slices.Equal(ids(page.Tasks), want) || page.Count != int64(len(want)) || page.Next != "" {
+				e.Errorf("%s: %v (%d), want %v", c.name, ids(page.Tasks), page.Count, want)
+			}
+			b, err := e.s.DeleteTasks(e.ctx(), e.ns, queue.Selection{Filter: &c.f, DryRun: true})
+			e.ok(err)
+			if b.Matched != int64(len(want)) {
+				e.Errorf("%s: a selection matched %d, want %d", c.name, b.Matched, len(want))
+			}
+		}
+	})
+	e.it("pages by key, finish time and text go on behind their cursors", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		e.createN("q", 7)
+		e.finish("q", 7, queue.OutcomePermanent)
+		all := ids(e.list(queue.TaskFilter{}, queue.Page{}).Tasks)
+		for _, f := range []queue.TaskFilter{
+			{FinishedAfter: e.now().Add(-time.Hour)}, {Queue: "q", Text: "{}"},
+		} {
+			for _, oldest := range []bool{false, true} {
+				got := []int64{}
+				cursor := ""
+				for pages := 0; pages < 20; pages++ {
+					page, err := e.s.ListTasks(e.ctx(), e.ns, queue.TaskQuery{TaskFilter: f, Page: queue.Page{Limit: 3, Cursor: cursor}, OldestFirst: oldest})
+					e.ok(err)
+					got = append(got, ids(page.Tasks)...)
+					if cursor = page.Next; cursor == "" {
+						break
+					}
+				}
+				if oldest {
+					slices.Reverse(got)
+				}
+				e.equal("ids", got, all)
+			}
+			e.equal("ids behind an offset", ids(e.list(f, queue.Page{Limit: 3, Offset: 2}).Tasks), all[2:5])
+		}
+	})
 	e.it("a list by worker has what it held last, however that ended", func(e *env) {
 		e.queue("q", queue.QueueMeta{RetryDelay: new(time.Hour)})
 		e.createN("q", 6)

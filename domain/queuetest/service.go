@@ -40,6 +40,7 @@ func TestService(t *testing.T, h ServiceHarness) {
 		{"await", serveAwait},
 		{"queues", serveQueues},
 		{"stats and workers", serveStats},
+		{"explanations", serveExplanations},
 		{"tickers", serveTickers},
 		{"ticker loops", serveTickerLoops},
 		{"events", serveEvents},

@@ -12,8 +12,12 @@ func serveTasks(v *svc) {
 	v.it("a list is filtered, newest first, by offset or by cursor", func(v *svc) {
 		v.queue("a", queue.QueueMeta{})
 		v.queue("b", queue.QueueMeta{})
-		inA, inB := v.createN("a", 12), v.createN("b", 3)
+		inA, inB := v.createN("a", 12), v.createN("b", 2)
+		inB = append(inB, v.create("b", queue.TaskMeta{Key: "k", Payload: []byte(`{"to": "ann"}`)}).ID)
 		held := v.hold("a")
+		v.queue("c", queue.QueueMeta{})
+		v.create("c", queue.TaskMeta{})
+		v.release(v.hold("c"), queue.OutcomePermanent)
 		slices.Reverse(inA)
 		page, err := v.s.ListTasks(v.ctx(), queue.TaskQuery{TaskFilter: queue.TaskFilter{Queue: "A"}, Page: queue.Page{Limit: 5, Offset: 2}})
 		v.ok(err)
@@ -33,11 +37,15 @@ func serveTasks(v *svc) {
 			f queue.TaskFilter
 			n int
 		}{
-			"statuses": {queue.TaskFilter{Statuses: []queue.Status{queue.StatusRetained, queue.StatusFailed}}, 1},
-			"worker":   {queue.TaskFilter{Worker: "w"}, 1},
+			"statuses": {queue.TaskFilter{Statuses: []queue.Status{queue.StatusRetained, queue.StatusExpired}}, 1},
+			"worker":   {queue.TaskFilter{Queue: "a", Worker: "w"}, 1},
 			"both":     {queue.TaskFilter{Queue: "b", Statuses: []queue.Status{queue.StatusNew}}, 3},
-			"after":    {queue.TaskFilter{CreatedAfter: held.CreatedAt.Add(-time.Hour)}, 15},
+			"after":    {queue.TaskFilter{CreatedAfter: held.CreatedAt.Add(-time.Hour)}, 16},
 			"before":   {queue.TaskFilter{CreatedBefore: held.CreatedAt.Add(-time.Hour)}, 0},
+			"key":      {queue.TaskFilter{Key: "k"}, 1},
+			"text":     {queue.TaskFilter{Queue: "b", Text: `"ann"`}, 1},
+			"finished": {queue.TaskFilter{FinishedAfter: held.CreatedAt.Add(-time.Hour)}, 1},
+			"earlier":  {queue.TaskFilter{FinishedBefore: held.CreatedAt.Add(-time.Hour)}, 0},
 		} {
 			page, err := v.s.ListTasks(v.ctx(), queue.TaskQuery{TaskFilter: c.f})
 			v.ok(err)
@@ -46,6 +54,20 @@ func serveTasks(v *svc) {
 			}
 		}
 		v.equal("in b", len(inB), 3)
+	})
+	v.it("a text of a filter is bounded, and needs a queue", func(v *svc) {
+		for _, f := range []queue.TaskFilter{
+			{Text: "ann"}, {Queue: "q", Text: long(queue.MaxFilterTextBytes + 1)}, {Queue: "q", Text: "a\x00b"},
+		} {
+			_, err := v.s.ListTasks(v.ctx(), queue.TaskQuery{TaskFilter: f})
+			v.invalid(err, queue.KindInvalid, "text")
+			_, err = v.s.CancelTasks(v.ctx(), queue.Selection{Filter: &f})
+			v.invalid(err, queue.KindInvalid, "text")
+		}
+		_, err := v.s.ListTasks(v.ctx(), queue.TaskQuery{TaskFilter: queue.TaskFilter{Key: long(queue.MaxKeyBytes + 1)}})
+		v.invalid(err, queue.KindInvalid, "key")
+		_, err = v.s.ListTasks(v.ctx(), queue.TaskQuery{TaskFilter: queue.TaskFilter{Queue: "q", Text: long(queue.MaxFilterTextBytes)}})
+		v.ok(err)
 	})
 	v.it("tasks are cancelled, retried and deleted by ids, and each refusal is reported", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})

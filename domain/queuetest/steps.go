@@ -77,6 +77,36 @@ func testSteps(e *env) {
 			}
 		})
 	}
+	e.it("a step with a limit moves no more, and its cursor goes on", func(e *env) {
+		e.queue("q", queue.QueueMeta{})
+		made := e.createN("q", 1100)
+		e.finish("q", 1100, queue.OutcomePermanent)
+		for name, s := range map[string]queue.Selection{
+			"a filter": {Filter: &queue.TaskFilter{Queue: "q", Statuses: []queue.Status{queue.StatusFailed}}, Limit: 700},
+			"ids":      {IDs: made, Limit: 700},
+		} {
+			s.DryRun = true
+			first, err := e.s.RetryTasks(e.ctx(), e.ns, s)
+			e.ok(err)
+			if first.Matched != 700 || first.Moved != 0 || first.Next == "" {
+				e.Errorf("%s: a dry run of 700: %+v", name, first)
+			}
+			s.Cursor = first.Next
+			rest, err := e.s.RetryTasks(e.ctx(), e.ns, s)
+			e.ok(err)
+			e.equal(name+": the rest", []any{rest.Matched, rest.Next}, []any{int64(400), ""})
+		}
+
+		s := queue.Selection{Filter: &queue.TaskFilter{Queue: "q"}, Limit: 1}
+		b, err := e.s.RetryTasks(e.ctx(), e.ns, s)
+		e.ok(err)
+		e.equal("moved", b.Moved, int64(1))
+		e.equal("the oldest", e.get(made[0]).Status, queue.StatusNew)
+		s.Cursor = b.Next
+		_, err = e.s.RetryTasks(e.ctx(), e.ns, s)
+		e.ok(err)
+		e.equal("the next", []queue.Status{e.get(made[1]).Status, e.get(made[2]).Status}, []queue.Status{queue.StatusNew, queue.StatusFailed})
+	})
 	e.it("a selection by ids reports each id once over all steps", func(e *env) {
 		e.queue("q", queue.QueueMeta{})
 		made := e.createN("q", 700)
@@ -202,9 +232,16 @@ func serveSteps(v *svc) {
 		v.invalid(err, queue.KindInvalid, "cursor")
 		_, err = v.s.DeleteTasks(v.ctx(), queue.Selection{Filter: filter, Within: -1})
 		v.invalid(err, queue.KindInvalid, "within")
+		b, err = v.s.DeleteTasks(v.ctx(), queue.Selection{Filter: filter, Limit: 300})
+		v.ok(err)
+		v.equal("deleted", []any{b.Moved, b.Next != ""}, []any{int64(300), true})
+		for _, limit := range []int{-1, queue.MaxSelection + 1} {
+			_, err = v.s.DeleteTasks(v.ctx(), queue.Selection{Filter: filter, Limit: limit})
+			v.invalid(err, queue.KindInvalid, "limit")
+		}
 		b, err = v.s.DeleteTasks(v.ctx(), queue.Selection{Filter: filter})
 		v.ok(err)
-		v.equal("deleted", b.Moved, int64(1300))
+		v.equal("deleted", b.Moved, int64(1000))
 	})
 	v.it("a step of a clean says whether there may be more", func(v *svc) {
 		v.queue("q", queue.QueueMeta{})

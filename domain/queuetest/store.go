@@ -87,6 +87,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"events", testEvents},
 		{"bounded events", testBoundedEvents},
 		{"workers", testWorkers},
+		{"facts", testFacts},
 		{"retention", testRetention},
 		{"namespaces", testNamespaces},
 		{"limits", testLimits},

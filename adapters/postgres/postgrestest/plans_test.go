@@ -371,7 +371,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		values := map[string]string{
 			"queue_ids": fmt.Sprintf("array[%d]", mail), "from_id": "0", "before_id": "9223372036854775807", "created_after": after,
 			"created_before": "null", "offset": "0", "limit": strconv.Itoa(limit), "statuses": "'{" + statuses + "}'", "worker": worker,
-			"row_limit": "10000",
+			"row_limit": "10000", "key": "'order-17'", "text": "'ann'", "finished_after": after, "finished_before": "null",
 		}
 		if parameters[name] == nil { // derived from the walk in the other direction
 			name = strings.TrimSuffix(name, ".up")
@@ -435,6 +435,11 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a count of waiting tasks by time", "list.all", list("list.all", "1", "'epoch'", count, ""), "task_pkey", 30_000},
 		{"a count of released tasks by time", "list.released", list("list.released", "4", "'epoch'", count, ""), "done_pkey", 10_000},
 		{"a count of failed tasks by time", "list.unwell", list("list.unwell", "5", "'epoch'", count, ""), "done_queue_id_status_task_id_idx", 10_000},
+		{"the task of a key", "list.key", list("list.key", everything, "null", page, "null"), "task_key_pkey", 300},
+		{"a page of tasks by their end", "list.finished", list("list.finished", "5", "'epoch'", page, "null"), "done_pkey", 12_000},
+		{"a page of tasks by their end that has none", "list.finished", list("list.finished", "5", "'9999-01-01'", page, "null"), "done_pkey", 12_000},
+		{"a step of a search for a text", "list.text", list("list.text", everything, "null", page, "null"), "task_pkey", 6000},
+		{"the facts of a queue", "why.facts", []string{"1000", strconv.Itoa(mail), "null", "1"}, "delayed_pkey", 3000},
 		{"the ids of a time", "list.edge", []string{"now()", fmt.Sprintf("array[%d, %d]", mail, quiet)}, "task_pkey", 1000},
 		{"tasks past retention that are counted still", "list.hidden", list("list.hidden", everything, "null", 100_000, ""), "done_finished_at_idx", 600},
 		{"a page of events", "event.list", []string{"'1:1:'", "'tests'", "''", "'0'", "0", "null", "'{}'", "100"}, "event_pkey", 1000},

@@ -170,6 +170,62 @@ select w.queue_id, w.id from (
 ) w (queue_id, id)
 order by w.id desc limit @offset::bigint + @limit::bigint
 
+-- name: list.key
+-- By the key alone: one probe of each queue. The present state decides about all other conditions.
+select n.queue_id, n.id from unnest(@queue_ids::integer[]) u (queue_id)
+cross join lateral (select k.task_id from pgqueue.task_key k where k.queue_id = u.queue_id and k.key = @key::text offset 0) k
+cross join lateral (
+    select n.queue_id, n.id from pgqueue.task_now n
+    where n.queue_id = u.queue_id and n.id = k.task_id and n.id >= @from_id and n.id < @before_id and n.status = any (@statuses::smallint[])
+      and (@worker::text is null or n.worker = @worker)
+      and (@created_after::timestamptz is null or n.created_at > @created_after) and (@created_before::timestamptz is null or n.created_at < @created_before)
+      and (@finished_after::timestamptz is null or n.finished_at > @finished_after) and (@finished_before::timestamptz is null or n.finished_at < @finished_before)
+      and (@text::text is null or strpos(n.payload::text, @text) > 0) offset 0
+) n
+order by n.id desc offset @offset::bigint limit @limit::bigint
+
+-- name: list.finished
+-- Finished tasks by their end. No index has it, because that would cost each release, so a walk reads at most @row_limit rows
+-- of a queue. Rows of queue 0 mark the end of the walk, before their ids. The caller applies the offset.
+select d.queue_id, i.id from unnest(@queue_ids::integer[]) u (queue_id)
+cross join lateral (select q.retention, q.ttl from pgqueue.queue q where q.id = u.queue_id offset 0) q
+cross join lateral (
+    select case when d.nth <= @row_limit::bigint then d.queue_id else 0 end, greatest(d.task_id, @from_id), least(d.task_id + d.n, @before_id) - 1
+    from (
+        select d.queue_id, d.task_id, d.n, d.worker, d.status, d.finished_at, row_number() over (order by d.task_id desc)
+        from pgqueue.done d
+        where d.queue_id = u.queue_id and d.task_id > @from_id - 32 and d.task_id < @before_id and d.task_id + d.n > @from_id
+        order by d.task_id desc limit @row_limit::bigint + 1
+    ) d (queue_id, task_id, n, worker, status, finished_at, nth)
+    where d.nth > @row_limit::bigint or d.status = any (@statuses::smallint[]) and (@worker::text is null or d.worker = @worker)
+      and (@finished_after::timestamptz is null or d.finished_at > @finished_after) and (@finished_before::timestamptz is null or d.finished_at < @finished_before)
+      and d.finished_at + pgqueue.stay(q.retention, q.ttl) > (select pgqueue.clock())
+    order by d.task_id desc limit @offset::bigint + @limit::bigint
+) d (queue_id, first, last)
+cross join lateral generate_series(d.first, d.last) i (id)
+where d.queue_id = 0 or @created_after::timestamptz is null and @created_before::timestamptz is null or exists (
+    select 1 from pgqueue.task t where t.queue_id = d.queue_id and t.id = i.id
+      and (@created_after is null or t.created_at > @created_after) and (@created_before is null or t.created_at < @created_before) offset 0)
+order by i.id desc limit @offset::bigint + @limit::bigint
+
+-- name: list.text
+-- A text in payloads. No index has it: a walk reads the payloads of at most @row_limit tasks of a queue, as list.finished.
+select w.queue_id, w.id from unnest(@queue_ids::integer[]) u (queue_id)
+cross join lateral (
+    select case when t.nth <= @row_limit::bigint then t.queue_id else 0 end, t.id from (
+        select t.queue_id, t.id, t.payload, row_number() over (order by t.id desc) from pgqueue.task t
+        where t.queue_id = u.queue_id and t.id >= @from_id and t.id < @before_id
+        order by t.id desc limit @row_limit::bigint + 1
+    ) t (queue_id, id, payload, nth)
+    where t.nth > @row_limit::bigint or strpos(t.payload::text, @text::text) > 0 and exists (
+        select 1 from pgqueue.task_now n where n.queue_id = t.queue_id and n.id = t.id and n.status = any (@statuses::smallint[])
+          and (@worker::text is null or n.worker = @worker)
+          and (@created_after::timestamptz is null or n.created_at > @created_after) and (@created_before::timestamptz is null or n.created_at < @created_before)
+          and (@finished_after::timestamptz is null or n.finished_at > @finished_after) and (@finished_before::timestamptz is null or n.finished_at < @finished_before) offset 0)
+    order by t.id desc limit @offset::bigint + @limit::bigint
+) w (queue_id, id)
+order by w.id desc limit @offset::bigint + @limit::bigint
+
 -- name: list.edge
 -- The id from which on tasks were created at @at or later, by binary search: ids and created_at grow together, except for
 -- tasks created at the same moment.

@@ -43,7 +43,7 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 		Namespace: c.namespace, Filter: wire.TaskFilter(&q.TaskFilter), Page: wire.Page(q.Page), OldestFirst: q.OldestFirst,
 	})
 	return readAnswer(res, err, func(r *wire.Reader, res *pb.ListTasksResponse) queue.TaskPage {
-		return queue.TaskPage{Tasks: r.Tasks(res.GetTasks()), Count: res.GetCount(), AtLeast: res.GetAtLeast(), Next: res.GetNext()}
+		return queue.TaskPage{Tasks: r.Tasks(res.GetTasks()), Count: res.GetCount(), AtLeast: res.GetAtLeast(), Examined: res.GetExamined(), Next: res.GetNext()}
 	})
 }
 

@@ -97,7 +97,7 @@ func (s tasks) ListTasks(ctx context.Context, req *pb.ListTasksRequest) (*pb.Lis
 	if err := s.boundRead(ctx, queue.TaskBytes(p.Tasks)); err != nil {
 		return nil, err
 	}
-	return &pb.ListTasksResponse{Tasks: wire.Tasks(p.Tasks), Count: p.Count, AtLeast: p.AtLeast, Next: p.Next}, nil
+	return &pb.ListTasksResponse{Tasks: wire.Tasks(p.Tasks), Count: p.Count, AtLeast: p.AtLeast, Examined: p.Examined, Next: p.Next}, nil
 }
 
 func (s tasks) AwaitTask(ctx context.Context, req *pb.AwaitTaskRequest) (*pb.AwaitTaskResponse, error) {

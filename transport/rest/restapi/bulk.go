@@ -12,16 +12,21 @@ import (
 
 // Selection selects tasks for a bulk operation: by ids, or by a filter with at least one condition.
 type Selection struct {
-	IDs           []int64 `json:"ids,omitempty" doc:"The tasks; excludes the filter" example:"[1,2]"`
-	Queue         *string `json:"queue,omitempty" doc:"Tasks of this queue" example:"mail"`
-	Status        Strings `json:"status,omitempty" doc:"Tasks in one of these statuses; one may be given as text" example:"[\"failed\"]"`
-	Worker        *string `json:"worker,omitempty" doc:"Tasks this worker held last" example:"w1"`
-	CreatedAfter  *Time   `json:"created_after,omitempty" doc:"Tasks created later" example:"2026-01-02T15:04:05Z"`
-	CreatedBefore *Time   `json:"created_before,omitempty" doc:"Tasks created earlier" example:"2026-01-03T15:04:05Z"`
-	DryRun        *bool   `json:"dry_run,omitempty" doc:"Count and change nothing" example:"true"`
+	IDs            []int64 `json:"ids,omitempty" doc:"The tasks; excludes the filter" example:"[1,2]"`
+	Queue          *string `json:"queue,omitempty" doc:"Tasks of this queue" example:"mail"`
+	Status         Strings `json:"status,omitempty" doc:"Tasks in one of these statuses; one may be given as text" example:"[\"failed\"]"`
+	Worker         *string `json:"worker,omitempty" doc:"Tasks this worker held last" example:"w1"`
+	CreatedAfter   *Time   `json:"created_after,omitempty" doc:"Tasks created later" example:"2026-01-02T15:04:05Z"`
+	CreatedBefore  *Time   `json:"created_before,omitempty" doc:"Tasks created earlier" example:"2026-01-03T15:04:05Z"`
+	FinishedAfter  *Time   `json:"finished_after,omitempty" doc:"Tasks that ended later" example:"2026-01-02T15:04:05Z"`
+	FinishedBefore *Time   `json:"finished_before,omitempty" doc:"Tasks that ended earlier" example:"2026-01-03T15:04:05Z"`
+	Key            *string `json:"key,omitempty" doc:"Tasks with this idempotency key" example:"order-17"`
+	Text           *string `json:"text,omitempty" doc:"Tasks with this text in their payload, byte by byte as it was sent; needs queue" example:"ann@example.com"`
+	DryRun         *bool   `json:"dry_run,omitempty" doc:"Count and change nothing" example:"true"`
 
 	Cursor string    `json:"cursor,omitempty" doc:"The next of the answer before: go on there; the rest of the selection must be the same" example:"b2s"`
 	Within *Duration `json:"within,omitempty" doc:"How long to work before answering, at most 5 s, which is the default" example:"2s"`
+	Limit  *int      `json:"limit,omitempty" minimum:"1" maximum:"10000" doc:"The most tasks to look at before answering; absent = no limit" example:"1000"`
 }
 
 // SelectionOf converts s for the wire.
@@ -30,12 +35,17 @@ func SelectionOf(s queue.Selection) Selection {
 	if s.DryRun {
 		out.DryRun = &s.DryRun
 	}
+	if s.Limit != 0 {
+		out.Limit = &s.Limit
+	}
 	if f := s.Filter; f != nil {
 		out.Queue, out.Worker = pointerTo(f.Queue), pointerTo(f.Worker)
 		for _, st := range f.Statuses {
 			out.Status = append(out.Status, string(st))
 		}
 		out.CreatedAfter, out.CreatedBefore = TimeOf(f.CreatedAfter), TimeOf(f.CreatedBefore)
+		out.FinishedAfter, out.FinishedBefore = TimeOf(f.FinishedAfter), TimeOf(f.FinishedBefore)
+		out.Key, out.Text = pointerTo(f.Key), pointerTo(f.Text)
 	}
 	return out
 }
@@ -50,7 +60,15 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 		return out, err
 	}
 
-	f := queue.TaskFilter{Queue: textAt(s.Queue), Worker: textAt(s.Worker)}
+	if s.Limit != nil {
+		// Read as absent, 0 would mean no limit.
+		if err := queue.CheckInt("limit", *s.Limit, 1, queue.MaxSelection); err != nil {
+			return out, err
+		}
+		out.Limit = *s.Limit
+	}
+
+	f := queue.TaskFilter{Queue: textAt(s.Queue), Worker: textAt(s.Worker), Key: textAt(s.Key), Text: textAt(s.Text)}
 	for _, st := range s.Status {
 		f.Statuses = append(f.Statuses, queue.Status(st))
 	}
@@ -58,6 +76,12 @@ func (s Selection) Domain() (out queue.Selection, err error) {
 		return out, err
 	}
 	if f.CreatedBefore, err = s.CreatedBefore.inFilter("created_before"); err != nil {
+		return out, err
+	}
+	if f.FinishedAfter, err = s.FinishedAfter.inFilter("finished_after"); err != nil {
+		return out, err
+	}
+	if f.FinishedBefore, err = s.FinishedBefore.inFilter("finished_before"); err != nil {
 		return out, err
 	}
 	if !f.IsEmpty() {
@@ -76,6 +100,8 @@ func (s Selection) checkEmpty() error {
 		{"queue", s.Queue != nil && strings.TrimSpace(*s.Queue) == ""},
 		{"status", s.Status != nil && len(s.Status) == 0},
 		{"worker", s.Worker != nil && *s.Worker == ""},
+		{"key", s.Key != nil && *s.Key == ""},
+		{"text", s.Text != nil && *s.Text == ""},
 	} {
 		if x.empty {
 			return queue.Invalid(x.field, "must not be empty; leave it out when it is not meant")

@@ -301,10 +301,11 @@ func dropNullValue(raw *json.RawMessage) {
 
 // List is a page of a list. Count is the total number, or a lower bound with AtLeast.
 type List[T any] struct {
-	Count   int64  `json:"count" doc:"How many there are in all" example:"1"`
-	AtLeast bool   `json:"at_least,omitempty" doc:"There may be more than count: counting tasks by worker or times ends where it would take long" example:"true"`
-	Body    []T    `json:"body" doc:"This page of them"`
-	Next    string `json:"next,omitempty" doc:"The cursor of the next page; absent at the end, and only there" example:"MTIz"`
+	Count    int64  `json:"count" doc:"How many there are in all" example:"1"`
+	AtLeast  bool   `json:"at_least,omitempty" doc:"There may be more than count: counting tasks by worker, times or text ends where it would take long" example:"true"`
+	Examined int64  `json:"examined,omitempty" doc:"How many tasks a search for a text looked at to make this page; next goes on" example:"100000"`
+	Body     []T    `json:"body" doc:"This page of them"`
+	Next     string `json:"next,omitempty" doc:"The cursor of the next page; absent at the end, and only there" example:"MTIz"`
 }
 
 // Each converts a list. The result is never nil, because an empty list is [] on the wire.

@@ -105,6 +105,7 @@ var (
 	ResumeQueue   = routeNamed(queue.OpUpdateQueue, http.MethodPost, "/queue/{name}/resume", "resume-queue", "Resume a paused queue")
 	CleanQueue    = routeOf(queue.OpCleanQueue, http.MethodPost, "/queue/{name}/clean")
 	GetQueueStats = routeNamed(queue.OpQueueStats, http.MethodGet, "/queue/{name}/stats", "get-queue-stats", "Get the statistics of a queue")
+	ExplainQueue  = routeOf(queue.OpExplainQueue, http.MethodGet, "/queue/{name}/why")
 	ListStats     = declareRoute(Route{
 		Op: queue.OpListQueueStatuses, Method: http.MethodGet, Path: "/stats",
 		ID: "list-queue-stats", Tag: "queue", Summary: "Get the statistics of every queue",
@@ -128,6 +129,7 @@ var (
 	CancelTasks    = routeOf(queue.OpCancelTasks, http.MethodPost, "/task/cancel")
 	RetryTasks     = routeOf(queue.OpRetryTasks, http.MethodPost, "/task/retry")
 	DeleteTasks    = routeOf(queue.OpDeleteTasks, http.MethodPost, "/task/delete")
+	ExplainTask    = routeOf(queue.OpExplainTask, http.MethodGet, "/task/{id}/why")
 	AwaitTask      = routeOf(queue.OpAwaitTask, http.MethodGet, "/task/{id}/result")
 
 	ListTickers   = routeNamed(queue.OpListTickers, http.MethodGet, "/ticker", "", "List the tickers, or stream their ticks")

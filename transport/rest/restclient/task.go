@@ -97,12 +97,16 @@ func (c *Client) ListTasks(ctx context.Context, q queue.TaskQuery) (queue.TaskPa
 
 	setTimeValue(v, "created_after", q.CreatedAfter)
 	setTimeValue(v, "created_before", q.CreatedBefore)
+	setTimeValue(v, "finished_after", q.FinishedAfter)
+	setTimeValue(v, "finished_before", q.FinishedBefore)
+	setTextValue(v, "key", q.Key)
+	setTextValue(v, "text", q.Text)
 	if q.OldestFirst {
 		v.Set("order", "oldest")
 	}
 
 	tasks, list, err := fetchList[restapi.Task](ctx, c, request{route: restapi.ListTasks, query: v})
-	return queue.TaskPage{Tasks: tasks, Count: list.Count, AtLeast: list.AtLeast, Next: list.Next}, err
+	return queue.TaskPage{Tasks: tasks, Count: list.Count, AtLeast: list.AtLeast, Examined: list.Examined, Next: list.Next}, err
 }
 
 // CancelTasks cancels waiting tasks and requests the cancel of retained ones from their workers.

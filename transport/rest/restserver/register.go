@@ -18,6 +18,7 @@ import (
 func (s *Server) registerRoutes() {
 	s.registerQueues()
 	s.registerTasks()
+	s.registerExplanations()
 	s.registerTickers()
 	s.registerTokens()
 	s.registerSessions()

@@ -13,11 +13,15 @@ import (
 
 type (
 	listTasksInput struct {
-		Queue         input.Name    `query:"queue" example:"mail" doc:"Only tasks of this queue"`
-		Status        []string      `query:"status,explode" enum:"new,retry,retained,released,failed,expired,cancelled" example:"new" doc:"Only tasks in this status; repeat it for several"`
-		Worker        string        `query:"worker" maxLength:"255" example:"w1" doc:"Only tasks that this worker held last, 1 to 255 bytes"`
-		CreatedAfter  input.Instant `query:"created_after" example:"2026-01-02T15:04:05Z" doc:"Only tasks created later"`
-		CreatedBefore input.Instant `query:"created_before" example:"2026-01-03T15:04:05Z" doc:"Only tasks created earlier"`
+		Queue          input.Name    `query:"queue" example:"mail" doc:"Only tasks of this queue"`
+		Status         []string      `query:"status,explode" enum:"new,retry,retained,released,failed,expired,cancelled" example:"new" doc:"Only tasks in this status; repeat it for several"`
+		Worker         string        `query:"worker" maxLength:"255" example:"w1" doc:"Only tasks that this worker held last, 1 to 255 bytes"`
+		CreatedAfter   input.Instant `query:"created_after" example:"2026-01-02T15:04:05Z" doc:"Only tasks created later"`
+		CreatedBefore  input.Instant `query:"created_before" example:"2026-01-03T15:04:05Z" doc:"Only tasks created earlier"`
+		FinishedAfter  input.Instant `query:"finished_after" example:"2026-01-02T15:04:05Z" doc:"Only tasks that ended later"`
+		FinishedBefore input.Instant `query:"finished_before" example:"2026-01-03T15:04:05Z" doc:"Only tasks that ended earlier"`
+		Key            string        `query:"key" maxLength:"255" example:"order-17" doc:"Only tasks with this idempotency key"`
+		Text           string        `query:"text" maxLength:"255" example:"ann@example.com" doc:"Only tasks with this text in their payload, byte by byte as it was sent; needs queue, and the right to read payloads"`
 		input.Page
 		Order string `query:"order" enum:"newest,oldest" example:"oldest" doc:"Which tasks come first; newest is the default"`
 	}
@@ -43,7 +47,8 @@ func (s *Server) registerTasks() {
 
 	registerOperation(s, operation{
 		Route: restapi.ListTasks,
-		text:  "The count is of all tasks that match, the body is this page. A page ends early when it reaches 3 MiB; only the absence of next marks the end.",
+		text: "The count is of all tasks that match, the body is this page. A page ends early when it reaches 3 MiB; only the absence of next marks the end. " +
+			"A search for a text looks at most at 100,000 tasks, for 2 seconds: examined says how many, and next goes on.",
 	}, listTasks)
 	registerOperation(s, operation{
 		Route: restapi.CreateTask, creates: true, status: http.StatusCreated, answers: []documentedAnswer{task},
@@ -83,6 +88,7 @@ func listTasks(c *call, in *listTasksInput) (*output[restapi.List[restapi.Task]]
 	query := queue.TaskQuery{Page: in.Domain(), TaskFilter: queue.TaskFilter{
 		Queue: string(in.Queue), Statuses: statusesOf(in.Status), Worker: in.Worker,
 		CreatedAfter: in.CreatedAfter.Value, CreatedBefore: in.CreatedBefore.Value,
+		FinishedAfter: in.FinishedAfter.Value, FinishedBefore: in.FinishedBefore.Value, Key: in.Key, Text: in.Text,
 	}}
 	switch in.Order {
 	case "", "newest":
@@ -103,7 +109,7 @@ func listTasks(c *call, in *listTasksInput) (*output[restapi.List[restapi.Task]]
 	c.afterAnswer(give)
 	return outputOf(func(p queue.TaskPage) restapi.List[restapi.Task] {
 		return restapi.List[restapi.Task]{
-			Count: p.Count, AtLeast: p.AtLeast, Body: restapi.Each(p.Tasks, restapi.TaskOf), Next: p.Next,
+			Count: p.Count, AtLeast: p.AtLeast, Examined: p.Examined, Body: restapi.Each(p.Tasks, restapi.TaskOf), Next: p.Next,
 		}
 	}, p, nil)
 }

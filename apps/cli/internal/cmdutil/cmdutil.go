@@ -399,6 +399,10 @@ func (x *Filter) Flags(f *factory.Factory, cmd *cobra.Command) {
 	fs.StringVar(&x.tasks.Worker, "worker", "", "only tasks this `worker` held last")
 	Time(fs, &x.tasks.CreatedAfter, "created-after", "only tasks created after this `time`")
 	Time(fs, &x.tasks.CreatedBefore, "created-before", "only tasks created before this `time`")
+	Time(fs, &x.tasks.FinishedAfter, "finished-after", "only tasks that ended after this `time`")
+	Time(fs, &x.tasks.FinishedBefore, "finished-before", "only tasks that ended before this `time`")
+	fs.StringVar(&x.tasks.Key, "key", "", "only tasks with this idempotency `key`")
+	fs.StringVar(&x.tasks.Text, "text", "", "only tasks with this `text` in their payload; needs --queue")
 	_ = cmd.RegisterFlagCompletionFunc("queue", QueueNames(f))
 	_ = cmd.RegisterFlagCompletionFunc("status", Statuses)
 }

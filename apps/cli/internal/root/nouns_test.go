@@ -33,6 +33,7 @@ var withoutCommand = map[queue.Op]string{
 	queue.OpRegisterQueue:    "for programs; create-queue and update-queue do its parts",
 	queue.OpRegisterTicker:   "for programs; create-ticker and update-ticker do its parts",
 	queue.OpCleanQueueWithin: "one step of clean-queue",
+	queue.OpExplainQueue:     "why --queue",
 	queue.OpQueueStats:       "stats with the name of a queue",
 	queue.OpListEvents:       "events --follow=false",
 	queue.OpLastEvent:        "events begins there by itself",

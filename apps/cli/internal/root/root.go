@@ -24,6 +24,7 @@ import (
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/top"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/transfer"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/watch"
+	"github.com/pgqueue/pgqueue/apps/cli/internal/cmd/why"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/cmdutil"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/factory"
 	"github.com/pgqueue/pgqueue/apps/cli/internal/output"
@@ -223,7 +224,7 @@ func New(f *factory.Factory) (_ *cobra.Command, started *bool) {
 // newCommands returns all commands of the contract. A command without a line of its own has the one of its operation.
 func newCommands(f *factory.Factory) []*cobra.Command {
 	commands := slices.Concat(
-		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), transfer.Commands(f),
+		serve.Commands(f), queues.Commands(f), task.Commands(f), ticker.Commands(f), watch.Commands(f), why.Commands(f), transfer.Commands(f),
 		top.Commands(f), bench.Commands(f), admin.Commands(f), token.Commands(f, admin.OpenTokens(f)), configure.Commands(f), []*cobra.Command{apply.Command(f)},
 	)
 	for _, c := range commands {

@@ -179,6 +179,7 @@ func TaskFilter(f *queue.TaskFilter) *pb.TaskFilter {
 	return &pb.TaskFilter{
 		Queue: optionalText(f.Queue), Status: statuses.numbersOfWords(f.Statuses), Worker: optionalText(f.Worker),
 		CreatedAfter: Time(f.CreatedAfter), CreatedBefore: Time(f.CreatedBefore),
+		FinishedAfter: Time(f.FinishedAfter), FinishedBefore: Time(f.FinishedBefore), Key: optionalText(f.Key), Text: optionalText(f.Text),
 	}
 }
 
@@ -202,10 +203,19 @@ func (r *Reader) TaskFilter(f *pb.TaskFilter) *queue.TaskFilter {
 	if f.Worker != nil && f.GetWorker() == "" {
 		r.recordFault("worker", "must not be empty; leave it out when it is not meant")
 	}
+	if f.Key != nil && f.GetKey() == "" {
+		r.recordFault("key", "must not be empty; leave it out when it is not meant")
+	}
+	if f.Text != nil && f.GetText() == "" {
+		r.recordFault("text", "must not be empty; leave it out when it is not meant")
+	}
 	return &queue.TaskFilter{
 		Queue: f.GetQueue(), Statuses: statuses.wordsOfNumbers(f.GetStatus()), Worker: f.GetWorker(),
-		CreatedAfter:  r.readFilterTime("created_after", f.GetCreatedAfter()),
-		CreatedBefore: r.readFilterTime("created_before", f.GetCreatedBefore()),
+		CreatedAfter:   r.readFilterTime("created_after", f.GetCreatedAfter()),
+		CreatedBefore:  r.readFilterTime("created_before", f.GetCreatedBefore()),
+		FinishedAfter:  r.readFilterTime("finished_after", f.GetFinishedAfter()),
+		FinishedBefore: r.readFilterTime("finished_before", f.GetFinishedBefore()),
+		Key:            f.GetKey(), Text: f.GetText(),
 	}
 }
 
@@ -223,14 +233,14 @@ func (r *Reader) Page(p *pb.Page) queue.Page {
 
 // Selection converts s for the wire.
 func Selection(s queue.Selection) *pb.Selection {
-	return &pb.Selection{Ids: s.IDs, Filter: TaskFilter(s.Filter), DryRun: s.DryRun, Cursor: s.Cursor, Within: Duration(s.Within)}
+	return &pb.Selection{Ids: s.IDs, Filter: TaskFilter(s.Filter), DryRun: s.DryRun, Cursor: s.Cursor, Within: Duration(s.Within), Limit: int64(s.Limit)}
 }
 
 // Selection reads s from the wire.
 func (r *Reader) Selection(s *pb.Selection) queue.Selection {
 	return queue.Selection{
 		IDs: s.GetIds(), Filter: r.TaskFilter(s.GetFilter()), DryRun: s.GetDryRun(), Cursor: s.GetCursor(),
-		Within: r.Duration("within", s.GetWithin()),
+		Within: r.Duration("within", s.GetWithin()), Limit: r.Int("limit", s.GetLimit()),
 	}
 }
 

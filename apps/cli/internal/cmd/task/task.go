@@ -144,7 +144,7 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 				return err
 			}
 
-			body := restapi.List[restapi.Task]{Count: found.Count, AtLeast: found.AtLeast, Body: restapi.Each(found.Tasks, restapi.TaskOf), Next: found.Next}
+			body := restapi.List[restapi.Task]{Count: found.Count, AtLeast: found.AtLeast, Examined: found.Examined, Body: restapi.Each(found.Tasks, restapi.TaskOf), Next: found.Next}
 			if err := output.List(p, body, "no tasks", taskColumns(f.Now())); err != nil {
 				return err
 			}
@@ -156,7 +156,11 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 					of = "at least " + of
 				}
 
-				p.Cut(len(found.Tasks), of, "the next page: --cursor "+found.Next)
+				more := "the next page: --cursor " + found.Next
+				if found.Examined > 0 {
+					more = fmt.Sprintf("%d tasks were searched; to search on: --cursor %s", found.Examined, found.Next)
+				}
+				p.Cut(len(found.Tasks), of, more)
 			}
 
 			return nil
@@ -170,7 +174,8 @@ func newListCommand(f *factory.Factory) *cobra.Command {
 	return cmd
 }
 
-// listTasks returns a full page, or the last. A list by worker may come in shorter pages.
+// listTasks returns a full page, or the last. A list by worker may come in shorter pages. A search for a text is one call,
+// because the next one may search as long again.
 func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue.TaskPage, error) {
 	page, err := svc.ListTasks(ctx, q)
 	if q.Limit == 0 {
@@ -178,7 +183,7 @@ func listTasks(ctx context.Context, svc queue.Service, q queue.TaskQuery) (queue
 	}
 
 	// A page by offset cannot go on by a cursor.
-	for err == nil && q.Offset == 0 && page.Next != "" && len(page.Tasks) < q.Limit {
+	for err == nil && q.Offset == 0 && page.Next != "" && q.Text == "" && len(page.Tasks) < q.Limit {
 		more := q
 		more.Cursor, more.Limit = page.Next, q.Limit-len(page.Tasks)
 		var rest queue.TaskPage

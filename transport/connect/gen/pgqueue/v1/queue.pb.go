@@ -1534,6 +1534,107 @@ func (x *ListQueueStatsResponse) GetStats() []*QueueStats {
 	return nil
 }
 
+// The request of QueueService.ExplainQueue.
+type ExplainQueueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty = the server's default.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Its name.
+	Queue         string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainQueueRequest) Reset() {
+	*x = ExplainQueueRequest{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainQueueRequest) ProtoMessage() {}
+
+func (x *ExplainQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainQueueRequest.ProtoReflect.Descriptor instead.
+func (*ExplainQueueRequest) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ExplainQueueRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ExplainQueueRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+// The response of QueueService.ExplainQueue.
+type ExplainQueueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reasons.
+	Explanation   *Explanation `protobuf:"bytes,1,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainQueueResponse) Reset() {
+	*x = ExplainQueueResponse{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainQueueResponse) ProtoMessage() {}
+
+func (x *ExplainQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainQueueResponse.ProtoReflect.Descriptor instead.
+func (*ExplainQueueResponse) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ExplainQueueResponse) GetExplanation() *Explanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
 var File_pgqueue_v1_queue_proto protoreflect.FileDescriptor
 
 const file_pgqueue_v1_queue_proto_rawDesc = "" +
@@ -1655,12 +1756,17 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\x15ListQueueStatsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"F\n" +
 	"\x16ListQueueStatsResponse\x12,\n" +
-	"\x05stats\x18\x01 \x03(\v2\x16.pgqueue.v1.QueueStatsR\x05stats*e\n" +
+	"\x05stats\x18\x01 \x03(\v2\x16.pgqueue.v1.QueueStatsR\x05stats\"I\n" +
+	"\x13ExplainQueueRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\"Q\n" +
+	"\x14ExplainQueueResponse\x129\n" +
+	"\vexplanation\x18\x01 \x01(\v2\x17.pgqueue.v1.ExplanationR\vexplanation*e\n" +
 	"\aBackoff\x12\x17\n" +
 	"\x13BACKOFF_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13BACKOFF_EXPONENTIAL\x10\x01\x12\x12\n" +
 	"\x0eBACKOFF_LINEAR\x10\x02\x12\x14\n" +
-	"\x10BACKOFF_CONSTANT\x10\x032\xfd\x05\n" +
+	"\x10BACKOFF_CONSTANT\x10\x032\xd5\x06\n" +
 	"\fQueueService\x12N\n" +
 	"\vCreateQueue\x12\x1e.pgqueue.v1.CreateQueueRequest\x1a\x1f.pgqueue.v1.CreateQueueResponse\x12Y\n" +
 	"\rRegisterQueue\x12 .pgqueue.v1.RegisterQueueRequest\x1a!.pgqueue.v1.RegisterQueueResponse\"\x03\x90\x02\x02\x12J\n" +
@@ -1672,7 +1778,8 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\n" +
 	"CleanQueue\x12\x1d.pgqueue.v1.CleanQueueRequest\x1a\x1e.pgqueue.v1.CleanQueueResponse\x12Y\n" +
 	"\rGetQueueStats\x12 .pgqueue.v1.GetQueueStatsRequest\x1a!.pgqueue.v1.GetQueueStatsResponse\"\x03\x90\x02\x01\x12\\\n" +
-	"\x0eListQueueStats\x12!.pgqueue.v1.ListQueueStatsRequest\x1a\".pgqueue.v1.ListQueueStatsResponse\"\x03\x90\x02\x01B\xac\x01\n" +
+	"\x0eListQueueStats\x12!.pgqueue.v1.ListQueueStatsRequest\x1a\".pgqueue.v1.ListQueueStatsResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\fExplainQueue\x12\x1f.pgqueue.v1.ExplainQueueRequest\x1a .pgqueue.v1.ExplainQueueResponse\"\x03\x90\x02\x01B\xac\x01\n" +
 	"\x0ecom.pgqueue.v1B\n" +
 	"QueueProtoP\x01ZEgithub.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1;pgqueuev1\xa2\x02\x03PXX\xaa\x02\n" +
 	"Pgqueue.V1\xca\x02\n" +
@@ -1691,7 +1798,7 @@ func file_pgqueue_v1_queue_proto_rawDescGZIP() []byte {
 }
 
 var file_pgqueue_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_pgqueue_v1_queue_proto_goTypes = []any{
 	(Backoff)(0),                   // 0: pgqueue.v1.Backoff
 	(*Queue)(nil),                  // 1: pgqueue.v1.Queue
@@ -1716,65 +1823,71 @@ var file_pgqueue_v1_queue_proto_goTypes = []any{
 	(*GetQueueStatsResponse)(nil),  // 20: pgqueue.v1.GetQueueStatsResponse
 	(*ListQueueStatsRequest)(nil),  // 21: pgqueue.v1.ListQueueStatsRequest
 	(*ListQueueStatsResponse)(nil), // 22: pgqueue.v1.ListQueueStatsResponse
-	(*durationpb.Duration)(nil),    // 23: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
-	(Status)(0),                    // 25: pgqueue.v1.Status
-	(*Page)(nil),                   // 26: pgqueue.v1.Page
+	(*ExplainQueueRequest)(nil),    // 23: pgqueue.v1.ExplainQueueRequest
+	(*ExplainQueueResponse)(nil),   // 24: pgqueue.v1.ExplainQueueResponse
+	(*durationpb.Duration)(nil),    // 25: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
+	(Status)(0),                    // 27: pgqueue.v1.Status
+	(*Page)(nil),                   // 28: pgqueue.v1.Page
+	(*Explanation)(nil),            // 29: pgqueue.v1.Explanation
 }
 var file_pgqueue_v1_queue_proto_depIdxs = []int32{
-	23, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
-	23, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
+	25, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
+	25, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 2: pgqueue.v1.Queue.backoff:type_name -> pgqueue.v1.Backoff
-	23, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
-	23, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
-	23, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
-	24, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
-	24, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
-	23, // 8: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
-	23, // 9: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
+	25, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
+	25, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
+	25, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
+	26, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
+	26, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
+	25, // 8: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
+	25, // 9: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 10: pgqueue.v1.QueueMeta.backoff:type_name -> pgqueue.v1.Backoff
-	23, // 11: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
-	23, // 12: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
-	23, // 13: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
+	25, // 11: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
+	25, // 12: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
+	25, // 13: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
 	4,  // 14: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
-	23, // 15: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
-	25, // 16: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
+	25, // 15: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
+	27, // 16: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
 	2,  // 17: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
 	1,  // 18: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
 	2,  // 19: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
 	1,  // 20: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
 	1,  // 21: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	26, // 22: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
+	28, // 22: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
 	1,  // 23: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
 	2,  // 24: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
 	1,  // 25: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
 	1,  // 26: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	23, // 27: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
+	25, // 27: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
 	3,  // 28: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
 	3,  // 29: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	5,  // 30: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
-	7,  // 31: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
-	9,  // 32: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
-	11, // 33: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
-	13, // 34: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
-	15, // 35: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
-	17, // 36: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
-	19, // 37: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
-	21, // 38: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
-	6,  // 39: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
-	8,  // 40: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
-	10, // 41: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
-	12, // 42: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
-	14, // 43: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
-	16, // 44: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
-	18, // 45: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
-	20, // 46: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
-	22, // 47: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
-	39, // [39:48] is the sub-list for method output_type
-	30, // [30:39] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	29, // 30: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
+	5,  // 31: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
+	7,  // 32: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
+	9,  // 33: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
+	11, // 34: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
+	13, // 35: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
+	15, // 36: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
+	17, // 37: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
+	19, // 38: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
+	21, // 39: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
+	23, // 40: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
+	6,  // 41: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
+	8,  // 42: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
+	10, // 43: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
+	12, // 44: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
+	14, // 45: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
+	16, // 46: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
+	18, // 47: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
+	20, // 48: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
+	22, // 49: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
+	24, // 50: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
+	41, // [41:51] is the sub-list for method output_type
+	31, // [31:41] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_queue_proto_init() }
@@ -1791,7 +1904,7 @@ func file_pgqueue_v1_queue_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_queue_proto_rawDesc), len(file_pgqueue_v1_queue_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -582,6 +582,15 @@ type TaskFilter struct {
 	CreatedAfter *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
 	// Exclusive.
 	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
+	// Exclusive; selects finished tasks alone.
+	FinishedAfter *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=finished_after,json=finishedAfter,proto3" json:"finished_after,omitempty"`
+	// Exclusive; selects finished tasks alone.
+	FinishedBefore *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=finished_before,json=finishedBefore,proto3" json:"finished_before,omitempty"`
+	// The idempotency key; refused when it is given and empty.
+	Key *string `protobuf:"bytes,8,opt,name=key,proto3,oneof" json:"key,omitempty"`
+	// A text in the payload, byte by byte as it was sent; needs a queue, and the right to read payloads. Refused when it is
+	// given and empty.
+	Text          *string `protobuf:"bytes,9,opt,name=text,proto3,oneof" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -651,6 +660,34 @@ func (x *TaskFilter) GetCreatedBefore() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TaskFilter) GetFinishedAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedAfter
+	}
+	return nil
+}
+
+func (x *TaskFilter) GetFinishedBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedBefore
+	}
+	return nil
+}
+
+func (x *TaskFilter) GetKey() string {
+	if x != nil && x.Key != nil {
+		return *x.Key
+	}
+	return ""
+}
+
+func (x *TaskFilter) GetText() string {
+	if x != nil && x.Text != nil {
+		return *x.Text
+	}
+	return ""
+}
+
 // Selection names tasks for a bulk operation: ids, or a filter.
 type Selection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -663,7 +700,9 @@ type Selection struct {
 	// Goes on where an answer with that next ended; empty = begins. The rest of the selection must be the same.
 	Cursor string `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// How long to work before answering; absent or more than 5 s = 5 s.
-	Within        *durationpb.Duration `protobuf:"bytes,5,opt,name=within,proto3" json:"within,omitempty"`
+	Within *durationpb.Duration `protobuf:"bytes,5,opt,name=within,proto3" json:"within,omitempty"`
+	// The most tasks to look at before answering; 0 = no limit.
+	Limit         int64 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -731,6 +770,13 @@ func (x *Selection) GetWithin() *durationpb.Duration {
 		return x.Within
 	}
 	return nil
+}
+
+func (x *Selection) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
 }
 
 // Bulk answers a bulk operation.
@@ -1191,8 +1237,10 @@ type ListTasksResponse struct {
 	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	// The cursor of the next page; empty at the end, and only there.
 	Next string `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`
-	// More than count may match: counting by worker or times ends where it would take long.
-	AtLeast       bool `protobuf:"varint,4,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	// More than count may match: counting by worker, times or text ends where it would take long.
+	AtLeast bool `protobuf:"varint,4,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	// How many tasks a search for a text looked at to make this page: at most 100,000, for 2 seconds. The next page goes on.
+	Examined      int64 `protobuf:"varint,5,opt,name=examined,proto3" json:"examined,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1253,6 +1301,13 @@ func (x *ListTasksResponse) GetAtLeast() bool {
 		return x.AtLeast
 	}
 	return false
+}
+
+func (x *ListTasksResponse) GetExamined() int64 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
 }
 
 // The request of TaskService.AwaitTask.
@@ -1668,6 +1723,362 @@ func (x *DeleteTasksResponse) GetBulk() *Bulk {
 	return nil
 }
 
+// Explanation says why a task or a queue does not proceed.
+type Explanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The queue.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The task; 0 in the explanation of a queue.
+	Task int64 `protobuf:"varint,3,opt,name=task,proto3" json:"task,omitempty"`
+	// The status of the task.
+	Status Status `protobuf:"varint,4,opt,name=status,proto3,enum=pgqueue.v1.Status" json:"status,omitempty"`
+	// The time of the facts by the database's clock.
+	At *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
+	// At least one; the one that decides comes first.
+	Reasons       []*Reason `protobuf:"bytes,6,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_pgqueue_v1_task_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_task_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_task_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Explanation) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Explanation) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *Explanation) GetTask() int64 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+func (x *Explanation) GetStatus() Status {
+	if x != nil {
+		return x.Status
+	}
+	return Status_STATUS_UNSPECIFIED
+}
+
+func (x *Explanation) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Explanation) GetReasons() []*Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+// Reason is one reason why a task or a queue does not proceed.
+type Reason struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A stable word for programs; later versions may add words.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// One sentence for people.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// What an operator can do; empty when nothing needs to be done.
+	Advice string `protobuf:"bytes,3,opt,name=advice,proto3" json:"advice,omitempty"`
+	// The beginning of this state, where it is known.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// When the state ends by itself, where it does.
+	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// The hold in the way, or of the task; only for callers that may read tasks.
+	Hold          *Hold `protobuf:"bytes,6,opt,name=hold,proto3" json:"hold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reason) Reset() {
+	*x = Reason{}
+	mi := &file_pgqueue_v1_task_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reason) ProtoMessage() {}
+
+func (x *Reason) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_task_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reason.ProtoReflect.Descriptor instead.
+func (*Reason) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_task_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Reason) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Reason) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Reason) GetAdvice() string {
+	if x != nil {
+		return x.Advice
+	}
+	return ""
+}
+
+func (x *Reason) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Reason) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Reason) GetHold() *Hold {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+// Hold is one task under the lease of a worker.
+type Hold struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The task.
+	Task int64 `protobuf:"varint,1,opt,name=task,proto3" json:"task,omitempty"`
+	// The holder.
+	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	// When it was retained.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// When the lease runs out.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_pgqueue_v1_task_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_task_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_task_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Hold) GetTask() int64 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+func (x *Hold) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *Hold) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Hold) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+// The request of TaskService.ExplainTask.
+type ExplainTaskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty = the server's default.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The task.
+	Id            int64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainTaskRequest) Reset() {
+	*x = ExplainTaskRequest{}
+	mi := &file_pgqueue_v1_task_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainTaskRequest) ProtoMessage() {}
+
+func (x *ExplainTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_task_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainTaskRequest.ProtoReflect.Descriptor instead.
+func (*ExplainTaskRequest) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_task_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ExplainTaskRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ExplainTaskRequest) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+// The response of TaskService.ExplainTask.
+type ExplainTaskResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reasons.
+	Explanation   *Explanation `protobuf:"bytes,1,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainTaskResponse) Reset() {
+	*x = ExplainTaskResponse{}
+	mi := &file_pgqueue_v1_task_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainTaskResponse) ProtoMessage() {}
+
+func (x *ExplainTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_task_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainTaskResponse.ProtoReflect.Descriptor instead.
+func (*ExplainTaskResponse) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_task_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ExplainTaskResponse) GetExplanation() *Explanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
 var File_pgqueue_v1_task_proto protoreflect.FileDescriptor
 
 const file_pgqueue_v1_task_proto_rawDesc = "" +
@@ -1729,23 +2140,31 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\aheaders\x18\a \x03(\v2 .pgqueue.v1.NewTask.HeadersEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf0\x03\n" +
 	"\n" +
 	"TaskFilter\x12\x19\n" +
 	"\x05queue\x18\x01 \x01(\tH\x00R\x05queue\x88\x01\x01\x12*\n" +
 	"\x06status\x18\x02 \x03(\x0e2\x12.pgqueue.v1.StatusR\x06status\x12%\n" +
 	"\x06worker\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\xff\x01H\x01R\x06worker\x88\x01\x01\x12?\n" +
 	"\rcreated_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fcreatedAfter\x12A\n" +
-	"\x0ecreated_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBeforeB\b\n" +
+	"\x0ecreated_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\x12A\n" +
+	"\x0efinished_after\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rfinishedAfter\x12C\n" +
+	"\x0ffinished_before\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0efinishedBefore\x12\x1f\n" +
+	"\x03key\x18\b \x01(\tB\b\xbaH\x05r\x03(\xff\x01H\x02R\x03key\x88\x01\x01\x12!\n" +
+	"\x04text\x18\t \x01(\tB\b\xbaH\x05r\x03(\xff\x01H\x03R\x04text\x88\x01\x01B\b\n" +
 	"\x06_queueB\t\n" +
-	"\a_worker\"\xc3\x01\n" +
+	"\a_workerB\x06\n" +
+	"\x04_keyB\a\n" +
+	"\x05_text\"\xe5\x01\n" +
 	"\tSelection\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x03R\x03ids\x12.\n" +
 	"\x06filter\x18\x02 \x01(\v2\x16.pgqueue.v1.TaskFilterR\x06filter\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x16\n" +
 	"\x06cursor\x18\x04 \x01(\tR\x06cursor\x12C\n" +
 	"\x06within\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
-	"\"\x06\b\x80\x86\xb0\x96\x012\x00R\x06within\"\xd4\x01\n" +
+	"\"\x06\b\x80\x86\xb0\x96\x012\x00R\x06within\x12 \n" +
+	"\x05limit\x18\x06 \x01(\x03B\n" +
+	"\xbaH\a\"\x05\x18\x90N(\x00R\x05limit\"\xd4\x01\n" +
 	"\x04Bulk\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x03R\amatched\x12\x14\n" +
 	"\x05moved\x18\x02 \x01(\x03R\x05moved\x124\n" +
@@ -1773,12 +2192,13 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12.\n" +
 	"\x06filter\x18\x02 \x01(\v2\x16.pgqueue.v1.TaskFilterR\x06filter\x12$\n" +
 	"\x04page\x18\x03 \x01(\v2\x10.pgqueue.v1.PageR\x04page\x12!\n" +
-	"\foldest_first\x18\x04 \x01(\bR\voldestFirst\"\x80\x01\n" +
+	"\foldest_first\x18\x04 \x01(\bR\voldestFirst\"\x9c\x01\n" +
 	"\x11ListTasksResponse\x12&\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x10.pgqueue.v1.TaskR\x05tasks\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x12\n" +
 	"\x04next\x18\x03 \x01(\tR\x04next\x12\x19\n" +
-	"\bat_least\x18\x04 \x01(\bR\aatLeast\"~\n" +
+	"\bat_least\x18\x04 \x01(\bR\aatLeast\x12\x1a\n" +
+	"\bexamined\x18\x05 \x01(\x03R\bexamined\"~\n" +
 	"\x10AwaitTaskRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\x12<\n" +
@@ -1800,7 +2220,32 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12;\n" +
 	"\tselection\x18\x02 \x01(\v2\x15.pgqueue.v1.SelectionB\x06\xbaH\x03\xc8\x01\x01R\tselection\";\n" +
 	"\x13DeleteTasksResponse\x12$\n" +
-	"\x04bulk\x18\x01 \x01(\v2\x10.pgqueue.v1.BulkR\x04bulk*\xa9\x01\n" +
+	"\x04bulk\x18\x01 \x01(\v2\x10.pgqueue.v1.BulkR\x04bulk\"\xdb\x01\n" +
+	"\vExplanation\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x12\n" +
+	"\x04task\x18\x03 \x01(\x03R\x04task\x12*\n" +
+	"\x06status\x18\x04 \x01(\x0e2\x12.pgqueue.v1.StatusR\x06status\x12*\n" +
+	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12,\n" +
+	"\areasons\x18\x06 \x03(\v2\x12.pgqueue.v1.ReasonR\areasons\"\xd2\x01\n" +
+	"\x06Reason\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
+	"\x06advice\x18\x03 \x01(\tR\x06advice\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12$\n" +
+	"\x04hold\x18\x06 \x01(\v2\x10.pgqueue.v1.HoldR\x04hold\"\x9f\x01\n" +
+	"\x04Hold\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\x03R\x04task\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x129\n" +
+	"\n" +
+	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"B\n" +
+	"\x12ExplainTaskRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x03R\x02id\"P\n" +
+	"\x13ExplainTaskResponse\x129\n" +
+	"\vexplanation\x18\x01 \x01(\v2\x17.pgqueue.v1.ExplanationR\vexplanation*\xa9\x01\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1810,7 +2255,7 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\x0fSTATUS_RELEASED\x10\x04\x12\x11\n" +
 	"\rSTATUS_FAILED\x10\x05\x12\x12\n" +
 	"\x0eSTATUS_EXPIRED\x10\x06\x12\x14\n" +
-	"\x10STATUS_CANCELLED\x10\a2\xfe\x04\n" +
+	"\x10STATUS_CANCELLED\x10\a2\xd3\x05\n" +
 	"\vTaskService\x12K\n" +
 	"\n" +
 	"CreateTask\x12\x1d.pgqueue.v1.CreateTaskRequest\x1a\x1e.pgqueue.v1.CreateTaskResponse\x12N\n" +
@@ -1821,7 +2266,8 @@ const file_pgqueue_v1_task_proto_rawDesc = "" +
 	"\vCancelTasks\x12\x1e.pgqueue.v1.CancelTasksRequest\x1a\x1f.pgqueue.v1.CancelTasksResponse\x12K\n" +
 	"\n" +
 	"RetryTasks\x12\x1d.pgqueue.v1.RetryTasksRequest\x1a\x1e.pgqueue.v1.RetryTasksResponse\x12N\n" +
-	"\vDeleteTasks\x12\x1e.pgqueue.v1.DeleteTasksRequest\x1a\x1f.pgqueue.v1.DeleteTasksResponseB\xab\x01\n" +
+	"\vDeleteTasks\x12\x1e.pgqueue.v1.DeleteTasksRequest\x1a\x1f.pgqueue.v1.DeleteTasksResponse\x12S\n" +
+	"\vExplainTask\x12\x1e.pgqueue.v1.ExplainTaskRequest\x1a\x1f.pgqueue.v1.ExplainTaskResponse\"\x03\x90\x02\x01B\xab\x01\n" +
 	"\x0ecom.pgqueue.v1B\tTaskProtoP\x01ZEgithub.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1;pgqueuev1\xa2\x02\x03PXX\xaa\x02\n" +
 	"Pgqueue.V1\xca\x02\n" +
 	"Pgqueue\\V1\xe2\x02\x16Pgqueue\\V1\\GPBMetadata\xea\x02\vPgqueue::V1b\x06proto3"
@@ -1839,7 +2285,7 @@ func file_pgqueue_v1_task_proto_rawDescGZIP() []byte {
 }
 
 var file_pgqueue_v1_task_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pgqueue_v1_task_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_pgqueue_v1_task_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_pgqueue_v1_task_proto_goTypes = []any{
 	(Status)(0),                   // 0: pgqueue.v1.Status
 	(*Task)(nil),                  // 1: pgqueue.v1.Task
@@ -1865,74 +2311,92 @@ var file_pgqueue_v1_task_proto_goTypes = []any{
 	(*RetryTasksResponse)(nil),    // 21: pgqueue.v1.RetryTasksResponse
 	(*DeleteTasksRequest)(nil),    // 22: pgqueue.v1.DeleteTasksRequest
 	(*DeleteTasksResponse)(nil),   // 23: pgqueue.v1.DeleteTasksResponse
-	nil,                           // 24: pgqueue.v1.Task.HeadersEntry
-	nil,                           // 25: pgqueue.v1.NewTask.HeadersEntry
-	nil,                           // 26: pgqueue.v1.Bulk.ErrorsEntry
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*Page)(nil),                  // 29: pgqueue.v1.Page
-	(*ErrorDetail)(nil),           // 30: pgqueue.v1.ErrorDetail
+	(*Explanation)(nil),           // 24: pgqueue.v1.Explanation
+	(*Reason)(nil),                // 25: pgqueue.v1.Reason
+	(*Hold)(nil),                  // 26: pgqueue.v1.Hold
+	(*ExplainTaskRequest)(nil),    // 27: pgqueue.v1.ExplainTaskRequest
+	(*ExplainTaskResponse)(nil),   // 28: pgqueue.v1.ExplainTaskResponse
+	nil,                           // 29: pgqueue.v1.Task.HeadersEntry
+	nil,                           // 30: pgqueue.v1.NewTask.HeadersEntry
+	nil,                           // 31: pgqueue.v1.Bulk.ErrorsEntry
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*Page)(nil),                  // 34: pgqueue.v1.Page
+	(*ErrorDetail)(nil),           // 35: pgqueue.v1.ErrorDetail
 }
 var file_pgqueue_v1_task_proto_depIdxs = []int32{
 	0,  // 0: pgqueue.v1.Task.status:type_name -> pgqueue.v1.Status
-	27, // 1: pgqueue.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	27, // 2: pgqueue.v1.Task.delayed_at:type_name -> google.protobuf.Timestamp
-	27, // 3: pgqueue.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	27, // 4: pgqueue.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
-	27, // 5: pgqueue.v1.Task.dies_at:type_name -> google.protobuf.Timestamp
+	32, // 1: pgqueue.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	32, // 2: pgqueue.v1.Task.delayed_at:type_name -> google.protobuf.Timestamp
+	32, // 3: pgqueue.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	32, // 4: pgqueue.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	32, // 5: pgqueue.v1.Task.dies_at:type_name -> google.protobuf.Timestamp
 	2,  // 6: pgqueue.v1.Task.lease:type_name -> pgqueue.v1.Lease
-	24, // 7: pgqueue.v1.Task.headers:type_name -> pgqueue.v1.Task.HeadersEntry
+	29, // 7: pgqueue.v1.Task.headers:type_name -> pgqueue.v1.Task.HeadersEntry
 	3,  // 8: pgqueue.v1.Task.errors:type_name -> pgqueue.v1.AttemptError
-	27, // 9: pgqueue.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
-	28, // 10: pgqueue.v1.Lease.duration:type_name -> google.protobuf.Duration
-	27, // 11: pgqueue.v1.AttemptError.at:type_name -> google.protobuf.Timestamp
-	27, // 12: pgqueue.v1.NewTask.delayed_at:type_name -> google.protobuf.Timestamp
-	28, // 13: pgqueue.v1.NewTask.delay:type_name -> google.protobuf.Duration
-	25, // 14: pgqueue.v1.NewTask.headers:type_name -> pgqueue.v1.NewTask.HeadersEntry
+	32, // 9: pgqueue.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	33, // 10: pgqueue.v1.Lease.duration:type_name -> google.protobuf.Duration
+	32, // 11: pgqueue.v1.AttemptError.at:type_name -> google.protobuf.Timestamp
+	32, // 12: pgqueue.v1.NewTask.delayed_at:type_name -> google.protobuf.Timestamp
+	33, // 13: pgqueue.v1.NewTask.delay:type_name -> google.protobuf.Duration
+	30, // 14: pgqueue.v1.NewTask.headers:type_name -> pgqueue.v1.NewTask.HeadersEntry
 	0,  // 15: pgqueue.v1.TaskFilter.status:type_name -> pgqueue.v1.Status
-	27, // 16: pgqueue.v1.TaskFilter.created_after:type_name -> google.protobuf.Timestamp
-	27, // 17: pgqueue.v1.TaskFilter.created_before:type_name -> google.protobuf.Timestamp
-	5,  // 18: pgqueue.v1.Selection.filter:type_name -> pgqueue.v1.TaskFilter
-	28, // 19: pgqueue.v1.Selection.within:type_name -> google.protobuf.Duration
-	26, // 20: pgqueue.v1.Bulk.errors:type_name -> pgqueue.v1.Bulk.ErrorsEntry
-	4,  // 21: pgqueue.v1.CreateTaskRequest.task:type_name -> pgqueue.v1.NewTask
-	1,  // 22: pgqueue.v1.CreateTaskResponse.task:type_name -> pgqueue.v1.Task
-	4,  // 23: pgqueue.v1.CreateTasksRequest.tasks:type_name -> pgqueue.v1.NewTask
-	1,  // 24: pgqueue.v1.CreateTasksResponse.tasks:type_name -> pgqueue.v1.Task
-	1,  // 25: pgqueue.v1.GetTaskResponse.task:type_name -> pgqueue.v1.Task
-	5,  // 26: pgqueue.v1.ListTasksRequest.filter:type_name -> pgqueue.v1.TaskFilter
-	29, // 27: pgqueue.v1.ListTasksRequest.page:type_name -> pgqueue.v1.Page
-	1,  // 28: pgqueue.v1.ListTasksResponse.tasks:type_name -> pgqueue.v1.Task
-	28, // 29: pgqueue.v1.AwaitTaskRequest.wait:type_name -> google.protobuf.Duration
-	1,  // 30: pgqueue.v1.AwaitTaskResponse.task:type_name -> pgqueue.v1.Task
-	6,  // 31: pgqueue.v1.CancelTasksRequest.selection:type_name -> pgqueue.v1.Selection
-	7,  // 32: pgqueue.v1.CancelTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
-	6,  // 33: pgqueue.v1.RetryTasksRequest.selection:type_name -> pgqueue.v1.Selection
-	7,  // 34: pgqueue.v1.RetryTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
-	6,  // 35: pgqueue.v1.DeleteTasksRequest.selection:type_name -> pgqueue.v1.Selection
-	7,  // 36: pgqueue.v1.DeleteTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
-	30, // 37: pgqueue.v1.Bulk.ErrorsEntry.value:type_name -> pgqueue.v1.ErrorDetail
-	8,  // 38: pgqueue.v1.TaskService.CreateTask:input_type -> pgqueue.v1.CreateTaskRequest
-	10, // 39: pgqueue.v1.TaskService.CreateTasks:input_type -> pgqueue.v1.CreateTasksRequest
-	12, // 40: pgqueue.v1.TaskService.GetTask:input_type -> pgqueue.v1.GetTaskRequest
-	14, // 41: pgqueue.v1.TaskService.ListTasks:input_type -> pgqueue.v1.ListTasksRequest
-	16, // 42: pgqueue.v1.TaskService.AwaitTask:input_type -> pgqueue.v1.AwaitTaskRequest
-	18, // 43: pgqueue.v1.TaskService.CancelTasks:input_type -> pgqueue.v1.CancelTasksRequest
-	20, // 44: pgqueue.v1.TaskService.RetryTasks:input_type -> pgqueue.v1.RetryTasksRequest
-	22, // 45: pgqueue.v1.TaskService.DeleteTasks:input_type -> pgqueue.v1.DeleteTasksRequest
-	9,  // 46: pgqueue.v1.TaskService.CreateTask:output_type -> pgqueue.v1.CreateTaskResponse
-	11, // 47: pgqueue.v1.TaskService.CreateTasks:output_type -> pgqueue.v1.CreateTasksResponse
-	13, // 48: pgqueue.v1.TaskService.GetTask:output_type -> pgqueue.v1.GetTaskResponse
-	15, // 49: pgqueue.v1.TaskService.ListTasks:output_type -> pgqueue.v1.ListTasksResponse
-	17, // 50: pgqueue.v1.TaskService.AwaitTask:output_type -> pgqueue.v1.AwaitTaskResponse
-	19, // 51: pgqueue.v1.TaskService.CancelTasks:output_type -> pgqueue.v1.CancelTasksResponse
-	21, // 52: pgqueue.v1.TaskService.RetryTasks:output_type -> pgqueue.v1.RetryTasksResponse
-	23, // 53: pgqueue.v1.TaskService.DeleteTasks:output_type -> pgqueue.v1.DeleteTasksResponse
-	46, // [46:54] is the sub-list for method output_type
-	38, // [38:46] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	32, // 16: pgqueue.v1.TaskFilter.created_after:type_name -> google.protobuf.Timestamp
+	32, // 17: pgqueue.v1.TaskFilter.created_before:type_name -> google.protobuf.Timestamp
+	32, // 18: pgqueue.v1.TaskFilter.finished_after:type_name -> google.protobuf.Timestamp
+	32, // 19: pgqueue.v1.TaskFilter.finished_before:type_name -> google.protobuf.Timestamp
+	5,  // 20: pgqueue.v1.Selection.filter:type_name -> pgqueue.v1.TaskFilter
+	33, // 21: pgqueue.v1.Selection.within:type_name -> google.protobuf.Duration
+	31, // 22: pgqueue.v1.Bulk.errors:type_name -> pgqueue.v1.Bulk.ErrorsEntry
+	4,  // 23: pgqueue.v1.CreateTaskRequest.task:type_name -> pgqueue.v1.NewTask
+	1,  // 24: pgqueue.v1.CreateTaskResponse.task:type_name -> pgqueue.v1.Task
+	4,  // 25: pgqueue.v1.CreateTasksRequest.tasks:type_name -> pgqueue.v1.NewTask
+	1,  // 26: pgqueue.v1.CreateTasksResponse.tasks:type_name -> pgqueue.v1.Task
+	1,  // 27: pgqueue.v1.GetTaskResponse.task:type_name -> pgqueue.v1.Task
+	5,  // 28: pgqueue.v1.ListTasksRequest.filter:type_name -> pgqueue.v1.TaskFilter
+	34, // 29: pgqueue.v1.ListTasksRequest.page:type_name -> pgqueue.v1.Page
+	1,  // 30: pgqueue.v1.ListTasksResponse.tasks:type_name -> pgqueue.v1.Task
+	33, // 31: pgqueue.v1.AwaitTaskRequest.wait:type_name -> google.protobuf.Duration
+	1,  // 32: pgqueue.v1.AwaitTaskResponse.task:type_name -> pgqueue.v1.Task
+	6,  // 33: pgqueue.v1.CancelTasksRequest.selection:type_name -> pgqueue.v1.Selection
+	7,  // 34: pgqueue.v1.CancelTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
+	6,  // 35: pgqueue.v1.RetryTasksRequest.selection:type_name -> pgqueue.v1.Selection
+	7,  // 36: pgqueue.v1.RetryTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
+	6,  // 37: pgqueue.v1.DeleteTasksRequest.selection:type_name -> pgqueue.v1.Selection
+	7,  // 38: pgqueue.v1.DeleteTasksResponse.bulk:type_name -> pgqueue.v1.Bulk
+	0,  // 39: pgqueue.v1.Explanation.status:type_name -> pgqueue.v1.Status
+	32, // 40: pgqueue.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	25, // 41: pgqueue.v1.Explanation.reasons:type_name -> pgqueue.v1.Reason
+	32, // 42: pgqueue.v1.Reason.since:type_name -> google.protobuf.Timestamp
+	32, // 43: pgqueue.v1.Reason.until:type_name -> google.protobuf.Timestamp
+	26, // 44: pgqueue.v1.Reason.hold:type_name -> pgqueue.v1.Hold
+	32, // 45: pgqueue.v1.Hold.since:type_name -> google.protobuf.Timestamp
+	32, // 46: pgqueue.v1.Hold.expires_at:type_name -> google.protobuf.Timestamp
+	24, // 47: pgqueue.v1.ExplainTaskResponse.explanation:type_name -> pgqueue.v1.Explanation
+	35, // 48: pgqueue.v1.Bulk.ErrorsEntry.value:type_name -> pgqueue.v1.ErrorDetail
+	8,  // 49: pgqueue.v1.TaskService.CreateTask:input_type -> pgqueue.v1.CreateTaskRequest
+	10, // 50: pgqueue.v1.TaskService.CreateTasks:input_type -> pgqueue.v1.CreateTasksRequest
+	12, // 51: pgqueue.v1.TaskService.GetTask:input_type -> pgqueue.v1.GetTaskRequest
+	14, // 52: pgqueue.v1.TaskService.ListTasks:input_type -> pgqueue.v1.ListTasksRequest
+	16, // 53: pgqueue.v1.TaskService.AwaitTask:input_type -> pgqueue.v1.AwaitTaskRequest
+	18, // 54: pgqueue.v1.TaskService.CancelTasks:input_type -> pgqueue.v1.CancelTasksRequest
+	20, // 55: pgqueue.v1.TaskService.RetryTasks:input_type -> pgqueue.v1.RetryTasksRequest
+	22, // 56: pgqueue.v1.TaskService.DeleteTasks:input_type -> pgqueue.v1.DeleteTasksRequest
+	27, // 57: pgqueue.v1.TaskService.ExplainTask:input_type -> pgqueue.v1.ExplainTaskRequest
+	9,  // 58: pgqueue.v1.TaskService.CreateTask:output_type -> pgqueue.v1.CreateTaskResponse
+	11, // 59: pgqueue.v1.TaskService.CreateTasks:output_type -> pgqueue.v1.CreateTasksResponse
+	13, // 60: pgqueue.v1.TaskService.GetTask:output_type -> pgqueue.v1.GetTaskResponse
+	15, // 61: pgqueue.v1.TaskService.ListTasks:output_type -> pgqueue.v1.ListTasksResponse
+	17, // 62: pgqueue.v1.TaskService.AwaitTask:output_type -> pgqueue.v1.AwaitTaskResponse
+	19, // 63: pgqueue.v1.TaskService.CancelTasks:output_type -> pgqueue.v1.CancelTasksResponse
+	21, // 64: pgqueue.v1.TaskService.RetryTasks:output_type -> pgqueue.v1.RetryTasksResponse
+	23, // 65: pgqueue.v1.TaskService.DeleteTasks:output_type -> pgqueue.v1.DeleteTasksResponse
+	28, // 66: pgqueue.v1.TaskService.ExplainTask:output_type -> pgqueue.v1.ExplainTaskResponse
+	58, // [58:67] is the sub-list for method output_type
+	49, // [49:58] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_task_proto_init() }
@@ -1950,7 +2414,7 @@ func file_pgqueue_v1_task_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_task_proto_rawDesc), len(file_pgqueue_v1_task_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

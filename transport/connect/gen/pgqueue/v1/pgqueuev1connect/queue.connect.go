@@ -43,6 +43,8 @@ const (
 	// QueueServiceListQueueStatsProcedure is the procedure name of the QueueService's ListQueueStats
 	// RPC.
 	QueueServiceListQueueStatsProcedure = "/pgqueue.v1.QueueService/ListQueueStats"
+	// QueueServiceExplainQueueProcedure is the procedure name of the QueueService's ExplainQueue RPC.
+	QueueServiceExplainQueueProcedure = "/pgqueue.v1.QueueService/ExplainQueue"
 )
 
 var (
@@ -114,6 +116,14 @@ var (
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
+	queueServiceExplainQueueSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_pgqueue_v1_queue_proto.Services().ByName("QueueService").Methods().ByName("ExplainQueue"),
+			Procedure:        QueueServiceExplainQueueProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
 )
 
 // QueueServiceClient is a client for the pgqueue.v1.QueueService service.
@@ -137,6 +147,8 @@ type QueueServiceClient interface {
 	GetQueueStats(context.Context, *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error)
 	// The same of every queue of the namespace in the order of names.
 	ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error)
+	// Returns the reasons why no task of a queue is retained, or KIND_NOT_FOUND.
+	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
 }
 
 // NewQueueServiceClient constructs a client for the pgqueue.v1.QueueService service. Multiple
@@ -166,6 +178,8 @@ type QueueServiceHandler interface {
 	GetQueueStats(context.Context, *v1.GetQueueStatsRequest) (*v1.GetQueueStatsResponse, error)
 	// The same of every queue of the namespace in the order of names.
 	ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error)
+	// Returns the reasons why no task of a queue is retained, or KIND_NOT_FOUND.
+	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
 }
 
 // RegisterQueueServiceHandler registers svc as the pgqueue.v1.QueueService implementation on
@@ -182,6 +196,7 @@ func RegisterQueueServiceHandler(server *connect.Server, svc QueueServiceHandler
 		connect.Method{Spec: queueServiceCleanQueueSpec(), Handler: adapter.cleanQueue},
 		connect.Method{Spec: queueServiceGetQueueStatsSpec(), Handler: adapter.getQueueStats},
 		connect.Method{Spec: queueServiceListQueueStatsSpec(), Handler: adapter.listQueueStats},
+		connect.Method{Spec: queueServiceExplainQueueSpec(), Handler: adapter.explainQueue},
 	)
 }
 
@@ -222,6 +237,10 @@ func (UnimplementedQueueServiceHandler) GetQueueStats(context.Context, *v1.GetQu
 
 func (UnimplementedQueueServiceHandler) ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.ListQueueStats is not implemented")
+}
+
+func (UnimplementedQueueServiceHandler) ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.ExplainQueue is not implemented")
 }
 
 type queueServiceClient struct {
@@ -295,6 +314,14 @@ func (c *queueServiceClient) GetQueueStats(ctx context.Context, req *v1.GetQueue
 func (c *queueServiceClient) ListQueueStats(ctx context.Context, req *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error) {
 	var res v1.ListQueueStatsResponse
 	if err := c.client.CallUnary(ctx, queueServiceListQueueStatsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) ExplainQueue(ctx context.Context, req *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error) {
+	var res v1.ExplainQueueResponse
+	if err := c.client.CallUnary(ctx, queueServiceExplainQueueSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -404,6 +431,18 @@ func (h queueServiceHandler) listQueueStats(ctx context.Context, _ connect.Spec,
 		return err
 	}
 	res, err := h.svc.ListQueueStats(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) explainQueue(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ExplainQueueRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ExplainQueue(ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,8 @@ const (
 	TaskServiceRetryTasksProcedure = "/pgqueue.v1.TaskService/RetryTasks"
 	// TaskServiceDeleteTasksProcedure is the procedure name of the TaskService's DeleteTasks RPC.
 	TaskServiceDeleteTasksProcedure = "/pgqueue.v1.TaskService/DeleteTasks"
+	// TaskServiceExplainTaskProcedure is the procedure name of the TaskService's ExplainTask RPC.
+	TaskServiceExplainTaskProcedure = "/pgqueue.v1.TaskService/ExplainTask"
 )
 
 var (
@@ -102,6 +104,14 @@ var (
 			Procedure:  TaskServiceDeleteTasksProcedure,
 		}
 	})
+	taskServiceExplainTaskSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_pgqueue_v1_task_proto.Services().ByName("TaskService").Methods().ByName("ExplainTask"),
+			Procedure:        TaskServiceExplainTaskProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
 )
 
 // TaskServiceClient is a client for the pgqueue.v1.TaskService service.
@@ -127,6 +137,8 @@ type TaskServiceClient interface {
 	RetryTasks(context.Context, *v1.RetryTasksRequest) (*v1.RetryTasksResponse, error)
 	// Deletes tasks without a lease.
 	DeleteTasks(context.Context, *v1.DeleteTasksRequest) (*v1.DeleteTasksResponse, error)
+	// Returns the reasons why a task is not running, or KIND_NOT_FOUND.
+	ExplainTask(context.Context, *v1.ExplainTaskRequest) (*v1.ExplainTaskResponse, error)
 }
 
 // NewTaskServiceClient constructs a client for the pgqueue.v1.TaskService service. Multiple service
@@ -158,6 +170,8 @@ type TaskServiceHandler interface {
 	RetryTasks(context.Context, *v1.RetryTasksRequest) (*v1.RetryTasksResponse, error)
 	// Deletes tasks without a lease.
 	DeleteTasks(context.Context, *v1.DeleteTasksRequest) (*v1.DeleteTasksResponse, error)
+	// Returns the reasons why a task is not running, or KIND_NOT_FOUND.
+	ExplainTask(context.Context, *v1.ExplainTaskRequest) (*v1.ExplainTaskResponse, error)
 }
 
 // RegisterTaskServiceHandler registers svc as the pgqueue.v1.TaskService implementation on server.
@@ -172,6 +186,7 @@ func RegisterTaskServiceHandler(server *connect.Server, svc TaskServiceHandler) 
 		connect.Method{Spec: taskServiceCancelTasksSpec(), Handler: adapter.cancelTasks},
 		connect.Method{Spec: taskServiceRetryTasksSpec(), Handler: adapter.retryTasks},
 		connect.Method{Spec: taskServiceDeleteTasksSpec(), Handler: adapter.deleteTasks},
+		connect.Method{Spec: taskServiceExplainTaskSpec(), Handler: adapter.explainTask},
 	)
 }
 
@@ -208,6 +223,10 @@ func (UnimplementedTaskServiceHandler) RetryTasks(context.Context, *v1.RetryTask
 
 func (UnimplementedTaskServiceHandler) DeleteTasks(context.Context, *v1.DeleteTasksRequest) (*v1.DeleteTasksResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.TaskService.DeleteTasks is not implemented")
+}
+
+func (UnimplementedTaskServiceHandler) ExplainTask(context.Context, *v1.ExplainTaskRequest) (*v1.ExplainTaskResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.TaskService.ExplainTask is not implemented")
 }
 
 type taskServiceClient struct {
@@ -273,6 +292,14 @@ func (c *taskServiceClient) RetryTasks(ctx context.Context, req *v1.RetryTasksRe
 func (c *taskServiceClient) DeleteTasks(ctx context.Context, req *v1.DeleteTasksRequest) (*v1.DeleteTasksResponse, error) {
 	var res v1.DeleteTasksResponse
 	if err := c.client.CallUnary(ctx, taskServiceDeleteTasksSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *taskServiceClient) ExplainTask(ctx context.Context, req *v1.ExplainTaskRequest) (*v1.ExplainTaskResponse, error) {
+	var res v1.ExplainTaskResponse
+	if err := c.client.CallUnary(ctx, taskServiceExplainTaskSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -370,6 +397,18 @@ func (h taskServiceHandler) deleteTasks(ctx context.Context, _ connect.Spec, str
 		return err
 	}
 	res, err := h.svc.DeleteTasks(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h taskServiceHandler) explainTask(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ExplainTaskRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ExplainTask(ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,52 @@
+package memory
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// ReadFacts returns what decides why a queue, or a task of it, does not proceed.
+func (s *Store) ReadFacts(ctx context.Context, namespace, name string, t *queue.Task) (queue.StoreFacts, error) {
+	now, err := s.lockStore(ctx)
+	if err != nil {
+		return queue.StoreFacts{}, err
+	}
+	defer s.mu.Unlock()
+
+	l, err := s.findNamespace(namespace).findQueue(name)
+	if err != nil {
+		return queue.StoreFacts{}, err
+	}
+
+	f := queue.StoreFacts{Now: now}
+	for _, r := range s.leased.order.items {
+		if r.lane != l {
+			continue
+		}
+		h := &queue.Hold{Task: r.task.ID, Worker: r.task.Worker, Since: r.task.StartedAt, ExpiresAt: r.lease.ExpiresAt}
+		if t != nil && t.ID == h.Task {
+			f.Present = h
+		}
+		if f.Oldest == nil || h.Since.Before(f.Oldest.Since) || h.Since.Equal(f.Oldest.Since) && h.Task < f.Oldest.Task {
+			f.Oldest = h
+		}
+		if !now.Before(h.ExpiresAt) && (f.ExpiredAt.IsZero() || h.ExpiresAt.Before(f.ExpiredAt)) {
+			f.ExpiredAt = h.ExpiresAt
+		}
+	}
+
+	for _, r := range s.delayed.order.items {
+		if r.lane != l {
+			continue
+		}
+		due := r.task.DelayedAt
+		if f.DueAt.IsZero() || due.Before(f.DueAt) {
+			f.DueAt = due
+		}
+		if t != nil && t.ID == r.task.ID && !now.Before(due) {
+			f.Unpromoted = true
+		}
+	}
+	return f, nil
+}

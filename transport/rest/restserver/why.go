@@ -1,0 +1,22 @@
+package restserver
+
+import (
+	"github.com/pgqueue/pgqueue/transport/rest/restapi"
+	"github.com/pgqueue/pgqueue/transport/rest/restserver/internal/input"
+)
+
+// registerExplanations binds the operations that explain to their routes.
+func (s *Server) registerExplanations() {
+	registerOperation(s, operation{Route: restapi.ExplainTask}, explainTask)
+	registerOperation(s, operation{Route: restapi.ExplainQueue}, explainQueue)
+}
+
+func explainTask(c *call, in *input.Task) (*output[restapi.Explanation], error) {
+	e, err := c.svc.ExplainTask(c.requestContext(), in.ID.Value)
+	return outputOf(restapi.ExplanationOf, e, err)
+}
+
+func explainQueue(c *call, in *input.Named) (*output[restapi.Explanation], error) {
+	e, err := c.svc.ExplainQueue(c.requestContext(), string(in.Name))
+	return outputOf(restapi.ExplanationOf, e, err)
+}
