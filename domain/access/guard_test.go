@@ -233,6 +233,13 @@ func (f fakeService) ExplainQueue(_ context.Context, name string) (*queue.Explan
 	return f.explain("ExplainQueue", name), nil
 }
 
+func (f fakeService) ListFailures(_ context.Context, name string) (*queue.Failures, error) {
+	f.note("ListFailures")
+	g := queue.NewFailureGrouper("own", name)
+	g.Add(queue.Failure{Task: 1, Error: content()})
+	return g.Groups(), nil
+}
+
 func (f fakeService) CreateTicker(_ context.Context, m queue.TickerMeta) (*queue.Ticker, error) {
 	f.note("CreateTicker")
 	return &queue.Ticker{Name: m.Name}, nil
@@ -447,6 +454,10 @@ var guarded = map[string]struct {
 	}},
 	"ExplainQueue": {byName, "queue.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
 		_, err := s.ExplainQueue(ctx, name)
+		return err
+	}},
+	"ListFailures": {byName, "task.read", func(ctx context.Context, s queue.Service, name string, _ int64) error {
+		_, err := s.ListFailures(ctx, name)
 		return err
 	}},
 	"CreateTicker": {byFilter, "ticker.manage task.create", func(ctx context.Context, s queue.Service, name string, _ int64) error {
@@ -690,7 +701,7 @@ func TestGuardDecidesAboutMixedItems(t *testing.T) {
 	rows := readMatrix()
 	names, ids := []string{"mail", "bills"}, []int64{1, 2, 99}
 	for _, op := range queue.ServiceOps() {
-		if o := op.Operation(); o.Cost == queue.CostBatch && batches[o.Method] == nil {
+		if o := op.Operation(); o.Cost == queue.CostBatch && o.Effect != queue.EffectNone && batches[o.Method] == nil {
 			t.Errorf("%s takes several items and has no row in the table of this test", o.Method)
 		}
 	}
@@ -1025,6 +1036,17 @@ func TestGuardKeepsTextsOfPayloads(t *testing.T) {
 		_, err := guard.CancelTasks(as(t, "id", append(c.grants, "admin@other")...), queue.Selection{Filter: &filter})
 		if slices.Contains(c.grants, "operator@own") != (err == nil) {
 			t.Errorf("%v: a cancel: %v", c.grants, err)
+		}
+	}
+}
+
+// TestGuardHidesErrorsOfFailures: an observer sees the groups of failures without a byte of an error.
+func TestGuardHidesErrorsOfFailures(t *testing.T) {
+	for grant, want := range map[string]bool{"observer@own": false, "viewer@own/mail": true, "operator@own": true} {
+		guard := access.Guard(newFakeService(), access.Guarding{Queues: taskQueuesFake{}})
+		f, err := guard.ListFailures(as(t, "id", grant), "mail")
+		if err != nil || f.Examined != 1 || strings.Contains(fmt.Sprintf("%+v %s", f, f.Groups[0].Sample.Error), secret) != want {
+			t.Errorf("%s: got %+v, %v", grant, f, err)
 		}
 	}
 }

@@ -367,6 +367,21 @@ func (o *observedService[S]) ExplainQueue(ctx context.Context, name string) (*Ex
 	return out0, err
 }
 
+func (o *observedService[S]) ListFailures(ctx context.Context, name string) (*Failures, error) {
+	call := Call{Op: OpListFailures, Namespace: o.namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *Failures
+		return none0, err
+	}
+	out0, err := o.next.ListFailures(ctx, name)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *Failures
+		return none0, fault
+	}
+	return out0, err
+}
+
 func (o *observedService[S]) CreateTicker(ctx context.Context, meta TickerMeta) (*Ticker, error) {
 	call := Call{Op: OpCreateTicker, Namespace: o.namespace, Name: meta.Name}
 	ctx, state, err := o.observer.Start(ctx, call)
@@ -675,6 +690,21 @@ func (o *observedStore[S]) ReadFacts(ctx context.Context, namespace string, name
 	out0, err := o.next.ReadFacts(ctx, namespace, name, t)
 	if fault := o.observer.End(ctx, call, state, err); fault != nil {
 		var none0 StoreFacts
+		return none0, fault
+	}
+	return out0, err
+}
+
+func (o *observedStore[S]) ListFailures(ctx context.Context, namespace string, name string) (*Failures, error) {
+	call := Call{Op: OpListFailures, Namespace: namespace, Name: name}
+	ctx, state, err := o.observer.Start(ctx, call)
+	if err != nil {
+		var none0 *Failures
+		return none0, err
+	}
+	out0, err := o.next.ListFailures(ctx, namespace, name)
+	if fault := o.observer.End(ctx, call, state, err); fault != nil {
+		var none0 *Failures
 		return none0, fault
 	}
 	return out0, err

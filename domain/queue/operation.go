@@ -32,6 +32,7 @@ const (
 	OpListQueueStatuses
 	OpExplainTask
 	OpExplainQueue
+	OpListFailures
 	OpCreateTicker
 	OpRegisterTicker
 	OpGetTicker
@@ -204,6 +205,7 @@ var operations = [opCount]Operation{
 
 	OpExplainTask:  {"ExplainTask", "Explanations", "Show why a task does not run, and until when", EffectNone, CostRow, ActionTaskRead},
 	OpExplainQueue: {"ExplainQueue", "Explanations", "Show why no task of a queue is retained, and until when", EffectNone, CostRow, ActionQueueRead},
+	OpListFailures: {"ListFailures", "FailureGroups", "Group the newest failed tasks of a queue by their errors", EffectNone, CostBatch, ActionTaskRead},
 
 	OpCreateTicker:   {"CreateTicker", "Tickers", "Create a ticker", EffectRepeats, CostRow, ActionTickerManage},
 	OpRegisterTicker: {"RegisterTicker", "Tickers", "Create or update a ticker", EffectIdempotent, CostRow, ActionTickerManage},

@@ -17,6 +17,7 @@ var roles = map[string]reflect.Type{
 	"Tasks":         reflect.TypeFor[queue.Tasks](),
 	"Queues":        reflect.TypeFor[queue.Queues](),
 	"QueueStatuses": reflect.TypeFor[queue.QueueStatuses](),
+	"FailureGroups": reflect.TypeFor[queue.FailureGroups](),
 	"Explanations":  reflect.TypeFor[queue.Explanations](),
 	"Tickers":       reflect.TypeFor[queue.Tickers](),
 	"TickerRuns":    reflect.TypeFor[queue.TickerRuns](),

@@ -21,6 +21,7 @@ type Service interface {
 	Queues
 	QueueStatuses
 	Explanations
+	FailureGroups
 	Tickers
 	TickerRuns
 	Events
@@ -138,6 +139,13 @@ type Explanations interface {
 	ExplainTask(ctx context.Context, id int64) (*Explanation, error)
 	// ExplainQueue returns the reasons why no task of a queue is retained, or KindNotFound.
 	ExplainQueue(ctx context.Context, name string) (*Explanation, error)
+}
+
+// FailureGroups groups failed tasks by their errors.
+type FailureGroups interface {
+	// ListFailures returns the newest MaxFailures failed tasks of a queue in groups of equal fingerprints, those with the
+	// most tasks first, or KindNotFound.
+	ListFailures(ctx context.Context, name string) (*Failures, error)
 }
 
 // Tickers manages tickers.

@@ -41,6 +41,7 @@ func TestService(t *testing.T, h ServiceHarness) {
 		{"queues", serveQueues},
 		{"stats and workers", serveStats},
 		{"explanations", serveExplanations},
+		{"failures", serveFailures},
 		{"tickers", serveTickers},
 		{"ticker loops", serveTickerLoops},
 		{"events", serveEvents},

@@ -88,6 +88,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"bounded events", testBoundedEvents},
 		{"workers", testWorkers},
 		{"facts", testFacts},
+		{"failures", testFailures},
 		{"retention", testRetention},
 		{"namespaces", testNamespaces},
 		{"limits", testLimits},

@@ -439,6 +439,7 @@ func (p *planner) hot(t *testing.T, conn *pgx.Conn, l load, first int64) {
 		{"a page of tasks by their end", "list.finished", list("list.finished", "5", "'epoch'", page, "null"), "done_pkey", 12_000},
 		{"a page of tasks by their end that has none", "list.finished", list("list.finished", "5", "'9999-01-01'", page, "null"), "done_pkey", 12_000},
 		{"a step of a search for a text", "list.text", list("list.text", everything, "null", page, "null"), "task_pkey", 6000},
+		{"the newest 100 failed tasks", "failure.list", []string{strconv.Itoa(mail), "100"}, "done_queue_id_status_task_id_idx", 3000},
 		{"the facts of a queue", "why.facts", []string{"1000", strconv.Itoa(mail), "null", "1"}, "delayed_pkey", 3000},
 		{"the ids of a time", "list.edge", []string{"now()", fmt.Sprintf("array[%d, %d]", mail, quiet)}, "task_pkey", 1000},
 		{"tasks past retention that are counted still", "list.hidden", list("list.hidden", everything, "null", 100_000, ""), "done_finished_at_idx", 600},

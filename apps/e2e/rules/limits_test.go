@@ -69,6 +69,10 @@ var otherLimits = []struct{ why, names string }{
 		"doctor.* migrate.* *.rollbackTimeout manager.TickTimeout",
 	},
 	{"a worker's wait for tasks, which it repeats", "worker.DefaultWait worker.emptyWait"},
+	{
+		"the part of an error that decides about its fingerprint, or is shown; nothing is refused",
+		"queue.maxKindBytes queue.maxMessageBytes queue.maxSampleBytes",
+	},
 }
 
 // TestLimitsAreKnown holds every constant that limits time or size to a row of the page of limits, with its value, or to a

@@ -105,6 +105,7 @@ var (
 	ResumeQueue   = routeNamed(queue.OpUpdateQueue, http.MethodPost, "/queue/{name}/resume", "resume-queue", "Resume a paused queue")
 	CleanQueue    = routeOf(queue.OpCleanQueue, http.MethodPost, "/queue/{name}/clean")
 	GetQueueStats = routeNamed(queue.OpQueueStats, http.MethodGet, "/queue/{name}/stats", "get-queue-stats", "Get the statistics of a queue")
+	ListFailures  = routeOf(queue.OpListFailures, http.MethodGet, "/queue/{name}/failure")
 	ExplainQueue  = routeOf(queue.OpExplainQueue, http.MethodGet, "/queue/{name}/why")
 	ListStats     = declareRoute(Route{
 		Op: queue.OpListQueueStatuses, Method: http.MethodGet, Path: "/stats",

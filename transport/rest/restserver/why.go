@@ -9,6 +9,10 @@ import (
 func (s *Server) registerExplanations() {
 	registerOperation(s, operation{Route: restapi.ExplainTask}, explainTask)
 	registerOperation(s, operation{Route: restapi.ExplainQueue}, explainQueue)
+	registerOperation(s, operation{
+		Route: restapi.ListFailures,
+		text:  "It reads the newest 10,000 failed tasks. The ids of a group select its tasks for a retry.",
+	}, listFailures)
 }
 
 func explainTask(c *call, in *input.Task) (*output[restapi.Explanation], error) {

@@ -1635,6 +1635,334 @@ func (x *ExplainQueueResponse) GetExplanation() *Explanation {
 	return nil
 }
 
+// FailureGroup has the failed tasks with one fingerprint. An error is there only for callers that may read content.
+type FailureGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 16 hexadecimal digits; equal for errors that differ in ids, numbers, times and other data alone.
+	Fingerprint string `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// The type or code that the error names.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The text of the error with placeholders in the place of data.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// The number of tasks.
+	Count int64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	// When the first of them ended.
+	FirstAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=first_at,json=firstAt,proto3" json:"first_at,omitempty"`
+	// When the last of them ended.
+	LastAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_at,json=lastAt,proto3" json:"last_at,omitempty"`
+	// The newest of them.
+	Sample *FailureSample `protobuf:"bytes,7,opt,name=sample,proto3" json:"sample,omitempty"`
+	// The tasks, newest first.
+	Ids           []int64 `protobuf:"varint,8,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailureGroup) Reset() {
+	*x = FailureGroup{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailureGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailureGroup) ProtoMessage() {}
+
+func (x *FailureGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailureGroup.ProtoReflect.Descriptor instead.
+func (*FailureGroup) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *FailureGroup) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *FailureGroup) GetFirstAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstAt
+	}
+	return nil
+}
+
+func (x *FailureGroup) GetLastAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastAt
+	}
+	return nil
+}
+
+func (x *FailureGroup) GetSample() *FailureSample {
+	if x != nil {
+		return x.Sample
+	}
+	return nil
+}
+
+func (x *FailureGroup) GetIds() []int64 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+// FailureSample is one failed task.
+type FailureSample struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The task.
+	Task int64 `protobuf:"varint,1,opt,name=task,proto3" json:"task,omitempty"`
+	// When it ended.
+	At *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// Its last error as JSON, cut to 2048 bytes.
+	Error         []byte `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailureSample) Reset() {
+	*x = FailureSample{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailureSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailureSample) ProtoMessage() {}
+
+func (x *FailureSample) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailureSample.ProtoReflect.Descriptor instead.
+func (*FailureSample) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *FailureSample) GetTask() int64 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+func (x *FailureSample) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *FailureSample) GetError() []byte {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// The request of QueueService.ListFailures.
+type ListFailuresRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty = the server's default.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The queue's name.
+	Queue         string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFailuresRequest) Reset() {
+	*x = ListFailuresRequest{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFailuresRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFailuresRequest) ProtoMessage() {}
+
+func (x *ListFailuresRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFailuresRequest.ProtoReflect.Descriptor instead.
+func (*ListFailuresRequest) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListFailuresRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListFailuresRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+// The response of QueueService.ListFailures.
+type ListFailuresResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The queue.
+	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The version of the rules that make fingerprints.
+	Version int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// The number of failed tasks in the groups, at most 10,000.
+	Examined int64 `protobuf:"varint,4,opt,name=examined,proto3" json:"examined,omitempty"`
+	// There are older failed tasks.
+	More bool `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
+	// The number of groups.
+	Count int64 `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
+	// At most 1,000 groups, those with the most tasks first.
+	Groups        []*FailureGroup `protobuf:"bytes,7,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFailuresResponse) Reset() {
+	*x = ListFailuresResponse{}
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFailuresResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFailuresResponse) ProtoMessage() {}
+
+func (x *ListFailuresResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pgqueue_v1_queue_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFailuresResponse.ProtoReflect.Descriptor instead.
+func (*ListFailuresResponse) Descriptor() ([]byte, []int) {
+	return file_pgqueue_v1_queue_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListFailuresResponse) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListFailuresResponse) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *ListFailuresResponse) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ListFailuresResponse) GetExamined() int64 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+func (x *ListFailuresResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *ListFailuresResponse) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ListFailuresResponse) GetGroups() []*FailureGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 var File_pgqueue_v1_queue_proto protoreflect.FileDescriptor
 
 const file_pgqueue_v1_queue_proto_rawDesc = "" +
@@ -1761,12 +2089,36 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\"Q\n" +
 	"\x14ExplainQueueResponse\x129\n" +
-	"\vexplanation\x18\x01 \x01(\v2\x17.pgqueue.v1.ExplanationR\vexplanation*e\n" +
+	"\vexplanation\x18\x01 \x01(\v2\x17.pgqueue.v1.ExplanationR\vexplanation\"\xa5\x02\n" +
+	"\fFailureGroup\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x03R\x05count\x125\n" +
+	"\bfirst_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\afirstAt\x123\n" +
+	"\alast_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06lastAt\x121\n" +
+	"\x06sample\x18\a \x01(\v2\x19.pgqueue.v1.FailureSampleR\x06sample\x12\x10\n" +
+	"\x03ids\x18\b \x03(\x03R\x03ids\"e\n" +
+	"\rFailureSample\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\x03R\x04task\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\fR\x05error\"I\n" +
+	"\x13ListFailuresRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\"\xdc\x01\n" +
+	"\x14ListFailuresResponse\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x03R\aversion\x12\x1a\n" +
+	"\bexamined\x18\x04 \x01(\x03R\bexamined\x12\x12\n" +
+	"\x04more\x18\x05 \x01(\bR\x04more\x12\x14\n" +
+	"\x05count\x18\x06 \x01(\x03R\x05count\x120\n" +
+	"\x06groups\x18\a \x03(\v2\x18.pgqueue.v1.FailureGroupR\x06groups*e\n" +
 	"\aBackoff\x12\x17\n" +
 	"\x13BACKOFF_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13BACKOFF_EXPONENTIAL\x10\x01\x12\x12\n" +
 	"\x0eBACKOFF_LINEAR\x10\x02\x12\x14\n" +
-	"\x10BACKOFF_CONSTANT\x10\x032\xd5\x06\n" +
+	"\x10BACKOFF_CONSTANT\x10\x032\xad\a\n" +
 	"\fQueueService\x12N\n" +
 	"\vCreateQueue\x12\x1e.pgqueue.v1.CreateQueueRequest\x1a\x1f.pgqueue.v1.CreateQueueResponse\x12Y\n" +
 	"\rRegisterQueue\x12 .pgqueue.v1.RegisterQueueRequest\x1a!.pgqueue.v1.RegisterQueueResponse\"\x03\x90\x02\x02\x12J\n" +
@@ -1779,7 +2131,8 @@ const file_pgqueue_v1_queue_proto_rawDesc = "" +
 	"CleanQueue\x12\x1d.pgqueue.v1.CleanQueueRequest\x1a\x1e.pgqueue.v1.CleanQueueResponse\x12Y\n" +
 	"\rGetQueueStats\x12 .pgqueue.v1.GetQueueStatsRequest\x1a!.pgqueue.v1.GetQueueStatsResponse\"\x03\x90\x02\x01\x12\\\n" +
 	"\x0eListQueueStats\x12!.pgqueue.v1.ListQueueStatsRequest\x1a\".pgqueue.v1.ListQueueStatsResponse\"\x03\x90\x02\x01\x12V\n" +
-	"\fExplainQueue\x12\x1f.pgqueue.v1.ExplainQueueRequest\x1a .pgqueue.v1.ExplainQueueResponse\"\x03\x90\x02\x01B\xac\x01\n" +
+	"\fExplainQueue\x12\x1f.pgqueue.v1.ExplainQueueRequest\x1a .pgqueue.v1.ExplainQueueResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\fListFailures\x12\x1f.pgqueue.v1.ListFailuresRequest\x1a .pgqueue.v1.ListFailuresResponse\"\x03\x90\x02\x01B\xac\x01\n" +
 	"\x0ecom.pgqueue.v1B\n" +
 	"QueueProtoP\x01ZEgithub.com/pgqueue/pgqueue/transport/connect/gen/pgqueue/v1;pgqueuev1\xa2\x02\x03PXX\xaa\x02\n" +
 	"Pgqueue.V1\xca\x02\n" +
@@ -1798,7 +2151,7 @@ func file_pgqueue_v1_queue_proto_rawDescGZIP() []byte {
 }
 
 var file_pgqueue_v1_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_pgqueue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_pgqueue_v1_queue_proto_goTypes = []any{
 	(Backoff)(0),                   // 0: pgqueue.v1.Backoff
 	(*Queue)(nil),                  // 1: pgqueue.v1.Queue
@@ -1825,69 +2178,80 @@ var file_pgqueue_v1_queue_proto_goTypes = []any{
 	(*ListQueueStatsResponse)(nil), // 22: pgqueue.v1.ListQueueStatsResponse
 	(*ExplainQueueRequest)(nil),    // 23: pgqueue.v1.ExplainQueueRequest
 	(*ExplainQueueResponse)(nil),   // 24: pgqueue.v1.ExplainQueueResponse
-	(*durationpb.Duration)(nil),    // 25: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
-	(Status)(0),                    // 27: pgqueue.v1.Status
-	(*Page)(nil),                   // 28: pgqueue.v1.Page
-	(*Explanation)(nil),            // 29: pgqueue.v1.Explanation
+	(*FailureGroup)(nil),           // 25: pgqueue.v1.FailureGroup
+	(*FailureSample)(nil),          // 26: pgqueue.v1.FailureSample
+	(*ListFailuresRequest)(nil),    // 27: pgqueue.v1.ListFailuresRequest
+	(*ListFailuresResponse)(nil),   // 28: pgqueue.v1.ListFailuresResponse
+	(*durationpb.Duration)(nil),    // 29: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
+	(Status)(0),                    // 31: pgqueue.v1.Status
+	(*Page)(nil),                   // 32: pgqueue.v1.Page
+	(*Explanation)(nil),            // 33: pgqueue.v1.Explanation
 }
 var file_pgqueue_v1_queue_proto_depIdxs = []int32{
-	25, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
-	25, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
+	29, // 0: pgqueue.v1.Queue.ttl:type_name -> google.protobuf.Duration
+	29, // 1: pgqueue.v1.Queue.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 2: pgqueue.v1.Queue.backoff:type_name -> pgqueue.v1.Backoff
-	25, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
-	25, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
-	25, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
-	26, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
-	26, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
-	25, // 8: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
-	25, // 9: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
+	29, // 3: pgqueue.v1.Queue.retry_max_delay:type_name -> google.protobuf.Duration
+	29, // 4: pgqueue.v1.Queue.lease:type_name -> google.protobuf.Duration
+	29, // 5: pgqueue.v1.Queue.retention:type_name -> google.protobuf.Duration
+	30, // 6: pgqueue.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
+	30, // 7: pgqueue.v1.Queue.updated_at:type_name -> google.protobuf.Timestamp
+	29, // 8: pgqueue.v1.QueueMeta.ttl:type_name -> google.protobuf.Duration
+	29, // 9: pgqueue.v1.QueueMeta.retry_delay:type_name -> google.protobuf.Duration
 	0,  // 10: pgqueue.v1.QueueMeta.backoff:type_name -> pgqueue.v1.Backoff
-	25, // 11: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
-	25, // 12: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
-	25, // 13: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
+	29, // 11: pgqueue.v1.QueueMeta.retry_max_delay:type_name -> google.protobuf.Duration
+	29, // 12: pgqueue.v1.QueueMeta.lease:type_name -> google.protobuf.Duration
+	29, // 13: pgqueue.v1.QueueMeta.retention:type_name -> google.protobuf.Duration
 	4,  // 14: pgqueue.v1.QueueStats.counts:type_name -> pgqueue.v1.StatusCount
-	25, // 15: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
-	27, // 16: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
+	29, // 15: pgqueue.v1.QueueStats.oldest_ready_age:type_name -> google.protobuf.Duration
+	31, // 16: pgqueue.v1.StatusCount.status:type_name -> pgqueue.v1.Status
 	2,  // 17: pgqueue.v1.CreateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
 	1,  // 18: pgqueue.v1.CreateQueueResponse.queue:type_name -> pgqueue.v1.Queue
 	2,  // 19: pgqueue.v1.RegisterQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
 	1,  // 20: pgqueue.v1.RegisterQueueResponse.queue:type_name -> pgqueue.v1.Queue
 	1,  // 21: pgqueue.v1.GetQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	28, // 22: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
+	32, // 22: pgqueue.v1.ListQueuesRequest.page:type_name -> pgqueue.v1.Page
 	1,  // 23: pgqueue.v1.ListQueuesResponse.queues:type_name -> pgqueue.v1.Queue
 	2,  // 24: pgqueue.v1.UpdateQueueRequest.meta:type_name -> pgqueue.v1.QueueMeta
 	1,  // 25: pgqueue.v1.UpdateQueueResponse.queue:type_name -> pgqueue.v1.Queue
 	1,  // 26: pgqueue.v1.DeleteQueueResponse.queue:type_name -> pgqueue.v1.Queue
-	25, // 27: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
+	29, // 27: pgqueue.v1.CleanQueueRequest.within:type_name -> google.protobuf.Duration
 	3,  // 28: pgqueue.v1.GetQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
 	3,  // 29: pgqueue.v1.ListQueueStatsResponse.stats:type_name -> pgqueue.v1.QueueStats
-	29, // 30: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
-	5,  // 31: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
-	7,  // 32: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
-	9,  // 33: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
-	11, // 34: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
-	13, // 35: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
-	15, // 36: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
-	17, // 37: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
-	19, // 38: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
-	21, // 39: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
-	23, // 40: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
-	6,  // 41: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
-	8,  // 42: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
-	10, // 43: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
-	12, // 44: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
-	14, // 45: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
-	16, // 46: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
-	18, // 47: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
-	20, // 48: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
-	22, // 49: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
-	24, // 50: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
-	41, // [41:51] is the sub-list for method output_type
-	31, // [31:41] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	33, // 30: pgqueue.v1.ExplainQueueResponse.explanation:type_name -> pgqueue.v1.Explanation
+	30, // 31: pgqueue.v1.FailureGroup.first_at:type_name -> google.protobuf.Timestamp
+	30, // 32: pgqueue.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
+	26, // 33: pgqueue.v1.FailureGroup.sample:type_name -> pgqueue.v1.FailureSample
+	30, // 34: pgqueue.v1.FailureSample.at:type_name -> google.protobuf.Timestamp
+	25, // 35: pgqueue.v1.ListFailuresResponse.groups:type_name -> pgqueue.v1.FailureGroup
+	5,  // 36: pgqueue.v1.QueueService.CreateQueue:input_type -> pgqueue.v1.CreateQueueRequest
+	7,  // 37: pgqueue.v1.QueueService.RegisterQueue:input_type -> pgqueue.v1.RegisterQueueRequest
+	9,  // 38: pgqueue.v1.QueueService.GetQueue:input_type -> pgqueue.v1.GetQueueRequest
+	11, // 39: pgqueue.v1.QueueService.ListQueues:input_type -> pgqueue.v1.ListQueuesRequest
+	13, // 40: pgqueue.v1.QueueService.UpdateQueue:input_type -> pgqueue.v1.UpdateQueueRequest
+	15, // 41: pgqueue.v1.QueueService.DeleteQueue:input_type -> pgqueue.v1.DeleteQueueRequest
+	17, // 42: pgqueue.v1.QueueService.CleanQueue:input_type -> pgqueue.v1.CleanQueueRequest
+	19, // 43: pgqueue.v1.QueueService.GetQueueStats:input_type -> pgqueue.v1.GetQueueStatsRequest
+	21, // 44: pgqueue.v1.QueueService.ListQueueStats:input_type -> pgqueue.v1.ListQueueStatsRequest
+	23, // 45: pgqueue.v1.QueueService.ExplainQueue:input_type -> pgqueue.v1.ExplainQueueRequest
+	27, // 46: pgqueue.v1.QueueService.ListFailures:input_type -> pgqueue.v1.ListFailuresRequest
+	6,  // 47: pgqueue.v1.QueueService.CreateQueue:output_type -> pgqueue.v1.CreateQueueResponse
+	8,  // 48: pgqueue.v1.QueueService.RegisterQueue:output_type -> pgqueue.v1.RegisterQueueResponse
+	10, // 49: pgqueue.v1.QueueService.GetQueue:output_type -> pgqueue.v1.GetQueueResponse
+	12, // 50: pgqueue.v1.QueueService.ListQueues:output_type -> pgqueue.v1.ListQueuesResponse
+	14, // 51: pgqueue.v1.QueueService.UpdateQueue:output_type -> pgqueue.v1.UpdateQueueResponse
+	16, // 52: pgqueue.v1.QueueService.DeleteQueue:output_type -> pgqueue.v1.DeleteQueueResponse
+	18, // 53: pgqueue.v1.QueueService.CleanQueue:output_type -> pgqueue.v1.CleanQueueResponse
+	20, // 54: pgqueue.v1.QueueService.GetQueueStats:output_type -> pgqueue.v1.GetQueueStatsResponse
+	22, // 55: pgqueue.v1.QueueService.ListQueueStats:output_type -> pgqueue.v1.ListQueueStatsResponse
+	24, // 56: pgqueue.v1.QueueService.ExplainQueue:output_type -> pgqueue.v1.ExplainQueueResponse
+	28, // 57: pgqueue.v1.QueueService.ListFailures:output_type -> pgqueue.v1.ListFailuresResponse
+	47, // [47:58] is the sub-list for method output_type
+	36, // [36:47] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_pgqueue_v1_queue_proto_init() }
@@ -1904,7 +2268,7 @@ func file_pgqueue_v1_queue_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgqueue_v1_queue_proto_rawDesc), len(file_pgqueue_v1_queue_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

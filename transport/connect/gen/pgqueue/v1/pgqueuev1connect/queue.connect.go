@@ -45,6 +45,8 @@ const (
 	QueueServiceListQueueStatsProcedure = "/pgqueue.v1.QueueService/ListQueueStats"
 	// QueueServiceExplainQueueProcedure is the procedure name of the QueueService's ExplainQueue RPC.
 	QueueServiceExplainQueueProcedure = "/pgqueue.v1.QueueService/ExplainQueue"
+	// QueueServiceListFailuresProcedure is the procedure name of the QueueService's ListFailures RPC.
+	QueueServiceListFailuresProcedure = "/pgqueue.v1.QueueService/ListFailures"
 )
 
 var (
@@ -124,6 +126,14 @@ var (
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
+	queueServiceListFailuresSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_pgqueue_v1_queue_proto.Services().ByName("QueueService").Methods().ByName("ListFailures"),
+			Procedure:        QueueServiceListFailuresProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
 )
 
 // QueueServiceClient is a client for the pgqueue.v1.QueueService service.
@@ -149,6 +159,8 @@ type QueueServiceClient interface {
 	ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error)
 	// Returns the reasons why no task of a queue is retained, or KIND_NOT_FOUND.
 	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
+	// Returns the newest failed tasks of a queue in groups of equal fingerprints, those with the most tasks first.
+	ListFailures(context.Context, *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error)
 }
 
 // NewQueueServiceClient constructs a client for the pgqueue.v1.QueueService service. Multiple
@@ -180,6 +192,8 @@ type QueueServiceHandler interface {
 	ListQueueStats(context.Context, *v1.ListQueueStatsRequest) (*v1.ListQueueStatsResponse, error)
 	// Returns the reasons why no task of a queue is retained, or KIND_NOT_FOUND.
 	ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error)
+	// Returns the newest failed tasks of a queue in groups of equal fingerprints, those with the most tasks first.
+	ListFailures(context.Context, *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error)
 }
 
 // RegisterQueueServiceHandler registers svc as the pgqueue.v1.QueueService implementation on
@@ -197,6 +211,7 @@ func RegisterQueueServiceHandler(server *connect.Server, svc QueueServiceHandler
 		connect.Method{Spec: queueServiceGetQueueStatsSpec(), Handler: adapter.getQueueStats},
 		connect.Method{Spec: queueServiceListQueueStatsSpec(), Handler: adapter.listQueueStats},
 		connect.Method{Spec: queueServiceExplainQueueSpec(), Handler: adapter.explainQueue},
+		connect.Method{Spec: queueServiceListFailuresSpec(), Handler: adapter.listFailures},
 	)
 }
 
@@ -241,6 +256,10 @@ func (UnimplementedQueueServiceHandler) ListQueueStats(context.Context, *v1.List
 
 func (UnimplementedQueueServiceHandler) ExplainQueue(context.Context, *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.ExplainQueue is not implemented")
+}
+
+func (UnimplementedQueueServiceHandler) ListFailures(context.Context, *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "pgqueue.v1.QueueService.ListFailures is not implemented")
 }
 
 type queueServiceClient struct {
@@ -322,6 +341,14 @@ func (c *queueServiceClient) ListQueueStats(ctx context.Context, req *v1.ListQue
 func (c *queueServiceClient) ExplainQueue(ctx context.Context, req *v1.ExplainQueueRequest) (*v1.ExplainQueueResponse, error) {
 	var res v1.ExplainQueueResponse
 	if err := c.client.CallUnary(ctx, queueServiceExplainQueueSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *queueServiceClient) ListFailures(ctx context.Context, req *v1.ListFailuresRequest) (*v1.ListFailuresResponse, error) {
+	var res v1.ListFailuresResponse
+	if err := c.client.CallUnary(ctx, queueServiceListFailuresSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -443,6 +470,18 @@ func (h queueServiceHandler) explainQueue(ctx context.Context, _ connect.Spec, s
 		return err
 	}
 	res, err := h.svc.ExplainQueue(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h queueServiceHandler) listFailures(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListFailuresRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListFailures(ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,25 @@
+package access
+
+import (
+	"context"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
+)
+
+// ListFailures shows errors only to a principal that may read content in the queue. Others see fingerprints, numbers, times
+// and ids.
+func (g *guard) ListFailures(ctx context.Context, name string) (*queue.Failures, error) {
+	s, err := g.scope(ctx, queue.OpListFailures)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkQueue(s, queue.ActionTaskRead, g.namespace, name); err != nil {
+		return nil, err
+	}
+
+	f, err := g.next.ListFailures(ctx, name)
+	if err != nil || From(ctx).May(queue.ActionTaskPayload, g.namespace, f.Queue) {
+		return f, err
+	}
+	return f.WithoutErrors(), nil
+}

@@ -1,0 +1,136 @@
+package queue
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+const (
+	// MaxFailures bounds the failed tasks that a call groups: the newest of the queue.
+	MaxFailures = 10_000
+	// MaxFailureGroups bounds the groups of an answer: those with the most tasks.
+	MaxFailureGroups = 1_000
+	// maxSampleBytes bounds the error of a sample; a longer one is truncated as JSON.
+	maxSampleBytes = 2_048
+	// maxCachedError bounds the errors that a grouper remembers to skip the rules for equal ones.
+	maxCachedError = 1_024
+)
+
+// Failure is one failed task with its last error.
+type Failure struct {
+	Task  int64
+	At    time.Time
+	Error json.RawMessage
+}
+
+// FailureGroup has the failed tasks with one fingerprint.
+type FailureGroup struct {
+	Fingerprint
+	// Count is the number of tasks, and FirstAt and LastAt are the ends of the first and the last of them.
+	Count   int64
+	FirstAt time.Time
+	LastAt  time.Time
+	// Sample is the newest of them.
+	Sample Failure
+	// IDs of all of them, newest first.
+	IDs []int64
+}
+
+// Failures are the newest failed tasks of a queue in groups, those with the most tasks first.
+type Failures struct {
+	Namespace string
+	Queue     string
+	// Version is the FingerprintVersion of the groups.
+	Version int
+	// Examined is the number of failed tasks, at most MaxFailures. More says that there are older ones.
+	Examined int64
+	More     bool
+	// Count is the number of groups; Groups has at most MaxFailureGroups of them.
+	Count  int64
+	Groups []FailureGroup
+}
+
+// FailureGrouper groups failed tasks, for stores. It is not safe for concurrent use.
+type FailureGrouper struct {
+	out      Failures
+	groups   map[string]*FailureGroup // by ID
+	byErrors map[string]*FailureGroup // by the bytes of short errors
+}
+
+// NewFailureGrouper returns a grouper without tasks.
+func NewFailureGrouper(namespace, name string) *FailureGrouper {
+	return &FailureGrouper{
+		out:    Failures{Namespace: namespace, Queue: name, Version: FingerprintVersion},
+		groups: map[string]*FailureGroup{}, byErrors: map[string]*FailureGroup{},
+	}
+}
+
+// Add adds a task; the newest come first. It returns false for the task behind MaxFailures, which only shows that there are
+// more.
+func (g *FailureGrouper) Add(f Failure) bool {
+	if g.out.Examined == MaxFailures {
+		g.out.More = true
+		return false
+	}
+
+	g.out.Examined++
+	group := g.byErrors[string(f.Error)]
+	if group == nil {
+		group = g.findGroup(f)
+	}
+
+	group.Count++
+	group.IDs = append(group.IDs, f.Task)
+	if f.At.Before(group.FirstAt) {
+		group.FirstAt = f.At
+	}
+	if f.At.After(group.LastAt) {
+		group.LastAt = f.At
+	}
+	return true
+}
+
+// findGroup returns the group of the fingerprint of f, which f begins if it is new.
+func (g *FailureGrouper) findGroup(f Failure) *FailureGroup {
+	print := FingerprintOf(f.Error)
+	group := g.groups[print.ID]
+	if group == nil {
+		f.Error = slices.Clone(CleanJSON(f.Error, maxSampleBytes))
+		group = &FailureGroup{Fingerprint: print, FirstAt: f.At, LastAt: f.At, Sample: f}
+		g.groups[print.ID] = group
+	}
+	if len(f.Error) <= maxCachedError {
+		g.byErrors[string(f.Error)] = group
+	}
+	return group
+}
+
+// Groups returns the groups.
+func (g *FailureGrouper) Groups() *Failures {
+	g.out.Groups = make([]FailureGroup, 0, len(g.groups))
+	for _, group := range g.groups {
+		g.out.Groups = append(g.out.Groups, *group)
+	}
+	slices.SortFunc(g.out.Groups, func(a, b FailureGroup) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), b.LastAt.Compare(a.LastAt), cmp.Compare(a.ID, b.ID))
+	})
+
+	g.out.Count = int64(len(g.out.Groups))
+	g.out.Groups = g.out.Groups[:min(len(g.out.Groups), MaxFailureGroups)]
+	return &g.out
+}
+
+// WithoutErrors returns f without the texts of errors, for callers that may not read them. Fingerprints and ids stay.
+func (f *Failures) WithoutErrors() *Failures {
+	bare := *f
+	bare.Groups = slices.Clone(f.Groups)
+	for i := range bare.Groups {
+		g := &bare.Groups[i]
+		g.Kind = ""
+		g.Message = ""
+		g.Sample.Error = nil
+	}
+	return &bare
+}
