@@ -33,5 +33,10 @@
 // it starts within two round trips, or within 50 ms when that is longer. It measures the run times for this. Goroutines
 // exist only while there is a task to run.
 //
+// # Profiles
+//
+// The goroutine of a handler, and those that it starts, have the label pgqueue.queue with the name of the queue. A profile
+// of the CPU then answers which queue uses it: go tool pprof -tagfocus pgqueue.queue=mail.
+//
 // The package imports the standard library only. Its API is stable.
 package worker

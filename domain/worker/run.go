@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/pprof"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ const (
 type run struct {
 	svc      queue.Consumer
 	cfg      config
-	handlers map[string]Handler
+	handlers map[string]queueHandler
 	pools    []*slotPool
 	shared   *slotPool // of the queues without slots of their own; nil without such queues
 	ticks    *tickLoop
@@ -33,7 +34,9 @@ type run struct {
 	// base has the values of Run's context and never ends. takes ends with the stop. waits, for retains that wait at the
 	// service, ends a little after StopNow, or at once WithInProcess. calls ends when all work is over. retains, for
 	// retains that do not wait, is calls without pauses for another attempt once the stop has begun.
-	base, takes, waits, calls    context.Context
+	base, takes, waits, calls context.Context
+	// callerLabels has the labels of profiles of Run's context, for goroutines between two handlers.
+	callerLabels                 context.Context
 	retains                      context.Context
 	endTakes, endWaits, endCalls context.CancelFunc
 
@@ -71,10 +74,19 @@ type run struct {
 	releases      *releaser
 }
 
+// profileLabel names the queue of a handler in profiles of the CPU and of goroutines.
+const profileLabel = "pgqueue.queue"
+
+// queueHandler is the handler of a queue. The contexts of its tasks descend from base, which has the label of the queue.
+type queueHandler struct {
+	Handler
+	base context.Context
+}
+
 // newRun returns the state of a run without queues.
 func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 	r := &run{
-		svc: svc, cfg: cfg, handlers: map[string]Handler{}, base: context.WithoutCancel(ctx),
+		svc: svc, cfg: cfg, handlers: map[string]queueHandler{}, base: context.WithoutCancel(ctx),
 		hurried: make(chan struct{}), quiet: make(chan struct{}), heartbeating: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), ended: make(chan struct{}),
 		retainLog:    &changeLog{log: cfg.log, what: "retain tasks"},
@@ -82,6 +94,8 @@ func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 		heartbeatLog: &changeLog{log: cfg.log, what: "extend leases"},
 	}
 
+	// A look for labels in base itself would allocate each time.
+	r.callerLabels = pprof.WithLabels(r.base, pprof.Labels())
 	r.takes, r.endTakes = context.WithCancel(r.base)
 	r.calls, r.endCalls = context.WithCancel(r.base)
 	r.retains = queue.WithPausesUntil(r.calls, r.takes)
@@ -93,7 +107,7 @@ func newRun(ctx context.Context, svc queue.Consumer, cfg config) *run {
 
 // addQueue adds a queue to the slot pool that works it.
 func (r *run) addQueue(name string, h Handler, cfg queueConfig) {
-	r.handlers[name] = h
+	r.handlers[name] = queueHandler{h, pprof.WithLabels(r.base, pprof.Labels(profileLabel, name))}
 	if cfg.slots == 0 && r.shared != nil {
 		r.shared.queues = append(r.shared.queues, name)
 		return

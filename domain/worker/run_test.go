@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
+	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -467,6 +470,44 @@ func TestObserver(t *testing.T) {
 		}
 		if _, ok := errors.AsType[*worker.PanicError](o.finished[0].Err); !ok || o.finished[0].Took != time.Second {
 			t.Errorf("%+v", o.finished[0])
+		}
+	})
+}
+
+func TestProfileLabels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.add("mail", 1)
+		f.add("hooks", 1)
+		labels := make(chan string, 4)
+		w := newWorker(f, worker.WithConcurrency(1))
+		for _, name := range []string{"mail", "hooks"} {
+			w.HandleFunc(name, func(ctx context.Context, _ *queue.Task) (any, error) {
+				label, _ := pprof.Label(ctx, "pgqueue.queue")
+				labels <- name + " " + label
+				var profile strings.Builder
+				if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
+					return nil, err
+				}
+				labels <- fmt.Sprint(strings.Contains(profile.String(), fmt.Sprintf("labels: {%q:%q}", "pgqueue.queue", name)))
+				return nil, nil
+			})
+		}
+		r := start(t, w)
+		pass(time.Second)
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		close(labels)
+		got := slices.Collect(func(yield func(string) bool) {
+			for l := range labels {
+				if !yield(l) {
+					return
+				}
+			}
+		})
+		if want := []string{"mail mail", "true", "hooks hooks", "true"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -316,7 +317,11 @@ func (l *slotPool) makeHeldTasks(tasks []*queue.Task, from, now time.Time) []*he
 			r.cfg.log.Error("a retained task came without its lease", "task", t.ID)
 			continue
 		}
-		h := newHeldTask(r.base, r.handlers[t.Queue], t, now)
+		work, known := r.handlers[t.Queue]
+		if !known {
+			work.base = r.base
+		}
+		h := newHeldTask(work.base, work.Handler, t, now)
 		h.run, h.pool = r, l
 		h.recordLease(from, now, *t.Lease, r.cfg.heartbeat)
 		holds = append(holds, h)
@@ -400,6 +405,7 @@ func (l *slotPool) executeTasks() {
 	exited := true
 	defer func() {
 		if exited {
+			pprof.SetGoroutineLabels(r.callerLabels)
 			r.cfg.observer.TaskFinished(h.info, Finished{
 				Outcome: queue.OutcomeFailure, Waited: began.Sub(h.taken), Took: time.Since(began), Err: errGoexit, Cause: h.endCause(),
 			})
@@ -412,7 +418,9 @@ func (l *slotPool) executeTasks() {
 	}()
 
 	for h != nil {
+		pprof.SetGoroutineLabels(h)
 		v := h.runHandler(r.cfg.maxResult, r.cfg.observer)
+		pprof.SetGoroutineLabels(r.callerLabels)
 		if v.cancel {
 			r.cancelTask(h)
 		}
