@@ -49,11 +49,30 @@ func variablesOf(f *pflag.Flag, own []string) (names []string) {
 	return names
 }
 
+// inPlaceOf annotates a flag with the one that it replaces.
+const inPlaceOf = "pgqueue_in_place_of"
+
+// InPlaceOf makes a flag of the command line replace the variable of another flag, with which it must not come otherwise. A
+// variable may be there for other programs.
+func InPlaceOf(fs *pflag.FlagSet, flag, other string) {
+	_ = fs.SetAnnotation(flag, inPlaceOf, []string{other})
+}
+
+// replacedFlags returns the flags that flags of the command line replace.
+func replacedFlags(fs *pflag.FlagSet) (names []string) {
+	fs.Visit(func(f *pflag.Flag) { names = append(names, f.Annotations[inPlaceOf]...) })
+	return names
+}
+
 // Environ sets the flags that are not given from their environment variables, where FromEnvironment has added one. An
 // empty variable counts as unset. own replaces Prefix for the program's own variables, which have precedence.
 func Environ(fs *pflag.FlagSet, lookup func(string) (string, bool), own ...string) error {
+	replaced := replacedFlags(fs) // before a variable sets a flag
 	var bad error
 	fs.VisitAll(func(f *pflag.Flag) {
+		if slices.Contains(replaced, f.Name) {
+			return
+		}
 		for _, name := range variablesOf(f, own) {
 			v, ok := lookup(name)
 			if f.Changed || bad != nil || !ok || v == "" {

@@ -47,6 +47,28 @@ func TestAVariableThatIsNoneOfItsKindIsRefused(t *testing.T) {
 	}
 }
 
+// TestAFlagReplacesTheVariableOfAnother: a file of the command line wins over a secret of the environment, which is there for
+// other programs. Two variables stay two settings.
+func TestAFlagReplacesTheVariableOfAnother(t *testing.T) {
+	env := map[string]string{"PGQUEUE_SECRET": "s", "PGQUEUE_SECRET_FILE": "other"}
+	for _, line := range [][]string{{"--secret-file", "own"}, nil} {
+		fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
+		secret, file := "", fs.String("secret-file", "", "")
+		program.SecretVar(fs, &secret, "secret", "")
+		program.FromEnvironment(fs)
+		program.InPlaceOf(fs, "secret-file", "secret")
+		if err := fs.Parse(line); err != nil {
+			t.Fatal(err)
+		}
+		if err := program.Environ(fs, func(k string) (string, bool) { v, ok := env[k]; return v, ok }); err != nil {
+			t.Fatal(err)
+		}
+		if given := len(line) > 0; given && (secret != "" || *file != "own") || !given && (secret != "s" || *file != "other") {
+			t.Errorf("%v: %q %q", line, secret, *file)
+		}
+	}
+}
+
 func TestAListWhoseValuesHaveCommasIsOneALine(t *testing.T) {
 	fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
 	header, secret := fs.StringArray("header", nil, ""), fs.StringArray("secret", nil, "")

@@ -46,6 +46,7 @@ func (s *Server) Flags(to *pflag.FlagSet) {
 	fs.StringVar(&s.Protocol, "protocol", REST, "how to talk to the server: rest or connect")
 	SecretVar(fs, &s.Token, "auth-token", "bearer `token` for the server")
 	fs.StringVar(&s.TokenFile, "auth-token-file", "", "`file` with the bearer token for the server; it is read again when it changes")
+	InPlaceOf(fs, "auth-token-file", "auth-token")
 	s.TLS.flags(fs)
 	FromEnvironment(fs)
 	to.AddFlagSet(fs)
@@ -98,27 +99,44 @@ type Client interface {
 // Dial returns a client of the server with its close function. timeout bounds each call; 0 = the default of the
 // client. Dial opens no connection: the first call does.
 func (s *Server) Dial(timeout time.Duration) (Client, func(), error) {
-	if err := s.Validate(); err != nil {
-		return nil, nil, err
+	if s.Protocol != Connect {
+		return dialed(s.DialREST(timeout))
 	}
-	token, err := s.readToken()
+	token, files, err := s.readCredentials()
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := s.TLS.config()
-	if err != nil {
-		return nil, nil, err
-	}
-	if s.Protocol == Connect {
-		return s.dialConnect(timeout, token, files)
-	}
+	return s.dialConnect(timeout, token, files)
+}
 
-	opts := append(clientOptions(s, timeout, token, restclient.WithTimeout, restclient.WithNamespace, restclient.WithToken), restclient.WithTLS(files))
-	client, err := restclient.New(s.URL, opts...)
+// dialed returns a client as a [Client]. A nil client becomes a nil interface.
+func dialed(client *restclient.Client, err error) (Client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
 	return client, client.Close, nil
+}
+
+// DialREST is Dial over REST under every protocol: the operations on sessions have no procedures. Close ends the client.
+func (s *Server) DialREST(timeout time.Duration) (*restclient.Client, error) {
+	token, files, err := s.readCredentials()
+	if err != nil {
+		return nil, err
+	}
+	opts := append(clientOptions(s, timeout, token, restclient.WithTimeout, restclient.WithNamespace, restclient.WithToken), restclient.WithTLS(files))
+	return restclient.New(s.URL, opts...)
+}
+
+// readCredentials checks the settings, and returns the source of the token and the certificates of the client.
+func (s *Server) readCredentials() (token func() string, files *tls.Config, err error) {
+	if err := s.Validate(); err != nil {
+		return nil, nil, err
+	}
+	if token, err = s.readToken(); err != nil {
+		return nil, nil, err
+	}
+	files, err = s.TLS.config()
+	return token, files, err
 }
 
 // dialConnect returns a client of the root of the server, because the routes of Connect are not below the prefix of

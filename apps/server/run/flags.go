@@ -49,6 +49,7 @@ func Flags(to *pflag.FlagSet, c *Config) {
 	fs.StringVar(&c.OIDCClientID, "oidc-client-id", "", "client `id` of this server at the identity provider")
 	program.SecretVar(fs, &c.OIDCClientSecret, "oidc-client-secret", "client `secret` of this server at the identity provider")
 	fs.StringVar(&c.OIDCClientSecretFile, "oidc-client-secret-file", "", "`file` with the client secret of this server at the identity provider")
+	program.InPlaceOf(fs, "oidc-client-secret-file", "oidc-client-secret")
 	c.AuditRetention = new(access.DefaultAuditRetention)
 	program.DurationVar(fs, c.AuditRetention, "audit-retention", "age at which entries of the audit are removed, at least 30d; 0 = never")
 	program.FromEnvironment(fs)
