@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -196,9 +197,28 @@ func (e AuditEntry) Clean() AuditEntry {
 // secretForm matches the text of a token, a session or a code. A caller may paste one where a name belongs.
 var secretForm = regexp.MustCompile(`(pg[qsc])_([0-9A-Za-z]{8})_[0-9A-Za-z]+`)
 
-// HideSecrets returns text without the secret parts of tokens, sessions and codes in it, for a log of what callers sent.
+// jwtForm is the text of a JWT: its first part is a JSON object in base64.
+var jwtForm = regexp.MustCompile(`eyJ[0-9A-Za-z_-]*\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+`)
+
+// HideSecrets returns text without the secret parts of tokens, sessions, codes and JWTs in it, for a log of what callers sent.
 func HideSecrets(text string) string {
-	return secretForm.ReplaceAllString(text, "${1}_${2}_[redacted]")
+	text = secretForm.ReplaceAllString(text, "${1}_${2}_[redacted]")
+	return jwtForm.ReplaceAllString(text, "eyJ[redacted]")
+}
+
+// ClaimOf returns an entry with the principal that a refused credential claims: the public part of a token or a code, or the
+// claims of a JWT. fault is the error of its check. An entry of another text has no principal.
+func ClaimOf(credential string, fault error) AuditEntry {
+	if jwt, ok := errors.AsType[*ClaimError](fault); ok {
+		return AuditEntry{PrincipalID: JWTPrincipalID(jwt.Issuer, jwt.Subject), PrincipalKind: KindJWT, Issuer: jwt.Issuer, Subject: jwt.Subject}
+	}
+	switch {
+	case hasSecretForm(secretPrefix, credential):
+		return AuditEntry{PrincipalID: Secret{credential}.ID(), PrincipalKind: KindToken}
+	case hasSecretForm(codePrefix, credential):
+		return AuditEntry{PrincipalID: Secret{credential}.ID()}
+	}
+	return AuditEntry{}
 }
 
 func cleanText(text string) string {

@@ -32,6 +32,22 @@ func TestSecret(t *testing.T) {
 	}
 }
 
+// TestHideSecrets: the text around a secret stays, and its secret part goes, whichever kind it has.
+func TestHideSecrets(t *testing.T) {
+	token := access.NewSecret()
+	const jwt = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhIn0.c2lnbmF0dXJl-_"
+	for text, want := range map[string]string{
+		"queue " + token.Reveal() + " is unknown":    "queue pgq_" + token.ID() + "_[redacted] is unknown",
+		"/api/queue/" + jwt + "/stats":               "/api/queue/eyJ[redacted]/stats",
+		`got "pgs_12345678_abc", "pgc_12345678_": x`: `got "pgs_12345678_[redacted]", "pgc_12345678_": x`,
+		"a.b.c eyJ.x pgq_short_x":                    "a.b.c eyJ.x pgq_short_x",
+	} {
+		if got := access.HideSecrets(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
+
 // Each change of one letter is found before a store is asked, and the error does not repeat the text.
 func TestParseSecretRefuses(t *testing.T) {
 	good := access.NewSecret().Reveal()

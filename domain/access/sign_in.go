@@ -25,7 +25,8 @@ type SessionAdmin interface {
 // Sessions has the operations on sessions of a server.
 type Sessions interface {
 	SessionAdmin
-	// OpenSession opens a session by a code or a token. KindUnauthenticated for one that is not valid.
+	// OpenSession opens a session by a code or a bearer token. KindUnauthenticated for one that is not valid, KindDenied for a
+	// JWT to which no rule gives a grant.
 	OpenSession(ctx context.Context, r SignIn) (OpenedSession, error)
 	// SignOut ends the session that is the caller. KindInvalid for a caller with another credential.
 	SignOut(ctx context.Context) error
@@ -52,7 +53,7 @@ type OpenedSession struct {
 // SessionSettings configures [SessionKeeper]. Store and Authenticate are required.
 type SessionSettings struct {
 	Store SessionStore
-	// Authenticate returns the principal of a token, see [Authenticator.Authenticate].
+	// Authenticate returns the principal of a bearer token: of pgqueue, see [Authenticator.Authenticate], or a JWT.
 	Authenticate func(ctx context.Context, token string) (*Principal, error)
 	// Life and Idle are those of new sessions; 0 = the defaults.
 	Life time.Duration
@@ -129,7 +130,7 @@ func (k *SessionKeeper) newSession(p *Principal, secret Secret) NewSession {
 // OpenSession opens a session by a code or a token, and records it with the principal that signs in.
 func (k *SessionKeeper) OpenSession(ctx context.Context, r SignIn) (OpenedSession, error) {
 	opened, err := k.openSession(ctx, r)
-	k.recordSignIn(ctx, claimedID(r), opened, err)
+	k.recordSignIn(ctx, r.Code+r.Token, opened, err)
 	return opened, err
 }
 
@@ -145,7 +146,7 @@ func (k *SessionKeeper) openSession(ctx context.Context, r SignIn) (OpenedSessio
 	if err != nil {
 		return OpenedSession{}, err
 	}
-	return k.openFor(ctx, p)
+	return k.openWithGrants(ctx, p)
 }
 
 // OpenFor opens a session of a principal that an identity provider has proved, and records it. The session does not end with
@@ -200,29 +201,19 @@ func (k *SessionKeeper) redeemCode(ctx context.Context, text string) (OpenedSess
 	return OpenedSession{s, secret}, nil
 }
 
-// claimedID returns the public part of a credential of a sign-in; "" for another text.
-func claimedID(r SignIn) string {
-	for prefix, text := range map[string]string{codePrefix: r.Code, secretPrefix: r.Token} {
-		if hasSecretForm(prefix, text) {
-			return Secret{text}.ID()
-		}
-	}
-	return ""
-}
-
 // RecordRefused records a sign-in at an identity provider that proved nothing.
 func (k *SessionKeeper) RecordRefused(ctx context.Context, err error) {
 	k.recordSignIn(ctx, "", OpenedSession{}, err)
 }
 
-// recordSignIn records a sign-in. A refused one has what the credential claims to be.
-func (k *SessionKeeper) recordSignIn(ctx context.Context, claimed string, opened OpenedSession, err error) {
+// recordSignIn records a sign-in. A refused one has what its credential claims to be.
+func (k *SessionKeeper) recordSignIn(ctx context.Context, credential string, opened OpenedSession, err error) {
 	if err == nil {
 		k.record(With(ctx, opened.Opener.principal()), queue.OpOpenSession, opened.ID, nil)
 		return
 	}
-	e := entryOf(queue.OpOpenSession, "", "")
-	e.PrincipalID = claimed
+	e := ClaimOf(credential, err)
+	e.Action, e.Operation = actionOf[queue.OpOpenSession], queue.OpOpenSession.Label()
 	k.Audit.Record(ctx, e, err)
 }
 

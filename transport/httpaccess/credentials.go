@@ -89,7 +89,7 @@ func (c Credentials) Wrap(next http.Handler) http.Handler {
 			return
 		}
 		if queue.KindOf(fault) == queue.KindUnauthenticated {
-			c.Audit.Record(r.Context(), claimOf(token, fault), fault)
+			c.Audit.Record(r.Context(), access.ClaimOf(token, fault), fault)
 		}
 		c.refuseCredential(w, r, "Authorization", fault)
 	})
@@ -134,19 +134,6 @@ func (c Credentials) serveSession(w http.ResponseWriter, r *http.Request, sessio
 		return
 	}
 	next.ServeHTTP(w, r)
-}
-
-// claimOf returns the identity that a refused token claims, for the audit.
-func claimOf(token string, fault error) access.AuditEntry {
-	if jwt, ok := errors.AsType[*access.ClaimError](fault); ok {
-		return access.AuditEntry{
-			PrincipalID: access.JWTPrincipalID(jwt.Issuer, jwt.Subject), PrincipalKind: access.KindJWT, Issuer: jwt.Issuer, Subject: jwt.Subject,
-		}
-	}
-	if secret, err := access.ParseSecret(token); err == nil {
-		return access.AuditEntry{PrincipalID: secret.ID(), PrincipalKind: access.KindToken}
-	}
-	return access.AuditEntry{}
 }
 
 // noCredential is the reason of a refusal of a request without a credential.

@@ -3,6 +3,7 @@ package program
 import (
 	"strings"
 
+	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
@@ -34,5 +35,8 @@ func ExitCode(err error) int {
 	}
 }
 
-// OneLine returns the text of err on one line, without control characters.
-func OneLine(err error) string { return Clean(strings.Join(strings.Fields(err.Error()), " ")) }
+// OneLine returns the text of err on one line, without control characters and without the secret parts of tokens: an error
+// shows the given value, and a user may paste a token in its place.
+func OneLine(err error) string {
+	return access.HideSecrets(Clean(strings.Join(strings.Fields(err.Error()), " ")))
+}

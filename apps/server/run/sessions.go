@@ -24,7 +24,7 @@ func (s *Server) startSessions(g *accessControl, store access.SessionStore) erro
 	g.cookie = httpaccess.Cookie{PublicURL: public}
 	g.auth.AcceptSessions(store)
 	g.sessions = access.NewSessionKeeper(access.SessionSettings{
-		Store: store, Authenticate: g.auth.Authenticate, Life: s.cfg.SessionLife, Idle: s.cfg.SessionIdle, Ended: g.auth.Forget, Audit: s.audit,
+		Store: store, Authenticate: g.authenticate, Life: s.cfg.SessionLife, Idle: s.cfg.SessionIdle, Ended: g.auth.Forget, Audit: s.audit,
 	})
 	return nil
 }

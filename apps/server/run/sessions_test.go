@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pgqueue/pgqueue/adapters/oidc/oidctest"
 	"github.com/pgqueue/pgqueue/domain/access"
 	"github.com/pgqueue/pgqueue/domain/queue"
 	"github.com/pgqueue/pgqueue/transport/rest/restapi"
@@ -362,4 +364,53 @@ func TestSessionOfAnOpenServer(t *testing.T) {
 	}
 	p.cookies = nil
 	p.want(http.StatusOK, "GET", "/api/queue", "")
+}
+
+// TestJWTSignsIn: a pasted JWT opens a session with the grants of its rules, which ends with the JWT at the latest. One that is
+// wrong, or that no rule names, opens none.
+func TestJWTSignsIn(t *testing.T) {
+	issuer := oidctest.Start(t)
+	log := &lines{}
+	s, _, _ := startWithIssuer(t, issuer, log)
+	claims := issuer.Claims("pgqueue", "ann")
+	claims["groups"] = []string{"sre"}
+	p := &page{T: t, url: s.URL()}
+
+	p.signIn(issuer.Mint(claims))
+	var who restapi.Identity
+	if err := json.Unmarshal([]byte(p.want(http.StatusOK, "GET", "/api/whoami", "").text), &who); err != nil || who.Kind != "session" || len(who.Grants) != 1 || who.Grants[0] != "admin@*" {
+		t.Errorf("the session is %+v: %v", who, err)
+	}
+	p.want(http.StatusCreated, "POST", "/api/queue", `{"queue":"own"}`)
+	p.want(http.StatusForbidden, "GET", "/api/session", "")
+
+	sessions, err := s.control.sessions.Store.ListSessions(t.Context())
+	ends, ok := claims["exp"].(int64)
+	if err != nil || !ok || len(sessions) != 1 || sessions[0].ExpiresAt.After(time.Unix(ends+1, 0)) || sessions[0].Issuer != issuer.URL() {
+		t.Errorf("the sessions are %+v, and the JWT ends at %v: %v", sessions, claims["exp"], err)
+	}
+
+	for name, c := range map[string]struct {
+		change func(map[string]any)
+		status int
+	}{
+		"a JWT that no rule names": {func(c map[string]any) { delete(c, "groups") }, http.StatusForbidden},
+		"an expired JWT":           {func(c map[string]any) { c["exp"] = time.Now().Add(-time.Hour).Unix() }, http.StatusUnauthorized},
+		"a JWT for another":        {func(c map[string]any) { c["aud"] = "other" }, http.StatusUnauthorized},
+	} {
+		wrong := maps.Clone(claims)
+		wrong["sub"] = "bob"
+		c.change(wrong)
+		p := &page{T: t, url: s.URL()}
+		if a := p.ask("POST", "/api/session", `{"token":"`+issuer.Mint(wrong)+`"}`); a.StatusCode != c.status || len(a.Cookies()) != 0 {
+			t.Errorf("%s: %d %s", name, a.StatusCode, a.text)
+		}
+	}
+	if !log.contains(`"principal":"bob@` + issuer.URL() + `"`) {
+		t.Error("the audit does not name the claims of a refused JWT")
+	}
+
+	// Without issuers a text with dots is a token of another form.
+	_, urls := startClosed(t, 0)
+	(&page{T: t, url: urls[0]}).want(http.StatusUnauthorized, "POST", "/api/session", `{"token":"`+issuer.Mint(claims)+`"}`)
 }

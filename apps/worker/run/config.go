@@ -450,7 +450,7 @@ func (c *config) handler(j job, version string, slots int) (worker.Handler, func
 	for _, h := range j.Header {
 		name, value, ok := strings.Cut(h, ":")
 		if !ok || strings.TrimSpace(name) == "" {
-			return nil, nil, fmt.Errorf("queue %s: header: must be 'Name: value', got %.64q", j.Queue, h)
+			return nil, nil, fmt.Errorf("queue %s: header: must be 'Name: value', got %d bytes in another form; write the name and a colon first", j.Queue, len(h))
 		}
 		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
