@@ -12,6 +12,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pgqueue/pgqueue/domain/queue"
 )
 
 type httpMeters struct {
@@ -77,6 +79,20 @@ func (t *Telemetry) AuditFailed(error) {
 		t.m.auditFailures.Inc()
 	}
 }
+
+// AccessRefused counts a call that access refused. The action is "none" for a request that was refused before any operation.
+func (t *Telemetry) AccessRefused(a queue.Action, reason queue.Kind) {
+	if t.m == nil {
+		return
+	}
+	if a == "" {
+		a = noAction
+	}
+	t.m.accessRefused.WithLabelValues(string(a), string(reason)).Inc()
+}
+
+// noAction is the label of a refusal that concerns no operation.
+const noAction = "none"
 
 // recordRequest records a request after the fact, when its route is known.
 func (t *Telemetry) recordRequest(r *http.Request, status int, span trace.Span, took time.Duration) {

@@ -50,6 +50,7 @@ type meters struct {
 	http httpMeters
 
 	auditFailures prometheus.Counter
+	accessRefused *prometheus.CounterVec // action, reason
 }
 
 // taskMeters count the tasks of one queue.
@@ -129,6 +130,8 @@ func newMeters(c config) (*meters, error) {
 		tickLateness:  mk.newHistogram("pgqueue_tick_lateness_seconds", "How long after their nominal time ticks fired.", taskBuckets),
 		heartbeatLag:  mk.newHistogram("pgqueue_worker_heartbeat_lag_seconds", "How long after they were due heartbeats of workers were sent.", callBuckets),
 		http:          newHTTPMeters(mk),
+		accessRefused: mk.newCounters("pgqueue_access_refused_total",
+			"Calls without a valid credential (unauthenticated) or without the right (permission_denied), by action.", "action", "reason"),
 		auditFailures: mk.newCounter("pgqueue_audit_failures_total", "Entries of the audit that the store did not keep; the log has them."),
 	}
 

@@ -96,6 +96,7 @@ var everyMetric = map[string]struct {
 	"pgqueue_http_in_flight_requests":     {dto.MetricType_GAUGE, ""},
 	"pgqueue_http_refused_requests_total": {dto.MetricType_COUNTER, "reason"},
 	"pgqueue_audit_failures_total":        {dto.MetricType_COUNTER, ""},
+	"pgqueue_access_refused_total":        {dto.MetricType_COUNTER, "action reason"},
 
 	"pgqueue_ready":        {dto.MetricType_GAUGE, ""},
 	"pgqueue_health_check": {dto.MetricType_GAUGE, "check"},
@@ -109,6 +110,21 @@ func TestAuditFailures(t *testing.T) {
 	recorder.Record(t.Context(), access.AuditEntry{Operation: "delete_queue"}, nil)
 	recorder.Record(t.Context(), access.AuditEntry{Operation: "delete_queue"}, nil)
 	s.want(2, "pgqueue_audit_failures_total")
+}
+
+// TestAccessRefusals: each refusal is counted by action and reason, those too that share one entry of the audit.
+func TestAccessRefusals(t *testing.T) {
+	s := newStack(t)
+	recorder := access.NewAuditRecorder(access.AuditSettings{Log: failingAudit{}, Refused: s.tel.AccessRefused})
+	defer recorder.Close(t.Context())
+	for range 3 {
+		recorder.Record(t.Context(), access.AuditEntry{}, queue.KindUnauthenticated)
+	}
+	recorder.Record(t.Context(), access.AuditEntry{Action: queue.ActionTaskOperate}, queue.KindDenied)
+	recorder.Record(t.Context(), access.AuditEntry{Action: queue.ActionTaskOperate}, nil)
+	recorder.Record(t.Context(), access.AuditEntry{Action: queue.ActionTaskOperate}, queue.KindNotFound)
+	s.want(3, "pgqueue_access_refused_total", "action", "none", "reason", "unauthenticated")
+	s.want(1, "pgqueue_access_refused_total", "action", "task.operate", "reason", "permission_denied")
 }
 
 // failingAudit keeps no entry.
@@ -167,6 +183,7 @@ func TestEveryMetric(t *testing.T) {
 	s.tel.HTTP(mux).ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x/1", nil))
 
 	s.tel.HTTPRefused("host")
+	s.tel.AccessRefused("", queue.KindUnauthenticated)
 
 	got := families(t, s.tel.Registry())
 	for name, want := range everyMetric {

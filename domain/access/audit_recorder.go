@@ -29,6 +29,9 @@ type AuditSettings struct {
 	Logger *slog.Logger
 	// Failed is called for each entry that Log did not store; nil for none.
 	Failed func(error)
+	// Refused is called for each refusal, those too that share an entry, with the action that was asked for; "" before any
+	// operation. The kind is KindUnauthenticated or KindDenied. nil for none.
+	Refused func(a queue.Action, kind queue.Kind)
 }
 
 // AuditRecorder records calls into the audit. It writes an entry before the caller gets its answer: a queue in memory would
@@ -85,8 +88,13 @@ func (r *AuditRecorder) Record(ctx context.Context, e AuditEntry, err error) {
 	e.Calls = 1
 	e = e.Clean()
 
-	if isRefusal(err) && !r.startRefusal(e) {
-		return
+	if isRefusal(err) {
+		if r.Refused != nil {
+			r.Refused(e.Action, queue.KindOf(err))
+		}
+		if !r.startRefusal(e) {
+			return
+		}
 	}
 	r.writeEntry(ctx, e)
 }

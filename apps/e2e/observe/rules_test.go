@@ -93,6 +93,10 @@ var alerts = []struct {
 	{"PgqueueStoreSlow", "quick", `pgqueue:store_call_seconds:p99_5m{op="retain_tasks"} 0.01x60`, 20 * time.Minute, false},
 	{"PgqueueStoreErrors", "the database is away", `pgqueue_store_errors_total{op="ping",kind="unavailable"} 0+30x60`, 20 * time.Minute, true},
 	{"PgqueueStoreErrors", "callers' mistakes", `pgqueue_store_errors_total{op="get_queue",kind="not_found"} 0+600x60`, 20 * time.Minute, false},
+	{"PgqueueCallersRefused", "a worker with an expired token", `pgqueue_access_refused_total{action="none",reason="unauthenticated"} 0+30x60`, 40 * time.Minute, true},
+	{"PgqueueCallersRefused", "a slip", `pgqueue_access_refused_total{action="queue.manage",reason="permission_denied"} 0 3x60`, 40 * time.Minute, false},
+	{"PgqueueTokensExpire", "one", `pgqueue_tokens_expiring{instance="a"} 1x120`, 90 * time.Minute, true},
+	{"PgqueueTokensExpire", "none", `pgqueue_tokens_expiring{instance="a"} 0x120`, 90 * time.Minute, false},
 }
 
 // TestAlerts runs the rule of each alert in Prometheus's own engine.

@@ -196,10 +196,11 @@ func (s *Server) readRules(g *accessControl) error {
 	}
 
 	const field = "access-file"
-	var present string
+	present := ""
+	isRead := false // an empty file at the start differs from one that was not read
 	return s.files.add(field, s.cfg.AccessFile, func() (bool, error) {
 		content, err := program.ReadFile(field, s.cfg.AccessFile, maxAccessFileBytes)
-		if err != nil || content == present {
+		if err != nil || isRead && content == present {
 			return false, err
 		}
 		file, err := parseAccessFile(content)
@@ -216,6 +217,7 @@ func (s *Server) readRules(g *accessControl) error {
 		g.mapping.Replace(file.rules)
 		g.rules = file.rules
 		present = content
+		isRead = true
 		return true, nil
 	})
 }
@@ -375,7 +377,7 @@ func (s *Server) startAudit(store queue.Store) {
 	if !ok {
 		return
 	}
-	s.audit = access.NewAuditRecorder(access.AuditSettings{Log: log, Logger: s.log, Failed: s.tel.AuditFailed})
+	s.audit = access.NewAuditRecorder(access.AuditSettings{Log: log, Logger: s.log, Failed: s.tel.AuditFailed, Refused: s.tel.AccessRefused})
 	s.prependStep("write the counts of the audit", func(ctx context.Context) error {
 		s.audit.Close(ctx)
 		return nil

@@ -113,6 +113,7 @@ func TestStartOfAccess(t *testing.T) {
 		"any address with rules of no issuer":       {addr: "0.0.0.0:0", change: func(c *Config) { c.AccessFile = writeFile(t, "rules: []") }, refused: "--insecure-open"},
 		"auth off with an issuer":                   {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile, c.Auth = writeFile(t, issuersAlone), AuthOff }},
 		"a wrong access file":                       {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = writeFile(t, "rules: []\nusers: []") }, refused: "access-file, line 2"},
+		"an empty access file":                      {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = writeFile(t, "") }, refused: "rules: []"},
 		"an access file that does not exist":        {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = "/nowhere/access.yaml" }, refused: "check the path"},
 		"an access file without an end":             {addr: "127.0.0.1:0", change: func(c *Config) { c.AccessFile = "/dev/zero" }, refused: "at most 1048576 bytes"},
 		"an admin token of another form":            {addr: "127.0.0.1:0", change: func(c *Config) { c.AdminToken = "s3cret-s3cret" }, refused: "pgqueue generate-token"},
