@@ -67,18 +67,11 @@ func (c *commands) newDashboardCommand() *cobra.Command {
 
 // makeLink returns the address of the dashboard. On an open server it needs no code.
 func (c *commands) makeLink(ctx context.Context) (link, error) {
-	svc, closeClient, err := c.dialREST()
+	client, err := c.f.Settings.Server.DialREST(c.f.Settings.Timeout)
 	if err != nil {
 		return link{}, err
 	}
-	defer closeClient()
-	client, ok := svc.(interface {
-		access.Admin
-		access.SessionAdmin
-	})
-	if !ok {
-		return link{}, cmdutil.Usage("--protocol: must be rest for the dashboard, got %.64q; leave it out", c.f.Settings.Protocol)
-	}
+	defer client.Close()
 
 	to := link{URL: strings.TrimSuffix(strings.TrimRight(c.f.Settings.URL, "/"), program.DefaultPrefix) + "/ui/"}
 	identity, err := client.WhoAmI(ctx)
@@ -92,13 +85,6 @@ func (c *commands) makeLink(ctx context.Context) (link, error) {
 	to.URL += "#code=" + code.Secret.Reveal()
 	to.ExpiresAt = code.ExpiresAt
 	return to, nil
-}
-
-// dialREST returns a client of the server by REST under every protocol, because the operations on sessions have no procedures.
-func (c *commands) dialREST() (client program.Client, closeClient func(), err error) {
-	server := c.f.Settings.Server
-	server.Protocol = program.REST
-	return server.Dial(c.f.Settings.Timeout)
 }
 
 // errNoBrowser says that this session of the user has no browser.

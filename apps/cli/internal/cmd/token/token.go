@@ -25,7 +25,7 @@ func Commands(f *factory.Factory, open Opener) []*cobra.Command {
 	c := &commands{f: f, open: open}
 	all := []*cobra.Command{
 		c.newListCommand(), c.newCreateCommand(), c.newRotateCommand(), c.newRevokeCommand(), c.newWhoAmICommand(), c.newCanCommand(),
-		c.newAuditCommand(), c.newDashboardCommand(), newGenerateCommand(f),
+		c.newAuditCommand(), c.newDashboardCommand(), c.newListSessionsCommand(), c.newEndSessionCommand(), newGenerateCommand(f),
 	}
 	for _, cmd := range all {
 		cmd.GroupID = cmdutil.GroupServer
