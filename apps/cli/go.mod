@@ -68,6 +68,7 @@ require (
 	github.com/pgqueue/pgqueue/apps/worker v0.1.0
 	github.com/pgqueue/pgqueue/transport/connect v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0 // indirect
+	github.com/pgqueue/pgqueue/transport/web v0.1.0 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
@@ -126,4 +127,5 @@ replace (
 	github.com/pgqueue/pgqueue/transport/connect => ../../transport/connect
 	github.com/pgqueue/pgqueue/transport/httpaccess => ../../transport/httpaccess
 	github.com/pgqueue/pgqueue/transport/rest => ../../transport/rest
+	github.com/pgqueue/pgqueue/transport/web => ../../transport/web
 )

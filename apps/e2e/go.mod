@@ -133,6 +133,7 @@ require (
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/pgqueue/pgqueue/adapters/oidc v0.1.0 // indirect
 	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0 // indirect
+	github.com/pgqueue/pgqueue/transport/web v0.1.0 // indirect
 	github.com/pkg/browser v0.0.0-20240102092130-5ac0b6a4141c // indirect
 	github.com/power-devops/perfstat v0.0.0-20240221224432-82ca36839d55 // indirect
 	github.com/prometheus/alertmanager v0.34.0 // indirect
@@ -254,4 +255,5 @@ replace (
 	github.com/pgqueue/pgqueue/transport/connect => ../../transport/connect
 	github.com/pgqueue/pgqueue/transport/httpaccess => ../../transport/httpaccess
 	github.com/pgqueue/pgqueue/transport/rest => ../../transport/rest
+	github.com/pgqueue/pgqueue/transport/web => ../../transport/web
 )

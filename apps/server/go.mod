@@ -71,6 +71,7 @@ require (
 	github.com/pgqueue/pgqueue/adapters/oidc v0.1.0
 	github.com/pgqueue/pgqueue/adapters/telemetry v0.1.0
 	github.com/pgqueue/pgqueue/transport/httpaccess v0.1.0
+	github.com/pgqueue/pgqueue/transport/web v0.1.0
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
@@ -101,4 +102,5 @@ replace (
 	github.com/pgqueue/pgqueue/transport/connect => ../../transport/connect
 	github.com/pgqueue/pgqueue/transport/httpaccess => ../../transport/httpaccess
 	github.com/pgqueue/pgqueue/transport/rest => ../../transport/rest
+	github.com/pgqueue/pgqueue/transport/web => ../../transport/web
 )

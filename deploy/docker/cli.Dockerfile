@@ -21,6 +21,7 @@ COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
 COPY transport/connect/go.mod transport/connect/go.sum transport/connect/
 COPY transport/httpaccess/go.mod transport/httpaccess/
 COPY transport/rest/go.mod transport/rest/go.sum transport/rest/
+COPY transport/web/go.mod transport/web/
 COPY apps/internal/program/go.mod apps/internal/program/go.sum apps/internal/program/
 COPY apps/server/go.mod apps/server/go.sum apps/server/
 COPY apps/worker/go.mod apps/worker/go.sum apps/worker/
@@ -36,6 +37,8 @@ COPY adapters/telemetry adapters/telemetry
 COPY transport/connect transport/connect
 COPY transport/httpaccess transport/httpaccess
 COPY transport/rest transport/rest
+COPY transport/web/*.go transport/web/
+COPY transport/web/dist transport/web/dist
 COPY apps/internal/program apps/internal/program
 COPY apps/server apps/server
 COPY apps/worker apps/worker

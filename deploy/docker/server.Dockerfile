@@ -21,6 +21,7 @@ COPY adapters/telemetry/go.mod adapters/telemetry/go.sum adapters/telemetry/
 COPY transport/connect/go.mod transport/connect/go.sum transport/connect/
 COPY transport/httpaccess/go.mod transport/httpaccess/
 COPY transport/rest/go.mod transport/rest/go.sum transport/rest/
+COPY transport/web/go.mod transport/web/
 COPY apps/internal/program/go.mod apps/internal/program/go.sum apps/internal/program/
 COPY apps/server/go.mod apps/server/go.sum apps/server/
 RUN --mount=type=cache,target=/go/pkg/mod go -C apps/server mod download
@@ -34,6 +35,8 @@ COPY adapters/telemetry adapters/telemetry
 COPY transport/connect transport/connect
 COPY transport/httpaccess transport/httpaccess
 COPY transport/rest transport/rest
+COPY transport/web/*.go transport/web/
+COPY transport/web/dist transport/web/dist
 COPY apps/internal/program apps/internal/program
 COPY apps/server apps/server
 # grpcnotrace leaves out debug pages, which no route serves, and their 5 MB.

@@ -103,6 +103,10 @@ var rules = []rule{
 		otherwise: "what guards the port is to be read without knowing any library",
 	},
 	{
+		who: "transport/web/...", may: []string{std, same},
+		otherwise: "the page calls the API as any client does, so its server knows nothing of tasks and rights",
+	},
+	{
 		who: "transport/rest/restapi/...", may: []string{std, "domain/..."},
 		otherwise: "the client shares the wire types, and must not bring the server's framework along",
 	},

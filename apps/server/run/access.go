@@ -406,7 +406,7 @@ var publicProcedures = map[string]bool{
 
 // isPublic reports whether r needs no credential.
 func (s *Server) isPublic(r *http.Request) bool {
-	if publicProcedures[r.URL.Path] || s.isSignIn(r) {
+	if publicProcedures[r.URL.Path] || s.isSignIn(r) || s.isDashboard(r) {
 		return true
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead || !publicPaths[r.URL.Path] {

@@ -21,6 +21,7 @@ import (
 const (
 	DefaultAddr        = "localhost:8080"
 	DefaultPrefix      = program.DefaultPrefix
+	DefaultUIPath      = "/ui"
 	DefaultStopTimeout = 20 * time.Second
 )
 
@@ -80,6 +81,10 @@ type Config struct {
 	OIDCClientSecretFile string
 	// AuditRetention is the age at which entries of the audit are removed; nil = access.DefaultAuditRetention, 0 = never.
 	AuditRetention *time.Duration
+	// NoUI leaves the dashboard out.
+	NoUI bool
+	// UIPath is the path of the dashboard.
+	UIPath string
 	// NoBackground leaves background work to other processes.
 	NoBackground bool
 
@@ -112,6 +117,7 @@ func (c Config) Validate() error {
 func (c Config) fillDefaults() (Config, error) {
 	setDefault(&c.Addr, DefaultAddr)
 	setDefault(&c.Prefix, DefaultPrefix)
+	setDefault(&c.UIPath, DefaultUIPath)
 	setDefault(&c.Schema, program.DefaultSchema)
 	setDefault(&c.Namespace, queue.DefaultNamespace)
 	setDefault(&c.StopTimeout, DefaultStopTimeout)
@@ -172,6 +178,10 @@ func (c Config) fillDefaults() (Config, error) {
 
 	if !plainPath.MatchString(c.Prefix) {
 		return c, queue.Invalid("prefix", fmt.Sprintf("must be a plain path such as %s, got %.64q", DefaultPrefix, c.Prefix))
+	}
+
+	if err := c.checkUIPath(); err != nil {
+		return c, err
 	}
 
 	n, err := queue.NamespaceName(c.Namespace)

@@ -15,10 +15,14 @@ import (
 func Flags(to *pflag.FlagSet, c *Config) {
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	c.Addr, c.Prefix, c.Schema, c.Namespace = DefaultAddr, DefaultPrefix, program.DefaultSchema, queue.DefaultNamespace
+	c.UIPath = DefaultUIPath
 	c.Wait, c.StopTimeout, c.MaxPayloadBytes = program.DefaultWait, DefaultStopTimeout, queue.DefaultMaxPayloadBytes
 	c.IdleTimeout = restserver.DefaultIdle
 	fs.StringVar(&c.Addr, "addr", c.Addr, "listen on this `host:port`; port 0 takes a free one")
 	fs.StringVar(&c.Prefix, "prefix", c.Prefix, "`path` in front of the REST routes")
+	fs.Var((*negated)(&c.NoUI), "ui", "serve the dashboard, a page for browsers")
+	fs.Lookup("ui").NoOptDefVal = "true"
+	fs.StringVar(&c.UIPath, "ui-path", c.UIPath, "`path` of the dashboard")
 	c.Database.Flags(fs)
 	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "`folder` of the embedded PostgreSQL (default: in the user's data folder)")
 	fs.Var((*negated)(&c.NoMigrate), "migrate", "create and upgrade the tables at start")

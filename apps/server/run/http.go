@@ -40,9 +40,7 @@ func (s *Server) newChecks() (*httpaccess.Checks, error) {
 	}
 	return program.PortChecks(s.cfg.Addr, httpaccess.Config{
 		Hosts: hosts, Origins: origins, Refuse: s.refuse,
-		// These pages change no state and show no data of a namespace.
-		// The answer of an identity provider comes from its site, and counts with a cookie of this one alone.
-		Pages:    []string{"/", "/docs", "/docs/", s.prefix() + callbackPath},
+		Pages:    s.pages(),
 		Consumes: restserver.IsTickStream,
 	})
 }
@@ -84,6 +82,9 @@ func (s *Server) handler() (handler, error) {
 
 	routes := map[string]http.Handler{"/": rest}
 	s.addLogin(routes)
+	if err := s.addDashboard(routes, rest); err != nil {
+		return handler{}, err
+	}
 	// The verbose form lists each check; the plain form belongs to REST.
 	routes["GET /readyz"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isVerbose(r) {

@@ -35,9 +35,6 @@ const (
 	callbackPath = "/session/oidc/callback"
 )
 
-// homePath is the path of the pages to which a sign-in leads.
-const homePath = "/ui"
-
 // startLogin makes the sign-in at the configured identity provider; without one there is none.
 func (s *Server) startLogin(g *accessControl) error {
 	if s.cfg.OIDCIssuer == "" {
@@ -65,7 +62,7 @@ func (s *Server) startLogin(g *accessControl) error {
 	})
 
 	g.login = &httpaccess.Login{
-		Begin: flow.Begin, Finish: flow.Finish, Issuer: s.cfg.OIDCIssuer, Home: homePath, Cookie: g.cookie, Refusals: &g.refusals,
+		Begin: flow.Begin, Finish: flow.Finish, Issuer: s.cfg.OIDCIssuer, Home: cleanPath(s.cfg.UIPath), Cookie: g.cookie, Refusals: &g.refusals,
 		Open: func(ctx context.Context, proof access.Proof) (access.OpenedSession, error) {
 			p, err := g.mapping.Principal(proof)
 			if err != nil {
@@ -92,7 +89,7 @@ func (s *Server) addLogin(routes map[string]http.Handler) {
 
 // prefix returns the path in front of the REST routes, without a slash at its end.
 func (s *Server) prefix() string {
-	return strings.TrimRight("/"+strings.Trim(s.cfg.Prefix, "/"), "/")
+	return cleanPath(s.cfg.Prefix)
 }
 
 // isSignIn reports whether a request is part of a sign-in, with a credential in its body or that of an identity provider.

@@ -1,0 +1,3 @@
+module github.com/pgqueue/pgqueue/transport/web
+
+go 1.26.0

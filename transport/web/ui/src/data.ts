@@ -1,0 +1,89 @@
+// Answers of reads, shared by all parts of the page and read again while it is visible.
+
+import { type Signal, signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { Problem, call } from "./api";
+import { pulse } from "./live";
+import { route } from "./route";
+
+interface Entry<T> {
+  value?: T;
+  problem?: Problem;
+  /** at is the time of the last answer by the clock of the browser. */
+  at: number;
+  loading: boolean;
+}
+
+/** The most answers that the page keeps. The least recently used go first. */
+const maxEntries = 40;
+const cache = new Map<string, Signal<Entry<unknown>>>();
+
+/** The least time between two reads that events cause, and the time after which a page without events reads again, in ms. */
+const shortest = 2_000;
+const longest = 15_000;
+
+function entryOf(key: string): Signal<Entry<unknown>> {
+  const entry = cache.get(key) ?? signal<Entry<unknown>>({ at: 0, loading: false });
+  cache.delete(key);
+  cache.set(key, entry);
+  for (const oldest of cache.keys()) {
+    if (cache.size <= maxEntries) break;
+    cache.delete(oldest);
+  }
+  return entry;
+}
+
+const keyOf = (path: string) => `${route.value.namespace} ${path}`;
+
+/** read asks for path now, unless a request for it is on its way. */
+async function read(path: string, entry: Signal<Entry<unknown>>) {
+  if (entry.peek().loading) return;
+  entry.value = { ...entry.peek(), loading: true };
+  try {
+    entry.value = { value: await call(path), at: Date.now(), loading: false };
+  } catch (error) {
+    // An old answer stays in view while the server does not answer.
+    const problem = error instanceof Problem ? error : new Problem(0, "internal", String(error));
+    const keep = problem.status === 0 || problem.status >= 500 || problem.status === 429;
+    entry.value = { value: keep ? entry.peek().value : undefined, problem, at: Date.now(), loading: false };
+  }
+}
+
+/** reload reads an answer again, and all others when their part comes into view the next time. */
+export function reload(...only: string[]) {
+  for (const [key, entry] of cache) {
+    const [, path = ""] = key.split(" ");
+    if (only.length && !only.some((start) => path.startsWith(start))) continue;
+    if (users.get(key)) void read(path, entry);
+    else cache.delete(key);
+  }
+}
+
+/** forget drops all answers, as after a sign-in. */
+export const forget = () => cache.clear();
+
+/** users counts the parts of the page that show an answer. */
+const users = new Map<string, number>();
+
+/** useData returns the answer of a read and keeps it fresh: after events, or every 15 s. A path of null reads nothing. */
+export function useData<T>(path: string | null, options: { fixed?: boolean } = {}): Entry<T> {
+  const key = path === null ? "" : keyOf(path);
+  const entry = path === null ? null : entryOf(key);
+  useEffect(() => {
+    if (path === null || !entry) return;
+    users.set(key, (users.get(key) ?? 0) + 1);
+    if (Date.now() - entry.peek().at > shortest / 2) void read(path, entry);
+    const timer = setInterval(() => {
+      if (document.hidden || options.fixed) return;
+      const age = Date.now() - entry.peek().at;
+      if (age >= longest || (pulse.peek() > entry.peek().at && age >= shortest)) void read(path, entry);
+    }, 500);
+    return () => {
+      clearInterval(timer);
+      const left = (users.get(key) ?? 1) - 1;
+      if (left) users.set(key, left);
+      else users.delete(key);
+    };
+  }, [key]);
+  return (entry?.value ?? { at: 0, loading: false }) as Entry<T>;
+}

@@ -1,0 +1,277 @@
+// The list of tasks: filters in the address, pages by cursor, and changes of the selected ones or of all that match.
+
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { type Bulk, type List, type Queue, type Task, changes, paths } from "../api";
+import { reload, useData } from "../data";
+import { Button, CopyMenu, Denied, Dialog, Empty, Loading, Page, Panel, Scroll, Status, Trouble, When, say } from "../parts";
+import { fences, may } from "../rights";
+import { href, route, setQuery } from "../route";
+import { count, plural, statuses } from "../words";
+import { errorText } from "../json";
+
+/** Rows of a page. */
+const pageSize = 100;
+
+/** The changes of many tasks. */
+const moves = {
+  cancel: { verb: "Cancel", done: "Cancelled", tone: "bad", text: "Waiting tasks end cancelled. A running one ends when its worker next looks. Ended ones stay as they are.", typed: false },
+  retry: { verb: "Retry", done: "Retried", tone: "main", text: "Ended tasks begin again with all their attempts. The others stay as they are.", typed: false },
+  delete: { verb: "Delete", done: "Deleted", tone: "bad", text: "Tasks that no worker holds are deleted. It cannot be undone.", typed: true },
+} as const;
+
+type Move = keyof typeof moves;
+
+/** filterOf reads the filter from the address, in the words of the API. */
+function filterOf(query: URLSearchParams): Record<string, string | string[] | undefined> {
+  const one = (name: string) => query.get(name) || undefined;
+  return { queue: one("queue"), status: query.getAll("status"), worker: one("worker"), created_after: one("created_after"), created_before: one("created_before") };
+}
+
+/** selectionOf is the filter as the body of a bulk operation. */
+function selectionOf(query: URLSearchParams): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(filterOf(query)).filter(([, value]) => value !== undefined && value.length));
+}
+
+export function Tasks() {
+  const { query } = route.value;
+  const filter = filterOf(query);
+  const queue = query.get("queue") ?? "";
+  const order = query.get("order") ?? "";
+  const allowed = may("task.read", queue);
+  const list = useData<List<Task>>(allowed ? paths.tasks({ ...filter, order, cursor: query.get("cursor") ?? "", limit: pageSize }) : null);
+  const queues = useData<List<Queue>>(may("queue.read") ? paths.queues : null, { fixed: true });
+  const selected = useSignal<Set<string>>(new Set());
+  const moving = useSignal<{ move: Move; selection: Record<string, unknown>; all: boolean } | null>(null);
+
+  const search = query.toString();
+  useEffect(() => {
+    selected.value = new Set();
+  }, [search]);
+
+  const rows = list.value?.body ?? [];
+  const ids = rows.map((t) => String(t.id));
+  const filtered = Object.keys(selectionOf(query)).length > 0;
+  const chosen = ids.filter((id) => selected.value.has(id));
+  const start = (move: Move) => {
+    moving.value = chosen.length ? { move, selection: { ids: chosen }, all: false } : { move, selection: selectionOf(query), all: true };
+  };
+  const total = list.value ? `${count(list.value.count)}${list.value.at_least ? "+" : ""}` : "";
+  const command = ["tasks", ...Object.entries(filter).flatMap(([name, value]) => (Array.isArray(value) ? value : value ? [value] : []).map((v) => `--${name.replace("_", "-")} ${v}`))].join(" ");
+
+  return (
+    <Page title="Tasks" aside={total && <span class="dim" aria-live="polite">{total} {list.value!.count === 1 ? "task" : "tasks"}{filtered ? " match" : ""}</span>}
+      actions={<CopyMenu path={paths.tasks({ ...filter, order })} command={command} />}>
+      <Panel>
+        <Filters queues={(queues.value?.body ?? []).map((q) => q.queue)} />
+        {!allowed ? (fences("task.read").length
+          ? <Empty>Choose a queue first: you may see the tasks of {fences("task.read").join(", ")} alone.</Empty>
+          : <Denied action="task.read" what="Tasks are" />)
+          : list.problem && !list.value ? (
+            <Trouble problem={list.problem}>
+              <p>{query.get("cursor") ? <a href={withoutCursor(query)}>Go to the first page</a> : <a href={href("tasks")}>Show all tasks</a>}</p>
+            </Trouble>
+          )
+          : !list.value ? <Loading />
+          : rows.length === 0 && !list.value.next ? <Empty>{filtered ? <>No task matches. <a href={href("tasks")}>Show all tasks</a></> : <>No task yet. <code>pgqueue create-task QUEUE</code> creates one.</>}</Empty>
+          : (
+            <>
+              <div class="selection">
+                <label class="check">
+                  <input type="checkbox" checked={chosen.length === ids.length && ids.length > 0} indeterminate={chosen.length > 0 && chosen.length < ids.length}
+                    onChange={(event) => (selected.value = new Set(event.currentTarget.checked ? ids : []))} />
+                  {chosen.length ? `${plural(chosen.length, "task")} selected` : filtered ? `All ${total} that match` : "Select"}
+                </label>
+                <span class="grow" />
+                {(chosen.length > 0 || filtered) && (Object.keys(moves) as Move[]).map((move) => (
+                  <Button key={move} action="task.operate" queue={queue} onClick={() => start(move)}>{moves[move].verb}{chosen.length ? ` ${chosen.length}` : " all…"}</Button>
+                ))}
+              </div>
+              <Scroll label="Tasks">
+                <table>
+                  <thead>
+                    <tr><th scope="col" class="tick"><span class="hidden">Select</span></th><th scope="col" class="left">Task</th><th scope="col" class="left">Status</th><th scope="col" class="left">Queue</th><th scope="col" class="opt">Attempt</th><th scope="col" class="left opt">Worker</th><th scope="col">Created</th><th scope="col" class="left opt">Next or last</th></tr>
+                  </thead>
+                  <tbody>
+                    {rows.map((t) => {
+                      const id = String(t.id);
+                      return (
+                        <tr key={id} data-row class={selected.value.has(id) ? "chosen" : ""}>
+                          <td class="tick"><input type="checkbox" aria-label={`Select task ${id}`} checked={selected.value.has(id)} onChange={() => {
+                            const next = new Set(selected.value);
+                            if (!next.delete(id)) next.add(id);
+                            selected.value = next;
+                          }} /></td>
+                          <td class="left"><a class="name" href={href("task", id)}>{id}</a></td>
+                          <td class="left"><Status status={t.status} /></td>
+                          <td class="left"><a href={href("queue", t.queue)}>{t.queue}</a></td>
+                          <td class="opt">{t.attempt || <span class="zero">0</span>}</td>
+                          <td class="left opt cut"><bdi>{t.worker}</bdi></td>
+                          <td><When at={t.created_at} /></td>
+                          <td class="left opt cut"><Note t={t} /></td>
+                        </tr>
+                      );
+                    })}
+                  </tbody>
+                </table>
+              </Scroll>
+            </>
+          )}
+        {list.value && (query.get("cursor") || list.value.next) && (
+          <div class="more">
+            {query.get("cursor") ? <a class="button" href={withoutCursor(query)}>First page</a> : <span />}
+            <span class="dim">{plural(rows.length, "row")} here</span>
+            {list.value.next ? <a class="button" href={href("tasks", "", withCursor(query, list.value.next))}>Next page</a> : <span class="dim">the end</span>}
+          </div>
+        )}
+      </Panel>
+      {moving.value && <Moving {...moving.value} onClose={() => { moving.value = null; selected.value = new Set(); reload(); }} />}
+    </Page>
+  );
+}
+
+function withCursor(query: URLSearchParams, cursor: string): URLSearchParams {
+  const next = new URLSearchParams(query);
+  next.set("cursor", cursor);
+  return next;
+}
+
+function withoutCursor(query: URLSearchParams): string {
+  const next = new URLSearchParams(query);
+  next.delete("cursor");
+  return href("tasks", "", next);
+}
+
+/** Note is the fact about a task that its status makes interesting. */
+function Note({ t }: { t: Task }) {
+  if (t.status === "failed" || t.status === "retry") {
+    const text = errorText(t.result);
+    return <span title={text.slice(0, 500)}>{t.status === "retry" && t.delayed_at && <><When at={t.delayed_at} /> · </>}<bdi class="badtext">{text.slice(0, 200)}</bdi></span>;
+  }
+  if (t.status === "new" && t.delayed_at && Date.parse(t.delayed_at) > Date.parse(t.created_at)) return <>due <When at={t.delayed_at} /></>;
+  if (t.finished_at) return <>ended <When at={t.finished_at} /></>;
+  if (t.status === "retained") return <>since <When at={t.started_at} /></>;
+  return null;
+}
+
+const local = (at: string | null) => {
+  if (!at) return "";
+  const date = new Date(at);
+  return Number.isNaN(date.getTime()) ? "" : new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+};
+
+function Filters({ queues }: { queues: string[] }) {
+  const { query } = route.value;
+  const set = (name: string, value: string | string[]) => setQuery({ [name]: value, cursor: "" });
+  const present = new Set(query.getAll("status"));
+  return (
+    <div class="filters">
+      <div class="chips" role="group" aria-label="Status">
+        {statuses.map((status) => (
+          <button type="button" key={status} class={`toggle ${present.has(status) ? "on" : ""}`} aria-pressed={present.has(status)} onClick={() => {
+            const next = new Set(present);
+            if (!next.delete(status)) next.add(status);
+            set("status", [...next]);
+          }}>{status}</button>
+        ))}
+      </div>
+      <label><span>Queue</span><input data-filter list="queue-names" placeholder="any" value={query.get("queue") ?? ""} spellcheck={false} autoComplete="off" onChange={(event) => set("queue", event.currentTarget.value.trim())} /></label>
+      <datalist id="queue-names">{queues.slice(0, 200).map((q) => <option key={q} value={q} />)}</datalist>
+      <label><span>Worker</span><input placeholder="any" value={query.get("worker") ?? ""} spellcheck={false} autoComplete="off" onChange={(event) => set("worker", event.currentTarget.value)} /></label>
+      <label><span>Created after</span><input type="datetime-local" value={local(query.get("created_after"))} onChange={(event) => set("created_after", event.currentTarget.value && new Date(event.currentTarget.value).toISOString())} /></label>
+      <label><span>before</span><input type="datetime-local" value={local(query.get("created_before"))} onChange={(event) => set("created_before", event.currentTarget.value && new Date(event.currentTarget.value).toISOString())} /></label>
+      <label><span>Order</span>
+        <select value={query.get("order") ?? ""} onChange={(event) => set("order", event.currentTarget.value)}>
+          <option value="">newest first</option><option value="oldest">oldest first</option>
+        </select>
+      </label>
+      {query.size > 0 && <a class="button" href={href("tasks")}>Clear</a>}
+    </div>
+  );
+}
+
+/** Moving counts first, then asks, then works in steps that can be stopped between. */
+function Moving({ move, selection, all, onClose }: { move: Move; selection: Record<string, unknown>; all: boolean; onClose: () => void }) {
+  const what = moves[move];
+  const found = useSignal<number | null>(null);
+  const state = useSignal<"counting" | "asking" | "working" | "ended">("counting");
+  const moved = useSignal(0);
+  const typed = useSignal("");
+  const fault = useSignal("");
+  const stopped = useSignal(false);
+  const refused = useSignal<NonNullable<Bulk["errors"]>>([]);
+
+  useEffect(() => {
+    let left = false;
+    void (async () => {
+      try {
+        let matched = 0;
+        for (let cursor = ""; ; ) {
+          const step = await changes.move(move, { ...selection, dry_run: true, ...(cursor ? { cursor } : {}) });
+          matched += step.matched;
+          if (left) return;
+          found.value = matched;
+          refused.value = [...refused.value, ...(step.errors ?? [])].slice(0, 100);
+          if (!step.next) break;
+          cursor = step.next;
+        }
+        state.value = "asking";
+      } catch (error) {
+        fault.value = (error as Error).message;
+        state.value = "ended";
+      }
+    })();
+    return () => {
+      left = true;
+      stopped.value = true;
+    };
+  }, []);
+
+  const work = async () => {
+    state.value = "working";
+    try {
+      for (let cursor = ""; !stopped.value; ) {
+        const step = await changes.move(move, { ...selection, within: "2s", ...(cursor ? { cursor } : {}) });
+        moved.value += step.moved;
+        if (!step.next) break;
+        cursor = step.next;
+      }
+    } catch (error) {
+      fault.value = (error as Error).message;
+    }
+    state.value = "ended";
+    say(`${what.done} ${plural(moved.value, "task")}.`);
+  };
+
+  const n = found.value ?? 0;
+  const ready = state.value === "asking" && n > 0 && (!what.typed || typed.value.replaceAll(",", "").trim() === String(n));
+  return (
+    <Dialog title={`${what.verb} tasks`} onClose={() => { stopped.value = true; onClose(); }}>
+      <form onSubmit={(event) => { event.preventDefault(); if (ready) void work(); }}>
+        {state.value === "counting" && <p aria-live="polite">Counting{found.value !== null && `: ${count(n)} so far`}…</p>}
+        {state.value === "asking" && (
+          <>
+            <p><b>{plural(n, "task")}</b> of {all ? "all that match the filter" : "the selected ones"} {n === 1 ? "changes" : "change"}.</p>
+            <p class="dim">{what.text}</p>
+            {refused.value.length > 0 && <details><summary>{plural(refused.value.length, "task")} will not change</summary><ul class="plainlist">{refused.value.slice(0, 20).map((e) => <li key={String(e.id)}>{String(e.id)}: {e.error.detail}</li>)}</ul></details>}
+            {what.typed && n > 0 && <label class="field"><span>Type <b>{n}</b> to confirm</span><input value={typed.value} inputMode="numeric" autoComplete="off" onInput={(event) => (typed.value = event.currentTarget.value)} /></label>}
+          </>
+        )}
+        {(state.value === "working" || (state.value === "ended" && !fault.value)) && (
+          <>
+            <p role="status">{what.done} {count(moved.value)} of {count(n)}{state.value === "working" ? "…" : "."}{stopped.value && " Stopped."}</p>
+            <progress max={Math.max(n, 1)} value={state.value === "ended" && !stopped.value ? Math.max(n, 1) : moved.value} aria-label="Progress" />
+          </>
+        )}
+        {fault.value && <p class="fault" role="alert">{fault.value}{moved.value > 0 && ` ${what.done} ${count(moved.value)} before that.`}</p>}
+        <div class="buttons">
+          {state.value === "working"
+            ? <button type="button" onClick={() => (stopped.value = true)}>Stop</button>
+            : <button type="button" onClick={onClose}>{state.value === "ended" ? "Close" : "Leave it"}</button>}
+          {(state.value === "asking" || state.value === "counting") && <button type="submit" class={what.tone} aria-disabled={!ready}>{what.verb} {found.value === null ? "…" : plural(n, "task")}</button>}
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
