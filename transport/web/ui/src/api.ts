@@ -51,7 +51,7 @@ export interface AuditEntry {
 
 export interface Identity { id: string; name: string; kind: string; grants: string[] }
 
-export interface List<T> { body: T[]; count: number; at_least?: boolean; next?: string }
+export interface List<T> { body: T[]; count: number; at_least?: boolean; next?: string; examined?: number }
 
 export interface Bulk { matched: number; moved: number; more?: boolean; next?: string; errors?: { id: ID; error: { detail: string } }[] }
 
@@ -89,7 +89,13 @@ interface Options {
 const urlOf = (path: string) => (path[0] === "!" ? new URL(settings.root + path.slice(1), document.baseURI).href : apiURL(path));
 
 /** call sends a request and returns the value of the answer. It throws a Problem. A call takes at most 30 s. */
-export async function call<T>(path: string, options: Options = {}): Promise<T> {
+export const call = async <T>(path: string, options: Options = {}) => read<T>(await send(path, options), options.raw);
+
+/** read returns the value of the text of an answer. */
+export const read = <T>(text: string, raw: readonly string[] = contents) => (text ? parse(text, raw) : undefined) as T;
+
+/** send sends a request and returns the text of the answer. It throws a Problem. */
+export async function send(path: string, options: Options = {}): Promise<string> {
   const headers: Record<string, string> = { Accept: "application/json", ...options.headers };
   if (route.peek().namespace) headers["Pgqueue-Namespace"] = route.peek().namespace;
   if (options.body !== undefined) headers["Content-Type"] = "application/json";
@@ -112,7 +118,7 @@ export async function call<T>(path: string, options: Options = {}): Promise<T> {
   noteClock(answer);
   // A server that is not ready says why in the same form as one that is.
   const report = answer.status === 503 && path[0] === "!";
-  if (answer.ok || report) return (text ? parse(text, options.raw ?? contents) : undefined) as T;
+  if (answer.ok || report) return text;
 
   let problem = { code: "", detail: "", field: "" };
   try {
@@ -150,6 +156,7 @@ export const paths = {
   stats: "/stats",
   queues: "/queue?limit=1000",
   queue: (name: string) => `/queue/${part(name)}`,
+  failures: (name: string) => `/queue/${part(name)}/failure`,
   queueStats: (name: string) => `/queue/${part(name)}/stats`,
   tasks: (parameters: Record<string, string | number | string[] | undefined>) => `/task${query(parameters)}`,
   task: (id: ID) => `/task/${part(String(id))}`,

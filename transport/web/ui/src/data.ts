@@ -2,7 +2,7 @@
 
 import { type Signal, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { Problem, call } from "./api";
+import { Problem, read as readText, send } from "./api";
 import { pulse } from "./live";
 import { route } from "./route";
 
@@ -35,17 +35,40 @@ function entryOf(key: string): Signal<Entry<unknown>> {
 
 const keyOf = (path: string) => `${route.value.namespace} ${path}`;
 
-/** read asks for path now, unless a request for it is on its way. */
+/** Tabs of a browser share the answers with this start, which many pages show. One of them asks, and the others take its answer. */
+const shared = ["/stats", "/queue?", "/worker", "/ticker?"];
+const others = "BroadcastChannel" in window ? new BroadcastChannel(`pgqueue answers ${new URL(document.baseURI).pathname}`) : null;
+if (others)
+  others.onmessage = ({ data: { key, text } }: MessageEvent<{ key: string; text: string }>) => {
+    const entry = users.get(key) ? cache.get(key) : undefined;
+    if (entry) entry.value = { value: readText(text), at: Date.now(), loading: false };
+  };
+
+/** read asks for path now, unless this tab or another one does. */
 async function read(path: string, entry: Signal<Entry<unknown>>) {
   if (entry.peek().loading) return;
+  const key = keyOf(path);
+  if (!others || !navigator.locks || !shared.some((start) => path.startsWith(start))) return readNow(path, entry);
+  await navigator.locks.request(`pgqueue ${new URL(document.baseURI).pathname} ${key}`, { ifAvailable: true }, async (lock) => {
+    if (!lock) return;
+    const text = await readNow(path, entry);
+    if (text) others.postMessage({ key, text });
+  });
+}
+
+/** readNow returns the text of the answer; "" after a problem. */
+async function readNow(path: string, entry: Signal<Entry<unknown>>): Promise<string> {
   entry.value = { ...entry.peek(), loading: true };
   try {
-    entry.value = { value: await call(path), at: Date.now(), loading: false };
+    const text = await send(path);
+    entry.value = { value: readText(text), at: Date.now(), loading: false };
+    return text;
   } catch (error) {
     // An old answer stays in view while the server does not answer.
     const problem = error instanceof Problem ? error : new Problem(0, "internal", String(error));
     const keep = problem.status === 0 || problem.status >= 500 || problem.status === 429;
     entry.value = { value: keep ? entry.peek().value : undefined, problem, at: Date.now(), loading: false };
+    return "";
   }
 }
 

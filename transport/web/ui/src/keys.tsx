@@ -1,7 +1,7 @@
 // Keys, the palette and their help.
 
 import { signal, useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { type List, type Stats, type Ticker, paths } from "./api";
 import { useData } from "./data";
 import { Dialog, utc } from "./parts";
@@ -142,7 +142,7 @@ function Finder() {
   const box = useRef<HTMLInputElement>(null);
   const stats = useData<List<Stats>>(may("queue.read") ? paths.stats : null, { fixed: true });
   const tickers = useData<List<Ticker>>(may("ticker.read") ? paths.tickers : null, { fixed: true });
-  useEffect(() => box.current?.focus(), []);
+  useLayoutEffect(() => box.current?.focus(), []);
   const close = () => (palette.value = false);
 
   const words = text.value.trim().toLowerCase();

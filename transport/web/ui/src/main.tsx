@@ -142,13 +142,16 @@ class Boundary extends Component<{ children: ComponentChildren }, { fault?: Erro
 }
 
 function Shell() {
-  useEffect(() => void whoAmI(), [route.value.namespace]);
+  useEffect(() => {
+    // A code signs in first. An answer from before that would ask for a sign-in again.
+    if (!code.value) void whoAmI();
+  }, [route.value.namespace, code.value]);
   // A change of page moves the focus to the heading, so that readers start there. The first page keeps the browser's focus.
   useEffect(() => {
     if (visits.value) document.getElementById("title")?.focus({ preventScroll: true });
   }, [visits.value]);
 
-  if (code.value || signedOut.value) return <SignIn code={code.value} onDone={() => { code.value = ""; void whoAmI(); }} />;
+  if (code.value || signedOut.value) return <SignIn code={code.value} onDone={() => { if (code.value) code.value = ""; else void whoAmI(); }} />;
   if (!identity.value)
     return (
       <main id="main" class="signin">

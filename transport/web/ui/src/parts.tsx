@@ -2,7 +2,7 @@
 
 import { signal, useSignal } from "@preact/signals";
 import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useId, useRef } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef } from "preact/hooks";
 import { Problem, skew } from "./api";
 import { type Action, may, need } from "./rights";
 import { href, route } from "./route";
@@ -24,6 +24,9 @@ export function clock(at: string, short = false): string {
   if (Number.isNaN(date.getTime())) return at;
   if (short)
     return date.toLocaleTimeString("en-GB", { timeZone: zone, hour12: false }) + "." + String(date.getUTCMilliseconds()).padStart(3, "0");
+  // The date of today says nothing new.
+  const day = (d: Date) => d.toLocaleDateString("en-GB", { timeZone: zone });
+  if (day(date) === day(new Date(now.peek()))) return date.toLocaleTimeString("en-GB", { timeZone: zone, hour12: false }) + (utc.value ? " UTC" : "");
   return date.toLocaleString("en-GB", { timeZone: zone, dateStyle: "medium", timeStyle: "medium" }) + (utc.value ? " UTC" : "");
 }
 
@@ -192,7 +195,8 @@ export async function attempt(done: string, work: () => Promise<unknown>, undo?:
 export function Dialog({ title, onClose, children, wide }: { title: string; onClose: () => void; children: ComponentChildren; wide?: boolean }) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  // Before the next key: a fast typist must not lose letters.
+  useLayoutEffect(() => {
     const before = document.activeElement as HTMLElement | null;
     ref.current!.showModal();
     return () => before?.focus?.();

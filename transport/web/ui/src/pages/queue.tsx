@@ -8,6 +8,7 @@ import { may } from "../rights";
 import { go, href, route } from "../route";
 import { count, duration, look, plural, rate, schedule, span, statuses } from "../words";
 import { PolicyFields, State, fields, policyOf, seconds } from "./queues";
+import { Why } from "./why";
 
 async function setPaused(name: string, paused: boolean) {
   const change = (to: boolean) => (to ? changes.pauseQueue(name) : changes.resumeQueue(name));
@@ -89,6 +90,7 @@ export function Queue({ name }: { name: string }) {
           </Menu>
         </>
       }>
+      <Why of={{ queue: name }} />
       <div class="figures">
         <Figure title="Ready" n={count(s.ready)} text={s.oldest_ready_age ? `oldest waits ${span(seconds(s.oldest_ready_age))}` : "no task waits"} />
         <Figure title="Delayed" n={count(s.delayed)} text="wait for their time" />

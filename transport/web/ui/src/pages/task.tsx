@@ -10,6 +10,7 @@ import { fences, identity, may } from "../rights";
 import { href } from "../route";
 import { finished, plural, span } from "../words";
 import { CreateTask } from "./queue";
+import { Why } from "./why";
 
 export function Task({ id }: { id: string }) {
   const readable = may("task.read") || fences("task.read").length > 0;
@@ -58,6 +59,7 @@ export function Task({ id }: { id: string }) {
           {ended && <Button action="task.operate" queue={t.queue} tone="main" onClick={() => act("It begins again, with all its attempts.", () => changes.retryTask(id))}>Retry</Button>}
         </>
       }>
+      {!ended && <Why of={{ task: id }} />}
       <div class="cols">
         <div>
           <Panel title="Timeline" aside={<>{zone()}</>}><Timeline t={t} /></Panel>

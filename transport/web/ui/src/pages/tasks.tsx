@@ -25,7 +25,8 @@ type Move = keyof typeof moves;
 /** filterOf reads the filter from the address, in the words of the API. */
 function filterOf(query: URLSearchParams): Record<string, string | string[] | undefined> {
   const one = (name: string) => query.get(name) || undefined;
-  return { queue: one("queue"), status: query.getAll("status"), worker: one("worker"), created_after: one("created_after"), created_before: one("created_before") };
+  return { queue: one("queue"), status: query.getAll("status"), worker: one("worker"), key: one("key"), text: one("text"),
+    created_after: one("created_after"), created_before: one("created_before"), finished_after: one("finished_after"), finished_before: one("finished_before") };
 }
 
 /** selectionOf is the filter as the body of a bulk operation. */
@@ -120,8 +121,8 @@ export function Tasks() {
         {list.value && (query.get("cursor") || list.value.next) && (
           <div class="more">
             {query.get("cursor") ? <a class="button" href={withoutCursor(query)}>First page</a> : <span />}
-            <span class="dim">{plural(rows.length, "row")} here</span>
-            {list.value.next ? <a class="button" href={href("tasks", "", withCursor(query, list.value.next))}>Next page</a> : <span class="dim">the end</span>}
+            <span class="dim">{plural(rows.length, "row")} here{list.value.examined ? `, of ${count(list.value.examined)} tasks that the search has read` : ""}</span>
+            {list.value.next ? <a class="button" href={href("tasks", "", withCursor(query, list.value.next))}>{query.get("text") ? "Search on" : "Next page"}</a> : <span class="dim">the end</span>}
           </div>
         )}
       </Panel>
@@ -160,6 +161,20 @@ const local = (at: string | null) => {
   return Number.isNaN(date.getTime()) ? "" : new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 };
 
+/** Filter is a text that applies on Enter, and when the focus leaves it. */
+function Filter({ title, value, apply, ...rest }: { title: string; value: string; apply: (value: string) => void; list?: string; placeholder?: string; disabled?: boolean; first?: boolean }) {
+  const { first, ...others } = rest;
+  const more: object = { ...others, ...(first ? { "data-filter": "" } : {}) };
+  return (
+    <label>
+      <span>{title}</span>
+      <input {...more} value={value} spellcheck={false} autoComplete="off"
+        onKeyDown={(event) => event.key === "Enter" && apply(event.currentTarget.value)}
+        onChange={(event) => event.currentTarget.value !== value && apply(event.currentTarget.value)} />
+    </label>
+  );
+}
+
 function Filters({ queues }: { queues: string[] }) {
   const { query } = route.value;
   const set = (name: string, value: string | string[]) => setQuery({ [name]: value, cursor: "" });
@@ -175,23 +190,31 @@ function Filters({ queues }: { queues: string[] }) {
           }}>{status}</button>
         ))}
       </div>
-      <label><span>Queue</span><input data-filter list="queue-names" placeholder="any" value={query.get("queue") ?? ""} spellcheck={false} autoComplete="off" onChange={(event) => set("queue", event.currentTarget.value.trim())} /></label>
+      <Filter title="Queue" first list="queue-names" placeholder="any" value={query.get("queue") ?? ""} apply={(value) => set("queue", value.trim())} />
       <datalist id="queue-names">{queues.slice(0, 200).map((q) => <option key={q} value={q} />)}</datalist>
-      <label><span>Worker</span><input placeholder="any" value={query.get("worker") ?? ""} spellcheck={false} autoComplete="off" onChange={(event) => set("worker", event.currentTarget.value)} /></label>
-      <label><span>Created after</span><input type="datetime-local" value={local(query.get("created_after"))} onChange={(event) => set("created_after", event.currentTarget.value && new Date(event.currentTarget.value).toISOString())} /></label>
-      <label><span>before</span><input type="datetime-local" value={local(query.get("created_before"))} onChange={(event) => set("created_before", event.currentTarget.value && new Date(event.currentTarget.value).toISOString())} /></label>
+      <Filter title="Worker" placeholder="any" value={query.get("worker") ?? ""} apply={(value) => set("worker", value)} />
+      <Filter title="Key" placeholder="any" value={query.get("key") ?? ""} apply={(value) => set("key", value)} />
+      <Filter title="Text in payload" placeholder={query.get("queue") ? "any" : "choose a queue"} disabled={!query.get("queue")} value={query.get("text") ?? ""} apply={(value) => set("text", value)} />
       <label><span>Order</span>
         <select value={query.get("order") ?? ""} onChange={(event) => set("order", event.currentTarget.value)}>
           <option value="">newest first</option><option value="oldest">oldest first</option>
         </select>
       </label>
       {query.size > 0 && <a class="button" href={href("tasks")}>Clear</a>}
+      <details class="times" open={["created_after", "created_before", "finished_after", "finished_before"].some((name) => query.has(name))}>
+        <summary>Times</summary>
+        <div>
+          {[["created_after", "Created after"], ["created_before", "Created before"], ["finished_after", "Ended after"], ["finished_before", "Ended before"]].map(([name, title]) => (
+            <label key={name}><span>{title}</span><input type="datetime-local" value={local(query.get(name!))} onChange={(event) => set(name!, event.currentTarget.value && new Date(event.currentTarget.value).toISOString())} /></label>
+          ))}
+        </div>
+      </details>
     </div>
   );
 }
 
 /** Moving counts first, then asks, then works in steps that can be stopped between. */
-function Moving({ move, selection, all, onClose }: { move: Move; selection: Record<string, unknown>; all: boolean; onClose: () => void }) {
+export function Moving({ move, selection, all, onClose }: { move: Move; selection: Record<string, unknown>; all: boolean; onClose: () => void }) {
   const what = moves[move];
   const found = useSignal<number | null>(null);
   const state = useSignal<"counting" | "asking" | "working" | "ended">("counting");
@@ -199,6 +222,7 @@ function Moving({ move, selection, all, onClose }: { move: Move; selection: Reco
   const typed = useSignal("");
   const fault = useSignal("");
   const stopped = useSignal(false);
+  const pace = useSignal("");
   const refused = useSignal<NonNullable<Bulk["errors"]>>([]);
 
   useEffect(() => {
@@ -230,11 +254,14 @@ function Moving({ move, selection, all, onClose }: { move: Move; selection: Reco
   const work = async () => {
     state.value = "working";
     try {
+      const perSecond = Math.min(10_000, Math.floor(Number(pace.value)) || 0);
       for (let cursor = ""; !stopped.value; ) {
-        const step = await changes.move(move, { ...selection, within: "2s", ...(cursor ? { cursor } : {}) });
+        const began = Date.now();
+        const step = await changes.move(move, { ...selection, within: "2s", ...(perSecond && all ? { limit: perSecond } : {}), ...(cursor ? { cursor } : {}) });
         moved.value += step.moved;
         if (!step.next) break;
         cursor = step.next;
+        if (perSecond) await new Promise((resolve) => setTimeout(resolve, Math.max(0, 1_000 - (Date.now() - began))));
       }
     } catch (error) {
       fault.value = (error as Error).message;
@@ -254,6 +281,7 @@ function Moving({ move, selection, all, onClose }: { move: Move; selection: Reco
             <p><b>{plural(n, "task")}</b> of {all ? "all that match the filter" : "the selected ones"} {n === 1 ? "changes" : "change"}.</p>
             <p class="dim">{what.text}</p>
             {refused.value.length > 0 && <details><summary>{plural(refused.value.length, "task")} will not change</summary><ul class="plainlist">{refused.value.slice(0, 20).map((e) => <li key={String(e.id)}>{String(e.id)}: {e.error.detail}</li>)}</ul></details>}
+            {all && n > 1 && move === "retry" && <label class="field"><span>At most a second</span><input value={pace.value} inputMode="numeric" placeholder="no limit" autoComplete="off" onInput={(event) => (pace.value = event.currentTarget.value)} /></label>}
             {what.typed && n > 0 && <label class="field"><span>Type <b>{n}</b> to confirm</span><input value={typed.value} inputMode="numeric" autoComplete="off" onInput={(event) => (typed.value = event.currentTarget.value)} /></label>}
           </>
         )}
