@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,11 +22,14 @@ type ServiceHarness struct {
 	Advance func(t testing.TB, s queue.Service, d time.Duration)
 	// Chores does all background work that is due in the store behind the service.
 	Chores func(t testing.TB, s queue.Service)
+	// Topics are the parts of the suite to run, such as produce; nil = all.
+	Topics []string
 }
 
 // TestService checks the services of h against the contract.
 func TestService(t *testing.T, h ServiceHarness) {
 	t.Helper()
+	left := slices.Clone(h.Topics)
 	for _, topic := range []struct {
 		name string
 		test func(v *svc)
@@ -51,10 +55,17 @@ func TestService(t *testing.T, h ServiceHarness) {
 		{"errors", serveErrors},
 		{"predecessor", servePredecessor},
 	} {
+		if h.Topics != nil && !slices.Contains(h.Topics, topic.name) {
+			continue
+		}
+		left = slices.DeleteFunc(left, func(name string) bool { return name == topic.name })
 		t.Run(topic.name, func(t *testing.T) {
 			s := h.New(t)
 			topic.test(&svc{T: t, h: h, root: s, s: s, spaces: new(0)})
 		})
+	}
+	if len(left) > 0 {
+		t.Errorf("the suite has no topics %q", left)
 	}
 }
 

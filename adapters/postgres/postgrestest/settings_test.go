@@ -87,7 +87,7 @@ func TestSettings(t *testing.T) {
 	})
 }
 
-// TestTurnedSettings holds the store to the contract on databases with all settings turned.
+// TestTurnedSettings tries what the suite of TestStore, which runs on databases with all settings turned, does not.
 func TestTurnedSettings(t *testing.T) {
 	t.Parallel()
 	needsDatabase(t)
@@ -155,6 +155,10 @@ func TestTurnedSettings(t *testing.T) {
 			t.Errorf("a caller's transaction is answered by %v", err)
 		}
 	})
+}
+
+// turnedHarness is the harness of stores on databases with all settings turned.
+func turnedHarness() queuetest.StoreHarness {
 	h := harness()
 	var urls sync.Map
 	h.New = func(t testing.TB) queue.Store {
@@ -171,7 +175,7 @@ func TestTurnedSettings(t *testing.T) {
 		}
 		return postgrestest.OpenURL(t, dsn.(string))
 	}
-	t.Run("the store's suite", func(t *testing.T) { queuetest.TestStore(t, h) })
+	return h
 }
 
 // TestIsolation holds a queue's limit at any default of the role: a retain that waited for another sees what that has taken.

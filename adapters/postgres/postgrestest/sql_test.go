@@ -87,7 +87,8 @@ func (p *sqlProducer) read(ctx context.Context, id int64) (*queue.Task, error) {
 	return t, err
 }
 
-// TestServiceOverSQL holds the SQL API to the sentences of the producer, and the rest of the service to tasks that it made.
+// TestServiceOverSQL holds the SQL API to the sentences of the producer; in the long form the rest of the service too, to tasks
+// that the API made.
 func TestServiceOverSQL(t *testing.T) {
 	needsDatabase(t)
 	t.Parallel()
@@ -118,6 +119,7 @@ func TestServiceOverSQL(t *testing.T) {
 		},
 		Advance: func(t testing.TB, s queue.Service, d time.Duration) { postgrestest.Advance(t, store(t, s), d) },
 		Chores:  func(t testing.TB, s queue.Service) { queuetest.Chores(t, store(t, s)) },
+		Topics:  sized(t, []string{"produce", "exact JSON", "await", "arguments", "input"}, nil),
 	})
 }
 

@@ -117,10 +117,14 @@ func audit(ctx context.Context, s queue.Store) error {
 	return err
 }
 
-// TestStore holds the store to the contract.
+// TestStore holds the store to the contract on databases with all settings turned; in the long form with the defaults too, as
+// TestPoolerSuite does in both.
 func TestStore(t *testing.T) {
 	needsDatabase(t)
-	queuetest.TestStore(t, harness())
+	if sized(t, false, true) {
+		t.Run("default settings", func(t *testing.T) { queuetest.TestStore(t, harness()) })
+	}
+	queuetest.TestStore(t, turnedHarness())
 }
 
 // TestModel makes 6,000 random operations, clock jumps among them, against the model of the domain's table, and recounts
